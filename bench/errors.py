@@ -1,0 +1,102 @@
+"""Every way in which meshbench can fail: one class each, with its exit code and the next step in its text.
+
+`cli.main` is the only place that catches these; nothing below it prints or exits.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in the user's input: where it is, and what would be right.
+
+    `line` counts from 1; 0 stands for "the file as a whole". `path` is the place inside the file
+    (`load.users`), empty where there is none.
+    """
+
+    file: str
+    line: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return ": ".join(part for part in (place, self.path, self.message) if part)
+
+
+class MeshbenchError(Exception):
+    """Base of all expected failures; the text is what the user reads."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class InputError(MeshbenchError):
+    """The scenario, a manifest or a flag is wrong; nothing was touched."""
+
+    exit_code = 2
+
+    def __init__(self, problems: Iterable[Problem] | str) -> None:
+        self.problems = () if isinstance(problems, str) else tuple(problems)
+        super().__init__(problems if isinstance(problems, str) else "\n".join(map(str, self.problems)))
+
+
+class RefusedError(MeshbenchError):
+    """Something needed is missing, or the place is not ours; nothing was started."""
+
+    exit_code = 3
+
+
+class DeployError(MeshbenchError):
+    """The application or a sidecar did not become ready."""
+
+    exit_code = 4
+
+
+class ProofError(MeshbenchError):
+    """The system under test is not what the configuration's name says; no load was sent."""
+
+    exit_code = 4
+
+
+class InvalidMeasurementError(MeshbenchError):
+    """Samples were taken and kept, but they cannot carry a result."""
+
+    exit_code = 5
+
+
+class LeftoversError(MeshbenchError):
+    """Something that a run started is still there."""
+
+    exit_code = 7
+
+
+class LockedError(MeshbenchError):
+    """Another run holds this machine or cluster, or a dead one was never cleaned up."""
+
+    exit_code = 8
+
+
+class StoreError(MeshbenchError):
+    """The results folder cannot be written or read."""
+
+    exit_code = 9
+
+
+class RunTimeoutError(MeshbenchError):
+    """The whole run took longer than `--timeout`."""
+
+    exit_code = 10
+
+
+class Interrupted(MeshbenchError):
+    """A signal ended the run; what was measured until then is kept."""
+
+    def __init__(self, signal_number: int) -> None:
+        self.signal_number = signal_number
+        super().__init__(f"ended by signal {signal_number}")
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]  # depends on the signal: 129, 130 or 143
+        return 128 + self.signal_number

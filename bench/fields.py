@@ -1,0 +1,213 @@
+"""The types of a scenario's fields: names, counts, places, and quantities with a unit, each with its bounds.
+
+They read two things: the text of a scenario file, where a quantity needs its unit and a given file must be
+there, and the scenario stored in `run.json`, which has bare floats. A `Source` as validation context marks
+the first.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    Strict,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from bench.shipped import Kind, shipped
+from bench.units import (
+    DURATION_PATTERN,
+    PERCENT_PATTERN,
+    RATE_PATTERN,
+    format_duration,
+    parse_duration,
+    parse_percent,
+    parse_rate,
+)
+from bench.yamlfile import did_you_mean
+
+SCHEMA_VERSION: Final = 1
+SHOWN_CHARACTERS: Final = 40
+
+NAME_PATTERN = r"^[a-z0-9-]{1,40}$"
+LINE_PATTERN = r"^[^\u0000-\u001f\u007f-\u009f]+$"
+TEXT_PATTERN = r"^[^\u0000-\u0009\u000b-\u001f\u007f-\u009f]*$"
+# No part starts with a dot or a dash, so that there is no "..", no absolute path and nothing like a flag.
+PLACE_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$"
+
+MEANT_BY: Final = {
+    NAME_PATTERN: "is no name: 1 to 40 of the characters a-z, 0-9 and -",
+    LINE_PATTERN: "must be one line of text without control characters",
+    TEXT_PATTERN: "must be text without control characters",
+    PLACE_PATTERN: "is not allowed; write a path of plain names, relative to the shipped files or to the"
+    " scenario's folder, without ..",
+}
+
+_YAML: Final = {".yaml", ".yml"}
+
+
+def shown(value: object) -> str:
+    """A value as it stands in a file, at most some characters of it."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return str(value).lower()
+        case dict():
+            return "a mapping"
+        case list() | tuple():
+            return "a list"
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a scenario's text comes from; validation with one demands units and looks for the given files.
+
+    `names` are the configurations' names as far as the text has them, for checks beside broken ones.
+    """
+
+    folder: Path
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """Marks a float that people write with a unit, from `low` to `high`; in records it is the bare float."""
+
+    kind: str
+    low: str
+    high: str
+    pattern: str
+    parse: Callable[[str], float]
+    write: Callable[[float], str]
+
+    @property
+    def title(self) -> str:
+        """What to write, in words: `duration, 1s to 24h`."""
+        return f"{self.kind}, {self.low} to {self.high}"
+
+    def read(self, value: object, info: ValidationInfo) -> object:
+        """Text as its number, checked against the bounds; a bare number only outside scenario files."""
+        if isinstance(info.context, Source) and not isinstance(value, str):
+            raise ValueError(f"must be text with a unit ({self.title}), not {shown(value)}")
+        number = self._number(value) if isinstance(value, str) else value
+        if isinstance(number, int | float) and not self.parse(self.low) <= number <= self.parse(self.high):
+            raise ValueError(f"{shown(value)} is out of bounds ({self.title})")
+        return number
+
+    def _number(self, text: str) -> float:
+        try:
+            return self.parse(text)
+        except ValueError:
+            raise ValueError(f"{shown(text)} is no {self.kind} with a unit ({self.title})") from None
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_info_before_validator_function(self.read, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        if handler.mode == "serialization":
+            return handler(schema)
+        return {"type": "string", "title": self.title, "pattern": f"^{self.pattern}$"}
+
+
+def _duration(low: str, high: str) -> Quantity:
+    return Quantity("duration", low, high, DURATION_PATTERN, parse_duration, format_duration)
+
+
+def _known_version(version: int) -> int:
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"this meshbench reads version {SCHEMA_VERSION}, not {version}")
+    return version
+
+
+def find_manifests(place: str, folder: Path | None) -> Path:
+    """The folder of manifests that a scenario in `folder` means: one beside it, else a shipped one.
+
+    Raises ValueError where there is none with YAML in it, or where a symbolic link leads out of its root.
+    """
+    found = _find("manifests", place, folder)
+    if not found.is_dir():
+        raise ValueError(f"{place} is no folder; give the folder that holds the manifests")
+    if not any(path.suffix in _YAML for path in found.iterdir()):
+        raise ValueError(f"{place} holds no YAML file")
+    return found
+
+
+def find_locustfile(place: str, folder: Path | None) -> Path:
+    """The Locust file that a scenario in `folder` means by `place`. Raises ValueError as `find_manifests`."""
+    found = _find("locustfiles", place if place.endswith(".py") else f"{place}.py", folder)
+    if not found.is_file():
+        raise ValueError(f"{place} is no file")
+    return found
+
+
+def _find(kind: Kind, place: str, folder: Path | None) -> Path:
+    for root in (*([folder] if folder else ()), shipped(kind)):
+        found = root / place
+        if found.exists():
+            _refuse_escape(found, root)
+            return found
+    near = did_you_mean(place, _shipped_places(kind))
+    raise ValueError(f"there is no {place} beside the scenario or among the shipped {kind}{near}")
+
+
+def _refuse_escape(found: Path, root: Path) -> None:
+    inside = Path(os.path.realpath(root))
+    for path in (found, *found.rglob("*")):
+        if not Path(os.path.realpath(path)).is_relative_to(inside):
+            raise ValueError(f"{path.relative_to(root)} leads out of its folder through a symbolic link")
+
+
+def _shipped_places(kind: Kind) -> set[str]:
+    root = shipped(kind)
+    if kind == "locustfiles":
+        return {path.stem for path in root.glob("*.py")}
+    return {path.parent.relative_to(root).as_posix() for path in root.rglob("*") if path.suffix in _YAML}
+
+
+def _has_manifests(place: str, info: ValidationInfo) -> str:
+    if isinstance(info.context, Source):
+        find_manifests(place, info.context.folder)
+    return place
+
+
+def _has_locustfile(place: str, info: ValidationInfo) -> str:
+    if isinstance(info.context, Source):
+        find_locustfile(place, info.context.folder)
+    return place
+
+
+Version = Annotated[int, Strict(), AfterValidator(_known_version), WithJsonSchema({"const": SCHEMA_VERSION})]
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Users = Annotated[int, Strict(), Field(ge=1, le=10_000)]
+Repeats = Annotated[int, Strict(), Field(ge=1, le=100)]
+Seed = Annotated[int, Strict(), Field(ge=0, le=2**32 - 1)]
+ThinkTime = Annotated[float, Strict(), _duration("0s", "1h")]
+WarmUp = Annotated[float, Strict(), _duration("0s", "24h")]
+Window = Annotated[float, Strict(), _duration("1s", "24h")]
+Rate = Annotated[
+    float,
+    Strict(),
+    Quantity("rate", "1/min", "10000/s", RATE_PATTERN, parse_rate, lambda rate: f"{rate:g}/s"),
+]
+Margin = Annotated[
+    float,
+    Strict(),
+    Quantity("percentage", "0.1%", "100%", PERCENT_PATTERN, parse_percent, lambda share: f"{share * 100:g}%"),
+]
+ManifestFolder = Annotated[str, Field(pattern=PLACE_PATTERN, max_length=200), AfterValidator(_has_manifests)]
+LocustFile = Annotated[str, Field(pattern=PLACE_PATTERN, max_length=200), AfterValidator(_has_locustfile)]
+Mesh = Literal["none", "istio"]

@@ -1,0 +1,41 @@
+"""The files that a scenario names, copied into the run's folder: what was measured can be read, and resumed, there."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.scenario import Scenario, find_locustfile, find_manifests, scenario_path
+
+_MANIFESTS = "manifests"
+_LOCUSTFILE = "locustfile.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Manifest folders by the names that the scenario uses, and the locustfile (a single file, as for a pod)."""
+
+    manifests: Mapping[str, Path]
+    locustfile: Path
+
+    def copy_to(self, run: Path) -> None:
+        """Into `manifests/<name>/` and `locustfile.py` of a run's folder."""
+        for place, source in self.manifests.items():
+            shutil.copytree(source, run / _MANIFESTS / place)
+        shutil.copyfile(self.locustfile, run / _LOCUSTFILE)
+
+
+def inputs_of(scenario: Scenario, source: str) -> Inputs:
+    """What a scenario names, found beside its file or among the shipped. `source` is its name or path."""
+    folder = scenario_path(source).parent
+    places = {place for configuration in scenario.configurations for place in configuration.manifests}
+    return Inputs(
+        manifests={place: find_manifests(place, folder) for place in sorted(places)},
+        locustfile=find_locustfile(scenario.load.locustfile, folder),
+    )
+
+
+def stored_inputs(scenario: Scenario, run: Path) -> Inputs:
+    """The same, from a run's folder."""
+    places = {place for configuration in scenario.configurations for place in configuration.manifests}
+    return Inputs({place: run / _MANIFESTS / place for place in sorted(places)}, run / _LOCUSTFILE)

@@ -1,0 +1,142 @@
+"""Istio as the local target imitates it: what its policies mean for Bookinfo, before any Envoy knows."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from bench.errors import InputError, Problem
+from bench.meshes.application import Application
+from bench.meshes.istio_policies import (
+    KINDS,
+    ROOT_NAMESPACE,
+    AuthorizationPolicy,
+    AuthorizationPolicySpec,
+    PeerAuthentication,
+    Policies,
+    Policy,
+)
+from bench.meshes.istio_probes import policy_probes, principal_of, probes
+from bench.meshes.manifests import Source, of_kind, read_manifests
+from bench.meshes.patterns import parse_pattern
+from bench.yamlfile import Loc, did_you_mean
+
+__all__ = ["TITLE", "probes", "read_policies", "spiffe_id"]
+
+TITLE: Final = "Istio 1.31/1.32"
+
+
+def spiffe_id(application: Application, account: str) -> str:
+    """The identity that the mesh's certificate of a service account carries."""
+    return f"spiffe://{principal_of(application, account)}"
+
+
+def read_policies(folders: Sequence[Path], application: Application) -> Policies:
+    """The policies of one configuration, from the manifests in `folders`; none where there is no folder.
+
+    Raises InputError with all problems: what cannot be read or is not translated, and policies that could
+    not do anything here: a selector without a workload, an unknown account, two policies in each other's
+    place, one that no request could show.
+    """
+    sources: tuple[Source[Policy], ...] = read_manifests(folders, KINDS)
+    policies = Policies(
+        application.namespace,
+        tuple(source.manifest for source in of_kind(sources, PeerAuthentication)),
+        tuple(source.manifest for source in of_kind(sources, AuthorizationPolicy)),
+    )
+    problems = [*_problems(sources, policies, application)]
+    problems = problems or [*_unproven(sources, policies, application)]
+    if problems:
+        raise InputError(problems)
+    return policies
+
+
+def _problems(
+    sources: Sequence[Source[Policy]], policies: Policies, application: Application
+) -> Iterator[Problem]:
+    yield from _doubled(sources, policies)
+    for source in sources:
+        yield from _placeless(source, policies, application)
+    for authentication in of_kind(sources, PeerAuthentication):
+        yield from _port_problems(authentication, policies, application)
+    yield from _rivals(of_kind(sources, PeerAuthentication), policies, application)
+    for authorization in of_kind(sources, AuthorizationPolicy):
+        yield from _rule_problems(authorization, application)
+
+
+def _doubled(sources: Iterable[Source[Policy]], policies: Policies) -> Iterator[Problem]:
+    seen: dict[tuple[str, str, str], Source[Policy]] = {}
+    for source in sources:
+        policy = source.manifest
+        first = seen.setdefault((policy.kind, policies.namespace_of(policy), policy.metadata.name), source)
+        if first is not source:
+            where = f"{first.document.file}:{first.document.line_of(('metadata', 'name'))}"
+            yield source.problem(("metadata", "name"), f"the same {policy.kind} stands in {where}")
+
+
+def _placeless(source: Source[Policy], policies: Policies, application: Application) -> Iterator[Problem]:
+    """Policies that concern nobody."""
+    policy = source.manifest
+    namespace = policies.namespace_of(policy)
+    known = {application.namespace, ROOT_NAMESPACE}
+    if namespace not in known:
+        loc: Loc = ("metadata", "namespace")
+        yield source.problem(loc, f"nothing runs in {namespace!r}{did_you_mean(namespace, known)}")
+    elif not any(policies.applies(policy, workload) for workload in application.workloads):
+        yield source.problem(("spec", "selector", "matchLabels"), "selects no workload of the application")
+
+
+def _port_problems(
+    source: Source[PeerAuthentication], policies: Policies, application: Application
+) -> Iterator[Problem]:
+    spec = source.manifest.spec
+    meant = [workload for workload in application.workloads if policies.applies(source.manifest, workload)]
+    for port in spec.port_level_mtls:
+        loc = ("spec", "portLevelMtls", port)
+        if spec.selector is None:
+            yield source.problem(loc, "needs a selector; Istio refuses it without one")
+        elif meant and port not in {str(workload.port) for workload in meant}:
+            yield source.problem(loc, f"no selected workload serves port {port}")
+
+
+def _rivals(
+    sources: Sequence[Source[PeerAuthentication]], policies: Policies, application: Application
+) -> Iterator[Problem]:
+    """Two that are equally narrow: a cluster takes the older one, files have no age."""
+    for index, source in enumerate(sources):
+        for other in sources[:index]:
+            both = [
+                policies.applies(source.manifest, one) and policies.applies(other.manifest, one)
+                for one in application.workloads
+            ]
+            if any(both) and policies.width(source.manifest) == policies.width(other.manifest):
+                where = f"{other.document.file}:{other.document.line_of(())}"
+                yield source.problem(("spec",), f"concerns the same workloads as the one in {where}")
+
+
+def _rule_problems(source: Source[AuthorizationPolicy], application: Application) -> Iterator[Problem]:
+    spec = source.manifest.spec
+    if spec.action == "DENY" and not spec.rules:
+        yield source.problem(("spec", "action"), "a DENY policy without rules denies nothing")
+    principals = [principal_of(application, workload.account) for workload in application.everyone]
+    for loc, value in _named_principals(spec):
+        if not any(parse_pattern(value).matches(principal) for principal in principals):
+            yield source.problem(loc, f"nobody has the identity {value!r}{did_you_mean(value, principals)}")
+
+
+def _named_principals(spec: AuthorizationPolicySpec) -> Iterator[tuple[Loc, str]]:
+    """Every principal that the rules name, and where."""
+    for index, rule in enumerate(spec.rules):
+        for place, part in enumerate(rule.from_):
+            named = {"principals": part.source.principals, "notPrincipals": part.source.not_principals}
+            for field, values in named.items():
+                loc = ("spec", "rules", index, "from", place, "source", field)
+                yield from (((*loc, item), value) for item, value in enumerate(values))
+
+
+def _unproven(
+    sources: Iterable[Source[Policy]], policies: Policies, application: Application
+) -> Iterator[Problem]:
+    for source in sources:
+        if not any(policy_probes(source.manifest, policies, application)):
+            message = "no request of the application could show that this policy works"
+            yield source.problem(("metadata", "name"), message)

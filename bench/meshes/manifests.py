@@ -1,0 +1,188 @@
+"""Kubernetes manifests as frozen models, read strictly: what is not known here is an error with its line.
+
+The same files are applied to a cluster and translated for the local target. A field that only the cluster
+would obey makes the two differ without a word; so every field is either modelled or refused.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, ClassVar, Generic, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic.alias_generators import to_camel
+from pydantic_core import ErrorDetails
+
+from bench.errors import InputError, Problem
+from bench.yamlfile import Document, Loc, did_you_mean, dotted, read_documents
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
+Text = Annotated[str, StringConstraints(min_length=1)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Part(BaseModel):
+    """Base of every modelled part of a manifest.
+
+    `untranslated` names fields that Kubernetes or the mesh knows and meshbench does not translate: the
+    message about them differs from the one about a misspelt field.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, alias_generator=to_camel)
+
+    untranslated: ClassVar[frozenset[str]] = frozenset()
+
+
+class Metadata(Part):
+    """`metadata` of an object; its labels and annotations are the cluster's."""
+
+    name: Name
+    namespace: Name | None = None
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+
+class Manifest(Part):
+    """Base of a whole object; `apiVersion` and `kind` have been checked against `Kind` before."""
+
+    api_version: str
+    kind: str
+
+
+M = TypeVar("M", bound=Manifest)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[M]):
+    """A kind that can be read: the API versions that mean the same, and its model."""
+
+    api_versions: tuple[str, ...]
+    model: type[M]
+
+
+@dataclass(frozen=True, slots=True)
+class Source(Generic[M]):
+    """A manifest and where it was written."""
+
+    manifest: M
+    document: Document
+
+    def problem(self, loc: Loc, message: str) -> Problem:
+        """`message` as a problem of the field at `loc`, in the file's own spelling (`matchLabels`)."""
+        return self.document.problem(loc, message)
+
+
+def read_manifests(folders: Sequence[Path], kinds: Mapping[str, Kind[Any]]) -> tuple[Source[Any], ...]:
+    """Every object of the YAML files in `folders`, by folder, file name and place.
+
+    Raises InputError with all problems of all files: an unknown kind, API version, field or value, a folder
+    without manifests, and what `read_documents` refuses.
+    """
+    problems: list[Problem] = []
+    sources: list[Source[Any]] = []
+    for file in _files(folders, problems):
+        try:
+            documents = read_documents(file)
+        except InputError as error:
+            problems += error.problems
+            continue
+        for document in documents:
+            sources += _read(document, kinds, problems)
+    if problems:
+        raise InputError(problems)
+    return tuple(sources)
+
+
+def of_kind(sources: Iterable[Source[Any]], model: type[M]) -> tuple[Source[M], ...]:
+    """The manifests of one kind, in their order."""
+    return tuple(source for source in sources if isinstance(source.manifest, model))
+
+
+def _files(folders: Sequence[Path], problems: list[Problem]) -> list[Path]:
+    found: list[Path] = []
+    for folder in folders:
+        files = sorted(path for path in folder.glob("*") if path.suffix in {".yaml", ".yml"})
+        if not files:
+            reason = "has no *.yaml file" if folder.is_dir() else "is no folder of manifests"
+            problems.append(Problem(str(folder), 0, "", reason))
+        found += files
+    return found
+
+
+def _read(
+    document: Document, kinds: Mapping[str, Kind[Any]], problems: list[Problem]
+) -> Iterable[Source[Any]]:
+    if document.value is None:  # nothing between two separators
+        return ()
+    unfit = _unfit(document, kinds)
+    if unfit is not None:
+        problems.append(unfit)
+        return ()
+    model = kinds[document.value["kind"]].model
+    try:
+        # Through JSON, where a list may become a tuple although the models are strict.
+        return (Source(model.model_validate_json(json.dumps(document.value)), document),)
+    except ValidationError as error:
+        problems += [_problem(document, model, details) for details in error.errors()]
+        return ()
+
+
+def _unfit(document: Document, kinds: Mapping[str, Kind[Any]]) -> Problem | None:
+    """What is wrong with `kind` or `apiVersion`, if anything."""
+    value = document.value
+    if not isinstance(value, dict):
+        return document.problem((), "is no Kubernetes object; kind, apiVersion and metadata are needed")
+    kind, version = value.get("kind"), value.get("apiVersion")
+    if not isinstance(kind, str) or kind not in kinds:
+        return document.problem(("kind",), f"unknown kind {kind!r}{did_you_mean(str(kind), kinds)}")
+    if version not in kinds[kind].api_versions:
+        known = did_you_mean(str(version), kinds[kind].api_versions)
+        return document.problem(("apiVersion",), f"unknown apiVersion {version!r} of {kind}{known}")
+    return None
+
+
+def _problem(document: Document, model: type[Part], details: ErrorDetails) -> Problem:
+    loc = details["loc"]
+    return Problem(document.file, document.line_of(loc), dotted(loc), _message(model, details))
+
+
+def _message(model: type[Part], details: ErrorDetails) -> str:
+    loc = details["loc"]
+    if details["type"] == "extra_forbidden":
+        return _unknown_field(_part_at(model, loc[:-1]), str(loc[-1]))
+    if details["type"] == "missing":
+        return "is missing"
+    if details["type"] == "literal_error":
+        return f"{details['input']!r} is not translated; one of {details['ctx']['expected']} is"
+    return details["msg"].removeprefix("Value error, ")
+
+
+def _unknown_field(part: type[Part], name: str) -> str:
+    if name in part.untranslated:
+        return "is not translated by meshbench: the local target could not be true to it"
+    known = [field.alias or key for key, field in part.model_fields.items()]
+    return f"unknown field{did_you_mean(name, known)}"
+
+
+def _part_at(model: type[Part], loc: Loc) -> Any:
+    """The model of the mapping at `loc`: through optional fields, tuples and dicts of parts."""
+    here: Any = model
+    for step in loc:
+        here = _required(_inside(here, step))
+    return here
+
+
+def _inside(annotation: Any, step: str | int) -> Any:
+    if get_origin(annotation) is dict:
+        return get_args(annotation)[1]
+    if get_origin(annotation) is tuple:
+        return get_args(annotation)[0]
+    fields = {field.alias or key: field for key, field in annotation.model_fields.items()}
+    return fields[str(step)].annotation
+
+
+def _required(annotation: Any) -> Any:
+    options = get_args(annotation)
+    return options[0] if NoneType in options else annotation

@@ -1,0 +1,40 @@
+"""A scenario and everything it names, checked before anything is started."""
+
+from pathlib import Path
+
+from bench.errors import InputError, Problem
+from bench.inputs import Inputs, inputs_of
+from bench.meshes.application import Application
+from bench.scenario import Configuration, Overrides, Scenario, load_scenario
+from bench.targets.local.target import application_of, policies_of
+
+
+def checked_scenario(name_or_path: str, overrides: Overrides) -> Scenario:
+    """The scenario, after its manifests have been read as a run would read them. Raises InputError with every
+    mistake."""
+    scenario = load_scenario(name_or_path, overrides)
+    application, inputs = application_of(scenario), inputs_of(scenario, name_or_path)
+    found = (_manifest_problems(configuration, application, inputs) for configuration in scenario.configurations)
+    problems = [problem for some in found for problem in some]
+    if problems:
+        raise InputError(tuple(dict.fromkeys(problems)))
+    return scenario
+
+
+def mistakes(file: Path) -> tuple[Problem, ...]:
+    """Every mistake in a scenario file and its manifests."""
+    try:
+        checked_scenario(str(file), Overrides())
+    except InputError as error:
+        return error.problems or (Problem(str(file), 0, "", str(error)),)
+    return ()
+
+
+def _manifest_problems(
+    configuration: Configuration, application: Application, inputs: Inputs
+) -> tuple[Problem, ...]:
+    try:
+        policies_of(configuration, application, inputs.manifests)
+    except InputError as error:
+        return error.problems
+    return ()

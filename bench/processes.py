@@ -1,0 +1,177 @@
+"""Starting and ending processes: the only module that does.
+
+Every process is written into the journal before it is started, carries the run's id in its environment, leads a
+session of its own (so that Ctrl-C reaches it in our order) and dies with us (Linux's parent-death signal).
+"""
+
+import ctypes
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from bench.errors import DeployError
+from bench.journal import Journal
+
+Role = Literal["service", "sidecar", "generator"]
+
+RUN_ID_VARIABLE = "MESHBENCH_RUN_ID"
+MARK = "meshbench-run-id"  # the file in a working folder that says whose it is
+STOP_TIMEOUT_S = 10.0
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Process:
+    """A process of ours. `log` holds its standard output and error."""
+
+    name: str
+    role: Role
+    popen: "subprocess.Popen[bytes]"
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    @property
+    def running(self) -> bool:
+        return self.popen.poll() is None
+
+    def log_tail(self, *, lines: int = 12) -> str:
+        """The last lines of its log, for error messages."""
+        return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-lines:])
+
+    def ended(self) -> str:
+        """How it ended, in words: `exit code 1` or `SIGKILL`."""
+        code = self.popen.poll()
+        if code is None:
+            return "still running"
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+    def stop(self, *, timeout_s: float = STOP_TIMEOUT_S) -> int:
+        """SIGTERM, then SIGKILL when it takes longer than `timeout_s`; returns the exit code."""
+        self.popen.terminate()
+        try:
+            return self.popen.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            return self.popen.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Launcher:
+    """Starts processes for one run."""
+
+    run_id: str
+    journal: Journal
+
+    def start(
+        self, name: str, argv: Sequence[str], *, role: Role, log: Path, env: Mapping[str, str] | None = None
+    ) -> Process:
+        """Starts `argv` with its output in `log`; raises DeployError where the program cannot be run."""
+        with self.journal.step("start-process", name=name, role=role) as outcome, log.open("ab") as output:
+            try:
+                popen = subprocess.Popen(
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, **(env or {}), RUN_ID_VARIABLE: self.run_id},
+                    start_new_session=True,
+                    preexec_fn=_die_with_parent,  # noqa: PLW1509  # one prctl call; this program has one thread
+                )
+            except OSError as error:
+                raise DeployError(f"{name}: cannot start {argv[0]}: {error.strerror}") from error
+            outcome.update(pid=popen.pid, created=_created(popen.pid))
+        return Process(name, role, popen, log)
+
+    @contextmanager
+    def group(self) -> Iterator[list[Process]]:
+        """A list of processes that are ended, last started first, when the block is left."""
+        processes: list[Process] = []
+        try:
+            yield processes
+        finally:
+            stop_all(processes, self.journal)
+
+
+    @contextmanager
+    def working_folder(self) -> Iterator[Path]:
+        """A private folder, removed at the end. Below the system's folder for temporary files, since Unix sockets
+        need short paths; never in the results, since it holds keys."""
+        path = Path(tempfile.gettempdir()) / f"meshbench-{secrets.token_hex(4)}"
+        self.journal.write("make-folder", path=str(path))
+        path.mkdir(mode=0o700)
+        try:
+            (path / MARK).write_text(self.run_id, "utf-8")
+            yield path
+        finally:
+            shutil.rmtree(path)
+            self.journal.write("removed-folder", path=str(path))
+
+
+def stop_all(processes: Sequence[Process], journal: Journal) -> None:
+    """Ends all of them at once, and waits for every one."""
+    for process in reversed(processes):
+        if process.running:
+            process.popen.terminate()
+    for process in reversed(processes):
+        code = process.stop()
+        journal.write("ended-process", name=process.name, pid=process.pid, exit_code=code)
+
+
+def run_tool(argv: Sequence[str], *, timeout_s: float = 60) -> "subprocess.CompletedProcess[str]":
+    """Runs a short tool to its end and returns its output; never raises for its exit code."""
+    return subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, check=False)
+
+
+def end_strays(run_id: str, recorded: Mapping[int, float]) -> tuple[int, ...]:
+    """Ends what a dead run left: processes whose pid and start time are in its journal, or that carry its id.
+
+    `recorded` maps pids to start times (seconds since the epoch). Returns the pids of those that were ended.
+    """
+    strays = [process for process in psutil.process_iter() if _is_of(process, run_id, recorded)]
+    for process in strays:
+        process.kill()
+    gone, _alive = psutil.wait_procs(strays, timeout=STOP_TIMEOUT_S)
+    return tuple(process.pid for process in gone)
+
+
+def find_strays(run_id: str, recorded: Mapping[int, float]) -> tuple[int, ...]:
+    """The pids that `end_strays` would end."""
+    return tuple(process.pid for process in psutil.process_iter() if _is_of(process, run_id, recorded))
+
+
+def _is_of(process: psutil.Process, run_id: str, recorded: Mapping[int, float]) -> bool:
+    try:
+        if process.status() == psutil.STATUS_ZOMBIE or process.pid == os.getpid():
+            return False
+        created = recorded.get(process.pid)
+        if created is not None and abs(process.create_time() - created) < 0.02:
+            return True
+        return process.environ().get(RUN_ID_VARIABLE) == run_id
+    except psutil.Error:
+        return False  # gone meanwhile, or of another user: not ours
+
+
+def _created(pid: int) -> float:
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return time.time()
+
+
+def _die_with_parent() -> None:
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

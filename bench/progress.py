@@ -1,0 +1,122 @@
+"""Progress on standard error: a live display on a terminal, plain lines elsewhere."""
+
+import signal
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import click
+
+from bench.errors import Interrupted
+from bench.load.generator import Progress
+from bench.plan import Plan, Trial
+from bench.records import TrialRecord
+from bench.scenario import Scenario
+from bench.units import format_duration, format_ms, format_rps
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
+
+
+@dataclass
+class PlainLines:
+    """One line when a trial begins and one when it ends: for logs."""
+
+    total: int
+
+    def phase(self, trial: Trial, phase: str) -> None:
+        if phase == "deploy":
+            _say(f"trial {trial.number} of {self.total}: {trial.configuration}, block {trial.block}")
+
+    def progress(self, trial: Trial, progress: Progress) -> None:
+        """Nothing: a log is not a place for a moving number."""
+
+    def done(self, record: TrialRecord) -> None:
+        for reason in record.reasons:
+            _say(f"  invalid: {reason}")
+        for warning in record.warnings:
+            _say(f"  doubt: {warning}")
+
+    def close(self) -> None:
+        """Nothing to put back."""
+
+
+@dataclass
+class LiveTable:
+    """A table with a row per trial, the running one moving, and the time that is left."""
+
+    scenario: Scenario
+    plan: Plan
+    rows: dict[int, tuple[str, str, str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+    _live: "Live | None" = None
+
+    def phase(self, trial: Trial, phase: str) -> None:
+        self.rows[trial.number] = (phase, "", "")
+        self._draw(trial.number)
+
+    def progress(self, trial: Trial, progress: Progress) -> None:
+        errors = f", {progress.errors} errors" if progress.errors else ""
+        share = min(1.0, progress.elapsed_s / progress.total_s)
+        self.rows[trial.number] = (
+            f"{progress.phase} {share:.0%}{errors}",
+            f"{format_ms(progress.p95_ms)} ms",
+            f"{format_rps(progress.rps)} /s",
+        )
+        self._draw(trial.number)
+
+    def done(self, record: TrialRecord) -> None:
+        _, p95, rps = self.rows.get(record.number, ("", "", ""))
+        self.rows[record.number] = ("invalid" if record.reasons else "done", p95, rps)
+        self.notes += [f"{record.trial}: {note}" for note in (*record.reasons, *record.warnings)]
+        self._draw(record.number)
+
+    def close(self) -> None:
+        """Leaves the last picture on the screen."""
+        if self._live is not None:
+            self._live.stop()
+
+    def _draw(self, number: int) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        if self._live is None:
+            self._live = Live(console=Console(stderr=True), auto_refresh=False)
+            self._live.start()
+        self._live.update(self._table(number), refresh=True)
+
+    def _table(self, number: int) -> "Table":
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table(title=f"{self.scenario.name}: {self._left(number)}", title_justify="left", box=None)
+        for heading in ("trial", "configuration", "block", "", "P95, last 5 s", "RPS, last 5 s"):
+            table.add_column(heading, justify="right" if "5 s" in heading else "left")
+        for trial in self.plan.trials:
+            state = self.rows.get(trial.number, ("", "", ""))
+            table.add_row(f"{trial.number}", trial.configuration, f"{trial.block}", *state)
+        if self.notes:
+            table.caption = "\n".join(escape(note) for note in self.notes[-4:])
+        return table
+
+    def _left(self, number: int) -> str:
+        remaining = [self.scenario.load_of(trial.configuration) for trial in self.plan.trials[number - 1 :]]
+        seconds = sum(load.warmup_s + load.duration_s for load in remaining)
+        return f"trial {number} of {len(self.plan.trials)}, at most {format_duration(seconds)} of load left"
+
+
+def progress_display(scenario: Scenario, plan: Plan) -> PlainLines | LiveTable:
+    """The display that fits where standard error goes."""
+    if click.get_text_stream("stderr").isatty():
+        return LiveTable(scenario, plan)
+    return PlainLines(len(plan.trials))
+
+
+def _say(line: str) -> None:
+    """A reader that went away (a closed terminal or pipe) ends the run as a hang-up does."""
+    try:
+        click.echo(line, err=True)
+    except BrokenPipeError as error:
+        raise Interrupted(signal.SIGHUP) from error

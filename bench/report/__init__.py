@@ -1,0 +1,44 @@
+"""The report of a run: tables and plots for people, made from its folder alone, again whenever asked.
+
+A new format is a function here: it gets the Report and the folder to write into, and returns what it wrote.
+"""
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Final
+
+from bench.errors import InputError, Problem
+from bench.report.content import Report
+from bench.report.documents import write_csv, write_latex, write_markdown, write_png, write_svg
+from bench.report.page import write_html
+from bench.store import StoredRun, write_record
+from bench.summary import summarise
+
+FORMATS: Final[dict[str, Callable[[Report, Path], tuple[Path, ...]]]] = {
+    "html": write_html,
+    "md": write_markdown,
+    "csv": write_csv,
+    "latex": write_latex,
+    "png": write_png,
+    "svg": write_svg,
+}
+
+
+def write_report(run: StoredRun, *, formats: Collection[str] = tuple(FORMATS)) -> tuple[Path, ...]:
+    """Writes `summary.json` and `report/` into the run's folder; returns the files, the summary first.
+
+    Raises InputError for a format that does not exist, StoreError where the folder cannot be written.
+    """
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise InputError(
+            Problem("--format", 0, "", f"{name!r} is no format; there are {', '.join(FORMATS)}")
+            for name in unknown
+        )
+    summary, digests = summarise(run)
+    report = Report(run, summary, digests)
+    folder = run.path / "report"
+    folder.mkdir(exist_ok=True)
+    write_record(run.path / "summary.json", summary)
+    written = (path for name, write in FORMATS.items() if name in formats for path in write(report, folder))
+    return (run.path / "summary.json", *written)

@@ -1,0 +1,131 @@
+"""The report as Markdown, CSV, LaTeX and picture files."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from bench.records import Contrast, RepeatSummary
+from bench.report.answers import answers, further_answers
+from bench.report.content import Report
+from bench.report.escape import csv_cell, latex_text, markdown_text
+from bench.report.heading import heading
+from bench.report.tables import Table, tables
+from bench.store import write_text
+
+
+def write_markdown(report: Report, folder: Path) -> tuple[Path, ...]:
+    """`report.md`: heading, answer, doubts, tables."""
+    top = heading(report)
+    lines = [
+        f"# {markdown_text(top.title)}",
+        "",
+        *(f"**{label.text}** {markdown_text(label.why)}\n" for label in top.labels),
+    ]
+    lines += [markdown_text(top.measured), "", *_markdown_list(top.caveats), "", "## Answer", ""]
+    lines += _markdown_list(
+        [*(answer.text for answer in answers(report.summary)), *further_answers(report.summary)]
+    )
+    lines += ["", "## Doubts", "", *(_markdown_list(report.doubts) or ["None that the checks could see."])]
+    for table in tables(report):
+        lines += [
+            "",
+            f"## {markdown_text(table.title)}",
+            "",
+            markdown_text(table.note),
+            "",
+            *_markdown_table(table),
+        ]
+    return (_written(folder / "report.md", "\n".join(lines) + "\n"),)
+
+
+def write_csv(report: Report, folder: Path) -> tuple[Path, ...]:
+    """`latency.csv`: a row per repeat; `contrasts.csv`: a row per comparison. Exact numbers, units in names."""
+    repeats = [
+        {"configuration": name, "users": c.users, "mesh": c.mesh, **r.model_dump(exclude={"resources"})}
+        for name, c in report.configurations.items()
+        for r in c.repeats
+    ]
+    contrasts = [contrast.model_dump() for contrast in report.summary.contrasts]
+    names = [name for name in RepeatSummary.model_fields if name != "resources"]
+    return (
+        _written(folder / "latency.csv", _csv(["configuration", "users", "mesh", *names], repeats)),
+        _written(folder / "contrasts.csv", _csv(list(Contrast.model_fields), contrasts)),
+    )
+
+
+def write_latex(report: Report, folder: Path) -> tuple[Path, ...]:
+    """`tables.tex`: every table as a float of its own, to be read with \\input; it needs booktabs."""
+    text = "% needs \\usepackage{booktabs}\n" + "\n".join(_latex_table(table) for table in tables(report))
+    return (_written(folder / "tables.tex", text),)
+
+
+def write_png(report: Report, folder: Path) -> tuple[Path, ...]:
+    """Every figure as `<name>.png`."""
+    written = []
+    for picture in report.plots.pictures:
+        path = folder / f"{picture.name}.png"
+        path.write_bytes(picture.png())
+        written.append(path)
+    return tuple(written)
+
+
+def write_svg(report: Report, folder: Path) -> tuple[Path, ...]:
+    """Every figure as `<name>.svg`."""
+    return tuple(_written(folder / f"{picture.name}.svg", picture.svg) for picture in report.plots.pictures)
+
+
+def _written(path: Path, text: str) -> Path:
+    write_text(path, text)
+    return path
+
+
+def _markdown_list(texts: Iterable[str]) -> list[str]:
+    return [f"- {markdown_text(text)}" for text in texts]
+
+
+def _markdown_table(table: Table) -> list[str]:
+    rule = "|".join("---:" if column.number else "---" for column in table.columns)
+    rows = ("|".join(f" {markdown_text(str(cell))} " for cell in row) for row in table.rows)
+    return [
+        "|".join(["", *(f" {column.title} " for column in table.columns), ""]),
+        f"|{rule}|",
+        *(f"|{row}|" for row in rows),
+    ]
+
+
+def _csv(names: list[str], rows: Iterable[Mapping[str, object]]) -> str:
+    """Lists become `a; b`, None an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    for row in rows:
+        values = (row[name] for name in names)
+        joined = (
+            "; ".join("" if v is None else str(v) for v in value) if isinstance(value, tuple) else value
+            for value in values
+        )
+        writer.writerow([csv_cell(value) for value in joined])
+    return text.getvalue()
+
+
+def _latex_table(table: Table) -> str:
+    spec = "".join("r" if column.number else "l" for column in table.columns)
+    rows = [" & ".join(latex_text(str(cell)) for cell in row) + r" \\" for row in table.rows]
+    return "\n".join(
+        (
+            r"\begin{table}",
+            rf"\caption{{{latex_text(table.title)}. {latex_text(table.note)}}}",
+            rf"\label{{tab:meshbench-{table.name}}}",
+            r"\footnotesize",
+            rf"\begin{{tabular}}{{{spec}}}",
+            r"\toprule",
+            " & ".join(latex_text(column.title) for column in table.columns) + r" \\",
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        )
+    )

@@ -1,0 +1,55 @@
+"""The figures of a report. Only this package imports matplotlib, and only when a figure is asked for.
+
+A new figure is a function here: from a Report to a Drawing, or to None where the run has nothing for it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from bench.report.content import Report
+from bench.report.figures.forest import draw_differences
+from bench.report.figures.quantiles import draw_quantiles
+from bench.report.figures.resources import draw_cpu, draw_memory
+from bench.report.figures.strips import draw_p95, draw_rps
+from bench.report.figures.style import Drawing, inline_svg, png_bytes, styled, svg_text
+from bench.report.figures.sweep import draw_sweep
+from bench.report.figures.timeline import draw_time
+
+FIGURES: Final[dict[str, Callable[[Report], Drawing | None]]] = {
+    "p95": draw_p95,
+    "sweep": draw_sweep,
+    "differences": draw_differences,
+    "rps": draw_rps,
+    "time": draw_time,
+    "quantiles": draw_quantiles,
+    "cpu": draw_cpu,
+    "memory": draw_memory,
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One figure, drawn once; its formats are made when they are asked for."""
+
+    name: str
+    drawing: Drawing
+
+    @cached_property
+    def svg(self) -> str:
+        return svg_text(self.drawing)
+
+    @property
+    def inline(self) -> str:
+        return inline_svg(self.svg, self.name)
+
+    def png(self) -> bytes:
+        return png_bytes(self.drawing)
+
+
+def draw_figures(report: Report) -> tuple[Picture, ...]:
+    """Draws every figure that the run has something for."""
+    with styled():
+        drawings = {name: draw(report) for name, draw in FIGURES.items()}
+    return tuple(Picture(name, drawing) for name, drawing in drawings.items() if drawing is not None)

@@ -1,0 +1,137 @@
+"""The comparisons with the reference as ratios with intervals, against the margin."""
+
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from bench.records import Contrast
+from bench.report.answers import contrasts_on
+from bench.report.content import Report
+from bench.report.figures.strips import bare_rows
+from bench.report.figures.style import (
+    GRID,
+    INK,
+    MUTED,
+    PAPER,
+    ROW,
+    THESIS,
+    TINT,
+    Drawing,
+    colours,
+    new_figure,
+    nothing_to_show,
+    place,
+)
+from bench.report.thesis import thesis_ratio
+from bench.units import format_change, format_change_interval, format_percent
+
+
+def draw_differences(report: Report) -> Drawing | None:
+    """A forest plot of P95: against the reference first, other pairs lighter below."""
+    contrasts = contrasts_on(report.summary, "p95_ms")
+    if not contrasts:
+        return None
+    figure = new_figure(0.78 + ROW * len(contrasts))
+    axes = figure.subplots()
+    margin = report.summary.margin
+    axes.axvspan(-margin, margin, color=TINT, zorder=0)
+    colour = colours(report)
+    for y, contrast in enumerate(contrasts):
+        _draw_contrast(axes, y, contrast, colour[contrast.configuration])
+        _draw_thesis(axes, y, contrast)
+    if any(map(_thesis_ratio, contrasts)):
+        aside = "◇ the same ratio in the 2022 thesis, another cluster"
+        axes.set_title(aside, loc="right", color=MUTED, style="italic", weight="normal", size=7.5)
+    _finish(axes, contrasts, margin)
+    place(figure, left=0.25, right=0.2, top=0.26 if any(map(_thesis_ratio, contrasts)) else 0.14)
+    return Drawing(
+        figure,
+        "Difference in P95",
+        "; ".join(f"{_pair(c)}: {format_change(c.ratio)}, {c.verdict}" for c in contrasts) + ".",
+        f"P95 against the reference: dots with {format_percent(report.summary.confidence)} intervals; small "
+        f"ticks: each block by itself; grey band: the margin of {format_percent(margin)}; faded: exploratory. "
+        "Dashed diamonds: the same ratio in the 2022 thesis, on another cluster.",
+    )
+
+
+def _draw_contrast(axes: Axes, y: float, contrast: Contrast, colour: str) -> None:
+    axes.plot([0, 0], [y - 0.1, y + 0.38], color=MUTED, linewidth=1, zorder=1)
+    strength = 1.0 if contrast.confirmatory else 0.45
+    if contrast.ratio is not None and contrast.verdict != "invalid":
+        axes.plot(
+            [contrast.ratio - 1], [y + 0.14], "o", color=colour, markersize=6, markeredgecolor=PAPER, zorder=5
+        )
+        axes.plot(
+            [ratio - 1 for ratio in contrast.block_ratios if ratio is not None],
+            [y + 0.14] * sum(ratio is not None for ratio in contrast.block_ratios),
+            "|", color=colour, markersize=9, alpha=0.7, zorder=4,
+        )  # fmt: skip
+    if contrast.ratio_low is not None and contrast.ratio_high is not None:
+        ends = [contrast.ratio_low - 1, contrast.ratio_high - 1]
+        axes.plot(ends, [y + 0.14] * 2, color=colour, linewidth=2, alpha=strength, zorder=3)
+    above: dict[str, Any] = {"va": "center", "transform": axes.get_yaxis_transform()}
+    axes.text(
+        0.005,
+        y - 0.27,
+        _pair(contrast),
+        color=colour,
+        weight="bold" if contrast.confirmatory else "normal",
+        **above,
+    )
+    axes.text(
+        0.985, y - 0.27, _words(contrast), color=INK if contrast.confirmatory else MUTED, ha="right", **above
+    )
+
+
+def _draw_thesis(axes: Axes, y: float, contrast: Contrast) -> None:
+    ratio = _thesis_ratio(contrast)
+    if ratio is not None:
+        axes.scatter(
+            [ratio - 1],
+            [y + 0.14],
+            marker="D",
+            s=22,
+            facecolor="none",
+            edgecolor=THESIS,
+            linestyle=(0, (2, 1)),
+            zorder=2,
+        )
+
+
+def _finish(axes: Axes, contrasts: tuple[Contrast, ...], margin: float) -> None:
+    values = [value - 1 for contrast in contrasts for value in _extent(contrast)]
+    low, high = min([*values, -margin * 1.6]), max([*values, margin * 1.6])
+    axes.set_xlim(low - (high - low) * 0.04, high + (high - low) * 0.04)
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 2.5, 5, 10)))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: format_change(1 + value) if abs(value) > 1e-9 else format_percent(0))
+    )
+    axes.set_xlabel("change of P95 against the reference")
+    axes.tick_params(grid_color=GRID)
+    bare_rows(axes, len(contrasts))
+    if not values:
+        nothing_to_show(axes)
+
+
+def _extent(contrast: Contrast) -> list[float]:
+    """All that must be inside the frame; an interval without end does not push the rest together."""
+    widest = 6 * (abs(contrast.ratio - 1) + 0.2) if contrast.ratio is not None else 0
+    ends = [contrast.ratio_low, contrast.ratio_high]
+    near = [end for end in ends if end is not None and abs(end - 1) < widest]
+    found = (contrast.ratio, _thesis_ratio(contrast), *contrast.block_ratios, *near)
+    return [value for value in found if value is not None]
+
+
+def _thesis_ratio(contrast: Contrast) -> float | None:
+    return thesis_ratio(contrast.configuration, contrast.reference)
+
+
+def _pair(contrast: Contrast) -> str:
+    return f"{contrast.configuration} / {contrast.reference}"
+
+
+def _words(contrast: Contrast) -> str:
+    interval = format_change_interval(contrast.ratio_low, contrast.ratio_high)
+    size = format_change(contrast.ratio) + ("" if interval == "n/a" else f"  [{interval}]")
+    return f"{size}  {contrast.verdict}"

@@ -1,0 +1,155 @@
+"""What the sidecars and the services use: CPU per request and memory."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+
+from bench.records import ProcessUse
+from bench.report.content import Report, uses
+from bench.report.figures.strips import bare_rows
+from bench.report.figures.style import (
+    PAPER,
+    Drawing,
+    colours,
+    new_figure,
+    nothing_to_show,
+    place,
+    plain_ticks,
+)
+from bench.report.tables import mean
+from bench.units import format_bytes, format_ms
+
+_ROLES = {"service": "services", "sidecar": "sidecars"}
+_SERVICE = "#9aa5b4"
+_CALL_ORDER = ("locust", "productpage", "details", "reviews", "ratings")
+_ROW = 0.62
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """What a figure shows of a process's use: its value in the axis's unit, and a total as printed."""
+
+    title: str
+    axis: str
+    value: Callable[[ProcessUse], float | None]
+    printed: Callable[[float], str]
+    reading: str
+
+
+_CPU = Quantity(
+    "CPU per request",
+    "CPU in ms per request",
+    lambda use: use.cpu_ms_per_request,
+    lambda total: f"{format_ms(total)} ms",
+    "CPU time per request, means over the valid repeats. Upper bar: services; lower bar: sidecars, a piece each.",
+)
+_MEMORY = Quantity(
+    "Memory",
+    "largest resident size in MiB",
+    lambda use: use.rss_max_bytes / _MIB,
+    lambda total: format_bytes(total * _MIB),
+    "Largest resident memory, means over the valid repeats. Pages that processes share count in each of them.",
+)
+
+
+def draw_cpu(report: Report) -> Drawing | None:
+    """CPU per request of services and sidecars."""
+    return _draw(report, _CPU)
+
+
+def draw_memory(report: Report) -> Drawing | None:
+    """Memory of services and sidecars."""
+    return _draw(report, _MEMORY)
+
+
+def _draw(report: Report, quantity: Quantity) -> Drawing | None:
+    rows = {name: _means(report, name, quantity) for name in report.configurations}
+    if not any(parts for roles in rows.values() for parts in roles.values()):
+        return None
+    figure = new_figure(0.62 + _ROW * len(rows))
+    axes = figure.subplots()
+    largest = max(sum(parts.values()) for roles in rows.values() for parts in roles.values())
+    axes.set_xlim(0, largest * 1.06 or 1)
+    colour = colours(report)
+    for y, (name, roles) in enumerate(rows.items()):
+        axes.text(
+            0.005,
+            y - 0.36,
+            name,
+            color=colour[name],
+            weight="bold",
+            va="center",
+            transform=axes.get_yaxis_transform(),
+        )
+        words = [
+            f"{_ROLES[role]} {quantity.printed(sum(parts.values()))}"
+            for role, parts in roles.items()
+            if parts
+        ]
+        axes.text(
+            0.985, y - 0.36, "  ".join(words), ha="right", va="center", transform=axes.get_yaxis_transform()
+        )
+        for offset, (role, parts) in zip((-0.09, 0.2), roles.items(), strict=True):
+            _bar(
+                axes, y + offset, parts, colour=_SERVICE if role == "service" else colour[name], limit=largest
+            )
+    bare_rows(axes, len(rows))
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel(quantity.axis)
+    plain_ticks(axes, "x")
+    if not largest:
+        nothing_to_show(axes)
+    place(figure, left=0.12, top=0.08)
+    shows = "; ".join(
+        f"{name}: "
+        + ", ".join(
+            f"{_ROLES[role]} {quantity.printed(sum(parts.values()))}" for role, parts in roles.items()
+        )
+        for name, roles in rows.items()
+    )
+    return Drawing(figure, quantity.title, f"{shows}.", quantity.reading)
+
+
+def _means(report: Report, name: str, quantity: Quantity) -> dict[str, dict[str, float]]:
+    """Role -> process -> mean over the valid repeats."""
+    made: dict[str, dict[str, float]] = {}
+    for role in _ROLES:
+        found = uses(report.configurations[name], role)
+        values = {
+            process: [v for use in got if (v := quantity.value(use)) is not None]
+            for process, got in found.items()
+        }
+        made[role] = {
+            process: average
+            for process, got in sorted(values.items(), key=_by_call)
+            if (average := mean(got)) is not None
+        }
+    return made
+
+
+def _by_call(item: tuple[str, object]) -> tuple[int, str]:
+    """Processes in the order in which a request meets them, others behind."""
+    name = item[0].removesuffix("-sidecar")
+    return (_CALL_ORDER.index(name) if name in _CALL_ORDER else len(_CALL_ORDER), name)
+
+
+def _bar(axes: Axes, y: float, parts: Mapping[str, float], *, colour: str, limit: float) -> None:
+    """A stacked bar; a piece is named where its name fits."""
+    start = 0.0
+    for name, value in parts.items():
+        axes.barh(y, value, height=0.26, left=start, color=colour, edgecolor=PAPER, linewidth=1)
+        short = name.removesuffix("-sidecar")
+        if value / limit > 0.0165 * len(short) + 0.01:
+            axes.text(
+                start + value / 2, y + 0.01, short, ha="center", va="center", size=6.8, color=_on(colour)
+            )
+        start += value
+
+
+def _on(colour: str) -> str:
+    """Dark or light letters, whichever can be read on this colour."""
+    red, green, blue = to_rgb(colour)
+    return "#10151c" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "#fdfdfd"

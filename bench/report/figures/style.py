@@ -1,0 +1,186 @@
+"""How every figure looks: colours, sizes, fonts, axes; and how it becomes SVG and PNG."""
+
+import io
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from bench.report.content import Report
+from bench.units import format_tick
+
+INK: Final = "#1b2430"
+MUTED: Final = "#667080"
+GRID: Final = "#e3e7ec"
+PAPER: Final = "#ffffff"
+TINT: Final = "#f3f4f6"  # behind everything that is the thesis's and not ours
+THESIS: Final = "#7a8290"
+WIDTH: Final = 5.6  # inches: readable beside another on a desk, and alone on a phone
+PNG_DPI: Final = 144
+ROW: Final = 0.52  # inches that one configuration's row takes
+
+# Neutrals become variables of the page, so that a figure follows its light or dark surroundings.
+_THEMED: Final = {
+    INK: "--ink",
+    MUTED: "--muted",
+    GRID: "--grid",
+    PAPER: "--paper",
+    TINT: "--tint",
+    THESIS: "--thesis",
+}
+
+# Hues that differ for every kind of colour vision; a mesh and its policies are neighbours in hue, not in lightness.
+_KNOWN: Final = {
+    "baseline": "#3f78b5",
+    "istio": "#e08a00",
+    "istio-policies": "#b5361c",
+    "kuma": "#2ba193",
+    "kuma-policies": "#7d3c98",
+}
+_OTHERS: Final = ("#3f78b5", "#e08a00", "#b5361c", "#2ba193", "#7d3c98", "#8a7a1f", "#c2578f", "#5b6675")
+_SWEEP: Final = ("#8fbce6", "#5a96d0", "#3f78b5", "#7d5ba6", "#7d3c98", "#a3245f", "#b5361c")
+
+_RC: Final = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture everywhere
+    "font.size": 8.5,
+    "axes.titlesize": 8.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 8.5,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": GRID,
+    "axes.facecolor": PAPER,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "xtick.minor.size": 0,
+    "ytick.minor.size": 0,
+    "text.color": INK,
+    "figure.facecolor": PAPER,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.1,
+    "lines.solid_capstyle": "round",
+    "path.simplify_threshold": 0.3,
+    "svg.fonttype": "none",  # text stays text: small, searchable, in the page's own font
+    "svg.hashsalt": "meshbench",  # the same run makes the same bytes
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A drawn figure, and in words: its title, what it shows for those who cannot see it, how to read it."""
+
+    figure: Figure
+    title: str
+    shows: str
+    reading: str
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Sets the style, whatever the machine's own matplotlibrc says, and takes it back."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_RC)
+        yield
+
+
+def colours(report: Report) -> dict[str, str]:
+    """Configuration -> its colour, in every figure; a sweep's colours run from few users to many."""
+    names = list(report.configurations)
+    if report.is_sweep:
+        by_users = sorted(names, key=lambda name: report.configurations[name].users)
+        step = (len(_SWEEP) - 1) / max(len(names) - 1, 1)
+        return {name: _SWEEP[round(place * step)] for place, name in enumerate(by_users)}
+    known = {name: _KNOWN[name] for name in names if name in _KNOWN}
+    free = [colour for colour in _OTHERS if colour not in known.values()]
+    others = [name for name in names if name not in known]
+    return known | {name: free[place % len(free)] for place, name in enumerate(others)}
+
+
+def new_figure(height: float) -> Figure:
+    """An empty figure of the standard width, `height` inches high."""
+    figure = Figure(figsize=(WIDTH, height))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def place(
+    figure: Figure, *, left: float = 0.55, right: float = 0.15, top: float = 0.3, bottom: float = 0.48
+) -> None:
+    """Margins in inches, so that fonts and axes keep their distance at any height."""
+    width, height = figure.get_size_inches()
+    figure.subplots_adjust(
+        left=left / width, right=1 - right / width, top=1 - top / height, bottom=bottom / height
+    )
+
+
+def plain_ticks(axes: Axes, which: str) -> None:
+    """Numbers as meshbench prints them, without powers of ten."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_formatter(FuncFormatter(lambda value, _: format_tick(value)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def log_axis(axes: Axes, which: str, values: Iterable[float]) -> None:
+    """A logarithmic axis over the positive ones of `values`, with ticks at 1, 2 and 5."""
+    positive = [value for value in values if value > 0]
+    low, high = (min(positive), max(positive)) if positive else (1.0, 10.0)
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    (axes.set_xlim if which == "x" else axes.set_ylim)(low / 1.12, high * 1.12)
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 300 else (1,)))
+    plain_ticks(axes, which)
+
+
+def nothing_to_show(axes: Axes) -> None:
+    """Says so where no trial gave a value, in place of an empty frame."""
+    axes.text(0.5, 0.5, "no valid value", transform=axes.transAxes, ha="center", va="center", color=MUTED)
+
+
+def svg_text(drawing: Drawing) -> str:
+    """The figure as an SVG file; no date and no version in it, so that it depends on the run alone."""
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with styled():
+        drawing.figure.savefig(
+            buffer, format="svg", metadata={"Title": f"{drawing.title}. {drawing.shows}", **nothing}
+        )
+    return buffer.getvalue()
+
+
+def png_bytes(drawing: Drawing) -> bytes:
+    """The figure as a PNG file."""
+    buffer = io.BytesIO()
+    with styled():
+        drawing.figure.savefig(buffer, format="png", dpi=PNG_DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def inline_svg(svg: str, name: str) -> str:
+    """An SVG file as part of a page: ids of its own, the page's colours, no declaration, named for screen readers."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r'\bid="', f'id="{name}-', body)
+    body = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", body)
+    body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)
+    for colour, variable in _THEMED.items():
+        body = body.replace(colour, f"var({variable})")
+    body = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", body, count=1)
+    body = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", body, count=1)
+    body = body.replace("<title>", f'<title id="{name}-title">', 1)
+    return body.replace("<svg ", f'<svg role="img" aria-labelledby="{name}-title" ', 1)

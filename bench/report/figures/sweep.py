@@ -1,0 +1,127 @@
+"""Throughput and P95 against the number of users; the thesis's table 9.1 in a column of its own."""
+
+from collections.abc import Callable, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from bench.records import ConfigurationSummary, RepeatSummary
+from bench.report.content import Report
+from bench.report.figures.style import (
+    MUTED,
+    PAPER,
+    THESIS,
+    TINT,
+    Drawing,
+    log_axis,
+    new_figure,
+    nothing_to_show,
+    place,
+    plain_ticks,
+)
+from bench.report.thesis import SWEEP
+
+_FAMILIES = ("#3f78b5", "#e08a00", "#b5361c", "#2ba193", "#7d3c98")
+
+
+def draw_sweep(report: Report) -> Drawing | None:
+    """Two rows, RPS and P95, over users; only where configurations differ in users."""
+    if not report.is_sweep:
+        return None
+    figure = new_figure(4.3)
+    (rps, thesis_rps), (p95, thesis_p95) = figure.subplots(2, 2, sharex="col", width_ratios=(2.3, 1))
+    _ours(rps, report, lambda c: (c.rps, c.rps_low, c.rps_high), lambda repeat: repeat.rps)
+    _ours(p95, report, lambda c: (c.p95_ms, c.p95_low_ms, c.p95_high_ms), lambda repeat: repeat.p95_ms)
+    rps.set_ylim(bottom=0)
+    plain_ticks(rps, "y")
+    _log(p95, report)
+    _thesis(thesis_rps, [level.rps for level in SWEEP])
+    _thesis(thesis_p95, [level.p95_ms for level in SWEEP])
+    thesis_rps.set_ylim(0, max(level.rps for level in SWEEP) * 1.15)
+    log_axis(thesis_p95, "y", [level.p95_ms for level in SWEEP])
+    rps.set_ylabel("requests per second")
+    p95.set_ylabel("P95 in ms (log)")
+    p95.set_xlabel("users (log), measured here")
+    thesis_p95.set_xlabel("users (log)", style="italic")
+    thesis_rps.set_title(
+        "2022 thesis, another cluster", color=MUTED, style="italic", weight="normal", size=7.5
+    )
+    place(figure, top=0.26)
+    figure.subplots_adjust(wspace=0.28, hspace=0.12)
+    return Drawing(
+        figure,
+        "Throughput and P95 against users",
+        "; ".join(f"{c.users} users" for c in report.configurations.values()) + ".",
+        "Dots: repeats (hollow: invalid); line: mean; bars: intervals. Grey panels: the 2022 thesis's table 9.1, on "
+        "another cluster and with another P95 statistic, for shape, not for size.",
+    )
+
+
+def _ours(
+    axes: Axes,
+    report: Report,
+    of_configuration: Callable[[ConfigurationSummary], tuple[float | None, float | None, float | None]],
+    of_repeat: Callable[[RepeatSummary], float | None],
+) -> None:
+    families: dict[str, list[ConfigurationSummary]] = {}
+    for name, configuration in report.configurations.items():
+        families.setdefault(report.family(name), []).append(configuration)
+    for place_, (family, members) in enumerate(families.items()):
+        colour = _FAMILIES[place_ % len(_FAMILIES)]
+        members.sort(key=lambda configuration: configuration.users)
+        known = [(c.users, *of_configuration(c)) for c in members if of_configuration(c)[0] is not None]
+        axes.plot([row[0] for row in known], [row[1] for row in known], color=colour, label=family)
+        for users, _, low, high in known:
+            axes.plot([users] * 2, [low, high], color=colour, linewidth=5, alpha=0.25)
+        _repeats(axes, members, of_repeat, colour=colour)
+    _users_axis(axes, [c.users for c in report.configurations.values()])
+    if len(families) > 1:
+        axes.legend(loc="best")
+    if not any(line.get_xdata().size for line in axes.lines):
+        nothing_to_show(axes)
+
+
+def _repeats(
+    axes: Axes,
+    members: Sequence[ConfigurationSummary],
+    of_repeat: Callable[[RepeatSummary], float | None],
+    *,
+    colour: str,
+) -> None:
+    for configuration in members:
+        for repeat in configuration.repeats:
+            if (value := of_repeat(repeat)) is not None:
+                face = colour if repeat.valid else PAPER
+                axes.scatter(
+                    [configuration.users],
+                    [value],
+                    s=18,
+                    facecolor=face,
+                    edgecolor=colour,
+                    linewidth=0.8,
+                    zorder=3,
+                )
+
+
+def _users_axis(axes: Axes, users: Sequence[int]) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(sorted(set(users))))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(min(users) / 1.35, max(users) * 1.35)
+    plain_ticks(axes, "x")
+
+
+def _log(axes: Axes, report: Report) -> None:
+    summaries = report.configurations.values()
+    repeats = [repeat.p95_ms for c in summaries for repeat in c.repeats if repeat.p95_ms]
+    log_axis(axes, "y", [*repeats, *(end for c in summaries for end in (c.p95_low_ms, c.p95_high_ms) if end)])
+
+
+def _thesis(axes: Axes, values: Sequence[float]) -> None:
+    users = [level.users for level in SWEEP]
+    axes.plot(
+        users, values, color=THESIS, linestyle=(0, (2, 2)), marker="D", markersize=4, markerfacecolor=TINT
+    )
+    axes.set_facecolor(TINT)
+    _users_axis(axes, users)
+    plain_ticks(axes, "y")

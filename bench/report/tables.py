@@ -1,0 +1,325 @@
+"""Every table as rows of printed text: made once, then written as HTML, Markdown and LaTeX alike."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from bench.records import ConfigurationSummary, Contrast, RepeatSummary
+from bench.report.answers import contrasts_on
+from bench.report.content import Report, uses
+from bench.report.thesis import P95_MS, SWEEP, thesis_level, thesis_ratio
+from bench.units import (
+    format_bytes,
+    format_count,
+    format_delta,
+    format_interval,
+    format_ms,
+    format_percent,
+    format_ratio,
+    format_rps,
+)
+
+
+class Cell(NamedTuple):
+    """A value as printed; `detail` stands smaller beside it; `verdict` marks it as one."""
+
+    text: str
+    detail: str = ""
+    verdict: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.text} {self.detail}".strip()
+
+
+class Column(NamedTuple):
+    title: str
+    number: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """`note` says what the columns are; `rows` have one cell per column."""
+
+    name: str
+    title: str
+    note: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def tables(report: Report) -> tuple[Table, ...]:
+    """All tables of numbers, the most important first."""
+    made = (results(report), thesis(report), contrasts(report), repeats(report), resources(report))
+    return tuple(table for table in made if table.rows)
+
+
+def results(report: Report) -> Table:
+    """The table of the reference study, with intervals and doubts."""
+    reference = report.summary.reference
+    against = {c.configuration: c for c in contrasts_on(report.summary, "p95_ms") if c.reference == reference}
+    level = format_percent(report.summary.confidence)
+    return Table(
+        name="results",
+        title="Response time and throughput",
+        note=f"P95: 95 % of the good requests were answered within this time; the geometric mean over valid repeats. "
+        f"In brackets the {level} interval. Difference and ratio: against {reference or 'nothing (no reference)'}. "
+        f"n: valid repeats of all. Errors: requests without a right answer, of all in the valid windows.",
+        columns=_columns(
+            "Configuration",
+            "P95 ms*",
+            "Difference ms*",
+            "Ratio*",
+            "Verdict",
+            "n*",
+            "RPS*",
+            "Errors*",
+            "Doubts",
+        ),
+        rows=tuple(
+            _result(name, c, against.get(name), is_reference=name == reference)
+            for name, c in report.configurations.items()
+        ),
+    )
+
+
+def thesis(report: Report) -> Table:
+    """Our figures in the reference study's own statistic, beside the study's."""
+    return _thesis_sweep(report) if report.is_sweep else _thesis_conditions(report)
+
+
+def contrasts(report: Report) -> Table:
+    """Every comparison on every metric."""
+    methods = dict.fromkeys(contrast.method for contrast in report.summary.contrasts)
+    return Table(
+        name="contrasts",
+        title="All comparisons",
+        note="Only the comparison of P95 with the reference is confirmatory; all others are exploratory: with many of "
+        "them some will stand out by chance. Could find: the smallest difference found with 80 % power. Per block: the "
+        f"ratio inside each block. Method: {'; '.join(methods) or 'n/a'}.",
+        columns=_columns(
+            "Configuration", "Reference", "Metric", "Ratio*", "Difference*", "Verdict", "n*", "Could find*",
+            "Per block*", "Standing", "Remark",
+        ),
+        rows=tuple(_contrast(contrast) for contrast in report.summary.contrasts),
+    )  # fmt: skip
+
+
+def repeats(report: Report) -> Table:
+    """Every repeat with all its numbers, valid or not."""
+    return Table(
+        name="repeats",
+        title="Every repeat",
+        note="Latencies in ms, nearest rank over the good requests of the window. Corrected: P95 counted from the "
+        "intended start. Thesis's: see the table above. Stalls: whole seconds without an answer. Generator: cores used "
+        "by the load generator. Lateness: P95 of a request's start behind its plan, ms.",
+        columns=_columns(
+            "Trial", "Valid", "P50*", "P75*", "P90*", "P95*", "P99*", "P99.9*", "Max*", "Mean*", "Corrected*",
+            "Thesis's*", "Requests*", "Errors*", "RPS*", "Stalls s*", "Generator*", "Lateness*", "Reasons and warnings",
+        ),
+        rows=tuple(_repeat(r) for c in report.configurations.values() for r in c.repeats),
+    )  # fmt: skip
+
+
+def resources(report: Report) -> Table:
+    """CPU and memory of every process, over the valid repeats."""
+    return Table(
+        name="resources",
+        title="CPU and memory of every process",
+        note="Means over the valid repeats, in brackets the smallest and largest. Memory: largest resident size.",
+        columns=_columns(
+            "Configuration", "Process", "Kind", "CPU ms per request*", "CPU cores*", "Memory*", "n*"
+        ),
+        rows=tuple(
+            row
+            for name, configuration in report.configurations.items()
+            for role in ("service", "sidecar", "generator")
+            for row in _resource_rows(name, configuration, role)
+        ),
+    )
+
+
+def _columns(*titles: str) -> tuple[Column, ...]:
+    """A star marks a column of numbers."""
+    return tuple(Column(title.rstrip("*"), number=title.endswith("*")) for title in titles)
+
+
+def _result(
+    name: str, c: ConfigurationSummary, contrast: Contrast | None, *, is_reference: bool
+) -> tuple[Cell, ...]:
+    return (
+        Cell(name),
+        Cell(format_ms(c.p95_ms), _brackets(format_interval(c.p95_low_ms, c.p95_high_ms))),
+        *(
+            _compared(contrast)
+            if contrast
+            else (Cell("–"), Cell("–"), Cell("reference" if is_reference else "–"))
+        ),
+        Cell(f"{c.n} of {len(c.repeats)}"),
+        Cell(format_rps(c.rps), _brackets(format_interval(c.rps_low, c.rps_high))),
+        Cell(format_percent(c.errors / c.requests if c.requests else None), f"of {format_count(c.requests)}"),
+        Cell(_doubts(c)),
+    )
+
+
+def _compared(contrast: Contrast) -> tuple[Cell, Cell, Cell]:
+    c = contrast
+    if c.metric == "rps":
+        difference = (c.delta_rps, c.delta_low_rps, c.delta_high_rps)
+    else:
+        difference = (c.delta_ms, c.delta_low_ms, c.delta_high_ms)
+    delta, low, high = difference
+    return (
+        Cell(format_delta(delta), _brackets(format_interval(low, high, format_delta))),
+        Cell(format_ratio(c.ratio), _brackets(format_interval(c.ratio_low, c.ratio_high, format_ratio))),
+        Cell(c.verdict, verdict=True),
+    )
+
+
+def _doubts(configuration: ConfigurationSummary) -> str:
+    """How many doubts, in few words: the table of repeats has them in full."""
+    invalid = len(configuration.repeats) - configuration.n
+    warnings = sum(len(repeat.warnings) for repeat in configuration.repeats)
+    parts = (
+        "" if configuration.valid else "invalid",
+        f"{invalid} invalid repeat{'s' * (invalid > 1)}" if invalid else "",
+        f"{warnings} warning{'s' * (warnings > 1)}" if warnings else "",
+        f"no interval: {configuration.no_interval}" if configuration.no_interval else "",
+    )
+    return "; ".join(part for part in parts if part) or "none"
+
+
+def _thesis_conditions(report: Report) -> Table:
+    reference = report.summary.reference
+    base = report.configurations[reference] if reference in report.configurations else None
+    known = [name for name in report.configurations if name in P95_MS]
+    return Table(
+        name="thesis",
+        title="Beside the 2022 thesis",
+        note="The thesis ran on another cluster, with other versions, at its saturation point: compare the ratios, "
+        "never the milliseconds. Its P95 is another statistic: Locust's sliding, rounded P95, averaged over the first "
+        "120 s (warm-up included), then over the repeats. The column “here, thesis's way” computes that same statistic "
+        "from this run (thesis_p95_ms); it is used nowhere else.",
+        columns=_columns(
+            "Configuration", "Here: P95 ms*", "Here: ratio*", "Here, thesis's way: ms*", "Here, thesis's way: ratio*",
+            "2022 thesis: ms*", "2022 thesis: ratio*",
+        ),
+        rows=tuple(_thesis_row(name, report.configurations[name], reference, base) for name in known),
+    )  # fmt: skip
+
+
+def _thesis_row(
+    name: str, configuration: ConfigurationSummary, reference: str | None, base: ConfigurationSummary | None
+) -> tuple[Cell, ...]:
+    ours = (configuration.p95_ms, base.p95_ms if base else None)
+    thesis_way = (configuration.thesis_p95_ms, base.thesis_p95_ms if base else None)
+    ratio = thesis_ratio(name, reference) or (1.0 if name == reference else None)
+    return (
+        Cell(name),
+        *(
+            Cell(text)
+            for pair in (ours, thesis_way)
+            for text in (format_ms(pair[0]), format_ratio(_quotient(*pair)))
+        ),
+        Cell(format_ms(P95_MS.get(name))),
+        Cell(format_ratio(ratio)),
+    )
+
+
+def _thesis_sweep(report: Report) -> Table:
+    best = max((c.rps for c in report.configurations.values() if c.rps), default=None)
+    thesis_best = max(level.rps for level in SWEEP)
+    rows = []
+    for name, c in report.configurations.items():
+        level = thesis_level(c.users) if c.mesh == "none" else None
+        theirs = (level.rps, level.rps / thesis_best, level.p95_ms) if level else (None, None, None)
+        rows.append(
+            (
+                Cell(name),
+                Cell(format_count(c.users)),
+                *_level(c.rps, _quotient(c.rps, best), c.p95_ms),
+                *_level(*theirs),
+            )
+        )
+    return Table(
+        name="thesis",
+        title="Beside the 2022 thesis: more users",
+        note="The thesis ran on another cluster that saturated at about 50 requests/s: compare the shape (share of the "
+        "best throughput, growth of the P95), never the values. Its P95 is another statistic than ours.",
+        columns=_columns(
+            "Configuration", "Users*", "Here: RPS*", "Here: share of best*", "Here: P95 ms*", "2022 thesis: RPS*",
+            "2022 thesis: share of best*", "2022 thesis: P95 ms*",
+        ),
+        rows=tuple(rows),
+    )  # fmt: skip
+
+
+def _level(rps: float | None, share: float | None, p95_ms: float | None) -> tuple[Cell, Cell, Cell]:
+    return Cell(format_rps(rps)), Cell(format_percent(share)), Cell(format_ms(p95_ms))
+
+
+def _contrast(contrast: Contrast) -> tuple[Cell, ...]:
+    delta, ratio, verdict = _compared(contrast)
+    unit = "1/s" if contrast.metric == "rps" else "ms"
+    return (
+        Cell(contrast.configuration),
+        Cell(contrast.reference),
+        Cell("RPS" if contrast.metric == "rps" else contrast.metric.removesuffix("_ms").upper()),
+        ratio,
+        delta if delta.text == "n/a" else delta._replace(text=f"{delta.text} {unit}"),
+        verdict,
+        Cell(f"{contrast.n[0]} + {contrast.n[1]}"),
+        Cell(format_percent(contrast.mde)),
+        Cell(", ".join(format_ratio(ratio) for ratio in contrast.block_ratios) or "n/a"),
+        Cell("confirmatory" if contrast.confirmatory else "exploratory"),
+        Cell(contrast.reason),
+    )
+
+
+def _repeat(repeat: RepeatSummary) -> tuple[Cell, ...]:
+    r = repeat
+    latencies = (
+        r.p50_ms, r.p75_ms, r.p90_ms, r.p95_ms, r.p99_ms, r.p999_ms, r.max_ms, r.mean_ms, r.corrected_p95_ms,
+        r.thesis_p95_ms,
+    )  # fmt: skip
+    return (
+        Cell(r.trial),
+        Cell("valid" if r.valid else "invalid", verdict=not r.valid),
+        *(Cell(format_ms(latency)) for latency in latencies),
+        Cell(format_count(r.requests)),
+        Cell(format_count(r.errors)),
+        Cell(format_rps(r.rps)),
+        Cell(format_count(r.stall_s)),
+        Cell(format_ms(r.generator_cpu)),
+        Cell(format_ms(r.lateness_p95_ms)),
+        Cell("; ".join((*r.reasons, *r.warnings))),
+    )
+
+
+def _resource_rows(name: str, configuration: ConfigurationSummary, role: str) -> Iterable[tuple[Cell, ...]]:
+    seconds = mean([repeat.window_s for repeat in configuration.repeats if repeat.valid])
+    for process, found in sorted(uses(configuration, role).items()):
+        cpu = [use.cpu_ms_per_request for use in found if use.cpu_ms_per_request is not None]
+        yield (
+            Cell(name),
+            Cell(process),
+            Cell(role),
+            Cell(
+                format_ms(mean(cpu)), _brackets(format_interval(min(cpu), max(cpu))) if len(cpu) > 1 else ""
+            ),
+            Cell(format_ms(_quotient(mean([use.cpu_s for use in found]), seconds))),
+            Cell(format_bytes(mean([use.rss_max_bytes for use in found]))),
+            Cell(str(len(found))),
+        )
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """The arithmetic mean; None of nothing."""
+    return sum(values) / len(values) if values else None
+
+
+def _quotient(value: float | None, by: float | None) -> float | None:
+    return value / by if value is not None and by else None
+
+
+def _brackets(interval: str) -> str:
+    return "" if interval == "n/a" else interval

@@ -1,0 +1,110 @@
+"""The main job: every trial of the plan is deployed, proven, loaded, proven again and stored."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from bench.checks import check_trial
+from bench.errors import MeshbenchError, ProofError
+from bench.load.generator import LoadOutcome, Progress
+from bench.plan import Trial
+from bench.records import Evidence, ProofRecord, TrialRecord
+from bench.resources import read_resources
+from bench.scenario import Scenario
+from bench.store import RunFolder, write_record
+from bench.targets import Deployment, Target
+
+
+class Show(Protocol):
+    """Where progress is shown."""
+
+    def phase(self, trial: Trial, phase: str) -> None:
+        """A trial enters a phase."""
+
+    def progress(self, trial: Trial, progress: Progress) -> None:
+        """Some more of a trial's load has passed."""
+
+    def done(self, record: TrialRecord) -> None:
+        """A trial is stored."""
+
+
+def run_trials(folder: RunFolder, target: Target, show: Show) -> None:
+    """Runs the trials of the folder's plan that it does not hold yet, in the planned order."""
+    finished = {entry.folder for entry in folder.record.trials}
+    for trial in folder.record.plan.trials:
+        if trial.folder not in finished:
+            run_trial(folder, trial, target=target, show=show)
+
+
+def run_trial(folder: RunFolder, trial: Trial, *, target: Target, show: Show) -> None:
+    """One trial, from nothing to a stored result."""
+    started_at = datetime.now(UTC)
+    with folder.draft(trial) as draft:
+        show.phase(trial, "deploy")
+        with target.deploy(trial.configuration, draft) as deployment:
+            show.phase(trial, "prove")
+            before = _proven(deployment, trial, draft)
+            show.phase(trial, "load")
+            load = _loaded(deployment, trial, draft, folder=folder, show=show, started_at=started_at)
+            show.phase(trial, "prove again")
+            after = deployment.prove(load)
+            restarts = deployment.restarts()
+        record = _record(folder.record.scenario, trial, load, restarts=restarts, started_at=started_at)
+        proof = ProofRecord(trial=trial.folder, before=before, after=after)
+        record = _judged(record, load, proof, draft=draft)
+        folder.keep(draft, record, proof)
+    show.done(record)
+
+
+def _proven(deployment: Deployment, trial: Trial, draft: Path) -> tuple[Evidence, ...]:
+    """No proof, no load."""
+    evidence = deployment.prove()
+    failures = [fact for fact in evidence if not fact.ok]
+    if failures:
+        write_record(draft / "proof.json", ProofRecord(trial=trial.folder, before=evidence, after=()))
+        told = "\n".join(f"  {fact.name}, {fact.subject}: expected {fact.expected}; saw {fact.seen}" for fact in failures)
+        raise ProofError(f"{trial.configuration} is not what its name says, so no load was sent:\n{told}")
+    return evidence
+
+
+def _loaded(
+    deployment: Deployment, trial: Trial, draft: Path, *, folder: RunFolder, show: Show, started_at: datetime
+) -> LoadOutcome:
+    """The load; when it is cut short, what was measured stays in the draft, marked as interrupted."""
+    partial: list[LoadOutcome] = []
+    try:
+        return deployment.load(trial, draft, show=lambda progress: show.progress(trial, progress), kept=partial.append)
+    except MeshbenchError as error:
+        for load in partial:
+            record = _record(folder.record.scenario, trial, load, restarts=(), started_at=started_at)
+            cut = record.model_copy(update={"status": "interrupted", "reasons": (f"interrupted: {error}",)})
+            write_record(draft / "trial.json", cut)
+        raise
+
+
+def _record(
+    scenario: Scenario, trial: Trial, load: LoadOutcome, *, restarts: tuple[str, ...], started_at: datetime
+) -> TrialRecord:
+    ordered = scenario.load_of(trial.configuration)
+    return TrialRecord(
+        trial=trial.folder,
+        number=trial.number,
+        configuration=trial.configuration,
+        block=trial.block,
+        status="complete",
+        started_at=started_at,
+        users=ordered.users,
+        think_time_s=ordered.think_time_s,
+        rate=ordered.rate_per_s,
+        windows=(load.window,),
+        warmup_extended=load.warmup_extended,
+        generator=load.generator,
+        clock=load.clock,
+        restarts=restarts,
+    )
+
+
+def _judged(record: TrialRecord, load: LoadOutcome, proof: ProofRecord, *, draft: Path) -> TrialRecord:
+    doubts = check_trial(record, load.samples, read_resources(draft / "resources.parquet"), proof)
+    status = "invalid" if doubts.reasons else "complete"
+    return record.model_copy(update={"status": status, "reasons": doubts.reasons, "warnings": doubts.warnings})

@@ -1,0 +1,139 @@
+"""Samples: one row per request, exact, as columns; the only module that knows Parquet.
+
+The recorder (`bench.load.recorder`) appends fixed-size rows to `samples.bin` while Locust runs; afterwards they
+become `samples.parquet`, sorted by start.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bench.errors import StoreError
+from bench.records import Window
+
+# The row that the recorder packs with struct "<qqqhBiH": keep the two alike (a test holds them together).
+RAW_ROW = np.dtype(
+    [
+        ("intended_ns", "<i8"),
+        ("started_ns", "<i8"),
+        ("latency_ns", "<i8"),
+        ("status", "<i2"),
+        ("ok", "u1"),
+        ("bytes", "<i4"),
+        ("name", "<u2"),
+    ]
+)
+
+_SCHEMA = pa.schema(
+    [
+        ("intended_ns", pa.int64()),
+        ("started_ns", pa.int64()),
+        ("latency_ns", pa.int64()),
+        ("status", pa.int16()),
+        ("ok", pa.bool_()),
+        ("bytes", pa.int32()),
+        ("name", pa.dictionary(pa.int32(), pa.string())),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """One trial's requests, warm-up included, as arrays of equal length, sorted by `started_ns`.
+
+    intended_ns, started_ns: when the request should have started and did, since the trial's start
+    latency_ns: from start to the last byte of the body
+    status: HTTP status, 0 where no answer came
+    ok: status and body were right
+    bytes: size of the body
+    name: index into `names`
+    """
+
+    intended_ns: npt.NDArray[np.int64]
+    started_ns: npt.NDArray[np.int64]
+    latency_ns: npt.NDArray[np.int64]
+    status: npt.NDArray[np.int16]
+    ok: npt.NDArray[np.bool_]
+    bytes: npt.NDArray[np.int32]
+    name: npt.NDArray[np.int32]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.started_ns)
+
+    @property
+    def completed_ns(self) -> npt.NDArray[np.int64]:
+        return self.started_ns + self.latency_ns
+
+    def started_in(self, start_ns: int, end_ns: int) -> "Samples":
+        """The samples that started inside [start_ns, end_ns): a view, thanks to the order."""
+        first, last = np.searchsorted(self.started_ns, [start_ns, end_ns])
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Samples(**{n: c if n == "names" else c[first:last] for n, c in columns.items()})
+
+    def counted(self, windows: Iterable[Window]) -> "Samples":
+        """The samples that started inside one of the windows: a view where there is one, as there normally is."""
+        parts = [self.started_in(window.start_ns, window.end_ns) for window in windows] or [self.started_in(0, 0)]
+        if len(parts) == 1:
+            return parts[0]
+        joined = {f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(self)[:-1]}
+        return Samples(**joined, names=self.names)
+
+
+def read_raw(rows: Path, names: tuple[str, ...]) -> Samples:
+    """The rows that the recorder has written so far; a torn last row is left out."""
+    whole = rows.stat().st_size // RAW_ROW.itemsize if rows.exists() else 0
+    raw = np.fromfile(rows, RAW_ROW, count=whole) if whole else np.empty(0, RAW_ROW)
+    raw = raw[np.argsort(raw["started_ns"], kind="stable")]
+    return Samples(
+        intended_ns=raw["intended_ns"],
+        started_ns=raw["started_ns"],
+        latency_ns=raw["latency_ns"],
+        status=raw["status"],
+        ok=raw["ok"].astype(np.bool_),
+        bytes=raw["bytes"],
+        name=raw["name"].astype(np.int32),
+        names=names,
+    )
+
+
+def write_parquet(samples: Samples, path: Path) -> None:
+    """Writes `samples.parquet`. Times are stored as differences to the row before: under 12 bytes a request."""
+    columns = [getattr(samples, field.name) for field in _SCHEMA if field.name != "name"]
+    name = pa.DictionaryArray.from_arrays(samples.name, pa.array(samples.names, pa.string()))
+    table = pa.Table.from_arrays([*map(pa.array, columns), name], schema=_SCHEMA)
+    delta = dict.fromkeys(("intended_ns", "started_ns", "latency_ns", "bytes"), "DELTA_BINARY_PACKED")
+    pq.write_table(
+        table, path, compression="zstd", use_dictionary=["name", "status"], column_encoding=delta
+    )
+
+
+def read_parquet(path: Path) -> Samples:
+    """Reads `samples.parquet`. Raises StoreError where the file is not whole."""
+    try:
+        table = pq.read_table(path, schema=_SCHEMA)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{path}: not a readable samples file: {error}") from error
+    name = table.column("name").combine_chunks()
+    codes = name.indices if len(name) else pa.array([], pa.int32())
+    columns = {field.name: table.column(field.name).to_numpy() for field in _SCHEMA if field.name != "name"}
+    return Samples(**columns, name=codes.to_numpy(), names=tuple(name.dictionary.to_pylist()) if len(name) else ())
+
+
+def write_columns(path: Path, columns: dict[str, npt.NDArray[np.generic]]) -> None:
+    """Writes a small table of equally long columns as Parquet."""
+    pq.write_table(pa.table({name: pa.array(column) for name, column in columns.items()}), path, compression="zstd")
+
+
+def read_columns(path: Path) -> dict[str, npt.NDArray[np.generic]]:
+    """Reads what `write_columns` wrote. Raises StoreError where the file is not whole."""
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{path}: not a readable table: {error}") from error
+    return {name: table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names}

@@ -1,0 +1,172 @@
+"""JSON Schemas and the reference page of scenarios, made from the models, so that they cannot lag behind.
+
+Two made files are kept in the repository, for editors and readers. `python -m bench.schemas` in the
+repository's root renews them; a test compares them with what the models say.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema
+
+from bench.fields import LINE_PATTERN, NAME_PATTERN, PLACE_PATTERN, TEXT_PATTERN, Quantity
+from bench.records import FILES
+from bench.settings import Application, Configuration, Load, LoadOverride, Scenario
+from bench.shipped import shipped
+
+SCHEMA_FILE: Final = Path("scenarios/scenario.schema.json")
+REFERENCE_FILE: Final = Path("docs/scenarios.md")
+
+_EXAMPLE = "istio-policies"
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_SECTIONS: Final[dict[str, type[BaseModel]]] = {
+    "scenario": Scenario,
+    "application": Application,
+    "load": Load,
+    "configurations": Configuration,
+    "configurations[].load": LoadOverride,
+}
+_IN_WORDS = {
+    NAME_PATTERN: "name: 1 to 40 of a-z, 0-9 and -",
+    LINE_PATTERN: "text, one line",
+    TEXT_PATTERN: "text",
+    PLACE_PATTERN: "relative path",
+}
+
+_Schema = dict[str, Any]
+
+
+class _Generator(GenerateJsonSchema):
+    """Gives fields no title of their own, which would only repeat the key."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's signature
+        return False
+
+
+def schema(name: str) -> _Schema:
+    """The schema of a scenario file (`scenario`) or of a record (`run`, `trial`, `proof`, `summary`)."""
+    if name == "scenario":
+        return {"$schema": _DIALECT, **_scenario_schema(), "title": "meshbench scenario"}
+    made = FILES[name].model_json_schema(by_alias=False, mode="serialization", schema_generator=_Generator)
+    return {"$schema": _DIALECT, **made, "title": f"{name}.json of a meshbench run"}
+
+
+def schema_text(name: str) -> str:
+    """The schema as the text of a file."""
+    return json.dumps(schema(name), indent=2) + "\n"
+
+
+def scenario_reference() -> str:
+    """The page `docs/scenarios.md`: every key of a scenario, and an example."""
+    made = _scenario_schema()
+    tables = (_section(place, model, made) for place, model in _SECTIONS.items())
+    example = (shipped("scenarios") / f"{_EXAMPLE}.yaml").read_text("utf-8")
+    return "\n".join([_INTRODUCTION, *tables, _OVERRIDES, f"## Example\n\n```yaml\n{example}```\n"])
+
+
+def renew() -> None:
+    """Writes the schema and the reference page into the checkout that is the working directory."""
+    SCHEMA_FILE.write_text(schema_text("scenario"), "utf-8")
+    REFERENCE_FILE.write_text(scenario_reference(), "utf-8")
+
+
+def _scenario_schema() -> _Schema:
+    made = Scenario.model_json_schema(schema_generator=_Generator)
+    for model in _SECTIONS.values():
+        _write_defaults(model, _properties(made, model))
+    return made
+
+
+def _write_defaults(model: type[BaseModel], properties: _Schema) -> None:
+    """Defaults of quantities as a file writes them: `100ms` for 0.1."""
+    for name, field in model.model_fields.items():
+        for quantity in field.metadata:
+            if isinstance(quantity, Quantity):
+                properties[field.alias or name]["default"] = quantity.write(field.default)
+
+
+def _properties(made: _Schema, model: type[BaseModel]) -> _Schema:
+    section = made if model is Scenario else made["$defs"][model.__name__]
+    properties: _Schema = section["properties"]
+    return properties
+
+
+def _section(place: str, model: type[BaseModel], made: _Schema) -> str:
+    heading = "The file" if model is Scenario else f"`{place}`"
+    properties = _properties(made, model)
+    rows = (_row(field, field.alias or name, properties) for name, field in model.model_fields.items())
+    table = ["| key | value | default | meaning |", "|---|---|---|---|", *rows]
+    return "\n".join([f"## {heading}\n", f"{model.__doc__}\n", *table, ""])
+
+
+def _row(field: FieldInfo, key: str, properties: _Schema) -> str:
+    made = properties[key]
+    default = "required" if field.is_required() else _default(made.get("default"))
+    return f"| `{key}` | {_type(made)} | {default} | {field.description} |"
+
+
+def _type(field: _Schema) -> str:
+    """What to write for a field, in words."""
+    match field:
+        case {"anyOf": [some, {"type": "null"}]}:
+            return f"{_type(some)}; or null"
+        case {"title": title}:
+            return str(title)
+        case {"enum": choices}:
+            return "one of " + ", ".join(f"`{choice}`" for choice in choices)
+        case {"const": only}:
+            return f"`{only}`"
+        case {"pattern": pattern}:
+            return _IN_WORDS[pattern]
+        case {"type": "integer"}:
+            return f"whole number, {field['minimum']} to {field['maximum']}"
+        case {"type": "array"}:
+            return f"list, each a {_type(field['items'])}"
+        case {"type": "boolean"}:
+            return "true or false"
+    return "mapping, see below"
+
+
+def _default(value: Any) -> str:
+    match value:
+        case None | [] | "":
+            return ""
+        case bool():
+            return f"`{str(value).lower()}`"
+    return f"`{value}`"
+
+
+_INTRODUCTION = """\
+# Scenarios
+
+<!-- Made from bench/settings.py by `python -m bench.schemas`; change it there. -->
+
+A scenario is one YAML file that says what to compare: an application, a load, and the configurations that are
+measured in turn. The shipped ones stand in `scenarios/`; `meshbench run --scenario` takes the name of one of
+them or the path of your own, and `meshbench validate FILE` names every mistake in a file with its line.
+
+Quantities need a unit: durations `us`, `ms`, `s`, `min` (or `m`) and `h`, rates a number per `s`, `min` or
+`h` (`50/s`), shares `%`. Text that YAML would read as something else (`no`, `12`) needs quotes. Anchors,
+aliases, merge keys and tags are refused, and so is a key that stands twice.
+
+Folders of manifests and Locust files are looked for beside the scenario file first, then among the shipped
+ones. Their paths are relative, without `..`, and no symbolic link may lead out.
+
+An editor with a YAML language server completes and checks a scenario that begins with
+`# yaml-language-server: $schema=scenario.schema.json`, with the path of that file in `scenarios/`.
+"""
+
+_OVERRIDES = """\
+## Changing a scenario from the command line
+
+`--users`, `--repeats`, `--duration`, `--warmup`, `--rate`, `--seed` and `--quick` change the key of that
+name, `--set PATH=VALUE` any key: `--set load.users=50`, `--set configurations.0.load.users=50` (counted from
+0). They pass the same checks as the file. `--users` and `--rate` are refused where configurations have their
+own.
+"""
+
+if __name__ == "__main__":
+    renew()

@@ -1,0 +1,111 @@
+"""Around the main job: the lock, the folder, signals, and how a run ends."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench import __version__
+from bench.environment import differences, read_environment
+from bench.errors import InputError, Interrupted, MeshbenchError, RunTimeoutError
+from bench.inputs import inputs_of, stored_inputs
+from bench.locks import machine_lock
+from bench.plan import Plan
+from bench.processes import Launcher
+from bench.progress import progress_display
+from bench.records import RunRecord, RunStatus, TrialRecord
+from bench.runner import run_trials
+from bench.scenario import Scenario
+from bench.store import RunFolder, new_run_id, read_record
+from bench.targets.local.target import RECORD, open_local
+from bench.waiting import Watch, watching
+
+EXIT_PROOF = 4
+EXIT_INVALID = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A run that is to be made: what, in which order, and where it is written."""
+
+    scenario: Scenario
+    source: str
+    plan: Plan
+    output: Path
+    timeout_s: float | None = None
+
+
+def run(order: Order) -> RunFolder:
+    """Runs a scenario on this machine; returns the finished folder. Its record has status and exit code."""
+    record = RunRecord(
+        run_id=new_run_id(order.scenario.name, datetime.now(UTC)),
+        meshbench_version=__version__,
+        status="running",
+        started_at=datetime.now(UTC),
+        scenario=order.scenario,
+        scenario_source=order.source,
+        plan=order.plan,
+        target=RECORD,
+        environment=read_environment(),
+    )
+    with watching(order.timeout_s) as watch, machine_lock(order.output / record.run_id):
+        folder = RunFolder.create(order.output, record)
+        with _ending(folder):
+            inputs_of(order.scenario, order.source).copy_to(folder.path)
+            _measure(folder, watch)
+    return folder
+
+
+def resume(path: Path, *, timeout_s: float | None = None) -> RunFolder:
+    """Goes on with a run that was cut short: whole blocks stay, the rest is measured again."""
+    record = read_record(path / "run.json", RunRecord)
+    changed = differences(record.environment, read_environment())
+    if record.status == "complete":
+        raise InputError(f"{path}: this run is complete; there is nothing to resume")
+    if changed:
+        raise InputError(f"{path}: cannot be resumed here, since this is not what it was measured on: {'; '.join(changed)}")
+    with watching(timeout_s) as watch, machine_lock(path):
+        folder = RunFolder.reopen(path, status="running", exit_code=None, reason="", ended_at=None)
+        with _ending(folder):
+            folder.set_aside_broken_blocks()
+            _measure(folder, watch)
+    return folder
+
+
+def _measure(folder: RunFolder, watch: Watch) -> None:
+    record = folder.record
+    display = progress_display(record.scenario, record.plan)
+    launcher = Launcher(record.run_id, folder.journal)
+    inputs = stored_inputs(record.scenario, folder.path)
+    try:
+        with open_local(record, inputs, launcher=launcher, watch=watch) as target:
+            run_trials(folder, target, display)
+    finally:
+        display.close()
+
+
+@contextmanager
+def _ending(folder: RunFolder) -> Iterator[None]:
+    """Writes how the run ended, whatever way that was; failures go on to the command line."""
+    try:
+        yield
+    except MeshbenchError as error:
+        stopped = isinstance(error, Interrupted | RunTimeoutError)
+        status: RunStatus = "interrupted" if stopped else "failed"
+        folder.finish(status=status, exit_code=error.exit_code, reason=str(error), cleanup_ok=True)
+        raise
+    except BaseException as error:
+        folder.finish(status="failed", exit_code=1, reason=f"{type(error).__name__}: {error}", cleanup_ok=True)
+        raise
+    else:
+        exit_code = verdict_of_trials(folder.trial_records())
+        folder.finish(status="invalid" if exit_code else "complete", exit_code=exit_code, cleanup_ok=True)
+
+
+def verdict_of_trials(records: tuple[TrialRecord, ...]) -> int:
+    """The exit code that the trials' validity asks for: 4 for a proof, 5 for a measurement, 0 for neither."""
+    reasons = [reason for record in records for reason in record.reasons]
+    if any(reason.startswith("proof") for reason in reasons):
+        return EXIT_PROOF
+    return EXIT_INVALID if reasons else 0

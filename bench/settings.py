@@ -1,0 +1,202 @@
+"""What a scenario may say, as models: every key with its type, unit, bounds, default and meaning.
+
+The keys of a file have no units (`think_time: 100ms`), the attributes do (`think_time_s`, a float). Schema,
+reference page and error messages are made from what stands here.
+"""
+
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationInfo, field_validator
+
+from bench.fields import (
+    LINE_PATTERN,
+    SCHEMA_VERSION,
+    TEXT_PATTERN,
+    LocustFile,
+    ManifestFolder,
+    Margin,
+    Mesh,
+    Name,
+    Rate,
+    Repeats,
+    Seed,
+    Source,
+    ThinkTime,
+    Users,
+    Version,
+    WarmUp,
+    Window,
+)
+from bench.units import format_duration
+
+QUICK_WARMUP_S: Final = 5.0
+QUICK_WINDOW_S: Final = 15.0
+
+
+class Section(BaseModel):
+    """Base of the models: frozen, unknown keys refused, both the file's and Python's names for a field."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, validate_by_name=True, validate_by_alias=True
+    )
+
+
+class Application(Section):
+    """The application under test."""
+
+    name: Literal["bookinfo"] = Field(
+        "bookinfo", description="The application; Bookinfo is the one that ships."
+    )
+    reviews: Literal["v1", "v2", "v3"] = Field(
+        "v3",
+        description="Version of reviews, the same in every configuration: v1 calls no ratings, v2 and v3 do.",
+    )
+
+
+class Load(Section):
+    """The load on every configuration."""
+
+    users: Users = Field(
+        20, description="Users at the same time. With `rate`: the most requests that may wait at once."
+    )
+    think_time_s: ThinkTime = Field(
+        0.1,
+        alias="think_time",
+        description="A user's pause after each answer (closed loop); unused with `rate`.",
+    )
+    rate_per_s: Rate | None = Field(
+        None,
+        alias="rate",
+        description="Arrivals that do not wait for answers (open loop); without it users wait (closed loop).",
+    )
+    warmup_s: WarmUp = Field(
+        30.0, alias="warmup", description="Load before the window; recorded, but no part of the result."
+    )
+    duration_s: Window = Field(
+        120.0,
+        alias="duration",
+        validate_default=True,
+        description="Length of the window whose samples count; at least as long as the warm-up.",
+    )
+    locustfile: LocustFile = Field(
+        "bookinfo",
+        description="A Locust file: the name of a shipped one, or of one beside the scenario file.",
+    )
+
+    @field_validator("duration_s")
+    @classmethod
+    def _not_below_warmup(cls, duration_s: float, info: ValidationInfo) -> float:
+        warmup_s = info.data.get("warmup_s", 0)
+        if duration_s < warmup_s:
+            raise ValueError(
+                f"the window of {format_duration(duration_s)} is shorter than the warm-up of"
+                f" {format_duration(warmup_s)}; make it longer, or the warm-up shorter"
+            )
+        return duration_s
+
+
+class LoadOverride(Section):
+    """What one configuration changes in the load."""
+
+    users: Users | None = Field(None, description="Users of this configuration.")
+    think_time_s: ThinkTime | None = Field(
+        None, alias="think_time", description="Pause after each answer in this configuration."
+    )
+    rate_per_s: Rate | None = Field(
+        None, alias="rate", description="Arrivals of this configuration (open loop)."
+    )
+
+
+class Configuration(Section):
+    """One state of the system under test."""
+
+    name: Name = Field(description="Name in folders, tables and figures; unique in the scenario.")
+    mesh: Mesh = Field(description="The service mesh, or none.")
+    manifests: tuple[ManifestFolder, ...] = Field(
+        (),
+        max_length=20,
+        description="Folders of policies to apply, below the shipped manifests or beside the scenario file.",
+    )
+    load: LoadOverride | None = Field(None, description="What this configuration changes in the load.")
+
+    @field_validator("manifests")
+    @classmethod
+    def _need_a_mesh(cls, manifests: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if manifests and info.data.get("mesh") == "none":
+            raise ValueError(
+                "without a mesh there is nothing to apply them to; name a mesh, or leave them out"
+            )
+        return manifests
+
+
+class Scenario(Section):
+    """A question to measure: one application under one load, in several configurations."""
+
+    schema_version: Version = Field(SCHEMA_VERSION, description="Version of this format.")
+    name: Name = Field(description="Name of the scenario, part of each run's id.")
+    title: Annotated[str, Field(pattern=LINE_PATTERN, max_length=120)] = Field(
+        description="Heading of the report, one line."
+    )
+    description: Annotated[str, Field(pattern=TEXT_PATTERN, max_length=4000)] = Field(
+        "", description="What is compared, and why."
+    )
+    application: Application = Field(default_factory=Application, description="The application under test.")
+    load: Load = Field(
+        default_factory=Load, validate_default=True, description="The load on every configuration."
+    )
+    repeats: Repeats = Field(
+        3, description="How often every configuration is deployed and measured; 1 gives no interval."
+    )
+    seed: Seed | None = Field(
+        None, description="Seed of the order of trials; drawn anew for each run without it."
+    )
+    quick: Annotated[bool, Strict()] = Field(
+        False,
+        description=f"Shorten warm-up to {format_duration(QUICK_WARMUP_S)} and window to"
+        f" {format_duration(QUICK_WINDOW_S)}, for trying out; every report says so.",
+    )
+    configurations: Annotated[tuple[Configuration, ...], Field(min_length=1, max_length=50)] = Field(
+        description="The states to compare, measured in turn."
+    )
+    reference: Name | None = Field(
+        None,
+        validate_default=True,
+        description="The configuration that the others are compared with; null for no comparison.",
+    )
+    margin: Margin = Field(0.1, description="The change in P95 that matters: within it, two are equivalent.")
+
+    @field_validator("configurations")
+    @classmethod
+    def _unique(cls, configurations: tuple[Configuration, ...]) -> tuple[Configuration, ...]:
+        names = [configuration.name for configuration in configurations]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"names must differ; more than one is called {', '.join(twice)}")
+        return configurations
+
+    @field_validator("reference")
+    @classmethod
+    def _is_a_configuration(cls, reference: str | None, info: ValidationInfo) -> str | None:
+        known = tuple(c.name for c in info.data.get("configurations", ()))
+        if not known and isinstance(info.context, Source):
+            known = info.context.names
+        if reference is not None and reference not in known:
+            raise ValueError(f"{reference} is none of the configurations: {', '.join(known)}")
+        return reference
+
+    def configuration(self, name: str) -> Configuration:
+        """The configuration of that name. Raises KeyError where there is none."""
+        return {configuration.name: configuration for configuration in self.configurations}[name]
+
+    def load_of(self, configuration: str) -> Load:
+        """The load on one configuration: the scenario's, with what the configuration changes."""
+        override = self.configuration(configuration).load
+        return self.load.model_copy(update=override.model_dump(exclude_none=True)) if override else self.load
+
+    def shortened(self) -> Self:
+        """The same scenario with the short windows of `quick`; none gets longer."""
+        times = {
+            "warmup_s": min(self.load.warmup_s, QUICK_WARMUP_S),
+            "duration_s": min(self.load.duration_s, QUICK_WINDOW_S),
+        }
+        return self.model_copy(update={"load": self.load.model_copy(update=times)})

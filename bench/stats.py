@@ -1,0 +1,166 @@
+"""Across repeats: means, ratios, their intervals, and what a number of repeats could have seen.
+
+The unit of evidence is the repeat, never the request. Latencies are compared on the logarithmic scale, where
+a mesh's cost is a factor and the spread between repeats is about the same for slow and for quick systems.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+CONFIDENCE: Final = 0.95
+EQUIVALENCE_CONFIDENCE: Final = 0.90  # two one-sided tests at 5 %
+POWER: Final = 0.80
+MOST_REPEATS: Final = 1000
+
+Floats = npt.NDArray[np.float64]
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A mean over repeats. `sd`: for a geometric mean, of logarithms; `reason`: why there is no interval."""
+
+    value: float
+    interval: Interval | None
+    sd: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The ratio of two configurations' geometric means, with its intervals and what could have been seen."""
+
+    ratio: float
+    interval: Interval | None
+    equivalence_interval: Interval | None
+    mde: float | None
+    reason: str
+
+
+def geometric_mean(values: Sequence[float], *, confidence: float = CONFIDENCE) -> Mean:
+    """The geometric mean of positive values with its t interval. Raises ValueError where there are none."""
+    logs = np.log(_positive(values))
+    value, reason = math.exp(logs.mean()), no_interval(values)
+    if reason:
+        return Mean(value, None, None, reason)
+    sd, half = _half_width(logs, confidence)
+    return Mean(value, (value * math.exp(-half), value * math.exp(half)), sd, "")
+
+
+def arithmetic_mean(values: Sequence[float], *, confidence: float = CONFIDENCE) -> Mean:
+    """The mean with its t interval. Raises ValueError where there are no values."""
+    if not len(values):
+        raise ValueError("no values, no mean")
+    value, reason = float(np.mean(values)), no_interval(values)
+    if reason:
+        return Mean(value, None, None, reason)
+    sd, half = _half_width(np.asarray(values, np.float64), confidence)
+    return Mean(value, (value - half, value + half), sd, "")
+
+
+def compare(values: Sequence[float], reference: Sequence[float]) -> Comparison:
+    """The ratio of the geometric means with Welch's interval. Raises ValueError where a side is empty."""
+    logs, reference_logs = np.log(_positive(values)), np.log(_positive(reference))
+    difference = float(logs.mean() - reference_logs.mean())
+    reason = no_interval(values) or no_interval(reference)
+    if reason:
+        return Comparison(math.exp(difference), None, None, None, reason)
+    error, df = welch(logs, reference_logs)
+    return Comparison(
+        ratio=math.exp(difference),
+        interval=_ratio_interval(difference, error * t_quantile(CONFIDENCE, df)),
+        equivalence_interval=_ratio_interval(difference, error * t_quantile(EQUIVALENCE_CONFIDENCE, df)),
+        mde=math.expm1(_welch_effect(min(len(logs), len(reference_logs))) * error),
+        reason="",
+    )
+
+
+def no_interval(values: Sequence[float]) -> str:
+    """Why these repeats cannot have an interval; empty where they can."""
+    if len(values) < 2:
+        return "one repeat has no spread: no interval"
+    if max(values) == min(values):
+        return "all repeats are equal: no interval (resolution)"
+    return ""
+
+
+def t_quantile(confidence: float, df: float) -> float:
+    """Student's t that a two-sided interval of this confidence reaches to."""
+    return float(special.stdtrit(df, (1 + confidence) / 2))
+
+
+def welch(values: Floats, reference: Floats) -> tuple[float, float]:
+    """Standard error of a difference of means, and its degrees of freedom, without assuming equal spreads."""
+    parts = [float(np.var(side, ddof=1)) / len(side) for side in (values, reference)]
+    total = sum(parts)
+    df = total**2 / sum(p**2 / (len(s) - 1) for p, s in zip(parts, (values, reference), strict=True))
+    return math.sqrt(total), df
+
+
+def minimum_detectable_effect(sd: float, repeats: int) -> float | None:
+    """The ratio minus 1 that Welch's test finds with 80 % power, given the sd of ln P95 between repeats.
+
+    None for fewer than 2 repeats.
+    """
+    if repeats < 2:
+        return None
+    return math.expm1(_welch_effect(repeats) * sd * math.sqrt(2 / repeats))
+
+
+def repeats_needed(sd: float, effect: float) -> int | None:
+    """The fewest repeats that find `effect` (0.1: 10 %) with 80 % power; None beyond `MOST_REPEATS`."""
+    if (minimum_detectable_effect(sd, MOST_REPEATS) or 0) > effect:
+        return None
+    low, high = 1, MOST_REPEATS  # `low` is too few, `high` is enough
+    while high - low > 1:
+        middle = (low + high) // 2
+        found = minimum_detectable_effect(sd, middle)
+        low, high = (low, middle) if found is not None and found <= effect else (middle, high)
+    return high
+
+
+@lru_cache
+def _welch_effect(repeats: int) -> float:
+    """The effect, in standard errors, that Welch's test with `repeats` a side finds with 80 % power."""
+    low, high = 0.0, 30.0  # with 2 repeats, the fewest, it is about 10.4
+    while high - low > 1e-4:
+        middle = (low + high) / 2
+        low, high = (low, middle) if _welch_power(middle, repeats) > POWER else (middle, high)
+    return high
+
+
+def _welch_power(effect: float, repeats: int) -> float:
+    """The power of Welch's test, exact for equal spreads and equal numbers of repeats.
+
+    The share u of one side in the sum of both sample variances follows a Beta distribution and fixes Welch's
+    degrees of freedom, hence the critical value; the statistic itself is noncentral t with 2 (n - 1) degrees,
+    whatever u is. So the power is the mean over u of what lies beyond the critical value.
+    """
+    half = (repeats - 1) / 2
+    share = special.betaincinv(half, half, (np.arange(100) + 0.5) / 100)
+    critical = special.stdtrit((repeats - 1) / (share**2 + (1 - share) ** 2), (1 + CONFIDENCE) / 2)
+    df = 2 * (repeats - 1)
+    return float(np.mean(1 - special.nctdtr(df, effect, critical)))
+
+
+def _half_width(values: Floats, confidence: float) -> Interval:
+    """The standard deviation, and half the width of the mean's t interval."""
+    sd = float(np.std(values, ddof=1))
+    return sd, t_quantile(confidence, len(values) - 1) * sd / math.sqrt(len(values))
+
+
+def _ratio_interval(difference: float, half: float) -> Interval:
+    return math.exp(difference - half), math.exp(difference + half)
+
+
+def _positive(values: Sequence[float]) -> Sequence[float]:
+    if not len(values) or min(values) <= 0:
+        raise ValueError(f"a geometric mean needs positive values, not {list(values)}")
+    return values

@@ -1,0 +1,175 @@
+"""A run's numbers: per repeat, per configuration, per contrast. Made from the run's folder alone."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from statistics import fmean
+from typing import Final, get_args
+
+from bench.checks import FEWEST_CPUS, Doubt, text
+from bench.digest import Digest, Series, digest
+from bench.records import (
+    ConfigurationSummary,
+    Contrast,
+    Metric,
+    RepeatSummary,
+    RunRecord,
+    SummaryRecord,
+)
+from bench.scenario import Scenario
+from bench.stats import CONFIDENCE, MOST_REPEATS, Mean, arithmetic_mean, geometric_mean, repeats_needed
+from bench.store import StoredRun
+from bench.units import format_percent
+from bench.verdicts import Side, contrast
+
+__all__ = ["Digest", "Series", "digest", "summarise"]
+
+METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
+
+
+def summarise(run: StoredRun) -> tuple[SummaryRecord, dict[str, Digest]]:
+    """All numbers of a run, trial by trial so that one trial's samples are in memory at a time.
+
+    The digests are keyed by the trials' folders. Raises StoreError where a trial's files are not whole.
+    """
+    digests = {trial.record.trial: digest(trial) for trial in run.trials}
+    record, scenario = run.record, run.record.scenario
+    names = [configuration.name for configuration in scenario.configurations]
+    repeats = {name: tuple(d.repeat for d in digests.values() if d.configuration == name) for name in names}
+    configurations = {name: _configuration(record, name, own) for name, own in repeats.items()}
+    contrasts = tuple(_contrasts(scenario, repeats))
+    summary = SummaryRecord(
+        run_id=record.run_id,
+        scenario=scenario.name,
+        target=record.target.kind,
+        valid=all(configuration.valid for configuration in configurations.values()),
+        quick=scenario.quick,
+        status=record.status,
+        reference=scenario.reference,
+        margin=scenario.margin,
+        confidence=CONFIDENCE,
+        configurations=configurations,
+        contrasts=contrasts,
+        doubts=tuple(_doubts(run, configurations, contrasts)),
+    )
+    return summary, digests
+
+
+def _configuration(record: RunRecord, name: str, repeats: tuple[RepeatSummary, ...]) -> ConfigurationSummary:
+    """One configuration: valid when all planned repeats are there and valid; means are over valid ones."""
+    scenario, valid = record.scenario, [repeat for repeat in repeats if repeat.valid]
+    p95 = geometric_mean([r.p95_ms for r in valid if r.p95_ms]) if valid else _NOTHING
+    rps = arithmetic_mean([r.rps for r in valid if r.rps]) if valid else _NOTHING
+    return ConfigurationSummary(
+        mesh=scenario.configuration(name).mesh,
+        users=scenario.load_of(name).users,
+        valid=len(valid) >= len(record.plan.order),
+        repeats=repeats,
+        n=len(valid),
+        p95_ms=p95.value if valid else None,
+        p95_low_ms=p95.interval[0] if p95.interval else None,
+        p95_high_ms=p95.interval[1] if p95.interval else None,
+        p95_cv=p95.sd,
+        no_interval=p95.reason,
+        rps=rps.value if valid else None,
+        rps_low=rps.interval[0] if rps.interval else None,
+        rps_high=rps.interval[1] if rps.interval else None,
+        thesis_p95_ms=_mean_of(repeat.thesis_p95_ms for repeat in valid),
+        requests=sum(repeat.requests for repeat in valid),
+        errors=sum(repeat.errors for repeat in valid),
+        sidecar_cpu_ms_per_request=_mean_of(_cpu_ms(repeat, "sidecar") for repeat in valid),
+        sidecar_rss_bytes=_mean_of(_rss_bytes(repeat, "sidecar") for repeat in valid),
+        service_cpu_ms_per_request=_mean_of(_cpu_ms(repeat, "service") for repeat in valid),
+    )
+
+
+_NOTHING: Final = Mean(0.0, None, None, "no valid repeat: no interval")
+
+
+def _mean_of(values: Iterable[float | None]) -> float | None:
+    """The mean of the values that are there."""
+    present = [value for value in values if value is not None]
+    return fmean(present) if present else None
+
+
+def _cpu_ms(repeat: RepeatSummary, role: str) -> float | None:
+    """CPU time per request of all processes of a role together; None where none were seen."""
+    times = [use.cpu_ms_per_request for use in repeat.resources if use.role == role]
+    return sum(time for time in times if time is not None) if any(t is not None for t in times) else None
+
+
+def _rss_bytes(repeat: RepeatSummary, role: str) -> int | None:
+    sizes = [use.rss_max_bytes for use in repeat.resources if use.role == role]
+    return sum(sizes) if sizes else None
+
+
+def _contrasts(scenario: Scenario, repeats: dict[str, tuple[RepeatSummary, ...]]) -> Iterator[Contrast]:
+    """Every configuration against the reference, then each step of a mesh against the step before."""
+    sides = {c.name: Side(c.name, c.mesh, repeats[c.name]) for c in scenario.configurations}
+    for name, reference in _pairs(scenario):
+        for metric in METRICS:
+            yield contrast(
+                sides[name],
+                sides[reference],
+                metric=metric,
+                margin=scenario.margin,
+                confirmatory=metric == "p95_ms" and reference == scenario.reference,
+            )
+
+
+def _pairs(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    if scenario.reference is None:
+        return
+    for configuration in scenario.configurations:
+        if configuration.name != scenario.reference:
+            yield configuration.name, scenario.reference
+    for mesh in dict.fromkeys(c.mesh for c in scenario.configurations if c.mesh != "none"):
+        steps = [c.name for c in scenario.configurations if c.mesh == mesh]
+        pairs = pairwise(steps)
+        yield from ((step, before) for before, step in pairs if scenario.reference not in (step, before))
+
+
+def _doubts(
+    run: StoredRun, configurations: dict[str, ConfigurationSummary], contrasts: Sequence[Contrast]
+) -> Iterator[str]:
+    """What a reader must know before using a number of this run."""
+    record = run.record
+    if record.scenario.quick:
+        yield text(Doubt.QUICK, "windows are short")
+    if record.environment.cpus < FEWEST_CPUS:
+        yield text(Doubt.FEW_CPUS, f"the machine has {record.environment.cpus} CPUs")
+    for problem in run.problems:
+        yield text(Doubt.DAMAGED_TRIAL, problem)
+    for repeat in (repeat for configuration in configurations.values() for repeat in configuration.repeats):
+        if not repeat.valid:
+            yield text(Doubt.INVALID_TRIAL, f"{repeat.trial} is not valid ({_codes(repeat)})")
+    missing = len(record.plan.trials) - len(run.trials) - len(run.problems)
+    if missing > 0:
+        planned = len(record.plan.trials)
+        yield text(Doubt.UNFINISHED, f"{missing} of {planned} planned trials were not measured")
+    yield from _blind_spots(record.scenario, configurations, contrasts)
+
+
+def _codes(repeat: RepeatSummary) -> str:
+    return ", ".join(dict.fromkeys(reason.partition(":")[0] for reason in repeat.reasons)) or "not complete"
+
+
+def _blind_spots(
+    scenario: Scenario, configurations: dict[str, ConfigurationSummary], contrasts: Sequence[Contrast]
+) -> Iterator[str]:
+    """The differences that this run could not have seen, had they been there."""
+    for found in (found for found in contrasts if found.confirmatory and found.verdict != "invalid"):
+        pair = f"{found.configuration} against {found.reference}"
+        if found.mde is None:
+            yield text(Doubt.RESOLUTION, f"{pair}: no difference can be told from chance ({found.reason})")
+        elif found.mde > scenario.margin:
+            sides = configurations[found.configuration], configurations[found.reference]
+            seen = f"{min(found.n)} repeats of this spread find {format_percent(found.mde)} in 4 of 5 runs"
+            needed = f"{format_percent(scenario.margin)} would take {_needed(sides, scenario.margin)}"
+            yield text(Doubt.RESOLUTION, f"{pair}: {seen}, {needed}")
+
+
+def _needed(sides: Iterable[ConfigurationSummary], margin: float) -> str:
+    """How many repeats would see the margin, given the spread of both sides."""
+    spreads = [side.p95_cv for side in sides if side.p95_cv is not None]
+    needed = repeats_needed(fmean(spread**2 for spread in spreads) ** 0.5, margin) if spreads else None
+    return f"{needed} repeats" if needed else f"over {MOST_REPEATS} repeats"

@@ -1,0 +1,209 @@
+"""One configuration on this machine: processes on loopback, ready, provable, loadable."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.bookinfo.pages import page_problem
+from bench.load.generator import Load, LoadOrder, LoadOutcome, Progress
+from bench.meshes import MESHES
+from bench.meshes.istio_policies import Policies
+from bench.meshes.probe import Probe
+from bench.plan import Trial
+from bench.processes import Launcher, Process
+from bench.proofs import (
+    Hop,
+    HopCount,
+    counted_evidence,
+    handshakes_evidence,
+    mtls_evidence,
+    no_proxy_evidence,
+    no_sidecar_evidence,
+    page_evidence,
+    plain_text_evidence,
+    policy_evidence,
+    proxied_evidence,
+)
+from bench.records import Evidence
+from bench.scenario import Load as LoadSettings
+from bench.targets.local.calls import Answer, admin_json, call
+from bench.targets.local.certificates import Certificates
+from bench.targets.local.placement import Placement
+from bench.waiting import Watch
+
+# What each workload answers with 200, for proofs.
+PATHS: Mapping[str, str] = {
+    "productpage": "/productpage",
+    "details": "/details/0",
+    "reviews": "/reviews/0",
+    "ratings": "/ratings/0",
+}
+
+
+@dataclass
+class LocalDeployment:
+    """A configuration that is up. `policies` is None without a mesh."""
+
+    mesh: str
+    placement: Placement
+    policies: Policies | None
+    certificates: Certificates
+    processes: tuple[Process, ...]
+    admins: Mapping[str, Path]
+    launcher: Launcher
+    watch: Watch
+    settings: LoadSettings
+    locustfile: Path
+    seed: int
+    _counted: dict[Hop, HopCount] = field(default_factory=dict)
+
+    @property
+    def hops(self) -> tuple[Hop, ...]:
+        """The way of a page through the application."""
+        return tuple(Hop(caller, callee) for caller, callee in self.placement.application.calls)
+
+    @property
+    def reviews(self) -> str:
+        return self.placement.application.workload("reviews").version
+
+    def page(self) -> str | None:
+        """What is wrong with the page as a user gets it; None when it is whole."""
+        answer = self.ask(Hop("locust", "productpage"))
+        if answer.status != 200:
+            return answer.told
+        return page_problem(answer.body, self.reviews)
+
+    def ask(self, hop: Hop) -> Answer:
+        """One request on a hop, the way its caller goes."""
+        port = self.placement.reached_by(hop.caller, hop.callee)
+        return call(port, "GET", PATHS[hop.callee], host=self.placement.host_of(hop.callee))
+
+    def restarts(self) -> tuple[str, ...]:
+        """Processes that ended although nobody ended them: nothing restarts them here."""
+        return tuple(f"{process.name}: {process.ended()}" for process in self.processes if not process.running)
+
+    def load(
+        self, trial: Trial, draft: Path, *, show: Callable[[Progress], None], kept: Callable[[LoadOutcome], None]
+    ) -> LoadOutcome:
+        """Runs the generator; see `bench.targets.Deployment`."""
+        self._counted = self._counts()
+        load = Load.start(self.launcher, self._order(trial), draft, watch=self.watch, log=draft / "load.log")
+        try:
+            load.drive(watch=self.watch, processes=self.processes, show=show)
+        except BaseException as error:
+            load.problem = f"cut short: {error}"
+            kept(load.finish())
+            raise
+        return load.finish()
+
+    def prove(self, load: LoadOutcome | None = None) -> tuple[Evidence, ...]:
+        """See `bench.targets.Deployment`."""
+        after = self._load_evidence(load) if load is not None and self.policies is not None else ()
+        state = self._mesh_evidence(self.policies) if self.policies is not None else self._baseline_evidence()
+        return (*after, page_evidence(self.page()), *state)
+
+    def _order(self, trial: Trial) -> LoadOrder:
+        return LoadOrder(
+            address=f"127.0.0.1:{self.placement.reached_by('locust', 'productpage')}",
+            virtual_host=self.placement.host_of("productpage"),
+            locustfile=self.locustfile,
+            reviews=self.reviews,
+            users=self.settings.users,
+            think_time_s=self.settings.think_time_s,
+            rate_per_s=self.settings.rate_per_s,
+            warmup_s=self.settings.warmup_s,
+            duration_s=self.settings.duration_s,
+            seed=self.seed + trial.number,
+        )
+
+    def _baseline_evidence(self) -> tuple[Evidence, ...]:
+        sidecars = [process.name for process in self.processes if process.role == "sidecar"]
+        answers = {hop: self.ask(hop) for hop in self.hops}
+        return (
+            no_sidecar_evidence(sidecars),
+            *(no_proxy_evidence(hop, status=a.status, headers=a.headers) for hop, a in answers.items()),
+        )
+
+    def _mesh_evidence(self, policies: Policies) -> tuple[Evidence, ...]:
+        answers = {hop: self.ask(hop) for hop in self.hops}
+        asked = MESHES[self.mesh].probes(policies, self.placement.application)
+        shown = {probe.workload for probe in asked if probe.caller is None}
+        return (
+            *(proxied_evidence(hop, status=a.status, headers=a.headers) for hop, a in answers.items()),
+            *(self._handshake(hop) for hop in self.hops),
+            *(self._plain_text(name, policies) for name in self.placement.inbound if name not in shown),
+            *(self._probe(probe) for probe in asked),
+        )
+
+    def _handshake(self, hop: Hop) -> Evidence:
+        caller, callee = (self.placement.application.workload(name) for name in (hop.caller, hop.callee))
+        answer = self._as(caller.account, "GET", PATHS[hop.callee], callee=hop.callee)
+        agreed = answer.handshake
+        return mtls_evidence(
+            hop,
+            version=agreed.version if agreed else "",
+            cipher=agreed.cipher if agreed else "",
+            ids=(agreed.own, agreed.peer) if agreed else ("", ""),
+            expected_ids=(self.certificates.spiffe_id(caller.account), self.certificates.spiffe_id(callee.account)),
+        )
+
+    def _plain_text(self, name: str, policies: Policies) -> Evidence:
+        workload = self.placement.application.workload(name)
+        answer = self._as(None, "GET", PATHS[name], callee=name)
+        mode = policies.mode(workload)
+        return plain_text_evidence(name, status=answer.status, told=answer.told, allowed=mode != "STRICT")
+
+    def _probe(self, probe: Probe) -> Evidence:
+        answer = self._as(probe.caller, probe.method, probe.path, callee=probe.workload)
+        return policy_evidence(
+            probe.policy,
+            f"{probe.method} {probe.path} at {probe.workload} as {probe.caller or 'nobody, in plain text'}",
+            expected=probe.status,
+            status=answer.status,
+            told=answer.told,
+        )
+
+    def _as(self, account: str | None, method: str, path: str, *, callee: str) -> Answer:
+        """A request with an account's certificate, or in plain text, straight to the callee's sidecar."""
+        identity = None if account is None else self.certificates.identity(account)
+        port = self.placement.inbound[callee]
+        return call(port, method, path, host=self.placement.host_of(callee), identity=identity)
+
+    def _load_evidence(self, load: LoadOutcome) -> tuple[Evidence, ...]:
+        before, now = self._counted, self._counts()
+        moved = {
+            hop: HopCount(now[hop].caller_side - before[hop].caller_side, now[hop].callee_side - before[hop].callee_side)
+            for hop in self.hops
+        }
+        good = load.samples.ok
+        errors = len(good) - int(good.sum())
+        return (
+            *counted_evidence(moved, requests=len(good), errors=errors),
+            *(handshakes_evidence(name, self._tls_stats(name)) for name in dict.fromkeys(hop.callee for hop in self.hops)),
+        )
+
+    def _counts(self) -> dict[Hop, HopCount]:
+        """Requests so far on each hop, by the clusters of both its sidecars. Empty without a mesh."""
+        if not self.admins:
+            return {}
+        totals = {name: _requests_by_cluster(path) for name, path in self.admins.items()}
+        return {hop: self._count(hop, totals) for hop in self.hops}
+
+    def _count(self, hop: Hop, totals: Mapping[str, Mapping[str, int]]) -> HopCount:
+        host, port = self.placement.host_of(hop.callee).split(":")
+        outbound = sum(n for name, n in totals[hop.caller].items() if name.startswith(f"outbound|{port}||{host}."))
+        return HopCount(caller_side=outbound, callee_side=totals[hop.callee].get(f"inbound|{port}||", 0))
+
+    def _tls_stats(self, name: str) -> dict[str, int]:
+        stats = admin_json(self.admins[name], "/stats?format=json&filter=ssl")["stats"]
+        return {s["name"]: int(s["value"]) for s in stats if s.get("name", "").startswith("listener.")}
+
+
+def _requests_by_cluster(admin: Path) -> dict[str, int]:
+    """Requests that a sidecar has sent, by cluster: counters that Envoy keeps whatever its stats matcher says."""
+    totals: dict[str, int] = {}
+    for cluster in admin_json(admin, "/clusters?format=json")["cluster_statuses"]:
+        hosts = cluster.get("host_statuses", [])
+        counted = [stat for host in hosts for stat in host["stats"] if stat.get("name") == "rq_total"]
+        totals[cluster["name"]] = sum(int(stat.get("value", 0)) for stat in counted)
+    return totals

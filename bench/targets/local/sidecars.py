@@ -1,0 +1,3 @@
+"""tmp"""
+class Sidecars:
+    def __init__(self,*a): raise NotImplementedError

@@ -1,0 +1,157 @@
+"""The local target: Bookinfo, its sidecars and the load as processes on this machine's loopback."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from bench.errors import DeployError
+from bench.inputs import Inputs
+from bench.meshes import MESHES
+from bench.meshes.application import Application, read_application
+from bench.meshes.istio_policies import Policies
+from bench.outline import expected_seconds
+from bench.processes import Launcher, Process, stop_all
+from bench.records import RunRecord, TargetRecord
+from bench.scenario import Configuration, Scenario
+from bench.shipped import shipped
+from bench.targets.local.binaries import envoy_binary
+from bench.targets.local.certificates import Certificates, issue_certificates
+from bench.targets.local.deployment import LocalDeployment
+from bench.targets.local.placement import Placement, place
+from bench.targets.local.sidecars import Sidecars
+from bench.waiting import Watch, wait_until
+
+READY_TIMEOUT_S = 30.0
+_PORT_TRIES = 3
+_PORT_TAKEN = "ddress already in use"  # as Envoy and the services' Python put it
+
+RECORD = TargetRecord(
+    kind="local",
+    title="data plane emulated on one machine",
+    caveats=(
+        "application, sidecars and load generator share one machine's processors and its loopback: no network is crossed",
+        "no iptables redirection: services are told where their sidecar listens, which saves the cost of interception",
+        "no control plane: the sidecars have static configuration, in the shape that the mesh's control plane gives",
+        "upstream Envoy without the mesh's own telemetry filters",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTarget:
+    """A run's place on this machine. `work` is a private folder for keys, sockets and configuration."""
+
+    run: RunRecord
+    inputs: Inputs
+    launcher: Launcher
+    watch: Watch
+    work: Path
+    application: Application
+    certificates: Mapping[str, Certificates]
+
+    @property
+    def record(self) -> TargetRecord:
+        return RECORD
+
+    @contextmanager
+    def deploy(self, configuration: str, draft: Path) -> Iterator[LocalDeployment]:
+        """See `bench.targets.Target`. Ports that somebody takes in the moment between are picked anew."""
+        settings = self.run.scenario.configuration(configuration)
+        with self.launcher.group() as processes:
+            for attempt in range(1, _PORT_TRIES + 1):
+                deployment = self._start(settings, draft, processes)
+                problem = self._wait(deployment)
+                if problem is None:
+                    break
+                if _PORT_TAKEN not in problem or attempt == _PORT_TRIES:
+                    raise DeployError(f"{configuration} did not become ready: {problem}")
+                stop_all(processes, self.launcher.journal)
+                processes.clear()
+            yield deployment
+
+    def _start(self, settings: Configuration, draft: Path, processes: list[Process]) -> LocalDeployment:
+        meshed = settings.mesh != "none"
+        placement = place(self.application, meshed=meshed)
+        policies = policies_of(settings, self.application, self.inputs.manifests)
+        processes.extend(self._start_services(placement, draft))
+        admins: Mapping[str, Path] = {}
+        if policies is not None:
+            sidecars = Sidecars(self.application, placement, policies, self.certificates[settings.mesh], self.work)
+            processes.extend(sidecars.start(self.launcher, envoy_binary(), draft=draft))
+            admins = sidecars.admins
+        return LocalDeployment(
+            mesh=settings.mesh,
+            placement=placement,
+            policies=policies,
+            certificates=self.certificates.get(settings.mesh),
+            processes=tuple(processes),
+            admins=admins,
+            launcher=self.launcher,
+            watch=self.watch,
+            settings=self.run.scenario.load_of(settings.name),
+            locustfile=self.inputs.locustfile,
+            seed=self.run.plan.seed,
+        )
+
+    def _start_services(self, placement: Placement, draft: Path) -> Iterator[Process]:
+        logs = draft / "services"
+        logs.mkdir(exist_ok=True)
+        for workload in self.application.workloads:
+            options = [f"--port={placement.serving[workload.name]}", f"--version={workload.version}"]
+            routes = [f"--connect-to={route}" for route in placement.connect_to(workload.name)]
+            argv = [sys.executable, "-m", "bench.bookinfo", workload.name, *options, *routes]
+            yield self.launcher.start(
+                workload.name, argv, role="service", log=logs / f"{workload.name}.log", env={"HOSTNAME": workload.name}
+            )
+
+    def _wait(self, deployment: LocalDeployment) -> str | None:
+        """Until a user would get a whole page; else what is in the way, with the log of who ended."""
+
+        def settled() -> str | None:
+            ended = [process for process in deployment.processes if not process.running]
+            if ended:
+                return f"{ended[0].name}: {ended[0].ended()}\n{ended[0].log_tail()}"
+            return "ready" if deployment.page() is None else None
+
+        answer = wait_until(settled, timeout_s=READY_TIMEOUT_S, watch=self.watch)
+        if answer is None:
+            return f"no whole page within {READY_TIMEOUT_S:.0f} s: {deployment.page()}"
+        return None if answer == "ready" else answer
+
+
+@contextmanager
+def open_local(run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: Watch) -> Iterator[LocalTarget]:
+    """The local target for a run: a private working folder and the run's certificates."""
+    application = application_of(run.scenario)
+    with launcher.working_folder() as work:
+        meshes = {c.mesh for c in run.scenario.configurations if c.mesh != "none"}
+        certificates = {mesh: _certificates(mesh, application, run, work) for mesh in sorted(meshes)}
+        yield LocalTarget(run, inputs, launcher, watch, work, application, certificates)
+
+
+def application_of(scenario: Scenario) -> Application:
+    """The application that a scenario deploys."""
+    settings = scenario.application
+    return read_application(shipped("manifests") / settings.name, settings.reviews)
+
+
+def policies_of(
+    settings: Configuration, application: Application, manifests: Mapping[str, Path]
+) -> Policies | None:
+    """A configuration's policies, from the folders of `manifests` that it names; None without a mesh. Raises
+    InputError."""
+    if settings.mesh == "none":
+        return None
+    return MESHES[settings.mesh].read_policies([manifests[place] for place in settings.manifests], application)
+
+
+def _certificates(mesh: str, application: Application, run: RunRecord, work: Path) -> Certificates:
+    now = datetime.now(UTC)
+    planned_s = expected_seconds(run.scenario, run.plan)
+    ids = {one.account: MESHES[mesh].spiffe_id(application, one.account) for one in application.everyone}
+    certificates = issue_certificates(work / f"{mesh}-identities", ids, now=now, run_s=planned_s)
+    certificates.require_validity(now + timedelta(seconds=planned_s))
+    return certificates

@@ -1,0 +1,166 @@
+"""Quantities as people write them, and numbers as meshbench prints them: the one place for both.
+
+Inside the program a duration is a float in seconds (`duration_s`) or an int in nanoseconds (`latency_ns`),
+a rate a float per second, a share a float between 0 and 1.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+NANOSECONDS = 1_000_000_000
+NS_PER_MS = 1_000_000
+
+_DURATION_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
+_RATE_UNITS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
+# Also the patterns of the scenario schema: nothing in them that JavaScript reads otherwise.
+DURATION_PATTERN = r"([0-9]+(?:\.[0-9]+)?)\s*(us|ms|s|min|m|h)"
+RATE_PATTERN = r"([0-9]+(?:\.[0-9]+)?)\s*/\s*(s|min|m|h)"
+PERCENT_PATTERN = r"([0-9]+(?:\.[0-9]+)?)\s*%"
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in `120s`, `100ms`, `1.5min`. Raises ValueError with what would be right."""
+    match = re.fullmatch(DURATION_PATTERN, text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is no duration; write a number with a unit, such as 120s, 100ms or 2min")
+    return float(match[1]) * _DURATION_UNITS[match[2]]
+
+
+def parse_rate(text: str) -> float:
+    """Events per second in `50/s`, `600/min`. Raises ValueError with what would be right."""
+    match = re.fullmatch(RATE_PATTERN, text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a rate; write requests per time, such as 50/s or 600/min")
+    return float(match[1]) / _RATE_UNITS[match[2]]
+
+
+def parse_percent(text: str) -> float:
+    """The share in `10%`: 0.1. Raises ValueError with what would be right."""
+    match = re.fullmatch(PERCENT_PATTERN, text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a share; write a percentage, such as 10%")
+    return float(match[1]) / 100
+
+
+def format_duration(seconds: float) -> str:
+    """`100ms`, `15s`, `1min 30s`, `2h`: what `parse_duration` reads, as far as one unit goes."""
+    if not math.isfinite(seconds):
+        return "n/a"
+    if 0 < seconds < 1e-3:
+        return f"{seconds * 1e6:.3g}us"
+    if 0 < seconds < 1:
+        return f"{seconds * 1e3:g}ms"
+    if seconds < 59.95:
+        return f"{seconds:.3g}s"
+    if seconds < 3599.5:
+        return _two_units(round(seconds), "min", "s")
+    return _two_units(round(seconds / 60), "h", "min")
+
+
+def format_ms(value: float | None) -> str:
+    """Milliseconds with three significant digits where they are below 100, whole above; `n/a` for nothing."""
+    return _significant(value)
+
+
+def format_rps(value: float | None) -> str:
+    """Requests per second, in the digits of `format_ms`."""
+    return _significant(value)
+
+
+def format_delta(value: float | None) -> str:
+    """A signed difference, in the digits of `format_ms`."""
+    if value is None or not math.isfinite(value):
+        return "n/a"
+    return _signed(value, _significant(abs(value)))
+
+
+def format_ratio(value: float | None) -> str:
+    """A ratio with two decimals: `1.42`, so that 1 % is the last digit."""
+    return "n/a" if value is None or not math.isfinite(value) else f"{value:.2f}"
+
+
+def format_change(ratio: float | None) -> str:
+    """A ratio as a signed change: 1.42 is `+42 %`."""
+    if ratio is None or not math.isfinite(ratio):
+        return "n/a"
+    percent = (ratio - 1) * 100
+    digits = 1 if abs(percent) < 9.95 else 0
+    return f"{_signed(percent, f'{abs(percent):.{digits}f}')} %"
+
+
+def format_percent(share: float | None) -> str:
+    """A share as a percentage: 0.123 is `12 %`, 0.0123 is `1.2 %`."""
+    if share is None or not math.isfinite(share):
+        return "n/a"
+    percent = share * 100
+    return f"{percent:.1f} %" if 0 < abs(percent) < 9.95 else f"{percent:.0f} %"
+
+
+def format_interval(
+    low: float | None, high: float | None, formatter: Callable[[float | None], str] | None = None
+) -> str:
+    """`[low, high]` in the digits of `formatter` (`format_ms`), or `n/a` where there is no interval."""
+    shown = formatter or format_ms
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return "n/a"
+    return f"[{shown(low)}, {shown(high)}]"
+
+
+def format_change_interval(low: float | None, high: float | None) -> str:
+    """The interval of a ratio as signed changes: `+20 % to +68 %`, or `n/a`."""
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return "n/a"
+    return f"{format_change(low)} to {format_change(high)}"
+
+
+def format_within(low: float | None, high: float | None) -> str:
+    """How exactly a ratio is known, from its interval's half-width in logarithms: `±18 %`."""
+    if low is None or high is None or not (0 < low <= high < math.inf):
+        return "n/a"
+    return f"±{format_percent(math.sqrt(high / low) - 1)}"
+
+
+def format_time(at: datetime) -> str:
+    """A point in time: `2026-11-23 03:15 UTC`."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def format_tick(value: float) -> str:
+    """A number at an axis: no digit more than it needs, thin separators: `0.5`, `10`, `12 500`."""
+    return format_count(round(value)) if abs(value) >= 1000 else f"{value:g}"
+
+
+def format_bytes(count: float | None) -> str:
+    """Bytes in binary units: `18 MiB`."""
+    if count is None or not math.isfinite(count):
+        return "n/a"
+    for unit in ("B", "KiB", "MiB"):
+        if abs(count) < 1023.5:
+            return f"{count:.3g} {unit}" if abs(count) < 100 else f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.3g} GiB"
+
+
+def format_count(count: int) -> str:
+    """A whole number with thin separators: `12 345`."""
+    return f"{count:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def _significant(value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return "n/a"
+    size = abs(value)
+    digits = 0 if size >= 99.95 else 1 if size >= 9.995 else 2
+    return f"{value:.{digits}f}"
+
+
+def _signed(value: float, size: str) -> str:
+    """`size` with the sign of `value`; what is printed as zero is not negative."""
+    return ("\N{MINUS SIGN}" if value < 0 and float(size) else "+") + size
+
+
+def _two_units(count: int, large: str, small: str) -> str:
+    whole, rest = divmod(count, 60)
+    return f"{whole}{large} {rest}{small}" if rest else f"{whole}{large}"

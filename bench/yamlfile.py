@@ -1,0 +1,206 @@
+"""YAML as people write it, read with guards, and with the line of every field.
+
+Scenarios and manifests come from outside, so that the loader takes nothing that could surprise: one file of
+at most 256 KiB, no anchors, aliases, merge keys or tags, no key twice, nothing nested beyond sense, no NaN.
+The guards look at the stream of events, before any node is built: a file that would grow in memory is refused
+at its first anchor.
+"""
+
+import difflib
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yaml.constructor import SafeConstructor
+
+from bench.errors import InputError, Problem
+
+SIZE_LIMIT = 256 * 1024
+DEPTH_LIMIT = 32
+
+Loc = tuple[str | int, ...]
+
+# libyaml where the wheel has it: ten times as fast.
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_MERGE = "tag:yaml.org,2002:merge"
+_TEXT = "tag:yaml.org,2002:str"
+_KEPT_AS_TEXT = {_TEXT, "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value"}
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One YAML document as plain Python data, which knows the line of every field.
+
+    `value` holds dict, list, str, int, float, bool and None only (a date stays the text it is).
+    """
+
+    file: str
+    value: Any
+    lines: Mapping[Loc, int]
+
+    def line_of(self, loc: Loc) -> int:
+        """The line, from 1, of the deepest field on `loc` that exists: the line of its key or list item.
+
+        `loc` is a path as pydantic gives it (`("load", "users")`); parts that stand for no field, such as the
+        tag of a union, are passed over. A missing field has the line of the mapping that lacks it.
+        """
+        here: Loc = ()
+        for part in loc:
+            here = (*here, part) if (*here, part) in self.lines else here
+        return self.lines[here]
+
+    def problem(self, loc: Loc, message: str) -> Problem:
+        """`message` as a problem of the field at `loc`."""
+        return Problem(self.file, self.line_of(loc), dotted(loc), message)
+
+
+def dotted(loc: Loc) -> str:
+    """A path as people write it: `("rules", 0, "to")` is `rules[0].to`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean users?`, or what there is to choose from where nothing comes near."""
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; known: {', '.join(names)}" if names else ""
+
+
+def read_documents(path: Path) -> tuple[Document, ...]:
+    """All documents of a YAML file; an empty file has none.
+
+    Raises InputError with file and line: no such file, not UTF-8, more than 256 KiB, a syntax error, an
+    anchor, alias, merge key or tag, a key that is no text or stands twice, too deep nesting, NaN or infinity.
+    """
+    return parse_documents(_read_text(path), file=str(path))
+
+
+def parse_documents(text: str, *, file: str) -> tuple[Document, ...]:
+    """All documents of a YAML text; `file` is the name that problems carry. Raises as `read_documents`."""
+    try:
+        _guard(text, file)
+        nodes = tuple(yaml.compose_all(text, Loader=_LOADER))
+    except yaml.MarkedYAMLError as error:
+        raise InputError([_syntax_problem(error, file)]) from None
+    except yaml.YAMLError as error:
+        raise InputError([Problem(file, 0, "", f"not YAML: {error}")]) from None
+    return tuple(_document(node, file) for node in nodes)
+
+
+def _read_text(path: Path) -> str:
+    file = str(path)
+    if not path.is_file():
+        raise InputError([Problem(file, 0, "", "is a directory" if path.is_dir() else "no such file")])
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(SIZE_LIMIT + 1)
+    except OSError as error:
+        raise InputError([Problem(file, 0, "", f"cannot be read: {error.strerror}")]) from None
+    if len(raw) > SIZE_LIMIT:
+        raise InputError([Problem(file, 0, "", f"is larger than {SIZE_LIMIT // 1024} KiB")])
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise InputError([Problem(file, line, "", "is not UTF-8 text")]) from None
+
+
+def _syntax_problem(error: yaml.MarkedYAMLError, file: str) -> Problem:
+    mark = error.problem_mark or error.context_mark
+    reason = ", ".join(part for part in (error.context, error.problem) if part)
+    if mark is None:
+        return Problem(file, 0, "", f"not YAML: {reason}")
+    return Problem(file, mark.line + 1, "", f"not YAML, at column {mark.column + 1}: {reason}")
+
+
+def _guard(text: str, file: str) -> None:
+    """Refuse what may blow up or run code, before any node is built."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        reason = _refused(event)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEPTH_LIMIT:
+            reason = f"is nested more than {DEPTH_LIMIT} deep"
+        if reason:
+            line = event.start_mark.line + 1 if event.start_mark else 0
+            raise InputError([Problem(file, line, "", reason)])
+
+
+def _refused(event: yaml.Event) -> str:
+    if isinstance(event, yaml.AliasEvent):
+        return f"the alias *{event.anchor} is not allowed here; write the value out"
+    if not isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
+        return ""
+    if event.anchor is not None:
+        return f"the anchor &{event.anchor} is not allowed here; write the value out each time"
+    if event.tag is not None:
+        return f"the tag {event.tag} is not allowed here; write plain YAML"
+    return ""
+
+
+def _document(node: yaml.Node, file: str) -> Document:
+    reading = _Reading(file)
+    value = reading.value(node, ())
+    if reading.problems:
+        raise InputError(reading.problems)
+    reading.lines[()] = node.start_mark.line + 1
+    return Document(file, value, reading.lines)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """Turns nodes into data, and notes lines and problems on the way."""
+
+    file: str
+    lines: dict[Loc, int] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def value(self, node: yaml.Node, loc: Loc) -> Any:
+        self.lines.setdefault(loc, node.start_mark.line + 1)
+        match node:
+            case yaml.MappingNode():
+                return {key: self.value(child, (*loc, key)) for key, child in self._entries(node, loc)}
+            case yaml.SequenceNode():
+                return [self.value(child, (*loc, index)) for index, child in enumerate(node.value)]
+            case _:
+                return self._scalar(node, loc)
+
+    def _entries(self, node: yaml.MappingNode, loc: Loc) -> Iterator[tuple[str, yaml.Node]]:
+        first_lines: dict[str, int] = {}
+        for key_node, child in node.value:
+            key, line = self._key(key_node, loc), key_node.start_mark.line + 1
+            if key is None:
+                continue
+            if key in first_lines:
+                self._refuse(line, (*loc, key), f"stands twice: on line {first_lines[key]} and here")
+                continue
+            first_lines[key] = self.lines[*loc, key] = line
+            yield key, child
+
+    def _key(self, node: yaml.Node, loc: Loc) -> str | None:
+        line = node.start_mark.line + 1
+        if node.tag == _MERGE:
+            self._refuse(line, loc, "the merge key << is not allowed here; write the fields out")
+        elif node.tag != _TEXT:
+            self._refuse(line, loc, "a key must be text; put it in quotes")
+        else:
+            return str(node.value)
+        return None
+
+    def _scalar(self, node: yaml.Node, loc: Loc) -> Any:
+        if node.tag in _KEPT_AS_TEXT:
+            return node.value
+        try:
+            value = SafeConstructor().construct_object(node)
+        except ValueError:
+            self._refuse(node.start_mark.line + 1, loc, f"{node.value[:20]} is no number that fits")
+            return None
+        if isinstance(value, float) and not math.isfinite(value):
+            self._refuse(node.start_mark.line + 1, loc, f"{node.value} is no finite number")
+        return value
+
+    def _refuse(self, line: int, loc: Loc, message: str) -> None:
+        self.problems.append(Problem(self.file, line, dotted(loc), message))

@@ -1,0 +1,274 @@
+"""Runs without a measurement: whole run folders on disk, with simulated requests, for any test that reads runs.
+
+The simulated users form a closed loop with log-normal latencies, so that throughput, latency and think time fit
+together as they do in a real trial. Everything depends on the seed alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.plan import Trial, make_plan
+from bench.records import (
+    ClockRecord,
+    Environment,
+    Evidence,
+    GeneratorRecord,
+    ProofRecord,
+    RunRecord,
+    TargetRecord,
+    TrialRecord,
+    Window,
+)
+from bench.samples import Samples, write_columns, write_parquet
+from bench.scenario import Scenario
+from bench.store import RunFolder, StoredRun, open_run
+
+THINK_S = 0.1
+STARTED_AT = datetime(2026, 11, 23, 3, 15, tzinfo=UTC)
+SERVICES = ("productpage", "details", "reviews", "ratings")
+ENVIRONMENT = Environment(
+    meshbench="0.1.0",
+    python="3.11.9",
+    locust="2.47.0",
+    envoy="1.40.0",
+    os="Debian GNU/Linux 12",
+    kernel="6.1.0",
+    machine="x86_64",
+    cpu_model="Example CPU @ 2.50GHz",
+    cpus=8,
+    memory_bytes=32 * 1024**3,
+    address_host="a1b2c3d4",
+)
+TARGET = TargetRecord(
+    kind="local",
+    title="this machine (data plane emulated on loopback)",
+    caveats=("no iptables redirection", "no control plane", "services, sidecars and load share one machine"),
+)
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """One configuration: how quickly it answers, and what its processes use per request."""
+
+    name: str
+    mesh: str = "none"
+    manifests: tuple[str, ...] = ()
+    median_ms: float = 6.0
+    users: int | None = None
+    capacity_rps: float = 1e9
+    sidecar_cpu_ms: float = 0.0
+    error_share: float = 0.0
+
+
+ISTIO_POLICIES = (
+    Simulated("baseline", median_ms=6.0),
+    Simulated("istio", "istio", median_ms=8.6, sidecar_cpu_ms=2.4),
+    Simulated("istio-policies", "istio", ("istio/policies",), median_ms=9.1, sidecar_cpu_ms=2.7),
+)
+USERS_SWEEP = tuple(
+    Simulated(f"users-{users}", users=users, capacity_rps=420.0) for users in (10, 20, 100, 200, 500)
+)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a simulated run is made of; tests change the fields they are about."""
+
+    configurations: Sequence[Simulated] = ISTIO_POLICIES
+    name: str = "istio-policies"
+    title: str = "What Istio and its security policies cost Bookinfo"
+    repeats: int = 3
+    reference: str | None = "baseline"
+    users: int = 20
+    warmup_s: float = 30.0
+    duration_s: float = 120.0
+    run_sd: float = 0.05
+    seed: int = 7
+    quick: bool = False
+    status: str = "complete"
+    reason: str = ""
+    trial_changes: dict[str, dict[str, Any]] = field(
+        default_factory=dict
+    )  # folder -> fields of its TrialRecord
+
+
+def make_run(output: Path, made: Made = Made()) -> StoredRun:
+    """Writes the run's folder below `output` as the runner would, and opens it."""
+    scenario = make_scenario(made)
+    plan = make_plan(scenario, made.seed)
+    record = RunRecord(
+        run_id=f"20261123T031500Z-{made.name}-7f3a",
+        meshbench_version="0.1.0",
+        status="running",
+        started_at=STARTED_AT,
+        scenario=scenario,
+        scenario_source=made.name,
+        plan=plan,
+        target=TARGET,
+        environment=ENVIRONMENT,
+    )
+    folder = RunFolder.create(output, record)
+    rng = np.random.default_rng(made.seed)
+    for trial in plan.trials:
+        _make_trial(folder, trial, made, rng=rng)
+    folder.finish(status=made.status, exit_code=0, reason=made.reason, cleanup_ok=True)
+    return open_run(folder.path)
+
+
+def make_scenario(made: Made) -> Scenario:
+    """The scenario that such a run would have had."""
+    configurations = [
+        {
+            "name": c.name,
+            "mesh": c.mesh,
+            "manifests": c.manifests,
+            **({"load": {"users": c.users}} if c.users else {}),
+        }
+        for c in made.configurations
+    ]
+    load = {
+        "users": made.users,
+        "think_time_s": THINK_S,
+        "warmup_s": made.warmup_s,
+        "duration_s": made.duration_s,
+    }
+    return Scenario.model_validate(
+        {
+            "schema_version": 1,
+            "name": made.name,
+            "title": made.title,
+            "description": "A simulated run.",
+            "application": {"name": "bookinfo", "reviews": "v3"},
+            "load": load | {"locustfile": "bookinfo"},
+            "repeats": made.repeats,
+            "reference": made.reference,
+            "configurations": configurations,
+            "quick": made.quick,
+        }
+    )
+
+
+def simulate(simulated: Simulated, users: int, made: Made, *, rng: np.random.Generator) -> Samples:
+    """One trial's requests: every user thinks, asks, waits."""
+    total_s = made.warmup_s + made.duration_s
+    # Beyond the capacity users queue: the mean response is what keeps throughput at the capacity.
+    queue_s = max(0.0, users / simulated.capacity_rps - THINK_S - simulated.median_ms / 1e3)
+    base_s = (simulated.median_ms / 1e3 + queue_s) * np.exp(rng.normal(0, made.run_sd))
+    turns = int(total_s / (THINK_S + base_s) * 1.25) + 5
+    latency = base_s * np.exp(rng.normal(0, 0.38, (users, turns)))
+    latency *= np.where(rng.random((users, turns)) < 0.006, 1 + rng.pareto(2.5, (users, turns)), 1)
+    begin = rng.uniform(0, THINK_S, (users, 1))
+    rough_start = begin + np.arange(turns) * (THINK_S + base_s)
+    latency *= 1 + 1.5 * np.exp(-rough_start / 6) + 0.06 * np.sin(rough_start / 9 + rng.uniform(0, 6))
+    started = begin + np.cumsum(latency + THINK_S, axis=1) - latency
+    latency, started = latency[started < total_s], started[started < total_s]
+    order = np.argsort(started)
+    started_ns = (started[order] * 1e9).astype(np.int64)
+    ok = rng.random(len(order)) >= simulated.error_share
+    return Samples(
+        intended_ns=started_ns - rng.integers(20_000, 400_000, len(order)),
+        started_ns=started_ns,
+        latency_ns=(latency[order] * 1e9).astype(np.int64),
+        status=np.where(ok, 200, 503).astype(np.int16),
+        ok=ok,
+        bytes=np.where(ok, 5183, 95).astype(np.int32),
+        name=np.zeros(len(order), np.int32),
+        names=("/productpage",),
+    )
+
+
+def make_evidence(simulated: Simulated) -> tuple[Evidence, ...]:
+    """Proof as a trial would have it."""
+    sidecars = "5 sidecars" if simulated.mesh != "none" else "no sidecar"
+    found = [Evidence(name="sidecars", subject="all services", ok=True, expected=sidecars, seen=sidecars)]
+    if simulated.mesh != "none":
+        seen = "TLSv1.3, peer spiffe://cluster.local/ns/bookinfo/sa/bookinfo-productpage"
+        found.append(
+            Evidence(name="mTLS on the wire", subject="reviews", ok=True, expected="TLSv1.3", seen=seen)
+        )
+    if simulated.manifests:
+        found += [
+            Evidence(name="allowed request", subject="productpage", ok=True, expected="200", seen="200"),
+            Evidence(
+                name="denied request",
+                subject="ratings",
+                ok=True,
+                expected="403",
+                seen="403 RBAC: access denied",
+            ),
+        ]
+    return tuple(found)
+
+
+def _make_trial(folder: RunFolder, trial: Trial, made: Made, *, rng: np.random.Generator) -> None:
+    simulated = next(c for c in made.configurations if c.name == trial.configuration)
+    users = simulated.users or made.users
+    samples = simulate(simulated, users, made, rng=rng)
+    window = Window(
+        start_ns=round(made.warmup_s * 1e9), end_ns=round((made.warmup_s + made.duration_s) * 1e9)
+    )
+    started_at = STARTED_AT + timedelta(minutes=4 * trial.number)
+    record = TrialRecord(
+        trial=trial.folder,
+        number=trial.number,
+        configuration=trial.configuration,
+        block=trial.block,
+        status="complete",
+        started_at=started_at,
+        users=users,
+        think_time_s=THINK_S,
+        windows=(window,),
+        generator=GeneratorRecord(
+            locust_requests=len(samples),
+            locust_failures=int((~samples.ok).sum()),
+            recorded=len(samples),
+            exit_code=0,
+        ),
+        clock=ClockRecord(
+            monotonic_s=made.warmup_s + made.duration_s, wall_s=made.warmup_s + made.duration_s
+        ),
+    )
+    record = record.model_copy(update=made.trial_changes.get(trial.folder, {}))
+    evidence = make_evidence(simulated)
+    with folder.draft(trial) as draft:
+        write_parquet(samples, draft / "samples.parquet")
+        _write_resources(
+            draft / "resources.parquet", simulated, made, rate=len(samples) / window.end_ns * 1e9, rng=rng
+        )
+        folder.keep(draft, record, ProofRecord(trial=trial.folder, before=evidence, after=evidence))
+
+
+def _write_resources(
+    path: Path, simulated: Simulated, made: Made, *, rate: float, rng: np.random.Generator
+) -> None:
+    """A row per process and half second; CPU grows with the requests."""
+    shares = {"productpage": 0.5, "details": 0.12, "reviews": 0.25, "ratings": 0.13}
+    use = {name: ("service", 3.1 * share, 48.0) for name, share in shares.items()} | {
+        "locust": ("generator", 0.9, 92.0)
+    }
+    if simulated.mesh != "none":
+        sidecars = {name: share * 0.75 for name, share in shares.items()} | {"locust": 0.25}
+        use |= {
+            f"{name}-sidecar": ("sidecar", simulated.sidecar_cpu_ms * share, 31.0)
+            for name, share in sidecars.items()
+        }
+    at = np.arange(0, made.warmup_s + made.duration_s, 0.5)
+    noise = {name: np.exp(rng.normal(0, 0.04)) for name in use}
+    count = len(use)
+    write_columns(
+        path,
+        {
+            "at_ns": np.repeat((at * 1e9).astype(np.int64), count),
+            "process": np.tile(np.array(list(use), np.str_), len(at)),
+            "role": np.tile(np.array([role for role, _, _ in use.values()], np.str_), len(at)),
+            "cpu_ns": np.outer(
+                at, [ms * 1e6 * rate * noise[name] for name, (_, ms, _) in use.items()]
+            ).astype(np.int64).ravel(),
+            "rss_bytes": np.tile(np.array([round(mib * 2**20 * noise[n]) for n, (_, _, mib) in use.items()]), len(at)),
+        },
+    )  # fmt: skip

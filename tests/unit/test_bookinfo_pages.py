@@ -1,0 +1,140 @@
+"""The product page as it is made, and the check that says whether one is whole."""
+
+import ast
+import sys
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.bookinfo import pages
+from bench.bookinfo.calls import Reply
+from bench.bookinfo.pages import page_problem
+from bench.bookinfo.productpage import load_templates
+
+COLOURS = {"v1": None, "v2": "black", "v3": "red"}
+BOOK = {
+    "author": "William Shakespeare",
+    "year": 1595,
+    "type": "paperback",
+    "pages": 200,
+    "publisher": "PublisherA",
+    "language": "English",
+    "ISBN-10": "1234567890",
+    "ISBN-13": "123-1234567890",
+}
+DOWN = Reply(503, {"error": "Sorry"})
+
+
+def review(number: int, rating: dict[str, Any] | None, text: str = "Fine.") -> dict[str, Any]:
+    words = {"reviewer": f"Reviewer{number}", "text": text}
+    return words | ({"rating": rating} if rating else {})
+
+
+def reviews_of(version: str, text: str = "Fine.") -> Reply:
+    colour = COLOURS[version]
+    ratings = [{"stars": stars, "color": colour} if colour else None for stars in (5, 4)]
+    found = [review(number, rating, text) for number, rating in enumerate(ratings, start=1)]
+    return Reply(200, {"id": "0", "podname": "reviews-pod", "clustername": "null", "reviews": found})
+
+
+def page_of(details: Reply, reviews: Reply, user: str = "") -> str:
+    template = load_templates().get_template("productpage.html")
+    return template.render(
+        product={"title": "T", "descriptionHtml": "<b>D</b>"}, details=details, reviews=reviews, user=user
+    )
+
+
+def stars_in_todays_look(colour: str) -> str:
+    return f'<div class="flex gap-x-1 text-{colour}-500"><svg class="h-5 w-5 flex-none"></svg></div>'
+
+
+def stars_in_the_older_look(colour: str) -> str:
+    return f'<font color="{colour}"><span class="glyphicon glyphicon-star"></span></font>'
+
+
+def original_page(version: str, stars: Any) -> str:
+    row = stars(COLOURS[version]) if COLOURS[version] else ""
+    facts = "<th>ISBN-10</th><td>1234567890</td><td>PublisherA</td>"
+    return facts + "".join(f"<section>{row}<p>{name}</p></section>" for name in ("Reviewer1", "Reviewer2"))
+
+
+@pytest.mark.parametrize("version", COLOURS)
+def test_a_whole_page_has_no_problem(version: str) -> None:
+    """Our page with both back ends up is whole, as text and as bytes."""
+    page = page_of(Reply(200, BOOK), reviews_of(version))
+    assert page_problem(page, version) is None
+    assert page_problem(page.encode(), version) is None
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"), [pair for pair in product(COLOURS, COLOURS) if pair[0] != pair[1]]
+)
+def test_stars_of_another_version_are_a_problem(shown: str, expected: str) -> None:
+    """A page made by another version of reviews than the configuration's is never taken for right."""
+    problem = page_problem(page_of(Reply(200, BOOK), reviews_of(shown)), expected)
+    assert problem is not None
+    assert "stars" in problem
+
+
+@pytest.mark.parametrize("look", [stars_in_todays_look, stars_in_the_older_look])
+@pytest.mark.parametrize(("shown", "expected"), list(product(COLOURS, COLOURS)))
+def test_the_originals_pages_are_judged_alike(shown: str, expected: str, look: Any) -> None:
+    """The check holds for the markup of the original, in its present and in its older look."""
+    assert (page_problem(original_page(shown, look), expected) is None) == (shown == expected)
+
+
+@pytest.mark.parametrize(
+    ("details", "reviews", "problem"),
+    [
+        (DOWN, reviews_of("v3"), "page says: Error fetching product details"),
+        (Reply(200, BOOK), DOWN, "page says: Error fetching product reviews"),
+        (DOWN, DOWN, "page says: Error fetching product details"),
+        (Reply(200, {}), reviews_of("v3"), "page shows no book details"),
+        (Reply(200, BOOK), Reply(200, {"reviews": [review(1, None)]}), "page doesn't show two reviews"),
+    ],
+)
+def test_every_gap_is_named(details: Reply, reviews: Reply, problem: str) -> None:
+    """A page that came with status 200 but lacks a part is described by a fixed text."""
+    assert page_problem(page_of(details, reviews), "v3") == problem
+
+
+def test_missing_ratings_are_named() -> None:
+    """reviews answers 200 without ratings too, and its page says so."""
+    error = {"error": "Ratings service is currently unavailable"}
+    reviews = Reply(
+        200, {"podname": "p", "clustername": "null", "reviews": [review(n, error) for n in (1, 2)]}
+    )
+    problem = page_problem(page_of(Reply(200, BOOK), reviews), "v2")
+    assert problem == "page says: Ratings service is currently unavailable"
+
+
+def test_an_empty_and_a_cut_page_are_problems() -> None:
+    """Neither nothing nor half a page passes."""
+    page = page_of(Reply(200, BOOK), reviews_of("v1"))
+    assert page_problem(b"", "v1") is not None
+    assert page_problem(page[: len(page) // 2], "v1") is not None
+
+
+def test_values_are_escaped() -> None:
+    """What back ends and users send is text in the page, never markup; the product's own HTML stays."""
+    page = page_of(Reply(200, BOOK), reviews_of("v3", text="<script>alert(1)</script>"), user="<i>Eve</i>")
+    assert "<script>alert" not in page
+    assert "&lt;i&gt;Eve&lt;/i&gt;" in page
+    assert "<b>D</b>" in page
+
+
+def test_the_cluster_is_shown_only_when_it_has_a_name() -> None:
+    """`null` is how reviews spells an unset cluster name."""
+    named = Reply(200, reviews_of("v1").data | {"clustername": "east"})
+    assert "on cluster east" in page_of(Reply(200, BOOK), named)
+    assert "on cluster" not in page_of(Reply(200, BOOK), reviews_of("v1"))
+
+
+def test_the_check_needs_the_standard_library_only() -> None:
+    """The module can be copied alone to where the load generator runs."""
+    tree = ast.parse(Path(pages.__file__).read_text())
+    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    plain = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    assert imported | plain <= set(sys.stdlib_module_names) | {"collections.abc"}
