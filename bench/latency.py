@@ -81,11 +81,19 @@ class BySecond:
 
 def by_second(ended_ns: Ns, latency_ns: Ns, seconds: int) -> BySecond:
     """Groups requests by the second, of the first `seconds` on their clock, in which they ended."""
-    inside = (ended_ns >= 0) & (ended_ns < seconds * NANOSECONDS)
-    second = (ended_ns[inside] // NANOSECONDS).astype(np.min_scalar_type(seconds))  # small: sorted by radix
+    second = _seconds(ended_ns, seconds)
     order = np.argsort(second, kind="stable")
-    counts = np.bincount(second, minlength=seconds)
-    return BySecond(latency_ns[inside][order], np.concatenate([[0], np.cumsum(counts)]))
+    counts = np.bincount(second, minlength=seconds + 1)[:seconds]
+    return BySecond(latency_ns[order], np.concatenate([[0], np.cumsum(counts)]))
+
+
+def _seconds(ended_ns: Ns, seconds: int) -> npt.NDArray[np.unsignedinteger]:
+    """The second of each end, `seconds` where it lies outside the first so many; small, so that it sorts fast."""
+    second = ended_ns // NANOSECONDS
+    outside = (second < 0) | (second > seconds)
+    if outside.any():
+        second[outside] = seconds
+    return second.astype(np.min_scalar_type(seconds))
 
 
 def thesis_p95_ms(started_ns: Ns, latency_ns: Ns) -> float | None:
@@ -162,8 +170,8 @@ def identity_gap(
 def stall_seconds(ended_ns: Ns, start_ns: int, end_ns: int) -> int:
     """Whole seconds of the window, counted from its start, in which no request ended."""
     seconds = (end_ns - start_ns) // NANOSECONDS
-    second = (ended_ns - start_ns) // NANOSECONDS
-    return seconds - len(np.unique(second[(second >= 0) & (second < seconds)]))
+    ended = np.bincount(_seconds(ended_ns - start_ns, seconds), minlength=seconds + 1)
+    return int((ended[:seconds] == 0).sum())
 
 
 @dataclass(frozen=True, slots=True)

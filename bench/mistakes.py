@@ -69,7 +69,7 @@ def _not_text(value: object, _: Mapping[str, Any]) -> str:
 
 def _not_listed(value: object, context: Mapping[str, Any]) -> str:
     choices = re.findall(r"'([^']*)'", context["expected"])
-    near = difflib.get_close_matches(str(value), choices, n=1)
+    near = difflib.get_close_matches(str(value).lower(), choices, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return f"{shown(value)} is not supported (supported: {', '.join(choices)}){hint}"
 

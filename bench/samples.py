@@ -7,6 +7,7 @@ become `samples.parquet`, sorted by start.
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -115,14 +116,16 @@ def write_parquet(samples: Samples, path: Path) -> None:
 
 def read_parquet(path: Path) -> Samples:
     """Reads `samples.parquet`. Raises StoreError where the file is not whole."""
+    table = _read_table(path)
     try:
-        table = pq.read_table(path, schema=_SCHEMA)
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{path}: not a readable samples file: {error}") from error
+        table = table.cast(_SCHEMA)
+    except ValueError as error:
+        raise StoreError(f"{path}: not a samples file: {error}") from error
     name = table.column("name").combine_chunks()
     codes = name.indices if len(name) else pa.array([], pa.int32())
-    columns = {field.name: table.column(field.name).to_numpy() for field in _SCHEMA if field.name != "name"}
-    return Samples(**columns, name=codes.to_numpy(), names=tuple(name.dictionary.to_pylist()) if len(name) else ())
+    columns = {field.name: _to_numpy(table.column(field.name)) for field in _SCHEMA if field.name != "name"}
+    names = tuple(name.dictionary.to_pylist()) if len(name) else ()
+    return Samples(**columns, name=np.from_dlpack(codes), names=names)
 
 
 def write_columns(path: Path, columns: dict[str, npt.NDArray[np.generic]]) -> None:
@@ -132,8 +135,23 @@ def write_columns(path: Path, columns: dict[str, npt.NDArray[np.generic]]) -> No
 
 def read_columns(path: Path) -> dict[str, npt.NDArray[np.generic]]:
     """Reads what `write_columns` wrote. Raises StoreError where the file is not whole."""
+    table = _read_table(path)
+    return {name: _to_numpy(table.column(name)) for name in table.column_names}
+
+
+def _read_table(path: Path) -> pa.Table:
+    """Reads one file; `pq.read_table`, which can do more, would load pandas."""
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:
+            return file.read()
     except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{path}: not a readable table: {error}") from error
-    return {name: table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names}
+        raise StoreError(f"{path}: not a readable Parquet file: {error}") from error
+
+
+def _to_numpy(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    """A column without nulls as an array; Arrow's own `to_numpy` would load pandas."""
+    if pa.types.is_string(column.type):
+        return np.array(column.to_pylist(), np.str_)
+    is_flag = pa.types.is_boolean(column.type)
+    array = np.from_dlpack((column.cast(pa.uint8()) if is_flag else column).combine_chunks())
+    return array.view(np.bool_) if is_flag else array

@@ -6,7 +6,7 @@ reference page and error messages are made from what stands here.
 
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationInfo, field_validator, model_validator
 
 from bench.fields import (
     LINE_PATTERN,
@@ -75,7 +75,6 @@ class Load(Section):
     duration_s: Window = Field(
         120.0,
         alias="duration",
-        validate_default=True,
         description="Length of the window whose samples count; at least as long as the warm-up.",
     )
     locustfile: LocustFile = Field(
@@ -85,14 +84,22 @@ class Load(Section):
 
     @field_validator("duration_s")
     @classmethod
-    def _not_below_warmup(cls, duration_s: float, info: ValidationInfo) -> float:
-        warmup_s = info.data.get("warmup_s", 0)
-        if duration_s < warmup_s:
-            raise ValueError(
-                f"the window of {format_duration(duration_s)} is shorter than the warm-up of"
-                f" {format_duration(warmup_s)}; make it longer, or the warm-up shorter"
-            )
+    def _long_enough(cls, duration_s: float, info: ValidationInfo) -> float:
+        _refuse_short(duration_s, info.data.get("warmup_s", 0.0))
         return duration_s
+
+    @model_validator(mode="after")
+    def _default_long_enough(self) -> Self:
+        _refuse_short(self.duration_s, self.warmup_s)
+        return self
+
+
+def _refuse_short(duration_s: float, warmup_s: float) -> None:
+    if duration_s < warmup_s:
+        raise ValueError(
+            f"the window of {format_duration(duration_s)} is shorter than the warm-up of"
+            f" {format_duration(warmup_s)}; make it longer, or the warm-up shorter"
+        )
 
 
 class LoadOverride(Section):
@@ -141,9 +148,7 @@ class Scenario(Section):
         "", description="What is compared, and why."
     )
     application: Application = Field(default_factory=Application, description="The application under test.")
-    load: Load = Field(
-        default_factory=Load, validate_default=True, description="The load on every configuration."
-    )
+    load: Load = Field(default_factory=Load, description="The load on every configuration.")
     repeats: Repeats = Field(
         3, description="How often every configuration is deployed and measured; 1 gives no interval."
     )
@@ -160,7 +165,6 @@ class Scenario(Section):
     )
     reference: Name | None = Field(
         None,
-        validate_default=True,
         description="The configuration that the others are compared with; null for no comparison.",
     )
     margin: Margin = Field(0.1, description="The change in P95 that matters: within it, two are equivalent.")

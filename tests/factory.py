@@ -1,7 +1,7 @@
-"""Runs without a measurement: whole run folders on disk, with simulated requests, for any test that reads runs.
+"""Runs without a measurement: whole run folders on disk, with simulated requests, for tests that read runs.
 
-The simulated users form a closed loop with log-normal latencies, so that throughput, latency and think time fit
-together as they do in a real trial. Everything depends on the seed alone.
+The simulated users form a closed loop with log-normal latencies, so that throughput, latency and think time
+fit together as they do in a real trial. Everything depends on the seed alone.
 """
 
 from collections.abc import Sequence
@@ -269,6 +269,8 @@ def _write_resources(
             "cpu_ns": np.outer(
                 at, [ms * 1e6 * rate * noise[name] for name, (_, ms, _) in use.items()]
             ).astype(np.int64).ravel(),
-            "rss_bytes": np.tile(np.array([round(mib * 2**20 * noise[n]) for n, (_, _, mib) in use.items()]), len(at)),
+            "rss_bytes": np.tile(
+                np.array([round(mib * 2**20 * noise[name]) for name, (_, _, mib) in use.items()]), len(at)
+            ),
         },
     )  # fmt: skip

@@ -180,4 +180,5 @@ def _attach(environment: Environment, **_: Any) -> None:
         pace(user_class, arrivals)
     environment.events.test_start.add_listener(recorder.start)
     environment.events.request.add_listener(recorder.request)
-    environment.events.quitting.add_listener(recorder.finish)
+    # `quit`, not `quitting`: that one comes before the requests in flight have ended
+    environment.events.quit.add_listener(recorder.finish)

@@ -31,10 +31,10 @@ _VERDICTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One configuration in words; `size` and `change` are the headline, `verdict` is empty without a reference."""
+    """One configuration in words: `size` and `change` are the headline."""
 
     configuration: str
-    verdict: str
+    verdict: str  # empty without a reference
     size: str
     change: str
     sentence: str
@@ -118,7 +118,7 @@ def _certainty(summary: SummaryRecord, contrast: Contrast) -> Iterator[str]:
 
 
 def _repeats_needed(summary: SummaryRecord, contrast: Contrast) -> int | None:
-    """How many repeats would find a difference as large as the margin; None: too many, or nothing is known."""
+    """How many repeats would find a difference as large as the margin; None: very many, or not known."""
     sides = (summary.configurations[name] for name in (contrast.configuration, contrast.reference))
     spreads = [side.p95_cv for side in sides if side.p95_cv is not None]
     return repeats_needed(fmean(spread**2 for spread in spreads) ** 0.5, summary.margin) if spreads else None

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from bench.digest import Digest
 from bench.records import ConfigurationSummary, ProcessUse, RunRecord, SummaryRecord
 from bench.store import StoredRun
-from bench.summary import Digest
 
 if TYPE_CHECKING:
     from bench.report.figures import Picture

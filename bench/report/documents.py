@@ -10,7 +10,8 @@ from bench.report.answers import answers, further_answers
 from bench.report.content import Report
 from bench.report.escape import csv_cell, latex_text, markdown_text
 from bench.report.heading import heading
-from bench.report.tables import Table, tables
+from bench.report.table import Table
+from bench.report.tables import tables
 from bench.store import write_text
 
 
@@ -40,7 +41,7 @@ def write_markdown(report: Report, folder: Path) -> tuple[Path, ...]:
 
 
 def write_csv(report: Report, folder: Path) -> tuple[Path, ...]:
-    """`latency.csv`: a row per repeat; `contrasts.csv`: a row per comparison. Exact numbers, units in names."""
+    """`latency.csv`: a row per repeat; `contrasts.csv`: a row per comparison. Exact, units in the names."""
     repeats = [
         {"configuration": name, "users": c.users, "mesh": c.mesh, **r.model_dump(exclude={"resources"})}
         for name, c in report.configurations.items()

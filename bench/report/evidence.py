@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from bench.records import Evidence
 from bench.report.content import Report
-from bench.report.tables import Cell, Column, Table
+from bench.report.table import Cell, Table, columns_of
 
 _SHOWN = 2  # different observations of one fact that a cell holds
 
@@ -35,10 +35,9 @@ def _proven(report: Report, configuration: str) -> Proven:
         name=f"proof-{configuration}",
         title=f"Proof: {configuration}",
         note="Checked before and after the window of every trial.",
-        columns=(Column("Asked", number=False), Column("Of", number=False), Column("Expected", number=False),
-                 Column("Seen", number=False), Column("Held")),
+        columns=columns_of("Asked | Of | Expected | Seen | Held*"),
         rows=tuple(_row(key, facts) for key, facts in groups.items()),
-    )  # fmt: skip
+    )
     facts = [fact for group in groups.values() for fact in group]
     return Proven(configuration, len(stored), len(facts), sum(not fact.ok for fact in facts), table)
 

@@ -10,7 +10,8 @@ from bench.report.answers import answers, further_answers
 from bench.report.content import Report
 from bench.report.evidence import proofs
 from bench.report.heading import heading
-from bench.report.tables import Cell, Column, Table, tables
+from bench.report.table import Cell, Table, columns_of
+from bench.report.tables import tables
 from bench.store import write_text
 from bench.units import format_bytes, format_count, format_percent, format_time
 
@@ -69,10 +70,8 @@ def _surroundings(report: Report) -> Table:
         "ended": format_time(report.record.ended_at) if report.record.ended_at else "n/a",
         "scenario": report.record.scenario_source,
     }
-    columns = (Column("What", number=False), Column("Value", number=False))
-    return Table(
-        "environment", "Where it ran", "", columns, tuple((Cell(k), Cell(v)) for k, v in values.items())
-    )
+    rows = tuple((Cell(name), Cell(value)) for name, value in values.items())
+    return Table("environment", "Where it ran", "", columns_of("What | Value"), rows)
 
 
 def _order(report: Report) -> Table:
@@ -80,5 +79,10 @@ def _order(report: Report) -> Table:
     rows = tuple(
         (Cell(str(block)), Cell(" → ".join(names))) for block, names in enumerate(plan.order, start=1)
     )
-    columns = (Column("Block"), Column("Order", number=False))
-    return Table("plan", "Order of the trials", f"Method: {plan.method}; seed {plan.seed}.", columns, rows)
+    return Table(
+        "plan",
+        "Order of the trials",
+        f"Method: {plan.method}; seed {plan.seed}.",
+        columns_of("Block | Order"),
+        rows,
+    )

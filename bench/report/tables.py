@@ -1,13 +1,12 @@
-"""Every table as rows of printed text: made once, then written as HTML, Markdown and LaTeX alike."""
+"""The tables of a run's numbers, the most important first."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterable
 
 from bench.records import ConfigurationSummary, Contrast, RepeatSummary
 from bench.report.answers import contrasts_on
 from bench.report.content import Report, uses
-from bench.report.thesis import P95_MS, SWEEP, thesis_level, thesis_ratio
+from bench.report.table import Cell, Table, columns_of, mean, quotient
+from bench.report.thesis_table import thesis
 from bench.units import (
     format_bytes,
     format_count,
@@ -18,33 +17,6 @@ from bench.units import (
     format_ratio,
     format_rps,
 )
-
-
-class Cell(NamedTuple):
-    """A value as printed; `detail` stands smaller beside it; `verdict` marks it as one."""
-
-    text: str
-    detail: str = ""
-    verdict: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.text} {self.detail}".strip()
-
-
-class Column(NamedTuple):
-    title: str
-    number: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """`note` says what the columns are; `rows` have one cell per column."""
-
-    name: str
-    title: str
-    note: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
 
 
 def tables(report: Report) -> tuple[Table, ...]:
@@ -61,19 +33,12 @@ def results(report: Report) -> Table:
     return Table(
         name="results",
         title="Response time and throughput",
-        note=f"P95: 95 % of the good requests were answered within this time; the geometric mean over valid repeats. "
-        f"In brackets the {level} interval. Difference and ratio: against {reference or 'nothing (no reference)'}. "
-        f"n: valid repeats of all. Errors: requests without a right answer, of all in the valid windows.",
-        columns=_columns(
-            "Configuration",
-            "P95 ms*",
-            "Difference ms*",
-            "Ratio*",
-            "Verdict",
-            "n*",
-            "RPS*",
-            "Errors*",
-            "Doubts",
+        note="P95: 95 % of the good requests were answered within this time; geometric mean over valid "
+        f"repeats. In brackets the {level} interval. Difference and ratio: against "
+        f"{reference or 'no reference'}. n: valid repeats of all. Errors: requests without a right answer, "
+        "of all in the valid windows.",
+        columns=columns_of(
+            "Configuration | P95 ms* | Difference ms* | Ratio* | Verdict | n* | RPS* | Errors* | Doubts"
         ),
         rows=tuple(
             _result(name, c, against.get(name), is_reference=name == reference)
@@ -82,23 +47,18 @@ def results(report: Report) -> Table:
     )
 
 
-def thesis(report: Report) -> Table:
-    """Our figures in the reference study's own statistic, beside the study's."""
-    return _thesis_sweep(report) if report.is_sweep else _thesis_conditions(report)
-
-
 def contrasts(report: Report) -> Table:
     """Every comparison on every metric."""
     methods = dict.fromkeys(contrast.method for contrast in report.summary.contrasts)
     return Table(
         name="contrasts",
         title="All comparisons",
-        note="Only the comparison of P95 with the reference is confirmatory; all others are exploratory: with many of "
-        "them some will stand out by chance. Could find: the smallest difference found with 80 % power. Per block: the "
-        f"ratio inside each block. Method: {'; '.join(methods) or 'n/a'}.",
-        columns=_columns(
-            "Configuration", "Reference", "Metric", "Ratio*", "Difference*", "Verdict", "n*", "Could find*",
-            "Per block*", "Standing", "Remark",
+        note="Only the comparison of P95 with the reference is confirmatory; all others are exploratory: "
+        "with many of them some will stand out by chance. Could find: the smallest difference found with "
+        f"80 % power. Per block: the ratio inside each block. Method: {'; '.join(methods) or 'n/a'}.",
+        columns=columns_of(
+            "Configuration | Reference | Metric | Ratio* | Difference* | Verdict | n* | Could find* | "
+            "Per block* | Standing | Remark"
         ),
         rows=tuple(_contrast(contrast) for contrast in report.summary.contrasts),
     )  # fmt: skip
@@ -109,12 +69,14 @@ def repeats(report: Report) -> Table:
     return Table(
         name="repeats",
         title="Every repeat",
-        note="Latencies in ms, nearest rank over the good requests of the window. Corrected: P95 counted from the "
-        "intended start. Thesis's: see the table above. Stalls: whole seconds without an answer. Generator: cores used "
-        "by the load generator. Lateness: P95 of a request's start behind its plan, ms.",
-        columns=_columns(
-            "Trial", "Valid", "P50*", "P75*", "P90*", "P95*", "P99*", "P99.9*", "Max*", "Mean*", "Corrected*",
-            "Thesis's*", "Requests*", "Errors*", "RPS*", "Stalls s*", "Generator*", "Lateness*", "Reasons and warnings",
+        note="Latencies in ms, nearest rank over the good requests of the window. Corrected: P95 counted "
+        "from the intended start. Thesis's way: the statistic of the thesis, see its table. Stalls: whole "
+        "seconds without an answer. Generator: cores used by the load generator. Lateness: P95 of a "
+        "request's start behind its plan, ms.",
+        columns=columns_of(
+            "Trial | Valid | P50* | P75* | P90* | P95* | P99* | P99.9* | Max* | Mean* | Corrected* | "
+            "Thesis's way* | Requests* | Errors* | RPS* | Stalls s* | Generator* | Lateness* | "
+            "Reasons and warnings"
         ),
         rows=tuple(_repeat(r) for c in report.configurations.values() for r in c.repeats),
     )  # fmt: skip
@@ -125,9 +87,10 @@ def resources(report: Report) -> Table:
     return Table(
         name="resources",
         title="CPU and memory of every process",
-        note="Means over the valid repeats, in brackets the smallest and largest. Memory: largest resident size.",
-        columns=_columns(
-            "Configuration", "Process", "Kind", "CPU ms per request*", "CPU cores*", "Memory*", "n*"
+        note="Means over the valid repeats, in brackets the smallest and largest. Memory: largest resident "
+        "size.",
+        columns=columns_of(
+            "Configuration | Process | Kind | CPU ms per request* | CPU cores* | Memory* | n*"
         ),
         rows=tuple(
             row
@@ -136,11 +99,6 @@ def resources(report: Report) -> Table:
             for row in _resource_rows(name, configuration, role)
         ),
     )
-
-
-def _columns(*titles: str) -> tuple[Column, ...]:
-    """A star marks a column of numbers."""
-    return tuple(Column(title.rstrip("*"), number=title.endswith("*")) for title in titles)
 
 
 def _result(
@@ -186,75 +144,6 @@ def _doubts(configuration: ConfigurationSummary) -> str:
         f"no interval: {configuration.no_interval}" if configuration.no_interval else "",
     )
     return "; ".join(part for part in parts if part) or "none"
-
-
-def _thesis_conditions(report: Report) -> Table:
-    reference = report.summary.reference
-    base = report.configurations[reference] if reference in report.configurations else None
-    known = [name for name in report.configurations if name in P95_MS]
-    return Table(
-        name="thesis",
-        title="Beside the 2022 thesis",
-        note="The thesis ran on another cluster, with other versions, at its saturation point: compare the ratios, "
-        "never the milliseconds. Its P95 is another statistic: Locust's sliding, rounded P95, averaged over the first "
-        "120 s (warm-up included), then over the repeats. The column “here, thesis's way” computes that same statistic "
-        "from this run (thesis_p95_ms); it is used nowhere else.",
-        columns=_columns(
-            "Configuration", "Here: P95 ms*", "Here: ratio*", "Here, thesis's way: ms*", "Here, thesis's way: ratio*",
-            "2022 thesis: ms*", "2022 thesis: ratio*",
-        ),
-        rows=tuple(_thesis_row(name, report.configurations[name], reference, base) for name in known),
-    )  # fmt: skip
-
-
-def _thesis_row(
-    name: str, configuration: ConfigurationSummary, reference: str | None, base: ConfigurationSummary | None
-) -> tuple[Cell, ...]:
-    ours = (configuration.p95_ms, base.p95_ms if base else None)
-    thesis_way = (configuration.thesis_p95_ms, base.thesis_p95_ms if base else None)
-    ratio = thesis_ratio(name, reference) or (1.0 if name == reference else None)
-    return (
-        Cell(name),
-        *(
-            Cell(text)
-            for pair in (ours, thesis_way)
-            for text in (format_ms(pair[0]), format_ratio(_quotient(*pair)))
-        ),
-        Cell(format_ms(P95_MS.get(name))),
-        Cell(format_ratio(ratio)),
-    )
-
-
-def _thesis_sweep(report: Report) -> Table:
-    best = max((c.rps for c in report.configurations.values() if c.rps), default=None)
-    thesis_best = max(level.rps for level in SWEEP)
-    rows = []
-    for name, c in report.configurations.items():
-        level = thesis_level(c.users) if c.mesh == "none" else None
-        theirs = (level.rps, level.rps / thesis_best, level.p95_ms) if level else (None, None, None)
-        rows.append(
-            (
-                Cell(name),
-                Cell(format_count(c.users)),
-                *_level(c.rps, _quotient(c.rps, best), c.p95_ms),
-                *_level(*theirs),
-            )
-        )
-    return Table(
-        name="thesis",
-        title="Beside the 2022 thesis: more users",
-        note="The thesis ran on another cluster that saturated at about 50 requests/s: compare the shape (share of the "
-        "best throughput, growth of the P95), never the values. Its P95 is another statistic than ours.",
-        columns=_columns(
-            "Configuration", "Users*", "Here: RPS*", "Here: share of best*", "Here: P95 ms*", "2022 thesis: RPS*",
-            "2022 thesis: share of best*", "2022 thesis: P95 ms*",
-        ),
-        rows=tuple(rows),
-    )  # fmt: skip
-
-
-def _level(rps: float | None, share: float | None, p95_ms: float | None) -> tuple[Cell, Cell, Cell]:
-    return Cell(format_rps(rps)), Cell(format_percent(share)), Cell(format_ms(p95_ms))
 
 
 def _contrast(contrast: Contrast) -> tuple[Cell, ...]:
@@ -306,19 +195,10 @@ def _resource_rows(name: str, configuration: ConfigurationSummary, role: str) ->
             Cell(
                 format_ms(mean(cpu)), _brackets(format_interval(min(cpu), max(cpu))) if len(cpu) > 1 else ""
             ),
-            Cell(format_ms(_quotient(mean([use.cpu_s for use in found]), seconds))),
+            Cell(format_ms(quotient(mean([use.cpu_s for use in found]), seconds))),
             Cell(format_bytes(mean([use.rss_max_bytes for use in found]))),
             Cell(str(len(found))),
         )
-
-
-def mean(values: Sequence[float]) -> float | None:
-    """The arithmetic mean; None of nothing."""
-    return sum(values) / len(values) if values else None
-
-
-def _quotient(value: float | None, by: float | None) -> float | None:
-    return value / by if value is not None and by else None
 
 
 def _brackets(interval: str) -> str:

@@ -1,14 +1,13 @@
-"""The figures that the reference study prints, the only place that holds them; never mixed with a measurement.
+"""The figures that the reference study prints, and only here; never mixed with a measurement.
 
-Source: M. Manco, "Cloud Native Security in Service Mesh", master's thesis, Politecnico di Torino, October 2022,
-table 9.1 and the three test cases of chapter 9. One OpenShift cluster, an Istio distribution of 2022 (1.9.9) and
-Kuma 1.6, 20 users in a closed loop with 100 ms between requests, 3 repeats, no interval printed. Its P95 is the mean
-of Locust's sliding, rounded P95 over the first 120 s, then over the repeats: what meshbench calls `thesis_p95_ms`.
+Source: M. Manco, "Cloud Native Security in Service Mesh", thesis, Politecnico di Torino, October 2022,
+table 9.1 and the three test cases of chapter 9. One OpenShift cluster, an Istio distribution of 2022 (1.9.9)
+and Kuma 1.6, 20 users in a closed loop with 100 ms between requests, 3 repeats, no interval printed. Its P95
+is the mean of Locust's sliding, rounded P95 over the first 120 s, then over repeats: `thesis_p95_ms` here.
 """
 
 from typing import Final, NamedTuple
 
-LABEL: Final = "2022 thesis, another cluster: for shape, not for size"
 SOURCE: Final = "M. Manco, “Cloud Native Security in Service Mesh”, Politecnico di Torino, 2022"
 
 

@@ -1,6 +1,7 @@
 """Quantities in and out: `bench.units`."""
 
 import math
+import re
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -81,9 +82,7 @@ def test_whole_milliseconds_and_seconds_are_printed_exactly(seconds: float) -> N
 @given(st.floats(0, 1e9))
 def test_a_longer_duration_is_never_printed_as_sixty_of_a_unit(seconds: float) -> None:
     """Rounding carries over: there is no `60s` and no `60min`."""
-    text = units.format_duration(seconds)
-    assert not text.startswith("60")
-    assert " 60" not in text
+    assert not re.search(r"\b60(s|min)", units.format_duration(seconds))
 
 
 @pytest.mark.parametrize(

@@ -49,9 +49,9 @@ def draw_differences(report: Report) -> Drawing | None:
         figure,
         "Difference in P95",
         "; ".join(f"{_pair(c)}: {format_change(c.ratio)}, {c.verdict}" for c in contrasts) + ".",
-        f"P95 against the reference: dots with {format_percent(report.summary.confidence)} intervals; small "
-        f"ticks: each block by itself; grey band: the margin of {format_percent(margin)}; faded: exploratory. "
-        "Dashed diamonds: the same ratio in the 2022 thesis, on another cluster.",
+        f"P95 against the reference: dots with {format_percent(report.summary.confidence)} intervals; "
+        f"ticks: each block by itself; grey band: the margin of {format_percent(margin)}; faded: "
+        "exploratory. Dashed diamonds: the same ratio in the 2022 thesis, on another cluster.",
     )
 
 

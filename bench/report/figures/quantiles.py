@@ -1,6 +1,5 @@
 """The whole distribution: every quantile up to P99.9, where the count allows it."""
 
-import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from bench.report.content import Report
@@ -22,7 +21,7 @@ def draw_quantiles(report: Report) -> Drawing | None:
     colour = colours(report)
     seen: list[float] = []
     for digest in digests:
-        shares, ms = (np.asarray(values, float) for values in digest.quantiles)
+        shares, ms = digest.quantiles
         kept = (shares >= _SHARES[0]) & (shares < 1) & (ms > 0)
         first = digest.configuration not in {line.get_label() for line in axes.lines}
         label = digest.configuration if first else "_"
@@ -47,6 +46,6 @@ def draw_quantiles(report: Report) -> Drawing | None:
         figure,
         "Quantiles up to P99.9",
         f"Response times from P50 to P99.9 for {', '.join(report.configurations)}.",
-        "All quantiles of the good requests, one thin line per valid repeat. Equal distances upwards are equal "
-        "ratios.",
+        "All quantiles of the good requests, one thin line per valid repeat. Equal distances upwards are "
+        "equal ratios.",
     )

@@ -18,7 +18,7 @@ from bench.report.figures.style import (
     place,
     plain_ticks,
 )
-from bench.report.tables import mean
+from bench.report.table import mean
 from bench.units import format_bytes, format_ms
 
 _ROLES = {"service": "services", "sidecar": "sidecars"}
@@ -44,14 +44,14 @@ _CPU = Quantity(
     "CPU in ms per request",
     lambda use: use.cpu_ms_per_request,
     lambda total: f"{format_ms(total)} ms",
-    "CPU time per request, means over the valid repeats. Upper bar: services; lower bar: sidecars, a piece each.",
+    "CPU time per request, means over valid repeats. Upper bar: services; lower bar: sidecars, each a piece.",
 )
 _MEMORY = Quantity(
     "Memory",
     "largest resident size in MiB",
     lambda use: use.rss_max_bytes / _MIB,
     lambda total: format_bytes(total * _MIB),
-    "Largest resident memory, means over the valid repeats. Pages that processes share count in each of them.",
+    "Largest resident memory, means over valid repeats. Pages that processes share count in each of them.",
 )
 
 

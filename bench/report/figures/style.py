@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, cast
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -36,7 +36,7 @@ _THEMED: Final = {
     THESIS: "--thesis",
 }
 
-# Hues that differ for every kind of colour vision; a mesh and its policies are neighbours in hue, not in lightness.
+# Hues that differ for every kind of colour vision; a mesh and its policies differ in lightness, too.
 _KNOWN: Final = {
     "baseline": "#3f78b5",
     "istio": "#e08a00",
@@ -96,7 +96,7 @@ def styled() -> Iterator[None]:
     """Sets the style, whatever the machine's own matplotlibrc says, and takes it back."""
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(_RC)
+        mpl.rcParams.update(cast("Any", _RC))
         yield
 
 
@@ -173,7 +173,7 @@ def png_bytes(drawing: Drawing) -> bytes:
 
 
 def inline_svg(svg: str, name: str) -> str:
-    """An SVG file as part of a page: ids of its own, the page's colours, no declaration, named for screen readers."""
+    """An SVG file as part of a page: ids of its own, the page's colours, named for screen readers."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", body)

@@ -52,8 +52,8 @@ def draw_sweep(report: Report) -> Drawing | None:
         figure,
         "Throughput and P95 against users",
         "; ".join(f"{c.users} users" for c in report.configurations.values()) + ".",
-        "Dots: repeats (hollow: invalid); line: mean; bars: intervals. Grey panels: the 2022 thesis's table 9.1, on "
-        "another cluster and with another P95 statistic, for shape, not for size.",
+        "Dots: repeats (hollow: invalid); line: mean; bars: intervals. Grey panels: the 2022 thesis's "
+        "table 9.1, on another cluster and with another P95 statistic, for shape, not for size.",
     )
 
 
@@ -69,15 +69,17 @@ def _ours(
     for place_, (family, members) in enumerate(families.items()):
         colour = _FAMILIES[place_ % len(_FAMILIES)]
         members.sort(key=lambda configuration: configuration.users)
-        known = [(c.users, *of_configuration(c)) for c in members if of_configuration(c)[0] is not None]
-        axes.plot([row[0] for row in known], [row[1] for row in known], color=colour, label=family)
-        for users, _, low, high in known:
-            axes.plot([users] * 2, [low, high], color=colour, linewidth=5, alpha=0.25)
+        means = [(c.users, mean) for c in members if (mean := of_configuration(c)[0]) is not None]
+        axes.plot([users for users, _ in means], [mean for _, mean in means], color=colour, label=family)
+        for configuration in members:
+            _, low, high = of_configuration(configuration)
+            if low is not None and high is not None:
+                axes.plot([configuration.users] * 2, [low, high], color=colour, linewidth=5, alpha=0.25)
         _repeats(axes, members, of_repeat, colour=colour)
     _users_axis(axes, [c.users for c in report.configurations.values()])
     if len(families) > 1:
         axes.legend(loc="best")
-    if not any(line.get_xdata().size for line in axes.lines):
+    if not any(of_configuration(c)[0] is not None for c in report.configurations.values()):
         nothing_to_show(axes)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from bench.digest import Digest, Floats
 from bench.report.content import Report
 from bench.report.figures.style import (
     INK,
@@ -19,7 +20,6 @@ from bench.report.figures.style import (
     place,
     plain_ticks,
 )
-from bench.summary import Digest
 from bench.units import format_ms
 
 _PANEL = 0.92  # inches
@@ -32,7 +32,7 @@ def draw_time(report: Report) -> Drawing | None:
     if not names:
         return None
     figure = new_figure(0.55 + _PANEL * len(names))
-    panels = figure.subplots(len(names), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    panels = list(figure.subplots(len(names), 1, sharex=True, sharey=True, squeeze=False)[:, 0])
     colour = colours(report)
     for axes, name in zip(panels, names, strict=True):
         _panel(axes, list(report.digests_of(name)), colour[name])
@@ -46,8 +46,8 @@ def draw_time(report: Report) -> Drawing | None:
         figure,
         "Response time over time",
         f"Sliding P95 of {len(report.digests)} trials, a panel each for {', '.join(names)}.",
-        "Sliding P95 over 5 s, one line per repeat (dashed: invalid). Grey: warm-up, not counted; the bar below marks "
-        "the window that counts.",
+        "Sliding P95 over 5 s, one line per repeat (dashed: invalid). Grey: warm-up, not counted; the bar "
+        "below marks the window that counts.",
     )
 
 
@@ -68,7 +68,7 @@ def _panel(axes: Axes, digests: Sequence[Digest], colour: str) -> None:
 
 
 def _scale(panels: Sequence[Axes], digests: Sequence[Digest]) -> None:
-    """One scale for all panels, made for the windows: a peak of the warm-up may leave it, and is then named."""
+    """One scale for all panels, made for the windows; a peak of the warm-up may leave it, and is named."""
     inside = [_within(digest) for digest in digests]
     levels = [float(np.median(values)) for values in inside if len(values)]
     if not levels:
@@ -85,12 +85,16 @@ def _scale(panels: Sequence[Axes], digests: Sequence[Digest]) -> None:
     peak = max((float(np.nanmax(d.series.p95_ms, initial=0)) for d in digests), default=0)
     if peak > top:
         panels[0].annotate(
-            f"peaks of the warm-up up to {format_ms(peak)} ms", (0.995, 1.03), xycoords="axes fraction", ha="right",
-            color=MUTED, size=7.5,
-        )  # fmt: skip
+            f"peaks of the warm-up up to {format_ms(peak)} ms",
+            (0.995, 1.03),
+            xycoords="axes fraction",
+            ha="right",
+            color=MUTED,
+            size=7.5,
+        )
 
 
-def _within(digest: Digest) -> np.ndarray:
+def _within(digest: Digest) -> Floats:
     """The finite values of the series inside the window."""
-    at, values = np.asarray(digest.series.at_s), np.asarray(digest.series.p95_ms, float)
+    at, values = digest.series.at_s, digest.series.p95_ms
     return values[(at >= digest.window[0]) & (at <= digest.window[1]) & np.isfinite(values)]

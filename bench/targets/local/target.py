@@ -1,6 +1,7 @@
 """The local target: Bookinfo, its sidecars and the load as processes on this machine's loopback."""
 
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,8 +80,9 @@ class LocalTarget:
         processes.extend(self._start_services(placement, draft))
         admins: Mapping[str, Path] = {}
         if policies is not None:
-            sidecars = Sidecars(self.application, placement, policies, self.certificates[settings.mesh], self.work)
-            processes.extend(sidecars.start(self.launcher, envoy_binary(), draft=draft))
+            folder = Path(tempfile.mkdtemp(dir=self.work))
+            sidecars = Sidecars(placement, policies, self.certificates[settings.mesh], folder)
+            processes.extend(sidecars.start(self.launcher, envoy_binary(), draft=draft, watch=self.watch))
             admins = sidecars.admins
         return LocalDeployment(
             mesh=settings.mesh,

@@ -1,0 +1,405 @@
+"""Scenarios as users write them: what is read, and that every mistake is told once, with its place."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from bench.errors import InputError
+from bench.scenario import (
+    Configuration,
+    Load,
+    Overrides,
+    Scenario,
+    find_locustfile,
+    load_scenario,
+    manifest_folders,
+    scenario_path,
+    shipped_scenarios,
+    validate_file,
+)
+
+GOOD = """\
+schema_version: 1
+name: mine
+title: A question
+application: {name: bookinfo, reviews: v3}
+load: {users: 20, think_time: 100ms, warmup: 30s, duration: 120s, locustfile: browse}
+repeats: 3
+reference: baseline
+margin: 10%
+configurations:
+  - {name: baseline, mesh: none}
+  - {name: istio, mesh: istio, manifests: [policies/strict]}
+"""
+
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes a scenario file beside a Locust file and a folder of manifests."""
+    (tmp_path / "browse.py").write_text("")
+    (tmp_path / "policies" / "strict").mkdir(parents=True)
+    (tmp_path / "policies" / "strict" / "mtls.yaml").write_text("kind: PeerAuthentication\n")
+
+    def scenario(text: str) -> Path:
+        path = tmp_path / "mine.yaml"
+        path.write_text(text, "utf-8")
+        return path
+
+    return scenario
+
+
+def messages(path: Path) -> list[str]:
+    """What `validate` says about a file, without the folder of the test."""
+    return [str(problem).replace(f"{path.parent}/", "") for problem in validate_file(path)]
+
+
+def refused(path: Path | str, overrides: Overrides) -> list[str]:
+    """What is said when a scenario is loaded with overrides."""
+    with pytest.raises(InputError) as raised:
+        load_scenario(str(path), overrides)
+    return str(raised.value).splitlines()
+
+
+def test_a_scenario_becomes_values_with_units_in_their_names(write: Write) -> None:
+    """Quantities are seconds and shares inside the program, whatever unit the file has."""
+    scenario = load_scenario(str(write(GOOD.replace("120s", "2min"))))
+    assert scenario.load == Load(
+        users=20, think_time_s=0.1, warmup_s=30.0, duration_s=120.0, locustfile="browse"
+    )
+    assert scenario.margin == pytest.approx(0.1)
+    assert scenario.configuration("istio").manifests == ("policies/strict",)
+    assert not scenario.quick
+
+
+def test_a_scenario_needs_only_a_name_a_title_and_configurations(write: Write) -> None:
+    """Everything else has a default: Bookinfo, 20 users, three repeats, no comparison."""
+    scenario = load_scenario(str(write("name: a\ntitle: b\nconfigurations: [{name: c, mesh: none}]\n")))
+    assert (scenario.load, scenario.repeats, scenario.reference) == (Load(), 3, None)
+
+
+def test_a_scenario_is_frozen(write: Write) -> None:
+    """Nothing that has been checked can change afterwards."""
+    with pytest.raises(ValidationError, match="frozen"):
+        load_scenario(str(write(GOOD))).repeats = 4  # type: ignore[misc]  # what the test is about
+
+
+def test_the_scenario_in_a_run_is_the_scenario_that_was_loaded(write: Write) -> None:
+    """A dump of a scenario, with Python's names and bare floats, is read as the same scenario."""
+    scenario = load_scenario(str(write(GOOD.replace("think_time: 100ms", "rate: 50/s"))))
+    dump = scenario.model_dump(mode="json")
+    assert dump["load"]["rate_per_s"] == 50.0
+    assert Scenario.model_validate(dump) == scenario
+    assert Scenario.model_validate_json(json.dumps(dump)) == scenario
+
+
+def test_a_configuration_changes_only_what_it_names(write: Write) -> None:
+    """A configuration's load is the scenario's, with its own users, rate or think time."""
+    text = GOOD.replace("{name: baseline, mesh: none}", "{name: baseline, mesh: none, load: {users: 7}}")
+    scenario = load_scenario(str(write(text)))
+    assert scenario.load_of("baseline") == scenario.load.model_copy(update={"users": 7})
+    assert scenario.load_of("istio") == scenario.load
+
+
+@pytest.mark.parametrize("name", ["absent.yaml", "folder/absent.yaml"])
+def test_a_missing_file_is_one_line_with_its_path(tmp_path: Path, name: str) -> None:
+    """Case 1: no such file."""
+    assert refused(tmp_path / name, Overrides()) == [f"{tmp_path / name}: no such file"]
+
+
+def test_a_folder_is_one_line_with_its_path(tmp_path: Path) -> None:
+    """Case 1: a directory instead of a file."""
+    assert refused(tmp_path, Overrides()) == [f"{tmp_path}: is a directory"]
+
+
+def test_a_syntax_error_has_line_and_column(write: Write) -> None:
+    """Case 2: what is not YAML is told with the place where it stops being YAML."""
+    (message,) = messages(write("name: mine\ntitle: [a, b\n"))
+    assert message.startswith("mine.yaml:3: not YAML, at column 1: ")
+
+
+def test_misspelt_keys_and_all_other_mistakes_are_told_at_once(write: Write) -> None:
+    """Case 3: one pass names every mistake, each with its line and what was probably meant."""
+    text = (
+        GOOD.replace("users: 20", "usres: 20")
+        .replace("repeats: 3", "repaets: 3")
+        .replace("reviews: v3", "reviews: V3")
+        .replace("reference: baseline", "reference: basline")
+        .replace("mesh: istio,", "mesh: itsio,")
+    )
+    unsupported = "not supported (supported: none, istio)"
+    assert messages(write(text)) == [
+        "mine.yaml:4: application.reviews: 'V3' is not supported (supported: v1, v2, v3); did you mean v3?",
+        "mine.yaml:5: load.usres: unknown key 'usres'; did you mean users?",
+        f"mine.yaml:11: configurations[1].mesh: 'itsio' is {unsupported}; did you mean istio?",
+        "mine.yaml:7: reference: basline is none of the configurations: baseline, istio",
+        "mine.yaml:6: repaets: unknown key 'repaets'; did you mean repeats?",
+    ]
+
+
+def test_the_names_of_python_are_no_keys_of_a_file(write: Write) -> None:
+    """In a file a quantity has its unit in the value, never in the key."""
+    (message,) = messages(write(GOOD.replace("think_time: 100ms", "think_time_s: 0.1")))
+    assert message == "mine.yaml:5: load.think_time_s: unknown key 'think_time_s'; did you mean think_time?"
+
+
+def test_missing_keys_are_named(write: Write) -> None:
+    """What has to be there and is not is told with its path."""
+    assert messages(write("schema_version: 1\nconfigurations: [{mesh: none}]\n")) == [
+        "mine.yaml:1: name: is missing",
+        "mine.yaml:1: title: is missing",
+        "mine.yaml:2: configurations[0].name: is missing",
+    ]
+
+
+def test_a_duplicate_key_names_both_lines(write: Write) -> None:
+    """Case 4: a key that stands twice is told with both places."""
+    (message,) = messages(write(GOOD + "repeats: 5\n"))
+    assert message == "mine.yaml:12: repeats: stands twice: on line 6 and here"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: !!python/object/apply:os.mkdir ['{folder}/made']\n", "the tag tag:yaml.org,2002:python"),
+        ("name: &a mine\ntitle: *a\n", "the anchor &a"),
+        ("name: mine\n---\nname: other\n", "holds 2 YAML documents"),
+        ("", "holds nothing"),
+        ("# only a comment\n", "holds nothing"),
+        ("- a\n- list\n", "must be a mapping of keys to values, not a list"),
+        ("just text\n", "must be a mapping of keys to values, not 'just text'"),
+    ],
+)
+def test_what_is_more_or_less_than_one_plain_mapping_is_refused(write: Write, text: str, said: str) -> None:
+    """Case 6 and its like: tags, anchors, several documents and other shapes; nothing of them is executed."""
+    path = write(text)
+    path.write_text(text.replace("{folder}", str(path.parent)))
+    (message,) = messages(path)
+    assert said in message
+    assert not (path.parent / "made").exists()
+
+
+@pytest.mark.parametrize(
+    "users", ["0", "-3", "1.5", "20.0", "1000000000", "true", '"20"', "1e3", "no", "null", "[]"]
+)
+def test_users_are_a_whole_number_within_bounds(write: Write, users: str) -> None:
+    """Case 7: zero, negative, fractional, huge and mistyped users are refused with what would be right."""
+    (message,) = messages(write(GOOD.replace("users: 20", f"users: {users}")))
+    assert message.startswith("mine.yaml:5: load.users: must be ")
+
+
+@pytest.mark.parametrize(
+    "duration",
+    [
+        "-5s",
+        "0s",
+        "0.5s",
+        "25h",
+        ".5s",
+        "nan",
+        "2 minits",
+        "5",
+        "1.5",
+        "30:00",
+        "no",
+        "[1s]",
+        "9" * 500 + "s",
+    ],
+)
+def test_durations_need_a_unit_and_have_bounds(write: Write, duration: str) -> None:
+    """Case 8: a duration out of bounds or without a unit is refused with the bounds."""
+    (message,) = messages(write(GOOD.replace("120s", duration)))
+    assert message.startswith("mine.yaml:5: load.duration: ")
+    assert message.split(": ", 2)[2].count("duration, 1s to 24h") == 1
+    assert len(message) < 200
+
+
+def test_a_window_shorter_than_its_warmup_is_refused(write: Write) -> None:
+    """Case 8: the window is at least as long as the warm-up, also where either is a default."""
+    (given,) = messages(write(GOOD.replace("120s", "20s")))
+    (default,) = messages(write(GOOD.replace(", warmup: 30s, duration: 120s", ", warmup: 5min")))
+    assert given.startswith(
+        "mine.yaml:5: load.duration: the window of 20s is shorter than the warm-up of 30s"
+    )
+    assert default.startswith("mine.yaml:5: load: the window of 2min is shorter than the warm-up of 5min")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("margin: 10%", "margin: 10", "must be text with a unit (percentage, 0.1% to 100%), not 10"),
+        ("margin: 10%", "margin: 0%", "'0%' is out of bounds (percentage, 0.1% to 100%)"),
+        ("think_time: 100ms", "rate: 50", "must be text with a unit (rate, 1/min to 10000/s), not 50"),
+        ("think_time: 100ms", "rate: 0/s", "'0/s' is out of bounds (rate, 1/min to 10000/s)"),
+        ("think_time: 100ms", "think_time: 2h", "'2h' is out of bounds (duration, 0s to 1h)"),
+        ("repeats: 3", "repeats: 0", "must be at least 1, not 0"),
+        ("repeats: 3", "repeats: 101", "must be at most 100, not 101"),
+        ("repeats: 3", "seed: -1", "must be at least 0, not -1"),
+        ("repeats: 3", "quick: 1", "must be true or false, not 1"),
+        ("schema_version: 1", "schema_version: 2", "this meshbench reads version 1, not 2"),
+        ("schema_version: 1", "schema_version: true", "must be a whole number, not true"),
+        ("title: A question", "title: no", "must be text, but YAML reads false here; put it in quotes"),
+        ("title: A question", "title: [a]", "must be text, not a list"),
+        ("title: A question", 'title: "\\e"', "'\\x1b' must be one line of text without control characters"),
+        ("title: A question", f"title: {'a' * 121}", "must have at most 120 characters"),
+        ("mesh: none}", "mesh: no}", "false is not supported (supported: none, istio)"),
+        ("[policies/strict]", "policies/strict", "must be a list, not 'policies/strict'"),
+    ],
+)  # fmt: skip
+def test_every_value_has_its_type_unit_and_bounds(write: Write, old: str, new: str, said: str) -> None:
+    """What a field does not take is refused in a sentence that says what it takes."""
+    (message,) = messages(write(GOOD.replace(old, new)))
+    assert message.endswith(f": {said}")
+
+
+def test_configurations_are_needed_and_differ_by_name(write: Write) -> None:
+    """A scenario has at least one configuration, and no two of one name."""
+    head = GOOD[: GOOD.index("reference")]
+    assert messages(write(head + "configurations: []\n")) == [
+        "mine.yaml:7: configurations: must have at least 1 entry"
+    ]
+    assert messages(write(GOOD.replace("name: istio", "name: baseline"))) == [
+        "mine.yaml:9: configurations: names must differ; more than one is called baseline"
+    ]
+
+
+def test_a_configuration_without_mesh_takes_no_manifests(write: Write) -> None:
+    """Policies without a mesh would be applied to nothing."""
+    (message,) = messages(write(GOOD.replace("mesh: istio,", "mesh: none,")))
+    assert message.startswith("mine.yaml:11: configurations[1].manifests: without a mesh there is nothing")
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "../policies/strict",
+        "/etc",
+        "policies/../policies/strict",
+        "~/x",
+        "./policies",
+        "-rf",
+        "a//b",
+        "a\\\\b",
+    ],
+)
+def test_places_outside_are_refused(write: Write, place: str) -> None:
+    """Case 10: manifests and Locust files have plain relative paths."""
+    for old in ("[policies/strict]", "locustfile: browse"):
+        path = write(GOOD.replace(old, f'["{place}"]' if old[0] == "[" else f'locustfile: "{place}"'))
+        (message,) = messages(path)
+        assert "is not allowed; write a path of plain names" in message
+
+
+@pytest.mark.parametrize("linked", ["policies/out", "policies/strict/out.yaml"])
+def test_a_symbolic_link_that_leads_out_is_refused(write: Write, linked: str) -> None:
+    """Case 10: neither a folder of manifests nor a file in it may stand elsewhere."""
+    place = "policies/out" if linked == "policies/out" else "policies/strict"
+    path = write(GOOD.replace("policies/strict", place))
+    (path.parent / linked).symlink_to("/usr/lib")
+    (message,) = messages(path)
+    assert message.endswith(f"manifests[0]: {linked} leads out of its folder through a symbolic link")
+
+
+def test_a_symbolic_link_in_a_circle_is_refused(write: Write) -> None:
+    """Case 10: a link to itself is a missing folder, not an endless search."""
+    path = write(GOOD.replace("policies/strict", "loop"))
+    (path.parent / "loop").symlink_to("loop")
+    assert "there is no loop beside the scenario" in messages(path)[0]
+
+
+def test_a_missing_manifest_folder_or_locustfile_is_told_with_its_line(write: Write) -> None:
+    """Files that a scenario names have to be there before anything is started."""
+    path = write(GOOD.replace("locustfile: browse", "locustfile: bokinfo").replace("strict", "empty"))
+    (path.parent / "policies" / "empty").mkdir()
+    locustfile, manifests = messages(path)
+    assert locustfile.startswith("mine.yaml:5: load.locustfile: there is no bokinfo.py beside the scenario")
+    assert locustfile.endswith("; did you mean bookinfo?")
+    assert manifests == "mine.yaml:11: configurations[1].manifests[0]: policies/empty holds no YAML file"
+
+
+def test_files_beside_the_scenario_come_before_shipped_ones(write: Write) -> None:
+    """What a user puts beside the scenario is what the user means; the rest is looked up as shipped."""
+    path = write(GOOD)
+    scenario = load_scenario(str(path))
+    assert manifest_folders(scenario.configuration("istio"), path.parent) == (
+        path.parent / "policies" / "strict",
+    )
+    assert find_locustfile("browse", path.parent) == path.parent / "browse.py"
+    assert find_locustfile("bookinfo", path.parent).parent.name == "locustfiles"
+    gone = Configuration(name="istio", mesh="istio", manifests=("policies/strict",))
+    with pytest.raises(InputError, match="configuration istio: there is no policies/strict"):
+        manifest_folders(gone, None)
+
+
+@pytest.mark.parametrize("name", ["<script>", "=cmd()", "A", "a b", "", "a" * 41, "ä"])
+def test_names_are_plain(write: Write, name: str) -> None:
+    """Case 11: names stand in paths, tables and pages, and have only a-z, 0-9 and -."""
+    for old in ("name: mine", "{name: istio"):
+        (message,) = messages(write(GOOD.replace(old, f'{old.split(":")[0]}: "{name}"')))
+        assert "is no name: 1 to 40 of the characters a-z, 0-9 and -" in message
+
+
+def test_an_unknown_mesh_lists_the_supported_ones(write: Write) -> None:
+    """Case 12: a mesh that meshbench cannot deploy."""
+    (message,) = messages(write(GOOD.replace("mesh: istio,", "mesh: linkerd,")))
+    assert message == (
+        "mine.yaml:11: configurations[1].mesh: 'linkerd' is not supported (supported: none, istio)"
+    )
+
+
+@pytest.mark.parametrize("name", shipped_scenarios())
+def test_shipped_scenarios_are_right(name: str) -> None:
+    """Each scenario that ships loads under its own name."""
+    assert load_scenario(name).name == name
+
+
+def test_shipped_scenarios_ask_the_questions_of_the_study() -> None:
+    """Users from 10 to 500 on the baseline, and what Istio and its policies add at 20 users."""
+    sweep, policies = load_scenario("users-sweep"), load_scenario("istio-policies")
+    assert [sweep.load_of(c.name).users for c in sweep.configurations] == [10, 20, 100, 200, 500]
+    assert {c.mesh for c in sweep.configurations} == {"none"}
+    assert [c.name for c in policies.configurations] == ["baseline", "istio", "istio-policies"]
+    load = policies.load
+    assert (load.users, load.warmup_s, load.duration_s, policies.repeats) == (20, 30.0, 120.0, 3)
+
+
+def test_an_unknown_name_lists_the_shipped_scenarios() -> None:
+    """A name without a slash or suffix is a shipped scenario; a misspelt one is told with what there is."""
+    (message,) = refused("istio-polices", Overrides())
+    assert "did you mean istio-policies?" in message
+    assert all(name in message for name in shipped_scenarios())
+
+
+def test_a_path_is_taken_as_it_is() -> None:
+    """What has a slash or a suffix is a path, even where a shipped scenario has that name."""
+    assert scenario_path("./smoke") == Path("smoke")
+    assert scenario_path("smoke.yaml") == Path("smoke.yaml")
+    assert scenario_path("smoke").is_file()
+
+
+KEYS = st.sampled_from(["name", "load", "configurations", "users", "duration", "x"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner),
+)
+INSERTED = st.tuples(st.integers(0, len(GOOD)), st.text(max_size=20)).map(
+    lambda place: GOOD[: place[0]] + place[1] + GOOD[place[0] :]
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
+@given(text=st.text() | INSERTED | JSON.map(json.dumps))
+def test_any_text_is_a_scenario_or_an_input_error(write: Write, text: str) -> None:
+    """Whatever stands in a file, it is read or refused with reasons; nothing else can happen."""
+    path = write("")
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    problems = validate_file(path)
+    if not problems:
+        assert isinstance(load_scenario(str(path)), Scenario)
+    assert all(problem.message and problem.file == str(path) for problem in problems)
