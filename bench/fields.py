@@ -8,6 +8,7 @@ the first.
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -115,9 +116,7 @@ class Quantity:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.with_info_before_validator_function(self.read, handler(source))
 
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         if handler.mode == "serialization":
             return handler(schema)
         return {"type": "string", "title": self.title, "pattern": f"^{self.pattern}$"}
@@ -141,7 +140,7 @@ def find_manifests(place: str, folder: Path | None) -> Path:
     found = _find("manifests", place, folder)
     if not found.is_dir():
         raise ValueError(f"{place} is no folder; give the folder that holds the manifests")
-    if not any(path.suffix in _YAML for path in found.iterdir()):
+    if not any(path.suffix in _YAML for path in found.glob("*")):
         raise ValueError(f"{place} holds no YAML file")
     return found
 
@@ -157,7 +156,7 @@ def find_locustfile(place: str, folder: Path | None) -> Path:
 def _find(kind: Kind, place: str, folder: Path | None) -> Path:
     for root in (*([folder] if folder else ()), shipped(kind)):
         found = root / place
-        if found.exists():
+        if os.path.exists(found):  # noqa: PTH110 - Path.exists raises where it may not look
             _refuse_escape(found, root)
             return found
     near = did_you_mean(place, _shipped_places(kind))
@@ -166,7 +165,7 @@ def _find(kind: Kind, place: str, folder: Path | None) -> Path:
 
 def _refuse_escape(found: Path, root: Path) -> None:
     inside = Path(os.path.realpath(root))
-    for path in (found, *found.rglob("*")):
+    for path in chain([found], found.glob("*")):  # the folder first: what lies outside is not even listed
         if not Path(os.path.realpath(path)).is_relative_to(inside):
             raise ValueError(f"{path.relative_to(root)} leads out of its folder through a symbolic link")
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.scenario import Scenario, find_locustfile, find_manifests, scenario_path
+from bench.fields import find_locustfile, find_manifests
+from bench.scenario import Scenario, scenario_path
 
 _MANIFESTS = "manifests"
 _LOCUSTFILE = "locustfile.py"

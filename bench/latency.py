@@ -22,7 +22,7 @@ STEADY_REQUESTS: Final = 6000
 # Each third is cut into this many parts; below so many requests a part has no P95 worth the name.
 _PARTS: Final = 4
 _PART_REQUESTS: Final = 20
-_STEADY_CONFIDENCE: Final = 0.99
+_STEADY_CONFIDENCE: Final = 0.995
 
 _THESIS_SHARE: Final = 0.95
 _THESIS_STEP_S: Final = 5
@@ -88,7 +88,7 @@ def by_second(ended_ns: Ns, latency_ns: Ns, seconds: int) -> BySecond:
 
 
 def _seconds(ended_ns: Ns, seconds: int) -> npt.NDArray[np.unsignedinteger]:
-    """The second of each end, `seconds` where it lies outside the first so many; small, so that it sorts fast."""
+    """The second of each end, `seconds` where it is none of the first so many; small, to sort fast."""
     second = ended_ns // NANOSECONDS
     outside = (second < 0) | (second > seconds)
     if outside.any():
@@ -187,23 +187,33 @@ def steadiness(started_ns: Ns, latency_ns: Ns, start_ns: int, end_ns: int) -> St
     """Compares the window's first with its last third. None where there are too few requests to tell.
 
     `latency_ns` are the window's requests, in order of their start. Unsteady is a change beyond 11 %, more
-    where the window has fewer than 6000 requests, that also stands out (99 %) of the scatter inside each.
+    where the window has fewer than 6000 requests, that also stands out (99.5 %) of the window's own scatter.
     """
     third_ns = (end_ns - start_ns) / 3
     edges = np.searchsorted(started_ns, [start_ns + third_ns, end_ns - third_ns])
-    thirds = latency_ns[: edges[0]], latency_ns[edges[1] :]
+    thirds = np.split(latency_ns, edges)
     if min(map(len, thirds)) < _PARTS * _PART_REQUESTS:
         return None
-    first, last = (max(percentile_ns(third, 0.95), 1) for third in thirds)
-    change = math.log(last / first)
+    change = math.log(_p95_or_1(thirds[2]) / _p95_or_1(thirds[0]))
     limit = math.log1p(STEADY_LIMIT) * math.sqrt(max(STEADY_REQUESTS / len(latency_ns), 1))
-    steady = abs(change) <= limit or not _stands_out(*thirds)
+    steady = abs(change) <= limit or not _stands_out(thirds)
     return Steadiness(ratio=math.exp(change), limit=math.expm1(limit), steady=steady)
 
 
-def _stands_out(first: Ns, last: Ns) -> bool:
-    """Whether the parts' P95 differ by more than their scatter explains: slow spells are not a drift."""
-    parts = [[max(percentile_ns(part, 0.95), 1) for part in np.array_split(t, _PARTS)] for t in (first, last)]
-    before, after = np.log(parts)
-    error = math.sqrt((np.var(before, ddof=1) + np.var(after, ddof=1)) / _PARTS)
-    return bool(abs(after.mean() - before.mean()) > t_quantile(_STEADY_CONFIDENCE, 2 * (_PARTS - 1)) * error)
+def _stands_out(thirds: Sequence[Ns]) -> bool:
+    """Whether first and last third differ by more than slow spells explain, which any busy machine has.
+
+    The scatter is that of the parts' P95 within the last two thirds: a warm-up that reaches into the first
+    must not hide itself.
+    """
+    first, middle, last = (
+        np.log([_p95_or_1(part) for part in np.array_split(third, _PARTS)]) for third in thirds
+    )
+    spread = math.sqrt((np.var(middle, ddof=1) + np.var(last, ddof=1)) / 2)
+    error = spread * math.sqrt(2 / _PARTS)
+    return bool(abs(last.mean() - first.mean()) > t_quantile(_STEADY_CONFIDENCE, 2 * (_PARTS - 1)) * error)
+
+
+def _p95_or_1(latency_ns: Ns) -> int:
+    """P95, at least 1 ns, so that it has a logarithm."""
+    return max(percentile_ns(latency_ns, 0.95), 1)

@@ -34,9 +34,7 @@ def _counts(details: ErrorDetails) -> bool:
 def _mistake(details: ErrorDetails, model: type[BaseModel]) -> Mistake:
     loc = details["loc"]
     if details["type"] == "extra_forbidden":
-        return Mistake(
-            loc, f"unknown key {shown(loc[-1])}{did_you_mean(str(loc[-1]), _keys(model, loc[:-1]))}"
-        )
+        return Mistake(loc, f"unknown key {shown(loc[-1])}{did_you_mean(str(loc[-1]), _keys(model, loc[:-1]))}")
     sentence = _SENTENCES.get(details["type"])
     return Mistake(loc, sentence(details["input"], details.get("ctx", {})) if sentence else details["msg"])
 

@@ -107,7 +107,7 @@ def _replaced(data: Any, place: tuple[str, ...], value: Any, *, above: str) -> A
     if isinstance(data, list):
         indices = {str(index): index for index in range(len(data))}
         if head not in indices:
-            raise ValueError(f"{above} has {len(data)} entries, counted from 0; there is no {shown(head)}")
+            raise ValueError(f"{above} has {len(data)} entries, from 0; no {shown(head)}")
         below = _replaced(data[indices[head]], rest, value, above=head)
         return [*data[: indices[head]], below, *data[indices[head] + 1 :]]
     if not isinstance(data, dict | None):

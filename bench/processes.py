@@ -78,9 +78,13 @@ class Launcher:
     journal: Journal
 
     def start(
-        self, name: str, argv: Sequence[str], *, role: Role, log: Path, env: Mapping[str, str] | None = None
+        self, name: str, argv: Sequence[str], *, role: Role, log: Path, env: Mapping[str, str | None] | None = None
     ) -> Process:
-        """Starts `argv` with its output in `log`; raises DeployError where the program cannot be run."""
+        """Starts `argv` with its output in `log`; raises DeployError where the program cannot be run.
+
+        `env` changes the environment that the process inherits; None takes a variable out.
+        """
+        changed = {**os.environ, **(env or {}), RUN_ID_VARIABLE: self.run_id}
         with self.journal.step("start-process", name=name, role=role) as outcome, log.open("ab") as output:
             try:
                 popen = subprocess.Popen(
@@ -88,7 +92,7 @@ class Launcher:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    env={**os.environ, **(env or {}), RUN_ID_VARIABLE: self.run_id},
+                    env={variable: value for variable, value in changed.items() if value is not None},
                     start_new_session=True,
                     preexec_fn=_die_with_parent,  # noqa: PLW1509  # one prctl call; this program has one thread
                 )

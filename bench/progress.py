@@ -1,6 +1,7 @@
 """Progress on standard error: a live display on a terminal, plain lines elsewhere."""
 
 import signal
+import sys
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -104,12 +105,12 @@ class LiveTable:
     def _left(self, number: int) -> str:
         remaining = [self.scenario.load_of(trial.configuration) for trial in self.plan.trials[number - 1 :]]
         seconds = sum(load.warmup_s + load.duration_s for load in remaining)
-        return f"trial {number} of {len(self.plan.trials)}, at most {format_duration(seconds)} of load left"
+        return f"trial {number} of {len(self.plan.trials)}, about {format_duration(seconds)} of load left"
 
 
 def progress_display(scenario: Scenario, plan: Plan) -> PlainLines | LiveTable:
     """The display that fits where standard error goes."""
-    if click.get_text_stream("stderr").isatty():
+    if sys.stderr.isatty():
         return LiveTable(scenario, plan)
     return PlainLines(len(plan.trials))
 

@@ -10,14 +10,14 @@ are UTC and only name things.
 """
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from bench.plan import Plan
 from bench.scenario import Scenario
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 
 
 class Record(BaseModel):

@@ -78,11 +78,13 @@ class Samples:
         return Samples(**{n: c if n == "names" else c[first:last] for n, c in columns.items()})
 
     def counted(self, windows: Iterable[Window]) -> "Samples":
-        """The samples that started inside one of the windows: a view where there is one, as there normally is."""
-        parts = [self.started_in(window.start_ns, window.end_ns) for window in windows] or [self.started_in(0, 0)]
+        """The samples that started inside one of the windows: a view, where it is one window."""
+        spans = [(window.start_ns, window.end_ns) for window in windows] or [(0, 0)]
+        parts = [self.started_in(*span) for span in spans]
         if len(parts) == 1:
             return parts[0]
-        joined = {f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(self)[:-1]}
+        columns = [field.name for field in fields(self) if field.name != "names"]
+        joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
         return Samples(**joined, names=self.names)
 
 
@@ -122,10 +124,10 @@ def read_parquet(path: Path) -> Samples:
     except ValueError as error:
         raise StoreError(f"{path}: not a samples file: {error}") from error
     name = table.column("name").combine_chunks()
-    codes = name.indices if len(name) else pa.array([], pa.int32())
+    codes = pa.chunked_array([name.indices if len(name) else pa.array([], pa.int32())])
     columns = {field.name: _to_numpy(table.column(field.name)) for field in _SCHEMA if field.name != "name"}
     names = tuple(name.dictionary.to_pylist()) if len(name) else ()
-    return Samples(**columns, name=np.from_dlpack(codes), names=names)
+    return Samples(**columns, name=_to_numpy(codes), names=names)
 
 
 def write_columns(path: Path, columns: dict[str, npt.NDArray[np.generic]]) -> None:
@@ -133,7 +135,7 @@ def write_columns(path: Path, columns: dict[str, npt.NDArray[np.generic]]) -> No
     pq.write_table(pa.table({name: pa.array(column) for name, column in columns.items()}), path, compression="zstd")
 
 
-def read_columns(path: Path) -> dict[str, npt.NDArray[np.generic]]:
+def read_columns(path: Path) -> dict[str, npt.NDArray[Any]]:
     """Reads what `write_columns` wrote. Raises StoreError where the file is not whole."""
     table = _read_table(path)
     return {name: _to_numpy(table.column(name)) for name in table.column_names}

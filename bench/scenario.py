@@ -22,8 +22,8 @@ __all__ = [
     "Overrides",
     "Scenario",
     "find_locustfile",
+    "find_manifests",
     "load_scenario",
-    "manifest_folders",
     "scenario_path",
     "shipped_scenarios",
     "validate_file",
@@ -69,17 +69,6 @@ def validate_file(path: Path) -> tuple[Problem, ...]:
     except InputError as error:
         return error.problems
     return ()
-
-
-def manifest_folders(configuration: Configuration, folder: Path | None = None) -> tuple[Path, ...]:
-    """The folders of a configuration's manifests, in order; `folder` is the scenario file's, if it has one.
-
-    Raises InputError where one is gone.
-    """
-    try:
-        return tuple(find_manifests(place, folder) for place in configuration.manifests)
-    except ValueError as error:
-        raise InputError(f"configuration {configuration.name}: {error}") from None
 
 
 def _read(path: Path, overrides: Overrides) -> Scenario:

@@ -44,9 +44,7 @@ class Section(BaseModel):
 class Application(Section):
     """The application under test."""
 
-    name: Literal["bookinfo"] = Field(
-        "bookinfo", description="The application; Bookinfo is the one that ships."
-    )
+    name: Literal["bookinfo"] = Field("bookinfo", description="The application; Bookinfo is the one that ships.")
     reviews: Literal["v1", "v2", "v3"] = Field(
         "v3",
         description="Version of reviews, the same in every configuration: v1 calls no ratings, v2 and v3 do.",
@@ -109,9 +107,7 @@ class LoadOverride(Section):
     think_time_s: ThinkTime | None = Field(
         None, alias="think_time", description="Pause after each answer in this configuration."
     )
-    rate_per_s: Rate | None = Field(
-        None, alias="rate", description="Arrivals of this configuration (open loop)."
-    )
+    rate_per_s: Rate | None = Field(None, alias="rate", description="Arrivals of this configuration (open loop).")
 
 
 class Configuration(Section):
@@ -130,9 +126,7 @@ class Configuration(Section):
     @classmethod
     def _need_a_mesh(cls, manifests: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if manifests and info.data.get("mesh") == "none":
-            raise ValueError(
-                "without a mesh there is nothing to apply them to; name a mesh, or leave them out"
-            )
+            raise ValueError("without a mesh there is nothing to apply them to; name a mesh, or leave them out")
         return manifests
 
 
@@ -152,9 +146,7 @@ class Scenario(Section):
     repeats: Repeats = Field(
         3, description="How often every configuration is deployed and measured; 1 gives no interval."
     )
-    seed: Seed | None = Field(
-        None, description="Seed of the order of trials; drawn anew for each run without it."
-    )
+    seed: Seed | None = Field(None, description="Seed of the order of trials; drawn anew for each run without it.")
     quick: Annotated[bool, Strict()] = Field(
         False,
         description=f"Shorten warm-up to {format_duration(QUICK_WARMUP_S)} and window to"

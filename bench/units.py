@@ -148,6 +148,11 @@ def format_count(count: int) -> str:
     return f"{count:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
+def format_counted(count: int, noun: str) -> str:
+    """A count with its noun: `1 repeat`, `3 repeats`."""
+    return f"{format_count(count)} {noun}{'' if count == 1 else 's'}"
+
+
 def _significant(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "n/a"

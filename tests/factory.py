@@ -70,9 +70,7 @@ ISTIO_POLICIES = (
     Simulated("istio", "istio", median_ms=8.6, sidecar_cpu_ms=2.4),
     Simulated("istio-policies", "istio", ("istio/policies",), median_ms=9.1, sidecar_cpu_ms=2.7),
 )
-USERS_SWEEP = tuple(
-    Simulated(f"users-{users}", users=users, capacity_rps=420.0) for users in (10, 20, 100, 200, 500)
-)
+USERS_SWEEP = tuple(Simulated(f"users-{users}", users=users, capacity_rps=420.0) for users in (10, 20, 100, 200, 500))
 
 
 @dataclass(frozen=True)
@@ -92,9 +90,7 @@ class Made:
     quick: bool = False
     status: str = "complete"
     reason: str = ""
-    trial_changes: dict[str, dict[str, Any]] = field(
-        default_factory=dict
-    )  # folder -> fields of its TrialRecord
+    trial_changes: dict[str, dict[str, Any]] = field(default_factory=dict)  # folder -> fields of its TrialRecord
 
 
 def make_run(output: Path, made: Made = Made()) -> StoredRun:
@@ -188,9 +184,7 @@ def make_evidence(simulated: Simulated) -> tuple[Evidence, ...]:
     found = [Evidence(name="sidecars", subject="all services", ok=True, expected=sidecars, seen=sidecars)]
     if simulated.mesh != "none":
         seen = "TLSv1.3, peer spiffe://cluster.local/ns/bookinfo/sa/bookinfo-productpage"
-        found.append(
-            Evidence(name="mTLS on the wire", subject="reviews", ok=True, expected="TLSv1.3", seen=seen)
-        )
+        found.append(Evidence(name="mTLS on the wire", subject="reviews", ok=True, expected="TLSv1.3", seen=seen))
     if simulated.manifests:
         found += [
             Evidence(name="allowed request", subject="productpage", ok=True, expected="200", seen="200"),
@@ -209,9 +203,7 @@ def _make_trial(folder: RunFolder, trial: Trial, made: Made, *, rng: np.random.G
     simulated = next(c for c in made.configurations if c.name == trial.configuration)
     users = simulated.users or made.users
     samples = simulate(simulated, users, made, rng=rng)
-    window = Window(
-        start_ns=round(made.warmup_s * 1e9), end_ns=round((made.warmup_s + made.duration_s) * 1e9)
-    )
+    window = Window(start_ns=round(made.warmup_s * 1e9), end_ns=round((made.warmup_s + made.duration_s) * 1e9))
     started_at = STARTED_AT + timedelta(minutes=4 * trial.number)
     record = TrialRecord(
         trial=trial.folder,
@@ -229,23 +221,17 @@ def _make_trial(folder: RunFolder, trial: Trial, made: Made, *, rng: np.random.G
             recorded=len(samples),
             exit_code=0,
         ),
-        clock=ClockRecord(
-            monotonic_s=made.warmup_s + made.duration_s, wall_s=made.warmup_s + made.duration_s
-        ),
+        clock=ClockRecord(monotonic_s=made.warmup_s + made.duration_s, wall_s=made.warmup_s + made.duration_s),
     )
     record = record.model_copy(update=made.trial_changes.get(trial.folder, {}))
     evidence = make_evidence(simulated)
     with folder.draft(trial) as draft:
         write_parquet(samples, draft / "samples.parquet")
-        _write_resources(
-            draft / "resources.parquet", simulated, made, rate=len(samples) / window.end_ns * 1e9, rng=rng
-        )
+        _write_resources(draft / "resources.parquet", simulated, made, rate=len(samples) / window.end_ns * 1e9, rng=rng)
         folder.keep(draft, record, ProofRecord(trial=trial.folder, before=evidence, after=evidence))
 
 
-def _write_resources(
-    path: Path, simulated: Simulated, made: Made, *, rate: float, rng: np.random.Generator
-) -> None:
+def _write_resources(path: Path, simulated: Simulated, made: Made, *, rate: float, rng: np.random.Generator) -> None:
     """A row per process and half second; CPU grows with the requests."""
     shares = {"productpage": 0.5, "details": 0.12, "reviews": 0.25, "ratings": 0.13}
     use = {name: ("service", 3.1 * share, 48.0) for name, share in shares.items()} | {
@@ -254,8 +240,7 @@ def _write_resources(
     if simulated.mesh != "none":
         sidecars = {name: share * 0.75 for name, share in shares.items()} | {"locust": 0.25}
         use |= {
-            f"{name}-sidecar": ("sidecar", simulated.sidecar_cpu_ms * share, 31.0)
-            for name, share in sidecars.items()
+            f"{name}-sidecar": ("sidecar", simulated.sidecar_cpu_ms * share, 31.0) for name, share in sidecars.items()
         }
     at = np.arange(0, made.warmup_s + made.duration_s, 0.5)
     noise = {name: np.exp(rng.normal(0, 0.04)) for name in use}

@@ -131,14 +131,12 @@ class Load:
     ) -> None:
         """Waits for the window to pass; extends the warm-up once when the window was not steady."""
         everyone = (*processes, self.process)
-        while not self.problem:
-            self._pass_window(watch=watch, processes=everyone, show=show)
-            if self.problem or self.warmup_extended or checks.is_steady(self.samples(), self.window):
-                return
+        self._pass_window(watch=watch, processes=everyone, show=show)
+        if not self.problem and not checks.is_steady(self.samples(), self.window, rate=self.order.rate_per_s):
             self.warmup_extended = True
-            length = self.window.end_ns - self.window.start_ns
-            start_ns = self.now_ns()
-            self.window = Window(start_ns=start_ns, end_ns=start_ns + length)
+            start_ns, length_ns = self.now_ns(), self.window.end_ns - self.window.start_ns
+            self.window = Window(start_ns=start_ns, end_ns=start_ns + length_ns)
+            self._pass_window(watch=watch, processes=everyone, show=show)
 
     def _pass_window(
         self, *, watch: Watch, processes: tuple[Process, ...], show: Callable[[Progress], None]
@@ -175,7 +173,7 @@ class Load:
             errors=int((recent["ok"] == 0).sum()),
         )
 
-    def _recent(self, seconds: float) -> "np.ndarray[Any, np.dtype[np.void]]":
+    def _recent(self, seconds: float) -> Any:
         """The rows of the last seconds: read from the end of the file, whose rows are in order of completion."""
         path = self.folder / "samples.bin"
         rows = path.stat().st_size // RAW_ROW.itemsize if path.exists() else 0

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
-from locust import User, events
+from locust import events
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 
@@ -118,7 +118,7 @@ class Recorder:
             self.problem = f"{name} cannot be written: {error.strerror}"
 
 
-def pace(user_class: type[User], arrivals: Iterator[int] | None) -> None:
+def pace(user_class: Any, arrivals: Iterator[int] | None) -> None:
     """Wraps a user class so that every request's context says when it was due and when it started.
 
     Closed loop: due when the user's wait was over. Open loop (`arrivals` in nanoseconds): the user waits for the
@@ -126,13 +126,13 @@ def pace(user_class: type[User], arrivals: Iterator[int] | None) -> None:
     """
     wait_time, context = user_class.wait_time, user_class.context
 
-    def timed_wait(self: User) -> float:
+    def timed_wait(self: Any) -> float:
         now = time.perf_counter_ns()
         due = next(arrivals) if arrivals is not None else now + round(wait_time(self) * 1e9)
         self.intended_ns = due
         return max(0.0, (due - now) / 1e9)
 
-    def timed_context(self: User) -> dict[str, Any]:
+    def timed_context(self: Any) -> dict[str, Any]:
         now = time.perf_counter_ns()
         intended = self.__dict__.pop("intended_ns", now)
         return {**context(self), "started_ns": now, "intended_ns": intended}
@@ -152,8 +152,8 @@ def poisson_arrivals(rate_per_s: float, seed: int, clock: Callable[[], int] = ti
         due += round(draw.expovariate(rate_per_s) * 1e9)
 
 
-def _start_with_arrival(on_start: Callable[[User], None]) -> Callable[[User], None]:
-    def start(self: User) -> None:
+def _start_with_arrival(on_start: Callable[[Any], None]) -> Callable[[Any], None]:
+    def start(self: Any) -> None:
         on_start(self)
         gevent.sleep(self.wait_time())
 
@@ -170,7 +170,7 @@ def _options(parser: LocustArgumentParser) -> None:
 
 @events.init.add_listener
 def _attach(environment: Environment, **_: Any) -> None:
-    options = environment.parsed_options
+    options: Any = environment.parsed_options
     if not options.record_to:
         return
     random.seed(options.seed)

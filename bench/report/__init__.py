@@ -32,8 +32,7 @@ def write_report(run: StoredRun, *, formats: Collection[str] = tuple(FORMATS)) -
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         raise InputError(
-            Problem("--format", 0, "", f"{name!r} is no format; there are {', '.join(FORMATS)}")
-            for name in unknown
+            Problem("--format", 0, "", f"{name!r} is no format; there are {', '.join(FORMATS)}") for name in unknown
         )
     summary, digests = summarise(run)
     report = Report(run, summary, digests)

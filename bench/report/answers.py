@@ -60,11 +60,27 @@ def further_answers(summary: SummaryRecord) -> tuple[str, ...]:
     return tuple(_sentence(summary, contrast) for contrast in others)
 
 
+def overview(summary: SummaryRecord) -> str:
+    """Where throughput ends, in a sentence; empty where the configurations have equally many users."""
+    known = [c for c in summary.configurations.values() if c.rps is not None and c.p95_ms is not None]
+    levels = sorted(known, key=lambda configuration: configuration.users)
+    if len({level.users for level in levels}) < 2 or len({level.mesh for level in levels}) > 1:
+        return ""
+    best = max(levels, key=lambda level: level.rps or 0)
+    few, many = levels[0], levels[-1]
+    return (
+        f"Throughput is best with {format_count(best.users)} users: {format_rps(best.rps)} requests/s. "
+        f"From {format_count(few.users)} to {format_count(many.users)} users P95 goes from "
+        f"{format_ms(few.p95_ms)} to {format_ms(many.p95_ms)} ms."
+    )
+
+
 def plain_answers(summary: SummaryRecord) -> str:
     """Answers and doubts as lines of plain text, for a terminal."""
     further = (f"Exploratory: {sentence}" for sentence in further_answers(summary))
     doubts = ("", "Doubts:", *(f"- {doubt}" for doubt in summary.doubts)) if summary.doubts else ()
-    return "\n".join((*(answer.text for answer in answers(summary)), *further, *doubts))
+    first = (overview(summary),) if overview(summary) else ()
+    return "\n".join((*first, *(answer.text for answer in answers(summary)), *further, *doubts))
 
 
 def contrasts_on(summary: SummaryRecord, metric: str) -> tuple[Contrast, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bench.records import Contrast, RepeatSummary
-from bench.report.answers import answers, further_answers
+from bench.report.answers import answers, further_answers, overview
 from bench.report.content import Report
 from bench.report.escape import csv_cell, latex_text, markdown_text
 from bench.report.heading import heading
@@ -24,9 +24,8 @@ def write_markdown(report: Report, folder: Path) -> tuple[Path, ...]:
         *(f"**{label.text}** {markdown_text(label.why)}\n" for label in top.labels),
     ]
     lines += [markdown_text(top.measured), "", *_markdown_list(top.caveats), "", "## Answer", ""]
-    lines += _markdown_list(
-        [*(answer.text for answer in answers(report.summary)), *further_answers(report.summary)]
-    )
+    lines += [markdown_text(overview(report.summary)), ""] if overview(report.summary) else []
+    lines += _markdown_list([*(answer.text for answer in answers(report.summary)), *further_answers(report.summary)])
     lines += ["", "## Doubts", "", *(_markdown_list(report.doubts) or ["None that the checks could see."])]
     for table in tables(report):
         lines += [

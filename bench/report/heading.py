@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from bench.report.content import Report
-from bench.units import format_count, format_duration, format_tick, format_time
+from bench.units import format_count, format_counted, format_duration, format_tick, format_time
 
 _STATUS: Final = {
     "running": ("UNFINISHED", "The run has not come to its end."),
@@ -61,6 +61,7 @@ def _load(report: Report) -> str:
         else f"closed loop: {', '.join(map(format_count, users))} users, each waits {think} after an answer"
     )
     return (
-        f"Load: {model}. {len(scenario.configurations)} configurations × {scenario.repeats} repeats, "
+        f"Load: {model}. {format_counted(len(scenario.configurations), 'configuration')} × "
+        f"{format_counted(scenario.repeats, 'repeat')}, "
         f"{format_duration(load.duration_s)} each after {format_duration(load.warmup_s)} of warm-up."
     )

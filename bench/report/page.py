@@ -1,12 +1,13 @@
 """The report as one HTML page that needs nothing else: inline styles and pictures, no script."""
 
 import json
+import re
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from bench.report.answers import answers, further_answers
+from bench.report.answers import answers, further_answers, overview
 from bench.report.content import Report
 from bench.report.evidence import proofs
 from bench.report.heading import heading
@@ -32,10 +33,12 @@ def render_page(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["kept"] = _kept
     pictures = {picture.name: picture for picture in report.plots.pictures}
     return environment.get_template("report.html").render(
         heading=heading(report),
         answers=answers(report.summary),
+        overview=overview(report.summary),
         further=further_answers(report.summary),
         doubts=report.doubts,
         tables={table.name: table for table in tables(report)},
@@ -50,6 +53,11 @@ def render_page(report: Report) -> str:
         reference=report.summary.reference,
         margin=format_percent(report.summary.margin),
     )
+
+
+def _kept(text: str) -> str:
+    """Numbers stay on one line with their unit."""
+    return re.sub(r"(?<=\d) (?=%|ms|MiB|GiB|KiB|s\b|users|repeats|requests)", "\N{NO-BREAK SPACE}", text)
 
 
 def _surroundings(report: Report) -> Table:
@@ -76,9 +84,7 @@ def _surroundings(report: Report) -> Table:
 
 def _order(report: Report) -> Table:
     plan = report.record.plan
-    rows = tuple(
-        (Cell(str(block)), Cell(" → ".join(names))) for block, names in enumerate(plan.order, start=1)
-    )
+    rows = tuple((Cell(str(block)), Cell(" → ".join(names))) for block, names in enumerate(plan.order, start=1))
     return Table(
         "plan",
         "Order of the trials",

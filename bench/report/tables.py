@@ -10,6 +10,7 @@ from bench.report.thesis_table import thesis
 from bench.units import (
     format_bytes,
     format_count,
+    format_counted,
     format_delta,
     format_interval,
     format_ms,
@@ -87,11 +88,8 @@ def resources(report: Report) -> Table:
     return Table(
         name="resources",
         title="CPU and memory of every process",
-        note="Means over the valid repeats, in brackets the smallest and largest. Memory: largest resident "
-        "size.",
-        columns=columns_of(
-            "Configuration | Process | Kind | CPU ms per request* | CPU cores* | Memory* | n*"
-        ),
+        note="Means over the valid repeats, in brackets the smallest and largest. Memory: largest resident size.",
+        columns=columns_of("Configuration | Process | Kind | CPU ms per request* | CPU cores* | Memory* | n*"),
         rows=tuple(
             row
             for name, configuration in report.configurations.items()
@@ -101,17 +99,11 @@ def resources(report: Report) -> Table:
     )
 
 
-def _result(
-    name: str, c: ConfigurationSummary, contrast: Contrast | None, *, is_reference: bool
-) -> tuple[Cell, ...]:
+def _result(name: str, c: ConfigurationSummary, contrast: Contrast | None, *, is_reference: bool) -> tuple[Cell, ...]:
     return (
         Cell(name),
         Cell(format_ms(c.p95_ms), _brackets(format_interval(c.p95_low_ms, c.p95_high_ms))),
-        *(
-            _compared(contrast)
-            if contrast
-            else (Cell("–"), Cell("–"), Cell("reference" if is_reference else "–"))
-        ),
+        *(_compared(contrast) if contrast else (Cell("–"), Cell("–"), Cell("reference" if is_reference else "–"))),
         Cell(f"{c.n} of {len(c.repeats)}"),
         Cell(format_rps(c.rps), _brackets(format_interval(c.rps_low, c.rps_high))),
         Cell(format_percent(c.errors / c.requests if c.requests else None), f"of {format_count(c.requests)}"),
@@ -139,9 +131,9 @@ def _doubts(configuration: ConfigurationSummary) -> str:
     warnings = sum(len(repeat.warnings) for repeat in configuration.repeats)
     parts = (
         "" if configuration.valid else "invalid",
-        f"{invalid} invalid repeat{'s' * (invalid > 1)}" if invalid else "",
-        f"{warnings} warning{'s' * (warnings > 1)}" if warnings else "",
-        f"no interval: {configuration.no_interval}" if configuration.no_interval else "",
+        format_counted(invalid, "invalid repeat") if invalid else "",
+        format_counted(warnings, "warning") if warnings else "",
+        configuration.no_interval,
     )
     return "; ".join(part for part in parts if part) or "none"
 
@@ -192,9 +184,7 @@ def _resource_rows(name: str, configuration: ConfigurationSummary, role: str) ->
             Cell(name),
             Cell(process),
             Cell(role),
-            Cell(
-                format_ms(mean(cpu)), _brackets(format_interval(min(cpu), max(cpu))) if len(cpu) > 1 else ""
-            ),
+            Cell(format_ms(mean(cpu)), _brackets(format_interval(min(cpu), max(cpu))) if len(cpu) > 1 else ""),
             Cell(format_ms(quotient(mean([use.cpu_s for use in found]), seconds))),
             Cell(format_bytes(mean([use.rss_max_bytes for use in found]))),
             Cell(str(len(found))),

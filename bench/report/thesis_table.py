@@ -39,11 +39,7 @@ def _thesis_row(
     ratio = thesis_ratio(name, reference) or (1.0 if name == reference else None)
     return (
         Cell(name),
-        *(
-            Cell(text)
-            for pair in (ours, thesis_way)
-            for text in (format_ms(pair[0]), format_ratio(quotient(*pair)))
-        ),
+        *(Cell(text) for pair in (ours, thesis_way) for text in (format_ms(pair[0]), format_ratio(quotient(*pair)))),
         Cell(format_ms(P95_MS.get(name))),
         Cell(format_ratio(ratio)),
     )

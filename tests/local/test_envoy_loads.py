@@ -212,13 +212,15 @@ def test_strangers_are_not_forwarded(permissive: Mesh) -> None:
 
 
 def test_the_wire_speaks_tls_1_3(permissive: Mesh) -> None:
-    """Handshakes are counted by both sidecars, as TLS 1.3 with AES-128-GCM, and no request moves these counters."""
+    """Both sidecars count handshakes, as TLS 1.3 with AES-128-GCM."""
     call(permissive.placement.outbound["locust"], "GET", "/productpage", host="productpage:9080")
     server, client = (permissive.stats(name, "ssl") for name in ("productpage", "locust"))
     for stats in (server, client):
         assert any(name.endswith("ssl.handshake") and value for name, value in stats.items())
         assert any(name.endswith("ssl.versions.TLSv1.3") and value for name, value in stats.items())
-        assert any(name.endswith("ssl.ciphers.TLS_AES_128_GCM_SHA256") and value for name, value in stats.items())
+        assert any(
+            name.endswith("ssl.ciphers.TLS_AES_128_GCM_SHA256") and value for name, value in stats.items()
+        )
 
 
 def test_both_sidecars_count_each_request(permissive: Mesh) -> None:
@@ -244,7 +246,7 @@ def test_permissive_takes_plain_text(permissive: Mesh) -> None:
 
 
 def test_every_probe_is_answered_as_expected(strict: Mesh) -> None:
-    """Each policy lets through and refuses what was derived from it, with real identities on real sidecars."""
+    """Each policy lets through and refuses what was derived from it, in real sidecars, by real identities."""
     asked = ISTIO.probes(strict.policies, strict.application)
     # The stand-ins for Bookinfo answer everything with 200.
     expected = {probe: 200 if probe.status in (200, 302) else probe.status for probe in asked}

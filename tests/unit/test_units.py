@@ -30,9 +30,7 @@ def test_durations_are_read_in_every_unit(text: str, seconds: float) -> None:
     assert units.parse_duration(text) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "5", "s", "-5s", "+5s", "nan", "inf s", "2 minits", "1e3s", "5s 3", "٥s", ".5s"]
-)
+@pytest.mark.parametrize("text", ["", "5", "s", "-5s", "+5s", "nan", "inf s", "2 minits", "1e3s", "5s 3", "٥s", ".5s"])
 def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
     """Anything but digits with a known unit is no duration, and the message shows one that is right."""
     with pytest.raises(ValueError, match="120s"):
@@ -167,9 +165,7 @@ def test_bytes_are_printed_in_binary_units(count: float, text: str) -> None:
     assert units.format_bytes(count) == text
 
 
-@pytest.mark.parametrize(
-    ("share", "text"), [(0.0, "0 %"), (0.0123, "1.2 %"), (0.123, "12 %"), (1.0, "100 %")]
-)
+@pytest.mark.parametrize(("share", "text"), [(0.0, "0 %"), (0.0123, "1.2 %"), (0.123, "12 %"), (1.0, "100 %")])
 def test_shares_are_printed_as_percentages(share: float, text: str) -> None:
     """A share has a decimal below ten percent."""
     assert units.format_percent(share) == text

@@ -22,6 +22,7 @@ from bench.report.figures.style import (
     new_figure,
     nothing_to_show,
     place,
+    short,
 )
 from bench.report.thesis import thesis_ratio
 from bench.units import format_change, format_change_interval, format_percent
@@ -38,7 +39,9 @@ def draw_differences(report: Report) -> Drawing | None:
     axes.axvspan(-margin, margin, color=TINT, zorder=0)
     colour = colours(report)
     for y, contrast in enumerate(contrasts):
-        _draw_contrast(axes, y, contrast, colour[contrast.configuration])
+        _draw_contrast(axes, y, contrast, colour=colour[contrast.configuration])
+        label = _label(contrast, report.summary.reference)
+        _write_contrast(axes, y, contrast, label=label, colour=colour[contrast.configuration])
         _draw_thesis(axes, y, contrast)
     if any(map(_thesis_ratio, contrasts)):
         aside = "◇ the same ratio in the 2022 thesis, another cluster"
@@ -47,21 +50,20 @@ def draw_differences(report: Report) -> Drawing | None:
     place(figure, left=0.25, right=0.2, top=0.26 if any(map(_thesis_ratio, contrasts)) else 0.14)
     return Drawing(
         figure,
-        "Difference in P95",
-        "; ".join(f"{_pair(c)}: {format_change(c.ratio)}, {c.verdict}" for c in contrasts) + ".",
+        "Difference in P95 response time",
+        "; ".join(f"{c.configuration} against {c.reference}: {format_change(c.ratio)}, {c.verdict}" for c in contrasts)
+        + ".",
         f"P95 against the reference: dots with {format_percent(report.summary.confidence)} intervals; "
         f"ticks: each block by itself; grey band: the margin of {format_percent(margin)}; faded: "
-        "exploratory. Dashed diamonds: the same ratio in the 2022 thesis, on another cluster.",
+        "exploratory. Hollow diamonds: the same ratio in the 2022 thesis, on another cluster.",
     )
 
 
-def _draw_contrast(axes: Axes, y: float, contrast: Contrast, colour: str) -> None:
+def _draw_contrast(axes: Axes, y: float, contrast: Contrast, *, colour: str) -> None:
     axes.plot([0, 0], [y - 0.1, y + 0.38], color=MUTED, linewidth=1, zorder=1)
     strength = 1.0 if contrast.confirmatory else 0.45
     if contrast.ratio is not None and contrast.verdict != "invalid":
-        axes.plot(
-            [contrast.ratio - 1], [y + 0.14], "o", color=colour, markersize=6, markeredgecolor=PAPER, zorder=5
-        )
+        axes.plot([contrast.ratio - 1], [y + 0.14], "o", color=colour, markersize=6, markeredgecolor=PAPER, zorder=5)
         axes.plot(
             [ratio - 1 for ratio in contrast.block_ratios if ratio is not None],
             [y + 0.14] * sum(ratio is not None for ratio in contrast.block_ratios),
@@ -70,33 +72,19 @@ def _draw_contrast(axes: Axes, y: float, contrast: Contrast, colour: str) -> Non
     if contrast.ratio_low is not None and contrast.ratio_high is not None:
         ends = [contrast.ratio_low - 1, contrast.ratio_high - 1]
         axes.plot(ends, [y + 0.14] * 2, color=colour, linewidth=2, alpha=strength, zorder=3)
+
+
+def _write_contrast(axes: Axes, y: float, contrast: Contrast, *, label: str, colour: str) -> None:
     above: dict[str, Any] = {"va": "center", "transform": axes.get_yaxis_transform()}
-    axes.text(
-        0.005,
-        y - 0.27,
-        _pair(contrast),
-        color=colour,
-        weight="bold" if contrast.confirmatory else "normal",
-        **above,
-    )
-    axes.text(
-        0.985, y - 0.27, _words(contrast), color=INK if contrast.confirmatory else MUTED, ha="right", **above
-    )
+    weight, ink = ("bold", INK) if contrast.confirmatory else ("normal", MUTED)
+    axes.text(0.005, y - 0.27, label, color=colour, weight=weight, **above)
+    axes.text(0.985, y - 0.27, _words(contrast), color=ink, ha="right", **above)
 
 
 def _draw_thesis(axes: Axes, y: float, contrast: Contrast) -> None:
     ratio = _thesis_ratio(contrast)
     if ratio is not None:
-        axes.scatter(
-            [ratio - 1],
-            [y + 0.14],
-            marker="D",
-            s=22,
-            facecolor="none",
-            edgecolor=THESIS,
-            linestyle=(0, (2, 1)),
-            zorder=2,
-        )
+        axes.scatter([ratio - 1], [y + 0.14], marker="D", s=22, facecolor="none", edgecolor=THESIS, zorder=6)
 
 
 def _finish(axes: Axes, contrasts: tuple[Contrast, ...], margin: float) -> None:
@@ -127,8 +115,11 @@ def _thesis_ratio(contrast: Contrast) -> float | None:
     return thesis_ratio(contrast.configuration, contrast.reference)
 
 
-def _pair(contrast: Contrast) -> str:
-    return f"{contrast.configuration} / {contrast.reference}"
+def _label(contrast: Contrast, reference: str | None) -> str:
+    """The configuration; with what it is compared, where that is not the reference of the run."""
+    if contrast.reference == reference:
+        return short(contrast.configuration)
+    return f"{short(contrast.configuration)} / {short(contrast.reference)}"
 
 
 def _words(contrast: Contrast) -> str:

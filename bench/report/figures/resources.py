@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
@@ -17,6 +18,7 @@ from bench.report.figures.style import (
     nothing_to_show,
     place,
     plain_ticks,
+    short,
 )
 from bench.report.table import mean
 from bench.units import format_bytes, format_ms
@@ -67,7 +69,8 @@ def draw_memory(report: Report) -> Drawing | None:
 
 def _draw(report: Report, quantity: Quantity) -> Drawing | None:
     rows = {name: _means(report, name, quantity) for name in report.configurations}
-    if not any(parts for roles in rows.values() for parts in roles.values()):
+    totals = {name: _totals(roles, quantity) for name, roles in rows.items()}
+    if not any(totals.values()):
         return None
     figure = new_figure(0.62 + _ROW * len(rows))
     axes = figure.subplots()
@@ -75,42 +78,24 @@ def _draw(report: Report, quantity: Quantity) -> Drawing | None:
     axes.set_xlim(0, largest * 1.06 or 1)
     colour = colours(report)
     for y, (name, roles) in enumerate(rows.items()):
-        axes.text(
-            0.005,
-            y - 0.36,
-            name,
-            color=colour[name],
-            weight="bold",
-            va="center",
-            transform=axes.get_yaxis_transform(),
-        )
-        words = [
-            f"{_ROLES[role]} {quantity.printed(sum(parts.values()))}"
-            for role, parts in roles.items()
-            if parts
-        ]
-        axes.text(
-            0.985, y - 0.36, "  ".join(words), ha="right", va="center", transform=axes.get_yaxis_transform()
-        )
-        for offset, (role, parts) in zip((-0.09, 0.2), roles.items(), strict=True):
-            _bar(
-                axes, y + offset, parts, colour=_SERVICE if role == "service" else colour[name], limit=largest
-            )
+        above: dict[str, Any] = {"va": "center", "transform": axes.get_yaxis_transform()}
+        axes.text(0.005, y - 0.36, short(name), color=colour[name], weight="bold", **above)
+        axes.text(0.985, y - 0.36, "   ".join(totals[name]), ha="right", **above)
+        _bar(axes, y - 0.09, roles["service"], colour=_SERVICE, limit=largest)
+        _bar(axes, y + 0.2, roles["sidecar"], colour=colour[name], limit=largest)
     bare_rows(axes, len(rows))
-    axes.grid(axis="y", visible=False)
     axes.set_xlabel(quantity.axis)
     plain_ticks(axes, "x")
     if not largest:
         nothing_to_show(axes)
-    place(figure, left=0.12, top=0.08)
-    shows = "; ".join(
-        f"{name}: "
-        + ", ".join(
-            f"{_ROLES[role]} {quantity.printed(sum(parts.values()))}" for role, parts in roles.items()
-        )
-        for name, roles in rows.items()
-    )
+    place(figure, left=0.15, top=0.08)
+    shows = "; ".join(f"{name}: {', '.join(words)}" for name, words in totals.items())
     return Drawing(figure, quantity.title, f"{shows}.", quantity.reading)
+
+
+def _totals(roles: Mapping[str, Mapping[str, float]], quantity: Quantity) -> list[str]:
+    """What all services and all sidecars use together, in words; nothing where none were seen."""
+    return [f"{_ROLES[role]} {quantity.printed(sum(parts.values()))}" for role, parts in roles.items() if parts]
 
 
 def _means(report: Report, name: str, quantity: Quantity) -> dict[str, dict[str, float]]:
@@ -119,8 +104,7 @@ def _means(report: Report, name: str, quantity: Quantity) -> dict[str, dict[str,
     for role in _ROLES:
         found = uses(report.configurations[name], role)
         values = {
-            process: [v for use in got if (v := quantity.value(use)) is not None]
-            for process, got in found.items()
+            process: [v for use in got if (v := quantity.value(use)) is not None] for process, got in found.items()
         }
         made[role] = {
             process: average
@@ -141,11 +125,10 @@ def _bar(axes: Axes, y: float, parts: Mapping[str, float], *, colour: str, limit
     start = 0.0
     for name, value in parts.items():
         axes.barh(y, value, height=0.26, left=start, color=colour, edgecolor=PAPER, linewidth=1)
-        short = name.removesuffix("-sidecar")
-        if value / limit > 0.0165 * len(short) + 0.01:
-            axes.text(
-                start + value / 2, y + 0.01, short, ha="center", va="center", size=6.8, color=_on(colour)
-            )
+        label = name.removesuffix("-sidecar")
+        if value / limit > 0.019 * len(label) + 0.01:
+            middle = start + value / 2
+            axes.text(middle, y + 0.01, label, ha="center", va="center", size=6.8, color=_on(colour))
         start += value
 
 

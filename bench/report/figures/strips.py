@@ -21,11 +21,12 @@ from bench.report.figures.style import (
     nothing_to_show,
     place,
     plain_ticks,
+    short,
 )
 from bench.report.thesis import P95_MS
 from bench.units import format_interval, format_ms, format_rps
 
-_DOTS = "each dot is one repeat (hollow: invalid, not counted), the line their mean, the bar its interval"
+_DOTS = "Each dot is one repeat (hollow: invalid, not counted), the line their mean, the bar its interval"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +61,15 @@ def draw_p95(report: Report) -> Drawing | None:
         ours = figure.subplots()
     draw_strips(ours, rows, format_ms)
     ours.set_xlabel("P95 in ms, measured here")
-    place(figure, left=0.12, top=0.28)
+    place(figure, left=0.15, top=0.28)
     values = "; ".join(f"{row.name} {format_ms(row.mean)} ms" for row in rows)
     aside = " Grey panel: the 2022 thesis on another cluster, for shape, not for size." if known else ""
-    return Drawing(figure, "P95 per configuration", f"{values}.{aside}", f"P95: {_DOTS}.{aside}")
+    return Drawing(
+        figure,
+        "P95 response time",
+        f"{values}.{aside}",
+        f"P95: 95 % of the requests were answered within this time. {_DOTS}.{aside}",
+    )
 
 
 def draw_rps(report: Report) -> Drawing | None:
@@ -75,10 +81,10 @@ def draw_rps(report: Report) -> Drawing | None:
     axes = figure.subplots()
     draw_strips(axes, rows, format_rps)
     axes.set_xlabel("good requests per second")
-    place(figure, left=0.12, top=0.12)
+    place(figure, left=0.15, top=0.12)
     values = "; ".join(f"{row.name} {format_rps(row.mean)} requests/s" for row in rows)
     note = "In a closed loop a slower answer lowers the throughput by itself: it is no measure of capacity"
-    return Drawing(figure, "Throughput per configuration", f"{values}.", f"{_DOTS.capitalize()}. {note}.")
+    return Drawing(figure, "Throughput", f"{values}.", f"{_DOTS}. {note}.")
 
 
 def draw_strips(axes: Axes, rows: Sequence[Row], formatter: Callable[[float | None], str]) -> None:
@@ -88,7 +94,7 @@ def draw_strips(axes: Axes, rows: Sequence[Row], formatter: Callable[[float | No
         interval = format_interval(row.low, row.high, formatter)
         value = formatter(row.mean) + ("" if interval == "n/a" else f"  {interval}")
         above: dict[str, Any] = {"va": "center", "transform": axes.get_yaxis_transform()}
-        axes.text(0.005, y - 0.27, row.name, color=row.colour, weight="bold", ha="left", **above)
+        axes.text(0.005, y - 0.27, short(row.name), color=row.colour, weight="bold", ha="left", **above)
         axes.text(0.985, y - 0.27, value, color=INK, ha="right", **above)
     bare_rows(axes, len(rows))
     largest = max((row.largest for row in rows), default=0)
@@ -145,9 +151,7 @@ def _thesis_panel(axes: Axes, rows: Sequence[Row]) -> None:
     axes.set_facecolor(TINT)
     axes.set_xlim(0, _matching_limit(rows, [value for value in values if value is not None]))
     plain_ticks(axes, "x")
-    axes.set_title(
-        "2022 thesis, another cluster", color=MUTED, style="italic", weight="normal", size=7.5, loc="center"
-    )
+    axes.set_title("2022 thesis, another cluster", color=MUTED, style="italic", weight="normal", size=7.2, loc="right")
     axes.set_xlabel("ms: for shape, not size", style="italic")
 
 

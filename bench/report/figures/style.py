@@ -22,8 +22,9 @@ GRID: Final = "#e3e7ec"
 PAPER: Final = "#ffffff"
 TINT: Final = "#f3f4f6"  # behind everything that is the thesis's and not ours
 THESIS: Final = "#7a8290"
-WIDTH: Final = 5.6  # inches: readable beside another on a desk, and alone on a phone
+WIDTH: Final = 5.0  # inches: readable beside another on a desk, and alone on a phone
 PNG_DPI: Final = 144
+_LONGEST_NAME: Final = 26
 ROW: Final = 0.52  # inches that one configuration's row takes
 
 # Neutrals become variables of the page, so that a figure follows its light or dark surroundings.
@@ -120,14 +121,15 @@ def new_figure(height: float) -> Figure:
     return figure
 
 
-def place(
-    figure: Figure, *, left: float = 0.55, right: float = 0.15, top: float = 0.3, bottom: float = 0.48
-) -> None:
+def place(figure: Figure, *, left: float = 0.55, right: float = 0.15, top: float = 0.3, bottom: float = 0.48) -> None:
     """Margins in inches, so that fonts and axes keep their distance at any height."""
     width, height = figure.get_size_inches()
-    figure.subplots_adjust(
-        left=left / width, right=1 - right / width, top=1 - top / height, bottom=bottom / height
-    )
+    figure.subplots_adjust(left=left / width, right=1 - right / width, top=1 - top / height, bottom=bottom / height)
+
+
+def short(name: str) -> str:
+    """A name that leaves room beside it; the whole name stands in the tables."""
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
 
 
 def plain_ticks(axes: Axes, which: str) -> None:
@@ -158,9 +160,7 @@ def svg_text(drawing: Drawing) -> str:
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with styled():
-        drawing.figure.savefig(
-            buffer, format="svg", metadata={"Title": f"{drawing.title}. {drawing.shows}", **nothing}
-        )
+        drawing.figure.savefig(buffer, format="svg", metadata={"Title": f"{drawing.title}. {drawing.shows}", **nothing})
     return buffer.getvalue()
 
 

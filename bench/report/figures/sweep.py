@@ -44,13 +44,13 @@ def draw_sweep(report: Report) -> Drawing | None:
     p95.set_xlabel("users (log), measured here")
     thesis_p95.set_xlabel("users (log)", style="italic")
     thesis_rps.set_title(
-        "2022 thesis, another cluster", color=MUTED, style="italic", weight="normal", size=7.5
+        "2022 thesis, another cluster", color=MUTED, style="italic", weight="normal", size=7.2, loc="right"
     )
     place(figure, top=0.26)
     figure.subplots_adjust(wspace=0.28, hspace=0.12)
     return Drawing(
         figure,
-        "Throughput and P95 against users",
+        "Throughput and P95 response time against users",
         "; ".join(f"{c.users} users" for c in report.configurations.values()) + ".",
         "Dots: repeats (hollow: invalid); line: mean; bars: intervals. Grey panels: the 2022 thesis's "
         "table 9.1, on another cluster and with another P95 statistic, for shape, not for size.",
@@ -105,9 +105,14 @@ def _repeats(
                 )
 
 
-def _users_axis(axes: Axes, users: Sequence[int]) -> None:
+def _users_axis(axes: Axes, users: Sequence[int], *, apart: float = 1.3) -> None:
+    """A tick for each number of users, but none less than `apart` times the one before."""
+    ticks: list[int] = []
+    for level in sorted(set(users)):
+        if not ticks or level >= apart * ticks[-1]:
+            ticks.append(level)
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(FixedLocator(sorted(set(users))))
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlim(min(users) / 1.35, max(users) * 1.35)
     plain_ticks(axes, "x")
@@ -121,9 +126,7 @@ def _log(axes: Axes, report: Report) -> None:
 
 def _thesis(axes: Axes, values: Sequence[float]) -> None:
     users = [level.users for level in SWEEP]
-    axes.plot(
-        users, values, color=THESIS, linestyle=(0, (2, 2)), marker="D", markersize=4, markerfacecolor=TINT
-    )
+    axes.plot(users, values, color=THESIS, linestyle=(0, (2, 2)), marker="D", markersize=4, markerfacecolor=TINT)
     axes.set_facecolor(TINT)
-    _users_axis(axes, users)
+    _users_axis(axes, users, apart=3)
     plain_ticks(axes, "y")

@@ -19,6 +19,7 @@ from bench.report.figures.style import (
     nothing_to_show,
     place,
     plain_ticks,
+    short,
 )
 from bench.units import format_ms
 
@@ -36,12 +37,12 @@ def draw_time(report: Report) -> Drawing | None:
     colour = colours(report)
     for axes, name in zip(panels, names, strict=True):
         _panel(axes, list(report.digests_of(name)), colour[name])
-        axes.set_title(name, color=colour[name], pad=3)
+        axes.set_title(short(name), color=colour[name], pad=3)
     _scale(panels, list(report.digests.values()))
     panels[-1].set_xlabel("seconds since the load began")
-    place(figure, top=0.24)
+    place(figure, top=0.24, left=0.7)
     figure.subplots_adjust(hspace=0.36)
-    figure.text(0.015, 0.5, "P95 over 5 s, in ms", rotation=90, va="center", color=MUTED)
+    figure.text(0.02, 0.5, "P95 over 5 s, in ms", rotation=90, va="center", color=MUTED)
     return Drawing(
         figure,
         "Response time over time",

@@ -7,7 +7,6 @@ from pathlib import Path
 from bench.bookinfo.pages import page_problem
 from bench.load.generator import Load, LoadOrder, LoadOutcome, Progress
 from bench.meshes import MESHES
-from bench.meshes.istio_policies import Policies
 from bench.meshes.probe import Probe
 from bench.plan import Trial
 from bench.processes import Launcher, Process
@@ -26,9 +25,10 @@ from bench.proofs import (
 )
 from bench.records import Evidence
 from bench.scenario import Load as LoadSettings
-from bench.targets.local.calls import Answer, admin_json, call
+from bench.targets.local.calls import Answer, Identity, admin_json, call
 from bench.targets.local.certificates import Certificates
 from bench.targets.local.placement import Placement
+from bench.targets.local.sidecars import Sidecars
 from bench.waiting import Watch
 
 # What each workload answers with 200, for proofs.
@@ -42,14 +42,12 @@ PATHS: Mapping[str, str] = {
 
 @dataclass
 class LocalDeployment:
-    """A configuration that is up. `policies` is None without a mesh."""
+    """A configuration that is up; `sidecars` is None without a mesh."""
 
     mesh: str
     placement: Placement
-    policies: Policies | None
-    certificates: Certificates
+    sidecars: Sidecars | None
     processes: tuple[Process, ...]
-    admins: Mapping[str, Path]
     launcher: Launcher
     watch: Watch
     settings: LoadSettings
@@ -98,9 +96,11 @@ class LocalDeployment:
 
     def prove(self, load: LoadOutcome | None = None) -> tuple[Evidence, ...]:
         """See `bench.targets.Deployment`."""
-        after = self._load_evidence(load) if load is not None and self.policies is not None else ()
-        state = self._mesh_evidence(self.policies) if self.policies is not None else self._baseline_evidence()
-        return (*after, page_evidence(self.page()), *state)
+        page = page_evidence(self.page())
+        if self.sidecars is None:
+            return (page, *self._baseline_evidence())
+        after = self._load_evidence(self.sidecars, load) if load is not None else ()
+        return (*after, page, *self._mesh_evidence(self.sidecars))
 
     def _order(self, trial: Trial) -> LoadOrder:
         return LoadOrder(
@@ -124,37 +124,37 @@ class LocalDeployment:
             *(no_proxy_evidence(hop, status=a.status, headers=a.headers) for hop, a in answers.items()),
         )
 
-    def _mesh_evidence(self, policies: Policies) -> tuple[Evidence, ...]:
+    def _mesh_evidence(self, sidecars: Sidecars) -> tuple[Evidence, ...]:
         answers = {hop: self.ask(hop) for hop in self.hops}
-        asked = MESHES[self.mesh].probes(policies, self.placement.application)
+        asked = MESHES[self.mesh].probes(sidecars.policies, self.placement.application)
         shown = {probe.workload for probe in asked if probe.caller is None}
         return (
             *(proxied_evidence(hop, status=a.status, headers=a.headers) for hop, a in answers.items()),
-            *(self._handshake(hop) for hop in self.hops),
-            *(self._plain_text(name, policies) for name in self.placement.inbound if name not in shown),
-            *(self._probe(probe) for probe in asked),
+            *(self._handshake(hop, sidecars.certificates) for hop in self.hops),
+            *(self._plain_text(name, sidecars) for name in self.placement.inbound if name not in shown),
+            *(self._probe(probe, sidecars.certificates) for probe in asked),
         )
 
-    def _handshake(self, hop: Hop) -> Evidence:
+    def _handshake(self, hop: Hop, certificates: Certificates) -> Evidence:
         caller, callee = (self.placement.application.workload(name) for name in (hop.caller, hop.callee))
-        answer = self._as(caller.account, "GET", PATHS[hop.callee], callee=hop.callee)
-        agreed = answer.handshake
+        identity = certificates.identity(caller.account)
+        agreed = self._at_sidecar(hop.callee, "GET", PATHS[hop.callee], identity=identity).handshake
         return mtls_evidence(
             hop,
             version=agreed.version if agreed else "",
             cipher=agreed.cipher if agreed else "",
             ids=(agreed.own, agreed.peer) if agreed else ("", ""),
-            expected_ids=(self.certificates.spiffe_id(caller.account), self.certificates.spiffe_id(callee.account)),
+            expected_ids=(identity.spiffe_id, certificates.identity(callee.account).spiffe_id),
         )
 
-    def _plain_text(self, name: str, policies: Policies) -> Evidence:
-        workload = self.placement.application.workload(name)
-        answer = self._as(None, "GET", PATHS[name], callee=name)
-        mode = policies.mode(workload)
+    def _plain_text(self, name: str, sidecars: Sidecars) -> Evidence:
+        answer = self._at_sidecar(name, "GET", PATHS[name], identity=None)
+        mode = sidecars.policies.mode(self.placement.application.workload(name))
         return plain_text_evidence(name, status=answer.status, told=answer.told, allowed=mode != "STRICT")
 
-    def _probe(self, probe: Probe) -> Evidence:
-        answer = self._as(probe.caller, probe.method, probe.path, callee=probe.workload)
+    def _probe(self, probe: Probe, certificates: Certificates) -> Evidence:
+        identity = None if probe.caller is None else certificates.identity(probe.caller)
+        answer = self._at_sidecar(probe.workload, probe.method, probe.path, identity=identity)
         return policy_evidence(
             probe.policy,
             f"{probe.method} {probe.path} at {probe.workload} as {probe.caller or 'nobody, in plain text'}",
@@ -163,13 +163,12 @@ class LocalDeployment:
             told=answer.told,
         )
 
-    def _as(self, account: str | None, method: str, path: str, *, callee: str) -> Answer:
-        """A request with an account's certificate, or in plain text, straight to the callee's sidecar."""
-        identity = None if account is None else self.certificates.identity(account)
+    def _at_sidecar(self, callee: str, method: str, path: str, *, identity: Identity | None) -> Answer:
+        """A request straight to the callee's sidecar: with a certificate, or in plain text."""
         port = self.placement.inbound[callee]
         return call(port, method, path, host=self.placement.host_of(callee), identity=identity)
 
-    def _load_evidence(self, load: LoadOutcome) -> tuple[Evidence, ...]:
+    def _load_evidence(self, sidecars: Sidecars, load: LoadOutcome) -> tuple[Evidence, ...]:
         before, now = self._counted, self._counts()
         moved = {
             hop: HopCount(now[hop].caller_side - before[hop].caller_side, now[hop].callee_side - before[hop].callee_side)
@@ -177,16 +176,17 @@ class LocalDeployment:
         }
         good = load.samples.ok
         errors = len(good) - int(good.sum())
+        callees = dict.fromkeys(hop.callee for hop in self.hops)
         return (
             *counted_evidence(moved, requests=len(good), errors=errors),
-            *(handshakes_evidence(name, self._tls_stats(name)) for name in dict.fromkeys(hop.callee for hop in self.hops)),
+            *(handshakes_evidence(callee, _tls_counters(sidecars.admins[callee])) for callee in callees),
         )
 
     def _counts(self) -> dict[Hop, HopCount]:
         """Requests so far on each hop, by the clusters of both its sidecars. Empty without a mesh."""
-        if not self.admins:
+        if self.sidecars is None:
             return {}
-        totals = {name: _requests_by_cluster(path) for name, path in self.admins.items()}
+        totals = {name: _requests_by_cluster(path) for name, path in self.sidecars.admins.items()}
         return {hop: self._count(hop, totals) for hop in self.hops}
 
     def _count(self, hop: Hop, totals: Mapping[str, Mapping[str, int]]) -> HopCount:
@@ -194,9 +194,11 @@ class LocalDeployment:
         outbound = sum(n for name, n in totals[hop.caller].items() if name.startswith(f"outbound|{port}||{host}."))
         return HopCount(caller_side=outbound, callee_side=totals[hop.callee].get(f"inbound|{port}||", 0))
 
-    def _tls_stats(self, name: str) -> dict[str, int]:
-        stats = admin_json(self.admins[name], "/stats?format=json&filter=ssl")["stats"]
-        return {s["name"]: int(s["value"]) for s in stats if s.get("name", "").startswith("listener.")}
+
+def _tls_counters(admin: Path) -> dict[str, int]:
+    """The `ssl.*` counters of a sidecar's listeners."""
+    stats = admin_json(admin, "/stats?format=json&filter=ssl")["stats"]
+    return {s["name"]: int(s["value"]) for s in stats if s.get("name", "").startswith("listener.")}
 
 
 def _requests_by_cluster(admin: Path) -> dict[str, int]:

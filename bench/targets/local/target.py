@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.errors import DeployError
 from bench.inputs import Inputs
 from bench.meshes import MESHES
-from bench.meshes.application import Application, read_application
+from bench.meshes.application import Application, Workload, read_application
 from bench.meshes.istio_policies import Policies
 from bench.outline import expected_seconds
 from bench.processes import Launcher, Process, stop_all
@@ -26,6 +26,10 @@ from bench.targets.local.sidecars import Sidecars
 from bench.waiting import Watch, wait_until
 
 READY_TIMEOUT_S = 30.0
+
+# Settings of Bookinfo that a shell may happen to hold; inherited, they would change the system under test.
+_SETTINGS = ("SERVICES_DOMAIN", "ENABLE_RATINGS", "STAR_COLOR", "FLOOD_FACTOR", "SERVICE_VERSION", "CLUSTER_NAME")
+_PEER_SETTINGS = ("HOSTNAME", "SERVICE_PORT")
 _PORT_TRIES = 3
 _PORT_TAKEN = "ddress already in use"  # as Envoy and the services' Python put it
 
@@ -74,29 +78,29 @@ class LocalTarget:
             yield deployment
 
     def _start(self, settings: Configuration, draft: Path, processes: list[Process]) -> LocalDeployment:
-        meshed = settings.mesh != "none"
-        placement = place(self.application, meshed=meshed)
-        policies = policies_of(settings, self.application, self.inputs.manifests)
+        placement = place(self.application, meshed=settings.mesh != "none")
+        sidecars = self._sidecars(settings, placement)
         processes.extend(self._start_services(placement, draft))
-        admins: Mapping[str, Path] = {}
-        if policies is not None:
-            folder = Path(tempfile.mkdtemp(dir=self.work))
-            sidecars = Sidecars(placement, policies, self.certificates[settings.mesh], folder)
+        if sidecars is not None:
             processes.extend(sidecars.start(self.launcher, envoy_binary(), draft=draft, watch=self.watch))
-            admins = sidecars.admins
         return LocalDeployment(
             mesh=settings.mesh,
             placement=placement,
-            policies=policies,
-            certificates=self.certificates.get(settings.mesh),
+            sidecars=sidecars,
             processes=tuple(processes),
-            admins=admins,
             launcher=self.launcher,
             watch=self.watch,
             settings=self.run.scenario.load_of(settings.name),
             locustfile=self.inputs.locustfile,
             seed=self.run.plan.seed,
         )
+
+    def _sidecars(self, settings: Configuration, placement: Placement) -> Sidecars | None:
+        policies = policies_of(settings, self.application, self.inputs.manifests)
+        if policies is None:
+            return None
+        folder = Path(tempfile.mkdtemp(dir=self.work))
+        return Sidecars(placement, policies, self.certificates[settings.mesh], folder)
 
     def _start_services(self, placement: Placement, draft: Path) -> Iterator[Process]:
         logs = draft / "services"
@@ -105,9 +109,13 @@ class LocalTarget:
             options = [f"--port={placement.serving[workload.name]}", f"--version={workload.version}"]
             routes = [f"--connect-to={route}" for route in placement.connect_to(workload.name)]
             argv = [sys.executable, "-m", "bench.bookinfo", workload.name, *options, *routes]
-            yield self.launcher.start(
-                workload.name, argv, role="service", log=logs / f"{workload.name}.log", env={"HOSTNAME": workload.name}
-            )
+            env = self._service_environment(workload)
+            yield self.launcher.start(workload.name, argv, role="service", log=logs / f"{workload.name}.log", env=env)
+
+    def _service_environment(self, workload: Workload) -> dict[str, str | None]:
+        peers = (f"{one.name.upper()}_{setting}" for one in self.application.workloads for setting in _PEER_SETTINGS)
+        pod = f"{workload.name}-{workload.version}-6c5b5b7d9f-abcde"  # a pod name's length, since reviews shows it
+        return {**dict.fromkeys((*_SETTINGS, *peers)), "HOSTNAME": pod}
 
     def _wait(self, deployment: LocalDeployment) -> str | None:
         """Until a user would get a whole page; else what is in the way, with the log of who ended."""
@@ -129,7 +137,7 @@ def open_local(run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: Wat
     """The local target for a run: a private working folder and the run's certificates."""
     application = application_of(run.scenario)
     with launcher.working_folder() as work:
-        meshes = {c.mesh for c in run.scenario.configurations if c.mesh != "none"}
+        meshes: set[str] = {one.mesh for one in run.scenario.configurations if one.mesh != "none"}
         certificates = {mesh: _certificates(mesh, application, run, work) for mesh in sorted(meshes)}
         yield LocalTarget(run, inputs, launcher, watch, work, application, certificates)
 

@@ -1,0 +1,46 @@
+"""Two runs side by side, configuration by configuration; refused when they were not measured alike."""
+
+from bench.environment import differences
+from bench.errors import InputError
+from bench.records import ConfigurationSummary, RunRecord
+from bench.store import StoredRun
+from bench.summary import summarise
+from bench.units import format_change, format_interval, format_ms
+from bench.verdicts import Side, contrast
+
+
+def compare_runs(one: StoredRun, other: StoredRun, *, force: bool) -> str:
+    """A table of P95 in both runs. Raises InputError where surroundings or load differ, unless `force`."""
+    found = unlike(one.record, other.record)
+    if found and not force:
+        raise InputError(
+            f"{one.record.run_id} and {other.record.run_id} were not measured alike ({'; '.join(found)}); "
+            "--force compares them all the same"
+        )
+    before, after = summarise(one)[0].configurations, summarise(other)[0].configurations
+    shared = [name for name in before if name in after]
+    if not shared:
+        raise InputError(f"the runs share no configuration: {', '.join(before)} / {', '.join(after)}")
+    margin = one.record.scenario.margin
+    banner = [f"NOT MEASURED ALIKE: {'; '.join(found)}"] if found else []
+    rows = [_row(name, before[name], after[name], margin=margin) for name in shared]
+    return "\n".join([*banner, f"{one.record.run_id} -> {other.record.run_id}, P95", *rows])
+
+
+def unlike(one: RunRecord, other: RunRecord) -> tuple[str, ...]:
+    """What keeps two runs from being compared: their surroundings, the application, the load."""
+    scenario = [
+        f"{part}: {getattr(one.scenario, part)} / {getattr(other.scenario, part)}"
+        for part in ("application", "load")
+        if getattr(one.scenario, part) != getattr(other.scenario, part)
+    ]
+    target = [] if one.target.kind == other.target.kind else [f"target: {one.target.kind} / {other.target.kind}"]
+    return (*differences(one.environment, other.environment), *target, *scenario)
+
+
+def _row(name: str, before: ConfigurationSummary, after: ConfigurationSummary, *, margin: float) -> str:
+    sides = (Side(name, after.mesh, after.repeats), Side(name, before.mesh, before.repeats))
+    found = contrast(*sides, metric="p95_ms", margin=margin, confirmatory=False)
+    change = f"{format_change(found.ratio)} {format_interval(found.ratio_low, found.ratio_high, format_change)}"
+    reason = f" ({found.reason})" if found.reason else ""
+    return f"{name}: {format_ms(before.p95_ms)} ms -> {format_ms(after.p95_ms)} ms, {change}: {found.verdict}{reason}"

@@ -1,0 +1,131 @@
+"""What real control planes gave to real sidecars, and how to compare our configuration with it."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
+MISSING = "needs the recorded configuration of real sidecars, in ../shared/golden beside the repository"
+
+Json = dict[str, Any]
+
+_ENVELOPES = [
+    f"type.googleapis.com/envoy.config.{kind}"
+    for kind in ("cluster.v3.Cluster", "listener.v3.Listener", "route.v3.RouteConfiguration")
+]
+
+
+@cache
+def recorded(configuration: str, sidecar: str) -> Json:
+    """The parts of one recorded sidecar, as `compared` has them."""
+    dump = json.loads((GOLDEN / configuration / f"{sidecar}.json").read_text("utf-8"))
+    return normalised(
+        {
+            "bootstrap": dump["bootstrap"],
+            "listeners": dump["listeners"],
+            "routes": {name: route for name, route in dump["routes"].items() if name == "9080"},
+            "clusters": dump["clusters"],
+        }
+    )
+
+
+def built(bootstrap: Json) -> Json:
+    """The same parts of a bootstrap of ours; the outbound listener's routes stand apart, as from RDS."""
+    resources = bootstrap["static_resources"]
+    rest = {key: value for key, value in bootstrap.items() if key not in ("static_resources", "node")}
+    listeners = json.loads(json.dumps({listener["name"]: listener for listener in resources["listeners"]}))
+    manager = listeners["0.0.0.0_9080"]["filter_chains"][0]["filters"][0]["typed_config"]
+    routes = manager.pop("route_config")
+    return normalised(
+        {
+            "bootstrap": {**rest, "node_id": bootstrap["node"]["id"]},
+            "listeners": listeners,
+            "routes": {routes["name"]: routes},
+            "clusters": {cluster["name"]: cluster for cluster in resources["clusters"]},
+        }
+    )
+
+
+def normalised(value: Any) -> Any:
+    """Lists of objects become mappings by name (with their order beside it), so that paths can be read.
+
+    The type in the envelope of a resource, which only dynamic ones have, is left out.
+    """
+    if isinstance(value, Mapping):
+        kept = {key: item for key, item in value.items() if item not in _ENVELOPES}
+        return {key: normalised(item) for key, item in _split(kept).items()}
+    if not isinstance(value, list) or not value or not all(isinstance(item, Mapping) for item in value):
+        return value
+    keys = [_key(item) for item in value]
+    named: Json = {key: normalised(item) for key, item in zip(keys, value, strict=True)}
+    return {**named, "(order)": keys} if "typed_config" in value[0] else named
+
+
+def _split(value: Json) -> Json:
+    """Takes apart what is one field in Envoy, so that one expected difference cannot hide another."""
+    if "domains" in value:
+        names = [name for name in value["domains"] if not name[0].isdecimal()]
+        address = [name for name in value["domains"] if name[0].isdecimal()]
+        return {**value, "domains": {"names": names, "address": address}}
+    return _with_peer_names(value)
+
+
+def _with_peer_names(value: Json) -> Json:
+    """Which names a TLS peer may have, apart from where keys and roots come from (`secrets`)."""
+    if "combined_validation_context" in value:
+        names = value["combined_validation_context"]["default_validation_context"]["match_subject_alt_names"]
+        dropped = {"combined_validation_context", "tls_certificate_sds_secret_configs"}
+        return {**_without(value, dropped), "peer_names": names, "secrets": "SDS"}
+    if "validation_context" in value:
+        names = [name["matcher"] for name in value["validation_context"]["match_typed_subject_alt_names"]]
+        dropped = {"validation_context", "tls_certificates"}
+        return {**_without(value, dropped), "peer_names": names, "secrets": "files"}
+    return value
+
+
+def _without(value: Json, dropped: set[str]) -> Json:
+    return {key: item for key, item in value.items() if key not in dropped}
+
+
+def _key(item: Mapping[str, Any]) -> str:
+    match = item.get("filter_chain_match")
+    if match is not None:
+        protocols = ",".join(match.get("application_protocols", []))
+        return f"{item.get('name', 'http')} {match.get('transport_protocol', 'any')} {protocols}".strip()
+    for name in ("name", "tag", "tag_name", "upgrade_type"):
+        if name in item:
+            return str(item[name])
+    return json.dumps(item, sort_keys=True)
+
+
+def differences(golden: Any, ours: Any, path: str = "") -> Iterator[str]:
+    """The paths at which both differ, one for each leaf or missing branch."""
+    if isinstance(golden, Mapping) and isinstance(ours, Mapping):
+        for key in sorted(golden.keys() | ours.keys()):
+            here = f"{path}/{key}" if path else key
+            if key not in golden or key not in ours:
+                yield here
+            else:
+                yield from differences(golden[key], ours[key], here)
+    elif golden != ours:
+        yield path
+
+
+def known_differences(page: Path) -> tuple[str, ...]:
+    """The patterns in the first column of the page's table of differences."""
+    table = page.read_text("utf-8").partition("\n| where |")[2].partition("\n\n")[0]
+    rows = [line.split(" | ")[0] for line in table.splitlines()]
+    return tuple(pattern for cell in rows for pattern in cell.split("`")[1::2])
+
+
+def unexplained(found: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    """The differences that no pattern covers."""
+    return [path for path in found if not any(covers(pattern, path) for pattern in patterns)]
+
+
+def covers(pattern: str, path: str) -> bool:
+    """Whether a pattern of the table means a path: asterisks stand for anything, brackets for themselves."""
+    return fnmatchcase(path, pattern.replace("[", "[[]"))

@@ -1,0 +1,152 @@
+"""The sidecars' configuration: as a real control plane gives it, but for documented differences."""
+
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.meshes import MESHES
+from bench.meshes.application import Application, read_application
+from bench.meshes.istio_policies import Policies
+from bench.shipped import shipped
+from bench.targets.local.certificates import Certificates
+from bench.targets.local.envoy import sidecar_bootstrap
+from bench.targets.local.placement import Placement
+from tests.golden import GOLDEN, MISSING, built, covers, differences, known_differences, recorded, unexplained
+
+ISTIO = MESHES["istio"]
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "local-target.md"
+SIDECARS = ("productpage-v1", "details-v1", "ratings-v1", "reviews-v1", "reviews-v2", "locust")
+CONFIGURATIONS = {
+    "istio/istio": (),
+    "istio/istio-mtls": ("peer-authentication.yaml",),
+    "istio/istio-policies": tuple(path.name for path in (shipped("manifests") / "istio/policies").iterdir()),
+}
+
+needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=MISSING)
+
+
+def policies_of(files: tuple[str, ...], application: Application, folder: Path) -> Policies:
+    """Some of the shipped policies, read from `folder`."""
+    for name in files:
+        text = (shipped("manifests") / "istio/policies" / name).read_text("utf-8")
+        (folder / name).write_text(text, "utf-8")
+    return ISTIO.read_policies([folder] if files else [], application)
+
+
+def bootstrap_of(name: str, application: Application, policies: Policies) -> dict[str, Any]:
+    """One sidecar's configuration, with invented ports and certificates that nobody reads."""
+    everyone = [one.name for one in application.everyone]
+    ports = {
+        base: {one: base + index for index, one in enumerate(everyone)} for base in (10000, 20000, 30000)
+    }
+    return sidecar_bootstrap(
+        application.workload(name),
+        placement=Placement(application, serving=ports[10000], inbound=ports[20000], outbound=ports[30000]),
+        policies=policies,
+        certificates=Certificates(
+            Path("/identities"),
+            datetime(2030, 1, 1, tzinfo=UTC),
+            {one.account: ISTIO.spiffe_id(application, one.account) for one in application.everyone},
+        ),
+        admin=Path(f"/sockets/{name}.sock"),
+    )
+
+
+@cache
+def application_with(reviews: str) -> Application:
+    return read_application(shipped("manifests") / "bookinfo", reviews)
+
+
+def ours(sidecar: str, configuration: str, folder: Path) -> dict[str, Any]:
+    name, _, version = sidecar.partition("-")
+    application = application_with(version if name == "reviews" else "v2")
+    return bootstrap_of(name, application, policies_of(CONFIGURATIONS[configuration], application, folder))
+
+
+@needs_golden
+@pytest.mark.parametrize("sidecar", SIDECARS)
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+def test_every_difference_to_a_real_sidecar_is_documented(
+    configuration: str, sidecar: str, tmp_path: Path
+) -> None:
+    """A sidecar of ours differs from the one that istiod made only where docs/local-target.md says so."""
+    found = differences(recorded(configuration, sidecar), built(ours(sidecar, configuration, tmp_path)))
+    assert unexplained(list(found), known_differences(PAGE)) == []
+
+
+@needs_golden
+def test_every_documented_difference_exists(tmp_path: Path) -> None:
+    """The table of differences has no row that has become wrong."""
+    found = [
+        path
+        for configuration in CONFIGURATIONS
+        for sidecar in SIDECARS
+        for path in differences(
+            recorded(configuration, sidecar), built(ours(sidecar, configuration, tmp_path))
+        )
+    ]
+    stale = [
+        pattern for pattern in known_differences(PAGE) if not any(covers(pattern, path) for path in found)
+    ]
+    assert stale == []
+
+
+@needs_golden
+def test_the_comparison_sees_a_changed_filter(tmp_path: Path) -> None:
+    """A filter more, another retry policy or another cipher would be found: the comparison is not blind."""
+    golden = recorded("istio/istio-mtls", "details-v1")
+    bootstrap = ours("details-v1", "istio/istio-mtls", tmp_path)
+    chain = bootstrap["static_resources"]["listeners"][1]["filter_chains"][0]
+    chain["filters"][0]["typed_config"]["http_filters"].reverse()
+    chain["transport_socket"]["typed_config"]["common_tls_context"]["tls_params"]["cipher_suites"].pop()
+    names = ("http_filters/(order)", "tls_params/cipher_suites")
+    found = unexplained(list(differences(golden, built(bootstrap))), known_differences(PAGE))
+    assert [path for path in found if not path.endswith(names)] == []
+    assert len(found) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("mode", "transports"),
+    [("STRICT", ["tls"]), ("PERMISSIVE", ["tls", "raw_buffer"]), ("DISABLE", ["raw_buffer"])],
+)
+def test_peer_authentication_decides_on_the_chains(mode: str, transports: list[str], tmp_path: Path) -> None:
+    """STRICT has a TLS chain, PERMISSIVE both, DISABLE a plain one, whose callers use no TLS."""
+    application = application_with("v3")
+    manifest = (
+        "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n"
+        f"metadata: {{name: default}}\nspec: {{mtls: {{mode: {mode}}}}}\n"
+    )
+    (tmp_path / "mode.yaml").write_text(manifest, "utf-8")
+    bootstrap = bootstrap_of("reviews", application, ISTIO.read_policies([tmp_path], application))
+    inbound = bootstrap["static_resources"]["listeners"][1]
+    clusters = {cluster["name"]: cluster for cluster in bootstrap["static_resources"]["clusters"]}
+    ratings = clusters["outbound|9080||ratings.bookinfo.svc.cluster.local"]
+    endpoint = ratings["load_assignment"]["endpoints"][0]["lb_endpoints"][0]
+    assert [
+        chain["filter_chain_match"]["transport_protocol"] for chain in inbound["filter_chains"]
+    ] == transports
+    assert ("metadata" in endpoint) == (mode != "DISABLE")
+
+
+def test_the_client_listens_for_its_own_requests_only() -> None:
+    """The load generator's sidecar has no inbound listener, as it serves nothing."""
+    listeners = bootstrap_of("locust", application_with("v3"), Policies("bookinfo"))["static_resources"][
+        "listeners"
+    ]
+    assert [listener["traffic_direction"] for listener in listeners] == ["OUTBOUND"]
+
+
+def test_nothing_listens_beyond_loopback() -> None:
+    """Every socket of a sidecar is on 127.0.0.1, and its admin interface is a Unix socket for the owner."""
+    application = application_with("v3")
+    for workload in application.everyone:
+        bootstrap = bootstrap_of(workload.name, application, Policies("bookinfo"))
+        addresses = [one["address"]["socket_address"] for one in bootstrap["static_resources"]["listeners"]]
+        assert {address["address"] for address in addresses} == {"127.0.0.1"}
+        assert bootstrap["admin"]["address"]["pipe"] == {
+            "path": f"/sockets/{workload.name}.sock",
+            "mode": 0o600,
+        }

@@ -1,0 +1,137 @@
+"""The schemas and the reference page say what the models do."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from bench.records import FILES
+from bench.scenario import load_scenario, scenario_path, shipped_scenarios, validate_file
+from bench.schemas import REFERENCE_FILE, SCHEMA_FILE, scenario_reference, schema, schema_text
+from bench.settings import Application, Configuration, Load, LoadOverride, Scenario
+from bench.shipped import shipped
+from bench.units import parse_duration, parse_percent
+
+ROOT = shipped("scenarios").parent
+
+SMALL = "name: a\ntitle: b\nconfigurations: [{name: c, mesh: none}]\n"
+GOOD = [
+    SMALL,
+    SMALL + "load: {users: 1, think_time: 0s, rate: 50/s, warmup: 1.5s, duration: 2 min}\n",
+    SMALL + "seed: 4\nquick: true\nmargin: 5 %\nreference: c\nschema_version: 1\n",
+    SMALL + "reference: null\nseed: null\nload: {rate: null}\n",
+    SMALL.replace("mesh: none", "mesh: istio, load: {users: 10000, rate: 1/h}").replace("1/h", "90/h"),
+    SMALL + "application: {name: bookinfo, reviews: v1}\ndescription: two\n",
+]
+BAD = [
+    "[]",
+    "text",
+    SMALL.replace("name: a", "nam: a"),
+    SMALL.replace("name: a", "name: A"),
+    SMALL.replace("title: b", 'title: "\\e"'),
+    SMALL.replace("title: b", f"title: {'x' * 121}"),
+    SMALL.replace("mesh: none", "mesh: kuma"),
+    SMALL.replace(", mesh: none", ""),
+    SMALL.replace("[{name: c, mesh: none}]", "[]"),
+    SMALL + "schema_version: 2\n",
+    SMALL + "repeats: 0\n",
+    SMALL + "repeats: '3'\n",
+    SMALL + "quick: 1\n",
+    SMALL + "margin: 10\n",
+    SMALL + "margin: ten%\n",
+    SMALL + "seed: -1\n",
+    SMALL + "load: {users: 10001}\n",
+    SMALL + "load: {users: 1.5}\n",
+    SMALL + "load: {think_time_s: 0.1}\n",
+    SMALL + "load: {duration: 5}\n",
+    SMALL + "load: {duration: -5s}\n",
+    SMALL + "load: {rate: 50}\n",
+    SMALL + "load: {locustfile: ../x}\n",
+    SMALL + "load: null\n",
+    SMALL + "application: {reviews: v4}\n",
+    SMALL.replace("mesh: none", "mesh: istio, manifests: [/etc]"),
+    SMALL.replace("mesh: none", "mesh: none, load: {warmup: 5s}"),
+]
+
+
+def accepts(text: str) -> bool:
+    """Whether the scenario schema takes a file."""
+    return Draft202012Validator(schema("scenario")).is_valid(yaml.safe_load(text))
+
+
+@pytest.mark.parametrize("name", ["scenario", *FILES])
+def test_schemas_are_schemas(name: str) -> None:
+    """Each schema is one of draft 2020-12, with a title and a description, and refuses unknown keys."""
+    made = schema(name)
+    Draft202012Validator.check_schema(made)
+    assert made["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert made["title"]
+    assert made["description"]
+    assert made["additionalProperties"] is False
+    assert "$id" not in made
+
+
+@pytest.mark.parametrize("name", shipped_scenarios())
+def test_shipped_scenarios_satisfy_the_schema_that_they_name(name: str) -> None:
+    """Each shipped scenario tells editors its schema, and satisfies it."""
+    text = scenario_path(name).read_text("utf-8")
+    assert text.startswith("# yaml-language-server: $schema=scenario.schema.json\n")
+    assert accepts(text)
+
+
+@pytest.mark.parametrize("text", GOOD)
+def test_schema_and_models_take_the_same_files(tmp_path: Path, text: str) -> None:
+    """What the schema takes in an editor, meshbench takes."""
+    (path := tmp_path / "mine.yaml").write_text(text)
+    assert validate_file(path) == ()
+    assert accepts(text)
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_schema_and_models_refuse_the_same_files(tmp_path: Path, text: str) -> None:
+    """What meshbench refuses for its type, unit, spelling or bounds, an editor underlines."""
+    (path := tmp_path / "mine.yaml").write_text(text)
+    assert validate_file(path)
+    assert not accepts(text)
+
+
+@pytest.mark.parametrize("name", shipped_scenarios())
+def test_a_stored_scenario_satisfies_the_schema_of_a_run(name: str) -> None:
+    """In `run.json` a scenario has Python's names and bare floats, and the schema says the same."""
+    made = schema("run")
+    inside = {"$ref": "#/$defs/Scenario", "$defs": made["$defs"]}
+    Draft202012Validator(inside).validate(json.loads(load_scenario(name).model_dump_json()))
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "seconds"),
+    [("Load", "think_time", 0.1), ("Load", "warmup", 30), ("Load", "duration", 120)],
+)
+def test_defaults_of_quantities_are_written_with_their_unit(section: str, key: str, seconds: float) -> None:
+    """The default that an editor inserts is one that meshbench reads."""
+    assert parse_duration(schema("scenario")["$defs"][section]["properties"][key]["default"]) == seconds
+
+
+def test_the_default_margin_is_written_as_a_percentage() -> None:
+    """The default margin of the schema is the model's."""
+    default = Scenario.model_fields["margin"].default
+    assert parse_percent(schema("scenario")["properties"]["margin"]["default"]) == default
+
+
+@pytest.mark.parametrize("model", [Scenario, Application, Load, Configuration, LoadOverride])
+def test_every_key_is_described_on_the_reference_page(model: Any) -> None:
+    """No key without a meaning, and the page has them all."""
+    page = scenario_reference()
+    for name, field in model.model_fields.items():
+        assert field.description
+        assert f"| `{field.alias or name}` |" in page
+        assert field.description in page
+
+
+def test_the_committed_schema_and_page_are_the_models_own() -> None:
+    """Both are made from the models; `python -m bench.schemas` renews them."""
+    assert (ROOT / SCHEMA_FILE).read_text("utf-8") == schema_text("scenario")
+    assert (ROOT / REFERENCE_FILE).read_text("utf-8") == scenario_reference()

@@ -1,0 +1,180 @@
+"""Means, ratios and intervals over repeats."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench import stats
+
+milliseconds = st.floats(0.01, 1e5)
+repeats = st.lists(milliseconds, min_size=2, max_size=8).filter(lambda values: max(values) > min(values) * 1.0001)
+
+
+@given(values=repeats, reference=repeats)
+def test_ratio_and_interval_are_scipys_welch(values: list[float], reference: list[float]) -> None:
+    """The ratio's intervals are those of SciPy's Welch test on logarithms, at 95 and 90 %."""
+    found = stats.compare(values, reference)
+    test = scipy.stats.ttest_ind(np.log(values), np.log(reference), equal_var=False)
+    for interval, confidence in ((found.interval, 0.95), (found.equivalence_interval, 0.90)):
+        expected = test.confidence_interval(confidence)
+        assert interval is not None
+        assert np.log(interval) == pytest.approx([expected.low, expected.high], rel=1e-6, abs=1e-9)
+    assert math.log(found.ratio) == pytest.approx(np.log(values).mean() - np.log(reference).mean(), abs=1e-9)
+
+
+@given(values=repeats)
+def test_geometric_mean_is_scipys(values: list[float]) -> None:
+    """A configuration's mean and interval are SciPy's geometric mean and t interval of logarithms."""
+    found = stats.geometric_mean(values)
+    assert found.value == pytest.approx(scipy.stats.gmean(values))
+    expected = scipy.stats.ttest_1samp(np.log(values), 0).confidence_interval(0.95)
+    assert found.interval is not None
+    assert np.log(found.interval) == pytest.approx([expected.low, expected.high], rel=1e-6, abs=1e-9)
+    assert found.sd == pytest.approx(np.std(np.log(values), ddof=1))
+
+
+@given(values=repeats, reference=repeats, factor=st.floats(0.001, 1000))
+def test_a_ratio_has_no_unit(values: list[float], reference: list[float], factor: float) -> None:
+    """Ratio and interval stay the same when everything is measured in another unit."""
+    scaled = stats.compare([v * factor for v in values], [v * factor for v in reference])
+    found = stats.compare(values, reference)
+    assert scaled.ratio == pytest.approx(found.ratio)
+    assert scaled.interval == pytest.approx(found.interval, rel=1e-5)
+
+
+@given(values=repeats, reference=repeats)
+def test_exchanging_the_sides_inverts_the_ratio(values: list[float], reference: list[float]) -> None:
+    """A against B is one over B against A, interval included."""
+    there, back = stats.compare(values, reference), stats.compare(reference, values)
+    assert there.interval is not None
+    assert back.interval is not None
+    assert there.ratio == pytest.approx(1 / back.ratio)
+    assert there.interval == pytest.approx((1 / back.interval[1], 1 / back.interval[0]), rel=1e-5)
+
+
+@given(values=repeats, draw=st.randoms(use_true_random=False))
+def test_the_order_of_repeats_does_not_matter(values: list[float], draw: Any) -> None:
+    """Shuffled repeats have the same mean and interval."""
+    shuffled = list(values)
+    draw.shuffle(shuffled)
+    assert stats.geometric_mean(shuffled).value == pytest.approx(stats.geometric_mean(values).value)
+
+
+def test_arithmetic_mean_is_scipys() -> None:
+    """Throughput has the plain mean with its t interval."""
+    values = [151.2, 149.8, 155.0, 150.1]
+    expected = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    found = stats.arithmetic_mean(values)
+    assert found.interval == pytest.approx((expected.low, expected.high))
+    assert found.value == pytest.approx(151.525)
+
+
+def test_welch_intervals_cover_what_they_claim() -> None:
+    """Of 500 campaigns of two equal systems, 3 repeats each, 5 % run-to-run sd, about 95 % leave 1 inside."""
+    rng = np.random.default_rng(11)
+    inside = 0
+    for _ in range(500):
+        sides = np.exp(rng.normal(math.log(100), 0.05, (2, 3)))
+        low, high = stats.compare(*sides.tolist()).interval or (0, 0)
+        inside += low <= 1 <= high
+    assert 0.93 <= inside / 500 <= 0.985
+
+
+def test_unequal_spreads_are_covered_too() -> None:
+    """A noisy mesh against a quiet baseline: the interval still covers the true ratio, at least 93 % of the time."""
+    rng = np.random.default_rng(12)
+    inside = 0
+    for _ in range(500):
+        mesh, baseline = np.exp(rng.normal(math.log(130), 0.12, 3)), np.exp(rng.normal(math.log(100), 0.02, 3))
+        low, high = stats.compare(mesh.tolist(), baseline.tolist()).interval or (0, 0)
+        inside += low <= 1.3 <= high
+    assert inside / 500 >= 0.93
+
+
+@pytest.mark.parametrize(
+    ("sd", "repeats", "percent"),
+    [
+        (0.02, 3, 7.3),
+        (0.02, 5, 4.3),
+        (0.02, 6, 3.7),
+        (0.02, 10, 2.7),
+        (0.05, 3, 19),
+        (0.05, 5, 11),
+        (0.05, 6, 10),
+        (0.05, 10, 7),
+        (0.10, 3, 42),
+        (0.10, 5, 23),
+        (0.10, 6, 20),
+        (0.10, 10, 14),
+    ],
+)
+def test_minimum_detectable_effects_are_the_simulated_ones(sd: float, repeats: int, percent: float) -> None:
+    """What a number of repeats can see agrees with simulated campaigns, to the digits of their table."""
+    effect = stats.minimum_detectable_effect(sd, repeats)
+    assert effect is not None
+    digits = 1 if percent < 8 and sd == 0.02 else 0
+    assert round(effect * 100, digits) == percent
+
+
+def test_an_effect_of_that_size_is_found_four_times_in_five() -> None:
+    """Simulated campaigns with a difference of just the minimum detectable effect find it in about 80 %."""
+    rng = np.random.default_rng(13)
+    effect = stats.minimum_detectable_effect(0.05, 3)
+    assert effect is not None
+    found = 0
+    for _ in range(1000):
+        mesh, baseline = rng.normal(math.log1p(effect), 0.05, 3), rng.normal(0, 0.05, 3)
+        interval = stats.compare(np.exp(mesh).tolist(), np.exp(baseline).tolist()).interval
+        found += interval is not None and interval[0] > 1
+    assert found / 1000 == pytest.approx(0.80, abs=0.04)
+
+
+@given(sd=st.floats(0.005, 0.3), effect=st.floats(0.02, 0.5))
+def test_repeats_needed_are_the_fewest(sd: float, effect: float) -> None:
+    """The number of repeats that is asked for sees the effect, and one fewer does not."""
+    needed = stats.repeats_needed(sd, effect)
+    if needed is None:
+        assert (stats.minimum_detectable_effect(sd, stats.MOST_REPEATS) or 0) > effect
+        return
+    assert (stats.minimum_detectable_effect(sd, needed) or math.inf) <= effect
+    assert (stats.minimum_detectable_effect(sd, needed - 1) or math.inf) > effect
+
+
+def test_a_comparisons_mde_follows_its_own_spread() -> None:
+    """The effect that a comparison could have seen is that of its spread and its number of repeats."""
+    values = (100 * np.exp([-0.05, 0, 0.05])).tolist()
+    found = stats.compare(values, values)
+    assert found.mde == pytest.approx(stats.minimum_detectable_effect(0.05, 3))
+
+
+@pytest.mark.parametrize(
+    ("values", "why"), [([5.0], "one repeat"), ([5.0, 5.0, 5.0], "resolution"), ([0.1 + 0.2] * 3, "resolution")]
+)
+def test_without_a_spread_there_is_no_interval(values: list[float], why: str) -> None:
+    """One repeat, or equal ones, have a mean but neither interval nor detectable effect, and it says why."""
+    for mean in (stats.geometric_mean(values), stats.arithmetic_mean(values)):
+        assert mean.value == pytest.approx(values[0])
+        assert (mean.interval, mean.sd) == (None, None)
+        assert why in mean.reason
+    for found in (stats.compare(values, [1.0, 2.0, 3.0]), stats.compare([1.0, 2.0, 3.0], values)):
+        assert (found.interval, found.equivalence_interval, found.mde) == (None, None, None)
+        assert why in found.reason
+
+
+def test_what_has_no_mean_is_an_error() -> None:
+    """No values, or values without a logarithm, never become a number."""
+    for values in ([], [0.0, 1.0], [-1.0]):
+        with pytest.raises(ValueError, match="positive"):
+            stats.geometric_mean(values)
+    with pytest.raises(ValueError, match="no values"):
+        stats.arithmetic_mean([])
+
+
+def test_one_repeat_can_detect_nothing() -> None:
+    """There is no minimum detectable effect without a spread."""
+    assert stats.minimum_detectable_effect(0.05, 1) is None

@@ -1,0 +1,199 @@
+"""What may be said about two configurations."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.records import Metric, RepeatSummary
+from bench.stats import Comparison
+from bench.verdicts import Side, contrast, judge
+
+MARGIN = 0.1
+
+
+def compared(low: float, high: float, *, low90: float | None = None, high90: float | None = None) -> Comparison:
+    inner = (low if low90 is None else low90, high if high90 is None else high90)
+    return Comparison((low * high) ** 0.5, (low, high), inner, 0.2, "")
+
+
+def repeat(block: int, p95_ms: float | None, *, rps: float = 100.0, valid: bool = True) -> RepeatSummary:
+    numbers = dict.fromkeys(("mean_ms", "p50_ms", "p75_ms", "p90_ms", "max_ms", "thesis_p95_ms"), p95_ms)
+    return RepeatSummary(
+        trial=f"0{block}-x-{block}",
+        block=block,
+        valid=valid,
+        reasons=() if valid else ("stall: 3 s",),
+        warnings=(),
+        requests=1000,
+        errors=0,
+        window_s=120.0,
+        rps=rps,
+        p95_ms=p95_ms,
+        p99_ms=None,
+        p999_ms=None,
+        corrected_p95_ms=p95_ms,
+        stall_s=0,
+        lateness_p95_ms=0.1,
+        generator_cpu=0.1,
+        resources=(),
+        **numbers,
+    )
+
+
+def side(name: str, *p95s: float, mesh: str = "none", invalid: tuple[int, ...] = ()) -> Side:
+    repeats = [repeat(block, p95, valid=block not in invalid) for block, p95 in enumerate(p95s, start=1)]
+    return Side(name, mesh, repeats)
+
+
+BASELINE = side("baseline", 10.0, 10.2, 9.9)
+
+
+@pytest.mark.parametrize(
+    ("comparison", "verdict"),
+    [
+        (compared(1.11, 1.30), "slower"),
+        (compared(0.70, 0.89), "faster"),
+        (compared(1.02, 1.20), "different"),
+        (compared(0.80, 0.97), "different"),
+        (compared(1.02, 1.12, low90=1.03, high90=1.09), "different"),
+        (compared(0.96, 1.04), "equivalent"),
+        (compared(1.02, 1.06), "equivalent"),
+        (compared(0.89, 1.08, low90=0.92, high90=1.05), "equivalent"),
+        (compared(0.92, 1.15), "inconclusive"),
+        (compared(0.50, 1.90), "inconclusive"),
+        (compared(1.10, 1.30), "different"),
+        (Comparison(1.5, None, None, None, "one repeat"), "inconclusive"),
+    ],
+)
+def test_verdicts_follow_the_intervals(comparison: Comparison, verdict: str) -> None:
+    """Slower, faster, different, equivalent and inconclusive mean what the documentation says."""
+    assert judge(comparison, MARGIN) == verdict
+
+
+@given(low=st.floats(0.3, 3), width=st.floats(1.0001, 2), shift=st.floats(1, 3))
+def test_a_slower_system_never_gets_a_better_verdict(low: float, width: float, shift: float) -> None:
+    """When the interval moves up, the verdict moves towards slower, never back."""
+    order = {"faster": 0, "slower": 2}
+    before = order.get(judge(compared(low, low * width), MARGIN), 1)
+    after = order.get(judge(compared(low * shift, low * width * shift), MARGIN), 1)
+    assert after >= before
+
+
+@given(low=st.floats(0.3, 3), width=st.floats(1.0001, 2), margin=st.floats(0.01, 0.5), more=st.floats(0, 0.4))
+def test_a_wider_margin_never_makes_a_difference(low: float, width: float, margin: float, more: float) -> None:
+    """What is equivalent stays so with a wider margin; what is not slower does not become slower."""
+    narrow, wide = (judge(compared(low, low * width), m) for m in (margin, margin + more))
+    assert not (narrow == "equivalent" and wide != "equivalent")
+    assert not (wide in ("slower", "faster") and narrow != wide)
+
+
+def test_less_throughput_is_slower() -> None:
+    """For throughput more is better: a ratio beyond the margin downwards is slower."""
+    assert judge(compared(0.70, 0.85), MARGIN, higher_is_better=True) == "slower"
+    assert judge(compared(1.15, 1.30), MARGIN, higher_is_better=True) == "faster"
+
+
+def test_a_contrast_has_ratio_difference_and_blocks() -> None:
+    """Ratio, difference in ms and the ratio inside each block fit together."""
+    mesh = side("istio", 14.0, 14.6, 14.1, mesh="istio")
+    found = contrast(mesh, BASELINE, metric="p95_ms", margin=MARGIN, confirmatory=True)
+    assert found.verdict == "slower"
+    assert found.n == (3, 3)
+    assert found.block_ratios == pytest.approx((1.4, 14.6 / 10.2, 14.1 / 9.9))
+    scale = (10.0 * 10.2 * 9.9) ** (1 / 3)
+    assert found.ratio is not None
+    assert found.delta_ms == pytest.approx((found.ratio - 1) * scale)
+    assert found.delta_rps is None
+    assert found.reason == ""
+
+
+@given(
+    values=st.lists(st.floats(5, 20), min_size=2, max_size=5),
+    references=st.lists(st.floats(5, 20), min_size=2, max_size=5),
+)
+def test_difference_and_ratio_never_contradict_each_other(values: list[float], references: list[float]) -> None:
+    """The interval in ms leaves out 0 exactly where the ratio's leaves out 1."""
+    found = contrast(side("a", *values), side("b", *references), metric="p95_ms", margin=MARGIN, confirmatory=True)
+    if found.ratio_low is None or found.ratio_high is None:
+        assert (found.delta_low_ms, found.delta_high_ms) == (None, None)
+        return
+    assert found.delta_low_ms is not None
+    assert found.delta_high_ms is not None
+    assert (found.delta_low_ms > 0) == (found.ratio_low > 1)
+    assert (found.delta_high_ms < 0) == (found.ratio_high < 1)
+
+
+def test_throughput_differs_in_requests_per_second() -> None:
+    """A contrast of throughput has its difference in 1/s, and none in ms."""
+    slow = Side("slow", "istio", [repeat(block, 10.0, rps=80.0 + block) for block in (1, 2, 3)])
+    quick = Side("quick", "none", [repeat(block, 10.0, rps=100.0 + block) for block in (1, 2, 3)])
+    found = contrast(slow, quick, metric="rps", margin=MARGIN, confirmatory=False)
+    assert found.verdict == "slower"
+    assert found.delta_rps == pytest.approx(-20, abs=0.1)
+    assert found.delta_ms is None
+
+
+def test_invalid_repeats_are_left_out_and_named() -> None:
+    """An invalid repeat changes no number, and the contrast says that it is missing."""
+    mesh = side("istio", 14.0, 99.0, 14.1, mesh="istio", invalid=(2,))
+    found = contrast(mesh, BASELINE, metric="p95_ms", margin=MARGIN, confirmatory=True)
+    assert found.ratio is not None
+    assert found.ratio < 1.5
+    assert found.n == (2, 3)
+    assert found.block_ratios[1] is None
+    assert found.reason == "2 of 3 repeats of istio are valid"
+
+
+@pytest.mark.parametrize("broken", ["istio", "baseline"])
+def test_without_a_valid_repeat_the_verdict_is_invalid(broken: str) -> None:
+    """A side with no valid repeat makes the contrast invalid, without any number."""
+    values = {name: (1, 2, 3) if name == broken else () for name in ("istio", "baseline")}
+    mesh = side("istio", 14.0, 14.6, 14.1, mesh="istio", invalid=values["istio"])
+    reference = side("baseline", 10.0, 10.2, 9.9, invalid=values["baseline"])
+    found = contrast(mesh, reference, metric="p95_ms", margin=MARGIN, confirmatory=True)
+    assert found.verdict == "invalid"
+    assert (found.ratio, found.delta_ms, found.mde) == (None, None, None)
+    assert found.reason == f"{broken} has no valid repeat"
+
+
+def test_a_configuration_that_never_ran_is_invalid() -> None:
+    """A run that ended before a configuration's first trial has an invalid contrast, not an error."""
+    found = contrast(side("istio", mesh="istio"), BASELINE, metric="p95_ms", margin=MARGIN, confirmatory=True)
+    assert found.verdict == "invalid"
+    assert found.block_ratios == (None, None, None)
+
+
+def test_one_repeat_has_a_ratio_but_no_verdict() -> None:
+    """With one repeat a side there is a ratio, no interval, and the reason why."""
+    found = contrast(
+        side("istio", 14.0), side("baseline", 10.0), metric="p95_ms", margin=MARGIN, confirmatory=True
+    )
+    assert found.ratio == pytest.approx(1.4)
+    assert (found.ratio_low, found.delta_low_ms, found.mde) == (None, None, None)
+    assert found.verdict == "inconclusive"
+    assert "one repeat" in found.reason
+
+
+def test_equal_repeats_have_no_interval() -> None:
+    """Zero variance is a matter of resolution: no interval of width zero is ever shown."""
+    found = contrast(side("a", 3.0, 3.0, 3.0), BASELINE, metric="p95_ms", margin=MARGIN, confirmatory=True)
+    assert found.ratio_low is None
+    assert "resolution" in found.reason
+
+
+@pytest.mark.parametrize("metric", ["p99_ms"])
+def test_a_metric_that_the_requests_cannot_show_is_inconclusive(metric: Metric) -> None:
+    """Too few requests for P99 withhold that contrast, not the whole configuration."""
+    found = contrast(side("istio", 14.0, 14.1), BASELINE, metric=metric, margin=MARGIN, confirmatory=False)
+    assert found.verdict == "inconclusive"
+    assert "too few requests for p99_ms" in found.reason
+
+
+def test_a_mesh_faster_than_none_is_doubted() -> None:
+    """Less latency with a mesh than without is said to be noise unless repeated."""
+    mesh = side("istio", 8.0, 8.1, 7.9, mesh="istio")
+    found = contrast(mesh, BASELINE, metric="p95_ms", margin=MARGIN, confirmatory=True)
+    assert found.verdict == "faster"
+    assert "noise unless repeated" in found.reason
+    other = contrast(side("quick", 8.0, 8.1, 7.9), BASELINE, metric="p95_ms", margin=MARGIN, confirmatory=True)
+    assert other.reason == ""

@@ -1,0 +1,165 @@
+"""YAML from outside: guarded, and with a line for every field."""
+
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.errors import InputError
+from bench.yamlfile import SIZE_LIMIT, did_you_mean, dotted, parse_documents, read_documents
+
+
+def problems(text: str) -> list[str]:
+    """What is said about a text, `file:line: path: message` each."""
+    with pytest.raises(InputError) as caught:
+        parse_documents(text, file="a.yaml")
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_every_field_has_its_line() -> None:
+    """A field's line is that of its key, a list item's that of the item, a missing field's its parent's."""
+    document = parse_documents("a: 1\nb:\n  - x\n  - y: 2\n    z:\n      deep: 3\n", file="a.yaml")[0]
+    assert document.value == {"a": 1, "b": ["x", {"y": 2, "z": {"deep": 3}}]}
+    assert document.line_of(("a",)) == 1
+    assert document.line_of(("b",)) == 2
+    assert document.line_of(("b", 1)) == 4
+    assert document.line_of(("b", 1, "z", "deep")) == 6
+    assert document.line_of(("b", 1, "missing", "deeper")) == 4
+    assert document.line_of(()) == 1
+
+
+def test_parts_of_a_path_that_are_no_fields_are_passed_over() -> None:
+    """The tag of a union inside a path does not hide the field behind it."""
+    document = parse_documents("a:\n  b: 1\n", file="a.yaml")[0]
+    assert document.line_of(("a", "SomeModel", "b")) == 2
+
+
+def test_documents_keep_the_lines_of_the_file() -> None:
+    """The second document of a file counts its lines from the start of the file."""
+    first, second = parse_documents("a: 1\n---\nb: 2\n", file="a.yaml")
+    assert (first.line_of(("a",)), second.line_of(("b",))) == (1, 3)
+
+
+def test_an_empty_file_has_no_document(tmp_path: Path) -> None:
+    """Nothing but comments is no document, and no error."""
+    (tmp_path / "a.yaml").write_text("# nothing\n", "utf-8")
+    assert read_documents(tmp_path / "a.yaml") == ()
+
+
+def test_dates_stay_text() -> None:
+    """What YAML would turn into a date stays what was written."""
+    assert parse_documents("day: 2026-11-23\n", file="a.yaml")[0].value == {"day": "2026-11-23"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: 1\nb: 2\na: 3\n", "a.yaml:3: a: stands twice: on line 1 and here"),
+        ("x:\n  a: 1\n  a: 1\n", "a.yaml:3: x.a: stands twice: on line 2 and here"),
+        ("a: &name 1\n", "a.yaml:1: the anchor &name is not allowed here; write the value out each time"),
+        ("a: 1\nb: *name\n", "a.yaml:2: the alias *name is not allowed here; write the value out"),
+        ("a: 1\n<<: {b: 2}\n", "a.yaml:2: the merge key << is not allowed here; write the fields out"),
+        ("a: .nan\n", "a.yaml:1: a: .nan is no finite number"),
+        ("a: [1, -.inf]\n", "a.yaml:1: a[1]: -.inf is no finite number"),
+        ("a: 1.0e+999\n", "a.yaml:1: a: 1.0e+999 is no finite number"),
+        ("1: a\n", "a.yaml:1: a key must be text; put it in quotes"),
+        ("? [a]\n: b\n", "a.yaml:1: a key must be text; put it in quotes"),
+        ("a: " + 6000 * "9" + "\n", "a.yaml:1: a: 99999999999999999999 is no number that fits"),
+    ],
+)
+def test_what_could_surprise_is_refused(text: str, said: str) -> None:
+    """Each guard names the line, the field and what is wrong."""
+    assert problems(text) == [said]
+
+
+@pytest.mark.parametrize("tag", ["!!python/object/apply:os.system [ls]", "!!str 1", "! 1", "!mine {a: 1}"])
+def test_tags_are_refused(tag: str) -> None:
+    """No tag is obeyed, whatever it says."""
+    assert "is not allowed here; write plain YAML" in problems(f"a: 1\nb: {tag}\n")[0]
+
+
+def test_a_syntax_error_has_line_and_column() -> None:
+    """A file that is no YAML is refused with the place where it stops being it."""
+    assert problems("a: 1\nb: [1, 2\nc: }\n")[0].startswith("a.yaml:3: not YAML, at column ")
+
+
+def test_all_problems_are_told_at_once() -> None:
+    """A file with three mistakes gets three messages."""
+    assert len(problems("a: 1\na: 2\nb: .nan\n3: 4\n")) == 3
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        'a: &a ["lol","lol"]\n'
+        + "".join(f"{c}: &{c} [*{p},*{p},*{p}]\n" for p, c in zip("abcdefgh", "bcdefghi", strict=True)),
+        "[" * 200_000,
+        "{a: " * 50_000,
+        "- " * 100_000,
+    ],
+    ids=["aliases", "lists", "mappings", "sequences"],
+)
+def test_bombs_are_refused_at_once(bomb: str) -> None:
+    """A text that would grow or recurse is refused in less than a second."""
+    start = time.monotonic()
+    assert len(problems(bomb)) == 1
+    assert time.monotonic() - start < 1
+
+
+def test_large_files_are_not_read(tmp_path: Path) -> None:
+    """More than 256 KiB is refused, exactly that much is not."""
+    path = tmp_path / "a.yaml"
+    path.write_bytes(b"#" * SIZE_LIMIT)
+    assert read_documents(path) == ()
+    path.write_bytes(b"#" * (SIZE_LIMIT + 1))
+    with pytest.raises(InputError, match=r"is larger than 256 KiB"):
+        read_documents(path)
+
+
+def test_only_text_files_are_read(tmp_path: Path) -> None:
+    """A missing file, a folder, and a file that is not UTF-8 are named, without a traceback."""
+    (tmp_path / "latin.yaml").write_bytes(b"a: 1\nb: \xe9\n")
+    for path, said in (
+        (tmp_path / "none.yaml", "none.yaml: no such file"),
+        (tmp_path, ": is a directory"),
+        (tmp_path / "latin.yaml", "latin.yaml:2: is not UTF-8 text"),
+    ):
+        with pytest.raises(InputError) as caught:
+            read_documents(path)
+        assert str(caught.value).endswith(said)
+
+
+def test_paths_and_suggestions_are_readable() -> None:
+    """A path reads as in code; a suggestion names what is near, or all there is."""
+    assert dotted(("rules", 0, "to", 1, "operation")) == "rules[0].to[1].operation"
+    assert did_you_mean("usres", ["users", "rate"]) == "; did you mean users?"
+    assert did_you_mean("qqq", ["users", "rate"]) == "; known: rate, users"
+    assert did_you_mean("qqq", []) == ""
+
+
+KEYS = st.text(st.characters(codec="ascii", categories=["Ll"]), min_size=1, max_size=5)
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=10) | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(PLAIN)
+def test_plain_data_is_read_as_it_was_written(value: object) -> None:
+    """Whatever plain data PyYAML writes comes back equal, and every part of it has a line."""
+    text = yaml.safe_dump({"value": value})
+    document = parse_documents(text, file="a.yaml")[0]
+    assert document.value == {"value": value}
+    assert all(1 <= line <= text.count("\n") for line in document.lines.values())
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    """No text at all leads to anything but documents or an InputError."""
+    with suppress(InputError):
+        parse_documents(text, file="a.yaml")
