@@ -3,6 +3,7 @@
 `cli.main` is the only place that catches these; nothing below it prints or exits.
 """
 
+import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -66,6 +67,12 @@ class InvalidMeasurementError(MeshbenchError):
     exit_code = 5
 
 
+class RegressionError(MeshbenchError):
+    """Two nights running were slower than the nights before them let expect."""
+
+    exit_code = 6
+
+
 class LeftoversError(MeshbenchError):
     """Something that a run started is still there."""
 
@@ -95,7 +102,7 @@ class Interrupted(MeshbenchError):
 
     def __init__(self, signal_number: int) -> None:
         self.signal_number = signal_number
-        super().__init__(f"ended by signal {signal_number}")
+        super().__init__(f"ended by {signal.Signals(signal_number).name}")
 
     @property
     def exit_code(self) -> int:  # type: ignore[override]  # depends on the signal: 129, 130 or 143

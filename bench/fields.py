@@ -154,7 +154,8 @@ def find_locustfile(place: str, folder: Path | None) -> Path:
 
 
 def _find(kind: Kind, place: str, folder: Path | None) -> Path:
-    for root in (*([folder] if folder else ()), shipped(kind)):
+    roots = [folder, shipped(kind)] if folder else [shipped(kind)]
+    for root in roots:
         found = root / place
         if os.path.exists(found):  # noqa: PTH110 - Path.exists raises where it may not look
             _refuse_escape(found, root)

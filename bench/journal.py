@@ -20,7 +20,10 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        torn = _is_torn(path)
         self._file: IO[str] = path.open("a", encoding="utf-8")
+        if torn:
+            self._file.write("\n")  # else the next line would be lost with the torn one
 
     def write(self, step: str, **facts: Any) -> None:
         """One line: when, which step, and what it needs to be undone."""
@@ -29,7 +32,7 @@ class Journal:
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
         except OSError as error:
-            raise StoreError(f"{self.path}: {error.strerror}") from error
+            raise StoreError(f"{self.path}: cannot be written: {error.strerror}") from error
 
     @contextmanager
     def step(self, step: str, **facts: Any) -> Iterator[dict[str, Any]]:
@@ -48,6 +51,11 @@ def read_journal(path: Path) -> tuple[dict[str, Any], ...]:
     if not path.exists():
         return ()
     return tuple(line for text in path.read_text("utf-8").splitlines() if (line := _parse(text)) is not None)
+
+
+def _is_torn(path: Path) -> bool:
+    content = path.read_bytes() if path.exists() else b""
+    return bool(content) and not content.endswith(b"\n")
 
 
 def _parse(text: str) -> dict[str, Any] | None:

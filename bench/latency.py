@@ -23,6 +23,7 @@ STEADY_REQUESTS: Final = 6000
 _PARTS: Final = 4
 _PART_REQUESTS: Final = 20
 _STEADY_CONFIDENCE: Final = 0.995
+_TOO_MUCH: Final = 3  # times the limit: not steady, whatever the scatter
 
 _THESIS_SHARE: Final = 0.95
 _THESIS_STEP_S: Final = 5
@@ -109,9 +110,7 @@ def thesis_p95_ms(started_ns: Ns, latency_ns: Ns) -> float | None:
     ended = by_second(started_ns + latency_ns - zero_ns, latency_ns, _THESIS_SPAN_S)
     busy = np.flatnonzero(np.diff(ended.edges))
     end = int(busy[-1]) + 1 if len(busy) else 0
-    windows = [
-        ended.between(_window_start(now, busy), now) for now in range(_THESIS_STEP_S, end + 1, _THESIS_STEP_S)
-    ]
+    windows = [ended.between(_window_start(now, busy), now) for now in range(_THESIS_STEP_S, end + 1, _THESIS_STEP_S)]
     points = [_locust_p95_ms(window) for window in windows if len(window)]
     return sum(points) / len(points) if points else None
 
@@ -187,7 +186,8 @@ def steadiness(started_ns: Ns, latency_ns: Ns, start_ns: int, end_ns: int) -> St
     """Compares the window's first with its last third. None where there are too few requests to tell.
 
     `latency_ns` are the window's requests, in order of their start. Unsteady is a change beyond 11 %, more
-    where the window has fewer than 6000 requests, that also stands out (99.5 %) of the window's own scatter.
+    where the window has fewer than 6000 requests, that also stands out (99.5 %) of the window's own scatter, or
+    that is three times as large.
     """
     third_ns = (end_ns - start_ns) / 3
     edges = np.searchsorted(started_ns, [start_ns + third_ns, end_ns - third_ns])
@@ -196,7 +196,7 @@ def steadiness(started_ns: Ns, latency_ns: Ns, start_ns: int, end_ns: int) -> St
         return None
     change = math.log(_p95_or_1(thirds[2]) / _p95_or_1(thirds[0]))
     limit = math.log1p(STEADY_LIMIT) * math.sqrt(max(STEADY_REQUESTS / len(latency_ns), 1))
-    steady = abs(change) <= limit or not _stands_out(thirds)
+    steady = abs(change) <= limit or (abs(change) <= _TOO_MUCH * limit and not _stands_out(thirds))
     return Steadiness(ratio=math.exp(change), limit=math.expm1(limit), steady=steady)
 
 
@@ -206,9 +206,7 @@ def _stands_out(thirds: Sequence[Ns]) -> bool:
     The scatter is that of the parts' P95 within the last two thirds: a warm-up that reaches into the first
     must not hide itself.
     """
-    first, middle, last = (
-        np.log([_p95_or_1(part) for part in np.array_split(third, _PARTS)]) for third in thirds
-    )
+    first, middle, last = (np.log([_p95_or_1(part) for part in np.array_split(third, _PARTS)]) for third in thirds)
     spread = math.sqrt((np.var(middle, ddof=1) + np.var(last, ddof=1)) / 2)
     error = spread * math.sqrt(2 / _PARTS)
     return bool(abs(last.mean() - first.mean()) > t_quantile(_STEADY_CONFIDENCE, 2 * (_PARTS - 1)) * error)

@@ -58,7 +58,7 @@ def machine_lock(run: Path) -> Iterator[None]:
                 f"the run {dead.run} (process {dead.pid}, begun {dead.age_s:.0f} s ago) was killed before it could "
                 "clean up; run `meshbench cleanup` first, then `meshbench run --resume` or a new run"
             )
-        _name(file, Holder(str(run), os.getpid(), time.time()))
+        _name(file, Holder(str(run.resolve()), os.getpid(), time.time()))
         try:
             yield
         finally:
@@ -69,12 +69,15 @@ def forget_holder(run: Path) -> None:
     """Takes a dead run's name out of the lock file, after it has been cleaned up."""
     with _opened() as file:
         holder = _named(file)
-        if holder is not None and holder.run == str(run) and _try_lock(file):
+        if holder is not None and holder.run == str(run.resolve()) and _try_lock(file):
             _clear(file)
 
 
 def _opened() -> IO[str]:
-    descriptor = os.open(lock_path(), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(lock_path(), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise LockedError(f"{lock_path()} cannot be opened: {error.strerror}; remove it or ask its owner") from error
     facts = os.fstat(descriptor)
     if facts.st_uid != os.getuid() or not stat.S_ISREG(facts.st_mode):
         os.close(descriptor)
@@ -93,7 +96,10 @@ def _try_lock(file: IO[str]) -> bool:
 def _named(file: IO[str]) -> Holder | None:
     file.seek(0)
     text = file.read()
-    return Holder(**json.loads(text)) if text else None
+    try:
+        return Holder(**json.loads(text)) if text else None
+    except (ValueError, TypeError) as error:
+        raise LockedError(f"{lock_path()} does not name a run; remove it, after a look whether one is there") from error
 
 
 def _name(file: IO[str], holder: Holder) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from bench.errors import InputError, Problem
 from bench.inputs import Inputs, inputs_of
 from bench.meshes.application import Application
-from bench.scenario import Configuration, Overrides, Scenario, load_scenario
+from bench.scenario import NO_OVERRIDES, Configuration, Overrides, Scenario, load_scenario, validate_file
 from bench.targets.local.target import application_of, policies_of
 
 
@@ -22,9 +22,11 @@ def checked_scenario(name_or_path: str, overrides: Overrides) -> Scenario:
 
 
 def mistakes(file: Path) -> tuple[Problem, ...]:
-    """Every mistake in a scenario file and its manifests."""
+    """Every mistake in a scenario file and, once that is right, in its manifests."""
+    if problems := validate_file(file):
+        return problems
     try:
-        checked_scenario(str(file), Overrides())
+        checked_scenario(str(file) if "/" in str(file) else f"./{file}", NO_OVERRIDES)
     except InputError as error:
         return error.problems or (Problem(str(file), 0, "", str(error)),)
     return ()

@@ -22,6 +22,7 @@ import psutil
 
 from bench.errors import DeployError
 from bench.journal import Journal
+from bench.waiting import POLL_S, Watch
 
 Role = Literal["service", "sidecar", "generator"]
 
@@ -60,14 +61,21 @@ class Process:
             return "still running"
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
-    def stop(self, *, timeout_s: float = STOP_TIMEOUT_S) -> int:
-        """SIGTERM, then SIGKILL when it takes longer than `timeout_s`; returns the exit code."""
+    def last_words(self) -> str:
+        """How it ended and what it said last, on one line: `exit code 1, saying: ...`."""
+        said = self.log_tail(lines=3).strip().replace("\n", " / ")
+        return f"{self.ended()}, saying: {said}" if said else f"{self.ended()}, without a word"
+
+    def stop(self, *, timeout_s: float = STOP_TIMEOUT_S, watch: Watch | None = None) -> int:
+        """SIGTERM, then SIGKILL when it takes longer than `timeout_s`, or as soon as `watch` is impatient; returns
+        the exit code."""
         self.popen.terminate()
-        try:
-            return self.popen.wait(timeout_s)
-        except subprocess.TimeoutExpired:
+        deadline = time.monotonic() + timeout_s
+        while self.running and time.monotonic() < deadline and not (watch and watch.impatient):
+            time.sleep(POLL_S)
+        if self.running:
             self.popen.kill()
-            return self.popen.wait()
+        return self.popen.wait()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +84,7 @@ class Launcher:
 
     run_id: str
     journal: Journal
+    watch: Watch
 
     def start(
         self, name: str, argv: Sequence[str], *, role: Role, log: Path, env: Mapping[str, str | None] | None = None
@@ -108,8 +117,16 @@ class Launcher:
         try:
             yield processes
         finally:
-            stop_all(processes, self.journal)
+            self.stop(processes)
 
+    def stop(self, processes: Sequence[Process]) -> None:
+        """Ends all of them at once, and waits for every one; only then for the journal, which may fail."""
+        for process in reversed(processes):
+            if process.running:
+                process.popen.terminate()
+        codes = [(process, process.stop(watch=self.watch)) for process in reversed(processes)]
+        for process, code in codes:
+            self.journal.write("ended-process", name=process.name, pid=process.pid, exit_code=code)
 
     @contextmanager
     def working_folder(self) -> Iterator[Path]:
@@ -124,16 +141,6 @@ class Launcher:
         finally:
             shutil.rmtree(path)
             self.journal.write("removed-folder", path=str(path))
-
-
-def stop_all(processes: Sequence[Process], journal: Journal) -> None:
-    """Ends all of them at once, and waits for every one."""
-    for process in reversed(processes):
-        if process.running:
-            process.popen.terminate()
-    for process in reversed(processes):
-        code = process.stop()
-        journal.write("ended-process", name=process.name, pid=process.pid, exit_code=code)
 
 
 def run_tool(argv: Sequence[str], *, timeout_s: float = 60) -> "subprocess.CompletedProcess[str]":

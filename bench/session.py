@@ -50,9 +50,9 @@ def run(order: Order) -> RunFolder:
         environment=read_environment(),
     )
     with watching(order.timeout_s) as watch, machine_lock(order.output / record.run_id):
-        folder = RunFolder.create(order.output, record)
+        inputs = inputs_of(order.scenario, order.source)
+        folder = RunFolder.create(order.output, record, fill=inputs.copy_to)
         with _ending(folder):
-            inputs_of(order.scenario, order.source).copy_to(folder.path)
             _measure(folder, watch)
     return folder
 
@@ -76,7 +76,7 @@ def resume(path: Path, *, timeout_s: float | None = None) -> RunFolder:
 def _measure(folder: RunFolder, watch: Watch) -> None:
     record = folder.record
     display = progress_display(record.scenario, record.plan)
-    launcher = Launcher(record.run_id, folder.journal)
+    launcher = Launcher(record.run_id, folder.journal, watch)
     inputs = stored_inputs(record.scenario, folder.path)
     try:
         with open_local(record, inputs, launcher=launcher, watch=watch) as target:
@@ -90,10 +90,14 @@ def _ending(folder: RunFolder) -> Iterator[None]:
     """Writes how the run ended, whatever way that was; failures go on to the command line."""
     try:
         yield
+    except RunTimeoutError as error:  # no failure: what there is gets its report
+        folder.finish(status="interrupted", exit_code=error.exit_code, reason=str(error), cleanup_ok=True)
     except MeshbenchError as error:
-        stopped = isinstance(error, Interrupted | RunTimeoutError)
-        status: RunStatus = "interrupted" if stopped else "failed"
+        status: RunStatus = "interrupted" if isinstance(error, Interrupted) else "failed"
         folder.finish(status=status, exit_code=error.exit_code, reason=str(error), cleanup_ok=True)
+        if folder.record.trials:
+            error.add_note(f"complete trials are kept; to look at them: meshbench report {folder.path}")
+        error.add_note(f"to go on: meshbench run --resume {folder.path}")
         raise
     except BaseException as error:
         folder.finish(status="failed", exit_code=1, reason=f"{type(error).__name__}: {error}", cleanup_ok=True)

@@ -8,7 +8,7 @@ import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -47,26 +47,33 @@ class RunFolder:
         self.journal = Journal(path / JOURNAL)
 
     @classmethod
-    def create(cls, output: Path, record: RunRecord) -> "RunFolder":
-        """Makes `output/<run-id>`. Raises StoreError where it cannot be made or written."""
+    def create(
+        cls, output: Path, record: RunRecord, *, fill: Callable[[Path], None] = lambda _path: None
+    ) -> "RunFolder":
+        """Makes `output/<run-id>`; `fill` puts into it what the run needs, so that a run that has begun can always
+        be resumed. Raises StoreError where it cannot be made or written."""
         path = output / record.run_id
         with _disk_errors(path):
             output.mkdir(parents=True, exist_ok=True)
             path.mkdir()
             (path / "trials").mkdir()
-            (path / _RESERVE).write_bytes(b"\0" * _RESERVE_BYTES)
-            folder = cls(path, record)
-            folder.update()
-            folder.journal.write("begin")
+            fill(path)
+        folder = cls(path, record)
+        folder._begin()
         return folder
 
     @classmethod
     def reopen(cls, path: Path, **changes: Any) -> "RunFolder":
         """Opens the folder of an interrupted run to go on with it."""
         folder = cls(path, read_record(path / "run.json", RunRecord))
-        folder.update(**changes)
-        folder.journal.write("begin")
+        folder._begin(**changes)
         return folder
+
+    def _begin(self, **changes: Any) -> None:
+        with _disk_errors(self.path):
+            (self.path / _RESERVE).write_bytes(b"\0" * _RESERVE_BYTES)
+        self.update(**changes)
+        self.journal.write("begin")
 
     def update(self, **changes: Any) -> None:
         """Changes fields of `run.json`, atomically."""
@@ -102,10 +109,10 @@ class RunFolder:
         order; what they hold stays, under a name that says so."""
         there = {entry.folder: entry for entry in self.record.trials}
         blocks = {trial.block for trial in self.record.plan.trials if trial.folder not in there}
-        broken = {trial.folder for trial in self.record.plan.trials if trial.block in blocks} & set(there)
-        for name in sorted(broken):
-            path = self.path / "trials" / name
-            path.rename(path.with_name(f"{name}.superseded-{secrets.token_hex(2)}"))
+        broken = {trial.folder for trial in self.record.plan.trials if trial.block in blocks}
+        for path in (self.path / "trials" / name for name in sorted(broken)):
+            if path.exists():  # also one that was named, but not yet entered in run.json
+                path.rename(path.with_name(f"{path.name}.superseded-{secrets.token_hex(2)}"))
         self.update(trials=tuple(entry for name, entry in there.items() if name not in broken))
 
     def finish(self, **changes: Any) -> None:

@@ -51,9 +51,7 @@ def judge(comparison: Comparison, margin: float, *, higher_is_better: bool = Fal
     return "equivalent" if 1 - margin < low and high < 1 + margin else "inconclusive"
 
 
-def contrast(
-    configuration: Side, reference: Side, *, metric: Metric, margin: float, confirmatory: bool
-) -> Contrast:
+def contrast(configuration: Side, reference: Side, *, metric: Metric, margin: float, confirmatory: bool) -> Contrast:
     """Compares two configurations on one metric, over their valid repeats."""
     values, references = configuration.by_block(metric), reference.by_block(metric)
     found = compare(list(values.values()), list(references.values())) if values and references else None

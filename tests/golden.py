@@ -19,15 +19,22 @@ _ENVELOPES = [
 
 
 @cache
+def dump(configuration: str, sidecar: str) -> Json:
+    """What a control plane gave to a sidecar, as it was recorded."""
+    parts: Json = json.loads((GOLDEN / configuration / f"{sidecar}.json").read_text("utf-8"))
+    return parts
+
+
+@cache
 def recorded(configuration: str, sidecar: str) -> Json:
-    """The parts of one recorded sidecar, as `compared` has them."""
-    dump = json.loads((GOLDEN / configuration / f"{sidecar}.json").read_text("utf-8"))
-    return normalised(
+    """The same in the form that can be compared."""
+    parts = dump(configuration, sidecar)
+    return _normalised_parts(
         {
-            "bootstrap": dump["bootstrap"],
-            "listeners": dump["listeners"],
-            "routes": {name: route for name, route in dump["routes"].items() if name == "9080"},
-            "clusters": dump["clusters"],
+            "bootstrap": parts["bootstrap"],
+            "listeners": parts["listeners"],
+            "routes": {name: route for name, route in parts["routes"].items() if name == "9080"},
+            "clusters": parts["clusters"],
         }
     )
 
@@ -39,7 +46,7 @@ def built(bootstrap: Json) -> Json:
     listeners = json.loads(json.dumps({listener["name"]: listener for listener in resources["listeners"]}))
     manager = listeners["0.0.0.0_9080"]["filter_chains"][0]["filters"][0]["typed_config"]
     routes = manager.pop("route_config")
-    return normalised(
+    return _normalised_parts(
         {
             "bootstrap": {**rest, "node_id": bootstrap["node"]["id"]},
             "listeners": listeners,
@@ -47,6 +54,10 @@ def built(bootstrap: Json) -> Json:
             "clusters": {cluster["name"]: cluster for cluster in resources["clusters"]},
         }
     )
+
+
+def _normalised_parts(parts: Json) -> Json:
+    return {key: normalised(value) for key, value in parts.items()}
 
 
 def normalised(value: Any) -> Any:

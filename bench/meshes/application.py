@@ -3,7 +3,7 @@
 Only what a process on this machine can be true to is taken: names, labels, service accounts and ports.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -124,13 +124,14 @@ def _account_problems(
 
 
 def _selector_problems(
-    services: Iterable[Source[ServiceManifest]], deployments: Iterable[Source[DeploymentManifest]]
+    services: Sequence[Source[ServiceManifest]], deployments: Iterable[Source[DeploymentManifest]]
 ) -> Iterable[Problem]:
-    pods = [
-        (source.manifest.spec.template.metadata.labels, _workload(source.manifest)) for source in deployments
-    ]
+    pods = [(source.manifest.spec.template.metadata.labels, _workload(source.manifest)) for source in deployments]
+    ports = {source.manifest.spec.ports[0].port for source in services}
     for source in services:
         spec = source.manifest.spec
+        if len(ports) > 1:  # a sidecar would need a listener for each
+            yield source.problem(("spec", "ports", 0, "port"), "all Services must have the same port")
         selected = [workload for labels, workload in pods if spec.selector.items() <= labels.items()]
         if not selected:
             yield source.problem(("spec", "selector"), "selects no Deployment's pods")

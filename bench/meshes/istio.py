@@ -50,9 +50,7 @@ def read_policies(folders: Sequence[Path], application: Application) -> Policies
     return policies
 
 
-def _problems(
-    sources: Sequence[Source[Policy]], policies: Policies, application: Application
-) -> Iterator[Problem]:
+def _problems(sources: Sequence[Source[Policy]], policies: Policies, application: Application) -> Iterator[Problem]:
     yield from _doubled(sources, policies)
     for source in sources:
         yield from _placeless(source, policies, application)
@@ -133,9 +131,7 @@ def _named_principals(spec: AuthorizationPolicySpec) -> Iterator[tuple[Loc, str]
                 yield from (((*loc, item), value) for item, value in enumerate(values))
 
 
-def _unproven(
-    sources: Iterable[Source[Policy]], policies: Policies, application: Application
-) -> Iterator[Problem]:
+def _unproven(sources: Iterable[Source[Policy]], policies: Policies, application: Application) -> Iterator[Problem]:
     for source in sources:
         if not any(policy_probes(source.manifest, policies, application)):
             message = "no request of the application could show that this policy works"

@@ -102,9 +102,7 @@ class _Scene:
 
     def _pair(self, label: str, rule: Rule, *, allowing: bool) -> Iterator[Probe]:
         """One request on each side of the rule; the second differs from the first as little as can be."""
-        inside = [
-            one for one in self._questions() if self._matches(rule, one) and self._allows(one) == allowing
-        ]
+        inside = [one for one in self._questions() if self._matches(rule, one) and self._allows(one) == allowing]
         yield from self._first(label, inside)
         nearest = sorted(self._questions(), key=lambda one: _distance(one, inside[0])) if inside else []
         outside = (one for one in nearest if not self._matches(rule, one) and self._allows(one) != allowing)

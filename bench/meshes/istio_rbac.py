@@ -52,9 +52,7 @@ def _entries(policies: Policies, authorizing: Iterable[AuthorizationPolicy], por
     entries: Json = {}
     for policy in authorizing:
         name = f"ns[{policies.namespace_of(policy)}]-policy[{policy.metadata.name}]"
-        entries |= {
-            f"{name}-rule[{index}]": _rule(rule, ports) for index, rule in enumerate(policy.spec.rules)
-        }
+        entries |= {f"{name}-rule[{index}]": _rule(rule, ports) for index, rule in enumerate(policy.spec.rules)}
         if not policy.spec.rules:
             entries[f"{name}-rule[0]"] = _NEVER
     return entries
@@ -88,9 +86,7 @@ def _source(source: SourceMatch) -> list[Json]:
     ]
 
 
-def _permission(
-    values: Sequence[str], not_values: Sequence[str], translate: Callable[[str], Json]
-) -> list[Json]:
+def _permission(values: Sequence[str], not_values: Sequence[str], translate: Callable[[str], Json]) -> list[Json]:
     wanted, unwanted = ([translate(value) for value in some] for some in (values, not_values))
     return [
         *([{"or_rules": {"rules": wanted}}] if wanted else []),
@@ -98,9 +94,7 @@ def _permission(
     ]
 
 
-def _principal(
-    values: Sequence[str], not_values: Sequence[str], translate: Callable[[str], Json]
-) -> list[Json]:
+def _principal(values: Sequence[str], not_values: Sequence[str], translate: Callable[[str], Json]) -> list[Json]:
     wanted, unwanted = ([translate(value) for value in some] for some in (values, not_values))
     return [
         *([{"or_ids": {"ids": wanted}}] if wanted else []),

@@ -111,9 +111,7 @@ def _files(folders: Sequence[Path], problems: list[Problem]) -> list[Path]:
     return found
 
 
-def _read(
-    document: Document, kinds: Mapping[str, Kind[Any]], problems: list[Problem]
-) -> Iterable[Source[Any]]:
+def _read(document: Document, kinds: Mapping[str, Kind[Any]], problems: list[Problem]) -> Iterable[Source[Any]]:
     if document.value is None:  # nothing between two separators
         return ()
     unfit = _unfit(document, kinds)
@@ -125,7 +123,7 @@ def _read(
         # Through JSON, where a list may become a tuple although the models are strict.
         return (Source(model.model_validate_json(json.dumps(document.value)), document),)
     except ValidationError as error:
-        problems += [_problem(document, model, details) for details in error.errors()]
+        problems += [_problem(document, model, details) for details in _causes(error.errors())]
         return ()
 
 
@@ -141,6 +139,12 @@ def _unfit(document: Document, kinds: Mapping[str, Kind[Any]]) -> Problem | None
         known = did_you_mean(str(version), kinds[kind].api_versions)
         return document.problem(("apiVersion",), f"unknown apiVersion {version!r} of {kind}{known}")
     return None
+
+
+def _causes(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """Without the lists that are too short only because their items are wrong."""
+    wrong = {details["loc"][:length] for details in errors for length in range(len(details["loc"]))}
+    return [details for details in errors if details["type"] != "too_short" or details["loc"] not in wrong]
 
 
 def _problem(document: Document, model: type[Part], details: ErrorDetails) -> Problem:

@@ -25,9 +25,7 @@ class ServicePort(Part):
 
 
 class ServiceSpec(Part):
-    untranslated: ClassVar[frozenset[str]] = frozenset(
-        {"clusterIP", "externalName", "externalIPs", "sessionAffinity"}
-    )
+    untranslated: ClassVar[frozenset[str]] = frozenset({"clusterIP", "externalName", "externalIPs", "sessionAffinity"})
 
     ports: tuple[ServicePort]
     selector: dict[str, str]

@@ -40,13 +40,7 @@ def parse_pattern(value: str) -> Pattern:
     if value == "*":
         return Pattern("present", "")
     kind: PatternKind = "suffix" if value.startswith("*") else "prefix" if value.endswith("*") else "exact"
-    text = (
-        value.removeprefix("*")
-        if kind == "suffix"
-        else value.removesuffix("*")
-        if kind == "prefix"
-        else value
-    )
+    text = value.removeprefix("*") if kind == "suffix" else value.removesuffix("*") if kind == "prefix" else value
     if "*" in text:
         raise ValueError(f"{value!r}: an asterisk stands at the start or at the end, once")
     return Pattern(kind, text)

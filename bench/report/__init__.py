@@ -3,11 +3,11 @@
 A new format is a function here: it gets the Report and the folder to write into, and returns what it wrote.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Final
 
-from bench.errors import InputError, Problem
+from bench.errors import InputError, Problem, StoreError
 from bench.report.content import Report
 from bench.report.documents import write_csv, write_latex, write_markdown, write_png, write_svg
 from bench.report.page import write_html
@@ -35,9 +35,16 @@ def write_report(run: StoredRun, *, formats: Collection[str] = tuple(FORMATS)) -
             Problem("--format", 0, "", f"{name!r} is no format; there are {', '.join(FORMATS)}") for name in unknown
         )
     summary, digests = summarise(run)
-    report = Report(run, summary, digests)
     folder = run.path / "report"
-    folder.mkdir(exist_ok=True)
-    write_record(run.path / "summary.json", summary)
-    written = (path for name, write in FORMATS.items() if name in formats for path in write(report, folder))
-    return (run.path / "summary.json", *written)
+    try:
+        folder.mkdir(exist_ok=True)
+        write_record(run.path / "summary.json", summary)
+        return (run.path / "summary.json", *_written(Report(run, summary, digests), folder, formats))
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be written: {error.strerror}") from error
+
+
+def _written(report: Report, folder: Path, formats: Collection[str]) -> Iterator[Path]:
+    for name, write in FORMATS.items():
+        if name in formats:
+            yield from write(report, folder)

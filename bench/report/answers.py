@@ -22,7 +22,7 @@ from bench.units import (
 
 _VERDICTS: Final = {
     "slower": "slower, by more than the margin of {margin}",
-    "faster": "faster, by more than the margin of {margin}; repeat this before you rely on it",
+    "faster": "faster, by more than the margin of {margin}",
     "different": "different for certain, but the interval crosses the margin of {margin}: its size is open",
     "equivalent": "equivalent, any difference is within the margin of {margin}",
     "inconclusive": "inconclusive, these repeats cannot tell it from none, nor rule out one beyond {margin}",
@@ -111,8 +111,9 @@ def _sentence(summary: SummaryRecord, contrast: Contrast) -> str:
     verdict = _VERDICTS[contrast.verdict].format(margin=format_percent(summary.margin))
     if contrast.ratio_low is None:
         verdict = f"inconclusive, {contrast.reason or 'there is no interval'}"
-    verb = "adds {} to" if contrast.ratio >= 1 else "changes by {}"
-    return f"{name} {verb.format(amount)} the P95 of {reference}: {verdict}."
+    if contrast.ratio >= 1:
+        return f"{name} adds {amount} to the P95 of {reference}: {verdict}."
+    return f"{name} changes the P95 of {reference} by {amount}: {verdict}."
 
 
 def _interval(summary: SummaryRecord, contrast: Contrast) -> str:
@@ -131,6 +132,8 @@ def _certainty(summary: SummaryRecord, contrast: Contrast) -> Iterator[str]:
         needed = _repeats_needed(summary, contrast)
         if needed and needed > min(contrast.n):
             yield f"{format_count(needed)} repeats each would find one of {format_percent(summary.margin)}"
+    if contrast.reason and contrast.ratio_low is not None:
+        yield contrast.reason
 
 
 def _repeats_needed(summary: SummaryRecord, contrast: Contrast) -> int | None:

@@ -20,9 +20,6 @@ class Plots:
     pictures: "tuple[Picture, ...]"
     missing: str = ""
 
-    def __getitem__(self, name: str) -> "Picture | None":
-        return next((picture for picture in self.pictures if picture.name == name), None)
-
 
 @dataclass(frozen=True)
 class Report:

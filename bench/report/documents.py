@@ -26,7 +26,7 @@ def write_markdown(report: Report, folder: Path) -> tuple[Path, ...]:
     lines += [markdown_text(top.measured), "", *_markdown_list(top.caveats), "", "## Answer", ""]
     lines += [markdown_text(overview(report.summary)), ""] if overview(report.summary) else []
     lines += _markdown_list([*(answer.text for answer in answers(report.summary)), *further_answers(report.summary)])
-    lines += ["", "## Doubts", "", *(_markdown_list(report.doubts) or ["None that the checks could see."])]
+    lines += ["", "## Doubts", "", *(_markdown_list(report.doubts) or ["The checks found none."])]
     for table in tables(report):
         lines += [
             "",

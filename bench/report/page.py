@@ -57,7 +57,7 @@ def render_page(report: Report) -> str:
 
 def _kept(text: str) -> str:
     """Numbers stay on one line with their unit."""
-    return re.sub(r"(?<=\d) (?=%|ms|MiB|GiB|KiB|s\b|users|repeats|requests)", "\N{NO-BREAK SPACE}", text)
+    return re.sub(r"(?<=\d) (?=%|ms\b|[KMG]iB)", "\N{NO-BREAK SPACE}", text)
 
 
 def _surroundings(report: Report) -> Table:

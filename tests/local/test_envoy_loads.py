@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ import pytest
 from bench.meshes import MESHES
 from bench.meshes.application import Application, read_application
 from bench.meshes.istio_policies import Policies
+from bench.meshes.istio_probes import principal_of
+from bench.meshes.istio_rules import Request, decision
 from bench.meshes.probe import Probe
 from bench.shipped import shipped
 from bench.targets.local.binaries import envoy_binary
@@ -65,7 +68,7 @@ class Upstream(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    do_POST = do_GET  # noqa: N815  # the name that http.server asks for
+    do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815  # the names that http.server asks for
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # http.server's name
         """Nothing on the tests' standard error."""
@@ -218,9 +221,7 @@ def test_the_wire_speaks_tls_1_3(permissive: Mesh) -> None:
     for stats in (server, client):
         assert any(name.endswith("ssl.handshake") and value for name, value in stats.items())
         assert any(name.endswith("ssl.versions.TLSv1.3") and value for name, value in stats.items())
-        assert any(
-            name.endswith("ssl.ciphers.TLS_AES_128_GCM_SHA256") and value for name, value in stats.items()
-        )
+        assert any(name.endswith("ssl.ciphers.TLS_AES_128_GCM_SHA256") and value for name, value in stats.items())
 
 
 def test_both_sidecars_count_each_request(permissive: Mesh) -> None:
@@ -237,6 +238,12 @@ def test_both_sidecars_count_each_request(permissive: Mesh) -> None:
     for _ in range(7):
         call(permissive.placement.outbound["reviews"], "GET", "/ratings/0", host="ratings:9080")
     assert [counted(*side) - start for side, start in zip(sides, before, strict=True)] == [7, 7]
+
+
+def test_retries_are_counted(permissive: Mesh) -> None:
+    """Retries, which hide errors as latency, have a counter in the client's sidecar, and it stands at zero."""
+    call(permissive.placement.outbound["locust"], "GET", "/productpage", host="productpage:9080")
+    assert set(permissive.stats("locust", "upstream_rq_retry").values()) == {0}
 
 
 def test_permissive_takes_plain_text(permissive: Mesh) -> None:
@@ -266,3 +273,62 @@ def test_strict_refuses_plain_text(strict: Mesh) -> None:
     """Plain text is not answered at all under STRICT."""
     answer = strict.ask(Probe("", "details", None, "GET", "/details/0", 0))
     assert (answer.status, answer.refused) == (0, "connection closed without an answer")
+
+
+MANY_FIELDS = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: some-may-read}
+spec:
+  rules:
+    - from:
+        - source: {principals: ['*/bookinfo-productpage', 'cluster.local/ns/bookinfo/sa/lo*'], namespaces: [bookinfo]}
+        - source: {notPrincipals: [cluster.local/ns/bookinfo/sa/bookinfo-ratings], notNamespaces: [shop]}
+      to:
+        - operation: {methods: [GET], notMethods: [PUT], paths: [/de*, '*/0', /exact]}
+        - operation: {methods: [PUT], paths: [/other], ports: ['9080'], hosts: ['*:9080']}
+    - to:
+        - operation: {methods: ['*'], notPaths: [/details*, /reviews*], notPorts: ['81'], notHosts: [example.com]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: none-may-delete, namespace: istio-system}
+spec:
+  action: DENY
+  rules:
+    - to: [{operation: {methods: [DELETE]}}, {operation: {paths: ['*/secret'], ports: ['9080']}}]
+    - from: [{source: {principals: [cluster.local/ns/bookinfo/sa/bookinfo-reviews]}}]
+      to: [{operation: {methods: [POST]}}]
+---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: plain-details}
+spec:
+  selector: {matchLabels: {app: details}}
+  portLevelMtls: {'9080': {mode: DISABLE}}
+"""
+
+
+def test_envoy_decides_as_the_policies_are_read(
+    application: Application, certificates: Certificates, tmp_path: Path
+) -> None:
+    """Real sidecars answer every mix of caller, method and path as the evaluation of the policies says."""
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    (folder / "many.yaml").write_text(MANY_FIELDS, "utf-8")
+    policies = ISTIO.read_policies([folder], application)
+    status = {"allowed": 200, "denied": 403, "refused": 0}
+    with running(application, policies, certificates=certificates, folder=tmp_path) as mesh:
+        for workload, caller, method, path in product(
+            ("details", "ratings"),
+            (None, *sorted({one.account for one in application.everyone})),
+            ("GET", "POST", "PUT", "DELETE"),
+            ("/details/0", "/exact", "/exact?query=1", "/my/secret", "/other"),
+        ):
+            principal = principal_of(application, caller) if caller else None
+            request = Request(principal, method, path, f"{workload}:9080")
+            said = decision(policies, application.workload(workload), request)
+            answer = mesh.ask(Probe("", workload, caller, method, path, status[said]))
+            assert answer.status == status[said], (request, said)
+        # Where a workload has no TLS, its callers' sidecars use none.
+        assert call(mesh.placement.outbound["productpage"], "GET", "/details/0", host="details:9080").status == 200

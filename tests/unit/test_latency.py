@@ -60,9 +60,7 @@ def test_no_values_have_no_percentile() -> None:
         latency.percentile_ns(array([]), 0.95)
 
 
-@pytest.mark.parametrize(
-    ("share", "needed"), [(0.5, 1), (0.95, 1), (0.99, 1000), (0.999, 10_000), (0.995, 2000)]
-)
+@pytest.mark.parametrize(("share", "needed"), [(0.5, 1), (0.95, 1), (0.99, 1000), (0.999, 10_000), (0.995, 2000)])
 def test_far_percentiles_need_many_requests(share: float, needed: int) -> None:
     """Beyond P95 a percentile is shown only with ten requests beyond it."""
     assert latency.is_enough(share, needed)
@@ -116,9 +114,7 @@ def test_a_closed_loop_adds_up(users: int, think: float, response: float) -> Non
     requests = round(600 * users / (think + response))
     assume(requests > 1000)
     whole, half = (
-        latency.identity_gap(
-            users=users, requests=n, window_s=600, think_s=think, response_s=response, lateness_s=0
-        )
+        latency.identity_gap(users=users, requests=n, window_s=600, think_s=think, response_s=response, lateness_s=0)
         for n in (requests, requests // 2)
     )
     assert whole == pytest.approx(0, abs=2e-3)
@@ -155,11 +151,17 @@ def test_a_warm_up_that_goes_on_is_called_unsteady(count: int) -> None:
 def test_slow_spells_are_no_drift() -> None:
     """A window whose P95 goes up and down is noisy, but not unsteady."""
     started, values = steady_load(6000, seed=3)
-    spells = np.isin(started // (10 * S), [1, 2, 5, 9])  # of twelve stretches of 10 s four take twice as long
-    found = latency.steadiness(started, values * (1 + spells), 0, 120 * S)
+    spells = np.isin(started // (10 * S), [1, 3, 5, 9])  # four of twelve stretches of 10 s are slow
+    found = latency.steadiness(started, np.where(spells, values * 1.5, values).astype(np.int64), 0, 120 * S)
     assert found is not None
     assert abs(math.log(found.ratio)) > math.log1p(found.limit)
     assert found.steady
+
+
+def test_a_large_change_is_unsteady_whatever_the_scatter() -> None:
+    """A window whose P95 doubles is not steady, also where slow spells could explain it."""
+    started, values = steady_load(6000, seed=3)
+    assert not is_steady(started, values * (1 + 2 * np.isin(started // (10 * S), [8, 10])))
 
 
 def test_a_warm_up_that_ends_inside_the_window_is_found() -> None:

@@ -321,6 +321,8 @@ def test_files_beside_the_scenario_come_before_shipped_ones(write: Write) -> Non
     assert find_manifests("policies/strict", folder) == folder / "policies" / "strict"
     assert find_locustfile("browse", folder) == folder / "browse.py"
     assert find_locustfile("bookinfo", folder).parent == shipped("locustfiles")
+    (folder / "bookinfo.py").touch()
+    assert find_locustfile("bookinfo", folder).parent == folder
     with pytest.raises(ValueError, match="there is no policies/strict"):
         find_manifests("policies/strict", None)
 

@@ -98,6 +98,11 @@ def test_flags_pass_the_checks_of_the_file(flag: str, value: str, said: str) -> 
     assert refused("smoke", **{flag: value}) == [said]
 
 
+def test_only_the_override_that_wins_is_told() -> None:
+    """What a later override replaces is not checked, and not blamed."""
+    assert refused("smoke", sets=("repeats=x",), repeats="0") == ["--repeats: must be at least 1, not 0"]
+
+
 def test_a_window_that_a_flag_makes_too_short_is_told_under_the_flag() -> None:
     """The window of a shipped scenario is not shorter than its warm-up, whoever shortens it."""
     (message,) = refused("istio-policies", duration="10s")

@@ -165,9 +165,7 @@ def test_a_configuration_that_never_ran_is_invalid() -> None:
 
 def test_one_repeat_has_a_ratio_but_no_verdict() -> None:
     """With one repeat a side there is a ratio, no interval, and the reason why."""
-    found = contrast(
-        side("istio", 14.0), side("baseline", 10.0), metric="p95_ms", margin=MARGIN, confirmatory=True
-    )
+    found = contrast(side("istio", 14.0), side("baseline", 10.0), metric="p95_ms", margin=MARGIN, confirmatory=True)
     assert found.ratio == pytest.approx(1.4)
     assert (found.ratio_low, found.delta_low_ms, found.mde) == (None, None, None)
     assert found.verdict == "inconclusive"

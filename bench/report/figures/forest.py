@@ -51,8 +51,7 @@ def draw_differences(report: Report) -> Drawing | None:
     return Drawing(
         figure,
         "Difference in P95 response time",
-        "; ".join(f"{c.configuration} against {c.reference}: {format_change(c.ratio)}, {c.verdict}" for c in contrasts)
-        + ".",
+        "; ".join(f"{c.configuration} against {c.reference}: {_words(c)}" for c in contrasts) + ".",
         f"P95 against the reference: dots with {format_percent(report.summary.confidence)} intervals; "
         f"ticks: each block by itself; grey band: the margin of {format_percent(margin)}; faded: "
         "exploratory. Hollow diamonds: the same ratio in the 2022 thesis, on another cluster.",

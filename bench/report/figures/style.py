@@ -41,12 +41,12 @@ _THEMED: Final = {
 _KNOWN: Final = {
     "baseline": "#3f78b5",
     "istio": "#e08a00",
-    "istio-policies": "#b5361c",
+    "istio-policies": "#c4412a",
     "kuma": "#2ba193",
-    "kuma-policies": "#7d3c98",
+    "kuma-policies": "#8d4fae",
 }
-_OTHERS: Final = ("#3f78b5", "#e08a00", "#b5361c", "#2ba193", "#7d3c98", "#8a7a1f", "#c2578f", "#5b6675")
-_SWEEP: Final = ("#8fbce6", "#5a96d0", "#3f78b5", "#7d5ba6", "#7d3c98", "#a3245f", "#b5361c")
+_OTHERS: Final = ("#3f78b5", "#e08a00", "#c4412a", "#2ba193", "#8d4fae", "#8a7a1f", "#c2578f", "#5b6675")
+_SWEEP: Final = ("#8fbce6", "#5a96d0", "#3f78b5", "#7d5ba6", "#8d4fae", "#a3245f", "#c4412a")
 
 _RC: Final = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture everywhere

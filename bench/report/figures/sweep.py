@@ -21,7 +21,7 @@ from bench.report.figures.style import (
 )
 from bench.report.thesis import SWEEP
 
-_FAMILIES = ("#3f78b5", "#e08a00", "#b5361c", "#2ba193", "#7d3c98")
+_FAMILIES = ("#3f78b5", "#e08a00", "#c4412a", "#2ba193", "#8d4fae")
 
 
 def draw_sweep(report: Report) -> Drawing | None:

@@ -57,9 +57,7 @@ class Certificates:
             )
 
 
-def issue_certificates(
-    folder: Path, spiffe_ids: Mapping[str, str], *, now: datetime, run_s: float
-) -> Certificates:
+def issue_certificates(folder: Path, spiffe_ids: Mapping[str, str], *, now: datetime, run_s: float) -> Certificates:
     """Writes root and leaves into `folder` (made if need be): `spiffe_ids` by service account.
 
     They are valid for `run_s` seconds from `now` and 24 hours more. Takes some tenths of a second per

@@ -78,7 +78,7 @@ class LocalDeployment:
 
     def restarts(self) -> tuple[str, ...]:
         """Processes that ended although nobody ended them: nothing restarts them here."""
-        return tuple(f"{process.name}: {process.ended()}" for process in self.processes if not process.running)
+        return tuple(f"{process.name} ({process.last_words()})" for process in self.processes if not process.running)
 
     def load(
         self, trial: Trial, draft: Path, *, show: Callable[[Progress], None], kept: Callable[[LoadOutcome], None]
@@ -96,11 +96,14 @@ class LocalDeployment:
 
     def prove(self, load: LoadOutcome | None = None) -> tuple[Evidence, ...]:
         """See `bench.targets.Deployment`."""
-        page = page_evidence(self.page())
+        if load is not None and self.restarts():
+            return ()  # what fell apart under the load proves nothing more; that it did is told by itself
         if self.sidecars is None:
-            return (page, *self._baseline_evidence())
-        after = self._load_evidence(self.sidecars, load) if load is not None else ()
-        return (*after, page, *self._mesh_evidence(self.sidecars))
+            return (page_evidence(self.page()), *self._baseline_evidence())
+        # first what the load left: every further question would be counted with it
+        whole = load is not None and not load.generator.problem
+        counted = self._load_evidence(self.sidecars, load) if whole else ()
+        return (*counted, page_evidence(self.page()), *self._mesh_evidence(self.sidecars))
 
     def _order(self, trial: Trial) -> LoadOrder:
         return LoadOrder(

@@ -96,9 +96,7 @@ def _outbound_listener(workload: Workload, placement: Placement) -> Json:
     }
 
 
-def _inbound_listener(
-    workload: Workload, placement: Placement, *, policies: Policies, identity: Identity
-) -> Json:
+def _inbound_listener(workload: Workload, placement: Placement, *, policies: Policies, identity: Identity) -> Json:
     """What reaches the workload: over mutual TLS, in plain text, or both, as PeerAuthentication says."""
     port, mode = placement.inbound[workload.name], policies.mode(workload)
     rbac = rbac_filters(policies, workload, inbound_port=port)
@@ -115,9 +113,7 @@ def _inbound_listener(
         "DISABLE": [plain],
     }
     inspectors = (
-        []
-        if mode == "DISABLE"
-        else [_inspector("tls_inspector", "TlsInspector", initial_read_buffer_size=512)]
+        [] if mode == "DISABLE" else [_inspector("tls_inspector", "TlsInspector", initial_read_buffer_size=512)]
     )
     return {
         **_listener("virtualInbound", port, "INBOUND"),

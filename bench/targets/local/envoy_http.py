@@ -107,9 +107,7 @@ def _manager(stat_prefix: str, **settings: Any) -> Json:
             "proxy_100_continue": True,
             "stream_idle_timeout": "0s",
             "upgrade_configs": [{"upgrade_type": "websocket"}],
-            "request_id_extension": {
-                "typed_config": {"@type": _REQUEST_ID, "use_request_id_for_trace_sampling": True}
-            },
+            "request_id_extension": {"typed_config": {"@type": _REQUEST_ID, "use_request_id_for_trace_sampling": True}},
             **settings,
         },
     }
@@ -128,9 +126,7 @@ def _outbound_routes(application: Application, port: int) -> Json:
                 "name": "block_all",
                 "domains": ["*"],
                 "include_request_attempt_count": True,
-                "routes": [
-                    {"name": "block_all", "match": {"prefix": "/"}, "direct_response": {"status": 502}}
-                ],
+                "routes": [{"name": "block_all", "match": {"prefix": "/"}, "direct_response": {"status": 502}}],
             },
         ],
     }

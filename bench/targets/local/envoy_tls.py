@@ -32,9 +32,7 @@ def server_socket(identity: Identity) -> Json:
         "tls_params": {**_VERSIONS, "cipher_suites": list(_SERVER_CIPHERS)},
         **_secrets(identity, {"prefix": f"spiffe://{TRUST_DOMAIN}/"}),
     }
-    return _socket(
-        "DownstreamTlsContext", {"common_tls_context": context, "require_client_certificate": True}
-    )
+    return _socket("DownstreamTlsContext", {"common_tls_context": context, "require_client_certificate": True})
 
 
 def client_sockets(identity: Identity, *, peer: str, sni: str) -> list[Json]:

@@ -14,7 +14,7 @@ from bench.meshes import MESHES
 from bench.meshes.application import Application, Workload, read_application
 from bench.meshes.istio_policies import Policies
 from bench.outline import expected_seconds
-from bench.processes import Launcher, Process, stop_all
+from bench.processes import Launcher, Process
 from bench.records import RunRecord, TargetRecord
 from bench.scenario import Configuration, Scenario
 from bench.shipped import shipped
@@ -73,7 +73,7 @@ class LocalTarget:
                     break
                 if _PORT_TAKEN not in problem or attempt == _PORT_TRIES:
                     raise DeployError(f"{configuration} did not become ready: {problem}")
-                stop_all(processes, self.launcher.journal)
+                self.launcher.stop(processes)
                 processes.clear()
             yield deployment
 

@@ -1,0 +1,85 @@
+"""Prints figures about meshbench itself, each beside its aim. Take them while the machine has nothing else to do."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+
+from tests.benchmarks.figure import Figure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What the command line asks for."""
+
+    runs: tuple[Path, ...]
+    pairs: int
+    run_options: tuple[str, ...]
+
+
+def _generator(order: Order) -> Iterator[Figure]:
+    from tests.benchmarks import generator
+
+    return generator.figures(order.pairs)
+
+
+def _storage(order: Order) -> Iterator[Figure]:
+    from tests.benchmarks import storage
+
+    return storage.figures(order.runs)
+
+
+def _report(_: Order) -> Iterator[Figure]:
+    from tests.benchmarks import reporting
+
+    return reporting.figures()
+
+
+def _help(_: Order) -> Iterator[Figure]:
+    from tests.benchmarks import startup
+
+    return startup.figures()
+
+
+def _run(order: Order) -> Iterator[Figure]:
+    from tests.benchmarks import running
+
+    return running.figures(order.runs, options=order.run_options)
+
+
+def _repeatability(order: Order) -> Iterator[Figure]:
+    from tests.benchmarks import repeatability
+
+    return repeatability.figures(order.runs)
+
+
+# Imported when asked for: a child's peak memory counts from that of its parent, so the parent stays small.
+FIGURES: Final[dict[str, Callable[[Order], Iterator[Figure]]]] = {
+    "help": _help,
+    "report": _report,
+    "storage": _storage,
+    "generator": _generator,
+    "run": _run,
+    "repeatability": _repeatability,
+}
+
+
+@click.command(help=__doc__)
+@click.argument("names", nargs=-1, type=click.Choice(list(FIGURES)))
+@click.option("--run", "runs", multiple=True, type=click.Path(path_type=Path), help="A stored run. Repeatable.")
+@click.option("--pairs", type=click.IntRange(5), default=5, show_default=True, help="Pairs of `generator`.")
+@click.option("--scenario", default="smoke", show_default=True, help="What `run` runs, where no --run is given.")
+@click.option("--quick", is_flag=True, help="Let `run` run it with short windows.")
+def main(names: tuple[str, ...], *, runs: tuple[Path, ...], pairs: int, scenario: str, quick: bool) -> None:
+    run_options = ("--scenario", scenario, *(["--quick"] if quick else []))
+    order = Order(runs=runs, pairs=pairs, run_options=run_options)
+    for name in names or FIGURES:
+        click.echo(name)
+        for figure in FIGURES[name](order):
+            click.echo(str(figure))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Where the time of a run goes that is no load: its wall time over windows and warm-ups, and what takes the rest."""
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from bench.journal import NAME, read_journal
+from bench.store import StoredRun, open_run
+from bench.units import NANOSECONDS, format_counted, format_ratio
+from tests.benchmarks.children import MESHBENCH, used_by
+from tests.benchmarks.figure import Figure, told_s
+
+_AIM_QUICK, _AIM_FULL = 1.25, 1.15
+_LOAD = "Locust's start and end, samples stored, proof after"
+_STOP = "services and sidecars ended"
+_STARTED = {
+    "service": "services started",
+    "sidecar": "sidecars started",
+    "generator": _LOAD,
+    None: "run folder, certificates",
+}
+
+
+def figures(runs: Sequence[Path], *, options: Sequence[str]) -> Iterator[Figure]:
+    """Of each of `runs`; without any, of one that is made now with these options of `meshbench run`."""
+    for run in runs:
+        yield from _of(open_run(run), command_s=None)
+    if not runs:
+        with tempfile.TemporaryDirectory() as folder:
+            used = used_by([MESHBENCH, "run", *options, "--output", folder])
+            run = next(path.parent for path in Path(folder).glob("*/run.json"))
+            yield from _of(open_run(run), command_s=used.wall_s)
+
+
+def stages(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Seconds by stage, from a journal's lines: the time before a line went into what it tells."""
+    spent: defaultdict[str, float] = defaultdict(float)
+    for before, line in pairwise(lines):
+        if line["step"] == "begin":
+            continue  # the run was resumed: nobody worked on it until here
+        spent[_stage(before, line)] += (_at(line) - _at(before)).total_seconds()
+    return dict(spent)
+
+
+def _stage(before: Mapping[str, Any], line: Mapping[str, Any]) -> str:
+    step, name = line["step"], line.get("name", "")
+    if name.endswith("-validate"):
+        return "sidecars' configuration checked"
+    if step == "ended-process":
+        return _LOAD if before.get("role") == "generator" else _STOP
+    if step == "start-process-done":
+        return _STARTED[line["role"]]
+    if before["step"] == "ended-process" and not before["name"].endswith("-validate"):
+        return "samples checked, trial stored"
+    return "readiness, proof before" if line.get("role") == "generator" else _STARTED[line.get("role")]
+
+
+def _of(run: StoredRun, *, command_s: float | None) -> Iterator[Figure]:
+    """`command_s`: of the whole command; unknown for a run from before, whose journal ends before the report."""
+    spent = stages(read_journal(run.path / NAME))
+    if command_s is not None:
+        spent["command's start, report"] = command_s - sum(spent.values())
+    wall_s = sum(spent.values())
+    load_s = sum(trial.record.windows[-1].end_ns for trial in run.trials) / NANOSECONDS
+    spent[_LOAD] -= load_s
+    yield _ratio(run, wall_s=wall_s, load_s=load_s)
+    for stage, seconds in sorted(spent.items(), key=lambda item: -item[1]):
+        each = f"{told_s(seconds / len(run.trials))} for each of {format_counted(len(run.trials), 'trial')}"
+        yield Figure(what=f"  {stage}", value=told_s(seconds), spread=each)
+
+
+def _ratio(run: StoredRun, *, wall_s: float, load_s: float) -> Figure:
+    scenario = run.record.scenario
+    aim = _AIM_QUICK if scenario.quick else _AIM_FULL
+    extended = sum(trial.record.warmup_extended for trial in run.trials)
+    return Figure(
+        what=f"{scenario.name}: wall time / (warm-ups + windows)",
+        value=format_ratio(wall_s / load_s),
+        spread=f"{told_s(wall_s)}, of it load {told_s(load_s)}, {format_counted(extended, 'warm-up')} extended",
+        aim=f"<= {format_ratio(aim)}",
+        met=wall_s / load_s <= aim,
+    )
+
+
+def _at(line: Mapping[str, Any]) -> datetime:
+    return datetime.fromisoformat(line["at"])

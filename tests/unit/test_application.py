@@ -1,0 +1,103 @@
+"""The application as its manifests describe it, and manifests that do not."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bench.errors import InputError
+from bench.meshes.application import read_application
+from bench.shipped import shipped
+
+BOOKINFO = shipped("manifests") / "bookinfo"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the shipped manifests, to be spoilt."""
+    return Path(shutil.copytree(BOOKINFO, tmp_path / "bookinfo"))
+
+
+def change(folder: Path, name: str, old: str, new: str) -> int:
+    """Replaces a line of a manifest; its number in the file."""
+    path = folder / name
+    lines = path.read_text("utf-8").splitlines()
+    number = next(index for index, line in enumerate(lines) if old in line)
+    lines[number] = lines[number].replace(old, new)
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    return number + 1
+
+
+def said(folder: Path) -> list[str]:
+    """The problems of a folder, without the folder."""
+    with pytest.raises(InputError) as caught:
+        read_application(folder, "v3")
+    return [str(problem).replace(f"{folder}/", "").replace(str(folder), "folder") for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize("reviews", ["v1", "v2", "v3"])
+def test_one_version_of_reviews_is_deployed(reviews: str) -> None:
+    """Four workloads, each with its own account, and exactly the version of reviews that was asked for."""
+    application = read_application(BOOKINFO, reviews)
+    assert {one.name: one.version for one in application.workloads} == {
+        "productpage": "v1",
+        "details": "v1",
+        "reviews": reviews,
+        "ratings": "v1",
+    }
+    assert {one.account for one in application.workloads} == {
+        f"bookinfo-{name}" for name in ("productpage", "details", "reviews", "ratings")
+    }
+    assert {(service.name, service.port) for service in application.services} == {
+        (one.name, 9080) for one in application.workloads
+    }
+
+
+def test_black_stars_ask_nobody() -> None:
+    """Reviews v1 has no stars and does not call ratings; v2 and v3 do."""
+    calls = {version: set(read_application(BOOKINFO, version).calls) for version in ("v1", "v2", "v3")}
+    assert calls["v2"] == calls["v3"] == calls["v1"] | {("reviews", "ratings")}
+    assert ("locust", "productpage") in calls["v1"]
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        (
+            "details.yaml",
+            "serviceAccountName:",
+            "serviceAcountName:",
+            "unknown field; did you mean serviceAccountName?",
+        ),
+        (
+            "details.yaml",
+            "serviceAccountName: bookinfo-details",
+            "serviceAccountName: bookinfo-detail",
+            "no ServiceAccount",
+        ),
+        ("details.yaml", "kind: Deployment", "kind: Deploiment", "unknown kind 'Deploiment'; did you mean Deployment?"),
+        ("details.yaml", "replicas: 1", "replicas: 2", "2 is not translated; one of 1 is"),
+        ("details.yaml", "containerPort: 9080", "containerPort: '9080'", "Input should be a valid integer"),
+        ("services.yaml", " port: 9080", " port: 80", "all Services must have the same port"),
+        ("services.yaml", "targetPort: 9080", "targetPort: 9081", "port 9081 is not the one that the pods serve"),
+    ],
+)
+def test_a_mistake_in_a_manifest_has_its_line(folder: Path, file: str, old: str, new: str, message: str) -> None:
+    """A misspelt field, kind or account, or a value that processes cannot be true to, is named with file and line."""
+    line = change(folder, file, old, new)
+    problems = said(folder)
+    assert any(problem.startswith(f"{file}:") and message in problem for problem in problems)
+    assert any(abs(int(problem.split(":")[1]) - line) <= 3 for problem in problems)
+
+
+def test_annotations_that_change_the_sidecar_are_refused(folder: Path) -> None:
+    """A pod that asks for another sidecar than the local target gives is refused."""
+    label = "        app: details"
+    change(folder, "details.yaml", label, f"{label}\n        sidecar.istio.io/inject: 'false'")
+    assert any("sidecar.istio.io/inject changes the sidecar" in problem for problem in said(folder))
+
+
+def test_a_missing_workload_is_named(folder: Path) -> None:
+    """Without one of Bookinfo's parts there is nothing to measure."""
+    (folder / "reviews-v3.yaml").unlink()
+    assert said(folder) == ["folder: no Deployment of reviews in version v3"]

@@ -1,0 +1,138 @@
+"""The figures about meshbench itself: what is worked out, not what is measured."""
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.load.generator import LoadOrder
+from tests.benchmarks import repeatability, running
+from tests.benchmarks.children import cpu_ns
+from tests.benchmarks.figure import Figure, Pairs, told_s
+from tests.benchmarks.generator import without_recorder
+from tests.factory import Made, make_run
+
+ZERO = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+def journal(*lines: tuple[float, str, dict[str, str]]) -> list[dict[str, Any]]:
+    """Lines at these seconds."""
+    return [{"at": (ZERO + timedelta(seconds=at)).isoformat(), "step": step, **facts} for at, step, facts in lines]
+
+
+def of(name: str, role: str) -> dict[str, str]:
+    return {"name": name, "role": role}
+
+
+MESHED_TRIAL = (
+    (1.0, "start-process", of("details", "service")),
+    (1.5, "start-process-done", of("details", "service")),
+    (2.0, "start-process", of("details-validate", "sidecar")),
+    (2.1, "start-process-done", of("details-validate", "sidecar")),
+    (4.0, "ended-process", {"name": "details-validate"}),
+    (4.1, "start-process", of("details-sidecar", "sidecar")),
+    (4.3, "start-process-done", of("details-sidecar", "sidecar")),
+    (6.0, "start-process", of("locust", "generator")),
+    (6.1, "start-process-done", of("locust", "generator")),
+    (20.0, "ended-process", {"name": "details-sidecar"}),
+    (20.4, "ended-process", {"name": "details"}),
+    (20.5, "removed-folder", {}),
+    (20.6, "end", {}),
+)
+
+
+def test_a_journal_tells_where_the_time_went() -> None:
+    """Every second between the first and the last line belongs to the stage that it led to."""
+    spent = running.stages(journal((0, "begin", {}), (0.1, "make-folder", {}), *MESHED_TRIAL))
+    assert {stage: round(seconds, 3) for stage, seconds in spent.items()} == {
+        "run folder, certificates": 0.2,
+        "services started": 1.4,
+        "sidecars' configuration checked": 2.5,
+        "sidecars started": 0.3,
+        "readiness, proof before": 1.7,
+        "Locust's start and end, samples stored, proof after": 14.0,
+        "services and sidecars ended": 0.4,
+        "samples checked, trial stored": 0.1,
+    }
+
+
+def test_the_time_before_a_resumption_counts_for_nothing() -> None:
+    """Between a run's end and its resumption nobody worked on it."""
+    spent = running.stages(journal((0, "begin", {}), (1, "make-folder", {}), (5, "begin", {}), (7, "make-folder", {})))
+    assert sum(spent.values()) == pytest.approx(3)
+
+
+def test_the_plain_command_line_lacks_the_recorder_alone() -> None:
+    """Both sides of the generator's figure are the same command, but for the recorder and its options."""
+    order = LoadOrder(
+        address="127.0.0.1:9080",
+        virtual_host="productpage:9080",
+        locustfile=Path("bookinfo.py"),
+        reviews="v3",
+        users=20,
+        think_time_s=0.1,
+        rate_per_s=None,
+        warmup_s=2,
+        duration_s=10,
+        seed=1,
+    )
+    recorded = order.argv(Path("folder"))
+    plain = without_recorder(recorded)
+    assert plain[plain.index("--locustfile") + 1] == "bookinfo.py"
+    lost = [part for part in recorded if part not in plain]
+    assert [part for part in lost if part.startswith("--")] == ["--arrival-rate", "--seed", "--record-to"]
+    assert len(plain) == len(recorded) - 6
+
+
+def test_ratios_are_taken_pair_by_pair() -> None:
+    """A drift that is slower than a pair leaves every ratio as it is."""
+    pairs = Pairs.of([(1.0, 1.1), (10.0, 11.0), (100.0, 120.0)])
+    assert pairs.median == pytest.approx(1.1)
+    assert pairs.told == "1.10 to 1.20 in 3 pairs"
+
+
+def test_runs_are_compared_by_what_their_summaries_say(tmp_path: Path) -> None:
+    """Each run's ratio and interval, then how far the runs agree."""
+    from bench.report import write_report
+
+    made = [make_run(tmp_path / str(seed), Made(seed=seed, duration_s=30, warmup_s=5)) for seed in (1, 2)]
+    for run in made:
+        write_report(run, formats=["csv"])
+    found = [figure for figure in repeatability.figures([run.path for run in made]) if "istio /" in figure.what]
+    assert [figure.what for figure in found] == ["P95, istio / baseline"] * 2 + [
+        "P95, istio / baseline: largest over smallest"
+    ]
+    assert found[-1].spread.startswith("2 runs; all intervals share +")
+
+
+def test_intervals_that_do_not_meet_are_called_so(tmp_path: Path) -> None:
+    """Two runs whose intervals hold no common value contradict each other."""
+    from bench.summary import summarise
+
+    summary, _ = summarise(make_run(tmp_path, Made(duration_s=30, warmup_s=5)))
+    found = summary.contrasts[0]
+    low = found.model_copy(update={"ratio_low": 1.1, "ratio_high": 1.2})
+    high = found.model_copy(update={"ratio_low": 1.3, "ratio_high": 1.5})
+    assert repeatability.overlap([low, high]) == "intervals do not all meet"
+    assert repeatability.overlap([low, low]) == "all intervals share +10 % to +20 %"
+
+
+def test_a_figure_stands_beside_its_aim() -> None:
+    """A line has the value, the aim, and whether it is met; without an aim it says neither."""
+    assert str(Figure(what="a", value="1", aim="<= 2", met=True)).split() == ["a", "1", "<=", "2", "met"]
+    assert str(Figure(what="a", value="1", aim="<= 2", met=False)).split()[-1] == "missed"
+    assert str(Figure(what="a", value="1")).split() == ["a", "1"]
+
+
+def test_times_have_three_digits() -> None:
+    """No digit is shown that the measurement does not have."""
+    assert told_s(0.389876) == "390ms"
+
+
+def test_cpu_time_of_a_process_is_read_from_its_own_clock() -> None:
+    """The clock that is asked for by pid is the one that the process has itself."""
+    before, seen, after = time.process_time_ns(), cpu_ns(os.getpid()), time.process_time_ns()
+    assert before <= seen <= after

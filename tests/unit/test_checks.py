@@ -1,0 +1,247 @@
+"""Doubts: everything that makes a measurement invalid, or worth a warning."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.checks import RULES, Doubt, Doubts, check_trial, is_steady
+from bench.records import ClockRecord, Evidence, GeneratorRecord, ProofRecord, TrialRecord, Window
+from bench.resources import ResourceTrace
+from bench.samples import Samples
+from tests.factory import STARTED_AT, THINK_S, Made, Simulated, simulate
+
+S = 1_000_000_000
+MS = 1_000_000
+WINDOW = Window(start_ns=30 * S, end_ns=150 * S)
+FACT = Evidence(name="sidecars", subject="all services", ok=True, expected="5 sidecars", seen="5 sidecars")
+PROOF = ProofRecord(trial="01-istio-1", before=(FACT,), after=(FACT,))
+CLEAN = simulate(Simulated("istio"), 20, Made(), rng=np.random.default_rng(1))
+
+
+def record_of(samples: Samples, **changes: Any) -> TrialRecord:
+    generator = GeneratorRecord(locust_requests=len(samples), locust_failures=0, recorded=len(samples), exit_code=0)
+    record = TrialRecord(
+        trial="01-istio-1",
+        number=1,
+        configuration="istio",
+        block=1,
+        status="complete",
+        started_at=STARTED_AT,
+        users=20,
+        think_time_s=THINK_S,
+        windows=(WINDOW,),
+        generator=generator,
+        clock=ClockRecord(monotonic_s=150.0, wall_s=150.0),
+    )
+    return record.model_copy(update=changes)
+
+
+def generator_use(cores: float) -> ResourceTrace:
+    at_ns = np.arange(0, 150 * S, S // 2)
+    return ResourceTrace(
+        at_ns=at_ns,
+        process=np.zeros(len(at_ns), np.int32),
+        cpu_ns=(at_ns * cores).astype(np.int64),
+        rss_bytes=np.full(len(at_ns), 2**20),
+        processes=("locust",),
+        roles=("generator",),
+    )
+
+
+def check(samples: Samples = CLEAN, *, proof: ProofRecord | None = PROOF, cores: float = 0.1, **changes: Any) -> Doubts:
+    return check_trial(record_of(samples, **changes), samples, generator_use(cores), proof)
+
+
+def codes(texts: tuple[str, ...]) -> set[str]:
+    return {text.partition(":")[0] for text in texts}
+
+
+def part(samples: Samples, kept: Any) -> Samples:
+    columns = ("intended_ns", "started_ns", "latency_ns", "status", "ok", "bytes", "name")
+    return replace(samples, **{column: getattr(samples, column)[kept] for column in columns})
+
+
+def failing(share: float) -> Samples:
+    ok = np.random.default_rng(2).random(len(CLEAN)) >= share
+    return replace(CLEAN, ok=ok, status=np.where(ok, 200, 503).astype(np.int16))
+
+
+def test_a_clean_trial_has_no_doubts() -> None:
+    """A steady closed loop without failures passes every check."""
+    assert check() == Doubts((), ())
+
+
+def test_every_doubt_has_its_rule() -> None:
+    """Each doubt says what it does to a trial and what to do about it, in one place."""
+    assert set(RULES) == set(Doubt)
+    assert all(rule.advice for rule in RULES.values())
+
+
+def test_every_doubt_is_documented() -> None:
+    """The page on statistics names every code that a report can show."""
+    page = (Path(__file__).parents[2] / "docs" / "statistics.md").read_text("utf-8")
+    assert [doubt for doubt in Doubt if f"`{doubt}`" not in page] == []
+
+
+def test_a_doubt_is_told_with_code_figures_and_advice() -> None:
+    """A reason names its code, what was seen, and the next step."""
+    (reason,) = check(restarts=("reviews-sidecar",)).reasons
+    assert reason == f"restart: reviews-sidecar ended during the trial; {RULES[Doubt.RESTART].advice}"
+
+
+def test_two_percent_of_errors_are_too_many() -> None:
+    """Failures beyond 1 % make a trial invalid, with their statuses, whatever its P95; below they do not."""
+    (reason,) = check(failing(0.02)).reasons
+    assert reason.startswith("errors: ")
+    assert "status 503" in reason
+    assert check(failing(0.002)) == Doubts((), ())
+
+
+def test_all_requests_failing_is_said_once() -> None:
+    """A policy that is too strict is one reason, not ten."""
+    assert codes(check(failing(1.0)).reasons) == {"all-failed"}
+
+
+def test_no_request_in_the_window_is_no_result() -> None:
+    """An empty window, or no window at all, is invalid, not a crash."""
+    nothing = part(CLEAN, slice(0))
+    assert codes(check(nothing).reasons) == {"empty"}
+    assert codes(check(windows=()).reasons) == {"empty"}
+
+
+def test_few_requests_are_a_warning_first_and_a_reason_at_last() -> None:
+    """Under 200 good requests are worth a warning; under 20 have no P95."""
+    window = Window(start_ns=30 * S, end_ns=30 * S + 900 * MS)
+    assert codes(check(windows=(window,)).warnings) == {"scarce-requests"}
+    window = Window(start_ns=30 * S, end_ns=30 * S + 80 * MS)
+    assert "few-requests" in codes(check(windows=(window,)).reasons)
+
+
+@pytest.mark.parametrize("wrong", [-5, 0])
+def test_impossible_latencies_are_found(wrong: int) -> None:
+    """Latencies that no clock can have measured make the trial invalid."""
+    latency_ns = CLEAN.latency_ns.copy()
+    latency_ns[len(latency_ns) // 2] = wrong
+    assert codes(check(replace(CLEAN, latency_ns=latency_ns)).reasons) == {"impossible-samples"}
+
+
+def test_lost_rows_are_found() -> None:
+    """Rows must be as many as Locust counted, and as many as the recorder wrote."""
+    for counts in ((len(CLEAN) + 1, len(CLEAN)), (len(CLEAN), len(CLEAN) - 1), (len(CLEAN) - 1,) * 2):
+        locust, recorded = counts
+        account = GeneratorRecord(locust_requests=locust, locust_failures=0, recorded=recorded, exit_code=0)
+        assert codes(check(generator=account).reasons) == {"lost-rows"}
+
+
+def test_a_generator_that_died_is_found() -> None:
+    """A generator that ended early, crashed or left no account makes the trial invalid; exit code 1 does not."""
+    rows = len(CLEAN)
+
+    def reasons(**account: Any) -> set[str]:
+        account = {"exit_code": 0} | account
+        generator = GeneratorRecord(locust_requests=rows, locust_failures=0, recorded=rows, **account)
+        return codes(check(generator=generator).reasons)
+
+    assert reasons(exit_code=-9) == reasons(problem="the disk is full") == {"generator-ended"}
+    assert reasons(exit_code=1) == reasons(exit_code=None) == set()
+    assert codes(check(generator=None).reasons) == {"generator-ended"}
+
+
+def test_a_busy_generator_is_found() -> None:
+    """Locust at 80 % of its core measures itself; at 60 % it does not."""
+    assert codes(check(cores=0.85).reasons) == {"generator-cpu"}
+    assert check(cores=0.6) == Doubts((), ())
+
+
+def late(samples: Samples, milliseconds: float, share: float) -> Samples:
+    """Some starts are late, as those of a busy client are; the latencies are as they were."""
+    hit = np.random.default_rng(3).random(len(samples)) < share
+    return replace(samples, intended_ns=samples.started_ns - np.where(hit, round(milliseconds * MS), 0))
+
+
+def test_late_requests_are_found() -> None:
+    """A client that starts one request in ten 20 ms late is too busy; one that is 4 ms late is not."""
+    assert "late-requests" in codes(check(late(CLEAN, 20, 0.1)).reasons)
+    assert check(late(CLEAN, 4, 0.1)) == Doubts((), ())
+
+
+def test_late_open_loop_requests_are_part_of_the_latency() -> None:
+    """In an open loop a late start is waiting time that counts, so it is no reason."""
+    window_rate = len(CLEAN.started_in(WINDOW.start_ns, WINDOW.end_ns)) / 120
+    assert check(late(CLEAN, 20, 0.1), rate=window_rate) == Doubts((), ())
+
+
+def test_missed_arrivals_are_found() -> None:
+    """An open loop that sent 80 % of what was planned did not measure its rate."""
+    sent = len(CLEAN.started_in(WINDOW.start_ns, WINDOW.end_ns)) / 120
+    assert codes(check(rate=sent / 0.8).reasons) == {"missed-arrivals"}
+
+
+def test_requests_that_are_missing_break_the_closed_loop() -> None:
+    """Users, throughput, think time and latency must fit together: 5 % of the rows gone are found."""
+    kept = part(CLEAN, np.arange(len(CLEAN)) % 20 != 0)
+    assert codes(check(kept).reasons) == {"closed-loop"}
+
+
+def test_a_stall_is_found() -> None:
+    """Seconds in which nothing was answered withhold the result, however good P95 looks."""
+    ended = CLEAN.completed_ns
+    stalled = part(CLEAN, (ended < 60 * S) | (ended > 63 * S))
+    (reason,) = (reason for reason in check(stalled).reasons if reason.startswith("stall"))
+    assert "in 3 s of the window" in reason
+
+
+def test_quiet_loads_have_no_stalls() -> None:
+    """A load of some requests per second has seconds without one, by chance."""
+    quiet = part(CLEAN, slice(None, None, 60))
+    assert "stall" not in codes(check(quiet).reasons)
+
+
+def test_a_window_that_is_not_steady_is_found() -> None:
+    """A system that still warms up inside the window is invalid, and `is_steady` says so to whoever may wait."""
+    factor = 1 + 3 * np.exp(-np.maximum(CLEAN.started_ns - 30 * S, 0) / (20 * S))
+    warming = replace(CLEAN, latency_ns=(CLEAN.latency_ns * factor).astype(np.int64))
+    assert "unsteady" in codes(check(warming).reasons)
+    assert not is_steady(warming, WINDOW)
+    assert is_steady(CLEAN, WINDOW)
+
+
+def test_a_queue_that_grows_is_not_steady_in_an_open_loop() -> None:
+    """With arrivals faster than answers the wait from the intended start grows: only that view shows it."""
+    waited = ((CLEAN.started_ns - 30 * S).clip(0) * 0.01).astype(np.int64)
+    growing = replace(CLEAN, intended_ns=CLEAN.started_ns - waited)
+    assert not is_steady(growing, WINDOW, rate=150.0)
+    assert is_steady(growing, WINDOW)
+
+
+def test_a_machine_that_slept_is_found() -> None:
+    """Wall clock and monotonic clock more than 2 s apart make the trial invalid."""
+    assert codes(check(clock=ClockRecord(monotonic_s=150.0, wall_s=153.0)).reasons) == {"clock"}
+    assert check(clock=ClockRecord(monotonic_s=150.0, wall_s=151.0)) == Doubts((), ())
+
+
+def test_a_failed_proof_is_named() -> None:
+    """A proof that fails after the load withholds the result, with what was expected and seen."""
+    failed = Evidence(name="denied request", subject="ratings", ok=False, expected="403", seen="200")
+    (reason,) = check(proof=ProofRecord(trial="01-istio-1", before=(FACT,), after=(failed,))).reasons
+    assert "denied request of ratings: expected 403, seen 200" in reason
+
+
+def test_without_proof_there_is_no_result() -> None:
+    """A trial that was not proven on both sides of its load carries no result."""
+    for proof in (None, PROOF.model_copy(update={"after": ()}), PROOF.model_copy(update={"before": ()})):
+        assert codes(check(proof=proof).reasons) == {"unproven"}
+
+
+def test_resources_may_be_missing() -> None:
+    """A target that cannot see its processes is checked as far as it goes."""
+    assert check_trial(record_of(CLEAN), CLEAN, None, PROOF) == Doubts((), ())
+
+
+def test_several_windows_count_together() -> None:
+    """A trial with two windows is checked over both."""
+    halves = (Window(start_ns=30 * S, end_ns=80 * S), Window(start_ns=90 * S, end_ns=150 * S))
+    assert check(windows=halves) == Doubts((), ())

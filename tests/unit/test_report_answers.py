@@ -1,0 +1,138 @@
+"""The answer in words."""
+
+import re
+from typing import Any
+
+import pytest
+
+from bench.records import ConfigurationSummary, Contrast, SummaryRecord
+from bench.report.answers import answers, further_answers, overview, plain_answers
+
+
+def configuration(**changes: Any) -> ConfigurationSummary:
+    """A configuration of three good repeats."""
+    values: dict[str, Any] = {
+        "mesh": "none", "users": 20, "valid": True, "repeats": (), "n": 3, "p95_ms": 10.0, "p95_low_ms": 9.0,
+        "p95_high_ms": 11.0, "p95_cv": 0.05, "no_interval": "", "rps": 180.0, "rps_low": 178.0, "rps_high": 182.0,
+        "thesis_p95_ms": 11.0, "requests": 60_000, "errors": 0, "sidecar_cpu_ms_per_request": None,
+        "sidecar_rss_bytes": None, "service_cpu_ms_per_request": 3.0,
+    }  # fmt: skip
+    return ConfigurationSummary(**values | changes)
+
+
+def contrast(**changes: Any) -> Contrast:
+    """istio against baseline: 42 % slower."""
+    values: dict[str, Any] = {
+        "configuration": "istio", "reference": "baseline", "metric": "p95_ms", "n": (3, 3), "ratio": 1.42,
+        "ratio_low": 1.20, "ratio_high": 1.68, "delta_ms": 4.2, "delta_low_ms": 2.0, "delta_high_ms": 6.8,
+        "delta_rps": None, "delta_low_rps": None, "delta_high_rps": None, "method": "welch", "verdict": "slower",
+        "confirmatory": True, "reason": "", "mde": 0.19, "block_ratios": (1.4, 1.41, 1.45),
+    }  # fmt: skip
+    return Contrast(**values | changes)
+
+
+def summary(*contrasts: Contrast, **changes: Any) -> SummaryRecord:
+    """A summary of baseline and istio with these contrasts."""
+    values: dict[str, Any] = {
+        "run_id": "run", "scenario": "istio-policies", "target": "local", "valid": True, "quick": False,
+        "status": "complete", "reference": "baseline", "margin": 0.1, "confidence": 0.95,
+        "configurations": {
+            "baseline": configuration(),
+            "istio": configuration(mesh="istio", rps=170.0, sidecar_cpu_ms_per_request=2.4, sidecar_rss_bytes=2**27),
+        },
+        "contrasts": contrasts, "doubts": (),
+    }  # fmt: skip
+    return SummaryRecord(**values | changes)
+
+
+def test_slower_says_how_much_and_how_sure() -> None:
+    """An answer has its size in ms and per cent, its interval, its verdict, its count and its certainty."""
+    answer = answers(summary(contrast()))[0]
+    assert (answer.size, answer.change, answer.verdict) == ("+4.20 ms", "+42 %", "slower")
+    assert "istio adds +4.20 ms (+42 %, 95 % interval +20 % to +68 %) to the P95 of baseline: slower" in answer.text
+    assert "3 + 3 repeats" in answer.text
+    assert "within ±18 %" in answer.text
+    assert "180 → 170 requests/s" in answer.text
+    assert "2.40 ms CPU per request, 128 MiB memory" in answer.text
+
+
+def test_inconclusive_says_what_could_have_been_seen() -> None:
+    """An inconclusive answer names the effect that it could have found and the repeats that would help."""
+    text = answers(summary(contrast(verdict="inconclusive", ratio=1.05, ratio_low=0.9, ratio_high=1.22)))[0].text
+    assert "inconclusive" in text
+    assert "19 % would be found" in text
+    assert re.search(r"\b[4-9] repeats each would find one of 10 %", text)
+
+
+def test_one_repeat_is_never_a_verdict() -> None:
+    """Without an interval the answer says inconclusive, and why."""
+    made = contrast(
+        n=(1, 1), ratio_low=None, ratio_high=None, verdict="inconclusive", mde=None, reason="one repeat has no spread"
+    )
+    text = answers(summary(made))[0].text
+    assert "inconclusive, one repeat has no spread" in text
+    assert "interval +" not in text
+
+
+@pytest.mark.parametrize("changes", [{"verdict": "invalid"}, {"ratio": None, "delta_ms": None}])
+def test_invalid_has_no_number(changes: dict[str, Any]) -> None:
+    """An invalid contrast gives a reason and not one figure of a difference."""
+    made = contrast(**changes, reason="istio has no valid repeat")
+    answer = answers(summary(made))[0]
+    assert answer.size == "n/a"
+    assert "no result. istio has no valid repeat" in answer.text
+    assert "+42" not in answer.text
+
+
+def test_a_mesh_that_is_faster_is_doubted() -> None:
+    """What the contrast says against itself stands in the answer."""
+    made = contrast(
+        ratio=0.8, ratio_low=0.75, ratio_high=0.86, delta_ms=-2.0, verdict="faster", reason="take it as noise"
+    )
+    text = answers(summary(made))[0].text
+    assert "istio changes the P95 of baseline by −2.00 ms" in text
+    assert "take it as noise" in text
+
+
+def test_other_pairs_are_exploratory() -> None:
+    """A comparison with another configuration than the reference is told apart from the answers."""
+    other = contrast(configuration="istio", reference="kuma", confirmatory=False)
+    made = summary(contrast(), other)
+    assert len(answers(made)) == 1
+    assert "kuma" in further_answers(made)[0]
+    assert "Exploratory: istio adds" in plain_answers(made)
+
+
+def test_without_reference_each_configuration_answers() -> None:
+    """Without a reference the answer is each configuration's own P95."""
+    made = summary(reference=None)
+    assert [answer.size for answer in answers(made)] == ["10.0 ms", "10.0 ms"]
+    assert "interval [9.00, 11.0] ms; n = 3" in answers(made)[0].text
+
+
+def test_a_configuration_without_numbers_says_so() -> None:
+    """No valid trial gives n/a and the reason, not zero."""
+    nothing = dict.fromkeys(("p95_ms", "p95_low_ms", "p95_high_ms", "rps"))
+    empty = configuration(valid=False, n=0, no_interval="no valid repeat", **nothing)
+    answer = answers(summary(reference=None, configurations={"baseline": empty}))[0]
+    assert (answer.size, answer.verdict) == ("n/a", "invalid")
+    assert "no valid repeat" in answer.text
+
+
+def test_a_sweep_says_where_throughput_ends() -> None:
+    """With different numbers of users one sentence says which is best, and what more users cost."""
+    levels = {
+        "users-10": configuration(users=10, rps=94.0, p95_ms=8.0),
+        "users-100": configuration(users=100, rps=400.0, p95_ms=260.0),
+        "users-500": configuration(users=500, rps=370.0, p95_ms=2200.0),
+    }
+    assert overview(summary(reference=None, configurations=levels)) == (
+        "Throughput is best with 100 users: 400 requests/s. From 10 to 500 users P95 goes from 8.00 to 2200 ms."
+    )
+    assert overview(summary()) == ""
+
+
+def test_plain_answers_end_with_the_doubts() -> None:
+    """The terminal gets the doubts below the answers."""
+    lines = plain_answers(summary(contrast(), doubts=("few-cpus: 2",))).splitlines()
+    assert lines[-2:] == ["Doubts:", "- few-cpus: 2"]

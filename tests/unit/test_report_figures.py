@@ -1,0 +1,97 @@
+"""The figures' rules: colours, axes, marks."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.report.content import Report
+from bench.report.figures import FIGURES, Picture, draw_figures
+from bench.report.figures.style import colours, inline_svg
+from bench.summary import summarise
+from tests.factory import ISTIO_POLICIES, USERS_SWEEP, Made, Simulated, make_run
+
+SHORT = Made(warmup_s=2.0, duration_s=6.0)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    run = make_run(tmp_path_factory.mktemp("figures"), SHORT)
+    return Report(run, *summarise(run))
+
+
+@pytest.fixture(scope="module")
+def pictures(report: Report) -> dict[str, Picture]:
+    return {picture.name: picture for picture in draw_figures(report)}
+
+
+def test_a_configuration_keeps_its_colour_in_every_run(report: Report, tmp_path: Path) -> None:
+    """Colours belong to names, so that figures of two runs can stand side by side."""
+    other = make_run(tmp_path, replace(SHORT, configurations=ISTIO_POLICIES[::2], repeats=1))
+    fewer = colours(Report(other, *summarise(other)))
+    assert fewer.items() <= colours(report).items()
+
+
+@pytest.mark.parametrize(
+    "configurations", [tuple(Simulated(f"mine-{number}") for number in range(8)), USERS_SWEEP], ids=["own", "sweep"]
+)
+def test_no_two_configurations_share_a_colour(tmp_path: Path, configurations: tuple[Simulated, ...]) -> None:
+    """Up to eight configurations can be told apart."""
+    run = make_run(tmp_path, Made(configurations=configurations, warmup_s=1, duration_s=2, repeats=1, reference=None))
+    found = colours(Report(run, *summarise(run)))
+    assert len(set(found.values())) == len(configurations)
+
+
+def test_every_axis_has_its_unit(pictures: dict[str, Picture]) -> None:
+    """Each figure says what its numbers are."""
+    units = {
+        "p95": "P95 in ms", "differences": "change of P95", "rps": "requests per second", "time": "in ms",
+        "quantiles": "response time in ms", "cpu": "CPU in ms per request", "memory": "in MiB",
+    }  # fmt: skip
+    for name, unit in units.items():
+        assert unit in pictures[name].svg
+
+
+def test_text_stays_text(pictures: dict[str, Picture]) -> None:
+    """Names in figures can be searched and read aloud."""
+    assert ">istio-policies</text>" in pictures["p95"].svg
+
+
+def test_the_thesis_is_labelled_inside_the_figures(pictures: dict[str, Picture]) -> None:
+    """A figure that is copied out of the report still says which marks are the thesis's."""
+    for name in ("p95", "differences"):
+        assert "2022 thesis, another cluster" in pictures[name].svg
+
+
+def test_svg_has_no_date_and_no_version(pictures: dict[str, Picture]) -> None:
+    """Nothing in a figure's file changes from day to day."""
+    for picture in pictures.values():
+        assert not re.search(r"<dc:date|Matplotlib v|matplotlib.org", picture.svg)
+
+
+def test_pngs_are_pngs(pictures: dict[str, Picture]) -> None:
+    """Every figure can be had as PNG."""
+    assert all(picture.png().startswith(b"\x89PNG") for picture in pictures.values())
+
+
+def test_an_invalid_repeat_is_hollow(tmp_path: Path) -> None:
+    """An invalid repeat is drawn, and drawn differently."""
+    made = replace(SHORT, configurations=ISTIO_POLICIES[:1], reference=None)
+    folder = make_run(tmp_path / "good", made).trials[0].record.trial
+    run = make_run(tmp_path / "bad", replace(made, trial_changes={folder: {"status": "invalid", "reasons": ("x",)}}))
+    drawing = FIGURES["p95"](Report(run, *summarise(run)))
+    assert drawing is not None
+    valid, invalid = drawing.figure.axes[0].collections[:2]
+    assert (np.shape(valid.get_offsets())[0], np.shape(invalid.get_offsets())[0]) == (2, 1)
+    assert not np.array_equal(np.asarray(invalid.get_facecolor()), np.asarray(valid.get_facecolor()))
+
+
+def test_inline_figures_follow_the_page(pictures: dict[str, Picture]) -> None:
+    """Inside a page a figure takes the page's colours, and fits any width."""
+    inline = inline_svg(pictures["p95"].svg, "p95")
+    assert "var(--ink)" in inline
+    head = inline[: inline.index(">")]
+    assert " width=" not in head
+    assert " viewBox=" in head
