@@ -69,7 +69,7 @@ def clean(found: Leftovers) -> tuple[int, ...]:
     if remaining is not None and (remaining.processes or remaining.folders):
         raise LeftoversError(f"still there after cleaning up: {remaining.told}")
     _close(found.run)
-    forget_holder(found.run.resolve())
+    forget_holder(found.run)
     return ended
 
 
@@ -82,9 +82,15 @@ def _folders(lines: Iterable[dict[str, Any]], run_id: str) -> Iterable[Path]:
     for line in lines:
         if line["step"] == "make-folder":
             path = Path(line["path"])
-            mark = path / MARK
-            if mark.is_file() and mark.read_text("utf-8") == run_id:
+            if path.is_dir() and _is_of(path, run_id):
                 yield path
+
+
+def _is_of(folder: Path, run_id: str) -> bool:
+    """Its mark says so; or nothing but a mark that was not written yet is in it: the run died while it made it."""
+    mark = folder / MARK
+    text = mark.read_text("utf-8") if mark.is_file() else ""
+    return text == run_id or (not text and set(folder.iterdir()) <= {mark})
 
 
 def _last_begin(lines: tuple[dict[str, Any], ...]) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bench import __version__
-from bench.errors import InputError, MeshbenchError, RefusedError
+from bench.errors import InputError, Interrupted, MeshbenchError, RefusedError
 from bench.units import parse_duration
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def run(
     if (name is None) == (resume is None):
         raise InputError("give either --scenario NAME or --resume RUN")
     if resume is not None:
+        _refuse_changes(changes)
         folder = session.resume(resume, timeout_s=timeout)
     else:
         scenario = _scenario(str(name), changes)
@@ -179,7 +180,7 @@ def compare(one: Path, other: Path, *, force: bool) -> None:
 
 @cli.command()
 @click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--history", "path", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Gets this run.")
+@click.option("--history", "path", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Grows by it.")
 @click.option("--accept", "accepted", metavar="REASON", default="", help="Begin a new baseline with this run.")
 @click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write a test case per contrast.")
 @click.option("--json", "as_json", is_flag=True, help="Print the decisions as JSON.")
@@ -252,6 +253,12 @@ def _scenario(name: str, changes: dict[str, Any]) -> "Scenario":
     return checked_scenario(name, Overrides(**changes))
 
 
+def _refuse_changes(changes: dict[str, Any]) -> None:
+    given = [f"--{name.removesuffix('s') if name == 'sets' else name}" for name, value in changes.items() if value]
+    if given:
+        raise InputError(f"{', '.join(given)}: a run is resumed as it was planned; leave it out, or start a new run")
+
+
 def _plan(scenario: "Scenario") -> "Plan":
     from bench.plan import draw_seed, make_plan
 
@@ -266,11 +273,20 @@ def _refuse_unless_ready(scenario: "Scenario", output: Path) -> None:
     for finding in examine(output, users=users):
         if finding.state == "missing":
             raise finding.error(f"{finding.what}: {finding.found}; to mend it: {finding.mend}")
+        if finding.state == "doubt":
+            click.echo(f"doubt: {finding.what}: {finding.found}; {finding.mend}", err=True)
 
 
 def _conclude(folder: "RunFolder", *, require_conclusive: bool, as_json: bool) -> None:
     """The report of a finished run, and the exit code that its validity asks for."""
-    summary = _report(folder.path, formats=REPORT_FORMATS, strict=False, as_json=as_json)
+    if folder.record.reason:
+        click.echo(f"meshbench: {folder.record.reason}", err=True)
+    try:
+        summary = _report(folder.path, formats=REPORT_FORMATS, strict=False, as_json=as_json)
+    except KeyboardInterrupt:
+        error = Interrupted(signal.SIGINT)
+        error.add_note(f"everything that was measured is kept; to make its report: meshbench report {folder.path}")
+        raise error from None
     inconclusive = [c for c in summary.contrasts if c.confirmatory and c.verdict == "inconclusive"]
     exit_code = folder.record.exit_code or (5 if require_conclusive and inconclusive else 0)
     if exit_code:
@@ -307,7 +323,7 @@ def main(argv: list[str] | None = None) -> None:
         error.show()
         sys.exit(2 if isinstance(error, click.UsageError) else 1)
     except (click.Abort, KeyboardInterrupt):
-        _end("ended before anything was started", 128 + signal.SIGINT)
+        _end("interrupted; nothing was left behind", 128 + signal.SIGINT)
     except BrokenPipeError:
         _end_quietly(128 + signal.SIGHUP)
     except Exception:  # noqa: BLE001  # a bug: everything else was expected
@@ -317,14 +333,15 @@ def main(argv: list[str] | None = None) -> None:
 def _end(message: str, exit_code: int) -> None:
     try:
         click.echo(f"meshbench: {message}", err=True)
-    except BrokenPipeError:
+    except OSError:  # a closed pipe, or a terminal that is gone
         _end_quietly(exit_code)
     sys.exit(exit_code)
 
 
 def _end_quietly(exit_code: int) -> None:
     """The reader of our output is gone: leave without a word, and without the interpreter's own flush."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(exit_code)
 
 

@@ -76,7 +76,11 @@ def _cpus() -> Finding:
     if count >= MIN_CPUS:
         return Finding("ok", "processors", str(count))
     return Finding(
-        "doubt", "processors", str(count), f"{MIN_CPUS} or more: with fewer, application, sidecars and load compete"
+        "doubt",
+        "processors",
+        str(count),
+        f"numbers are not comparable with other machines': with fewer than {MIN_CPUS}, application, sidecars and load"
+        " compete for them",
     )
 
 
@@ -96,9 +100,11 @@ def _files(users: int) -> Finding:
 
 
 def _output(output: Path) -> Finding:
-    place = next(path for path in (output.resolve(), *output.resolve().parents) if path.exists())
+    # os.path.exists, since Path.exists raises where it may not look
+    place = next(path for path in (output.resolve(), *output.resolve().parents) if os.path.exists(path))  # noqa: PTH110
     if not place.is_dir() or not os.access(place, os.W_OK):
-        return Finding("missing", "results folder", f"{output} cannot be written", "choose another with --output", StoreError)
+        told = f"{place} is no folder" if not place.is_dir() else f"{place} cannot be written"
+        return Finding("missing", "results folder", told, "choose another with --output", StoreError)
     free = shutil.disk_usage(place).free
     good = free >= _MIN_DISK_BYTES
     return Finding("ok" if good else "doubt", "free disk", format_bytes(free), "" if good else "free 512 MiB")

@@ -137,8 +137,8 @@ def write_junit(found: GateRecord, path: Path) -> None:
     """A test case per contrast: a regression fails, an invalid one is an error, what cannot be judged is skipped."""
     tags = {"regression": "failure", "invalid": "error", "inconclusive": "skipped", "no baseline": "skipped"}
     attributes = {"name": f"meshbench.{found.scenario}", "tests": str(len(found.decisions))}
-    for tag, attribute in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
-        attributes[attribute] = str(sum(tags.get(decision.outcome) == tag for decision in found.decisions))
+    for kind, attribute in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
+        attributes[attribute] = str(sum(tags.get(decision.outcome) == kind for decision in found.decisions))
     suite = ET.Element("testsuite", attributes)
     for decision in found.decisions:
         case = ET.SubElement(suite, "testcase", classname=attributes["name"], name=_name(decision))

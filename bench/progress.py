@@ -3,6 +3,8 @@
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -77,16 +79,18 @@ class LiveTable:
     def close(self) -> None:
         """Leaves the last picture on the screen."""
         if self._live is not None:
-            self._live.stop()
+            with suppress(Interrupted), _reader():
+                self._live.stop()
 
     def _draw(self, number: int) -> None:
         from rich.console import Console
         from rich.live import Live
 
-        if self._live is None:
-            self._live = Live(console=Console(stderr=True), auto_refresh=False)
-            self._live.start()
-        self._live.update(self._table(number), refresh=True)
+        with _reader():
+            if self._live is None:
+                self._live = Live(console=Console(stderr=True), auto_refresh=False)
+                self._live.start()
+            self._live.update(self._table(number), refresh=True)
 
     def _table(self, number: int) -> "Table":
         from rich.markup import escape
@@ -116,8 +120,14 @@ def progress_display(scenario: Scenario, plan: Plan) -> PlainLines | LiveTable:
 
 
 def _say(line: str) -> None:
+    with _reader():
+        click.echo(line, err=True)
+
+
+@contextmanager
+def _reader() -> Iterator[None]:
     """A reader that went away (a closed terminal or pipe) ends the run as a hang-up does."""
     try:
-        click.echo(line, err=True)
-    except BrokenPipeError as error:
+        yield
+    except OSError as error:
         raise Interrupted(signal.SIGHUP) from error

@@ -49,7 +49,9 @@ def watching(timeout_s: float | None = None) -> Iterator[Watch]:
     watch = Watch()
     if timeout_s is not None:
         watch.deadline = time.monotonic() + timeout_s
-    before = {number: signal.signal(number, watch.note) for number in _SIGNALS}
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # under nohup, and it stays so
+    caught = [number for number in _SIGNALS if not (ignored and number == signal.SIGHUP)]
+    before = {number: signal.signal(number, watch.note) for number in caught}
     try:
         yield watch
     finally:

@@ -8,6 +8,8 @@ at its first anchor.
 
 import difflib
 import math
+import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,7 @@ from bench.errors import InputError, Problem
 
 SIZE_LIMIT = 256 * 1024
 DEPTH_LIMIT = 32
+NODE_LIMIT = 10_000
 
 Loc = tuple[str | int, ...]
 
@@ -27,6 +30,8 @@ Loc = tuple[str | int, ...]
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MERGE = "tag:yaml.org,2002:merge"
 _TEXT = "tag:yaml.org,2002:str"
+_INTEGER = "tag:yaml.org,2002:int"
+_DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _KEPT_AS_TEXT = {_TEXT, "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value"}
 
 
@@ -92,8 +97,8 @@ def parse_documents(text: str, *, file: str) -> tuple[Document, ...]:
 
 def _read_text(path: Path) -> str:
     file = str(path)
-    if not path.is_file():
-        raise InputError([Problem(file, 0, "", "is a directory" if path.is_dir() else "no such file")])
+    if not os.path.isfile(path):  # noqa: PTH113  # Path.is_file raises for a name that is too long
+        raise InputError([Problem(file, 0, "", "is a directory" if os.path.isdir(path) else "no such file")])  # noqa: PTH112
     try:
         with path.open("rb") as stream:
             raw = stream.read(SIZE_LIMIT + 1)
@@ -118,9 +123,12 @@ def _syntax_problem(error: yaml.MarkedYAMLError, file: str) -> Problem:
 
 def _guard(text: str, file: str) -> None:
     """Refuse what may blow up or run code, before any node is built."""
-    depth = 0
+    depth = nodes = 0
     for event in yaml.parse(text, Loader=_LOADER):
         reason = _refused(event)
+        nodes += isinstance(event, yaml.NodeEvent)
+        if nodes > NODE_LIMIT:
+            reason = f"more than {NODE_LIMIT} values in one file"
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEPTH_LIMIT:
             reason = f"is nested more than {DEPTH_LIMIT} deep"
@@ -193,6 +201,10 @@ class _Reading:
     def _scalar(self, node: yaml.Node, loc: Loc) -> Any:
         if node.tag in _KEPT_AS_TEXT:
             return node.value
+        if node.tag == _INTEGER and not _DECIMAL.fullmatch(node.value):
+            # YAML 1.1 reads 30:00 as 1800 and 010 as 8, which nobody means
+            self._refuse(node.start_mark.line + 1, loc, f"{node.value} is not a plain decimal number; or put it in quotes")
+            return None
         try:
             value = SafeConstructor().construct_object(node)
         except ValueError:

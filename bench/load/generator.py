@@ -23,6 +23,7 @@ from bench.waiting import Watch, wait_until
 
 START_TIMEOUT_S = 60.0
 IN_FLIGHT_TIMEOUT_S = 10  # how long requests that have started may take to end, once the load is over
+HASTE_S = 1.0  # the same, when the run itself has to end: samples are on disk within 2 s
 _HOPELESS_S = 10.0  # all requests of so many seconds failed: more of them tell nothing new
 _LIVE_S = 5.0
 
@@ -101,6 +102,7 @@ class Load:
     resources: ResourceRecorder
     warmup_extended: bool = False
     problem: str = ""
+    broken: bool = False  # something under test ended: its target tells what
 
     @classmethod
     def start(cls, launcher: Launcher, order: LoadOrder, folder: Path, *, watch: Watch, log: Path) -> "Load":
@@ -115,7 +117,7 @@ class Load:
             if not started or "zero_ns" not in started:
                 raise DeployError(f"Locust did not start: {process.ended()}\n{process.log_tail()}")
         except BaseException:
-            process.stop(timeout_s=1)
+            process.stop(timeout_s=HASTE_S)
             raise
         start_ns = round(order.warmup_s * NANOSECONDS)
         window = Window(start_ns=start_ns, end_ns=start_ns + round(order.duration_s * NANOSECONDS))
@@ -130,29 +132,33 @@ class Load:
         self, *, watch: Watch, processes: tuple[Process, ...], show: Callable[[Progress], None]
     ) -> None:
         """Waits for the window to pass; extends the warm-up once when the window was not steady."""
-        everyone = (*processes, self.process)
-        self._pass_window(watch=watch, processes=everyone, show=show)
-        if not self.problem and not checks.is_steady(self.samples(), self.window, rate=self.order.rate_per_s):
+        self._pass_window(watch=watch, processes=processes, show=show)
+        if not self.over and not checks.is_steady(self.samples(), self.window, rate=self.order.rate_per_s):
             self.warmup_extended = True
             start_ns, length_ns = self.now_ns(), self.window.end_ns - self.window.start_ns
             self.window = Window(start_ns=start_ns, end_ns=start_ns + length_ns)
-            self._pass_window(watch=watch, processes=everyone, show=show)
+            self._pass_window(watch=watch, processes=processes, show=show)
+
+    @property
+    def over(self) -> bool:
+        """More load would tell nothing new."""
+        return self.broken or bool(self.problem)
 
     def _pass_window(
         self, *, watch: Watch, processes: tuple[Process, ...], show: Callable[[Progress], None]
     ) -> None:
-        while self.now_ns() < self.window.end_ns and not self.problem:
-            self.resources.tick(processes)
+        while self.now_ns() < self.window.end_ns and not self.over:
+            self.resources.tick((*processes, self.process))
             show(self._progress())
-            self.problem = self._trouble(processes)
+            self.problem = self._trouble()
+            self.broken = not all(process.running for process in processes)
             tick_end = min(self.now_ns() + round(TICK_S * NANOSECONDS), self.window.end_ns)
             wait_until(lambda end=tick_end: self.now_ns() >= end, timeout_s=TICK_S, watch=watch)  # type: ignore[misc]
-        self.resources.tick(processes)
+        self.resources.tick((*processes, self.process))
 
-    def _trouble(self, processes: tuple[Process, ...]) -> str:
-        for process in processes:
-            if not process.running:
-                return f"{process.name} ended during the load: {process.ended()}\n{process.log_tail()}"
+    def _trouble(self) -> str:
+        if not self.process.running:
+            return f"Locust ended during the load ({self.process.last_words()})"
         recent = self._recent(_HOPELESS_S)
         long_enough = self.now_ns() > (_HOPELESS_S + 1) * NANOSECONDS
         if long_enough and len(recent) and not recent["ok"].any():
@@ -189,10 +195,10 @@ class Load:
         names = self.folder / "names.txt"
         return read_raw(self.folder / "samples.bin", tuple(names.read_text("utf-8").splitlines()) if names.exists() else ())
 
-    def finish(self) -> LoadOutcome:
+    def finish(self, *, timeout_s: float = IN_FLIGHT_TIMEOUT_S + 5) -> LoadOutcome:
         """Ends the generator, and makes what it wrote into the trial's files."""
         elapsed_s, wall_s = self.now_ns() / NANOSECONDS, time.time() - self.wall_s
-        exit_code = self.process.stop(timeout_s=IN_FLIGHT_TIMEOUT_S + 5)
+        exit_code = self.process.stop(timeout_s=timeout_s)
         samples = self.samples()
         write_parquet(samples, self.folder / "samples.parquet")
         self.resources.write(self.folder / "resources.parquet")

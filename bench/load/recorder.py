@@ -77,7 +77,7 @@ class Recorder:
 
     def finish(self, **_: Any) -> None:
         """The last rows, and Locust's own account."""
-        self._flush()
+        self.flush()
         total = self.environment.stats.total
         self._write(
             "generator.json",
@@ -99,9 +99,9 @@ class Recorder:
     def _flush_regularly(self) -> None:
         while not self.problem:
             gevent.sleep(FLUSH_S)
-            self._flush()
+            self.flush()
 
-    def _flush(self) -> None:
+    def flush(self, **_: Any) -> None:
         """A full disk ends the load at once: requests that cannot be recorded must not be sent."""
         try:
             self.rows.flush()
@@ -180,5 +180,6 @@ def _attach(environment: Environment, **_: Any) -> None:
         pace(user_class, arrivals)
     environment.events.test_start.add_listener(recorder.start)
     environment.events.request.add_listener(recorder.request)
-    # `quit`, not `quitting`: that one comes before the requests in flight have ended
+    # `quitting` comes before the requests in flight have ended, `quit` after it
+    environment.events.quitting.add_listener(recorder.flush)
     environment.events.quit.add_listener(recorder.finish)

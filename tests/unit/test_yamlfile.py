@@ -163,3 +163,20 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     """No text at all leads to anything but documents or an InputError."""
     with suppress(InputError):
         parse_documents(text, file="a.yaml")
+
+
+@pytest.mark.parametrize("text", ["30:00", "010", "0x10", "1_000", "0b1"])
+def test_only_plain_decimal_integers_are_numbers(tmp_path: Path, text: str) -> None:
+    """What YAML 1.1 would read as another number than people mean is refused with its line."""
+    path = tmp_path / "numbers.yaml"
+    path.write_text(f"name: a\nusers: {text}\n", "utf-8")
+    with pytest.raises(InputError, match=r"numbers\.yaml:2: users: .* is not a plain decimal number"):
+        read_documents(path)
+
+
+def test_a_flood_of_values_is_refused_quickly(tmp_path: Path) -> None:
+    """A file below the size limit with too many values ends at the limit of values."""
+    path = tmp_path / "flood.yaml"
+    path.write_text("[" + "1," * 120_000 + "1]", "utf-8")
+    with pytest.raises(InputError, match="more than 10000 values"):
+        read_documents(path)

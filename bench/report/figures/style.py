@@ -177,7 +177,7 @@ def inline_svg(svg: str, name: str) -> str:
     body = svg[svg.index("<svg") :]
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", body)
-    body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)
+    body = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     for colour, variable in _THEMED.items():
         body = body.replace(colour, f"var({variable})")
     body = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", body, count=1)

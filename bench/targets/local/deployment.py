@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.bookinfo.pages import page_problem
-from bench.load.generator import Load, LoadOrder, LoadOutcome, Progress
+from bench.load.generator import HASTE_S, Load, LoadOrder, LoadOutcome, Progress
 from bench.meshes import MESHES
 from bench.meshes.probe import Probe
 from bench.plan import Trial
@@ -90,7 +90,7 @@ class LocalDeployment:
             load.drive(watch=self.watch, processes=self.processes, show=show)
         except BaseException as error:
             load.problem = f"cut short: {error}"
-            kept(load.finish())
+            kept(load.finish(timeout_s=HASTE_S))
             raise
         return load.finish()
 
@@ -101,8 +101,8 @@ class LocalDeployment:
         if self.sidecars is None:
             return (page_evidence(self.page()), *self._baseline_evidence())
         # first what the load left: every further question would be counted with it
-        whole = load is not None and not load.generator.problem
-        counted = self._load_evidence(self.sidecars, load) if whole else ()
+        whole = load if load is not None and not load.generator.problem else None
+        counted = self._load_evidence(self.sidecars, whole) if whole is not None else ()
         return (*counted, page_evidence(self.page()), *self._mesh_evidence(self.sidecars))
 
     def _order(self, trial: Trial) -> LoadOrder:

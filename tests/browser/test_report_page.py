@@ -1,0 +1,184 @@
+"""The report's page as people see it, in a real browser without a network."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.report import write_report
+from tests.factory import ISTIO_POLICIES, USERS_SWEEP, Made, Simulated, make_run
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"), pytest.mark.slow]
+
+SHORT = Made(warmup_s=3.0, duration_s=10.0)
+LONG = tuple(Simulated("a-very-long-name-" + "x" * 22 + str(number), median_ms=5.0 + number) for number in range(6))
+RUNS = {
+    "policies": SHORT,
+    "sweep": Made(configurations=USERS_SWEEP, reference=None, warmup_s=2.0, duration_s=4.0),
+    "one": Made(configurations=ISTIO_POLICIES[:1], reference=None, repeats=1, warmup_s=1.0, duration_s=3.0),
+    "long-names": Made(
+        configurations=LONG, reference=LONG[0].name, repeats=2, warmup_s=1.0, duration_s=3.0, quick=True
+    ),
+}
+PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The pages of all kinds of runs."""
+    made = {}
+    for name, run in RUNS.items():
+        stored = make_run(tmp_path_factory.mktemp(name), run)
+        write_report(stored, formats=["html"])
+        made[name] = stored.path / "report" / "index.html"
+    return made
+
+
+@pytest.fixture(params=RUNS)
+def address(request: pytest.FixtureRequest, pages: dict[str, Path]) -> str:
+    return pages[request.param].as_uri()
+
+
+@pytest.fixture
+def policies(pages: dict[str, Path]) -> str:
+    return pages["policies"].as_uri()
+
+
+def opened(browser: Any, address: str, **settings: Any) -> Any:
+    """The page in a context of its own, without a network; what it asks for and complains about is kept."""
+    page = browser.new_context(offline=True, **settings).new_page()
+    page.asked, page.complaints = [], []
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.on("console", lambda message: page.complaints.append(message.text))
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.goto(address)
+    return page
+
+
+def test_the_page_asks_for_nothing_and_complains_about_nothing(browser: Any, address: str) -> None:
+    """Opening the page makes no request but its own, and writes nothing to the console."""
+    page = opened(browser, address, viewport=DESK)
+    assert page.asked == [address]
+    assert page.complaints == []
+
+
+@pytest.mark.parametrize("viewport", [PHONE, {"width": 320, "height": 600}, {"width": 861, "height": 800}, DESK])
+def test_the_page_never_scrolls_sideways(browser: Any, address: str, viewport: dict[str, int]) -> None:
+    """On a phone, a small window and a desk only the tables' own boxes scroll sideways."""
+    page = opened(browser, address, viewport=viewport)
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+
+
+def test_the_answer_is_read_without_scrolling(browser: Any, policies: str) -> None:
+    """At 1280 x 800 the answers, the headline figure and the doubts' heading are all on the first screen."""
+    page = opened(browser, policies, viewport=DESK)
+    for wanted in ("#answer", "#figure-p95", "#doubts h2"):
+        box = page.locator(wanted).bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] <= DESK["height"], wanted
+    words = page.locator("#answer").inner_text()
+    assert "istio-policies" in words
+    assert "95 % interval" in words.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_the_answer_comes_first_on_a_phone(browser: Any, policies: str) -> None:
+    """On a phone the first answer is whole on the first screen."""
+    page = opened(browser, policies, viewport=PHONE)
+    box = page.locator(".answer").first.bounding_box()
+    assert box["y"] + box["height"] <= PHONE["height"]
+
+
+def test_every_figure_has_a_name_for_screen_readers(browser: Any, address: str) -> None:
+    """Each figure is an image with a title, and has a caption."""
+    page = opened(browser, address, viewport=DESK)
+    figures = page.locator("figure").count()
+    assert figures >= 4
+    assert page.get_by_role("img").count() == figures
+    for image in page.get_by_role("img").all():
+        assert len(page.locator(f"#{image.get_attribute('aria-labelledby')}").text_content()) > 20
+    assert page.locator("figure figcaption").count() == figures
+
+
+def test_figures_can_be_read(browser: Any, policies: str) -> None:
+    """Letters of a figure are at least 7 px on a phone and 10 px on a desk."""
+    for viewport, least in ((PHONE, 7.0), (DESK, 9.5)):
+        page = opened(browser, policies, viewport=viewport)
+        heights = page.eval_on_selector_all(
+            "figure svg text",
+            "texts => texts.map(text => parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a)",
+        )
+        assert min(heights) >= least * 0.8  # names inside bars are smaller than the rest
+        assert sorted(heights)[len(heights) // 2] >= least
+
+
+@pytest.mark.parametrize("viewport", [PHONE, DESK])
+def test_no_text_leaves_its_figure(browser: Any, address: str, viewport: dict[str, int]) -> None:
+    """Every text of a figure lies inside its picture."""
+    page = opened(browser, address, viewport=viewport)
+    outside = page.evaluate(
+        """() => [...document.querySelectorAll('figure svg')].flatMap(svg => {
+             const frame = svg.getBoundingClientRect();
+             return [...svg.querySelectorAll('text')].filter(text => {
+               const box = text.getBoundingClientRect();
+               return box.left < frame.left - 1 || box.right > frame.right + 1
+                   || box.top < frame.top - 1 || box.bottom > frame.bottom + 1;
+             }).map(text => text.textContent);
+           })"""
+    )
+    assert outside == []
+
+
+def test_wide_tables_can_be_scrolled_by_keyboard(browser: Any, policies: str) -> None:
+    """A table's box takes the focus and has a name."""
+    page = opened(browser, policies, viewport=PHONE)
+    boxes = page.locator(".scroll")
+    assert boxes.count() >= 5
+    for box in boxes.all():
+        assert box.get_attribute("tabindex") == "0"
+        assert box.get_attribute("aria-label")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_contrast_in_light_and_dark(browser: Any, policies: str, scheme: str) -> None:
+    """Text and its ground differ by a ratio of at least 4.5 in both colour schemes."""
+    page = opened(browser, policies, viewport=DESK, color_scheme=scheme)
+    lowest = page.evaluate(
+        """() => {
+             const light = colour => {
+               const [r, g, b] = colour.match(/[0-9.]+/g).map(v => v / 255)
+                 .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+               return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+             };
+             const ground = part => {
+               const found = getComputedStyle(part).backgroundColor;
+               return found !== 'rgba(0, 0, 0, 0)' ? found : ground(part.parentElement);
+             };
+             return [...document.querySelectorAll('h1, h2, p, li, th, td, .detail, .verdict, figcaption')].map(part => {
+               const [low, high] = [light(getComputedStyle(part).color), light(ground(part))].sort((a, b) => a - b);
+               return (high + 0.05) / (low + 0.05);
+             }).sort((a, b) => a - b)[0];
+           }"""
+    )
+    assert lowest >= 4.5
+
+
+def test_the_page_prints(browser: Any, address: str, tmp_path: Path) -> None:
+    """Printing makes a PDF, and everything that is folded on the screen is on paper."""
+    page = opened(browser, address, viewport=DESK)
+    page.emulate_media(media="print")
+    pdf = page.pdf(path=tmp_path / "report.pdf", prefer_css_page_size=True)
+    assert pdf.startswith(b"%PDF")
+    assert page.locator("details pre").bounding_box()["height"] > 50

@@ -1,0 +1,112 @@
+"""The locustfile is a plain one: Locust users run it as any other, with and without Locust's web page."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+
+from bench.targets.local.ports import free_ports
+from tests.bookinfo import ROOT, Answer, connect, fetch, running
+
+LOCUST = [sys.executable, "-m", "locust", "--locustfile", "locustfiles/bookinfo.py", "--loglevel", "WARNING"]
+
+
+@pytest.fixture(scope="module")
+def front() -> Iterator[str]:
+    """The address of a whole Bookinfo's front end."""
+    with ExitStack() as stack:
+        details, ratings = (stack.enter_context(running(name)) for name in ("details", "ratings"))
+        reviews = stack.enter_context(running("reviews", "--version", "v3", *connect(ratings=ratings)))
+        yield stack.enter_context(running("productpage", *connect(details, reviews, ratings)))
+
+
+def headless(front: str, folder: Path, *options: str) -> dict[str, str]:
+    """Two seconds of load; the totals of Locust's own statistics."""
+    given = ["--headless", "--host", f"http://{front}", "--users", "3", "--spawn-rate", "3", "--run-time", "2s"]
+    argv = [*LOCUST, *given, "--csv", str(folder / "found"), "--exit-code-on-error", "0", *options]
+    child = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert child.returncode == 0, child.stderr
+    heads, *_, totals = [line.split(",") for line in (folder / "found_stats.csv").read_text("utf-8").splitlines()]
+    return dict(zip(heads, totals, strict=True))
+
+
+@contextmanager
+def web_page(folder: Path) -> Iterator[str]:
+    """Locust with its web page on loopback; its address."""
+    [port] = free_ports(1)
+    argv = [*LOCUST, "--web-host", "127.0.0.1", "--web-port", str(port)]
+    with (folder / "locust.log").open("w+") as log, subprocess.Popen(argv, cwd=ROOT, stderr=log) as locust:
+        try:
+            address = f"127.0.0.1:{port}"
+            wait_until(lambda: locust.poll() is not None or answers(address))
+            assert locust.poll() is None, (folder / "locust.log").read_text("utf-8")
+            yield address
+        finally:
+            locust.terminate()
+
+
+def answers(address: str) -> bool:
+    try:
+        return fetch(address, "/").status == 200
+    except ConnectionRefusedError:
+        return False
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.05)
+
+
+def swarm(address: str, **settings: str) -> Answer:
+    """What the page's start button sends."""
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    return fetch(address, "/swarm", "POST", urlencode(settings), form)
+
+
+def test_it_runs_under_plain_locust(front: str, tmp_path: Path) -> None:
+    """Without meshbench beside it, the file loads the product page, and no request fails."""
+    totals = headless(front, tmp_path, "--think-time", "0.05", "--reviews", "v3")
+    assert int(totals["Request Count"]) > 10
+    assert totals["Failure Count"] == "0"
+
+
+def test_the_think_time_paces_the_users(front: str, tmp_path: Path) -> None:
+    """Three users who think for a second ask no more than three times each in two seconds."""
+    totals = headless(front, tmp_path, "--think-time", "1")
+    assert 3 <= int(totals["Request Count"]) <= 9
+
+
+def test_a_page_of_the_wrong_version_is_a_failure(front: str, tmp_path: Path) -> None:
+    """A page counts as good only when the asked version of reviews made it, whatever its status."""
+    totals = headless(front, tmp_path, "--reviews", "v2")
+    assert totals["Failure Count"] == totals["Request Count"] != "0"
+
+
+def test_it_works_on_locusts_web_page(front: str, tmp_path: Path) -> None:
+    """The page offers the file's settings; its start button starts users, and requests are counted."""
+    with web_page(tmp_path) as address:
+        page = fetch(address, "/").body.decode()
+        assert "think_time" in page
+        assert "Reader" in page
+        started = swarm(
+            address, user_count="3", spawn_rate="3", host=f"http://{front}", think_time="0.05", reviews="v3"
+        )
+        assert started.status == 200, started.body
+        wait_until(lambda: requests(address)["num_requests"] > 10)
+        assert requests(address)["num_failures"] == 0
+        fetch(address, "/stop")
+
+
+def requests(address: str) -> dict[str, int]:
+    """Locust's own totals."""
+    stats = json.loads(fetch(address, "/stats/requests").body)["stats"]
+    found: dict[str, int] = next(row for row in stats if row["name"] == "Aggregated")
+    return found

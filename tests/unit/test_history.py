@@ -1,0 +1,171 @@
+"""The history that a gate remembers."""
+
+import math
+from datetime import UTC, datetime, timedelta
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.errors import InputError, StoreError
+from bench.history import HistoryLine, append, lines_of, read_history
+from bench.store import StoredRun, open_run, write_record
+from tests.factory import ENVIRONMENT, Made, Simulated, make_run
+
+TWO = (Simulated("baseline", median_ms=6.0), Simulated("istio", "istio", median_ms=9.0))
+SHORT = Made(TWO, name="nightly", warmup_s=5, duration_s=15)
+
+
+def line(number: int, **changes: Any) -> HistoryLine:
+    """A night's line, +40 % against the baseline."""
+    night = HistoryLine(
+        run_id=f"run-{number}",
+        at=datetime(2026, 11, 1, 3, 15, tzinfo=UTC) + timedelta(days=number),
+        scenario="nightly",
+        configuration="istio",
+        reference="baseline",
+        conditions={"cpus": "8"},
+        fingerprint="f",
+        valid=True,
+        ln_ratio=math.log(1.4),
+        ln_p95_ms=(2.1, 2.2, 2.3),
+        ln_reference_p95_ms=(1.8, 1.9, 2.0),
+        verdict="slower",
+        seed=7,
+        order=(("baseline", "istio"),),
+        run_exit_code=0,
+    )
+    return night.model_copy(update=changes)
+
+
+def changed(run: StoredRun, **changes: Any) -> StoredRun:
+    """The same folder with other fields in run.json."""
+    write_record(run.path / "run.json", run.record.model_copy(update=changes))
+    return open_run(run.path)
+
+
+def test_a_line_says_what_the_run_measured(tmp_path: Path) -> None:
+    """The ratio of a line is that of the geometric means of its own repeats, with seed and order of the run."""
+    run = make_run(tmp_path, SHORT)
+    (found,) = lines_of(run)
+    assert found.valid
+    assert len(found.ln_p95_ms) == len(found.ln_reference_p95_ms) == 3
+    difference = sum(found.ln_p95_ms) / 3 - sum(found.ln_reference_p95_ms) / 3
+    assert found.ln_ratio == pytest.approx(difference)
+    assert (found.run_id, found.seed, found.order) == (run.record.run_id, 7, run.record.plan.order)
+
+
+def test_words_and_seed_do_not_change_the_fingerprint(tmp_path: Path) -> None:
+    """Title, description, seed and margin change nothing that is measured, so the baseline stays."""
+    run = make_run(tmp_path, SHORT)
+    words = {"title": "Another", "description": "Other", "seed": 9, "margin": 0.2}
+    other = changed(run, scenario=run.record.scenario.model_copy(update=words))
+    assert lines_of(other)[0].fingerprint == lines_of(run)[0].fingerprint
+
+
+@pytest.mark.parametrize("environment", [{"cpus": 4}, {"envoy": "1.41.0"}, {"meshbench": "9.9"}, {"python": "3.12.1"}])
+def test_surroundings_and_versions_change_the_fingerprint(tmp_path: Path, environment: dict[str, Any]) -> None:
+    """A run on another machine or with another version is not alike."""
+    run = make_run(tmp_path, SHORT)
+    before = lines_of(run)[0].fingerprint
+    other = changed(run, environment=ENVIRONMENT.model_copy(update=environment))
+    assert lines_of(other)[0].fingerprint != before
+
+
+def test_load_and_locust_file_change_the_fingerprint(tmp_path: Path) -> None:
+    """Another load, or another text of the Locust file under the same name, is another measurement."""
+    run = make_run(tmp_path, SHORT)
+    prints = {lines_of(run)[0].fingerprint}
+    (run.path / "locustfile.py").write_text("# other users\n")
+    prints.add(lines_of(run)[0].fingerprint)
+    load = run.record.scenario.load.model_copy(update={"users": 21})
+    prints.add(lines_of(changed(run, scenario=run.record.scenario.model_copy(update={"load": load})))[0].fingerprint)
+    assert len(prints) == 3
+
+
+def test_a_run_with_a_missing_repeat_is_recorded_as_invalid(tmp_path: Path) -> None:
+    """A configuration that lacks one of its planned repeats makes no valid night."""
+    run = make_run(tmp_path, SHORT)
+    cut = changed(run, trials=run.record.trials[:-1], status="interrupted", exit_code=130, reason="ended\nby \x1b[1m2")
+    (found,) = lines_of(cut)
+    assert not found.valid
+    assert "ended by [1m2" in found.reason
+
+
+def test_runs_that_cannot_be_judged_are_refused(tmp_path: Path) -> None:
+    """A run that has not ended, and one without a reference, are a user's mistake and are not recorded."""
+    run = make_run(tmp_path, SHORT)
+    with pytest.raises(InputError, match="has not ended"):
+        lines_of(changed(run, status="running"))
+    alone = make_run(tmp_path / "alone", Made(TWO, warmup_s=1, duration_s=2, reference=None))
+    with pytest.raises(InputError, match="needs a scenario with a `reference`"):
+        lines_of(alone)
+
+
+def test_appending_twice_does_nothing(tmp_path: Path) -> None:
+    """The second time leaves every byte of the file as it is."""
+    path = tmp_path / "deep" / "history.jsonl"
+    append(path, [line(1), line(2)])
+    before = path.read_bytes()
+    assert len(append(path, [line(2), line(1)]).lines) == 2
+    assert path.read_bytes() == before
+
+
+def test_what_is_appended_is_read_back(tmp_path: Path) -> None:
+    """Lines come back equal and from the oldest to the newest, whatever order they were written in."""
+    path = tmp_path / "history.jsonl"
+    append(path, [line(3)])
+    append(path, [line(1, ln_ratio=None, valid=False, reason="why")])
+    assert read_history(path).lines == (line(1, ln_ratio=None, valid=False, reason="why"), line(3))
+
+
+def test_accepting_afterwards_adds_one_line_that_counts(tmp_path: Path) -> None:
+    """An accepted run replaces its earlier line for readers, and stays accepted when it is appended again."""
+    path = tmp_path / "history.jsonl"
+    append(path, [line(1)])
+    append(path, [line(1, accepted="new Envoy")])
+    known = append(path, [line(1)])
+    assert [found.accepted for found in known.lines] == ["new Envoy"]
+    assert len(path.read_bytes().splitlines()) == 2
+
+
+def test_a_torn_last_line_loses_nothing_else(tmp_path: Path) -> None:
+    """After a crash in the middle of a line, the lines before it and after it are read, and it is named."""
+    path = tmp_path / "history.jsonl"
+    append(path, [line(1), line(2)])
+    path.write_bytes(path.read_bytes()[:-40])
+    known = append(path, [line(2), line(3)])
+    assert [found.run_id for found in known.lines] == ["run-1", "run-2", "run-3"]
+    assert read_history(path) == known
+    assert len(known.problems) == 1
+    assert f"{path}:2: this line is left out" in known.problems[0]
+
+
+@pytest.mark.parametrize(
+    "text", [b"\xff\xfe", b"[]", b"{}", line(9).model_dump_json().replace(":1,", ":2,", 1).encode()]
+)
+def test_lines_of_something_else_are_named_and_left_out(tmp_path: Path, text: bytes) -> None:
+    """Bytes that are no text, other JSON, and another format's lines are named with their number."""
+    path = tmp_path / "history.jsonl"
+    path.write_bytes(text + b"\n" + line(1).model_dump_json().encode() + b"\n")
+    known = read_history(path)
+    assert known.lines == (line(1),)
+    assert [problem.startswith(f"{path}:1: ") for problem in known.problems] == [True]
+
+
+def test_two_jobs_may_append_at_once(tmp_path: Path) -> None:
+    """Runs appended from several threads, each twice, are all there, once and whole."""
+    path = tmp_path / "history.jsonl"
+    with ThreadPool(8) as pool:
+        pool.map(lambda number: append(path, [line(number % 40)]), range(80))
+    assert len(read_history(path).lines) == len(path.read_bytes().splitlines()) == 40
+    assert not read_history(path).problems
+
+
+def test_a_history_that_cannot_be_had_is_one_message(tmp_path: Path) -> None:
+    """Reading a missing file and writing to a folder name the path and what is wrong."""
+    with pytest.raises(InputError, match="No such file"):
+        read_history(tmp_path / "none.jsonl")
+    with pytest.raises(StoreError, match="Is a directory"):
+        append(tmp_path, [line(1)])

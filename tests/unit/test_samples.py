@@ -1,0 +1,156 @@
+"""Samples: from the recorder's rows to Parquet and back."""
+
+from dataclasses import fields
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from bench.errors import StoreError
+from bench.records import Window
+from bench.samples import RAW_ROW, Samples, read_columns, read_parquet, read_raw, write_columns, write_parquet
+from tests.factory import ISTIO_POLICIES, Made, simulate
+from tests.unit.test_recorder import told
+
+COLUMNS = [field.name for field in fields(Samples) if field.name != "names"]
+TYPES = {
+    "intended_ns": np.int64,
+    "started_ns": np.int64,
+    "latency_ns": np.int64,
+    "status": np.int16,
+    "ok": np.bool_,
+    "bytes": np.int32,
+}
+
+
+@st.composite
+def any_samples(draw: st.DrawFn) -> Samples:
+    """Whatever fits the types, sorted by start."""
+    count = draw(st.integers(0, 50))
+    columns = {name: draw(hnp.arrays(kind, count)) for name, kind in TYPES.items()}
+    names = tuple(draw(st.lists(st.text(), min_size=1, max_size=4, unique=True)))
+    codes = draw(hnp.arrays(np.int32, count, elements=st.integers(0, len(names) - 1)))
+    columns["started_ns"] = np.sort(columns["started_ns"])
+    return Samples(**columns, name=codes, names=names)
+
+
+@given(samples=any_samples())
+def test_parquet_gives_back_what_it_got(samples: Samples) -> None:
+    """Every value and every type of samples comes back from their file, whatever the values are."""
+    with TemporaryDirectory() as folder:
+        write_parquet(samples, Path(folder) / "samples.parquet")
+        found = read_parquet(Path(folder) / "samples.parquet")
+    for name in COLUMNS:
+        np.testing.assert_array_equal(getattr(found, name), getattr(samples, name), strict=True)
+    assert found.names == (samples.names if len(samples) else ())
+
+
+def test_the_columns_are_the_documented_ones(tmp_path: Path) -> None:
+    """The file's columns have the names and types that the results format promises to other readers."""
+    samples = simulate(ISTIO_POLICIES[0], 2, Made(duration_s=5), rng=np.random.default_rng(1))
+    write_parquet(samples, tmp_path / "samples.parquet")
+    schema = pq.read_schema(tmp_path / "samples.parquet")
+    assert {name: str(kind) for name, kind in zip(schema.names, schema.types, strict=True)} == {
+        "intended_ns": "int64",
+        "started_ns": "int64",
+        "latency_ns": "int64",
+        "status": "int16",
+        "ok": "bool",
+        "bytes": "int32",
+        "name": "dictionary<values=string, indices=int32, ordered=0>",
+    }
+
+
+def test_a_request_takes_at_most_12_bytes(tmp_path: Path) -> None:
+    """A trial of 20 users over two minutes is stored in 12 bytes a request."""
+    samples = simulate(ISTIO_POLICIES[0], 20, Made(), rng=np.random.default_rng(1))
+    write_parquet(samples, tmp_path / "samples.parquet")
+    assert (tmp_path / "samples.parquet").stat().st_size <= 12 * len(samples)
+
+
+def test_the_recorders_rows_are_read_as_they_were_packed(tmp_path: Path) -> None:
+    """The rows that the recorder packs have the layout that is read: sorted by start, without the torn last one."""
+    told("packed_rows", tmp_path)
+    found = read_raw(tmp_path / "samples.bin", ("page", "login"))
+    assert found.intended_ns.tolist() == [10, 20, 30]
+    assert found.started_ns.tolist() == [11, 22, 33]
+    assert found.latency_ns.tolist() == [1_000_000, 2_000_000, 3_000_000]
+    assert found.status.tolist() == [201, 202, 203]
+    assert found.ok.tolist() == [True, False, True]
+    assert found.bytes.tolist() == [15_001, 15_002, 15_003]
+    assert found.name.tolist() == [1, 0, 1]
+
+
+@given(raw=hnp.arrays(RAW_ROW, st.integers(0, 20)), torn=st.integers(0, RAW_ROW.itemsize - 1))
+def test_a_torn_last_row_is_left_out(raw: "np.ndarray[tuple[int], np.dtype[np.void]]", torn: int) -> None:
+    """However much of the last row was written, all whole rows are read, and nothing else."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "samples.bin"
+        path.write_bytes(raw.tobytes() + b"\1" * torn)
+        found = read_raw(path, ())
+    assert sorted(found.started_ns.tolist()) == found.started_ns.tolist() == sorted(raw["started_ns"].tolist())
+    assert sorted(found.latency_ns.tolist()) == sorted(raw["latency_ns"].tolist())
+
+
+def test_no_rows_are_no_samples(tmp_path: Path) -> None:
+    """Before the first request there is an empty file, and before that none: both hold no samples."""
+    (tmp_path / "samples.bin").touch()
+    assert len(read_raw(tmp_path / "samples.bin", ())) == 0
+    assert len(read_raw(tmp_path / "none.bin", ())) == 0
+
+
+def test_no_samples_are_stored_and_read(tmp_path: Path) -> None:
+    """A trial without a single request has a file like any other."""
+    write_parquet(read_raw(tmp_path / "none.bin", ()), tmp_path / "samples.parquet")
+    found = read_parquet(tmp_path / "samples.parquet")
+    assert len(found) == 0
+    assert found.latency_ns.dtype == np.int64
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100, -4, -1])
+def test_a_truncated_file_is_called_so(tmp_path: Path, kept: int) -> None:
+    """A file whose end is missing is an error that names it, never fewer samples."""
+    path = tmp_path / "samples.parquet"
+    write_parquet(simulate(ISTIO_POLICIES[0], 2, Made(duration_s=5), rng=np.random.default_rng(1)), path)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(StoreError, match="samples.parquet: not a readable Parquet file"):
+        read_parquet(path)
+
+
+def test_another_table_is_no_samples_file(tmp_path: Path) -> None:
+    """A Parquet file of something else is an error that names it."""
+    write_columns(tmp_path / "samples.parquet", {"at_ns": np.arange(3)})
+    with pytest.raises(StoreError, match="samples.parquet: not a samples file"):
+        read_parquet(tmp_path / "samples.parquet")
+
+
+def test_a_missing_file_is_called_so(tmp_path: Path) -> None:
+    """A file that is not there is the store's error, not Python's."""
+    with pytest.raises(StoreError, match="samples.parquet: not a readable Parquet file"):
+        read_parquet(tmp_path / "samples.parquet")
+
+
+def test_small_tables_keep_their_columns(tmp_path: Path) -> None:
+    """Numbers and words come back from a table of columns as they were."""
+    columns = {"at_ns": np.array([1, 2**62]), "process": np.array(["ratings", "locust"]), "rss": np.array([0.5, 1e9])}
+    write_columns(tmp_path / "table.parquet", columns)
+    found = read_columns(tmp_path / "table.parquet")
+    assert list(found) == list(columns)
+    for name, column in columns.items():
+        np.testing.assert_array_equal(found[name], column)
+
+
+def test_a_window_holds_what_started_inside() -> None:
+    """A sample counts when it started at a window's start or later, and before its end; windows add up."""
+    count = 10
+    columns = {name: np.arange(count).astype(kind) for name, kind in TYPES.items()}
+    samples = Samples(**columns, name=np.zeros(count, np.int32), names=("page",))
+    one, other = Window(start_ns=2, end_ns=4), Window(start_ns=7, end_ns=8)
+    assert samples.counted([one]).started_ns.tolist() == [2, 3]
+    assert samples.counted([one, other]).started_ns.tolist() == [2, 3, 7]
+    assert len(samples.counted([])) == 0
