@@ -1,6 +1,6 @@
 """JSON Schemas and the reference page of scenarios, made from the models, so that they cannot lag behind.
 
-Two made files are kept in the repository, for editors and readers. `python -m bench.schemas` in the
+The made files are kept in the repository and ship with the package, for editors, readers and other programs. `python -m bench.schemas` in the
 repository's root renews them; a test compares them with what the models say.
 """
 
@@ -18,6 +18,7 @@ from bench.settings import Application, Configuration, Load, LoadOverride, Scena
 from bench.shipped import shipped
 
 SCHEMA_FILE: Final = Path("scenarios/scenario.schema.json")
+RECORD_FILES: Final = {name: Path(f"bench/record_schemas/{name}.schema.json") for name in FILES}
 REFERENCE_FILE: Final = Path("docs/scenarios.md")
 
 _EXAMPLE = "istio-policies"
@@ -70,6 +71,8 @@ def scenario_reference() -> str:
 def renew() -> None:
     """Writes the schema and the reference page into the checkout that is the working directory."""
     SCHEMA_FILE.write_text(schema_text("scenario"), "utf-8")
+    for name, path in RECORD_FILES.items():
+        path.write_text(schema_text(name), "utf-8")
     REFERENCE_FILE.write_text(scenario_reference(), "utf-8")
 
 

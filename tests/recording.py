@@ -70,7 +70,7 @@ def full_disk(folder: Path) -> dict[str, Any]:
 class Asking(User):
     """Sends nothing: it only tells Locust of requests, as a client would."""
 
-    wait_time = constant(0.02)  # type: ignore[no-untyped-call]
+    wait_time = constant(0.02)
     asked = 0
 
     def context(self) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def _recorded(folder: Path) -> Environment:
     environment.create_local_runner()
     options = {"record_to": str(folder), "arrival_rate": 0.0, "seed": 1}
     environment.parsed_options = type("Options", (), options)()
-    events.init.fire(environment=environment)
+    events.init.fire(environment=environment)  # type: ignore[no-untyped-call]  # Locust's own
     return environment
 
 
@@ -117,7 +117,7 @@ def _run(environment: Environment, *, seconds: float) -> None:
     with gevent.Timeout(seconds, False):
         runner.greenlet.join()
     runner.quit()
-    events.quit.fire(exit_code=0)
+    events.quit.fire(exit_code=0)  # type: ignore[no-untyped-call]  # Locust's own
 
 
 FACTS: dict[str, Callable[[Path], Any]] = {

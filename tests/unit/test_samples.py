@@ -3,11 +3,12 @@
 from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -32,13 +33,14 @@ TYPES = {
 def any_samples(draw: st.DrawFn) -> Samples:
     """Whatever fits the types, sorted by start."""
     count = draw(st.integers(0, 50))
-    columns = {name: draw(hnp.arrays(kind, count)) for name, kind in TYPES.items()}
+    columns: dict[str, Any] = {name: draw(hnp.arrays(kind, count)) for name, kind in TYPES.items()}
     names = tuple(draw(st.lists(st.text(), min_size=1, max_size=4, unique=True)))
     codes = draw(hnp.arrays(np.int32, count, elements=st.integers(0, len(names) - 1)))
     columns["started_ns"] = np.sort(columns["started_ns"])
     return Samples(**columns, name=codes, names=names)
 
 
+@settings(deadline=None)  # a file is written and read
 @given(samples=any_samples())
 def test_parquet_gives_back_what_it_got(samples: Samples) -> None:
     """Every value and every type of samples comes back from their file, whatever the values are."""
@@ -86,6 +88,7 @@ def test_the_recorders_rows_are_read_as_they_were_packed(tmp_path: Path) -> None
     assert found.name.tolist() == [1, 0, 1]
 
 
+@settings(deadline=None)
 @given(raw=hnp.arrays(RAW_ROW, st.integers(0, 20)), torn=st.integers(0, RAW_ROW.itemsize - 1))
 def test_a_torn_last_row_is_left_out(raw: "np.ndarray[tuple[int], np.dtype[np.void]]", torn: int) -> None:
     """However much of the last row was written, all whole rows are read, and nothing else."""
@@ -118,20 +121,20 @@ def test_a_truncated_file_is_called_so(tmp_path: Path, kept: int) -> None:
     path = tmp_path / "samples.parquet"
     write_parquet(simulate(ISTIO_POLICIES[0], 2, Made(duration_s=5), rng=np.random.default_rng(1)), path)
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(StoreError, match="samples.parquet: not a readable Parquet file"):
+    with pytest.raises(StoreError, match=r"samples\.parquet: not a readable Parquet file"):
         read_parquet(path)
 
 
 def test_another_table_is_no_samples_file(tmp_path: Path) -> None:
     """A Parquet file of something else is an error that names it."""
     write_columns(tmp_path / "samples.parquet", {"at_ns": np.arange(3)})
-    with pytest.raises(StoreError, match="samples.parquet: not a samples file"):
+    with pytest.raises(StoreError, match=r"samples\.parquet: not a samples file"):
         read_parquet(tmp_path / "samples.parquet")
 
 
 def test_a_missing_file_is_called_so(tmp_path: Path) -> None:
     """A file that is not there is the store's error, not Python's."""
-    with pytest.raises(StoreError, match="samples.parquet: not a readable Parquet file"):
+    with pytest.raises(StoreError, match=r"samples\.parquet: not a readable Parquet file"):
         read_parquet(tmp_path / "samples.parquet")
 
 
@@ -148,7 +151,7 @@ def test_small_tables_keep_their_columns(tmp_path: Path) -> None:
 def test_a_window_holds_what_started_inside() -> None:
     """A sample counts when it started at a window's start or later, and before its end; windows add up."""
     count = 10
-    columns = {name: np.arange(count).astype(kind) for name, kind in TYPES.items()}
+    columns: dict[str, Any] = {name: np.arange(count).astype(kind) for name, kind in TYPES.items()}
     samples = Samples(**columns, name=np.zeros(count, np.int32), names=("page",))
     one, other = Window(start_ns=2, end_ns=4), Window(start_ns=7, end_ns=8)
     assert samples.counted([one]).started_ns.tolist() == [2, 3]

@@ -46,7 +46,7 @@ def draw_sweep(report: Report) -> Drawing | None:
     thesis_rps.set_title(
         "2022 thesis, another cluster", color=MUTED, style="italic", weight="normal", size=7.2, loc="right"
     )
-    place(figure, top=0.26)
+    place(figure, top=0.26, left=0.68)
     figure.subplots_adjust(wspace=0.28, hspace=0.12)
     return Drawing(
         figure,
