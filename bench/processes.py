@@ -144,8 +144,14 @@ class Launcher:
 
 
 def run_tool(argv: Sequence[str], *, timeout_s: float = 60) -> "subprocess.CompletedProcess[str]":
-    """Runs a short tool to its end and returns its output; never raises for its exit code."""
-    return subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, check=False)
+    """Runs a short tool to its end and returns its output; never raises for its exit code.
+
+    Raises OSError when it cannot be started, or does not end in time.
+    """
+    try:
+        return subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise OSError(f"{argv[0]} did not end within {timeout_s:.0f} s") from error
 
 
 def end_strays(run_id: str, recorded: Mapping[int, float]) -> tuple[int, ...]:

@@ -78,6 +78,19 @@ def test_a_row_holds_what_the_request_was(tmp_path: Path) -> None:
     assert 0 <= samples.started_ns[0] < samples.started_ns[-1] < 10e9
 
 
+def test_the_recorders_rows_are_read_as_they_were_packed(tmp_path: Path) -> None:
+    """The rows that the recorder packs have the layout that is read: sorted by start, without the torn last one."""
+    told("packed_rows", tmp_path)
+    found = read_raw(tmp_path / "samples.bin", ("page", "login"))
+    assert found.intended_ns.tolist() == [10, 20, 30]
+    assert found.started_ns.tolist() == [11, 22, 33]
+    assert found.latency_ns.tolist() == [1_000_000, 2_000_000, 3_000_000]
+    assert found.status.tolist() == [201, 202, 203]
+    assert found.ok.tolist() == [True, False, True]
+    assert found.bytes.tolist() == [15_001, 15_002, 15_003]
+    assert found.name.tolist() == [1, 0, 1]
+
+
 def test_a_full_disk_ends_the_load(tmp_path: Path) -> None:
     """Requests that cannot be recorded are not sent: the load ends long before its time, and says why."""
     found = told("full_disk", tmp_path)

@@ -1,4 +1,4 @@
-"""Samples: from the recorder's rows to Parquet and back."""
+"""Samples: from raw rows to Parquet and back; `test_recorder` holds the rows' layout to the recorder's."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -16,7 +16,6 @@ from bench.errors import StoreError
 from bench.records import Window
 from bench.samples import RAW_ROW, Samples, read_columns, read_parquet, read_raw, write_columns, write_parquet
 from tests.factory import ISTIO_POLICIES, Made, simulate
-from tests.unit.test_recorder import told
 
 COLUMNS = [field.name for field in fields(Samples) if field.name != "names"]
 TYPES = {
@@ -73,19 +72,6 @@ def test_a_request_takes_at_most_12_bytes(tmp_path: Path) -> None:
     samples = simulate(ISTIO_POLICIES[0], 20, Made(), rng=np.random.default_rng(1))
     write_parquet(samples, tmp_path / "samples.parquet")
     assert (tmp_path / "samples.parquet").stat().st_size <= 12 * len(samples)
-
-
-def test_the_recorders_rows_are_read_as_they_were_packed(tmp_path: Path) -> None:
-    """The rows that the recorder packs have the layout that is read: sorted by start, without the torn last one."""
-    told("packed_rows", tmp_path)
-    found = read_raw(tmp_path / "samples.bin", ("page", "login"))
-    assert found.intended_ns.tolist() == [10, 20, 30]
-    assert found.started_ns.tolist() == [11, 22, 33]
-    assert found.latency_ns.tolist() == [1_000_000, 2_000_000, 3_000_000]
-    assert found.status.tolist() == [201, 202, 203]
-    assert found.ok.tolist() == [True, False, True]
-    assert found.bytes.tolist() == [15_001, 15_002, 15_003]
-    assert found.name.tolist() == [1, 0, 1]
 
 
 @settings(deadline=None)

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 
 from bench.records import FILES
 from bench.scenario import load_scenario, scenario_path, shipped_scenarios, validate_file
-from bench.schemas import REFERENCE_FILE, SCHEMA_FILE, scenario_reference, schema, schema_text
+from bench.schemas import RECORD_FILES, REFERENCE_FILE, SCHEMA_FILE, scenario_reference, schema, schema_text
 from bench.settings import Application, Configuration, Load, LoadOverride, Scenario
 from bench.shipped import shipped
 from bench.units import parse_duration, parse_percent
@@ -135,3 +135,9 @@ def test_the_committed_schema_and_page_are_the_models_own() -> None:
     """Both are made from the models; `python -m bench.schemas` renews them."""
     assert (ROOT / SCHEMA_FILE).read_text("utf-8") == schema_text("scenario")
     assert (ROOT / REFERENCE_FILE).read_text("utf-8") == scenario_reference()
+
+
+@pytest.mark.parametrize("name", RECORD_FILES)
+def test_the_shipped_record_schemas_are_the_models(name: str) -> None:
+    """The schema files that ship are made from the models."""
+    assert (ROOT / RECORD_FILES[name]).read_text("utf-8") == schema_text(name)

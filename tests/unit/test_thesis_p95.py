@@ -66,6 +66,12 @@ def load(*, seed: int, count: int, seconds: float, median_ms: float, gap: tuple[
     return (started[kept] * S).astype(np.int64), (values[kept] * S).astype(np.int64)
 
 
+def with_pauses(started: Any, values: Any) -> Any:
+    """No request ends in the seconds whose copy Locust looks for first; the latencies rise."""
+    kept = (started + values) // S % 5 != 1
+    return started[kept], (values * (1 + started / (60 * S))).astype(np.int64)[kept]
+
+
 CASES = {
     "the study's load": load(seed=1, count=6000, seconds=121, median_ms=250),
     "quick": load(seed=2, count=20_000, seconds=150, median_ms=4),
@@ -75,6 +81,7 @@ CASES = {
     "shorter than Locust's window": load(seed=6, count=60, seconds=7, median_ms=90),
     "with a stall": load(seed=7, count=6000, seconds=121, median_ms=60, gap=(31, 44)),
     "with a long stall": load(seed=8, count=6000, seconds=121, median_ms=60, gap=(20, 61)),
+    "with a pause each 5 s": with_pauses(*load(seed=10, count=4000, seconds=121, median_ms=3)),
     "silent after its first second": load(seed=9, count=3000, seconds=121, median_ms=60, gap=(1, 9)),
 }
 

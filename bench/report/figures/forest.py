@@ -43,18 +43,19 @@ def draw_differences(report: Report) -> Drawing | None:
         label = _label(contrast, report.summary.reference)
         _write_contrast(axes, y, contrast, label=label, colour=colour[contrast.configuration])
         _draw_thesis(axes, y, contrast)
-    if any(map(_thesis_ratio, contrasts)):
+    marked = any(map(_thesis_ratio, contrasts))
+    if marked:
         aside = "◇ the same ratio in the 2022 thesis, another cluster"
         axes.set_title(aside, loc="right", color=MUTED, style="italic", weight="normal", size=7.5)
     _finish(axes, contrasts, margin)
-    place(figure, left=0.25, right=0.2, top=0.26 if any(map(_thesis_ratio, contrasts)) else 0.14)
+    place(figure, left=0.25, right=0.2, top=0.26 if marked else 0.14)
     return Drawing(
         figure,
         "Difference in P95 response time",
         "; ".join(f"{c.configuration} against {c.reference}: {_words(c)}" for c in contrasts) + ".",
-        f"P95 against the reference: dots with {format_percent(report.summary.confidence)} intervals; "
-        f"ticks: each block by itself; grey band: the margin of {format_percent(margin)}; faded: "
-        "exploratory. Hollow diamonds: the same ratio in the 2022 thesis, on another cluster.",
+        f"P95 against the reference: dots with {format_percent(report.summary.confidence)} intervals; ticks: each "
+        f"block by itself; grey band: the margin of {format_percent(margin)}; faded: exploratory."
+        + (" Hollow diamonds: the same ratio in the 2022 thesis, on another cluster." if marked else ""),
     )
 
 
@@ -118,7 +119,7 @@ def _label(contrast: Contrast, reference: str | None) -> str:
     """The configuration; with what it is compared, where that is not the reference of the run."""
     if contrast.reference == reference:
         return short(contrast.configuration)
-    return f"{short(contrast.configuration)} / {short(contrast.reference)}"
+    return f"{short(contrast.configuration, longest=14)} / {short(contrast.reference, longest=12)}"
 
 
 def _words(contrast: Contrast) -> str:

@@ -41,7 +41,7 @@ def draw_quantiles(report: Report) -> Drawing | None:
         axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=_LEGEND_COLUMNS, handlelength=1.2)
     else:
         nothing_to_show(axes)
-    place(figure, top=0.12 + legend, right=0.3)
+    place(figure, top=0.12 + legend, left=0.68, right=0.3)
     return Drawing(
         figure,
         "Quantiles up to P99.9",

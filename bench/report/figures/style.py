@@ -24,7 +24,6 @@ TINT: Final = "#f3f4f6"  # behind everything that is the thesis's and not ours
 THESIS: Final = "#7a8290"
 WIDTH: Final = 5.0  # inches: readable beside another on a desk, and alone on a phone
 PNG_DPI: Final = 144
-_LONGEST_NAME: Final = 26
 ROW: Final = 0.52  # inches that one configuration's row takes
 
 # Neutrals become variables of the page, so that a figure follows its light or dark surroundings.
@@ -127,9 +126,9 @@ def place(figure: Figure, *, left: float = 0.55, right: float = 0.15, top: float
     figure.subplots_adjust(left=left / width, right=1 - right / width, top=1 - top / height, bottom=bottom / height)
 
 
-def short(name: str) -> str:
+def short(name: str, *, longest: int = 26) -> str:
     """A name that leaves room beside it; the whole name stands in the tables."""
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+    return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
 def plain_ticks(axes: Axes, which: str) -> None:

@@ -64,6 +64,7 @@ class Sidecars:
             wait_until(
                 lambda: not any(check.running for check in checks), timeout_s=_VALIDATE_TIMEOUT_S, watch=watch
             )
-            for check in checks:
+            for name, check in zip(commands, checks, strict=True):
                 if check.popen.returncode != 0:
-                    raise DeployError(f"Envoy refuses the configuration of {check.name}: {check.log_tail()}")
+                    told = f"{check.ended()}\n{check.log_tail()}"
+                    raise DeployError(f"Envoy does not accept the configuration of {name}'s sidecar: {told}")

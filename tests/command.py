@@ -1,0 +1,261 @@
+"""The real command as a child process, for tests that follow it and do harm to it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+import yaml
+
+from bench.journal import read_journal
+from bench.locks import lock_path
+from bench.processes import RUN_ID_VARIABLE
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).parents[1]
+DEADLINE_S = 120.0
+OTHERS_S = 240.0  # how long somebody else's run on this machine may take
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def told(self) -> str:
+        """All of it, for failed assertions."""
+        return f"exit code {self.code}\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
+
+
+@dataclass
+class Command:
+    """`meshbench ...`, running."""
+
+    popen: "subprocess.Popen[str]"
+    output: Path
+    deadline: float = field(default_factory=lambda: time.monotonic() + DEADLINE_S)
+
+    def wait(self, timeout_s: float = DEADLINE_S) -> Finished:
+        """Until it ends."""
+        out, err = self.popen.communicate(timeout=timeout_s)
+        return Finished(self.popen.returncode, out or "", err or "")
+
+    def send(self, number: signal.Signals) -> None:
+        self.popen.send_signal(number)
+
+    def until(self, check: Callable[[], T | None], what: str) -> T:
+        """The first true answer of `check`; fails the test when the command ends before, or takes too long."""
+        while True:
+            ended = self.popen.poll() is not None
+            answer = check()
+            if answer:
+                return answer
+            assert not ended, f"ended before {what}: {self.wait().told}"
+            assert time.monotonic() < self.deadline, f"not in time: {what}"
+            time.sleep(0.01)
+
+    def folder(self) -> Path:
+        """The run's folder, as soon as it has a journal."""
+        return self.until(lambda: next((path.parent for path in self.output.glob("*/journal.jsonl")), None), "a run")
+
+    def line(self, step: str, **facts: Any) -> dict[str, Any]:
+        """The first line of the journal with this step and these facts, as soon as it is there."""
+        wanted = {"step": step, **facts}
+        journal = self.folder() / "journal.jsonl"
+        return self.until(
+            lambda: next((line for line in read_journal(journal) if wanted.items() <= line.items()), None),
+            f"{wanted} in the journal",
+        )
+
+    def pid(self, name: str) -> int:
+        """The process id of the run's process of this name, as soon as it is started."""
+        return int(self.line("start-process-done", name=name)["pid"])
+
+    def loading(self, trial: str, rows: int = 20) -> Path:
+        """The draft of a trial, as soon as so many of its requests are on disk."""
+        draft = self.folder() / "trials" / f"{trial}.partial"
+        samples = draft / "samples.bin"
+        self.until(lambda: samples.exists() and samples.stat().st_size >= rows * 33, f"{rows} requests in {trial}")
+        return draft
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """This process's environment, with changes."""
+    return {**os.environ, **changes}
+
+
+def start(
+    *arguments: str | Path,
+    output: Path,
+    driver: str = "",
+    env: Mapping[str, str] | None = None,
+    prepare: Callable[[], None] | None = None,
+    **streams: Any,
+) -> Command:
+    """Starts the command in its own session, in the folder above `output`. `driver` is Python that is run in the
+    command's process before it; `prepare` too, before Python starts."""
+    code = f"{driver}\nimport bench.cli\nbench.cli.main()"
+    program = [sys.executable, "-c", code] if driver else [sys.executable, "-m", "bench.cli"]
+    popen = subprocess.Popen(
+        [*program, *map(str, arguments)],
+        cwd=output.parent,
+        env=environment(PYTHONPATH=str(ROOT), **(env or {})),
+        preexec_fn=prepare,
+        start_new_session=True,
+        text=True,
+        **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams},
+    )
+    return Command(popen, output)
+
+
+@contextmanager
+def running(*arguments: str | Path, output: Path, **options: Any) -> Iterator[Command]:
+    """A run on a machine that nobody else measures; when the test fails it is ended, and what it left is removed."""
+    wait_for_machine()
+    command = start(*arguments, "--output", output, output=output, **options)
+    try:
+        yield command
+    finally:
+        if command.popen.poll() is None:
+            command.popen.kill()
+            command.popen.communicate()
+            clean_up(output)
+
+
+def run(*arguments: str | Path, output: Path, **options: Any) -> Finished:
+    """A run, to its end; once more when another one was a moment quicker."""
+    while True:
+        with running(*arguments, output=output, **options) as command:
+            finished = command.wait(DEADLINE_S * 2)
+        if not (finished.code == 8 and "is running" in finished.err):
+            return finished
+
+
+def call(*arguments: str | Path, output: Path, **options: Any) -> Finished:
+    """A command that measures nothing, to its end."""
+    return start(*arguments, output=output, **options).wait()
+
+
+def clean_up(output: Path) -> Finished:
+    return call("cleanup", "--output", output, output=output)
+
+
+def wait_for_machine() -> None:
+    """Until no other run holds this machine."""
+    deadline = time.monotonic() + OTHERS_S
+    while _is_held():
+        assert time.monotonic() < deadline, f"another run holds this machine: {lock_path().read_text()}"
+        time.sleep(0.2)
+
+
+def _is_held() -> bool:
+    return lock_path().exists() and bool(lock_path().read_text("utf-8"))
+
+
+def write_scenario(folder: Path, configurations: Sequence[Mapping[str, Any]], **changes: Any) -> Path:
+    """A scenario file for a run of some seconds: few users with long pauses, so that a busy machine keeps up."""
+    load = {"users": 6, "think_time": "250ms", "warmup": "0s", "duration": "2s", **changes.pop("load", {})}
+    content = {
+        "schema_version": 1,
+        "name": "fault",
+        "title": "A run that something happens to",
+        "seed": 1,
+        "repeats": 1,
+        "load": load,
+        "configurations": [dict(configuration) for configuration in configurations],
+        **changes,
+    }
+    path = folder / "fault.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False), "utf-8")
+    return path
+
+
+BASELINE: Mapping[str, Any] = {"name": "baseline", "mesh": "none"}
+ISTIO: Mapping[str, Any] = {"name": "istio", "mesh": "istio"}
+
+
+def write_locustfile(folder: Path, body: str) -> str:
+    """A locustfile beside the scenario: a Reader of Bookinfo whose `product_page` is replaced by `body`."""
+    text = LOCUSTFILE + "".join(f"    {line}\n" for line in body.strip().splitlines())
+    (folder / "faulty.py").write_text(text, "utf-8")
+    return "faulty"
+
+
+LOCUSTFILE = '''\
+import time
+from typing import Any
+
+import gevent
+from locust import FastHttpUser, events, task
+
+
+@events.init_command_line_parser.add_listener
+def options(parser) -> None:
+    parser.add_argument("--think-time", type=float, default=0.1)
+    parser.add_argument("--reviews", default="any")
+    parser.add_argument("--virtual-host", default="")
+
+
+class Faulty(FastHttpUser):
+    def wait_time(self) -> float:
+        return self.environment.parsed_options.think_time
+
+    def context(self) -> dict[str, Any]:
+        return {}
+
+    def ask(self, path: str = "/productpage") -> None:
+        self.client.get(path, headers={"Host": self.environment.parsed_options.virtual_host})
+
+    def ask_slowly(self, seconds: float) -> None:
+        """A request that takes so long, and is recorded so."""
+        began = time.perf_counter()
+        headers = {"Host": self.environment.parsed_options.virtual_host}
+        with self.client.get("/productpage", headers=headers, catch_response=True) as response:
+            gevent.sleep(max(0, seconds - (time.perf_counter() - began)))
+            response.request_meta["response_time"] = seconds * 1000
+
+'''
+
+
+def record(folder: Path) -> dict[str, Any]:
+    """`run.json` of a run's folder."""
+    return dict(json.loads((folder / "run.json").read_text("utf-8")))
+
+
+def trial_record(folder: Path, trial: str) -> dict[str, Any]:
+    """`trial.json` of a run's trial."""
+    return dict(json.loads((folder / "trials" / trial / "trial.json").read_text("utf-8")))
+
+
+def only_run(output: Path) -> Path:
+    """The folder of the one run below `output`."""
+    [journal] = output.glob("*/journal.jsonl")
+    return journal.parent
+
+
+def left_of(run: Path) -> list[str]:
+    """What is still there of a run: processes that carry its id, and its working folders."""
+    marked = [f"process {process.pid}" for process in psutil.process_iter() if _carries(process, run.name)]
+    folders = [line["path"] for line in read_journal(run / "journal.jsonl") if line["step"] == "make-folder"]
+    return [*marked, *(path for path in folders if Path(path).exists())]
+
+
+def _carries(process: psutil.Process, run_id: str) -> bool:
+    try:
+        is_there = process.status() != psutil.STATUS_ZOMBIE
+        return is_there and process.environ().get(RUN_ID_VARIABLE) == run_id
+    except psutil.Error:
+        return False

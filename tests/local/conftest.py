@@ -1,0 +1,30 @@
+"""Fixtures of the tests with real processes: a place for the runs of a test, or of a module's tests."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import command
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Iterator[Path]:
+    """A folder for runs, not made yet; what a failed test leaves running is ended."""
+    yield tmp_path / "results"
+    _leave_nothing(tmp_path / "results")
+
+
+@pytest.fixture(scope="module")
+def shared_output(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The same for a run that a module's tests share."""
+    folder = tmp_path_factory.mktemp("shared") / "results"
+    yield folder
+    _leave_nothing(folder)
+
+
+def _leave_nothing(output: Path) -> None:
+    left = {run: command.left_of(run) for run in output.glob("*/") if command.left_of(run)}
+    if left:
+        command.clean_up(output)
+    assert not left
