@@ -71,18 +71,23 @@ class Command:
         """The run's folder, as soon as it has a journal."""
         return self.until(lambda: next((path.parent for path in self.output.glob("*/journal.jsonl")), None), "a run")
 
+    def record(self) -> dict[str, Any]:
+        """`run.json`, as soon as the run has begun."""
+        self.line("begin")
+        return record(self.folder())
+
     def line(self, step: str, **facts: Any) -> dict[str, Any]:
-        """The first line of the journal with this step and these facts, as soon as it is there."""
+        """The last line of the journal with this step and these facts, as soon as there is one."""
         wanted = {"step": step, **facts}
         journal = self.folder() / "journal.jsonl"
         return self.until(
-            lambda: next((line for line in read_journal(journal) if wanted.items() <= line.items()), None),
+            lambda: next((line for line in reversed(read_journal(journal)) if wanted.items() <= line.items()), None),
             f"{wanted} in the journal",
         )
 
-    def pid(self, name: str) -> int:
-        """The process id of the run's process of this name, as soon as it is started."""
-        return int(self.line("start-process-done", name=name)["pid"])
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Sends a signal to the run's process of this name, the last one that was started."""
+        os.kill(self.line("start-process-done", name=name)["pid"], number)
 
     def loading(self, trial: str, rows: int = 20) -> Path:
         """The draft of a trial, as soon as so many of its requests are on disk."""
@@ -219,11 +224,11 @@ class Faulty(FastHttpUser):
     def ask(self, path: str = "/productpage") -> None:
         self.client.get(path, headers={"Host": self.environment.parsed_options.virtual_host})
 
-    def ask_slowly(self, seconds: float) -> None:
+    def ask_slowly(self, seconds: float, path: str = "/productpage") -> None:
         """A request that takes so long, and is recorded so."""
         began = time.perf_counter()
         headers = {"Host": self.environment.parsed_options.virtual_host}
-        with self.client.get("/productpage", headers=headers, catch_response=True) as response:
+        with self.client.get(path, headers=headers, catch_response=True) as response:
             gevent.sleep(max(0, seconds - (time.perf_counter() - began)))
             response.request_meta["response_time"] = seconds * 1000
 

@@ -46,8 +46,13 @@ ENVIRONMENT = Environment(
 )
 TARGET = TargetRecord(
     kind="local",
-    title="this machine (data plane emulated on loopback)",
-    caveats=("no iptables redirection", "no control plane", "services, sidecars and load share one machine"),
+    title="data plane emulated on one machine",
+    caveats=(
+        "application, sidecars and load generator share one machine's processors and its loopback",
+        "no iptables redirection: services are told where their sidecar listens, which saves the cost of interception",
+        "no control plane: the sidecars have static configuration, in the shape that a control plane gives",
+        "upstream Envoy without the mesh's own telemetry filters",
+    ),
 )
 
 

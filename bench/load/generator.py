@@ -156,6 +156,12 @@ class Load:
             wait_until(lambda end=tick_end: self.now_ns() >= end, timeout_s=TICK_S, watch=watch)  # type: ignore[misc]
         self.resources.tick((*processes, self.process))
 
+    def _cut_window(self) -> None:
+        """A window that was cut short ends where the load ended; one that had not begun stays as it was planned."""
+        now_ns = self.now_ns()
+        if self.window.start_ns < now_ns < self.window.end_ns:
+            self.window = Window(start_ns=self.window.start_ns, end_ns=now_ns)
+
     def _trouble(self) -> str:
         if not self.process.running:
             return f"Locust ended during the load ({self.process.last_words()})"
@@ -198,6 +204,7 @@ class Load:
     def finish(self, *, timeout_s: float = IN_FLIGHT_TIMEOUT_S + 5) -> LoadOutcome:
         """Ends the generator, and makes what it wrote into the trial's files."""
         elapsed_s, wall_s = self.now_ns() / NANOSECONDS, time.time() - self.wall_s
+        self._cut_window()
         exit_code = self.process.stop(timeout_s=timeout_s)
         samples = self.samples()
         write_parquet(samples, self.folder / "samples.parquet")

@@ -79,7 +79,8 @@ def plain_answers(summary: SummaryRecord) -> str:
     """Answers and doubts as lines of plain text, for a terminal."""
     further = (f"Exploratory: {sentence}" for sentence in further_answers(summary))
     doubts = ("", "Doubts:", *(f"- {doubt}" for doubt in summary.doubts)) if summary.doubts else ()
-    first = (overview(summary),) if overview(summary) else ()
+    marks = ("INVALID: not every configuration has all its repeats valid.",) if not summary.valid else ()
+    first = (*marks, *filter(None, [overview(summary)]))
     return "\n".join((*first, *(answer.text for answer in answers(summary)), *further, *doubts))
 
 

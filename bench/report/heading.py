@@ -35,7 +35,7 @@ def heading(report: Report) -> Heading:
     return Heading(
         title=record.scenario.title,
         labels=_labels(report),
-        measured=f"Measured {format_time(record.started_at)} on {record.target.title}. {_load(report)}",
+        measured=f"Measured {format_time(record.started_at)}: {record.target.title}. {_load(report)}",
         caveats=record.target.caveats,
     )
 

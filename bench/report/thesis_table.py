@@ -3,7 +3,7 @@
 from bench.records import ConfigurationSummary
 from bench.report.content import Report
 from bench.report.table import Cell, Table, columns_of, quotient
-from bench.report.thesis import P95_MS, SWEEP, thesis_level, thesis_ratio
+from bench.report.thesis import P95_MS, SOURCE, SWEEP, thesis_level, thesis_ratio
 from bench.units import format_count, format_ms, format_percent, format_ratio, format_rps
 
 
@@ -22,7 +22,7 @@ def _thesis_conditions(report: Report) -> Table:
         note="The thesis ran on another cluster, with other versions, at its saturation point: compare "
         "ratios, never milliseconds. Its P95 is another statistic: Locust's sliding, rounded P95, averaged "
         "over the first 120 s (warm-up included), then over the repeats. “Here, thesis's way” is that same "
-        "statistic from this run (thesis_p95_ms); it is used nowhere else.",
+        f"statistic from this run (thesis_p95_ms); it is used nowhere else. Source: {SOURCE}.",
         columns=columns_of(
             "Configuration | Here: P95 ms* | Here: ratio* | Here, thesis's way: ms* | "
             "Here, thesis's way: ratio* | 2022 thesis: ms* | 2022 thesis: ratio*"
@@ -65,7 +65,7 @@ def _thesis_sweep(report: Report) -> Table:
         title="Beside the 2022 thesis: more users",
         note="The thesis ran on another cluster that saturated at about 50 requests/s: compare the shape "
         "(share of the best throughput, growth of the P95), never the values. Its P95 is another statistic "
-        "than ours.",
+        f"than ours. Source: {SOURCE}.",
         columns=columns_of(
             "Configuration | Users* | Here: RPS* | Here: share of best* | Here: P95 ms* | "
             "2022 thesis: RPS* | 2022 thesis: share of best* | 2022 thesis: P95 ms*"

@@ -153,7 +153,7 @@ def test_the_answer_comes_first(page: str) -> None:
 def test_the_heading_says_what_this_is_not(page: str) -> None:
     """Target and caveats stand in the heading."""
     head = page[: page.index("<main>")]
-    assert "this machine (data plane emulated on loopback)" in head
+    assert "data plane emulated on one machine" in head
     assert "no control plane" in head
     assert "closed loop: 20 users" in head
 

@@ -136,3 +136,8 @@ def test_plain_answers_end_with_the_doubts() -> None:
     """The terminal gets the doubts below the answers."""
     lines = plain_answers(summary(contrast(), doubts=("few-cpus: 2",))).splitlines()
     assert lines[-2:] == ["Doubts:", "- few-cpus: 2"]
+
+
+def test_an_invalid_run_says_so_first() -> None:
+    """On a terminal the mark of an invalid run stands before its numbers."""
+    assert plain_answers(summary(contrast(), valid=False)).startswith("INVALID: ")

@@ -1,0 +1,141 @@
+"""What is under test, or its client, or the machine's clock, breaks during the load: one run with a trial for each."""
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.store import open_run
+from tests import command
+from tests.command import Command
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+SLEEPER_USERS = 7
+# The wall clock moves on by an hour while the trial with SLEEPER_USERS ends, as if the machine had slept.
+SLEEPING_CLOCK = f"""
+import time, types, bench.load.generator as generator
+ahead_s = [0]
+generator.time = types.SimpleNamespace(
+    time=lambda: time.time() + ahead_s[0], perf_counter_ns=time.perf_counter_ns)
+finish = generator.Load.finish
+def late_finish(self, **options):
+    ahead_s[0] = 3600 if self.order.users == {SLEEPER_USERS} else 0
+    return finish(self, **options)
+generator.Load.finish = late_finish
+"""
+
+
+def _freeze(running: Command) -> None:
+    running.kill("productpage", signal.SIGSTOP)
+    time.sleep(2.2)  # the fault itself: long enough for a whole second without an answer
+    running.kill("productpage", signal.SIGCONT)
+
+
+FAULTS: dict[str, Callable[[Command], object]] = {
+    "envoy-dies": lambda running: running.kill("productpage-sidecar"),
+    "service-dies": lambda running: running.kill("reviews"),
+    "locust-dies": lambda running: running.kill("locust"),
+    "freezes": _freeze,
+    "sleeps": lambda _: None,  # see SLEEPING_CLOCK
+    "calm": lambda _: None,
+}
+CONFIGURATIONS: list[dict[str, Any]] = [
+    {"name": "envoy-dies", "mesh": "istio"},
+    {"name": "service-dies", "mesh": "none"},
+    {"name": "locust-dies", "mesh": "istio"},
+    {"name": "freezes", "mesh": "none"},
+    {"name": "sleeps", "mesh": "none", "load": {"users": SLEEPER_USERS}},
+    {"name": "calm", "mesh": "none"},
+]
+
+
+@dataclass(frozen=True)
+class Battered:
+    """The run after it ended."""
+
+    folder: Path
+    finished: command.Finished
+
+    def trial(self, configuration: str) -> tuple[Path, dict[str, Any]]:
+        """A trial's folder and record."""
+        [path] = (self.folder / "trials").glob(f"*-{configuration}-1")
+        return path, json.loads((path / "trial.json").read_text("utf-8"))
+
+    def codes(self, configuration: str) -> list[str]:
+        """The codes of a trial's reasons."""
+        return [reason.partition(":")[0] for reason in self.trial(configuration)[1]["reasons"]]
+
+
+@pytest.fixture(scope="module")
+def battered(shared_output: Path) -> Battered:
+    """A run with a trial for each fault, and one without."""
+    shared_output.parent.mkdir(exist_ok=True)
+    scenario = command.write_scenario(
+        shared_output.parent, CONFIGURATIONS, reference="calm", load={"duration": "4s", "users": 6}
+    )
+    with command.running("run", "--scenario", scenario, output=shared_output, driver=SLEEPING_CLOCK) as running:
+        for number, name in enumerate(running.record()["plan"]["order"][0], start=1):
+            running.loading(f"{number:02}-{name}-1")
+            FAULTS[name](running)
+        return Battered(running.folder(), running.wait())
+
+
+def test_a_run_with_broken_trials_goes_on_and_ends_with_a_report(battered: Battered) -> None:
+    """Every trial is stored, the report is written, the exit code is 5, no traceback, nothing is left running."""
+    assert battered.finished.code == 5, battered.finished.told
+    assert "Traceback" not in battered.finished.err
+    assert len(open_run(battered.folder).trials) == len(CONFIGURATIONS)
+    assert (battered.folder / "report" / "index.html").is_file()
+    assert command.record(battered.folder)["status"] == "invalid"
+    assert command.left_of(battered.folder) == []
+
+
+@pytest.mark.parametrize(
+    ("configuration", "process"), [("envoy-dies", "productpage-sidecar"), ("service-dies", "reviews")]
+)
+def test_a_process_that_dies_makes_its_trial_invalid(battered: Battered, configuration: str, process: str) -> None:
+    """Case 62: the trial names who ended, how, and its last words; what was measured until then is kept."""
+    path, record = battered.trial(configuration)
+    assert record["status"] == "invalid"
+    assert "restart" in battered.codes(configuration)
+    assert "proof" not in battered.codes(configuration)
+    [told] = record["restarts"]
+    assert told.startswith(f"{process} (SIGKILL, ")
+    assert f"{process} (SIGKILL" in battered.finished.err
+    assert (path / "samples.parquet").stat().st_size > 0
+
+
+def test_a_load_generator_that_dies_makes_its_trial_invalid(battered: Battered) -> None:
+    """Case 42: the trial says that Locust ended and how; its samples until then are kept."""
+    _, record = battered.trial("locust-dies")
+    assert battered.codes("locust-dies")[0] == "generator-ended"
+    assert "Locust ended during the load (SIGKILL" in record["reasons"][0]
+    assert record["generator"]["recorded"] >= 20
+    assert "proof" not in battered.codes("locust-dies")
+
+
+def test_a_stall_is_counted_and_withholds_the_verdict(battered: Battered) -> None:
+    """Case 44: seconds without an answer are counted, make the trial invalid, and there is no verdict on it."""
+    assert "stall" in battered.codes("freezes")
+    summary = json.loads((battered.folder / "summary.json").read_text("utf-8"))
+    [repeat] = summary["configurations"]["freezes"]["repeats"]
+    assert repeat["stall_s"] >= 1
+    assert {c["verdict"] for c in summary["contrasts"] if c["configuration"] == "freezes"} == {"invalid"}
+
+
+def test_a_machine_that_slept_makes_its_trial_invalid(battered: Battered) -> None:
+    """Case 48: wall clock and monotonic clock more than 2 s apart: the trial is invalid and says by how much."""
+    _, record = battered.trial("sleeps")
+    assert "clock: wall clock and monotonic clock moved 1h apart" in " ".join(record["reasons"])
+
+
+def test_a_trial_beside_broken_ones_stays_valid(battered: Battered) -> None:
+    """What happened to other trials does not touch one that nothing happened to."""
+    assert battered.codes("calm") == []
+    assert battered.trial("calm")[1]["status"] == "complete"
