@@ -171,8 +171,8 @@ def _is_held() -> bool:
 
 
 def write_scenario(folder: Path, configurations: Sequence[Mapping[str, Any]], **changes: Any) -> Path:
-    """A scenario file for a run of some seconds: few users with long pauses, so that a busy machine keeps up."""
-    load = {"users": 6, "think_time": "250ms", "warmup": "0s", "duration": "2s", **changes.pop("load", {})}
+    """A scenario file for a run of some seconds, with pauses so long that even a busy machine's client keeps up."""
+    load = {"users": 24, "think_time": "1s", "warmup": "0s", "duration": "2s", **changes.pop("load", {})}
     content = {
         "schema_version": 1,
         "name": "fault",

@@ -1,6 +1,7 @@
 """The tables of a run's numbers, the most important first."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from bench.records import ConfigurationSummary, Contrast, RepeatSummary
 from bench.report.answers import contrasts_on
@@ -19,10 +20,12 @@ from bench.units import (
     format_rps,
 )
 
+_LONGEST_CODE: Final = 20
+
 
 def tables(report: Report) -> tuple[Table, ...]:
     """All tables of numbers, the most important first."""
-    made = (results(report), thesis(report), contrasts(report), repeats(report), resources(report))
+    made = (results(report), thesis(report), contrasts(report), repeats(report), reasons(report), resources(report))
     return tuple(table for table in made if table.rows)
 
 
@@ -77,10 +80,27 @@ def repeats(report: Report) -> Table:
         columns=columns_of(
             "Trial | Valid | P50* | P75* | P90* | P95* | P99* | P99.9* | Max* | Mean* | Corrected* | "
             "Thesis's way* | Requests* | Errors* | RPS* | Stalls s* | Generator* | Lateness* | "
-            "Reasons and warnings"
+            "Doubts"
         ),
         rows=tuple(_repeat(r) for c in report.configurations.values() for r in c.repeats),
     )  # fmt: skip
+
+
+def reasons(report: Report) -> Table:
+    """Every doubt about every repeat, in full."""
+    return Table(
+        name="reasons",
+        title="What the checks said",
+        note="A reason makes a repeat invalid: it is shown, and left out of every mean. A warning does not.",
+        columns=columns_of("Trial | Kind | What was seen, and what to do"),
+        rows=tuple(
+            (Cell(repeat.trial), Cell(kind, verdict=kind == "invalid"), Cell(text))
+            for configuration in report.configurations.values()
+            for repeat in configuration.repeats
+            for kind, texts in (("invalid", repeat.reasons), ("warning", repeat.warnings))
+            for text in texts
+        ),
+    )
 
 
 def resources(report: Report) -> Table:
@@ -130,7 +150,7 @@ def _doubts(configuration: ConfigurationSummary) -> str:
     invalid = len(configuration.repeats) - configuration.n
     warnings = sum(len(repeat.warnings) for repeat in configuration.repeats)
     parts = (
-        "" if configuration.valid else "invalid",
+        "" if configuration.valid or invalid else "fewer repeats than planned",
         format_counted(invalid, "invalid repeat") if invalid else "",
         format_counted(warnings, "warning") if warnings else "",
         configuration.no_interval,
@@ -172,8 +192,14 @@ def _repeat(repeat: RepeatSummary) -> tuple[Cell, ...]:
         Cell(format_count(r.stall_s)),
         Cell(format_ms(r.generator_cpu)),
         Cell(format_ms(r.lateness_p95_ms)),
-        Cell("; ".join((*r.reasons, *r.warnings))),
+        Cell(_codes(r)),
     )
+
+
+def _codes(repeat: RepeatSummary) -> str:
+    """The doubts' codes, each once: `stall, unsteady`; the table of reasons has the texts."""
+    codes = (text.partition(":")[0] for text in (*repeat.reasons, *repeat.warnings))
+    return ", ".join(dict.fromkeys(code if len(code) <= _LONGEST_CODE else "see below" for code in codes))
 
 
 def _resource_rows(name: str, configuration: ConfigurationSummary, role: str) -> Iterable[tuple[Cell, ...]]:

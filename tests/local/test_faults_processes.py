@@ -51,7 +51,7 @@ CONFIGURATIONS: list[dict[str, Any]] = [
     {"name": "locust-dies", "mesh": "istio"},
     {"name": "freezes", "mesh": "none"},
     {"name": "sleeps", "mesh": "none", "load": {"users": SLEEPER_USERS}},
-    {"name": "calm", "mesh": "none"},
+    {"name": "calm", "mesh": "none", "load": {"users": 24, "think_time": "1s"}},
 ]
 
 
@@ -76,9 +76,8 @@ class Battered:
 def battered(shared_output: Path) -> Battered:
     """A run with a trial for each fault, and one without."""
     shared_output.parent.mkdir(exist_ok=True)
-    scenario = command.write_scenario(
-        shared_output.parent, CONFIGURATIONS, reference="calm", load={"duration": "4s", "users": 6}
-    )
+    load = {"users": 6, "think_time": "250ms", "duration": "4s"}
+    scenario = command.write_scenario(shared_output.parent, CONFIGURATIONS, reference="calm", load=load)
     with command.running("run", "--scenario", scenario, output=shared_output, driver=SLEEPING_CLOCK) as running:
         for number, name in enumerate(running.record()["plan"]["order"][0], start=1):
             running.loading(f"{number:02}-{name}-1")

@@ -1,0 +1,129 @@
+"""The main job, whole: the real command with real services, sidecars, certificates and load."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from bench.journal import read_journal
+from bench.records import FILES
+from bench.schemas import schema
+from bench.store import StoredRun, open_run
+from tests import command
+
+pytestmark = pytest.mark.slow
+
+MEASURED = (0, 5)  # 5: it measured, and says that this machine was too busy for the numbers to count
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoredRun]:
+    """A run of the scenario `smoke`."""
+    output = tmp_path_factory.mktemp("smoke") / "results"
+    finished = command.run("run", "--scenario", "smoke", output=output)
+    assert finished.code in MEASURED, finished.told
+    assert "Report: " in finished.out
+    yield open_run(next(output.glob("*/")))
+
+
+def test_every_trial_of_the_plan_is_there(smoke: StoredRun) -> None:
+    """Each configuration is measured once per block, in the planned order."""
+    assert [trial.record.trial for trial in smoke.trials] == [trial.folder for trial in smoke.record.plan.trials]
+    assert smoke.problems == ()
+
+
+def test_every_written_record_keeps_its_schema(smoke: StoredRun) -> None:
+    """All JSON files of a run are valid under the schemas that ship."""
+    for name in FILES:
+        files = list(smoke.path.rglob(f"{name}.json"))
+        assert files, name
+        for file in files:
+            jsonschema.validate(json.loads(file.read_text("utf-8")), schema(name))
+
+
+def test_every_request_that_was_counted_is_stored(smoke: StoredRun) -> None:
+    """Rows written are the requests that Locust counted."""
+    for trial in smoke.trials:
+        assert trial.record.generator is not None
+        assert len(trial.samples()) == trial.record.generator.locust_requests > 0
+
+
+def test_every_proof_holds(smoke: StoredRun) -> None:
+    """Without a proof there is no load, and what was proven before still holds after it."""
+    for trial in smoke.trials:
+        assert trial.proof is not None
+        assert trial.proof.failures == ()
+        assert trial.proof.before
+        assert trial.proof.after
+
+
+def test_the_mesh_is_proven_on_every_hop(smoke: StoredRun) -> None:
+    """Both proxies of each hop counted the load; both identities are seen on TLS 1.3; every policy passes and denies."""
+    hops = {"locust -> productpage", "productpage -> details", "productpage -> reviews", "reviews -> ratings"}
+    trial = next(trial for trial in smoke.trials if trial.record.configuration == "istio-policies")
+    assert trial.proof is not None
+    facts = trial.proof.after
+    for name in ("requests counted", "mutual TLS", "through sidecars"):
+        assert {fact.subject for fact in facts if fact.name == name} == hops
+    for policy in ("details-viewer", "reviews-viewer", "ratings-viewer", "productpage-login rule 0"):
+        seen = [fact.seen for fact in facts if fact.name == f"policy {policy}"]
+        assert any(text.startswith("200") for text in seen), policy
+        assert any(text.startswith("403 RBAC") for text in seen), policy
+
+
+def test_the_sidecars_are_seen_at_work(smoke: StoredRun) -> None:
+    """Five sidecars use CPU and memory under load with a mesh, none without."""
+    for trial in smoke.trials:
+        trace = trial.resources()
+        sidecars = [name for name, role in zip(trace.processes, trace.roles, strict=True) if role == "sidecar"]
+        assert len(sidecars) == (0 if trial.record.configuration == "baseline" else 5)
+        assert trace.cpu_ns.max() > 0
+
+
+def test_no_key_is_in_the_results(smoke: StoredRun) -> None:
+    """Private keys stay in the working folder, which is gone."""
+    held = [path for path in smoke.path.rglob("*") if path.is_file() and b"PRIVATE KEY" in path.read_bytes()]
+    assert held == []
+    made = [line["path"] for line in read_journal(smoke.path / "journal.jsonl") if line["step"] == "make-folder"]
+    assert made
+    assert not any(Path(path).exists() for path in made)
+
+
+def test_the_report_is_made_again_from_the_folder_alone(smoke: StoredRun) -> None:
+    """`report` gives the same summary, also when nothing but the run's folder is there."""
+    before = (smoke.path / "summary.json").read_bytes()
+    again = command.call("report", smoke.path, "--format", "md,csv", "--json", output=smoke.path.parent)
+    assert again.code == 0, again.told
+    assert again.out.encode() == before == (smoke.path / "summary.json").read_bytes()
+
+
+def test_an_open_loop_keeps_its_rate_and_counts_from_the_arrival(tmp_path: Path) -> None:
+    """With `--rate` arrivals do not wait for answers, and each is stored with the time it was due."""
+    scenario = command.write_scenario(
+        tmp_path, [command.BASELINE], load={"users": 20, "rate": "30/s", "warmup": "1s", "duration": "5s"}
+    )
+    finished = command.run("run", "--scenario", scenario, output=tmp_path / "results")
+    assert finished.code in MEASURED, finished.told
+    (trial,) = open_run(next((tmp_path / "results").glob("*/"))).trials
+    counted = trial.samples().counted(trial.record.windows)
+    expected = 30 * 5
+    assert abs(len(counted) - expected) < 5 * math.sqrt(expected)
+    assert (counted.intended_ns <= counted.started_ns).all()
+
+
+def test_more_users_than_the_application_can_serve_bring_no_more_throughput(tmp_path: Path) -> None:
+    """The sweep of the study runs whole, and shows saturation: 25 times the users bring no 25 times the pages."""
+    finished = command.run(
+        *("run", "--scenario", "users-sweep", "--repeats", "1", "--duration", "3s", "--warmup", "1s"),
+        output=tmp_path / "results",
+    )
+    assert finished.code in MEASURED, finished.told
+    folder = next((tmp_path / "results").glob("*/"))
+    summary = json.loads((folder / "summary.json").read_text("utf-8"))
+    rps = {side["users"]: side["repeats"][0]["rps"] for side in summary["configurations"].values()}
+    assert sorted(rps) == [10, 20, 100, 200, 500]
+    assert rps[500] < 10 * rps[20]
+    assert (folder / "report/sweep.svg").exists()
