@@ -56,7 +56,9 @@ def leftovers(path: Path) -> Leftovers | None:
         return None
     if not lines and not _held(path):
         return None
-    return Leftovers(path, path.name, find_strays(path.name, recorded_processes(lines)), tuple(_folders(lines, path.name)))
+    return Leftovers(
+        path, path.name, find_strays(path.name, recorded_processes(lines)), tuple(_folders(lines, path.name))
+    )
 
 
 def clean(found: Leftovers) -> tuple[int, ...]:

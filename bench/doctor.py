@@ -125,7 +125,8 @@ def as_text(findings: Sequence[Finding]) -> str:
     """The findings as lines for people."""
     width = max(len(finding.what) for finding in findings)
     return "\n".join(
-        f"{finding.state:<8} {finding.what:<{width}}  {finding.found}" + (f"  -> {finding.mend}" if finding.mend else "")
+        f"{finding.state:<8} {finding.what:<{width}}  {finding.found}"
+        + (f"  -> {finding.mend}" if finding.mend else "")
         for finding in findings
     )
 

@@ -97,7 +97,7 @@ class RunTimeoutError(MeshbenchError):
     exit_code = 10
 
 
-class Interrupted(MeshbenchError):
+class Interrupted(MeshbenchError):  # noqa: N818  # nobody's error: somebody wanted it
     """A signal ended the run; what was measured until then is kept."""
 
     def __init__(self, signal_number: int) -> None:

@@ -26,7 +26,10 @@ def outline(scenario: Scenario, plan: Plan) -> str:
             f"order ({plan.method}; seed {plan.seed}):",
             *blocks,
             "each trial starts, as processes on 127.0.0.1:",
-            *(f"  {configuration.name}: {_started(scenario, configuration.name)}" for configuration in scenario.configurations),
+            *(
+                f"  {configuration.name}: {_started(scenario, configuration.name)}"
+                for configuration in scenario.configurations
+            ),
             "smallest difference in P95 that would be found (80 % power, 95 % confidence):",
             *(effects or ["  none: one repeat has no interval"]),
         ]

@@ -32,9 +32,7 @@ def mistakes(file: Path) -> tuple[Problem, ...]:
     return ()
 
 
-def _manifest_problems(
-    configuration: Configuration, application: Application, inputs: Inputs
-) -> tuple[Problem, ...]:
+def _manifest_problems(configuration: Configuration, application: Application, inputs: Inputs) -> tuple[Problem, ...]:
     try:
         policies_of(configuration, application, inputs.manifests)
     except InputError as error:

@@ -74,7 +74,9 @@ def proxied_evidence(hop: Hop, *, status: int, headers: Mapping[str, str]) -> Ev
     )
 
 
-def mtls_evidence(hop: Hop, *, version: str, cipher: str, ids: tuple[str, str], expected_ids: tuple[str, str]) -> Evidence:
+def mtls_evidence(
+    hop: Hop, *, version: str, cipher: str, ids: tuple[str, str], expected_ids: tuple[str, str]
+) -> Evidence:
     """A connection with the caller's certificate: TLS 1.3, and on both sides the identity that belongs there.
 
     `ids` are the caller's SPIFFE id as presented and the callee's as seen; empty where there was none.
@@ -111,9 +113,7 @@ def policy_evidence(policy: str, request: str, *, expected: int, status: int, to
     )
 
 
-def counted_evidence(
-    counts: Mapping[Hop, HopCount], *, requests: int, errors: int
-) -> Iterable[Evidence]:
+def counted_evidence(counts: Mapping[Hop, HopCount], *, requests: int, errors: int) -> Iterable[Evidence]:
     """Both proxies of each hop saw the load. Requests that failed may have been retried or cut off on the way."""
     slack = 2 * errors
     for hop, count in counts.items():

@@ -62,7 +62,9 @@ def _proven(deployment: Deployment, trial: Trial, draft: Path) -> tuple[Evidence
     failures = [fact for fact in evidence if not fact.ok]
     if failures:
         write_record(draft / "proof.json", ProofRecord(trial=trial.folder, before=evidence, after=()))
-        told = "\n".join(f"  {fact.name}, {fact.subject}: expected {fact.expected}; saw {fact.seen}" for fact in failures)
+        told = "\n".join(
+            f"  {fact.name}, {fact.subject}: expected {fact.expected}; saw {fact.seen}" for fact in failures
+        )
         raise ProofError(f"{trial.configuration} is not what its name says, so no load was sent:\n{told}")
     return evidence
 

@@ -111,9 +111,7 @@ def write_parquet(samples: Samples, path: Path) -> None:
     name = pa.DictionaryArray.from_arrays(samples.name, pa.array(samples.names, pa.string()))
     table = pa.Table.from_arrays([*map(pa.array, columns), name], schema=_SCHEMA)
     delta = dict.fromkeys(("intended_ns", "started_ns", "latency_ns", "bytes"), "DELTA_BINARY_PACKED")
-    pq.write_table(
-        table, path, compression="zstd", use_dictionary=["name", "status"], column_encoding=delta
-    )
+    pq.write_table(table, path, compression="zstd", use_dictionary=["name", "status"], column_encoding=delta)
 
 
 def read_parquet(path: Path) -> Samples:

@@ -1,7 +1,7 @@
 """JSON Schemas and the reference page of scenarios, made from the models, so that they cannot lag behind.
 
-The made files are kept in the repository and ship with the package, for editors, readers and other programs. `python -m bench.schemas` in the
-repository's root renews them; a test compares them with what the models say.
+The made files are kept in the repository and ship with the package, for editors, readers and programs.
+`python -m bench.schemas` in the repository's root renews them; a test compares them with the models.
 """
 
 import json

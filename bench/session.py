@@ -64,7 +64,9 @@ def resume(path: Path, *, timeout_s: float | None = None) -> RunFolder:
     if record.status == "complete":
         raise InputError(f"{path}: this run is complete; there is nothing to resume")
     if changed:
-        raise InputError(f"{path}: cannot be resumed here, since this is not what it was measured on: {'; '.join(changed)}")
+        raise InputError(
+            f"{path}: cannot be resumed here, since this is not what it was measured on: {'; '.join(changed)}"
+        )
     with watching(timeout_s) as watch, machine_lock(path):
         folder = RunFolder.reopen(path, status="running", exit_code=None, reason="", ended_at=None)
         with _ending(folder):

@@ -203,7 +203,8 @@ class _Reading:
             return node.value
         if node.tag == _INTEGER and not _DECIMAL.fullmatch(node.value):
             # YAML 1.1 reads 30:00 as 1800 and 010 as 8, which nobody means
-            self._refuse(node.start_mark.line + 1, loc, f"{node.value} is not a plain decimal number; or put it in quotes")
+            said = f"{node.value} is not a plain decimal number; or put it in quotes"
+            self._refuse(node.start_mark.line + 1, loc, said)
             return None
         try:
             value = SafeConstructor().construct_object(node)

@@ -18,8 +18,8 @@ from bench.bookinfo.pages import page_problem
 @events.init_command_line_parser.add_listener
 def options(parser: LocustArgumentParser) -> None:
     """What a reader may be told on the command line or on Locust's web page."""
-    parser.add_argument("--think-time", type=float, default=0.1, help="Seconds between an answer and the next request")
-    parser.add_argument("--reviews", default="any", help="Version of reviews that the page must show: v1, v2, v3 or any")
+    parser.add_argument("--think-time", type=float, default=0.1, help="Seconds from an answer to the next request")
+    parser.add_argument("--reviews", default="any", help="What the page must show: v1, v2, v3 or any")
     parser.add_argument("--virtual-host", default="", help="Host header to send instead of the address's")
 
 
@@ -37,7 +37,7 @@ class Reader(FastHttpUser):
 
     def on_start(self) -> None:
         """The first wait is random, so that readers who start together do not go on in step."""
-        gevent.sleep(random.uniform(0, self.think_time))
+        gevent.sleep(random.uniform(0, self.think_time))  # noqa: S311  # no secret
 
     @task
     def product_page(self) -> None:

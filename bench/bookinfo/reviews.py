@@ -12,8 +12,7 @@ from bench.bookinfo.settings import Settings
 
 _TEXTS: Final = {
     "Reviewer1": "Two pairs of twins, one lost chain, and no calm minute: I laughed from start to end!",
-    "Reviewer2": "A merry evening of doors and double takes. Whoever looks for depth has to wait for his "
-    "later plays.",
+    "Reviewer2": "A merry evening of doors and double takes. Whoever looks for depth has to wait for his later plays.",
 }
 _NO_RATING: Final = {"error": "Ratings service is currently unavailable"}
 # The long one outlasts productpage's patience: the flaw that the original carries for lessons on faults.

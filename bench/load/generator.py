@@ -128,9 +128,7 @@ class Load:
         """The samples' clock: the generator is on this machine, so its monotonic clock is ours."""
         return time.perf_counter_ns() - self.zero_ns
 
-    def drive(
-        self, *, watch: Watch, processes: tuple[Process, ...], show: Callable[[Progress], None]
-    ) -> None:
+    def drive(self, *, watch: Watch, processes: tuple[Process, ...], show: Callable[[Progress], None]) -> None:
         """Waits for the window to pass; extends the warm-up once when the window was not steady."""
         self._pass_window(watch=watch, processes=processes, show=show)
         if not self.over and not checks.is_steady(self.samples(), self.window, rate=self.order.rate_per_s):
@@ -144,9 +142,7 @@ class Load:
         """More load would tell nothing new."""
         return self.broken or bool(self.problem)
 
-    def _pass_window(
-        self, *, watch: Watch, processes: tuple[Process, ...], show: Callable[[Progress], None]
-    ) -> None:
+    def _pass_window(self, *, watch: Watch, processes: tuple[Process, ...], show: Callable[[Progress], None]) -> None:
         while self.now_ns() < self.window.end_ns and not self.over:
             self.resources.tick((*processes, self.process))
             show(self._progress())
@@ -199,7 +195,9 @@ class Load:
     def samples(self) -> Samples:
         """What has been recorded so far."""
         names = self.folder / "names.txt"
-        return read_raw(self.folder / "samples.bin", tuple(names.read_text("utf-8").splitlines()) if names.exists() else ())
+        return read_raw(
+            self.folder / "samples.bin", tuple(names.read_text("utf-8").splitlines()) if names.exists() else ()
+        )
 
     def finish(self, *, timeout_s: float = IN_FLIGHT_TIMEOUT_S + 5) -> LoadOutcome:
         """Ends the generator, and makes what it wrote into the trial's files."""
@@ -212,7 +210,9 @@ class Load:
         own = _read_json(self.folder / "generator.json") or {}
         for raw in ("samples.bin", "names.txt", "started.json", "generator.json"):
             (self.folder / raw).unlink(missing_ok=True)
-        problem = self.problem or own.get("problem") or ("" if own else f"Locust left no account: {self.process.ended()}")
+        problem = (
+            self.problem or own.get("problem") or ("" if own else f"Locust left no account: {self.process.ended()}")
+        )
         return LoadOutcome(
             window=self.window,
             warmup_extended=self.warmup_extended,

@@ -24,9 +24,7 @@ def bookinfo() -> Iterator[dict[str, str]]:
         for version in VERSIONS:
             ratings = connect(ratings=found["ratings"])
             found[f"reviews-{version}"] = stack.enter_context(
-                running(
-                    "reviews", "--version", version, *ratings, HOSTNAME=f"reviews-{version}-6c5b5b7d9f-abcde"
-                )
+                running("reviews", "--version", version, *ratings, HOSTNAME=f"reviews-{version}-6c5b5b7d9f-abcde")
             )
             peers = connect(found["details"], found[f"reviews-{version}"], found["ratings"])
             found[version] = stack.enter_context(running("productpage", *peers))

@@ -68,9 +68,7 @@ def test_a_whole_page_has_no_problem(version: str) -> None:
     assert page_problem(page.encode(), version) is None
 
 
-@pytest.mark.parametrize(
-    ("shown", "expected"), [pair for pair in product(COLOURS, COLOURS) if pair[0] != pair[1]]
-)
+@pytest.mark.parametrize(("shown", "expected"), [pair for pair in product(COLOURS, COLOURS) if pair[0] != pair[1]])
 def test_stars_of_another_version_are_a_problem(shown: str, expected: str) -> None:
     """A page made by another version of reviews than the configuration's is never taken for right."""
     problem = page_problem(page_of(Reply(200, BOOK), reviews_of(shown)), expected)
@@ -103,9 +101,7 @@ def test_every_gap_is_named(details: Reply, reviews: Reply, problem: str) -> Non
 def test_missing_ratings_are_named() -> None:
     """reviews answers 200 without ratings too, and its page says so."""
     error = {"error": "Ratings service is currently unavailable"}
-    reviews = Reply(
-        200, {"podname": "p", "clustername": "null", "reviews": [review(n, error) for n in (1, 2)]}
-    )
+    reviews = Reply(200, {"podname": "p", "clustername": "null", "reviews": [review(n, error) for n in (1, 2)]})
     problem = page_problem(page_of(Reply(200, BOOK), reviews), "v2")
     assert problem == "page says: Ratings service is currently unavailable"
 

@@ -85,9 +85,7 @@ def test_peers_have_the_originals_names_by_default() -> None:
 
 def test_the_originals_variables_name_the_peers() -> None:
     """SERVICES_DOMAIN, *_HOSTNAME and *_SERVICE_PORT mean what they mean there."""
-    found = settings(
-        "productpage", SERVICES_DOMAIN="ns.svc", REVIEWS_HOSTNAME="reviews-v3", REVIEWS_SERVICE_PORT="80"
-    )
+    found = settings("productpage", SERVICES_DOMAIN="ns.svc", REVIEWS_HOSTNAME="reviews-v3", REVIEWS_SERVICE_PORT="80")
     assert found.peers["reviews"].authority == "reviews-v3.ns.svc:80"
     assert found.peers["details"].authority == "details.ns.svc:9080"
 
@@ -109,9 +107,7 @@ def test_connect_to_changes_the_address_and_not_the_name() -> None:
         ([], {}, (False, "black")),
     ],
 )
-def test_reviews_versions(
-    arguments: list[str], environment: dict[str, str], expected: tuple[bool, str]
-) -> None:
+def test_reviews_versions(arguments: list[str], environment: dict[str, str], expected: tuple[bool, str]) -> None:
     """A version, or the variables that make one in the original's images, decides calls and colour."""
     found = read_settings(["reviews", *arguments], environment)
     assert (found.ratings_enabled, found.star_colour) == expected

@@ -74,7 +74,8 @@ def test_validate_finds_mistakes_in_manifests_too(tmp_path: Path) -> None:
     """A scenario is good only when the manifests that it names are."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/policy.yaml").write_text(
-        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\nspec:\n  selctor: {}\n", "utf-8"
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\nspec:\n  selctor: {}\n",
+        "utf-8",
     )
     scenario = (ROOT / "scenarios/smoke.yaml").read_text("utf-8").replace("istio/policies", "mine")
     (tmp_path / "mine.yaml").write_text(scenario, "utf-8")

@@ -39,9 +39,7 @@ def policies_of(files: tuple[str, ...], application: Application, folder: Path) 
 def bootstrap_of(name: str, application: Application, policies: Policies) -> dict[str, Any]:
     """One sidecar's configuration, with invented ports and certificates that nobody reads."""
     everyone = [one.name for one in application.everyone]
-    ports = {
-        base: {one: base + index for index, one in enumerate(everyone)} for base in (10000, 20000, 30000)
-    }
+    ports = {base: {one: base + index for index, one in enumerate(everyone)} for base in (10000, 20000, 30000)}
     return sidecar_bootstrap(
         application.workload(name),
         placement=Placement(application, serving=ports[10000], inbound=ports[20000], outbound=ports[30000]),
@@ -69,9 +67,7 @@ def ours(sidecar: str, configuration: str, folder: Path) -> dict[str, Any]:
 @needs_golden
 @pytest.mark.parametrize("sidecar", SIDECARS)
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
-def test_every_difference_to_a_real_sidecar_is_documented(
-    configuration: str, sidecar: str, tmp_path: Path
-) -> None:
+def test_every_difference_to_a_real_sidecar_is_documented(configuration: str, sidecar: str, tmp_path: Path) -> None:
     """A sidecar of ours differs from the one that istiod made only where docs/local-target.md says so."""
     found = differences(recorded(configuration, sidecar), built(ours(sidecar, configuration, tmp_path)))
     assert unexplained(list(found), known_differences(PAGE)) == []
@@ -84,13 +80,9 @@ def test_every_documented_difference_exists(tmp_path: Path) -> None:
         path
         for configuration in CONFIGURATIONS
         for sidecar in SIDECARS
-        for path in differences(
-            recorded(configuration, sidecar), built(ours(sidecar, configuration, tmp_path))
-        )
+        for path in differences(recorded(configuration, sidecar), built(ours(sidecar, configuration, tmp_path)))
     ]
-    stale = [
-        pattern for pattern in known_differences(PAGE) if not any(covers(pattern, path) for path in found)
-    ]
+    stale = [pattern for pattern in known_differences(PAGE) if not any(covers(pattern, path) for path in found)]
     assert stale == []
 
 
@@ -125,17 +117,13 @@ def test_peer_authentication_decides_on_the_chains(mode: str, transports: list[s
     clusters = {cluster["name"]: cluster for cluster in bootstrap["static_resources"]["clusters"]}
     ratings = clusters["outbound|9080||ratings.bookinfo.svc.cluster.local"]
     endpoint = ratings["load_assignment"]["endpoints"][0]["lb_endpoints"][0]
-    assert [
-        chain["filter_chain_match"]["transport_protocol"] for chain in inbound["filter_chains"]
-    ] == transports
+    assert [chain["filter_chain_match"]["transport_protocol"] for chain in inbound["filter_chains"]] == transports
     assert ("metadata" in endpoint) == (mode != "DISABLE")
 
 
 def test_the_client_listens_for_its_own_requests_only() -> None:
     """The load generator's sidecar has no inbound listener, as it serves nothing."""
-    listeners = bootstrap_of("locust", application_with("v3"), Policies("bookinfo"))["static_resources"][
-        "listeners"
-    ]
+    listeners = bootstrap_of("locust", application_with("v3"), Policies("bookinfo"))["static_resources"]["listeners"]
     assert [listener["traffic_direction"] for listener in listeners] == ["OUTBOUND"]
 
 

@@ -174,7 +174,9 @@ class LocalDeployment:
     def _load_evidence(self, sidecars: Sidecars, load: LoadOutcome) -> tuple[Evidence, ...]:
         before, now = self._counted, self._counts()
         moved = {
-            hop: HopCount(now[hop].caller_side - before[hop].caller_side, now[hop].callee_side - before[hop].callee_side)
+            hop: HopCount(
+                now[hop].caller_side - before[hop].caller_side, now[hop].callee_side - before[hop].callee_side
+            )
             for hop in self.hops
         }
         good = load.samples.ok

@@ -28,7 +28,8 @@ class Sidecars:
     @property
     def admins(self) -> Mapping[str, Path]:
         """Each sidecar's admin socket, by the workload's name."""
-        return {workload.name: self.folder / f"{workload.name}.sock" for workload in self.placement.application.everyone}
+        everyone = self.placement.application.everyone
+        return {workload.name: self.folder / f"{workload.name}.sock" for workload in everyone}
 
     def start(self, launcher: Launcher, binary: Path, *, draft: Path, watch: Watch) -> Iterator[Process]:
         """Starts them all; raises DeployError with Envoy's words when it refuses a configuration.
@@ -61,9 +62,7 @@ class Sidecars:
                 argv = [*command, "--mode", "validate"]
                 log = self.folder / f"{name}-validate.log"
                 checks.append(launcher.start(f"{name}-validate", argv, role="sidecar", log=log))
-            wait_until(
-                lambda: not any(check.running for check in checks), timeout_s=_VALIDATE_TIMEOUT_S, watch=watch
-            )
+            wait_until(lambda: not any(check.running for check in checks), timeout_s=_VALIDATE_TIMEOUT_S, watch=watch)
             for name, check in zip(commands, checks, strict=True):
                 if check.popen.returncode != 0:
                     told = f"{check.ended()}\n{check.log_tail()}"

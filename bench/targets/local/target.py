@@ -37,9 +37,9 @@ RECORD = TargetRecord(
     kind="local",
     title="data plane emulated on one machine",
     caveats=(
-        "application, sidecars and load generator share one machine's processors and its loopback: no network is crossed",
-        "no iptables redirection: services are told where their sidecar listens, which saves the cost of interception",
-        "no control plane: the sidecars have static configuration, in the shape that the mesh's control plane gives",
+        "application, sidecars and load generator share one machine's processors; no network is crossed",
+        "no iptables redirection: services are told where their sidecar listens, which saves its cost",
+        "no control plane: sidecars have static configuration, in the shape that the control plane gives",
         "upstream Envoy without the mesh's own telemetry filters",
     ),
 )
@@ -148,9 +148,7 @@ def application_of(scenario: Scenario) -> Application:
     return read_application(shipped("manifests") / settings.name, settings.reviews)
 
 
-def policies_of(
-    settings: Configuration, application: Application, manifests: Mapping[str, Path]
-) -> Policies | None:
+def policies_of(settings: Configuration, application: Application, manifests: Mapping[str, Path]) -> Policies | None:
     """A configuration's policies, from the folders of `manifests` that it names; None without a mesh. Raises
     InputError."""
     if settings.mesh == "none":
