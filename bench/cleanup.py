@@ -38,14 +38,14 @@ class Leftovers:
 def unfinished_runs(output: Path, *, run: Path | None = None) -> tuple[Leftovers, ...]:
     """Every run below `output`, and the one that the lock file names, that was begun and not ended; or just `run`.
 
-    Raises LockedError for a run that is alive.
+    Raises LockedError for one of them that is alive.
     """
     holder, alive = read_holder()
-    named = [Path(holder.run)] if holder else []
+    named = [Path(holder.run)] if holder and not alive else []
     candidates = [run] if run is not None else [*sorted(output.glob("*/")), *named]
-    if holder is not None and alive and (run is None or run.resolve() == Path(holder.run).resolve()):
-        raise LockedError(f"{holder.run} is running (process {holder.pid}); end it with Ctrl-C there, then clean up")
     unique = {path.resolve(): path for path in candidates}
+    if holder is not None and alive and Path(holder.run) in unique:
+        raise LockedError(f"{holder.run} is running (process {holder.pid}); end it with Ctrl-C there, then clean up")
     return tuple(found for path in unique.values() if (found := leftovers(path)) is not None)
 
 

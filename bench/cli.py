@@ -1,6 +1,7 @@
 """The command line: thin commands. Heavy imports stand inside them, so that `--help` stays quick."""
 
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -307,10 +308,18 @@ def _report(folder: Path, *, formats: tuple[str, ...], strict: bool, as_json: bo
     if as_json:
         click.echo((folder / "summary.json").read_text("utf-8"), nl=False)
     else:
-        click.echo(plain_answers(summary))
+        click.echo(_fitted(plain_answers(summary)))
         page = next((path for path in paths if path.name == "index.html"), paths[0])
         click.echo(f"\nReport: {page}")
     return summary
+
+
+def _fitted(text: str) -> str:
+    """Wrapped to the terminal's width; as it is where somebody else reads it."""
+    if not sys.stdout.isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    return "\n".join(click.wrap_text(line, width) for line in text.splitlines())
 
 
 def main(argv: list[str] | None = None) -> None:

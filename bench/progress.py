@@ -2,7 +2,6 @@
 
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -53,11 +52,11 @@ class LiveTable:
     plan: Plan
     rows: dict[int, tuple[str, str, str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    began: float = field(default_factory=time.monotonic)
     _live: "Live | None" = None
 
     def phase(self, trial: Trial, phase: str) -> None:
-        self.rows[trial.number] = (phase, "", "")
+        _, p95, rps = self.rows.get(trial.number, ("", "", ""))
+        self.rows[trial.number] = (phase, p95, rps)
         self._draw(trial.number)
 
     def progress(self, trial: Trial, progress: Progress) -> None:
@@ -96,7 +95,7 @@ class LiveTable:
         from rich.markup import escape
         from rich.table import Table
 
-        table = Table(title=f"{self.scenario.name}: {self._left(number)}", title_justify="left", box=None)
+        table = Table(title=f"{self.scenario.name}: {self._left(number)}", title_justify="left", caption_justify="left", box=None)
         for heading in ("trial", "configuration", "block", "", "P95, last 5 s", "RPS, last 5 s"):
             table.add_column(heading, justify="right" if "5 s" in heading else "left")
         for trial in self.plan.trials:

@@ -4,7 +4,7 @@ The recorder (`bench.load.recorder`) appends fixed-size rows to `samples.bin` wh
 become `samples.parquet`, sorted by start.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -107,9 +107,9 @@ def read_raw(rows: Path, names: tuple[str, ...]) -> Samples:
 
 def write_parquet(samples: Samples, path: Path) -> None:
     """Writes `samples.parquet`. Times are stored as differences to the row before: under 12 bytes a request."""
-    columns = [getattr(samples, field.name) for field in _SCHEMA if field.name != "name"]
-    name = pa.DictionaryArray.from_arrays(samples.name, pa.array(samples.names, pa.string()))
-    table = pa.Table.from_arrays([*map(pa.array, columns), name], schema=_SCHEMA)
+    columns = [_to_arrow(getattr(samples, field.name)) for field in _SCHEMA if field.name != "name"]
+    name = pa.DictionaryArray.from_arrays(_to_arrow(samples.name), _words(samples.names))
+    table = pa.Table.from_arrays([*columns, name], schema=_SCHEMA)
     delta = dict.fromkeys(("intended_ns", "started_ns", "latency_ns", "bytes"), "DELTA_BINARY_PACKED")
     pq.write_table(table, path, compression="zstd", use_dictionary=["name", "status"], column_encoding=delta)
 
@@ -130,7 +130,8 @@ def read_parquet(path: Path) -> Samples:
 
 def write_columns(path: Path, columns: dict[str, npt.NDArray[np.generic]]) -> None:
     """Writes a small table of equally long columns as Parquet."""
-    pq.write_table(pa.table({name: pa.array(column) for name, column in columns.items()}), path, compression="zstd")
+    table = pa.table({name: _to_arrow(column) for name, column in columns.items()})
+    pq.write_table(table, path, compression="zstd")
 
 
 def read_columns(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -146,6 +147,20 @@ def _read_table(path: Path) -> pa.Table:
             return file.read()
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f"{path}: not a readable Parquet file: {error}") from error
+
+
+def _to_arrow(column: npt.NDArray[Any]) -> pa.Array:
+    """A column for Arrow, not copied; `pa.array`, which can do more, would load pandas."""
+    if column.dtype.kind == "U":
+        return _words(column.tolist())
+    values = np.packbits(column, bitorder="little") if column.dtype == np.bool_ else np.ascontiguousarray(column)
+    return pa.Array.from_buffers(pa.from_numpy_dtype(column.dtype), len(column), [None, pa.py_buffer(values)])
+
+
+def _words(words: Sequence[str]) -> pa.Array:
+    encoded = [word.encode() for word in words]
+    offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    return pa.StringArray.from_buffers(len(encoded), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded)))
 
 
 def _to_numpy(column: pa.ChunkedArray) -> npt.NDArray[Any]:

@@ -1,5 +1,6 @@
 """Prints figures about meshbench itself, each beside its aim. Take them while the machine has nothing else to do."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,7 @@ FIGURES: Final[dict[str, Callable[[Order], Iterator[Figure]]]] = {
 def main(names: tuple[str, ...], *, runs: tuple[Path, ...], pairs: int, scenario: str, quick: bool) -> None:
     run_options = ("--scenario", scenario, *(["--quick"] if quick else []))
     order = Order(runs=runs, pairs=pairs, run_options=run_options)
+    click.echo(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
     for name in names or FIGURES:
         click.echo(name)
         for figure in FIGURES[name](order):

@@ -66,4 +66,4 @@ class Sidecars:
             for name, check in zip(commands, checks, strict=True):
                 if check.popen.returncode != 0:
                     told = f"{check.ended()}\n{check.log_tail()}"
-                    raise DeployError(f"Envoy does not accept the configuration of {name}'s sidecar: {told}")
+                    raise DeployError(f"Envoy does not accept the configuration of {name}-sidecar: {told}")
