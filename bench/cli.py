@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -62,7 +62,17 @@ output_option = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class Commands(click.Group):
+    """Commands whose reader may go away: click itself would make exit code 1 of it."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            _end_quietly(128 + signal.SIGHUP)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="meshbench")
 def cli() -> None:
     """What does this service mesh, with these policies, cost this application?
@@ -333,13 +343,11 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(2 if isinstance(error, click.UsageError) else 1)
     except (click.Abort, KeyboardInterrupt):
         _end("interrupted; nothing was left behind", 128 + signal.SIGINT)
-    except BrokenPipeError:
-        _end_quietly(128 + signal.SIGHUP)
     except Exception:  # noqa: BLE001  # a bug: everything else was expected
         _end(f"{traceback.format_exc()}\nThis is a bug in meshbench; please report it with the lines above.", 1)
 
 
-def _end(message: str, exit_code: int) -> None:
+def _end(message: str, exit_code: int) -> NoReturn:
     try:
         click.echo(f"meshbench: {message}", err=True)
     except OSError:  # a closed pipe, or a terminal that is gone
@@ -347,7 +355,7 @@ def _end(message: str, exit_code: int) -> None:
     sys.exit(exit_code)
 
 
-def _end_quietly(exit_code: int) -> None:
+def _end_quietly(exit_code: int) -> NoReturn:
     """The reader of our output is gone: leave without a word, and without the interpreter's own flush."""
     for stream in (sys.stdout, sys.stderr):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -148,10 +148,11 @@ def corrected_p95_ns(latency_ns: Ns, interval_ns: int) -> int:
     """
     if interval_ns <= 0:
         return percentile_ns(latency_ns, 0.95)
-    missing = np.maximum(latency_ns // interval_ns - 1, 0)
+    slow_ns = latency_ns[latency_ns >= 2 * interval_ns]  # few: the others stand for nobody else
+    missing = slow_ns // interval_ns - 1
     ends = np.cumsum(missing)
     nth = np.arange(1, ends[-1] + 1) - np.repeat(ends - missing, missing) if len(ends) else ends
-    filled = np.repeat(latency_ns, missing) - nth * interval_ns
+    filled = np.repeat(slow_ns, missing) - nth * interval_ns
     return percentile_ns(np.concatenate([latency_ns, filled]), 0.95)
 
 

@@ -95,7 +95,8 @@ class LiveTable:
         from rich.markup import escape
         from rich.table import Table
 
-        table = Table(title=f"{self.scenario.name}: {self._left(number)}", title_justify="left", caption_justify="left", box=None)
+        title = f"{self.scenario.name}: {self._left(number)}"
+        table = Table(title=title, title_justify="left", caption_justify="left", box=None)
         for heading in ("trial", "configuration", "block", "", "P95, last 5 s", "RPS, last 5 s"):
             table.add_column(heading, justify="right" if "5 s" in heading else "left")
         for trial in self.plan.trials:

@@ -4,10 +4,12 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import Final
 
 import click
 
+from bench.errors import MeshbenchError
 from tests.benchmarks.figure import Figure
 
 
@@ -79,8 +81,11 @@ def main(names: tuple[str, ...], *, runs: tuple[Path, ...], pairs: int, scenario
     click.echo(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
     for name in names or FIGURES:
         click.echo(name)
-        for figure in FIGURES[name](order):
-            click.echo(str(figure))
+        try:
+            for figure in FIGURES[name](order):
+                click.echo(str(figure))
+        except (MeshbenchError, CalledProcessError) as error:
+            raise click.ClickException(f"{name}: {error}") from error
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +20,14 @@ class Used:
     peak_bytes: int
 
 
-def used_by(argv: Sequence[str]) -> Used:
+def used_by(argv: Sequence[str], *, accepted: Collection[int] = (0,)) -> Used:
     """Runs a command to its end, its results thrown away. Raises CalledProcessError where it fails."""
     began = time.perf_counter()
     child = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(child.pid, 0)
     wall_s = time.perf_counter() - began
     child.returncode = os.waitstatus_to_exitcode(status)  # reaped here: there is nothing left to wait for
-    if child.returncode:
+    if child.returncode not in accepted:
         raise subprocess.CalledProcessError(child.returncode, argv)
     return Used(wall_s, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
 

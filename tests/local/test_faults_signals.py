@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 LONG = {"duration": "120s"}
 TRIAL = "01-baseline-1"
+XTERM = {"TERM": "xterm"}
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ def test_a_closed_standard_output_keeps_the_report(output: Path) -> None:
 def test_a_closed_terminal_ends_the_run(scenario: Path, output: Path) -> None:
     """Case 53: the terminal with the live display is gone: exit 129, samples kept, nothing left."""
     ours, theirs = pty.openpty()
-    with command.running("run", "--scenario", scenario, output=output, stderr=theirs, stdout=theirs) as running:
+    with command.running("run", "--scenario", scenario, output=output, stderr=theirs, env=XTERM) as running:
         os.close(theirs)
         draft = running.loading(TRIAL)
         os.close(ours)
