@@ -52,9 +52,7 @@ def unfinished_runs(output: Path, *, run: Path | None = None) -> tuple[Leftovers
 def leftovers(path: Path) -> Leftovers | None:
     """What a run's folder, or the folder's name alone, leads to; None for a run that ended by itself."""
     lines = read_journal(path / JOURNAL)
-    if any(line["step"] == "end" for line in lines[_last_begin(lines) :]):
-        return None
-    if not lines and not _held(path):
+    if (not lines or _has_ended(lines)) and not _held(path):
         return None
     return Leftovers(
         path, path.name, find_strays(path.name, recorded_processes(lines)), tuple(_folders(lines, path.name))
@@ -95,9 +93,10 @@ def _is_of(folder: Path, run_id: str) -> bool:
     return text == run_id or (not text and set(folder.iterdir()) <= {mark})
 
 
-def _last_begin(lines: tuple[dict[str, Any], ...]) -> int:
-    begins = [index for index, line in enumerate(lines) if line["step"] == "begin"]
-    return begins[-1] if begins else 0
+def _has_ended(lines: tuple[dict[str, Any], ...]) -> bool:
+    """Whether the last `begin` has its `end`."""
+    edges = [line["step"] for line in lines if line["step"] in ("begin", "end")]
+    return bool(edges) and edges[-1] == "end"
 
 
 def _held(path: Path) -> bool:
@@ -107,12 +106,14 @@ def _held(path: Path) -> bool:
 
 def _close(run: Path) -> None:
     """Says in the run's own files that it was cut short and has been cleaned up."""
-    if not (run / "run.json").is_file():
+    if not (run / JOURNAL).is_file():
         return
     try:
         record = read_record(run / "run.json", RunRecord)
     except StoreError:
+        record = None
+    if record is not None and record.status == "running":
+        folder = RunFolder(run, record)
+        folder.finish(status="interrupted", exit_code=137, reason="killed; cleaned up afterwards", cleanup_ok=True)
+    elif not _has_ended(read_journal(run / JOURNAL)):
         Journal(run / JOURNAL).write("end", status="interrupted", exit_code=None)
-        return
-    folder = RunFolder(run, record)
-    folder.finish(status="interrupted", exit_code=137, reason="killed; cleaned up afterwards", cleanup_ok=True)

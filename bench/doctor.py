@@ -79,8 +79,7 @@ def _cpus() -> Finding:
         "doubt",
         "processors",
         str(count),
-        f"numbers are not comparable with other machines': with fewer than {MIN_CPUS}, application, sidecars and load"
-        " compete for them",
+        f"not comparable with other machines: with fewer than {MIN_CPUS}, application, sidecars and load compete",
     )
 
 

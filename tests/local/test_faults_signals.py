@@ -1,8 +1,10 @@
 """Signals, closed pipes and time limits, in every phase of a run: what was measured is kept, and nothing stays."""
 
+import fcntl
 import os
 import pty
 import signal
+import termios
 import time
 from pathlib import Path
 
@@ -136,13 +138,20 @@ def test_a_closed_standard_output_keeps_the_report(output: Path) -> None:
 def test_a_closed_terminal_ends_the_run(scenario: Path, output: Path) -> None:
     """Case 53: the terminal with the live display is gone: exit 129, samples kept, nothing left."""
     ours, theirs = pty.openpty()
-    with command.running("run", "--scenario", scenario, output=output, stderr=theirs, env=XTERM) as running:
+    terminal = {"stderr": theirs, "env": XTERM, "prepare": _take_terminal}
+    with command.running("run", "--scenario", scenario, output=output, **terminal) as running:
         os.close(theirs)
         draft = running.loading(TRIAL)
+        assert b"baseline" in os.read(ours, 1 << 16)
         os.close(ours)
         finished = running.wait()
     assert_interrupted(finished, output, signal.SIGHUP)
     assert len(read_parquet(draft / "samples.parquet")) >= 20
+
+
+def _take_terminal() -> None:
+    """Standard error becomes the terminal whose end is a hang-up."""
+    fcntl.ioctl(2, termios.TIOCSCTTY, 0)
 
 
 def test_nohup_keeps_a_run_alive(scenario: Path, output: Path) -> None:

@@ -1,0 +1,216 @@
+"""A run is killed without a warning: `cleanup` removes what it left, and `run --resume` completes it."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from bench.journal import read_journal
+from bench.processes import RUN_ID_VARIABLE
+from tests import command
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+# Kills a run right after its first, second, third ... line in the journal, until one comes to its end. A process of
+# its own for each command, forked from one that has imported everything: over a hundred commands in a minute or two.
+AT_EVERY_STEP = """
+import json, os, signal, sys
+import bench.cli, bench.cleanup, bench.compare, bench.doctor, bench.report, bench.report.page, bench.session
+from bench.journal import Journal
+
+scenario, output = sys.argv[1:]
+bench.cli.REPORT_FORMATS = ("md",)
+write = Journal.write
+
+def deadly(last):
+    def write_and_die(self, step, **facts):
+        write(self, step, **facts)
+        written.append(step)
+        if len(written) == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+    written = []
+    return write_and_die
+
+def meshbench(*arguments, last=None):
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if last:
+        Journal.write = deadly(last)
+    try:
+        bench.cli.main([*arguments])
+        os._exit(0)
+    except SystemExit as end:
+        os._exit(end.code or 0)
+
+def run_of(before):
+    return max(set(os.listdir(output)) - before, default="")
+
+step, ended, resumed = 0, None, set()
+while ended is None or ended == -signal.SIGKILL:
+    step += 1
+    before = set(os.listdir(output)) if os.path.isdir(output) else set()
+    run = ("run", "--scenario", scenario, "--output", output)
+    ended = meshbench(*run, last=step)
+    found = {"step": step, "run": run_of(before), "ended": ended}
+    if ended == -signal.SIGKILL:
+        line = json.loads(open(f"{output}/{found['run']}/journal.jsonl").readlines()[-1])
+        name = f"{line['step']} {line.get('name', '')}".strip()
+        found |= {"name": name, "locked": meshbench(*run), "cleaned": meshbench("cleanup", "--output", output)}
+        found["again"] = meshbench("cleanup", "--output", output)
+        if name in RESUMED and name not in resumed:
+            resumed.add(name)
+            found["resumed"] = meshbench("run", "--resume", f"{output}/{found['run']}")
+    print(json.dumps(found), flush=True)
+"""
+RESUMED = {"begin", "start-process-done reviews", "start-process-done locust", "removed-folder"}
+
+
+@pytest.fixture(scope="module")
+def killed(shared_output: Path) -> list[dict[str, Any]]:
+    """What happened after a kill at each step of a run with one trial and sidecars; the last one was not killed."""
+    command.wait_for_machine()
+    scenario = command.write_scenario(shared_output.parent, [command.ISTIO], load={"duration": "1s", "users": 30})
+    log = (shared_output.parent / "log.txt").open("w+")
+    driver = f"RESUMED = {RESUMED!r}\n{AT_EVERY_STEP}\nsys.exit(0)"
+    arguments = (scenario, shared_output)
+    finished = command.start(*arguments, output=shared_output, driver=driver, stderr=log).wait(800)
+    log.seek(0)
+    assert finished.code == 0, finished.told + log.read()
+    assert "Traceback" not in log.read()
+    return [json.loads(line) for line in finished.out.splitlines() if line.startswith('{"step"')]
+
+
+def test_a_run_can_be_killed_at_every_step(killed: list[dict[str, Any]]) -> None:
+    """Case 52: each line of the journal was a last one, from the begin to the end, until a run came through."""
+    names = [found["name"] for found in killed[:-1]]
+    assert (names[0], names[-1]) == ("begin", "end")
+    assert {"make-folder", "start-process productpage-sidecar", "ended-process reviews"} <= set(names)
+    assert killed[-1]["ended"] == 0
+
+
+def test_the_next_run_waits_for_the_cleanup(killed: list[dict[str, Any]]) -> None:
+    """Case 52: exit 8 before it; `cleanup` exits 0, and 0 again when there is nothing left (case 59)."""
+    codes = {(found["locked"], found["cleaned"], found["again"]) for found in killed[:-1]}
+    assert codes == {(8, 0, 0)}
+
+
+def test_nothing_is_left_of_a_killed_run(killed: list[dict[str, Any]], shared_output: Path) -> None:
+    """Cases 52 and 64: no process with a run's id, no working folder with its keys, whatever the last step was."""
+    left = {found["name"]: command.left_of(shared_output / found["run"]) for found in killed[:-1]}
+    assert {name: things for name, things in left.items() if things} == {}
+
+
+def test_a_killed_run_says_so(killed: list[dict[str, Any]], shared_output: Path) -> None:
+    """Its record says how it ended; one that was killed after its last word keeps that word."""
+    *cut, last = [command.record(shared_output / found["run"]) for found in killed[:-1] if "resumed" not in found]
+    assert {(record["status"], record["exit_code"]) for record in cut} == {("interrupted", 137)}
+    assert last["status"] == "complete"
+
+
+def test_a_killed_run_can_be_resumed(killed: list[dict[str, Any]], shared_output: Path) -> None:
+    """Case 52: `run --resume` exits 0 and completes it: killed at the begin, while deploying, under load, at the end."""
+    resumed = [found for found in killed if "resumed" in found]
+    assert {found["name"] for found in resumed} == RESUMED
+    assert [found["resumed"] for found in resumed] == [0] * len(RESUMED)
+    records = [command.record(shared_output / found["run"]) for found in resumed]
+    assert {(record["status"], len(record["trials"])) for record in records} == {("complete", 1)}
+
+
+# Killed between a trial's new name and its entry in run.json, which is not a step of the journal.
+BEFORE_THE_ENTRY = """
+import os, signal, bench.store
+update = bench.store.RunFolder.update
+def dying(self, **changes):
+    os.kill(os.getpid(), signal.SIGKILL) if changes.get("trials") else update(self, **changes)
+bench.store.RunFolder.update = dying
+"""
+
+
+def test_a_trial_that_was_stored_but_not_entered_is_measured_again(output: Path) -> None:
+    """A resumed run does not trip over it: it is set aside, kept under a name that says so, and measured again."""
+    scenario = command.write_scenario(output.parent, [command.BASELINE], load={"duration": "1s", "users": 30})
+    assert command.run("run", "--scenario", scenario, output=output, driver=BEFORE_THE_ENTRY).code == -signal.SIGKILL
+    run = command.only_run(output)
+    assert (run / "trials" / "01-baseline-1").is_dir()
+    assert command.clean_up(output).code == 0
+    finished = command.run("run", "--resume", run, output=output)
+    assert finished.code == 0, finished.told
+    names = sorted(path.name.partition("-")[0] + path.suffix[:11] for path in (run / "trials").iterdir())
+    assert names == ["01", "01.superseded"]
+
+
+@pytest.fixture
+def dead_run(output: Path) -> Path:
+    """The folder of a run that was killed, with a journal that has begun."""
+    run = output / "20261123T031500Z-dead-0000"
+    run.mkdir(parents=True)
+    _journal(run, step="begin")
+    return run
+
+
+@pytest.fixture
+def sleepers() -> Iterator[ExitStack]:
+    """Ends what a test started and cleaning up spared."""
+    with ExitStack() as stack:
+        yield stack
+
+
+def _journal(run: Path, **line: Any) -> None:
+    with (run / "journal.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"at": "2026-11-23T03:15:00.000+00:00", **line}) + "\n")
+
+
+def _sleep(sleepers: ExitStack, **environment: str) -> "subprocess.Popen[bytes]":
+    sleeper = subprocess.Popen(["sleep", "300"], env={**os.environ, **environment})
+    sleepers.callback(sleeper.wait)
+    sleepers.callback(sleeper.kill)
+    return sleeper
+
+
+def test_an_orphan_in_the_journal_is_ended(dead_run: Path, sleepers: ExitStack) -> None:
+    """Case 64: a process whose id and start time are those that the run wrote down."""
+    orphan = _sleep(sleepers)
+    created = psutil.Process(orphan.pid).create_time()
+    _journal(dead_run, step="start-process-done", name="productpage-sidecar", pid=orphan.pid, created=created)
+    finished = command.clean_up(dead_run.parent)
+    assert finished.code == 0, finished.told
+    assert f"processes {orphan.pid}; folders none" in finished.out
+    assert orphan.wait(5) == -signal.SIGKILL
+
+
+def test_an_orphan_with_the_mark_of_the_run_is_ended(dead_run: Path, sleepers: ExitStack) -> None:
+    """Case 64: a process that was started, but not yet written down, carries the run's id in its environment."""
+    orphan = _sleep(sleepers, **{RUN_ID_VARIABLE: dead_run.name})
+    other = _sleep(sleepers, **{RUN_ID_VARIABLE: "20261123T031500Z-other-1111"})
+    finished = command.clean_up(dead_run.parent)
+    assert finished.code == 0, finished.told
+    assert orphan.wait(5) == -signal.SIGKILL
+    assert other.poll() is None
+
+
+def test_a_stranger_with_the_same_process_id_is_spared(dead_run: Path, sleepers: ExitStack) -> None:
+    """Case 64: another start time is another process, whatever its id."""
+    stranger = _sleep(sleepers)
+    created = psutil.Process(stranger.pid).create_time() - 5
+    _journal(dead_run, step="start-process-done", name="productpage-sidecar", pid=stranger.pid, created=created)
+    finished = command.clean_up(dead_run.parent)
+    assert finished.code == 0, finished.told
+    assert stranger.poll() is None
+    assert read_journal(dead_run / "journal.jsonl")[-1]["step"] == "end"
+
+
+def test_a_list_ends_and_removes_nothing(dead_run: Path, sleepers: ExitStack) -> None:
+    """`cleanup --list` only says what is there."""
+    orphan = _sleep(sleepers, **{RUN_ID_VARIABLE: dead_run.name})
+    finished = command.call("cleanup", "--output", dead_run.parent, "--list", output=dead_run.parent)
+    assert finished.code == 0, finished.told
+    assert f"processes {orphan.pid}" in finished.out
+    assert orphan.poll() is None
