@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -161,9 +161,12 @@ def end_strays(run_id: str, recorded: Mapping[int, float]) -> tuple[int, ...]:
     """
     strays = [process for process in psutil.process_iter() if _is_of(process, run_id, recorded)]
     for process in strays:
-        process.kill()
-    gone, _alive = psutil.wait_procs(strays, timeout=STOP_TIMEOUT_S)
-    return tuple(process.pid for process in gone)
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while any(map(_is_alive, strays)) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    return tuple(process.pid for process in strays if not _is_alive(process))
 
 
 def find_strays(run_id: str, recorded: Mapping[int, float]) -> tuple[int, ...]:
@@ -171,9 +174,17 @@ def find_strays(run_id: str, recorded: Mapping[int, float]) -> tuple[int, ...]:
     return tuple(process.pid for process in psutil.process_iter() if _is_of(process, run_id, recorded))
 
 
+def _is_alive(process: psutil.Process) -> bool:
+    """Not one that is dead and waits for a parent that never asks."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def _is_of(process: psutil.Process, run_id: str, recorded: Mapping[int, float]) -> bool:
     try:
-        if process.status() == psutil.STATUS_ZOMBIE or process.pid == os.getpid():
+        if not _is_alive(process) or process.pid == os.getpid():
             return False
         created = recorded.get(process.pid)
         if created is not None and abs(process.create_time() - created) < 0.02:

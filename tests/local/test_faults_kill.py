@@ -78,13 +78,10 @@ def killed(shared_output: Path) -> list[dict[str, Any]]:
     """What happened after a kill at each step of a run with one trial and sidecars; the last one was not killed."""
     command.wait_for_machine()
     scenario = command.write_scenario(shared_output.parent, [command.ISTIO], load={"duration": "1s", "users": 30})
-    log = (shared_output.parent / "log.txt").open("w+")
     driver = f"RESUMED = {RESUMED!r}\n{AT_EVERY_STEP}\nsys.exit(0)"
-    arguments = (scenario, shared_output)
-    finished = command.start(*arguments, output=shared_output, driver=driver, stderr=log).wait(800)
-    log.seek(0)
-    assert finished.code == 0, finished.told + log.read()
-    assert "Traceback" not in log.read()
+    finished = command.start(scenario, shared_output, output=shared_output, driver=driver).wait(800)
+    assert finished.code == 0, finished.told
+    assert "Traceback" not in finished.err
     return [json.loads(line) for line in finished.out.splitlines() if line.startswith('{"step"')]
 
 
