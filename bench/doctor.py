@@ -114,9 +114,9 @@ def _lock() -> Finding:
     if holder is None:
         return Finding("ok", "earlier runs", "nothing left")
     if alive:
-        told = f"{holder.run} is running (process {holder.pid}, for {format_duration(holder.age_s)})"
+        told = f"{holder.run} is running (process {holder.pid}, for {format_duration(max(1, round(holder.age_s)))})"
         return Finding("missing", "earlier runs", told, "wait for it to end", LockedError)
-    told = f"{holder.run} was killed before it could clean up (begun {format_duration(holder.age_s)} ago)"
+    told = f"{holder.run} was killed before it could clean up (begun {format_duration(max(1, round(holder.age_s)))} ago)"
     return Finding("missing", "earlier runs", told, "meshbench cleanup", LockedError)
 
 
