@@ -116,4 +116,6 @@ def _close(run: Path) -> None:
         folder = RunFolder(run, record)
         folder.finish(status="interrupted", exit_code=137, reason="killed; cleaned up afterwards", cleanup_ok=True)
     elif not _has_ended(read_journal(run / JOURNAL)):
-        Journal(run / JOURNAL).write("end", status="interrupted", exit_code=None)
+        journal = Journal(run / JOURNAL)
+        journal.write("end", status="interrupted", exit_code=None)
+        journal.close()

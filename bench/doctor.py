@@ -85,8 +85,9 @@ def _cpus() -> Finding:
 
 def _memory() -> Finding:
     free = psutil.virtual_memory().available
-    good = free >= _MIN_MEMORY_BYTES
-    return Finding("ok" if good else "missing", "free memory", format_bytes(free), "" if good else "free 1 GiB")
+    if free >= _MIN_MEMORY_BYTES:
+        return Finding("ok", "free memory", format_bytes(free))
+    return Finding("missing", "free memory", format_bytes(free), "end other programs until 1 GiB is free")
 
 
 def _files(users: int) -> Finding:
@@ -105,8 +106,9 @@ def _output(output: Path) -> Finding:
         told = f"{place} is no folder" if not place.is_dir() else f"{place} cannot be written"
         return Finding("missing", "results folder", told, "choose another with --output", StoreError)
     free = shutil.disk_usage(place).free
-    good = free >= _MIN_DISK_BYTES
-    return Finding("ok" if good else "doubt", "free disk", format_bytes(free), "" if good else "free 512 MiB")
+    if free >= _MIN_DISK_BYTES:
+        return Finding("ok", "free disk", format_bytes(free))
+    return Finding("doubt", "free disk", format_bytes(free), "make room until 512 MiB are free")
 
 
 def _lock() -> Finding:

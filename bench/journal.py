@@ -4,6 +4,7 @@ After a SIGKILL it tells `cleanup` what to look for: an intent without its `done
 """
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -54,8 +55,11 @@ def read_journal(path: Path) -> tuple[dict[str, Any], ...]:
 
 
 def _is_torn(path: Path) -> bool:
-    content = path.read_bytes() if path.exists() else b""
-    return bool(content) and not content.endswith(b"\n")
+    if not path.is_file() or path.stat().st_size == 0:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
 
 
 def _parse(text: str) -> dict[str, Any] | None:

@@ -18,8 +18,9 @@ from tests import command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-# Kills a run right after its first, second, third ... line in the journal, until one comes to its end. A process of
-# its own for each command, forked from one that has imported everything: over a hundred commands in a minute or two.
+# Kills a run right after its first, second, third ... line in the journal, until one comes to its end; of the lines
+# about ended processes, which are written together when all have ended, after every fourth. Each command is a process
+# of its own, forked from one that has imported everything: over a hundred of them in a minute or two.
 AT_EVERY_STEP = """
 import json, os, signal, sys
 import bench.cli, bench.cleanup, bench.compare, bench.doctor, bench.report, bench.report.page, bench.session
@@ -53,9 +54,9 @@ def meshbench(*arguments, last=None):
 def run_of(before):
     return max(set(os.listdir(output)) - before, default="")
 
-step, ended, resumed = 0, None, set()
+step, name, ended, resumed = 0, "", None, set()
 while ended is None or ended == -signal.SIGKILL:
-    step += 1
+    step += 4 if name.startswith("ended-process") else 1
     before = set(os.listdir(output)) if os.path.isdir(output) else set()
     run = ("run", "--scenario", scenario, "--output", output)
     ended = meshbench(*run, last=step)
@@ -89,7 +90,8 @@ def test_a_run_can_be_killed_at_every_step(killed: list[dict[str, Any]]) -> None
     """Case 52: each line of the journal was a last one, from the begin to the end, until a run came through."""
     names = [found["name"] for found in killed[:-1]]
     assert (names[0], names[-1]) == ("begin", "end")
-    assert {"make-folder", "start-process productpage-sidecar", "ended-process reviews"} <= set(names)
+    assert {"make-folder", "start-process productpage-sidecar", "start-process-done locust"} <= set(names)
+    assert sum(name.startswith("ended-process") for name in names) > 3
     assert killed[-1]["ended"] == 0
 
 
@@ -113,7 +115,7 @@ def test_a_killed_run_says_so(killed: list[dict[str, Any]], shared_output: Path)
 
 
 def test_a_killed_run_can_be_resumed(killed: list[dict[str, Any]], shared_output: Path) -> None:
-    """Case 52: `run --resume` exits 0 and completes it: killed at the begin, while deploying, under load, at the end."""
+    """Case 52: `run --resume` exits 0 and completes it: killed at the begin, while deploying, loading, ending."""
     resumed = [found for found in killed if "resumed" in found]
     assert {found["name"] for found in resumed} == RESUMED
     assert [found["resumed"] for found in resumed] == [0] * len(RESUMED)

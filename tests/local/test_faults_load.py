@@ -12,7 +12,7 @@ from tests import command
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 # What a user does depends on how many there are, the one thing that a configuration can change.
-FAULTY_USERS = '''
+FAULTY_USERS = """
 turns = 0
 
 @task
@@ -36,7 +36,12 @@ def turn(self) -> None:
             self.ask_slowly(0.02 * 2 ** (age_s / 1.5), "/health")
         case 41:
             self.ask_slowly(0.25 if age_s < 1.5 else 0.04, "/health")
-'''
+"""
+LOST_USERS = """
+@task
+def turn(self) -> None:
+    self.ask("/nowhere")
+"""
 CONFIGURATIONS: list[dict[str, Any]] = [
     {"name": "errors", "mesh": "none", "load": {"users": 3}},
     {"name": "negative", "mesh": "none", "load": {"users": 4}},
@@ -137,10 +142,7 @@ def test_a_load_that_settles_late_is_measured_after_a_longer_warm_up(doubtful: D
 
 def test_a_load_without_any_good_answer_is_ended_after_ten_seconds(output: Path) -> None:
     """Case 35: when all requests of 10 seconds failed the load ends, its samples are kept, and the exit code is 5."""
-    load = {
-        "locustfile": command.write_locustfile(output.parent, '@task\ndef turn(self) -> None:\n    self.ask("/nowhere")'),
-        "duration": "60s",
-    }
+    load = {"locustfile": command.write_locustfile(output.parent, LOST_USERS), "duration": "60s"}
     scenario = command.write_scenario(output.parent, [command.BASELINE], load=load)
     finished = command.run("run", "--scenario", scenario, output=output)
     assert finished.code == 5, finished.told

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,7 +42,7 @@ class Good:
 
 
 @pytest.fixture(scope="module")
-def good(shared_output: Path) -> Iterator[Good]:
+def good(shared_output: Path) -> Good:
     """Two configurations, two repeats, in another time zone and with a clock that is set forward."""
     scenario = command.write_scenario(
         shared_output.parent,
@@ -56,7 +55,7 @@ def good(shared_output: Path) -> Iterator[Good]:
     zone = {"TZ": "America/New_York"}
     finished = command.run("run", "--scenario", scenario, output=shared_output, driver=STEPPED_CLOCK, env=zone)
     assert finished.code == 0, finished.told
-    yield Good(command.only_run(shared_output), finished, began)
+    return Good(command.only_run(shared_output), finished, began)
 
 
 def test_repeats_without_a_spread_have_no_interval(good: Good) -> None:
@@ -89,7 +88,7 @@ def test_cleaning_up_after_a_run_that_ended_finds_nothing(good: Good) -> None:
 DAMAGE = {
     "truncated samples": ("samples.parquet", lambda content: content[:-100]),
     "bad JSON": ("trial.json", lambda content: content[:40]),
-    "gone": ("samples.parquet", lambda content: None),
+    "gone": ("samples.parquet", lambda _: None),
 }
 
 
@@ -97,8 +96,7 @@ DAMAGE = {
 def test_a_damaged_trial_is_left_out_by_name(good: Good, output: Path, name: str, harm: Any) -> None:
     """Case 56: `report` works without it, warns and names it, and exits 0; with --strict it exits 9."""
     run = good.copy(output)
-    victim = run / "trials" / "01-istio-1" / name
-    assert victim.is_file() or (victim := run / "trials" / "01-baseline-1" / name).is_file()
+    [victim] = run.glob(f"trials/01-*/{name}")
     content = harm(victim.read_bytes())
     victim.unlink() if content is None else victim.write_bytes(content)
     finished = command.call("report", run, "--format", "md", output=output)
@@ -121,9 +119,9 @@ def test_a_run_of_damaged_trials_alone_still_has_a_report(good: Good, output: Pa
 
 
 BROKEN_RECORDS = {
-    "other version": (lambda text: text.replace('"schema_version": 1', '"schema_version": 2', 1), "format 2; this reads 1"),
+    "other version": (lambda text: text.replace('"schema_version": 1', '"schema_version": 2', 1), "in format 2; "),
     "truncated": (lambda text: text[: len(text) // 2], "run.json: "),
-    "empty": (lambda text: "", "run.json: "),
+    "empty": (lambda _: "", "run.json: "),
 }
 
 

@@ -43,7 +43,7 @@ def test_sigterm_during_the_load_leaves_readable_samples_within_two_seconds(scen
         draft = running.loading(TRIAL)
         running.send(signal.SIGTERM)
         sent = time.monotonic()
-        running.until(lambda: (draft / "trial.json").exists(), "the interrupted trial")
+        running.until((draft / "trial.json").exists, "the interrupted trial")
         took_s = time.monotonic() - sent
         finished = running.wait()
     assert_interrupted(finished, output, signal.SIGTERM)
@@ -81,7 +81,7 @@ def test_a_second_signal_waits_for_nobody(scenario: Path, output: Path) -> None:
         draft = running.loading(TRIAL)
         running.kill("details", signal.SIGSTOP)
         running.send(signal.SIGINT)
-        running.until(lambda: (draft / "trial.json").exists(), "the interrupted trial")
+        running.until((draft / "trial.json").exists, "the interrupted trial")
         running.send(signal.SIGINT)
         sent = time.monotonic()
         finished = running.wait()

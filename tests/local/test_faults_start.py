@@ -37,10 +37,15 @@ def test_a_second_run_stops_before_it_touches_anything(scenario: Path, output: P
     assert not output.exists()
 
 
+INTERRUPTED_LOOK = """
+import os, signal, bench.doctor
+bench.doctor.examine = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
 def test_ctrl_c_in_preflight_leaves_nothing(scenario: Path, output: Path) -> None:
     """Case 49: exit 130, one line, nothing made."""
-    driver = "import os, signal, bench.doctor; bench.doctor.examine = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)"
-    finished = command.run("run", "--scenario", scenario, output=output, driver=driver, prepare=_hear_ctrl_c)
+    finished = command.run("run", "--scenario", scenario, output=output, driver=INTERRUPTED_LOOK, prepare=_hear_ctrl_c)
     assert finished.code == 130, finished.told
     assert finished.err.strip() == "meshbench: interrupted; nothing was left behind"
     assert not output.exists()

@@ -1,0 +1,136 @@
+"""What a killed run left is found by its journal, and only that."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import cleanup, locks
+from bench.cleanup import clean, leftovers, recorded_processes, unfinished_runs
+from bench.errors import LeftoversError, LockedError
+from bench.journal import read_journal
+from bench.locks import machine_lock, read_holder
+from bench.processes import MARK
+
+RUN = "20261123T031500Z-dead-7f3a"
+
+
+@pytest.fixture(autouse=True)
+def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A lock file of the test's own, and no process that could be found."""
+    path = tmp_path / "machine.lock"
+    monkeypatch.setattr(locks, "lock_path", lambda: path)
+    monkeypatch.setattr(cleanup, "find_strays", lambda _run, _recorded: ())
+    monkeypatch.setattr(cleanup, "end_strays", lambda _run, _recorded: ())
+    return path
+
+
+def write_run(output: Path, *steps: dict[str, Any]) -> Path:
+    """A run's folder with a journal."""
+    run = output / RUN
+    run.mkdir(parents=True)
+    (run / "journal.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps), "utf-8")
+    return run
+
+
+def working_folder(tmp_path: Path, mark: str | None) -> dict[str, Any]:
+    """The journal's line about a working folder with that mark and a key; None: killed while it was made."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    if mark is not None:
+        (folder / MARK).write_text(mark, "utf-8")
+        (folder / "details.key").touch()
+    return {"step": "make-folder", "path": str(folder)}
+
+
+@pytest.mark.parametrize("mark", [RUN, None], ids=["marked", "killed before the mark"])
+def test_a_working_folder_of_the_run_is_removed(tmp_path: Path, mark: str | None) -> None:
+    """By its mark; and an empty one that the run was just making."""
+    line = working_folder(tmp_path, mark)
+    run = write_run(tmp_path / "results", {"step": "begin"}, line)
+    [found] = unfinished_runs(tmp_path / "results")
+    assert found.folders == (Path(line["path"]),)
+    clean(found)
+    assert not Path(line["path"]).exists()
+    assert leftovers(run) is None
+
+
+@pytest.mark.parametrize("mark", ["20261123T031500Z-other-1111", ""], ids=["another run's", "nobody's, with content"])
+def test_a_folder_that_is_not_the_runs_is_spared(tmp_path: Path, mark: str) -> None:
+    """Although the journal names it: another run may have the same random name."""
+    line = working_folder(tmp_path, mark)
+    write_run(tmp_path / "results", {"step": "begin"}, line)
+    [found] = unfinished_runs(tmp_path / "results")
+    assert found.folders == ()
+    clean(found)
+    assert Path(line["path"]).exists()
+
+
+def test_a_folder_that_was_removed_by_hand_is_no_mistake(tmp_path: Path) -> None:
+    """Case 59: gone is as good as removed."""
+    run = write_run(tmp_path / "results", {"step": "begin"}, {"step": "make-folder", "path": str(tmp_path / "gone")})
+    [found] = unfinished_runs(tmp_path / "results")
+    clean(found)
+    assert unfinished_runs(tmp_path / "results") == ()
+    assert read_journal(run / "journal.jsonl")[-1]["step"] == "end"
+
+
+def test_what_cannot_be_removed_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Case 58: exit 7 with the names, and the run stays unfinished."""
+    line = working_folder(tmp_path, RUN)
+    write_run(tmp_path / "results", {"step": "begin"}, line)
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
+    [found] = unfinished_runs(tmp_path / "results")
+    with pytest.raises(LeftoversError, match=f"still there after cleaning up: .*{line['path']}") as caught:
+        clean(found)
+    assert caught.value.exit_code == 7
+    assert len(unfinished_runs(tmp_path / "results")) == 1
+
+
+def test_a_run_that_ended_leaves_nothing(tmp_path: Path) -> None:
+    """Its journal has an end after the last begin."""
+    write_run(tmp_path / "results", {"step": "begin"}, {"step": "end"})
+    assert unfinished_runs(tmp_path / "results") == ()
+
+
+def test_a_run_that_was_resumed_and_killed_is_unfinished(tmp_path: Path) -> None:
+    """The end of its first part does not count for the second."""
+    write_run(tmp_path / "results", {"step": "begin"}, {"step": "end"}, {"step": "begin"})
+    assert [found.run_id for found in unfinished_runs(tmp_path / "results")] == [RUN]
+
+
+def test_the_run_in_the_lock_file_is_found_wherever_it_is(tmp_path: Path, lock: Path) -> None:
+    """Also one that was killed before it had a folder, or after its last word: its name is taken out."""
+    run = tmp_path / "elsewhere" / RUN
+    lock.write_text(json.dumps({"run": str(run), "pid": 1, "since": 0.0}), "utf-8")
+    [found] = unfinished_runs(tmp_path / "results")
+    clean(found)
+    assert read_holder() == (None, False)
+    ended = write_run(tmp_path / "results", {"step": "begin"}, {"step": "end"})
+    lock.write_text(json.dumps({"run": str(ended), "pid": 1, "since": 0.0}), "utf-8")
+    [found] = unfinished_runs(tmp_path / "results")
+    clean(found)
+    assert read_holder() == (None, False)
+    assert len(read_journal(ended / "journal.jsonl")) == 2
+
+
+def test_a_run_that_is_alive_is_refused(tmp_path: Path) -> None:
+    """It has to be ended first; one elsewhere does not stand in the way."""
+    run = write_run(tmp_path / "results", {"step": "begin"})
+    with machine_lock(run):
+        with pytest.raises(LockedError, match="is running"):
+            unfinished_runs(tmp_path / "results")
+        with pytest.raises(LockedError, match="is running"):
+            unfinished_runs(tmp_path, run=run)
+        assert unfinished_runs(tmp_path / "others") == ()
+
+
+def test_processes_are_known_by_id_and_start_time() -> None:
+    """Only those that the journal says were started: an intent has no process id yet."""
+    lines: list[dict[str, Any]] = [
+        {"step": "start-process", "name": "details"},
+        {"step": "start-process-done", "name": "details", "pid": 7, "created": 1.5},
+        {"step": "ended-process", "name": "details", "pid": 7},
+    ]
+    assert recorded_processes(lines) == {7: 1.5}

@@ -1,0 +1,192 @@
+"""A run's folder: written trial by trial, never over anything, and read back with what is damaged left out."""
+
+import errno
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from bench.errors import StoreError
+from bench.records import RunRecord, TrialRecord
+from bench.store import RunFolder, new_run_id, open_run, read_record, write_text
+from tests.factory import Made, Simulated, make_run
+
+SMALL = Made(configurations=(Simulated("baseline"), Simulated("istio", "istio")), repeats=2, warmup_s=1, duration_s=2)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The folder of a complete run of two blocks."""
+    return make_run(tmp_path, SMALL).path
+
+
+def again(run: Path, name: str = "20261123T031500Z-again-0000") -> RunFolder:
+    """A new run of the same plan, in a folder beside it."""
+    record = read_record(run / "run.json", RunRecord)
+    fresh = record.model_copy(update={"run_id": name, "trials": (), "status": "running", "exit_code": None})
+    return RunFolder.create(run.parent, fresh)
+
+
+def test_a_run_id_says_when_and_what() -> None:
+    """UTC time, scenario and four characters of chance."""
+    at = datetime(2026, 11, 23, 3, 15, tzinfo=UTC)
+    first, second = new_run_id("istio", at), new_run_id("istio", at)
+    assert first[:-4] == second[:-4] == "20261123T031500Z-istio-"
+    assert len(first) == len("20261123T031500Z-istio-7f3a")
+
+
+def test_what_was_written_is_read_back(run: Path) -> None:
+    """All trials, in the planned order, with samples, resources and proof."""
+    stored = open_run(run)
+    assert [trial.record.trial for trial in stored.trials] == [trial.folder for trial in stored.record.plan.trials]
+    assert all(len(trial.samples()) and len(trial.resources().at_ns) and trial.proof for trial in stored.trials)
+    assert stored.problems == ()
+
+
+def test_a_folder_that_is_there_is_never_written_into(run: Path) -> None:
+    """A second run of the same name is refused, and changes nothing."""
+    before = (run / "run.json").read_bytes()
+    with pytest.raises(StoreError, match="File exists"):
+        again(run, run.name)
+    assert (run / "run.json").read_bytes() == before
+
+
+def test_a_run_has_all_it_needs_before_it_begins(run: Path) -> None:
+    """A failure while its folder is filled leaves nothing that looks like a run."""
+    record = read_record(run / "run.json", RunRecord).model_copy(update={"run_id": "unfilled"})
+
+    def fill(folder: Path) -> None:
+        assert not (folder / "run.json").exists()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(StoreError, match="the disk is full"):
+        RunFolder.create(run.parent, record, fill=fill)
+    assert not (run.parent / "unfilled" / "run.json").exists()
+    assert not (run.parent / "unfilled" / "journal.jsonl").exists()
+
+
+def _fail_in(draft: Path) -> None:
+    (draft / "load.log").write_text("first", "utf-8")
+    raise ValueError("failed")
+
+
+def test_a_trial_that_fails_stays_marked_as_partial(run: Path) -> None:
+    """It keeps its files under a name that says so, is not entered, and the next try gets a folder of its own."""
+    folder = again(run)
+    trial = folder.record.plan.trials[0]
+    with pytest.raises(ValueError, match="failed"), folder.draft(trial) as draft:
+        _fail_in(draft)
+    with folder.draft(trial) as second:
+        assert list(second.iterdir()) == []
+    folder.finish(status="failed", exit_code=1)
+    kept = [path for path in (folder.path / "trials").iterdir() if (path / "load.log").exists()]
+    assert [path.name.startswith(f"{trial.folder}.partial-") for path in kept] == [True]
+    assert open_run(folder.path).trials == ()
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [(errno.ENOSPC, "the disk is full; complete trials are kept"), (errno.EROFS, "choose another --output")],
+    ids=["full", "read-only"],
+)
+def test_what_the_disk_says_inside_a_trial_is_an_error_of_the_store(run: Path, code: int, said: str) -> None:
+    """Whoever was writing: one message with the folder, and exit code 9."""
+    folder = again(run)
+    with pytest.raises(StoreError, match=said) as caught, folder.draft(folder.record.plan.trials[0]):
+        raise OSError(code, "as the system says it")
+    folder.finish(status="failed", exit_code=9)
+    assert caught.value.exit_code == 9
+
+
+def test_the_reserve_is_given_back_at_the_end(run: Path) -> None:
+    """There is room kept for the last word, and none when it was said."""
+    folder = again(run)
+    assert (folder.path / ".reserve").stat().st_size >= 100_000
+    folder.finish(status="failed", exit_code=9)
+    assert not (folder.path / ".reserve").exists()
+
+
+def _interrupted(run: Path, *, entered: int) -> RunFolder:
+    """The run as it was with its first trials only."""
+    record = read_record(run / "run.json", RunRecord)
+    folder = RunFolder.reopen(run, status="interrupted", trials=record.trials[:entered])
+    folder.journal.close()
+    return folder
+
+
+def test_resuming_measures_half_a_block_again_and_keeps_whole_ones(run: Path) -> None:
+    """The first block stays; the trial of the second, which lacks its partner, is set aside under its name."""
+    folder = _interrupted(run, entered=3)
+    first, second, third, fourth = [trial.folder for trial in folder.record.plan.trials]
+    folder.set_aside_broken_blocks()
+    assert [entry.folder for entry in folder.record.trials] == [first, second]
+    names = [path.name for path in sorted((run / "trials").iterdir())]
+    assert names[:2] == sorted([first, second])
+    assert [name.partition(".superseded-")[0] for name in names[2:]] == [third, fourth]
+
+
+def test_setting_aside_can_be_repeated_after_a_kill(run: Path) -> None:
+    """A folder that was renamed but is still entered is no mistake."""
+    folder = _interrupted(run, entered=3)
+    third = run / "trials" / folder.record.plan.trials[2].folder
+    third.rename(third.with_name(f"{third.name}.superseded-0000"))
+    folder.set_aside_broken_blocks()
+    assert len(folder.record.trials) == 2
+
+
+HARM: dict[str, Callable[[Path], object]] = {
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "changed": lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x"),
+    "gone": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("harm", HARM.values(), ids=HARM)
+@pytest.mark.parametrize("name", ["samples.parquet", "trial.json", "proof.json", "resources.parquet"])
+def test_a_damaged_trial_is_left_out_and_named(run: Path, name: str, harm: Callable[[Path], object]) -> None:
+    """Whatever happened to whichever of its files; strictly read it is an error."""
+    victim = open_run(run).trials[1].path
+    harm(victim / name)
+    stored = open_run(run)
+    assert len(stored.trials) == 3
+    assert stored.problems == (f"trial {victim.name} is left out: {name} missing or changed since it was measured",)
+    with pytest.raises(StoreError, match=victim.name):
+        open_run(run, strict=True)
+
+
+def test_a_record_of_another_version_is_refused_by_its_version(run: Path) -> None:
+    """Not by whatever else is different in it."""
+    record = json.loads((run / "run.json").read_text("utf-8"))
+    (run / "run.json").write_text(json.dumps({**record, "schema_version": 2, "new": 1}), "utf-8")
+    with pytest.raises(StoreError, match=r"run\.json: written in format 2; this reads 1"):
+        open_run(run)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"trial": NaN}', "\xff"])
+def test_a_record_that_cannot_be_read_is_told_with_its_file(tmp_path: Path, content: str) -> None:
+    """Never as a traceback."""
+    (tmp_path / "trial.json").write_text(content, "latin-1")
+    with pytest.raises(StoreError, match=str(tmp_path / "trial.json")):
+        read_record(tmp_path / "trial.json", TrialRecord)
+
+
+def test_a_run_that_is_not_there_is_told_with_its_path(tmp_path: Path) -> None:
+    """So is a folder that is no run."""
+    with pytest.raises(StoreError, match="not a run's folder"):
+        open_run(tmp_path / "none")
+
+
+def test_a_text_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was there before stays until the new text is on disk."""
+    path = tmp_path / "run.json"
+    write_text(path, "before")
+
+    def fail(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(StoreError, match="the disk is full"):
+        write_text(path, "after")
+    assert path.read_text("utf-8") == "before"
