@@ -14,7 +14,7 @@ help: ## Show what there is
 bench: $(VENV)/run.stamp ## The main job with short windows: about four minutes, ends with a report
 	$(BIN)/meshbench run --scenario $(SCENARIO) --quick $(ARGS)
 
-full: $(VENV)/run.stamp ## The main job with the study's windows: about half an hour
+full: $(VENV)/run.stamp ## The main job with the study's windows: about 25 minutes
 	$(BIN)/meshbench run --scenario $(SCENARIO) $(ARGS)
 
 test: $(VENV)/dev.stamp lint unit local browser ## All checks and tests

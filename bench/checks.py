@@ -78,7 +78,7 @@ RULES: Final[dict[Doubt, Rule]] = {
     Doubt.SCARCE_REQUESTS: Rule(False, "fewer than ten lie beyond P95; measure longer (--duration)"),
     Doubt.IMPOSSIBLE: Rule(True, "the clock or the samples file is damaged; run the trial again"),
     Doubt.LOST_ROWS: Rule(True, "the recorder lost requests; look into load.log"),
-    Doubt.GENERATOR_ENDED: Rule(True, "look into load.log; run again with --resume"),
+    Doubt.GENERATOR_ENDED: Rule(True, "look into load.log, and run again"),
     Doubt.GENERATOR_CPU: Rule(True, "the client is part of the latency; use fewer users or a larger machine"),
     Doubt.LATE: Rule(True, "the client is busy, and so part of the latency; use fewer users or more cores"),
     Doubt.IDENTITY: Rule(True, "requests were lost or users stood still; look into load.log"),

@@ -29,13 +29,18 @@ def compare_runs(one: StoredRun, other: StoredRun, *, force: bool) -> str:
 
 def unlike(one: RunRecord, other: RunRecord) -> tuple[str, ...]:
     """What keeps two runs from being compared: their surroundings, the application, the load."""
-    scenario = [
-        f"{part}: {getattr(one.scenario, part)} / {getattr(other.scenario, part)}"
-        for part in ("application", "load")
-        if getattr(one.scenario, part) != getattr(other.scenario, part)
+    ours, theirs = one.scenario, other.scenario
+    same = ours.application == theirs.application
+    application = [] if same else [f"application: {ours.application} / {theirs.application}"]
+    known = {configuration.name for configuration in theirs.configurations}
+    shared = [configuration.name for configuration in ours.configurations if configuration.name in known]
+    load = [
+        f"load of {name}: {ours.load_of(name)} / {theirs.load_of(name)}"
+        for name in shared
+        if ours.load_of(name) != theirs.load_of(name)
     ]
     target = [] if one.target.kind == other.target.kind else [f"target: {one.target.kind} / {other.target.kind}"]
-    return (*differences(one.environment, other.environment), *target, *scenario)
+    return (*differences(one.environment, other.environment), *target, *application, *load)
 
 
 def _row(name: str, before: ConfigurationSummary, after: ConfigurationSummary, *, margin: float) -> str:

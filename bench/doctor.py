@@ -115,10 +115,11 @@ def _lock() -> Finding:
     holder, alive = read_holder()
     if holder is None:
         return Finding("ok", "earlier runs", "nothing left")
+    age = format_duration(max(1, round(holder.age_s)))
     if alive:
-        told = f"{holder.run} is running (process {holder.pid}, for {format_duration(max(1, round(holder.age_s)))})"
+        told = f"{holder.run} is running (process {holder.pid}, for {age})"
         return Finding("missing", "earlier runs", told, "wait for it to end", LockedError)
-    told = f"{holder.run} was killed before it could clean up (begun {format_duration(max(1, round(holder.age_s)))} ago)"
+    told = f"{holder.run} was killed before it could clean up (begun {age} ago)"
     return Finding("missing", "earlier runs", told, "meshbench cleanup", LockedError)
 
 

@@ -1,6 +1,7 @@
 """The surroundings of a run: what a number depends on besides the mesh."""
 
 import hashlib
+import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +26,7 @@ def read_environment() -> Environment:
         kernel=platform.release(),
         machine=platform.machine(),
         cpu_model=_cpu_model(),
-        cpus=psutil.cpu_count() or 1,
+        cpus=len(os.sched_getaffinity(0)),  # those that a run may use
         memory_bytes=psutil.virtual_memory().total,
         address_host=_machine_hash(),
     )

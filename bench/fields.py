@@ -140,9 +140,14 @@ def find_manifests(place: str, folder: Path | None) -> Path:
     found = _find("manifests", place, folder)
     if not found.is_dir():
         raise ValueError(f"{place} is no folder; give the folder that holds the manifests")
-    if not any(path.suffix in _YAML for path in found.glob("*")):
+    if not manifest_files(found):
         raise ValueError(f"{place} holds no YAML file")
     return found
+
+
+def manifest_files(folder: Path) -> list[Path]:
+    """The files of a folder of manifests that are read, by name; what lies beside or below them is not."""
+    return sorted(path for path in folder.glob("*") if path.suffix in _YAML)
 
 
 def find_locustfile(place: str, folder: Path | None) -> Path:

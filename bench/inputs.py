@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.fields import find_locustfile, find_manifests
+from bench.fields import find_locustfile, find_manifests, manifest_files
 from bench.scenario import Scenario, scenario_path
 
 _MANIFESTS = "manifests"
@@ -20,9 +20,12 @@ class Inputs:
     locustfile: Path
 
     def copy_to(self, run: Path) -> None:
-        """Into `manifests/<name>/` and `locustfile.py` of a run's folder."""
+        """Into `manifests/<name>/` and `locustfile.py` of a run's folder: what is read, and nothing beside it."""
         for place, source in self.manifests.items():
-            shutil.copytree(source, run / _MANIFESTS / place)
+            kept = run / _MANIFESTS / place
+            kept.mkdir(parents=True, exist_ok=True)  # one folder of manifests may lie in another
+            for file in manifest_files(source):
+                shutil.copyfile(file, kept / file.name)
         shutil.copyfile(self.locustfile, run / _LOCUSTFILE)
 
 

@@ -93,7 +93,7 @@ class Recorder:
     def _add_name(self, name: str) -> int:
         self.names[name] = len(self.names)
         with (self.folder / "names.txt").open("a", encoding="utf-8") as file:
-            file.write(name.replace("\n", " ") + "\n")
+            file.write(" ".join(name.splitlines()) + "\n")
         return self.names[name]
 
     def _flush_regularly(self) -> None:

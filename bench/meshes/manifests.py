@@ -16,6 +16,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
 from bench.errors import InputError, Problem
+from bench.fields import manifest_files
 from bench.yamlfile import Document, Loc, did_you_mean, dotted, read_documents
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
@@ -103,7 +104,7 @@ def of_kind(sources: Iterable[Source[Any]], model: type[M]) -> tuple[Source[M], 
 def _files(folders: Sequence[Path], problems: list[Problem]) -> list[Path]:
     found: list[Path] = []
     for folder in folders:
-        files = sorted(path for path in folder.glob("*") if path.suffix in {".yaml", ".yml"})
+        files = manifest_files(folder)
         if not files:
             reason = "has no *.yaml file" if folder.is_dir() else "is no folder of manifests"
             problems.append(Problem(str(folder), 0, "", reason))

@@ -58,11 +58,16 @@ def test_a_process_is_written_down_and_carries_the_run_in_its_environment(launch
         assert os.getsid(pid) == pid
 
 
+def _fail_in(group: list[Process], process: Process) -> None:
+    group.append(process)
+    raise ValueError("failed")
+
+
 def test_a_group_is_ended_when_its_block_is_left_by_an_error(launcher: Launcher) -> None:
     """Asked to end, waited for, written down; its last words stay in its log."""
     process = start(launcher, POLITE)
-    with pytest.raises(ZeroDivisionError), launcher.group() as group:
-        group[:] = [1 / 0, process] if process.running else []
+    with pytest.raises(ValueError, match="failed"), launcher.group() as group:
+        _fail_in(group, process)
     assert process.ended() == "exit code 3"
     assert process.last_words() == "exit code 3, saying: ready / bye"
     assert read_journal(launcher.journal.path)[-1]["exit_code"] == 3

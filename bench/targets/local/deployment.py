@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 from bench.bookinfo.pages import page_problem
+from bench.errors import DeployError
 from bench.load.generator import HASTE_S, Load, LoadOrder, LoadOutcome, Progress
 from bench.meshes import MESHES
 from bench.meshes.probe import Probe
@@ -200,16 +203,24 @@ class LocalDeployment:
         return HopCount(caller_side=outbound, callee_side=totals[hop.callee].get(f"inbound|{port}||", 0))
 
 
+def _asked(admin: Path, query: str) -> Any:
+    """What a sidecar says on its admin socket. Raises DeployError where it does not answer."""
+    try:
+        return admin_json(admin, query)
+    except (OSError, HTTPException, ValueError) as error:
+        raise DeployError(f"{admin.stem}-sidecar does not answer on its admin socket: {error}") from error
+
+
 def _tls_counters(admin: Path) -> dict[str, int]:
     """The `ssl.*` counters of a sidecar's listeners."""
-    stats = admin_json(admin, "/stats?format=json&filter=ssl")["stats"]
+    stats = _asked(admin, "/stats?format=json&filter=ssl")["stats"]
     return {s["name"]: int(s["value"]) for s in stats if s.get("name", "").startswith("listener.")}
 
 
 def _requests_by_cluster(admin: Path) -> dict[str, int]:
     """Requests that a sidecar has sent, by cluster: counters that Envoy keeps whatever its stats matcher says."""
     totals: dict[str, int] = {}
-    for cluster in admin_json(admin, "/clusters?format=json")["cluster_statuses"]:
+    for cluster in _asked(admin, "/clusters?format=json")["cluster_statuses"]:
         hosts = cluster.get("host_statuses", [])
         counted = [stat for host in hosts for stat in host["stats"] if stat.get("name") == "rq_total"]
         totals[cluster["name"]] = sum(int(stat.get("value", 0)) for stat in counted)

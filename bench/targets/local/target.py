@@ -108,7 +108,8 @@ class LocalTarget:
         for workload in self.application.workloads:
             options = [f"--port={placement.serving[workload.name]}", f"--version={workload.version}"]
             routes = [f"--connect-to={route}" for route in placement.connect_to(workload.name)]
-            argv = [sys.executable, "-m", "bench.bookinfo", workload.name, *options, *routes]
+            # -P: not a `bench` that happens to lie in the working directory
+            argv = [sys.executable, "-P", "-m", "bench.bookinfo", workload.name, *options, *routes]
             env = self._service_environment(workload)
             yield self.launcher.start(workload.name, argv, role="service", log=logs / f"{workload.name}.log", env=env)
 
