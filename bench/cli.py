@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from bench import __version__
+from bench.cli_gate import gate, history
 from bench.errors import InputError, Interrupted, MeshbenchError, RefusedError
 from bench.units import parse_duration
 
@@ -106,6 +107,7 @@ def run(
         raise InputError("give either --scenario NAME or --resume RUN")
     if resume is not None:
         _refuse_changes(changes)
+        _refuse_unless_ready(session.stored_scenario(resume), resume.parent)
         folder = session.resume(resume, timeout_s=timeout)
     else:
         scenario = _scenario(str(name), changes)
@@ -190,42 +192,6 @@ def compare(one: Path, other: Path, *, force: bool) -> None:
 
 
 @cli.command()
-@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--history", "path", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Grows by it.")
-@click.option("--accept", "accepted", metavar="REASON", default="", help="Begin a new baseline with this run.")
-@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write a test case per contrast.")
-@click.option("--json", "as_json", is_flag=True, help="Print the decisions as JSON.")
-def gate(*, folder: Path, path: Path, accepted: str, junit: Path | None, as_json: bool) -> None:
-    """Judge a nightly run by the nights before it; exit 6 when two running were slower than chance allows."""
-    from bench.gate import as_markdown, failure, write_junit
-    from bench.gate import gate as judge
-    from bench.store import open_run
-
-    stored = open_run(folder)
-    found, known = judge(stored, path, accepted=accepted)
-    for problem in (*stored.problems, *known.problems):
-        click.echo(f"warning: {problem}", err=True)
-    if junit is not None:
-        write_junit(found, junit)
-    click.echo(found.model_dump_json(indent=2) if as_json else as_markdown(found))
-    if error := failure(found):
-        raise error
-
-
-@cli.command()
-@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
-def history(path: Path) -> None:
-    """Show a history night by night, as `gate` judges it."""
-    from bench.gate import as_text
-    from bench.history import read_history
-
-    known = read_history(path)
-    for problem in known.problems:
-        click.echo(f"warning: {problem}", err=True)
-    click.echo(as_text(known))
-
-
-@cli.command()
 @output_option
 @click.option("--users", type=click.IntRange(1), default=20, show_default=True, help="Users of the run to come.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
@@ -254,7 +220,11 @@ def cleanup(*, output: Path, run_: Path | None, only_list: bool) -> None:
             ended = clean(leftovers)
             click.echo(f"  cleaned up: {len(ended)} processes ended, {len(leftovers.folders)} folders removed")
     if not found:
-        click.echo("nothing is left of any run")
+        click.echo(f"nothing is left of {run_ or 'any run'}")
+
+
+cli.add_command(gate)
+cli.add_command(history)
 
 
 def _scenario(name: str, changes: dict[str, Any]) -> "Scenario":
@@ -279,9 +249,9 @@ def _plan(scenario: "Scenario") -> "Plan":
 def _refuse_unless_ready(scenario: "Scenario", output: Path) -> None:
     """Looks at the machine before anything is made on it."""
     from bench.doctor import examine
+    from bench.outline import most_users
 
-    users = max(scenario.load_of(configuration.name).users for configuration in scenario.configurations)
-    for finding in examine(output, users=users):
+    for finding in examine(output, users=most_users(scenario)):
         if finding.state == "missing":
             raise finding.error(f"{finding.what}: {finding.found}; to mend it: {finding.mend}")
         if finding.state == "doubt":

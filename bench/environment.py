@@ -12,7 +12,18 @@ from bench import __version__
 from bench.records import Environment
 
 # Two runs may be compared only when these are equal; the rest may differ without changing the system under test.
-COMPARED = ("locust", "envoy", "kernel", "machine", "cpu_model", "cpus", "memory_bytes", "address_host")
+COMPARED = (
+    "meshbench",
+    "python",
+    "locust",
+    "envoy",
+    "kernel",
+    "machine",
+    "cpu_model",
+    "cpus",
+    "memory_bytes",
+    "address_host",
+)
 
 
 def read_environment() -> Environment:

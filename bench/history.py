@@ -26,8 +26,6 @@ from bench.summary import summarise
 
 # None of these changes what is measured.
 _WORDS: Final = {"title", "description", "seed", "margin"}
-# Besides what `compare` asks for: the services run on this Python, and meshbench is the measuring device.
-_VERSIONS: Final = ("meshbench", "python")
 
 
 class HistoryLine(Record):
@@ -90,7 +88,7 @@ def conditions(run: StoredRun) -> dict[str, str]:
     """All that has to be equal for two runs to be alike: what was asked for, with what, and where."""
     record = run.record
     asked = record.scenario.model_dump(mode="json", exclude=_WORDS)
-    surroundings = {name: str(getattr(record.environment, name)) for name in (*_VERSIONS, *COMPARED)}
+    surroundings = {name: str(getattr(record.environment, name)) for name in COMPARED}
     files = "".join(f"{name} {digest}\n" for name, digest in sorted(_files(run)))
     return {"scenario": _hash(asked), "files": _hash(files), "target": record.target.kind, **surroundings}
 

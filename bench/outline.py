@@ -56,6 +56,11 @@ def expected_seconds(scenario: Scenario, plan: Plan) -> float:
     return sum(load.warmup_s + load.duration_s + _SECONDS_PER_DEPLOYMENT for load in loads)
 
 
+def most_users(scenario: Scenario) -> int:
+    """Users of the configuration that has the most."""
+    return max(scenario.load_of(configuration.name).users for configuration in scenario.configurations)
+
+
 def detectable(scenario: Scenario) -> list[tuple[float, float]]:
     """Pairs of an assumed spread between repeats and the effect that could then be found, as ratios minus 1."""
     found = [(spread, minimum_detectable_effect(spread, scenario.repeats)) for spread in SPREADS]

@@ -6,6 +6,7 @@ session of its own (so that Ctrl-C reaches it in our order) and dies with us (Li
 
 import ctypes
 import os
+import resource
 import secrets
 import shutil
 import signal
@@ -20,7 +21,7 @@ from typing import Literal
 
 import psutil
 
-from bench.errors import DeployError
+from bench.errors import DeployError, LeftoversError
 from bench.journal import Journal
 from bench.waiting import POLL_S, Watch
 
@@ -87,11 +88,18 @@ class Launcher:
     watch: Watch
 
     def start(
-        self, name: str, argv: Sequence[str], *, role: Role, log: Path, env: Mapping[str, str | None] | None = None
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        role: Role,
+        log: Path,
+        env: Mapping[str, str | None] | None = None,
+        cwd: Path | None = None,
     ) -> Process:
         """Starts `argv` with its output in `log`; raises DeployError where the program cannot be run.
 
-        `env` changes the environment that the process inherits; None takes a variable out.
+        `env` changes the environment that the process inherits; None takes a variable out. `cwd` is where it works.
         """
         changed = {**os.environ, **(env or {}), RUN_ID_VARIABLE: self.run_id}
         with self.journal.step("start-process", name=name, role=role) as outcome, log.open("ab") as output:
@@ -102,6 +110,7 @@ class Launcher:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     env={variable: value for variable, value in changed.items() if value is not None},
+                    cwd=cwd,
                     start_new_session=True,
                     preexec_fn=_die_with_parent,  # noqa: PLW1509  # one prctl call; this program has one thread
                 )
@@ -139,8 +148,25 @@ class Launcher:
             (path / MARK).write_text(self.run_id, "utf-8")
             yield path
         finally:
-            shutil.rmtree(path)
+            _remove(path)
             self.journal.write("removed-folder", path=str(path))
+
+
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise LeftoversError(
+            f"{folder} holds keys and cannot be removed: {error.strerror}; remove it by hand"
+        ) from error
+
+
+def raise_file_limit(needed: int) -> None:
+    """Lets this process and its children have `needed` open files, as far as the hard limit goes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if soft != resource.RLIM_INFINITY and soft < highest:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
 
 
 def run_tool(argv: Sequence[str], *, timeout_s: float = 60) -> "subprocess.CompletedProcess[str]":

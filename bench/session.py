@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import __version__
+from bench.doctor import files_needed
 from bench.environment import differences, read_environment
-from bench.errors import InputError, Interrupted, MeshbenchError, RunTimeoutError
+from bench.errors import InputError, Interrupted, LeftoversError, MeshbenchError, RunTimeoutError
 from bench.inputs import inputs_of, stored_inputs
 from bench.locks import machine_lock
+from bench.outline import most_users
 from bench.plan import Plan
-from bench.processes import Launcher
+from bench.processes import Launcher, raise_file_limit
 from bench.progress import progress_display
 from bench.records import RunRecord, RunStatus, TrialRecord
 from bench.runner import run_trials
@@ -44,7 +46,7 @@ def run(order: Order) -> RunFolder:
         status="running",
         started_at=datetime.now(UTC),
         scenario=order.scenario,
-        scenario_source=order.source,
+        scenario_source=Path(order.source).name,
         plan=order.plan,
         target=RECORD,
         environment=read_environment(),
@@ -57,12 +59,17 @@ def run(order: Order) -> RunFolder:
     return folder
 
 
+def stored_scenario(path: Path) -> Scenario:
+    """The scenario of the run in the folder `path`. Raises StoreError where there is none."""
+    return read_record(path / "run.json", RunRecord).scenario
+
+
 def resume(path: Path, *, timeout_s: float | None = None) -> RunFolder:
     """Goes on with a run that was cut short: whole blocks stay, the rest is measured again."""
     record = read_record(path / "run.json", RunRecord)
     changed = differences(record.environment, read_environment())
-    if record.status == "complete":
-        raise InputError(f"{path}: this run is complete; there is nothing to resume")
+    if record.status in ("complete", "invalid"):
+        raise InputError(f"{path}: every trial of this run was measured; there is nothing to resume: start a new run")
     if changed:
         raise InputError(
             f"{path}: cannot be resumed here, since this is not what it was measured on: {'; '.join(changed)}"
@@ -80,6 +87,7 @@ def _measure(folder: RunFolder, watch: Watch) -> None:
     display = progress_display(record.scenario, record.plan)
     launcher = Launcher(record.run_id, folder.journal, watch)
     inputs = stored_inputs(record.scenario, folder.path)
+    raise_file_limit(files_needed(most_users(record.scenario)))
     try:
         with open_local(record, inputs, launcher=launcher, watch=watch) as target:
             run_trials(folder, target, display)
@@ -96,7 +104,8 @@ def _ending(folder: RunFolder) -> Iterator[None]:
         folder.finish(status="interrupted", exit_code=error.exit_code, reason=str(error), cleanup_ok=True)
     except MeshbenchError as error:
         status: RunStatus = "interrupted" if isinstance(error, Interrupted) else "failed"
-        folder.finish(status=status, exit_code=error.exit_code, reason=str(error), cleanup_ok=True)
+        clean = not isinstance(error, LeftoversError)
+        folder.finish(status=status, exit_code=error.exit_code, reason=str(error), cleanup_ok=clean)
         if folder.record.trials:
             error.add_note(f"complete trials are kept; to look at them: meshbench report {folder.path}")
         error.add_note(f"to go on: meshbench run --resume {folder.path}")

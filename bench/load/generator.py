@@ -1,6 +1,7 @@
 """The load generator: Locust as a process of its own, told what to do and watched from outside."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -47,7 +48,7 @@ class LoadOrder:
         """Locust's command line. The run time is a bound for the case that nobody ends it."""
         bound_s = self.warmup_s + 2 * self.duration_s + START_TIMEOUT_S
         options = {
-            "--locustfile": f"{self.locustfile},{recorder_path()}",
+            "--locustfile": f"{self.locustfile.resolve()},{recorder_path()}",
             "--host": f"http://{self.address}",
             "--virtual-host": self.virtual_host,
             "--reviews": self.reviews,
@@ -63,7 +64,7 @@ class LoadOrder:
             "--loglevel": "WARNING",
         }
         pairs = [str(part) for option in options.items() for part in option]
-        return [sys.executable, "-m", "locust", "--headless", "--only-summary", *pairs]
+        return [sys.executable, "-P", "-m", "locust", "--headless", "--only-summary", *pairs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,9 @@ class Load:
     @classmethod
     def start(cls, launcher: Launcher, order: LoadOrder, folder: Path, *, watch: Watch, log: Path) -> "Load":
         """Starts Locust and waits for its first user. Raises DeployError with its log when it does not come up."""
-        process = launcher.start("locust", order.argv(folder), role="generator", log=log)
+        process = launcher.start(
+            "locust", order.argv(folder.resolve()), role="generator", log=log, env=_without_settings(), cwd=folder
+        )
         try:
             started = wait_until(
                 lambda: _read_json(folder / "started.json") or _ended(process),
@@ -227,6 +230,11 @@ class Load:
             ),
             clock=ClockRecord(monotonic_s=elapsed_s, wall_s=wall_s),
         )
+
+
+def _without_settings() -> dict[str, str | None]:
+    """Locust reads settings from its environment and from the folder that it works in; here only ours count."""
+    return {name: None for name in os.environ if name.startswith("LOCUST_")}
 
 
 def _ended(process: Process) -> dict[str, Any] | None:

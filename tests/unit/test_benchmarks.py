@@ -71,7 +71,7 @@ def test_the_plain_command_line_lacks_the_recorder_alone() -> None:
     order = LoadOrder(
         address="127.0.0.1:9080",
         virtual_host="productpage:9080",
-        locustfile=Path("bookinfo.py"),
+        locustfile=Path("/shipped/bookinfo.py"),
         reviews="v3",
         users=20,
         think_time_s=0.1,
@@ -82,7 +82,7 @@ def test_the_plain_command_line_lacks_the_recorder_alone() -> None:
     )
     recorded = order.argv(Path("folder"))
     plain = without_recorder(recorded)
-    assert plain[plain.index("--locustfile") + 1] == "bookinfo.py"
+    assert plain[plain.index("--locustfile") + 1] == "/shipped/bookinfo.py"
     lost = [part for part in recorded if part not in plain]
     assert [part for part in lost if part.startswith("--")] == ["--arrival-rate", "--seed", "--record-to"]
     assert len(plain) == len(recorded) - 6

@@ -71,7 +71,7 @@ def test_a_row_holds_what_the_request_was(tmp_path: Path) -> None:
     """Names are kept on one line each, latencies to the nanosecond, starts since the test's start."""
     told("load", tmp_path)
     samples = read_raw(tmp_path / "samples.bin", tuple((tmp_path / "names.txt").read_text("utf-8").splitlines()))
-    assert sorted(samples.names) == ["page 0 ", "page 1 "]
+    assert sorted(samples.names) == ["page 0", "page 1"]
     assert set(samples.latency_ns.tolist()) == {1_250_000}
     assert set(samples.bytes.tolist()) == {100}
     assert set(samples.status.tolist()) == {0}  # no answer came

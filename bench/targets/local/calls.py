@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+
 TIMEOUT_S = 10.0
 
 
@@ -19,7 +21,13 @@ class Identity:
     certificate: Path
     key: Path
     roots: Path
-    spiffe_id: str
+
+    @property
+    def spiffe_id(self) -> str:
+        """The SPIFFE id in the certificate."""
+        certificate = x509.load_pem_x509_certificate(self.certificate.read_bytes())
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return names.get_values_for_type(x509.UniformResourceIdentifier)[0]
 
 
 @dataclass(frozen=True, slots=True)

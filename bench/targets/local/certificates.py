@@ -42,7 +42,7 @@ class Certificates:
     def identity(self, account: str) -> Identity:
         """Certificate, key and root of a service account. Raises KeyError for an account without one."""
         certificate, key = (self.folder / f"{account}.{suffix}" for suffix in ("crt", "key"))
-        return Identity(certificate, key, self.roots, self.spiffe_ids[account])
+        return Identity(certificate, key, self.roots)
 
     def spiffe_id(self, account: str) -> str:
         """What the account's certificate says. Raises KeyError for an account without one."""

@@ -150,7 +150,7 @@ class LocalDeployment:
             version=agreed.version if agreed else "",
             cipher=agreed.cipher if agreed else "",
             ids=(agreed.own, agreed.peer) if agreed else ("", ""),
-            expected_ids=(identity.spiffe_id, certificates.identity(callee.account).spiffe_id),
+            expected_ids=(certificates.spiffe_id(caller.account), certificates.spiffe_id(callee.account)),
         )
 
     def _plain_text(self, name: str, sidecars: Sidecars) -> Evidence:
@@ -218,7 +218,20 @@ def _tls_counters(admin: Path) -> dict[str, int]:
 
 
 def _requests_by_cluster(admin: Path) -> dict[str, int]:
-    """Requests that a sidecar has sent, by cluster: counters that Envoy keeps whatever its stats matcher says."""
+    """Requests that a sidecar has sent on, by cluster, without its own retries: the per-host counters, which Envoy
+    keeps whatever its stats matcher says, count every try."""
+    tries = _tries_by_cluster(admin)
+    stats = _asked(admin, "/stats?format=json&filter=upstream_rq_retry$")["stats"]
+    retries = {_cluster_of(stat["name"]): int(stat["value"]) for stat in stats if "name" in stat}
+    return {name: count - retries.get(name, 0) for name, count in tries.items()}
+
+
+def _cluster_of(stat: str) -> str:
+    """The cluster in `cluster.NAME;.upstream_rq_retry`: Istio's statistics end a name with a semicolon."""
+    return stat.removeprefix("cluster.").removesuffix(".upstream_rq_retry").removesuffix(";")
+
+
+def _tries_by_cluster(admin: Path) -> dict[str, int]:
     totals: dict[str, int] = {}
     for cluster in _asked(admin, "/clusters?format=json")["cluster_statuses"]:
         hosts = cluster.get("host_statuses", [])

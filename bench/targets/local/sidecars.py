@@ -34,7 +34,8 @@ class Sidecars:
     def start(self, launcher: Launcher, binary: Path, *, draft: Path, watch: Watch) -> Iterator[Process]:
         """Starts them all; raises DeployError with Envoy's words when it refuses a configuration.
 
-        Their configuration and logs go into the draft's `proxies/`; keys are in files of their own, elsewhere.
+        A copy of their configuration (`WORK` stands for the working folder) and their logs go into the draft's
+        `proxies/`; keys are in files of their own, elsewhere.
         """
         kept = draft / "proxies"
         kept.mkdir(exist_ok=True)
@@ -44,7 +45,7 @@ class Sidecars:
             yield launcher.start(f"{name}-sidecar", command, role="sidecar", log=kept / f"{name}.log")
 
     def _write(self, kept: Path) -> dict[str, Path]:
-        configs = {name: kept / f"{name}.json" for name in self.admins}
+        configs = {name: self.folder / f"{name}.json" for name in self.admins}
         for workload in self.placement.application.everyone:
             bootstrap = sidecar_bootstrap(
                 workload,
@@ -53,7 +54,9 @@ class Sidecars:
                 certificates=self.certificates,
                 admin=self.admins[workload.name],
             )
-            configs[workload.name].write_text(json.dumps(bootstrap, indent=1), "utf-8")
+            text = json.dumps(bootstrap, indent=1)
+            configs[workload.name].write_text(text, "utf-8")
+            (kept / f"{workload.name}.json").write_text(text.replace(str(self.folder.parent), "WORK"), "utf-8")
         return configs
 
     def _validate(self, commands: Mapping[str, list[str]], launcher: Launcher, *, watch: Watch) -> None:
