@@ -93,6 +93,8 @@ def _measure(folder: RunFolder, watch: Watch) -> None:
             run_trials(folder, target, display)
     finally:
         display.close()
+    if watch.signals:  # it came while the last processes were ended, where nothing waits for it
+        raise Interrupted(watch.signals[0])
 
 
 @contextmanager
