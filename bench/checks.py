@@ -188,6 +188,7 @@ def _generator(record: TrialRecord, samples: Samples) -> Found:
         return
     if generator.problem or generator.exit_code not in (*_LOCUST_FINE, None):
         yield Doubt.GENERATOR_ENDED, generator.problem or f"Locust ended with exit code {generator.exit_code}"
+        return  # its counts, if it left any, are of another moment than the rows
     if not generator.locust_requests == generator.recorded == len(samples):
         wrote = f"the recorder wrote {generator.recorded}, {len(samples)} are stored"
         yield Doubt.LOST_ROWS, f"Locust counted {generator.locust_requests} requests, {wrote}"

@@ -50,13 +50,12 @@ def unfinished_runs(output: Path, *, run: Path | None = None) -> tuple[Leftovers
 
 
 def leftovers(path: Path) -> Leftovers | None:
-    """What a run's folder, or the folder's name alone, leads to; None for a run that ended by itself."""
+    """What a run's folder, or the folder's name alone, leads to; None for a run that ended by itself, and well."""
     lines = read_journal(path / JOURNAL)
-    if (not lines or _has_ended(lines)) and not _held(path):
+    folders = tuple(_folders(lines, path.name))
+    if (not lines or _has_ended(lines)) and not folders and not _held(path):
         return None
-    return Leftovers(
-        path, path.name, find_strays(path.name, recorded_processes(lines)), tuple(_folders(lines, path.name))
-    )
+    return Leftovers(path, path.name, find_strays(path.name, recorded_processes(lines)), folders)
 
 
 def clean(found: Leftovers) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 # about ended processes, which are written together when all have ended, after the first and the last. Each command is
 # a process of its own, forked from one that has imported everything: over a hundred of them in a minute or two.
 AT_EVERY_STEP = """
-import json, os, signal, sys
+import json, os, signal, sys, time
 import bench.cli, bench.cleanup, bench.compare, bench.doctor, bench.report, bench.report.page, bench.session
 from bench.journal import Journal
 
@@ -61,6 +61,10 @@ while ended is None or ended == -signal.SIGKILL:
     before = set(os.listdir(output)) if os.path.isdir(output) else set()
     run = ("run", "--scenario", scenario, "--output", output)
     ended = meshbench(*run, last=step)
+    if ended == 8:  # somebody else measures this machine
+        step, ended = step - 1, None
+        time.sleep(0.5)
+        continue
     found = {"step": step, "run": run_of(before), "ended": ended}
     if ended == -signal.SIGKILL:
         line = json.loads(open(f"{output}/{found['run']}/journal.jsonl").readlines()[-1])

@@ -114,6 +114,7 @@ def test_a_load_generator_that_dies_makes_its_trial_invalid(battered: Battered) 
     """Case 42: the trial says that Locust ended and how; its samples until then are kept."""
     _, record = battered.trial("locust-dies")
     assert battered.codes("locust-dies")[0] == "generator-ended"
+    assert "lost-rows" not in battered.codes("locust-dies")
     assert "Locust ended during the load (SIGKILL" in record["reasons"][0]
     assert record["generator"]["recorded"] >= 20
     assert "proof" not in battered.codes("locust-dies")

@@ -109,6 +109,24 @@ def _hear(number: signal.Signals) -> None:
     signal.signal(number, signal.SIG_DFL)
 
 
+LATE_SIGNAL = """
+import os, signal, bench.processes
+stop = bench.processes.Launcher.stop
+def interrupted_stop(self, processes):
+    os.kill(os.getpid(), signal.SIGINT)
+    stop(self, processes)
+bench.processes.Launcher.stop = interrupted_stop
+"""
+
+
+def test_ctrl_c_while_the_last_processes_are_ended_still_counts(output: Path) -> None:
+    """Case 50, cleanup: it goes on and ends all of them; the exit code is 130, never 0 after a signal."""
+    scenario = command.write_scenario(output.parent, [command.BASELINE])
+    finished = command.run("run", "--scenario", scenario, output=output, driver=LATE_SIGNAL)
+    assert_interrupted(finished, output, signal.SIGINT)
+    assert len(command.record(command.only_run(output))["trials"]) == 1
+
+
 def test_a_closed_pipe_ends_the_run_as_a_hang_up(output: Path) -> None:
     """Case 53: nobody reads standard error any more: exit 129 at the next line, no traceback, nothing left."""
     scenario = command.write_scenario(output.parent, [command.BASELINE], repeats=2)

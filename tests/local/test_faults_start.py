@@ -138,6 +138,7 @@ def test_a_port_that_is_taken_meanwhile_is_picked_anew(scenario: Path, output: P
     assert starts == 2
 
 
+@pytest.mark.slow
 def test_ports_that_are_always_taken_end_the_run_with_the_port(scenario: Path, output: Path) -> None:
     """Case 61: after three tries exit 4, with the service, the address and the reason; nothing is left."""
     finished = command.run("run", "--scenario", scenario, output=output, driver=TAKEN_PORT.format(times=9))

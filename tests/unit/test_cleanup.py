@@ -94,6 +94,16 @@ def test_a_run_that_ended_leaves_nothing(tmp_path: Path) -> None:
     assert unfinished_runs(tmp_path / "results") == ()
 
 
+def test_a_run_that_ended_without_removing_its_folder_is_found(tmp_path: Path) -> None:
+    """It could say so itself, but its keys are still there."""
+    line = working_folder(tmp_path, RUN)
+    write_run(tmp_path / "results", {"step": "begin"}, line, {"step": "end"})
+    [found] = unfinished_runs(tmp_path / "results")
+    clean(found)
+    assert not Path(line["path"]).exists()
+    assert unfinished_runs(tmp_path / "results") == ()
+
+
 def test_a_run_that_was_resumed_and_killed_is_unfinished(tmp_path: Path) -> None:
     """The end of its first part does not count for the second."""
     write_run(tmp_path / "results", {"step": "begin"}, {"step": "end"}, {"step": "begin"})
