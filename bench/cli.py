@@ -249,7 +249,7 @@ def _plan(scenario: "Scenario") -> "Plan":
 def _refuse_unless_ready(scenario: "Scenario", output: Path) -> None:
     """Looks at the machine before anything is made on it."""
     from bench.doctor import examine
-    from bench.outline import most_users
+    from bench.plan import most_users
 
     for finding in examine(output, users=most_users(scenario)):
         if finding.state == "missing":

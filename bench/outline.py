@@ -2,14 +2,13 @@
 
 import json
 
-from bench.plan import Plan
+from bench.plan import Plan, expected_seconds
 from bench.scenario import Scenario
 from bench.stats import minimum_detectable_effect
 from bench.units import format_change, format_duration
 
 # Run-to-run standard deviations of ln P95: a quiet dedicated machine, an ordinary one, a shared one with 10 s windows.
 SPREADS = (0.02, 0.05, 0.10)
-_SECONDS_PER_DEPLOYMENT = 4.0
 
 
 def outline(scenario: Scenario, plan: Plan) -> str:
@@ -48,17 +47,6 @@ def outline_json(scenario: Scenario, plan: Plan) -> str:
         },
         indent=2,
     )
-
-
-def expected_seconds(scenario: Scenario, plan: Plan) -> float:
-    """Windows, warm-ups and deployments."""
-    loads = [scenario.load_of(trial.configuration) for trial in plan.trials]
-    return sum(load.warmup_s + load.duration_s + _SECONDS_PER_DEPLOYMENT for load in loads)
-
-
-def most_users(scenario: Scenario) -> int:
-    """Users of the configuration that has the most."""
-    return max(scenario.load_of(configuration.name).users for configuration in scenario.configurations)
 
 
 def detectable(scenario: Scenario) -> list[tuple[float, float]]:

@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict
 
 from bench.scenario import Scenario
 
+# Start, proofs and end of a deployment, as seen on two shared processors.
+_SECONDS_PER_DEPLOYMENT = 3.5
+
 Order = tuple[tuple[int, ...], ...]
 
 
@@ -61,6 +64,17 @@ def make_plan(scenario: Scenario, seed: int) -> Plan:
     method, order = _choose(len(names), scenario.repeats)(scenario.repeats, len(names), draw)
     blocks = tuple(tuple(names[place] for place in block) for block in order)
     return Plan(seed=seed, method=method, order=blocks)
+
+
+def expected_seconds(scenario: Scenario, plan: Plan) -> float:
+    """Windows, warm-ups and deployments."""
+    loads = [scenario.load_of(trial.configuration) for trial in plan.trials]
+    return sum(load.warmup_s + load.duration_s + _SECONDS_PER_DEPLOYMENT for load in loads)
+
+
+def most_users(scenario: Scenario) -> int:
+    """Users of the configuration that has the most."""
+    return max(scenario.load_of(configuration.name).users for configuration in scenario.configurations)
 
 
 def _choose(count: int, blocks: int) -> Callable[[int, int, random.Random], tuple[str, Order]]:

@@ -12,8 +12,7 @@ from bench.environment import differences, read_environment
 from bench.errors import InputError, Interrupted, LeftoversError, MeshbenchError, RunTimeoutError
 from bench.inputs import inputs_of, stored_inputs
 from bench.locks import machine_lock
-from bench.outline import most_users
-from bench.plan import Plan
+from bench.plan import Plan, most_users
 from bench.processes import Launcher, raise_file_limit
 from bench.progress import progress_display
 from bench.records import RunRecord, RunStatus, TrialRecord

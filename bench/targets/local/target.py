@@ -13,7 +13,7 @@ from bench.inputs import Inputs
 from bench.meshes import MESHES
 from bench.meshes.application import Application, Workload, read_application
 from bench.meshes.istio_policies import Policies
-from bench.outline import expected_seconds
+from bench.plan import expected_seconds
 from bench.processes import Launcher, Process
 from bench.records import RunRecord, TargetRecord
 from bench.scenario import Configuration, Scenario
