@@ -164,12 +164,12 @@ def _blind_spots(
         elif found.mde > scenario.margin:
             sides = configurations[found.configuration], configurations[found.reference]
             seen = f"{min(found.n)} repeats of this spread find {format_percent(found.mde)} in 4 of 5 runs"
-            needed = f"{format_percent(scenario.margin)} would take {_needed(sides, scenario.margin)}"
-            yield text(Doubt.RESOLUTION, f"{pair}: {seen}, {needed}")
+            needed = repeats_for_margin(sides, scenario.margin) or f"over {MOST_REPEATS}"
+            take = f"{format_percent(scenario.margin)} would take {needed} repeats"
+            yield text(Doubt.RESOLUTION, f"{pair}: {seen}, {take}")
 
 
-def _needed(sides: Iterable[ConfigurationSummary], margin: float) -> str:
-    """How many repeats would see the margin, given the spread of both sides."""
+def repeats_for_margin(sides: Iterable[ConfigurationSummary], margin: float) -> int | None:
+    """How many repeats would see the margin, given the spread of both sides; None: very many, or not known."""
     spreads = [side.p95_cv for side in sides if side.p95_cv is not None]
-    needed = repeats_needed(fmean(spread**2 for spread in spreads) ** 0.5, margin) if spreads else None
-    return f"{needed} repeats" if needed else f"over {MOST_REPEATS} repeats"
+    return repeats_needed(fmean(spread**2 for spread in spreads) ** 0.5, margin) if spreads else None

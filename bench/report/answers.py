@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Final
 
 from bench.records import ConfigurationSummary, Contrast, SummaryRecord
-from bench.stats import repeats_needed
+from bench.summary import repeats_for_margin
 from bench.units import (
     format_bytes,
     format_change,
@@ -130,18 +129,12 @@ def _certainty(summary: SummaryRecord, contrast: Contrast) -> Iterator[str]:
         yield f"the ratio is known to within {format_within(contrast.ratio_low, contrast.ratio_high)}"
     if contrast.verdict in ("different", "inconclusive") and contrast.mde is not None:
         yield f"a difference of {format_percent(contrast.mde)} would be found 4 times out of 5"
-        needed = _repeats_needed(summary, contrast)
+        sides = (summary.configurations[name] for name in (contrast.configuration, contrast.reference))
+        needed = repeats_for_margin(sides, summary.margin)
         if needed and needed > min(contrast.n):
             yield f"{format_count(needed)} repeats each would find one of {format_percent(summary.margin)}"
     if contrast.reason and contrast.ratio_low is not None:
         yield contrast.reason
-
-
-def _repeats_needed(summary: SummaryRecord, contrast: Contrast) -> int | None:
-    """How many repeats would find a difference as large as the margin; None: very many, or not known."""
-    sides = (summary.configurations[name] for name in (contrast.configuration, contrast.reference))
-    spreads = [side.p95_cv for side in sides if side.p95_cv is not None]
-    return repeats_needed(fmean(spread**2 for spread in spreads) ** 0.5, summary.margin) if spreads else None
 
 
 def _besides(summary: SummaryRecord, contrast: Contrast) -> str:
