@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from bench import __version__
+from bench.cli_cluster import chosen_place, cluster_options, context_option, taken
 from bench.cli_gate import gate, history
 from bench.errors import InputError, Interrupted, MeshbenchError, RefusedError
 from bench.units import parse_duration
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from bench.records import SummaryRecord
     from bench.scenario import Scenario
     from bench.store import RunFolder
+    from bench.targets import Place
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -86,6 +88,7 @@ def cli() -> None:
 @cli.command()
 @scenario_options
 @output_option
+@cluster_options
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a run that was cut short.")
 @click.option("--timeout", type=Duration(), metavar="2h", help="End the whole run after this time.")
 @click.option("--require-conclusive", is_flag=True, help="Exit 5 when a verdict is inconclusive.")
@@ -100,22 +103,32 @@ def run(
     as_json: bool,
     **changes: Any,
 ) -> None:
-    """Run a scenario on this machine and write its report."""
+    """Run a scenario on this machine, or on a cluster, and write its report."""
     from bench import session
 
     if (name is None) == (resume is None):
         raise InputError("give either --scenario NAME or --resume RUN")
+    flags = taken(changes)
     if resume is not None:
         _refuse_changes(changes)
-        _refuse_unless_ready(session.stored_scenario(resume), resume.parent)
-        folder = session.resume(resume, timeout_s=timeout)
+        scenario, output = session.stored_run(resume).scenario, resume.parent
     else:
         scenario = _scenario(str(name), changes)
-        _refuse_unless_ready(scenario, output)
-        order = session.Order(
-            scenario=scenario, source=str(name), plan=_plan(scenario), output=output, timeout_s=timeout
-        )
-        folder = session.run(order)
+    with chosen_place(flags, scenario) as place:
+        _refuse_unless_ready(place, scenario, output)
+        if resume is not None:
+            folder = session.resume(resume, place, timeout_s=timeout)
+        else:
+            folder = session.run(
+                session.Order(
+                    place=place,
+                    scenario=scenario,
+                    source=str(name),
+                    plan=_plan(scenario),
+                    output=output,
+                    timeout_s=timeout,
+                )
+            )
     _conclude(folder, require_conclusive=require_conclusive, as_json=as_json)
 
 
@@ -197,7 +210,8 @@ def compare(one: Path, other: Path, *, force: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def doctor(*, output: Path, users: int, as_json: bool) -> None:
     """Say what is missing for a run here, and the command that mends it."""
-    from bench.doctor import as_text, examine, findings_json
+    from bench.doctor import examine
+    from bench.findings import as_text, findings_json
 
     findings = examine(output, users=users)
     click.echo(findings_json(findings) if as_json else as_text(findings))
@@ -246,12 +260,13 @@ def _plan(scenario: "Scenario") -> "Plan":
     return make_plan(scenario, draw_seed() if scenario.seed is None else scenario.seed)
 
 
-def _refuse_unless_ready(scenario: "Scenario", output: Path) -> None:
-    """Looks at the machine before anything is made on it."""
-    from bench.doctor import examine
+def _refuse_unless_ready(place: "Place", scenario: "Scenario", output: Path) -> None:
+    """Looks at the place before anything is made there."""
+    from bench.doctor import examine, examine_client
     from bench.plan import most_users
 
-    for finding in examine(output, users=most_users(scenario)):
+    here = examine(output, users=most_users(scenario)) if place.cluster is None else examine_client(output)
+    for finding in (*here, *place.findings):
         if finding.state == "missing":
             raise finding.error(f"{finding.what}: {finding.found}; to mend it: {finding.mend}")
         if finding.state == "doubt":

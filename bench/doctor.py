@@ -1,20 +1,17 @@
 """What is missing for a run on this machine, and the command that mends it."""
 
-import json
 import os
 import resource
 import shutil
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
 
 import psutil
 
 from bench.checks import FEWEST_CPUS
-from bench.errors import LockedError, MeshbenchError, RefusedError, StoreError
+from bench.errors import LockedError, StoreError
+from bench.findings import Finding
 from bench.locks import read_holder
 from bench.targets.local.binaries import envoy_binary, envoy_version
 from bench.units import format_bytes, format_duration
@@ -26,23 +23,15 @@ _MIN_MEMORY_BYTES = 1024 * 1024 * 1024
 LOCUST = "2.47.0"  # the versions of pyproject.toml (a test holds them together)
 ENVOY = "1.40.0"
 
-State = Literal["ok", "doubt", "missing"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at. `missing` keeps a run from starting; `mend` is what to do about it."""
-
-    state: State
-    what: str
-    found: str
-    mend: str = ""
-    error: type[MeshbenchError] = RefusedError
-
 
 def examine(output: Path, *, users: int = 20) -> tuple[Finding, ...]:
     """Everything that a run here needs, in the order in which a run would meet it."""
     return (_platform(), _python(), _locust(), _envoy(), _cpus(), _memory(), _files(users), _output(output), _lock())
+
+
+def examine_client(output: Path) -> tuple[Finding, ...]:
+    """What a run on a cluster needs of this machine."""
+    return (_python(), _output(output))
 
 
 def _platform() -> Finding:
@@ -128,19 +117,3 @@ def _lock() -> Finding:
         return Finding("missing", "earlier runs", told, "wait for it to end", LockedError)
     told = f"{holder.run} was killed before it could clean up (begun {age} ago)"
     return Finding("missing", "earlier runs", told, "meshbench cleanup", LockedError)
-
-
-def as_text(findings: Sequence[Finding]) -> str:
-    """The findings as lines for people."""
-    width = max(len(finding.what) for finding in findings)
-    return "\n".join(
-        f"{finding.state:<8} {finding.what:<{width}}  {finding.found}"
-        + (f"  -> {finding.mend}" if finding.mend else "")
-        for finding in findings
-    )
-
-
-def findings_json(findings: Sequence[Finding]) -> str:
-    """The findings for programs."""
-    keys = ("state", "what", "found", "mend")
-    return json.dumps([{key: getattr(finding, key) for key in keys} for finding in findings], indent=2)

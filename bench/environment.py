@@ -23,6 +23,7 @@ COMPARED = (
     "cpus",
     "memory_bytes",
     "address_host",
+    "cluster",
 )
 
 

@@ -55,6 +55,16 @@ class DeployError(MeshbenchError):
     exit_code = 4
 
 
+class ClusterError(MeshbenchError):
+    """The cluster's API server refused or did not answer; `status` is its HTTP status, 0 where there was no answer."""
+
+    exit_code = 4
+
+    def __init__(self, message: str, *, status: int) -> None:
+        self.status = status
+        super().__init__(message)
+
+
 class ProofError(MeshbenchError):
     """The system under test is not what the configuration's name says; no load was sent."""
 

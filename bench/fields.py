@@ -45,9 +45,14 @@ TEXT_PATTERN = r"^[^\u0000-\u0009\u000b-\u001f\u007f-\u009f]*$"
 # No part starts with a dot or a dash, so that there is no "..", no absolute path and nothing like a flag.
 PLACE_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$"
 
+IMAGE_PATTERN = (
+    r"^[a-z0-9][A-Za-z0-9.-]*(:[0-9]+)?(/[a-z0-9._-]+)*(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?$"
+)
+
 MEANT_BY: Final = {
     NAME_PATTERN: "is no name: 1 to 40 of the characters a-z, 0-9 and -",
     LINE_PATTERN: "must be one line of text without control characters",
+    IMAGE_PATTERN: "is no image; write REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:DIGEST",
     TEXT_PATTERN: "must be text without control characters",
     PLACE_PATTERN: "is not allowed; write a path of plain names, relative to the shipped files or to the"
     " scenario's folder, without ..",
@@ -215,4 +220,4 @@ Margin = Annotated[
 ]
 ManifestFolder = Annotated[str, Field(pattern=PLACE_PATTERN, max_length=200), AfterValidator(_has_manifests)]
 LocustFile = Annotated[str, Field(pattern=PLACE_PATTERN, max_length=200), AfterValidator(_has_locustfile)]
-Mesh = Literal["none", "istio"]
+Mesh = Literal["none", "istio", "kuma"]

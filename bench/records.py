@@ -45,7 +45,8 @@ class Environment(Record):
     cpu_model: str
     cpus: int
     memory_bytes: int
-    address_host: Annotated[str, Field(description="a short hash of the machine's id, never its name")]
+    address_host: Annotated[str, Field(description="a short hash of the machine's or cluster's id, never its name")]
+    cluster: Annotated[str, Field(description="the cluster's version and nodes; empty on one machine")] = ""
 
 
 class TargetRecord(Record):
@@ -54,6 +55,21 @@ class TargetRecord(Record):
     kind: Literal["local", "kubernetes"]
     title: str
     caveats: tuple[str, ...]
+
+
+class ClusterRecord(Record):
+    """How a run uses its cluster, so that it can be resumed and repeated alike."""
+
+    version: Annotated[str, Field(description="of the API server")]
+    nodes: int
+    images: Annotated[dict[str, str], Field(description="images that replace those of the manifests, by workload")]
+    registry: Annotated[str, Field(description="the mirror that images are pulled from; empty for their own")] = ""
+    mesh_values: Annotated[dict[str, tuple[str, ...]], Field(description="values files by mesh, in the run's values/")]
+    mesh_versions: Annotated[dict[str, str], Field(description="the meshes' tools, as they name their version")]
+    hub: str = ""
+    tag: str = ""
+    revision: str = ""
+    existing_mesh: Annotated[bool, Field(description="the mesh was there before, and stays")] = False
 
 
 class TrialEntry(Record):
@@ -78,6 +94,7 @@ class RunRecord(Record):
     scenario_source: Annotated[str, Field(description="shipped name, or the file's name")]
     plan: Plan
     target: TargetRecord
+    cluster: ClusterRecord | None = None
     environment: Environment
     trials: tuple[TrialEntry, ...] = ()
     cleanup_ok: bool | None = None
@@ -136,6 +153,7 @@ class TrialRecord(Record):
     generator: GeneratorRecord | None = None
     clock: ClockRecord | None = None
     restarts: Annotated[tuple[str, ...], Field(description="processes that ended during the trial")] = ()
+    images: Annotated[dict[str, str], Field(description="container images that ran, with their digests")] = {}
 
 
 class Evidence(Record):

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 
-from bench.fields import LINE_PATTERN, NAME_PATTERN, PLACE_PATTERN, TEXT_PATTERN, Quantity
+from bench.fields import IMAGE_PATTERN, LINE_PATTERN, NAME_PATTERN, PLACE_PATTERN, TEXT_PATTERN, Quantity
 from bench.records import FILES
 from bench.settings import Application, Configuration, Load, LoadOverride, Scenario
 from bench.shipped import shipped
@@ -35,6 +35,7 @@ _IN_WORDS = {
     LINE_PATTERN: "text, one line",
     TEXT_PATTERN: "text",
     PLACE_PATTERN: "relative path",
+    IMAGE_PATTERN: "image: registry/name:tag or registry/name@sha256:digest",
 }
 
 _Schema = dict[str, Any]

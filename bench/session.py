@@ -8,10 +8,9 @@ from pathlib import Path
 
 from bench import __version__
 from bench.doctor import files_needed
-from bench.environment import differences, read_environment
+from bench.environment import differences
 from bench.errors import InputError, Interrupted, LeftoversError, MeshbenchError, RunTimeoutError
 from bench.inputs import inputs_of, stored_inputs
-from bench.locks import machine_lock
 from bench.plan import Plan, most_users
 from bench.processes import Launcher, raise_file_limit
 from bench.progress import progress_display
@@ -19,7 +18,7 @@ from bench.records import RunRecord, RunStatus, TrialRecord
 from bench.runner import run_trials
 from bench.scenario import Scenario
 from bench.store import RunFolder, new_run_id, read_record
-from bench.targets.local.target import RECORD, open_local
+from bench.targets import Place
 from bench.waiting import Watch, watching
 
 EXIT_PROOF = 4
@@ -28,8 +27,9 @@ EXIT_INVALID = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A run that is to be made: what, in which order, and where it is written."""
+    """A run that is to be made: what, where, in which order, and where it is written."""
 
+    place: Place
     scenario: Scenario
     source: str
     plan: Plan
@@ -38,7 +38,8 @@ class Order:
 
 
 def run(order: Order) -> RunFolder:
-    """Runs a scenario on this machine; returns the finished folder. Its record has status and exit code."""
+    """Runs a scenario; returns the finished folder. Its record has status and exit code."""
+    place = order.place
     record = RunRecord(
         run_id=new_run_id(order.scenario.name, datetime.now(UTC)),
         meshbench_version=__version__,
@@ -47,48 +48,49 @@ def run(order: Order) -> RunFolder:
         scenario=order.scenario,
         scenario_source=Path(order.source).name,
         plan=order.plan,
-        target=RECORD,
-        environment=read_environment(),
+        target=place.record,
+        cluster=place.cluster,
+        environment=place.environment(),
     )
-    with watching(order.timeout_s) as watch, machine_lock(order.output / record.run_id):
+    with watching(order.timeout_s) as watch, place.lock(order.output / record.run_id):
         inputs = inputs_of(order.scenario, order.source)
         folder = RunFolder.create(order.output, record, fill=inputs.copy_to)
         with _ending(folder):
-            _measure(folder, watch)
+            _measure(folder, place, watch)
     return folder
 
 
-def stored_scenario(path: Path) -> Scenario:
-    """The scenario of the run in the folder `path`. Raises StoreError where there is none."""
-    return read_record(path / "run.json", RunRecord).scenario
+def stored_run(path: Path) -> RunRecord:
+    """The record of the run in the folder `path`. Raises StoreError where there is none."""
+    return read_record(path / "run.json", RunRecord)
 
 
-def resume(path: Path, *, timeout_s: float | None = None) -> RunFolder:
+def resume(path: Path, place: Place, *, timeout_s: float | None = None) -> RunFolder:
     """Goes on with a run that was cut short: whole blocks stay, the rest is measured again."""
-    record = read_record(path / "run.json", RunRecord)
-    changed = differences(record.environment, read_environment())
+    record = stored_run(path)
+    changed = differences(record.environment, place.environment())
     if record.status in ("complete", "invalid"):
         raise InputError(f"{path}: every trial of this run was measured; there is nothing to resume: start a new run")
     if changed:
         raise InputError(
             f"{path}: cannot be resumed here, since this is not what it was measured on: {'; '.join(changed)}"
         )
-    with watching(timeout_s) as watch, machine_lock(path):
+    with watching(timeout_s) as watch, place.lock(path):
         folder = RunFolder.reopen(path, status="running", exit_code=None, reason="", ended_at=None)
         with _ending(folder):
             folder.set_aside_broken_blocks()
-            _measure(folder, watch)
+            _measure(folder, place, watch)
     return folder
 
 
-def _measure(folder: RunFolder, watch: Watch) -> None:
+def _measure(folder: RunFolder, place: Place, watch: Watch) -> None:
     record = folder.record
     display = progress_display(record.scenario, record.plan)
     launcher = Launcher(record.run_id, folder.journal, watch)
     inputs = stored_inputs(record.scenario, folder.path)
     raise_file_limit(files_needed(most_users(record.scenario)))
     try:
-        with open_local(record, inputs, launcher=launcher, watch=watch) as target:
+        with place.open(record, inputs, launcher=launcher, watch=watch) as target:
             run_trials(folder, target, display)
     finally:
         display.close()

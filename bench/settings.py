@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationInfo, field_validator, model_validator
 
 from bench.fields import (
+    IMAGE_PATTERN,
     LINE_PATTERN,
     SCHEMA_VERSION,
     TEXT_PATTERN,
@@ -29,6 +30,9 @@ from bench.fields import (
 )
 from bench.units import format_duration
 
+Workload = Literal["productpage", "details", "reviews", "ratings", "load"]
+Image = Annotated[str, Field(pattern=IMAGE_PATTERN, max_length=300)]
+
 QUICK_WARMUP_S: Final = 5.0
 QUICK_WINDOW_S: Final = 15.0
 
@@ -48,6 +52,12 @@ class Application(Section):
     reviews: Literal["v1", "v2", "v3"] = Field(
         "v3",
         description="Version of reviews, the same in every configuration: v1 calls no ratings, v2 and v3 do.",
+    )
+    images: dict[Workload, Image] = Field(
+        {},
+        max_length=10,
+        description="Images that replace those of the manifests on a cluster, by workload (`load` is Locust's);"
+        " without meaning on one machine.",
     )
 
 
@@ -74,6 +84,9 @@ class Load(Section):
         120.0,
         alias="duration",
         description="Length of the window whose samples count; at least as long as the warm-up.",
+    )
+    workers: Annotated[int, Field(strict=True, ge=1, le=64)] = Field(
+        1, description="Locust's own worker processes that share the users; 1 is Locust without workers."
     )
     locustfile: LocustFile = Field(
         "bookinfo",
@@ -151,6 +164,11 @@ class Scenario(Section):
         False,
         description=f"Shorten warm-up to {format_duration(QUICK_WARMUP_S)} and window to"
         f" {format_duration(QUICK_WINDOW_S)}, for trying out; every report says so.",
+    )
+    isolation: Literal["shared", "full"] = Field(
+        "shared",
+        description="On a cluster: whether control planes are installed once and stay for all trials (`shared`), or"
+        " are there only for the trials of their own mesh (`full`).",
     )
     configurations: Annotated[tuple[Configuration, ...], Field(min_length=1, max_length=50)] = Field(
         description="The states to compare, measured in turn."

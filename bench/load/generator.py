@@ -1,23 +1,17 @@
-"""The load generator: Locust as a process of its own, told what to do and watched from outside."""
+"""The load on one deployment, wherever Locust runs: warm-up, window, what is wrong, and what is left at the end."""
 
 import json
-import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from bench import checks
-from bench.errors import DeployError
-from bench.load import recorder_path
-from bench.processes import Launcher, Process
 from bench.records import ClockRecord, GeneratorRecord, Window
 from bench.resources import TICK_S
-from bench.resources import Recorder as ResourceRecorder
 from bench.samples import RAW_ROW, Samples, read_raw, write_parquet
 from bench.units import NANOSECONDS
 from bench.waiting import Watch, wait_until
@@ -43,12 +37,14 @@ class LoadOrder:
     warmup_s: float
     duration_s: float
     seed: int
+    workers: int = 1
 
-    def argv(self, folder: Path) -> list[str]:
-        """Locust's command line. The run time is a bound for the case that nobody ends it."""
+    def argv(self, python: str, *, locustfile: str, recorder: str, folder: str) -> list[str]:
+        """Locust's command line, with the places where the files lie for it. The run time is a bound for the case
+        that nobody ends it."""
         bound_s = self.warmup_s + 2 * self.duration_s + START_TIMEOUT_S
         options = {
-            "--locustfile": f"{self.locustfile.resolve()},{recorder_path()}",
+            "--locustfile": f"{locustfile},{recorder}",
             "--host": f"http://{self.address}",
             "--virtual-host": self.virtual_host,
             "--reviews": self.reviews,
@@ -62,9 +58,10 @@ class LoadOrder:
             "--stop-timeout": IN_FLIGHT_TIMEOUT_S,
             "--exit-code-on-error": 0,  # failed requests are a finding, not a crash
             "--loglevel": "WARNING",
+            **({"--processes": self.workers} if self.workers > 1 else {}),
         }
         pairs = [str(part) for option in options.items() for part in option]
-        return [sys.executable, "-P", "-m", "locust", "--headless", "--only-summary", *pairs]
+        return [python, "-P", "-m", "locust", "--headless", "--only-summary", *pairs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,88 +87,105 @@ class LoadOutcome:
     clock: ClockRecord
 
 
-@dataclass
-class Load:
-    """One generator at work; `drive` leads it through warm-up and window, `finish` ends it and saves its samples."""
-
-    process: Process
-    order: LoadOrder
-    folder: Path
-    zero_ns: int
-    wall_s: float
-    window: Window
-    resources: ResourceRecorder
-    warmup_extended: bool = False
-    problem: str = ""
-    broken: bool = False  # something under test ended: its target tells what
-
-    @classmethod
-    def start(cls, launcher: Launcher, order: LoadOrder, folder: Path, *, watch: Watch, log: Path) -> "Load":
-        """Starts Locust and waits for its first user. Raises DeployError with its log when it does not come up."""
-        process = launcher.start(
-            "locust", order.argv(folder.resolve()), role="generator", log=log, env=_without_settings(), cwd=folder
-        )
-        try:
-            started = wait_until(
-                lambda: _read_json(folder / "started.json") or _ended(process),
-                timeout_s=START_TIMEOUT_S,
-                watch=watch,
-            )
-            if not started or "zero_ns" not in started:
-                raise DeployError(f"Locust did not start: {process.ended()}\n{process.log_tail()}")
-        except BaseException:
-            process.stop(timeout_s=HASTE_S)
-            raise
-        start_ns = round(order.warmup_s * NANOSECONDS)
-        window = Window(start_ns=start_ns, end_ns=start_ns + round(order.duration_s * NANOSECONDS))
-        zero_ns = started["zero_ns"]
-        return cls(process, order, folder, zero_ns, started["wall_s"], window, ResourceRecorder(zero_ns))
+class Generator(Protocol):
+    """Locust at work, wherever it runs. What it records appears in the trial's folder, as the recorder writes it."""
 
     def now_ns(self) -> int:
-        """The samples' clock: the generator is on this machine, so its monotonic clock is ours."""
-        return time.perf_counter_ns() - self.zero_ns
+        """The samples' clock: nanoseconds since the load's start."""
 
-    def drive(self, *, watch: Watch, processes: tuple[Process, ...], show: Callable[[Progress], None]) -> None:
+    def tick(self) -> None:
+        """Brings over what was recorded since the last tick, and reads what everybody uses."""
+
+    def trouble(self) -> str:
+        """Why Locust has ended by itself; empty while it runs."""
+
+    def broken(self) -> bool:
+        """Whether something under test has ended: its target tells what."""
+
+    def stop(self, *, timeout_s: float) -> int | None:
+        """Ends Locust; then all that was recorded is in the folder. Returns its exit code, None where nobody knows."""
+
+    def write_resources(self, path: Path) -> None:
+        """Writes `resources.parquet`."""
+
+
+@dataclass
+class Load:
+    """One generator at work; `drive` leads it through warm-up and window, `finish` ends it and saves its samples.
+
+    `wall_s` is the wall clock's time at the zero of the samples' clock.
+    """
+
+    generator: Generator
+    order: LoadOrder
+    folder: Path
+    wall_s: float
+    window: Window
+    warmup_extended: bool = False
+    problem: str = ""
+    broken: bool = False
+
+    @classmethod
+    def on(cls, generator: Generator, order: LoadOrder, folder: Path, *, wall_s: float) -> "Load":
+        """The load of a generator that has just started, with the window that its order asks for."""
+        start_ns = round(order.warmup_s * NANOSECONDS)
+        window = Window(start_ns=start_ns, end_ns=start_ns + round(order.duration_s * NANOSECONDS))
+        return cls(generator, order, folder, wall_s, window)
+
+    def run(
+        self, *, watch: Watch, show: Callable[[Progress], None], kept: Callable[["LoadOutcome"], None]
+    ) -> "LoadOutcome":
+        """The whole load. When it is cut short, what was measured is saved in haste and told to `kept`."""
+        try:
+            self.drive(watch=watch, show=show)
+        except BaseException as error:
+            self.problem = f"cut short: {error}"
+            kept(self.finish(timeout_s=HASTE_S))
+            raise
+        return self.finish()
+
+    def drive(self, *, watch: Watch, show: Callable[[Progress], None]) -> None:
         """Waits for the window to pass; extends the warm-up once when the window was not steady."""
-        self._pass_window(watch=watch, processes=processes, show=show)
+        self._pass_window(watch=watch, show=show)
         if not self.over and not checks.is_steady(self.samples(), self.window, rate=self.order.rate_per_s):
             self.warmup_extended = True
-            start_ns, length_ns = self.now_ns(), self.window.end_ns - self.window.start_ns
+            start_ns, length_ns = self.generator.now_ns(), self.window.end_ns - self.window.start_ns
             self.window = Window(start_ns=start_ns, end_ns=start_ns + length_ns)
-            self._pass_window(watch=watch, processes=processes, show=show)
+            self._pass_window(watch=watch, show=show)
 
     @property
     def over(self) -> bool:
         """More load would tell nothing new."""
         return self.broken or bool(self.problem)
 
-    def _pass_window(self, *, watch: Watch, processes: tuple[Process, ...], show: Callable[[Progress], None]) -> None:
-        while self.now_ns() < self.window.end_ns and not self.over:
-            self.resources.tick((*processes, self.process))
+    def _pass_window(self, *, watch: Watch, show: Callable[[Progress], None]) -> None:
+        now_ns = self.generator.now_ns
+        while now_ns() < self.window.end_ns and not self.over:
+            self.generator.tick()
             show(self._progress())
             self.problem = self._trouble()
-            self.broken = not all(process.running for process in processes)
-            tick_end = min(self.now_ns() + round(TICK_S * NANOSECONDS), self.window.end_ns)
-            wait_until(lambda end=tick_end: self.now_ns() >= end, timeout_s=TICK_S, watch=watch)  # type: ignore[misc]
-        self.resources.tick((*processes, self.process))
+            self.broken = self.generator.broken()
+            tick_end = min(now_ns() + round(TICK_S * NANOSECONDS), self.window.end_ns)
+            wait_until(lambda end=tick_end: now_ns() >= end, timeout_s=TICK_S, watch=watch)  # type: ignore[misc]
+        self.generator.tick()
 
     def _cut_window(self) -> None:
         """A window that was cut short ends where the load ended; one that had not begun stays as it was planned."""
-        now_ns = self.now_ns()
+        now_ns = self.generator.now_ns()
         if self.window.start_ns < now_ns < self.window.end_ns:
             self.window = Window(start_ns=self.window.start_ns, end_ns=now_ns)
 
     def _trouble(self) -> str:
-        if not self.process.running:
-            return f"Locust ended during the load ({self.process.last_words()})"
+        if trouble := self.generator.trouble():
+            return trouble
         recent = self._recent(_HOPELESS_S)
-        long_enough = self.now_ns() > (_HOPELESS_S + 1) * NANOSECONDS
+        long_enough = self.generator.now_ns() > (_HOPELESS_S + 1) * NANOSECONDS
         if long_enough and len(recent) and not recent["ok"].any():
             return f"all {len(recent)} requests of {_HOPELESS_S:.0f} seconds failed; the load was ended early"
         return ""
 
     def _progress(self) -> Progress:
-        now_ns = self.now_ns()
+        now_ns = self.generator.now_ns()
         recent = self._recent(_LIVE_S)
         good = recent["latency_ns"][recent["ok"] > 0]
         span_s = min(_LIVE_S, max(now_ns / NANOSECONDS, 0.5))
@@ -192,7 +206,7 @@ class Load:
         tail = np.fromfile(path, RAW_ROW, count=wanted, offset=(rows - wanted) * RAW_ROW.itemsize) if wanted else None
         if tail is None:
             return np.empty(0, RAW_ROW)
-        since_ns = self.now_ns() - seconds * NANOSECONDS
+        since_ns = self.generator.now_ns() - seconds * NANOSECONDS
         return tail[tail["started_ns"] + tail["latency_ns"] >= since_ns]
 
     def samples(self) -> Samples:
@@ -204,18 +218,17 @@ class Load:
 
     def finish(self, *, timeout_s: float = IN_FLIGHT_TIMEOUT_S + 5) -> LoadOutcome:
         """Ends the generator, and makes what it wrote into the trial's files."""
-        elapsed_s, wall_s = self.now_ns() / NANOSECONDS, time.time() - self.wall_s
+        elapsed_s, wall_s = self.generator.now_ns() / NANOSECONDS, time.time() - self.wall_s
         self._cut_window()
-        exit_code = self.process.stop(timeout_s=timeout_s)
+        exit_code = self.generator.stop(timeout_s=timeout_s)
         samples = self.samples()
         write_parquet(samples, self.folder / "samples.parquet")
-        self.resources.write(self.folder / "resources.parquet")
-        own = _read_json(self.folder / "generator.json") or {}
+        self.generator.write_resources(self.folder / "resources.parquet")
+        own = read_json(self.folder / "generator.json") or {}
         for raw in ("samples.bin", "names.txt", "started.json", "generator.json"):
             (self.folder / raw).unlink(missing_ok=True)
-        problem = (
-            self.problem or own.get("problem") or ("" if own else f"Locust left no account: {self.process.ended()}")
-        )
+        no_account = "" if own else f"Locust left no account of itself: exit code {exit_code}"
+        problem = self.problem or own.get("problem") or no_account
         return LoadOutcome(
             window=self.window,
             warmup_extended=self.warmup_extended,
@@ -232,16 +245,7 @@ class Load:
         )
 
 
-def _without_settings() -> dict[str, str | None]:
-    """Locust reads settings from its environment and from the folder that it works in; here only ours count."""
-    return {name: None for name in os.environ if name.startswith("LOCUST_")}
-
-
-def _ended(process: Process) -> dict[str, Any] | None:
-    return None if process.running else {"ended": True}
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
     """The file's content, or None while it is not there or not whole."""
     try:
         content = json.loads(path.read_text("utf-8"))

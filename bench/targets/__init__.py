@@ -1,13 +1,18 @@
-"""Where a run happens. A target is one function that opens it; everything else is behind these Protocols."""
+"""Where a run happens. A place is chosen first; it opens a target for a run; everything else is behind these
+Protocols."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+from bench.findings import Finding
+from bench.inputs import Inputs
 from bench.load.generator import LoadOutcome, Progress
 from bench.plan import Trial
-from bench.records import Evidence, TargetRecord
+from bench.processes import Launcher
+from bench.records import ClusterRecord, Environment, Evidence, RunRecord, TargetRecord
+from bench.waiting import Watch
 
 
 class Deployment(Protocol):
@@ -25,14 +30,40 @@ class Deployment(Protocol):
     def restarts(self) -> tuple[str, ...]:
         """The processes that ended since it was deployed."""
 
+    def images(self) -> dict[str, str]:
+        """The container images that run, by what runs in them, as their digests; none where there are no containers."""
+
 
 class Target(Protocol):
     """A place where configurations can be deployed, one after another."""
+
+    def deploy(self, configuration: str, draft: Path) -> AbstractContextManager[Deployment]:
+        """Deploys a configuration and waits until it is ready; leaving the block removes it. Raises DeployError.
+        Logs and proxy configuration go into `draft`."""
+
+
+class Place(Protocol):
+    """This machine, or a cluster that was looked at: chosen before a run begins."""
 
     @property
     def record(self) -> TargetRecord:
         """What stands in the heading of every report from here."""
 
-    def deploy(self, configuration: str, draft: Path) -> AbstractContextManager[Deployment]:
-        """Deploys a configuration and waits until it is ready; leaving the block removes it. Raises DeployError.
-        Logs and proxy configuration go into `draft`."""
+    @property
+    def cluster(self) -> ClusterRecord | None:
+        """How the cluster is used; None on this machine."""
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was seen there that a run needs; on this machine `bench.doctor` looks."""
+
+    def environment(self) -> Environment:
+        """The surroundings that a number from here depends on."""
+
+    def lock(self, run: Path) -> AbstractContextManager[None]:
+        """Holds the place for the run whose folder is or will be at `run`. Raises LockedError."""
+
+    def open(
+        self, run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: Watch
+    ) -> AbstractContextManager[Target]:
+        """The target for a run; leaving the block removes everything that was made for it."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.load.generator import LoadOrder
+from bench.targets.local.generator import local_argv
 from bench.units import format_change
 from tests.benchmarks.children import cpu_ns
 from tests.benchmarks.figure import Figure, Pairs, told_s
@@ -54,7 +55,7 @@ def without_recorder(argv: Sequence[str]) -> list[str]:
 def _cpu_s(page: FixedPage, *, recorded: bool) -> float:
     """Locust's CPU time per request, between two moments under steady load: without its start and its end."""
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "load.log").open("w+b") as log:
-        argv = _order(page.address).argv(Path(folder))
+        argv = local_argv(_order(page.address), Path(folder))
         locust = subprocess.Popen(argv if recorded else without_recorder(argv), cwd=ROOT, stdout=log, stderr=log)
         try:
             _wait_for_load(page, locust, log=Path(log.name))

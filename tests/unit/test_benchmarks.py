@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bench.load.generator import LoadOrder
+from bench.targets.local.generator import local_argv
 from tests.benchmarks import repeatability, running
 from tests.benchmarks.children import cpu_ns
 from tests.benchmarks.figure import Figure, Pairs, told_s
@@ -80,7 +81,7 @@ def test_the_plain_command_line_lacks_the_recorder_alone() -> None:
         duration_s=10,
         seed=1,
     )
-    recorded = order.argv(Path("folder"))
+    recorded = local_argv(order, Path("folder"))
     plain = without_recorder(recorded)
     assert plain[plain.index("--locustfile") + 1] == "/shipped/bookinfo.py"
     lost = [part for part in recorded if part not in plain]

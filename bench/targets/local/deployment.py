@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.bookinfo.pages import page_problem
 from bench.errors import DeployError
-from bench.load.generator import HASTE_S, Load, LoadOrder, LoadOutcome, Progress
+from bench.load.generator import LoadOrder, LoadOutcome, Progress
 from bench.meshes import MESHES
 from bench.meshes.probe import Probe
 from bench.plan import Trial
@@ -30,6 +30,7 @@ from bench.records import Evidence
 from bench.scenario import Load as LoadSettings
 from bench.targets.local.calls import Answer, Identity, admin_json, call
 from bench.targets.local.certificates import Certificates
+from bench.targets.local.generator import start_load
 from bench.targets.local.placement import Placement
 from bench.targets.local.sidecars import Sidecars
 from bench.waiting import Watch
@@ -83,19 +84,17 @@ class LocalDeployment:
         """Processes that ended although nobody ended them: nothing restarts them here."""
         return tuple(f"{process.name} ({process.last_words()})" for process in self.processes if not process.running)
 
+    def images(self) -> dict[str, str]:
+        """Processes have none."""
+        return {}
+
     def load(
         self, trial: Trial, draft: Path, *, show: Callable[[Progress], None], kept: Callable[[LoadOutcome], None]
     ) -> LoadOutcome:
         """Runs the generator; see `bench.targets.Deployment`."""
         self._counted = self._counts()
-        load = Load.start(self.launcher, self._order(trial), draft, watch=self.watch, log=draft / "load.log")
-        try:
-            load.drive(watch=self.watch, processes=self.processes, show=show)
-        except BaseException as error:
-            load.problem = f"cut short: {error}"
-            kept(load.finish(timeout_s=HASTE_S))
-            raise
-        return load.finish()
+        load = start_load(self.launcher, self._order(trial), draft, watch=self.watch, under_test=self.processes)
+        return load.run(watch=self.watch, show=show, kept=kept)
 
     def prove(self, load: LoadOutcome | None = None) -> tuple[Evidence, ...]:
         """See `bench.targets.Deployment`."""

@@ -57,10 +57,6 @@ class LocalTarget:
     application: Application
     certificates: Mapping[str, Certificates]
 
-    @property
-    def record(self) -> TargetRecord:
-        return RECORD
-
     @contextmanager
     def deploy(self, configuration: str, draft: Path) -> Iterator[LocalDeployment]:
         """See `bench.targets.Target`. Ports that somebody takes in the moment between are picked anew."""

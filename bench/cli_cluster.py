@@ -1,0 +1,116 @@
+"""The options of commands that may act on a cluster, and the place that they choose."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from bench.errors import InputError
+
+if TYPE_CHECKING:
+    from bench.scenario import Scenario
+    from bench.targets import Place
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+context_option = click.option("--context", metavar="NAME", help="Act on this cluster, by its name in the kubeconfig.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterFlags:
+    """What the command line says of a cluster, as it was given."""
+
+    context: str | None
+    yes: bool
+    yes_this_cluster: str | None
+    image: tuple[str, ...]
+    registry: str
+    mesh_values: tuple[str, ...]
+    mesh_hub: str
+    mesh_tag: str
+    mesh_revision: str
+    use_existing_mesh: bool
+    keep: bool
+    locust_ui: int | None
+    prometheus: str
+
+
+def cluster_options(command: F) -> F:
+    """The options of a run on a cluster."""
+    options = [
+        context_option,
+        click.option("--yes", is_flag=True, help="Do not ask before acting on the cluster."),
+        click.option("--yes-this-cluster", metavar="NAME", help="Also on one that looks like production."),
+        click.option("--image", multiple=True, metavar="NAME=REF", help="Image of a workload, or load. Repeatable."),
+        click.option("--registry", default="", metavar="MIRROR", help="Pull all images from this registry."),
+        click.option("--mesh-values", multiple=True, metavar="[MESH=]FILE", help="Values on top of ours. Repeatable."),
+        click.option("--mesh-hub", default="", metavar="HUB", help="Where the mesh's images are."),
+        click.option("--mesh-tag", default="", metavar="TAG", help="Version of the mesh's images."),
+        click.option("--mesh-revision", default="", metavar="REV", help="Istio's revision."),
+        click.option("--use-existing-mesh", is_flag=True, help="Take the mesh that is there, and leave it there."),
+        click.option("--keep", is_flag=True, help="Leave everything there for a look; then: meshbench cleanup."),
+        click.option("--locust-ui", type=click.IntRange(1, 65535), metavar="PORT", help="Locust's web page, here."),
+        click.option("--prometheus", default="", metavar="URL|NS/SERVICE:PORT", help="CPU and memory from it."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def taken(arguments: dict[str, Any]) -> ClusterFlags:
+    """Takes the cluster's options out of a command's arguments. Raises InputError for one that lacks its cluster."""
+    flags = ClusterFlags(**{name: arguments.pop(name) for name in ClusterFlags.__dataclass_fields__})
+    if flags.context is None:
+        given = [name for name in ClusterFlags.__dataclass_fields__ if getattr(flags, name)]
+        if given:
+            raise InputError(f"--{given[0].replace('_', '-')} concerns a cluster; say which with --context NAME")
+    return flags
+
+
+@contextmanager
+def chosen_place(flags: ClusterFlags, scenario: "Scenario") -> "Iterator[Place]":
+    """This machine; or the cluster, after it was looked at and agreed upon."""
+    if flags.context is None:
+        from bench.targets.local.place import ThisMachine
+
+        yield ThisMachine()
+        return
+    from bench.targets.kubernetes.options import read_options
+    from bench.targets.kubernetes.place import open_place
+
+    options = read_options(flags, scenario)
+    with open_place(scenario, options, tell=_tell, confirm=_asker(flags)) as place:
+        yield place
+
+
+def _tell(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _asker(flags: ClusterFlags) -> Callable[[str], bool] | None:
+    """Asks on a terminal; None where there is nobody to ask."""
+    if flags.yes or not sys.stdin.isatty():
+        return None
+    return lambda question: click.confirm(question, err=True)
+
+
+def values_of(given: tuple[str, ...], meshes: tuple[str, ...]) -> dict[str, tuple[Path, ...]]:
+    """`--mesh-values`, by mesh. Raises InputError for a file that is not there, or whose mesh is not clear."""
+    found: dict[str, tuple[Path, ...]] = {}
+    for text in given:
+        mesh, _, name = text.rpartition("=")
+        if not mesh and len(meshes) != 1:
+            known = " and ".join(meshes) or "no mesh"
+            raise InputError(f"--mesh-values {text}: this scenario has {known}; write MESH=FILE")
+        mesh = mesh or meshes[0]
+        if mesh not in meshes:
+            known = ", ".join(meshes) or "no mesh"
+            raise InputError(f"--mesh-values {text}: the scenario has no {mesh}; it has {known}")
+        if not Path(name).is_file():
+            raise InputError(f"--mesh-values {text}: {name} is no file")
+        found[mesh] = (*found.get(mesh, ()), Path(name))
+    return found

@@ -1,0 +1,86 @@
+"""Locust as a process of this machine: its monotonic clock is ours, its files are written where we read them."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.errors import DeployError
+from bench.load import recorder_path
+from bench.load.generator import HASTE_S, START_TIMEOUT_S, Load, LoadOrder, read_json
+from bench.processes import Launcher, Process
+from bench.resources import Recorder
+from bench.waiting import Watch, wait_until
+
+
+@dataclass(frozen=True, slots=True)
+class LocalGenerator:
+    """See `bench.load.generator.Generator`. `under_test` are the processes whose use is recorded with Locust's."""
+
+    process: Process
+    under_test: tuple[Process, ...]
+    zero_ns: int
+    resources: Recorder
+
+    def now_ns(self) -> int:
+        return time.perf_counter_ns() - self.zero_ns
+
+    def tick(self) -> None:
+        self.resources.tick((*self.under_test, self.process))
+
+    def trouble(self) -> str:
+        return "" if self.process.running else f"Locust ended during the load ({self.process.last_words()})"
+
+    def broken(self) -> bool:
+        return not all(process.running for process in self.under_test)
+
+    def stop(self, *, timeout_s: float) -> int:
+        return self.process.stop(timeout_s=timeout_s)
+
+    def write_resources(self, path: Path) -> None:
+        self.resources.write(path)
+
+
+def start_load(
+    launcher: Launcher, order: LoadOrder, folder: Path, *, watch: Watch, under_test: tuple[Process, ...]
+) -> Load:
+    """Starts Locust and waits for its first user. Raises DeployError with its log when it does not come up."""
+    argv = local_argv(order, folder.resolve())
+    process = launcher.start(
+        "locust", argv, role="generator", log=folder / "load.log", env=_without_settings(), cwd=folder
+    )
+    try:
+        started = wait_until(_started(process, folder), timeout_s=START_TIMEOUT_S, watch=watch)
+        if not started or "zero_ns" not in started:
+            raise DeployError(f"Locust did not start: {process.ended()}\n{process.log_tail()}")
+    except BaseException:
+        process.stop(timeout_s=HASTE_S)
+        raise
+    zero_ns = started["zero_ns"]
+    generator = LocalGenerator(process, under_test, zero_ns, Recorder(zero_ns))
+    return Load.on(generator, order, folder, wall_s=started["wall_s"])
+
+
+def local_argv(order: LoadOrder, folder: Path) -> list[str]:
+    """Locust's command line on this machine."""
+    return order.argv(
+        sys.executable,
+        locustfile=str(order.locustfile.resolve()),
+        recorder=str(recorder_path()),
+        folder=str(folder),
+    )
+
+
+def _started(process: Process, folder: Path) -> Callable[[], dict[str, Any] | None]:
+    def look() -> dict[str, Any] | None:
+        return read_json(folder / "started.json") or (None if process.running else {"ended": True})
+
+    return look
+
+
+def _without_settings() -> dict[str, str | None]:
+    """Locust reads settings from its environment and from the folder that it works in; here only ours count."""
+    return {name: None for name in os.environ if name.startswith("LOCUST_")}
