@@ -46,6 +46,7 @@ clean: ## Remove the environment and what was built
 lock: ## Renew the locks (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -q pyproject.toml --group install -o requirements.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -q pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -q --group bookinfo -c requirements.lock -o requirements-bookinfo.lock
 
 # The environment is made without its own pip, and filled by the one that is there: a Python without `ensurepip`
 # (as Debian ships it) will do, and so will one that guards its own packages.

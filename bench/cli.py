@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from bench import __version__
-from bench.cli_cluster import chosen_place, cluster_options, context_option, taken
+from bench.cli_cluster import chosen_place, cluster_options, context_option, looked_at, taken
 from bench.cli_gate import gate, history
 from bench.errors import InputError, Interrupted, MeshbenchError, RefusedError
 from bench.units import parse_duration
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_OUTPUT = "results"
+DOCTORS_SCENARIO = "istio-policies"
 REPORT_FORMATS = ("html", "md", "csv", "latex", "png", "svg")
 
 
@@ -114,7 +115,7 @@ def run(
         scenario, output = session.stored_run(resume).scenario, resume.parent
     else:
         scenario = _scenario(str(name), changes)
-    with chosen_place(flags, scenario) as place:
+    with chosen_place(flags, scenario, resumed=resume) as place:
         _refuse_unless_ready(place, scenario, output)
         if resume is not None:
             folder = session.resume(resume, place, timeout_s=timeout)
@@ -207,13 +208,21 @@ def compare(one: Path, other: Path, *, force: bool) -> None:
 @cli.command()
 @output_option
 @click.option("--users", type=click.IntRange(1), default=20, show_default=True, help="Users of the run to come.")
+@click.option("--scenario", "name", metavar="NAME|FILE", help="With --context: the scenario of the run to come.")
+@cluster_options
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def doctor(*, output: Path, users: int, as_json: bool) -> None:
-    """Say what is missing for a run here, and the command that mends it."""
-    from bench.doctor import examine
+def doctor(*, output: Path, users: int, name: str | None, as_json: bool, **flags: Any) -> None:
+    """Say what is missing for a run here, or on a cluster, and the command that mends it."""
+    from bench.doctor import examine, examine_client
     from bench.findings import as_text, findings_json
 
-    findings = examine(output, users=users)
+    cluster = taken(flags)
+    if cluster.context is None:
+        findings = examine(output, users=users)
+    else:
+        scenario = _scenario(name or DOCTORS_SCENARIO, {})
+        with looked_at(cluster, scenario) as place:
+            findings = (*examine_client(output), *place.findings)
     click.echo(findings_json(findings) if as_json else as_text(findings))
     if any(finding.state == "missing" for finding in findings):
         raise RefusedError("a run would not start here; the lines above say what to do")
@@ -222,9 +231,27 @@ def doctor(*, output: Path, users: int, as_json: bool) -> None:
 @cli.command()
 @output_option
 @click.option("--run", "run_", type=click.Path(path_type=Path), metavar="RUN", help="Only this run.")
+@context_option
+@click.option("--run-id", metavar="ID", help="With --context: only the run of this id.")
 @click.option("--list", "only_list", is_flag=True, help="Only say what is there.")
-def cleanup(*, output: Path, run_: Path | None, only_list: bool) -> None:
-    """End and remove what a killed run left behind; safe to repeat."""
+def cleanup(*, output: Path, run_: Path | None, context: str | None, run_id: str | None, only_list: bool) -> None:
+    """End and remove what a killed run left behind, here or on a cluster; safe to repeat."""
+    if context is not None:
+        from bench.targets.kubernetes.cleanup import cluster_cleanup
+
+        for line in cluster_cleanup(context, run_id=run_id or (run_.name if run_ else None), only_list=only_list):
+            click.echo(line)
+        return
+    if run_id is not None:
+        raise InputError("--run-id names a run on a cluster; say which with --context NAME, or give --run RUN")
+    _clean_machine(output, run_, only_list=only_list)
+
+
+cli.add_command(gate)
+cli.add_command(history)
+
+
+def _clean_machine(output: Path, run_: Path | None, *, only_list: bool) -> None:
     from bench.cleanup import clean, unfinished_runs
 
     found = unfinished_runs(output, run=run_)
@@ -235,10 +262,6 @@ def cleanup(*, output: Path, run_: Path | None, only_list: bool) -> None:
             click.echo(f"  cleaned up: {len(ended)} processes ended, {len(leftovers.folders)} folders removed")
     if not found:
         click.echo(f"nothing is left of {run_ or 'any run'}")
-
-
-cli.add_command(gate)
-cli.add_command(history)
 
 
 def _scenario(name: str, changes: dict[str, Any]) -> "Scenario":

@@ -3,12 +3,12 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from bench.cluster_flags import ClusterFlags
 from bench.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,25 +18,6 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 context_option = click.option("--context", metavar="NAME", help="Act on this cluster, by its name in the kubeconfig.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterFlags:
-    """What the command line says of a cluster, as it was given."""
-
-    context: str | None
-    yes: bool
-    yes_this_cluster: str | None
-    image: tuple[str, ...]
-    registry: str
-    mesh_values: tuple[str, ...]
-    mesh_hub: str
-    mesh_tag: str
-    mesh_revision: str
-    use_existing_mesh: bool
-    keep: bool
-    locust_ui: int | None
-    prometheus: str
 
 
 def cluster_options(command: F) -> F:
@@ -72,18 +53,31 @@ def taken(arguments: dict[str, Any]) -> ClusterFlags:
 
 
 @contextmanager
-def chosen_place(flags: ClusterFlags, scenario: "Scenario") -> "Iterator[Place]":
-    """This machine; or the cluster, after it was looked at and agreed upon."""
+def chosen_place(flags: ClusterFlags, scenario: "Scenario", *, resumed: "Path | None" = None) -> "Iterator[Place]":
+    """This machine; or the cluster, after it was looked at and agreed upon. `resumed` is the folder of the run that
+    goes on, which knows what it was begun with."""
     if flags.context is None:
         from bench.targets.local.place import ThisMachine
 
         yield ThisMachine()
         return
+    from bench.session import stored_run
+    from bench.targets.kubernetes.options import read_options, resumed_options
+    from bench.targets.kubernetes.place import open_place
+
+    again = resumed and resumed_options(flags, stored_run(resumed), resumed)
+    options = again or read_options(flags, scenario)
+    with open_place(scenario, options, tell=_tell, confirm=_asker()) as place:
+        yield place
+
+
+@contextmanager
+def looked_at(flags: ClusterFlags, scenario: "Scenario") -> "Iterator[Place]":
+    """A cluster that is only looked at: nobody has to agree to that."""
     from bench.targets.kubernetes.options import read_options
     from bench.targets.kubernetes.place import open_place
 
-    options = read_options(flags, scenario)
-    with open_place(scenario, options, tell=_tell, confirm=_asker(flags)) as place:
+    with open_place(scenario, read_options(flags, scenario), tell=_tell, guarded=False) as place:
         yield place
 
 
@@ -91,26 +85,8 @@ def _tell(line: str) -> None:
     click.echo(line, err=True)
 
 
-def _asker(flags: ClusterFlags) -> Callable[[str], bool] | None:
+def _asker() -> Callable[[str], bool] | None:
     """Asks on a terminal; None where there is nobody to ask."""
-    if flags.yes or not sys.stdin.isatty():
+    if not sys.stdin.isatty():
         return None
     return lambda question: click.confirm(question, err=True)
-
-
-def values_of(given: tuple[str, ...], meshes: tuple[str, ...]) -> dict[str, tuple[Path, ...]]:
-    """`--mesh-values`, by mesh. Raises InputError for a file that is not there, or whose mesh is not clear."""
-    found: dict[str, tuple[Path, ...]] = {}
-    for text in given:
-        mesh, _, name = text.rpartition("=")
-        if not mesh and len(meshes) != 1:
-            known = " and ".join(meshes) or "no mesh"
-            raise InputError(f"--mesh-values {text}: this scenario has {known}; write MESH=FILE")
-        mesh = mesh or meshes[0]
-        if mesh not in meshes:
-            known = ", ".join(meshes) or "no mesh"
-            raise InputError(f"--mesh-values {text}: the scenario has no {mesh}; it has {known}")
-        if not Path(name).is_file():
-            raise InputError(f"--mesh-values {text}: {name} is no file")
-        found[mesh] = (*found.get(mesh, ()), Path(name))
-    return found

@@ -31,6 +31,7 @@ class MeshbenchError(Exception):
     """Base of all expected failures; the text is what the user reads."""
 
     exit_code: ClassVar[int] = 1
+    clean = True  # whether everything that was started is gone
 
 
 class InputError(MeshbenchError):
@@ -87,6 +88,7 @@ class LeftoversError(MeshbenchError):
     """Something that a run started is still there."""
 
     exit_code = 7
+    clean = False
 
 
 class LockedError(MeshbenchError):

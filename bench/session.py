@@ -9,7 +9,7 @@ from pathlib import Path
 from bench import __version__
 from bench.doctor import files_needed
 from bench.environment import differences
-from bench.errors import InputError, Interrupted, LeftoversError, MeshbenchError, RunTimeoutError
+from bench.errors import InputError, Interrupted, MeshbenchError, RunTimeoutError
 from bench.inputs import inputs_of, stored_inputs
 from bench.plan import Plan, most_users
 from bench.processes import Launcher, raise_file_limit
@@ -53,11 +53,15 @@ def run(order: Order) -> RunFolder:
         environment=place.environment(),
     )
     with watching(order.timeout_s) as watch, place.lock(order.output / record.run_id):
-        inputs = inputs_of(order.scenario, order.source)
-        folder = RunFolder.create(order.output, record, fill=inputs.copy_to)
+        folder = RunFolder.create(order.output, record, fill=lambda path: _fill(order, path))
         with _ending(folder):
             _measure(folder, place, watch)
     return folder
+
+
+def _fill(order: Order, path: Path) -> None:
+    inputs_of(order.scenario, order.source).copy_to(path)
+    order.place.keep_inputs(path)
 
 
 def stored_run(path: Path) -> RunRecord:
@@ -68,6 +72,9 @@ def stored_run(path: Path) -> RunRecord:
 def resume(path: Path, place: Place, *, timeout_s: float | None = None) -> RunFolder:
     """Goes on with a run that was cut short: whole blocks stay, the rest is measured again."""
     record = stored_run(path)
+    if record.target.kind != place.record.kind:
+        where = "on a cluster; say which with --context NAME" if record.cluster else "on one machine, without --context"
+        raise InputError(f"{path}: this run was begun {where}")
     changed = differences(record.environment, place.environment())
     if record.status in ("complete", "invalid"):
         raise InputError(f"{path}: every trial of this run was measured; there is nothing to resume: start a new run")
@@ -104,11 +111,10 @@ def _ending(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except RunTimeoutError as error:  # no failure: what there is gets its report
-        folder.finish(status="interrupted", exit_code=error.exit_code, reason=str(error), cleanup_ok=True)
+        folder.finish(status="interrupted", exit_code=error.exit_code, reason=str(error), cleanup_ok=error.clean)
     except MeshbenchError as error:
         status: RunStatus = "interrupted" if isinstance(error, Interrupted) else "failed"
-        clean = not isinstance(error, LeftoversError)
-        folder.finish(status=status, exit_code=error.exit_code, reason=str(error), cleanup_ok=clean)
+        folder.finish(status=status, exit_code=error.exit_code, reason=str(error), cleanup_ok=error.clean)
         if folder.record.trials:
             error.add_note(f"complete trials are kept; to look at them: meshbench report {folder.path}")
         error.add_note(f"to go on: meshbench run --resume {folder.path}")

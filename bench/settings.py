@@ -4,7 +4,7 @@ The keys of a file have no units (`think_time: 100ms`), the attributes do (`thin
 reference page and error messages are made from what stands here.
 """
 
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationInfo, field_validator, model_validator
 
@@ -30,7 +30,10 @@ from bench.fields import (
 )
 from bench.units import format_duration
 
-Workload = Literal["productpage", "details", "reviews", "ratings", "load"]
+Workload = Literal["bookinfo", "productpage", "details", "reviews", "ratings", "load"]
+BOOKINFO: Final = "bookinfo"  # the four services at once
+SERVICES: Final = ("productpage", "details", "reviews", "ratings")
+WORKLOADS: Final = get_args(Workload)
 Image = Annotated[str, Field(pattern=IMAGE_PATTERN, max_length=300)]
 
 QUICK_WARMUP_S: Final = 5.0
@@ -56,8 +59,8 @@ class Application(Section):
     images: dict[Workload, Image] = Field(
         {},
         max_length=10,
-        description="Images that replace those of the manifests on a cluster, by workload (`load` is Locust's);"
-        " without meaning on one machine.",
+        description="Images that replace those of the manifests on a cluster, by workload (`bookinfo` means all four"
+        " services, `load` is Locust); without meaning on one machine.",
     )
 
 

@@ -14,6 +14,10 @@ NS_PER_MS = 1_000_000
 
 _DURATION_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 _RATE_UNITS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
+_QUANTITY_UNITS = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0}
+_QUANTITY_UNITS |= {unit: 1000.0 ** (power + 1) for power, unit in enumerate("kMGTPE")}
+_QUANTITY_UNITS |= {f"{unit}i": 1024.0 ** (power + 1) for power, unit in enumerate("KMGTPE")}
+QUANTITY_PATTERN = r"([0-9]+(?:\.[0-9]+)?(?:[eE][0-9]+)?)([numkMGTPE]|[KMGTPE]i)?"
 # Also the patterns of the scenario schema: nothing in them that JavaScript reads otherwise.
 DURATION_PATTERN = r"([0-9]+(?:\.[0-9]+)?)\s*(us|ms|s|min|m|h)"
 RATE_PATTERN = r"([0-9]+(?:\.[0-9]+)?)\s*/\s*(s|min|m|h)"
@@ -42,6 +46,14 @@ def parse_percent(text: str) -> float:
     if match is None:
         raise ValueError(f"{text!r} is not a share; write a percentage, such as 10%")
     return float(match[1]) / 100
+
+
+def parse_quantity(text: str) -> float:
+    """A quantity as Kubernetes writes it (`500m` is 0.5, `1536Ki` 1572864). Raises ValueError."""
+    match = re.fullmatch(QUANTITY_PATTERN, text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a quantity; write a number with or without a unit, such as 500m or 64Mi")
+    return float(match[1]) * _QUANTITY_UNITS[match[2] or ""]
 
 
 def format_duration(seconds: float) -> str:

@@ -43,6 +43,19 @@ class Watch:
         self.signals.append(number)
 
 
+class Patience(Watch):
+    """For what has to be done after a signal, too, as cleaning up: only a second one ends it."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()
+        self.signals = watch.signals
+
+    def check(self) -> None:
+        """Raises Interrupted at the second signal."""
+        if self.impatient:
+            raise Interrupted(self.signals[0])
+
+
 @contextmanager
 def watching(timeout_s: float | None = None) -> Iterator[Watch]:
     """Catches SIGINT, SIGTERM and SIGHUP for the time of a run, and starts its time limit."""

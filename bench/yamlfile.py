@@ -95,6 +95,11 @@ def parse_documents(text: str, *, file: str) -> tuple[Document, ...]:
     return tuple(_document(node, file) for node in nodes)
 
 
+def generated_documents(text: str) -> tuple[Any, ...]:
+    """The documents of a tool's output, without empty ones: as long as they need to be, and without lines."""
+    return tuple(value for value in yaml.load_all(text, _LOADER) if value is not None)  # a safe loader
+
+
 def _read_text(path: Path) -> str:
     file = str(path)
     if not os.path.isfile(path):  # noqa: PTH113  # Path.is_file raises for a name that is too long

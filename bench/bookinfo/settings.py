@@ -45,9 +45,11 @@ class Settings:
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     """The settings in a command line and an environment; a mistake ends the process as argparse does."""
-    parser = _parser()
+    parser = _parser(environment.get("SERVICE_NAME"))
     options = parser.parse_args(arguments)
     try:
+        if options.service is None:
+            raise ValueError("SERVICE is not given, and SERVICE_NAME is not set")
         version = _version(options.service, options.version or environment.get("SERVICE_VERSION", "v1"))
         ratings_enabled, star_colour = _STARS.get(version, _STARS["v1"])
         peers = _peers(environment, dict(options.connect_to))
@@ -69,9 +71,9 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(service: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.bookinfo", description="Run one Bookinfo service.")
-    parser.add_argument("service", choices=VERSIONS)
+    parser.add_argument("service", nargs="?", choices=VERSIONS, default=service, help="default: SERVICE_NAME")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=9080, help="0 takes a free one (default: %(default)s)")
     parser.add_argument("--version", help="default: SERVICE_VERSION, else v1")

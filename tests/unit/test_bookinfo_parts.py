@@ -125,6 +125,8 @@ def test_reviews_versions(arguments: list[str], environment: dict[str, str], exp
         ),
         (["productpage"], {"FLOOD_FACTOR": "many"}, "FLOOD_FACTOR is 'many'"),
         (["frontpage"], {}, "invalid choice: 'frontpage'"),
+        ([], {"SERVICE_NAME": "frontpage"}, "invalid choice: 'frontpage'"),
+        ([], {}, "SERVICE is not given, and SERVICE_NAME is not set"),
     ],
 )
 def test_mistakes_are_refused_at_the_edge(

@@ -1,0 +1,22 @@
+"""What the command line says of a cluster, as it was given; `targets.kubernetes.options` checks it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterFlags:
+    """One field for each option; `context` None stands for this machine."""
+
+    context: str | None
+    yes: bool
+    yes_this_cluster: str | None
+    image: tuple[str, ...]
+    registry: str
+    mesh_values: tuple[str, ...]
+    mesh_hub: str
+    mesh_tag: str
+    mesh_revision: str
+    use_existing_mesh: bool
+    keep: bool
+    locust_ui: int | None
+    prometheus: str

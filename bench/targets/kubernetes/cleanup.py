@@ -1,0 +1,112 @@
+"""Removes a run from a cluster, by its labels alone: at the end of a run, and after one that was killed.
+
+Idempotent and safe from any half-way state: what is there is looked up, and goes stage by stage (`deletion.Stage`).
+Nothing without the run's labels is touched, but what a control plane that this run installed made by itself. Finalizers
+are never stripped: they are told, with the command that does it.
+"""
+
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from bench.errors import LeftoversError, LockedError, RefusedError
+from bench.targets.kubernetes.client import Cluster
+from bench.targets.kubernetes.deletion import Found
+from bench.targets.kubernetes.kubeconfig import describe, open_cluster
+from bench.targets.kubernetes.lease import is_alive, read_holder, remove_lock
+from bench.targets.kubernetes.leftovers import find_leftovers, told
+from bench.targets.kubernetes.ownership import run_of
+from bench.targets.kubernetes.removal import Removal
+from bench.targets.kubernetes.residue import Residue, find_residue
+from bench.units import format_duration
+from bench.waiting import Watch, watching
+
+WAIT_S: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """What a cleanup did: the objects that it saw go, and in how many seconds; webhooks and APIs of others that lead
+    nowhere; kinds that it may not list."""
+
+    removed: tuple[Found, ...]
+    took_s: float
+    foreign: tuple[Residue, ...]
+    unseen: tuple[str, ...]
+
+
+def clean_cluster(cluster: Cluster, run_id: str, *, watch: Watch, wait_s: float = WAIT_S) -> Cleaned:
+    """Removes everything of a run but its lock, and waits until it is gone. The `wait_s` seconds begin now, whatever
+    ended the run. Raises LeftoversError for what stays; a second signal ends the waiting."""
+    began = time.monotonic()
+    removal = Removal(cluster, run_id, watch, deadline=began + wait_s)
+    unseen = removal.remove_all()
+    removed = tuple(removal.seen.values())
+    residue = find_residue(cluster) if removed else ()
+    namespaces = {one.ref.name for one in removed if one.ref.kind == "Namespace"}
+    ours = [one for one in residue if one.namespace in namespaces or run_of(one.found.thing) == run_id]
+    if ours:
+        lines = "\n".join(f"  {one.told(cluster.context)}" for one in ours)
+        raise LeftoversError(f"the run {run_id} is gone from context {cluster.context}, but not its traces:\n{lines}")
+    return Cleaned(removed, time.monotonic() - began, tuple(one for one in residue if one not in ours), unseen)
+
+
+def cluster_cleanup(context: str, *, run_id: str | None = None, only_list: bool = False) -> Iterator[str]:
+    """The command `meshbench cleanup --context`: lists or removes what dead runs left; yields lines for people.
+
+    Without `run_id` there must not be more than one run. Raises LockedError for a run that is alive.
+    """
+    with (
+        watching() as watch,
+        tempfile.TemporaryDirectory(prefix="meshbench-") as folder,
+        open_cluster(context, private_folder=Path(folder)) as cluster,
+    ):
+        yield describe(cluster)
+        leftovers = find_leftovers(cluster, run_id)
+        runs = leftovers.by_run()
+        if leftovers.unseen:
+            yield f"not looked at, since it may not be listed: {', '.join(leftovers.unseen)}"
+        if not runs:
+            yield f"nothing is left of {run_id or 'any run'}"
+        elif only_list:
+            yield from _listed(cluster, runs)
+        else:
+            run = _only(runs, context)
+            yield from _clean(cluster, run, runs[run], watch=watch)
+        watch.check()  # one signal does not stop it, but is told in the exit code
+
+
+def recorded_clusters(lines: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
+    """The contexts, with their servers, in which a run's journal says that it made objects."""
+    return tuple(dict.fromkeys((line["context"], line["server"]) for line in lines if line["step"] == "apply"))
+
+
+def _only(runs: Mapping[str, tuple[Found, ...]], context: str) -> str:
+    if len(runs) > 1:
+        commands = "\n".join(f"  meshbench cleanup --context {context} --run-id {run}" for run in runs)
+        raise RefusedError(f"{len(runs)} runs left something; say which is to be removed:\n{commands}")
+    return next(iter(runs))
+
+
+def _clean(cluster: Cluster, run_id: str, things: tuple[Found, ...], *, watch: Watch) -> Iterator[str]:
+    holder, began = read_holder(cluster), time.monotonic()
+    if holder is not None and holder.run_id == run_id:
+        yield f"looking whether {run_id} is alive"
+        if is_alive(cluster, holder, watch=watch):
+            raise LockedError(f"{run_id} is running on context {cluster.context}; end it with Ctrl-C there")
+    cleaned = clean_cluster(cluster, run_id, watch=watch)
+    remove_lock(cluster, run_id, watch=watch)
+    yield f"{run_id}: removed in {format_duration(time.monotonic() - began)}: {told(things)}"
+    yield from (f"not ours, and left alone: {one.told(cluster.context)}" for one in cleaned.foreign)
+
+
+def _listed(cluster: Cluster, runs: Mapping[str, tuple[Found, ...]]) -> Iterator[str]:
+    holder, now = read_holder(cluster), datetime.now(UTC)
+    for run, things in runs.items():
+        held = holder is not None and holder.run_id == run
+        lock = f"; has the lock, renewed {holder.silent_s(now):.0f} s ago" if held and holder else ""
+        yield f"{run}: {told(things)}{lock}"

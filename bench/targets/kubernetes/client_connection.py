@@ -1,0 +1,169 @@
+"""Requests to an API server: repeated where that is safe, never longer than their time-out, one clear error."""
+
+import json
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+from urllib.parse import urlencode
+
+import urllib3
+from kubernetes.client import ApiClient, ApiException
+
+from bench import __version__
+from bench.errors import ClusterError, RefusedError
+from bench.targets.kubernetes.client_credentials import Credentials, read_credentials
+
+PATIENCE_S = 10.0
+TIMEOUT_S = 30.0
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 2.0
+_UNAUTHORIZED = 401
+_TOO_MANY = 429
+_PASSING = frozenset({500, 502, 503, 504})
+_WRONG_FIELDS = b"failed to create typed patch object"  # comes as a 500, though it will never pass
+
+Query = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request. `what` is its name in error messages. `idempotent`: sent twice, it does the same as sent once."""
+
+    what: str
+    method: str
+    path: str
+    query: Query = ()
+    body: Any = None
+    content_type: str = "application/json"
+    idempotent: bool = True
+    patience_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back; `status` 0 if nothing did, and then `body` says why."""
+
+    status: int
+    body: bytes
+    content_type: str = ""
+    sent: bool = True
+    """False where the server cannot have seen the request."""
+    hopeless: bool = False
+    """Another try would end the same: the certificate is wrong."""
+
+
+class Connection:
+    """One API server and our credentials for it. Safe to use from several threads."""
+
+    def __init__(self, kubeconfig: Path, renew: Callable[[], None]) -> None:
+        """`kubeconfig` is the private copy with one context; `renew` brings newer credentials into it."""
+        self.patience_s = PATIENCE_S
+        self._kubeconfig = kubeconfig
+        self._renew = renew
+        self._lock = Lock()
+        self._retired: list[ApiClient] = []
+        self.credentials = read_credentials(kubeconfig)
+        self._client = ApiClient(self.credentials.configuration)
+
+    def close(self) -> None:
+        for client in (*self._retired, self._client):
+            client.close()  # type: ignore[no-untyped-call]  # has no types
+
+    def send(self, request: Request) -> Answer:
+        """The server's good answer; everything else is a ClusterError."""
+        patience_s = self.patience_s if request.patience_s is None else request.patience_s
+        deadline = time.monotonic() + patience_s
+        for pause_s in _pauses():
+            answer = self._send_once(request)
+            if 0 < answer.status < 400:
+                return answer
+            if not _worth_repeating(request, answer) or time.monotonic() + pause_s > deadline:
+                break
+            time.sleep(pause_s)
+        raise failure(request.what, self.credentials.server, answer)
+
+    def renew(self, used: Credentials) -> None:
+        """Reads the credentials again, unless another thread has done so since `used` was handed out."""
+        with self._lock:
+            if self.credentials is not used:
+                return
+            try:
+                self._renew()
+                self.credentials = read_credentials(self._kubeconfig)
+            except RefusedError as error:
+                raise ClusterError(f"the credentials are no longer accepted: {error}", status=_UNAUTHORIZED) from error
+            self._retired.append(self._client)  # another thread may be using it
+            self._client = ApiClient(self.credentials.configuration)
+
+    def _send_once(self, request: Request) -> Answer:
+        used = self.credentials
+        answer = self._exchange(request)
+        if answer.status != _UNAUTHORIZED:
+            return answer
+        self.renew(used)
+        return self._exchange(request)
+
+    def _exchange(self, request: Request) -> Answer:
+        headers = {
+            "Accept": "application/json, */*",
+            "Content-Type": request.content_type,
+            "User-Agent": f"meshbench/{__version__}",
+            **self.credentials.headers,
+        }
+        url = f"{self.credentials.server}{request.path}" + (f"?{urlencode(request.query)}" if request.query else "")
+        try:
+            response = self._client.call_api(
+                request.method, url, header_params=headers, body=request.body, _request_timeout=TIMEOUT_S
+            )
+            body: bytes = response.read()  # type: ignore[no-untyped-call]  # has no types
+        except (urllib3.exceptions.HTTPError, ApiException, OSError) as error:
+            return _no_answer(error)
+        return Answer(response.status, body, str(response.headers.get("Content-Type", "")))
+
+
+def _no_answer(error: Exception) -> Answer:
+    cause = error.__cause__ or error
+    hopeless = isinstance(cause, (ssl.SSLError, urllib3.exceptions.SSLError, ApiException))
+    unsent = isinstance(error, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError))
+    return Answer(0, _one_line(str(cause)).encode(), sent=not unsent, hopeless=hopeless)
+
+
+def _pauses() -> Iterator[float]:
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        yield pause_s
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def _worth_repeating(request: Request, answer: Answer) -> bool:
+    if answer.hopeless or _WRONG_FIELDS in answer.body:
+        return False
+    if answer.status == _TOO_MANY or not answer.sent:
+        return True
+    return request.idempotent and (answer.status == 0 or answer.status in _PASSING)
+
+
+def failure(what: str, server: str, answer: Answer) -> ClusterError:
+    """One line: what was asked, and what came back."""
+    if answer.status == 0:
+        return ClusterError(f"{what}: no answer from {server}: {answer.body.decode()}", status=0)
+    return ClusterError(f"{what}: {server} says {answer.status}: {said(answer.body)}", status=answer.status)
+
+
+def said(body: bytes) -> str:
+    """The message of a Kubernetes Status, or whatever else came, on one line."""
+    text = body.decode("utf-8", "replace")
+    try:
+        parsed = json.loads(text)
+    except ValueError:
+        return _one_line(text) or "nothing more"
+    message = parsed.get("message") if isinstance(parsed, dict) else None
+    return _one_line(message or text)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

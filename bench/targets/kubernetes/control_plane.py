@@ -1,0 +1,66 @@
+"""What a mesh is on a cluster: how it is installed, asked and removed.
+
+Each mesh is a module whose functions have these names and signatures; `control_planes.CONTROL_PLANES` names them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from bench.targets.kubernetes.client import Cluster, Object, Ref
+from bench.waiting import Watch
+
+
+@dataclass(frozen=True, slots=True)
+class InstallOptions:
+    """How a mesh is installed. `values` are files on top of our own, later ones win; empty texts mean the mesh's own
+    choice. `kubeconfig` is the private copy, for the mesh's own tool."""
+
+    values: tuple[Path, ...] = ()
+    hub: str = ""
+    tag: str = ""
+    revision: str = ""
+    kubeconfig: Path | None = None
+
+
+class ControlPlane(Protocol):
+    """A mesh's control plane. `TOOL` is its command-line tool, `SIDECAR` the name of the sidecar's container."""
+
+    NAME: str
+    NAMESPACE: str
+    TOOL: str
+    SIDECAR: str
+
+    def render(self, options: InstallOptions) -> tuple[Object, ...]:
+        """What the mesh's own tool renders, in the order in which it is to be applied."""
+
+    def wait_ready(self, cluster: Cluster, *, timeout_s: float, watch: Watch) -> None:
+        """Waits until the control plane is available and its webhook gives a pod its sidecar."""
+
+    def present(self, cluster: Cluster) -> str:
+        """What of this mesh is on the cluster already, in words; empty if nothing is."""
+
+    def namespace_labels(self, revision: str = "") -> Mapping[str, str]:
+        """The labels by which a namespace asks for sidecars."""
+
+    def pod_annotations(self) -> Mapping[str, str]:
+        """What the pods of a trial say to their sidecars: the same for all meshes as far as they can."""
+
+    def mesh_objects(self, policies: Sequence[Object], namespace: str) -> tuple[Object, ...]:
+        """A configuration's manifests, moved into the run's namespace, in the order in which they are to be applied."""
+
+    def base_objects(self) -> tuple[Object, ...]:
+        """What the mesh needs before any policy."""
+
+    def unsynced(self, cluster: Cluster, namespace: str, pods: Sequence[str]) -> str:
+        """Who has not acknowledged the newest configuration; empty when all have."""
+
+    def accepted(self, cluster: Cluster, objects: Sequence[Object]) -> str:
+        """Which objects with a status the control plane has not taken yet; empty when it has taken all."""
+
+    def admin(self, cluster: Cluster, pod: str, path: str, *, namespace: str) -> str:
+        """The answer to a GET on the admin interface of the pod's sidecar."""
+
+    def own_leftovers(self, cluster: Cluster) -> tuple[Ref, ...]:
+        """What the control plane made itself outside its namespace, without our labels."""

@@ -1,0 +1,138 @@
+"""Who has a sidecar, and who would get one: from the objects that the API server has. Pure."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from bench.proofs import (
+    no_sidecar_evidence,
+    restarts_evidence,
+    sidecars_evidence,
+    unhooked_evidence,
+    unlabelled_evidence,
+)
+from bench.records import Evidence
+from bench.targets.kubernetes.client import Object
+
+WEBHOOKS: Final = ("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration")
+
+# By these a namespace asks for sidecars, or to be taken into a mesh without them.
+_LABELS: Final = ("istio-injection", "istio.io/rev", "istio.io/dataplane-mode", "kuma.io/sidecar-injection")
+_DECLINED: Final = frozenset({"disabled", "false", "none"})
+_MESHES: Final = ("istio.io", "kuma.io", "linkerd.io", "consul.hashicorp.com")
+
+
+def baseline_evidence(
+    namespace: Object, pods: Sequence[Object], webhooks: Sequence[Object], *, own: Collection[str]
+) -> tuple[Evidence, ...]:
+    """No mesh has to do with these pods. `own` are the containers' names that we gave; `webhooks` the cluster's
+    mutating webhook configurations."""
+    name = namespace["metadata"]["name"]
+    return (
+        unlabelled_evidence(name, asking_labels(namespace)),
+        unhooked_evidence(name, selecting_webhooks(namespace, pods, webhooks)),
+        no_sidecar_evidence([f"{container} in {_name(pod)}" for pod in pods for container in _foreign(pod, own)]),
+        restarts_evidence(restarts(pods)),
+    )
+
+
+def mesh_evidence(pods: Sequence[Object], sidecar: str) -> tuple[Evidence, ...]:
+    """Each of the pods has the sidecar, whether native or classic, and nothing was started again."""
+    return (
+        sidecars_evidence(sidecar, without_sidecar(pods, sidecar), pods=len(pods)),
+        restarts_evidence(restarts(pods)),
+    )
+
+
+def asking_labels(namespace: Object) -> tuple[str, ...]:
+    """The labels by which a namespace asks a mesh to take its pods."""
+    labels = _labels(namespace)
+    return tuple(f"{key}={labels[key]}" for key in _LABELS if labels.get(key, "disabled") not in _DECLINED)
+
+
+def selecting_webhooks(namespace: Object, pods: Sequence[Object], webhooks: Sequence[Object]) -> tuple[str, ...]:
+    """The webhooks of meshes that are asked about any of these pods when they are made in the namespace."""
+    return tuple(
+        webhook["name"]
+        for configuration in webhooks
+        for webhook in configuration.get("webhooks") or ()
+        if webhook["name"].endswith(_MESHES)
+        and _is_asked_about_pods(webhook)
+        and selects(webhook.get("namespaceSelector"), _labels(namespace))
+        and any(selects(webhook.get("objectSelector"), _labels(pod)) for pod in pods)
+    )
+
+
+def selects(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:
+    """Whether a label selector means an object with these labels; an empty one means every object."""
+    given = selector or {}
+    exact = (given.get("matchLabels") or {}).items() <= labels.items()
+    return exact and all(_holds(expression, labels) for expression in given.get("matchExpressions") or ())
+
+
+def without_sidecar(pods: Sequence[Object], sidecar: str) -> tuple[str, ...]:
+    """The pods that lack the sidecar or whose sidecar is not ready, and which of both."""
+    states = ((pod, {status["name"]: status["ready"] for status in _statuses(pod)}) for pod in pods)
+    return tuple(
+        f"{'not ready' if sidecar in ready else 'none'} in {_name(pod)}"
+        for pod, ready in states
+        if not ready.get(sidecar, False)
+    )
+
+
+def restarts(pods: Sequence[Object]) -> tuple[str, ...]:
+    """The containers that have ended since the pods were made, sidecars included, and why, in words."""
+    return tuple(_ending(pod, status) for pod in pods for status in _statuses(pod) if _has_ended(status))
+
+
+def _has_ended(status: Mapping[str, Any]) -> bool:
+    """An init container that ended well has not: that is what it is for."""
+    ended = status.get("state", {}).get("terminated")
+    return bool(status.get("restartCount")) or (ended is not None and ended.get("exitCode") != 0)
+
+
+def _ending(pod: Object, status: Mapping[str, Any]) -> str:
+    last = status.get("state", {}).get("terminated") or status.get("lastState", {}).get("terminated") or {}
+    why = f"{last.get('reason') or 'ended'}, exit code {last.get('exitCode', 'unknown')}"
+    return f"{status['name']} in {_name(pod)} ({why})"
+
+
+def _foreign(pod: Object, own: Collection[str]) -> Iterator[str]:
+    for key in ("containers", "initContainers"):
+        for container in pod["spec"].get(key) or ():
+            if container["name"] not in own:
+                yield container["name"]
+
+
+def _statuses(pod: Object) -> Iterator[Mapping[str, Any]]:
+    for key in ("containerStatuses", "initContainerStatuses"):
+        yield from pod.get("status", {}).get(key) or ()
+
+
+def _is_asked_about_pods(webhook: Mapping[str, Any]) -> bool:
+    return any(
+        {"pods", "*", "*/*"} & set(rule["resources"])
+        and {"CREATE", "*"} & set(rule["operations"])
+        and {"", "*"} & set(rule["apiGroups"])
+        for rule in webhook.get("rules") or ()
+    )
+
+
+def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    value, values = labels.get(expression["key"]), expression.get("values") or ()
+    match expression["operator"]:
+        case "In":
+            return value is not None and value in values
+        case "NotIn":
+            return value not in values
+        case "Exists":
+            return value is not None
+        case _:
+            return value is None
+
+
+def _labels(thing: Object) -> Mapping[str, str]:
+    return thing["metadata"].get("labels") or {}
+
+
+def _name(thing: Object) -> str:
+    return str(thing["metadata"]["name"])

@@ -1,0 +1,115 @@
+"""Istio on a cluster: the functions of `control_plane.ControlPlane`, by Istio's own tools.
+
+What `bench.targets.proxies` finds in sidecars as they come (seen with istiod 1.31, both sides of a hop):
+
+- requests, by cluster: at the caller `outbound|9080||details.NAMESPACE.svc.cluster.local`, at the callee
+  `inbound|9080||`, which has no host before its first request and keeps it when idle. The counters of hosts are outside
+  Istio's selection of statistics, and count every try.
+- the kubelet's probes are not among them: Istio turns them to its agent, which asks the application past the proxy.
+- own identity: in the certificates, whatever the policies. Nothing tells the peers' identities.
+- retries, TLS versions and handshakes: only with `pod_annotations`. The callee sees them as
+  `listener.0.0.0.0_15006.ssl.*`, without a single entry for a plain-text connection.
+"""
+
+from collections.abc import Iterator
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
+from typing import Final
+
+from bench.errors import DeployError
+from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
+from bench.targets.kubernetes.istio_install import render, wait_ready
+from bench.targets.kubernetes.istio_istiod import NAMESPACE, accepted, unsynced
+from bench.targets.kubernetes.istio_objects import mesh_objects, namespace_labels, pod_annotations
+
+__all__ = [
+    "NAME",
+    "NAMESPACE",
+    "SIDECAR",
+    "TOOL",
+    "accepted",
+    "admin",
+    "base_objects",
+    "mesh_objects",
+    "namespace_labels",
+    "own_leftovers",
+    "pod_annotations",
+    "present",
+    "render",
+    "unsynced",
+    "wait_ready",
+]
+
+NAME = "istio"
+TOOL = "istioctl"
+SIDECAR = "istio-proxy"
+
+_ADMIN_PORT: Final = 15000
+_TIMEOUT_S: Final = 10.0
+
+# What istiod puts into every namespace, and marks so: the root of its certificates, and what it has revoked.
+_NAMESPACE_CONFIG: Final = "istio.io/config=true"
+_GATEWAY_CONTROLLERS: Final = "istio.io/"
+_WEBHOOKS: Final = "admissionregistration.k8s.io/v1"
+_WEBHOOK_KINDS: Final = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
+
+
+def base_objects() -> tuple[Object, ...]:
+    """Nothing: a mesh without policies is what istiod makes of itself."""
+    return ()
+
+
+def admin(cluster: Cluster, pod: str, path: str, *, namespace: str) -> str:
+    """The answer to a GET on the admin interface of the pod's sidecar. Raises DeployError where there is none.
+
+    Through a forwarded port: four times as quick as Istio's agent started in the container, which needs some CPU of the
+    sidecar's own, and always there.
+    """
+    with cluster.forward(pod, _ADMIN_PORT, namespace=namespace) as port:
+        connection = HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            status, body = answer.status, answer.read().decode("utf-8")
+        except (OSError, HTTPException) as error:
+            raise DeployError(f"the sidecar of {namespace}/{pod} does not answer GET {path}: {error}") from error
+        finally:
+            connection.close()
+    if status != HTTPStatus.OK:
+        raise DeployError(f"the sidecar of {namespace}/{pod} answers GET {path} with {status}: {body[:200]}")
+    return body
+
+
+def present(cluster: Cluster) -> str:
+    """What of Istio is on the cluster already, in words; empty if nothing is."""
+    return ", ".join(_found(cluster))
+
+
+def _found(cluster: Cluster) -> Iterator[str]:
+    if cluster.get(Ref("v1", "Namespace", NAMESPACE)) is not None:
+        yield f"namespace {NAMESPACE}"
+    for deployment in cluster.list("apps/v1", "Deployment", labels="app=istiod"):
+        yield str(ref_of(deployment))
+    for kind in _WEBHOOK_KINDS:
+        yield from (str(ref_of(one)) for one in cluster.list(_WEBHOOKS, kind) if _calls_istiod(one))
+    groups = {kind.api_version.partition("/")[0] for kind in cluster.kinds()}
+    own = sorted(group for group in groups if group.endswith(".istio.io"))
+    if own:
+        yield f"custom resources of {' '.join(own)}"
+
+
+def _calls_istiod(configuration: Object) -> bool:
+    services = [hook["clientConfig"].get("service", {}) for hook in configuration.get("webhooks", [])]
+    return any(service.get("name", "").startswith("istiod") for service in services)
+
+
+def own_leftovers(cluster: Cluster) -> tuple[Ref, ...]:
+    """What istiod made itself outside its namespace: its root certificate in every namespace, and where the cluster has
+    the Gateway API, its classes of gateways.
+
+    To be asked when istiod has ended: until then it makes them again.
+    """
+    configs = cluster.list("v1", "ConfigMap", labels=_NAMESPACE_CONFIG)
+    classes = cluster.list("gateway.networking.k8s.io/v1", "GatewayClass")
+    own = (one for one in classes if one["spec"]["controllerName"].startswith(_GATEWAY_CONTROLLERS))
+    return tuple(ref_of(thing) for thing in (*configs, *own))

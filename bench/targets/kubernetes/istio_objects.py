@@ -1,0 +1,75 @@
+"""Istio's configuration in the namespace of a run. Pure: parsed manifests in, objects to apply out."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from bench.meshes.application import NAMESPACE as APPLICATION
+from bench.targets.kubernetes.client import Object
+
+# A VirtualService that comes before the subsets it names would answer 503 meanwhile.
+_ORDER: Final = ("PeerAuthentication", "RequestAuthentication", "AuthorizationPolicy", "DestinationRule")
+
+_PRINCIPAL: Final = f"/ns/{APPLICATION}/"
+_HOST: Final = re.compile(rf"\.{APPLICATION}(?=$|:|\.svc(?:$|[.:]))")
+_NAMESPACE_KEYS: Final = ("namespace", "namespaces", "notNamespaces", "exportTo", "kubernetes.io/metadata.name")
+_HOST_KEYS: Final = ("host", "hosts", "notHosts")
+
+
+def namespace_labels(revision: str = "") -> Mapping[str, str]:
+    """The label by which a namespace asks for sidecars; with a revision only that control plane answers."""
+    return {"istio.io/rev": revision} if revision else {"istio-injection": "enabled"}
+
+
+def pod_annotations() -> Mapping[str, str]:
+    """For the template of every pod with a sidecar: statistics that proofs need, besides the few that Istio keeps.
+
+    Each one more is some memory, and CPU when it moves: these move with a handshake or a retry, never with an ordinary
+    request. They are in the sidecar's start-up configuration, so that they come too late for a pod that runs. The local
+    target's sidecars keep the same ones.
+    """
+    return {
+        "sidecar.istio.io/statsInclusionSuffixes": "ssl.handshake,upstream_rq_retry",
+        "sidecar.istio.io/statsInclusionRegexps": r".*\.ssl\.(versions|ciphers|curves)\..*",
+    }
+
+
+def mesh_objects(policies: Sequence[Object], namespace: str) -> tuple[Object, ...]:
+    """The manifests moved into `namespace`, in the order in which they are to be applied.
+
+    What says nothing about its namespace, or names the application's, moves there, and so do identities, hosts and
+    namespaces inside; what belongs to the whole mesh stays in Istio's root namespace.
+    """
+    moved = (_placed(policy, namespace) for policy in policies)
+    return tuple(sorted(moved, key=_rank))
+
+
+def _rank(thing: Object) -> int:
+    return _ORDER.index(thing["kind"]) if thing["kind"] in _ORDER else len(_ORDER)
+
+
+def _placed(policy: Object, namespace: str) -> Object:
+    metadata = policy["metadata"]
+    stays = metadata.get("namespace", APPLICATION) != APPLICATION
+    place = metadata["namespace"] if stays else namespace
+    rest = {key: _moved(value, key, namespace) for key, value in policy.items() if key != "metadata"}
+    return {**rest, "metadata": {**metadata, "namespace": place}}
+
+
+def _moved(value: Any, key: str, namespace: str) -> Any:
+    """A value below `key`, with every mention of the application's namespace turned into `namespace`."""
+    if isinstance(value, Mapping):
+        return {name: _moved(item, name, namespace) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_moved(item, key, namespace) for item in value]
+    return _renamed(value, key, namespace) if isinstance(value, str) else value
+
+
+def _renamed(text: str, key: str, namespace: str) -> str:
+    if key in _NAMESPACE_KEYS:
+        return namespace if text == APPLICATION else text
+    if key in _HOST_KEYS:
+        return _HOST.sub(f".{namespace}", text)
+    if key == "gateways":  # NAMESPACE/NAME
+        return re.sub(rf"^{APPLICATION}/", f"{namespace}/", text)
+    return text.replace(_PRINCIPAL, f"/ns/{namespace}/")

@@ -1,0 +1,68 @@
+"""What runs left on a cluster, by their labels alone: all kinds that the API server knows, in all namespaces."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from bench.errors import ClusterError
+from bench.targets.kubernetes.client import Cluster, KindInfo, Ref
+from bench.targets.kubernetes.deletion import Found, found
+from bench.targets.kubernetes.ownership import OURS, selector
+
+_FORBIDDEN: Final = 403
+_CANNOT_BE_LISTED: Final = (404, 405)  # the kind has gone meanwhile, or was never for listing
+_NAMED_AT_MOST: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """Objects that carry runs' labels; `unseen` are kinds that we may not list."""
+
+    found: tuple[Found, ...]
+    unseen: tuple[str, ...] = ()
+
+    def by_run(self) -> Mapping[str, tuple[Found, ...]]:
+        """The same, apart for each run, oldest run first."""
+        runs = sorted({one.run_id for one in self.found})
+        return {run: tuple(one for one in self.found if one.run_id == run) for run in runs}
+
+
+def find_leftovers(cluster: Cluster, run_id: str | None = None) -> Leftovers:
+    """Everything on the cluster that carries the labels of a run, or of any run."""
+    kinds = [kind for kind in cluster.kinds() if {"list", "delete"} <= kind.verbs]
+    return look_for(cluster, kinds, labels=OURS if run_id is None else selector(run_id))
+
+
+def look_for(cluster: Cluster, kinds: Iterable[KindInfo | Ref], *, labels: str) -> Leftovers:
+    """The objects of these kinds with these labels, each of them once."""
+    things: dict[str, Found] = {}
+    unseen = []
+    for api_version, kind in dict.fromkeys((one.api_version, one.kind) for one in kinds):
+        try:
+            listed = cluster.list(api_version, kind, labels=labels)
+        except ClusterError as error:
+            if error.status == _FORBIDDEN:
+                unseen.append(kind)
+            elif error.status not in _CANNOT_BE_LISTED:
+                raise
+            continue
+        things |= {thing["metadata"]["uid"]: found(thing) for thing in listed}
+    return Leftovers(tuple(things.values()), tuple(unseen))
+
+
+def runs_on(cluster: Cluster) -> Mapping[str, tuple[Ref, ...]]:
+    """The runs of which something is on the cluster, alive or not, and what it is."""
+    return {run: tuple(one.ref for one in things) for run, things in find_leftovers(cluster).by_run().items()}
+
+
+def told(things: Iterable[Found]) -> str:
+    """In words, kind by kind: `Namespace bookinfo-7f3a; 14 CustomResourceDefinition`. What goes with something else is
+    not named."""
+    everything = tuple(things)
+    namespaces = {one.ref.name for one in everything if one.ref.kind == "Namespace"}
+    heads = [one.ref for one in everything if one.ref.namespace not in namespaces and not one.derived]
+    counts = Counter(ref.kind for ref in heads)
+    few = [str(ref) for ref in heads if counts[ref.kind] <= _NAMED_AT_MOST]
+    many = [f"{count} {kind}" for kind, count in counts.items() if count > _NAMED_AT_MOST]
+    return "; ".join([*few, *many]) or "nothing"

@@ -1,0 +1,64 @@
+"""An API server that is away while a load goes on: when to try again, for how long, and what to say of it. Pure."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from bench.errors import ClusterError
+
+PATIENCE_S: Final = 120.0
+_FIRST_PAUSE_S: Final = 2.0
+_LONGEST_PAUSE_S: Final = 16.0
+_TOO_MANY: Final = 429
+
+
+@dataclass
+class Outage:
+    """Times are seconds of a monotonic clock."""
+
+    since_s: float | None = None
+    error: str = ""
+    spans_s: list[float] = field(default_factory=list)
+    _next_s: float = 0.0
+    _pause_s: float = _FIRST_PAUSE_S
+
+    def due(self, now_s: float) -> bool:
+        """Whether it is time to ask again; always, while all is well."""
+        return self.since_s is None or now_s >= self._next_s
+
+    def failed(self, error: ClusterError, now_s: float) -> None:
+        """No answer: the pauses grow."""
+        if self.since_s is None:
+            self.since_s, self._pause_s = now_s, _FIRST_PAUSE_S
+        self.error = str(error)
+        self._next_s = now_s + self._pause_s
+        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+
+    def worked(self, now_s: float) -> None:
+        """An answer: the outage, if there was one, is over."""
+        if self.since_s is not None:
+            self.spans_s.append(now_s - self.since_s)
+        self.since_s = None
+
+    def left_s(self, now_s: float) -> float:
+        """How much longer it may last."""
+        return PATIENCE_S if self.since_s is None else max(0.0, self.since_s + PATIENCE_S - now_s)
+
+    def hopeless(self, now_s: float) -> str:
+        """Why nobody waits any longer; empty while there is hope."""
+        if self.left_s(now_s) > 0:
+            return ""
+        return f"the API server has not answered for {PATIENCE_S:.0f} s: {self.error}"
+
+    def told(self) -> str:
+        """What there was, for people; empty if there was nothing."""
+        if not self.spans_s:
+            return ""
+        times = ", ".join(f"{span:.0f} s" for span in self.spans_s)
+        return (
+            f"the API server was away during the load for {times}; the load went on, and its samples were fetched later"
+        )
+
+
+def is_passing(error: ClusterError) -> bool:
+    """Whether asking again may help: no answer, an overloaded server, or one that fails."""
+    return error.status in (0, _TOO_MANY) or error.status >= 500

@@ -1,0 +1,68 @@
+"""Where the load generator runs: apart from the application, where there is more than one node. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bench.targets.kubernetes.client import Object
+from bench.units import parse_quantity
+
+_HOSTNAME: Final = "kubernetes.io/hostname"
+_KEEPS_OUT: Final = ("NoSchedule", "NoExecute")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlace:
+    """`load` and `application` are affinities for the pods, None where there is no choice; `sentence` is for people.
+
+    The load has its node for itself: no pod of the application may go there.
+    """
+
+    node: str
+    load: Object | None
+    application: Object | None
+    sentence: str
+
+
+def place_load(nodes: Sequence[Object]) -> LoadPlace:
+    """Chooses a node for the load, the same each time: of those that take pods the one with the fewest processors,
+    since one Locust uses one; of equal ones the last by name."""
+    usable = sorted((node for node in nodes if _takes_pods(node)), key=_preference)
+    if len(usable) < 2:
+        return LoadPlace("", None, None, _together(nodes, usable))
+    chosen = _hostname(usable[0])
+    others = len(usable) - 1
+    sentence = (
+        f"the load generator has the node {chosen} for itself; the application runs on the other"
+        f"{f' {others} nodes' if others > 1 else ' node'}"
+    )
+    return LoadPlace(chosen, _affinity("In", chosen), _affinity("NotIn", chosen), sentence)
+
+
+def _together(nodes: Sequence[Object], usable: Sequence[Object]) -> str:
+    which = "the only node" if len(nodes) == 1 else f"the only one of {len(nodes)} nodes that takes pods"
+    name = f" ({_hostname(usable[0])})" if usable else ""
+    return f"the load generator shares {which}{name} with the application: they compete for its processors"
+
+
+def _takes_pods(node: Object) -> bool:
+    spec: dict[str, Any] = node.get("spec") or {}
+    ready = any(one["type"] == "Ready" and one["status"] == "True" for one in node["status"].get("conditions") or ())
+    shut = any(taint.get("effect") in _KEEPS_OUT for taint in spec.get("taints") or ())
+    return ready and not shut and not spec.get("unschedulable")
+
+
+def _preference(node: Object) -> tuple[float, list[int]]:
+    cores = parse_quantity(str(node["status"]["allocatable"]["cpu"]))
+    return cores, [-ord(letter) for letter in _hostname(node)]
+
+
+def _hostname(node: Object) -> str:
+    metadata = node["metadata"]
+    return str((metadata.get("labels") or {}).get(_HOSTNAME) or metadata["name"])
+
+
+def _affinity(operator: str, hostname: str) -> Object:
+    expression = {"key": _HOSTNAME, "operator": operator, "values": [hostname]}
+    terms = [{"matchExpressions": [expression]}]
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}

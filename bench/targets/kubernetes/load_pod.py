@@ -1,0 +1,176 @@
+"""Locust in a pod: told to start, watched and read through the API server, and ended.
+
+The load goes on while the API server is away; what was recorded meanwhile is fetched afterwards.
+"""
+
+import json
+import time
+from collections.abc import Collection
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+from bench.errors import ClusterError, DeployError
+from bench.load.generator import HASTE_S, START_TIMEOUT_S, Load, LoadOrder, read_json
+from bench.load.merge import Start, read_start
+from bench.resources import Row, write_rows
+from bench.targets.kubernetes.client import Cluster
+from bench.targets.kubernetes.injection import restarts
+from bench.targets.kubernetes.load_clock import Offset, read_offset
+from bench.targets.kubernetes.load_end import LoadEnd
+from bench.targets.kubernetes.load_fetch import ACCOUNT, PodFiles
+from bench.targets.kubernetes.load_objects import FOLDER, GO, KEEPER, NAME, UI_PORT
+from bench.targets.kubernetes.load_outage import Outage, is_passing
+from bench.targets.kubernetes.load_state import load_pod_in, load_trouble, missing
+from bench.targets.kubernetes.ownership import COMPONENT, labels_of
+from bench.units import NANOSECONDS
+from bench.waiting import Patience, Watch, wait_until
+
+TICK_S: Final = 2.0  # each tick costs the load's node a process
+_POLL_S: Final = 0.25
+_LOG_LINES: Final = 500
+
+
+class Meter(Protocol):
+    """What the containers and nodes of a run use. Reading it raises ClusterError."""
+
+    def tick(self) -> None:
+        """Reads it, unless that was just done."""
+
+    def read(self) -> None:
+        """Reads it now."""
+
+    def rows(self, start: Start) -> list[Row]:
+        """What was read, on the clock of the load that began at `start`."""
+
+    def remarks(self) -> tuple[str, ...]:
+        """What to know before using it."""
+
+
+@dataclass
+class PodGenerator:
+    """See `bench.load.generator.Generator`. `pods` are the names of those that have to stay."""
+
+    files: PodFiles
+    start: Start
+    offset: Offset
+    meter: Meter
+    pods: Collection[str]
+    watch: Watch
+    outage: Outage = field(default_factory=Outage)
+    _trouble: str = ""
+    _broken: bool = False
+    _next_s: float = 0.0
+
+    def now_ns(self) -> int:
+        return time.perf_counter_ns() - self.start.zero_ns - self.offset.offset_ns
+
+    def tick(self) -> None:
+        """At most every `TICK_S`, and less often while the API server does not answer."""
+        now_s = time.monotonic()
+        if now_s < self._next_s or not self.outage.due(now_s):
+            return
+        try:
+            self._look()
+            self.files.fetch()
+            self.meter.tick()
+        except ClusterError as error:
+            self._failed(error)
+        else:
+            self.outage.worked(time.monotonic())
+        self._next_s = now_s + TICK_S
+
+    def trouble(self) -> str:
+        return self._trouble or self.outage.hopeless(time.monotonic())
+
+    def broken(self) -> bool:
+        return self._broken
+
+    def stop(self, *, timeout_s: float) -> int | None:
+        """Samples that did not come over, or not as the pod has them, are told in the generator's own account."""
+        end = LoadEnd(self.files, Patience(self.watch))
+        if timeout_s <= HASTE_S:
+            end.in_haste(timeout_s=timeout_s)
+            return None
+        end.attempt(self.meter.read)  # while the load goes on: what it uses after its end is not of the window
+        if problem := end.in_full(timeout_s=timeout_s):
+            _tell(self.files.folder / ACCOUNT, problem)
+        elif self.outage.since_s is not None:
+            self.outage.worked(time.monotonic())
+        exit_code = end.exit_code()
+        (self.files.folder / "load.log").write_text(self._log(), "utf-8")
+        return exit_code
+
+    def write_resources(self, path: Path) -> None:
+        write_rows(path, self.meter.rows(self.start))
+
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader should know of this load, beside its numbers."""
+        told = (self.outage.told(), self.offset.doubt(), *self.meter.remarks())
+        return tuple(remark for remark in told if remark)
+
+    def _failed(self, error: ClusterError) -> None:
+        if is_passing(error):
+            self.outage.failed(error, time.monotonic())
+        else:
+            self._trouble = self._trouble or f"the load can no longer be watched: {error}"
+
+    def _look(self) -> None:
+        pods = self.files.pods()
+        trouble = load_trouble(load_pod_in(pods))
+        if trouble and not self._trouble:
+            self._trouble = f"{trouble}, saying: {_said(self.files, lines=3, line_end=' / ')}"
+        self._trouble = self._trouble or missing(self.pods, pods)
+        self._broken = bool(restarts([pod for pod in pods if labels_of(pod).get(COMPONENT) == "application"]))
+
+    def _log(self) -> str:
+        told = "".join(f"meshbench: {line}\n" for line in (self.offset.told(), *self.remarks()))
+        return told + _said(self.files, lines=_LOG_LINES)
+
+
+def start_load(cluster: Cluster, order: LoadOrder, folder: Path, *, namespace: str, meter: Meter, watch: Watch) -> Load:
+    """Starts Locust in the pod that waits for it, and waits for its first user. Raises DeployError with its log when it
+    does not come up."""
+    files = PodFiles(cluster, namespace, folder, order.workers)
+    names = frozenset(pod["metadata"]["name"] for pod in files.pods())
+    offset = read_offset(cluster, namespace)
+    cluster.exec(NAME, ["touch", f"{FOLDER}/{GO}"], namespace=namespace, container=KEEPER)
+    start = _started(files, watch)
+    generator = PodGenerator(files, start, offset, meter, names, watch)
+    return Load.on(generator, order, folder, wall_s=time.time() - generator.now_ns() / NANOSECONDS)
+
+
+def locust_page(cluster: Cluster, *, namespace: str, port: int) -> AbstractContextManager[int]:
+    """Serves Locust's own web page on 127.0.0.1:`port` while the block lasts; the pod must have been made with it."""
+    return cluster.forward(NAME, UI_PORT, namespace=namespace, local_port=port)
+
+
+def _started(files: PodFiles, watch: Watch) -> Start:
+    trouble: list[str] = []
+
+    def look() -> Start | bool:
+        files.fetch()
+        trouble.append(load_trouble(load_pod_in(files.pods())))
+        return read_start(files.folder) or bool(trouble[-1])
+
+    start = wait_until(look, timeout_s=START_TIMEOUT_S, watch=watch, poll_s=_POLL_S)
+    if not isinstance(start, Start):
+        why = trouble[-1] or f"no first user within {START_TIMEOUT_S:.0f} s"
+        raise DeployError(f"Locust did not start: {why}\n{_said(files, lines=12)}")
+    return start
+
+
+def _said(files: PodFiles, *, lines: int, line_end: str = "\n") -> str:
+    """The end of Locust's log."""
+    try:
+        log = files.cluster.logs(NAME, namespace=files.namespace, container=NAME, lines=lines)
+    except ClusterError as error:
+        return f"nothing that could be read ({error})"
+    return line_end.join(log.strip().splitlines()) or "nothing"
+
+
+def _tell(account: Path, problem: str) -> None:
+    """Adds a problem to Locust's account, or makes an account of it where there is none."""
+    own = read_json(account) or {}
+    account.write_text(json.dumps({**own, "problem": own.get("problem") or problem}), "utf-8")

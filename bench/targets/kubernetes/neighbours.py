@@ -1,0 +1,62 @@
+"""Who else is on the cluster: earlier runs of ours, or one that is there now, and meshes."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from bench.errors import LockedError
+from bench.findings import Finding
+from bench.targets.kubernetes.client import Cluster
+from bench.targets.kubernetes.control_planes import CONTROL_PLANES
+from bench.targets.kubernetes.deletion import Found
+from bench.targets.kubernetes.holder import Holder
+from bench.targets.kubernetes.lease import read_holder
+from bench.targets.kubernetes.leftovers import find_leftovers, told
+
+
+def examine_earlier_runs(cluster: Cluster) -> tuple[Finding, ...]:
+    """What runs left, or have there now; what is on its way out already is told by its namespace."""
+    holder = read_holder(cluster)
+    everything = find_leftovers(cluster).by_run()
+    found = (
+        _run_left(cluster, run, _staying(things), holder) for run, things in everything.items() if _staying(things)
+    )
+    return tuple(found) or (Finding("ok", "earlier runs", "nothing left"),)
+
+
+def _staying(things: Sequence[Found]) -> tuple[Found, ...]:
+    """What nobody has asked to go yet."""
+    going = {one.ref.name for one in things if one.ref.kind == "Namespace" and one.going}
+    return tuple(one for one in things if not one.going and one.ref.namespace not in going)
+
+
+def _run_left(cluster: Cluster, run: str, things: Sequence[Found], holder: Holder | None) -> Finding:
+    command = f"meshbench cleanup --context {cluster.context} --run-id {run}"
+    if holder is not None and holder.run_id == run:
+        who = f"{holder.told(datetime.now(UTC))} has the lock, and there is"
+        mend = f"wait for it to end; if it is dead: {command}"
+    else:
+        who, mend = f"{run} left", command
+    return Finding("missing", "earlier runs", f"{who} {told(things)}", mend, LockedError)
+
+
+def examine_meshes(cluster: Cluster, meshes: Sequence[str], *, existing: bool) -> tuple[Finding, ...]:
+    """Meshes that are there, against those that the scenario needs."""
+    there = {name: plane.present(cluster) for name, plane in CONTROL_PLANES.items()}
+    return (
+        *(_wanted_mesh(name, there[name], existing=existing) for name in meshes),
+        *(_idle_mesh(name, found) for name, found in there.items() if found and name not in meshes),
+    )
+
+
+def _idle_mesh(name: str, there: str) -> Finding:
+    told = f"on the cluster, and not measured: {there}; it takes its part of the nodes"
+    return Finding("doubt", name, told, "use a cluster without it")
+
+
+def _wanted_mesh(name: str, there: str, *, existing: bool) -> Finding:
+    if existing and not there:
+        return Finding("missing", name, "not on the cluster", "leave out --use-existing-mesh, and it is installed")
+    if there and not existing:
+        mend = "--use-existing-mesh takes it as it is and leaves it there; or remove it, as by meshbench cleanup"
+        return Finding("missing", name, f"on the cluster already: {there}", mend)
+    return Finding("ok", name, there or "not there yet; the run installs and removes it")

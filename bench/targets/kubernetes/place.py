@@ -1,0 +1,121 @@
+"""A cluster as the place of a run: reached by one context, looked at, agreed upon, locked."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.findings import Finding
+from bench.inputs import Inputs
+from bench.processes import Launcher
+from bench.records import ClusterRecord, Environment, RunRecord, TargetRecord
+from bench.scenario import Scenario
+from bench.targets.kubernetes.client import Cluster, Ref
+from bench.targets.kubernetes.images import image_of
+from bench.targets.kubernetes.kubeconfig import describe, open_cluster
+from bench.targets.kubernetes.lease import cluster_lock
+from bench.targets.kubernetes.load_objects import default_image
+from bench.targets.kubernetes.load_place import place_load
+from bench.targets.kubernetes.options import VALUES, ClusterOptions, meshes_of
+from bench.targets.kubernetes.preflight import examine_cluster, guard
+from bench.targets.kubernetes.surroundings import cluster_environment, target_record
+from bench.targets.kubernetes.target import ClusterTarget, open_target
+from bench.targets.kubernetes.tools import mesh_versions
+from bench.waiting import Watch
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterPlace:
+    """See `bench.targets.Place`."""
+
+    client: Cluster
+    options: ClusterOptions
+    record: TargetRecord
+    cluster: ClusterRecord
+    surroundings: Environment
+    findings: tuple[Finding, ...]
+
+    def environment(self) -> Environment:
+        return self.surroundings
+
+    def keep_inputs(self, run: Path) -> None:
+        for mesh, files in self.options.mesh_values.items():
+            for file, name in zip(files, self.cluster.mesh_values[mesh], strict=True):
+                (run / VALUES).mkdir(exist_ok=True)
+                shutil.copyfile(file, run / VALUES / name)
+
+    def lock(self, run: Path) -> AbstractContextManager[None]:
+        return cluster_lock(self.client, run.name)
+
+    def open(
+        self, run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: Watch
+    ) -> AbstractContextManager[ClusterTarget]:
+        return open_target(self.client, self.options, run=run, inputs=inputs, journal=launcher.journal, watch=watch)
+
+
+@contextmanager
+def open_place(
+    scenario: Scenario,
+    options: ClusterOptions,
+    *,
+    tell: Callable[[str], None],
+    confirm: Callable[[str], bool] | None = None,
+    guarded: bool = True,
+) -> Iterator[ClusterPlace]:
+    """The cluster of `options.context`, after it was said which one it is and, where it is `guarded`, somebody agreed.
+    Raises RefusedError."""
+    with (
+        tempfile.TemporaryDirectory(prefix="meshbench-") as private,
+        open_cluster(options.context, private_folder=Path(private)) as client,
+    ):
+        tell(describe(client))
+        if guarded:
+            guard(client, yes=options.agreed, yes_this_cluster=options.yes_this_cluster, confirm=confirm)
+        yield _looked_at(client, scenario, options)
+
+
+def _looked_at(client: Cluster, scenario: Scenario, options: ClusterOptions) -> ClusterPlace:
+    findings = examine_cluster(client, scenario, options)  # first: it says who may look at nothing
+    nodes = client.list("v1", "Node")
+    system = client.get(Ref("v1", "Namespace", "kube-system"))
+    meshes = meshes_of(scenario)
+    shared = bool(meshes) and scenario.isolation == "shared"
+    return ClusterPlace(
+        client=client,
+        options=options,
+        record=target_record(
+            client.version,
+            len(nodes),
+            placement=place_load(nodes).sentence,
+            shared=shared,
+            existing=options.existing_mesh,
+        ),
+        cluster=_cluster_record(client, len(nodes), meshes, options),
+        surroundings=cluster_environment(
+            client.version,
+            nodes,
+            system["metadata"]["uid"] if system else "",
+            load_image=image_of("load", default_image(), images=options.images),
+        ),
+        findings=findings,
+    )
+
+
+def _cluster_record(client: Cluster, nodes: int, meshes: tuple[str, ...], options: ClusterOptions) -> ClusterRecord:
+    return ClusterRecord(
+        version=client.version,
+        nodes=nodes,
+        images=dict(options.images),
+        registry=options.registry,
+        mesh_values={
+            mesh: tuple(f"{mesh}-{number}-{file.name}" for number, file in enumerate(files, start=1))
+            for mesh, files in options.mesh_values.items()
+        },
+        mesh_versions=mesh_versions(meshes),
+        hub=options.hub,
+        tag=options.tag,
+        revision=options.revision,
+        existing_mesh=options.existing_mesh,
+    )

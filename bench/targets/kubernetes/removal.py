@@ -1,0 +1,140 @@
+"""The removal of one run from a cluster, stage by stage; `cleanup` says when."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from bench.errors import ClusterError, Interrupted, LeftoversError
+from bench.targets.kubernetes.client import Cluster, Ref
+from bench.targets.kubernetes.control_planes import CONTROL_PLANES
+from bench.targets.kubernetes.deletion import Deletion, Found, Stage, awaited, deletions, of_stage
+from bench.targets.kubernetes.leftovers import Leftovers, find_leftovers, look_for
+from bench.targets.kubernetes.ownership import run_of, selector
+from bench.targets.kubernetes.residue import dead_webhooks
+from bench.targets.kubernetes.stuck import explain
+from bench.waiting import Patience, Watch, wait_until
+
+_NAMESPACE: Final = Ref("v1", "Namespace", "")
+_POLL_S: Final = 0.5
+_PASSING: Final = (0, 429, 500, 502, 503, 504)  # the API server is away, or has too much to do
+
+
+@dataclass(slots=True)
+class Removal:
+    """One removal under way.
+
+    `deadline` is on the monotonic clock. `seen` is everything of the run that was met, by uid; `left` what is still
+    there; `refused` why the deletion of an object was not accepted the last time; `trouble` what the API server said
+    when it did not answer.
+    """
+
+    cluster: Cluster
+    run_id: str
+    watch: Watch
+    deadline: float
+    seen: dict[str, Found] = field(default_factory=dict)
+    left: tuple[Found, ...] = ()
+    refused: dict[Ref, str] = field(default_factory=dict)
+    trouble: str = ""
+
+    def remove_all(self) -> tuple[str, ...]:
+        """Until a look at all kinds finds nothing; returns the kinds that may not be listed. Raises LeftoversError."""
+        while (leftovers := self._look()).found:
+            for stage in Stage:
+                later = tuple(one for other in Stage if other > stage for one in of_stage(leftovers.found, other))
+                self._remove(stage, of_stage(leftovers.found, stage), later)
+        return leftovers.unseen
+
+    def _look(self) -> Leftovers:
+        """Everything of the run but its lock, which is given back by `lease`."""
+        looked: list[Leftovers] = []
+
+        def look() -> bool:
+            looked.append(find_leftovers(self.cluster, self.run_id))
+            return True
+
+        self._wait(look)
+        self.left = tuple(one for one in looked[-1].found if one.stage != Stage.LOCK)
+        self.seen |= {one.thing["metadata"]["uid"]: one for one in self.left}
+        return Leftovers(self.left, looked[-1].unseen)
+
+    def _remove(self, stage: Stage, things: tuple[Found, ...], later: tuple[Found, ...]) -> None:
+        """Asks for the removal of a stage's objects, all at once, and waits for those that the next stage waits for."""
+        kinds = tuple(one.ref for one in things)
+
+        def is_over() -> bool:
+            now = of_stage(self._look_for(kinds), stage)
+            self.left = (*now, *later)
+            if now and stage < Stage.WEBHOOKS:
+                self._remove_dead_webhooks()
+            self._delete(deletions(now))
+            return not awaited(now)
+
+        def namespaces_are_gone() -> bool:
+            now = tuple(one for one in self._look_for([_NAMESPACE]) if one.stage != Stage.LOCK)
+            self.left = (*now, *later)
+            return not now
+
+        if stage == Stage.MADE_BY_MESH:
+            self._wait(self._has_removed_what_meshes_made)
+        elif stage == Stage.NAMESPACES:
+            self._wait(namespaces_are_gone)
+        elif things:
+            self._wait(is_over)
+
+    def _look_for(self, kinds: Iterable[Ref]) -> tuple[Found, ...]:
+        return look_for(self.cluster, kinds, labels=selector(self.run_id)).found
+
+    def _remove_dead_webhooks(self) -> None:
+        """A webhook of this run behind which nobody is would refuse what goes before it: then it goes first."""
+        dead = (one.found for one in dead_webhooks(self.cluster) if run_of(one.found.thing) == self.run_id)
+        self._delete(deletions(dead))
+
+    def _has_removed_what_meshes_made(self) -> bool:
+        """What the control planes that this run installed made without labels. Their kinds, which go later, tell which
+        control planes those are."""
+        meshes = sorted({one.component for one in self.seen.values()} & CONTROL_PLANES.keys())
+        made = [ref for mesh in meshes for ref in CONTROL_PLANES[mesh].own_leftovers(self.cluster)]
+        self._delete(tuple(map(Deletion, made)))
+        return not made
+
+    def _delete(self, requests: tuple[Deletion, ...]) -> None:
+        for request in requests:
+            try:
+                self.cluster.delete(request.ref, grace_s=request.grace_s)
+            except ClusterError as error:
+                if error.status == 0:
+                    raise
+                self.refused[request.ref] = str(error)
+            else:
+                self.refused.pop(request.ref, None)
+
+    def _wait(self, done: Callable[[], bool]) -> None:
+        """Asks once in any case, since asking for a removal is quick and waiting for it is not."""
+
+        def is_done() -> bool:
+            try:
+                return done()
+            except ClusterError as error:
+                if error.status not in _PASSING:
+                    raise
+                self.trouble = str(error)
+                return False
+
+        if is_done():
+            return
+        timeout_s = self.deadline - time.monotonic()
+        try:
+            in_time = wait_until(is_done, timeout_s=timeout_s, watch=Patience(self.watch), poll_s=_POLL_S)
+        except Interrupted:
+            raise LeftoversError(self._told("a second signal ended the waiting")) from None
+        if not in_time:
+            raise LeftoversError(self._told("not everything went in time"))
+
+    def _told(self, why: str) -> str:
+        context = self.cluster.context
+        lines = explain(self.cluster, self.left, self.refused) if not self.watch.impatient else ()
+        trouble = (f"  {self.trouble}",) if self.trouble else ()
+        again = f"to remove what is left: meshbench cleanup --context {context} --run-id {self.run_id}"
+        return "\n".join((f"the run {self.run_id} is still on context {context}: {why}", *trouble, *lines, again))

@@ -1,0 +1,131 @@
+"""Room on the nodes: what the pods of a run ask for, against what nobody has asked for yet."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bench.findings import Finding
+from bench.targets.kubernetes.client import Object
+from bench.units import format_bytes, parse_quantity
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Processors (in cores) and memory (in bytes)."""
+
+    cpu: float = 0.0
+    memory: float = 0.0
+
+    def __add__(self, other: "Room") -> "Room":
+        return Room(self.cpu + other.cpu, self.memory + other.memory)
+
+    def __sub__(self, other: "Room") -> "Room":
+        return Room(self.cpu - other.cpu, self.memory - other.memory)
+
+    def holds(self, other: "Room") -> bool:
+        return self.cpu >= other.cpu - 1e-9 and self.memory >= other.memory
+
+    def __str__(self) -> str:
+        return f"{self.cpu:.3g} CPU and {format_bytes(self.memory)}"
+
+
+NO_ROOM: Final = Room()
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One pod to come, and what it asks for."""
+
+    name: str
+    room: Room
+
+
+@dataclass(frozen=True, slots=True)
+class Free:
+    """What is left of a node; `pods` is how many more it takes."""
+
+    node: str
+    room: Room
+    pods: int
+
+
+def pod_room(spec: Object) -> Room:
+    """What the scheduler counts for a pod: its containers and native sidecars together, or the largest of the
+    containers that run before them."""
+    early = spec.get("initContainers") or ()
+    lasting = [*spec["containers"], *(one for one in early if one.get("restartPolicy") == "Always")]
+    total = sum(map(_container_room, lasting), NO_ROOM)
+    first = [_container_room(one) for one in early if one.get("restartPolicy") != "Always"]
+    return Room(max(total.cpu, *(one.cpu for one in first), 0), max(total.memory, *(one.memory for one in first), 0))
+
+
+def _container_room(container: Object) -> Room:
+    resources: dict[str, Any] = container.get("resources") or {}
+    asked = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}  # no request: the limit is one
+    return room_of(asked)
+
+
+def room_of(requests: Mapping[str, str | float]) -> Room:
+    """The room in a container's requests; what they do not name is none."""
+    return Room(_number(requests.get("cpu", 0)), _number(requests.get("memory", 0)))
+
+
+def _number(quantity: str | float) -> float:
+    return parse_quantity(str(quantity))  # YAML gives numbers for what has no unit
+
+
+def asked_by(objects: Iterable[Object], *, sidecar: Room = NO_ROOM) -> tuple[Asked, ...]:
+    """The pods that Deployments and Pods among `objects` will be, each with `sidecar` beside it."""
+    found: list[Asked] = []
+    for thing in objects:
+        if thing["kind"] == "Deployment":
+            room = pod_room(thing["spec"]["template"]["spec"]) + sidecar
+            found += [Asked(thing["metadata"]["name"], room)] * thing["spec"].get("replicas", 1)
+        elif thing["kind"] == "Pod":
+            found.append(Asked(thing["metadata"]["name"], pod_room(thing["spec"]) + sidecar))
+    return tuple(found)
+
+
+def free_rooms(nodes: Iterable[Object], pods: Iterable[Object]) -> tuple[Free, ...]:
+    """What is left of each node after the pods that are bound to it and have not ended."""
+    bound = [pod for pod in pods if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")]
+    return tuple(
+        _free(node, [pod for pod in bound if pod["spec"].get("nodeName") == node_name(node)]) for node in nodes
+    )
+
+
+def node_name(node: Object) -> str:
+    return str(node["metadata"]["name"])
+
+
+def _free(node: Object, pods: Sequence[Object]) -> Free:
+    allocatable = node["status"]["allocatable"]
+    taken = sum((pod_room(pod["spec"]) for pod in pods), NO_ROOM)
+    whole = Room(_number(allocatable["cpu"]), _number(allocatable["memory"]))
+    return Free(node_name(node), whole - taken, int(_number(allocatable["pods"])) - len(pods))
+
+
+def without_room(asked: Iterable[Asked], free: Sequence[Free]) -> tuple[Asked, ...]:
+    """The pods that find no place when the largest are placed first, each where most processors are left."""
+    left, homeless = list(free), []
+    for pod in sorted(asked, key=lambda one: (one.room.cpu, one.room.memory), reverse=True):
+        fitting = [node for node in left if node.pods > 0 and node.room.holds(pod.room)]
+        if not fitting:
+            homeless.append(pod)
+            continue
+        best = max(fitting, key=lambda node: node.room.cpu)
+        left[left.index(best)] = Free(best.node, best.room - pod.room, best.pods - 1)
+    return tuple(homeless)
+
+
+def examine_room(asked: Sequence[Asked], free: Sequence[Free]) -> Finding:
+    """Whether all pods of a run would be scheduled."""
+    total = sum((pod.room for pod in asked), NO_ROOM)
+    needed = f"{len(asked)} pods that ask for {total}"
+    there = "; ".join(f"{node.node} has {node.room} and {node.pods} pods left" for node in free)
+    homeless = without_room(asked, free)
+    if not homeless:
+        return Finding("ok", "room", f"for {needed}: {there}")
+    named = ", ".join(f"{pod.name} ({pod.room})" for pod in homeless)
+    mend = "remove other workloads, add a node, or ask for less (--mesh-values)"
+    return Finding("missing", "room", f"none for {named}, of {needed}: {there}", mend)

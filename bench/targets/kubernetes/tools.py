@@ -1,0 +1,101 @@
+"""The meshes' own command-line tools: whether they are there, and new enough."""
+
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from bench.findings import Finding
+from bench.processes import run_tool
+from bench.targets.kubernetes.control_planes import CONTROL_PLANES
+
+_VERSION: Final = re.compile(r"\bv?(\d+)\.(\d+)(?:[.+-][0-9A-Za-z.+-]*)?")
+
+_TIMEOUT_S: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool, the words that make it tell its version, the oldest (major, minor) that serves, where it is from, and
+    the first that serves no more."""
+
+    name: str
+    asks: tuple[str, ...]
+    oldest: tuple[int, int]
+    source: str
+    below: tuple[int, int] | None = None
+
+    @property
+    def wanted(self) -> str:
+        until = f"before {self.below[0]}.{self.below[1]}" if self.below else "or later"
+        return f"{self.name} {self.oldest[0]}.{self.oldest[1]} {until}"
+
+
+TOOLS: Final[Mapping[str, Tool]] = {
+    tool.name: tool
+    for tool in (
+        # 1.22 was the first to serve security.istio.io/v1, in which our policies are written.
+        Tool("istioctl", ("version", "--remote=false"), (1, 22), "https://istio.io/latest/docs/setup/getting-started/"),
+        # The one series whose values and policies ours are; 3.0 takes neither the same way.
+        Tool("kumactl", ("version",), (2, 14), "https://kuma.io/docs/2.14.x/introduction/install/", below=(2, 15)),
+        # 3.8 was the first with charts in image registries.
+        Tool("helm", ("version", "--short"), (3, 8), "https://helm.sh/docs/intro/install/"),
+    )
+}
+
+
+def examine_tools(names: Sequence[str]) -> tuple[Finding, ...]:
+    """One finding for each of these tools."""
+    return tuple(_examine(TOOLS[name]) for name in dict.fromkeys(names))
+
+
+def mesh_versions(meshes: Sequence[str]) -> dict[str, str]:
+    """What the meshes' tools call their version, by mesh; a mesh whose tool is not here, or does not tell, is left
+    out."""
+    said = {mesh: find_version(_said(TOOLS[CONTROL_PLANES[mesh].TOOL])) for mesh in meshes}
+    return {mesh: match[0].removeprefix("v") for mesh, match in said.items() if match}
+
+
+def _said(tool: Tool) -> str:
+    """A tool's answer to the question for its version; empty where it is not here or does not run."""
+    path = shutil.which(tool.name)
+    try:
+        return _ask(tool, path) if path else ""
+    except OSError:
+        return ""
+
+
+def _ask(tool: Tool, path: str) -> str:
+    ran = run_tool([path, *tool.asks], timeout_s=_TIMEOUT_S)
+    return ran.stdout or ran.stderr
+
+
+def _examine(tool: Tool) -> Finding:
+    path = shutil.which(tool.name)
+    if path is None:
+        return Finding("missing", tool.name, "not on PATH", f"install {tool.wanted}: {tool.source}")
+    try:
+        return judge(tool, path, _ask(tool, path))
+    except OSError as error:
+        return Finding("missing", tool.name, f"{path} does not run: {error}", f"install {tool.wanted}: {tool.source}")
+
+
+def find_version(said: str) -> re.Match[str] | None:
+    """The version in a tool's answer: in its first line, since others may tell of a server, with addresses that look
+    like versions."""
+    return _VERSION.search(said.strip().partition("\n")[0])
+
+
+def judge(tool: Tool, path: str, said: str) -> Finding:
+    """What a tool's answer to the question for its version means."""
+    match = find_version(said)
+    if match is None:
+        first = said.strip().partition("\n")[0]
+        return Finding("doubt", tool.name, f"{path} tells no version: {first or 'nothing'}", f"use {tool.wanted}")
+    release = int(match[1]), int(match[2])
+    found = f"{match[0].removeprefix('v')} ({f'Helm {release[0]}, ' if tool.name == 'helm' else ''}{path})"
+    if release < tool.oldest or (tool.below is not None and release >= tool.below):
+        age = "old" if release < tool.oldest else "new"
+        return Finding("missing", tool.name, f"{found} is too {age}", f"install {tool.wanted}: {tool.source}")
+    return Finding("ok", tool.name, found)

@@ -1,0 +1,165 @@
+"""What containers and nodes use, as their kubelets count it, read through the API server: no metrics server needed.
+
+A kubelet renews its figures on its own time, on some clusters only every 15 s, and says of each when it was taken, to
+the second. A figure that is not new tells nothing and is not kept.
+"""
+
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from bench.load.merge import Start
+from bench.records import Role
+from bench.resources import Row
+from bench.targets.kubernetes.client import Cluster, Object
+from bench.targets.kubernetes.load_objects import KEEPER, NAME
+from bench.units import NANOSECONDS
+
+EVERY_S: Final = 5.0  # a kubelet has to ask the kernel about every container for it
+_HALF_A_SECOND: Final = 0.5  # the kubelet's times are cut to whole seconds
+_HASH: Final = "pod-template-hash"
+_SKIPPED: Final = ("probe",)  # components that nobody pays for
+
+Key = tuple[str, str, str]  # namespace, pod, container; of a node: "", its name, ""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Whose use it is, as `resources.parquet` names it."""
+
+    process: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One figure: when, by the node's wall clock; CPU time so far; working set."""
+
+    wall_s: float
+    cpu_ns: int
+    memory_bytes: int
+
+
+@dataclass
+class KubeletUsage:
+    """Collects readings of `parts` from the kubelets of `nodes`. See `load_pod.Meter`."""
+
+    cluster: Cluster
+    nodes: tuple[str, ...]
+    parts: Mapping[Key, Part]
+    readings: dict[Key, list[Reading]] = field(default_factory=dict)
+    _next_s: float = 0.0
+
+    def tick(self) -> None:
+        """At most every `EVERY_S`."""
+        if time.monotonic() >= self._next_s:
+            self.read()
+
+    def read(self) -> None:
+        """One reading of every node, now. Raises ClusterError."""
+        self._next_s = time.monotonic() + EVERY_S
+        for node in self.nodes:
+            path = f"/api/v1/nodes/{node}/proxy/stats/summary"
+            for key, reading in readings_in(self.cluster.read(path, only_cpu_and_memory="true")):
+                self._keep(key, reading)
+
+    def rows(self, start: Start) -> list[Row]:
+        """The readings on the clock of the load that began at `start`."""
+        return [row for key, found in self.readings.items() for row in rows_of(self.parts[key], found, start)]
+
+    def remarks(self) -> tuple[str, ...]:
+        """None: what was not seen shows in the figures."""
+        return ()
+
+    def _keep(self, key: Key, reading: Reading) -> None:
+        """Only of parts, and only what is newer."""
+        if key in self.parts:
+            known = self.readings.setdefault(key, [])
+            if not known or reading.wall_s > known[-1].wall_s:
+                known.append(reading)
+
+
+def kubelet_usage(
+    cluster: Cluster, namespace: str, *, control_planes: Collection[str], sidecars: Collection[str]
+) -> KubeletUsage:
+    """For the pods of a run's namespace as they are now, with the pods in the namespaces `control_planes` and the nodes
+    of all of them. `sidecars` are the names of the meshes' containers. Raises ClusterError."""
+    pods = [pod for one in (namespace, *control_planes) for pod in cluster.list("v1", "Pod", namespace=one)]
+    return KubeletUsage(cluster, nodes_of(pods), parts_of(pods, namespace=namespace, sidecars=sidecars))
+
+
+def nodes_of(pods: Sequence[Object]) -> tuple[str, ...]:
+    """The nodes that pods run on."""
+    return tuple(sorted({pod["spec"]["nodeName"] for pod in pods if pod["spec"].get("nodeName")}))
+
+
+def parts_of(pods: Sequence[Object], *, namespace: str, sidecars: Collection[str]) -> dict[Key, Part]:
+    """What to call the containers of pods, and their nodes. Pods outside `namespace` are control planes'."""
+    parts: dict[Key, Part] = {("", node, ""): Part(f"node {node}", "node") for node in nodes_of(pods)}
+    for pod in pods:
+        if (pod["metadata"].get("labels") or {}).get("meshbench.dev/component") not in _SKIPPED:
+            parts |= _parts_of_pod(pod, namespace=namespace, sidecars=sidecars, taken=set(parts.values()))
+    return parts
+
+
+def _parts_of_pod(
+    pod: Object, *, namespace: str, sidecars: Collection[str], taken: Collection[Part]
+) -> Iterator[tuple[Key, Part]] | dict[Key, Part]:
+    place, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+    lasting = [one["name"] for one in pod["spec"]["containers"]]
+    lasting += [one["name"] for one in pod["spec"].get("initContainers") or () if one.get("restartPolicy") == "Always"]
+    own = [container for container in lasting if container not in sidecars]
+    found: dict[Key, Part] = {}
+    for container in lasting:
+        part = _part(pod, container, own=own, control_plane=place != namespace)
+        found[(place, name, container)] = part if part not in taken else Part(f"{part.process} ({name})", part.role)
+    return found
+
+
+def _part(pod: Object, container: str, *, own: Sequence[str], control_plane: bool) -> Part:
+    """A pod's only container has the workload's name; of several, the one that is called like it."""
+    workload = workload_of(pod)
+    if container not in own:
+        return Part(f"{workload}-sidecar", "control-plane" if control_plane else "sidecar")
+    process = workload if len(own) == 1 or container == workload else f"{workload}-{container}"
+    if control_plane:
+        return Part(process, "control-plane")
+    return Part(process, "generator" if workload == NAME and container in (NAME, KEEPER) else "service")
+
+
+def workload_of(pod: Object) -> str:
+    """The name that people know it by: its label `app`, or what made it, without the hash of its version."""
+    metadata = pod["metadata"]
+    labels = metadata.get("labels") or {}
+    owner = next((one["name"] for one in metadata.get("ownerReferences") or ()), metadata["name"])
+    return str(labels.get("app") or owner.removesuffix(f"-{labels.get(_HASH, '')}"))
+
+
+def readings_in(summary: Object) -> Iterator[tuple[Key, Reading]]:
+    """Every container's figures in a kubelet's summary, and the node's; without those that the kubelet has not got."""
+    node = summary["node"]
+    found = [(("", node["nodeName"], ""), node)]
+    for pod in summary.get("pods") or ():
+        of = pod["podRef"]
+        found += [((of["namespace"], of["name"], one["name"]), one) for one in pod.get("containers") or ()]
+    for key, figures in found:
+        reading = _reading(figures.get("cpu") or {}, figures.get("memory") or {})
+        if reading is not None:
+            yield key, reading
+
+
+def _reading(cpu: Object, memory: Object) -> Reading | None:
+    """CPU and memory are taken together, or almost."""
+    if "usageCoreNanoSeconds" not in cpu or "time" not in cpu:
+        return None
+    wall_s = datetime.fromisoformat(cpu["time"]).timestamp() + _HALF_A_SECOND
+    return Reading(wall_s, int(cpu["usageCoreNanoSeconds"]), int(memory.get("workingSetBytes", 0)))
+
+
+def rows_of(part: Part, readings: Sequence[Reading], start: Start) -> Iterator[Row]:
+    """Readings as rows of `resources.parquet`."""
+    for reading in readings:
+        at_ns = round((reading.wall_s - start.wall_s) * NANOSECONDS)
+        yield at_ns, part.process, part.role, reading.cpu_ns, reading.memory_bytes

@@ -1,0 +1,164 @@
+"""Waiting for a cluster: each wait has its own end, knows success and failure, and explains itself when it fails."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from bench.errors import DeployError
+from bench.targets.kubernetes.client import Cluster, Object, Ref
+from bench.targets.kubernetes.explain import Grace, Trouble, explain, troubles_of
+from bench.waiting import Watch, wait_until
+
+POLL_S = 0.5
+
+Failed = Callable[[Object], Iterable[Trouble]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pods:
+    """The pods of a namespace that carry these labels (`app=details,version=v1`); all, if none are given."""
+
+    namespace: str
+    labels: str = ""
+
+    def __str__(self) -> str:
+        return f"pods of {self.namespace}" + (f" with {self.labels}" if self.labels else "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What was there at one moment; `lacking` is empty once it is as wanted."""
+
+    lacking: str
+    things: tuple[Object, ...]
+
+
+def wait_for(
+    cluster: Cluster,
+    subject: Ref | Pods,
+    condition: Callable[[tuple[Object, ...]], bool],
+    *,
+    timeout_s: float,
+    watch: Watch,
+    failed: Failed = troubles_of,
+) -> tuple[Object, ...]:
+    """Until `condition` holds for what is there of `subject` (nothing yet, one object, or pods), which is returned.
+
+    Raises DeployError when time is up, or when a trouble that `failed` finds has outlasted its grace.
+    """
+
+    def look() -> _Look:
+        things = _found(cluster, subject)
+        lacking = "" if condition(things) else f"{subject}: not as wanted" if things else f"{subject}: not there"
+        return _Look(lacking, things)
+
+    return _settled(cluster, subject.namespace, look, timeout_s=timeout_s, watch=watch, failed=failed)
+
+
+def _found(cluster: Cluster, subject: Ref | Pods) -> tuple[Object, ...]:
+    if isinstance(subject, Pods):
+        return cluster.list("v1", "Pod", namespace=subject.namespace, labels=subject.labels)
+    thing = cluster.get(subject)
+    return () if thing is None else (thing,)
+
+
+def rollout(cluster: Cluster, namespace: str, deployments: Sequence[str], *, timeout_s: float, watch: Watch) -> None:
+    """Until all pods of these Deployments are new and available, and none of their old ones is left."""
+    look = partial(_look_at_rollout, cluster, namespace, deployments)
+    _settled(cluster, namespace, look, timeout_s=timeout_s, watch=watch, failed=troubles_of)
+
+
+def _look_at_rollout(cluster: Cluster, namespace: str, names: Sequence[str]) -> _Look:
+    there = cluster.list("apps/v1", "Deployment", namespace=namespace)
+    wanted = [one for one in there if one["metadata"]["name"] in names]
+    missing = set(names) - {one["metadata"]["name"] for one in wanted}
+    lacking = [f"there is no Deployment {namespace}/{name}" for name in sorted(missing)]
+    lacking += [text for one in wanted if (text := unavailable(one))]
+    if not lacking:
+        return _Look("", ())
+    pods = cluster.list("v1", "Pod", namespace=namespace)
+    theirs = [pod for pod in pods if any(_selects(deployment, pod) for deployment in wanted)]
+    return _Look("; ".join(lacking), (*wanted, *theirs))
+
+
+def unavailable(deployment: Object) -> str:
+    """What a Deployment lacks, in words; empty when its rollout is complete."""
+    status, wanted = deployment.get("status", {}), deployment["spec"].get("replicas", 1)
+    name = f"Deployment {deployment['metadata'].get('namespace', '')}/{deployment['metadata']['name']}"
+    if status.get("observedGeneration", 0) < deployment["metadata"].get("generation", 0):
+        return f"{name}: its newest version was not looked at yet"
+    ready = min(status.get("updatedReplicas", 0), status.get("availableReplicas", 0))
+    if ready < wanted:
+        return f"{name}: {ready} of {wanted} pods available"
+    old = status.get("replicas", 0) - wanted
+    return f"{name}: {old} old pods are still there" if old > 0 else ""
+
+
+def _selects(deployment: Object, pod: Object) -> bool:
+    labels = pod["metadata"].get("labels", {})
+    wanted: dict[str, str] = deployment["spec"]["selector"].get("matchLabels", {})
+    return all(labels.get(key) == value for key, value in wanted.items())
+
+
+def _settled(
+    cluster: Cluster,
+    namespace: str,
+    look: Callable[[], _Look],
+    *,
+    timeout_s: float,
+    watch: Watch,
+    failed: Failed,
+) -> tuple[Object, ...]:
+    grace = Grace()
+    last = _Look("not looked at yet", ())
+
+    def settled() -> bool:
+        nonlocal last
+        last = look()
+        if last.lacking:
+            troubles = (trouble for thing in last.things for trouble in failed(thing))
+            if final := grace.final(troubles, now=time.monotonic()):
+                raise DeployError(_told(cluster, namespace, last, f"will not become ready: {final}"))
+        return not last.lacking
+
+    if not wait_until(settled, timeout_s=timeout_s, watch=watch, poll_s=POLL_S):
+        raise DeployError(_told(cluster, namespace, last, f"after {timeout_s:g} s"))
+    return last.things
+
+
+def _told(cluster: Cluster, namespace: str, look: _Look, why: str) -> str:
+    return "\n".join(part for part in (f"{look.lacking}, {why}", explain(cluster, namespace, look.things)) if part)
+
+
+def gone(cluster: Cluster, what: str | Iterable[Ref], *, timeout_s: float, watch: Watch) -> None:
+    """Until a namespace, or each of some objects, is no more. Raises DeployError that tells what holds them."""
+    left: dict[Ref, Object | None] = dict.fromkeys([Ref("v1", "Namespace", what)] if isinstance(what, str) else what)
+
+    def all_gone() -> bool:
+        for ref in tuple(left):
+            left[ref] = cluster.get(ref)
+            if left[ref] is None:
+                del left[ref]
+        return not left
+
+    if not wait_until(all_gone, timeout_s=timeout_s, watch=watch, poll_s=POLL_S):
+        held = [f"{ref}: {holding(thing)}" for ref, thing in left.items() if thing is not None]
+        raise DeployError("\n  ".join([f"still there after {timeout_s:g} s:", *held]))
+
+
+def holding(thing: Object) -> str:
+    """What keeps an object from being removed, in words."""
+    metadata = thing["metadata"]
+    if "deletionTimestamp" not in metadata:
+        return "nobody has asked for its removal"
+    conditions = thing.get("status", {}).get("conditions", ()) if thing["kind"] == "Namespace" else ()
+    told = [f"{one['type']}: {one.get('message', '')}" for one in conditions if one["status"] == "True"]
+    finalizers = [f"finalizer {one}" for one in (*metadata.get("finalizers", ()), *_namespace_finalizers(thing))]
+    return "; ".join(["on its way out", *finalizers, *told])
+
+
+def _namespace_finalizers(thing: Object) -> Sequence[str]:
+    """Besides Kubernetes' own, which every namespace has until it is empty."""
+    spec = thing.get("spec", {}) if thing["kind"] == "Namespace" else {}
+    return [one for one in spec.get("finalizers", ()) if one != "kubernetes"]

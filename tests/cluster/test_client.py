@@ -1,0 +1,292 @@
+"""The verbs on a real API server: whole streams in both directions, rights, credentials, and nothing left open."""
+
+import hashlib
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from bench.errors import ClusterError, RefusedError
+from bench.processes import run_tool
+from bench.targets.kubernetes.client import Cluster, Object, Ref
+from bench.targets.kubernetes.kubeconfig import describe
+from bench.targets.kubernetes.waits import wait_for
+from bench.waiting import Watch, wait_until
+
+IMAGE = "locustio/locust:2.47.0"
+POD, CONTAINER = "worker", "main"
+MEGABYTES = 5
+# Sends back what it gets, on each connection, until the other side has said all it wants to say.
+ECHO = """
+import socketserver
+class Echo(socketserver.BaseRequestHandler):
+    def handle(self):
+        while data := self.request.recv(65536):
+            self.request.sendall(data)
+socketserver.ThreadingTCPServer.allow_reuse_address = True
+print("echo is up", flush=True)
+socketserver.ThreadingTCPServer(("", 8080), Echo).serve_forever()
+"""
+
+
+def _pod(namespace: str) -> Object:
+    container = {
+        "name": CONTAINER,
+        "image": IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python", "-c", ECHO],
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": POD, "namespace": namespace},
+        "spec": {"terminationGracePeriodSeconds": 0, "containers": [container]},
+    }
+
+
+@pytest.fixture(scope="module")
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace with a pod that echoes on port 8080."""
+    name = f"t-client-{secrets.token_hex(3)}"
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    try:
+        account = Ref("v1", "ServiceAccount", "default", name)
+        wait_for(cluster, account, bool, timeout_s=30, watch=Watch())
+        cluster.create(_pod(name))
+        wait_for(cluster, Ref("v1", "Pod", POD, name), _is_ready, timeout_s=60, watch=Watch())
+        assert wait_until(lambda: "up" in _log(cluster, name), timeout_s=30, watch=Watch(), poll_s=0.1)
+        yield name
+    finally:
+        cluster.delete(Ref("v1", "Namespace", name))
+
+
+@pytest.fixture(scope="module")
+def kubectl(lab_kubeconfig: Path) -> str:
+    """The lab's own."""
+    return str(lab_kubeconfig.parent.parent / "bin" / "kubectl")
+
+
+def _is_ready(pods: tuple[Object, ...]) -> bool:
+    conditions = pods[0].get("status", {}).get("conditions", ()) if pods else ()
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def _log(cluster: Cluster, namespace: str) -> str:
+    return cluster.logs(POD, namespace=namespace, container=CONTAINER)
+
+
+def _config_map(namespace: str, **data: str) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": f"m-{secrets.token_hex(3)}", "namespace": namespace},
+        "data": data,
+    }
+
+
+def test_the_cluster_is_shown_before_anything_happens(cluster: Cluster) -> None:
+    """Context, server, version and number of nodes, on one line."""
+    assert describe(cluster) == f"context meshlab: {cluster.server}, Kubernetes {cluster.version}, 1 node"
+    assert cluster.server.startswith("https://")
+    assert cluster.version.startswith("v1.")
+
+
+def test_an_object_is_made_changed_listed_and_removed(cluster: Cluster, namespace: str) -> None:
+    """What is applied is there, also a second time, and only fields that are ours change."""
+    thing = _config_map(namespace, a="1")
+    thing["metadata"]["labels"] = {"probe": thing["metadata"]["name"]}
+    ref = Ref("v1", "ConfigMap", thing["metadata"]["name"], namespace)
+    assert cluster.get(ref) is None
+    made = cluster.apply(thing)
+    cluster.apply({**thing, "data": {"a": "2"}})
+    assert (cluster.get(ref) or {})["data"] == {"a": "2"}
+    listed = cluster.list("v1", "ConfigMap", labels=f"probe={ref.name}")
+    assert [(one["kind"], one["metadata"]["uid"]) for one in listed] == [("ConfigMap", made["metadata"]["uid"])]
+    cluster.delete(ref)
+    cluster.delete(ref)
+    assert cluster.get(ref) is None
+
+
+def test_a_dry_run_changes_nothing_and_refuses_unknown_fields(cluster: Cluster, namespace: str) -> None:
+    """At once, with the field's name."""
+    thing = _config_map(namespace, a="1")
+    assert cluster.apply(thing, dry_run=True)["data"] == {"a": "1"}
+    assert cluster.get(Ref("v1", "ConfigMap", thing["metadata"]["name"], namespace)) is None
+    with pytest.raises(ClusterError, match=r"dat.*field not declared"):
+        cluster.apply({**thing, "dat": {}}, dry_run=True)
+
+
+def test_the_first_who_creates_or_replaces_wins(cluster: Cluster, namespace: str) -> None:
+    """The second gets status 409, which is what a lock needs."""
+    thing = _config_map(namespace, holder="first")
+    made = cluster.create(thing)
+    with pytest.raises(ClusterError) as exists:
+        cluster.create(thing)
+    cluster.replace({**made, "data": {"holder": "second"}})
+    with pytest.raises(ClusterError) as late:
+        cluster.replace({**made, "data": {"holder": "third"}})
+    assert (exists.value.status, late.value.status) == (409, 409)
+    assert (cluster.get(Ref("v1", "ConfigMap", thing["metadata"]["name"], namespace)) or {})["data"] == {
+        "holder": "second"
+    }
+
+
+def test_a_field_of_another_manager_is_taken_and_told(cluster: Cluster, namespace: str, kubectl: str) -> None:
+    """The other one is named. It is kubectl, which works with the private kubeconfig as every child tool has to."""
+    thing = _config_map(namespace, a="1")
+    name = thing["metadata"]["name"]
+    cluster.apply(thing)
+    where = ["--kubeconfig", str(cluster.kubeconfig), "--namespace", namespace]
+    done = run_tool([kubectl, *where, "patch", "configmap", name, "--patch", '{"data": {"a": "theirs"}}'])
+    assert done.returncode == 0, done.stderr
+    assert cluster.apply({**thing, "data": {"a": "2"}})["data"] == {"a": "2"}
+    assert f"applying ConfigMap {namespace}/{name}: " in cluster.conflicts[-1]
+    assert 'conflict with "kubectl-patch"' in cluster.conflicts[-1]
+
+
+def test_kinds_are_those_of_this_server(cluster: Cluster) -> None:
+    """Each once, with its scope; what the server does not know has no objects and cannot be made."""
+    kinds = {(kind.group, kind.kind): kind for kind in cluster.kinds()}
+    assert len(kinds) == len(cluster.kinds())
+    assert kinds["apps", "Deployment"].namespaced
+    assert not kinds["rbac.authorization.k8s.io", "ClusterRole"].namespaced
+    assert "list" in kinds["", "Pod"].verbs
+    assert cluster.broken_apis() == ()
+    assert cluster.list("example.com/v1", "Nothing") == ()
+    assert cluster.get(Ref("example.com/v1", "Nothing", "a")) is None
+    cluster.delete(Ref("example.com/v1", "Nothing", "a"))
+    with pytest.raises(ClusterError, match=r"has no kind Nothing in example.com/v1"):
+        cluster.apply({"apiVersion": "example.com/v1", "kind": "Nothing", "metadata": {"name": "a"}})
+
+
+def test_any_path_can_be_read(cluster: Cluster, namespace: str) -> None:
+    """JSON comes parsed, all else as text."""
+    node = cluster.list("v1", "Node")[0]["metadata"]["name"]
+    assert cluster.read(f"/api/v1/nodes/{node}/proxy/stats/summary")["node"]["nodeName"] == node
+    assert "# TYPE" in cluster.read(f"/api/v1/nodes/{node}/proxy/metrics/resource")
+    assert [one["metadata"]["name"] for one in cluster.read(f"/api/v1/namespaces/{namespace}/pods", limit="1")["items"]]
+
+
+def test_a_command_s_output_and_exit_code_come_back_apart(cluster: Cluster, namespace: str) -> None:
+    """Standard output as bytes, standard error as text."""
+    ran = cluster.exec(
+        POD, ["sh", "-c", "printf 'a\\000\\377'; echo why >&2; exit 7"], namespace=namespace, container=CONTAINER
+    )
+    assert (ran.exit_code, ran.stdout, ran.stderr) == (7, b"a\0\xff", "why\n")
+
+
+def test_megabytes_go_through_a_command_and_back(cluster: Cluster, namespace: str) -> None:
+    """Unchanged in both directions at once, and the end of the input arrives."""
+    sent = os.urandom(MEGABYTES << 20)
+    ran = cluster.exec(POD, ["cat"], namespace=namespace, container=CONTAINER, stdin=sent, timeout_s=60)
+    assert ran.exit_code == 0
+    assert hashlib.sha256(ran.stdout).digest() == hashlib.sha256(sent).digest()
+
+
+def test_output_is_whole_when_the_command_ends_at_once(cluster: Cluster, namespace: str) -> None:
+    """What it wrote last is not cut off."""
+    program = f"import sys; sys.stdout.buffer.write(bytes(range(256)) * {MEGABYTES << 12})"
+    ran = cluster.exec(POD, ["python", "-c", program], namespace=namespace, container=CONTAINER, timeout_s=60)
+    assert ran.stdout == bytes(range(256)) * (MEGABYTES << 12)
+
+
+def test_a_command_need_not_read_its_input(cluster: Cluster, namespace: str) -> None:
+    """It may end first."""
+    ran = cluster.exec(
+        POD, ["true"], namespace=namespace, container=CONTAINER, stdin=bytes(MEGABYTES << 20), timeout_s=60
+    )
+    assert ran.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("pod", "container", "argv", "message"),
+    [
+        (POD, CONTAINER, "no-such-program", "executable file not found"),
+        (POD, "nobody", "true", "container.*nobody|nobody.*container"),
+        ("nobody", CONTAINER, "true", 'pods "nobody" not found'),
+    ],
+)
+def test_a_command_that_cannot_start_says_why(
+    cluster: Cluster, namespace: str, pod: str, container: str, argv: str, message: str
+) -> None:
+    """Program, container or pod: the message names what is missing."""
+    with pytest.raises(ClusterError, match=message) as caught:
+        cluster.exec(pod, [argv], namespace=namespace, container=container)
+    assert f"running {argv} in Pod {namespace}/{pod}" in str(caught.value)
+    assert caught.value.status != 0
+
+
+def test_a_command_ends_at_its_time(cluster: Cluster, namespace: str) -> None:
+    """No call blocks for longer than it was told to."""
+    with pytest.raises(ClusterError, match=r"has not ended after 0\.5 s"):
+        cluster.exec(POD, ["sleep", "20"], namespace=namespace, container=CONTAINER, timeout_s=0.5)
+
+
+def test_logs_are_the_last_lines(cluster: Cluster, namespace: str) -> None:
+    """Of one container; a container that is not there is an error."""
+    assert _log(cluster, namespace) == "echo is up\n"
+    with pytest.raises(ClusterError, match="container nobody"):
+        cluster.logs(POD, namespace=namespace, container="nobody")
+
+
+def _send(connection: socket.socket, data: bytes) -> None:
+    connection.sendall(data)
+    connection.shutdown(socket.SHUT_WR)
+
+
+def _echoed(port: int, sent: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        sending = threading.Thread(target=_send, args=(connection, sent))
+        sending.start()
+        parts = list(iter(lambda: connection.recv(65536), b""))
+        sending.join()
+    return b"".join(parts)
+
+
+def test_a_forwarded_port_carries_many_connections_whole(cluster: Cluster, namespace: str) -> None:
+    """Bytes in both directions, several connections at once, on loopback only; nothing runs on after the block."""
+    sent = [os.urandom(1 << 20) for _ in range(MEGABYTES)]
+    before = threading.active_count()
+    with cluster.forward(POD, 8080, namespace=namespace) as port, ThreadPoolExecutor(len(sent)) as pool:
+        assert list(pool.map(lambda data: _echoed(port, data), sent)) == sent
+    assert threading.active_count() == before
+    with pytest.raises(ConnectionRefusedError):
+        _echoed(port, b"late")
+
+
+def test_a_forward_outlives_what_it_leads_to(cluster: Cluster, namespace: str) -> None:
+    """A port where nobody listens closes the connection; the next connection asks anew."""
+    serve = ["python", "-c", ECHO.replace("8080", "8081")]
+    with cluster.forward(POD, 8081, namespace=namespace) as port:
+        assert _echoed(port, b"") == b""
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(_run_for_a_while, cluster, namespace, serve)
+            assert wait_until(lambda: _answers(port), timeout_s=20, watch=Watch(), poll_s=0.2)
+
+
+def _answers(port: int) -> bool:
+    try:
+        return _echoed(port, b"hello") == b"hello"
+    except OSError:
+        return False
+
+
+def _run_for_a_while(cluster: Cluster, namespace: str, argv: list[str]) -> None:
+    with pytest.raises(ClusterError, match="has not ended"):
+        cluster.exec(POD, argv, namespace=namespace, container=CONTAINER, timeout_s=5)
+
+
+def test_a_local_port_that_is_taken_is_a_refusal(cluster: Cluster, namespace: str) -> None:
+    """With the port's number and the system's reason."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(RefusedError, match=f"port {port} of this machine: .*in use"),
+            cluster.forward(POD, 8080, namespace=namespace, local_port=port),
+        ):
+            pytest.fail("it was served")

@@ -1,0 +1,281 @@
+"""What a run left on a real cluster is removed, from any state, and nothing else; what cannot be removed is told."""
+
+import base64
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from bench.errors import LeftoversError
+from bench.journal import read_journal
+from bench.targets.kubernetes import lease, removal
+from bench.targets.kubernetes.cleanup import clean_cluster, cluster_cleanup, recorded_clusters
+from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
+from bench.targets.kubernetes.kubeconfig import open_cluster
+from bench.targets.kubernetes.leftovers import find_leftovers
+from bench.targets.kubernetes.waits import wait_for
+from bench.waiting import Watch
+from tests.cluster.conftest import CONTEXT
+from tests.cluster.emulated import RBAC, Run, end, make, namespace, owner_of, thing
+
+# A run that is killed at one of its journal's steps.
+KILLED = """
+import os, signal, sys, tempfile
+from pathlib import Path
+from bench.journal import Journal
+from bench.targets.kubernetes.kubeconfig import open_cluster
+from tests.cluster.emulated import Run, owner_of
+step, run, folder = int(sys.argv[1]), Run(sys.argv[2]), Path(sys.argv[3])
+write = Journal.write
+def count(journal, what, /, **facts):
+    global step
+    step -= 1
+    write(journal, what, **facts)
+    if step == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+Journal.write = count
+with open_cluster("meshlab", private_folder=folder) as cluster, owner_of(run, cluster, folder) as owner:
+    for one, component in run.few():
+        owner.apply(one, component)
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_mesh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The emulated mesh is no real one: what that would have made itself is somebody else's here."""
+    monkeypatch.setattr(removal, "CONTROL_PLANES", {"kuma": SimpleNamespace(own_leftovers=_own_leftovers)})
+
+
+def _own_leftovers(cluster: Cluster) -> tuple[Ref, ...]:
+    made = cluster.list("v1", "ConfigMap", namespace="default")
+    return tuple(ref_of(one) for one in made if re.fullmatch(r"t-cleanup-\w+-outside", one["metadata"]["name"]))
+
+
+@pytest.fixture
+def run(cluster: Cluster) -> Iterator[Run]:
+    """A run of this test's own; what a failed test leaves of it is removed by name."""
+    run = Run.new()
+    yield run
+    end(run, cluster)
+
+
+@pytest.fixture(autouse=True)
+def environment(lab_kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lab's kubeconfig for the command, and a lock of this module's own."""
+    monkeypatch.setenv("KUBECONFIG", str(lab_kubeconfig))
+    monkeypatch.setattr(lease, "PLACE", replace(lease.PLACE, name="t-cleanup-lock"))
+    monkeypatch.setattr(lease, "LEASE", replace(lease.LEASE, namespace="t-cleanup-lock"))
+
+
+def _left(cluster: Cluster, run: Run) -> list[str]:
+    return [str(one.ref) for one in find_leftovers(cluster, run.run_id).found]
+
+
+def test_a_whole_run_goes_with_its_mesh_and_a_second_cleanup_finds_nothing(
+    cluster: Cluster, run: Run, tmp_path: Path
+) -> None:
+    """Its webhook answers nobody, its pods do not want to end, and what the mesh made itself has no labels."""
+    make(run, cluster, tmp_path)
+    cluster.apply(thing("v1", "ConfigMap", run.outside.name, "default"))
+    cleaned = clean_cluster(cluster, run.run_id, watch=Watch())
+    assert _left(cluster, run) == []
+    assert cluster.get(run.outside) is None
+    assert {one.ref.name for one in cleaned.removed} >= {run.app, run.system, run.run_id, "mesh", "inside", "beside"}
+    assert cleaned.took_s < 60
+    again = clean_cluster(cluster, run.run_id, watch=Watch())
+    assert again.removed == ()
+    assert again.took_s < cleaned.took_s
+
+
+def test_others_objects_stay_whatever_they_are_called(cluster: Cluster, run: Run, tmp_path: Path) -> None:
+    """A namespace without labels, and objects of another run, even of this run's kind."""
+    other = Run.new()
+    make(run, cluster, tmp_path, only=("Namespace", "CustomResourceDefinition", "Mesh"))
+    cluster.apply(namespace(f"{run.app}-foreign"))
+    try:
+        with owner_of(other, cluster, tmp_path) as owner:
+            owner.apply(namespace(other.app), "namespace")
+        clean_cluster(cluster, run.run_id, watch=Watch())
+        for name in (f"{run.app}-foreign", other.app):
+            place = cluster.get(Ref("v1", "Namespace", name))
+            assert place is not None
+            assert place["status"]["phase"] == "Active"
+    finally:
+        cluster.delete(Ref("v1", "Namespace", f"{run.app}-foreign"))
+        clean_cluster(cluster, other.run_id, watch=Watch())
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        ("Namespace", "CustomResourceDefinition", "Mesh", "Policy", "ValidatingWebhookConfiguration"),
+        ("CustomResourceDefinition", "Mesh", "ValidatingWebhookConfiguration"),
+        ("ValidatingWebhookConfiguration", "ClusterRole"),
+        ("CustomResourceDefinition",),
+    ],
+    ids=["the control plane never came up", "its namespace is gone", "a webhook was left", "the kinds were left"],
+)
+def test_a_half_way_state_ends_empty(cluster: Cluster, run: Run, tmp_path: Path, kinds: tuple[str, ...]) -> None:
+    """The webhook refuses every deletion as long as it is there."""
+    make(run, cluster, tmp_path, only=kinds)
+    clean_cluster(cluster, run.run_id, watch=Watch())
+    assert _left(cluster, run) == []
+
+
+def test_a_namespace_that_a_dead_webhook_holds_is_freed(cluster: Cluster, run: Run, tmp_path: Path) -> None:
+    """As after somebody removed the control plane by hand, and then the application's namespace."""
+    make(
+        run,
+        cluster,
+        tmp_path,
+        only=("Namespace", "CustomResourceDefinition", "Policy", "ValidatingWebhookConfiguration"),
+    )
+    for name in (run.system, run.app):
+        cluster.delete(Ref("v1", "Namespace", name))
+    clean_cluster(cluster, run.run_id, watch=Watch())
+    assert _left(cluster, run) == []
+
+
+def test_a_finalizer_is_told_with_the_command_that_strips_it_and_never_stripped(
+    cluster: Cluster, run: Run, tmp_path: Path, lab_kubeconfig: Path
+) -> None:
+    """The command works, and the cleanup after it ends well."""
+    make(run, cluster, tmp_path, only=("Namespace",))
+    held = thing("v1", "ConfigMap", "held", run.app)
+    held["metadata"]["finalizers"] = ["meshbench.dev/hold"]
+    cluster.apply(held)
+    with pytest.raises(LeftoversError) as raised:
+        clean_cluster(cluster, run.run_id, watch=Watch(), wait_s=15)
+    message = str(raised.value)
+    assert f"Namespace {run.app}: being deleted" in message
+    assert f"ConfigMap {run.app}/held waits for meshbench.dev/hold" in message
+    (command,) = re.findall(r"(kubectl --context \S+ -n \S+ patch .*)", message)
+    kubectl = lab_kubeconfig.parent.parent / "bin" / "kubectl"
+    assert kubectl.exists()
+    subprocess.run(
+        ["bash", "-c", command], check=True, env={**os.environ, "PATH": f"{kubectl.parent}:{os.environ['PATH']}"}
+    )
+    clean_cluster(cluster, run.run_id, watch=Watch())
+    assert _left(cluster, run) == []
+
+
+def test_what_may_not_be_deleted_is_told_with_a_command_for_each(
+    cluster: Cluster, run: Run, tmp_path: Path, lab_kubeconfig: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for a role that may only look."""
+    make(run, cluster, tmp_path, only=("Namespace", "ClusterRole"))
+    reader = f"{run.run_id}-reader"
+    with ExitStack() as stack:
+        config = _reader(cluster, reader, stack=stack, lab=lab_kubeconfig, folder=tmp_path)
+        monkeypatch.setenv("KUBECONFIG", str(config))
+        poor = stack.enter_context(open_cluster(CONTEXT, private_folder=tmp_path))
+        with pytest.raises(LeftoversError) as raised:
+            clean_cluster(poor, run.run_id, watch=Watch(), wait_s=2)
+    message = str(raised.value)
+    assert re.search(rf"Namespace {run.app}: its deletion was refused: .*forbidden", message)
+    assert f"kubectl --context {CONTEXT} delete namespace {run.app}" in message
+    clean_cluster(cluster, run.run_id, watch=Watch())
+
+
+def _reader(cluster: Cluster, name: str, *, stack: ExitStack, lab: Path, folder: Path) -> Path:
+    """A kubeconfig of somebody who may look at everything and change nothing."""
+    rule = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list"]}
+    subject = {"kind": "ServiceAccount", "name": "default", "namespace": name}
+    role = {"apiGroup": RBAC, "kind": "ClusterRole", "name": name}
+    secret: Object = thing("v1", "Secret", "token", name, type="kubernetes.io/service-account-token")
+    secret["metadata"]["annotations"] = {"kubernetes.io/service-account.name": "default"}
+    things = (
+        thing(f"{RBAC}/v1", "ClusterRole", name, rules=[rule]),
+        thing(f"{RBAC}/v1", "ClusterRoleBinding", name, subjects=[subject], roleRef=role),
+        namespace(name),
+    )
+    for one in things:
+        stack.callback(cluster.delete, ref_of(one))
+        cluster.create(one)
+    wait_for(cluster, Ref("v1", "ServiceAccount", "default", name), bool, timeout_s=30, watch=Watch())
+    cluster.create(secret)
+    (filled,) = wait_for(cluster, ref_of(secret), _is_filled, timeout_s=30, watch=Watch())
+    content = yaml.safe_load(lab.read_text("utf-8"))
+    content["users"][0]["user"] = {"token": base64.b64decode(filled["data"]["token"]).decode()}
+    path = folder / "reader"
+    path.write_text(yaml.safe_dump(content), "utf-8")
+    return path
+
+
+def _is_filled(secrets: tuple[Object, ...]) -> bool:
+    return bool(secrets) and "token" in secrets[0].get("data", {})
+
+
+def test_a_run_that_is_killed_at_any_step_of_its_journal_leaves_nothing(cluster: Cluster, tmp_path: Path) -> None:
+    """Before and after each object that it makes; all of them at once, one cleanup does not disturb another."""
+    steps = range(1, 2 * len(Run("t").few()) + 1)
+    runs = [Run.new() for _step in steps]
+    command = [sys.executable, "-c", KILLED]
+
+    def die_and_clean(step: int) -> list[str]:
+        run = runs[step - 1]
+        killed = subprocess.run([*command, str(step), run.run_id, str(tmp_path)], cwd=Path(__file__).parents[2])
+        assert killed.returncode == -signal.SIGKILL
+        lines = read_journal(tmp_path / f"{run.run_id}.jsonl")
+        assert len(lines) == step
+        assert recorded_clusters(lines) == ((CONTEXT, cluster.server),)
+        clean_cluster(cluster, run.run_id, watch=Watch(), wait_s=240)
+        return _left(cluster, run)
+
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            assert [left for left in pool.map(die_and_clean, steps) if left] == []
+    finally:
+        for run in runs:
+            end(run, cluster)
+
+
+def test_the_command_lists_removes_and_then_finds_nothing(cluster: Cluster, run: Run, tmp_path: Path) -> None:
+    """From a machine that has only the cluster; the dead run's lock goes, too."""
+    make(run, cluster, tmp_path, only=("Namespace",))
+    assert list(cluster_cleanup(CONTEXT, run_id=run.run_id, only_list=True))[1:] == [
+        f"{run.run_id}: Namespace {run.app}; Namespace {run.system}"
+    ]
+    removed = list(cluster_cleanup(CONTEXT, run_id=run.run_id))
+    assert re.fullmatch(rf"{run.run_id}: removed in .*s: Namespace {run.app}; Namespace {run.system}", removed[-1])
+    assert list(cluster_cleanup(CONTEXT, run_id=run.run_id))[1:] == [f"nothing is left of {run.run_id}"]
+    assert removed[0] == f"context {CONTEXT}: {cluster.server}, Kubernetes {cluster.version}, 1 node"
+
+
+def test_one_ctrl_c_does_not_end_a_cleanup_and_a_second_ends_it_at_once(
+    cluster: Cluster, run: Run, tmp_path: Path
+) -> None:
+    """The first deletions were sent; the command for the rest is told."""
+    make(run, cluster, tmp_path, only=("Namespace",))
+    held = thing("v1", "ConfigMap", "held", run.app)
+    held["metadata"]["finalizers"] = ["meshbench.dev/hold"]
+    cluster.apply(held)
+    argv = [sys.executable, "-m", "bench.cli", "cleanup", "--context", CONTEXT, "--run-id", run.run_id]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as command:
+        wait_for(cluster, Ref("v1", "Namespace", run.app), _is_going, timeout_s=30, watch=Watch())
+        command.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            command.wait(3)
+        command.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        _out, err = command.communicate(timeout=30)
+    assert time.monotonic() - began < 3
+    assert command.returncode == LeftoversError.exit_code
+    assert f"meshbench cleanup --context {CONTEXT} --run-id {run.run_id}" in err
+    cluster.apply({**held, "metadata": {**held["metadata"], "finalizers": []}})
+    clean_cluster(cluster, run.run_id, watch=Watch())
+
+
+def _is_going(places: tuple[Object, ...]) -> bool:
+    return any("deletionTimestamp" in place["metadata"] for place in places)

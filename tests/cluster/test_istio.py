@@ -1,0 +1,358 @@
+"""Istio on a real cluster: rendered by istioctl, applied by us, proven with Bookinfo, and gone without a trace.
+
+The lab's sidecars are upstream Envoy: its own values file says what that asks of istiod.
+"""
+
+import json
+import secrets
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bench.errors import ClusterError, DeployError
+from bench.journal import Journal
+from bench.meshes import MESHES
+from bench.meshes.application import read_application
+from bench.shipped import shipped
+from bench.targets.kubernetes import istio
+from bench.targets.kubernetes.application import bookinfo_objects
+from bench.targets.kubernetes.cleanup import clean_cluster
+from bench.targets.kubernetes.client import Cluster, Object, Ref
+from bench.targets.kubernetes.control_plane import InstallOptions
+from bench.targets.kubernetes.evidence import Meshed, Sidecars, identity_evidences, mesh_checks, prove
+from bench.targets.kubernetes.injection import mesh_evidence
+from bench.targets.kubernetes.istio_install import sidecars
+from bench.targets.kubernetes.ownership import Owner
+from bench.targets.kubernetes.probing import Prober, Question, askers, can_ask, outside_objects, pod_name, probe_objects
+from bench.waiting import Watch, wait_until
+from bench.yamlfile import read_documents
+from tests.cluster.lab_images import BOOKINFO, MESHLAB, build_bookinfo
+
+VALUES = MESHLAB.parent / "istio-values.yaml"
+POLICIES = shipped("manifests") / "istio/policies"
+FOLDER = shipped("manifests") / "bookinfo"
+LOAD_IMAGE = "locustio/locust:2.47.0"
+HARMLESS = {"selector": {"matchLabels": {"app": "nobody"}}, "action": "DENY", "rules": [{}]}
+
+
+@pytest.fixture(scope="module")
+def istioctl(lab_kubeconfig: Path) -> Iterator[str]:
+    """The lab's istioctl, on PATH."""
+    tools = lab_kubeconfig.parents[1] / "cli"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(tools), prepend=":")
+        yield str(tools / "istioctl")
+
+
+@contextmanager
+def installed(cluster: Cluster, folder: Path, options: InstallOptions) -> Iterator[Owner]:
+    """Istio for a run of its own, ready; everything of the run is gone afterwards."""
+    assert istio.present(cluster) == ""
+    owner = Owner(cluster, f"t-istio-{secrets.token_hex(3)}", Journal(folder / "journal.jsonl"), Watch())
+    try:
+        owner.apply_all(istio.render(options), "istio")
+        istio.wait_ready(cluster, timeout_s=120, watch=owner.watch)
+        yield owner
+    finally:
+        clean_cluster(cluster, owner.run_id, watch=owner.watch)
+        owner.journal.close()
+
+
+def apply_namespace(owner: Owner, name: str, **labels: str) -> None:
+    metadata = {"name": name, "labels": labels}
+    owner.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}, "application")
+
+
+def traces(cluster: Cluster) -> set[str]:
+    """Every object of the cluster that has to do with Istio, by its own name, kind, group or namespace."""
+    kinds = [kind for kind in cluster.kinds() if "list" in kind.verbs and kind.kind != "Event"]
+    found = {f"{one.api_version} {one.kind}" for one in kinds if "istio" in one.api_version}
+    for kind in kinds:
+        for thing in cluster.list(kind.api_version, kind.kind):
+            names = f"{kind.kind} {thing['metadata'].get('namespace', '')}/{thing['metadata']['name']}"
+            found |= {names} if "istio" in names else set()
+    return found
+
+
+# --- before the installation that the other tests share -------------------------------------------------------
+
+
+def test_a_revision_comes_and_goes_without_a_trace(cluster: Cluster, istioctl: str, tmp_path: Path) -> None:
+    """With a revision only the namespaces that name it get sidecars; after the removal no object of Istio is left."""
+    with installed(cluster, tmp_path, InstallOptions(values=(VALUES,), revision="canary")) as owner:
+        assert "Deployment istio-system/istiod-canary" in istio.present(cluster)
+        made = []
+        for revision in ("canary", ""):
+            name = f"{owner.run_id}-{revision or 'default'}"
+            apply_namespace(owner, name, **istio.namespace_labels(revision))
+            pod = {"name": "one", "namespace": name}
+            spec = {"containers": [{"name": "one", "image": "one"}]}
+            thing = {"apiVersion": "v1", "kind": "Pod", "metadata": pod, "spec": spec}
+            made.append(len(sidecars(cluster.apply(thing, dry_run=True)["spec"])))
+        assert made == [1, 0]
+        left = {str(ref) for ref in istio.own_leftovers(cluster)}
+        assert "ConfigMap default/istio-ca-root-cert" in left
+    assert traces(cluster) == set()
+    assert istio.present(cluster) == ""
+
+
+def test_a_missing_istiod_is_told(cluster: Cluster) -> None:
+    """Where no istiod runs, asking it ends with a message that says so, not with silence."""
+    with pytest.raises(DeployError, match="there is no istiod in istio-system"):
+        istio.wait_ready(cluster, timeout_s=1, watch=Watch())
+    with pytest.raises(DeployError, match="no istiod runs in istio-system"):
+        istio.unsynced(cluster, "default", ["one"])
+
+
+def test_istioctls_own_words_are_told(istioctl: str, tmp_path: Path) -> None:
+    """A value that Istio does not know is wrong input, in istioctl's words and with the file's name."""
+    values = tmp_path / "mine.yaml"
+    spec = "spec: {values: {pilot: {nope: 1}}}"
+    values.write_text(f"apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\n{spec}\n", "utf-8")
+    with pytest.raises(Exception, match=r'mine.yaml.*unknown field "nope"') as caught:
+        istio.render(InstallOptions(values=(values,)))
+    assert type(caught.value).__name__ == "InputError"
+
+
+# --- Bookinfo with the shipped policies -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """Bookinfo in the mesh, and its probe pods. `first` are the requests that were counted before anybody asked."""
+
+    owner: Owner
+    meshed: Meshed
+    prober: Prober
+    sidecars: Sidecars
+    policies: tuple[Object, ...]
+    first: dict[str, dict[str, int]]
+
+    @property
+    def namespace(self) -> str:
+        return self.meshed.application.namespace
+
+    @property
+    def cluster(self) -> Cluster:
+        return self.owner.cluster
+
+    def pods(self) -> tuple[Object, ...]:
+        return self.cluster.list("v1", "Pod", namespace=self.namespace)
+
+    def unsynced(self) -> str:
+        return istio.unsynced(self.cluster, self.namespace, [pod["metadata"]["name"] for pod in self.pods()])
+
+    def apply(self, api_version: str, kind: str, spec: Any) -> Ref:
+        """A piece of configuration of Istio's, named by chance."""
+        metadata = {"name": f"t-{secrets.token_hex(3)}", "namespace": self.namespace}
+        self.owner.apply({"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec}, "policy")
+        return Ref(api_version, kind, metadata["name"], self.namespace)
+
+
+def until(check: Any, *, timeout_s: float = 60) -> None:
+    last: list[Any] = []
+
+    def ends() -> bool:
+        last[:] = [check()]
+        return not last[0]
+
+    assert wait_until(ends, timeout_s=timeout_s, watch=Watch(), poll_s=0.5), last
+
+
+@pytest.fixture(scope="module")
+def deployed(cluster: Cluster, istioctl: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    """Istio, its policies, then Bookinfo with reviews v3."""
+    build_bookinfo()
+    folder = tmp_path_factory.mktemp("istio")
+    with installed(cluster, folder, InstallOptions(values=(VALUES,))) as owner:
+        yield deploy(owner, folder)
+
+
+def deploy(owner: Owner, folder: Path) -> Deployed:
+    application = read_application(FOLDER, "v3", namespace=f"{owner.run_id}-app")
+    outside = f"{owner.run_id}-outside"
+    apply_namespace(owner, application.namespace, **istio.namespace_labels())
+    apply_namespace(owner, outside)
+    documents = [document.value for file in sorted(POLICIES.glob("*.yaml")) for document in read_documents(file)]
+    policies = istio.mesh_objects(documents, application.namespace)
+    owner.apply_all(policies, "policy")
+    until(lambda: istio.accepted(owner.cluster, policies), timeout_s=20)
+    mesh = MESHES["istio"]
+    (folder / "placed.yaml").write_text(yaml.safe_dump_all(policies), "utf-8")
+    meshed = Meshed(mesh, mesh.read_policies([folder], application), application)
+    annotations = istio.pod_annotations()
+    images = {"bookinfo": BOOKINFO}
+    callers = askers(application, meshed.probes)
+    owner.apply_all(bookinfo_objects(application, FOLDER, images=images, annotations=annotations), "application")
+    owner.apply_all(probe_objects(application, callers, image=LOAD_IMAGE), "probe")
+    owner.apply_all(outside_objects(outside, image=LOAD_IMAGE), "probe")
+    pods = ready_pods(owner.cluster, application.namespace)
+    workloads = {name.partition("-")[0]: name for name in pods if not name.startswith("probe-")}
+    seen = Sidecars(istio, owner.cluster, application.namespace, {**workloads, "locust": pod_name("locust")})
+    until(lambda: istio.unsynced(owner.cluster, application.namespace, pods))
+    return Deployed(owner, meshed, Prober(owner.cluster, application, outside), seen, policies, seen.requests())
+
+
+def ready_pods(cluster: Cluster, namespace: str) -> list[str]:
+    """The names of Bookinfo's four pods and the probe pods, once all are up; nobody has asked them anything."""
+    pods: list[Object] = []
+
+    def waiting() -> list[str]:
+        pods[:] = cluster.list("v1", "Pod", namespace=namespace)
+        return [pod["metadata"]["name"] for pod in pods if not is_up(pod)] or ([] if len(pods) >= 5 else ["pods"])
+
+    until(waiting, timeout_s=120)
+    return [pod["metadata"]["name"] for pod in pods]
+
+
+def is_up(pod: Object) -> bool:
+    if pod["metadata"]["name"].startswith("probe-"):
+        return can_ask(pod)
+    conditions = {one["type"]: one["status"] for one in pod["status"].get("conditions", [])}
+    return conditions.get("Ready") == "True"
+
+
+def failures(deployed: Deployed) -> list[Any]:
+    own = deployed.sidecars.own_ids()
+    proofs = (
+        *prove(deployed.prober, list(mesh_checks(deployed.meshed, own))),
+        *identity_evidences(deployed.meshed, own),
+    )
+    assert len(proofs) > 20
+    return [proof for proof in proofs if not proof.ok]
+
+
+def test_the_kubelets_probes_are_not_counted(deployed: Deployed) -> None:
+    """Pods that the kubelet has asked until they were ready have passed no request on: what is counted is load."""
+    for workload in deployed.meshed.application.workloads:
+        inbound = deployed.meshed.mesh.inbound_cluster(workload)
+        assert deployed.first[workload.name].get(inbound, 0) == 0
+
+
+def test_every_pod_has_a_native_sidecar_with_two_workers(deployed: Deployed) -> None:
+    """Injected as an init container that goes on running, with the CPU limit that makes two worker threads."""
+    pods = deployed.pods()
+    assert [proof for proof in mesh_evidence(pods, istio.SIDECAR) if not proof.ok] == []
+    for pod in pods:
+        (sidecar,) = sidecars(pod["spec"])
+        assert sidecar in pod["spec"]["initContainers"]
+        assert (sidecar["restartPolicy"], sidecar["resources"]["limits"]["cpu"]) == ("Always", "2")
+    name = deployed.sidecars.pods["details"]
+    told = istio.admin(deployed.cluster, name, "/stats?filter=server.concurrency", namespace=deployed.namespace)
+    assert told.strip() == "server.concurrency: 2"
+
+
+def test_the_placed_policies_take_effect(deployed: Deployed) -> None:
+    """In a namespace of another name: mutual TLS with its identities on each hop, plain text refused, and each policy's
+    allowed and denied request answered right."""
+    until(lambda: failures(deployed), timeout_s=90)
+    assert failures(deployed) == []
+
+
+def test_both_sidecars_of_a_hop_count_its_requests(deployed: Deployed) -> None:
+    """Seven requests are seven at the caller and seven at the callee; handshakes are counted as TLS 1.3."""
+    application, mesh = deployed.meshed.application, deployed.meshed.mesh
+    service = next(one for one in application.services if one.name == "productpage")
+    outbound = mesh.outbound_cluster(deployed.meshed.policies, application, service)
+    before = deployed.sidecars.requests()
+    answers = deployed.prober.ask([Question("locust", "productpage", path="/health")] * 7)
+    assert {answer.status for answer in answers} == {200}
+    now = deployed.sidecars.requests()
+    assert now["locust"][outbound] - before["locust"].get(outbound, 0) == 7
+    inbound = mesh.inbound_cluster(service.workload)
+    assert now["productpage"][inbound] - before["productpage"].get(inbound, 0) == 7
+    tls = deployed.sidecars.tls(["productpage"])["productpage"]
+    assert tls["listener.0.0.0.0_15006.ssl.versions.TLSv1.3"] > 0
+    assert not any("TLSv1.2" in name for name in tls)
+
+
+def test_synced_means_what_istioctl_says(deployed: Deployed, istioctl: str) -> None:
+    """Our answer and `istioctl proxy-status` agree on who is connected and synced; a pod without a sidecar is not."""
+    until(deployed.unsynced)
+    argv = [istioctl, "--kubeconfig", str(deployed.cluster.kubeconfig), "proxy-status", "-o", "json"]
+    ran = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
+    told = {one["node"]["id"]: one["genericXdsConfigs"] for one in json.loads(ran.stdout)["resources"]}
+    assert told.keys() >= {f"{pod['metadata']['name']}.{deployed.namespace}" for pod in deployed.pods()}
+    assert {one["configStatus"] for configs in told.values() for one in configs} == {"SYNCED"}
+    outside = istio.unsynced(deployed.cluster, deployed.prober.outside, ["probe-outside"])
+    assert outside == "probe-outside is connected to no istiod"
+
+
+def test_a_sidecar_that_does_not_answer_is_behind(deployed: Deployed) -> None:
+    """A sidecar that is stopped has not acknowledged a change, and has once it goes on."""
+    pod = deployed.sidecars.pods["ratings"]
+
+    def signal(name: str) -> None:
+        argv = ["sh", "-c", f"kill -{name} $(pgrep -x envoy)"]
+        ran = deployed.cluster.exec(pod, argv, namespace=deployed.namespace, container=istio.SIDECAR)
+        assert ran.exit_code == 0, ran.stderr
+
+    until(deployed.unsynced)
+    signal("STOP")
+    try:
+        policy = deployed.apply("security.istio.io/v1", "AuthorizationPolicy", HARMLESS)
+        until(lambda: f"{pod} has not acknowledged" not in deployed.unsynced(), timeout_s=20)
+    finally:
+        signal("CONT")
+    until(deployed.unsynced)
+    deployed.owner.remove(policy)
+
+
+def test_a_sidecar_that_refuses_its_configuration_is_told(deployed: Deployed) -> None:
+    """What Envoy does not accept shows with Envoy's reason; without it the sidecar is synced again."""
+    lua = {"@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua", "inlineCode": "no lua at all"}
+    patch = {"operation": "INSERT_BEFORE", "value": {"name": "bad", "typed_config": lua}}
+    match = {"context": "SIDECAR_INBOUND"}
+    spec = {
+        "workloadSelector": {"labels": {"app": "ratings"}},
+        "configPatches": [{"applyTo": "HTTP_FILTER", "match": match, "patch": patch}],
+    }
+    bad = deployed.apply("networking.istio.io/v1alpha3", "EnvoyFilter", spec)
+    try:
+        until(lambda: "has refused its configuration: " not in deployed.unsynced(), timeout_s=20)
+        assert "script load error" in deployed.unsynced()
+    finally:
+        deployed.owner.remove(bad)
+    until(deployed.unsynced)
+
+
+def test_istiod_checks_a_policy_before_it_is_applied(deployed: Deployed) -> None:
+    """A dry run is refused in istiod's words where a policy is well formed and still makes no sense."""
+    metadata = {"name": "never", "namespace": deployed.namespace}
+    policy = {"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": metadata}
+    with pytest.raises(ClusterError, match="DENY action without `rules` is meaningless"):
+        deployed.cluster.apply({**policy, "spec": {"action": "DENY"}}, dry_run=True)
+
+
+def test_what_istiod_has_read_is_told_by_generation(deployed: Deployed) -> None:
+    """Every applied policy is found at istiod in its newest form, also after a change; one that is gone is an error."""
+    assert istio.accepted(deployed.cluster, deployed.policies) == ""
+    ref = deployed.apply("security.istio.io/v1", "AuthorizationPolicy", HARMLESS)
+    thing = deployed.cluster.get(ref)
+    assert thing is not None
+    assert thing["metadata"]["generation"] == 1
+    changed = {
+        "apiVersion": ref.api_version,
+        "kind": ref.kind,
+        "metadata": {"name": ref.name, "namespace": ref.namespace},
+    }
+    deployed.owner.apply({**changed, "spec": {**HARMLESS, "action": "ALLOW"}}, "policy")
+    until(lambda: istio.accepted(deployed.cluster, [thing]), timeout_s=20)
+    deployed.owner.remove(ref)
+    with pytest.raises(DeployError, match="is not on the cluster"):
+        istio.accepted(deployed.cluster, [thing])
+
+
+def test_a_sidecar_that_is_not_there_is_an_error(deployed: Deployed) -> None:
+    """Asking a pod that does not exist, or a page that Envoy does not have, ends with the pod's name."""
+    with pytest.raises(DeployError, match=f"the sidecar of {deployed.namespace}/nobody does not answer GET /certs"):
+        istio.admin(deployed.cluster, "nobody", "/certs", namespace=deployed.namespace)
+    pod = deployed.sidecars.pods["details"]
+    with pytest.raises(DeployError, match=rf"{pod} answers GET /stats\?filter=\(\( with 400: Invalid re2 regex"):
+        istio.admin(deployed.cluster, pod, "/stats?filter=((", namespace=deployed.namespace)

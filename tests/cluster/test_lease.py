@@ -1,0 +1,135 @@
+"""The lock of a real cluster, held by real processes."""
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.errors import LockedError
+from bench.targets.kubernetes import lease
+from bench.targets.kubernetes.client import Cluster, Ref
+from bench.targets.kubernetes.lease import cluster_lock, ensure_held, is_alive, read_holder, remove_lock
+from bench.waiting import Watch
+
+# A run that takes the lock, says so, and holds it until it is told to end.
+RUN = """
+import sys, tempfile
+from dataclasses import replace
+from pathlib import Path
+from bench.errors import LockedError
+from bench.targets.kubernetes import lease
+from bench.targets.kubernetes.kubeconfig import open_cluster
+lease.PLACE = replace(lease.PLACE, name=sys.argv[1])
+lease.LEASE = replace(lease.LEASE, namespace=sys.argv[1])
+with tempfile.TemporaryDirectory() as folder, open_cluster("meshlab", private_folder=Path(folder)) as cluster:
+    sys.stdin.readline()
+    try:
+        with lease.cluster_lock(cluster, sys.argv[2]):
+            print("taken", flush=True)
+            sys.stdin.readline()
+    except LockedError as error:
+        print(error, flush=True)
+"""
+
+
+@pytest.fixture
+def place(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ref]:
+    """A lock of this test's own, beside the one that runs use."""
+    ref = replace(lease.PLACE, name=f"t-lease-{secrets.token_hex(3)}")
+    monkeypatch.setattr(lease, "PLACE", ref)
+    monkeypatch.setattr(lease, "LEASE", replace(lease.LEASE, namespace=ref.name))
+    yield ref
+    cluster.delete(ref)
+
+
+@pytest.fixture
+def others(lab_kubeconfig: Path) -> Iterator[ExitStack]:
+    """Other runs, ended when the test ends."""
+    with ExitStack() as stack:
+        yield stack
+
+
+def _other(others: ExitStack, place: Ref, run_id: str, lab_kubeconfig: Path) -> "subprocess.Popen[str]":
+    argv = [sys.executable, "-c", RUN, place.name, run_id]
+    environment = {**os.environ, "KUBECONFIG": str(lab_kubeconfig)}
+    pipe = subprocess.PIPE
+    process = others.enter_context(subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True, env=environment))
+    others.callback(process.kill)
+    return process
+
+
+def _say(process: "subprocess.Popen[str]") -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def _answer(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def test_a_lock_is_renewed_and_leaves_nothing(cluster: Cluster, place: Ref, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither lease nor namespace; the renewal needs nobody's attention."""
+    monkeypatch.setattr(lease, "RENEW_S", 0.2)
+    with cluster_lock(cluster, "t-lease-one"):
+        first = read_holder(cluster)
+        assert first is not None
+        assert is_alive(cluster, replace(first, host="elsewhere"), watch=Watch())
+        ensure_held(cluster, "t-lease-one")
+    assert cluster.get(place) is None
+
+
+def test_of_several_runs_at_once_one_has_the_lock(
+    cluster: Cluster, place: Ref, others: ExitStack, lab_kubeconfig: Path
+) -> None:
+    """The others are told who has it, and touch nothing."""
+    runs = [_other(others, place, f"t-lease-{number}", lab_kubeconfig) for number in range(4)]
+    for run in runs:
+        _say(run)
+    answers = [_answer(run) for run in runs]
+    assert answers.count("taken") == 1
+    winner = f"t-lease-{answers.index('taken')}"
+    told = [answer for answer in answers if answer != "taken"]
+    assert all(f"context meshlab is being measured by the run {winner} " in answer for answer in told)
+    ensure_held(cluster, winner)
+
+
+def test_a_killed_run_is_told_at_once_and_has_to_be_cleaned_up(
+    cluster: Cluster, place: Ref, others: ExitStack, lab_kubeconfig: Path
+) -> None:
+    """On its own machine nobody waits until its lease has run out; after the cleanup the cluster is free."""
+    dead = _other(others, place, "t-lease-dead", lab_kubeconfig)
+    _say(dead)
+    assert _answer(dead) == "taken"
+    with pytest.raises(LockedError, match=r"measured by the run t-lease-dead"), cluster_lock(cluster, "t-lease-two"):
+        pytest.fail("two runs at once")
+    dead.send_signal(signal.SIGKILL)
+    dead.wait()
+    command = r"without cleaning up .*meshbench cleanup --context meshlab --run-id t-lease-dead$"
+    with pytest.raises(LockedError, match=command), cluster_lock(cluster, "t-lease-two"):
+        pytest.fail("took over")
+    remove_lock(cluster, "t-lease-dead", watch=Watch())
+    with cluster_lock(cluster, "t-lease-two"):
+        ensure_held(cluster, "t-lease-two")
+
+
+def test_a_run_that_follows_at_once_waits_for_the_last_ones_namespace(cluster: Cluster, place: Ref) -> None:
+    """It may still be going when the next run begins."""
+    hurried = Watch()
+    hurried.signals = [signal.SIGINT, signal.SIGINT]
+    with cluster_lock(cluster, "t-lease-one"):
+        remove_lock(cluster, "t-lease-one", watch=hurried)
+        assert cluster.get(place) is not None
+        began = time.monotonic()
+        with cluster_lock(cluster, "t-lease-two"):
+            ensure_held(cluster, "t-lease-two")
+        assert time.monotonic() - began < 60

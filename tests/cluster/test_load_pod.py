@@ -1,0 +1,327 @@
+"""Locust in a pod of the lab: what it records comes over whole, whatever happens to it or to the way there."""
+
+import json
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+import yaml
+
+from bench.errors import DeployError
+from bench.load.generator import Load, LoadOrder
+from bench.load.merge import raw_files, read_samples, recorded_rows
+from bench.resources import read_resources
+from bench.shipped import shipped
+from bench.targets.kubernetes.client import Cluster, Object, Ref
+from bench.targets.kubernetes.kubeconfig import open_cluster
+from bench.targets.kubernetes.load_objects import NAME, default_image, load_objects, uid_for
+from bench.targets.kubernetes.load_pod import PodGenerator, locust_page, start_load
+from bench.targets.kubernetes.ownership import labelled
+from bench.targets.kubernetes.usage import kubelet_usage
+from bench.usage import process_use
+from bench.waiting import Watch, wait_until
+
+PAGE = "ISBN-10 PublisherA Reviewer1 Reviewer2"
+SERVER = f"""
+from gevent.pywsgi import WSGIServer
+def page(environ, start):
+    start("200 OK", [("Content-Type", "text/html")])
+    return [{PAGE.encode()!r}]
+WSGIServer(("", 9080), page, log=None).serve_forever()
+"""
+GREEDY = """
+import gevent
+from locust import FastHttpUser, constant, events, task
+
+@events.init_command_line_parser.add_listener
+def options(parser):
+    for name in ("--think-time", "--reviews", "--virtual-host"):
+        parser.add_argument(name, default="")
+
+class Greedy(FastHttpUser):
+    wait_time = constant(0.1)
+    kept = []
+
+    @task
+    def page(self):
+        self.client.get("/productpage")
+        if self.environment.stats.total.num_requests > 50:
+            self.kept.append(b"x" * (64 << 20))
+"""
+
+
+@pytest.fixture(scope="module")
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace with a page that is whole, as `web:9080`."""
+    name = f"t-load-{secrets.token_hex(3)}"
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    try:
+        for thing in _web(name):
+            cluster.apply(labelled(thing, "application", run_id="t-load", now=datetime.now(UTC)))
+        _wait_ready(cluster, name, "web")
+        yield name
+    finally:
+        cluster.delete(Ref("v1", "Namespace", name))
+
+
+def _web(namespace: str) -> tuple[Object, ...]:
+    container = {
+        "name": "web",
+        "image": default_image(),
+        "command": ["python", "-c", SERVER],
+        "readinessProbe": {"tcpSocket": {"port": 9080}, "periodSeconds": 1},
+    }
+    service = {"selector": {"app": "web"}, "ports": [{"port": 9080, "name": "http"}]}
+    return (
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "web", "namespace": namespace, "labels": {"app": "web"}},
+            "spec": {"terminationGracePeriodSeconds": 0, "containers": [container]},
+        },
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": namespace}, "spec": service},
+    )
+
+
+def _wait_ready(cluster: Cluster, namespace: str, name: str) -> None:
+    def ready() -> bool:
+        pod = cluster.get(Ref("v1", "Pod", name, namespace)) or {}
+        conditions = pod.get("status", {}).get("conditions") or ()
+        return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+    assert wait_until(ready, timeout_s=90, watch=Watch(), poll_s=0.3), cluster.get(Ref("v1", "Pod", name, namespace))
+
+
+@pytest.fixture
+def order() -> LoadOrder:
+    """Some seconds of the shipped locustfile."""
+    return LoadOrder(
+        address="web:9080",
+        virtual_host="web:9080",
+        locustfile=shipped("locustfiles") / "bookinfo.py",
+        reviews="any",
+        users=5,
+        think_time_s=0.1,
+        rate_per_s=None,
+        warmup_s=3,
+        duration_s=8,
+        seed=1,
+    )
+
+
+@contextmanager
+def waiting_pod(cluster: Cluster, namespace: str, order: LoadOrder, *, ui: bool = False) -> Iterator[None]:
+    """A load pod that waits to be told to go."""
+    things = load_objects(order, namespace=namespace, uid=uid_for(cluster.kinds()), ui=ui)
+    refs = [Ref("v1", thing["kind"], NAME, namespace) for thing in things]
+    try:
+        for thing in things:
+            cluster.apply(labelled(thing, "load", run_id="t-load", now=datetime.now(UTC)))
+        _wait_ready(cluster, namespace, NAME)
+        yield
+    finally:
+        for ref in refs:
+            cluster.delete(ref, grace_s=0)
+        assert wait_until(lambda: not any(cluster.get(ref) for ref in refs), timeout_s=60, watch=Watch(), poll_s=0.3)
+
+
+def begin(cluster: Cluster, namespace: str, order: LoadOrder, folder: Path) -> Load:
+    meter = kubelet_usage(cluster, namespace, control_planes=(), sidecars=())
+    return start_load(cluster, order, folder, namespace=namespace, meter=meter, watch=Watch())
+
+
+def generator_of(load: Load) -> PodGenerator:
+    assert isinstance(load.generator, PodGenerator)
+    return load.generator
+
+
+def tick_for(load: Load, seconds: float) -> None:
+    """Ticks as a trial does, until it has trouble."""
+
+    def in_trouble() -> bool:
+        load.generator.tick()
+        return bool(load.generator.trouble())
+
+    wait_until(in_trouble, timeout_s=seconds, watch=Watch(), poll_s=0.5)
+
+
+def test_a_load_leaves_what_a_local_one_does(
+    cluster: Cluster, namespace: str, order: LoadOrder, tmp_path: Path
+) -> None:
+    """Every request is a sample, Locust's account agrees, and the pods' and the node's use is known."""
+    with waiting_pod(cluster, namespace, order):
+        load = begin(cluster, namespace, order, tmp_path)
+        load.drive(watch=Watch(), show=lambda _: None)
+        outcome = load.finish()
+    assert outcome.generator.problem == ""
+    assert outcome.generator.exit_code == 0
+    assert outcome.generator.locust_requests == outcome.generator.recorded == len(outcome.samples) > 100
+    assert outcome.generator.locust_failures == (~outcome.samples.ok).sum() == 0
+    assert outcome.samples.names == ("/productpage",)
+    assert len(outcome.samples.counted([outcome.window])) > 100
+    assert outcome.clock.gap_s < 0.5
+    assert not raw_files(tmp_path)
+    assert "clocks: the window's edges are known to" in (tmp_path / "load.log").read_text("utf-8")
+    uses = {
+        use.process: use for use in process_use(read_resources(tmp_path / "resources.parquet"), [outcome.window], 1)
+    }
+    node = next(name for name in uses if name.startswith("node "))
+    assert {name: use.role for name, use in uses.items()} == {
+        "web": "service", "locust": "generator", "locust-keeper": "generator", node: "node",
+    }  # fmt: skip
+    locust = uses["locust"]
+    assert locust.cpu_s is not None
+    assert locust.seen_s is not None
+    assert 0.01 < locust.cpu_s / locust.seen_s < 1
+    assert locust.rss_max_bytes is not None
+    assert 10 << 20 < locust.rss_max_bytes < 1 << 30
+
+
+def test_the_pods_clock_is_ours(cluster: Cluster, namespace: str, order: LoadOrder, tmp_path: Path) -> None:
+    """The lab's node is this machine, so that the two clocks are one: the offset found is 0 within its uncertainty."""
+    with waiting_pod(cluster, namespace, order):
+        load = begin(cluster, namespace, order, tmp_path)
+        offset = generator_of(load).offset
+        now_ns = load.generator.now_ns()
+        load.finish(timeout_s=1)
+    assert abs(offset.offset_ns) <= offset.uncertainty_ns
+    assert now_ns == pytest.approx((time.time() - load.wall_s) * 1e9, abs=60e9)
+    assert abs(offset.skew_s) < 1
+
+
+def test_workers_and_page(cluster: Cluster, namespace: str, order: LoadOrder, tmp_path: Path) -> None:
+    """Two workers' samples come over whole, while Locust's own page is served here and shows the same load."""
+    order = replace(order, workers=2, users=6)
+    with waiting_pod(cluster, namespace, order, ui=True):
+        load = begin(cluster, namespace, order, tmp_path)
+        with locust_page(cluster, namespace=namespace, port=0) as port:
+            tick_for(load, 6)
+            with urlopen(f"http://127.0.0.1:{port}/stats/requests", timeout=20) as answer:
+                shown = json.load(answer)
+        exit_code = load.generator.stop(timeout_s=15)
+    own = json.loads((tmp_path / "generator.json").read_text("utf-8"))
+    assert (shown["state"], shown["user_count"]) == ("running", 6)
+    assert exit_code == 0
+    assert own["problem"] == ""
+    assert own["locust_requests"] == own["recorded"] == recorded_rows(tmp_path) > 100
+    assert {path.name for path in raw_files(tmp_path)} >= {"samples-0.bin", "samples-1.bin"}
+
+
+def test_the_load_goes_on_without_an_api_server(
+    lab_kubeconfig: Path, cluster: Cluster, namespace: str, order: LoadOrder, tmp_path: Path
+) -> None:
+    """While nobody answers, Locust goes on; what it recorded then comes over later, and a remark says so."""
+    with relay(lab_kubeconfig, tmp_path) as way, waiting_pod(cluster, namespace, order):
+        load = begin(way.cluster, namespace, order, tmp_path)
+        tick_for(load, 4)
+        cut_ns = load.generator.now_ns()
+        way.close()
+        tick_for(load, 14)
+        back_ns = load.generator.now_ns()
+        seen = recorded_rows(tmp_path)
+        way.open()
+        tick_for(load, 20)
+        assert load.generator.trouble() == ""
+        load.generator.stop(timeout_s=15)
+    own = json.loads((tmp_path / "generator.json").read_text("utf-8"))
+    assert own["problem"] == ""
+    assert own["locust_requests"] == own["recorded"] == recorded_rows(tmp_path) > seen
+    away = read_samples(tmp_path).started_in(cut_ns, back_ns)
+    assert len(away) > 50
+    [remark] = generator_of(load).remarks()
+    assert "the API server was away during the load for" in remark
+
+
+def test_a_locust_that_is_killed_for_its_memory(
+    cluster: Cluster, namespace: str, order: LoadOrder, tmp_path: Path
+) -> None:
+    """The trial hears that and why Locust has ended; what was on its disk comes over all the same."""
+    (tmp_path / "greedy.py").write_text(GREEDY, "utf-8")
+    order = replace(order, locustfile=tmp_path / "greedy.py")
+    with waiting_pod(cluster, namespace, order):
+        load = begin(cluster, namespace, order, tmp_path)
+        tick_for(load, 60)
+        trouble = load.generator.trouble()
+        exit_code = load.generator.stop(timeout_s=5)
+    assert trouble.startswith("Locust ended during the load (exit code 137, OOMKilled), saying: ")
+    assert exit_code == 137
+    assert not (tmp_path / "generator.json").exists()
+    assert len(read_samples(tmp_path)) > 10
+
+
+def test_a_locustfile_that_does_not_load(cluster: Cluster, namespace: str, order: LoadOrder, tmp_path: Path) -> None:
+    """The start fails with Locust's exit code and its own words."""
+    (tmp_path / "broken.py").write_text("import nowhere_to_be_found\n", "utf-8")
+    order = replace(order, locustfile=tmp_path / "broken.py")
+    with waiting_pod(cluster, namespace, order), pytest.raises(DeployError) as failure:
+        begin(cluster, namespace, order, tmp_path)
+    assert "Locust did not start: Locust ended during the load (exit code 1)" in str(failure.value)
+    assert "nowhere_to_be_found" in str(failure.value)
+
+
+class Way:
+    """A relay to the API server that can be closed: then connections are cut, and new ones refused."""
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        self.target = target
+        self.cluster: Cluster
+        self.port = 0
+        self._sockets: list[socket.socket] = []
+
+    def open(self) -> None:
+        """Lets everybody through."""
+        listener = socket.create_server(("127.0.0.1", self.port), reuse_port=False)
+        self.port = listener.getsockname()[1]
+        self._sockets = [listener]
+        threading.Thread(target=self._accept, args=[listener], daemon=True).start()
+
+    def close(self) -> None:
+        """Lets nobody through, and cuts who is in between."""
+        for one in self._sockets:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                far = socket.create_connection(self.target)
+                self._sockets += [near, far]
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass_on, args=pair, daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+
+@contextmanager
+def relay(kubeconfig: Path, folder: Path) -> Iterator[Way]:
+    """The lab, reached by a way that can be closed."""
+    config = yaml.safe_load(kubeconfig.read_text("utf-8"))
+    server = config["clusters"][0]["cluster"]["server"]
+    host, _, port = server.removeprefix("https://").partition(":")
+    way = Way((host, int(port)))
+    way.open()
+    config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{way.port}"
+    (folder / "kubeconfig").write_text(yaml.safe_dump(config), "utf-8")
+    (folder / "private").mkdir()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("KUBECONFIG", str(folder / "kubeconfig"))
+            with open_cluster(config["contexts"][0]["name"], private_folder=folder / "private") as way.cluster:
+                yield way
+    finally:
+        way.close()

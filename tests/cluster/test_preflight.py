@@ -1,0 +1,280 @@
+"""The pre-flight on a real API server: accounts with too few rights and with ours, images, and what others left."""
+
+import base64
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bench.errors import ClusterError, RefusedError
+from bench.scenario import Overrides, load_scenario
+from bench.shipped import shipped
+from bench.targets.kubernetes.client import Cluster, Object, Ref
+from bench.targets.kubernetes.control_plane import InstallOptions
+from bench.targets.kubernetes.health import examine_admission, examine_residue
+from bench.targets.kubernetes.istio_install import render
+from bench.targets.kubernetes.kubeconfig import open_cluster
+from bench.targets.kubernetes.options import ClusterOptions
+from bench.targets.kubernetes.ownership import OURS
+from bench.targets.kubernetes.permissions import INSTALL, RUN, examine_permissions, needs_of
+from bench.targets.kubernetes.preflight import examine_cluster
+from bench.targets.kubernetes.pulls import examine_images
+from bench.targets.kubernetes.residue import find_residue
+from bench.targets.kubernetes.waits import wait_for
+from bench.waiting import Watch
+from bench.yamlfile import read_documents
+from tests import command
+from tests.cluster.conftest import CONTEXT
+from tests.cluster.lab_images import MESHLAB
+
+LOADED = "docker.io/locustio/locust:2.47.0"
+ABSENT = "docker.io/meshbench/there-is-no-such-image:1"
+RIGHTS = "rbac.authorization.k8s.io/v1"
+
+OPTIONS = ClusterOptions(
+    context=CONTEXT,
+    yes_this_cluster=None,
+    agreed=False,
+    images={"bookinfo": LOADED},  # any image that the lab has
+    registry="",
+    mesh_values={},
+    hub="",
+    tag="",
+    revision="",
+    existing_mesh=False,
+    keep=False,
+    locust_ui=None,
+    prometheus="",
+)
+
+As = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace for accounts, and for what is tried."""
+    name = f"t-preflight-{secrets.token_hex(3)}"
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    try:
+        wait_for(cluster, Ref("v1", "ServiceAccount", "default", name), bool, timeout_s=30, watch=Watch())
+        yield name
+    finally:
+        cluster.delete(Ref("v1", "Namespace", name))
+
+
+@pytest.fixture
+def account(
+    cluster: Cluster, namespace: str, lab_kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[As]:
+    """Opens the lab as a new service account with the shipped roles of these names; they are copies, under names of
+    their own."""
+    made: list[Ref] = []
+
+    @contextmanager
+    def opened(*roles: str) -> Iterator[Cluster]:
+        name = f"t-preflight-{secrets.token_hex(3)}"
+        cluster.apply(
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}}
+        )
+        for role in roles:
+            for thing in _bound(role, name, namespace):
+                cluster.apply(thing)
+                made.append(Ref(RIGHTS, thing["kind"], thing["metadata"]["name"]))
+        content = yaml.safe_load(lab_kubeconfig.read_text("utf-8"))
+        content["users"][0]["user"] = {"token": _token(cluster, name, namespace)}
+        path = tmp_path / f"{name}.kubeconfig"
+        path.write_text(yaml.safe_dump(content), "utf-8")
+        monkeypatch.setenv("KUBECONFIG", str(path))
+        with open_cluster(CONTEXT, private_folder=tmp_path) as mine:
+            yield mine
+
+    yield opened
+    for ref in made:
+        cluster.delete(ref)
+
+
+def _bound(role: str, account: str, namespace: str) -> tuple[Object, Object]:
+    """A copy of a shipped ClusterRole, and its binding to the account."""
+    name = f"{account}-{role}"
+    file = {"run": "run.yaml", "install": "install-mesh.yaml"}[role]
+    (shipped_role,) = [one.value for one in read_documents(shipped("manifests") / "rbac" / file)]
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name}
+    subject = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
+    binding = {"apiVersion": RIGHTS, "kind": "ClusterRoleBinding", "metadata": {"name": name}}
+    return {**shipped_role, "metadata": {"name": name}}, {**binding, "roleRef": reference, "subjects": [subject]}
+
+
+def _token(cluster: Cluster, account: str, namespace: str) -> str:
+    annotations = {"kubernetes.io/service-account.name": account}
+    metadata = {"name": account, "namespace": namespace, "annotations": annotations}
+    kind = "kubernetes.io/service-account-token"
+    cluster.create({"apiVersion": "v1", "kind": "Secret", "type": kind, "metadata": metadata})
+    (secret,) = wait_for(cluster, Ref("v1", "Secret", account, namespace), _is_filled, timeout_s=30, watch=Watch())
+    return base64.b64decode(secret["data"]["token"]).decode()
+
+
+def _is_filled(found: tuple[Object, ...]) -> bool:
+    return bool(found) and "token" in found[0].get("data", {})
+
+
+def test_an_account_without_rights_is_refused_with_the_missing_verbs_and_resources(account: As) -> None:
+    """Exit code 3, before anything is looked at that it may not see; every line names verbs, resource and purpose."""
+    with account() as mine, pytest.raises(RefusedError) as refused:
+        examine_cluster(mine, load_scenario("istio-policies", Overrides()), OPTIONS)
+    assert refused.value.exit_code == 3
+    assert "get, list, create, patch, delete deployments.apps" in str(refused.value)
+    assert "manifests/rbac/run.yaml" in str(refused.value)
+
+
+def test_doctor_and_run_refuse_an_account_without_rights(account: As, tmp_path: Path) -> None:
+    """Exit code 3 with the verb and the resource, as one message and no traceback."""
+    with account():
+        looked = command.call("doctor", "--context", CONTEXT, output=tmp_path / "results")
+        ran = command.call("run", "--scenario", "smoke", "--context", CONTEXT, "--yes", output=tmp_path / "results")
+    for finished in (looked, ran):
+        assert finished.code == 3, finished.told
+        assert "not allowed: get, list, create, patch, delete namespaces" in finished.err
+        assert "Traceback" not in finished.err
+
+
+def test_a_run_that_nobody_agreed_to_touches_nothing(lab_kubeconfig: Path, tmp_path: Path) -> None:
+    """Without a terminal and without --yes it is told which cluster it would be, and exit code 3."""
+    environment = {"KUBECONFIG": str(lab_kubeconfig)}
+    arguments = ("run", "--scenario", "smoke", "--context", CONTEXT)
+    finished = command.call(*arguments, output=tmp_path / "results", env=environment)
+    assert finished.code == 3, finished.told
+    assert f"context {CONTEXT}: https://" in finished.err
+    assert "add --yes" in finished.err
+    assert not (tmp_path / "results").exists()
+
+
+def test_the_shipped_roles_give_every_right_that_is_asked_for(account: As) -> None:
+    """The API server itself says yes to each verb of the table, by name where the table has names."""
+    with account("run", "install") as mine:
+        (finding,) = examine_permissions(mine, (*RUN, *INSTALL))
+    assert finding.state == "ok"
+
+
+def test_who_only_runs_may_not_install(account: As) -> None:
+    """With the first role alone, a run that installs a mesh is refused, and one on a mesh that is there is not."""
+    with account("run") as mine:
+        assert [one.state for one in examine_permissions(mine, needs_of(("istio", "kuma"), install=False))] == ["ok"]
+        lacking = examine_permissions(mine, needs_of(("istio",), install=True))
+    assert "create, patch, delete mutatingwebhookconfigurations" in " ".join(one.found for one in lacking)
+    assert all("install-mesh.yaml" in one.mend for one in lacking)
+
+
+def test_the_roles_carry_the_pre_flight_itself(account: As, lab_path: None) -> None:
+    """An account with both roles gets to the end of the pre-flight: nothing in it asks for more."""
+    options = replace(OPTIONS, mesh_values={"istio": (MESHLAB.parent / "istio-values.yaml",)})
+    with account("run", "install") as mine:
+        findings = examine_cluster(mine, load_scenario("istio-policies", Overrides()), options)
+    kinds = {finding.what for finding in findings}
+    assert {"permissions", "version", "nodes", "istioctl", "earlier runs", "istio", "admission", "room"} <= kinds
+
+
+def test_the_roles_are_enough_to_give_istio_its_own_rights(account: As, lab_path: None, namespace: str) -> None:
+    """Kubernetes lets the account write and bind the roles that istioctl renders (by dry runs), and no other role."""
+    kinds = ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
+    rights = [thing for thing in render(InstallOptions()) if thing["kind"] in kinds]
+    assert {thing["kind"] for thing in rights} == set(kinds)
+    with account("run", "install") as mine:
+        for thing in rights:
+            mine.apply(_moved(thing, namespace), dry_run=True)
+            with pytest.raises(ClusterError) as refused:
+                mine.apply(_moved(thing, namespace, name=f"{namespace}-other"), dry_run=True)
+            assert refused.value.status == 403
+
+
+def test_the_roles_are_enough_for_the_secret_that_kuma_brings(account: As, namespace: str) -> None:
+    """One name may be written; under any other it may not, and none may be listed."""
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "kuma-tls-cert", "namespace": namespace}}
+    with account("run", "install") as mine:
+        mine.apply(secret, dry_run=True)
+        with pytest.raises(ClusterError) as written:
+            mine.apply(_moved(secret, namespace, name="other"), dry_run=True)
+        with pytest.raises(ClusterError) as listed:
+            mine.list("v1", "Secret")
+    assert (written.value.status, listed.value.status) == (403, 403)
+
+
+def _moved(thing: Object, namespace: str, *, name: str = "") -> Object:
+    """The same in a namespace that is there, where it is in one; under another name if one is given."""
+    metadata = {**thing["metadata"], "name": name or thing["metadata"]["name"]}
+    placed = {"namespace": namespace} if "namespace" in metadata else {}
+    return {**thing, "metadata": {**metadata, **placed}}
+
+
+@pytest.fixture
+def lab_path(monkeypatch: pytest.MonkeyPatch, lab_kubeconfig: Path) -> None:
+    """The lab's istioctl on PATH."""
+    monkeypatch.setenv("PATH", str(lab_kubeconfig.parents[1] / "cli"), prepend=":")
+
+
+def _webhook(name: str, *, policy: str) -> Object:
+    """One that would be asked about Deployments of one namespace that does not exist, by a service that does not."""
+    client = {"service": {"name": "gone", "namespace": "t-preflight-gone", "path": "/", "port": 443}}
+    rule = {"operations": ["CREATE"], "apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["deployments"]}
+    webhook = {
+        "name": "gone.meshbench.dev",
+        "clientConfig": client,
+        "rules": [rule],
+        "failurePolicy": policy,
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "t-preflight-gone"}},
+    }
+    kind = "ValidatingWebhookConfiguration"
+    return {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": kind,
+        "metadata": {"name": name},
+        "webhooks": [webhook],
+    }
+
+
+@pytest.mark.parametrize(("policy", "state"), [("Fail", "missing"), ("Ignore", "doubt")])
+def test_a_leftover_webhook_is_found_with_the_command_that_removes_it(
+    cluster: Cluster, policy: str, state: str
+) -> None:
+    """One whose service is gone and that refuses what it cannot ask about stops a run before it starts."""
+    name = f"t-preflight-{secrets.token_hex(3)}"
+    cluster.create(_webhook(name, policy=policy))
+    try:
+        residue = [one for one in find_residue(cluster) if one.found.ref.name == name]
+        (finding,) = examine_residue(residue, RUN, cluster.context)
+    finally:
+        cluster.delete(Ref("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", name))
+    assert finding.state == state
+    assert "service t-preflight-gone/gone does not exist" in finding.found
+    assert finding.mend.endswith(f"kubectl --context {CONTEXT} delete validatingwebhookconfiguration {name}")
+
+
+def test_an_image_that_cannot_be_pulled_is_found_by_trying(cluster: Cluster) -> None:
+    """The registry's answer is told; what nodes have is not tried; nothing stays of the pod that tried."""
+    findings = examine_images(cluster, [LOADED, ABSENT], cluster.list("v1", "Node"), pull=True)
+    assert [(one.state, one.what) for one in findings] == [("ok", "images"), ("missing", "image")]
+    assert findings[1].found.startswith(f"{ABSENT} cannot be pulled: ")
+    left = [
+        one for one in cluster.list("v1", "Namespace", labels=OURS) if "meshbench-images" in one["metadata"]["name"]
+    ]
+    assert all(one["metadata"].get("deletionTimestamp") for one in left)
+
+
+def test_an_image_that_can_be_had_is_pulled_without_running_it(cluster: Cluster) -> None:
+    """A node that names fewer images than it has is asked by the same pod: its container never starts."""
+    nodes = [{**node, "status": {**node["status"], "images": []}} for node in cluster.list("v1", "Node")]
+    (finding,) = examine_images(cluster, [LOADED], nodes, pull=True)
+    assert (finding.state, finding.found) == ("ok", f"{LOADED} was pulled")
+
+
+def test_the_lab_lets_pods_with_sidecars_in(cluster: Cluster) -> None:
+    """A dry run: no pod is made to find out."""
+    (finding,) = examine_admission(cluster, cluster.kinds())
+    assert finding.state == "ok"
+    assert cluster.get(Ref("v1", "Pod", "meshbench-admission", "default")) is None

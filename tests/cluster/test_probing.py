@@ -1,0 +1,147 @@
+"""Bookinfo and its probe pods on a real cluster: our own image, the manifests as they are, and no mesh."""
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from bench.meshes.application import Application, read_application
+from bench.shipped import shipped
+from bench.targets.kubernetes.application import bookinfo_objects, running_images
+from bench.targets.kubernetes.client import Cluster, Object, Ref
+from bench.targets.kubernetes.evidence import baseline_checks, page_check, prove
+from bench.targets.kubernetes.injection import WEBHOOKS, baseline_evidence, restarts
+from bench.targets.kubernetes.load_objects import default_image, uid_for
+from bench.targets.kubernetes.probing import (
+    CONTAINER,
+    OUTSIDE,
+    Prober,
+    Question,
+    askers,
+    can_ask,
+    outside_objects,
+    probe_objects,
+)
+from bench.waiting import Watch, wait_until
+from tests.cluster.lab_images import BOOKINFO, build_bookinfo
+
+FOLDER = shipped("manifests") / "bookinfo"
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What a test looks at."""
+
+    cluster: Cluster
+    application: Application
+    prober: Prober
+
+    def pods(self) -> tuple[Object, ...]:
+        return self.cluster.list("v1", "Pod", namespace=self.application.namespace)
+
+    def until(self, check: object, *, timeout_s: float = 60) -> None:
+        assert callable(check)
+        assert wait_until(check, timeout_s=timeout_s, watch=Watch(), poll_s=0.5), self.pods()
+
+
+@pytest.fixture(scope="module")
+def deployed(cluster: Cluster) -> Iterator[Deployed]:
+    """Bookinfo with reviews v3 in a namespace of its own, ready, and its probe pods."""
+    build_bookinfo()
+    name = f"t-probing-{secrets.token_hex(3)}"
+    application = read_application(FOLDER, "v3", namespace=name)
+    uid = uid_for(cluster.kinds())
+    spaces = [name, f"{name}-outside"]
+    try:
+        for space in spaces:
+            cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}})
+        for thing in (
+            *bookinfo_objects(application, FOLDER, images={"bookinfo": BOOKINFO}),
+            *probe_objects(application, askers(application, ()), image=default_image(), uid=uid),
+            *outside_objects(spaces[1], image=default_image(), uid=uid),
+        ):
+            cluster.apply(thing)
+        found = Deployed(cluster, application, Prober(cluster, application, outside=spaces[1]))
+        found.until(lambda: _up(found))
+        yield found
+    finally:
+        for space in spaces:
+            cluster.delete(Ref("v1", "Namespace", space))
+
+
+def _up(deployed: Deployed) -> bool:
+    outside = deployed.cluster.list("v1", "Pod", namespace=deployed.prober.outside)
+    probes = [pod for pod in (*deployed.pods(), *outside) if pod["metadata"]["name"].startswith("probe-")]
+    return len(probes) == 4 and all(map(can_ask, probes)) and _whole(deployed)
+
+
+def _whole(deployed: Deployed) -> bool:
+    return all(one.ok for one in prove(deployed.prober, [page_check(deployed.application)]))
+
+
+def test_one_image_is_all_four_services(deployed: Deployed) -> None:
+    """With our own image in place of the official ones, the same manifests give a whole page, and each hop answers."""
+    deployed.until(lambda: all(one.ok for one in prove(deployed.prober, list(baseline_checks(deployed.application)))))
+    proofs = prove(deployed.prober, list(baseline_checks(deployed.application)))
+    assert [proof.name for proof in proofs] == ["page", *["no proxy"] * 4]
+    assert [proof for proof in proofs if not proof.ok] == []
+
+
+def test_a_namespace_without_mesh_is_proven(deployed: Deployed) -> None:
+    """No label, no webhook, no sidecar and no restart is found where there is none."""
+    namespace = deployed.cluster.get(Ref("v1", "Namespace", deployed.application.namespace))
+    assert namespace is not None
+    own = {CONTAINER, *(workload.name for workload in deployed.application.workloads)}
+    proofs = baseline_evidence(namespace, deployed.pods(), deployed.cluster.list(*WEBHOOKS), own=own)
+    assert [proof for proof in proofs if not proof.ok] == []
+
+
+def test_images_are_read_back_with_their_digests(deployed: Deployed) -> None:
+    """The record says which image ran as what, by a digest."""
+    images = running_images(deployed.cluster, deployed.application.namespace)
+    names = {workload.name for workload in deployed.application.workloads}
+    assert names <= images.keys()
+    assert len({images[name] for name in names}) == 1
+    assert "sha256:" in images["details"]
+
+
+def test_probe_pods_serve_nobody(deployed: Deployed) -> None:
+    """A probe pod has the labels that a Service selects, and yet gets none of its requests."""
+    slices = deployed.cluster.list("discovery.k8s.io/v1", "EndpointSlice", namespace=deployed.application.namespace)
+    endpoints = [endpoint for one in slices for endpoint in one.get("endpoints") or ()]
+    ready = {one["targetRef"]["name"] for one in endpoints if one["conditions"]["ready"]}
+    unready = {one["targetRef"]["name"] for one in endpoints if not one["conditions"]["ready"]}
+    assert {name.split("-")[0] for name in ready} == {"productpage", "details", "reviews", "ratings"}
+    assert unready == {"probe-productpage", "probe-reviews"}
+
+
+def test_answers_come_in_the_order_of_the_questions(deployed: Deployed) -> None:
+    """Callers are asked one after another, and still each question has its own answer; a probe is told as it was."""
+    questions = [
+        Question("locust", "details", path="/details/1"),
+        Question(OUTSIDE, "ratings", path="/ratings/2"),
+        Question("locust", "ratings", "PUT", "/meshbench"),
+        Question(OUTSIDE, "details", tls=True),
+        Question("reviews", "ratings", path="/ratings/3"),
+    ]
+    answers = deployed.prober.ask(questions)
+    assert [answer.status for answer in answers] == [200, 200, 404, 0, 200]
+    assert [b'"id":1' in answers[0].body, b'"id":2' in answers[1].body, b'"id":3' in answers[4].body] == [True] * 3
+    assert answers[3].refused.startswith("SSLError")
+
+
+def test_a_container_that_ended_is_noticed(deployed: Deployed) -> None:
+    """A restart under the load is told with the container's name and exit code."""
+    assert restarts(deployed.pods()) == ()
+    pod = next(pod for pod in deployed.pods() if pod["metadata"]["name"].startswith("ratings-"))
+    name = pod["metadata"]["name"]
+    deployed.cluster.exec(
+        name,
+        ["python3", "-c", "import os; os.kill(1, 15)"],
+        namespace=deployed.application.namespace,
+        container="ratings",
+    )
+    deployed.until(lambda: restarts(deployed.pods()))
+    (told,) = restarts(deployed.pods())
+    assert told == f"ratings in {name} (Completed, exit code 0)"

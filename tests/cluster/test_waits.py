@@ -1,0 +1,156 @@
+"""Waits on a real cluster: each way in which pods fail to come ends with what a reader needs to know."""
+
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from bench.errors import DeployError, Interrupted
+from bench.targets.kubernetes.client import Cluster, Object, Ref
+from bench.targets.kubernetes.waits import Pods, gone, rollout, wait_for
+from bench.waiting import Watch
+
+IMAGE = "locustio/locust:2.47.0"
+FOREVER = "import signal; signal.pause()"
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace of the test's own."""
+    name = f"t-waits-{secrets.token_hex(3)}"
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    try:
+        yield name
+    finally:
+        cluster.delete(Ref("v1", "Namespace", name))
+
+
+def _container(program: str = FOREVER, **more: Any) -> dict[str, Any]:
+    command = ["python", "-c", program]
+    return {"name": "main", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "command": command, **more}
+
+
+def _deployment(namespace: str, *containers: dict[str, Any], name: str = "app", **spec: Any) -> Object:
+    labels = {"app": name}
+    pod = {"terminationGracePeriodSeconds": 0, "containers": list(containers), **spec}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}},
+    }
+
+
+def _failure(cluster: Cluster, namespace: str, *, timeout_s: float = 60) -> str:
+    with pytest.raises(DeployError) as caught:
+        rollout(cluster, namespace, ["app"], timeout_s=timeout_s, watch=Watch())
+    return str(caught.value)
+
+
+def test_a_rollout_ends_when_its_pods_are_new_and_available(cluster: Cluster, namespace: str) -> None:
+    """Also the second one, which leaves no pod of the first."""
+    cluster.apply(_deployment(namespace, _container()))
+    rollout(cluster, namespace, ["app"], timeout_s=60, watch=Watch())
+    (first,) = cluster.list("v1", "Pod", namespace=namespace)
+    cluster.apply(_deployment(namespace, _container(env=[{"name": "A", "value": "1"}])))
+    rollout(cluster, namespace, ["app"], timeout_s=60, watch=Watch())
+    pods = [one for one in cluster.list("v1", "Pod", namespace=namespace) if "deletionTimestamp" not in one["metadata"]]
+    assert len(pods) == 1
+    assert pods[0]["metadata"]["uid"] != first["metadata"]["uid"]
+
+
+def test_an_image_that_is_not_there_fails_within_a_minute(cluster: Cluster, namespace: str) -> None:
+    """With image, container and what the registry, or the way to it, said."""
+    cluster.apply(_deployment(namespace, _container(image="registry.example/none:1")))
+    started = time.monotonic()
+    text = _failure(cluster, namespace, timeout_s=300)
+    assert time.monotonic() - started < 60
+    assert "0 of 1 pods available, will not become ready: Pod app-" in text
+    assert "container main: waits" in text
+    assert "registry.example/none:1" in text
+    assert re.search("event Pod app-.*: Failed: .*no such host", text)
+
+
+def test_a_sidecar_that_keeps_ending_fails_with_its_last_words(cluster: Cluster, namespace: str) -> None:
+    """Though it is a native one, and the application's own container is fine."""
+    program = "import sys; print('no certificate for me'); sys.exit(41)"
+    sidecar = _container(program, restartPolicy="Always") | {"name": "sidecar"}
+    cluster.apply(_deployment(namespace, _container(), initContainers=[sidecar]))
+    text = _failure(cluster, namespace)
+    assert "container sidecar: waits, CrashLoopBackOff" in text
+    assert "ended with exit code 41: Error" in text
+    assert "    | no certificate for me" in text
+
+
+def test_a_quota_is_named_though_there_is_no_pod(cluster: Cluster, namespace: str) -> None:
+    """After a while in which nothing else happened."""
+    metadata = {"name": "small", "namespace": namespace}
+    cluster.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": {"pods": "0"}}})
+    cluster.apply(_deployment(namespace, _container()))
+    started = time.monotonic()
+    text = _failure(cluster, namespace)
+    assert 15 < time.monotonic() - started < 40
+    assert "Deployment app: FailedCreate: " in text
+    assert re.search("event ReplicaSet app-.*: FailedCreate: .*exceeded quota: small", text)
+
+
+def test_a_pod_without_room_tells_what_the_nodes_lack(cluster: Cluster, namespace: str) -> None:
+    """When its time is up; until then a node may come."""
+    cluster.apply(_deployment(namespace, _container(resources={"requests": {"cpu": "1000"}})))
+    text = _failure(cluster, namespace, timeout_s=3)
+    assert "0 of 1 pods available, after 3 s" in text
+    assert "waits for a node: Unschedulable: 0/1 nodes are available: 1 Insufficient cpu" in text
+
+
+def test_a_pod_that_is_not_ready_shows_its_log_and_its_probe(cluster: Cluster, namespace: str) -> None:
+    """Both are needed to see why."""
+    probe = {"exec": {"command": ["sh", "-c", "echo still loading; exit 1"]}, "periodSeconds": 1}
+    program = f"print('loading', flush=True); {FOREVER}"
+    cluster.apply(_deployment(namespace, _container(program, readinessProbe=probe)))
+    text = _failure(cluster, namespace, timeout_s=8)
+    assert "container main: runs, but is not ready" in text
+    assert "    | loading" in text
+    assert "Unhealthy: Readiness probe failed: still loading" in text
+
+
+def test_a_deployment_that_is_not_there_is_named(cluster: Cluster, namespace: str) -> None:
+    """It was forgotten, or somebody has removed it."""
+    assert _failure(cluster, namespace, timeout_s=0) == f"there is no Deployment {namespace}/app, after 0 s"
+
+
+def test_pods_are_waited_for_by_label(cluster: Cluster, namespace: str) -> None:
+    """Until the condition holds for those that are there; what fails is explained all the same."""
+    cluster.apply(_deployment(namespace, _container()))
+    pods = Pods(namespace, "app=app")
+    (pod,) = wait_for(cluster, pods, lambda found: len(found) == 1, timeout_s=30, watch=Watch())
+    assert pod["metadata"]["labels"]["app"] == "app"
+    with pytest.raises(DeployError, match=f"pods of {namespace} with app=none: not there, after 0 s"):
+        wait_for(cluster, Pods(namespace, "app=none"), bool, timeout_s=0, watch=Watch())
+
+
+def test_a_signal_ends_a_wait(cluster: Cluster, namespace: str) -> None:
+    """At the next look."""
+    watch = Watch()
+    watch.note(2, None)
+    with pytest.raises(Interrupted):
+        gone(cluster, namespace, timeout_s=60, watch=watch)
+
+
+def test_what_holds_a_namespace_is_told(cluster: Cluster, namespace: str) -> None:
+    """The finalizer that nobody answers; with it out of the way, the namespace goes."""
+    metadata = {"name": "held", "namespace": namespace, "finalizers": ["meshbench.dev/test"]}
+    held = cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
+    with pytest.raises(DeployError, match=f"Namespace {namespace}: nobody has asked for its removal"):
+        gone(cluster, namespace, timeout_s=0, watch=Watch())
+    cluster.delete(Ref("v1", "Namespace", namespace))
+    with pytest.raises(DeployError, match=r"NamespaceFinalizersRemaining: .*meshbench.dev/test"):
+        gone(cluster, namespace, timeout_s=10, watch=Watch())
+    ref = Ref("v1", "ConfigMap", "held", namespace)
+    with pytest.raises(DeployError, match=rf"{ref}: on its way out; finalizer meshbench.dev/test"):
+        gone(cluster, [ref], timeout_s=0, watch=Watch())
+    cluster.apply({**held, "metadata": {"name": "held", "namespace": namespace, "finalizers": []}})
+    gone(cluster, [ref], timeout_s=30, watch=Watch())
+    gone(cluster, namespace, timeout_s=60, watch=Watch())

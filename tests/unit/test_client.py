@@ -1,0 +1,224 @@
+"""How requests to an API server are repeated, renewed and reported; the server is a small one on loopback."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bench.errors import ClusterError, RefusedError
+from bench.targets.kubernetes.client import Cluster, Ref, connect, ref_of
+from bench.targets.kubernetes.client_discovery import kind_info
+from bench.targets.kubernetes.client_streams import exit_code
+
+POD = Ref("v1", "Pod", "details", "shop")
+CORE = {"resources": [{"name": "pods", "kind": "Pod", "namespaced": True, "verbs": ["get", "create"]}]}
+
+Reply = tuple[int, dict[str, Any]]
+
+
+class FakeServer:
+    """Answers what `replies` says, in order and then the last one again, except for what it knows by itself."""
+
+    def __init__(self, *replies: Reply) -> None:
+        self.replies = list(replies)
+        self.seen: list[str] = []
+        self.tokens: list[str] = []
+        self.bodies: list[Any] = []
+
+    def answer(self, method: str, path: str, token: str, body: bytes) -> Reply:
+        if path == "/api/v1":
+            return 200, CORE
+        self.seen.append(f"{method} {path}")
+        self.tokens.append(token)
+        self.bodies.append(json.loads(body) if body else None)
+        return self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+
+
+@contextmanager
+def _serving(fake: FakeServer) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def _reply(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            token = self.headers.get("authorization", "")
+            status, content = fake.answer(self.command, self.path, token, body)
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(json.dumps(content).encode())
+
+        do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = _reply  # noqa: N815  # names that http.server looks for
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class names it so
+            """Nothing: tests are quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _write(path: Path, server: str, token: str) -> None:
+    content = {
+        "current-context": "fake",
+        "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "me"}}],
+        "clusters": [{"name": "fake", "cluster": {"server": server}}],
+        "users": [{"name": "me", "user": {"token": token}}],
+    }
+    path.write_text(yaml.safe_dump(content), "utf-8")
+
+
+@contextmanager
+def _cluster(folder: Path, fake: FakeServer, renew: Callable[[Path, str], None] | None = None) -> Iterator[Cluster]:
+    config = folder / "config"
+    with _serving(fake) as server:
+        _write(config, server, "first")
+        renewing = (lambda: renew(config, server)) if renew else (lambda: None)
+        with connect(config, context="fake", cluster_name="fake", renew=renewing) as cluster:
+            cluster.patience_s = 2
+            yield cluster
+
+
+def test_a_server_that_recovers_is_not_noticed(tmp_path: Path) -> None:
+    """Too many requests and failures on its side are asked again."""
+    fake = FakeServer((429, {}), (503, {}), (200, {"kind": "Pod"}))
+    with _cluster(tmp_path, fake) as cluster:
+        assert cluster.get(POD) == {"kind": "Pod"}
+    assert fake.seen == ["GET /api/v1/namespaces/shop/pods/details"] * 3
+
+
+def test_a_failure_that_stays_is_one_line(tmp_path: Path) -> None:
+    """What was asked of which object, the status, and what the server said."""
+    fake = FakeServer((403, {"kind": "Status", "message": "pods is forbidden:\n  not you"}))
+    with _cluster(tmp_path, fake) as cluster, pytest.raises(ClusterError) as caught:
+        cluster.get(POD)
+    assert caught.value.status == 403
+    assert caught.value.exit_code == 4
+    assert str(caught.value) == f"reading Pod shop/details: {cluster.server} says 403: pods is forbidden: not you"
+    assert len(fake.seen) == 1
+
+
+def test_patience_ends(tmp_path: Path) -> None:
+    """With the status that the server gave to the last try."""
+    with _cluster(tmp_path, FakeServer((503, {"message": "overloaded"}))) as cluster:
+        cluster.patience_s = 0.3
+        with pytest.raises(ClusterError, match="503: overloaded") as caught:
+            cluster.get(POD)
+    assert caught.value.status == 503
+
+
+def test_what_could_be_done_twice_is_not_repeated(tmp_path: Path) -> None:
+    """A creation that failed on the server's side may have happened."""
+    fake = FakeServer((500, {"message": "webhook failed"}))
+    thing = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "details", "namespace": "shop"}}
+    with _cluster(tmp_path, fake) as cluster, pytest.raises(ClusterError, match="500: webhook failed"):
+        cluster.create(thing)
+    assert fake.seen == ["POST /api/v1/namespaces/shop/pods?fieldManager=meshbench"]
+
+
+def test_a_server_that_is_gone_has_status_0(tmp_path: Path) -> None:
+    """And the message has its address and the system's reason."""
+    _write(tmp_path / "config", "http://127.0.0.1:1", "first")
+    with connect(tmp_path / "config", context="fake", cluster_name="fake", renew=lambda: None) as cluster:
+        cluster.patience_s = 0.3
+        with pytest.raises(ClusterError, match=r"no answer from http://127.0.0.1:1: .*refused") as caught:
+            cluster.read("/version")
+    assert caught.value.status == 0
+
+
+def test_credentials_that_expire_are_read_again_once(tmp_path: Path) -> None:
+    """The call that met the expiry goes on with the new ones, and so do all after it."""
+    fake = FakeServer((401, {}), (200, {"gitVersion": "v1.34.2"}))
+    renewed: list[str] = []
+
+    def renew(config: Path, server: str) -> None:
+        renewed.append(server)
+        _write(config, server, "second")
+
+    with _cluster(tmp_path, fake, renew) as cluster:
+        assert cluster.version == "v1.34.2"
+        cluster.read("/version")
+    assert fake.tokens == ["Bearer first", "Bearer second", "Bearer second"]
+    assert len(renewed) == 1
+
+
+def test_credentials_that_cannot_be_renewed_end_with_401(tmp_path: Path) -> None:
+    """Whether the server refuses the new ones too, or there are none."""
+
+    def renew(config: Path, server: str) -> None:
+        raise RefusedError("log in again")
+
+    stays = FakeServer((401, {"message": "Unauthorized"}))
+    with _cluster(tmp_path, stays) as cluster, pytest.raises(ClusterError, match="401: Unauthorized") as refused:
+        cluster.read("/version")
+    with _cluster(tmp_path, FakeServer((401, {})), renew) as cluster, pytest.raises(ClusterError) as gone:
+        cluster.read("/version")
+    assert (refused.value.status, gone.value.status) == (401, 401)
+    assert "log in again" in str(gone.value)
+
+
+def test_a_field_of_somebody_else_is_taken_and_told(tmp_path: Path) -> None:
+    """Never silently."""
+    message = 'Apply failed with 1 conflict: conflict with "kubectl": .spec.replicas'
+    fake = FakeServer((409, {"message": message}), (200, {"kind": "Pod"}))
+    thing = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "b", "managedFields": [{}]}}
+    with _cluster(tmp_path, fake) as cluster:
+        cluster.apply(thing)
+        assert [text.partition("says 409: ")[2] for text in cluster.conflicts] == [message]
+    assert fake.seen[1] == "PATCH /api/v1/namespaces/b/pods/a?fieldManager=meshbench&force=true"
+    assert fake.bodies[1]["metadata"] == {"name": "a", "namespace": "b"}
+
+
+@pytest.mark.parametrize("status", [404, 409])
+def test_what_is_gone_or_going_counts_as_deleted(tmp_path: Path, status: int) -> None:
+    """So that a cleanup can be done again."""
+    with _cluster(tmp_path, FakeServer((status, {}))) as cluster:
+        cluster.delete(POD)
+
+
+def test_an_object_without_its_namespace_is_an_error(tmp_path: Path) -> None:
+    """It never ends up in the namespace `default` by accident."""
+    with _cluster(tmp_path, FakeServer((200, {}))) as cluster, pytest.raises(ClusterError, match="lives in namespaces"):
+        cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}})
+
+
+def test_objects_are_named_as_people_name_them() -> None:
+    """Kind, namespace if it has one, name."""
+    thing = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "details-v1", "namespace": "bookinfo"}}
+    assert str(ref_of(thing)) == "Deployment bookinfo/details-v1"
+    assert str(Ref("v1", "Namespace", "bookinfo")) == "Namespace bookinfo"
+
+
+def test_paths_follow_group_and_scope() -> None:
+    """The core group has a root of its own, and cluster-wide kinds have no namespace in their path."""
+    pods = kind_info("v1", {"name": "pods", "kind": "Pod", "namespaced": True, "verbs": ["get"]})
+    roles = kind_info("rbac/v1", {"name": "clusterroles", "kind": "ClusterRole", "namespaced": False, "verbs": []})
+    assert pods.path("shop", "a") == "/api/v1/namespaces/shop/pods/a"
+    assert pods.path() == "/api/v1/pods"
+    assert roles.path("shop", "a") == "/apis/rbac/v1/clusterroles/a"
+    assert (pods.group, roles.group) == ("", "rbac")
+
+
+def test_a_command_s_exit_code_comes_from_the_stream_s_last_word() -> None:
+    """Success, the command's own code, or an error for a command that never ran."""
+    failed = {"status": "Failure", "details": {"causes": [{"reason": "ExitCode", "message": "137"}]}}
+    assert exit_code("x", b'{"status": "Success"}') == 0
+    assert exit_code("x", json.dumps(failed).encode()) == 137
+    with pytest.raises(ClusterError, match="x: no such container"):
+        exit_code("x", b'{"status": "Failure", "message": "no such container"}')
+
+
+def test_a_stream_without_a_last_word_was_cut() -> None:
+    """Its output is not whole, and so it is never used."""
+    with pytest.raises(ClusterError, match="broke before the command had ended"):
+        exit_code("x", b"")

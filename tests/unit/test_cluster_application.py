@@ -1,0 +1,107 @@
+"""Bookinfo's objects as a cluster is given them."""
+
+from importlib.metadata import version
+from typing import Any
+
+import pytest
+
+from bench.meshes import MESHES
+from bench.meshes.application import read_application
+from bench.shipped import shipped
+from bench.targets.kubernetes.application import bookinfo_objects, images_in
+
+FOLDER = shipped("manifests") / "bookinfo"
+SPACE = "bookinfo-7f3a"
+
+
+def objects(reviews: str = "v3", **options: Any) -> dict[tuple[str, str], dict[str, Any]]:
+    """What is applied, by kind and name."""
+    application = read_application(FOLDER, reviews, namespace=SPACE)
+    things = bookinfo_objects(application, FOLDER, **{"images": {}, **options})
+    return {(thing["kind"], thing["metadata"]["name"]): thing for thing in things}
+
+
+def container(thing: dict[str, Any]) -> dict[str, Any]:
+    (one,) = thing["spec"]["template"]["spec"]["containers"]
+    return dict(one)
+
+
+@pytest.mark.parametrize("reviews", ["v1", "v2", "v3"])
+def test_one_version_of_reviews_is_applied(reviews: str) -> None:
+    """Only the chosen version of reviews is there, with everything else, accounts before Services before pods."""
+    names = ["details", "productpage", "ratings", "reviews"]
+    kinds = [kind for kind, _ in objects(reviews)]
+    assert kinds == ["ServiceAccount"] * 4 + ["Service"] * 4 + ["Deployment"] * 4
+    deployments = {name for kind, name in objects(reviews) if kind == "Deployment"}
+    assert deployments == {f"{name}-{reviews if name == 'reviews' else 'v1'}" for name in names}
+
+
+def test_everything_is_in_the_runs_namespace() -> None:
+    """The namespace of the run is on every object and in the identities that policies name."""
+    assert {thing["metadata"]["namespace"] for thing in objects().values()} == {SPACE}
+    application = read_application(FOLDER, "v3", namespace=SPACE)
+    istio = MESHES["istio"]
+    ids = istio.identities(istio.read_policies([], application), application)
+    assert ids["bookinfo-details"] == (f"spiffe://cluster.local/ns/{SPACE}/sa/bookinfo-details",)
+    assert read_application(FOLDER, "v3").namespace == "bookinfo"
+
+
+def test_images_are_replaced_and_the_rest_is_the_manifests() -> None:
+    """An image of one's own replaces one workload's, a mirror the others'; nothing else of the container changes."""
+    plain, changed = objects(), objects(images={"details": "example.org/mine:1"}, registry="mirror.example:5000/x")
+    assert container(changed["Deployment", "details-v1"])["image"] == "example.org/mine:1"
+    ratings = container(changed["Deployment", "ratings-v1"])
+    assert ratings["image"] == "mirror.example:5000/x/release/examples-bookinfo-ratings-v1:1.20.3"
+    assert {**ratings, "image": ""} == {**container(plain["Deployment", "ratings-v1"]), "image": ""}
+
+
+def test_one_image_can_be_all_four_services() -> None:
+    """`bookinfo` stands for all four, and each pod is told which service it is."""
+    deployments = [thing for (kind, _), thing in objects(images={"bookinfo": "mine:1"}).items() if kind == "Deployment"]
+    told = {
+        (
+            one["metadata"]["labels"]["app"],
+            *(container(one)["image"], *_variables(one, "SERVICE_NAME", "SERVICE_VERSION")),
+        )
+        for one in deployments
+    }
+    assert told == {(n, "mine:1", n, "v3" if n == "reviews" else "v1") for n in _NAMES}
+
+
+_NAMES = ("productpage", "details", "reviews", "ratings")
+
+
+def _variables(deployment: dict[str, Any], *names: str) -> tuple[str, ...]:
+    env = {entry["name"]: entry["value"] for entry in container(deployment)["env"]}
+    return tuple(env[name] for name in names)
+
+
+def test_pods_go_quickly_and_carry_what_the_mesh_wants() -> None:
+    """Pods end within a second when a trial is over, and the mesh's annotations are on the pods alone."""
+    thing = objects(annotations={"a.example/b": "c"})["Deployment", "details-v1"]
+    template = thing["spec"]["template"]
+    assert template["spec"]["terminationGracePeriodSeconds"] == 1
+    assert template["metadata"]["annotations"] == {"a.example/b": "c"}
+    assert "annotations" not in thing["metadata"]
+    assert template["metadata"]["labels"] == thing["spec"]["selector"]["matchLabels"]
+
+
+def test_images_that_ran_are_told_by_container() -> None:
+    """Sidecars are counted, native ones too, by the ids that the nodes report."""
+    pods = [
+        {
+            "status": {
+                "containerStatuses": [{"name": "details", "imageID": "docker-pullable://example.org/d@sha256:1"}],
+                "initContainerStatuses": [{"name": "istio-proxy", "imageID": "example.org/p@sha256:2"}],
+            }
+        },
+        {"status": {"containerStatuses": [{"name": "ratings", "imageID": ""}]}},
+        {},
+    ]
+    assert images_in(pods) == {"details": "example.org/d@sha256:1", "istio-proxy": "example.org/p@sha256:2"}
+
+
+def test_the_load_image_is_the_installed_locust() -> None:
+    """Load on a cluster and on one machine comes from the same version of Locust."""
+    text = (shipped("manifests") / "load" / "pod.yaml").read_text("utf-8")
+    assert f"locustio/locust:{version('locust')}\n" in text

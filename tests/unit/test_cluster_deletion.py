@@ -1,0 +1,112 @@
+"""What of a run is found on a cluster, how it is told, and in which stage it is deleted."""
+
+import pytest
+
+from bench.targets.kubernetes.client import Cluster, Object, Ref
+from bench.targets.kubernetes.deletion import Stage, deletions, found, of_stage
+from bench.targets.kubernetes.leftovers import find_leftovers, runs_on, told
+from bench.targets.kubernetes.residue import dead_webhooks, find_residue
+from tests.fake_cluster import ADMISSION, EXTENSIONS, FakeCluster, thing, webhook
+
+RUN, OTHER = "20261123T031500Z-mine-7f3a", "20261123T041500Z-theirs-0b1c"
+KUMA = "kuma.io/v1alpha1"
+ROLES = "rbac.authorization.k8s.io/v1"
+
+
+def _cluster(*things: Object) -> Cluster:
+    fake = FakeCluster()
+    fake.add(things)
+    return fake.cluster
+
+
+def test_a_pod_that_is_ending_slowly_is_hurried_and_a_quick_one_is_not_asked_again() -> None:
+    """The namespace's controller asks with the pod's own patience."""
+    slow, quick = (thing("v1", "Pod", name, namespace="a", run=RUN) for name in ("slow", "quick"))
+    for pod, grace_s in ((slow, 30), (quick, 1)):
+        pod["metadata"] |= {"deletionTimestamp": "2026-11-23T03:15:00Z", "deletionGracePeriodSeconds": grace_s}
+    assert [request.ref.name for request in deletions(map(found, (slow, quick)))] == ["slow"]
+
+
+def test_what_another_object_made_is_left_to_it() -> None:
+    """A ReplicaSet of a Deployment would come again."""
+    replicas = thing("apps/v1", "ReplicaSet", "details-1", namespace="default", run=RUN)
+    replicas["metadata"]["ownerReferences"] = [{"kind": "Deployment", "name": "details", "controller": True}]
+    assert deletions([found(replicas)]) == ()
+
+
+@pytest.mark.parametrize(
+    ("api_version", "kind", "component", "stage"),
+    [
+        ("v1", "Namespace", "namespace", Stage.APPLICATION),
+        ("v1", "Namespace", "istio", Stage.CONTROL_PLANE),
+        ("v1", "Namespace", "lock", Stage.LOCK),
+        ("v1", "ConfigMap", "load", Stage.APPLICATION),
+        ("security.istio.io/v1", "PeerAuthentication", "policy", Stage.POLICIES),
+        (KUMA, "Mesh", "kuma", Stage.POLICIES),
+        ("gateway.networking.k8s.io/v1", "HTTPRoute", "policy", Stage.POLICIES),
+        ("networking.k8s.io/v1", "NetworkPolicy", "load", Stage.APPLICATION),
+        (ADMISSION, "MutatingWebhookConfiguration", "istio", Stage.WEBHOOKS),
+        (ROLES, "ClusterRole", "istio", Stage.CONTROL_PLANE),
+        (EXTENSIONS, "CustomResourceDefinition", "kuma", Stage.KINDS),
+        ("coordination.k8s.io/v1", "Lease", "lock", Stage.LOCK),
+    ],
+)
+def test_every_kind_of_object_has_its_stage(api_version: str, kind: str, component: str, stage: Stage) -> None:
+    """By kind and component alone, never by name."""
+    assert found(thing(api_version, kind, "x", run=RUN, component=component)).stage == stage
+
+
+def test_a_policy_goes_with_the_application_when_it_is_in_its_namespace() -> None:
+    """But one in the control plane's namespace goes before that, while its controller runs."""
+    app = thing("v1", "Namespace", "app", run=RUN, component="namespace")
+    system = thing("v1", "Namespace", "system", run=RUN, component="kuma")
+    inside = thing(KUMA, "MeshTrafficPermission", "a", namespace="app", run=RUN, component="policy")
+    beside = thing(KUMA, "MeshTrafficPermission", "b", namespace="system", run=RUN, component="policy")
+    everything = tuple(map(found, (app, system, inside, beside)))
+    assert [one.ref.name for one in of_stage(everything, Stage.APPLICATION)] == ["app", "a"]
+    assert [one.ref.name for one in of_stage(everything, Stage.POLICIES)] == ["b"]
+
+
+def test_all_runs_on_a_cluster_are_listed_apart() -> None:
+    """Each with its own objects; what carries half of our labels belongs to none."""
+    half = thing("v1", "ConfigMap", "half", namespace="default")
+    half["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "meshbench"}
+    theirs = thing("v1", "Namespace", "theirs", run=OTHER, component="namespace")
+    ours = thing("v1", "Namespace", "ours", run=RUN, component="namespace")
+    assert runs_on(_cluster(theirs, half, ours)) == {
+        RUN: (Ref("v1", "Namespace", "ours"),),
+        OTHER: (Ref("v1", "Namespace", "theirs"),),
+    }
+
+
+def test_leftovers_are_told_by_what_has_to_go_and_many_of_a_kind_by_their_number() -> None:
+    """What is in a namespace of ours goes without saying."""
+    app = thing("v1", "Namespace", "app", run=RUN, component="namespace")
+    pod = thing("v1", "Pod", "details", namespace="app", run=RUN)
+    many = [thing(EXTENSIONS, "CustomResourceDefinition", f"kind-{number}", run=RUN) for number in range(5)]
+    things = find_leftovers(_cluster(app, pod, *many), RUN).found
+    assert told(things) == "Namespace app; 5 CustomResourceDefinition"
+
+
+def test_a_webhook_is_dead_without_its_service_and_alive_with_one_ready_pod() -> None:
+    """Whatever it is called, and whoever made it."""
+    fake = FakeCluster(alive={("kuma-system", "kuma-control-plane")})
+    fake.add([webhook("alive", ("kuma-system", "kuma-control-plane")), webhook("dead", ("gone", "service"))])
+    assert [(one.found.ref.name, one.why) for one in dead_webhooks(fake.cluster)] == [
+        ("dead", "its service gone/service does not exist")
+    ]
+
+
+def test_an_api_that_is_not_available_is_residue() -> None:
+    """It holds every namespace that is being deleted."""
+    down = {"type": "Available", "status": "False", "message": "no endpoints"}
+    api = thing(
+        "apiregistration.k8s.io/v1",
+        "APIService",
+        "v1.example.com",
+        spec={"service": {"namespace": "gone", "name": "x"}},
+        status={"conditions": [down]},
+    )
+    assert [(one.namespace, one.why) for one in find_residue(_cluster(api))] == [
+        ("gone", "not available: no endpoints")
+    ]

@@ -1,0 +1,346 @@
+"""What answers and objects prove of a deployment on a cluster."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bench.meshes.application import read_application
+from bench.proofs import Hop, HopCount, restarts_evidence, synced_evidence
+from bench.records import Evidence
+from bench.shipped import shipped
+from bench.targets import proxies
+from bench.targets.asking import Answer, Handshake
+from bench.targets.kubernetes.evidence import (
+    Meshed,
+    baseline_checks,
+    counts_moved,
+    hop_counts,
+    identity_evidences,
+    load_evidence,
+    mesh_checks,
+    prove,
+    read_meshed,
+)
+from bench.targets.kubernetes.injection import (
+    asking_labels,
+    baseline_evidence,
+    mesh_evidence,
+    restarts,
+    selecting_webhooks,
+    selects,
+)
+from bench.targets.kubernetes.probing import OUTSIDE, Question
+
+MANIFESTS = shipped("manifests")
+APPLICATION = read_application(MANIFESTS / "bookinfo", "v3", namespace="run-1")
+WHOLE = b'ISBN-10 PublisherA Reviewer1 text-red-500" Reviewer2 text-red-500"'
+REFUSED = Answer(0, b"", {}, refused="connection closed without an answer")
+DENIED = Answer(403, b"RBAC: access denied", {"server": "envoy"})
+
+
+def meshed(name: str = "istio", *folders: str) -> Meshed:
+    return read_meshed(name, [MANIFESTS / folder for folder in folders], APPLICATION)
+
+
+POLICIES = meshed("istio", "istio/policies")
+OWN = {name: (spiffe,) for name, spiffe in POLICIES.ids.items()}
+
+
+class World:
+    """A prober for a deployment that is as it should be; `changed` are answers that are not."""
+
+    def __init__(self, scene: Meshed, changed: Mapping[Question, Answer] | None = None) -> None:
+        self.scene = scene
+        self.changed = changed or {}
+
+    def ask(self, questions: Sequence[Question]) -> tuple[Answer, ...]:
+        return tuple(self.changed.get(question) or self.answer(question) for question in questions)
+
+    def answer(self, question: Question) -> Answer:
+        if question.tls:
+            agreed = Handshake("TLSv1.3", "AES", "", self.scene.ids[question.workload])
+            return replace(REFUSED, handshake=agreed, refused="SSLError: TLSV13_ALERT_CERTIFICATE_REQUIRED")
+        if question.caller == OUTSIDE:
+            mode = self.scene.mesh.mode(self.scene.policies, APPLICATION.workload(question.workload))
+            return REFUSED if mode == "STRICT" else Answer(200, WHOLE, {})
+        account = APPLICATION.workload(question.caller).account
+        asked = (question.workload, account, question.method, question.path)
+        probes = {(one.workload, one.caller, one.method, one.path): one for one in self.scene.probes}
+        status = probes[asked].status_through_sidecar if asked in probes else 200
+        return DENIED if status == 403 else Answer(status, WHOLE, {"server": "envoy"})
+
+
+def proofs(scene: Meshed, changed: Mapping[Question, Answer] | None = None) -> tuple[Evidence, ...]:
+    own = {one.name: (scene.ids[one.name],) if scene.ids else () for one in APPLICATION.everyone}
+    return prove(World(scene, changed), list(mesh_checks(scene, own)))  # type: ignore[arg-type]  # all that it uses
+
+
+def failed(found: Sequence[Evidence]) -> list[tuple[str, str]]:
+    return [(one.name, one.subject) for one in found if not one.ok]
+
+
+def test_a_mesh_with_policies_is_proven_in_full() -> None:
+    """Page, hops, both identities of each hop, a certificate that is wanted, plain text refused, and each policy."""
+    found = proofs(POLICIES)
+    assert failed(found) == []
+    names = [one.name for one in found]
+    assert names.count("page") == 1
+    assert names.count("through sidecars") == names.count("mutual TLS") == 4
+    assert names.count("certificate wanted") == 4
+    assert {"policy default", "policy allow-nothing", "policy details-viewer"} <= {*names}
+    (tls,) = [one for one in found if one.name == "mutual TLS" and one.subject == "reviews -> ratings"]
+    assert tls.expected.endswith("/sa/bookinfo-reviews to spiffe://cluster.local/ns/run-1/sa/bookinfo-ratings")
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "broken"),
+    [
+        (Question("locust", "productpage"), Answer(503, b"no healthy upstream", {"server": "envoy"}), "page"),
+        (Question("productpage", "details"), Answer(200, b"", {"server": "WEBrick"}), "through sidecars"),
+        (Question(OUTSIDE, "details", tls=True), REFUSED, "mutual TLS"),
+        (Question(OUTSIDE, "details", tls=True), Answer(200, b"", {}), "certificate wanted"),
+        (Question(OUTSIDE, "details", "GET", "/details/0"), Answer(200, b"", {}), "policy default"),
+        (Question("details", "ratings", "GET", "/ratings/0"), Answer(200, b"", {}), "policy ratings-viewer"),
+    ],
+)
+def test_what_is_not_as_it_should_be_fails(question: Question, answer: Answer, broken: str) -> None:
+    """Each thing that a name promises has evidence that fails without it."""
+    found = proofs(POLICIES, {question: answer})
+    assert broken in {name for name, _ in failed(found)}, failed(found)
+
+
+def test_a_connection_that_is_closed_looks_otherwise_behind_a_sidecar() -> None:
+    """Where a mesh closes the connections of those who may not call, their own sidecars say 503, and that is right."""
+    found = proofs(meshed("kuma", "kuma/policies-legacy"))
+    assert failed(found) == []
+    assert {one.expected for one in found if one.name == "policy ratings-viewer"} == {"200", "503"}
+
+
+def test_a_stranger_in_a_sidecars_place_is_found() -> None:
+    """A server certificate of another workload breaks every hop to it; one that only the caller lacks breaks the
+    caller's hops."""
+    stranger = replace(REFUSED, handshake=Handshake("TLSv1.3", "AES", "", "spiffe://cluster.local/ns/x/sa/y"))
+    found = proofs(POLICIES, {Question(OUTSIDE, "ratings", tls=True): stranger})
+    assert failed(found) == [("mutual TLS", "reviews -> ratings")]
+    own = {**OWN, "productpage": ()}
+    checks = list(mesh_checks(POLICIES, own))
+    without = prove(World(POLICIES), checks)  # type: ignore[arg-type]  # all that it uses
+    assert {subject for _, subject in failed(without)} == {"productpage -> details", "productpage -> reviews"}
+    assert failed(identity_evidences(POLICIES, own)) == [("identity", "productpage")]
+    assert failed(identity_evidences(POLICIES, OWN)) == []
+
+
+def test_permissive_sidecars_take_plain_text_too() -> None:
+    """Without policies the mesh has mutual TLS, and plain text from outside is expected to pass."""
+    plain = {Question(OUTSIDE, name): Answer(200, WHOLE, {}) for name in ("productpage", "details")}
+    found = proofs(meshed(), plain)
+    assert failed(found) == []
+    assert [one.subject for one in found if one.name == "plain text"] == [
+        "details",
+        "productpage",
+        "ratings",
+        "reviews",
+    ]
+
+
+def test_a_mesh_without_tls_has_no_tls_to_prove() -> None:
+    """Where a mesh leaves its hops in plain text, no certificate is asked for, and nobody has to have one."""
+    found = proofs(meshed("kuma"))
+    assert failed(found) == []
+    assert not {"mutual TLS", "certificate wanted"} & {one.name for one in found}
+    assert identity_evidences(meshed("kuma"), {}) == ()
+
+
+def test_the_baseline_meets_the_services_themselves() -> None:
+    """Without a mesh the page is whole and no answer has a trace of a proxy; a proxy that is there is found."""
+    own_answers = World(meshed("kuma"), {})
+    direct = {check.question: Answer(200, WHOLE, {"server": "gunicorn"}) for check in baseline_checks(APPLICATION)}
+    checks = list(baseline_checks(APPLICATION))
+    good = prove(World(meshed("kuma"), direct), checks)  # type: ignore[arg-type]  # all that it uses
+    assert failed(good) == []
+    bad = prove(own_answers, checks)  # type: ignore[arg-type]  # all that it uses
+    assert [name for name, _ in failed(bad)] == ["no proxy"] * 4
+
+
+def test_requests_are_counted_at_both_ends() -> None:
+    """The clusters' names are the mesh's own, and what was counted before the load does not count."""
+    scene = meshed("istio")
+    before: dict[str, dict[str, int]] = {one.name: {} for one in APPLICATION.everyone}
+    now = {
+        "locust": {"outbound|9080||productpage.run-1.svc.cluster.local": 10},
+        "productpage": {
+            "inbound|9080||": 10,
+            "outbound|9080||details.run-1.svc.cluster.local": 10,
+            "outbound|9080||reviews.run-1.svc.cluster.local": 10,
+        },
+        "details": {"inbound|9080||": 13},
+        "reviews": {"inbound|9080||": 10, "outbound|9080||ratings.run-1.svc.cluster.local": 10},
+        "ratings": {"inbound|9080||": 10},
+    }
+    before["details"] = {"inbound|9080||": 3}
+    moved = counts_moved(hop_counts(scene, before), hop_counts(scene, now))
+    assert moved[Hop("productpage", "details")] == HopCount(10, 10)
+    tls = {"details": {"listener.0.0.0.0_15006.ssl.versions.TLSv1.3": 2}, "ratings": {}}
+    found = list(load_evidence(scene, moved, tls, requests=10, errors=0))
+    assert failed(found) == [("handshakes", "ratings")]
+    assert failed(list(load_evidence(scene, moved, {}, requests=11, errors=0)))
+
+
+def test_older_tls_is_right_where_the_mesh_agrees_on_it() -> None:
+    """Kuma's sidecars speak TLS 1.2 to each other; only our own questions are newer."""
+    scene = meshed("kuma", "kuma/policies")
+    versions = "listener.inbound:10.0.0.1:9080.ssl.versions"
+    for counters, ok in (
+        ({f"{versions}.TLSv1.2": 3, f"{versions}.TLSv1.3": 1}, True),
+        ({f"{versions}.TLSv1.3": 1}, False),
+        ({f"{versions}.TLSv1.1": 1, f"{versions}.TLSv1.2": 1}, False),
+    ):
+        (found,) = load_evidence(scene, {}, {"details": counters}, requests=0, errors=0)
+        assert found.ok is ok, counters
+
+
+def test_sidecars_certificates_are_read() -> None:
+    """Each SPIFFE id of a sidecar's own certificates is told once; roots are nobody's identity."""
+    chain = {"subject_alt_names": [{"uri": "spiffe://a/b"}, {"uri": "kuma://x/y"}]}
+    root = {"ca_cert": [{"subject_alt_names": [{"uri": "spiffe://root"}]}]}
+    assert proxies.identities({"certificates": [{**root, "cert_chain": [chain]}, {"cert_chain": [chain]}, root]}) == (
+        "spiffe://a/b",
+    )
+    assert proxies.identities({"certificates": []}) == ()
+
+
+def pod(name: str = "details-v1-x", *, labels: Any = None, **status: Any) -> dict[str, Any]:
+    containers = [{"name": "details"}, *({"name": one["name"]} for one in status.get("initContainerStatuses", ()))]
+    return {
+        "metadata": {"name": name, "labels": labels or {}},
+        "spec": {"containers": containers},
+        "status": status,
+    }
+
+
+def namespace(**labels: str) -> dict[str, Any]:
+    return {"metadata": {"name": "run-1", "labels": {"kubernetes.io/metadata.name": "run-1", **labels}}}
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ({}, ()),
+        ({"istio-injection": "enabled"}, ("istio-injection=enabled",)),
+        ({"istio-injection": "disabled"}, ()),
+        ({"istio.io/rev": "canary"}, ("istio.io/rev=canary",)),
+        ({"istio.io/dataplane-mode": "ambient"}, ("istio.io/dataplane-mode=ambient",)),
+        ({"kuma.io/sidecar-injection": "true"}, ("kuma.io/sidecar-injection=true",)),
+    ],
+)
+def test_labels_that_ask_for_sidecars_are_found(labels: dict[str, str], expected: tuple[str, ...]) -> None:
+    """Every label by which a namespace joins a mesh counts, and one that declines does not."""
+    assert asking_labels(namespace(**labels)) == expected
+
+
+PODS_RULE = {"apiGroups": [""], "resources": ["pods"], "operations": ["CREATE"]}
+
+
+def webhook(name: str, **rest: Any) -> dict[str, Any]:
+    return {"name": name, "rules": [PODS_RULE], **rest}
+
+
+def test_webhooks_of_meshes_that_mean_the_namespace_are_found() -> None:
+    """Only those count that would be asked about these pods in this namespace, and that belong to a mesh."""
+    none = [{"key": "istio-injection", "operator": "DoesNotExist"}]
+    asks = {"matchLabels": {"sidecar.istio.io/inject": "true"}}
+    hooks = [
+        webhook(
+            "namespace.sidecar-injector.istio.io", namespaceSelector={"matchLabels": {"istio-injection": "enabled"}}
+        ),
+        webhook("object.sidecar-injector.istio.io", namespaceSelector={"matchExpressions": none}, objectSelector=asks),
+        webhook("everyone.kuma.io"),
+        webhook("everyone.example.org"),
+        {"name": "services.kuma.io", "rules": [{**PODS_RULE, "resources": ["services"]}]},
+    ]
+    configurations = [{"webhooks": hooks}, {}]
+    assert selecting_webhooks(namespace(), [pod()], configurations) == ("everyone.kuma.io",)
+    wanting = pod(labels={"sidecar.istio.io/inject": "true"})
+    assert "object.sidecar-injector.istio.io" in selecting_webhooks(namespace(), [wanting], configurations)
+    labelled = namespace(**{"istio-injection": "enabled"})
+    assert "namespace.sidecar-injector.istio.io" in selecting_webhooks(labelled, [pod()], configurations)
+
+
+@pytest.mark.parametrize(
+    ("operator", "values", "labels", "expected"),
+    [
+        ("In", ["a", "b"], {"k": "a"}, True),
+        ("In", ["a"], {}, False),
+        ("NotIn", ["a"], {"k": "a"}, False),
+        ("NotIn", ["a"], {}, True),
+        ("Exists", None, {"k": ""}, True),
+        ("Exists", None, {}, False),
+        ("DoesNotExist", None, {}, True),
+        ("DoesNotExist", None, {"k": "a"}, False),
+    ],
+)
+def test_selectors_mean_what_kubernetes_means(
+    operator: str, values: list[str] | None, labels: dict[str, str], expected: bool
+) -> None:
+    """A key that is not there is not in any list, and an empty selector means everything."""
+    expression = {"key": "k", "operator": operator, **({"values": values} if values else {})}
+    assert selects({"matchExpressions": [expression]}, labels) is expected
+    assert selects({}, labels)
+    assert selects(None, labels)
+
+
+READY = {"name": "istio-proxy", "ready": True, "restartCount": 0, "state": {"running": {}}}
+APP = {"name": "details", "ready": True, "restartCount": 0, "state": {"running": {}}}
+
+
+def test_the_baselines_surroundings_are_proven() -> None:
+    """A label, a webhook, a sidecar or a restart each fail a piece of evidence of their own."""
+    clean = baseline_evidence(namespace(), [pod(containerStatuses=[APP])], [], own={"details"})
+    assert failed(clean) == []
+    found = baseline_evidence(
+        namespace(**{"istio-injection": "enabled"}),
+        [pod(containerStatuses=[{**APP, "restartCount": 1}], initContainerStatuses=[READY])],
+        [{"webhooks": [webhook("x.istio.io")]}],
+        own={"details"},
+    )
+    assert [one.ok for one in found] == [False] * 4
+    assert [one.seen for one in found][:3] == [
+        "istio-injection=enabled",
+        "x.istio.io",
+        "istio-proxy in details-v1-x",
+    ]
+
+
+@pytest.mark.parametrize("key", ["containerStatuses", "initContainerStatuses"])
+def test_sidecars_are_found_wherever_they_are(key: str) -> None:
+    """A native sidecar is an init container, a classic one is not; each pod has to have one that is ready."""
+    good = pod("a", **{key: [READY]})
+    assert failed(mesh_evidence([good], "istio-proxy")) == []
+    waiting, bare = pod("b", **{key: [{**READY, "ready": False}]}), pod("c", containerStatuses=[APP])
+    sidecars, _ = mesh_evidence([good, waiting, bare], "istio-proxy")
+    assert (sidecars.ok, sidecars.seen) == (False, "not ready in b, none in c")
+    assert not mesh_evidence([], "istio-proxy")[0].ok
+
+
+def test_restarts_say_who_and_why() -> None:
+    """A container that ended is told with its reason, also while it waits; an init container that is done is not."""
+    killed = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
+    done = {"name": "istio-init", "ready": True, "state": {"terminated": {"reason": "Completed", "exitCode": 0}}}
+    pods = [
+        pod("a", containerStatuses=[{**APP, "restartCount": 1, "lastState": killed}], initContainerStatuses=[done]),
+        pod("b", containerStatuses=[{**APP, "state": killed}]),
+        pod("c", containerStatuses=[APP]),
+    ]
+    told = restarts(pods)
+    assert told == ("details in a (OOMKilled, exit code 137)", "details in b (OOMKilled, exit code 137)")
+    assert not restarts_evidence(told).ok
+    assert restarts_evidence(()).ok
+
+
+def test_sidecars_that_lag_behind_are_told() -> None:
+    """Who has not acknowledged the newest configuration is evidence that fails."""
+    assert synced_evidence("").ok
+    assert synced_evidence("details-v1-x: listeners").seen == "details-v1-x: listeners"
+    assert not synced_evidence("details-v1-x: listeners").ok

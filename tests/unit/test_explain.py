@@ -1,0 +1,168 @@
+"""What keeps pods from being ready, in words."""
+
+from typing import Any
+
+from bench.targets.kubernetes.explain import Grace, Trouble, troubles_of, warnings_about
+from bench.targets.kubernetes.waits import holding, unavailable
+
+IMAGE = "example/details:1"
+
+
+def _pod(*containers: dict[str, Any], restart: str = "Always", **status: Any) -> dict[str, Any]:
+    return {
+        "kind": "Pod",
+        "metadata": {"name": "details-1"},
+        "spec": {"restartPolicy": restart},
+        "status": {"containerStatuses": list(containers), **status},
+    }
+
+
+def _container(name: str = "details", *, restarts: int = 0, ready: bool = False, **state: Any) -> dict[str, Any]:
+    last = {"lastState": {"terminated": {"exitCode": 3, "reason": "Error"}}} if restarts else {}
+    return {"name": name, "image": IMAGE, "restartCount": restarts, "ready": ready, "state": state, **last}
+
+
+def test_an_image_that_cannot_be_pulled_is_final_within_a_minute() -> None:
+    """Though its reason changes back and forth between two."""
+    grace = Grace()
+    for second, reason in enumerate(("ErrImagePull", "ImagePullBackOff") * 30):
+        found = troubles_of(_pod(_container(waiting={"reason": reason, "message": "no such host"})))
+        if final := grace.final(found, now=float(second)):
+            assert second == 30
+            assert str(final) == (f"Pod details-1, container details: waits, ErrImagePull: image {IMAGE}: no such host")
+            return
+    raise AssertionError("it was never final")
+
+
+def test_a_container_that_keeps_ending_is_final_at_once() -> None:
+    """With how it ended, how often, and whose log tells why."""
+    (trouble,) = troubles_of(_pod(_container("istio-proxy", restarts=4, waiting={"reason": "CrashLoopBackOff"})))
+    assert Grace().final([trouble], now=0) is trouble
+    assert "ended with exit code 3: Error; 4 restarts" in str(trouble)
+    assert (trouble.container, trouble.previous) == ("istio-proxy", True)
+
+
+def test_native_sidecars_are_looked_at_too() -> None:
+    """They stand among the init containers."""
+    waiting = _container("kuma-sidecar", waiting={"reason": "ErrImagePull"})
+    (trouble,) = troubles_of(_pod(initContainerStatuses=[waiting]))
+    assert trouble.where == "Pod details-1, container kuma-sidecar"
+
+
+def test_a_pod_that_only_starts_is_no_trouble() -> None:
+    """It is told, but never final; one that is ready, or being removed, is not even told."""
+    (starting,) = troubles_of(_pod(_container(waiting={"reason": "ContainerCreating"})))
+    assert str(starting) == "Pod details-1, container details: waits, ContainerCreating"
+    assert Grace().final([starting], now=1e9) is None
+    assert troubles_of(_pod(_container(ready=True, running={}))) == ()
+    leaving = _pod(_container(terminated={"exitCode": 137}))
+    leaving["metadata"]["deletionTimestamp"] = "now"
+    assert troubles_of(leaving) == ()
+
+
+def test_a_container_that_ended_is_final_only_if_nobody_starts_it_again() -> None:
+    """A pod that is never restarted has had its chance."""
+    ended = _container(terminated={"exitCode": 1, "reason": "OOMKilled"})
+    (again,), (never,) = troubles_of(_pod(ended)), troubles_of(_pod(ended, restart="Never"))
+    assert Grace().final([again], now=1e9) is None
+    assert Grace().final([never], now=0) is never
+    assert "exit code 1: OOMKilled" in str(never)
+
+
+def test_no_room_on_the_nodes_is_told_and_never_final() -> None:
+    """More nodes may come; the time limit decides."""
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes: cpu"}
+    trouble, _ = troubles_of(_pod(conditions=[condition]))
+    assert str(trouble) == "Pod details-1: waits for a node: Unschedulable: 0/1 nodes: cpu"
+    assert Grace().final([trouble], now=1e9) is None
+
+
+def test_an_evicted_pod_says_so() -> None:
+    """With the node's reason."""
+    trouble, _ = troubles_of(_pod(phase="Failed", reason="Evicted", message="The node was low on resource: memory."))
+    assert str(trouble) == "Pod details-1: has failed: Evicted: The node was low on resource: memory."
+
+
+def test_pods_that_are_not_made_are_final_after_a_while() -> None:
+    """A quota, or a webhook that refuses, shows on the Deployment."""
+    condition = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"}
+    deployment = {"kind": "Deployment", "metadata": {"name": "details"}, "status": {"conditions": [condition]}}
+    grace, troubles = Grace(), troubles_of(deployment)
+    assert grace.final(troubles, now=0) is None
+    assert grace.final(troubles, now=19) is None
+    assert grace.final(troubles, now=20) is troubles[0]
+    assert str(troubles[0]) == "Deployment details: FailedCreate: exceeded quota"
+
+
+def test_a_trouble_that_passed_starts_anew() -> None:
+    """Its grace counts from when it came back."""
+    grace, trouble = Grace(), Trouble("Pod a", "x", grace_s=10)
+    assert grace.final([trouble], now=0) is None
+    assert grace.final([], now=9) is None
+    assert grace.final([trouble], now=11) is None
+    assert grace.final([trouble], now=21) is trouble
+
+
+def _event(kind: str, name: str, message: str, *, at: str, what: str = "Warning") -> dict[str, Any]:
+    about = {"kind": kind, "name": name}
+    return {
+        "metadata": {},
+        "type": what,
+        "involvedObject": about,
+        "reason": "R",
+        "message": message,
+        "lastTimestamp": at,
+    }
+
+
+def test_warnings_are_those_of_the_pods_and_of_what_made_them() -> None:
+    """Each once, the newest last; what is normal or about others is left out."""
+    things = [
+        {"kind": "Deployment", "metadata": {"name": "details"}},
+        {"kind": "Pod", "metadata": {"name": "details-7f-a"}},
+    ]
+    events = [
+        _event("Pod", "details-7f-a", "probe failed", at="3"),
+        _event("ReplicaSet", "details-7f", "exceeded quota", at="1"),
+        _event("Pod", "details-7f-a", "probe failed", at="2"),
+        _event("Pod", "details-7f-a", "pulled", at="2", what="Normal"),
+        _event("Pod", "details-7f-old", "of an earlier pod", at="2"),
+        _event("ReplicaSet", "reviews-7f", "of others", at="2"),
+    ]
+    assert warnings_about(things, events) == (
+        "event ReplicaSet details-7f: R: exceeded quota",
+        "event Pod details-7f-a: R: probe failed",
+    )
+
+
+def _deployment(generation: int = 1, **status: int) -> dict[str, Any]:
+    metadata = {"name": "details", "namespace": "shop", "generation": generation}
+    return {"metadata": metadata, "spec": {"replicas": 1}, "status": {"observedGeneration": 1, **status}}
+
+
+def test_a_rollout_is_complete_when_only_new_pods_are_there_and_available() -> None:
+    """Seen, updated, available, and no old pod left."""
+    whole = {"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}
+    assert unavailable(_deployment(**whole)) == ""
+    assert unavailable(_deployment(generation=2, **whole)).endswith("its newest version was not looked at yet")
+    assert unavailable(_deployment(replicas=1, updatedReplicas=1)).endswith("0 of 1 pods available")
+    assert unavailable(_deployment(**{**whole, "replicas": 2})).endswith("1 old pods are still there")
+
+
+def test_what_holds_a_namespace_is_told() -> None:
+    """The finalizers of others and the conditions that are true; not what every namespace has."""
+    namespace = {
+        "kind": "Namespace",
+        "metadata": {"name": "shop", "deletionTimestamp": "now"},
+        "spec": {"finalizers": ["kubernetes"]},
+        "status": {
+            "conditions": [
+                {"type": "NamespaceFinalizersRemaining", "status": "True", "message": "example.com/hold in 1 resource"},
+                {"type": "NamespaceContentRemaining", "status": "False", "message": "none"},
+            ]
+        },
+    }
+    assert holding(namespace) == "on its way out; NamespaceFinalizersRemaining: example.com/hold in 1 resource"
+    held = {"kind": "ConfigMap", "metadata": {"deletionTimestamp": "now", "finalizers": ["example.com/hold"]}}
+    assert holding(held) == "on its way out; finalizer example.com/hold"
+    assert holding({"kind": "ConfigMap", "metadata": {}}) == "nobody has asked for its removal"

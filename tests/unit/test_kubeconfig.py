@@ -1,0 +1,156 @@
+"""Which cluster is used: the one that was named, out of the user's own kubeconfig, and no other."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bench.errors import RefusedError
+from bench.targets.kubernetes.kubeconfig import (
+    kubeconfig_paths,
+    looks_like_production,
+    open_cluster,
+    read_context,
+    write_private,
+)
+
+
+def _kubeconfig(path: Path, *names: str, user: dict[str, Any] | None = None, **cluster: str) -> Path:
+    content = {
+        "current-context": names[0],
+        "contexts": [{"name": name, "context": {"cluster": f"{name}-c", "user": f"{name}-u"}} for name in names],
+        "clusters": [
+            {"name": f"{name}-c", "cluster": {"server": f"https://{name}.example:6443", **cluster}} for name in names
+        ],
+        "users": [{"name": f"{name}-u", "user": user or {"token": f"secret-of-{name}"}} for name in names],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(content), "utf-8")
+    return path
+
+
+def test_the_current_context_is_never_used_by_itself(tmp_path: Path) -> None:
+    """Without a name nothing happens, and the message lists the names."""
+    path = _kubeconfig(tmp_path / "config", "kind-a", "kind-b")
+    with pytest.raises(RefusedError, match=r"give --context NAME; contexts in .*config: kind-a, kind-b"):
+        read_context((path,), None)
+
+
+def test_a_context_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None:
+    """So that a misspelt name is seen at once."""
+    path = _kubeconfig(tmp_path / "config", "kind-a", "kind-b")
+    with pytest.raises(RefusedError, match=r"no context kind-x; contexts in .*: kind-a, kind-b"):
+        read_context((path,), "kind-x")
+
+
+def test_a_context_whose_cluster_is_missing_is_refused(tmp_path: Path) -> None:
+    """The message names the cluster that the context asks for."""
+    path = tmp_path / "config"
+    path.write_text("contexts: [{name: a, context: {cluster: lost, user: b}}]\n", "utf-8")
+    with pytest.raises(RefusedError, match="context a: its cluster 'lost' is not in"):
+        read_context((path,), "a")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"- a\n", "is not a kubeconfig"),
+        (b"contexts: [\n", "cannot be read as a kubeconfig"),
+        (b"\xff\xfe\x00", "cannot be read as a kubeconfig"),
+        (b"contexts: [a, b]\n", "an entry of contexts is not one of a kubeconfig"),
+    ],
+)
+def test_a_file_that_is_no_kubeconfig_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    """In one line with its path, and as a refusal before the start."""
+    path = tmp_path / "config"
+    path.write_bytes(content)
+    with pytest.raises(RefusedError, match=message) as caught:
+        read_context((path,), "a")
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 3
+
+
+def test_an_unreadable_kubeconfig_is_named(tmp_path: Path) -> None:
+    """A folder in its place is as unreadable as a file without rights, also for root."""
+    with pytest.raises(RefusedError, match=f"{tmp_path}: cannot be read as a kubeconfig: .*directory"):
+        read_context((tmp_path,), "a")
+
+
+def test_a_missing_kubeconfig_says_where_it_was_looked_for(tmp_path: Path) -> None:
+    """And that the place came from KUBECONFIG."""
+    with pytest.raises(RefusedError, match=f"KUBECONFIG names {tmp_path}/none, which does not exist"):
+        kubeconfig_paths({"KUBECONFIG": f"{tmp_path}/none"})
+
+
+def test_several_kubeconfigs_are_one_and_the_first_wins(tmp_path: Path) -> None:
+    """As for kubectl, which also passes over files that are not there."""
+    first = _kubeconfig(tmp_path / "first", "a", user={"token": "first"})
+    second = _kubeconfig(tmp_path / "second", "a", "b")
+    paths = kubeconfig_paths({"KUBECONFIG": f"{first}:{tmp_path}/none:{second}"})
+    assert paths == (first, second)
+    assert read_context(paths, "a").user == {"token": "first"}
+    assert read_context(paths, "b").user == {"token": "secret-of-b"}
+
+
+def test_the_private_copy_holds_one_context_and_is_private(tmp_path: Path) -> None:
+    """Nothing of the other contexts is in it, and nobody else can read it or the keys beside it."""
+    key = base64.b64encode(b"the key").decode()
+    path = _kubeconfig(tmp_path / "config", "a", "b", user={"client-key-data": key})
+    folder = tmp_path / "private"
+    folder.mkdir()
+    copy = write_private(read_context((path,), "b"), folder)
+    text = copy.read_text("utf-8")
+    assert yaml.safe_load(text)["current-context"] == "b"
+    assert "a-u" not in text
+    assert key not in text
+    assert (folder / "client-key.pem").read_bytes() == b"the key"
+    assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o600}
+
+
+def test_relative_paths_count_from_the_kubeconfig(tmp_path: Path) -> None:
+    """Certificates, token files and credential plugins are found from a copy elsewhere; plugins on PATH stay so."""
+    settings = {"command": "./bin/login", "apiVersion": "v1"}
+    path = _kubeconfig(
+        tmp_path / "kube" / "config", "a", user={"exec": settings}, **{"certificate-authority": "ca.crt"}
+    )
+    context = read_context((path,), "a")
+    assert context.cluster["certificate-authority"] == str(tmp_path / "kube" / "ca.crt")
+    assert context.user["exec"]["command"] == str(tmp_path / "kube" / "bin" / "login")
+    path = _kubeconfig(path, "a", user={"exec": {"command": "aws"}, "tokenFile": "/run/token"})
+    assert read_context((path,), "a").user == {"exec": {"command": "aws"}, "tokenFile": "/run/token"}
+
+
+def test_data_that_is_not_base64_is_a_refusal(tmp_path: Path) -> None:
+    """And no traceback."""
+    path = _kubeconfig(tmp_path / "config", "a", user={"client-key-data": "abc"})
+    with pytest.raises(RefusedError, match="client-key-data in the kubeconfig is not base64"):
+        write_private(read_context((path,), "a"), tmp_path)
+
+
+def test_a_refused_context_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A credential plugin that is not installed is named, and the private copy is gone."""
+    user = {"exec": {"command": "meshbench-no-such-plugin", "apiVersion": "client.authentication.k8s.io/v1"}}
+    monkeypatch.setenv("KUBECONFIG", str(_kubeconfig(tmp_path / "config", "a", user=user)))
+    refused = pytest.raises(RefusedError, match=r"context a: no usable credentials: .*meshbench-no-such-plugin")
+    with refused, open_cluster("a", private_folder=tmp_path / "private"):
+        pytest.fail("it was opened")
+    assert list((tmp_path / "private").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (("kind-a", "kind-a", "https://127.0.0.1:6443"), ""),
+        (("olive", "delivery", "https://10.0.0.1"), ""),
+        (("eks-PROD-1", "x", "https://10.0.0.1"), "the context eks-PROD-1 has 'PROD' in its name"),
+        (("a", "shop-prd", "https://10.0.0.1"), "the cluster shop-prd has 'prd' in its name"),
+        (("a", "b", "https://api.live.example"), "the server https://api.live.example has 'live' in its name"),
+    ],
+)
+def test_a_name_can_say_that_people_depend_on_a_cluster(names: tuple[str, str, str], reason: str) -> None:
+    """Context, cluster and server are looked at; the reason says which one it was."""
+    assert looks_like_production(*names) == reason

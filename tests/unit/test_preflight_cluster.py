@@ -1,0 +1,239 @@
+"""What the pre-flight says of a cluster as it is, of others on it, and whom it lets begin."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from bench.errors import ClusterError, LockedError, RefusedError
+from bench.targets.kubernetes.client import Cluster, KindInfo, Object
+from bench.targets.kubernetes.deletion import found
+from bench.targets.kubernetes.health import (
+    examine_admission,
+    examine_nodes,
+    examine_residue,
+    examine_terminating,
+    examine_version,
+    schedulable,
+)
+from bench.targets.kubernetes.neighbours import examine_earlier_runs, examine_meshes
+from bench.targets.kubernetes.permissions import Need
+from bench.targets.kubernetes.preflight import guard
+from bench.targets.kubernetes.residue import Residue
+from tests.shown_cluster import fake, node, pod
+
+
+@pytest.mark.parametrize(
+    ("version", "kubelet", "state"),
+    [
+        ("v1.34.2", "v1.34.2", "ok"),
+        ("v1.34.2-eks-abc", "v1.31.9", "ok"),
+        ("v1.34.2", "v1.30.0", "doubt"),
+        ("v1.34.2", "v1.35.0", "doubt"),
+        ("v1.28.15", "v1.28.15", "missing"),
+    ],
+)
+def test_old_servers_are_refused_and_strange_kubelets_told(version: str, kubelet: str, state: str) -> None:
+    """Native sidecars need Kubernetes 1.29; a kubelet may be three minor versions behind its server, never ahead."""
+    assert examine_version(version, [node(kubelet=kubelet)]).state == state
+
+
+def test_nodes_that_take_no_pods_do_not_count() -> None:
+    """Cordoned, tainted or not ready: nothing of a run can go there."""
+    taint = {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}
+    nodes = [node(), node("two", cordoned=True), node("three", taints=[taint]), node("four", ready="Unknown")]
+    assert [one["metadata"]["name"] for one in schedulable(nodes)] == ["one"]
+    head, trouble = examine_nodes(nodes)
+    assert (head.state, head.found) == ("doubt", "1 of 4 nodes ready and open to pods")
+    assert "four is not ready" in trouble.found
+    assert examine_nodes([node("two", cordoned=True)])[0].state == "missing"
+    assert examine_nodes([node(), node("two")])[0].state == "ok"
+
+
+def test_a_node_under_pressure_stops_a_run() -> None:
+    """It evicts pods, which would be measured as latency or errors."""
+    findings = examine_nodes([node(), node("two", pressure=["MemoryPressure"])])
+    assert [finding.state for finding in findings] == ["ok", "missing"]
+    assert "two has MemoryPressure" in findings[1].found
+
+
+def webhook(
+    *, policy: str = "Fail", resources: tuple[str, ...] = ("pods",), groups: tuple[str, ...] = ("",)
+) -> Residue:
+    rule = {"operations": ["CREATE"], "apiGroups": list(groups), "apiVersions": ["*"], "resources": list(resources)}
+    client = {"service": {"name": "istiod", "namespace": "istio-system"}}
+    configuration = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": "left", "uid": "1"},
+        "webhooks": [{"name": "a.istio.io", "failurePolicy": policy, "clientConfig": client, "rules": [rule]}],
+    }
+    return Residue(found(configuration), "istio-system", "its service istio-system/istiod does not exist")
+
+
+@pytest.mark.parametrize(
+    ("residue", "state"),
+    [
+        (webhook(), "missing"),
+        (webhook(resources=("*",), groups=("*",)), "missing"),
+        (webhook(resources=("*/*",), groups=("*",)), "missing"),
+        (webhook(resources=("pods/exec",)), "doubt"),  # only CONNECT would ask about it
+        (webhook(policy="Ignore"), "doubt"),
+        (webhook(resources=("widgets",), groups=("example.com",)), "doubt"),
+        (webhook(groups=("apps",)), "doubt"),
+    ],
+)
+def test_a_webhook_without_a_service_stops_a_run_that_it_would_be_asked_about(residue: Residue, state: str) -> None:
+    """The command that removes it is told; one that is asked about nothing of ours only slows others down."""
+    pods = Need(("create", "patch", "delete"), "", "pods", "application")
+    (finding,) = examine_residue([residue], [pods], "lab")
+    assert finding.state == state
+    assert "istio-system/istiod does not exist" in finding.found
+    assert finding.mend.endswith("kubectl --context lab delete mutatingwebhookconfiguration left")
+
+
+def test_an_api_that_is_not_available_stops_a_run() -> None:
+    """As long as it is, no namespace can be deleted, so that a run could not clean up."""
+    api = {"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": "v1.x.io", "uid": "1"}}
+    (finding,) = examine_residue([Residue(found(api), "x", "not available: no endpoints")], [], "lab")
+    assert finding.state == "missing"
+    assert "no namespace can be deleted" in finding.found
+    assert examine_residue([], [], "lab")[0].state == "ok"
+
+
+def test_a_namespace_of_ours_that_does_not_go_is_told_with_what_holds_it() -> None:
+    """It takes room until it is gone, but it stands in nobody's way."""
+    metadata = {"name": "bookinfo-x", "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.com/wait"]}
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+    (finding,) = examine_terminating(fake(objects={"Namespace": (namespace,)}))
+    assert finding.state == "doubt"
+    assert "example.com/wait" in finding.found
+
+
+def test_pods_that_a_cluster_would_not_let_in_are_found_without_making_one() -> None:
+    """Pod Security or OpenShift's SCCs may forbid what a sidecar needs; the hint is the platform's own."""
+    refusal = ClusterError("violates PodSecurity", status=403)
+    (plain,) = examine_admission(fake(dry_run_error=refusal), ())
+    assert (plain.state, "Pod Security" in plain.mend) == ("doubt", True)
+    openshift = KindInfo("config.openshift.io/v1", "ClusterVersion", "clusterversions", False, frozenset({"list"}))
+    (other,) = examine_admission(fake(dry_run_error=refusal), (openshift,))
+    assert "oc adm policy" in other.mend
+    assert examine_admission(fake(), ())[0].state == "ok"
+
+
+def yes(question: str) -> bool:
+    return True
+
+
+def no(question: str) -> bool:
+    return False
+
+
+@pytest.mark.parametrize(
+    ("given", "confirm", "refusal"),
+    [
+        ({"yes": True}, None, ""),
+        ({"yes": False}, yes, ""),
+        ({"yes": False}, no, "not agreed to"),
+        ({"yes": False}, None, "add --yes"),
+        ({"yes": False, "yes_this_cluster": "lab"}, None, ""),
+        ({"yes": True, "yes_this_cluster": "other"}, None, "other does not name"),
+    ],
+)
+def test_nothing_is_done_to_a_cluster_that_nobody_agreed_to(
+    given: "dict[str, Any]", confirm: "Callable[[str], bool] | None", refusal: str
+) -> None:
+    """A person says yes after reading which cluster it is, or a flag does; without either it is exit code 3."""
+    cluster = fake(objects={"Node": (node(),)})
+    arguments = {"yes_this_cluster": None, "confirm": confirm, **given}
+    if not refusal:
+        assert guard(cluster, **arguments) == "context lab: https://127.0.0.1:6443, Kubernetes v1.34.2, 1 node"
+        return
+    with pytest.raises(RefusedError, match=refusal):
+        guard(cluster, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "reason"),
+    [
+        (fake(context="eks-prod-1"), "eks-prod-1"),
+        (fake(server="https://api.production.example"), "production"),
+        (fake(objects={"Node": tuple(node(str(number)) for number in range(21))}), "21 nodes"),
+        (fake(objects={"Pod": (pod(),) * 201}), "201 pods"),
+    ],
+)
+def test_what_looks_like_production_has_to_be_named_once_more(cluster: Cluster, reason: str) -> None:
+    """By its names, its size, or what others run there; `--yes` alone is not enough."""
+    with pytest.raises(RefusedError, match=reason) as refused:
+        guard(cluster, yes=True, yes_this_cluster=None, confirm=yes)
+    assert f"--yes-this-cluster {cluster.context}" in str(refused.value)
+    assert guard(cluster, yes=False, yes_this_cluster=cluster.context, confirm=None)
+
+
+def test_a_clusters_own_pods_and_ours_are_nobodys_workload() -> None:
+    """Two hundred pods of the system, or of a run of ours, are no sign of production."""
+    system = {**pod(), "metadata": {"name": "p", "namespace": "kube-system"}}
+    labels = {"app.kubernetes.io/managed-by": "meshbench", "meshbench.dev/run-id": "r"}
+    ours = {**pod(), "metadata": {"name": "p", "namespace": "bookinfo", "labels": labels}}
+    assert guard(fake(objects={"Pod": (system, ours) * 150}), yes=True, yes_this_cluster=None, confirm=None)
+
+
+def test_who_may_not_look_is_told_so_later_by_the_rights() -> None:
+    """Without the right to list nodes and pods the guard goes by names, and the pre-flight names what is missing."""
+    cluster = fake(refuse=frozenset({("list", "Node"), ("list", "Pod")}))
+    assert "lab" in guard(cluster, yes=True, yes_this_cluster=None, confirm=None)
+
+
+NAMESPACES = KindInfo("v1", "Namespace", "namespaces", False, frozenset({"list", "delete"}))
+
+
+def left(run: str, **more: Any) -> Object:
+    labels = {"app.kubernetes.io/managed-by": "meshbench", "meshbench.dev/run-id": run}
+    metadata = {"name": f"bookinfo-{run}", "uid": run, "labels": labels, **more}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+
+
+def lease(run: str) -> Object:
+    spec = {"holderIdentity": f"{run} 0123abcd 17", "renewTime": "2026-01-01T00:00:00Z"}
+    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "meshbench"}, "spec": spec}
+
+
+def test_what_earlier_runs_left_is_told_with_the_command_that_removes_it() -> None:
+    """Exit code 8, as on one machine; what is on its way out already stands in nobody's way."""
+    going = left("b", deletionTimestamp="2026-01-01T00:00:00Z")
+    (finding,) = examine_earlier_runs(fake(kind_infos=(NAMESPACES,), objects={"Namespace": (left("a"), going)}))
+    assert (finding.state, finding.error) == ("missing", LockedError)
+    assert "a left Namespace bookinfo-a" in finding.found
+    assert finding.mend == "meshbench cleanup --context lab --run-id a"
+    assert examine_earlier_runs(fake())[0].state == "ok"
+
+
+def test_a_run_that_has_the_lock_is_not_to_be_cleaned_up_at_once() -> None:
+    """It may be alive: whoever reads this waits first."""
+    objects = {"Namespace": (left("a"),), "Lease": (lease("a"),)}
+    (finding,) = examine_earlier_runs(fake(kind_infos=(NAMESPACES,), objects=objects))
+    assert "a (host 0123abcd, process 17" in finding.found
+    assert finding.mend.startswith("wait for it to end")
+
+
+ISTIO_SYSTEM = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "istio-system"}}
+
+
+@pytest.mark.parametrize(
+    ("there", "meshes", "existing", "state", "told"),
+    [
+        (True, ("istio",), False, "missing", "--use-existing-mesh"),
+        (True, ("istio",), True, "ok", "istio-system"),
+        (False, ("istio",), True, "missing", "leave out --use-existing-mesh"),
+        (False, ("istio",), False, "ok", "installs and removes"),
+        (True, (), False, "doubt", "not measured"),
+    ],
+)
+def test_a_mesh_that_is_there_is_used_only_when_that_is_wanted(
+    there: bool, meshes: tuple[str, ...], existing: bool, state: str, told: str
+) -> None:
+    """Never installed over, never taken by accident; one that is not measured is a doubt."""
+    cluster = fake(named={"istio-system": ISTIO_SYSTEM} if there else {})
+    (finding,) = examine_meshes(cluster, meshes, existing=existing)
+    assert finding.state == state
+    assert told in f"{finding.found} {finding.mend}"
