@@ -75,28 +75,34 @@ def proxied_evidence(hop: Hop, *, status: int, headers: Mapping[str, str]) -> Ev
 
 
 def mtls_evidence(
-    hop: Hop, *, version: str, cipher: str, ids: tuple[str, str], expected_ids: tuple[str, str]
+    hop: Hop,
+    *,
+    version: str,
+    cipher: str,
+    ids: tuple[str, str],
+    expected_ids: tuple[str, str],
+    tls: str = "TLSv1.3",
 ) -> Evidence:
-    """A connection with the caller's certificate: TLS 1.3, and on both sides the identity that belongs there.
+    """A connection to the callee's sidecar: `tls` or newer, and on both sides the identity that belongs there.
 
     `ids` are the caller's SPIFFE id as presented and the callee's as seen; empty where there was none.
     """
     return Evidence(
         name="mutual TLS",
         subject=str(hop),
-        ok=version == "TLSv1.3" and ids == expected_ids,
-        expected=f"TLSv1.3, {expected_ids[0]} to {expected_ids[1]}",
+        ok=version >= tls and ids == expected_ids,
+        expected=f"{_or_newer(tls)}, {expected_ids[0]} to {expected_ids[1]}",
         seen=f"{version or 'no TLS'}, {cipher or 'no cipher'}, {ids[0] or 'nobody'} to {ids[1] or 'nobody'}",
     )
 
 
 def plain_text_evidence(callee: str, *, status: int, told: str, allowed: bool) -> Evidence:
-    """Plain text to a sidecar's inbound port: refused under STRICT, accepted under PERMISSIVE."""
+    """Plain text to a sidecar's inbound port: refused where only mutual TLS is accepted."""
     return Evidence(
         name="plain text",
         subject=callee,
         ok=(status == 200) if allowed else (status == 0),
-        expected="accepted (PERMISSIVE)" if allowed else "refused without an answer (STRICT)",
+        expected="accepted" if allowed else "refused without an answer",
         seen=told,
     )
 
@@ -127,8 +133,24 @@ def counted_evidence(counts: Mapping[Hop, HopCount], *, requests: int, errors: i
         )
 
 
-def handshakes_evidence(callee: str, stats: Mapping[str, int]) -> Evidence:
-    """The connections of the load itself, as the callee's sidecar saw them: all TLS 1.3, all with a certificate.
+def protocol_evidence(hop: Hop, connections: Mapping[str, int], *, http: str) -> Evidence:
+    """What the caller's sidecar spoke to the callee's: the mesh's version of HTTP, and no other.
+
+    `connections` were opened by the caller's sidecar, by version (`HTTP/1.1`, `HTTP/2`).
+    """
+    seen = [f"{version} x{count}" for version, count in sorted(connections.items()) if count]
+    return Evidence(
+        name="protocol between sidecars",
+        subject=str(hop),
+        ok=connections.get(http, 0) > 0 and len(seen) == 1,
+        expected=f"{http} only",
+        seen=", ".join(seen) or "no connection",
+    )
+
+
+def handshakes_evidence(callee: str, stats: Mapping[str, int], *, tls: str = "TLSv1.3") -> Evidence:
+    """The connections of the load itself, as the callee's sidecar saw them: all with a certificate, in the version on
+    which sidecars agree. Our own questions may have been in a newer one.
 
     `stats` are the listener's `ssl.*` counters.
     """
@@ -139,7 +161,73 @@ def handshakes_evidence(callee: str, stats: Mapping[str, int]) -> Evidence:
     return Evidence(
         name="handshakes",
         subject=callee,
-        ok=set(versions) == {"TLSv1.3"},
-        expected="TLSv1.3 only",
+        ok=tls in versions and min(versions) == tls,
+        expected="TLSv1.3 only" if tls == _NEWEST else _or_newer(tls),
         seen=", ".join([*told, *sorted(ciphers), *sorted(curves)]) or "no handshake",
     )
+
+
+def unlabelled_evidence(namespace: str, labels: Sequence[str]) -> Evidence:
+    """The namespace asks no mesh for sidecars; `labels` are those by which it would."""
+    return _nothing("no injection label", namespace, labels, expected="no label that asks for sidecars")
+
+
+def unhooked_evidence(namespace: str, webhooks: Sequence[str]) -> Evidence:
+    """No mesh would change a pod of the namespace; `webhooks` are those that would."""
+    return _nothing("no mesh webhook", namespace, webhooks, expected="no webhook of a mesh for its pods")
+
+
+def sidecars_evidence(sidecar: str, without: Sequence[str], *, pods: int) -> Evidence:
+    """Every one of `pods` pods has its sidecar, which is ready; `without` tells of those that do not."""
+    return Evidence(
+        name="sidecars",
+        subject="all pods",
+        ok=pods > 0 and not without,
+        expected=f"{sidecar} in every pod, ready",
+        seen=", ".join(without) or f"{sidecar} in {pods} of {pods} pods",
+    )
+
+
+def restarts_evidence(restarts: Sequence[str]) -> Evidence:
+    """No container has ended since it was started; `restarts` tells of those that did."""
+    return _nothing("no restarts", "all pods", restarts, expected="no container that was started again")
+
+
+def synced_evidence(unsynced: str) -> Evidence:
+    """Every sidecar has acknowledged the newest configuration; `unsynced` tells who has not."""
+    return _nothing(
+        "synced", "all sidecars", [unsynced] if unsynced else [], expected="all have the newest configuration"
+    )
+
+
+def identity_evidence(workload: str, *, names: Sequence[str], expected: str) -> Evidence:
+    """A sidecar's own certificate is for the SPIFFE id of its workload's account. It may have names besides."""
+    return Evidence(
+        name="identity",
+        subject=workload,
+        ok=expected in names,
+        expected=expected,
+        seen=", ".join(names) or "no certificate",
+    )
+
+
+def certificate_wanted_evidence(callee: str, *, status: int, told: str) -> Evidence:
+    """TLS without a certificate gets no answer: the callee's sidecar wants to know who calls."""
+    return Evidence(
+        name="certificate wanted",
+        subject=callee,
+        ok=status == 0,
+        expected="no answer to TLS without a certificate",
+        seen=told,
+    )
+
+
+_NEWEST = "TLSv1.3"
+
+
+def _or_newer(tls: str) -> str:
+    return tls if tls == _NEWEST else f"{tls} or newer"
+
+
+def _nothing(name: str, subject: str, found: Sequence[str], *, expected: str) -> Evidence:
+    return Evidence(name=name, subject=subject, ok=not found, expected=expected, seen=", ".join(found) or "none")

@@ -5,27 +5,40 @@ A mesh is a module with the functions below; targets ask `MESHES` for it by the 
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
-from bench.meshes import istio
-from bench.meshes.application import Application
-from bench.meshes.istio_policies import Policies
+from bench.meshes import istio, kuma
+from bench.meshes.application import Application, Service, Workload
 from bench.meshes.probe import Probe
+from bench.meshes.wire import Mode, Wire
+
+# Each mesh has a class of its own for these, and alone looks inside.
+Policies = Any
 
 
 class Mesh(Protocol):
     """What the targets need of a mesh."""
 
     TITLE: str
-
-    def spiffe_id(self, application: Application, account: str) -> str:
-        """The identity in the certificate of a service account."""
+    WIRE: Wire
 
     def read_policies(self, folders: Sequence[Path], application: Application) -> Policies:
         """The policies of a configuration. Raises InputError with all problems."""
+
+    def identities(self, policies: Policies, application: Application) -> Mapping[str, tuple[str, ...]]:
+        """The names (URIs) in the certificate of each service account, its SPIFFE id first; none without mutual TLS."""
+
+    def mode(self, policies: Policies, workload: Workload) -> Mode:
+        """What the sidecar of a workload accepts."""
+
+    def outbound_cluster(self, policies: Policies, application: Application, service: Service) -> str:
+        """The cluster in which a caller's sidecar counts requests to a service."""
+
+    def inbound_cluster(self, workload: Workload) -> str:
+        """The cluster in which a workload's sidecar counts what it hands to the workload."""
 
     def probes(self, policies: Policies, application: Application) -> tuple[Probe, ...]:
         """What to ask the sidecars so that each policy shows."""
 
 
-MESHES: Final[Mapping[str, Mesh]] = {"istio": istio}
+MESHES: Final[Mapping[str, Mesh]] = {"istio": istio, "kuma": kuma}

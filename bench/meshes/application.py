@@ -72,8 +72,9 @@ class Application:
         return tuple(self.workload(caller) for caller, called in self.calls if called == name)
 
 
-def read_application(folder: Path, reviews: str) -> Application:
-    """Bookinfo from its manifests in `folder`, with `reviews` (v1, v2, v3) as the one version of reviews.
+def read_application(folder: Path, reviews: str, *, namespace: str = NAMESPACE) -> Application:
+    """Bookinfo from its manifests in `folder`, with `reviews` (v1, v2, v3) as the one version of reviews, in the
+    namespace that identities and policies name.
 
     Services whose workload is not part of this configuration are left out. Raises InputError with all
     problems.
@@ -89,7 +90,7 @@ def read_application(folder: Path, reviews: str) -> Application:
     workloads = tuple(one for one in everyone if one.name != "reviews" or one.version == reviews)
     _require(folder, workloads, reviews)
     return Application(
-        namespace=NAMESPACE,
+        namespace=namespace,
         workloads=workloads,
         services=tuple(_services(services, workloads)),
         client=Workload(CLIENT, "v1", CLIENT, {"app": CLIENT, "version": "v1"}),

@@ -1,11 +1,11 @@
 """Istio as the local target imitates it: what its policies mean for Bookinfo, before any Envoy knows."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from bench.errors import InputError, Problem
-from bench.meshes.application import Application
+from bench.meshes.application import Application, Service, Workload
 from bench.meshes.istio_policies import (
     KINDS,
     ROOT_NAMESPACE,
@@ -18,16 +18,46 @@ from bench.meshes.istio_policies import (
 from bench.meshes.istio_probes import policy_probes, principal_of, probes
 from bench.meshes.manifests import Source, of_kind, read_manifests
 from bench.meshes.patterns import parse_pattern
+from bench.meshes.wire import Mode, Wire
 from bench.yamlfile import Loc, did_you_mean
 
-__all__ = ["TITLE", "probes", "read_policies", "spiffe_id"]
+__all__ = ["TITLE", "WIRE", "identities", "inbound_cluster", "mode", "outbound_cluster", "probes", "read_policies"]
 
 TITLE: Final = "Istio 1.31/1.32"
+WIRE: Final = Wire(http="HTTP/1.1", tls="TLSv1.3", alpn="istio")
+
+CLUSTER_DOMAIN: Final = "svc.cluster.local"
 
 
-def spiffe_id(application: Application, account: str) -> str:
-    """The identity that the mesh's certificate of a service account carries."""
-    return f"spiffe://{principal_of(application, account)}"
+def identities(policies: Policies, application: Application) -> Mapping[str, tuple[str, ...]]:  # noqa: ARG001
+    """The SPIFFE id of each service account, whatever the policies: every sidecar has a certificate."""
+    accounts = (workload.account for workload in application.everyone)
+    return {account: (f"spiffe://{principal_of(application, account)}",) for account in accounts}
+
+
+def mode(policies: Policies, workload: Workload) -> Mode:
+    """What the sidecar of a workload accepts, as PeerAuthentication says."""
+    return policies.mode(workload)
+
+
+def full_name(application: Application, service: Service) -> str:
+    """`reviews.bookinfo.svc.cluster.local`."""
+    return f"{service.name}.{application.namespace}.{CLUSTER_DOMAIN}"
+
+
+def cluster_to(application: Application, service: Service) -> str:
+    """`outbound|9080||reviews.bookinfo.svc.cluster.local`."""
+    return f"outbound|{service.port}||{full_name(application, service)}"
+
+
+def outbound_cluster(policies: Policies, application: Application, service: Service) -> str:  # noqa: ARG001
+    """The same name whatever the policies."""
+    return cluster_to(application, service)
+
+
+def inbound_cluster(workload: Workload) -> str:
+    """`inbound|9080||`."""
+    return f"inbound|{workload.port}||"
 
 
 def read_policies(folders: Sequence[Path], application: Application) -> Policies:

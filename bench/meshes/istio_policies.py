@@ -14,13 +14,12 @@ from bench.meshes.application import Workload
 from bench.meshes.manifests import Kind, Manifest, Name, Part, Text
 from bench.meshes.objects import LabelSelector
 from bench.meshes.patterns import parse_pattern
+from bench.meshes.wire import Mode
 
 ROOT_NAMESPACE: Final = "istio-system"
 TRUST_DOMAIN: Final = "cluster.local"
 
 _SPIFFE_PATH: Final = re.compile(r"[A-Za-z0-9._/*-]+")
-
-Mode = Literal["DISABLE", "PERMISSIVE", "STRICT"]
 
 
 def _is_pattern(value: str) -> str:

@@ -17,15 +17,8 @@ from bench.meshes.istio_policies import (
     Rule,
 )
 from bench.meshes.istio_rules import Request, decision, rule_matches
-from bench.meshes.probe import Probe
+from bench.meshes.probe import ENDPOINTS, Probe
 
-# What Bookinfo answers to (method, path): the first of each is what its clients ask.
-_ENDPOINTS: Final = {
-    "productpage": {("GET", "/productpage"): 200, ("POST", "/login"): 302, ("GET", "/health"): 200},
-    "details": {("GET", "/details/0"): 200, ("GET", "/health"): 200},
-    "reviews": {("GET", "/reviews/0"): 200, ("GET", "/health"): 200},
-    "ratings": {("GET", "/ratings/0"): 200, ("GET", "/health"): 200},
-}
 _NOWHERE: Final = (
     ("DELETE", "/meshbench"),
     ("GET", "/meshbench"),
@@ -86,7 +79,7 @@ class _Scene:
     workload: Workload
 
     def plain_text(self, policy: PeerAuthentication) -> Probe:
-        (method, path), status = next(iter(_ENDPOINTS[self.workload.name].items()))
+        (method, path), status = next(iter(ENDPOINTS[self.workload.name].items()))
         request = Request(None, method, path, f"{self.workload.name}:{self.workload.port}")
         answer = {"allowed": status, "denied": _STATUS_DENIED, "refused": _STATUS_REFUSED}
         asked = answer[decision(self.policies, self.workload, request)]
@@ -112,7 +105,7 @@ class _Scene:
         """All that could be asked: first what the application asks itself."""
         usual = self.application.callers(self.workload.name)
         callers = (*usual, *(one for one in self.application.everyone if one not in usual))
-        known = _ENDPOINTS[self.workload.name]
+        known = ENDPOINTS[self.workload.name]
         methods = ("GET", "POST", "PUT", "DELETE")
         unknown = [(method, path) for _, path in known for method in methods if (method, path) not in known]
         for method, path in (*known, *unknown, *_NOWHERE):

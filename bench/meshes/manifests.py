@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, ClassVar, Generic, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Final, Generic, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic.alias_generators import to_camel
@@ -22,6 +22,9 @@ from bench.yamlfile import Document, Loc, did_you_mean, dotted, read_documents
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
 Text = Annotated[str, StringConstraints(min_length=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+# Whose an API group is, by its end.
+_OWNERS: Final = {"istio.io": "Istio", "kuma.io": "Kuma"}
 
 
 class Part(BaseModel):
@@ -134,12 +137,22 @@ def _unfit(document: Document, kinds: Mapping[str, Kind[Any]]) -> Problem | None
     if not isinstance(value, dict):
         return document.problem((), "is no Kubernetes object; kind, apiVersion and metadata are needed")
     kind, version = value.get("kind"), value.get("apiVersion")
+    owner, wanted = _owner(version), {_owner(known) for one in kinds.values() for known in one.api_versions}
+    if owner and any(wanted) and owner not in wanted:
+        mesh = " and ".join(sorted(filter(None, wanted)))
+        return document.problem(("apiVersion",), f"{version} is {owner}'s; the mesh of this configuration is {mesh}")
     if not isinstance(kind, str) or kind not in kinds:
         return document.problem(("kind",), f"unknown kind {kind!r}{did_you_mean(str(kind), kinds)}")
     if version not in kinds[kind].api_versions:
         known = did_you_mean(str(version), kinds[kind].api_versions)
         return document.problem(("apiVersion",), f"unknown apiVersion {version!r} of {kind}{known}")
     return None
+
+
+def _owner(version: object) -> str:
+    """The mesh that an API version belongs to; empty for Kubernetes' own, and others."""
+    group = str(version).partition("/")[0]
+    return next((owner for end, owner in _OWNERS.items() if group == end or group.endswith(f".{end}")), "")
 
 
 def _causes(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:

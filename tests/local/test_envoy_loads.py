@@ -1,14 +1,9 @@
-"""The sidecars' configuration in real Envoys: it loads, and does what the policies say."""
+"""Istio's sidecars in real Envoys: their configuration loads, and does what the policies say."""
 
 import json
 import subprocess
-import threading
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import product
 from pathlib import Path
 
@@ -21,57 +16,12 @@ from bench.meshes.istio_probes import principal_of
 from bench.meshes.istio_rules import Request, decision
 from bench.meshes.probe import Probe
 from bench.shipped import shipped
-from bench.targets.local.binaries import envoy_binary
-from bench.targets.local.calls import Answer, admin_json, call
+from bench.targets.local.calls import admin_json
 from bench.targets.local.certificates import Certificates, issue_certificates
-from bench.targets.local.envoy import envoy_command, sidecar_bootstrap
-from bench.targets.local.placement import Placement, place
+from tests.envoys import Sidecars, running, sidecars_in
 
 ISTIO = MESHES["istio"]
 CONFIGURATIONS: Mapping[str, tuple[str, ...]] = {"istio": (), "istio-policies": ("istio/policies",)}
-READY_TIMEOUT_S = 10
-
-
-@dataclass(frozen=True)
-class Mesh:
-    """Sidecars that run, each before an upstream that answers 200 and the headers that it got."""
-
-    application: Application
-    policies: Policies
-    placement: Placement
-    certificates: Certificates
-    admins: Mapping[str, Path]
-
-    def ask(self, probe: Probe) -> Answer:
-        """The probe, straight to the sidecar's inbound listener."""
-        identity = self.certificates.identity(probe.caller) if probe.caller else None
-        port = self.placement.inbound[probe.workload]
-        return call(port, probe.method, probe.path, host=f"{probe.workload}:9080", identity=identity)
-
-    def stats(self, workload: str, pattern: str) -> dict[str, int]:
-        """Counters of one sidecar whose name has `pattern` in it."""
-        stats = admin_json(self.admins[workload], f"/stats?format=json&filter={pattern}")["stats"]
-        return {stat["name"]: stat["value"] for stat in stats if "name" in stat}
-
-
-class Upstream(BaseHTTPRequestHandler):
-    """Answers everything with the headers of the request as JSON."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        body = json.dumps(
-            {"peer": self.client_address[0], **{name.lower(): value for name, value in self.headers.items()}}
-        ).encode()
-        self.send_response(200)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815  # the names that http.server asks for
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # http.server's name
-        """Nothing on the tests' standard error."""
 
 
 @pytest.fixture(scope="module")
@@ -81,97 +31,32 @@ def application() -> Application:
 
 @pytest.fixture(scope="module")
 def certificates(application: Application, tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    ids = {one.account: ISTIO.spiffe_id(application, one.account) for one in application.everyone}
-    return issue_certificates(tmp_path_factory.mktemp("run") / "ids", ids, now=datetime.now(UTC), run_s=60)
-
-
-@contextmanager
-def running(
-    application: Application, policies: Policies, *, certificates: Certificates, folder: Path
-) -> Iterator[Mesh]:
-    """All sidecars of the application with these policies, until the block ends."""
-    placement = place(application, meshed=True)
-    admins = {one.name: folder / f"{one.name}.sock" for one in application.everyone}
-    mesh = Mesh(application, policies, placement, certificates, admins)
-    with ExitStack() as stack:
-        for port in placement.serving.values():
-            stack.enter_context(_upstream(port))
-        for command in _commands(mesh, folder):
-            stack.enter_context(_process(command))
-        _wait_for(mesh)
-        yield mesh
-
-
-def _commands(mesh: Mesh, folder: Path) -> Iterator[list[str]]:
-    for one in mesh.application.everyone:
-        config = folder / f"{one.name}.json"
-        bootstrap = sidecar_bootstrap(
-            one,
-            placement=mesh.placement,
-            policies=mesh.policies,
-            certificates=mesh.certificates,
-            admin=mesh.admins[one.name],
-        )
-        config.write_text(json.dumps(bootstrap))
-        yield envoy_command(envoy_binary(), config)
-
-
-@contextmanager
-def _upstream(port: int) -> Iterator[None]:
-    with ThreadingHTTPServer(("127.0.0.1", port), Upstream) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield
-        server.shutdown()
-        thread.join()
-
-
-@contextmanager
-def _process(command: list[str]) -> Iterator[None]:
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def _wait_for(mesh: Mesh) -> None:
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    for path in mesh.admins.values():
-        while not _is_live(path):
-            assert time.monotonic() < deadline, f"{path} is not there after {READY_TIMEOUT_S} s"
-            time.sleep(0.02)
-
-
-def _is_live(path: Path) -> bool:
-    try:
-        return bool(admin_json(path, "/server_info")["state"] == "LIVE")
-    except OSError:
-        return False
+    names = ISTIO.identities(Policies("bookinfo"), application)
+    folder = tmp_path_factory.mktemp("run") / "ids"
+    return issue_certificates(folder, names, wire=ISTIO.WIRE, now=datetime.now(UTC), run_s=60)
 
 
 def _policies(application: Application, *folders: str) -> Policies:
-    return ISTIO.read_policies([shipped("manifests") / folder for folder in folders], application)
+    policies: Policies = ISTIO.read_policies([shipped("manifests") / folder for folder in folders], application)
+    return policies
 
 
 @pytest.fixture(scope="module")
 def permissive(
     application: Application, certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Mesh]:
+) -> Iterator[Sidecars]:
     folder = tmp_path_factory.mktemp("permissive")
-    with running(application, _policies(application), certificates=certificates, folder=folder) as mesh:
+    with running("istio", application, _policies(application), certificates=certificates, folder=folder) as mesh:
         yield mesh
 
 
 @pytest.fixture(scope="module")
 def strict(
     application: Application, certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Mesh]:
+) -> Iterator[Sidecars]:
     folder = tmp_path_factory.mktemp("strict")
     policies = _policies(application, "istio/policies")
-    with running(application, policies, certificates=certificates, folder=folder) as mesh:
+    with running("istio", application, policies, certificates=certificates, folder=folder) as mesh:
         yield mesh
 
 
@@ -183,17 +68,15 @@ def test_envoy_accepts_every_sidecar(
     """Envoy takes the configuration of each sidecar, of each configuration, without an unknown field."""
     application = read_application(shipped("manifests") / "bookinfo", reviews)
     policies = _policies(application, *CONFIGURATIONS[configuration])
-    admins = {one.name: tmp_path / f"{one.name}.sock" for one in application.everyone}
-    mesh = Mesh(application, policies, place(application, meshed=True), certificates, admins)
-    for command in _commands(mesh, tmp_path):
+    sidecars = sidecars_in("istio", application, policies, certificates=certificates, folder=tmp_path)
+    for command in sidecars.commands(tmp_path):
         done = subprocess.run([*command, "--mode", "validate"], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
 
 
-def test_a_page_goes_through_two_sidecars(permissive: Mesh) -> None:
+def test_a_page_goes_through_two_sidecars(permissive: Sidecars) -> None:
     """A plain request to the client's own sidecar arrives over mutual TLS, with both identities beside it."""
-    outbound = permissive.placement.outbound["locust"]
-    answer = call(outbound, "GET", "/productpage", host="productpage:9080")
+    answer = permissive.send("locust", "productpage", "/productpage")
     seen = json.loads(answer.body)
     assert (answer.status, answer.headers["server"]) == (200, "envoy")
     assert "URI=spiffe://cluster.local/ns/bookinfo/sa/locust" in seen["x-forwarded-client-cert"]
@@ -202,21 +85,21 @@ def test_a_page_goes_through_two_sidecars(permissive: Mesh) -> None:
 
 
 @pytest.mark.parametrize("host", ["details", "details:9080", "details.bookinfo", "details.bookinfo.svc:9080"])
-def test_services_are_known_by_their_short_names(permissive: Mesh, host: str) -> None:
+def test_services_are_known_by_their_short_names(permissive: Sidecars, host: str) -> None:
     """A service is reached by every name that a cluster's DNS would take, with and without its port."""
-    answer = call(permissive.placement.outbound["productpage"], "GET", "/details/0", host=host)
+    answer = permissive.send("productpage", "details", "/details/0", host=host)
     assert answer.status == 200
 
 
-def test_strangers_are_not_forwarded(permissive: Mesh) -> None:
+def test_strangers_are_not_forwarded(permissive: Sidecars) -> None:
     """A host that is no service of the application is refused by the sidecar: nothing leaves this machine."""
-    answer = call(permissive.placement.outbound["productpage"], "GET", "/", host="example.com")
+    answer = permissive.send("productpage", "details", "/", host="example.com")
     assert answer.status == 502
 
 
-def test_the_wire_speaks_tls_1_3(permissive: Mesh) -> None:
+def test_the_wire_speaks_tls_1_3(permissive: Sidecars) -> None:
     """Both sidecars count handshakes, as TLS 1.3 with AES-128-GCM."""
-    call(permissive.placement.outbound["locust"], "GET", "/productpage", host="productpage:9080")
+    permissive.send("locust", "productpage", "/productpage")
     server, client = (permissive.stats(name, "ssl") for name in ("productpage", "locust"))
     for stats in (server, client):
         assert any(name.endswith("ssl.handshake") and value for name, value in stats.items())
@@ -224,7 +107,7 @@ def test_the_wire_speaks_tls_1_3(permissive: Mesh) -> None:
         assert any(name.endswith("ssl.ciphers.TLS_AES_128_GCM_SHA256") and value for name, value in stats.items())
 
 
-def test_both_sidecars_count_each_request(permissive: Mesh) -> None:
+def test_both_sidecars_count_each_request(permissive: Sidecars) -> None:
     """The admin interface counts every request per endpoint, whatever statistics are kept."""
 
     def counted(workload: str, cluster: str) -> int:
@@ -236,23 +119,23 @@ def test_both_sidecars_count_each_request(permissive: Mesh) -> None:
     sides = (("reviews", "outbound|9080||ratings.bookinfo.svc.cluster.local"), ("ratings", "inbound|9080||"))
     before = [counted(*side) for side in sides]
     for _ in range(7):
-        call(permissive.placement.outbound["reviews"], "GET", "/ratings/0", host="ratings:9080")
+        permissive.send("reviews", "ratings", "/ratings/0")
     assert [counted(*side) - start for side, start in zip(sides, before, strict=True)] == [7, 7]
 
 
-def test_retries_are_counted(permissive: Mesh) -> None:
+def test_retries_are_counted(permissive: Sidecars) -> None:
     """Retries, which hide errors as latency, have a counter in the client's sidecar, and it stands at zero."""
-    call(permissive.placement.outbound["locust"], "GET", "/productpage", host="productpage:9080")
+    permissive.send("locust", "productpage", "/productpage")
     assert set(permissive.stats("locust", "upstream_rq_retry").values()) == {0}
 
 
-def test_permissive_takes_plain_text(permissive: Mesh) -> None:
+def test_permissive_takes_plain_text(permissive: Sidecars) -> None:
     """Without a PeerAuthentication both plain text and mutual TLS are accepted."""
     for caller in (None, "locust"):
         assert permissive.ask(Probe("", "details", caller, "GET", "/details/0", 200)).status == 200
 
 
-def test_every_probe_is_answered_as_expected(strict: Mesh) -> None:
+def test_every_probe_is_answered_as_expected(strict: Sidecars) -> None:
     """Each policy lets through and refuses what was derived from it, in real sidecars, by real identities."""
     asked = ISTIO.probes(strict.policies, strict.application)
     # The stand-ins for Bookinfo answer everything with 200.
@@ -261,7 +144,7 @@ def test_every_probe_is_answered_as_expected(strict: Mesh) -> None:
     assert {0, 200, 403} == set(expected.values())
 
 
-def test_a_denied_request_says_so(strict: Mesh) -> None:
+def test_a_denied_request_says_so(strict: Sidecars) -> None:
     """The wrong identity gets 403 `RBAC: access denied`, and the sidecar counts it."""
     answer = strict.ask(Probe("", "ratings", "bookinfo-productpage", "GET", "/ratings/0", 403))
     assert (answer.status, answer.body) == (403, b"RBAC: access denied")
@@ -269,7 +152,7 @@ def test_a_denied_request_says_so(strict: Mesh) -> None:
     assert sum(denied.values()) >= 1
 
 
-def test_strict_refuses_plain_text(strict: Mesh) -> None:
+def test_strict_refuses_plain_text(strict: Sidecars) -> None:
     """Plain text is not answered at all under STRICT."""
     answer = strict.ask(Probe("", "details", None, "GET", "/details/0", 0))
     assert (answer.status, answer.refused) == (0, "connection closed without an answer")
@@ -318,7 +201,7 @@ def test_envoy_decides_as_the_policies_are_read(
     (folder / "many.yaml").write_text(MANY_FIELDS, "utf-8")
     policies = ISTIO.read_policies([folder], application)
     status = {"allowed": 200, "denied": 403, "refused": 0}
-    with running(application, policies, certificates=certificates, folder=tmp_path) as mesh:
+    with running("istio", application, policies, certificates=certificates, folder=tmp_path) as mesh:
         for workload, caller, method, path in product(
             ("details", "ratings"),
             (None, *sorted({one.account for one in application.everyone})),
@@ -331,4 +214,4 @@ def test_envoy_decides_as_the_policies_are_read(
             answer = mesh.ask(Probe("", workload, caller, method, path, status[said]))
             assert answer.status == status[said], (request, said)
         # Where a workload has no TLS, its callers' sidecars use none.
-        assert call(mesh.placement.outbound["productpage"], "GET", "/details/0", host="details:9080").status == 200
+        assert mesh.send("productpage", "details", "/details/0").status == 200

@@ -5,22 +5,29 @@ import json
 import socket
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+
+from bench.targets.asking import Answer, Handshake, in_words
 
 TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who calls: certificate, key and the roots that are trusted, as PEM files."""
+    """Who calls: certificate, key and the roots that are trusted, as PEM files.
+
+    `tls` is the highest version that is offered, `alpn` the protocol: as a sidecar's client side does.
+    """
 
     certificate: Path
     key: Path
     roots: Path
+    tls: str
+    alpn: str
 
     @property
     def spiffe_id(self) -> str:
@@ -28,33 +35,6 @@ class Identity:
         certificate = x509.load_pem_x509_certificate(self.certificate.read_bytes())
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         return names.get_values_for_type(x509.UniformResourceIdentifier)[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Handshake:
-    """What TLS agreed on, and both SPIFFE ids: the one that was presented, and the peer's."""
-
-    version: str
-    cipher: str
-    own: str
-    peer: str
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An HTTP answer; `status` 0 and `refused` say that there was none."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str]
-    handshake: Handshake | None = None
-    refused: str = field(default="")
-
-    @property
-    def told(self) -> str:
-        """In words, for evidence: `200`, `403 RBAC: access denied`, `connection reset`."""
-        text = self.body[:40].decode("utf-8", "replace").strip() if self.status >= 400 else ""
-        return self.refused or f"{self.status} {text}".strip()
 
 
 def call(
@@ -75,7 +55,7 @@ def call(
         lowered = {name.lower(): value for name, value in answer.getheaders()}
         return Answer(answer.status, answer.read(), lowered, handshake)
     except (OSError, http.client.HTTPException) as error:
-        return Answer(0, b"", {}, refused=_in_words(error))
+        return Answer(0, b"", {}, refused=in_words(type(error).__name__, str(error), timeout_s=TIMEOUT_S))
     finally:
         connection.close()
 
@@ -120,15 +100,6 @@ def _context(identity: Identity) -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(identity.roots)
     context.load_cert_chain(identity.certificate, identity.key)
-    context.set_alpn_protocols(["istio"])  # what a sidecar's client side offers
+    context.maximum_version = ssl.TLSVersion[identity.tls.replace(".", "_")]
+    context.set_alpn_protocols([identity.alpn])
     return context
-
-
-def _in_words(error: Exception) -> str:
-    if isinstance(error, ConnectionResetError | http.client.RemoteDisconnected):
-        return "connection closed without an answer"
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
-    if isinstance(error, TimeoutError):
-        return f"no answer within {TIMEOUT_S:.0f} s"
-    return f"{type(error).__name__}: {error}"

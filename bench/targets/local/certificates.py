@@ -1,7 +1,7 @@
 """The identities of one run: a root of its own, and a certificate for every service account.
 
 As a mesh's own authority does it: RSA-2048 keys, the leaf signed by the root without anything between, the
-SPIFFE id as the only name. The root's key is never written; keys are readable by their owner alone.
+identity as names (URIs) and nothing else. The root's key is never written; keys are readable by their owner alone.
 """
 
 import os
@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from bench.errors import DeployError
+from bench.meshes.wire import Wire
 from bench.targets.local.calls import Identity
 
 KEY_BITS: Final = 2048
@@ -28,11 +29,15 @@ _ROOT_FILE: Final = "root-cert.pem"
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """The certificates in `folder`, by service account; all are valid until `not_after` (UTC)."""
+    """The certificates in `folder`, by service account; all are valid until `not_after` (UTC).
+
+    `names` are the URIs in each, the SPIFFE id first; `wire` is how their owners' sidecars speak.
+    """
 
     folder: Path
     not_after: datetime
-    spiffe_ids: Mapping[str, str]
+    names: Mapping[str, tuple[str, ...]]
+    wire: Wire
 
     @property
     def roots(self) -> Path:
@@ -42,11 +47,11 @@ class Certificates:
     def identity(self, account: str) -> Identity:
         """Certificate, key and root of a service account. Raises KeyError for an account without one."""
         certificate, key = (self.folder / f"{account}.{suffix}" for suffix in ("crt", "key"))
-        return Identity(certificate, key, self.roots)
+        return Identity(certificate, key, self.roots, self.wire.tls, self.wire.alpn)
 
     def spiffe_id(self, account: str) -> str:
         """What the account's certificate says. Raises KeyError for an account without one."""
-        return self.spiffe_ids[account]
+        return self.names[account][0]
 
     def require_validity(self, until: datetime) -> None:
         """Raises DeployError if a certificate would expire before `until`, the planned end of the run."""
@@ -57,8 +62,10 @@ class Certificates:
             )
 
 
-def issue_certificates(folder: Path, spiffe_ids: Mapping[str, str], *, now: datetime, run_s: float) -> Certificates:
-    """Writes root and leaves into `folder` (made if need be): `spiffe_ids` by service account.
+def issue_certificates(
+    folder: Path, names: Mapping[str, tuple[str, ...]], *, wire: Wire, now: datetime, run_s: float
+) -> Certificates:
+    """Writes root and leaves into `folder` (made if need be): the `names` in each, by service account.
 
     They are valid for `run_s` seconds from `now` and 24 hours more. Takes some tenths of a second per
     account.
@@ -69,11 +76,11 @@ def issue_certificates(folder: Path, spiffe_ids: Mapping[str, str], *, now: date
     validity = (now - _CLOCK_SKEW, not_after)
     root_key = _new_key()
     root = _root(root_key, validity)
-    certificates = Certificates(folder, not_after, dict(spiffe_ids))
+    certificates = Certificates(folder, not_after, dict(names), wire)
     _write(certificates.roots, root.public_bytes(Encoding.PEM))
-    for account, spiffe_id in spiffe_ids.items():
+    for account, uris in names.items():
         key = _new_key()
-        leaf = _leaf(key, spiffe_id, issuer=root, issuer_key=root_key, validity=validity)
+        leaf = _leaf(key, uris, issuer=root, issuer_key=root_key, validity=validity)
         identity = certificates.identity(account)
         _write(identity.certificate, leaf.public_bytes(Encoding.PEM))
         _write(identity.key, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
@@ -97,7 +104,7 @@ def _root(key: rsa.RSAPrivateKey, validity: tuple[datetime, datetime]) -> x509.C
 
 def _leaf(
     key: rsa.RSAPrivateKey,
-    spiffe_id: str,
+    uris: tuple[str, ...],
     *,
     issuer: x509.Certificate,
     issuer_key: rsa.RSAPrivateKey,
@@ -105,7 +112,7 @@ def _leaf(
 ) -> x509.Certificate:
     both_sides = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
-    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(spiffe_id)])
+    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri) for uri in uris])
     return (
         _unsigned(x509.Name([]), key, issuer=issuer.subject, validity=validity)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

@@ -6,12 +6,10 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from bench.bookinfo.pages import page_problem
 from bench.errors import DeployError
 from bench.load.generator import LoadOrder, LoadOutcome, Progress
-from bench.meshes import MESHES
+from bench.meshes import MESHES, Mesh
 from bench.meshes.probe import Probe
-from bench.plan import Trial
 from bench.processes import Launcher, Process
 from bench.proofs import (
     Hop,
@@ -23,25 +21,19 @@ from bench.proofs import (
     no_sidecar_evidence,
     page_evidence,
     plain_text_evidence,
-    policy_evidence,
+    protocol_evidence,
     proxied_evidence,
 )
 from bench.records import Evidence
 from bench.scenario import Load as LoadSettings
-from bench.targets.local.calls import Answer, Identity, admin_json, call
+from bench.targets import proxies
+from bench.targets.asking import PATHS, Answer, probe_evidence
+from bench.targets.local.calls import Identity, admin_json, call
 from bench.targets.local.certificates import Certificates
 from bench.targets.local.generator import start_load
 from bench.targets.local.placement import Placement
 from bench.targets.local.sidecars import Sidecars
 from bench.waiting import Watch
-
-# What each workload answers with 200, for proofs.
-PATHS: Mapping[str, str] = {
-    "productpage": "/productpage",
-    "details": "/details/0",
-    "reviews": "/reviews/0",
-    "ratings": "/ratings/0",
-}
 
 
 @dataclass
@@ -70,10 +62,7 @@ class LocalDeployment:
 
     def page(self) -> str | None:
         """What is wrong with the page as a user gets it; None when it is whole."""
-        answer = self.ask(Hop("locust", "productpage"))
-        if answer.status != 200:
-            return answer.told
-        return page_problem(answer.body, self.reviews)
+        return self.ask(Hop("locust", "productpage")).page_problem(self.reviews)
 
     def ask(self, hop: Hop) -> Answer:
         """One request on a hop, the way its caller goes."""
@@ -89,11 +78,11 @@ class LocalDeployment:
         return {}
 
     def load(
-        self, trial: Trial, draft: Path, *, show: Callable[[Progress], None], kept: Callable[[LoadOutcome], None]
+        self, draft: Path, *, show: Callable[[Progress], None], kept: Callable[[LoadOutcome], None]
     ) -> LoadOutcome:
         """Runs the generator; see `bench.targets.Deployment`."""
         self._counted = self._counts()
-        load = start_load(self.launcher, self._order(trial), draft, watch=self.watch, under_test=self.processes)
+        load = start_load(self.launcher, self._order(), draft, watch=self.watch, under_test=self.processes)
         return load.run(watch=self.watch, show=show, kept=kept)
 
     def prove(self, load: LoadOutcome | None = None) -> tuple[Evidence, ...]:
@@ -107,7 +96,7 @@ class LocalDeployment:
         counted = self._load_evidence(self.sidecars, whole) if whole is not None else ()
         return (*counted, page_evidence(self.page()), *self._mesh_evidence(self.sidecars))
 
-    def _order(self, trial: Trial) -> LoadOrder:
+    def _order(self) -> LoadOrder:
         return LoadOrder(
             address=f"127.0.0.1:{self.placement.reached_by('locust', 'productpage')}",
             virtual_host=self.placement.host_of("productpage"),
@@ -118,7 +107,8 @@ class LocalDeployment:
             rate_per_s=self.settings.rate_per_s,
             warmup_s=self.settings.warmup_s,
             duration_s=self.settings.duration_s,
-            seed=self.seed + trial.number,
+            seed=self.seed,
+            workers=self.settings.workers,
         )
 
     def _baseline_evidence(self) -> tuple[Evidence, ...]:
@@ -131,14 +121,24 @@ class LocalDeployment:
 
     def _mesh_evidence(self, sidecars: Sidecars) -> tuple[Evidence, ...]:
         answers = {hop: self.ask(hop) for hop in self.hops}
-        asked = MESHES[self.mesh].probes(sidecars.policies, self.placement.application)
+        asked = self._rules.probes(sidecars.policies, self.placement.application)
         shown = {probe.workload for probe in asked if probe.caller is None}
         return (
             *(proxied_evidence(hop, status=a.status, headers=a.headers) for hop, a in answers.items()),
-            *(self._handshake(hop, sidecars.certificates) for hop in self.hops),
+            *(self._handshake(hop, sidecars.certificates) for hop in self.hops if self._secured(hop, sidecars)),
             *(self._plain_text(name, sidecars) for name in self.placement.inbound if name not in shown),
             *(self._probe(probe, sidecars.certificates) for probe in asked),
         )
+
+    @property
+    def _rules(self) -> Mesh:
+        """What the mesh says of itself."""
+        return MESHES[self.mesh]
+
+    def _secured(self, hop: Hop, sidecars: Sidecars) -> bool:
+        """Whether sidecars use mutual TLS on a hop."""
+        callee = self.placement.application.workload(hop.callee)
+        return self._rules.mode(sidecars.policies, callee) != "DISABLE"
 
     def _handshake(self, hop: Hop, certificates: Certificates) -> Evidence:
         caller, callee = (self.placement.application.workload(name) for name in (hop.caller, hop.callee))
@@ -150,23 +150,18 @@ class LocalDeployment:
             cipher=agreed.cipher if agreed else "",
             ids=(agreed.own, agreed.peer) if agreed else ("", ""),
             expected_ids=(certificates.spiffe_id(caller.account), certificates.spiffe_id(callee.account)),
+            tls=self._rules.WIRE.tls,
         )
 
     def _plain_text(self, name: str, sidecars: Sidecars) -> Evidence:
         answer = self._at_sidecar(name, "GET", PATHS[name], identity=None)
-        mode = sidecars.policies.mode(self.placement.application.workload(name))
+        mode = self._rules.mode(sidecars.policies, self.placement.application.workload(name))
         return plain_text_evidence(name, status=answer.status, told=answer.told, allowed=mode != "STRICT")
 
     def _probe(self, probe: Probe, certificates: Certificates) -> Evidence:
         identity = None if probe.caller is None else certificates.identity(probe.caller)
         answer = self._at_sidecar(probe.workload, probe.method, probe.path, identity=identity)
-        return policy_evidence(
-            probe.policy,
-            f"{probe.method} {probe.path} at {probe.workload} as {probe.caller or 'nobody, in plain text'}",
-            expected=probe.status,
-            status=answer.status,
-            told=answer.told,
-        )
+        return probe_evidence(probe, answer)
 
     def _at_sidecar(self, callee: str, method: str, path: str, *, identity: Identity | None) -> Answer:
         """A request straight to the callee's sidecar: with a certificate, or in plain text."""
@@ -183,23 +178,39 @@ class LocalDeployment:
         }
         good = load.samples.ok
         errors = len(good) - int(good.sum())
-        callees = dict.fromkeys(hop.callee for hop in self.hops)
+        secured = dict.fromkeys(hop.callee for hop in self.hops if self._secured(hop, sidecars))
         return (
             *counted_evidence(moved, requests=len(good), errors=errors),
-            *(handshakes_evidence(callee, _tls_counters(sidecars.admins[callee])) for callee in callees),
+            *(self._protocol(hop, sidecars) for hop in self.hops),
+            *(self._handshakes(callee, sidecars) for callee in secured),
         )
+
+    def _protocol(self, hop: Hop, sidecars: Sidecars) -> Evidence:
+        opened = proxies.connections_by_cluster(_asked(sidecars.admins[hop.caller], proxies.PROTOCOLS))
+        return protocol_evidence(hop, opened.get(self._cluster_to(hop, sidecars), {}), http=self._rules.WIRE.http)
+
+    def _handshakes(self, callee: str, sidecars: Sidecars) -> Evidence:
+        counters = proxies.tls_counters(_asked(sidecars.admins[callee], proxies.TLS))
+        return handshakes_evidence(callee, counters, tls=self._rules.WIRE.tls)
+
+    def _cluster_to(self, hop: Hop, sidecars: Sidecars) -> str:
+        application = self.placement.application
+        service = next(service for service in application.services if service.name == hop.callee)
+        return self._rules.outbound_cluster(sidecars.policies, application, service)
 
     def _counts(self) -> dict[Hop, HopCount]:
         """Requests so far on each hop, by the clusters of both its sidecars. Empty without a mesh."""
         if self.sidecars is None:
             return {}
         totals = {name: _requests_by_cluster(path) for name, path in self.sidecars.admins.items()}
-        return {hop: self._count(hop, totals) for hop in self.hops}
+        return {hop: self._count(hop, totals, sidecars=self.sidecars) for hop in self.hops}
 
-    def _count(self, hop: Hop, totals: Mapping[str, Mapping[str, int]]) -> HopCount:
-        host, port = self.placement.host_of(hop.callee).split(":")
-        outbound = sum(n for name, n in totals[hop.caller].items() if name.startswith(f"outbound|{port}||{host}."))
-        return HopCount(caller_side=outbound, callee_side=totals[hop.callee].get(f"inbound|{port}||", 0))
+    def _count(self, hop: Hop, totals: Mapping[str, Mapping[str, int]], *, sidecars: Sidecars) -> HopCount:
+        inbound = self._rules.inbound_cluster(self.placement.application.workload(hop.callee))
+        return HopCount(
+            caller_side=totals[hop.caller].get(self._cluster_to(hop, sidecars), 0),
+            callee_side=totals[hop.callee].get(inbound, 0),
+        )
 
 
 def _asked(admin: Path, query: str) -> Any:
@@ -210,30 +221,6 @@ def _asked(admin: Path, query: str) -> Any:
         raise DeployError(f"{admin.stem}-sidecar does not answer on its admin socket: {error}") from error
 
 
-def _tls_counters(admin: Path) -> dict[str, int]:
-    """The `ssl.*` counters of a sidecar's listeners."""
-    stats = _asked(admin, "/stats?format=json&filter=ssl")["stats"]
-    return {s["name"]: int(s["value"]) for s in stats if s.get("name", "").startswith("listener.")}
-
-
 def _requests_by_cluster(admin: Path) -> dict[str, int]:
-    """Requests that a sidecar has sent on, by cluster, without its own retries: the per-host counters, which Envoy
-    keeps whatever its stats matcher says, count every try."""
-    tries = _tries_by_cluster(admin)
-    stats = _asked(admin, "/stats?format=json&filter=upstream_rq_retry$")["stats"]
-    retries = {_cluster_of(stat["name"]): int(stat["value"]) for stat in stats if "name" in stat}
-    return {name: count - retries.get(name, 0) for name, count in tries.items()}
-
-
-def _cluster_of(stat: str) -> str:
-    """The cluster in `cluster.NAME;.upstream_rq_retry`: Istio's statistics end a name with a semicolon."""
-    return stat.removeprefix("cluster.").removesuffix(".upstream_rq_retry").removesuffix(";")
-
-
-def _tries_by_cluster(admin: Path) -> dict[str, int]:
-    totals: dict[str, int] = {}
-    for cluster in _asked(admin, "/clusters?format=json")["cluster_statuses"]:
-        hosts = cluster.get("host_statuses", [])
-        counted = [stat for host in hosts for stat in host["stats"] if stat.get("name") == "rq_total"]
-        totals[cluster["name"]] = sum(int(stat.get("value", 0)) for stat in counted)
-    return totals
+    """Requests that a sidecar has sent on, by cluster."""
+    return proxies.requests_by_cluster(_asked(admin, proxies.CLUSTERS), _asked(admin, proxies.RETRIES))

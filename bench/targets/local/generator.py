@@ -3,14 +3,13 @@
 import os
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bench.errors import DeployError
 from bench.load import recorder_path
-from bench.load.generator import HASTE_S, START_TIMEOUT_S, Load, LoadOrder, read_json
+from bench.load.generator import HASTE_S, START_TIMEOUT_S, Load, LoadOrder
+from bench.load.merge import read_start
 from bench.processes import Launcher, Process
 from bench.resources import Recorder
 from bench.waiting import Watch, wait_until
@@ -43,6 +42,9 @@ class LocalGenerator:
     def write_resources(self, path: Path) -> None:
         self.resources.write(path)
 
+    def remarks(self) -> tuple[str, ...]:
+        return ()
+
 
 def start_load(
     launcher: Launcher, order: LoadOrder, folder: Path, *, watch: Watch, under_test: tuple[Process, ...]
@@ -53,15 +55,15 @@ def start_load(
         "locust", argv, role="generator", log=folder / "load.log", env=_without_settings(), cwd=folder
     )
     try:
-        started = wait_until(_started(process, folder), timeout_s=START_TIMEOUT_S, watch=watch)
-        if not started or "zero_ns" not in started:
+        wait_until(lambda: read_start(folder) or not process.running, timeout_s=START_TIMEOUT_S, watch=watch)
+        start = read_start(folder)
+        if start is None:
             raise DeployError(f"Locust did not start: {process.ended()}\n{process.log_tail()}")
     except BaseException:
         process.stop(timeout_s=HASTE_S)
         raise
-    zero_ns = started["zero_ns"]
-    generator = LocalGenerator(process, under_test, zero_ns, Recorder(zero_ns))
-    return Load.on(generator, order, folder, wall_s=started["wall_s"])
+    generator = LocalGenerator(process, under_test, start.zero_ns, Recorder(start.zero_ns))
+    return Load.on(generator, order, folder, wall_s=start.wall_s)
 
 
 def local_argv(order: LoadOrder, folder: Path) -> list[str]:
@@ -72,13 +74,6 @@ def local_argv(order: LoadOrder, folder: Path) -> list[str]:
         recorder=str(recorder_path()),
         folder=str(folder),
     )
-
-
-def _started(process: Process, folder: Path) -> Callable[[], dict[str, Any] | None]:
-    def look() -> dict[str, Any] | None:
-        return read_json(folder / "started.json") or (None if process.running else {"ended": True})
-
-    return look
 
 
 def _without_settings() -> dict[str, str | None]:

@@ -23,6 +23,9 @@ class ThisMachine:
     def environment(self) -> Environment:
         return read_environment()
 
+    def keep_inputs(self, run: Path) -> None:
+        """Nothing: this machine needs no files of its own."""
+
     def lock(self, run: Path) -> AbstractContextManager[None]:
         return machine_lock(run)
 

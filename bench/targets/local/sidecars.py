@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import DeployError
-from bench.meshes.istio_policies import Policies
+from bench.meshes import Policies
 from bench.processes import Launcher, Process
 from bench.targets.local.certificates import Certificates
-from bench.targets.local.envoy import envoy_command, sidecar_bootstrap
+from bench.targets.local.envoy import SHAPES, envoy_command
 from bench.targets.local.placement import Placement
 from bench.waiting import Watch, wait_until
 
@@ -20,6 +20,7 @@ _VALIDATE_TIMEOUT_S = 30.0
 class Sidecars:
     """One Envoy for each workload and one for the load generator. `folder` holds configuration and admin sockets."""
 
+    mesh: str
     placement: Placement
     policies: Policies
     certificates: Certificates
@@ -39,7 +40,7 @@ class Sidecars:
         """
         kept = draft / "proxies"
         kept.mkdir(exist_ok=True)
-        commands = {name: envoy_command(binary, config) for name, config in self._write(kept).items()}
+        commands = {name: envoy_command(self.mesh, binary, config) for name, config in self._write(kept).items()}
         self._validate(commands, launcher, watch=watch)
         for name, command in commands.items():
             yield launcher.start(f"{name}-sidecar", command, role="sidecar", log=kept / f"{name}.log")
@@ -47,7 +48,7 @@ class Sidecars:
     def _write(self, kept: Path) -> dict[str, Path]:
         configs = {name: self.folder / f"{name}.json" for name in self.admins}
         for workload in self.placement.application.everyone:
-            bootstrap = sidecar_bootstrap(
+            bootstrap = SHAPES[self.mesh].sidecar_bootstrap(
                 workload,
                 placement=self.placement,
                 policies=self.policies,

@@ -11,16 +11,16 @@ from pathlib import Path
 from bench.errors import DeployError
 from bench.inputs import Inputs
 from bench.meshes import MESHES
-from bench.meshes.application import Application, Workload, read_application
-from bench.meshes.istio_policies import Policies
-from bench.plan import expected_seconds
+from bench.meshes.application import Application, Workload
+from bench.plan import Trial, expected_seconds
 from bench.processes import Launcher, Process
 from bench.records import RunRecord, TargetRecord
-from bench.scenario import Configuration, Scenario
-from bench.shipped import shipped
+from bench.scenario import Configuration
+from bench.targets.configured import application_of, policies_of
 from bench.targets.local.binaries import envoy_binary
 from bench.targets.local.certificates import Certificates, issue_certificates
 from bench.targets.local.deployment import LocalDeployment
+from bench.targets.local.envoy import ways_out
 from bench.targets.local.placement import Placement, place
 from bench.targets.local.sidecars import Sidecars
 from bench.waiting import Watch, wait_until
@@ -47,7 +47,8 @@ RECORD = TargetRecord(
 
 @dataclass(frozen=True, slots=True)
 class LocalTarget:
-    """A run's place on this machine. `work` is a private folder for keys, sockets and configuration."""
+    """A run's place on this machine. `work` is a private folder for keys, sockets and configuration; `certificates`
+    are by configuration."""
 
     run: RunRecord
     inputs: Inputs
@@ -58,23 +59,23 @@ class LocalTarget:
     certificates: Mapping[str, Certificates]
 
     @contextmanager
-    def deploy(self, configuration: str, draft: Path) -> Iterator[LocalDeployment]:
+    def deploy(self, trial: Trial, draft: Path) -> Iterator[LocalDeployment]:
         """See `bench.targets.Target`. Ports that somebody takes in the moment between are picked anew."""
-        settings = self.run.scenario.configuration(configuration)
         with self.launcher.group() as processes:
             for attempt in range(1, _PORT_TRIES + 1):
-                deployment = self._start(settings, draft, processes)
+                deployment = self._start(trial, draft, processes)
                 problem = self._wait(deployment)
                 if problem is None:
                     break
                 if _PORT_TAKEN not in problem or attempt == _PORT_TRIES:
-                    raise DeployError(f"{configuration} did not become ready: {problem}")
+                    raise DeployError(f"{trial.configuration} did not become ready: {problem}")
                 self.launcher.stop(processes)
                 processes.clear()
             yield deployment
 
-    def _start(self, settings: Configuration, draft: Path, processes: list[Process]) -> LocalDeployment:
-        placement = place(self.application, meshed=settings.mesh != "none")
+    def _start(self, trial: Trial, draft: Path, processes: list[Process]) -> LocalDeployment:
+        settings = self.run.scenario.configuration(trial.configuration)
+        placement = place(self.application, ways_out=ways_out(settings.mesh))
         sidecars = self._sidecars(settings, placement)
         processes.extend(self._start_services(placement, draft))
         if sidecars is not None:
@@ -88,7 +89,7 @@ class LocalTarget:
             watch=self.watch,
             settings=self.run.scenario.load_of(settings.name),
             locustfile=self.inputs.locustfile,
-            seed=self.run.plan.seed,
+            seed=self.run.plan.seed + trial.number,
         )
 
     def _sidecars(self, settings: Configuration, placement: Placement) -> Sidecars | None:
@@ -96,7 +97,7 @@ class LocalTarget:
         if policies is None:
             return None
         folder = Path(tempfile.mkdtemp(dir=self.work))
-        return Sidecars(placement, policies, self.certificates[settings.mesh], folder)
+        return Sidecars(settings.mesh, placement, policies, self.certificates[settings.name], folder)
 
     def _start_services(self, placement: Placement, draft: Path) -> Iterator[Process]:
         logs = draft / "services"
@@ -134,29 +135,28 @@ def open_local(run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: Wat
     """The local target for a run: a private working folder and the run's certificates."""
     application = application_of(run.scenario)
     with launcher.working_folder() as work:
-        meshes: set[str] = {one.mesh for one in run.scenario.configurations if one.mesh != "none"}
-        certificates = {mesh: _certificates(mesh, application, run, work) for mesh in sorted(meshes)}
+        certificates = _certificates(run, inputs, application, work)
         yield LocalTarget(run, inputs, launcher, watch, work, application, certificates)
 
 
-def application_of(scenario: Scenario) -> Application:
-    """The application that a scenario deploys."""
-    settings = scenario.application
-    return read_application(shipped("manifests") / settings.name, settings.reviews)
+def _certificates(run: RunRecord, inputs: Inputs, application: Application, work: Path) -> dict[str, Certificates]:
+    """By configuration; those of one mesh whose workloads have the same names share theirs."""
+    issued: dict[tuple[str, frozenset[tuple[str, tuple[str, ...]]]], Certificates] = {}
+    found: dict[str, Certificates] = {}
+    for settings in run.scenario.configurations:
+        policies = policies_of(settings, application, inputs.manifests)
+        if policies is not None:
+            names = MESHES[settings.mesh].identities(policies, application)
+            same = (settings.mesh, frozenset(names.items()))
+            if same not in issued:
+                issued[same] = _issue(names, run, mesh=settings.mesh, folder=work / f"{settings.name}-identities")
+            found[settings.name] = issued[same]
+    return found
 
 
-def policies_of(settings: Configuration, application: Application, manifests: Mapping[str, Path]) -> Policies | None:
-    """A configuration's policies, from the folders of `manifests` that it names; None without a mesh. Raises
-    InputError."""
-    if settings.mesh == "none":
-        return None
-    return MESHES[settings.mesh].read_policies([manifests[place] for place in settings.manifests], application)
-
-
-def _certificates(mesh: str, application: Application, run: RunRecord, work: Path) -> Certificates:
+def _issue(names: Mapping[str, tuple[str, ...]], run: RunRecord, *, mesh: str, folder: Path) -> Certificates:
     now = datetime.now(UTC)
     planned_s = expected_seconds(run.scenario, run.plan)
-    ids = {one.account: MESHES[mesh].spiffe_id(application, one.account) for one in application.everyone}
-    certificates = issue_certificates(work / f"{mesh}-identities", ids, now=now, run_s=planned_s)
+    certificates = issue_certificates(folder, names, wire=MESHES[mesh].WIRE, now=now, run_s=planned_s)
     certificates.require_validity(now + timedelta(seconds=planned_s))
     return certificates

@@ -1,6 +1,7 @@
 """Which statistics a sidecar keeps: Istio's few, since every counter more costs CPU, and what proofs need.
 
-Added to Istio's are counters that only move with a TLS handshake or a retry, never with an ordinary request.
+Added to Istio's are counters that only move with a connection, a TLS handshake or a retry, never with an ordinary
+request.
 """
 
 from typing import Any, Final
@@ -26,6 +27,7 @@ _PROOF_PATTERNS: Final[tuple[Json, ...]] = (
     {"suffix": "ssl.handshake"},
     {"safe_regex": {"regex": r".*\.ssl\.(versions|ciphers|curves)\..*"}},
     {"suffix": "upstream_rq_retry"},
+    {"safe_regex": {"regex": r".*\.upstream_cx_http[12]_total"}},
 )
 _TAGS: Final[tuple[tuple[str, str], ...]] = (
     ("cluster_name", r"^cluster(\.(.+);)"),

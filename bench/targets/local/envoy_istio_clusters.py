@@ -2,11 +2,12 @@
 
 from typing import Any, Final
 
+from bench.meshes import istio
 from bench.meshes.application import Application, Service, Workload
 from bench.meshes.istio_policies import Policies
 from bench.targets.local.certificates import Certificates
-from bench.targets.local.envoy_http import BLACK_HOLE, full_name, inbound_cluster_name, outbound_cluster_name
-from bench.targets.local.envoy_tls import TLS_ENDPOINT, client_sockets
+from bench.targets.local.envoy_istio_http import BLACK_HOLE
+from bench.targets.local.envoy_istio_tls import TLS_ENDPOINT, client_sockets
 from bench.targets.local.placement import Placement
 from bench.targets.local.ports import HOST
 
@@ -38,10 +39,10 @@ def outbound_cluster(
 ) -> Json:
     """Requests of `caller` to a service: HTTP/1.1, least requests, mutual TLS unless the peer has none."""
     application, callee = placement.application, service.workload
-    full = full_name(application, service)
+    full = istio.full_name(application, service)
     secured = policies.mode(callee) != "DISABLE"
     return {
-        **_cluster(outbound_cluster_name(application, service), application, [service]),
+        **_cluster(istio.cluster_to(application, service), application, [service]),
         "type": "STATIC",
         "lb_policy": "LEAST_REQUEST",
         "common_lb_config": {"healthy_panic_threshold": {}},
@@ -51,7 +52,7 @@ def outbound_cluster(
             sni=f"outbound_.{service.port}_._.{full}",
         ),
         "load_assignment": _endpoint(
-            outbound_cluster_name(application, service), placement.inbound[callee.name], secured=secured
+            istio.cluster_to(application, service), placement.inbound[callee.name], secured=secured
         ),
     }
 
@@ -59,7 +60,7 @@ def outbound_cluster(
 def inbound_cluster(workload: Workload, *, placement: Placement) -> Json:
     """Requests to the sidecar's own application."""
     application = placement.application
-    name = inbound_cluster_name(workload)
+    name = istio.inbound_cluster(workload)
     services = [service for service in application.services if service.workload == workload]
     return {
         **_cluster(name, application, sorted(services, key=lambda service: service.name)),
@@ -82,7 +83,7 @@ def black_hole_cluster() -> Json:
 
 def _cluster(name: str, application: Application, services: list[Service]) -> Json:
     described = [
-        {"name": service.name, "namespace": application.namespace, "host": full_name(application, service)}
+        {"name": service.name, "namespace": application.namespace, "host": istio.full_name(application, service)}
         for service in services
     ]
     return {

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from bench.meshes.application import Application, Service, Workload
+from bench.meshes.istio import cluster_to, full_name, inbound_cluster
 from bench.meshes.istio_policies import TRUST_DOMAIN
 
 Json = dict[str, Any]
 
-CLUSTER_DOMAIN: Final = "svc.cluster.local"
 BLACK_HOLE: Final = "BlackHoleCluster"
 
 _TYPES: Final = "type.googleapis.com/envoy.extensions"
@@ -55,21 +55,6 @@ _DRY_RUN_TAGS: Final = (
     ("deny_policy.name", "istio_dry_run_deny_shadow_effective_policy_id"),
     ("deny_policy.result", "istio_dry_run_deny_shadow_engine_result"),
 )
-
-
-def full_name(application: Application, service: Service) -> str:
-    """`reviews.bookinfo.svc.cluster.local`."""
-    return f"{service.name}.{application.namespace}.{CLUSTER_DOMAIN}"
-
-
-def outbound_cluster_name(application: Application, service: Service) -> str:
-    """`outbound|9080||reviews.bookinfo.svc.cluster.local`."""
-    return f"outbound|{service.port}||{full_name(application, service)}"
-
-
-def inbound_cluster_name(workload: Workload) -> str:
-    """`inbound|9080||`."""
-    return f"inbound|{workload.port}||"
 
 
 def outbound_manager(application: Application, workload: Workload, *, port: int) -> Json:
@@ -135,7 +120,7 @@ def _outbound_routes(application: Application, port: int) -> Json:
 def _service_host(application: Application, service: Service) -> Json:
     name, namespace, full = service.name, application.namespace, full_name(application, service)
     route = {
-        "cluster": outbound_cluster_name(application, service),
+        "cluster": cluster_to(application, service),
         "timeout": "0s",
         "max_grpc_timeout": "0s",
         "retry_policy": _DEFAULT_RETRY,
@@ -150,7 +135,7 @@ def _service_host(application: Application, service: Service) -> Json:
 
 def _inbound_routes(application: Application, workload: Workload) -> Json:
     service = next(service for service in application.services if service.workload == workload)
-    cluster = inbound_cluster_name(workload)
+    cluster = inbound_cluster(workload)
     route = {
         "cluster": cluster,
         "timeout": "0s",

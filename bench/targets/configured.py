@@ -1,0 +1,27 @@
+"""What a scenario says of the application and of each configuration's policies: the same for every target."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from bench.meshes import MESHES, Policies
+from bench.meshes.application import NAMESPACE, Application, read_application
+from bench.scenario import Configuration, Scenario
+from bench.shipped import shipped
+
+
+def application_folder(scenario: Scenario) -> Path:
+    """The manifests of the application that a scenario deploys."""
+    return shipped("manifests") / scenario.application.name
+
+
+def application_of(scenario: Scenario, *, namespace: str = NAMESPACE) -> Application:
+    """The application that a scenario deploys."""
+    return read_application(application_folder(scenario), scenario.application.reviews, namespace=namespace)
+
+
+def policies_of(settings: Configuration, application: Application, manifests: Mapping[str, Path]) -> Policies | None:
+    """A configuration's policies, from the folders of `manifests` that it names; None without a mesh. Raises
+    InputError."""
+    if settings.mesh == "none":
+        return None
+    return MESHES[settings.mesh].read_policies([manifests[place] for place in settings.manifests], application)

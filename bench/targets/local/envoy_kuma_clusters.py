@@ -1,0 +1,88 @@
+"""Where a Kuma sidecar sends requests: to its peers' sidecars in HTTP/2, to its own application in HTTP/1.1."""
+
+from typing import Any, Final
+
+from bench.meshes import kuma
+from bench.meshes.application import Service, Workload
+from bench.meshes.kuma_names import MESH, ZONE, builtin_id, service_tag, spiffe_id
+from bench.meshes.kuma_policies import Policies
+from bench.targets.local.certificates import Certificates
+from bench.targets.local.envoy_kuma_http import stat_name
+from bench.targets.local.envoy_kuma_tls import client_socket
+from bench.targets.local.ports import HOST
+
+Json = dict[str, Any]
+
+_PROTOCOL: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_HTTP1: Final[Json] = {"http_protocol_options": {}}
+_HTTP2: Final[Json] = {"http2_protocol_options": {}}
+_BREAKER: Final[Json] = {
+    "max_connections": 1024,
+    "max_pending_requests": 1024,
+    "max_requests": 1024,
+    "max_retries": 3,
+    "track_remaining": True,
+}
+# The address from which Kuma's sidecars call their own application.
+_OWN_ADDRESS: Final = "127.0.0.6"
+
+
+def outbound_cluster(
+    policies: Policies, caller: Workload, service: Service, *, port: int, certificates: Certificates
+) -> Json:
+    """Requests of `caller` to a service, whose sidecar listens on `port`: HTTP/2, with or without mutual TLS."""
+    name = kuma.outbound_cluster(policies, policies.application, service)
+    cluster = {
+        **_cluster(name, port, idle_timeout="3600s", protocol=_HTTP2),
+        "connect_timeout": "5s",
+        "circuit_breakers": {"thresholds": [_BREAKER]},
+    }
+    if policies.form != "plain":
+        identity = certificates.identity(caller.account)
+        peers, sni = _peers(policies, service), _sni(policies, service)
+        cluster["transport_socket"] = client_socket(identity, policies.form, peers=peers, sni=sni)
+    return cluster
+
+
+def inbound_cluster(workload: Workload, *, port: int) -> Json:
+    """Requests to the sidecar's own application, which serves on `port`."""
+    name = kuma.inbound_cluster(workload)
+    return {
+        **_cluster(name, port, idle_timeout="7200s", protocol=_HTTP1),
+        "alt_stat_name": stat_name(name),
+        "connect_timeout": "10s",
+        "circuit_breakers": {"thresholds": [{"track_remaining": True}]},
+        "upstream_bind_config": {"source_address": {"address": _OWN_ADDRESS, "port_value": 0}},
+    }
+
+
+def _cluster(name: str, port: int, *, idle_timeout: str, protocol: Json) -> Json:
+    options = {
+        "@type": f"type.googleapis.com/{_PROTOCOL}",
+        "common_http_protocol_options": {
+            "idle_timeout": idle_timeout,
+            "max_connection_duration": "0s",
+            "max_stream_duration": "0s",
+        },
+        "explicit_http_config": protocol,
+    }
+    endpoint = {"endpoint": {"address": {"socket_address": {"address": HOST, "port_value": port}}}}
+    return {
+        "name": name,
+        "type": "STATIC",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        "typed_extension_protocol_options": {_PROTOCOL: options},
+    }
+
+
+def _peers(policies: Policies, service: Service) -> list[str]:
+    """With a MeshIdentity servers that still have a certificate of the older form are accepted, too."""
+    application = policies.application
+    older = builtin_id(service_tag(application, service))
+    return [spiffe_id(application, service.workload.account), older] if policies.form == "identity" else [older]
+
+
+def _sni(policies: Policies, service: Service) -> str:
+    if policies.form == "identity":
+        return f"sni.msvc.{MESH}.{ZONE}.{policies.application.namespace}.{service.name}.http"
+    return f"{service_tag(policies.application, service)}{{mesh={MESH}}}"

@@ -1,0 +1,147 @@
+"""Real sidecars of Bookinfo, each before an upstream that answers 200 and the headers that it got."""
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from bench.meshes import Policies
+from bench.meshes.application import Application
+from bench.meshes.probe import Probe
+from bench.targets.asking import Answer
+from bench.targets.local.binaries import envoy_binary
+from bench.targets.local.calls import Identity, admin_json, call
+from bench.targets.local.certificates import Certificates
+from bench.targets.local.envoy import SHAPES, envoy_command
+from bench.targets.local.placement import Placement, place
+
+READY_TIMEOUT_S = 10
+
+
+@dataclass(frozen=True)
+class Sidecars:
+    """The sidecars of everyone in one configuration."""
+
+    mesh: str
+    application: Application
+    policies: Policies
+    placement: Placement
+    certificates: Certificates
+    admins: Mapping[str, Path]
+
+    def ask(self, probe: Probe) -> Answer:
+        """The probe, straight to the sidecar's inbound listener."""
+        identity = self.certificates.identity(probe.caller) if probe.caller else None
+        return self.knock(probe.workload, probe.path, identity, method=probe.method)
+
+    def knock(self, workload: str, path: str, identity: Identity | None, *, method: str = "GET") -> Answer:
+        """A request to a workload's sidecar by whoever."""
+        return call(self.placement.inbound[workload], method, path, host=f"{workload}:9080", identity=identity)
+
+    def send(self, caller: str, callee: str, path: str, *, host: str = "") -> Answer:
+        """A request that takes the caller's way out."""
+        return call(self.placement.reached_by(caller, callee), "GET", path, host=host or f"{callee}:9080")
+
+    def stats(self, workload: str, pattern: str) -> dict[str, int]:
+        """Counters of one sidecar whose name has `pattern` in it."""
+        stats = admin_json(self.admins[workload], f"/stats?format=json&filter={pattern}")["stats"]
+        return {stat["name"]: stat["value"] for stat in stats if "name" in stat}
+
+    def commands(self, folder: Path) -> Iterator[list[str]]:
+        """Writes everyone's configuration, and gives the commands that start them."""
+        for one in self.application.everyone:
+            config = folder / f"{one.name}.json"
+            bootstrap = SHAPES[self.mesh].sidecar_bootstrap(
+                one,
+                placement=self.placement,
+                policies=self.policies,
+                certificates=self.certificates,
+                admin=self.admins[one.name],
+            )
+            config.write_text(json.dumps(bootstrap))
+            yield envoy_command(self.mesh, envoy_binary(), config)
+
+
+def sidecars_in(
+    mesh: str, application: Application, policies: Policies, *, certificates: Certificates, folder: Path
+) -> Sidecars:
+    """Sidecars that are placed, but not started."""
+    placement = place(application, ways_out=SHAPES[mesh].WAYS_OUT)
+    admins = {one.name: folder / f"{one.name}.sock" for one in application.everyone}
+    return Sidecars(mesh, application, policies, placement, certificates, admins)
+
+
+@contextmanager
+def running(
+    mesh: str, application: Application, policies: Policies, *, certificates: Certificates, folder: Path
+) -> Iterator[Sidecars]:
+    """All sidecars of the application with these policies, until the block ends."""
+    sidecars = sidecars_in(mesh, application, policies, certificates=certificates, folder=folder)
+    with ExitStack() as stack:
+        for port in sidecars.placement.serving.values():
+            stack.enter_context(_upstream(port))
+        for command in sidecars.commands(folder):
+            stack.enter_context(_process(command))
+        _wait_for(sidecars)
+        yield sidecars
+
+
+class Upstream(BaseHTTPRequestHandler):
+    """Answers everything with the headers of the request as JSON."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        body = json.dumps(
+            {"peer": self.client_address[0], **{name.lower(): value for name, value in self.headers.items()}}
+        ).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815  # the names that http.server asks for
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # http.server's name
+        """Nothing on the tests' standard error."""
+
+
+@contextmanager
+def _upstream(port: int) -> Iterator[None]:
+    with ThreadingHTTPServer(("127.0.0.1", port), Upstream) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield
+        server.shutdown()
+        thread.join()
+
+
+@contextmanager
+def _process(command: list[str]) -> Iterator[None]:
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _wait_for(sidecars: Sidecars) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    for path in sidecars.admins.values():
+        while not _is_live(path):
+            assert time.monotonic() < deadline, f"{path} is not there after {READY_TIMEOUT_S} s"
+            time.sleep(0.02)
+
+
+def _is_live(path: Path) -> bool:
+    try:
+        return bool(admin_json(path, "/server_info")["state"] == "LIVE")
+    except OSError:
+        return False

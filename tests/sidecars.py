@@ -1,0 +1,60 @@
+"""Sidecars of Bookinfo as the local target would configure them, with invented ports and unread certificates."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from bench.meshes import MESHES, Policies
+from bench.meshes.application import Application, read_application
+from bench.shipped import shipped
+from bench.targets.local.certificates import Certificates
+from bench.targets.local.envoy import SHAPES
+from bench.targets.local.placement import Placement
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "local-target.md"
+SIDECARS = ("productpage-v1", "details-v1", "ratings-v1", "reviews-v1", "reviews-v2", "locust")
+
+
+@cache
+def application_with(reviews: str) -> Application:
+    """Bookinfo with one version of reviews."""
+    return read_application(shipped("manifests") / "bookinfo", reviews)
+
+
+def application_of(sidecar: str) -> Application:
+    """Bookinfo with the version of reviews that a recorded sidecar (`reviews-v1`) belongs to."""
+    name, _, version = sidecar.partition("-")
+    return application_with(version if name == "reviews" else "v2")
+
+
+def bootstrap_of(mesh: str, name: str, application: Application, policies: Policies) -> dict[str, Any]:
+    """One sidecar's configuration."""
+    rules = MESHES[mesh]
+    return SHAPES[mesh].sidecar_bootstrap(
+        application.workload(name),
+        placement=_placement(mesh, application),
+        policies=policies,
+        certificates=Certificates(
+            Path("/identities"),
+            datetime(2030, 1, 1, tzinfo=UTC),
+            rules.identities(policies, application),
+            rules.WIRE,
+        ),
+        admin=Path(f"/sockets/{name}.sock"),
+    )
+
+
+def _placement(mesh: str, application: Application) -> Placement:
+    everyone = [one.name for one in application.everyone]
+    ports = {base: {one: base + index for index, one in enumerate(everyone)} for base in (10000, 20000)}
+    return Placement(application, serving=ports[10000], inbound=ports[20000], outbound=_outbound(mesh, application))
+
+
+def _outbound(mesh: str, application: Application) -> Mapping[tuple[str, str], int]:
+    services = [service.name for service in application.services]
+    ways = product([one.name for one in application.everyone], services)
+    shared = SHAPES[mesh].WAYS_OUT == "shared"
+    return {way: 30000 + (index // len(services) if shared else index) for index, way in enumerate(ways)}

@@ -1,0 +1,158 @@
+"""Kuma's sidecars: configured as a real control plane does it, but for documented differences."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from bench.meshes import MESHES
+from bench.meshes.application import Application
+from bench.meshes.kuma_policies import Policies
+from bench.shipped import shipped
+from tests.golden import (
+    GOLDEN,
+    MISSING,
+    built_kuma,
+    covers,
+    differences,
+    known_differences,
+    recorded_kuma,
+    unexplained,
+)
+from tests.sidecars import PAGE, SIDECARS, application_of, application_with, bootstrap_of
+
+KUMA = MESHES["kuma"]
+CONFIGURATIONS: Mapping[str, tuple[str, ...]] = {
+    "kuma/kuma": (),
+    "kuma/kuma-mtls": ("kuma/mtls",),
+    "kuma/kuma-policies": ("kuma/policies",),
+    "kuma/kuma-policies-legacy": ("kuma/policies-legacy",),
+}
+KNOWN = known_differences(PAGE, "Kuma")
+
+needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=MISSING)
+
+
+def policies_of(configuration: str, application: Application) -> Policies:
+    """The shipped manifests of a configuration."""
+    folders = [shipped("manifests") / folder for folder in CONFIGURATIONS[configuration]]
+    policies: Policies = KUMA.read_policies(folders, application)
+    return policies
+
+
+def ours(sidecar: str, configuration: str) -> dict[str, Any]:
+    application = application_of(sidecar)
+    name = sidecar.partition("-")[0]
+    return bootstrap_of("kuma", name, application, policies_of(configuration, application))
+
+
+def found_in(configuration: str, sidecar: str) -> list[str]:
+    """Where a sidecar of ours differs."""
+    return list(differences(recorded_kuma(configuration, sidecar), built_kuma(ours(sidecar, configuration))))
+
+
+@needs_golden
+@pytest.mark.parametrize("sidecar", SIDECARS)
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+def test_every_difference_to_a_real_sidecar_is_documented(configuration: str, sidecar: str) -> None:
+    """A sidecar of ours differs from the one that kuma-cp made only where docs/local-target.md says so."""
+    assert unexplained(found_in(configuration, sidecar), KNOWN) == []
+
+
+@needs_golden
+def test_every_documented_difference_exists() -> None:
+    """The table of differences has no row that has become wrong."""
+    found = [path for configuration in CONFIGURATIONS for name in SIDECARS for path in found_in(configuration, name)]
+    assert [pattern for pattern in KNOWN if not any(covers(pattern, path) for path in found)] == []
+
+
+def changed(configuration: str, bootstrap: dict[str, Any]) -> set[str]:
+    """What the comparison says of a changed configuration of details: the last parts of the paths."""
+    found = differences(recorded_kuma(configuration, "details-v1"), built_kuma(bootstrap))
+    return {path.rpartition("/")[2] for path in unexplained(list(found), KNOWN)}
+
+
+@needs_golden
+def test_the_comparison_sees_what_costs_latency() -> None:
+    """Another protocol, retry, time-out, limit, TLS version or order of filters would each be found."""
+    bootstrap = ours("details-v1", "kuma/kuma-policies")
+    listeners, clusters = (bootstrap["static_resources"][part] for part in ("listeners", "clusters"))
+    options = clusters[0]["typed_extension_protocol_options"]
+    next(iter(options.values()))["explicit_http_config"] = {"http_protocol_options": {}}
+    clusters[1]["circuit_breakers"]["thresholds"][0] = {"max_requests": 1}
+    clusters[2]["lb_policy"] = "LEAST_REQUEST"
+    tls = listeners[-1]["filter_chains"][0]["transport_socket"]["typed_config"]["common_tls_context"]
+    tls["tls_params"] = {"tls_maximum_protocol_version": "TLSv1_3"}
+    listeners[-1]["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"].reverse()
+    manager = listeners[0]["filter_chains"][0]["filters"][0]["typed_config"]
+    manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"] |= {"timeout": "0s", "retry_policy": {}}
+    assert changed("kuma/kuma-policies", bootstrap) >= {
+        "http_protocol_options",
+        "http2_protocol_options",
+        "lb_policy",
+        "tls_params",
+        "(order)",
+        "timeout",
+        "num_retries",
+    }
+
+
+@needs_golden
+def test_the_comparison_sees_another_principal() -> None:
+    """A caller more in a permission of either form would be found."""
+    for configuration in ("kuma/kuma-policies", "kuma/kuma-policies-legacy"):
+        bootstrap = ours("details-v1", configuration)
+        text = str(bootstrap["static_resources"]["listeners"][-1])
+        assert "productpage" in text
+        inbound = bootstrap["static_resources"]["listeners"][-1]["filter_chains"][0]
+        rbac = inbound["filters"][0]["typed_config"]
+        if "rules" in rbac:
+            rbac["rules"]["policies"]["details-viewer"]["principals"] = [{"any": True}]
+        else:
+            rbac["http_filters"][0]["typed_config"]["matcher"]["matcher_list"]["matchers"].clear()
+        assert changed(configuration, bootstrap)
+
+
+def test_mutual_tls_is_of_the_form_that_the_manifests_say() -> None:
+    """Without policies there is no TLS; a MeshIdentity brings a SPIFFE validator, the older form a root."""
+    application = application_with("v3")
+    seen = {}
+    for configuration in CONFIGURATIONS:
+        bootstrap = bootstrap_of("kuma", "reviews", application, policies_of(configuration, application))
+        chain = bootstrap["static_resources"]["listeners"][-1]["filter_chains"][0]
+        context = chain.get("transport_socket", {}).get("typed_config", {}).get("common_tls_context", {})
+        seen[configuration] = sorted(context.get("validation_context", {}))
+    names = "match_typed_subject_alt_names"
+    assert seen == {
+        "kuma/kuma": [],
+        "kuma/kuma-mtls": ["custom_validator_config", names],
+        "kuma/kuma-policies": ["custom_validator_config", names],
+        "kuma/kuma-policies-legacy": [names, "trusted_ca"],
+    }
+
+
+def test_sidecars_speak_http2_whatever_the_policies() -> None:
+    """Between sidecars it is HTTP/2, with and without mutual TLS; to the application HTTP/1.1."""
+    application = application_with("v3")
+    for configuration in CONFIGURATIONS:
+        policies = policies_of(configuration, application)
+        clusters = bootstrap_of("kuma", "reviews", application, policies)["static_resources"]["clusters"]
+        spoken = {
+            cluster["name"]: next(iter(cluster["typed_extension_protocol_options"].values()))["explicit_http_config"]
+            for cluster in clusters
+        }
+        assert spoken.pop("localhost:9080") == {"http_protocol_options": {}}
+        assert len(spoken) == 4
+        assert all(protocol == {"http2_protocol_options": {}} for protocol in spoken.values())
+
+
+def test_every_destination_has_a_way_out_of_its_own() -> None:
+    """The load generator's sidecar has a listener for each service and none inbound, all on 127.0.0.1."""
+    application = application_with("v3")
+    bootstrap = bootstrap_of("kuma", "locust", application, policies_of("kuma/kuma", application))
+    listeners = bootstrap["static_resources"]["listeners"]
+    assert [listener["traffic_direction"] for listener in listeners] == ["OUTBOUND"] * 4
+    addresses = [listener["address"]["socket_address"] for listener in listeners]
+    assert {address["address"] for address in addresses} == {"127.0.0.1"}
+    assert len({address["port_value"] for address in addresses}) == len(listeners)
+    assert bootstrap["admin"]["address"]["pipe"] == {"path": "/sockets/locust.sock", "mode": 0o600}
