@@ -6,7 +6,7 @@ from bench.errors import InputError, Problem
 from bench.inputs import Inputs, inputs_of
 from bench.meshes.application import Application
 from bench.scenario import NO_OVERRIDES, Configuration, Overrides, Scenario, load_scenario, validate_file
-from bench.targets.local.target import application_of, policies_of
+from bench.targets.configured import application_of, policies_of
 
 
 def checked_scenario(name_or_path: str, overrides: Overrides) -> Scenario:

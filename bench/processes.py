@@ -17,15 +17,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import psutil
 
 from bench.errors import DeployError, LeftoversError
 from bench.journal import Journal
+from bench.records import Role
 from bench.waiting import POLL_S, Watch
-
-Role = Literal["service", "sidecar", "generator"]
 
 RUN_ID_VARIABLE = "MESHBENCH_RUN_ID"
 MARK = "meshbench-run-id"  # the file in a working folder that says whose it is

@@ -29,6 +29,7 @@ class Record(BaseModel):
 RunStatus = Literal["running", "complete", "invalid", "interrupted", "failed"]
 TrialStatus = Literal["complete", "invalid", "failed", "interrupted"]
 Metric = Literal["p50_ms", "p95_ms", "p99_ms", "rps"]
+Role = Literal["service", "sidecar", "generator", "control-plane", "node"]
 Verdict = Literal["slower", "faster", "different", "equivalent", "inconclusive", "invalid"]
 
 
@@ -180,13 +181,15 @@ class ProofRecord(Record):
 
 
 class ProcessUse(Record):
-    """What one process used during the window of one repeat."""
+    """What one process used during the window of one repeat: a process, a container of a pod, or a whole node, which
+    has all the others in it. Null where it was read too seldom to say."""
 
     process: str
-    role: Literal["service", "sidecar", "generator"]
-    cpu_s: float
+    role: Role
+    cpu_s: Annotated[float | None, Field(description="CPU time in the seconds of `seen_s`")]
+    seen_s: Annotated[float | None, Field(description="seconds of the window that lie between readings")] = None
     cpu_ms_per_request: float | None
-    rss_max_bytes: int
+    rss_max_bytes: Annotated[int | None, Field(description="resident size; of a container or node its working set")]
 
 
 class RepeatSummary(Record):

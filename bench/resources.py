@@ -14,6 +14,8 @@ from bench.samples import read_columns, write_columns
 
 TICK_S = 0.5
 
+Row = tuple[int, str, str, int, int]  # at_ns, process, role, cpu_ns, rss_bytes: see ResourceTrace
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ResourceTrace:
@@ -38,7 +40,7 @@ class Recorder:
     """Collects a ResourceTrace: call `tick` about every `TICK_S` seconds."""
 
     zero_ns: int
-    rows: list[tuple[int, str, str, int, int]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     _known: dict[int, psutil.Process] = field(default_factory=dict)
 
     def tick(self, processes: Sequence[Process]) -> None:
@@ -60,17 +62,22 @@ class Recorder:
 
     def write(self, path: Path) -> None:
         """Writes `resources.parquet`."""
-        at_ns, names, roles, cpu_ns, rss = zip(*self.rows, strict=True) if self.rows else ((),) * 5
-        write_columns(
-            path,
-            {
-                "at_ns": np.array(at_ns, np.int64),
-                "process": np.array(names, np.str_),
-                "role": np.array(roles, np.str_),
-                "cpu_ns": np.array(cpu_ns, np.int64),
-                "rss_bytes": np.array(rss, np.int64),
-            },
-        )
+        write_rows(path, self.rows)
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Writes `resources.parquet`."""
+    at_ns, names, roles, cpu_ns, rss = zip(*rows, strict=True) if rows else ((),) * 5
+    write_columns(
+        path,
+        {
+            "at_ns": np.array(at_ns, np.int64),
+            "process": np.array(names, np.str_),
+            "role": np.array(roles, np.str_),
+            "cpu_ns": np.array(cpu_ns, np.int64),
+            "rss_bytes": np.array(rss, np.int64),
+        },
+    )
 
 
 def read_resources(path: Path) -> ResourceTrace:

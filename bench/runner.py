@@ -41,7 +41,7 @@ def run_trial(folder: RunFolder, trial: Trial, *, target: Target, show: Show) ->
     started_at = datetime.now(UTC)
     with folder.draft(trial) as draft:
         show.phase(trial, "deploy")
-        with target.deploy(trial.configuration, draft) as deployment:
+        with target.deploy(trial, draft) as deployment:
             show.phase(trial, "prove")
             before = _proven(deployment, trial, draft)
             show.phase(trial, "load")
@@ -76,7 +76,7 @@ def _loaded(
     """The load; when it is cut short, what was measured stays in the draft, marked as interrupted."""
     partial: list[LoadOutcome] = []
     try:
-        return deployment.load(trial, draft, show=lambda progress: show.progress(trial, progress), kept=partial.append)
+        return deployment.load(draft, show=lambda progress: show.progress(trial, progress), kept=partial.append)
     except MeshbenchError as error:
         for load in partial:
             record = _record(folder.record.scenario, trial, load, restarts=(), started_at=started_at)
@@ -110,4 +110,5 @@ def _record(
 def _judged(record: TrialRecord, load: LoadOutcome, proof: ProofRecord, *, draft: Path) -> TrialRecord:
     doubts = check_trial(record, load.samples, read_resources(draft / "resources.parquet"), proof)
     status = "invalid" if doubts.reasons else "complete"
-    return record.model_copy(update={"status": status, "reasons": doubts.reasons, "warnings": doubts.warnings})
+    warnings = (*doubts.warnings, *load.remarks)
+    return record.model_copy(update={"status": status, "reasons": doubts.reasons, "warnings": warnings})

@@ -92,14 +92,17 @@ def _mean_of(values: Iterable[float | None]) -> float | None:
 
 
 def _cpu_ms(repeat: RepeatSummary, role: str) -> float | None:
-    """CPU time per request of all processes of a role together; None where none were seen."""
+    """CPU time per request of all processes of a role together; None where one of them, or all, were not seen."""
     times = [use.cpu_ms_per_request for use in repeat.resources if use.role == role]
-    return sum(time for time in times if time is not None) if any(t is not None for t in times) else None
+    known = [time for time in times if time is not None]
+    return sum(known) if known and len(known) == len(times) else None
 
 
 def _rss_bytes(repeat: RepeatSummary, role: str) -> int | None:
+    """Memory of all processes of a role together; None where one of them, or all, were not seen."""
     sizes = [use.rss_max_bytes for use in repeat.resources if use.role == role]
-    return sum(sizes) if sizes else None
+    known = [size for size in sizes if size is not None]
+    return sum(known) if known and len(known) == len(sizes) else None
 
 
 def _contrasts(scenario: Scenario, repeats: dict[str, tuple[RepeatSummary, ...]]) -> Iterator[Contrast]:

@@ -1,16 +1,16 @@
 """What processes used while a window lasted, from their resource trace."""
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Final, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from bench.records import ProcessUse, Window
+from bench.records import ProcessUse, Role, Window
 from bench.resources import ResourceTrace
 from bench.units import NANOSECONDS
 
-Role = Literal["service", "sidecar", "generator"]
+_LEAST_SEEN: Final = 0.5  # of the windows has to lie between readings: less does not stand for the rest
 
 
 def process_use(trace: ResourceTrace, windows: Sequence[Window], requests: int) -> tuple[ProcessUse, ...]:
@@ -21,34 +21,51 @@ def process_use(trace: ResourceTrace, windows: Sequence[Window], requests: int) 
 
 def generator_cores(trace: ResourceTrace, windows: Sequence[Window]) -> float | None:
     """Cores that the load generator used inside the windows; None where it was not seen."""
-    used = [_cpu_s(trace, index, windows) for index, role in enumerate(trace.roles) if role == "generator"]
-    return sum(used) / sum(window.seconds for window in windows) if used and windows else None
+    found = [_cpu_s(trace, index, windows) for index, role in enumerate(trace.roles) if role == "generator"]
+    cores = [cpu_s / seen_s for cpu_s, seen_s in found if cpu_s is not None]
+    return sum(cores) if cores and len(cores) == len(found) else None
 
 
 def _use(trace: ResourceTrace, index: int, *, windows: Sequence[Window], requests: int) -> ProcessUse:
-    cpu_s = _cpu_s(trace, index, windows)
+    cpu_s, seen_s = _cpu_s(trace, index, windows)
+    seen_requests = requests * seen_s / sum(window.seconds for window in windows) if windows else 0
     return ProcessUse(
         process=trace.processes[index],
         role=cast("Role", trace.roles[index]),
         cpu_s=cpu_s,
-        cpu_ms_per_request=cpu_s * 1e3 / requests if requests else None,
+        seen_s=seen_s,
+        cpu_ms_per_request=cpu_s * 1e3 / seen_requests if cpu_s is not None and seen_requests else None,
         rss_max_bytes=_rss_max(trace, index, windows),
     )
 
 
-def _cpu_s(trace: ResourceTrace, index: int, windows: Sequence[Window]) -> float:
-    """CPU time inside the windows; at an edge it lies on the line between the ticks before and after."""
+def _cpu_s(trace: ResourceTrace, index: int, windows: Sequence[Window]) -> tuple[float | None, float]:
+    """CPU time inside the windows, and how much of them was seen.
+
+    At an edge it lies on the line between the readings before and after; beyond the first and the last reading
+    nothing is known. None where that leaves too little, or where the count began anew.
+    """
     rows = _rows(trace, index)
-    edges = [edge for window in windows for edge in (window.start_ns, window.end_ns)]
-    used = np.interp(edges, trace.at_ns[rows], trace.cpu_ns[rows])
-    return float(np.sum(used[1::2] - used[::2])) / NANOSECONDS
+    at_ns, cpu_ns = trace.at_ns[rows], trace.cpu_ns[rows]
+    if len(rows) < 2 or (np.diff(cpu_ns) < 0).any():
+        return None, 0.0
+    edges = np.array([[window.start_ns, window.end_ns] for window in windows]).reshape(-1, 2)
+    seen = np.clip(edges, at_ns[0], at_ns[-1])
+    used = np.interp(seen, at_ns, cpu_ns)
+    seen_s = float(np.sum(seen[:, 1] - seen[:, 0])) / NANOSECONDS
+    if seen_s <= 0 or seen_s < _LEAST_SEEN * sum(window.seconds for window in windows):
+        return None, seen_s
+    return float(np.sum(used[:, 1] - used[:, 0])) / NANOSECONDS, seen_s
 
 
-def _rss_max(trace: ResourceTrace, index: int, windows: Sequence[Window]) -> int:
+def _rss_max(trace: ResourceTrace, index: int, windows: Sequence[Window]) -> int | None:
+    """The largest reading inside the windows; None where there is none."""
     rows = _rows(trace, index)
     at_ns = trace.at_ns[rows]
-    inside = np.logical_or.reduce([(at_ns >= w.start_ns) & (at_ns < w.end_ns) for w in windows])
-    return int(trace.rss_bytes[rows][inside].max(initial=0))
+    inside = np.zeros(len(rows), np.bool_)
+    for window in windows:
+        inside |= (at_ns >= window.start_ns) & (at_ns < window.end_ns)
+    return int(trace.rss_bytes[rows][inside].max()) if inside.any() else None
 
 
 def _rows(trace: ResourceTrace, index: int) -> npt.NDArray[np.intp]:

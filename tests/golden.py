@@ -56,6 +56,36 @@ def built(bootstrap: Json) -> Json:
     )
 
 
+@cache
+def recorded_kuma(configuration: str, sidecar: str) -> Json:
+    """What Kuma's control plane gave, in the form that can be compared; its routes stand inside its listeners, too."""
+    parts = dump(configuration, sidecar)
+    listeners = {_kuma_name(listener): listener for listener in parts["listeners"].values()}
+    return _normalised_parts({"bootstrap": parts["bootstrap"], "listeners": listeners, "clusters": parts["clusters"]})
+
+
+def built_kuma(bootstrap: Json) -> Json:
+    """The same parts of a bootstrap of ours."""
+    resources = json.loads(json.dumps(bootstrap["static_resources"]))
+    rest = {key: value for key, value in bootstrap.items() if key not in ("static_resources", "node")}
+    return _normalised_parts(
+        {
+            "bootstrap": {**rest, "node_id": bootstrap["node"]["id"]},
+            "listeners": {_kuma_name(listener): listener for listener in resources["listeners"]},
+            "clusters": {cluster["name"]: cluster for cluster in resources["clusters"]},
+        }
+    )
+
+
+def _kuma_name(listener: Json) -> str:
+    """A listener's name with the cluster that it leads to, where Kuma has an address: `outbound:reviews_...`."""
+    direction = listener["name"].partition(":")[0]
+    manager = listener["filter_chains"][0]["filters"][-1]["typed_config"]
+    if "route_config" not in manager:
+        return str(listener["name"])
+    return f"{direction}:{manager['route_config']['virtual_hosts'][0]['routes'][0]['route']['cluster']}"
+
+
 def _normalised_parts(parts: Json) -> Json:
     return {key: normalised(value) for key, value in parts.items()}
 
@@ -70,9 +100,14 @@ def normalised(value: Any) -> Any:
         return {key: normalised(item) for key, item in _split(kept).items()}
     if not isinstance(value, list) or not value or not all(isinstance(item, Mapping) for item in value):
         return value
-    keys = [_key(item) for item in value]
+    keys = _distinct([_key(item) for item in value])
     named: Json = {key: normalised(item) for key, item in zip(keys, value, strict=True)}
     return {**named, "(order)": keys} if "typed_config" in value[0] else named
+
+
+def _distinct(keys: Sequence[str]) -> list[str]:
+    """One that stands twice is marked, so that it is not lost."""
+    return [key if key not in keys[:place] else f"{key} (again)" for place, key in enumerate(keys)]
 
 
 def _split(value: Json) -> Json:
@@ -87,14 +122,24 @@ def _split(value: Json) -> Json:
 def _with_peer_names(value: Json) -> Json:
     """Which names a TLS peer may have, apart from where keys and roots come from (`secrets`)."""
     if "combined_validation_context" in value:
-        names = value["combined_validation_context"]["default_validation_context"]["match_subject_alt_names"]
+        combined = value["combined_validation_context"]
+        names = _peer_names(combined["default_validation_context"])
+        spiffe = combined["validation_context_sds_secret_config"]["name"] == "system_trust_bundle"
         dropped = {"combined_validation_context", "tls_certificate_sds_secret_configs"}
-        return {**_without(value, dropped), "peer_names": names, "secrets": "SDS"}
+        return {**_without(value, dropped), "peer_names": names, "secrets": "SDS", "by trust domain": spiffe}
     if "validation_context" in value:
-        names = [name["matcher"] for name in value["validation_context"]["match_typed_subject_alt_names"]]
+        context = value["validation_context"]
+        spiffe = "custom_validator_config" in context
         dropped = {"validation_context", "tls_certificates"}
-        return {**_without(value, dropped), "peer_names": names, "secrets": "files"}
+        names = _peer_names(context)
+        return {**_without(value, dropped), "peer_names": names, "secrets": "files", "by trust domain": spiffe}
     return value
+
+
+def _peer_names(context: Json) -> list[Json]:
+    """Istio still uses the older field."""
+    typed = [name["matcher"] for name in context.get("match_typed_subject_alt_names", [])]
+    return typed or list(context["match_subject_alt_names"])
 
 
 def _without(value: Json, dropped: set[str]) -> Json:
@@ -109,6 +154,8 @@ def _key(item: Mapping[str, Any]) -> str:
     for name in ("name", "tag", "tag_name", "upgrade_type"):
         if name in item:
             return str(item[name])
+    if "filters" in item:
+        return "chain"
     return json.dumps(item, sort_keys=True)
 
 
@@ -125,11 +172,12 @@ def differences(golden: Any, ours: Any, path: str = "") -> Iterator[str]:
         yield path
 
 
-def known_differences(page: Path) -> tuple[str, ...]:
-    """The patterns in the first column of the page's table of differences."""
-    table = page.read_text("utf-8").partition("\n| where |")[2].partition("\n\n")[0]
-    rows = [line.split(" | ")[0] for line in table.splitlines()]
-    return tuple(pattern for cell in rows for pattern in cell.split("`")[1::2])
+def known_differences(page: Path, mesh: str) -> tuple[str, ...]:
+    """The patterns in the page's table of differences, in the rows of a mesh (`Istio`, `Kuma`) or of both."""
+    table = page.read_text("utf-8").partition("\n| mesh | where |")[2].partition("\n\n")[0]
+    rows = [line.split(" | ") for line in table.splitlines()[2:]]
+    meant = [where for meshes, where, *_ in rows if meshes.removeprefix("| ") in (mesh, "both")]
+    return tuple(pattern for cell in meant for pattern in cell.split("`")[1::2])
 
 
 def unexplained(found: Sequence[str], patterns: Sequence[str]) -> list[str]:

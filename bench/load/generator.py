@@ -10,9 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from bench import checks
+from bench.load.merge import raw_files, read_samples, recent_rows
 from bench.records import ClockRecord, GeneratorRecord, Window
 from bench.resources import TICK_S
-from bench.samples import RAW_ROW, Samples, read_raw, write_parquet
+from bench.samples import Samples, write_parquet
 from bench.units import NANOSECONDS
 from bench.waiting import Watch, wait_until
 
@@ -21,6 +22,7 @@ IN_FLIGHT_TIMEOUT_S = 10  # how long requests that have started may take to end,
 HASTE_S = 1.0  # the same, when the run itself has to end: samples are on disk within 2 s
 _HOPELESS_S = 10.0  # all requests of so many seconds failed: more of them tell nothing new
 _LIVE_S = 5.0
+_MOST_PER_S = 2000  # of one Locust, which is done with fewer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +87,7 @@ class LoadOutcome:
     samples: Samples
     generator: GeneratorRecord
     clock: ClockRecord
+    remarks: tuple[str, ...] = ()
 
 
 class Generator(Protocol):
@@ -107,6 +110,9 @@ class Generator(Protocol):
 
     def write_resources(self, path: Path) -> None:
         """Writes `resources.parquet`."""
+
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader should know of this load, beside its numbers."""
 
 
 @dataclass
@@ -199,22 +205,14 @@ class Load:
         )
 
     def _recent(self, seconds: float) -> Any:
-        """The rows of the last seconds: read from the end of the file, whose rows are in order of completion."""
-        path = self.folder / "samples.bin"
-        rows = path.stat().st_size // RAW_ROW.itemsize if path.exists() else 0
-        wanted = min(rows, round(seconds * 2000))
-        tail = np.fromfile(path, RAW_ROW, count=wanted, offset=(rows - wanted) * RAW_ROW.itemsize) if wanted else None
-        if tail is None:
-            return np.empty(0, RAW_ROW)
+        """The rows of the last seconds, read from the ends of the files."""
+        rows = recent_rows(self.folder, most=round(seconds * _MOST_PER_S))
         since_ns = self.generator.now_ns() - seconds * NANOSECONDS
-        return tail[tail["started_ns"] + tail["latency_ns"] >= since_ns]
+        return rows[rows["started_ns"] + rows["latency_ns"] >= since_ns]
 
     def samples(self) -> Samples:
         """What has been recorded so far."""
-        names = self.folder / "names.txt"
-        return read_raw(
-            self.folder / "samples.bin", tuple(names.read_text("utf-8").splitlines()) if names.exists() else ()
-        )
+        return read_samples(self.folder)
 
     def finish(self, *, timeout_s: float = IN_FLIGHT_TIMEOUT_S + 5) -> LoadOutcome:
         """Ends the generator, and makes what it wrote into the trial's files."""
@@ -225,8 +223,8 @@ class Load:
         write_parquet(samples, self.folder / "samples.parquet")
         self.generator.write_resources(self.folder / "resources.parquet")
         own = read_json(self.folder / "generator.json") or {}
-        for raw in ("samples.bin", "names.txt", "started.json", "generator.json"):
-            (self.folder / raw).unlink(missing_ok=True)
+        for raw in raw_files(self.folder):
+            raw.unlink()
         no_account = "" if own else f"Locust left no account of itself: exit code {exit_code}"
         problem = self.problem or own.get("problem") or no_account
         return LoadOutcome(
@@ -242,6 +240,7 @@ class Load:
                 problem=problem,
             ),
             clock=ClockRecord(monotonic_s=elapsed_s, wall_s=wall_s),
+            remarks=self.generator.remarks(),
         )
 
 

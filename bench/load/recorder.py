@@ -10,6 +10,9 @@ Files in FOLDER:
     names.txt        the requests' names, one per line: a row's last field counts into it
     started.json     the clock's zero: monotonic and wall
     generator.json   at the end: what Locust itself counted
+
+With `--processes N` each worker has a `samples-I.bin`, `names-I.txt` and `started-I.json` of its own, on its own zero
+of the same clock; `started.json` and `generator.json` are the master's. `bench.load.merge` reads either.
 """
 
 import json
@@ -24,6 +27,7 @@ import gevent
 from locust import events
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
+from locust.runners import MasterRunner, WorkerRunner
 
 # intended_ns, started_ns, latency_ns, status, ok, bytes, name; `bench.samples.RAW_ROW` reads it.
 ROW = struct.Struct("<qqqhBiH")
@@ -31,24 +35,35 @@ ROW = struct.Struct("<qqqhBiH")
 FLUSH_S = 0.5
 _FIRST_ARRIVAL_NS = 500_000_000  # leaves the users time to be there before the first arrival is due
 
+# Messages between master and workers.
+_END = "meshbench-end"  # master: end your users, then tell what you have
+_ENDED = "meshbench-ended"  # worker: how many rows it recorded
+_PROBLEM = "meshbench-problem"  # worker: why it can't go on
+_ANSWER_S = 5.0  # how long a worker may take to answer, beyond the requests in flight
+_POLL_S = 0.05
+
 
 class Recorder:
-    """Writes one row per request event; buffered, flushed every `FLUSH_S` seconds and at the end."""
+    """Writes one row per request event; buffered, flushed every `FLUSH_S` seconds and at the end.
 
-    def __init__(self, environment: Environment, folder: Path) -> None:
-        self.environment = environment
+    `part` stands in the files' names where there are several recorders; `give_up` is called once with what is wrong.
+    """
+
+    def __init__(self, folder: Path, *, part: str, give_up: Callable[[str], None]) -> None:
         self.folder = folder
-        self.rows = (folder / "samples.bin").open("wb", buffering=1 << 16)
+        self.part = part
+        self.give_up = give_up
+        self.rows = (folder / f"samples{part}.bin").open("wb", buffering=1 << 16)
         self.names: dict[str, int] = {}
         self.recorded = 0
         self.problem = ""
-        self.zero_ns = time.perf_counter_ns()
+        self.zero_ns = 0
 
     def start(self, **_: Any) -> None:
-        """The clock's zero is the start of the test, before the first user."""
-        self.zero_ns = time.perf_counter_ns()
-        self._write("started.json", {"zero_ns": self.zero_ns, "wall_s": time.time()})
-        gevent.spawn(self._flush_regularly)
+        """The clock's zero is the start of the test, before the first user; it stays when Locust's page starts more."""
+        if not self.zero_ns:
+            self.zero_ns, self.problem = write_start(self.folder / f"started{self.part}.json")
+            gevent.spawn(self._flush_regularly)
 
     def request(
         self,
@@ -75,24 +90,9 @@ class Recorder:
         )
         self.recorded += 1
 
-    def finish(self, **_: Any) -> None:
-        """The last rows, and Locust's own account."""
-        self.flush()
-        total = self.environment.stats.total
-        self._write(
-            "generator.json",
-            {
-                "locust_requests": total.num_requests,
-                "locust_failures": total.num_failures,
-                "locust_p95_ms": total.get_response_time_percentile(0.95) if total.num_requests else None,
-                "recorded": self.recorded,
-                "problem": self.problem,
-            },
-        )
-
     def _add_name(self, name: str) -> int:
         self.names[name] = len(self.names)
-        with (self.folder / "names.txt").open("a", encoding="utf-8") as file:
+        with (self.folder / f"names{self.part}.txt").open("a", encoding="utf-8") as file:
             file.write(" ".join(name.splitlines()) + "\n")
         return self.names[name]
 
@@ -106,16 +106,110 @@ class Recorder:
         try:
             self.rows.flush()
         except OSError as error:
-            self.problem = self.problem or f"samples cannot be written: {error.strerror}"
-            if self.environment.runner is not None:
-                self.environment.process_exit_code = 1
-                self.environment.runner.quit()
+            known, self.problem = self.problem, f"samples cannot be written: {error.strerror}"
+            if not known:
+                self.give_up(self.problem)
 
-    def _write(self, name: str, content: dict[str, Any]) -> None:
-        try:
-            (self.folder / name).write_text(json.dumps(content), "utf-8")
-        except OSError as error:
-            self.problem = f"{name} cannot be written: {error.strerror}"
+
+class Master:
+    """Locust's master: it sends no request; it tells the workers when to end, and adds up what they recorded."""
+
+    def __init__(self, environment: Environment, folder: Path, workers: int) -> None:
+        self.environment = environment
+        self.runner: Any = environment.runner
+        self.folder = folder
+        self.workers = workers
+        self.recorded: dict[str, int] = {}
+        self.problem = ""
+        self.zero_ns = 0
+
+    def start(self, **_: Any) -> None:
+        """Before the first worker hears of the test: the earliest zero is this one."""
+        if not self.zero_ns:
+            self.zero_ns, self.problem = write_start(self.folder / "started.json")
+            gevent.spawn(self._watch_workers)
+
+    def collect(self, **_: Any) -> None:
+        """Ends all users and waits for the workers' last figures.
+
+        Locust's own master waits half a second for them, and loses what was still in flight then.
+        """
+        self.runner.send_message(_END)
+        deadline = time.monotonic() + (self.environment.stop_timeout or 0) + _ANSWER_S
+        while self._silent() and time.monotonic() < deadline:
+            gevent.sleep(_POLL_S)
+        if len(self.recorded) < self.workers:
+            self.problem = self.problem or self._lost(self.workers - len(self.recorded))
+
+    def ended(self, msg: Any, **_: Any) -> None:
+        """A worker has ended its users; its figures came before this message."""
+        self.recorded[msg.node_id] = msg.data["recorded"]
+        self.problem = self.problem or msg.data["problem"]
+
+    def trouble(self, msg: Any, **_: Any) -> None:
+        """A worker cannot record: nobody goes on."""
+        self._give_up(msg.data["problem"])
+
+    def finish(self, **_: Any) -> None:
+        """The account of all workers."""
+        write_account(self.environment, self.folder, recorded=sum(self.recorded.values()), problem=self.problem)
+
+    def _watch_workers(self) -> None:
+        """A worker that is gone takes its users along: less load than was ordered is no measurement."""
+        while not self.problem and not self.recorded:
+            gevent.sleep(1)
+            if self.runner.worker_count < self.workers and not self.recorded:
+                self._give_up(self._lost(self.workers - self.runner.worker_count))
+
+    def _silent(self) -> list[str]:
+        """The workers that are there and have not answered."""
+        there = (*self.runner.clients.ready, *self.runner.clients.spawning, *self.runner.clients.running)
+        return [worker.id for worker in there if worker.id not in self.recorded]
+
+    def _lost(self, count: int) -> str:
+        return f"{count} of Locust's {self.workers} workers ended during the load"
+
+    def _give_up(self, problem: str) -> None:
+        if not self.problem:
+            self.problem = problem
+            quit_with(self.environment)
+
+
+def write_start(path: Path) -> tuple[int, str]:
+    """Reads the clock into a file: its zero in nanoseconds, and why it could not be written."""
+    zero_ns = time.perf_counter_ns()
+    return zero_ns, _write(path, {"zero_ns": zero_ns, "wall_s": time.time()})
+
+
+def write_account(environment: Environment, folder: Path, *, recorded: int, problem: str) -> None:
+    """What Locust itself counted, beside what was recorded."""
+    total = environment.stats.total
+    content = {
+        "locust_requests": total.num_requests,
+        "locust_failures": total.num_failures,
+        "locust_p95_ms": total.get_response_time_percentile(0.95) if total.num_requests else None,
+        "recorded": recorded,
+        "problem": problem,
+    }
+    _write(folder / "generator.json", content)
+
+
+def quit_with(environment: Environment) -> None:
+    """Ends Locust early, as a failure."""
+    if environment.runner is not None:
+        environment.process_exit_code = 1
+        environment.runner.quit()
+
+
+def _write(path: Path, content: dict[str, Any]) -> str:
+    """Writes a file that is whole as soon as it is there; what went wrong, or nothing."""
+    try:
+        draft = path.with_suffix(".draft")
+        draft.write_text(json.dumps(content), "utf-8")
+        draft.replace(path)
+    except OSError as error:
+        return f"{path.name} cannot be written: {error.strerror}"
+    return ""
 
 
 def pace(user_class: Any, arrivals: Iterator[int] | None) -> None:
@@ -173,13 +267,63 @@ def _attach(environment: Environment, **_: Any) -> None:
     options: Any = environment.parsed_options
     if not options.record_to:
         return
-    random.seed(options.seed)
-    recorder = Recorder(environment, Path(options.record_to))
-    arrivals = poisson_arrivals(options.arrival_rate, options.seed) if options.arrival_rate else None
+    runner, folder = environment.runner, Path(options.record_to)
+    if isinstance(runner, MasterRunner):
+        _attach_master(environment, Master(environment, folder, options.processes))
+    elif isinstance(runner, WorkerRunner):
+        _attach_worker(environment, runner, folder)
+    else:
+        _attach_single(environment, folder)
+
+
+def _attach_single(environment: Environment, folder: Path) -> None:
+    options: Any = environment.parsed_options
+    recorder = Recorder(folder, part="", give_up=lambda _: quit_with(environment))
+    _listen(environment, recorder, rate_per_s=options.arrival_rate, seed=options.seed)
+
+    def finish(**_: Any) -> None:
+        recorder.flush()
+        write_account(environment, folder, recorded=recorder.recorded, problem=recorder.problem)
+
+    environment.events.quit.add_listener(finish)
+
+
+def _attach_worker(environment: Environment, runner: WorkerRunner, folder: Path) -> None:
+    """A worker has its share of the arrivals, by a seed of its own."""
+    options: Any = environment.parsed_options
+
+    def give_up(problem: str) -> None:
+        runner.send_message(_PROBLEM, {"problem": problem})
+
+    def end(**_: Any) -> None:
+        runner.stop()
+        recorder.flush()
+        figures: dict[str, Any] = {}
+        environment.events.report_to_master.fire(client_id=runner.client_id, data=figures)
+        runner.send_message("stats", figures)
+        runner.send_message(_ENDED, {"recorded": recorder.recorded, "problem": recorder.problem})
+
+    recorder = Recorder(folder, part=f"-{runner.worker_index}", give_up=give_up)
+    rate_per_s = options.arrival_rate / options.processes
+    _listen(environment, recorder, rate_per_s=rate_per_s, seed=options.seed + ((runner.worker_index + 1) << 32))
+    runner.register_message(_END, end)
+
+
+def _attach_master(environment: Environment, master: Master) -> None:
+    master.runner.register_message(_ENDED, master.ended)
+    master.runner.register_message(_PROBLEM, master.trouble, concurrent=True)
+    environment.events.test_start.add_listener(master.start)
+    environment.events.test_stopping.add_listener(master.collect)
+    environment.events.quit.add_listener(master.finish)
+
+
+def _listen(environment: Environment, recorder: Recorder, *, rate_per_s: float, seed: int) -> None:
+    random.seed(seed)
+    arrivals = poisson_arrivals(rate_per_s, seed) if rate_per_s else None
     for user_class in environment.user_classes:
         pace(user_class, arrivals)
     environment.events.test_start.add_listener(recorder.start)
     environment.events.request.add_listener(recorder.request)
     # `quitting` comes before the requests in flight have ended, `quit` after it
     environment.events.quitting.add_listener(recorder.flush)
-    environment.events.quit.add_listener(recorder.finish)
+    environment.events.quit.add_listener(recorder.flush)

@@ -1,9 +1,9 @@
 """The tables of a run's numbers, the most important first."""
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, get_args
 
-from bench.records import ConfigurationSummary, Contrast, RepeatSummary
+from bench.records import ConfigurationSummary, Contrast, RepeatSummary, Role
 from bench.report.answers import contrasts_on
 from bench.report.content import Report, uses
 from bench.report.table import Cell, Table, columns_of, mean, quotient
@@ -104,16 +104,17 @@ def reasons(report: Report) -> Table:
 
 
 def resources(report: Report) -> Table:
-    """CPU and memory of every process, over the valid repeats."""
+    """CPU and memory of every process, over the valid repeats; what a role sums up to is not among them."""
     return Table(
         name="resources",
         title="CPU and memory of every process",
-        note="Means over the valid repeats, in brackets the smallest and largest. Memory: largest resident size.",
+        note="Means over the valid repeats, in brackets the smallest and largest. Memory: largest resident size, on a "
+        "cluster the largest working set. A node's row has everything in it that runs there.",
         columns=columns_of("Configuration | Process | Kind | CPU ms per request* | CPU cores* | Memory* | n*"),
         rows=tuple(
             row
             for name, configuration in report.configurations.items()
-            for role in ("service", "sidecar", "generator")
+            for role in get_args(Role)
             for row in _resource_rows(name, configuration, role)
         ),
     )
@@ -203,7 +204,6 @@ def _codes(repeat: RepeatSummary) -> str:
 
 
 def _resource_rows(name: str, configuration: ConfigurationSummary, role: str) -> Iterable[tuple[Cell, ...]]:
-    seconds = mean([repeat.window_s for repeat in configuration.repeats if repeat.valid])
     for process, found in sorted(uses(configuration, role).items()):
         cpu = [use.cpu_ms_per_request for use in found if use.cpu_ms_per_request is not None]
         yield (
@@ -211,8 +211,8 @@ def _resource_rows(name: str, configuration: ConfigurationSummary, role: str) ->
             Cell(process),
             Cell(role),
             Cell(format_ms(mean(cpu)), _brackets(format_interval(min(cpu), max(cpu))) if len(cpu) > 1 else ""),
-            Cell(format_ms(quotient(mean([use.cpu_s for use in found]), seconds))),
-            Cell(format_bytes(mean([use.rss_max_bytes for use in found]))),
+            Cell(format_ms(mean([cores for use in found if (cores := quotient(use.cpu_s, use.seen_s)) is not None]))),
+            Cell(format_bytes(mean([use.rss_max_bytes for use in found if use.rss_max_bytes is not None]))),
             Cell(str(len(found))),
         )
 

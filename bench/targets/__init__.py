@@ -22,7 +22,7 @@ class Deployment(Protocol):
         """Evidence that it is what its name says; after a load also that the load went where it should."""
 
     def load(
-        self, trial: Trial, draft: Path, *, show: Callable[[Progress], None], kept: Callable[[LoadOutcome], None]
+        self, draft: Path, *, show: Callable[[Progress], None], kept: Callable[[LoadOutcome], None]
     ) -> LoadOutcome:
         """Loads it for warm-up and window, and leaves samples and resources in `draft`. When it is cut short, what
         was measured is saved and told to `kept` before the exception goes on."""
@@ -37,9 +37,9 @@ class Deployment(Protocol):
 class Target(Protocol):
     """A place where configurations can be deployed, one after another."""
 
-    def deploy(self, configuration: str, draft: Path) -> AbstractContextManager[Deployment]:
-        """Deploys a configuration and waits until it is ready; leaving the block removes it. Raises DeployError.
-        Logs and proxy configuration go into `draft`."""
+    def deploy(self, trial: Trial, draft: Path) -> AbstractContextManager[Deployment]:
+        """Deploys a trial's configuration and waits until it is ready; leaving the block removes it. Raises
+        DeployError. Logs and proxy configuration go into `draft`."""
 
 
 class Place(Protocol):
@@ -59,6 +59,9 @@ class Place(Protocol):
 
     def environment(self) -> Environment:
         """The surroundings that a number from here depends on."""
+
+    def keep_inputs(self, run: Path) -> None:
+        """Copies into a run's folder what the place was told by files, so that the run can be resumed."""
 
     def lock(self, run: Path) -> AbstractContextManager[None]:
         """Holds the place for the run whose folder is or will be at `run`. Raises LockedError."""

@@ -195,14 +195,6 @@ def test_output_is_whole_when_the_command_ends_at_once(cluster: Cluster, namespa
     assert ran.stdout == bytes(range(256)) * (MEGABYTES << 12)
 
 
-def test_a_command_need_not_read_its_input(cluster: Cluster, namespace: str) -> None:
-    """It may end first."""
-    ran = cluster.exec(
-        POD, ["true"], namespace=namespace, container=CONTAINER, stdin=bytes(MEGABYTES << 20), timeout_s=60
-    )
-    assert ran.exit_code == 0
-
-
 @pytest.mark.parametrize(
     ("pod", "container", "argv", "message"),
     [

@@ -29,6 +29,7 @@ from bench.waiting import Watch
 from tests.cluster.conftest import CONTEXT
 from tests.cluster.emulated import RBAC, Run, end, make, namespace, owner_of, thing
 
+ROOT = Path(__file__).parents[2]
 # A run that is killed at one of its journal's steps.
 KILLED = """
 import os, signal, sys, tempfile
@@ -218,27 +219,31 @@ def _is_filled(secrets: tuple[Object, ...]) -> bool:
 
 
 def test_a_run_that_is_killed_at_any_step_of_its_journal_leaves_nothing(cluster: Cluster, tmp_path: Path) -> None:
-    """Before and after each object that it makes; all of them at once, one cleanup does not disturb another."""
-    steps = range(1, 2 * len(Run("t").few()) + 1)
-    runs = [Run.new() for _step in steps]
-    command = [sys.executable, "-c", KILLED]
+    """Before and after each object that it makes; cleanups of several runs at once do not disturb each other."""
+    runs = {step: Run.new() for step in range(1, 2 * len(Run("t").few()) + 1)}
 
-    def die_and_clean(step: int) -> list[str]:
-        run = runs[step - 1]
-        killed = subprocess.run([*command, str(step), run.run_id, str(tmp_path)], cwd=Path(__file__).parents[2])
-        assert killed.returncode == -signal.SIGKILL
-        lines = read_journal(tmp_path / f"{run.run_id}.jsonl")
-        assert len(lines) == step
-        assert recorded_clusters(lines) == ((CONTEXT, cluster.server),)
+    def clean(run: Run) -> list[str]:
         clean_cluster(cluster, run.run_id, watch=Watch(), wait_s=240)
         return _left(cluster, run)
 
     try:
         with ThreadPoolExecutor(2) as pool:
-            assert [left for left in pool.map(die_and_clean, steps) if left] == []
+            written = list(pool.map(lambda step: _killed_at(step, runs[step], tmp_path), runs))
+        assert written == list(runs)
+        with ThreadPoolExecutor(len(runs)) as pool:
+            assert [left for left in pool.map(clean, runs.values()) if left] == []
     finally:
-        for run in runs:
+        for run in runs.values():
             end(run, cluster)
+
+
+def _killed_at(step: int, run: Run, folder: Path) -> int:
+    """The lines that it left in its journal, which also lead to the cluster."""
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(step), run.run_id, str(folder)], cwd=ROOT)
+    assert killed.returncode == -signal.SIGKILL
+    lines = read_journal(folder / f"{run.run_id}.jsonl")
+    assert [context for context, _server in recorded_clusters(lines)] == [CONTEXT]
+    return len(lines)
 
 
 def test_the_command_lists_removes_and_then_finds_nothing(cluster: Cluster, run: Run, tmp_path: Path) -> None:

@@ -163,10 +163,10 @@ def test_a_load_leaves_what_a_local_one_does(
         outcome = load.finish()
     assert outcome.generator.problem == ""
     assert outcome.generator.exit_code == 0
-    assert outcome.generator.locust_requests == outcome.generator.recorded == len(outcome.samples) > 100
+    assert outcome.generator.locust_requests == outcome.generator.recorded == len(outcome.samples) > 20
     assert outcome.generator.locust_failures == (~outcome.samples.ok).sum() == 0
     assert outcome.samples.names == ("/productpage",)
-    assert len(outcome.samples.counted([outcome.window])) > 100
+    assert len(outcome.samples.counted([outcome.window])) > 10
     assert outcome.clock.gap_s < 0.5
     assert not raw_files(tmp_path)
     assert "clocks: the window's edges are known to" in (tmp_path / "load.log").read_text("utf-8")
@@ -211,7 +211,7 @@ def test_workers_and_page(cluster: Cluster, namespace: str, order: LoadOrder, tm
     assert (shown["state"], shown["user_count"]) == ("running", 6)
     assert exit_code == 0
     assert own["problem"] == ""
-    assert own["locust_requests"] == own["recorded"] == recorded_rows(tmp_path) > 100
+    assert own["locust_requests"] == own["recorded"] == recorded_rows(tmp_path) > 20
     assert {path.name for path in raw_files(tmp_path)} >= {"samples-0.bin", "samples-1.bin"}
 
 
@@ -235,7 +235,7 @@ def test_the_load_goes_on_without_an_api_server(
     assert own["problem"] == ""
     assert own["locust_requests"] == own["recorded"] == recorded_rows(tmp_path) > seen
     away = read_samples(tmp_path).started_in(cut_ns, back_ns)
-    assert len(away) > 50
+    assert len(away) > 10
     [remark] = generator_of(load).remarks()
     assert "the API server was away during the load for" in remark
 

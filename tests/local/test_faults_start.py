@@ -151,11 +151,11 @@ def test_ports_that_are_always_taken_end_the_run_with_the_port(scenario: Path, o
 
 
 BAD_BOOTSTRAP = """
-import bench.targets.local.sidecars as sidecars
-good = sidecars.sidecar_bootstrap
+from bench.targets.local.envoy import SHAPES
+good = SHAPES["istio"].sidecar_bootstrap
 def bad(workload, **options):
     return {**good(workload, **options), "nonsense": 1} if workload.name == "ratings" else good(workload, **options)
-sidecars.sidecar_bootstrap = bad
+SHAPES["istio"].sidecar_bootstrap = bad
 """
 
 

@@ -8,23 +8,27 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from bench.errors import DeployError
+from bench.meshes.wire import Wire
 from bench.targets.local.certificates import Certificates, issue_certificates
 
 NOW = datetime(2026, 11, 23, 3, 15, 0, 500_000, tzinfo=UTC)
 SPIFFE_ID = "spiffe://cluster.local/ns/bookinfo/sa/bookinfo-reviews"
+BUILTIN = ("spiffe://default/locust_bookinfo_svc", "kuma://app/locust")
+WIRE = Wire(http="HTTP/2", tls="TLSv1.2", alpn="kuma")
 
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     folder = tmp_path_factory.mktemp("run") / "identities"
-    return issue_certificates(folder, {"bookinfo-reviews": SPIFFE_ID}, now=NOW, run_s=600)
+    names = {"bookinfo-reviews": (SPIFFE_ID,), "locust": BUILTIN}
+    return issue_certificates(folder, names, wire=WIRE, now=NOW, run_s=600)
 
 
 def loaded(path: Path) -> x509.Certificate:
     return x509.load_pem_x509_certificate(path.read_bytes())
 
 
-def test_a_leaf_is_an_istio_workload_certificate(certificates: Certificates) -> None:
+def test_a_leaf_is_a_workload_certificate(certificates: Certificates) -> None:
     """RSA-2048, signed by the run's root, the SPIFFE id as its only name, for both sides of a connection."""
     identity = certificates.identity("bookinfo-reviews")
     leaf, root = loaded(identity.certificate), loaded(certificates.roots)
@@ -37,6 +41,15 @@ def test_a_leaf_is_an_istio_workload_certificate(certificates: Certificates) -> 
     assert [name.value for name in names.value] == [SPIFFE_ID]
     assert identity.spiffe_id == certificates.spiffe_id("bookinfo-reviews") == SPIFFE_ID
     assert list(leaf.subject) == []
+
+
+def test_a_leaf_has_all_names_that_the_mesh_gives(certificates: Certificates) -> None:
+    """Kuma's builtin authority writes a name for every tag; the SPIFFE id stands first, and is the identity."""
+    identity = certificates.identity("locust")
+    names = loaded(identity.certificate).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    assert tuple(name.value for name in names.value) == BUILTIN
+    assert identity.spiffe_id == certificates.spiffe_id("locust") == BUILTIN[0]
+    assert (identity.tls, identity.alpn) == (WIRE.tls, WIRE.alpn)
 
 
 def test_certificates_outlive_the_run_by_a_day(certificates: Certificates) -> None:
@@ -62,10 +75,16 @@ def test_keys_are_for_the_owner_alone(certificates: Certificates) -> None:
     assert certificates.folder.stat().st_mode & 0o777 == 0o700
     files = list(certificates.folder.iterdir())
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
-    assert sorted(path.name for path in files) == ["bookinfo-reviews.crt", "bookinfo-reviews.key", "root-cert.pem"]
+    assert sorted(path.name for path in files) == [
+        "bookinfo-reviews.crt",
+        "bookinfo-reviews.key",
+        "locust.crt",
+        "locust.key",
+        "root-cert.pem",
+    ]
 
 
 def test_identities_are_not_overwritten(certificates: Certificates) -> None:
     """A second run in the same folder would pull the keys from under the first one's sidecars."""
     with pytest.raises(FileExistsError):
-        issue_certificates(certificates.folder, {}, now=NOW, run_s=1)
+        issue_certificates(certificates.folder, {}, wire=WIRE, now=NOW, run_s=1)

@@ -90,7 +90,7 @@ def test_questions_go_where_the_application_goes() -> None:
 def test_failures_are_in_the_same_words_as_locally() -> None:
     """A closed connection, a refused one and a time-out read alike on every target."""
     nothing = {"status": 0, "headers": {}, "body": "", "tls": None, "message": "m"}
-    kinds = ["ConnectionResetError", "RemoteDisconnected", "ConnectionRefusedError", "TimeoutError", "gaierror"]
+    kinds = ["ConnectionResetError", "SSLEOFError", "ConnectionRefusedError", "TimeoutError", "gaierror"]
     assert [read_answer({**nothing, "error": kind}).told for kind in kinds] == [
         "connection closed without an answer",
         "connection closed without an answer",
@@ -127,7 +127,7 @@ def test_a_probe_pod_stands_in_for_its_workload() -> None:
 
 def test_the_pod_outside_is_nobody() -> None:
     """It has no label that a Service or a policy could select, and no token."""
-    script, pod = outside_objects("run-1-outside", image="locust:1")
+    script, pod = outside_objects("run-1-outside", image="locust:1", uid=None)
     assert "labels" not in pod["metadata"]
     assert pod["spec"]["automountServiceAccountToken"] is False
     assert "runAsUser" not in pod["spec"]["containers"][0]["securityContext"]

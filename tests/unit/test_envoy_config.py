@@ -1,29 +1,25 @@
-"""The sidecars' configuration: as a real control plane gives it, but for documented differences."""
+"""Istio's sidecars: configured as a real istiod does it, but for documented differences."""
 
-from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.meshes import MESHES
-from bench.meshes.application import Application, read_application
+from bench.meshes.application import Application
 from bench.meshes.istio_policies import Policies
 from bench.shipped import shipped
-from bench.targets.local.certificates import Certificates
-from bench.targets.local.envoy import sidecar_bootstrap
-from bench.targets.local.placement import Placement
 from tests.golden import GOLDEN, MISSING, built, covers, differences, known_differences, recorded, unexplained
+from tests.sidecars import PAGE, SIDECARS, application_of, application_with
+from tests.sidecars import bootstrap_of as bootstrap_in
 
 ISTIO = MESHES["istio"]
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "local-target.md"
-SIDECARS = ("productpage-v1", "details-v1", "ratings-v1", "reviews-v1", "reviews-v2", "locust")
 CONFIGURATIONS = {
     "istio/istio": (),
     "istio/istio-mtls": ("peer-authentication.yaml",),
     "istio/istio-policies": tuple(path.name for path in (shipped("manifests") / "istio/policies").iterdir()),
 }
+KNOWN = known_differences(PAGE, "Istio")
 
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=MISSING)
 
@@ -33,35 +29,18 @@ def policies_of(files: tuple[str, ...], application: Application, folder: Path) 
     for name in files:
         text = (shipped("manifests") / "istio/policies" / name).read_text("utf-8")
         (folder / name).write_text(text, "utf-8")
-    return ISTIO.read_policies([folder] if files else [], application)
+    policies: Policies = ISTIO.read_policies([folder] if files else [], application)
+    return policies
 
 
 def bootstrap_of(name: str, application: Application, policies: Policies) -> dict[str, Any]:
-    """One sidecar's configuration, with invented ports and certificates that nobody reads."""
-    everyone = [one.name for one in application.everyone]
-    ports = {base: {one: base + index for index, one in enumerate(everyone)} for base in (10000, 20000, 30000)}
-    return sidecar_bootstrap(
-        application.workload(name),
-        placement=Placement(application, serving=ports[10000], inbound=ports[20000], outbound=ports[30000]),
-        policies=policies,
-        certificates=Certificates(
-            Path("/identities"),
-            datetime(2030, 1, 1, tzinfo=UTC),
-            {one.account: ISTIO.spiffe_id(application, one.account) for one in application.everyone},
-        ),
-        admin=Path(f"/sockets/{name}.sock"),
-    )
-
-
-@cache
-def application_with(reviews: str) -> Application:
-    return read_application(shipped("manifests") / "bookinfo", reviews)
+    return bootstrap_in("istio", name, application, policies)
 
 
 def ours(sidecar: str, configuration: str, folder: Path) -> dict[str, Any]:
-    name, _, version = sidecar.partition("-")
-    application = application_with(version if name == "reviews" else "v2")
-    return bootstrap_of(name, application, policies_of(CONFIGURATIONS[configuration], application, folder))
+    application = application_of(sidecar)
+    policies = policies_of(CONFIGURATIONS[configuration], application, folder)
+    return bootstrap_of(sidecar.partition("-")[0], application, policies)
 
 
 @needs_golden
@@ -70,7 +49,7 @@ def ours(sidecar: str, configuration: str, folder: Path) -> dict[str, Any]:
 def test_every_difference_to_a_real_sidecar_is_documented(configuration: str, sidecar: str, tmp_path: Path) -> None:
     """A sidecar of ours differs from the one that istiod made only where docs/local-target.md says so."""
     found = differences(recorded(configuration, sidecar), built(ours(sidecar, configuration, tmp_path)))
-    assert unexplained(list(found), known_differences(PAGE)) == []
+    assert unexplained(list(found), KNOWN) == []
 
 
 @needs_golden
@@ -82,7 +61,7 @@ def test_every_documented_difference_exists(tmp_path: Path) -> None:
         for sidecar in SIDECARS
         for path in differences(recorded(configuration, sidecar), built(ours(sidecar, configuration, tmp_path)))
     ]
-    stale = [pattern for pattern in known_differences(PAGE) if not any(covers(pattern, path) for path in found)]
+    stale = [pattern for pattern in KNOWN if not any(covers(pattern, path) for path in found)]
     assert stale == []
 
 
@@ -95,7 +74,7 @@ def test_the_comparison_sees_a_changed_filter(tmp_path: Path) -> None:
     chain["filters"][0]["typed_config"]["http_filters"].reverse()
     chain["transport_socket"]["typed_config"]["common_tls_context"]["tls_params"]["cipher_suites"].pop()
     names = ("http_filters/(order)", "tls_params/cipher_suites")
-    found = unexplained(list(differences(golden, built(bootstrap))), known_differences(PAGE))
+    found = unexplained(list(differences(golden, built(bootstrap))), KNOWN)
     assert [path for path in found if not path.endswith(names)] == []
     assert len(found) == len(names)
 

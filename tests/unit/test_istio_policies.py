@@ -35,7 +35,8 @@ def read(folder: Path, *texts: str, application: Application = BOOKINFO) -> Poli
     """The policies of some YAML texts, one file each: a.yaml, b.yaml and so on."""
     for name, text in zip("abcdef", texts, strict=False):
         (folder / f"{name}.yaml").write_text(text, "utf-8")
-    return ISTIO.read_policies([folder], application)
+    policies: Policies = ISTIO.read_policies([folder], application)
+    return policies
 
 
 def said(folder: Path, *texts: str) -> list[str]:

@@ -131,7 +131,7 @@ def test_misspelt_keys_and_all_other_mistakes_are_told_at_once(write: Write) -> 
         .replace("reference: baseline", "reference: basline")
         .replace("mesh: istio,", "mesh: itsio,")
     )
-    unsupported = "not supported (supported: none, istio)"
+    unsupported = "not supported (supported: none, istio, kuma)"
     assert messages(write(text)) == [
         "mine.yaml:4: application.reviews: 'V3' is not supported (supported: v1, v2, v3); did you mean v3?",
         "mine.yaml:5: load.usres: unknown key 'usres'; did you mean users?",
@@ -241,7 +241,7 @@ def test_a_window_shorter_than_its_warmup_is_refused(write: Write) -> None:
         ("title: A question", "title: [a]", "must be text, not a list"),
         ("title: A question", 'title: "\\e"', "'\\x1b' must be one line of text without control characters"),
         ("title: A question", f"title: {'a' * 121}", "must have at most 120 characters"),
-        ("mesh: none}", "mesh: no}", "false is not supported (supported: none, istio)"),
+        ("mesh: none}", "mesh: no}", "false is not supported (supported: none, istio, kuma)"),
         ("[policies/strict]", "policies/strict", "must be a list, not 'policies/strict'"),
     ],
 )  # fmt: skip
@@ -337,7 +337,7 @@ def test_names_are_plain(write: Write, name: str) -> None:
 def test_an_unknown_mesh_lists_the_supported_ones(write: Write) -> None:
     """Case 12: a mesh that meshbench cannot deploy."""
     (message,) = messages(write(GOOD.replace("mesh: istio,", "mesh: linkerd,")))
-    assert message == ("mine.yaml:11: configurations[1].mesh: 'linkerd' is not supported (supported: none, istio)")
+    assert message == ("mine.yaml:11: configurations[1].mesh: 'linkerd' is not supported (supported: none, istio, kuma)")
 
 
 @pytest.mark.parametrize("name", shipped_scenarios())

@@ -33,7 +33,7 @@ BAD = [
     SMALL.replace("name: a", "name: A"),
     SMALL.replace("title: b", 'title: "\\e"'),
     SMALL.replace("title: b", f"title: {'x' * 121}"),
-    SMALL.replace("mesh: none", "mesh: kuma"),
+    SMALL.replace("mesh: none", "mesh: linkerd"),
     SMALL.replace(", mesh: none", ""),
     SMALL.replace("[{name: c, mesh: none}]", "[]"),
     SMALL + "schema_version: 2\n",

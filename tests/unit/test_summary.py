@@ -85,7 +85,9 @@ def test_processes_are_counted_inside_the_window(summary: SummaryRecord) -> None
     repeat = summary.configurations["istio"].repeats[0]
     assert repeat.generator_cpu == pytest.approx(repeat.requests / 20 * 0.9e-3, rel=0.3)
     for use in repeat.resources:
-        assert use.cpu_ms_per_request == pytest.approx(use.cpu_s * 1e3 / repeat.requests)
+        assert use.cpu_s is not None
+        assert use.seen_s == pytest.approx(repeat.window_s, abs=0.5)
+        assert use.cpu_ms_per_request == pytest.approx(use.cpu_s * 1e3 / repeat.requests, rel=0.05)
     assert summary.configurations["istio"].sidecar_cpu_ms_per_request == pytest.approx(2.4, rel=0.2)
     assert summary.configurations["baseline"].sidecar_cpu_ms_per_request is None
     assert summary.configurations["baseline"].service_cpu_ms_per_request == pytest.approx(3.1, rel=0.2)

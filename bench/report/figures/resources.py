@@ -51,7 +51,7 @@ _CPU = Quantity(
 _MEMORY = Quantity(
     "Memory",
     "largest resident size in MiB",
-    lambda use: use.rss_max_bytes / _MIB,
+    lambda use: None if use.rss_max_bytes is None else use.rss_max_bytes / _MIB,
     lambda total: format_bytes(total * _MIB),
     "Largest resident memory, means over valid repeats. Pages that processes share count in each of them.",
 )

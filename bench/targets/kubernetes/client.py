@@ -183,7 +183,8 @@ class Cluster:
         stdin: bytes = b"",
         timeout_s: float = 30,
     ) -> Ran:
-        """Runs a command in a container. Its standard input is what is given and then ends."""
+        """Runs a command in a container to its end. It has to read all of the `stdin` that it is given: Kubernetes
+        may not tell the end of one that does not, and then the time-out does."""
         streams = (("stdin", "true"),) if stdin else ()
         query = (("container", container), ("stdout", "true"), ("stderr", "true"), *streams)
         what = f"running {argv[0]} in Pod {namespace}/{pod}, container {container}"

@@ -90,11 +90,12 @@ async def _run(connection: Connection, request: Request, stdin: bytes, timeout_s
 
 
 async def _write(stream: aiohttp.ClientWebSocketResponse, stdin: bytes) -> None:
-    """A command may end without reading all of its input; then the rest has nowhere to go, which is no failure."""
+    """It may end early with an error when the command has ended, whose output then has told enough."""
     if not stdin:
         return
     for start in range(0, len(stdin), _CHUNK):
         await stream.send_bytes(bytes([_STDIN]) + stdin[start : start + _CHUNK])
+        await asyncio.sleep(0)  # sending alone does not let the loop see that the connection has gone
     await stream.send_bytes(bytes([_CLOSE, _STDIN]))
 
 
@@ -116,7 +117,7 @@ class _Opened:
     end waits for a server that may have stopped reading, and outlives the loop that would close it."""
 
     def __init__(self, tls: ssl.SSLContext | bool) -> None:
-        self.stream: aiohttp.ClientWebSocketResponse
+        self.stream: aiohttp.ClientWebSocketResponse | None = None
         self._tcp: list[socket.socket] = []
         self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls, socket_factory=self._make))
 
@@ -127,6 +128,8 @@ class _Opened:
         return made
 
     async def end(self) -> None:
+        if self.stream is not None:
+            self.stream._response.close()  # noqa: SLF001  # its own close() writes first, and may leave this one open
         for one in self._tcp:
             with suppress(OSError):  # it has gone, or never came
                 one.shutdown(socket.SHUT_RDWR)
@@ -141,14 +144,16 @@ class _Opened:
 async def _stream(
     connection: Connection, request: Request, protocols: Sequence[str]
 ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
-    opened = await _open(connection, request, protocols)
+    opened, stream = await _open(connection, request, protocols)
     try:
-        yield opened.stream
+        yield stream
     finally:
         await opened.end()
 
 
-async def _open(connection: Connection, request: Request, protocols: Sequence[str]) -> _Opened:
+async def _open(
+    connection: Connection, request: Request, protocols: Sequence[str]
+) -> tuple[_Opened, aiohttp.ClientWebSocketResponse]:
     """Within the connection's patience, as long as the server cannot have begun with what must not be done twice."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + connection.patience_s
@@ -170,11 +175,13 @@ async def _open(connection: Connection, request: Request, protocols: Sequence[st
             await asyncio.sleep(_PAUSE_S)
 
 
-async def _connect(credentials: Credentials, request: Request, protocols: Sequence[str]) -> _Opened:
+async def _connect(
+    credentials: Credentials, request: Request, protocols: Sequence[str]
+) -> tuple[_Opened, aiohttp.ClientWebSocketResponse]:
     opened = _Opened(credentials.tls())
     try:
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-            opened.stream = await opened.session.ws_connect(
+            stream = opened.stream = await opened.session.ws_connect(
                 URL(f"{credentials.server}{request.path}?{urlencode(request.query)}", encoded=True),
                 headers=credentials.headers,
                 protocols=protocols,
@@ -186,7 +193,7 @@ async def _connect(credentials: Credentials, request: Request, protocols: Sequen
     except BaseException:
         await opened.end()
         raise
-    return opened
+    return opened, stream
 
 
 def _refusal(connection: Connection, request: Request, error: aiohttp.WSServerHandshakeError) -> ClusterError:

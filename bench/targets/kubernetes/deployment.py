@@ -135,6 +135,7 @@ class ClusterDeployment:
         site, options = self.site, self.site.options
         image = image_of("load", default_image(), images=options.images, registry=options.registry)
         annotations = self.plane.pod_annotations() if self.plane else {}
+        uid = uid_for(site.cluster.kinds())
         callers = askers(site.application, self.meshed.probes if self.meshed else ())
         return {
             "application": bookinfo_objects(
@@ -146,15 +147,15 @@ class ClusterDeployment:
                 affinity=site.load_place.application,
             ),
             "probe": (
-                *probe_objects(site.application, callers, image=image),
-                *outside_objects(site.outside, image=image),
+                *probe_objects(site.application, callers, image=image, uid=uid),
+                *outside_objects(site.outside, image=image, uid=uid),
             ),
             "load": load_objects(
                 site.order,
                 namespace=site.namespace,
                 image=image,
                 affinity=site.load_place.load,
-                uid=uid_for(site.cluster.kinds()),
+                uid=uid,
                 ui=options.locust_ui is not None,
             ),
         }

@@ -21,6 +21,7 @@ _NEW_PARTS: Final = """
 while [ $# -gt 0 ]; do
   if [ -f "$1" ]; then
     size=$(wc -c < "$1"); new=$((size - $2))
+    [ "$new" -lt 0 ] && new=0
     [ "$new" -gt MOST ] && new=MOST
     echo "$1 $new"; tail -c "+$(($2 + 1))" "$1" | head -c "$new"
   fi

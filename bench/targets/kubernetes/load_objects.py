@@ -1,8 +1,8 @@
 """The load pod's objects: the plain manifests with a trial's load in them, and the code that Locust runs. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from bench.bookinfo import pages
 from bench.load import recorder_path
@@ -78,12 +78,20 @@ def _code(order: LoadOrder) -> Object:
 
 def _pod(order: LoadOrder, *, image: str, affinity: Object | None, uid: int | None, ui: bool) -> Object:
     pod = _manifest("pod.yaml")
-    spec = pod["spec"]
-    containers = [{**one, "image": image or one["image"]} for one in spec["containers"]]
-    locust = {**containers[0], "args": locust_argv(order, ui=ui), "resources": _resources(containers[0], order.workers)}
-    user: Mapping[str, Any] = {} if uid is None else {"runAsUser": uid}
-    changed = {**spec, "containers": [locust, *containers[1:]], "securityContext": {**spec["securityContext"], **user}}
-    return {**pod, "spec": {**changed, **({"affinity": affinity} if affinity else {})}}
+    locust, *others = (_container(one, image=image, uid=uid) for one in pod["spec"]["containers"])
+    loaded = {**locust, "args": locust_argv(order, ui=ui), "resources": _resources(locust, order.workers)}
+    placed = {"affinity": affinity} if affinity else {}
+    return {**pod, "spec": {**pod["spec"], "containers": [loaded, *others], **placed}}
+
+
+def _container(container: Object, *, image: str, uid: int | None) -> Object:
+    """The user is the container's, not the pod's: sidecars have one of their own."""
+    user = {} if uid is None else {"runAsUser": uid}
+    return {
+        **container,
+        "image": image or container["image"],
+        "securityContext": {**container["securityContext"], **user},
+    }
 
 
 def _resources(container: Object, workers: int) -> Object:

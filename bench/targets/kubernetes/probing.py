@@ -27,6 +27,7 @@ CONTAINER: Final = "asker"
 _SCRIPT: Final = "meshbench-asker"
 _FOLDER: Final = "/meshbench"
 _ARGV: Final = ("python3", f"{_FOLDER}/asker.py")
+_UID: Final = 1000  # the image names its user, and Kubernetes believes only a number that it is not root
 _START_S: Final = 10.0
 _WEEK_S: Final = 7 * 24 * 3600
 
@@ -88,7 +89,7 @@ def askers(application: Application, probes: Iterable[Probe]) -> tuple[str, ...]
 
 
 def probe_objects(
-    application: Application, callers: Iterable[str], *, image: str, uid: int | None = None
+    application: Application, callers: Iterable[str], *, image: str, uid: int | None = _UID
 ) -> tuple[Object, ...]:
     """The probe pods of these workloads, in the application's namespace, with their script and the client's account.
     They are new for each deployment, since a sidecar is injected only when a pod is made.
@@ -101,7 +102,7 @@ def probe_objects(
     return (_account(namespace), _script(namespace), *pods)
 
 
-def outside_objects(namespace: str, *, image: str, uid: int | None = None) -> tuple[Object, ...]:
+def outside_objects(namespace: str, *, image: str, uid: int | None = _UID) -> tuple[Object, ...]:
     """The pod outside the mesh, for a namespace of its own, and its script."""
     pod = _pod(OUTSIDE, namespace, image, uid)
     spec = {**pod["spec"], "automountServiceAccountToken": False}

@@ -1,0 +1,194 @@
+"""A cluster in memory, as far as ownership, lock and cleanup need one: what is being deleted goes step by step, a
+finalizer holds it, and a webhook refuses what a real one would."""
+
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from itertools import count
+from threading import Lock
+from typing import Any, cast
+
+from bench.errors import ClusterError
+from bench.targets.kubernetes.client import Cluster, KindInfo, Object, Ref, ref_of
+from bench.targets.kubernetes.deletion import is_custom
+from bench.targets.kubernetes.ownership import COMPONENT, MANAGED_BY, PRODUCT, RUN_ID
+
+ADMISSION = "admissionregistration.k8s.io/v1"
+EXTENSIONS = "apiextensions.k8s.io/v1"
+WEBHOOK = "ValidatingWebhookConfiguration"
+_NOW = "2026-11-23T03:15:00Z"
+_UIDS = count(1)
+
+
+def thing(
+    api_version: str, kind: str, name: str, *, namespace: str = "", run: str = "", component: str = "", **parts: Any
+) -> Object:
+    """An object; of a run of ours if one is given. `parts` are its spec, status and so on."""
+    labels = {MANAGED_BY: PRODUCT, RUN_ID: run, COMPONENT: component} if run else {}
+    metadata: dict[str, Any] = {"name": name, "uid": str(next(_UIDS)), "labels": labels}
+    if namespace:
+        metadata["namespace"] = namespace
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **parts}
+
+
+def webhook(name: str, service: tuple[str, str], *, run: str = "", component: str = "") -> Object:
+    """A webhook configuration that asks a service (namespace, name) about all custom resources."""
+    asked = {"service": {"namespace": service[0], "name": service[1]}}
+    hooks = [{"name": f"{name}.example.com", "clientConfig": asked, "failurePolicy": "Fail"}]
+    return thing(ADMISSION, WEBHOOK, name, run=run, component=component, webhooks=hooks)
+
+
+def _allow(_ref: Ref) -> None:
+    """Refuses nothing."""
+
+
+@dataclass(eq=False)
+class FakeCluster:
+    """Answers as `Cluster` does. `alive` are the services (namespace, name) that answer; `down` is how many of the next
+    calls get no answer; `unlisted` are kinds that may not be listed; `log` are the deletions that were asked for;
+    `before_delete` may refuse one."""
+
+    alive: set[tuple[str, str]] = field(default_factory=set)
+    things: dict[Ref, Object] = field(default_factory=dict)
+    log: list[tuple[Ref, int | None]] = field(default_factory=list)
+    down: int = 0
+    unlisted: frozenset[str] = frozenset()
+    before_delete: Callable[[Ref], None] = _allow
+    context: str = "fake"
+    server: str = "https://fake.invalid"
+    _one_at_a_time: Lock = field(default_factory=Lock)
+
+    @property
+    def cluster(self) -> Cluster:
+        """The same, for what wants a real one."""
+        return cast("Cluster", self)
+
+    def add(self, things: Iterable[Object]) -> None:
+        """What is there already, as it is."""
+        self.things |= {ref_of(one): one for one in things}
+
+    def apply(self, one: Object) -> Object:
+        self._answer(f"applying {ref_of(one)}")
+        return self._keep(one)
+
+    def create(self, one: Object) -> Object:
+        ref = ref_of(one)
+        self._answer(f"creating {ref}")
+        if ref in self.things:
+            raise ClusterError(f"creating {ref}: 409: already exists", status=409)
+        self._check_place(ref)
+        return self._keep(one)
+
+    def replace(self, one: Object) -> Object:
+        ref = ref_of(one)
+        self._answer(f"replacing {ref}")
+        if ref not in self.things:
+            raise ClusterError(f"replacing {ref}: 404: not found", status=404)
+        return self._keep(one)
+
+    def get(self, ref: Ref) -> Object | None:
+        self._answer(f"reading {ref}")
+        found = deepcopy(self.things.get(ref))
+        self._go_on()
+        return found
+
+    def list(self, api_version: str, kind: str, *, namespace: str = "", labels: str = "") -> tuple[Object, ...]:
+        with self._one_at_a_time:
+            return self._list(api_version, kind, namespace=namespace, labels=labels)
+
+    def _list(self, api_version: str, kind: str, *, namespace: str, labels: str) -> tuple[Object, ...]:
+        self._answer(f"listing {kind}")
+        if kind in self.unlisted:
+            raise ClusterError(f"listing {kind}: 403: forbidden", status=403)
+        if kind == "EndpointSlice":
+            name = labels.partition("=")[2]
+            return ({"endpoints": [{"conditions": {"ready": True}}]},) if (namespace, name) in self.alive else ()
+        found = [
+            deepcopy(one)
+            for ref, one in self.things.items()
+            if (ref.api_version, ref.kind) == (api_version, kind)
+            and namespace in ("", ref.namespace)
+            and _matches(one, labels)
+        ]
+        self._go_on()
+        return tuple(found)
+
+    def kinds(self) -> tuple[KindInfo, ...]:
+        self._answer("asking for kinds")
+        kinds = {(ref.api_version, ref.kind): bool(ref.namespace) for ref in self.things}
+        verbs = frozenset({"list", "delete"})
+        return tuple(KindInfo(*kind, f"{kind[1].lower()}s", inside, verbs) for kind, inside in kinds.items())
+
+    def delete(self, ref: Ref, *, grace_s: int | None = None) -> None:
+        self._answer(f"deleting {ref}")
+        self.before_delete(ref)
+        self.log.append((ref, grace_s))
+        if ref not in self.things:
+            return
+        if refusal := self._refusal(ref):
+            raise ClusterError(f"deleting {ref}: {refusal}", status=500)
+        self._end(ref)
+
+    def _answer(self, what: str) -> None:
+        if self.down:
+            self.down -= 1
+            raise ClusterError(f"{what}: no answer from {self.server}: connection refused", status=0)
+
+    def _check_place(self, ref: Ref) -> None:
+        if not ref.namespace:
+            return
+        place = self.things.get(Ref("v1", "Namespace", ref.namespace))
+        if place is None:
+            raise ClusterError(f"creating {ref}: 404: namespace not found", status=404)
+        if place["metadata"].get("deletionTimestamp"):
+            raise ClusterError(f"creating {ref}: 403: the namespace is being terminated", status=403)
+
+    def _keep(self, one: Object) -> Object:
+        kept = deepcopy(one)
+        kept["metadata"].setdefault("uid", str(next(_UIDS)))
+        self.things[ref_of(one)] = kept
+        return deepcopy(kept)
+
+    def _refusal(self, ref: Ref) -> str:
+        """What a webhook says to a deletion: without its control plane no to everything, else no to a mesh in use."""
+        if not is_custom(ref.api_version):
+            return ""
+        asked = [hook["clientConfig"]["service"] for one in self._of(WEBHOOK) for hook in one["webhooks"]]
+        if any((service["namespace"], service["name"]) not in self.alive for service in asked):
+            return "500: failed calling webhook"
+        return "400: dataplanes are attached" if asked and ref.kind == "Mesh" and self._of("Dataplane") else ""
+
+    def _of(self, kind: str) -> tuple[Object, ...]:
+        return tuple(one for ref, one in self.things.items() if ref.kind == kind)
+
+    def _end(self, ref: Ref) -> None:
+        """Gone at once, but for what something holds."""
+        one = self.things[ref]
+        if ref.kind == "Namespace" or one["metadata"].get("finalizers"):
+            one["metadata"].setdefault("deletionTimestamp", _NOW)
+            return
+        del self.things[ref]
+        self.alive.discard((ref.namespace, ref.name))
+        if ref.kind == "CustomResourceDefinition":
+            self.things = {left: it for left, it in self.things.items() if left.kind != one["spec"]["names"]["kind"]}
+
+    def _go_on(self) -> None:
+        """What happens by itself between two looks: namespaces that are going lose what is in them, then go."""
+        for place in [ref for ref, one in self.things.items() if ref.kind == "Namespace" and _is_going(one)]:
+            for ref in [ref for ref in self.things if ref.namespace == place.name]:
+                if not self._refusal(ref):
+                    self._end(ref)
+            held = self.things[place]["metadata"].get("finalizers")
+            if not held and not any(ref.namespace == place.name for ref in self.things):
+                del self.things[place]
+
+
+def _is_going(one: Object) -> bool:
+    return bool(one["metadata"].get("deletionTimestamp"))
+
+
+def _matches(one: Object, selector: str) -> bool:
+    """Whether an object has the labels of a selector such as `a=b,c`."""
+    labels = one["metadata"].get("labels") or {}
+    parts = [part.partition("=") for part in selector.split(",") if part]
+    return all(key in labels and (not equals or labels[key] == value) for key, equals, value in parts)

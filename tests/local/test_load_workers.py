@@ -1,0 +1,178 @@
+"""Locust in several processes: each worker records on its own, and nothing is lost when they are put together."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from bench.load import recorder_path
+from bench.load.merge import raw_files, read_samples, read_start, recent_rows, recorded_rows
+from bench.targets.local.ports import free_ports
+from tests.bookinfo import ROOT
+
+ANSWER_S = 1.0  # longer than Locust's master waits for its workers' last figures
+
+LOCUSTFILE = """
+from locust import FastHttpUser, constant, task
+
+class Asking(FastHttpUser):
+    wait_time = constant(0.05)
+
+    @task(50)
+    def quick(self):
+        self.client.get("/quick")
+
+    @task(1)
+    def slow(self):
+        self.client.get("/slow")
+"""
+
+
+class Answers(BaseHTTPRequestHandler):
+    """`/slow` is answered after `ANSWER_S`."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        if self.path == "/slow":
+            time.sleep(ANSWER_S)
+        self.send_response(200)
+        self.send_header("content-length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The address of a small server."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as http:
+        http.daemon_threads = True
+        Thread(target=http.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{http.server_port}"
+        http.shutdown()
+
+
+@contextmanager
+def locust(folder: Path, server: str, *options: str) -> Iterator["subprocess.Popen[str]"]:
+    """Two workers under load in `folder`."""
+    (folder / "asking.py").write_text(LOCUSTFILE, "utf-8")
+    files = f"{folder / 'asking.py'},{recorder_path()}"
+    port = str(free_ports(["master"])["master"])
+    bind = ["--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port]
+    given = ["--host", server, "--users", "6", "--spawn-rate", "6", "--stop-timeout", "5", "--exit-code-on-error", "0"]
+    argv = [sys.executable, "-m", "locust", "-f", files, "--headless", "--only-summary", "--loglevel", "WARNING"]
+    record = ["--processes", "2", "--record-to", str(folder), "--seed", "7"]
+    with (folder / "load.log").open("w") as log:
+        child = subprocess.Popen(
+            [*argv, *bind, *given, *record, *options],
+            cwd=ROOT,
+            stderr=log,
+            stdout=log,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            yield child
+        finally:
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+def wait_for_rows(folder: Path, child: "subprocess.Popen[str]", *, rows: int) -> None:
+    deadline = time.monotonic() + 60
+    while recorded_rows(folder) < rows:
+        assert child.poll() is None, (folder / "load.log").read_text("utf-8")
+        assert time.monotonic() < deadline, "the load did not begin"
+        time.sleep(0.1)
+
+
+def account(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "generator.json").read_text("utf-8"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def loaded(server: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two workers leave when they are ended in the middle of slow requests."""
+    folder = tmp_path_factory.mktemp("loaded")
+    with locust(folder, server) as child:
+        wait_for_rows(folder, child, rows=300)
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(timeout=60) == 0, (folder / "load.log").read_text("utf-8")
+    return folder
+
+
+def test_every_request_of_every_worker_is_a_row(loaded: Path) -> None:
+    """Locust's own count over its workers is the number of rows, requests in flight at the end included."""
+    own = account(loaded)
+    assert own["problem"] == ""
+    assert own["locust_requests"] == own["recorded"] == recorded_rows(loaded) == len(read_samples(loaded)) >= 300
+    assert own["locust_failures"] == (~read_samples(loaded).ok).sum() == 0
+
+
+def test_each_worker_has_files_of_its_own(loaded: Path) -> None:
+    """Both workers recorded, each with names and a start; the master's start is the earliest."""
+    assert [path.name for path in raw_files(loaded)] == [
+        "generator.json", "names-0.txt", "names-1.txt", "samples-0.bin", "samples-1.bin",
+        "started-0.json", "started-1.json", "started.json",
+    ]  # fmt: skip
+    assert all((loaded / f"samples-{worker}.bin").stat().st_size > 0 for worker in (0, 1))
+    start = read_start(loaded)
+    assert start is not None
+    assert start.zero_ns == json.loads((loaded / "started.json").read_text("utf-8"))["zero_ns"]
+
+
+def test_names_are_the_same_whoever_asked(loaded: Path) -> None:
+    """The slow requests are the ones that took long, whichever worker numbered the names in which order."""
+    samples = read_samples(loaded)
+    assert sorted(samples.names) == ["/quick", "/slow"]
+    slow = samples.name == samples.names.index("/slow")
+    assert slow.any()
+    assert samples.latency_ns[slow].min() >= ANSWER_S * 1e9 > samples.latency_ns[~slow].max()
+
+
+def test_the_last_rows_are_in_order_of_completion(loaded: Path) -> None:
+    """The newest rows of both workers come in the order in which the requests ended."""
+    rows = recent_rows(loaded, most=50)
+    assert len(rows) == 100
+    assert (np.diff(rows["started_ns"] + rows["latency_ns"]) >= 0).all()
+
+
+def test_workers_share_the_arrivals(server: str, tmp_path: Path) -> None:
+    """An open loop of 40/s stays one of 40/s with two workers, and they do not send in step."""
+    with locust(tmp_path, server, "--arrival-rate", "40", "--run-time", "8s") as child:
+        assert child.wait(timeout=60) == 0, (tmp_path / "load.log").read_text("utf-8")
+    due_s = np.sort(read_samples(tmp_path).intended_ns) / 1e9
+    due_s = due_s[(due_s > 1) & (due_s < 7)]
+    assert 240 - 4 * 240**0.5 < len(due_s) < 240 + 4 * 240**0.5
+    assert np.unique(due_s).size == due_s.size
+    own = account(tmp_path)
+    assert own["recorded"] == own["locust_requests"] == recorded_rows(tmp_path)
+
+
+def test_a_lost_worker_ends_the_load(server: str, tmp_path: Path) -> None:
+    """When a worker is killed, the load ends as a failure that says so; what the other recorded is kept."""
+    with locust(tmp_path, server) as child:
+        wait_for_rows(tmp_path, child, rows=100)
+        worker = psutil.Process(child.pid).children()[0]
+        worker.kill()
+        assert child.wait(timeout=60) != 0
+    own = account(tmp_path)
+    assert own["problem"] == "1 of Locust's 2 workers ended during the load"
+    assert own["recorded"] > 0

@@ -1,0 +1,90 @@
+"""A cluster that answers from memory what the pre-flight asks, and the objects that it shows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from bench.errors import ClusterError
+from bench.targets.kubernetes.client import Cluster, KindInfo, Object, Ref
+from bench.targets.kubernetes.options import ClusterOptions
+
+
+@dataclass
+class FakeCluster:
+    """What the pre-flight asks of a cluster, answered from memory. `refuse` are verbs and resources."""
+
+    objects: Mapping[str, tuple[Object, ...]] = field(default_factory=dict)
+    refuse: frozenset[tuple[str, str]] = frozenset()
+    context: str = "lab"
+    cluster_name: str = "lab"
+    server: str = "https://127.0.0.1:6443"
+    version: str = "v1.34.2"
+    dry_run_error: ClusterError | None = None
+    kind_infos: tuple[KindInfo, ...] = ()
+    named: Mapping[str, Object] = field(default_factory=dict)
+
+    def allowed(self, verb: str, resource: str, **_: str) -> bool:
+        return (verb, resource) not in self.refuse
+
+    def list(self, _: str, kind: str, **__: str) -> tuple[Object, ...]:
+        if ("list", kind) in self.refuse:
+            raise ClusterError(f"listing {kind}: forbidden", status=403)
+        return self.objects.get(kind, ())
+
+    def get(self, ref: Ref) -> Object | None:
+        return self.named.get(ref.name) or next(iter(self.objects.get(ref.kind, ())), None)
+
+    def kinds(self) -> tuple[KindInfo, ...]:
+        return self.kind_infos
+
+    def apply(self, thing: Object, *, dry_run: bool = False) -> Object:
+        assert dry_run
+        if self.dry_run_error:
+            raise self.dry_run_error
+        return thing
+
+
+def fake(**options: Any) -> Cluster:
+    return cast("Cluster", FakeCluster(**options))
+
+
+def node(name: str = "one", *, cpu: str = "4", memory: str = "8Gi", pods: str = "110", **more: Any) -> Object:
+    conditions = [{"type": "Ready", "status": more.get("ready", "True")}]
+    conditions += [{"type": kind, "status": "True"} for kind in more.get("pressure", ())]
+    spec = {"unschedulable": more.get("cordoned", False), "taints": more.get("taints", [])}
+    status = {
+        "allocatable": {"cpu": cpu, "memory": memory, "pods": pods},
+        "conditions": conditions,
+        "nodeInfo": {"kubeletVersion": more.get("kubelet", "v1.34.2")},
+        "images": [{"names": list(names)} for names in more.get("images", ())],
+    }
+    return {"metadata": {"name": name}, "spec": spec, "status": status}
+
+
+def container(cpu: str = "", memory: str = "", **more: Any) -> Object:
+    requests = {what: size for what, size in (("cpu", cpu), ("memory", memory)) if size}
+    return {"name": "c", "image": "i", "resources": {"requests": requests}, **more}
+
+
+def pod(*containers: Object, init: tuple[Object, ...] = (), at: str = "one", phase: str = "Running") -> Object:
+    spec = {"nodeName": at, "containers": list(containers), "initContainers": list(init)}
+    return {"metadata": {"name": "p", "namespace": "shop"}, "spec": spec, "status": {"phase": phase}}
+
+
+def options(**changes: Any) -> ClusterOptions:
+    plain = ClusterOptions(
+        context="lab",
+        yes_this_cluster=None,
+        agreed=False,
+        images={},
+        registry="",
+        mesh_values={},
+        hub="",
+        tag="",
+        revision="",
+        existing_mesh=False,
+        keep=False,
+        locust_ui=None,
+        prometheus="",
+    )
+    return replace(plain, **changes)

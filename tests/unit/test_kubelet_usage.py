@@ -1,0 +1,310 @@
+"""What containers and nodes use: whose it is, when it was, what lies inside a window, and what nobody knows."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from bench.errors import ClusterError, InputError
+from bench.load.merge import Start
+from bench.records import ProcessUse, Window
+from bench.resources import ResourceTrace, read_resources, write_rows
+from bench.targets.kubernetes.client import Cluster, Object
+from bench.targets.kubernetes.prometheus import CPU, PrometheusUsage, source_of
+from bench.targets.kubernetes.usage import KubeletUsage, Part, Reading, kubelet_usage, parts_of, readings_in
+from bench.usage import generator_cores, process_use
+
+START = Start(zero_ns=77, wall_s=1_763_888_400.5)  # 2025-11-23T09:00:00.5Z
+SIDECARS = ("istio-proxy", "kuma-sidecar")
+
+
+def pod(name: str, *containers: str, namespace: str = "here", native: tuple[str, ...] = (), **labels: str) -> Object:
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {key.replace("_", "-"): value for key, value in labels.items()},
+            "ownerReferences": [{"kind": "ReplicaSet", "name": name.rpartition("-")[0]}] if "-" in name else [],
+        },
+        "spec": {
+            "nodeName": "n1" if name < "m" else "n2",
+            "containers": [{"name": one} for one in containers],
+            "initContainers": [{"name": "set-up"}, *({"name": one, "restartPolicy": "Always"} for one in native)],
+        },
+    }
+
+
+def named(*pods: Object) -> dict[tuple[str, str], tuple[str, str]]:
+    """(pod, container) -> (process, role)."""
+    parts = parts_of(pods, namespace="here", sidecars=SIDECARS)
+    return {(name, container): (part.process, part.role) for (_, name, container), part in parts.items()}
+
+
+def test_containers_are_called_as_processes_are_locally() -> None:
+    """A service by its name, its sidecar after it, native or not, and whatever sets a pod up is none."""
+    found = named(
+        pod("details-v1-6c5b-x", "details", native=("istio-proxy",), app="details"),
+        pod("reviews-v3-6c5b-x", "reviews", "kuma-sidecar", app="reviews"),
+    )
+    assert found == {
+        ("details-v1-6c5b-x", "details"): ("details", "service"),
+        ("details-v1-6c5b-x", "istio-proxy"): ("details-sidecar", "sidecar"),
+        ("reviews-v3-6c5b-x", "reviews"): ("reviews", "service"),
+        ("reviews-v3-6c5b-x", "kuma-sidecar"): ("reviews-sidecar", "sidecar"),
+        ("n1", ""): ("node n1", "node"),
+        ("n2", ""): ("node n2", "node"),
+    }
+
+
+def test_the_generator_is_no_service() -> None:
+    """Neither Locust nor who keeps its samples; its sidecar is a sidecar."""
+    found = named(pod("locust", "locust", "keeper", native=("istio-proxy",), app="locust"))
+    assert found[("locust", "locust")] == ("locust", "generator")
+    assert found[("locust", "keeper")] == ("locust-keeper", "generator")
+    assert found[("locust", "istio-proxy")] == ("locust-sidecar", "sidecar")
+
+
+def test_control_planes_are_told_apart_from_services() -> None:
+    """They are in other namespaces; without a label they are called after what made them; two of a kind differ."""
+    found = named(
+        pod("istiod-6c5b-x", "discovery", namespace="istio-system", app="istiod"),
+        pod("istiod-6c5b-y", "discovery", namespace="istio-system", app="istiod"),
+        pod("kuma-cp-77-z", "control-plane", "other", namespace="kuma-system", pod_template_hash="77"),
+    )
+    assert found[("istiod-6c5b-x", "discovery")] == ("istiod", "control-plane")
+    assert found[("istiod-6c5b-y", "discovery")] == ("istiod (istiod-6c5b-y)", "control-plane")
+    assert found[("kuma-cp-77-z", "other")] == ("kuma-cp-other", "control-plane")
+
+
+def test_probes_are_not_measured() -> None:
+    """They are not part of what is compared."""
+    one = pod("probe", "probe")
+    one["metadata"]["labels"] = {"meshbench.dev/component": "probe"}
+    assert set(named(one)) == {("n2", "")}
+
+
+def summary(node: str, at: str, *pods: tuple[str, str, str, int, int]) -> Object:
+    """A kubelet's answer: pods as (namespace, pod, container, CPU ns, memory)."""
+    return {
+        "node": {"nodeName": node, **figures(at, 9_000_000_000, 8_000_000)},
+        "pods": [
+            {
+                "podRef": {"namespace": space, "name": name},
+                "containers": [{"name": container, **figures(at, cpu, size)}],
+            }
+            for space, name, container, cpu, size in pods
+        ],
+    }
+
+
+def figures(at: str, cpu_ns: int, size: int) -> Object:
+    return {
+        "cpu": {"time": at, "usageCoreNanoSeconds": cpu_ns},
+        "memory": {"time": at, "workingSetBytes": size},
+    }
+
+
+@dataclass
+class FakeKubelets:
+    """Gives one answer after the other, whichever node is asked."""
+
+    answers: list[Object]
+    pods: tuple[Object, ...] = ()
+    asked: list[str] = field(default_factory=list)
+
+    def read(self, path: str, **query: str) -> Object:
+        self.asked.append(f"{path}?{'&'.join(f'{key}={value}' for key, value in query.items())}")
+        return self.answers.pop(0)
+
+    def list(self, _version: str, _kind: str, *, namespace: str) -> tuple[Object, ...]:
+        return tuple(one for one in self.pods if one["metadata"]["namespace"] == namespace)
+
+
+def usage_of(*answers: Object, parts: dict[Any, Part] | None = None) -> tuple[KubeletUsage, FakeKubelets]:
+    kubelets = FakeKubelets(list(answers))
+    web = {("here", "web", "web"): Part("web", "service")}
+    return KubeletUsage(cast("Cluster", kubelets), ("n1",), parts or web), kubelets
+
+
+def test_only_new_figures_are_kept() -> None:
+    """A kubelet that repeats itself has said nothing new; what is nobody's is left out."""
+    usage, kubelets = usage_of(
+        summary("n1", "2025-11-23T09:00:10Z", ("here", "web", "web", 1, 50), ("there", "web", "web", 3, 60)),
+        summary("n1", "2025-11-23T09:00:10Z", ("here", "web", "web", 1, 50)),
+        summary("n1", "2025-11-23T09:00:25Z", ("here", "web", "web", 9, 70)),
+    )
+    for _ in range(3):
+        usage.read()
+    assert usage.rows(START) == [
+        (10_000_000_000, "web", "service", 1, 50),
+        (25_000_000_000, "web", "service", 9, 70),
+    ]
+    assert set(kubelets.asked) == {"/api/v1/nodes/n1/proxy/stats/summary?only_cpu_and_memory=true"}
+
+
+def test_a_tick_too_soon_asks_nobody() -> None:
+    """A summary costs the node something."""
+    usage, kubelets = usage_of(summary("n1", "2025-11-23T09:00:10Z"))
+    usage.tick()
+    usage.tick()
+    assert len(kubelets.asked) == 1
+
+
+def test_a_container_without_figures_is_passed_over() -> None:
+    """One that has just begun has none yet."""
+    answer = summary("n1", "2025-11-23T09:00:10Z", ("here", "web", "web", 1, 50))
+    answer["pods"][0]["containers"][0]["cpu"] = {"time": "2025-11-23T09:00:10Z"}
+    assert [key for key, _ in readings_in(answer)] == [("", "n1", "")]
+
+
+def test_all_nodes_of_the_run_are_asked() -> None:
+    """Those of the application and those of the control planes."""
+    pods = (pod("details-x", "details", app="details"), pod("zipkin", "zipkin", namespace="istio-system"))
+    kubelets = FakeKubelets([], pods)
+    usage = kubelet_usage(
+        cast("Cluster", kubelets), "here", control_planes=("istio-system", "kuma-system"), sidecars=SIDECARS
+    )
+    assert usage.nodes == ("n1", "n2")
+
+
+def trace(tmp_path: Path, readings: dict[str, list[tuple[float, float]]], *, role: str = "service") -> ResourceTrace:
+    """Process -> (second, CPU seconds so far); memory is 100 bytes a second."""
+    rows = [
+        (round(at * 1e9), name, role, round(cpu * 1e9), round(100 * at))
+        for name, found in readings.items()
+        for at, cpu in found
+    ]
+    write_rows(tmp_path / "resources.parquet", rows)
+    return read_resources(tmp_path / "resources.parquet")
+
+
+def used(tmp_path: Path, *readings: tuple[float, float], requests: int = 1000) -> ProcessUse:
+    """Over a window from 10 to 30."""
+    window = Window(start_ns=10_000_000_000, end_ns=30_000_000_000)
+    (use,) = process_use(trace(tmp_path, {"web": list(readings)}), [window], requests)
+    return use
+
+
+def test_use_at_an_edge_lies_between_two_readings(tmp_path: Path) -> None:
+    """Half a core from 5 to 35: 10 s of CPU time in a window of 20 s, 10 ms for each of 1000 requests."""
+    use = used(tmp_path, (5, 1.0), (20, 8.5), (35, 16.0))
+    assert use.cpu_s == pytest.approx(10.0)
+    assert use.seen_s == pytest.approx(20.0)
+    assert use.cpu_ms_per_request == pytest.approx(10.0)
+    assert use.rss_max_bytes == 2000
+
+
+def test_beyond_the_last_reading_nothing_is_assumed(tmp_path: Path) -> None:
+    """What was seen is 14 s of 20: its CPU time is of these, and so are the requests that it is divided by."""
+    use = used(tmp_path, (4, 1.0), (14, 6.0), (24, 11.0))
+    assert use.cpu_s == pytest.approx(7.0)
+    assert use.seen_s == pytest.approx(14.0)
+    assert use.cpu_ms_per_request == pytest.approx(7.0 * 1e3 / (1000 * 14 / 20))
+
+
+@pytest.mark.parametrize(
+    "readings",
+    [
+        [(20, 5.0)],  # one reading
+        [(4, 1.0), (15, 2.0)],  # a quarter of the window
+        [(1, 1.0), (9, 2.0)],  # before it
+        [(5, 9.0), (20, 1.0), (35, 5.0)],  # another container's count
+    ],
+)
+def test_what_was_seen_too_seldom_is_not_known(tmp_path: Path, readings: list[tuple[float, float]]) -> None:
+    """No CPU time, instead of too little or none."""
+    use = used(tmp_path, *readings)
+    assert use.cpu_s is None
+    assert use.cpu_ms_per_request is None
+
+
+def test_memory_that_was_not_read_inside_is_not_known(tmp_path: Path) -> None:
+    """And not zero."""
+    assert used(tmp_path, (1, 1.0), (40, 2.0)).rss_max_bytes is None
+
+
+def test_a_generator_that_was_half_seen_is_not_judged(tmp_path: Path) -> None:
+    """Its cores are those of all its containers, or unknown."""
+    windows = [Window(start_ns=10_000_000_000, end_ns=30_000_000_000)]
+    both = trace(tmp_path, {"locust": [(0, 0), (40, 10)], "locust-keeper": [(0, 0), (40, 2)]}, role="generator")
+    assert generator_cores(both, windows) == pytest.approx(0.3)
+    one = trace(tmp_path, {"locust": [(0, 0), (40, 10)], "locust-keeper": [(0, 0), (4, 2)]}, role="generator")
+    assert generator_cores(one, windows) is None
+
+
+def series(values: list[list[Any]], **labels: str) -> Object:
+    return {"metric": {"namespace": "here", "pod": "web", "container": "web", **labels}, "values": values}
+
+
+def answer(*found: Object) -> Object:
+    return {"status": "success", "data": {"resultType": "matrix", "result": list(found)}}
+
+
+def prometheus(*answers: Object) -> PrometheusUsage:
+    """Two kubelet readings of `web` and one of the node, and a Prometheus in the cluster that gives these answers."""
+    node = {("", "n1", ""): Part("node n1", "node"), ("here", "web", "web"): Part("web", "service")}
+    usage, _ = usage_of(parts=node)
+    usage.readings = {
+        ("", "n1", ""): [Reading(START.wall_s + 3, 5, 6)],
+        ("here", "web", "web"): [Reading(START.wall_s + 3, 7, 8), Reading(START.wall_s + 13, 9, 8)],
+    }
+    return PrometheusUsage(usage, source_of("monitoring/prometheus:http", cast("Cluster", FakeKubelets(list(answers)))))
+
+
+def test_prometheus_takes_the_place_of_what_it_knows_better() -> None:
+    """Its samples have their own times; a container it has fewer of, and the node, stay the kubelet's."""
+    cpu = [[START.wall_s + 1.25, "0.5"], [START.wall_s + 16.25, "2.5"], [START.wall_s + 31.25, "4"]]
+    memory = [[START.wall_s + 1.25, "1000"], [START.wall_s + 16.25, "2000"]]
+    twice = series(cpu, image="seen twice")
+    usage = prometheus(answer(series(cpu), twice, series(cpu, pod="other")), answer(series(memory)))
+    assert usage.rows(START) == [
+        (3_000_000_000, "node n1", "node", 5, 6),
+        (1_250_000_000, "web", "service", 500_000_000, 1000),
+        (16_250_000_000, "web", "service", 2_500_000_000, 2000),
+        (31_250_000_000, "web", "service", 4_000_000_000, 2000),
+    ]
+    assert usage.remarks() == ()
+
+
+def test_prometheus_with_less_changes_nothing() -> None:
+    """One scrape says less than two readings."""
+    usage = prometheus(answer(series([[START.wall_s + 1, "0.5"]])), answer())
+    assert [row[3] for row in usage.rows(START)] == [5, 7, 9]
+
+
+def test_a_prometheus_that_fails_is_told() -> None:
+    """The kubelets' figures are there, and the reader hears why they are what is shown."""
+    usage = prometheus({"status": "error", "error": "query timed out"})
+    assert [row[3] for row in usage.rows(START)] == [5, 7, 9]
+    assert usage.remarks() == ("resources are the kubelets' own figures: asking Prometheus: query timed out",)
+
+
+def test_prometheus_is_asked_for_the_runs_namespaces_alone() -> None:
+    """Through the API server, for the samples of the whole load."""
+    kubelets = FakeKubelets([answer(), answer()])
+    query = source_of("monitoring/prometheus:9090", cast("Cluster", kubelets))
+    usage, _ = usage_of()
+    PrometheusUsage(usage, query).rows(START)
+    path, _, asked = kubelets.asked[0].partition("?query=")
+    assert path == "/api/v1/namespaces/monitoring/services/prometheus:9090/proxy/api/v1/query"
+    assert asked.startswith(f'{CPU}{{namespace=~"here",container!=""}}[')
+
+
+def test_a_url_that_nobody_answers_is_a_clear_failure() -> None:
+    """It names the URL."""
+    with pytest.raises(ClusterError, match=r"asking Prometheus at http://127.0.0.1:9/api/v1/query: .*refused"):
+        source_of("http://127.0.0.1:9/", cast("Cluster", FakeKubelets([])))("up")
+
+
+@pytest.mark.parametrize("place", ["prometheus", "monitoring/prometheus", "ftp://here", "a/b:c/d"])
+def test_a_place_that_is_none_is_refused(place: str) -> None:
+    """With what would be right."""
+    with pytest.raises(InputError, match="write a URL"):
+        source_of(place, cast("Cluster", FakeKubelets([])))
+
+
+def test_rows_without_any_reading_can_be_read(tmp_path: Path) -> None:
+    """A load that ended before the first reading leaves a file all the same."""
+    assert len(trace(tmp_path, {}).at_ns) == 0
+    assert process_use(trace(tmp_path, {}), [], 0) == ()

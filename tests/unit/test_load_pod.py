@@ -1,0 +1,427 @@
+"""The load pod without a cluster: what it is made of, where it goes, how it is read, and what is said when it fails."""
+
+import hashlib
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import yaml
+
+from bench.bookinfo import pages
+from bench.errors import ClusterError
+from bench.load import recorder_path
+from bench.load.generator import LoadOrder
+from bench.samples import RAW_ROW
+from bench.shipped import shipped
+from bench.targets.kubernetes.client import Cluster, KindInfo, Object, Ran, Ref
+from bench.targets.kubernetes.load_clock import Reading, offset_of
+from bench.targets.kubernetes.load_end import LoadEnd
+from bench.targets.kubernetes.load_fetch import PodFiles, parse_parts
+from bench.targets.kubernetes.load_objects import default_image, load_objects, uid_for
+from bench.targets.kubernetes.load_outage import PATIENCE_S, Outage, is_passing
+from bench.targets.kubernetes.load_place import place_load
+from bench.targets.kubernetes.load_state import load_trouble, missing
+from bench.waiting import Watch
+
+GONE = ClusterError("reading: nobody answers", status=0)
+
+
+@pytest.fixture
+def order() -> LoadOrder:
+    return LoadOrder(
+        address="productpage:9080",
+        virtual_host="productpage:9080",
+        locustfile=shipped("locustfiles") / "bookinfo.py",
+        reviews="v3",
+        users=20,
+        think_time_s=0.1,
+        rate_per_s=None,
+        warmup_s=30,
+        duration_s=120,
+        seed=7,
+    )
+
+
+def pod_of(order: LoadOrder, **settings: Any) -> Object:
+    return load_objects(order, namespace="here", **settings)[-1]
+
+
+def locust_of(pod: Object) -> Object:
+    return next(one for one in pod["spec"]["containers"] if one["name"] == "locust")
+
+
+def words_after(pod: Object, option: str) -> str:
+    args: list[str] = locust_of(pod)["args"]
+    return args[args.index(option) + 1]
+
+
+def test_the_pod_is_fit_for_closed_clusters(order: LoadOrder) -> None:
+    """It runs as nobody special, without a token, and no limit throttles it; so says the plain manifest already."""
+    for pod in (pod_of(order), yaml.safe_load((shipped("manifests") / "load" / "pod.yaml").read_text("utf-8"))):
+        spec = pod["spec"]
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["enableServiceLinks"] is False
+        assert spec["restartPolicy"] == "Never"
+        for container in spec["containers"]:
+            assert {**container["securityContext"], "runAsUser": 1} == {
+                "runAsNonRoot": True, "runAsUser": 1, "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+            }  # fmt: skip
+            assert "cpu" in container["resources"]["requests"]
+            assert "cpu" not in container["resources"]["limits"]
+        assert pod["metadata"]["labels"].items() >= {"app": "locust", "version": "v1"}.items()
+
+
+def test_the_manifest_fixes_no_user() -> None:
+    """OpenShift gives each namespace its own range of users."""
+    text = (shipped("manifests") / "load" / "pod.yaml").read_text("utf-8")
+    assert "runAsUser" not in text
+
+
+def test_the_user_is_a_number_except_on_openshift(order: LoadOrder) -> None:
+    """Kubernetes does not believe a name that it is not root; OpenShift refuses a number that is not its own."""
+    plain = KindInfo("v1", "Pod", "pods", True, frozenset())
+    constraints = KindInfo(
+        "security.openshift.io/v1", "SecurityContextConstraints", "securitycontextconstraints", False, frozenset()
+    )
+    for kinds, expected in (([plain], {1000}), ([plain, constraints], {None})):
+        containers = pod_of(order, uid=uid_for(kinds))["spec"]["containers"]
+        assert {one["securityContext"].get("runAsUser") for one in containers} == expected
+
+
+def test_locust_gets_the_files_that_it_has_locally(order: LoadOrder) -> None:
+    """Locustfile, recorder and the module that the locustfile imports are the files of this package, byte for byte."""
+    account, code, pod = load_objects(order, namespace="here")
+    assert [one["kind"] for one in (account, code, pod)] == ["ServiceAccount", "ConfigMap", "Pod"]
+    assert {one["metadata"]["namespace"] for one in (account, code, pod)} == {"here"}
+    (volume,) = (one["configMap"] for one in pod["spec"]["volumes"] if "configMap" in one)
+    projected = {item["path"]: code["data"][item["key"]] for item in volume["items"]}
+    assert volume["name"] == code["metadata"]["name"]
+    assert projected == {
+        "locustfile.py": order.locustfile.read_text("utf-8"),
+        "recorder.py": recorder_path().read_text("utf-8"),
+        "bench/__init__.py": "",
+        "bench/bookinfo/__init__.py": "",
+        "bench/bookinfo/pages.py": Path(pages.__file__).read_text("utf-8"),
+    }
+
+
+def test_locust_is_ordered_as_locally(order: LoadOrder) -> None:
+    """The options are the order's own, with the places of the pod."""
+    pod = pod_of(order)
+    expected = order.argv(
+        "python", locustfile="/meshbench/locustfile.py", recorder="/meshbench/recorder.py", folder="/load"
+    )
+    assert locust_of(pod)["args"] == expected
+    mounts = {mount["mountPath"] for mount in locust_of(pod)["volumeMounts"]}
+    assert mounts == {"/load", "/meshbench"}
+
+
+def test_the_image_can_be_replaced(order: LoadOrder) -> None:
+    """Both containers have it, or else the released Locust of the version that is used locally."""
+    images = {one["image"] for one in pod_of(order, image="mirror/locust:1")["spec"]["containers"]}
+    assert images == {"mirror/locust:1"}
+    assert {one["image"] for one in pod_of(order)["spec"]["containers"]} == {default_image()}
+    assert default_image() == "docker.io/locustio/locust:2.47.0"
+
+
+def test_workers_have_room_and_their_master_to_themselves(order: LoadOrder) -> None:
+    """Three workers ask for three times one Locust's room, and no one outside the pod reaches their master."""
+    one, three = pod_of(order), pod_of(replace(order, workers=3))
+    assert words_after(three, "--processes") == "3"
+    assert words_after(three, "--master-bind-host") == "127.0.0.1"
+    assert "--processes" not in locust_of(one)["args"]
+    assert locust_of(one)["resources"]["requests"] == {"cpu": "200m", "memory": "256Mi"}
+    assert locust_of(three)["resources"] == {
+        "requests": {"cpu": "600m", "memory": "768Mi"}, "limits": {"memory": "3Gi"},
+    }  # fmt: skip
+
+
+def test_the_page_is_only_on_the_pods_loopback(order: LoadOrder) -> None:
+    """Whoever reaches Locust's page can send load anywhere: only a forwarded port gets there."""
+    pod = pod_of(order, ui=True)
+    args = locust_of(pod)["args"]
+    assert "--headless" not in args
+    assert "--autostart" in args
+    assert words_after(pod, "--web-host") == "127.0.0.1"
+    assert not any("ports" in one for one in pod["spec"]["containers"])
+
+
+def node(name: str, *, cpu: str = "4", ready: str = "True", **spec: Any) -> Object:
+    return {
+        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
+        "spec": spec,
+        "status": {"conditions": [{"type": "Ready", "status": ready}], "allocatable": {"cpu": cpu}},
+    }
+
+
+def test_the_load_gets_a_node_for_itself() -> None:
+    """Of two nodes one is the load's, where no pod of the application may go, and nothing else may take the load."""
+    place = place_load([node("a"), node("b")])
+    assert place.sentence == "the load generator has the node b for itself; the application runs on the other node"
+    for affinity, operator in ((place.load, "In"), (place.application, "NotIn")):
+        assert affinity is not None
+        (term,) = affinity["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+        assert term["matchExpressions"] == [{"key": "kubernetes.io/hostname", "operator": operator, "values": ["b"]}]
+
+
+def test_the_smallest_node_that_takes_pods_is_the_loads() -> None:
+    """A node that is cordoned, tainted or not ready is none; the order in which nodes are listed does not matter."""
+    nodes = [
+        node("large", cpu="8"),
+        node("small", cpu="1900m"),
+        node("cordoned", cpu="1", unschedulable=True),
+        node("tainted", cpu="1", taints=[{"key": "x", "effect": "NoSchedule"}]),
+        node("sick", cpu="1", ready="Unknown"),
+        node("middle"),
+    ]
+    assert place_load(nodes).node == place_load(nodes[::-1]).node == "small"
+    assert place_load(nodes).sentence.endswith("the application runs on the other 2 nodes")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "which"),
+    [
+        ([node("a")], "the only node (a)"),
+        ([node("a"), node("b", unschedulable=True)], "the only one of 2 nodes that takes pods (a)"),
+    ],
+)
+def test_one_node_is_said_to_be_shared(nodes: list[Object], which: str) -> None:
+    """Without a choice no pod is bound to anything, and the reader is told."""
+    place = place_load(nodes)
+    assert (place.load, place.application) == (None, None)
+    told = f"the load generator shares {which} with the application: they compete for its processors"
+    assert place.sentence == told
+
+
+def test_an_outage_is_waited_out_with_growing_pauses() -> None:
+    """After 2, 4, 8 and then each 16 seconds it is asked again, for two minutes."""
+    outage, now_s, asked = Outage(), 0.0, []
+    while not outage.hopeless(now_s):
+        if outage.due(now_s):
+            asked.append(now_s)
+            outage.failed(GONE, now_s)
+        now_s += 1
+    assert asked == [0, 2, 6, 14, 30, 46, 62, 78, 94, 110]
+    assert now_s == PATIENCE_S
+    assert outage.hopeless(now_s) == "the API server has not answered for 120 s: reading: nobody answers"
+
+
+def test_an_outage_that_ended_is_told() -> None:
+    """And it does not shorten the patience with the next one."""
+    outage = Outage()
+    assert outage.told() == ""
+    outage.failed(GONE, 10.0)
+    outage.failed(GONE, 12.0)
+    outage.worked(53.0)
+    assert outage.told() == (
+        "the API server was away during the load for 43 s; the load went on, and its samples were fetched later"
+    )
+    assert outage.due(53.0)
+    outage.failed(GONE, 100.0)
+    assert not outage.hopeless(150.0)
+
+
+@pytest.mark.parametrize(("status", "passing"), [(0, True), (429, True), (503, True), (403, False), (404, False)])
+def test_what_may_pass(status: int, passing: bool) -> None:
+    """A refusal does not get better by asking again; silence and overload may."""
+    assert is_passing(ClusterError("no", status=status)) is passing
+
+
+def test_the_clocks_offset_lies_where_all_answers_agree() -> None:
+    """Each answer bounds it from both sides; together they bound it more closely than the quickest alone."""
+    readings = [
+        Reading(before_ns=1000, after_ns=1100, wall_s=10.0, node_ns=520, node_wall_s=13.0),  # 480 to 580
+        Reading(before_ns=2000, after_ns=2080, wall_s=10.0, node_ns=1450, node_wall_s=13.0),  # 550 to 630
+    ]
+    offset = offset_of(readings)
+    assert (offset.offset_ns, offset.uncertainty_ns) == (565, 15)
+    assert offset.skew_s == pytest.approx(3.0)
+    assert offset.doubt() == "the load's node has its clock +3.0 s off this machine's; latencies do not depend on it"
+
+
+def container(name: str, *, restarts: int = 0, **state: Object) -> Object:
+    return {"name": name, "restartCount": restarts, "state": state or {"running": {}}}
+
+
+def load_pod(*containers: Object, early: Sequence[Object] = (), **status: Any) -> Object:
+    made = {"containerStatuses": list(containers), "initContainerStatuses": list(early), **status}
+    return {"metadata": {"name": "locust"}, "status": made}
+
+
+OOM = {"exitCode": 137, "reason": "OOMKilled"}
+
+
+@pytest.mark.parametrize(
+    ("pod", "trouble"),
+    [
+        (load_pod(container("locust"), container("keeper")), ""),
+        (None, "the load pod is gone"),
+        (
+            load_pod(container("locust", terminated=OOM), container("keeper")),
+            "Locust ended during the load (exit code 137, OOMKilled)",
+        ),
+        (
+            load_pod(container("locust", terminated={"exitCode": 1, "reason": "Error"}), container("keeper")),
+            "Locust ended during the load (exit code 1)",
+        ),
+        (
+            load_pod(container("locust"), container("keeper", terminated=OOM)),
+            "the container that keeps Locust's samples ended during the load (exit code 137, OOMKilled)",
+        ),
+        (
+            load_pod(phase="Failed", reason="Evicted", message="The node was low on resource: memory."),
+            "the load pod failed: Evicted The node was low on resource: memory.",
+        ),
+        (
+            load_pod(container("locust"), container("keeper"), early=[container("istio-proxy", restarts=1)]),
+            "container istio-proxy of the load pod was restarted",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_load_pod(pod: Object | None, trouble: str) -> None:
+    """Whatever ends it is told with its reason."""
+    assert load_trouble(pod) == trouble
+
+
+def test_a_pod_that_was_replaced_is_missed() -> None:
+    """Its successor is as good as restarted."""
+    there = [{"metadata": {"name": "details-new"}}, {"metadata": {"name": "locust"}}]
+    assert missing({"details-new", "locust"}, there) == ""
+    assert missing({"details-old", "locust"}, there) == "no longer there: Pod details-old"
+
+
+@dataclass
+class FakePod:
+    """A load pod whose files are in a folder here: `exec` runs there what it would run in the pod. `cuts` are how many
+    answers are cut short, `lies` how often files come over with a byte too many."""
+
+    files: Path
+    cuts: int = 0
+    lies: int = 0
+    ran: list[str] = field(default_factory=list)
+    account: str = '{"recorded": 3}'
+
+    def exec(self, _pod: str, argv: Sequence[str], *, container: str, **_: Any) -> Ran:
+        self.ran.append(f"{container}: {argv[-1] if container == 'locust' else argv[3]}")
+        if container == "locust":
+            (self.files / "generator.json").write_text(self.account, "utf-8")
+            return Ran(0, b"", "")
+        script = argv[2].replace("cd /load", f"cd {self.files}")
+        child = subprocess.run([*argv[:2], script, *argv[3:]], capture_output=True, check=False)
+        assert child.returncode == 0, child.stderr
+        return Ran(0, self._spoilt(child.stdout, argv[3]), "")
+
+    def _spoilt(self, output: bytes, what: str) -> bytes:
+        if what == "fetch" and output and self.cuts:
+            self.cuts -= 1
+            return output[:-1]
+        if what == "fetch" and self.lies and b"samples.bin 99\n" in output:
+            self.lies -= 1
+            return output.replace(b"samples.bin 99\n", b"samples.bin 100\nX")
+        return output
+
+    def get(self, _: Ref) -> Object:
+        return load_pod(container("locust"), container("keeper"))
+
+
+@pytest.fixture
+def pod(tmp_path: Path) -> FakePod:
+    """Three rows, a name and a start."""
+    folder = tmp_path / "pod"
+    folder.mkdir()
+    rows = np.zeros(3, RAW_ROW)
+    rows["started_ns"], rows["latency_ns"] = [1e9, 2e9, 3e9], 5e6
+    rows.tofile(folder / "samples.bin")
+    (folder / "names.txt").write_text("page\n", "utf-8")
+    (folder / "started.json").write_text('{"zero_ns": 5, "wall_s": 6.5}', "utf-8")
+    return FakePod(folder)
+
+
+@pytest.fixture
+def copies(pod: FakePod, tmp_path: Path) -> PodFiles:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    return PodFiles(cast("Cluster", pod), "here", folder, workers=1)
+
+
+def same(pod: FakePod, copies: PodFiles) -> bool:
+    """Whether every file of the pod is here, alike."""
+    checksums = [
+        {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+        for folder in (pod.files, copies.folder)
+    ]
+    return checksums[0] == checksums[1]
+
+
+def test_only_what_is_new_comes_over(pod: FakePod, copies: PodFiles) -> None:
+    """A second fetch brings what was appended meanwhile and nothing twice."""
+    assert copies.fetch() == sum(path.stat().st_size for path in pod.files.iterdir())
+    assert copies.fetch() == 0
+    with (pod.files / "samples.bin").open("ab") as file:
+        file.write(bytes(range(33)))
+    assert copies.fetch() == 33
+    assert same(pod, copies)
+    assert copies.differences() == ""
+
+
+def test_an_answer_that_is_cut_adds_nothing(pod: FakePod, copies: PodFiles) -> None:
+    """It is an error, no file here has grown, and the next fetch brings everything."""
+    pod.cuts = 1
+    with pytest.raises(ClusterError, match="the answer is cut"):
+        copies.fetch()
+    assert not list(copies.folder.iterdir())
+    copies.fetch()
+    assert same(pod, copies)
+
+
+def test_names_come_after_the_rows_that_use_them(pod: FakePod, copies: PodFiles) -> None:
+    """Whatever is recorded during a fetch, no row here lacks its name."""
+    copies.fetch()
+    (call,) = pod.ran
+    assert call == "keeper: fetch"
+    order = [part.name for part in parse_parts(b"samples.bin 1\nXnames.txt 2\nYZ")]
+    assert order == ["samples.bin", "names.txt"]
+    assert copies._names() == ("started.json", "samples.bin", "names.txt", "generator.json")
+
+
+def test_the_end_brings_everything_and_verifies_it(pod: FakePod, copies: PodFiles) -> None:
+    """Locust is told by SIGTERM, its account awaited, and every file compared."""
+    assert LoadEnd(copies, Watch()).in_full(timeout_s=5) == ""
+    assert pod.ran[0] == "locust: kill -TERM 1"
+    assert pod.ran[-1] == "keeper: verify"
+    assert same(pod, copies)
+
+
+def test_a_file_that_came_over_wrong_is_fetched_again(pod: FakePod, copies: PodFiles) -> None:
+    """One wrong byte is noticed, and mended by the pod's own file."""
+    pod.lies = 1
+    assert LoadEnd(copies, Watch()).in_full(timeout_s=5) == ""
+    assert pod.lies == 0
+    assert same(pod, copies)
+
+
+def test_files_that_stay_wrong_are_told(pod: FakePod, copies: PodFiles) -> None:
+    """Which file it is, and how much of it is here."""
+    pod.lies = 2
+    told = LoadEnd(copies, Watch()).in_full(timeout_s=5)
+    assert told == "not all samples came over as the pod has them: samples.bin (3 rows here)"
+
+
+def test_a_pod_that_is_gone_keeps_nobody_waiting(
+    pod: FakePod, copies: PodFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is here stays, and up to which second is told."""
+    copies.fetch()
+    monkeypatch.setattr(FakePod, "exec", _refuse)
+    monkeypatch.setattr(FakePod, "get", lambda *_: None)
+    told = LoadEnd(copies, Watch()).in_full(timeout_s=0)
+    assert told == "samples may be missing after second 3: running: there is no such pod"
+
+
+def _refuse(*_: object, **__: object) -> Ran:
+    raise ClusterError("running: there is no such pod", status=404)

@@ -1,0 +1,135 @@
+"""What a run has to be allowed, the roles that give it, and the tools that it needs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from bench.errors import RefusedError
+from bench.meshes.istio_policies import KINDS as ISTIO_KINDS
+from bench.meshes.kuma_objects import KINDS as KUMA_KINDS
+from bench.shipped import shipped
+from bench.targets.kubernetes.permissions import INSTALL, RUN, Need, examine_permissions, needs_of
+from bench.targets.kubernetes.preflight import require_permissions
+from bench.targets.kubernetes.tools import TOOLS, examine_tools, judge
+from bench.yamlfile import read_documents
+from tests.shown_cluster import fake
+
+Triple = tuple[str, str, str, str]
+
+
+def flat(rules: "list[dict[str, Any]]") -> set[Triple]:
+    return {
+        (group, resource, verb, name)
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+        for name in rule.get("resourceNames", [""])
+    }
+
+
+def role(name: str) -> "list[dict[str, Any]]":
+    documents = read_documents(shipped("manifests") / "rbac" / name)
+    (found_role,) = [one.value for one in documents if one.value and one.value["kind"] == "ClusterRole"]
+    return cast("list[dict[str, Any]]", found_role["rules"])
+
+
+def asked_for(needs: tuple[Need, ...]) -> set[Triple]:
+    return {(n.group, n.resource, verb, name) for n in needs for verb in n.verbs for name in n.names or ("",)}
+
+
+@pytest.mark.parametrize(("file", "table"), [("run.yaml", RUN), ("install-mesh.yaml", INSTALL)])
+def test_the_shipped_roles_give_what_the_pre_flight_asks_for_and_no_more(file: str, table: tuple[Need, ...]) -> None:
+    """Each ClusterRole and the table that the questions come from are the same set of rights."""
+    assert flat(role(file)) == asked_for(table)
+
+
+@pytest.mark.parametrize("file", ["run.yaml", "install-mesh.yaml"])
+def test_the_shipped_roles_have_no_wildcard_and_no_way_to_be_somebody_else(file: str) -> None:
+    """No `*`, no `impersonate`; rights are given away by name only, and never by who only runs."""
+    rights = flat(role(file))
+    assert not any("*" in (group, resource, verb) for group, resource, verb, _ in rights)
+    assert not any(verb == "impersonate" for _, _, verb, _ in rights)
+    giving = [(verb, name) for _, _, verb, name in rights if verb in ("escalate", "bind")]
+    assert all(name for _, name in giving)
+    assert not giving or file == "install-mesh.yaml"
+
+
+@pytest.mark.parametrize(("mesh", "kinds"), [("istio", ISTIO_KINDS), ("kuma", KUMA_KINDS)])
+def test_every_kind_that_a_policy_may_have_may_be_applied_and_removed(mesh: str, kinds: Mapping[str, Any]) -> None:
+    """A scenario that validates is not stopped by the role that ships with it."""
+    kept = {need.resource for need in RUN if need.mesh == mesh and {"create", "patch", "delete"} <= set(need.verbs)}
+    plurals = {
+        kind: (kind[:-1] + "ies" if kind.endswith("y") else kind + ("es" if kind.endswith("sh") else "s"))
+        for kind in kinds
+    }
+    assert {plural.lower() for plural in plurals.values()} <= kept
+
+
+def test_only_what_a_scenario_needs_is_asked_for() -> None:
+    """A run without a mesh needs no rights on meshes, one on a mesh that is there needs none to install it."""
+    plain = {need.group for need in needs_of((), install=True)}
+    assert not any(group.endswith(("istio.io", "kuma.io")) for group in plain)
+    existing, installing = needs_of(("istio",), install=False), needs_of(("istio",), install=True)
+    assert "rbac.authorization.k8s.io" not in {need.group for need in existing}
+    assert "rbac.authorization.k8s.io" in {need.group for need in installing}
+    assert not any(need.group == "kuma.io" for need in installing)
+
+
+def test_a_revision_is_part_of_the_names_of_istios_roles() -> None:
+    """The rights that are asked for are those on the roles that istioctl renders for the revision."""
+    names = {name for need in needs_of(("istio",), install=True, revision="abc") for name in need.names}
+    assert {"istiod-clusterrole-abc-istio-system", "istiod-abc"} <= names
+    assert "istiod-clusterrole-istio-system" not in names
+
+
+def test_a_missing_right_is_named_with_verb_resource_and_purpose() -> None:
+    """Whoever has to give it can read off what it is."""
+    cluster = fake(refuse=frozenset({("create", "deployments"), ("delete", "deployments")}))
+    (finding,) = examine_permissions(cluster, needs_of((), install=False))
+    assert finding.state == "missing"
+    assert finding.found.startswith("not allowed: create, delete deployments.apps")
+    assert "run.yaml" in finding.mend
+    with pytest.raises(RefusedError, match=r"create, delete deployments\.apps"):
+        require_permissions(cluster, needs_of((), install=False))
+
+
+def test_all_rights_are_one_line() -> None:
+    """Nobody reads forty lines that say yes."""
+    (finding,) = examine_permissions(fake(), needs_of(("istio",), install=True))
+    assert finding.state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "state", "told"),
+    [
+        ("istioctl", "client version: 1.31-eed52ebb66ad-lab\n", "ok", "1.31-eed52ebb66ad-lab"),
+        ("istioctl", "client version: 1.20.3\n", "missing", "1.20.3"),
+        ("istioctl", "client version: unknown\n", "doubt", "tells no version"),
+        ("kumactl", "Client: Kuma 2.14.3\nUnable to connect: http://127.0.0.1:5681\n", "ok", "2.14.3"),
+        ("kumactl", "Client: Kuma unknown\nUnable to connect: http://127.0.0.1:5681\n", "doubt", "tells no version"),
+        ("kumactl", "Client: Kuma 3.0.1\n", "missing", "too new"),
+        ("helm", "v3.15.2+g1a500d5\n", "ok", "Helm 3"),
+        ("helm", "v4.0.1+g12500dd\n", "ok", "Helm 4"),
+        ("helm", "v2.17.0+ga690bad\n", "missing", "too old"),
+        ("istioctl", "", "doubt", "nothing"),
+    ],
+)
+def test_a_tools_version_is_read_from_what_it_says(name: str, said: str, state: str, told: str) -> None:
+    """Found and needed version are told; an address in a tool's complaint is not taken for a version."""
+    finding = judge(TOOLS[name], f"/opt/{name}", said)
+    assert finding.state == state
+    assert told in finding.found
+    assert state == "ok" or TOOLS[name].wanted in finding.mend
+
+
+def test_a_tool_that_is_not_there_is_named_with_where_it_is_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way out of a missing tool is a place to get it from, in the version that is needed."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (finding,) = examine_tools(["istioctl", "istioctl"])
+    assert (finding.state, finding.found) == ("missing", "not on PATH")
+    assert "istioctl 1.22 or later: https://" in finding.mend

@@ -1,0 +1,127 @@
+"""What the pods of a run ask for, whether nodes have that, and their images."""
+
+import json
+
+import pytest
+
+from bench.scenario import Overrides, load_scenario
+from bench.targets.kubernetes.images import image_of
+from bench.targets.kubernetes.injected import injected
+from bench.targets.kubernetes.planned import Planned, planned_pods
+from bench.targets.kubernetes.pulls import canonical, examine_images
+from bench.targets.kubernetes.room import Asked, Free, Room, asked_by, examine_room, free_rooms, pod_room
+from tests.shown_cluster import container, fake, node, options, pod
+
+GI = 2**30
+
+
+def test_a_pod_asks_for_its_containers_and_native_sidecars_or_for_its_greatest_beginning() -> None:
+    """As the scheduler counts: what lasts is added up, what runs before it counts only where it is more."""
+    lasting = pod(
+        container("100m", "64Mi"), init=(container("50m", "1Gi", restartPolicy="Always"), container("1", "1Mi"))
+    )
+    assert pod_room(lasting["spec"]) == Room(1.0, GI + 64 * 2**20)
+    limited = {"name": "c", "image": "i", "resources": {"limits": {"cpu": "2"}}}
+    assert pod_room({"containers": [limited]}) == Room(2.0, 0.0)
+
+
+def test_what_has_ended_leaves_its_room() -> None:
+    """Pods that succeeded or failed ask for nothing any more."""
+    pods = [pod(container("1")), pod(container("1"), phase="Succeeded"), pod(container("1"), at="two")]
+    assert free_rooms([node(cpu="4")], pods) == (Free("one", Room(3.0, 8 * GI), 109),)
+
+
+@pytest.mark.parametrize(
+    ("free", "state"),
+    [
+        ((Free("one", Room(1.0, GI), 10),), "ok"),
+        ((Free("one", Room(0.9, GI), 10),), "missing"),
+        ((Free("one", Room(0.5, GI), 10), Free("two", Room(0.5, GI), 10)), "ok"),
+        ((Free("one", Room(0.4, GI), 10), Free("two", Room(0.4, GI), 10), Free("three", Room(0.4, GI), 10)), "missing"),
+        ((Free("one", Room(4.0, GI), 1),), "missing"),
+        ((Free("one", Room(4.0, GI / 4), 10),), "missing"),
+        ((), "missing"),
+    ],
+)
+def test_a_run_has_room_when_each_of_its_pods_fits_on_a_node(free: tuple[Free, ...], state: str) -> None:
+    """The sum over the nodes is not enough, nor are processors without memory or a place for a pod."""
+    asked = (Asked("details", Room(0.5, GI / 4)), Asked("reviews", Room(0.5, GI / 4)))
+    finding = examine_room(asked, free)
+    assert finding.state == state
+    assert state == "ok" or "reviews (0.5 CPU" in finding.found
+
+
+def test_each_replica_comes_with_its_sidecar() -> None:
+    """A Deployment of two asks for twice its pod and twice the sidecar."""
+    template = {"spec": {"containers": [container("100m", "1Gi")]}}
+    deployment = {"kind": "Deployment", "metadata": {"name": "d"}, "spec": {"replicas": 2, "template": template}}
+    assert asked_by([deployment], sidecar=Room(0.1, GI)) == (Asked("d", Room(0.2, 2 * GI)),) * 2
+
+
+def test_sidecars_are_as_large_as_the_control_plane_says() -> None:
+    """Not what a mesh's manual says: values files change it."""
+    proxy = {"image": "proxyv2", "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}}}
+    values = json.dumps({"global": {"hub": "mirror.example", "tag": "1.31", "proxy": proxy}})
+    config = {"kind": "ConfigMap", "metadata": {"name": "istio-sidecar-injector"}, "data": {"values": values}}
+    istio = injected("istio", [config])
+    assert (istio.room, istio.images) == (Room(0.01, 64 * 2**20), ("mirror.example/proxyv2:1.31",))
+
+    prefix = "KUMA_INJECTOR_SIDECAR_CONTAINER_RESOURCES_REQUESTS"
+    told = {
+        f"{prefix}_CPU": "50m",
+        f"{prefix}_MEMORY": "64Mi",
+        "KUMA_RUNTIME_KUBERNETES_INJECTOR_SIDECAR_CONTAINER_IMAGE": "docker.io/kumahq/kuma-dp:2.14.3",
+        "KUMA_INJECTOR_INIT_CONTAINER_IMAGE": "docker.io/kumahq/kuma-init:2.14.3",
+    }
+    env = [{"name": name, "value": value} for name, value in told.items()]
+    template = {"spec": {"containers": [container(env=env)]}}
+    deployment = {"kind": "Deployment", "metadata": {"name": "kuma-control-plane"}, "spec": {"template": template}}
+    kuma = injected("kuma", [deployment])
+    assert kuma.room == Room(0.05, 64 * 2**20)
+    assert (istio | kuma).room == Room(0.05, 64 * 2**20)
+    assert set(kuma.images) == {"docker.io/kumahq/kuma-dp:2.14.3", "docker.io/kumahq/kuma-init:2.14.3"}
+
+
+@pytest.mark.parametrize(
+    ("image", "full"),
+    [
+        ("busybox", "docker.io/library/busybox:latest"),
+        ("locustio/locust:2.47.0", "docker.io/locustio/locust:2.47.0"),
+        ("localhost:5000/bookinfo", "localhost:5000/bookinfo:latest"),
+        ("registry.istio.io/release/pilot:1.31", "registry.istio.io/release/pilot:1.31"),
+        ("locustio/locust:2.47.0@sha256:ab", "docker.io/locustio/locust@sha256:ab"),
+    ],
+)
+def test_images_are_compared_by_their_full_names(image: str, full: str) -> None:
+    """Nodes list full names, people write short ones."""
+    assert canonical(image) == full
+
+
+def test_an_image_that_a_node_lacks_is_a_doubt_until_it_was_tried() -> None:
+    """A kubelet names its largest images only, so that absence proves nothing."""
+    nodes = [
+        node(images=[["docker.io/locustio/locust:2.47.0"]]),
+        node("two", images=[["docker.io/locustio/locust:2.47.0"]]),
+    ]
+    present, absent = examine_images(fake(), ["locustio/locust:2.47.0", "x.example/y:1"], nodes, pull=False)
+    assert (present.state, present.found) == ("ok", "1 of 2 on every node")
+    assert absent.state == "doubt"
+    assert "x.example/y:1 is not on one, two" in absent.found
+
+
+def test_a_runs_images_follow_the_users() -> None:
+    """What is looked for is what will run: replaced images as they are, the others from the mirror."""
+    assert (
+        image_of("details", "registry.istio.io/release/d:1", images={}, registry="m.example") == "m.example/release/d:1"
+    )
+    assert image_of("details", "x.io/d:1", images={"bookinfo": "y.io/b:2"}, registry="m.example") == "y.io/b:2"
+    assert image_of("load", "locustio/locust:1", images={"bookinfo": "y.io/b:2"}, registry="") == "locustio/locust:1"
+
+
+def test_application_load_and_probes_are_counted() -> None:
+    """Room is for all that is there at once, with one version of reviews."""
+    planned = Planned(planned_pods(load_scenario("smoke", Overrides()), options(images={"bookinfo": "b.example/b:1"})))
+    names = [asked.name for asked in planned.asked]
+    assert planned.images == ("b.example/b:1", "docker.io/locustio/locust:2.47.0")
+    assert {"details-v1", "ratings-v1", "productpage-v1", "locust"} <= set(names)
+    assert len([name for name in names if name.startswith("reviews-v")]) == 1
