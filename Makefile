@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SCENARIO ?= istio-policies
 ARGS ?=
 
-.PHONY: help bench full test lint unit local browser wheel figures clean lock
+.PHONY: help bench full test lint unit local browser cluster wheel figures clean lock
 
 help: ## Show what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,7 +17,7 @@ bench: $(VENV)/run.stamp ## The main job with short windows: about four minutes,
 full: $(VENV)/run.stamp ## The main job with the study's windows: about 25 minutes
 	$(BIN)/meshbench run --scenario $(SCENARIO) $(ARGS)
 
-test: $(VENV)/dev.stamp lint unit local browser ## All checks and tests
+test: $(VENV)/dev.stamp lint unit local browser cluster ## All checks and tests
 
 lint: $(VENV)/dev.stamp ## Style, types, layers
 	$(BIN)/ruff check .
@@ -33,6 +33,9 @@ local: $(VENV)/dev.stamp ## Real processes and real Envoys on this machine
 
 browser: $(VENV)/dev.stamp ## The report in a real browser
 	$(BIN)/pytest tests/browser
+
+cluster: $(VENV)/dev.stamp ## A real Kubernetes; skipped where the lab for it is missing
+	$(BIN)/pytest tests/cluster
 
 wheel: $(VENV)/dev.stamp ## Build the wheel into dist/
 	$(BIN)/pyproject-build --wheel --no-isolation

@@ -16,7 +16,7 @@ import gevent
 from locust import User, constant, events, task
 from locust.env import Environment
 
-from bench.load import recorder
+from bench.load import pacing, recorder
 
 STEP_NS = 1_000_000_000
 
@@ -45,7 +45,7 @@ def open_loop(_: Path) -> dict[str, Any]:
 def arrivals(_: Path) -> dict[str, Any]:
     """The first arrival after the clock's reading, and the gaps that follow, of two equal seeds and another."""
     first, again, other = (
-        list(islice(recorder.poisson_arrivals(50.0, seed, clock=lambda: STEP_NS), 20_001)) for seed in (1, 1, 2)
+        list(islice(pacing.poisson_arrivals(50.0, seed, clock=lambda: STEP_NS), 20_001)) for seed in (1, 1, 2)
     )
     gaps = [(later - earlier) / 1e9 for earlier, later in pairwise(first)]
     return {"first_s": (first[0] - STEP_NS) / 1e9, "gaps_s": gaps, "same": first == again, "other": first != other}
@@ -56,6 +56,16 @@ def load(folder: Path) -> dict[str, Any]:
     environment = _recorded(folder)
     _run(environment, seconds=1.0)
     return {"requests": environment.stats.total.num_requests, "failures": environment.stats.total.num_failures}
+
+
+def two_starts(folder: Path) -> dict[str, Any]:
+    """The zero after a first start of the test and after another, as Locust's page can make them."""
+    made = recorder.Recorder(folder, part="", give_up=lambda _: None)
+    zeros = []
+    for _ in range(2):
+        made.start()
+        zeros.append(made.zero_ns)
+    return {"zeros": zeros, "stored": json.loads((folder / "started.json").read_text("utf-8"))["zero_ns"]}
 
 
 def full_disk(folder: Path) -> dict[str, Any]:
@@ -96,7 +106,7 @@ class Asking(User):
 
 def _user(due: Any) -> Any:
     paced = type("Paced", (Asking,), {})
-    recorder.pace(paced, due)
+    pacing.pace(paced, due)
     return paced(Environment(events=events, user_classes=[paced]))
 
 
@@ -121,7 +131,7 @@ def _run(environment: Environment, *, seconds: float) -> None:
 
 
 FACTS: dict[str, Callable[[Path], Any]] = {
-    fact.__name__: fact for fact in (packed_rows, closed_loop, open_loop, arrivals, load, full_disk)
+    fact.__name__: fact for fact in (packed_rows, closed_loop, open_loop, arrivals, load, two_starts, full_disk)
 }
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The load: what runs inside Locust (`recorder`), and the process that runs Locust (`generator`)."""
+"""The load: what runs inside Locust (`recorder`, `pacing`), and the process that runs Locust (`generator`)."""
 
 from pathlib import Path
 

@@ -1,6 +1,5 @@
 """The lab that the cluster tests run on, reached as any remote cluster is: by a kubeconfig and a context's name."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,19 +7,31 @@ import pytest
 
 from bench.targets.kubernetes.client import Cluster
 from bench.targets.kubernetes.kubeconfig import open_cluster
+from tests.cluster import lab
+from tests.cluster.lab import CONTEXT
+from tests.cluster.lab_images import build_bookinfo
 
-CONTEXT = "meshlab"
+__all__ = ["CONTEXT"]
 
 
-@pytest.fixture(scope="session")
-def lab_kubeconfig() -> Path:
-    """The running lab's kubeconfig."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    home = Path(os.environ.get("MESHLAB_HOME") or cache / "meshlab").expanduser()
-    path = home / "run" / "kubeconfig"
-    if not path.exists():
-        pytest.skip(f"the lab is not up: there is no {path} (MESHLAB_HOME names another folder)")
-    return path
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """No test here runs without the lab. The first one waits for it, and where it has to be built, for much longer than
+    a test may take."""
+    here = [item for item in items if Path(__file__).parent in item.path.parents]
+    if here and (why := lab.missing()):
+        for item in here:
+            item.add_marker(pytest.mark.skip(why))
+    elif here and not lab.kubeconfig().exists():
+        here[0].add_marker(pytest.mark.timeout(lab.UP_TIMEOUT_S))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def lab_kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The kubeconfig of the lab, with our images in it."""
+    with lab.running(tmp_path_factory.mktemp("lab") / "up.log") as kubeconfig:
+        build_bookinfo()
+        yield kubeconfig
 
 
 @pytest.fixture(scope="session")

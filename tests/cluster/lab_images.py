@@ -2,6 +2,7 @@
 
     python -m tests.cluster.lab_images
 
+It also gets the names of the official images, which nobody there could pull: so a run in the lab needs no `--image`.
 As root, with the lab up; twice does no harm, and takes a second. It needs nothing but a clean clone.
 """
 
@@ -12,8 +13,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-MESHLAB = ROOT.parent / "shared" / "lab" / "meshlab"
+from bench.fields import manifest_files
+from bench.shipped import shipped
+from bench.yamlfile import read_documents
+from tests.cluster.lab import MESHLAB, ROOT, home
+
+__all__ = ["BOOKINFO", "MESHLAB", "build_bookinfo", "official_images"]
+
 BOOKINFO = "docker.io/meshbench/bookinfo:dev"
 _HOME = "/opt/bookinfo"
 _ENTRYPOINT = re.compile(r"^ENTRYPOINT (\[.*\])$", re.MULTILINE)
@@ -21,10 +27,22 @@ _PINNED = re.compile(r"^\S+==\S+", re.MULTILINE)
 
 
 def build_bookinfo() -> None:
-    """Builds the image, or takes it from the lab's cache, and loads it. Raises CalledProcessError."""
+    """Builds the image, or takes it from the lab's cache, and loads it under all of its names. Raises
+    CalledProcessError."""
     with tempfile.TemporaryDirectory() as folder:
         copies = [word for copy in _copies(Path(folder)) for word in ("--copy", copy)]
         subprocess.run([*_command(), *copies], check=True)
+    ctr = ["ctr", "--address", str(home() / "run" / "containerd.sock"), "--namespace", "k8s.io"]
+    subprocess.run([*ctr, "images", "tag", "--force", BOOKINFO, *official_images()], check=True, capture_output=True)
+
+
+def official_images() -> tuple[str, ...]:
+    """The images that the manifests of Bookinfo name."""
+    documents = (
+        one.value for file in manifest_files(shipped("manifests") / "bookinfo") for one in read_documents(file)
+    )
+    pods = (one["spec"]["template"]["spec"] for one in documents if one["kind"] == "Deployment")
+    return tuple(sorted({container["image"] for pod in pods for container in pod["containers"]}))
 
 
 def _command() -> Iterator[str]:

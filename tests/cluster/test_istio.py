@@ -28,8 +28,9 @@ from bench.targets.kubernetes.control_plane import InstallOptions
 from bench.targets.kubernetes.evidence import Meshed, Sidecars, identity_evidences, mesh_checks, prove
 from bench.targets.kubernetes.injection import mesh_evidence
 from bench.targets.kubernetes.istio_install import sidecars
-from bench.targets.kubernetes.ownership import Owner
+from bench.targets.kubernetes.ownership import COMPONENT, Owner
 from bench.targets.kubernetes.probing import Prober, Question, askers, can_ask, outside_objects, pod_name, probe_objects
+from bench.targets.kubernetes.waits import Pods, rollout, wait_for
 from bench.waiting import Watch, wait_until
 from bench.yamlfile import read_documents
 from tests.cluster.lab_images import BOOKINFO, MESHLAB, build_bookinfo
@@ -155,14 +156,15 @@ class Deployed:
         return Ref(api_version, kind, metadata["name"], self.namespace)
 
 
-def until(check: Any, *, timeout_s: float = 120) -> None:
+def until(check: Any) -> None:
+    """Waits until there is nothing to tell any more."""
     last: list[Any] = []
 
     def ends() -> bool:
         last[:] = [check()]
         return not last[0]
 
-    assert wait_until(ends, timeout_s=timeout_s, watch=Watch(), poll_s=0.5), last
+    assert wait_until(ends, timeout_s=120, watch=Watch(), poll_s=0.5), last
 
 
 @pytest.fixture(scope="module")
@@ -192,30 +194,21 @@ def deploy(owner: Owner, folder: Path) -> Deployed:
     owner.apply_all(bookinfo_objects(application, FOLDER, images=images, annotations=annotations), "application")
     owner.apply_all(probe_objects(application, callers, image=LOAD_IMAGE), "probe")
     owner.apply_all(outside_objects(outside, image=LOAD_IMAGE), "probe")
-    pods = ready_pods(owner.cluster, application.namespace)
+    pods = ready_pods(owner, application.namespace)
     workloads = {name.partition("-")[0]: name for name in pods if not name.startswith("probe-")}
     seen = Sidecars(istio, owner.cluster, application.namespace, {**workloads, "locust": pod_name("locust")})
     until(lambda: istio.unsynced(owner.cluster, application.namespace, pods))
     return Deployed(owner, meshed, Prober(owner.cluster, application, outside), seen, policies, seen.requests())
 
 
-def ready_pods(cluster: Cluster, namespace: str) -> list[str]:
+def ready_pods(owner: Owner, namespace: str) -> list[str]:
     """The names of Bookinfo's four pods and the probe pods, once all are up; nobody has asked them anything."""
-    pods: list[Object] = []
-
-    def waiting() -> list[str]:
-        pods[:] = cluster.list("v1", "Pod", namespace=namespace)
-        return [pod["metadata"]["name"] for pod in pods if not is_up(pod)] or ([] if len(pods) >= 5 else ["pods"])
-
-    until(waiting)
-    return [pod["metadata"]["name"] for pod in pods]
-
-
-def is_up(pod: Object) -> bool:
-    if pod["metadata"]["name"].startswith("probe-"):
-        return can_ask(pod)
-    conditions = {one["type"]: one["status"] for one in pod["status"].get("conditions", [])}
-    return conditions.get("Ready") == "True"
+    cluster = owner.cluster
+    names = [one["metadata"]["name"] for one in cluster.list("apps/v1", "Deployment", namespace=namespace)]
+    rollout(cluster, namespace, names, timeout_s=240, watch=owner.watch)
+    probes = Pods(namespace, labels=f"{COMPONENT}=probe")
+    wait_for(cluster, probes, lambda pods: all(map(can_ask, pods)), timeout_s=240, watch=owner.watch)
+    return [pod["metadata"]["name"] for pod in cluster.list("v1", "Pod", namespace=namespace)]
 
 
 def failures(deployed: Deployed) -> list[Any]:

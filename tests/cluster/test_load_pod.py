@@ -20,7 +20,7 @@ from bench.load.generator import Load, LoadOrder
 from bench.load.merge import raw_files, read_samples, recorded_rows
 from bench.resources import read_resources
 from bench.shipped import shipped
-from bench.targets.kubernetes.client import Cluster, Object, Ref
+from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
 from bench.targets.kubernetes.kubeconfig import open_cluster
 from bench.targets.kubernetes.load_objects import NAME, default_image, load_objects, uid_for
 from bench.targets.kubernetes.load_pod import PodGenerator, locust_page, start_load
@@ -121,7 +121,7 @@ def order() -> LoadOrder:
 def waiting_pod(cluster: Cluster, namespace: str, order: LoadOrder, *, ui: bool = False) -> Iterator[None]:
     """A load pod that waits to be told to go."""
     things = load_objects(order, namespace=namespace, uid=uid_for(cluster.kinds()), ui=ui)
-    refs = [Ref("v1", thing["kind"], NAME, namespace) for thing in things]
+    refs = [ref_of(thing) for thing in things]
     try:
         for thing in things:
             cluster.apply(labelled(thing, "load", run_id="t-load", now=datetime.now(UTC)))

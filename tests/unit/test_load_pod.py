@@ -94,7 +94,7 @@ def test_the_user_is_a_number_except_on_openshift(order: LoadOrder) -> None:
 
 
 def test_locust_gets_the_files_that_it_has_locally(order: LoadOrder) -> None:
-    """Locustfile, recorder and the module that the locustfile imports are the files of this package, byte for byte."""
+    """Locustfile, recorder and the modules that they import are the files of this package, byte for byte."""
     account, code, pod = load_objects(order, namespace="here")
     assert [one["kind"] for one in (account, code, pod)] == ["ServiceAccount", "ConfigMap", "Pod"]
     assert {one["metadata"]["namespace"] for one in (account, code, pod)} == {"here"}
@@ -107,7 +107,19 @@ def test_locust_gets_the_files_that_it_has_locally(order: LoadOrder) -> None:
         "bench/__init__.py": "",
         "bench/bookinfo/__init__.py": "",
         "bench/bookinfo/pages.py": Path(pages.__file__).read_text("utf-8"),
+        "bench/load/__init__.py": "",
+        "bench/load/pacing.py": recorder_path().with_name("pacing.py").read_text("utf-8"),
     }
+
+
+def test_other_code_has_another_name(order: LoadOrder, tmp_path: Path) -> None:
+    """A kubelet that remembers an immutable ConfigMap cannot give a new pod the code of an earlier one."""
+    (tmp_path / "other.py").write_text("other", "utf-8")
+    names = {
+        load_objects(made, namespace="here")[1]["metadata"]["name"]
+        for made in (order, replace(order, users=3), replace(order, locustfile=tmp_path / "other.py"))
+    }
+    assert len(names) == 2
 
 
 def test_locust_is_ordered_as_locally(order: LoadOrder) -> None:

@@ -78,6 +78,13 @@ def test_a_row_holds_what_the_request_was(tmp_path: Path) -> None:
     assert 0 <= samples.started_ns[0] < samples.started_ns[-1] < 10e9
 
 
+def test_the_clock_has_one_zero(tmp_path: Path) -> None:
+    """Who starts more load from Locust's page does not shift the times of what was recorded before."""
+    found = told("two_starts", tmp_path)
+    first, second = found["zeros"]
+    assert first == second == found["stored"] > 0
+
+
 def test_the_recorders_rows_are_read_as_they_were_packed(tmp_path: Path) -> None:
     """The rows that the recorder packs have the layout that is read: sorted by start, without the torn last one."""
     told("packed_rows", tmp_path)

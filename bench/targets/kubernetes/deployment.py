@@ -156,6 +156,7 @@ class ClusterDeployment:
                 image=image,
                 affinity=site.load_place.load,
                 uid=uid,
+                annotations=annotations,
                 ui=options.locust_ui is not None,
             ),
         }

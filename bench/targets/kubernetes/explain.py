@@ -1,6 +1,6 @@
 """Why pods do not become ready, read from the objects themselves, so that nobody has to ask the cluster again."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -41,6 +41,9 @@ class Trouble:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
+
+
+Find = Callable[[Object], Iterable[Trouble]]
 
 
 class Grace:
@@ -118,14 +121,14 @@ def _deployment_troubles(deployment: Object) -> Iterator[Trouble]:
             yield Trouble(where, what, grace_s=0.0)
 
 
-def explain(cluster: Cluster, namespace: str, things: Iterable[Object]) -> str:
+def explain(cluster: Cluster, namespace: str, things: Iterable[Object], find: Find = troubles_of) -> str:
     """Everything about pods and Deployments of one namespace that is not as it should be, line by line: states of
     containers, the last lines of their logs, and the warnings that were reported about them."""
     there = tuple(things)
     logs_left = _MOST_LOGS
     lines: list[str] = []
     for thing in there:
-        for trouble in troubles_of(thing):
+        for trouble in find(thing):
             lines.append(f"  {trouble}")
             if trouble.container and logs_left:
                 logs_left -= 1

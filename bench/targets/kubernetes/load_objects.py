@@ -1,6 +1,8 @@
 """The load pod's objects: the plain manifests with a trial's load in them, and the code that Locust runs. Pure."""
 
-from collections.abc import Iterable
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +13,7 @@ from bench.shipped import shipped
 from bench.targets.kubernetes.client import KindInfo, Object
 from bench.yamlfile import read_documents
 
-NAME: Final = "locust"  # of the pod, of its ConfigMap, and of the container that runs Locust
+NAME: Final = "locust"  # of the pod, and of the container that runs Locust
 KEEPER: Final = "keeper"
 FOLDER: Final = "/load"
 GO: Final = "go"  # Locust starts as soon as the folder has a file of this name
@@ -28,14 +30,17 @@ def load_objects(
     image: str = "",
     affinity: Object | None = None,
     uid: int | None = _UID,
+    annotations: Mapping[str, str] | None = None,
     ui: bool = False,
 ) -> tuple[Object, ...]:
     """Account, ConfigMap and pod, in the order in which they are to be applied; the pod waits until it is told to go.
 
     `image` replaces the manifests'. `affinity` is where the pod may be, see `load_place`. `uid` None leaves the user
-    to the cluster. `ui`: Locust has its web page, on the pod's own loopback.
+    to the cluster. `annotations` are for its sidecar. `ui`: Locust has its web page, on the pod's own loopback.
     """
-    things = (_account(), _code(order), _pod(order, image=image, affinity=affinity, uid=uid, ui=ui))
+    code = _code(order)
+    pod = _with_code(_pod(order, image=image, affinity=affinity, uid=uid, ui=ui), code["metadata"]["name"])
+    things = (_account(), code, _annotated(pod, annotations or {}))
     return tuple({**thing, "metadata": {**thing["metadata"], "namespace": namespace}} for thing in things)
 
 
@@ -65,15 +70,27 @@ def _account() -> Object:
 
 
 def _code(order: LoadOrder) -> Object:
-    """What Locust runs. The locustfile imports `bench.bookinfo.pages`: two empty packages lead there."""
+    """What Locust runs, with what that imports of this package; empty packages lead there."""
     data = {
         "locustfile.py": order.locustfile.read_text("utf-8"),
         "recorder.py": recorder_path().read_text("utf-8"),
+        "pacing.py": recorder_path().with_name("pacing.py").read_text("utf-8"),
         "package.py": "",
         "pages.py": Path(pages.__file__).read_text("utf-8"),
     }
-    metadata = {"name": NAME, "labels": {"app": NAME}}
+    digest = hashlib.sha256(json.dumps(data).encode()).hexdigest()[:10]
+    # Named by its content: a kubelet may give a new pod what it remembers of an immutable one of the same name.
+    metadata = {"name": f"{NAME}-{digest}", "labels": {"app": NAME}}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "immutable": True, "data": data}
+
+
+def _with_code(pod: Object, name: str) -> Object:
+    """The pod, which has the files of the ConfigMap `name`."""
+    volumes = [
+        {**one, "configMap": {**one["configMap"], "name": name}} if "configMap" in one else one
+        for one in pod["spec"]["volumes"]
+    ]
+    return {**pod, "spec": {**pod["spec"], "volumes": volumes}}
 
 
 def _pod(order: LoadOrder, *, image: str, affinity: Object | None, uid: int | None, ui: bool) -> Object:
@@ -82,6 +99,11 @@ def _pod(order: LoadOrder, *, image: str, affinity: Object | None, uid: int | No
     loaded = {**locust, "args": locust_argv(order, ui=ui), "resources": _resources(locust, order.workers)}
     placed = {"affinity": affinity} if affinity else {}
     return {**pod, "spec": {**pod["spec"], "containers": [loaded, *others], **placed}}
+
+
+def _annotated(pod: Object, annotations: Mapping[str, str]) -> Object:
+    noted = {**pod["metadata"].get("annotations", {}), **annotations}
+    return {**pod, "metadata": {**pod["metadata"], "annotations": noted}}
 
 
 def _container(container: Object, *, image: str, uid: int | None) -> Object:

@@ -7,12 +7,10 @@ from functools import partial
 
 from bench.errors import DeployError
 from bench.targets.kubernetes.client import Cluster, Object, Ref
-from bench.targets.kubernetes.explain import Grace, Trouble, explain, troubles_of
+from bench.targets.kubernetes.explain import Find, Grace, explain, troubles_of
 from bench.waiting import Watch, wait_until
 
 POLL_S = 0.5
-
-Failed = Callable[[Object], Iterable[Trouble]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,7 @@ def wait_for(
     *,
     timeout_s: float,
     watch: Watch,
-    failed: Failed = troubles_of,
+    failed: Find = troubles_of,
 ) -> tuple[Object, ...]:
     """Until `condition` holds for what is there of `subject` (nothing yet, one object, or pods), which is returned.
 
@@ -108,10 +106,13 @@ def _settled(
     *,
     timeout_s: float,
     watch: Watch,
-    failed: Failed,
+    failed: Find,
 ) -> tuple[Object, ...]:
     grace = Grace()
     last = _Look("not looked at yet", ())
+
+    def told(why: str) -> str:
+        return f"{last.lacking}, {why}\n{explain(cluster, namespace, last.things, failed)}".rstrip()
 
     def settled() -> bool:
         nonlocal last
@@ -119,16 +120,12 @@ def _settled(
         if last.lacking:
             troubles = (trouble for thing in last.things for trouble in failed(thing))
             if final := grace.final(troubles, now=time.monotonic()):
-                raise DeployError(_told(cluster, namespace, last, f"will not become ready: {final}"))
+                raise DeployError(told(f"will not become ready: {final.where}"))
         return not last.lacking
 
     if not wait_until(settled, timeout_s=timeout_s, watch=watch, poll_s=POLL_S):
-        raise DeployError(_told(cluster, namespace, last, f"after {timeout_s:g} s"))
+        raise DeployError(told(f"after {timeout_s:g} s"))
     return last.things
-
-
-def _told(cluster: Cluster, namespace: str, look: _Look, why: str) -> str:
-    return "\n".join(part for part in (f"{look.lacking}, {why}", explain(cluster, namespace, look.things)) if part)
 
 
 def gone(cluster: Cluster, what: str | Iterable[Ref], *, timeout_s: float, watch: Watch) -> None:

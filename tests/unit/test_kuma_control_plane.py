@@ -1,0 +1,455 @@
+"""Kuma on a cluster, without one: what is rendered, where policies go, and what the control plane's answers mean."""
+
+import base64
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from subprocess import CompletedProcess
+from threading import Thread
+from typing import Any, cast
+
+import pytest
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from bench.errors import DeployError, InputError, MeshbenchError, RefusedError
+from bench.meshes.kuma_names import MESH
+from bench.shipped import shipped
+from bench.targets import proxies
+from bench.targets.kubernetes import kuma, kuma_install
+from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
+from bench.targets.kubernetes.control_plane import InstallOptions
+from bench.targets.kubernetes.kuma_certificates import certificates
+from bench.targets.kubernetes.kuma_state import selected, told_unsynced, unready
+from bench.yamlfile import read_documents
+from tests.golden import GOLDEN, MISSING
+
+MANIFESTS = shipped("manifests") / "kuma"
+OURS = {"app.kubernetes.io/managed-by": "meshbench", "meshbench.dev/run-id": "one"}
+
+
+def written(form: str) -> list[Object]:
+    files = sorted((MANIFESTS / form).glob("*.yaml"))
+    return [document.value for file in files for document in read_documents(file)]
+
+
+def thing(kind: str, name: str, spec: Any = None, **metadata: Any) -> Object:
+    return {"apiVersion": "kuma.io/v1alpha1", "kind": kind, "metadata": {"name": name, **metadata}, "spec": spec or {}}
+
+
+# --- placing -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not GOLDEN.is_dir(), reason=MISSING)
+@pytest.mark.parametrize("form", ["policies", "policies-legacy"])
+def test_placed_policies_are_those_that_a_real_control_plane_took(form: str) -> None:
+    """In the namespace `bookinfo` the shipped policies are the ones that a real control plane was given."""
+    text = (GOLDEN / f"kuma/applied/kuma-{form}.yaml").read_text("utf-8")
+    applied = {ref_of(one): one for one in yaml.safe_load_all(text)}
+    assert {ref_of(one): one for one in kuma.mesh_objects(written(form), "bookinfo")} == applied
+
+
+def test_policies_move_into_the_runs_namespace_with_the_identities_in_them() -> None:
+    """Nothing of a moved policy speaks of the namespace in which it was written; what is the whole mesh's stays."""
+    moved = kuma.mesh_objects(written("policies"), "bookinfo-7f3a")
+    spaces = {(one["kind"], one["metadata"].get("namespace", "")) for one in moved}
+    assert spaces == {("Mesh", ""), ("MeshIdentity", "kuma-system"), ("MeshTrafficPermission", "bookinfo-7f3a")}
+    text = yaml.safe_dump_all(moved)
+    assert "spiffe://default.default.mesh.local/ns/bookinfo-7f3a/sa/bookinfo-productpage" in text
+    assert "/ns/bookinfo/" not in text
+
+
+def test_the_older_permissions_name_services_in_the_runs_namespace() -> None:
+    """A service tag holds the namespace; objects of that form are the cluster's, and stay in no namespace."""
+    moved = kuma.mesh_objects(written("policies-legacy"), "bookinfo-7f3a")
+    assert all("namespace" not in one["metadata"] for one in moved)
+    text = yaml.safe_dump_all(moved)
+    assert "details_bookinfo-7f3a_svc_9080" in text
+    assert "_bookinfo_svc" not in text
+
+
+def test_the_manifests_themselves_stay_as_they_are() -> None:
+    """Moving makes new objects: a run places the same policies again for each trial."""
+    policies = written("policies")
+    kuma.mesh_objects(policies, "elsewhere")
+    assert policies == written("policies")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"value": "spiffe://d/ns/bookinfo/sa/bookinfo-ratings"}, {"value": "spiffe://d/ns/n/sa/bookinfo-ratings"}),
+        ({"value": "spiffe://d/ns/bookinfo-2/sa/one"}, {"value": "spiffe://d/ns/bookinfo-2/sa/one"}),
+        ({"kuma.io/service": "reviews_bookinfo_svc_9080"}, {"kuma.io/service": "reviews_n_svc_9080"}),
+        ({"kuma.io/service": "locust_bookinfo_svc"}, {"kuma.io/service": "locust_n_svc"}),
+        ({"kuma.io/service": "reviews_bookinfo_2_svc_9080"}, {"kuma.io/service": "reviews_bookinfo_2_svc_9080"}),
+        ({"k8s.kuma.io/namespace": "bookinfo"}, {"k8s.kuma.io/namespace": "n"}),
+        (
+            {"backendRefs": [{"namespace": "bookinfo", "port": 9080}]},
+            {"backendRefs": [{"namespace": "n", "port": 9080}]},
+        ),
+        ({"hostnames": ["reviews.bookinfo.svc.cluster.local"]}, {"hostnames": ["reviews.n.svc.cluster.local"]}),
+        ({"value": "bookinfo", "name": "bookinfo"}, {"value": "bookinfo", "name": "bookinfo"}),
+    ],
+)
+def test_only_what_means_the_namespace_is_renamed(given: Object, expected: Object) -> None:
+    """Identities, tags, hosts and namespaces follow; a header or label value of the same name does not."""
+    (moved,) = kuma.mesh_objects([thing("MeshHTTPRoute", "one", given, namespace="bookinfo")], "n")
+    assert moved["spec"] == expected
+    assert moved["metadata"]["namespace"] == "n"
+
+
+def test_the_mesh_and_its_identity_come_before_what_needs_them() -> None:
+    """A permission in a mesh that is not there would be refused."""
+    kinds = ["MeshTrafficPermission", "MeshIdentity", "Mesh"]
+    moved = kuma.mesh_objects([thing(kind, "one") for kind in kinds], "n")
+    assert [one["kind"] for one in moved] == kinds[::-1]
+
+
+def test_the_mesh_without_policies_is_as_a_control_plane_makes_it() -> None:
+    """No mutual TLS and nothing else: so does the local target take a configuration without manifests."""
+    assert [(ref_of(one), one["spec"]) for one in kuma.base_objects()] == [
+        (Ref("kuma.io/v1alpha1", "Mesh", MESH), {}),
+    ]
+
+
+def test_the_trust_in_an_identity_is_known_to_stay_behind() -> None:
+    """Whoever takes an identity back has to take the trust in its authority back, too."""
+    assert kuma.made_for(written("policies")) == (Ref("kuma.io/v1alpha1", "MeshTrust", "identity", "kuma-system"),)
+    assert kuma.made_for(written("policies-legacy")) == ()
+
+
+# --- what the control plane says -----------------------------------------------------------------------------
+
+
+def insight(name: str, *, certificate: bool = False, ended: bool = False, **counts: Mapping[str, str]) -> Object:
+    """A DataplaneInsight: everything acknowledged, except for the `counts`, as they are written in one."""
+    done = {"responsesSent": "2", "responsesAcknowledged": "2"}
+    status = {"cds": done, "eds": done, "lds": done, "rds": {}, "total": done, **counts}
+    subscription = {"connectTime": "t", "status": status, **({"disconnectTime": "t"} if ended else {})}
+    old = {"connectTime": "t", "disconnectTime": "t", "status": {}}
+    state: Object = {"subscriptions": [old, subscription], **({"mTLS": {"issuedBackend": "b"}} if certificate else {})}
+    return {**thing("DataplaneInsight", name), "status": state}
+
+
+def service(name: str, tls: str, *, pods: int = 1) -> Object:
+    return {**thing("MeshService", name), "status": {"dataplaneProxies": {"total": pods}, "tls": {"status": tls}}}
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ([insight("one")], ""),
+        ([], "one is not connected to the control plane"),
+        ([thing("DataplaneInsight", "one")], "one is not connected to the control plane"),
+        ([insight("one", ended=True)], "one is not connected to the control plane"),
+        ([insight("one", lds={}, cds={}, eds={})], "one has no configuration"),
+        ([insight("one", eds={"responsesSent": "3", "responsesAcknowledged": "2"})], "one has not acknowledged eds"),
+        ([insight("one", cds={"responsesSent": "1"})], "one has not acknowledged cds"),
+        ([insight("one", eds={"responsesSent": "3", "responsesAcknowledged": "8"})], ""),
+        ([insight("one", total={"responsesRejected": "1"})], "one has refused its configuration"),
+    ],
+)
+def test_a_sidecar_counts_as_synced_only_with_everything_acknowledged(found: list[Object], said: str) -> None:
+    """Not connected, not told, not answered and refused are told apart, and none of them passes."""
+    assert told_unsynced(found, (), ["one"], identified=False) == said
+
+
+def test_in_mutual_tls_a_sidecar_without_a_certificate_is_behind() -> None:
+    """A certificate comes after the first configuration; without mutual TLS there is none to wait for."""
+    assert told_unsynced([insight("one")], (), ["one"], identified=True) == "one has no certificate"
+    assert told_unsynced([insight("one", certificate=True)], (), ["one"], identified=True) == ""
+
+
+def test_a_service_whose_callers_still_use_plain_text_is_behind() -> None:
+    """Callers begin with mutual TLS when every pod of a Service can; a Service without pods is called by nobody."""
+    services = [service("a", "Ready"), service("b", "NotReady"), service("c", "NotReady", pods=0)]
+    assert told_unsynced((), services, (), identified=True) == "b is called in plain text"
+
+
+def test_every_sidecar_that_is_behind_is_named() -> None:
+    """One line tells of all of them."""
+    said = told_unsynced([insight("one", ended=True)], (), ["one", "two"], identified=False)
+    assert said == "one is not connected to the control plane; two is not connected to the control plane"
+
+
+@pytest.mark.parametrize(
+    ("conditions", "said"),
+    [
+        ([], "not looked at by the control plane"),
+        ([("Ready", "True", "")], ""),
+        (
+            [("Ready", "False", "One failed"), ("DependenciesReady", "False", "set mode Exclusive")],
+            "set mode Exclusive",
+        ),
+    ],
+)
+def test_an_identity_is_accepted_when_it_can_issue(conditions: Sequence[tuple[str, str, str]], said: str) -> None:
+    """The reason is the failed condition's, not that of the summary."""
+    told = [{"type": kind, "status": status, "message": message} for kind, status, message in conditions]
+    assert unready({"status": {"conditions": told}}) == said
+
+
+def test_statistics_are_selected_as_envoy_would() -> None:
+    """The control plane hands out all of them; histograms and its own questions' listener are left out."""
+    names = [
+        "listener.10.0.0.1_9080.ssl.handshake",
+        "listener.10.0.0.1_9901.ssl.handshake",
+        "cluster.a.upstream_rq_retry",
+    ]
+    stats = {"stats": [*({"name": name, "value": 1} for name in names), {"histograms": {}}]}
+    assert [one["name"] for one in selected(stats, "ssl")["stats"]] == [names[0]]
+    assert [one["name"] for one in selected(stats, "upstream_rq_retry$")["stats"]] == [names[2]]
+    assert [one["name"] for one in selected(stats, "")["stats"]] == [names[0], names[2]]
+
+
+def pem(*uris: str) -> str:
+    """A certificate for these URIs as it stands in a configuration dump."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri) for uri in uris])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(
+        subject_name=x509.Name([]), issuer_name=x509.Name([]), public_key=key.public_key()
+    )
+    dated = builder.serial_number(1).not_valid_before(now).not_valid_after(now + timedelta(hours=1))
+    made = (dated.add_extension(names, critical=True) if uris else dated).sign(key, hashes.SHA256())
+    return base64.b64encode(made.public_bytes(serialization.Encoding.PEM)).decode()
+
+
+def dump(*chains: str) -> Object:
+    secrets = [{"secret": {"tls_certificate": {"certificate_chain": {"inline_bytes": chain}}}} for chain in chains]
+    trust: Object = {"secret": {"validation_context": {}}}
+    return {"configs": [{"bootstrap": {}}, {"dynamic_active_secrets": [*secrets, trust]}]}
+
+
+def test_a_sidecars_own_names_are_read_from_its_configuration() -> None:
+    """The answer has the form of Envoy's own; tags that the older form writes beside the SPIFFE id are no ids."""
+    told = certificates(dump(pem("spiffe://default/a", "kuma://app/a"), pem()))
+    assert proxies.identities(told) == ("spiffe://default/a",)
+
+
+# --- asking --------------------------------------------------------------------------------------------------
+
+
+class FakeCluster:
+    """A control plane's pods, and its API served on loopback."""
+
+    def __init__(self, pods: Sequence[Object], *, port: int = 0) -> None:
+        self.pods = pods
+        self.port = port
+
+    def list(self, *_: str, **__: str) -> Sequence[Object]:
+        return self.pods
+
+    @contextmanager
+    def forward(self, pod: str, port: int, *, namespace: str) -> Iterator[int]:
+        assert (pod, port, namespace) == ("cp-2", 5681, "kuma-system")
+        yield self.port
+
+
+class Api(BaseHTTPRequestHandler):
+    """Answers a page with its own address; a dataplane called `gone` is not there."""
+
+    def do_GET(self) -> None:
+        body = b"no such dataplane" if "gone" in self.path else self.path.encode()
+        self.send_response(404 if "gone" in self.path else 200)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """Three pods of the control plane, of which one is ready and stays."""
+    with HTTPServer(("127.0.0.1", 0), Api) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        pods = [pod("cp-1", ready=False), pod("cp-2"), pod("cp-3", deletionTimestamp="t")]
+        yield cast("Cluster", FakeCluster(pods, port=server.server_port))
+        server.shutdown()
+        thread.join()
+
+
+def pod(name: str, *, ready: bool = True, **metadata: Any) -> Object:
+    return {"metadata": {"name": name, **metadata}, "status": {"containerStatuses": [{"ready": ready}]}}
+
+
+def test_a_sidecar_is_asked_through_a_control_plane_that_is_ready(cluster: Cluster) -> None:
+    """The address names mesh, pod and namespace, and what is asked for."""
+    answer = kuma.admin(cluster, "one", "/clusters?format=json", namespace="n")
+    assert answer == "/meshes/default/dataplanes/one.n/clusters?format=json"
+
+
+def test_a_refusal_of_the_control_plane_is_told(cluster: Cluster) -> None:
+    """Page, status and reason are in one line."""
+    with pytest.raises(DeployError, match=r"answers GET /meshes/default/dataplanes/gone\.n/xds with 404: no such data"):
+        kuma.admin(cluster, "gone", "/config_dump", namespace="n")
+
+
+def test_what_the_control_plane_does_not_hand_out_is_named(cluster: Cluster) -> None:
+    """Nobody waits for a page that there is not."""
+    with pytest.raises(DeployError, match="hands out no /quitquitquit"):
+        kuma.admin(cluster, "one", "/quitquitquit", namespace="n")
+
+
+def test_without_a_control_plane_that_runs_nobody_can_be_asked() -> None:
+    """A pod that is not ready, or goes, is none."""
+    with pytest.raises(DeployError, match="no control plane of Kuma runs in kuma-system"):
+        kuma.admin(cast("Cluster", FakeCluster([pod("one", ready=False)])), "one", "/certs", namespace="n")
+
+
+class Definitions(FakeCluster):
+    """A cluster with the kind Zone and one object of it; `labels` are those of the kind's definition."""
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        super().__init__(())
+        self.labels = labels
+
+    def list(self, *kind: str, **_: str) -> Sequence[Object]:
+        if kind[-1] == "Zone":
+            return [thing("Zone", "default")]
+        return [thing(kind[-1], "zones.kuma.io", {"names": {"kind": "Zone"}}, labels=self.labels)]
+
+
+def test_what_belongs_to_a_foreign_kuma_is_never_ours_to_remove() -> None:
+    """Under kinds that no run of ours made, the zone is somebody else's."""
+    assert kuma.own_leftovers(cast("Cluster", Definitions({}))) == ()
+    assert kuma.own_leftovers(cast("Cluster", Definitions(OURS))) == (Ref("kuma.io/v1alpha1", "Zone", "default"),)
+
+
+# --- installing ----------------------------------------------------------------------------------------------
+
+
+def tool(monkeypatch: pytest.MonkeyPatch, *outputs: str, code: int = 0, said: str = "") -> list[list[str]]:
+    """Puts a kumactl in place that answers so, one time after another; its command lines are in the returned list."""
+    calls: list[list[str]] = []
+    answers = iter(outputs)
+
+    def run(argv: Sequence[str], *, timeout_s: float) -> "CompletedProcess[str]":
+        calls.append(list(argv))
+        return CompletedProcess(argv, code, next(answers, ""), said)
+
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(kuma_install, "run_tool", run)
+    return calls
+
+
+def control_plane(tag: str = "2.14.3", namespace: str = "kuma-system") -> Object:
+    containers = [{"name": "control-plane", "image": f"docker.io:5000/kumahq/kuma-cp:{tag}"}]
+    spec = {"template": {"spec": {"containers": containers}}}
+    return thing("Deployment", "kuma-control-plane", spec, namespace=namespace)
+
+
+def rendered(*things: Object) -> str:
+    return yaml.safe_dump_all([*things, None])
+
+
+CHART = yaml.safe_dump({"controlPlane": {"replicas": 1, "envVars": {}}, "namespaceAllowList": []})
+COMMAND = ["/bin/kumactl", "--no-config", "install", "control-plane", "--without-kubernetes-connection"]
+OWN = [f"--namespace={kuma.NAMESPACE}", f"--values={MANIFESTS / 'install.yaml'}"]
+
+
+def test_kumactl_renders_offline_and_leaves_nothing_in_the_users_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks no cluster, keeps no settings, and chooses the images that belong to it."""
+    calls = tool(monkeypatch, rendered(control_plane()))
+    assert kuma.render(InstallOptions()) == (control_plane(),)
+    assert calls == [[*COMMAND, *OWN]]
+
+
+def test_the_users_values_come_after_ours_and_options_after_both(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What is said later wins: `--mesh-values` over our file, registry and tag over every file."""
+    values = tmp_path / "mine.yaml"
+    values.write_text("controlPlane: {replicas: 2, envVars: {KUMA_ANY: '1'}}\n", "utf-8")
+    calls = tool(monkeypatch, CHART, rendered(control_plane("2.13.1")))
+    kuma.render(InstallOptions(values=(values,), hub="example.org/kumahq", tag="2.13.1"))
+    images = [f"--set={name}.tag=2.13.1" for name in ("controlPlane.image", "dataPlane.image", "dataPlane.initImage")]
+    hub = "--set=global.image.registry=example.org/kumahq"
+    assert calls == [[*COMMAND, "--dump-values"], [*COMMAND, *OWN, f"--values={values}", hub, *images]]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("controlPlan: {}\n", r"mine.yaml:1: controlPlan: is no value of Kuma's chart; did you mean controlPlane\?"),
+        ("controlPlane:\n  replica: 2\n", r"mine.yaml:2: controlPlane.replica: .*did you mean replicas\?"),
+        ("- one\n", "mine.yaml:1: is no mapping"),
+    ],
+)
+def test_values_that_the_chart_would_pass_over_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, said: str
+) -> None:
+    """The chart ignores what it does not know without a word; then something else than meant would be measured."""
+    values = tmp_path / "mine.yaml"
+    values.write_text(text, "utf-8")
+    tool(monkeypatch, CHART)
+    with pytest.raises(InputError, match=said):
+        kuma.render(InstallOptions(values=(values,)))
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "said"),
+    [
+        (InstallOptions(), RefusedError, r"kuma/install.yaml; is it 2.14\? no such thing"),
+        (InstallOptions(tag="x y"), InputError, r"does not take these values \(tag x y\): no such thing"),
+    ],
+)
+def test_whose_mistake_a_refusal_is_decides_the_exit_code(
+    monkeypatch: pytest.MonkeyPatch, options: InstallOptions, kind: type[MeshbenchError], said: str
+) -> None:
+    """Values of the user's are wrong input; our own that kumactl does not know mean another version of it."""
+    tool(monkeypatch, code=1, said="Warning: old\nError: no such thing\n")
+    with pytest.raises(kind, match=said):
+        kuma.render(options)
+
+
+def test_a_missing_kumactl_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the tool nothing is started, and the message says which one, and where it is from."""
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(RefusedError, match=r"^kumactl is not on PATH.*https://kuma\.io.*2\.14"):
+        kuma.render(InstallOptions())
+
+
+def test_another_series_of_kuma_is_refused_unless_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In 3.0 the same values and policies mean something else; a tag that the user gives is the user's choice."""
+    tool(monkeypatch, rendered(control_plane("3.0.0")), rendered(control_plane("3.0.0")))
+    with pytest.raises(RefusedError, match=r"kumactl installs Kuma 3\.0\.0; .* are for 2\.14"):
+        kuma.render(InstallOptions())
+    assert kuma.render(InstallOptions(tag="3.0.0"))
+
+
+def test_a_control_plane_elsewhere_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would find it, nor remove it."""
+    tool(monkeypatch, rendered(control_plane(namespace="mesh")))
+    with pytest.raises(InputError, match="no Deployment kuma-control-plane in kuma-system"):
+        kuma.render(InstallOptions())
+
+
+def test_the_charts_hooks_are_not_applied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are jobs for Helm: one would patch the namespace, another would delete the webhooks at once."""
+    hook = thing("Job", "patch", annotations={"helm.sh/hook": "pre-install"})
+    tool(monkeypatch, rendered(hook, control_plane()))
+    assert [one["kind"] for one in kuma.render(InstallOptions())] == ["Deployment"]
+
+
+def test_what_belongs_to_no_namespace_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The chart writes one on its webhooks; the cluster would not, and so the two would never be the same."""
+    webhooks = thing("MutatingWebhookConfiguration", "hooks", namespace="kuma-system")
+    tool(monkeypatch, rendered(webhooks, control_plane()))
+    first, second = kuma.render(InstallOptions())
+    assert (ref_of(first).namespace, ref_of(second).namespace) == ("", "kuma-system")
+
+
+def test_sidecars_have_as_many_workers_as_the_other_meshs() -> None:
+    """Istio's own limit makes two; Kuma would start one for each core of the node."""
+    limits = yaml.safe_load((MANIFESTS.parent / "istio/install.yaml").read_text("utf-8"))
+    cpu = limits["spec"]["values"]["global"]["proxy"]["resources"]["limits"]["cpu"]
+    assert kuma.pod_annotations() == {"kuma.io/sidecar-proxy-concurrency": cpu}
