@@ -1,10 +1,12 @@
 """The verbs on a real API server: whole streams in both directions, rights, credentials, and nothing left open."""
 
+import contextlib
 import hashlib
 import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -249,6 +251,17 @@ def test_a_forwarded_port_carries_many_connections_whole(cluster: Cluster, names
     assert threading.active_count() == before
     with pytest.raises(ConnectionRefusedError):
         _echoed(port, b"late")
+
+
+def test_a_forward_ends_though_somebody_does_not_read(cluster: Cluster, namespace: str) -> None:
+    """At once, also with bytes under way in both directions."""
+    with contextlib.ExitStack() as stack:
+        with cluster.forward(POD, 8080, namespace=namespace) as port:
+            stuck = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=1))
+            with pytest.raises(TimeoutError):  # once all buffers on the way and back are full
+                stuck.sendall(bytes(1 << 30))
+            started = time.monotonic()
+        assert time.monotonic() - started < 5
 
 
 def test_a_forward_outlives_what_it_leads_to(cluster: Cluster, namespace: str) -> None:

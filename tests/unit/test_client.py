@@ -14,7 +14,7 @@ import yaml
 from bench.errors import ClusterError, RefusedError
 from bench.targets.kubernetes.client import Cluster, Ref, connect, ref_of
 from bench.targets.kubernetes.client_discovery import kind_info
-from bench.targets.kubernetes.client_streams import exit_code
+from bench.targets.kubernetes.client_exec import exit_code
 
 POD = Ref("v1", "Pod", "details", "shop")
 CORE = {"resources": [{"name": "pods", "kind": "Pod", "namespaced": True, "verbs": ["get", "create"]}]}

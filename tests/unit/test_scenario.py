@@ -337,7 +337,9 @@ def test_names_are_plain(write: Write, name: str) -> None:
 def test_an_unknown_mesh_lists_the_supported_ones(write: Write) -> None:
     """Case 12: a mesh that meshbench cannot deploy."""
     (message,) = messages(write(GOOD.replace("mesh: istio,", "mesh: linkerd,")))
-    assert message == ("mine.yaml:11: configurations[1].mesh: 'linkerd' is not supported (supported: none, istio, kuma)")
+    assert message == (
+        "mine.yaml:11: configurations[1].mesh: 'linkerd' is not supported (supported: none, istio, kuma)"
+    )
 
 
 @pytest.mark.parametrize("name", shipped_scenarios())

@@ -239,8 +239,8 @@ def test_two_windows_are_one_repeat(run: StoredRun) -> None:
     assert both.requests == sum(part.requests for part in parts)
     assert both.window_s == 18
     assert both.max_ms == max(part.max_ms or 0 for part in parts)
-    assert sum(use.cpu_s for use in both.resources) == pytest.approx(
-        sum(use.cpu_s for part in parts for use in part.resources)
+    assert sum(use.cpu_s or 0 for use in both.resources) == pytest.approx(
+        sum(use.cpu_s or 0 for part in parts for use in part.resources)
     )
 
 

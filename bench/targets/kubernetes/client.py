@@ -15,7 +15,8 @@ from urllib.parse import quote
 from bench.errors import ClusterError
 from bench.targets.kubernetes.client_connection import Connection, Query, Request
 from bench.targets.kubernetes.client_discovery import Discovery, KindInfo
-from bench.targets.kubernetes.client_streams import Ran, forwarded, run_command
+from bench.targets.kubernetes.client_exec import Ran, run_command
+from bench.targets.kubernetes.client_forward import forwarded
 from bench.waiting import Watch, wait_until
 
 __all__ = ["Cluster", "KindInfo", "Object", "Ran", "Ref", "connect", "ref_of"]

@@ -53,6 +53,9 @@ class ControlPlane(Protocol):
     def base_objects(self) -> tuple[Object, ...]:
         """What the mesh needs before any policy."""
 
+    def made_for(self, things: Sequence[Object]) -> tuple[Ref, ...]:
+        """What the control plane makes for these objects, without our labels, and leaves behind when they go."""
+
     def unsynced(self, cluster: Cluster, namespace: str, pods: Sequence[str]) -> str:
         """Who has not acknowledged the newest configuration; empty when all have."""
 

@@ -121,7 +121,7 @@ class ClusterDeployment:
         return running_images(self.site.cluster, self.site.namespace)
 
     def save_logs(self, draft: Path) -> None:
-        """The last lines of everybody's log; of sidecars their configuration too."""
+        """The last lines of everybody's log, sidecars included."""
         folder = draft / "services"
         folder.mkdir(exist_ok=True)
         for pod in (*self._pods("application"), *self._pods("load")):

@@ -11,7 +11,7 @@ What `bench.targets.proxies` finds in sidecars as they come (seen with istiod 1.
   `listener.0.0.0.0_15006.ssl.*`, without a single entry for a plain-text connection.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from typing import Final
@@ -30,6 +30,7 @@ __all__ = [
     "accepted",
     "admin",
     "base_objects",
+    "made_for",
     "mesh_objects",
     "namespace_labels",
     "own_leftovers",
@@ -52,6 +53,11 @@ _NAMESPACE_CONFIG: Final = "istio.io/config=true"
 _GATEWAY_CONTROLLERS: Final = "istio.io/"
 _WEBHOOKS: Final = "admissionregistration.k8s.io/v1"
 _WEBHOOK_KINDS: Final = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
+
+
+def made_for(things: Sequence[Object]) -> tuple[Ref, ...]:  # noqa: ARG001  # the same for every mesh
+    """Nothing: istiod makes no object of a policy."""
+    return ()
 
 
 def base_objects() -> tuple[Object, ...]:

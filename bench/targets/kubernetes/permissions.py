@@ -89,6 +89,7 @@ RUN: Final = (
     *_needs(("list",), "apiregistration.k8s.io", ("apiservices",), "namespaces that can be deleted"),
     *_needs(_KEEP, "security.istio.io", ("authorizationpolicies", "peerauthentications"), "policies", mesh="istio"),
     *_needs(_KEEP, "kuma.io", ("meshes", "meshidentities"), "the mesh and its identities", mesh="kuma"),
+    *_needs(("delete",), "kuma.io", ("meshtrusts",), "what Kuma makes of an identity and leaves", mesh="kuma"),
     *_needs(_KEEP, "kuma.io", ("meshtrafficpermissions", "trafficpermissions"), "policies", mesh="kuma"),
     *_needs(_READ, "kuma.io", ("dataplaneinsights", "meshservices"), "configuration that has arrived", mesh="kuma"),
 )

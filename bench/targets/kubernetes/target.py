@@ -139,6 +139,9 @@ class ClusterTarget:
             if ref not in base:
                 self.owner.remove(ref)
         self.owner.apply_all([base[ref] for ref in refs if ref in base], plane.NAME)
+        if not self.options.existing_mesh:
+            for ref in plane.made_for(elsewhere):
+                self.cluster.delete(ref)
         gone(self.cluster, [ref for ref in refs if ref not in base], timeout_s=_GONE_TIMEOUT_S, watch=self.watch)
 
     def _manifests(self, settings: Configuration) -> list[Object]:

@@ -38,7 +38,13 @@ TOOLS: Final[Mapping[str, Tool]] = {
         # 1.22 was the first to serve security.istio.io/v1, in which our policies are written.
         Tool("istioctl", ("version", "--remote=false"), (1, 22), "https://istio.io/latest/docs/setup/getting-started/"),
         # The one series whose values and policies ours are; 3.0 takes neither the same way.
-        Tool("kumactl", ("version",), (2, 14), "https://kuma.io/docs/2.14.x/introduction/install/", below=(2, 15)),
+        Tool(
+            "kumactl",
+            ("--no-config", "version"),
+            (2, 14),
+            "https://kuma.io/docs/2.14.x/introduction/install/",
+            below=(2, 15),
+        ),
         # 3.8 was the first with charts in image registries.
         Tool("helm", ("version", "--short"), (3, 8), "https://helm.sh/docs/intro/install/"),
     )
