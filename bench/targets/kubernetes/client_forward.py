@@ -39,13 +39,12 @@ async def _serve(
 ) -> None:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
-    relays: set[asyncio.Task[None]] = set()
+    relays: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         relay = loop.create_task(_relay(connection, request, reader, writer))
-        relays.add(relay)
-        relay.add_done_callback(relays.discard)
-        relay.add_done_callback(lambda _: writer.transport.abort())  # if it was cut while the other side did not read
+        relays[relay] = writer
+        relay.add_done_callback(relays.pop)
 
     try:
         server = await asyncio.start_server(accept, "127.0.0.1", local_port)
@@ -55,8 +54,9 @@ async def _serve(
     started.set_result((server.sockets[0].getsockname()[1], partial(loop.call_soon_threadsafe, ended.set)))
     await ended.wait()
     server.close()
-    for relay in relays:
+    for relay, writer in relays.items():
         relay.cancel()
+        writer.transport.abort()  # the other side may have stopped reading; nothing waits for it
     await asyncio.gather(*relays, return_exceptions=True)
     await server.wait_closed()
 
