@@ -33,7 +33,7 @@ def cluster_options(command: F) -> F:
         click.option("--mesh-tag", default="", metavar="TAG", help="Version of the mesh's images."),
         click.option("--mesh-revision", default="", metavar="REV", help="Istio's revision."),
         click.option("--use-existing-mesh", is_flag=True, help="Take the mesh that is there, and leave it there."),
-        click.option("--keep", is_flag=True, help="Leave everything there for a look; then: meshbench cleanup."),
+        click.option("--keep", is_flag=True, help="Leave meshes, and a failed trial, for a look."),
         click.option("--locust-ui", type=click.IntRange(1, 65535), metavar="PORT", help="Locust's web page, here."),
         click.option("--prometheus", default="", metavar="URL|NS/SERVICE:PORT", help="CPU and memory from it."),
     ]

@@ -2,12 +2,12 @@
 
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.errors import DeployError, MeshbenchError
+from bench.errors import ClusterError, DeployError, MeshbenchError
 from bench.fields import manifest_files
 from bench.inputs import Inputs
 from bench.journal import Journal
@@ -70,11 +70,11 @@ class ClusterTarget:
                     self._accepted(plane, policies, "policy")
                 deployment.start()
                 yield deployment
-            except MeshbenchError:
-                deployment.save_logs(draft)
+            except MeshbenchError:  # the run's end removes everything, or leaves it for a look (--keep)
+                with suppress(ClusterError):  # logs explain a failure, and must not take its place
+                    deployment.save_logs(draft)
                 raise
-            finally:
-                self._remove(plane, policies)
+            self._remove(plane, policies)
 
     @contextmanager
     def installed(self, meshes: Sequence[str]) -> Iterator[None]:
@@ -120,9 +120,7 @@ class ClusterTarget:
             raise DeployError(f"{plane.NAME} did not take the policies within {_ACCEPT_TIMEOUT_S:.0f} s: {problem}")
 
     def _remove(self, plane: ControlPlane | None, policies: Sequence[Object]) -> None:
-        """Everything of the trial goes before the next one begins. After a signal the run's end does it, at once."""
-        if self.watch.signals:
-            return
+        """Everything of the trial goes before the next one begins."""
         spaces = namespaces_of(self.run.run_id)
         for space in spaces:
             self.owner.remove(Ref("v1", "Namespace", space))
