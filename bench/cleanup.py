@@ -20,19 +20,23 @@ from bench.store import RunFolder, read_record
 
 @dataclass(frozen=True, slots=True)
 class Leftovers:
-    """What a run that did not end left behind."""
+    """What a run that did not end left behind. `contexts` are those of the clusters on which it made something, which
+    is removed by a command of its own."""
 
     run: Path
     run_id: str
     processes: tuple[int, ...]
     folders: tuple[Path, ...]
+    contexts: tuple[str, ...] = ()
 
     @property
     def told(self) -> str:
         """One line for people."""
         processes = ", ".join(map(str, self.processes)) or "none"
         folders = ", ".join(map(str, self.folders)) or "none"
-        return f"{self.run}: processes {processes}; folders {folders}"
+        here = f"{self.run}: processes {processes}; folders {folders}"
+        there = (f"meshbench cleanup --context {context} --run-id {self.run_id}" for context in self.contexts)
+        return "; ".join((here, *(f"on a cluster, for which: {command}" for command in there)))
 
 
 def unfinished_runs(output: Path, *, run: Path | None = None) -> tuple[Leftovers, ...]:
@@ -55,7 +59,8 @@ def leftovers(path: Path) -> Leftovers | None:
     folders = tuple(_folders(lines, path.name))
     if (not lines or _has_ended(lines)) and not folders and not _held(path):
         return None
-    return Leftovers(path, path.name, find_strays(path.name, recorded_processes(lines)), folders)
+    strays = find_strays(path.name, recorded_processes(lines))
+    return Leftovers(path, path.name, strays, folders, recorded_contexts(lines))
 
 
 def clean(found: Leftovers) -> tuple[int, ...]:
@@ -75,6 +80,11 @@ def clean(found: Leftovers) -> tuple[int, ...]:
 def recorded_processes(lines: Iterable[dict[str, Any]]) -> dict[int, float]:
     """Process ids in a journal, with the times at which they were started."""
     return {line["pid"]: line["created"] for line in lines if line["step"] == "start-process-done"}
+
+
+def recorded_contexts(lines: Iterable[dict[str, Any]]) -> tuple[str, ...]:
+    """The contexts of the clusters on which, by its journal, a run made objects; each once."""
+    return tuple(dict.fromkeys(line["context"] for line in lines if line["step"] == "apply"))
 
 
 def _folders(lines: Iterable[dict[str, Any]], run_id: str) -> Iterable[Path]:

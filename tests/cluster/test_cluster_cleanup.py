@@ -17,10 +17,11 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from bench.cleanup import recorded_contexts
 from bench.errors import LeftoversError
 from bench.journal import read_journal
 from bench.targets.kubernetes import lease, removal
-from bench.targets.kubernetes.cleanup import clean_cluster, cluster_cleanup, recorded_clusters
+from bench.targets.kubernetes.cleanup import clean_cluster, cluster_cleanup
 from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
 from bench.targets.kubernetes.kubeconfig import open_cluster
 from bench.targets.kubernetes.leftovers import find_leftovers
@@ -242,7 +243,7 @@ def _killed_at(step: int, run: Run, folder: Path) -> int:
     killed = subprocess.run([sys.executable, "-c", KILLED, str(step), run.run_id, str(folder)], cwd=ROOT)
     assert killed.returncode == -signal.SIGKILL
     lines = read_journal(folder / f"{run.run_id}.jsonl")
-    assert [context for context, _server in recorded_clusters(lines)] == [CONTEXT]
+    assert recorded_contexts(lines) == (CONTEXT,)
     return len(lines)
 
 

@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from bench.errors import ClusterError, DeployError
 from bench.journal import Journal
-from bench.meshes import MESHES
 from bench.meshes.application import read_application
 from bench.shipped import shipped
 from bench.targets.kubernetes import istio
@@ -25,7 +23,7 @@ from bench.targets.kubernetes.application import bookinfo_objects
 from bench.targets.kubernetes.cleanup import clean_cluster
 from bench.targets.kubernetes.client import Cluster, Object, Ref
 from bench.targets.kubernetes.control_plane import InstallOptions
-from bench.targets.kubernetes.evidence import Meshed, Sidecars, identity_evidences, mesh_checks, prove
+from bench.targets.kubernetes.evidence import Meshed, Sidecars, identity_evidences, mesh_checks, prove, read_meshed
 from bench.targets.kubernetes.injection import mesh_evidence
 from bench.targets.kubernetes.istio_install import sidecars
 from bench.targets.kubernetes.ownership import COMPONENT, Owner
@@ -173,10 +171,10 @@ def deployed(cluster: Cluster, istioctl: str, tmp_path_factory: pytest.TempPathF
     build_bookinfo()
     folder = tmp_path_factory.mktemp("istio")
     with installed(cluster, folder, InstallOptions(values=(VALUES,))) as owner:
-        yield deploy(owner, folder)
+        yield deploy(owner)
 
 
-def deploy(owner: Owner, folder: Path) -> Deployed:
+def deploy(owner: Owner) -> Deployed:
     application = read_application(FOLDER, "v3", namespace=f"{owner.run_id}-app")
     outside = f"{owner.run_id}-outside"
     apply_namespace(owner, application.namespace, **istio.namespace_labels())
@@ -185,9 +183,7 @@ def deploy(owner: Owner, folder: Path) -> Deployed:
     policies = istio.mesh_objects(documents, application.namespace)
     owner.apply_all(policies, "policy")
     until(lambda: istio.accepted(owner.cluster, policies))
-    mesh = MESHES["istio"]
-    (folder / "placed.yaml").write_text(yaml.safe_dump_all(policies), "utf-8")
-    meshed = Meshed(mesh, mesh.read_policies([folder], application), application)
+    meshed = read_meshed("istio", [POLICIES], application)
     annotations = istio.pod_annotations()
     images = {"bookinfo": BOOKINFO}
     callers = askers(application, meshed.probes)

@@ -76,6 +76,16 @@ def test_a_folder_that_was_removed_by_hand_is_no_mistake(tmp_path: Path) -> None
     assert read_journal(run / "journal.jsonl")[-1]["step"] == "end"
 
 
+def test_a_run_on_a_cluster_is_told_with_the_command_for_the_cluster(tmp_path: Path) -> None:
+    """Its journal knows the context; a run that was on this machine alone names none."""
+    line = {"step": "apply", "context": "lab", "server": "https://lab.invalid"}
+    write_run(tmp_path / "results", {"step": "begin"}, line, line)
+    [found] = unfinished_runs(tmp_path / "results")
+    assert found.told.endswith(f"; on a cluster, for which: meshbench cleanup --context lab --run-id {RUN}")
+    write_run(tmp_path / "local", {"step": "begin"})
+    assert unfinished_runs(tmp_path / "local")[0].told.endswith("folders none")
+
+
 def test_what_cannot_be_removed_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Case 58: exit 7 with the names, and the run stays unfinished."""
     line = working_folder(tmp_path, RUN)

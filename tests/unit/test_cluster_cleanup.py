@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.errors import ClusterError, LeftoversError, RefusedError
-from bench.targets.kubernetes import cleanup, removal
-from bench.targets.kubernetes.cleanup import clean_cluster, recorded_clusters
+from bench.errors import ClusterError, LeftoversError
+from bench.targets.kubernetes import removal
+from bench.targets.kubernetes.cleanup import clean_cluster
 from bench.targets.kubernetes.client import Object, Ref, ref_of
 from bench.targets.kubernetes.deletion import is_custom
-from bench.targets.kubernetes.leftovers import find_leftovers
 from bench.targets.kubernetes.ownership import run_of
 from bench.waiting import Watch
 from tests.fake_cluster import EXTENSIONS, WEBHOOK, FakeCluster, thing, webhook
@@ -172,6 +171,15 @@ def test_a_foreign_webhook_that_leads_nowhere_is_told_and_left_alone() -> None:
     assert "kubectl --context fake delete validatingwebhookconfiguration theirs" in cleaned.foreign[0].told("fake")
 
 
+def test_another_runs_dead_webhook_is_left_alone() -> None:
+    """Although it stands in the way: that run's own cleanup removes it."""
+    theirs = webhook("theirs", ("gone", "service"), run=OTHER, component="kuma")
+    fake = _cluster(*_run()[:3], *_run()[4:5], theirs)
+    with pytest.raises(LeftoversError, match=r"Mesh bench: its deletion was refused: .*failed calling webhook"):
+        _clean(fake, wait_s=0.05)
+    assert ref_of(theirs) in fake.things
+
+
 def test_a_webhook_that_asks_a_namespace_of_ours_is_no_foreign_one() -> None:
     """A control plane may make some by itself, without labels: the run is not clean, and the command is told."""
     fake = _cluster(*(one for one in _run() if one["apiVersion"] != KUMA), webhook("by-itself", CONTROL_PLANE))
@@ -191,6 +199,16 @@ def test_what_a_mesh_made_goes_before_the_kinds_that_tell_whose_mesh_it_was() ->
     fake = _cluster(_definition("Mesh", RUN), ROOT_CERT)
     _clean(fake)
     assert _first(fake, "ConfigMap") < _first(fake, "CustomResourceDefinition")
+
+
+def test_the_kinds_wait_until_what_a_mesh_made_is_gone() -> None:
+    """It may take its time; without the kinds nobody would know later that it is ours to remove."""
+    slow = thing("v1", "ConfigMap", ROOT_CERT["metadata"]["name"], namespace="default")
+    slow["metadata"]["finalizers"] = ["example.com/slow"]
+    fake = _cluster(_definition("Mesh", RUN), slow)
+    with pytest.raises(LeftoversError, match=r"ConfigMap default/made-by-mesh waits for example\.com/slow"):
+        _clean(fake, wait_s=0.05)
+    assert {ref.kind for ref in fake.things} == {"ConfigMap", "CustomResourceDefinition"}
 
 
 def test_pods_are_hurried_and_nothing_else_is() -> None:
@@ -280,24 +298,3 @@ def test_one_signal_does_not_end_a_cleanup() -> None:
     watch.signals = [2]
     clean_cluster(fake.cluster, RUN, watch=watch)
     assert fake.things == {}
-
-
-def test_kinds_that_may_not_be_listed_are_told() -> None:
-    """Nobody should think that they were looked at."""
-    fake = _cluster(*_run(), thing("v1", "Secret", "theirs", namespace="default"))
-    fake.unlisted = frozenset({"Secret"})
-    assert clean_cluster(fake.cluster, RUN, watch=Watch()).unseen == ("Secret",)
-
-
-def test_several_runs_are_not_removed_by_one_command() -> None:
-    """One of them may be somebody else's; the commands for each are told."""
-    runs = find_leftovers(_cluster(*_run(), *_foreign()).cluster).by_run()
-    with pytest.raises(RefusedError, match=f"--run-id {RUN}\n.*--run-id {OTHER}"):
-        cleanup._only(runs, "fake")
-
-
-def test_the_journal_tells_the_clusters_on_which_a_run_made_objects() -> None:
-    """Each once, so that a cleanup of the folder can name the command for the cluster."""
-    line = {"step": "apply", "context": "lab", "server": "https://lab.invalid"}
-    lines = (line, line, {"step": "start-process", "name": "locust"})
-    assert recorded_clusters(lines) == (("lab", "https://lab.invalid"),)

@@ -2,9 +2,11 @@
 
 import pytest
 
-from bench.targets.kubernetes.client import Cluster, Object, Ref
-from bench.targets.kubernetes.deletion import Stage, deletions, found, of_stage
-from bench.targets.kubernetes.leftovers import find_leftovers, runs_on, told
+from bench.errors import RefusedError
+from bench.targets.kubernetes import cleanup
+from bench.targets.kubernetes.client import Cluster, Object
+from bench.targets.kubernetes.deletion import Stage, awaited, deletions, found, of_stage
+from bench.targets.kubernetes.leftovers import find_leftovers, told
 from bench.targets.kubernetes.residue import dead_webhooks, find_residue
 from tests.fake_cluster import ADMISSION, EXTENSIONS, FakeCluster, thing, webhook
 
@@ -67,16 +69,47 @@ def test_a_policy_goes_with_the_application_when_it_is_in_its_namespace() -> Non
     assert [one.ref.name for one in of_stage(everything, Stage.POLICIES)] == ["b"]
 
 
+def test_the_next_stage_waits_for_pods_and_policies_and_not_for_a_namespace_that_is_going() -> None:
+    """A namespace takes seconds to go; what is in it needs its control plane or not."""
+    app = thing("v1", "Namespace", "app", run=RUN, component="namespace")
+    inside = (
+        thing("v1", "Pod", "pod", namespace="app", run=RUN),
+        thing(KUMA, "MeshTrafficPermission", "policy", namespace="app", run=RUN),
+        thing("v1", "ConfigMap", "config", namespace="app", run=RUN),
+    )
+    outside = thing(ROLES, "ClusterRole", "role", run=RUN)
+    everything = [found(one) for one in (app, *inside, outside)]
+    assert [one.ref.name for one in awaited(everything)] == ["app", "pod", "policy", "config", "role"]
+    app["metadata"]["deletionTimestamp"] = "2026-11-23T03:15:00Z"
+    assert [one.ref.name for one in awaited(everything)] == ["pod", "policy", "role"]
+
+
 def test_all_runs_on_a_cluster_are_listed_apart() -> None:
     """Each with its own objects; what carries half of our labels belongs to none."""
     half = thing("v1", "ConfigMap", "half", namespace="default")
     half["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "meshbench"}
     theirs = thing("v1", "Namespace", "theirs", run=OTHER, component="namespace")
     ours = thing("v1", "Namespace", "ours", run=RUN, component="namespace")
-    assert runs_on(_cluster(theirs, half, ours)) == {
-        RUN: (Ref("v1", "Namespace", "ours"),),
-        OTHER: (Ref("v1", "Namespace", "theirs"),),
+    runs = find_leftovers(_cluster(theirs, half, ours)).by_run()
+    assert {run: [str(one.ref) for one in things] for run, things in runs.items()} == {
+        RUN: ["Namespace ours"],
+        OTHER: ["Namespace theirs"],
     }
+
+
+def test_several_runs_are_not_removed_by_one_command() -> None:
+    """One of them may be somebody else's; the commands for each are told."""
+    places = [thing("v1", "Namespace", run.lower(), run=run) for run in (RUN, OTHER)]
+    with pytest.raises(RefusedError, match=f"--run-id {RUN}\n.*--run-id {OTHER}"):
+        cleanup._only(find_leftovers(_cluster(*places)).by_run(), "fake")
+
+
+def test_kinds_that_may_not_be_listed_are_told() -> None:
+    """Nobody should think that they were looked at."""
+    fake = FakeCluster(unlisted=frozenset({"Secret"}))
+    fake.add([thing("v1", "Secret", "theirs", namespace="default"), thing("v1", "Namespace", "ours", run=RUN)])
+    seen = find_leftovers(fake.cluster, RUN)
+    assert (seen.unseen, [one.ref.name for one in seen.found]) == (("Secret",), ["ours"])
 
 
 def test_leftovers_are_told_by_what_has_to_go_and_many_of_a_kind_by_their_number() -> None:

@@ -7,11 +7,11 @@ are never stripped: they are told, with the command that does it.
 
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from bench.errors import LeftoversError, LockedError, RefusedError
 from bench.targets.kubernetes.client import Cluster
@@ -78,11 +78,6 @@ def cluster_cleanup(context: str, *, run_id: str | None = None, only_list: bool 
             run = _only(runs, context)
             yield from _clean(cluster, run, runs[run], watch=watch)
         watch.check()  # one signal does not stop it, but is told in the exit code
-
-
-def recorded_clusters(lines: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
-    """The contexts, with their servers, in which a run's journal says that it made objects."""
-    return tuple(dict.fromkeys((line["context"], line["server"]) for line in lines if line["step"] == "apply"))
 
 
 def _only(runs: Mapping[str, tuple[Found, ...]], context: str) -> str:

@@ -58,11 +58,6 @@ def _listed(cluster: Cluster, api_version: str, kind: str, *, labels: str) -> tu
         raise
 
 
-def runs_on(cluster: Cluster) -> Mapping[str, tuple[Ref, ...]]:
-    """The runs of which something is on the cluster, alive or not, and what it is."""
-    return {run: tuple(one.ref for one in things) for run, things in find_leftovers(cluster).by_run().items()}
-
-
 def told(things: Iterable[Found]) -> str:
     """In words, kind by kind: `Namespace bookinfo-7f3a; 14 CustomResourceDefinition`. What goes with something else is
     not named."""

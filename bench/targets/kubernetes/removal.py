@@ -76,8 +76,14 @@ class Removal:
             self.left = (*now, *later)
             return not now
 
+        def made_is_gone() -> bool:
+            made = self._made_by_meshes()
+            self.left = (*made, *later)
+            self._delete(tuple(Deletion(one.ref) for one in made if not one.going))
+            return not made
+
         if stage == Stage.MADE_BY_MESH:
-            self._wait(self._has_removed_what_meshes_made)
+            self._wait(made_is_gone)
         elif stage == Stage.NAMESPACES:
             self._wait(namespaces_are_gone)
         elif things:
@@ -91,13 +97,12 @@ class Removal:
         dead = (one.found for one in dead_webhooks(self.cluster) if run_of(one.found.thing) == self.run_id)
         self._delete(deletions(dead))
 
-    def _has_removed_what_meshes_made(self) -> bool:
+    def _made_by_meshes(self) -> tuple[Found, ...]:
         """What the control planes that this run installed made without labels. Their kinds, which go later, tell which
         control planes those are."""
         meshes = sorted({one.component for one in self.seen.values()} & CONTROL_PLANES.keys())
-        made = [ref for mesh in meshes for ref in CONTROL_PLANES[mesh].own_leftovers(self.cluster)]
-        self._delete(tuple(map(Deletion, made)))
-        return not made
+        refs = (ref for mesh in meshes for ref in CONTROL_PLANES[mesh].own_leftovers(self.cluster))
+        return tuple(Found(ref, thing) for ref in refs if (thing := self.cluster.get(ref)))
 
     def _delete(self, requests: tuple[Deletion, ...]) -> None:
         for request in requests:
