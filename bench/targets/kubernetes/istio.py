@@ -12,15 +12,13 @@ What `bench.targets.proxies` finds in sidecars as they come (seen with istiod 1.
 """
 
 from collections.abc import Iterator, Sequence
-from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException
 from typing import Final
 
-from bench.errors import DeployError
 from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
 from bench.targets.kubernetes.istio_install import render, wait_ready
 from bench.targets.kubernetes.istio_istiod import NAMESPACE, accepted, unsynced
 from bench.targets.kubernetes.istio_objects import mesh_objects, namespace_labels, pod_annotations
+from bench.targets.kubernetes.pages import page_of
 
 __all__ = [
     "NAME",
@@ -46,7 +44,6 @@ TOOL = "istioctl"
 SIDECAR = "istio-proxy"
 
 _ADMIN_PORT: Final = 15000
-_TIMEOUT_S: Final = 10.0
 
 # What istiod puts into every namespace, and marks so: the root of its certificates, and what it has revoked.
 _NAMESPACE_CONFIG: Final = "istio.io/config=true"
@@ -71,19 +68,8 @@ def admin(cluster: Cluster, pod: str, path: str, *, namespace: str) -> str:
     Through a forwarded port: four times as quick as Istio's agent started in the container, which needs some CPU of the
     sidecar's own, and always there.
     """
-    with cluster.forward(pod, _ADMIN_PORT, namespace=namespace) as port:
-        connection = HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
-        try:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            status, body = answer.status, answer.read().decode("utf-8")
-        except (OSError, HTTPException) as error:
-            raise DeployError(f"the sidecar of {namespace}/{pod} does not answer GET {path}: {error}") from error
-        finally:
-            connection.close()
-    if status != HTTPStatus.OK:
-        raise DeployError(f"the sidecar of {namespace}/{pod} answers GET {path} with {status}: {body[:200]}")
-    return body
+    who = f"the sidecar of {namespace}/{pod}"
+    return page_of(cluster, pod, _ADMIN_PORT, namespace=namespace, path=path, who=who)
 
 
 def present(cluster: Cluster) -> str:

@@ -15,8 +15,6 @@ sides of a hop):
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -25,11 +23,11 @@ from bench.meshes.kuma_names import MESH, ROOT_NAMESPACE
 from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
 from bench.targets.kubernetes.kuma_certificates import certificates
 from bench.targets.kubernetes.kuma_objects import API_VERSION
+from bench.targets.kubernetes.pages import page_of
 
 CONTROL_PLANE: Final = "kuma-control-plane"
 
 _API_PORT: Final = 5681
-_TIMEOUT_S: Final = 10.0
 # The listener at which the control plane itself asks, in TLS of its own.
 _ADMIN_LISTENER: Final = re.compile(r"listener\..*_9901\.")
 
@@ -149,19 +147,8 @@ def _ask(cluster: Cluster, path: str) -> str:
     pods = [*_running(cluster)]
     if not pods:
         raise DeployError(f"no control plane of Kuma runs in {ROOT_NAMESPACE}")
-    with cluster.forward(pods[0], _API_PORT, namespace=ROOT_NAMESPACE) as port:
-        connection = HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
-        try:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            status, body = answer.status, answer.read().decode("utf-8")
-        except (OSError, HTTPException) as error:
-            raise DeployError(f"Kuma's control plane does not answer GET {path}: {error}") from error
-        finally:
-            connection.close()
-    if status != HTTPStatus.OK:
-        raise DeployError(f"Kuma's control plane answers GET {path} with {status}: {body[:200]}")
-    return body
+    who = "Kuma's control plane"
+    return page_of(cluster, pods[0], _API_PORT, namespace=ROOT_NAMESPACE, path=path, who=who)
 
 
 def _running(cluster: Cluster) -> Iterator[str]:
