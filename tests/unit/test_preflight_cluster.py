@@ -14,9 +14,9 @@ from bench.targets.kubernetes.health import (
     examine_residue,
     examine_terminating,
     examine_version,
-    schedulable,
 )
 from bench.targets.kubernetes.neighbours import examine_earlier_runs, examine_meshes
+from bench.targets.kubernetes.nodes import schedulable
 from bench.targets.kubernetes.permissions import Need
 from bench.targets.kubernetes.preflight import guard
 from bench.targets.kubernetes.residue import Residue

@@ -80,9 +80,10 @@ class ClusterDeployment:
     def start(self) -> None:
         """Makes the pods and waits until a user would get a whole page, and every policy shows."""
         owner, application = self.site.owner, self.site.application
-        for component, things in self._objects().items():
+        objects = self._objects()
+        for component, things in objects.items():
             owner.apply_all(things, component)
-        names = [thing["metadata"]["name"] for thing in self._objects()["application"] if thing["kind"] == "Deployment"]
+        names = [thing["metadata"]["name"] for thing in objects["application"] if thing["kind"] == "Deployment"]
         rollout(self.site.cluster, application.namespace, names, timeout_s=READY_TIMEOUT_S, watch=self.site.watch)
         for namespace in (application.namespace, self.site.outside):
             self._wait_for_pods(namespace, "probe", can_ask)
@@ -238,7 +239,8 @@ class ClusterDeployment:
 
     def _mesh_evidence(self, plane: ControlPlane, meshed: Meshed) -> tuple[Evidence, ...]:
         pods = (*self._loaded_pods(), *self._pods("probe"))
-        own = self._sidecars.own_ids() if self._sidecars else {}
+        sidecars = self._sidecars
+        own = sidecars.own_ids() if sidecars else {}
         return (
             *mesh_evidence(pods, plane.SIDECAR),
             synced_evidence(self._unsynced()),

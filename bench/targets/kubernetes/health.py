@@ -7,6 +7,7 @@ from typing import Any, Final
 from bench.errors import ClusterError
 from bench.findings import Finding
 from bench.targets.kubernetes.client import Cluster, KindInfo, Object
+from bench.targets.kubernetes.nodes import schedulable
 from bench.targets.kubernetes.ownership import OURS
 from bench.targets.kubernetes.permissions import Need
 from bench.targets.kubernetes.residue import Residue, deletion_command
@@ -38,17 +39,6 @@ def examine_version(version: str, nodes: Sequence[Object]) -> Finding:
 def _minor(version: str) -> tuple[int, int]:
     major, minor = re.findall(r"\d+", version)[:2]
     return int(major), int(minor)
-
-
-def schedulable(nodes: Sequence[Object]) -> tuple[Object, ...]:
-    """The nodes that take ordinary pods: ready, not cordoned, without a taint that keeps pods away."""
-    return tuple(
-        node
-        for node in nodes
-        if _condition(node, "Ready") == "True"
-        and not node["spec"].get("unschedulable")
-        and not any(taint["effect"] in ("NoSchedule", "NoExecute") for taint in node["spec"].get("taints") or ())
-    )
 
 
 def examine_nodes(nodes: Sequence[Object]) -> tuple[Finding, ...]:

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from bench.targets.kubernetes.client import Object
+from bench.targets.kubernetes.nodes import schedulable
 from bench.units import parse_quantity
 
 _HOSTNAME: Final = "kubernetes.io/hostname"
-_KEEPS_OUT: Final = ("NoSchedule", "NoExecute")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class LoadPlace:
 def place_load(nodes: Sequence[Object]) -> LoadPlace:
     """Chooses a node for the load, the same each time: of those that take pods the one with the fewest processors,
     since one Locust uses one; of equal ones the last by name."""
-    usable = sorted((node for node in nodes if _takes_pods(node)), key=_preference)
+    usable = sorted(schedulable(nodes), key=_preference)
     if len(usable) < 2:
         return LoadPlace("", None, None, _together(nodes, usable))
     chosen = _hostname(usable[0])
@@ -43,13 +43,6 @@ def _together(nodes: Sequence[Object], usable: Sequence[Object]) -> str:
     which = "the only node" if len(nodes) == 1 else f"the only one of {len(nodes)} nodes that takes pods"
     name = f" ({_hostname(usable[0])})" if usable else ""
     return f"the load generator shares {which}{name} with the application: they compete for its processors"
-
-
-def _takes_pods(node: Object) -> bool:
-    spec: dict[str, Any] = node.get("spec") or {}
-    ready = any(one["type"] == "Ready" and one["status"] == "True" for one in node["status"].get("conditions") or ())
-    shut = any(taint.get("effect") in _KEEPS_OUT for taint in spec.get("taints") or ())
-    return ready and not shut and not spec.get("unschedulable")
 
 
 def _preference(node: Object) -> tuple[float, list[int]]:

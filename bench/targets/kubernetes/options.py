@@ -1,6 +1,6 @@
 """What the user wants of a cluster: flags and scenario together, or the record of the run that is resumed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -9,14 +9,14 @@ from bench.cluster_flags import ClusterFlags
 from bench.errors import InputError
 from bench.records import RunRecord
 from bench.scenario import Scenario
-from bench.settings import BOOKINFO, SERVICES, WORKLOADS
+from bench.settings import WORKLOADS
 
 VALUES: Final = "values"  # the folder of a run that keeps the meshes' values files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterOptions:
-    """Checked flags. `images` by workload (`load` is Locust's), `mesh_values` by mesh, on top of ours."""
+    """Checked flags. `images` by workload, as `images.image_of` reads them, `mesh_values` by mesh, on top of ours."""
 
     context: str
     yes_this_cluster: str | None
@@ -52,7 +52,7 @@ def read_options(flags: ClusterFlags, scenario: Scenario) -> ClusterOptions:
         context=flags.context,
         yes_this_cluster=flags.yes_this_cluster,
         agreed=flags.yes,
-        images=_for_each_service([*scenario.application.images.items(), *map(_image, flags.image)]),
+        images={**scenario.application.images, **dict(map(_image, flags.image))},  # type: ignore[dict-item]
         registry=flags.registry,
         mesh_values=_values(flags.mesh_values, meshes),
         hub=flags.mesh_hub,
@@ -94,13 +94,6 @@ def _image(text: str) -> tuple[str, str]:
     if name not in WORKLOADS or not reference:
         raise InputError(f"--image {text}: write NAME=REF, with NAME one of {', '.join(WORKLOADS)}")
     return name, reference
-
-
-def _for_each_service(given: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """`bookinfo` means the four services that have no image of their own here; of two for one, the later counts."""
-    images = dict(given)
-    everyone = images.pop(BOOKINFO, None)
-    return {**dict.fromkeys(SERVICES, everyone), **images} if everyone else images
 
 
 def _values(given: tuple[str, ...], meshes: tuple[str, ...]) -> dict[str, tuple[Path, ...]]:

@@ -14,10 +14,10 @@ from bench.targets.kubernetes.health import (
     examine_residue,
     examine_terminating,
     examine_version,
-    schedulable,
 )
 from bench.targets.kubernetes.kubeconfig import describe, looks_like_production
 from bench.targets.kubernetes.neighbours import examine_earlier_runs, examine_meshes
+from bench.targets.kubernetes.nodes import schedulable
 from bench.targets.kubernetes.options import ClusterOptions, meshes_of
 from bench.targets.kubernetes.ownership import run_of
 from bench.targets.kubernetes.permissions import Need, examine_permissions, needs_of

@@ -1,0 +1,20 @@
+"""Which nodes of a cluster take pods. Pure."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from bench.targets.kubernetes.client import Object
+
+_KEEPS_OUT: Final = ("NoSchedule", "NoExecute")
+
+
+def schedulable(nodes: Sequence[Object]) -> tuple[Object, ...]:
+    """The nodes that take ordinary pods: ready, not cordoned, without a taint that keeps pods away."""
+    return tuple(node for node in nodes if _takes_pods(node))
+
+
+def _takes_pods(node: Object) -> bool:
+    spec: dict[str, Any] = node.get("spec") or {}
+    ready = any(one["type"] == "Ready" and one["status"] == "True" for one in node["status"].get("conditions") or ())
+    shut = any(taint.get("effect") in _KEEPS_OUT for taint in spec.get("taints") or ())
+    return ready and not shut and not spec.get("unschedulable")
