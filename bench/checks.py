@@ -22,7 +22,7 @@ from bench.usage import generator_cores
 MOST_ERRORS: Final = 0.01  # quick failures lower the percentiles of the rest
 FEWEST_REQUESTS: Final = 20  # fewer, and no request lies beyond P95
 SCARCE_REQUESTS: Final = 200  # fewer, and under ten lie beyond it
-MOST_GENERATOR_CPU: Final = 0.80  # cores; Locust runs on one
+MOST_GENERATOR_CPU: Final = 0.80  # cores of one Locust process, which runs on one
 MOST_LATENESS_MS: Final = 5.0  # or a share of what it disturbs, whichever is more:
 MOST_LATENESS_SHARE: Final = 0.10  # of the think time, and of P95
 MOST_IDENTITY_GAP: Final = 0.02
@@ -58,6 +58,7 @@ class Doubt(StrEnum):
     QUICK = "quick"
     UNFINISHED = "unfinished"
     INVALID_TRIAL = "invalid-trial"
+    MEASURED_AGAIN = "measured-again"
     DAMAGED_TRIAL = "damaged-trial"
     RESOLUTION = "resolution"
 
@@ -93,6 +94,7 @@ RULES: Final[dict[Doubt, Rule]] = {
     Doubt.QUICK: Rule(False, "for trying out, not for results: run without --quick"),
     Doubt.UNFINISHED: Rule(False, "go on with --resume"),
     Doubt.INVALID_TRIAL: Rule(False, "it is listed and left out of every mean"),
+    Doubt.MEASURED_AGAIN: Rule(False, "the first time is listed and left out of every mean"),
     Doubt.DAMAGED_TRIAL: Rule(False, "its numbers are missing from every mean"),
     Doubt.RESOLUTION: Rule(False, "no difference found is not the same as no difference"),
 }
@@ -195,10 +197,12 @@ def _generator(record: TrialRecord, samples: Samples) -> Found:
 
 
 def _generator_cpu(record: TrialRecord, resources: ResourceTrace | None) -> Found:
+    """Each of Locust's processes that send requests has one core, at most."""
     cores = generator_cores(resources, record.windows) if resources and record.windows else None
-    if cores is not None and cores >= MOST_GENERATOR_CPU:
-        allowed = format_percent(MOST_GENERATOR_CPU)
-        yield Doubt.GENERATOR_CPU, f"Locust used {format_percent(cores)} of a core, allowed is {allowed}"
+    if cores is not None and cores / record.workers >= MOST_GENERATOR_CPU:
+        used, allowed = format_percent(cores / record.workers), format_percent(MOST_GENERATOR_CPU)
+        each = f" in each of {record.workers} workers" if record.workers > 1 else ""
+        yield Doubt.GENERATOR_CPU, f"Locust used {used} of a core{each}, allowed is {allowed}"
 
 
 def _circumstances(record: TrialRecord) -> Found:

@@ -13,7 +13,7 @@ from bench.errors import LeftoversError, LockedError, StoreError
 from bench.journal import NAME as JOURNAL
 from bench.journal import Journal, read_journal
 from bench.locks import forget_holder, read_holder
-from bench.processes import MARK, end_strays, find_strays
+from bench.processes import MARK, end_strays, find_strays, is_running
 from bench.records import RunRecord
 from bench.store import RunFolder, read_record
 
@@ -49,8 +49,24 @@ def unfinished_runs(output: Path, *, run: Path | None = None) -> tuple[Leftovers
     candidates = [run] if run is not None else [*sorted(output.glob("*/")), *named]
     unique = {path.resolve(): path for path in candidates}
     if holder is not None and alive and Path(holder.run) in unique:
-        raise LockedError(f"{holder.run} is running (process {holder.pid}); end it with Ctrl-C there, then clean up")
+        raise _still_running(Path(holder.run), holder.pid)
+    for path in unique.values():
+        if pid := _measuring(read_journal(path / JOURNAL)):
+            raise _still_running(path, pid)
     return tuple(found for path in unique.values() if (found := leftovers(path)) is not None)
+
+
+def _still_running(run: Path, pid: int) -> LockedError:
+    return LockedError(f"{run} is running (process {pid}); end it with Ctrl-C there, then clean up")
+
+
+def _measuring(lines: tuple[dict[str, Any], ...]) -> int:
+    """The process that goes on with a run now, which a cluster's lock does not tell here; 0 if none does."""
+    begins = [line for line in lines if line["step"] == "begin"]
+    if not begins or _has_ended(lines):
+        return 0
+    pid, created = begins[-1].get("pid", 0), begins[-1].get("created", 0.0)
+    return pid if is_running(pid, created) else 0
 
 
 def leftovers(path: Path) -> Leftovers | None:
@@ -75,6 +91,17 @@ def clean(found: Leftovers) -> tuple[int, ...]:
     _close(found.run)
     forget_holder(found.run)
     return ended
+
+
+def close_cleaned(output: Path, *, context: str, run_id: str | None) -> None:
+    """Says in the folders of killed runs that they have been cleaned up, once nothing of theirs is left on the one
+    cluster that they used; `run_id` None means all of them."""
+    for path in output.glob("*/"):
+        lines = read_journal(path / JOURNAL)
+        if run_id in (None, path.name) and recorded_contexts(lines) == (context,) and not _measuring(lines):
+            found = leftovers(path)
+            if found is not None and not found.processes and not found.folders:
+                _close(path)
 
 
 def recorded_processes(lines: Iterable[dict[str, Any]]) -> dict[int, float]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from bench import __version__
-from bench.cli_cluster import chosen_place, cluster_options, context_option, looked_at, taken
+from bench.cli_cluster import chosen_place, cluster_options, context_option, foreseen, looked_at, taken
 from bench.cli_gate import gate, history
 from bench.errors import InputError, Interrupted, MeshbenchError, RefusedError
 from bench.units import parse_duration
@@ -92,7 +92,7 @@ def cli() -> None:
 @cluster_options
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a run that was cut short.")
 @click.option("--timeout", type=Duration(), metavar="2h", help="End the whole run after this time.")
-@click.option("--require-conclusive", is_flag=True, help="Exit 5 when a verdict is inconclusive.")
+@click.option("--require-conclusive", is_flag=True, help="Exit 5 when a verdict about P95 is inconclusive.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json to standard output.")
 def run(
     *,
@@ -112,10 +112,11 @@ def run(
     flags = taken(changes)
     if resume is not None:
         _refuse_changes(changes)
-        scenario, output = session.stored_run(resume).scenario, resume.parent
+        on_cluster = flags.context is not None
+        scenario, output = session.resumable(resume, on_cluster=on_cluster).scenario, resume.parent
     else:
         scenario = _scenario(str(name), changes)
-    with chosen_place(flags, scenario, resumed=resume) as place:
+    with chosen_place(flags, scenario, str(name), resumed=resume) as place:
         _refuse_unless_ready(place, scenario, output)
         if resume is not None:
             folder = session.resume(resume, place, timeout_s=timeout)
@@ -135,15 +136,19 @@ def run(
 
 @cli.command()
 @scenario_options
+@cluster_options
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def plan(*, name: str | None, as_json: bool, **changes: Any) -> None:
-    """Show what a run would do, without doing anything."""
+    """Show what a run would do, here or on a cluster, without doing anything."""
     from bench.outline import outline, outline_json
 
     if name is None:
         raise InputError("give --scenario NAME")
+    flags = taken(changes)
     scenario = _scenario(name, changes)
-    click.echo(outline_json(scenario, _plan(scenario)) if as_json else outline(scenario, _plan(scenario)))
+    planned = _plan(scenario)
+    elsewhere = foreseen(flags, scenario, name, planned)
+    click.echo((outline_json if as_json else outline)(scenario, planned, elsewhere))
 
 
 @cli.group(invoke_without_command=True)
@@ -221,7 +226,7 @@ def doctor(*, output: Path, users: int, name: str | None, as_json: bool, **flags
         findings = examine(output, users=users)
     else:
         scenario = _scenario(name or DOCTORS_SCENARIO, {})
-        with looked_at(cluster, scenario) as place:
+        with looked_at(cluster, scenario, name or DOCTORS_SCENARIO) as place:
             findings = (*examine_client(output), *place.findings)
     click.echo(findings_json(findings) if as_json else as_text(findings))
     if any(finding.state == "missing" for finding in findings):
@@ -237,10 +242,14 @@ def doctor(*, output: Path, users: int, name: str | None, as_json: bool, **flags
 def cleanup(*, output: Path, run_: Path | None, context: str | None, run_id: str | None, only_list: bool) -> None:
     """End and remove what a killed run left behind, here or on a cluster; safe to repeat."""
     if context is not None:
+        from bench.cleanup import close_cleaned
         from bench.targets.kubernetes.cleanup import cluster_cleanup
 
-        for line in cluster_cleanup(context, run_id=run_id or (run_.name if run_ else None), only_list=only_list):
+        wanted = run_id or (run_.name if run_ else None)
+        for line in cluster_cleanup(context, run_id=wanted, only_list=only_list):
             click.echo(line)
+        if not only_list:
+            close_cleaned(run_.parent if run_ else output, context=context, run_id=wanted)
         return
     if run_id is not None:
         raise InputError("--run-id names a run on a cluster; say which with --context NAME, or give --run RUN")
@@ -306,7 +315,7 @@ def _conclude(folder: "RunFolder", *, require_conclusive: bool, as_json: bool) -
         error = Interrupted(signal.SIGINT)
         error.add_note(f"everything that was measured is kept; to make its report: meshbench report {folder.path}")
         raise error from None
-    inconclusive = [c for c in summary.contrasts if c.confirmatory and c.verdict == "inconclusive"]
+    inconclusive = [c for c in summary.contrasts if c.standing != "exploratory" and c.verdict == "inconclusive"]
     exit_code = folder.record.exit_code or (5 if require_conclusive and inconclusive else 0)
     if exit_code:
         sys.exit(exit_code)

@@ -12,6 +12,8 @@ from bench.cluster_flags import ClusterFlags
 from bench.errors import InputError
 
 if TYPE_CHECKING:
+    from bench.outline import Elsewhere
+    from bench.plan import Plan
     from bench.scenario import Scenario
     from bench.targets import Place
 
@@ -27,7 +29,7 @@ def cluster_options(command: F) -> F:
         click.option("--yes", is_flag=True, help="Do not ask before acting on the cluster."),
         click.option("--yes-this-cluster", metavar="NAME", help="Also on one that looks like production."),
         click.option("--image", multiple=True, metavar="NAME=REF", help="Image of a workload, or load. Repeatable."),
-        click.option("--registry", default="", metavar="MIRROR", help="Pull all images from this registry."),
+        click.option("--registry", default="", metavar="MIRROR", help="Pull application and load from this registry."),
         click.option("--mesh-values", multiple=True, metavar="[MESH=]FILE", help="Values on top of ours. Repeatable."),
         click.option("--mesh-hub", default="", metavar="HUB", help="Where the mesh's images are."),
         click.option("--mesh-tag", default="", metavar="TAG", help="Version of the mesh's images."),
@@ -53,32 +55,54 @@ def taken(arguments: dict[str, Any]) -> ClusterFlags:
 
 
 @contextmanager
-def chosen_place(flags: ClusterFlags, scenario: "Scenario", *, resumed: "Path | None" = None) -> "Iterator[Place]":
-    """This machine; or the cluster, after it was looked at and agreed upon. `resumed` is the folder of the run that
-    goes on, which knows what it was begun with."""
+def chosen_place(
+    flags: ClusterFlags, scenario: "Scenario", source: str, *, resumed: "Path | None" = None
+) -> "Iterator[Place]":
+    """This machine; or the cluster, after it was looked at and agreed upon. `source` is the scenario's name or file;
+    `resumed` is the folder of the run that goes on, which knows what it was begun with."""
     if flags.context is None:
         from bench.targets.local.place import ThisMachine
 
         yield ThisMachine()
         return
+    from bench.inputs import inputs_of, stored_inputs
     from bench.session import stored_run
     from bench.targets.kubernetes.options import read_options, resumed_options
     from bench.targets.kubernetes.place import open_place
 
     again = resumed and resumed_options(flags, stored_run(resumed), resumed)
     options = again or read_options(flags, scenario)
-    with open_place(scenario, options, tell=_tell, confirm=_asker()) as place:
+    inputs = stored_inputs(scenario, resumed) if resumed else inputs_of(scenario, source)
+    with open_place(scenario, options, inputs, tell=_tell, confirm=_asker()) as place:
         yield place
 
 
 @contextmanager
-def looked_at(flags: ClusterFlags, scenario: "Scenario") -> "Iterator[Place]":
+def looked_at(flags: ClusterFlags, scenario: "Scenario", source: str) -> "Iterator[Place]":
     """A cluster that is only looked at: nobody has to agree to that."""
+    from bench.inputs import inputs_of
     from bench.targets.kubernetes.options import read_options
     from bench.targets.kubernetes.place import open_place
 
-    with open_place(scenario, read_options(flags, scenario), tell=_tell, guarded=False) as place:
+    options, inputs = read_options(flags, scenario), inputs_of(scenario, source)
+    with open_place(scenario, options, inputs, tell=_tell, guarded=False) as place:
         yield place
+
+
+def foreseen(flags: ClusterFlags, scenario: "Scenario", source: str, plan: "Plan") -> "Elsewhere | None":
+    """What a run would do on a cluster, where one is named; nothing is made there, so nobody has to agree."""
+    if flags.context is None:
+        return None
+    from dataclasses import asdict
+
+    from bench.inputs import inputs_of
+    from bench.outline import Elsewhere
+    from bench.targets.kubernetes.options import read_options
+    from bench.targets.kubernetes.outlook import look_ahead
+
+    options, inputs = read_options(flags, scenario), inputs_of(scenario, source)
+    found = look_ahead(flags.context, scenario, options, inputs=inputs, plan=plan)
+    return Elsewhere(found.cluster, found.seconds, found.lines, asdict(found))
 
 
 def _tell(line: str) -> None:

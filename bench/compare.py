@@ -39,8 +39,10 @@ def unlike(one: RunRecord, other: RunRecord) -> tuple[str, ...]:
         for name in shared
         if ours.load_of(name) != theirs.load_of(name)
     ]
+    alike = [", ".join(sorted(scenario.equalise)) or "nothing" for scenario in (ours, theirs)]
+    equal = [] if alike[0] == alike[1] else [f"equalise: {' / '.join(alike)}"]
     target = [] if one.target.kind == other.target.kind else [f"target: {one.target.kind} / {other.target.kind}"]
-    return (*differences(one.environment, other.environment), *target, *application, *load)
+    return (*differences(one.environment, other.environment), *target, *application, *load, *equal)
 
 
 def _row(name: str, before: ConfigurationSummary, after: ConfigurationSummary, *, margin: float) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench import latency
+from bench.by_name import named_repeats
 from bench.checks import response_ns, stalls
 from bench.latency import BySecond, Ns
 from bench.records import RepeatSummary, TrialRecord
@@ -101,6 +102,7 @@ def _repeat(trial: StoredTrial, samples: Samples, *, counted: Samples, ordered: 
         lateness_p95_ms=_lateness_ms(counted),
         generator_cpu=generator_cores(resources, record.windows) if resources else None,
         resources=process_use(resources, record.windows, requests) if resources and record.windows else (),
+        by_name=named_repeats(counted, response_ns(counted, record.rate)),
     )
 
 

@@ -91,6 +91,13 @@ class LeftoversError(MeshbenchError):
     clean = False
 
 
+def note_leftovers(error: BaseException, left: MeshbenchError) -> None:
+    """The failure is what is told, and its exit code counts; that something stayed is added to it."""
+    error.add_note(f"not everything could be removed: {left}")
+    if isinstance(error, MeshbenchError):
+        error.clean = False
+
+
 class LockedError(MeshbenchError):
     """Another run holds this machine or cluster, or a dead one was never cleaned up."""
 

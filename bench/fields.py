@@ -5,6 +5,7 @@ there, and the scenario stored in `run.json`, which has bare floats. A `Source` 
 the first.
 """
 
+import difflib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
@@ -38,6 +40,7 @@ from bench.yamlfile import did_you_mean
 
 SCHEMA_VERSION: Final = 1
 SHOWN_CHARACTERS: Final = 40
+REVIEWS: Final = ("v1", "v2", "v3")
 
 NAME_PATTERN = r"^[a-z0-9-]{1,40}$"
 LINE_PATTERN = r"^[^\u0000-\u001f\u007f-\u009f]+$"
@@ -200,6 +203,27 @@ def _has_locustfile(place: str, info: ValidationInfo) -> str:
     return place
 
 
+def _known_reviews(value: object) -> object:
+    """One version of reviews, or several: a list."""
+    several = value if isinstance(value, list | tuple) else (value,)
+    for one in several:
+        if one not in REVIEWS:
+            near = difflib.get_close_matches(str(one).lower(), REVIEWS, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"{shown(one)} is not supported (supported: {', '.join(REVIEWS)}){hint}")
+    if len(set(several)) < max(len(several), 1):
+        raise ValueError("must name at least one version, and each once")
+    return value if isinstance(value, str) else tuple(several)
+
+
+_REVIEWS_SCHEMA: Final = {"enum": list(REVIEWS), "type": "string"}
+Reviews = Annotated[
+    str | tuple[str, ...],
+    BeforeValidator(_known_reviews),
+    WithJsonSchema(
+        {"anyOf": [_REVIEWS_SCHEMA, {"type": "array", "items": _REVIEWS_SCHEMA, "minItems": 1, "uniqueItems": True}]}
+    ),
+]
 Version = Annotated[int, Strict(), AfterValidator(_known_version), WithJsonSchema({"const": SCHEMA_VERSION})]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Users = Annotated[int, Strict(), Field(ge=1, le=10_000)]

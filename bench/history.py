@@ -25,7 +25,7 @@ from bench.store import StoredRun
 from bench.summary import summarise
 
 # None of these changes what is measured.
-_WORDS: Final = {"title", "description", "seed", "margin"}
+_WORDS: Final = {"title", "description", "seed", "margin", "contrasts"}
 
 
 class HistoryLine(Record):

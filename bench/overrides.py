@@ -87,16 +87,21 @@ def _given(overrides: Overrides) -> Iterator[tuple[str, str, str]]:
 
 
 def _value(text: str) -> Any:
-    """The YAML scalar that `text` is. Raises ValueError where it is something else."""
+    """The YAML scalar that `text` is, or the list of some. Raises ValueError where it is something else."""
     try:
         documents = parse_documents(text, file="value")
     except InputError as error:
         raise ValueError("; ".join(problem.message for problem in error.problems)) from None
     if not documents:
         raise ValueError("has no value; write PATH=VALUE, such as load.users=50")
-    if len(documents) > 1 or isinstance(documents[0].value, dict | list):
-        raise ValueError(f"must be one value, not {shown(text)}")
+    if len(documents) > 1 or not _is_plain(documents[0].value):
+        raise ValueError(f"must be one value, or a list of some, not {shown(text)}")
     return documents[0].value
+
+
+def _is_plain(value: Any) -> bool:
+    parts = value if isinstance(value, list) else [value]
+    return not any(isinstance(part, dict | list) for part in parts)
 
 
 def _replaced(data: Any, place: tuple[str, ...], value: Any, *, above: str) -> Any:

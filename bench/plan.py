@@ -2,7 +2,7 @@
 
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
@@ -30,13 +30,25 @@ class Trial(BaseModel):
 
 
 class Plan(BaseModel):
-    """`order` has one tuple per block: the configurations' names in the order in which they run."""
+    """`order` has one tuple per block: the configurations' names in the order in which they run. The last blocks are
+    those in `again`, measured once more."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int
     method: str
     order: tuple[tuple[str, ...], ...]
+    again: tuple[int, ...] = ()
+
+    @property
+    def blocks(self) -> int:
+        """How many count."""
+        return len(self.order) - len(self.again)
+
+    def once_more(self, blocks: Sequence[int]) -> "Plan":
+        """The same, with these blocks again at the end, each in its own order."""
+        order = (*self.order, *(self.order[block - 1] for block in blocks))
+        return self.model_copy(update={"order": order, "again": (*self.again, *blocks)})
 
     @property
     def trials(self) -> tuple[Trial, ...]:

@@ -5,8 +5,17 @@ from pathlib import Path
 from bench.errors import InputError, Problem
 from bench.inputs import Inputs, inputs_of
 from bench.meshes.application import Application
-from bench.scenario import NO_OVERRIDES, Configuration, Overrides, Scenario, load_scenario, validate_file
-from bench.targets.configured import application_of, policies_of
+from bench.scenario import (
+    NO_OVERRIDES,
+    Configuration,
+    Overrides,
+    Scenario,
+    load_scenario,
+    scenario_path,
+    validate_file,
+)
+from bench.targets.configured import application_of, readers_in
+from bench.yamlfile import Document, read_documents
 
 
 def checked_scenario(name_or_path: str, overrides: Overrides) -> Scenario:
@@ -14,8 +23,11 @@ def checked_scenario(name_or_path: str, overrides: Overrides) -> Scenario:
     mistake."""
     scenario = load_scenario(name_or_path, overrides)
     application, inputs = application_of(scenario), inputs_of(scenario, name_or_path)
-    found = (_manifest_problems(configuration, application, inputs) for configuration in scenario.configurations)
-    problems = [problem for some in found for problem in some]
+    (document,) = read_documents(scenario_path(name_or_path))
+    problems: list[Problem] = []
+    for place, configuration in enumerate(scenario.configurations):
+        found = _manifest_problems(configuration, application, inputs)
+        problems += (_placed(problem, document, place) for problem in found)
     if problems:
         raise InputError(tuple(dict.fromkeys(problems)))
     return scenario
@@ -32,9 +44,16 @@ def mistakes(file: Path) -> tuple[Problem, ...]:
     return ()
 
 
-def _manifest_problems(configuration: Configuration, application: Application, inputs: Inputs) -> tuple[Problem, ...]:
+def _manifest_problems(
+    configuration: Configuration, application: Application, inputs: Inputs
+) -> tuple[Problem | str, ...]:
     try:
-        policies_of(configuration, application, inputs.manifests)
+        readers_in(configuration, application, inputs.manifests)
     except InputError as error:
-        return error.problems
+        return error.problems or (str(error),)
     return ()
+
+
+def _placed(problem: Problem | str, document: Document, place: int) -> Problem:
+    """A problem of no manifest is the configuration's own."""
+    return problem if isinstance(problem, Problem) else document.problem(("configurations", place), problem)

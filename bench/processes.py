@@ -28,6 +28,7 @@ from bench.waiting import POLL_S, Watch
 RUN_ID_VARIABLE = "MESHBENCH_RUN_ID"
 MARK = "meshbench-run-id"  # the file in a working folder that says whose it is
 STOP_TIMEOUT_S = 10.0
+_SAME_START_S = 0.02
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -178,6 +179,20 @@ def run_tool(argv: Sequence[str], *, timeout_s: float = 60) -> "subprocess.Compl
         raise OSError(f"{argv[0]} did not end within {timeout_s:.0f} s") from error
 
 
+def this_process() -> dict[str, float]:
+    """What tells this process from every other one, also from a later one with its number."""
+    return {"pid": os.getpid(), "created": _created(os.getpid())}
+
+
+def is_running(pid: int, created: float) -> bool:
+    """Whether the process that `this_process` described is still there."""
+    try:
+        process = psutil.Process(pid)
+        return _is_alive(process) and abs(process.create_time() - created) < _SAME_START_S
+    except psutil.Error:
+        return False
+
+
 def end_strays(run_id: str, recorded: Mapping[int, float]) -> tuple[int, ...]:
     """Ends what a dead run left: processes whose pid and start time are in its journal, or that carry its id.
 
@@ -211,7 +226,7 @@ def _is_of(process: psutil.Process, run_id: str, recorded: Mapping[int, float]) 
         if not _is_alive(process) or process.pid == os.getpid():
             return False
         created = recorded.get(process.pid)
-        if created is not None and abs(process.create_time() - created) < 0.02:
+        if created is not None and abs(process.create_time() - created) < _SAME_START_S:
             return True
         return process.environ().get(RUN_ID_VARIABLE) == run_id
     except psutil.Error:

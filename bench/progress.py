@@ -40,6 +40,9 @@ class PlainLines:
         for warning in record.warnings:
             _say(f"  doubt: {warning}")
 
+    def more(self, plan: Plan) -> None:
+        self.total = len(plan.trials)
+
     def close(self) -> None:
         """Nothing to put back."""
 
@@ -74,6 +77,9 @@ class LiveTable:
         self.rows[record.number] = ("invalid" if record.reasons else "done", p95, rps)
         self.notes += [f"{record.trial}: {note}" for note in (*record.reasons, *record.warnings)]
         self._draw(record.number)
+
+    def more(self, plan: Plan) -> None:
+        self.plan = plan
 
     def close(self) -> None:
         """Leaves the last picture on the screen."""

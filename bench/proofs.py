@@ -24,10 +24,22 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class HopCount:
-    """Requests on a hop, as its two proxies counted them."""
+    """Requests on a hop, as its two proxies counted them; None where the caller has no proxy, being outside of the
+    mesh."""
 
-    caller_side: int
+    caller_side: int | None
     callee_side: int
+
+    def since(self, before: "HopCount") -> "HopCount":
+        """How far the counts went between two readings."""
+        caller = None if self.caller_side is None else self.caller_side - (before.caller_side or 0)
+        return HopCount(caller, self.callee_side - before.callee_side)
+
+    def told(self, hop: Hop) -> str:
+        """In words, for evidence."""
+        if self.caller_side is None:
+            return f"{self.callee_side} by {hop.callee}"
+        return f"{self.caller_side} by {hop.caller}'s proxy, {self.callee_side} by {hop.callee}'s"
 
 
 def page_evidence(problem: str | None) -> Evidence:
@@ -62,13 +74,19 @@ def no_sidecar_evidence(running: Sequence[str]) -> Evidence:
     )
 
 
+def alone_evidence(mesh: str, found: str) -> Evidence:
+    """A mesh that this trial does not measure is not there; `found` is what of it is, in words."""
+    absent = "not on the cluster"
+    return Evidence(name="no control plane", subject=mesh, ok=not found, expected=absent, seen=found or absent)
+
+
 def proxied_evidence(hop: Hop, *, status: int, headers: Mapping[str, str]) -> Evidence:
     """A request that takes the caller's own way passes a proxy, and arrives."""
     server = headers.get("server", "no server header")
     return Evidence(
         name="through sidecars",
         subject=str(hop),
-        ok=status == 200 and "envoy" in server,
+        ok=status == 200 and any(name in server for name in _PROXIES),
         expected="200 through Envoy",
         seen=f"{status} through {server}",
     )
@@ -96,6 +114,30 @@ def mtls_evidence(
     )
 
 
+def unrouted_evidence(path: str, *, status: int, headers: Mapping[str, str]) -> Evidence:
+    """A path that no route of the gateway takes is answered by the gateway itself, and goes to nobody."""
+    passed_on = _ANSWERED in headers
+    return Evidence(
+        name="no route",
+        subject=path,
+        ok=status == HTTPStatus.NOT_FOUND and not passed_on,
+        expected="404 from the gateway itself",
+        seen=f"{status} from {'a service' if passed_on else 'the gateway itself'}",
+    )
+
+
+def routed_evidence(path: str, *, status: int, headers: Mapping[str, str]) -> Evidence:
+    """A path that a route of the gateway takes is answered by a service."""
+    passed_on = _ANSWERED in headers
+    return Evidence(
+        name="route",
+        subject=path,
+        ok=passed_on,
+        expected="answered by a service",
+        seen=f"{status} from {'a service' if passed_on else 'the gateway itself'}",
+    )
+
+
 def plain_text_evidence(callee: str, *, status: int, told: str, allowed: bool) -> Evidence:
     """Plain text to a sidecar's inbound port: refused where only mutual TLS is accepted."""
     return Evidence(
@@ -119,18 +161,26 @@ def policy_evidence(policy: str, request: str, *, expected: int, status: int, to
     )
 
 
-def counted_evidence(counts: Mapping[Hop, HopCount], *, requests: int, errors: int) -> Iterable[Evidence]:
-    """Both proxies of each hop saw the load. Requests that failed may have been retried or cut off on the way."""
+def counted_evidence(
+    counts: Mapping[Hop, HopCount], *, requests: Mapping[Hop, int], errors: int
+) -> Iterable[Evidence]:
+    """Both proxies of each hop saw their part of the load, `requests`; the callee's sees that of all its callers. Those
+    that failed may have been retried or cut off on the way."""
     slack = 2 * errors
     for hop, count in counts.items():
-        seen = (count.caller_side, count.callee_side)
+        reached = sum(number for other, number in requests.items() if other.callee == hop.callee)
+        pairs = [(count.caller_side, requests[hop]), (count.callee_side, reached)]
         yield Evidence(
             name="requests counted",
             subject=str(hop),
-            ok=requests > 0 and all(abs(number - requests) <= slack for number in seen),
-            expected=f"{requests} on both sides",
-            seen=f"{seen[0]} by {hop.caller}'s sidecar, {seen[1]} by {hop.callee}'s",
+            ok=any(requests.values()) and all(seen is None or abs(seen - wanted) <= slack for seen, wanted in pairs),
+            expected=_counted(requests[hop], reached) if count.caller_side is not None else f"{reached}",
+            seen=count.told(hop),
         )
+
+
+def _counted(sent: int, reached: int) -> str:
+    return f"{sent} on both sides" if sent == reached else f"{sent} of the {reached} from all callers"
 
 
 def protocol_evidence(hop: Hop, connections: Mapping[str, int], *, http: str) -> Evidence:
@@ -223,6 +273,8 @@ def certificate_wanted_evidence(callee: str, *, status: int, told: str) -> Evide
 
 
 _NEWEST = "TLSv1.3"
+_PROXIES = ("envoy", "Kuma Gateway")  # how the meshes' proxies call themselves
+_ANSWERED = "x-envoy-upstream-service-time"  # a proxy adds it when somebody behind it has answered
 
 
 def _or_newer(tls: str) -> str:

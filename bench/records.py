@@ -10,27 +10,59 @@ are UTC and only name things.
 """
 
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from bench.data_path import DataPath
 from bench.plan import Plan
+from bench.record_base import SCHEMA_VERSION, Record, RunStatus
 from bench.scenario import Scenario
+from bench.summary_records import (
+    ConfigurationSummary,
+    Contrast,
+    HopCost,
+    Metric,
+    NamedLatency,
+    NamedRepeat,
+    ProcessUse,
+    RepeatSummary,
+    Role,
+    SummaryRecord,
+    Verdict,
+)
 
-SCHEMA_VERSION: Final = 1
+__all__ = [
+    "FILES",
+    "SCHEMA_VERSION",
+    "ClockRecord",
+    "ClusterRecord",
+    "ConfigurationSummary",
+    "Contrast",
+    "Environment",
+    "Evidence",
+    "GeneratorRecord",
+    "HopCost",
+    "Metric",
+    "NamedLatency",
+    "NamedRepeat",
+    "ProcessUse",
+    "ProofRecord",
+    "Record",
+    "RepeatSummary",
+    "Role",
+    "RunRecord",
+    "RunStatus",
+    "SummaryRecord",
+    "TargetRecord",
+    "TrialEntry",
+    "TrialRecord",
+    "TrialStatus",
+    "Verdict",
+    "Window",
+]
 
-
-class Record(BaseModel):
-    """Base of all records: frozen, and unknown keys are an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-RunStatus = Literal["running", "complete", "invalid", "interrupted", "failed"]
 TrialStatus = Literal["complete", "invalid", "failed", "interrupted"]
-Metric = Literal["p50_ms", "p95_ms", "p99_ms", "rps"]
-Role = Literal["service", "sidecar", "generator", "control-plane", "node"]
-Verdict = Literal["slower", "faster", "different", "equivalent", "inconclusive", "invalid"]
 
 
 class Environment(Record):
@@ -66,11 +98,12 @@ class ClusterRecord(Record):
     images: Annotated[dict[str, str], Field(description="images that replace those of the manifests, by workload")]
     registry: Annotated[str, Field(description="the mirror that images are pulled from; empty for their own")] = ""
     mesh_values: Annotated[dict[str, tuple[str, ...]], Field(description="values files by mesh, in the run's values/")]
-    mesh_versions: Annotated[dict[str, str], Field(description="the meshes' tools, as they name their version")]
+    mesh_versions: Annotated[dict[str, str], Field(description="of the meshes' tools, or of meshes that were there")]
     hub: str = ""
     tag: str = ""
     revision: str = ""
     existing_mesh: Annotated[bool, Field(description="the mesh was there before, and stays")] = False
+    prometheus: Annotated[str, Field(description="where CPU and memory came from besides the kubelets")] = ""
 
 
 class TrialEntry(Record):
@@ -149,12 +182,13 @@ class TrialRecord(Record):
     users: int
     think_time_s: float
     rate: Annotated[float | None, Field(description="arrivals per second of an open loop; null: closed loop")] = None
+    workers: Annotated[int, Field(description="Locust's processes that sent requests")] = 1
     windows: tuple[Window, ...]
     warmup_extended: bool = False
     generator: GeneratorRecord | None = None
     clock: ClockRecord | None = None
     restarts: Annotated[tuple[str, ...], Field(description="processes that ended during the trial")] = ()
-    images: Annotated[dict[str, str], Field(description="container images that ran, with their digests")] = {}
+    images: dict[str, str] = Field({}, description="container images that ran, with their digests")
 
 
 class Evidence(Record):
@@ -174,120 +208,11 @@ class ProofRecord(Record):
     trial: str
     before: tuple[Evidence, ...]
     after: tuple[Evidence, ...]
+    data_path: Annotated[DataPath | None, Field(description="what requests met; null without a mesh")] = None
 
     @property
     def failures(self) -> tuple[Evidence, ...]:
         return tuple(evidence for evidence in (*self.before, *self.after) if not evidence.ok)
-
-
-class ProcessUse(Record):
-    """What one process used during the window of one repeat: a process, a container of a pod, or a whole node, which
-    has all the others in it. Null where it was read too seldom to say."""
-
-    process: str
-    role: Role
-    cpu_s: Annotated[float | None, Field(description="CPU time in the seconds of `seen_s`")]
-    seen_s: Annotated[float | None, Field(description="seconds of the window that lie between readings")] = None
-    cpu_ms_per_request: float | None
-    rss_max_bytes: Annotated[int | None, Field(description="resident size; of a container or node its working set")]
-
-
-class RepeatSummary(Record):
-    """One repeat's numbers, from the raw samples of its window; null where they cannot be had.
-
-    `requests` are all that started inside the window, `errors` those that were not good; the percentiles
-    are nearest-rank over the good ones.
-    """
-
-    trial: str
-    block: int
-    valid: bool
-    reasons: tuple[str, ...]
-    warnings: tuple[str, ...]
-    requests: int
-    errors: int
-    window_s: float
-    rps: float | None
-    mean_ms: float | None
-    p50_ms: float | None
-    p75_ms: float | None
-    p90_ms: float | None
-    p95_ms: float | None
-    p99_ms: float | None
-    p999_ms: float | None
-    max_ms: float | None
-    thesis_p95_ms: float | None
-    corrected_p95_ms: Annotated[float | None, Field(description="P95 from intended starts, omission corrected")]
-    stall_s: Annotated[int, Field(description="whole seconds of the window without a completed request")]
-    lateness_p95_ms: Annotated[float | None, Field(description="P95 of start minus intended start")]
-    generator_cpu: Annotated[float | None, Field(description="cores used by the generator")]
-    resources: tuple[ProcessUse, ...]
-
-
-class ConfigurationSummary(Record):
-    """One configuration over its valid repeats: geometric means of P95, arithmetic of RPS."""
-
-    mesh: str
-    users: int
-    valid: bool
-    repeats: tuple[RepeatSummary, ...]
-    n: Annotated[int, Field(description="valid repeats")]
-    p95_ms: float | None
-    p95_low_ms: float | None
-    p95_high_ms: float | None
-    p95_cv: Annotated[float | None, Field(description="standard deviation of ln P95 between repeats")]
-    no_interval: Annotated[str, Field(description="why there is no interval, if there is none")]
-    rps: float | None
-    rps_low: float | None
-    rps_high: float | None
-    thesis_p95_ms: float | None
-    requests: int
-    errors: int
-    sidecar_cpu_ms_per_request: float | None
-    sidecar_rss_bytes: Annotated[float | None, Field(description="sum over sidecars of the largest resident size")]
-    service_cpu_ms_per_request: float | None
-
-
-class Contrast(Record):
-    """Two configurations on one metric. `ratio` 1.10 is +10 %; the deltas are in ms, or in 1/s for `rps`."""
-
-    configuration: str
-    reference: str
-    metric: Metric
-    n: tuple[int, int]
-    ratio: float | None
-    ratio_low: float | None
-    ratio_high: float | None
-    delta_ms: float | None
-    delta_low_ms: float | None
-    delta_high_ms: float | None
-    delta_rps: float | None
-    delta_low_rps: float | None
-    delta_high_rps: float | None
-    method: str
-    verdict: Verdict
-    confirmatory: Annotated[bool, Field(description="true for the one contrast on P95 against the reference")]
-    reason: Annotated[str, Field(description="why there is no interval, or why the verdict is withheld")]
-    mde: Annotated[float | None, Field(description="smallest ratio minus 1 that would be found with 80 % power")]
-    block_ratios: Annotated[tuple[float | None, ...], Field(description="the ratio inside each block")]
-
-
-class SummaryRecord(Record):
-    """`summary.json`."""
-
-    schema_version: Literal[1] = SCHEMA_VERSION
-    run_id: str
-    scenario: str
-    target: str
-    valid: bool
-    quick: bool
-    status: RunStatus
-    reference: str | None
-    margin: float
-    confidence: float
-    configurations: dict[str, ConfigurationSummary]
-    contrasts: tuple[Contrast, ...]
-    doubts: Annotated[tuple[str, ...], Field(description="what a reader must know before using a number")]
 
 
 FILES: dict[str, type[Record]] = {

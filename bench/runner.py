@@ -4,10 +4,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from bench.checks import check_trial
+from bench.checks import Doubt, check_trial
+from bench.equal import equal_evidence
 from bench.errors import MeshbenchError, ProofError
 from bench.load.generator import LoadOutcome, Progress
-from bench.plan import Trial
+from bench.plan import Plan, Trial
 from bench.records import Evidence, ProofRecord, TrialRecord
 from bench.resources import read_resources
 from bench.scenario import Scenario
@@ -27,9 +28,31 @@ class Show(Protocol):
     def done(self, record: TrialRecord) -> None:
         """A trial is stored."""
 
+    def more(self, plan: Plan) -> None:
+        """There are more trials than were planned at first."""
+
 
 def run_trials(folder: RunFolder, target: Target, show: Show) -> None:
-    """Runs the trials of the folder's plan that it does not hold yet, in the planned order."""
+    """Runs the trials of the folder's plan that it does not hold yet, in the planned order; then spoilt blocks once
+    more, where the scenario wants that."""
+    _run_missing(folder, target, show)
+    if blocks := spoilt_blocks(folder):
+        folder.update(plan=folder.record.plan.once_more(blocks))
+        show.more(folder.record.plan)
+        _run_missing(folder, target, show)
+
+
+def spoilt_blocks(folder: RunFolder) -> tuple[int, ...]:
+    """The blocks that are to be measured once more. Not those of which a proof failed: that has a cause that stays."""
+    plan = folder.record.plan
+    if not folder.record.scenario.again:
+        return ()
+    reasons = [(record.block, reason) for record in folder.trial_records() for reason in record.reasons]
+    false = {block for block, reason in reasons if reason.startswith(Doubt.PROOF)}
+    return tuple(sorted({block for block, _ in reasons if block <= plan.blocks} - false - set(plan.again)))
+
+
+def _run_missing(folder: RunFolder, target: Target, show: Show) -> None:
     finished = {entry.folder for entry in folder.record.trials}
     for trial in folder.record.plan.trials:
         if trial.folder not in finished:
@@ -40,21 +63,33 @@ def run_trial(folder: RunFolder, trial: Trial, *, target: Target, show: Show) ->
     """One trial, from nothing to a stored result."""
     started_at = datetime.now(UTC)
     with folder.draft(trial) as draft:
-        show.phase(trial, "deploy")
-        with target.deploy(trial, draft) as deployment:
-            show.phase(trial, "prove")
-            before = _proven(deployment, trial, draft)
-            show.phase(trial, "load")
-            load = _loaded(deployment, trial, draft, folder=folder, show=show, started_at=started_at)
-            show.phase(trial, "prove again")
-            after = deployment.prove(load)
-            restarts, images = deployment.restarts(), deployment.images()
-        record = _record(folder.record.scenario, trial, load, restarts=restarts, started_at=started_at)
-        record = record.model_copy(update={"images": images})
-        proof = ProofRecord(trial=trial.folder, before=before, after=after)
-        record = _judged(record, load, proof, draft=draft)
-        folder.keep(draft, record, proof)
-    show.done(record)
+        measured: list[tuple[TrialRecord, ProofRecord]] = []
+        try:
+            show.phase(trial, "deploy")
+            with target.deploy(trial, draft) as deployment:
+                measured.append(_measured(deployment, trial, draft, folder=folder, show=show, started_at=started_at))
+        finally:  # it counts, too, when a signal or a failure ends the removal that follows
+            for record, proof in measured:
+                folder.keep(draft, record, proof)
+                show.done(record)
+
+
+def _measured(
+    deployment: Deployment, trial: Trial, draft: Path, *, folder: RunFolder, show: Show, started_at: datetime
+) -> tuple[TrialRecord, ProofRecord]:
+    show.phase(trial, "prove")
+    before = _proven(deployment, trial, draft)
+    show.phase(trial, "load")
+    load = _loaded(deployment, trial, draft, folder=folder, show=show, started_at=started_at)
+    show.phase(trial, "prove again")
+    after = deployment.prove(load)
+    restarts, images = deployment.restarts(), deployment.images()
+    path = None if restarts else deployment.data_path(draft)
+    equal = equal_evidence(path, folder.record.scenario.equalise)
+    record = _record(folder.record.scenario, trial, load, restarts=restarts, started_at=started_at)
+    record = record.model_copy(update={"images": images})
+    proof = ProofRecord(trial=trial.folder, before=before, after=(*after, *equal), data_path=path)
+    return _judged(record, load, proof, draft=draft), proof
 
 
 def _proven(deployment: Deployment, trial: Trial, draft: Path) -> tuple[Evidence, ...]:
@@ -99,6 +134,7 @@ def _record(
         users=ordered.users,
         think_time_s=ordered.think_time_s,
         rate=ordered.rate_per_s,
+        workers=ordered.workers,
         windows=(load.window,),
         warmup_extended=load.warmup_extended,
         generator=load.generator,

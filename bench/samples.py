@@ -88,12 +88,6 @@ class Samples:
         return Samples(**joined, names=self.names)
 
 
-def read_raw(rows: Path, names: tuple[str, ...]) -> Samples:
-    """The rows that one recorder has written so far; a torn last row is left out."""
-    whole = rows.stat().st_size // RAW_ROW.itemsize if rows.exists() else 0
-    return samples_of(np.fromfile(rows, RAW_ROW, count=whole) if whole else np.empty(0, RAW_ROW), names)
-
-
 def samples_of(raw: npt.NDArray[Any], names: tuple[str, ...]) -> Samples:
     """Rows of `RAW_ROW`, in any order, as samples."""
     raw = raw[np.argsort(raw["started_ns"], kind="stable")]

@@ -9,7 +9,7 @@ from bench.errors import InputError, Problem
 from bench.fields import Source, find_locustfile, find_manifests, shown
 from bench.mistakes import Mistake, mistakes
 from bench.overrides import Change, Overrides, apply, entries
-from bench.settings import Application, Configuration, Load, LoadOverride, Scenario
+from bench.settings import Application, Configuration, Load, LoadOverride, Pair, Scenario
 from bench.shipped import shipped
 from bench.yamlfile import Document, did_you_mean, read_documents
 
@@ -20,6 +20,7 @@ __all__ = [
     "Load",
     "LoadOverride",
     "Overrides",
+    "Pair",
     "Scenario",
     "find_locustfile",
     "find_manifests",

@@ -14,7 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from bench.fields import IMAGE_PATTERN, LINE_PATTERN, NAME_PATTERN, PLACE_PATTERN, TEXT_PATTERN, Quantity
 from bench.records import FILES
-from bench.settings import Application, Configuration, Load, LoadOverride, Scenario
+from bench.settings import Application, Configuration, Load, LoadOverride, Pair, Scenario
 from bench.shipped import shipped
 
 SCHEMA_FILE: Final = Path("scenarios/scenario.schema.json")
@@ -29,6 +29,7 @@ _SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "load": Load,
     "configurations": Configuration,
     "configurations[].load": LoadOverride,
+    "contrasts[]": Pair,
 }
 _IN_WORDS = {
     NAME_PATTERN: "name: 1 to 40 of a-z, 0-9 and -",
@@ -117,6 +118,8 @@ def _type(field: _Schema) -> str:
     match field:
         case {"anyOf": [some, {"type": "null"}]}:
             return f"{_type(some)}; or null"
+        case {"anyOf": [some, {"type": "array"}]}:
+            return f"{_type(some)}; or a list of several"
         case {"title": title}:
             return str(title)
         case {"enum": choices}:
@@ -127,8 +130,8 @@ def _type(field: _Schema) -> str:
             return _IN_WORDS[pattern]
         case {"type": "integer"}:
             return f"whole number, {field['minimum']} to {field['maximum']}"
-        case {"type": "array"}:
-            return f"list, each a {_type(field['items'])}"
+        case {"type": "array", "items": items}:
+            return f"list, each {'' if 'enum' in items else 'a '}{_type(items)}"
         case {"type": "boolean"}:
             return "true or false"
     return "mapping, see below"
@@ -168,8 +171,8 @@ _OVERRIDES = """\
 
 `--users`, `--repeats`, `--duration`, `--warmup`, `--rate`, `--seed` and `--quick` change the key of that
 name, `--set PATH=VALUE` any key: `--set load.users=50`, `--set configurations.0.load.users=50` (counted from
-0). They pass the same checks as the file. `--users` and `--rate` are refused where configurations have their
-own.
+0), `--set 'equalise=[tls, workers]'`. They pass the same checks as the file. `--users` and `--rate` are refused where
+configurations have their own.
 """
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from bench.inputs import inputs_of, stored_inputs
 from bench.plan import Plan, most_users
 from bench.processes import Launcher, raise_file_limit
 from bench.progress import progress_display
-from bench.records import RunRecord, RunStatus, TrialRecord
-from bench.runner import run_trials
+from bench.records import ClusterRecord, RunRecord, RunStatus, TrialRecord
+from bench.runner import run_trials, spoilt_blocks
 from bench.scenario import Scenario
 from bench.store import RunFolder, new_run_id, read_record
 from bench.targets import Place
@@ -52,7 +52,7 @@ def run(order: Order) -> RunFolder:
         cluster=place.cluster,
         environment=place.environment(),
     )
-    with watching(order.timeout_s) as watch, place.lock(order.output / record.run_id):
+    with watching(order.timeout_s) as watch, place.lock(order.output / record.run_id, watch):
         folder = RunFolder.create(order.output, record, fill=lambda path: _fill(order, path))
         with _ending(folder):
             _measure(folder, place, watch)
@@ -69,25 +69,45 @@ def stored_run(path: Path) -> RunRecord:
     return read_record(path / "run.json", RunRecord)
 
 
-def resume(path: Path, place: Place, *, timeout_s: float | None = None) -> RunFolder:
-    """Goes on with a run that was cut short: whole blocks stay, the rest is measured again."""
+def resumable(path: Path, *, on_cluster: bool) -> RunRecord:
+    """The record of a run that there is something to do for, before anybody looks at the place. Raises InputError."""
     record = stored_run(path)
-    if record.target.kind != place.record.kind:
-        where = "on a cluster; say which with --context NAME" if record.cluster else "on one machine, without --context"
+    if (record.target.kind == "kubernetes") != on_cluster:
+        where = "on one machine, without --context" if on_cluster else "on a cluster; say which with --context NAME"
         raise InputError(f"{path}: this run was begun {where}")
-    changed = differences(record.environment, place.environment())
     if record.status in ("complete", "invalid"):
         raise InputError(f"{path}: every trial of this run was measured; there is nothing to resume: start a new run")
+    return record
+
+
+def resume(path: Path, place: Place, *, timeout_s: float | None = None) -> RunFolder:
+    """Goes on with a run that was cut short: whole blocks stay, the rest is measured again."""
+    record = resumable(path, on_cluster=place.record.kind == "kubernetes")
+    changed = (*differences(record.environment, place.environment()), *_other_tools(record.cluster, place.cluster))
     if changed:
         raise InputError(
             f"{path}: cannot be resumed here, since this is not what it was measured on: {'; '.join(changed)}"
         )
-    with watching(timeout_s) as watch, place.lock(path):
+    with watching(timeout_s) as watch, place.lock(path, watch):
         folder = RunFolder.reopen(path, status="running", exit_code=None, reason="", ended_at=None)
         with _ending(folder):
             folder.set_aside_broken_blocks()
-            _measure(folder, place, watch)
+            missing = len(folder.record.trials) < len(record.plan.trials)
+            if missing or spoilt_blocks(folder):  # else only its end was cut short
+                _measure(folder, place, watch)
     return folder
+
+
+def _other_tools(one: ClusterRecord | None, other: ClusterRecord | None) -> tuple[str, ...]:
+    """The meshes that are, or would be installed, in another version now."""
+    if one is None or other is None:
+        return ()
+    now = other.mesh_versions
+    return tuple(
+        f"{mesh}: {version} / {now.get(mesh, 'unknown')}"
+        for mesh, version in one.mesh_versions.items()
+        if now.get(mesh) != version
+    )
 
 
 def _measure(folder: RunFolder, place: Place, watch: Watch) -> None:
@@ -123,7 +143,8 @@ def _ending(folder: RunFolder) -> Iterator[None]:
         folder.finish(status="failed", exit_code=1, reason=f"{type(error).__name__}: {error}", cleanup_ok=True)
         raise
     else:
-        exit_code = verdict_of_trials(folder.trial_records())
+        left_out = folder.record.plan.again
+        exit_code = verdict_of_trials(tuple(one for one in folder.trial_records() if one.block not in left_out))
         folder.finish(status="invalid" if exit_code else "complete", exit_code=exit_code, cleanup_ok=True)
 
 

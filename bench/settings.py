@@ -20,6 +20,7 @@ from bench.fields import (
     Name,
     Rate,
     Repeats,
+    Reviews,
     Seed,
     Source,
     ThinkTime,
@@ -28,13 +29,15 @@ from bench.fields import (
     WarmUp,
     Window,
 )
+from bench.pairs import refuse_idle_pairs
 from bench.units import format_duration
 
-Workload = Literal["bookinfo", "productpage", "details", "reviews", "ratings", "load"]
+Workload = Literal["bookinfo", "productpage", "details", "reviews", "ratings", "load", "gateway"]
 BOOKINFO: Final = "bookinfo"  # the four services at once
 SERVICES: Final = ("productpage", "details", "reviews", "ratings")
 WORKLOADS: Final = get_args(Workload)
 Image = Annotated[str, Field(pattern=IMAGE_PATTERN, max_length=300)]
+Equal = Literal["tls", "workers", "retries"]
 
 QUICK_WARMUP_S: Final = 5.0
 QUICK_WINDOW_S: Final = 15.0
@@ -52,16 +55,22 @@ class Application(Section):
     """The application under test."""
 
     name: Literal["bookinfo"] = Field("bookinfo", description="The application; Bookinfo is the one that ships.")
-    reviews: Literal["v1", "v2", "v3"] = Field(
+    reviews: Reviews = Field(
         "v3",
-        description="Version of reviews, the same in every configuration: v1 calls no ratings, v2 and v3 do.",
+        description="Version of reviews, the same in every configuration: v1 calls no ratings, v2 and v3 do. Of several"
+        " versions (`[v1, v2, v3]`) every configuration must route, so that each user gets one of them.",
     )
     images: dict[Workload, Image] = Field(
         {},
         max_length=10,
         description="Images that replace those of the manifests on a cluster, by workload (`bookinfo` means all four"
-        " services, `load` is Locust); without meaning on one machine.",
+        " services, `load` is Locust, `gateway` a delegated gateway's proxy); without meaning on one machine.",
     )
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """The versions of reviews that are deployed."""
+        return (self.reviews,) if isinstance(self.reviews, str) else self.reviews
 
 
 class Load(Section):
@@ -146,6 +155,13 @@ class Configuration(Section):
         return manifests
 
 
+class Pair(Section):
+    """Two configurations that are compared with each other, besides everyone with `reference`."""
+
+    configuration: Name = Field(description="The one whose difference is told.")
+    reference: Name = Field(description="The one that it is compared with.")
+
+
 class Scenario(Section):
     """A question to measure: one application under one load, in several configurations."""
 
@@ -161,6 +177,11 @@ class Scenario(Section):
     load: Load = Field(default_factory=Load, description="The load on every configuration.")
     repeats: Repeats = Field(
         3, description="How often every configuration is deployed and measured; 1 gives no interval."
+    )
+    again: Annotated[bool, Strict()] = Field(
+        False,
+        description="Measure a block once more, at the end, if one of its trials was invalid; the first one is kept and"
+        " left out of every mean.",
     )
     seed: Seed | None = Field(None, description="Seed of the order of trials; drawn anew for each run without it.")
     quick: Annotated[bool, Strict()] = Field(
@@ -180,6 +201,16 @@ class Scenario(Section):
         None,
         description="The configuration that the others are compared with; null for no comparison.",
     )
+    contrasts: Annotated[tuple[Pair, ...], Field(max_length=50)] = Field(
+        (),
+        description="Further pairs to compare: questions asked beforehand, which the report answers beside those about"
+        " `reference`.",
+    )
+    equalise: Annotated[tuple[Equal, ...], Field(max_length=len(get_args(Equal)))] = Field(
+        (),
+        description="What is set alike in all meshes, instead of being as each has it: `tls` (version 1.3; cipher and"
+        " curve are Envoy's choice), `workers` (two threads in each sidecar), `retries` (none between sidecars).",
+    )
     margin: Margin = Field(0.1, description="The change in P95 that matters: within it, two are equivalent.")
 
     @field_validator("configurations")
@@ -194,12 +225,27 @@ class Scenario(Section):
     @field_validator("reference")
     @classmethod
     def _is_a_configuration(cls, reference: str | None, info: ValidationInfo) -> str | None:
-        known = tuple(c.name for c in info.data.get("configurations", ()))
-        if not known and isinstance(info.context, Source):
-            known = info.context.names
+        known = _known_names(info)
         if reference is not None and reference not in known:
             raise ValueError(f"{reference} is none of the configurations: {', '.join(known)}")
         return reference
+
+    @field_validator("contrasts")
+    @classmethod
+    def _add_something(cls, contrasts: tuple[Pair, ...], info: ValidationInfo) -> tuple[Pair, ...]:
+        pairs = [(pair.configuration, pair.reference) for pair in contrasts]
+        refuse_idle_pairs(pairs, known=_known_names(info), reference=info.data.get("reference"))
+        return contrasts
+
+    @field_validator("equalise")
+    @classmethod
+    def _something_to_set(cls, equalise: tuple[Equal, ...], info: ValidationInfo) -> tuple[Equal, ...]:
+        if len(set(equalise)) < len(equalise):
+            raise ValueError(f"names something twice: {', '.join(equalise)}")
+        known = info.data.get("configurations")
+        if equalise and known and all(configuration.mesh == "none" for configuration in known):
+            raise ValueError("no configuration has a mesh, so that there is nothing to set alike; leave it out")
+        return equalise
 
     def configuration(self, name: str) -> Configuration:
         """The configuration of that name. Raises KeyError where there is none."""
@@ -217,3 +263,9 @@ class Scenario(Section):
             "duration_s": min(self.load.duration_s, QUICK_WINDOW_S),
         }
         return self.model_copy(update={"load": self.load.model_copy(update=times)})
+
+
+def _known_names(info: ValidationInfo) -> tuple[str, ...]:
+    """The configurations' names, also where one of them has a mistake elsewhere."""
+    known = tuple(configuration.name for configuration in info.data.get("configurations", ()))
+    return info.context.names if not known and isinstance(info.context, Source) else known

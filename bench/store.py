@@ -21,6 +21,7 @@ from bench.errors import StoreError
 from bench.journal import NAME as JOURNAL
 from bench.journal import Journal
 from bench.plan import Trial
+from bench.processes import this_process
 from bench.records import SCHEMA_VERSION, ProofRecord, Record, RunRecord, TrialEntry, TrialRecord
 from bench.resources import ResourceTrace, read_resources
 from bench.samples import Samples, read_parquet
@@ -73,7 +74,7 @@ class RunFolder:
         with _disk_errors(self.path):
             (self.path / _RESERVE).write_bytes(b"\0" * _RESERVE_BYTES)
         self.update(**changes)
-        self.journal.write("begin")
+        self.journal.write("begin", **this_process())
 
     def update(self, **changes: Any) -> None:
         """Changes fields of `run.json`, atomically."""

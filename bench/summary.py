@@ -1,15 +1,22 @@
 """A run's numbers: per repeat, per configuration, per contrast. Made from the run's folder alone."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from dataclasses import replace
 from statistics import fmean
 from typing import Final, get_args
 
+from bench.by_name import named_latencies
 from bench.checks import FEWEST_CPUS, Doubt, text
+from bench.comparisons import alike, compared
 from bench.digest import Digest, Series, digest
+from bench.errors import InputError
+from bench.hops import Way, hop_costs
+from bench.inputs import stored_inputs
+from bench.meshes.crossing import way_of_a_page
 from bench.records import (
     ConfigurationSummary,
     Contrast,
+    HopCost,
     Metric,
     RepeatSummary,
     RunRecord,
@@ -18,6 +25,7 @@ from bench.records import (
 from bench.scenario import Scenario
 from bench.stats import CONFIDENCE, MOST_REPEATS, Mean, arithmetic_mean, geometric_mean, repeats_needed
 from bench.store import StoredRun
+from bench.targets.configured import application_of, entered
 from bench.units import format_percent
 from bench.verdicts import Side, contrast
 
@@ -31,8 +39,8 @@ def summarise(run: StoredRun) -> tuple[SummaryRecord, dict[str, Digest]]:
 
     The digests are keyed by the trials' folders. Raises StoreError where a trial's files are not whole.
     """
-    digests = {trial.record.trial: digest(trial) for trial in run.trials}
     record, scenario = run.record, run.record.scenario
+    digests = {trial.record.trial: _counted(digest(trial), record.plan.again) for trial in run.trials}
     names = [configuration.name for configuration in scenario.configurations]
     repeats = {name: tuple(d.repeat for d in digests.values() if d.configuration == name) for name in names}
     configurations = {name: _configuration(record, name, own) for name, own in repeats.items()}
@@ -49,9 +57,18 @@ def summarise(run: StoredRun) -> tuple[SummaryRecord, dict[str, Digest]]:
         confidence=CONFIDENCE,
         configurations=configurations,
         contrasts=contrasts,
+        hop_costs=tuple(_hop_costs(run, configurations)),
         doubts=tuple(_doubts(run, configurations, contrasts)),
     )
     return summary, digests
+
+
+def _counted(found: Digest, again: Sequence[int]) -> Digest:
+    """Left out, however good it is, where its block was measured again: half a block would break the balance."""
+    if found.block not in again:
+        return found
+    reasons = (*found.repeat.reasons, text(Doubt.MEASURED_AGAIN, f"block {found.block} was measured once more"))
+    return replace(found, repeat=found.repeat.model_copy(update={"valid": False, "reasons": reasons}))
 
 
 def _configuration(record: RunRecord, name: str, repeats: tuple[RepeatSummary, ...]) -> ConfigurationSummary:
@@ -59,10 +76,12 @@ def _configuration(record: RunRecord, name: str, repeats: tuple[RepeatSummary, .
     scenario, valid = record.scenario, [repeat for repeat in repeats if repeat.valid]
     p95 = geometric_mean([r.p95_ms for r in valid if r.p95_ms]) if valid else _NOTHING
     rps = arithmetic_mean([r.rps for r in valid if r.rps]) if valid else _NOTHING
+    proxies = [time for repeat in valid if (time := _cpu_ms(repeat, "sidecar")) is not None]
+    cpu = arithmetic_mean(proxies) if proxies else _NOTHING
     return ConfigurationSummary(
         mesh=scenario.configuration(name).mesh,
         users=scenario.load_of(name).users,
-        valid=len(valid) >= len(record.plan.order),
+        valid=len(valid) >= record.plan.blocks,
         repeats=repeats,
         n=len(valid),
         p95_ms=p95.value if valid else None,
@@ -76,9 +95,12 @@ def _configuration(record: RunRecord, name: str, repeats: tuple[RepeatSummary, .
         thesis_p95_ms=_mean_of(repeat.thesis_p95_ms for repeat in valid),
         requests=sum(repeat.requests for repeat in valid),
         errors=sum(repeat.errors for repeat in valid),
-        sidecar_cpu_ms_per_request=_mean_of(_cpu_ms(repeat, "sidecar") for repeat in valid),
+        sidecar_cpu_ms_per_request=cpu.value if proxies else None,
+        sidecar_cpu_low_ms_per_request=cpu.interval[0] if cpu.interval else None,
+        sidecar_cpu_high_ms_per_request=cpu.interval[1] if cpu.interval else None,
         sidecar_rss_bytes=_mean_of(_rss_bytes(repeat, "sidecar") for repeat in valid),
         service_cpu_ms_per_request=_mean_of(_cpu_ms(repeat, "service") for repeat in valid),
+        by_name=named_latencies(repeats),
     )
 
 
@@ -106,29 +128,36 @@ def _rss_bytes(repeat: RepeatSummary, role: str) -> int | None:
 
 
 def _contrasts(scenario: Scenario, repeats: dict[str, tuple[RepeatSummary, ...]]) -> Iterator[Contrast]:
-    """Every configuration against the reference, then each step of a mesh against the step before."""
+    """Every pair that the scenario compares, on every metric."""
     sides = {c.name: Side(c.name, c.mesh, repeats[c.name]) for c in scenario.configurations}
-    for name, reference in _pairs(scenario):
+    for pair in compared(scenario):
+        marks = {"named": pair.named, "alike": alike(scenario, pair.configuration, pair.reference)}
         for metric in METRICS:
-            yield contrast(
-                sides[name],
-                sides[reference],
+            found = contrast(
+                sides[pair.configuration],
+                sides[pair.reference],
                 metric=metric,
                 margin=scenario.margin,
-                confirmatory=metric == "p95_ms" and reference == scenario.reference,
+                confirmatory=metric == "p95_ms" and pair.reference == scenario.reference,
             )
+            yield found.model_copy(update=marks)
 
 
-def _pairs(scenario: Scenario) -> Iterator[tuple[str, str]]:
-    if scenario.reference is None:
-        return
-    for configuration in scenario.configurations:
-        if configuration.name != scenario.reference:
-            yield configuration.name, scenario.reference
-    for mesh in dict.fromkeys(c.mesh for c in scenario.configurations if c.mesh != "none"):
-        steps = [c.name for c in scenario.configurations if c.mesh == mesh]
-        pairs = pairwise(steps)
-        yield from ((step, before) for before, step in pairs if scenario.reference not in (step, before))
+def _hop_costs(run: StoredRun, configurations: dict[str, ConfigurationSummary]) -> Iterator[HopCost]:
+    """What a proxy costs in each configuration, as far as a page's way can be read from the run's manifests."""
+    reference = run.record.scenario.reference
+    if reference is not None:
+        ways = {name: way for name in configurations if (way := _way(run, name)) is not None}
+        yield from hop_costs(configurations, reference, ways=ways, cpus=run.record.environment.cpus)
+
+
+def _way(run: StoredRun, name: str) -> Way | None:
+    scenario = run.record.scenario
+    settings, manifests = scenario.configuration(name), stored_inputs(scenario, run.path).manifests
+    try:
+        return way_of_a_page(entered(settings, application_of(scenario), manifests), settings.mesh)
+    except InputError:  # a folder without its manifests, or with some of another version of meshbench
+        return None
 
 
 def _doubts(
@@ -143,8 +172,10 @@ def _doubts(
     for problem in run.problems:
         yield text(Doubt.DAMAGED_TRIAL, problem)
     for repeat in (repeat for configuration in configurations.values() for repeat in configuration.repeats):
-        if not repeat.valid:
+        if not repeat.valid and repeat.block not in record.plan.again:
             yield text(Doubt.INVALID_TRIAL, f"{repeat.trial} is not valid ({_codes(repeat)})")
+    for number, block in enumerate(record.plan.again, start=record.plan.blocks + 1):
+        yield text(Doubt.MEASURED_AGAIN, f"block {number} stands in the place of block {block}, which was spoilt")
     missing = len(record.plan.trials) - len(run.trials) - len(run.problems)
     if missing > 0:
         planned = len(record.plan.trials)
@@ -160,7 +191,7 @@ def _blind_spots(
     scenario: Scenario, configurations: dict[str, ConfigurationSummary], contrasts: Sequence[Contrast]
 ) -> Iterator[str]:
     """The differences that this run could not have seen, had they been there."""
-    for found in (found for found in contrasts if found.confirmatory and found.verdict != "invalid"):
+    for found in (found for found in contrasts if found.standing != "exploratory" and found.verdict != "invalid"):
         pair = f"{found.configuration} against {found.reference}"
         if found.mde is None:
             yield text(Doubt.RESOLUTION, f"{pair}: no difference can be told from chance ({found.reason})")

@@ -24,6 +24,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.signals: list[int] = []
+        self.noted_s: float | None = None  # when the first one came
         self.deadline: float | None = None
 
     def check(self) -> None:
@@ -38,9 +39,15 @@ class Watch:
         """A second signal: end at once, without waiting for anything."""
         return len(self.signals) > 1
 
+    @property
+    def hasty(self) -> bool:
+        """A CI system's signal, after which it leaves some ten seconds; a keyboard leaves time."""
+        return bool(self.signals) and self.signals[0] != signal.SIGINT
+
     def note(self, number: int, _frame: FrameType | None) -> None:
         """The signal handler."""
         self.signals.append(number)
+        self.noted_s = self.noted_s or time.monotonic()
 
 
 class Patience(Watch):

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.inputs import inputs_of
 from bench.plan import Trial, make_plan
 from bench.records import (
     ClockRecord,
@@ -68,6 +69,7 @@ class Simulated:
     capacity_rps: float = 1e9
     sidecar_cpu_ms: float = 0.0
     error_share: float = 0.0
+    names: tuple[str, ...] = ("/productpage",)  # requests take them in turn; each after the first is 30 % slower
 
 
 ISTIO_POLICIES = (
@@ -75,6 +77,12 @@ ISTIO_POLICIES = (
     Simulated("istio", "istio", median_ms=8.6, sidecar_cpu_ms=2.4),
     Simulated("istio-policies", "istio", ("istio/policies",), median_ms=9.1, sidecar_cpu_ms=2.7),
 )
+ISTIO_AND_KUMA = (
+    *ISTIO_POLICIES,
+    Simulated("kuma", "kuma", median_ms=9.4, sidecar_cpu_ms=2.6),
+    Simulated("kuma-policies", "kuma", ("kuma/policies",), median_ms=10.1, sidecar_cpu_ms=3.0),
+)
+MESH_PAIRS = (("kuma", "istio"), ("kuma-policies", "istio-policies"))
 USERS_SWEEP = tuple(Simulated(f"users-{users}", users=users, capacity_rps=420.0) for users in (10, 20, 100, 200, 500))
 
 
@@ -87,6 +95,7 @@ class Made:
     title: str = "What Istio and its security policies cost Bookinfo"
     repeats: int = 3
     reference: str | None = "baseline"
+    contrasts: Sequence[tuple[str, str]] = ()
     users: int = 20
     warmup_s: float = 30.0
     duration_s: float = 120.0
@@ -95,13 +104,14 @@ class Made:
     quick: bool = False
     status: str = "complete"
     reason: str = ""
+    again: tuple[int, ...] = ()  # blocks that were measured once more
     trial_changes: dict[str, dict[str, Any]] = field(default_factory=dict)  # folder -> fields of its TrialRecord
 
 
 def make_run(output: Path, made: Made = Made()) -> StoredRun:
     """Writes the run's folder below `output` as the runner would, and opens it."""
     scenario = make_scenario(made)
-    plan = make_plan(scenario, made.seed)
+    plan = make_plan(scenario, made.seed).once_more(made.again)
     record = RunRecord(
         run_id=f"20261123T031500Z-{made.name}-7f3a",
         meshbench_version="0.1.0",
@@ -113,7 +123,7 @@ def make_run(output: Path, made: Made = Made()) -> StoredRun:
         target=TARGET,
         environment=ENVIRONMENT,
     )
-    folder = RunFolder.create(output, record)
+    folder = RunFolder.create(output, record, fill=inputs_of(scenario, "made.yaml").copy_to)
     rng = np.random.default_rng(made.seed)
     for trial in plan.trials:
         _make_trial(folder, trial, made, rng=rng)
@@ -148,6 +158,7 @@ def make_scenario(made: Made) -> Scenario:
             "load": load | {"locustfile": "bookinfo"},
             "repeats": made.repeats,
             "reference": made.reference,
+            "contrasts": [{"configuration": one, "reference": other} for one, other in made.contrasts],
             "configurations": configurations,
             "quick": made.quick,
         }
@@ -170,16 +181,17 @@ def simulate(simulated: Simulated, users: int, made: Made, *, rng: np.random.Gen
     latency, started = latency[started < total_s], started[started < total_s]
     order = np.argsort(started)
     started_ns = (started[order] * 1e9).astype(np.int64)
+    name = (np.arange(len(order)) % len(simulated.names)).astype(np.int32)
     ok = rng.random(len(order)) >= simulated.error_share
     return Samples(
         intended_ns=started_ns - rng.integers(20_000, 400_000, len(order)),
         started_ns=started_ns,
-        latency_ns=(latency[order] * 1e9).astype(np.int64),
+        latency_ns=(latency[order] * 1e9 * np.where(name, 1.3, 1)).astype(np.int64),
         status=np.where(ok, 200, 503).astype(np.int16),
         ok=ok,
         bytes=np.where(ok, 5183, 95).astype(np.int32),
-        name=np.zeros(len(order), np.int32),
-        names=("/productpage",),
+        name=name,
+        names=simulated.names,
     )
 
 

@@ -15,19 +15,27 @@ from bench.targets.local.envoy import SHAPES
 from bench.targets.local.placement import Placement
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "local-target.md"
+VERSIONS = ("v1", "v2", "v3")
 SIDECARS = ("productpage-v1", "details-v1", "ratings-v1", "reviews-v1", "reviews-v2", "locust")
 
 
 @cache
-def application_with(reviews: str) -> Application:
-    """Bookinfo with one version of reviews."""
+def application_with(*reviews: str) -> Application:
+    """Bookinfo with these versions of reviews."""
     return read_application(shipped("manifests") / "bookinfo", reviews)
 
 
-def application_of(sidecar: str) -> Application:
-    """Bookinfo with the version of reviews that a recorded sidecar (`reviews-v1`) belongs to."""
+def application_of(sidecar: str, *, routed: bool = False) -> Application:
+    """Bookinfo with the version of reviews that a recorded sidecar (`reviews-v1`) belongs to, or with all versions where
+    requests are routed to them."""
     name, _, version = sidecar.partition("-")
-    return application_with(version if name == "reviews" else "v2")
+    return application_with(*VERSIONS) if routed else application_with(version if name == "reviews" else "v2")
+
+
+def workload_of(sidecar: str, application: Application) -> str:
+    """The name that a recorded sidecar's workload has in the application."""
+    names = [workload.name for workload in application.everyone]
+    return sidecar if sidecar in names else sidecar.partition("-")[0]
 
 
 def bootstrap_of(mesh: str, name: str, application: Application, policies: Policies) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,7 +27,8 @@ _MOST_PER_S = 2000  # of one Locust, which is done with fewer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOrder:
-    """What the generator has to do. `address` is host:port; `virtual_host` the Host header to send there."""
+    """What the generator has to do. `address` is host:port; `virtual_host` the Host header to send there. `logged_in`
+    are users that half of the load has to log in as, each with the version of reviews that it has to see."""
 
     address: str
     virtual_host: str
@@ -40,6 +41,7 @@ class LoadOrder:
     duration_s: float
     seed: int
     workers: int = 1
+    logged_in: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def argv(self, python: str, *, locustfile: str, recorder: str, folder: str) -> list[str]:
         """Locust's command line, with the places where the files lie for it. The run time is a bound for the case
@@ -61,6 +63,7 @@ class LoadOrder:
             "--exit-code-on-error": 0,  # failed requests are a finding, not a crash
             "--loglevel": "WARNING",
             **({"--processes": self.workers} if self.workers > 1 else {}),
+            **({"--logged-in": json.dumps(dict(self.logged_in))} if self.logged_in else {}),
         }
         pairs = [str(part) for option in options.items() for part in option]
         return [python, "-P", "-m", "locust", "--headless", "--only-summary", *pairs]

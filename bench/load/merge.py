@@ -55,11 +55,6 @@ def recent_rows(folder: Path, *, most: int) -> npt.NDArray[Any]:
     return rows if len(parts) < 2 else rows[np.argsort(rows["started_ns"] + rows["latency_ns"], kind="stable")]
 
 
-def recorded_rows(folder: Path) -> int:
-    """How many whole rows there are."""
-    return sum(_whole_rows(path) for path in folder.glob("samples*.bin"))
-
-
 def raw_files(folder: Path) -> tuple[Path, ...]:
     """Everything that the recorders wrote."""
     patterns = ("samples*.bin", "names*.txt", "started*.json", "generator.json")

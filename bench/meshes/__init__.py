@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from bench.meshes import istio, kuma
-from bench.meshes.application import Application, Service, Workload
+from bench.meshes.application import Application, Gateway, Service, Workload
 from bench.meshes.probe import Probe
+from bench.meshes.routes import Way
 from bench.meshes.wire import Mode, Wire
 
 # Each mesh has a class of its own for these, and alone looks inside.
@@ -22,6 +23,10 @@ class Mesh(Protocol):
     TITLE: str
     WIRE: Wire
 
+    def read_gateway(self, folders: Sequence[Path], application: Application) -> Gateway | None:
+        """The gateway through which a configuration's load enters, if its manifests have one. Raises InputError with
+        all problems."""
+
     def read_policies(self, folders: Sequence[Path], application: Application) -> Policies:
         """The policies of a configuration. Raises InputError with all problems."""
 
@@ -30,6 +35,11 @@ class Mesh(Protocol):
 
     def mode(self, policies: Policies, workload: Workload) -> Mode:
         """What the sidecar of a workload accepts."""
+
+    def ways(
+        self, policies: Policies, application: Application, *, caller: Workload, service: Service
+    ) -> tuple[Way, ...]:
+        """Where the sidecar of `caller` sends requests to a service; the first way that takes a request counts."""
 
     def outbound_cluster(self, policies: Policies, application: Application, service: Service) -> str:
         """The cluster in which a caller's sidecar counts requests to a service."""

@@ -1,11 +1,14 @@
 """Istio as the local target imitates it: what its policies mean for Bookinfo, before any Envoy knows."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from bench.errors import InputError, Problem
-from bench.meshes.application import Application, Service, Workload
+from bench.meshes.application import Application, Gateway, Service, Workload
+from bench.meshes.istio_gateway import GATEWAY_KINDS, gateway_in, without_gateway
+from bench.meshes.istio_names import cluster_to, inbound_cluster
 from bench.meshes.istio_policies import (
     KINDS,
     ROOT_NAMESPACE,
@@ -14,19 +17,34 @@ from bench.meshes.istio_policies import (
     PeerAuthentication,
     Policies,
     Policy,
+    Routing,
 )
 from bench.meshes.istio_probes import policy_probes, principal_of, probes
+from bench.meshes.istio_routes import DestinationRule, VirtualService
+from bench.meshes.istio_routing import route_problems, ways
+from bench.meshes.istio_rules import Request, decision
 from bench.meshes.manifests import Source, of_kind, read_manifests
 from bench.meshes.patterns import parse_pattern
 from bench.meshes.wire import Mode, Wire
 from bench.yamlfile import Loc, did_you_mean
 
-__all__ = ["TITLE", "WIRE", "identities", "inbound_cluster", "mode", "outbound_cluster", "probes", "read_policies"]
+__all__ = [
+    "TITLE",
+    "WIRE",
+    "identities",
+    "inbound_cluster",
+    "mode",
+    "outbound_cluster",
+    "probes",
+    "read_gateway",
+    "read_policies",
+    "ways",
+]
 
 TITLE: Final = "Istio 1.31/1.32"
 WIRE: Final = Wire(http="HTTP/1.1", tls="TLSv1.3", alpn="istio")
 
-CLUSTER_DOMAIN: Final = "svc.cluster.local"
+_EVERY_KIND: Final = {**KINDS, **GATEWAY_KINDS}
 
 
 def identities(policies: Policies, application: Application) -> Mapping[str, tuple[str, ...]]:  # noqa: ARG001
@@ -40,24 +58,15 @@ def mode(policies: Policies, workload: Workload) -> Mode:
     return policies.mode(workload)
 
 
-def full_name(application: Application, service: Service) -> str:
-    """`reviews.bookinfo.svc.cluster.local`."""
-    return f"{service.name}.{application.namespace}.{CLUSTER_DOMAIN}"
-
-
-def cluster_to(application: Application, service: Service) -> str:
-    """`outbound|9080||reviews.bookinfo.svc.cluster.local`."""
-    return f"outbound|{service.port}||{full_name(application, service)}"
-
-
 def outbound_cluster(policies: Policies, application: Application, service: Service) -> str:  # noqa: ARG001
     """The same name whatever the policies."""
     return cluster_to(application, service)
 
 
-def inbound_cluster(workload: Workload) -> str:
-    """`inbound|9080||`."""
-    return f"inbound|{workload.port}||"
+def read_gateway(folders: Sequence[Path], application: Application) -> Gateway | None:
+    """The gateway through which a configuration's load enters, from the manifests in `folders`; None where they have
+    none. Raises InputError with all problems."""
+    return gateway_in(read_manifests(folders, _EVERY_KIND), application)
 
 
 def read_policies(folders: Sequence[Path], application: Application) -> Policies:
@@ -65,22 +74,29 @@ def read_policies(folders: Sequence[Path], application: Application) -> Policies
 
     Raises InputError with all problems: what cannot be read or is not translated, and policies that could
     not do anything here: a selector without a workload, an unknown account, two policies in each other's
-    place, one that no request could show.
+    place, one that no request could show; and routes to what is not there.
     """
-    sources: tuple[Source[Policy], ...] = read_manifests(folders, KINDS)
+    sources: tuple[Source[Policy | Routing], ...] = without_gateway(read_manifests(folders, _EVERY_KIND))
     policies = Policies(
         application.namespace,
         tuple(source.manifest for source in of_kind(sources, PeerAuthentication)),
         tuple(source.manifest for source in of_kind(sources, AuthorizationPolicy)),
+        tuple(source.manifest for source in of_kind(sources, VirtualService)),
+        tuple(source.manifest for source in of_kind(sources, DestinationRule)),
     )
     problems = [*_problems(sources, policies, application)]
-    problems = problems or [*_unproven(sources, policies, application)]
+    problems = problems or [
+        *_closed_gateway(sources, policies, application),
+        *_unproven(sources, policies, application),
+    ]
     if problems:
         raise InputError(problems)
     return policies
 
 
-def _problems(sources: Sequence[Source[Policy]], policies: Policies, application: Application) -> Iterator[Problem]:
+def _problems(
+    sources: Sequence[Source[Policy | Routing]], policies: Policies, application: Application
+) -> Iterator[Problem]:
     yield from _doubled(sources, policies)
     for source in sources:
         yield from _placeless(source, policies, application)
@@ -89,10 +105,11 @@ def _problems(sources: Sequence[Source[Policy]], policies: Policies, application
     yield from _rivals(of_kind(sources, PeerAuthentication), policies, application)
     for authorization in of_kind(sources, AuthorizationPolicy):
         yield from _rule_problems(authorization, application)
+    yield from route_problems(sources, policies, application)
 
 
-def _doubled(sources: Iterable[Source[Policy]], policies: Policies) -> Iterator[Problem]:
-    seen: dict[tuple[str, str, str], Source[Policy]] = {}
+def _doubled(sources: Iterable[Source[Policy | Routing]], policies: Policies) -> Iterator[Problem]:
+    seen: dict[tuple[str, str, str], Source[Policy | Routing]] = {}
     for source in sources:
         policy = source.manifest
         first = seen.setdefault((policy.kind, policies.namespace_of(policy), policy.metadata.name), source)
@@ -101,15 +118,15 @@ def _doubled(sources: Iterable[Source[Policy]], policies: Policies) -> Iterator[
             yield source.problem(("metadata", "name"), f"the same {policy.kind} stands in {where}")
 
 
-def _placeless(source: Source[Policy], policies: Policies, application: Application) -> Iterator[Problem]:
-    """Policies that concern nobody."""
+def _placeless(source: Source[Policy | Routing], policies: Policies, application: Application) -> Iterator[Problem]:
+    """Policies that concern nobody, and routes that would look for their hosts elsewhere."""
     policy = source.manifest
     namespace = policies.namespace_of(policy)
-    known = {application.namespace, ROOT_NAMESPACE}
+    known = {application.namespace} if isinstance(policy, Routing) else {application.namespace, ROOT_NAMESPACE}
     if namespace not in known:
         loc: Loc = ("metadata", "namespace")
         yield source.problem(loc, f"nothing runs in {namespace!r}{did_you_mean(namespace, known)}")
-    elif not any(policies.applies(policy, workload) for workload in application.workloads):
+    elif not isinstance(policy, Routing) and not any(map(partial(policies.applies, policy), application.protected)):
         yield source.problem(("spec", "selector", "matchLabels"), "selects no workload of the application")
 
 
@@ -161,8 +178,25 @@ def _named_principals(spec: AuthorizationPolicySpec) -> Iterator[tuple[Loc, str]
                 yield from (((*loc, item), value) for item, value in enumerate(values))
 
 
-def _unproven(sources: Iterable[Source[Policy]], policies: Policies, application: Application) -> Iterator[Problem]:
+def _closed_gateway(
+    sources: Sequence[Source[Policy | Routing]], policies: Policies, application: Application
+) -> Iterator[Problem]:
+    """Policies of a namespace concern the gateway in it, too."""
+    gateway = application.gateway
+    page = Request(None, "GET", "/productpage")
+    if gateway is None or decision(policies, gateway.workload, page) == "allowed":
+        return
+    for source in of_kind(sources, AuthorizationPolicy):
+        if policies.applies(source.manifest, gateway.workload):
+            message = "with this nobody gets a page through the gateway; add istio/gateway-policies, or the like"
+            yield source.problem(("spec",), message)
+
+
+def _unproven(
+    sources: Iterable[Source[Policy | Routing]], policies: Policies, application: Application
+) -> Iterator[Problem]:
     for source in sources:
-        if not any(policy_probes(source.manifest, policies, application)):
+        policy = source.manifest
+        if not isinstance(policy, Routing) and not any(policy_probes(policy, policies, application)):
             message = "no request of the application could show that this policy works"
             yield source.problem(("metadata", "name"), message)

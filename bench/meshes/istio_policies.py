@@ -10,8 +10,9 @@ from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
-from bench.meshes.application import Workload
-from bench.meshes.manifests import Kind, Manifest, Name, Part, Text
+from bench.meshes.application import GATEWAY, Workload
+from bench.meshes.istio_routes import ROUTE_KINDS, DestinationRule, Some, VirtualService
+from bench.meshes.manifests import Kind, Manifest, Name, Part, PolicyMetadata, Text
 from bench.meshes.objects import LabelSelector
 from bench.meshes.patterns import parse_pattern
 from bench.meshes.wire import Mode
@@ -39,22 +40,10 @@ def _is_path(value: str) -> str:
     return _is_pattern(value)
 
 
-T = TypeVar("T")
-Some = Annotated[tuple[T, ...], Field(min_length=1)]
 Patterns = Some[Annotated[Text, AfterValidator(_is_pattern)]]
 Principals = Some[Annotated[Text, AfterValidator(_is_principal)]]
 Paths = Some[Annotated[Text, AfterValidator(_is_path)]]
 PortText = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,4}$")]
-
-
-class PolicyMetadata(Part):
-    """`metadata` of a policy; annotations could turn it into a dry run, and are refused."""
-
-    untranslated: ClassVar[frozenset[str]] = frozenset({"annotations"})
-
-    name: Name
-    namespace: Name | None = None
-    labels: dict[str, str] = Field(default={})
 
 
 class Mtls(Part):
@@ -143,12 +132,14 @@ class AuthorizationPolicy(Manifest):
 
 
 Policy = PeerAuthentication | AuthorizationPolicy
+Routing = VirtualService | DestinationRule
 P = TypeVar("P", PeerAuthentication, AuthorizationPolicy)
 
 _VERSIONS: Final = ("security.istio.io/v1", "security.istio.io/v1beta1")  # the same meaning under two names
 KINDS: Final[dict[str, Kind[Any]]] = {
     "PeerAuthentication": Kind(_VERSIONS, PeerAuthentication),
     "AuthorizationPolicy": Kind(_VERSIONS, AuthorizationPolicy),
+    **ROUTE_KINDS,
 }
 
 
@@ -159,8 +150,10 @@ class Policies:
     namespace: str
     peer_authentications: tuple[PeerAuthentication, ...] = ()
     authorization_policies: tuple[AuthorizationPolicy, ...] = ()
+    virtual_services: tuple[VirtualService, ...] = ()
+    destination_rules: tuple[DestinationRule, ...] = ()
 
-    def namespace_of(self, policy: Policy) -> str:
+    def namespace_of(self, policy: Policy | Routing) -> str:
         """Where the policy lives: what it says, or the application's namespace."""
         return policy.metadata.namespace or self.namespace
 
@@ -181,8 +174,11 @@ class Policies:
     def mode(self, workload: Workload) -> Mode:
         """What the workload accepts at its port; the narrowest PeerAuthentication that says it wins.
 
-        Port, then workload, then namespace, then mesh; where none says anything, both are accepted.
+        Port, then workload, then namespace, then mesh; where none says anything, both are accepted. It has no say over
+        a gateway, whose ports are those of its Gateway.
         """
+        if workload.name == GATEWAY:
+            return "DISABLE"
         relevant = [policy for policy in self.peer_authentications if self.applies(policy, workload)]
         narrowest_first = sorted(relevant, key=self.width)
         for policy in narrowest_first:

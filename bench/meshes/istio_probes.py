@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from bench.meshes.application import Application, Workload
+from bench.meshes.application import GATEWAY, Application, Workload
 from bench.meshes.istio_policies import (
     TRUST_DOMAIN,
     AuthorizationPolicy,
@@ -33,14 +33,15 @@ _STATUS_REFUSED: Final = 0
 class _Question:
     """A request that could be asked; `status` is the application's own answer, None where it knows none."""
 
-    caller: Workload
+    caller: Workload | None
     method: str
     path: str
     status: int | None
 
     def request(self, application: Application, workload: Workload) -> Request:
         host = f"{workload.name}:{workload.port}"
-        return Request(principal_of(application, self.caller.account), self.method, self.path, host)
+        principal = principal_of(application, self.caller.account) if self.caller else None
+        return Request(principal, self.method, self.path, host)
 
 
 def principal_of(application: Application, account: str) -> str:
@@ -60,7 +61,7 @@ def probes(policies: Policies, application: Application) -> tuple[Probe, ...]:
 
 def policy_probes(policy: Policy, policies: Policies, application: Application) -> Iterator[Probe]:
     """The probes that show one of the policies."""
-    for workload in application.workloads:
+    for workload in application.protected if isinstance(policy, AuthorizationPolicy) else application.workloads:
         if not policies.applies(policy, workload):
             continue
         scene = _Scene(policies, application, workload)
@@ -79,7 +80,7 @@ class _Scene:
     workload: Workload
 
     def plain_text(self, policy: PeerAuthentication) -> Probe:
-        (method, path), status = next(iter(ENDPOINTS[self.workload.name].items()))
+        (method, path), status = next(iter(ENDPOINTS[self.workload.app].items()))
         request = Request(None, method, path, f"{self.workload.name}:{self.workload.port}")
         answer = {"allowed": status, "denied": _STATUS_DENIED, "refused": _STATUS_REFUSED}
         asked = answer[decision(self.policies, self.workload, request)]
@@ -103,14 +104,20 @@ class _Scene:
 
     def _questions(self) -> Iterator[_Question]:
         """All that could be asked: first what the application asks itself."""
-        usual = self.application.callers(self.workload.name)
-        callers = (*usual, *(one for one in self.application.everyone if one not in usual))
-        known = ENDPOINTS[self.workload.name]
+        callers = self._callers()
+        known = ENDPOINTS[self.workload.app]
         methods = ("GET", "POST", "PUT", "DELETE")
         unknown = [(method, path) for _, path in known for method in methods if (method, path) not in known]
         for method, path in (*known, *unknown, *_NOWHERE):
             for caller in callers:
                 yield _Question(caller, method, path, known.get((method, path)))
+
+    def _callers(self) -> tuple[Workload | None, ...]:
+        """Who calls the workload usually, then everybody else; who calls the gateway has no identity."""
+        if self.workload.name == GATEWAY:
+            return (None,)
+        usual = self.application.callers(self.workload.name)
+        return (*usual, *(one for one in self.application.everyone if one not in usual))
 
     def _matches(self, rule: Rule, question: _Question) -> bool:
         return rule_matches(rule, self.workload, question.request(self.application, self.workload))
@@ -124,7 +131,9 @@ class _Scene:
         for one in questions:
             status = one.status if self._allows(one) else _STATUS_DENIED
             if status is not None:
-                yield Probe(label, self.workload.name, one.caller.account, one.method, one.path, status)
+                yield Probe(
+                    label, self.workload.name, one.caller.account if one.caller else None, one.method, one.path, status
+                )
                 return
 
 

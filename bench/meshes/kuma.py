@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.errors import InputError, Problem
-from bench.meshes.application import Application, Service, Workload
-from bench.meshes.kuma_names import ROOT_NAMESPACE, mesh_service, service_tag, service_tags, spiffe_id
+from bench.meshes.application import Application, Gateway, Workload
+from bench.meshes.kuma_gateway import GATEWAY_KINDS, gateway_in, without_gateway
+from bench.meshes.kuma_names import ROOT_NAMESPACE, service_tags, spiffe_id
 from bench.meshes.kuma_objects import (
     ANY,
     KINDS,
@@ -18,13 +19,27 @@ from bench.meshes.kuma_objects import (
 )
 from bench.meshes.kuma_policies import Policies
 from bench.meshes.kuma_probes import names_of, permission_probes, probes
+from bench.meshes.kuma_routes import ROUTE_KINDS, MeshHTTPRoute
+from bench.meshes.kuma_routing import outbound_cluster, route_problems, ways
 from bench.meshes.manifests import Source, of_kind, read_manifests
 from bench.meshes.wire import Mode, Wire
 from bench.yamlfile import Loc, did_you_mean
 
-__all__ = ["TITLE", "WIRE", "identities", "inbound_cluster", "mode", "outbound_cluster", "probes", "read_policies"]
+__all__ = [
+    "TITLE",
+    "WIRE",
+    "identities",
+    "inbound_cluster",
+    "mode",
+    "outbound_cluster",
+    "probes",
+    "read_gateway",
+    "read_policies",
+    "ways",
+]
 
 TITLE: Final = "Kuma 2.14"
+_EVERY_KIND: Final = {**KINDS, **ROUTE_KINDS, **GATEWAY_KINDS}
 # Kuma leaves the TLS versions to Envoy, whose client side stops at 1.2 by default.
 WIRE: Final = Wire(http="HTTP/2", tls="TLSv1.2", alpn="kuma")
 
@@ -42,14 +57,15 @@ def mode(policies: Policies, workload: Workload) -> Mode:  # noqa: ARG001 - the 
     return "DISABLE" if policies.form == "plain" else "STRICT"
 
 
-def outbound_cluster(policies: Policies, application: Application, service: Service) -> str:
-    """`reviews_bookinfo_svc_9080`, or the name of its MeshService."""
-    return mesh_service(application, service) if policies.exclusive else service_tag(application, service)
-
-
 def inbound_cluster(workload: Workload) -> str:
     """`localhost:9080`."""
     return f"localhost:{workload.port}"
+
+
+def read_gateway(folders: Sequence[Path], application: Application) -> Gateway | None:
+    """The gateway through which a configuration's load enters, from the manifests in `folders`; None where they have
+    none. Raises InputError with all problems."""
+    return gateway_in(read_manifests(folders, _EVERY_KIND), application)
 
 
 def read_policies(folders: Sequence[Path], application: Application) -> Policies:
@@ -59,7 +75,7 @@ def read_policies(folders: Sequence[Path], application: Application) -> Policies
     and permissions that could not do anything here: for a service that is not there, for nobody, or such that no
     request could show them.
     """
-    sources: tuple[Source[Any], ...] = read_manifests(folders, KINDS)
+    sources: tuple[Source[Any], ...] = without_gateway(read_manifests(folders, _EVERY_KIND))
     meshes, given = of_kind(sources, Mesh), of_kind(sources, MeshIdentity)
     policies = Policies(
         application,
@@ -67,9 +83,11 @@ def read_policies(folders: Sequence[Path], application: Application) -> Policies
         given[0].manifest if given else None,
         tuple(source.manifest for source in of_kind(sources, MeshTrafficPermission)),
         tuple(source.manifest for source in of_kind(sources, TrafficPermission)),
+        tuple(source.manifest for source in of_kind(sources, MeshHTTPRoute)),
     )
     problems = [*_doubled(sources, policies), *_form_problems(sources, policies)]
     problems += _permission_problems(sources, policies)
+    problems += route_problems(of_kind(sources, MeshHTTPRoute), policies)
     problems = problems or [*_unproven(sources, policies)]
     if problems:
         raise InputError(problems)
@@ -81,7 +99,8 @@ def _doubled(sources: Iterable[Source[Any]], policies: Policies) -> Iterator[Pro
     for source in sources:
         policy = source.manifest
         alone = isinstance(policy, Mesh | MeshIdentity)  # one of each, whatever its name
-        namespace = policies.namespace_of(policy) if isinstance(policy, MeshTrafficPermission) else ""
+        namespaced = isinstance(policy, MeshTrafficPermission | MeshHTTPRoute)
+        namespace = policies.namespace_of(policy) if namespaced else ""
         first = seen.setdefault((policy.kind, namespace, "" if alone else policy.metadata.name), source)
         if first is not source:
             where = f"{first.document.file}:{first.document.line_of(('metadata', 'name'))}"
@@ -158,7 +177,7 @@ def _unknown_services(source: Source[TrafficPermission], application: Applicatio
     """Services that are not there."""
     destinations = {tag for workload in application.workloads for tag in service_tags(application, workload)}
     known = {
-        "sources": destinations | set(service_tags(application, application.client)),
+        "sources": destinations | set(service_tags(application, application.everyone[-1])),
         "destinations": destinations,
     }
     for side, tags in known.items():

@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from bench.meshes.application import Application, Service, Workload
+from bench.meshes.application import GATEWAY, MESH, Application, Service, Workload
 
-MESH: Final = "default"
 ZONE: Final = "default"
 ROOT_NAMESPACE: Final = "kuma-system"
-TRUST_DOMAIN: Final = f"{MESH}.{ZONE}.mesh.local"
+TRUST_DOMAIN: Final = f"{MESH}.{ZONE}.mesh.local"  # of the mesh that manifests name
 
 _PORT_NAME: Final = "http"  # of every Service of Bookinfo
 
@@ -20,14 +19,16 @@ def service_tag(application: Application, service: Service) -> str:
 
 def service_tags(application: Application, workload: Workload) -> tuple[str, ...]:
     """The service tags of a workload; who has no Service has a tag all the same, without a port."""
-    services = sorted(application.services, key=lambda service: service.name)
-    tags = tuple(service_tag(application, service) for service in services if service.workload == workload)
+    own = (service for service in application.services if workload in service.workloads)
+    tags = tuple(sorted(service_tag(application, service) for service in own))
+    if application.gateway is not None and application.gateway.proxy is not None and workload.name == GATEWAY:
+        return (service_tag(application, application.gateway.service),)
     return tags or (f"{workload.name}_{application.namespace}_svc",)
 
 
 def mesh_service(application: Application, service: Service) -> str:
     """`default_reviews_bookinfo_default_msvc_9080`: the cluster of a Service where MeshServices are exclusive."""
-    return f"{MESH}_{service.name}_{application.namespace}_{ZONE}_msvc_{service.port}"
+    return f"{application.mesh}_{service.name}_{application.namespace}_{ZONE}_msvc_{service.port}"
 
 
 def mesh_service_kri(application: Application, service: Service) -> str:
@@ -40,14 +41,24 @@ def permission_kri(namespace: str, name: str) -> str:
     return f"kri_mtp_{MESH}_{ZONE}_{namespace}_{name}_"
 
 
+def route_kri(namespace: str, name: str) -> str:
+    """`kri_mhttpr_default_default_bookinfo_reviews-by-user_`: the name of a MeshHTTPRoute's routes."""
+    return f"kri_mhttpr_{MESH}_{ZONE}_{namespace}_{name}_"
+
+
 def spiffe_id(application: Application, account: str) -> str:
     """The SPIFFE id that a MeshIdentity gives to a service account."""
-    return f"spiffe://{TRUST_DOMAIN}/ns/{application.namespace}/sa/{account}"
+    return f"spiffe://{trust_domain(application.mesh)}/ns/{application.namespace}/sa/{account}"
 
 
-def builtin_id(tag: str) -> str:
-    """The SPIFFE id that the builtin authority gives to a service tag."""
-    return f"spiffe://{MESH}/{tag}"
+def trust_domain(mesh: str) -> str:
+    """The trust domain of a mesh's identities."""
+    return f"{mesh}.{ZONE}.mesh.local"
+
+
+def builtin_id(tag: str, mesh: str = MESH) -> str:
+    """The SPIFFE id that the builtin authority of a mesh gives to a service tag."""
+    return f"spiffe://{mesh}/{tag}"
 
 
 def builtin_ids(application: Application, account: str) -> tuple[str, ...]:
@@ -55,7 +66,7 @@ def builtin_ids(application: Application, account: str) -> tuple[str, ...]:
     workloads = [workload for workload in application.everyone if workload.account == account]
     services = [tag for workload in workloads for tag in service_tags(application, workload)]
     tags = [f"kuma://{key}/{value}" for one in workloads for key, value in _all_tags(application, one)]
-    return tuple(dict.fromkeys((*map(builtin_id, services), *tags)))
+    return tuple(dict.fromkeys((*(builtin_id(tag, application.mesh) for tag in services), *tags)))
 
 
 def inbound_tags(application: Application, workload: Workload, tag: str) -> Mapping[str, str]:

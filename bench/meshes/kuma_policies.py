@@ -10,6 +10,7 @@ from typing import Final, Literal
 from bench.meshes.application import Application, Workload
 from bench.meshes.kuma_names import ROOT_NAMESPACE, service_tags
 from bench.meshes.kuma_objects import MeshIdentity, MeshSpec, MeshTrafficPermission, TrafficPermission
+from bench.meshes.kuma_routes import MeshHTTPRoute
 from bench.meshes.objects import LabelSelector
 
 Form = Literal["plain", "builtin", "identity"]
@@ -26,6 +27,7 @@ class Policies:
     identity: MeshIdentity | None = None
     permissions: tuple[MeshTrafficPermission, ...] = ()
     traffic_permissions: tuple[TrafficPermission, ...] = ()
+    routes: tuple[MeshHTTPRoute, ...] = ()
 
     @property
     def form(self) -> Form:
@@ -39,12 +41,13 @@ class Policies:
         """Whether destinations are MeshServices."""
         return self.mesh.mesh_services.mode == "Exclusive"
 
-    def namespace_of(self, policy: MeshTrafficPermission) -> str:
+    def namespace_of(self, policy: MeshTrafficPermission | MeshHTTPRoute) -> str:
         """Where the policy lives: what it says, or the application's namespace."""
         return policy.metadata.namespace or self.application.namespace
 
-    def applies(self, policy: MeshTrafficPermission, workload: Workload) -> bool:
-        """Whether it protects the workload: by namespace (the system's means all) and labels."""
+    def applies(self, policy: MeshTrafficPermission | MeshHTTPRoute, workload: Workload) -> bool:
+        """Whether it protects the workload, or routes what that sends: by namespace (the system's means all) and
+        labels."""
         near = self.namespace_of(policy) in {self.application.namespace, ROOT_NAMESPACE}
         return near and LabelSelector(matchLabels=policy.spec.target_ref.labels).selects(workload.labels)
 

@@ -55,7 +55,7 @@ def _plain_text(policies: Policies, application: Application) -> Iterator[Probe]
     if policies.form != "plain":
         label = "default" if policies.identity is None else policies.identity.metadata.name
         for workload in application.workloads:
-            method, path = next(iter(ENDPOINTS[workload.name]))
+            method, path = next(iter(ENDPOINTS[workload.app]))
             yield Probe(label, workload.name, None, method, path, 0)
 
 
@@ -103,7 +103,7 @@ class _Scene:
         return self._decision(caller) == "allowed"
 
     def _first(self, label: str, callers: Iterable[Workload]) -> Iterator[Probe]:
-        (method, path), status = next(iter(ENDPOINTS[self.workload.name].items()))
+        (method, path), status = next(iter(ENDPOINTS[self.workload.app].items()))
         for caller in callers:
             asked = _DENIED.get(self._decision(caller), status)
             yield Probe(label, self.workload.name, caller.account, method, path, asked)

@@ -7,7 +7,7 @@ once per connection. Without mutual TLS there is neither.
 from typing import Any, Final
 
 from bench.meshes.application import Workload
-from bench.meshes.kuma_names import builtin_id, permission_kri
+from bench.meshes.kuma_names import builtin_id, permission_kri, service_tags
 from bench.meshes.kuma_objects import ANY, SpiffeIdMatch, Verb
 from bench.meshes.kuma_policies import Policies
 
@@ -47,9 +47,11 @@ def network_rbac_filters(policies: Policies, workload: Workload, *, listener: st
 
 
 def _entries(policies: Policies, workload: Workload) -> list[Json]:
+    """Once for each Service of the workload, as the control plane does it."""
     return [
         _entry(permission_kri(policies.namespace_of(policy), policy.metadata.name), verb, match)
         for wanted in ("deny", "allow")
+        for _ in service_tags(policies.application, workload)
         for policy in policies.permitting(workload)
         for verb, match in policy.entries()
         if verb == wanted

@@ -48,6 +48,16 @@ class Metadata(Part):
     annotations: dict[str, str] = {}
 
 
+class PolicyMetadata(Part):
+    """`metadata` of a policy; annotations could turn it into a dry run, and are refused."""
+
+    untranslated: ClassVar[frozenset[str]] = frozenset({"annotations"})
+
+    name: Name
+    namespace: Name | None = None
+    labels: dict[str, str] = {}
+
+
 class Manifest(Part):
     """Base of a whole object; `apiVersion` and `kind` have been checked against `Kind` before."""
 

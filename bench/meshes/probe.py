@@ -11,6 +11,7 @@ ENDPOINTS: Final[Mapping[str, Mapping[tuple[str, str], int]]] = {
     "details": {("GET", "/details/0"): 200, ("GET", "/health"): 200},
     "reviews": {("GET", "/reviews/0"): 200, ("GET", "/health"): 200},
     "ratings": {("GET", "/ratings/0"): 200, ("GET", "/health"): 200},
+    "gateway": {("GET", "/productpage"): 200, ("POST", "/login"): 302},
 }
 
 

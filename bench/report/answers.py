@@ -1,10 +1,11 @@
-"""The answer in words: one per configuration, with its size, its certainty and what would raise it."""
+"""The answer in words: one per configuration and named pair, with its size, its certainty and what would raise it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from bench.records import ConfigurationSummary, Contrast, SummaryRecord
+from bench.report.ranking import ranking
 from bench.summary import repeats_for_margin
 from bench.units import (
     format_bytes,
@@ -27,12 +28,14 @@ _VERDICTS: Final = {
     "inconclusive": "inconclusive, these repeats cannot tell it from none, nor rule out one beyond {margin}",
 }
 
+_NO_DIFFERENCE: Final = ("equivalent", "inconclusive")  # where both sides are one configuration
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One configuration in words: `size` and `change` are the headline."""
+    """One configuration or pair in words: `title`, `size` and `change` are the headline."""
 
-    configuration: str
+    title: str
     verdict: str  # empty without a reference
     size: str
     change: str
@@ -46,21 +49,27 @@ class Answer:
 
 
 def answers(summary: SummaryRecord) -> tuple[Answer, ...]:
-    """One answer per contrast on P95 with the reference; without any, one per configuration."""
-    contrasts = [c for c in contrasts_on(summary, "p95_ms") if c.reference == summary.reference]
-    if contrasts:
-        return tuple(_compared(summary, contrast) for contrast in contrasts)
-    return tuple(_alone(name, configuration) for name, configuration in summary.configurations.items())
+    """One answer per contrast on P95 with the reference, or else one per configuration; then one per named pair."""
+    asked = [c for c in contrasts_on(summary, "p95_ms") if c.standing != "exploratory"]
+    named = tuple(_compared(summary, contrast) for contrast in asked if contrast.named)
+    direct = tuple(_compared(summary, contrast) for contrast in asked if not contrast.named)
+    alone = (_alone(name, configuration) for name, configuration in summary.configurations.items())
+    return (*(direct or alone), *named)
 
 
 def further_answers(summary: SummaryRecord) -> tuple[str, ...]:
-    """The contrasts on P95 between other pairs, a sentence each."""
-    others = [c for c in contrasts_on(summary, "p95_ms") if c.reference != summary.reference]
+    """The contrasts on P95 that nobody asked for beforehand, a sentence each."""
+    others = [c for c in contrasts_on(summary, "p95_ms") if c.standing == "exploratory"]
     return tuple(_sentence(summary, contrast) for contrast in others)
 
 
 def overview(summary: SummaryRecord) -> str:
-    """Where throughput ends, in a sentence; empty where the configurations have equally many users."""
+    """What the whole run says in a sentence: whether the thesis's ranking shows, or where throughput ends; empty where
+    it has neither five configurations as the thesis's nor different numbers of users."""
+    return ranking(summary) or _saturation(summary)
+
+
+def _saturation(summary: SummaryRecord) -> str:
     known = [c for c in summary.configurations.values() if c.rps is not None and c.p95_ms is not None]
     levels = sorted(known, key=lambda configuration: configuration.users)
     if len({level.users for level in levels}) < 2 or len({level.mesh for level in levels}) > 1:
@@ -84,22 +93,34 @@ def plain_answers(summary: SummaryRecord) -> str:
 
 
 def contrasts_on(summary: SummaryRecord, metric: str) -> tuple[Contrast, ...]:
-    """The contrasts on one metric, those with the run's reference first."""
+    """The contrasts on one metric: with the run's reference first, then the named pairs."""
     found = [contrast for contrast in summary.contrasts if contrast.metric == metric]
-    return tuple(sorted(found, key=lambda contrast: contrast.reference != summary.reference))
+    return tuple(sorted(found, key=lambda contrast: (contrast.reference != summary.reference, not contrast.named)))
+
+
+def title_of(contrast: Contrast, reference: str | None) -> str:
+    """The configuration; with what it is compared, where that is not the reference of the run."""
+    name = contrast.configuration
+    return name if contrast.reference == reference else f"{name} against {contrast.reference}"
 
 
 def _compared(summary: SummaryRecord, contrast: Contrast) -> Answer:
     known = contrast.ratio is not None and contrast.verdict != "invalid"
     return Answer(
-        configuration=contrast.configuration,
-        verdict=contrast.verdict,
+        title=title_of(contrast, summary.reference),
+        verdict=_verdict(contrast),
         size=f"{format_delta(contrast.delta_ms)} ms" if known else "n/a",
         change=format_change(contrast.ratio) if known else "",
         sentence=_sentence(summary, contrast),
         certainty="; ".join(_certainty(summary, contrast)) + "." if known else "",
         besides=_besides(summary, contrast),
     )
+
+
+def _verdict(contrast: Contrast) -> str:
+    if not contrast.alike or contrast.verdict == "invalid":
+        return contrast.verdict
+    return "no difference" if contrast.verdict in _NO_DIFFERENCE else "false alarm"
 
 
 def _sentence(summary: SummaryRecord, contrast: Contrast) -> str:
@@ -111,9 +132,21 @@ def _sentence(summary: SummaryRecord, contrast: Contrast) -> str:
     verdict = _VERDICTS[contrast.verdict].format(margin=format_percent(summary.margin))
     if contrast.ratio_low is None:
         verdict = f"inconclusive, {contrast.reason or 'there is no interval'}"
+    if contrast.alike:
+        return _noise(contrast, amount)
     if contrast.ratio >= 1:
         return f"{name} adds {amount} to the P95 of {reference}: {verdict}."
     return f"{name} changes the P95 of {reference} by {amount}: {verdict}."
+
+
+def _noise(contrast: Contrast, amount: str) -> str:
+    """One configuration under two names: whatever is seen, it is no difference."""
+    same = f"{contrast.configuration} is {contrast.reference} under another name"
+    if contrast.verdict in ("equivalent", "inconclusive"):
+        return (
+            f"No difference: {same}. What is seen, {amount} of P95, is noise, and shows how much of it there is here."
+        )
+    return f"A false alarm: {same}, so that the {amount} of P95 are noise. Distrust what else was compared here."
 
 
 def _interval(summary: SummaryRecord, contrast: Contrast) -> str:
@@ -156,7 +189,7 @@ def _alone(name: str, configuration: ConfigurationSummary) -> Answer:
     certain = f"interval {interval} ms" if interval != "n/a" else configuration.no_interval or "no interval"
     known = configuration.p95_ms is not None
     return Answer(
-        configuration=name,
+        title=name,
         verdict="" if configuration.valid else "invalid",
         size=f"{format_ms(configuration.p95_ms)} ms" if known else "n/a",
         change="",

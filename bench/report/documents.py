@@ -4,8 +4,9 @@ import csv
 import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Final
 
-from bench.records import Contrast, RepeatSummary
+from bench.records import Contrast, HopCost, NamedRepeat, RepeatSummary
 from bench.report.answers import answers, further_answers, overview
 from bench.report.content import Report
 from bench.report.escape import csv_cell, latex_text, markdown_text
@@ -13,6 +14,9 @@ from bench.report.heading import heading
 from bench.report.table import Table
 from bench.report.tables import tables
 from bench.store import write_text
+
+_NESTED: Final = {"resources", "by_name"}
+_ALWAYS: Final = {"latency", "contrasts"}
 
 
 def write_markdown(report: Report, folder: Path) -> tuple[Path, ...]:
@@ -40,17 +44,30 @@ def write_markdown(report: Report, folder: Path) -> tuple[Path, ...]:
 
 
 def write_csv(report: Report, folder: Path) -> tuple[Path, ...]:
-    """`latency.csv`: a row per repeat; `contrasts.csv`: a row per comparison. Exact, units in the names."""
-    repeats = [
-        {"configuration": name, "users": c.users, "mesh": c.mesh, **r.model_dump(exclude={"resources"})}
-        for name, c in report.configurations.items()
-        for r in c.repeats
-    ]
-    contrasts = [contrast.model_dump() for contrast in report.summary.contrasts]
-    names = [name for name in RepeatSummary.model_fields if name != "resources"]
-    return (
-        _written(folder / "latency.csv", _csv(["configuration", "users", "mesh", *names], repeats)),
-        _written(folder / "contrasts.csv", _csv(list(Contrast.model_fields), contrasts)),
+    """`latency.csv`: a row per repeat; `contrasts.csv`: a row per comparison; where a run has them, `names.csv`: a row
+    per repeat and request name, and `proxies.csv`: a row per cost of a proxy. Exact, units in the names."""
+    repeats = [(name, c, r) for name, c in report.configurations.items() for r in c.repeats]
+    kept = [name for name in RepeatSummary.model_fields if name not in _NESTED]
+    files: dict[str, tuple[list[str], list[dict[str, object]]]] = {
+        "latency": (
+            ["configuration", "users", "mesh", *kept],
+            [{"configuration": name, "users": c.users, "mesh": c.mesh, **r.model_dump()} for name, c, r in repeats],
+        ),
+        "contrasts": (list(Contrast.model_fields), [contrast.model_dump() for contrast in report.summary.contrasts]),
+        "names": (
+            ["configuration", "trial", "valid", *NamedRepeat.model_fields],
+            [
+                {"configuration": name, "trial": r.trial, "valid": r.valid, **named.model_dump()}
+                for name, _, r in repeats
+                for named in r.by_name
+            ],
+        ),
+        "proxies": (list(HopCost.model_fields), [cost.model_dump() for cost in report.summary.hop_costs]),
+    }
+    return tuple(
+        _written(folder / f"{name}.csv", _csv(columns, rows))
+        for name, (columns, rows) in files.items()
+        if rows or name in _ALWAYS
     )
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from bench.equal import said
 from bench.report.content import Report
 from bench.units import format_count, format_counted, format_duration, format_tick, format_time
 
@@ -48,6 +49,8 @@ def _labels(report: Report) -> tuple[Label, ...]:
         found.append(Label(*_STATUS[report.record.status]))
     elif not report.summary.valid:
         found.append(Label(*_STATUS["invalid"]))
+    if equal := said(report.record.scenario.equalise):
+        found.append(Label("EQUALISED", f"Set alike in all meshes, where each would have its own: {equal}."))
     return tuple(found)
 
 

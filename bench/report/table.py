@@ -37,6 +37,11 @@ def columns_of(titles: str) -> tuple[Column, ...]:
     return tuple(Column(title.rstrip("*"), number=title.endswith("*")) for title in titles.split(" | "))
 
 
+def bracketed(interval: str) -> str:
+    """An interval as a cell's detail; nothing where there is none."""
+    return "" if interval == "n/a" else interval
+
+
 def mean(values: Sequence[float]) -> float | None:
     """The arithmetic mean; None of nothing."""
     return sum(values) / len(values) if values else None

@@ -6,7 +6,9 @@ from typing import Final, get_args
 from bench.records import ConfigurationSummary, Contrast, RepeatSummary, Role
 from bench.report.answers import contrasts_on
 from bench.report.content import Report, uses
-from bench.report.table import Cell, Table, columns_of, mean, quotient
+from bench.report.cost_tables import hops, names
+from bench.report.equality import equality
+from bench.report.table import Cell, Table, bracketed, columns_of, mean, quotient
 from bench.report.thesis_table import thesis
 from bench.units import (
     format_bytes,
@@ -25,7 +27,10 @@ _LONGEST_CODE: Final = 20
 
 def tables(report: Report) -> tuple[Table, ...]:
     """All tables of numbers, the most important first."""
-    made = (results(report), thesis(report), contrasts(report), repeats(report), reasons(report), resources(report))
+    made = (
+        results(report), names(report), hops(report), equality(report), thesis(report), contrasts(report),
+        repeats(report), reasons(report), resources(report),
+    )  # fmt: skip
     return tuple(table for table in made if table.rows)
 
 
@@ -39,10 +44,11 @@ def results(report: Report) -> Table:
         title="Response time and throughput",
         note="P95: 95 % of the good requests were answered within this time; geometric mean over valid "
         f"repeats. In brackets the {level} interval. Difference and ratio: against "
-        f"{reference or 'no reference'}. n: valid repeats of all. Errors: requests without a right answer, "
-        "of all in the valid windows.",
+        f"{reference or 'no reference'}. n: valid repeats of all. Proxies: CPU time of all sidecars for one request, "
+        "mean over valid repeats. Errors: requests without a right answer, of all in the valid windows.",
         columns=columns_of(
-            "Configuration | P95 ms* | Difference ms* | Ratio* | Verdict | n* | RPS* | Errors* | Doubts"
+            "Configuration | P95 ms* | Difference ms* | Ratio* | Verdict | n* | RPS* | Proxies: CPU ms* | Errors* | "
+            "Doubts"
         ),
         rows=tuple(
             _result(name, c, against.get(name), is_reference=name == reference)
@@ -57,9 +63,10 @@ def contrasts(report: Report) -> Table:
     return Table(
         name="contrasts",
         title="All comparisons",
-        note="Only the comparison of P95 with the reference is confirmatory; all others are exploratory: "
-        "with many of them some will stand out by chance. Could find: the smallest difference found with "
-        f"80 % power. Per block: the ratio inside each block. Method: {'; '.join(methods) or 'n/a'}.",
+        note="The comparison of P95 with the reference is confirmatory; planned is that of a pair that the scenario "
+        "names; all others are exploratory: with many of them some will stand out by chance. Could find: the smallest "
+        "difference found with 80 % power. Per block: the ratio inside each block. "
+        f"Method: {'; '.join(methods) or 'n/a'}.",
         columns=columns_of(
             "Configuration | Reference | Metric | Ratio* | Difference* | Verdict | n* | Could find* | "
             "Per block* | Standing | Remark"
@@ -123,13 +130,21 @@ def resources(report: Report) -> Table:
 def _result(name: str, c: ConfigurationSummary, contrast: Contrast | None, *, is_reference: bool) -> tuple[Cell, ...]:
     return (
         Cell(name),
-        Cell(format_ms(c.p95_ms), _brackets(format_interval(c.p95_low_ms, c.p95_high_ms))),
+        Cell(format_ms(c.p95_ms), bracketed(format_interval(c.p95_low_ms, c.p95_high_ms))),
         *(_compared(contrast) if contrast else (Cell("–"), Cell("–"), Cell("reference" if is_reference else "–"))),
         Cell(f"{c.n} of {len(c.repeats)}"),
-        Cell(format_rps(c.rps), _brackets(format_interval(c.rps_low, c.rps_high))),
+        Cell(format_rps(c.rps), bracketed(format_interval(c.rps_low, c.rps_high))),
+        _proxies(c),
         Cell(format_percent(c.errors / c.requests if c.requests else None), f"of {format_count(c.requests)}"),
         Cell(_doubts(c)),
     )
+
+
+def _proxies(c: ConfigurationSummary) -> Cell:
+    if c.mesh == "none":
+        return Cell("–")
+    interval = format_interval(c.sidecar_cpu_low_ms_per_request, c.sidecar_cpu_high_ms_per_request)
+    return Cell(format_ms(c.sidecar_cpu_ms_per_request), bracketed(interval))
 
 
 def _compared(contrast: Contrast) -> tuple[Cell, Cell, Cell]:
@@ -140,8 +155,8 @@ def _compared(contrast: Contrast) -> tuple[Cell, Cell, Cell]:
         difference = (c.delta_ms, c.delta_low_ms, c.delta_high_ms)
     delta, low, high = difference
     return (
-        Cell(format_delta(delta), _brackets(format_interval(low, high, format_delta))),
-        Cell(format_ratio(c.ratio), _brackets(format_interval(c.ratio_low, c.ratio_high, format_ratio))),
+        Cell(format_delta(delta), bracketed(format_interval(low, high, format_delta))),
+        Cell(format_ratio(c.ratio), bracketed(format_interval(c.ratio_low, c.ratio_high, format_ratio))),
         Cell(c.verdict, verdict=True),
     )
 
@@ -172,7 +187,7 @@ def _contrast(contrast: Contrast) -> tuple[Cell, ...]:
         Cell(f"{contrast.n[0]} + {contrast.n[1]}"),
         Cell(format_percent(contrast.mde)),
         Cell(", ".join(format_ratio(ratio) for ratio in contrast.block_ratios) or "n/a"),
-        Cell("confirmatory" if contrast.confirmatory else "exploratory"),
+        Cell(contrast.standing),
         Cell(contrast.reason),
     )
 
@@ -210,12 +225,8 @@ def _resource_rows(name: str, configuration: ConfigurationSummary, role: str) ->
             Cell(name),
             Cell(process),
             Cell(role),
-            Cell(format_ms(mean(cpu)), _brackets(format_interval(min(cpu), max(cpu))) if len(cpu) > 1 else ""),
+            Cell(format_ms(mean(cpu)), bracketed(format_interval(min(cpu), max(cpu))) if len(cpu) > 1 else ""),
             Cell(format_ms(mean([cores for use in found if (cores := quotient(use.cpu_s, use.seen_s)) is not None]))),
             Cell(format_bytes(mean([use.rss_max_bytes for use in found if use.rss_max_bytes is not None]))),
             Cell(str(len(found))),
         )
-
-
-def _brackets(interval: str) -> str:
-    return "" if interval == "n/a" else interval

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+from bench.data_path import DataPath
 from bench.findings import Finding
 from bench.inputs import Inputs
 from bench.load.generator import LoadOutcome, Progress
@@ -26,6 +27,10 @@ class Deployment(Protocol):
     ) -> LoadOutcome:
         """Loads it for warm-up and window, and leaves samples and resources in `draft`. When it is cut short, what
         was measured is saved and told to `kept` before the exception goes on."""
+
+    def data_path(self, draft: Path) -> DataPath | None:
+        """What requests met on their way, from the sidecars' configuration, which is in the draft's `proxies/` then,
+        and their counters; None without a mesh. To be asked outside the window."""
 
     def restarts(self) -> tuple[str, ...]:
         """The processes that ended since it was deployed."""
@@ -63,8 +68,9 @@ class Place(Protocol):
     def keep_inputs(self, run: Path) -> None:
         """Copies into a run's folder what the place was told by files, so that the run can be resumed."""
 
-    def lock(self, run: Path) -> AbstractContextManager[None]:
-        """Holds the place for the run whose folder is or will be at `run`. Raises LockedError."""
+    def lock(self, run: Path, watch: Watch) -> AbstractContextManager[None]:
+        """Holds the place for the run whose folder is or will be at `run`. Raises LockedError; what `watch` sees ends
+        the waiting for it."""
 
     def open(
         self, run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: Watch

@@ -15,6 +15,7 @@ PATHS: Final[Mapping[str, str]] = {
     "details": "/details/0",
     "reviews": "/reviews/0",
     "ratings": "/ratings/0",
+    "gateway": "/productpage",
 }
 
 _CLOSED: Final = "connection closed without an answer"

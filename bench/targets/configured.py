@@ -7,6 +7,7 @@ from bench.meshes import MESHES, Policies
 from bench.meshes.application import NAMESPACE, Application, read_application
 from bench.scenario import Configuration, Scenario
 from bench.shipped import shipped
+from bench.targets.readers import Reader, readers_of
 
 
 def application_folder(scenario: Scenario) -> Path:
@@ -19,9 +20,26 @@ def application_of(scenario: Scenario, *, namespace: str = NAMESPACE) -> Applica
     return read_application(application_folder(scenario), scenario.application.reviews, namespace=namespace)
 
 
+def entered(settings: Configuration, application: Application, manifests: Mapping[str, Path]) -> Application:
+    """The application as a configuration's load enters it: through the gateway, if the configuration's manifests have
+    one. Raises InputError."""
+    if settings.mesh == "none":
+        return application
+    gateway = MESHES[settings.mesh].read_gateway([manifests[place] for place in settings.manifests], application)
+    return application.entered_by(gateway) if gateway else application
+
+
+def readers_in(
+    settings: Configuration, application: Application, manifests: Mapping[str, Path]
+) -> tuple[Reader, ...]:
+    """Who asks for pages in a configuration, and which version of reviews each has to see. Raises InputError."""
+    return readers_of(MESHES.get(settings.mesh), policies_of(settings, application, manifests), application)
+
+
 def policies_of(settings: Configuration, application: Application, manifests: Mapping[str, Path]) -> Policies | None:
     """A configuration's policies, from the folders of `manifests` that it names; None without a mesh. Raises
     InputError."""
     if settings.mesh == "none":
         return None
+    application = entered(settings, application, manifests)
     return MESHES[settings.mesh].read_policies([manifests[place] for place in settings.manifests], application)

@@ -10,8 +10,11 @@ RETRIES: Final = "/stats?format=json&filter=upstream_rq_retry$"
 TLS: Final = "/stats?format=json&filter=ssl"
 CERTIFICATES: Final = "/certs"
 PROTOCOLS: Final = "/stats?format=json&filter=upstream_cx_http[12]_total$"
+WORKERS: Final = "/stats?format=json&filter=server.concurrency$"
+CONFIGURATION: Final = "/config_dump"
 
 _PROTOCOL: Final = re.compile(r"cluster\.(.+?);?\.upstream_cx_http([12])_total")
+_TLS: Final = re.compile(r"cluster\.(.+?);?\.ssl\.(versions|ciphers|curves)\.(.+)")
 _VERSIONS: Final[Mapping[str, str]] = {"1": "HTTP/1.1", "2": "HTTP/2"}
 
 
@@ -35,6 +38,23 @@ def connections_by_cluster(stats: Any) -> dict[str, dict[str, int]]:
             cluster, version = found.groups()
             counted.setdefault(cluster, {})[_VERSIONS[version]] = int(stat["value"])
     return counted
+
+
+def tls_by_cluster(stats: Any) -> dict[str, dict[str, tuple[str, ...]]]:
+    """What TLS agreed on for the connections that a sidecar opened: the names of `versions`, `ciphers` and `curves` by
+    cluster, from its answer to TLS. Nobody's questions to the callee are among them."""
+    counted: dict[str, dict[str, tuple[str, ...]]] = {}
+    for stat in stats["stats"]:
+        if (found := _TLS.fullmatch(stat.get("name", ""))) and int(stat["value"]):
+            cluster, kind, name = found.groups()
+            kinds = counted.setdefault(cluster, {})
+            kinds[kind] = (*kinds.get(kind, ()), name)
+    return counted
+
+
+def workers(stats: Any) -> int:
+    """A sidecar's worker threads, from its answer to WORKERS; 0 where it does not say."""
+    return next((int(stat["value"]) for stat in stats["stats"] if stat.get("name") == "server.concurrency"), 0)
 
 
 def identities(certificates: Any) -> tuple[str, ...]:

@@ -2,13 +2,14 @@
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.report import write_report
-from tests.factory import ISTIO_POLICIES, USERS_SWEEP, Made, Simulated, make_run
+from tests.factory import ISTIO_AND_KUMA, ISTIO_POLICIES, MESH_PAIRS, USERS_SWEEP, Made, Simulated, make_run
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -16,8 +17,10 @@ pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium 
 
 SHORT = Made(warmup_s=3.0, duration_s=10.0)
 LONG = tuple(Simulated("a-very-long-name-" + "x" * 22 + str(number), median_ms=5.0 + number) for number in range(6))
+FIVE = replace(SHORT, configurations=ISTIO_AND_KUMA, contrasts=MESH_PAIRS, repeats=2, run_sd=0.4)
 RUNS = {
     "policies": SHORT,
+    "two meshes, long intervals": FIVE,
     "sweep": Made(configurations=USERS_SWEEP, reference=None, warmup_s=2.0, duration_s=4.0),
     "one": Made(configurations=ISTIO_POLICIES[:1], reference=None, repeats=1, warmup_s=1.0, duration_s=3.0),
     "long-names": Made(
@@ -140,6 +143,23 @@ def test_no_text_leaves_its_figure(browser: Any, address: str, viewport: dict[st
            })"""
     )
     assert outside == []
+
+
+@pytest.mark.parametrize("viewport", [PHONE, DESK])
+def test_no_two_texts_of_a_figure_overlap(browser: Any, address: str, viewport: dict[str, int]) -> None:
+    """Names, values, arrows and ticks of a figure leave each other room, also with long intervals and two meshes."""
+    page = opened(browser, address, viewport=viewport)
+    overlapping = page.evaluate(
+        """() => [...document.querySelectorAll('figure svg')].flatMap(svg => {
+             const texts = [...svg.querySelectorAll('text')].filter(text => text.textContent.trim())
+               .map(text => [text.textContent, text.getBoundingClientRect()]);
+             const inner = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
+                 && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 0.4 * Math.min(a.height, b.height);
+             return texts.flatMap(([one, box], place) => texts.slice(place + 1)
+               .filter(([, other]) => inner(box, other)).map(([other]) => `${one} / ${other}`));
+           })"""
+    )
+    assert overlapping == []
 
 
 def test_wide_tables_can_be_scrolled_by_keyboard(browser: Any, policies: str) -> None:

@@ -1,5 +1,6 @@
 """The lab that the cluster tests run on, reached as any remote cluster is: by a kubeconfig and a context's name."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,11 +8,13 @@ import pytest
 
 from bench.targets.kubernetes.client import Cluster
 from bench.targets.kubernetes.kubeconfig import open_cluster
-from tests.cluster import lab
+from tests.cluster import job, lab
 from tests.cluster.lab import CONTEXT
 from tests.cluster.lab_images import build_bookinfo
 
 __all__ = ["CONTEXT"]
+
+_KUMA = tuple(f"docker.io/kumahq/kuma-{name}:2.14.3" for name in ("cp", "dp", "init"))
 
 
 @pytest.hookimpl(trylast=True)
@@ -41,3 +44,24 @@ def cluster(lab_kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         patch.setenv("KUBECONFIG", str(lab_kubeconfig))
         with open_cluster(CONTEXT, private_folder=tmp_path_factory.mktemp("private")) as cluster:
             yield cluster
+
+
+@pytest.fixture(scope="session")
+def kumactl(cluster: Cluster) -> str:
+    """kumactl, where it is and Kuma's images are loaded."""
+    tool = shutil.which("kumactl")
+    if tool is None:
+        pytest.skip("kumactl is not on PATH")
+    nodes = cluster.list("v1", "Node")
+    loaded = {name for node in nodes for image in node["status"]["images"] for name in image.get("names") or ()}
+    missing = sorted(set(_KUMA) - loaded)
+    if missing:
+        pytest.skip(f"not loaded in the lab: {', '.join(missing)}")
+    return tool
+
+
+@pytest.fixture
+def as_before(cluster: Cluster) -> Iterator[None]:
+    """Nothing of ours is on the lab after the test, and nothing else has come, gone or changed."""
+    with job.unchanged(cluster):
+        yield

@@ -10,7 +10,8 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench.fields import manifest_files
@@ -18,7 +19,7 @@ from bench.shipped import shipped
 from bench.yamlfile import read_documents
 from tests.cluster.lab import MESHLAB, ROOT, home
 
-__all__ = ["BOOKINFO", "MESHLAB", "build_bookinfo", "official_images"]
+__all__ = ["BOOKINFO", "MESHLAB", "build_bookinfo", "kill_container", "named", "official_images"]
 
 BOOKINFO = "docker.io/meshbench/bookinfo:dev"
 _NAMES = 4  # for one image, besides its own: of more than five names a node is silent
@@ -49,10 +50,33 @@ def official_images() -> tuple[str, ...]:
     return tuple(sorted({container["image"] for pod in pods for container in pod["containers"]}))
 
 
+@contextmanager
+def named(image: str, name: str) -> Iterator[Callable[[], None]]:
+    """The image has one more name; gives what takes it away early."""
+
+    def take_away() -> None:
+        subprocess.run([*_ctr(), "images", "remove", "--sync", name], check=True, capture_output=True)
+
+    subprocess.run([*_tag(), image, name], check=True, capture_output=True)
+    try:
+        yield take_away
+    finally:
+        take_away()
+
+
+def kill_container(container_id: str) -> None:
+    """A container's first process is killed, as by the kernel; `container_id` as in a pod's status."""
+    short = container_id.rpartition("//")[2]
+    subprocess.run([*_ctr(), "tasks", "kill", "--signal", "SIGKILL", short], check=True, capture_output=True)
+
+
 def _tag() -> tuple[str, ...]:
     """Gives an image more names."""
-    socket = home() / "run" / "containerd.sock"
-    return ("ctr", "--address", str(socket), "--namespace", "k8s.io", "images", "tag", "--force")
+    return (*_ctr(), "images", "tag", "--force")
+
+
+def _ctr() -> tuple[str, ...]:
+    return ("ctr", "--address", str(home() / "run" / "containerd.sock"), "--namespace", "k8s.io")
 
 
 def _command(name: str) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,44 +10,19 @@ import pytest
 import yaml
 
 from bench.errors import ClusterError, RefusedError
-from bench.targets.kubernetes.client import Cluster, Object, Ref
+from bench.targets.kubernetes.client import Cluster
 from bench.targets.kubernetes.kubeconfig import open_cluster
-from bench.targets.kubernetes.waits import wait_for
 from bench.waiting import Watch, wait_until
+from tests.cluster.accounts import Account, account, with_token, write_kubeconfig
 
 EXEC_API = "client.authentication.k8s.io/v1"
 
 
 @pytest.fixture(scope="module")
-def namespace(cluster: Cluster) -> Iterator[str]:
-    """A namespace whose service account `default` may do nothing."""
-    name = f"t-credentials-{secrets.token_hex(3)}"
-    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    try:
-        wait_for(cluster, Ref("v1", "ServiceAccount", "default", name), bool, timeout_s=30, watch=Watch())
-        yield name
-    finally:
-        cluster.delete(Ref("v1", "Namespace", name))
-
-
-def _token(cluster: Cluster, namespace: str, name: str) -> str:
-    """Of the service account `default`; it ends with its Secret."""
-    metadata = {"name": name, "namespace": namespace, "annotations": {"kubernetes.io/service-account.name": "default"}}
-    kind = "kubernetes.io/service-account-token"
-    cluster.create({"apiVersion": "v1", "kind": "Secret", "type": kind, "metadata": metadata})
-    (secret,) = wait_for(cluster, Ref("v1", "Secret", name, namespace), _is_filled, timeout_s=30, watch=Watch())
-    return base64.b64decode(secret["data"]["token"]).decode()
-
-
-def _is_filled(secret: tuple[Object, ...]) -> bool:
-    return bool(secret) and "token" in secret[0].get("data", {})
-
-
-def _write(path: Path, lab: Path, user: dict[str, Any]) -> None:
-    """The lab's kubeconfig with another user."""
-    content = yaml.safe_load(lab.read_text("utf-8"))
-    content["users"][0]["user"] = user
-    path.write_text(yaml.safe_dump(content), "utf-8")
+def poor(cluster: Cluster) -> Iterator[Account]:
+    """A service account that may do nothing."""
+    with account(cluster) as made:
+        yield made
 
 
 def _plugin(path: Path, status: dict[str, str]) -> dict[str, Any]:
@@ -66,7 +40,7 @@ def test_a_credential_plugin_can_give_a_certificate(
     user = yaml.safe_load(lab_kubeconfig.read_text("utf-8"))["users"][0]["user"]
     decoded = {key: base64.b64decode(user[f"{key}-data"]).decode() for key in ("client-certificate", "client-key")}
     status = {"clientCertificateData": decoded["client-certificate"], "clientKeyData": decoded["client-key"]}
-    _write(tmp_path / "config", lab_kubeconfig, _plugin(tmp_path / "login", status))
+    write_kubeconfig(tmp_path / "config", _plugin(tmp_path / "login", status))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
     with open_cluster("meshlab", private_folder=tmp_path / "private") as cluster:
         assert cluster.allowed("delete", "namespaces")
@@ -76,22 +50,19 @@ def test_a_credential_plugin_can_give_a_certificate(
     assert list((tmp_path / "private").iterdir()) == []
 
 
-def test_a_user_without_rights_is_told_which(
-    cluster: Cluster, namespace: str, lab_kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_user_without_rights_is_told_which(poor: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Asked before, the answer is no; done anyway, the message names verb and resource."""
-    _write(
-        tmp_path / "config", lab_kubeconfig, _plugin(tmp_path / "login", {"token": _token(cluster, namespace, "poor")})
-    )
+    write_kubeconfig(tmp_path / "config", _plugin(tmp_path / "login", with_token(poor.token("poor"))))
+    namespace = poor.namespace
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
     thing = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": namespace}}
-    with open_cluster("meshlab", private_folder=tmp_path / "private") as poor:
-        assert not poor.allowed("create", "pods/exec", namespace=namespace)
-        assert not poor.allowed("patch", "deployments", group="apps", namespace=namespace)
+    with open_cluster("meshlab", private_folder=tmp_path / "private") as opened:
+        assert not opened.allowed("create", "pods/exec", namespace=namespace)
+        assert not opened.allowed("patch", "deployments", group="apps", namespace=namespace)
         with pytest.raises(ClusterError, match='cannot patch resource "configmaps"') as caught:
-            poor.apply(thing)
+            opened.apply(thing)
         with pytest.raises(ClusterError, match='cannot get resource "pods/exec"'):
-            poor.exec("a", ["true"], namespace=namespace, container="b")
+            opened.exec("a", ["true"], namespace=namespace, container="b")
     assert caught.value.status == 403
 
 
@@ -99,7 +70,7 @@ def test_a_token_that_is_not_accepted_is_refused_before_the_start(
     lab_kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With exit code 3, the context and what to do."""
-    _write(tmp_path / "config", lab_kubeconfig, {"token": "of-yesterday"})
+    write_kubeconfig(tmp_path / "config", with_token("of-yesterday"))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
     refused = pytest.raises(RefusedError, match=r"context meshlab: .* does not accept its credentials; log in again")
     with refused as caught, open_cluster("meshlab", private_folder=tmp_path / "private"):
@@ -109,21 +80,21 @@ def test_a_token_that_is_not_accepted_is_refused_before_the_start(
 
 
 def test_a_token_that_ends_in_mid_run_is_replaced_by_the_kubeconfig_s_new_one(
-    cluster: Cluster, namespace: str, lab_kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    poor: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For calls and for streams, while a switch of the current context changes nothing."""
     config = tmp_path / "config"
-    _write(config, lab_kubeconfig, {"token": _token(cluster, namespace, "old")})
+    write_kubeconfig(config, with_token(poor.token("old")))
     monkeypatch.setenv("KUBECONFIG", str(config))
     with open_cluster("meshlab", private_folder=tmp_path / "private") as short:
         assert not short.allowed("delete", "nodes")
-        newer = _token(cluster, namespace, "new")
-        cluster.delete(Ref("v1", "Secret", "old", namespace))
+        newer = poor.token("new")
+        poor.revoke("old")
         assert wait_until(lambda: _is_refused(short), timeout_s=60, watch=Watch(), poll_s=0.5)
-        _write(config, lab_kubeconfig, {"token": newer})
+        write_kubeconfig(config, with_token(newer))
         config.write_text(config.read_text("utf-8").replace("current-context: meshlab", "current-context: x"), "utf-8")
         with pytest.raises(ClusterError, match='cannot get resource "pods/exec"'):
-            short.exec("a", ["true"], namespace=namespace, container="b")
+            short.exec("a", ["true"], namespace=poor.namespace, container="b")
         assert not short.allowed("delete", "nodes")
         assert newer in short.kubeconfig.read_text("utf-8")
 

@@ -8,7 +8,6 @@ import secrets
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +15,21 @@ import pytest
 
 from bench.errors import ClusterError, DeployError
 from bench.journal import Journal
-from bench.meshes.application import read_application
 from bench.shipped import shipped
 from bench.targets.kubernetes import istio
-from bench.targets.kubernetes.application import bookinfo_objects
 from bench.targets.kubernetes.cleanup import clean_cluster
-from bench.targets.kubernetes.client import Cluster, Object, Ref
+from bench.targets.kubernetes.client import Cluster
 from bench.targets.kubernetes.control_plane import InstallOptions
-from bench.targets.kubernetes.evidence import Meshed, Sidecars, identity_evidences, mesh_checks, prove, read_meshed
 from bench.targets.kubernetes.injection import mesh_evidence
 from bench.targets.kubernetes.istio_install import sidecars
-from bench.targets.kubernetes.ownership import COMPONENT, Owner
-from bench.targets.kubernetes.probing import Prober, Question, askers, can_ask, outside_objects, pod_name, probe_objects
-from bench.targets.kubernetes.waits import Pods, rollout, wait_for
-from bench.waiting import Watch, wait_until
-from bench.yamlfile import read_documents
-from tests.cluster.lab_images import BOOKINFO, MESHLAB, build_bookinfo
+from bench.targets.kubernetes.ownership import Owner
+from bench.targets.kubernetes.probing import Question
+from bench.waiting import Watch
+from tests.cluster.deployed import Deployed, apply_namespace, deploy, failures, traces, until
+from tests.cluster.lab_images import MESHLAB, build_bookinfo
 
 VALUES = MESHLAB.parent / "istio-values.yaml"
 POLICIES = shipped("manifests") / "istio/policies"
-FOLDER = shipped("manifests") / "bookinfo"
-LOAD_IMAGE = "locustio/locust:2.47.0"
 HARMLESS = {"selector": {"matchLabels": {"app": "nobody"}}, "action": "DENY", "rules": [{}]}
 
 
@@ -63,22 +56,6 @@ def installed(cluster: Cluster, folder: Path, options: InstallOptions) -> Iterat
         owner.journal.close()
 
 
-def apply_namespace(owner: Owner, name: str, **labels: str) -> None:
-    metadata = {"name": name, "labels": labels}
-    owner.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}, "application")
-
-
-def traces(cluster: Cluster) -> set[str]:
-    """Every object of the cluster that has to do with Istio, by its own name, kind, group or namespace."""
-    kinds = [kind for kind in cluster.kinds() if "list" in kind.verbs and kind.kind != "Event"]
-    found = {f"{one.api_version} {one.kind}" for one in kinds if "istio" in one.api_version}
-    for kind in kinds:
-        for thing in cluster.list(kind.api_version, kind.kind):
-            names = f"{kind.kind} {thing['metadata'].get('namespace', '')}/{thing['metadata']['name']}"
-            found |= {names} if "istio" in names else set()
-    return found
-
-
 # --- before the installation that the other tests share -------------------------------------------------------
 
 
@@ -97,7 +74,7 @@ def test_a_revision_comes_and_goes_without_a_trace(cluster: Cluster, istioctl: s
         assert made == [1, 0]
         left = {str(ref) for ref in istio.own_leftovers(cluster)}
         assert "ConfigMap default/istio-ca-root-cert" in left
-    assert traces(cluster) == set()
+    assert traces(cluster, "istio") == set()
     assert istio.present(cluster) == ""
 
 
@@ -122,99 +99,13 @@ def test_istioctls_own_words_are_told(istioctl: str, tmp_path: Path) -> None:
 # --- Bookinfo with the shipped policies -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Deployed:
-    """Bookinfo in the mesh, and its probe pods. `first` are the requests that were counted before anybody asked."""
-
-    owner: Owner
-    meshed: Meshed
-    prober: Prober
-    sidecars: Sidecars
-    policies: tuple[Object, ...]
-    first: dict[str, dict[str, int]]
-
-    @property
-    def namespace(self) -> str:
-        return self.meshed.application.namespace
-
-    @property
-    def cluster(self) -> Cluster:
-        return self.owner.cluster
-
-    def pods(self) -> tuple[Object, ...]:
-        return self.cluster.list("v1", "Pod", namespace=self.namespace)
-
-    def unsynced(self) -> str:
-        return istio.unsynced(self.cluster, self.namespace, [pod["metadata"]["name"] for pod in self.pods()])
-
-    def apply(self, api_version: str, kind: str, spec: Any) -> Ref:
-        """A piece of configuration of Istio's, named by chance."""
-        metadata = {"name": f"t-{secrets.token_hex(3)}", "namespace": self.namespace}
-        self.owner.apply({"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec}, "policy")
-        return Ref(api_version, kind, metadata["name"], self.namespace)
-
-
-def until(check: Any) -> None:
-    """Waits until there is nothing to tell any more."""
-    last: list[Any] = []
-
-    def ends() -> bool:
-        last[:] = [check()]
-        return not last[0]
-
-    assert wait_until(ends, timeout_s=120, watch=Watch(), poll_s=0.5), last
-
-
 @pytest.fixture(scope="module")
 def deployed(cluster: Cluster, istioctl: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     """Istio, its policies, then Bookinfo with reviews v3."""
     build_bookinfo()
     folder = tmp_path_factory.mktemp("istio")
     with installed(cluster, folder, InstallOptions(values=(VALUES,))) as owner:
-        yield deploy(owner)
-
-
-def deploy(owner: Owner) -> Deployed:
-    application = read_application(FOLDER, "v3", namespace=f"{owner.run_id}-app")
-    outside = f"{owner.run_id}-outside"
-    apply_namespace(owner, application.namespace, **istio.namespace_labels())
-    apply_namespace(owner, outside)
-    documents = [document.value for file in sorted(POLICIES.glob("*.yaml")) for document in read_documents(file)]
-    policies = istio.mesh_objects(documents, application.namespace)
-    owner.apply_all(policies, "policy")
-    until(lambda: istio.accepted(owner.cluster, policies))
-    meshed = read_meshed("istio", [POLICIES], application)
-    annotations = istio.pod_annotations()
-    images = {"bookinfo": BOOKINFO}
-    callers = askers(application, meshed.probes)
-    owner.apply_all(bookinfo_objects(application, FOLDER, images=images, annotations=annotations), "application")
-    owner.apply_all(probe_objects(application, callers, image=LOAD_IMAGE), "probe")
-    owner.apply_all(outside_objects(outside, image=LOAD_IMAGE), "probe")
-    pods = ready_pods(owner, application.namespace)
-    workloads = {name.partition("-")[0]: name for name in pods if not name.startswith("probe-")}
-    seen = Sidecars(istio, owner.cluster, application.namespace, {**workloads, "locust": pod_name("locust")})
-    until(lambda: istio.unsynced(owner.cluster, application.namespace, pods))
-    return Deployed(owner, meshed, Prober(owner.cluster, application, outside), seen, policies, seen.requests())
-
-
-def ready_pods(owner: Owner, namespace: str) -> list[str]:
-    """The names of Bookinfo's four pods and the probe pods, once all are up; nobody has asked them anything."""
-    cluster = owner.cluster
-    names = [one["metadata"]["name"] for one in cluster.list("apps/v1", "Deployment", namespace=namespace)]
-    rollout(cluster, namespace, names, timeout_s=240, watch=owner.watch)
-    probes = Pods(namespace, labels=f"{COMPONENT}=probe")
-    wait_for(cluster, probes, lambda pods: all(map(can_ask, pods)), timeout_s=240, watch=owner.watch)
-    return [pod["metadata"]["name"] for pod in cluster.list("v1", "Pod", namespace=namespace)]
-
-
-def failures(deployed: Deployed) -> list[Any]:
-    own = deployed.sidecars.own_ids()
-    proofs = (
-        *prove(deployed.prober, list(mesh_checks(deployed.meshed, own))),
-        *identity_evidences(deployed.meshed, own),
-    )
-    assert len(proofs) > 20
-    return [proof for proof in proofs if not proof.ok]
+        yield deploy(owner, istio, POLICIES)
 
 
 def test_the_kubelets_probes_are_not_counted(deployed: Deployed) -> None:
@@ -240,7 +131,7 @@ def test_every_pod_has_a_native_sidecar_with_two_workers(deployed: Deployed) -> 
 def test_the_placed_policies_take_effect(deployed: Deployed) -> None:
     """In a namespace of another name: mutual TLS with its identities on each hop, plain text refused, and each policy's
     allowed and denied request answered right."""
-    until(lambda: failures(deployed))
+    until(lambda: failures(deployed, deployed.sidecars.own_ids()))
 
 
 def test_both_sidecars_of_a_hop_count_its_requests(deployed: Deployed) -> None:

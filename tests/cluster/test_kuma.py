@@ -4,10 +4,8 @@ Kuma's images come from nobody in the lab: without them, or without kumactl on P
 """
 
 import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,41 +13,20 @@ import pytest
 
 from bench.errors import ClusterError, DeployError
 from bench.journal import Journal
-from bench.meshes.application import read_application
 from bench.shipped import shipped
 from bench.targets.kubernetes import kuma
-from bench.targets.kubernetes.application import bookinfo_objects
 from bench.targets.kubernetes.cleanup import clean_cluster
 from bench.targets.kubernetes.client import Cluster, Object, Ref
 from bench.targets.kubernetes.control_plane import InstallOptions
-from bench.targets.kubernetes.evidence import Meshed, Sidecars, identity_evidences, mesh_checks, prove, read_meshed
 from bench.targets.kubernetes.injection import mesh_evidence
 from bench.targets.kubernetes.ownership import Owner
-from bench.targets.kubernetes.probing import Prober, Question, askers, can_ask, outside_objects, pod_name, probe_objects
-from bench.waiting import Watch, wait_until
-from bench.yamlfile import read_documents
-from tests.cluster.lab_images import BOOKINFO, build_bookinfo
+from bench.targets.kubernetes.probing import Question, pod_name
+from bench.waiting import Watch
+from tests.cluster.deployed import Deployed, apply_namespace, deploy, failures, traces, until, written
+from tests.cluster.lab_images import build_bookinfo
 
 MANIFESTS = shipped("manifests") / "kuma"
-FOLDER = shipped("manifests") / "bookinfo"
-LOAD_IMAGE = "locustio/locust:2.47.0"
-CONTROL_PLANE = "docker.io/kumahq/kuma-cp:2.14.3"
-SIDECARS = ("docker.io/kumahq/kuma-dp:2.14.3", "docker.io/kumahq/kuma-init:2.14.3")
 GROUP = "kuma.io"
-
-
-@pytest.fixture(scope="module")
-def kumactl(cluster: Cluster) -> str:
-    """kumactl, where it is and its images are loaded."""
-    tool = shutil.which("kumactl")
-    if tool is None:
-        pytest.skip("kumactl is not on PATH")
-    nodes = cluster.list("v1", "Node")
-    loaded = {name for node in nodes for image in node["status"]["images"] for name in image.get("names") or ()}
-    missing = sorted({CONTROL_PLANE, *SIDECARS} - loaded)
-    if missing:
-        pytest.skip(f"not loaded in the lab: {', '.join(missing)}")
-    return tool
 
 
 @contextmanager
@@ -65,32 +42,6 @@ def installed(cluster: Cluster, folder: Path) -> Iterator[Owner]:
     finally:
         clean_cluster(cluster, owner.run_id, watch=owner.watch)
         owner.journal.close()
-
-
-def apply_namespace(owner: Owner, name: str, **labels: str) -> None:
-    metadata = {"name": name, "labels": labels}
-    owner.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}, "application")
-
-
-def traces(cluster: Cluster) -> set[str]:
-    """Every object of the cluster that has to do with Kuma, by its own name, kind, group or namespace."""
-    kinds = [kind for kind in cluster.kinds() if "list" in kind.verbs and kind.kind != "Event"]
-    found = {f"{one.api_version} {one.kind}" for one in kinds if GROUP in one.api_version}
-    for kind in kinds:
-        for thing in cluster.list(kind.api_version, kind.kind):
-            names = f"{kind.kind} {thing['metadata'].get('namespace', '')}/{thing['metadata']['name']}"
-            found |= {names} if "kuma" in names else set()
-    return found
-
-
-def until(check: Any, *, timeout_s: float = 60) -> None:
-    last: list[Any] = []
-
-    def ends() -> bool:
-        last[:] = [check()]
-        return not last[0]
-
-    assert wait_until(ends, timeout_s=timeout_s, watch=Watch(), poll_s=0.5), last
 
 
 # --- the way back, from half-way states -------------------------------------------------------------------------
@@ -111,7 +62,7 @@ def test_a_control_plane_that_never_ran_goes_without_a_trace(cluster: Cluster, k
     finally:
         clean_cluster(cluster, owner.run_id, watch=owner.watch)
         owner.journal.close()
-    assert traces(cluster) == set()
+    assert traces(cluster, "kuma") == set()
     assert kuma.present(cluster) == ""
 
 
@@ -124,46 +75,15 @@ def test_a_mesh_whose_control_plane_has_gone_is_removed(cluster: Cluster, kumact
     with installed(cluster, tmp_path) as owner:
         name = f"{owner.run_id}-app"
         apply_namespace(owner, name, **kuma.namespace_labels())
-        owner.apply_all(kuma.mesh_objects(written("policies"), name), "policy")
+        owner.apply_all(kuma.mesh_objects(written(MANIFESTS / "policies"), name), "policy")
         until(lambda: {"Zone default"} - {str(ref) for ref in kuma.own_leftovers(cluster)})
         cluster.delete(Ref("apps/v1", "Deployment", "kuma-control-plane", kuma.NAMESPACE))
         cluster.delete(Ref("v1", "Service", "kuma-control-plane", kuma.NAMESPACE))
-    assert traces(cluster) == set()
+    assert traces(cluster, "kuma") == set()
     assert kuma.own_leftovers(cluster) == ()
 
 
-def written(folder: str) -> list[Object]:
-    files = sorted((MANIFESTS / folder).glob("*.yaml"))
-    return [document.value for file in files for document in read_documents(file) if document.value is not None]
-
-
 # --- Bookinfo with the shipped policies -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Deployed:
-    """Bookinfo in the mesh, and its probe pods. `first` are the requests that were counted before anybody asked."""
-
-    owner: Owner
-    meshed: Meshed
-    prober: Prober
-    sidecars: Sidecars
-    policies: tuple[Object, ...]
-    first: dict[str, dict[str, int]]
-
-    @property
-    def namespace(self) -> str:
-        return self.meshed.application.namespace
-
-    @property
-    def cluster(self) -> Cluster:
-        return self.owner.cluster
-
-    def pods(self) -> tuple[Object, ...]:
-        return self.cluster.list("v1", "Pod", namespace=self.namespace)
-
-    def unsynced(self) -> str:
-        return kuma.unsynced(self.cluster, self.namespace, [pod["metadata"]["name"] for pod in self.pods()])
 
 
 @pytest.fixture(scope="module")
@@ -177,31 +97,9 @@ def owner(cluster: Cluster, kumactl: str, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="module", params=["policies", "policies-legacy"])
 def deployed(request: pytest.FixtureRequest, owner: Owner) -> Iterator[Deployed]:
     """Bookinfo with reviews v3, once with each form of the policies, and all of it taken back."""
-    yield from deploy(owner, request.param)
-
-
-def deploy(owner: Owner, form: str) -> Iterator[Deployed]:
-    mark = secrets.token_hex(2)
-    application = read_application(FOLDER, "v3", namespace=f"{owner.run_id}-{mark}")
-    outside = f"{application.namespace}-outside"
-    apply_namespace(owner, application.namespace, **kuma.namespace_labels())
-    apply_namespace(owner, outside)
-    policies = kuma.mesh_objects(written(form), application.namespace)
-    owner.apply_all(policies, "policy")
-    until(lambda: kuma.accepted(owner.cluster, policies), timeout_s=30)
-    meshed = read_meshed("kuma", [MANIFESTS / form], application)
-    annotations = kuma.pod_annotations()
-    callers = askers(application, meshed.probes)
-    images = {"bookinfo": BOOKINFO}
-    owner.apply_all(bookinfo_objects(application, FOLDER, images=images, annotations=annotations), "application")
-    owner.apply_all(probe_objects(application, callers, image=LOAD_IMAGE), "probe")
-    owner.apply_all(outside_objects(outside, image=LOAD_IMAGE), "probe")
-    pods = ready_pods(owner.cluster, application.namespace)
-    workloads = {name.partition("-")[0]: name for name in pods if not name.startswith("probe-")}
-    seen = Sidecars(kuma, owner.cluster, application.namespace, {**workloads, "locust": pod_name("locust")})
-    until(lambda: kuma.unsynced(owner.cluster, application.namespace, pods))
-    yield Deployed(owner, meshed, Prober(owner.cluster, application, outside), seen, policies, seen.requests())
-    take_back(owner, policies, (application.namespace, outside))
+    deployed = deploy(owner, kuma, MANIFESTS / request.param)
+    yield deployed
+    take_back(owner, deployed.policies, deployed.spaces)
 
 
 def take_back(owner: Owner, policies: tuple[Object, ...], spaces: tuple[str, ...]) -> None:
@@ -222,35 +120,11 @@ def ref_of_policy(thing: Object) -> Ref:
     return Ref(thing["apiVersion"], thing["kind"], metadata["name"], metadata.get("namespace", ""))
 
 
-def ready_pods(cluster: Cluster, namespace: str) -> list[str]:
-    """The names of Bookinfo's four pods and the probe pods, once all are up; nobody has asked them anything."""
-    pods: list[Object] = []
-
-    def waiting() -> list[str]:
-        pods[:] = cluster.list("v1", "Pod", namespace=namespace)
-        return [pod["metadata"]["name"] for pod in pods if not is_up(pod)] or ([] if len(pods) >= 5 else ["pods"])
-
-    until(waiting, timeout_s=120)
-    return [pod["metadata"]["name"] for pod in pods]
-
-
-def is_up(pod: Object) -> bool:
-    if pod["metadata"]["name"].startswith("probe-"):
-        return can_ask(pod)
-    conditions = {one["type"]: one["status"] for one in pod["status"].get("conditions", [])}
-    return conditions.get("Ready") == "True"
-
-
-def failures(deployed: Deployed) -> list[Any]:
+def broken(deployed: Deployed) -> list[Any]:
     own = deployed.sidecars.own_ids()
     # The older form names a pod without a Service after the pod, and the load's own pod is called `locust`.
     own["locust"] = tuple(name.replace(f"/{pod_name('locust')}_", "/locust_") for name in own["locust"])
-    proofs = (
-        *prove(deployed.prober, list(mesh_checks(deployed.meshed, own))),
-        *identity_evidences(deployed.meshed, own),
-    )
-    assert len(proofs) > 15
-    return [proof for proof in proofs if not proof.ok]
+    return failures(deployed, own)
 
 
 def test_the_kubelets_probes_are_not_counted(deployed: Deployed) -> None:
@@ -276,8 +150,8 @@ def test_every_pod_has_a_native_sidecar_with_two_workers(deployed: Deployed) -> 
 def test_the_placed_policies_take_effect(deployed: Deployed) -> None:
     """In a namespace of another name: mutual TLS with its identities on each hop, plain text refused, and each policy's
     allowed and denied request answered right."""
-    until(lambda: failures(deployed), timeout_s=90)
-    assert failures(deployed) == []
+    until(lambda: broken(deployed), timeout_s=90)
+    assert broken(deployed) == []
 
 
 def test_both_sidecars_of_a_hop_count_its_requests(deployed: Deployed) -> None:

@@ -17,7 +17,7 @@ import yaml
 
 from bench.errors import DeployError
 from bench.load.generator import Load, LoadOrder
-from bench.load.merge import raw_files, read_samples, recorded_rows
+from bench.load.merge import raw_files, read_samples
 from bench.resources import read_resources
 from bench.shipped import shipped
 from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
@@ -28,6 +28,7 @@ from bench.targets.kubernetes.ownership import labelled
 from bench.targets.kubernetes.usage import kubelet_usage
 from bench.usage import process_use
 from bench.waiting import Watch, wait_until
+from tests.rows import recorded_rows
 
 PAGE = "ISBN-10 PublisherA Reviewer1 Reviewer2"
 SERVER = f"""

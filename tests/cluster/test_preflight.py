@@ -1,6 +1,5 @@
 """The pre-flight on a real API server: accounts with too few rights and with ours, images, and what others left."""
 
-import base64
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from bench.errors import ClusterError, RefusedError
+from bench.inputs import inputs_of
 from bench.scenario import Overrides, load_scenario
-from bench.shipped import shipped
 from bench.targets.kubernetes.client import Cluster, Object, Ref
 from bench.targets.kubernetes.control_plane import InstallOptions
 from bench.targets.kubernetes.health import examine_admission, examine_residue
@@ -27,15 +25,17 @@ from bench.targets.kubernetes.pulls import examine_images
 from bench.targets.kubernetes.residue import find_residue
 from bench.targets.kubernetes.waits import wait_for
 from bench.waiting import Watch
-from bench.yamlfile import read_documents
 from tests import command
+from tests.cluster import accounts, job
+from tests.cluster.accounts import with_token, write_kubeconfig
 from tests.cluster.conftest import CONTEXT
 from tests.cluster.lab_images import MESHLAB
 
 LOADED = "docker.io/locustio/locust:2.47.0"
 ABSENT = "docker.io/meshbench/there-is-no-such-image:1"
-RIGHTS = "rbac.authorization.k8s.io/v1"
 
+SCENARIO = load_scenario("istio-policies", Overrides())
+INPUTS = inputs_of(SCENARIO, "istio-policies")
 OPTIONS = ClusterOptions(
     context=CONTEXT,
     yes_this_cluster=None,
@@ -68,64 +68,24 @@ def namespace(cluster: Cluster) -> Iterator[str]:
 
 
 @pytest.fixture
-def account(
-    cluster: Cluster, namespace: str, lab_kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[As]:
-    """Opens the lab as a new service account with the shipped roles of these names; they are copies, under names of
-    their own."""
-    made: list[Ref] = []
+def account(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> As:
+    """Opens the lab as a new service account with copies of the shipped roles of these names."""
 
     @contextmanager
     def opened(*roles: str) -> Iterator[Cluster]:
-        name = f"t-preflight-{secrets.token_hex(3)}"
-        cluster.apply(
-            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}}
-        )
-        for role in roles:
-            for thing in _bound(role, name, namespace):
-                cluster.apply(thing)
-                made.append(Ref(RIGHTS, thing["kind"], thing["metadata"]["name"]))
-        content = yaml.safe_load(lab_kubeconfig.read_text("utf-8"))
-        content["users"][0]["user"] = {"token": _token(cluster, name, namespace)}
-        path = tmp_path / f"{name}.kubeconfig"
-        path.write_text(yaml.safe_dump(content), "utf-8")
-        monkeypatch.setenv("KUBECONFIG", str(path))
-        with open_cluster(CONTEXT, private_folder=tmp_path) as mine:
-            yield mine
+        with accounts.account(cluster, *roles) as mine:
+            path = write_kubeconfig(tmp_path / f"{mine.namespace}.kubeconfig", with_token(mine.token("token")))
+            monkeypatch.setenv("KUBECONFIG", str(path))
+            with open_cluster(CONTEXT, private_folder=tmp_path) as opened_:
+                yield opened_
 
-    yield opened
-    for ref in made:
-        cluster.delete(ref)
-
-
-def _bound(role: str, account: str, namespace: str) -> tuple[Object, Object]:
-    """A copy of a shipped ClusterRole, and its binding to the account."""
-    name = f"{account}-{role}"
-    file = {"run": "run.yaml", "install": "install-mesh.yaml"}[role]
-    (shipped_role,) = [one.value for one in read_documents(shipped("manifests") / "rbac" / file)]
-    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name}
-    subject = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
-    binding = {"apiVersion": RIGHTS, "kind": "ClusterRoleBinding", "metadata": {"name": name}}
-    return {**shipped_role, "metadata": {"name": name}}, {**binding, "roleRef": reference, "subjects": [subject]}
-
-
-def _token(cluster: Cluster, account: str, namespace: str) -> str:
-    annotations = {"kubernetes.io/service-account.name": account}
-    metadata = {"name": account, "namespace": namespace, "annotations": annotations}
-    kind = "kubernetes.io/service-account-token"
-    cluster.create({"apiVersion": "v1", "kind": "Secret", "type": kind, "metadata": metadata})
-    (secret,) = wait_for(cluster, Ref("v1", "Secret", account, namespace), _is_filled, timeout_s=30, watch=Watch())
-    return base64.b64decode(secret["data"]["token"]).decode()
-
-
-def _is_filled(found: tuple[Object, ...]) -> bool:
-    return bool(found) and "token" in found[0].get("data", {})
+    return opened
 
 
 def test_an_account_without_rights_is_refused_with_the_missing_verbs_and_resources(account: As) -> None:
     """Exit code 3, before anything is looked at that it may not see; every line names verbs, resource and purpose."""
     with account() as mine, pytest.raises(RefusedError) as refused:
-        examine_cluster(mine, load_scenario("istio-policies", Overrides()), OPTIONS)
+        examine_cluster(mine, SCENARIO, OPTIONS, INPUTS)
     assert refused.value.exit_code == 3
     assert "get, list, create, patch, delete deployments.apps" in str(refused.value)
     assert "manifests/rbac/run.yaml" in str(refused.value)
@@ -173,9 +133,40 @@ def test_the_roles_carry_the_pre_flight_itself(account: As, lab_path: None) -> N
     """An account with both roles gets to the end of the pre-flight: nothing in it asks for more."""
     options = replace(OPTIONS, mesh_values={"istio": (MESHLAB.parent / "istio-values.yaml",)})
     with account("run", "install") as mine:
-        findings = examine_cluster(mine, load_scenario("istio-policies", Overrides()), options)
+        findings = examine_cluster(mine, SCENARIO, options, INPUTS)
     kinds = {finding.what for finding in findings}
     assert {"permissions", "version", "nodes", "istioctl", "earlier runs", "istio", "admission", "room"} <= kinds
+
+
+def test_a_prometheus_that_is_not_there_ends_a_run_before_it_begins(account: As, tmp_path: Path) -> None:
+    """Exit code 3: first for the right to ask it, which has a role of its own, then for the service itself."""
+    place = "default/no-such-prometheus:9090"
+    arguments = ("run", "--scenario", "smoke", "--context", CONTEXT, "--yes", "--prometheus", place)
+    with account("run"):
+        refused = command.call(*arguments, output=tmp_path / "results")
+    assert refused.code == 3, refused.told
+    assert "get services/proxy named no-such-prometheus:9090 in namespace default" in refused.err
+    assert "prometheus.yaml" in refused.err
+    with account("run", "prometheus"):
+        missing = command.call(*arguments, output=tmp_path / "results")
+    assert missing.code == 3, missing.told
+    assert f"Prometheus: {place} does not answer as one" in missing.err
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_plan_for_a_cluster_makes_nothing(account: As, lab_path: None, cluster: Cluster, tmp_path: Path) -> None:
+    """It counts what a run would make, with an account that may not install anything, and asks nobody."""
+    values = MESHLAB.parent / "istio-values.yaml"
+    arguments = ("plan", "--scenario", "istio-policies", "--context", CONTEXT, "--mesh-values", values)
+    with account("run"):
+        before = job.everything(cluster)
+        finished = command.call(*arguments, output=tmp_path / "results")
+        assert job.changes(before, job.everything(cluster)) == []
+    assert finished.code == 0, finished.told
+    assert "2 Namespace" in finished.out
+    assert "istio 1." in finished.out
+    assert "the run makes " in finished.out
+    assert f"on context {CONTEXT}: https://" in finished.out
 
 
 def test_the_roles_are_enough_to_give_istio_its_own_rights(account: As, lab_path: None, namespace: str) -> None:

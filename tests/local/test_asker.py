@@ -182,3 +182,66 @@ def test_plain_text_is_no_handshake(mirror: int) -> None:
     (answer,) = ask(at(mirror, tls=True))
     assert (answer.status, answer.handshake) == (0, None)
     assert answer.refused
+
+
+@contextmanager
+def front_page(*, lets_in: bool) -> Iterator[tuple[int, list[int]]]:
+    """A page that greets who has logged in: its port, and one entry for each connection so far."""
+    seen: list[int] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            seen.append(1)
+            super().setup()
+
+        def do_POST(self) -> None:
+            form = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            self.send_response(302)
+            if lets_in:
+                self.send_header("Set-Cookie", f"session={form.partition('&')[0].rpartition('=')[2]}; HttpOnly")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            body = f"{self.path} for {self.headers['Cookie']}".encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield server.server_address[1], seen
+        server.shutdown()
+
+
+def series(port: int, user: str) -> list[tuple[int, str, str, int]]:
+    """A series of seven pages, as the script tells of it."""
+    question = at(port, path="/productpage", headers={"Host": "page"}, user=user, times=7)
+    argv = [sys.executable, "-I", asker.__file__]
+    given = json.dumps([question]) + "\n"
+    ran = subprocess.run(argv, input=given, capture_output=True, text=True, timeout=30, check=True)
+    (told,) = json.loads(ran.stdout)
+    answers = [(read_answer(one), one["count"]) for one in told["answers"]]
+    return [(answer.status, answer.body.decode(), answer.refused, count) for answer, count in answers]
+
+
+def test_a_series_of_pages_is_asked_on_one_connection_after_a_login() -> None:
+    """Equal answers are told once, with their number; who has not logged in sends no cookie."""
+    with front_page(lets_in=True) as (port, connections):
+        assert series(port, "Marco") == [(200, "/productpage for session=Marco", "", 7)]
+        assert len(connections) == 1
+        assert series(port, "") == [(200, "/productpage for None", "", 7)]
+
+
+def test_a_login_that_fails_is_told() -> None:
+    """Nobody goes on as somebody else."""
+    with front_page(lets_in=False) as (port, _):
+        ((status, _, refused, count),) = series(port, "Marco")
+        assert (status, count) == (0, 1)
+        assert refused == "HTTPException: the login as Marco was answered with 302"

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,10 +19,15 @@ import psutil
 import pytest
 
 from bench.load import recorder_path
-from bench.load.merge import raw_files, read_samples, read_start, recent_rows, recorded_rows
+from bench.load.generator import LoadOrder
+from bench.load.merge import raw_files, read_samples, read_start, recent_rows
+from bench.shipped import shipped
+from bench.targets.local.generator import local_argv
 from bench.targets.local.ports import free_ports
 from tests.bookinfo import ROOT
+from tests.rows import recorded_rows
 
+USUAL_PORT = 5557
 ANSWER_S = 1.0  # longer than Locust's master waits for its workers' last figures
 
 LOCUSTFILE = """
@@ -94,7 +100,7 @@ def locust(folder: Path, server: str, *options: str) -> Iterator["subprocess.Pop
             child.wait()
 
 
-def wait_for_rows(folder: Path, child: "subprocess.Popen[str]", *, rows: int) -> None:
+def wait_for_rows(folder: Path, child: "subprocess.Popen[Any]", *, rows: int) -> None:
     deadline = time.monotonic() + 60
     while recorded_rows(folder) < rows:
         assert child.poll() is None, (folder / "load.log").read_text("utf-8")
@@ -176,3 +182,31 @@ def test_a_lost_worker_ends_the_load(server: str, tmp_path: Path) -> None:
     own = account(tmp_path)
     assert own["problem"] == "1 of Locust's 2 workers ended during the load"
     assert own["recorded"] > 0
+
+
+def test_workers_begin_beside_another_locust(server: str, tmp_path: Path) -> None:
+    """Whoever has the port that masters usually listen at, here and on every address: the load takes another."""
+    (tmp_path / "asking.py").write_text(LOCUSTFILE, "utf-8")
+    order = LoadOrder(
+        address=server.removeprefix("http://"),
+        virtual_host="productpage:9080",
+        locustfile=shipped("locustfiles") / "bookinfo.py",
+        reviews="v3",
+        users=4,
+        think_time_s=0.05,
+        rate_per_s=None,
+        warmup_s=1,
+        duration_s=2,
+        seed=1,
+        workers=2,
+    )
+    with socket.create_server(("0.0.0.0", USUAL_PORT)) as other:
+        assert other.getsockname()[1] == USUAL_PORT
+        argv = local_argv(order, tmp_path)
+        with (tmp_path / "load.log").open("wb") as log:
+            child = subprocess.Popen(argv, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
+        try:
+            wait_for_rows(tmp_path, child, rows=20)
+        finally:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()

@@ -27,14 +27,22 @@ def front() -> Iterator[str]:
 
 
 def headless(front: str, *options: str) -> dict[str, int]:
-    """Three seconds of load from three users; Locust's own statistics of the product page."""
+    """Locust's own statistics of the product page."""
+    [(name, found)] = by_name(front, *options).items()
+    assert name == "/productpage"
+    return found
+
+
+def by_name(front: str, *options: str) -> dict[str, dict[str, int]]:
+    """Three seconds of load from three users; Locust's own statistics, by the requests' names."""
     given = ["--headless", "--json", "--host", f"http://{front}", "--users", "3", "--spawn-rate", "3"]
     argv = [*LOCUST, *given, "--run-time", "3s", "--exit-code-on-error", "0", *options]
     child = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert child.returncode == 0, child.stderr
-    [found] = json.loads(child.stdout)
-    assert found["name"] == "/productpage"
-    return {"requests": found["num_requests"], "failures": found["num_failures"]}
+    return {
+        found["name"]: {"requests": found["num_requests"], "failures": found["num_failures"]}
+        for found in json.loads(child.stdout)
+    }
 
 
 @contextmanager
@@ -88,6 +96,15 @@ def test_a_page_of_the_wrong_version_is_a_failure(front: str) -> None:
     """A page counts as good only when the asked version of reviews made it, whatever its status."""
     found = headless(front, "--reviews", "v2")
     assert found["failures"] == found["requests"] > 0
+
+
+def test_who_has_logged_in_must_see_another_version(front: str) -> None:
+    """Half of the users log in, once each, and are counted apart; each kind is checked for the version meant for it."""
+    found = by_name(front, "--reviews", "v3", "--logged-in", '{"Marco": "v2"}', "--think-time", "0.05")
+    assert found["login"] == {"requests": 1, "failures": 0}
+    assert found["page as others"]["failures"] == 0
+    assert found["page as others"]["requests"] > 10
+    assert found["page as Marco"]["failures"] == found["page as Marco"]["requests"] > 5
 
 
 def test_it_works_on_locusts_web_page(front: str, tmp_path: Path) -> None:

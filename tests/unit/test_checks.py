@@ -156,6 +156,13 @@ def test_a_busy_generator_is_found() -> None:
     assert check(cores=0.6) == Doubts((), ())
 
 
+def test_each_worker_of_locust_has_a_core_of_its_own() -> None:
+    """Four workers at 60 % of a core each are fine, at 85 % each they measure themselves."""
+    assert check(cores=2.4, workers=4) == Doubts((), ())
+    (reason,) = check(cores=3.4, workers=4).reasons
+    assert reason.startswith("generator-cpu: Locust used 85 % of a core in each of 4 workers, allowed is 80 %;")
+
+
 def late(samples: Samples, milliseconds: float, share: float) -> Samples:
     """Some starts are late, as those of a busy client are; the latencies are as they were."""
     hit = np.random.default_rng(3).random(len(samples)) < share

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from bench import cleanup, locks
-from bench.cleanup import clean, leftovers, recorded_processes, unfinished_runs
+from bench.cleanup import clean, close_cleaned, leftovers, recorded_processes, unfinished_runs
 from bench.errors import LeftoversError, LockedError
 from bench.journal import read_journal
 from bench.locks import machine_lock, read_holder
-from bench.processes import MARK
+from bench.processes import MARK, this_process
 
 RUN = "20261123T031500Z-dead-7f3a"
 
@@ -154,3 +154,27 @@ def test_processes_are_known_by_id_and_start_time() -> None:
         {"step": "ended-process", "name": "details", "pid": 7},
     ]
     assert recorded_processes(lines) == {7: 1.5}
+
+
+def test_a_run_whose_process_lives_is_refused(tmp_path: Path) -> None:
+    """Also one on a cluster, which this machine's lock does not name; a later process of that number is not it."""
+    begin: dict[str, Any] = {"step": "begin", **this_process()}
+    write_run(tmp_path / "results", begin)
+    with pytest.raises(LockedError, match=rf"{RUN} is running \(process {begin['pid']}\)"):
+        unfinished_runs(tmp_path / "results")
+    write_run(tmp_path / "later", {**begin, "created": begin["created"] - 5})
+    assert [found.run_id for found in unfinished_runs(tmp_path / "later")] == [RUN]
+
+
+def test_a_killed_run_is_closed_once_its_cluster_is_clean(tmp_path: Path) -> None:
+    """And no other one: not one of another cluster, nor one that goes on."""
+    apply = {"step": "apply", "context": "kind-mesh"}
+    run = write_run(tmp_path / "results", {"step": "begin"}, apply)
+    other = write_run(tmp_path / "other", {"step": "begin"}, {**apply, "context": "eks"})
+    alive = write_run(tmp_path / "alive", {"step": "begin", **this_process()}, apply)
+    for folder in (run, other, alive):
+        close_cleaned(folder.parent, context="kind-mesh", run_id="20261123T031500Z-other-1111")
+        assert read_journal(folder / "journal.jsonl")[-1]["step"] == "apply"
+        close_cleaned(folder.parent, context="kind-mesh", run_id=None)
+    last = [read_journal(folder / "journal.jsonl")[-1]["step"] for folder in (run, other, alive)]
+    assert last == ["end", "apply", "apply"]

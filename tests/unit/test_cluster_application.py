@@ -9,12 +9,13 @@ from bench.meshes import MESHES
 from bench.meshes.application import read_application
 from bench.shipped import shipped
 from bench.targets.kubernetes.application import bookinfo_objects, images_in
+from bench.targets.kubernetes.workloads import names_of
 
 FOLDER = shipped("manifests") / "bookinfo"
 SPACE = "bookinfo-7f3a"
 
 
-def objects(reviews: str = "v3", **options: Any) -> dict[tuple[str, str], dict[str, Any]]:
+def objects(reviews: str | tuple[str, ...] = "v3", **options: Any) -> dict[tuple[str, str], dict[str, Any]]:
     """What is applied, by kind and name."""
     application = read_application(FOLDER, reviews, namespace=SPACE)
     things = bookinfo_objects(application, FOLDER, **{"images": {}, **options})
@@ -34,6 +35,15 @@ def test_one_version_of_reviews_is_applied(reviews: str) -> None:
     assert kinds == ["ServiceAccount"] * 4 + ["Service"] * 4 + ["Deployment"] * 4
     deployments = {name for kind, name in objects(reviews) if kind == "Deployment"}
     assert deployments == {f"{name}-{reviews if name == 'reviews' else 'v1'}" for name in names}
+
+
+def test_several_versions_of_reviews_are_applied_with_a_service_each() -> None:
+    """The versions that are asked for, and no other, beside the common Service."""
+    applied = objects(("v1", "v2"))
+    of_reviews = {(kind, name) for kind, name in applied if name.startswith("reviews")}
+    services = {("Service", name) for name in ("reviews", "reviews-v1", "reviews-v2")}
+    assert of_reviews == services | {("Deployment", "reviews-v1"), ("Deployment", "reviews-v2")}
+    assert applied["Service", "reviews-v2"]["spec"]["ports"][0]["appProtocol"] == "http"
 
 
 def test_everything_is_in_the_runs_namespace() -> None:
@@ -90,15 +100,34 @@ def test_images_that_ran_are_told_by_container() -> None:
     """Sidecars are counted, native ones too, by the ids that the nodes report."""
     pods = [
         {
+            "metadata": {"name": "details-v1-x", "labels": {"app": "details", "version": "v1"}},
             "status": {
                 "containerStatuses": [{"name": "details", "imageID": "docker-pullable://example.org/d@sha256:1"}],
                 "initContainerStatuses": [{"name": "istio-proxy", "imageID": "example.org/p@sha256:2"}],
-            }
+            },
         },
-        {"status": {"containerStatuses": [{"name": "ratings", "imageID": ""}]}},
-        {},
+        {"metadata": {"name": "ratings"}, "status": {"containerStatuses": [{"name": "ratings", "imageID": ""}]}},
+        {"metadata": {"name": "new"}},
     ]
     assert images_in(pods) == {"details": "example.org/d@sha256:1", "istio-proxy": "example.org/p@sha256:2"}
+
+
+def test_versions_of_one_workload_have_names_of_their_own() -> None:
+    """Where pods of several versions run, the version is in the name; where one does, it is not."""
+
+    def pod(app: str, version: str) -> dict[str, Any]:
+        image = {"name": app, "imageID": f"example.org/{app}@sha256:{version}"}
+        metadata = {"name": f"{app}-{version}-x", "labels": {"app": app, "version": version}}
+        return {"metadata": metadata, "status": {"containerStatuses": [image]}}
+
+    pods = [pod("reviews", "v1"), pod("reviews", "v2"), pod("details", "v1")]
+    assert list(names_of(pods).values()) == ["reviews-v1", "reviews-v2", "details"]
+    assert list(names_of(pods[1:]).values()) == ["reviews", "details"]
+    assert images_in(pods) == {
+        "details": "example.org/details@sha256:v1",
+        "reviews-v1": "example.org/reviews@sha256:v1",
+        "reviews-v2": "example.org/reviews@sha256:v2",
+    }
 
 
 def test_the_load_image_is_the_installed_locust() -> None:

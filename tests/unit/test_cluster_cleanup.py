@@ -1,5 +1,6 @@
 """What is removed from a cluster, in which order, and what is left alone."""
 
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -263,6 +264,14 @@ def test_a_deletion_that_is_refused_is_told_with_its_reason_and_command() -> Non
         _clean(fake, wait_s=0.05)
 
 
+def test_namespaces_that_may_not_be_listed_are_no_good_end() -> None:
+    """As after the rights were taken away in mid-run: nothing found is not nothing left."""
+    fake = _cluster(*_run())
+    fake.unlisted = frozenset({one["kind"] for one in _run()})
+    with pytest.raises(LeftoversError, match=f"nobody knows what is left\n.*--run-id {RUN}$"):
+        _clean(fake)
+
+
 def _forbid(ref: Ref) -> None:
     raise ClusterError(f"deleting {ref}: 403: user cannot delete resource", status=403)
 
@@ -298,3 +307,18 @@ def test_one_signal_does_not_end_a_cleanup() -> None:
     watch.signals = [2]
     clean_cluster(fake.cluster, RUN, watch=watch)
     assert fake.things == {}
+
+
+def test_a_ci_systems_signal_leaves_little_time_also_when_it_comes_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After SIGTERM comes SIGKILL, within ten seconds: what is left is told before that."""
+    monkeypatch.setattr(removal, "_HASTE_S", 0.05)
+    held = _hold(thing("v1", "ConfigMap", "held", namespace="bookinfo-7f3a", run=RUN))
+    fake, watch = _cluster(held, *_run()), Watch()
+
+    def interrupt(_ref: Ref) -> None:
+        if not watch.signals:
+            watch.note(signal.SIGTERM, None)
+
+    fake.before_delete = interrupt
+    with pytest.raises(LeftoversError, match="not everything went in time"):
+        clean_cluster(fake.cluster, RUN, watch=watch, wait_s=60)

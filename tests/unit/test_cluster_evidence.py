@@ -25,6 +25,7 @@ from bench.targets.kubernetes.evidence import (
 )
 from bench.targets.kubernetes.injection import (
     asking_labels,
+    bare_pods,
     baseline_evidence,
     mesh_evidence,
     restarts,
@@ -183,9 +184,9 @@ def test_requests_are_counted_at_both_ends() -> None:
     moved = counts_moved(hop_counts(scene, before), hop_counts(scene, now))
     assert moved[Hop("productpage", "details")] == HopCount(10, 10)
     tls = {"details": {"listener.0.0.0.0_15006.ssl.versions.TLSv1.3": 2}, "ratings": {}}
-    found = list(load_evidence(scene, moved, tls, requests=10, errors=0))
+    found = list(load_evidence(scene, moved, tls, requests=dict.fromkeys(moved, 10), errors=0))
     assert failed(found) == [("handshakes", "ratings")]
-    assert failed(list(load_evidence(scene, moved, {}, requests=11, errors=0)))
+    assert failed(list(load_evidence(scene, moved, {}, requests=dict.fromkeys(moved, 11), errors=0)))
 
 
 def test_older_tls_is_right_where_the_mesh_agrees_on_it() -> None:
@@ -197,7 +198,7 @@ def test_older_tls_is_right_where_the_mesh_agrees_on_it() -> None:
         ({f"{versions}.TLSv1.3": 1}, False),
         ({f"{versions}.TLSv1.1": 1, f"{versions}.TLSv1.2": 1}, False),
     ):
-        (found,) = load_evidence(scene, {}, {"details": counters}, requests=0, errors=0)
+        (found,) = load_evidence(scene, {}, {"details": counters}, requests={}, errors=0)
         assert found.ok is ok, counters
 
 
@@ -322,6 +323,15 @@ def test_sidecars_are_found_wherever_they_are(key: str) -> None:
     sidecars, _ = mesh_evidence([good, waiting, bare], "istio-proxy")
     assert (sidecars.ok, sidecars.seen) == (False, "not ready in b, none in c")
     assert not mesh_evidence([], "istio-proxy")[0].ok
+
+
+@pytest.mark.parametrize("key", ["containers", "initContainers"])
+def test_a_pod_that_was_made_without_its_sidecar_is_bare(key: str) -> None:
+    """Whatever its status says: nobody has looked at it yet, and no sidecar comes later."""
+    spec: dict[str, Any] = {"containers": [{"name": "details"}]}
+    meshed_spec = {**spec, key: [*spec.get(key, []), {"name": "istio-proxy"}]}
+    pods = [{**pod("a"), "spec": meshed_spec}, {**pod("b"), "spec": spec}]
+    assert bare_pods(pods, "istio-proxy") == ("b",)
 
 
 def test_restarts_say_who_and_why() -> None:

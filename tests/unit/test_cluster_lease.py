@@ -1,22 +1,29 @@
 """The lock that lets one run at a time use a cluster."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from bench.errors import LeftoversError, LockedError
+from bench.errors import DeployError, Interrupted, LeftoversError, LockedError
 from bench.targets.kubernetes import lease
 from bench.targets.kubernetes.client import Object, Ref
 from bench.targets.kubernetes.holder import DURATION_S, Holder, here, holder_of, judged
 from bench.targets.kubernetes.lease import LEASE, PLACE, cluster_lock, ensure_held, is_alive, read_holder, remove_lock
+from bench.targets.kubernetes.place import ClusterPlace
 from bench.waiting import Watch
 from tests.fake_cluster import FakeCluster, thing
+from tests.shown_cluster import options
 
 RUN, OTHER = "20261123T031500Z-mine-7f3a", "20261123T041500Z-theirs-0b1c"
+UNUSED = cast("Any", None)
 NOW = datetime(2026, 11, 23, 3, 15, tzinfo=UTC)
 
 
@@ -209,6 +216,22 @@ def test_a_lock_that_cannot_be_given_back_is_told_with_the_command(fake: FakeClu
         fake.down = 10**9
 
 
+def test_a_lock_that_cannot_be_given_back_never_takes_a_failures_place(fake: FakeCluster) -> None:
+    """The run's own end is told, with its exit code; what stays is added to it."""
+
+    def run() -> None:
+        with cluster_lock(fake.cluster, RUN):
+            fake.down = 10**9
+            raise DeployError("details did not become ready")
+
+    with pytest.raises(DeployError, match="details") as raised:
+        run()
+    assert not raised.value.clean
+    (note,) = raised.value.__notes__
+    assert "the run's lock is still there" in note
+    assert f"cleanup --context fake --run-id {RUN}" in note
+
+
 def test_giving_back_twice_or_another_runs_lock_does_nothing(fake: FakeCluster) -> None:
     """A cleanup may be repeated, while the next run has begun."""
     remove_lock(fake.cluster, RUN, watch=Watch())
@@ -222,3 +245,23 @@ def test_a_lease_that_others_wrote_is_read_as_far_as_it_goes() -> None:
     bare = {"metadata": {"creationTimestamp": "2026-11-23T03:15:00Z"}, "spec": {"holderIdentity": "somebody else"}}
     assert holder_of(bare) == Holder("somebody", "unknown", 0, NOW, NOW)
     assert holder_of({"metadata": {}, "spec": {}}) is None
+
+
+def test_a_signal_ends_the_wait_for_a_lock_that_is_going(fake: FakeCluster) -> None:
+    """An earlier run's lock may be on its way out for a minute: Ctrl-C does not wait for it, and takes nothing."""
+    fake.add([thing("v1", "Namespace", PLACE.name, run=OTHER, component="lock")])
+    fake.things[PLACE]["metadata"] |= {"deletionTimestamp": "2026-11-23T03:15:00Z", "finalizers": ["example.com/hold"]}
+    watch, looks = Watch(), count()
+
+    class Interrupting(FakeCluster):
+        def get(self, ref: Ref) -> Object | None:
+            if next(looks) == 3:
+                watch.note(signal.SIGINT, None)
+            return super().get(ref)
+
+    interrupting = Interrupting(things=fake.things)
+    place = ClusterPlace(interrupting.cluster, options(), UNUSED, UNUSED, UNUSED, ())
+    with pytest.raises(Interrupted), place.lock(Path("results") / RUN, watch):
+        pytest.fail("took it")
+    assert next(looks) < 10
+    assert LEASE not in interrupting.things

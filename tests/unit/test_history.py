@@ -1,6 +1,7 @@
 """The history that a gate remembers."""
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -10,8 +11,9 @@ import pytest
 
 from bench.errors import InputError, StoreError
 from bench.history import HistoryLine, append, lines_of, read_history
+from bench.scenario import Pair
 from bench.store import StoredRun, open_run, write_record
-from tests.factory import ENVIRONMENT, Made, Simulated, make_run
+from tests.factory import ENVIRONMENT, ISTIO_POLICIES, Made, Simulated, make_run
 
 TWO = (Simulated("baseline", median_ms=6.0), Simulated("istio", "istio", median_ms=9.0))
 SHORT = Made(TWO, name="nightly", warmup_s=5, duration_s=15)
@@ -62,6 +64,15 @@ def test_words_and_seed_do_not_change_the_fingerprint(tmp_path: Path) -> None:
     words = {"title": "Another", "description": "Other", "seed": 9, "margin": 0.2}
     other = changed(run, scenario=run.record.scenario.model_copy(update=words))
     assert lines_of(other)[0].fingerprint == lines_of(run)[0].fingerprint
+
+
+def test_named_pairs_are_no_conditions_and_no_lines(tmp_path: Path) -> None:
+    """What else is compared changes neither what is measured nor what a gate watches."""
+    run = make_run(tmp_path, replace(SHORT, configurations=ISTIO_POLICIES))
+    pairs = (Pair(configuration="istio-policies", reference="istio"),)
+    other = changed(run, scenario=run.record.scenario.model_copy(update={"contrasts": pairs}))
+    assert [line.configuration for line in lines_of(other)] == ["istio", "istio-policies"]
+    assert {line.fingerprint for line in lines_of(other)} == {line.fingerprint for line in lines_of(run)}
 
 
 @pytest.mark.parametrize("environment", [{"cpus": 4}, {"envoy": "1.41.0"}, {"meshbench": "9.9"}, {"python": "3.12.1"}])

@@ -59,6 +59,32 @@ def test_a_policy_that_names_the_applications_namespace_moves_too() -> None:
     assert moved[0]["metadata"]["namespace"] == "n"
 
 
+def test_a_guest_has_no_say_in_the_mesh_of_others() -> None:
+    """With a mesh that was there before, what is for the whole mesh is for the run's namespace alone."""
+    moved = istio.mesh_objects(shipped_policies(), "bookinfo-7f3a", "bookinfo-7f3a")
+    assert {one["metadata"]["namespace"] for one in moved} == {"bookinfo-7f3a"}
+    (mode,) = [one["spec"] for one in moved if one["kind"] == "PeerAuthentication"]
+    assert mode == {"mtls": {"mode": "STRICT"}}
+
+
+def test_a_guests_namespace_comes_before_the_mesh_as_it_would_anyway() -> None:
+    """Where both have a PeerAuthentication the namespace's own counts; other policies add up, under names of their
+    own."""
+    everywhere, here = {"mtls": {"mode": "STRICT"}}, {"mtls": {"mode": "PERMISSIVE"}}
+    given = [
+        thing("PeerAuthentication", "default", everywhere, namespace="istio-system"),
+        thing("PeerAuthentication", "default", here, namespace="bookinfo"),
+        thing("AuthorizationPolicy", "viewer", {"action": "DENY"}, namespace="istio-system"),
+        thing("AuthorizationPolicy", "viewer", {"action": "ALLOW"}),
+    ]
+    moved = {(one["kind"], one["metadata"]["name"]): one["spec"] for one in istio.mesh_objects(given, "n", "n")}
+    assert moved == {
+        ("PeerAuthentication", "default"): here,
+        ("AuthorizationPolicy", "viewer-mesh-wide"): {"action": "DENY"},
+        ("AuthorizationPolicy", "viewer"): {"action": "ALLOW"},
+    }
+
+
 def test_the_manifests_themselves_stay_as_they_are() -> None:
     """Moving makes new objects: a run places the same policies again for each trial."""
     policies = shipped_policies()
@@ -105,7 +131,8 @@ def test_sidecars_keep_the_statistics_that_local_sidecars_keep() -> None:
     local = stats_config()["stats_matcher"]["inclusion_list"]["patterns"]
     for suffix in asked[f"{ANNOTATION}Suffixes"].split(","):
         assert {"suffix": suffix} in local
-    assert {"safe_regex": {"regex": asked[f"{ANNOTATION}Regexps"]}} in local
+    for regex in asked[f"{ANNOTATION}Regexps"].split(","):
+        assert {"safe_regex": {"regex": regex}} in local
 
 
 # --- what istiod says ----------------------------------------------------------------------------------------

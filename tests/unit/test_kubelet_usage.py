@@ -11,7 +11,7 @@ from bench.load.merge import Start
 from bench.records import ProcessUse, Window
 from bench.resources import ResourceTrace, read_resources, write_rows
 from bench.targets.kubernetes.client import Cluster, Object
-from bench.targets.kubernetes.prometheus import CPU, PrometheusUsage, source_of
+from bench.targets.kubernetes.prometheus import CPU, PrometheusUsage, examine_prometheus, source_of
 from bench.targets.kubernetes.usage import KubeletUsage, Part, Reading, kubelet_usage, parts_of, readings_in
 from bench.usage import generator_cores, process_use
 
@@ -302,6 +302,23 @@ def test_a_place_that_is_none_is_refused(place: str) -> None:
     """With what would be right."""
     with pytest.raises(InputError, match="write a URL"):
         source_of(place, cast("Cluster", FakeKubelets([])))
+
+
+@pytest.mark.parametrize(
+    ("said", "state", "told"),
+    [
+        (answer({"metric": {}, "value": [0, "17"]}), "ok", "answers"),
+        (answer(), "doubt", f"has no {CPU}"),
+        ({"status": "error", "error": "down"}, "missing", "asking Prometheus: down"),
+        ("<html>", "missing", "asking Prometheus: <html>"),
+        ({"status": "success", "data": None}, "missing", "does not answer as one"),
+    ],
+)
+def test_a_prometheus_is_tried_before_anything_starts(said: Any, state: str, told: str) -> None:
+    """One that does not answer, or is another program, is found in the pre-flight and not after hours of load."""
+    finding = examine_prometheus("monitoring/prometheus:9090", cast("Cluster", FakeKubelets([said])))
+    assert finding.state == state
+    assert told in finding.found
 
 
 def test_rows_without_any_reading_can_be_read(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import base64
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -18,12 +19,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bench.errors import DeployError, InputError, MeshbenchError, RefusedError
-from bench.meshes.kuma_names import MESH
+from bench.meshes.application import MESH, read_application
 from bench.shipped import shipped
 from bench.targets import proxies
 from bench.targets.kubernetes import kuma, kuma_install
 from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
 from bench.targets.kubernetes.control_plane import InstallOptions
+from bench.targets.kubernetes.evidence import read_meshed
 from bench.targets.kubernetes.kuma_certificates import certificates
 from bench.targets.kubernetes.kuma_state import selected, told_unsynced, unready
 from bench.yamlfile import read_documents
@@ -122,6 +124,30 @@ def test_the_trust_in_an_identity_is_known_to_stay_behind() -> None:
     """Whoever takes an identity back has to take the trust in its authority back, too."""
     assert kuma.made_for(written("policies")) == (Ref("kuma.io/v1alpha1", "MeshTrust", "identity", "kuma-system"),)
     assert kuma.made_for(written("policies-legacy")) == ()
+
+
+@pytest.mark.parametrize("form", ["policies", "policies-legacy", "mtls"])
+def test_a_guest_never_touches_what_is_others(form: str) -> None:
+    """With a mesh that was there before, everything is in a mesh of the run's own, under names that nobody else has."""
+    moved = kuma.mesh_objects(written(form), "bookinfo-7f3a", "bookinfo-7f3a")
+    assert all("7f3a" in one["metadata"].get("namespace", "") or "7f3a" in one["metadata"]["name"] for one in moved)
+    meshes = {one["metadata"].get("labels", {}).get("kuma.io/mesh") or one.get("mesh") for one in moved[1:]}
+    assert (moved[0]["kind"], moved[0]["metadata"]["name"], meshes) == ("Mesh", "bookinfo-7f3a", {"bookinfo-7f3a"})
+    assert "spiffe://default." not in yaml.safe_dump_all(moved)
+    assert [one["metadata"]["name"] for one in kuma.base_objects("bookinfo-7f3a")] == ["bookinfo-7f3a"]
+    assert kuma.namespace_labels(guest="bookinfo-7f3a")["kuma.io/mesh"] == "bookinfo-7f3a"
+    assert kuma.mesh_objects(written(form), "bookinfo")[0]["metadata"]["name"] == MESH
+
+
+def test_a_guests_identities_are_those_that_its_own_mesh_gives() -> None:
+    """The proofs look for the names that certificates will have, and policies allow the same ones."""
+    application = replace(read_application(shipped("manifests") / "bookinfo", "v3", namespace="n"), mesh="n")
+    (folder,) = [MANIFESTS / "policies"]
+    expected = read_meshed("kuma", [folder], application).ids["reviews"]
+    assert expected == "spiffe://n.default.mesh.local/ns/n/sa/bookinfo-reviews"
+    assert expected in yaml.safe_dump_all(kuma.mesh_objects(written("policies"), "n", "n"))
+    older = read_meshed("kuma", [MANIFESTS / "policies-legacy"], application).ids["reviews"]
+    assert older == "spiffe://n/reviews_n_svc_9080"
 
 
 # --- what the control plane says -----------------------------------------------------------------------------
@@ -246,6 +272,9 @@ class FakeCluster:
     def list(self, *_: str, **__: str) -> Sequence[Object]:
         return self.pods
 
+    def get(self, ref: Ref) -> Object:
+        return {"metadata": {"labels": {"kuma.io/mesh": "own"} if ref.name == "guest" else {}}}
+
     @contextmanager
     def forward(self, pod: str, port: int, *, namespace: str) -> Iterator[int]:
         assert (pod, port, namespace) == ("cp-2", 5681, "kuma-system")
@@ -285,6 +314,7 @@ def test_a_sidecar_is_asked_through_a_control_plane_that_is_ready(cluster: Clust
     """The address names mesh, pod and namespace, and what is asked for."""
     answer = kuma.admin(cluster, "one", "/clusters?format=json", namespace="n")
     assert answer == "/meshes/default/dataplanes/one.n/clusters?format=json"
+    assert kuma.admin(cluster, "one", "/clusters", namespace="guest").startswith("/meshes/own/dataplanes/one.guest/")
 
 
 def test_a_refusal_of_the_control_plane_is_told(cluster: Cluster) -> None:

@@ -1,6 +1,7 @@
 """What the pre-flight says of a cluster as it is, of others on it, and whom it lets begin."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -193,8 +194,8 @@ def left(run: str, **more: Any) -> Object:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
 
 
-def lease(run: str) -> Object:
-    spec = {"holderIdentity": f"{run} 0123abcd 17", "renewTime": "2026-01-01T00:00:00Z"}
+def lease(run: str, *, renewed: datetime) -> Object:
+    spec = {"holderIdentity": f"{run} 0123abcd 17", "renewTime": renewed.isoformat()}
     return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "meshbench"}, "spec": spec}
 
 
@@ -209,11 +210,16 @@ def test_what_earlier_runs_left_is_told_with_the_command_that_removes_it() -> No
 
 
 def test_a_run_that_has_the_lock_is_not_to_be_cleaned_up_at_once() -> None:
-    """It may be alive: whoever reads this waits first."""
-    objects = {"Namespace": (left("a"),), "Lease": (lease("a"),)}
-    (finding,) = examine_earlier_runs(fake(kind_infos=(NAMESPACES,), objects=objects))
-    assert "a (host 0123abcd, process 17" in finding.found
-    assert finding.mend.startswith("wait for it to end")
+    """It may be alive: whoever reads this waits first. One that was silent for long is told as dead."""
+    for age, told, mend in (
+        (timedelta(), "has the lock", "wait for it to end"),
+        (timedelta(minutes=2), "ended without cleaning up", "meshbench cleanup"),
+    ):
+        objects = {"Namespace": (left("a"),), "Lease": (lease("a", renewed=datetime.now(UTC) - age),)}
+        (finding,) = examine_earlier_runs(fake(kind_infos=(NAMESPACES,), objects=objects))
+        assert "a (host 0123abcd, process 17" in finding.found
+        assert told in finding.found
+        assert finding.mend.startswith(mend)
 
 
 ISTIO_SYSTEM = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "istio-system"}}

@@ -10,9 +10,18 @@ from bench.errors import RefusedError
 from bench.meshes.istio_policies import KINDS as ISTIO_KINDS
 from bench.meshes.kuma_objects import KINDS as KUMA_KINDS
 from bench.shipped import shipped
-from bench.targets.kubernetes.permissions import INSTALL, RUN, Need, examine_permissions, needs_of
+from bench.targets.kubernetes.permissions import (
+    INSTALL,
+    PROMETHEUS,
+    RUN,
+    Need,
+    examine_permissions,
+    for_server,
+    needs_of,
+)
 from bench.targets.kubernetes.preflight import require_permissions
-from bench.targets.kubernetes.tools import TOOLS, examine_tools, judge
+from bench.targets.kubernetes.prometheus import prometheus_needs
+from bench.targets.kubernetes.tools import TOOLS, examine_helm, examine_tools, judge
 from bench.yamlfile import read_documents
 from tests.shown_cluster import fake
 
@@ -40,7 +49,9 @@ def asked_for(needs: tuple[Need, ...]) -> set[Triple]:
     return {(n.group, n.resource, verb, name) for n in needs for verb in n.verbs for name in n.names or ("",)}
 
 
-@pytest.mark.parametrize(("file", "table"), [("run.yaml", RUN), ("install-mesh.yaml", INSTALL)])
+@pytest.mark.parametrize(
+    ("file", "table"), [("run.yaml", RUN), ("install-mesh.yaml", INSTALL), ("prometheus.yaml", PROMETHEUS)]
+)
 def test_the_shipped_roles_give_what_the_pre_flight_asks_for_and_no_more(file: str, table: tuple[Need, ...]) -> None:
     """Each ClusterRole and the table that the questions come from are the same set of rights."""
     assert flat(role(file)) == asked_for(table)
@@ -96,6 +107,27 @@ def test_a_missing_right_is_named_with_verb_resource_and_purpose() -> None:
         require_permissions(cluster, needs_of((), install=False))
 
 
+@pytest.mark.parametrize(
+    ("version", "verbs"),
+    [("v1.34.2", ("get",)), ("v1.35.0", ("get", "create")), ("v1.36.1-eks-0", ("get", "create"))],
+)
+def test_streams_take_the_verbs_that_the_servers_version_asks_for(version: str, verbs: tuple[str, ...]) -> None:
+    """From Kubernetes 1.35 on a web socket takes `create` besides `get`: not told before, it would fail in mid-run."""
+    asked = {need.resource: need.verbs for need in for_server(needs_of((), install=False), version)}
+    assert asked["pods/exec"] == asked["pods/portforward"] == verbs
+    assert asked["deployments"] == ("get", "list", "create", "patch", "delete")
+
+
+def test_a_prometheus_of_the_cluster_takes_a_right_that_nobody_else_needs() -> None:
+    """Only with the option, only for its service and in its namespace; the message names the role that gives it."""
+    assert "services/proxy" not in {need.resource for need in needs_of(("istio", "kuma"), install=True)}
+    assert prometheus_needs("") == prometheus_needs("https://prometheus.example") == ()
+    cluster = fake(refuse=frozenset({("get", "services/proxy")}))
+    (finding,) = examine_permissions(cluster, prometheus_needs("monitoring/prometheus:9090"))
+    assert "get services/proxy named prometheus:9090 in namespace monitoring" in finding.found
+    assert finding.mend.endswith("rbac/prometheus.yaml")
+
+
 def test_all_rights_are_one_line() -> None:
     """Nobody reads forty lines that say yes."""
     (finding,) = examine_permissions(fake(), needs_of(("istio",), install=True))
@@ -111,9 +143,6 @@ def test_all_rights_are_one_line() -> None:
         ("kumactl", "Client: Kuma 2.14.3\nUnable to connect: http://127.0.0.1:5681\n", "ok", "2.14.3"),
         ("kumactl", "Client: Kuma unknown\nUnable to connect: http://127.0.0.1:5681\n", "doubt", "tells no version"),
         ("kumactl", "Client: Kuma 3.0.1\n", "missing", "too new"),
-        ("helm", "v3.15.2+g1a500d5\n", "ok", "Helm 3"),
-        ("helm", "v4.0.1+g12500dd\n", "ok", "Helm 4"),
-        ("helm", "v2.17.0+ga690bad\n", "missing", "too old"),
         ("istioctl", "", "doubt", "nothing"),
     ],
 )
@@ -123,6 +152,28 @@ def test_a_tools_version_is_read_from_what_it_says(name: str, said: str, state: 
     assert finding.state == state
     assert told in finding.found
     assert state == "ok" or TOOLS[name].wanted in finding.mend
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("v3.15.2+g1a500d5", "3.15.2+g1a500d5 (/"),
+        ("v4.0.1+g12500dd", "4.0.1+g12500dd (/"),
+        ("what?", "/helm; not needed"),
+        (None, "not on PATH; not needed"),
+    ],
+)
+def test_helm_is_told_and_never_missed(
+    said: str | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks for it in the list finds it, with its version or without: no run needs it."""
+    if said is not None:
+        (tmp_path / "helm").write_text(f"#!/bin/sh\necho '{said}'\n", "utf-8")
+        (tmp_path / "helm").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    finding = examine_helm()
+    assert finding.state == "ok"
+    assert told in finding.found
 
 
 def test_a_tool_that_is_not_there_is_named_with_where_it_is_from(

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from bench.inputs import inputs_of
 from bench.scenario import Overrides, load_scenario
 from bench.targets.kubernetes.images import image_of
 from bench.targets.kubernetes.injected import injected
@@ -120,8 +121,21 @@ def test_a_runs_images_follow_the_users() -> None:
 
 def test_application_load_and_probes_are_counted() -> None:
     """Room is for all that is there at once, with one version of reviews."""
-    planned = Planned(planned_pods(load_scenario("smoke", Overrides()), options(images={"bookinfo": "b.example/b:1"})))
+    smoke = load_scenario("smoke", Overrides())
+    chosen = options(images={"bookinfo": "b.example/b:1"})
+    planned = Planned(planned_pods(smoke, chosen, inputs_of(smoke, "smoke")))
     names = [asked.name for asked in planned.asked]
     assert planned.images == ("b.example/b:1", "docker.io/locustio/locust:2.47.0")
     assert {"details-v1", "ratings-v1", "productpage-v1", "locust"} <= set(names)
     assert len([name for name in names if name.startswith("reviews-v")]) == 1
+
+
+def test_the_configuration_that_asks_for_most_is_what_there_must_be_room_for() -> None:
+    """A policy for details is asked about by a pod in its name, which the baseline does not have."""
+    name = "istio-policies"
+    scenario = load_scenario(name, Overrides())
+    pods = planned_pods(scenario, options(), inputs_of(scenario, name))
+    asked = [one.name for one in Planned(pods).asked]
+    assert len(pods) == len(scenario.configurations)
+    assert len(asked) == max(len(one) for one in pods) > min(len(one) for one in pods)
+    assert "probe-details" in asked

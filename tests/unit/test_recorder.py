@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.samples import read_raw
+from bench.load.merge import read_samples
 from tests.bookinfo import ROOT
 
 
@@ -60,7 +60,7 @@ def test_arrivals_come_at_the_rate_and_at_random(tmp_path: Path) -> None:
 def test_every_request_is_a_row(tmp_path: Path) -> None:
     """What Locust counts is what is stored: as many rows, as many failures, and its own account of both."""
     counted = told("load", tmp_path)
-    samples = read_raw(tmp_path / "samples.bin", tuple((tmp_path / "names.txt").read_text("utf-8").splitlines()))
+    samples = read_samples(tmp_path)
     own = json.loads((tmp_path / "generator.json").read_text("utf-8"))
     assert len(samples) == counted["requests"] == own["recorded"] == own["locust_requests"] > 20
     assert (~samples.ok).sum() == counted["failures"] == own["locust_failures"] > 0
@@ -70,7 +70,7 @@ def test_every_request_is_a_row(tmp_path: Path) -> None:
 def test_a_row_holds_what_the_request_was(tmp_path: Path) -> None:
     """Names are kept on one line each, latencies to the nanosecond, starts since the test's start."""
     told("load", tmp_path)
-    samples = read_raw(tmp_path / "samples.bin", tuple((tmp_path / "names.txt").read_text("utf-8").splitlines()))
+    samples = read_samples(tmp_path)
     assert sorted(samples.names) == ["page 0", "page 1"]
     assert set(samples.latency_ns.tolist()) == {1_250_000}
     assert set(samples.bytes.tolist()) == {100}
@@ -88,7 +88,9 @@ def test_the_clock_has_one_zero(tmp_path: Path) -> None:
 def test_the_recorders_rows_are_read_as_they_were_packed(tmp_path: Path) -> None:
     """The rows that the recorder packs have the layout that is read: sorted by start, without the torn last one."""
     told("packed_rows", tmp_path)
-    found = read_raw(tmp_path / "samples.bin", ("page", "login"))
+    (tmp_path / "started.json").write_text('{"zero_ns": 0, "wall_s": 0}', "utf-8")
+    (tmp_path / "names.txt").write_text("page\nlogin\n", "utf-8")
+    found = read_samples(tmp_path)
     assert found.intended_ns.tolist() == [10, 20, 30]
     assert found.started_ns.tolist() == [11, 22, 33]
     assert found.latency_ns.tolist() == [1_000_000, 2_000_000, 3_000_000]

@@ -17,7 +17,17 @@ from bench.records import SummaryRecord
 from bench.report import FORMATS, write_report
 from bench.samples import write_parquet
 from bench.store import StoredRun, open_run, read_record
-from tests.factory import ISTIO_POLICIES, USERS_SWEEP, Made, Simulated, make_run, make_scenario, simulate
+from tests.factory import (
+    ISTIO_AND_KUMA,
+    ISTIO_POLICIES,
+    MESH_PAIRS,
+    USERS_SWEEP,
+    Made,
+    Simulated,
+    make_run,
+    make_scenario,
+    simulate,
+)
 
 SHORT = Made(warmup_s=2.0, duration_s=6.0)
 HOSTILE = "<script>alert(1)</script>\"'|`x`\n=cmd() $\\input{x}"
@@ -77,7 +87,8 @@ def test_every_format_leaves_its_files(run: StoredRun) -> None:
     names = {path.name for path in (run.path / "report").iterdir()}
     figures = {"p95", "differences", "rps", "time", "quantiles", "cpu", "memory"}
     pictures = {f"{name}.{kind}" for name in figures for kind in ("png", "svg")}
-    assert names == pictures | {"index.html", "report.md", "latency.csv", "contrasts.csv", "tables.tex"}
+    texts = {"index.html", "report.md", "latency.csv", "contrasts.csv", "proxies.csv", "tables.tex"}
+    assert names == pictures | texts
     assert read_record(run.path / "summary.json", SummaryRecord).run_id == run.record.run_id
 
 
@@ -181,6 +192,30 @@ def test_contrasts_csv_has_every_contrast(run: StoredRun) -> None:
         (c.configuration, c.reference, c.metric) for c in summary.contrasts
     ]
     assert {row["delta_ms"] for row in rows if row["metric"] == "rps"} == {""}
+
+
+def test_proxies_csv_has_every_cost(run: StoredRun) -> None:
+    """The CSV rows are the summary's costs of a proxy, unrounded."""
+    rows = list(csv.DictReader(read(run, "proxies.csv").splitlines()))
+    costs = read_record(run.path / "summary.json", SummaryRecord).hop_costs
+    assert [(row["configuration"], float(row["ms_per_proxy"])) for row in rows] == [
+        (cost.configuration, cost.ms_per_proxy) for cost in costs
+    ]
+
+
+def test_named_pairs_have_both_names_everywhere(tmp_path: Path) -> None:
+    """Page, Markdown, LaTeX, CSV and figure name both sides of a pair that the scenario names, and call it planned."""
+    five = replace(SHORT, configurations=ISTIO_AND_KUMA, contrasts=MESH_PAIRS, repeats=2)
+    made = make_run(tmp_path, five)
+    write_report(made, formats=["html", "md", "latex", "csv", "svg"])
+    for name in ("index.html", "report.md"):
+        text = read(made, name).replace("\\-", "-")
+        assert "kuma-policies against istio-policies" in text
+        assert "planned" in text
+        assert "thesis's ranking" in text.replace("&#39;", "'")
+    assert "kuma-policies & istio-policies & P95" in read(made, "tables.tex")
+    assert "kuma-policies,istio-policies,p95_ms" in read(made, "contrasts.csv")
+    assert ">kuma-policies / istio-policies<" in read(made, "differences.svg")
 
 
 @pytest.mark.parametrize("kind", ["run", "hostile"])

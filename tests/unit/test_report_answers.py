@@ -5,44 +5,8 @@ from typing import Any
 
 import pytest
 
-from bench.records import ConfigurationSummary, Contrast, SummaryRecord
 from bench.report.answers import answers, further_answers, overview, plain_answers
-
-
-def configuration(**changes: Any) -> ConfigurationSummary:
-    """A configuration of three good repeats."""
-    values: dict[str, Any] = {
-        "mesh": "none", "users": 20, "valid": True, "repeats": (), "n": 3, "p95_ms": 10.0, "p95_low_ms": 9.0,
-        "p95_high_ms": 11.0, "p95_cv": 0.05, "no_interval": "", "rps": 180.0, "rps_low": 178.0, "rps_high": 182.0,
-        "thesis_p95_ms": 11.0, "requests": 60_000, "errors": 0, "sidecar_cpu_ms_per_request": None,
-        "sidecar_rss_bytes": None, "service_cpu_ms_per_request": 3.0,
-    }  # fmt: skip
-    return ConfigurationSummary(**values | changes)
-
-
-def contrast(**changes: Any) -> Contrast:
-    """istio against baseline: 42 % slower."""
-    values: dict[str, Any] = {
-        "configuration": "istio", "reference": "baseline", "metric": "p95_ms", "n": (3, 3), "ratio": 1.42,
-        "ratio_low": 1.20, "ratio_high": 1.68, "delta_ms": 4.2, "delta_low_ms": 2.0, "delta_high_ms": 6.8,
-        "delta_rps": None, "delta_low_rps": None, "delta_high_rps": None, "method": "welch", "verdict": "slower",
-        "confirmatory": True, "reason": "", "mde": 0.19, "block_ratios": (1.4, 1.41, 1.45),
-    }  # fmt: skip
-    return Contrast(**values | changes)
-
-
-def summary(*contrasts: Contrast, **changes: Any) -> SummaryRecord:
-    """A summary of baseline and istio with these contrasts."""
-    values: dict[str, Any] = {
-        "run_id": "run", "scenario": "istio-policies", "target": "local", "valid": True, "quick": False,
-        "status": "complete", "reference": "baseline", "margin": 0.1, "confidence": 0.95,
-        "configurations": {
-            "baseline": configuration(),
-            "istio": configuration(mesh="istio", rps=170.0, sidecar_cpu_ms_per_request=2.4, sidecar_rss_bytes=2**27),
-        },
-        "contrasts": contrasts, "doubts": (),
-    }  # fmt: skip
-    return SummaryRecord(**values | changes)
+from tests.summaries import configuration, contrast, summary
 
 
 def test_slower_says_how_much_and_how_sure() -> None:
@@ -101,6 +65,48 @@ def test_other_pairs_are_exploratory() -> None:
     assert len(answers(made)) == 1
     assert "kuma" in further_answers(made)[0]
     assert "Exploratory: istio adds" in plain_answers(made)
+
+
+def test_a_named_pair_is_answered_after_the_reference() -> None:
+    """A pair that the scenario names has an answer of its own, with both names, and is not exploratory."""
+    other = contrast(configuration="istio", reference="kuma", confirmatory=False, named=True)
+    named = {**summary().configurations, "kuma": configuration(mesh="kuma")}
+    made = summary(other, contrast(), configurations=named)
+    assert [answer.title for answer in answers(made)] == ["istio", "istio against kuma"]
+    assert "to the P95 of kuma" in answers(made)[1].text
+    assert further_answers(made) == ()
+
+
+def test_named_pairs_alone_are_answered_beside_each_configuration() -> None:
+    """Without a reference there is each configuration's own P95, then the named pair."""
+    other = contrast(confirmatory=False, named=True)
+    titles = [answer.title for answer in answers(summary(other, reference=None))]
+    assert titles == ["baseline", "istio", "istio against baseline"]
+
+
+@pytest.mark.parametrize("verdict", ["equivalent", "inconclusive"])
+def test_a_configuration_against_itself_is_no_difference(verdict: str) -> None:
+    """Of one configuration under two names the answer is no difference, and what is seen is called noise."""
+    answer = answers(summary(contrast(alike=True, verdict=verdict)))[0]
+    assert answer.verdict == "no difference"
+    assert answer.sentence.startswith("No difference: istio is baseline under another name.")
+    assert "is noise" in answer.sentence
+    assert "+42 %" in answer.sentence
+
+
+@pytest.mark.parametrize("verdict", ["slower", "faster", "different"])
+def test_a_difference_to_itself_is_a_false_alarm(verdict: str) -> None:
+    """What calls a configuration different from itself is told as what it is."""
+    answer = answers(summary(contrast(alike=True, verdict=verdict)))[0]
+    assert answer.verdict == "false alarm"
+    assert "A false alarm" in answer.sentence
+
+
+def test_nothing_valid_is_no_noise_either() -> None:
+    """Without valid repeats also a configuration against itself has no result."""
+    answer = answers(summary(contrast(alike=True, verdict="invalid", reason="istio has no valid repeat")))[0]
+    assert (answer.verdict, answer.size) == ("invalid", "n/a")
+    assert "no result" in answer.text
 
 
 def test_without_reference_each_configuration_answers() -> None:

@@ -11,7 +11,8 @@ from bench.report.content import Report
 from bench.report.figures import FIGURES, Picture, draw_figures
 from bench.report.figures.style import colours, inline_svg
 from bench.summary import summarise
-from tests.factory import ISTIO_POLICIES, USERS_SWEEP, Made, Simulated, make_run
+from bench.units import format_ms
+from tests.factory import ISTIO_AND_KUMA, ISTIO_POLICIES, MESH_PAIRS, USERS_SWEEP, Made, Simulated, make_run
 
 SHORT = Made(warmup_s=2.0, duration_s=6.0)
 
@@ -74,6 +75,62 @@ def test_svg_has_no_date_and_no_version(pictures: dict[str, Picture]) -> None:
 def test_pngs_are_pngs(pictures: dict[str, Picture]) -> None:
     """Every figure can be had as PNG."""
     assert all(picture.png().startswith(b"\x89PNG") for picture in pictures.values())
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """Two repeats that differ much: intervals that reach far beyond them."""
+    made = replace(SHORT, configurations=ISTIO_AND_KUMA, contrasts=MESH_PAIRS, repeats=2, run_sd=0.4)
+    run = make_run(tmp_path_factory.mktemp("noisy"), made)
+    return Report(run, *summarise(run))
+
+
+def test_a_long_interval_leaves_the_points_their_room(noisy: Report) -> None:
+    """The axis goes over all repeats and not far beyond; where an interval goes on, it says to what."""
+    drawing = FIGURES["p95"](noisy)
+    assert drawing is not None
+    axes = drawing.figure.axes[0]
+    repeats = [repeat.p95_ms or 0 for c in noisy.configurations.values() for repeat in c.repeats]
+    assert max(repeats) < axes.get_xlim()[1] < 2 * max(repeats)
+    beyond = [c.p95_high_ms for c in noisy.configurations.values() if (c.p95_high_ms or 0) > axes.get_xlim()[1]]
+    marks = [text.get_text() for text in axes.texts if "goes on to" in text.get_text()]
+    assert [format_ms(high) in mark for high, mark in zip(beyond, marks, strict=True)] == [True] * len(beyond)
+    assert beyond
+
+
+def test_differences_are_cut_on_both_sides(noisy: Report) -> None:
+    """All blocks' ratios are inside the frame, and every interval's end that is not has an arrow."""
+    drawing = FIGURES["differences"](noisy)
+    assert drawing is not None
+    axes = drawing.figure.axes[0]
+    low, high = axes.get_xlim()
+    contrasts = [c for c in noisy.summary.contrasts if c.metric == "p95_ms"]
+    assert all(low < ratio - 1 < high for c in contrasts for ratio in c.block_ratios if ratio)
+    ends = [end - 1 for c in contrasts for end in (c.ratio_low, c.ratio_high) if end]
+    marks = [text for text in axes.texts if "goes on to" in text.get_text()]
+    assert len(marks) == sum(not low <= end <= high for end in ends) > 0
+
+
+def test_a_short_interval_is_whole(report: Report) -> None:
+    """Where intervals end near the repeats, the axis has all of them and no arrow."""
+    drawing = FIGURES["p95"](report)
+    assert drawing is not None
+    axes = drawing.figure.axes[0]
+    assert max(c.p95_high_ms or 0 for c in report.configurations.values()) < axes.get_xlim()[1]
+    assert not [text for text in axes.texts if "goes on to" in text.get_text()]
+
+
+def test_a_sweep_marks_what_goes_on(tmp_path: Path) -> None:
+    """In a sweep a triangle at the edge stands for an interval that goes on."""
+    made = replace(SHORT, configurations=USERS_SWEEP, reference=None, repeats=2, run_sd=0.4)
+    run = make_run(tmp_path, made)
+    report = Report(run, *summarise(run))
+    drawing = FIGURES["sweep"](report)
+    assert drawing is not None
+    rps = drawing.figure.axes[0]
+    edge = rps.get_ylim()[1]
+    at_edge = [dots for dots in rps.collections if np.asarray(dots.get_offsets())[0][1] == edge]
+    assert len(at_edge) == sum((c.rps_high or 0) > edge for c in report.configurations.values()) > 0
 
 
 def test_an_invalid_repeat_is_hollow(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from bench.errors import StoreError
+from bench.load.merge import read_samples
 from bench.records import Window
-from bench.samples import RAW_ROW, Samples, read_columns, read_parquet, read_raw, write_columns, write_parquet
+from bench.samples import RAW_ROW, Samples, read_columns, read_parquet, samples_of, write_columns, write_parquet
 from tests.bookinfo import ROOT
 from tests.factory import ISTIO_POLICIES, Made, simulate
 
@@ -77,28 +78,35 @@ def test_a_request_takes_at_most_12_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "samples.parquet").stat().st_size <= 12 * len(samples)
 
 
+def begin(folder: Path) -> None:
+    """As a recorder does before its first row."""
+    (folder / "started.json").write_text('{"zero_ns": 0, "wall_s": 0}', "utf-8")
+
+
 @settings(deadline=None)
 @given(raw=hnp.arrays(RAW_ROW, st.integers(0, 20)), torn=st.integers(0, RAW_ROW.itemsize - 1))
 def test_a_torn_last_row_is_left_out(raw: "np.ndarray[tuple[int], np.dtype[np.void]]", torn: int) -> None:
     """However much of the last row was written, all whole rows are read, and nothing else."""
     with TemporaryDirectory() as folder:
-        path = Path(folder) / "samples.bin"
-        path.write_bytes(raw.tobytes() + b"\1" * torn)
-        found = read_raw(path, ())
+        begin(Path(folder))
+        (Path(folder) / "samples.bin").write_bytes(raw.tobytes() + b"\1" * torn)
+        found = read_samples(Path(folder))
     assert sorted(found.started_ns.tolist()) == found.started_ns.tolist() == sorted(raw["started_ns"].tolist())
     assert sorted(found.latency_ns.tolist()) == sorted(raw["latency_ns"].tolist())
 
 
 def test_no_rows_are_no_samples(tmp_path: Path) -> None:
     """Before the first request there is an empty file, and before that none: both hold no samples."""
+    assert len(read_samples(tmp_path)) == 0
+    begin(tmp_path)
+    assert len(read_samples(tmp_path)) == 0
     (tmp_path / "samples.bin").touch()
-    assert len(read_raw(tmp_path / "samples.bin", ())) == 0
-    assert len(read_raw(tmp_path / "none.bin", ())) == 0
+    assert len(read_samples(tmp_path)) == 0
 
 
 def test_no_samples_are_stored_and_read(tmp_path: Path) -> None:
     """A trial without a single request has a file like any other."""
-    write_parquet(read_raw(tmp_path / "none.bin", ()), tmp_path / "samples.parquet")
+    write_parquet(samples_of(np.empty(0, RAW_ROW), ()), tmp_path / "samples.parquet")
     found = read_parquet(tmp_path / "samples.parquet")
     assert len(found) == 0
     assert found.latency_ns.dtype == np.int64

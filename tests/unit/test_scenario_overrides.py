@@ -50,6 +50,12 @@ def test_any_key_can_be_set() -> None:
     assert [changed.load_of(c.name).users for c in changed.configurations] == [9, 50, 50]
 
 
+def test_a_list_can_be_set() -> None:
+    """`--set` takes a list of plain values where the key has one."""
+    changed = load_scenario("smoke", Overrides(sets=("equalise=[tls, retries]",)))
+    assert changed.equalise == ("tls", "retries")
+
+
 def test_the_last_override_wins() -> None:
     """A later `--set` wins over an earlier one, and a flag over both."""
     sets = ("repeats=4", "repeats=5", "load.users=6")
@@ -70,8 +76,11 @@ def test_the_last_override_wins() -> None:
         ("quick=5", "--set quick: must be true or false, not 5"),
         ("repeats", "--set repeats: has no value; write PATH=VALUE, such as load.users=50"),
         ("repeats=", "--set repeats: has no value; write PATH=VALUE, such as load.users=50"),
-        ("repeats=[1]", "--set repeats: must be one value, not '[1]'"),
-        ("repeats=a: b", "--set repeats: must be one value, not 'a: b'"),
+        ("repeats=[1]", "--set repeats: must be a whole number, not a list"),
+        ("equalise=[a]", "--set equalise: 'a' is not supported (supported: tls, workers, retries)"),
+        ("equalise=tls", "--set equalise: must be a list, not 'tls'"),
+        ("equalise=[[tls]]", "--set equalise: must be one value, or a list of some, not '[[tls]]'"),
+        ("repeats=a: b", "--set repeats: must be one value, or a list of some, not 'a: b'"),
         ("repeats=*a", "--set repeats: the alias *a is not allowed here; write the value out"),
         ("repeats=!!a b", "--set repeats: the tag tag:yaml.org,2002:a is not allowed here; write plain YAML"),
     ],

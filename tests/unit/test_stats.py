@@ -178,3 +178,32 @@ def test_what_has_no_mean_is_an_error() -> None:
 def test_one_repeat_can_detect_nothing() -> None:
     """There is no minimum detectable effect without a spread."""
     assert stats.minimum_detectable_effect(0.05, 1) is None
+
+
+def test_two_columns_within_blocks_are_the_paired_t_test() -> None:
+    """With two configurations the analysis within blocks is the paired t test on logarithms, as SciPy has it."""
+    table = np.array([[90.0, 102.0], [140.0, 163.0], [70.0, 76.0], [120.0, 133.0]])
+    paired = scipy.stats.ttest_rel(np.log(table[:, 1]), np.log(table[:, 0])).confidence_interval(stats.CONFIDENCE)
+    assert stats.within_blocks(table, 1, 0) == pytest.approx((math.exp(paired.low), math.exp(paired.high)))
+
+
+def test_what_blocks_share_does_not_widen_the_interval_within_them() -> None:
+    """A machine that is slower in one block than in another changes nothing in the interval within blocks."""
+    table = np.array([[90.0, 160.0, 166.0], [91.0, 158.0, 163.0], [88.0, 161.0, 170.0]])
+    slower = table * np.array([[1.0], [2.0], [0.6]])
+    assert stats.within_blocks(slower, 2, 0) == pytest.approx(stats.within_blocks(table, 2, 0))
+
+
+def test_intervals_within_blocks_cover_what_they_claim() -> None:
+    """Where all configurations scatter alike, 95 of 100 intervals within blocks hold the true ratio."""
+    random = np.random.default_rng(5)
+    shape, truth = (2000, 3, 3), 1.2
+    tables = np.exp(random.normal(0, 0.3, (2000, 3, 1)) + random.normal(0, 0.05, shape)) * [1.0, truth, 1.3]
+    found = [interval for table in tables if (interval := stats.within_blocks(table, 1, 0))]
+    assert np.mean([low <= truth <= high for low, high in found]) == pytest.approx(0.95, abs=0.015)
+
+
+@pytest.mark.parametrize("table", [[[90.0, 99.0]], [[90.0, 99.0], [90.0, 99.0]]], ids=["one block", "no noise"])
+def test_blocks_without_noise_have_no_interval(table: list[list[float]]) -> None:
+    """One block, or blocks that are all alike, say nothing about noise: no interval."""
+    assert stats.within_blocks(np.array(table), 1, 0) is None

@@ -9,9 +9,18 @@ import pytest
 
 from bench.digest import digest
 from bench.records import SummaryRecord, Window
-from bench.store import StoredRun
+from bench.store import StoredRun, open_run
 from bench.summary import summarise
-from tests.factory import ENVIRONMENT, ISTIO_POLICIES, USERS_SWEEP, Made, Simulated, make_run
+from tests.factory import (
+    ENVIRONMENT,
+    ISTIO_AND_KUMA,
+    ISTIO_POLICIES,
+    MESH_PAIRS,
+    USERS_SWEEP,
+    Made,
+    Simulated,
+    make_run,
+)
 
 S = 1_000_000_000
 SHORT = Made(warmup_s=5.0, duration_s=20.0)
@@ -67,6 +76,32 @@ def test_the_contrasts_are_reference_and_mesh_steps(summary: SummaryRecord) -> N
     assert len(summary.contrasts) == 3 * 4
     decisive = [(c.configuration, c.reference, c.metric) for c in summary.contrasts if c.confirmatory]
     assert decisive == [("istio", "baseline", "p95_ms"), ("istio-policies", "baseline", "p95_ms")]
+
+
+def test_named_pairs_are_planned(make: Callable[[Made], StoredRun]) -> None:
+    """A pair that the scenario names is there on every metric; its P95 is planned, a doubt tells what it cannot see."""
+    made = replace(SHORT, configurations=ISTIO_AND_KUMA, contrasts=MESH_PAIRS, repeats=2, run_sd=0.1)
+    summary, _ = summarise(make(made))
+    named = [c for c in summary.contrasts if c.named]
+    assert {(c.configuration, c.reference) for c in named} == set(MESH_PAIRS)
+    assert [c.metric for c in named if c.standing == "planned"] == ["p95_ms", "p95_ms"]
+    assert not [c for c in named if c.confirmatory]
+    assert [doubt for doubt in summary.doubts if doubt.startswith("resolution: kuma against istio: ")]
+
+
+def test_one_configuration_under_two_names_is_marked(make: Callable[[Made], StoredRun]) -> None:
+    """Where nothing but the name differs the contrasts say so."""
+    sides = (Simulated("a"), Simulated("b"))
+    summary, _ = summarise(make(replace(SHORT, configurations=sides, reference="a", repeats=2)))
+    assert all(c.alike for c in summary.contrasts)
+
+
+def test_the_proxies_cpu_has_its_interval(summary: SummaryRecord) -> None:
+    """CPU per request of all sidecars is a mean over repeats, with its t interval."""
+    istio = summary.configurations["istio"]
+    low, high = istio.sidecar_cpu_low_ms_per_request or 0, istio.sidecar_cpu_high_ms_per_request or 0
+    assert low < (istio.sidecar_cpu_ms_per_request or 0) < high
+    assert summary.configurations["baseline"].sidecar_cpu_high_ms_per_request is None
 
 
 def test_a_contrast_is_the_ratio_of_the_configurations(summary: SummaryRecord) -> None:
@@ -242,6 +277,16 @@ def test_two_windows_are_one_repeat(run: StoredRun) -> None:
     assert sum(use.cpu_s or 0 for use in both.resources) == pytest.approx(
         sum(use.cpu_s or 0 for part in parts for use in part.resources)
     )
+
+
+def test_an_older_run_is_read() -> None:
+    """The example run, written before pairs could be named, is summarised, and its stored summary is still valid."""
+    example = Path(__file__).parents[2] / "results" / "example"
+    found, _ = summarise(open_run(example))
+    assert {c.standing for c in found.contrasts} == {"confirmatory", "exploratory"}
+    assert {cost.proxies for cost in found.hop_costs} == {8}
+    before = SummaryRecord.model_validate_json((example / "summary.json").read_bytes())
+    assert before.configurations["istio"].p95_ms == found.configurations["istio"].p95_ms
 
 
 def test_a_summary_can_be_written_and_read(summary: SummaryRecord) -> None:

@@ -43,6 +43,15 @@ def test_a_second_signal_is_impatient_and_the_first_one_counts() -> None:
             watch.check()
 
 
+@pytest.mark.parametrize(("number", "hasty"), [(signal.SIGINT, False), (signal.SIGTERM, True), (signal.SIGHUP, True)])
+def test_a_keyboard_leaves_time_and_others_do_not(number: signal.Signals, *, hasty: bool) -> None:
+    """By the first signal: whoever pressed Ctrl-C waits for the end of it."""
+    watch = Watch()
+    assert not watch.hasty
+    watch.signals = [number]
+    assert watch.hasty is hasty
+
+
 def test_handlers_are_put_back() -> None:
     """After a run, signals do what they did before."""
     before = signal.getsignal(signal.SIGTERM)

@@ -19,9 +19,11 @@ from bench.report.figures.style import (
     TINT,
     Drawing,
     colours,
+    mark_beyond,
     new_figure,
     nothing_to_show,
     place,
+    reach,
     short,
 )
 from bench.report.thesis import thesis_ratio
@@ -48,20 +50,25 @@ def draw_differences(report: Report) -> Drawing | None:
         aside = "◇ the same ratio in the 2022 thesis, another cluster"
         axes.set_title(aside, loc="right", color=MUTED, style="italic", weight="normal", size=7.5)
     _finish(axes, contrasts, margin)
+    for y, contrast in enumerate(contrasts):
+        for end in (contrast.ratio_low, contrast.ratio_high):
+            printed, change = format_change(end), None if end is None else end - 1
+            mark_beyond(axes, y + 0.14, change, colour=colour[contrast.configuration], printed=printed)
     place(figure, left=0.25, right=0.2, top=0.26 if marked else 0.14)
     return Drawing(
         figure,
         "Difference in P95 response time",
         "; ".join(f"{c.configuration} against {c.reference}: {_words(c)}" for c in contrasts) + ".",
         f"P95 against the reference: dots with {format_percent(report.summary.confidence)} intervals; ticks: each "
-        f"block by itself; grey band: the margin of {format_percent(margin)}; faded: exploratory."
+        f"block by itself; grey band: the margin of {format_percent(margin)}; faded: exploratory; an arrow: the "
+        "interval goes on."
         + (" Hollow diamonds: the same ratio in the 2022 thesis, on another cluster." if marked else ""),
     )
 
 
 def _draw_contrast(axes: Axes, y: float, contrast: Contrast, *, colour: str) -> None:
     axes.plot([0, 0], [y - 0.1, y + 0.38], color=MUTED, linewidth=1, zorder=1)
-    strength = 1.0 if contrast.confirmatory else 0.45
+    strength = 0.45 if contrast.standing == "exploratory" else 1.0
     if contrast.ratio is not None and contrast.verdict != "invalid":
         axes.plot([contrast.ratio - 1], [y + 0.14], "o", color=colour, markersize=6, markeredgecolor=PAPER, zorder=5)
         axes.plot(
@@ -76,8 +83,9 @@ def _draw_contrast(axes: Axes, y: float, contrast: Contrast, *, colour: str) -> 
 
 def _write_contrast(axes: Axes, y: float, contrast: Contrast, *, label: str, colour: str) -> None:
     above: dict[str, Any] = {"va": "center", "transform": axes.get_yaxis_transform()}
-    weight, ink = ("bold", INK) if contrast.confirmatory else ("normal", MUTED)
-    axes.text(0.005, y - 0.27, label, color=colour, weight=weight, **above)
+    weight, ink = ("normal", MUTED) if contrast.standing == "exploratory" else ("bold", INK)
+    size = 7.5 if contrast.configuration != label else None  # a pair's two names beside its numbers
+    axes.text(0.005, y - 0.27, label, color=colour, weight=weight, size=size, **above)
     axes.text(0.985, y - 0.27, _words(contrast), color=ink, ha="right", **above)
 
 
@@ -88,8 +96,9 @@ def _draw_thesis(axes: Axes, y: float, contrast: Contrast) -> None:
 
 
 def _finish(axes: Axes, contrasts: tuple[Contrast, ...], margin: float) -> None:
-    values = [value - 1 for contrast in contrasts for value in _extent(contrast)]
-    low, high = min([*values, -margin * 1.6]), max([*values, margin * 1.6])
+    values = [value - 1 for contrast in contrasts for value in _points(contrast)]
+    ends = [end - 1 for c in contrasts for end in (c.ratio_low, c.ratio_high) if end is not None]
+    low, high = reach([*values, -margin * 1.6, margin * 1.6], ends)
     axes.set_xlim(low - (high - low) * 0.04, high + (high - low) * 0.04)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 2.5, 5, 10)))
     axes.xaxis.set_major_formatter(
@@ -102,12 +111,9 @@ def _finish(axes: Axes, contrasts: tuple[Contrast, ...], margin: float) -> None:
         nothing_to_show(axes)
 
 
-def _extent(contrast: Contrast) -> list[float]:
-    """All that must be inside the frame; an interval without end does not push the rest together."""
-    widest = 6 * (abs(contrast.ratio - 1) + 0.2) if contrast.ratio is not None else 0
-    ends = [contrast.ratio_low, contrast.ratio_high]
-    near = [end for end in ends if end is not None and abs(end - 1) < widest]
-    found = (contrast.ratio, _thesis_ratio(contrast), *contrast.block_ratios, *near)
+def _points(contrast: Contrast) -> list[float]:
+    """All that must be inside the frame."""
+    found = (contrast.ratio, _thesis_ratio(contrast), *contrast.block_ratios)
     return [value for value in found if value is not None]
 
 
@@ -119,7 +125,7 @@ def _label(contrast: Contrast, reference: str | None) -> str:
     """The configuration; with what it is compared, where that is not the reference of the run."""
     if contrast.reference == reference:
         return short(contrast.configuration)
-    return f"{short(contrast.configuration, longest=14)} / {short(contrast.reference, longest=12)}"
+    return f"{short(contrast.configuration, longest=14)} / {short(contrast.reference, longest=14)}"
 
 
 def _words(contrast: Contrast) -> str:

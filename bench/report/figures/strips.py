@@ -17,16 +17,21 @@ from bench.report.figures.style import (
     TINT,
     Drawing,
     colours,
+    mark_beyond,
     new_figure,
     nothing_to_show,
     place,
     plain_ticks,
+    reach,
     short,
 )
 from bench.report.thesis import P95_MS
 from bench.units import format_interval, format_ms, format_rps
 
-_DOTS = "Each dot is one repeat (hollow: invalid, not counted), the line their mean, the bar its interval"
+_DOTS = (
+    "Each dot is one repeat (hollow: invalid, not counted), the line their mean, the bar its interval; an arrow: it"
+    " goes on"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +47,8 @@ class Row:
     high: float | None
 
     @property
-    def largest(self) -> float:
-        return max((*self.valid, *self.invalid, self.mean or 0, self.high or 0), default=0)
+    def points(self) -> tuple[float, ...]:
+        return (*self.valid, *self.invalid, *([self.mean] if self.mean is not None else []))
 
 
 def draw_p95(report: Report) -> Drawing | None:
@@ -97,11 +102,19 @@ def draw_strips(axes: Axes, rows: Sequence[Row], formatter: Callable[[float | No
         axes.text(0.005, y - 0.27, short(row.name), color=row.colour, weight="bold", ha="left", **above)
         axes.text(0.985, y - 0.27, value, color=INK, ha="right", **above)
     bare_rows(axes, len(rows))
-    largest = max((row.largest for row in rows), default=0)
+    largest = _largest(rows)
     axes.set_xlim(0, largest * 1.06 or 1)
     plain_ticks(axes, "x")
+    for y, row in enumerate(rows):
+        mark_beyond(axes, y + 0.14, row.high, colour=row.colour, printed=formatter(row.high))
     if not largest:
         nothing_to_show(axes)
+
+
+def _largest(rows: Sequence[Row]) -> float:
+    """The largest value that is shown: of the points, or of an interval that does not go on far beyond them."""
+    points = [value for row in rows for value in row.points]
+    return reach([0, *points], [row.high for row in rows if row.high is not None])[1]
 
 
 def bare_rows(axes: Axes, count: int) -> None:
@@ -160,7 +173,7 @@ def _matching_limit(rows: Sequence[Row], values: Sequence[float]) -> float:
     base = next((row for row in rows if row.name in P95_MS and row.mean), None)
     if base is None or not base.mean:
         return max(values) * 1.12
-    ours = max(row.largest for row in rows) / base.mean
+    ours = _largest(rows) / base.mean
     return P95_MS[base.name] * max(ours * 1.06, max(values) / P95_MS[base.name] * 1.08)
 
 

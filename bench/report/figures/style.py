@@ -131,6 +131,35 @@ def short(name: str, *, longest: int = 26) -> str:
     return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
+def reach(points: Iterable[float], ends: Iterable[float], *, share: float = 0.6) -> tuple[float, float]:
+    """How far an axis goes: over all points, and over the ends of intervals as far as `share` of the points' span
+    beyond them. Two noisy repeats have an interval that would leave the points no room."""
+    inside = list(points)
+    low, high = min(inside, default=0.0), max(inside, default=0.0)
+    more = (high - low) * share
+    near = [min(max(end, low - more), high + more) for end in ends]
+    return min([low, *near]), max([high, *near])
+
+
+def mark_beyond(axes: Axes, y: float, end: float | None, *, colour: str, printed: str) -> None:
+    """An arrow where an interval goes on beyond the axis, with the value that it goes on to."""
+    left, right = axes.get_xlim()
+    if end is None or left <= end <= right:
+        return
+    at_left = end < left
+    axes.text(
+        left if at_left else right,
+        y,
+        f" \N{LEFTWARDS ARROW} goes on to {printed} " if at_left else f" goes on to {printed} \N{RIGHTWARDS ARROW} ",
+        color=colour,
+        size=6.8,
+        ha="left" if at_left else "right",
+        va="center_baseline",
+        bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.6},
+        zorder=7,
+    )
+
+
 def plain_ticks(axes: Axes, which: str) -> None:
     """Numbers as meshbench prints them, without powers of ten."""
     axis = axes.xaxis if which == "x" else axes.yaxis
@@ -138,14 +167,15 @@ def plain_ticks(axes: Axes, which: str) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def log_axis(axes: Axes, which: str, values: Iterable[float]) -> None:
-    """A logarithmic axis over the positive ones of `values`, with ticks at 1, 2 and 5."""
+def log_axis(axes: Axes, which: str, values: Iterable[float], *, low_panel: bool = False) -> None:
+    """A logarithmic axis over the positive ones of `values`, with ticks at 1, 2 and 5; at 1 and 3 in a low panel."""
     positive = [value for value in values if value > 0]
     low, high = (min(positive), max(positive)) if positive else (1.0, 10.0)
     axis = axes.xaxis if which == "x" else axes.yaxis
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     (axes.set_xlim if which == "x" else axes.set_ylim)(low / 1.12, high * 1.12)
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 300 else (1,)))
+    subs, widest = ((1, 3), 100) if low_panel else ((1, 2, 5), 300)
+    axis.set_major_locator(LogLocator(subs=subs if high / low < widest else (1,)))
     plain_ticks(axes, which)
 
 

@@ -1,5 +1,6 @@
 """Throughput and P95 against the number of users; the thesis's table 9.1 in a column of its own."""
 
+import math
 from collections.abc import Callable, Sequence
 
 from matplotlib.axes import Axes
@@ -18,6 +19,7 @@ from bench.report.figures.style import (
     nothing_to_show,
     place,
     plain_ticks,
+    reach,
 )
 from bench.report.thesis import SWEEP
 
@@ -32,9 +34,10 @@ def draw_sweep(report: Report) -> Drawing | None:
     (rps, thesis_rps), (p95, thesis_p95) = figure.subplots(2, 2, sharex="col", width_ratios=(2.3, 1))
     _ours(rps, report, lambda c: (c.rps, c.rps_low, c.rps_high), lambda repeat: repeat.rps)
     _ours(p95, report, lambda c: (c.p95_ms, c.p95_low_ms, c.p95_high_ms), lambda repeat: repeat.p95_ms)
-    rps.set_ylim(bottom=0)
-    plain_ticks(rps, "y")
+    _linear(rps, report)
     _log(p95, report)
+    _mark_beyond(rps, report, lambda c: (c.rps_low, c.rps_high))
+    _mark_beyond(p95, report, lambda c: (c.p95_low_ms, c.p95_high_ms))
     _thesis(thesis_rps, [level.rps for level in SWEEP])
     _thesis(thesis_p95, [level.p95_ms for level in SWEEP])
     thesis_rps.set_ylim(0, max(level.rps for level in SWEEP) * 1.15)
@@ -52,8 +55,8 @@ def draw_sweep(report: Report) -> Drawing | None:
         figure,
         "Throughput and P95 response time against users",
         "; ".join(f"{c.users} users" for c in report.configurations.values()) + ".",
-        "Dots: repeats (hollow: invalid); line: mean; bars: intervals. Grey panels: the 2022 thesis's "
-        "table 9.1, on another cluster and with another P95 statistic, for shape, not for size.",
+        "Dots: repeats (hollow: invalid); line: mean; bars: intervals; a triangle: the bar goes on. Grey panels: the "
+        "2022 thesis's table 9.1, on another cluster and with another P95 statistic, for shape, not for size.",
     )
 
 
@@ -118,10 +121,34 @@ def _users_axis(axes: Axes, users: Sequence[int], *, apart: float = 1.3) -> None
     plain_ticks(axes, "x")
 
 
+def _linear(axes: Axes, report: Report) -> None:
+    """From 0, over all repeats; an interval that goes on far beyond them does not press them flat."""
+    summaries = report.configurations.values()
+    repeats = [repeat.rps for c in summaries for repeat in c.repeats if repeat.rps]
+    axes.set_ylim(0, reach([0, *repeats], [c.rps_high for c in summaries if c.rps_high])[1] * 1.06 or 1)
+    plain_ticks(axes, "y")
+
+
 def _log(axes: Axes, report: Report) -> None:
+    """The same on a logarithmic axis."""
     summaries = report.configurations.values()
     repeats = [repeat.p95_ms for c in summaries for repeat in c.repeats if repeat.p95_ms]
-    log_axis(axes, "y", [*repeats, *(end for c in summaries for end in (c.p95_low_ms, c.p95_high_ms) if end)])
+    ends = [math.log(end) for c in summaries for end in (c.p95_low_ms, c.p95_high_ms) if end]
+    low, high = reach([math.log(value) for value in repeats], ends, share=0.3)
+    log_axis(axes, "y", [math.exp(low), math.exp(high)] if repeats else [])
+
+
+def _mark_beyond(
+    axes: Axes, report: Report, ends: Callable[[ConfigurationSummary], tuple[float | None, float | None]]
+) -> None:
+    """A triangle where an interval goes on beyond the axis; below 0 there is nothing to go on to."""
+    bottom, top = axes.get_ylim()
+    for configuration in report.configurations.values():
+        low, high = ends(configuration)
+        edges = [("v", bottom)] if low is not None and low < bottom > 0 else []
+        edges += [("^", top)] if high is not None and high > top else []
+        for marker, edge in edges:
+            axes.scatter([configuration.users], [edge], marker=marker, s=26, color=MUTED, clip_on=False, zorder=4)
 
 
 def _thesis(axes: Axes, values: Sequence[float]) -> None:

@@ -77,7 +77,7 @@ def _scale(panels: Sequence[Axes], digests: Sequence[Digest]) -> None:
             nothing_to_show(axes)
         return
     if max(levels) > _LOG_FROM * min(levels):
-        log_axis(panels[0], "y", [float(value) for values in inside for value in values])
+        log_axis(panels[0], "y", [float(value) for values in inside for value in values], low_panel=True)
         return
     top = 1.15 * max(float(values.max()) for values in inside if len(values))
     panels[0].set_ylim(0, top)

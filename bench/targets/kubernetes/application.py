@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Final
 
 from bench.fields import manifest_files
-from bench.meshes.application import Application
+from bench.meshes.application import VERSIONS, Application
 from bench.targets.kubernetes.client import Cluster, Object
 from bench.targets.kubernetes.images import image_of
 from bench.targets.kubernetes.ownership import COMPONENT
+from bench.targets.kubernetes.workloads import app_of, names_of
 from bench.yamlfile import read_documents
 
 _GRACE_S: Final = 1  # nobody asks any more when a trial's pods go, and the next trial waits for it
+_STATUSES: Final = ("containerStatuses", "initContainerStatuses")
 _ORDER: Final = ("ServiceAccount", "Service", "Deployment")
 
 
@@ -25,13 +27,14 @@ def bookinfo_objects(
     annotations: Mapping[str, str] | None = None,
     affinity: Object | None = None,
 ) -> tuple[Object, ...]:
-    """The objects in `folder` that belong to `application`, in the order in which they are to be applied: one version
-    of reviews. They are in the application's namespace.
+    """The objects in `folder` that belong to `application`, in the order in which they are to be applied: its versions
+    of reviews, and where those are several the Service of each. They are in the application's namespace.
 
     `images` and `registry` are those of `images.image_of`; `annotations` go onto the pods, `affinity` says
     where they may be.
     """
-    documents = [document.value for file in manifest_files(folder) for document in read_documents(file)]
+    files = (*manifest_files(folder), *manifest_files(folder / VERSIONS))
+    documents = [document.value for file in files for document in read_documents(file)]
     wanted = [thing for thing in documents if thing is not None and _belongs(thing, application)]
     placed = [_placed(thing, application.namespace) for thing in wanted]
     things = [_deployment(thing, _Pods(images, registry, annotations or {}, affinity)) for thing in placed]
@@ -44,14 +47,15 @@ def running_images(cluster: Cluster, namespace: str) -> dict[str, str]:
 
 
 def images_in(pods: Sequence[Object]) -> dict[str, str]:
-    """The image ids of these pods' containers, sidecars included, by container name."""
-    statuses = (
-        status
-        for pod in pods
-        for key in ("containerStatuses", "initContainerStatuses")
-        for status in pod.get("status", {}).get(key) or ()
-    )
-    found = {one["name"]: one["imageID"].removeprefix("docker-pullable://") for one in statuses if one.get("imageID")}
+    """The image ids of these pods' containers, sidecars included, by container name; of several versions of a workload
+    each has its own."""
+    names, found = names_of(pods), dict[str, str]()
+    for pod in pods:
+        app = app_of(pod)
+        statuses = (one for key in _STATUSES for one in pod.get("status", {}).get(key) or () if one.get("imageID"))
+        for one in statuses:
+            name = names[pod["metadata"]["name"]] if one["name"] == app else one["name"]
+            found[name] = one["imageID"].removeprefix("docker-pullable://")
     return dict(sorted(found.items()))
 
 

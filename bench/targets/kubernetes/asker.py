@@ -12,12 +12,15 @@ import socket
 import ssl
 import sys
 from typing import Any, Final
+from urllib.parse import urlencode
 
 TIMEOUT_S: Final = 3.0
 _BODY_LIMIT: Final = 64 * 1024
 _ALPN: Final = ["istio", "kuma"]  # what the client sides of sidecars offer: by it a sidecar knows one of its kind
 
 Json = dict[str, Any]
+
+_NOTHING: Final[Json] = {"status": 0, "headers": {}, "body": "", "tls": None, "error": "", "message": ""}
 
 
 def answer(question: Json) -> Json:
@@ -26,7 +29,7 @@ def answer(question: Json) -> Json:
     `tls` of the answer is what the handshake agreed on, also where no HTTP answer came after it.
     """
     connection = http.client.HTTPConnection(question["host"], question["port"], timeout=TIMEOUT_S)
-    told: Json = {"status": 0, "headers": {}, "body": "", "tls": None, "error": "", "message": ""}
+    told: Json = dict(_NOTHING)
     try:
         if question["tls"]:
             connection.sock, told["tls"] = _handshake(question["host"], question["port"])
@@ -40,6 +43,44 @@ def answer(question: Json) -> Json:
     finally:
         connection.close()
     return told
+
+
+def pages(question: Json) -> Json:
+    """`times` product pages on one connection, after a login as `user` if there is one: each different answer once,
+    with its `count`. Where the login or the connection fails, the last answer tells why."""
+    connection = http.client.HTTPConnection(question["host"], question["port"], timeout=TIMEOUT_S)
+    headers, counted = dict(question["headers"]), dict[tuple[int, bytes], int]()
+    try:
+        if question["user"]:
+            headers["Cookie"] = _log_in(connection, question["user"], headers)
+        for _ in range(question["times"]):
+            connection.request("GET", question["path"], headers=headers)
+            came = connection.getresponse()
+            key = (came.status, _body(came))
+            counted[key] = counted.get(key, 0) + 1
+    except (OSError, http.client.HTTPException) as error:
+        broken = [{**_NOTHING, "count": 1, "error": type(error).__name__, "message": str(error)}]
+    else:
+        broken = []
+    finally:
+        connection.close()
+    came_back = [
+        {**_NOTHING, "status": status, "body": base64.b64encode(body).decode(), "count": count}
+        for (status, body), count in counted.items()
+    ]
+    return {"answers": [*came_back, *broken]}
+
+
+def _log_in(connection: http.client.HTTPConnection, user: str, headers: Json) -> str:
+    """The cookie of a session. Any password will do. Raises HTTPException where there is none."""
+    form = {**headers, "Content-Type": "application/x-www-form-urlencoded"}
+    connection.request("POST", "/login", body=urlencode({"username": user, "passwd": ""}), headers=form)
+    came = connection.getresponse()
+    came.read()
+    cookie = came.getheader("Set-Cookie", "").partition(";")[0]
+    if not cookie.startswith("session="):
+        raise http.client.HTTPException(f"the login as {user} was answered with {came.status}")
+    return cookie
 
 
 def _body(came: http.client.HTTPResponse) -> bytes:
@@ -72,4 +113,6 @@ def _context() -> ssl.SSLContext:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps([answer(question) for question in json.loads(sys.stdin.readline())]) + "\n")
+    asked = json.loads(sys.stdin.readline())
+    told = [pages(question) if question.get("times") else answer(question) for question in asked]
+    sys.stdout.write(json.dumps(told) + "\n")

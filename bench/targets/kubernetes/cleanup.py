@@ -5,21 +5,21 @@ Nothing without the run's labels is touched, but what a control plane that this 
 are never stripped: they are told, with the command that does it.
 """
 
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 from bench.errors import LeftoversError, LockedError, RefusedError
+from bench.shipped import shipped
 from bench.targets.kubernetes.client import Cluster
 from bench.targets.kubernetes.deletion import Found
 from bench.targets.kubernetes.kubeconfig import describe, open_cluster
 from bench.targets.kubernetes.lease import is_alive, read_holder, remove_lock
 from bench.targets.kubernetes.leftovers import find_leftovers, told
 from bench.targets.kubernetes.ownership import run_of
+from bench.targets.kubernetes.private import credentials_folder
 from bench.targets.kubernetes.removal import Removal
 from bench.targets.kubernetes.residue import Residue, find_residue
 from bench.units import format_duration
@@ -41,7 +41,8 @@ class Cleaned:
 
 def clean_cluster(cluster: Cluster, run_id: str, *, watch: Watch, wait_s: float = WAIT_S) -> Cleaned:
     """Removes everything of a run but its lock, and waits until it is gone. The `wait_s` seconds begin now, whatever
-    ended the run. Raises LeftoversError for what stays; a second signal ends the waiting."""
+    ended the run, and are few after a signal that leaves no time. Raises LeftoversError for what stays; a second signal
+    ends the waiting."""
     began = time.monotonic()
     removal = Removal(cluster, run_id, watch, deadline=began + wait_s)
     unseen = removal.remove_all()
@@ -62,14 +63,17 @@ def cluster_cleanup(context: str, *, run_id: str | None = None, only_list: bool 
     """
     with (
         watching() as watch,
-        tempfile.TemporaryDirectory(prefix="meshbench-") as folder,
-        open_cluster(context, private_folder=Path(folder)) as cluster,
+        credentials_folder() as folder,
+        open_cluster(context, private_folder=folder) as cluster,
     ):
         yield describe(cluster)
         leftovers = find_leftovers(cluster, run_id)
         runs = leftovers.by_run()
         if leftovers.unseen:
             yield f"not looked at, since it may not be listed: {', '.join(leftovers.unseen)}"
+        if not runs and leftovers.blind:
+            role = shipped("manifests") / "rbac" / "run.yaml"
+            raise RefusedError(f"namespaces may not be listed, so that nobody knows what is left; bind {role}")
         if not runs:
             yield f"nothing is left of {run_id or 'any run'}"
         elif only_list:

@@ -15,22 +15,30 @@ from bench.waiting import Watch
 @dataclass(frozen=True, slots=True)
 class InstallOptions:
     """How a mesh is installed. `values` are files on top of our own, later ones win; empty texts mean the mesh's own
-    choice. `kubeconfig` is the private copy, for the mesh's own tool."""
+    choice. `kubeconfig` is the private copy, for the mesh's own tool; `equal` are files on top of all values, for what
+    the run sets alike in all meshes."""
 
     values: tuple[Path, ...] = ()
     hub: str = ""
     tag: str = ""
     revision: str = ""
     kubeconfig: Path | None = None
+    equal: tuple[Path, ...] = ()
 
 
 class ControlPlane(Protocol):
-    """A mesh's control plane. `TOOL` is its command-line tool, `SIDECAR` the name of the sidecar's container."""
+    """A mesh's control plane. `TOOL` is its command-line tool, `SIDECAR` the name of the sidecar's container, `PODS`
+    the labels by which its own pods are found in `NAMESPACE`.
+
+    `guest` is the name of the run's own part of a control plane that is somebody else's, where nothing of the run may
+    be for all; it is empty where the run has installed it.
+    """
 
     NAME: str
     NAMESPACE: str
     TOOL: str
     SIDECAR: str
+    PODS: str
 
     def render(self, options: InstallOptions) -> tuple[Object, ...]:
         """What the mesh's own tool renders, in the order in which it is to be applied."""
@@ -41,16 +49,22 @@ class ControlPlane(Protocol):
     def present(self, cluster: Cluster) -> str:
         """What of this mesh is on the cluster already, in words; empty if nothing is."""
 
-    def namespace_labels(self, revision: str = "") -> Mapping[str, str]:
+    def unfit(self, cluster: Cluster) -> Sequence[str]:
+        """Why a mesh that others installed and rule would not be what the proofs expect, in words."""
+
+    def namespace_labels(self, revision: str = "", guest: str = "") -> Mapping[str, str]:
         """The labels by which a namespace asks for sidecars."""
+
+    def outside_labels(self) -> Mapping[str, str]:
+        """The labels by which a pod gets no sidecar, although its namespace asks for them."""
 
     def pod_annotations(self) -> Mapping[str, str]:
         """What the pods of a trial say to their sidecars: the same for all meshes as far as they can."""
 
-    def mesh_objects(self, policies: Sequence[Object], namespace: str) -> tuple[Object, ...]:
+    def mesh_objects(self, policies: Sequence[Object], namespace: str, guest: str = "") -> tuple[Object, ...]:
         """A configuration's manifests, moved into the run's namespace, in the order in which they are to be applied."""
 
-    def base_objects(self) -> tuple[Object, ...]:
+    def base_objects(self, guest: str = "") -> tuple[Object, ...]:
         """What the mesh needs before any policy."""
 
     def made_for(self, things: Sequence[Object]) -> tuple[Ref, ...]:

@@ -1,23 +1,25 @@
 """One configuration on a cluster: pods that are new, ready, provable and loadable."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from bench.errors import ClusterError
-from bench.load.generator import LoadOrder, LoadOutcome, Progress
-from bench.meshes.application import Application
-from bench.proofs import Hop, HopCount, synced_evidence
+from bench.data_path import DataPath
+from bench.load.generator import LoadOutcome, Progress
+from bench.meshes.application import GATEWAY, Application
+from bench.proofs import Hop, HopCount, alone_evidence, synced_evidence
 from bench.records import Evidence
-from bench.targets.kubernetes.application import bookinfo_objects, running_images
+from bench.targets.kubernetes.application import running_images
+from bench.targets.kubernetes.beside import Seen, control_plane_pods, ended_since, seen
+from bench.targets.kubernetes.blueprint import Blueprint
 from bench.targets.kubernetes.client import Cluster, Object, Ref
 from bench.targets.kubernetes.control_plane import ControlPlane
 from bench.targets.kubernetes.control_planes import CONTROL_PLANES
+from bench.targets.kubernetes.data_path import sidecars_path
 from bench.targets.kubernetes.evidence import (
     Meshed,
-    Sidecars,
     baseline_checks,
     counts_moved,
     hop_counts,
@@ -29,62 +31,83 @@ from bench.targets.kubernetes.evidence import (
     policy_checks,
     prove,
 )
-from bench.targets.kubernetes.images import image_of
-from bench.targets.kubernetes.injection import WEBHOOKS, baseline_evidence, mesh_evidence, restarts
-from bench.targets.kubernetes.load_objects import KEEPER, NAME, default_image, load_objects, uid_for
-from bench.targets.kubernetes.load_place import LoadPlace
+from bench.targets.kubernetes.gateway import in_the_mesh, with_sidecar
+from bench.targets.kubernetes.injection import WEBHOOKS, bare_pods, baseline_evidence, mesh_evidence, restarts
+from bench.targets.kubernetes.load_objects import KEEPER, NAME, uid_for
 from bench.targets.kubernetes.load_pod import Meter, locust_page, start_load
+from bench.targets.kubernetes.logs import save_logs
 from bench.targets.kubernetes.options import ClusterOptions
 from bench.targets.kubernetes.ownership import COMPONENT, Owner
-from bench.targets.kubernetes.probing import CONTAINER, Prober, askers, can_ask, outside_objects, probe_objects
+from bench.targets.kubernetes.probing import CONTAINER, Prober, can_ask
 from bench.targets.kubernetes.prometheus import PrometheusUsage, source_of
+from bench.targets.kubernetes.sidecars import Sidecars
 from bench.targets.kubernetes.usage import kubelet_usage
 from bench.targets.kubernetes.waits import Pods, rollout, wait_for
+from bench.targets.kubernetes.workloads import names_of
+from bench.targets.readers import SERIES, pages_evidence, requests_on
 from bench.waiting import Watch, wait_until
 
 READY_TIMEOUT_S: Final = 180.0
 SETTLE_TIMEOUT_S: Final = 90.0  # connections that were open when a policy came may keep the old one for 45 s
 _SERIES: Final = 3  # so many times in a row every answer has to be right
 _POLL_S: Final = 0.5
-_LOG_LINES: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """What a trial's deployment is made of, and where."""
+    """Where a trial's deployment is, and what it is made from. `absent` are the meshes that must not be there
+    meanwhile."""
 
     cluster: Cluster
     owner: Owner
     watch: Watch
-    options: ClusterOptions
-    load_place: LoadPlace
-    application: Application
-    folder: Path
-    outside: str
-    order: LoadOrder
+    blueprint: Blueprint
+    absent: tuple[str, ...]
+
+    @property
+    def application(self) -> Application:
+        return self.blueprint.application
 
     @property
     def namespace(self) -> str:
-        return self.application.namespace
+        return self.blueprint.namespace
+
+    @property
+    def outside(self) -> str:
+        return self.blueprint.outside
+
+    @property
+    def options(self) -> ClusterOptions:
+        return self.blueprint.options
 
 
 @dataclass
 class ClusterDeployment:
-    """See `bench.targets.Deployment`. `plane` and `meshed` are None without a mesh."""
+    """See `bench.targets.Deployment`."""
 
     site: Site
-    plane: ControlPlane | None
-    meshed: Meshed | None
     _counted: dict[Hop, HopCount] = field(default_factory=dict)
+    _beside: Seen = field(default_factory=dict)
+
+    @property
+    def plane(self) -> ControlPlane | None:
+        return self.site.blueprint.plane
+
+    @property
+    def meshed(self) -> Meshed | None:
+        return self.site.blueprint.meshed
 
     def start(self) -> None:
         """Makes the pods and waits until a user would get a whole page, and every policy shows."""
         owner, application = self.site.owner, self.site.application
-        objects = self._objects()
+        self._beside = seen(control_plane_pods(self.site.cluster))
+        objects = self.site.blueprint.pods(uid_for(self.site.cluster.kinds()))
         for component, things in objects.items():
             owner.apply_all(things, component)
         names = [thing["metadata"]["name"] for thing in objects["application"] if thing["kind"] == "Deployment"]
         rollout(self.site.cluster, application.namespace, names, timeout_s=READY_TIMEOUT_S, watch=self.site.watch)
+        if application.gateway:  # whoever made its Deployment
+            self._wait_for_pods(application.namespace, f"application,app={GATEWAY}", _is_up)
         for namespace in (application.namespace, self.site.outside):
             self._wait_for_pods(namespace, "probe", can_ask)
         self._wait_for_pods(application.namespace, "load", _is_up)
@@ -94,11 +117,14 @@ class ClusterDeployment:
         """See `bench.targets.Deployment`."""
         if load is not None and self.restarts():
             return ()  # what fell apart under the load proves nothing more; that it did is told by itself
+        alone = tuple(
+            alone_evidence(mesh, CONTROL_PLANES[mesh].present(self.site.cluster)) for mesh in self.site.absent
+        )
         if self.plane is None or self.meshed is None:
-            return self._baseline_evidence()
+            return (*alone, *self._baseline_evidence())
         whole = load if load is not None and not load.generator.problem else None
         counted = tuple(self._load_evidence(self.meshed, whole)) if whole is not None else ()
-        return (*counted, *self._mesh_evidence(self.plane, self.meshed))
+        return (*alone, *counted, *self._mesh_evidence(self.plane, self.meshed))
 
     def load(
         self, draft: Path, *, show: Callable[[Progress], None], kept: Callable[[LoadOutcome], None]
@@ -107,60 +133,32 @@ class ClusterDeployment:
         site = self.site
         self._counted = self._counts()
         load = start_load(
-            site.cluster, site.order, draft, namespace=site.namespace, meter=self._meter(), watch=site.watch
+            site.cluster, site.blueprint.order, draft, namespace=site.namespace, meter=self._meter(), watch=site.watch
         )
         with self._page():
             outcome = load.run(watch=site.watch, show=show, kept=kept)
         self.save_logs(draft)
         return outcome
 
+    def data_path(self, draft: Path) -> DataPath | None:
+        """See `bench.targets.Deployment`."""
+        sidecars = self._sidecars
+        return sidecars_path(self.meshed, sidecars, draft / "proxies") if sidecars and self.meshed else None
+
     def restarts(self) -> tuple[str, ...]:
-        """Containers of the application that ended since it was deployed."""
-        return restarts(self._pods("application"))
+        """Containers of the application that ended since it was deployed, and of control planes meanwhile."""
+        return (
+            *restarts(self._pods("application")),
+            *ended_since(self._beside, control_plane_pods(self.site.cluster)),
+        )
 
     def images(self) -> dict[str, str]:
         return running_images(self.site.cluster, self.site.namespace)
 
     def save_logs(self, draft: Path) -> None:
-        """The last lines of everybody's log, sidecars included."""
-        folder = draft / "services"
-        folder.mkdir(exist_ok=True)
-        for pod in (*self._pods("application"), *self._pods("load")):
-            for container in _containers(pod):
-                (folder / f"{pod['metadata']['labels']['app']}-{container}.log").write_text(
-                    self._log(pod["metadata"]["name"], container), "utf-8"
-                )
-
-    def _objects(self) -> dict[str, tuple[Object, ...]]:
-        """Everything that is made, by component, in the order in which it is applied."""
-        site, options = self.site, self.site.options
-        image = image_of("load", default_image(), images=options.images, registry=options.registry)
-        annotations = self.plane.pod_annotations() if self.plane else {}
-        uid = uid_for(site.cluster.kinds())
-        callers = askers(site.application, self.meshed.probes if self.meshed else ())
-        return {
-            "application": bookinfo_objects(
-                site.application,
-                site.folder,
-                images=options.images,
-                registry=options.registry,
-                annotations=annotations,
-                affinity=site.load_place.application,
-            ),
-            "probe": (
-                *probe_objects(site.application, callers, image=image, uid=uid),
-                *outside_objects(site.outside, image=image, uid=uid),
-            ),
-            "load": load_objects(
-                site.order,
-                namespace=site.namespace,
-                image=image,
-                affinity=site.load_place.load,
-                uid=uid,
-                annotations=annotations,
-                ui=options.locust_ui is not None,
-            ),
-        }
+        """The last lines of everybody's log, control planes included."""
+        pods = (*self._loaded_pods(), *control_plane_pods(self.site.cluster))
+        save_logs(self.site.cluster, pods, draft / "services")
 
     def _meter(self) -> Meter:
         """For the pods as they are now; control planes are among them, whether or not this trial uses them."""
@@ -192,16 +190,26 @@ class ClusterDeployment:
 
     def _settle(self) -> None:
         """Until all answers were right some times in a row; what is wrong at the end of the time the proof tells."""
-        checks = [page_check(self.site.application), *(policy_checks(self.meshed) if self.meshed else ())]
+        if self.plane is not None and bare_pods(with_sidecar(self._pods_in_the_mesh()), self.plane.SIDECAR):
+            return  # no sidecar comes later: the proof tells at once
+        page = page_check(self.site.application, self.site.blueprint.readers)
+        checks = [page, *(policy_checks(self.meshed) if self.meshed else ())]
         right = 0
 
         def settled() -> bool:
             nonlocal right
             synced = not self._unsynced()
-            right = right + 1 if synced and all(fact.ok for fact in prove(self._prober, checks)) else 0
+            facts = (*prove(self._prober, checks), *self._series(_SERIES)) if synced else ()
+            right = right + 1 if facts and all(fact.ok for fact in facts) else 0
             return right >= _SERIES
 
         wait_until(settled, timeout_s=SETTLE_TIMEOUT_S, watch=self.site.watch, poll_s=_POLL_S)
+
+    def _series(self, count: int = SERIES) -> Iterator[Evidence]:
+        """Where routes tell readers apart, each gets what is meant for it, every time."""
+        readers = self.site.blueprint.readers
+        for reader in readers if len(readers) > 1 else ():
+            yield pages_evidence(reader, self._prober.pages(reader.user, count), count=count)
 
     @property
     def _prober(self) -> Prober:
@@ -211,12 +219,17 @@ class ClusterDeployment:
     def _sidecars(self) -> Sidecars | None:
         if self.plane is None:
             return None
-        pods = {pod["metadata"]["labels"]["app"]: pod["metadata"]["name"] for pod in self._loaded_pods()}
+        inside = in_the_mesh(self._loaded_pods(), self.site.application)
+        pods = {workload: name for name, workload in names_of(inside).items()}
         return Sidecars(self.plane, self.site.cluster, self.site.namespace, pods)
 
     def _loaded_pods(self) -> tuple[Object, ...]:
         """The pods through which the load goes."""
         return (*self._pods("application"), *self._pods("load"))
+
+    def _pods_in_the_mesh(self) -> tuple[Object, ...]:
+        """Those that the control plane knows."""
+        return in_the_mesh((*self._loaded_pods(), *self._pods("probe")), self.site.application)
 
     def _pods(self, component: str) -> tuple[Object, ...]:
         return self.site.cluster.list("v1", "Pod", namespace=self.site.namespace, labels=f"{COMPONENT}={component}")
@@ -224,40 +237,45 @@ class ClusterDeployment:
     def _unsynced(self) -> str:
         if self.plane is None:
             return ""
-        names = [pod["metadata"]["name"] for pod in (*self._loaded_pods(), *self._pods("probe"))]
+        names = [pod["metadata"]["name"] for pod in self._pods_in_the_mesh()]
         return self.plane.unsynced(self.site.cluster, self.site.namespace, names)
 
     def _baseline_evidence(self) -> tuple[Evidence, ...]:
         cluster = self.site.cluster
         namespace = cluster.get(Ref("v1", "Namespace", self.site.namespace)) or {"metadata": {}}
         pods = self._loaded_pods()
-        own = {*(workload.name for workload in self.site.application.workloads), NAME, KEEPER, CONTAINER}
+        own = {*(workload.app for workload in self.site.application.workloads), NAME, KEEPER, CONTAINER}
         return (
             *baseline_evidence(namespace, pods, cluster.list(*WEBHOOKS), own=own),
             *prove(self._prober, tuple(baseline_checks(self.site.application))),
         )
 
     def _mesh_evidence(self, plane: ControlPlane, meshed: Meshed) -> tuple[Evidence, ...]:
-        pods = (*self._loaded_pods(), *self._pods("probe"))
+        pods = with_sidecar(self._pods_in_the_mesh())
         sidecars = self._sidecars
+        if bare_pods(pods, plane.SIDECAR):
+            return mesh_evidence(pods, plane.SIDECAR)  # who is not there can be asked nothing
         own = sidecars.own_ids() if sidecars else {}
         return (
             *mesh_evidence(pods, plane.SIDECAR),
             synced_evidence(self._unsynced()),
             *identity_evidences(meshed, own),
             *prove(self._prober, tuple(mesh_checks(meshed, own))),
+            *self._series(),
         )
 
     def _load_evidence(self, meshed: Meshed, load: LoadOutcome) -> Iterator[Evidence]:
         sidecars = self._sidecars
         assert sidecars is not None  # noqa: S101  # a mesh has sidecars
-        good = load.samples.ok
-        callees = dict.fromkeys(hop.callee for hop in hops_of(self.site.application))
+        good, readers = load.samples.ok, self.site.blueprint.readers
+        hops = hops_of(self.site.application)
+        expected = requests_on(hops, self.site.application, readers=readers, samples=load.samples)
+        callees = dict.fromkeys(hop.callee for hop in hops if expected[hop])
         yield from load_evidence(
             meshed,
             counts_moved(self._counted, self._counts()),
             sidecars.tls(callees),
-            requests=len(good),
+            requests=expected,
             errors=len(good) - int(good.sum()),
         )
 
@@ -265,21 +283,8 @@ class ClusterDeployment:
         sidecars = self._sidecars
         return hop_counts(self.meshed, sidecars.requests()) if sidecars and self.meshed else {}
 
-    def _log(self, pod: str, container: str) -> str:
-        try:
-            return self.site.cluster.logs(pod, namespace=self.site.namespace, container=container, lines=_LOG_LINES)
-        except ClusterError as error:
-            return f"no log: {error}\n"
-
 
 def _is_up(pod: Object) -> bool:
     """Every container of the pod is ready."""
     statuses = pod.get("status", {}).get("containerStatuses") or ()
     return bool(statuses) and all(status["ready"] for status in statuses)
-
-
-def _containers(pod: Object) -> tuple[str, ...]:
-    """Those that go on running: native sidecars are init containers."""
-    spec: Mapping[str, list[Object]] = pod["spec"]
-    native = [one for one in spec.get("initContainers") or () if one.get("restartPolicy") == "Always"]
-    return tuple(one["name"] for one in (*spec["containers"], *native))

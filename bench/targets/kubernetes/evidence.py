@@ -4,16 +4,18 @@ A `Check` is a question and what its answer proves; pure functions make them, an
 API server and from sidecars instead of asked comes in as plain values.
 """
 
-import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from bench.equal import wire_of
 from bench.meshes import MESHES, Mesh, Policies
-from bench.meshes.application import NAMESPACE, Application, Workload
+from bench.meshes.application import GATEWAY, MESH, NAMESPACE, Application, Workload
 from bench.meshes.probe import Probe
+from bench.meshes.routes import clusters_to
+from bench.meshes.wire import Wire
 from bench.proofs import (
     Hop,
     HopCount,
@@ -28,11 +30,11 @@ from bench.proofs import (
     proxied_evidence,
 )
 from bench.records import Evidence
-from bench.targets import proxies
+from bench.settings import Equal
 from bench.targets.asking import Answer, Handshake, probe_evidence
-from bench.targets.kubernetes.client import Cluster
-from bench.targets.kubernetes.control_plane import ControlPlane
+from bench.targets.gateway_routes import RouteQuestion, route_questions
 from bench.targets.kubernetes.probing import OUTSIDE, Prober, Question
+from bench.targets.readers import Reader, readers_of
 
 _NO_TLS = Handshake("", "", "", "")
 
@@ -48,11 +50,17 @@ class Check:
 @dataclass(frozen=True, slots=True)
 class Meshed:
     """A configuration in a mesh: what its identities, modes and probes are. `application` is in the run's namespace;
-    `policies` are as the manifests have them, for the one that is written there."""
+    `policies` are as the manifests have them, for the one that is written there; `equalise` is the scenario's."""
 
     mesh: Mesh
     policies: Policies
     application: Application
+    equalise: tuple[Equal, ...] = ()
+
+    @property
+    def wire(self) -> Wire:
+        """What its sidecars agree on."""
+        return wire_of(self.mesh.WIRE, self.equalise)
 
     @property
     def ids(self) -> Mapping[str, str]:
@@ -64,9 +72,13 @@ class Meshed:
     def probes(self) -> tuple[Probe, ...]:
         return self.mesh.probes(self.policies, _as_written(self.application))
 
+    @property
+    def readers(self) -> tuple[Reader, ...]:
+        return readers_of(self.mesh, self.policies, self.application)
+
     def secured(self, workload: Workload) -> bool:
-        """Whether sidecars use mutual TLS to the workload."""
-        return self.mesh.mode(self.policies, workload) != "DISABLE"
+        """Whether sidecars use mutual TLS to the workload; who calls the gateway is outside of the mesh."""
+        return workload.name != GATEWAY and self.mesh.mode(self.policies, workload) != "DISABLE"
 
 
 def read_meshed(mesh: str, folders: Sequence[Path], application: Application) -> Meshed:
@@ -86,16 +98,16 @@ def hops_of(application: Application) -> tuple[Hop, ...]:
     return tuple(Hop(caller, callee) for caller, callee in application.calls)
 
 
-def page_check(application: Application) -> Check:
-    """The page, as a user of the load gets it. Whether it is whole is also what tells that a deployment is ready."""
-    reviews = application.workload("reviews").version
-    question = Question(application.client.name, "productpage")
+def page_check(application: Application, readers: Sequence[Reader]) -> Check:
+    """The page, as somebody gets it who has not logged in. That it is whole also tells that a deployment is ready."""
+    reviews = readers[0].reviews
+    question = Question(*application.calls[0])
     return Check(question, lambda answer: [page_evidence(answer.page_problem(reviews))])
 
 
 def baseline_checks(application: Application) -> Iterator[Check]:
     """Without a mesh: the page, and on each hop the service itself."""
-    yield page_check(application)
+    yield page_check(application, readers_of(None, None, application))
     for hop in hops_of(application):
         yield Check(Question(hop.caller, hop.callee), partial(_direct, hop))
 
@@ -105,12 +117,19 @@ def mesh_checks(meshed: Meshed, own: Mapping[str, Sequence[str]]) -> Iterator[Ch
 
     `own` are the SPIFFE ids in the certificates of each workload's own sidecar, as `own_ids` reads them.
     """
-    yield page_check(meshed.application)
+    yield page_check(meshed.application, meshed.readers)
     for hop in hops_of(meshed.application):
         yield Check(Question(hop.caller, hop.callee), partial(_proxied, hop))
     yield from tls_checks(meshed, own)
     yield from plain_text_checks(meshed)
     yield from policy_checks(meshed)
+    yield from route_checks(meshed.application)
+
+
+def route_checks(application: Application) -> Iterator[Check]:
+    """Where the load enters through a gateway: each of its routes leads to a service, and no other path does."""
+    for asked in route_questions(application.gateway) if application.gateway else ():
+        yield Check(Question(application.client.name, GATEWAY, path=asked.path), partial(_routed, asked))
 
 
 def tls_checks(meshed: Meshed, own: Mapping[str, Sequence[str]]) -> Iterator[Check]:
@@ -146,13 +165,19 @@ def identity_evidences(meshed: Meshed, own: Mapping[str, Sequence[str]]) -> tupl
 
 
 def load_evidence(
-    meshed: Meshed, counts: Mapping[Hop, HopCount], tls: Mapping[str, Mapping[str, int]], *, requests: int, errors: int
+    meshed: Meshed,
+    counts: Mapping[Hop, HopCount],
+    tls: Mapping[str, Mapping[str, int]],
+    *,
+    requests: Mapping[Hop, int],
+    errors: int,
 ) -> Iterator[Evidence]:
-    """What the load left in the sidecars. `counts` is how far they moved during it, `tls` the callees' counters."""
+    """What the load left in the sidecars. `counts` is how far they moved during it, `tls` are the counters of the
+    callees that it reached, `requests` how many it had for each hop."""
     yield from counted_evidence(counts, requests=requests, errors=errors)
     for callee, stats in tls.items():
         if meshed.secured(meshed.application.workload(callee)):
-            yield handshakes_evidence(callee, stats, tls=meshed.mesh.WIRE.tls)
+            yield handshakes_evidence(callee, stats, tls=meshed.wire.tls)
 
 
 def hop_counts(meshed: Meshed, totals: Mapping[str, Mapping[str, int]]) -> dict[Hop, HopCount]:
@@ -162,43 +187,22 @@ def hop_counts(meshed: Meshed, totals: Mapping[str, Mapping[str, int]]) -> dict[
 
 def counts_moved(before: Mapping[Hop, HopCount], now: Mapping[Hop, HopCount]) -> dict[Hop, HopCount]:
     """How far the counts went between two readings."""
-    return {
-        hop: HopCount(count.caller_side - before[hop].caller_side, count.callee_side - before[hop].callee_side)
-        for hop, count in now.items()
-    }
+    return {hop: count.since(before[hop]) for hop, count in now.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class Sidecars:
-    """The sidecars of one deployment; `pods` are the names of the pods, by workload."""
-
-    plane: ControlPlane
-    cluster: Cluster
-    namespace: str
-    pods: Mapping[str, str]
-
-    def requests(self) -> dict[str, dict[str, int]]:
-        """Requests that each has sent on so far, by cluster."""
-        return {
-            name: proxies.requests_by_cluster(self._ask(name, proxies.CLUSTERS), self._ask(name, proxies.RETRIES))
-            for name in self.pods
-        }
-
-    def tls(self, names: Iterable[str]) -> dict[str, dict[str, int]]:
-        """The TLS counters of some."""
-        return {name: proxies.tls_counters(self._ask(name, proxies.TLS)) for name in names}
-
-    def own_ids(self) -> dict[str, tuple[str, ...]]:
-        """The SPIFFE ids in each one's certificates."""
-        return {name: proxies.identities(self._ask(name, proxies.CERTIFICATES)) for name in self.pods}
-
-    def _ask(self, name: str, path: str) -> Any:
-        return json.loads(self.plane.admin(self.cluster, self.pods[name], path, namespace=self.namespace))
+def clusters_of(meshed: Meshed, hop: Hop) -> tuple[tuple[str, ...], str]:
+    """The clusters by which requests of a hop leave the caller's sidecar (none where no route leads to the callee), and
+    the callee's."""
+    application = meshed.application
+    caller, callee = application.workload(hop.caller), application.workload(hop.callee)
+    service = application.service(callee.app)
+    ways = meshed.mesh.ways(meshed.policies, application, caller=caller, service=service)
+    return clusters_to(ways, callee), meshed.mesh.inbound_cluster(callee)
 
 
 def _as_written(application: Application) -> Application:
-    """The same in the namespace that manifests name."""
-    return replace(application, namespace=NAMESPACE)
+    """The same in the namespace and the mesh that manifests name."""
+    return replace(application, namespace=NAMESPACE, mesh=MESH)
 
 
 def _direct(hop: Hop, answer: Answer) -> Iterator[Evidence]:
@@ -217,6 +221,10 @@ def _policy(probe: Probe, answer: Answer) -> Iterator[Evidence]:
     yield probe_evidence(probe, answer)
 
 
+def _routed(question: RouteQuestion, answer: Answer) -> Iterator[Evidence]:
+    yield question.judge(answer)
+
+
 def _handshake(
     meshed: Meshed, own: Mapping[str, Sequence[str]], hops: Sequence[Hop], answer: Answer
 ) -> Iterator[Evidence]:
@@ -229,7 +237,7 @@ def _handshake(
             cipher=agreed.cipher,
             ids=(_best(own[hop.caller], wanted[0]), agreed.peer),
             expected_ids=wanted,
-            tls=meshed.mesh.WIRE.tls,
+            tls=meshed.wire.tls,
         )
     yield certificate_wanted_evidence(hops[0].callee, status=answer.status, told=answer.told)
 
@@ -240,7 +248,21 @@ def _best(names: Sequence[str], wanted: str) -> str:
 
 
 def _count(meshed: Meshed, hop: Hop, totals: Mapping[str, Mapping[str, int]]) -> HopCount:
-    service = next(one for one in meshed.application.services if one.workload.name == hop.callee)
-    outbound = meshed.mesh.outbound_cluster(meshed.policies, meshed.application, service)
-    inbound = meshed.mesh.inbound_cluster(service.workload)
-    return HopCount(totals[hop.caller].get(outbound, 0), totals[hop.callee].get(inbound, 0))
+    if hop.callee == GATEWAY:
+        return HopCount(None, _entered(meshed, totals[GATEWAY]))
+    outbound, inbound = clusters_of(meshed, hop)
+    sent = sum(_sent(totals[hop.caller], cluster) for cluster in outbound)
+    return HopCount(sent, totals[hop.callee].get(inbound, 0))
+
+
+def _entered(meshed: Meshed, totals: Mapping[str, int]) -> int:
+    """Requests that the gateway has passed on, to whatever service."""
+    application = meshed.application
+    clusters = (meshed.mesh.outbound_cluster(meshed.policies, application, one) for one in application.services)
+    return sum(_sent(totals, cluster) for cluster in clusters)
+
+
+def _sent(totals: Mapping[str, int], cluster: str) -> int:
+    """Requests to a cluster; Kuma's gateways add a hash to its name, which tells routes apart."""
+    named = re.compile(rf"{re.escape(cluster)}(-[0-9a-f]{{16}})?")
+    return sum(count for name, count in totals.items() if named.fullmatch(name))

@@ -1,6 +1,5 @@
 """The cluster itself, as a run finds it: version, nodes, and what of it does not answer."""
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ from bench.targets.kubernetes.ownership import OURS
 from bench.targets.kubernetes.permissions import Need
 from bench.targets.kubernetes.residue import Residue, deletion_command
 from bench.targets.kubernetes.room import node_name
+from bench.targets.kubernetes.versions import release_of
 from bench.targets.kubernetes.waits import holding
 from bench.units import format_counted
 
@@ -24,21 +24,16 @@ _VERBS: Final = {"CREATE": "create", "UPDATE": "patch", "DELETE": "delete", "CON
 def examine_version(version: str, nodes: Sequence[Object]) -> Finding:
     """The API server's version, and that of the kubelets beside it."""
     found = f"Kubernetes {version}"
-    server = _minor(version)
+    server = release_of(version)
     if server < OLDEST:
         needed = ".".join(map(str, OLDEST))
         return Finding("missing", "version", f"{found} is too old", f"use a cluster with Kubernetes {needed} or later")
     kubelets = {str(node["status"]["nodeInfo"]["kubeletVersion"]) for node in nodes}
-    apart = sorted(one for one in kubelets if not server[1] - _OLDER_KUBELETS <= _minor(one)[1] <= server[1])
+    apart = sorted(one for one in kubelets if not server[1] - _OLDER_KUBELETS <= release_of(one)[1] <= server[1])
     if apart:
         told = f"{found}, with kubelets of {', '.join(apart)}, which it does not support"
         return Finding("doubt", "version", told, "bring the nodes to the API server's version")
     return Finding("ok", "version", found)
-
-
-def _minor(version: str) -> tuple[int, int]:
-    major, minor = re.findall(r"\d+", version)[:2]
-    return int(major), int(minor)
 
 
 def examine_nodes(nodes: Sequence[Object]) -> tuple[Finding, ...]:

@@ -63,6 +63,12 @@ def judged(holder: Holder, *, here: str, now: datetime) -> Verdict:
     return "dead" if holder.silent_s(now) > _SURELY_DEAD_S else "unknown"
 
 
+def seems_dead(holder: Holder) -> bool:
+    """Whether it will surely, or most likely, not go on: who asks for its cleanup has that looked at again."""
+    now = datetime.now(UTC)
+    return judged(holder, here=here(), now=now) == "dead" or holder.silent_s(now) > DURATION_S
+
+
 def _runs(holder: Holder) -> bool:
     """Whether its process is there, and not a later one with the same number."""
     try:

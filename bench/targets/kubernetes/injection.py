@@ -71,7 +71,7 @@ def selects(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bo
 
 def without_sidecar(pods: Sequence[Object], sidecar: str) -> tuple[str, ...]:
     """The pods that lack the sidecar or whose sidecar is not ready, and which of both."""
-    states = ((pod, {status["name"]: status["ready"] for status in _statuses(pod)}) for pod in pods)
+    states = ((pod, {status["name"]: status["ready"] for status in statuses(pod)}) for pod in pods)
     return tuple(
         f"{'not ready' if sidecar in ready else 'none'} in {_name(pod)}"
         for pod, ready in states
@@ -79,9 +79,19 @@ def without_sidecar(pods: Sequence[Object], sidecar: str) -> tuple[str, ...]:
     )
 
 
+def bare_pods(pods: Sequence[Object], sidecar: str) -> tuple[str, ...]:
+    """The pods that were made without the sidecar: no webhook put it into them."""
+    return tuple(_name(pod) for pod in pods if sidecar not in _containers(pod))
+
+
+def _containers(pod: Object) -> tuple[str, ...]:
+    spec = pod["spec"]
+    return tuple(one["name"] for one in (*spec["containers"], *(spec.get("initContainers") or ())))
+
+
 def restarts(pods: Sequence[Object]) -> tuple[str, ...]:
     """The containers that have ended since the pods were made, sidecars included, and why, in words."""
-    return tuple(_ending(pod, status) for pod in pods for status in _statuses(pod) if _has_ended(status))
+    return tuple(_ending(pod, status) for pod in pods for status in statuses(pod) if _has_ended(status))
 
 
 def _has_ended(status: Mapping[str, Any]) -> bool:
@@ -97,13 +107,11 @@ def _ending(pod: Object, status: Mapping[str, Any]) -> str:
 
 
 def _foreign(pod: Object, own: Collection[str]) -> Iterator[str]:
-    for key in ("containers", "initContainers"):
-        for container in pod["spec"].get(key) or ():
-            if container["name"] not in own:
-                yield container["name"]
+    return (name for name in _containers(pod) if name not in own)
 
 
-def _statuses(pod: Object) -> Iterator[Mapping[str, Any]]:
+def statuses(pod: Object) -> Iterator[Mapping[str, Any]]:
+    """What is known of each container of a pod, sidecars included."""
     for key in ("containerStatuses", "initContainerStatuses"):
         yield from pod.get("status", {}).get(key) or ()
 

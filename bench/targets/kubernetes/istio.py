@@ -16,13 +16,15 @@ from typing import Final
 
 from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
 from bench.targets.kubernetes.istio_install import render, wait_ready
+from bench.targets.kubernetes.istio_istiod import ISTIOD as PODS
 from bench.targets.kubernetes.istio_istiod import NAMESPACE, accepted, unsynced
-from bench.targets.kubernetes.istio_objects import mesh_objects, namespace_labels, pod_annotations
+from bench.targets.kubernetes.istio_objects import mesh_objects, namespace_labels, outside_labels, pod_annotations
 from bench.targets.kubernetes.pages import page_of
 
 __all__ = [
     "NAME",
     "NAMESPACE",
+    "PODS",
     "SIDECAR",
     "TOOL",
     "accepted",
@@ -31,10 +33,12 @@ __all__ = [
     "made_for",
     "mesh_objects",
     "namespace_labels",
+    "outside_labels",
     "own_leftovers",
     "pod_annotations",
     "present",
     "render",
+    "unfit",
     "unsynced",
     "wait_ready",
 ]
@@ -57,7 +61,7 @@ def made_for(things: Sequence[Object]) -> tuple[Ref, ...]:  # noqa: ARG001  # th
     return ()
 
 
-def base_objects() -> tuple[Object, ...]:
+def base_objects(guest: str = "") -> tuple[Object, ...]:  # noqa: ARG001  # the same for every mesh
     """Nothing: a mesh without policies is what istiod makes of itself."""
     return ()
 
@@ -93,6 +97,28 @@ def _found(cluster: Cluster) -> Iterator[str]:
 def _calls_istiod(configuration: Object) -> bool:
     services = [hook["clientConfig"].get("service", {}) for hook in configuration.get("webhooks", [])]
     return any(service.get("name", "").startswith("istiod") for service in services)
+
+
+def unfit(cluster: Cluster) -> tuple[str, ...]:
+    """Policies of others for the whole mesh, under which a configuration would not be what its name says."""
+    modes = [one for one in _mesh_wide(cluster, "PeerAuthentication") if _mode(one) not in ("", "UNSET", "PERMISSIVE")]
+    allowing = [one for one in _mesh_wide(cluster, "AuthorizationPolicy") if _action(one) == "ALLOW"]
+    return (
+        *(f"{ref_of(one)} has mode {_mode(one)} for the whole mesh, and so for the run's namespace" for one in modes),
+        *(f"{ref_of(one)} lets only some requests pass in the whole mesh, the run's namespace too" for one in allowing),
+    )
+
+
+def _mesh_wide(cluster: Cluster, kind: str) -> tuple[Object, ...]:
+    return cluster.list("security.istio.io/v1", kind, namespace=NAMESPACE)
+
+
+def _mode(policy: Object) -> str:
+    return str(((policy.get("spec") or {}).get("mtls") or {}).get("mode", ""))
+
+
+def _action(policy: Object) -> str:
+    return str((policy.get("spec") or {}).get("action", "ALLOW"))
 
 
 def own_leftovers(cluster: Cluster) -> tuple[Ref, ...]:

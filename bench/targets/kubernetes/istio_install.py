@@ -46,7 +46,7 @@ def render(options: InstallOptions) -> tuple[Object, ...]:
 
     Raises RefusedError without istioctl, InputError for values that it does not take.
     """
-    files = (shipped("manifests") / "istio/install.yaml", *options.values)
+    files = (shipped("manifests") / "istio/install.yaml", *options.values, *options.equal)
     for file in options.values:
         _check_values(file)
     objects = generated_documents(_rendered(_arguments(files, options), options))

@@ -7,15 +7,17 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from bench.meshes.kuma_names import ROOT_NAMESPACE as NAMESPACE
+from bench.meshes.kuma_names import ZONE
 from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
-from bench.targets.kubernetes.kuma_install import render, wait_ready
-from bench.targets.kubernetes.kuma_objects import API_VERSION, BASE_MESH, made_for, mesh_objects
+from bench.targets.kubernetes.kuma_install import SERIES, render, wait_ready
+from bench.targets.kubernetes.kuma_objects import API_VERSION, MESH_LABEL, made_for, mesh_objects, own_mesh
 from bench.targets.kubernetes.kuma_state import CONTROL_PLANE, accepted, admin, unsynced
 from bench.targets.kubernetes.ownership import run_of
 
 __all__ = [
     "NAME",
     "NAMESPACE",
+    "PODS",
     "SIDECAR",
     "TOOL",
     "accepted",
@@ -24,10 +26,12 @@ __all__ = [
     "made_for",
     "mesh_objects",
     "namespace_labels",
+    "outside_labels",
     "own_leftovers",
     "pod_annotations",
     "present",
     "render",
+    "unfit",
     "unsynced",
     "wait_ready",
 ]
@@ -35,8 +39,10 @@ __all__ = [
 NAME = "kuma"
 TOOL = "kumactl"
 SIDECAR = "kuma-sidecar"
+PODS = f"app={CONTROL_PLANE}"
 
 _GROUP: Final = ".kuma.io"
+_ZONE: Final = "KUMA_MULTIZONE_ZONE_NAME"
 _EXTENSIONS: Final = "apiextensions.k8s.io/v1"
 _WEBHOOKS: Final = "admissionregistration.k8s.io/v1"
 _WEBHOOK_KINDS: Final = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
@@ -44,14 +50,19 @@ _WEBHOOK_KINDS: Final = ("MutatingWebhookConfiguration", "ValidatingWebhookConfi
 _OWN_KINDS: Final = ("Zone", "ZoneInsight", "MeshInsight", "ServiceInsight")
 
 
-def base_objects() -> tuple[Object, ...]:
-    """The mesh: by our values the control plane makes none."""
-    return (BASE_MESH,)
+def base_objects(guest: str = "") -> tuple[Object, ...]:
+    """The mesh: by our values the control plane makes none, and a guest has one of its own."""
+    return (own_mesh(guest),)
 
 
-def namespace_labels(revision: str = "") -> Mapping[str, str]:  # noqa: ARG001 - Kuma has no revisions
-    """The label by which a namespace asks for sidecars."""
-    return {"kuma.io/sidecar-injection": "enabled"}
+def namespace_labels(revision: str = "", guest: str = "") -> Mapping[str, str]:  # noqa: ARG001 - Kuma has no revisions
+    """The label by which a namespace asks for sidecars, and for a guest the one that names its mesh."""
+    return {"kuma.io/sidecar-injection": "enabled", **({MESH_LABEL: guest} if guest else {})}
+
+
+def outside_labels() -> Mapping[str, str]:
+    """The label by which a pod gets no sidecar, although its namespace asks for them."""
+    return {"kuma.io/sidecar-injection": "disabled"}
 
 
 def pod_annotations() -> Mapping[str, str]:
@@ -69,7 +80,7 @@ def present(cluster: Cluster) -> str:
 def _found(cluster: Cluster) -> Iterator[str]:
     if cluster.get(Ref("v1", "Namespace", NAMESPACE)) is not None:
         yield f"namespace {NAMESPACE}"
-    for deployment in cluster.list("apps/v1", "Deployment", labels=f"app={CONTROL_PLANE}"):
+    for deployment in cluster.list("apps/v1", "Deployment", labels=PODS):
         yield str(ref_of(deployment))
     for kind in _WEBHOOK_KINDS:
         yield from (str(ref_of(one)) for one in cluster.list(_WEBHOOKS, kind) if _calls_kuma(one))
@@ -84,6 +95,18 @@ def _calls_kuma(configuration: Object) -> bool:
 def _definitions(cluster: Cluster) -> list[Object]:
     found = cluster.list(_EXTENSIONS, "CustomResourceDefinition")
     return [thing for thing in found if thing["metadata"]["name"].endswith(_GROUP)]
+
+
+def unfit(cluster: Cluster) -> tuple[str, ...]:
+    """A control plane of another series, or in a zone with another name, whose identities are called otherwise."""
+    planes = cluster.list("apps/v1", "Deployment", namespace=NAMESPACE, labels=PODS)
+    containers = [one for plane in planes for one in plane["spec"]["template"]["spec"]["containers"]]
+    zones = {entry.get("value", "") for one in containers for entry in one.get("env") or () if entry["name"] == _ZONE}
+    others = [one["image"] for one in containers if f":{SERIES}." not in one["image"]]
+    return (
+        *(f"it runs {image}; meshbench's policies are for Kuma {SERIES}" for image in others),
+        *(f"its zone is called {zone}; meshbench expects {ZONE} in identities" for zone in sorted(zones - {ZONE, ""})),
+    )
 
 
 def own_leftovers(cluster: Cluster) -> tuple[Ref, ...]:

@@ -4,11 +4,13 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
+from bench.meshes.application import MESH
 from bench.meshes.application import NAMESPACE as WRITTEN
-from bench.meshes.kuma_names import MESH, ROOT_NAMESPACE
+from bench.meshes.kuma_names import ROOT_NAMESPACE, TRUST_DOMAIN, trust_domain
 from bench.targets.kubernetes.client import Object, Ref
 
 API_VERSION: Final = "kuma.io/v1alpha1"
+MESH_LABEL: Final = "kuma.io/mesh"  # on a policy, or on a namespace: which mesh it belongs to
 
 # As the control plane would make it: no mutual TLS, so no permissions, and Services known by their tags. Policies
 # bring a Mesh of their own, whose MeshServices are exclusive, since MeshIdentity needs that: sidecars then call
@@ -44,10 +46,21 @@ _NAMESPACE_KEYS: Final = frozenset({"namespace", "k8s.kuma.io/namespace"})
 _IN_TEXT: Final = re.compile(rf"(?<=/ns/){WRITTEN}(?=/)|(?<=_){WRITTEN}(?=_svc(?:_|$))|(?<=\.){WRITTEN}(?=\.)")
 
 
-def mesh_objects(policies: Sequence[Object], namespace: str) -> tuple[Object, ...]:
+def mesh_objects(policies: Sequence[Object], namespace: str, guest: str = "") -> tuple[Object, ...]:
     """The manifests as they are to be applied: in `namespace` where they say `bookinfo` or nothing, what others need
-    first."""
-    return tuple(sorted((_placed(policy, namespace) for policy in policies), key=_rank))
+    first; for a `guest` in the mesh of that name."""
+    moved = (_placed(policy, namespace) for policy in policies)
+    return tuple(sorted((_of_guest(one, guest) if guest else one for one in moved), key=_rank))
+
+
+def own_mesh(guest: str = "") -> Object:
+    """The mesh without policies: ours, or a guest's own beside those of others."""
+    return {**BASE_MESH, "metadata": {"name": guest or MESH}}
+
+
+def mesh_label(policy: Object) -> str:
+    """The mesh that a policy belongs to."""
+    return str((policy["metadata"].get("labels") or {}).get(MESH_LABEL, MESH))
 
 
 def made_for(things: Sequence[Object]) -> tuple[Ref, ...]:
@@ -62,6 +75,30 @@ def _placed(policy: Object, namespace: str) -> Object:
     if moved["kind"] not in _CLUSTER_WIDE:
         moved["metadata"].setdefault("namespace", namespace)
     return moved
+
+
+def _of_guest(policy: Object, mesh: str) -> Object:
+    """In a mesh of the guest's own: with its name in the identities, and with a name of its own where others have
+    theirs."""
+    moved: Object = _renamed(policy, mesh)
+    metadata = {**moved["metadata"]}
+    if moved["kind"] == "Mesh":
+        metadata["name"] = mesh
+    elif "namespace" not in metadata or metadata["namespace"] == ROOT_NAMESPACE:
+        metadata["name"] = f"{metadata['name']}-{mesh}"
+    if moved["kind"] in _CLUSTER_WIDE:
+        return {**moved, "metadata": metadata, **({} if moved["kind"] == "Mesh" else {"mesh": mesh})}
+    return {**moved, "metadata": {**metadata, "labels": {**(metadata.get("labels") or {}), MESH_LABEL: mesh}}}
+
+
+def _renamed(value: Any, mesh: str) -> Any:
+    """A copy of a part of a manifest with the guest's trust domain in it."""
+    if isinstance(value, dict):
+        return {key: _renamed(part, mesh) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_renamed(part, mesh) for part in value]
+    named = f"spiffe://{TRUST_DOMAIN}"
+    return value.replace(named, f"spiffe://{trust_domain(mesh)}") if isinstance(value, str) else value
 
 
 def _rank(thing: Object) -> int:

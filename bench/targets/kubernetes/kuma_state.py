@@ -19,10 +19,11 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from bench.errors import DeployError
-from bench.meshes.kuma_names import MESH, ROOT_NAMESPACE
+from bench.meshes.application import MESH
+from bench.meshes.kuma_names import ROOT_NAMESPACE
 from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
 from bench.targets.kubernetes.kuma_certificates import certificates
-from bench.targets.kubernetes.kuma_objects import API_VERSION
+from bench.targets.kubernetes.kuma_objects import API_VERSION, MESH_LABEL, mesh_label
 from bench.targets.kubernetes.pages import page_of
 
 CONTROL_PLANE: Final = "kuma-control-plane"
@@ -40,16 +41,23 @@ def unsynced(cluster: Cluster, namespace: str, pods: Sequence[str]) -> str:
     decides is.
     """
     insights = cluster.list(API_VERSION, "DataplaneInsight", namespace=namespace)
-    identified = _issues_certificates(cluster)
+    identified = _issues_certificates(cluster, mesh_of(cluster, namespace))
     services = cluster.list(API_VERSION, "MeshService", namespace=namespace) if identified else ()
     return told_unsynced(insights, services, pods, identified=identified)
 
 
-def _issues_certificates(cluster: Cluster) -> bool:
+def mesh_of(cluster: Cluster, namespace: str) -> str:
+    """The mesh that a namespace's pods are in."""
+    found = cluster.get(Ref("v1", "Namespace", namespace)) or {"metadata": {}}
+    return str((found["metadata"].get("labels") or {}).get(MESH_LABEL, MESH))
+
+
+def _issues_certificates(cluster: Cluster, mesh: str) -> bool:
     """Whether everybody in the mesh is to have a certificate, in either form of mutual TLS."""
-    mesh = cluster.get(Ref(API_VERSION, "Mesh", MESH)) or {}
-    builtin = ((mesh.get("spec") or {}).get("mtls") or {}).get("enabledBackend")
-    return bool(builtin or cluster.list(API_VERSION, "MeshIdentity", namespace=ROOT_NAMESPACE))
+    found = cluster.get(Ref(API_VERSION, "Mesh", mesh)) or {}
+    builtin = ((found.get("spec") or {}).get("mtls") or {}).get("enabledBackend")
+    identities = cluster.list(API_VERSION, "MeshIdentity", namespace=ROOT_NAMESPACE)
+    return bool(builtin or any(mesh_label(one) == mesh for one in identities))
 
 
 def told_unsynced(
@@ -117,7 +125,7 @@ def admin(cluster: Cluster, pod: str, path: str, *, namespace: str) -> str:
     /stats and /clusters as JSON, /certs, and /config_dump. Raises DeployError."""
     parts = urlsplit(path)
     query = {key: values[0] for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
-    place = f"/meshes/{MESH}/dataplanes/{pod}.{namespace}"
+    place = f"/meshes/{mesh_of(cluster, namespace)}/dataplanes/{pod}.{namespace}"
     match parts.path:
         case "/stats":
             answer = _ask(cluster, f"{place}/stats?format=json&usedonly=false")

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from threading import Event, Thread
 from typing import Final
 
-from bench.errors import ClusterError, LeftoversError, LockedError
+from bench.errors import ClusterError, LeftoversError, LockedError, note_leftovers
 from bench.targets.kubernetes.client import Cluster, Object, Ref
 from bench.targets.kubernetes.deletion import LOCK_COMPONENT
-from bench.targets.kubernetes.holder import DURATION_S, Holder, here, holder_of, judged
+from bench.targets.kubernetes.holder import DURATION_S, Holder, here, holder_of, judged, seems_dead
 from bench.targets.kubernetes.ownership import MANAGED_BY, PRODUCT, labelled, labels_of
 from bench.targets.kubernetes.waits import holding
 from bench.waiting import Patience, Watch, wait_until
@@ -37,10 +37,21 @@ def cluster_lock(cluster: Cluster, run_id: str, *, watch: Watch | None = None) -
     renewal.start()
     try:
         yield
-    finally:
-        ended.set()
-        renewal.join()
+    except BaseException as error:
+        _end(renewal, ended)
+        try:
+            _give_back(cluster, run_id, watch)
+        except LeftoversError as left:
+            note_leftovers(error, left)
+        raise
+    else:
+        _end(renewal, ended)
         _give_back(cluster, run_id, watch)
+
+
+def _end(renewal: Thread, ended: Event) -> None:
+    ended.set()
+    renewal.join()
 
 
 def _give_back(cluster: Cluster, run_id: str, watch: Watch) -> None:
@@ -91,7 +102,7 @@ def remove_lock(cluster: Cluster, run_id: str, *, watch: Watch) -> None:
         return
     made_by_us = labels_of(place).get(MANAGED_BY) == PRODUCT
     cluster.delete(PLACE if made_by_us else LEASE)  # the namespace takes the lease along, so that none slips between
-    if not made_by_us or watch.impatient:
+    if not made_by_us or watch.impatient or watch.hasty:
         return
     if not wait_until(lambda: cluster.get(PLACE) is None, timeout_s=_WAIT_S, watch=Patience(watch), poll_s=_POLL_S):
         left = cluster.get(PLACE)
@@ -133,7 +144,7 @@ def _took(cluster: Cluster, run_id: str) -> bool:
 
 def _told(holder: Holder, context: str) -> str:
     now = datetime.now(UTC)
-    if judged(holder, here=here(), now=now) == "dead" or holder.silent_s(now) > DURATION_S:
+    if seems_dead(holder):
         return (
             f"the run {holder.told(now)} ended on context {context} without cleaning up (last seen "
             f"{holder.silent_s(now):.0f} s ago); first: meshbench cleanup --context {context} --run-id {holder.run_id}"

@@ -24,6 +24,11 @@ class Leftovers:
     found: tuple[Found, ...]
     unseen: tuple[str, ...] = ()
 
+    @property
+    def blind(self) -> bool:
+        """Whether nothing found means nothing: every run has namespaces."""
+        return "Namespace" in self.unseen
+
     def by_run(self) -> Mapping[str, tuple[Found, ...]]:
         """The same, apart for each run, oldest run first."""
         runs = sorted({one.run_id for one in self.found})

@@ -39,7 +39,9 @@ class LoadEnd:
         return self._patiently(self._verify)
 
     def exit_code(self) -> int | None:
-        """Locust's; None where it still runs or nobody can be asked."""
+        """Locust's; None where it still runs, has gone with its pod, or nobody can be asked."""
+        if self.attempt(lambda: self._pod() is None):
+            return None
         ended = wait_until(self._ended, timeout_s=_EXIT_TIMEOUT_S, watch=self.watch, poll_s=_POLL_S)
         return int(ended["exitCode"]) if ended else None
 
@@ -55,8 +57,11 @@ class LoadEnd:
         wait_until(lambda: self.attempt(self._settled), timeout_s=timeout_s, watch=self.watch, poll_s=_POLL_S)
 
     def _settled(self) -> bool:
+        pod = self._pod()
+        if pod is None:
+            return True  # what it had is gone with it
         self.files.fetch_all()
-        return self.files.whole() or bool(load_trouble(self._pod()))
+        return self.files.whole() or bool(load_trouble(pod))
 
     def _verify(self) -> str:
         """A file that came over wrong is fetched once more, from its beginning."""

@@ -13,7 +13,8 @@ _HOSTNAME: Final = "kubernetes.io/hostname"
 
 @dataclass(frozen=True, slots=True)
 class LoadPlace:
-    """`load` and `application` are affinities for the pods, None where there is no choice; `sentence` is for people.
+    """`load` and `application` are affinities for the pods, None where there is no choice; `sentence` is for people,
+    and names no node: it stands in every report.
 
     The load has its node for itself: no pod of the application may go there.
     """
@@ -29,20 +30,19 @@ def place_load(nodes: Sequence[Object]) -> LoadPlace:
     since one Locust uses one; of equal ones the last by name."""
     usable = sorted(schedulable(nodes), key=_preference)
     if len(usable) < 2:
-        return LoadPlace("", None, None, _together(nodes, usable))
+        return LoadPlace("", None, None, _together(nodes))
     chosen = _hostname(usable[0])
     others = len(usable) - 1
     sentence = (
-        f"the load generator has the node {chosen} for itself; the application runs on the other"
+        "the load generator has a node for itself; the application runs on the other"
         f"{f' {others} nodes' if others > 1 else ' node'}"
     )
     return LoadPlace(chosen, _affinity("In", chosen), _affinity("NotIn", chosen), sentence)
 
 
-def _together(nodes: Sequence[Object], usable: Sequence[Object]) -> str:
+def _together(nodes: Sequence[Object]) -> str:
     which = "the only node" if len(nodes) == 1 else f"the only one of {len(nodes)} nodes that takes pods"
-    name = f" ({_hostname(usable[0])})" if usable else ""
-    return f"the load generator shares {which}{name} with the application: they compete for its processors"
+    return f"the load generator shares {which} with the application: they compete for its processors"
 
 
 def _preference(node: Object) -> tuple[float, list[int]]:

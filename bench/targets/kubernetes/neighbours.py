@@ -8,7 +8,7 @@ from bench.findings import Finding
 from bench.targets.kubernetes.client import Cluster
 from bench.targets.kubernetes.control_planes import CONTROL_PLANES
 from bench.targets.kubernetes.deletion import Found
-from bench.targets.kubernetes.holder import Holder
+from bench.targets.kubernetes.holder import Holder, seems_dead
 from bench.targets.kubernetes.lease import read_holder
 from bench.targets.kubernetes.leftovers import find_leftovers, told
 
@@ -31,11 +31,13 @@ def _staying(things: Sequence[Found]) -> tuple[Found, ...]:
 
 def _run_left(cluster: Cluster, run: str, things: Sequence[Found], holder: Holder | None) -> Finding:
     command = f"meshbench cleanup --context {cluster.context} --run-id {run}"
+    who, mend = f"{run} left", command
     if holder is not None and holder.run_id == run:
-        who = f"{holder.told(datetime.now(UTC))} has the lock, and there is"
-        mend = f"wait for it to end; if it is dead: {command}"
-    else:
-        who, mend = f"{run} left", command
+        named = holder.told(datetime.now(UTC))
+        if seems_dead(holder):
+            who = f"{named} ended without cleaning up and left"
+        else:
+            who, mend = f"{named} has the lock, and there is", f"wait for it to end; if it is dead: {command}"
     return Finding("missing", "earlier runs", f"{who} {told(things)}", mend, LockedError)
 
 

@@ -1,7 +1,7 @@
 """What the user wants of a cluster: flags and scenario together, or the record of the run that is resumed."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +10,8 @@ from bench.errors import InputError
 from bench.records import RunRecord
 from bench.scenario import Scenario
 from bench.settings import WORKLOADS
+from bench.targets.kubernetes.equalised import refuse_unequal
+from bench.targets.kubernetes.prometheus import check_place
 
 VALUES: Final = "values"  # the folder of a run that keeps the meshes' values files
 
@@ -48,6 +50,9 @@ def read_options(flags: ClusterFlags, scenario: Scenario) -> ClusterOptions:
         raise InputError(
             "--mesh-hub and --mesh-tag would mean both meshes; give their images by --mesh-values MESH=FILE"
         )
+    if flags.prometheus:
+        check_place(flags.prometheus)
+    refuse_unequal(scenario, existing_mesh=flags.use_existing_mesh)
     return ClusterOptions(
         context=flags.context,
         yes_this_cluster=flags.yes_this_cluster,
@@ -66,27 +71,51 @@ def read_options(flags: ClusterFlags, scenario: Scenario) -> ClusterOptions:
 
 
 def resumed_options(flags: ClusterFlags, record: RunRecord, run: Path) -> ClusterOptions:
-    """The options that a run was begun with. Raises InputError where the run was not on a cluster."""
-    assert flags.context is not None  # noqa: S101
+    """The options that a run was begun with; who agrees, what stays and what is shown is said anew. Raises InputError
+    where the run was not on a cluster, and for flags that say something else than its beginning."""
+    asked = read_options(flags, record.scenario)
     stored = record.cluster
     if stored is None:
         raise InputError(f"{run}: was measured on one machine; resume it without --context")
-    values = {mesh: tuple(run / VALUES / name for name in names) for mesh, names in stored.mesh_values.items()}
-    return ClusterOptions(
-        context=flags.context,
-        yes_this_cluster=flags.yes_this_cluster,
-        agreed=flags.yes,
+    begun = replace(
+        asked,
         images=stored.images,
         registry=stored.registry,
-        mesh_values=values,
+        mesh_values={mesh: tuple(run / VALUES / name for name in names) for mesh, names in stored.mesh_values.items()},
         hub=stored.hub,
         tag=stored.tag,
         revision=stored.revision,
         existing_mesh=stored.existing_mesh,
-        keep=flags.keep,
-        locust_ui=flags.locust_ui,
-        prometheus=flags.prometheus,
+        prometheus=stored.prometheus,
     )
+    if others := list(_contradictions(flags, asked, begun)):
+        was = "; ".join(f"{flag} (begun with {was or 'none'})" for flag, was in others)
+        raise InputError(f"{run}: a run is resumed as it was begun, so leave out, or start a new run: {was}")
+    return begun
+
+
+def _contradictions(flags: ClusterFlags, asked: ClusterOptions, begun: ClusterOptions) -> Iterator[tuple[str, str]]:
+    """The flags that were given and say something else than the run's beginning, with what that was."""
+    for name, image in dict(map(_image, flags.image)).items():
+        if begun.images.get(name) != image:
+            yield f"--image {name}={image}", begun.images.get(name, "")
+    for flag, given, was in (
+        ("--registry", asked.registry, begun.registry),
+        ("--mesh-hub", asked.hub, begun.hub),
+        ("--mesh-tag", asked.tag, begun.tag),
+        ("--mesh-revision", asked.revision, begun.revision),
+        ("--prometheus", asked.prometheus, begun.prometheus),
+    ):
+        if given and given != was:
+            yield f"{flag} {given}", was
+    if asked.existing_mesh and not begun.existing_mesh:
+        yield "--use-existing-mesh", "one of its own"
+    if asked.mesh_values and _contents(asked) != _contents(begun):
+        yield "--mesh-values", ", ".join(file.name for files in begun.mesh_values.values() for file in files)
+
+
+def _contents(options: ClusterOptions) -> dict[str, list[bytes]]:
+    return {mesh: [file.read_bytes() for file in files] for mesh, files in options.mesh_values.items()}
 
 
 def _image(text: str) -> tuple[str, str]:

@@ -60,14 +60,14 @@ def _add(metadata: dict[str, Any], key: str, entries: Mapping[str, str]) -> None
 def _templates(thing: Object) -> Iterable[dict[str, Any]]:
     """The pod template of a workload; for a CronJob also that of its jobs."""
     spec = thing.get("spec") or {}
-    for key in ("template", "jobTemplate"):
+    for key in ("template", "jobTemplate", "podTemplate"):
         template = spec.get(key)
         if thing["kind"] in _WORKLOADS and isinstance(template, dict):
             yield template
             yield from _templates({"kind": "Job", "spec": template.get("spec")})
 
 
-_WORKLOADS = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob")
+_WORKLOADS = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob", "MeshGatewayInstance")
 
 
 @dataclass(frozen=True, slots=True)

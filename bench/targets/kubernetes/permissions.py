@@ -1,22 +1,25 @@
 """What a run may do on a cluster: one table, from which the pre-flight's questions and the shipped ClusterRoles come.
 
-`RUN` is `manifests/rbac/run.yaml`, `INSTALL` is `manifests/rbac/install-mesh.yaml`; a test holds them together. Both
-are for the whole cluster, since a run makes its namespaces itself, under names that nobody knows before.
+`RUN` is `manifests/rbac/run.yaml`, `INSTALL` is `manifests/rbac/install-mesh.yaml`, `PROMETHEUS` is
+`manifests/rbac/prometheus.yaml`; a test holds them together. The first two are for the whole cluster, since a run makes
+its namespaces itself, under names that nobody knows before.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from bench.findings import Finding
 from bench.shipped import shipped
 from bench.targets.kubernetes.client import Cluster
+from bench.targets.kubernetes.versions import release_of
 from bench.units import format_counted
 
 _READ: Final = ("get", "list")
 _KEEP: Final = ("get", "list", "create", "patch", "delete")
-_STREAM: Final = ("get", "create")  # the verb of a web socket: `create` from Kubernetes 1.35 on, `get` before
+_STREAM: Final = ("get", "create")  # a web socket's
+_CREATES_STREAMS: Final = (1, 35)  # the first Kubernetes that wants `create` for them besides `get`
 _OWN: Final = ("get", "create", "patch", "delete")
 _GRANT: Final = (*_OWN, "escalate", "bind")
 
@@ -34,8 +37,8 @@ KUMA_ROLES: Final = ("kuma-control-plane", "kuma-control-plane-workloads")
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What has to be allowed, and what for. `names` narrows it to objects of these names; `mesh` to runs with that
-    mesh, empty for all runs."""
+    """What has to be allowed, and what for. `names` narrows it to objects of these names, `namespace` to that one;
+    `mesh` to runs with that mesh, empty for all runs."""
 
     verbs: tuple[str, ...]
     group: str
@@ -43,6 +46,7 @@ class Need:
     purpose: str
     names: tuple[str, ...] = ()
     mesh: str = ""
+    namespace: str = ""
 
     @property
     def told(self) -> str:
@@ -88,9 +92,13 @@ RUN: Final = (
     *_needs(_READ, "apiextensions.k8s.io", ("customresourcedefinitions",), "meshes that are there already"),
     *_needs(("list",), "apiregistration.k8s.io", ("apiservices",), "namespaces that can be deleted"),
     *_needs(_KEEP, "security.istio.io", ("authorizationpolicies", "peerauthentications"), "policies", mesh="istio"),
+    *_needs(_KEEP, "networking.istio.io", ("destinationrules", "gateways", "virtualservices"), "routes", mesh="istio"),
     *_needs(_KEEP, "kuma.io", ("meshes", "meshidentities"), "the mesh and its identities", mesh="kuma"),
     *_needs(("delete",), "kuma.io", ("meshtrusts",), "what Kuma makes of an identity and leaves", mesh="kuma"),
     *_needs(_KEEP, "kuma.io", ("meshtrafficpermissions", "trafficpermissions"), "policies", mesh="kuma"),
+    *_needs(_KEEP, "kuma.io", ("meshgateways", "meshgatewayinstances"), "built-in gateways", mesh="kuma"),
+    *_needs(_KEEP, "kuma.io", ("meshgatewayroutes", "meshhttproutes"), "routes", mesh="kuma"),
+    *_needs(_KEEP, "kuma.io", ("meshretries", "meshtlses"), "what is set alike in all meshes", mesh="kuma"),
     *_needs(_READ, "kuma.io", ("dataplaneinsights", "meshservices"), "configuration that has arrived", mesh="kuma"),
 )
 
@@ -125,6 +133,10 @@ INSTALL: Final = (
 )
 
 
+# `manifests/rbac/prometheus.yaml`: asked for with `--prometheus`, in the namespace and for the service that it names.
+PROMETHEUS: Final = tuple(_needs(("get",), "", ("services/proxy",), "CPU and memory from a Prometheus of the cluster"))
+
+
 def needs_of(meshes: Sequence[str], *, install: bool, revision: str = "") -> tuple[Need, ...]:
     """What a run with these meshes has to be allowed; with `install`, also what puts them on the cluster.
 
@@ -132,6 +144,13 @@ def needs_of(meshes: Sequence[str], *, install: bool, revision: str = "") -> tup
     """
     table = (*RUN, *INSTALL) if install and meshes else RUN
     return tuple(_revised(need, revision) for need in table if need.mesh in ("", *meshes))
+
+
+def for_server(needs: Iterable[Need], version: str) -> tuple[Need, ...]:
+    """What a server of this version asks for of these."""
+    if release_of(version) >= _CREATES_STREAMS:
+        return tuple(needs)
+    return tuple(replace(need, verbs=("get",)) if need.verbs == _STREAM else need for need in needs)
 
 
 def _revised(need: Need, revision: str) -> Need:
@@ -153,16 +172,28 @@ def _refused(cluster: Cluster, need: Need) -> tuple[str, ...]:
     return tuple(
         verb
         for verb in need.verbs
-        if not all(cluster.allowed(verb, need.resource, group=need.group, name=name) for name in need.names or ("",))
+        if not all(
+            cluster.allowed(verb, need.resource, group=need.group, namespace=need.namespace, name=name)
+            for name in need.names or ("",)
+        )
     )
 
 
 def _lack(need: Need, verbs: tuple[str, ...]) -> Finding:
-    role = "run.yaml" if need in RUN else "install-mesh.yaml"
     named = f" named {', '.join(need.names)}" if need.names else ""
+    named += f" in namespace {need.namespace}" if need.namespace else ""
     return Finding(
         "missing",
         "permission",
         f"not allowed: {', '.join(verbs)} {need.told}{named} (for: {need.purpose})",
-        f"have an administrator apply and bind {shipped('manifests') / 'rbac' / role}",
+        f"have an administrator apply and bind {shipped('manifests') / 'rbac' / _role(need)}",
     )
+
+
+def _role(need: Need) -> str:
+    """The shipped file with the role that gives it. A need that was narrowed keeps resource and purpose."""
+    tables = {"run.yaml": RUN, "prometheus.yaml": PROMETHEUS}
+    for file, table in tables.items():
+        if any((one.resource, one.purpose) == (need.resource, need.purpose) for one in table):
+            return file
+    return "install-mesh.yaml"

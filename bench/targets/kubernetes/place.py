@@ -1,7 +1,6 @@
 """A cluster as the place of a run: reached by one context, looked at, agreed upon, locked."""
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from bench.processes import Launcher
 from bench.records import ClusterRecord, Environment, RunRecord, TargetRecord
 from bench.scenario import Scenario
 from bench.targets.kubernetes.client import Cluster, Ref
+from bench.targets.kubernetes.guest import found_versions
 from bench.targets.kubernetes.images import image_of
 from bench.targets.kubernetes.kubeconfig import describe, open_cluster
 from bench.targets.kubernetes.lease import cluster_lock
@@ -20,8 +20,10 @@ from bench.targets.kubernetes.load_objects import default_image
 from bench.targets.kubernetes.load_place import place_load
 from bench.targets.kubernetes.options import VALUES, ClusterOptions, meshes_of
 from bench.targets.kubernetes.preflight import examine_cluster, guard
+from bench.targets.kubernetes.private import credentials_folder
 from bench.targets.kubernetes.surroundings import cluster_environment, target_record
 from bench.targets.kubernetes.target import ClusterTarget, open_target
+from bench.targets.kubernetes.telemetry import WHAT as TELEMETRY
 from bench.targets.kubernetes.tools import mesh_versions
 from bench.waiting import Watch
 
@@ -46,8 +48,8 @@ class ClusterPlace:
                 (run / VALUES).mkdir(exist_ok=True)
                 shutil.copyfile(file, run / VALUES / name)
 
-    def lock(self, run: Path) -> AbstractContextManager[None]:
-        return cluster_lock(self.client, run.name)
+    def lock(self, run: Path, watch: Watch) -> AbstractContextManager[None]:
+        return cluster_lock(self.client, run.name, watch=watch)
 
     def open(
         self, run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: Watch
@@ -59,6 +61,7 @@ class ClusterPlace:
 def open_place(
     scenario: Scenario,
     options: ClusterOptions,
+    inputs: Inputs,
     *,
     tell: Callable[[str], None],
     confirm: Callable[[str], bool] | None = None,
@@ -67,21 +70,20 @@ def open_place(
     """The cluster of `options.context`, after it was said which one it is and, where it is `guarded`, somebody agreed.
     Raises RefusedError."""
     with (
-        tempfile.TemporaryDirectory(prefix="meshbench-") as private,
-        open_cluster(options.context, private_folder=Path(private)) as client,
+        credentials_folder() as private,
+        open_cluster(options.context, private_folder=private) as client,
     ):
         tell(describe(client))
         if guarded:
             guard(client, yes=options.agreed, yes_this_cluster=options.yes_this_cluster, confirm=confirm)
-        yield _looked_at(client, scenario, options)
+        yield _looked_at(client, scenario, options, inputs)
 
 
-def _looked_at(client: Cluster, scenario: Scenario, options: ClusterOptions) -> ClusterPlace:
-    findings = examine_cluster(client, scenario, options)  # first: it says who may look at nothing
+def _looked_at(client: Cluster, scenario: Scenario, options: ClusterOptions, inputs: Inputs) -> ClusterPlace:
+    findings = examine_cluster(client, scenario, options, inputs)  # first: it says who may look at nothing
     nodes = client.list("v1", "Node")
     system = client.get(Ref("v1", "Namespace", "kube-system"))
     meshes = meshes_of(scenario)
-    shared = bool(meshes) and scenario.isolation == "shared"
     return ClusterPlace(
         client=client,
         options=options,
@@ -89,8 +91,9 @@ def _looked_at(client: Cluster, scenario: Scenario, options: ClusterOptions) -> 
             client.version,
             len(nodes),
             placement=place_load(nodes).sentence,
-            shared=shared,
-            existing=options.existing_mesh,
+            isolation=scenario.isolation if meshes else "",
+            existing=bool(meshes) and options.existing_mesh,
+            remarks=[finding.found for finding in findings if finding.what == TELEMETRY],
         ),
         cluster=_cluster_record(client, len(nodes), meshes, options),
         surroundings=cluster_environment(
@@ -113,9 +116,10 @@ def _cluster_record(client: Cluster, nodes: int, meshes: tuple[str, ...], option
             mesh: tuple(f"{mesh}-{number}-{file.name}" for number, file in enumerate(files, start=1))
             for mesh, files in options.mesh_values.items()
         },
-        mesh_versions=mesh_versions(meshes),
+        mesh_versions=found_versions(client, meshes) if options.existing_mesh else mesh_versions(meshes),
         hub=options.hub,
         tag=options.tag,
         revision=options.revision,
         existing_mesh=options.existing_mesh,
+        prometheus=options.prometheus,
     )

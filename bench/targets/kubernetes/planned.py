@@ -1,84 +1,114 @@
 """The pods that a run will make, as far as they can be told before it: what they ask for, and their images."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
-from bench.meshes.application import read_application
+from bench.findings import Finding
+from bench.inputs import Inputs
 from bench.scenario import Scenario
-from bench.shipped import shipped
-from bench.targets.kubernetes.application import bookinfo_objects
+from bench.settings import Equal
+from bench.targets.kubernetes.blueprint import Blueprint, blueprint_of
 from bench.targets.kubernetes.client import Cluster, Object
 from bench.targets.kubernetes.control_plane import InstallOptions
 from bench.targets.kubernetes.control_planes import CONTROL_PLANES
-from bench.targets.kubernetes.images import image_of
+from bench.targets.kubernetes.equalised import values
 from bench.targets.kubernetes.injected import NO_SIDECAR, Injected, injected
-from bench.targets.kubernetes.load_objects import default_image
+from bench.targets.kubernetes.load_place import place_load
 from bench.targets.kubernetes.options import ClusterOptions
-from bench.targets.kubernetes.probing import askers, outside_objects, probe_objects
-from bench.targets.kubernetes.room import Asked, asked_by
-from bench.yamlfile import read_documents
+from bench.targets.kubernetes.room import NO_ROOM, Asked, asked_by
+from bench.targets.kubernetes.telemetry import examine_telemetry
+
+NAMESPACES: Final = ("bookinfo-NEW", "bookinfo-NEW-outside")  # until a run has its id
+_INJECTED: Final = "auto"  # the image of a pod into which its mesh puts one
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """`things` are the Deployments and Pods of application, load and probes, each with `sidecar`; `control` those of
-    the control planes that are installed."""
+    """`trials` are the Deployments and Pods of each configuration, each with `sidecar`; `control` those of the control
+    planes that are installed; `remarks` are what their objects show besides."""
 
-    things: tuple[Object, ...]
+    trials: tuple[tuple[Object, ...], ...]
     control: tuple[Object, ...] = ()
     sidecar: Injected = NO_SIDECAR
+    remarks: tuple[Finding, ...] = ()
 
     @property
     def asked(self) -> tuple[Asked, ...]:
-        """Every pod that is there at once."""
-        return (*asked_by(self.things, sidecar=self.sidecar.room), *asked_by(self.control))
+        """Every pod that is there at once, with the configuration that asks for most."""
+        trials = (asked_by(things, sidecar=self.sidecar.room) for things in self.trials)
+        return (*max(trials, key=_size), *asked_by(self.control))
 
     @property
     def images(self) -> tuple[str, ...]:
         """Each once."""
-        own = (image for thing in (*self.things, *self.control) for image in _images(thing))
+        things = (*(thing for trial in self.trials for thing in trial), *self.control)
+        own = (image for thing in things for image in _images(thing) if image != _INJECTED)
         return tuple(dict.fromkeys((*own, *self.sidecar.images)))
 
 
-def planned_pods(scenario: Scenario, options: ClusterOptions) -> tuple[Object, ...]:
-    """Application, load and probes of a scenario, one configuration at a time."""
-    manifests = shipped("manifests")
-    folder = manifests / scenario.application.name
-    application = read_application(folder, scenario.application.reviews)
-    image = image_of("load", default_image(), images=options.images, registry=options.registry)
-    load = (_with_image(document.value, image) for document in read_documents(manifests / "load" / "pod.yaml"))
-    things = (
-        *bookinfo_objects(application, folder, images=options.images, registry=options.registry),
-        *load,
-        *probe_objects(application, askers(application, ()), image=image),
-        *outside_objects(application.namespace, image=image),
-    )
-    return pods_of(things)
+def _size(asked: Sequence[Asked]) -> tuple[float, float, int]:
+    room = sum((one.room for one in asked), NO_ROOM)
+    return room.cpu, room.memory, len(asked)
 
 
-def _with_image(pod: Object, image: str) -> Object:
-    containers = [{**container, "image": image} for container in pod["spec"]["containers"]]
-    return {**pod, "spec": {**pod["spec"], "containers": containers}}
+def blueprints(scenario: Scenario, options: ClusterOptions, inputs: Inputs) -> dict[str, Blueprint]:
+    """Each configuration of a run that has not begun."""
+    return {
+        one.name: blueprint_of(
+            scenario, one.name, inputs=inputs, options=options, namespaces=NAMESPACES, load_place=place_load(())
+        )
+        for one in scenario.configurations
+    }
 
 
-def install_options(options: ClusterOptions, mesh: str) -> InstallOptions:
+def planned_pods(scenario: Scenario, options: ClusterOptions, inputs: Inputs) -> tuple[tuple[Object, ...], ...]:
+    """Application, load and probes of a scenario's configurations, of which one at a time is there."""
+    drawn = blueprints(scenario, options, inputs).values()
+    return tuple(pods_of(thing for things in one.pods(None).values() for thing in things) for one in drawn)
+
+
+def install_options(options: ClusterOptions, mesh: str, equalise: Collection[Equal] = ()) -> InstallOptions:
     """How the user wants a mesh to be installed."""
-    revision = options.revision if mesh == "istio" else ""
-    values = tuple(options.mesh_values.get(mesh, ()))
-    return InstallOptions(values=values, hub=options.hub, tag=options.tag, revision=revision)
+    return InstallOptions(
+        values=tuple(options.mesh_values.get(mesh, ())),
+        hub=options.hub,
+        tag=options.tag,
+        revision=options.revision if mesh == "istio" else "",
+        equal=values(mesh, equalise),
+    )
 
 
-def with_mesh(planned: Planned, mesh: str, *, cluster: Cluster, options: ClusterOptions) -> Planned:
+def with_mesh(
+    planned: Planned, mesh: str, *, cluster: Cluster, options: ClusterOptions, equalise: Collection[Equal] = ()
+) -> Planned:
     """The same with a mesh: its control plane, if the run installs it, and its sidecars. Raises RefusedError or
     InputError where the mesh's tool does not render it."""
     plane = CONTROL_PLANES[mesh]
     if options.existing_mesh:
         kinds = (("v1", "ConfigMap"), ("apps/v1", "Deployment"))
         there = [thing for kind in kinds for thing in cluster.list(*kind, namespace=plane.NAMESPACE)]
-        return replace(planned, sidecar=planned.sidecar | injected(mesh, there))
-    rendered = plane.render(install_options(options, mesh))
-    control = (*planned.control, *pods_of(rendered))
-    return replace(planned, control=control, sidecar=planned.sidecar | injected(mesh, rendered))
+        remarks = (*planned.remarks, *examine_telemetry(mesh, there))
+        return replace(planned, sidecar=planned.sidecar | injected(mesh, there), remarks=remarks)
+    rendered = plane.render(install_options(options, mesh, equalise))
+    return Planned(
+        planned.trials,
+        (*planned.control, *pods_of(rendered)),
+        planned.sidecar | injected(mesh, rendered),
+        (*planned.remarks, *examine_telemetry(mesh, rendered), *_daemons(cluster, mesh, rendered)),
+    )
+
+
+def _daemons(cluster: Cluster, mesh: str, rendered: Iterable[Object]) -> Iterator[Finding]:
+    """Istio's CNI plug-in is one: pods that come before it have no redirection, and do not start until it is there."""
+    for thing in (one for one in rendered if one["kind"] == "DaemonSet"):
+        name = f"{mesh}'s DaemonSet {thing['metadata']['name']}"
+        if cluster.allowed("create", "daemonsets", group="apps"):
+            told = f"{name} is on every node, and nothing waits for it, or looks for its images and room"
+            yield Finding("doubt", "plug-in", told, "install the mesh yourself, and run with --use-existing-mesh")
+        else:
+            told = f"not allowed: create daemonsets.apps (for: {name})"
+            yield Finding("missing", "plug-in", told, "have an administrator run it: no shipped role has that right")
 
 
 def pods_of(things: Iterable[Object]) -> tuple[Object, ...]:

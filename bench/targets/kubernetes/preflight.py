@@ -5,9 +5,11 @@ from typing import Final
 
 from bench.errors import ClusterError, InputError, RefusedError
 from bench.findings import Finding
+from bench.inputs import Inputs
 from bench.scenario import Scenario
 from bench.targets.kubernetes.client import Cluster, Object
 from bench.targets.kubernetes.control_planes import CONTROL_PLANES
+from bench.targets.kubernetes.guest import examine_guest
 from bench.targets.kubernetes.health import (
     examine_admission,
     examine_nodes,
@@ -20,45 +22,57 @@ from bench.targets.kubernetes.neighbours import examine_earlier_runs, examine_me
 from bench.targets.kubernetes.nodes import schedulable
 from bench.targets.kubernetes.options import ClusterOptions, meshes_of
 from bench.targets.kubernetes.ownership import run_of
-from bench.targets.kubernetes.permissions import Need, examine_permissions, needs_of
+from bench.targets.kubernetes.permissions import Need, examine_permissions, for_server, needs_of
 from bench.targets.kubernetes.planned import Planned, planned_pods, with_mesh
+from bench.targets.kubernetes.prometheus import examine_prometheus, prometheus_needs
 from bench.targets.kubernetes.pulls import examine_images
 from bench.targets.kubernetes.residue import find_residue
 from bench.targets.kubernetes.room import examine_room, free_rooms
-from bench.targets.kubernetes.tools import examine_tools
+from bench.targets.kubernetes.tools import examine_helm, examine_tools
 
 MANY_NODES: Final = 20
 MANY_PODS: Final = 200  # of others: below it, a cluster is somebody's for trying out
 _FORBIDDEN: Final = 403
 
 
-def examine_cluster(cluster: Cluster, scenario: Scenario, options: ClusterOptions) -> tuple[Finding, ...]:
+def examine_cluster(
+    cluster: Cluster, scenario: Scenario, options: ClusterOptions, inputs: Inputs
+) -> tuple[Finding, ...]:
     """Everything that a run of this scenario needs of a cluster, in the order in which the run would meet it.
 
     Nothing is made, except that images are tried once somebody agreed (`--yes`) and nothing else is missing. Raises
     RefusedError where too little is allowed to look on.
     """
     meshes = meshes_of(scenario)
-    needs = needs_of(meshes, install=not options.existing_mesh, revision=options.revision)
-    permitted = require_permissions(cluster, needs)
+    needs = _needs(meshes, options)
+    permitted = require_permissions(cluster, for_server(needs, cluster.version))
     nodes = cluster.list("v1", "Node")
     tools = () if options.existing_mesh else examine_tools([CONTROL_PLANES[mesh].TOOL for mesh in meshes])
-    planned, refusals = _planned(cluster, scenario, options, installing=not _missing(tools))
+    planned, refusals = _planned(cluster, scenario, options, inputs=inputs, installing=not _missing(tools))
     found = (
         permitted,
         examine_version(cluster.version, nodes),
         *examine_nodes(nodes),
         *tools,
+        examine_helm(),
         *refusals,
+        *planned.remarks,
         *examine_earlier_runs(cluster),
         *examine_meshes(cluster, meshes, existing=options.existing_mesh),
+        *(examine_guest(cluster, meshes, options) if options.existing_mesh else ()),
         *examine_residue(find_residue(cluster), needs, cluster.context),
         *examine_terminating(cluster),
         *(examine_admission(cluster, cluster.kinds()) if meshes else ()),
         examine_room(planned.asked, free_rooms(schedulable(nodes), cluster.list("v1", "Pod"))),
+        *([examine_prometheus(options.prometheus, cluster)] if options.prometheus else ()),
     )
     pull = not _missing(found) and _is_agreed(cluster, options)
     return (*found, *examine_images(cluster, planned.images, schedulable(nodes), pull=pull))
+
+
+def _needs(meshes: Sequence[str], options: ClusterOptions) -> tuple[Need, ...]:
+    needs = needs_of(meshes, install=not options.existing_mesh, revision=options.revision)
+    return (*needs, *prometheus_needs(options.prometheus))
 
 
 def _is_agreed(cluster: Cluster, options: ClusterOptions) -> bool:
@@ -81,13 +95,13 @@ def require_permissions(cluster: Cluster, needs: Sequence[Need]) -> Finding:
 
 
 def _planned(
-    cluster: Cluster, scenario: Scenario, options: ClusterOptions, *, installing: bool
+    cluster: Cluster, scenario: Scenario, options: ClusterOptions, *, inputs: Inputs, installing: bool
 ) -> tuple[Planned, tuple[Finding, ...]]:
     """What will run, and what the meshes' tools refuse to render; without them the meshes are left out."""
-    planned, refusals = Planned(planned_pods(scenario, options)), list[Finding]()
+    planned, refusals = Planned(planned_pods(scenario, options, inputs)), list[Finding]()
     for mesh in meshes_of(scenario) if options.existing_mesh or installing else ():
         try:
-            planned = with_mesh(planned, mesh, cluster=cluster, options=options)
+            planned = with_mesh(planned, mesh, cluster=cluster, options=options, equalise=scenario.equalise)
         except (InputError, RefusedError) as error:
             refusals.append(Finding("missing", f"{mesh}, rendered", str(error), "see --mesh-values", type(error)))
     return planned, tuple(refusals)

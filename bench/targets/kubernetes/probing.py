@@ -8,6 +8,7 @@ import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,8 @@ from bench.targets.kubernetes import asker
 from bench.targets.kubernetes.client import Cluster, Object
 from bench.yamlfile import read_documents
 
+Json = dict[str, Any]
+
 OUTSIDE: Final = "outside"  # the caller that has no sidecar
 CONTAINER: Final = "asker"
 _SCRIPT: Final = "meshbench-asker"
@@ -29,6 +32,7 @@ _FOLDER: Final = "/meshbench"
 _ARGV: Final = ("python3", f"{_FOLDER}/asker.py")
 _UID: Final = 1000  # the image names its user, and Kubernetes believes only a number that it is not root
 _START_S: Final = 10.0
+_SERIES_S: Final = 60.0  # a long series of pages, on a busy cluster
 _WEEK_S: Final = 7 * 24 * 3600
 
 
@@ -64,8 +68,21 @@ class Prober:
             answers.update(zip(asked, told, strict=True))
         return tuple(answers[index] for index in range(len(questions)))
 
+    def pages(self, user: str, count: int) -> tuple[Answer, ...]:
+        """`count` answers to the load's own question on one connection, as `user` gets them, or with an empty name
+        somebody who has not logged in. Fewer, the last one telling why, where the login or the connection failed."""
+        caller, entry = self.application.calls[0]
+        asked = {**question_json(Question(caller, entry, path="/productpage"), self.application), "user": user}
+        (told,) = self._told(caller, [{**asked, "times": count}], timeout_s=_SERIES_S)
+        return tuple(answer for one in told["answers"] for answer in repeat(read_answer(one), one["count"]))
+
     def _asked(self, caller: str, questions: Sequence[Question]) -> list[Answer]:
-        lines = json.dumps([question_json(question, self.application) for question in questions]) + "\n"
+        asked = [question_json(question, self.application) for question in questions]
+        return [read_answer(told) for told in self._told(caller, asked, timeout_s=2 * asker.TIMEOUT_S * len(asked))]
+
+    def _told(self, caller: str, questions: Sequence[Json], *, timeout_s: float) -> list[Json]:
+        """What the caller's pod says of some questions."""
+        lines = json.dumps(questions) + "\n"
         pod = pod_name(caller)
         ran = self.cluster.exec(
             pod,
@@ -73,12 +90,13 @@ class Prober:
             namespace=self.outside if caller == OUTSIDE else self.application.namespace,
             container=CONTAINER,
             stdin=lines.encode(),
-            timeout_s=_START_S + 2 * asker.TIMEOUT_S * len(questions),
+            timeout_s=_START_S + timeout_s,
         )
         if ran.exit_code != 0:
             last = ran.stderr.strip().rpartition("\n")[2]
             raise DeployError(f"{pod} could not ask: exit code {ran.exit_code}: {last or 'it said nothing'}")
-        return [read_answer(told) for told in json.loads(ran.stdout)]
+        told: list[Json] = json.loads(ran.stdout)
+        return told
 
 
 def askers(application: Application, probes: Iterable[Probe]) -> tuple[str, ...]:
@@ -133,14 +151,14 @@ def pod_name(caller: str) -> str:
 
 def question_json(question: Question, application: Application) -> dict[str, Any]:
     """A question as `asker.py` reads it."""
-    port = next(service.port for service in application.services if service.name == question.workload)
+    service = application.service(question.workload)
     domain = f".{application.namespace}.svc" if question.caller == OUTSIDE else ""
     return {
-        "host": f"{question.workload}{domain}",
-        "port": port,
+        "host": f"{service.name}{domain}",
+        "port": service.port,
         "method": question.method,
-        "path": question.path or PATHS[question.workload],
-        "headers": {"Host": f"{question.workload}:{port}"},  # what the application's own calls say
+        "path": question.path or PATHS[application.workload(question.workload).app],
+        "headers": {"Host": f"{service.name}:{service.port}"},  # what the application's own calls say
         "tls": question.tls,
     }
 

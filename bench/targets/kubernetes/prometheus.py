@@ -8,23 +8,27 @@ import json
 import re
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from http.client import HTTPException
 from typing import Any, Final
-from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
 from bench.errors import ClusterError, InputError
+from bench.findings import Finding
 from bench.load.merge import Start
 from bench.resources import Row
 from bench.targets.kubernetes.client import Cluster
+from bench.targets.kubernetes.permissions import PROMETHEUS, Need
 from bench.targets.kubernetes.usage import Key, KubeletUsage, Reading, rows_of
 from bench.units import NANOSECONDS
 
 CPU: Final = "container_cpu_usage_seconds_total"
 MEMORY: Final = "container_memory_working_set_bytes"
 _SERVICE: Final = re.compile(r"([a-z0-9-]+)/([a-z0-9-]+):([a-z0-9-]+)")
+_URL: Final = re.compile(r"https?://[^/]")
 _TIMEOUT_S: Final = 10.0
+_MEND: Final = "mend --prometheus, or leave it out: the kubelets are asked anyway"
 
 Query = Callable[[str], Any]  # PromQL -> the answer's `data`
 
@@ -90,22 +94,47 @@ def _before(values: list[tuple[float, float]], at_s: float) -> int:
     return round(next((value for time_s, value in reversed(values) if time_s <= at_s), values[0][1] if values else 0))
 
 
-def source_of(place: str, cluster: Cluster) -> Query:
-    """Who answers queries: a URL, or a service of the cluster. Raises InputError."""
-    if place.startswith(("http://", "https://")):
-        return lambda query: _data(_fetch(f"{place.rstrip('/')}/api/v1/query", query))
+def check_place(place: str) -> None:
+    """Raises InputError for what is neither a URL nor a service of the cluster."""
+    if not _URL.match(place) and not _SERVICE.fullmatch(place):
+        raise InputError(f"--prometheus {place}: write a URL (http://...), or NAMESPACE/SERVICE:PORT")
+
+
+def prometheus_needs(place: str) -> tuple[Need, ...]:
+    """What has to be allowed for asking it; nothing for a URL, or for none."""
     match = _SERVICE.fullmatch(place)
     if match is None:
-        raise InputError(f"--prometheus {place}: write a URL (http://...), or NAMESPACE/SERVICE:PORT")
+        return ()
+    return tuple(replace(need, namespace=match[1], names=(f"{match[2]}:{match[3]}",)) for need in PROMETHEUS)
+
+
+def source_of(place: str, cluster: Cluster) -> Query:
+    """Who answers queries. Raises InputError, as `check_place` does."""
+    check_place(place)
+    match = _SERVICE.fullmatch(place)
+    if match is None:
+        return lambda query: _data(_fetch(f"{place.rstrip('/')}/api/v1/query", query))
     path = f"/api/v1/namespaces/{match[1]}/services/{match[2]}:{match[3]}/proxy/api/v1/query"
     return lambda query: _data(cluster.read(path, query=query))
+
+
+def examine_prometheus(place: str, cluster: Cluster) -> Finding:
+    """Whether it answers and knows containers, asked once before anything is made."""
+    try:
+        known = source_of(place, cluster)(f"count({CPU})")["result"]
+    except (ClusterError, KeyError, TypeError) as error:
+        return Finding("missing", "Prometheus", f"{place} does not answer as one: {error}", _MEND)
+    if not known:
+        told = f"{place} has no {CPU}, so that the kubelets' own figures stay"
+        return Finding("doubt", "Prometheus", told, "have it scrape the kubelets' /metrics/cadvisor")
+    return Finding("ok", "Prometheus", f"{place} answers")
 
 
 def _fetch(url: str, query: str) -> Any:
     try:
         with urlopen(f"{url}?{urlencode({'query': query})}", timeout=_TIMEOUT_S) as answer:  # noqa: S310  # http(s) only
             return json.load(answer)
-    except (URLError, TimeoutError, json.JSONDecodeError) as error:
+    except (OSError, HTTPException, ValueError) as error:
         raise ClusterError(f"asking Prometheus at {url}: {error}", status=0) from error
 
 

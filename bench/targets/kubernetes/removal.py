@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
 from bench.errors import ClusterError, Interrupted, LeftoversError
@@ -17,6 +18,7 @@ from bench.waiting import Patience, Watch, wait_until
 
 _NAMESPACE: Final = Ref("v1", "Namespace", "")
 _POLL_S: Final = 0.5
+_HASTE_S: Final = 6.0
 _PASSING: Final = (0, 429, 500, 502, 503, 504)  # the API server is away, or has too much to do
 
 
@@ -44,6 +46,8 @@ class Removal:
             for stage in Stage:
                 later = tuple(one for other in Stage if other > stage for one in of_stage(leftovers.found, other))
                 self._remove(stage, of_stage(leftovers.found, stage), later)
+        if leftovers.blind:
+            raise LeftoversError(self._told("its namespaces may not be listed, so that nobody knows what is left"))
         return leftovers.unseen
 
     def _look(self) -> Leftovers:
@@ -127,15 +131,22 @@ class Removal:
                 self.trouble = str(error)
                 return False
 
-        if is_done():
-            return
-        timeout_s = self.deadline - time.monotonic()
+        def is_over() -> str:
+            return "done" if is_done() else "late" if self._is_late() else ""
+
         try:
-            in_time = wait_until(is_done, timeout_s=timeout_s, watch=Patience(self.watch), poll_s=_POLL_S)
+            end = is_over() or wait_until(is_over, timeout_s=inf, watch=Patience(self.watch), poll_s=_POLL_S)
         except Interrupted:
             raise LeftoversError(self._told("a second signal ended the waiting")) from None
-        if not in_time:
+        if end == "late":
             raise LeftoversError(self._told("not everything went in time"))
+
+    def _is_late(self) -> bool:
+        """A signal that leaves little time may come at any moment of a removal, or have come long before it."""
+        now_s = time.monotonic()
+        if self.watch.hasty:
+            self.deadline = min(self.deadline, (self.watch.noted_s or now_s) + _HASTE_S)
+        return now_s >= self.deadline
 
     def _told(self, why: str) -> str:
         context = self.cluster.context

@@ -26,7 +26,7 @@ class Room:
         return self.cpu >= other.cpu - 1e-9 and self.memory >= other.memory
 
     def __str__(self) -> str:
-        return f"{self.cpu:.3g} CPU and {format_bytes(self.memory)}"
+        return f"{round(self.cpu, 3):,g} CPU and {format_bytes(self.memory)}"
 
 
 NO_ROOM: Final = Room()

@@ -10,9 +10,14 @@ from bench.targets.kubernetes.client import Object
 from bench.units import parse_quantity
 
 _INSTANCE_TYPE = "node.kubernetes.io/instance-type"
-_IDLE_CONTROL_PLANE = (
-    "control planes were installed once and stayed: the baseline was measured with an idle control plane beside it"
-)
+# What the baseline was measured beside, by the scenario's `isolation`.
+_BESIDE = {
+    "shared": "control planes were installed once and stayed: the baseline was measured with an idle control plane "
+    "beside it",
+    "full": "each trial installed its own control plane and removed it: no other one was on the cluster meanwhile",
+}
+_EXISTING = "the mesh was there before and stays: the baseline was measured with an idle control plane beside it"
+_GUEST = "policies for a whole mesh were applied to the run's own part of it alone, where they mean the same"
 
 
 def cluster_environment(version: str, nodes: Sequence[Object], uid: str, *, load_image: str) -> Environment:
@@ -35,10 +40,12 @@ def cluster_environment(version: str, nodes: Sequence[Object], uid: str, *, load
     )
 
 
-def target_record(version: str, nodes: int, *, placement: str, shared: bool, existing: bool) -> TargetRecord:
-    """What stands in the heading of every report."""
-    mesh = "the mesh was there before and stays" if existing else ""
-    caveats = (placement, _IDLE_CONTROL_PLANE if shared and not existing else "", mesh)
+def target_record(
+    version: str, nodes: int, *, placement: str, isolation: str, existing: bool, remarks: Sequence[str] = ()
+) -> TargetRecord:
+    """What stands in the heading of every report, `remarks` included. `isolation` is the scenario's, empty where it has
+    no mesh."""
+    caveats = (placement, *((_EXISTING, _GUEST) if existing else (_BESIDE.get(isolation, ""),)), *remarks)
     return TargetRecord(
         kind="kubernetes",
         title=f"on a Kubernetes cluster ({version}, {nodes} node{'s' if nodes > 1 else ''})",

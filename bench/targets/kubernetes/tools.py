@@ -45,15 +45,22 @@ TOOLS: Final[Mapping[str, Tool]] = {
             "https://kuma.io/docs/2.14.x/introduction/install/",
             below=(2, 15),
         ),
-        # 3.8 was the first with charts in image registries.
-        Tool("helm", ("version", "--short"), (3, 8), "https://helm.sh/docs/intro/install/"),
     )
 }
+_HELM: Final = Tool("helm", ("version", "--short"), (0, 0), "https://helm.sh/docs/intro/install/")
 
 
 def examine_tools(names: Sequence[str]) -> tuple[Finding, ...]:
     """One finding for each of these tools."""
     return tuple(_examine(TOOLS[name]) for name in dict.fromkeys(names))
+
+
+def examine_helm() -> Finding:
+    """Helm's version, for who asks what a run was made with; the run itself does without."""
+    path = shutil.which(_HELM.name)
+    match = find_version(_said(_HELM)) if path else None
+    found = f"{match[0].removeprefix('v')} ({path})" if match else path or "not on PATH"
+    return Finding("ok", _HELM.name, f"{found}; not needed: the meshes' own tools render them")
 
 
 def mesh_versions(meshes: Sequence[str]) -> dict[str, str]:
@@ -100,7 +107,7 @@ def judge(tool: Tool, path: str, said: str) -> Finding:
         first = said.strip().partition("\n")[0]
         return Finding("doubt", tool.name, f"{path} tells no version: {first or 'nothing'}", f"use {tool.wanted}")
     release = int(match[1]), int(match[2])
-    found = f"{match[0].removeprefix('v')} ({f'Helm {release[0]}, ' if tool.name == 'helm' else ''}{path})"
+    found = f"{match[0].removeprefix('v')} ({path})"
     if release < tool.oldest or (tool.below is not None and release >= tool.below):
         age = "old" if release < tool.oldest else "new"
         return Finding("missing", tool.name, f"{found} is too {age}", f"install {tool.wanted}: {tool.source}")

@@ -11,15 +11,17 @@ from datetime import datetime
 from typing import Final
 
 from bench.load.merge import Start
+from bench.meshes.application import GATEWAY
 from bench.records import Role
 from bench.resources import Row
 from bench.targets.kubernetes.client import Cluster, Object
 from bench.targets.kubernetes.load_objects import KEEPER, NAME
+from bench.targets.kubernetes.ownership import COMPONENT, labels_of
+from bench.targets.kubernetes.workloads import names_of
 from bench.units import NANOSECONDS
 
 EVERY_S: Final = 5.0  # a kubelet has to ask the kernel about every container for it
 _HALF_A_SECOND: Final = 0.5  # the kubelet's times are cut to whole seconds
-_HASH: Final = "pod-template-hash"
 _SKIPPED: Final = ("probe",)  # components that nobody pays for
 
 Key = tuple[str, str, str]  # namespace, pod, container; of a node: "", its name, ""
@@ -98,43 +100,42 @@ def nodes_of(pods: Sequence[Object]) -> tuple[str, ...]:
 def parts_of(pods: Sequence[Object], *, namespace: str, sidecars: Collection[str]) -> dict[Key, Part]:
     """What to call the containers of pods, and their nodes. Pods outside `namespace` are control planes'."""
     parts: dict[Key, Part] = {("", node, ""): Part(f"node {node}", "node") for node in nodes_of(pods)}
-    for pod in pods:
-        if (pod["metadata"].get("labels") or {}).get("meshbench.dev/component") not in _SKIPPED:
-            parts |= _parts_of_pod(pod, namespace=namespace, sidecars=sidecars, taken=set(parts.values()))
+    shown = [pod for pod in pods if labels_of(pod).get(COMPONENT) not in _SKIPPED]
+    names = names_of(shown)
+    for pod in shown:
+        found = _parts_of_pod(pod, names[pod["metadata"]["name"]], own_namespace=namespace, sidecars=sidecars)
+        taken, place = set(parts.values()), pod["metadata"]["name"]
+        parts |= {key: part if part not in taken else _apart(part, place) for key, part in found.items()}
     return parts
 
 
-def _parts_of_pod(
-    pod: Object, *, namespace: str, sidecars: Collection[str], taken: Collection[Part]
-) -> Iterator[tuple[Key, Part]] | dict[Key, Part]:
+def _parts_of_pod(pod: Object, workload: str, *, own_namespace: str, sidecars: Collection[str]) -> dict[Key, Part]:
     place, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
     lasting = [one["name"] for one in pod["spec"]["containers"]]
     lasting += [one["name"] for one in pod["spec"].get("initContainers") or () if one.get("restartPolicy") == "Always"]
     own = [container for container in lasting if container not in sidecars]
-    found: dict[Key, Part] = {}
-    for container in lasting:
-        part = _part(pod, container, own=own, control_plane=place != namespace)
-        found[(place, name, container)] = part if part not in taken else Part(f"{part.process} ({name})", part.role)
-    return found
+    return {
+        (place, name, container): _part(workload, container, own=own, control_plane=place != own_namespace)
+        for container in lasting
+    }
 
 
-def _part(pod: Object, container: str, *, own: Sequence[str], control_plane: bool) -> Part:
-    """A pod's only container has the workload's name; of several, the one that is called like it."""
-    workload = workload_of(pod)
+def _apart(part: Part, pod: str) -> Part:
+    """A part of a pod whose name another pod has taken."""
+    return Part(f"{part.process} ({pod})", part.role)
+
+
+def _part(workload: str, container: str, *, own: Sequence[str], control_plane: bool) -> Part:
+    """A pod's only container has the workload's name; of several, the one that is called like it. A gateway's are all
+    proxies, whosever they are."""
+    if workload == GATEWAY and not control_plane:
+        return Part(f"{GATEWAY}-sidecar" if own and container not in own else GATEWAY, "sidecar")
     if container not in own:
         return Part(f"{workload}-sidecar", "control-plane" if control_plane else "sidecar")
     process = workload if len(own) == 1 or container == workload else f"{workload}-{container}"
     if control_plane:
         return Part(process, "control-plane")
     return Part(process, "generator" if workload == NAME and container in (NAME, KEEPER) else "service")
-
-
-def workload_of(pod: Object) -> str:
-    """The name that people know it by: its label `app`, or what made it, without the hash of its version."""
-    metadata = pod["metadata"]
-    labels = metadata.get("labels") or {}
-    owner = next((one["name"] for one in metadata.get("ownerReferences") or ()), metadata["name"])
-    return str(labels.get("app") or owner.removesuffix(f"-{labels.get(_HASH, '')}"))
 
 
 def readings_in(summary: Object) -> Iterator[tuple[Key, Reading]]:

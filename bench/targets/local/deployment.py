@@ -1,15 +1,19 @@
 """One configuration on this machine: processes on loopback, ready, provable, loadable."""
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+from bench.data_path import DataPath
 from bench.errors import DeployError
 from bench.load.generator import LoadOrder, LoadOutcome, Progress
 from bench.meshes import MESHES, Mesh
+from bench.meshes.application import GATEWAY
 from bench.meshes.probe import Probe
+from bench.meshes.routes import clusters_to
 from bench.processes import Launcher, Process
 from bench.proofs import (
     Hop,
@@ -28,20 +32,26 @@ from bench.records import Evidence
 from bench.scenario import Load as LoadSettings
 from bench.targets import proxies
 from bench.targets.asking import PATHS, Answer, probe_evidence
+from bench.targets.data_path import read_data_path
+from bench.targets.envoy_config import of_bootstrap
+from bench.targets.gateway_routes import route_questions
 from bench.targets.local.calls import Identity, admin_json, call
 from bench.targets.local.certificates import Certificates
 from bench.targets.local.generator import start_load
+from bench.targets.local.pages import ask_for_pages
 from bench.targets.local.placement import Placement
 from bench.targets.local.sidecars import Sidecars
+from bench.targets.readers import SERIES, Reader, pages_evidence, requests_on
 from bench.waiting import Watch
 
 
 @dataclass
 class LocalDeployment:
-    """A configuration that is up; `sidecars` is None without a mesh."""
+    """A configuration that is up; `sidecars` is None without a mesh, `readers` are those of its load."""
 
     mesh: str
     placement: Placement
+    readers: tuple[Reader, ...]
     sidecars: Sidecars | None
     processes: tuple[Process, ...]
     launcher: Launcher
@@ -56,18 +66,17 @@ class LocalDeployment:
         """The way of a page through the application."""
         return tuple(Hop(caller, callee) for caller, callee in self.placement.application.calls)
 
-    @property
-    def reviews(self) -> str:
-        return self.placement.application.workload("reviews").version
-
     def page(self) -> str | None:
         """What is wrong with the page as a user gets it; None when it is whole."""
-        return self.ask(Hop("locust", "productpage")).page_problem(self.reviews)
+        return self.ask(self.hops[0]).page_problem(self.readers[0].reviews)
 
     def ask(self, hop: Hop) -> Answer:
-        """One request on a hop, the way its caller goes."""
+        """One request on a hop, the way its caller goes; to the callee's own Service where it has one."""
         port = self.placement.reached_by(hop.caller, hop.callee)
-        return call(port, "GET", PATHS[hop.callee], host=self.placement.host_of(hop.callee))
+        return call(port, "GET", self._path(hop.callee), host=self.placement.host_of(hop.callee))
+
+    def _path(self, callee: str) -> str:
+        return PATHS[self.placement.application.workload(callee).app]
 
     def restarts(self) -> tuple[str, ...]:
         """Processes that ended although nobody ended them: nothing restarts them here."""
@@ -94,14 +103,36 @@ class LocalDeployment:
         # first what the load left: every further question would be counted with it
         whole = load if load is not None and not load.generator.problem else None
         counted = self._load_evidence(self.sidecars, whole) if whole is not None else ()
-        return (*counted, page_evidence(self.page()), *self._mesh_evidence(self.sidecars))
+        return (*counted, page_evidence(self.page()), *self._series(), *self._mesh_evidence(self.sidecars))
+
+    def _series(self) -> Iterator[Evidence]:
+        """Where routes tell readers apart, each gets what is meant for it, every time."""
+        entry = self.hops[0]
+        port, host = self.placement.reached_by(entry.caller, entry.callee), self.placement.host_of(entry.callee)
+        for reader in self.readers if len(self.readers) > 1 else ():
+            yield pages_evidence(reader, ask_for_pages(port, host=host, user=reader.user, count=SERIES))
+
+    def data_path(self, draft: Path) -> DataPath | None:  # noqa: ARG002  # there since the sidecars were started
+        """See `bench.targets.Deployment`."""
+        sidecars, workload = self.sidecars, self.placement.application.workload
+        if sidecars is None:
+            return None
+        admins = sidecars.admins
+        return read_data_path(
+            {hop: self._clusters_to(hop, sidecars) for hop in self.hops if hop.caller in admins},
+            {name: self._rules.inbound_cluster(workload(name)) for name in self.placement.inbound},
+            configs={name: of_bootstrap(sidecars.configuration(name)) for name in admins},
+            ask=lambda name, page: _asked(admins[name], page),
+        )
 
     def _order(self) -> LoadOrder:
+        entry = self.hops[0]
         return LoadOrder(
-            address=f"127.0.0.1:{self.placement.reached_by('locust', 'productpage')}",
-            virtual_host=self.placement.host_of("productpage"),
+            address=f"127.0.0.1:{self.placement.reached_by(entry.caller, entry.callee)}",
+            virtual_host=self.placement.host_of(entry.callee),
             locustfile=self.locustfile,
-            reviews=self.reviews,
+            reviews=self.readers[0].reviews,
+            logged_in={reader.user: reader.reviews for reader in self.readers if reader.user},
             users=self.settings.users,
             think_time_s=self.settings.think_time_s,
             rate_per_s=self.settings.rate_per_s,
@@ -125,10 +156,18 @@ class LocalDeployment:
         shown = {probe.workload for probe in asked if probe.caller is None}
         return (
             *(proxied_evidence(hop, status=a.status, headers=a.headers) for hop, a in answers.items()),
-            *(self._handshake(hop, sidecars.certificates) for hop in self.hops if self._secured(hop, sidecars)),
+            *(self._handshake(hop, sidecars) for hop in self.hops if self._secured(hop, sidecars)),
             *(self._plain_text(name, sidecars) for name in self.placement.inbound if name not in shown),
             *(self._probe(probe, sidecars.certificates) for probe in asked),
+            *self._gateway_evidence(),
         )
+
+    def _gateway_evidence(self) -> Iterator[Evidence]:
+        """Every route of the gateway leads to a service, and no other path does."""
+        gateway = self.placement.application.gateway
+        for question in route_questions(gateway) if gateway else ():
+            host = self.placement.host_of(GATEWAY)
+            yield question.judge(call(self.placement.gateway, "GET", question.path, host=host))
 
     @property
     def _rules(self) -> Mesh:
@@ -136,25 +175,26 @@ class LocalDeployment:
         return MESHES[self.mesh]
 
     def _secured(self, hop: Hop, sidecars: Sidecars) -> bool:
-        """Whether sidecars use mutual TLS on a hop."""
+        """Whether sidecars use mutual TLS on a hop; who calls the gateway is outside of the mesh."""
         callee = self.placement.application.workload(hop.callee)
-        return self._rules.mode(sidecars.policies, callee) != "DISABLE"
+        return hop.callee != GATEWAY and self._rules.mode(sidecars.policies, callee) != "DISABLE"
 
-    def _handshake(self, hop: Hop, certificates: Certificates) -> Evidence:
+    def _handshake(self, hop: Hop, sidecars: Sidecars) -> Evidence:
+        certificates = sidecars.certificates
         caller, callee = (self.placement.application.workload(name) for name in (hop.caller, hop.callee))
         identity = certificates.identity(caller.account)
-        agreed = self._at_sidecar(hop.callee, "GET", PATHS[hop.callee], identity=identity).handshake
+        agreed = self._at_sidecar(hop.callee, "GET", self._path(hop.callee), identity=identity).handshake
         return mtls_evidence(
             hop,
             version=agreed.version if agreed else "",
             cipher=agreed.cipher if agreed else "",
             ids=(agreed.own, agreed.peer) if agreed else ("", ""),
             expected_ids=(certificates.spiffe_id(caller.account), certificates.spiffe_id(callee.account)),
-            tls=self._rules.WIRE.tls,
+            tls=sidecars.certificates.wire.tls,
         )
 
     def _plain_text(self, name: str, sidecars: Sidecars) -> Evidence:
-        answer = self._at_sidecar(name, "GET", PATHS[name], identity=None)
+        answer = self._at_sidecar(name, "GET", self._path(name), identity=None)
         mode = self._rules.mode(sidecars.policies, self.placement.application.workload(name))
         return plain_text_evidence(name, status=answer.status, told=answer.told, allowed=mode != "STRICT")
 
@@ -165,38 +205,42 @@ class LocalDeployment:
 
     def _at_sidecar(self, callee: str, method: str, path: str, *, identity: Identity | None) -> Answer:
         """A request straight to the callee's sidecar: with a certificate, or in plain text."""
-        port = self.placement.inbound[callee]
+        port = self.placement.gateway if callee == GATEWAY else self.placement.inbound[callee]
         return call(port, method, path, host=self.placement.host_of(callee), identity=identity)
 
     def _load_evidence(self, sidecars: Sidecars, load: LoadOutcome) -> tuple[Evidence, ...]:
         before, now = self._counted, self._counts()
-        moved = {
-            hop: HopCount(
-                now[hop].caller_side - before[hop].caller_side, now[hop].callee_side - before[hop].callee_side
-            )
-            for hop in self.hops
-        }
+        moved = {hop: now[hop].since(before[hop]) for hop in self.hops}
         good = load.samples.ok
         errors = len(good) - int(good.sum())
-        secured = dict.fromkeys(hop.callee for hop in self.hops if self._secured(hop, sidecars))
+        expected = requests_on(self.hops, self.placement.application, readers=self.readers, samples=load.samples)
+        gone = [hop for hop in self.hops if expected[hop]]
+        secured = dict.fromkeys(hop.callee for hop in gone if self._secured(hop, sidecars))
         return (
-            *counted_evidence(moved, requests=len(good), errors=errors),
-            *(self._protocol(hop, sidecars) for hop in self.hops),
+            *counted_evidence(moved, requests=expected, errors=errors),
+            *(self._protocol(hop, sidecars) for hop in gone if hop.callee != GATEWAY),
             *(self._handshakes(callee, sidecars) for callee in secured),
         )
 
     def _protocol(self, hop: Hop, sidecars: Sidecars) -> Evidence:
         opened = proxies.connections_by_cluster(_asked(sidecars.admins[hop.caller], proxies.PROTOCOLS))
-        return protocol_evidence(hop, opened.get(self._cluster_to(hop, sidecars), {}), http=self._rules.WIRE.http)
+        counted = Counter[str]()
+        for cluster in self._clusters_to(hop, sidecars):
+            counted.update(opened.get(cluster, {}))
+        gateway = self.placement.application.gateway
+        own = gateway.http if gateway and hop.caller == GATEWAY else None
+        return protocol_evidence(hop, counted, http=own or self._rules.WIRE.http)
 
     def _handshakes(self, callee: str, sidecars: Sidecars) -> Evidence:
         counters = proxies.tls_counters(_asked(sidecars.admins[callee], proxies.TLS))
-        return handshakes_evidence(callee, counters, tls=self._rules.WIRE.tls)
+        return handshakes_evidence(callee, counters, tls=sidecars.certificates.wire.tls)
 
-    def _cluster_to(self, hop: Hop, sidecars: Sidecars) -> str:
+    def _clusters_to(self, hop: Hop, sidecars: Sidecars) -> tuple[str, ...]:
+        """The clusters in which the caller's sidecar counts what it sends to the callee; none without a route to it."""
         application = self.placement.application
-        service = next(service for service in application.services if service.name == hop.callee)
-        return self._rules.outbound_cluster(sidecars.policies, application, service)
+        caller, callee = application.workload(hop.caller), application.workload(hop.callee)
+        service = application.service(callee.app)
+        return clusters_to(self._rules.ways(sidecars.policies, application, caller=caller, service=service), callee)
 
     def _counts(self) -> dict[Hop, HopCount]:
         """Requests so far on each hop, by the clusters of both its sidecars. Empty without a mesh."""
@@ -206,9 +250,11 @@ class LocalDeployment:
         return {hop: self._count(hop, totals, sidecars=self.sidecars) for hop in self.hops}
 
     def _count(self, hop: Hop, totals: Mapping[str, Mapping[str, int]], *, sidecars: Sidecars) -> HopCount:
+        if hop.callee == GATEWAY:
+            return HopCount(None, sum(totals[sidecars.front].values()))
         inbound = self._rules.inbound_cluster(self.placement.application.workload(hop.callee))
         return HopCount(
-            caller_side=totals[hop.caller].get(self._cluster_to(hop, sidecars), 0),
+            caller_side=sum(totals[hop.caller].get(cluster, 0) for cluster in self._clusters_to(hop, sidecars)),
             callee_side=totals[hop.callee].get(inbound, 0),
         )
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from bench.meshes import Policies
-from bench.meshes.application import Workload
-from bench.targets.local import envoy_istio, envoy_kuma
+from bench.meshes.application import Gateway, Workload
+from bench.targets.local import envoy_istio, envoy_istio_gateway, envoy_kuma, envoy_kuma_gateway
 from bench.targets.local.certificates import Certificates
 from bench.targets.local.placement import Placement, WaysOut
 
@@ -38,7 +38,17 @@ class Shape(Protocol):
         """
 
 
+class GatewayShape(Protocol):
+    """How one mesh configures its gateways. Pure."""
+
+    def gateway_bootstrap(
+        self, gateway: Gateway, *, placement: Placement, policies: Policies, certificates: Certificates, admin: Path
+    ) -> Json:
+        """Envoy's whole configuration for a gateway that is the mesh's own proxy; the rest as in `Shape`."""
+
+
 SHAPES: Final[Mapping[str, Shape]] = {"istio": envoy_istio, "kuma": envoy_kuma}
+GATEWAYS: Final[Mapping[str, GatewayShape]] = {"istio": envoy_istio_gateway, "kuma": envoy_kuma_gateway}
 
 
 def envoy_command(mesh: str, binary: Path, config: Path) -> list[str]:

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.meshes.application import Workload
-from bench.meshes.istio import CLUSTER_DOMAIN
+from bench.meshes.istio_names import CLUSTER_DOMAIN
 from bench.meshes.istio_policies import Policies
 from bench.meshes.istio_rbac import rbac_filters
 from bench.targets.local.calls import Identity
 from bench.targets.local.certificates import Certificates
-from bench.targets.local.envoy_istio_clusters import black_hole_cluster, inbound_cluster, outbound_cluster
+from bench.targets.local.envoy_istio_clusters import black_hole_cluster, inbound_cluster, outbound_clusters
 from bench.targets.local.envoy_istio_http import BLACK_HOLE, inbound_manager, outbound_manager
 from bench.targets.local.envoy_istio_stats import stats_config
 from bench.targets.local.envoy_istio_tls import server_socket
@@ -43,19 +43,22 @@ def sidecar_bootstrap(
     workload: Workload, *, placement: Placement, policies: Policies, certificates: Certificates, admin: Path
 ) -> Json:
     """See `bench.targets.local.envoy.Shape`. A client that serves nothing has an outbound listener only."""
-    services = sorted(placement.application.services, key=lambda service: service.name)
-    clusters = [black_hole_cluster()]
-    clusters += [
-        outbound_cluster(workload, service, placement=placement, policies=policies, certificates=certificates)
-        for service in services
+    clusters = [
+        black_hole_cluster(),
+        *outbound_clusters(workload, placement=placement, policies=policies, certificates=certificates),
     ]
-    listeners = [_outbound_listener(workload, placement)]
+    listeners = [_outbound_listener(workload, placement, policies)]
     if workload.port is not None:
         clusters.append(inbound_cluster(workload, placement=placement))
         identity = certificates.identity(workload.account)
         listeners.append(_inbound_listener(workload, placement, policies=policies, identity=identity))
+    return whole_bootstrap(node_of(workload, placement), admin, listeners=listeners, clusters=clusters)
+
+
+def whole_bootstrap(node: Json, admin: Path, *, listeners: list[Json], clusters: list[Json]) -> Json:
+    """A proxy's configuration, with what is the same in all of Istio's."""
     return {
-        "node": _node(workload, placement),
+        "node": node,
         "admin": _admin(admin),
         "stats_config": stats_config(),
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
@@ -70,10 +73,10 @@ def _way_out(workload: Workload, placement: Placement) -> int:
     return placement.reached_by(workload.name, placement.application.services[0].name)
 
 
-def _outbound_listener(workload: Workload, placement: Placement) -> Json:
+def _outbound_listener(workload: Workload, placement: Placement, policies: Policies) -> Json:
     """What the workload sends: HTTP is routed by Host, all else goes nowhere."""
     port = placement.application.services[0].port
-    manager = outbound_manager(placement.application, workload, port=port)
+    manager = outbound_manager(policies, placement.application, workload, port=port)
     return {
         **_listener(f"0.0.0.0_{port}", _way_out(workload, placement), "OUTBOUND"),
         "listener_filters": [_inspector("http_inspector", "HttpInspector")],
@@ -143,12 +146,13 @@ def _black_hole_proxy() -> Json:
     return {"name": "envoy.filters.network.tcp_proxy", "typed_config": settings}
 
 
-def _node(workload: Workload, placement: Placement) -> Json:
+def node_of(workload: Workload, placement: Placement, kind: str = "sidecar") -> Json:
+    """Who the proxy is to its control plane; a gateway's `kind` is `router`."""
     namespace = placement.application.namespace
-    pod = f"{workload.name}-{workload.version}.{namespace}"
+    pod = f"{workload.app}-{workload.version}.{namespace}"
     return {
-        "id": f"sidecar~{HOST}~{pod}~{namespace}.{CLUSTER_DOMAIN}",
-        "cluster": f"{workload.name}.{namespace}",
+        "id": f"{kind}~{HOST}~{pod}~{namespace}.{CLUSTER_DOMAIN}",
+        "cluster": f"{workload.app}.{namespace}",
     }
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from bench.meshes.application import Application, Service, Workload
-from bench.meshes.istio import cluster_to, full_name, inbound_cluster
-from bench.meshes.istio_policies import TRUST_DOMAIN
+from bench.meshes.application import Application, Workload
+from bench.meshes.istio_names import full_name, inbound_cluster
+from bench.meshes.istio_policies import TRUST_DOMAIN, Policies
+from bench.targets.local.envoy_istio_routes import default_route, outbound_routes
 
 Json = dict[str, Any]
 
@@ -14,9 +15,8 @@ BLACK_HOLE: Final = "BlackHoleCluster"
 _TYPES: Final = "type.googleapis.com/envoy.extensions"
 _MANAGER: Final = f"{_TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _REQUEST_ID: Final = f"{_TYPES}.request_id.uuid.v3.UuidRequestIdConfig"
-_PREVIOUS_HOSTS: Final = f"{_TYPES}.retry.host.previous_hosts.v3.PreviousHostsPredicate"
 
-_FILTERS: Final[tuple[Json, ...]] = (
+HTTP_FILTERS: Final[tuple[Json, ...]] = (
     {
         "name": "envoy.filters.http.grpc_stats",
         "typed_config": {
@@ -38,17 +38,6 @@ _FILTERS: Final[tuple[Json, ...]] = (
         "typed_config": {"@type": f"{_TYPES}.filters.http.router.v3.Router"},
     },
 )
-_DEFAULT_RETRY: Final[Json] = {
-    "retry_on": "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes",
-    "num_retries": 2,
-    "retry_host_predicate": [
-        {
-            "name": "envoy.retry_host_predicates.previous_hosts",
-            "typed_config": {"@type": _PREVIOUS_HOSTS},
-        }
-    ],
-    "host_selection_retry_max_attempts": "5",
-}
 _DRY_RUN_TAGS: Final = (
     ("allow_policy.name", "istio_dry_run_allow_shadow_effective_policy_id"),
     ("allow_policy.result", "istio_dry_run_allow_shadow_engine_result"),
@@ -57,30 +46,30 @@ _DRY_RUN_TAGS: Final = (
 )
 
 
-def outbound_manager(application: Application, workload: Workload, *, port: int) -> Json:
-    """The connection manager for what `workload` sends to services at `port`: routed by Host."""
-    return _manager(
+def outbound_manager(policies: Policies, application: Application, workload: Workload, *, port: int) -> Json:
+    """The connection manager for what `workload` sends to services at `port`: routed by Host, and as policies say."""
+    return http_manager(
         f"outbound_0.0.0.0_{port};",
-        route_config=_outbound_routes(application, port),
-        http_filters=list(_FILTERS),
-        tracing=_tracing(application, workload),
+        route_config=outbound_routes(policies, application, workload, port=port),
+        http_filters=list(HTTP_FILTERS),
+        tracing=tracing_of(application, workload),
     )
 
 
 def inbound_manager(application: Application, workload: Workload, rbac: Sequence[Json]) -> Json:
     """The connection manager for what reaches `workload`; `rbac` filters stand before all others."""
-    return _manager(
+    return http_manager(
         f"inbound_0.0.0.0_{workload.port};",
         route_config=_inbound_routes(application, workload),
-        http_filters=[*rbac, *_FILTERS],
-        tracing=_tracing(application, workload),
+        http_filters=[*rbac, *HTTP_FILTERS],
+        tracing=tracing_of(application, workload),
         server_name="istio-envoy",
         forward_client_cert_details="APPEND_FORWARD",
         set_current_client_cert_details={"subject": True, "dns": True, "uri": True},
     )
 
 
-def _manager(stat_prefix: str, **settings: Any) -> Json:
+def http_manager(stat_prefix: str, **settings: Any) -> Json:
     return {
         "name": "envoy.filters.network.http_connection_manager",
         "typed_config": {
@@ -98,43 +87,10 @@ def _manager(stat_prefix: str, **settings: Any) -> Json:
     }
 
 
-def _outbound_routes(application: Application, port: int) -> Json:
-    services = sorted(application.services, key=lambda service: service.name)
-    return {
-        "name": str(port),
-        "validate_clusters": False,
-        "ignore_port_in_host_matching": True,
-        "max_direct_response_body_size_bytes": 1024 * 1024,
-        "virtual_hosts": [
-            *(_service_host(application, service) for service in services if service.port == port),
-            {
-                "name": "block_all",
-                "domains": ["*"],
-                "include_request_attempt_count": True,
-                "routes": [{"name": "block_all", "match": {"prefix": "/"}, "direct_response": {"status": 502}}],
-            },
-        ],
-    }
-
-
-def _service_host(application: Application, service: Service) -> Json:
-    name, namespace, full = service.name, application.namespace, full_name(application, service)
-    route = {
-        "cluster": cluster_to(application, service),
-        "timeout": "0s",
-        "max_grpc_timeout": "0s",
-        "retry_policy": _DEFAULT_RETRY,
-    }
-    return {
-        "name": f"{full}:{service.port}",
-        "domains": [full, f"{full}.", name, f"{name}.{namespace}.svc", f"{name}.{namespace}"],
-        "include_request_attempt_count": True,
-        "routes": [_route(f"{full}:{service.port}/*", route)],
-    }
-
-
 def _inbound_routes(application: Application, workload: Workload) -> Json:
-    service = next(service for service in application.services if service.workload == workload)
+    """Named after the first of the workload's Services."""
+    named = {full_name(application, one): one for one in application.services if workload in one.workloads}
+    service = named[min(named)]
     cluster = inbound_cluster(workload)
     route = {
         "cluster": cluster,
@@ -143,24 +99,15 @@ def _inbound_routes(application: Application, workload: Workload) -> Json:
         "retry_policy": {"retry_on": "reset-before-request", "num_retries": 2},
     }
     operation = f"{full_name(application, service)}:{service.port}/*"
-    host = {"name": f"inbound|http|{service.port}", "domains": ["*"], "routes": [_route(operation, route)]}
+    host = {"name": f"inbound|http|{service.port}", "domains": ["*"], "routes": [default_route(operation, route)]}
     return {"name": cluster, "validate_clusters": False, "virtual_hosts": [host]}
 
 
-def _route(operation: str, route: Json) -> Json:
-    return {
-        "name": "default",
-        "match": {"prefix": "/"},
-        "decorator": {"operation": operation},
-        "route": route,
-    }
-
-
-def _tracing(application: Application, workload: Workload) -> Json:
+def tracing_of(application: Application, workload: Workload) -> Json:
     """Each request is sampled or not, although no tracer takes the spans: as by default in Istio."""
     named = {
         "istio.canonical_revision": workload.version,
-        "istio.canonical_service": workload.name,
+        "istio.canonical_service": workload.app,
         "istio.cluster_id": "Kubernetes",
         "istio.mesh_id": TRUST_DOMAIN,
         "istio.namespace": application.namespace,

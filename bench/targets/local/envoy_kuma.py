@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any, Final
 
-from bench.meshes.application import Service, Workload
-from bench.meshes.kuma_names import MESH, inbound_tags, mesh_service_kri, service_tag, service_tags
+from bench.meshes.application import MESH, Service, Workload
+from bench.meshes.kuma_names import inbound_tags, mesh_service_kri, service_tag, service_tags
 from bench.meshes.kuma_policies import Policies
 from bench.meshes.kuma_rbac import http_rbac_filters, network_rbac_filters
+from bench.meshes.kuma_routing import destinations
 from bench.targets.local.certificates import Certificates
 from bench.targets.local.envoy_kuma_clusters import inbound_cluster, outbound_cluster
 from bench.targets.local.envoy_kuma_http import inbound_manager, outbound_manager, stat_name
@@ -42,17 +43,29 @@ def sidecar_bootstrap(
     workload: Workload, *, placement: Placement, policies: Policies, certificates: Certificates, admin: Path
 ) -> Json:
     """See `bench.targets.local.envoy.Shape`. Every destination has a listener of its own."""
-    services = sorted(placement.application.services, key=lambda service: service.name)
+    application = placement.application
+    services = sorted(application.services, key=lambda service: service.name)
     listeners = [_outbound_listener(workload, service, placement=placement, policies=policies) for service in services]
     clusters = [
         outbound_cluster(
-            policies, workload, service, port=placement.inbound[service.workload.name], certificates=certificates
+            policies,
+            workload,
+            service,
+            ports=[placement.inbound[one.name] for one in service.workloads],
+            certificates=certificates,
         )
-        for service in services
+        for service in destinations(policies, application, workload)
     ]
     if workload.port is not None:
         listeners.append(_inbound_listener(workload, placement, policies=policies, certificates=certificates))
         clusters.append(inbound_cluster(workload, port=placement.serving[workload.name]))
+    return whole_bootstrap(workload, placement, admin, listeners=listeners, clusters=clusters)
+
+
+def whole_bootstrap(
+    workload: Workload, placement: Placement, admin: Path, *, listeners: list[Json], clusters: list[Json]
+) -> Json:
+    """A proxy's configuration, with what is the same in all of Kuma's."""
     return {
         "node": _node(workload, placement),
         "admin": _admin(admin),
@@ -72,7 +85,7 @@ def _outbound_listener(workload: Workload, service: Service, *, placement: Place
         tags = {"kuma.io/service": service_tag(application, service)}
     return {
         **_listener("outbound", placement.outbound[workload.name, service.name], tags),
-        "filter_chains": [{"filters": [outbound_manager(policies, service)]}],
+        "filter_chains": [{"filters": [outbound_manager(policies, workload, service)]}],
     }
 
 
@@ -102,7 +115,7 @@ def _listener(direction: str, port: int, tags: object) -> Json:
 
 def _node(workload: Workload, placement: Placement) -> Json:
     application = placement.application
-    pod = f"{workload.name}-{workload.version}.{application.namespace}"
+    pod = f"{workload.app}-{workload.version}.{application.namespace}"
     return {"id": f"{MESH}.{pod}", "cluster": service_tags(application, workload)[0]}
 
 

@@ -1,10 +1,11 @@
 """Where a Kuma sidecar sends requests: to its peers' sidecars in HTTP/2, to its own application in HTTP/1.1."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from bench.meshes import kuma
-from bench.meshes.application import Service, Workload
-from bench.meshes.kuma_names import MESH, ZONE, builtin_id, service_tag, spiffe_id
+from bench.meshes.application import MESH, Service, Workload
+from bench.meshes.kuma_names import ZONE, builtin_id, service_tag, service_tags, spiffe_id
 from bench.meshes.kuma_policies import Policies
 from bench.targets.local.certificates import Certificates
 from bench.targets.local.envoy_kuma_http import stat_name
@@ -28,12 +29,12 @@ _OWN_ADDRESS: Final = "127.0.0.6"
 
 
 def outbound_cluster(
-    policies: Policies, caller: Workload, service: Service, *, port: int, certificates: Certificates
+    policies: Policies, caller: Workload, service: Service, *, ports: Sequence[int], certificates: Certificates
 ) -> Json:
-    """Requests of `caller` to a service, whose sidecar listens on `port`: HTTP/2, with or without mutual TLS."""
+    """Requests of `caller` to a service, whose sidecars listen on `ports`: HTTP/2, with or without mutual TLS."""
     name = kuma.outbound_cluster(policies, policies.application, service)
     cluster = {
-        **_cluster(name, port, idle_timeout="3600s", protocol=_HTTP2),
+        **_cluster(name, ports, idle_timeout="3600s", protocol=_HTTP2),
         "connect_timeout": "5s",
         "circuit_breakers": {"thresholds": [_BREAKER]},
     }
@@ -44,11 +45,20 @@ def outbound_cluster(
     return cluster
 
 
+def gateway_cluster(
+    policies: Policies, caller: Workload, service: Service, *, ports: Sequence[int], certificates: Certificates
+) -> Json:
+    """The same as a built-in gateway has it: HTTP/1.1, as the service itself speaks it."""
+    cluster = outbound_cluster(policies, caller, service, ports=ports, certificates=certificates)
+    protocol = _cluster(cluster["name"], ports, idle_timeout="3600s", protocol=_HTTP1)
+    return {**cluster, **protocol, "per_connection_buffer_limit_bytes": 32768}
+
+
 def inbound_cluster(workload: Workload, *, port: int) -> Json:
     """Requests to the sidecar's own application, which serves on `port`."""
     name = kuma.inbound_cluster(workload)
     return {
-        **_cluster(name, port, idle_timeout="7200s", protocol=_HTTP1),
+        **_cluster(name, [port], idle_timeout="7200s", protocol=_HTTP1),
         "alt_stat_name": stat_name(name),
         "connect_timeout": "10s",
         "circuit_breakers": {"thresholds": [{"track_remaining": True}]},
@@ -56,7 +66,7 @@ def inbound_cluster(workload: Workload, *, port: int) -> Json:
     }
 
 
-def _cluster(name: str, port: int, *, idle_timeout: str, protocol: Json) -> Json:
+def _cluster(name: str, ports: Sequence[int], *, idle_timeout: str, protocol: Json) -> Json:
     options = {
         "@type": f"type.googleapis.com/{_PROTOCOL}",
         "common_http_protocol_options": {
@@ -66,20 +76,24 @@ def _cluster(name: str, port: int, *, idle_timeout: str, protocol: Json) -> Json
         },
         "explicit_http_config": protocol,
     }
-    endpoint = {"endpoint": {"address": {"socket_address": {"address": HOST, "port_value": port}}}}
+    addresses = [{"socket_address": {"address": HOST, "port_value": port}} for port in ports]
+    endpoints = [{"endpoint": {"address": address}} for address in addresses]
     return {
         "name": name,
         "type": "STATIC",
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
         "typed_extension_protocol_options": {_PROTOCOL: options},
     }
 
 
 def _peers(policies: Policies, service: Service) -> list[str]:
-    """With a MeshIdentity servers that still have a certificate of the older form are accepted, too."""
+    """With a MeshIdentity servers that still have a certificate of the older form are accepted, too, with the name of
+    any of their Services."""
     application = policies.application
-    older = builtin_id(service_tag(application, service))
-    return [spiffe_id(application, service.workload.account), older] if policies.form == "identity" else [older]
+    if policies.form != "identity":
+        return [builtin_id(service_tag(application, service))]
+    tags = {tag for workload in service.workloads for tag in service_tags(application, workload)}
+    return [spiffe_id(application, service.workload.account), *map(builtin_id, sorted(tags))]
 
 
 def _sni(policies: Policies, service: Service) -> str:

@@ -1,12 +1,13 @@
 """HTTP as Kuma's sidecars handle it: connection managers, routes, retries and time-outs of its default policies."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from bench.meshes import kuma
 from bench.meshes.application import Application, Service, Workload
 from bench.meshes.kuma_names import mesh_service_kri, service_tag, service_tags
 from bench.meshes.kuma_policies import Policies
+from bench.meshes.routes import Way
 
 Json = dict[str, Any]
 
@@ -35,16 +36,16 @@ _RETRY: Final[Json] = {
 }
 
 
-def outbound_manager(policies: Policies, service: Service) -> Json:
-    """The connection manager for what goes to `service`: one listener, one route."""
+def outbound_manager(policies: Policies, caller: Workload, service: Service) -> Json:
+    """The connection manager for what `caller` sends to `service`: a listener of its own, routed as policies say."""
     application = policies.application
     cluster = kuma.outbound_cluster(policies, application, service)
-    route = {"cluster": cluster, "timeout": "15s", "idle_timeout": "1800s", "retry_policy": _RETRY}
+    ways = kuma.ways(policies, application, caller=caller, service=service)
     tag = service_tag(application, service)
     routes = {
         "name": mesh_service_kri(application, service) if policies.exclusive else f"outbound:{tag}",
         "validate_clusters": False,
-        "virtual_hosts": [_host(cluster, {"name": _EVERYTHING_NAME, "match": _EVERYTHING, "route": route})],
+        "virtual_hosts": [_host(cluster, map(_route, ways))],
     }
     return _manager(cluster, normalize_path=True, http_filters=[_ROUTER], route_config=routes)
 
@@ -57,7 +58,7 @@ def inbound_manager(application: Application, workload: Workload, rbac: Sequence
         "name": f"inbound:{tag}",
         "request_headers_to_remove": ["x-kuma-tags"],
         "validate_clusters": False,
-        "virtual_hosts": [_host(tag, {"match": _EVERYTHING, "route": route})],
+        "virtual_hosts": [_host(tag, [{"match": _EVERYTHING, "route": route}])],
     }
     return _manager(
         stat_name(cluster),
@@ -89,5 +90,20 @@ def _manager(stat_prefix: str, **settings: Any) -> Json:
     }
 
 
-def _host(name: str, route: Json) -> Json:
-    return {"name": name, "domains": ["*"], "routes": [route]}
+def _host(name: str, routes: Iterable[Json]) -> Json:
+    return {"name": name, "domains": ["*"], "routes": [*routes]}
+
+
+def _route(way: Way) -> Json:
+    """A route with the time-outs and retries of Kuma's default policies."""
+    return {
+        "name": way.origin or _EVERYTHING_NAME,
+        "match": _match(way),
+        "route": {"cluster": way.cluster, "timeout": "15s", "idle_timeout": "1800s", "retry_policy": _RETRY},
+    }
+
+
+def _match(way: Way) -> Json:
+    path = _EVERYTHING if way.path is None else {"path": way.path.text}  # of prefixes only the widest is translated
+    headers = [{"name": name, "string_match": {one.kind: one.text}} for name, one in way.headers]
+    return {**path, **({"headers": headers} if headers else {})}

@@ -6,7 +6,8 @@ checks. With a MeshIdentity the roots belong to a trust domain, and Envoy's SPIF
 
 from typing import Any, Final
 
-from bench.meshes.kuma_names import MESH, TRUST_DOMAIN
+from bench.meshes.application import MESH
+from bench.meshes.kuma_names import TRUST_DOMAIN
 from bench.meshes.kuma_policies import Form
 from bench.targets.local.calls import Identity
 

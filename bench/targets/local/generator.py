@@ -12,6 +12,7 @@ from bench.load.generator import HASTE_S, START_TIMEOUT_S, Load, LoadOrder
 from bench.load.merge import read_start
 from bench.processes import Launcher, Process
 from bench.resources import Recorder
+from bench.targets.local.ports import HOST, free_ports
 from bench.waiting import Watch, wait_until
 
 
@@ -67,13 +68,19 @@ def start_load(
 
 
 def local_argv(order: LoadOrder, folder: Path) -> list[str]:
-    """Locust's command line on this machine."""
-    return order.argv(
+    """Locust's command line on this machine. Workers find their master at a port of its own: another Locust, or a
+    server, may have the usual one."""
+    argv = order.argv(
         sys.executable,
         locustfile=str(order.locustfile.resolve()),
         recorder=str(recorder_path()),
         folder=str(folder),
     )
+    if order.workers == 1:
+        return argv
+    port = str(free_ports(["master"])["master"])
+    bound = ["--master-bind-host", HOST, "--master-bind-port", port]
+    return [*argv, *bound, "--master-host", HOST, "--master-port", port]
 
 
 def _without_settings() -> dict[str, str | None]:

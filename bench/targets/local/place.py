@@ -26,7 +26,7 @@ class ThisMachine:
     def keep_inputs(self, run: Path) -> None:
         """Nothing: this machine needs no files of its own."""
 
-    def lock(self, run: Path) -> AbstractContextManager[None]:
+    def lock(self, run: Path, watch: Watch) -> AbstractContextManager[None]:  # noqa: ARG002  # it waits for nothing
         return machine_lock(run)
 
     def open(

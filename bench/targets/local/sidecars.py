@@ -1,36 +1,52 @@
 """The sidecars of one deployment: their configuration is written, checked by Envoy itself, and run."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.errors import DeployError
 from bench.meshes import Policies
+from bench.meshes.application import GATEWAY, Gateway
 from bench.processes import Launcher, Process
+from bench.settings import Equal
 from bench.targets.local.certificates import Certificates
-from bench.targets.local.envoy import SHAPES, envoy_command
+from bench.targets.local.envoy import GATEWAYS, SHAPES, envoy_command
+from bench.targets.local.envoy_front import FRONT, front_bootstrap
+from bench.targets.local.equalised import equalised, with_workers
 from bench.targets.local.placement import Placement
 from bench.waiting import Watch, wait_until
+
+Json = dict[str, Any]
 
 _VALIDATE_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Sidecars:
-    """One Envoy for each workload and one for the load generator. `folder` holds configuration and admin sockets."""
+    """One Envoy for each workload, and one for the load generator or the gateway. `folder` holds configuration and
+    admin sockets; `equalise` is the scenario's."""
 
     mesh: str
     placement: Placement
     policies: Policies
     certificates: Certificates
     folder: Path
+    equalise: Collection[Equal] = ()
 
     @property
     def admins(self) -> Mapping[str, Path]:
         """Each sidecar's admin socket, by the workload's name."""
         everyone = self.placement.application.everyone
-        return {workload.name: self.folder / f"{workload.name}.sock" for workload in everyone}
+        names = [workload.name for workload in everyone]
+        front = [FRONT] if self._gateway is not None and self._gateway.proxy is not None else []
+        return {name: self.folder / f"{name}.sock" for name in (*names, *front)}
+
+    @property
+    def front(self) -> str:
+        """Whose counters tell what entered through the gateway."""
+        return FRONT if FRONT in self.admins else GATEWAY
 
     def start(self, launcher: Launcher, binary: Path, *, draft: Path, watch: Watch) -> Iterator[Process]:
         """Starts them all; raises DeployError with Envoy's words when it refuses a configuration.
@@ -40,14 +56,46 @@ class Sidecars:
         """
         kept = draft / "proxies"
         kept.mkdir(exist_ok=True)
-        commands = {name: envoy_command(self.mesh, binary, config) for name, config in self._write(kept).items()}
+        commands = {name: self._command(name, binary, config) for name, config in self._write(kept).items()}
         self._validate(commands, launcher, watch=watch)
         for name, command in commands.items():
-            yield launcher.start(f"{name}-sidecar", command, role="sidecar", log=kept / f"{name}.log")
+            yield launcher.start(self._title(name), command, role="sidecar", log=kept / f"{name}.log")
+
+    @property
+    def _gateway(self) -> Gateway | None:
+        return self.placement.application.gateway
+
+    def _title(self, name: str) -> str:
+        """What its process is called: a gateway is nobody's sidecar."""
+        sidecars = [workload.name for workload in self.placement.application.with_sidecar]
+        return f"{name}-sidecar" if name in sidecars else GATEWAY
+
+    def configuration(self, name: str) -> Json:
+        """What the sidecar of a workload was started with."""
+        bootstrap: Json = json.loads(self._file(name).read_text("utf-8"))
+        return bootstrap
+
+    def _command(self, name: str, binary: Path, config: Path) -> list[str]:
+        if name == FRONT and self._gateway is not None:
+            command = [str(binary), "--config-path", str(config), *self._gateway.options]
+        else:
+            command = envoy_command(self.mesh, binary, config)
+        return with_workers(command, self.equalise)
+
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{name}.json"
 
     def _write(self, kept: Path) -> dict[str, Path]:
-        configs = {name: self.folder / f"{name}.json" for name in self.admins}
-        for workload in self.placement.application.everyone:
+        configs = {name: self._file(name) for name in self.admins}
+        for name, bootstrap in self._bootstraps():
+            text = json.dumps(equalised(bootstrap, self.equalise), indent=1)
+            configs[name].write_text(text, "utf-8")
+            (kept / f"{name}.json").write_text(text.replace(str(self.folder.parent), "WORK"), "utf-8")
+        return configs
+
+    def _bootstraps(self) -> Iterator[tuple[str, Json]]:
+        """Everybody's configuration, by the name of the workload."""
+        for workload in self.placement.application.with_sidecar:
             bootstrap = SHAPES[self.mesh].sidecar_bootstrap(
                 workload,
                 placement=self.placement,
@@ -55,10 +103,22 @@ class Sidecars:
                 certificates=self.certificates,
                 admin=self.admins[workload.name],
             )
-            text = json.dumps(bootstrap, indent=1)
-            configs[workload.name].write_text(text, "utf-8")
-            (kept / f"{workload.name}.json").write_text(text.replace(str(self.folder.parent), "WORK"), "utf-8")
-        return configs
+            yield workload.name, bootstrap
+        if self._gateway is not None:
+            yield self.front, self._front_bootstrap(self._gateway)
+
+    def _front_bootstrap(self, gateway: Gateway) -> Json:
+        """The proxy at which the load enters: the mesh's, or one with a configuration of its own."""
+        admin = self.admins[self.front]
+        if self.front == FRONT:
+            return front_bootstrap(gateway, placement=self.placement, admin=admin)
+        return GATEWAYS[self.mesh].gateway_bootstrap(
+            gateway,
+            placement=self.placement,
+            policies=self.policies,
+            certificates=self.certificates,
+            admin=admin,
+        )
 
     def _validate(self, commands: Mapping[str, list[str]], launcher: Launcher, *, watch: Watch) -> None:
         with launcher.group() as checks:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from bench.equal import wire_of
 from bench.errors import DeployError
 from bench.inputs import Inputs
 from bench.meshes import MESHES
@@ -16,7 +17,7 @@ from bench.plan import Trial, expected_seconds
 from bench.processes import Launcher, Process
 from bench.records import RunRecord, TargetRecord
 from bench.scenario import Configuration
-from bench.targets.configured import application_of, policies_of
+from bench.targets.configured import application_of, entered, policies_of, readers_in
 from bench.targets.local.binaries import envoy_binary
 from bench.targets.local.certificates import Certificates, issue_certificates
 from bench.targets.local.deployment import LocalDeployment
@@ -75,7 +76,8 @@ class LocalTarget:
 
     def _start(self, trial: Trial, draft: Path, processes: list[Process]) -> LocalDeployment:
         settings = self.run.scenario.configuration(trial.configuration)
-        placement = place(self.application, ways_out=ways_out(settings.mesh))
+        application = entered(settings, self.application, self.inputs.manifests)
+        placement = place(application, ways_out=ways_out(settings.mesh))
         sidecars = self._sidecars(settings, placement)
         processes.extend(self._start_services(placement, draft))
         if sidecars is not None:
@@ -83,6 +85,7 @@ class LocalTarget:
         return LocalDeployment(
             mesh=settings.mesh,
             placement=placement,
+            readers=readers_in(settings, self.application, self.inputs.manifests),
             sidecars=sidecars,
             processes=tuple(processes),
             launcher=self.launcher,
@@ -97,7 +100,8 @@ class LocalTarget:
         if policies is None:
             return None
         folder = Path(tempfile.mkdtemp(dir=self.work))
-        return Sidecars(settings.mesh, placement, policies, self.certificates[settings.name], folder)
+        certificates, equalise = self.certificates[settings.name], self.run.scenario.equalise
+        return Sidecars(settings.mesh, placement, policies, certificates, folder, equalise)
 
     def _start_services(self, placement: Placement, draft: Path) -> Iterator[Process]:
         logs = draft / "services"
@@ -106,13 +110,13 @@ class LocalTarget:
             options = [f"--port={placement.serving[workload.name]}", f"--version={workload.version}"]
             routes = [f"--connect-to={route}" for route in placement.connect_to(workload.name)]
             # -P: not a `bench` that happens to lie in the working directory
-            argv = [sys.executable, "-P", "-m", "bench.bookinfo", workload.name, *options, *routes]
+            argv = [sys.executable, "-P", "-m", "bench.bookinfo", workload.app, *options, *routes]
             env = self._service_environment(workload)
             yield self.launcher.start(workload.name, argv, role="service", log=logs / f"{workload.name}.log", env=env)
 
     def _service_environment(self, workload: Workload) -> dict[str, str | None]:
-        peers = (f"{one.name.upper()}_{setting}" for one in self.application.workloads for setting in _PEER_SETTINGS)
-        pod = f"{workload.name}-{workload.version}-6c5b5b7d9f-abcde"  # a pod name's length, since reviews shows it
+        peers = (f"{one.app.upper()}_{setting}" for one in self.application.workloads for setting in _PEER_SETTINGS)
+        pod = f"{workload.app}-{workload.version}-6c5b5b7d9f-abcde"  # a pod name's length, since reviews shows it
         return {**dict.fromkeys((*_SETTINGS, *peers)), "HOSTNAME": pod}
 
     def _wait(self, deployment: LocalDeployment) -> str | None:
@@ -146,7 +150,8 @@ def _certificates(run: RunRecord, inputs: Inputs, application: Application, work
     for settings in run.scenario.configurations:
         policies = policies_of(settings, application, inputs.manifests)
         if policies is not None:
-            names = MESHES[settings.mesh].identities(policies, application)
+            everyone = entered(settings, application, inputs.manifests)
+            names = MESHES[settings.mesh].identities(policies, everyone)
             same = (settings.mesh, frozenset(names.items()))
             if same not in issued:
                 issued[same] = _issue(names, run, mesh=settings.mesh, folder=work / f"{settings.name}-identities")
@@ -157,6 +162,7 @@ def _certificates(run: RunRecord, inputs: Inputs, application: Application, work
 def _issue(names: Mapping[str, tuple[str, ...]], run: RunRecord, *, mesh: str, folder: Path) -> Certificates:
     now = datetime.now(UTC)
     planned_s = expected_seconds(run.scenario, run.plan)
-    certificates = issue_certificates(folder, names, wire=MESHES[mesh].WIRE, now=now, run_s=planned_s)
+    wire = wire_of(MESHES[mesh].WIRE, run.scenario.equalise)
+    certificates = issue_certificates(folder, names, wire=wire, now=now, run_s=planned_s)
     certificates.require_validity(now + timedelta(seconds=planned_s))
     return certificates

@@ -1,0 +1,151 @@
+"""The core Kubernetes objects of a gateway, as they are written: its account, Service and Deployment, and how the three
+belong together. What is the mesh's own about it stands in the mesh's module."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from pydantic import Field, model_validator
+
+from bench.errors import Problem
+from bench.meshes.application import GATEWAY, Workload
+from bench.meshes.manifests import Kind, Manifest, Metadata, Name, Part, Source, of_kind
+from bench.meshes.objects import LabelSelector, PodSpec, ServiceAccountManifest, ServiceManifest, ServicePort
+from bench.yamlfile import did_you_mean
+
+_MESH_DOMAINS: Final = ("istio.io/", "kuma.io/")
+
+
+class GatewayPodMetadata(Part):
+    """Labels and annotations of a gateway's pod. `app: gateway` is by what a run finds it."""
+
+    labels: dict[str, str]
+    annotations: dict[str, str] = Field(default={})
+
+    @model_validator(mode="after")
+    def _check(self) -> "GatewayPodMetadata":
+        if self.labels.get("app") != GATEWAY or "version" not in self.labels:
+            raise ValueError(f"needs the labels app, which is {GATEWAY!r}, and version")
+        return self
+
+    @property
+    def for_the_mesh(self) -> Mapping[str, str]:
+        """What is said to a mesh."""
+        every = {**self.labels, **self.annotations}
+        return {key: value for key, value in every.items() if any(domain in key for domain in _MESH_DOMAINS)}
+
+
+class GatewayTemplate(Part):
+    metadata: GatewayPodMetadata
+    spec: PodSpec
+
+
+class GatewayDeploymentSpec(Part):
+    untranslated: ClassVar[frozenset[str]] = frozenset({"strategy", "minReadySeconds"})
+
+    replicas: int = Field(default=1, ge=1, le=1)  # the local target runs one process
+    selector: LabelSelector
+    template: GatewayTemplate
+
+
+class GatewayDeployment(Manifest):
+    """The pods that the load enters through."""
+
+    metadata: Metadata
+    spec: GatewayDeploymentSpec
+
+    @property
+    def pod(self) -> GatewayTemplate:
+        return self.spec.template
+
+
+CORE_KINDS: Final[dict[str, Kind[Any]]] = {
+    "Service": Kind(("v1",), ServiceManifest),
+    "ServiceAccount": Kind(("v1",), ServiceAccountManifest),
+    "Deployment": Kind(("apps/v1",), GatewayDeployment),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A gateway's Deployment and the one Service before it."""
+
+    deployment: Source[GatewayDeployment]
+    service: Source[ServiceManifest]
+
+    @property
+    def port(self) -> ServicePort:
+        return self.service.manifest.spec.ports[0]
+
+    @property
+    def listens_at(self) -> int:
+        """The port of the pod."""
+        return self.port.target_port or self.port.port
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        return self.deployment.manifest.pod.metadata.labels
+
+    @property
+    def workload(self) -> Workload:
+        account: Name = self.deployment.manifest.pod.spec.service_account_name
+        return Workload(GATEWAY, self.labels["version"], account, self.labels, self.listens_at)
+
+
+def proxies_in(sources: Sequence[Source[Any]]) -> tuple[Proxy, ...]:
+    """The gateways' Deployments that have a Service; one at most where `proxy_problems` finds nothing."""
+    return tuple(
+        Proxy(deployment, service)
+        for deployment in of_kind(sources, GatewayDeployment)
+        for service in of_kind(sources, ServiceManifest)
+        if _selects(service, deployment)
+    )
+
+
+def proxy_problems(sources: Sequence[Source[Any]], wanted: Mapping[str, str]) -> Iterator[Problem]:
+    """What is wrong with the core objects; `wanted` is what the pod has to say to its mesh, and nothing else."""
+    deployments = of_kind(sources, GatewayDeployment)
+    for extra in deployments[1:]:
+        first = deployments[0].document
+        where = f"{first.file}:{first.line_of(('metadata', 'name'))}"
+        yield extra.problem(("metadata", "name"), f"a configuration has one gateway, and that stands in {where}")
+    for deployment in deployments[:1]:
+        yield from _deployment_problems(deployment, sources, wanted)
+    services = of_kind(sources, ServiceManifest)
+    for service in services:
+        yield from _service_problems(service, deployments)
+    for service in services[1:]:
+        yield service.problem(("metadata", "name"), "a gateway has one Service")
+
+
+def _deployment_problems(
+    source: Source[GatewayDeployment], sources: Sequence[Source[Any]], wanted: Mapping[str, str]
+) -> Iterator[Problem]:
+    pod = source.manifest.pod
+    if pod.metadata.for_the_mesh != wanted:
+        told = ", ".join(f"{key}: {value}" for key, value in wanted.items())
+        yield source.problem(("spec", "template", "metadata"), f"must say this, and no more, to the mesh: {told}")
+    accounts = {account.manifest.metadata.name for account in of_kind(sources, ServiceAccountManifest)}
+    name = pod.spec.service_account_name
+    if name not in accounts:
+        loc = ("spec", "template", "spec", "serviceAccountName")
+        yield source.problem(loc, f"no ServiceAccount {name!r}{did_you_mean(name, accounts)}")
+    if not any(_selects(service, source) for service in of_kind(sources, ServiceManifest)):
+        yield source.problem(("spec", "template", "metadata", "labels"), "no Service selects these pods")
+
+
+def _service_problems(
+    source: Source[ServiceManifest], deployments: Sequence[Source[GatewayDeployment]]
+) -> Iterator[Problem]:
+    selected = [deployment for deployment in deployments if _selects(source, deployment)]
+    if not selected:
+        yield source.problem(("spec", "selector"), "selects no Deployment's pods")
+    port = source.manifest.spec.ports[0]
+    target = port.target_port or port.port
+    for deployment in selected:
+        if deployment.manifest.pod.spec.containers[0].ports[0].container_port != target:
+            yield source.problem(("spec", "ports", 0), f"port {target} is not the one that the pods serve")
+
+
+def _selects(service: Source[ServiceManifest], deployment: Source[GatewayDeployment]) -> bool:
+    return service.manifest.spec.selector.items() <= deployment.manifest.pod.metadata.labels.items()

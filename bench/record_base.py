@@ -1,0 +1,15 @@
+"""What all records have in common."""
+
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+SCHEMA_VERSION: Final = 1
+
+RunStatus = Literal["running", "complete", "invalid", "interrupted", "failed"]
+
+
+class Record(BaseModel):
+    """Base of all records: frozen, and unknown keys are an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

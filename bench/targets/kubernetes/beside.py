@@ -1,0 +1,40 @@
+"""The control planes beside a trial: one that is started again, or goes, takes processors from what is measured, and
+leaves sidecars with old rules."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from bench.targets.kubernetes.client import Cluster, Object
+from bench.targets.kubernetes.control_planes import CONTROL_PLANES
+from bench.targets.kubernetes.injection import restarts, statuses
+
+# By a pod's uid: its name, and how often each of its containers ended.
+Seen: TypeAlias = Mapping[str, tuple[str, Mapping[str, int]]]
+
+
+def control_plane_pods(cluster: Cluster) -> tuple[Object, ...]:
+    """Of every mesh that is there, whether or not the trial uses it."""
+    return tuple(
+        pod
+        for plane in CONTROL_PLANES.values()
+        for pod in cluster.list("v1", "Pod", namespace=plane.NAMESPACE, labels=plane.PODS)
+    )
+
+
+def seen(pods: Sequence[Object]) -> Seen:
+    """What `ended_since` compares with."""
+    return {pod["metadata"]["uid"]: (pod["metadata"]["name"], _counts(pod)) for pod in pods}
+
+
+def ended_since(before: Seen, pods: Sequence[Object]) -> tuple[str, ...]:
+    """The containers that ended since `before`, and why, and the pods that are no more; in words. A pod that is new
+    stands for one that is gone, or for more of them."""
+    now = {pod["metadata"]["uid"] for pod in pods}
+    changed = [pod for pod in pods if _counts(pod) != before.get(pod["metadata"]["uid"], ("", _counts(pod)))[1]]
+    gone = (f"pod {name}" for uid, (name, _) in before.items() if uid not in now)
+    return (*restarts(changed), *gone)
+
+
+def _counts(pod: Object) -> dict[str, int]:
+    """How often each container has ended: one that has, and was not started again yet, counts too."""
+    return {one["name"]: one.get("restartCount", 0) + ("terminated" in one.get("state", {})) for one in statuses(pod)}

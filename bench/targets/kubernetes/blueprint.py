@@ -1,0 +1,174 @@
+"""All that a trial is made from on a cluster, worked out before anything is made: a run applies it, the pre-flight adds
+up what it asks for, `meshbench plan` counts it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench.fields import manifest_files
+from bench.inputs import Inputs
+from bench.load.generator import LoadOrder
+from bench.meshes.application import Application
+from bench.scenario import Configuration, Load, Scenario
+from bench.targets.configured import application_folder, application_of, entered, readers_in
+from bench.targets.kubernetes.application import bookinfo_objects
+from bench.targets.kubernetes.client import Object
+from bench.targets.kubernetes.control_plane import ControlPlane
+from bench.targets.kubernetes.control_planes import CONTROL_PLANES
+from bench.targets.kubernetes.equalised import annotations
+from bench.targets.kubernetes.equalised import policies as equal_policies
+from bench.targets.kubernetes.evidence import Meshed, read_meshed
+from bench.targets.kubernetes.gateway import gateway_objects, kept_out, makes_pods
+from bench.targets.kubernetes.images import image_of
+from bench.targets.kubernetes.load_objects import default_image, load_objects
+from bench.targets.kubernetes.load_place import LoadPlace
+from bench.targets.kubernetes.options import ClusterOptions
+from bench.targets.kubernetes.probing import askers, outside_objects, probe_objects
+from bench.targets.readers import Reader
+from bench.yamlfile import read_documents
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blueprint:
+    """One configuration in the namespace of `application`, with a pod in `outside`. `plane` and `meshed` are None
+    without a mesh; `readers` are those of its load; `gateway` are the objects that a gateway's pods are made of."""
+
+    options: ClusterOptions
+    load_place: LoadPlace
+    application: Application
+    folder: Path
+    outside: str
+    readers: tuple[Reader, ...]
+    order: LoadOrder
+    plane: ControlPlane | None
+    meshed: Meshed | None
+    policies: tuple[Object, ...]
+    gateway: tuple[Object, ...]
+
+    @property
+    def namespace(self) -> str:
+        return self.application.namespace
+
+    def namespaces(self) -> tuple[Object, ...]:
+        """Both, and the first asks for sidecars where there is a mesh."""
+        guest = guest_of(self.options, self.namespace)
+        labels = self.plane.namespace_labels(self.options.revision, guest) if self.plane else {}
+        return (_namespace(self.namespace, labels), _namespace(self.outside, {}))
+
+    def pods(self, uid: int | None) -> dict[str, tuple[Object, ...]]:
+        """What pods are made from, by component, in the order in which it is applied. `uid` is that of load and probes;
+        None leaves it to the cluster."""
+        options, image = self.options, self._load_image()
+        callers = askers(self.application, self.meshed.probes if self.meshed else ())
+        things: dict[str, tuple[Object, ...]] = {
+            "application": self._application(),
+            "probe": (
+                *probe_objects(self.application, callers, image=image, uid=uid),
+                *outside_objects(self.outside, image=image, uid=uid),
+            ),
+            "load": load_objects(
+                self.order,
+                namespace=self.namespace,
+                image=image,
+                affinity=self.load_place.load,
+                uid=uid,
+                annotations=self._annotations(),
+                ui=options.locust_ui is not None,
+            ),
+        }
+        outside = self.plane.outside_labels() if self.plane else {}
+        return {name: kept_out(objects, self.application, outside) for name, objects in things.items()}
+
+    def _application(self) -> tuple[Object, ...]:
+        images, registry = self.options.images, self.options.registry
+        placed, noted = self.load_place.application, self._annotations()
+        return (
+            *bookinfo_objects(
+                self.application, self.folder, images=images, registry=registry, annotations=noted, affinity=placed
+            ),
+            *gateway_objects(self.gateway, images=images, registry=registry, annotations=noted, affinity=placed),
+        )
+
+    def _load_image(self) -> str:
+        return image_of("load", default_image(), images=self.options.images, registry=self.options.registry)
+
+    def _annotations(self) -> Mapping[str, str]:
+        """For every pod with a sidecar."""
+        if self.plane is None or self.meshed is None:
+            return {}
+        return {**self.plane.pod_annotations(), **annotations(self.plane.NAME, self.meshed.equalise)}
+
+
+def guest_of(options: ClusterOptions, namespace: str) -> str:
+    """The run's own part of a mesh that others have installed; empty where the run installs it. See `ControlPlane`."""
+    return namespace if options.existing_mesh else ""
+
+
+def blueprint_of(
+    scenario: Scenario,
+    configuration: str,
+    *,
+    inputs: Inputs,
+    options: ClusterOptions,
+    namespaces: tuple[str, str],
+    load_place: LoadPlace,
+    seed: int = 0,
+) -> Blueprint:
+    """A configuration in these namespaces. Raises InputError where its manifests are wrong."""
+    settings = scenario.configuration(configuration)
+    inside, outside = namespaces
+    guest, plane = guest_of(options, inside), CONTROL_PLANES.get(settings.mesh)
+    written = entered(settings, application_of(scenario), inputs.manifests)
+    application = replace(written, namespace=inside, mesh=guest or written.mesh)
+    readers = readers_in(settings, application_of(scenario), inputs.manifests)
+    given = [*_manifests(settings, inputs), *equal_policies(settings.mesh, scenario.equalise)]
+    things = plane.mesh_objects(given, inside, guest) if plane else ()
+    return Blueprint(
+        options=options,
+        load_place=load_place,
+        application=application,
+        folder=application_folder(scenario),
+        outside=outside,
+        readers=readers,
+        order=_order(scenario.load_of(configuration), application, readers, locustfile=inputs.locustfile, seed=seed),
+        plane=plane,
+        meshed=_meshed(scenario, settings, application, inputs=inputs),
+        policies=tuple(thing for thing in things if not makes_pods(thing)),
+        gateway=tuple(thing for thing in things if makes_pods(thing)),
+    )
+
+
+def _manifests(settings: Configuration, inputs: Inputs) -> Sequence[Object]:
+    files = [file for place in settings.manifests for file in manifest_files(inputs.manifests[place])]
+    return [document.value for file in files for document in read_documents(file) if document.value is not None]
+
+
+def _meshed(scenario: Scenario, settings: Configuration, application: Application, *, inputs: Inputs) -> Meshed | None:
+    if settings.mesh == "none":
+        return None
+    folders = [inputs.manifests[place] for place in settings.manifests]
+    return replace(read_meshed(settings.mesh, folders, application), equalise=scenario.equalise)
+
+
+def _order(
+    load: Load, application: Application, readers: Sequence[Reader], *, locustfile: Path, seed: int
+) -> LoadOrder:
+    entry = application.service(application.calls[0][1])
+    return LoadOrder(
+        address=f"{entry.name}:{entry.port}",
+        virtual_host=f"{entry.name}:{entry.port}",
+        locustfile=locustfile,
+        reviews=readers[0].reviews,
+        logged_in={reader.user: reader.reviews for reader in readers if reader.user},
+        users=load.users,
+        think_time_s=load.think_time_s,
+        rate_per_s=load.rate_per_s,
+        warmup_s=load.warmup_s,
+        duration_s=load.duration_s,
+        seed=seed,
+        workers=load.workers,
+    )
+
+
+def _namespace(name: str, labels: Mapping[str, str]) -> Object:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": dict(labels)}}

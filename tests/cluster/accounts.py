@@ -1,0 +1,99 @@
+"""Service accounts of the lab with few rights, and kubeconfigs for them."""
+
+import base64
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from bench.shipped import shipped
+from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
+from bench.targets.kubernetes.waits import wait_for
+from bench.waiting import Watch
+from bench.yamlfile import read_documents
+from tests.cluster.lab import kubeconfig
+
+RIGHTS: Final = "rbac.authorization.k8s.io/v1"
+_FILES: Final = {"run": "run.yaml", "install": "install-mesh.yaml", "prometheus": "prometheus.yaml"}
+
+
+@dataclass(frozen=True)
+class Account:
+    """A service account in a namespace of its own; `bindings` give it its roles."""
+
+    cluster: Cluster
+    namespace: str
+    bindings: tuple[Ref, ...]
+
+    def token(self, name: str) -> str:
+        """A token that ends with its Secret, which gets this name."""
+        annotations = {"kubernetes.io/service-account.name": "default"}
+        metadata = {"name": name, "namespace": self.namespace, "annotations": annotations}
+        kind = "kubernetes.io/service-account-token"
+        self.cluster.create({"apiVersion": "v1", "kind": "Secret", "type": kind, "metadata": metadata})
+        (secret,) = wait_for(self.cluster, self._secret(name), _is_filled, timeout_s=30, watch=Watch())
+        return base64.b64decode(secret["data"]["token"]).decode()
+
+    def revoke(self, name: str) -> None:
+        """From now on nobody accepts the token."""
+        self.cluster.delete(self._secret(name))
+
+    def disarm(self) -> None:
+        """From now on the account may do nothing."""
+        for binding in self.bindings:
+            self.cluster.delete(binding)
+
+    def _secret(self, name: str) -> Ref:
+        return Ref("v1", "Secret", name, self.namespace)
+
+
+def _is_filled(secrets_: tuple[Object, ...]) -> bool:
+    return bool(secrets_) and "token" in secrets_[0].get("data", {})
+
+
+@contextmanager
+def account(cluster: Cluster, *roles: str) -> Iterator[Account]:
+    """A new account with copies of the shipped roles of these names (`run`, `install`)."""
+    name = f"t-account-{secrets.token_hex(3)}"
+    place = Ref("v1", "Namespace", name)
+    things = [thing for role in roles for thing in bound(role, "default", name)]
+    try:
+        cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        wait_for(cluster, Ref("v1", "ServiceAccount", "default", name), bool, timeout_s=30, watch=Watch())
+        for thing in things:
+            cluster.create(thing)
+        bindings = tuple(ref_of(thing) for thing in things if thing["kind"] == "ClusterRoleBinding")
+        yield Account(cluster, name, bindings)
+    finally:
+        for ref in (*map(ref_of, things), place):
+            cluster.delete(ref)
+
+
+def bound(role: str, account: str, namespace: str) -> tuple[Object, Object]:
+    """A copy of a shipped ClusterRole, and its binding to an account."""
+    name = f"{namespace}-{account}-{role}"
+    (shipped_role,) = [one.value for one in read_documents(shipped("manifests") / "rbac" / _FILES[role])]
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name}
+    subject = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
+    binding = {"apiVersion": RIGHTS, "kind": "ClusterRoleBinding", "metadata": {"name": name}}
+    return {**shipped_role, "metadata": {"name": name}}, {**binding, "roleRef": reference, "subjects": [subject]}
+
+
+def with_token(token: str) -> dict[str, Any]:
+    """A kubeconfig's user."""
+    return {"token": token}
+
+
+def write_kubeconfig(path: Path, user: dict[str, Any] | None = None, *, context: str = "") -> Path:
+    """The lab's kubeconfig with another user, if one is given, and another name for its context."""
+    content = yaml.safe_load(kubeconfig().read_text("utf-8"))
+    if user is not None:
+        content["users"][0]["user"] = user
+    if context:
+        content["contexts"][0]["name"] = content["current-context"] = context
+    path.write_text(yaml.safe_dump(content), "utf-8")
+    return path

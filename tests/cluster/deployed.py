@@ -1,0 +1,139 @@
+"""Bookinfo in a mesh on the lab, put together from the parts of a run, for tests of those parts."""
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bench.fields import manifest_files
+from bench.meshes.application import read_application
+from bench.shipped import shipped
+from bench.targets.kubernetes.application import bookinfo_objects
+from bench.targets.kubernetes.client import Cluster, Object, Ref
+from bench.targets.kubernetes.control_plane import ControlPlane
+from bench.targets.kubernetes.evidence import Meshed, identity_evidences, mesh_checks, prove, read_meshed
+from bench.targets.kubernetes.ownership import COMPONENT, Owner
+from bench.targets.kubernetes.probing import Prober, askers, can_ask, outside_objects, pod_name, probe_objects
+from bench.targets.kubernetes.sidecars import Sidecars
+from bench.targets.kubernetes.waits import Pods, rollout, wait_for
+from bench.waiting import Watch, wait_until
+from bench.yamlfile import read_documents
+from tests.cluster.lab_images import BOOKINFO
+
+LOAD_IMAGE: Final = "locustio/locust:2.47.0"
+_FOLDER: Final = shipped("manifests") / "bookinfo"
+_READY_S: Final = 240.0
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """Bookinfo in the mesh, and its probe pods. `first` are the requests that were counted before anybody asked."""
+
+    owner: Owner
+    plane: ControlPlane
+    meshed: Meshed
+    prober: Prober
+    sidecars: Sidecars
+    policies: tuple[Object, ...]
+    first: dict[str, dict[str, int]]
+
+    @property
+    def namespace(self) -> str:
+        return self.meshed.application.namespace
+
+    @property
+    def spaces(self) -> tuple[str, str]:
+        """The namespaces."""
+        return self.namespace, f"{self.namespace}-outside"
+
+    @property
+    def cluster(self) -> Cluster:
+        return self.owner.cluster
+
+    def pods(self) -> tuple[Object, ...]:
+        return self.cluster.list("v1", "Pod", namespace=self.namespace)
+
+    def unsynced(self) -> str:
+        return self.plane.unsynced(self.cluster, self.namespace, [pod["metadata"]["name"] for pod in self.pods()])
+
+    def apply(self, api_version: str, kind: str, spec: Any) -> Ref:
+        """A piece of the mesh's configuration, named by chance."""
+        metadata = {"name": f"t-{secrets.token_hex(3)}", "namespace": self.namespace}
+        self.owner.apply({"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec}, "policy")
+        return Ref(api_version, kind, metadata["name"], self.namespace)
+
+
+def deploy(owner: Owner, plane: ControlPlane, folder: Path) -> Deployed:
+    """Bookinfo with reviews v3 and the policies of a folder, in the order of a run: policies, then pods."""
+    application = read_application(_FOLDER, "v3", namespace=f"{owner.run_id}-{secrets.token_hex(2)}")
+    outside = f"{application.namespace}-outside"
+    apply_namespace(owner, application.namespace, **plane.namespace_labels())
+    apply_namespace(owner, outside)
+    policies = plane.mesh_objects(written(folder), application.namespace)
+    owner.apply_all(policies, "policy")
+    until(lambda: plane.accepted(owner.cluster, policies))
+    meshed = read_meshed(plane.NAME, [folder], application)
+    pods = _start(owner, plane, meshed, outside)
+    workloads = {name.partition("-")[0]: name for name in pods if not name.startswith("probe-")}
+    seen = Sidecars(plane, owner.cluster, application.namespace, {**workloads, "locust": pod_name("locust")})
+    until(lambda: plane.unsynced(owner.cluster, application.namespace, pods))
+    prober = Prober(owner.cluster, application, outside)
+    return Deployed(owner, plane, meshed, prober, seen, policies, seen.requests())
+
+
+def _start(owner: Owner, plane: ControlPlane, meshed: Meshed, outside: str) -> list[str]:
+    """The names of Bookinfo's four pods and the probe pods, once all are up; nobody has asked them anything."""
+    application, cluster = meshed.application, owner.cluster
+    images, annotations = {"bookinfo": BOOKINFO}, plane.pod_annotations()
+    things = bookinfo_objects(application, _FOLDER, images=images, annotations=annotations)
+    owner.apply_all(things, "application")
+    owner.apply_all(probe_objects(application, askers(application, meshed.probes), image=LOAD_IMAGE), "probe")
+    owner.apply_all(outside_objects(outside, image=LOAD_IMAGE), "probe")
+    names = [one["metadata"]["name"] for one in things if one["kind"] == "Deployment"]
+    rollout(cluster, application.namespace, names, timeout_s=_READY_S, watch=owner.watch)
+    probes = Pods(application.namespace, labels=f"{COMPONENT}=probe")
+    wait_for(cluster, probes, lambda pods: all(map(can_ask, pods)), timeout_s=_READY_S, watch=owner.watch)
+    return [pod["metadata"]["name"] for pod in cluster.list("v1", "Pod", namespace=application.namespace)]
+
+
+def written(folder: Path) -> list[Object]:
+    """The objects of a folder of manifests."""
+    documents = [one for file in manifest_files(folder) for one in read_documents(file)]
+    return [one.value for one in documents if one.value is not None]
+
+
+def apply_namespace(owner: Owner, name: str, **labels: str) -> None:
+    metadata = {"name": name, "labels": labels}
+    owner.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}, "application")
+
+
+def until(check: Any, *, timeout_s: float = 120) -> None:
+    """Waits until there is nothing to tell any more."""
+    last: list[Any] = []
+
+    def ends() -> bool:
+        last[:] = [check()]
+        return not last[0]
+
+    assert wait_until(ends, timeout_s=timeout_s, watch=Watch(), poll_s=0.5), last
+
+
+def failures(deployed: Deployed, own: dict[str, tuple[str, ...]]) -> list[Any]:
+    """The proofs that do not hold. `own` are the names in the sidecars' certificates."""
+    proofs = (
+        *prove(deployed.prober, list(mesh_checks(deployed.meshed, own))),
+        *identity_evidences(deployed.meshed, own),
+    )
+    assert len(proofs) > 15
+    return [proof for proof in proofs if not proof.ok]
+
+
+def traces(cluster: Cluster, mesh: str) -> set[str]:
+    """Every object of the cluster that has to do with a mesh, by its own name, kind, group or namespace."""
+    kinds = [kind for kind in cluster.kinds() if "list" in kind.verbs and kind.kind != "Event"]
+    found = {f"{one.api_version} {one.kind}" for one in kinds if mesh in one.api_version}
+    for kind in kinds:
+        for thing in cluster.list(kind.api_version, kind.kind):
+            names = f"{kind.kind} {thing['metadata'].get('namespace', '')}/{thing['metadata']['name']}"
+            found |= {names} if mesh in names else set()
+    return found

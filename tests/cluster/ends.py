@@ -1,0 +1,75 @@
+"""How runs on the lab end: signals at one step of their journal, and how long it takes until nothing is left."""
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bench.targets.kubernetes.client import Cluster
+from bench.waiting import Watch, wait_until
+from tests.cluster.job import left_on_cluster
+from tests.command import Command
+
+_EMPTY_S: Final = 90.0
+_POLL_S: Final = 0.3
+
+# Sends itself each signal of the plot at the first step that matches: lines of the journal, once they are written, and
+# deletions that were asked for.
+_DRIVER: Final = """
+import json, os, re
+from bench.journal import Journal
+from bench.targets.kubernetes.client import Cluster
+
+plot = json.loads(os.environ["PLOT"])
+
+def reached(step):
+    if plot and re.search(plot[0][0], step):
+        os.kill(os.getpid(), plot.pop(0)[1])
+
+write, delete = Journal.write, Cluster.delete
+
+def written(journal, step, **facts):
+    write(journal, step, **facts)
+    reached(f"{step} {facts.get('kind', '')} {facts.get('namespace', '')}/{facts.get('name', '')}")
+
+def deleted(cluster, ref, **options):
+    delete(cluster, ref, **options)
+    reached(f"deleted {ref}")
+
+Journal.write, Cluster.delete = written, deleted
+"""
+
+
+def at(*plot: tuple[str, signal.Signals], **env: str) -> dict[str, Any]:
+    """Options of `run_job` for a run that gets these signals, one after another, each at the first step that matches:
+    `apply-done Pod bookinfo-7f3a/locust`, `deleted Namespace istio-system`."""
+    return {"driver": _DRIVER, "env": {"PLOT": json.dumps(plot), **env}}
+
+
+@dataclass
+class Sent:
+    """A signal to a run as soon as `when` returns; `at_s` is the monotonic clock's time then."""
+
+    number: signal.Signals
+    when: Callable[[Command], object]
+    at_s: float = 0.0
+
+    def __call__(self, started: Command) -> None:
+        self.when(started)
+        self.at_s = time.monotonic()
+        started.send(self.number)
+
+
+def tell(figure: str) -> None:
+    """A figure for who asks for it: `pytest -rP` shows them."""
+    sys.stdout.write(f"{figure}\n")
+
+
+def seconds_until_empty(cluster: Cluster, since_s: float) -> float:
+    """Until the last object of ours, or of a mesh, has gone."""
+    gone = wait_until(lambda: not left_on_cluster(cluster), timeout_s=_EMPTY_S, watch=Watch(), poll_s=_POLL_S)
+    assert gone, left_on_cluster(cluster)
+    return time.monotonic() - since_s

@@ -1,0 +1,285 @@
+"""The whole command on the lab: run as a user runs it, harmed on its way, and looked after for what it leaves.
+
+job = run_job(tmp_path, *MESH, scenario=[BASELINE, ISTIO], during=lambda command: ...)
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from bench.plan import make_plan
+from bench.scenario import Overrides, load_scenario
+from bench.targets.kubernetes.cleanup import clean_cluster
+from bench.targets.kubernetes.client import Cluster, KindInfo, Object, ref_of
+from bench.targets.kubernetes.lease import is_alive, read_holder, remove_lock
+from bench.targets.kubernetes.leftovers import find_leftovers
+from bench.waiting import Watch, wait_until
+from tests import command
+from tests.cluster.lab import CONTEXT, MESHLAB, home, kubeconfig
+from tests.command import BASELINE, ISTIO, Command
+
+__all__ = ["BASELINE", "ISTIO", "MESH", "POLICIES", "Job", "run_job"]
+
+POLICIES: Mapping[str, Any] = {"name": "istio-policies", "mesh": "istio", "manifests": ["istio/policies"]}
+MESH: Final = ("--mesh-values", str(MESHLAB.parent / "istio-values.yaml"))
+
+During = Callable[[Command], object]
+
+_DEADLINE_S: Final = 270.0
+_END_S: Final = 150.0  # an interrupted run cleans up for as long as 120 s
+_SEEDS: Final = 1000
+_MANAGED_BY: Final = ("app.kubernetes.io/managed-by", "meshbench")
+_MESSAGE: Final = re.compile(r"^meshbench: (.*)", re.MULTILINE | re.DOTALL)
+_OURS: Final = ("meshbench", "istio", "kuma")
+_AT_ONCE: Final = 8
+_GONE_S: Final = 60.0
+_POLL_S: Final = 0.3
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command that has ended. `run_folder` is None where it had not come to making one."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+    run_folder: Path | None
+    seconds: float
+
+    @property
+    def told(self) -> str:
+        """All of it, for failed assertions."""
+        finished = command.Finished(self.exit_code, self.stdout, self.stderr)
+        return f"{self.seconds:.1f} s, {finished.told}"
+
+    @property
+    def message(self) -> str:
+        """The one message that a failure ends with, without what was told on the way there."""
+        found = _MESSAGE.search(self.stderr)
+        assert found, self.told
+        assert "Traceback" not in self.stderr, self.told
+        return found[1]
+
+    @property
+    def folder(self) -> Path:
+        assert self.run_folder is not None, self.told
+        return self.run_folder
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """`run.json`."""
+        return command.record(self.folder)
+
+    def trials(self) -> dict[str, dict[str, Any]]:
+        """`trial.json` of each trial that was kept whole, by the trial's name."""
+        return {one["folder"]: command.trial_record(self.folder, one["folder"]) for one in self.record["trials"]}
+
+
+def run_job(
+    tmp_path: Path,
+    *arguments: str | Path,
+    scenario: Sequence[Mapping[str, Any]] | Path = (BASELINE,),
+    during: During | None = None,
+    env: Mapping[str, str] | None = None,
+    driver: str = "",
+    **changes: Any,
+) -> Job:
+    """`meshbench run` on the lab, to its end. `scenario` is a file, or its configurations in the order in which they
+    are measured; `changes` go into that file. `during` follows the command, and may do harm; so may `driver`, Python in
+    the command's own process."""
+    path = scenario if isinstance(scenario, Path) else write_scenario(tmp_path, scenario, **changes)
+    return run_command(tmp_path, "run", "--scenario", path, "--yes", *arguments, during=during, env=env, driver=driver)
+
+
+def run_command(
+    tmp_path: Path,
+    *arguments: str | Path,
+    during: During | None = None,
+    env: Mapping[str, str] | None = None,
+    driver: str = "",
+) -> Job:
+    """Any command of meshbench on the lab, to its end, with its results below `tmp_path`; one that `during` fails with
+    is interrupted. What `arguments` say comes last, and so wins."""
+    output, began = tmp_path / "results", time.monotonic()
+    first, *others = arguments
+    words = (first, "--context", CONTEXT, "--output", output, *others)
+    started = command.start(*words, output=output, env=_on_lab(env), driver=driver)
+    started.deadline = began + _DEADLINE_S
+    try:
+        if during is not None:
+            during(started)
+        finished = started.wait(_DEADLINE_S)
+    finally:
+        _end(started)
+    seconds = time.monotonic() - began
+    folders = sorted(output.glob("*/journal.jsonl"), key=lambda path: path.stat().st_mtime)
+    return Job(finished.code, finished.out, finished.err, folders[-1].parent if folders else None, seconds)
+
+
+def _on_lab(changes: Mapping[str, str] | None) -> dict[str, str]:
+    """The lab's kubeconfig and its istioctl; `changes` come after them."""
+    path = f"{home() / 'cli'}{os.pathsep}{os.environ['PATH']}"
+    return {"KUBECONFIG": str(kubeconfig()), "PATH": path, **(changes or {})}
+
+
+def _end(started: Command) -> None:
+    """Where a test failed in between: as a user ends a run, so that it removes its own."""
+    if started.popen.poll() is None:
+        started.send(signal.SIGCONT)
+        started.send(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            started.popen.communicate(timeout=_END_S)
+    if started.popen.poll() is None:
+        started.popen.kill()
+        started.popen.communicate()
+
+
+def write_scenario(folder: Path, configurations: Sequence[Mapping[str, Any]], **changes: Any) -> Path:
+    """A scenario file for windows of seconds, whose configurations are measured in the order in which they stand."""
+    names = [configuration["name"] for configuration in configurations]
+    for seed in range(_SEEDS):
+        path = command.write_scenario(folder, configurations, **{**changes, "seed": seed})
+        if list(make_plan(load_scenario(str(path), Overrides()), seed).order[0]) == names:
+            return path
+    raise AssertionError(f"no seed puts {names} in this order")
+
+
+@contextmanager
+def held(started: Command) -> Iterator[None]:
+    """The command stands still meanwhile, so that harm is done at one moment of its run and not near it."""
+    started.send(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        started.send(signal.SIGCONT)
+
+
+def namespace_of(started: Command) -> str:
+    """Where the run has its application."""
+    return f"bookinfo-{started.folder().name.rpartition('-')[2]}"
+
+
+def until_applied(started: Command, kind: str, **facts: str) -> dict[str, Any]:
+    """The journal's line before an object is made; it may be made already."""
+    return started.line("apply", kind=kind, **facts)
+
+
+def until_loading(started: Command, trial: str, *, rows: int = 10) -> None:
+    """Until requests of this trial have come over from the load pod."""
+    started.loading(trial, rows)
+
+
+@contextmanager
+def stopped_api_server() -> Iterator[None]:
+    """Nobody answers at the API server's address, where connections are still taken."""
+    daemons = json.loads((home() / "run" / "processes.json").read_text("utf-8"))
+    starter = psutil.Process(daemons["kube-apiserver"]["pid"])
+    (server,) = starter.children()
+    assert server.name() == "kube-apiserver"
+    server.suspend()
+    try:
+        yield
+    finally:
+        server.resume()
+        starter.resume()  # it stops itself when its child is stopped
+
+
+# --- what is on the cluster -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def unchanged(cluster: Cluster) -> Iterator[None]:
+    """Nothing of ours is on the cluster after the block, and nothing else has come, gone or changed; what a failed
+    test leaves is removed for the next one. Beside a run that is there already no test begins."""
+    _let_go(cluster)
+    there = list(find_leftovers(cluster).by_run())
+    assert there == [], f"the lab is in use: {there}"
+    before = everything(cluster)
+    try:
+        yield
+    finally:
+        _let_go(cluster)
+        found = changes(before, everything(cluster))
+        _remove_dead_runs(cluster)
+    assert found == []
+
+
+def _remove_dead_runs(cluster: Cluster) -> None:
+    """Never one that is alive: somebody else may have begun it meanwhile."""
+    holder = read_holder(cluster)
+    alive = holder.run_id if holder is not None and is_alive(cluster, holder, watch=Watch()) else ""
+    for run in find_leftovers(cluster).by_run():
+        if run != alive:
+            clean_cluster(cluster, run, watch=Watch())
+            remove_lock(cluster, run, watch=Watch())
+
+
+def _let_go(cluster: Cluster) -> None:
+    """Waits for the namespaces that are on their way out."""
+
+    def going() -> list[str]:
+        spaces = cluster.list("v1", "Namespace")
+        return [one["metadata"]["name"] for one in spaces if one["metadata"].get("deletionTimestamp")]
+
+    assert wait_until(lambda: not going(), timeout_s=_GONE_S, watch=Watch(), poll_s=_POLL_S), going()
+
+
+def left_on_cluster(cluster: Cluster) -> list[str]:
+    """Everything that says it is ours, and everything of meshes: kinds, webhooks, namespaces, what they made."""
+    kinds = {f"{kind.api_version} {kind.kind}" for kind in cluster.kinds() if _is_named_ours(kind.api_version)}
+    return sorted(kinds | {name for name, thing in everything(cluster).items() if _is_ours(thing)})
+
+
+def _is_ours(thing: Object) -> bool:
+    metadata = thing["metadata"]
+    key, value = _MANAGED_BY
+    labelled = (metadata.get("labels") or {}).get(key) == value
+    return labelled or _is_named_ours(metadata["name"]) or _is_named_ours(metadata.get("namespace", ""))
+
+
+def _is_named_ours(name: str) -> bool:
+    return any(one in name for one in _OURS)
+
+
+def everything(cluster: Cluster) -> dict[str, Object]:
+    """All objects of the cluster, by kind and name. Events are left out: they tell, and end by themselves."""
+    kinds = [kind for kind in cluster.kinds() if "list" in kind.verbs and kind.kind != "Event"]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        listed = pool.map(lambda kind: _listed(cluster, kind), kinds)
+        return {f"{thing['apiVersion']} {ref_of(thing)}": thing for things in listed for thing in things}
+
+
+def _listed(cluster: Cluster, kind: KindInfo) -> tuple[Object, ...]:
+    return cluster.list(kind.api_version, kind.kind)
+
+
+def changes(before: Mapping[str, Object], after: Mapping[str, Object]) -> list[str]:
+    """What came, went, or is another one than before; in words. What others make and renew is left to them."""
+    old, new = _independent(before), _independent(after)
+    came = [f"new: {name}" for name in sorted(new.keys() - old.keys())]
+    went = [f"gone: {name}" for name in sorted(old.keys() - new.keys())]
+    both = sorted(old.keys() & new.keys())
+    return [*came, *went, *(f"changed: {name}" for name in both if _core(old[name]) != _core(new[name]))]
+
+
+def _independent(things: Mapping[str, Object]) -> dict[str, Object]:
+    return {name: thing for name, thing in things.items() if not thing["metadata"].get("ownerReferences")}
+
+
+def _core(thing: Object) -> Object:
+    """Without what a cluster itself changes all the time: status, versions, and the leases that say who lives."""
+    metadata = {key: thing["metadata"].get(key) for key in ("uid", "labels", "finalizers", "deletionTimestamp")}
+    if thing["kind"] == "Lease":
+        return metadata
+    return {**{key: value for key, value in thing.items() if key not in ("metadata", "status")}, **metadata}

@@ -1,0 +1,29 @@
+"""A control plane that ends while a trial runs beside it, on a real cluster."""
+
+from pathlib import Path
+
+from bench.targets.kubernetes import istio
+from bench.targets.kubernetes.client import Cluster
+from tests.cluster.job import ISTIO, MESH, left_on_cluster, run_job, until_loading
+from tests.cluster.lab_images import kill_container
+from tests.command import Command
+
+
+def test_a_control_plane_that_is_started_again_makes_its_trial_invalid(cluster: Cluster, tmp_path: Path) -> None:
+    """As a restart in the application does: exit code 5, with who it was; the load itself went on to its end."""
+
+    def harm(started: Command) -> None:
+        until_loading(started, "01-istio-1")
+        (pod,) = cluster.list("v1", "Pod", namespace=istio.NAMESPACE, labels=istio.PODS)
+        (status,) = pod["status"]["containerStatuses"]
+        kill_container(status["containerID"])
+
+    job = run_job(tmp_path, *MESH, scenario=[ISTIO], load={"duration": "4s"}, during=harm)
+    assert job.exit_code == 5, job.told
+    trial = job.trials()["01-istio-1"]
+    (told,) = trial["restarts"]
+    assert told.startswith("discovery in istiod-"), told
+    assert "exit code 137" in told
+    assert any(reason.startswith("restart: discovery in istiod-") for reason in trial["reasons"])
+    assert (job.folder / "trials" / "01-istio-1" / "services" / "istiod-discovery.log").stat().st_size > 0
+    assert left_on_cluster(cluster) == []

@@ -1,0 +1,53 @@
+"""A run on a cluster that was interrupted goes on; beside one that goes on nobody else measures or cleans up."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from bench.targets.kubernetes.client import Cluster
+from tests import command
+from tests.cluster.ends import Sent, tell
+from tests.cluster.job import ISTIO, MESH, left_on_cluster, run_command, run_job, until_loading
+from tests.cluster.lab import CONTEXT
+from tests.command import Command
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.usefixtures("as_before")]
+
+
+def test_a_run_goes_on_after_ctrl_c_and_nobody_else_beside_it(cluster: Cluster, tmp_path: Path) -> None:
+    """Cases 25, 50 and 52: interrupted while its first trial was removed, which counts; then `--resume` measures the
+    second block alone, and another run, and cleanups here and on the cluster, are refused with its name."""
+    sent = Sent(signal.SIGINT, lambda started: started.line("delete-done", kind="Namespace"))
+    cut = run_job(tmp_path, *MESH, scenario=[ISTIO], repeats=2, during=sent)
+    assert (cut.exit_code, cut.record["status"]) == (130, "interrupted"), cut.told
+    assert left_on_cluster(cluster) == []
+    trials = cut.trials()
+    assert list(trials) == ["01-istio-1"]
+
+    def beside(started: Command) -> None:
+        until_loading(started, "02-istio-2")
+        assert_nobody_else(tmp_path, started.folder())
+
+    whole = run_command(tmp_path, "run", "--resume", cut.folder, "--yes", during=beside)
+    assert (whole.exit_code, whole.record["status"]) == (0, "complete"), whole.told
+    assert whole.run_folder == cut.run_folder
+    assert list(whole.trials()) == ["01-istio-1", "02-istio-2"]
+    assert whole.trials()["01-istio-1"] == trials["01-istio-1"]
+    assert (whole.folder / "report" / "index.html").is_file()
+    assert left_on_cluster(cluster) == []
+
+
+def assert_nobody_else(tmp_path: Path, run: Path) -> None:
+    """Each of them exits 8 with the run's name."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    other = run_job(elsewhere)
+    assert other.exit_code == 8, other.told
+    assert f"{run.name} (host " in other.message
+    assert other.run_folder is None
+    cleaned = run_command(elsewhere, "cleanup")
+    assert (cleaned.exit_code, f"{run.name} is running on context {CONTEXT}" in cleaned.message) == (8, True)
+    here = command.clean_up(run.parent)
+    assert (here.code, f"{run} is running" in here.err) == (8, True), here.told
+    tell(f"another run was refused after {other.seconds:.1f} s, a cleanup after {cleaned.seconds:.1f} s")

@@ -1,0 +1,143 @@
+"""Control planes that come and go with each trial, that were there before, that stay for a look, and two in one run."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.targets.kubernetes import istio
+from bench.targets.kubernetes.client import Cluster, Object, Ref
+from bench.targets.kubernetes.waits import gone
+from bench.waiting import Watch
+from tests.cluster.ends import tell
+from tests.cluster.job import (
+    BASELINE,
+    ISTIO,
+    MESH,
+    POLICIES,
+    Job,
+    changes,
+    everything,
+    left_on_cluster,
+    run_command,
+    run_job,
+    until_loading,
+)
+from tests.cluster.lab import CONTEXT, home, kubeconfig
+from tests.command import Command
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.usefixtures("as_before")]
+
+KUMA: Mapping[str, Any] = {"name": "kuma", "mesh": "kuma"}
+VALUES = MESH[1]
+
+
+def proven(job: Job, trial: str) -> list[dict[str, Any]]:
+    """What a trial's proof says of the time before its load."""
+    text = (job.folder / "trials" / trial / "proof.json").read_text("utf-8")
+    return list(json.loads(text)["before"])
+
+
+def test_isolation_full_measures_the_baseline_without_a_control_plane(cluster: Cluster, tmp_path: Path) -> None:
+    """It comes before its own trial and goes after it; the baseline's proof says so, and the report's heading."""
+    spaces: list[str] = []
+
+    def look(started: Command) -> None:
+        until_loading(started, "02-baseline-1")
+        spaces.extend(one["metadata"]["name"] for one in cluster.list("v1", "Namespace"))
+
+    job = run_job(tmp_path, *MESH, scenario=[ISTIO, BASELINE], isolation="full", during=look)
+    assert job.exit_code == 0, job.told
+    assert f"bookinfo-{job.folder.name[-4:]}" in spaces
+    assert "istio-system" not in spaces
+    (alone,) = (fact for fact in proven(job, "02-baseline-1") if fact["name"] == "no control plane")
+    assert (alone["subject"], alone["ok"], alone["seen"]) == ("istio", True, "not on the cluster")
+    assert "no control plane" not in {fact["name"] for fact in proven(job, "01-istio-1")}
+    assert "each trial installed its own control plane" in (job.folder / "report" / "report.md").read_text("utf-8")
+    assert left_on_cluster(cluster) == []
+    tell(f"isolation full, a mesh and the baseline: {job.seconds:.0f} s")
+
+
+@pytest.fixture
+def istio_of_others(cluster: Cluster, as_before: None) -> Iterator[dict[str, Object]]:
+    """Istio as a user has it, by his own istioctl; everything on the cluster with it."""
+    tool = [str(home() / "cli" / "istioctl"), "--context", CONTEXT]
+    env = {**os.environ, "KUBECONFIG": str(kubeconfig())}
+    try:
+        subprocess.run([*tool, "install", "-y", "-f", VALUES], check=True, capture_output=True, env=env)
+        yield everything(cluster)
+    finally:
+        subprocess.run([*tool, "uninstall", "-y", "--purge"], check=True, capture_output=True, env=env)
+        place = Ref("v1", "Namespace", istio.NAMESPACE)
+        cluster.delete(place)
+        gone(cluster, [place], timeout_s=60, watch=Watch())
+        for ref in istio.own_leftovers(cluster):
+            cluster.delete(ref)
+
+
+def test_a_mesh_that_was_there_before_is_used_and_stays(
+    cluster: Cluster, istio_of_others: dict[str, Object], tmp_path: Path
+) -> None:
+    """Without being asked for the run is refused; with it none of the mesh's objects is another one afterwards."""
+    refused = run_job(tmp_path, *MESH, scenario=[POLICIES])
+    assert (refused.exit_code, refused.run_folder) == (3, None), refused.told
+    assert "--use-existing-mesh" in refused.message
+    job = run_job(tmp_path, "--use-existing-mesh", scenario=[POLICIES])
+    assert job.exit_code == 0, job.told
+    assert "the mesh was there before and stays" in (job.folder / "report" / "report.md").read_text("utf-8")
+    now = everything(cluster)
+    assert changes(istio_of_others, now) == []
+    assert touched(istio_of_others, now) == []
+
+
+def touched(before: Mapping[str, Object], now: Mapping[str, Object]) -> list[str]:
+    """Objects of the mesh that somebody wrote to; but for those by which istiod and the kubelet say that it lives."""
+    alive = ("Lease", "Pod", "Deployment", "ReplicaSet", "Endpoints", "EndpointSlice")
+    return [
+        name
+        for name, thing in before.items()
+        if "istio" in name and thing["kind"] not in alive and _version(thing) != _version(now[name])
+    ]
+
+
+def _version(thing: Object) -> str:
+    return str(thing["metadata"]["resourceVersion"])
+
+
+def test_what_is_to_be_kept_stays_until_the_cleanup(cluster: Cluster, tmp_path: Path) -> None:
+    """The control plane, but neither the trials' namespaces nor the lock; the next run asks for the cleanup."""
+    job = run_job(tmp_path, *MESH, "--keep", scenario=[ISTIO])
+    assert job.exit_code == 0, job.told
+    assert istio.present(cluster).startswith("namespace istio-system, Deployment istio-system/istiod")
+    assert not [name for name in left_on_cluster(cluster) if "bookinfo-" in name or "meshbench-lock" in name]
+    refused = run_job(tmp_path, *MESH, scenario=[ISTIO])
+    assert refused.exit_code == 8, refused.told
+    assert f"meshbench cleanup --context {CONTEXT} --run-id {job.folder.name}" in refused.message
+    cleaned = run_command(tmp_path, "cleanup")
+    assert cleaned.exit_code == 0, cleaned.told
+    assert left_on_cluster(cluster) == []
+
+
+def test_both_meshes_are_measured_in_one_run(cluster: Cluster, kumactl: str, tmp_path: Path) -> None:
+    """Side by side on the cluster, and each trial's pods have the sidecar of their own mesh alone."""
+    scenario = [BASELINE, ISTIO, KUMA]
+    job = run_job(tmp_path, "--mesh-values", f"istio={VALUES}", scenario=scenario)
+    assert job.exit_code == 0, job.told
+    trials = job.trials()
+    assert list(trials) == ["01-baseline-1", "02-istio-1", "03-kuma-1"]
+    assert {name: injected(trial) for name, trial in trials.items()} == {
+        "01-baseline-1": [],
+        "02-istio-1": ["istio-init", "istio-proxy"],
+        "03-kuma-1": ["kuma-init", "kuma-sidecar"],
+    }
+    assert left_on_cluster(cluster) == []
+    tell(f"baseline, Istio and Kuma in one run: {job.seconds:.0f} s")
+
+
+def injected(trial: Mapping[str, Any]) -> list[str]:
+    """The containers that meshes put into a trial's pods."""
+    return [name for name in trial["images"] if name.startswith(("istio", "kuma"))]

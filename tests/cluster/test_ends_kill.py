@@ -1,0 +1,94 @@
+"""A run on a cluster is ended by SIGKILL at every sort of step: `cleanup` removes all of it, from anywhere."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from bench.targets.kubernetes.client import Cluster
+from tests.cluster.ends import at, tell
+from tests.cluster.job import BASELINE, MESH, POLICIES, Job, left_on_cluster, run_command, run_job
+from tests.cluster.lab import CONTEXT
+from tests.command import Command
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.usefixtures("as_before")]
+
+SCENARIO = [POLICIES, BASELINE]
+KILL = signal.SIGKILL
+# The step after which it is killed, and whether it is cleaned up from its own folder or from an empty one.
+STEPS = {
+    "kinds, half of them": ("apply-done CustomResourceDefinition /sidecars", "its folder"),
+    "webhooks, before anybody answers them": ("apply-done MutatingWebhookConfiguration", "an empty folder"),
+    "policies": ("apply-done AuthorizationPolicy .*/reviews-viewer", "its folder"),
+    "application": ("apply-done Deployment .*/reviews", "an empty folder"),
+    "the trial's removal": ("delete-done Namespace bookinfo-....$", "an empty folder"),
+}
+# Ctrl-C after the installation, and the kill while that cleans up.
+REMOVALS = {
+    "webhooks": "deleted ValidatingWebhookConfiguration",
+    "control plane": "deleted Namespace istio-system",
+}
+
+
+@pytest.mark.parametrize(("step", "place"), STEPS.values(), ids=STEPS.keys())
+def test_a_killed_run_is_removed(cluster: Cluster, tmp_path: Path, step: str, place: str) -> None:
+    """By its folder's name, and by the labels alone; no object of it or of its mesh is left."""
+    killed = run_job(tmp_path, *MESH, scenario=SCENARIO, **at((step, KILL)))
+    assert killed.exit_code == -KILL, killed.told
+    removed_from(tmp_path, place, killed, cluster=cluster)
+
+
+@pytest.mark.parametrize("step", REMOVALS.values(), ids=REMOVALS.keys())
+def test_a_run_that_is_killed_while_it_cleans_up_is_removed(cluster: Cluster, tmp_path: Path, step: str) -> None:
+    """Whatever was gone already when it was killed."""
+    plot = [("apply-done MutatingWebhookConfiguration", signal.SIGINT), (step, KILL)]
+    killed = run_job(tmp_path, *MESH, scenario=SCENARIO, **at(*plot))
+    assert killed.exit_code == -KILL, killed.told
+    removed_from(tmp_path, "an empty folder", killed, cluster=cluster)
+
+
+def test_a_run_that_is_killed_in_its_window_is_removed(cluster: Cluster, tmp_path: Path) -> None:
+    """With the load going on until then: the samples that had come over stay in the draft."""
+
+    def kill(started: Command) -> None:
+        started.loading("01-baseline-1", 10)
+        started.send(KILL)
+
+    killed = run_job(tmp_path, load={"duration": "60s"}, during=kill)
+    assert killed.exit_code == -KILL, killed.told
+    removed_from(tmp_path, "its folder", killed, cluster=cluster)
+    assert (killed.folder / "trials" / "01-baseline-1.partial" / "samples.bin").stat().st_size >= 330
+
+
+def removed_from(tmp_path: Path, place: str, killed: Job, *, cluster: Cluster) -> None:
+    """Cleans up, and sees to it that nothing is left."""
+    assert left_on_cluster(cluster) != []
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    here, which = (tmp_path, ("--run", killed.folder)) if place == "its folder" else (elsewhere, ())
+    cleaned = run_command(here, "cleanup", *which)
+    left = left_on_cluster(cluster)
+    tell(f"cleaned up from {place} in {cleaned.seconds:.1f} s, {len(left)} objects left")
+    assert cleaned.exit_code == 0, cleaned.told
+    assert f"{killed.folder.name}: removed in " in cleaned.stdout
+    assert left == []
+
+
+def test_a_run_after_a_killed_one_is_refused_until_that_is_cleaned_up(cluster: Cluster, tmp_path: Path) -> None:
+    """Exit 8 with the command, which works, also where nothing but the lock was there; the credentials that the killed
+    one could not remove go with it."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    env = {"TMPDIR": str(temporary)}
+    killed = run_job(tmp_path, **at(("^begin", KILL), **env))
+    assert [*temporary.rglob("*.pem")] != []
+    refused = run_job(tmp_path, env=env)
+    assert refused.exit_code == 8, refused.told
+    words = ("cleanup", "--run-id", killed.folder.name)
+    assert f"meshbench cleanup --context {CONTEXT} --run-id {killed.folder.name}" in refused.message
+    cleaned = run_command(tmp_path, *words, env=env)
+    assert cleaned.exit_code == 0, cleaned.told
+    assert [*temporary.iterdir()] == []
+    again = run_command(tmp_path, *words, env=env)
+    assert (again.exit_code, again.stdout.splitlines()[-1]) == (0, f"nothing is left of {killed.folder.name}")
+    assert left_on_cluster(cluster) == []

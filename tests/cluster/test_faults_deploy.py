@@ -1,0 +1,152 @@
+"""What keeps a deployment on a real cluster from becoming ready, though the pre-flight was good: each ends the run with
+exit code 4 (3 where something is not ours) and the cluster's own words, and removes what the run has made."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bench.errors import ClusterError
+from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
+from bench.targets.kubernetes.waits import wait_for
+from bench.waiting import Watch, wait_until
+from tests.cluster.accounts import account, with_token, write_kubeconfig
+from tests.cluster.emulated import IMAGE, namespace, thing
+from tests.cluster.job import Job, held, namespace_of, run_command, run_job, until_applied, until_loading
+from tests.cluster.lab import CONTEXT
+from tests.cluster.lab_images import BOOKINFO, named
+from tests.command import Command
+
+pytestmark = pytest.mark.usefixtures("as_before")
+
+ADMISSION = "admissionregistration.k8s.io/v1"
+
+
+def failed(job: Job, *told: str, exit_code: int = 4) -> None:
+    """The run has ended with all of this in its message, and has removed everything."""
+    assert job.exit_code == exit_code, job.told
+    missing = [text for text in told if text not in job.message]
+    assert not missing, job.told
+    assert (job.record["status"], job.record["exit_code"], job.record["cleanup_ok"]) == ("failed", exit_code, True)
+    assert f"to go on: meshbench run --resume {job.folder}" in job.message
+
+
+def test_an_image_that_is_gone_when_its_pod_comes_ends_the_run_within_a_minute(tmp_path: Path) -> None:
+    """With the pod, the image's name, and what the way to its registry said."""
+    name = f"docker.io/meshbench/short-lived-{secrets.token_hex(3)}:1"
+    with named(BOOKINFO, name) as take_away:
+
+        def harm(started: Command) -> None:
+            started.folder()
+            with held(started):
+                take_away()
+
+        job = run_job(tmp_path, "--image", f"details={name}", during=harm)
+    failed(job, "Pod details-v1-", "container details: waits, ", f"image {name}", "event Pod details-v1-")
+    assert job.seconds < 70
+
+
+def test_a_quota_is_named(cluster: Cluster, tmp_path: Path) -> None:
+    """One that a cluster puts into each new namespace, as many do."""
+    small = {"hard": {"pods": "2"}}
+
+    def harm(started: Command) -> None:
+        place = namespace_of(started)
+        until_applied(started, "Namespace", name=f"{place}-outside")
+        with held(started):
+            quota = cluster.create(thing("v1", "ResourceQuota", "small", place, spec=small))
+            wait_for(cluster, ref_of(quota), lambda found: "hard" in found[0]["status"], timeout_s=20, watch=Watch())
+
+    job = run_job(tmp_path, during=harm)
+    failed(job, "exceeded quota: small", "limited: pods=2")
+
+
+def test_a_policy_of_the_cluster_that_refuses_pods_is_named(cluster: Cluster, tmp_path: Path) -> None:
+    """Deployments are let in and their pods are not, so that there is no pod that could tell why."""
+    name = f"t-faults-{secrets.token_hex(3)}"
+    with refusing(cluster, name, "the image of details is not approved"):
+        job = run_job(tmp_path)
+    failed(job, "Deployment details-v1: FailedCreate", name, "the image of details is not approved")
+
+
+@contextmanager
+def refusing(cluster: Cluster, name: str, message: str) -> Iterator[None]:
+    """Pods of details are refused, in all namespaces; from now on."""
+    rule = {"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}
+    validation = {"expression": "!has(object.metadata.labels) || !('app' in object.metadata.labels) || "
+                  "object.metadata.labels['app'] != 'details'", "message": message}  # fmt: skip
+    spec = {"matchConstraints": {"resourceRules": [rule]}, "validations": [validation], "failurePolicy": "Fail"}
+    binding = {"policyName": name, "validationActions": ["Deny"]}
+    made = (
+        thing(ADMISSION, "ValidatingAdmissionPolicy", name, spec=spec),
+        thing(ADMISSION, "ValidatingAdmissionPolicyBinding", name, spec=binding),
+    )
+    try:
+        for one in made:
+            cluster.create(one)
+        assert wait_until(lambda: _is_refused(cluster, message), timeout_s=60, watch=Watch(), poll_s=0.3)
+        yield
+    finally:
+        for one in made:
+            cluster.delete(ref_of(one))
+
+
+def _is_refused(cluster: Cluster, message: str) -> bool:
+    pod = thing("v1", "Pod", "details", "default", spec={"containers": [{"name": "one", "image": IMAGE}]})
+    pod["metadata"]["labels"] = {"app": "details"}
+    try:
+        cluster.apply(pod, dry_run=True)
+    except ClusterError as error:
+        return message in str(error)
+    return False
+
+
+def test_a_namespace_of_that_name_that_is_not_ours_is_neither_used_nor_removed(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """Exit code 3; what is in it stays as it was."""
+    made: list[Object] = []
+
+    def harm(started: Command) -> None:
+        started.folder()
+        with held(started):
+            made.append(cluster.create(namespace(namespace_of(started))))
+            made.append(cluster.create(thing("v1", "ConfigMap", "theirs", namespace_of(started), data={"a": "b"})))
+
+    job = run_job(tmp_path, during=harm)
+    there = [cluster.get(ref_of(one)) for one in made]
+    cluster.delete(ref_of(made[0]))
+    assert [one and (one["metadata"]["uid"], one.get("data")) for one in there] == [
+        (one["metadata"]["uid"], one.get("data")) for one in made
+    ]
+    assert there[0] is not None
+    assert there[0]["status"]["phase"] == "Active"
+    assert there[0]["metadata"].get("labels", {}).keys() == {"kubernetes.io/metadata.name"}
+    failed(job, f"Namespace {made[0]['metadata']['name']} exists and was not made by meshbench", exit_code=3)
+
+
+def test_rights_that_are_taken_away_during_the_load(cluster: Cluster, tmp_path: Path) -> None:
+    """The run ends and says what it may not; samples until then are kept; what it could not remove is told with the
+    command that does, which an administrator runs twice without harm."""
+    with account(cluster, "run") as poor:
+        config = write_kubeconfig(tmp_path / "config", with_token(poor.token("poor")))
+
+        def harm(started: Command) -> None:
+            until_loading(started, "01-baseline-1")
+            poor.disarm()
+
+        job = run_job(tmp_path, during=harm, load={"duration": "20s"}, env={"KUBECONFIG": str(config)})
+    run_id = job.folder.name
+    assert job.exit_code == 4, job.told
+    assert "forbidden" in job.message
+    assert f"meshbench cleanup --context {CONTEXT} --run-id {run_id}" in job.message
+    assert (job.record["status"], job.record["cleanup_ok"]) == ("failed", False)
+    assert (job.folder / "trials" / "01-baseline-1.partial" / "samples.parquet").stat().st_size > 0
+    first = run_command(tmp_path, "cleanup", "--run-id", run_id)
+    again = run_command(tmp_path, "cleanup", "--run-id", run_id)
+    assert (first.exit_code, again.exit_code) == (0, 0), first.told + again.told
+    assert f"Namespace bookinfo-{run_id.rpartition('-')[2]}" in first.stdout
+    assert f"nothing is left of {run_id}" in again.stdout
+    assert cluster.get(Ref("v1", "Namespace", "meshbench-lock")) is None

@@ -1,0 +1,147 @@
+"""A mesh that does not do what a configuration's name says, on a real cluster: no number comes out of it, the message
+names what is wrong and where, and everybody else's mesh stays as it was.
+
+The mesh is somebody else's, who does these things to it while a run uses it.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bench.records import ProofRecord
+from bench.store import read_record
+from bench.targets.kubernetes.client import Cluster, Object, Ref
+from tests.cluster.emulated import thing
+from tests.cluster.job import (
+    BASELINE,
+    ISTIO,
+    POLICIES,
+    Job,
+    held,
+    namespace_of,
+    run_job,
+    unchanged,
+    until_applied,
+    until_loading,
+)
+from tests.cluster.theirs import INJECTOR, SYSTEM, istio_of_theirs, meaning_nobody, replaced, without_istiod
+from tests.command import Command
+
+pytestmark = pytest.mark.usefixtures("istio", "as_before")
+
+SECURITY = "security.istio.io/v1"
+CONFIG = Ref("v1", "ConfigMap", "istio", SYSTEM)
+EXISTING = "--use-existing-mesh"
+
+
+@pytest.fixture(scope="module")
+def istio(cluster: Cluster) -> Iterator[None]:
+    """Somebody else's Istio, for all tests of this module."""
+    with unchanged(cluster), istio_of_theirs(cluster):
+        yield
+
+
+def failed(job: Job, *told: str) -> None:
+    """Exit code 4, all of this in the message, and everything of the run is gone."""
+    assert job.exit_code == 4, job.told
+    missing = [text for text in told if not re.search(text, job.message)]
+    assert not missing, job.told
+    assert (job.record["status"], job.record["cleanup_ok"]) == ("failed", True)
+
+
+def test_a_control_plane_that_goes_away_between_trials(cluster: Cluster, tmp_path: Path) -> None:
+    """Its webhook is named, since nobody gets a pod made without its answer; the trial before it is kept."""
+
+    with ExitStack() as stack:
+
+        def harm(started: Command) -> None:
+            until_drafted(started, "02-istio-1")
+            with held(started):
+                stack.enter_context(without_istiod(cluster))
+
+        job = run_job(tmp_path, EXISTING, scenario=[BASELINE, ISTIO], during=harm)
+    webhook = r'failed calling webhook "[a-z.-]+sidecar-injector\.istio\.io"'
+    failed(job, webhook, 'no endpoints available for service "istiod"')
+    assert f"complete trials are kept; to look at them: meshbench report {job.folder}" in job.message
+    assert list(job.trials()) == ["01-baseline-1"]
+
+
+def until_drafted(started: Command, trial: str) -> None:
+    """Until a trial has begun: nothing of it is on the cluster."""
+    draft = started.folder() / "trials" / f"{trial}.partial"
+    started.until(draft.exists, f"the beginning of {trial}")
+
+
+def test_pods_that_come_without_sidecars(cluster: Cluster, tmp_path: Path) -> None:
+    """A mesh without its sidecars would be the fastest of all: no load is sent, and the pods are named."""
+
+    injector = cluster.get(INJECTOR)
+    assert injector is not None
+    narrowed = meaning_nobody(injector["webhooks"])
+    with ExitStack() as stack:
+
+        def harm(started: Command) -> None:
+            until_applied(started, "Namespace")
+            with held(started):
+                stack.enter_context(replaced(cluster, INJECTOR, webhooks=narrowed))
+
+        job = run_job(tmp_path, EXISTING, scenario=[ISTIO], during=harm)
+    failed(job, "istio-proxy", "details-v1-", r"MutatingWebhookConfiguration|webhook")
+    assert job.seconds < 75
+
+
+def test_mutual_tls_that_is_not_enforced_and_a_policy_that_is_gone(cluster: Cluster, tmp_path: Path) -> None:
+    """After the load it makes the trial invalid; before it, no load is sent. Each line has the policy's name, what was
+    asked of whom, what was expected and what was seen."""
+
+    def harm(started: Command) -> None:
+        place = namespace_of(started)
+        until_loading(started, "01-istio-policies-1")
+        cluster.create(permissive("ratings", place))
+        until_drafted(started, "02-istio-policies-2")
+        started.until(partial(has_pods_to_come, cluster, place), "the second trial's policies")
+        with held(started):
+            cluster.create(permissive("details", place))
+            cluster.delete(Ref(SECURITY, "AuthorizationPolicy", "reviews-viewer", place))
+
+    job = run_job(tmp_path, EXISTING, scenario=[POLICIES], repeats=2, load={"duration": "6s"}, during=harm)
+    failed(
+        job,
+        "istio-policies is not what its name says, so no load was sent:",
+        r"policy default, GET /details/\d+ at details as nobody, in plain text: expected refused .*; saw 403",
+        r"policy reviews-viewer, GET /reviews/\d+ at reviews as bookinfo-productpage: expected 200; saw 403",
+    )
+    first = job.trials()["01-istio-policies-1"]
+    assert first["status"] == "invalid"
+    assert [reason for reason in first["reasons"] if reason.startswith("proof: ")]
+    proof = read_record(job.folder / "trials" / "01-istio-policies-1" / "proof.json", ProofRecord)
+    assert {(one.name, one.subject.rpartition(" at ")[2]) for one in proof.failures} == {
+        ("policy default", "ratings as nobody, in plain text")
+    }
+
+
+def permissive(app: str, place: str) -> Object:
+    """Somebody lets plain text in again, for one workload."""
+    spec = {"selector": {"matchLabels": {"app": app}}, "mtls": {"mode": "PERMISSIVE"}}
+    return thing(SECURITY, "PeerAuthentication", f"{app}-permissive", place, spec=spec)
+
+
+def has_pods_to_come(cluster: Cluster, place: str) -> bool:
+    """The policies are there and taken, and the application's Deployments begin."""
+    return bool(cluster.list("apps/v1", "Deployment", namespace=place))
+
+
+def test_a_sidecar_that_keeps_ending(cluster: Cluster, tmp_path: Path) -> None:
+    """With pod, container, how it ended, and its last words."""
+    config = cluster.get(CONFIG)
+    assert config is not None
+    mesh = yaml.safe_load(config["data"]["mesh"])
+    mesh["defaultConfig"]["binaryPath"] = "/usr/local/bin/no-such-envoy"
+    with replaced(cluster, CONFIG, data={**config["data"], "mesh": yaml.safe_dump(mesh)}):
+        job = run_job(tmp_path, EXISTING, scenario=[ISTIO])
+    failed(job, "container istio-proxy: waits, CrashLoopBackOff", "ended with exit code", r"\| .*no-such-envoy")

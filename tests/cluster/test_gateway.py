@@ -1,0 +1,91 @@
+"""The load enters through gateways of real control planes: proven, counted, and gone without a trace."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.records import ProofRecord
+from bench.store import read_record
+from bench.targets.kubernetes.client import Cluster
+from tests.cluster.job import MESH, Job, run_job, unchanged
+
+pytestmark = pytest.mark.slow
+
+MEASURED = (0, 5)  # 5: it measured, and says that this machine was too busy for the numbers to count
+ISTIO = {"name": "istio-gateway", "mesh": "istio", "manifests": ["istio/gateway"]}
+POLICIES = {
+    "name": "istio-gateway-policies",
+    "mesh": "istio",
+    "manifests": ["istio/policies", "istio/gateway", "istio/gateway-policies"],
+}
+BUILTIN = {"name": "kuma-gateway", "mesh": "kuma", "manifests": ["kuma/gateway"]}
+DELEGATED = {"name": "kuma-gateway-delegated", "mesh": "kuma", "manifests": ["kuma/policies", "kuma/gateway-delegated"]}
+ROUTES = {"/productpage", "/static", "/login", "/logout", "/api/v1/products"}
+ENTRY, INSIDE = "locust -> gateway", "gateway -> productpage"
+
+
+def measured(cluster: Cluster, folder: Path, *arguments: str, scenario: list[Mapping[str, Any]]) -> Job:
+    """Trials with gateways, of which nothing stays on the cluster."""
+    with unchanged(cluster):
+        job = run_job(folder, *arguments, scenario=scenario)
+    assert job.exit_code in MEASURED, job.told
+    return job
+
+
+def proofs_of(job: Job) -> dict[str, ProofRecord]:
+    """By configuration."""
+    return {
+        trial["configuration"]: read_record(job.folder / "trials" / name / "proof.json", ProofRecord)
+        for name, trial in job.trials().items()
+    }
+
+
+def seen(proof: ProofRecord, name: str) -> dict[str, str]:
+    """What the proofs of one name saw after the load, by their subject."""
+    return {fact.subject: fact.seen for fact in proof.after if fact.name == name}
+
+
+def check_entered(proof: ProofRecord) -> None:
+    """The load, all of it, through gateway and productpage's sidecar; routes as written, and 404 for all else."""
+    assert proof.failures == ()
+    counted = seen(proof, "requests counted")
+    entered = counted[ENTRY].split()[0]
+    assert int(entered) > 0
+    assert counted[INSIDE] == f"{entered} by gateway's proxy, {entered} by productpage's"
+    assert seen(proof, "route").keys() == ROUTES
+    assert seen(proof, "no route") == {"/health": "404 from the gateway itself"}
+
+
+def test_istios_gateway_with_and_without_policies(cluster: Cluster, tmp_path: Path) -> None:
+    """Injected in the run's namespace, with the identity of its account, which policies let in; gone with the run."""
+    proofs = proofs_of(measured(cluster, tmp_path, *MESH, scenario=[ISTIO, POLICIES]))
+    assert proofs.keys() == {"istio-gateway", "istio-gateway-policies"}
+    for proof in proofs.values():
+        check_entered(proof)
+        assert seen(proof, "identity")["gateway"].endswith("/sa/bookinfo-gateway")
+        assert "locust" not in seen(proof, "identity")
+    policies = {fact.name for fact in proofs["istio-gateway-policies"].after}
+    assert {"policy gateway-viewer rule 0", "policy productpage-login rule 0"} <= policies
+
+
+def test_kumas_built_in_gateway(cluster: Cluster, tmp_path: Path, kumactl: str) -> None:
+    """Its pods, which the control plane makes, are waited for, asked, and gone with the run."""
+    proofs = proofs_of(measured(cluster, tmp_path, scenario=[BUILTIN]))
+    check_entered(proofs["kuma-gateway"])
+
+
+def test_a_delegated_gateway_in_front_of_kuma(cluster: Cluster, tmp_path: Path, kumactl: str) -> None:
+    """A plain Envoy of the lab's, whose sidecar has an identity that productpage's permission lets in."""
+    envoy = next(
+        name
+        for node in cluster.list("v1", "Node")
+        for image in node["status"]["images"]
+        for name in image.get("names") or ()
+        if "/proxyv2:" in name
+    )
+    job = measured(cluster, tmp_path, "--image", f"gateway={envoy}", scenario=[DELEGATED])
+    proof = proofs_of(job)["kuma-gateway-delegated"]
+    check_entered(proof)
+    assert "/sa/bookinfo-gateway" in seen(proof, "identity")["gateway"]

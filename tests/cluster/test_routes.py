@@ -1,0 +1,76 @@
+"""Several versions of reviews behind real control planes' routes: each user gets theirs, counted and gone."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.records import ProofRecord
+from bench.resources import read_resources
+from bench.samples import read_parquet
+from bench.store import read_record
+from bench.targets.kubernetes.client import Cluster
+from tests.cluster.job import MESH, Job, run_job, unchanged
+
+pytestmark = pytest.mark.slow
+
+MEASURED = (0, 5)  # 5: it measured, and says that this machine was too busy for the numbers to count
+ISTIO = {"name": "istio-by-user", "mesh": "istio", "manifests": ["istio/deployment-strategy"]}
+KUMA = {"name": "kuma-by-user", "mesh": "kuma", "manifests": ["kuma/mtls", "kuma/deployment-strategy"]}
+VERSIONS = {"reviews": ["v1", "v2", "v3"]}
+PAGES = {"page as others": "100 of 100 with reviews v1", "page as Marco": "100 of 100 with reviews v2"}
+
+
+def measured(cluster: Cluster, folder: Path, *arguments: str, configuration: Mapping[str, Any]) -> Job:
+    """One trial with all versions, of which nothing stays on the cluster."""
+    load = {"users": 8, "warmup": "1s", "duration": "4s"}
+    with unchanged(cluster):
+        job = run_job(folder, *arguments, scenario=[configuration], application=VERSIONS, load=load)
+    assert job.exit_code in MEASURED, job.told
+    return job
+
+
+def check_routed(job: Job) -> None:
+    """A hundred pages of each kind are right before and after; every version's sidecar counted its own users' load."""
+    (trial,) = job.trials()
+    folder = job.folder / "trials" / trial
+    proof = read_record(folder / "proof.json", ProofRecord)
+    assert proof.failures == ()
+    for facts in (proof.before, proof.after):
+        assert {fact.subject: fact.seen for fact in facts if fact.name == "pages"} == PAGES
+    counted = {
+        fact.subject: [int(number) for number in re.findall(r"(\d+) by", fact.seen)]
+        for fact in proof.after
+        if fact.name == "requests counted"
+    }
+    samples = read_parquet(folder / "samples.parquet")
+    pages = {name: int((samples.name == number).sum()) for number, name in enumerate(samples.names)}
+    assert pages.keys() == {"login", "page as Marco", "page as others"}
+    assert counted["productpage -> reviews-v1"] == [pages["page as others"]] * 2
+    assert counted["productpage -> reviews-v2"] == [pages["page as Marco"]] * 2
+    assert counted["productpage -> reviews-v3"] == [0, 0]
+    assert counted["reviews-v2 -> ratings"] == [pages["page as Marco"]] * 2
+    assert samples.ok.all()
+
+
+def check_named(job: Job) -> None:
+    """Three pods of one app have logs, images and figures of their own."""
+    ((name, record),) = job.trials().items()
+    folder, reviews = job.folder / "trials" / name, {f"reviews-{version}" for version in VERSIONS["reviews"]}
+    assert {image for image in record["images"] if image.startswith("reviews")} == reviews
+    assert {f"{one}-istio-proxy" for one in reviews} <= {file.stem for file in (folder / "services").iterdir()}
+    assert reviews <= set(read_resources(folder / "resources.parquet").processes)
+
+
+def test_istio_routes_by_user(cluster: Cluster, tmp_path: Path) -> None:
+    """A DestinationRule's subsets and a VirtualService's header lead each user to a version."""
+    job = measured(cluster, tmp_path, *MESH, configuration=ISTIO)
+    check_routed(job)
+    check_named(job)
+
+
+def test_kuma_routes_by_user(cluster: Cluster, tmp_path: Path, kumactl: str) -> None:
+    """A MeshHTTPRoute leads each user to the Service of a version."""
+    check_routed(measured(cluster, tmp_path, configuration=KUMA))

@@ -1,0 +1,86 @@
+"""A mesh that somebody else has put on the lab, with its own tool, and what they may do to it."""
+
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from bench.targets.kubernetes import istio
+from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
+from bench.targets.kubernetes.residue import dead_webhooks
+from bench.targets.kubernetes.waits import gone
+from bench.waiting import Watch, wait_until
+from tests.cluster.job import MESH
+from tests.cluster.lab import home, kubeconfig
+
+SYSTEM: Final = "istio-system"
+ISTIOD: Final = Ref("apps/v1", "Deployment", "istiod", SYSTEM)
+INJECTOR: Final = Ref("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration", "istio-sidecar-injector")
+_TIMEOUT_S: Final = 120.0
+_POLL_S: Final = 0.3
+
+
+@contextmanager
+def istio_of_theirs(cluster: Cluster) -> Iterator[None]:
+    """Istio, ready, as `istioctl install` puts it there; removed by `istioctl uninstall` at the end."""
+    _istioctl("install", "-y", "-f", MESH[1])
+    try:
+        istio.wait_ready(cluster, timeout_s=_TIMEOUT_S, watch=Watch())
+        yield
+    finally:
+        _istioctl("uninstall", "-y", "--purge")
+        place = Ref("v1", "Namespace", SYSTEM)
+        cluster.delete(place)
+        gone(cluster, [place], timeout_s=_TIMEOUT_S, watch=Watch())
+        for ref in istio.own_leftovers(cluster):
+            cluster.delete(ref)
+
+
+def _istioctl(*arguments: str) -> None:
+    argv = [str(home() / "cli" / "istioctl"), *arguments]
+    environment = {**os.environ, "KUBECONFIG": str(kubeconfig())}
+    subprocess.run(argv, env=environment, check=True, capture_output=True, timeout=_TIMEOUT_S)
+
+
+@contextmanager
+def without_istiod(cluster: Cluster) -> Iterator[None]:
+    """Istio's control plane is scaled to 0 meanwhile, and its webhooks are asked as before."""
+    cluster.apply({**_head(ISTIOD), "spec": {"replicas": 0}})
+    try:
+        for pod in cluster.list("v1", "Pod", namespace=SYSTEM, labels="app=istiod"):
+            cluster.delete(ref_of(pod), grace_s=1)
+        assert wait_until(lambda: dead_webhooks(cluster), timeout_s=_TIMEOUT_S, watch=Watch(), poll_s=_POLL_S)
+        yield
+    finally:
+        cluster.apply({**_head(ISTIOD), "spec": {"replicas": 1}})
+        istio.wait_ready(cluster, timeout_s=_TIMEOUT_S, watch=Watch())
+
+
+@contextmanager
+def replaced(cluster: Cluster, ref: Ref, **fields: Any) -> Iterator[None]:
+    """These fields of an object are other ones meanwhile; then they are as they were."""
+    before = cluster.get(ref)
+    assert before is not None
+    old = {key: before[key] for key in fields}
+    _put(cluster, ref, fields)
+    try:
+        yield
+    finally:
+        _put(cluster, ref, old)
+
+
+def _put(cluster: Cluster, ref: Ref, fields: Object) -> None:
+    now = cluster.get(ref)
+    assert now is not None
+    cluster.replace({**now, **fields})
+
+
+def meaning_nobody(webhooks: Sequence[Object]) -> list[Object]:
+    """Webhooks that are asked about no pod, as after somebody narrowed them for a namespace of his own."""
+    selector = {"matchLabels": {"meshbench.dev/nobody": "here"}}
+    return [{**one, "objectSelector": selector, "namespaceSelector": selector} for one in webhooks]
+
+
+def _head(ref: Ref) -> Object:
+    return {"apiVersion": ref.api_version, "kind": ref.kind, "metadata": {"name": ref.name, "namespace": ref.namespace}}

@@ -1,0 +1,55 @@
+"""Data paths of a deployment, for tests: read from sidecars' configuration, or invented."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench.data_path import DataPath, Inbound, Limits, Retries, Seen, Way
+from bench.meshes import MESHES
+from bench.proofs import Hop
+from bench.shipped import shipped
+from bench.targets.data_path import Ask, read_data_path
+from bench.targets.envoy_config import EnvoyConfig
+from tests.sidecars import application_with
+
+HOP = Hop("productpage", "details")
+NO_LIMITS = Limits(connections=None, pending=None, requests=None, retries=None)
+
+
+def silent(name: str, page: str) -> Any:
+    """A sidecar that counted nothing."""
+    return {"stats": []}
+
+
+def path_of(
+    mesh: str, configs: Mapping[str, EnvoyConfig], *, manifests: Sequence[str] = (), ask: Ask = silent
+) -> DataPath:
+    """The data path from productpage to details, and into those whose configuration is given."""
+    rules, application = MESHES[mesh], application_with("v3")
+    policies = rules.read_policies([shipped("manifests") / folder for folder in manifests], application)
+    outbound = {HOP: (rules.outbound_cluster(policies, application, application.service("details")),)}
+    inbound = {name: rules.inbound_cluster(application.workload(name)) for name in configs}
+    return read_data_path(outbound, inbound, configs=configs, ask=ask)
+
+
+def data_path(*, tls: str = "", retries: int = 0, workers: int = 2, http: str = "HTTP/1.1") -> DataPath:
+    """One hop with these properties; every version of TLS has a cipher and a curve of its own."""
+    seen = Seen(
+        http=(http,),
+        tls=(tls,) if tls else (),
+        ciphers=(f"cipher of {tls}",) if tls else (),
+        curves=(f"curve of {tls}",) if tls else (),
+    )
+    tried = Retries(number=retries, conditions=("5xx",), per_try_timeout_s=16.0, backoff_s=(0.025, 0.25))
+    way = Way(
+        caller=HOP.caller,
+        callee=HOP.callee,
+        http=http,
+        seen=seen,
+        timeout_s=15.0 if retries else None,
+        retries=tried if retries else None,
+        load_balancing="ROUND_ROBIN",
+        limits=NO_LIMITS,
+    )
+    policies = 1 if tls else None
+    inbound = Inbound(workload="details", http_policies=policies, network_policies=None, timeout_s=None, retries=None)
+    return DataPath(workers={"productpage": workers}, ways=(way,), inbounds=(inbound,))

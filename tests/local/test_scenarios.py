@@ -1,0 +1,36 @@
+"""Every scenario that ships, whole: the real command runs it with short windows."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.comparisons import compared
+from bench.scenario import shipped_scenarios
+from bench.store import open_run
+from tests import command
+
+pytestmark = pytest.mark.slow
+
+MEASURED = (0, 5)  # 5: it measured, and says that this machine was too busy for the numbers to count
+# Each of these has a run in a module of its own.
+ELSEWHERE = {"smoke", "users-sweep", "kuma-policies", "gateway", "deployment-strategy"}
+SHORT = ("--repeats", "1", "--warmup", "0s", "--duration", "2s")
+
+
+@pytest.mark.parametrize("name", sorted({*shipped_scenarios()} - ELSEWHERE))
+def test_a_shipped_scenario_runs_and_proves_what_it_says(name: str, output: Path) -> None:
+    """Every configuration is deployed, proven before and after its load, compared as planned, and reported."""
+    finished = command.run("run", "--scenario", name, *SHORT, output=output)
+    assert finished.code in MEASURED, finished.told
+    run = open_run(command.only_run(output))
+    assert [trial.record.trial for trial in run.trials] == [trial.folder for trial in run.record.plan.trials]
+    for trial in run.trials:
+        assert trial.proof is not None
+        assert trial.proof.failures == ()
+        assert trial.proof.before
+        assert trial.proof.after
+    summary = json.loads((run.path / "summary.json").read_text("utf-8"))
+    pairs = {(contrast["configuration"], contrast["reference"]) for contrast in summary["contrasts"]}
+    assert pairs == {(pair.configuration, pair.reference) for pair in compared(run.record.scenario)} != set()
+    assert (run.path / "report" / "index.html").exists()

@@ -1,0 +1,66 @@
+"""A cluster's sidecars: their configuration kept with the trial, and the data path read from it."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from bench.shipped import shipped
+from bench.targets import proxies
+from bench.targets.kubernetes.data_path import sidecars_path
+from bench.targets.kubernetes.evidence import read_meshed
+from bench.targets.kubernetes.sidecars import Sidecars
+from tests.sidecars import application_with, bootstrap_of
+
+ADMIN = "type.googleapis.com/envoy.admin.v3"
+APPLICATION = application_with("v3")
+MESHED = read_meshed("istio", [shipped("manifests") / "istio" / "policies"], APPLICATION)
+PODS = {name: f"{name}-v1-abcde" for name in ("productpage", "details", "reviews", "ratings", "locust")}
+
+
+def dump(name: str) -> dict[str, Any]:
+    """A sidecar's answer to /config_dump, with a key that nobody has blotted out."""
+    resources = bootstrap_of("istio", name, APPLICATION, MESHED.policies)["static_resources"]
+    secret = {"private_key": {"inline_string": "-----BEGIN PRIVATE KEY-----"}}
+    return {
+        "configs": [
+            {
+                "@type": f"{ADMIN}.ListenersConfigDump",
+                "static_listeners": [{"listener": x} for x in resources["listeners"]],
+            },
+            {
+                "@type": f"{ADMIN}.ClustersConfigDump",
+                "static_clusters": [{"cluster": x} for x in resources["clusters"]],
+            },
+            {"@type": f"{ADMIN}.SecretsConfigDump", "dynamic_active_secrets": [{"secret": secret}]},
+        ]
+    }
+
+
+def admin(_cluster: object, pod: str, path: str, *, namespace: str) -> str:
+    """Envoy's admin interface in a pod: two workers, and nothing counted."""
+    assert namespace == "bookinfo"
+    if path == proxies.CONFIGURATION:
+        return json.dumps(dump(pod.partition("-")[0]))
+    return json.dumps({"stats": [{"name": "server.concurrency", "value": 2}] if path == proxies.WORKERS else []})
+
+
+def test_every_sidecars_configuration_is_kept_without_keys(tmp_path: Path) -> None:
+    """One file for each, from one question; the section with certificates and keys is left out."""
+    sidecars = Sidecars(SimpleNamespace(admin=admin), SimpleNamespace(), "bookinfo", PODS)  # type: ignore[arg-type]
+    path = sidecars_path(MESHED, sidecars, tmp_path / "proxies")
+    kept = {file.stem: json.loads(file.read_text("utf-8")) for file in (tmp_path / "proxies").iterdir()}
+    assert kept.keys() == PODS.keys()
+    for name, written in kept.items():
+        assert written["configs"] == dump(name)["configs"][:2]
+    assert path.workers == dict.fromkeys(PODS, 2)
+
+
+def test_the_data_path_is_read_from_what_sidecars_say(tmp_path: Path) -> None:
+    """A way for each hop, and into each workload; who serves nothing has none."""
+    sidecars = Sidecars(SimpleNamespace(admin=admin), SimpleNamespace(), "bookinfo", PODS)  # type: ignore[arg-type]
+    path = sidecars_path(MESHED, sidecars, tmp_path / "proxies")
+    assert [(way.caller, way.callee) for way in path.ways] == list(APPLICATION.calls)
+    assert {inbound.workload: inbound.http_policies for inbound in path.inbounds} == {
+        "productpage": 3, "details": 2, "reviews": 2, "ratings": 2,
+    }  # fmt: skip

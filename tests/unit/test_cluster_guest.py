@@ -1,0 +1,105 @@
+"""Whether a mesh that others installed serves a run, before anything is made in it."""
+
+from typing import Any
+
+import pytest
+
+from bench.targets.kubernetes.client import Object
+from bench.targets.kubernetes.guest import examine_guest, found_versions
+from bench.targets.kubernetes.injection import WEBHOOKS
+from bench.targets.kubernetes.surroundings import target_record
+from tests.shown_cluster import fake, options
+
+SPACES = {name: {"kind": "Namespace", "metadata": {"name": name}} for name in ("istio-system", "kuma-system")}
+IMAGES = {"istio": "docker.io/istio/pilot:1.31.0", "kuma": "docker.io/kumahq/kuma-cp:2.14.3"}
+INJECTION = {"istio": {"istio-injection": "enabled"}, "kuma": {"kuma.io/sidecar-injection": "enabled"}}
+RULE = {"apiGroups": [""], "operations": ["CREATE"], "resources": ["pods"]}
+
+
+def plane(mesh: str, *, available: int = 1, env: tuple[tuple[str, str], ...] = (), image: str = "") -> Object:
+    pairs = [{"name": name, "value": value} for name, value in env]
+    containers = [{"name": "control-plane", "image": image or IMAGES[mesh], "env": pairs}]
+    status = {"observedGeneration": 1, "updatedReplicas": 1, "availableReplicas": available, "replicas": 1}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "istiod" if mesh == "istio" else "kuma-control-plane", "namespace": f"{mesh}-system"},
+        "spec": {"replicas": 1, "template": {"spec": {"containers": containers}}},
+        "status": status,
+    }
+
+
+def injector(mesh: str, selector: dict[str, str]) -> Object:
+    hook = {"name": f"injector.{mesh}.io", "clientConfig": {"url": "https://x"}, "rules": [RULE]}
+    webhooks = [{**hook, "namespaceSelector": {"matchLabels": selector}}]
+    made = {"apiVersion": WEBHOOKS[0], "kind": WEBHOOKS[1], "metadata": {"name": "injector"}}
+    return {**made, "webhooks": webhooks}
+
+
+def policy(kind: str, **spec: Any) -> Object:
+    metadata = {"name": "default", "namespace": "istio-system"}
+    return {"apiVersion": "security.istio.io/v1", "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def there(mesh: str, **objects: tuple[Object, ...]) -> Any:
+    """A cluster on which the mesh is as it should be, but for these kinds."""
+    good = {
+        "Deployment": (plane(mesh),),
+        "MutatingWebhookConfiguration": (injector(mesh, INJECTION[mesh]),),
+    }
+    return fake(objects={**good, **objects}, named=SPACES)
+
+
+def examined(mesh: str, cluster: Any, **changes: Any) -> list[tuple[str, str]]:
+    found = examine_guest(cluster, (mesh,), options(existing_mesh=True, **changes))
+    return [(finding.state, finding.found) for finding in found]
+
+
+@pytest.mark.parametrize("mesh", ["istio", "kuma"])
+def test_a_mesh_that_works_serves_a_guest(mesh: str) -> None:
+    """It is told that nothing of the run will be for the whole of it."""
+    assert examined(mesh, there(mesh)) == [("ok", "what is for a whole mesh will be for the run's own namespace alone")]
+    assert found_versions(there(mesh), (mesh,)) == {mesh: IMAGES[mesh].partition(":")[2]}
+
+
+@pytest.mark.parametrize(
+    ("mesh", "objects", "told"),
+    [
+        ("istio", {"Deployment": ()}, "no Deployment with app=istiod in istio-system"),
+        ("istio", {"Deployment": (plane("istio", available=0),)}, "0 of 1 pods available"),
+        ("istio", {"MutatingWebhookConfiguration": ()}, "no webhook of it would give pods"),
+        ("istio", {"MutatingWebhookConfiguration": (injector("istio", {"istio.io/rev": "a"}),)}, "istio-injection="),
+        ("istio", {"PeerAuthentication": (policy("PeerAuthentication", mtls={"mode": "STRICT"}),)}, "mode STRICT"),
+        ("istio", {"AuthorizationPolicy": (policy("AuthorizationPolicy"),)}, "lets only some requests pass"),
+        ("kuma", {"Deployment": (plane("kuma", image="kuma-cp:2.13.1"),)}, "it runs kuma-cp:2.13.1"),
+        ("kuma", {"Deployment": (plane("kuma", env=(("KUMA_MULTIZONE_ZONE_NAME", "east"),)),)}, "zone is called east"),
+    ],
+)
+def test_what_would_fail_in_the_middle_is_refused_before(
+    mesh: str, objects: dict[str, tuple[Object, ...]], told: str
+) -> None:
+    """A control plane that does not run, that would not answer, or under which the proofs could not hold."""
+    ((state, found),) = examined(mesh, there(mesh, **objects))
+    assert state == "missing"
+    assert told in found
+
+
+def test_policies_of_others_that_change_nothing_are_no_hindrance() -> None:
+    """The mode that is Istio's own anyway, and what only forbids."""
+    permissive = policy("PeerAuthentication", mtls={"mode": "PERMISSIVE"})
+    objects = {"PeerAuthentication": (permissive,), "AuthorizationPolicy": (policy("x", action="DENY", rules=[{}]),)}
+    assert [state for state, _ in examined("istio", there("istio", **objects))] == ["ok"]
+
+
+def test_a_revision_is_asked_for_by_its_own_label() -> None:
+    """A mesh that has only a revision gives no sidecar to who does not name it."""
+    cluster = there("istio", MutatingWebhookConfiguration=(injector("istio", {"istio.io/rev": "canary"}),))
+    assert [state for state, _ in examined("istio", cluster, revision="canary")] == ["ok"]
+
+
+def test_a_report_says_what_became_of_policies_for_the_whole_mesh() -> None:
+    """With a mesh of others they are not what the manifests say, though they mean the same."""
+    told = target_record("v1.34.2", 1, placement="", isolation="shared", existing=True).caveats
+    assert any("run's own part" in caveat for caveat in told)
+    own = target_record("v1.34.2", 1, placement="", isolation="shared", existing=False).caveats
+    assert not any("run's own part" in caveat for caveat in own)

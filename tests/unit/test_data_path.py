@@ -1,0 +1,202 @@
+"""What a request met on its way: read from sidecars' configuration and counters, of both meshes, ours and real ones."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bench.data_path import DataPath, Limits, Retries, Seen
+from bench.meshes import MESHES
+from bench.shipped import shipped
+from bench.targets import proxies
+from bench.targets.data_path import read_data_path
+from bench.targets.envoy_config import EnvoyConfig, of_bootstrap, of_dump
+from tests.data_paths import HOP, NO_LIMITS, path_of, silent
+from tests.golden import GOLDEN, MISSING, dump
+from tests.sidecars import application_with, bootstrap_of
+
+needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=MISSING)
+
+MANIFESTS = {
+    "istio/istio": (),
+    "istio/istio-mtls": (),
+    "istio/istio-policies": ("istio/policies",),
+    "kuma/kuma": (),
+    "kuma/kuma-mtls": ("kuma/mtls",),
+    "kuma/kuma-policies": ("kuma/policies",),
+    "kuma/kuma-policies-legacy": ("kuma/policies-legacy",),
+}
+KUMAS_LIMITS = Limits(connections=1024, pending=1024, requests=1024, retries=3)
+
+
+def config_dump(configuration: str, sidecar: str) -> dict[str, Any]:
+    """A recorded sidecar's configuration in the form in which Envoy answers /config_dump."""
+    parts, admin = dump(configuration, sidecar), "type.googleapis.com/envoy.admin.v3"
+    return {
+        "configs": [
+            {"@type": f"{admin}.BootstrapConfigDump", "bootstrap": parts["bootstrap"]},
+            {
+                "@type": f"{admin}.ClustersConfigDump",
+                "dynamic_active_clusters": [{"cluster": one} for one in parts["clusters"].values()],
+            },
+            {
+                "@type": f"{admin}.ListenersConfigDump",
+                "dynamic_listeners": [{"active_state": {"listener": one}} for one in parts["listeners"].values()],
+            },
+            {
+                "@type": f"{admin}.RoutesConfigDump",
+                "dynamic_route_configs": [{"route_config": one} for one in parts["routes"].values()],
+            },
+        ]
+    }
+
+
+def between(configuration: str, configs: Mapping[str, EnvoyConfig]) -> DataPath:
+    """The data path from productpage into details."""
+    path = path_of(configuration.partition("/")[0], configs, manifests=MANIFESTS[configuration])
+    return path.model_copy(update={"inbounds": tuple(one for one in path.inbounds if one.workload == HOP.callee)})
+
+
+def recorded(configuration: str) -> DataPath:
+    callers = {"productpage": "productpage-v1", "details": "details-v1"}
+    return between(configuration, {name: of_dump(config_dump(configuration, at)) for name, at in callers.items()})
+
+
+def ours(configuration: str) -> DataPath:
+    mesh, application = configuration.partition("/")[0], application_with("v3")
+    folders = [shipped("manifests") / folder for folder in MANIFESTS[configuration]]
+    policies = MESHES[mesh].read_policies(folders, application)
+    built = {name: bootstrap_of(mesh, name, application, policies) for name in ("productpage", "details")}
+    return between(configuration, {name: of_bootstrap(bootstrap) for name, bootstrap in built.items()})
+
+
+@needs_golden
+@pytest.mark.parametrize("configuration", [name for name in MANIFESTS if name != "istio/istio-mtls"])
+def test_ours_is_the_data_path_of_a_real_sidecar(configuration: str) -> None:
+    """The local target's sidecars and those of a real control plane have the same data path."""
+    assert ours(configuration) == recorded(configuration)
+
+
+@needs_golden
+def test_a_real_istio_sidecar_has_istios_data_path() -> None:
+    """HTTP/1.1, two retries, no time-out, least requests, no limits; retries towards the application on a reset."""
+    (way,) = recorded("istio/istio").ways
+    assert (way.http, way.timeout_s, way.load_balancing, way.limits) == ("HTTP/1.1", None, "LEAST_REQUEST", NO_LIMITS)
+    conditions = ("connect-failure", "refused-stream", "unavailable", "cancelled", "retriable-status-codes")
+    assert way.retries == Retries(number=2, conditions=conditions, per_try_timeout_s=None, backoff_s=(0.025, 0.25))
+    (inbound,) = recorded("istio/istio").inbounds
+    assert inbound.retries is not None
+    assert (inbound.retries.number, inbound.retries.conditions) == (2, ("reset-before-request",))
+
+
+@needs_golden
+def test_a_real_kuma_sidecar_has_kumas_data_path() -> None:
+    """HTTP/2, five retries with pauses and a time for each try, 15 s for an answer, round robin, limits."""
+    (way,) = recorded("kuma/kuma-policies").ways
+    assert (way.http, way.timeout_s, way.load_balancing, way.limits) == ("HTTP/2", 15.0, "ROUND_ROBIN", KUMAS_LIMITS)
+    conditions = ("gateway-error", "connect-failure", "refused-stream")
+    assert way.retries == Retries(number=5, conditions=conditions, per_try_timeout_s=16.0, backoff_s=(0.025, 0.25))
+    (inbound,) = recorded("kuma/kuma-policies").inbounds
+    assert (inbound.timeout_s, inbound.retries) == (None, None)
+
+
+@needs_golden
+@pytest.mark.parametrize(
+    ("configuration", "http", "network"),
+    [
+        ("istio/istio", None, None),
+        ("istio/istio-mtls", None, None),
+        ("istio/istio-policies", 2, None),
+        ("kuma/kuma", None, None),
+        ("kuma/kuma-mtls", 1, None),
+        ("kuma/kuma-policies", 1, None),
+        ("kuma/kuma-policies-legacy", None, 1),
+    ],
+)
+def test_policies_are_counted_in_their_tier(configuration: str, http: int | None, network: int | None) -> None:
+    """An RBAC filter of HTTP or of the network with its entries, or none; filters of other ports do not count."""
+    (inbound,) = recorded(configuration).inbounds
+    assert (inbound.http_policies, inbound.network_policies) == (http, network)
+
+
+COUNTED = {
+    proxies.TLS: {
+        "cluster.outbound|9080||details.bookinfo.svc.cluster.local;.ssl.versions.TLSv1.3": 4,
+        "cluster.outbound|9080||details.bookinfo.svc.cluster.local;.ssl.versions.TLSv1.2": 0,
+        "cluster.outbound|9080||details.bookinfo.svc.cluster.local;.ssl.ciphers.TLS_AES_128_GCM_SHA256": 4,
+        "cluster.outbound|9080||details.bookinfo.svc.cluster.local;.ssl.curves.X25519MLKEM768": 4,
+        "cluster.outbound|9080||ratings.bookinfo.svc.cluster.local;.ssl.versions.TLSv1.2": 1,
+        "listener.0.0.0.0_15006.ssl.versions.TLSv1.2": 3,
+    },
+    proxies.PROTOCOLS: {
+        "cluster.outbound|9080||details.bookinfo.svc.cluster.local;.upstream_cx_http1_total": 2,
+        "cluster.outbound|9080||details.bookinfo.svc.cluster.local;.upstream_cx_http2_total": 0,
+    },
+    proxies.WORKERS: {"server.concurrency": 2},
+}
+
+
+def counting(name: str, page: str) -> Any:
+    return {"stats": [{"name": stat, "value": value} for stat, value in COUNTED[page].items()]}
+
+
+def test_the_wire_is_what_the_caller_counted_towards_this_callee() -> None:
+    """Neither other clusters, nor what listeners counted of our own questions, nor what stands at zero."""
+    application = application_with("v3")
+    policies = MESHES["istio"].read_policies([], application)
+    configs = {
+        name: of_bootstrap(bootstrap_of("istio", name, application, policies)) for name in ("productpage", "details")
+    }
+    path = path_of("istio", configs, ask=counting)
+    assert path.ways[0].seen == Seen(
+        http=("HTTP/1.1",), tls=("TLSv1.3",), ciphers=("TLS_AES_128_GCM_SHA256",), curves=("X25519MLKEM768",)
+    )
+    assert path.workers == {"productpage": 2, "details": 2}
+
+
+def config_with(action: dict[str, Any], cluster: dict[str, Any]) -> EnvoyConfig:
+    """One outbound route to `c`, and one inbound."""
+    manager = {
+        "@type": "type.googleapis.com/http_connection_manager.v3.HttpConnectionManager",
+        "route_config": {"virtual_hosts": [{"routes": [{"redirect": {}}, {"route": action}]}]},
+    }
+    chains = [{}, {"filters": [{"name": "other"}, {"name": "manager", "typed_config": manager}]}]
+    listeners = [{"traffic_direction": direction, "filter_chains": chains} for direction in ("INBOUND", "OUTBOUND")]
+    return EnvoyConfig(tuple(listeners), {"c": cluster}, {})
+
+
+def read(action: dict[str, Any], cluster: dict[str, Any]) -> DataPath:
+    configs = {name: config_with(action, cluster) for name in ("productpage", "details")}
+    return read_data_path({HOP: ("c",)}, {"details": "c"}, configs=configs, ask=silent)
+
+
+def test_what_is_not_said_is_what_envoy_does_then() -> None:
+    """Fifteen seconds, no retries, round robin, HTTP/1.1 and Envoy's own limits."""
+    (way,) = read({"cluster": "c"}, {}).ways
+    assert (way.http, way.timeout_s, way.retries) == ("HTTP/1.1", 15.0, None)
+    assert (way.load_balancing, way.limits) == ("ROUND_ROBIN", KUMAS_LIMITS)
+
+
+def test_a_policy_without_a_number_retries_once() -> None:
+    """Envoy's default number of retries is one, its longest pause ten times the first; zero is no retry."""
+    policy = {"retry_on": "5xx", "retry_back_off": {"base_interval": "0.5s"}}
+    (way,) = read({"cluster": "c", "retry_policy": policy}, {}).ways
+    assert way.retries == Retries(number=1, conditions=("5xx",), per_try_timeout_s=None, backoff_s=(0.5, 5.0))
+    assert read({"cluster": "c", "retry_policy": {**policy, "num_retries": 0}}, {}).ways[0].retries is None
+
+
+def test_a_cluster_with_kumas_hash_is_the_same_cluster() -> None:
+    """Kuma tells the routes to a cluster apart by a hash after its name; what looks otherwise is another cluster."""
+    for name, ways in (("c-0123456789abcdef", 1), ("c-0123456789abcdeg", 0), ("c-d", 0)):
+        config = replace(config_with({"cluster": name}, {}), clusters={name: {}})
+        path = read_data_path({HOP: ("c",)}, {}, configs={"productpage": config}, ask=silent)
+        assert len(path.ways) == ways
+
+
+def test_a_weighted_route_leads_to_each_of_its_clusters() -> None:
+    """A route that shares requests out counts for every cluster in it; one to elsewhere for none."""
+    weighted = {"weighted_clusters": {"clusters": [{"name": "other"}, {"name": "c"}]}, "timeout": "3s"}
+    assert read(weighted, {}).ways[0].timeout_s == 3.0
+    assert read({"cluster": "elsewhere"}, {}).ways == ()
+    assert read({"cluster": "elsewhere"}, {}).inbounds == ()

@@ -1,0 +1,245 @@
+"""What a scenario sets alike in all meshes: in the file, in sidecars here, on a cluster, and proven."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bench.cluster_flags import ClusterFlags
+from bench.compare import unlike
+from bench.data_path import DataPath
+from bench.equal import WORKERS, equal_evidence, wire_of
+from bench.errors import InputError
+from bench.meshes import MESHES
+from bench.outline import outline
+from bench.plan import make_plan
+from bench.scenario import Scenario, load_scenario, validate_file
+from bench.settings import Equal
+from bench.shipped import shipped
+from bench.targets.envoy_config import of_bootstrap
+from bench.targets.kubernetes import equalised as on_cluster
+from bench.targets.kubernetes import istio_install
+from bench.targets.kubernetes.control_plane import InstallOptions
+from bench.targets.kubernetes.control_planes import CONTROL_PLANES
+from bench.targets.kubernetes.options import read_options
+from bench.targets.local.envoy import SHAPES
+from bench.targets.local.equalised import equalised, with_workers
+from bench.yamlfile import read_documents
+from tests.data_paths import data_path, path_of
+from tests.factory import Made, make_run
+from tests.sidecars import application_with, bootstrap_of
+
+ALL: tuple[Equal, ...] = ("tls", "workers", "retries")
+TLS: tuple[Equal, ...] = ("tls",)
+WORKERS_ONLY: tuple[Equal, ...] = ("workers",)
+RETRIES: tuple[Equal, ...] = ("retries",)
+POLICIES = {"istio": "istio/policies", "kuma": "kuma/policies"}
+NEWEST = {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"}
+
+
+def sidecar(mesh: str, name: str = "productpage") -> dict[str, Any]:
+    """A sidecar with policies, as the local target would build it."""
+    application = application_with("v3")
+    policies = MESHES[mesh].read_policies([shipped("manifests") / POLICIES[mesh]], application)
+    return bootstrap_of(mesh, name, application, policies)
+
+
+def below(value: Any, key: str) -> list[Any]:
+    """Everything that stands at a key, however deep."""
+    if isinstance(value, dict):
+        return [item for name, part in value.items() for item in ([part] if name == key else below(part, key))]
+    return [item for part in value for item in below(part, key)] if isinstance(value, list) else []
+
+
+# --- in the file -------------------------------------------------------------------------------------------------
+
+
+def scenario_file(folder: Path, **changes: Any) -> Path:
+    path = folder / "mine.yaml"
+    text = (shipped("scenarios") / "smoke.yaml").read_text("utf-8")
+    path.write_text(yaml.safe_dump({**yaml.safe_load(text), **changes}), "utf-8")
+    return path
+
+
+def test_nothing_is_set_alike_by_default() -> None:
+    """Meshes are compared as they are, unless the scenario says otherwise."""
+    assert load_scenario("istio-policies").equalise == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"equalise": ["tls", "tls"]}, "equalise: names something twice: tls, tls"),
+        (
+            {"equalise": ["tls"], "reference": None, "configurations": [{"name": "a", "mesh": "none"}]},
+            "equalise: no configuration has a mesh, so that there is nothing to set alike; leave it out",
+        ),
+    ],
+)
+def test_what_sets_nothing_alike_is_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    """The same thing twice, or meshes that are not there, are mistakes with their place."""
+    (problem,) = validate_file(scenario_file(tmp_path, **changes))
+    assert str(problem).endswith(said)
+
+
+def test_the_plan_says_what_is_set_alike() -> None:
+    """Before anything is measured; a scenario that sets nothing alike says nothing of it."""
+    told = {name: load_scenario(name) for name in ("istio-vs-kuma-equalised", "istio-policies")}
+    lines = {name: outline(scenario, make_plan(scenario, 1)) for name, scenario in told.items()}
+    said = "set alike in all meshes: TLS 1.3 only, 2 workers in each sidecar, no retries between sidecars"
+    assert said in lines["istio-vs-kuma-equalised"].splitlines()
+    assert "alike" not in lines["istio-policies"]
+
+
+# --- sidecars on this machine ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mesh", POLICIES)
+def test_without_anything_to_set_a_sidecar_is_as_its_mesh_has_it(mesh: str) -> None:
+    """Nothing is changed that the scenario does not name."""
+    assert equalised(sidecar(mesh), ()) == equalised(sidecar(mesh), WORKERS_ONLY) == sidecar(mesh)
+    assert with_workers(SHAPES[mesh].ENVOY_OPTIONS, ()) == list(SHAPES[mesh].ENVOY_OPTIONS)
+
+
+@pytest.mark.parametrize("mesh", POLICIES)
+def test_every_tls_context_speaks_one_version(mesh: str) -> None:
+    """On both sides of a hop; the rest of a context, names and certificates, stays."""
+    contexts = below(equalised(sidecar(mesh), TLS), "common_tls_context")
+    assert len(contexts) > 1
+    for before, after in zip(below(sidecar(mesh), "common_tls_context"), contexts, strict=True):
+        assert NEWEST.items() <= after["tls_params"].items()
+        assert {**after, "tls_params": None} == {**before, "tls_params": None}
+
+
+@pytest.mark.parametrize("mesh", POLICIES)
+def test_a_sidecar_sends_once_and_does_the_rest_as_before(mesh: str) -> None:
+    """Retries towards other sidecars go; time-outs, and retries towards the own application, stay."""
+    before = path_of(mesh, {"productpage": of_bootstrap(sidecar(mesh))})
+    after = path_of(mesh, {"productpage": of_bootstrap(equalised(sidecar(mesh), RETRIES))})
+    assert all(way.retries for way in before.ways)
+    assert not any(way.retries for way in after.ways)
+    assert [way.timeout_s for way in after.ways] == [way.timeout_s for way in before.ways]
+    assert after.inbounds == before.inbounds
+
+
+def test_workers_are_set_in_place_of_the_meshs_own() -> None:
+    """Envoy refuses an option that is given twice."""
+    options = ("--concurrency", "7", "--drain-time-s", "30")
+    assert with_workers(options, WORKERS_ONLY) == ["--concurrency", str(WORKERS), "--drain-time-s", "30"]
+
+
+# --- on a cluster ------------------------------------------------------------------------------------------------
+
+
+def scenario_of(*meshes: str, equalise: tuple[Equal, ...] = ALL) -> Scenario:
+    configurations = [{"name": mesh, "mesh": mesh} for mesh in meshes]
+    return Scenario.model_validate(
+        {"name": "s", "title": "T", "configurations": configurations, "equalise": list(equalise)}
+    )
+
+
+def test_istio_is_installed_with_what_is_set_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TLS and retries come after the user's own values, so that they count; workers are no values."""
+    asked: list[str] = []
+
+    def rendered(arguments: Iterable[str], _: InstallOptions) -> str:
+        asked.extend(arguments)
+        return ""
+
+    monkeypatch.setattr(istio_install, "_rendered", rendered)
+    with pytest.raises(InputError, match="the values put istiod into nowhere"):
+        istio_install.render(InstallOptions(equal=on_cluster.values("istio", ALL)))
+    assert [Path(name).name for name in asked[1::2]] == ["install.yaml", "equal-retries.yaml", "equal-tls.yaml"]
+    assert on_cluster.values("istio", WORKERS_ONLY) == on_cluster.values("kuma", ALL) == ()
+
+
+def test_kuma_gets_policies_in_the_runs_namespace() -> None:
+    """So that they concern nobody else in the mesh."""
+    made = CONTROL_PLANES["kuma"].mesh_objects(on_cluster.policies("kuma", ALL), "bookinfo-7f3a")
+    assert sorted((one["kind"], one["metadata"]["namespace"]) for one in made) == [
+        ("MeshRetry", "bookinfo-7f3a"),
+        ("MeshTLS", "bookinfo-7f3a"),
+    ]
+    assert on_cluster.policies("istio", ALL) == on_cluster.policies("none", ALL) == ()
+
+
+@pytest.mark.parametrize("mesh", POLICIES)
+def test_pods_say_the_common_number_of_workers(mesh: str) -> None:
+    """Each mesh has an annotation for it."""
+    (value,) = on_cluster.annotations(mesh, WORKERS_ONLY).values()
+    assert str(WORKERS) in value
+    assert on_cluster.annotations(mesh, (*TLS, *RETRIES)) == {}
+
+
+@pytest.mark.parametrize("name", ["istio/equal-tls", "istio/equal-retries", "kuma/equal-tls", "kuma/equal-retries"])
+def test_the_files_are_yaml_of_one_document(name: str) -> None:
+    """They ship, and are read like any manifest."""
+    assert len(read_documents(shipped("manifests") / f"{name}.yaml")) == 1
+
+
+def test_an_existing_istio_is_not_changed_for_it() -> None:
+    """Refused before anything starts, with what would be right; Kuma's policies leave others alone."""
+    texts = dict.fromkeys(("registry", "mesh_hub", "mesh_tag", "mesh_revision", "prometheus"), "")
+    flags = ClusterFlags(
+        context="lab", yes=False, yes_this_cluster=None, image=(), mesh_values=(), use_existing_mesh=True, keep=False,
+        locust_ui=None, **texts,
+    )  # fmt: skip
+    said = (
+        r"equalise: istio has tls and retries for its whole mesh only, which --use-existing-mesh leaves as it is;"
+        r" set equalise to \[workers\], or let meshbench install istio"
+    )
+    with pytest.raises(InputError, match=said):
+        read_options(flags, scenario_of("istio", "kuma"))
+    assert read_options(flags, scenario_of("istio", equalise=("workers",))).existing_mesh
+    assert read_options(flags, scenario_of("kuma")).existing_mesh
+
+
+def test_runs_that_were_not_set_alike_the_same_way_are_not_compared(tmp_path: Path) -> None:
+    """Their configurations have the same names, and are not the same."""
+    record = make_run(tmp_path, Made(repeats=1, warmup_s=1.0, duration_s=2.0)).record
+    other = record.model_copy(update={"scenario": record.scenario.model_copy(update={"equalise": ("tls",)})})
+    assert unlike(record, record) == ()
+    assert unlike(record, other) == ("equalise: nothing / tls",)
+
+
+# --- proven ------------------------------------------------------------------------------------------------------
+
+
+def seen(path: DataPath | None, equalise: tuple[Equal, ...] = ALL) -> dict[str, tuple[bool, str]]:
+    return {fact.name: (fact.ok, fact.seen) for fact in equal_evidence(path, equalise)}
+
+
+def test_sidecars_are_expected_to_agree_on_it() -> None:
+    """The proofs of the wire expect the common version of TLS, in a mesh that has another by itself, too."""
+    assert wire_of(MESHES["kuma"].WIRE, TLS).tls == "TLSv1.3"
+    assert wire_of(MESHES["kuma"].WIRE, (*WORKERS_ONLY, *RETRIES)) == MESHES["kuma"].WIRE
+
+
+def test_what_is_alike_is_proven() -> None:
+    """A fact for each thing that was to be set, and none where there is no mesh."""
+    alike = data_path(tls="TLSv1.3", retries=0, workers=2)
+    assert seen(alike) == {
+        "set alike: TLS": (True, "TLSv1.3"),
+        "set alike: workers": (True, "2 in a sidecar"),
+        "set alike: retries": (True, "none between sidecars"),
+    }
+    assert seen(alike, ("tls",)).keys() == {"set alike: TLS"}
+    assert seen(None) == seen(alike, ()) == {}
+
+
+def test_what_is_not_alike_fails_the_proof() -> None:
+    """With what was seen instead."""
+    assert seen(data_path(tls="TLSv1.2", retries=5, workers=8)) == {
+        "set alike: TLS": (False, "TLSv1.2"),
+        "set alike: workers": (False, "8 in a sidecar"),
+        "set alike: retries": (False, "5"),
+    }
+
+
+def test_plain_text_is_no_other_tls_and_nothing_seen_is_no_proof() -> None:
+    """Kuma without policies has no TLS that could differ; without a way there is nothing that could hold."""
+    assert seen(data_path(), TLS) == {"set alike: TLS": (True, "no TLS")}
+    nothing = DataPath(workers={}, ways=(), inbounds=())
+    assert [ok for ok, _ in seen(nothing).values()] == [False, False, False]

@@ -1,0 +1,290 @@
+"""Gateways: which parts their manifests have to have, and where they send the load."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from bench.errors import InputError
+from bench.meshes import MESHES
+from bench.meshes.application import Application, read_application
+from bench.shipped import shipped
+
+ISTIO = shipped("manifests") / "istio" / "gateway"
+KUMA = shipped("manifests") / "kuma"
+FOLDERS = {"istio": ISTIO, "kuma": KUMA / "gateway", "kuma, delegated": KUMA / "gateway-delegated"}
+
+
+@pytest.fixture(scope="module")
+def application() -> Application:
+    return read_application(shipped("manifests") / "bookinfo", "v3")
+
+
+def changed(folder: Path, changes: Mapping[str, str], *, source: Path = ISTIO, without: str = "") -> Path:
+    """A copy of a gateway's manifests in which texts are replaced, each of which must be there."""
+    left = dict(changes)
+    for file in sorted(source.glob("*.yaml")):
+        text = file.read_text("utf-8")
+        for old in [old for old in left if old in text]:
+            text = text.replace(old, left.pop(old), 1)
+        if file.name != without:
+            (folder / file.name).write_text(text, "utf-8")
+    assert not left
+    return folder
+
+
+def entered_by(mesh: str, folders: Sequence[Path], application: Application) -> Application:
+    """The application, entered through the gateway in the folders."""
+    gateway = MESHES[mesh].read_gateway(folders, application)
+    assert gateway is not None
+    return application.entered_by(gateway)
+
+
+def problems(folder: Path, application: Application, mesh: str = "istio") -> str:
+    """All that is wrong, a line each, with the file's name alone."""
+    with pytest.raises(InputError) as caught:
+        MESHES[mesh].read_gateway([folder], application)
+    return str(caught.value).replace(f"{folder}/", "")
+
+
+def test_the_shipped_gateway_has_the_paths_of_the_study(application: Application) -> None:
+    """Its five routes lead to productpage; any other path leads nowhere."""
+    gateway = MESHES["istio"].read_gateway([ISTIO], application)
+    assert gateway is not None
+    assert {route.service.name for route in gateway.routes} == {"productpage"}
+    told = [(route.kind, route.path) for route in gateway.routes]
+    assert told == [
+        ("exact", "/productpage"),
+        ("prefix", "/static"),
+        ("exact", "/login"),
+        ("exact", "/logout"),
+        ("prefix", "/api/v1/products"),
+    ]
+    assert gateway.route("/api/v1/products/0/reviews") is gateway.routes[4]
+    assert gateway.route("/productpage/") is None
+
+
+def test_the_load_enters_at_the_gateway(application: Application) -> None:
+    """The client calls the gateway and is outside of the mesh; the gateway calls productpage under its own account."""
+    gateway = MESHES["istio"].read_gateway([ISTIO], application)
+    assert gateway is not None
+    entered = application.entered_by(gateway)
+    assert entered.calls[:2] == (("locust", "gateway"), ("gateway", "productpage"))
+    ids = MESHES["istio"].identities(MESHES["istio"].read_policies([ISTIO], entered), entered)
+    assert ids["bookinfo-gateway"] == ("spiffe://cluster.local/ns/bookinfo/sa/bookinfo-gateway",)
+    assert "locust" not in ids
+
+
+def test_manifests_without_a_gateway_have_none(application: Application) -> None:
+    """Policies and routes of sidecars alone make no gateway."""
+    assert MESHES["istio"].read_gateway([shipped("manifests") / "istio" / "policies"], application) is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (
+            "host: productpage",
+            "host: productpge",
+            "bookinfo.yaml:23: spec.http[0].route[0].destination.host: there is no service 'productpge'; did you mean",
+        ),
+        ("number: 9080", "number: 9081", "spec.http[0].route[0].destination.port.number: productpage has no port 9081"),
+        (
+            "            host: productpage",
+            "            host: productpage\n            subset: v9",
+            "spec.http[0].route[0].destination.subset: no version 'v9'",
+        ),
+        (
+            "[bookinfo-gateway]",
+            "[bookinfo-gatway]",
+            "spec.gateways[0]: no Gateway 'bookinfo-gatway'; did you mean bookinfo-gateway?",
+        ),
+        ('hosts: ["*"]\n  gateways', "hosts: [reviews]\n  gateways", "spec.hosts: "),
+        (
+            "  selector:\n    app: gateway\n  servers",
+            "  selector:\n    app: gatewy\n  servers",
+            "spec.selector: selects no Deployment's pods",
+        ),
+        ("number: 8080", "number: 80", "spec.servers[0].port.number: the gateway's Service has no port 80"),
+        ("protocol: HTTP", "protocol: HTTPS", "spec.servers[0].port.protocol"),
+        ("        protocol: HTTP", "        protocol: HTTP\n      tls: {}", "spec.servers[0].tls: is not translated"),
+        ("containerPort: 8080", "containerPort: 8081", "spec.ports[0]: port 8080 is not the one that the pods serve"),
+        ("serviceAccountName: bookinfo-gateway", "serviceAccountName: bookinfo-gatewy", "no ServiceAccount"),
+        ("inject.istio.io/templates: gateway", "inject.istio.io/templates: sidecar", "to the mesh"),
+        (
+            "        app: gateway\n        version: v1\n        sidecar",
+            "        app: gate\n        version: v1\n        sidecar",
+            "spec.template.metadata",
+        ),
+    ],
+)
+def test_what_does_not_fit_together_is_told_with_its_place(
+    application: Application, tmp_path: Path, old: str, new: str, told: str
+) -> None:
+    """A route to what is not there, a gateway that is not defined, parts that miss each other: one message each."""
+    assert told in problems(changed(tmp_path, {old: new}), application)
+
+
+@pytest.mark.parametrize(
+    ("missing", "told"),
+    [
+        ("bookinfo-gateway.yaml", "no Gateway opens a port of these pods"),
+        ("bookinfo.yaml", "no VirtualService names this Gateway"),
+        ("proxy.yaml", "selects no Deployment's pods"),
+    ],
+)
+def test_a_part_that_is_missing_is_named(application: Application, tmp_path: Path, missing: str, told: str) -> None:
+    """Gateway, routes and proxy make no way in without each other."""
+    assert told in problems(changed(tmp_path, {}, without=missing), application)
+
+
+# --- Kuma ----------------------------------------------------------------------------------------------------
+
+
+def test_all_shipped_gateways_route_the_same_paths(application: Application) -> None:
+    """Whatever the mesh and the form: what enters, and what does not, is alike."""
+    asked = [
+        "/productpage",
+        "/static/css/x",
+        "/login",
+        "/logout",
+        "/api/v1/products/0",
+        "/health",
+        "/",
+        "/productpages",
+    ]
+    taken = {
+        name: [bool(gateway.route(path)) for path in asked]
+        for name, folder in FOLDERS.items()
+        if (gateway := MESHES[name.partition(",")[0]].read_gateway([folder], application))
+    }
+    assert taken == dict.fromkeys(FOLDERS, [True] * 5 + [False] * 3)
+
+
+def test_a_prefix_of_kumas_gateway_is_made_of_whole_parts(application: Application) -> None:
+    """`/static` means what is below it, not what begins with the same letters."""
+    gateway = MESHES["kuma"].read_gateway([KUMA / "gateway"], application)
+    assert gateway is not None
+    assert gateway.route("/static/css") is gateway.route("/static")
+    assert gateway.route("/staticky") is None
+
+
+def test_a_delegated_gateway_has_a_sidecar_and_a_built_in_one_is_its_own(application: Application) -> None:
+    """So a page crosses one proxy more with a delegated gateway."""
+    builtin = entered_by("kuma", [KUMA / "gateway"], application)
+    delegated = entered_by("kuma", [KUMA / "gateway-delegated"], application)
+    assert [one.name for one in delegated.with_sidecar] == [*(one.name for one in builtin.with_sidecar), "gateway"]
+
+
+@pytest.mark.parametrize(
+    ("form", "policies", "name"),
+    [
+        ("gateway", "policies-legacy", "spiffe://default/gateway_bookinfo_svc"),
+        ("gateway-delegated", "policies-legacy", "spiffe://default/gateway_bookinfo_svc_8080"),
+        ("gateway-delegated", "policies", "spiffe://default.default.mesh.local/ns/bookinfo/sa/bookinfo-gateway"),
+    ],
+)
+def test_kumas_permissions_let_the_gateway_in(application: Application, form: str, policies: str, name: str) -> None:
+    """With mutual TLS the gateway has an identity of its own, and a probe shows that productpage answers it."""
+    folders = [KUMA / form, KUMA / policies]
+    entered = entered_by("kuma", folders, application)
+    read = MESHES["kuma"].read_policies(folders, entered)
+    assert MESHES["kuma"].identities(read, entered)["bookinfo-gateway"][0] == name
+    asked = [probe for probe in MESHES["kuma"].probes(read, entered) if probe.caller == "bookinfo-gateway"]
+    assert [(probe.workload, probe.status) for probe in asked] == [("productpage", 200)]
+
+
+@pytest.mark.parametrize(
+    ("form", "old", "new", "told"),
+    [
+        (
+            "gateway",
+            "productpage_bookinfo_svc_9080",
+            "productpge_bookinfo_svc_9080",
+            "backends[0].destination.kuma.io/service: there is no service 'productpge_bookinfo_svc_9080'; did you mean",
+        ),
+        (
+            "gateway",
+            "  selectors:\n    - match:\n        kuma.io/service: gateway_bookinfo_svc\n  conf:\n    http",
+            "  selectors:\n    - match:\n        kuma.io/service: door_bookinfo_svc\n  conf:\n    http",
+            "no MeshGateway is for 'door_bookinfo_svc'",
+        ),
+        (
+            "gateway",
+            "  name: gateway\n  labels:\n    kuma",
+            "  name: door\n  labels:\n    kuma",
+            "no MeshGatewayInstance is of 'gateway_bookinfo_svc'; did",
+        ),
+        ("gateway", "protocol: HTTP", "protocol: TCP", "spec.conf.listeners[0].protocol"),
+        ("gateway", "serviceType: ClusterIP", "serviceType: LoadBalancer", "spec.serviceType"),
+        ("gateway", "serviceAccountName: bookinfo-gateway", "serviceAccountName: door", "no ServiceAccount 'door'"),
+        ("gateway-delegated", "kuma.io/gateway: enabled", "kuma.io/gateway: builtin", "must say this, and no more"),
+        (
+            "gateway-delegated",
+            "address: productpage, port_value",
+            "address: productpge, port_value",
+            "address.socket_address: there is no service 'productpge'; did you mean productpage?",
+        ),
+        (
+            "gateway-delegated",
+            "address: productpage, port_value",
+            "address: productpge, port_value",
+            "envoy.yaml:55: static_resources.clusters[0]",
+        ),
+        ("gateway-delegated", "port_value: 9080", "port_value: 9081", "productpage has no port 9081"),
+        ("gateway-delegated", "port_value: 8080", "port_value: 8081", "no listener at port 8080"),
+        ("gateway-delegated", "{cluster: productpage}", "{cluster: reviewers}", "did you mean reviews?"),
+        ("gateway-delegated", "--config-path", "--config-yaml", "must begin with --config-path"),
+        ("gateway-delegated", "    admin:\n", "    admin: &anchor\n", "envoy.yaml:8"),
+    ],
+)
+def test_what_does_not_fit_together_in_kumas_gateways_is_told(
+    application: Application, tmp_path: Path, form: str, old: str, new: str, told: str
+) -> None:
+    """Routes to what is not there, and parts that miss each other, each with file and line."""
+    assert told in problems(changed(tmp_path, {old: new}, source=KUMA / form), application, "kuma")
+
+
+def test_the_built_in_gateway_and_exclusive_services_do_not_go_together(application: Application) -> None:
+    """A MeshGatewayRoute names services by their tags."""
+    with pytest.raises(InputError, match=r"with meshServices\.mode Disabled only"):
+        MESHES["kuma"].read_gateway([KUMA / "gateway", KUMA / "mtls"], application)
+
+
+def test_a_configuration_has_one_gateway(application: Application) -> None:
+    """Two ways in would be two measurements."""
+    with pytest.raises(InputError, match="a built-in one, or a delegated one"):
+        MESHES["kuma"].read_gateway([KUMA / "gateway", KUMA / "gateway-delegated"], application)
+
+
+@pytest.mark.parametrize(("mesh", "folder"), [("istio", KUMA / "gateway"), ("kuma", ISTIO)])
+def test_a_gateway_of_the_other_mesh_is_refused(application: Application, mesh: str, folder: Path) -> None:
+    """It would do nothing, or something else."""
+    with pytest.raises(InputError, match="the mesh of this configuration is"):
+        MESHES[mesh].read_gateway([folder], application)
+
+
+# --- policies ------------------------------------------------------------------------------------------------
+
+
+def test_istios_policies_concern_the_gateway_too(application: Application) -> None:
+    """allow-nothing closes it, gateway-viewer opens it, and mutual TLS of the mesh asks its clients for nothing."""
+    folders = [ISTIO, ISTIO.with_name("policies"), ISTIO.with_name("gateway-policies")]
+    entered = entered_by("istio", folders, application)
+    policies = MESHES["istio"].read_policies(folders, entered)
+    asked = [one for one in MESHES["istio"].probes(policies, entered) if one.workload == "gateway"]
+    assert {one.caller for one in asked} == {None}
+    told = {(one.policy, one.method, one.path, one.status) for one in asked}
+    assert ("allow-nothing", "POST", "/productpage", 403) in told
+    assert ("gateway-viewer rule 0", "GET", "/productpage", 200) in told
+    assert ("gateway-viewer rule 1", "POST", "/login", 302) in told
+    assert "default" not in {one.policy for one in asked}
+    assert MESHES["istio"].mode(policies, entered.workload("gateway")) == "DISABLE"
+
+
+def test_policies_that_close_the_gateway_are_refused(application: Application) -> None:
+    """No page would ever come through; that is told before anything starts."""
+    folders = [ISTIO, ISTIO.with_name("policies")]
+    entered = entered_by("istio", folders, application)
+    with pytest.raises(InputError, match=r"allow-nothing.yaml:.*nobody gets a page through the gateway"):
+        MESHES["istio"].read_policies(folders, entered)

@@ -1,0 +1,241 @@
+"""Gateways as the targets make them: Envoy's configuration on one machine, pods on a cluster."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.meshes import MESHES
+from bench.meshes.application import Application, read_application
+from bench.shipped import shipped
+from bench.targets.kubernetes.gateway import gateway_objects, in_the_mesh, kept_out, makes_pods, with_sidecar
+from bench.targets.kubernetes.ownership import labelled
+from bench.targets.kubernetes.usage import parts_of
+from bench.targets.local.certificates import Certificates
+from bench.targets.local.envoy import GATEWAYS, ways_out
+from bench.targets.local.envoy_front import front_bootstrap
+from bench.targets.local.placement import Placement, place
+from bench.yamlfile import read_documents
+
+MANIFESTS = shipped("manifests")
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+ADMIN = Path("/sockets/gateway.sock")
+
+
+def entered(mesh: str, *folders: str) -> Application:
+    application = read_application(MANIFESTS / "bookinfo", "v3")
+    gateway = MESHES[mesh].read_gateway([MANIFESTS / folder for folder in folders], application)
+    assert gateway is not None
+    return application.entered_by(gateway)
+
+
+def built(mesh: str, *folders: str) -> tuple[dict[str, Any], Placement]:
+    """The gateway's whole configuration, and who listens where."""
+    application = entered(mesh, *folders)
+    assert application.gateway is not None
+    policies = MESHES[mesh].read_policies([MANIFESTS / folder for folder in folders], application)
+    names = MESHES[mesh].identities(policies, application)
+    placement = place(application, ways_out=ways_out(mesh))
+    bootstrap = GATEWAYS[mesh].gateway_bootstrap(
+        application.gateway,
+        placement=placement,
+        policies=policies,
+        certificates=Certificates(Path("/identities"), NOW, names, MESHES[mesh].WIRE),
+        admin=ADMIN,
+    )
+    return bootstrap, placement
+
+
+def manager_of(bootstrap: dict[str, Any]) -> dict[str, Any]:
+    (listener,) = bootstrap["static_resources"]["listeners"]
+    manager: dict[str, Any] = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    return manager
+
+
+def matches_of(bootstrap: dict[str, Any]) -> list[dict[str, Any]]:
+    (host,) = manager_of(bootstrap)["route_config"]["virtual_hosts"]
+    assert host["domains"] == ["*"]
+    return [route["match"] for route in host["routes"]]
+
+
+# --- on one machine ------------------------------------------------------------------------------------------
+
+
+def test_istios_gateway_routes_in_the_order_of_the_manifest() -> None:
+    """A route for each match, and no other: what none takes is 404."""
+    bootstrap, _ = built("istio", "istio/gateway")
+    assert [
+        {key: value for key, value in match.items() if key != "case_sensitive"} for match in matches_of(bootstrap)
+    ] == [
+        {"path": "/productpage"},
+        {"prefix": "/static"},
+        {"path": "/login"},
+        {"path": "/logout"},
+        {"prefix": "/api/v1/products"},
+    ]
+
+
+def test_istios_gateway_is_open_in_plain_text_and_calls_with_its_own_certificate() -> None:
+    """Whatever the mesh demands inside: STRICT and allow-nothing are there, too."""
+    bootstrap, placement = built("istio", "istio/policies", "istio/gateway", "istio/gateway-policies")
+    (listener,) = bootstrap["static_resources"]["listeners"]
+    assert "transport_socket" not in listener["filter_chains"][0]
+    assert listener["address"]["socket_address"] == {"address": "127.0.0.1", "port_value": placement.gateway}
+    calls = json.dumps([one for one in bootstrap["static_resources"]["clusters"] if "productpage" in one["name"]])
+    assert "/identities/bookinfo-gateway.key" in calls
+    assert f'"port_value": {placement.inbound["productpage"]}' in calls
+    filters = [one["name"] for one in manager_of(bootstrap)["http_filters"]]
+    assert filters[0] == "envoy.filters.http.rbac"
+
+
+def test_istios_gateway_without_policies_has_no_rbac_filter() -> None:
+    """What a plain gateway costs is not the cost of a policy."""
+    bootstrap, _ = built("istio", "istio/gateway")
+    assert "envoy.filters.http.rbac" not in [one["name"] for one in manager_of(bootstrap)["http_filters"]]
+
+
+def test_kumas_gateway_compresses_and_speaks_http1_to_sidecars() -> None:
+    """Unlike its sidecars, and unlike Istio's gateway: exact paths first, a prefix as whole parts."""
+    bootstrap, _ = built("kuma", "kuma/gateway")
+    assert [one["name"] for one in manager_of(bootstrap)["http_filters"]] == [
+        "envoy.filters.http.local_ratelimit",
+        "gzip-compress",
+        "envoy.filters.http.router",
+    ]
+    (cluster,) = bootstrap["static_resources"]["clusters"]
+    (options,) = cluster["typed_extension_protocol_options"].values()
+    assert options["explicit_http_config"] == {"http_protocol_options": {}}
+    assert [next(iter(match.items())) for match in matches_of(bootstrap)] == [
+        ("path", "/api/v1/products"),
+        ("path", "/productpage"),
+        ("path", "/static"),
+        ("path", "/logout"),
+        ("path", "/login"),
+        ("prefix", "/api/v1/products/"),
+        ("prefix", "/static/"),
+    ]
+
+
+def test_a_delegated_gateways_proxy_has_its_own_configuration_with_the_addresses_of_this_machine() -> None:
+    """Nothing else in it is changed, and its calls go to its sidecar."""
+    application = entered("kuma", "kuma/gateway-delegated")
+    gateway = application.gateway
+    assert gateway is not None
+    assert gateway.proxy is not None
+    placement = place(application, ways_out=ways_out("kuma"))
+    ours = front_bootstrap(gateway, placement=placement, admin=ADMIN)
+    text = json.dumps(ours)
+    for old, new in (
+        (f'"port_value": {placement.gateway}', '"port_value": 8080'),
+        (
+            f'"address": "127.0.0.1", "port_value": {placement.outbound["gateway", "productpage"]}',
+            '"address": "productpage", "port_value": 9080',
+        ),
+        ('"address": "127.0.0.1", "port_value": 8080', '"address": "0.0.0.0", "port_value": 8080'),
+        ('"traffic_direction": "INBOUND", ', ""),
+        ('"type": "STATIC"', '"type": "STRICT_DNS"'),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    assert {**json.loads(text), "admin": None} == {**gateway.proxy, "admin": None}
+    assert ours["admin"]["address"]["pipe"]["path"] == str(ADMIN)
+
+
+# --- on a cluster --------------------------------------------------------------------------------------------
+
+
+def written(folder: str) -> list[dict[str, Any]]:
+    files = sorted((MANIFESTS / folder).glob("*.yaml"))
+    return [document.value for file in files for document in read_documents(file)]
+
+
+@pytest.mark.parametrize(
+    ("folder", "made", "others"),
+    [
+        ("istio/gateway", ["ServiceAccount", "Service", "Deployment"], {"Gateway", "VirtualService"}),
+        ("kuma/gateway", ["ServiceAccount", "MeshGatewayInstance"], {"MeshGateway", "MeshGatewayRoute"}),
+        ("kuma/gateway-delegated", ["ServiceAccount", "ConfigMap", "Service", "Deployment"], set()),
+    ],
+)
+def test_what_pods_are_made_of_comes_with_the_application_and_the_rest_before(
+    folder: str, made: list[str], others: set[str]
+) -> None:
+    """So that no gateway runs without its routes, and an account is there before its pods."""
+    things = written(folder)
+    first = gateway_objects(
+        filter(makes_pods, things), images={}, registry="", annotations={"a": "b"}, affinity={"nodeAffinity": {}}
+    )
+    assert [thing["kind"] for thing in first] == made
+    assert {thing["kind"] for thing in things if not makes_pods(thing)} == others
+    for deployment in (thing for thing in first if thing["kind"] == "Deployment"):
+        template = deployment["spec"]["template"]
+        assert template["metadata"]["annotations"]["a"] == "b"
+        assert template["spec"]["affinity"] == {"nodeAffinity": {}}
+
+
+@pytest.mark.parametrize(
+    ("folder", "images", "registry", "image"),
+    [
+        ("istio/gateway", {"gateway": "mine:1"}, "mirror.example", "auto"),
+        ("kuma/gateway-delegated", {}, "", "docker.io/envoyproxy/envoy:v1.38.2"),
+        ("kuma/gateway-delegated", {}, "mirror.example", "mirror.example/envoyproxy/envoy:v1.38.2"),
+        ("kuma/gateway-delegated", {"gateway": "mine:1"}, "mirror.example", "mine:1"),
+    ],
+)
+def test_a_delegated_gateways_image_can_be_replaced(
+    folder: str, images: dict[str, str], registry: str, image: str
+) -> None:
+    """The one that Istio puts in is Istio's business."""
+    things = filter(makes_pods, written(folder))
+    made = gateway_objects(things, images=images, registry=registry, annotations={}, affinity=None)
+    assert made[-1]["spec"]["template"]["spec"]["containers"][0]["image"] == image
+
+
+def pod(name: str, *containers: str, **labels: str) -> dict[str, Any]:
+    spec = {"containers": [{"name": one} for one in containers], "nodeName": "one"}
+    metadata = {"name": name, "namespace": "bookinfo-7f3a", "labels": labels}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def test_the_load_and_its_probe_stay_outside_of_the_mesh_where_there_is_a_gateway() -> None:
+    """And only there: elsewhere they have sidecars."""
+    things = (pod("locust", "locust"), pod("probe-locust", "asker"), pod("probe-gateway", "asker"))
+    without = {"sidecar.istio.io/inject": "false"}
+    out = kept_out(things, entered("istio", "istio/gateway"), without)
+    assert [one["metadata"]["labels"] for one in out] == [without, without, {}]
+    assert kept_out(things, read_application(MANIFESTS / "bookinfo", "v3"), without) == things
+    assert [one["metadata"]["name"] for one in in_the_mesh(out, entered("istio", "istio/gateway"))] == ["probe-gateway"]
+
+
+def test_a_gateway_that_kuma_makes_is_no_pod_without_a_sidecar() -> None:
+    """It is itself the mesh's proxy; a delegated one has to have a sidecar."""
+    builtin, delegated = pod("gateway-1", "kuma-gateway"), pod("gateway-2", "gateway")
+    assert with_sidecar((builtin, delegated)) == (delegated,)
+
+
+def test_pods_that_a_control_plane_makes_carry_the_runs_labels() -> None:
+    """By them they are found, waited for and asked."""
+    (instance,) = (thing for thing in written("kuma/gateway") if thing["kind"] == "MeshGatewayInstance")
+    labels = labelled(instance, "application", run_id="r-1", now=NOW)["spec"]["podTemplate"]["metadata"]["labels"]
+    assert labels["meshbench.dev/component"] == "application"
+    assert labels["meshbench.dev/run-id"] == "r-1"
+    assert labels["app"] == "gateway"
+
+
+def test_what_a_gateway_uses_counts_with_the_sidecars() -> None:
+    """Whether the proxy is the mesh's own or one before a sidecar."""
+    pods = [
+        pod("gateway-1", "istio-proxy", app="gateway"),
+        pod("productpage-1", "productpage", "istio-proxy", app="productpage"),
+    ]
+    parts = parts_of(pods, namespace="bookinfo-7f3a", sidecars=["istio-proxy", "kuma-sidecar"])
+    told = {part.process: part.role for part in parts.values()}
+    assert told["gateway"] == told["productpage-sidecar"] == "sidecar"
+    delegated = [pod("gateway-1", "gateway", "kuma-sidecar", app="gateway")]
+    parts = parts_of(delegated, namespace="bookinfo-7f3a", sidecars=["istio-proxy", "kuma-sidecar"])
+    assert {part.process: part.role for part in parts.values() if part.role != "node"} == {
+        "gateway": "sidecar",
+        "gateway-sidecar": "sidecar",
+    }

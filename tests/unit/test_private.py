@@ -1,0 +1,52 @@
+"""Credentials never outlive the command that used them for longer than until the next one."""
+
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from bench.targets.kubernetes.private import credentials_folder
+
+HOLDER = """
+import sys, tempfile
+tempfile.tempdir = sys.argv[1]
+from bench.targets.kubernetes.private import credentials_folder
+with credentials_folder() as folder:
+    (folder / "key.pem").write_text("secret")
+    print(folder, flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The temporary folders of these tests alone."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_it_is_for_us_alone_and_gone_afterwards(place: Path) -> None:
+    """Nobody else may look into it, and nothing stays of it."""
+    with credentials_folder() as folder:
+        assert folder.stat().st_mode & 0o777 == 0o700
+    assert list(place.iterdir()) == []
+
+
+def test_the_next_command_removes_what_a_killed_one_left_and_spares_the_living(place: Path) -> None:
+    """Keys of a command that was ended by SIGKILL are gone; those of one that runs, and others' folders, are there."""
+    (place / "meshbench-others").mkdir()
+    argv = [sys.executable, "-c", HOLDER, str(place)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout
+        folder = Path(holder.stdout.readline().strip())
+        with credentials_folder():
+            assert (folder / "key.pem").exists()
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        assert (folder / "key.pem").exists()
+        with credentials_folder():
+            assert not folder.exists()
+    assert [path.name for path in place.iterdir()] == ["meshbench-others"]

@@ -1,0 +1,413 @@
+"""Routes to versions: read strictly, understood alike for both meshes, refused where they could not work."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.errors import InputError
+from bench.meshes import MESHES
+from bench.meshes.routes import Condition, Way, clusters_to, users_in, way_of
+from bench.preflight import mistakes
+from bench.proofs import Hop, HopCount, counted_evidence
+from bench.samples import RAW_ROW, Samples, samples_of
+from bench.shipped import shipped
+from bench.targets.asking import Answer
+from bench.targets.readers import SERIES, Reader, pages_evidence, readers_of, requests_on
+from bench.yamlfile import read_documents
+from tests.sidecars import VERSIONS, application_with, bootstrap_of
+
+MANIFESTS = shipped("manifests")
+ALL = application_with(*VERSIONS)
+FOLDERS = {
+    "istio": ("istio/deployment-strategy",),
+    "kuma": ("kuma/mtls", "kuma/deployment-strategy"),
+}
+MARCO, OTHERS = Reader("Marco", "v2"), Reader("", "v1")
+
+RULE = (
+    "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: reviews}\nspec:\n"
+    "  host: reviews\n  subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}},"
+    " {name: v9, labels: {version: v9}}]\n"
+)
+VIRTUAL = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: reviews}\nspec:\n"
+ROUTE = "apiVersion: kuma.io/v1alpha1\nkind: MeshHTTPRoute\nmetadata: {name: reviews}\nspec:\n"
+
+
+def to(subset: str, host: str = "reviews") -> str:
+    return f"route: [{{destination: {{host: {host}, subset: {subset}}}}}]"
+
+
+def virtual(*routes: str, hosts: str = "reviews") -> str:
+    """A VirtualService whose routes begin on line 6."""
+    return VIRTUAL + f"  hosts: [{hosts}]\n  http:\n" + "".join(f"  - {{{route}}}\n" for route in routes)
+
+
+def mesh_route(*rules: str, service: str = "reviews") -> str:
+    """A MeshHTTPRoute of productpage, whose rules begin on line 8."""
+    head = ROUTE + "  targetRef: {kind: Dataplane, labels: {app: productpage}}\n  to:\n"
+    target = f"  - targetRef: {{kind: MeshService, name: {service}}}\n    rules:\n"
+    return head + target + "".join(f"    - {{{rule}}}\n" for rule in rules)
+
+
+def rule(backend: str, match: str = "path: {type: PathPrefix, value: /}", more: str = "") -> str:
+    return f"matches: [{{{match}}}], default: {{backendRefs: [{{kind: MeshService, name: {backend}{more}}}]}}"
+
+
+def ways_in(mesh: str, *texts: str, folder: Path) -> tuple[Way, ...]:
+    """Where productpage's requests to reviews go."""
+    for number, text in enumerate(texts):
+        (folder / f"{number}.yaml").write_text(text, "utf-8")
+    base = [MANIFESTS / "kuma/mtls"] if mesh == "kuma" else []
+    policies = MESHES[mesh].read_policies([*base, folder], ALL)
+    reviews = ALL.service("reviews")
+    return MESHES[mesh].ways(policies, ALL, caller=ALL.workload("productpage"), service=reviews)
+
+
+def said(mesh: str, *texts: str, folder: Path) -> list[str]:
+    """What reading the manifests complains about, without the folder's name."""
+    with pytest.raises(InputError) as caught:
+        ways_in(mesh, *texts, folder=folder)
+    return [str(problem).replace(f"{folder}/", "") for problem in caught.value.problems]
+
+
+def shipped_readers(mesh: str) -> tuple[Reader, ...]:
+    policies = MESHES[mesh].read_policies([MANIFESTS / folder for folder in FOLDERS[mesh]], ALL)
+    return readers_of(MESHES[mesh], policies, ALL)
+
+
+# --- the application -----------------------------------------------------------------------------------------
+
+
+def test_several_versions_have_names_and_services_of_their_own() -> None:
+    """Each version is a workload and a Service besides the common one; only those with stars call ratings."""
+    assert {one.name for one in ALL.workloads if one.app == "reviews"} == {f"reviews-{version}" for version in VERSIONS}
+    assert [one.name for one in ALL.service("reviews").workloads] == [f"reviews-{version}" for version in VERSIONS]
+    assert [one.version for one in ALL.service("reviews-v2").workloads] == ["v2"]
+    assert {caller for caller, called in ALL.calls if called == "ratings"} == {"reviews-v2", "reviews-v3"}
+    assert {one.name for one in application_with("v1", "v2").services} >= {"reviews-v1", "reviews-v2"}
+    assert "reviews-v3" not in {one.name for one in application_with("v1", "v2").services}
+
+
+# --- what routes mean ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mesh", FOLDERS)
+def test_the_shipped_routes_give_marco_v2_and_everybody_else_v1(mesh: str) -> None:
+    """Both meshes' manifests say the same."""
+    assert shipped_readers(mesh) == (OTHERS, MARCO)
+
+
+@pytest.mark.parametrize("mesh", FOLDERS)
+def test_the_shipped_routes_are_envoys_routes_for_productpage(mesh: str) -> None:
+    """The sidecar of productpage tells the versions apart by header; the first route is the narrow one."""
+    policies = MESHES[mesh].read_policies([MANIFESTS / folder for folder in FOLDERS[mesh]], ALL)
+    bootstrap = bootstrap_of(mesh, "productpage", ALL, policies)
+    hosts = [host for host in found_in(bootstrap, "virtual_hosts") if host["name"].startswith(HOST[mesh])]
+    (host,) = hosts
+    headers = [route["match"].get("headers") for route in host["routes"]]
+    assert headers == [[{"name": "end-user", "string_match": {"exact": "Marco"}}], None]
+    clusters = {cluster["name"]: cluster for cluster in bootstrap["static_resources"]["clusters"]}
+    targets = [clusters[route["route"]["cluster"]]["load_assignment"]["endpoints"] for route in host["routes"]]
+    assert [len(target[0]["lb_endpoints"]) for target in targets] == [1, 1]
+    assert targets[0] != targets[1]
+
+
+HOST = {"istio": "reviews.bookinfo.svc", "kuma": "default_reviews_bookinfo"}
+
+
+def found_in(value: Any, key: str) -> list[Any]:
+    """Everything that lies in lists of this name."""
+    if isinstance(value, dict):
+        return [*value.get(key, []), *(one for part in value.values() for one in found_in(part, key))]
+    return [one for part in value for one in found_in(part, key)] if isinstance(value, list) else []
+
+
+def test_kuma_routes_of_one_caller_leave_the_others_alone() -> None:
+    """Only the sidecars that `targetRef` selects route; the load's knows the common Service."""
+    policies = MESHES["kuma"].read_policies([MANIFESTS / folder for folder in FOLDERS["kuma"]], ALL)
+    (way,) = MESHES["kuma"].ways(policies, ALL, caller=ALL.client, service=ALL.service("reviews"))
+    assert (way.cluster, len(way.workloads)) == ("default_reviews_bookinfo_default_msvc_9080", 3)
+
+
+def test_the_first_way_that_takes_a_request_counts() -> None:
+    """Paths exactly or by their beginning, headers likewise; all conditions of a way must hold."""
+    service = ALL.service("reviews")
+    exact = Way("a", service, (), path=Condition("exact", "/health"))
+    prefix = Way("b", service, (), headers=(("end-user", Condition("prefix", "Mar")),))
+    both = Way("c", service, (), path=Condition("prefix", "/rev"), headers=(("end-user", Condition("exact", "Ann")),))
+    every = (exact, prefix, both)
+    assert users_in(every) == ("", "Mar", "Ann")
+    assert way_of(every, path="/health", user="Marco") is exact
+    assert way_of(every, path="/reviews/0", user="Marco") is prefix
+    assert way_of(every, path="/reviews/0", user="Ann") is both
+    assert way_of(every, path="/other", user="Ann") is None
+    assert way_of(every, path="/reviews/0") is None
+
+
+def test_kuma_looks_at_the_narrowest_route_first(tmp_path: Path) -> None:
+    """An exact path before headers, headers before everything, and what no rule takes goes to the common Service."""
+    header = "headers: [{name: end-user, value: Marco}]"
+    path = "path: {type: Exact, value: /reviews/0}"
+    ways = ways_in("kuma", mesh_route(rule("reviews-v2", header), rule("reviews-v3", path)), folder=tmp_path)
+    assert [len(way.workloads) for way in ways] == [1, 1, 3]
+    assert [way.service.name for way in ways] == ["reviews-v3", "reviews-v2", "reviews"]
+
+
+def test_the_clusters_to_a_workload_are_those_of_its_ways(tmp_path: Path) -> None:
+    """Requests that reach a version are counted in the clusters that lead there, and in no other."""
+    marco = "match: [{headers: {end-user: {exact: Marco}}}], "
+    ways = ways_in("istio", RULE, virtual(marco + to("v2"), to("v1")), folder=tmp_path)
+    name = "outbound|9080|v2|reviews.bookinfo.svc.cluster.local"
+    assert clusters_to(ways, ALL.workload("reviews-v2")) == (name,)
+    assert clusters_to(ways, ALL.workload("reviews-v3")) == ()
+
+
+# --- bad input -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            virtual(to("v9")),
+            (
+                "1.yaml:7: spec.http[0].route[0].destination.subset: reviews with version v9 is not"
+                " deployed; deployed is v1, v2, v3 (application.reviews)"
+            ),
+        ),
+        (
+            virtual(to("v4")),
+            (
+                "1.yaml:7: spec.http[0].route[0].destination.subset: no DestinationRule defines the subset"
+                " 'v4' of reviews; known: v1, v2, v9"
+            ),
+        ),
+        (
+            virtual(to("v1", "review")),
+            ("1.yaml:7: spec.http[0].route[0].destination.host: there is no service 'review'; did you mean reviews?"),
+        ),
+        (
+            virtual(to("v1"), hosts="reviews.other"),
+            ("1.yaml:5: spec.hosts[0]: there is no service 'reviews.other'; did you mean reviews?"),
+        ),
+        (
+            virtual("route: [{destination: {host: reviews, port: {number: 80}}}]"),
+            ("1.yaml:7: spec.http[0].route[0].destination.port.number: reviews has port 9080 only"),
+        ),
+        (
+            virtual("route: [{destination: {host: reviews}, weight: 100}]"),
+            (
+                "1.yaml:7: spec.http[0].route[0].weight: is"
+                " not translated by meshbench: the local target could not be true to it"
+            ),
+        ),
+        (
+            virtual("timeout: 1s, " + to("v1")),
+            (
+                "1.yaml:7: spec.http[0].timeout: is not translated by meshbench: the"
+                " local target could not be true to it"
+            ),
+        ),
+        (
+            virtual("match: [{headers: {end-user: {regex: M.*}}}], " + to("v1")),
+            (
+                "1.yaml:7: spec.http[0].match[0]"
+                ".headers.end-user.regex: is not translated by meshbench: the local target could not be true to it"
+            ),
+        ),
+        (
+            virtual("match: [{}], " + to("v1")),
+            ("1.yaml:7: spec.http[0].match[0]: must name uri or headers; leave `match` out for every request"),
+        ),
+        (
+            virtual(to("v1"), to("v2")),
+            ("1.yaml:8: spec.http[1]: no request of the application could show that this route works"),
+        ),
+        (
+            virtual("match: [{headers: {x-colour: {exact: red}}}], " + to("v1"), to("v2")),
+            ("1.yaml:7: spec.http[0]: no request of the application could show that this route works"),
+        ),
+        (
+            virtual(to("v1")).replace("{name: reviews}", "{name: reviews, namespace: istio-system}"),
+            ("1.yaml:3: metadata.namespace: nothing runs in 'istio-system'; known: bookinfo"),
+        ),
+        (
+            virtual(to("v1")) + "---\n" + virtual(to("v2")).replace("name: reviews}", "name: other}"),
+            ("1.yaml:13: spec.hosts[0]: the VirtualService in 1.yaml:1 is for the same host"),
+        ),
+    ],
+)
+def test_a_mistake_in_istios_routes_is_named_with_its_line(text: str, message: str, tmp_path: Path) -> None:
+    """What is not there, not translated, never reached, or in each other's place."""
+    assert said("istio", RULE, text, folder=tmp_path)[0] == message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            mesh_route(rule("reviews-v4")),
+            (
+                "0.yaml:9: spec.to[0].rules[0].default.backendRefs[0].name: there is no"
+                " service 'reviews-v4'; deployed of reviews is v1, v2, v3 (application.reviews)"
+            ),
+        ),
+        (
+            mesh_route(rule("reviews-v1"), service="review"),
+            ("0.yaml:7: spec.to[0].targetRef.name: there is no service 'review'; did you mean reviews?"),
+        ),
+        (
+            mesh_route(rule("reviews-v1", more=", port: 80")),
+            ("0.yaml:9: spec.to[0].rules[0].default.backendRefs[0].port: reviews-v1 has port 9080 only"),
+        ),
+        (
+            mesh_route(rule("reviews-v1", "path: {type: PathPrefix, value: /reviews}")),
+            (
+                "0.yaml:9: spec.to[0].rules[0]"
+                ".matches[0].path.value: a prefix other than / is not translated by meshbench"
+            ),
+        ),
+        (
+            mesh_route(rule("reviews-v1", more=", weight: 1")),
+            (
+                "0.yaml:9: spec.to[0].rules[0].default.backendRefs[0]"
+                ".weight: is not translated by meshbench: the local target could not be true to it"
+            ),
+        ),
+        (
+            mesh_route(rule("reviews-v1"), rule("reviews-v2")),
+            ("0.yaml:10: spec.to[0].rules[1]: no request of the application could show that this route works"),
+        ),
+        (
+            mesh_route(rule("reviews-v1")).replace("productpage", "page"),
+            ("0.yaml:5: spec.targetRef.labels: selects no workload of the application"),
+        ),
+    ],
+)
+def test_a_mistake_in_kumas_routes_is_named_with_its_line(text: str, message: str, tmp_path: Path) -> None:
+    """The same for MeshHTTPRoute."""
+    assert said("kuma", text, folder=tmp_path)[0] == message
+
+
+def test_a_route_to_mesh_services_needs_them(tmp_path: Path) -> None:
+    """Without a Mesh whose MeshServices are exclusive Kuma would pass over the route."""
+    (tmp_path / "a.yaml").write_text(mesh_route(rule("reviews-v1")), "utf-8")
+    with pytest.raises(InputError, match=r"a\.yaml:2: kind: a route to MeshServices does nothing without a Mesh"):
+        MESHES["kuma"].read_policies([tmp_path], ALL)
+
+
+def scenario(folder: Path, configuration: str, reviews: str = "[v1, v2, v3]") -> Path:
+    file = folder / "mine.yaml"
+    file.write_text(
+        "schema_version: 1\nname: mine\ntitle: Mine\n"
+        f"application: {{reviews: {reviews}}}\nconfigurations:\n  - {configuration}\n",
+        "utf-8",
+    )
+    return file
+
+
+@pytest.mark.parametrize(
+    ("configuration", "message"),
+    [
+        (
+            "{name: baseline, mesh: none}",
+            ("reviews v1, v2, v3 are deployed, and without a mesh nobody routes: deploy one version, or name a mesh"),
+        ),
+        (
+            "{name: istio, mesh: istio}",
+            (
+                "reviews v1, v2, v3 are deployed, and no route says which one gets the requests"
+                " of somebody who has not logged in"
+            ),
+        ),
+        (
+            "{name: mine, mesh: istio, manifests: [mine]}",
+            ("no route takes the requests of somebody who has not logged in: add one without conditions"),
+        ),
+    ],
+)
+def test_it_must_be_clear_which_version_a_user_gets(configuration: str, message: str, tmp_path: Path) -> None:
+    """Pages of several versions, mixed by chance, are no measurement: refused with the configuration's line."""
+    (tmp_path / "mine").mkdir()
+    marco = "match: [{headers: {end-user: {exact: Marco}}}], "
+    (tmp_path / "mine/routes.yaml").write_text(RULE + "---\n" + virtual(marco + to("v2")), "utf-8")
+    (problem,) = mistakes(scenario(tmp_path, configuration))
+    assert (problem.line, problem.path, problem.message) == (6, "configurations[0]", message)
+
+
+def test_a_route_to_a_version_that_this_scenario_does_not_deploy_is_refused(tmp_path: Path) -> None:
+    """With reviews v1 and v3 the shipped routes to v2 lead nowhere, in both meshes; so do they with v3 alone."""
+    for reviews, told in (("[v1, v3]", "v1, v3"), ("v3", "v3")):
+        istio = mistakes(scenario(tmp_path, "{name: a, mesh: istio, manifests: [istio/deployment-strategy]}", reviews))
+        assert istio[0].message == f"reviews with version v2 is not deployed; deployed is {told} (application.reviews)"
+        manifests = "[kuma/mtls, kuma/deployment-strategy]"
+        kuma = mistakes(scenario(tmp_path, f"{{name: a, mesh: kuma, manifests: {manifests}}}", reviews))
+        there = f"there is no service 'reviews-v2'; deployed of reviews is {told} (application.reviews)"
+        assert kuma[0].message == there
+        for problem in (istio[0], kuma[0]):
+            (document,) = read_documents(Path(problem.file))
+            assert problem.line in document.lines.values()
+
+
+@pytest.mark.parametrize("reviews", ["[]", "[v1, v1]", "[v1, v4]", "[[v1]]", "7"])
+def test_versions_are_named_once_and_known(reviews: str, tmp_path: Path) -> None:
+    """An empty list, a version twice or one that does not exist is refused at its line."""
+    (problem,) = mistakes(scenario(tmp_path, "{name: a, mesh: none}", reviews))
+    assert (problem.line, problem.path) == (4, "application.reviews")
+
+
+# --- what is proven ------------------------------------------------------------------------------------------
+
+
+def samples(**counts: int) -> Samples:
+    """Requests by name, with underscores for spaces."""
+    rows = np.zeros(sum(counts.values()), RAW_ROW)
+    rows["name"] = np.repeat(np.arange(len(counts)), list(counts.values()))
+    return samples_of(rows, tuple(name.replace("_", " ") for name in counts))
+
+
+def test_each_hop_has_to_count_what_its_readers_asked_for() -> None:
+    """Logins end at productpage, pages go to the version of their reader, and nobody to one without readers."""
+    hops = [Hop(*pair) for pair in ALL.calls]
+    load = samples(login=2, page_as_others=30, page_as_Marco=10)
+    expected = requests_on(hops, ALL, readers=(OTHERS, MARCO), samples=load)
+    assert {str(hop): count for hop, count in expected.items()} == {
+        "locust -> productpage": 42,
+        "productpage -> details": 40,
+        "productpage -> reviews-v1": 30,
+        "productpage -> reviews-v2": 10,
+        "productpage -> reviews-v3": 0,
+        "reviews-v2 -> ratings": 10,
+        "reviews-v3 -> ratings": 0,
+    }
+    counts = {hop: HopCount(count, 10 if hop.callee == "ratings" else count) for hop, count in expected.items()}
+    assert all(fact.ok for fact in counted_evidence(counts, requests=expected, errors=0))
+    astray = {**counts, Hop("productpage", "reviews-v3"): HopCount(1, 1)}
+    failed = [fact.subject for fact in counted_evidence(astray, requests=expected, errors=0) if not fact.ok]
+    assert failed == ["productpage -> reviews-v3"]
+
+
+def test_one_version_needs_no_names() -> None:
+    """A locustfile may call its requests what it likes where everybody gets the same."""
+    application = application_with("v3")
+    hops = [Hop(*pair) for pair in application.calls]
+    readers = readers_of(None, None, application)
+    expected = requests_on(hops, application, readers=readers, samples=samples(one=3, other=4))
+    assert set(expected.values()) == {7}
+
+
+def test_one_wrong_page_of_a_hundred_is_told() -> None:
+    """A series proves only when every page shows the version that is meant for its reader."""
+    stars = {"v1": b"", "v2": b'text-black-500"', "v3": b'text-red-500"'}
+
+    def page(version: str) -> Answer:
+        reviews = b" ".join(reviewer + b" " + stars[version] for reviewer in (b"Reviewer1", b"Reviewer2"))
+        return Answer(200, b"ISBN-10 PublisherA " + reviews, {})
+
+    assert pages_evidence(MARCO, [page("v2")] * SERIES).ok
+    wrong = pages_evidence(MARCO, [*[page("v2")] * (SERIES - 1), page("v1")])
+    assert not wrong.ok
+    assert wrong.seen.startswith("99 of 100 with reviews v2; page's rows of black stars are not 2")
+    assert not pages_evidence(OTHERS, [page("v1")] * (SERIES - 1)).ok
