@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+from bench.bookinfo.settings import VERSIONS
 from bench.shipped import Kind, shipped
 from bench.units import (
     DURATION_PATTERN,
@@ -40,7 +41,7 @@ from bench.yamlfile import did_you_mean
 
 SCHEMA_VERSION: Final = 1
 SHOWN_CHARACTERS: Final = 40
-REVIEWS: Final = ("v1", "v2", "v3")
+REVIEWS: Final = VERSIONS["reviews"]
 
 NAME_PATTERN = r"^[a-z0-9-]{1,40}$"
 LINE_PATTERN = r"^[^\u0000-\u001f\u007f-\u009f]+$"

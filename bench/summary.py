@@ -27,7 +27,7 @@ from bench.stats import CONFIDENCE, MOST_REPEATS, Mean, arithmetic_mean, geometr
 from bench.store import StoredRun
 from bench.targets.configured import application_of, entered
 from bench.units import format_percent
-from bench.verdicts import Side, contrast
+from bench.verdicts import Side, contrast, within_interval
 
 __all__ = ["Digest", "Series", "digest", "summarise"]
 
@@ -140,7 +140,8 @@ def _contrasts(scenario: Scenario, repeats: dict[str, tuple[RepeatSummary, ...]]
                 margin=scenario.margin,
                 confirmatory=metric == "p95_ms" and pair.reference == scenario.reference,
             )
-            yield found.model_copy(update=marks)
+            within = within_interval(list(sides.values()), pair.configuration, pair.reference, metric=metric)
+            yield found.model_copy(update=marks | {"within_low": within[0], "within_high": within[1]})
 
 
 def _hop_costs(run: StoredRun, configurations: dict[str, ConfigurationSummary]) -> Iterator[HopCost]:

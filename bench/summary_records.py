@@ -131,6 +131,10 @@ class Contrast(Record):
     reason: Annotated[str, Field(description="why there is no interval, or why the verdict is withheld")]
     mde: Annotated[float | None, Field(description="smallest ratio minus 1 that would be found with 80 % power")]
     block_ratios: Annotated[tuple[float | None, ...], Field(description="the ratio inside each block")]
+    within_low: Annotated[
+        float | None, Field(description="the ratio's 95 % interval with the blocks' own differences taken out")
+    ] = None
+    within_high: float | None = None
     named: Annotated[bool, Field(description="the scenario names this pair in its `contrasts`")] = False
     alike: Annotated[bool, Field(description="one configuration under two names: all that differs is noise")] = False
 

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from bench.records import Contrast, Metric, RepeatSummary, Verdict
-from bench.stats import Comparison, Interval, compare, geometric_mean
+from bench.stats import Comparison, Interval, compare, geometric_mean, within_blocks
 from bench.units import format_percent
 
 METHOD: Final = "ratio of geometric means over repeats, 95 % Welch t interval on logarithms"
@@ -80,6 +82,22 @@ def contrast(configuration: Side, reference: Side, *, metric: Metric, margin: fl
         mde=found.mde if found else None,
         block_ratios=_block_ratios(configuration, reference, metric),
     )
+
+
+def within_interval(
+    sides: Sequence[Side], configuration: str, reference: str, *, metric: Metric
+) -> tuple[float | None, float | None]:
+    """The interval of a ratio with the blocks' own differences taken out, over blocks in which all sides are valid.
+
+    A line of sensitivity: it needs sides that scatter alike, so it gives no verdict.
+    """
+    columns = {side.name: side.by_block(metric) for side in sides}
+    blocks = sorted(set.intersection(*(set(column) for column in columns.values())))
+    if not blocks:
+        return None, None
+    names = list(columns)
+    table = np.array([[columns[name][block] for name in names] for block in blocks])
+    return _pair(within_blocks(table, names.index(configuration), names.index(reference)))
 
 
 _NO_DELTA: Final = (None, None, None)

@@ -26,8 +26,8 @@ def application_with(*reviews: str) -> Application:
 
 
 def application_of(sidecar: str, *, routed: bool = False) -> Application:
-    """Bookinfo with the version of reviews that a recorded sidecar (`reviews-v1`) belongs to, or with all versions where
-    requests are routed to them."""
+    """Bookinfo with the version of reviews that a recorded sidecar (`reviews-v1`) belongs to; where requests are routed
+    to versions, with all."""
     name, _, version = sidecar.partition("-")
     return application_with(*VERSIONS) if routed else application_with(version if name == "reviews" else "v2")
 

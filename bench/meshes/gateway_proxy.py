@@ -56,6 +56,10 @@ class ProxyConfiguration:
                 yield self.document.problem(loc, f"there is no service {name!r}{did_you_mean(name, services)}")
             elif address["port_value"] != service.port:
                 yield self.document.problem(loc, f"{name} has no port {address['port_value']}")
+        if not any(loc[0] == "admin" for loc, _ in self.addresses()):
+            yield self.document.problem(
+                ("admin",), "must have an address with a port: there a run asks what it counted"
+            )
         if not any(self._is_open(loc, address, port) for loc, address in self.addresses()):
             yield self.document.problem(("static_resources", "listeners"), f"no listener at port {port}")
         yield from (problem for _, problem in self._routes(application) if isinstance(problem, Problem))

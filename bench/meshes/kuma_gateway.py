@@ -111,6 +111,8 @@ def _instance_problems(source: Source[MeshGatewayInstance], sources: Sequence[So
     if name not in accounts:
         loc = ("spec", "podTemplate", "spec", "serviceAccountName")
         yield source.problem(loc, f"no ServiceAccount {name!r}{did_you_mean(name, accounts)}")
+    if source.manifest.spec.pod_template.metadata.for_the_mesh:
+        yield source.problem(("spec", "podTemplate", "metadata"), "must say nothing to the mesh")
     if not of_kind(sources, MeshGateway):
         yield source.problem(("metadata", "name"), "no MeshGateway opens a port of these pods")
 

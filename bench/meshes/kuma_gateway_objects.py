@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import Field
 
 from bench.meshes.gateway_objects import GatewayPodMetadata
-from bench.meshes.kuma_objects import Labels, PolicyMetadata
+from bench.meshes.kuma_objects import Labels
 from bench.meshes.manifests import Kind, Manifest, Name, Part, Port, Text
 
 
@@ -73,10 +73,23 @@ class MeshGatewayInstanceSpec(Part):
     resources: Any = None
 
 
+class InstanceAnnotations(Part):
+    """As many worker threads as every sidecar of a run has; without it one for each core of the node."""
+
+    workers: Literal["2"] = Field(alias="kuma.io/sidecar-proxy-concurrency")
+
+
+class InstanceMetadata(Part):
+    name: Name
+    namespace: Name | None = None
+    labels: Labels = Field(default={})
+    annotations: InstanceAnnotations
+
+
 class MeshGatewayInstance(Manifest):
     """The pods of a gateway, and the Service before them, which the control plane makes."""
 
-    metadata: PolicyMetadata
+    metadata: InstanceMetadata
     spec: MeshGatewayInstanceSpec
 
 

@@ -65,7 +65,8 @@ def contrasts(report: Report) -> Table:
         title="All comparisons",
         note="The comparison of P95 with the reference is confirmatory; planned is that of a pair that the scenario "
         "names; all others are exploratory: with many of them some will stand out by chance. Could find: the smallest "
-        "difference found with 80 % power. Per block: the ratio inside each block. "
+        "difference found with 80 % power. Per block: the ratio inside each block; in "
+        "brackets its 95 % interval with the blocks' own differences taken out, if all scatter alike. "
         f"Method: {'; '.join(methods) or 'n/a'}.",
         columns=columns_of(
             "Configuration | Reference | Metric | Ratio* | Difference* | Verdict | n* | Could find* | "
@@ -186,7 +187,10 @@ def _contrast(contrast: Contrast) -> tuple[Cell, ...]:
         verdict,
         Cell(f"{contrast.n[0]} + {contrast.n[1]}"),
         Cell(format_percent(contrast.mde)),
-        Cell(", ".join(format_ratio(ratio) for ratio in contrast.block_ratios) or "n/a"),
+        Cell(
+            ", ".join(format_ratio(ratio) for ratio in contrast.block_ratios) or "n/a",
+            bracketed(format_interval(contrast.within_low, contrast.within_high, format_ratio)),
+        ),
         Cell(contrast.standing),
         Cell(contrast.reason),
     )

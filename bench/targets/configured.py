@@ -29,9 +29,7 @@ def entered(settings: Configuration, application: Application, manifests: Mappin
     return application.entered_by(gateway) if gateway else application
 
 
-def readers_in(
-    settings: Configuration, application: Application, manifests: Mapping[str, Path]
-) -> tuple[Reader, ...]:
+def readers_in(settings: Configuration, application: Application, manifests: Mapping[str, Path]) -> tuple[Reader, ...]:
     """Who asks for pages in a configuration, and which version of reviews each has to see. Raises InputError."""
     return readers_of(MESHES.get(settings.mesh), policies_of(settings, application, manifests), application)
 

@@ -64,7 +64,7 @@ def _of(clusters: Collection[str], counted: Mapping[str, Counted]) -> list[Count
 
 
 def _way(hop: Hop, clusters: Collection[str], *, config: EnvoyConfig, seen: Seen) -> Iterator[Way]:
-    route = route_to(config, clusters, direction="OUTBOUND")
+    route = route_to(config, clusters)
     if route is not None:
         cluster = config.clusters[next(iter(clusters))]
         yield Way(
@@ -92,7 +92,7 @@ def _seen(tls: Collection[Mapping[str, Collection[str]]], http: Collection[Mappi
 
 def _inbounds(inbound: Mapping[str, str], configs: Mapping[str, EnvoyConfig]) -> Iterator[Inbound]:
     for name, cluster in inbound.items():
-        route = route_to(configs[name], (cluster,), direction="INBOUND")
+        route = route_to(configs[name], (cluster,))
         if route is not None:
             http, network = policies_of(route)
             yield Inbound(

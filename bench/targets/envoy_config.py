@@ -63,23 +63,22 @@ def _named(section: Json, kind: str, parts: Collection[str]) -> dict[str, Json]:
     return {one["name"]: one for one in found if "name" in one}
 
 
-def route_to(config: EnvoyConfig, clusters: Collection[str], *, direction: str) -> Route | None:
-    """The first route to one of the clusters, in a listener for that direction (`INBOUND`, `OUTBOUND`)."""
-    return next(_routes_to(config, clusters, direction), None)
+def route_to(config: EnvoyConfig, clusters: Collection[str]) -> Route | None:
+    """The first route to one of the clusters; those inbound and those outbound have other names."""
+    return next(_routes_to(config, clusters), None)
 
 
-def _routes_to(config: EnvoyConfig, clusters: Collection[str], direction: str) -> Iterator[Route]:
-    for chain in _chains(config, direction):
+def _routes_to(config: EnvoyConfig, clusters: Collection[str]) -> Iterator[Route]:
+    for chain in _chains(config):
         for manager in (one["typed_config"] for one in chain["filters"] if _is(one, _MANAGER)):
             for action in _actions(config, manager):
                 if not _targets(action).isdisjoint(clusters):
                     yield Route(action, tuple(chain["filters"]), tuple(manager.get("http_filters", ())))
 
 
-def _chains(config: EnvoyConfig, direction: str) -> Iterator[Json]:
+def _chains(config: EnvoyConfig) -> Iterator[Json]:
     for listener in config.listeners:
-        if listener.get("traffic_direction") == direction:
-            yield from (chain for chain in listener.get("filter_chains", ()) if chain.get("filters"))
+        yield from (chain for chain in listener.get("filter_chains", ()) if chain.get("filters"))
 
 
 def _is(entry: Json, message: str) -> bool:

@@ -9,6 +9,8 @@ from bench.proofs import routed_evidence, unrouted_evidence
 from bench.records import Evidence
 from bench.targets.asking import Answer
 
+FRONT: Final = "gateway-front"  # a delegated gateway's own proxy; its sidecar has the gateway's name
+
 # The first that no route takes is asked for. Productpage answers 200 to the first of them.
 _ELSEWHERE: Final = ("/health", "/meshbench")
 

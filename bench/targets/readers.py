@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from bench.errors import InputError
 from bench.meshes import Mesh, Policies
 from bench.meshes.application import Application
@@ -66,7 +68,8 @@ def requests_on(
     hops: Sequence[Hop], application: Application, *, readers: Sequence[Reader], samples: Samples
 ) -> dict[Hop, int]:
     """How many requests a load has to leave on each hop, by the names of its own requests."""
-    counted = Counter({samples.names[number]: count for number, count in Counter(samples.name.tolist()).items()})
+    numbers = np.bincount(samples.name, minlength=len(samples.names)).tolist()
+    counted = Counter[str](dict(zip(samples.names, numbers, strict=True)))
     pages = Counter[str]()
     seen = {reader.request: reader.reviews for reader in readers}
     for name, count in counted.items():

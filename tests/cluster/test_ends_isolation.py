@@ -1,8 +1,6 @@
 """Control planes that come and go with each trial, that were there before, that stay for a look, and two in one run."""
 
 import json
-import os
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +8,7 @@ from typing import Any
 import pytest
 
 from bench.targets.kubernetes import istio
-from bench.targets.kubernetes.client import Cluster, Object, Ref
-from bench.targets.kubernetes.waits import gone
-from bench.waiting import Watch
+from bench.targets.kubernetes.client import Cluster, Object
 from tests.cluster.ends import tell
 from tests.cluster.job import (
     BASELINE,
@@ -27,7 +23,8 @@ from tests.cluster.job import (
     run_job,
     until_loading,
 )
-from tests.cluster.lab import CONTEXT, home, kubeconfig
+from tests.cluster.lab import CONTEXT
+from tests.cluster.theirs import istio_of_theirs
 from tests.command import Command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.usefixtures("as_before")]
@@ -64,28 +61,15 @@ def test_isolation_full_measures_the_baseline_without_a_control_plane(cluster: C
 
 @pytest.fixture
 def istio_of_others(cluster: Cluster, as_before: None) -> Iterator[dict[str, Object]]:
-    """Istio as a user has it, by his own istioctl; everything on the cluster with it."""
-    tool = [str(home() / "cli" / "istioctl"), "--context", CONTEXT]
-    env = {**os.environ, "KUBECONFIG": str(kubeconfig())}
-    try:
-        subprocess.run([*tool, "install", "-y", "-f", VALUES], check=True, capture_output=True, env=env)
+    """Istio as a user has it; everything on the cluster with it."""
+    with istio_of_theirs(cluster):
         yield everything(cluster)
-    finally:
-        subprocess.run([*tool, "uninstall", "-y", "--purge"], check=True, capture_output=True, env=env)
-        place = Ref("v1", "Namespace", istio.NAMESPACE)
-        cluster.delete(place)
-        gone(cluster, [place], timeout_s=60, watch=Watch())
-        for ref in istio.own_leftovers(cluster):
-            cluster.delete(ref)
 
 
-def test_a_mesh_that_was_there_before_is_used_and_stays(
+def test_an_istio_that_was_there_before_is_used_and_stays(
     cluster: Cluster, istio_of_others: dict[str, Object], tmp_path: Path
 ) -> None:
-    """Without being asked for the run is refused; with it none of the mesh's objects is another one afterwards."""
-    refused = run_job(tmp_path, *MESH, scenario=[POLICIES])
-    assert (refused.exit_code, refused.run_folder) == (3, None), refused.told
-    assert "--use-existing-mesh" in refused.message
+    """With all of its policies in a run's own part of it; none of its objects is another one afterwards."""
     job = run_job(tmp_path, "--use-existing-mesh", scenario=[POLICIES])
     assert job.exit_code == 0, job.told
     assert "the mesh was there before and stays" in (job.folder / "report" / "report.md").read_text("utf-8")

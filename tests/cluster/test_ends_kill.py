@@ -21,7 +21,7 @@ STEPS = {
     "webhooks, before anybody answers them": ("apply-done MutatingWebhookConfiguration", "an empty folder"),
     "policies": ("apply-done AuthorizationPolicy .*/reviews-viewer", "its folder"),
     "application": ("apply-done Deployment .*/reviews", "an empty folder"),
-    "the trial's removal": ("delete-done Namespace bookinfo-....$", "an empty folder"),
+    "the trial's removal": ("delete-done Namespace /bookinfo-....$", "an empty folder"),
 }
 # Ctrl-C after the installation, and the kill while that cleans up.
 REMOVALS = {

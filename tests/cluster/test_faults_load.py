@@ -121,6 +121,7 @@ def test_a_pod_that_was_evicted_makes_its_trial_invalid(harmed: Job) -> None:
     """As from a node that is drained or short of memory: what takes its place is another pod, and was not warm."""
     told = reasons(harmed, "04-baseline-4")
     assert "no longer there: Pod reviews-v3-" in told
+    assert "proof: " not in told
     assert len(samples(harmed, "04-baseline-4")) >= 40
 
 

@@ -9,13 +9,14 @@ from bench.targets.kubernetes import kuma
 from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
 from bench.targets.kubernetes.control_plane import InstallOptions
 from bench.targets.kubernetes.waits import gone
-from bench.waiting import Watch
+from bench.waiting import Watch, wait_until
 from tests.cluster.job import changes, everything, run_job
 
 POLICIES: Mapping[str, Any] = {"name": "kuma-policies", "mesh": "kuma", "manifests": ["kuma/policies"]}
 OLDER: Mapping[str, Any] = {"name": "kuma-older", "mesh": "kuma", "manifests": ["kuma/policies-legacy"]}
 MESH = Ref("kuma.io/v1alpha1", "Mesh", "default")
 _TIMEOUT_S = 120.0
+_QUIET_S = 8.0
 
 
 @pytest.fixture
@@ -27,12 +28,24 @@ def kuma_of_others(cluster: Cluster, kumactl: str, as_before: None) -> Iterator[
             cluster.apply(thing)
         kuma.wait_ready(cluster, timeout_s=_TIMEOUT_S, watch=Watch())
         cluster.apply(kuma.base_objects()[0])
-        yield everything(cluster)
+        yield settled(cluster)
     finally:
         refs = [ref_of(thing) for thing in reversed(rendered)]  # webhooks first, the namespace last
         for ref in refs:
             cluster.delete(ref)
         gone(cluster, refs, timeout_s=_TIMEOUT_S, watch=Watch())
+
+
+def settled(cluster: Cluster) -> dict[str, Object]:
+    """Everything on the cluster, once the control plane has made what it makes at its first start."""
+    looks = [everything(cluster)]
+
+    def nothing_came() -> bool:
+        looks.append(everything(cluster))
+        return not changes(looks[-2], looks[-1])
+
+    assert wait_until(nothing_came, timeout_s=_TIMEOUT_S, watch=Watch(), poll_s=_QUIET_S)
+    return looks[-1]
 
 
 def test_a_kuma_that_was_there_before_is_used_and_stays(

@@ -23,6 +23,7 @@ from bench.targets.kubernetes.probing import (
     outside_objects,
     probe_objects,
 )
+from bench.targets.readers import readers_of
 from bench.waiting import Watch, wait_until
 from tests.cluster.lab_images import BOOKINFO, build_bookinfo
 
@@ -77,7 +78,8 @@ def _up(deployed: Deployed) -> bool:
 
 
 def _whole(deployed: Deployed) -> bool:
-    return all(one.ok for one in prove(deployed.prober, [page_check(deployed.application)]))
+    check = page_check(deployed.application, readers_of(None, None, deployed.application))
+    return all(one.ok for one in prove(deployed.prober, [check]))
 
 
 def test_one_image_is_all_four_services(deployed: Deployed) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bench.targets.kubernetes.beside import control_plane_pods, ended_since, seen
+from bench.targets.kubernetes.beside import control_plane_pods, ended_since, gone_since, seen
 from bench.targets.kubernetes.client import Object
 from tests.fake_cluster import FakeCluster, thing
 
@@ -50,3 +50,11 @@ def test_only_control_planes_count() -> None:
     fake.add([istiod(), kiali, kuma])
     found = [pod["metadata"]["name"] for pod in control_plane_pods(fake.cluster)]
     assert found == ["istiod-1", "kuma-control-plane-1"]
+
+
+def test_a_pod_on_its_way_out_is_gone() -> None:
+    """What it still answers proves nothing: its sidecar may be down before it is."""
+    going = istiod()
+    going["metadata"]["deletionTimestamp"] = "2026-11-23T03:15:00Z"
+    assert gone_since(seen([istiod()]), [istiod()]) == ()
+    assert gone_since(seen([istiod()]), [going]) == ("pod istiod-1",)

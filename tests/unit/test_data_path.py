@@ -162,7 +162,7 @@ def config_with(action: dict[str, Any], cluster: dict[str, Any]) -> EnvoyConfig:
         "route_config": {"virtual_hosts": [{"routes": [{"redirect": {}}, {"route": action}]}]},
     }
     chains = [{}, {"filters": [{"name": "other"}, {"name": "manager", "typed_config": manager}]}]
-    listeners = [{"traffic_direction": direction, "filter_chains": chains} for direction in ("INBOUND", "OUTBOUND")]
+    listeners = [{"filter_chains": chains}]
     return EnvoyConfig(tuple(listeners), {"c": cluster}, {})
 
 

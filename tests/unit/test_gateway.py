@@ -232,6 +232,12 @@ def test_kumas_permissions_let_the_gateway_in(application: Application, form: st
             "envoy.yaml:55: static_resources.clusters[0]",
         ),
         ("gateway-delegated", "port_value: 9080", "port_value: 9081", "productpage has no port 9081"),
+        (
+            "gateway-delegated",
+            "{address: 127.0.0.1, port_value: 9900}",
+            "{}",
+            "admin: must have an address with a port",
+        ),
         ("gateway-delegated", "port_value: 8080", "port_value: 8081", "no listener at port 8080"),
         ("gateway-delegated", "{cluster: productpage}", "{cluster: reviewers}", "did you mean reviews?"),
         ("gateway-delegated", "--config-path", "--config-yaml", "must begin with --config-path"),

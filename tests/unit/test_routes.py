@@ -1,5 +1,6 @@
 """Routes to versions: read strictly, understood alike for both meshes, refused where they could not work."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from bench.proofs import Hop, HopCount, counted_evidence
 from bench.samples import RAW_ROW, Samples, samples_of
 from bench.shipped import shipped
 from bench.targets.asking import Answer
+from bench.targets.kubernetes.evidence import clusters_of, mesh_checks, read_meshed
+from bench.targets.kubernetes.probing import question_json
 from bench.targets.readers import SERIES, Reader, pages_evidence, readers_of, requests_on
 from bench.yamlfile import read_documents
 from tests.sidecars import VERSIONS, application_with, bootstrap_of
@@ -162,6 +165,26 @@ def test_the_clusters_to_a_workload_are_those_of_its_ways(tmp_path: Path) -> Non
     name = "outbound|9080|v2|reviews.bookinfo.svc.cluster.local"
     assert clusters_to(ways, ALL.workload("reviews-v2")) == (name,)
     assert clusters_to(ways, ALL.workload("reviews-v3")) == ()
+
+
+@pytest.mark.parametrize(
+    ("mesh", "cluster"),
+    [
+        ("istio", "outbound|9080|{version}|reviews.run-1.svc.cluster.local"),
+        ("kuma", "default_reviews-{version}_run-1_default_msvc_9080"),
+    ],
+)
+def test_on_a_cluster_each_version_is_counted_by_its_route(mesh: str, cluster: str) -> None:
+    """In a run's own namespace, too; a version without a route has no cluster, and every question finds its host."""
+    application = replace(ALL, namespace="run-1")
+    meshed = read_meshed(mesh, [MANIFESTS / folder for folder in FOLDERS[mesh]], application)
+    assert meshed.readers == (OTHERS, MARCO)
+    found = {version: clusters_of(meshed, Hop("productpage", f"reviews-{version}"))[0] for version in VERSIONS}
+    assert found == {"v1": (cluster.format(version="v1"),), "v2": (cluster.format(version="v2"),), "v3": ()}
+    own = {name: (spiffe_id,) for name, spiffe_id in meshed.ids.items()}
+    asked = [question_json(check.question, application) for check in mesh_checks(meshed, own)]
+    paths = {question["path"] for question in asked if question["host"].startswith("reviews-v2")}
+    assert "/reviews/0" in paths
 
 
 # --- bad input -----------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from bench.records import Metric, RepeatSummary
 from bench.stats import Comparison
-from bench.verdicts import Side, contrast, judge
+from bench.verdicts import Side, contrast, judge, within_interval
 
 MARGIN = 0.1
 
@@ -195,3 +195,20 @@ def test_a_mesh_faster_than_none_is_doubted() -> None:
     assert "noise unless repeated" in found.reason
     other = contrast(side("quick", 8.0, 8.1, 7.9), BASELINE, metric="p95_ms", margin=MARGIN, confirmatory=True)
     assert other.reason == ""
+
+
+def test_the_interval_within_blocks_takes_whole_blocks_only() -> None:
+    """A block in which one configuration is not valid says nothing about the machine, and is left out for all."""
+    whole = [side("baseline", 10.0, 20.0, 9.9), side("istio", 14.0, 28.2, 14.1), side("kuma", 15.0, 30.2, 15.2)]
+    holed = [side("baseline", 10.0, 20.0, 9.9, 55.0), *whole[1:2], side("kuma", 15.0, 30.2, 15.2, 16.0, invalid=(4,))]
+    low, high = within_interval(whole, "istio", "baseline", metric="p95_ms")
+    assert low is not None
+    assert high is not None
+    assert 1.35 < low < 1.41 < high < 1.5
+    assert within_interval(holed, "istio", "baseline", metric="p95_ms") == (low, high)
+
+
+def test_without_a_whole_block_there_is_no_interval_within() -> None:
+    """Configurations that are never valid in the same block have nothing in common to take out."""
+    sides = [side("baseline", 10.0, 10.1, invalid=(1,)), side("istio", 14.0, 14.1, invalid=(2,))]
+    assert within_interval(sides, "istio", "baseline", metric="p95_ms") == (None, None)

@@ -29,10 +29,14 @@ def seen(pods: Sequence[Object]) -> Seen:
 def ended_since(before: Seen, pods: Sequence[Object]) -> tuple[str, ...]:
     """The containers that ended since `before`, and why, and the pods that are no more; in words. A pod that is new
     stands for one that is gone, or for more of them."""
-    now = {pod["metadata"]["uid"] for pod in pods}
     changed = [pod for pod in pods if _counts(pod) != before.get(pod["metadata"]["uid"], ("", _counts(pod)))[1]]
-    gone = (f"pod {name}" for uid, (name, _) in before.items() if uid not in now)
-    return (*restarts(changed), *gone)
+    return (*restarts(changed), *gone_since(before, pods))
+
+
+def gone_since(before: Seen, pods: Sequence[Object]) -> tuple[str, ...]:
+    """The pods that are no more, or on their way out, in words."""
+    now = {pod["metadata"]["uid"] for pod in pods if "deletionTimestamp" not in pod["metadata"]}
+    return tuple(f"pod {name}" for uid, (name, _) in before.items() if uid not in now)
 
 
 def _counts(pod: Object) -> dict[str, int]:

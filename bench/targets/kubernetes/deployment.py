@@ -12,7 +12,7 @@ from bench.meshes.application import GATEWAY, Application
 from bench.proofs import Hop, HopCount, alone_evidence, synced_evidence
 from bench.records import Evidence
 from bench.targets.kubernetes.application import running_images
-from bench.targets.kubernetes.beside import Seen, control_plane_pods, ended_since, seen
+from bench.targets.kubernetes.beside import Seen, control_plane_pods, ended_since, gone_since, seen
 from bench.targets.kubernetes.blueprint import Blueprint
 from bench.targets.kubernetes.client import Cluster, Object, Ref
 from bench.targets.kubernetes.control_plane import ControlPlane
@@ -31,6 +31,7 @@ from bench.targets.kubernetes.evidence import (
     policy_checks,
     prove,
 )
+from bench.targets.kubernetes.front import front_requests
 from bench.targets.kubernetes.gateway import in_the_mesh, with_sidecar
 from bench.targets.kubernetes.injection import WEBHOOKS, bare_pods, baseline_evidence, mesh_evidence, restarts
 from bench.targets.kubernetes.load_objects import KEEPER, NAME, uid_for
@@ -88,6 +89,7 @@ class ClusterDeployment:
     site: Site
     _counted: dict[Hop, HopCount] = field(default_factory=dict)
     _beside: Seen = field(default_factory=dict)
+    _under_load: Seen = field(default_factory=dict)
 
     @property
     def plane(self) -> ControlPlane | None:
@@ -132,6 +134,7 @@ class ClusterDeployment:
         """Runs the generator; see `bench.targets.Deployment`."""
         site = self.site
         self._counted = self._counts()
+        self._under_load = seen(self._loaded_pods())
         load = start_load(
             site.cluster, site.blueprint.order, draft, namespace=site.namespace, meter=self._meter(), watch=site.watch
         )
@@ -146,9 +149,11 @@ class ClusterDeployment:
         return sidecars_path(self.meshed, sidecars, draft / "proxies") if sidecars and self.meshed else None
 
     def restarts(self) -> tuple[str, ...]:
-        """Containers of the application that ended since it was deployed, and of control planes meanwhile."""
+        """Containers of the application that ended since it was deployed, pods that went under the load, and what ended
+        of control planes meanwhile."""
         return (
             *restarts(self._pods("application")),
+            *gone_since(self._under_load, self._loaded_pods()),
             *ended_since(self._beside, control_plane_pods(self.site.cluster)),
         )
 
@@ -280,8 +285,10 @@ class ClusterDeployment:
         )
 
     def _counts(self) -> dict[Hop, HopCount]:
-        sidecars = self._sidecars
-        return hop_counts(self.meshed, sidecars.requests()) if sidecars and self.meshed else {}
+        sidecars, meshed = self._sidecars, self.meshed
+        if sidecars is None or meshed is None:
+            return {}
+        return hop_counts(meshed, {**sidecars.requests(), **front_requests(meshed.application, sidecars)})
 
 
 def _is_up(pod: Object) -> bool:

@@ -32,7 +32,7 @@ from bench.proofs import (
 from bench.records import Evidence
 from bench.settings import Equal
 from bench.targets.asking import Answer, Handshake, probe_evidence
-from bench.targets.gateway_routes import RouteQuestion, route_questions
+from bench.targets.gateway_routes import FRONT, RouteQuestion, route_questions
 from bench.targets.kubernetes.probing import OUTSIDE, Prober, Question
 from bench.targets.readers import Reader, readers_of
 
@@ -249,7 +249,7 @@ def _best(names: Sequence[str], wanted: str) -> str:
 
 def _count(meshed: Meshed, hop: Hop, totals: Mapping[str, Mapping[str, int]]) -> HopCount:
     if hop.callee == GATEWAY:
-        return HopCount(None, _entered(meshed, totals[GATEWAY]))
+        return HopCount(None, sum(totals[FRONT].values()) if FRONT in totals else _entered(meshed, totals[GATEWAY]))
     outbound, inbound = clusters_of(meshed, hop)
     sent = sum(_sent(totals[hop.caller], cluster) for cluster in outbound)
     return HopCount(sent, totals[hop.callee].get(inbound, 0))

@@ -114,13 +114,13 @@ class LocalDeployment:
 
     def data_path(self, draft: Path) -> DataPath | None:  # noqa: ARG002  # there since the sidecars were started
         """See `bench.targets.Deployment`."""
-        sidecars, workload = self.sidecars, self.placement.application.workload
+        sidecars, application = self.sidecars, self.placement.application
         if sidecars is None:
             return None
-        admins = sidecars.admins
+        admins = {one.name: sidecars.admins[one.name] for one in application.everyone}
         return read_data_path(
             {hop: self._clusters_to(hop, sidecars) for hop in self.hops if hop.caller in admins},
-            {name: self._rules.inbound_cluster(workload(name)) for name in self.placement.inbound},
+            {name: self._rules.inbound_cluster(application.workload(name)) for name in self.placement.inbound},
             configs={name: of_bootstrap(sidecars.configuration(name)) for name in admins},
             ask=lambda name, page: _asked(admins[name], page),
         )

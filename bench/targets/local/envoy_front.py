@@ -2,15 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from bench.meshes.application import GATEWAY, Gateway
 from bench.targets.local.placement import Placement
 from bench.targets.local.ports import HOST
 
 Json = dict[str, Any]
-
-FRONT: Final = "gateway-front"  # the proxy itself, beside its sidecar, which has the gateway's name
 
 
 def front_bootstrap(gateway: Gateway, *, placement: Placement, admin: Path) -> Json:

@@ -12,11 +12,12 @@ _TLS_VERSIONS: Final = {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_
 _CONCURRENCY: Final = "--concurrency"
 
 
-def equalised(bootstrap: Json, equalise: Collection[Equal]) -> Json:
-    """A sidecar's bootstrap, whichever mesh it is of, with TLS and retries as `bench.equal` says."""
+def equalised(bootstrap: Json, equalise: Collection[Equal], *, own: str) -> Json:
+    """The bootstrap of a sidecar or gateway, whichever mesh it is of, with TLS and retries as `bench.equal` says; `own`
+    is the cluster of the sidecar's own application."""
     resources = bootstrap["static_resources"]
     if "retries" in equalise:
-        resources = {**resources, "listeners": [_without_retries(one) for one in resources["listeners"]]}
+        resources = _changed(resources, "route", lambda route: _tried_once(route, own=own))
     if "tls" in equalise:
         resources = _changed(resources, "common_tls_context", _in_one_version)
     return {**bootstrap, "static_resources": resources}
@@ -30,16 +31,11 @@ def with_workers(options: Sequence[str], equalise: Collection[Equal]) -> list[st
     return [*options[:place], str(WORKERS), *options[place + 1 :]]
 
 
-def _without_retries(listener: Json) -> Json:
-    """What a sidecar sends to others is tried once; towards its own application nothing changes."""
-    if listener["traffic_direction"] != "OUTBOUND":
-        return listener
-    tried_once: Json = _changed(listener, "route", lambda route: _without(route, "retry_policy"))
-    return tried_once
-
-
-def _without(value: Json, key: str) -> Json:
-    return {name: part for name, part in value.items() if name != key}
+def _tried_once(route: Json, *, own: str) -> Json:
+    """What a sidecar sends to others is; towards its own application nothing changes."""
+    if route.get("cluster") == own:
+        return route
+    return {name: part for name, part in route.items() if name != "retry_policy"}
 
 
 def _in_one_version(context: Json) -> Json:

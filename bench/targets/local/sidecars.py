@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import DeployError
-from bench.meshes import Policies
+from bench.meshes import MESHES, Policies
 from bench.meshes.application import GATEWAY, Gateway
 from bench.processes import Launcher, Process
 from bench.settings import Equal
+from bench.targets.gateway_routes import FRONT
 from bench.targets.local.certificates import Certificates
 from bench.targets.local.envoy import GATEWAYS, SHAPES, envoy_command
-from bench.targets.local.envoy_front import FRONT, front_bootstrap
+from bench.targets.local.envoy_front import front_bootstrap
 from bench.targets.local.equalised import equalised, with_workers
 from bench.targets.local.placement import Placement
 from bench.waiting import Watch, wait_until
@@ -77,10 +78,15 @@ class Sidecars:
 
     def _command(self, name: str, binary: Path, config: Path) -> list[str]:
         if name == FRONT and self._gateway is not None:
-            command = [str(binary), "--config-path", str(config), *self._gateway.options]
-        else:
-            command = envoy_command(self.mesh, binary, config)
-        return with_workers(command, self.equalise)
+            return [str(binary), "--config-path", str(config), *self._gateway.options]
+        return with_workers(envoy_command(self.mesh, binary, config), self.equalise)
+
+    def _equalised(self, name: str, bootstrap: Json) -> Json:
+        """A proxy that is not the mesh's stays as it is."""
+        if name == FRONT:
+            return bootstrap
+        own = MESHES[self.mesh].inbound_cluster(self.placement.application.workload(name))
+        return equalised(bootstrap, self.equalise, own=own)
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.json"
@@ -88,7 +94,7 @@ class Sidecars:
     def _write(self, kept: Path) -> dict[str, Path]:
         configs = {name: self._file(name) for name in self.admins}
         for name, bootstrap in self._bootstraps():
-            text = json.dumps(equalised(bootstrap, self.equalise), indent=1)
+            text = json.dumps(self._equalised(name, bootstrap), indent=1)
             configs[name].write_text(text, "utf-8")
             (kept / f"{name}.json").write_text(text.replace(str(self.folder.parent), "WORK"), "utf-8")
         return configs
