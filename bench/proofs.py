@@ -161,9 +161,7 @@ def policy_evidence(policy: str, request: str, *, expected: int, status: int, to
     )
 
 
-def counted_evidence(
-    counts: Mapping[Hop, HopCount], *, requests: Mapping[Hop, int], errors: int
-) -> Iterable[Evidence]:
+def counted_evidence(counts: Mapping[Hop, HopCount], *, requests: Mapping[Hop, int], errors: int) -> Iterable[Evidence]:
     """Both proxies of each hop saw their part of the load, `requests`; the callee's sees that of all its callers. Those
     that failed may have been retried or cut off on the way."""
     slack = 2 * errors

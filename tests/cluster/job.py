@@ -274,7 +274,8 @@ def changes(before: Mapping[str, Object], after: Mapping[str, Object]) -> list[s
 
 
 def _independent(things: Mapping[str, Object]) -> dict[str, Object]:
-    return {name: thing for name, thing in things.items() if not thing["metadata"].get("ownerReferences")}
+    made = (name for name, thing in things.items() if not thing["metadata"].get("ownerReferences"))
+    return {name: things[name] for name in made if things[name]["kind"] != "Endpoints"}
 
 
 def _core(thing: Object) -> Object:

@@ -1,6 +1,7 @@
 """What happens to the load and to what is loaded on a real cluster: the trial tells, keeps its samples, and the run
 goes on with the next one."""
 
+import re
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from bench.samples import Samples, read_parquet
 from bench.targets.kubernetes.client import Cluster, Ref
+from bench.targets.kubernetes.ownership import COMPONENT
 from bench.waiting import Watch, wait_until
 from tests.cluster.accounts import account, with_token, write_kubeconfig
 from tests.cluster.job import BASELINE, Job, namespace_of, run_job, stopped_api_server, unchanged, until_loading
@@ -19,31 +21,33 @@ from tests.command import Command
 
 WINDOW_S = 14
 AWAY_S = 10
-OTHERS = ("unsteady", "stall", "late-requests")  # what a busy machine may do to any window
+# What only harm does to a trial; a busy machine may make any window unsteady.
+HARM = re.compile("generator-ended|lost-rows|restart|proof|unproven|errors|all-failed|clock")
 
 
 @pytest.fixture(scope="module")
 def harmed(cluster: Cluster, lab_kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
-    """One run of five trials, each with a fault of its own, by an account that may do no more than a run needs."""
+    """One run of four trials, each with faults of its own, by an account that may do no more than a run needs."""
     folder = tmp_path_factory.mktemp("harmed")
     config = folder / "config"
     with unchanged(cluster), account(cluster, "run") as runner:
         write_kubeconfig(config, with_token(runner.token("old")))
 
-        def another_context_and_token() -> None:
+        def another_context_and_token_and_no_api_server() -> None:
             write_kubeconfig(config, with_token(runner.token("new")))
             text = config.read_text("utf-8")
             config.write_text(text.replace(f"current-context: {CONTEXT}", "current-context: elsewhere"), "utf-8")
             runner.revoke("old")
+            with stopped_api_server():
+                wait_until(lambda: None, timeout_s=AWAY_S, watch=Watch(), poll_s=0.5)
 
         def harm(started: Command) -> None:
             place = namespace_of(started)
             harms: Mapping[str, Callable[[], object]] = {
-                "01-baseline-1": another_context_and_token,
-                "02-baseline-2": no_api_server,
-                "03-baseline-3": lambda: kill_container(container_of(cluster, "details", place)),
-                "04-baseline-4": lambda: cluster.delete(Ref("v1", "Pod", pod_of(cluster, "reviews", place), place)),
-                "05-baseline-5": lambda: cluster.delete(Ref("v1", "Pod", "locust", place), grace_s=0),
+                "01-baseline-1": another_context_and_token_and_no_api_server,
+                "02-baseline-2": lambda: kill_container(container_of(cluster, "details", place)),
+                "03-baseline-3": lambda: cluster.delete(Ref("v1", "Pod", pod_of(cluster, "reviews", place), place)),
+                "04-baseline-4": lambda: cluster.delete(Ref("v1", "Pod", "locust", place), grace_s=0),
             }
             for trial, act in harms.items():
                 until_loading(started, trial, rows=40)
@@ -52,20 +56,15 @@ def harmed(cluster: Cluster, lab_kubeconfig: Path, tmp_path_factory: pytest.Temp
         return run_job(
             folder,
             scenario=[BASELINE],
-            repeats=len("12345"),
+            repeats=4,
             load={"duration": f"{WINDOW_S}s"},
             during=harm,
             env={"KUBECONFIG": str(config)},
         )
 
 
-def no_api_server() -> None:
-    with stopped_api_server():
-        wait_until(lambda: None, timeout_s=AWAY_S, watch=Watch(), poll_s=0.5)
-
-
 def pod_of(cluster: Cluster, app: str, place: str) -> str:
-    (pod,) = cluster.list("v1", "Pod", namespace=place, labels=f"app={app},version")
+    (pod,) = cluster.list("v1", "Pod", namespace=place, labels=f"{COMPONENT}=application,app={app}")
     return str(pod["metadata"]["name"])
 
 
@@ -79,9 +78,8 @@ def samples(job: Job, trial: str) -> Samples:
 
 
 def reasons(job: Job, trial: str) -> str:
-    """Why a trial is invalid, but for what any window may suffer."""
     record: dict[str, Any] = job.trials()[trial]
-    return " | ".join(reason for reason in record["reasons"] if not reason.startswith(OTHERS))
+    return " | ".join(record["reasons"])
 
 
 def test_the_run_goes_on_to_its_end(harmed: Job) -> None:
@@ -89,44 +87,44 @@ def test_the_run_goes_on_to_its_end(harmed: Job) -> None:
     assert harmed.exit_code == 5, harmed.told
     assert harmed.record["status"] == "invalid"
     assert harmed.record["cleanup_ok"] is True
-    assert list(harmed.trials()) == [f"0{number}-baseline-{number}" for number in range(1, 6)]
+    assert list(harmed.trials()) == [f"0{number}-baseline-{number}" for number in range(1, 5)]
     assert (harmed.folder / "report" / "index.html").is_file()
 
 
 def test_another_context_and_a_new_token_change_nothing(harmed: Job) -> None:
     """A kubeconfig that another shell switches, and a token that ends in mid-run while the kubeconfig has the next."""
-    assert reasons(harmed, "01-baseline-1") == ""
+    assert not HARM.search(reasons(harmed, "01-baseline-1"))
 
 
 def test_nothing_is_lost_while_the_api_server_is_away(harmed: Job) -> None:
     """The load goes on: requests of those seconds are among the samples, and Locust's account agrees."""
-    assert reasons(harmed, "02-baseline-2") == ""
-    record, rows = harmed.trials()["02-baseline-2"], samples(harmed, "02-baseline-2")
+    assert not HARM.search(reasons(harmed, "01-baseline-1"))
+    record, rows = harmed.trials()["01-baseline-1"], samples(harmed, "01-baseline-1")
     assert record["generator"]["locust_requests"] == record["generator"]["recorded"] == len(rows)
     ended = sorted(rows.completed_ns / 1e9)
-    assert max(b - a for a, b in pairwise(ended)) < 2
+    assert max(b - a for a, b in pairwise(ended)) < 3
     assert ended[-1] > WINDOW_S - 1
 
 
 def test_a_container_that_was_killed_makes_its_trial_invalid(harmed: Job) -> None:
     """With its name and exit code; requests until then are kept."""
-    told = reasons(harmed, "03-baseline-3")
+    told = reasons(harmed, "02-baseline-2")
     assert "restart: " in told
     assert "details" in told
     assert "exit code 137" in told
-    assert len(samples(harmed, "03-baseline-3")) >= 40
+    assert len(samples(harmed, "02-baseline-2")) >= 40
 
 
 def test_a_pod_that_was_evicted_makes_its_trial_invalid(harmed: Job) -> None:
     """As from a node that is drained or short of memory: what takes its place is another pod, and was not warm."""
-    told = reasons(harmed, "04-baseline-4")
+    told = reasons(harmed, "03-baseline-3")
     assert "no longer there: Pod reviews-v3-" in told
     assert "proof: " not in told
-    assert len(samples(harmed, "04-baseline-4")) >= 40
+    assert len(samples(harmed, "03-baseline-3")) >= 40
 
 
 def test_a_load_pod_that_is_gone_makes_its_trial_invalid(harmed: Job) -> None:
     """What came over until then is kept, and told as not whole."""
-    told = reasons(harmed, "05-baseline-5")
+    told = reasons(harmed, "04-baseline-4")
     assert "generator-ended: the load pod is gone" in told
-    assert len(samples(harmed, "05-baseline-5")) >= 40
+    assert len(samples(harmed, "04-baseline-4")) >= 40

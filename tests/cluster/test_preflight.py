@@ -147,10 +147,11 @@ def test_a_prometheus_that_is_not_there_ends_a_run_before_it_begins(account: As,
     assert refused.code == 3, refused.told
     assert "get services/proxy named no-such-prometheus:9090 in namespace default" in refused.err
     assert "prometheus.yaml" in refused.err
+    looking = ("doctor", "--context", CONTEXT, "--use-existing-mesh", "--prometheus", place)
     with account("run", "prometheus"):
-        missing = command.call(*arguments, output=tmp_path / "results")
+        missing = command.call(*looking, output=tmp_path / "results")
     assert missing.code == 3, missing.told
-    assert f"Prometheus: {place} does not answer as one" in missing.err
+    assert f"{place} does not answer as one" in missing.out
     assert not (tmp_path / "results").exists()
 
 

@@ -2,12 +2,13 @@
 
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 from bench.targets.kubernetes import istio
 from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
+from bench.targets.kubernetes.istio_install import probe_pod, sidecars
 from bench.targets.kubernetes.residue import dead_webhooks
 from bench.targets.kubernetes.waits import gone
 from bench.waiting import Watch, wait_until
@@ -58,6 +59,23 @@ def without_istiod(cluster: Cluster) -> Iterator[None]:
 
 
 @contextmanager
+def without_injection(cluster: Cluster) -> Iterator[None]:
+    """Istio's webhooks mean no pod meanwhile, as after somebody narrowed them for a namespace of his own."""
+    injector = cluster.get(INJECTOR)
+    assert injector is not None
+    selector = {"matchLabels": {"meshbench.dev/nobody": "here"}}
+    narrowed = [{**one, "objectSelector": selector, "namespaceSelector": selector} for one in injector["webhooks"]]
+    with replaced(cluster, INJECTOR, webhooks=narrowed):
+        assert wait_until(lambda: not _is_injected(cluster), timeout_s=_TIMEOUT_S, watch=Watch(), poll_s=_POLL_S)
+        yield
+    assert wait_until(lambda: _is_injected(cluster), timeout_s=_TIMEOUT_S, watch=Watch(), poll_s=_POLL_S)
+
+
+def _is_injected(cluster: Cluster) -> bool:
+    return bool(sidecars(cluster.apply(probe_pod("default"), dry_run=True)["spec"]))
+
+
+@contextmanager
 def replaced(cluster: Cluster, ref: Ref, **fields: Any) -> Iterator[None]:
     """These fields of an object are other ones meanwhile; then they are as they were."""
     before = cluster.get(ref)
@@ -74,12 +92,6 @@ def _put(cluster: Cluster, ref: Ref, fields: Object) -> None:
     now = cluster.get(ref)
     assert now is not None
     cluster.replace({**now, **fields})
-
-
-def meaning_nobody(webhooks: Sequence[Object]) -> list[Object]:
-    """Webhooks that are asked about no pod, as after somebody narrowed them for a namespace of his own."""
-    selector = {"matchLabels": {"meshbench.dev/nobody": "here"}}
-    return [{**one, "objectSelector": selector, "namespaceSelector": selector} for one in webhooks]
 
 
 def _head(ref: Ref) -> Object:

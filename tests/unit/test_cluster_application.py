@@ -98,7 +98,7 @@ def test_pods_go_quickly_and_carry_what_the_mesh_wants() -> None:
 
 def test_images_that_ran_are_told_by_container() -> None:
     """Sidecars are counted, native ones too, by the ids that the nodes report."""
-    pods = [
+    pods: list[dict[str, Any]] = [
         {
             "metadata": {"name": "details-v1-x", "labels": {"app": "details", "version": "v1"}},
             "status": {

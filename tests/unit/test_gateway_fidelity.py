@@ -1,43 +1,59 @@
-"""Istio's gateway: configured as a real istiod does it, but for documented differences."""
+"""Gateways: configured as real control planes do it, but for documented differences."""
 
 import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.golden import covers, differences, known_differences, normalised, unexplained
 from tests.sidecars import PAGE
 from tests.unit.test_gateway_targets import built
 
-# Listener, routes and Bookinfo's clusters of a gateway, from an istiod of the 1.31 line, with all policies.
-RECORDED = Path(__file__).parents[1] / "recorded" / "istio-gateway-policies.json"
-SIDECARS = known_differences(PAGE, "Istio")
-OWN = [pattern for pattern in known_differences(PAGE, "Istio's gateway") if pattern not in SIDECARS]
-KNOWN = (*SIDECARS, *OWN)
+# Listener, routes and Bookinfo's clusters of a gateway: from an istiod of the 1.31 line with all policies, and from
+# kuma-cp 2.14.3 without any (the hash in its clusters' names taken away).
+RECORDED = Path(__file__).parents[1] / "recorded"
+POLICIES = ("istio/policies", "istio/gateway", "istio/gateway-policies")
 
 
-def recorded() -> Any:
-    return normalised(json.loads(RECORDED.read_text("utf-8")))
+def known(mesh: str) -> tuple[str, ...]:
+    """The differences that are documented for the gateways of a mesh."""
+    return (*known_differences(PAGE, mesh), *known_differences(PAGE, f"{mesh}'s gateway"))
 
 
-def ours(*folders: str) -> Any:
+def own(mesh: str) -> list[str]:
+    """Those that sidecars do not have."""
+    sidecars = known_differences(PAGE, mesh)
+    return [pattern for pattern in known_differences(PAGE, f"{mesh}'s gateway") if pattern not in sidecars]
+
+
+def recorded(name: str) -> Any:
+    return normalised(json.loads((RECORDED / f"{name}.json").read_text("utf-8")))
+
+
+def ours(mesh: str, *folders: str) -> Any:
     """The same parts of ours; the routes stand apart, as they do when they arrive."""
-    bootstrap, _ = built("istio", *folders)
+    bootstrap, _ = built(mesh, *folders)
     resources = json.loads(json.dumps(bootstrap["static_resources"]))
     listeners = {listener["name"]: listener for listener in resources["listeners"]}
-    manager = listeners["0.0.0.0_8080"]["filter_chains"][0]["filters"][0]["typed_config"]
+    manager = next(iter(listeners.values()))["filter_chains"][0]["filters"][0]["typed_config"]
     routes = manager.pop("route_config")
     clusters = {cluster["name"]: cluster for cluster in resources["clusters"]}
     return normalised({"listeners": listeners, "routes": {routes["name"]: routes}, "clusters": clusters})
 
 
-def test_a_gateway_is_configured_as_istiod_does_it() -> None:
+@pytest.mark.parametrize(
+    ("mesh", "name", "folders"),
+    [("Istio", "istio-gateway-policies", POLICIES), ("Kuma", "kuma-gateway", ("kuma/gateway",))],
+)
+def test_a_gateway_is_configured_as_its_control_plane_does_it(mesh: str, name: str, folders: tuple[str, ...]) -> None:
     """To the last field, but for what docs/local-target.md lists."""
-    found = list(differences(recorded(), ours("istio/policies", "istio/gateway", "istio/gateway-policies")))
-    assert unexplained(found, KNOWN) == []
-    assert [pattern for pattern in OWN if not any(covers(pattern, path) for path in found)] == []
+    found = list(differences(recorded(name), ours(mesh.lower(), *folders)))
+    assert unexplained(found, known(mesh)) == []
+    assert [pattern for pattern in own(mesh) if not any(covers(pattern, path) for path in found)] == []
 
 
 def test_the_comparison_sees_a_filter_that_is_not_there() -> None:
     """Without policies the gateway has no RBAC filter, and that would be found."""
-    found = unexplained(list(differences(recorded(), ours("istio/gateway"))), KNOWN)
-    assert any("envoy.filters.http.rbac" in path for path in found)
+    found = differences(recorded("istio-gateway-policies"), ours("istio", "istio/gateway"))
+    assert any("envoy.filters.http.rbac" in path for path in unexplained(list(found), known("Istio")))

@@ -118,9 +118,10 @@ class PodGenerator:
 
     def _look(self) -> None:
         pods = self.files.pods()
-        trouble = load_trouble(load_pod_in(pods))
-        if trouble and not self._trouble:
-            self._trouble = f"{trouble}, saying: {_said(self.files, lines=3, line_end=' / ')}"
+        pod = load_pod_in(pods)
+        trouble = load_trouble(pod)
+        if trouble and not self._trouble:  # what is gone says nothing any more
+            self._trouble = f"{trouble}, saying: {_said(self.files, lines=3, line_end=' / ')}" if pod else trouble
         self._trouble = self._trouble or missing(self.pods, pods)
         self._broken = bool(restarts([pod for pod in pods if labels_of(pod).get(COMPONENT) == "application"]))
 

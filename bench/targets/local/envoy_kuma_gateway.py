@@ -6,11 +6,12 @@ from typing import Any, Final
 
 from bench.meshes import kuma
 from bench.meshes.application import Gateway, PathRoute
-from bench.meshes.kuma_names import service_tags
+from bench.meshes.kuma_names import ZONE, service_tags
 from bench.meshes.kuma_policies import Policies
 from bench.targets.local.certificates import Certificates
 from bench.targets.local.envoy_kuma import whole_bootstrap
 from bench.targets.local.envoy_kuma_clusters import gateway_cluster
+from bench.targets.local.envoy_kuma_http import INTERNAL
 from bench.targets.local.placement import Placement
 from bench.targets.local.ports import HOST
 
@@ -40,7 +41,7 @@ _RATE_LIMIT: Final[Json] = {
         "stat_prefix": "rate_limit",
     },
 }
-_INTERNAL: Final = [{"address_prefix": "127.0.0.1", "prefix_len": 32}, {"address_prefix": "::1", "prefix_len": 128}]
+_INTERNAL: Final = [{"address_prefix": address, "prefix_len": length} for address, length in INTERNAL]
 _RETRY: Final[Json] = {
     "retry_on": "gateway-error,connect-failure,refused-stream",
     "num_retries": 5,
@@ -135,7 +136,7 @@ def _matches(route: PathRoute) -> Iterator[Json]:
 
 
 def _route(match: Json, cluster: str, tag: str) -> Json:
-    named = {"header": {"key": "x-kuma-tags", "value": f"&kuma.io/service={tag}&"}}
+    named = {"header": {"key": "x-kuma-tags", "value": f"&kuma.io/service={tag}&&kuma.io/zone={ZONE}&"}}
     return {
         "match": match,
         "route": {

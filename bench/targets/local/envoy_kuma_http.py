@@ -17,7 +17,7 @@ _ROUTER: Final[Json] = {
     "name": "envoy.filters.http.router",
     "typed_config": {"@type": f"{_TYPES}.http.router.v3.Router"},
 }
-_INTERNAL: Final = (
+INTERNAL: Final = (
     ("10.0.0.0", 8),
     ("192.168.0.0", 16),
     ("172.16.0.0", 12),
@@ -76,7 +76,7 @@ def stat_name(name: str) -> str:
 
 
 def _manager(stat_prefix: str, **settings: Any) -> Json:
-    ranges = [{"address_prefix": address, "prefix_len": length} for address, length in _INTERNAL]
+    ranges = [{"address_prefix": address, "prefix_len": length} for address, length in INTERNAL]
     return {
         "name": "envoy.filters.network.http_connection_manager",
         "typed_config": {
