@@ -56,14 +56,14 @@ def geometric_mean(values: Sequence[float], *, confidence: float = CONFIDENCE) -
 
 
 def arithmetic_mean(values: Sequence[float], *, confidence: float = CONFIDENCE) -> Mean:
-    """The mean with its t interval. Raises ValueError where there are no values."""
+    """The mean, with its t interval, of what cannot be negative. Raises ValueError where there are no values."""
     if not len(values):
         raise ValueError("no values, no mean")
     value, reason = float(np.mean(values)), no_interval(values)
     if reason:
         return Mean(value, None, None, reason)
     sd, half = _half_width(np.asarray(values, np.float64), confidence)
-    return Mean(value, (value - half, value + half), sd, "")
+    return Mean(value, (max(value - half, 0.0), value + half), sd, "")
 
 
 def compare(values: Sequence[float], reference: Sequence[float]) -> Comparison:

@@ -203,6 +203,14 @@ def test_intervals_within_blocks_cover_what_they_claim() -> None:
     assert np.mean([low <= truth <= high for low, high in found]) == pytest.approx(0.95, abs=0.015)
 
 
+def test_no_rate_is_below_zero() -> None:
+    """Repeats that scatter widely give an interval down to zero, never to a negative rate."""
+    interval = stats.arithmetic_mean([1.0, 9.0]).interval
+    assert interval is not None
+    assert interval[0] == 0
+    assert interval[1] > 9
+
+
 @pytest.mark.parametrize("table", [[[90.0, 99.0]], [[90.0, 99.0], [90.0, 99.0]]], ids=["one block", "no noise"])
 def test_blocks_without_noise_have_no_interval(table: list[list[float]]) -> None:
     """One block, or blocks that are all alike, say nothing about noise: no interval."""
