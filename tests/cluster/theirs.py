@@ -3,7 +3,7 @@
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 from bench.targets.kubernetes import istio
@@ -17,7 +17,7 @@ from tests.cluster.lab import home, kubeconfig
 
 SYSTEM: Final = "istio-system"
 ISTIOD: Final = Ref("apps/v1", "Deployment", "istiod", SYSTEM)
-INJECTOR: Final = Ref("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration", "istio-sidecar-injector")
+_INJECTORS: Final = ("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration")
 _TIMEOUT_S: Final = 120.0
 _POLL_S: Final = 0.3
 
@@ -61,11 +61,12 @@ def without_istiod(cluster: Cluster) -> Iterator[None]:
 @contextmanager
 def without_injection(cluster: Cluster) -> Iterator[None]:
     """Istio's webhooks mean no pod meanwhile, as after somebody narrowed them for a namespace of his own."""
-    injector = cluster.get(INJECTOR)
-    assert injector is not None
     selector = {"matchLabels": {"meshbench.dev/nobody": "here"}}
-    narrowed = [{**one, "objectSelector": selector, "namespaceSelector": selector} for one in injector["webhooks"]]
-    with replaced(cluster, INJECTOR, webhooks=narrowed):
+    nobody = {"objectSelector": selector, "namespaceSelector": selector}
+    with ExitStack() as stack:
+        for injector in cluster.list(*_INJECTORS):  # its own, and that of its default revision
+            narrowed = [{**one, **nobody} for one in injector["webhooks"]]
+            stack.enter_context(replaced(cluster, ref_of(injector), webhooks=narrowed))
         assert wait_until(lambda: not _is_injected(cluster), timeout_s=_TIMEOUT_S, watch=Watch(), poll_s=_POLL_S)
         yield
     assert wait_until(lambda: _is_injected(cluster), timeout_s=_TIMEOUT_S, watch=Watch(), poll_s=_POLL_S)
