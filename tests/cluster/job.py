@@ -33,6 +33,11 @@ __all__ = ["BASELINE", "ISTIO", "MESH", "POLICIES", "Job", "run_job"]
 
 POLICIES: Mapping[str, Any] = {"name": "istio-policies", "mesh": "istio", "manifests": ["istio/policies"]}
 MESH: Final = ("--mesh-values", str(MESHLAB.parent / "istio-values.yaml"))
+# With Kuma's own requests, many pods have no room on the lab's two processors.
+_SMALL_KUMA: Final = """\
+controlPlane: {resources: {requests: {cpu: 50m, memory: 128Mi}}}
+dataPlane: {sidecarContainer: {resources: {requests: {cpu: 10m, memory: 64Mi}}}}
+"""
 
 During = Callable[[Command], object]
 
@@ -84,6 +89,13 @@ class Job:
     def trials(self) -> dict[str, dict[str, Any]]:
         """`trial.json` of each trial that was kept whole, by the trial's name."""
         return {one["folder"]: command.trial_record(self.folder, one["folder"]) for one in self.record["trials"]}
+
+
+def small_kuma(folder: Path) -> tuple[str, str]:
+    """Options for a Kuma that asks for little."""
+    values = folder / "small.yaml"
+    values.write_text(_SMALL_KUMA, "utf-8")
+    return "--mesh-values", str(values)
 
 
 def run_job(

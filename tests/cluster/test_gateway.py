@@ -9,7 +9,7 @@ import pytest
 from bench.records import ProofRecord
 from bench.store import read_record
 from bench.targets.kubernetes.client import Cluster
-from tests.cluster.job import MESH, Job, run_job, unchanged
+from tests.cluster.job import MESH, Job, run_job, small_kuma, unchanged
 
 pytestmark = pytest.mark.slow
 
@@ -85,7 +85,7 @@ def test_a_delegated_gateway_in_front_of_kuma(cluster: Cluster, tmp_path: Path, 
         for name in image.get("names") or ()
         if "/proxyv2:" in name
     )
-    job = measured(cluster, tmp_path, "--image", f"gateway={envoy}", scenario=[DELEGATED])
+    job = measured(cluster, tmp_path, *small_kuma(tmp_path), "--image", f"gateway={envoy}", scenario=[DELEGATED])
     proof = proofs_of(job)["kuma-gateway-delegated"]
     check_entered(proof)
     assert "/sa/bookinfo-gateway" in seen(proof, "identity")["gateway"]

@@ -12,7 +12,7 @@ from bench.resources import read_resources
 from bench.samples import read_parquet
 from bench.store import read_record
 from bench.targets.kubernetes.client import Cluster
-from tests.cluster.job import MESH, Job, run_job, unchanged
+from tests.cluster.job import MESH, Job, run_job, small_kuma, unchanged
 
 pytestmark = pytest.mark.slow
 
@@ -20,11 +20,6 @@ MEASURED = (0, 5)  # 5: it measured, and says that this machine was too busy for
 ISTIO = {"name": "istio-by-user", "mesh": "istio", "manifests": ["istio/deployment-strategy"]}
 KUMA = {"name": "kuma-by-user", "mesh": "kuma", "manifests": ["kuma/mtls", "kuma/deployment-strategy"]}
 VERSIONS = {"reviews": ["v1", "v2", "v3"]}
-# So many pods with Kuma's own requests have no room on the lab's two processors.
-SMALL = """\
-controlPlane: {resources: {requests: {cpu: 50m, memory: 128Mi}}}
-dataPlane: {sidecarContainer: {resources: {requests: {cpu: 10m, memory: 64Mi}}}}
-"""
 PAGES = {"page as others": "100 of 100 with reviews v1", "page as Marco": "100 of 100 with reviews v2"}
 
 
@@ -78,6 +73,4 @@ def test_istio_routes_by_user(cluster: Cluster, tmp_path: Path) -> None:
 
 def test_kuma_routes_by_user(cluster: Cluster, tmp_path: Path, kumactl: str) -> None:
     """A MeshHTTPRoute leads each user to the Service of a version."""
-    values = tmp_path / "small.yaml"
-    values.write_text(SMALL, "utf-8")
-    check_routed(measured(cluster, tmp_path, "--mesh-values", str(values), configuration=KUMA))
+    check_routed(measured(cluster, tmp_path, *small_kuma(tmp_path), configuration=KUMA))
