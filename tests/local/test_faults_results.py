@@ -25,7 +25,7 @@ import time, types, bench.load.generator as generator
 generator.time = types.SimpleNamespace(time=lambda: time.time() + 1, perf_counter_ns=time.perf_counter_ns)
 """
 NO_MATPLOTLIB = "import sys; sys.modules['matplotlib'] = None"
-WITHOUT_PLOTS = {"latency.csv", "contrasts.csv", "report.md", "tables.tex", "index.html"}
+WITHOUT_PLOTS = {"latency.csv", "contrasts.csv", "proxies.csv", "report.md", "tables.tex", "index.html"}
 
 
 @dataclass(frozen=True)

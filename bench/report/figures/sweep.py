@@ -130,9 +130,9 @@ def _linear(axes: Axes, report: Report) -> None:
 
 
 def _log(axes: Axes, report: Report) -> None:
-    """The same on a logarithmic axis."""
+    """The same on a logarithmic axis, which has no place for what a damaged repeat may have: times below zero."""
     summaries = report.configurations.values()
-    repeats = [repeat.p95_ms for c in summaries for repeat in c.repeats if repeat.p95_ms]
+    repeats = [p95 for c in summaries for repeat in c.repeats if (p95 := repeat.p95_ms or 0) > 0]
     ends = [math.log(end) for c in summaries for end in (c.p95_low_ms, c.p95_high_ms) if end]
     low, high = reach([math.log(value) for value in repeats], ends, share=0.3)
     log_axis(axes, "y", [math.exp(low), math.exp(high)] if repeats else [])
