@@ -162,7 +162,8 @@ def test_a_plan_for_a_cluster_makes_nothing(account: As, lab_path: None, cluster
     with account("run"):
         before = job.everything(cluster)
         finished = command.call(*arguments, output=tmp_path / "results")
-        assert job.changes(before, job.everything(cluster)) == []
+        changed = job.changes(before, job.everything(cluster))
+    assert [one for one in changed if "t-account-" not in one] == []  # accounts of other tests may still be going
     assert finished.code == 0, finished.told
     assert "2 Namespace" in finished.out
     assert "istio 1." in finished.out
