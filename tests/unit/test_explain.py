@@ -49,6 +49,24 @@ def test_native_sidecars_are_looked_at_too() -> None:
     assert trouble.where == "Pod details-1, container kuma-sidecar"
 
 
+def test_a_native_sidecar_that_keeps_ending_is_final_whatever_its_exit_code() -> None:
+    """Kubernetes shows no back-off for it; an init container that has ended well is no trouble."""
+
+    def of(restarts: int) -> dict[str, Any]:
+        ended = _container("istio-proxy", restarts=restarts, terminated={"exitCode": 0, "reason": "Completed"})
+        done = _container("istio-init", restarts=1, terminated={"exitCode": 0, "reason": "Completed"})
+        pod = _pod(initContainerStatuses=[done, ended])
+        pod["spec"]["initContainers"] = [{"name": "istio-init"}, {"name": "istio-proxy", "restartPolicy": "Always"}]
+        return pod
+
+    (first,) = troubles_of(of(1))
+    assert Grace().final([first], now=1e9) is None
+    (second,) = troubles_of(of(2))
+    assert Grace().final([second], now=0) is second
+    assert str(second) == "Pod details-1, container istio-proxy: ended with exit code 0: Completed; 2 restarts"
+    assert second.container == "istio-proxy"
+
+
 def test_a_pod_that_only_starts_is_no_trouble() -> None:
     """It is told, but never final; one that is ready, or being removed, is not even told."""
     (starting,) = troubles_of(_pod(_container(waiting={"reason": "ContainerCreating"})))

@@ -16,6 +16,7 @@ _MOST_EVENTS = 8
 # 10 and 20 s; what a quota or a webhook refuses may be accepted once others have caught up.
 _IMAGE_GRACE_S = 30.0
 _CREATE_GRACE_S = 20.0
+_RESTARTS = 2  # of a sidecar that has ended: one more is no accident
 _WAITING_GRACE_S = {
     "CrashLoopBackOff": 0.0,
     "InvalidImageName": 0.0,
@@ -81,12 +82,25 @@ def _pod_troubles(pod: Object) -> Iterator[Trouble]:
     for condition in status.get("conditions", ()):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             yield Trouble(where, _joined("waits for a node", condition.get("reason"), condition.get("message")))
-    once = pod.get("spec", {}).get("restartPolicy") == "Never"
+    spec = pod.get("spec", {})
+    once = spec.get("restartPolicy") == "Never"
+    sidecars = {one["name"] for one in spec.get("initContainers", ()) if one.get("restartPolicy") == "Always"}
     containers = (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ()))
     if not containers:
         yield Trouble(where, _joined("no container of it was looked at yet", status.get("phase")))
     for container in containers:
-        yield from _container_troubles(f"{where}, container {container['name']}", container, once=once)
+        place = f"{where}, container {container['name']}"
+        if container["name"] in sidecars and "terminated" in container.get("state", {}):
+            yield _ended_sidecar(place, container)
+        else:
+            yield from _container_troubles(place, container, once=once)
+
+
+def _ended_sidecar(where: str, container: dict[str, Any]) -> Trouble:
+    """Kubernetes starts a native sidecar again, also after exit code 0, and shows no back-off for it meanwhile."""
+    restarts = container["restartCount"]
+    what = f"{_ended(container['state']['terminated'])}; {restarts} restarts"
+    return Trouble(where, what, 0.0 if restarts >= _RESTARTS else inf, container["name"])
 
 
 def _container_troubles(where: str, container: dict[str, Any], *, once: bool) -> Iterator[Trouble]:
