@@ -24,6 +24,7 @@ T = TypeVar("T")
 ROOT = Path(__file__).parents[1]
 DEADLINE_S = 120.0
 OTHERS_S = 240.0  # how long somebody else's run on this machine may take
+_HEARD = (signal.SIGINT, signal.SIGHUP)  # what a shell's background job or `nohup` would have ignored
 
 
 @dataclass(frozen=True)
@@ -111,14 +112,22 @@ def start(
     **streams: Any,
 ) -> Command:
     """Starts the command in its own session, in the folder above `output`. `driver` is Python that is run in the
-    command's process before it; `prepare` too, before Python starts."""
+    command's process before it; `prepare` too, before Python starts. It hears signals as in the foreground of a
+    terminal, wherever the tests run."""
+
+    def begin() -> None:
+        for number in _HEARD:
+            signal.signal(number, signal.SIG_DFL)
+        if prepare:
+            prepare()
+
     code = f"{driver}\nimport bench.cli\nbench.cli.main()"
     program = [sys.executable, "-c", code] if driver else [sys.executable, "-m", "bench.cli"]
     popen = subprocess.Popen(
         [*program, *map(str, arguments)],
         cwd=output.parent,
         env=environment(PYTHONPATH=str(ROOT), **(env or {})),
-        preexec_fn=prepare,
+        preexec_fn=begin,
         start_new_session=True,
         text=True,
         **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams},
