@@ -9,6 +9,7 @@ from pydantic import Field
 from bench.errors import InputError, Problem
 from bench.meshes.application import Application, Gateway, PathRoute, Service
 from bench.meshes.gateway_objects import CORE_KINDS, GatewayDeployment, Proxy, proxies_in, proxy_problems
+from bench.meshes.istio_names import service_called
 from bench.meshes.istio_routes import MESH_GATEWAY, HttpRoute, VirtualService
 from bench.meshes.istio_routing import config_path
 from bench.meshes.manifests import Kind, Manifest, Part, PolicyMetadata, Port, Source, Text, of_kind
@@ -131,8 +132,7 @@ def _destination_problems(
     source: Source[VirtualService], index: int, route: HttpRoute, application: Application
 ) -> Iterator[Problem]:
     destination, here = route.destination, ("spec", "http", index, "route", 0, "destination")
-    services = {name: one for one in application.services for name in _names(one, application)}
-    service = services.get(destination.host)
+    service = service_called(destination.host, application, namespace=application.namespace)
     if service is None:
         known = [one.name for one in application.services]
         message = f"there is no service {destination.host!r}{did_you_mean(destination.host, known)}"
@@ -151,17 +151,12 @@ def _match_problems(source: Source[VirtualService], index: int, route: HttpRoute
             yield source.problem(loc, "a gateway's routes by header are not translated by meshbench")
 
 
-def _names(service: Service, application: Application) -> tuple[str, ...]:
-    inside = f"{service.name}.{application.namespace}"
-    return service.name, inside, f"{inside}.svc", f"{inside}.svc.cluster.local"
-
-
 def _routes(virtual: VirtualService, application: Application) -> Iterator[PathRoute]:
     """A route for each match: as istiod makes them."""
-    services = {name: one for one in application.services for name in _names(one, application)}
     origin = config_path(application.namespace, virtual)
     for route in virtual.spec.http:
-        service = services[route.destination.host]
+        service = service_called(route.destination.host, application, namespace=application.namespace)
+        assert service is not None  # noqa: S101  # hosts are checked first
         paths = [match.uri for match in route.match if match.uri]
         for uri in paths:
             kind: Literal["exact", "prefix"] = "exact" if uri.exact is not None else "prefix"

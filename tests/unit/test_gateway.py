@@ -88,6 +88,11 @@ def test_manifests_without_a_gateway_have_none(application: Application) -> None
             "host: productpge",
             "bookinfo.yaml:23: spec.http[0].route[0].destination.host: there is no service 'productpge'; did you mean",
         ),
+        (
+            "host: productpage",
+            "host: productpage.bookinfo",
+            "spec.http[0].route[0].destination.host: there is no service 'productpage.bookinfo'",
+        ),
         ("number: 9080", "number: 9081", "spec.http[0].route[0].destination.port.number: productpage has no port 9081"),
         (
             "            host: productpage",
