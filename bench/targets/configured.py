@@ -1,11 +1,12 @@
 """What a scenario says of the application and of each configuration's policies: the same for every target."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bench.load.generator import LoadOrder
 from bench.meshes import MESHES, Policies
 from bench.meshes.application import NAMESPACE, Application, read_application
-from bench.scenario import Configuration, Scenario
+from bench.scenario import Configuration, Load, Scenario
 from bench.shipped import shipped
 from bench.targets.readers import Reader, readers_of
 
@@ -41,3 +42,23 @@ def policies_of(settings: Configuration, application: Application, manifests: Ma
         return None
     application = entered(settings, application, manifests)
     return MESHES[settings.mesh].read_policies([manifests[place] for place in settings.manifests], application)
+
+
+def load_order(
+    load: Load, readers: Sequence[Reader], *, address: str, virtual_host: str, locustfile: Path, seed: int
+) -> LoadOrder:
+    """What the generator is told: the load of a configuration, for its readers, at `host:port`."""
+    return LoadOrder(
+        address=address,
+        virtual_host=virtual_host,
+        locustfile=locustfile,
+        reviews=readers[0].reviews,
+        logged_in={reader.user: reader.reviews for reader in readers if reader.user},
+        users=load.users,
+        think_time_s=load.think_time_s,
+        rate_per_s=load.rate_per_s,
+        warmup_s=load.warmup_s,
+        duration_s=load.duration_s,
+        seed=seed,
+        workers=load.workers,
+    )

@@ -9,8 +9,8 @@ from bench.fields import manifest_files
 from bench.inputs import Inputs
 from bench.load.generator import LoadOrder
 from bench.meshes.application import Application
-from bench.scenario import Configuration, Load, Scenario
-from bench.targets.configured import application_folder, application_of, entered, readers_in
+from bench.scenario import Configuration, Scenario
+from bench.targets.configured import application_folder, application_of, entered, load_order, readers_in
 from bench.targets.kubernetes.application import bookinfo_objects
 from bench.targets.kubernetes.client import Object
 from bench.targets.kubernetes.control_plane import ControlPlane
@@ -121,6 +121,8 @@ def blueprint_of(
     written = entered(settings, application_of(scenario), inputs.manifests)
     application = replace(written, namespace=inside, mesh=guest or written.mesh)
     readers = readers_in(settings, application_of(scenario), inputs.manifests)
+    entry = application.service(application.calls[0][1])
+    at = f"{entry.name}:{entry.port}"
     given = [*_manifests(settings, inputs), *equal_policies(settings.mesh, scenario.equalise)]
     things = plane.mesh_objects(given, inside, guest) if plane else ()
     return Blueprint(
@@ -130,7 +132,14 @@ def blueprint_of(
         folder=application_folder(scenario),
         outside=outside,
         readers=readers,
-        order=_order(scenario.load_of(configuration), application, readers, locustfile=inputs.locustfile, seed=seed),
+        order=load_order(
+            scenario.load_of(configuration),
+            readers,
+            address=at,
+            virtual_host=at,
+            locustfile=inputs.locustfile,
+            seed=seed,
+        ),
         plane=plane,
         meshed=_meshed(scenario, settings, application, inputs=inputs),
         policies=tuple(thing for thing in things if not makes_pods(thing)),
@@ -148,26 +157,6 @@ def _meshed(scenario: Scenario, settings: Configuration, application: Applicatio
         return None
     folders = [inputs.manifests[place] for place in settings.manifests]
     return replace(read_meshed(settings.mesh, folders, application), equalise=scenario.equalise)
-
-
-def _order(
-    load: Load, application: Application, readers: Sequence[Reader], *, locustfile: Path, seed: int
-) -> LoadOrder:
-    entry = application.service(application.calls[0][1])
-    return LoadOrder(
-        address=f"{entry.name}:{entry.port}",
-        virtual_host=f"{entry.name}:{entry.port}",
-        locustfile=locustfile,
-        reviews=readers[0].reviews,
-        logged_in={reader.user: reader.reviews for reader in readers if reader.user},
-        users=load.users,
-        think_time_s=load.think_time_s,
-        rate_per_s=load.rate_per_s,
-        warmup_s=load.warmup_s,
-        duration_s=load.duration_s,
-        seed=seed,
-        workers=load.workers,
-    )
 
 
 def _namespace(name: str, labels: Mapping[str, str]) -> Object:

@@ -29,7 +29,6 @@ from bench.proofs import (
     proxied_evidence,
 )
 from bench.records import Evidence
-from bench.scenario import Load as LoadSettings
 from bench.targets import proxies
 from bench.targets.asking import PATHS, Answer, probe_evidence
 from bench.targets.data_path import read_data_path
@@ -56,9 +55,7 @@ class LocalDeployment:
     processes: tuple[Process, ...]
     launcher: Launcher
     watch: Watch
-    settings: LoadSettings
-    locustfile: Path
-    seed: int
+    order: LoadOrder
     _counted: dict[Hop, HopCount] = field(default_factory=dict)
 
     @property
@@ -91,7 +88,7 @@ class LocalDeployment:
     ) -> LoadOutcome:
         """Runs the generator; see `bench.targets.Deployment`."""
         self._counted = self._counts()
-        load = start_load(self.launcher, self._order(), draft, watch=self.watch, under_test=self.processes)
+        load = start_load(self.launcher, self.order, draft, watch=self.watch, under_test=self.processes)
         return load.run(watch=self.watch, show=show, kept=kept)
 
     def prove(self, load: LoadOutcome | None = None) -> tuple[Evidence, ...]:
@@ -123,23 +120,6 @@ class LocalDeployment:
             {name: self._rules.inbound_cluster(application.workload(name)) for name in self.placement.inbound},
             configs={name: of_bootstrap(sidecars.configuration(name)) for name in admins},
             ask=lambda name, page: _asked(admins[name], page),
-        )
-
-    def _order(self) -> LoadOrder:
-        entry = self.hops[0]
-        return LoadOrder(
-            address=f"127.0.0.1:{self.placement.reached_by(entry.caller, entry.callee)}",
-            virtual_host=self.placement.host_of(entry.callee),
-            locustfile=self.locustfile,
-            reviews=self.readers[0].reviews,
-            logged_in={reader.user: reader.reviews for reader in self.readers if reader.user},
-            users=self.settings.users,
-            think_time_s=self.settings.think_time_s,
-            rate_per_s=self.settings.rate_per_s,
-            warmup_s=self.settings.warmup_s,
-            duration_s=self.settings.duration_s,
-            seed=self.seed,
-            workers=self.settings.workers,
         )
 
     def _baseline_evidence(self) -> tuple[Evidence, ...]:

@@ -17,7 +17,7 @@ from bench.plan import Trial, expected_seconds
 from bench.processes import Launcher, Process
 from bench.records import RunRecord, TargetRecord
 from bench.scenario import Configuration
-from bench.targets.configured import application_of, entered, policies_of, readers_in
+from bench.targets.configured import application_of, entered, load_order, policies_of, readers_in
 from bench.targets.local.binaries import envoy_binary
 from bench.targets.local.certificates import Certificates, issue_certificates
 from bench.targets.local.deployment import LocalDeployment
@@ -78,6 +78,8 @@ class LocalTarget:
         settings = self.run.scenario.configuration(trial.configuration)
         application = entered(settings, self.application, self.inputs.manifests)
         placement = place(application, ways_out=ways_out(settings.mesh))
+        readers = readers_in(settings, self.application, self.inputs.manifests)
+        caller, callee = application.calls[0]
         sidecars = self._sidecars(settings, placement)
         processes.extend(self._start_services(placement, draft))
         if sidecars is not None:
@@ -85,14 +87,19 @@ class LocalTarget:
         return LocalDeployment(
             mesh=settings.mesh,
             placement=placement,
-            readers=readers_in(settings, self.application, self.inputs.manifests),
+            readers=readers,
             sidecars=sidecars,
             processes=tuple(processes),
             launcher=self.launcher,
             watch=self.watch,
-            settings=self.run.scenario.load_of(settings.name),
-            locustfile=self.inputs.locustfile,
-            seed=self.run.plan.seed + trial.number,
+            order=load_order(
+                self.run.scenario.load_of(settings.name),
+                readers,
+                address=f"127.0.0.1:{placement.reached_by(caller, callee)}",
+                virtual_host=placement.host_of(callee),
+                locustfile=self.inputs.locustfile,
+                seed=self.run.plan.seed + trial.number,
+            ),
         )
 
     def _sidecars(self, settings: Configuration, placement: Placement) -> Sidecars | None:
