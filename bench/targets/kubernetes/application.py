@@ -14,6 +14,7 @@ from bench.targets.kubernetes.workloads import app_of, names_of
 from bench.yamlfile import read_documents
 
 _GRACE_S: Final = 1  # nobody asks any more when a trial's pods go, and the next trial waits for it
+_INJECTED: Final = "auto"  # the image that a mesh puts into a gateway's pods itself
 _STATUSES: Final = ("containerStatuses", "initContainerStatuses")
 _ORDER: Final = ("ServiceAccount", "Service", "Deployment")
 
@@ -37,7 +38,7 @@ def bookinfo_objects(
     documents = [document.value for file in files for document in read_documents(file)]
     wanted = [thing for thing in documents if thing is not None and _belongs(thing, application)]
     placed = [_placed(thing, application.namespace) for thing in wanted]
-    things = [_deployment(thing, _Pods(images, registry, annotations or {}, affinity)) for thing in placed]
+    things = [with_settings(thing, PodSettings(images, registry, annotations or {}, affinity)) for thing in placed]
     return tuple(sorted(things, key=lambda thing: _ORDER.index(thing["kind"])))
 
 
@@ -74,8 +75,9 @@ def _placed(thing: Object, namespace: str) -> Object:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pods:
-    """What is said of all pods."""
+class PodSettings:
+    """What is said of all pods of the application. `images` and `registry` are those of `images.image_of`;
+    `annotations` go onto the pods, `affinity` says where they may be."""
 
     images: Mapping[str, str]
     registry: str
@@ -83,21 +85,24 @@ class _Pods:
     affinity: Object | None
 
 
-def _deployment(thing: Object, pods: _Pods) -> Object:
+def with_settings(thing: Object, pods: PodSettings) -> Object:
     """A Deployment with its image chosen, and pods that go quickly; any other object as it is."""
     if thing["kind"] != "Deployment":
         return thing
     template = thing["spec"]["template"]
     metadata = template["metadata"]
-    workload = metadata["labels"]["app"]
-    (container,) = template["spec"]["containers"]
-    image = image_of(workload, container["image"], images=pods.images, registry=pods.registry)
     placed = {"affinity": pods.affinity} if pods.affinity else {}
     pod = {
         **template["spec"],
-        "containers": [{**container, "image": image}],
+        "containers": [_chosen(one, metadata["labels"]["app"], pods) for one in template["spec"]["containers"]],
         "terminationGracePeriodSeconds": _GRACE_S,
         **placed,
     }
     noted = {**metadata, "annotations": {**metadata.get("annotations", {}), **pods.annotations}}
     return {**thing, "spec": {**thing["spec"], "template": {"metadata": noted, "spec": pod}}}
+
+
+def _chosen(container: Object, workload: str, pods: PodSettings) -> Object:
+    if container["image"] == _INJECTED:
+        return container
+    return {**container, "image": image_of(workload, container["image"], images=pods.images, registry=pods.registry)}

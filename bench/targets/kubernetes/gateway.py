@@ -1,13 +1,12 @@
 """A configuration's gateway on a cluster: its pods are made with the application's, and the load stays outside of the
 mesh. Pure."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from bench.meshes.application import CLIENT, GATEWAY, Application
+from bench.meshes.application import CLIENT, Application
+from bench.targets.kubernetes.application import PodSettings, with_settings
 from bench.targets.kubernetes.client import Object
-from bench.targets.kubernetes.images import image_of
 from bench.targets.kubernetes.load_objects import NAME
 from bench.targets.kubernetes.probing import pod_name
 
@@ -15,8 +14,6 @@ from bench.targets.kubernetes.probing import pod_name
 _POD_GROUPS: Final = ("v1", "apps/v1")
 _POD_KINDS: Final = ("MeshGatewayInstance",)
 _ORDER: Final = ("ServiceAccount", "ConfigMap", "Service", "Deployment")
-_INJECTED: Final = "auto"  # the image that a mesh puts in itself
-_GRACE_S: Final = 1
 _KUMAS: Final = "kuma-gateway"
 
 
@@ -33,32 +30,10 @@ def gateway_objects(
     annotations: Mapping[str, str],
     affinity: Object | None,
 ) -> tuple[Object, ...]:
-    """What a gateway's pods are made of, in the order in which it is to be applied. `images` and `registry` are those
-    of `images.image_of`; `annotations` are for the pods, `affinity` says where they may be."""
+    """What a gateway's pods are made of, in the order in which it is to be applied; see `PodSettings`."""
     ordered = sorted(things, key=lambda thing: _ORDER.index(thing["kind"]) if thing["kind"] in _ORDER else len(_ORDER))
-    choose = partial(_container, images=images, registry=registry)
-    deployed = partial(_deployment, choose=choose, annotations=annotations, affinity=affinity)
-    return tuple(deployed(thing) if thing["kind"] == "Deployment" else thing for thing in ordered)
-
-
-def _deployment(
-    thing: Object, *, choose: Callable[[Object], Object], annotations: Mapping[str, str], affinity: Object | None
-) -> Object:
-    """With its image chosen, and pods that go quickly."""
-    template = thing["spec"]["template"]
-    containers = [choose(one) for one in template["spec"]["containers"]]
-    placed = {"affinity": affinity} if affinity else {}
-    pod = {**template["spec"], "containers": containers, "terminationGracePeriodSeconds": _GRACE_S, **placed}
-    metadata = template["metadata"]
-    noted = {**metadata, "annotations": {**metadata.get("annotations", {}), **annotations}}
-    return {**thing, "spec": {**thing["spec"], "template": {"metadata": noted, "spec": pod}}}
-
-
-def _container(container: Object, *, images: Mapping[str, str], registry: str) -> Object:
-    image = container["image"]
-    if image == _INJECTED:
-        return container
-    return {**container, "image": image_of(GATEWAY, image, images=images, registry=registry)}
+    settings = PodSettings(images, registry, annotations, affinity)
+    return tuple(with_settings(thing, settings) for thing in ordered)
 
 
 def outside_of_the_mesh(application: Application) -> frozenset[str]:
