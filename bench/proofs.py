@@ -116,26 +116,28 @@ def mtls_evidence(
 
 def unrouted_evidence(path: str, *, status: int, headers: Mapping[str, str]) -> Evidence:
     """A path that no route of the gateway takes is answered by the gateway itself, and goes to nobody."""
-    passed_on = _ANSWERED in headers
     return Evidence(
         name="no route",
         subject=path,
-        ok=status == HTTPStatus.NOT_FOUND and not passed_on,
+        ok=status == HTTPStatus.NOT_FOUND and _ANSWERED not in headers,
         expected="404 from the gateway itself",
-        seen=f"{status} from {'a service' if passed_on else 'the gateway itself'}",
+        seen=_answered(status, headers),
     )
 
 
 def routed_evidence(path: str, *, status: int, headers: Mapping[str, str]) -> Evidence:
     """A path that a route of the gateway takes is answered by a service."""
-    passed_on = _ANSWERED in headers
     return Evidence(
         name="route",
         subject=path,
-        ok=passed_on,
+        ok=_ANSWERED in headers,
         expected="answered by a service",
-        seen=f"{status} from {'a service' if passed_on else 'the gateway itself'}",
+        seen=_answered(status, headers),
     )
+
+
+def _answered(status: int, headers: Mapping[str, str]) -> str:
+    return f"{status} from {'a service' if _ANSWERED in headers else 'the gateway itself'}"
 
 
 def plain_text_evidence(callee: str, *, status: int, told: str, allowed: bool) -> Evidence:

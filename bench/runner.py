@@ -1,5 +1,6 @@
 """The main job: every trial of the plan is deployed, proven, loaded, proven again and stored."""
 
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -62,16 +63,17 @@ def _run_missing(folder: RunFolder, target: Target, show: Show) -> None:
 def run_trial(folder: RunFolder, trial: Trial, *, target: Target, show: Show) -> None:
     """One trial, from nothing to a stored result."""
     started_at = datetime.now(UTC)
-    with folder.draft(trial) as draft:
-        measured: list[tuple[TrialRecord, ProofRecord]] = []
-        try:
-            show.phase(trial, "deploy")
-            with target.deploy(trial, draft) as deployment:
-                measured.append(_measured(deployment, trial, draft, folder=folder, show=show, started_at=started_at))
-        finally:  # it counts, too, when a signal or a failure ends the removal that follows
-            for record, proof in measured:
-                folder.keep(draft, record, proof)
-                show.done(record)
+    with folder.draft(trial) as draft, ExitStack() as at_end:
+        show.phase(trial, "deploy")
+        with target.deploy(trial, draft) as deployment:
+            record, proof = _measured(deployment, trial, draft, folder=folder, show=show, started_at=started_at)
+            # it counts, too, when a signal or a failure ends the removal that follows
+            at_end.callback(_keep, folder, draft, record=record, proof=proof, show=show)
+
+
+def _keep(folder: RunFolder, draft: Path, *, record: TrialRecord, proof: ProofRecord, show: Show) -> None:
+    folder.keep(draft, record, proof)
+    show.done(record)
 
 
 def _measured(

@@ -111,7 +111,7 @@ def test_a_second_cleanup_finds_nothing_and_is_good() -> None:
     assert fake.log == []
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_any_half_way_state_ends_empty(data: st.DataObject) -> None:
     """Whatever is missing: the control plane never came up or is gone, a webhook was left, a namespace is going."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -43,7 +43,6 @@ def any_samples(draw: st.DrawFn) -> Samples:
     return Samples(**columns, name=codes, names=names)
 
 
-@settings(deadline=None)  # a file is written and read
 @given(samples=any_samples())
 def test_parquet_gives_back_what_it_got(samples: Samples) -> None:
     """Every value and every type of samples comes back from their file, whatever the values are."""
@@ -83,7 +82,6 @@ def begin(folder: Path) -> None:
     (folder / "started.json").write_text('{"zero_ns": 0, "wall_s": 0}', "utf-8")
 
 
-@settings(deadline=None)
 @given(raw=hnp.arrays(RAW_ROW, st.integers(0, 20)), torn=st.integers(0, RAW_ROW.itemsize - 1))
 def test_a_torn_last_row_is_left_out(raw: "np.ndarray[tuple[int], np.dtype[np.void]]", torn: int) -> None:
     """However much of the last row was written, all whole rows are read, and nothing else."""
