@@ -33,6 +33,8 @@ __all__ = ["BASELINE", "ISTIO", "MESH", "POLICIES", "Job", "run_job"]
 
 POLICIES: Mapping[str, Any] = {"name": "istio-policies", "mesh": "istio", "manifests": ["istio/policies"]}
 MESH: Final = ("--mesh-values", str(MESHLAB.parent / "istio-values.yaml"))
+# What only harm does to a trial; a busy machine may make any window unsteady.
+HARM: Final = re.compile("generator-ended|lost-rows|restart|proof|unproven|errors|all-failed|clock")
 # With Kuma's own requests, many pods have no room on the lab's two processors.
 _SMALL_KUMA: Final = """\
 controlPlane: {resources: {requests: {cpu: 50m, memory: 128Mi}}}

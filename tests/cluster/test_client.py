@@ -16,9 +16,12 @@ import pytest
 from bench.errors import ClusterError, RefusedError
 from bench.processes import run_tool
 from bench.targets.kubernetes.client import Cluster, Object, Ref
-from bench.targets.kubernetes.kubeconfig import describe
+from bench.targets.kubernetes.kubeconfig import describe, open_cluster
+from bench.targets.kubernetes.pages import page_of
 from bench.targets.kubernetes.waits import wait_for
 from bench.waiting import Watch, wait_until
+from tests.cluster.lab import CONTEXT
+from tests.cluster.way import relay
 
 IMAGE = "locustio/locust:2.47.0"
 POD, CONTAINER = "worker", "main"
@@ -33,6 +36,22 @@ class Echo(socketserver.BaseRequestHandler):
 socketserver.ThreadingTCPServer.allow_reuse_address = True
 print("echo is up", flush=True)
 socketserver.ThreadingTCPServer(("", 8080), Echo).serve_forever()
+"""
+# Answers its first question only by a file that tells of it, and each later one as it should.
+LATE = """
+import http.server, pathlib
+class Late(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        asked = pathlib.Path("asked")
+        if not asked.exists():
+            asked.touch()
+            self.rfile.read(1)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"later")
+server = http.server.ThreadingHTTPServer(("", 8082), Late)
+pathlib.Path("listens").touch()
+server.serve_forever()
 """
 
 
@@ -284,6 +303,31 @@ def _answers(port: int) -> bool:
 def _run_for_a_while(cluster: Cluster, namespace: str, argv: list[str]) -> None:
     with pytest.raises(ClusterError, match="has not ended"):
         cluster.exec(POD, argv, namespace=namespace, container=CONTAINER, timeout_s=5)
+
+
+def test_a_page_is_asked_for_again_when_the_connection_to_the_cluster_breaks(
+    lab_kubeconfig: Path, cluster: Cluster, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of its answer, and by nobody's fault."""
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    with (
+        relay(lab_kubeconfig, tmp_path / "config") as way,
+        open_cluster(CONTEXT, private_folder=tmp_path) as beyond,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        pool.submit(_run_for_a_while, cluster, namespace, ["python", "-c", LATE])
+        _until_there(cluster, namespace, "listens")
+        page = pool.submit(page_of, beyond, POD, 8082, namespace=namespace, path="/", who="it")
+        _until_there(cluster, namespace, "asked")
+        way.cut()
+        assert page.result(timeout=20) == "later"
+
+
+def _until_there(cluster: Cluster, namespace: str, name: str) -> None:
+    def is_there() -> bool:
+        return cluster.exec(POD, ["test", "-e", name], namespace=namespace, container=CONTAINER).exit_code == 0
+
+    assert wait_until(is_there, timeout_s=20, watch=Watch(), poll_s=0.2), name
 
 
 def test_a_local_port_that_is_taken_is_a_refusal(cluster: Cluster, namespace: str) -> None:

@@ -1,7 +1,6 @@
 """What happens to the load and to what is loaded on a real cluster: the trial tells, keeps its samples, and the run
 goes on with the next one."""
 
-import re
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -14,15 +13,13 @@ from bench.targets.kubernetes.client import Cluster, Ref
 from bench.targets.kubernetes.ownership import COMPONENT
 from bench.waiting import Watch, wait_until
 from tests.cluster.accounts import account, with_token, write_kubeconfig
-from tests.cluster.job import BASELINE, Job, namespace_of, run_job, stopped_api_server, unchanged, until_loading
+from tests.cluster.job import BASELINE, HARM, Job, namespace_of, run_job, stopped_api_server, unchanged, until_loading
 from tests.cluster.lab import CONTEXT
 from tests.cluster.lab_images import kill_container
 from tests.command import Command
 
 WINDOW_S = 14
 AWAY_S = 10
-# What only harm does to a trial; a busy machine may make any window unsteady.
-HARM = re.compile("generator-ended|lost-rows|restart|proof|unproven|errors|all-failed|clock")
 
 
 @pytest.fixture(scope="module")

@@ -2,18 +2,15 @@
 
 import json
 import secrets
-import socket
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-import yaml
 
 from bench.errors import DeployError
 from bench.load.generator import Load, LoadOrder
@@ -28,6 +25,8 @@ from bench.targets.kubernetes.ownership import labelled
 from bench.targets.kubernetes.usage import kubelet_usage
 from bench.usage import process_use
 from bench.waiting import Watch, wait_until
+from tests.cluster.lab import CONTEXT
+from tests.cluster.way import relay
 from tests.rows import recorded_rows
 
 PAGE = "ISBN-10 PublisherA Reviewer1 Reviewer2"
@@ -217,11 +216,22 @@ def test_workers_and_page(cluster: Cluster, namespace: str, order: LoadOrder, tm
 
 
 def test_the_load_goes_on_without_an_api_server(
-    lab_kubeconfig: Path, cluster: Cluster, namespace: str, order: LoadOrder, tmp_path: Path
+    lab_kubeconfig: Path,
+    cluster: Cluster,
+    namespace: str,
+    order: LoadOrder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """While nobody answers, Locust goes on; what it recorded then comes over later, and a remark says so."""
-    with relay(lab_kubeconfig, tmp_path) as way, waiting_pod(cluster, namespace, order):
-        load = begin(way.cluster, namespace, order, tmp_path)
+    config = tmp_path / "kubeconfig"
+    monkeypatch.setenv("KUBECONFIG", str(config))
+    with (
+        relay(lab_kubeconfig, config) as way,
+        open_cluster(CONTEXT, private_folder=tmp_path) as beyond,
+        waiting_pod(cluster, namespace, order),
+    ):
+        load = begin(beyond, namespace, order, tmp_path)
         tick_for(load, 4)
         cut_ns = load.generator.now_ns()
         way.close()
@@ -266,63 +276,3 @@ def test_a_locustfile_that_does_not_load(cluster: Cluster, namespace: str, order
         begin(cluster, namespace, order, tmp_path)
     assert "Locust did not start: Locust ended during the load (exit code 1)" in str(failure.value)
     assert "nowhere_to_be_found" in str(failure.value)
-
-
-class Way:
-    """A relay to the API server that can be closed: then connections are cut, and new ones refused."""
-
-    def __init__(self, target: tuple[str, int]) -> None:
-        self.target = target
-        self.cluster: Cluster
-        self.port = 0
-        self._sockets: list[socket.socket] = []
-
-    def open(self) -> None:
-        """Lets everybody through."""
-        listener = socket.create_server(("127.0.0.1", self.port), reuse_port=False)
-        self.port = listener.getsockname()[1]
-        self._sockets = [listener]
-        threading.Thread(target=self._accept, args=[listener], daemon=True).start()
-
-    def close(self) -> None:
-        """Lets nobody through, and cuts who is in between."""
-        for one in self._sockets:
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
-
-    def _accept(self, listener: socket.socket) -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = listener.accept()
-                far = socket.create_connection(self.target)
-                self._sockets += [near, far]
-                for pair in ((near, far), (far, near)):
-                    threading.Thread(target=self._pass_on, args=pair, daemon=True).start()
-
-    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-        with suppress(OSError):
-            sink.shutdown(socket.SHUT_WR)
-
-
-@contextmanager
-def relay(kubeconfig: Path, folder: Path) -> Iterator[Way]:
-    """The lab, reached by a way that can be closed."""
-    config = yaml.safe_load(kubeconfig.read_text("utf-8"))
-    server = config["clusters"][0]["cluster"]["server"]
-    host, _, port = server.removeprefix("https://").partition(":")
-    way = Way((host, int(port)))
-    way.open()
-    config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{way.port}"
-    (folder / "kubeconfig").write_text(yaml.safe_dump(config), "utf-8")
-    (folder / "private").mkdir()
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("KUBECONFIG", str(folder / "kubeconfig"))
-            with open_cluster(config["contexts"][0]["name"], private_folder=folder / "private") as way.cluster:
-                yield way
-    finally:
-        way.close()

@@ -8,21 +8,36 @@ from bench.errors import DeployError
 from bench.targets.kubernetes.client import Cluster
 
 _TIMEOUT_S: Final = 10.0
+_ATTEMPTS: Final = 3
 
 
 def page_of(cluster: Cluster, pod: str, port: int, *, namespace: str, path: str, who: str) -> str:
-    """The answer to a GET on a port of the pod. Raises DeployError where there is none, or not a good one; `who` is
-    what its message calls the one that was asked."""
+    """The answer to a GET on a port of the pod, asked anew where the connection breaks. Raises DeployError where there
+    is none, or not a good one; `who` is what its message calls the one that was asked."""
     with cluster.forward(pod, port, namespace=namespace) as local_port:
-        connection = HTTPConnection("127.0.0.1", local_port, timeout=_TIMEOUT_S)
-        try:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            status, body = answer.status, answer.read().decode("utf-8")
-        except (OSError, HTTPException) as error:
-            raise DeployError(f"{who} does not answer GET {path}: {error}") from error
-        finally:
-            connection.close()
+        status, body = _asked(local_port, path, who)
     if status != HTTPStatus.OK:
         raise DeployError(f"{who} answers GET {path} with {status}: {body[:200]}")
     return body
+
+
+def _asked(port: int, path: str, who: str) -> tuple[int, str]:
+    broken: Exception | None = None
+    for _ in range(_ATTEMPTS):
+        try:
+            return _get(port, path)
+        except TimeoutError as error:  # a server that is there and says nothing: it was asked once, and long enough
+            raise DeployError(f"{who} does not answer GET {path} within {_TIMEOUT_S:.0f} s") from error
+        except (OSError, HTTPException) as error:
+            broken = error
+    raise DeployError(f"{who} does not answer GET {path}: {broken}") from broken
+
+
+def _get(port: int, path: str) -> tuple[int, str]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode("utf-8")
+    finally:
+        connection.close()
