@@ -65,10 +65,12 @@ class Doubt(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Whether a doubt makes a trial invalid, and what the reader can do about it."""
+    """Whether a doubt makes a trial invalid, what the reader can do about it, and whether it may pass by itself, so
+    that it is worth measuring once more."""
 
     invalidates: bool
     advice: str
+    passes: bool = False
 
 
 RULES: Final[dict[Doubt, Rule]] = {
@@ -77,19 +79,21 @@ RULES: Final[dict[Doubt, Rule]] = {
     Doubt.ERRORS: Rule(True, "failures are often quicker than answers; find their cause before comparing"),
     Doubt.FEW_REQUESTS: Rule(True, "measure longer (--duration) or with more users"),
     Doubt.SCARCE_REQUESTS: Rule(False, "fewer than ten lie beyond P95; measure longer (--duration)"),
-    Doubt.IMPOSSIBLE: Rule(True, "the clock or the samples file is damaged; run the trial again"),
-    Doubt.LOST_ROWS: Rule(True, "the recorder lost requests; look into load.log"),
-    Doubt.GENERATOR_ENDED: Rule(True, "look into load.log, and run again"),
+    Doubt.IMPOSSIBLE: Rule(True, "the clock or the samples file is damaged; run the trial again", passes=True),
+    Doubt.LOST_ROWS: Rule(True, "the recorder lost requests; look into load.log", passes=True),
+    Doubt.GENERATOR_ENDED: Rule(True, "look into load.log, and run again", passes=True),
     Doubt.GENERATOR_CPU: Rule(True, "the client is part of the latency; use fewer users or a larger machine"),
-    Doubt.LATE: Rule(True, "the client is busy, and so part of the latency; use fewer users or more cores"),
-    Doubt.IDENTITY: Rule(True, "requests were lost or users stood still; look into load.log"),
+    Doubt.LATE: Rule(
+        True, "the client is busy, and so part of the latency; use fewer users or more cores", passes=True
+    ),
+    Doubt.IDENTITY: Rule(True, "requests were lost or users stood still; look into load.log", passes=True),
     Doubt.MISSED_ARRIVALS: Rule(True, "all users were waiting; raise --users or lower --rate"),
-    Doubt.STALL: Rule(True, "something froze; look for what else the machine did, and run again"),
-    Doubt.UNSTEADY: Rule(True, "warm up longer (--warmup), and keep the machine to itself"),
-    Doubt.RESTART: Rule(True, "look into its log below proxies/ or in the services' logs"),
-    Doubt.CLOCK: Rule(True, "the machine slept or was paused; run again"),
+    Doubt.STALL: Rule(True, "something froze; look for what else the machine did, and run again", passes=True),
+    Doubt.UNSTEADY: Rule(True, "warm up longer (--warmup), and keep the machine to itself", passes=True),
+    Doubt.RESTART: Rule(True, "look into its log below proxies/ or in the services' logs", passes=True),
+    Doubt.CLOCK: Rule(True, "the machine slept or was paused; run again", passes=True),
     Doubt.PROOF: Rule(True, "the trial did not measure what its name says; see proof.json"),
-    Doubt.UNPROVEN: Rule(True, "nothing shows that the trial measured what its name says; run again"),
+    Doubt.UNPROVEN: Rule(True, "nothing shows that the trial measured what its name says; run again", passes=True),
     Doubt.FEW_CPUS: Rule(False, "services, sidecars and load share them: not comparable with other machines"),
     Doubt.QUICK: Rule(False, "for trying out, not for results: run without --quick"),
     Doubt.UNFINISHED: Rule(False, "go on with --resume"),
@@ -114,6 +118,11 @@ Found = Iterator[tuple[Doubt, str]]
 def text(doubt: Doubt, seen: str) -> str:
     """The one form in which a doubt is told."""
     return f"{doubt}: {seen}; {RULES[doubt].advice}"
+
+
+def may_pass(reason: str) -> bool:
+    """Whether what made a trial invalid may be gone when it is measured once more."""
+    return RULES[Doubt(reason.partition(":")[0])].passes
 
 
 def check_trial(

@@ -41,6 +41,7 @@ def outline(scenario: Scenario, plan: Plan, elsewhere: Elsewhere | None = None) 
             f"{len(plan.trials)} trials, about {_time(scenario, plan, elsewhere)}",
             f"order ({plan.method}; seed {plan.seed}):",
             *blocks,
+            *(["  then once more each block that something spoilt"] if scenario.gives_another_chance else []),
             *(elsewhere.lines if elsewhere else _processes(scenario)),
             *([f"set alike in all meshes: {said(scenario.equalise)}"] if scenario.equalise else []),
             "compares, on P95 first:",

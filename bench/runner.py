@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from bench.checks import Doubt, check_trial
+from bench.checks import check_trial, may_pass
 from bench.equal import equal_evidence
 from bench.errors import MeshbenchError, ProofError
 from bench.load.generator import LoadOutcome, Progress
@@ -44,13 +44,14 @@ def run_trials(folder: RunFolder, target: Target, show: Show) -> None:
 
 
 def spoilt_blocks(folder: RunFolder) -> tuple[int, ...]:
-    """The blocks that are to be measured once more. Not those of which a proof failed: that has a cause that stays."""
+    """The blocks that are to be measured once more. Not those with a trial that was spoilt by what stays, such as a
+    policy that blocks or too many users for one client."""
     plan = folder.record.plan
-    if not folder.record.scenario.again:
+    if not folder.record.scenario.gives_another_chance:
         return ()
     reasons = [(record.block, reason) for record in folder.trial_records() for reason in record.reasons]
-    false = {block for block, reason in reasons if reason.startswith(Doubt.PROOF)}
-    return tuple(sorted({block for block, _ in reasons if block <= plan.blocks} - false - set(plan.again)))
+    lasting = {block for block, reason in reasons if not may_pass(reason)}
+    return tuple(sorted({block for block, _ in reasons if block <= plan.blocks} - lasting - set(plan.again)))
 
 
 def _run_missing(folder: RunFolder, target: Target, show: Show) -> None:

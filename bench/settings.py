@@ -179,9 +179,9 @@ class Scenario(Section):
         3, description="How often every configuration is deployed and measured; 1 gives no interval."
     )
     again: Annotated[bool, Strict()] = Field(
-        False,
-        description="Measure a block once more, at the end, if one of its trials was invalid; the first one is kept and"
-        " left out of every mean.",
+        True,
+        description="Measure a block once more, at the end, if one of its trials was invalid for a cause that may pass,"
+        " such as a restart or an unsteady window; the first one is kept and left out of every mean. Not with `quick`.",
     )
     seed: Seed | None = Field(None, description="Seed of the order of trials; drawn anew for each run without it.")
     quick: Annotated[bool, Strict()] = Field(
@@ -255,6 +255,11 @@ class Scenario(Section):
         """The load on one configuration: the scenario's, with what the configuration changes."""
         override = self.configuration(configuration).load
         return self.load.model_copy(update=override.model_dump(exclude_none=True)) if override else self.load
+
+    @property
+    def gives_another_chance(self) -> bool:
+        """Whether a block that something spoilt is measured once more."""
+        return self.again and not self.quick
 
     def shortened(self) -> Self:
         """The same scenario with the short windows of `quick`; none gets longer."""

@@ -188,6 +188,7 @@ def write_scenario(folder: Path, configurations: Sequence[Mapping[str, Any]], **
         "title": "A run that something happens to",
         "seed": 1,
         "repeats": 1,
+        "again": False,
         "load": load,
         "configurations": [dict(configuration) for configuration in configurations],
         **changes,

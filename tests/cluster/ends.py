@@ -6,26 +6,29 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from bench.targets.kubernetes.client import Cluster
 from bench.waiting import Watch, wait_until
-from tests.cluster.job import left_on_cluster
+from tests.cluster.job import Job, left_on_cluster, run_command
 from tests.command import Command
 
 _EMPTY_S: Final = 90.0
 _POLL_S: Final = 0.3
 
 # Sends itself each signal of the plot at the first step that matches: lines of the journal, once they are written, and
-# deletions that were asked for.
+# deletions that were asked for. Tells each step to the file STEPS, if one is named.
 _DRIVER: Final = """
 import json, os, re
 from bench.journal import Journal
 from bench.targets.kubernetes.client import Cluster
 
-plot = json.loads(os.environ["PLOT"])
+plot, steps = json.loads(os.environ["PLOT"]), os.environ.get("STEPS", os.devnull)
 
 def reached(step):
+    with open(steps, "a") as told:
+        told.write(step + "\\n")
     if plot and re.search(plot[0][0], step):
         os.kill(os.getpid(), plot.pop(0)[1])
 
@@ -63,9 +66,20 @@ class Sent:
         started.send(self.number)
 
 
+def clean_up_after(killed: Job, folder: Path, *, from_folder: bool) -> Job:
+    """`cleanup` by the name of the run's own folder, which is below `folder`, or where nothing but the cluster knows
+    of it."""
+    if from_folder:
+        return run_command(folder, "cleanup", "--run", killed.folder)
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    return run_command(elsewhere, "cleanup")
+
+
 def tell(figure: str) -> None:
     """A figure for who asks for it: `pytest -rP` shows them."""
     sys.stdout.write(f"{figure}\n")
+    sys.stdout.flush()
 
 
 def seconds_until_empty(cluster: Cluster, since_s: float) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.targets.kubernetes.client import Cluster
-from tests.cluster.ends import at, tell
+from tests.cluster.ends import at, clean_up_after, tell
 from tests.cluster.job import BASELINE, MESH, POLICIES, Job, left_on_cluster, run_command, run_job
 from tests.cluster.lab import CONTEXT
 from tests.command import Command
@@ -63,10 +63,7 @@ def test_a_run_that_is_killed_in_its_window_is_removed(cluster: Cluster, tmp_pat
 def removed_from(tmp_path: Path, place: str, killed: Job, *, cluster: Cluster) -> None:
     """Cleans up, and sees to it that nothing is left."""
     assert left_on_cluster(cluster) != []
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    here, which = (tmp_path, ("--run", killed.folder)) if place == "its folder" else (elsewhere, ())
-    cleaned = run_command(here, "cleanup", *which)
+    cleaned = clean_up_after(killed, tmp_path, from_folder=place == "its folder")
     left = left_on_cluster(cluster)
     tell(f"cleaned up from {place} in {cleaned.seconds:.1f} s, {len(left)} objects left")
     assert cleaned.exit_code == 0, cleaned.told

@@ -12,7 +12,7 @@ from tests import command
 pytestmark = pytest.mark.slow
 
 MEASURED = (0, 5)  # 5: it measured, and says that this machine was too busy for the numbers to count
-SHORT = ("--repeats", "1", "--users", "4", "--warmup", "0s", "--duration", "2s")
+SHORT = ("--repeats", "1", "--users", "4", "--warmup", "0s", "--duration", "2s", "--set", "again=false")
 GATEWAYS = ("istio-gateway", "kuma-gateway", "kuma-gateway-delegated")
 ENTRY, INSIDE = "locust -> gateway", "gateway -> productpage"
 POLICIES = """\
@@ -22,6 +22,7 @@ title: Gateways before services with policies
 application: {reviews: v1}
 load: {warmup: 0s, duration: 2s, users: 2}
 repeats: 1
+again: false
 configurations:
   - {name: istio, mesh: istio, manifests: [istio/policies, istio/gateway, istio/gateway-policies]}
   - {name: kuma-legacy, mesh: kuma, manifests: [kuma/policies-legacy, kuma/gateway]}

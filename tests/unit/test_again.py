@@ -13,7 +13,10 @@ from tests.factory import Made, make_run
 
 SHORT: dict[str, Any] = {"warmup_s": 5.0, "duration_s": 20.0}
 SPOILT = {"status": "invalid", "reasons": ("restart: reviews ended during the trial",)}
-FALSE = {"status": "invalid", "reasons": ("proof: mutual TLS of details: expected one, seen another",)}
+LASTING = [
+    {"status": "invalid", "reasons": ("proof: mutual TLS of details: expected one, seen another",)},
+    {"status": "invalid", "reasons": ("unsteady: P95 rose", "errors: 40 % failed: quick failures")},
+]
 
 
 def spoilt(made: StoredRun, **changes: Any) -> tuple[int, ...]:
@@ -33,13 +36,18 @@ def test_a_block_is_repeated_in_its_own_order() -> None:
     assert more.trials[:4] == plan.trials
 
 
-def test_only_spoilt_blocks_are_measured_again_and_only_where_that_is_wanted(tmp_path: Path) -> None:
-    """One bad trial takes its whole block with it; a proof that failed would fail again."""
+@pytest.mark.parametrize("lasting", LASTING)
+def test_only_spoilt_blocks_are_measured_again_and_only_where_that_is_wanted(
+    tmp_path: Path, lasting: dict[str, Any]
+) -> None:
+    """One bad trial takes its whole block with it; a proof that failed would fail again, and a policy that blocks
+    would block again."""
     plan = make_run(tmp_path / "look", Made(**SHORT)).record.plan
-    changes = {plan.trials[3].folder: SPOILT, plan.trials[6].folder: FALSE}
+    changes = {plan.trials[3].folder: SPOILT, plan.trials[6].folder: lasting}
     made = make_run(tmp_path / "run", Made(**SHORT, trial_changes=changes))
-    assert spoilt(made) == ()
-    assert spoilt(made, again=True) == (2,)
+    assert spoilt(made) == (2,)
+    assert spoilt(made, again=False) == ()
+    assert spoilt(made, quick=True) == ()
 
 
 @pytest.mark.parametrize("second", ["good", "spoilt"])
@@ -50,7 +58,7 @@ def test_a_block_gets_one_further_chance(tmp_path: Path, second: str) -> None:
     if second == "spoilt":
         changes[plan.trials[-1].folder] = SPOILT
     made = make_run(tmp_path / "run", Made(**SHORT, again=(1,), trial_changes=changes))
-    assert spoilt(made, again=True) == ()
+    assert spoilt(made) == ()
     assert summarise(made)[0].valid is (second == "good")
 
 

@@ -1,0 +1,96 @@
+"""Ends runs by SIGKILL at every kind of step, and removes them: `python -m tests.cluster.kills [REGEX]`.
+
+Half a minute of the lab for each step, or for those whose text matches. Tells for each how many objects were there when
+the run was killed, and how long `cleanup` took, from the run's own folder and from an empty one in turn; what cleanup
+leaves, or changes of what others have, is a failure.
+"""
+
+import os
+import re
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from bench.targets.kubernetes.client import Cluster
+from bench.targets.kubernetes.kubeconfig import open_cluster
+from tests.cluster import lab
+from tests.cluster.ends import at, clean_up_after, tell
+from tests.cluster.job import BASELINE, MESH, POLICIES, left_on_cluster, run_job, unchanged, until_loading
+from tests.command import Command
+
+KILL: Final = signal.SIGKILL
+SCENARIO: Final = [POLICIES, BASELINE]
+INSTALLED: Final = "^apply-done MutatingWebhookConfiguration"
+_RUN_ID: Final = re.compile(r"(?<=bookinfo-)[0-9a-f]{4}")
+
+
+def main(pattern: str = "") -> None:
+    os.environ["KUBECONFIG"] = str(lab.kubeconfig())
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with open_cluster(lab.CONTEXT, private_folder=folder / "private") as cluster:
+            with unchanged(cluster):
+                plots = {
+                    "in the window": {"during": _in_the_window, "load": {"duration": "60s"}},
+                    **dict(_plots(folder)),
+                }
+            chosen = {step: plot for step, plot in plots.items() if re.search(pattern, step)}
+            failed = [
+                step
+                for number, (step, plot) in enumerate(chosen.items())
+                if not _is_removed(cluster, folder / str(number), step, plot, from_folder=number % 2 == 0)
+            ]
+    tell(f"{len(chosen)} kills, after {len(failed)} of which something was left or changed")
+    sys.exit(bool(failed))
+
+
+def _in_the_window(started: Command) -> None:
+    until_loading(started, "01-istio-policies-1")
+    started.send(KILL)
+
+
+def _plots(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every kind of step of a whole run, and the signals that kill another one at the first of this kind."""
+    told = folder / "steps"
+    job = run_job(folder, *MESH, scenario=SCENARIO, **at(STEPS=str(told)))
+    assert job.exit_code in (0, 5), job.told
+    steps = told.read_text("utf-8").splitlines()
+    trials_end = max(number for number, step in enumerate(steps) if step.startswith("delete-done"))
+    in_trials = {*map(_kind, steps[:trials_end])}
+    yield "in the window", {"during": _in_the_window, "load": {"duration": "60s"}}
+    for kind in dict.fromkeys(map(_kind, steps)):
+        kill = (f"^{kind}", KILL)
+        # What only the run's end does is reached sooner by Ctrl-C after the installation.
+        yield kind, at(kill) if kind in in_trials else at((INSTALLED, signal.SIGINT), kill)
+
+
+def _kind(step: str) -> str:
+    """A step without its object's own name, as a regular expression; namespaces, which are few, keep theirs."""
+    action, kind, name = _RUN_ID.sub("....", step).split(" ", 2)
+    place = name if kind == "Namespace" else f"{name.rpartition('/')[0]}/" if "/" in name else ""
+    return f"{action} {kind} {place}"
+
+
+def _is_removed(cluster: Cluster, folder: Path, step: str, plot: Mapping[str, Any], *, from_folder: bool) -> bool:
+    folder.mkdir()
+    try:
+        with unchanged(cluster):
+            killed = run_job(folder, *MESH, scenario=SCENARIO, **plot)
+            assert killed.exit_code == -KILL, f"it was not reached: {killed.told}"
+            there = len(left_on_cluster(cluster))
+            cleaned = clean_up_after(killed, folder, from_folder=from_folder)
+            assert cleaned.exit_code == 0, cleaned.told
+            assert left_on_cluster(cluster) == []
+    except AssertionError as error:
+        tell(f"{step:<60} FAILED: {error}")
+        return False
+    place = "its folder" if from_folder else "an empty one"
+    tell(f"{step:<60} {there:>4} objects there, none left after {cleaned.seconds:5.1f} s from {place}")
+    return True
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
