@@ -1,5 +1,6 @@
 """Doubts: everything that makes a measurement invalid, or worth a warning."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,14 @@ def test_every_doubt_is_documented() -> None:
     """The page on statistics names every code that a report can show."""
     page = (Path(__file__).parents[2] / "docs" / "statistics.md").read_text("utf-8")
     assert [doubt for doubt in Doubt if f"`{doubt}`" not in page] == []
+
+
+def test_what_is_not_measured_once_more_is_documented() -> None:
+    """The same page names each reason that stays as it is."""
+    page = (Path(__file__).parents[2] / "docs" / "statistics.md").read_text("utf-8")
+    (told,) = re.findall(r"not for what stays as it is: ([^|]+) \|", page)
+    lasting = {doubt for doubt, rule in RULES.items() if rule.invalidates and not rule.passes}
+    assert {*re.findall("`([a-z-]+)`", told)} == lasting
 
 
 def test_a_doubt_is_told_with_code_figures_and_advice() -> None:
