@@ -6,11 +6,13 @@ import pytest
 
 from bench.inputs import inputs_of
 from bench.scenario import Overrides, load_scenario
+from bench.shipped import shipped
 from bench.targets.kubernetes.images import image_of
 from bench.targets.kubernetes.injected import injected
-from bench.targets.kubernetes.planned import Planned, planned_pods
+from bench.targets.kubernetes.planned import Planned, planned_pods, pods_of
 from bench.targets.kubernetes.pulls import canonical, examine_images
 from bench.targets.kubernetes.room import Asked, Free, Room, asked_by, examine_room, free_rooms, pod_room
+from bench.yamlfile import read_documents
 from tests.shown_cluster import container, fake, node, options, pod
 
 GI = 2**30
@@ -57,6 +59,13 @@ def test_each_replica_comes_with_its_sidecar() -> None:
     template = {"spec": {"containers": [container("100m", "1Gi")]}}
     deployment = {"kind": "Deployment", "metadata": {"name": "d"}, "spec": {"replicas": 2, "template": template}}
     assert asked_by([deployment], sidecar=Room(0.1, GI)) == (Asked("d", Room(0.2, 2 * GI)),) * 2
+
+
+def test_a_gateway_of_kumas_control_plane_has_its_pod_and_no_sidecar() -> None:
+    """What the shipped manifest asks for is its proxy's."""
+    files = (shipped("manifests") / "kuma" / "gateway").glob("*.yaml")
+    things = [one.value for file in files for one in read_documents(file)]
+    assert asked_by(pods_of(things), sidecar=Room(1, GI)) == (Asked("gateway", Room(0.05, GI / 16)),)
 
 
 def test_sidecars_are_as_large_as_the_control_plane_says() -> None:

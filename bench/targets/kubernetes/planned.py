@@ -25,7 +25,7 @@ _INJECTED: Final = "auto"  # the image of a pod into which its mesh puts one
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """`trials` are the Deployments and Pods of each configuration, each with `sidecar`; `control` those of the control
+    """`trials` is what becomes pods in each configuration, most of them with `sidecar`; `control` those of the control
     planes that are installed; `remarks` are what their objects show besides."""
 
     trials: tuple[tuple[Object, ...], ...]
@@ -113,9 +113,11 @@ def _daemons(cluster: Cluster, mesh: str, rendered: Iterable[Object]) -> Iterato
 
 def pods_of(things: Iterable[Object]) -> tuple[Object, ...]:
     """Those that are pods or become pods."""
-    return tuple(thing for thing in things if thing["kind"] in ("Deployment", "Pod"))
+    return tuple(thing for thing in things if thing["kind"] in ("Deployment", "Pod", "MeshGatewayInstance"))
 
 
 def _images(thing: Object) -> Iterator[str]:
+    if thing["kind"] == "MeshGatewayInstance":  # the control plane gives it the sidecars' image
+        return
     spec = thing["spec"]["template"]["spec"] if thing["kind"] == "Deployment" else thing["spec"]
     yield from (container["image"] for container in (*(spec.get("initContainers") or ()), *spec["containers"]))

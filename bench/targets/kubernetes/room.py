@@ -75,14 +75,17 @@ def _number(quantity: str | float) -> float:
 
 
 def asked_by(objects: Iterable[Object], *, sidecar: Room = NO_ROOM) -> tuple[Asked, ...]:
-    """The pods that Deployments and Pods among `objects` will be, each with `sidecar` beside it."""
+    """The pods that Deployments and Pods among `objects` will be, each with `sidecar` beside it, and those of Kuma's
+    gateways, which are a proxy and nothing else."""
     found: list[Asked] = []
     for thing in objects:
+        name, spec = thing["metadata"]["name"], thing["spec"]
         if thing["kind"] == "Deployment":
-            room = pod_room(thing["spec"]["template"]["spec"]) + sidecar
-            found += [Asked(thing["metadata"]["name"], room)] * thing["spec"].get("replicas", 1)
+            found += [Asked(name, pod_room(spec["template"]["spec"]) + sidecar)] * spec.get("replicas", 1)
         elif thing["kind"] == "Pod":
-            found.append(Asked(thing["metadata"]["name"], pod_room(thing["spec"]) + sidecar))
+            found.append(Asked(name, pod_room(spec) + sidecar))
+        elif thing["kind"] == "MeshGatewayInstance":
+            found += [Asked(name, pod_room({"containers": [spec]}))] * spec.get("replicas", 1)
     return tuple(found)
 
 
