@@ -120,9 +120,11 @@ def text(doubt: Doubt, seen: str) -> str:
     return f"{doubt}: {seen}; {RULES[doubt].advice}"
 
 
-def may_pass(reason: str) -> bool:
-    """Whether what made a trial invalid may be gone when it is measured once more."""
-    return RULES[Doubt(reason.partition(":")[0])].passes
+def may_pass(reasons: Iterable[str]) -> bool:
+    """Whether what made a trial invalid may be gone when it is measured once more. One accident explains what stands
+    beside it, such as the errors after a restart; a proof that failed would fail again."""
+    codes = {Doubt(reason.partition(":")[0]) for reason in reasons}
+    return Doubt.PROOF not in codes and any(RULES[code].passes for code in codes)
 
 
 def check_trial(

@@ -49,9 +49,9 @@ def spoilt_blocks(folder: RunFolder) -> tuple[int, ...]:
     plan = folder.record.plan
     if not folder.record.scenario.gives_another_chance:
         return ()
-    reasons = [(record.block, reason) for record in folder.trial_records() for reason in record.reasons]
-    lasting = {block for block, reason in reasons if not may_pass(reason)}
-    return tuple(sorted({block for block, _ in reasons if block <= plan.blocks} - lasting - set(plan.again)))
+    invalid = [record for record in folder.trial_records() if record.reasons and record.block <= plan.blocks]
+    lasting = {record.block for record in invalid if not may_pass(record.reasons)}
+    return tuple(sorted({record.block for record in invalid} - lasting - set(plan.again)))
 
 
 def _run_missing(folder: RunFolder, target: Target, show: Show) -> None:
