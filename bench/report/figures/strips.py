@@ -61,7 +61,7 @@ def draw_p95(report: Report) -> Drawing | None:
     if known:
         ours, theirs = figure.subplots(1, 2, sharey=True, width_ratios=(2.7, 1))
         _thesis_panel(theirs, rows)
-        figure.subplots_adjust(wspace=0.06)
+        figure.subplots_adjust(wspace=0.1)
     else:
         ours = figure.subplots()
     draw_strips(ours, rows, format_ms)
