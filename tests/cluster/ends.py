@@ -52,6 +52,11 @@ def at(*plot: tuple[str, signal.Signals], **env: str) -> dict[str, Any]:
     return {"driver": _DRIVER, "env": {"PLOT": json.dumps(plot), **env}}
 
 
+def at_removal(*plot: tuple[str, signal.Signals]) -> dict[str, Any]:
+    """The same for steps that only a run's end has: Ctrl-C after the installation reaches them soonest."""
+    return at(("apply-done MutatingWebhookConfiguration", signal.SIGINT), *plot)
+
+
 @dataclass
 class Sent:
     """A signal to a run as soon as `when` returns; `at_s` is the monotonic clock's time then."""

@@ -17,13 +17,11 @@ from typing import Any, Final
 from bench.targets.kubernetes.client import Cluster
 from bench.targets.kubernetes.kubeconfig import open_cluster
 from tests.cluster import lab
-from tests.cluster.ends import at, clean_up_after, tell
+from tests.cluster.ends import Sent, at, at_removal, clean_up_after, tell
 from tests.cluster.job import BASELINE, MESH, POLICIES, left_on_cluster, run_job, unchanged, until_loading
-from tests.command import Command
 
 KILL: Final = signal.SIGKILL
 SCENARIO: Final = [POLICIES, BASELINE]
-INSTALLED: Final = "^apply-done MutatingWebhookConfiguration"
 _RUN_ID: Final = re.compile(r"(?<=bookinfo-)[0-9a-f]{4}")
 
 
@@ -33,10 +31,7 @@ def main(pattern: str = "") -> None:
         folder = Path(name)
         with open_cluster(lab.CONTEXT, private_folder=folder / "private") as cluster:
             with unchanged(cluster):
-                plots = {
-                    "in the window": {"during": _in_the_window, "load": {"duration": "60s"}},
-                    **dict(_plots(folder)),
-                }
+                plots = dict(_plots(folder))
             chosen = {step: plot for step, plot in plots.items() if re.search(pattern, step)}
             failed = [
                 step
@@ -47,11 +42,6 @@ def main(pattern: str = "") -> None:
     sys.exit(bool(failed))
 
 
-def _in_the_window(started: Command) -> None:
-    until_loading(started, "01-istio-policies-1")
-    started.send(KILL)
-
-
 def _plots(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Every kind of step of a whole run, and the signals that kill another one at the first of this kind."""
     told = folder / "steps"
@@ -60,11 +50,11 @@ def _plots(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     steps = told.read_text("utf-8").splitlines()
     trials_end = max(number for number, step in enumerate(steps) if step.startswith("delete-done"))
     in_trials = {*map(_kind, steps[:trials_end])}
-    yield "in the window", {"during": _in_the_window, "load": {"duration": "60s"}}
+    in_window = Sent(KILL, lambda started: until_loading(started, "01-istio-policies-1"))
+    yield "in the window", {"during": in_window, "load": {"duration": "60s"}}
     for kind in dict.fromkeys(map(_kind, steps)):
         kill = (f"^{kind}", KILL)
-        # What only the run's end does is reached sooner by Ctrl-C after the installation.
-        yield kind, at(kill) if kind in in_trials else at((INSTALLED, signal.SIGINT), kill)
+        yield kind, at(kill) if kind in in_trials else at_removal(kill)
 
 
 def _kind(step: str) -> str:

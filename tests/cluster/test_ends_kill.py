@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from bench.targets.kubernetes.client import Cluster
-from tests.cluster.ends import at, clean_up_after, tell
-from tests.cluster.job import BASELINE, MESH, POLICIES, Job, left_on_cluster, run_command, run_job
+from tests.cluster.ends import Sent, at, at_removal, clean_up_after, tell
+from tests.cluster.job import BASELINE, MESH, POLICIES, Job, left_on_cluster, run_command, run_job, until_loading
 from tests.cluster.lab import CONTEXT
-from tests.command import Command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.usefixtures("as_before")]
 
@@ -41,20 +40,15 @@ def test_a_killed_run_is_removed(cluster: Cluster, tmp_path: Path, step: str, pl
 @pytest.mark.parametrize("step", REMOVALS.values(), ids=REMOVALS.keys())
 def test_a_run_that_is_killed_while_it_cleans_up_is_removed(cluster: Cluster, tmp_path: Path, step: str) -> None:
     """Whatever was gone already when it was killed."""
-    plot = [("apply-done MutatingWebhookConfiguration", signal.SIGINT), (step, KILL)]
-    killed = run_job(tmp_path, *MESH, scenario=SCENARIO, **at(*plot))
+    killed = run_job(tmp_path, *MESH, scenario=SCENARIO, **at_removal((step, KILL)))
     assert killed.exit_code == -KILL, killed.told
     removed_from(tmp_path, "an empty folder", killed, cluster=cluster)
 
 
 def test_a_run_that_is_killed_in_its_window_is_removed(cluster: Cluster, tmp_path: Path) -> None:
     """With the load going on until then: the samples that had come over stay in the draft."""
-
-    def kill(started: Command) -> None:
-        started.loading("01-baseline-1", 10)
-        started.send(KILL)
-
-    killed = run_job(tmp_path, load={"duration": "60s"}, during=kill)
+    sent = Sent(KILL, lambda started: until_loading(started, "01-baseline-1"))
+    killed = run_job(tmp_path, load={"duration": "60s"}, during=sent)
     assert killed.exit_code == -KILL, killed.told
     removed_from(tmp_path, "its folder", killed, cluster=cluster)
     assert (killed.folder / "trials" / "01-baseline-1.partial" / "samples.bin").stat().st_size >= 330

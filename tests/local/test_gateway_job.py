@@ -12,7 +12,7 @@ from tests import command
 pytestmark = pytest.mark.slow
 
 MEASURED = (0, 5)  # 5: it measured, and says that this machine was too busy for the numbers to count
-SHORT = ("--repeats", "1", "--users", "4", "--warmup", "0s", "--duration", "2s", "--set", "again=false")
+SHORT = ("--repeats", "1", "--users", "4", "--warmup", "0s", "--duration", "2s", *command.ONCE)
 GATEWAYS = ("istio-gateway", "kuma-gateway", "kuma-gateway-delegated")
 ENTRY, INSIDE = "locust -> gateway", "gateway -> productpage"
 POLICIES = """\

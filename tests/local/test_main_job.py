@@ -115,7 +115,7 @@ def test_an_open_loop_keeps_its_rate_and_counts_from_the_arrival(tmp_path: Path)
 
 def test_more_users_than_the_application_can_serve_bring_no_more_throughput(tmp_path: Path) -> None:
     """The sweep of the study runs whole, and shows saturation: 25 times the users bring no 25 times the pages."""
-    short = ("--repeats", "1", "--duration", "3s", "--warmup", "1s", "--set", "again=false")
+    short = ("--repeats", "1", "--duration", "3s", "--warmup", "1s", *command.ONCE)
     finished = command.run("run", "--scenario", "users-sweep", *short, output=tmp_path / "results")
     assert finished.code in MEASURED, finished.told
     folder = next((tmp_path / "results").glob("*/"))
