@@ -24,8 +24,8 @@ from bench.records import Contrast, Record, SummaryRecord, Verdict
 from bench.store import StoredRun
 from bench.summary import summarise
 
-# None of these changes what is measured.
-_WORDS: Final = {"title", "description", "seed", "margin", "contrasts"}
+# None of these changes what a valid trial measures.
+_WORDS: Final = {"title", "description", "seed", "margin", "contrasts", "again"}
 
 
 class HistoryLine(Record):

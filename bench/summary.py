@@ -26,7 +26,7 @@ from bench.scenario import Scenario
 from bench.stats import CONFIDENCE, MOST_REPEATS, Mean, arithmetic_mean, geometric_mean, repeats_needed
 from bench.store import StoredRun
 from bench.targets.configured import application_of, entered
-from bench.units import format_percent
+from bench.units import format_effect, format_percent
 from bench.verdicts import Side, contrast, within_interval
 
 __all__ = ["Digest", "Series", "digest", "summarise"]
@@ -198,7 +198,7 @@ def _blind_spots(
             yield text(Doubt.RESOLUTION, f"{pair}: no difference can be told from chance ({found.reason})")
         elif found.mde > scenario.margin:
             sides = configurations[found.configuration], configurations[found.reference]
-            seen = f"{min(found.n)} repeats of this spread find {format_percent(found.mde)} in 4 of 5 runs"
+            seen = f"{min(found.n)} repeats of this spread find {format_effect(found.mde)} in 4 of 5 runs"
             needed = repeats_for_margin(sides, scenario.margin) or f"over {MOST_REPEATS}"
             take = f"{format_percent(scenario.margin)} would take {needed} repeats"
             yield text(Doubt.RESOLUTION, f"{pair}: {seen}, {take}")

@@ -23,6 +23,8 @@ DURATION_PATTERN = r"([0-9]+(?:\.[0-9]+)?)\s*(us|ms|s|min|m|h)"
 RATE_PATTERN = r"([0-9]+(?:\.[0-9]+)?)\s*/\s*(s|min|m|h)"
 PERCENT_PATTERN = r"([0-9]+(?:\.[0-9]+)?)\s*%"
 
+_MANIFOLD = 10.995  # from here on a factor says more than its percentage, which would be +1000 %
+
 
 def parse_duration(text: str) -> float:
     """Seconds in `120s`, `100ms`, `1.5min`. Raises ValueError with what would be right."""
@@ -94,9 +96,11 @@ def format_ratio(value: float | None) -> str:
 
 
 def format_change(ratio: float | None) -> str:
-    """A ratio as a signed change: 1.42 is `+42 %`."""
+    """A ratio as a signed change: 1.42 is `+42 %`, and 131.5 is `×131`."""
     if ratio is None or not math.isfinite(ratio):
         return "n/a"
+    if ratio >= _MANIFOLD:
+        return f"×{_factor(ratio)}"
     percent = (ratio - 1) * 100
     digits = 1 if abs(percent) < 9.95 else 0
     return f"{_signed(percent, f'{abs(percent):.{digits}f}')} %"
@@ -108,6 +112,13 @@ def format_percent(share: float | None) -> str:
         return "n/a"
     percent = share * 100
     return f"{percent:.1f} %" if 0 < abs(percent) < 9.95 else f"{percent:.0f} %"
+
+
+def format_effect(share: float | None) -> str:
+    """The size of a difference, as a share of what it differs from: 0.42 is `42 %`, 130.5 is `a factor of 131`."""
+    if share is None or not math.isfinite(share) or 1 + share < _MANIFOLD:
+        return format_percent(share)
+    return f"a factor of {_factor(1 + share)}"
 
 
 def format_interval(
@@ -131,7 +142,8 @@ def format_within(low: float | None, high: float | None) -> str:
     """How exactly a ratio is known, from its interval's half-width in logarithms: `±18 %`."""
     if low is None or high is None or not (0 < low <= high < math.inf):
         return "n/a"
-    return f"±{format_percent(math.sqrt(high / low) - 1)}"
+    effect = format_effect(math.sqrt(high / low) - 1)
+    return f"±{effect}" if effect.endswith("%") else effect
 
 
 def format_time(at: datetime) -> str:
@@ -171,6 +183,10 @@ def _significant(value: float | None) -> str:
     size = abs(value)
     digits = 0 if size >= 99.95 else 1 if size >= 9.995 else 2
     return f"{value:.{digits}f}"
+
+
+def _factor(ratio: float) -> str:
+    return format_count(round(ratio)) if ratio >= 99.95 else _significant(ratio)
 
 
 def _signed(value: float, size: str) -> str:

@@ -13,6 +13,7 @@ from bench.units import (
     format_change_interval,
     format_count,
     format_delta,
+    format_effect,
     format_interval,
     format_ms,
     format_percent,
@@ -161,7 +162,7 @@ def _certainty(summary: SummaryRecord, contrast: Contrast) -> Iterator[str]:
     if contrast.ratio_low is not None:
         yield f"the ratio is known to within {format_within(contrast.ratio_low, contrast.ratio_high)}"
     if contrast.verdict in ("different", "inconclusive") and contrast.mde is not None:
-        yield f"a difference of {format_percent(contrast.mde)} would be found 4 times out of 5"
+        yield f"a difference of {format_effect(contrast.mde)} would be found 4 times out of 5"
         sides = (summary.configurations[name] for name in (contrast.configuration, contrast.reference))
         needed = repeats_for_margin(sides, summary.margin)
         if needed and needed > min(contrast.n):

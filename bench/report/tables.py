@@ -15,6 +15,7 @@ from bench.units import (
     format_count,
     format_counted,
     format_delta,
+    format_effect,
     format_interval,
     format_ms,
     format_percent,
@@ -186,7 +187,7 @@ def _contrast(contrast: Contrast) -> tuple[Cell, ...]:
         delta if delta.text == "n/a" else delta._replace(text=f"{delta.text} {unit}"),
         verdict,
         Cell(f"{contrast.n[0]} + {contrast.n[1]}"),
-        Cell(format_percent(contrast.mde)),
+        Cell(format_effect(contrast.mde)),
         Cell(
             ", ".join(format_ratio(ratio) for ratio in contrast.block_ratios) or "n/a",
             bracketed(format_interval(contrast.within_low, contrast.within_high, format_ratio)),

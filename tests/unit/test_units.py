@@ -123,11 +123,22 @@ def test_differences_carry_a_sign_unless_they_are_printed_as_zero(value: float, 
 
 @pytest.mark.parametrize(
     ("ratio", "text"),
-    [(1.42, "+42 %"), (1.116, "+12 %"), (0.95, "−5.0 %"), (1.0, "+0.0 %"), (1 - 1e-9, "+0.0 %")],
+    [(1.42, "+42 %"), (1.116, "+12 %"), (0.95, "−5.0 %"), (1.0, "+0.0 %"), (1 - 1e-9, "+0.0 %"), (10.99, "+999 %")],
 )
 def test_ratios_are_printed_as_changes(ratio: float, text: str) -> None:
     """A ratio of 1.42 is a change of +42 %; small changes have a decimal."""
     assert units.format_change(ratio) == text
+
+
+@pytest.mark.parametrize(
+    ("ratio", "factor"), [(11.0, "11.0"), (130.5, "130"), (1315.73, "1\N{NARROW NO-BREAK SPACE}316")]
+)
+def test_from_tenfold_more_on_a_factor_is_printed(ratio: float, factor: str) -> None:
+    """Where a percentage would have four digits or more, changes, effects and certainties are printed as factors."""
+    assert units.format_change(ratio) == f"×{factor}"
+    assert units.format_effect(ratio - 1) == f"a factor of {factor}"
+    assert units.format_within(1 / ratio, ratio) == f"a factor of {factor}"
+    assert units.format_effect(1.15) == "115 %"
 
 
 def test_intervals_use_the_digits_of_their_numbers() -> None:
@@ -147,6 +158,7 @@ def test_what_is_no_number_is_never_printed_as_one(value: float | None) -> None:
         units.format_delta,
         units.format_ratio,
         units.format_change,
+        units.format_effect,
         units.format_percent,
         units.format_bytes,
     ]
