@@ -62,6 +62,18 @@ def test_a_rollout_ends_when_its_pods_are_new_and_available(cluster: Cluster, na
     assert pods[0]["metadata"]["uid"] != first["metadata"]["uid"]
 
 
+def test_a_daemon_set_is_waited_for_until_each_node_has_its_pod(cluster: Cluster, namespace: str) -> None:
+    """As a mesh's CNI plug-in; one that cannot start says why, as a Deployment does."""
+    daemons = {**_deployment(namespace, _container()), "kind": "DaemonSet"}
+    cluster.apply(daemons)
+    rollout(cluster, namespace, ["app"], kind="DaemonSet", timeout_s=60, watch=Watch())
+    (pod,) = cluster.list("v1", "Pod", namespace=namespace)
+    assert {one["status"] for one in pod["status"]["conditions"] if one["type"] == "Ready"} == {"True"}
+    cluster.apply({**_deployment(namespace, _container(image="registry.example/none:1")), "kind": "DaemonSet"})
+    with pytest.raises(DeployError, match=r"DaemonSet .*/app: 0 of 1 pods available, will not become ready: Pod app-"):
+        rollout(cluster, namespace, ["app"], kind="DaemonSet", timeout_s=120, watch=Watch())
+
+
 def test_an_image_that_is_not_there_fails_within_a_minute(cluster: Cluster, namespace: str) -> None:
     """With image, container and what the registry, or the way to it, said."""
     cluster.apply(_deployment(namespace, _container(image="registry.example/none:1")))

@@ -29,6 +29,15 @@ def test_a_pod_that_is_ending_slowly_is_hurried_and_a_quick_one_is_not_asked_aga
     assert [request.ref.name for request in deletions(map(found, (slow, quick)))] == ["slow"]
 
 
+def test_a_pod_of_a_daemon_set_is_never_hurried() -> None:
+    """A CNI plug-in that is killed before it has taken itself out of its node keeps all new pods off that node."""
+    pod = thing("v1", "Pod", "istio-cni-node-1", namespace="istio-system", run=RUN, component="istio")
+    pod["metadata"]["ownerReferences"] = [{"kind": "DaemonSet", "name": "istio-cni-node", "controller": True}]
+    going = {**pod, "metadata": {**pod["metadata"], "deletionTimestamp": "now", "deletionGracePeriodSeconds": 30}}
+    assert deletions([found(pod)]) == deletions([found(going)]) == ()
+    assert awaited([found(going)]) == (found(going),)
+
+
 def test_what_another_object_made_is_left_to_it() -> None:
     """A ReplicaSet of a Deployment would come again."""
     replicas = thing("apps/v1", "ReplicaSet", "details-1", namespace="default", run=RUN)

@@ -5,12 +5,9 @@ from typing import Any
 import pytest
 import yaml
 
-from bench.targets.kubernetes import istio
 from bench.targets.kubernetes.client import Object
-from bench.targets.kubernetes.planned import Planned, with_mesh
 from bench.targets.kubernetes.surroundings import target_record
 from bench.targets.kubernetes.telemetry import examine_telemetry
-from tests.shown_cluster import fake, options
 
 QUIET = {"accessLogFile": "", "enableTracing": False, "defaultProviders": {"metrics": ["prometheus"]}}
 
@@ -51,15 +48,3 @@ def test_the_reports_heading_has_it() -> None:
     """Whoever reads only the report has to know."""
     record = target_record("v1.34.2", 1, placement="", isolation="shared", existing=False, remarks=["sidecars log"])
     assert "sidecars log" in record.caveats
-
-
-@pytest.mark.parametrize(("refuse", "state"), [(frozenset(), "doubt"), ({("create", "daemonsets")}, "missing")])
-def test_a_cni_plug_in_is_noticed_before_it_is_installed(
-    refuse: Any, state: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing waits for it, and no shipped role allows it: without the right the run would end in the middle."""
-    daemon = {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "istio-cni-node"}, "spec": {}}
-    monkeypatch.setattr(istio, "render", lambda _options: (daemon, config(accessLogFile="/dev/stdout")))
-    planned = with_mesh(Planned(((),)), "istio", cluster=fake(refuse=refuse), options=options())
-    assert [finding.state for finding in planned.remarks] == ["doubt", state]
-    assert "istio-cni-node" in planned.remarks[1].found

@@ -155,7 +155,8 @@ def test_warnings_are_those_of_the_pods_and_of_what_made_them() -> None:
 
 def _deployment(generation: int = 1, **status: int) -> dict[str, Any]:
     metadata = {"name": "details", "namespace": "shop", "generation": generation}
-    return {"metadata": metadata, "spec": {"replicas": 1}, "status": {"observedGeneration": 1, **status}}
+    spec, seen = {"replicas": 1}, {"observedGeneration": 1, **status}
+    return {"kind": "Deployment", "metadata": metadata, "spec": spec, "status": seen}
 
 
 def test_a_rollout_is_complete_when_only_new_pods_are_there_and_available() -> None:
@@ -165,6 +166,19 @@ def test_a_rollout_is_complete_when_only_new_pods_are_there_and_available() -> N
     assert unavailable(_deployment(generation=2, **whole)).endswith("its newest version was not looked at yet")
     assert unavailable(_deployment(replicas=1, updatedReplicas=1)).endswith("0 of 1 pods available")
     assert unavailable(_deployment(**{**whole, "replicas": 2})).endswith("1 old pods are still there")
+
+
+def test_a_daemon_sets_rollout_is_complete_when_every_node_has_a_new_available_pod() -> None:
+    """It has no number of its own: the nodes decide."""
+    whole = {"desiredNumberScheduled": 2, "updatedNumberScheduled": 2, "numberAvailable": 2}
+    daemons = {**_deployment(), "kind": "DaemonSet", "spec": {}}
+
+    def lacking(**status: int) -> str:
+        return unavailable({**daemons, "status": {"observedGeneration": 1, **whole, **status}})
+
+    assert lacking() == ""
+    assert lacking(numberAvailable=1) == "DaemonSet shop/details: 1 of 2 pods available"
+    assert lacking(updatedNumberScheduled=0) == "DaemonSet shop/details: 0 of 2 pods available"
 
 
 def test_what_holds_a_namespace_is_told() -> None:

@@ -12,6 +12,7 @@ from bench.meshes.kuma_objects import KINDS as KUMA_KINDS
 from bench.shipped import shipped
 from bench.targets.kubernetes.permissions import (
     INSTALL,
+    PLUG_IN,
     PROMETHEUS,
     RUN,
     Need,
@@ -50,14 +51,20 @@ def asked_for(needs: tuple[Need, ...]) -> set[Triple]:
 
 
 @pytest.mark.parametrize(
-    ("file", "table"), [("run.yaml", RUN), ("install-mesh.yaml", INSTALL), ("prometheus.yaml", PROMETHEUS)]
+    ("file", "table"),
+    [
+        ("run.yaml", RUN),
+        ("install-mesh.yaml", INSTALL),
+        ("install-cni.yaml", PLUG_IN),
+        ("prometheus.yaml", PROMETHEUS),
+    ],
 )
 def test_the_shipped_roles_give_what_the_pre_flight_asks_for_and_no_more(file: str, table: tuple[Need, ...]) -> None:
     """Each ClusterRole and the table that the questions come from are the same set of rights."""
     assert flat(role(file)) == asked_for(table)
 
 
-@pytest.mark.parametrize("file", ["run.yaml", "install-mesh.yaml"])
+@pytest.mark.parametrize("file", ["run.yaml", "install-mesh.yaml", "install-cni.yaml"])
 def test_the_shipped_roles_have_no_wildcard_and_no_way_to_be_somebody_else(file: str) -> None:
     """No `*`, no `impersonate`; rights are given away by name only, and never by who only runs."""
     rights = flat(role(file))
@@ -65,7 +72,7 @@ def test_the_shipped_roles_have_no_wildcard_and_no_way_to_be_somebody_else(file:
     assert not any(verb == "impersonate" for _, _, verb, _ in rights)
     giving = [(verb, name) for _, _, verb, name in rights if verb in ("escalate", "bind")]
     assert all(name for _, name in giving)
-    assert not giving or file == "install-mesh.yaml"
+    assert not giving or file.startswith("install-")
 
 
 @pytest.mark.parametrize(("mesh", "kinds"), [("istio", ISTIO_KINDS), ("kuma", KUMA_KINDS)])

@@ -18,6 +18,8 @@ LOCK_COMPONENT: Final = "lock"
 
 _ASKED_FIRST: Final = ("admissionregistration.k8s.io", "apiregistration.k8s.io")  # what the API server asks for others
 _POD_GRACE_S: Final = 1  # nobody is served any more; Kuma's sidecars alone would drain for 30 s
+# A CNI plug-in takes itself out of its node when it ends: one that was killed keeps all new pods off it.
+_PATIENT: Final = "DaemonSet"
 
 
 class Stage(IntEnum):
@@ -121,7 +123,8 @@ class Deletion:
 
 def deletions(things: Iterable[Found]) -> tuple[Deletion, ...]:
     """The requests that a stage's objects ask for, all to be sent at once: namespaces, what does not go with them or is
-    waited for, and pods in a hurry. Nothing that was asked for already, except that pods are told to hurry."""
+    waited for, and pods in a hurry. Nothing that was asked for already, except that pods are told to hurry; those of a
+    DaemonSet go in their own time."""
     everything = tuple(things)
     namespaces = {one.ref.name for one in everything if one.ref.kind == "Namespace"}
     first = [one for one in everything if one.ref.kind == "Namespace" and not one.going]
@@ -135,6 +138,8 @@ def deletions(things: Iterable[Found]) -> tuple[Deletion, ...]:
 
 
 def _dawdles(pod: Found) -> bool:
+    if any(owner["kind"] == _PATIENT for owner in pod.thing["metadata"].get("ownerReferences") or ()):
+        return False
     grace_s = pod.thing["metadata"].get("deletionGracePeriodSeconds")
     return not pod.going or (grace_s is not None and grace_s > _POD_GRACE_S)
 

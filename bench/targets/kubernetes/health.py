@@ -120,10 +120,10 @@ def examine_admission(cluster: Cluster, kinds: Sequence[KindInfo]) -> tuple[Find
     pods. Nothing is made: the API server only says what it would do."""
     openshift = any(kind.group == _OPENSHIFT for kind in kinds)
     hint = (
-        "use the mesh's CNI plug-in (Istio: profile openshift), or allow it: "
+        "use the mesh's CNI plug-in (docs/cluster.md), or allow it: "
         "oc adm policy add-scc-to-group privileged system:serviceaccounts:NAMESPACE"
         if openshift
-        else "use the mesh's CNI plug-in, or let new namespaces have pods with NET_ADMIN and NET_RAW (Pod Security)"
+        else "use the mesh's CNI plug-in (docs/cluster.md), or let Pod Security allow NET_ADMIN in new namespaces"
     )
     found = "OpenShift: " if openshift else ""
     try:

@@ -1,8 +1,8 @@
 """What a run may do on a cluster: one table, from which the pre-flight's questions and the shipped ClusterRoles come.
 
-`RUN` is `manifests/rbac/run.yaml`, `INSTALL` is `manifests/rbac/install-mesh.yaml`, `PROMETHEUS` is
-`manifests/rbac/prometheus.yaml`; a test holds them together. The first two are for the whole cluster, since a run makes
-its namespaces itself, under names that nobody knows before.
+`RUN` is `manifests/rbac/run.yaml`, `INSTALL` is `manifests/rbac/install-mesh.yaml`, `PLUG_IN` is
+`manifests/rbac/install-cni.yaml`, `PROMETHEUS` is `manifests/rbac/prometheus.yaml`; a test holds them together. All but
+the last are for the whole cluster, since a run makes its namespaces itself, under names that nobody knows before.
 """
 
 import re
@@ -33,6 +33,7 @@ ISTIO_ROLES: Final = (
 )
 _ISTIO_END: Final = re.compile(r"(-istio-system)?$")  # where a revision goes in such a name
 KUMA_ROLES: Final = ("kuma-control-plane", "kuma-control-plane-workloads")
+_RBAC: Final = "rbac.authorization.k8s.io"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,17 @@ def _needs(
 
 def _rights(mesh: str, *, cluster_roles: tuple[str, ...], roles: tuple[str, ...]) -> Iterator[Need]:
     """The mesh's own rights, by name. Who gives rights has to have them or be allowed to `escalate` and `bind`."""
-    group, purpose = "rbac.authorization.k8s.io", "the control plane's own rights"
-    yield from _needs(_GRANT, group, ("clusterroles",), purpose, names=cluster_roles, mesh=mesh)
-    yield from _needs(_OWN, group, ("clusterrolebindings",), purpose, names=cluster_roles, mesh=mesh)
-    yield from _needs(_GRANT, group, ("roles",), purpose, names=roles, mesh=mesh)
-    yield from _needs(_OWN, group, ("rolebindings",), purpose, names=roles, mesh=mesh)
+    purpose = "the control plane's own rights"
+    yield from _needs(_GRANT, _RBAC, ("clusterroles",), purpose, names=cluster_roles, mesh=mesh)
+    yield from _needs(_OWN, _RBAC, ("clusterrolebindings",), purpose, names=cluster_roles, mesh=mesh)
+    yield from _needs(_GRANT, _RBAC, ("roles",), purpose, names=roles, mesh=mesh)
+    yield from _needs(_OWN, _RBAC, ("rolebindings",), purpose, names=roles, mesh=mesh)
+
+
+def _plug_in(mesh: str, *, roles: tuple[str, ...], bindings: tuple[str, ...]) -> Iterator[Need]:
+    purpose = f"the own rights of {mesh}'s CNI plug-in"
+    yield from _needs(_GRANT, _RBAC, ("clusterroles",), purpose, names=roles, mesh=mesh)
+    yield from _needs(_OWN, _RBAC, ("clusterrolebindings",), purpose, names=bindings, mesh=mesh)
 
 
 RUN: Final = (
@@ -109,7 +116,7 @@ INSTALL: Final = (
     *_needs(_KEEP, "autoscaling", ("horizontalpodautoscalers",), "the control plane"),
     *_needs(
         ("list",),
-        "rbac.authorization.k8s.io",
+        _RBAC,
         ("clusterroles", "clusterrolebindings", "roles", "rolebindings"),
         "what earlier runs left",
     ),
@@ -132,6 +139,23 @@ INSTALL: Final = (
     *_needs(_OWN, "", ("secrets",), "the certificate of Kuma's webhooks", names=("kuma-tls-cert",), mesh="kuma"),
 )
 
+# Asked for where values of the user's make a mesh bring its CNI plug-in.
+PLUG_IN: Final = (
+    *_needs(_KEEP, "apps", ("daemonsets",), "a CNI plug-in, which runs on every node"),
+    *_plug_in(
+        "istio",
+        roles=("istio-cni", "istio-cni-repair-role"),
+        bindings=("istio-cni", "istio-cni-repair-rolebinding"),
+    ),
+    *_needs(
+        _KEEP,
+        "k8s.cni.cncf.io",
+        ("network-attachment-definitions",),
+        "by which pods ask for Istio's plug-in on OpenShift",
+        mesh="istio",
+    ),
+    *_plug_in("kuma", roles=("kuma-cni",), bindings=("kuma-cni",)),
+)
 
 # `manifests/rbac/prometheus.yaml`: asked for with `--prometheus`, in the namespace and for the service that it names.
 PROMETHEUS: Final = tuple(_needs(("get",), "", ("services/proxy",), "CPU and memory from a Prometheus of the cluster"))
@@ -144,6 +168,11 @@ def needs_of(meshes: Sequence[str], *, install: bool, revision: str = "") -> tup
     """
     table = (*RUN, *INSTALL) if install and meshes else RUN
     return tuple(_revised(need, revision) for need in table if need.mesh in ("", *meshes))
+
+
+def plug_in_needs(mesh: str) -> tuple[Need, ...]:
+    """What a run with this mesh and its CNI plug-in has to be allowed besides."""
+    return tuple(need for need in PLUG_IN if need.mesh in ("", mesh))
 
 
 def for_server(needs: Iterable[Need], version: str) -> tuple[Need, ...]:
@@ -192,7 +221,7 @@ def _lack(need: Need, verbs: tuple[str, ...]) -> Finding:
 
 def _role(need: Need) -> str:
     """The shipped file with the role that gives it. A need that was narrowed keeps resource and purpose."""
-    tables = {"run.yaml": RUN, "prometheus.yaml": PROMETHEUS}
+    tables = {"run.yaml": RUN, "install-cni.yaml": PLUG_IN, "prometheus.yaml": PROMETHEUS}
     for file, table in tables.items():
         if any((one.resource, one.purpose) == (need.resource, need.purpose) for one in table):
             return file

@@ -16,6 +16,7 @@ from bench.targets.kubernetes.equalised import values
 from bench.targets.kubernetes.injected import NO_SIDECAR, Injected, injected
 from bench.targets.kubernetes.load_place import place_load
 from bench.targets.kubernetes.options import ClusterOptions
+from bench.targets.kubernetes.permissions import examine_permissions, plug_in_needs
 from bench.targets.kubernetes.room import NO_ROOM, Asked, asked_by
 from bench.targets.kubernetes.telemetry import examine_telemetry
 
@@ -26,7 +27,7 @@ _INJECTED: Final = "auto"  # the image of a pod into which its mesh puts one
 @dataclass(frozen=True, slots=True)
 class Planned:
     """`trials` is what becomes pods in each configuration, most of them with `sidecar`; `control` those of the control
-    planes that are installed; `remarks` are what their objects show besides."""
+    planes that are installed, on every node too; `remarks` are what their objects show besides."""
 
     trials: tuple[tuple[Object, ...], ...]
     control: tuple[Object, ...] = ()
@@ -35,9 +36,14 @@ class Planned:
 
     @property
     def asked(self) -> tuple[Asked, ...]:
-        """Every pod that is there at once, with the configuration that asks for most."""
+        """Every pod that finds itself a node and is there at once, with the configuration that asks for most."""
         trials = (asked_by(things, sidecar=self.sidecar.room) for things in self.trials)
-        return (*max(trials, key=_size), *asked_by(self.control))
+        return (*max(trials, key=_size), *asked_by(pods_of(self.control)))
+
+    @property
+    def everywhere(self) -> tuple[Asked, ...]:
+        """What takes its part of every node."""
+        return asked_by(daemons_of(self.control))
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -93,31 +99,35 @@ def with_mesh(
     rendered = plane.render(install_options(options, mesh, equalise))
     return Planned(
         planned.trials,
-        (*planned.control, *pods_of(rendered)),
+        (*planned.control, *pods_of(rendered), *daemons_of(rendered)),
         planned.sidecar | injected(mesh, rendered),
-        (*planned.remarks, *examine_telemetry(mesh, rendered), *_daemons(cluster, mesh, rendered)),
+        (*planned.remarks, *examine_telemetry(mesh, rendered), *_plug_in(cluster, mesh, rendered)),
     )
 
 
-def _daemons(cluster: Cluster, mesh: str, rendered: Iterable[Object]) -> Iterator[Finding]:
-    """Istio's CNI plug-in is one: pods that come before it have no redirection, and do not start until it is there."""
-    for thing in (one for one in rendered if one["kind"] == "DaemonSet"):
-        name = f"{mesh}'s DaemonSet {thing['metadata']['name']}"
-        if cluster.allowed("create", "daemonsets", group="apps"):
-            told = f"{name} is on every node, and nothing waits for it, or looks for its images and room"
-            yield Finding("doubt", "plug-in", told, "install the mesh yourself, and run with --use-existing-mesh")
-        else:
-            told = f"not allowed: create daemonsets.apps (for: {name})"
-            yield Finding("missing", "plug-in", told, "have an administrator run it: no shipped role has that right")
+def _plug_in(cluster: Cluster, mesh: str, rendered: Iterable[Object]) -> Iterator[Finding]:
+    """What a mesh puts on every node, a CNI plug-in, changes how others' pods start too, and takes more rights."""
+    names = ", ".join(thing["metadata"]["name"] for thing in daemons_of(rendered))
+    if not names:
+        return
+    lacking = examine_permissions(cluster, plug_in_needs(mesh))
+    yield from (replace(finding, what="plug-in") for finding in lacking if finding.state != "ok")
+    told = f"{mesh}'s DaemonSet {names} is part of how every pod on every node gets its network, others' too"
+    yield Finding("doubt", "plug-in", f"{told}, until the run's end", "a cluster of its own for the run")
 
 
 def pods_of(things: Iterable[Object]) -> tuple[Object, ...]:
-    """Those that are pods or become pods."""
+    """Those that are pods or become pods; of what runs on every node, see `daemons_of`."""
     return tuple(thing for thing in things if thing["kind"] in ("Deployment", "Pod", "MeshGatewayInstance"))
+
+
+def daemons_of(things: Iterable[Object]) -> tuple[Object, ...]:
+    """Those that become one pod on every node."""
+    return tuple(thing for thing in things if thing["kind"] == "DaemonSet")
 
 
 def _images(thing: Object) -> Iterator[str]:
     if thing["kind"] == "MeshGatewayInstance":  # the control plane gives it the sidecars' image
         return
-    spec = thing["spec"]["template"]["spec"] if thing["kind"] == "Deployment" else thing["spec"]
+    spec = thing["spec"] if thing["kind"] == "Pod" else thing["spec"]["template"]["spec"]
     yield from (container["image"] for container in (*(spec.get("initContainers") or ()), *spec["containers"]))

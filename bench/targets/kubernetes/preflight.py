@@ -27,7 +27,7 @@ from bench.targets.kubernetes.planned import Planned, planned_pods, with_mesh
 from bench.targets.kubernetes.prometheus import examine_prometheus, prometheus_needs
 from bench.targets.kubernetes.pulls import examine_images
 from bench.targets.kubernetes.residue import find_residue
-from bench.targets.kubernetes.room import examine_room, free_rooms
+from bench.targets.kubernetes.room import examine_room, free_rooms, left_by
 from bench.targets.kubernetes.tools import examine_helm, examine_tools
 
 MANY_NODES: Final = 20
@@ -62,8 +62,11 @@ def examine_cluster(
         *(examine_guest(cluster, meshes, options) if options.existing_mesh else ()),
         *examine_residue(find_residue(cluster), needs, cluster.context),
         *examine_terminating(cluster),
-        *(examine_admission(cluster, cluster.kinds()) if meshes else ()),
-        examine_room(planned.asked, free_rooms(schedulable(nodes), cluster.list("v1", "Pod"))),
+        # A mesh with a CNI plug-in asks for no rights in its pods.
+        *(examine_admission(cluster, cluster.kinds()) if len(planned.everywhere) < len(meshes) else ()),
+        examine_room(
+            planned.asked, left_by(planned.everywhere, free_rooms(schedulable(nodes), cluster.list("v1", "Pod")))
+        ),
         *([examine_prometheus(options.prometheus, cluster)] if options.prometheus else ()),
     )
     pull = not _missing(found) and _is_agreed(cluster, options)

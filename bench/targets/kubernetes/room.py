@@ -75,12 +75,14 @@ def _number(quantity: str | float) -> float:
 
 
 def asked_by(objects: Iterable[Object], *, sidecar: Room = NO_ROOM) -> tuple[Asked, ...]:
-    """The pods that Deployments and Pods among `objects` will be, each with `sidecar` beside it, and those of Kuma's
-    gateways, which are a proxy and nothing else."""
+    """The pods that Deployments and Pods among `objects` will be, each with `sidecar` beside it; those of Kuma's
+    gateways, which are a proxy and nothing else; of a DaemonSet, one node's."""
     found: list[Asked] = []
     for thing in objects:
         name, spec = thing["metadata"]["name"], thing["spec"]
-        if thing["kind"] == "Deployment":
+        if thing["kind"] == "DaemonSet":
+            found.append(Asked(name, pod_room(spec["template"]["spec"])))
+        elif thing["kind"] == "Deployment":
             found += [Asked(name, pod_room(spec["template"]["spec"]) + sidecar)] * spec.get("replicas", 1)
         elif thing["kind"] == "Pod":
             found.append(Asked(name, pod_room(spec) + sidecar))
@@ -106,6 +108,12 @@ def _free(node: Object, pods: Sequence[Object]) -> Free:
     taken = sum((pod_room(pod["spec"]) for pod in pods), NO_ROOM)
     whole = Room(_number(allocatable["cpu"]), _number(allocatable["memory"]))
     return Free(node_name(node), whole - taken, int(_number(allocatable["pods"])) - len(pods))
+
+
+def left_by(everywhere: Sequence[Asked], free: Iterable[Free]) -> tuple[Free, ...]:
+    """What is left of each node when these have taken their part of it."""
+    taken = sum((pod.room for pod in everywhere), NO_ROOM)
+    return tuple(Free(one.node, one.room - taken, one.pods - len(everywhere)) for one in free)
 
 
 def without_room(asked: Iterable[Asked], free: Sequence[Free]) -> tuple[Asked, ...]:

@@ -21,8 +21,8 @@ from bench.targets.kubernetes.lease import ensure_held
 from bench.targets.kubernetes.load_place import LoadPlace, place_load
 from bench.targets.kubernetes.options import ClusterOptions, meshes_of
 from bench.targets.kubernetes.ownership import Owner
-from bench.targets.kubernetes.planned import install_options
-from bench.targets.kubernetes.waits import gone
+from bench.targets.kubernetes.planned import daemons_of, install_options
+from bench.targets.kubernetes.waits import gone, rollout
 from bench.waiting import Watch, wait_until
 
 INSTALL_TIMEOUT_S: Final = 300.0
@@ -91,9 +91,17 @@ class ClusterTarget:
     def _install(self, mesh: str, plane: ControlPlane) -> None:
         if not self.options.existing_mesh:
             options = install_options(self.options, mesh, self.run.scenario.equalise)
-            self.owner.apply_all(plane.render(replace(options, kubeconfig=self.cluster.kubeconfig)), mesh)
+            rendered = plane.render(replace(options, kubeconfig=self.cluster.kubeconfig))
+            self.owner.apply_all(rendered, mesh)
+            self._plug_in(rendered)
         plane.wait_ready(self.cluster, timeout_s=INSTALL_TIMEOUT_S, watch=self.watch)
         self._accepted(plane, plane.base_objects(self._guest), mesh)
+
+    def _plug_in(self, rendered: Sequence[Object]) -> None:
+        """Waits for what runs on every node: a pod that came before its mesh's CNI plug-in would not be redirected."""
+        for thing in daemons_of(rendered):
+            name, space = thing["metadata"]["name"], thing["metadata"]["namespace"]
+            rollout(self.cluster, space, [name], kind="DaemonSet", timeout_s=INSTALL_TIMEOUT_S, watch=self.watch)
 
     def _accepted(self, plane: ControlPlane, things: Sequence[Object], component: str) -> None:
         """Applies objects of a mesh, and waits until its control plane has taken them."""

@@ -61,41 +61,53 @@ def _found(cluster: Cluster, subject: Ref | Pods) -> tuple[Object, ...]:
     return () if thing is None else (thing,)
 
 
-def rollout(cluster: Cluster, namespace: str, deployments: Sequence[str], *, timeout_s: float, watch: Watch) -> None:
-    """Until all pods of these Deployments are new and available, and none of their old ones is left."""
-    look = partial(_look_at_rollout, cluster, namespace, deployments)
+def rollout(
+    cluster: Cluster, namespace: str, names: Sequence[str], *, kind: str = "Deployment", timeout_s: float, watch: Watch
+) -> None:
+    """Until all pods of these Deployments (or DaemonSets) are new and available, and none of their old ones is left."""
+    look = partial(_look_at_rollout, cluster, namespace, names, kind)
     _settled(cluster, namespace, look, timeout_s=timeout_s, watch=watch, failed=troubles_of)
 
 
-def _look_at_rollout(cluster: Cluster, namespace: str, names: Sequence[str]) -> _Look:
-    there = cluster.list("apps/v1", "Deployment", namespace=namespace)
+def _look_at_rollout(cluster: Cluster, namespace: str, names: Sequence[str], kind: str) -> _Look:
+    there = cluster.list("apps/v1", kind, namespace=namespace)
     wanted = [one for one in there if one["metadata"]["name"] in names]
     missing = set(names) - {one["metadata"]["name"] for one in wanted}
-    lacking = [f"there is no Deployment {namespace}/{name}" for name in sorted(missing)]
+    lacking = [f"there is no {kind} {namespace}/{name}" for name in sorted(missing)]
     lacking += [text for one in wanted if (text := unavailable(one))]
     if not lacking:
         return _Look("", ())
     pods = cluster.list("v1", "Pod", namespace=namespace)
-    theirs = [pod for pod in pods if any(_selects(deployment, pod) for deployment in wanted)]
+    theirs = [pod for pod in pods if any(_selects(workload, pod) for workload in wanted)]
     return _Look("; ".join(lacking), (*wanted, *theirs))
 
 
-def unavailable(deployment: Object) -> str:
-    """What a Deployment lacks, in words; empty when its rollout is complete."""
-    status, wanted = deployment.get("status", {}), deployment["spec"].get("replicas", 1)
-    name = f"Deployment {deployment['metadata'].get('namespace', '')}/{deployment['metadata']['name']}"
-    if status.get("observedGeneration", 0) < deployment["metadata"].get("generation", 0):
+def unavailable(workload: Object) -> str:
+    """What a Deployment or DaemonSet lacks, in words; empty when its rollout is complete."""
+    status = workload.get("status", {})
+    name = f"{workload['kind']} {workload['metadata'].get('namespace', '')}/{workload['metadata']['name']}"
+    if status.get("observedGeneration", 0) < workload["metadata"].get("generation", 0):
         return f"{name}: its newest version was not looked at yet"
-    ready = min(status.get("updatedReplicas", 0), status.get("availableReplicas", 0))
+    wanted, ready, old = _counts(workload)
     if ready < wanted:
         return f"{name}: {ready} of {wanted} pods available"
-    old = status.get("replicas", 0) - wanted
     return f"{name}: {old} old pods are still there" if old > 0 else ""
 
 
-def _selects(deployment: Object, pod: Object) -> bool:
+def _counts(workload: Object) -> tuple[int, int, int]:
+    """How many pods it wants, how many of them are new and available, how many are too many."""
+    status = workload.get("status", {})
+    if workload["kind"] == "DaemonSet":  # its old pods are on the same nodes: never more than one each
+        wanted = status.get("desiredNumberScheduled", 0)
+        return wanted, min(status.get("updatedNumberScheduled", 0), status.get("numberAvailable", 0)), 0
+    wanted = workload["spec"].get("replicas", 1)
+    ready = min(status.get("updatedReplicas", 0), status.get("availableReplicas", 0))
+    return wanted, ready, status.get("replicas", 0) - wanted
+
+
+def _selects(workload: Object, pod: Object) -> bool:
     labels = pod["metadata"].get("labels", {})
-    wanted: dict[str, str] = deployment["spec"]["selector"].get("matchLabels", {})
+    wanted: dict[str, str] = workload["spec"]["selector"].get("matchLabels", {})
     return all(labels.get(key) == value for key, value in wanted.items())
 
 
