@@ -1,13 +1,16 @@
 """The main job: every trial of the plan is deployed, proven, loaded, proven again and stored."""
 
+from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 from bench.checks import check_trial, may_pass
+from bench.data_path import DataPath
 from bench.equal import equal_evidence
-from bench.errors import MeshbenchError, ProofError
+from bench.errors import ClusterError, DeployError, InvalidMeasurementError, MeshbenchError, ProofError
 from bench.load.generator import LoadOutcome, Progress
 from bench.plan import Plan, Trial
 from bench.records import Evidence, ProofRecord, TrialRecord
@@ -64,12 +67,19 @@ def _run_missing(folder: RunFolder, target: Target, show: Show) -> None:
 def run_trial(folder: RunFolder, trial: Trial, *, target: Target, show: Show) -> None:
     """One trial, from nothing to a stored result."""
     started_at = datetime.now(UTC)
-    with folder.draft(trial) as draft, ExitStack() as at_end:
-        show.phase(trial, "deploy")
-        with target.deploy(trial, draft) as deployment:
-            record, proof = _measured(deployment, trial, draft, folder=folder, show=show, started_at=started_at)
-            # it counts, too, when a signal or a failure ends the removal that follows
-            at_end.callback(_keep, folder, draft, record=record, proof=proof, show=show)
+    record: TrialRecord | None = None
+    try:
+        with folder.draft(trial) as draft, ExitStack() as at_end:
+            show.phase(trial, "deploy")
+            with target.deploy(trial, draft) as deployment:
+                record, proof = _measured(deployment, trial, draft, folder=folder, show=show, started_at=started_at)
+                # it counts, too, when a signal or a failure ends the removal that follows
+                at_end.callback(_keep, folder, draft, record=record, proof=proof, show=show)
+    except (ClusterError, DeployError) as error:
+        if record is None or not record.reasons:
+            raise
+        # of two causes the measurement's tells more
+        raise InvalidMeasurementError(f"{trial.folder} is invalid, and the run cannot go on: {error}") from error
 
 
 def _keep(folder: RunFolder, draft: Path, *, record: TrialRecord, proof: ProofRecord, show: Show) -> None:
@@ -85,14 +95,32 @@ def _measured(
     show.phase(trial, "load")
     load = _loaded(deployment, trial, draft, folder=folder, show=show, started_at=started_at)
     show.phase(trial, "prove again")
-    after = deployment.prove(load)
-    restarts, images = deployment.restarts(), deployment.images()
-    path = None if restarts else deployment.data_path(draft)
-    equal = equal_evidence(path, folder.record.scenario.equalise)
-    record = _record(folder.record.scenario, trial, load, restarts=restarts, started_at=started_at)
-    record = record.model_copy(update={"images": images})
-    proof = ProofRecord(trial=trial.folder, before=before, after=(*after, *equal), data_path=path)
-    return _judged(record, load, proof, draft=draft), proof
+    after = _afterwards(deployment, load, draft)
+    equal = equal_evidence(after.path, folder.record.scenario.equalise)
+    record = _record(folder.record.scenario, trial, load, restarts=after.restarts, started_at=started_at)
+    record = record.model_copy(update={"images": after.images})
+    proof = ProofRecord(trial=trial.folder, before=before, after=(*after.evidence, *equal), data_path=after.path)
+    return _judged(record, load, proof, draft=draft, untold=after.untold), proof
+
+
+@dataclass(frozen=True, slots=True)
+class _Afterwards:
+    """What a deployment was found to be after its load; `untold` is why nothing could be found out."""
+
+    evidence: tuple[Evidence, ...] = ()
+    restarts: tuple[str, ...] = ()
+    images: Mapping[str, str] = field(default_factory=dict)
+    path: DataPath | None = None
+    untold: str = ""
+
+
+def _afterwards(deployment: Deployment, load: LoadOutcome, draft: Path) -> _Afterwards:
+    """Whatever fails here, the samples are there, and the trial is kept with its doubts."""
+    try:
+        evidence, restarts, images = deployment.prove(load), deployment.restarts(), deployment.images()
+        return _Afterwards(evidence, restarts, images, None if restarts else deployment.data_path(draft))
+    except (ClusterError, DeployError) as error:
+        return _Afterwards(untold=f"what it was after the load could not be found out: {error}")
 
 
 def _proven(deployment: Deployment, trial: Trial, draft: Path) -> tuple[Evidence, ...]:
@@ -146,8 +174,8 @@ def _record(
     )
 
 
-def _judged(record: TrialRecord, load: LoadOutcome, proof: ProofRecord, *, draft: Path) -> TrialRecord:
+def _judged(record: TrialRecord, load: LoadOutcome, proof: ProofRecord, *, draft: Path, untold: str) -> TrialRecord:
     doubts = check_trial(record, load.samples, read_resources(draft / "resources.parquet"), proof)
     status = "invalid" if doubts.reasons else "complete"
-    warnings = (*doubts.warnings, *load.remarks)
+    warnings = (*doubts.warnings, *load.remarks, *([untold] if untold else ()))
     return record.model_copy(update={"status": status, "reasons": doubts.reasons, "warnings": warnings})

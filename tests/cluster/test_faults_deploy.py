@@ -139,11 +139,11 @@ def test_rights_that_are_taken_away_during_the_load(cluster: Cluster, tmp_path: 
 
         job = run_job(tmp_path, during=harm, load={"duration": "20s"}, env={"KUBECONFIG": str(config)})
     run_id = job.folder.name
-    assert job.exit_code == 4, job.told
+    assert job.exit_code == 5, job.told
     assert "forbidden" in job.message
     assert f"meshbench cleanup --context {CONTEXT} --run-id {run_id}" in job.message
     assert (job.record["status"], job.record["cleanup_ok"]) == ("failed", False)
-    assert (job.folder / "trials" / "01-baseline-1.partial" / "samples.parquet").stat().st_size > 0
+    assert (job.folder / "trials" / "01-baseline-1" / "samples.parquet").stat().st_size > 0
     first = run_command(tmp_path, "cleanup", "--run-id", run_id)
     again = run_command(tmp_path, "cleanup", "--run-id", run_id)
     assert (first.exit_code, again.exit_code) == (0, 0), first.told + again.told

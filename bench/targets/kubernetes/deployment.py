@@ -1,12 +1,13 @@
 """One configuration on a cluster: pods that are new, ready, provable and loadable."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from bench.data_path import DataPath
+from bench.errors import ClusterError
 from bench.load.generator import LoadOutcome, Progress
 from bench.meshes.application import GATEWAY, Application
 from bench.proofs import Hop, HopCount, alone_evidence, synced_evidence
@@ -38,6 +39,7 @@ from bench.targets.kubernetes.load_objects import KEEPER, NAME, uid_for
 from bench.targets.kubernetes.load_pod import Meter, locust_page, start_load
 from bench.targets.kubernetes.logs import save_logs
 from bench.targets.kubernetes.options import ClusterOptions
+from bench.targets.kubernetes.outage import outlasting
 from bench.targets.kubernetes.ownership import COMPONENT, Owner
 from bench.targets.kubernetes.probing import CONTAINER, Prober, can_ask
 from bench.targets.kubernetes.prometheus import PrometheusUsage, source_of
@@ -47,6 +49,8 @@ from bench.targets.kubernetes.waits import Pods, rollout, wait_for
 from bench.targets.kubernetes.workloads import names_of
 from bench.targets.readers import SERIES, pages_evidence, requests_on
 from bench.waiting import Watch, wait_until
+
+T = TypeVar("T")
 
 READY_TIMEOUT_S: Final = 180.0
 SETTLE_TIMEOUT_S: Final = 90.0  # connections that were open when a policy came may keep the old one for 45 s
@@ -101,8 +105,11 @@ class ClusterDeployment:
 
     def start(self) -> None:
         """Makes the pods and waits until a user would get a whole page, and every policy shows."""
+        self._beside = self._outlasting(lambda: seen(control_plane_pods(self.site.cluster)))
+        self._outlasting(self._bring_up)
+
+    def _bring_up(self) -> None:
         owner, application = self.site.owner, self.site.application
-        self._beside = seen(control_plane_pods(self.site.cluster))
         objects = self.site.blueprint.pods(uid_for(self.site.cluster.kinds()))
         for component, things in objects.items():
             owner.apply_all(things, component)
@@ -119,38 +126,45 @@ class ClusterDeployment:
         """See `bench.targets.Deployment`."""
         if load is not None and self.restarts():
             return ()  # what fell apart under the load proves nothing more; that it did is told by itself
-        alone = tuple(
-            alone_evidence(mesh, CONTROL_PLANES[mesh].present(self.site.cluster)) for mesh in self.site.absent
-        )
-        if self.plane is None or self.meshed is None:
-            return (*alone, *self._baseline_evidence())
-        whole = load if load is not None and not load.generator.problem else None
-        counted = tuple(self._load_evidence(self.meshed, whole)) if whole is not None else ()
-        return (*alone, *counted, *self._mesh_evidence(self.plane, self.meshed))
+        alone = self._outlasting(self._alone_evidence)
+        plane, meshed = self.plane, self.meshed
+        if plane is None or meshed is None:
+            return (*alone, *self._outlasting(self._baseline_evidence))
+        counted: tuple[Evidence, ...] = ()
+        if load is not None and not load.generator.problem:  # by itself, before further questions are counted too
+            counted = self._outlasting(lambda: tuple(self._load_evidence(meshed, load)))
+        return (*alone, *counted, *self._outlasting(lambda: self._mesh_evidence(plane, meshed)))
 
     def load(
         self, draft: Path, *, show: Callable[[Progress], None], kept: Callable[[LoadOutcome], None]
     ) -> LoadOutcome:
         """Runs the generator; see `bench.targets.Deployment`."""
         site = self.site
-        self._counted = self._counts()
-        self._under_load = seen(self._loaded_pods())
+        self._counted = self._outlasting(self._counts)
+        self._under_load = seen(self._outlasting(self._loaded_pods))
         load = start_load(
             site.cluster, site.blueprint.order, draft, namespace=site.namespace, meter=self._meter(), watch=site.watch
         )
         with self._page():
             outcome = load.run(watch=site.watch, show=show, kept=kept)
-        self.save_logs(draft)
+        with suppress(ClusterError):  # logs explain a trial; without them it is a trial all the same
+            self.save_logs(draft)
         return outcome
 
     def data_path(self, draft: Path) -> DataPath | None:
         """See `bench.targets.Deployment`."""
+        return self._outlasting(lambda: self._data_path(draft))
+
+    def _data_path(self, draft: Path) -> DataPath | None:
         sidecars = self._sidecars
         return sidecars_path(self.meshed, sidecars, draft / "proxies") if sidecars and self.meshed else None
 
     def restarts(self) -> tuple[str, ...]:
         """Containers of the application that ended since it was deployed, pods that went under the load, and what ended
         of control planes meanwhile."""
+        return self._outlasting(self._ended)
+
+    def _ended(self) -> tuple[str, ...]:
         return (
             *restarts(self._pods("application")),
             *gone_since(self._under_load, self._loaded_pods()),
@@ -158,7 +172,8 @@ class ClusterDeployment:
         )
 
     def images(self) -> dict[str, str]:
-        return running_images(self.site.cluster, self.site.namespace)
+        """See `bench.targets.Deployment`."""
+        return self._outlasting(lambda: running_images(self.site.cluster, self.site.namespace))
 
     def save_logs(self, draft: Path) -> None:
         """The last lines of everybody's log, control planes included."""
@@ -244,6 +259,13 @@ class ClusterDeployment:
             return ""
         names = [pod["metadata"]["name"] for pod in self._pods_in_the_mesh()]
         return self.plane.unsynced(self.site.cluster, self.site.namespace, names)
+
+    def _outlasting(self, act: Callable[[], T]) -> T:
+        return outlasting(self.site.cluster, act, watch=self.site.watch)
+
+    def _alone_evidence(self) -> tuple[Evidence, ...]:
+        cluster = self.site.cluster
+        return tuple(alone_evidence(mesh, CONTROL_PLANES[mesh].present(cluster)) for mesh in self.site.absent)
 
     def _baseline_evidence(self) -> tuple[Evidence, ...]:
         cluster = self.site.cluster

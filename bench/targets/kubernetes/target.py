@@ -1,8 +1,9 @@
 """The cluster target: control planes once per run, and for each trial namespaces with everything new in them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +12,7 @@ from bench.inputs import Inputs
 from bench.journal import Journal
 from bench.plan import Trial
 from bench.records import RunRecord
-from bench.targets.kubernetes.blueprint import blueprint_of, guest_of
+from bench.targets.kubernetes.blueprint import Blueprint, blueprint_of, guest_of
 from bench.targets.kubernetes.cleanup import clean_cluster
 from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
 from bench.targets.kubernetes.control_plane import ControlPlane
@@ -20,6 +21,7 @@ from bench.targets.kubernetes.deployment import ClusterDeployment, Site
 from bench.targets.kubernetes.lease import ensure_held
 from bench.targets.kubernetes.load_place import LoadPlace, place_load
 from bench.targets.kubernetes.options import ClusterOptions, meshes_of
+from bench.targets.kubernetes.outage import outlasting
 from bench.targets.kubernetes.ownership import Owner
 from bench.targets.kubernetes.planned import daemons_of, install_options
 from bench.targets.kubernetes.waits import gone, rollout
@@ -58,9 +60,7 @@ class ClusterTarget:
         with self.installed([plane.NAME]) if plane and self._alone else nullcontext():
             deployment = ClusterDeployment(site)
             try:
-                self.owner.apply_all(site.blueprint.namespaces(), "namespace")
-                if plane:
-                    self._accepted(plane, policies, "policy")
+                self._outlasting(lambda: self._prepare(site.blueprint))
                 deployment.start()
                 yield deployment
             except Interrupted:
@@ -69,13 +69,13 @@ class ClusterTarget:
                 with suppress(ClusterError):  # logs explain a failure, and must not take its place
                     deployment.save_logs(draft)
                 raise
-            self._remove(plane, policies)
+            self._outlasting(lambda: self._remove(plane, policies))
 
     @contextmanager
     def installed(self, meshes: Sequence[str]) -> Iterator[None]:
         """Installs control planes; those of `isolation: full` go when the block is left, others with the run."""
         for mesh in meshes:
-            self._install(mesh, CONTROL_PLANES[mesh])
+            self._outlasting(partial(self._install, mesh, CONTROL_PLANES[mesh]))
         yield
         if self._alone:
             clean_cluster(self.cluster, self.run.run_id, watch=self.watch)
@@ -96,6 +96,15 @@ class ClusterTarget:
             self._plug_in(rendered)
         plane.wait_ready(self.cluster, timeout_s=INSTALL_TIMEOUT_S, watch=self.watch)
         self._accepted(plane, plane.base_objects(self._guest), mesh)
+
+    def _outlasting(self, act: Callable[[], None]) -> None:
+        outlasting(self.cluster, act, watch=self.watch)
+
+    def _prepare(self, blueprint: Blueprint) -> None:
+        """Namespaces, and policies before there are pods."""
+        self.owner.apply_all(blueprint.namespaces(), "namespace")
+        if blueprint.plane:
+            self._accepted(blueprint.plane, blueprint.policies, "policy")
 
     def _plug_in(self, rendered: Sequence[Object]) -> None:
         """Waits for what runs on every node: a pod that came before its mesh's CNI plug-in would not be redirected."""

@@ -1,0 +1,42 @@
+"""An API server that goes away in the middle of a run: what it interrupts is begun anew when it is back."""
+
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from bench.errors import ClusterError, DeployError
+from bench.targets.kubernetes.client import Cluster
+from bench.targets.kubernetes.load_outage import PATIENCE_S, is_passing
+from bench.waiting import Watch, wait_until
+
+T = TypeVar("T")
+
+_ATTEMPTS: Final = 3
+_POLL_S: Final = 1.0
+
+
+def outlasting(cluster: Cluster, act: Callable[[], T], *, watch: Watch) -> T:
+    """What `act` gives, which done twice must be the same as done once. Raises what it raises where the API server
+    answers, or does not answer again within `PATIENCE_S`."""
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return act()
+        except (ClusterError, DeployError) as error:
+            if not _is_of_an_outage(cluster, error):
+                raise
+            if not wait_until(lambda: _is_there(cluster), timeout_s=PATIENCE_S, watch=watch, poll_s=_POLL_S):
+                raise
+    return act()
+
+
+def _is_of_an_outage(cluster: Cluster, error: ClusterError | DeployError) -> bool:
+    """What came through the API server from somebody else, such as a page, fails in words of its own."""
+    return is_passing(error) if isinstance(error, ClusterError) else not _is_there(cluster)
+
+
+def _is_there(cluster: Cluster) -> bool:
+    """Whether the API server answers, be it with a refusal."""
+    try:
+        cluster.read("/version")
+    except ClusterError as error:
+        return not is_passing(error)
+    return True
