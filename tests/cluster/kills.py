@@ -1,6 +1,7 @@
-"""Ends runs by SIGKILL at every kind of step, and removes them: `python -m tests.cluster.kills [REGEX]`.
+"""Ends runs by SIGKILL at every kind of step, and removes them: `python -m tests.cluster.kills [MESH] [REGEX]`.
 
-Half a minute of the lab for each step, or for those whose text matches. Tells for each how many objects were there when
+Half a minute of the lab for each step, or for those whose text matches; with `kuma` in the place of `istio` its images
+have to be there. Tells for each how many objects were there when
 the run was killed, and how long `cleanup` took, from the run's own folder and from an empty one in turn; what cleanup
 leaves, or changes of what others have, is a failure.
 """
@@ -10,7 +11,7 @@ import re
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,39 +19,56 @@ from bench.targets.kubernetes.client import Cluster
 from bench.targets.kubernetes.kubeconfig import open_cluster
 from tests.cluster import lab
 from tests.cluster.ends import Sent, at, at_removal, clean_up_after, tell
-from tests.cluster.job import BASELINE, MESH, POLICIES, left_on_cluster, run_job, unchanged, until_loading
+from tests.cluster.job import (
+    BASELINE,
+    MESH,
+    POLICIES,
+    Job,
+    left_on_cluster,
+    run_job,
+    small_kuma,
+    unchanged,
+    until_loading,
+)
 
 KILL: Final = signal.SIGKILL
-SCENARIO: Final = [POLICIES, BASELINE]
+MESHES: Final = {"istio": POLICIES, "kuma": {"name": "kuma-policies", "mesh": "kuma", "manifests": ["kuma/policies"]}}
+Run = Callable[..., Job]
 _RUN_ID: Final = re.compile(r"(?<=bookinfo-)[0-9a-f]{4}")
 
 
-def main(pattern: str = "") -> None:
+def main(mesh: str = "istio", pattern: str = "") -> None:
     os.environ["KUBECONFIG"] = str(lab.kubeconfig())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        options = MESH if mesh == "istio" else small_kuma(folder)
+
+        def run(place: Path, **plot: Any) -> Job:
+            return run_job(place, *options, scenario=[MESHES[mesh], BASELINE], **plot)
+
         with open_cluster(lab.CONTEXT, private_folder=folder / "private") as cluster:
             with unchanged(cluster):
-                plots = dict(_plots(folder))
+                plots = dict(_plots(folder, run))
             chosen = {step: plot for step, plot in plots.items() if re.search(pattern, step)}
             failed = [
                 step
                 for number, (step, plot) in enumerate(chosen.items())
-                if not _is_removed(cluster, folder / str(number), step, plot, from_folder=number % 2 == 0)
+                if not _is_removed(cluster, run, folder / str(number), step, plot, from_folder=number % 2 == 0)
             ]
     tell(f"{len(chosen)} kills, after {len(failed)} of which something was left or changed")
     sys.exit(bool(failed))
 
 
-def _plots(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _plots(folder: Path, run: Run) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Every kind of step of a whole run, and the signals that kill another one at the first of this kind."""
     told = folder / "steps"
-    job = run_job(folder, *MESH, scenario=SCENARIO, **at(STEPS=str(told)))
+    job = run(folder, **at(STEPS=str(told)))
     assert job.exit_code in (0, 5), job.told
     steps = told.read_text("utf-8").splitlines()
     trials_end = max(number for number, step in enumerate(steps) if step.startswith("delete-done"))
     in_trials = {*map(_kind, steps[:trials_end])}
-    in_window = Sent(KILL, lambda started: until_loading(started, "01-istio-policies-1"))
+    first = next(iter(job.trials()))
+    in_window = Sent(KILL, lambda started: until_loading(started, first))
     yield "in the window", {"during": in_window, "load": {"duration": "60s"}}
     for kind in dict.fromkeys(map(_kind, steps)):
         kill = (f"^{kind}", KILL)
@@ -64,11 +82,13 @@ def _kind(step: str) -> str:
     return f"{action} {kind} {place}"
 
 
-def _is_removed(cluster: Cluster, folder: Path, step: str, plot: Mapping[str, Any], *, from_folder: bool) -> bool:
+def _is_removed(
+    cluster: Cluster, run: Run, folder: Path, step: str, plot: Mapping[str, Any], *, from_folder: bool
+) -> bool:
     folder.mkdir()
     try:
         with unchanged(cluster):
-            killed = run_job(folder, *MESH, scenario=SCENARIO, **plot)
+            killed = run(folder, **plot)
             assert killed.exit_code == -KILL, f"it was not reached: {killed.told}"
             there = len(left_on_cluster(cluster))
             cleaned = clean_up_after(killed, folder, from_folder=from_folder)

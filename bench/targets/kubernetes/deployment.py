@@ -15,7 +15,7 @@ from bench.records import Evidence
 from bench.targets.kubernetes.application import running_images
 from bench.targets.kubernetes.beside import Seen, control_plane_pods, ended_since, gone_since, seen
 from bench.targets.kubernetes.blueprint import Blueprint
-from bench.targets.kubernetes.client import Cluster, Object, Ref
+from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
 from bench.targets.kubernetes.control_plane import ControlPlane
 from bench.targets.kubernetes.control_planes import CONTROL_PLANES
 from bench.targets.kubernetes.data_path import sidecars_path
@@ -45,7 +45,7 @@ from bench.targets.kubernetes.probing import CONTAINER, Prober, can_ask
 from bench.targets.kubernetes.prometheus import PrometheusUsage, source_of
 from bench.targets.kubernetes.sidecars import Sidecars
 from bench.targets.kubernetes.usage import kubelet_usage
-from bench.targets.kubernetes.waits import Pods, rollout, wait_for
+from bench.targets.kubernetes.waits import Pods, gone, rollout, wait_for
 from bench.targets.kubernetes.workloads import names_of
 from bench.targets.readers import SERIES, pages_evidence, requests_on
 from bench.waiting import Watch, wait_until
@@ -109,6 +109,13 @@ class ClusterDeployment:
         self._outlasting(self._bring_up)
 
     def _bring_up(self) -> None:
+        self._make_pods()
+        if self._bare_pods():  # a webhook that was late once
+            self._send_pods_away()
+            self._make_pods()
+        self._settle()
+
+    def _make_pods(self) -> None:
         owner, application = self.site.owner, self.site.application
         objects = self.site.blueprint.pods(uid_for(self.site.cluster.kinds()))
         for component, things in objects.items():
@@ -120,7 +127,18 @@ class ClusterDeployment:
         for namespace in (application.namespace, self.site.outside):
             self._wait_for_pods(namespace, "probe", can_ask)
         self._wait_for_pods(application.namespace, "load", _is_up)
-        self._settle()
+
+    def _bare_pods(self) -> tuple[str, ...]:
+        """Those that should have a sidecar and have none: it does not come later."""
+        return bare_pods(with_sidecar(self._pods_in_the_mesh()), self.plane.SIDECAR) if self.plane else ()
+
+    def _send_pods_away(self) -> None:
+        """Those of the trial, so that others take their place; who stands alone is made again by `_make_pods`."""
+        site = self.site
+        pods = site.cluster.list("v1", "Pod", namespace=site.namespace, labels=site.owner.mine())
+        for pod in pods:
+            site.owner.remove(ref_of(pod), grace_s=1)
+        gone(site.cluster, map(ref_of, pods), timeout_s=READY_TIMEOUT_S, watch=site.watch)
 
     def prove(self, load: LoadOutcome | None = None) -> tuple[Evidence, ...]:
         """See `bench.targets.Deployment`."""
@@ -210,8 +228,8 @@ class ClusterDeployment:
 
     def _settle(self) -> None:
         """Until all answers were right some times in a row; what is wrong at the end of the time the proof tells."""
-        if self.plane is not None and bare_pods(with_sidecar(self._pods_in_the_mesh()), self.plane.SIDECAR):
-            return  # no sidecar comes later: the proof tells at once
+        if self._bare_pods():
+            return  # the proof tells at once
         page = page_check(self.site.application, self.site.blueprint.readers)
         checks = [page, *(policy_checks(self.meshed) if self.meshed else ())]
         right = 0
