@@ -104,6 +104,7 @@ class ClusterRecord(Record):
     revision: str = ""
     existing_mesh: Annotated[bool, Field(description="the mesh was there before, and stays")] = False
     prometheus: Annotated[str, Field(description="where CPU and memory came from besides the kubelets")] = ""
+    load_node: Annotated[str, Field(description="the node that the load has for itself; empty where it has none")] = ""
 
 
 class TrialEntry(Record):

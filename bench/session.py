@@ -83,7 +83,7 @@ def resumable(path: Path, *, on_cluster: bool) -> RunRecord:
 def resume(path: Path, place: Place, *, timeout_s: float | None = None) -> RunFolder:
     """Goes on with a run that was cut short: whole blocks stay, the rest is measured again."""
     record = resumable(path, on_cluster=place.record.kind == "kubernetes")
-    changed = (*differences(record.environment, place.environment()), *_other_tools(record.cluster, place.cluster))
+    changed = (*differences(record.environment, place.environment()), *_other_cluster(record.cluster, place.cluster))
     if changed:
         raise InputError(
             f"{path}: cannot be resumed here, since this is not what it was measured on: {'; '.join(changed)}"
@@ -98,16 +98,14 @@ def resume(path: Path, place: Place, *, timeout_s: float | None = None) -> RunFo
     return folder
 
 
-def _other_tools(one: ClusterRecord | None, other: ClusterRecord | None) -> tuple[str, ...]:
-    """The meshes that are, or would be installed, in another version now."""
+def _other_cluster(one: ClusterRecord | None, other: ClusterRecord | None) -> tuple[str, ...]:
+    """The meshes that are, or would be installed, in another version now; and the load's node, if it is another."""
     if one is None or other is None:
         return ()
     now = other.mesh_versions
-    return tuple(
-        f"{mesh}: {version} / {now.get(mesh, 'unknown')}"
-        for mesh, version in one.mesh_versions.items()
-        if now.get(mesh) != version
-    )
+    versions = [(mesh, version, now.get(mesh, "unknown")) for mesh, version in one.mesh_versions.items()]
+    load = ("the load's node", one.load_node or "shared", other.load_node or "shared")
+    return tuple(f"{what}: {was} / {is_now}" for what, was, is_now in (*versions, load) if was != is_now)
 
 
 def _measure(folder: RunFolder, place: Place, watch: Watch) -> None:

@@ -133,7 +133,7 @@ def test_the_roles_carry_the_pre_flight_itself(account: As, lab_path: None) -> N
     """An account with both roles gets to the end of the pre-flight: nothing in it asks for more."""
     options = replace(OPTIONS, mesh_values={"istio": (MESHLAB.parent / "istio-values.yaml",)})
     with account("run", "install") as mine:
-        findings = examine_cluster(mine, SCENARIO, options, INPUTS)
+        findings = examine_cluster(mine, SCENARIO, options, INPUTS).findings
     kinds = {finding.what for finding in findings}
     assert {"permissions", "version", "nodes", "istioctl", "earlier runs", "istio", "admission", "room"} <= kinds
 

@@ -10,6 +10,7 @@ from bench.errors import InputError
 from bench.records import ClusterRecord, RunRecord
 from bench.scenario import Overrides, load_scenario
 from bench.session import resumable, resume
+from bench.targets.kubernetes.load_place import place_load
 from bench.targets.kubernetes.options import VALUES, ClusterOptions, read_options, resumed_options
 from bench.targets.kubernetes.place import ClusterPlace
 from tests.factory import Made, make_run
@@ -25,6 +26,7 @@ BEGUN = ClusterRecord(
     mesh_versions={"istio": "1.31.0"},
     hub="m.example/istio",
     prometheus="monitoring/prometheus:9090",
+    load_node="b",
 )
 
 
@@ -52,7 +54,7 @@ def record(tmp_path: Path) -> RunRecord:
 
 
 def test_a_run_goes_on_as_it_was_begun(run: Path, record: RunRecord) -> None:
-    """Images, values, mesh and Prometheus come from its folder; who agrees and what stays is said anew."""
+    """Images, values, mesh, Prometheus and the load's node come from its folder; the rest is said anew."""
     found = resumed_options(flags(yes=True, keep=True), record, run)
     assert found == options(
         agreed=True,
@@ -62,6 +64,7 @@ def test_a_run_goes_on_as_it_was_begun(run: Path, record: RunRecord) -> None:
         mesh_values={"istio": (run / VALUES / "istio-1-small.yaml",)},
         hub="m.example/istio",
         prometheus="monitoring/prometheus:9090",
+        load_node="b",
     )
 
 
@@ -138,7 +141,7 @@ def test_what_cannot_go_on_is_told_before_anybody_looks_at_a_place(
 def _place(record: RunRecord, versions: dict[str, str], chosen: ClusterOptions) -> ClusterPlace:
     now = BEGUN.model_copy(update={"mesh_versions": versions})
     target = record.target.model_copy(update={"kind": "kubernetes"})
-    return ClusterPlace(fake(), chosen, target, now, record.environment, ())
+    return ClusterPlace(fake(), chosen, target, now, record.environment, (), place_load(()))
 
 
 @pytest.mark.parametrize("versions", [{"istio": "1.30.0"}, {}])
@@ -150,6 +153,17 @@ def test_a_mesh_of_another_version_does_not_go_on_with_a_run(tmp_path: Path, ver
     (made.path / "run.json").write_text(stored.model_dump_json(), "utf-8")
     with pytest.raises(InputError, match=rf"istio: 1\.31\.0 / {versions.get('istio', 'unknown')}"):
         resume(made.path, _place(stored, versions, options()))
+
+
+def test_a_load_that_would_run_on_another_node_does_not_go_on_with_a_run(tmp_path: Path) -> None:
+    """Its node may be gone, or closed to pods: the rest of the trials would not compare with those before."""
+    made = make_run(tmp_path, Made(status="interrupted"))
+    target = made.record.target.model_copy(update={"kind": "kubernetes"})
+    begun = BEGUN.model_copy(update={"load_node": "a"})
+    stored = made.record.model_copy(update={"cluster": begun, "target": target})
+    (made.path / "run.json").write_text(stored.model_dump_json(), "utf-8")
+    with pytest.raises(InputError, match="the load's node: a / b"):
+        resume(made.path, _place(stored, {"istio": "1.31.0"}, options()))
 
 
 @pytest.mark.parametrize(

@@ -211,6 +211,30 @@ def test_one_node_is_said_to_be_shared(nodes: list[Object], which: str) -> None:
     assert place.sentence == told
 
 
+def test_a_node_without_room_is_the_loads_only_where_no_other_has_it() -> None:
+    """The smallest one may be full, or the only one that would take the application; the order stays the same."""
+    nodes = [node("a"), node("b"), node("small", cpu="2")]
+    assert place_load(nodes, fits=lambda place: place.node != "small").node == "b"
+    assert place_load(nodes, fits=lambda place: place.node == "a").node == "a"
+    assert place_load(nodes, fits=lambda _: False).node == "small"
+
+
+def test_a_run_that_goes_on_keeps_the_loads_node() -> None:
+    """Also when another one has more room by now; one that takes no pods any more cannot be kept."""
+    nodes = [node("a"), node("b"), node("c", ready="False")]
+    assert place_load(nodes, before="a", fits=lambda place: place.node == "b").node == "a"
+    assert place_load(nodes, before="c").node == "b"
+
+
+def test_a_node_is_told_by_its_name_and_asked_for_by_its_label() -> None:
+    """Some clouds give both, and they differ."""
+    named = node("b")
+    named["metadata"]["labels"]["kubernetes.io/hostname"] = "z-host"
+    place = place_load([node("a"), named])
+    assert place.node == "b"
+    assert "z-host" in str(place.load)
+
+
 def test_an_outage_is_waited_out_with_growing_pauses() -> None:
     """After 2, 4, 8 and then each 16 seconds it is asked again, for two minutes."""
     outage, now_s, asked = Outage(), 0.0, []

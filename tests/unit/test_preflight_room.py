@@ -1,15 +1,20 @@
 """What the pods of a run ask for, whether nodes have that, and their images."""
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from bench.inputs import inputs_of
 from bench.scenario import Overrides, load_scenario
 from bench.shipped import shipped
+from bench.targets.kubernetes import preflight
+from bench.targets.kubernetes.client import Object
 from bench.targets.kubernetes.images import image_of
 from bench.targets.kubernetes.injected import injected
 from bench.targets.kubernetes.planned import Planned, planned_pods, pods_of
+from bench.targets.kubernetes.preflight import Examined, examine_cluster
 from bench.targets.kubernetes.pulls import canonical, examine_images
 from bench.targets.kubernetes.room import Asked, Free, Room, asked_by, examine_room, free_rooms, pod_room
 from bench.yamlfile import read_documents
@@ -52,6 +57,73 @@ def test_a_run_has_room_when_each_of_its_pods_fits_on_a_node(free: tuple[Free, .
     finding = examine_room(asked, free)
     assert finding.state == state
     assert state == "ok" or "reviews (0.5 CPU" in finding.found
+
+
+LOAD = Asked("locust", Room(0.2, GI / 4), "load")
+DETAILS = Asked("details", Room(0.5, GI / 4), "application")
+ISTIOD = Asked("istiod", Room(0.5, GI / 4))
+ROOMY, FULL = Free("a", Room(4.0, 8 * GI), 10), Free("b", Room(0.1, GI), 10)
+
+
+@pytest.mark.parametrize(
+    ("free", "load_node", "told"),
+    [
+        ((ROOMY, FULL), "", ""),
+        ((ROOMY, FULL), "b", "none for locust (0.2 CPU and 256 MiB, on b only)"),
+        ((ROOMY, FULL), "a", "none for details (0.5 CPU and 256 MiB, not on a)"),
+        ((FULL, Free("b", Room(0.2, GI), 10), ROOMY), "b", ""),
+    ],
+)
+def test_a_run_has_room_where_its_pods_may_go(free: tuple[Free, ...], load_node: str, told: str) -> None:
+    """The load on its node alone, the application on all others, the rest on any; the message names the node."""
+    finding = examine_room((LOAD, DETAILS, ISTIOD), free, load_node=load_node)
+    assert finding.state == ("missing" if told else "ok")
+    assert told in finding.found
+    assert (f"; the load has {load_node} for itself" in finding.found) is bool(load_node)
+
+
+def test_the_pre_flight_sees_what_the_load_may_not_share() -> None:
+    """By the affinities that the pods will really have: those of Kuma's gateway, which takes none, go anywhere."""
+    name = "gateway"
+    scenario = load_scenario(name, Overrides())
+    pods = planned_pods(scenario, options(), inputs_of(scenario, name))
+    parts = {one.name: one.part for things in pods for one in asked_by(things)}
+    assert {one for one, part in parts.items() if part == "load"} == {"locust"}
+    assert {"details-v1", "productpage-v1"} <= {one for one, part in parts.items() if part == "application"}
+    assert {part for one, part in parts.items() if one.startswith("probe")} == {"any"}
+
+
+Examine = Callable[..., Examined]
+
+
+@pytest.fixture
+def examine(monkeypatch: pytest.MonkeyPatch) -> Examine:
+    def look(*pods: Object, **chosen: Any) -> Examined:
+        nodes = (node("a"), node("b"))
+        monkeypatch.setattr(preflight, "find_residue", lambda _cluster: ())
+        monkeypatch.setattr(preflight, "examine_earlier_runs", lambda _cluster: ())
+        smoke = load_scenario("smoke", Overrides())
+        cluster = fake(objects={"Node": nodes, "Pod": pods})
+        return examine_cluster(cluster, smoke, options(**chosen), inputs_of(smoke, "smoke"))
+
+    return look
+
+
+def test_the_load_goes_where_it_and_everything_else_have_room(examine: Examine) -> None:
+    """Of equal nodes the last, unless that is where the application has to go; where none will do, that one is told."""
+    busy, full = container("3500m", "1Gi"), container("3900m", "1Gi")
+    assert examine().load_place.node == "b"
+    assert examine(pod(busy, at="b")).load_place.node == "b"
+    assert examine(pod(busy, at="a")).load_place.node == "a"
+    both = examine(pod(full, at="a"), pod(full, at="b"))
+    (room,) = [finding for finding in both.findings if finding.what == "room"]
+    assert (both.load_place.node, room.state) == ("b", "missing")
+    assert "on b only" in room.found
+
+
+def test_a_run_that_goes_on_is_looked_at_with_the_node_that_it_had(examine: Examine) -> None:
+    """Whatever others take meanwhile."""
+    assert examine(pod(container("3500m", "1Gi"), at="b"), load_node="a").load_place.node == "a"
 
 
 def test_each_replica_comes_with_its_sidecar() -> None:

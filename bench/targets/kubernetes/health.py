@@ -6,11 +6,10 @@ from typing import Any, Final
 from bench.errors import ClusterError
 from bench.findings import Finding
 from bench.targets.kubernetes.client import Cluster, KindInfo, Object
-from bench.targets.kubernetes.nodes import schedulable
+from bench.targets.kubernetes.nodes import node_name, schedulable
 from bench.targets.kubernetes.ownership import OURS
 from bench.targets.kubernetes.permissions import Need
 from bench.targets.kubernetes.residue import Residue, deletion_command
-from bench.targets.kubernetes.room import node_name
 from bench.targets.kubernetes.versions import release_of
 from bench.targets.kubernetes.waits import holding
 from bench.units import format_counted

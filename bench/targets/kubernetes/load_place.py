@@ -1,20 +1,22 @@
 """Where the load generator runs: apart from the application, where there is more than one node. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from bench.targets.kubernetes.client import Object
-from bench.targets.kubernetes.nodes import schedulable
+from bench.targets.kubernetes.nodes import node_name, schedulable
 from bench.units import parse_quantity
 
 _HOSTNAME: Final = "kubernetes.io/hostname"
 
+Part = Literal["load", "application", "any"]  # the last one goes wherever the scheduler puts it
+
 
 @dataclass(frozen=True, slots=True)
 class LoadPlace:
-    """`load` and `application` are affinities for the pods, None where there is no choice; `sentence` is for people,
-    and names no node: it stands in every report.
+    """`node` is the load's own, empty where it shares one; `load` and `application` are affinities for the pods, None
+    where there is no choice; `sentence` is for people, and names no node: it stands in every report.
 
     The load has its node for itself: no pod of the application may go there.
     """
@@ -25,19 +27,36 @@ class LoadPlace:
     sentence: str
 
 
-def place_load(nodes: Sequence[Object]) -> LoadPlace:
-    """Chooses a node for the load, the same each time: of those that take pods the one with the fewest processors,
-    since one Locust uses one; of equal ones the last by name."""
+def _fits(_: LoadPlace) -> bool:
+    """Nothing is known against it."""
+    return True
+
+
+def place_load(nodes: Sequence[Object], *, before: str = "", fits: Callable[[LoadPlace], bool] = _fits) -> LoadPlace:
+    """Chooses a node for the load: of those that take pods the one with the fewest processors, since one Locust uses
+    one; of equal ones the last by name. One where not everything `fits` comes after all others, and a run that goes on
+    stays with the node that it had `before`."""
     usable = sorted(schedulable(nodes), key=_preference)
     if len(usable) < 2:
         return LoadPlace("", None, None, _together(nodes))
-    chosen = _hostname(usable[0])
-    others = len(usable) - 1
+    places = [_own(node, others=len(usable) - 1) for node in usable]
+    had = [place for place in places if place.node == before]
+    return had[0] if had else next(filter(fits, places), places[0])
+
+
+def _own(node: Object, *, others: int) -> LoadPlace:
+    hostname = _hostname(node)
     sentence = (
         "the load generator has a node for itself; the application runs on the other"
         f"{f' {others} nodes' if others > 1 else ' node'}"
     )
-    return LoadPlace(chosen, _affinity("In", chosen), _affinity("NotIn", chosen), sentence)
+    return LoadPlace(node_name(node), _affinity("In", hostname), _affinity("NotIn", hostname), sentence)
+
+
+def part_of(spec: Object) -> Part:
+    """Which of both affinities the pods of a pod's `spec` have."""
+    affinity = spec.get("affinity")
+    return "load" if affinity == UNDECIDED.load else "application" if affinity == UNDECIDED.application else "any"
 
 
 def _together(nodes: Sequence[Object]) -> str:
@@ -59,3 +78,7 @@ def _affinity(operator: str, hostname: str) -> Object:
     expression = {"key": _HOSTNAME, "operator": operator, "values": [hostname]}
     terms = [{"matchExpressions": [expression]}]
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+
+
+# Stands for the node that is chosen later: by it pods are drawn, so that it is known what each of them may share.
+UNDECIDED: Final = LoadPlace("", _affinity("In", ""), _affinity("NotIn", ""), "")

@@ -13,6 +13,10 @@ def schedulable(nodes: Sequence[Object]) -> tuple[Object, ...]:
     return tuple(node for node in nodes if _takes_pods(node))
 
 
+def node_name(node: Object) -> str:
+    return str(node["metadata"]["name"])
+
+
 def _takes_pods(node: Object) -> bool:
     spec: dict[str, Any] = node.get("spec") or {}
     ready = any(one["type"] == "Ready" and one["status"] == "True" for one in node["status"].get("conditions") or ())

@@ -18,7 +18,8 @@ VALUES: Final = "values"  # the folder of a run that keeps the meshes' values fi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterOptions:
-    """Checked flags. `images` by workload, as `images.image_of` reads them, `mesh_values` by mesh, on top of ours."""
+    """Checked flags. `images` by workload, as `images.image_of` reads them, `mesh_values` by mesh, on top of ours;
+    `load_node` is where the load was, of a run that goes on."""
 
     context: str
     yes_this_cluster: str | None
@@ -33,6 +34,7 @@ class ClusterOptions:
     keep: bool
     locust_ui: int | None
     prometheus: str
+    load_node: str = ""
 
 
 def meshes_of(scenario: Scenario) -> tuple[str, ...]:
@@ -87,6 +89,7 @@ def resumed_options(flags: ClusterFlags, record: RunRecord, run: Path) -> Cluste
         revision=stored.revision,
         existing_mesh=stored.existing_mesh,
         prometheus=stored.prometheus,
+        load_node=stored.load_node,
     )
     if others := list(_contradictions(flags, asked, begun)):
         was = "; ".join(f"{flag} (begun with {was or 'none'})" for flag, was in others)

@@ -17,7 +17,7 @@ from bench.targets.kubernetes.images import image_of
 from bench.targets.kubernetes.kubeconfig import describe, open_cluster
 from bench.targets.kubernetes.lease import cluster_lock
 from bench.targets.kubernetes.load_objects import default_image
-from bench.targets.kubernetes.load_place import place_load
+from bench.targets.kubernetes.load_place import LoadPlace
 from bench.targets.kubernetes.options import VALUES, ClusterOptions, meshes_of
 from bench.targets.kubernetes.preflight import examine_cluster, guard
 from bench.targets.kubernetes.private import credentials_folder
@@ -30,7 +30,7 @@ from bench.waiting import Watch
 
 @dataclass(frozen=True, slots=True)
 class ClusterPlace:
-    """See `bench.targets.Place`."""
+    """See `bench.targets.Place`. `load_place` is where the load of every trial runs."""
 
     client: Cluster
     options: ClusterOptions
@@ -38,6 +38,7 @@ class ClusterPlace:
     cluster: ClusterRecord
     surroundings: Environment
     findings: tuple[Finding, ...]
+    load_place: LoadPlace
 
     def environment(self) -> Environment:
         return self.surroundings
@@ -54,7 +55,15 @@ class ClusterPlace:
     def open(
         self, run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: Watch
     ) -> AbstractContextManager[ClusterTarget]:
-        return open_target(self.client, self.options, run=run, inputs=inputs, journal=launcher.journal, watch=watch)
+        return open_target(
+            self.client,
+            self.options,
+            run=run,
+            inputs=inputs,
+            journal=launcher.journal,
+            watch=watch,
+            load_place=self.load_place,
+        )
 
 
 @contextmanager
@@ -80,7 +89,7 @@ def open_place(
 
 
 def _looked_at(client: Cluster, scenario: Scenario, options: ClusterOptions, inputs: Inputs) -> ClusterPlace:
-    findings = examine_cluster(client, scenario, options, inputs)  # first: it says who may look at nothing
+    examined = examine_cluster(client, scenario, options, inputs)  # first: it says who may look at nothing
     nodes = client.list("v1", "Node")
     system = client.get(Ref("v1", "Namespace", "kube-system"))
     meshes = meshes_of(scenario)
@@ -90,23 +99,26 @@ def _looked_at(client: Cluster, scenario: Scenario, options: ClusterOptions, inp
         record=target_record(
             client.version,
             len(nodes),
-            placement=place_load(nodes).sentence,
+            placement=examined.load_place.sentence,
             isolation=scenario.isolation if meshes else "",
             existing=bool(meshes) and options.existing_mesh,
-            remarks=[finding.found for finding in findings if finding.what == TELEMETRY],
+            remarks=[finding.found for finding in examined.findings if finding.what == TELEMETRY],
         ),
-        cluster=_cluster_record(client, len(nodes), meshes, options),
+        cluster=_cluster_record(client, len(nodes), meshes, options, examined.load_place.node),
         surroundings=cluster_environment(
             client.version,
             nodes,
             system["metadata"]["uid"] if system else "",
             load_image=image_of("load", default_image(), images=options.images),
         ),
-        findings=findings,
+        findings=examined.findings,
+        load_place=examined.load_place,
     )
 
 
-def _cluster_record(client: Cluster, nodes: int, meshes: tuple[str, ...], options: ClusterOptions) -> ClusterRecord:
+def _cluster_record(
+    client: Cluster, nodes: int, meshes: tuple[str, ...], options: ClusterOptions, load_node: str
+) -> ClusterRecord:
     return ClusterRecord(
         version=client.version,
         nodes=nodes,
@@ -122,4 +134,5 @@ def _cluster_record(client: Cluster, nodes: int, meshes: tuple[str, ...], option
         revision=options.revision,
         existing_mesh=options.existing_mesh,
         prometheus=options.prometheus,
+        load_node=load_node,
     )

@@ -14,7 +14,7 @@ from bench.targets.kubernetes.control_plane import InstallOptions
 from bench.targets.kubernetes.control_planes import CONTROL_PLANES
 from bench.targets.kubernetes.equalised import values
 from bench.targets.kubernetes.injected import NO_SIDECAR, Injected, injected
-from bench.targets.kubernetes.load_place import place_load
+from bench.targets.kubernetes.load_place import UNDECIDED
 from bench.targets.kubernetes.options import ClusterOptions
 from bench.targets.kubernetes.permissions import examine_permissions, plug_in_needs
 from bench.targets.kubernetes.room import NO_ROOM, Asked, asked_by
@@ -62,7 +62,7 @@ def blueprints(scenario: Scenario, options: ClusterOptions, inputs: Inputs) -> d
     """Each configuration of a run that has not begun."""
     return {
         one.name: blueprint_of(
-            scenario, one.name, inputs=inputs, options=options, namespaces=NAMESPACES, load_place=place_load(())
+            scenario, one.name, inputs=inputs, options=options, namespaces=NAMESPACES, load_place=UNDECIDED
         )
         for one in scenario.configurations
     }

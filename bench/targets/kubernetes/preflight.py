@@ -1,6 +1,7 @@
 """What a run needs of a cluster, looked at before anything is made on it; and the guard before that."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from bench.errors import ClusterError, InputError, RefusedError
@@ -18,6 +19,7 @@ from bench.targets.kubernetes.health import (
     examine_version,
 )
 from bench.targets.kubernetes.kubeconfig import describe, looks_like_production
+from bench.targets.kubernetes.load_place import LoadPlace, place_load
 from bench.targets.kubernetes.neighbours import examine_earlier_runs, examine_meshes
 from bench.targets.kubernetes.nodes import schedulable
 from bench.targets.kubernetes.options import ClusterOptions, meshes_of
@@ -27,7 +29,7 @@ from bench.targets.kubernetes.planned import Planned, planned_pods, with_mesh
 from bench.targets.kubernetes.prometheus import examine_prometheus, prometheus_needs
 from bench.targets.kubernetes.pulls import examine_images
 from bench.targets.kubernetes.residue import find_residue
-from bench.targets.kubernetes.room import examine_room, free_rooms, left_by
+from bench.targets.kubernetes.room import Free, examine_room, free_rooms, left_by, without_room
 from bench.targets.kubernetes.tools import examine_helm, examine_tools
 
 MANY_NODES: Final = 20
@@ -35,9 +37,15 @@ MANY_PODS: Final = 200  # of others: below it, a cluster is somebody's for tryin
 _FORBIDDEN: Final = 403
 
 
-def examine_cluster(
-    cluster: Cluster, scenario: Scenario, options: ClusterOptions, inputs: Inputs
-) -> tuple[Finding, ...]:
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A cluster that was looked at: what was found, and where the load is to run, which is decided here alone."""
+
+    findings: tuple[Finding, ...]
+    load_place: LoadPlace
+
+
+def examine_cluster(cluster: Cluster, scenario: Scenario, options: ClusterOptions, inputs: Inputs) -> Examined:
     """Everything that a run of this scenario needs of a cluster, in the order in which the run would meet it.
 
     Nothing is made, except that images are tried once somebody agreed (`--yes`) and nothing else is missing. Raises
@@ -49,6 +57,10 @@ def examine_cluster(
     nodes = cluster.list("v1", "Node")
     tools = () if options.existing_mesh else examine_tools([CONTROL_PLANES[mesh].TOOL for mesh in meshes])
     planned, refusals = _planned(cluster, scenario, options, inputs=inputs, installing=not _missing(tools))
+    asked, free = planned.asked, _free(cluster, nodes, planned)
+    place = place_load(
+        nodes, before=options.load_node, fits=lambda one: not without_room(asked, free, load_node=one.node)
+    )
     found = (
         permitted,
         examine_version(cluster.version, nodes),
@@ -64,13 +76,15 @@ def examine_cluster(
         *examine_terminating(cluster),
         # A mesh with a CNI plug-in asks for no rights in its pods.
         *(examine_admission(cluster, cluster.kinds()) if len(planned.everywhere) < len(meshes) else ()),
-        examine_room(
-            planned.asked, left_by(planned.everywhere, free_rooms(schedulable(nodes), cluster.list("v1", "Pod")))
-        ),
+        examine_room(asked, free, load_node=place.node),
         *([examine_prometheus(options.prometheus, cluster)] if options.prometheus else ()),
     )
     pull = not _missing(found) and _is_agreed(cluster, options)
-    return (*found, *examine_images(cluster, planned.images, schedulable(nodes), pull=pull))
+    return Examined((*found, *examine_images(cluster, planned.images, schedulable(nodes), pull=pull)), place)
+
+
+def _free(cluster: Cluster, nodes: Sequence[Object], planned: Planned) -> tuple[Free, ...]:
+    return left_by(planned.everywhere, free_rooms(schedulable(nodes), cluster.list("v1", "Pod")))
 
 
 def _needs(meshes: Sequence[str], options: ClusterOptions) -> tuple[Need, ...]:

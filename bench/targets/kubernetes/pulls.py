@@ -9,8 +9,8 @@ from typing import Final
 from bench.errors import ClusterError
 from bench.findings import Finding
 from bench.targets.kubernetes.client import Cluster, Object, Ref
+from bench.targets.kubernetes.nodes import node_name
 from bench.targets.kubernetes.ownership import labelled
-from bench.targets.kubernetes.room import node_name
 from bench.waiting import Watch, wait_until
 
 PULL_TIMEOUT_S: Final = 60.0

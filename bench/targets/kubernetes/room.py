@@ -6,6 +6,8 @@ from typing import Any, Final
 
 from bench.findings import Finding
 from bench.targets.kubernetes.client import Object
+from bench.targets.kubernetes.load_place import Part, part_of
+from bench.targets.kubernetes.nodes import node_name
 from bench.units import format_bytes, parse_quantity
 
 
@@ -34,10 +36,11 @@ NO_ROOM: Final = Room()
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One pod to come, and what it asks for."""
+    """One pod to come, what it asks for, and what it is a part of, which says where it may go."""
 
     name: str
     room: Room
+    part: Part = "any"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +86,16 @@ def asked_by(objects: Iterable[Object], *, sidecar: Room = NO_ROOM) -> tuple[Ask
         if thing["kind"] == "DaemonSet":
             found.append(Asked(name, pod_room(spec["template"]["spec"])))
         elif thing["kind"] == "Deployment":
-            found += [Asked(name, pod_room(spec["template"]["spec"]) + sidecar)] * spec.get("replicas", 1)
+            found += [_asked(name, spec["template"]["spec"], sidecar)] * spec.get("replicas", 1)
         elif thing["kind"] == "Pod":
-            found.append(Asked(name, pod_room(spec) + sidecar))
+            found.append(_asked(name, spec, sidecar))
         elif thing["kind"] == "MeshGatewayInstance":
             found += [Asked(name, pod_room({"containers": [spec]}))] * spec.get("replicas", 1)
     return tuple(found)
+
+
+def _asked(name: str, spec: Object, sidecar: Room) -> Asked:
+    return Asked(name, pod_room(spec) + sidecar, part_of(spec))
 
 
 def free_rooms(nodes: Iterable[Object], pods: Iterable[Object]) -> tuple[Free, ...]:
@@ -97,10 +104,6 @@ def free_rooms(nodes: Iterable[Object], pods: Iterable[Object]) -> tuple[Free, .
     return tuple(
         _free(node, [pod for pod in bound if pod["spec"].get("nodeName") == node_name(node)]) for node in nodes
     )
-
-
-def node_name(node: Object) -> str:
-    return str(node["metadata"]["name"])
 
 
 def _free(node: Object, pods: Sequence[Object]) -> Free:
@@ -116,11 +119,13 @@ def left_by(everywhere: Sequence[Asked], free: Iterable[Free]) -> tuple[Free, ..
     return tuple(Free(one.node, one.room - taken, one.pods - len(everywhere)) for one in free)
 
 
-def without_room(asked: Iterable[Asked], free: Sequence[Free]) -> tuple[Asked, ...]:
-    """The pods that find no place when the largest are placed first, each where most processors are left."""
+def without_room(asked: Iterable[Asked], free: Sequence[Free], *, load_node: str = "") -> tuple[Asked, ...]:
+    """The pods that find no place when the largest are placed first, each where most processors are left. `load_node`
+    is the load's alone, of the load and the application; empty where it has none."""
     left, homeless = list(free), []
     for pod in sorted(asked, key=lambda one: (one.room.cpu, one.room.memory), reverse=True):
-        fitting = [node for node in left if node.pods > 0 and node.room.holds(pod.room)]
+        allowed = [node for node in left if _may_go(pod, node, load_node)]
+        fitting = [node for node in allowed if node.pods > 0 and node.room.holds(pod.room)]
         if not fitting:
             homeless.append(pod)
             continue
@@ -129,14 +134,27 @@ def without_room(asked: Iterable[Asked], free: Sequence[Free]) -> tuple[Asked, .
     return tuple(homeless)
 
 
-def examine_room(asked: Sequence[Asked], free: Sequence[Free]) -> Finding:
-    """Whether all pods of a run would be scheduled."""
+def _may_go(pod: Asked, node: Free, load_node: str) -> bool:
+    if not load_node or pod.part == "any":
+        return True
+    return (node.node == load_node) == (pod.part == "load")
+
+
+def examine_room(asked: Sequence[Asked], free: Sequence[Free], *, load_node: str = "") -> Finding:
+    """Whether all pods of a run would be scheduled; `load_node` as in `without_room`."""
     total = sum((pod.room for pod in asked), NO_ROOM)
     needed = f"{len(asked)} pods that ask for {total}"
     there = "; ".join(f"{node.node} has {node.room} and {node.pods} pods left" for node in free)
-    homeless = without_room(asked, free)
+    apart = f"; the load has {load_node} for itself" if load_node else ""
+    homeless = without_room(asked, free, load_node=load_node)
     if not homeless:
-        return Finding("ok", "room", f"for {needed}: {there}")
-    named = ", ".join(f"{pod.name} ({pod.room})" for pod in homeless)
+        return Finding("ok", "room", f"for {needed}: {there}{apart}")
+    named = ", ".join(f"{pod.name} ({pod.room}{_where(pod, load_node)})" for pod in homeless)
     mend = "remove other workloads, add a node, or ask for less (--mesh-values)"
-    return Finding("missing", "room", f"none for {named}, of {needed}: {there}", mend)
+    return Finding("missing", "room", f"none for {named}, of {needed}: {there}{apart}", mend)
+
+
+def _where(pod: Asked, load_node: str) -> str:
+    if not load_node or pod.part == "any":
+        return ""
+    return f", on {load_node} only" if pod.part == "load" else f", not on {load_node}"

@@ -19,7 +19,7 @@ from bench.targets.kubernetes.control_plane import ControlPlane
 from bench.targets.kubernetes.control_planes import CONTROL_PLANES
 from bench.targets.kubernetes.deployment import ClusterDeployment, Site
 from bench.targets.kubernetes.lease import ensure_held
-from bench.targets.kubernetes.load_place import LoadPlace, place_load
+from bench.targets.kubernetes.load_place import LoadPlace
 from bench.targets.kubernetes.options import ClusterOptions, meshes_of
 from bench.targets.kubernetes.outage import outlasting
 from bench.targets.kubernetes.ownership import Owner
@@ -168,12 +168,18 @@ class ClusterTarget:
 
 @contextmanager
 def open_target(
-    cluster: Cluster, options: ClusterOptions, *, run: RunRecord, inputs: Inputs, journal: Journal, watch: Watch
+    cluster: Cluster,
+    options: ClusterOptions,
+    *,
+    run: RunRecord,
+    inputs: Inputs,
+    journal: Journal,
+    watch: Watch,
+    load_place: LoadPlace,
 ) -> Iterator[ClusterTarget]:
     """The cluster target for a run. However the block is left, everything of the run goes, unless it is to be kept."""
     owner = Owner(cluster, run.run_id, journal, watch)
-    nodes = cluster.list("v1", "Node")
-    target = ClusterTarget(cluster, options, run, inputs, owner, watch, place_load(nodes))
+    target = ClusterTarget(cluster, options, run, inputs, owner, watch, load_place)
     try:
         if run.scenario.isolation == "shared" or options.existing_mesh:
             with target.installed(meshes_of(run.scenario)):
