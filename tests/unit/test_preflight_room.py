@@ -1,20 +1,15 @@
 """What the pods of a run ask for, whether nodes have that, and their images."""
 
 import json
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from bench.inputs import inputs_of
 from bench.scenario import Overrides, load_scenario
 from bench.shipped import shipped
-from bench.targets.kubernetes import preflight
-from bench.targets.kubernetes.client import Object
 from bench.targets.kubernetes.images import image_of
 from bench.targets.kubernetes.injected import injected
 from bench.targets.kubernetes.planned import Planned, planned_pods, pods_of
-from bench.targets.kubernetes.preflight import Examined, examine_cluster
 from bench.targets.kubernetes.pulls import canonical, examine_images
 from bench.targets.kubernetes.room import Asked, Free, Room, asked_by, examine_room, free_rooms, pod_room
 from bench.yamlfile import read_documents
@@ -91,39 +86,6 @@ def test_the_pre_flight_sees_what_the_load_may_not_share() -> None:
     assert {one for one, part in parts.items() if part == "load"} == {"locust"}
     assert {"details-v1", "productpage-v1"} <= {one for one, part in parts.items() if part == "application"}
     assert {part for one, part in parts.items() if one.startswith("probe")} == {"any"}
-
-
-Examine = Callable[..., Examined]
-
-
-@pytest.fixture
-def examine(monkeypatch: pytest.MonkeyPatch) -> Examine:
-    def look(*pods: Object, **chosen: Any) -> Examined:
-        nodes = (node("a"), node("b"))
-        monkeypatch.setattr(preflight, "find_residue", lambda _cluster: ())
-        monkeypatch.setattr(preflight, "examine_earlier_runs", lambda _cluster: ())
-        smoke = load_scenario("smoke", Overrides())
-        cluster = fake(objects={"Node": nodes, "Pod": pods})
-        return examine_cluster(cluster, smoke, options(**chosen), inputs_of(smoke, "smoke"))
-
-    return look
-
-
-def test_the_load_goes_where_it_and_everything_else_have_room(examine: Examine) -> None:
-    """Of equal nodes the last, unless that is where the application has to go; where none will do, that one is told."""
-    busy, full = container("3500m", "1Gi"), container("3900m", "1Gi")
-    assert examine().load_place.node == "b"
-    assert examine(pod(busy, at="b")).load_place.node == "b"
-    assert examine(pod(busy, at="a")).load_place.node == "a"
-    both = examine(pod(full, at="a"), pod(full, at="b"))
-    (room,) = [finding for finding in both.findings if finding.what == "room"]
-    assert (both.load_place.node, room.state) == ("b", "missing")
-    assert "on b only" in room.found
-
-
-def test_a_run_that_goes_on_is_looked_at_with_the_node_that_it_had(examine: Examine) -> None:
-    """Whatever others take meanwhile."""
-    assert examine(pod(container("3500m", "1Gi"), at="b"), load_node="a").load_place.node == "a"
 
 
 def test_each_replica_comes_with_its_sidecar() -> None:

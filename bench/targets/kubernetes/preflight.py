@@ -23,6 +23,7 @@ from bench.targets.kubernetes.load_place import LoadPlace, place_load
 from bench.targets.kubernetes.neighbours import examine_earlier_runs, examine_meshes
 from bench.targets.kubernetes.nodes import schedulable
 from bench.targets.kubernetes.options import ClusterOptions, meshes_of
+from bench.targets.kubernetes.own_port import examine_own_port
 from bench.targets.kubernetes.ownership import run_of
 from bench.targets.kubernetes.permissions import Need, examine_permissions, for_server, needs_of
 from bench.targets.kubernetes.planned import Planned, planned_pods, with_mesh
@@ -78,6 +79,7 @@ def examine_cluster(cluster: Cluster, scenario: Scenario, options: ClusterOption
         *(examine_admission(cluster, cluster.kinds()) if len(planned.everywhere) < len(meshes) else ()),
         examine_room(asked, free, load_node=place.node),
         *([examine_prometheus(options.prometheus, cluster)] if options.prometheus else ()),
+        *([examine_own_port(options.locust_ui)] if options.locust_ui is not None else ()),
     )
     pull = not _missing(found) and _is_agreed(cluster, options)
     return Examined((*found, *examine_images(cluster, planned.images, schedulable(nodes), pull=pull)), place)
