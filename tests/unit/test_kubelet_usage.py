@@ -12,7 +12,7 @@ from bench.records import ProcessUse, Window
 from bench.resources import ResourceTrace, read_resources, write_rows
 from bench.targets.kubernetes.client import Cluster, Object
 from bench.targets.kubernetes.prometheus import CPU, PrometheusUsage, examine_prometheus, source_of
-from bench.targets.kubernetes.usage import KubeletUsage, Part, Reading, kubelet_usage, parts_of, readings_in
+from bench.targets.kubernetes.usage import EVERY_S, KubeletUsage, Part, Reading, kubelet_usage, parts_of, readings_in
 from bench.usage import generator_cores, process_use
 
 START = Start(zero_ns=77, wall_s=1_763_888_400.5)  # 2025-11-23T09:00:00.5Z
@@ -107,21 +107,26 @@ def figures(at: str, cpu_ns: int, size: int) -> Object:
 
 @dataclass
 class FakeKubelets:
-    """Gives one answer after the other, whichever node is asked."""
+    """Gives one answer after the other, whichever node is asked; an error is raised."""
 
-    answers: list[Object]
+    answers: list[Object | ClusterError]
     pods: tuple[Object, ...] = ()
     asked: list[str] = field(default_factory=list)
 
     def read(self, path: str, **query: str) -> Object:
         self.asked.append(f"{path}?{'&'.join(f'{key}={value}' for key, value in query.items())}")
-        return self.answers.pop(0)
+        given = self.answers.pop(0)
+        if isinstance(given, ClusterError):
+            raise given
+        return given
 
     def list(self, _version: str, _kind: str, *, namespace: str) -> tuple[Object, ...]:
         return tuple(one for one in self.pods if one["metadata"]["namespace"] == namespace)
 
 
-def usage_of(*answers: Object, parts: dict[Any, Part] | None = None) -> tuple[KubeletUsage, FakeKubelets]:
+def usage_of(
+    *answers: Object | ClusterError, parts: dict[Any, Part] | None = None
+) -> tuple[KubeletUsage, FakeKubelets]:
     kubelets = FakeKubelets(list(answers))
     web = {("here", "web", "web"): Part("web", "service")}
     return KubeletUsage(cast("Cluster", kubelets), ("n1",), parts or web), kubelets
@@ -148,6 +153,39 @@ def test_a_tick_too_soon_asks_nobody() -> None:
     usage, kubelets = usage_of(summary("n1", "2025-11-23T09:00:10Z"))
     usage.tick()
     usage.tick()
+    assert len(kubelets.asked) == 1
+
+
+def test_a_kubelet_that_gives_nothing_leaves_its_figures_out() -> None:
+    """The other nodes' are there, and the reader hears whose are missing, how often and why."""
+    refused = ClusterError("reading /api/v1/nodes/n0: 403: forbidden", status=403)
+    usage, _ = usage_of(refused, summary("n1", "2025-11-23T09:00:10Z", ("here", "web", "web", 1, 50)), refused)
+    usage.nodes = ("n0", "n1")
+    usage.read()
+    usage.nodes = ("n0",)
+    usage.read()
+    assert usage.rows(START) == [(10_000_000_000, "web", "service", 1, 50)]
+    told = "the kubelet of node n0 gave no CPU and memory 2 times: reading /api/v1/nodes/n0: 403: forbidden"
+    assert usage.remarks() == (told,)
+    assert PrometheusUsage(usage, lambda _: None).remarks() == (told,)
+
+
+def test_a_kubelet_that_gave_nothing_is_left_alone_for_a_while() -> None:
+    """Asking again may take all of the client's patience, and the load's samples wait meanwhile."""
+    usage, kubelets = usage_of(ClusterError("503", status=503), summary("n1", "2025-11-23T09:00:10Z"))
+    usage.nodes = ("n0", "n1")
+    usage.tick()
+    usage._next_s = {node: at_s - EVERY_S for node, at_s in usage._next_s.items()}
+    kubelets.answers.append(summary("n1", "2025-11-23T09:00:15Z"))
+    usage.tick()
+    assert [path.split("/")[4] for path in kubelets.asked] == ["n0", "n1", "n1"]
+
+
+def test_an_api_server_that_is_away_is_asked_about_one_node_only() -> None:
+    """Each of twenty nodes would be waited for in vain, while the load should end."""
+    usage, kubelets = usage_of(ClusterError("no answer", status=0))
+    usage.nodes = ("n0", "n1")
+    usage.read()
     assert len(kubelets.asked) == 1
 
 

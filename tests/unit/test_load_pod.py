@@ -16,16 +16,19 @@ from bench.bookinfo import pages
 from bench.errors import ClusterError
 from bench.load import recorder_path
 from bench.load.generator import LoadOrder
+from bench.load.merge import Start
 from bench.samples import RAW_ROW
 from bench.shipped import shipped
 from bench.targets.kubernetes.client import Cluster, KindInfo, Object, Ran, Ref
-from bench.targets.kubernetes.load_clock import Reading, offset_of
+from bench.targets.kubernetes.load_clock import Offset, Reading, offset_of
 from bench.targets.kubernetes.load_end import LoadEnd
 from bench.targets.kubernetes.load_fetch import PodFiles, parse_parts
 from bench.targets.kubernetes.load_objects import default_image, load_objects, uid_for
 from bench.targets.kubernetes.load_outage import PATIENCE_S, Outage, is_passing
 from bench.targets.kubernetes.load_place import place_load
+from bench.targets.kubernetes.load_pod import PodGenerator
 from bench.targets.kubernetes.load_state import load_trouble, missing
+from bench.targets.kubernetes.usage import KubeletUsage
 from bench.waiting import Watch
 
 GONE = ClusterError("reading: nobody answers", status=0)
@@ -335,13 +338,14 @@ def test_a_pod_that_was_replaced_is_missed() -> None:
 @dataclass
 class FakePod:
     """A load pod whose files are in a folder here: `exec` runs there what it would run in the pod. `cuts` are how many
-    answers are cut short, `lies` how often files come over with a byte too many."""
+    answers are cut short, `lies` how often files come over with a byte too many, `refusal` is what kubelets say."""
 
     files: Path
     cuts: int = 0
     lies: int = 0
     ran: list[str] = field(default_factory=list)
     account: str = '{"recorded": 3}'
+    refusal: ClusterError = GONE
 
     def exec(self, _pod: str, argv: Sequence[str], *, container: str, **_: Any) -> Ran:
         self.ran.append(f"{container}: {argv[-1] if container == 'locust' else argv[3]}")
@@ -364,6 +368,12 @@ class FakePod:
 
     def get(self, _: Ref) -> Object:
         return load_pod(container("locust"), container("keeper"))
+
+    def list(self, *_: str, **__: str) -> tuple[Object, ...]:
+        return (load_pod(container("locust"), container("keeper")),)
+
+    def read(self, _path: str, **_: str) -> Object:
+        raise self.refusal
 
 
 @pytest.fixture
@@ -461,6 +471,19 @@ def test_a_pod_that_is_gone_keeps_nobody_waiting(
     assert told == "samples may be missing after second 3: running: there is no such pod"
     assert end.exit_code() is None
     assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("status", [403, 404, 503])
+def test_figures_that_cannot_be_read_are_no_reason_to_end_a_load(pod: FakePod, copies: PodFiles, status: int) -> None:
+    """Neither trouble nor an outage: the load is watched on, its samples come over, and the reader is told."""
+    pod.refusal = ClusterError("reading the kubelet's summary: no", status=status)
+    meter = KubeletUsage(copies.cluster, ("n1",), {})
+    generator = PodGenerator(copies, Start(0, 0.0), Offset(0, 0, 0.0), meter, {"locust"}, Watch())
+    generator.tick()
+    assert (generator.trouble(), generator.outage.since_s) == ("", None)
+    assert same(pod, copies)
+    told = "the kubelet of node n1 gave no CPU and memory 1 time: reading the kubelet's summary: no"
+    assert generator.remarks() == (told,)
 
 
 def _refuse(*_: object, **__: object) -> Ran:

@@ -33,7 +33,8 @@ _LOG_LINES: Final = 500
 
 
 class Meter(Protocol):
-    """What the containers and nodes of a run use. Reading it raises ClusterError."""
+    """What the containers and nodes of a run use. What cannot be read leaves its figures out, and is told in `remarks`:
+    it is no reason to end a load."""
 
     def tick(self) -> None:
         """Reads it, unless that was just done."""
@@ -74,11 +75,11 @@ class PodGenerator:
         try:
             self._look()
             self.files.fetch()
-            self.meter.tick()
         except ClusterError as error:
             self._failed(error)
         else:
             self.outage.worked(time.monotonic())
+            self.meter.tick()
         self._next_s = now_s + TICK_S
 
     def trouble(self) -> str:
@@ -93,7 +94,7 @@ class PodGenerator:
         if timeout_s <= HASTE_S:
             end.in_haste(timeout_s=timeout_s)
             return None
-        end.attempt(self.meter.read)  # while the load goes on: what it uses after its end is not of the window
+        self.meter.read()  # while the load goes on: what it uses after its end is not of the window
         if problem := end.in_full(timeout_s=timeout_s):
             _tell(self.files.folder / ACCOUNT, problem)
         elif self.outage.since_s is not None:

@@ -61,7 +61,7 @@ class PrometheusUsage:
         return [row for key, found in {**known, **better}.items() for row in rows_of(parts[key], found, start)]
 
     def remarks(self) -> tuple[str, ...]:
-        return tuple(self._remarks)
+        return (*self.kubelets.remarks(), *self._remarks)
 
     def _ask(self, seconds: int) -> dict[Key, list[Reading]]:
         names = sorted({namespace for namespace, _, container in self.kubelets.parts if container})

@@ -5,11 +5,12 @@ the second. A figure that is not new tells nothing and is not kept.
 """
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from bench.errors import ClusterError
 from bench.load.merge import Start
 from bench.meshes.application import GATEWAY
 from bench.records import Role
@@ -18,9 +19,10 @@ from bench.targets.kubernetes.client import Cluster, Object
 from bench.targets.kubernetes.load_objects import KEEPER, NAME
 from bench.targets.kubernetes.ownership import COMPONENT, labels_of
 from bench.targets.kubernetes.workloads import names_of
-from bench.units import NANOSECONDS
+from bench.units import NANOSECONDS, format_counted
 
 EVERY_S: Final = 5.0  # a kubelet has to ask the kernel about every container for it
+PAUSE_S: Final = 30.0  # before one that failed is asked again: that may have taken all of the client's patience
 _HALF_A_SECOND: Final = 0.5  # the kubelet's times are cut to whole seconds
 _SKIPPED: Final = ("probe",)  # components that nobody pays for
 
@@ -46,25 +48,38 @@ class Reading:
 
 @dataclass
 class KubeletUsage:
-    """Collects readings of `parts` from the kubelets of `nodes`. See `load_pod.Meter`."""
+    """Collects readings of `parts` from the kubelets of `nodes`, and what those said that gave none. See
+    `load_pod.Meter`."""
 
     cluster: Cluster
     nodes: tuple[str, ...]
     parts: Mapping[Key, Part]
     readings: dict[Key, list[Reading]] = field(default_factory=dict)
-    _next_s: float = 0.0
+    failures: dict[str, list[ClusterError]] = field(default_factory=dict)
+    _next_s: dict[str, float] = field(default_factory=dict)
 
     def tick(self) -> None:
-        """At most every `EVERY_S`."""
-        if time.monotonic() >= self._next_s:
-            self.read()
+        """Each node at most every `EVERY_S`, and less often while it gives nothing."""
+        now_s = time.monotonic()
+        self._ask(node for node in self.nodes if now_s >= self._next_s.get(node, 0.0))
 
     def read(self) -> None:
-        """One reading of every node, now. Raises ClusterError."""
-        self._next_s = time.monotonic() + EVERY_S
-        for node in self.nodes:
-            path = f"/api/v1/nodes/{node}/proxy/stats/summary"
-            for key, reading in readings_in(self.cluster.read(path, only_cpu_and_memory="true")):
+        """One reading of every node, now."""
+        self._ask(self.nodes)
+
+    def _ask(self, nodes: Iterable[str]) -> None:
+        for node in nodes:
+            began_s = time.monotonic()
+            try:
+                summary = self.cluster.read(f"/api/v1/nodes/{node}/proxy/stats/summary", only_cpu_and_memory="true")
+            except ClusterError as error:
+                self.failures.setdefault(node, []).append(error)
+                self._next_s[node] = time.monotonic() + PAUSE_S
+                if error.status == 0:
+                    return  # the way to the others is the same, and each would be waited for
+                continue
+            self._next_s[node] = began_s + EVERY_S
+            for key, reading in readings_in(summary):
                 self._keep(key, reading)
 
     def rows(self, start: Start) -> list[Row]:
@@ -72,8 +87,11 @@ class KubeletUsage:
         return [row for key, found in self.readings.items() for row in rows_of(self.parts[key], found, start)]
 
     def remarks(self) -> tuple[str, ...]:
-        """None: what was not seen shows in the figures."""
-        return ()
+        """Which kubelets gave nothing, and why; what was seen too seldom shows in the figures besides."""
+        return tuple(
+            f"the kubelet of node {node} gave no CPU and memory {format_counted(len(errors), 'time')}: {errors[-1]}"
+            for node, errors in self.failures.items()
+        )
 
     def _keep(self, key: Key, reading: Reading) -> None:
         """Only of parts, and only what is newer."""
