@@ -4,6 +4,7 @@ A reason makes a trial invalid: its numbers are shown, marked, and carry no resu
 the number.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -30,6 +31,7 @@ FEWEST_ARRIVALS: Final = 0.95
 BUSY_RATE: Final = 10.0  # requests per second from which a second without one is no chance (e^-10)
 MOST_CLOCK_GAP_S: Final = 2.0
 FEWEST_CPUS: Final = 4
+_OF_A_NODE: Final = re.compile(r"node \S+: ")  # says by itself what was wrong: `node one: was not ready`
 _LOCUST_FINE: Final = (0, 1)  # 1 says that some request failed, which is counted here anyway
 
 
@@ -90,7 +92,9 @@ RULES: Final[dict[Doubt, Rule]] = {
     Doubt.MISSED_ARRIVALS: Rule(True, "all users were waiting; raise --users or lower --rate"),
     Doubt.STALL: Rule(True, "something froze; look for what else the machine did, and run again", passes=True),
     Doubt.UNSTEADY: Rule(True, "warm up longer (--warmup), and keep the machine to itself", passes=True),
-    Doubt.RESTART: Rule(True, "look into its log below proxies/ or in the services' logs", passes=True),
+    Doubt.RESTART: Rule(
+        True, "look into its log below proxies/ or in the services' logs, at a node by kubectl describe", passes=True
+    ),
     Doubt.CLOCK: Rule(True, "the machine slept or was paused; run again", passes=True),
     Doubt.PROOF: Rule(True, "the trial did not measure what its name says; see proof.json"),
     Doubt.UNPROVEN: Rule(True, "nothing shows that the trial measured what its name says; run again", passes=True),
@@ -217,8 +221,9 @@ def _generator_cpu(record: TrialRecord, resources: ResourceTrace | None) -> Foun
 
 
 def _circumstances(record: TrialRecord) -> Found:
-    for process in record.restarts:
-        yield Doubt.RESTART, f"{process} ended during the trial"
+    for told in record.restarts:
+        ended = "" if _OF_A_NODE.match(told) else " ended"
+        yield Doubt.RESTART, f"{told}{ended} during the trial"
     if record.clock is not None and record.clock.gap_s > MOST_CLOCK_GAP_S:
         gap, allowed = format_duration(record.clock.gap_s), format_duration(MOST_CLOCK_GAP_S)
         yield Doubt.CLOCK, f"wall clock and monotonic clock moved {gap} apart, allowed is {allowed}"

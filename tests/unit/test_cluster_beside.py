@@ -58,3 +58,18 @@ def test_a_pod_on_its_way_out_is_gone() -> None:
     going["metadata"]["deletionTimestamp"] = "2026-11-23T03:15:00Z"
     assert gone_since(seen([istiod()]), [istiod()]) == ()
     assert gone_since(seen([istiod()]), [going]) == ("pod istiod-1",)
+
+
+EVICTED = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}
+
+
+def test_a_pod_that_was_evicted_is_told_with_that_reason() -> None:
+    """It stays listed, under its uid, and may have no container left that tells how it ended."""
+    evicted = {**istiod(), "status": EVICTED}
+    assert gone_since(seen([istiod()]), [evicted]) == ("pod istiod-1 (Evicted)",)
+
+
+def test_a_pod_that_was_evicted_before_is_nobodys_fault() -> None:
+    """It stays listed for weeks; the one in its place is what the trial has beside it."""
+    there = [{**istiod("istiod-0"), "status": EVICTED}, istiod()]
+    assert ended_since(seen(there), there) == ()

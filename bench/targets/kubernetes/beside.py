@@ -22,8 +22,8 @@ def control_plane_pods(cluster: Cluster) -> tuple[Object, ...]:
 
 
 def seen(pods: Sequence[Object]) -> Seen:
-    """What `ended_since` compares with."""
-    return {pod["metadata"]["uid"]: (pod["metadata"]["name"], _counts(pod)) for pod in pods}
+    """What `ended_since` compares with. A pod that was evicted before stays listed, and is no part of it."""
+    return {pod["metadata"]["uid"]: (pod["metadata"]["name"], _counts(pod)) for pod in pods if not _failure(pod)}
 
 
 def ended_since(before: Seen, pods: Sequence[Object]) -> tuple[str, ...]:
@@ -34,9 +34,20 @@ def ended_since(before: Seen, pods: Sequence[Object]) -> tuple[str, ...]:
 
 
 def gone_since(before: Seen, pods: Sequence[Object]) -> tuple[str, ...]:
-    """The pods that are no more, or on their way out, in words."""
-    now = {pod["metadata"]["uid"] for pod in pods if "deletionTimestamp" not in pod["metadata"]}
-    return tuple(f"pod {name}" for uid, (name, _) in before.items() if uid not in now)
+    """The pods that are no more, on their way out, or were ended as a whole, and why, in words."""
+    there = {pod["metadata"]["uid"]: pod for pod in pods}
+    gone = ((name, there.get(uid)) for uid, (name, _) in before.items() if not _lasts(there.get(uid)))
+    return tuple(f"pod {name}{_failure(pod) if pod else ''}" for name, pod in gone)
+
+
+def _lasts(pod: Object | None) -> bool:
+    return pod is not None and "deletionTimestamp" not in pod["metadata"] and not _failure(pod)
+
+
+def _failure(pod: Object) -> str:
+    """` (Evicted)`, where the node ended the pod as a whole; such a pod stays listed, and may tell of no container."""
+    status = pod.get("status", {})
+    return f" ({status['reason']})" if status.get("phase") == "Failed" and status.get("reason") else ""
 
 
 def _counts(pod: Object) -> dict[str, int]:

@@ -38,13 +38,14 @@ from bench.targets.kubernetes.injection import WEBHOOKS, bare_pods, baseline_evi
 from bench.targets.kubernetes.load_objects import KEEPER, NAME, uid_for
 from bench.targets.kubernetes.load_pod import Meter, locust_page, start_load
 from bench.targets.kubernetes.logs import save_logs
+from bench.targets.kubernetes.node_conditions import Conditions, ailed_since, conditions_of
 from bench.targets.kubernetes.options import ClusterOptions
 from bench.targets.kubernetes.outage import outlasting
 from bench.targets.kubernetes.ownership import COMPONENT, Owner
 from bench.targets.kubernetes.probing import CONTAINER, Prober, can_ask
 from bench.targets.kubernetes.prometheus import PrometheusUsage, source_of
 from bench.targets.kubernetes.sidecars import Sidecars
-from bench.targets.kubernetes.usage import kubelet_usage
+from bench.targets.kubernetes.usage import kubelet_usage, nodes_of
 from bench.targets.kubernetes.waits import Pods, gone, rollout, wait_for
 from bench.targets.kubernetes.workloads import names_of
 from bench.targets.readers import SERIES, pages_evidence, requests_on
@@ -94,6 +95,7 @@ class ClusterDeployment:
     _counted: dict[Hop, HopCount] = field(default_factory=dict)
     _beside: Seen = field(default_factory=dict)
     _under_load: Seen = field(default_factory=dict)
+    _below: Conditions = field(default_factory=dict)
 
     @property
     def plane(self) -> ControlPlane | None:
@@ -159,7 +161,8 @@ class ClusterDeployment:
         """Runs the generator; see `bench.targets.Deployment`."""
         site = self.site
         self._counted = self._outlasting(self._counts)
-        self._under_load = seen(self._outlasting(self._loaded_pods))
+        pods, nodes = self._outlasting(lambda: (self._loaded_pods(), self._nodes()))
+        self._under_load, self._below = seen(pods), conditions_of(nodes, nodes_of(pods))
         load = start_load(
             site.cluster, site.blueprint.order, draft, namespace=site.namespace, meter=self._meter(), watch=site.watch
         )
@@ -178,14 +181,15 @@ class ClusterDeployment:
         return sidecars_path(self.meshed, sidecars, draft / "proxies") if sidecars and self.meshed else None
 
     def restarts(self) -> tuple[str, ...]:
-        """Containers of the application that ended since it was deployed, pods that went under the load, and what ended
-        of control planes meanwhile."""
+        """Containers of the application that ended since it was deployed, pods that went under the load, nodes below
+        them that were not well, and what ended of control planes meanwhile."""
         return self._outlasting(self._ended)
 
     def _ended(self) -> tuple[str, ...]:
         return (
             *restarts(self._pods("application")),
             *gone_since(self._under_load, self._loaded_pods()),
+            *ailed_since(self._below, self._nodes()),
             *ended_since(self._beside, control_plane_pods(self.site.cluster)),
         )
 
@@ -264,6 +268,9 @@ class ClusterDeployment:
     def _loaded_pods(self) -> tuple[Object, ...]:
         """The pods through which the load goes."""
         return (*self._pods("application"), *self._pods("load"))
+
+    def _nodes(self) -> tuple[Object, ...]:
+        return self.site.cluster.list("v1", "Node")
 
     def _pods_in_the_mesh(self) -> tuple[Object, ...]:
         """Those that the control plane knows."""

@@ -6,7 +6,7 @@ from typing import Any, Final
 from bench.errors import ClusterError
 from bench.findings import Finding
 from bench.targets.kubernetes.client import Cluster, KindInfo, Object
-from bench.targets.kubernetes.nodes import node_name, schedulable
+from bench.targets.kubernetes.nodes import PRESSURES, node_name, schedulable
 from bench.targets.kubernetes.ownership import OURS
 from bench.targets.kubernetes.permissions import Need
 from bench.targets.kubernetes.residue import Residue, deletion_command
@@ -53,7 +53,7 @@ def _node_troubles(node: Object) -> Iterator[Finding]:
     if _condition(node, "Ready") != "True":
         told = f"{node_name(node)} is not ready"
         yield Finding("doubt", "node", told, f"see: kubectl describe node {node_name(node)}")
-    for kind in ("MemoryPressure", "DiskPressure", "PIDPressure"):
+    for kind in PRESSURES:
         if _condition(node, kind) == "True":
             told = f"{node_name(node)} has {kind}: its pods are evicted"
             yield Finding("missing", "node", told, f"make room on it, or: kubectl cordon {node_name(node)}")

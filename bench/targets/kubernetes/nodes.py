@@ -1,10 +1,11 @@
-"""Which nodes of a cluster take pods. Pure."""
+"""The nodes of a cluster: their names, which of them take pods, and what they may be short of. Pure."""
 
 from collections.abc import Sequence
 from typing import Any, Final
 
 from bench.targets.kubernetes.client import Object
 
+PRESSURES: Final = ("MemoryPressure", "DiskPressure", "PIDPressure")  # under each of them pods are evicted
 _KEEPS_OUT: Final = ("NoSchedule", "NoExecute")
 
 
