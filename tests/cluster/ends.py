@@ -53,8 +53,9 @@ def at(*plot: tuple[str, signal.Signals], **env: str) -> dict[str, Any]:
 
 
 def at_removal(*plot: tuple[str, signal.Signals]) -> dict[str, Any]:
-    """The same for steps that only a run's end has: Ctrl-C after the installation reaches them soonest."""
-    return at(("apply-done MutatingWebhookConfiguration", signal.SIGINT), *plot)
+    """The same for steps that only a run's end has: they are soonest reached by Ctrl-C as the first trial begins, when
+    the control plane has made what it makes."""
+    return at(("^apply Namespace /bookinfo", signal.SIGINT), *plot)
 
 
 @dataclass
