@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import count
+from math import inf
 from threading import Lock
 from typing import Any, cast
 
@@ -45,13 +46,14 @@ def _allow(_ref: Ref) -> None:
 @dataclass(eq=False)
 class FakeCluster:
     """Answers as `Cluster` does. `alive` are the services (namespace, name) that answer; `down` is how many of the next
-    calls get no answer; `unlisted` are kinds that may not be listed; `log` are the deletions that were asked for;
-    `before_delete` may refuse one."""
+    calls get no answer; `answers` is after how many it goes away for good; `unlisted` are kinds that may not be listed;
+    `log` are the deletions that were asked for; `before_delete` may refuse one."""
 
     alive: set[tuple[str, str]] = field(default_factory=set)
     things: dict[Ref, Object] = field(default_factory=dict)
     log: list[tuple[Ref, int | None]] = field(default_factory=list)
     down: int = 0
+    answers: float = inf
     unlisted: frozenset[str] = frozenset()
     before_delete: Callable[[Ref], None] = _allow
     context: str = "fake"
@@ -130,8 +132,9 @@ class FakeCluster:
         self._end(ref)
 
     def _answer(self, what: str) -> None:
-        if self.down:
-            self.down -= 1
+        self.answers -= 1
+        if self.down or self.answers < 0:
+            self.down = max(0, self.down - 1)
             raise ClusterError(f"{what}: no answer from {self.server}: connection refused", status=0)
 
     def _check_place(self, ref: Ref) -> None:

@@ -1,6 +1,7 @@
 """What is removed from a cluster, in which order, and what is left alone."""
 
 import signal
+from itertools import count
 from types import SimpleNamespace
 
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import strategies as st
 from bench.errors import ClusterError, LeftoversError
 from bench.targets.kubernetes import removal
 from bench.targets.kubernetes.cleanup import clean_cluster
-from bench.targets.kubernetes.client import Object, Ref, ref_of
-from bench.targets.kubernetes.deletion import is_custom
+from bench.targets.kubernetes.client import KindInfo, Object, Ref, ref_of
+from bench.targets.kubernetes.deletion import found, is_custom
 from bench.targets.kubernetes.ownership import run_of
+from bench.targets.kubernetes.stuck import explain
 from bench.waiting import Watch
 from tests.fake_cluster import EXTENSIONS, WEBHOOK, FakeCluster, thing, webhook
 
@@ -245,6 +247,33 @@ def test_a_finalizer_is_never_stripped_but_told_with_its_command() -> None:
     assert message.endswith(f"meshbench cleanup --context fake --run-id {RUN}")
     assert held["metadata"]["finalizers"] == ["example.com/hold"]
     assert {ref.kind for ref in fake.things} == {"Namespace", "ConfigMap", "CustomResourceDefinition"}
+
+
+def test_what_is_left_is_told_although_the_api_server_went_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A namespace that is going would be looked into: without an answer it is told as it was seen last."""
+    fake = _cluster(_hold(thing("v1", "ConfigMap", "held", namespace="bookinfo-7f3a", run=RUN)), *_run())
+    kinds, asked = fake.kinds, count()
+
+    def kinds_once() -> tuple[KindInfo, ...]:
+        fake.down = 10**9 if next(asked) else 0
+        return kinds()
+
+    monkeypatch.setattr(fake, "kinds", kinds_once)
+    with pytest.raises(LeftoversError, match="Namespace bookinfo-7f3a: being deleted") as raised:
+        _clean(fake, wait_s=0.05)
+    assert str(raised.value).endswith(f"meshbench cleanup --context fake --run-id {RUN}")
+
+
+@pytest.mark.parametrize("answers", [0, 1, 3], ids=["at once", "before the first list", "between two lists"])
+def test_an_api_server_that_is_away_is_not_asked_on_for_details(answers: int) -> None:
+    """Each question is repeated for seconds before it fails; what is known is told without more of them."""
+    places = [_hold(thing("v1", "Namespace", name, run=RUN)) for name in ("bookinfo-7f3a", "kuma-system")]
+    inside = [thing("v1", kind, "one", namespace="bookinfo-7f3a", run=RUN) for kind in ("Pod", "Service", "Secret")]
+    fake = _cluster(*places, *inside)
+    fake.answers = answers
+    lines = explain(fake.cluster, map(found, places), {})
+    assert [line.partition(":")[0] for line in lines] == ["  Namespace bookinfo-7f3a", "  Namespace kuma-system"]
+    assert fake.answers == -1
 
 
 def test_a_policy_that_does_not_go_keeps_its_control_plane() -> None:
