@@ -14,7 +14,7 @@ import click
 from bench import __version__
 from bench.cli_cluster import chosen_place, cluster_options, context_option, foreseen, looked_at, taken
 from bench.cli_gate import gate, history
-from bench.errors import InputError, Interrupted, MeshbenchError, RefusedError
+from bench.errors import InputError, Interrupted, MeshbenchError, RefusedError, told_in_full
 from bench.units import parse_duration
 
 if TYPE_CHECKING:
@@ -354,7 +354,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         cli.main(argv, prog_name="meshbench", standalone_mode=False)
     except MeshbenchError as error:
-        _end("\n".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code)
+        _end(told_in_full(error), error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(2 if isinstance(error, click.UsageError) else 1)

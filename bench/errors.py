@@ -94,8 +94,17 @@ class LeftoversError(MeshbenchError):
 def note_leftovers(error: BaseException, left: MeshbenchError) -> None:
     """The failure is what is told, and its exit code counts; that something stayed is added to it."""
     error.add_note(f"not everything could be removed: {left}")
-    if isinstance(error, MeshbenchError):
-        error.clean = False
+    error.clean = False  # type: ignore[attr-defined]  # also of a bug, which leaves things as well
+
+
+def is_clean(error: BaseException) -> bool:
+    """Whether everything that was started is gone, although this ended it."""
+    return bool(getattr(error, "clean", True))
+
+
+def told_in_full(error: BaseException) -> str:
+    """The failure, and what was added to it."""
+    return "\n".join((str(error), *getattr(error, "__notes__", ())))
 
 
 class LockedError(MeshbenchError):

@@ -9,7 +9,7 @@ from pathlib import Path
 from bench import __version__
 from bench.doctor import files_needed
 from bench.environment import differences
-from bench.errors import InputError, Interrupted, MeshbenchError, RunTimeoutError
+from bench.errors import InputError, Interrupted, MeshbenchError, RunTimeoutError, is_clean, told_in_full
 from bench.inputs import inputs_of, stored_inputs
 from bench.plan import Plan, most_users
 from bench.processes import Launcher, raise_file_limit
@@ -128,8 +128,11 @@ def _ending(folder: RunFolder) -> Iterator[None]:
     """Writes how the run ended, whatever way that was; failures go on to the command line."""
     try:
         yield
-    except RunTimeoutError as error:  # no failure: what there is gets its report
-        folder.finish(status="interrupted", exit_code=error.exit_code, reason=str(error), cleanup_ok=error.clean)
+    except (
+        RunTimeoutError
+    ) as error:  # no failure: what there is gets its report, which tells what else there is to tell
+        told = told_in_full(error)
+        folder.finish(status="interrupted", exit_code=error.exit_code, reason=told, cleanup_ok=error.clean)
     except MeshbenchError as error:
         status: RunStatus = "interrupted" if isinstance(error, Interrupted) else "failed"
         folder.finish(status=status, exit_code=error.exit_code, reason=str(error), cleanup_ok=error.clean)
@@ -138,7 +141,8 @@ def _ending(folder: RunFolder) -> Iterator[None]:
         error.add_note(f"to go on: meshbench run --resume {folder.path}")
         raise
     except BaseException as error:
-        folder.finish(status="failed", exit_code=1, reason=f"{type(error).__name__}: {error}", cleanup_ok=True)
+        told = f"{type(error).__name__}: {error}"
+        folder.finish(status="failed", exit_code=1, reason=told, cleanup_ok=is_clean(error))
         raise
     else:
         left_out = folder.record.plan.again

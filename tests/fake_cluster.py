@@ -46,14 +46,16 @@ def _allow(_ref: Ref) -> None:
 @dataclass(eq=False)
 class FakeCluster:
     """Answers as `Cluster` does. `alive` are the services (namespace, name) that answer; `down` is how many of the next
-    calls get no answer; `answers` is after how many it goes away for good; `unlisted` are kinds that may not be listed;
-    `log` are the deletions that were asked for; `before_delete` may refuse one."""
+    calls get no answer; `answers` is after how many it goes away for good; `denied` is the status with which it refuses
+    every call; `unlisted` are kinds that may not be listed; `log` are the deletions that were asked for;
+    `before_delete` may refuse one."""
 
     alive: set[tuple[str, str]] = field(default_factory=set)
     things: dict[Ref, Object] = field(default_factory=dict)
     log: list[tuple[Ref, int | None]] = field(default_factory=list)
     down: int = 0
     answers: float = inf
+    denied: int = 0
     unlisted: frozenset[str] = frozenset()
     before_delete: Callable[[Ref], None] = _allow
     context: str = "fake"
@@ -136,6 +138,8 @@ class FakeCluster:
         if self.down or self.answers < 0:
             self.down = max(0, self.down - 1)
             raise ClusterError(f"{what}: no answer from {self.server}: connection refused", status=0)
+        if self.denied:
+            raise ClusterError(f"{what}: {self.server} says {self.denied}: you may not", status=self.denied)
 
     def _check_place(self, ref: Ref) -> None:
         if not ref.namespace:

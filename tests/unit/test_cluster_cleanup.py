@@ -260,7 +260,7 @@ def test_what_is_left_is_told_although_the_api_server_went_away(monkeypatch: pyt
 
     monkeypatch.setattr(fake, "kinds", kinds_once)
     with pytest.raises(LeftoversError, match="Namespace bookinfo-7f3a: being deleted") as raised:
-        _clean(fake, wait_s=0.05)
+        _clean(fake, wait_s=0.5)
     assert str(raised.value).endswith(f"meshbench cleanup --context fake --run-id {RUN}")
 
 
@@ -319,6 +319,47 @@ def test_an_api_server_that_stays_away_is_told_with_the_command_for_later() -> N
     fake.down = 10**9
     with pytest.raises(LeftoversError, match=rf"no answer from(.|\n)*meshbench cleanup --context fake --run-id {RUN}"):
         _clean(fake, wait_s=0.05)
+
+
+@pytest.mark.parametrize(("status", "why"), [(401, "says 401: you may not"), (403, "not be listed any more: .*Pod")])
+def test_a_removal_that_cannot_go_on_is_told_with_what_is_left_and_the_command_for_later(status: int, why: str) -> None:
+    """Credentials ran out, or rights were taken away: nobody waits for them, and it is no failure of another kind."""
+    fake = _cluster(*_run())
+
+    def deny(_ref: Ref) -> None:
+        fake.denied = status
+
+    fake.before_delete = deny
+    with pytest.raises(LeftoversError, match=why) as raised:
+        _clean(fake, wait_s=60)
+    assert "ClusterRole kuma: not deleted yet; kubectl --context fake delete clusterrole kuma" in str(raised.value)
+    assert str(raised.value).endswith(f"meshbench cleanup --context fake --run-id {RUN}")
+
+
+def test_a_refusal_before_the_first_look_is_told_with_the_command_for_later() -> None:
+    """Nobody knows what is left then."""
+    fake = _cluster(*_run())
+    fake.denied = 401
+    with pytest.raises(LeftoversError, match=rf"says 401(.|\n)*meshbench cleanup --context fake --run-id {RUN}$"):
+        _clean(fake, wait_s=60)
+
+
+def test_traces_that_nobody_could_look_for_are_no_good_end() -> None:
+    """The run is gone, and a webhook or API that leads nowhere may be left: the command looks for it."""
+    fake = _cluster(*_run())
+    fake.unlisted = frozenset({"APIService"})
+    with pytest.raises(LeftoversError, match=r"is gone(.|\n)*listing APIService(.|\n)*doctor --context fake$"):
+        _clean(fake, wait_s=60)
+    assert fake.things == {}
+
+
+def test_trouble_that_passed_is_not_told() -> None:
+    """What holds the namespace is the reason, and not an API server that was away before."""
+    fake = _cluster(_hold(thing("v1", "ConfigMap", "held", namespace="bookinfo-7f3a", run=RUN)), *_run())
+    fake.down = 2
+    with pytest.raises(LeftoversError, match="waits for") as raised:
+        _clean(fake, wait_s=0.5)
+    assert "no answer" not in str(raised.value)
 
 
 def test_a_second_signal_ends_the_waiting_but_not_before_the_first_deletions() -> None:

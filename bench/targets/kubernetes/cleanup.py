@@ -21,7 +21,7 @@ from bench.targets.kubernetes.leftovers import find_leftovers, told
 from bench.targets.kubernetes.ownership import run_of
 from bench.targets.kubernetes.private import credentials_folder
 from bench.targets.kubernetes.removal import Removal
-from bench.targets.kubernetes.residue import Residue, find_residue
+from bench.targets.kubernetes.residue import Residue
 from bench.units import format_duration
 from bench.waiting import Watch, watching
 
@@ -47,7 +47,7 @@ def clean_cluster(cluster: Cluster, run_id: str, *, watch: Watch, wait_s: float 
     removal = Removal(cluster, run_id, watch, deadline=began + wait_s)
     unseen = removal.remove_all()
     removed = tuple(removal.seen.values())
-    residue = find_residue(cluster) if removed else ()
+    residue = removal.traces() if removed else ()
     namespaces = {one.ref.name for one in removed if one.ref.kind == "Namespace"}
     ours = [one for one in residue if one.namespace in namespaces or run_of(one.found.thing) == run_id]
     if ours:

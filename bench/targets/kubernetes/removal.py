@@ -3,8 +3,9 @@
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
-from typing import Final
+from typing import Final, TypeVar
 
 from bench.errors import ClusterError, Interrupted, LeftoversError
 from bench.targets.kubernetes.client import Cluster, Ref
@@ -12,9 +13,11 @@ from bench.targets.kubernetes.control_planes import CONTROL_PLANES
 from bench.targets.kubernetes.deletion import Deletion, Found, Stage, awaited, deletions, of_stage
 from bench.targets.kubernetes.leftovers import Leftovers, find_leftovers, look_for
 from bench.targets.kubernetes.ownership import run_of, selector
-from bench.targets.kubernetes.residue import dead_webhooks
+from bench.targets.kubernetes.residue import Residue, dead_webhooks, find_residue
 from bench.targets.kubernetes.stuck import explain
 from bench.waiting import Patience, Watch, wait_until
+
+T = TypeVar("T")
 
 _NAMESPACE: Final = Ref("v1", "Namespace", "")
 _POLL_S: Final = 0.5
@@ -27,8 +30,8 @@ class Removal:
     """One removal under way.
 
     `deadline` is on the monotonic clock. `seen` is everything of the run that was met, by uid; `left` what is still
-    there; `refused` why the deletion of an object was not accepted the last time; `trouble` what the API server said
-    when it did not answer.
+    there; `refused` why the deletion of an object was not accepted the last time; `trouble` why the API server gave no
+    answer to the last question; `gone` that nothing of the run is left, but perhaps traces.
     """
 
     cluster: Cluster
@@ -39,6 +42,7 @@ class Removal:
     left: tuple[Found, ...] = ()
     refused: dict[Ref, str] = field(default_factory=dict)
     trouble: str = ""
+    gone: bool = False
 
     def remove_all(self) -> tuple[str, ...]:
         """Until a look at all kinds finds nothing; returns the kinds that may not be listed. Raises LeftoversError."""
@@ -48,20 +52,30 @@ class Removal:
                 self._remove(stage, of_stage(leftovers.found, stage), later)
         if leftovers.blind:
             raise LeftoversError(self._told("its namespaces may not be listed, so that nobody knows what is left"))
+        self.gone = True
         return leftovers.unseen
+
+    def traces(self) -> tuple[Residue, ...]:
+        """Webhooks and APIs on the cluster that lead nowhere, whoever left them. Raises LeftoversError."""
+        return self._asked(partial(find_residue, self.cluster))
 
     def _look(self) -> Leftovers:
         """Everything of the run but its lock, which is given back by `lease`."""
-        looked: list[Leftovers] = []
+        looked = self._asked(partial(find_leftovers, self.cluster, self.run_id))
+        self.left = tuple(one for one in looked.found if one.stage != Stage.LOCK)
+        self.seen |= {one.thing["metadata"]["uid"]: one for one in self.left}
+        return Leftovers(self.left, looked.unseen)
 
-        def look() -> bool:
-            looked.append(find_leftovers(self.cluster, self.run_id))
+    def _asked(self, ask: Callable[[], T]) -> T:
+        """The API server's answer, as soon as it gives one."""
+        answers: list[T] = []
+
+        def is_answered() -> bool:
+            answers.append(ask())
             return True
 
-        self._wait(look)
-        self.left = tuple(one for one in looked[-1].found if one.stage != Stage.LOCK)
-        self.seen |= {one.thing["metadata"]["uid"]: one for one in self.left}
-        return Leftovers(self.left, looked[-1].unseen)
+        self._wait(is_answered)
+        return answers[-1]
 
     def _remove(self, stage: Stage, things: tuple[Found, ...], later: tuple[Found, ...]) -> None:
         """Asks for the removal of a stage's objects, all at once, and waits for those that the next stage waits for."""
@@ -94,7 +108,12 @@ class Removal:
             self._wait(is_over)
 
     def _look_for(self, kinds: Iterable[Ref]) -> tuple[Found, ...]:
-        return look_for(self.cluster, kinds, labels=selector(self.run_id)).found
+        looked = look_for(self.cluster, kinds, labels=selector(self.run_id))
+        if lost := {one.ref.kind for one in self.seen.values()}.intersection(
+            looked.unseen
+        ):  # not gone, but out of sight
+            raise LeftoversError(self._told(f"may not be listed any more: {', '.join(sorted(lost))}"))
+        return looked.found
 
     def _remove_dead_webhooks(self) -> None:
         """A webhook of this run behind which nobody is would refuse what goes before it: then it goes first."""
@@ -120,16 +139,19 @@ class Removal:
                 self.refused.pop(request.ref, None)
 
     def _wait(self, done: Callable[[], bool]) -> None:
-        """Asks once in any case, since asking for a removal is quick and waiting for it is not."""
+        """Asks once in any case, since asking for a removal is quick and waiting for it is not. Raises LeftoversError
+        at the deadline, at a second signal, and for an answer after which nobody needs to ask again."""
 
         def is_done() -> bool:
             try:
-                return done()
+                is_it = done()
             except ClusterError as error:
-                if error.status not in _PASSING:
-                    raise
                 self.trouble = str(error)
+                if error.status not in _PASSING:
+                    raise LeftoversError(self._told("the API server does not let it go on")) from error
                 return False
+            self.trouble = ""
+            return is_it
 
         def is_over() -> str:
             return "done" if is_done() else "late" if self._is_late() else ""
@@ -150,7 +172,12 @@ class Removal:
 
     def _told(self, why: str) -> str:
         context = self.cluster.context
-        lines = explain(self.cluster, self.left, self.refused) if not self.watch.impatient else ()
         trouble = (f"  {self.trouble}",) if self.trouble else ()
+        if self.gone:
+            head = (
+                f"the run {self.run_id} is gone from context {context}, but nobody knows whether its traces are: {why}"
+            )
+            return "\n".join((head, *trouble, f"to look for webhooks and APIs: meshbench doctor --context {context}"))
+        lines = explain(self.cluster, self.left, self.refused) if not self.watch.impatient else ()
         again = f"to remove what is left: meshbench cleanup --context {context} --run-id {self.run_id}"
         return "\n".join((f"the run {self.run_id} is still on context {context}: {why}", *trouble, *lines, again))
