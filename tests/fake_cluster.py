@@ -60,12 +60,18 @@ class FakeCluster:
     before_delete: Callable[[Ref], None] = _allow
     context: str = "fake"
     server: str = "https://fake.invalid"
+    patience_s: float = 10.0
     _one_at_a_time: Lock = field(default_factory=Lock)
 
     @property
     def cluster(self) -> Cluster:
         """The same, for what wants a real one."""
         return cast("Cluster", self)
+
+    @property
+    def version(self) -> str:
+        self._answer("reading /version")
+        return "v1.34.2"
 
     def add(self, things: Iterable[Object]) -> None:
         """What is there already, as it is."""

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from bench.errors import LeftoversError, LockedError, RefusedError
+from bench.errors import ClusterError, LeftoversError, LockedError, RefusedError
 from bench.shipped import shipped
 from bench.targets.kubernetes.client import Cluster
 from bench.targets.kubernetes.deletion import Found
-from bench.targets.kubernetes.kubeconfig import describe, open_cluster
+from bench.targets.kubernetes.kubeconfig import describe, named_cluster, silence
 from bench.targets.kubernetes.lease import is_alive, read_holder, remove_lock
 from bench.targets.kubernetes.leftovers import find_leftovers, told
 from bench.targets.kubernetes.ownership import run_of
@@ -23,9 +23,10 @@ from bench.targets.kubernetes.private import credentials_folder
 from bench.targets.kubernetes.removal import Removal
 from bench.targets.kubernetes.residue import Residue
 from bench.units import format_duration
-from bench.waiting import Watch, watching
+from bench.waiting import Watch, wait_until, watching
 
 WAIT_S: Final = 120.0
+_POLL_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,29 +60,49 @@ def clean_cluster(cluster: Cluster, run_id: str, *, watch: Watch, wait_s: float 
 def cluster_cleanup(context: str, *, run_id: str | None = None, only_list: bool = False) -> Iterator[str]:
     """The command `meshbench cleanup --context`: lists or removes what dead runs left; yields lines for people.
 
-    Without `run_id` there must not be more than one run. Raises LockedError for a run that is alive.
+    Without `run_id` there must not be more than one run. Raises LockedError for a run that is alive, LeftoversError
+    where the API server is away for too long.
     """
+    again = f"meshbench cleanup --context {context}{f' --run-id {run_id}' if run_id else ''}{' --list' * only_list}"
     with (
         watching() as watch,
         credentials_folder() as folder,
-        open_cluster(context, private_folder=folder) as cluster,
+        named_cluster(context, private_folder=folder) as cluster,
     ):
-        yield describe(cluster)
-        leftovers = find_leftovers(cluster, run_id)
-        runs = leftovers.by_run()
-        if leftovers.unseen:
-            yield f"not looked at, since it may not be listed: {', '.join(leftovers.unseen)}"
-        if not runs and leftovers.blind:
-            role = shipped("manifests") / "rbac" / "run.yaml"
-            raise RefusedError(f"namespaces may not be listed, so that nobody knows what is left; bind {role}")
-        if not runs:
-            yield f"nothing is left of {run_id or 'any run'}"
-        elif only_list:
-            yield from _listed(cluster, runs)
-        else:
-            run = _only(runs, context)
-            yield from _clean(cluster, run, runs[run], watch=watch)
+        try:
+            yield from _reached(cluster, watch=watch)
+            yield from _cleaned_up(cluster, run_id, only_list=only_list, watch=watch)
+        except ClusterError as error:
+            raise LeftoversError(f"context {context}: {error}\nsomething may be left; later: {again}") from error
         watch.check()  # one signal does not stop it, but is told in the exit code
+
+
+def _reached(cluster: Cluster, *, watch: Watch) -> Iterator[str]:
+    """Waits for an API server that is away, and says so at once; the next question finds out whether it came back.
+    Nothing was removed yet, so that a signal ends the wait. Raises RefusedError where waiting would not help."""
+    patience_s, cluster.patience_s = cluster.patience_s, 0.0  # with one question, between two looks for signals
+    if told := silence(cluster):
+        yield f"{told}; waiting for up to {WAIT_S:.0f} s"
+        wait_until(lambda: not silence(cluster), timeout_s=WAIT_S, watch=watch, poll_s=_POLL_S)
+    cluster.patience_s = patience_s
+
+
+def _cleaned_up(cluster: Cluster, run_id: str | None, *, only_list: bool, watch: Watch) -> Iterator[str]:
+    yield describe(cluster)
+    leftovers = find_leftovers(cluster, run_id)
+    runs = leftovers.by_run()
+    if leftovers.unseen:
+        yield f"not looked at, since it may not be listed: {', '.join(leftovers.unseen)}"
+    if not runs and leftovers.blind:
+        role = shipped("manifests") / "rbac" / "run.yaml"
+        raise RefusedError(f"namespaces may not be listed, so that nobody knows what is left; bind {role}")
+    if not runs:
+        yield f"nothing is left of {run_id or 'any run'}"
+    elif only_list:
+        yield from _listed(cluster, runs)
+    else:
+        run = _only(runs, cluster.context)
+        yield from _clean(cluster, run, runs[run], watch=watch)
 
 
 def _only(runs: Mapping[str, tuple[Found, ...]], context: str) -> str:

@@ -22,12 +22,14 @@ import yaml
 from bench.errors import ClusterError, RefusedError
 from bench.targets.kubernetes.client import Cluster, connect
 from bench.targets.kubernetes.client_credentials import private_file
+from bench.targets.kubernetes.load_outage import is_passing
 
 DEFAULT_PATH = Path("~/.kube/config")
 
 _PRODUCTION = re.compile(r"prod|prd|(?<![a-z])live(?![a-z])", re.IGNORECASE)
 _UNAUTHORIZED = 401
 _FORBIDDEN = 403
+_WRONG_CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"  # as OpenSSL puts it; most likely another cluster has the address now
 # Keys that name a file, or hold its content under `<key>-data`.
 _CLUSTER_FILES = ("certificate-authority",)
 _USER_FILES = ("client-certificate", "client-key")
@@ -46,7 +48,17 @@ class Context:
 
 @contextmanager
 def open_cluster(context: str | None, *, private_folder: Path) -> Iterator[Cluster]:
-    """Connects to the cluster of a context that was named, and to no other. Raises RefusedError."""
+    """Connects to the cluster of a context that was named, and to no other. Raises RefusedError, also where it does not
+    answer."""
+    with named_cluster(context, private_folder=private_folder) as cluster:
+        if told := silence(cluster):
+            raise RefusedError(told)
+        yield cluster
+
+
+@contextmanager
+def named_cluster(context: str | None, *, private_folder: Path) -> Iterator[Cluster]:
+    """The same, before anybody has asked it anything."""
     paths = kubeconfig_paths(os.environ)
     chosen = read_context(paths, context)
     private_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -55,21 +67,25 @@ def open_cluster(context: str | None, *, private_folder: Path) -> Iterator[Clust
         kubeconfig = write_private(chosen, folder)
         renew = partial(_renew, paths, chosen, folder)
         with connect(kubeconfig, context=chosen.name, cluster_name=chosen.cluster_name, renew=renew) as cluster:
-            _greet(cluster)
             yield cluster
     finally:
         shutil.rmtree(folder)
 
 
-def _greet(cluster: Cluster) -> None:
-    """Nothing was started yet, so a cluster that does not answer is a refusal and no failure."""
+def silence(cluster: Cluster) -> str:
+    """Why the API server gives no answer now, though it may later; empty if it gives one. Raises RefusedError for what
+    waiting does not mend: nothing was started yet, so it is no failure."""
     try:
         _ = cluster.version
     except ClusterError as error:
         if error.status == _UNAUTHORIZED:
             text = f"context {cluster.context}: {cluster.server} does not accept its credentials; log in again"
             raise RefusedError(text) from error
-        raise RefusedError(f"context {cluster.context}: {error}") from error
+        told = f"context {cluster.context}: {error}"
+        if not is_passing(error) or _WRONG_CERTIFICATE in told:
+            raise RefusedError(told) from error
+        return told
+    return ""
 
 
 def _renew(paths: tuple[Path, ...], pinned: Context, folder: Path) -> None:

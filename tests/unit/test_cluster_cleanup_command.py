@@ -1,0 +1,135 @@
+"""`meshbench cleanup --context`: what it does while nobody answers, and how it ends then."""
+
+import signal
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import yaml
+
+from bench.errors import Interrupted, LeftoversError, RefusedError
+from bench.meshes.wire import Wire
+from bench.targets.kubernetes import cleanup
+from bench.targets.kubernetes.cleanup import cluster_cleanup
+from bench.targets.kubernetes.client import Cluster
+from bench.targets.local.certificates import issue_certificates
+from tests.fake_cluster import FakeCluster, thing
+
+RUN = "20261123T031500Z-mine-7f3a"
+AWAY = 10**9
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+    """The cluster of every context, with something of a run; nobody waits long for it."""
+    cluster = FakeCluster()
+    cluster.add([thing("v1", "Namespace", "bookinfo-7f3a", run=RUN, component="namespace")])
+
+    @contextmanager
+    def named(_context: str, *, private_folder: Path) -> Iterator[Cluster]:
+        assert private_folder.is_dir()
+        yield cluster.cluster
+
+    monkeypatch.setattr(cleanup, "named_cluster", named)
+    monkeypatch.setattr(cleanup, "_POLL_S", 0.0)
+    return cluster
+
+
+def test_an_api_server_that_comes_back_is_waited_for(fake: FakeCluster) -> None:
+    """That it is waited for is said at once; then everything is as with one that was never away."""
+    fake.down = 3
+    waits, *lines = cluster_cleanup("fake", run_id=RUN)
+    assert waits.endswith("no answer from https://fake.invalid: connection refused; waiting for up to 120 s")
+    assert lines[-1].startswith(f"{RUN}: removed in ")
+    assert fake.things == {}
+    assert fake.patience_s == FakeCluster.patience_s
+
+
+@pytest.mark.parametrize(
+    ("run_id", "only_list", "command"),
+    [
+        (None, False, "meshbench cleanup --context fake"),
+        (RUN, False, f"meshbench cleanup --context fake --run-id {RUN}"),
+        (None, True, "meshbench cleanup --context fake --list"),
+    ],
+)
+def test_an_api_server_that_stays_away_is_told_with_the_command_for_later(
+    fake: FakeCluster, monkeypatch: pytest.MonkeyPatch, run_id: str | None, only_list: bool, command: str
+) -> None:
+    """Case 58: nobody could be asked, so something may be left."""
+    monkeypatch.setattr(cleanup, "WAIT_S", 0.05)
+    fake.down = AWAY
+    with pytest.raises(LeftoversError, match=rf"no answer from(.|\n)*; later: {command}$") as raised:
+        list(cluster_cleanup("fake", run_id=run_id, only_list=only_list))
+    assert raised.value.exit_code == 7
+
+
+def test_an_api_server_that_goes_away_in_between_is_told_with_the_command_for_later(fake: FakeCluster) -> None:
+    """It is the same failure as one that was away before."""
+    fake.answers = 4
+    with pytest.raises(LeftoversError, match=f"; later: meshbench cleanup --context fake --run-id {RUN}$"):
+        list(cluster_cleanup("fake", run_id=RUN))
+
+
+def test_a_signal_ends_the_wait_for_an_api_server(fake: FakeCluster) -> None:
+    """The first one: nothing was removed yet."""
+    fake.down = AWAY
+    lines = cluster_cleanup("fake")
+    assert "waiting for" in next(lines)
+    signal.raise_signal(signal.SIGINT)
+    with pytest.raises(Interrupted):
+        next(lines)
+    assert fake.log == []
+
+
+def test_credentials_that_are_refused_are_not_waited_for(fake: FakeCluster) -> None:
+    """They stay so; nothing was begun."""
+    fake.denied = 401
+    with pytest.raises(RefusedError, match="log in again") as raised:
+        next(cluster_cleanup("fake"))
+    assert raised.value.exit_code == 3
+
+
+def _kubeconfig(path: Path, server: str) -> Path:
+    content = {
+        "contexts": [{"name": "lab", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": server}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+    }
+    path.write_text(yaml.safe_dump(content), "utf-8")
+    return path
+
+
+def test_a_context_that_is_not_there_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name is wrong."""
+    monkeypatch.setenv("KUBECONFIG", str(_kubeconfig(tmp_path / "config", "https://127.0.0.1:1")))
+    with pytest.raises(RefusedError, match="there is no context lib"):
+        next(cluster_cleanup("lib"))
+
+
+def test_a_server_with_another_certificate_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a cluster that was made anew at the same address: what is in the kubeconfig is out of date."""
+    wire = Wire(http="HTTP/2", tls="TLSv1.2", alpn="kuma")
+    issued = issue_certificates(
+        tmp_path / "ids", {"api": ("spiffe://api",)}, wire=wire, now=datetime.now(UTC), run_s=60
+    )
+    identity, context = issued.identity("api"), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(identity.certificate, identity.key)
+    server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    url = f"https://127.0.0.1:{server.server_address[1]}"
+    monkeypatch.setenv("KUBECONFIG", str(_kubeconfig(tmp_path / "config", url)))
+    try:
+        with pytest.raises(RefusedError, match="CERTIFICATE_VERIFY_FAILED"):
+            next(cluster_cleanup("lab"))
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
