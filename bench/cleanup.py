@@ -1,13 +1,15 @@
 """Removes what a run left that was killed: its processes, its working folder, its name in the lock file.
 
-Idempotent; it touches only what the run's journal recorded, or what carries the run's id.
+Idempotent; it touches only what the run's journal recorded, or what carries the run's id. What a run made on a cluster
+is removed there, by its labels; until then the run is not closed here.
 """
 
+import shlex
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from bench.errors import LeftoversError, LockedError, StoreError
 from bench.journal import NAME as JOURNAL
@@ -16,6 +18,8 @@ from bench.locks import forget_holder, read_holder
 from bench.processes import MARK, end_strays, find_strays, is_running
 from bench.records import RunRecord
 from bench.store import RunFolder, read_record
+
+_CLEANED: Final = "cleaned"  # the journal's word for a cluster on which nothing of the run is left
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +39,12 @@ class Leftovers:
         processes = ", ".join(map(str, self.processes)) or "none"
         folders = ", ".join(map(str, self.folders)) or "none"
         here = f"{self.run}: processes {processes}; folders {folders}"
-        there = (f"meshbench cleanup --context {context} --run-id {self.run_id}" for context in self.contexts)
-        return "; ".join((here, *(f"on a cluster, for which: {command}" for command in there)))
+        return "; ".join((here, *(f"on a cluster, for which: {command}" for command in self.commands)))
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """What removes the rest of it from clusters, and then closes the run."""
+        return tuple(f"meshbench cleanup --context {one} --run {shlex.quote(str(self.run))}" for one in self.contexts)
 
 
 def unfinished_runs(output: Path, *, run: Path | None = None) -> tuple[Leftovers, ...]:
@@ -76,11 +84,13 @@ def leftovers(path: Path) -> Leftovers | None:
     if (not lines or _has_ended(lines)) and not folders and not _held(path):
         return None
     strays = find_strays(path.name, recorded_processes(lines))
-    return Leftovers(path, path.name, strays, folders, recorded_contexts(lines))
+    contexts = () if _has_ended(lines) else recorded_contexts(lines)  # it removed, or told, that by itself
+    return Leftovers(path, path.name, strays, folders, contexts)
 
 
 def clean(found: Leftovers) -> tuple[int, ...]:
-    """Ends and removes all of it; returns the pids that were ended. Raises LeftoversError for what stays."""
+    """Ends and removes all of it that is on this machine; returns the pids that were ended. Raises LeftoversError for
+    what stays."""
     lines = read_journal(found.run / JOURNAL)
     ended = end_strays(found.run_id, recorded_processes(lines))
     for folder in found.folders:
@@ -88,19 +98,22 @@ def clean(found: Leftovers) -> tuple[int, ...]:
     remaining = leftovers(found.run)
     if remaining is not None and (remaining.processes or remaining.folders):
         raise LeftoversError(f"still there after cleaning up: {remaining.told}")
-    _close(found.run)
+    if not found.contexts:  # else `close_cleaned` does it
+        _close(found.run)
     forget_holder(found.run)
     return ended
 
 
 def close_cleaned(output: Path, *, context: str, run_id: str | None) -> None:
-    """Says in the folders of killed runs that they have been cleaned up, once nothing of theirs is left on the one
-    cluster that they used; `run_id` None means all of them."""
+    """Notes in the folders of killed runs that nothing of theirs is left on a cluster, and closes those of which
+    nothing is left elsewhere either; `run_id` None means all of them."""
     for path in output.glob("*/"):
         lines = read_journal(path / JOURNAL)
-        if run_id in (None, path.name) and recorded_contexts(lines) == (context,) and not _measuring(lines):
+        killed = not _has_ended(lines) and not _measuring(lines)
+        if run_id in (None, path.name) and killed and context in recorded_contexts(lines):
+            _note(path, _CLEANED, context=context)
             found = leftovers(path)
-            if found is not None and not found.processes and not found.folders:
+            if found is not None and not (found.processes or found.folders or found.contexts):
                 _close(path)
 
 
@@ -110,8 +123,14 @@ def recorded_processes(lines: Iterable[dict[str, Any]]) -> dict[int, float]:
 
 
 def recorded_contexts(lines: Iterable[dict[str, Any]]) -> tuple[str, ...]:
-    """The contexts of the clusters on which, by its journal, a run made objects; each once."""
-    return tuple(dict.fromkeys(line["context"] for line in lines if line["step"] == "apply"))
+    """The contexts of the clusters on which, by its journal, a run made objects, and that were not cleaned up since."""
+    contexts: dict[str, None] = {}
+    for line in lines:
+        if line["step"] == "apply":
+            contexts[line["context"]] = None
+        elif line["step"] == _CLEANED:
+            contexts.pop(line["context"], None)
+    return tuple(contexts)
 
 
 def _folders(lines: Iterable[dict[str, Any]], run_id: str) -> Iterable[Path]:
@@ -152,6 +171,10 @@ def _close(run: Path) -> None:
         folder = RunFolder(run, record)
         folder.finish(status="interrupted", exit_code=137, reason="killed; cleaned up afterwards", cleanup_ok=True)
     elif not _has_ended(read_journal(run / JOURNAL)):
-        journal = Journal(run / JOURNAL)
-        journal.write("end", status="interrupted", exit_code=None)
-        journal.close()
+        _note(run, "end", status="interrupted", exit_code=None)
+
+
+def _note(run: Path, step: str, **facts: Any) -> None:
+    journal = Journal(run / JOURNAL)
+    journal.write(step, **facts)
+    journal.close()

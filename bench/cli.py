@@ -14,7 +14,7 @@ import click
 from bench import __version__
 from bench.cli_cluster import chosen_place, cluster_options, context_option, foreseen, looked_at, taken
 from bench.cli_gate import gate, history
-from bench.errors import InputError, Interrupted, MeshbenchError, RefusedError, told_in_full
+from bench.errors import InputError, Interrupted, LeftoversError, MeshbenchError, RefusedError, told_in_full
 from bench.units import parse_duration
 
 if TYPE_CHECKING:
@@ -271,6 +271,9 @@ def _clean_machine(output: Path, run_: Path | None, *, only_list: bool) -> None:
             click.echo(f"  cleaned up: {len(ended)} processes ended, {len(leftovers.folders)} folders removed")
     if not found:
         click.echo(f"nothing is left of {run_ or 'any run'}")
+    elsewhere = [command for leftovers in found for command in leftovers.commands]
+    if elsewhere and not only_list:
+        raise LeftoversError("\n".join(("what is on a cluster is removed by a command of its own:", *elsewhere)))
 
 
 def _scenario(name: str, changes: dict[str, Any]) -> "Scenario":

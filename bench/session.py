@@ -128,10 +128,8 @@ def _ending(folder: RunFolder) -> Iterator[None]:
     """Writes how the run ended, whatever way that was; failures go on to the command line."""
     try:
         yield
-    except (
-        RunTimeoutError
-    ) as error:  # no failure: what there is gets its report, which tells what else there is to tell
-        told = told_in_full(error)
+    except RunTimeoutError as error:
+        told = told_in_full(error)  # no failure: what there is gets its report, which tells what else there is to tell
         folder.finish(status="interrupted", exit_code=error.exit_code, reason=told, cleanup_ok=error.clean)
     except MeshbenchError as error:
         status: RunStatus = "interrupted" if isinstance(error, Interrupted) else "failed"

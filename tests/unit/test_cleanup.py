@@ -8,12 +8,18 @@ import pytest
 
 from bench import cleanup, locks
 from bench.cleanup import clean, close_cleaned, leftovers, recorded_processes, unfinished_runs
+from bench.cli import cli, main
 from bench.errors import LeftoversError, LockedError
 from bench.journal import read_journal
 from bench.locks import machine_lock, read_holder
 from bench.processes import MARK, this_process
+from bench.records import RunRecord
+from bench.store import RunFolder, read_record
+from tests.factory import Made, Simulated, make_run
 
 RUN = "20261123T031500Z-dead-7f3a"
+SMALL = Made(configurations=(Simulated("baseline"),), repeats=1, warmup_s=1, duration_s=2)
+APPLY = {"step": "apply", "context": "lab"}
 
 
 @pytest.fixture(autouse=True)
@@ -78,10 +84,9 @@ def test_a_folder_that_was_removed_by_hand_is_no_mistake(tmp_path: Path) -> None
 
 def test_a_run_on_a_cluster_is_told_with_the_command_for_the_cluster(tmp_path: Path) -> None:
     """Its journal knows the context; a run that was on this machine alone names none."""
-    line = {"step": "apply", "context": "lab", "server": "https://lab.invalid"}
-    write_run(tmp_path / "results", {"step": "begin"}, line, line)
+    write_run(tmp_path / "results", {"step": "begin"}, APPLY, APPLY)
     [found] = unfinished_runs(tmp_path / "results")
-    assert found.told.endswith(f"; on a cluster, for which: meshbench cleanup --context lab --run-id {RUN}")
+    assert found.told.endswith(f"; on a cluster, for which: meshbench cleanup --context lab --run {found.run}")
     write_run(tmp_path / "local", {"step": "begin"})
     assert unfinished_runs(tmp_path / "local")[0].told.endswith("folders none")
 
@@ -178,3 +183,68 @@ def test_a_killed_run_is_closed_once_its_cluster_is_clean(tmp_path: Path) -> Non
         close_cleaned(folder.parent, context="kind-mesh", run_id=None)
     last = [read_journal(folder / "journal.jsonl")[-1]["step"] for folder in (run, other, alive)]
     assert last == ["end", "apply", "apply"]
+
+
+def test_a_killed_run_is_not_closed_while_its_cluster_is_full(tmp_path: Path) -> None:
+    """What is on this machine goes; the next look still knows of the cluster."""
+    line = working_folder(tmp_path, RUN)
+    run = write_run(tmp_path / "results", {"step": "begin"}, line, APPLY)
+    for folders in ((Path(line["path"]),), ()):
+        [found] = unfinished_runs(tmp_path / "results")
+        assert (found.folders, found.contexts) == (folders, ("lab",))
+        clean(found)
+    assert not Path(line["path"]).exists()
+    assert read_journal(run / "journal.jsonl")[-1]["step"] == "apply"
+
+
+@pytest.mark.parametrize("cluster_first", [True, False])
+def test_a_killed_run_is_closed_when_machine_and_cluster_are_clean(tmp_path: Path, cluster_first: bool) -> None:
+    """In whichever order; its folder says so, and then nothing is left of it."""
+    made = make_run(tmp_path / "results", SMALL)
+    run, folder = made.path, RunFolder(made.path, made.record)
+    folder.update(status="running", exit_code=None, cleanup_ok=None)
+    for line in ({"step": "begin"}, working_folder(tmp_path, run.name), APPLY):
+        folder.journal.write(**line)
+    folder.journal.close()
+    for on_cluster in (cluster_first, not cluster_first):
+        assert read_record(run / "run.json", RunRecord).cleanup_ok is None
+        if on_cluster:
+            close_cleaned(run.parent, context="lab", run_id=run.name)
+        else:
+            clean(unfinished_runs(run.parent)[0])
+    assert read_record(run / "run.json", RunRecord).cleanup_ok is True
+    assert unfinished_runs(run.parent) == ()
+
+
+def test_a_killed_run_that_used_a_cluster_by_two_names_is_closed_after_both(tmp_path: Path) -> None:
+    """As one that was resumed from another machine's kubeconfig."""
+    run = write_run(tmp_path / "results", {"step": "begin"}, APPLY, {**APPLY, "context": "admin@lab"})
+    close_cleaned(run.parent, context="lab", run_id=RUN)
+    [found] = unfinished_runs(run.parent)
+    assert found.contexts == ("admin@lab",)
+    close_cleaned(run.parent, context="admin@lab", run_id=RUN)
+    assert unfinished_runs(run.parent) == ()
+
+
+def test_a_run_that_ended_needs_no_command_for_its_cluster(tmp_path: Path) -> None:
+    """It removed, or told, what it had made there; only a folder of it is left here."""
+    write_run(tmp_path / "results", {"step": "begin"}, working_folder(tmp_path, RUN), APPLY, {"step": "end"})
+    [found] = unfinished_runs(tmp_path / "results")
+    assert found.commands == ()
+
+
+def test_the_command_says_what_removes_the_rest_and_that_something_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each time until the cluster is clean, and for all runs at once; a list is no failure."""
+    output = tmp_path / "my results"
+    run = write_run(output, {"step": "begin"}, APPLY)
+    (output / "20261123T031500Z-dead-0b1c").mkdir()
+    (output / "20261123T031500Z-dead-0b1c" / "journal.jsonl").write_text('{"step": "begin"}\n', "utf-8")
+    cli.main(["cleanup", "--output", str(output), "--list"], standalone_mode=False)
+    for _ in range(2):
+        with pytest.raises(SystemExit) as ended:
+            main(["cleanup", "--output", str(output)])
+        assert ended.value.code == 7
+        assert f"\nmeshbench cleanup --context lab --run '{run}'\n" in capsys.readouterr().err
+    assert [found.run_id for found in unfinished_runs(output)] == [RUN]

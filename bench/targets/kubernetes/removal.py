@@ -109,9 +109,8 @@ class Removal:
 
     def _look_for(self, kinds: Iterable[Ref]) -> tuple[Found, ...]:
         looked = look_for(self.cluster, kinds, labels=selector(self.run_id))
-        if lost := {one.ref.kind for one in self.seen.values()}.intersection(
-            looked.unseen
-        ):  # not gone, but out of sight
+        lost = {one.ref.kind for one in self.seen.values()}.intersection(looked.unseen)
+        if lost:  # not gone, but out of sight
             raise LeftoversError(self._told(f"may not be listed any more: {', '.join(sorted(lost))}"))
         return looked.found
 
