@@ -34,7 +34,9 @@ def _opened(fake: FakeCluster) -> Any:
     """The target of a run that installs nothing by itself."""
     run = cast("RunRecord", SimpleNamespace(run_id=RUN, scenario=SimpleNamespace(isolation="full")))
     unused = cast("Any", None)
-    return open_target(fake.cluster, options(), run=run, inputs=unused, journal=unused, watch=Watch())
+    return open_target(
+        fake.cluster, options(), run=run, inputs=unused, journal=unused, watch=Watch(), load_place=unused
+    )
 
 
 def test_a_good_run_that_cannot_be_removed_ends_with_leftovers(fake: FakeCluster) -> None:
