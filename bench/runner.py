@@ -100,18 +100,18 @@ def _measured(
     record = _record(folder.record.scenario, trial, load, restarts=after.restarts, started_at=started_at)
     record = record.model_copy(update={"images": after.images})
     proof = ProofRecord(trial=trial.folder, before=before, after=(*after.evidence, *equal), data_path=after.path)
-    return _judged(record, load, proof, draft=draft, untold=after.untold), proof
+    return _judged(record, load, proof, draft=draft, remarks=after.remarks), proof
 
 
 @dataclass(frozen=True, slots=True)
 class _Afterwards:
-    """What a deployment was found to be after its load; `untold` is why nothing could be found out."""
+    """What a deployment was found to be after its load; `remarks` say why, where nothing could be found out."""
 
     evidence: tuple[Evidence, ...] = ()
     restarts: tuple[str, ...] = ()
     images: Mapping[str, str] = field(default_factory=dict)
     path: DataPath | None = None
-    untold: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 def _afterwards(deployment: Deployment, load: LoadOutcome, draft: Path) -> _Afterwards:
@@ -120,7 +120,7 @@ def _afterwards(deployment: Deployment, load: LoadOutcome, draft: Path) -> _Afte
         evidence, restarts, images = deployment.prove(load), deployment.restarts(), deployment.images()
         return _Afterwards(evidence, restarts, images, None if restarts else deployment.data_path(draft))
     except (ClusterError, DeployError) as error:
-        return _Afterwards(untold=f"what it was after the load could not be found out: {error}")
+        return _Afterwards(remarks=(f"what it was after the load could not be found out: {error}",))
 
 
 def _proven(deployment: Deployment, trial: Trial, draft: Path) -> tuple[Evidence, ...]:
@@ -174,8 +174,10 @@ def _record(
     )
 
 
-def _judged(record: TrialRecord, load: LoadOutcome, proof: ProofRecord, *, draft: Path, untold: str) -> TrialRecord:
+def _judged(
+    record: TrialRecord, load: LoadOutcome, proof: ProofRecord, *, draft: Path, remarks: tuple[str, ...]
+) -> TrialRecord:
     doubts = check_trial(record, load.samples, read_resources(draft / "resources.parquet"), proof)
     status = "invalid" if doubts.reasons else "complete"
-    warnings = (*doubts.warnings, *load.remarks, *([untold] if untold else ()))
+    warnings = (*doubts.warnings, *load.remarks, *remarks)
     return record.model_copy(update={"status": status, "reasons": doubts.reasons, "warnings": warnings})

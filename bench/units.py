@@ -142,8 +142,8 @@ def format_within(low: float | None, high: float | None) -> str:
     """How exactly a ratio is known, from its interval's half-width in logarithms: `±18 %`."""
     if low is None or high is None or not (0 < low <= high < math.inf):
         return "n/a"
-    effect = format_effect(math.sqrt(high / low) - 1)
-    return f"±{effect}" if effect.endswith("%") else effect
+    factor = math.sqrt(high / low)
+    return f"{'±' if factor < _MANIFOLD else ''}{format_effect(factor - 1)}"
 
 
 def format_time(at: datetime) -> str:

@@ -115,6 +115,8 @@ class ClusterDeployment:
         if self._bare_pods():  # a webhook that was late once
             self._send_pods_away()
             self._make_pods()
+            if self._bare_pods():
+                return  # the proof tells at once
         self._settle()
 
     def _make_pods(self) -> None:
@@ -232,8 +234,6 @@ class ClusterDeployment:
 
     def _settle(self) -> None:
         """Until all answers were right some times in a row; what is wrong at the end of the time the proof tells."""
-        if self._bare_pods():
-            return  # the proof tells at once
         page = page_check(self.site.application, self.site.blueprint.readers)
         checks = [page, *(policy_checks(self.meshed) if self.meshed else ())]
         right = 0

@@ -6,7 +6,7 @@ from typing import Any, Final
 from bench.errors import ClusterError
 from bench.findings import Finding
 from bench.targets.kubernetes.client import Cluster, KindInfo, Object
-from bench.targets.kubernetes.nodes import PRESSURES, node_name, schedulable
+from bench.targets.kubernetes.nodes import PRESSURES, has_condition, node_name, schedulable
 from bench.targets.kubernetes.ownership import OURS
 from bench.targets.kubernetes.permissions import Need
 from bench.targets.kubernetes.residue import Residue, deletion_command
@@ -50,18 +50,13 @@ def examine_nodes(nodes: Sequence[Object]) -> tuple[Finding, ...]:
 
 
 def _node_troubles(node: Object) -> Iterator[Finding]:
-    if _condition(node, "Ready") != "True":
+    if not has_condition(node, "Ready"):
         told = f"{node_name(node)} is not ready"
         yield Finding("doubt", "node", told, f"see: kubectl describe node {node_name(node)}")
     for kind in PRESSURES:
-        if _condition(node, kind) == "True":
+        if has_condition(node, kind):
             told = f"{node_name(node)} has {kind}: its pods are evicted"
             yield Finding("missing", "node", told, f"make room on it, or: kubectl cordon {node_name(node)}")
-
-
-def _condition(node: Object, kind: str) -> str:
-    conditions = node["status"].get("conditions") or ()
-    return next((str(one["status"]) for one in conditions if one["type"] == kind), "")
 
 
 def examine_residue(residue: Sequence[Residue], needs: Sequence[Need], context: str) -> tuple[Finding, ...]:

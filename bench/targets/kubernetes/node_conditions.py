@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from bench.targets.kubernetes.client import Object
-from bench.targets.kubernetes.nodes import PRESSURES, node_name
+from bench.targets.kubernetes.nodes import PRESSURES, conditions, node_name
 
 _READY: Final = "Ready"
 
@@ -29,8 +29,8 @@ def ailed_since(before: Conditions, nodes: Sequence[Object]) -> tuple[str, ...]:
 
 
 def _conditions(node: Object) -> _Conditions:
-    found = node["status"].get("conditions") or ()
-    return {one["type"]: (str(one["status"]), str(one.get("lastTransitionTime", ""))) for one in found}
+    found = conditions(node)
+    return {kind: (str(one["status"]), str(one.get("lastTransitionTime", ""))) for kind, one in found.items()}
 
 
 def _ailments(was: _Conditions, now: _Conditions | None) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """The nodes of a cluster: their names, which of them take pods, and what they may be short of. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from bench.targets.kubernetes.client import Object
@@ -18,8 +18,17 @@ def node_name(node: Object) -> str:
     return str(node["metadata"]["name"])
 
 
+def conditions(node: Object) -> Mapping[str, Mapping[str, Any]]:
+    """What a node says of its state, by type."""
+    return {str(one["type"]): one for one in node["status"].get("conditions") or ()}
+
+
+def has_condition(node: Object, kind: str) -> bool:
+    """Whether a condition is true; one that is not told is not."""
+    return conditions(node).get(kind, {}).get("status") == "True"
+
+
 def _takes_pods(node: Object) -> bool:
     spec: dict[str, Any] = node.get("spec") or {}
-    ready = any(one["type"] == "Ready" and one["status"] == "True" for one in node["status"].get("conditions") or ())
     shut = any(taint.get("effect") in _KEEPS_OUT for taint in spec.get("taints") or ())
-    return ready and not shut and not spec.get("unschedulable")
+    return has_condition(node, "Ready") and not shut and not spec.get("unschedulable")

@@ -70,14 +70,12 @@ def _needs(
 def _rights(mesh: str, *, cluster_roles: tuple[str, ...], roles: tuple[str, ...]) -> Iterator[Need]:
     """The mesh's own rights, by name. Who gives rights has to have them or be allowed to `escalate` and `bind`."""
     purpose = "the control plane's own rights"
-    yield from _needs(_GRANT, _RBAC, ("clusterroles",), purpose, names=cluster_roles, mesh=mesh)
-    yield from _needs(_OWN, _RBAC, ("clusterrolebindings",), purpose, names=cluster_roles, mesh=mesh)
+    yield from _cluster_rights(mesh, purpose, roles=cluster_roles, bindings=cluster_roles)
     yield from _needs(_GRANT, _RBAC, ("roles",), purpose, names=roles, mesh=mesh)
     yield from _needs(_OWN, _RBAC, ("rolebindings",), purpose, names=roles, mesh=mesh)
 
 
-def _plug_in(mesh: str, *, roles: tuple[str, ...], bindings: tuple[str, ...]) -> Iterator[Need]:
-    purpose = f"the own rights of {mesh}'s CNI plug-in"
+def _cluster_rights(mesh: str, purpose: str, *, roles: tuple[str, ...], bindings: tuple[str, ...]) -> Iterator[Need]:
     yield from _needs(_GRANT, _RBAC, ("clusterroles",), purpose, names=roles, mesh=mesh)
     yield from _needs(_OWN, _RBAC, ("clusterrolebindings",), purpose, names=bindings, mesh=mesh)
 
@@ -142,8 +140,9 @@ INSTALL: Final = (
 # Asked for where values of the user's make a mesh bring its CNI plug-in.
 PLUG_IN: Final = (
     *_needs(_KEEP, "apps", ("daemonsets",), "a CNI plug-in, which runs on every node"),
-    *_plug_in(
+    *_cluster_rights(
         "istio",
+        "the own rights of istio's CNI plug-in",
         roles=("istio-cni", "istio-cni-repair-role"),
         bindings=("istio-cni", "istio-cni-repair-rolebinding"),
     ),
@@ -154,7 +153,7 @@ PLUG_IN: Final = (
         "by which pods ask for Istio's plug-in on OpenShift",
         mesh="istio",
     ),
-    *_plug_in("kuma", roles=("kuma-cni",), bindings=("kuma-cni",)),
+    *_cluster_rights("kuma", "the own rights of kuma's CNI plug-in", roles=("kuma-cni",), bindings=("kuma-cni",)),
 )
 
 # `manifests/rbac/prometheus.yaml`: asked for with `--prometheus`, in the namespace and for the service that it names.
