@@ -19,7 +19,8 @@ AWAY_S = 14  # a request alone is given up after 10 s
 
 # Nobody waits for two minutes in a test.
 _IMPATIENT: Final = """
-from bench.targets.kubernetes import cleanup, outage
+from bench.targets.kubernetes import cleanup, client_connection, outage
+client_connection.PATIENCE_S = 3
 outage.PATIENCE_S = 4
 cleanup.clean_cluster.__kwdefaults__["wait_s"] = 4
 """
