@@ -14,6 +14,7 @@ import numpy as np
 
 from bench import latency
 from bench.latency import Ns, Steadiness
+from bench.proofs import is_of_pages
 from bench.records import ProofRecord, TrialRecord, Window
 from bench.resources import ResourceTrace
 from bench.samples import Samples
@@ -77,7 +78,7 @@ class Rule:
 
 RULES: Final[dict[Doubt, Rule]] = {
     Doubt.EMPTY: Rule(True, "look into load.log for what the generator says"),
-    Doubt.ALL_FAILED: Rule(True, "see whether policies let the load generator in; then the services' logs"),
+    Doubt.ALL_FAILED: Rule(True, "see what proof.json says of the page and the policies; then the services' logs"),
     Doubt.ERRORS: Rule(True, "failures are often quicker than answers; find their cause before comparing"),
     Doubt.FEW_REQUESTS: Rule(True, "measure longer (--duration) or with more users"),
     Doubt.SCARCE_REQUESTS: Rule(False, "fewer than ten lie beyond P95; measure longer (--duration)"),
@@ -141,7 +142,7 @@ def check_trial(
         *_generator(record, samples),
         *_generator_cpu(record, resources),
         *_circumstances(record),
-        *_proofs(proof),
+        *_proofs(proof, served=bool(counted.ok.any())),
     ]
     if counted.ok.any():
         found += [*_pace(record, samples, counted), *_unsteady(record, samples)]
@@ -229,11 +230,14 @@ def _circumstances(record: TrialRecord) -> Found:
         yield Doubt.CLOCK, f"wall clock and monotonic clock moved {gap} apart, allowed is {allowed}"
 
 
-def _proofs(proof: ProofRecord | None) -> Found:
+def _proofs(proof: ProofRecord | None, *, served: bool) -> Found:
+    """`served`: whether anybody got a page; if not, that proofs saw none either is no news."""
     if proof is None or not proof.before or not proof.after:
         when = "at all" if proof is None or not (proof.before or proof.after) else "on both sides of the load"
         yield Doubt.UNPROVEN, f"there is no evidence {when}"
     for evidence in proof.failures if proof else ():
+        if is_of_pages(evidence) and not served:
+            continue
         seen = f"expected {evidence.expected}, seen {evidence.seen}"
         yield Doubt.PROOF, f"{evidence.name} of {evidence.subject}: {seen}"
 

@@ -49,6 +49,12 @@ def page_evidence(problem: str | None) -> Evidence:
     )
 
 
+def is_of_pages(fact: Evidence) -> bool:
+    """Whether it says that users get answers, which the configuration's own policies may keep from them: then the load
+    fails, and tells the same. All other facts are of the configuration itself."""
+    return fact.name in _OF_PAGES
+
+
 def no_proxy_evidence(hop: Hop, *, status: int, headers: Mapping[str, str]) -> Evidence:
     """The callee itself answers at the address that the caller uses: no trace of a proxy in the answer."""
     traces = [name for name in headers if name.startswith("x-envoy")]
@@ -272,6 +278,7 @@ def certificate_wanted_evidence(callee: str, *, status: int, told: str) -> Evide
     )
 
 
+_OF_PAGES = ("page", "pages", "through sidecars", "route")
 _NEWEST = "TLSv1.3"
 _PROXIES = ("envoy", "Kuma Gateway")  # how the meshes' proxies call themselves
 _ANSWERED = "x-envoy-upstream-service-time"  # a proxy adds it when somebody behind it has answered

@@ -13,6 +13,7 @@ from bench.equal import equal_evidence
 from bench.errors import ClusterError, DeployError, InvalidMeasurementError, MeshbenchError, ProofError
 from bench.load.generator import LoadOutcome, Progress
 from bench.plan import Plan, Trial
+from bench.proofs import is_of_pages
 from bench.records import Evidence, ProofRecord, TrialRecord
 from bench.resources import read_resources
 from bench.scenario import Scenario
@@ -91,7 +92,7 @@ def _measured(
     deployment: Deployment, trial: Trial, draft: Path, *, folder: RunFolder, show: Show, started_at: datetime
 ) -> tuple[TrialRecord, ProofRecord]:
     show.phase(trial, "prove")
-    before = _proven(deployment, trial, draft)
+    before = _proven(deployment, trial, draft, scenario=folder.record.scenario)
     show.phase(trial, "load")
     load = _loaded(deployment, trial, draft, folder=folder, show=show, started_at=started_at)
     show.phase(trial, "prove again")
@@ -123,11 +124,13 @@ def _afterwards(deployment: Deployment, load: LoadOutcome, draft: Path) -> _Afte
         return _Afterwards(remarks=(f"what it was after the load could not be found out: {error}",))
 
 
-def _proven(deployment: Deployment, trial: Trial, draft: Path) -> tuple[Evidence, ...]:
-    """No proof, no load."""
+def _proven(deployment: Deployment, trial: Trial, draft: Path, *, scenario: Scenario) -> tuple[Evidence, ...]:
+    """No proof, no load. But a configuration whose own manifests keep the page from users is what its name says: its
+    load will fail, and say so."""
     evidence = deployment.prove()
     failures = [fact for fact in evidence if not fact.ok]
-    if failures:
+    keeps_pages = bool(scenario.configuration(trial.configuration).manifests) and all(map(is_of_pages, failures))
+    if failures and not keeps_pages:
         write_record(draft / "proof.json", ProofRecord(trial=trial.folder, before=evidence, after=()))
         told = "\n".join(
             f"  {fact.name}, {fact.subject}: expected {fact.expected}; saw {fact.seen}" for fact in failures

@@ -9,7 +9,18 @@ from pathlib import Path
 from bench import __version__
 from bench.doctor import files_needed
 from bench.environment import differences
-from bench.errors import InputError, Interrupted, MeshbenchError, RunTimeoutError, is_clean, told_in_full
+from bench.errors import (
+    InputError,
+    Interrupted,
+    InvalidMeasurementError,
+    LeftoversError,
+    MeshbenchError,
+    ProofError,
+    RunTimeoutError,
+    is_clean,
+    note_leftovers,
+    told_in_full,
+)
 from bench.inputs import inputs_of, stored_inputs
 from bench.plan import Plan, most_users
 from bench.processes import Launcher, raise_file_limit
@@ -20,9 +31,6 @@ from bench.scenario import Scenario
 from bench.store import RunFolder, new_run_id, read_record
 from bench.targets import Place
 from bench.waiting import Watch, watching
-
-EXIT_PROOF = 4
-EXIT_INVALID = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +135,8 @@ def _measure(folder: RunFolder, place: Place, watch: Watch) -> None:
 def _ending(folder: RunFolder) -> Iterator[None]:
     """Writes how the run ended, whatever way that was; failures go on to the command line."""
     try:
-        yield
+        with _verdict_first(folder):
+            yield
     except RunTimeoutError as error:
         told = told_in_full(error)  # no failure: what there is gets its report, which tells what else there is to tell
         folder.finish(status="interrupted", exit_code=error.exit_code, reason=told, cleanup_ok=error.clean)
@@ -143,14 +152,33 @@ def _ending(folder: RunFolder) -> Iterator[None]:
         folder.finish(status="failed", exit_code=1, reason=told, cleanup_ok=is_clean(error))
         raise
     else:
-        left_out = folder.record.plan.again
-        exit_code = verdict_of_trials(tuple(one for one in folder.trial_records() if one.block not in left_out))
-        folder.finish(status="invalid" if exit_code else "complete", exit_code=exit_code, cleanup_ok=True)
+        verdict = verdict_of_trials(counted_records(folder))
+        status, exit_code = ("complete", 0) if verdict is None else ("invalid", verdict.exit_code)
+        folder.finish(status=status, exit_code=exit_code, cleanup_ok=True)
 
 
-def verdict_of_trials(records: tuple[TrialRecord, ...]) -> int:
-    """The exit code that the trials' validity asks for: 4 for a proof, 5 for a measurement, 0 for neither."""
+@contextmanager
+def _verdict_first(folder: RunFolder) -> Iterator[None]:
+    """Of two causes the measurement's tells more: its exit code counts, and what is left is told with it."""
+    try:
+        yield
+    except LeftoversError as left:
+        verdict = verdict_of_trials(counted_records(folder))
+        if verdict is None:
+            raise
+        invalid = verdict("not every trial is valid")
+        note_leftovers(invalid, left)
+        raise invalid from left
+
+
+def counted_records(folder: RunFolder) -> tuple[TrialRecord, ...]:
+    """Those of all whole trials, but for blocks that were measured once more."""
+    return tuple(one for one in folder.trial_records() if one.block not in folder.record.plan.again)
+
+
+def verdict_of_trials(records: tuple[TrialRecord, ...]) -> type[ProofError | InvalidMeasurementError] | None:
+    """What is wrong with the trials, if anything is: a proof, or a measurement."""
     reasons = [reason for record in records for reason in record.reasons]
     if any(reason.startswith("proof") for reason in reasons):
-        return EXIT_PROOF
-    return EXIT_INVALID if reasons else 0
+        return ProofError
+    return InvalidMeasurementError if reasons else None

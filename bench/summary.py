@@ -104,7 +104,7 @@ def _configuration(record: RunRecord, name: str, repeats: tuple[RepeatSummary, .
     )
 
 
-_NOTHING: Final = Mean(0.0, None, None, "no valid repeat: no interval")
+_NOTHING: Final = Mean(0.0, None, None, "no valid repeat")
 
 
 def _mean_of(values: Iterable[float | None]) -> float | None:

@@ -92,6 +92,11 @@ class LoadOutcome:
     clock: ClockRecord
     remarks: tuple[str, ...] = ()
 
+    @property
+    def countable(self) -> bool:
+        """Whether what proxies counted can be compared with it: it is whole, and some request went all the way."""
+        return not self.generator.problem and bool(self.samples.ok.any())
+
 
 class Generator(Protocol):
     """Locust at work, wherever it runs. What it records appears in the trial's folder, as the recorder writes it."""
@@ -133,6 +138,7 @@ class Load:
     warmup_extended: bool = False
     problem: str = ""
     broken: bool = False
+    hopeless: str = ""
 
     @classmethod
     def on(cls, generator: Generator, order: LoadOrder, folder: Path, *, wall_s: float) -> "Load":
@@ -165,28 +171,30 @@ class Load:
     @property
     def over(self) -> bool:
         """More load would tell nothing new."""
-        return self.broken or bool(self.problem)
+        return self.broken or bool(self.problem or self.hopeless)
 
     def _pass_window(self, *, watch: Watch, show: Callable[[Progress], None]) -> None:
         now_ns = self.generator.now_ns
         while now_ns() < self.window.end_ns and not self.over:
             self.generator.tick()
             show(self._progress())
-            self.problem = self._trouble()
+            self.problem, self.hopeless = self.generator.trouble(), self._hopeless()
             self.broken = self.generator.broken()
             tick_end = min(now_ns() + round(TICK_S * NANOSECONDS), self.window.end_ns)
             wait_until(lambda end=tick_end: now_ns() >= end, timeout_s=TICK_S, watch=watch)  # type: ignore[misc]
         self.generator.tick()
 
     def _cut_window(self) -> None:
-        """A window that was cut short ends where the load ended; one that had not begun stays as it was planned."""
+        """A window that was cut short ends where the load ended; one that had not begun stays as it was planned, unless
+        waiting for it was hopeless: then what was seen until then is the window."""
         now_ns = self.generator.now_ns()
-        if self.window.start_ns < now_ns < self.window.end_ns:
+        if self.hopeless and now_ns <= self.window.start_ns:
+            self.window = Window(start_ns=0, end_ns=now_ns)
+        elif self.window.start_ns < now_ns < self.window.end_ns:
             self.window = Window(start_ns=self.window.start_ns, end_ns=now_ns)
 
-    def _trouble(self) -> str:
-        if trouble := self.generator.trouble():
-            return trouble
+    def _hopeless(self) -> str:
+        """Why more load would only fail, too; empty as long as some of it does not."""
         recent = self._recent(_HOPELESS_S)
         long_enough = self.generator.now_ns() > (_HOPELESS_S + 1) * NANOSECONDS
         if long_enough and len(recent) and not recent["ok"].any():
@@ -243,7 +251,7 @@ class Load:
                 problem=problem,
             ),
             clock=ClockRecord(monotonic_s=elapsed_s, wall_s=wall_s),
-            remarks=self.generator.remarks(),
+            remarks=(*self.generator.remarks(), *filter(None, [self.hopeless])),
         )
 
 

@@ -195,7 +195,9 @@ def _alone(name: str, configuration: ConfigurationSummary) -> Answer:
         size=f"{format_ms(configuration.p95_ms)} ms" if known else "n/a",
         change="",
         sentence=f"{name}: P95 {format_ms(configuration.p95_ms)} ms ({certain}; n = {configuration.n}) and "
-        f"{format_rps(configuration.rps)} requests/s with {format_count(configuration.users)} users.",
+        f"{format_rps(configuration.rps)} requests/s with {format_count(configuration.users)} users."
+        if known
+        else f"{name}: no result with {format_count(configuration.users)} users: {certain}.",
         certainty="",
         besides="",
     )

@@ -8,8 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from bench.errors import InvalidMeasurementError
 from bench.journal import NAME, read_journal
-from bench.session import EXIT_INVALID
 from bench.store import StoredRun, open_run
 from bench.units import NANOSECONDS, format_counted, format_ratio
 from tests.benchmarks.children import MESHBENCH, used_by
@@ -32,7 +32,8 @@ def figures(runs: Sequence[Path], *, options: Sequence[str]) -> Iterator[Figure]
     if not runs:
         with tempfile.TemporaryDirectory() as folder:
             argv = [MESHBENCH, "run", *options, "--output", folder]
-            used = used_by(argv, accepted=(0, EXIT_INVALID))  # times are times, whether the latencies are sound or not
+            # times are times, whether the latencies are sound or not
+            used = used_by(argv, accepted=(0, InvalidMeasurementError.exit_code))
             run = next(path.parent for path in Path(folder).glob("*/run.json"))
             yield from _of(open_run(run), command_s=used.wall_s)
 

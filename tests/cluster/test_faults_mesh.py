@@ -5,6 +5,7 @@ The mesh is somebody else's, who does these things to it while a run uses it.
 """
 
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,9 +13,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bench.shipped import shipped
 from bench.targets.kubernetes.client import Cluster, Object, Ref
 from tests.cluster.emulated import thing
 from tests.cluster.job import (
+    BASELINE,
     HARM,
     ISTIO,
     POLICIES,
@@ -35,6 +38,7 @@ SECURITY = "security.istio.io/v1"
 CONFIG = Ref("v1", "ConfigMap", "istio", SYSTEM)
 EXISTING = "--use-existing-mesh"
 LONGER = {"duration": "6s"}  # for what happens in the window
+SHORT_WAIT = "import bench.targets.kubernetes.deployment as deployment; deployment.SETTLE_TIMEOUT_S = 10.0"
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +136,55 @@ def test_mutual_tls_that_is_not_enforced_and_a_policy_that_is_gone(cluster: Clus
         r"proof: page of productpage: expected a whole page, seen page says: Error fetching product details",
     ):
         assert re.search(pattern, told), told
+
+
+def test_a_policy_that_somebody_undoes_before_the_load(cluster: Cluster, tmp_path: Path) -> None:
+    """Case 33: what it has to deny is answered, so no load is sent, and the message names policy and request."""
+
+    def harm(started: Command) -> None:
+        until_applied(started, "Deployment")  # pods know it from their start on
+        with held(started):
+            cluster.create(
+                thing(SECURITY, "AuthorizationPolicy", "everybody", namespace_of(started), spec={"rules": [{}]})
+            )
+
+    job = run_job(tmp_path, EXISTING, scenario=[POLICIES], during=harm, driver=SHORT_WAIT)
+    failed(
+        job,
+        "istio-policies is not what its name says, so no load was sent:",
+        r"policy details-viewer, GET /details/\d+ at details as bookinfo-ratings: expected 403 from RBAC; saw 200",
+    )
+
+
+def test_policies_that_refuse_the_page_cost_their_own_configuration_its_result(tmp_path: Path) -> None:
+    """Case 34: all requests fail, the load is ended early, the other configuration is measured, and the exit code is
+    5."""
+    place = tmp_path / "closed"
+    place.mkdir()
+    for name in ("allow-nothing", "peer-authentication"):
+        shutil.copy(shipped("manifests") / "istio" / "policies" / f"{name}.yaml", place)
+    closed = {"name": "closed", "mesh": "istio", "manifests": ["closed"]}
+    load = {"duration": "12s"}
+    job = run_job(tmp_path, EXISTING, scenario=[closed, BASELINE], load=load, driver=SHORT_WAIT)
+    assert job.exit_code == 5, job.told
+    trials = job.trials()
+    (reason,) = trials["01-closed-1"]["reasons"]
+    assert re.match(r"all-failed: all \d+ requests failed \(status 403: \d+\)", reason)
+    assert not HARM.search(" ".join(trials["02-baseline-1"]["reasons"])), job.told
+    assert (job.record["status"], job.record["cleanup_ok"]) == ("invalid", True)
+
+
+def test_a_policy_that_the_cluster_does_not_accept(tmp_path: Path) -> None:
+    """Case 13: it is told in the cluster's words, before the first trial, which is another configuration's."""
+    place = tmp_path / "odd"
+    place.mkdir()
+    policy = yaml.safe_load((shipped("manifests") / "istio" / "mtls" / "peer-authentication.yaml").read_text("utf-8"))
+    policy["metadata"]["labels"] = {"for": "no such label!"}
+    (place / "policy.yaml").write_text(yaml.safe_dump(policy), "utf-8")
+    odd = {"name": "odd", "mesh": "istio", "manifests": ["odd"]}
+    job = run_job(tmp_path, EXISTING, scenario=[BASELINE, odd])
+    failed(job, r"odd: the cluster does not accept a policy: .*PeerAuthentication .*no such label!")
+    assert "Namespace" not in (job.folder / "journal.jsonl").read_text("utf-8")
 
 
 def permissive(app: str, place: str) -> Object:

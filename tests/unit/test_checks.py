@@ -153,6 +153,23 @@ def test_lost_rows_are_found() -> None:
         assert codes(check(generator=account).reasons) == {"lost-rows"}
 
 
+def test_a_page_that_nobody_got_is_told_once() -> None:
+    """Where all requests failed, that the proofs saw no page either is the same fact; any other proof that failed is
+    told, and so is a page that was gone after a load which had some."""
+    page = FACT.model_copy(update={"name": "page", "ok": False})
+    proof = PROOF.model_copy(update={"before": (FACT, page)})
+    assert codes(check(failing(1.0), proof=proof).reasons) == {"all-failed"}
+    assert codes(check(proof=proof).reasons) == {"proof"}
+    policy = FACT.model_copy(update={"name": "policy details-viewer", "ok": False})
+    both = proof.model_copy(update={"after": (policy,)})
+    assert codes(check(failing(1.0), proof=both).reasons) == {"all-failed", "proof"}
+
+
+def test_policies_that_refuse_everything_are_not_measured_again() -> None:
+    """They would refuse it once more."""
+    assert not may_pass(check(failing(1.0)).reasons)
+
+
 def test_a_generator_that_died_is_found() -> None:
     """A generator that ended early, crashed or left no account makes the trial invalid; exit code 1 does not."""
     rows = len(CLEAN)

@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import pytest
 
-from bench.errors import DeployError, LeftoversError, RunTimeoutError, note_leftovers
+from bench.errors import DeployError, InvalidMeasurementError, LeftoversError, RunTimeoutError, note_leftovers
 from bench.records import RunRecord
 from bench.session import _ending
-from bench.store import RunFolder, read_record
+from bench.store import RunFolder, read_record, write_record
 from bench.targets.kubernetes import removal
 from bench.targets.kubernetes.target import ClusterTarget, open_target
 from bench.waiting import Watch
@@ -94,6 +94,18 @@ def test_a_run_that_left_something_says_so_in_its_folder(folder: RunFolder) -> N
         _ended(folder, LEFT)
     record = read_record(folder.path / "run.json", RunRecord)
     assert (record.status, record.exit_code, record.cleanup_ok) == ("failed", 7, False)
+
+
+def test_of_invalid_trials_and_leftovers_the_trials_decide(folder: RunFolder) -> None:
+    """Whoever acts on the numbers has to know that there are none; what is left is told with it."""
+    [trial] = folder.trial_records()
+    name = folder.path / "trials" / trial.trial / "trial.json"
+    write_record(name, trial.model_copy(update={"status": "invalid", "reasons": ("stall: in 3 s nothing came",)}))
+    with pytest.raises(InvalidMeasurementError, match="not every trial is valid") as raised:
+        _ended(folder, LEFT)
+    assert raised.value.__notes__[0] == f"not everything could be removed: {LEFT}"
+    record = read_record(folder.path / "run.json", RunRecord)
+    assert (record.exit_code, record.cleanup_ok) == (5, False)
 
 
 def test_a_run_whose_time_was_up_says_what_it_left(folder: RunFolder) -> None:

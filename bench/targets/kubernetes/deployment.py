@@ -153,7 +153,7 @@ class ClusterDeployment:
         if plane is None or meshed is None:
             return (*alone, *self._outlasting(self._baseline_evidence))
         counted: tuple[Evidence, ...] = ()
-        if load is not None and not load.generator.problem:  # by itself, before further questions are counted too
+        if load is not None and load.countable:  # by itself, before further questions are counted too
             counted = self._outlasting(lambda: tuple(self._load_evidence(meshed, load)))
         return (*alone, *counted, *self._outlasting(lambda: self._mesh_evidence(plane, meshed)))
 

@@ -18,7 +18,7 @@ from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
 from bench.targets.kubernetes.control_plane import ControlPlane
 from bench.targets.kubernetes.control_planes import CONTROL_PLANES
 from bench.targets.kubernetes.deployment import ClusterDeployment, Site
-from bench.targets.kubernetes.lease import ensure_held
+from bench.targets.kubernetes.lease import PLACE, ensure_held
 from bench.targets.kubernetes.load_place import LoadPlace
 from bench.targets.kubernetes.options import ClusterOptions, meshes_of
 from bench.targets.kubernetes.outage import outlasting
@@ -31,6 +31,7 @@ INSTALL_TIMEOUT_S: Final = 300.0
 _ACCEPT_TIMEOUT_S: Final = 60.0
 _GONE_TIMEOUT_S: Final = 120.0
 _POLL_S: Final = 0.5
+_NOT_ACCEPTED: Final = (400, 403, 422)  # by webhooks, as a rule
 
 
 def namespaces_of(run_id: str) -> tuple[str, str]:
@@ -96,6 +97,20 @@ class ClusterTarget:
             self._plug_in(rendered)
         plane.wait_ready(self.cluster, timeout_s=INSTALL_TIMEOUT_S, watch=self.watch)
         self._accepted(plane, plane.base_objects(self._guest), mesh)
+        self._try_policies(plane)
+
+    def _try_policies(self, plane: ControlPlane) -> None:
+        """Whether the API server and the mesh's webhooks would take every policy of the run: known before anything is
+        measured. Since the trials' namespaces are not there yet, the lock's stands in for them."""
+        missing = namespaces_of(self.run.run_id)
+        for settings in self.run.scenario.configurations:
+            for thing in self._blueprint(settings.name).policies if settings.mesh == plane.NAME else ():
+                try:
+                    self.cluster.apply(_moved(thing, away_from=missing), dry_run=True)
+                except ClusterError as error:
+                    if error.status not in _NOT_ACCEPTED:
+                        raise
+                    raise DeployError(f"{settings.name}: the cluster does not accept a policy: {error}") from error
 
     def _outlasting(self, act: Callable[[], None]) -> None:
         outlasting(self.cluster, act, watch=self.watch)
@@ -146,16 +161,19 @@ class ClusterTarget:
             self.cluster.delete(ref)
         gone(self.cluster, [ref for ref in refs if ref not in base], timeout_s=_GONE_TIMEOUT_S, watch=self.watch)
 
-    def _site(self, trial: Trial) -> Site:
-        blueprint = blueprint_of(
+    def _blueprint(self, configuration: str, *, seed: int = 0) -> Blueprint:
+        return blueprint_of(
             self.run.scenario,
-            trial.configuration,
+            configuration,
             inputs=self.inputs,
             options=self.options,
             namespaces=namespaces_of(self.run.run_id),
             load_place=self.load_place,
-            seed=self.run.plan.seed + trial.number,
+            seed=seed,
         )
+
+    def _site(self, trial: Trial) -> Site:
+        blueprint = self._blueprint(trial.configuration, seed=self.run.plan.seed + trial.number)
         return Site(
             cluster=self.cluster, owner=self.owner, watch=self.watch, blueprint=blueprint, absent=self._absent(trial)
         )
@@ -164,6 +182,12 @@ class ClusterTarget:
         """With `isolation: full`, the meshes of the trials before and after it."""
         own = self.run.scenario.configuration(trial.configuration).mesh
         return tuple(mesh for mesh in meshes_of(self.run.scenario) if mesh != own) if self._alone else ()
+
+
+def _moved(thing: Object, *, away_from: Sequence[str]) -> Object:
+    """An object for one of these namespaces, in that of the lock."""
+    meta = thing["metadata"]
+    return {**thing, "metadata": {**meta, "namespace": PLACE.name}} if meta.get("namespace") in away_from else thing
 
 
 @contextmanager

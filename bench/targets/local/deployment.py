@@ -98,8 +98,7 @@ class LocalDeployment:
         if self.sidecars is None:
             return (page_evidence(self.page()), *self._baseline_evidence())
         # first what the load left: every further question would be counted with it
-        whole = load if load is not None and not load.generator.problem else None
-        counted = self._load_evidence(self.sidecars, whole) if whole is not None else ()
+        counted = self._load_evidence(self.sidecars, load) if load is not None and load.countable else ()
         return (*counted, page_evidence(self.page()), *self._series(), *self._mesh_evidence(self.sidecars))
 
     def _series(self) -> Iterator[Evidence]:

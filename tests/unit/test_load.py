@@ -1,0 +1,85 @@
+"""A load that is led from outside its generator: how long it lasts, and what its window is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.load.generator import Load, LoadOrder, LoadOutcome
+from bench.samples import RAW_ROW
+from bench.waiting import Watch
+
+S = 1_000_000_000
+
+
+class FakeGenerator:
+    """Its clock goes on by half a second whenever it is read, and its users ask ten times in a second; the answers of
+    the first `bad_s` seconds are no good ones."""
+
+    def __init__(self, folder: Path, *, bad_s: float) -> None:
+        self.folder, self.bad_s = folder, bad_s
+        self.at_ns = 0
+        (folder / "started.json").write_text(json.dumps({"zero_ns": 0, "wall_s": 0.0}), "utf-8")
+        (folder / "names.txt").write_text("page\n", "utf-8")
+
+    def now_ns(self) -> int:
+        self.at_ns += S // 2
+        return self.at_ns
+
+    def tick(self) -> None:
+        rows = np.zeros(self.at_ns * 10 // S, RAW_ROW)
+        rows["started_ns"] = rows["intended_ns"] = np.arange(len(rows)) * (S // 10)
+        rows["latency_ns"] = S // 100
+        rows["ok"] = rows["started_ns"] >= self.bad_s * S
+        rows.tofile(self.folder / "samples.bin")
+
+    def trouble(self) -> str:
+        return ""
+
+    def broken(self) -> bool:
+        return False
+
+    def stop(self, *, timeout_s: float) -> int:
+        assert timeout_s > 0
+        account = {"locust_requests": 0, "locust_failures": 0, "recorded": 0}
+        (self.folder / "generator.json").write_text(json.dumps(account), "utf-8")
+        return 0
+
+    def write_resources(self, path: Path) -> None:
+        path.touch()
+
+    def remarks(self) -> tuple[str, ...]:
+        return ("as it was",)
+
+
+def led(folder: Path, *, bad_s: float, warmup_s: float) -> LoadOutcome:
+    """The outcome of such a load, with a window of 60 seconds."""
+    order: dict[str, Any] = {"address": "", "virtual_host": "", "locustfile": folder, "reviews": "v3", "seed": 1}
+    load = LoadOrder(users=1, think_time_s=0.1, rate_per_s=None, warmup_s=warmup_s, duration_s=60, **order)
+    generator = FakeGenerator(folder, bad_s=bad_s)
+    return Load.on(generator, load, folder, wall_s=0).run(watch=Watch(), show=lambda _: None, kept=lambda _: None)
+
+
+@pytest.mark.parametrize(("warmup_s", "begins_s"), [(0, 0), (5, 5), (30, 0)])
+def test_a_load_of_which_everything_fails_is_ended_and_its_failures_are_its_window(
+    tmp_path: Path, warmup_s: float, begins_s: float
+) -> None:
+    """After more than ten seconds; also in the warm-up, after which there would be nothing else to see. The generator
+    itself has done nothing wrong."""
+    outcome = led(tmp_path, bad_s=100, warmup_s=warmup_s)
+    assert outcome.window.start_ns == begins_s * S
+    assert 11 < outcome.window.end_ns / S < 17
+    assert not outcome.generator.problem
+    assert outcome.remarks[0] == "as it was"
+    assert outcome.remarks[1].endswith("requests of 10 seconds failed; the load was ended early")
+    assert not outcome.countable
+
+
+def test_a_load_whose_failures_end_is_led_to_its_end(tmp_path: Path) -> None:
+    """Nine seconds of failures are no reason to give up."""
+    outcome = led(tmp_path, bad_s=9, warmup_s=20)
+    assert (outcome.window.start_ns, outcome.window.end_ns) == (20 * S, 80 * S)
+    assert outcome.remarks == ("as it was",)
+    assert outcome.countable
