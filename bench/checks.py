@@ -4,7 +4,6 @@ A reason makes a trial invalid: its numbers are shown, marked, and carry no resu
 the number.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -32,7 +31,6 @@ FEWEST_ARRIVALS: Final = 0.95
 BUSY_RATE: Final = 10.0  # requests per second from which a second without one is no chance (e^-10)
 MOST_CLOCK_GAP_S: Final = 2.0
 FEWEST_CPUS: Final = 4
-_OF_A_NODE: Final = re.compile(r"node \S+: ")  # says by itself what was wrong: `node one: was not ready`
 _LOCUST_FINE: Final = (0, 1)  # 1 says that some request failed, which is counted here anyway
 
 
@@ -223,8 +221,7 @@ def _generator_cpu(record: TrialRecord, resources: ResourceTrace | None) -> Foun
 
 def _circumstances(record: TrialRecord) -> Found:
     for told in record.restarts:
-        ended = "" if _OF_A_NODE.match(told) else " ended"
-        yield Doubt.RESTART, f"{told}{ended} during the trial"
+        yield Doubt.RESTART, f"{told} during the trial"
     if record.clock is not None and record.clock.gap_s > MOST_CLOCK_GAP_S:
         gap, allowed = format_duration(record.clock.gap_s), format_duration(MOST_CLOCK_GAP_S)
         yield Doubt.CLOCK, f"wall clock and monotonic clock moved {gap} apart, allowed is {allowed}"

@@ -188,7 +188,9 @@ class TrialRecord(Record):
     warmup_extended: bool = False
     generator: GeneratorRecord | None = None
     clock: ClockRecord | None = None
-    restarts: Annotated[tuple[str, ...], Field(description="what ended or failed during the trial")] = ()
+    restarts: Annotated[
+        tuple[str, ...], Field(description="what ended or failed during the trial, as statements: `reviews ended`")
+    ] = ()
     images: dict[str, str] = Field({}, description="container images that ran, with their digests")
 
 

@@ -146,4 +146,4 @@ def test_a_container_that_ended_is_noticed(deployed: Deployed) -> None:
     )
     deployed.until(lambda: restarts(deployed.pods()))
     (told,) = restarts(deployed.pods())
-    assert told == f"ratings in {name} (Completed, exit code 0)"
+    assert told == f"ratings in {name} (Completed, exit code 0) ended"

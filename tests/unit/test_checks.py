@@ -97,13 +97,15 @@ def test_what_is_not_measured_once_more_is_documented() -> None:
 
 def test_a_doubt_is_told_with_code_figures_and_advice() -> None:
     """A reason names its code, what was seen, and the next step."""
-    (reason,) = check(restarts=("reviews-sidecar",)).reasons
+    (reason,) = check(restarts=("reviews-sidecar ended",)).reasons
     assert reason == f"restart: reviews-sidecar ended during the trial; {RULES[Doubt.RESTART].advice}"
 
 
 def test_what_was_wrong_with_a_node_is_no_end() -> None:
     """It has none, and is told as it was; a container that happens to be called so has ended as any other."""
-    node, container = check(restarts=("node one: was not ready", "node in web-1 (OOMKilled, exit code 137)")).reasons
+    node, container = check(
+        restarts=("node one: was not ready", "node in web-1 (OOMKilled, exit code 137) ended")
+    ).reasons
     assert node.startswith("restart: node one: was not ready during the trial; ")
     assert container.startswith("restart: node in web-1 (OOMKilled, exit code 137) ended during the trial; ")
     assert may_pass([node])

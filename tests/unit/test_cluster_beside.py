@@ -28,7 +28,9 @@ def test_a_control_plane_that_goes_on_is_no_disturbance() -> None:
 @pytest.mark.parametrize("status", [{"restartCount": 3}, {"state": OOM}], ids=["started again", "waiting"])
 def test_a_control_plane_that_ended_is_told_with_the_reason(status: dict[str, Any]) -> None:
     """As for the application: who, and why."""
-    assert ended_since(seen([istiod()]), [istiod(**status)]) == ("discovery in istiod-1 (OOMKilled, exit code 137)",)
+    assert ended_since(seen([istiod()]), [istiod(**status)]) == (
+        "discovery in istiod-1 (OOMKilled, exit code 137) ended",
+    )
 
 
 def test_the_time_between_an_end_and_the_next_start_counts_once() -> None:
@@ -38,7 +40,7 @@ def test_the_time_between_an_end_and_the_next_start_counts_once() -> None:
 
 def test_a_control_planes_pod_that_was_replaced_is_told() -> None:
     """Somebody's rollout, or an eviction: the new pod has no restarts, and sidecars had to connect again."""
-    assert ended_since(seen([istiod()]), [istiod("istiod-2", restartCount=0)]) == ("pod istiod-1",)
+    assert ended_since(seen([istiod()]), [istiod("istiod-2", restartCount=0)]) == ("pod istiod-1 ended",)
 
 
 def test_only_control_planes_count() -> None:
@@ -57,7 +59,7 @@ def test_a_pod_on_its_way_out_is_gone() -> None:
     going = istiod()
     going["metadata"]["deletionTimestamp"] = "2026-11-23T03:15:00Z"
     assert gone_since(seen([istiod()]), [istiod()]) == ()
-    assert gone_since(seen([istiod()]), [going]) == ("pod istiod-1",)
+    assert gone_since(seen([istiod()]), [going]) == ("pod istiod-1 ended",)
 
 
 EVICTED = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}
@@ -66,7 +68,7 @@ EVICTED = {"phase": "Failed", "reason": "Evicted", "message": "The node was low 
 def test_a_pod_that_was_evicted_is_told_with_that_reason() -> None:
     """It stays listed, under its uid, and may have no container left that tells how it ended."""
     evicted = {**istiod(), "status": EVICTED}
-    assert gone_since(seen([istiod()]), [evicted]) == ("pod istiod-1 (Evicted)",)
+    assert gone_since(seen([istiod()]), [evicted]) == ("pod istiod-1 (Evicted) ended",)
 
 
 def test_a_pod_that_was_evicted_before_is_nobodys_fault() -> None:

@@ -344,7 +344,7 @@ def test_restarts_say_who_and_why() -> None:
         pod("c", containerStatuses=[APP]),
     ]
     told = restarts(pods)
-    assert told == ("details in a (OOMKilled, exit code 137)", "details in b (OOMKilled, exit code 137)")
+    assert told == ("details in a (OOMKilled, exit code 137) ended", "details in b (OOMKilled, exit code 137) ended")
     assert not restarts_evidence(told).ok
     assert restarts_evidence(()).ok
 

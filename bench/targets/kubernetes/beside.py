@@ -37,7 +37,7 @@ def gone_since(before: Seen, pods: Sequence[Object]) -> tuple[str, ...]:
     """The pods that are no more, on their way out, or were ended as a whole, and why, in words."""
     there = {pod["metadata"]["uid"]: pod for pod in pods}
     gone = ((name, there.get(uid)) for uid, (name, _) in before.items() if not _lasts(there.get(uid)))
-    return tuple(f"pod {name}{_failure(pod) if pod else ''}" for name, pod in gone)
+    return tuple(f"pod {name}{_failure(pod) if pod else ''} ended" for name, pod in gone)
 
 
 def _lasts(pod: Object | None) -> bool:

@@ -103,7 +103,7 @@ def _has_ended(status: Mapping[str, Any]) -> bool:
 def _ending(pod: Object, status: Mapping[str, Any]) -> str:
     last = status.get("state", {}).get("terminated") or status.get("lastState", {}).get("terminated") or {}
     why = f"{last.get('reason') or 'ended'}, exit code {last.get('exitCode', 'unknown')}"
-    return f"{status['name']} in {_name(pod)} ({why})"
+    return f"{status['name']} in {_name(pod)} ({why}) ended"
 
 
 def _foreign(pod: Object, own: Collection[str]) -> Iterator[str]:

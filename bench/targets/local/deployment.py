@@ -77,7 +77,9 @@ class LocalDeployment:
 
     def restarts(self) -> tuple[str, ...]:
         """Processes that ended although nobody ended them: nothing restarts them here."""
-        return tuple(f"{process.name} ({process.last_words()})" for process in self.processes if not process.running)
+        return tuple(
+            f"{process.name} ({process.last_words()}) ended" for process in self.processes if not process.running
+        )
 
     def images(self) -> dict[str, str]:
         """Processes have none."""
