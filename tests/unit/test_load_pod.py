@@ -24,7 +24,7 @@ from bench.targets.kubernetes.load_clock import Offset, Reading, offset_of
 from bench.targets.kubernetes.load_end import LoadEnd
 from bench.targets.kubernetes.load_fetch import PodFiles, parse_parts
 from bench.targets.kubernetes.load_objects import default_image, load_objects, uid_for
-from bench.targets.kubernetes.load_outage import PATIENCE_S, Outage, is_passing
+from bench.targets.kubernetes.load_outage import PATIENCE_S, Outage
 from bench.targets.kubernetes.load_place import place_load
 from bench.targets.kubernetes.load_pod import PodGenerator
 from bench.targets.kubernetes.load_state import load_trouble, missing
@@ -269,7 +269,7 @@ def test_an_outage_that_ended_is_told() -> None:
 @pytest.mark.parametrize(("status", "passing"), [(0, True), (429, True), (503, True), (403, False), (404, False)])
 def test_what_may_pass(status: int, passing: bool) -> None:
     """A refusal does not get better by asking again; silence and overload may."""
-    assert is_passing(ClusterError("no", status=status)) is passing
+    assert ClusterError("no", status=status).is_passing is passing
 
 
 def test_the_clocks_offset_lies_where_all_answers_agree() -> None:

@@ -52,8 +52,8 @@ class Answer:
     content_type: str = ""
     sent: bool = True
     """False where the server cannot have seen the request."""
-    hopeless: bool = False
-    """Another try would end the same: the certificate is wrong."""
+    untrusted: bool = False
+    """Somebody else answered: the certificate is wrong, and will be."""
 
 
 class Connection:
@@ -127,9 +127,10 @@ class Connection:
 
 def _no_answer(error: Exception) -> Answer:
     cause = error.__cause__ or error
-    hopeless = isinstance(cause, (ssl.SSLError, urllib3.exceptions.SSLError, ApiException))
+    tls = error.__context__ if isinstance(error, ApiException) else cause  # the client makes text of it
+    untrusted = isinstance(tls, urllib3.exceptions.SSLError) and isinstance(tls.args[0], ssl.SSLCertVerificationError)
     unsent = isinstance(error, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError))
-    return Answer(0, _one_line(str(cause)).encode(), sent=not unsent, hopeless=hopeless)
+    return Answer(0, _one_line(str(cause)).encode(), sent=not unsent, untrusted=untrusted)
 
 
 def _pauses() -> Iterator[float]:
@@ -140,7 +141,7 @@ def _pauses() -> Iterator[float]:
 
 
 def _worth_repeating(request: Request, answer: Answer) -> bool:
-    if answer.hopeless or _WRONG_FIELDS in answer.body:
+    if answer.untrusted or _WRONG_FIELDS in answer.body:
         return False
     if answer.status == _TOO_MANY or not answer.sent:
         return True
@@ -150,7 +151,8 @@ def _worth_repeating(request: Request, answer: Answer) -> bool:
 def failure(what: str, server: str, answer: Answer) -> ClusterError:
     """One line: what was asked, and what came back."""
     if answer.status == 0:
-        return ClusterError(f"{what}: no answer from {server}: {answer.body.decode()}", status=0)
+        told = f"{what}: no answer from {server}: {answer.body.decode()}"
+        return ClusterError(told, status=0, untrusted=answer.untrusted)
     return ClusterError(f"{what}: {server} says {answer.status}: {said(answer.body)}", status=answer.status)
 
 

@@ -22,14 +22,12 @@ import yaml
 from bench.errors import ClusterError, RefusedError
 from bench.targets.kubernetes.client import Cluster, connect
 from bench.targets.kubernetes.client_credentials import private_file
-from bench.targets.kubernetes.load_outage import is_passing
 
 DEFAULT_PATH = Path("~/.kube/config")
 
 _PRODUCTION = re.compile(r"prod|prd|(?<![a-z])live(?![a-z])", re.IGNORECASE)
 _UNAUTHORIZED = 401
 _FORBIDDEN = 403
-_WRONG_CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"  # as OpenSSL puts it; most likely another cluster has the address now
 # Keys that name a file, or hold its content under `<key>-data`.
 _CLUSTER_FILES = ("certificate-authority",)
 _USER_FILES = ("client-certificate", "client-key")
@@ -82,7 +80,7 @@ def silence(cluster: Cluster) -> str:
             text = f"context {cluster.context}: {cluster.server} does not accept its credentials; log in again"
             raise RefusedError(text) from error
         told = f"context {cluster.context}: {error}"
-        if not is_passing(error) or _WRONG_CERTIFICATE in told:
+        if not error.is_passing:
             raise RefusedError(told) from error
         return told
     return ""

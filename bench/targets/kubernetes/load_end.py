@@ -9,7 +9,7 @@ from bench.load.merge import read_samples
 from bench.targets.kubernetes.client import Object, Ref
 from bench.targets.kubernetes.load_fetch import PodFiles
 from bench.targets.kubernetes.load_objects import KEEPER, NAME
-from bench.targets.kubernetes.load_outage import PATIENCE_S, is_passing
+from bench.targets.kubernetes.load_outage import PATIENCE_S
 from bench.targets.kubernetes.load_state import load_trouble, terminated
 from bench.units import NANOSECONDS
 from bench.waiting import Watch, wait_until
@@ -92,8 +92,8 @@ class LoadEnd:
         try:
             pod = self._pod()
         except ClusterError:
-            return not is_passing(error)
-        return pod is None or terminated(pod, KEEPER) is not None or not is_passing(error)
+            return not error.is_passing
+        return pod is None or terminated(pod, KEEPER) is not None or not error.is_passing
 
     def attempt(self, act: Callable[[], object]) -> bool:
         """Whether `act` was true just now; an API server that does not answer makes it false."""

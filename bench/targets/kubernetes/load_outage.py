@@ -8,7 +8,6 @@ from bench.errors import ClusterError
 PATIENCE_S: Final = 120.0
 _FIRST_PAUSE_S: Final = 2.0
 _LONGEST_PAUSE_S: Final = 16.0
-_TOO_MANY: Final = 429
 
 
 @dataclass
@@ -57,8 +56,3 @@ class Outage:
         return (
             f"the API server was away during the load for {times}; the load went on, and its samples were fetched later"
         )
-
-
-def is_passing(error: ClusterError) -> bool:
-    """Whether asking again may help: no answer, an overloaded server, or one that fails."""
-    return error.status in (0, _TOO_MANY) or error.status >= 500

@@ -21,7 +21,7 @@ from bench.targets.kubernetes.load_clock import Offset, read_offset
 from bench.targets.kubernetes.load_end import LoadEnd
 from bench.targets.kubernetes.load_fetch import ACCOUNT, PodFiles
 from bench.targets.kubernetes.load_objects import FOLDER, GO, KEEPER, NAME, UI_PORT
-from bench.targets.kubernetes.load_outage import Outage, is_passing
+from bench.targets.kubernetes.load_outage import Outage
 from bench.targets.kubernetes.load_state import load_pod_in, load_trouble, missing
 from bench.targets.kubernetes.ownership import COMPONENT, labels_of
 from bench.units import NANOSECONDS
@@ -112,7 +112,7 @@ class PodGenerator:
         return tuple(remark for remark in told if remark)
 
     def _failed(self, error: ClusterError) -> None:
-        if is_passing(error):
+        if error.is_passing:
             self.outage.failed(error, time.monotonic())
         else:
             self._trouble = self._trouble or f"the load can no longer be watched: {error}"

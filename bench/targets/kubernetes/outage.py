@@ -5,7 +5,7 @@ from typing import Final, TypeVar
 
 from bench.errors import ClusterError, DeployError
 from bench.targets.kubernetes.client import Cluster
-from bench.targets.kubernetes.load_outage import PATIENCE_S, is_passing
+from bench.targets.kubernetes.load_outage import PATIENCE_S
 from bench.waiting import Watch, wait_until
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ def outlasting(cluster: Cluster, act: Callable[[], T], *, watch: Watch) -> T:
 
 def _is_of_an_outage(cluster: Cluster, error: ClusterError | DeployError) -> bool:
     """What came through the API server from somebody else, such as a page, fails in words of its own."""
-    return is_passing(error) if isinstance(error, ClusterError) else not _is_there(cluster)
+    return error.is_passing if isinstance(error, ClusterError) else not _is_there(cluster)
 
 
 def _is_there(cluster: Cluster) -> bool:
@@ -38,5 +38,5 @@ def _is_there(cluster: Cluster) -> bool:
     try:
         cluster.read("/version")
     except ClusterError as error:
-        return not is_passing(error)
+        return not error.is_passing
     return True

@@ -22,7 +22,6 @@ T = TypeVar("T")
 _NAMESPACE: Final = Ref("v1", "Namespace", "")
 _POLL_S: Final = 0.5
 _HASTE_S: Final = 6.0
-_PASSING: Final = (0, 429, 500, 502, 503, 504)  # the API server is away, or has too much to do
 
 
 @dataclass(slots=True)
@@ -146,7 +145,7 @@ class Removal:
                 is_it = done()
             except ClusterError as error:
                 self.trouble = str(error)
-                if error.status not in _PASSING:
+                if not error.is_passing:
                     raise LeftoversError(self._told("the API server does not let it go on")) from error
                 return False
             self.trouble = ""
