@@ -152,7 +152,7 @@ def test_a_policy_that_somebody_undoes_before_the_load(cluster: Cluster, tmp_pat
     failed(
         job,
         "istio-policies is not what its name says, so no load was sent:",
-        r"policy details-viewer, GET /details/\d+ at details as bookinfo-ratings: expected 403 from RBAC; saw 200",
+        r"policy details-viewer, GET /details/\d+ at details as bookinfo-details: expected 403 from RBAC; saw 200",
     )
 
 
