@@ -127,7 +127,7 @@ def _verdict(contrast: Contrast) -> str:
 def _sentence(summary: SummaryRecord, contrast: Contrast) -> str:
     name, reference = contrast.configuration, contrast.reference
     if contrast.verdict == "invalid" or contrast.ratio is None:
-        return f"{name} against {reference}: no result. {contrast.reason}".strip()
+        return f"{name} against {reference}: no result{contrast.reason and f', {contrast.reason}'}."
     change = format_change(contrast.ratio) + _interval(summary, contrast)
     amount = f"{format_delta(contrast.delta_ms)} ms ({change})"
     verdict = _VERDICTS[contrast.verdict].format(margin=format_percent(summary.margin))

@@ -44,7 +44,7 @@ def test_invalid_has_no_number(changes: dict[str, Any]) -> None:
     made = contrast(**changes, reason="istio has no valid repeat")
     answer = answers(summary(made))[0]
     assert answer.size == "n/a"
-    assert "no result. istio has no valid repeat" in answer.text
+    assert "no result, istio has no valid repeat." in answer.text
     assert "+42" not in answer.text
 
 
