@@ -38,11 +38,12 @@ def kuma_of_others(cluster: Cluster, kumactl: str, as_before: None) -> Iterator[
 
 def settled(cluster: Cluster) -> dict[str, Object]:
     """Everything on the cluster, once the control plane has made what it makes at its first start."""
-    looks = [everything(cluster)]
+    looks: list[dict[str, Object]] = []
 
     def nothing_came() -> bool:
         looks.append(everything(cluster))
-        return not changes(looks[-2], looks[-1])
+        has_begun = any(thing["kind"] == "HostnameGenerator" for thing in looks[-1].values())
+        return has_begun and len(looks) > 1 and not changes(looks[-2], looks[-1])
 
     assert wait_until(nothing_came, timeout_s=_TIMEOUT_S, watch=Watch(), poll_s=_QUIET_S)
     return looks[-1]

@@ -17,7 +17,7 @@ MESH_COMPONENTS: Final = ("istio", "kuma")
 LOCK_COMPONENT: Final = "lock"
 
 _ASKED_FIRST: Final = ("admissionregistration.k8s.io", "apiregistration.k8s.io")  # what the API server asks for others
-_POD_GRACE_S: Final = 1  # nobody is served any more; Kuma's sidecars alone would drain for 30 s
+POD_GRACE_S: Final = 1  # nobody is served any more; Kuma's sidecars alone would drain for 30 s
 # A CNI plug-in takes itself out of its node when it ends: one that was killed keeps all new pods off it.
 _PATIENT: Final = "DaemonSet"
 
@@ -133,7 +133,7 @@ def deletions(things: Iterable[Found]) -> tuple[Deletion, ...]:
     return (
         *(Deletion(one.ref) for one in first),
         *(Deletion(one.ref) for one in rest),
-        *(Deletion(one.ref, _POD_GRACE_S) for one in pods),
+        *(Deletion(one.ref, POD_GRACE_S) for one in pods),
     )
 
 
@@ -141,7 +141,7 @@ def _dawdles(pod: Found) -> bool:
     if any(owner["kind"] == _PATIENT for owner in pod.thing["metadata"].get("ownerReferences") or ()):
         return False
     grace_s = pod.thing["metadata"].get("deletionGracePeriodSeconds")
-    return not pod.going or (grace_s is not None and grace_s > _POD_GRACE_S)
+    return not pod.going or (grace_s is not None and grace_s > POD_GRACE_S)
 
 
 def _by_itself(one: Found, namespaces: set[str]) -> bool:

@@ -19,6 +19,7 @@ from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
 from bench.targets.kubernetes.control_plane import ControlPlane
 from bench.targets.kubernetes.control_planes import CONTROL_PLANES
 from bench.targets.kubernetes.data_path import sidecars_path
+from bench.targets.kubernetes.deletion import POD_GRACE_S
 from bench.targets.kubernetes.evidence import (
     Meshed,
     baseline_checks,
@@ -141,7 +142,7 @@ class ClusterDeployment:
         site = self.site
         pods = site.cluster.list("v1", "Pod", namespace=site.namespace, labels=site.owner.mine())
         for pod in pods:
-            site.owner.remove(ref_of(pod), grace_s=1)
+            site.owner.remove(ref_of(pod), grace_s=POD_GRACE_S)
         gone(site.cluster, map(ref_of, pods), timeout_s=READY_TIMEOUT_S, watch=site.watch)
 
     def prove(self, load: LoadOutcome | None = None) -> tuple[Evidence, ...]:

@@ -17,6 +17,7 @@ from bench.targets.kubernetes.cleanup import clean_cluster
 from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
 from bench.targets.kubernetes.control_plane import ControlPlane
 from bench.targets.kubernetes.control_planes import CONTROL_PLANES
+from bench.targets.kubernetes.deletion import POD_GRACE_S
 from bench.targets.kubernetes.deployment import ClusterDeployment, Site
 from bench.targets.kubernetes.lease import PLACE, ensure_held
 from bench.targets.kubernetes.load_place import LoadPlace
@@ -144,10 +145,17 @@ class ClusterTarget:
         spaces = namespaces_of(self.run.run_id)
         for space in spaces:
             self.owner.remove(Ref("v1", "Namespace", space))
+            self._hurry(space)
         for space in spaces:
             gone(self.cluster, space, timeout_s=_GONE_TIMEOUT_S, watch=self.watch)
         if plane:
             self._take_back(plane, [thing for thing in policies if thing["metadata"].get("namespace") not in spaces])
+
+    def _hurry(self, space: str) -> None:
+        """Pods of a namespace that is going serve nobody any more, and nobody makes others. The cluster looks into it
+        after 5 s, and where a pod is left, only 5 s later again."""
+        for pod in self.cluster.list("v1", "Pod", namespace=space, labels=self.owner.mine()):
+            self.cluster.delete(ref_of(pod), grace_s=POD_GRACE_S)
 
     def _take_back(self, plane: ControlPlane, elsewhere: Sequence[Object]) -> None:
         """Policies outside the trial's namespace go; what the mesh needs anyway is as it was before."""
