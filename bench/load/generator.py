@@ -237,7 +237,9 @@ class Load:
         for raw in raw_files(self.folder):
             raw.unlink()
         no_account = "" if own else f"Locust left no account of itself: exit code {exit_code}"
-        problem = self.problem or own.get("problem") or no_account
+        # where nothing ever was good, the samples say so themselves; where something was, the load has broken off
+        broken_off, remark = (self.hopeless, "") if samples.ok.any() else ("", self.hopeless)
+        problem = self.problem or own.get("problem") or broken_off or no_account
         return LoadOutcome(
             window=self.window,
             warmup_extended=self.warmup_extended,
@@ -251,7 +253,7 @@ class Load:
                 problem=problem,
             ),
             clock=ClockRecord(monotonic_s=elapsed_s, wall_s=wall_s),
-            remarks=(*self.generator.remarks(), *filter(None, [self.hopeless])),
+            remarks=(*self.generator.remarks(), *filter(None, [remark])),
         )
 
 

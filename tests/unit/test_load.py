@@ -16,10 +16,10 @@ S = 1_000_000_000
 
 class FakeGenerator:
     """Its clock goes on by half a second whenever it is read, and its users ask ten times in a second; the answers of
-    the first `bad_s` seconds are no good ones."""
+    these seconds are no good ones."""
 
-    def __init__(self, folder: Path, *, bad_s: float) -> None:
-        self.folder, self.bad_s = folder, bad_s
+    def __init__(self, folder: Path, *, bad: range) -> None:
+        self.folder, self.bad = folder, bad
         self.at_ns = 0
         (folder / "started.json").write_text(json.dumps({"zero_ns": 0, "wall_s": 0.0}), "utf-8")
         (folder / "names.txt").write_text("page\n", "utf-8")
@@ -32,7 +32,7 @@ class FakeGenerator:
         rows = np.zeros(self.at_ns * 10 // S, RAW_ROW)
         rows["started_ns"] = rows["intended_ns"] = np.arange(len(rows)) * (S // 10)
         rows["latency_ns"] = S // 100
-        rows["ok"] = rows["started_ns"] >= self.bad_s * S
+        rows["ok"] = ~np.isin(rows["started_ns"] // S, self.bad)
         rows.tofile(self.folder / "samples.bin")
 
     def trouble(self) -> str:
@@ -54,11 +54,11 @@ class FakeGenerator:
         return ("as it was",)
 
 
-def led(folder: Path, *, bad_s: float, warmup_s: float) -> LoadOutcome:
+def led(folder: Path, *, bad: range, warmup_s: float) -> LoadOutcome:
     """The outcome of such a load, with a window of 60 seconds."""
     order: dict[str, Any] = {"address": "", "virtual_host": "", "locustfile": folder, "reviews": "v3", "seed": 1}
     load = LoadOrder(users=1, think_time_s=0.1, rate_per_s=None, warmup_s=warmup_s, duration_s=60, **order)
-    generator = FakeGenerator(folder, bad_s=bad_s)
+    generator = FakeGenerator(folder, bad=bad)
     return Load.on(generator, load, folder, wall_s=0).run(watch=Watch(), show=lambda _: None, kept=lambda _: None)
 
 
@@ -68,7 +68,7 @@ def test_a_load_of_which_everything_fails_is_ended_and_its_failures_are_its_wind
 ) -> None:
     """After more than ten seconds; also in the warm-up, after which there would be nothing else to see. The generator
     itself has done nothing wrong."""
-    outcome = led(tmp_path, bad_s=100, warmup_s=warmup_s)
+    outcome = led(tmp_path, bad=range(100), warmup_s=warmup_s)
     assert outcome.window.start_ns == begins_s * S
     assert 11 < outcome.window.end_ns / S < 17
     assert not outcome.generator.problem
@@ -79,7 +79,16 @@ def test_a_load_of_which_everything_fails_is_ended_and_its_failures_are_its_wind
 
 def test_a_load_whose_failures_end_is_led_to_its_end(tmp_path: Path) -> None:
     """Nine seconds of failures are no reason to give up."""
-    outcome = led(tmp_path, bad_s=9, warmup_s=20)
+    outcome = led(tmp_path, bad=range(9), warmup_s=20)
     assert (outcome.window.start_ns, outcome.window.end_ns) == (20 * S, 80 * S)
     assert outcome.remarks == ("as it was",)
     assert outcome.countable
+
+
+def test_a_load_that_breaks_off_is_told_as_one_that_ended(tmp_path: Path) -> None:
+    """Something came over a load that was good before: however few of its requests failed, it is no result."""
+    outcome = led(tmp_path, bad=range(40, 100), warmup_s=20)
+    assert 50 < outcome.window.end_ns / S < 57
+    assert outcome.generator.problem.endswith("requests of 10 seconds failed; the load was ended early")
+    assert outcome.remarks == ("as it was",)
+    assert not outcome.countable
