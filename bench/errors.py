@@ -59,14 +59,14 @@ class DeployError(MeshbenchError):
 
 class ClusterError(MeshbenchError):
     """The cluster's API server refused or did not answer; `status` is its HTTP status, 0 where there was no answer.
-    `is_passing`: asking again later may help, since it was away, overloaded or failed; `untrusted`: somebody
-    else answered."""
+    `is_passing`: asking again later may help, since it was away, overloaded or failed; `lasting`: it will not, whatever
+    the status."""
 
     exit_code = 4
 
-    def __init__(self, message: str, *, status: int, untrusted: bool = False) -> None:
+    def __init__(self, message: str, *, status: int, lasting: bool = False) -> None:
         self.status = status
-        self.is_passing = not untrusted and (status in (0, HTTPStatus.TOO_MANY_REQUESTS) or status >= 500)
+        self.is_passing = not lasting and (status in (0, HTTPStatus.TOO_MANY_REQUESTS) or status >= 500)
         super().__init__(message)
 
 

@@ -20,6 +20,7 @@ from bench.load.merge import Start
 from bench.samples import RAW_ROW
 from bench.shipped import shipped
 from bench.targets.kubernetes.client import Cluster, KindInfo, Object, Ran, Ref
+from bench.targets.kubernetes.client_connection import Answer, failure
 from bench.targets.kubernetes.load_clock import Offset, Reading, offset_of
 from bench.targets.kubernetes.load_end import LoadEnd
 from bench.targets.kubernetes.load_fetch import PodFiles, parse_parts
@@ -270,6 +271,13 @@ def test_an_outage_that_ended_is_told() -> None:
 def test_what_may_pass(status: int, passing: bool) -> None:
     """A refusal does not get better by asking again; silence and overload may."""
     assert ClusterError("no", status=status).is_passing is passing
+
+
+def test_a_field_that_the_server_does_not_know_will_not_pass() -> None:
+    """The API server says 500, as if it were in trouble; so nobody waits for it, or takes it for an outage."""
+    said = b'{"message": "failed to create typed patch object (x; y): .spec.nonsense: field not declared in schema"}'
+    assert not failure("applying x", "https://there", Answer(500, said)).is_passing
+    assert failure("applying x", "https://there", Answer(500, b"etcd is away")).is_passing
 
 
 def test_the_clocks_offset_lies_where_all_answers_agree() -> None:

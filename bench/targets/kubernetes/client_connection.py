@@ -55,6 +55,11 @@ class Answer:
     untrusted: bool = False
     """Somebody else answered: the certificate is wrong, and will be."""
 
+    @property
+    def lasting(self) -> bool:
+        """Another try would end the same, whatever the status."""
+        return self.untrusted or _WRONG_FIELDS in self.body
+
 
 class Connection:
     """One API server and our credentials for it. Safe to use from several threads."""
@@ -141,7 +146,7 @@ def _pauses() -> Iterator[float]:
 
 
 def _worth_repeating(request: Request, answer: Answer) -> bool:
-    if answer.untrusted or _WRONG_FIELDS in answer.body:
+    if answer.lasting:
         return False
     if answer.status == _TOO_MANY or not answer.sent:
         return True
@@ -152,8 +157,9 @@ def failure(what: str, server: str, answer: Answer) -> ClusterError:
     """One line: what was asked, and what came back."""
     if answer.status == 0:
         told = f"{what}: no answer from {server}: {answer.body.decode()}"
-        return ClusterError(told, status=0, untrusted=answer.untrusted)
-    return ClusterError(f"{what}: {server} says {answer.status}: {said(answer.body)}", status=answer.status)
+    else:
+        told = f"{what}: {server} says {answer.status}: {said(answer.body)}"
+    return ClusterError(told, status=answer.status, lasting=answer.lasting)
 
 
 def said(body: bytes) -> str:
