@@ -34,8 +34,7 @@ class _Quiet:
 @dataclass
 class FakePlace:
     """A target and its deployment, which measures what a stored trial holds. `seen_before` is what the proof before the
-    load finds; `prove_error` is what the proof after the
-    load ends with, `remove_error` the removal."""
+    load finds; `prove_error` is what the proof after it ends with, `remove_error` the removal."""
 
     stored: Path
     outcome: LoadOutcome

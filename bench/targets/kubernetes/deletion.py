@@ -11,13 +11,12 @@ from enum import IntEnum
 from typing import Final
 
 from bench.targets.kubernetes.client import Object, Ref, ref_of
-from bench.targets.kubernetes.ownership import COMPONENT, labels_of, run_of
+from bench.targets.kubernetes.ownership import COMPONENT, POD_GRACE_S, labels_of, run_of
 
 MESH_COMPONENTS: Final = ("istio", "kuma")
 LOCK_COMPONENT: Final = "lock"
 
 _ASKED_FIRST: Final = ("admissionregistration.k8s.io", "apiregistration.k8s.io")  # what the API server asks for others
-POD_GRACE_S: Final = 1  # nobody is served any more; Kuma's sidecars alone would drain for 30 s
 # A CNI plug-in takes itself out of its node when it ends: one that was killed keeps all new pods off it.
 _PATIENT: Final = "DaemonSet"
 

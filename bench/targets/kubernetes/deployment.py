@@ -15,11 +15,10 @@ from bench.records import Evidence
 from bench.targets.kubernetes.application import running_images
 from bench.targets.kubernetes.beside import Seen, control_plane_pods, ended_since, gone_since, seen
 from bench.targets.kubernetes.blueprint import Blueprint
-from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
+from bench.targets.kubernetes.client import Cluster, Object, Ref
 from bench.targets.kubernetes.control_plane import ControlPlane
 from bench.targets.kubernetes.control_planes import CONTROL_PLANES
 from bench.targets.kubernetes.data_path import sidecars_path
-from bench.targets.kubernetes.deletion import POD_GRACE_S
 from bench.targets.kubernetes.evidence import (
     Meshed,
     baseline_checks,
@@ -140,10 +139,8 @@ class ClusterDeployment:
     def _send_pods_away(self) -> None:
         """Those of the trial, so that others take their place; who stands alone is made again by `_make_pods`."""
         site = self.site
-        pods = site.cluster.list("v1", "Pod", namespace=site.namespace, labels=site.owner.mine())
-        for pod in pods:
-            site.owner.remove(ref_of(pod), grace_s=POD_GRACE_S)
-        gone(site.cluster, map(ref_of, pods), timeout_s=READY_TIMEOUT_S, watch=site.watch)
+        pods = site.owner.send_pods_away(site.namespace)
+        gone(site.cluster, pods, timeout_s=READY_TIMEOUT_S, watch=site.watch)
 
     def prove(self, load: LoadOutcome | None = None) -> tuple[Evidence, ...]:
         """See `bench.targets.Deployment`."""

@@ -23,6 +23,7 @@ CREATED_AT: Final = "meshbench.dev/created-at"
 
 OURS: Final = f"{MANAGED_BY}={PRODUCT},{RUN_ID}"  # the selector of every run's objects
 
+POD_GRACE_S: Final = 1  # nobody is served any more; Kuma's sidecars alone would drain for 30 s
 _TERMINATING_S: Final = 120.0
 
 
@@ -105,6 +106,14 @@ class Owner:
         if found is not None and run_of(found) == self.run_id:
             with self.journal.step("delete", **recorded(self.cluster, ref)):
                 self.cluster.delete(ref, grace_s=grace_s)
+
+    def send_pods_away(self, namespace: str) -> tuple[Ref, ...]:
+        """Asks for the deletion of this run's pods in a namespace, in a hurry. Others take their place, unless the
+        namespace is going, too."""
+        pods = tuple(map(ref_of, self.cluster.list("v1", "Pod", namespace=namespace, labels=self.mine())))
+        for pod in pods:
+            self.remove(pod, grace_s=POD_GRACE_S)
+        return pods
 
     def _make_way(self, ref: Ref) -> None:
         """Sees to it that nobody else has the name, and that no earlier object of ours is still going."""

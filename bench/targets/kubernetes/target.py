@@ -17,7 +17,6 @@ from bench.targets.kubernetes.cleanup import clean_cluster
 from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
 from bench.targets.kubernetes.control_plane import ControlPlane
 from bench.targets.kubernetes.control_planes import CONTROL_PLANES
-from bench.targets.kubernetes.deletion import POD_GRACE_S
 from bench.targets.kubernetes.deployment import ClusterDeployment, Site
 from bench.targets.kubernetes.lease import PLACE, ensure_held
 from bench.targets.kubernetes.load_place import LoadPlace
@@ -32,7 +31,6 @@ INSTALL_TIMEOUT_S: Final = 300.0
 _ACCEPT_TIMEOUT_S: Final = 60.0
 _GONE_TIMEOUT_S: Final = 120.0
 _POLL_S: Final = 0.5
-_NOT_ACCEPTED: Final = (400, 403, 422)  # by webhooks, as a rule
 
 
 def namespaces_of(run_id: str) -> tuple[str, str]:
@@ -104,14 +102,15 @@ class ClusterTarget:
         """Whether the API server and the mesh's webhooks would take every policy of the run: known before anything is
         measured. Since the trials' namespaces are not there yet, the lock's stands in for them."""
         missing = namespaces_of(self.run.run_id)
-        for settings in self.run.scenario.configurations:
-            for thing in self._blueprint(settings.name).policies if settings.mesh == plane.NAME else ():
-                try:
-                    self.cluster.apply(_moved(thing, away_from=missing), dry_run=True)
-                except ClusterError as error:
-                    if error.status not in _NOT_ACCEPTED:
-                        raise
-                    raise DeployError(f"{settings.name}: the cluster does not accept a policy: {error}") from error
+        names = [one.name for one in self.run.scenario.configurations if one.mesh == plane.NAME]
+        policies = [(name, thing) for name in names for thing in self._blueprint(name).policies]
+        for configuration, thing in policies:
+            try:
+                self.cluster.apply(_moved(thing, away_from=missing), dry_run=True)
+            except ClusterError as error:
+                if error.is_passing:
+                    raise
+                raise DeployError(f"{configuration}: the cluster does not accept a policy: {error}") from error
 
     def _outlasting(self, act: Callable[[], None]) -> None:
         outlasting(self.cluster, act, watch=self.watch)
@@ -145,17 +144,12 @@ class ClusterTarget:
         spaces = namespaces_of(self.run.run_id)
         for space in spaces:
             self.owner.remove(Ref("v1", "Namespace", space))
-            self._hurry(space)
+            # The cluster looks into it after 5 s, and where a pod is left, only 5 s later again.
+            self.owner.send_pods_away(space)
         for space in spaces:
             gone(self.cluster, space, timeout_s=_GONE_TIMEOUT_S, watch=self.watch)
         if plane:
             self._take_back(plane, [thing for thing in policies if thing["metadata"].get("namespace") not in spaces])
-
-    def _hurry(self, space: str) -> None:
-        """Pods of a namespace that is going serve nobody any more, and nobody makes others. The cluster looks into it
-        after 5 s, and where a pod is left, only 5 s later again."""
-        for pod in self.cluster.list("v1", "Pod", namespace=space, labels=self.owner.mine()):
-            self.cluster.delete(ref_of(pod), grace_s=POD_GRACE_S)
 
     def _take_back(self, plane: ControlPlane, elsewhere: Sequence[Object]) -> None:
         """Policies outside the trial's namespace go; what the mesh needs anyway is as it was before."""
