@@ -27,6 +27,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from bench.bookinfo.settings import VERSIONS
+from bench.manifest_files import SUFFIXES, files_below, manifest_files, unread_files
 from bench.shipped import Kind, shipped
 from bench.units import (
     DURATION_PATTERN,
@@ -62,7 +63,8 @@ MEANT_BY: Final = {
     " scenario's folder, without ..",
 }
 
-_YAML: Final = {".yaml", ".yml"}
+_SUFFIXES: Final = ", ".join(f"*{suffix}" for suffix in SUFFIXES)
+_NAMED_AT_MOST: Final = 5
 
 
 def shown(value: object) -> str:
@@ -144,19 +146,19 @@ def _known_version(version: int) -> int:
 def find_manifests(place: str, folder: Path | None) -> Path:
     """The folder of manifests that a scenario in `folder` means: one beside it, else a shipped one.
 
-    Raises ValueError where there is none with YAML in it, or where a symbolic link leads out of its root.
+    Raises ValueError where there is none with manifests in it, where it holds a file that would not be applied, or
+    where a symbolic link leads out of its root.
     """
     found = _find("manifests", place, folder)
     if not found.is_dir():
         raise ValueError(f"{place} is no folder; give the folder that holds the manifests")
+    if unread := unread_files(found):
+        names = ", ".join(f"{place}/{path.relative_to(found)}" for path in unread[:_NAMED_AT_MOST])
+        more = f" and {len(unread) - _NAMED_AT_MOST} more" if len(unread) > _NAMED_AT_MOST else ""
+        raise ValueError(f"{names}{more} would not be applied: manifests are {_SUFFIXES}; move other files elsewhere")
     if not manifest_files(found):
-        raise ValueError(f"{place} holds no YAML file")
+        raise ValueError(f"{place} holds no manifest ({_SUFFIXES})")
     return found
-
-
-def manifest_files(folder: Path) -> list[Path]:
-    """The files of a folder of manifests that are read, by name; what lies beside or below them is not."""
-    return sorted(path for path in folder.glob("*") if path.suffix in _YAML)
 
 
 def find_locustfile(place: str, folder: Path | None) -> Path:
@@ -180,7 +182,7 @@ def _find(kind: Kind, place: str, folder: Path | None) -> Path:
 
 def _refuse_escape(found: Path, root: Path) -> None:
     inside = Path(os.path.realpath(root))
-    for path in chain([found], found.glob("*")):  # the folder first: what lies outside is not even listed
+    for path in chain([found], files_below(found)):  # the folder first: what lies outside is not even listed
         if not Path(os.path.realpath(path)).is_relative_to(inside):
             raise ValueError(f"{path.relative_to(root)} leads out of its folder through a symbolic link")
 
@@ -189,7 +191,7 @@ def _shipped_places(kind: Kind) -> set[str]:
     root = shipped(kind)
     if kind == "locustfiles":
         return {path.stem for path in root.glob("*.py")}
-    return {path.parent.relative_to(root).as_posix() for path in root.rglob("*") if path.suffix in _YAML}
+    return {path.parent.relative_to(root).as_posix() for path in manifest_files(root)}
 
 
 def _has_manifests(place: str, info: ValidationInfo) -> str:

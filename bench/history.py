@@ -20,6 +20,7 @@ from pydantic import Field, ValidationError
 from bench.environment import COMPARED
 from bench.errors import InputError, StoreError
 from bench.inputs import stored_inputs
+from bench.manifest_files import manifest_files
 from bench.records import Contrast, Record, SummaryRecord, Verdict
 from bench.store import StoredRun
 from bench.summary import summarise
@@ -176,9 +177,15 @@ def _line(
 def _files(run: StoredRun) -> Iterator[tuple[str, str]]:
     """Manifests and Locust file as they were used: each one's name and checksum."""
     inputs = stored_inputs(run.record.scenario, run.path)
-    manifests = [path for folder in inputs.manifests.values() for path in folder.rglob("*")]
-    for path in filter(Path.is_file, (*manifests, inputs.locustfile)):
-        yield path.relative_to(run.path).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()
+    for place, folder in inputs.manifests.items():
+        for path in manifest_files(folder):
+            yield f"manifests/{place}/{path.relative_to(folder).as_posix()}", _checksum(path)
+    if inputs.locustfile.is_file():
+        yield inputs.locustfile.name, _checksum(inputs.locustfile)
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _hash(value: object) -> str:

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.fields import find_locustfile, find_manifests, manifest_files
+from bench.fields import find_locustfile, find_manifests
+from bench.manifest_files import manifest_files
 from bench.scenario import Scenario, scenario_path
 
 _MANIFESTS = "manifests"
@@ -20,12 +21,12 @@ class Inputs:
     locustfile: Path
 
     def copy_to(self, run: Path) -> None:
-        """Into `manifests/<name>/` and `locustfile.py` of a run's folder: what is read, and nothing beside it."""
+        """Copy what is read, and nothing beside it, into `manifests/` and `locustfile.py` of a run's folder."""
         for place, source in self.manifests.items():
-            kept = run / _MANIFESTS / place
-            kept.mkdir(parents=True, exist_ok=True)  # one folder of manifests may lie in another
             for file in manifest_files(source):
-                shutil.copyfile(file, kept / file.name)
+                kept = run / _MANIFESTS / _flat(place) / file.relative_to(source)
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, kept)
         shutil.copyfile(self.locustfile, run / _LOCUSTFILE)
 
 
@@ -42,4 +43,15 @@ def inputs_of(scenario: Scenario, source: str) -> Inputs:
 def stored_inputs(scenario: Scenario, run: Path) -> Inputs:
     """The same, from a run's folder."""
     places = {place for configuration in scenario.configurations for place in configuration.manifests}
-    return Inputs({place: run / _MANIFESTS / place for place in sorted(places)}, run / _LOCUSTFILE)
+    return Inputs({place: _stored(place, run) for place in sorted(places)}, run / _LOCUSTFILE)
+
+
+def _stored(place: str, run: Path) -> Path:
+    """Find a folder of manifests in a run's folder: runs of older versions have `a/b` as a folder in a folder."""
+    flat = run / _MANIFESTS / _flat(place)
+    return flat if flat.is_dir() else run / _MANIFESTS / place
+
+
+def _flat(place: str) -> str:
+    """Name a folder so that none lies in another, whose files would count as its own: `istio+policies`."""
+    return place.replace("/", "+")  # which no place has in its name

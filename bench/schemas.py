@@ -162,6 +162,9 @@ aliases, merge keys and tags are refused, and so is a key that stands twice.
 Folders of manifests and Locust files are looked for beside the scenario file first, then among the shipped
 ones. Their paths are relative, without `..`, and no symbolic link may lead out.
 
+A folder of manifests is applied as a whole: `*.yaml`, `*.yml` and `*.json`, in any case of letters, at any depth.
+README, licences and hidden files may lie beside them; any other file is an error, since it would not be applied.
+
 An editor with a YAML language server completes and checks a scenario that begins with
 `# yaml-language-server: $schema=scenario.schema.json`, with the path of that file in `scenarios/`.
 """

@@ -4,6 +4,7 @@ The keys of a file have no units (`think_time: 100ms`), the attributes do (`thin
 reference page and error messages are made from what stands here.
 """
 
+from itertools import permutations
 from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationInfo, field_validator, model_validator
@@ -28,6 +29,7 @@ from bench.fields import (
     Version,
     WarmUp,
     Window,
+    find_manifests,
 )
 from bench.pairs import refuse_idle_pairs
 from bench.units import format_duration
@@ -152,6 +154,18 @@ class Configuration(Section):
     def _need_a_mesh(cls, manifests: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if manifests and info.data.get("mesh") == "none":
             raise ValueError("without a mesh there is nothing to apply them to; name a mesh, or leave them out")
+        return manifests
+
+    @field_validator("manifests")
+    @classmethod
+    def _are_apart(cls, manifests: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        """A folder is applied with all that lies below it; naming a part of it as well would apply that twice."""
+        folder = info.context.folder if isinstance(info.context, Source) else None
+        for outer, inner in permutations(manifests if folder else (), 2):
+            if inner == outer:
+                raise ValueError(f"{inner} is named twice")
+            if find_manifests(inner, folder).is_relative_to(find_manifests(outer, folder)):
+                raise ValueError(f"{inner} is a part of {outer}, which is applied as a whole; name one of the two")
         return manifests
 
 

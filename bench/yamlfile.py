@@ -1,4 +1,4 @@
-"""YAML as people write it, read with guards, and with the line of every field.
+"""YAML and JSON as people write it, read with guards, and with the line of every field.
 
 Scenarios and manifests come from outside, so that the loader takes nothing that could surprise: one file of
 at most 256 KiB, no anchors, aliases, merge keys or tags, no key twice, nothing nested beyond sense, no NaN.
@@ -7,13 +7,14 @@ at its first anchor.
 """
 
 import difflib
+import json
 import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from yaml.constructor import SafeConstructor
@@ -32,6 +33,8 @@ _MERGE = "tag:yaml.org,2002:merge"
 _TEXT = "tag:yaml.org,2002:str"
 _INTEGER = "tag:yaml.org,2002:int"
 _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+# What JSON writes otherwise than YAML 1.1: texts (`\/`, long keys), fractions (`1e5`), tabs between values.
+_JSON_WORD = re.compile(r'"(?:\\.|[^"\\])*"(?P<key>(?=\s*:))?|-?[0-9][-+.0-9eE]*|\t')
 _KEPT_AS_TEXT = {_TEXT, "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value"}
 
 
@@ -75,12 +78,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def read_documents(path: Path) -> tuple[Document, ...]:
-    """All documents of a YAML file; an empty file has none.
+    """All documents of a YAML file, or the one of a JSON file (`*.json`); an empty file has none.
 
     Raises InputError with file and line: no such file, not UTF-8, more than 256 KiB, a syntax error, an
     anchor, alias, merge key or tag, a key that is no text or stands twice, too deep nesting, NaN or infinity.
     """
-    return parse_documents(_read_text(path), file=str(path))
+    text = _read_text(path)
+    is_json = path.suffix.lower() == ".json"
+    return parse_documents(_as_yaml(text, str(path)) if is_json else text, file=str(path))
 
 
 def parse_documents(text: str, *, file: str) -> tuple[Document, ...]:
@@ -116,6 +121,48 @@ def _read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise InputError([Problem(file, line, "", "is not UTF-8 text")]) from None
+
+
+def _as_yaml(text: str, file: str) -> str:
+    """Rewrite JSON so that a YAML loader reads the same values, each on its line. Raises InputError."""
+    content = text.removeprefix("\ufeff")
+    if not content.strip():
+        return ""
+    try:
+        json.loads(content, parse_int=float, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        problem = Problem(file, error.lineno, "", f"not JSON, at column {error.colno}: {error.msg}")
+        raise InputError([problem]) from None
+    except RecursionError:
+        raise InputError([Problem(file, 0, "", f"is nested more than {DEPTH_LIMIT} deep")]) from None
+    except ValueError as error:
+        raise InputError([Problem(file, 0, "", f"not JSON: {error}")]) from None
+    return _JSON_WORD.sub(_yaml_word, content)
+
+
+def _yaml_word(found: re.Match[str]) -> str:
+    """Write a text, a number or a tab of valid JSON as YAML 1.1 has it."""
+    word = found[0]
+    if word == "\t":
+        return " "
+    if word.startswith('"'):
+        sign = "" if found["key"] is None else "? "  # else a key has at most 1024 characters
+        return "".join([sign, '"', *map(_yaml_character, json.loads(word)), '"'])
+    return word if _DECIMAL.fullmatch(word) else _yaml_fraction(float(word))
+
+
+def _yaml_fraction(value: float) -> str:
+    return f"{value:.17e}" if math.isfinite(value) else f"{value}".replace("inf", ".inf")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _yaml_character(character: str) -> str:
+    if " " <= character <= "~":
+        return f"\\{character}" if character in '"\\' else character
+    return f"\\U{ord(character):08X}"
 
 
 def _syntax_problem(error: yaml.MarkedYAMLError, file: str) -> Problem:

@@ -17,7 +17,6 @@ from bench.yamlfile import did_you_mean
 NAMESPACE: Final = "bookinfo"
 MESH: Final = "default"  # the one that Kuma has by itself; Istio's has no name
 CLIENT: Final = "locust"
-VERSIONS: Final = "versions"  # the folder, beside the other manifests, of the Services of single versions
 GATEWAY: Final = "gateway"
 
 # Who calls whom. Reviews v1 shows no stars and does not ask for ratings.
@@ -165,14 +164,14 @@ def read_application(folder: Path, reviews: str | Sequence[str], *, namespace: s
     """Bookinfo from its manifests in `folder`, with `reviews` (v1, v2, v3, or several of them), in the namespace that
     identities and policies name.
 
-    With several versions each has a Service of its own besides, from the folder `versions`. Services whose workload is
-    not part of this configuration are left out. Raises InputError with all problems.
+    With several versions each has a Service of its own besides, whose selector names the version. Services whose
+    workload is not part of this configuration are left out. Raises InputError with all problems.
     """
     versions = (reviews,) if isinstance(reviews, str) else tuple(reviews)
-    sources = read_manifests([folder, folder / VERSIONS] if len(versions) > 1 else [folder], KINDS)
+    sources = read_manifests([folder], KINDS)
     deployments = of_kind(sources, DeploymentManifest)
     accounts = of_kind(sources, ServiceAccountManifest)
-    services = of_kind(sources, ServiceManifest)
+    services = _wanted(of_kind(sources, ServiceManifest), versions)
     problems = [*_account_problems(deployments, accounts), *_selector_problems(services, deployments)]
     if problems:
         raise InputError(problems)
@@ -211,6 +210,13 @@ def _workload(deployment: DeploymentManifest) -> Workload:
     labels = pod.metadata.labels
     port = pod.spec.containers[0].ports[0].container_port
     return Workload(labels["app"], labels["version"], pod.spec.service_account_name, labels, port)
+
+
+def _wanted(
+    services: Sequence[Source[ServiceManifest]], versions: Sequence[str]
+) -> tuple[Source[ServiceManifest], ...]:
+    """Leave out the Services of single versions where only one is there."""
+    return tuple(one for one in services if len(versions) > 1 or "version" not in one.manifest.spec.selector)
 
 
 def _services(sources: Iterable[Source[ServiceManifest]], workloads: Iterable[Workload]) -> Iterable[Service]:

@@ -16,7 +16,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
 from bench.errors import InputError, Problem
-from bench.fields import manifest_files
+from bench.manifest_files import manifest_files
 from bench.yamlfile import Document, Loc, did_you_mean, dotted, read_documents
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
@@ -89,7 +89,7 @@ class Source(Generic[M]):
 
 
 def read_manifests(folders: Sequence[Path], kinds: Mapping[str, Kind[Any]]) -> tuple[Source[Any], ...]:
-    """Every object of the YAML files in `folders`, by folder, file name and place.
+    """Every object of the manifests in `folders`, by folder, file and place; of a folder in another one once.
 
     Raises InputError with all problems of all files: an unknown kind, API version, field or value, a folder
     without manifests, and what `read_documents` refuses.
@@ -119,10 +119,10 @@ def _files(folders: Sequence[Path], problems: list[Problem]) -> list[Path]:
     for folder in folders:
         files = manifest_files(folder)
         if not files:
-            reason = "has no *.yaml file" if folder.is_dir() else "is no folder of manifests"
+            reason = "has no manifest" if folder.is_dir() else "is no folder of manifests"
             problems.append(Problem(str(folder), 0, "", reason))
         found += files
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _read(document: Document, kinds: Mapping[str, Kind[Any]], problems: list[Problem]) -> Iterable[Source[Any]]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bench.fields import manifest_files
+from bench.manifest_files import manifest_files
 from bench.meshes.application import read_application
 from bench.shipped import shipped
 from bench.targets.kubernetes.application import bookinfo_objects

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.fields import manifest_files
+from bench.manifest_files import manifest_files
 from bench.shipped import shipped
 from bench.yamlfile import read_documents
 from tests.cluster.lab import MESHLAB, ROOT, home

@@ -127,7 +127,7 @@ def test_a_run_has_its_costs(tmp_path: Path) -> None:
 def test_manifests_that_are_gone_cost_the_costs_alone(tmp_path: Path) -> None:
     """A folder without its manifests is still summarised; the way of its pages is not guessed."""
     run = make_run(tmp_path, Made(warmup_s=1.0, duration_s=3.0, repeats=1, configurations=ISTIO_POLICIES))
-    for file in (run.path / "manifests" / "istio" / "policies").iterdir():
+    for file in (run.path / "manifests" / "istio+policies").iterdir():
         file.unlink()
     found = summarise(run)[0]
     assert {cost.configuration for cost in found.hop_costs} == {"istio"}

@@ -332,6 +332,6 @@ def test_all_files_are_reported_at_once(tmp_path: Path) -> None:
 
 def test_a_folder_without_manifests_is_refused(tmp_path: Path) -> None:
     """A configuration that names an empty or missing folder would measure nothing of what it says."""
-    for folder, reason in ((tmp_path, "has no *.yaml file"), (tmp_path / "no", "is no folder of manifests")):
-        with pytest.raises(InputError, match=reason.replace("*", r"\*")):
+    for folder, reason in ((tmp_path, "has no manifest"), (tmp_path / "no", "is no folder of manifests")):
+        with pytest.raises(InputError, match=reason):
             ISTIO.read_policies([folder], BOOKINFO)

@@ -311,7 +311,52 @@ def test_a_missing_manifest_folder_or_locustfile_is_told_with_its_line(write: Wr
     locustfile, manifests = messages(path)
     assert locustfile.startswith("mine.yaml:5: load.locustfile: there is no bokinfo.py beside the scenario")
     assert locustfile.endswith("; did you mean bookinfo?")
-    assert manifests == "mine.yaml:11: configurations[1].manifests[0]: policies/empty holds no YAML file"
+    assert (
+        manifests
+        == "mine.yaml:11: configurations[1].manifests[0]: policies/empty holds no manifest (*.yaml, *.yml, *.json)"
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["notes.txt", "deny.yaml~", "deny.yml.bak", "deny.yamll", "apply.sh", "team-a/deny.yaml.orig", "deny", "readmeter"],
+)
+def test_a_file_that_would_not_be_applied_is_refused_by_name(write: Write, name: str) -> None:
+    """Whatever lies in a folder of manifests is applied, or said: a policy with a misspelt suffix is no policy."""
+    path = write(GOOD)
+    stray = path.parent / "policies" / "strict" / name
+    stray.parent.mkdir(exist_ok=True)
+    stray.touch()
+    (message,) = messages(path)
+    assert message.startswith(
+        f"mine.yaml:11: configurations[1].manifests[0]: policies/strict/{name} would not be applied"
+    )
+    assert message.endswith(": manifests are *.yaml, *.yml, *.json; move other files elsewhere")
+
+
+def test_many_files_that_would_not_be_applied_are_counted(write: Write) -> None:
+    """Five are named: a folder with a thousand pictures is one message, too."""
+    path = write(GOOD)
+    for number in range(8):
+        (path.parent / "policies" / "strict" / f"{number}.png").touch()
+    assert "policies/strict/4.png and 3 more would not be applied" in messages(path)[0]
+
+
+def test_what_is_about_manifests_may_lie_beside_them(write: Write) -> None:
+    """README, licences and hidden files and folders are not meant to be applied."""
+    path = write(GOOD)
+    folder = path.parent / "policies" / "strict"
+    (folder / ".git").mkdir()
+    for name in ("README.md", "readme", "LICENSE", "LICENCE-APACHE.txt", "COPYING", "NOTICE", ".hidden", ".git/config"):
+        (folder / name).touch()
+    assert validate_file(path) == ()
+
+
+def test_a_link_to_a_folder_of_manifests_is_refused_by_name(write: Write) -> None:
+    """A link inside a folder of manifests could lead back; what lies behind it would not be applied."""
+    path = write(GOOD)
+    (path.parent / "policies" / "strict" / "again").symlink_to(path.parent / "policies" / "strict")
+    assert "policies/strict/again would not be applied" in messages(path)[0]
 
 
 def test_files_beside_the_scenario_come_before_shipped_ones(write: Write) -> None:

@@ -1,5 +1,6 @@
 """YAML from outside: guarded, and with a line for every field."""
 
+import json
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import InputError
-from bench.yamlfile import SIZE_LIMIT, did_you_mean, dotted, parse_documents, read_documents
+from bench.yamlfile import DEPTH_LIMIT, SIZE_LIMIT, did_you_mean, dotted, parse_documents, read_documents
 
 
 def problems(text: str) -> list[str]:
@@ -180,3 +181,53 @@ def test_a_flood_of_values_is_refused_quickly(tmp_path: Path) -> None:
     path.write_text("[" + "1," * 120_000 + "1]", "utf-8")
     with pytest.raises(InputError, match="more than 10000 values"):
         read_documents(path)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**18), 10**18) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner),
+    max_leaves=20,
+)  # fmt: skip
+
+
+@given(JSON, st.sampled_from([None, 2, "\t"]), st.booleans())
+def test_json_has_the_values_that_a_json_reader_finds(
+    tmp_path_factory: pytest.TempPathFactory, value: object, indent: int | str | None, ascii_only: bool
+) -> None:
+    """Whatever JSON writes otherwise than YAML: tabs, escapes, `1e5`, keys such as `<<` and `yes`."""
+    path = tmp_path_factory.getbasetemp() / "a.json"
+    path.write_text(json.dumps(value, indent=indent, ensure_ascii=ascii_only), "utf-8")
+    assert [document.value for document in read_documents(path)] == [value]
+
+
+def test_fields_of_json_have_their_lines(tmp_path: Path) -> None:
+    """As in YAML, also behind tabs, in a file from a system that writes a byte order mark and CRLF."""
+    path = tmp_path / "A.JSON"
+    path.write_bytes(b'\xef\xbb\xbf{\r\n\t"kind": "a\\/b",\r\n\t"spec": [\r\n\t\t{"x": 1}\r\n\t]\r\n}\r\n')
+    (document,) = read_documents(path)
+    assert document.value == {"kind": "a/b", "spec": [{"x": 1}]}
+    assert [document.line_of(loc) for loc in ((), ("kind",), ("spec",), ("spec", 0, "x"))] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{'a': 1}", ":1: not JSON, at column 2: "),
+        ('{\n"a": one}', ":2: not JSON, at column 6: "),
+        ('{"a": NaN}', ": not JSON: NaN is no number of JSON"),
+        ('{"a": 1e999}', ":1: a: .inf is no finite number"),
+        ('{"a": 1,\n"a": 2}', ":2: a: stands twice: on line 1 and here"),
+        ('{"a": 1} {"b": 2}', ":1: not JSON, at column 10: Extra data"),
+        ("[" * 99_999, f": is nested more than {DEPTH_LIMIT} deep"),
+        ("[" * 40 + "]" * 40, f":1: is nested more than {DEPTH_LIMIT} deep"),
+        ("kind: Service", ":1: not JSON, at column 1: "),
+    ],
+)
+def test_json_that_is_none_is_refused_with_its_place(tmp_path: Path, text: str, said: str) -> None:
+    """A file that calls itself JSON is read as such, with the same guards as YAML."""
+    path = tmp_path / "a.json"
+    path.write_text(text, "utf-8")
+    with pytest.raises(InputError) as caught:
+        read_documents(path)
+    assert str(caught.value).startswith(f"{path}{said}")

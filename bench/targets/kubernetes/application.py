@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.fields import manifest_files
-from bench.meshes.application import VERSIONS, Application
+from bench.manifest_files import manifest_files
+from bench.meshes.application import Application
 from bench.targets.kubernetes.client import Cluster, Object
 from bench.targets.kubernetes.images import image_of
 from bench.targets.kubernetes.ownership import COMPONENT
@@ -34,8 +34,7 @@ def bookinfo_objects(
     `images` and `registry` are those of `images.image_of`; `annotations` go onto the pods, `affinity` says
     where they may be.
     """
-    files = (*manifest_files(folder), *manifest_files(folder / VERSIONS))
-    documents = [document.value for file in files for document in read_documents(file)]
+    documents = [document.value for file in manifest_files(folder) for document in read_documents(file)]
     wanted = [thing for thing in documents if thing is not None and _belongs(thing, application)]
     placed = [_placed(thing, application.namespace) for thing in wanted]
     things = [with_settings(thing, PodSettings(images, registry, annotations or {}, affinity)) for thing in placed]

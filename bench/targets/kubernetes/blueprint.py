@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.fields import manifest_files
 from bench.inputs import Inputs
 from bench.load.generator import LoadOrder
+from bench.manifest_files import manifest_files
 from bench.meshes.application import Application
 from bench.scenario import Configuration, Scenario
 from bench.targets.configured import application_folder, application_of, entered, load_order, readers_in

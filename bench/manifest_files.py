@@ -1,0 +1,42 @@
+"""A folder of manifests as it lies on disk: which files are read, and which would be left out."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+SUFFIXES: Final = (".yaml", ".yml", ".json")
+# What may lie beside manifests without being one.
+_ABOUT: Final = re.compile(r"(readme|licen[cs]e|copying|notice)([-_.].*)?", re.IGNORECASE)
+
+
+def manifest_files(folder: Path) -> list[Path]:
+    """List the files that are read: those with one of `SUFFIXES` in any case of letters, at any depth, by path."""
+    return sorted(path for path in files_below(folder) if _is_manifest(path))
+
+
+def unread_files(folder: Path) -> list[Path]:
+    """List the files that nothing would be made of, by path: neither manifests nor about them (README, licences)."""
+    return sorted(path for path in files_below(folder) if not _is_manifest(path) and not _is_about(path))
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield every file below a folder, without hidden files and folders; nothing where it is no folder.
+
+    A link to a folder is not followed, since it could lead back, and is yielded as if it were a file.
+    """
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            yield from files_below(path)
+        else:
+            yield path
+
+
+def _is_manifest(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
+
+
+def _is_about(path: Path) -> bool:
+    return _ABOUT.fullmatch(path.name) is not None

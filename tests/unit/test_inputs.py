@@ -1,0 +1,98 @@
+"""What a scenario names is read whole, from its own folder and from the run's."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bench.inputs import inputs_of, stored_inputs
+from bench.meshes import MESHES
+from bench.meshes.application import read_application
+from bench.preflight import mistakes
+from bench.scenario import load_scenario
+from bench.shipped import shipped
+
+STRICT = """
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default}
+spec: {mtls: {mode: STRICT}}
+"""
+NOTHING = (
+    '{"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": {"name": "NAME"}, "spec": {}}'
+)
+
+
+def write(folder: Path, files: Mapping[str, str], *places: str) -> str:
+    """A scenario beside folders of manifests, with a configuration that names these."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, "utf-8")
+    configurations = [{"name": "istio", "mesh": "istio", "manifests": [*places]}]
+    content = {"name": "mine", "title": "Mine", "configurations": configurations}
+    (folder / "mine.yaml").write_text(yaml.safe_dump(content), "utf-8")
+    return str(folder / "mine.yaml")
+
+
+def policies(folders: Mapping[str, Path]) -> list[str]:
+    """The names of the AuthorizationPolicies that a configuration with these folders has."""
+    application = read_application(shipped("manifests") / "bookinfo", "v3")
+    found = MESHES["istio"].read_policies([*folders.values()], application)
+    return sorted(policy.metadata.name for policy in found.authorization_policies)
+
+
+@pytest.mark.parametrize(
+    "name", ["a.json", "a.JSON", "a.yml", "a.YAML", "team/a.json", "team/deep/er/a.yaml", "x.yaml/a.json"]
+)
+def test_every_manifest_of_a_folder_is_applied(tmp_path: Path, name: str) -> None:
+    """Whatever the suffix, the case of its letters, and the depth; from the run's own folder, too."""
+    path = write(tmp_path, {"policies/peer.yaml": STRICT, f"policies/{name}": NOTHING.replace("NAME", "a")}, "policies")
+    assert mistakes(Path(path)) == ()
+    scenario = load_scenario(path)
+    inputs = inputs_of(scenario, path)
+    assert policies(inputs.manifests) == ["a"]
+    inputs.copy_to(tmp_path / "run")
+    assert policies(stored_inputs(scenario, tmp_path / "run").manifests) == ["a"]
+
+
+def test_files_of_the_same_name_in_two_folders_are_both_kept(tmp_path: Path) -> None:
+    """A run's folder holds both: neither is written over the other."""
+    files = {f"policies/{team}/allow.yaml": NOTHING.replace("NAME", team) for team in ("a", "b")}
+    path = write(tmp_path, files, "policies")
+    scenario = load_scenario(path)
+    inputs_of(scenario, path).copy_to(tmp_path / "run")
+    assert policies(stored_inputs(scenario, tmp_path / "run").manifests) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("places", "message"),
+    [
+        (("policies", "policies/strict"), "policies/strict is a part of policies, which is applied as a whole"),
+        (("policies/strict", "policies"), "policies/strict is a part of policies, which is applied as a whole"),
+        (("policies", "policies"), "policies is named twice"),
+    ],
+)
+def test_a_folder_and_a_part_of_it_are_not_both_named(tmp_path: Path, places: tuple[str, str], message: str) -> None:
+    """The folder is applied with all that lies below it; the same policy twice is a slip."""
+    path = write(tmp_path, {"policies/strict/a.json": NOTHING.replace("NAME", "a")}, *places)
+    (problem,) = mistakes(Path(path))
+    assert message in problem.message
+
+
+def test_a_shipped_folder_does_not_become_part_of_the_users_own(tmp_path: Path) -> None:
+    """`istio` beside the scenario and the shipped `istio/mtls` stay apart in the run's folder."""
+    path = write(tmp_path, {"istio/a.json": NOTHING.replace("NAME", "a")}, "istio", "istio/mtls")
+    scenario = load_scenario(path)
+    inputs_of(scenario, path).copy_to(tmp_path / "run")
+    stored = stored_inputs(scenario, tmp_path / "run").manifests
+    assert [file.name for file in stored["istio"].rglob("*")] == ["a.json"]
+    assert [file.name for file in stored["istio/mtls"].rglob("*")] == ["peer-authentication.yaml"]
+
+
+def test_the_manifests_of_an_older_run_are_found(tmp_path: Path) -> None:
+    """Until now a run's folder had `istio/mtls` as a folder in a folder."""
+    path = write(tmp_path, {}, "istio/mtls")
+    older = tmp_path / "run" / "manifests" / "istio" / "mtls"
+    older.mkdir(parents=True)
+    assert stored_inputs(load_scenario(path), tmp_path / "run").manifests == {"istio/mtls": older}
