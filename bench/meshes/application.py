@@ -168,7 +168,7 @@ def read_application(folder: Path, reviews: str | Sequence[str], *, namespace: s
     workload is not part of this configuration are left out. Raises InputError with all problems.
     """
     versions = (reviews,) if isinstance(reviews, str) else tuple(reviews)
-    sources = read_manifests([folder], KINDS)
+    sources = read_manifests([folder], KINDS, namespace=namespace)
     deployments = of_kind(sources, DeploymentManifest)
     accounts = of_kind(sources, ServiceAccountManifest)
     services = _wanted(of_kind(sources, ServiceManifest), versions)

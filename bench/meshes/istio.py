@@ -11,7 +11,6 @@ from bench.meshes.istio_gateway import GATEWAY_KINDS, gateway_in, without_gatewa
 from bench.meshes.istio_names import cluster_to, inbound_cluster
 from bench.meshes.istio_policies import (
     KINDS,
-    ROOT_NAMESPACE,
     AuthorizationPolicy,
     AuthorizationPolicySpec,
     PeerAuthentication,
@@ -66,7 +65,7 @@ def outbound_cluster(policies: Policies, application: Application, service: Serv
 def read_gateway(folders: Sequence[Path], application: Application) -> Gateway | None:
     """The gateway through which a configuration's load enters, from the manifests in `folders`; None where they have
     none. Raises InputError with all problems."""
-    return gateway_in(read_manifests(folders, _EVERY_KIND), application)
+    return gateway_in(read_manifests(folders, _EVERY_KIND, namespace=application.namespace), application)
 
 
 def read_policies(folders: Sequence[Path], application: Application) -> Policies:
@@ -76,7 +75,8 @@ def read_policies(folders: Sequence[Path], application: Application) -> Policies
     not do anything here: a selector without a workload, an unknown account, two policies in each other's
     place, one that no request could show; and routes to what is not there.
     """
-    sources: tuple[Source[Policy | Routing], ...] = without_gateway(read_manifests(folders, _EVERY_KIND))
+    everything = read_manifests(folders, _EVERY_KIND, namespace=application.namespace)
+    sources: tuple[Source[Policy | Routing], ...] = without_gateway(everything)
     policies = Policies(
         application.namespace,
         tuple(source.manifest for source in of_kind(sources, PeerAuthentication)),
@@ -99,7 +99,7 @@ def _problems(
 ) -> Iterator[Problem]:
     yield from _doubled(sources, policies)
     for source in sources:
-        yield from _placeless(source, policies, application)
+        yield from _selectless(source, policies, application)
     for authentication in of_kind(sources, PeerAuthentication):
         yield from _port_problems(authentication, policies, application)
     yield from _rivals(of_kind(sources, PeerAuthentication), policies, application)
@@ -118,15 +118,10 @@ def _doubled(sources: Iterable[Source[Policy | Routing]], policies: Policies) ->
             yield source.problem(("metadata", "name"), f"the same {policy.kind} stands in {where}")
 
 
-def _placeless(source: Source[Policy | Routing], policies: Policies, application: Application) -> Iterator[Problem]:
-    """Policies that concern nobody, and routes that would look for their hosts elsewhere."""
+def _selectless(source: Source[Policy | Routing], policies: Policies, application: Application) -> Iterator[Problem]:
+    """Find policies that select no workload."""
     policy = source.manifest
-    namespace = policies.namespace_of(policy)
-    known = {application.namespace} if isinstance(policy, Routing) else {application.namespace, ROOT_NAMESPACE}
-    if namespace not in known:
-        loc: Loc = ("metadata", "namespace")
-        yield source.problem(loc, f"nothing runs in {namespace!r}{did_you_mean(namespace, known)}")
-    elif not isinstance(policy, Routing) and not any(map(partial(policies.applies, policy), application.protected)):
+    if not isinstance(policy, Routing) and not any(map(partial(policies.applies, policy), application.protected)):
         yield source.problem(("spec", "selector", "matchLabels"), "selects no workload of the application")
 
 

@@ -137,8 +137,8 @@ P = TypeVar("P", PeerAuthentication, AuthorizationPolicy)
 
 _VERSIONS: Final = ("security.istio.io/v1", "security.istio.io/v1beta1")  # the same meaning under two names
 KINDS: Final[dict[str, Kind[Any]]] = {
-    "PeerAuthentication": Kind(_VERSIONS, PeerAuthentication),
-    "AuthorizationPolicy": Kind(_VERSIONS, AuthorizationPolicy),
+    "PeerAuthentication": Kind(_VERSIONS, PeerAuthentication, ROOT_NAMESPACE),
+    "AuthorizationPolicy": Kind(_VERSIONS, AuthorizationPolicy, ROOT_NAMESPACE),
     **ROUTE_KINDS,
 }
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from bench.errors import InputError, Problem
 from bench.meshes.application import Application, Gateway, Workload
 from bench.meshes.kuma_gateway import GATEWAY_KINDS, gateway_in, without_gateway
-from bench.meshes.kuma_names import ROOT_NAMESPACE, service_tags, spiffe_id
+from bench.meshes.kuma_names import service_tags, spiffe_id
 from bench.meshes.kuma_objects import (
     ANY,
     KINDS,
@@ -23,7 +23,7 @@ from bench.meshes.kuma_routes import ROUTE_KINDS, MeshHTTPRoute
 from bench.meshes.kuma_routing import outbound_cluster, route_problems, ways
 from bench.meshes.manifests import Source, of_kind, read_manifests
 from bench.meshes.wire import Mode, Wire
-from bench.yamlfile import Loc, did_you_mean
+from bench.yamlfile import did_you_mean
 
 __all__ = [
     "TITLE",
@@ -65,7 +65,7 @@ def inbound_cluster(workload: Workload) -> str:
 def read_gateway(folders: Sequence[Path], application: Application) -> Gateway | None:
     """The gateway through which a configuration's load enters, from the manifests in `folders`; None where they have
     none. Raises InputError with all problems."""
-    return gateway_in(read_manifests(folders, _EVERY_KIND), application)
+    return gateway_in(read_manifests(folders, _EVERY_KIND, namespace=application.namespace), application)
 
 
 def read_policies(folders: Sequence[Path], application: Application) -> Policies:
@@ -75,7 +75,7 @@ def read_policies(folders: Sequence[Path], application: Application) -> Policies
     and permissions that could not do anything here: for a service that is not there, for nobody, or such that no
     request could show them.
     """
-    sources: tuple[Source[Any], ...] = without_gateway(read_manifests(folders, _EVERY_KIND))
+    sources = without_gateway(read_manifests(folders, _EVERY_KIND, namespace=application.namespace))
     meshes, given = of_kind(sources, Mesh), of_kind(sources, MeshIdentity)
     policies = Policies(
         application,
@@ -139,7 +139,7 @@ def _mesh_problems(source: Source[Mesh], policies: Policies) -> Iterator[Problem
 
 def _permission_problems(sources: Sequence[Source[Any]], policies: Policies) -> Iterator[Problem]:
     for permission in of_kind(sources, MeshTrafficPermission):
-        yield from _placeless(permission, policies)
+        yield from _selectless(permission, policies)
         yield from _nobodies(permission, policies.application)
     legacy = of_kind(sources, TrafficPermission)
     for one in legacy:
@@ -147,15 +147,11 @@ def _permission_problems(sources: Sequence[Source[Any]], policies: Policies) -> 
     yield from _rivals(legacy, policies.application)
 
 
-def _placeless(source: Source[MeshTrafficPermission], policies: Policies) -> Iterator[Problem]:
-    """Permissions that protect nobody."""
+def _selectless(source: Source[MeshTrafficPermission], policies: Policies) -> Iterator[Problem]:
+    """Find permissions that select no workload."""
     policy, application = source.manifest, policies.application
-    namespace, known = policies.namespace_of(policy), {application.namespace, ROOT_NAMESPACE}
     labels = policy.spec.target_ref.labels
-    if namespace not in known:
-        loc: Loc = ("metadata", "namespace")
-        yield source.problem(loc, f"nothing runs in {namespace!r}{did_you_mean(namespace, known)}")
-    elif not any(policies.applies(policy, workload) for workload in application.workloads):
+    if not any(policies.applies(policy, workload) for workload in application.workloads):
         apps = {workload.labels["app"] for workload in application.workloads}
         near = did_you_mean(labels["app"], apps) if "app" in labels and labels["app"] not in apps else ""
         yield source.problem(("spec", "targetRef", "labels"), f"selects no workload of the application{near}")

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, Field
 
+from bench.meshes.kuma_names import ROOT_NAMESPACE
 from bench.meshes.manifests import Kind, Manifest, Name, Part, Text
 
 ANY: Final = "*"
@@ -283,6 +284,6 @@ class TrafficPermission(Manifest):
 
 
 KINDS: Final[dict[str, Kind[Any]]] = {
-    model.__name__: Kind(("kuma.io/v1alpha1",), model)
+    model.__name__: Kind(("kuma.io/v1alpha1",), model, ROOT_NAMESPACE)
     for model in (Mesh, MeshIdentity, MeshTrafficPermission, TrafficPermission)
 }

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
 from pydantic import Field
 
+from bench.meshes.kuma_names import ROOT_NAMESPACE
 from bench.meshes.kuma_objects import PolicyMetadata, TargetRef
 from bench.meshes.manifests import Kind, Manifest, Name, Part, Port, Text
 
@@ -97,4 +98,4 @@ class MeshHTTPRoute(Manifest):
     spec: MeshHTTPRouteSpec
 
 
-ROUTE_KINDS: Final[dict[str, Kind[Any]]] = {"MeshHTTPRoute": Kind(("kuma.io/v1alpha1",), MeshHTTPRoute)}
+ROUTE_KINDS: Final[dict[str, Kind[Any]]] = {"MeshHTTPRoute": Kind(("kuma.io/v1alpha1",), MeshHTTPRoute, ROOT_NAMESPACE)}

@@ -5,7 +5,7 @@ would obey makes the two differ without a word; so every field is either modelle
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
@@ -70,10 +70,14 @@ M = TypeVar("M", bound=Manifest)
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[M]):
-    """A kind that can be read: the API versions that mean the same, and its model."""
+    """A kind that can be read: the API versions that mean the same, and its model.
+
+    `root_namespace` is the mesh's, where an object of this kind is for the whole mesh; empty where none can be.
+    """
 
     api_versions: tuple[str, ...]
     model: type[M]
+    root_namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +92,13 @@ class Source(Generic[M]):
         return self.document.problem(loc, message)
 
 
-def read_manifests(folders: Sequence[Path], kinds: Mapping[str, Kind[Any]]) -> tuple[Source[Any], ...]:
+def read_manifests(
+    folders: Sequence[Path], kinds: Mapping[str, Kind[Any]], *, namespace: str
+) -> tuple[Source[Any], ...]:
     """Every object of the manifests in `folders`, by folder, file and place; of a folder in another one once.
 
-    Raises InputError with all problems of all files: an unknown kind, API version, field or value, a folder
-    without manifests, and what `read_documents` refuses.
+    Raises InputError with all problems of all files: an unknown kind, API version, field or value, an object outside
+    of the application's `namespace` and the mesh's root, a folder without manifests, and what `read_documents` refuses.
     """
     problems: list[Problem] = []
     sources: list[Source[Any]] = []
@@ -104,9 +110,20 @@ def read_manifests(folders: Sequence[Path], kinds: Mapping[str, Kind[Any]]) -> t
             continue
         for document in documents:
             sources += _read(document, kinds, problems)
+    problems += (problem for source in sources for problem in _misplaced(source, kinds, namespace))
     if problems:
         raise InputError(problems)
     return tuple(sources)
+
+
+def _misplaced(source: Source[Any], kinds: Mapping[str, Kind[Any]], home: str) -> Iterator[Problem]:
+    """Whatever a run makes lives in its own namespaces: in others it would touch what is not the run's."""
+    known = list(filter(None, (home, kinds[source.manifest.kind].root_namespace)))
+    namespace = source.document.value["metadata"].get("namespace") or home
+    if namespace not in known:
+        yield source.problem(
+            ("metadata", "namespace"), f"nothing runs in {namespace!r}{did_you_mean(namespace, known)}"
+        )
 
 
 def of_kind(sources: Iterable[Source[Any]], model: type[M]) -> tuple[Source[M], ...]:

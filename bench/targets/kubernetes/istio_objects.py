@@ -81,8 +81,8 @@ def _rank(thing: Object) -> int:
 
 def _placed(policy: Object, namespace: str) -> Object:
     metadata = policy["metadata"]
-    stays = metadata.get("namespace", APPLICATION) != APPLICATION
-    place = metadata["namespace"] if stays else namespace
+    written = metadata.get("namespace") or APPLICATION
+    place = namespace if written == APPLICATION else written
     rest = {key: _moved(value, key, namespace) for key, value in policy.items() if key != "metadata"}
     return {**rest, "metadata": {**metadata, "namespace": place}}
 

@@ -73,7 +73,7 @@ def made_for(things: Sequence[Object]) -> tuple[Ref, ...]:
 def _placed(policy: Object, namespace: str) -> Object:
     moved: Object = _moved(policy, namespace)
     if moved["kind"] not in _CLUSTER_WIDE:
-        moved["metadata"].setdefault("namespace", namespace)
+        moved["metadata"]["namespace"] = moved["metadata"].get("namespace") or namespace
     return moved
 
 

@@ -1,0 +1,89 @@
+"""Whatever a run makes lives in its own namespaces, or is refused before anything starts."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bench.errors import InputError
+from bench.manifest_files import manifest_files
+from bench.meshes import MESHES
+from bench.meshes.application import read_application
+from bench.shipped import shipped
+from bench.targets.kubernetes.control_planes import CONTROL_PLANES
+from bench.yamlfile import read_documents
+
+MANIFESTS = shipped("manifests")
+BOOKINFO = read_application(MANIFESTS / "bookinfo", "v3")
+ROOTS = {"istio": "istio-system", "kuma": "kuma-system"}
+POLICIES = ("PeerAuthentication", "AuthorizationPolicy", "MeshIdentity", "MeshTrafficPermission")
+
+
+def shipped_objects() -> Iterator[Any]:
+    """Every object of every shipped folder of policies and gateways, with its mesh."""
+    for mesh in ROOTS:
+        for folder in sorted(path for path in (MANIFESTS / mesh).iterdir() if path.is_dir()):
+            for file in manifest_files(folder):
+                for number, document in enumerate(read_documents(file)):
+                    name = f"{mesh}/{folder.name}/{document.value['kind']}-{document.value['metadata']['name']}"
+                    yield pytest.param(mesh, folder, (file.name, number), id=name)
+
+
+def moved(folder: Path, copy: Path, place: tuple[str, int], namespace: str | None) -> str:
+    """A copy of the manifests in which one object names a namespace; returns the object's kind."""
+    kind = ""
+    for file in manifest_files(folder):
+        documents = [document.value for document in read_documents(file)]
+        if file.name == place[0]:
+            documents[place[1]]["metadata"]["namespace"] = namespace
+            kind = documents[place[1]]["kind"]
+        (copy / file.name).write_text(yaml.safe_dump_all(documents, sort_keys=False), "utf-8")
+    return kind
+
+
+def problems(mesh: str, folder: Path) -> list[str]:
+    """What reading the gateway and the policies of a folder says is wrong, by field."""
+    try:
+        gateway = MESHES[mesh].read_gateway([folder], BOOKINFO)
+        MESHES[mesh].read_policies([folder], BOOKINFO.entered_by(gateway) if gateway else BOOKINFO)
+    except InputError as error:
+        return [f"{problem.path}: {problem.message}" for problem in error.problems]
+    return []
+
+
+@pytest.mark.parametrize("namespace", ["production", "kube-system"])
+@pytest.mark.parametrize(("mesh", "folder", "place"), [*shipped_objects()])
+def test_an_object_in_a_namespace_of_others_is_refused(
+    mesh: str, folder: Path, place: tuple[str, int], namespace: str, tmp_path: Path
+) -> None:
+    """Of any kind: a Service, a Gateway or a policy that is applied to `production` would touch what is there."""
+    moved(folder, tmp_path, place, namespace)
+    assert [problem for problem in problems(mesh, tmp_path) if problem.startswith("metadata.namespace: ")]
+
+
+@pytest.mark.parametrize(("mesh", "folder", "place"), [*shipped_objects()])
+def test_only_policies_may_be_for_the_whole_mesh(
+    mesh: str, folder: Path, place: tuple[str, int], tmp_path: Path
+) -> None:
+    """A Deployment or a Service in the control plane's namespace is none of a run's business."""
+    kind = moved(folder, tmp_path, place, ROOTS[mesh])
+    refused = any(problem.startswith("metadata.namespace: ") for problem in problems(mesh, tmp_path))
+    assert refused is (kind not in POLICIES)
+
+
+@pytest.mark.parametrize("namespace", ["bookinfo", None])
+@pytest.mark.parametrize(
+    ("mesh", "folder", "place"),
+    [param for param in shipped_objects() if param.values[0] == "istio"],
+)
+def test_the_applications_own_namespace_becomes_the_runs(
+    mesh: str, folder: Path, place: tuple[str, int], namespace: str | None, tmp_path: Path
+) -> None:
+    """Named, or left empty: both are the run's."""
+    moved(folder, tmp_path, place, namespace)
+    assert problems(mesh, tmp_path) == problems(mesh, folder)
+    written = [one.value for file in manifest_files(tmp_path) for one in read_documents(file)]
+    placed = CONTROL_PLANES[mesh].mesh_objects(written, "bookinfo-7f3a", "")
+    assert {thing["metadata"]["namespace"] for thing in placed} <= {"bookinfo-7f3a", ROOTS[mesh]}
