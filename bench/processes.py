@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.errors import DeployError, LeftoversError
+from bench.errors import DeployError, LeftoversError, note_leftovers
 from bench.journal import Journal
 from bench.records import Role
 from bench.waiting import POLL_S, Watch
@@ -67,15 +67,17 @@ class Process:
         return f"{self.ended()}, saying: {said}" if said else f"{self.ended()}, without a word"
 
     def stop(self, *, timeout_s: float = STOP_TIMEOUT_S, watch: Watch | None = None) -> int:
-        """SIGTERM, then SIGKILL when it takes longer than `timeout_s`, or as soon as `watch` is impatient; returns
-        the exit code."""
+        """SIGTERM, then SIGKILL when it takes longer than `timeout_s`, or as soon as `watch` is impatient; then SIGKILL
+        to what it leaves of its session. Returns the exit code."""
         self.popen.terminate()
         deadline = time.monotonic() + timeout_s
         while self.running and time.monotonic() < deadline and not (watch and watch.impatient):
             time.sleep(POLL_S)
         if self.running:
             self.popen.kill()
-        return self.popen.wait()
+        exit_code = self.popen.wait()
+        _end_session(self.pid)
+        return exit_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,27 @@ class Launcher:
             self.journal.write("ended-process", name=process.name, pid=process.pid, exit_code=code)
 
     @contextmanager
+    def no_strays(self) -> Iterator[None]:
+        """Leave no process of the run, however the block is left. Raises LeftoversError, or adds it to the failure."""
+        try:
+            yield
+        except BaseException as error:
+            try:
+                self.end_strays()
+            except LeftoversError as left:
+                note_leftovers(error, left)
+            raise
+        else:
+            self.end_strays()
+
+    def end_strays(self) -> None:
+        """End what carries the run's id although nothing of the run is up. Raises LeftoversError for what stays."""
+        if ended := end_strays(self.run_id, {}):
+            self.journal.write("ended-strays", pids=ended)
+        if left := find_strays(self.run_id, {}):
+            raise LeftoversError(f"processes {', '.join(map(str, left))} of the run {self.run_id} cannot be ended")
+
+    @contextmanager
     def working_folder(self) -> Iterator[Path]:
         """A private folder, removed at the end. Below the system's folder for temporary files, since Unix sockets
         need short paths; never in the results, since it holds keys."""
@@ -193,6 +216,60 @@ def is_running(pid: int, created: float) -> bool:
         return False
 
 
+def _end_session(leader: int) -> None:
+    """Kill what an ended process leaves of its session: forks of Locust go on without it, beside the next load."""
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while (members := _session(leader)) and time.monotonic() < deadline:
+        for member in members:
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
+        time.sleep(POLL_S)
+
+
+def _session(leader: int) -> list[psutil.Process]:
+    """List the processes of the session that a process led which has ended.
+
+    The kernel gives the leader's number to no other process as long as the session has a member; where there is one of
+    that number, it is a later one, and so is its session.
+    """
+    if psutil.pid_exists(leader):
+        return []
+    return [member for pid in psutil.pids() if _session_of(pid) == leader and (member := _living(pid)) is not None]
+
+
+def _session_of(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return 0
+
+
+def _living(pid: int) -> psutil.Process | None:
+    try:
+        process = psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return None
+    return process if _is_alive(process) else None
+
+
+def marked_processes() -> dict[str, tuple[int, ...]]:
+    """Find the processes that carry a run's id in their environment: run ids with pids."""
+    found: dict[str, tuple[int, ...]] = {}
+    for process in psutil.process_iter():
+        if run_id := _mark_of(process):
+            found[run_id] = (*found.get(run_id, ()), process.pid)
+    return found
+
+
+def _mark_of(process: psutil.Process) -> str:
+    """Read a process's run id; empty for one that is dead, of another user, or of no run."""
+    try:
+        alive = _is_alive(process) and process.pid != os.getpid()
+        return process.environ().get(RUN_ID_VARIABLE, "") if alive else ""
+    except psutil.Error:
+        return ""
+
+
 def end_strays(run_id: str, recorded: Mapping[int, float]) -> tuple[int, ...]:
     """Ends what a dead run left: processes whose pid and start time are in its journal, or that carry its id.
 
@@ -222,15 +299,8 @@ def _is_alive(process: psutil.Process) -> bool:
 
 
 def _is_of(process: psutil.Process, run_id: str, recorded: Mapping[int, float]) -> bool:
-    try:
-        if not _is_alive(process) or process.pid == os.getpid():
-            return False
-        created = recorded.get(process.pid)
-        if created is not None and abs(process.create_time() - created) < _SAME_START_S:
-            return True
-        return process.environ().get(RUN_ID_VARIABLE) == run_id
-    except psutil.Error:
-        return False  # gone meanwhile, or of another user: not ours
+    created = recorded.get(process.pid)
+    return (created is not None and is_running(process.pid, created)) or _mark_of(process) == run_id
 
 
 def _created(pid: int) -> float:

@@ -1,0 +1,162 @@
+"""A child's whole session ends with it: what it forked does not go on beside the next trial, nor after the run."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bench.errors import LeftoversError
+from bench.journal import Journal, read_journal
+from bench.processes import Launcher, Process, find_strays, marked_processes
+from bench.waiting import Watch, wait_until
+from tests import command
+
+RUN = "20261123T031500Z-strays-0000"
+# Forks three children that do not listen, and writes their pids: one as they come, one in a process group of its own,
+# one in a session of its own. Ends at SIGTERM without a thought for them.
+PARENT = """
+import os, signal, sys
+def child(*leave):
+    pid = os.fork()
+    if not pid:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for way in leave:
+            way()
+        os.write(write, b"x")
+        signal.pause()
+        os._exit(0)
+    return pid
+read, write = os.pipe()
+pids = [child(), child(os.setpgrp), child(os.setsid)]
+for _ in pids:
+    os.read(read, 1)
+print("ready", *pids, flush=True)
+signal.pause()
+"""
+
+
+@pytest.fixture
+def launcher(tmp_path: Path) -> Iterator[Launcher]:
+    """A launcher with a journal of its own; nothing of its run is left."""
+    journal = Journal(tmp_path / "journal.jsonl")
+    launcher = Launcher(RUN, journal, Watch())
+    yield launcher
+    launcher.end_strays()
+    journal.close()
+
+
+def start(launcher: Launcher) -> tuple[Process, list[int]]:
+    """The parent, and its three children."""
+    log = launcher.journal.path.with_name("parent.log")
+    process = launcher.start("parent", [sys.executable, "-c", PARENT], role="generator", log=log)
+    assert wait_until(lambda: log.read_text().endswith("\n"), timeout_s=30, watch=Watch())
+    return process, [int(word) for word in log.read_text().split()[1:]]
+
+
+def is_alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["asked to end", "killed before"])
+def test_the_session_of_a_process_ends_with_it(launcher: Launcher, killed: bool) -> None:
+    """Whatever ended the process itself; also what has a process group of its own."""
+    process, (plain, grouped, _) = start(launcher)
+    if killed:
+        process.popen.kill()
+        process.popen.wait()
+        assert is_alive(plain)
+    process.stop()
+    assert (is_alive(plain), is_alive(grouped)) == (False, False)
+
+
+def test_what_left_its_session_is_a_stray_that_is_ended_and_written_down(launcher: Launcher) -> None:
+    """It carries the run's id: before each trial, and at the end of the run, that is looked for."""
+    process, (*_, apart) = start(launcher)
+    process.stop()
+    assert find_strays(RUN, {}) == marked_processes()[RUN] == (apart,)
+    launcher.end_strays()
+    assert not is_alive(apart)
+    assert read_journal(launcher.journal.path)[-1] | {"at": ""} == {"at": "", "step": "ended-strays", "pids": [apart]}
+
+
+def test_a_stray_that_cannot_be_ended_is_a_leftover(launcher: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its pid; beside another failure, that counts and this is added."""
+    process, (*_, apart) = start(launcher)
+    process.stop()
+    with monkeypatch.context() as patch:
+        patch.setattr("bench.processes.end_strays", lambda _run, _recorded: ())
+        with pytest.raises(LeftoversError, match=f"processes {apart} of the run {RUN} cannot be ended"):
+            launcher.end_strays()
+        with pytest.raises(ValueError, match="failed") as caught, launcher.no_strays():
+            raise ValueError("failed")
+    assert f"processes {apart}" in caught.value.__notes__[0]
+
+
+def workers_of(run: Path) -> list[int]:
+    """The processes of a run that Locust forked, by their command line; its master is the first one."""
+    return [pid for pid in marked_processes().get(run.name, ()) if "locust" in psutil.Process(pid).cmdline()][1:]
+
+
+def begun_with_two_workers(run: command.Command, folder: Path) -> list[int]:
+    """The workers' pids, as soon as both have recorded something."""
+    draft = folder / "trials" / "01-baseline-1.partial"
+
+    def have_recorded() -> bool:
+        sizes = [path.stat().st_size for path in draft.glob("samples-*.bin")]
+        return len(sizes) == 2 and all(sizes)
+
+    run.until(have_recorded, "samples of both workers")
+    return workers_of(folder)
+
+
+@pytest.mark.slow
+def test_workers_do_not_outlive_their_killed_master(output: Path) -> None:
+    """The trial after it would be measured beside them: 60 s long they go on with their load."""
+    load = {"workers": 2, "duration": "30s"}
+    scenario = command.write_scenario(output.parent, [command.BASELINE], load=load)
+    with command.running("run", "--scenario", scenario, output=output) as run:
+        folder = run.folder()
+        begun_with_two_workers(run, folder)
+        run.kill("locust")
+        finished = run.wait()
+    assert finished.code == 5, finished.told
+    assert any("generator-ended" in reason for reason in command.trial_record(folder, "01-baseline-1")["reasons"])
+    assert command.left_of(folder) == []
+
+
+@pytest.mark.slow
+def test_workers_do_not_outlive_a_killed_run(output: Path) -> None:
+    """They die with their master, as that does with us; `cleanup` then says what is true."""
+    load = {"workers": 2, "duration": "30s"}
+    scenario = command.write_scenario(output.parent, [command.BASELINE], load=load)
+    with command.running("run", "--scenario", scenario, output=output) as run:
+        folder = run.folder()
+        workers = begun_with_two_workers(run, folder)
+        run.popen.kill()
+        assert wait_until(lambda: not any(map(is_alive, workers)), timeout_s=10, watch=Watch())
+        run.wait()
+    assert command.clean_up(output).code == 0
+    assert command.left_of(folder) == []
+
+
+def test_cleanup_finds_what_a_run_that_ended_left(output: Path, tmp_path: Path) -> None:
+    """Its journal has an end, and still a process carries its id."""
+    run = output / RUN
+    run.mkdir(parents=True)
+    (run / "run.json").write_text(f'{{"run_id": "{RUN}"}}', "utf-8")
+    (run / "journal.jsonl").write_text('{"step": "begin"}\n{"step": "end"}\n', "utf-8")
+    journal = Journal(tmp_path / "journal.jsonl")
+    process, children = start(Launcher(RUN, journal, Watch()))
+    os.kill(process.pid, signal.SIGKILL)
+    process.popen.wait()
+    finished = command.clean_up(output)
+    assert finished.code == 0, finished.told
+    assert f"processes {', '.join(map(str, sorted(children)))}; folders none" in finished.out
+    assert "cleaned up: 3 processes ended, 0 folders removed" in finished.out
+    assert command.left_of(run) == []
+    assert command.clean_up(output).out == f"nothing is left of the runs below {output}\n"
+    journal.close()
