@@ -46,7 +46,8 @@ from bench.waiting import Watch
 
 @dataclass
 class LocalDeployment:
-    """A configuration that is up; `sidecars` is None without a mesh, `readers` are those of its load."""
+    """A configuration that is up; `sidecars` is None without a mesh, `readers` are those of its load, `home` is an
+    empty folder for the load generator."""
 
     mesh: str
     placement: Placement
@@ -56,6 +57,7 @@ class LocalDeployment:
     launcher: Launcher
     watch: Watch
     order: LoadOrder
+    home: Path
     _counted: dict[Hop, HopCount] = field(default_factory=dict)
 
     @property
@@ -90,7 +92,7 @@ class LocalDeployment:
     ) -> LoadOutcome:
         """Runs the generator; see `bench.targets.Deployment`."""
         self._counted = self._counts()
-        load = start_load(self.launcher, self.order, draft, watch=self.watch, under_test=self.processes)
+        load = start_load(self.launcher, self.order, draft, watch=self.watch, under_test=self.processes, home=self.home)
         return load.run(watch=self.watch, show=show, kept=kept)
 
     def prove(self, load: LoadOutcome | None = None) -> tuple[Evidence, ...]:

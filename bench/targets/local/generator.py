@@ -1,6 +1,7 @@
 """Locust as a process of this machine: its monotonic clock is ours, its files are written where we read them."""
 
 import os
+import site
 import sys
 import time
 from dataclasses import dataclass
@@ -14,6 +15,17 @@ from bench.processes import Launcher, Process
 from bench.resources import Recorder
 from bench.targets.local.ports import HOST, free_ports
 from bench.waiting import Watch, wait_until
+
+# What HTTP clients read from their environment; the load goes to this machine's loopback, and past every proxy.
+_CLIENT_SETTINGS = (
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "netrc",
+    "requests_ca_bundle",
+    "curl_ca_bundle",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +60,15 @@ class LocalGenerator:
 
 
 def start_load(
-    launcher: Launcher, order: LoadOrder, folder: Path, *, watch: Watch, under_test: tuple[Process, ...]
+    launcher: Launcher, order: LoadOrder, folder: Path, *, watch: Watch, under_test: tuple[Process, ...], home: Path
 ) -> Load:
-    """Starts Locust and waits for its first user. Raises DeployError with its log when it does not come up."""
+    """Starts Locust and waits for its first user. Raises DeployError with its log when it does not come up.
+
+    `home` is an empty folder that Locust takes for its user's.
+    """
     argv = local_argv(order, folder.resolve())
     process = launcher.start(
-        "locust", argv, role="generator", log=folder / "load.log", env=_without_settings(), cwd=folder
+        "locust", argv, role="generator", log=folder / "load.log", env=load_environment(home), cwd=folder
     )
     try:
         wait_until(lambda: read_start(folder) or not process.running, timeout_s=START_TIMEOUT_S, watch=watch)
@@ -83,6 +98,11 @@ def local_argv(order: LoadOrder, folder: Path) -> list[str]:
     return [*argv, *bound, "--master-host", HOST, "--master-port", port]
 
 
-def _without_settings() -> dict[str, str | None]:
-    """Locust reads settings from its environment and from the folder that it works in; here only ours count."""
-    return {name: None for name in os.environ if name.startswith("LOCUST_")}
+def load_environment(home: Path) -> dict[str, str | None]:
+    """Change what Locust would take over from its user: settings, credentials and proxies; here only ours count.
+
+    It reads settings from its environment, its folder and its user's home (`.locust.conf`); clients that it runs read
+    proxies and the home's `.netrc`. Packages that are installed for the user alone are still found.
+    """
+    users = {name: None for name in os.environ if name.startswith("LOCUST_") or name.lower() in _CLIENT_SETTINGS}
+    return {**users, "HOME": str(home), "PYTHONUSERBASE": site.getuserbase()}

@@ -62,6 +62,7 @@ class LocalTarget:
     @contextmanager
     def deploy(self, trial: Trial, draft: Path) -> Iterator[LocalDeployment]:
         """See `bench.targets.Target`. Ports that somebody takes in the moment between are picked anew."""
+        self.launcher.end_strays()
         with self.launcher.group() as processes:
             for attempt in range(1, _PORT_TRIES + 1):
                 deployment = self._start(trial, draft, processes)
@@ -92,6 +93,7 @@ class LocalTarget:
             processes=tuple(processes),
             launcher=self.launcher,
             watch=self.watch,
+            home=Path(tempfile.mkdtemp(dir=self.work)),
             order=load_order(
                 self.run.scenario.load_of(settings.name),
                 readers,
@@ -146,7 +148,7 @@ class LocalTarget:
 def open_local(run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: Watch) -> Iterator[LocalTarget]:
     """The local target for a run: a private working folder and the run's certificates."""
     application = application_of(run.scenario)
-    with launcher.working_folder() as work:
+    with launcher.working_folder() as work, launcher.no_strays():
         certificates = _certificates(run, inputs, application, work)
         yield LocalTarget(run, inputs, launcher, watch, work, application, certificates)
 
