@@ -6,18 +6,18 @@ is removed there, by its labels; until then the run is not closed here.
 
 import shlex
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bench.errors import LeftoversError, LockedError, StoreError
+from bench.errors import InputError, LeftoversError, LockedError, StoreError
 from bench.journal import NAME as JOURNAL
 from bench.journal import Journal, read_journal
 from bench.locks import forget_holder, read_holder
-from bench.processes import MARK, end_strays, find_strays, is_running
+from bench.processes import MARK, end_strays, is_running, marked_processes
 from bench.records import RunRecord
-from bench.store import RunFolder, read_record
+from bench.store import RECORD, RunFolder, read_record, read_run_id
 
 _CLEANED: Final = "cleaned"  # the journal's word for a cluster on which nothing of the run is left
 
@@ -44,24 +44,60 @@ class Leftovers:
     @property
     def commands(self) -> tuple[str, ...]:
         """What removes the rest of it from clusters, and then closes the run."""
-        return tuple(f"meshbench cleanup --context {one} --run {shlex.quote(str(self.run))}" for one in self.contexts)
+        run = shlex.quote(str(self.run))
+        return tuple(f"meshbench cleanup --context {shlex.quote(one)} --run {run}" for one in self.contexts)
 
 
-def unfinished_runs(output: Path, *, run: Path | None = None) -> tuple[Leftovers, ...]:
-    """Every run below `output`, and the one that the lock file names, that was begun and not ended; or just `run`.
+@dataclass(frozen=True, slots=True)
+class NamedRun:
+    """A run that may have left something: its folder, which may have got another name since, and its id."""
 
-    Raises LockedError for one of them that is alive.
+    path: Path
+    run_id: str
+
+
+def named_run(path: Path) -> NamedRun:
+    """Find the run that somebody means by the path of its folder, or of a link to it.
+
+    Raises InputError for what is no run's folder, StoreError where its run.json is damaged.
     """
+    run = path.resolve()
+    if (run / RECORD).is_file():
+        return NamedRun(run, read_run_id(run))
+    holder, _alive = read_holder()
+    if holder is not None and Path(holder.run).resolve() == run:  # it was killed before it had a record
+        return NamedRun(run, holder.name)
+    missing = "it has no run.json" if run.is_dir() else "there is no such folder"
+    raise InputError(f"{path}: not a run's folder: {missing}; give the folder of one run, below --output")
+
+
+def runs_below(output: Path) -> tuple[tuple[NamedRun, ...], tuple[str, ...]]:
+    """Find every run below `output` and the one that the lock file names; and why others cannot be looked at."""
+    found: list[NamedRun] = []
+    damaged: list[str] = []
+    for path in sorted({path.resolve() for path in output.glob("*/")}):
+        if (path / RECORD).exists() or read_journal(path / JOURNAL):
+            try:
+                found.append(NamedRun(path, read_run_id(path)))
+            except StoreError as error:
+                damaged.append(f"{path}: skipped, so something may be left of it: {error}")
     holder, alive = read_holder()
-    named = [Path(holder.run)] if holder and not alive else []
-    candidates = [run] if run is not None else [*sorted(output.glob("*/")), *named]
-    unique = {path.resolve(): path for path in candidates}
-    if holder is not None and alive and Path(holder.run) in unique:
+    if holder is not None and not alive and holder.name not in {run.run_id for run in found}:
+        found.append(NamedRun(Path(holder.run).resolve(), holder.name))
+    return tuple(found), tuple(damaged)
+
+
+def unfinished_runs(runs: Iterable[NamedRun]) -> tuple[Leftovers, ...]:
+    """What is left of those of these runs that left something. Raises LockedError for one of them that is alive."""
+    known = tuple(runs)
+    holder, alive = read_holder()
+    if holder is not None and alive and holder.name in {run.run_id for run in known}:
         raise _still_running(Path(holder.run), holder.pid)
-    for path in unique.values():
-        if pid := _measuring(read_journal(path / JOURNAL)):
-            raise _still_running(path, pid)
-    return tuple(found for path in unique.values() if (found := leftovers(path)) is not None)
+    for run in known:
+        if pid := _measuring(read_journal(run.path / JOURNAL)):
+            raise _still_running(run.path, pid)
+    marked = marked_processes()
+    return tuple(found for run in known if (found := leftovers(run, marked)) is not None)
 
 
 def _still_running(run: Path, pid: int) -> LockedError:
@@ -77,44 +113,50 @@ def _measuring(lines: tuple[dict[str, Any], ...]) -> int:
     return pid if is_running(pid, created) else 0
 
 
-def leftovers(path: Path) -> Leftovers | None:
-    """What a run's folder, or the folder's name alone, leads to; None for a run that ended by itself, and well."""
-    lines = read_journal(path / JOURNAL)
-    folders = tuple(_folders(lines, path.name))
-    if (not lines or _has_ended(lines)) and not folders and not _held(path):
+def leftovers(run: NamedRun, marked: Mapping[str, tuple[int, ...]]) -> Leftovers | None:
+    """What a run left; None for one that ended by itself, and well. `marked` are processes by the run id that they
+    carry."""
+    lines = read_journal(run.path / JOURNAL)
+    is_over = not lines or _has_ended(lines)
+    recorded = {} if is_over else recorded_processes(lines)
+    started = {pid for pid, created in recorded.items() if is_running(pid, created)}
+    processes = tuple(sorted(started.union(marked.get(run.run_id, ()))))
+    folders = tuple(_folders(lines, run.run_id))
+    if is_over and not processes and not folders and not _held(run):
         return None
-    strays = find_strays(path.name, recorded_processes(lines))
     contexts = () if _has_ended(lines) else recorded_contexts(lines)  # it removed, or told, that by itself
-    return Leftovers(path, path.name, strays, folders, contexts)
+    return Leftovers(run.path, run.run_id, processes, folders, contexts)
 
 
 def clean(found: Leftovers) -> tuple[int, ...]:
     """Ends and removes all of it that is on this machine; returns the pids that were ended. Raises LeftoversError for
     what stays."""
+    run = NamedRun(found.run, found.run_id)
     lines = read_journal(found.run / JOURNAL)
-    ended = end_strays(found.run_id, recorded_processes(lines))
+    ended = end_strays(found.run_id, {} if _has_ended(lines) else recorded_processes(lines))
     for folder in found.folders:
         shutil.rmtree(folder, ignore_errors=True)
-    remaining = leftovers(found.run)
+    remaining = leftovers(run, marked_processes())
     if remaining is not None and (remaining.processes or remaining.folders):
         raise LeftoversError(f"still there after cleaning up: {remaining.told}")
     if not found.contexts:  # else `close_cleaned` does it
         _close(found.run)
-    forget_holder(found.run)
+    forget_holder(found.run_id)
     return ended
 
 
 def close_cleaned(output: Path, *, context: str, run_id: str | None) -> None:
     """Notes in the folders of killed runs that nothing of theirs is left on a cluster, and closes those of which
     nothing is left elsewhere either; `run_id` None means all of them."""
-    for path in output.glob("*/"):
-        lines = read_journal(path / JOURNAL)
+    marked = marked_processes()
+    for run in runs_below(output)[0]:
+        lines = read_journal(run.path / JOURNAL)
         killed = not _has_ended(lines) and not _measuring(lines)
-        if run_id in (None, path.name) and killed and context in recorded_contexts(lines):
-            _note(path, _CLEANED, context=context)
-            found = leftovers(path)
+        if run_id in (None, run.run_id) and killed and context in recorded_contexts(lines):
+            _note(run.path, _CLEANED, context=context)
+            found = leftovers(run, marked)
             if found is not None and not (found.processes or found.folders or found.contexts):
-                _close(path)
+                _close(run.path)
 
 
 def recorded_processes(lines: Iterable[dict[str, Any]]) -> dict[int, float]:
@@ -154,9 +196,9 @@ def _has_ended(lines: tuple[dict[str, Any], ...]) -> bool:
     return bool(edges) and edges[-1] == "end"
 
 
-def _held(path: Path) -> bool:
+def _held(run: NamedRun) -> bool:
     holder, _alive = read_holder()
-    return holder is not None and Path(holder.run).resolve() == path.resolve()
+    return holder is not None and holder.name == run.run_id
 
 
 def _close(run: Path) -> None:
@@ -164,7 +206,7 @@ def _close(run: Path) -> None:
     if not (run / JOURNAL).is_file():
         return
     try:
-        record = read_record(run / "run.json", RunRecord)
+        record = read_record(run / RECORD, RunRecord)
     except StoreError:
         record = None
     if record is not None and record.status == "running":

@@ -18,6 +18,7 @@ from bench.errors import InputError, Interrupted, LeftoversError, MeshbenchError
 from bench.units import parse_duration
 
 if TYPE_CHECKING:
+    from bench.cleanup import NamedRun
     from bench.plan import Plan
     from bench.records import SummaryRecord
     from bench.scenario import Scenario
@@ -61,8 +62,20 @@ def scenario_options(command: F) -> F:
     return command
 
 
+class Folder(click.Path):
+    """The path of a folder. An empty one, as of a variable that is not set, would be the working folder."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not str(value):
+            self.fail("is empty; is the variable set that should name it?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 output_option = click.option(
-    "--output", type=click.Path(path_type=Path), default=DEFAULT_OUTPUT, show_default=True, help="Folder for runs."
+    "--output", type=Folder(), default=DEFAULT_OUTPUT, show_default=True, help="Folder for runs."
 )
 
 
@@ -90,7 +103,7 @@ def cli() -> None:
 @scenario_options
 @output_option
 @cluster_options
-@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a run that was cut short.")
+@click.option("--resume", type=Folder(), metavar="RUN", help="Go on with a run that was cut short.")
 @click.option("--timeout", type=Duration(), metavar="2h", help="End the whole run after this time.")
 @click.option("--require-conclusive", is_flag=True, help="Exit 5 when a verdict about P95 is inconclusive.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json to standard output.")
@@ -185,7 +198,7 @@ def validate(files: tuple[Path, ...]) -> None:
 
 
 @cli.command()
-@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="RUN", type=Folder())
 @click.option("--format", "formats", metavar=",".join(REPORT_FORMATS), help="Which files to make; default: all.")
 @click.option("--strict", is_flag=True, help="Exit 9 when a trial is damaged, instead of leaving it out.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json to standard output.")
@@ -199,8 +212,8 @@ def report(*, folder: Path, formats: str | None, strict: bool, as_json: bool) ->
 
 
 @cli.command()
-@click.argument("one", metavar="RUN", type=click.Path(path_type=Path))
-@click.argument("other", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("one", metavar="RUN", type=Folder())
+@click.argument("other", metavar="RUN", type=Folder())
 @click.option("--force", is_flag=True, help="Compare although the surroundings differ; the output says so.")
 def compare(one: Path, other: Path, *, force: bool) -> None:
     """Compare two runs, configuration by configuration; refused when they were not measured alike."""
@@ -235,45 +248,62 @@ def doctor(*, output: Path, users: int, name: str | None, as_json: bool, **flags
 
 @cli.command()
 @output_option
-@click.option("--run", "run_", type=click.Path(path_type=Path), metavar="RUN", help="Only this run.")
+@click.option("--run", "run_", type=Folder(), metavar="RUN", help="Only this run.")
 @context_option
 @click.option("--run-id", metavar="ID", help="With --context: only the run of this id.")
 @click.option("--list", "only_list", is_flag=True, help="Only say what is there.")
 def cleanup(*, output: Path, run_: Path | None, context: str | None, run_id: str | None, only_list: bool) -> None:
     """End and remove what a killed run left behind, here or on a cluster; safe to repeat."""
-    if context is not None:
-        from bench.cleanup import close_cleaned
-        from bench.targets.kubernetes.cleanup import cluster_cleanup
+    from bench.cleanup import close_cleaned, named_run
 
-        wanted = run_id or (run_.name if run_ else None)
-        for line in cluster_cleanup(context, run_id=wanted, only_list=only_list):
-            click.echo(line)
-        if not only_list:
-            close_cleaned(run_.parent if run_ else output, context=context, run_id=wanted)
+    named = None if run_ is None else named_run(run_)
+    if context is None:
+        if run_id is not None:
+            raise InputError("--run-id names a run on a cluster; say which with --context NAME, or give --run RUN")
+        _clean_machine(output, named, only_list=only_list)
         return
-    if run_id is not None:
-        raise InputError("--run-id names a run on a cluster; say which with --context NAME, or give --run RUN")
-    _clean_machine(output, run_, only_list=only_list)
+    from bench.targets.kubernetes.cleanup import cluster_cleanup
+
+    wanted = _wanted_run(run_id, named)
+    for line in cluster_cleanup(context, run_id=wanted, only_list=only_list):
+        click.echo(line)
+    if not only_list:
+        close_cleaned(named.path.parent if named else output, context=context, run_id=wanted)
 
 
 cli.add_command(gate)
 cli.add_command(history)
 
 
-def _clean_machine(output: Path, run_: Path | None, *, only_list: bool) -> None:
-    from bench.cleanup import clean, unfinished_runs
+def _wanted_run(run_id: str | None, named: "NamedRun | None") -> str | None:
+    """The id of the one run that is meant on a cluster; None for any."""
+    from bench.store import is_run_id
 
-    found = unfinished_runs(output, run=run_)
+    if run_id is None:
+        return named.run_id if named else None
+    if not is_run_id(run_id):
+        raise InputError(f"--run-id {run_id!r} is no run's id; give one such as 20261123T031500Z-istio-policies-7f3a")
+    if named is not None and named.run_id != run_id:
+        raise InputError(f"--run-id {run_id} and --run {named.path} are two runs; give one of them")
+    return run_id
+
+
+def _clean_machine(output: Path, named: "NamedRun | None", *, only_list: bool) -> None:
+    from bench.cleanup import clean, runs_below, unfinished_runs
+
+    runs, damaged = runs_below(output) if named is None else ((named,), ())
+    found = unfinished_runs(runs)
     for leftovers in found:
         click.echo(leftovers.told)
         if not only_list:
             ended = clean(leftovers)
             click.echo(f"  cleaned up: {len(ended)} processes ended, {len(leftovers.folders)} folders removed")
     if not found:
-        click.echo(f"nothing is left of {run_ or 'any run'}")
-    elsewhere = [command for leftovers in found for command in leftovers.commands]
-    if elsewhere and not only_list:
-        raise LeftoversError("\n".join(("what is on a cluster is removed by a command of its own:", *elsewhere)))
+        click.echo(f"nothing is left of {f'{named.run_id} ({named.path})' if named else f'the runs below {output}'}")
+    commands = [] if only_list else [command for leftovers in found for command in leftovers.commands]
+    elsewhere = ["what is on a cluster is removed by a command of its own:", *commands] if commands else []
+    if damaged or elsewhere:
+        raise LeftoversError("\n".join((*damaged, *elsewhere)))
 
 
 def _scenario(name: str, changes: dict[str, Any]) -> "Scenario":

@@ -20,11 +20,18 @@ from bench.errors import LockedError
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds the lock, or held it when it died. `run` is the path of the run's folder."""
+    """Who holds the lock, or held it when it died. `run` is the path of the run's folder, `run_id` the run's id, which
+    lock files of older versions lack."""
 
     run: str
     pid: int
     since: float
+    run_id: str = ""
+
+    @property
+    def name(self) -> str:
+        """The run's id."""
+        return self.run_id or Path(self.run).name
 
     @property
     def age_s(self) -> float:
@@ -45,7 +52,7 @@ def read_holder() -> tuple[Holder | None, bool]:
 
 
 @contextmanager
-def machine_lock(run: Path) -> Iterator[None]:
+def machine_lock(run: Path, run_id: str) -> Iterator[None]:
     """Holds the machine for a run. Raises LockedError where another run has it, or died with it."""
     with _opened() as file:
         if not _try_lock(file):
@@ -58,18 +65,18 @@ def machine_lock(run: Path) -> Iterator[None]:
                 f"the run {dead.run} (process {dead.pid}, begun {dead.age_s:.0f} s ago) was killed before it could "
                 "clean up; run `meshbench cleanup` first, then `meshbench run --resume` or a new run"
             )
-        _name(file, Holder(str(run.resolve()), os.getpid(), time.time()))
+        _name(file, Holder(str(run.resolve()), os.getpid(), time.time(), run_id))
         try:
             yield
         finally:
             _clear(file)
 
 
-def forget_holder(run: Path) -> None:
+def forget_holder(run_id: str) -> None:
     """Takes a dead run's name out of the lock file, after it has been cleaned up."""
     with _opened() as file:
         holder = _named(file)
-        if holder is not None and holder.run == str(run.resolve()) and _try_lock(file):
+        if holder is not None and holder.name == run_id and _try_lock(file):
             _clear(file)
 
 

@@ -60,7 +60,7 @@ def run(order: Order) -> RunFolder:
         cluster=place.cluster,
         environment=place.environment(),
     )
-    with watching(order.timeout_s) as watch, place.lock(order.output / record.run_id, watch):
+    with watching(order.timeout_s) as watch, place.lock(order.output / record.run_id, record.run_id, watch):
         folder = RunFolder.create(order.output, record, fill=lambda path: _fill(order, path))
         with _ending(folder):
             _measure(folder, place, watch)
@@ -96,7 +96,7 @@ def resume(path: Path, place: Place, *, timeout_s: float | None = None) -> RunFo
         raise InputError(
             f"{path}: cannot be resumed here, since this is not what it was measured on: {'; '.join(changed)}"
         )
-    with watching(timeout_s) as watch, place.lock(path, watch):
+    with watching(timeout_s) as watch, place.lock(path, record.run_id, watch):
         folder = RunFolder.reopen(path, status="running", exit_code=None, reason="", ended_at=None)
         with _ending(folder):
             folder.set_aside_broken_blocks()

@@ -6,7 +6,9 @@ its files. Nothing is ever overwritten but `run.json` (atomically) and what `rep
 
 import errno
 import hashlib
+import json
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +32,9 @@ from bench.samples import Samples, read_parquet
 _RESERVE_BYTES = 256 * 1024
 _RESERVE = ".reserve"
 _RESERVED_FOR_STATUS = (errno.ENOSPC, errno.EDQUOT)
+
+RECORD = "run.json"
+_RUN_ID = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 
 R = TypeVar("R", bound=Record)
 
@@ -66,7 +71,7 @@ class RunFolder:
     @classmethod
     def reopen(cls, path: Path, **changes: Any) -> "RunFolder":
         """Opens the folder of an interrupted run to go on with it."""
-        folder = cls(path, read_record(path / "run.json", RunRecord))
+        folder = cls(path, read_record(path / RECORD, RunRecord))
         folder._begin(**changes)
         return folder
 
@@ -79,7 +84,7 @@ class RunFolder:
     def update(self, **changes: Any) -> None:
         """Changes fields of `run.json`, atomically."""
         self.record = self.record.model_copy(update=changes)
-        write_record(self.path / "run.json", self.record)
+        write_record(self.path / RECORD, self.record)
 
     @contextmanager
     def draft(self, trial: Trial) -> Iterator[Path]:
@@ -157,14 +162,36 @@ def open_run(path: Path, *, strict: bool = False) -> StoredRun:
     Raises StoreError where there is no run, where its version is another, or, if `strict`, where a trial is not
     whole.
     """
-    if not (path / "run.json").is_file():
+    if not (path / RECORD).is_file():
         raise StoreError(f"{path}: not a run's folder: it has no run.json")
-    record = read_record(path / "run.json", RunRecord)
+    record = read_record(path / RECORD, RunRecord)
     found = [_read_trial(path, entry) for entry in record.trials]
     problems = tuple(trial for trial in found if isinstance(trial, str))
     if problems and strict:
         raise StoreError("\n".join(problems))
     return StoredRun(path, record, tuple(t for t in found if isinstance(t, StoredTrial)), problems)
+
+
+def read_run_id(path: Path) -> str:
+    """Read which run a folder is of, whatever the folder is called, from its run.json of any version.
+
+    Raises StoreError where it has none, or one that cannot be read.
+    """
+    file = path / RECORD
+    try:
+        run_id = json.loads(file.read_bytes())["run_id"]
+    except OSError as error:
+        raise StoreError(f"{file}: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise StoreError(f"{file}: is damaged: it names no run") from error
+    if not isinstance(run_id, str) or not is_run_id(run_id):
+        raise StoreError(f"{file}: is damaged: it names no run")
+    return run_id
+
+
+def is_run_id(text: str) -> bool:
+    """Whether a text can be a run's id, which is the value of a label on everything that it makes on a cluster."""
+    return _RUN_ID.fullmatch(text) is not None
 
 
 def write_record(path: Path, record: Record) -> None:

@@ -68,7 +68,7 @@ class Place(Protocol):
     def keep_inputs(self, run: Path) -> None:
         """Copies into a run's folder what the place was told by files, so that the run can be resumed."""
 
-    def lock(self, run: Path, watch: Watch) -> AbstractContextManager[None]:
+    def lock(self, run: Path, run_id: str, watch: Watch) -> AbstractContextManager[None]:
         """Holds the place for the run whose folder is or will be at `run`. Raises LockedError; what `watch` sees ends
         the waiting for it."""
 

@@ -157,6 +157,7 @@ def dead_run(output: Path) -> Path:
     """The folder of a run that was killed, with a journal that has begun."""
     run = output / "20261123T031500Z-dead-0000"
     run.mkdir(parents=True)
+    (run / "run.json").write_text(json.dumps({"run_id": run.name}), "utf-8")
     _journal(run, step="begin")
     return run
 

@@ -29,7 +29,7 @@ def meshed(output: Path) -> Path:
 def test_a_second_run_stops_before_it_touches_anything(scenario: Path, output: Path) -> None:
     """Cases 25 and 26 on this machine: exit 8, the holder and its age named, nothing made."""
     command.wait_for_machine()
-    with machine_lock(Path("/elsewhere/another-run")):
+    with machine_lock(Path("/elsewhere/another-run"), "another-run"):
         finished = command.call("run", "--scenario", scenario, "--output", output, output=output)
     assert finished.code == 8, finished.told
     assert f"/elsewhere/another-run is running (process {os.getpid()}, for " in finished.err

@@ -7,9 +7,17 @@ from typing import Any
 import pytest
 
 from bench import cleanup, locks
-from bench.cleanup import clean, close_cleaned, leftovers, recorded_processes, unfinished_runs
+from bench.cleanup import (
+    Leftovers,
+    clean,
+    close_cleaned,
+    named_run,
+    recorded_processes,
+    runs_below,
+    unfinished_runs,
+)
 from bench.cli import cli, main
-from bench.errors import LeftoversError, LockedError
+from bench.errors import InputError, LeftoversError, LockedError, StoreError
 from bench.journal import read_journal
 from bench.locks import machine_lock, read_holder
 from bench.processes import MARK, this_process
@@ -27,7 +35,7 @@ def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A lock file of the test's own, and no process that could be found."""
     path = tmp_path / "machine.lock"
     monkeypatch.setattr(locks, "lock_path", lambda: path)
-    monkeypatch.setattr(cleanup, "find_strays", lambda _run, _recorded: ())
+    monkeypatch.setattr(cleanup, "marked_processes", dict)
     monkeypatch.setattr(cleanup, "end_strays", lambda _run, _recorded: ())
     return path
 
@@ -37,7 +45,13 @@ def write_run(output: Path, *steps: dict[str, Any]) -> Path:
     run = output / RUN
     run.mkdir(parents=True)
     (run / "journal.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps), "utf-8")
+    (run / "run.json").write_text(json.dumps({"run_id": RUN}), "utf-8")
     return run
+
+
+def unfinished(output: Path, *, run: Path | None = None) -> tuple[Leftovers, ...]:
+    """What is left of all runs below a folder, or of one."""
+    return unfinished_runs(runs_below(output)[0] if run is None else [named_run(run)])
 
 
 def working_folder(tmp_path: Path, mark: str | None) -> dict[str, Any]:
@@ -55,11 +69,11 @@ def test_a_working_folder_of_the_run_is_removed(tmp_path: Path, mark: str | None
     """By its mark; and an empty one that the run was just making."""
     line = working_folder(tmp_path, mark)
     run = write_run(tmp_path / "results", {"step": "begin"}, line)
-    [found] = unfinished_runs(tmp_path / "results")
+    [found] = unfinished(tmp_path / "results")
     assert found.folders == (Path(line["path"]),)
     clean(found)
     assert not Path(line["path"]).exists()
-    assert leftovers(run) is None
+    assert unfinished(run.parent) == ()
 
 
 @pytest.mark.parametrize("mark", ["20261123T031500Z-other-1111", ""], ids=["another run's", "nobody's, with content"])
@@ -67,7 +81,7 @@ def test_a_folder_that_is_not_the_runs_is_spared(tmp_path: Path, mark: str) -> N
     """Although the journal names it: another run may have the same random name."""
     line = working_folder(tmp_path, mark)
     write_run(tmp_path / "results", {"step": "begin"}, line)
-    [found] = unfinished_runs(tmp_path / "results")
+    [found] = unfinished(tmp_path / "results")
     assert found.folders == ()
     clean(found)
     assert Path(line["path"]).exists()
@@ -76,19 +90,19 @@ def test_a_folder_that_is_not_the_runs_is_spared(tmp_path: Path, mark: str) -> N
 def test_a_folder_that_was_removed_by_hand_is_no_mistake(tmp_path: Path) -> None:
     """Case 59: gone is as good as removed."""
     run = write_run(tmp_path / "results", {"step": "begin"}, {"step": "make-folder", "path": str(tmp_path / "gone")})
-    [found] = unfinished_runs(tmp_path / "results")
+    [found] = unfinished(tmp_path / "results")
     clean(found)
-    assert unfinished_runs(tmp_path / "results") == ()
+    assert unfinished(tmp_path / "results") == ()
     assert read_journal(run / "journal.jsonl")[-1]["step"] == "end"
 
 
 def test_a_run_on_a_cluster_is_told_with_the_command_for_the_cluster(tmp_path: Path) -> None:
     """Its journal knows the context; a run that was on this machine alone names none."""
     write_run(tmp_path / "results", {"step": "begin"}, APPLY, APPLY)
-    [found] = unfinished_runs(tmp_path / "results")
+    [found] = unfinished(tmp_path / "results")
     assert found.told.endswith(f"; on a cluster, for which: meshbench cleanup --context lab --run {found.run}")
     write_run(tmp_path / "local", {"step": "begin"})
-    assert unfinished_runs(tmp_path / "local")[0].told.endswith("folders none")
+    assert unfinished(tmp_path / "local")[0].told.endswith("folders none")
 
 
 def test_what_cannot_be_removed_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,45 +110,45 @@ def test_what_cannot_be_removed_is_listed(tmp_path: Path, monkeypatch: pytest.Mo
     line = working_folder(tmp_path, RUN)
     write_run(tmp_path / "results", {"step": "begin"}, line)
     monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
-    [found] = unfinished_runs(tmp_path / "results")
+    [found] = unfinished(tmp_path / "results")
     with pytest.raises(LeftoversError, match=f"still there after cleaning up: .*{line['path']}") as caught:
         clean(found)
     assert caught.value.exit_code == 7
-    assert len(unfinished_runs(tmp_path / "results")) == 1
+    assert len(unfinished(tmp_path / "results")) == 1
 
 
 def test_a_run_that_ended_leaves_nothing(tmp_path: Path) -> None:
     """Its journal has an end after the last begin."""
     write_run(tmp_path / "results", {"step": "begin"}, {"step": "end"})
-    assert unfinished_runs(tmp_path / "results") == ()
+    assert unfinished(tmp_path / "results") == ()
 
 
 def test_a_run_that_ended_without_removing_its_folder_is_found(tmp_path: Path) -> None:
     """It could say so itself, but its keys are still there."""
     line = working_folder(tmp_path, RUN)
     write_run(tmp_path / "results", {"step": "begin"}, line, {"step": "end"})
-    [found] = unfinished_runs(tmp_path / "results")
+    [found] = unfinished(tmp_path / "results")
     clean(found)
     assert not Path(line["path"]).exists()
-    assert unfinished_runs(tmp_path / "results") == ()
+    assert unfinished(tmp_path / "results") == ()
 
 
 def test_a_run_that_was_resumed_and_killed_is_unfinished(tmp_path: Path) -> None:
     """The end of its first part does not count for the second."""
     write_run(tmp_path / "results", {"step": "begin"}, {"step": "end"}, {"step": "begin"})
-    assert [found.run_id for found in unfinished_runs(tmp_path / "results")] == [RUN]
+    assert [found.run_id for found in unfinished(tmp_path / "results")] == [RUN]
 
 
 def test_the_run_in_the_lock_file_is_found_wherever_it_is(tmp_path: Path, lock: Path) -> None:
     """Also one that was killed before it had a folder, or after its last word: its name is taken out."""
     run = tmp_path / "elsewhere" / RUN
     lock.write_text(json.dumps({"run": str(run), "pid": 1, "since": 0.0}), "utf-8")
-    [found] = unfinished_runs(tmp_path / "results")
+    [found] = unfinished(tmp_path / "results")
     clean(found)
     assert read_holder() == (None, False)
     ended = write_run(tmp_path / "results", {"step": "begin"}, {"step": "end"})
     lock.write_text(json.dumps({"run": str(ended), "pid": 1, "since": 0.0}), "utf-8")
-    [found] = unfinished_runs(tmp_path / "results")
+    [found] = unfinished(tmp_path / "results")
     clean(found)
     assert read_holder() == (None, False)
     assert len(read_journal(ended / "journal.jsonl")) == 2
@@ -143,12 +157,12 @@ def test_the_run_in_the_lock_file_is_found_wherever_it_is(tmp_path: Path, lock: 
 def test_a_run_that_is_alive_is_refused(tmp_path: Path) -> None:
     """It has to be ended first; one elsewhere does not stand in the way."""
     run = write_run(tmp_path / "results", {"step": "begin"})
-    with machine_lock(run):
+    with machine_lock(run, RUN):
         with pytest.raises(LockedError, match="is running"):
-            unfinished_runs(tmp_path / "results")
+            unfinished(tmp_path / "results")
         with pytest.raises(LockedError, match="is running"):
-            unfinished_runs(tmp_path, run=run)
-        assert unfinished_runs(tmp_path / "others") == ()
+            unfinished(tmp_path, run=run)
+        assert unfinished(tmp_path / "others") == ()
 
 
 def test_processes_are_known_by_id_and_start_time() -> None:
@@ -166,9 +180,9 @@ def test_a_run_whose_process_lives_is_refused(tmp_path: Path) -> None:
     begin: dict[str, Any] = {"step": "begin", **this_process()}
     write_run(tmp_path / "results", begin)
     with pytest.raises(LockedError, match=rf"{RUN} is running \(process {begin['pid']}\)"):
-        unfinished_runs(tmp_path / "results")
+        unfinished(tmp_path / "results")
     write_run(tmp_path / "later", {**begin, "created": begin["created"] - 5})
-    assert [found.run_id for found in unfinished_runs(tmp_path / "later")] == [RUN]
+    assert [found.run_id for found in unfinished(tmp_path / "later")] == [RUN]
 
 
 def test_a_killed_run_is_closed_once_its_cluster_is_clean(tmp_path: Path) -> None:
@@ -190,7 +204,7 @@ def test_a_killed_run_is_not_closed_while_its_cluster_is_full(tmp_path: Path) ->
     line = working_folder(tmp_path, RUN)
     run = write_run(tmp_path / "results", {"step": "begin"}, line, APPLY)
     for folders in ((Path(line["path"]),), ()):
-        [found] = unfinished_runs(tmp_path / "results")
+        [found] = unfinished(tmp_path / "results")
         assert (found.folders, found.contexts) == (folders, ("lab",))
         clean(found)
     assert not Path(line["path"]).exists()
@@ -211,25 +225,25 @@ def test_a_killed_run_is_closed_when_machine_and_cluster_are_clean(tmp_path: Pat
         if on_cluster:
             close_cleaned(run.parent, context="lab", run_id=run.name)
         else:
-            clean(unfinished_runs(run.parent)[0])
+            clean(unfinished(run.parent)[0])
     assert read_record(run / "run.json", RunRecord).cleanup_ok is True
-    assert unfinished_runs(run.parent) == ()
+    assert unfinished(run.parent) == ()
 
 
 def test_a_killed_run_that_used_a_cluster_by_two_names_is_closed_after_both(tmp_path: Path) -> None:
     """As one that was resumed from another machine's kubeconfig."""
     run = write_run(tmp_path / "results", {"step": "begin"}, APPLY, {**APPLY, "context": "admin@lab"})
     close_cleaned(run.parent, context="lab", run_id=RUN)
-    [found] = unfinished_runs(run.parent)
+    [found] = unfinished(run.parent)
     assert found.contexts == ("admin@lab",)
     close_cleaned(run.parent, context="admin@lab", run_id=RUN)
-    assert unfinished_runs(run.parent) == ()
+    assert unfinished(run.parent) == ()
 
 
 def test_a_run_that_ended_needs_no_command_for_its_cluster(tmp_path: Path) -> None:
     """It removed, or told, what it had made there; only a folder of it is left here."""
     write_run(tmp_path / "results", {"step": "begin"}, working_folder(tmp_path, RUN), APPLY, {"step": "end"})
-    [found] = unfinished_runs(tmp_path / "results")
+    [found] = unfinished(tmp_path / "results")
     assert found.commands == ()
 
 
@@ -239,12 +253,146 @@ def test_the_command_says_what_removes_the_rest_and_that_something_is_left(
     """Each time until the cluster is clean, and for all runs at once; a list is no failure."""
     output = tmp_path / "my results"
     run = write_run(output, {"step": "begin"}, APPLY)
-    (output / "20261123T031500Z-dead-0b1c").mkdir()
-    (output / "20261123T031500Z-dead-0b1c" / "journal.jsonl").write_text('{"step": "begin"}\n', "utf-8")
+    other = output / "20261123T031500Z-dead-0b1c"
+    other.mkdir()
+    (other / "journal.jsonl").write_text('{"step": "begin"}\n', "utf-8")
+    (other / "run.json").write_text(json.dumps({"run_id": other.name}), "utf-8")
     cli.main(["cleanup", "--output", str(output), "--list"], standalone_mode=False)
     for _ in range(2):
         with pytest.raises(SystemExit) as ended:
             main(["cleanup", "--output", str(output)])
         assert ended.value.code == 7
         assert f"\nmeshbench cleanup --context lab --run '{run}'\n" in capsys.readouterr().err
-    assert [found.run_id for found in unfinished_runs(output)] == [RUN]
+    assert [found.run_id for found in unfinished(output)] == [RUN]
+
+
+def ended(arguments: list[str]) -> int:
+    """The exit code of a command."""
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    return int(caught.value.code or 0)
+
+
+@pytest.mark.parametrize("named", ["renamed", "link", "working folder", "with a slash"])
+def test_a_run_is_known_by_its_record_whatever_its_folder_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    """A renamed folder, a link to it, `.`: the id in run.json decides what is ended and removed."""
+    line = working_folder(tmp_path, RUN)
+    run = write_run(tmp_path / "results", {"step": "begin"}, line).rename(tmp_path / "results" / "last-night")
+    link = tmp_path / "latest"
+    link.symlink_to(run)
+    monkeypatch.chdir(run)
+    path = {"renamed": run, "link": link, "working folder": Path(), "with a slash": Path(f"{run}/")}[named]
+    [found] = unfinished(tmp_path / "results", run=path)
+    assert (found.run_id, found.run) == (RUN, run)
+    clean(found)
+    assert not Path(line["path"]).exists()
+    assert unfinished(tmp_path / "results") == ()
+
+
+def test_a_renamed_run_frees_the_machine_that_it_held(tmp_path: Path, lock: Path) -> None:
+    """The lock file has the path of before; it is the same run all the same, and is looked at once."""
+    run = write_run(tmp_path / "results", {"step": "begin"})
+    lock.write_text(json.dumps({"run": str(run), "pid": 1, "since": 0.0, "run_id": RUN}), "utf-8")
+    run.rename(tmp_path / "results" / "last-night")
+    [found] = unfinished(tmp_path / "results")
+    clean(found)
+    assert read_holder() == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("results/TYPO", "there is no such folder"),
+        ("results", "it has no run.json"),
+        (f"results/{RUN}/trials", "it has no run.json"),
+        (f"results/{RUN}/run.json", "there is no such folder"),
+        (".", "it has no run.json"),
+    ],
+)
+def test_what_is_no_runs_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], path: str, why: str
+) -> None:
+    """Neither "any run" nor "nothing is left": a slip of the pen cleans nothing up, here and on a cluster."""
+    line = working_folder(tmp_path, RUN)
+    (write_run(tmp_path / "results", {"step": "begin"}, line) / "trials").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for context in ([], ["--context", "nowhere"]):
+        assert ended(["cleanup", "--run", path, *context]) == 2
+        captured = capsys.readouterr()
+        assert captured.err.startswith(f"meshbench: {path}: not a run's folder: {why}; give the folder of one run")
+        assert captured.out == ""
+    assert Path(line["path"]).exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--run", ""],
+        ["--output", ""],
+        ["--context", "nowhere", "--run", ""],
+        ["--context", "nowhere", "--run-id", ""],
+        ["--context", "nowhere", "--run-id", " "],
+        ["--context", "nowhere", "--run-id", "a,b"],
+        ["--context", "nowhere", "--run-id", "a in (b)"],
+        ["--context", "nowhere", "--run-id", "-"],
+        ["--context", "nowhere", "--run-id", "a" * 64],
+    ],
+)
+def test_an_empty_name_is_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    """A variable that is not set, or a text that is a selector, means no run and least of all every run."""
+    line = working_folder(tmp_path, RUN)
+    write_run(tmp_path / "results", {"step": "begin"}, line)
+    monkeypatch.chdir(tmp_path)
+    assert ended(["cleanup", *arguments]) == 2
+    assert arguments[-2] in capsys.readouterr().err
+    assert Path(line["path"]).exists()
+
+
+def test_two_names_of_two_runs_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Which one is meant cannot be known."""
+    run = write_run(tmp_path / "results", {"step": "begin"})
+    other = "20261123T031500Z-other-1111"
+    assert ended(["cleanup", "--context", "nowhere", "--run", str(run), "--run-id", other]) == 2
+    assert f"--run-id {other} and --run {run} are two runs" in capsys.readouterr().err
+
+
+def test_a_damaged_record_is_reported_and_the_other_runs_are_cleaned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What may be left of it is not called cleaned up; nothing is chosen by its folder's name."""
+    line = working_folder(tmp_path, RUN)
+    write_run(tmp_path / "results", {"step": "begin"}, line)
+    damaged = tmp_path / "results" / "20261123T031500Z-other-1111"
+    damaged.mkdir()
+    (damaged / "journal.jsonl").write_text('{"step": "begin"}\n', "utf-8")
+    for content in ("", "[]", "{}", '{"run_id": 5}', '{"run_id": "../.."}', "[" * 99_999):
+        (damaged / "run.json").write_text(content, "utf-8")
+        assert ended(["cleanup", "--output", str(tmp_path / "results")]) == 7
+        assert f"{damaged}: skipped, so something may be left of it" in capsys.readouterr().err
+        with pytest.raises(StoreError, match="is damaged: it names no run"):
+            named_run(damaged)
+    assert not Path(line["path"]).exists()
+
+
+def test_a_run_that_was_killed_before_its_record_is_known_by_the_lock(tmp_path: Path, lock: Path) -> None:
+    """The lock file names it, and `--run` with that path means it; any other folder without a record is none."""
+    run = tmp_path / "results" / RUN
+    run.mkdir(parents=True)
+    with pytest.raises(InputError, match="not a run's folder"):
+        named_run(run)
+    lock.write_text(json.dumps({"run": str(run), "pid": 1, "since": 0.0, "run_id": RUN}), "utf-8")
+    [found] = unfinished(tmp_path / "results", run=run)
+    clean(found)
+    assert read_holder() == (None, False)
+
+
+def test_a_run_that_ended_and_left_a_process_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the id that the process carries; the journal of a run that ended says nothing of it."""
+    write_run(tmp_path / "results", {"step": "begin"}, {"step": "end"})
+    monkeypatch.setattr(cleanup, "marked_processes", lambda: {RUN: (7, 8), "another": (9,)})
+    [found] = unfinished(tmp_path / "results")
+    assert found.processes == (7, 8)

@@ -261,7 +261,7 @@ def test_a_signal_ends_the_wait_for_a_lock_that_is_going(fake: FakeCluster) -> N
 
     interrupting = Interrupting(things=fake.things)
     place = ClusterPlace(interrupting.cluster, options(), UNUSED, UNUSED, UNUSED, (), UNUSED)
-    with pytest.raises(Interrupted), place.lock(Path("results") / RUN, watch):
+    with pytest.raises(Interrupted), place.lock(Path("results") / "renamed", RUN, watch):
         pytest.fail("took it")
     assert next(looks) < 10
     assert LEASE not in interrupting.things

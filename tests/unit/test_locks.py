@@ -27,7 +27,7 @@ def _die(path: Path, run: Path) -> None:
 def test_a_free_machine_has_no_holder() -> None:
     """Before the first run, and after one that ended."""
     assert read_holder() == (None, False)
-    with machine_lock(Path("results/one")):
+    with machine_lock(Path("results/one"), "one"):
         pass
     assert read_holder() == (None, False)
 
@@ -35,7 +35,7 @@ def test_a_free_machine_has_no_holder() -> None:
 def test_a_running_run_is_named_with_its_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A relative results folder is found from every other folder, too."""
     monkeypatch.chdir(tmp_path)
-    with machine_lock(Path("results/one")):
+    with machine_lock(Path("results/one"), "one"):
         holder, alive = read_holder()
     assert alive
     assert holder is not None
@@ -45,7 +45,7 @@ def test_a_running_run_is_named_with_its_whole_path(tmp_path: Path, monkeypatch:
 def test_a_second_run_is_refused_while_the_first_is_alive(tmp_path: Path) -> None:
     """It is told who has the machine."""
     told = pytest.raises(LockedError, match=f"measured by {tmp_path}/one .process ")
-    with machine_lock(tmp_path / "one"), told, machine_lock(tmp_path / "two"):
+    with machine_lock(tmp_path / "one", "one"), told, machine_lock(tmp_path / "two", "two"):
         pytest.fail("two runs at once")
 
 
@@ -53,35 +53,34 @@ def test_a_run_after_a_killed_one_has_to_clean_up_first(path: Path, tmp_path: Pa
     """No silent take-over: the dead run is named, and the commands that help."""
     _die(path, tmp_path / "dead")
     told = pytest.raises(LockedError, match=r"dead .* was killed .*`meshbench cleanup`.*--resume")
-    with told, machine_lock(tmp_path / "two"):
+    with told, machine_lock(tmp_path / "two", "two"):
         pytest.fail("took over")
 
 
-def test_forgetting_a_dead_run_frees_the_machine(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under any name of its folder; forgetting it twice is no mistake."""
+def test_forgetting_a_dead_run_frees_the_machine(path: Path, tmp_path: Path) -> None:
+    """Under whatever name its folder has now; forgetting it twice is no mistake."""
     _die(path, tmp_path / "dead")
-    monkeypatch.chdir(tmp_path)
-    forget_holder(Path("dead"))
-    forget_holder(Path("dead"))
-    with machine_lock(tmp_path / "two"):
+    forget_holder("dead")
+    forget_holder("dead")
+    with machine_lock(tmp_path / "two", "two"):
         pass
 
 
 def test_forgetting_spares_other_runs_and_living_ones(path: Path, tmp_path: Path) -> None:
     """Only the name of the run that was cleaned up is taken out."""
     _die(path, tmp_path / "dead")
-    forget_holder(tmp_path / "other")
+    forget_holder("other")
     assert read_holder()[0] is not None
     path.write_text("", "utf-8")
-    with machine_lock(tmp_path / "alive"):
-        forget_holder(tmp_path / "alive")
+    with machine_lock(tmp_path / "alive", "alive"):
+        forget_holder("alive")
         assert read_holder()[1]
         assert read_holder()[0] is not None
 
 
 def test_the_lock_is_given_back_when_a_run_fails(tmp_path: Path) -> None:
     """Whatever the run died of, as long as it could say so."""
-    with pytest.raises(ValueError, match="failed"), machine_lock(tmp_path / "one"):
+    with pytest.raises(ValueError, match="failed"), machine_lock(tmp_path / "one", "one"):
         raise ValueError("failed")
     assert read_holder() == (None, False)
 
@@ -90,7 +89,7 @@ def test_the_lock_is_given_back_when_a_run_fails(tmp_path: Path) -> None:
 def test_a_lock_file_that_names_nobody_is_told(path: Path, content: str) -> None:
     """It is never taken for free."""
     path.write_text(content, "utf-8")
-    with pytest.raises(LockedError, match="does not name a run"), machine_lock(Path("one")):
+    with pytest.raises(LockedError, match="does not name a run"), machine_lock(Path("one"), "one"):
         pytest.fail("took it")
 
 
@@ -98,6 +97,6 @@ def test_a_lock_file_is_never_opened_through_a_link(path: Path, tmp_path: Path) 
     """Somebody else's link would let us write into somebody else's file."""
     (tmp_path / "precious").write_text("precious", "utf-8")
     path.symlink_to(tmp_path / "precious")
-    with pytest.raises(LockedError, match="cannot be opened"), machine_lock(Path("one")):
+    with pytest.raises(LockedError, match="cannot be opened"), machine_lock(Path("one"), "one"):
         pytest.fail("followed it")
     assert (tmp_path / "precious").read_text("utf-8") == "precious"

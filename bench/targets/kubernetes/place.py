@@ -49,8 +49,8 @@ class ClusterPlace:
                 (run / VALUES).mkdir(exist_ok=True)
                 shutil.copyfile(file, run / VALUES / name)
 
-    def lock(self, run: Path, watch: Watch) -> AbstractContextManager[None]:
-        return cluster_lock(self.client, run.name, watch=watch)
+    def lock(self, run: Path, run_id: str, watch: Watch) -> AbstractContextManager[None]:  # noqa: ARG002  # on a cluster
+        return cluster_lock(self.client, run_id, watch=watch)
 
     def open(
         self, run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: Watch

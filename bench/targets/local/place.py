@@ -26,8 +26,8 @@ class ThisMachine:
     def keep_inputs(self, run: Path) -> None:
         """Nothing: this machine needs no files of its own."""
 
-    def lock(self, run: Path, watch: Watch) -> AbstractContextManager[None]:  # noqa: ARG002  # it waits for nothing
-        return machine_lock(run)
+    def lock(self, run: Path, run_id: str, watch: Watch) -> AbstractContextManager[None]:  # noqa: ARG002  # no waiting
+        return machine_lock(run, run_id)
 
     def open(
         self, run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: Watch
