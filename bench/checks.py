@@ -53,6 +53,7 @@ class Doubt(StrEnum):
     UNSTEADY = "unsteady"
     RESTART = "restart"
     CLOCK = "clock"
+    DERIVED_STARTS = "derived-starts"
     PROOF = "proof"
     UNPROVEN = "unproven"
     FEW_CPUS = "few-cpus"
@@ -94,7 +95,10 @@ RULES: Final[dict[Doubt, Rule]] = {
     Doubt.RESTART: Rule(
         True, "look into its log below proxies/ or in the services' logs, at a node by kubectl describe", passes=True
     ),
-    Doubt.CLOCK: Rule(True, "the machine slept or was paused; run again", passes=True),
+    Doubt.CLOCK: Rule(True, "the machine slept or was paused, or its clock was set; run again", passes=True),
+    Doubt.DERIVED_STARTS: Rule(
+        False, "let the client give start_time to Locust's request event, as its measure() does"
+    ),
     Doubt.PROOF: Rule(True, "the trial did not measure what its name says; see proof.json"),
     Doubt.UNPROVEN: Rule(True, "nothing shows that the trial measured what its name says; run again", passes=True),
     Doubt.FEW_CPUS: Rule(False, "services, sidecars and load share them: not comparable with other machines"),
@@ -205,6 +209,9 @@ def _generator(record: TrialRecord, samples: Samples) -> Found:
     if generator.problem or generator.exit_code not in (*_LOCUST_FINE, None):
         yield Doubt.GENERATOR_ENDED, generator.problem or f"Locust ended with exit code {generator.exit_code}"
         return  # its counts, if it left any, are of another moment than the rows
+    if generator.derived_starts:
+        seen = f"{generator.derived_starts} of {generator.recorded} requests came without a valid start"
+        yield Doubt.DERIVED_STARTS, f"{seen}; it was taken to be the end less the latency"
     if not generator.locust_requests == generator.recorded == len(samples):
         wrote = f"the recorder wrote {generator.recorded}, {len(samples)} are stored"
         yield Doubt.LOST_ROWS, f"Locust counted {generator.locust_requests} requests, {wrote}"
@@ -225,6 +232,12 @@ def _circumstances(record: TrialRecord) -> Found:
     if record.clock is not None and record.clock.gap_s > MOST_CLOCK_GAP_S:
         gap, allowed = format_duration(record.clock.gap_s), format_duration(MOST_CLOCK_GAP_S)
         yield Doubt.CLOCK, f"wall clock and monotonic clock moved {gap} apart, allowed is {allowed}"
+    if record.generator is not None and record.generator.clock_step_ms:
+        step = format_ms(record.generator.clock_step_ms)
+        yield (
+            Doubt.CLOCK,
+            f"the load generator's wall clock, which requests' starts are from, moved by {step} ms at once",
+        )
 
 
 def _proofs(proof: ProofRecord | None, *, served: bool) -> Found:

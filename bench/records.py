@@ -152,6 +152,12 @@ class GeneratorRecord(Record):
     locust_requests: Annotated[int, Field(description="requests that Locust counted")]
     locust_failures: int
     recorded: Annotated[int, Field(description="rows that the recorder wrote")]
+    derived_starts: Annotated[
+        int, Field(description="requests whose event had no start, or none that can be: it was derived from its end")
+    ] = 0
+    clock_step_ms: Annotated[
+        float, Field(description="largest step of the generator's wall clock against its monotonic one; 0: none")
+    ] = 0.0
     exit_code: int | None
     locust_p95_ms: Annotated[float | None, Field(description="Locust's own, rounded P95: a cross-check only")] = None
     problem: Annotated[str, Field(description="why the generator ended early, if it did")] = ""

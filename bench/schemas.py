@@ -165,6 +165,10 @@ ones. Their paths are relative, without `..`, and no symbolic link may lead out.
 A folder of manifests is applied as a whole: `*.yaml`, `*.yml` and `*.json`, in any case of letters, at any depth.
 README, licences and hidden files may lie beside them; any other file is an error, since it would not be applied.
 
+Users in a Locust file may be of any class, with waits of any kind. A client of its own has to fire Locust's request
+event with `response_time`, and should give it `start_time`, as `events.request.measure` does: without it the start is
+derived, and the trial has a warning.
+
 An editor with a YAML language server completes and checks a scenario that begins with
 `# yaml-language-server: $schema=scenario.schema.json`, with the path of that file in `scenarios/`.
 """

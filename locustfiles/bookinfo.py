@@ -9,7 +9,6 @@ page included:
 import itertools
 import json
 import random
-from typing import Any
 from urllib.parse import urlencode
 
 import gevent
@@ -76,7 +75,3 @@ class Reader(FastHttpUser):
             problem = page_problem(response.content or b"", self.reviews) if response.status_code == 200 else None
             if problem:
                 response.failure(problem)
-
-    def context(self) -> dict[str, Any]:
-        """Nothing of our own; recorders add to it."""
-        return {}

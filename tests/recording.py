@@ -5,18 +5,22 @@ process of its own.
 """
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from itertools import islice, pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gevent
-from locust import User, constant, events, task
+from locust import TaskSet, User, between, constant, constant_pacing, events, task
 from locust.env import Environment
 
 from bench.load import pacing, recorder
+from bench.load.timing import Clocks
 
 STEP_NS = 1_000_000_000
 
@@ -27,19 +31,98 @@ def packed_rows(folder: Path) -> None:
     (folder / "samples.bin").write_bytes(b"".join(rows) + rows[0][:20])
 
 
-def closed_loop(_: Path) -> dict[str, Any]:
-    """A paced user's wait, and the contexts of the request after it and of a second one in the same task."""
-    user = _user(None)
-    wait_s = user.wait_time()
-    return {"wait_s": wait_s, "first": user.context(), "second": user.context()}
+def closed_loop(folder: Path) -> dict[str, Any]:
+    """Two seconds of a user that sends two requests in each task, and one before its first; the clock's zero."""
+    environment = _recorded(folder, [Pairs])
+    _run(environment, seconds=2.0, users=1)
+    return {"context": Pairs(environment).context()}
 
 
-def open_loop(_: Path) -> dict[str, Any]:
-    """Waits and dues of a user for whom one arrival is to come and the next was due a second ago."""
-    now = time.perf_counter_ns()
-    user = _user(iter([now + STEP_NS, now - STEP_NS]))
-    taken = [(user.wait_time(), user.context()) for _ in range(2)]
-    return {"waits_s": [wait for wait, _ in taken], "dues_s": [(c["intended_ns"] - now) / 1e9 for _, c in taken]}
+def open_loop(folder: Path) -> dict[str, Any]:
+    """Arrivals of 40/s for users of several classes, and the schedule that they should take them from."""
+    environment = _recorded(folder, [Parent, Child, Nested, Paced], rate=40.0)
+    _run(environment, seconds=3.0, users=12)
+    schedule = islice(pacing.poisson_arrivals(40.0, 1, clock=lambda: 0), 200)
+    return {"schedule_ns": list(schedule)}
+
+
+def busy_open_loop(folder: Path) -> dict[str, Any]:
+    """One user whose requests take 60 ms, with 50 arrivals per second."""
+    environment = _recorded(folder, [Busy], rate=50.0)
+    _run(environment, seconds=2.0, users=1)
+    return {}
+
+
+def ended_in_waits(folder: Path) -> dict[str, float]:
+    """How long the end of users takes who wait for long: in a closed loop, and for their first arrival in an open."""
+    found = {}
+    for name, rate in (("closed", 0.0), ("open", 0.001)):
+        environment = _recorded(folder, [Waiting], rate=rate)
+        runner: Any = environment.runner
+        environment.stop_timeout = 20
+        runner.start(3, spawn_rate=3)
+        with gevent.Timeout(5):
+            while [user.args[0]._state for user in runner.user_greenlets] != ["waiting"] * 3:
+                gevent.sleep(0.05)
+        began = time.monotonic()
+        runner.quit()
+        found[name] = time.monotonic() - began
+    return found
+
+
+def odd_events(folder: Path) -> dict[str, Any]:
+    """What becomes of each of `ODD_EVENTS`: its row, how many starts were derived, and why the recorder gave up."""
+    return {name: _event(folder / name, event) for name, event in ODD_EVENTS.items()}
+
+
+def too_many_names(folder: Path) -> dict[str, Any]:
+    """A request more than a row can tell names apart."""
+    made = _recorder(folder)
+    made.names = {str(number): number for number in range(recorder.MOST_NAMES)}
+    given_up: list[str] = []
+    made.give_up = given_up.append
+    for name in ("7", "one more"):
+        made.request(name=name, response_time=1.0, response_length=1)
+    return {"recorded": made.recorded, "given_up": given_up}
+
+
+def before_the_start(folder: Path) -> dict[str, Any]:
+    """A request that a listener of the locustfile sends at the start of the test, before the recorder's own."""
+    made = _recorder(folder, started=False)
+    made.request(name="token", response_time=20.0, response_length=1, start_time=time.time() - 0.02)
+    zero_ns = made.zero_ns
+    made.start()
+    made.flush()
+    return {"same_zero": made.zero_ns == zero_ns > 0, "derived": made.derived_starts, "problem": made.problem}
+
+
+def stepped_clock(folder: Path) -> dict[str, Any]:
+    """Recorders' accounts: of one whose wall clock is set between two requests, and of one that sees it in a flush."""
+    ahead_ns = [1_795_000_000 * STEP_NS]
+    found = {}
+    for seen_by in ("request", "flush"):
+        made = _recorder(folder / seen_by)
+        made.clocks = Clocks(wall=lambda: time.perf_counter_ns() + ahead_ns[0])
+        made.request(name="page", response_time=1.0, response_length=1)
+        ahead_ns[0] -= 30_000_000
+        if seen_by == "flush":
+            made.flush()
+        else:
+            made.request(name="page", response_time=1.0, response_length=1)
+        found[seen_by] = made.account()
+    return found
+
+
+def workers(folder: Path) -> None:
+    """The account of a master whose two workers report."""
+    runner = SimpleNamespace(worker_count=2)
+    total = SimpleNamespace(num_requests=7, num_failures=0, get_response_time_percentile=lambda _: 5)
+    environment: Any = SimpleNamespace(runner=runner, stats=SimpleNamespace(total=total))
+    master = recorder.Master(environment, folder, 2)
+    for node, recorded, derived, step_ms in (("a", 4, 1, 12.5), ("b", 3, 2, 0.0)):
+        account = {"recorded": recorded, "derived_starts": derived, "clock_step_ms": step_ms, "problem": ""}
+        master.ended(SimpleNamespace(node_id=node, data=account))
+    master.finish()
 
 
 def arrivals(_: Path) -> dict[str, Any]:
@@ -71,59 +154,225 @@ def two_starts(folder: Path) -> dict[str, Any]:
 def full_disk(folder: Path) -> dict[str, Any]:
     """The same for much longer, with nowhere to write the rows."""
     (folder / "samples.bin").symlink_to("/dev/full")
-    environment = _recorded(folder)
+    return _until_it_gives_up(_recorded(folder))
+
+
+def refused_row(folder: Path) -> dict[str, Any]:
+    """The same with a request that has no response time, after 20 that have one."""
+    return _until_it_gives_up(_recorded(folder, [Untimed]))
+
+
+def no_start(folder: Path) -> dict[str, Any]:
+    """The same where the load's start cannot be written."""
+    (folder / "started.draft").mkdir()
+    return _until_it_gives_up(_recorded(folder))
+
+
+def _until_it_gives_up(environment: Environment) -> dict[str, Any]:
     began = time.monotonic()
     _run(environment, seconds=30.0)
     return {"exit_code": environment.process_exit_code, "seconds": time.monotonic() - began}
 
 
-class Asking(User):
-    """Sends nothing: it only tells Locust of requests, as a client would."""
+class Client(User):
+    """Sends nothing: it only fires Locust's request event, as a client would."""
 
+    abstract = True
     wait_time = constant(0.02)
+
+    def ask(self, name: str, *, seconds: float = 0.001, **event: Any) -> None:
+        """A request that takes so long."""
+        started, began = time.time(), time.perf_counter()
+        gevent.sleep(seconds)
+        sent = {"request_type": "GET", "name": name, "response_length": 1, "exception": None, "start_time": started}
+        timed = {"response_time": (time.perf_counter() - began) * 1e3}
+        self.environment.events.request.fire(**(sent | timed | event))
+
+
+class Asking(Client):
+    """Every third request is a failure."""
+
     asked = 0
 
-    def context(self) -> dict[str, Any]:
-        return {"own": "kept"}
-
     @task
-    def ask(self) -> None:
-        """A request of 1 ms."""
-        began = self.context()
-        gevent.sleep(0.001)
+    def page(self) -> None:
         Asking.asked += 1
         failure = ValueError("not the page") if Asking.asked % 3 == 0 else None
-        self.environment.events.request.fire(
-            request_type="GET",
-            name=f"page {Asking.asked % 2}\n",
-            response_time=1.25,
-            response_length=100,
-            response=None,
-            exception=failure,
-            context=began,
-        )
+        name = f"page {Asking.asked % 2}\n"
+        self.ask(name, response_time=1.25, response_length=100, response=None, exception=failure, context={})
 
 
-def _user(due: Any) -> Any:
-    paced = type("Paced", (Asking,), {})
-    pacing.pace(paced, due)
-    return paced(Environment(events=events, user_classes=[paced]))
+class Untimed(Client):
+    """The 21st request has no response time, as Locust allows it."""
+
+    asked = 0
+
+    @task
+    def page(self) -> None:
+        Untimed.asked += 1
+        untimed: dict[str, Any] = {"response_time": None} if Untimed.asked == 21 else {}
+        self.ask("page", **untimed)
 
 
-def _recorded(folder: Path) -> Environment:
+class Pairs(Client):
+    """Two requests in each task; a context that has our fields' names in it."""
+
+    def context(self) -> dict[str, Any]:
+        return {"started_ns": 1, "intended_ns": "never"}
+
+    def on_start(self) -> None:
+        self.ask("login", context=self.context())
+
+    @task
+    def both(self) -> None:
+        self.ask("first", context=self.context())
+        self.ask("second", context=self.context())
+
+
+class Parent(Client):
+    """A class that another one inherits from, and that has users of its own."""
+
+    greeted = 0
+
+    def on_start(self) -> None:
+        self.greeted += 1
+        self.ask("login")
+
+    @task
+    def page(self) -> None:
+        self.ask(f"{type(self).__name__} page")
+        assert self.greeted == 1
+
+
+class Child(Parent):
+    """Its `on_start` calls its parent's."""
+
+    def on_start(self) -> None:
+        super().on_start()
+
+
+class Nested(Client):
+    """Waits that are defined on a task set, and on one within it."""
+
+    @task
+    class Browsing(TaskSet):
+        wait_time = between(0.01, 0.02)
+
+        @task(3)
+        def page(self) -> None:
+            _ask(self, "Nested page")
+
+        @task(1)
+        class Detail(TaskSet):
+            wait_time = constant(0.01)
+
+            @task
+            def page(self) -> None:
+                _ask(self, "Nested detail")
+                self.interrupt(reschedule=False)  # type: ignore[no-untyped-call]  # Locust's own
+
+
+def _ask(task_set: TaskSet, name: str) -> None:
+    user: Any = task_set.user
+    user.ask(name)
+
+
+class Paced(Client):
+    """Locust's own pacing, which keeps times on the user."""
+
+    wait_time = constant_pacing(0.1)
+
+    @task
+    def page(self) -> None:
+        self.ask("Paced page")
+
+
+class Busy(Client):
+    """One request at a time, slower than they arrive."""
+
+    @task
+    def page(self) -> None:
+        self.ask("page", seconds=0.06)
+
+
+class Waiting(Client):
+    """Waits for long after each task."""
+
+    wait_time = constant(600)
+
+    @task
+    def page(self) -> None:
+        self.ask("page")
+
+
+PLAIN: dict[str, Any] = {"name": "page", "response_time": 20.0, "response_length": 5, "exception": None}
+ODD_EVENTS: dict[str, dict[str, Any]] = {
+    "plain": {"start_time": "now"},
+    "no-start": {},
+    "start-none": {"start_time": None},
+    "start-monotonic": {"start_time": time.perf_counter()},
+    "start-future": {"start_time": time.time() + 100},
+    "context": {"start_time": "now", "context": {"started_ns": 1, "intended_ns": 2}},
+    "no-length": {"start_time": "now", "response_length": None},
+    "status": {"start_time": "now", "response": SimpleNamespace(status_code=HTTPStatus.NOT_FOUND)},
+    "status-none": {"start_time": "now", "response": SimpleNamespace(status_code=None)},
+    "no-status": {"start_time": "now", "response": object()},
+    "failure": {"start_time": "now", "exception": "a text"},
+    "no-failure": {"start_time": "now", "exception": ""},
+    "time-none": {"response_time": None},
+    "time-nan": {"response_time": math.nan},
+    "time-negative": {"response_time": -1.0},
+    "time-text": {"response_time": "12"},
+    "time-huge": {"response_time": 1e15},
+    "status-text": {"response": SimpleNamespace(status_code="OK")},
+    "status-huge": {"response": SimpleNamespace(status_code=70_000)},
+    "length-huge": {"response_length": 3_000_000_000},
+    "length-float": {"response_length": 1.5},
+    "name-none": {"name": None},
+    "name-list": {"name": ["page"]},
+    "name-surrogate": {"name": "\udc80"},
+}
+
+
+def _event(folder: Path, event: dict[str, Any]) -> dict[str, Any]:
+    """What a recorder makes of one event that is fired 50 ms after its answer; times are since the event."""
+    made = _recorder(folder)
+    given_up: list[str] = []
+    made.give_up = given_up.append
+    if event.get("start_time") == "now":
+        event = event | {"start_time": time.time() - 0.07}
+    fired_ns = time.perf_counter_ns() - made.zero_ns
+    made.request(**(PLAIN | event))
+    made.request(**(PLAIN | event))
+    made.flush()
+    row = recorder.ROW.unpack((folder / "samples.bin").read_bytes()[: recorder.ROW.size]) if made.recorded else None
+    since = (row[0] - fired_ns, row[1] - fired_ns) if row else ()
+    return {"row": [*since, *row[2:]] if row else None, **made.account(), "given_up": given_up}
+
+
+def _recorder(folder: Path, *, started: bool = True) -> recorder.Recorder:
+    folder.mkdir(exist_ok=True)
+    made = recorder.Recorder(folder, part="", give_up=lambda _: None)
+    if started:
+        made.start()
+        made.zero_ns -= STEP_NS  # the load goes on for a while
+    return made
+
+
+def _recorded(folder: Path, user_classes: Any = (Asking,), *, rate: float = 0.0) -> Environment:
     """Locust with the recorder attached, as its own command line would have it."""
-    environment = Environment(events=events, user_classes=[Asking])
+    environment = Environment(events=events, user_classes=[*user_classes])
     environment.create_local_runner()
-    options = {"record_to": str(folder), "arrival_rate": 0.0, "seed": 1}
+    options = {"record_to": str(folder), "arrival_rate": rate, "seed": 1}
     environment.parsed_options = type("Options", (), options)()
     events.init.fire(environment=environment)  # type: ignore[no-untyped-call]  # Locust's own
     return environment
 
 
-def _run(environment: Environment, *, seconds: float) -> None:
+def _run(environment: Environment, *, seconds: float, users: int = 3) -> None:
     runner = environment.runner
     assert runner is not None
-    runner.start(3, spawn_rate=3)
+    runner.start(users, spawn_rate=users)
     with gevent.Timeout(seconds, False):
         runner.greenlet.join()
     runner.quit()
@@ -131,7 +380,25 @@ def _run(environment: Environment, *, seconds: float) -> None:
 
 
 FACTS: dict[str, Callable[[Path], Any]] = {
-    fact.__name__: fact for fact in (packed_rows, closed_loop, open_loop, arrivals, load, two_starts, full_disk)
+    fact.__name__: fact
+    for fact in (
+        packed_rows,
+        closed_loop,
+        open_loop,
+        busy_open_loop,
+        ended_in_waits,
+        odd_events,
+        too_many_names,
+        before_the_start,
+        stepped_clock,
+        workers,
+        arrivals,
+        load,
+        two_starts,
+        full_disk,
+        refused_row,
+        no_start,
+    )
 }
 
 if __name__ == "__main__":

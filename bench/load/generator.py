@@ -137,6 +137,7 @@ class Load:
     window: Window
     warmup_extended: bool = False
     problem: str = ""
+    ended_early: str = ""
     broken: bool = False
     hopeless: str = ""
 
@@ -171,14 +172,14 @@ class Load:
     @property
     def over(self) -> bool:
         """More load would tell nothing new."""
-        return self.broken or bool(self.problem or self.hopeless)
+        return self.broken or bool(self.ended_early or self.hopeless)
 
     def _pass_window(self, *, watch: Watch, show: Callable[[Progress], None]) -> None:
         now_ns = self.generator.now_ns
         while now_ns() < self.window.end_ns and not self.over:
             self.generator.tick()
             show(self._progress())
-            self.problem, self.hopeless = self.generator.trouble(), self._hopeless()
+            self.ended_early, self.hopeless = self.generator.trouble(), self._hopeless()
             self.broken = self.generator.broken()
             tick_end = min(now_ns() + round(TICK_S * NANOSECONDS), self.window.end_ns)
             wait_until(lambda end=tick_end: now_ns() >= end, timeout_s=TICK_S, watch=watch)  # type: ignore[misc]
@@ -239,7 +240,10 @@ class Load:
         no_account = "" if own else f"Locust left no account of itself: exit code {exit_code}"
         # where nothing ever was good, the samples say so themselves; where something was, the load has broken off
         broken_off, remark = (self.hopeless, "") if samples.ok.any() else ("", self.hopeless)
-        problem = self.problem or own.get("problem") or broken_off or no_account
+        # the recorder's own account knows why Locust ended early, where there is one; what else is in it does not
+        own_problem = own.get("problem", "")
+        causes = (own_problem, self.ended_early) if "recorded" in own else (self.ended_early, own_problem)
+        problem = next(filter(None, (self.problem, *causes, broken_off, no_account)), "")
         return LoadOutcome(
             window=self.window,
             warmup_extended=self.warmup_extended,
@@ -249,6 +253,8 @@ class Load:
                 locust_failures=own.get("locust_failures", 0),
                 locust_p95_ms=own.get("locust_p95_ms"),
                 recorded=own.get("recorded", len(samples)),
+                derived_starts=own.get("derived_starts", 0),
+                clock_step_ms=own.get("clock_step_ms", 0.0),
                 exit_code=exit_code,
                 problem=problem,
             ),

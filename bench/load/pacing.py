@@ -8,31 +8,47 @@ from typing import Any
 import gevent
 
 _FIRST_ARRIVAL_NS = 500_000_000  # leaves the users time to be there before the first arrival is due
+_TOLERANCE_NS = 1_000_000  # of a start that was converted from the wall clock
 
 
-def pace(user_class: Any, arrivals: Iterator[int] | None) -> None:
-    """Wraps a user class so that every request's context says when it was due and when it started.
+def pace(arrivals: Iterator[int] | None, *, task_set: Any, first_task_set: Any) -> None:
+    """Let each wait of a user note when its next request is due; in an open loop, wait for the next arrival instead.
 
-    Closed loop: due when the user's wait was over. Open loop (`arrivals` in nanoseconds): the user waits for the
-    next arrival that no other user has taken; when all users are busy it is taken late, and the delay counts.
+    Closed loop: due when the user's wait was over. Open loop (`arrivals` in ns on the monotonic clock): the user waits
+    for the next arrival that no other user has taken; when all users are busy it is taken late, and the delay counts.
+    The first arrival is waited for when the user's `on_start` has ended.
+
+    `task_set` and `first_task_set` are Locust's TaskSet and DefaultTaskSet. Every wait of every user goes through
+    `TaskSet._sleep`, whatever class or task set it is defined on, and Locust itself ends users around it. It is
+    replaced and not wrapped, so that nothing is done twice.
     """
-    wait_time, context = user_class.wait_time, user_class.context
 
-    def timed_wait(self: Any) -> float:
+    def sleep(_: Any, seconds: float) -> None:
         now = time.perf_counter_ns()
-        due = next(arrivals) if arrivals is not None else now + round(wait_time(self) * 1e9)
-        self.intended_ns = due
-        return max(0.0, (due - now) / 1e9)
+        due = now + round(seconds * 1e9) if arrivals is None else next(arrivals)
+        gevent.sleep(max(0.0, (due - now) / 1e9))
+        gevent.getcurrent().meshbench_due_ns = due
 
-    def timed_context(self: Any) -> dict[str, Any]:
-        now = time.perf_counter_ns()
-        intended = self.__dict__.pop("intended_ns", now)
-        return {**context(self), "started_ns": now, "intended_ns": intended}
+    def wait(self: Any) -> None:
+        self.wait()
 
-    user_class.wait_time = timed_wait
-    user_class.context = timed_context
-    if arrivals is not None:
-        user_class.on_start = _start_with_arrival(user_class.on_start)
+    task_set._sleep = sleep  # noqa: SLF001  # its `wait` around it stays Locust's
+    first_task_set.on_start = task_set.on_start if arrivals is None else wait
+
+
+def take_due(started_ns: int) -> int:
+    """Return when the request that started then was due (both in ns on the monotonic clock).
+
+    The first request of a greenlet that started after its wait was due at the wait's end, each other when it started:
+    further requests of a task, those of `on_start` and `on_stop`, and those of greenlets that a task spawns. In an open
+    loop the latency of such requests does not have in it how late the user was for its arrival.
+    """
+    current = gevent.getcurrent()
+    due: int | None = getattr(current, "meshbench_due_ns", None)
+    if due is None or started_ns < due - _TOLERANCE_NS:
+        return started_ns
+    current.meshbench_due_ns = None
+    return min(due, started_ns)  # the wait was over before it started: less is what the conversion is off by
 
 
 def poisson_arrivals(rate_per_s: float, seed: int, clock: Callable[[], int] = time.perf_counter_ns) -> Iterator[int]:
@@ -42,11 +58,3 @@ def poisson_arrivals(rate_per_s: float, seed: int, clock: Callable[[], int] = ti
     while True:
         yield due
         due += round(draw.expovariate(rate_per_s) * 1e9)
-
-
-def _start_with_arrival(on_start: Callable[[Any], None]) -> Callable[[Any], None]:
-    def start(self: Any) -> None:
-        on_start(self)
-        gevent.sleep(self.wait_time())
-
-    return start

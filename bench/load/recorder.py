@@ -2,14 +2,15 @@
 
     locust -f locustfiles/bookinfo.py,bench/load/recorder.py --record-to FOLDER
 
-It needs nothing but Locust, the standard library and `bench.load.pacing`, and the locustfile needs to know nothing of
-it: a user's `wait_time` and `context` are wrapped to learn when a request should have started and when it did.
+It needs nothing but Locust, the standard library, `bench.load.pacing` and `bench.load.timing`, and the locustfile needs
+to know nothing of it. Start and latency of a request come from Locust's request event, whatever client fires it; when
+the request was due comes from the user's wait before it.
 
 Files in FOLDER:
     samples.bin      one row of `ROW` per request, in the order of completion
     names.txt        the requests' names, one per line: a row's last field counts into it
     started.json     the clock's zero: monotonic and wall
-    generator.json   at the end: what Locust itself counted
+    generator.json   at the end: what Locust itself counted, and what the recorder has to report
 
 With `--processes N` each worker has a `samples-I.bin`, `names-I.txt` and `started-I.json` of its own, on its own zero
 of the same clock; `started.json` and `generator.json` are the master's. `bench.load.merge` reads either.
@@ -23,24 +24,30 @@ import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import gevent
 from locust import events
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
+from locust.user.task import DefaultTaskSet, TaskSet
 
-from bench.load.pacing import pace, poisson_arrivals
+from bench.load.pacing import pace, poisson_arrivals, take_due
+from bench.load.timing import Clocks, latency_of, start_of
 
 # intended_ns, started_ns, latency_ns, status, ok, bytes, name; `bench.samples.RAW_ROW` reads it.
 ROW = struct.Struct("<qqqhBiH")
+
+MOST_NAMES = 1 << 16  # as many as the last field of a row can count
+MOST_STATUS = (1 << 15) - 1
+MOST_BYTES = (1 << 31) - 1
 
 FLUSH_S = 0.5
 
 # Messages between master and workers.
 _END = "meshbench-end"  # master: end your users, then tell what you have
-_ENDED = "meshbench-ended"  # worker: how many rows it recorded
+_ENDED = "meshbench-ended"  # worker: its recorder's account
 _PROBLEM = "meshbench-problem"  # worker: why it can't go on
 _ANSWER_S = 5.0  # how long a worker may take to answer, beyond the requests in flight
 _POLL_S = 0.05
@@ -50,7 +57,8 @@ _PR_SET_PDEATHSIG = 1
 class Recorder:
     """Writes one row per request event; buffered, flushed every `FLUSH_S` seconds and at the end.
 
-    `part` stands in the files' names where there are several recorders; `give_up` is called once with what is wrong.
+    `part` stands in the files' names where there are several recorders; `give_up` is called once with what is wrong: a
+    load of which a request cannot be recorded ends at once.
     """
 
     def __init__(self, folder: Path, *, part: str, give_up: Callable[[str], None]) -> None:
@@ -59,46 +67,96 @@ class Recorder:
         self.give_up = give_up
         self.rows = (folder / f"samples{part}.bin").open("wb", buffering=1 << 16)
         self.names: dict[str, int] = {}
+        self.clocks = Clocks()
         self.recorded = 0
+        self.derived_starts = 0
         self.problem = ""
         self.zero_ns = 0
 
     def start(self, **_: Any) -> None:
-        """The clock's zero is the start of the test, before the first user; it stays when Locust's page starts more."""
+        """Take the start of the test, before the first user, as the clock's zero; it stays when Locust's page starts
+        more. A request that a listener of the same event sends before that is the start."""
         if not self.zero_ns:
-            self.zero_ns, self.problem = write_start(self.folder / f"started{self.part}.json")
+            self.clocks.restart()
+            self.zero_ns, problem = write_start(self.folder / f"started{self.part}.json")
+            if problem:
+                self.fail(problem)
             gevent.spawn(self._flush_regularly)
 
     def request(
         self,
-        name: str,
-        response_time: float,
-        response_length: int,
-        response: Any,
-        exception: BaseException | None,
-        context: dict[str, Any],
+        *,
+        name: Any = None,
+        response_time: Any = None,
+        response_length: Any = None,
+        response: Any = None,
+        exception: Any = None,
+        start_time: Any = None,
         **_: Any,
     ) -> None:
-        """Locust's request event."""
-        started_ns = context["started_ns"] - self.zero_ns
-        self.rows.write(
-            ROW.pack(
-                context["intended_ns"] - self.zero_ns,
-                started_ns,
-                round(response_time * 1e6),
-                getattr(response, "status_code", 0) or 0,
-                exception is None,
-                response_length or 0,
+        """Record Locust's request event. Anything that prevents that ends the load: Locust would log the exception, and
+        go on without the row."""
+        try:
+            if not self.zero_ns:
+                self.start()
+            now_ns, ahead_ns = self.clocks.read()
+            latency_ns = latency_of(response_time)
+            started_ns = start_of(
+                start_time, latency_ns=latency_ns, now_ns=now_ns, ahead_ns=ahead_ns, zero_ns=self.zero_ns
+            )
+            is_derived = started_ns is None
+            if started_ns is None:
+                started_ns = now_ns - latency_ns
+            status = getattr(response, "status_code", 0) or 0
+            size = response_length or 0
+            row = ROW.pack(
+                take_due(started_ns) - self.zero_ns,
+                started_ns - self.zero_ns,
+                latency_ns,
+                status,
+                not exception,
+                size,
                 self.names[name] if name in self.names else self._add_name(name),
             )
-        )
-        self.recorded += 1
+            self.rows.write(row)
+        except OSError as error:
+            self.fail(f"samples cannot be written: {error.strerror}")
+        except struct.error:
+            self.fail(f"the request {name!r} cannot be recorded: {_misfit(status, size)}")
+        except Exception as error:  # noqa: BLE001  # whatever it is, the row is lost
+            self.fail(f"the request {name!r} cannot be recorded: {str(error) or type(error).__name__}")
+        else:
+            self.recorded += 1
+            self.derived_starts += is_derived
 
-    def _add_name(self, name: str) -> int:
-        self.names[name] = len(self.names)
+    def account(self) -> dict[str, Any]:
+        """Return what this recorder adds to `generator.json`."""
+        return {
+            "recorded": self.recorded,
+            "derived_starts": self.derived_starts,
+            "clock_step_ms": self.clocks.step_ns / 1e6,
+            "problem": self.problem,
+        }
+
+    def fail(self, problem: str) -> None:
+        """Keep the first problem, and give up because of it."""
+        if not self.problem:
+            self.problem = problem
+            self.give_up(problem)
+
+    def _add_name(self, name: Any) -> int:
+        if not isinstance(name, str):
+            raise TypeError("its name is no text")
+        number = len(self.names)
+        if number == MOST_NAMES:
+            raise ValueError(
+                f"it has the {MOST_NAMES + 1}th name, and a row can count {MOST_NAMES}; give requests that differ in"
+                " their URL alone a common name"
+            )
         with (self.folder / f"names{self.part}.txt").open("a", encoding="utf-8") as file:
             file.write(" ".join(name.splitlines()) + "\n")
-        return self.names[name]
+        self.names[name] = number
+        return number
 
     def _flush_regularly(self) -> None:
         while not self.problem:
@@ -106,13 +164,24 @@ class Recorder:
             self.flush()
 
     def flush(self, **_: Any) -> None:
-        """A full disk ends the load at once: requests that cannot be recorded must not be sent."""
+        """Write what is buffered, and look at the clocks. A full disk ends the load at once: requests that cannot be
+        recorded must not be sent."""
+        self.clocks.read()
         try:
             self.rows.flush()
         except OSError as error:
-            known, self.problem = self.problem, f"samples cannot be written: {error.strerror}"
-            if not known:
-                self.give_up(self.problem)
+            self.fail(f"samples cannot be written: {error.strerror}")
+
+
+def _misfit(status: Any, size: Any) -> str:
+    """Return which of a request's fields does not fit into a row."""
+    if _fits(size, MOST_BYTES):
+        return f"its status_code {status!r} is not a whole number of up to {MOST_STATUS}"
+    return f"its response_length {size!r} is not a whole number of up to {MOST_BYTES} bytes"
+
+
+def _fits(value: Any, most: int) -> bool:
+    return isinstance(value, SupportsIndex) and -most - 1 <= value.__index__() <= most
 
 
 class Master:
@@ -123,14 +192,16 @@ class Master:
         self.runner: Any = environment.runner
         self.folder = folder
         self.workers = workers
-        self.recorded: dict[str, int] = {}
+        self.accounts: dict[str, dict[str, Any]] = {}
         self.problem = ""
         self.zero_ns = 0
 
     def start(self, **_: Any) -> None:
         """Before the first worker hears of the test: the earliest zero is this one."""
         if not self.zero_ns:
-            self.zero_ns, self.problem = write_start(self.folder / "started.json")
+            self.zero_ns, problem = write_start(self.folder / "started.json")
+            if problem:
+                self._give_up(problem)
             gevent.spawn(self._watch_workers)
 
     def collect(self, **_: Any) -> None:
@@ -142,12 +213,12 @@ class Master:
         deadline = time.monotonic() + (self.environment.stop_timeout or 0) + _ANSWER_S
         while self._silent() and time.monotonic() < deadline:
             gevent.sleep(_POLL_S)
-        if len(self.recorded) < self.workers:
-            self.problem = self.problem or self._lost(self.workers - len(self.recorded))
+        if len(self.accounts) < self.workers:
+            self.problem = self.problem or self._lost(self.workers - len(self.accounts))
 
     def ended(self, msg: Any, **_: Any) -> None:
         """A worker has ended its users; its figures came before this message."""
-        self.recorded[msg.node_id] = msg.data["recorded"]
+        self.accounts[msg.node_id] = msg.data
         self.problem = self.problem or msg.data["problem"]
 
     def trouble(self, msg: Any, **_: Any) -> None:
@@ -155,20 +226,28 @@ class Master:
         self._give_up(msg.data["problem"])
 
     def finish(self, **_: Any) -> None:
-        """The account of all workers."""
-        write_account(self.environment, self.folder, recorded=sum(self.recorded.values()), problem=self.problem)
+        """Write the account of all workers: requests added up, and the largest step of any worker's clock."""
+        accounts = self.accounts.values()
+        write_account(
+            self.environment,
+            self.folder,
+            recorded=sum(one["recorded"] for one in accounts),
+            derived_starts=sum(one["derived_starts"] for one in accounts),
+            clock_step_ms=max((one["clock_step_ms"] for one in accounts), default=0.0),
+            problem=self.problem,
+        )
 
     def _watch_workers(self) -> None:
         """A worker that is gone takes its users along: less load than was ordered is no measurement."""
-        while not self.problem and not self.recorded:
+        while not self.problem and not self.accounts:
             gevent.sleep(1)
-            if self.runner.worker_count < self.workers and not self.recorded:
+            if self.runner.worker_count < self.workers and not self.accounts:
                 self._give_up(self._lost(self.workers - self.runner.worker_count))
 
     def _silent(self) -> list[str]:
         """The workers that are there and have not answered."""
         there = (*self.runner.clients.ready, *self.runner.clients.spawning, *self.runner.clients.running)
-        return [worker.id for worker in there if worker.id not in self.recorded]
+        return [worker.id for worker in there if worker.id not in self.accounts]
 
     def _lost(self, count: int) -> str:
         return f"{count} of Locust's {self.workers} workers ended during the load"
@@ -185,24 +264,23 @@ def write_start(path: Path) -> tuple[int, str]:
     return zero_ns, _write(path, {"zero_ns": zero_ns, "wall_s": time.time()})
 
 
-def write_account(environment: Environment, folder: Path, *, recorded: int, problem: str) -> None:
-    """What Locust itself counted, beside what was recorded."""
+def write_account(environment: Environment, folder: Path, **recorders: Any) -> None:
+    """Write what Locust itself counted, beside what its recorders report."""
     total = environment.stats.total
     content = {
         "locust_requests": total.num_requests,
         "locust_failures": total.num_failures,
         "locust_p95_ms": total.get_response_time_percentile(0.95) if total.num_requests else None,
-        "recorded": recorded,
-        "problem": problem,
+        **recorders,
     }
     _write(folder / "generator.json", content)
 
 
 def quit_with(environment: Environment) -> None:
-    """Ends Locust early, as a failure."""
+    """Ends Locust early, as a failure. In a greenlet of its own: a user that waits for its own end never ends."""
     if environment.runner is not None:
         environment.process_exit_code = 1
-        environment.runner.quit()
+        gevent.spawn(environment.runner.quit)
 
 
 def _write(path: Path, content: dict[str, Any]) -> str:
@@ -245,7 +323,7 @@ def _attach_single(environment: Environment, folder: Path) -> None:
 
     def finish(**_: Any) -> None:
         recorder.flush()
-        write_account(environment, folder, recorded=recorder.recorded, problem=recorder.problem)
+        write_account(environment, folder, **recorder.account())
 
     environment.events.quit.add_listener(finish)
 
@@ -264,7 +342,7 @@ def _attach_worker(environment: Environment, runner: WorkerRunner, folder: Path)
         figures: dict[str, Any] = {}
         environment.events.report_to_master.fire(client_id=runner.client_id, data=figures)
         runner.send_message("stats", figures)
-        runner.send_message(_ENDED, {"recorded": recorder.recorded, "problem": recorder.problem})
+        runner.send_message(_ENDED, recorder.account())
 
     recorder = Recorder(folder, part=f"-{runner.worker_index}", give_up=give_up)
     rate_per_s = options.arrival_rate / options.processes
@@ -288,8 +366,7 @@ def _attach_master(environment: Environment, master: Master) -> None:
 def _listen(environment: Environment, recorder: Recorder, *, rate_per_s: float, seed: int) -> None:
     random.seed(seed)
     arrivals = poisson_arrivals(rate_per_s, seed) if rate_per_s else None
-    for user_class in environment.user_classes:
-        pace(user_class, arrivals)
+    pace(arrivals, task_set=TaskSet, first_task_set=DefaultTaskSet)
     environment.events.test_start.add_listener(recorder.start)
     environment.events.request.add_listener(recorder.request)
     # `quitting` comes before the requests in flight have ended, `quit` after it

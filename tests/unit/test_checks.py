@@ -266,6 +266,42 @@ def test_a_machine_that_slept_is_found() -> None:
     assert check(clock=ClockRecord(monotonic_s=150.0, wall_s=151.0)) == Doubts((), ())
 
 
+def generator(**own: Any) -> GeneratorRecord:
+    account = {"locust_requests": len(CLEAN), "locust_failures": 0, "recorded": len(CLEAN), "exit_code": 0}
+    return GeneratorRecord(**{**account, **own})
+
+
+def test_a_step_of_the_generators_clock_is_found() -> None:
+    """A trial during which the load generator's wall clock was set is invalid, by how much it was, and may be rerun."""
+    (reason,) = check(generator=generator(clock_step_ms=12.5)).reasons
+    assert reason.startswith("clock: ")
+    assert "12.5 ms" in reason
+    assert may_pass([reason])
+    assert check(generator=generator(clock_step_ms=0.0)) == Doubts((), ())
+
+
+def test_a_step_is_a_reason_beside_an_early_end() -> None:
+    """A generator that ended early does not hide that its clock was set."""
+    stepped = generator(clock_step_ms=3600e3, problem="the disk is full")
+    assert codes(check(generator=stepped).reasons) == {"generator-ended", "clock"}
+
+
+def test_derived_starts_are_a_warning() -> None:
+    """Requests whose client gives no start are counted in a warning, which does not make the trial invalid."""
+    found = check(generator=generator(derived_starts=37))
+    assert found.reasons == ()
+    (warning,) = found.warnings
+    assert warning.startswith(f"derived-starts: 37 of {len(CLEAN)} requests came without a valid start")
+    assert "start_time" in warning
+
+
+def test_a_record_from_before_has_neither() -> None:
+    """Stored runs do not have the newer fields of the generator's account: no step, and no derived start."""
+    account = {"locust_requests": 5, "locust_failures": 0, "recorded": 5, "exit_code": 0}
+    found = GeneratorRecord.model_validate(account)
+    assert (found.derived_starts, found.clock_step_ms) == (0, 0.0)
+
+
 def test_a_failed_proof_is_named() -> None:
     """A proof that fails after the load withholds the result, with what was expected and seen."""
     failed = Evidence(name="denied request", subject="ratings", ok=False, expected="403", seen="200")

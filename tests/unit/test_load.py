@@ -1,6 +1,7 @@
 """A load that is led from outside its generator: how long it lasts, and what its window is."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ class FakeGenerator:
     """Its clock goes on by half a second whenever it is read, and its users ask ten times in a second; the answers of
     these seconds are no good ones."""
 
-    def __init__(self, folder: Path, *, bad: range) -> None:
+    def __init__(self, folder: Path, *, bad: range = range(0), account: Mapping[str, Any] | None = None) -> None:
         self.folder, self.bad = folder, bad
+        self.account = {"locust_requests": 0, "locust_failures": 0, "recorded": 0} if account is None else account
+        self.ends_ns: int | None = None
         self.at_ns = 0
         (folder / "started.json").write_text(json.dumps({"zero_ns": 0, "wall_s": 0.0}), "utf-8")
         (folder / "names.txt").write_text("page\n", "utf-8")
@@ -36,15 +39,14 @@ class FakeGenerator:
         rows.tofile(self.folder / "samples.bin")
 
     def trouble(self) -> str:
-        return ""
+        return "Locust ended" if self.ends_ns is not None and self.at_ns > self.ends_ns else ""
 
     def broken(self) -> bool:
         return False
 
     def stop(self, *, timeout_s: float) -> int:
         assert timeout_s > 0
-        account = {"locust_requests": 0, "locust_failures": 0, "recorded": 0}
-        (self.folder / "generator.json").write_text(json.dumps(account), "utf-8")
+        (self.folder / "generator.json").write_text(json.dumps(self.account), "utf-8")
         return 0
 
     def write_resources(self, path: Path) -> None:
@@ -56,9 +58,12 @@ class FakeGenerator:
 
 def led(folder: Path, *, bad: range, warmup_s: float) -> LoadOutcome:
     """The outcome of such a load, with a window of 60 seconds."""
+    return led_by(FakeGenerator(folder, bad=bad), folder, warmup_s=warmup_s)
+
+
+def led_by(generator: FakeGenerator, folder: Path, *, warmup_s: float = 5) -> LoadOutcome:
     order: dict[str, Any] = {"address": "", "virtual_host": "", "locustfile": folder, "reviews": "v3", "seed": 1}
     load = LoadOrder(users=1, think_time_s=0.1, rate_per_s=None, warmup_s=warmup_s, duration_s=60, **order)
-    generator = FakeGenerator(folder, bad=bad)
     return Load.on(generator, load, folder, wall_s=0).run(watch=Watch(), show=lambda _: None, kept=lambda _: None)
 
 
@@ -92,3 +97,33 @@ def test_a_load_that_breaks_off_is_told_as_one_that_ended(tmp_path: Path) -> Non
     assert outcome.generator.problem.endswith("requests of 10 seconds failed; the load was ended early")
     assert outcome.remarks == ("as it was",)
     assert not outcome.countable
+
+
+RECORDED = {"locust_requests": 9, "locust_failures": 0, "recorded": 8}
+REFUSED = "the request 'page' cannot be recorded: its response_time None is not a time in ms"
+
+
+@pytest.mark.parametrize(
+    ("account", "problem"),
+    [
+        ({**RECORDED, "problem": REFUSED}, REFUSED),
+        ({**RECORDED, "problem": ""}, "Locust ended"),
+        ({}, "Locust ended"),
+        ({"problem": "a file is missing"}, "Locust ended"),
+    ],
+    ids=["the recorder gave up", "it did not", "no account", "an account that is not Locust's"],
+)
+def test_the_recorder_knows_best_why_a_load_ended(tmp_path: Path, account: Mapping[str, Any], problem: str) -> None:
+    """A load that ends by itself has the recorder's reason, where it gave up, and else what was seen from outside."""
+    generator = FakeGenerator(tmp_path, account=account)
+    generator.ends_ns = 20 * S
+    outcome = led_by(generator, tmp_path)
+    assert outcome.generator.problem == problem
+    assert outcome.window.end_ns < 60 * S
+
+
+def test_what_the_recorder_reports_is_in_the_record(tmp_path: Path) -> None:
+    """Derived starts and the largest step of the clock come from Locust's account."""
+    account = {**RECORDED, "problem": "", "derived_starts": 4, "clock_step_ms": 12.5}
+    record = led_by(FakeGenerator(tmp_path, account=account), tmp_path).generator
+    assert (record.derived_starts, record.clock_step_ms) == (4, 12.5)

@@ -114,6 +114,7 @@ def test_locust_gets_the_files_that_it_has_locally(order: LoadOrder) -> None:
         "bench/bookinfo/pages.py": Path(pages.__file__).read_text("utf-8"),
         "bench/load/__init__.py": "",
         "bench/load/pacing.py": recorder_path().with_name("pacing.py").read_text("utf-8"),
+        "bench/load/timing.py": recorder_path().with_name("timing.py").read_text("utf-8"),
     }
 
 

@@ -1,19 +1,25 @@
 """The recorder inside Locust: in a process of its own, since Locust patches the one that imports it."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from bench.load.merge import read_samples
 from tests.bookinfo import ROOT
 
+MS = 1_000_000
+STALL_MS = 2000  # a busy machine may stop a process for so long
 
-def told(fact: str, folder: Path) -> Any:
+
+def facts_of(fact: str, folder: Path) -> Any:
     """What `tests.recording` says of a fact."""
     child = subprocess.run(
         [sys.executable, "-m", "tests.recording", fact, folder], capture_output=True, text=True, cwd=ROOT, timeout=60
@@ -22,32 +28,80 @@ def told(fact: str, folder: Path) -> Any:
     return json.loads(child.stdout)
 
 
-def test_a_request_is_due_when_the_wait_is_over(tmp_path: Path) -> None:
-    """In a closed loop the first request after a wait was due at its end, and a further one when it started."""
-    found = told("closed_loop", tmp_path)
-    first, second = found["first"], found["second"]
-    assert found["wait_s"] == pytest.approx(0.02)
-    # this user did not wait: its request is early by what was left of the wait
-    assert 0 < first["intended_ns"] - first["started_ns"] <= 0.02e9
-    assert second["intended_ns"] == second["started_ns"]
-    assert second["started_ns"] > first["started_ns"]
+def rows_by_name(folder: Path) -> dict[str, "npt.NDArray[np.int64]"]:
+    """Columns intended, started and ended (ns), in the order of their starts."""
+    found = read_samples(folder)
+    columns = np.stack([found.intended_ns, found.started_ns, found.completed_ns], axis=1)
+    return {name: columns[found.name == number] for number, name in enumerate(found.names)}
 
 
-def test_a_users_own_context_is_kept(tmp_path: Path) -> None:
-    """What a locustfile puts into its requests' context is still there when it is recorded."""
-    assert told("closed_loop", tmp_path)["first"]["own"] == "kept"
+@pytest.fixture(scope="module")
+def closed_loop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A closed loop of one user: its rows' folder, and its context."""
+    folder = tmp_path_factory.mktemp("closed")
+    return folder, facts_of("closed_loop", folder)
 
 
-def test_an_arrival_that_nobody_was_free_for_is_late(tmp_path: Path) -> None:
-    """In an open loop a user waits for the next arrival, and takes one that has passed at once, due when it was."""
-    found = told("open_loop", tmp_path)
-    assert found["waits_s"] == [pytest.approx(1, abs=0.2), 0]
-    assert found["dues_s"] == [1, -1]
+def test_a_request_is_due_when_the_wait_is_over(closed_loop: tuple[Path, dict[str, Any]]) -> None:
+    """In a closed loop the first request after a wait was due at its end, and each other one when it started."""
+    rows = rows_by_name(closed_loop[0])
+    for name in ("login", "second"):
+        assert (rows[name][:, 0] == rows[name][:, 1]).all()
+    intended, started, _ = rows["first"].T
+    assert intended[0] == started[0]  # no wait was before it
+    assert (intended[1:] < started[1:]).all()
+    assert np.median(started[1:] - intended[1:]) < 10 * MS
+    waits = intended[1:] - rows["second"][: len(intended) - 1, 2]
+    assert waits.min() >= 20 * MS
+    assert np.median(waits) < 25 * MS
+
+
+def test_a_users_own_context_is_left_alone(closed_loop: tuple[Path, dict[str, Any]]) -> None:
+    """A user whose context has fields of our names keeps them, and they change no row."""
+    folder, found_in = closed_loop
+    assert found_in["context"] == {"started_ns": 1, "intended_ns": "never"}
+    found = read_samples(folder)
+    assert len(found) > 20
+    assert found.started_ns.min() >= 0
+    assert (np.diff(found.completed_ns) > 0).all()
+
+
+def test_every_wait_takes_one_arrival(tmp_path: Path) -> None:
+    """In an open loop no arrival is skipped or taken twice, by users of inheriting classes, with waits of task sets and
+    of Locust's own pacing; `on_start` comes before the first one, and its requests are no arrivals."""
+    schedule = np.array(facts_of("open_loop", tmp_path)["schedule_ns"])
+    rows = rows_by_name(tmp_path)
+    logins = rows.pop("login")
+    assert (logins[:, 0] == logins[:, 1]).all()
+    assert {*rows} == {"Parent page", "Child page", "Nested page", "Nested detail", "Paced page"}
+    arrived = np.concatenate([*rows.values()])
+    assert (arrived[:, 0] <= arrived[:, 1]).all()
+    assert logins[:, 2].max() < arrived[:, 1].min()
+    intended = np.sort(arrived[:, 0])
+    assert len(intended) > 40
+    # dues are exact, except those that are shortened by what the start's conversion is off by
+    np.testing.assert_allclose(np.diff(intended), np.diff(schedule[: len(intended)]), atol=1000)
+
+
+def test_an_arrival_that_no_user_was_free_for_is_late(tmp_path: Path) -> None:
+    """In an open loop a user takes an arrival that has passed at once, and the request was due when it came."""
+    facts_of("busy_open_loop", tmp_path)
+    intended, started, ended = rows_by_name(tmp_path)["page"].T
+    assert np.diff(intended).mean() < 40 * MS
+    assert np.median(started[5:] - ended[4:-1]) < 10 * MS
+    assert started[-1] - intended[-1] > 200 * MS
+
+
+def test_users_are_ended_in_their_waits(tmp_path: Path) -> None:
+    """Locust ends a user that waits at once, also one that waits for its first arrival: not after its stop timeout."""
+    found = facts_of("ended_in_waits", tmp_path)
+    assert 0 < found["closed"] < 5
+    assert 0 < found["open"] < 5
 
 
 def test_arrivals_come_at_the_rate_and_at_random(tmp_path: Path) -> None:
     """The gaps of 50/s are exponential: their mean is 20 ms and so is their deviation; the seed fixes them all."""
-    found = told("arrivals", tmp_path)
+    found = facts_of("arrivals", tmp_path)
     gaps = found["gaps_s"]
     mean = fmean(gaps)
     assert mean == pytest.approx(0.02, rel=0.03)
@@ -59,7 +113,7 @@ def test_arrivals_come_at_the_rate_and_at_random(tmp_path: Path) -> None:
 
 def test_every_request_is_a_row(tmp_path: Path) -> None:
     """What Locust counts is what is stored: as many rows, as many failures, and its own account of both."""
-    counted = told("load", tmp_path)
+    counted = facts_of("load", tmp_path)
     samples = read_samples(tmp_path)
     own = json.loads((tmp_path / "generator.json").read_text("utf-8"))
     assert len(samples) == counted["requests"] == own["recorded"] == own["locust_requests"] > 20
@@ -69,7 +123,7 @@ def test_every_request_is_a_row(tmp_path: Path) -> None:
 
 def test_a_row_holds_what_the_request_was(tmp_path: Path) -> None:
     """Names are kept on one line each, latencies to the nanosecond, starts since the test's start."""
-    told("load", tmp_path)
+    facts_of("load", tmp_path)
     samples = read_samples(tmp_path)
     assert sorted(samples.names) == ["page 0", "page 1"]
     assert set(samples.latency_ns.tolist()) == {1_250_000}
@@ -80,14 +134,14 @@ def test_a_row_holds_what_the_request_was(tmp_path: Path) -> None:
 
 def test_the_clock_has_one_zero(tmp_path: Path) -> None:
     """Who starts more load from Locust's page does not shift the times of what was recorded before."""
-    found = told("two_starts", tmp_path)
+    found = facts_of("two_starts", tmp_path)
     first, second = found["zeros"]
     assert first == second == found["stored"] > 0
 
 
 def test_the_recorders_rows_are_read_as_they_were_packed(tmp_path: Path) -> None:
     """The rows that the recorder packs have the layout that is read: sorted by start, without the torn last one."""
-    told("packed_rows", tmp_path)
+    facts_of("packed_rows", tmp_path)
     (tmp_path / "started.json").write_text('{"zero_ns": 0, "wall_s": 0}', "utf-8")
     (tmp_path / "names.txt").write_text("page\nlogin\n", "utf-8")
     found = read_samples(tmp_path)
@@ -102,8 +156,125 @@ def test_the_recorders_rows_are_read_as_they_were_packed(tmp_path: Path) -> None
 
 def test_a_full_disk_ends_the_load(tmp_path: Path) -> None:
     """Requests that cannot be recorded are not sent: the load ends long before its time, and says why."""
-    found = told("full_disk", tmp_path)
+    found = facts_of("full_disk", tmp_path)
     own = json.loads((tmp_path / "generator.json").read_text("utf-8"))
     assert found["exit_code"] == 1
     assert found["seconds"] < 20
     assert own["problem"] == "samples cannot be written: No space left on device"
+
+
+def test_a_request_that_cannot_be_recorded_ends_the_load(tmp_path: Path) -> None:
+    """The load ends long before its time, out of the very user whose request it was, and says what was wrong."""
+    found = facts_of("refused_row", tmp_path)
+    own = json.loads((tmp_path / "generator.json").read_text("utf-8"))
+    assert found["exit_code"] == 1
+    assert found["seconds"] < 20
+    assert own["problem"] == "the request 'page' cannot be recorded: its response_time None is not a time in ms"
+    assert len(read_samples(tmp_path)) == own["recorded"] >= 20
+
+
+def test_a_load_whose_start_cannot_be_written_ends(tmp_path: Path) -> None:
+    """A recorder that cannot write its start does not let users send for nothing."""
+    found = facts_of("no_start", tmp_path)
+    assert found["exit_code"] == 1
+    assert found["seconds"] < 20
+    own = json.loads((tmp_path / "generator.json").read_text("utf-8"))
+    assert own["problem"].startswith("started.json cannot be written: ")
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What becomes of odd events, by their names in `tests.recording`."""
+    found: dict[str, dict[str, Any]] = facts_of("odd_events", tmp_path_factory.mktemp("odd"))
+    return found
+
+
+GIVEN_MS = -70  # the start that the event has, 50 ms before the request that it was fired after
+DERIVED_MS = -20
+
+
+@pytest.mark.parametrize(
+    ("event", "started_ms", "derived", "fields"),
+    [
+        ("plain", GIVEN_MS, 0, [0, 1, 5]),
+        ("no-start", DERIVED_MS, 2, [0, 1, 5]),
+        ("start-none", DERIVED_MS, 2, [0, 1, 5]),
+        ("start-monotonic", DERIVED_MS, 2, [0, 1, 5]),
+        ("start-future", DERIVED_MS, 2, [0, 1, 5]),
+        ("context", GIVEN_MS, 0, [0, 1, 5]),
+        ("no-length", GIVEN_MS, 0, [0, 1, 0]),
+        ("status", GIVEN_MS, 0, [404, 1, 5]),
+        ("status-none", GIVEN_MS, 0, [0, 1, 5]),
+        ("no-status", GIVEN_MS, 0, [0, 1, 5]),
+        ("failure", GIVEN_MS, 0, [0, 0, 5]),
+        ("no-failure", GIVEN_MS, 0, [0, 1, 5]),
+    ],
+)
+def test_what_is_left_out_of_an_event_is_derived(
+    odd: dict[str, dict[str, Any]], event: str, started_ms: int, derived: int, fields: list[int]
+) -> None:
+    """A request without a start that can be starts its response time before its event, and is counted so; status and
+    size may be missing, and a failure is what Locust takes for one."""
+    found = odd[event]
+    intended, started, latency, status, ok, size, _ = found["row"]
+    assert (intended, latency, [status, ok, size]) == (started, 20 * MS, fields)
+    assert started / MS == pytest.approx(started_ms, abs=5)
+    assert (found["recorded"], found["derived_starts"], found["given_up"]) == (2, derived, [])
+
+
+@pytest.mark.parametrize(
+    ("event", "cause"),
+    [
+        ("time-none", "its response_time None is not a time in ms"),
+        ("time-nan", "its response_time nan is not a time in ms"),
+        ("time-negative", "its response_time -1.0 is not a time in ms"),
+        ("time-text", "its response_time '12' is not a time in ms"),
+        ("time-huge", "its response_time 1000000000000000.0 is not a time in ms"),
+        ("status-text", "its status_code 'OK' is not a whole number of up to 32767"),
+        ("status-huge", "its status_code 70000 is not a whole number of up to 32767"),
+        ("length-huge", "its response_length 3000000000 is not a whole number of up to 2147483647 bytes"),
+        ("length-float", "its response_length 1.5 is not a whole number of up to 2147483647 bytes"),
+        ("name-none", "its name is no text"),
+        ("name-list", "unhashable type: 'list'"),
+        ("name-surrogate", "surrogates not allowed"),
+    ],
+)
+def test_what_does_not_fit_into_a_row_is_named(odd: dict[str, dict[str, Any]], event: str, cause: str) -> None:
+    """A request that no row can hold makes the recorder give up, once, with what it is and why."""
+    found = odd[event]
+    [given_up] = found["given_up"]
+    assert found["problem"] == given_up
+    assert re.fullmatch(rf"the request .+ cannot be recorded: .*{re.escape(cause)}", given_up)
+    assert (found["recorded"], found["derived_starts"]) == (0, 0)
+
+
+def test_too_many_names_are_named(tmp_path: Path) -> None:
+    """A row counts names in 16 bits; the request with one more makes the recorder give up, and says what helps."""
+    found = facts_of("too_many_names", tmp_path)
+    assert found["recorded"] == 1
+    [given_up] = found["given_up"]
+    assert given_up.startswith("the request 'one more' cannot be recorded: it has the 65537th name")
+    assert "a common name" in given_up
+
+
+def test_a_request_before_the_start_is_the_start(tmp_path: Path) -> None:
+    """What another listener of the test's start sends first is a row of the load's beginning, and the zero stays."""
+    found = facts_of("before_the_start", tmp_path)
+    assert found == {"same_zero": True, "derived": 0, "problem": ""}
+    (started_ns,) = read_samples(tmp_path).started_ns.tolist()
+    assert -STALL_MS * MS < started_ns < 0
+
+
+def test_a_step_of_the_wall_clock_is_reported(tmp_path: Path) -> None:
+    """A clock that is set between two requests, or while none is sent, stands in the account by its size."""
+    found = facts_of("stepped_clock", tmp_path)
+    for seen_by in ("request", "flush"):
+        assert found[seen_by]["clock_step_ms"] == pytest.approx(30, abs=1)
+        assert found[seen_by]["problem"] == ""
+
+
+def test_a_master_adds_up_its_workers_accounts(tmp_path: Path) -> None:
+    """Requests and derived starts are summed over workers; the largest step of a clock is that of the load."""
+    facts_of("workers", tmp_path)
+    own = json.loads((tmp_path / "generator.json").read_text("utf-8"))
+    assert (own["recorded"], own["derived_starts"], own["clock_step_ms"]) == (7, 3, 12.5)

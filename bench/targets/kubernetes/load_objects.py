@@ -75,6 +75,7 @@ def _code(order: LoadOrder) -> Object:
         "locustfile.py": order.locustfile.read_text("utf-8"),
         "recorder.py": recorder_path().read_text("utf-8"),
         "pacing.py": recorder_path().with_name("pacing.py").read_text("utf-8"),
+        "timing.py": recorder_path().with_name("timing.py").read_text("utf-8"),
         "package.py": "",
         "pages.py": Path(pages.__file__).read_text("utf-8"),
     }
