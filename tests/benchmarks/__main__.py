@@ -46,6 +46,12 @@ def _help(_: Order) -> Iterator[Figure]:
     return startup.figures()
 
 
+def _timing(_: Order) -> Iterator[Figure]:
+    from tests.benchmarks import timing
+
+    return timing.figures()
+
+
 def _run(order: Order) -> Iterator[Figure]:
     from tests.benchmarks import running
 
@@ -64,6 +70,7 @@ FIGURES: Final[dict[str, Callable[[Order], Iterator[Figure]]]] = {
     "report": _report,
     "storage": _storage,
     "generator": _generator,
+    "timing": _timing,
     "run": _run,
     "repeatability": _repeatability,
 }

@@ -1,0 +1,92 @@
+"""What Locust's users of every class have recorded, held to what the server saw: one Locust for each kind of load."""
+
+import json
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.load.pacing import poisson_arrivals
+from tests.stamping import Compared, compare, load, stamping
+
+MS = 1_000_000
+PROCESSING_S = 0.02
+CLASSES = ("Http", "Fast", "Inheriting", "Caught", "Custom")
+USERS = 10
+RATE = 60.0
+SECONDS = 4
+NEAR_MS = 10  # in the middle; a client that is not busy takes 1 to 3 ms on each side
+ORDERED = 0.95  # of the requests: FastHttpUser may be stopped between its start and its latency's
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a load of all classes left."""
+
+    by_class: dict[str, Compared]
+    account: dict[str, Any]
+
+
+def loaded(folder: Path, *, rate: float) -> Loaded:
+    with stamping(PROCESSING_S) as stamps:
+        load(folder, stamps, *CLASSES, users=USERS, seconds=SECONDS, rate=rate)
+        return Loaded(compare(folder, stamps), json.loads((folder / "generator.json").read_text("utf-8")))
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    return loaded(tmp_path_factory.mktemp("closed"), rate=0)
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    return loaded(tmp_path_factory.mktemp("open"), rate=RATE)
+
+
+@pytest.fixture(params=["closed", "opened"])
+def either(request: pytest.FixtureRequest) -> Loaded:
+    found: Loaded = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_request_starts_before_it_is_received_and_ends_after_it_is_answered(either: Loaded, name: str) -> None:
+    """Start, receipt, answer and end come in this order for users of every class, and close together: a latency is that
+    of the request, neither counted twice nor from its answer on."""
+    found = either.by_class[name]
+    assert len(found.started) > 10
+    assert (found.started <= found.received).mean() >= ORDERED
+    assert (found.sent <= found.ended).mean() >= ORDERED
+    assert np.median(found.received - found.started) < NEAR_MS * MS
+    assert np.median(found.ended - found.sent) < NEAR_MS * MS
+    assert PROCESSING_S * 1e3 <= np.median(found.ended - found.started) / MS < PROCESSING_S * 1e3 + 2 * NEAR_MS
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_closed_loop_waits_as_long_as_it_says(closed: Loaded, name: str) -> None:
+    """Requests are due before they start, and in the middle start soon after."""
+    found = closed.by_class[name]
+    assert (found.intended <= found.started).all()
+    assert np.median(found.started - found.intended) < NEAR_MS * MS
+
+
+def test_an_open_loop_takes_every_arrival_once(opened: Loaded) -> None:
+    """Users of all classes together take the arrivals of one schedule, in order, each of them once."""
+    intended = np.concatenate([found.intended for found in opened.by_class.values()])
+    started = np.concatenate([found.started for found in opened.by_class.values()])
+    assert (intended <= started).all()
+    schedule = np.array([*islice(poisson_arrivals(RATE, 1, clock=lambda: 0), 1000)])
+    logins = len(intended) - USERS
+    dues = np.sort(intended)[USERS:]  # those of `on_start` are due when they start, before the first arrival
+    assert logins > RATE * (SECONDS - 1) / 2
+    np.testing.assert_allclose(np.diff(dues), np.diff(schedule[: len(dues)]), atol=1000)
+
+
+def test_starts_are_derived_for_the_client_without_one(either: Loaded) -> None:
+    """Only the client that fires the event without `start_time` has its starts derived, and all of them."""
+    assert either.account["derived_starts"] == len(either.by_class["Custom"].started)
+    assert either.account["recorded"] == either.account["locust_requests"]
+    assert (either.account["problem"], either.account["clock_step_ms"]) == ("", 0)
