@@ -25,7 +25,7 @@ def pace(arrivals: Iterator[int] | None, *, task_set: Any, first_task_set: Any) 
 
     def sleep(_: Any, seconds: float) -> None:
         now = time.perf_counter_ns()
-        due = now + round(seconds * 1e9) if arrivals is None else next(arrivals)
+        due = now + round(seconds * 1_000_000_000) if arrivals is None else next(arrivals)
         gevent.sleep(max(0.0, (due - now) / 1e9))
         gevent.getcurrent().meshbench_due_ns = due
 

@@ -19,7 +19,7 @@ EVEN_USERS = """
 def turn(self) -> None:
     self.ask_slowly(0.15)
 """
-# The wall clock is set forward by a second during each load, as a time server does.
+# The wall clock of meshbench's own process is set forward by a second during each load; Locust's is not.
 STEPPED_CLOCK = """
 import time, types, bench.load.generator as generator
 generator.time = types.SimpleNamespace(time=lambda: time.time() + 1, perf_counter_ns=time.perf_counter_ns)
@@ -69,7 +69,8 @@ def test_repeats_without_a_spread_have_no_interval(good: Good) -> None:
 
 
 def test_a_clock_that_is_set_during_the_load_is_recorded_and_harmless(good: Good) -> None:
-    """Case 47: latencies use the monotonic clock, names UTC; the skew stands in the record, and the run is valid."""
+    """Case 47: meshbench's own wall clock names things, in UTC, and places no request; the skew stands in the record,
+    and the run is valid. A step of Locust's own clock, which starts come from, is another matter: see `test_timing`."""
     [*trials] = (good.folder / "trials").glob("*/trial.json")
     clocks = [json.loads(path.read_text("utf-8"))["clock"] for path in trials]
     assert all(0.9 < clock["wall_s"] - clock["monotonic_s"] < 1.5 for clock in clocks)

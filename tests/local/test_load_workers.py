@@ -45,6 +45,12 @@ class Asking(FastHttpUser):
         self.client.get("/slow")
 """
 
+UNTIMED = """
+    @task(1)
+    def untimed(self):
+        self.environment.events.request.fire(request_type="GET", name="/untimed", response_time=None, response_length=0)
+"""
+
 
 class Answers(BaseHTTPRequestHandler):
     """`/slow` is answered after `ANSWER_S`."""
@@ -74,9 +80,9 @@ def server() -> Iterator[str]:
 
 
 @contextmanager
-def locust(folder: Path, server: str, *options: str) -> Iterator["subprocess.Popen[str]"]:
+def locust(folder: Path, server: str, *options: str, locustfile: str = LOCUSTFILE) -> Iterator["subprocess.Popen[str]"]:
     """Two workers under load in `folder`."""
-    (folder / "asking.py").write_text(LOCUSTFILE, "utf-8")
+    (folder / "asking.py").write_text(locustfile, "utf-8")
     files = f"{folder / 'asking.py'},{recorder_path()}"
     port = str(free_ports(["master"])["master"])
     bind = ["--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port]
@@ -130,6 +136,7 @@ def test_every_request_of_every_worker_is_a_row(loaded: Path) -> None:
     assert own["problem"] == ""
     assert own["locust_requests"] == own["recorded"] == recorded_rows(loaded) == len(read_samples(loaded)) >= 300
     assert own["locust_failures"] == (~read_samples(loaded).ok).sum() == 0
+    assert (own["derived_starts"], own["clock_step_ms"]) == (0, 0)
 
 
 def test_each_worker_has_files_of_its_own(loaded: Path) -> None:
@@ -182,6 +189,15 @@ def test_a_lost_worker_ends_the_load(server: str, tmp_path: Path) -> None:
     own = account(tmp_path)
     assert own["problem"] == "1 of Locust's 2 workers ended during the load"
     assert own["recorded"] > 0
+
+
+def test_a_row_that_a_worker_cannot_record_ends_the_load(server: str, tmp_path: Path) -> None:
+    """When one worker's recorder gives up, the load ends as a failure with its reason; rows until then are kept."""
+    with locust(tmp_path, server, locustfile=LOCUSTFILE + UNTIMED) as child:
+        assert child.wait(timeout=60) == 1, (tmp_path / "load.log").read_text("utf-8")
+    own = account(tmp_path)
+    assert own["problem"] == "the request '/untimed' cannot be recorded: its response_time None is not a time in ms"
+    assert own["recorded"] == recorded_rows(tmp_path) == len(read_samples(tmp_path))
 
 
 def test_workers_begin_beside_another_locust(server: str, tmp_path: Path) -> None:
