@@ -13,7 +13,7 @@ from http import HTTPStatus
 from itertools import islice, pairwise
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import gevent
 from locust import TaskSet, User, between, constant, constant_pacing, events, task
@@ -35,7 +35,8 @@ def closed_loop(folder: Path) -> dict[str, Any]:
     """Two seconds of a user that sends two requests in each task, and one before its first; the clock's zero."""
     environment = _recorded(folder, [Pairs])
     _run(environment, seconds=2.0, users=1)
-    return {"context": Pairs(environment).context()}
+    [user] = Pairs.users
+    return {"context": user.context(), "attributes": [user.intended_ns, user.started_ns]}
 
 
 def open_loop(folder: Path) -> dict[str, Any]:
@@ -215,12 +216,16 @@ class Untimed(Client):
 
 
 class Pairs(Client):
-    """Two requests in each task; a context that has our fields' names in it."""
+    """Two requests in each task; a context and attributes that have our fields' names."""
+
+    intended_ns = started_ns = "own"
+    users: ClassVar[list[Any]] = []
 
     def context(self) -> dict[str, Any]:
         return {"started_ns": 1, "intended_ns": "never"}
 
     def on_start(self) -> None:
+        self.users.append(self)
         self.ask("login", context=self.context())
 
     @task

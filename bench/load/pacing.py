@@ -39,9 +39,9 @@ def pace(arrivals: Iterator[int] | None, *, task_set: Any, first_task_set: Any) 
 def take_due(started_ns: int) -> int:
     """Return when the request that started then was due (both in ns on the monotonic clock).
 
-    The first request of a greenlet that started after its wait was due at the wait's end, each other when it started:
-    further requests of a task, those of `on_start` and `on_stop`, and those of greenlets that a task spawns. In an open
-    loop the latency of such requests does not have in it how late the user was for its arrival.
+    The request whose event is the first in this greenlet since its wait was due at the wait's end, each other when it
+    started: further requests of a task, those of `on_start` and `on_stop`, and those of greenlets that a task spawns.
+    In an open loop the latency of such requests does not have in it how late the user was for its arrival.
     """
     current = gevent.getcurrent()
     due: int | None = getattr(current, "meshbench_due_ns", None)

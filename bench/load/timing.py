@@ -19,12 +19,15 @@ _MOST_NS = 24 * 3600 * 1_000_000_000  # longer than any load: more is a time in 
 _TOLERANCE_NS = 1_000_000  # clients may round times to whole milliseconds
 
 
+def wall_ns() -> int:
+    """Return the wall clock's time in ns, from the same call that Locust takes `start_time` from."""
+    return int(time.time() * 1e9)
+
+
 class Clocks:
     """The monotonic and the wall clock, read as one. `step_ns` is the largest step of one against the other so far."""
 
-    def __init__(
-        self, monotonic: Callable[[], int] = time.perf_counter_ns, wall: Callable[[], int] = time.time_ns
-    ) -> None:
+    def __init__(self, monotonic: Callable[[], int] = time.perf_counter_ns, wall: Callable[[], int] = wall_ns) -> None:
         self.step_ns = 0
         self._monotonic = monotonic
         self._wall = wall

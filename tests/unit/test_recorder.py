@@ -57,9 +57,9 @@ def test_a_request_is_due_when_the_wait_is_over(closed_loop: tuple[Path, dict[st
 
 
 def test_a_users_own_context_is_left_alone(closed_loop: tuple[Path, dict[str, Any]]) -> None:
-    """A user whose context has fields of our names keeps them, and they change no row."""
-    folder, found_in = closed_loop
-    assert found_in["context"] == {"started_ns": 1, "intended_ns": "never"}
+    """A user whose context and attributes have fields of our names keeps them, and they change no row."""
+    folder, kept = closed_loop
+    assert kept == {"context": {"started_ns": 1, "intended_ns": "never"}, "attributes": ["own", "own"]}
     found = read_samples(folder)
     assert len(found) > 20
     assert found.started_ns.min() >= 0
