@@ -15,6 +15,7 @@ from bench import __version__
 from bench.cli_cluster import chosen_place, cluster_options, context_option, foreseen, looked_at, taken
 from bench.cli_gate import gate, history
 from bench.errors import InputError, Interrupted, LeftoversError, MeshbenchError, RefusedError, told_in_full
+from bench.redaction import redact_streams
 from bench.units import parse_duration
 
 if TYPE_CHECKING:
@@ -383,7 +384,9 @@ def _fitted(text: str) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The entry point: every expected failure becomes one message and its exit code."""
+    """The entry point: every expected failure becomes one message and its exit code; nothing is printed with a
+    secret."""
+    redact_streams()
     try:
         cli.main(argv, prog_name="meshbench", standalone_mode=False)
     except MeshbenchError as error:

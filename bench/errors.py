@@ -70,6 +70,13 @@ class ClusterError(MeshbenchError):
         super().__init__(message)
 
 
+class BadAnswerError(ClusterError):
+    """What a pod, a proxy or the API server sent makes no sense: it is not used, and a retry would bring the same."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, status=0, lasting=True)
+
+
 class ProofError(MeshbenchError):
     """The system under test is not what the configuration's name says; no load was sent."""
 

@@ -22,6 +22,7 @@ from bench.errors import InputError, StoreError
 from bench.inputs import stored_inputs
 from bench.manifest_files import manifest_files
 from bench.records import Contrast, Record, SummaryRecord, Verdict
+from bench.redaction import redact
 from bench.store import StoredRun
 from bench.summary import summarise
 
@@ -115,7 +116,7 @@ def append(path: Path, lines: Sequence[HistoryLine]) -> History:
             content = file.read()
             new = _missing(_parse(path, content), lines)
             torn = b"\n" if content and not content.endswith(b"\n") else b""
-            added = b"".join(line.model_dump_json().encode() + b"\n" for line in new)
+            added = b"".join(redact(line.model_dump_json()).encode() + b"\n" for line in new)
             if added:
                 file.write(torn + added)
                 file.flush()

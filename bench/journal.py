@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bench.errors import StoreError
+from bench.redaction import redact
 
 NAME = "journal.jsonl"
 
@@ -27,10 +28,10 @@ class Journal:
             self._file.write("\n")  # else the next line would be lost with the torn one
 
     def write(self, step: str, **facts: Any) -> None:
-        """One line: when, which step, and what it needs to be undone."""
+        """One line: when, which step, and what it needs to be undone; without secrets."""
         line = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "step": step, **facts}
         try:
-            self._file.write(json.dumps(line) + "\n")
+            self._file.write(redact(json.dumps(line)) + "\n")
             self._file.flush()
         except OSError as error:
             raise StoreError(f"{self.path}: cannot be written: {error.strerror}") from error

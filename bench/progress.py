@@ -13,6 +13,7 @@ from bench.errors import Interrupted
 from bench.load.generator import Progress
 from bench.plan import Plan, Trial
 from bench.records import TrialRecord
+from bench.redaction import redact
 from bench.scenario import Scenario
 from bench.units import format_duration, format_ms, format_rps
 
@@ -75,7 +76,8 @@ class LiveTable:
     def done(self, record: TrialRecord) -> None:
         _, p95, rps = self.rows.get(record.number, ("", "", ""))
         self.rows[record.number] = ("invalid" if record.reasons else "done", p95, rps)
-        self.notes += [f"{record.trial}: {note}" for note in (*record.reasons, *record.warnings)]
+        # before they are wrapped: a secret on two lines would not be found any more
+        self.notes += [redact(f"{record.trial}: {note}") for note in (*record.reasons, *record.warnings)]
         self._draw(record.number)
 
     def more(self, plan: Plan) -> None:

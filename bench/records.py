@@ -103,7 +103,9 @@ class ClusterRecord(Record):
     tag: str = ""
     revision: str = ""
     existing_mesh: Annotated[bool, Field(description="the mesh was there before, and stays")] = False
-    prometheus: Annotated[str, Field(description="where CPU and memory came from besides the kubelets")] = ""
+    prometheus: Annotated[
+        str, Field(description="where CPU and memory came from besides the kubelets, without a URL's user and password")
+    ] = ""
     load_node: Annotated[str, Field(description="the node that the load has for itself; empty where it has none")] = ""
 
 

@@ -25,6 +25,7 @@ from bench.journal import Journal
 from bench.plan import Trial
 from bench.processes import this_process
 from bench.records import SCHEMA_VERSION, ProofRecord, Record, RunRecord, TrialEntry, TrialRecord
+from bench.redaction import redact
 from bench.resources import ResourceTrace, read_resources
 from bench.samples import Samples, read_parquet
 
@@ -200,11 +201,11 @@ def write_record(path: Path, record: Record) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file so that it is there whole or not at all."""
+    """Writes a text file so that it is there whole or not at all, without secrets."""
     draft = path.with_name(f".{path.name}.tmp")
     with _disk_errors(path):
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with draft.open("w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(redact(text))
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)

@@ -1,17 +1,21 @@
 """How requests to an API server are repeated, renewed and reported; the server is a small one on loopback."""
 
+import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import traceback
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from aiohttp import web
 
-from bench.errors import ClusterError, RefusedError
+from bench.errors import BadAnswerError, ClusterError, RefusedError
 from bench.targets.kubernetes.client import Cluster, Ref, connect, ref_of
 from bench.targets.kubernetes.client_discovery import kind_info
 from bench.targets.kubernetes.client_exec import exit_code
@@ -222,3 +226,168 @@ def test_a_stream_without_a_last_word_was_cut() -> None:
     """Its output is not whole, and so it is never used."""
     with pytest.raises(ClusterError, match="broke before the command had ended"):
         exit_code("x", b"")
+
+
+ODD_STATUSES = [
+    b"no json",
+    b"[]",
+    b"null",
+    b"3",
+    b"\xff",
+    b"[" * 100_000,
+    b'{"status": "Failure", "details": [1]}',
+    b'{"status": "Failure", "details": {"causes": 3}}',
+    b'{"status": "Failure", "details": {"causes": ["a"]}}',
+    b'{"status": "Failure", "details": {"causes": [{"reason": "ExitCode"}]}}',
+    b'{"status": "Failure", "details": {"causes": [{"reason": "ExitCode", "message": "one"}]}}',
+    '{"status": "Failure", "details": {"causes": [{"reason": "ExitCode", "message": "\u00b2"}]}}'.encode(),
+]
+
+
+@pytest.mark.parametrize("status", ODD_STATUSES)
+def test_a_last_word_that_makes_no_sense_is_one_error(status: bytes) -> None:
+    """Whatever ends the stream, it is an exit code or an error of one line."""
+    with pytest.raises(BadAnswerError, match="x: the stream ended with") as caught:
+        exit_code("x", status)
+    assert len(str(caught.value)) < 3000
+
+
+@pytest.mark.parametrize("code", ["503", None, [], 10**40, -1, True])
+def test_a_status_code_that_is_none_is_a_failure_of_the_server(code: object) -> None:
+    """Only a number of HTTP says more."""
+    with pytest.raises(ClusterError, match="x: no") as caught:
+        exit_code("x", json.dumps({"status": "Failure", "message": "no", "code": code}).encode())
+    assert caught.value.status == 500
+
+
+Handle = Callable[[web.WebSocketResponse], Awaitable[None]]
+
+
+def _streaming(handle: Handle, seen: list[str]) -> web.Application:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        seen.append(request.headers.get("authorization", ""))
+        stream = web.WebSocketResponse(protocols=("v5.channel.k8s.io",))
+        await stream.prepare(request)
+        with suppress(ConnectionError):
+            await handle(stream)
+        return stream
+
+    application = web.Application()
+    application.router.add_get("/{path:.*}", answer)
+    return application
+
+
+@contextmanager
+def _stream_server(handle: Handle, seen: list[str] | None = None) -> Iterator[str]:
+    """An API server whose commands do what `handle` does; `seen` gets the credentials of their requests."""
+    started: Future[tuple[int, Callable[[], object]]] = Future()
+
+    async def serve() -> None:
+        ended = asyncio.Event()
+        runner = web.AppRunner(_streaming(handle, [] if seen is None else seen), shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        loop = asyncio.get_running_loop()
+        started.set_result((runner.addresses[0][1], lambda: loop.call_soon_threadsafe(ended.set)))
+        await ended.wait()
+        await runner.cleanup()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    port, stop = started.result()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        stop()
+        thread.join()
+
+
+@contextmanager
+def _commands(folder: Path, handle: Handle, token: str = "first", seen: list[str] | None = None) -> Iterator[Cluster]:  # noqa: S107
+    with _stream_server(handle, seen) as server:
+        _write(folder / "config", server, token)
+        with connect(folder / "config", context="fake", cluster_name="fake", renew=lambda: None) as cluster:
+            yield cluster
+
+
+async def _flood(stream: web.WebSocketResponse) -> None:
+    while True:
+        await stream.send_bytes(b"\1" + bytes(32 * 1024))
+
+
+async def _huge(stream: web.WebSocketResponse) -> None:
+    await stream.send_bytes(b"\1" + bytes(17 << 20))
+    await stream.receive()
+
+
+async def _flood_of_errors(stream: web.WebSocketResponse) -> None:
+    while True:
+        await stream.send_bytes(b"\3" + bytes(32 * 1024))
+
+
+@pytest.mark.parametrize("handle", [_flood, _huge, _flood_of_errors])
+def test_output_without_an_end_is_cut_off(tmp_path: Path, handle: Handle) -> None:
+    """A command's output has a limit, in one message or in many, on each channel, and beyond it is one error."""
+    refused = pytest.raises(BadAnswerError, match="its output is larger than 1000000 bytes")
+    with _commands(tmp_path, handle) as cluster, refused:
+        cluster.exec("p", ["yes"], namespace="n", container="c", most_bytes=1_000_000)
+
+
+async def _megabyte(stream: web.WebSocketResponse) -> None:
+    for _ in range(10):
+        await stream.send_bytes(b"\1" + bytes(100_000))
+    await stream.send_bytes(b'\3{"status": "Success"}')
+
+
+def test_output_within_the_limit_comes_whole(tmp_path: Path) -> None:
+    """To the last byte."""
+    with _commands(tmp_path, _megabyte) as cluster:
+        ran = cluster.exec("p", ["cat"], namespace="n", container="c", most_bytes=1_000_000)
+    assert (ran.exit_code, len(ran.stdout)) == (0, 1_000_000)
+
+
+def test_a_token_is_trimmed_on_both_paths(tmp_path: Path) -> None:
+    """For requests, and for the streams of commands."""
+    seen: list[str] = []
+    with _commands(tmp_path, _megabyte, " first\n", seen) as cluster:
+        cluster.exec("p", ["true"], namespace="n", container="c")
+    fake = FakeServer((200, {"gitVersion": "v1"}))
+    with _serving(fake) as server:
+        _write(tmp_path / "config", server, "first\r\n")
+        with connect(tmp_path / "config", context="fake", cluster_name="fake", renew=lambda: None) as cluster:
+            cluster.read("/version")
+    assert [*seen, *fake.tokens] == ["Bearer first", "Bearer first"]
+
+
+def test_a_header_that_cannot_be_sent_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it comes past the check of credentials: the HTTP libraries' errors have it in their text."""
+    with _cluster(tmp_path, FakeServer((200, {}))) as cluster:
+        monkeypatch.setitem(cluster._connection.credentials.headers, "authorization", "Bearer hid\nden")
+        with pytest.raises(ClusterError, match=r"reading /version: the request cannot be sent") as plain:
+            cluster.read("/version")
+        with pytest.raises(ClusterError, match=r"in Pod n/p, container c: the request cannot be sent") as stream:
+            cluster.exec("p", ["true"], namespace="n", container="c")
+    for caught in (plain, stream):
+        assert "Bearer" not in "".join(traceback.format_exception(caught.value))
+        assert not caught.value.is_passing
+
+
+def test_an_answer_without_an_end_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log has a limit that is asked for, and one that is enforced."""
+    monkeypatch.setattr("bench.targets.kubernetes.client._LOG_BYTES", 1000)
+    fake = FakeServer((200, {"text": "x" * 3000}))
+    too_large = pytest.raises(BadAnswerError, match="the answer is larger than 2000 bytes")
+    with _cluster(tmp_path, fake) as cluster, too_large:
+        cluster.logs("p", namespace="n", container="c")
+    assert "limitBytes=1000" in fake.seen[0]
+
+
+def test_what_a_server_says_is_cut_after_its_secrets_are_taken_out(tmp_path: Path) -> None:
+    """A half of a token at the end of a long message would not be known as one."""
+    message = "x " * 990 + "Bearer abcdefgh12345678abcdefgh"
+    fake = FakeServer((403, {"message": message * 3}))
+    with _cluster(tmp_path, fake) as cluster, pytest.raises(ClusterError) as caught:
+        cluster.get(POD)
+    assert "abcd" not in str(caught.value)
+    assert len(str(caught.value)) < 2200

@@ -13,6 +13,7 @@ from bench.session import resumable, resume
 from bench.targets.kubernetes.load_place import place_load
 from bench.targets.kubernetes.options import VALUES, ClusterOptions, read_options, resumed_options
 from bench.targets.kubernetes.place import ClusterPlace
+from bench.targets.kubernetes.prometheus import without_password
 from tests.factory import Made, make_run
 from tests.shown_cluster import fake, options
 
@@ -181,3 +182,21 @@ def test_options_that_mean_nothing_are_refused_at_once(given: dict[str, Any], to
     """With exit code 2, before anybody looks at a cluster."""
     with pytest.raises(InputError, match=told):
         read_options(flags(**given), ISTIO)
+
+
+PROMETHEUS = "https://me:pa55word@prometheus.example:9090"
+
+
+def test_a_password_of_prometheus_is_given_again_for_a_resume(run: Path, record: RunRecord) -> None:
+    """The record does not have it; with it the same place is the same option, and another place is refused."""
+    stored = without_password(PROMETHEUS)
+    begun = BEGUN.model_copy(update={"prometheus": stored})
+    record = record.model_copy(update={"cluster": begun})
+    assert stored == "https://prometheus.example:9090"
+    assert resumed_options(flags(prometheus=PROMETHEUS), record, run).prometheus == PROMETHEUS
+    assert resumed_options(flags(), record, run).prometheus == stored
+    with pytest.raises(
+        InputError, match=r"--prometheus https://other\.example \(begun with https://prometheus\."
+    ) as caught:
+        resumed_options(flags(prometheus="https://me:pa55word@other.example"), record, run)
+    assert "pa55word" not in str(caught.value)

@@ -1,6 +1,8 @@
 """Which cluster is used: the one that was named, out of the user's own kubeconfig, and no other."""
 
 import base64
+import json
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,8 @@ import pytest
 import yaml
 
 from bench.errors import RefusedError
+from bench.redaction import redact
+from bench.targets.kubernetes.client_credentials import Credentials, read_credentials
 from bench.targets.kubernetes.kubeconfig import (
     kubeconfig_paths,
     looks_like_production,
@@ -154,3 +158,158 @@ def test_a_refused_context_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_name_can_say_that_people_depend_on_a_cluster(names: tuple[str, str, str], reason: str) -> None:
     """Context, cluster and server are looked at; the reason says which one it was."""
     assert looks_like_production(*names) == reason
+
+
+HIDDEN = "hidden-t0ken"
+INSIDE = [
+    f"{HIDDEN}\n{HIDDEN}",
+    f"{HIDDEN}\0",
+    f"{HIDDEN}\x1b[2J",
+    f"{HIDDEN}\r\nx-other: 1",
+    f"{HIDDEN}é",
+    f"{HIDDEN}\u2028{HIDDEN}",
+]
+
+
+def read_user(folder: Path, user: dict[str, Any], **cluster: str) -> Credentials:
+    """The credentials of a private copy with this user."""
+    path = _kubeconfig(folder / "config", "a", user=user, **cluster)
+    (folder / "private").mkdir()
+    return read_credentials(write_private(read_context((path,), "a"), folder / "private"))
+
+
+def plugin(folder: Path, status: Any) -> dict[str, Any]:
+    """A user whose credentials come from a program."""
+    version = "client.authentication.k8s.io/v1"
+    answer = json.dumps({"apiVersion": version, "kind": "ExecCredential", "status": status})
+    (folder / "login").write_text(f"#!/bin/sh\ncat <<'END'\n{answer}\nEND\n", "utf-8")
+    (folder / "login").chmod(0o700)
+    return {"exec": {"apiVersion": version, "command": "./login", "interactiveMode": "Never"}}
+
+
+def user_with(folder: Path, source: str, token: str) -> dict[str, Any]:
+    """A user who has a token from this source."""
+    if source == "plugin":
+        return plugin(folder, {"token": token})
+    if source == "tokenFile":
+        (folder / "token").write_bytes(token.encode())
+        return {"tokenFile": "token"}
+    if source == "provider":
+        return {"auth-provider": {"name": "gcp", "config": {"access-token": token}}}
+    return {"token": token}
+
+
+SOURCES = ("token", "tokenFile", "plugin", "provider")
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("token", [f"{HIDDEN}\n", f"{HIDDEN}\r\n", f"  {HIDDEN}\t\n\n"])
+def test_a_token_is_trimmed_wherever_it_comes_from(tmp_path: Path, source: str, token: str) -> None:
+    """As kubectl does: `kubectl create token > file` ends in a line end."""
+    credentials = read_user(tmp_path, user_with(tmp_path, source, token))
+    assert credentials.headers == {"authorization": f"Bearer {HIDDEN}"}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("token", INSIDE)
+def test_a_token_that_no_header_can_have_is_refused_and_not_shown(tmp_path: Path, source: str, token: str) -> None:
+    """With exit code 3, before the HTTP libraries would show it; also the chain of causes has nothing of it."""
+    with pytest.raises(RefusedError, match=r"context a: .*no header can have") as caught:
+        read_user(tmp_path, user_with(tmp_path, source, token))
+    assert caught.value.exit_code == 3
+    assert HIDDEN not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("status", [None, [], 3, "a", {"token": 3}, {"token": ["a"]}, {"clientKeyData": 3}, {}])
+def test_a_plugin_that_answers_nonsense_is_refused(tmp_path: Path, status: Any) -> None:
+    """Whatever its status is."""
+    with pytest.raises(RefusedError, match="context a: "):
+        read_user(tmp_path, plugin(tmp_path, status))
+
+
+@pytest.mark.parametrize("user", [{"token": 12345678}, {"tokenFile": "none"}, {"username": "me", "password": 12345678}])
+def test_credentials_that_are_no_text_are_refused(tmp_path: Path, user: dict[str, Any]) -> None:
+    """YAML reads digits as a number."""
+    with pytest.raises(RefusedError, match="context a: ") as caught:
+        read_user(tmp_path, user)
+    assert "12345678" not in str(caught.value)
+
+
+def test_a_token_file_that_is_empty_is_refused(tmp_path: Path) -> None:
+    """Rather than sending none, and being taken for another user."""
+    with pytest.raises(RefusedError, match="token is empty"):
+        read_user(tmp_path, user_with(tmp_path, "tokenFile", "\n"))
+
+
+@pytest.mark.parametrize("password", ["p4ss:wörd", " p4ss:wörd\n"])
+def test_a_password_is_a_header_in_utf_8(tmp_path: Path, password: str) -> None:
+    """Without the white space around it."""
+    headers = read_user(tmp_path, {"username": "me", "password": password}).headers
+    assert base64.b64decode(headers["authorization"].removeprefix("Basic ")).decode() == "me:p4ss:wörd"
+
+
+def test_a_password_with_a_line_break_is_refused(tmp_path: Path) -> None:
+    """And not shown."""
+    with pytest.raises(RefusedError, match="username or password has a line break") as caught:
+        read_user(tmp_path, {"username": "me", "password": f"{HIDDEN}\nx"})
+    assert HIDDEN not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", [f"http://me:{HIDDEN}@proxy.example:3128", f" http://me:{HIDDEN}@proxy.example:3128\n"])
+def test_a_proxy_s_password_is_a_header_and_not_in_its_url(tmp_path: Path, url: str) -> None:
+    """Of the API client and of the streams: the URL is in the libraries' messages."""
+    credentials = read_user(tmp_path, {"token": "t"}, **{"proxy-url": url})
+    expected = {"proxy-authorization": f"Basic {base64.b64encode(f'me:{HIDDEN}'.encode()).decode()}"}
+    assert credentials.proxy == credentials.configuration.proxy == "http://proxy.example:3128"
+    assert credentials.proxy_headers == credentials.configuration.proxy_headers == expected
+    assert HIDDEN not in repr(credentials)
+
+
+@pytest.mark.parametrize(
+    ("key", "url"),
+    [
+        ("proxy-url", f"http://me:{HIDDEN}@proxy.example:port"),
+        ("proxy-url", f"ftp://me:{HIDDEN}@proxy.example"),
+        ("proxy-url", f"http://me:{HIDDEN}@proxy.ex\nample"),
+        ("proxy-url", f"http://me:{HIDDEN}%0A@proxy.example"),
+        ("server", f"https://me:{HIDDEN}@there.example"),
+        ("server", f"https://me:{HIDDEN}@[there"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_refused_and_not_shown(tmp_path: Path, key: str, url: str) -> None:
+    """Of the proxy and of the API server."""
+    with pytest.raises(RefusedError, match=r"context a: its (proxy-url|server) ") as caught:
+        read_user(tmp_path, {"token": "t"}, **{key: url})
+    assert HIDDEN not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_file_that_is_no_yaml_is_not_shown(tmp_path: Path) -> None:
+    """The line is named; what stands there may be a secret."""
+    (tmp_path / "config").write_text(f"users:\n- user:\n    token: {HIDDEN}: x\n", "utf-8")
+    with pytest.raises(RefusedError, match="cannot be read as a kubeconfig: line 3, column") as caught:
+        read_context((tmp_path / "config",), "a")
+    assert HIDDEN not in "".join(traceback.format_exception(caught.value))
+
+
+def test_the_private_copy_has_the_token_as_it_is_sent(tmp_path: Path) -> None:
+    """Child tools get it, too."""
+    path = _kubeconfig(tmp_path / "config", "a", user={"token": f"{HIDDEN}\n"})
+    (tmp_path / "private").mkdir()
+    copy = write_private(read_context((path,), "a"), tmp_path / "private")
+    assert yaml.safe_load(copy.read_text("utf-8"))["users"][0]["user"] == {"token": HIDDEN}
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        {"token": HIDDEN},
+        {"password": HIDDEN},
+        {"client-key-data": base64.b64encode(f"-----BEGIN PRIVATE KEY-----\n{HIDDEN}-and-more\n".encode()).decode()},
+        {"exec": {"command": "x", "env": [{"name": "SOME_TOKEN", "value": HIDDEN}]}},
+        {"auth-provider": {"name": "oidc", "config": {"refresh-token": HIDDEN}}},
+    ],
+)
+def test_every_secret_of_a_user_is_known_once_it_was_read(tmp_path: Path, user: dict[str, Any]) -> None:
+    """Whatever happens afterwards, no message has it."""
+    read_context((_kubeconfig(tmp_path / "config", "a", user=user),), "a")
+    assert HIDDEN not in redact(f"it said {HIDDEN}-and-more, {HIDDEN}")

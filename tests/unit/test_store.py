@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from bench.errors import StoreError
+from bench.journal import read_journal
 from bench.records import RunRecord, TrialRecord
+from bench.redaction import register_secret
 from bench.store import RunFolder, new_run_id, open_run, read_record, write_text
 from tests.factory import Made, Simulated, make_run
 
@@ -190,3 +192,16 @@ def test_a_text_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(StoreError, match="the disk is full"):
         write_text(path, "after")
     assert path.read_text("utf-8") == "before"
+
+
+def test_no_secret_gets_into_a_run_s_folder(run: Path) -> None:
+    """Records and journal are written without it, can be read again, and say that something was taken out."""
+    register_secret('st0red-"secret"')
+    folder = again(run)
+    folder.journal.write("step", path="/tmp", said='st0red-"secret"; Bearer abcdef123456')  # noqa: S108
+    folder.finish(status="failed", exit_code=4, reason='no: st0red-"secret" at http://me:hidden@proxy.example')
+    written = "".join(path.read_text("utf-8") for path in folder.path.glob("*.json*"))
+    assert "st0red" not in written
+    assert "hidden" not in written
+    assert read_record(folder.path / "run.json", RunRecord).reason == "no: REDACTED at http://me:REDACTED@proxy.example"
+    assert read_journal(folder.path / "journal.jsonl")[-2]["said"] == "REDACTED; Bearer REDACTED"

@@ -14,11 +14,16 @@ import urllib3
 from kubernetes.client import ApiClient, ApiException
 
 from bench import __version__
-from bench.errors import ClusterError, RefusedError
+from bench.errors import BadAnswerError, ClusterError, RefusedError
+from bench.redaction import redact
 from bench.targets.kubernetes.client_credentials import Credentials, read_credentials
 
 PATIENCE_S = 10.0
 TIMEOUT_S = 30.0
+MOST_BYTES = 256 * 1024 * 1024
+"""Of an answer: the pods of a cluster with thousands of nodes are less."""
+_MOST_PARSED = 1024 * 1024
+_LONGEST_TEXT = 2000  # characters of an answer in a message
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
 _UNAUTHORIZED = 401
@@ -41,6 +46,7 @@ class Request:
     content_type: str = "application/json"
     idempotent: bool = True
     patience_s: float | None = None
+    most_bytes: int = MOST_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +130,27 @@ class Connection:
             response = self._client.call_api(
                 request.method, url, header_params=headers, body=request.body, _request_timeout=TIMEOUT_S
             )
-            body: bytes = response.read()  # type: ignore[no-untyped-call]  # has no types
+            body = _bounded(response.response, request)
         except (urllib3.exceptions.HTTPError, ApiException, OSError) as error:
             return _no_answer(error)
+        except ValueError as error:
+            raise unsendable(request.what, error) from None
         return Answer(response.status, body, str(response.headers.get("Content-Type", "")))
+
+
+def _bounded(response: urllib3.BaseHTTPResponse, request: Request) -> bytes:
+    """The body. Raises BadAnswerError where it is larger than the request's limit."""
+    body = response.read(request.most_bytes + 1)
+    if len(body) > request.most_bytes:
+        response.close()
+        raise BadAnswerError(f"{request.what}: the answer is larger than {request.most_bytes} bytes")
+    return body
+
+
+def unsendable(what: str, error: Exception) -> ClusterError:
+    """A request that the HTTP library does not send. Its text is left out: it may show headers, and so credentials."""
+    text = f"{what}: the request cannot be sent, its address or headers are not valid ({type(error).__name__})"
+    return ClusterError(text, status=0, lasting=True)
 
 
 def _no_answer(error: Exception) -> Answer:
@@ -135,7 +158,7 @@ def _no_answer(error: Exception) -> Answer:
     tls = error.__context__ if isinstance(error, ApiException) else cause  # the client makes text of it
     untrusted = isinstance(tls, urllib3.exceptions.SSLError) and isinstance(tls.args[0], ssl.SSLCertVerificationError)
     unsent = isinstance(error, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError))
-    return Answer(0, _one_line(str(cause)).encode(), sent=not unsent, untrusted=untrusted)
+    return Answer(0, one_line(str(cause)).encode(), sent=not unsent, untrusted=untrusted)
 
 
 def _pauses() -> Iterator[float]:
@@ -164,14 +187,17 @@ def failure(what: str, server: str, answer: Answer) -> ClusterError:
 
 def said(body: bytes) -> str:
     """The message of a Kubernetes Status, or whatever else came, on one line."""
-    text = body.decode("utf-8", "replace")
+    text = body[:_MOST_PARSED].decode("utf-8", "replace")
     try:
         parsed = json.loads(text)
-    except ValueError:
-        return _one_line(text) or "nothing more"
+    except (ValueError, RecursionError):
+        return one_line(text) or "nothing more"
     message = parsed.get("message") if isinstance(parsed, dict) else None
-    return _one_line(message or text)
+    return one_line(message if isinstance(message, str) and message else text)
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def one_line(text: str) -> str:
+    """Text from elsewhere as a part of a message: on one line, without secrets, and not too long. A secret that is
+    cut would no longer be known as one, so it is taken out before."""
+    line = " ".join(redact(text).split())
+    return line if len(line) <= _LONGEST_TEXT else f"{line[:_LONGEST_TEXT]}..."

@@ -16,7 +16,7 @@ import aiohttp
 from yarl import URL
 
 from bench.errors import ClusterError
-from bench.targets.kubernetes.client_connection import Answer, Connection, Request, failure
+from bench.targets.kubernetes.client_connection import Answer, Connection, Request, failure, one_line, unsendable
 from bench.targets.kubernetes.client_credentials import Credentials
 
 # Version 5 can close stdin, which every server since Kubernetes 1.30 has.
@@ -24,6 +24,7 @@ V5 = "v5.channel.k8s.io"
 V4 = "v4.channel.k8s.io"
 CHUNK = 32 * 1024
 """Bytes in one message to the server."""
+_MOST_BYTES = 16 * 1024 * 1024  # in one message from the server, which has no more than our own as a rule
 _CLOSED = -1  # as the number of a socket
 _LOOK_S = 0.002
 _CONNECT_TIMEOUT_S = 10.0
@@ -61,6 +62,12 @@ class _Opened:
                     await asyncio.sleep(_LOOK_S)
 
 
+def is_too_large(message: aiohttp.WSMessage) -> bool:
+    """Whether this stands for a message that was larger than we take, which ends the stream."""
+    error = message.data if message.type is aiohttp.WSMsgType.ERROR else None
+    return isinstance(error, aiohttp.WebSocketError) and error.code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
+
+
 @asynccontextmanager
 async def open_stream(
     connection: Connection, request: Request, protocols: Sequence[str]
@@ -89,12 +96,17 @@ async def _open(
                 raise await asyncio.to_thread(_refusal, connection, request, error) from error
             await asyncio.to_thread(connection.renew, used)
             renewed = True
+        except aiohttp.ClientHttpProxyError as error:
+            what = f"{request.what}: the proxy before {used.server} answers {error.status}"
+            raise ClusterError(f"{what}: {one_line(error.message)}", status=error.status) from None
         except (aiohttp.ClientConnectionError, TimeoutError) as error:
             begun = not isinstance(error, aiohttp.ClientConnectorError)
             if clock() > deadline or (begun and not request.idempotent):
                 answer = Answer(0, (str(error) or "no answer in time").encode())
                 raise failure(request.what, used.server, answer) from error
             await asyncio.sleep(_PAUSE_S)
+        except (aiohttp.ClientError, ValueError) as error:
+            raise unsendable(request.what, error) from None
 
 
 async def _connect(
@@ -107,9 +119,10 @@ async def _connect(
                 URL(f"{credentials.server}{request.path}?{urlencode(request.query)}", encoded=True),
                 headers=credentials.headers,
                 protocols=protocols,
-                max_msg_size=0,
+                max_msg_size=_MOST_BYTES,
                 autoclose=False,
                 proxy=credentials.proxy,
+                proxy_headers=credentials.proxy_headers or None,
                 server_hostname=credentials.server_name,
             )
     except BaseException:

@@ -21,7 +21,7 @@ import yaml
 
 from bench.errors import ClusterError, RefusedError
 from bench.targets.kubernetes.client import Cluster, connect
-from bench.targets.kubernetes.client_credentials import private_file
+from bench.targets.kubernetes.client_credentials import private_file, register_user
 
 DEFAULT_PATH = Path("~/.kube/config")
 
@@ -116,7 +116,9 @@ def read_context(paths: tuple[Path, ...], name: str | None) -> Context:
     cluster_name, user_name = context.get("cluster", ""), context.get("user", "")
     if not clusters.get(cluster_name, {}).get("server"):
         raise RefusedError(f"context {name}: its cluster {cluster_name!r} is not in {', '.join(map(str, paths))}")
-    return Context(name, cluster_name, clusters[cluster_name], user_name, users.get(user_name, {}))
+    user = users.get(user_name, {})
+    register_user(user)
+    return Context(name, cluster_name, clusters[cluster_name], user_name, user)
 
 
 def _entries(paths: tuple[Path, ...], kind: str) -> dict[str, dict[str, Any]]:
@@ -134,6 +136,10 @@ def _entries(paths: tuple[Path, ...], kind: str) -> dict[str, dict[str, Any]]:
 def _parse(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
+    except yaml.MarkedYAMLError as error:  # its text shows lines of the file, and they may be secret
+        mark = error.problem_mark
+        at = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
+        raise RefusedError(f"{path}: cannot be read as a kubeconfig: {at}: not valid YAML") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RefusedError(f"{path}: cannot be read as a kubeconfig: {' '.join(str(error).split())}") from error
     if not content:
@@ -157,6 +163,8 @@ def write_private(context: Context, folder: Path) -> Path:
     """A kubeconfig with this context alone, for us and for child tools; keys lie beside it, as files of their own."""
     cluster = {**context.cluster, **_as_files(context.cluster, _CLUSTER_FILES, folder)}
     user = {**context.user, **_as_files(context.user, _USER_FILES, folder)}
+    if isinstance(user.get("token"), str):
+        user["token"] = user["token"].strip()  # child tools would send it as it is
     for content, keys in ((cluster, _CLUSTER_FILES), (user, _USER_FILES)):
         for key in keys:
             content.pop(f"{key}-data", None)

@@ -11,7 +11,7 @@ from bench.records import RunRecord
 from bench.scenario import Scenario
 from bench.settings import WORKLOADS
 from bench.targets.kubernetes.equalised import refuse_unequal
-from bench.targets.kubernetes.prometheus import check_place
+from bench.targets.kubernetes.prometheus import check_place, without_password
 
 VALUES: Final = "values"  # the folder of a run that keeps the meshes' values files
 
@@ -88,7 +88,7 @@ def resumed_options(flags: ClusterFlags, record: RunRecord, run: Path) -> Cluste
         tag=stored.tag,
         revision=stored.revision,
         existing_mesh=stored.existing_mesh,
-        prometheus=stored.prometheus,
+        prometheus=_same_prometheus(asked.prometheus, stored.prometheus),
         load_node=stored.load_node,
     )
     if others := list(_contradictions(flags, asked, begun)):
@@ -107,7 +107,7 @@ def _contradictions(flags: ClusterFlags, asked: ClusterOptions, begun: ClusterOp
         ("--mesh-hub", asked.hub, begun.hub),
         ("--mesh-tag", asked.tag, begun.tag),
         ("--mesh-revision", asked.revision, begun.revision),
-        ("--prometheus", asked.prometheus, begun.prometheus),
+        ("--prometheus", without_password(asked.prometheus), without_password(begun.prometheus)),
     ):
         if given and given != was:
             yield f"{flag} {given}", was
@@ -115,6 +115,11 @@ def _contradictions(flags: ClusterFlags, asked: ClusterOptions, begun: ClusterOp
         yield "--use-existing-mesh", "one of its own"
     if asked.mesh_values and _contents(asked) != _contents(begun):
         yield "--mesh-values", ", ".join(file.name for files in begun.mesh_values.values() for file in files)
+
+
+def _same_prometheus(given: str, stored: str) -> str:
+    """Where the run's beginning is given again, it is taken as it is given: the record has no password."""
+    return given if without_password(given) == stored else stored
 
 
 def _contents(options: ClusterOptions) -> dict[str, list[bytes]]:

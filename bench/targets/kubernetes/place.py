@@ -21,6 +21,7 @@ from bench.targets.kubernetes.load_place import LoadPlace
 from bench.targets.kubernetes.options import VALUES, ClusterOptions, meshes_of
 from bench.targets.kubernetes.preflight import examine_cluster, guard
 from bench.targets.kubernetes.private import credentials_folder
+from bench.targets.kubernetes.prometheus import without_password
 from bench.targets.kubernetes.surroundings import cluster_environment, target_record
 from bench.targets.kubernetes.target import ClusterTarget, open_target
 from bench.targets.kubernetes.telemetry import WHAT as TELEMETRY
@@ -133,6 +134,6 @@ def _cluster_record(
         tag=options.tag,
         revision=options.revision,
         existing_mesh=options.existing_mesh,
-        prometheus=options.prometheus,
+        prometheus=without_password(options.prometheus),
         load_node=load_node,
     )

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from http.client import HTTPException
 from typing import Any, Final
 from urllib.parse import urlencode
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
-from bench.errors import ClusterError, InputError
+from bench.errors import BadAnswerError, ClusterError, InputError
 from bench.findings import Finding
 from bench.load.merge import Start
+from bench.redaction import basic_authorization, split_credentials
 from bench.resources import Row
 from bench.targets.kubernetes.client import Cluster
 from bench.targets.kubernetes.permissions import PROMETHEUS, Need
@@ -28,6 +29,7 @@ MEMORY: Final = "container_memory_working_set_bytes"
 _SERVICE: Final = re.compile(r"([a-z0-9-]+)/([a-z0-9-]+):([a-z0-9-]+)")
 _URL: Final = re.compile(r"https?://[^/]")
 _TIMEOUT_S: Final = 10.0
+_MOST_BYTES: Final = 64 * 1024 * 1024
 _MEND: Final = "mend --prometheus, or leave it out: the kubelets are asked anyway"
 
 Query = Callable[[str], Any]  # PromQL -> the answer's `data`
@@ -66,8 +68,11 @@ class PrometheusUsage:
     def _ask(self, seconds: int) -> dict[Key, list[Reading]]:
         names = sorted({namespace for namespace, _, container in self.kubelets.parts if container})
         selected = f'{{namespace=~"{"|".join(names)}",container!=""}}[{seconds}s]'
-        cpu, memory = (self.query(f"{metric}{selected}") for metric in (CPU, MEMORY))
-        return readings_of(cpu, memory, wanted=self.kubelets.parts.keys())
+        try:
+            cpu, memory = (self.query(f"{metric}{selected}") for metric in (CPU, MEMORY))
+            return readings_of(cpu, memory, wanted=self.kubelets.parts.keys())
+        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise BadAnswerError(f"asking Prometheus: its answer makes no sense ({type(error).__name__})") from error
 
 
 def readings_of(cpu: Any, memory: Any, *, wanted: Collection[Key]) -> dict[Key, list[Reading]]:
@@ -96,8 +101,21 @@ def _before(values: list[tuple[float, float]], at_s: float) -> int:
 
 def check_place(place: str) -> None:
     """Raises InputError for what is neither a URL nor a service of the cluster."""
-    if not _URL.match(place) and not _SERVICE.fullmatch(place):
-        raise InputError(f"--prometheus {place}: write a URL (http://...), or NAMESPACE/SERVICE:PORT")
+    if _SERVICE.fullmatch(place):
+        return
+    clean = without_password(place)
+    if not _URL.match(clean) or "?" in clean or "#" in clean:
+        shown = "" if "@" in clean else f" {clean}"  # it may have a password where no URL would have it
+        raise InputError(f"--prometheus{shown}: write a URL (http://...), or NAMESPACE/SERVICE:PORT")
+
+
+def without_password(place: str) -> str:
+    """How the place is recorded and shown: a URL's user and password are in no file and no message. Raises InputError
+    for what is no URL."""
+    try:
+        return place if _SERVICE.fullmatch(place) else split_credentials(place)[0]
+    except ValueError as error:
+        raise InputError(f"--prometheus: {error}; write a URL (http://...), or NAMESPACE/SERVICE:PORT") from None
 
 
 def prometheus_needs(place: str) -> tuple[Need, ...]:
@@ -113,29 +131,38 @@ def source_of(place: str, cluster: Cluster) -> Query:
     check_place(place)
     match = _SERVICE.fullmatch(place)
     if match is None:
-        return lambda query: _data(_fetch(f"{place.rstrip('/')}/api/v1/query", query))
+        url, pair = split_credentials(place)
+        authorization = basic_authorization(pair) if pair else ""
+        return lambda query: _data(_fetch(f"{url.rstrip('/')}/api/v1/query", query, authorization))
     path = f"/api/v1/namespaces/{match[1]}/services/{match[2]}:{match[3]}/proxy/api/v1/query"
     return lambda query: _data(cluster.read(path, query=query))
 
 
 def examine_prometheus(place: str, cluster: Cluster) -> Finding:
     """Whether it answers and knows containers, asked once before anything is made."""
+    shown = without_password(place)
     try:
         known = source_of(place, cluster)(f"count({CPU})")["result"]
     except (ClusterError, KeyError, TypeError) as error:
-        return Finding("missing", "Prometheus", f"{place} does not answer as one: {error}", _MEND)
+        return Finding("missing", "Prometheus", f"{shown} does not answer as one: {error}", _MEND)
     if not known:
-        told = f"{place} has no {CPU}, so that the kubelets' own figures stay"
-        return Finding("doubt", "Prometheus", told, "have it scrape the kubelets' /metrics/cadvisor")
-    return Finding("ok", "Prometheus", f"{place} answers")
+        found = f"{shown} has no {CPU}, so that the kubelets' own figures stay"
+        return Finding("doubt", "Prometheus", found, "have it scrape the kubelets' /metrics/cadvisor")
+    return Finding("ok", "Prometheus", f"{shown} answers")
 
 
-def _fetch(url: str, query: str) -> Any:
+def _fetch(url: str, query: str, authorization: str) -> Any:
+    request = Request(f"{url}?{urlencode({'query': query})}")  # noqa: S310  # http(s) only
+    if authorization:
+        request.add_unredirected_header("Authorization", authorization)  # for this server alone
     try:
-        with urlopen(f"{url}?{urlencode({'query': query})}", timeout=_TIMEOUT_S) as answer:  # noqa: S310  # http(s) only
-            return json.load(answer)
-    except (OSError, HTTPException, ValueError) as error:
+        with urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310  # the same
+            content = answer.read(_MOST_BYTES + 1)
+        if len(content) <= _MOST_BYTES:
+            return json.loads(content)
+    except (OSError, HTTPException, RecursionError, ValueError) as error:
         raise ClusterError(f"asking Prometheus at {url}: {error}", status=0) from error
+    raise BadAnswerError(f"asking Prometheus at {url}: its answer is larger than {_MOST_BYTES} bytes")
 
 
 def _data(answer: Any) -> Any:

@@ -1,0 +1,234 @@
+"""Secrets taken out of text, at the two edges where text leaves: the command line's streams, and a run's folder.
+
+Two sorts are known: secrets that were registered when credentials were read, in every form in which they may come
+back (base64, JSON, URL, HTML), and what looks like a secret wherever it came from. The replacement has no quote and no
+backslash, so that JSON stays JSON; it is the word that kubectl uses. Pure, but for the registry.
+"""
+
+import base64
+import binascii
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, TextIO
+
+MARK: Final = "REDACTED"
+
+_SHORTEST: Final = 6  # shorter ones are parts of ordinary words
+_SHORTEST_WORD: Final = 12  # of one kind of letters alone: it may be a name that the records need
+_SHORTEST_LINE: Final = 16  # of a key's lines
+
+_KEYS: Final = (
+    r"(?:(?:id|access|refresh|bearer)[-_]?)?token|(?:id|access|refresh|bearer)Token|password|passwd"
+    r"|client[-_]?secret|clientSecret|client-key-data|clientKeyData"
+)
+_QUERY_KEYS: Final = r"(?:[\w.-]{0,40}(?:token|password|passwd|secret|signature|credential)|pwd|sig|api[_-]?key)"
+_PEM: Final = r"(?:[A-Z0-9]+ ){0,3}PRIVATE KEY-----"
+
+Replace = str | Callable[[re.Match[str]], str]
+
+
+def _basic(match: re.Match[str]) -> str:
+    """After the word Basic, only what is a user and a password in base64 is taken out."""
+    text = match[2]
+    try:
+        decoded = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return match[0]
+    return f"{match[1]}{MARK}" if b":" in decoded else match[0]
+
+
+# Each with words of which a text has one, in small letters, wherever the pattern finds something: that is quick to see.
+_PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], Replace], ...]] = (
+    (  # a private key, whole or cut at its end; in JSON its line ends are escaped
+        ("private key-----",),
+        re.compile(
+            rf"-----BEGIN {_PEM}(?:[^\"<>]{{0,20000}}?-----END {_PEM}|(?:(?:\s|\\[nrt])*[A-Za-z0-9+/=]{{16,}})*)"
+        ),
+        MARK,
+    ),
+    (("eyj",), re.compile(r"\beyJ[\w-]{6,}\.eyJ[\w-]{4,}(?:\.[\w-]*)?"), MARK),  # a JWT
+    (
+        ("authorization",),
+        re.compile(
+            r"(authorization\\?[\"']?\s{0,9}[:=,]\s{0,9}b?\\?[\"']?(?:bearer|basic|negotiate|digest)\s{1,9})"
+            r"[^\s\"'\\,;<>]+",
+            re.IGNORECASE,
+        ),
+        rf"\1{MARK}",
+    ),
+    (
+        ("bearer",),
+        re.compile(r"\b(Bearer\s{1,9})(?![A-Za-z]{1,24}\b(?![-._~+/=\d]))[\w.~+/-]{8,}=*", re.ASCII),
+        rf"\1{MARK}",
+    ),
+    (
+        ("bearer",),
+        re.compile(r"\b(bearer\s{1,9})(?=[\w.~+/-]*\d)[\w.~+/-]{8,}=*", re.ASCII | re.IGNORECASE),
+        rf"\1{MARK}",
+    ),
+    (("basic",), re.compile(r"\b(Basic\s{1,9})([A-Za-z0-9+/_-]{4,}={0,2})", re.IGNORECASE), _basic),
+    (  # a URL's password
+        (":/", ":\\/"),
+        re.compile(r"(:\\?/\\?/[^\s/?#\"'<>@:\\]{0,200}):[^\s/?#\"'<>\\]{1,500}@"),
+        rf"\1:{MARK}@",
+    ),
+    (
+        ("token", "passw", "secret", "signature", "credential", "pwd", "sig", "key"),
+        re.compile(rf"([?&;]{_QUERY_KEYS}=)[^&\s\"'<>#\\]+", re.IGNORECASE),
+        rf"\1{MARK}",
+    ),
+    (  # a line of a kubeconfig, by itself or with its line ends escaped
+        ("token", "passw", "secret", "client-key-data"),
+        re.compile(
+            rf"((?:^|\\n)[ \t]*(?:- )?[\"']?(?:{_KEYS})[\"']?:[ \t]+[\"']?)"
+            r"[^\s\"'\\#]+(?=[\"']?[ \t]*(?:$|\\n))",
+            re.MULTILINE,
+        ),
+        rf"\1{MARK}",
+    ),
+    (  # the same in JSON
+        ("token", "passw", "secret", "client-key-data", "clientkeydata"),
+        re.compile(rf"(\"(?:{_KEYS})\"\s{{0,9}}:\s{{0,9}}\")[^\"\\]+"),
+        rf"\1{MARK}",
+    ),
+    (  # the same amid a line, where only what is too long for a word is taken for a value
+        ("token", "passw", "secret", "client-key-data", "clientkeydata"),
+        re.compile(rf"(\b(?:{_KEYS})[\"']?:\s{{1,9}}[\"']?)(?=[\w.~+/-]*\d)[\w.~+/-]{{20,}}=*", re.ASCII),
+        rf"\1{MARK}",
+    ),
+)
+
+
+class _Registry:
+    """The forms of all registered secrets, and the pattern that finds them. Replaced as a whole, so that threads that
+    read it need no lock."""
+
+    def __init__(self) -> None:
+        self.forms: frozenset[str] = frozenset()
+        self.pattern: re.Pattern[str] | None = None
+
+    def add(self, forms: frozenset[str]) -> None:
+        if not forms <= self.forms:
+            self.forms |= forms
+            longest_first = sorted(self.forms, key=lambda form: (-len(form), form))
+            self.pattern = re.compile("|".join(map(re.escape, longest_first)))
+
+
+_registry: Final = _Registry()
+
+
+def register_secret(text: str) -> None:
+    """Registers a secret, so that `redact` takes it out of every text. Very short ones, and short plain words, are left
+    to the patterns: they would take ordinary text out, and with it what records need."""
+    for secret in {text, text.strip(), " ".join(text.split()), *text.split()}:  # messages have it on one line
+        if _is_telling(secret):
+            _registry.add(frozenset(_forms(secret)))
+
+
+def register_key(pem: str) -> None:
+    """Registers a private key: each of its lines is a secret, since messages may have only some of them."""
+    register_secret(pem)
+    for line in pem.splitlines():
+        if len(line.strip()) >= _SHORTEST_LINE and not line.startswith("-----"):
+            register_secret(line)
+
+
+class RedactedStream:
+    """A text stream without secrets: what is written goes through `redact`, and all else is the stream's below. It has
+    no `buffer`, past which secrets could go."""
+
+    def __init__(self, below: TextIO) -> None:
+        self._below = below
+
+    def write(self, text: str) -> int:
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        self._below.write(redact(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "buffer":
+            raise AttributeError(name)
+        return getattr(self._below, name)
+
+
+def redact_streams() -> None:
+    """Lets this process's standard output and error leave without secrets, for good: also an exception that nothing
+    catches is printed through them."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None and not isinstance(stream, RedactedStream):
+            setattr(sys, name, RedactedStream(stream))
+
+
+def split_credentials(url: str) -> tuple[str, str]:
+    """A URL without its user and password, and these two as `user:password`, empty where it has none. The password is
+    registered. Raises ValueError for what is no URL, without showing it."""
+    from urllib.parse import unquote, urlsplit, urlunsplit
+
+    userinfo = re.search(r"//(?:[^/]*:)?([^/]*)@", url)
+    if userinfo:
+        register_secret(userinfo[1])
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("it is not a URL") from None
+    pair, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return url, ""
+    name, _, password = pair.partition(":")
+    for secret in (password, unquote(password)):
+        register_secret(secret)
+    return urlunsplit(parts._replace(netloc=host)), f"{unquote(name)}:{unquote(password)}"
+
+
+def basic_authorization(pair: str) -> str:
+    """The header value for `user:password`, in UTF-8 as curl and kubectl send it. Both are registered."""
+    value = base64.b64encode(pair.encode()).decode()
+    register_secret(pair)
+    register_secret(pair.partition(":")[2])
+    register_secret(value)
+    return f"Basic {value}"
+
+
+def redact(text: str) -> str:
+    """The text without registered secrets, and without what looks like one."""
+    if _registry.pattern is not None:
+        text = _registry.pattern.sub(MARK, text)
+    small = text.lower()
+    for needles, pattern, replacement in _PATTERNS:
+        if any(needle in small for needle in needles):
+            text = pattern.sub(replacement, text)
+    return text
+
+
+def _is_telling(secret: str) -> bool:
+    if len(secret) < _SHORTEST:
+        return False
+    is_word = secret.isdigit() or (secret.isalpha() and (secret.islower() or secret.isupper()))
+    return not is_word or len(secret) >= _SHORTEST_WORD
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """A secret as it may come back."""
+    import html
+    from urllib.parse import quote, quote_plus
+
+    encoded = secret.encode("utf-8", "surrogateescape")
+    yield secret
+    for plain in (encoded, encoded + b"\n"):
+        for code in (base64.b64encode, base64.urlsafe_b64encode):
+            yield code(plain).decode().rstrip("=")
+    for written in (json.dumps(secret), json.dumps(secret, ensure_ascii=False), repr(secret)):
+        yield written[1:-1]
+    yield json.dumps(json.dumps(secret)[1:-1])[1:-1]  # JSON inside a string of JSON
+    yield html.escape(secret)
+    yield quote(secret, safe="", errors="surrogateescape")
+    yield quote_plus(secret, errors="surrogateescape")

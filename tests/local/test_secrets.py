@@ -1,0 +1,149 @@
+"""No secret leaves: the real command fails in many ways with known credentials, and all that it printed and left is
+searched for them."""
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import yaml
+
+from tests import command
+from tests.api_server import ApiServer, serving
+
+TOKEN = "s3cr3t/t0ken+with-odd~characters=="  # noqa: S105  # of no account
+PASSWORD = "pa55 w0rd&never/shown"  # noqa: S105  # of no account
+KEY = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC"
+PEM = f"-----BEGIN PRIVATE KEY-----\n{KEY}\nshort==\n-----END PRIVATE KEY-----\n"
+SECRETS = (TOKEN, PASSWORD, KEY)
+
+
+@dataclass
+class Case:
+    """One way to fail: who the user is, how the cluster is reached, and what is run."""
+
+    user: dict[str, Any]
+    code: int
+    files: dict[str, str] = field(default_factory=dict)
+    proxy: str = ""
+    refuses: Callable[[str, str], bool] = lambda _method, _path: False
+    words: tuple[str, ...] = ("run", "--yes")
+    said: str = ""
+
+
+def _everything(_method: str, _path: str) -> bool:
+    return True
+
+
+def _workloads(method: str, path: str) -> bool:
+    """What a trial begins with: after the lock, so that there is a run's folder."""
+    return method == "PATCH" and "/namespaces/" in path
+
+
+def _plugin(status: dict[str, str]) -> str:
+    answer = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}
+    return f"#!/bin/sh\ncat <<'END'\n{json.dumps(answer)}\nEND\n"
+
+
+EXEC = {"exec": {"command": "./login", "apiVersion": "client.authentication.k8s.io/v1", "interactiveMode": "Never"}}
+CASES = {
+    "token-file-with-line-end": Case({"tokenFile": "token"}, 3, {"token": f"{TOKEN}\n"}, refuses=_everything),
+    "token-with-line-end": Case({"token": f"{TOKEN}\n"}, 4, refuses=_workloads, said="forbidden for a request with"),
+    "token-with-line-break-inside": Case(
+        {"tokenFile": "token"}, 3, {"token": f"{TOKEN}\n{TOKEN}\n"}, said="line break"
+    ),
+    "token-that-is-no-ascii": Case({"token": f"{TOKEN}é"}, 3),
+    "token-of-a-plugin": Case(EXEC, 4, {"login": _plugin({"token": f"{TOKEN}\n"})}, refuses=_workloads),
+    "token-of-a-plugin-with-line-break": Case(EXEC, 3, {"login": _plugin({"token": f"{TOKEN}\n{TOKEN}"})}),
+    "plugin-that-prints-its-token": Case(EXEC, 3, {"login": f"#!/bin/sh\necho 'Bearer {TOKEN}' >&2\nexit 1\n"}),
+    "password": Case({"username": "me", "password": PASSWORD}, 4, refuses=_workloads),
+    "password-with-line-break": Case({"username": "me", "password": f"{PASSWORD}\n{PASSWORD}"}, 3),
+    "proxy-that-refuses": Case({"token": TOKEN}, 3, proxy=f"http://me:{quote(PASSWORD, safe='')}@PROXY"),
+    "proxy-that-is-no-url": Case({"token": TOKEN}, 3, proxy=f"http://me:{quote(PASSWORD, safe='')}@127.0.0.1:port"),
+    "key-that-is-none": Case({"client-key-data": base64.b64encode(PEM.encode()).decode()}, 3, refuses=_everything),
+    "kubeconfig-that-is-no-yaml": Case({}, 3, {"config": f"users:\n- user:\n    token: {TOKEN}: x\n  name: [\n"}),
+    "prometheus-with-password": Case(
+        {"token": TOKEN}, 3, words=("run", "--yes", "--prometheus", f"http://me:{quote(PASSWORD, safe='')}@127.0.0.1:1")
+    ),
+    "prometheus-that-is-no-url": Case(
+        {"token": TOKEN}, 2, words=("run", "--yes", "--prometheus", f"me:{quote(PASSWORD, safe='')}@127.0.0.1:1")
+    ),
+    "doctor": Case({"token": f"{TOKEN}\n"}, 4, refuses=lambda _m, path: "nodes" in path, words=("doctor",)),
+    "plan-as-json": Case({"token": f"{TOKEN}\n"}, 3, refuses=_everything, words=("plan", "--json")),
+    "cleanup": Case({"token": f"{TOKEN}\n"}, 3, refuses=_everything, words=("cleanup",)),
+    "bug": Case({"token": TOKEN}, 1, words=("bug",), said="Traceback"),
+}
+# A failure that was not expected, with the headers in its text.
+BUG = """
+import bench.targets.kubernetes.place as place
+def describe(cluster):
+    raise RuntimeError(f"bug in the middle of {cluster._connection.credentials.headers}")
+place.describe = describe
+"""
+
+
+@contextmanager
+def kubeconfig(folder: Path, case: Case) -> Iterator[Path]:
+    """A kubeconfig of the case's user, and its API server."""
+    server, proxy = ApiServer(refuses=case.refuses), ApiServer(refuses=_everything)
+    with serving(server) as address, serving(proxy) as proxy_address:
+        cluster = {"server": f"http://{address}"}
+        if case.proxy:
+            cluster["proxy-url"] = case.proxy.replace("PROXY", proxy_address)
+        content = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "loop",
+            "contexts": [{"name": "loop", "context": {"cluster": "loop", "user": "me"}}],
+            "clusters": [{"name": "loop", "cluster": cluster}],
+            "users": [{"name": "me", "user": case.user}],
+        }
+        (folder / "config").write_text(yaml.safe_dump(content), "utf-8")
+        for name, text in case.files.items():
+            (folder / name).write_text(text, "utf-8")
+            (folder / name).chmod(0o700)
+        yield folder / "config"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_run_that_fails_shows_no_secret(name: str, output: Path) -> None:
+    """No token, password or key, in any of their forms, is printed or in a file, however the command fails."""
+    case = CASES[name]
+    home, tmp = output.parent / "home", output.parent / "tmp"
+    home.mkdir()
+    tmp.mkdir()
+    scenario = command.write_scenario(output.parent, [command.BASELINE])
+    driver = BUG if case.words == ("bug",) else ""
+    words = [*(("run", "--yes") if driver else case.words), "--context", "loop"]
+    words += [] if "cleanup" in words else ["--scenario", str(scenario)]
+    words += [] if "plan" in words else ["--output", str(output)]
+    with kubeconfig(home, case) as config:
+        environment = {"KUBECONFIG": str(config), "TMPDIR": str(tmp), "NO_PROXY": ""}
+        ended = command.call(*words, output=output, env=environment, driver=driver)
+    assert ended.code == case.code, ended.told
+    assert case.said in ended.err, ended.told
+    assert driver or "Traceback" not in ended.err, ended.told
+    assert (case.refuses is _workloads) == any(output.glob("*/run.json")), ended.told
+    left = {path: path.read_bytes() for path in (*output.rglob("*"), *tmp.rglob("*")) if path.is_file()}
+    for secret in SECRETS:
+        for form in forms(secret):
+            assert form not in ended.out + ended.err, ended.told
+            assert [path for path, content in left.items() if form.encode() in content] == []
+
+
+def forms(secret: str) -> set[str]:
+    """A secret as it may come back."""
+    encoded = [base64.b64encode(text.encode()).decode().rstrip("=") for text in (secret, f"me:{secret}")]
+    return {
+        secret,
+        *encoded,
+        quote(secret, safe=""),
+        quote(secret),
+        json.dumps(secret)[1:-1],
+        secret.partition(" ")[2] or secret,
+    }

@@ -1,0 +1,203 @@
+"""Secrets in text: those that were registered and those that look like one are taken out, and nothing else."""
+
+import base64
+import html
+import io
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench import redaction
+from bench.redaction import MARK, RedactedStream, redact, redact_streams, register_key, register_secret
+from bench.redaction import split_credentials as split
+from tests.command import ROOT
+
+JWT = "eyJhbGciOiJSUzI1NiIsImtpZCI6IjEifQ.eyJpc3MiOiJrdWJlcm5ldGVzIn0.c2lnbmF0dXJl"
+PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0B\nAQEFAASC\n-----END RSA PRIVATE KEY-----\n"
+
+
+@pytest.fixture(autouse=True)
+def empty_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test registers is not known to the next."""
+    monkeypatch.setattr(redaction, "_registry", redaction._Registry())
+
+
+def _stored_texts() -> Iterator[Path]:
+    for path in sorted((ROOT / "results").rglob("*")):
+        if path.is_file() and path.suffix != ".parquet":
+            yield path
+
+
+def test_changes_no_stored_file() -> None:
+    """Every text file of the example run is as it was: ids, sums, digests, tables and hints are no secrets."""
+    paths = list(_stored_texts())
+    texts = {path: path.read_text("utf-8") for path in paths}
+    assert len(texts) > 20
+    assert [path for path, text in texts.items() if redact(text) != text] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "20261123T031500Z-istio-policies-7f3a: removed in 12 s",
+        f"sha256:{'0123456789abcdef' * 4}",
+        "registry.istio.io/release/proxyv2@sha256:0f3a1b",
+        "spiffe://cluster.local/ns/bookinfo-7f3a/sa/bookinfo-reviews",
+        "kubectl --context kind-mesh -n meshbench-ci create token meshbench --duration 8h",
+        "A bearer token that ends in a line break, or Basic authentication with Bearer authorization",
+        "Authorization: who may do what; AuthorizationPolicy: ratings",
+        "http://127.0.0.1:8089 and https://10.0.0.1:6443/api/v1/pods?limit=500&continue=abc@def",
+        "token: has a line break inside",
+        "the password is wrong; password: not given",
+        "GET /productpage?u=normal HTTP/1.1",
+        "-----BEGIN CERTIFICATE-----\nMIIC\n-----END CERTIFICATE-----",
+        "|---:|---|\n| P95 | 12.3 ms |",
+    ],
+)
+def test_leaves_ordinary_text(text: str) -> None:
+    """Text that only speaks of secrets, or looks like one from afar, is unchanged."""
+    assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("headers: {'Authorization': 'Bearer hunter2'}", "hunter2"),
+        ("Invalid header value b'Bearer abc/def.123\\n'", "abc/def.123"),
+        ("Proxy-Authorization: Basic bWU6aHVudGVyMg==", "bWU6aHVudGVyMg"),
+        ("it sent Basic bWU6aHVudGVyMg==, and waited", "bWU6aHVudGVyMg"),
+        (f"a token {JWT}, cut {JWT[:80]}", "eyJpc3Mi"),
+        (f"key:\n{PEM}rest", "MIIEvQIBADANBgkqhkiG9w0B"),
+        (json.dumps({"key": PEM}), "MIIEvQIBADANBgkqhkiG9w0B"),
+        (PEM[:60], "MIIEvQIBADANBgkqhkiG9w0B"),
+        ("http://me:hunter2@proxy.example:3128/", "hunter2"),
+        (r"http:\/\/me:hunter2@proxy.example", "hunter2"),
+        ("GET /x?a=1&access_token=hunter2&b=2", "hunter2"),
+        ("https://x.example/y?X-Amz-Signature=hunter2", "hunter2"),
+        ("<a href='/x?a=1&amp;token=hunter2'>", "hunter2"),
+        ("users:\n- name: me\n  user:\n    token: hunter2\n", "hunter2"),
+        ("    client-key-data: aHVudGVyMg==\n", "aHVudGVyMg"),
+        ('{"token": "hunter2", "a": 1}', "hunter2"),
+        (json.dumps("user:\n    password: hunter2\nnext: 1"), "hunter2"),
+    ],
+)
+def test_takes_out_what_looks_like_a_secret(text: str, secret: str) -> None:
+    """A secret that was never registered is known by what is around it; the rest of the text stays."""
+    found = redact(text)
+    assert secret not in found
+    assert MARK in found
+    assert redact(found) == found
+
+
+def test_what_is_around_a_secret_stays() -> None:
+    """A reader sees whose secret it was."""
+    assert redact("http://me:hunter2@proxy.example:3128/ refused") == f"http://me:{MARK}@proxy.example:3128/ refused"
+    assert redact(f"key:\n{PEM}rest") == f"key:\n{MARK}\nrest"
+
+
+ODD = 'q"uo\\te/t0ken+<&>é='
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        ODD,
+        json.dumps(ODD),
+        json.dumps(ODD, ensure_ascii=False),
+        json.dumps({"a": json.dumps({"b": ODD})}),
+        repr(ODD),
+        html.escape(ODD),
+        quote(ODD, safe=""),
+        base64.b64encode(ODD.encode()).decode(),
+        base64.urlsafe_b64encode(ODD.encode()).decode(),
+        base64.b64encode(f"{ODD}\n".encode()).decode(),
+    ],
+)
+def test_takes_out_a_registered_secret_in_every_form(form: str) -> None:
+    """As it may come back from a server, a library or a report."""
+    register_secret(f"{ODD}\n")
+    found = redact(f"before {form} after")
+    assert found.startswith("before ")
+    assert found.endswith(" after")
+    assert "t0ken" not in found
+    assert form.strip("\"'") not in found
+
+
+def test_a_key_is_taken_out_line_by_line() -> None:
+    """Messages may have only some of its lines."""
+    register_key(PEM)
+    assert redact("near MIIEvQIBADANBgkqhkiG9w0B: bad") == f"near {MARK}: bad"
+
+
+@pytest.mark.parametrize("secret", ["", "abc", "istio", "baseline", "12345678"])
+def test_short_and_plain_words_are_not_registered(secret: str) -> None:
+    """A password that is a word of a record would take the record's own words out."""
+    register_secret(secret)
+    assert redact(f"{secret} istio baseline 12345678") == f"{secret} istio baseline 12345678"
+
+
+@given(text=st.text(), key=st.text(max_size=8))
+def test_json_stays_json(text: str, key: str) -> None:
+    """Whatever is taken out, a record can be read again, and text without secrets is unchanged."""
+    register_secret("hunter2-hunter2")
+    written = json.dumps({key: f"{text}hunter2-hunter2 Bearer abc123def456 http://u:{text}@h {PEM}", "n": [1, text]})
+    read = json.loads(redact(written))
+    assert "hunter2-hunter2" not in json.dumps(read)
+    assert read["n"][0] == 1
+
+
+def test_a_stream_prints_no_secret() -> None:
+    """What is written goes without secrets, and there is no binary stream past which they could go."""
+    below = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    stream = RedactedStream(below)
+    register_secret("hunter2-hunter2")
+    print("a hunter2-hunter2", file=stream)
+    stream.writelines(["b hunter2-hunter2\n"])
+    stream.flush()
+    below.seek(0)
+    assert below.read() == f"a {MARK}\nb {MARK}\n"
+    assert not hasattr(stream, "buffer")
+    assert stream.encoding == "utf-8"
+    assert not stream.isatty()
+    with pytest.raises(TypeError, match="must be str"):
+        stream.write(b"")  # type: ignore[arg-type]
+
+
+def test_both_streams_are_replaced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that is closed stays so."""
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    redact_streams()
+    first = sys.stderr
+    redact_streams()
+    assert sys.stdout is None
+    assert sys.stderr is first
+    assert isinstance(first, RedactedStream)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://x.example:9090/a", ("http://x.example:9090/a", "")),
+        ("http://me:pa55%20word@x.example:9090/a", ("http://x.example:9090/a", "me:pa55 word")),
+        ("https://me@x.example", ("https://x.example", "me:")),
+        ("http://:pw@[::1]:80", ("http://[::1]:80", ":pw")),
+    ],
+)
+def test_a_url_is_split_from_its_credentials(url: str, expected: tuple[str, str]) -> None:
+    """User and password are decoded, as they go into a header."""
+    assert split(url) == expected
+
+
+@pytest.mark.parametrize("url", ["http://me:hunter2@x:port", "http://me:hunter2@[::1", "http://me:hunter2@x:99999"])
+def test_what_is_no_url_is_not_shown(url: str) -> None:
+    """The error has no word of it, and its password is known from then on."""
+    with pytest.raises(ValueError, match=r"^it is not a URL$"):
+        split(url)
+    assert "hunter2" not in redact(f"cannot parse {url}; 'hunter2'")
