@@ -87,6 +87,15 @@ def too_many_names(folder: Path) -> dict[str, Any]:
     return {"recorded": made.recorded, "given_up": given_up}
 
 
+def odd_names(folder: Path) -> dict[str, Any]:
+    """Requests whose names no file has on one line as they are."""
+    made = _recorder(folder)
+    for name in ("two\nlines", "\x1b[31mred", "half a pair \udcff", "\0", "", "long" * 9999, "plain ü\t"):
+        made.request(name=name, response_time=1.0, response_length=1)
+    made.flush()
+    return {"recorded": made.recorded, "problem": made.problem}
+
+
 def before_the_start(folder: Path) -> dict[str, Any]:
     """A request that a listener of the locustfile sends at the start of the test, before the recorder's own."""
     made = _recorder(folder, started=False)
@@ -335,7 +344,6 @@ ODD_EVENTS: dict[str, dict[str, Any]] = {
     "length-float": {"response_length": 1.5},
     "name-none": {"name": None},
     "name-list": {"name": ["page"]},
-    "name-surrogate": {"name": "\udc80"},
 }
 
 
@@ -394,6 +402,7 @@ FACTS: dict[str, Callable[[Path], Any]] = {
         ended_in_waits,
         odd_events,
         too_many_names,
+        odd_names,
         before_the_start,
         stepped_clock,
         workers,

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from bench import checks
-from bench.load.merge import raw_files, read_samples, recent_rows
+from bench.errors import BadAnswerError, StoreError
+from bench.load.merge import Account, raw_files, recent_rows, sensible_account, sensible_samples
 from bench.records import ClockRecord, GeneratorRecord, Window
 from bench.resources import TICK_S
 from bench.samples import Samples, write_parquet
@@ -151,14 +152,22 @@ class Load:
     def run(
         self, *, watch: Watch, show: Callable[[Progress], None], kept: Callable[["LoadOutcome"], None]
     ) -> "LoadOutcome":
-        """The whole load. When it is cut short, what was measured is saved in haste and told to `kept`."""
+        """The whole load. When it is cut short, or the generator's files make no sense, what was measured is saved in
+        haste and given to `kept`."""
         try:
             self.drive(watch=watch, show=show)
         except BaseException as error:
-            self.problem = f"cut short: {error}"
-            kept(self.finish(timeout_s=HASTE_S))
+            self._save(error, kept)
             raise
-        return self.finish()
+        try:
+            return self.finish()
+        except (BadAnswerError, StoreError) as error:
+            self._save(error, kept)
+            raise
+
+    def _save(self, error: BaseException, kept: Callable[["LoadOutcome"], None]) -> None:
+        self.problem = f"cut short: {error}"
+        kept(self.finish(timeout_s=HASTE_S))
 
     def drive(self, *, watch: Watch, show: Callable[[Progress], None]) -> None:
         """Waits for the window to pass; extends the warm-up once when the window was not steady."""
@@ -223,50 +232,44 @@ class Load:
         return rows[rows["started_ns"] + rows["latency_ns"] >= since_ns]
 
     def samples(self) -> Samples:
-        """What has been recorded so far."""
-        return read_samples(self.folder)
+        """What has been recorded so far, and makes sense."""
+        return sensible_samples(self.folder)[0]
 
     def finish(self, *, timeout_s: float = IN_FLIGHT_TIMEOUT_S + 5) -> LoadOutcome:
-        """Ends the generator, and makes what it wrote into the trial's files."""
+        """Ends the generator, and makes what it wrote into the trial's files. Raises StoreError where that makes no
+        sense; but in haste what makes sense is kept."""
         elapsed_s, wall_s = self.generator.now_ns() / NANOSECONDS, time.time() - self.wall_s
         self._cut_window()
         exit_code = self.generator.stop(timeout_s=timeout_s)
-        samples = self.samples()
+        samples, odd = sensible_samples(self.folder)
+        own, odd_account = sensible_account(self.folder)
+        if timeout_s > HASTE_S and (odd or odd_account):
+            raise StoreError(f"what Locust recorded makes no sense: {odd or odd_account}")
         write_parquet(samples, self.folder / "samples.parquet")
         self.generator.write_resources(self.folder / "resources.parquet")
-        own = read_json(self.folder / "generator.json") or {}
         for raw in raw_files(self.folder):
             raw.unlink()
         no_account = "" if own else f"Locust left no account of itself: exit code {exit_code}"
         # where nothing ever was good, the samples say so themselves; where something was, the load has broken off
         broken_off, remark = (self.hopeless, "") if samples.ok.any() else ("", self.hopeless)
+        own = own or Account()
         # the recorder's own account knows why Locust ended early, where there is one; what else is in it does not
-        own_problem = own.get("problem", "")
-        causes = (own_problem, self.ended_early) if "recorded" in own else (self.ended_early, own_problem)
+        causes = (own.problem, self.ended_early) if own.recorded is not None else (self.ended_early, own.problem)
         problem = next(filter(None, (self.problem, *causes, broken_off, no_account)), "")
         return LoadOutcome(
             window=self.window,
             warmup_extended=self.warmup_extended,
             samples=samples,
             generator=GeneratorRecord(
-                locust_requests=own.get("locust_requests", 0),
-                locust_failures=own.get("locust_failures", 0),
-                locust_p95_ms=own.get("locust_p95_ms"),
-                recorded=own.get("recorded", len(samples)),
-                derived_starts=own.get("derived_starts", 0),
-                clock_step_ms=own.get("clock_step_ms", 0.0),
+                locust_requests=own.locust_requests,
+                locust_failures=own.locust_failures,
+                locust_p95_ms=own.locust_p95_ms,
+                recorded=len(samples) if own.recorded is None else own.recorded,
+                derived_starts=own.derived_starts,
+                clock_step_ms=own.clock_step_ms,
                 exit_code=exit_code,
                 problem=problem,
             ),
             clock=ClockRecord(monotonic_s=elapsed_s, wall_s=wall_s),
             remarks=(*self.generator.remarks(), *filter(None, [remark])),
         )
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The file's content, or None while it is not there or not whole."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
-    return content if isinstance(content, dict) else None

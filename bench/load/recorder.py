@@ -22,6 +22,7 @@ import random
 import signal
 import struct
 import time
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, SupportsIndex
@@ -42,6 +43,9 @@ ROW = struct.Struct("<qqqhBiH")
 MOST_NAMES = 1 << 16  # as many as the last field of a row can count
 MOST_STATUS = (1 << 15) - 1
 MOST_BYTES = (1 << 31) - 1
+
+_LONGEST_NAME = 8192  # characters, as `bench.load.recorded` reads them
+_CONTROL = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of pairs and line ends, as Unicode classes them
 
 FLUSH_S = 0.5
 
@@ -154,7 +158,7 @@ class Recorder:
                 " their URL alone a common name"
             )
         with (self.folder / f"names{self.part}.txt").open("a", encoding="utf-8") as file:
-            file.write(" ".join(name.splitlines()) + "\n")
+            file.write(_one_line(name) + "\n")
         self.names[name] = number
         return number
 
@@ -256,6 +260,12 @@ class Master:
         if not self.problem:
             self.problem = problem
             quit_with(self.environment)
+
+
+def _one_line(name: str) -> str:
+    """Write a name so that its line can be read again: without control characters, and not too long."""
+    line = " ".join(name.splitlines())[:_LONGEST_NAME]
+    return "".join("?" if unicodedata.category(letter) in _CONTROL else letter for letter in line)
 
 
 def write_start(path: Path) -> tuple[int, str]:

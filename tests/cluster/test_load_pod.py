@@ -12,14 +12,15 @@ from urllib.request import urlopen
 
 import pytest
 
-from bench.errors import DeployError
+from bench.errors import BadAnswerError, DeployError
 from bench.load.generator import Load, LoadOrder
 from bench.load.merge import raw_files, read_samples
 from bench.resources import read_resources
 from bench.shipped import shipped
 from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
 from bench.targets.kubernetes.kubeconfig import open_cluster
-from bench.targets.kubernetes.load_objects import NAME, default_image, load_objects, uid_for
+from bench.targets.kubernetes.load_fetch import PodFiles
+from bench.targets.kubernetes.load_objects import KEEPER, NAME, default_image, load_objects, uid_for
 from bench.targets.kubernetes.load_pod import PodGenerator, locust_page, start_load
 from bench.targets.kubernetes.ownership import labelled
 from bench.targets.kubernetes.usage import kubelet_usage
@@ -55,6 +56,19 @@ class Greedy(FastHttpUser):
         self.client.get("/productpage")
         if self.environment.stats.total.num_requests > 50:
             self.kept.append(b"x" * (64 << 20))
+"""
+
+
+# A keeper whose shell does not run what it is asked to, and answers as `fetch` expects it.
+HOSTILE = """
+import pathlib, sys, time
+shell = pathlib.Path("/load/bin/sh")
+shell.parent.mkdir()
+answer = b"samples.bin 1\\nX../../outside 3\\nssh"
+shell.write_text(f"#!{sys.executable}\\nimport sys; sys.stdout.buffer.write({answer!r})\\n")
+shell.chmod(0o755)
+pathlib.Path("/load/ready").touch()
+time.sleep(600)
 """
 
 
@@ -276,3 +290,42 @@ def test_a_locustfile_that_does_not_load(cluster: Cluster, namespace: str, order
         begin(cluster, namespace, order, tmp_path)
     assert "Locust did not start: Locust ended during the load (exit code 1)" in str(failure.value)
     assert "nowhere_to_be_found" in str(failure.value)
+
+
+@pytest.fixture
+def hostile_pod(cluster: Cluster, namespace: str) -> Iterator[None]:
+    """A pod in the load pod's place that answers what it likes."""
+    container = {
+        "name": KEEPER,
+        "image": default_image(),
+        "command": ["python", "-c", HOSTILE],
+        "env": [{"name": "PATH", "value": "/load/bin:/opt/venv/bin:/usr/local/bin:/usr/bin:/bin"}],
+        "readinessProbe": {"exec": {"command": ["test", "-e", "/load/ready"]}, "periodSeconds": 1},
+        "volumeMounts": [{"name": "load", "mountPath": "/load"}],
+    }
+    spec = {
+        "terminationGracePeriodSeconds": 0,
+        "containers": [container],
+        "volumes": [{"name": "load", "emptyDir": {}}],
+    }
+    pod: Object = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": NAME, "namespace": namespace}, "spec": spec}
+    ref = ref_of(pod)
+    try:
+        cluster.apply(labelled(pod, "load", run_id="t-load", now=datetime.now(UTC)))
+        _wait_ready(cluster, namespace, NAME)
+        yield
+    finally:
+        cluster.delete(ref, grace_s=0)
+        assert wait_until(lambda: cluster.get(ref) is None, timeout_s=60, watch=Watch(), poll_s=0.3)
+
+
+@pytest.mark.usefixtures("hostile_pod")
+def test_a_pod_that_answers_what_it_likes_writes_nothing_here(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
+    """Neither a file that was not asked for, nor output without an end."""
+    folder = tmp_path / "results" / "trial"
+    folder.mkdir(parents=True)
+    with pytest.raises(BadAnswerError, match=r"'\.\./\.\./outside' was not asked for"):
+        PodFiles(cluster, namespace, folder, 1).fetch()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    with pytest.raises(BadAnswerError, match="its output is larger than 1000000 bytes"):
+        cluster.exec(NAME, ["cat", "/dev/zero"], namespace=namespace, container=KEEPER, most_bytes=1_000_000)

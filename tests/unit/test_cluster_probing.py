@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench.errors import DeployError
+from bench.errors import BadAnswerError, DeployError
 from bench.meshes.application import read_application
 from bench.meshes.probe import Probe
 from bench.shipped import shipped
@@ -166,3 +166,46 @@ _NAMELESS = (
     "1kbAMD5fbO5ERvCzoL1XhbEP7tQltFY009lfyzAKBggqhkjOPQQDAgNHADBEAiBlFVgcvFGRgEW6TwNM+fAJ4TIphj6p9+yTcZKE"
     "o6tnBQIgUqJO8giIvgsb6cpK+3X1eXJdn4lhiA+ZIPb3fvVZhZI="
 )
+
+
+class OddPods(Pods):
+    """A cluster whose probe pods answer with this."""
+
+    def __init__(self, output: bytes) -> None:
+        super().__init__()
+        self.output = output
+
+    def exec(self, *_: Any, **__: Any) -> Ran:
+        return Ran(0, self.output, "")
+
+
+PLAIN = {"status": 200, "headers": {}, "tls": None, "error": "", "message": "", "body": ""}
+ODD: list[Any] = [
+    None,
+    3,
+    {},
+    [],
+    [3],
+    [{}],
+    [PLAIN, PLAIN],
+    [{**PLAIN, "body": 3}],
+    [{**PLAIN, "body": "a"}],
+    [{**PLAIN, "tls": 3}],
+]
+
+
+@pytest.mark.parametrize(
+    "output", [b"", b"no json", b"\xff", b"[" * 100_000, *(json.dumps(one).encode() for one in ODD)]
+)
+def test_answers_that_make_no_sense_are_one_error(output: bytes) -> None:
+    """Whatever a probe pod says: it is answers to the questions, or an error with its name."""
+    with pytest.raises(BadAnswerError, match="probe-locust: its answers"):
+        prober(OddPods(output)).ask([Question("locust", "details", path="/1")])
+
+
+@pytest.mark.parametrize("count", [10**12, -1, "a", None, [1]])
+def test_a_series_is_not_longer_than_its_questions(count: object) -> None:
+    """A pod does not choose how much memory its answers take here."""
+    output = json.dumps([{"answers": [{**PLAIN, "count": count}]}]).encode()
+    with pytest.raises(BadAnswerError, match="its answers make no sense"):
+        prober(OddPods(output)).pages("", 3)

@@ -1,5 +1,6 @@
 """What containers and nodes use: whose it is, when it was, what lies inside a window, and what nobody knows."""
 
+import base64
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -11,9 +12,17 @@ from bench.load.merge import Start
 from bench.records import ProcessUse, Window
 from bench.resources import ResourceTrace, read_resources, write_rows
 from bench.targets.kubernetes.client import Cluster, Object
-from bench.targets.kubernetes.prometheus import CPU, PrometheusUsage, examine_prometheus, source_of
+from bench.targets.kubernetes.prometheus import (
+    CPU,
+    PrometheusUsage,
+    check_place,
+    examine_prometheus,
+    source_of,
+    without_password,
+)
 from bench.targets.kubernetes.usage import EVERY_S, KubeletUsage, Part, Reading, kubelet_usage, parts_of, readings_in
 from bench.usage import generator_cores, process_use
+from tests.api_server import serving
 
 START = Start(zero_ns=77, wall_s=1_763_888_400.5)  # 2025-11-23T09:00:00.5Z
 SIDECARS = ("istio-proxy", "kuma-sidecar")
@@ -363,3 +372,52 @@ def test_rows_without_any_reading_can_be_read(tmp_path: Path) -> None:
     """A load that ended before the first reading leaves a file all the same."""
     assert len(trace(tmp_path, {}).at_ns) == 0
     assert process_use(trace(tmp_path, {}), [], 0) == ()
+
+
+class FakePrometheus:
+    """Answers every query with `said`, and keeps the credentials that came with it."""
+
+    def __init__(self, said: Any) -> None:
+        self.said, self.seen = said, list[str]()
+
+    def answer(self, _method: str, _url: str, _body: Object, headers: dict[str, str]) -> tuple[int, Object]:
+        self.seen.append(headers.get("Authorization", ""))
+        return 200, self.said
+
+
+def test_a_url_s_password_is_sent_and_not_shown() -> None:
+    """As a header for this server alone; findings, errors and records have the URL without it."""
+    fake = FakePrometheus(answer({"metric": {}, "value": [0, "17"]}))
+    cluster = cast("Cluster", FakeKubelets([]))
+    with serving(fake) as address:
+        place = f"http://me:pa55%20word@{address}"
+        finding = examine_prometheus(place, cluster)
+    assert fake.seen == [f"Basic {base64.b64encode(b'me:pa55 word').decode()}"]
+    assert finding.found == f"http://{address} answers"
+    assert without_password(place) == f"http://{address}"
+    with pytest.raises(ClusterError, match=f"asking Prometheus at http://{address}/api") as caught:
+        source_of(place, cluster)("up")
+    assert "pa55" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "place", ["me:hidden@x:9090", "http://me:hidden@x:port", "http://me:hidden@x?a=b", "http://x?a=b"]
+)
+def test_a_place_that_is_none_is_refused_without_its_password(place: str) -> None:
+    """Also where it has one in a place that no URL has."""
+    with pytest.raises(InputError, match="write a URL") as caught:
+        check_place(place)
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, [], {"result": 3}, {"result": [3]}, {"result": [{"metric": 3, "values": []}]}, {"result": [{"metric": {}}]}],
+)
+def test_a_prometheus_that_answers_nonsense_costs_its_figures_alone(data: Any) -> None:
+    """The kubelets' own stay, and a remark says why."""
+    labels = {"namespace": "here", "pod": "web", "container": "web"}
+    for said in (data, {"result": [{"metric": labels, "values": [[1, "nan"]]}]}):
+        usage = prometheus({"status": "success", "data": said}, {"status": "success", "data": said})
+        assert [row[3] for row in usage.rows(START)] == [5, 7, 9]
+    assert len(usage.remarks()) <= 1

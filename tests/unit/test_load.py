@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.errors import StoreError
 from bench.load.generator import Load, LoadOrder, LoadOutcome
 from bench.samples import RAW_ROW
 from bench.waiting import Watch
@@ -127,3 +128,25 @@ def test_what_the_recorder_reports_is_in_the_record(tmp_path: Path) -> None:
     account = {**RECORDED, "problem": "", "derived_starts": 4, "clock_step_ms": 12.5}
     record = led_by(FakeGenerator(tmp_path, account=account), tmp_path).generator
     assert (record.derived_starts, record.clock_step_ms) == (4, 12.5)
+
+
+class OddGenerator(FakeGenerator):
+    """Its last row has a name that is not there."""
+
+    def tick(self) -> None:
+        super().tick()
+        rows = np.fromfile(self.folder / "samples.bin", RAW_ROW)
+        rows["name"][-1:] = 7
+        rows.tofile(self.folder / "samples.bin")
+
+
+def test_rows_that_make_no_sense_are_one_error_and_the_others_are_kept(tmp_path: Path) -> None:
+    """On this machine it is the folder that cannot be read; the samples that make sense are saved before."""
+    order: dict[str, Any] = {"address": "", "virtual_host": "", "locustfile": tmp_path, "reviews": "v3", "seed": 1}
+    asked = LoadOrder(users=1, think_time_s=0.1, rate_per_s=None, warmup_s=0, duration_s=20, **order)
+    load, kept = Load.on(OddGenerator(tmp_path, bad=range(0)), asked, tmp_path, wall_s=0), list[LoadOutcome]()
+    with pytest.raises(StoreError, match=r"makes no sense: samples\.bin: 1 of \d+ rows") as caught:
+        load.run(watch=Watch(), show=lambda _: None, kept=kept.append)
+    assert caught.value.exit_code == 9
+    assert len(kept[0].samples) > 100
+    assert (tmp_path / "samples.parquet").exists()

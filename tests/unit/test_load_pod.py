@@ -11,23 +11,25 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bench.bookinfo import pages
-from bench.errors import ClusterError
+from bench.errors import BadAnswerError, ClusterError
 from bench.load import recorder_path
-from bench.load.generator import LoadOrder
+from bench.load.generator import Load, LoadOrder, LoadOutcome
 from bench.load.merge import Start
 from bench.samples import RAW_ROW
 from bench.shipped import shipped
 from bench.targets.kubernetes.client import Cluster, KindInfo, Object, Ran, Ref
 from bench.targets.kubernetes.client_connection import Answer, failure
-from bench.targets.kubernetes.load_clock import Offset, Reading, offset_of
+from bench.targets.kubernetes.load_clock import Offset, Reading, offset_of, parse_clocks
 from bench.targets.kubernetes.load_end import LoadEnd
-from bench.targets.kubernetes.load_fetch import PodFiles, parse_parts
+from bench.targets.kubernetes.load_fetch import PodFiles, parse_checksums, parse_parts, room_for
 from bench.targets.kubernetes.load_objects import default_image, load_objects, uid_for
 from bench.targets.kubernetes.load_outage import PATIENCE_S, Outage
 from bench.targets.kubernetes.load_place import place_load
-from bench.targets.kubernetes.load_pod import PodGenerator
+from bench.targets.kubernetes.load_pod import PodGenerator, start_load
 from bench.targets.kubernetes.load_state import load_trouble, missing
 from bench.targets.kubernetes.usage import KubeletUsage
 from bench.waiting import Watch
@@ -440,7 +442,8 @@ def test_names_come_after_the_rows_that_use_them(pod: FakePod, copies: PodFiles)
     copies.fetch()
     (call,) = pod.ran
     assert call == "keeper: fetch"
-    order = [part.name for part in parse_parts(b"samples.bin 1\nXnames.txt 2\nYZ")]
+    parts = parse_parts(b"samples.bin 1\nXnames.txt 2\nYZ", room={"samples.bin": 9, "names.txt": 9})
+    order = [part.name for part in parts]
     assert order == ["samples.bin", "names.txt"]
     assert copies._names() == ("started.json", "samples.bin", "names.txt", "generator.json")
 
@@ -497,3 +500,231 @@ def test_figures_that_cannot_be_read_are_no_reason_to_end_a_load(pod: FakePod, c
 
 def _refuse(*_: object, **__: object) -> Ran:
     raise ClusterError("running: there is no such pod", status=404)
+
+
+ASKED = {"started.json": 100, "samples.bin": 1000, "names.txt": 100}
+HEADS = st.sampled_from([b"samples.bin 1000\n", b"samples.bin 3\n", b"names.txt 0\n", b"../x 3\n", b"names.txt 101\n"])
+
+
+@given(output=st.one_of(st.binary(), st.lists(st.one_of(HEADS, st.binary(max_size=4))).map(b"".join)))
+def test_any_answer_is_parts_that_were_asked_for_or_an_error(output: bytes) -> None:
+    """No name that was not asked for, none twice, and never more bytes than the answer and the limit have."""
+    try:
+        parts = tuple(parse_parts(output, room=ASKED))
+    except ClusterError:
+        return
+    names = [part.name for part in parts]
+    assert len(names) == len({*names})
+    assert all(0 < len(part.content) <= ASKED[part.name] for part in parts)
+    assert sum(len(part.content) for part in parts) <= len(output)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        b"../../.ssh/authorized_keys 3\nssh",
+        b"/etc/passwd 1\nX",
+        b"generator.json 1\nX",
+        b"samples.bin 1\nXsamples.bin 1\nX",
+        b"samples.bin 1001\n" + b"X" * 1001,
+        b"samples.bin \xd9\xa3\nXXX",
+        "samples.bin \u00b2\nXX".encode(),
+        b"samples.bin -1\nX",
+        b"samples.bin +1\nX",
+        b"samples.bin 1_0\nXXXXXXXXXX",
+        b"samples.bin  1\nX",
+        b"\xff\xfe 1\nX",
+        b"1\nX",
+        b"\n",
+        b"X" * 300,
+    ],
+)
+def test_an_answer_that_was_not_asked_for_is_one_error(output: bytes) -> None:
+    """Paths, other files, files that come twice, sizes that are none or too large, heads that are no text: no retry
+    would make them better."""
+    with pytest.raises(BadAnswerError, match="reading the load pod's files") as caught:
+        list(parse_parts(output, room=ASKED))
+    assert not caught.value.is_passing
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("output", [b"samples.bin 3\nXX", b"samples.bin 3", b"sam"])
+def test_an_answer_that_is_cut_is_asked_for_again(output: bytes) -> None:
+    """It is an outage, wherever it was cut."""
+    with pytest.raises(ClusterError, match="the answer is cut") as caught:
+        list(parse_parts(output, room=ASKED))
+    assert caught.value.is_passing
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        b"no checksum\n",
+        b"\n",
+        b"\xff" * 70,
+        f"{'a' * 64}  ../x\n".encode(),
+        f"{'a' * 63}g  samples.bin\n".encode(),
+        f"{'A' * 64}  samples.bin\n".encode(),
+        f"{'a' * 64}  samples.bin\n{'b' * 64}  samples.bin\n".encode(),
+    ],
+)
+def test_checksums_that_make_no_sense_are_one_error(output: bytes) -> None:
+    """Lines of another form, of other files, or twice of the same."""
+    with pytest.raises(BadAnswerError, match="verifying the load pod's files"):
+        parse_checksums(output, asked=ASKED)
+
+
+@given(output=st.binary())
+def test_any_checksums_are_of_files_asked_for_or_an_error(output: bytes) -> None:
+    """Nothing else is ever raised."""
+    try:
+        found = parse_checksums(output, asked=ASKED)
+    except BadAnswerError:
+        return
+    assert found.keys() <= ASKED.keys()
+
+
+@pytest.mark.parametrize(
+    "output", [b"", b"1", b"1 nan", b"-1 1.0", b"1 1e999", b"1_0 1.0", b"9" * 5000 + b" 1", b"\xff 1"]
+)
+def test_clocks_that_make_no_sense_are_one_error(output: bytes) -> None:
+    """A pod's clock is two numbers."""
+    assert parse_clocks(b"12 34.5\n") == (12, 34.5)
+    with pytest.raises(BadAnswerError, match="reading the load pod's clock"):
+        parse_clocks(output)
+
+
+@dataclass
+class HostilePod(FakePod):
+    """A load pod that answers `fetch` with anything."""
+
+    answer: bytes = b""
+
+    def exec(self, _pod: str, argv: Sequence[str], *, container: str, **options: Any) -> Ran:
+        if container == "keeper" and argv[3:4] == ["fetch"]:
+            assert len(self.answer) <= options["most_bytes"]
+            return Ran(0, self.answer, "")
+        return super().exec(_pod, argv, container=container, **options)
+
+
+def hostile(pod: FakePod, copies: PodFiles, answer: bytes) -> PodFiles:
+    return replace(copies, cluster=cast("Cluster", HostilePod(pod.files, answer=answer)))
+
+
+@pytest.mark.parametrize("name", ["../outside", "{root}/outside", "samples.bin/../../outside", "here", "."])
+def test_a_hostile_pod_writes_no_file_of_its_own(pod: FakePod, copies: PodFiles, tmp_path: Path, name: str) -> None:
+    """Not by a path that leads out, and not a part of the answer before it: all of it is added, or nothing."""
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    answer = f"samples.bin 1\nX{name.format(root=tmp_path)} 3\nssh".encode()
+    with pytest.raises(BadAnswerError, match="was not asked for"):
+        hostile(pod, copies, answer).fetch()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_pod_that_always_has_more_comes_to_an_end(pod: FakePod, copies: PodFiles) -> None:
+    """At the limit for one load, whatever it announces."""
+    chunk = 8 * 1024 * 1024
+    endless = replace(hostile(pod, copies, b"samples.bin %d\n" % chunk + bytes(chunk)), most_bytes=3 * chunk)
+    with pytest.raises(
+        BadAnswerError, match=r"larger than the 25165824 bytes of one load; hint: make the load shorter"
+    ):
+        endless.fetch_all()
+    assert (copies.folder / "samples.bin").stat().st_size == 3 * chunk
+
+
+def test_small_files_have_limits_of_their_own() -> None:
+    """Names and accounts are read whole, so that they may not grow for as long as rows do."""
+    assert room_for("samples-1.bin", 1 << 30) == 8 << 20
+    assert room_for("names.txt", 0) == 4 << 20
+    assert room_for("generator.json", 5 << 20) == 0
+
+
+class NoMeter:
+    """Nothing is measured."""
+
+    def tick(self) -> None:
+        """Nothing."""
+
+    def read(self) -> None:
+        """Nothing."""
+
+    def rows(self, _: Start) -> list[Any]:
+        return []
+
+    def remarks(self) -> tuple[str, ...]:
+        return ()
+
+
+def loaded(copies: PodFiles, order: LoadOrder) -> tuple[list[LoadOutcome], Load]:
+    """A load of this pod whose window has passed."""
+    start = Start(time.perf_counter_ns() - 4_000_000_000, 0.0)
+    generator = PodGenerator(copies, start, Offset(0, 0, 0.0), NoMeter(), {"locust"}, Watch())
+    load = Load.on(generator, replace(order, warmup_s=1, duration_s=2), copies.folder, wall_s=time.time() - 4)
+    return [], load
+
+
+def _odd_name(pod: FakePod) -> None:
+    rows = np.fromfile(pod.files / "samples.bin", RAW_ROW)
+    rows["name"][1] = 9
+    rows.tofile(pod.files / "samples.bin")
+
+
+def _odd_account(pod: FakePod) -> None:
+    pod.account = '{"recorded": ["a"], "problem": 3}'
+
+
+def _odd_names(pod: FakePod) -> None:
+    (pod.files / "names.txt").write_bytes(b"\xff\n")
+
+
+@pytest.mark.parametrize(("change", "kept", "message"), [
+    (_odd_name, 2, "samples.bin: 1 of 3 rows make no sense, the first is row 2"),
+    (_odd_account, 3, "generator.json makes no sense: problem is not text"),
+    (_odd_names, 3, "names.txt: it is not UTF-8"),
+])  # fmt: skip
+def test_files_that_make_no_sense_end_the_load_and_keep_its_samples(
+    pod: FakePod, copies: PodFiles, order: LoadOrder, change: Any, kept: int, message: str
+) -> None:
+    """One error with exit code 4 that names the file, and all other samples are saved before."""
+    change(pod)
+    outcomes, load = loaded(copies, order)
+    with pytest.raises(BadAnswerError, match="what the load pod recorded makes no sense") as caught:
+        load.run(watch=Watch(), show=lambda _: None, kept=outcomes.append)
+    assert message in str(caught.value)
+    assert caught.value.exit_code == 4
+    (outcome,) = outcomes
+    assert len(outcome.samples) == kept
+    assert outcome.generator.problem.startswith("cut short: ")
+    assert (copies.folder / "samples.parquet").exists()
+
+
+def test_a_pod_that_turns_hostile_ends_the_load_and_loses_nothing(
+    pod: FakePod, copies: PodFiles, order: LoadOrder
+) -> None:
+    """What had come over before stays, and nothing else is asked of the pod for long."""
+    copies.fetch()
+    outcomes, load = loaded(hostile(pod, copies, b"../x 1\nX"), order)
+    with pytest.raises(BadAnswerError, match="was not asked for"):
+        load.run(watch=Watch(), show=lambda _: None, kept=outcomes.append)
+    assert len(outcomes[0].samples) == 3
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", '{"zero_ns": NaN, "wall_s": 1}', '{"wall_s": 1}', '{"zero_ns": [], "wall_s": 1}']
+)
+def test_a_start_that_makes_no_sense_is_one_error(
+    pod: FakePod, copies: PodFiles, order: LoadOrder, content: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before there is anything to lose."""
+    (pod.files / "started.json").write_text(content, "utf-8")
+    monkeypatch.setattr("bench.targets.kubernetes.load_pod.read_offset", lambda *_: Offset(0, 0, 0.0))
+    monkeypatch.setattr(FakePod, "exec", _without_touch(FakePod.exec))
+    with pytest.raises(BadAnswerError, match=r"makes no sense: started\.json"):
+        start_load(copies.cluster, order, copies.folder, namespace="here", meter=NoMeter(), watch=Watch())
+
+
+def _without_touch(act: Any) -> Any:
+    def run(self: FakePod, pod: str, argv: Sequence[str], **options: Any) -> Ran:
+        return Ran(0, b"", "") if argv[0] == "touch" else cast("Ran", act(self, pod, argv, **options))
+
+    return run

@@ -236,7 +236,6 @@ def test_what_is_left_out_of_an_event_is_derived(
         ("length-float", "its response_length 1.5 is not a whole number of up to 2147483647 bytes"),
         ("name-none", "its name is no text"),
         ("name-list", "unhashable type: 'list'"),
-        ("name-surrogate", "surrogates not allowed"),
     ],
 )
 def test_what_does_not_fit_into_a_row_is_named(odd: dict[str, dict[str, Any]], event: str, cause: str) -> None:
@@ -255,6 +254,14 @@ def test_too_many_names_are_named(tmp_path: Path) -> None:
     [given_up] = found["given_up"]
     assert given_up.startswith("the request 'one more' cannot be recorded: it has the 65537th name")
     assert "a common name" in given_up
+
+
+def test_odd_names_can_be_read_again(tmp_path: Path) -> None:
+    """A name is on one line, without control characters and not too long: no request is lost for its name."""
+    assert facts_of("odd_names", tmp_path) == {"recorded": 7, "problem": ""}
+    long = ("long" * 9999)[:8192]
+    expected = ("two lines", "?[31mred", "half a pair ?", "?", "", long, "plain ü?")
+    assert read_samples(tmp_path).names == expected
 
 
 def test_a_request_before_the_start_is_the_start(tmp_path: Path) -> None:

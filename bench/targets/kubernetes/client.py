@@ -15,7 +15,7 @@ from urllib.parse import quote
 from bench.errors import ClusterError
 from bench.targets.kubernetes.client_connection import Connection, Query, Request
 from bench.targets.kubernetes.client_discovery import Discovery, KindInfo
-from bench.targets.kubernetes.client_exec import Ran, run_command
+from bench.targets.kubernetes.client_exec import MOST_BYTES, Ran, run_command
 from bench.targets.kubernetes.client_forward import forwarded
 from bench.waiting import Watch, wait_until
 
@@ -32,6 +32,7 @@ _BAD_REQUEST = 400
 _NOT_FOUND = 404
 _CONFLICT = 409
 _POLL_S = 0.25
+_LOG_BYTES = 1024 * 1024  # of one log: 500 lines of 2 KiB
 
 
 @dataclass(frozen=True)
@@ -183,22 +184,26 @@ class Cluster:
         container: str,
         stdin: bytes = b"",
         timeout_s: float = 30,
+        most_bytes: int = MOST_BYTES,
     ) -> Ran:
         """Runs a command in a container to its end. It has to read all of the `stdin` that it is given: Kubernetes
-        may not tell the end of one that does not, and then the time-out does."""
+        may not tell the end of one that does not, and then the time-out does. Raises ClusterError, also for output of
+        more than `most_bytes`."""
         streams = (("stdin", "true"),) if stdin else ()
         query = (("container", container), ("stdout", "true"), ("stderr", "true"), *streams)
         what = f"running {argv[0]} in Pod {namespace}/{pod}, container {container}"
         path = f"{_pod_path(namespace, pod)}/exec"
         command = tuple(("command", part) for part in argv)
         request = Request(what, "GET", path, (*query, *command), idempotent=False)
-        return run_command(self._connection, request, stdin=stdin, timeout_s=timeout_s)
+        return run_command(self._connection, request, stdin=stdin, timeout_s=timeout_s, most_bytes=most_bytes)
 
     def logs(self, pod: str, *, namespace: str, container: str, lines: int = 12, previous: bool = False) -> str:
         """The last lines of a container's log; with `previous`, of the container before its restart."""
-        query = (("container", container), ("tailLines", str(lines)), ("previous", str(previous).lower()))
+        options = {"tailLines": str(lines), "limitBytes": str(_LOG_BYTES), "previous": str(previous).lower()}
+        query = (("container", container), *options.items())
         what = f"reading the log of Pod {namespace}/{pod}, container {container}"
-        answer = self._connection.send(Request(what, "GET", f"{_pod_path(namespace, pod)}/log", query))
+        path = f"{_pod_path(namespace, pod)}/log"
+        answer = self._connection.send(Request(what, "GET", path, query, most_bytes=2 * _LOG_BYTES))
         return answer.body.decode("utf-8", "replace")
 
     def forward(self, pod: str, port: int, *, namespace: str, local_port: int = 0) -> AbstractContextManager[int]:

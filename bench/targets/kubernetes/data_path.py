@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.data_path import DataPath
+from bench.filenames import file_name
 from bench.meshes.application import GATEWAY
+from bench.store import write_text
 from bench.targets import proxies
 from bench.targets.data_path import read_data_path
 from bench.targets.envoy_config import of_dump
@@ -22,7 +24,7 @@ def sidecars_path(meshed: Meshed, sidecars: Sidecars, kept: Path) -> DataPath:
     dumps = {name: without_secrets(sidecars.ask(name, proxies.CONFIGURATION)) for name in sidecars.pods}
     kept.mkdir(exist_ok=True)
     for name, dump in dumps.items():
-        (kept / f"{name}.json").write_text(json.dumps(dump, indent=1), "utf-8")
+        write_text(kept / file_name(f"{name}.json"), json.dumps(dump, indent=1))
     inside = (hop for hop in hops_of(meshed.application) if hop.caller in dumps and hop.callee != GATEWAY)
     clusters = {hop: clusters_of(meshed, hop) for hop in inside}
     return read_data_path(

@@ -6,11 +6,13 @@ from math import inf
 from typing import Any
 
 from bench.errors import ClusterError
+from bench.redaction import redact
 from bench.targets.kubernetes.client import Cluster, Object
 
 LOG_LINES = 12
 _MOST_LOGS = 3
 _MOST_EVENTS = 8
+_LONGEST_LINE = 1000
 
 # For how many seconds a state may last before it counts as final. An image that cannot be pulled is tried again after
 # 10 and 20 s; what a quota or a webhook refuses may be accepted once others have caught up.
@@ -159,7 +161,7 @@ def _log(cluster: Cluster, namespace: str, pod: str, trouble: Trouble) -> list[s
         )
     except ClusterError as error:  # a container that was only just made has none
         log = f"(no log: {error})"
-    return [f"    | {line}" for line in log.splitlines()]
+    return [f"    | {line[:_LONGEST_LINE]}" for line in redact(log).splitlines()]
 
 
 def warnings_about(things: Iterable[Object], events: Iterable[Object]) -> tuple[str, ...]:

@@ -1,17 +1,19 @@
 """A pod's clock, read from here: how far its node's monotonic clock is from ours, and how well that is known."""
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bench.errors import ClusterError
+from bench.errors import BadAnswerError, ClusterError
 from bench.targets.kubernetes.client import Cluster
 from bench.targets.kubernetes.load_objects import KEEPER, NAME
 from bench.units import NANOSECONDS
 
 _READINGS: Final = 4
 _NOTABLE_SKEW_S: Final = 1.0
+_READING: Final = re.compile(rb"\s*([0-9]{1,18}) ([0-9]{1,10}(?:\.[0-9]{1,20})?)\s*")
 _READ: Final = "import time; print(time.perf_counter_ns(), time.time())"
 
 
@@ -65,7 +67,15 @@ def _ask(cluster: Cluster, namespace: str) -> Reading:
     before_ns, wall_s = time.perf_counter_ns(), time.time()
     ran = cluster.exec(NAME, ["python", "-I", "-S", "-c", _READ], namespace=namespace, container=KEEPER, timeout_s=10)
     after_ns = time.perf_counter_ns()
-    words = ran.stdout.split()
-    if ran.exit_code != 0 or len(words) != 2:
-        raise ClusterError(f"reading the load pod's clock: {ran.stderr.strip() or 'no answer'}", status=500)
-    return Reading(before_ns, after_ns, wall_s, int(words[0]), float(words[1]))
+    if ran.exit_code != 0:
+        raise ClusterError(f"reading the load pod's clock: {ran.stderr.strip()[-300:] or 'no answer'}", status=500)
+    node_ns, node_wall_s = parse_clocks(ran.stdout)
+    return Reading(before_ns, after_ns, wall_s, node_ns, node_wall_s)
+
+
+def parse_clocks(output: bytes) -> tuple[int, float]:
+    """Parse a node's monotonic clock in nanoseconds, and its wall clock in seconds. Raises BadAnswerError."""
+    match = _READING.fullmatch(output)
+    if match is None:
+        raise BadAnswerError(f"reading the load pod's clock: {output[:80]!r} is not the time of two clocks")
+    return int(match[1]), float(match[2])

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from bench.errors import ClusterError
-from bench.load.merge import read_samples
+from bench.errors import BadAnswerError, ClusterError
+from bench.load.merge import sensible_samples
 from bench.targets.kubernetes.client import Object, Ref
 from bench.targets.kubernetes.load_fetch import PodFiles
 from bench.targets.kubernetes.load_objects import KEEPER, NAME
@@ -32,7 +32,8 @@ class LoadEnd:
         self._wait_for_account(timeout_s)
 
     def in_full(self, *, timeout_s: float) -> str:
-        """Brings over everything; says what is missing, or empty. Waits for an API server that is away."""
+        """Brings over everything; says what is missing, or empty. Waits for an API server that is away. Raises
+        BadAnswerError where what the pod sends makes no sense."""
         if problem := self._patiently(self._terminate):
             return problem
         self._wait_for_account(timeout_s)
@@ -43,7 +44,8 @@ class LoadEnd:
         if self.attempt(lambda: self._pod() is None):
             return None
         ended = wait_until(self._ended, timeout_s=_EXIT_TIMEOUT_S, watch=self.watch, poll_s=_POLL_S)
-        return int(ended["exitCode"]) if ended else None
+        code = ended.get("exitCode") if ended else None
+        return code if isinstance(code, int) else None
 
     def _terminate(self) -> str:
         pod = self._pod()
@@ -60,7 +62,10 @@ class LoadEnd:
         pod = self._pod()
         if pod is None:
             return True  # what it had is gone with it
-        self.files.fetch_all()
+        try:
+            self.files.fetch_all()
+        except BadAnswerError:
+            return True  # nothing better will come; `_verify` reports it
         return self.files.whole() or bool(load_trouble(pod))
 
     def _verify(self) -> str:
@@ -80,6 +85,8 @@ class LoadEnd:
         def done() -> bool:
             try:
                 said.append(act())
+            except BadAnswerError:
+                raise
             except ClusterError as error:
                 last.append(error)
             return bool(said) or bool(last and self._hopeless(last[-1]))
@@ -111,4 +118,4 @@ class LoadEnd:
         return self.files.cluster.get(Ref("v1", "Pod", NAME, self.files.namespace))
 
     def _last_s(self) -> float:
-        return float(read_samples(self.files.folder).completed_ns.max(initial=0)) / NANOSECONDS
+        return float(sensible_samples(self.files.folder)[0].completed_ns.max(initial=0)) / NANOSECONDS

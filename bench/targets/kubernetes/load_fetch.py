@@ -1,20 +1,29 @@
-"""What Locust's recorder wrote in a pod, brought into a folder here: what is new since the last time, then verified."""
+"""What Locust's recorder wrote in a pod, brought into a folder here: what is new since the last time, then verified.
+
+Nothing that the pod answers chooses a path or a size here: only files that were asked for are written, each up to a
+limit. What the files contain is checked where it is read, in `bench.load.merge`.
+"""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.errors import ClusterError
-from bench.load.merge import raw_files
+from bench.errors import BadAnswerError, ClusterError
+from bench.load.merge import ACCOUNT, raw_files, sensible_account, sensible_samples
 from bench.samples import RAW_ROW
 from bench.targets.kubernetes.client import Cluster, Object, Ran
 from bench.targets.kubernetes.load_objects import FOLDER, KEEPER, NAME
 
-ACCOUNT: Final = "generator.json"
+MOST_OF_A_LOAD: Final = 2 * 1024**3  # all files of one load together: 65 million requests
 _TIMEOUT_S: Final = 20.0
 _MOST_BYTES: Final = 8 * 1024 * 1024  # of one file at a time
+_MOST_TEXT: Final = 4 * 1024 * 1024  # of a file that is not rows: it has to come whole
+_LONGEST_HEAD: Final = 200
+_HEAD: Final = re.compile(rb"([!-~]{1,100}) ([0-9]{1,15})")
+_CHECKSUM: Final = re.compile(rb"([0-9a-f]{64})  ([!-~]{1,100})")
 
 # For each file and how much of it is here already: its name, how much follows, and that.
 _NEW_PARTS: Final = """
@@ -41,12 +50,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class PodFiles:
-    """The recorder's files in the load pod, and where their copies go."""
+    """The recorder's files in the load pod, and where their copies go. `most_bytes` is the limit for all of them."""
 
     cluster: Cluster
     namespace: str
     folder: Path
     workers: int
+    most_bytes: int = MOST_OF_A_LOAD
 
     def pods(self) -> tuple[Object, ...]:
         """The pods beside it, and itself. Raises ClusterError."""
@@ -54,16 +64,21 @@ class PodFiles:
 
     def fetch(self) -> int:
         """Brings what is new; returns how many bytes came. All of it is added, or nothing. Raises ClusterError."""
-        known = [word for name in self._names() for word in (name, str(self._size(name)))]
-        ran = self._run([_NEW_PARTS, "fetch", *known])
-        parts = tuple(parse_parts(ran.stdout))
+        sizes = {name: self._size(name) for name in self._names()}
+        known = [word for name, size in sizes.items() for word in (name, str(size))]
+        ran = self._run([_NEW_PARTS, "fetch", *known], most_bytes=len(sizes) * (_MOST_BYTES + _LONGEST_HEAD))
+        parts = tuple(parse_parts(ran.stdout, room={name: room_for(name, size) for name, size in sizes.items()}))
+        came = sum(len(part.content) for part in parts)
+        if sum(sizes.values()) + came > self.most_bytes:
+            text = f"the load pod's files: together they are larger than the {self.most_bytes} bytes of one load"
+            raise BadAnswerError(f"{text}; hint: make the load shorter, or its rate lower")
         for part in parts:
             with (self.folder / part.name).open("ab") as file:
                 file.write(part.content)
-        return sum(len(part.content) for part in parts)
+        return came
 
     def fetch_all(self) -> None:
-        """Brings everything that is there, also what is much."""
+        """Brings everything that is there, also what is much; the limit for a load bounds the rounds."""
         while self.fetch() >= _MOST_BYTES:
             pass
 
@@ -71,11 +86,18 @@ class PodFiles:
         """Whether Locust has given its account: nothing is written after it."""
         return (self.folder / ACCOUNT).exists()
 
+    def check(self) -> None:
+        """Raise BadAnswerError where what the files contain makes no sense."""
+        odd = sensible_samples(self.folder)[1] or sensible_account(self.folder)[1]
+        if odd:
+            raise BadAnswerError(f"what the load pod recorded makes no sense: {odd}")
+
     def differences(self) -> str:
         """Which copies are not what the pod has, in words; empty when all are alike. Raises ClusterError."""
-        ran = self._run([_CHECKSUMS, "verify", *self._names()])
-        there = parse_checksums(ran.stdout.decode())
-        here = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in raw_files(self.folder)}
+        names = self._names()
+        ran = self._run([_CHECKSUMS, "verify", *names], most_bytes=len(names) * _LONGEST_HEAD)
+        there = parse_checksums(ran.stdout, asked=names)
+        here = {path.name: _checksum(path) for path in raw_files(self.folder)}
         wrong = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
         return ", ".join(f"{name} ({self._told(name)})" for name in wrong)
 
@@ -100,28 +122,67 @@ class PodFiles:
         path = self.folder / name
         return path.stat().st_size if path.exists() else 0
 
-    def _run(self, words: Sequence[str]) -> Ran:
+    def _run(self, words: Sequence[str], *, most_bytes: int) -> Ran:
         script, *rest = words
         argv = ["sh", "-c", f"cd {FOLDER} && {{ {script}\n}}", *rest]
-        ran = self.cluster.exec(NAME, argv, namespace=self.namespace, container=KEEPER, timeout_s=_TIMEOUT_S)
+        ran = self.cluster.exec(
+            NAME, argv, namespace=self.namespace, container=KEEPER, timeout_s=_TIMEOUT_S, most_bytes=most_bytes
+        )
         if ran.exit_code != 0:
-            raise ClusterError(f"reading {FOLDER} in the load pod: {ran.stderr.strip()}", status=0)
+            raise ClusterError(f"reading {FOLDER} in the load pod: {ran.stderr.strip()[-300:]}", status=0)
         return ran
 
 
-def parse_parts(output: bytes) -> Iterator[Part]:
-    """The parts in the script's output. Raises ClusterError where it is cut."""
-    rest = output
-    while rest:
-        head, newline, body = rest.partition(b"\n")
-        name, _, size = head.decode().rpartition(" ")
-        if not newline or not size.isdigit() or len(body) < int(size):
-            raise ClusterError("reading the load pod's files: the answer is cut", status=0)
-        content, rest = body[: int(size)], body[int(size) :]
-        if content:
-            yield Part(name, content)
+def room_for(name: str, size: int) -> int:
+    """How many bytes may follow on the `size` bytes of a file that are here."""
+    return _MOST_BYTES if name.startswith("samples") else max(0, _MOST_TEXT - size)
 
 
-def parse_checksums(output: str) -> dict[str, str]:
-    """File -> SHA-256, from what `sha256sum` prints."""
-    return {name: checksum for checksum, name in (line.split(maxsplit=1) for line in output.splitlines())}
+def parse_parts(output: bytes, *, room: Mapping[str, int]) -> Iterator[Part]:
+    """Parse the script's output into parts. `room` are the files that were asked for, with the most bytes that each may
+    bring. Raises ClusterError where the output is cut, and BadAnswerError for what was not asked for."""
+    at, seen = 0, set[str]()
+    while at < len(output):
+        end = output.find(b"\n", at, at + _LONGEST_HEAD)
+        if end < 0 and len(output) - at < _LONGEST_HEAD:
+            raise _cut()
+        name, size = _head(output[at : end if end >= 0 else at + _LONGEST_HEAD])
+        if name not in room or name in seen:
+            what = "came twice" if name in seen else "was not asked for"
+            raise BadAnswerError(f"reading the load pod's files: {name!r} {what}")
+        if size > room[name]:
+            raise BadAnswerError(f"reading the load pod's files: {name} has {size} more bytes, {room[name]} may come")
+        at = end + 1 + size
+        if len(output) < at:
+            raise _cut()
+        seen.add(name)
+        if size:
+            yield Part(name, output[at - size : at])
+
+
+def parse_checksums(output: bytes, *, asked: Collection[str]) -> dict[str, str]:
+    """Parse what `sha256sum` prints: file -> SHA-256. Raises BadAnswerError for anything else."""
+    found: dict[str, str] = {}
+    for line in output.removesuffix(b"\n").split(b"\n") if output else ():
+        match = _CHECKSUM.fullmatch(line)
+        name = match[2].decode() if match else ""
+        if match is None or name not in asked or name in found:
+            raise BadAnswerError(f"verifying the load pod's files: {line[:80]!r} is no checksum of a file asked for")
+        found[name] = match[1].decode()
+    return found
+
+
+def _head(head: bytes) -> tuple[str, int]:
+    match = _HEAD.fullmatch(head)
+    if match is None:
+        raise BadAnswerError(f"reading the load pod's files: {head[:80]!r} is not a file's name and size")
+    return match[1].decode(), int(match[2])
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _cut() -> ClusterError:
+    return ClusterError("reading the load pod's files: the answer is cut", status=0)

@@ -7,19 +7,22 @@ import json
 import time
 from collections.abc import Collection
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
-from bench.errors import ClusterError, DeployError
-from bench.load.generator import HASTE_S, START_TIMEOUT_S, Load, LoadOrder, read_json
-from bench.load.merge import Start, read_start
+from bench.errors import BadAnswerError, ClusterError, DeployError, StoreError
+from bench.load.generator import HASTE_S, START_TIMEOUT_S, Load, LoadOrder
+from bench.load.merge import ACCOUNT, Account, Start, read_account, read_start
+from bench.load.recorded import plain
+from bench.redaction import redact
 from bench.resources import Row, write_rows
+from bench.store import write_text
 from bench.targets.kubernetes.client import Cluster
 from bench.targets.kubernetes.injection import restarts
 from bench.targets.kubernetes.load_clock import Offset, read_offset
 from bench.targets.kubernetes.load_end import LoadEnd
-from bench.targets.kubernetes.load_fetch import ACCOUNT, PodFiles
+from bench.targets.kubernetes.load_fetch import PodFiles
 from bench.targets.kubernetes.load_objects import FOLDER, GO, KEEPER, NAME, UI_PORT
 from bench.targets.kubernetes.load_outage import Outage
 from bench.targets.kubernetes.load_state import load_pod_in, load_trouble, missing
@@ -30,6 +33,7 @@ from bench.waiting import Patience, Watch, wait_until
 TICK_S: Final = 2.0  # each tick costs the load's node a process
 _POLL_S: Final = 0.25
 _LOG_LINES: Final = 500
+_LONGEST_PROBLEM: Final = 2000
 
 
 class Meter(Protocol):
@@ -68,13 +72,16 @@ class PodGenerator:
         return time.perf_counter_ns() - self.start.zero_ns - self.offset.offset_ns
 
     def tick(self) -> None:
-        """At most every `TICK_S`, and less often while the API server does not answer."""
+        """At most every `TICK_S`, and less often while the API server does not answer. Raises BadAnswerError where what
+        the pod sends makes no sense: then nothing of it can be used."""
         now_s = time.monotonic()
         if now_s < self._next_s or not self.outage.due(now_s):
             return
         try:
             self._look()
             self.files.fetch()
+        except BadAnswerError:
+            raise
         except ClusterError as error:
             self._failed(error)
         else:
@@ -89,18 +96,21 @@ class PodGenerator:
         return self._broken
 
     def stop(self, *, timeout_s: float) -> int | None:
-        """Samples that did not come over, or not as the pod has them, are told in the generator's own account."""
+        """Samples that did not come over, or not as the pod has them, are in the generator's own account. Raises
+        BadAnswerError where what came over makes no sense, but not in haste."""
         end = LoadEnd(self.files, Patience(self.watch))
         if timeout_s <= HASTE_S:
             end.in_haste(timeout_s=timeout_s)
             return None
         self.meter.read()  # while the load goes on: what it uses after its end is not of the window
-        if problem := end.in_full(timeout_s=timeout_s):
-            _tell(self.files.folder / ACCOUNT, problem)
+        problem = end.in_full(timeout_s=timeout_s)
+        self.files.check()
+        if problem:
+            _add_problem(self.files.folder, problem)
         elif self.outage.since_s is not None:
             self.outage.worked(time.monotonic())
         exit_code = end.exit_code()
-        (self.files.folder / "load.log").write_text(self._log(), "utf-8")
+        write_text(self.files.folder / "load.log", self._log())
         return exit_code
 
     def write_resources(self, path: Path) -> None:
@@ -122,7 +132,7 @@ class PodGenerator:
         pod = load_pod_in(pods)
         trouble = load_trouble(pod)
         if trouble and not self._trouble:  # what is gone says nothing any more
-            self._trouble = f"{trouble}, saying: {_said(self.files, lines=3, line_end=' / ')}" if pod else trouble
+            self._trouble = f"{trouble}, saying: {_last_words(self.files, lines=3, line_end=' / ')}" if pod else trouble
         self._trouble = self._trouble or missing(self.pods, pods)
         self._broken = bool(restarts([pod for pod in pods if labels_of(pod).get(COMPONENT) == "application"]))
 
@@ -154,12 +164,12 @@ def _started(files: PodFiles, watch: Watch) -> Start:
     def look() -> Start | bool:
         files.fetch()
         trouble.append(load_trouble(load_pod_in(files.pods())))
-        return read_start(files.folder) or bool(trouble[-1])
+        return _start_in(files.folder) or bool(trouble[-1])
 
     start = wait_until(look, timeout_s=START_TIMEOUT_S, watch=watch, poll_s=_POLL_S)
     if not isinstance(start, Start):
         why = trouble[-1] or f"no first user within {START_TIMEOUT_S:.0f} s"
-        raise DeployError(f"Locust did not start: {why}\n{_said(files, lines=12)}")
+        raise DeployError(f"Locust did not start: {why}\n{_last_words(files, lines=12)}")
     return start
 
 
@@ -172,7 +182,22 @@ def _said(files: PodFiles, *, lines: int, line_end: str = "\n") -> str:
     return line_end.join(log.strip().splitlines()) or "nothing"
 
 
-def _tell(account: Path, problem: str) -> None:
+def _last_words(files: PodFiles, *, lines: int, line_end: str = "\n") -> str:
+    """The same for a message, which is not too long."""
+    said = redact(_said(files, lines=lines, line_end=line_end))
+    return said if len(said) <= _LONGEST_PROBLEM else f"...{said[-_LONGEST_PROBLEM:]}"
+
+
+def _start_in(folder: Path) -> Start | None:
+    try:
+        return read_start(folder)
+    except StoreError as error:
+        raise BadAnswerError(f"what the load pod recorded makes no sense: {error}") from error
+
+
+def _add_problem(folder: Path, problem: str) -> None:
     """Adds a problem to Locust's account, or makes an account of it where there is none."""
-    own = read_json(account) or {}
-    account.write_text(json.dumps({**own, "problem": own.get("problem") or problem}), "utf-8")
+    own = read_account(folder) or Account()
+    content = {**asdict(own), "problem": own.problem or plain(problem, _LONGEST_PROBLEM)}
+    known = {key: value for key, value in content.items() if value is not None}
+    (folder / ACCOUNT).write_text(json.dumps(known), "utf-8")

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Final
 
 from bench.errors import ClusterError
+from bench.filenames import file_name
+from bench.store import write_text
 from bench.targets.kubernetes.client import Cluster, Object
 from bench.targets.kubernetes.workloads import names_of
 
@@ -19,7 +21,7 @@ def save_logs(cluster: Cluster, pods: Iterable[Object], folder: Path) -> None:
     for pod in pods:
         for container in _containers(pod):
             text = _log(cluster, pod["metadata"], container)
-            (folder / f"{names[pod['metadata']['name']]}-{container}.log").write_text(text, "utf-8")
+            write_text(folder / file_name(f"{names[pod['metadata']['name']]}-{container}.log"), text)
 
 
 def _log(cluster: Cluster, pod: Mapping[str, str], container: str) -> str:

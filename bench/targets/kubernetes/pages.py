@@ -4,11 +4,12 @@ from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from typing import Final
 
-from bench.errors import DeployError
+from bench.errors import BadAnswerError, DeployError
 from bench.targets.kubernetes.client import Cluster
 
 _TIMEOUT_S: Final = 10.0
 _ATTEMPTS: Final = 3
+_MOST_BYTES: Final = 64 * 1024 * 1024  # the configuration of a large sidecar is a tenth of it
 
 
 def page_of(cluster: Cluster, pod: str, port: int, *, namespace: str, path: str, who: str) -> str:
@@ -38,6 +39,9 @@ def _get(port: int, path: str) -> tuple[int, str]:
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
-        return answer.status, answer.read().decode("utf-8")
+        body = answer.read(_MOST_BYTES + 1)
+        if len(body) > _MOST_BYTES:
+            raise BadAnswerError(f"the answer to GET {path} is larger than {_MOST_BYTES} bytes")
+        return answer.status, body.decode("utf-8", "replace")
     finally:
         connection.close()

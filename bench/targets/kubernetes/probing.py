@@ -6,7 +6,8 @@ workload. It is never Ready, so no Service sends it a request.
 
 import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, Final
 
 from cryptography import x509
 
-from bench.errors import DeployError
+from bench.errors import BadAnswerError, DeployError
 from bench.meshes.application import Application, Workload
 from bench.meshes.probe import Probe
 from bench.shipped import shipped
@@ -73,12 +74,14 @@ class Prober:
         somebody who has not logged in. Fewer, the last one telling why, where the login or the connection failed."""
         caller, entry = self.application.calls[0]
         asked = {**question_json(Question(caller, entry, path="/productpage"), self.application), "user": user}
-        (told,) = self._told(caller, [{**asked, "times": count}], timeout_s=_SERIES_S)
-        return tuple(answer for one in told["answers"] for answer in repeat(read_answer(one), one["count"]))
+        (answered,) = self._told(caller, [{**asked, "times": count}], timeout_s=_SERIES_S)
+        return read_series(answered, pod_name(caller), most=count + 1)
 
     def _asked(self, caller: str, questions: Sequence[Question]) -> list[Answer]:
         asked = [question_json(question, self.application) for question in questions]
-        return [read_answer(told) for told in self._told(caller, asked, timeout_s=2 * asker.TIMEOUT_S * len(asked))]
+        answered = self._told(caller, asked, timeout_s=2 * asker.TIMEOUT_S * len(asked))
+        with _sensible(pod_name(caller)):
+            return [read_answer(one) for one in answered]
 
     def _told(self, caller: str, questions: Sequence[Json], *, timeout_s: float) -> list[Json]:
         """What the caller's pod says of some questions."""
@@ -93,10 +96,38 @@ class Prober:
             timeout_s=_START_S + timeout_s,
         )
         if ran.exit_code != 0:
-            last = ran.stderr.strip().rpartition("\n")[2]
+            last = ran.stderr.strip().rpartition("\n")[2][-300:]
             raise DeployError(f"{pod} could not ask: exit code {ran.exit_code}: {last or 'it said nothing'}")
-        told: list[Json] = json.loads(ran.stdout)
-        return told
+        return parse_answers(ran.stdout, pod, count=len(questions))
+
+
+def parse_answers(output: bytes, pod: str, *, count: int) -> list[Json]:
+    """Parse what a probe pod says of `count` questions. Raises BadAnswerError."""
+    try:
+        answers = json.loads(output)
+    except (ValueError, RecursionError) as error:
+        raise BadAnswerError(f"{pod}: its answers are no JSON") from error
+    if not isinstance(answers, list) or len(answers) != count or not all(isinstance(one, dict) for one in answers):
+        raise BadAnswerError(f"{pod}: its answers are not those to {count} questions")
+    return answers
+
+
+def read_series(answered: Json, pod: str, *, most: int) -> tuple[Answer, ...]:
+    """The answers of one question, each as often as it came: no more than `most`. Raises BadAnswerError."""
+    with _sensible(pod):
+        counts = [int(one["count"]) for one in answered["answers"]]
+        if min(counts, default=0) < 0 or sum(counts) > most:
+            raise ValueError("more answers than questions")
+        return tuple(answer for one in answered["answers"] for answer in repeat(read_answer(one), int(one["count"])))
+
+
+@contextmanager
+def _sensible(pod: str) -> Iterator[None]:
+    """Turns what cannot be read in a probe pod's answers into one error."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BadAnswerError(f"{pod}: its answers make no sense ({type(error).__name__})") from error
 
 
 def askers(application: Application, probes: Iterable[Probe]) -> tuple[str, ...]:

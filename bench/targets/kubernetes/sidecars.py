@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bench.errors import BadAnswerError
 from bench.targets import proxies
 from bench.targets.kubernetes.client import Cluster
 from bench.targets.kubernetes.control_plane import ControlPlane
@@ -36,4 +37,8 @@ class Sidecars:
 
     def ask(self, name: str, path: str) -> Any:
         """The answer of someone's sidecar to a question on its admin interface."""
-        return json.loads(self.plane.admin(self.cluster, self.pods[name], path, namespace=self.namespace))
+        answer = self.plane.admin(self.cluster, self.pods[name], path, namespace=self.namespace)
+        try:
+            return json.loads(answer)
+        except (ValueError, RecursionError) as error:
+            raise BadAnswerError(f"the sidecar of {self.pods[name]} answers {path} with what is no JSON") from error

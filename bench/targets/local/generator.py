@@ -7,10 +7,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import DeployError
+from bench.errors import DeployError, StoreError
 from bench.load import recorder_path
 from bench.load.generator import HASTE_S, START_TIMEOUT_S, Load, LoadOrder
-from bench.load.merge import read_start
+from bench.load.merge import Start, read_start
 from bench.processes import Launcher, Process
 from bench.resources import Recorder
 from bench.targets.local.ports import HOST, free_ports
@@ -71,8 +71,8 @@ def start_load(
         "locust", argv, role="generator", log=folder / "load.log", env=load_environment(home), cwd=folder
     )
     try:
-        wait_until(lambda: read_start(folder) or not process.running, timeout_s=START_TIMEOUT_S, watch=watch)
-        start = read_start(folder)
+        wait_until(lambda: _start_in(folder) or not process.running, timeout_s=START_TIMEOUT_S, watch=watch)
+        start = _start_in(folder)
         if start is None:
             raise DeployError(f"Locust did not start: {process.ended()}\n{process.log_tail()}")
     except BaseException:
@@ -80,6 +80,13 @@ def start_load(
         raise
     generator = LocalGenerator(process, under_test, start.zero_ns, Recorder(start.zero_ns))
     return Load.on(generator, order, folder, wall_s=start.wall_s)
+
+
+def _start_in(folder: Path) -> Start | None:
+    try:
+        return read_start(folder)
+    except StoreError as error:
+        raise DeployError(f"Locust did not start as it should: {error}") from error
 
 
 def local_argv(order: LoadOrder, folder: Path) -> list[str]:

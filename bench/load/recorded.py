@@ -1,0 +1,150 @@
+"""What a recorder wrote, parsed: the one place where bytes from Locust, which may run in a pod, become values. Pure.
+
+Every function raises ValueError for what makes no sense. Content that is only torn is no error: the caller waits for
+the rest of it.
+"""
+
+import json
+import unicodedata
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.units import NANOSECONDS
+
+LONGEST_NS: Final = 400 * 24 * 3600 * NANOSECONDS  # no load has times beyond it
+MOST_NAMES: Final = 1 << 16  # a row has 16 bits for its name
+LONGEST_NAME: Final = 8192
+_LONGEST_PROBLEM: Final = 2000
+_LATEST_S: Final = 1e11
+_LARGEST: Final = 1 << 62
+_CONTROL: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})  # as Unicode classes them
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """When the load began: Locust's monotonic clock, and its wall clock in seconds since the epoch."""
+
+    zero_ns: int
+    wall_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What Locust itself counted. `recorded` is None where it does not say."""
+
+    locust_requests: int = 0
+    locust_failures: int = 0
+    locust_p95_ms: float | None = None
+    recorded: int | None = None
+    derived_starts: int = 0
+    clock_step_ms: float = 0.0
+    problem: str = ""
+
+
+def parse_start(content: bytes) -> Start | None:
+    """Parse `started.json`; None while it is torn."""
+    found = _json_object(content)
+    if found is None:
+        return None
+    return Start(zero_ns=_count(found, "zero_ns"), wall_s=_number(found, "wall_s", lowest=0, highest=_LATEST_S))
+
+
+def parse_account(content: bytes) -> Account | None:
+    """Parse `generator.json`; None where it is torn. Keys that are missing have their defaults."""
+    found = _json_object(content)
+    if found is None:
+        return None
+    problem, p95_ms = found.get("problem", ""), found.get("locust_p95_ms")
+    if not isinstance(problem, str):
+        raise ValueError("problem is not text")
+    return Account(
+        locust_requests=_count(found, "locust_requests", default=0),
+        locust_failures=_count(found, "locust_failures", default=0),
+        # A locustfile may report times below zero: that is for the trial's checks to judge.
+        locust_p95_ms=_number(found, "locust_p95_ms", lowest=-_LARGEST, highest=_LARGEST)
+        if p95_ms is not None
+        else None,
+        recorded=_count(found, "recorded") if "recorded" in found else None,
+        derived_starts=_count(found, "derived_starts", default=0),
+        clock_step_ms=_number({"clock_step_ms": 0.0, **found}, "clock_step_ms", lowest=0, highest=_LARGEST),
+        problem=plain(problem, _LONGEST_PROBLEM),
+    )
+
+
+def parse_names(content: bytes) -> tuple[str, ...]:
+    """Parse `names.txt`: the requests' names, one per line."""
+    try:
+        names = tuple(content.decode("utf-8").removesuffix("\n").split("\n")) if content else ()
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8") from None
+    if len(names) > MOST_NAMES:
+        raise ValueError(f"it has {len(names)} names, and rows can only tell {MOST_NAMES} apart")
+    for number, name in enumerate(names, start=1):
+        if len(name) > LONGEST_NAME:
+            raise ValueError(f"line {number}: a name of {len(name)} characters, more than {LONGEST_NAME}")
+        if any(map(_is_control, name)):
+            raise ValueError(f"line {number}: a name with control characters")
+    return names
+
+
+def salvage_names(content: bytes) -> tuple[str, ...]:
+    """The names of a file that `parse_names` rejects, as far as they can be read, at their places."""
+    lines = content.decode("utf-8", "replace").removesuffix("\n").split("\n", MOST_NAMES)
+    return tuple(plain(line, LONGEST_NAME) for line in lines[:MOST_NAMES])
+
+
+def sensible(rows: npt.NDArray[Any], names: int) -> npt.NDArray[np.bool_]:
+    """Which rows can be those of requests, where there are so many names. Times below zero are left to the trial's own
+    checks, which have a reason for them (`impossible-samples`); beyond `LONGEST_NS` their sums would overflow."""
+    times = [rows["intended_ns"], rows["started_ns"], rows["latency_ns"]]
+    mask = (rows["ok"] <= 1) & (rows["bytes"] >= 0) & (rows["name"] < names)
+    mask &= rows["status"] >= 0
+    for column in times:
+        mask &= (column > -LONGEST_NS) & (column < LONGEST_NS)
+    return np.asarray(mask, np.bool_)
+
+
+def plain(text: str, most: int) -> str:
+    """Text on one line without control characters, cut to `most` characters."""
+    line = " ".join(text[: 4 * most].split())
+    return "".join("?" if _is_control(letter) else letter for letter in line)[:most]
+
+
+def _is_control(letter: str) -> bool:
+    return letter != "\t" and unicodedata.category(letter) in _CONTROL
+
+
+def _json_object(content: bytes) -> dict[str, Any] | None:
+    """A JSON object; None where the text is torn."""
+    try:
+        found = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8") from None
+    except json.JSONDecodeError:
+        return None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError("it is not a JSON object")
+    return found
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of a load")
+
+
+def _count(found: dict[str, Any], key: str, *, default: int | None = None) -> int:
+    value = found.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _LARGEST:
+        raise ValueError(f"{key} is not a whole number from 0 on")
+    return value
+
+
+def _number(found: dict[str, Any], key: str, *, lowest: float, highest: float) -> float:
+    value = found.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= highest:
+        raise ValueError(f"{key} is not a number from {lowest:g} to {highest:g}")
+    return float(value)

@@ -1,0 +1,54 @@
+"""Logs and configurations of pods, as files of a trial: under names of our own, and without secrets."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from bench.redaction import register_secret
+from bench.targets.kubernetes.client import Cluster, Object
+from bench.targets.kubernetes.logs import save_logs
+
+
+@dataclass
+class Logs:
+    """A cluster whose containers all have this log."""
+
+    text: str = "started"
+    asked: list[str] = field(default_factory=list)
+
+    def logs(self, pod: str, *, container: str, **_: Any) -> str:
+        self.asked.append(f"{pod}/{container}")
+        return self.text
+
+
+def pod(name: str, *containers: str, **labels: str) -> Object:
+    spec = {"containers": [{"name": one} for one in containers]}
+    return {"metadata": {"name": name, "namespace": "here", "labels": labels}, "spec": spec}
+
+
+def test_each_container_has_a_file(tmp_path: Path) -> None:
+    """By its workload, as people call it."""
+    save_logs(cast("Cluster", Logs()), [pod("web-1", "main", "istio-proxy", app="web")], tmp_path / "services")
+    files = {path.name: path.read_text("utf-8") for path in (tmp_path / "services").iterdir()}
+    assert files == {"web-main.log": "started", "web-istio-proxy.log": "started"}
+
+
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "..", "a/b", "", "a\0b"])  # noqa: S108  # never written
+def test_a_name_from_the_cluster_chooses_no_path(tmp_path: Path, name: str) -> None:
+    """Of a label, a pod or a container: every file is in the trial's folder."""
+    pods = [pod("web-1", name or "c", app=name or "web"), pod(f"{name}-2", "main")]
+    save_logs(cast("Cluster", Logs()), pods, tmp_path / "trial")
+    made = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.parent for path in made} == {tmp_path / "trial"}
+    assert len(made) == 2
+
+
+def test_a_log_has_no_secret(tmp_path: Path) -> None:
+    """Neither one that is known, nor what looks like one."""
+    register_secret("pl4in-t0ken")
+    save_logs(
+        cast("Cluster", Logs("pl4in-t0ken; Bearer abcdef123456")), [pod("web", "main", app="web")], tmp_path / "s"
+    )
+    assert (tmp_path / "s" / "web-main.log").read_text("utf-8") == "REDACTED; Bearer REDACTED"
