@@ -31,11 +31,12 @@ from tests.shown_cluster import fake, node, pod
         ("v1.34.2-eks-abc", "v1.31.9", "ok"),
         ("v1.34.2", "v1.30.0", "doubt"),
         ("v1.34.2", "v1.35.0", "doubt"),
-        ("v1.28.15", "v1.28.15", "missing"),
+        ("v1.30.14", "v1.30.14", "ok"),
+        ("v1.29.15", "v1.29.15", "missing"),
     ],
 )
 def test_old_servers_are_refused_and_strange_kubelets_told(version: str, kubelet: str, state: str) -> None:
-    """Native sidecars need Kubernetes 1.29; a kubelet may be three minor versions behind its server, never ahead."""
+    """Proofs end a command's input, which takes Kubernetes 1.30; kubelets may be three minor versions older."""
     assert examine_version(version, [node(kubelet=kubelet)]).state == state
 
 

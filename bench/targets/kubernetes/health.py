@@ -14,7 +14,7 @@ from bench.targets.kubernetes.versions import release_of
 from bench.targets.kubernetes.waits import holding
 from bench.units import format_counted
 
-OLDEST: Final = (1, 29)  # the first with sidecars that start before the application, which Kuma's are by default
+OLDEST: Final = (1, 30)  # the first whose API server can end a command's input, by which every proof asks
 _OLDER_KUBELETS: Final = 3  # minor versions that a kubelet may be behind its API server
 _OPENSHIFT: Final = "config.openshift.io"
 _VERBS: Final = {"CREATE": "create", "UPDATE": "patch", "DELETE": "delete", "CONNECT": "create"}
