@@ -57,7 +57,7 @@ class NamedRun:
 
 
 def named_run(path: Path) -> NamedRun:
-    """Find the run that somebody means by the path of its folder, or of a link to it.
+    """Find the run that is meant by the path of its folder, or of a link to it.
 
     Raises InputError for what is no run's folder, StoreError where its run.json is damaged.
     """

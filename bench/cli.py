@@ -1,11 +1,13 @@
 """The command line: thin commands. Heavy imports stand inside them, so that `--help` stays quick."""
 
 import os
+import shlex
 import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -297,7 +299,8 @@ def _clean_machine(output: Path, named: "NamedRun | None", *, only_list: bool) -
     for leftovers in found:
         click.echo(leftovers.told)
         if not only_list:
-            ended = clean(leftovers)
+            with _cleanup_to_repeat(output, named):
+                ended = clean(leftovers)
             click.echo(f"  cleaned up: {len(ended)} processes ended, {len(leftovers.folders)} folders removed")
     if not found:
         click.echo(f"nothing is left of {f'{named.run_id} ({named.path})' if named else f'the runs below {output}'}")
@@ -305,6 +308,18 @@ def _clean_machine(output: Path, named: "NamedRun | None", *, only_list: bool) -
     elsewhere = ["what is on a cluster is removed by a command of its own:", *commands] if commands else []
     if damaged or elsewhere:
         raise LeftoversError("\n".join((*damaged, *elsewhere)))
+
+
+@contextmanager
+def _cleanup_to_repeat(output: Path, named: "NamedRun | None") -> Iterator[None]:
+    """Report a cleanup that Ctrl-C ends with the command that goes on with it. Raises Interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        where = f"--run {shlex.quote(str(named.path))}" if named else f"--output {shlex.quote(str(output))}"
+        error = Interrupted(signal.SIGINT)
+        error.add_note(f"something may be left; to go on: meshbench cleanup {where}")
+        raise error from None
 
 
 def _scenario(name: str, changes: dict[str, Any]) -> "Scenario":

@@ -396,3 +396,21 @@ def test_a_run_that_ended_and_left_a_process_is_found(tmp_path: Path, monkeypatc
     monkeypatch.setattr(cleanup, "marked_processes", lambda: {RUN: (7, 8), "another": (9,)})
     [found] = unfinished(tmp_path / "results")
     assert found.processes == (7, 8)
+
+
+def test_a_cleanup_that_is_interrupted_does_not_say_that_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it had not come to is still there: the message has the command that goes on."""
+
+    def interrupt(_run: str, _recorded: object) -> None:
+        raise KeyboardInterrupt
+
+    output = tmp_path / "my results"
+    run = write_run(output, {"step": "begin"}, working_folder(tmp_path, RUN))
+    monkeypatch.setattr(cleanup, "end_strays", interrupt)
+    for arguments in (["--output", str(output)], ["--run", str(run)]):
+        assert ended(["cleanup", *arguments]) == 130
+        said = capsys.readouterr().err
+        assert said.endswith(f"something may be left; to go on: meshbench cleanup {arguments[0]} '{arguments[1]}'\n")
+        assert "nothing was left" not in said
