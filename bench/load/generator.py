@@ -7,15 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
-from bench import checks
+from bench import checks, latency
 from bench.errors import BadAnswerError, StoreError
 from bench.load.merge import Account, raw_files, recent_rows, sensible_account, sensible_samples
 from bench.records import ClockRecord, GeneratorRecord, Window
 from bench.resources import TICK_S
 from bench.samples import Samples, write_parquet
-from bench.units import NANOSECONDS
+from bench.units import NANOSECONDS, NS_PER_MS
 from bench.waiting import Watch, wait_until
 
 START_TIMEOUT_S = 60.0
@@ -220,7 +218,7 @@ class Load:
             phase="warm-up" if now_ns < self.window.start_ns else "window",
             elapsed_s=now_ns / NANOSECONDS,
             total_s=self.window.end_ns / NANOSECONDS,
-            p95_ms=float(np.quantile(good, 0.95)) / 1e6 if len(good) else None,
+            p95_ms=latency.percentile_ns(good, 0.95) / NS_PER_MS if len(good) else None,
             rps=len(good) / span_s,
             errors=int((recent["ok"] == 0).sum()),
         )

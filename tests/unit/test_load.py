@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench.errors import StoreError
-from bench.load.generator import Load, LoadOrder, LoadOutcome
+from bench.load.generator import Load, LoadOrder, LoadOutcome, Progress
 from bench.samples import RAW_ROW
 from bench.waiting import Watch
 
@@ -150,3 +150,25 @@ def test_rows_that_make_no_sense_are_one_error_and_the_others_are_kept(tmp_path:
     assert caught.value.exit_code == 9
     assert len(kept[0].samples) > 100
     assert (tmp_path / "samples.parquet").exists()
+
+
+class VariedGenerator(FakeGenerator):
+    """Each answer takes a millisecond more than the one before."""
+
+    def tick(self) -> None:
+        super().tick()
+        rows = np.fromfile(self.folder / "samples.bin", RAW_ROW)
+        rows["latency_ns"] = (1 + np.arange(len(rows))) * 1_000_000
+        rows.tofile(self.folder / "samples.bin")
+
+
+def test_the_live_p95_is_one_of_the_latencies_as_in_the_report(tmp_path: Path) -> None:
+    """Nearest rank in both: no value between two requests."""
+    order: dict[str, Any] = {"address": "", "virtual_host": "", "locustfile": tmp_path, "reviews": "v3", "seed": 1}
+    asked = LoadOrder(users=1, think_time_s=0.1, rate_per_s=None, warmup_s=0, duration_s=20, **order)
+    shown: list[Progress] = []
+    load = Load.on(VariedGenerator(tmp_path), asked, tmp_path, wall_s=0)
+    load.run(watch=Watch(), show=shown.append, kept=lambda _: None)
+    found = [progress.p95_ms for progress in shown if progress.p95_ms is not None]
+    assert len(found) > 5
+    assert all(value.is_integer() for value in found)
