@@ -59,6 +59,23 @@ class Digest:
     quantiles: tuple[Floats, Floats]
 
 
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """What is shown of a trial as soon as it is stored: P95 of its good requests (ms; None where they are too few), and
+    how many of them came in a second."""
+
+    p95_ms: float | None
+    rps: float
+
+
+def headline(record: TrialRecord, samples: Samples) -> Headline:
+    """Condense a trial's samples to the two figures that its summary has, too."""
+    counted = samples.counted(record.windows)
+    ordered = np.sort(response_ns(counted, record.rate)[counted.ok])
+    window_s = sum(window.seconds for window in record.windows)
+    return Headline(_percentile_ms(ordered, 0.95), len(ordered) / window_s if window_s else 0.0)
+
+
 def digest(trial: StoredTrial) -> Digest:
     """Reads a trial's samples once and condenses them. Raises StoreError where they are not whole."""
     record, samples = trial.record, trial.samples()

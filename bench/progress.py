@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench.digest import Headline
 from bench.errors import Interrupted
 from bench.load.generator import Progress
 from bench.plan import Plan, Trial
@@ -26,23 +27,27 @@ if TYPE_CHECKING:
 class PlainLines:
     """One line when a trial begins and one when it ends: for logs."""
 
-    total: int
+    scenario: Scenario
+    plan: Plan
 
     def phase(self, trial: Trial, phase: str) -> None:
         if phase == "deploy":
-            _say(f"trial {trial.number} of {self.total}: {trial.configuration}, block {trial.block}")
+            _say(f"trial {trial.number} of {len(self.plan.trials)}: {trial.configuration}, block {trial.block}")
 
     def progress(self, trial: Trial, progress: Progress) -> None:
         """Nothing: a log is not a place for a moving number."""
 
-    def done(self, record: TrialRecord) -> None:
+    def done(self, record: TrialRecord, figures: Headline) -> None:
+        p95 = "no P95" if figures.p95_ms is None else f"P95 {format_ms(figures.p95_ms)} ms"
+        seen = f"{p95}, RPS {format_rps(figures.rps)}"
+        _say(f"  {seen}; {_load_left(self.scenario, self.plan, after=record.number)}")
         for reason in record.reasons:
             _say(f"  invalid: {reason}")
         for warning in record.warnings:
             _say(f"  doubt: {warning}")
 
     def more(self, plan: Plan) -> None:
-        self.total = len(plan.trials)
+        self.plan = plan
 
     def close(self) -> None:
         """Nothing to put back."""
@@ -73,7 +78,7 @@ class LiveTable:
         )
         self._draw(trial.number)
 
-    def done(self, record: TrialRecord) -> None:
+    def done(self, record: TrialRecord, figures: Headline) -> None:  # noqa: ARG002  # the report follows at once
         _, p95, rps = self.rows.get(record.number, ("", "", ""))
         self.rows[record.number] = ("invalid" if record.reasons else "done", p95, rps)
         # before they are wrapped: a secret on two lines would not be found any more
@@ -103,7 +108,8 @@ class LiveTable:
         from rich.markup import escape
         from rich.table import Table
 
-        title = f"{self.scenario.name}: {self._left(number)}"
+        left = _load_left(self.scenario, self.plan, after=number - 1)
+        title = f"{self.scenario.name}: trial {number} of {len(self.plan.trials)}, {left}"
         table = Table(title=title, title_justify="left", caption_justify="left", box=None)
         for heading in ("trial", "configuration", "block", "", "P95, last 5 s", "RPS, last 5 s"):
             table.add_column(heading, justify="right" if "5 s" in heading else "left")
@@ -114,17 +120,19 @@ class LiveTable:
             table.caption = "\n".join(escape(note) for note in self.notes[-4:])
         return table
 
-    def _left(self, number: int) -> str:
-        remaining = [self.scenario.load_of(trial.configuration) for trial in self.plan.trials[number - 1 :]]
-        seconds = sum(load.warmup_s + load.duration_s for load in remaining)
-        return f"trial {number} of {len(self.plan.trials)}, about {format_duration(seconds)} of load left"
-
 
 def progress_display(scenario: Scenario, plan: Plan) -> PlainLines | LiveTable:
     """The display that fits where standard error goes."""
     if sys.stderr.isatty():
         return LiveTable(scenario, plan)
-    return PlainLines(len(plan.trials))
+    return PlainLines(scenario, plan)
+
+
+def _load_left(scenario: Scenario, plan: Plan, *, after: int) -> str:
+    """How long the trials after the one of this number load the application."""
+    remaining = [scenario.load_of(trial.configuration) for trial in plan.trials[after:]]
+    seconds = sum(load.warmup_s + load.duration_s for load in remaining)
+    return f"about {format_duration(seconds)} of load left" if remaining else "no trial left"
 
 
 def _say(line: str) -> None:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from bench.checks import check_trial, may_pass
 from bench.data_path import DataPath
+from bench.digest import Headline, headline
 from bench.equal import equal_evidence
 from bench.errors import ClusterError, DeployError, InvalidMeasurementError, MeshbenchError, ProofError
 from bench.load.generator import LoadOutcome, Progress
@@ -30,7 +31,7 @@ class Show(Protocol):
     def progress(self, trial: Trial, progress: Progress) -> None:
         """Some more of a trial's load has passed."""
 
-    def done(self, record: TrialRecord) -> None:
+    def done(self, record: TrialRecord, figures: Headline) -> None:
         """A trial is stored."""
 
     def more(self, plan: Plan) -> None:
@@ -73,9 +74,11 @@ def run_trial(folder: RunFolder, trial: Trial, *, target: Target, show: Show) ->
         with folder.draft(trial) as draft, ExitStack() as at_end:
             show.phase(trial, "deploy")
             with target.deploy(trial, draft) as deployment:
-                record, proof = _measured(deployment, trial, draft, folder=folder, show=show, started_at=started_at)
+                record, proof, figures = _measured(
+                    deployment, trial, draft, folder=folder, show=show, started_at=started_at
+                )
                 # it counts, too, when a signal or a failure ends the removal that follows
-                at_end.callback(_keep, folder, draft, record=record, proof=proof, show=show)
+                at_end.callback(_keep, folder, draft, record=record, proof=proof, figures=figures, show=show)
     except (ClusterError, DeployError) as error:
         if record is None or not record.reasons:
             raise
@@ -83,14 +86,16 @@ def run_trial(folder: RunFolder, trial: Trial, *, target: Target, show: Show) ->
         raise InvalidMeasurementError(f"{trial.folder} is invalid, and the run cannot go on: {error}") from error
 
 
-def _keep(folder: RunFolder, draft: Path, *, record: TrialRecord, proof: ProofRecord, show: Show) -> None:
+def _keep(
+    folder: RunFolder, draft: Path, *, record: TrialRecord, proof: ProofRecord, figures: Headline, show: Show
+) -> None:
     folder.keep(draft, record, proof)
-    show.done(record)
+    show.done(record, figures)
 
 
 def _measured(
     deployment: Deployment, trial: Trial, draft: Path, *, folder: RunFolder, show: Show, started_at: datetime
-) -> tuple[TrialRecord, ProofRecord]:
+) -> tuple[TrialRecord, ProofRecord, Headline]:
     show.phase(trial, "prove")
     before = _proven(deployment, trial, draft, scenario=folder.record.scenario)
     show.phase(trial, "load")
@@ -101,7 +106,8 @@ def _measured(
     record = _record(folder.record.scenario, trial, load, restarts=after.restarts, started_at=started_at)
     record = record.model_copy(update={"images": after.images})
     proof = ProofRecord(trial=trial.folder, before=before, after=(*after.evidence, *equal), data_path=after.path)
-    return _judged(record, load, proof, draft=draft, remarks=after.remarks), proof
+    judged = _judged(record, load, proof, draft=draft, remarks=after.remarks)
+    return judged, proof, headline(judged, load.samples)
 
 
 @dataclass(frozen=True, slots=True)
