@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SCENARIO ?= istio-policies
 ARGS ?=
 
-.PHONY: help bench full test lint unit local browser cluster wheel figures clean lock
+.PHONY: help bench full test lint unit local browser cluster soak wheel figures clean lock
 
 help: ## Show what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ browser: $(VENV)/dev.stamp ## The report in a real browser
 
 cluster: $(VENV)/dev.stamp ## A real Kubernetes; skipped where the lab for it is missing
 	$(BIN)/pytest tests/cluster
+
+soak: $(VENV)/dev.stamp ## What is slow and rare: PART=kills, ...; without PART the list of parts
+	$(BIN)/python -m tests.soak $(PART)
 
 wheel: $(VENV)/dev.stamp ## Build the wheel into dist/
 	$(BIN)/pyproject-build --wheel --no-isolation
