@@ -4,6 +4,7 @@ Idempotent; it touches only what the run's journal recorded, or what carries the
 is removed there, by its labels; until then the run is not closed here.
 """
 
+import os
 import shlex
 import shutil
 from collections.abc import Iterable, Mapping
@@ -61,30 +62,50 @@ def named_run(path: Path) -> NamedRun:
 
     Raises InputError for what is no run's folder, StoreError where its run.json is damaged.
     """
-    run = path.resolve()
-    if (run / RECORD).is_file():
+    run = _real(path)
+    if _is_file(run / RECORD):
         return NamedRun(run, read_run_id(run))
     holder, _alive = read_holder()
-    if holder is not None and Path(holder.run).resolve() == run:  # it was killed before it had a record
+    if holder is not None and _real(Path(holder.run)) == run:  # it was killed before it had a record
         return NamedRun(run, holder.name)
-    missing = "it has no run.json" if run.is_dir() else "there is no such folder"
+    missing = "it has no run.json" if os.path.isdir(run) else "there is no such folder"  # noqa: PTH112  # see _is_file
     raise InputError(f"{path}: not a run's folder: {missing}; give the folder of one run, below --output")
 
 
 def runs_below(output: Path) -> tuple[tuple[NamedRun, ...], tuple[str, ...]]:
-    """Find every run below `output` and the one that the lock file names; and why others cannot be looked at."""
+    """Find every run below `output` and the one that the lock file names; and why others cannot be looked at.
+
+    Raises InputError where `output` is itself a run's folder, or a file.
+    """
+    if _is_file(output / RECORD):
+        raise InputError(f"--output {output}: is the folder of one run; give it with --run, or the folder above it")
+    if _is_file(output):
+        raise InputError(f"--output {output}: is a file; give the folder that holds the runs")
     found: list[NamedRun] = []
     damaged: list[str] = []
-    for path in sorted({path.resolve() for path in output.glob("*/")}):
-        if (path / RECORD).exists() or read_journal(path / JOURNAL):
-            try:
+    for path in sorted({_real(path) for path in output.glob("*/")}):
+        try:
+            if _is_file(path / RECORD) or read_journal(path / JOURNAL):
                 found.append(NamedRun(path, read_run_id(path)))
-            except StoreError as error:
-                damaged.append(f"{path}: skipped, so something may be left of it: {error}")
+        except (StoreError, OSError) as error:
+            why = f"skipped, so something may be left of it: {error}"
+            damaged.append(
+                f"{path}: {why}; look into its journal.jsonl, and remove the folder when nothing of it is left"
+            )
     holder, alive = read_holder()
     if holder is not None and not alive and holder.name not in {run.run_id for run in found}:
-        found.append(NamedRun(Path(holder.run).resolve(), holder.name))
+        found.append(NamedRun(_real(Path(holder.run)), holder.name))
     return tuple(found), tuple(damaged)
+
+
+def _real(path: Path) -> Path:
+    """Follow links; unlike `Path.resolve` this raises nothing for a link to itself."""
+    return Path(os.path.realpath(path))
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a file is there that can be looked at; unlike `Path.is_file` this raises nothing where it cannot."""
+    return os.path.isfile(path)  # noqa: PTH113
 
 
 def unfinished_runs(runs: Iterable[NamedRun]) -> tuple[Leftovers, ...]:
@@ -128,13 +149,14 @@ def leftovers(run: NamedRun, marked: Mapping[str, tuple[int, ...]]) -> Leftovers
     return Leftovers(run.path, run.run_id, processes, folders, contexts)
 
 
-def clean(found: Leftovers) -> tuple[int, ...]:
-    """Ends and removes all of it that is on this machine; returns the pids that were ended. Raises LeftoversError for
-    what stays."""
+def clean(found: Leftovers) -> tuple[int, int]:
+    """Ends and removes all of it that is on this machine; returns how many processes were ended, and how many folders
+    removed. Raises LeftoversError for what stays."""
     run = NamedRun(found.run, found.run_id)
     lines = read_journal(found.run / JOURNAL)
     ended = end_strays(found.run_id, {} if _has_ended(lines) else recorded_processes(lines))
-    for folder in found.folders:
+    folders = [folder for folder in found.folders if folder.is_dir()]
+    for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
     remaining = leftovers(run, marked_processes())
     if remaining is not None and (remaining.processes or remaining.folders):
@@ -142,7 +164,7 @@ def clean(found: Leftovers) -> tuple[int, ...]:
     if not found.contexts:  # else `close_cleaned` does it
         _close(found.run)
     forget_holder(found.run_id)
-    return ended
+    return len(ended), len(folders)
 
 
 def close_cleaned(output: Path, *, context: str, run_id: str | None) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from bench import __version__
 from bench.cli_cluster import chosen_place, cluster_options, context_option, foreseen, looked_at, taken
@@ -259,6 +260,9 @@ def cleanup(*, output: Path, run_: Path | None, context: str | None, run_id: str
     """End and remove what a killed run left behind, here or on a cluster; safe to repeat."""
     from bench.cleanup import close_cleaned, named_run
 
+    is_given = click.get_current_context().get_parameter_source("output") is not ParameterSource.DEFAULT
+    if is_given and not os.path.exists(output):  # noqa: PTH110  # Path.exists raises for a name that is too long
+        raise InputError(f"--output {output}: there is no such folder")
     named = None if run_ is None else named_run(run_)
     if context is None:
         if run_id is not None:
@@ -295,19 +299,26 @@ def _clean_machine(output: Path, named: "NamedRun | None", *, only_list: bool) -
     from bench.cleanup import clean, runs_below, unfinished_runs
 
     runs, damaged = runs_below(output) if named is None else ((named,), ())
-    found = unfinished_runs(runs)
+    found, problems = unfinished_runs(runs), [*damaged]
     for leftovers in found:
         click.echo(leftovers.told)
-        if not only_list:
+        if only_list:
+            continue
+        try:
             with _cleanup_to_repeat(output, named):
-                ended = clean(leftovers)
-            click.echo(f"  cleaned up: {len(ended)} processes ended, {len(leftovers.folders)} folders removed")
-    if not found:
+                processes, folders = clean(leftovers)
+        except LeftoversError as left:  # the other runs are cleaned all the same
+            problems.append(str(left))
+        else:
+            if processes or folders or not leftovers.contexts:
+                click.echo(f"  cleaned up: {processes} processes ended, {folders} folders removed")
+    if not found and not damaged:
         click.echo(f"nothing is left of {f'{named.run_id} ({named.path})' if named else f'the runs below {output}'}")
     commands = [] if only_list else [command for leftovers in found for command in leftovers.commands]
-    elsewhere = ["what is on a cluster is removed by a command of its own:", *commands] if commands else []
-    if damaged or elsewhere:
-        raise LeftoversError("\n".join((*damaged, *elsewhere)))
+    if commands:
+        problems += ["what is on a cluster is removed by a command of its own:", *commands]
+    if problems:
+        raise LeftoversError("\n".join(problems))
 
 
 @contextmanager

@@ -153,12 +153,20 @@ def find_manifests(place: str, folder: Path | None) -> Path:
     if not found.is_dir():
         raise ValueError(f"{place} is no folder; give the folder that holds the manifests")
     if unread := unread_files(found):
-        names = ", ".join(f"{place}/{path.relative_to(found)}" for path in unread[:_NAMED_AT_MOST])
+        names = ", ".join(_printable(f"{place}/{path.relative_to(found)}") for path in unread[:_NAMED_AT_MOST])
         more = f" and {len(unread) - _NAMED_AT_MOST} more" if len(unread) > _NAMED_AT_MOST else ""
-        raise ValueError(f"{names}{more} would not be applied: manifests are {_SUFFIXES}; move other files elsewhere")
+        folders = "; links to folders are not followed: name such a folder itself" * any(map(os.path.isdir, unread))
+        raise ValueError(
+            f"{names}{more} would not be applied: manifests are {_SUFFIXES}{folders}; move other files elsewhere"
+        )
     if not manifest_files(found):
         raise ValueError(f"{place} holds no manifest ({_SUFFIXES})")
     return found
+
+
+def _printable(name: str) -> str:
+    """A file's name as text: what a terminal would obey, and bytes that are no text, are escaped."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
 
 
 def find_locustfile(place: str, folder: Path | None) -> Path:
@@ -184,7 +192,8 @@ def _refuse_escape(found: Path, root: Path) -> None:
     inside = Path(os.path.realpath(root))
     for path in chain([found], files_below(found)):  # the folder first: what lies outside is not even listed
         if not Path(os.path.realpath(path)).is_relative_to(inside):
-            raise ValueError(f"{path.relative_to(root)} leads out of its folder through a symbolic link")
+            name = _printable(str(path.relative_to(root)))
+            raise ValueError(f"{name} leads out of its folder through a symbolic link")
 
 
 def _shipped_places(kind: Kind) -> set[str]:

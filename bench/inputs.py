@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 
 from bench.fields import find_locustfile, find_manifests
@@ -44,6 +45,12 @@ def stored_inputs(scenario: Scenario, run: Path) -> Inputs:
     """The same, from a run's folder."""
     places = {place for configuration in scenario.configurations for place in configuration.manifests}
     return Inputs({place: _stored(place, run) for place in sorted(places)}, run / _LOCUSTFILE)
+
+
+def lie_apart(inputs: Inputs) -> bool:
+    """Whether no folder of manifests lies in another, as it could in the folders of runs of older versions, which read
+    a folder without what lies below it."""
+    return not any(one.is_relative_to(other) for one, other in permutations(inputs.manifests.values(), 2))
 
 
 def _stored(place: str, run: Path) -> Path:

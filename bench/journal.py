@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bench.errors import StoreError
-from bench.redaction import redact
+from bench.redaction import redact, redact_values
 
 NAME = "journal.jsonl"
 
@@ -31,7 +31,7 @@ class Journal:
         """One line: when, which step, and what it needs to be undone; without secrets."""
         line = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "step": step, **facts}
         try:
-            self._file.write(redact(json.dumps(line)) + "\n")
+            self._file.write(redact(json.dumps(redact_values(line))) + "\n")
             self._file.flush()
         except OSError as error:
             raise StoreError(f"{self.path}: cannot be written: {error.strerror}") from error

@@ -7,7 +7,8 @@ from typing import Final
 
 SUFFIXES: Final = (".yaml", ".yml", ".json")
 # What may lie beside manifests without being one.
-_ABOUT: Final = re.compile(r"(readme|licen[cs]e|copying|notice)([-_.].*)?", re.IGNORECASE)
+_LICENCE: Final = r"licen[cs]e([-_](mit|apache|bsd|l?gpl|mpl|isc))?([-_]v?[0-9]+(\.[0-9]+)*)?"
+_ABOUT: Final = re.compile(rf"(readme|copying|notice|{_LICENCE})(\.(md|txt|rst|adoc|html?))?", re.IGNORECASE)
 
 
 def manifest_files(folder: Path) -> list[Path]:
@@ -23,9 +24,15 @@ def unread_files(folder: Path) -> list[Path]:
 def files_below(folder: Path) -> Iterator[Path]:
     """Yield every file below a folder, without hidden files and folders; nothing where it is no folder.
 
-    A link to a folder is not followed, since it could lead back, and is yielded as if it were a file.
+    A link to a folder is not followed, since it could lead back: it is yielded as if it were a file, and so is a folder
+    that may not be listed.
     """
-    for path in folder.iterdir() if folder.is_dir() else ():
+    try:
+        entries = list(folder.iterdir()) if folder.is_dir() else []
+    except PermissionError:
+        yield folder
+        return
+    for path in entries:
         if path.name.startswith("."):
             continue
         if path.is_dir() and not path.is_symlink():

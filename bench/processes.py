@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.errors import DeployError, LeftoversError, note_leftovers
+from bench.errors import DeployError, LeftoversError, MeshbenchError, note_leftovers
 from bench.journal import Journal
 from bench.records import Role
 from bench.waiting import POLL_S, Watch
@@ -146,7 +146,7 @@ class Launcher:
         except BaseException as error:
             try:
                 self.end_strays()
-            except LeftoversError as left:
+            except MeshbenchError as left:
                 note_leftovers(error, left)
             raise
         else:
@@ -154,10 +154,11 @@ class Launcher:
 
     def end_strays(self) -> None:
         """End what carries the run's id although nothing of the run is up. Raises LeftoversError for what stays."""
-        if ended := end_strays(self.run_id, {}):
-            self.journal.write("ended-strays", pids=ended)
+        ended = end_strays(self.run_id, {})
         if left := find_strays(self.run_id, {}):
             raise LeftoversError(f"processes {', '.join(map(str, left))} of the run {self.run_id} cannot be ended")
+        if ended:
+            self.journal.write("ended-strays", pids=ended)
 
     @contextmanager
     def working_folder(self) -> Iterator[Path]:
@@ -221,7 +222,7 @@ def _end_session(leader: int) -> None:
     deadline = time.monotonic() + STOP_TIMEOUT_S
     while (members := _session(leader)) and time.monotonic() < deadline:
         for member in members:
-            with suppress(psutil.NoSuchProcess):
+            with suppress(psutil.Error):  # it ended, or has become another user's
                 member.kill()
         time.sleep(POLL_S)
 
@@ -255,17 +256,23 @@ def _living(pid: int) -> psutil.Process | None:
 def marked_processes() -> dict[str, tuple[int, ...]]:
     """Find the processes that carry a run's id in their environment: run ids with pids."""
     found: dict[str, tuple[int, ...]] = {}
-    for process in psutil.process_iter():
+    for process in _others():
         if run_id := _mark_of(process):
             found[run_id] = (*found.get(run_id, ()), process.pid)
     return found
 
 
+def _others() -> Iterator[psutil.Process]:
+    """Every process but this one and those that it was started from: their environment is the user's, who may have a
+    variable of the same name."""
+    ours = {os.getpid(), *(process.pid for process in psutil.Process().parents())}
+    return (process for process in psutil.process_iter() if process.pid not in ours)
+
+
 def _mark_of(process: psutil.Process) -> str:
     """Read a process's run id; empty for one that is dead, of another user, or of no run."""
     try:
-        alive = _is_alive(process) and process.pid != os.getpid()
-        return process.environ().get(RUN_ID_VARIABLE, "") if alive else ""
+        return process.environ().get(RUN_ID_VARIABLE, "") if _is_alive(process) else ""
     except psutil.Error:
         return ""
 
@@ -275,19 +282,22 @@ def end_strays(run_id: str, recorded: Mapping[int, float]) -> tuple[int, ...]:
 
     `recorded` maps pids to start times (seconds since the epoch). Returns the pids of those that were ended.
     """
-    strays = [process for process in psutil.process_iter() if _is_of(process, run_id, recorded)]
-    for process in strays:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
+    found: dict[int, psutil.Process] = {}
     deadline = time.monotonic() + STOP_TIMEOUT_S
-    while any(map(_is_alive, strays)) and time.monotonic() < deadline:
+    while strays := [process for process in _others() if _is_of(process, run_id, recorded)]:
+        found |= {process.pid: process for process in strays}  # one may have forked another one meanwhile
+        for process in strays:
+            with suppress(psutil.Error):
+                process.kill()
+        if time.monotonic() > deadline:
+            break
         time.sleep(POLL_S)
-    return tuple(process.pid for process in strays if not _is_alive(process))
+    return tuple(pid for pid, process in found.items() if not _is_alive(process))
 
 
 def find_strays(run_id: str, recorded: Mapping[int, float]) -> tuple[int, ...]:
     """The pids that `end_strays` would end."""
-    return tuple(process.pid for process in psutil.process_iter() if _is_of(process, run_id, recorded))
+    return tuple(process.pid for process in _others() if _is_of(process, run_id, recorded))
 
 
 def _is_alive(process: psutil.Process) -> bool:

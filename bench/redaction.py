@@ -7,6 +7,8 @@ backslash, so that JSON stays JSON; it is the word that kubectl uses. Pure, but 
 
 import base64
 import binascii
+import codecs
+import io
 import json
 import re
 import sys
@@ -25,6 +27,10 @@ _KEYS: Final = (
 )
 _QUERY_KEYS: Final = r"(?:[\w.-]{0,40}(?:token|password|passwd|secret|signature|credential)|pwd|sig|api[_-]?key)"
 _PEM: Final = r"(?:[A-Z0-9]+ ){0,3}PRIVATE KEY-----"
+# Where a word begins: also after a line end that JSON has escaped. One place only in a run of letters, so that a long
+# one is looked at once.
+_WORD: Final = r"(?:(?<![\w-])|(?<=\\[nrtbf]))"
+_QUOTE: Final = r"(?:\\{0,4}[\"']|&quot;|&#34;|&#39;)"
 
 Replace = str | Callable[[re.Match[str]], str]
 
@@ -39,16 +45,23 @@ def _basic(match: re.Match[str]) -> str:
     return f"{match[1]}{MARK}" if b":" in decoded else match[0]
 
 
+def _value(match: re.Match[str]) -> str:
+    """What follows a key is taken out, unless it is one plain word: `token: expired` is a message."""
+    is_word = len(match[2]) <= _SHORTEST_WORD and match[2].isalpha() and match[2].islower()
+    return match[0] if is_word else f"{match[1]}{MARK}"
+
+
 # Each with words of which a text has one, in small letters, wherever the pattern finds something: that is quick to see.
 _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], Replace], ...]] = (
     (  # a private key, whole or cut at its end; in JSON its line ends are escaped
         ("private key-----",),
         re.compile(
-            rf"-----BEGIN {_PEM}(?:[^\"<>]{{0,20000}}?-----END {_PEM}|(?:(?:\s|\\[nrt])*[A-Za-z0-9+/=]{{16,}})*)"
+            rf"-----BEGIN {_PEM}(?:(?:(?!-----BEGIN)[^\"<>]){{0,20000}}?-----END {_PEM}"
+            r"|(?:(?:\s|\\{1,4}[nrt])*[A-Za-z0-9+/=]{16,})*)"
         ),
         MARK,
     ),
-    (("eyj",), re.compile(r"\beyJ[\w-]{6,}\.eyJ[\w-]{4,}(?:\.[\w-]*)?"), MARK),  # a JWT
+    (("eyj",), re.compile(rf"{_WORD}eyJ[\w-]{{6,}}\.eyJ[\w-]{{4,}}(?:\.[\w-]*)?"), MARK),  # a JWT
     (
         ("authorization",),
         re.compile(
@@ -60,18 +73,18 @@ _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], Replace], ...]] =
     ),
     (
         ("bearer",),
-        re.compile(r"\b(Bearer\s{1,9})(?![A-Za-z]{1,24}\b(?![-._~+/=\d]))[\w.~+/-]{8,}=*", re.ASCII),
+        re.compile(rf"{_WORD}(Bearer\s{{1,9}})(?![A-Za-z]{{1,24}}\b(?![-._~+/=\d]))[\w.~+/-]{{8,}}=*", re.ASCII),
         rf"\1{MARK}",
     ),
     (
         ("bearer",),
-        re.compile(r"\b(bearer\s{1,9})(?=[\w.~+/-]*\d)[\w.~+/-]{8,}=*", re.ASCII | re.IGNORECASE),
+        re.compile(rf"{_WORD}(bearer\s{{1,9}})(?=[\w.~+/-]*\d)[\w.~+/-]{{8,}}=*", re.ASCII | re.IGNORECASE),
         rf"\1{MARK}",
     ),
-    (("basic",), re.compile(r"\b(Basic\s{1,9})([A-Za-z0-9+/_-]{4,}={0,2})", re.IGNORECASE), _basic),
+    (("basic",), re.compile(rf"{_WORD}(Basic\s{{1,9}})([A-Za-z0-9+/_-]{{4,}}={{0,2}})", re.IGNORECASE), _basic),
     (  # a URL's password
-        (":/", ":\\/"),
-        re.compile(r"(:\\?/\\?/[^\s/?#\"'<>@:\\]{0,200}):[^\s/?#\"'<>\\]{1,500}@"),
+        (":/", ":\\"),
+        re.compile(r"(:\\{0,4}/\\{0,4}/[^\s/?#\"'<>@:\\]{0,200}):(?!\d{1,5}[,;)])[^\s/?#\"'<>\\]{1,500}@"),
         rf"\1:{MARK}@",
     ),
     (
@@ -82,16 +95,21 @@ _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], Replace], ...]] =
     (  # a line of a kubeconfig, by itself or with its line ends escaped
         ("token", "passw", "secret", "client-key-data"),
         re.compile(
-            rf"((?:^|\\n)[ \t]*(?:- )?[\"']?(?:{_KEYS})[\"']?:[ \t]+[\"']?)"
-            r"[^\s\"'\\#]+(?=[\"']?[ \t]*(?:$|\\n))",
+            rf"((?:^|\\{{1,4}}n)[ \t]*(?:- )?[\"']?(?:{_KEYS})[\"']?:[ \t]+[\"']?)"
+            r"([^\s\"'\\#]+)(?=\\{0,4}[\"']?[ \t]*(?:$|\\{0,4}[n\"']))",
             re.MULTILINE,
         ),
-        rf"\1{MARK}",
+        _value,
     ),
-    (  # the same in JSON
+    (  # the same in JSON, also inside a string of JSON, in Python's own writing, or escaped for HTML
         ("token", "passw", "secret", "client-key-data", "clientkeydata"),
-        re.compile(rf"(\"(?:{_KEYS})\"\s{{0,9}}:\s{{0,9}}\")[^\"\\]+"),
-        rf"\1{MARK}",
+        re.compile(rf"({_QUOTE}(?:{_KEYS}){_QUOTE}\s{{0,9}}:\s{{0,9}}{_QUOTE})([^\"'\\&]+)"),
+        _value,
+    ),
+    (  # as an argument or a variable
+        ("token=", "passw", "secret="),
+        re.compile(rf"({_WORD}[\w-]{{0,40}}(?:token|password|passwd|secret)=)([^\s\"'\\,;<>&]{{8,}})", re.IGNORECASE),
+        _value,
     ),
     (  # the same amid a line, where only what is too long for a word is taken for a value
         ("token", "passw", "secret", "client-key-data", "clientkeydata"),
@@ -163,6 +181,8 @@ def redact_streams() -> None:
     catches is printed through them."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name == "ascii":
+            stream.reconfigure(encoding="utf-8", errors="replace")  # as click would do, past this stream
         if stream is not None and not isinstance(stream, RedactedStream):
             setattr(sys, name, RedactedStream(stream))
 
@@ -198,6 +218,15 @@ def basic_authorization(pair: str) -> str:
     return f"Basic {value}"
 
 
+def redact_values(value: Any) -> Any:
+    """A copy of plain data without secrets in its texts: before they are escaped, which hides where words begin."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {key: redact_values(one) for key, one in value.items()}
+    return [redact_values(one) for one in value] if isinstance(value, list | tuple) else value
+
+
 def redact(text: str) -> str:
     """The text without registered secrets, and without what looks like one."""
     if _registry.pattern is not None:
@@ -229,6 +258,12 @@ def _forms(secret: str) -> Iterator[str]:
     for written in (json.dumps(secret), json.dumps(secret, ensure_ascii=False), repr(secret)):
         yield written[1:-1]
     yield json.dumps(json.dumps(secret)[1:-1])[1:-1]  # JSON inside a string of JSON
-    yield html.escape(secret)
-    yield quote(secret, safe="", errors="surrogateescape")
+    yield from (
+        html.escape(secret),
+        html.escape(secret, quote=False),
+        html.escape(secret, quote=False).replace('"', "&quot;"),
+    )
+    yield secret.replace('"', '""')  # CSV
+    for url in (quote(secret, safe="", errors="surrogateescape"), quote(secret, errors="surrogateescape")):
+        yield from (url, re.sub("%..", lambda found: found[0].lower(), url))
     yield quote_plus(secret, errors="surrogateescape")

@@ -21,7 +21,7 @@ from bench.errors import (
     note_leftovers,
     told_in_full,
 )
-from bench.inputs import inputs_of, stored_inputs
+from bench.inputs import inputs_of, lie_apart, stored_inputs
 from bench.plan import Plan, most_users
 from bench.processes import Launcher, raise_file_limit
 from bench.progress import progress_display
@@ -83,6 +83,11 @@ def resumable(path: Path, *, on_cluster: bool) -> RunRecord:
     if (record.target.kind == "kubernetes") != on_cluster:
         where = "on one machine, without --context" if on_cluster else "on a cluster; say which with --context NAME"
         raise InputError(f"{path}: this run was begun {where}")
+    if not lie_apart(stored_inputs(record.scenario, path)):
+        raise InputError(
+            f"{path}: cannot be resumed: an older version kept one folder of manifests in another, and read it without"
+            " that one; start a new run"
+        )
     if record.status in ("complete", "invalid"):
         raise InputError(f"{path}: every trial of this run was measured; there is nothing to resume: start a new run")
     return record

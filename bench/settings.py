@@ -4,7 +4,9 @@ The keys of a file have no units (`think_time: 100ms`), the attributes do (`thin
 reference page and error messages are made from what stands here.
 """
 
+import os
 from itertools import permutations
+from pathlib import Path
 from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationInfo, field_validator, model_validator
@@ -164,7 +166,8 @@ class Configuration(Section):
         for outer, inner in permutations(manifests if folder else (), 2):
             if inner == outer:
                 raise ValueError(f"{inner} is named twice")
-            if find_manifests(inner, folder).is_relative_to(find_manifests(outer, folder)):
+            inside, around = (Path(os.path.realpath(find_manifests(place, folder))) for place in (inner, outer))
+            if inside.is_relative_to(around):
                 raise ValueError(f"{inner} is a part of {outer}, which is applied as a whole; name one of the two")
         return manifests
 

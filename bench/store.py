@@ -25,7 +25,7 @@ from bench.journal import Journal
 from bench.plan import Trial
 from bench.processes import this_process
 from bench.records import SCHEMA_VERSION, ProofRecord, Record, RunRecord, TrialEntry, TrialRecord
-from bench.redaction import redact
+from bench.redaction import redact, redact_values
 from bench.resources import ResourceTrace, read_resources
 from bench.samples import Samples, read_parquet
 
@@ -197,7 +197,11 @@ def is_run_id(text: str) -> bool:
 
 def write_record(path: Path, record: Record) -> None:
     """Writes a record as JSON: into a file beside it, synced, then renamed."""
-    write_text(path, record.model_dump_json(indent=2) + "\n")
+    text = record.model_dump_json(indent=2)
+    content = json.loads(text)
+    if (clean := redact_values(content)) != content:
+        text = json.dumps(clean, indent=2, ensure_ascii=False)
+    write_text(path, text + "\n")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -41,8 +41,8 @@ def closed_loop(folder: Path) -> dict[str, Any]:
 
 def open_loop(folder: Path) -> dict[str, Any]:
     """Arrivals of 40/s for users of several classes, and the schedule that they should take them from."""
-    environment = _recorded(folder, [Parent, Child, Nested, Paced], rate=40.0)
-    _run(environment, seconds=3.0, users=12)
+    environment = _recorded(folder, [Parent, Child, Nested, Paced, Spawning], rate=40.0)
+    _run(environment, seconds=3.0, users=15)
     schedule = islice(pacing.poisson_arrivals(40.0, 1, clock=lambda: 0), 200)
     return {"schedule_ns": list(schedule)}
 
@@ -258,6 +258,19 @@ class Parent(Client):
         assert self.greeted == 1
 
 
+class Spawning(Client):
+    """Sends from greenlets of its own, and has a wait that needs what only a task has made."""
+
+    def wait_time(self) -> float:
+        return float(self.last)
+
+    last: Any = None
+
+    @task
+    def page(self) -> None:
+        gevent.joinall([gevent.spawn(self.ask, "Spawned page")])
+
+
 class Child(Parent):
     """Its `on_start` calls its parent's."""
 
@@ -331,6 +344,7 @@ ODD_EVENTS: dict[str, dict[str, Any]] = {
     "status": {"start_time": "now", "response": SimpleNamespace(status_code=HTTPStatus.NOT_FOUND)},
     "status-none": {"start_time": "now", "response": SimpleNamespace(status_code=None)},
     "no-status": {"start_time": "now", "response": object()},
+    "length-unknown": {"start_time": "now", "response_length": -1},
     "failure": {"start_time": "now", "exception": "a text"},
     "no-failure": {"start_time": "now", "exception": ""},
     "time-none": {"response_time": None},
@@ -339,6 +353,8 @@ ODD_EVENTS: dict[str, dict[str, Any]] = {
     "time-text": {"response_time": "12"},
     "time-huge": {"response_time": 1e15},
     "status-text": {"response": SimpleNamespace(status_code="OK")},
+    "status-negative": {"response": SimpleNamespace(status_code=-1)},
+    "length-negative": {"response_length": -2},
     "status-huge": {"response": SimpleNamespace(status_code=70_000)},
     "length-huge": {"response_length": 3_000_000_000},
     "length-float": {"response_length": 1.5},

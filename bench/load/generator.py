@@ -12,7 +12,7 @@ from bench.errors import BadAnswerError, StoreError
 from bench.load.merge import Account, raw_files, recent_rows, sensible_account, sensible_samples
 from bench.records import ClockRecord, GeneratorRecord, Window
 from bench.resources import TICK_S
-from bench.samples import Samples, write_parquet
+from bench.samples import RAW_ROW, Samples, write_parquet
 from bench.units import NANOSECONDS, NS_PER_MS
 from bench.waiting import Watch, wait_until
 
@@ -22,6 +22,7 @@ HASTE_S = 1.0  # the same, when the run itself has to end: samples are on disk w
 _HOPELESS_S = 10.0  # all requests of so many seconds failed: more of them tell nothing new
 _LIVE_S = 5.0
 _MOST_PER_S = 2000  # of one Locust, which is done with fewer
+_NAMES_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +43,20 @@ class LoadOrder:
     workers: int = 1
     logged_in: Mapping[str, str] = field(default_factory=dict, hash=False)
 
+    @property
+    def most_bytes(self) -> int:
+        """More than its recorder can write: twice the rows of workers that do nothing else, and room for names."""
+        rows = 2 * self.bound_s * _MOST_PER_S * self.workers
+        return round(rows) * RAW_ROW.itemsize + _NAMES_BYTES * self.workers
+
+    @property
+    def bound_s(self) -> float:
+        """How long Locust may run where nothing ends it: a warm-up, and a window that is measured once more."""
+        return self.warmup_s + 2 * self.duration_s + START_TIMEOUT_S
+
     def argv(self, python: str, *, locustfile: str, recorder: str, folder: str) -> list[str]:
         """Locust's command line, with the places where the files lie for it. The run time is a bound for the case
         that nobody ends it."""
-        bound_s = self.warmup_s + 2 * self.duration_s + START_TIMEOUT_S
         options = {
             "--locustfile": f"{locustfile},{recorder}",
             "--host": f"http://{self.address}",
@@ -57,7 +68,7 @@ class LoadOrder:
             "--arrival-rate": self.rate_per_s or 0,
             "--seed": self.seed,
             "--record-to": folder,
-            "--run-time": f"{bound_s:.0f}s",
+            "--run-time": f"{self.bound_s:.0f}s",
             "--stop-timeout": IN_FLIGHT_TIMEOUT_S,
             "--exit-code-on-error": 0,  # failed requests are a finding, not a crash
             "--loglevel": "WARNING",

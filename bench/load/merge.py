@@ -41,6 +41,9 @@ __all__ = [
 ACCOUNT = "generator.json"
 _TIMES = ("intended_ns", "started_ns")
 
+# A row with room for the names of all workers: each has up to 65,536 of its own.
+_WIDE_ROW = np.dtype([(name, "<i4" if name == "name" else RAW_ROW[name]) for name in RAW_ROW.names or ()])
+
 T = TypeVar("T")
 
 
@@ -140,17 +143,17 @@ def _joined(parts: list[Part]) -> Samples:
 
 def _shifted(part: Part, names: tuple[str, ...]) -> npt.NDArray[Any]:
     """A part's rows on the common clock, with its names as they are numbered in `names`."""
-    rows = part.rows
+    rows = part.rows.astype(_WIDE_ROW)
     for time in _TIMES:
         rows[time] += part.shift_ns
     if part.names and part.names != names:
         numbers = {name: number for number, name in enumerate(names)}
-        rows["name"] = np.take(np.array([numbers[name] for name in part.names], np.uint16), rows["name"], mode="clip")
+        rows["name"] = np.take(np.array([numbers[name] for name in part.names], np.int32), rows["name"], mode="clip")
     return rows
 
 
 def _concatenated(rows: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    return np.concatenate(rows) if rows else np.empty(0, RAW_ROW)
+    return np.concatenate(rows) if rows else np.empty(0, _WIDE_ROW)
 
 
 def _rows(path: Path, most: int | None) -> npt.NDArray[Any]:

@@ -20,7 +20,8 @@ def pace(arrivals: Iterator[int] | None, *, task_set: Any, first_task_set: Any) 
 
     `task_set` and `first_task_set` are Locust's TaskSet and DefaultTaskSet. Every wait of every user goes through
     `TaskSet._sleep`, whatever class or task set it is defined on, and Locust itself ends users around it. It is
-    replaced and not wrapped, so that nothing is done twice.
+    replaced and not wrapped, so that nothing is done twice. In an open loop no `wait_time` is asked: it may need what
+    only a task has made.
     """
 
     def sleep(_: Any, seconds: float) -> None:
@@ -29,26 +30,42 @@ def pace(arrivals: Iterator[int] | None, *, task_set: Any, first_task_set: Any) 
         gevent.sleep(max(0.0, (due - now) / 1e9))
         gevent.getcurrent().meshbench_due_ns = due
 
-    def wait(self: Any) -> None:
+    def first_wait(self: Any) -> None:
         self.wait()
 
+    def wait(self: Any) -> None:
+        """Locust's own, with an instance attribute before every `wait_time` of a class."""
+        self.wait_time = lambda: 0.0
+        locusts_wait(self)
+
+    locusts_wait = task_set.wait
     task_set._sleep = sleep  # noqa: SLF001  # its `wait` around it stays Locust's
-    first_task_set.on_start = task_set.on_start if arrivals is None else wait
+    if arrivals is not None:
+        task_set.wait = wait
+        first_task_set.on_start = first_wait
 
 
 def take_due(started_ns: int) -> int:
     """Return when the request that started then was due (both in ns on the monotonic clock).
 
-    The request whose event is the first in this greenlet since its wait was due at the wait's end, each other when it
-    started: further requests of a task, those of `on_start` and `on_stop`, and those of greenlets that a task spawns.
-    In an open loop the latency of such requests does not have in it how late the user was for its arrival.
+    The first request since the user's wait, in its greenlet or one that it spawned, was due at the wait's end, each
+    other when it started: further requests of a task, and those of `on_start` and `on_stop`. In an open loop the
+    latency of such requests does not have in it how late the user was for its arrival.
     """
-    current = gevent.getcurrent()
-    due: int | None = getattr(current, "meshbench_due_ns", None)
+    waited = _that_waited(gevent.getcurrent())
+    due: int | None = getattr(waited, "meshbench_due_ns", None)
     if due is None or started_ns < due - _TOLERANCE_NS:
         return started_ns
-    current.meshbench_due_ns = None
+    waited.meshbench_due_ns = None
     return min(due, started_ns)  # the wait was over before it started: less is what the conversion is off by
+
+
+def _that_waited(greenlet: Any) -> Any:
+    """Find the greenlet whose wait a request follows: its own, or the one that it was spawned from; None without."""
+    while greenlet is not None and getattr(greenlet, "meshbench_due_ns", None) is None:
+        spawned_from = getattr(greenlet, "spawning_greenlet", None)
+        greenlet = spawned_from() if spawned_from else None
+    return greenlet
 
 
 def poisson_arrivals(rate_per_s: float, seed: int, clock: Callable[[], int] = time.perf_counter_ns) -> Iterator[int]:

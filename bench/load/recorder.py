@@ -112,7 +112,9 @@ class Recorder:
             if started_ns is None:
                 started_ns = now_ns - latency_ns
             status = getattr(response, "status_code", 0) or 0
-            size = response_length or 0
+            size = 0 if response_length in (None, -1) else response_length  # -1: the client does not know it
+            if not (_fits(status, MOST_STATUS) and _fits(size, MOST_BYTES)):
+                raise ValueError(_misfit(status, size))
             row = ROW.pack(
                 take_due(started_ns) - self.zero_ns,
                 started_ns - self.zero_ns,
@@ -125,8 +127,6 @@ class Recorder:
             self.rows.write(row)
         except OSError as error:
             self.fail(f"samples cannot be written: {error.strerror}")
-        except struct.error:
-            self.fail(f"the request {name!r} cannot be recorded: {_misfit(status, size)}")
         except Exception as error:  # noqa: BLE001  # whatever it is, the row is lost
             self.fail(f"the request {name!r} cannot be recorded: {str(error) or type(error).__name__}")
         else:
@@ -185,7 +185,7 @@ def _misfit(status: Any, size: Any) -> str:
 
 
 def _fits(value: Any, most: int) -> bool:
-    return isinstance(value, SupportsIndex) and -most - 1 <= value.__index__() <= most
+    return isinstance(value, SupportsIndex) and 0 <= value.__index__() <= most
 
 
 class Master:

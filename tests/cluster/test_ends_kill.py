@@ -14,22 +14,25 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.usefixture
 
 SCENARIO = [POLICIES, BASELINE]
 KILL = signal.SIGKILL
+RARE = pytest.mark.soak("kills")  # a test of the fake cluster has every half-way state
 # The step after which it is killed, and whether it is cleaned up from its own folder or from an empty one.
-STEPS = {
-    "kinds, half of them": ("apply-done CustomResourceDefinition /sidecars", "its folder"),
-    "webhooks, before anybody answers them": ("apply-done MutatingWebhookConfiguration", "an empty folder"),
-    "policies": ("apply-done AuthorizationPolicy .*/reviews-viewer", "its folder"),
-    "application": ("apply-done Deployment .*/reviews", "an empty folder"),
-    "the trial's removal": ("delete-done Namespace /bookinfo-....$", "an empty folder"),
-}
+STEPS = [
+    pytest.param("apply-done CustomResourceDefinition /sidecars", "its folder", id="kinds, half of them", marks=RARE),
+    pytest.param(
+        "apply-done MutatingWebhookConfiguration", "an empty folder", id="webhooks without an answer", marks=RARE
+    ),
+    pytest.param("apply-done AuthorizationPolicy .*/reviews-viewer", "its folder", id="policies"),
+    pytest.param("apply-done Deployment .*/reviews", "an empty folder", id="application", marks=RARE),
+    pytest.param("delete-done Namespace /bookinfo-....$", "an empty folder", id="the trial's removal"),
+]
 # Ctrl-C after the installation, and the kill while that cleans up.
-REMOVALS = {
-    "webhooks": "deleted ValidatingWebhookConfiguration",
-    "control plane": "deleted Namespace istio-system",
-}
+REMOVALS = [
+    pytest.param("deleted ValidatingWebhookConfiguration", id="webhooks", marks=RARE),
+    pytest.param("deleted Namespace istio-system", id="control plane"),
+]
 
 
-@pytest.mark.parametrize(("step", "place"), STEPS.values(), ids=STEPS.keys())
+@pytest.mark.parametrize(("step", "place"), STEPS)
 def test_a_killed_run_is_removed(cluster: Cluster, tmp_path: Path, step: str, place: str) -> None:
     """By its folder's name, and by the labels alone; no object of it or of its mesh is left."""
     killed = run_job(tmp_path, *MESH, scenario=SCENARIO, **at((step, KILL)))
@@ -37,7 +40,7 @@ def test_a_killed_run_is_removed(cluster: Cluster, tmp_path: Path, step: str, pl
     removed_from(tmp_path, place, killed, cluster=cluster)
 
 
-@pytest.mark.parametrize("step", REMOVALS.values(), ids=REMOVALS.keys())
+@pytest.mark.parametrize("step", REMOVALS)
 def test_a_run_that_is_killed_while_it_cleans_up_is_removed(cluster: Cluster, tmp_path: Path, step: str) -> None:
     """Whatever was gone already when it was killed."""
     killed = run_job(tmp_path, *MESH, scenario=SCENARIO, **at_removal((step, KILL)))

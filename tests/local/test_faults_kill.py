@@ -92,6 +92,7 @@ def killed(shared_output: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in finished.out.splitlines() if line.startswith('{"step"')]
 
 
+@pytest.mark.soak("kills", together=True)
 def test_a_run_can_be_killed_at_every_step(killed: list[dict[str, Any]]) -> None:
     """Case 52: each line of the journal was a last one, from the begin to the end, until a run came through."""
     names = [found["name"] for found in killed[:-1]]
@@ -101,18 +102,21 @@ def test_a_run_can_be_killed_at_every_step(killed: list[dict[str, Any]]) -> None
     assert killed[-1]["ended"] == 0
 
 
+@pytest.mark.soak("kills", together=True)
 def test_the_next_run_waits_for_the_cleanup(killed: list[dict[str, Any]]) -> None:
     """Case 52: exit 8 before it; `cleanup` exits 0, and 0 again when there is nothing left (case 59)."""
     codes = {(found["locked"], found["cleaned"], found["again"]) for found in killed[:-1]}
     assert codes == {(8, 0, 0)}
 
 
+@pytest.mark.soak("kills", together=True)
 def test_nothing_is_left_of_a_killed_run(killed: list[dict[str, Any]], shared_output: Path) -> None:
     """Cases 52 and 64: no process with a run's id, no working folder with its keys, whatever the last step was."""
     left = {found["name"]: command.left_of(shared_output / found["run"]) for found in killed[:-1]}
     assert {name: things for name, things in left.items() if things} == {}
 
 
+@pytest.mark.soak("kills", together=True)
 def test_a_killed_run_says_so(killed: list[dict[str, Any]], shared_output: Path) -> None:
     """Its record says how it ended; one that was killed after its last word keeps that word."""
     *cut, last = [command.record(shared_output / found["run"]) for found in killed[:-1] if "resumed" not in found]
@@ -120,6 +124,7 @@ def test_a_killed_run_says_so(killed: list[dict[str, Any]], shared_output: Path)
     assert last["status"] == "complete"
 
 
+@pytest.mark.soak("kills", together=True)
 def test_a_killed_run_can_be_resumed(killed: list[dict[str, Any]], shared_output: Path) -> None:
     """Case 52: `run --resume` exits 0 and completes it: killed at the begin, while deploying, loading, ending."""
     resumed = [found for found in killed if "resumed" in found]

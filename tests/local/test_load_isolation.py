@@ -59,10 +59,13 @@ def test_the_users_settings_of_locust_do_not_change_the_load(output: Path) -> No
 
 def test_the_environment_keeps_what_is_not_about_the_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The path, and packages that are installed for the user alone."""
-    for name in ("LOCUST_HOST", "HTTPS_PROXY", "no_proxy", "NETRC", "REQUESTS_CA_BUNDLE"):
+    settings = {"LOCUST_HOST", "HTTPS_PROXY", "no_proxy", "NETRC", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"}
+    settings |= {"GEVENT_LOOP", "PYTHONDEVMODE", "PYTHONMALLOC", "OTEL_EXPORTER", "XDG_CONFIG_HOME", "SSLKEYLOGFILE"}
+    for name in (*settings, "PYTHONPATH"):
         monkeypatch.setenv(name, "x")
     changes = load_environment(tmp_path)
-    assert {name for name in changes if changes[name] is None} >= {"LOCUST_HOST", "HTTPS_PROXY", "no_proxy", "NETRC"}
+    assert {name for name in changes if changes[name] is None} >= settings
+    assert "PYTHONPATH" not in changes
     assert changes["HOME"] == str(tmp_path)
     assert changes["PYTHONUSERBASE"] == os.path.expanduser("~/.local")  # noqa: PTH111  # as Python itself does
     assert "PATH" not in changes

@@ -1,7 +1,9 @@
 """A child's whole session ends with it: what it forked does not go on beside the next trial, nor after the run."""
 
 import os
+import shlex
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 
 from bench.errors import LeftoversError
 from bench.journal import Journal, read_journal
-from bench.processes import Launcher, Process, find_strays, marked_processes
+from bench.processes import RUN_ID_VARIABLE, Launcher, Process, find_strays, marked_processes
 from bench.waiting import Watch, wait_until
 from tests import command
 
@@ -160,3 +162,41 @@ def test_cleanup_finds_what_a_run_that_ended_left(output: Path, tmp_path: Path) 
     assert command.left_of(run) == []
     assert command.clean_up(output).out == f"nothing is left of the runs below {output}\n"
     journal.close()
+
+
+# A child that leaves the session of Locust, as a tool that a locustfile starts may do.
+LEAVING = """
+import subprocess
+from locust import events
+
+@events.test_start.add_listener
+def leave(**_):
+    subprocess.Popen(["sleep", "300"], start_new_session=True)
+"""
+
+
+@pytest.mark.slow
+def test_strays_are_ended_before_each_trial_and_at_the_end(output: Path) -> None:
+    """What a trial left would go on beside the next one, and after the run."""
+    name = command.write_locustfile(output.parent, "@task\ndef page(self):\n    self.ask()")
+    locustfile = output.parent / f"{name}.py"
+    locustfile.write_text(locustfile.read_text("utf-8") + LEAVING, "utf-8")
+    scenario = command.write_scenario(output.parent, [command.BASELINE], repeats=2, load={"locustfile": name})
+    finished = command.run("run", "--scenario", scenario, output=output)
+    assert finished.code == 0, finished.told
+    run = command.only_run(output)
+    steps = [(line["step"], line.get("name")) for line in read_journal(run / "journal.jsonl")]
+    ended = [number for number, (step, _) in enumerate(steps) if step == "ended-strays"]
+    loads = [number for number, step in enumerate(steps) if step == ("start-process-done", "locust")]
+    assert loads[0] < ended[0] < loads[1] < ended[1]
+    assert command.left_of(run) == []
+
+
+def test_whoever_started_the_command_is_no_stray() -> None:
+    """A shell whose user has a variable of the same name for the run is spared, with all that it was started from."""
+    code = f"from bench.processes import *\nprint(find_strays({RUN!r}, {{}}), marked_processes())"
+    shell = f"{sys.executable} -c {shlex.quote(code)}; true"
+    env = {**os.environ, RUN_ID_VARIABLE: RUN}
+    found = subprocess.run(["sh", "-c", shell], env=env, capture_output=True, text=True, check=True, cwd=command.ROOT)
+    assert RUN not in found.stdout
+    assert found.stdout.startswith("()")

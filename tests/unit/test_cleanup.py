@@ -1,6 +1,7 @@
 """What a killed run left is found by its journal, and only that."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -414,3 +415,63 @@ def test_a_cleanup_that_is_interrupted_does_not_say_that_nothing_is_left(
         said = capsys.readouterr().err
         assert said.endswith(f"something may be left; to go on: meshbench cleanup {arguments[0]} '{arguments[1]}'\n")
         assert "nothing was left" not in said
+
+
+@pytest.mark.parametrize("named", ["results/TYPO", f"results/{RUN}", f"results/{RUN}/run.json", "a" * 300])
+def test_an_output_that_is_no_folder_of_runs_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], named: str
+) -> None:
+    """A typo, or one run's folder: nothing was looked at, so nothing can be said to be gone."""
+    line = working_folder(tmp_path, RUN)
+    write_run(tmp_path / "results", {"step": "begin"}, line)
+    monkeypatch.chdir(tmp_path)
+    assert ended(["cleanup", "--output", named]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"meshbench: --output {named}: ")
+    assert captured.out == ""
+    assert Path(line["path"]).exists()
+
+
+def test_results_that_are_not_there_yet_are_no_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A nightly job begins with a cleanup, the first one, too."""
+    monkeypatch.chdir(tmp_path)
+    cli.main(["cleanup"], standalone_mode=False)
+    assert capsys.readouterr().out == "nothing is left of the runs below results\n"
+
+
+@pytest.mark.parametrize("name", ["loop", "a" * 300])
+def test_a_path_that_leads_nowhere_is_no_run(tmp_path: Path, name: str) -> None:
+    """A link to itself and a name that is too long are messages, not tracebacks."""
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(InputError, match="not a run's folder: there is no such folder"):
+        named_run(tmp_path / name)
+
+
+def test_only_what_was_removed_is_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A copy of a run's folder names the same working folder; a run on a cluster has nothing here."""
+    run = write_run(tmp_path / "results", {"step": "begin"}, working_folder(tmp_path, RUN))
+    shutil.copytree(run, tmp_path / "results" / "copy")
+    cli.main(["cleanup", "--output", str(tmp_path / "results")], standalone_mode=False)
+    said = [line for line in capsys.readouterr().out.splitlines() if "cleaned up" in line]
+    assert [line.partition(", ")[2] for line in said] == ["1 folders removed", "0 folders removed"]
+    write_run(tmp_path / "elsewhere", {"step": "begin"}, APPLY)
+    assert ended(["cleanup", "--output", str(tmp_path / "elsewhere")]) == 7
+    assert "cleaned up" not in capsys.readouterr().out
+
+
+def test_a_run_that_cannot_be_cleaned_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its leftovers are listed at the end, with exit code 7."""
+    output = tmp_path / "results"
+    write_run(output, {"step": "begin"}, working_folder(tmp_path, RUN)).rename(output / "first")
+    run = write_run(output, {"step": "begin"}, {"step": "make-folder", "path": str(tmp_path / "gone")})
+    (run / "run.json").write_text('{"run_id": "20261123T031500Z-other-1111"}', "utf-8")
+    run.rename(output / "second")
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
+    assert ended(["cleanup", "--output", str(output)]) == 7
+    captured = capsys.readouterr()
+    assert "still there after cleaning up" in captured.err
+    assert "cleaned up: 0 processes ended, 0 folders removed" in captured.out

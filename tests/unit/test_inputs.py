@@ -6,12 +6,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bench.errors import InputError
 from bench.inputs import inputs_of, stored_inputs
 from bench.meshes import MESHES
 from bench.meshes.application import read_application
 from bench.preflight import mistakes
-from bench.scenario import load_scenario
+from bench.scenario import Configuration, load_scenario
+from bench.session import resumable
 from bench.shipped import shipped
+from bench.store import write_record
+from tests.factory import Made, Simulated, make_run
 
 STRICT = """
 apiVersion: security.istio.io/v1
@@ -96,3 +100,25 @@ def test_the_manifests_of_an_older_run_are_found(tmp_path: Path) -> None:
     older = tmp_path / "run" / "manifests" / "istio" / "mtls"
     older.mkdir(parents=True)
     assert stored_inputs(load_scenario(path), tmp_path / "run").manifests == {"istio/mtls": older}
+
+
+def test_an_older_run_whose_folders_lie_in_each_other_is_not_resumed(tmp_path: Path) -> None:
+    """It was planned with a folder of which only the top was read: other policies would be measured now."""
+    made = make_run(tmp_path / "results", Made(configurations=(Simulated("baseline"),), repeats=1))
+    istio = Configuration(name="baseline", mesh="istio", manifests=("policies", "policies/strict"))
+    scenario = made.record.scenario.model_copy(update={"configurations": (istio,)})
+    write_record(made.path / "run.json", made.record.model_copy(update={"scenario": scenario, "status": "interrupted"}))
+    (made.path / "manifests" / "policies" / "strict").mkdir(parents=True)
+    with pytest.raises(InputError, match="an older version kept one folder of manifests in another"):
+        resumable(made.path, on_cluster=False)
+    for name in ("policies", "policies+strict"):
+        (made.path / "manifests" / name).mkdir(exist_ok=True)
+    assert resumable(made.path, on_cluster=False).run_id == made.record.run_id
+
+
+def test_a_link_to_a_folder_does_not_apply_it_twice(tmp_path: Path) -> None:
+    """Whatever the folder is called a second time, it is the same."""
+    path = write(tmp_path, {"policies/a.json": NOTHING.replace("NAME", "a")}, "policies", "also")
+    (tmp_path / "also").symlink_to(tmp_path / "policies")
+    (problem,) = mistakes(Path(path))
+    assert "also is a part of policies" in problem.message

@@ -235,6 +235,22 @@ def test_credentials_that_are_no_text_are_refused(tmp_path: Path, user: dict[str
     assert "12345678" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "user", [{"exec": "aws"}, {"exec": {"command": "x", "env": 5}}, {"tokenFile": 5}, ["a"], "abc", 5]
+)
+def test_a_user_of_an_odd_shape_is_one_refusal(tmp_path: Path, user: Any) -> None:
+    """A kubeconfig is written by many tools: what is no user of one is refused, not a traceback."""
+    content = {
+        "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+        "clusters": [{"name": "a", "cluster": {"server": "http://127.0.0.1:1"}}],
+        "users": [{"name": "a", "user": user}],
+    }
+    path = tmp_path / "config"
+    path.write_text(yaml.safe_dump(content), "utf-8")
+    with pytest.raises(RefusedError):
+        read_credentials(write_private(read_context((path,), "a"), tmp_path))
+
+
 def test_a_token_file_that_is_empty_is_refused(tmp_path: Path) -> None:
     """Rather than sending none, and being taken for another user."""
     with pytest.raises(RefusedError, match="token is empty"):

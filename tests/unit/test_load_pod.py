@@ -710,7 +710,14 @@ def test_a_pod_that_turns_hostile_ends_the_load_and_loses_nothing(
 
 
 @pytest.mark.parametrize(
-    "content", ["[]", '{"zero_ns": NaN, "wall_s": 1}', '{"wall_s": 1}', '{"zero_ns": [], "wall_s": 1}']
+    "content",
+    [
+        "[]",
+        '{"zero_ns": NaN, "wall_s": 1}',
+        '{"wall_s": 1}',
+        '{"zero_ns": [], "wall_s": 1}',
+        '{"zero_ns": 4611686018427387903, "wall_s": 1}',
+    ],
 )
 def test_a_start_that_makes_no_sense_is_one_error(
     pod: FakePod, copies: PodFiles, order: LoadOrder, content: str, monkeypatch: pytest.MonkeyPatch

@@ -213,3 +213,16 @@ def test_an_account_is_read_or_missing(tmp_path: Path) -> None:
     (tmp_path / "generator.json").write_text('{"recorded": "3"}', "utf-8")
     with pytest.raises(StoreError, match=r"generator\.json makes no sense: recorded is not a whole number"):
         read_account(tmp_path)
+
+
+def test_workers_may_have_more_names_together_than_one_alone(tmp_path: Path) -> None:
+    """Each row keeps its own name: ids in URLs are soon more than 65,536 over several workers."""
+    for worker in range(2):
+        rows = recorded(tmp_path, count=40_000, part=f"-{worker}")
+        rows["name"] = np.arange(40_000)
+        rows.tofile(tmp_path / f"samples-{worker}.bin")
+        names = "".join(f"/item/{worker}/{number}\n" for number in range(40_000))
+        (tmp_path / f"names-{worker}.txt").write_text(names, "utf-8")
+    samples, odd = sensible_samples(tmp_path)
+    assert (len(samples), len(samples.names), odd) == (80_000, 80_000, "")
+    assert {samples.names[number] for number in samples.name.tolist()} == set(samples.names)

@@ -68,12 +68,13 @@ def test_a_users_own_context_is_left_alone(closed_loop: tuple[Path, dict[str, An
 
 def test_every_wait_takes_one_arrival(tmp_path: Path) -> None:
     """In an open loop no arrival is skipped or taken twice, by users of inheriting classes, with waits of task sets and
-    of Locust's own pacing; `on_start` comes before the first one, and its requests are no arrivals."""
+    of Locust's own pacing, in greenlets that a task spawns, and no `wait_time` is asked; `on_start` comes before the
+    first one, and its requests are no arrivals."""
     schedule = np.array(facts_of("open_loop", tmp_path)["schedule_ns"])
     rows = rows_by_name(tmp_path)
     logins = rows.pop("login")
     assert (logins[:, 0] == logins[:, 1]).all()
-    assert {*rows} == {"Parent page", "Child page", "Nested page", "Nested detail", "Paced page"}
+    assert {*rows} == {"Parent page", "Child page", "Nested page", "Nested detail", "Paced page", "Spawned page"}
     arrived = np.concatenate([*rows.values()])
     assert (arrived[:, 0] <= arrived[:, 1]).all()
     assert logins[:, 2].max() < arrived[:, 1].min()
@@ -203,6 +204,7 @@ DERIVED_MS = -20
         ("start-future", DERIVED_MS, 2, [0, 1, 5]),
         ("context", GIVEN_MS, 0, [0, 1, 5]),
         ("no-length", GIVEN_MS, 0, [0, 1, 0]),
+        ("length-unknown", GIVEN_MS, 0, [0, 1, 0]),
         ("status", GIVEN_MS, 0, [404, 1, 5]),
         ("status-none", GIVEN_MS, 0, [0, 1, 5]),
         ("no-status", GIVEN_MS, 0, [0, 1, 5]),
@@ -231,6 +233,8 @@ def test_what_is_left_out_of_an_event_is_derived(
         ("time-text", "its response_time '12' is not a time in ms"),
         ("time-huge", "its response_time 1000000000000000.0 is not a time in ms"),
         ("status-text", "its status_code 'OK' is not a whole number of up to 32767"),
+        ("status-negative", "its status_code -1 is not a whole number of up to 32767"),
+        ("length-negative", "its response_length -2 is not a whole number of up to 2147483647 bytes"),
         ("status-huge", "its status_code 70000 is not a whole number of up to 32767"),
         ("length-huge", "its response_length 3000000000 is not a whole number of up to 2147483647 bytes"),
         ("length-float", "its response_length 1.5 is not a whole number of up to 2147483647 bytes"),

@@ -1,6 +1,7 @@
 """Scenarios as users write them: what is read, and that every mistake is told once, with its place."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -319,7 +320,11 @@ def test_a_missing_manifest_folder_or_locustfile_is_told_with_its_line(write: Wr
 
 @pytest.mark.parametrize(
     "name",
-    ["notes.txt", "deny.yaml~", "deny.yml.bak", "deny.yamll", "apply.sh", "team-a/deny.yaml.orig", "deny", "readmeter"],
+    [
+        *("notes.txt", "deny.yaml~", "deny.yml.bak", "deny.yamll", "apply.sh", "team-a/deny.yaml.orig", "deny"),
+        *("readmeter", "README.yaml.bak", "readme-viewer.yml~", "license-deny.yamll", "LICENSE.yaml.txt"),
+        *("License_service.ymal", "notice-deny", "copying.jsn"),
+    ],
 )
 def test_a_file_that_would_not_be_applied_is_refused_by_name(write: Write, name: str) -> None:
     """Whatever lies in a folder of manifests is applied, or said: a policy with a misspelt suffix is no policy."""
@@ -347,7 +352,8 @@ def test_what_is_about_manifests_may_lie_beside_them(write: Write) -> None:
     path = write(GOOD)
     folder = path.parent / "policies" / "strict"
     (folder / ".git").mkdir()
-    for name in ("README.md", "readme", "LICENSE", "LICENCE-APACHE.txt", "COPYING", "NOTICE", ".hidden", ".git/config"):
+    licences = ("LICENSE", "LICENCE-APACHE.txt", "license-2.0.md", "LICENSE-MIT", "COPYING", "NOTICE")
+    for name in ("README.md", "readme", *licences, ".hidden", ".git/config"):
         (folder / name).touch()
     assert validate_file(path) == ()
 
@@ -356,7 +362,18 @@ def test_a_link_to_a_folder_of_manifests_is_refused_by_name(write: Write) -> Non
     """A link inside a folder of manifests could lead back; what lies behind it would not be applied."""
     path = write(GOOD)
     (path.parent / "policies" / "strict" / "again").symlink_to(path.parent / "policies" / "strict")
-    assert "policies/strict/again would not be applied" in messages(path)[0]
+    (message,) = messages(path)
+    assert "policies/strict/again would not be applied" in message
+    assert "links to folders are not followed: name such a folder itself" in message
+
+
+@pytest.mark.parametrize(("name", "shown"), [(b"caf\xe9.txt", "caf\\udce9.txt"), (b"\x1b[2J.txt", "\\x1b[2J.txt")])
+def test_odd_names_of_files_are_shown_as_text(write: Write, name: bytes, shown: str) -> None:
+    """What is no text, or what a terminal would obey, is escaped in the message."""
+    path = write(GOOD)
+    Path(os.fsdecode(os.fsencode(path.parent / "policies" / "strict") + b"/" + name)).touch()
+    (message,) = messages(path)
+    assert f"policies/strict/{shown} would not be applied" in message
 
 
 def test_files_beside_the_scenario_come_before_shipped_ones(write: Write) -> None:

@@ -97,10 +97,10 @@ def read_credentials(kubeconfig: Path) -> Credentials:
 
 def register_user(user: Mapping[str, Any]) -> None:
     """Registers every secret in the entry of a kubeconfig's user."""
-    environment = (user.get("exec") or {}).get("env") or ()
-    values = {str(one.get("name")): one.get("value") for one in environment if isinstance(one, dict)}
-    provider = (user.get("auth-provider") or {}).get("config") or {}
-    named = {**values, **(provider if isinstance(provider, dict) else {})}
+    environment = _mapping(user.get("exec")).get("env")
+    listed = environment if isinstance(environment, list) else []
+    values = {str(one.get("name")): one.get("value") for one in listed if isinstance(one, dict)}
+    named = {**values, **_mapping(_mapping(user.get("auth-provider")).get("config"))}
     secrets = [user.get("token"), user.get("password"), *(v for name, v in named.items() if _SECRET_NAME.search(name))]
     for secret in secrets:
         if isinstance(secret, str):
@@ -111,6 +111,11 @@ def register_user(user: Mapping[str, Any]) -> None:
             register_key(base64.b64decode(data).decode())
         except (binascii.Error, ValueError):
             return  # what is no key is refused where it is used
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    """What is no mapping is refused where it is used."""
+    return {str(key): one for key, one in value.items()} if isinstance(value, dict) else {}
 
 
 def usable_token(text: object, where: str) -> str:

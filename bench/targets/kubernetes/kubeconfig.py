@@ -127,9 +127,9 @@ def _entries(paths: tuple[Path, ...], kind: str) -> dict[str, dict[str, Any]]:
         for entry in _parse(path).get(kind) or ():
             try:
                 name, content = entry["name"], entry[kind.removesuffix("s")] or {}
-            except (TypeError, KeyError) as error:
+                found.setdefault(name, _absolute(content, path.absolute().parent))
+            except (AttributeError, KeyError, TypeError) as error:
                 raise RefusedError(f"{path}: an entry of {kind} is not one of a kubeconfig") from error
-            found.setdefault(name, _absolute(content, path.absolute().parent))
     return found
 
 

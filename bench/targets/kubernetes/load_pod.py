@@ -34,6 +34,7 @@ TICK_S: Final = 2.0  # each tick costs the load's node a process
 _POLL_S: Final = 0.25
 _LOG_LINES: Final = 500
 _LONGEST_PROBLEM: Final = 2000
+_CLOCKS_APART_S: Final = 60.0  # how far off the pod's clock, and its reading, can be
 
 
 class Meter(Protocol):
@@ -144,12 +145,14 @@ class PodGenerator:
 def start_load(cluster: Cluster, order: LoadOrder, folder: Path, *, namespace: str, meter: Meter, watch: Watch) -> Load:
     """Starts Locust in the pod that waits for it, and waits for its first user. Raises DeployError with its log when it
     does not come up."""
-    files = PodFiles(cluster, namespace, folder, order.workers)
+    files = PodFiles(cluster, namespace, folder, order.workers, most_bytes=order.most_bytes)
     names = frozenset(pod["metadata"]["name"] for pod in files.pods())
     offset = read_offset(cluster, namespace)
     cluster.exec(NAME, ["touch", f"{FOLDER}/{GO}"], namespace=namespace, container=KEEPER)
     start = _started(files, watch)
     generator = PodGenerator(files, start, offset, meter, names, watch)
+    if not -_CLOCKS_APART_S <= generator.now_ns() / NANOSECONDS <= START_TIMEOUT_S + _CLOCKS_APART_S:
+        raise BadAnswerError("what the load pod recorded makes no sense: started.json is not of a load that began now")
     return Load.on(generator, order, folder, wall_s=time.time() - generator.now_ns() / NANOSECONDS)
 
 

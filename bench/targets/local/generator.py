@@ -1,6 +1,7 @@
 """Locust as a process of this machine: its monotonic clock is ours, its files are written where we read them."""
 
 import os
+import re
 import site
 import sys
 import time
@@ -16,16 +17,11 @@ from bench.resources import Recorder
 from bench.targets.local.ports import HOST, free_ports
 from bench.waiting import Watch, wait_until
 
-# What HTTP clients read from their environment; the load goes to this machine's loopback, and past every proxy.
-_CLIENT_SETTINGS = (
-    "http_proxy",
-    "https_proxy",
-    "all_proxy",
-    "no_proxy",
-    "netrc",
-    "requests_ca_bundle",
-    "curl_ca_bundle",
+# What changes how a client runs, or where it sends: the load goes to this machine's loopback, and past every proxy.
+_SETTINGS = re.compile(
+    r"(LOCUST|GEVENT|OTEL|XDG|PYTHON|SSL)_?.*|(HTTPS?|ALL|NO)_PROXY|NETRC|(REQUESTS|CURL)_CA_BUNDLE", re.IGNORECASE
 )
+_KEPT = ("PYTHONPATH", "PYTHONHOME")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,5 +107,5 @@ def load_environment(home: Path) -> dict[str, str | None]:
     It reads settings from its environment, its folder and its user's home (`.locust.conf`); clients that it runs read
     proxies and the home's `.netrc`. Packages that are installed for the user alone are still found.
     """
-    users = {name: None for name in os.environ if name.startswith("LOCUST_") or name.lower() in _CLIENT_SETTINGS}
+    users = {name: None for name in os.environ if _SETTINGS.fullmatch(name) and name not in _KEPT}
     return {**users, "HOME": str(home), "PYTHONUSERBASE": site.getuserbase()}
