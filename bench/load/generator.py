@@ -45,8 +45,8 @@ class LoadOrder:
 
     @property
     def most_bytes(self) -> int:
-        """More than its recorder can write: twice the rows of workers that do nothing else, and room for names."""
-        rows = 2 * self.bound_s * _MOST_PER_S * self.workers
+        """More than its recorder can write: five times the rows of busy workers, and room for names."""
+        rows = 5 * self.bound_s * _MOST_PER_S * self.workers
         return round(rows) * RAW_ROW.itemsize + _NAMES_BYTES * self.workers
 
     @property

@@ -114,8 +114,9 @@ def test_a_window_without_requests_is_invalid_and_has_no_numbers(doubtful: Doubt
 
 
 def test_latencies_below_zero_are_invalid(doubtful: Doubtful) -> None:
-    """Case 37: samples that cannot be are a reason, whatever their percentiles are."""
-    assert "below zero" in doubtful.reasons("negative")["impossible-samples"]
+    """Case 37: a latency that cannot be ends the load, whatever the percentiles of the others are."""
+    reason = doubtful.reasons("negative")["generator-ended"]
+    assert "its response_time -5.0 is not a time in ms" in reason
 
 
 def test_a_saturated_client_is_invalid_with_advice(doubtful: Doubtful) -> None:

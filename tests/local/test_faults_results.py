@@ -83,7 +83,7 @@ def test_cleaning_up_after_a_run_that_ended_finds_nothing(good: Good) -> None:
     for _ in range(2):
         finished = command.clean_up(good.folder.parent)
         assert finished.code == 0, finished.told
-        assert finished.out == "nothing is left of any run\n"
+        assert finished.out.startswith("nothing is left of ")
 
 
 DAMAGE = {

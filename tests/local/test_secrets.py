@@ -121,7 +121,7 @@ def test_a_run_that_fails_shows_no_secret(name: str, output: Path) -> None:
     driver = BUG if case.words == ("bug",) else ""
     words = [*(("run", "--yes") if driver else case.words), "--context", "loop"]
     words += [] if "cleanup" in words else ["--scenario", str(scenario)]
-    words += [] if "plan" in words else ["--output", str(output)]
+    words += [] if {"plan", "cleanup"} & {*words} else ["--output", str(output)]
     with kubeconfig(home, case) as config:
         environment = {"KUBECONFIG": str(config), "TMPDIR": str(tmp), "NO_PROXY": ""}
         ended = command.call(*words, output=output, env=environment, driver=driver)
