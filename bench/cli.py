@@ -260,13 +260,13 @@ def cleanup(*, output: Path, run_: Path | None, context: str | None, run_id: str
     """End and remove what a killed run left behind, here or on a cluster; safe to repeat."""
     from bench.cleanup import close_cleaned, named_run
 
-    is_given = click.get_current_context().get_parameter_source("output") is not ParameterSource.DEFAULT
-    if is_given and not os.path.exists(output):  # noqa: PTH110  # Path.exists raises for a name that is too long
-        raise InputError(f"--output {output}: there is no such folder")
     named = None if run_ is None else named_run(run_)
     if context is None:
         if run_id is not None:
             raise InputError("--run-id names a run on a cluster; say which with --context NAME, or give --run RUN")
+        is_given = click.get_current_context().get_parameter_source("output") is not ParameterSource.DEFAULT
+        if is_given and not os.path.exists(output):  # noqa: PTH110  # Path.exists raises for a name that is too long
+            raise InputError(f"--output {output}: there is no such folder")
         _clean_machine(output, named, only_list=only_list)
         return
     from bench.targets.kubernetes.cleanup import cluster_cleanup

@@ -475,3 +475,12 @@ def test_a_run_that_cannot_be_cleaned_does_not_stop_the_others(
     captured = capsys.readouterr()
     assert "still there after cleaning up" in captured.err
     assert "cleaned up: 0 processes ended, 0 folders removed" in captured.out
+
+
+def test_a_cluster_is_cleaned_from_where_no_run_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its labels are enough: any machine will do, without a folder of results."""
+    monkeypatch.setattr("bench.targets.kubernetes.cleanup.cluster_cleanup", lambda *_, **__: iter(["all is gone"]))
+    cli.main(["cleanup", "--context", "lab", "--output", str(tmp_path / "none")], standalone_mode=False)
+    assert capsys.readouterr().out == "all is gone\n"
