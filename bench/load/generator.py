@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 from bench import checks, latency
 from bench.errors import BadAnswerError, StoreError
-from bench.load.merge import Account, raw_files, recent_rows, sensible_account, sensible_samples
+from bench.load.merge import raw_files, recent_rows, sensible_account, sensible_samples
+from bench.load.recorded import Account
 from bench.records import ClockRecord, GeneratorRecord, Window
 from bench.resources import TICK_S
 from bench.samples import RAW_ROW, Samples, write_parquet

@@ -25,19 +25,6 @@ from bench.load.recorded import (
 )
 from bench.samples import RAW_ROW, Samples, samples_of
 
-__all__ = [
-    "ACCOUNT",
-    "Account",
-    "Start",
-    "raw_files",
-    "read_account",
-    "read_samples",
-    "read_start",
-    "recent_rows",
-    "sensible_account",
-    "sensible_samples",
-]
-
 ACCOUNT = "generator.json"
 _TIMES = ("intended_ns", "started_ns")
 

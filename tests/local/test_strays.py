@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -103,26 +104,27 @@ def workers_of(run: Path) -> list[int]:
     return [pid for pid in marked_processes().get(run.name, ()) if "locust" in psutil.Process(pid).cmdline()][1:]
 
 
-def begun_with_two_workers(run: command.Command, folder: Path) -> list[int]:
-    """The workers' pids, as soon as both have recorded something."""
-    draft = folder / "trials" / "01-baseline-1.partial"
+@contextmanager
+def two_workers(output: Path) -> Iterator[tuple[command.Command, Path, list[int]]]:
+    """A run of 30 s with two workers, its folder and their pids, as soon as both have recorded something."""
+    load = {"workers": 2, "duration": "30s"}
+    scenario = command.write_scenario(output.parent, [command.BASELINE], load=load)
+    with command.running("run", "--scenario", scenario, output=output) as run:
+        folder = run.folder()
 
-    def have_recorded() -> bool:
-        sizes = [path.stat().st_size for path in draft.glob("samples-*.bin")]
-        return len(sizes) == 2 and all(sizes)
+        def have_recorded() -> bool:
+            drafts = (folder / "trials" / "01-baseline-1.partial").glob("samples-*.bin")
+            sizes = [path.stat().st_size for path in drafts]
+            return len(sizes) == 2 and all(sizes)
 
-    run.until(have_recorded, "samples of both workers")
-    return workers_of(folder)
+        run.until(have_recorded, "samples of both workers")
+        yield run, folder, workers_of(folder)
 
 
 @pytest.mark.slow
 def test_workers_do_not_outlive_their_killed_master(output: Path) -> None:
     """The trial after it would be measured beside them: 60 s long they go on with their load."""
-    load = {"workers": 2, "duration": "30s"}
-    scenario = command.write_scenario(output.parent, [command.BASELINE], load=load)
-    with command.running("run", "--scenario", scenario, output=output) as run:
-        folder = run.folder()
-        begun_with_two_workers(run, folder)
+    with two_workers(output) as (run, folder, _):
         run.kill("locust")
         finished = run.wait()
     assert finished.code == 5, finished.told
@@ -133,11 +135,7 @@ def test_workers_do_not_outlive_their_killed_master(output: Path) -> None:
 @pytest.mark.slow
 def test_workers_do_not_outlive_a_killed_run(output: Path) -> None:
     """They die with their master, as that does with us; `cleanup` then says what is true."""
-    load = {"workers": 2, "duration": "30s"}
-    scenario = command.write_scenario(output.parent, [command.BASELINE], load=load)
-    with command.running("run", "--scenario", scenario, output=output) as run:
-        folder = run.folder()
-        workers = begun_with_two_workers(run, folder)
+    with two_workers(output) as (run, folder, workers):
         run.popen.kill()
         assert wait_until(lambda: not any(map(is_alive, workers)), timeout_s=10, watch=Watch())
         run.wait()

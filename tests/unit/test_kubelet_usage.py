@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from bench.errors import ClusterError, InputError
-from bench.load.merge import Start
+from bench.load.recorded import Start
 from bench.records import ProcessUse, Window
 from bench.resources import ResourceTrace, read_resources, write_rows
 from bench.targets.kubernetes.client import Cluster, Object

@@ -18,7 +18,7 @@ from bench.bookinfo import pages
 from bench.errors import BadAnswerError, ClusterError
 from bench.load import recorder_path
 from bench.load.generator import Load, LoadOrder, LoadOutcome
-from bench.load.merge import Start
+from bench.load.recorded import Start
 from bench.samples import RAW_ROW
 from bench.shipped import shipped
 from bench.targets.kubernetes.client import Cluster, KindInfo, Object, Ran, Ref

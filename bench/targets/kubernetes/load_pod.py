@@ -13,8 +13,8 @@ from typing import Final, Protocol
 
 from bench.errors import BadAnswerError, ClusterError, DeployError, StoreError
 from bench.load.generator import HASTE_S, START_TIMEOUT_S, Load, LoadOrder
-from bench.load.merge import ACCOUNT, Account, Start, read_account, read_start
-from bench.load.recorded import plain
+from bench.load.merge import ACCOUNT, read_account, read_start
+from bench.load.recorded import Account, Start, plain
 from bench.redaction import redact
 from bench.resources import Row, write_rows
 from bench.store import write_text

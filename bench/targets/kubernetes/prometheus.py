@@ -16,7 +16,7 @@ from urllib.request import Request, urlopen
 
 from bench.errors import BadAnswerError, ClusterError, InputError
 from bench.findings import Finding
-from bench.load.merge import Start
+from bench.load.recorded import Start
 from bench.redaction import basic_authorization, split_credentials
 from bench.resources import Row
 from bench.targets.kubernetes.client import Cluster

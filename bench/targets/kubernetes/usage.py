@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from bench.errors import ClusterError
-from bench.load.merge import Start
+from bench.load.recorded import Start
 from bench.meshes.application import GATEWAY
 from bench.records import Role
 from bench.resources import Row

@@ -11,7 +11,8 @@ from pathlib import Path
 from bench.errors import DeployError, StoreError
 from bench.load import recorder_path
 from bench.load.generator import HASTE_S, START_TIMEOUT_S, Load, LoadOrder
-from bench.load.merge import Start, read_start
+from bench.load.merge import read_start
+from bench.load.recorded import Start
 from bench.processes import Launcher, Process
 from bench.resources import Recorder
 from bench.targets.local.ports import HOST, free_ports
