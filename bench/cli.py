@@ -384,7 +384,7 @@ def _conclude(folder: "RunFolder", *, require_conclusive: bool, as_json: bool) -
 def _report(folder: Path, *, formats: tuple[str, ...], strict: bool, as_json: bool) -> "SummaryRecord":
     from bench.records import SummaryRecord
     from bench.report import write_report
-    from bench.report.answers import plain_answers
+    from bench.report.plain_text import WIDTH, plain_answers
     from bench.store import open_run, read_record
 
     stored = open_run(folder, strict=strict)
@@ -395,17 +395,17 @@ def _report(folder: Path, *, formats: tuple[str, ...], strict: bool, as_json: bo
     if as_json:
         click.echo((folder / "summary.json").read_text("utf-8"), nl=False)
     else:
-        click.echo(_fitted(plain_answers(summary)))
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        click.echo(_fit(plain_answers(summary, width or WIDTH), width))
         page = next((path for path in paths if path.name == "index.html"), paths[0])
         click.echo(f"\nReport: {page}")
     return summary
 
 
-def _fitted(text: str) -> str:
-    """Wrapped to the terminal's width; as it is where somebody else reads it."""
-    if not sys.stdout.isatty():
+def _fit(text: str, width: int | None) -> str:
+    """Wrap lines to a terminal's width; without one they stay as they are."""
+    if width is None:
         return text
-    width = shutil.get_terminal_size().columns
     return "\n".join(click.wrap_text(line, width) for line in text.splitlines())
 
 

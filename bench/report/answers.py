@@ -51,11 +51,17 @@ class Answer:
 
 def answers(summary: SummaryRecord) -> tuple[Answer, ...]:
     """One answer per contrast on P95 with the reference, or else one per configuration; then one per named pair."""
-    asked = [c for c in contrasts_on(summary, "p95_ms") if c.standing != "exploratory"]
+    asked = asked_contrasts(summary)
     named = tuple(_compared(summary, contrast) for contrast in asked if contrast.named)
     direct = tuple(_compared(summary, contrast) for contrast in asked if not contrast.named)
     alone = (_alone(name, configuration) for name, configuration in summary.configurations.items())
     return (*(direct or alone), *named)
+
+
+def asked_contrasts(summary: SummaryRecord) -> tuple[Contrast, ...]:
+    """List the contrasts on P95 that the scenario asks for: with its reference, then the named pairs."""
+    asked = [c for c in contrasts_on(summary, "p95_ms") if c.standing != "exploratory"]
+    return tuple(sorted(asked, key=lambda contrast: contrast.named))
 
 
 def further_answers(summary: SummaryRecord) -> tuple[str, ...]:
@@ -84,15 +90,6 @@ def _saturation(summary: SummaryRecord) -> str:
     )
 
 
-def plain_answers(summary: SummaryRecord) -> str:
-    """Answers and doubts as lines of plain text, for a terminal."""
-    further = (f"Exploratory: {sentence}" for sentence in further_answers(summary))
-    doubts = ("", "Doubts:", *(f"- {doubt}" for doubt in summary.doubts)) if summary.doubts else ()
-    marks = ("INVALID: not every configuration has all its repeats valid.",) if not summary.valid else ()
-    first = (*marks, *filter(None, [overview(summary)]))
-    return "\n".join((*first, *(answer.text for answer in answers(summary)), *further, *doubts))
-
-
 def contrasts_on(summary: SummaryRecord, metric: str) -> tuple[Contrast, ...]:
     """The contrasts on one metric: with the run's reference first, then the named pairs."""
     found = [contrast for contrast in summary.contrasts if contrast.metric == metric]
@@ -109,7 +106,7 @@ def _compared(summary: SummaryRecord, contrast: Contrast) -> Answer:
     known = contrast.ratio is not None and contrast.verdict != "invalid"
     return Answer(
         title=title_of(contrast, summary.reference),
-        verdict=_verdict(contrast),
+        verdict=verdict_of(contrast),
         size=f"{format_delta(contrast.delta_ms)} ms" if known else "n/a",
         change=format_change(contrast.ratio) if known else "",
         sentence=_sentence(summary, contrast),
@@ -118,7 +115,8 @@ def _compared(summary: SummaryRecord, contrast: Contrast) -> Answer:
     )
 
 
-def _verdict(contrast: Contrast) -> str:
+def verdict_of(contrast: Contrast) -> str:
+    """Name the verdict in a word or two; a configuration that is compared with itself has words of its own."""
     if not contrast.alike or contrast.verdict == "invalid":
         return contrast.verdict
     return "no difference" if contrast.verdict in _NO_DIFFERENCE else "false alarm"

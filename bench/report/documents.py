@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.records import Contrast, HopCost, NamedRepeat, RepeatSummary
+from bench.report.answer_table import answer_table
 from bench.report.answers import answers, further_answers, overview
 from bench.report.content import Report
 from bench.report.escape import csv_cell, latex_text, markdown_text
@@ -20,7 +21,7 @@ _ALWAYS: Final = {"latency", "contrasts"}
 
 
 def write_markdown(report: Report, folder: Path) -> tuple[Path, ...]:
-    """`report.md`: heading, answer, doubts, tables."""
+    """Write `report.md`: heading, answer, doubts, tables."""
     top = heading(report)
     lines = [
         f"# {markdown_text(top.title)}",
@@ -29,6 +30,8 @@ def write_markdown(report: Report, folder: Path) -> tuple[Path, ...]:
     ]
     lines += [markdown_text(top.measured), "", *_markdown_list(top.caveats), "", "## Answer", ""]
     lines += [markdown_text(overview(report.summary)), ""] if overview(report.summary) else []
+    many = answer_table(report.summary)
+    lines += [*_markdown_table(many), "", markdown_text(many.note), ""] if many else []
     lines += _markdown_list([*(answer.text for answer in answers(report.summary)), *further_answers(report.summary)])
     lines += ["", "## Doubts", "", *(_markdown_list(report.doubts) or ["The checks found none."])]
     for table in tables(report):
@@ -73,7 +76,8 @@ def write_csv(report: Report, folder: Path) -> tuple[Path, ...]:
 
 def write_latex(report: Report, folder: Path) -> tuple[Path, ...]:
     """`tables.tex`: every table as a float of its own, to be read with \\input; it needs booktabs."""
-    text = "% needs \\usepackage{booktabs}\n" + "\n".join(_latex_table(table) for table in tables(report))
+    made = (*filter(None, [answer_table(report.summary)]), *tables(report))
+    text = "% needs \\usepackage{booktabs}\n" + "\n".join(_latex_table(table) for table in made)
     return (_written(folder / "tables.tex", text),)
 
 

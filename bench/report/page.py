@@ -7,6 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from bench.report.answer_table import answer_table
 from bench.report.answers import answers, further_answers, overview
 from bench.report.content import Report
 from bench.report.evidence import proofs
@@ -38,6 +39,7 @@ def render_page(report: Report) -> str:
     return environment.get_template("report.html").render(
         heading=heading(report),
         answers=answers(report.summary),
+        answer_table=answer_table(report.summary),
         overview=overview(report.summary),
         further=further_answers(report.summary),
         doubts=report.doubts,

@@ -104,6 +104,21 @@ def test_the_answer_comes_first_on_a_phone(browser: Any, policies: str) -> None:
     assert box["y"] + box["height"] <= PHONE["height"]
 
 
+@pytest.mark.parametrize("kind", ["two meshes, long intervals", "long-names"])
+@pytest.mark.parametrize("viewport", [PHONE, DESK])
+def test_many_answers_are_a_table_that_fits(
+    browser: Any, pages: dict[str, Path], viewport: dict[str, int], kind: str
+) -> None:
+    """More than three comparisons are a table that is read without scrolling sideways; its prose is folded."""
+    page = opened(browser, pages[kind].as_uri(), viewport=viewport)
+    box = page.locator("#answer .scroll")
+    assert box.evaluate("box => box.scrollWidth <= box.clientWidth")
+    assert not page.locator("#answer .answer").first.is_visible()
+    page.locator("#answer summary").click()
+    assert page.locator("#answer .answer").first.is_visible()
+    assert page.locator("#answer tbody tr").count() <= page.locator("#answer .answer").count()
+
+
 def test_every_figure_has_a_name_for_screen_readers(browser: Any, address: str) -> None:
     """Each figure is an image with a title, and has a caption."""
     page = opened(browser, address, viewport=DESK)

@@ -213,6 +213,11 @@ def test_named_pairs_have_both_names_everywhere(tmp_path: Path) -> None:
         assert "kuma-policies against istio-policies" in text
         assert "planned" in text
         assert "thesis's ranking" in text.replace("&#39;", "'")
+    for name, row in (
+        ("report.md", r"| kuma-policies vs istio-policies |"),
+        ("tables.tex", "kuma-policies vs istio-policies & "),
+    ):
+        assert row in read(made, name).replace("\\-", "-"), "many comparisons are a table in all formats"
     assert "kuma-policies & istio-policies & P95" in read(made, "tables.tex")
     assert "kuma-policies,istio-policies,p95_ms" in read(made, "contrasts.csv")
     assert ">kuma-policies / istio-policies<" in read(made, "differences.svg")

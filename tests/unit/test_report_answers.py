@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 
-from bench.report.answers import answers, further_answers, overview, plain_answers
+from bench.records import SummaryRecord
+from bench.report.answer_table import answer_table
+from bench.report.answers import answers, further_answers, overview
+from bench.report.plain_text import WIDTH, plain_answers
 from tests.summaries import configuration, contrast, summary
 
 
@@ -147,3 +150,58 @@ def test_plain_answers_end_with_the_doubts() -> None:
 def test_an_invalid_run_says_so_first() -> None:
     """On a terminal the mark of an invalid run stands before its numbers."""
     assert plain_answers(summary(contrast(), valid=False)).startswith("INVALID: ")
+
+
+def many(*changes: dict[str, Any]) -> SummaryRecord:
+    """A summary with one contrast for each of these changes, the last one a named pair."""
+    *others, last = (contrast(**{"configuration": f"mesh-{number}", **change}) for number, change in enumerate(changes))
+    made = (*others, last.model_copy(update={"confirmatory": False, "named": True, "reference": "mesh-0"}))
+    names = {c.configuration: configuration(mesh="istio") for c in made}
+    return summary(*made, configurations={"baseline": configuration(), **names})
+
+
+def test_up_to_three_comparisons_stay_prose() -> None:
+    """A table of three lines says no more than three paragraphs; exploratory pairs do not count."""
+    exploratory = contrast(configuration="istio", reference="mesh-1", confirmatory=False)
+    three = many({}, {}, {})
+    made = three.model_copy(update={"contrasts": (*three.contrasts, exploratory)})
+    assert answer_table(made) is None
+    assert "Comparison" not in plain_answers(made)
+
+
+def test_more_than_three_comparisons_are_a_table_above_the_prose() -> None:
+    """A line per comparison has size, interval, verdict, MDE and count; each stands in words below the table."""
+    made = many({}, {"verdict": "inconclusive", "mde": 130.5}, {"verdict": "invalid", "ratio": None, "n": (0, 3)}, {})
+    lines = plain_answers(made).splitlines()
+    assert lines[0] == "4 comparisons of P95:"
+    assert [" ".join(line.split()) for line in lines[2:8] if "─" not in line] == [
+        "Comparison P95 difference Verdict MDE n",
+        "mesh-0 vs baseline +4.20 ms (+42 %) [+20 % to +68 %] slower 19 % 3 + 3",
+        "mesh-1 vs baseline +4.20 ms (+42 %) [+20 % to +68 %] inconclusive ×132 3 + 3",
+        "mesh-2 vs baseline no result invalid n/a 0 + 3",
+        "mesh-3 vs mesh-0 +4.20 ms (+42 %) [+20 % to +68 %] slower 19 % 3 + 3",
+    ]
+    table_end = lines.index("", 3)
+    prose = "\n".join(lines[table_end:])
+    assert all(answer.text in prose for answer in answers(made))
+
+
+@pytest.mark.parametrize(("width", "height"), [(WIDTH, 6), (70, 10)])
+def test_the_table_fits_its_width(width: int, height: int) -> None:
+    """Where a line per comparison is too wide for the terminal, reference and interval are on a line below."""
+    lines = plain_answers(many({}, {}, {}, {}), width).splitlines()
+    table = lines[2 : lines.index("", 3)]
+    assert len(table) == height
+    assert max(map(len, table)) <= width
+
+
+def test_the_longest_names_fit_a_hundred_columns() -> None:
+    """Names of 40 characters, large intervals and a large MDE leave the table within 100 columns."""
+    wide = {"reference": "r" * 40, "ratio_low": 0.01, "ratio_high": 1430.0, "verdict": "inconclusive", "mde": 9702.0}
+    made = summary(
+        *(contrast(**wide, configuration=f"{number}" * 40) for number in range(4)),
+        reference="r" * 40,
+        configurations={name * 40: configuration() for name in "r0123"},
+    )
+    lines = plain_answers(made).splitlines()
+    assert max(map(len, lines[: lines.index("", 3)])) <= WIDTH
