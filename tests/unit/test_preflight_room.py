@@ -7,12 +7,15 @@ import pytest
 from bench.inputs import inputs_of
 from bench.scenario import Overrides, load_scenario
 from bench.shipped import shipped
+from bench.targets.kubernetes import pulls
+from bench.targets.kubernetes.client import Object, Ref
 from bench.targets.kubernetes.images import image_of
 from bench.targets.kubernetes.injected import injected
 from bench.targets.kubernetes.planned import Planned, planned_pods, pods_of
 from bench.targets.kubernetes.pulls import canonical, examine_images
 from bench.targets.kubernetes.room import Asked, Free, Room, asked_by, examine_room, free_rooms, pod_room
 from bench.yamlfile import read_documents
+from tests.fake_cluster import FakeCluster
 from tests.shown_cluster import container, fake, node, options, pod
 
 GI = 2**30
@@ -141,16 +144,52 @@ def test_images_are_compared_by_their_full_names(image: str, full: str) -> None:
     assert canonical(image) == full
 
 
-def test_an_image_that_a_node_lacks_is_a_doubt_until_it_was_tried() -> None:
-    """A kubelet names its largest images only, so that absence proves nothing."""
-    nodes = [
-        node(images=[["docker.io/locustio/locust:2.47.0"]]),
-        node("two", images=[["docker.io/locustio/locust:2.47.0"]]),
-    ]
+@pytest.mark.parametrize("listed", [1, 50])
+def test_an_image_that_no_node_lists_is_no_warning(listed: int) -> None:
+    """A kubelet lists its largest images only, and new ones late, so that absence proves nothing."""
+    images = [["docker.io/locustio/locust:2.47.0"], *([f"x.example/other:{number}"] for number in range(1, listed))]
+    nodes = [node(images=images), node("two", images=images)]
     present, absent = examine_images(fake(), ["locustio/locust:2.47.0", "x.example/y:1"], nodes, pull=False)
     assert (present.state, present.found) == ("ok", "1 of 2 on every node")
-    assert absent.state == "doubt"
-    assert "x.example/y:1 is not on one, two" in absent.found
+    assert absent.state == "ok"
+    assert "x.example/y:1 is not listed by one, two, which may have it all the same" in absent.found
+    assert "--yes" in absent.found
+
+
+class PullingCluster(FakeCluster):
+    """A cluster whose kubelet brings every container of a pod into one state."""
+
+    state: Object
+
+    def get(self, ref: Ref) -> Object | None:
+        found = super().get(ref)
+        if found and ref.kind == "Pod":
+            names = [one["name"] for one in found["spec"]["containers"]]
+            found["status"] = {"containerStatuses": [{"name": name, "state": self.state} for name in names]}
+        return found
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ({"terminated": {"reason": "StartError", "exitCode": 128}}, "ok"),
+        ({"waiting": {"reason": "CreateContainerError"}}, "ok"),
+        ({"waiting": {"reason": "CreateContainerConfigError"}}, "ok"),
+        ({"waiting": {"reason": "RunContainerError"}}, "ok"),
+        ({"waiting": {"reason": "ContainerCreating"}}, "doubt"),
+        ({"waiting": {"reason": "ErrImagePull", "message": "not found"}}, "missing"),
+        ({"waiting": {"reason": "ImagePullBackOff"}}, "missing"),
+    ],
+    ids=lambda one: one if isinstance(one, str) else next(iter(one.values()))["reason"],
+)
+def test_the_pull_check_decides(state: Object, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a container waits for after its image is on the node is no fault of the image, whatever the lists say."""
+    monkeypatch.setattr(pulls, "PULL_TIMEOUT_S", 0.1)
+    cluster = PullingCluster()
+    cluster.state = state
+    (checked,) = examine_images(cluster.cluster, ["x.example/y:1"], [node(images=[])], pull=True)
+    assert (checked.state, checked.what) == (expected, "image")
+    assert [ref.kind for ref, _ in cluster.log] == ["Namespace"], "nothing of the check stays"
 
 
 def test_a_runs_images_follow_the_users() -> None:
