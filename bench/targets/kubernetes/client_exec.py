@@ -6,13 +6,21 @@ import re
 from dataclasses import dataclass, field
 
 import aiohttp
+from kubernetes.stream.ws_client import (
+    CLOSE_CHANNEL,
+    ERROR_CHANNEL,
+    STDERR_CHANNEL,
+    STDIN_CHANNEL,
+    STDOUT_CHANNEL,
+    V4_CHANNEL_PROTOCOL,
+    V5_CHANNEL_PROTOCOL,
+)
 
 from bench.errors import BadAnswerError, ClusterError
 from bench.targets.kubernetes.client_connection import Connection, Request, said
-from bench.targets.kubernetes.client_streams import CHUNK, V4, V5, is_too_large, open_stream
+from bench.targets.kubernetes.client_streams import CHUNK, is_too_large, open_stream
 
-_STDIN, _STDOUT, _STDERR, _ERROR = range(4)
-_CLOSE = 255
+_CHANNELS = (STDIN_CHANNEL, STDOUT_CHANNEL, STDERR_CHANNEL, ERROR_CHANNEL)
 _INTERNAL_ERROR = 500
 _LAST_STATUS = 599
 MOST_BYTES = 64 * 1024 * 1024
@@ -32,7 +40,7 @@ class Ran:
 @dataclass(slots=True)
 class _Output:
     most_bytes: int
-    channels: dict[int, bytearray] = field(default_factory=lambda: {one: bytearray() for one in range(4)})
+    channels: dict[int, bytearray] = field(default_factory=lambda: {one: bytearray() for one in _CHANNELS})
     size: int = 0
 
     def take(self, frame: bytes) -> bool:
@@ -55,9 +63,9 @@ def run_command(
     except TimeoutError as error:
         raise ClusterError(f"{request.what}: it has not ended after {timeout_s:g} s", status=0) from error
     return Ran(
-        exit_code=exit_code(request.what, bytes(output[_ERROR])),
-        stdout=bytes(output[_STDOUT]),
-        stderr=output[_STDERR].decode("utf-8", "replace"),
+        exit_code=exit_code(request.what, bytes(output[ERROR_CHANNEL])),
+        stdout=bytes(output[STDOUT_CHANNEL]),
+        stderr=output[STDERR_CHANNEL].decode("utf-8", "replace"),
     )
 
 
@@ -65,9 +73,10 @@ async def _run(
     connection: Connection, request: Request, stdin: bytes, timeout_s: float, most_bytes: int
 ) -> dict[int, bytearray]:
     output = _Output(most_bytes + _STATUS_BYTES)
-    protocols = (V5,) if stdin else (V5, V4)
+    # Version 5 can close stdin, which every server since Kubernetes 1.30 has.
+    protocols = (V5_CHANNEL_PROTOCOL,) if stdin else (V5_CHANNEL_PROTOCOL, V4_CHANNEL_PROTOCOL)
     async with asyncio.timeout(timeout_s), open_stream(connection, request, protocols) as stream:
-        if stdin and stream.protocol != V5:
+        if stdin and stream.protocol != V5_CHANNEL_PROTOCOL:
             raise ClusterError(f"{request.what}: to end its input takes Kubernetes 1.30 or newer", status=0)
         writing = asyncio.create_task(_write(stream, stdin))
         try:
@@ -86,9 +95,9 @@ async def _write(stream: aiohttp.ClientWebSocketResponse, stdin: bytes) -> None:
     if not stdin:
         return
     for start in range(0, len(stdin), CHUNK):
-        await stream.send_bytes(bytes([_STDIN]) + stdin[start : start + CHUNK])
+        await stream.send_bytes(bytes([STDIN_CHANNEL]) + stdin[start : start + CHUNK])
         await asyncio.sleep(0)  # sending alone does not let the loop see that the connection has gone
-    await stream.send_bytes(bytes([_CLOSE, _STDIN]))
+    await stream.send_bytes(bytes([CLOSE_CHANNEL, STDIN_CHANNEL]))
 
 
 def exit_code(what: str, status: bytes) -> int:

@@ -8,10 +8,11 @@ from functools import partial
 from threading import Thread
 
 import aiohttp
+from kubernetes.stream.ws_client import V4_CHANNEL_PROTOCOL
 
 from bench.errors import ClusterError, RefusedError
 from bench.targets.kubernetes.client_connection import Connection, Request
-from bench.targets.kubernetes.client_streams import CHUNK, V4, open_stream
+from bench.targets.kubernetes.client_streams import CHUNK, open_stream
 
 _DATA = 0  # the channel of a forwarded port; its errors come on channel 1
 _LINGER_S = 2.0
@@ -67,7 +68,7 @@ async def _relay(
     # Whoever connected sees a closed connection, as with any server that has gone.
     with suppress(ClusterError, OSError, aiohttp.ClientError):
         try:
-            async with open_stream(connection, request, (V4,)) as stream:
+            async with open_stream(connection, request, (V4_CHANNEL_PROTOCOL,)) as stream:
                 await _both_ways(stream, reader, writer)
         finally:
             writer.close()

@@ -19,9 +19,6 @@ from bench.errors import ClusterError
 from bench.targets.kubernetes.client_connection import Answer, Connection, Request, failure, one_line, unsendable
 from bench.targets.kubernetes.client_credentials import Credentials
 
-# Version 5 can close stdin, which every server since Kubernetes 1.30 has.
-V5 = "v5.channel.k8s.io"
-V4 = "v4.channel.k8s.io"
 CHUNK = 32 * 1024
 """Bytes in one message to the server."""
 _MOST_BYTES = 16 * 1024 * 1024  # in one message from the server, which has no more than our own as a rule
