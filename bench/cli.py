@@ -19,6 +19,7 @@ from bench.cli_cluster import chosen_place, cluster_options, context_option, for
 from bench.cli_gate import gate, history
 from bench.errors import InputError, Interrupted, LeftoversError, MeshbenchError, RefusedError, told_in_full
 from bench.redaction import redact_streams
+from bench.renames import rename_options
 from bench.units import parse_duration
 
 if TYPE_CHECKING:
@@ -84,7 +85,11 @@ output_option = click.option(
 
 
 class Commands(click.Group):
-    """Commands whose reader may go away: click itself would make exit code 1 of it."""
+    """Commands whose options may have old names, and whose reader may go away: click itself would make exit code 1 of
+    that."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, rename_options(args))
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -27,7 +27,7 @@ from bench.store import StoredRun
 from bench.summary import summarise
 
 # None of these changes what a valid trial measures.
-_WORDS: Final = {"title", "description", "seed", "margin", "contrasts", "again"}
+_WORDS: Final = {"title", "description", "seed", "margin", "contrasts", "rerun_invalid"}
 
 
 class HistoryLine(Record):

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from bench.errors import InputError, Problem
 from bench.fields import shown
+from bench.renames import rename_path, warn_deprecated
 from bench.yamlfile import parse_documents
 
 _FLAGS: Final = {
@@ -67,7 +68,10 @@ def apply(overrides: Overrides, data: Any) -> Changed:
     problems: list[Problem] = []
     for flag, place, text in _given(overrides):
         try:
-            change = Change(flag, tuple(place.split(".")), _value(text))
+            old = tuple(place.split("."))
+            change = Change(flag, tuple(map(str, rename_path(old))), _value(text))
+            if change.place != old:
+                warn_deprecated(flag, ".".join(change.place))
             data = _replaced(data, change.place, change.value, above="the scenario")
             changes.append(change)
         except ValueError as error:

@@ -9,9 +9,10 @@ from bench.errors import InputError, Problem
 from bench.fields import Source, find_locustfile, find_manifests, shown
 from bench.mistakes import Mistake, mistakes
 from bench.overrides import Change, Overrides, apply, entries
+from bench.renames import new_key, rename_keys, rename_path, renamed_in, warn_deprecated
 from bench.settings import Application, Configuration, Load, LoadOverride, Pair, Scenario
 from bench.shipped import shipped
-from bench.yamlfile import Document, did_you_mean, read_documents
+from bench.yamlfile import Document, did_you_mean, dotted, read_documents
 
 __all__ = [
     "NO_OVERRIDES",
@@ -73,7 +74,7 @@ def validate_file(path: Path) -> tuple[Problem, ...]:
 
 
 def _read(path: Path, overrides: Overrides) -> Scenario:
-    document = _only_document(path)
+    document = _rename_keys(_only_document(path))
     changed = apply(overrides, document.value)
     names = (entry.get("name") for entry in entries(changed.data))
     source = Source(path.parent, tuple(name for name in names if isinstance(name, str)))
@@ -93,6 +94,19 @@ def _only_document(path: Path) -> Document:
         count = f"{len(documents)} YAML documents" if documents else "nothing"
         raise InputError([Problem(str(path), 0, "", f"holds {count}; a scenario is one YAML document")])
     return documents[0]
+
+
+def _rename_keys(document: Document) -> Document:
+    """Give renamed keys their new names, with a warning each. Raises InputError for a key that has both names."""
+    old = renamed_in(document.lines)
+    both = [loc for loc in old if rename_path(loc) in document.lines]
+    if both:
+        message = "is the old name of {}, which is there, too; leave it out"
+        raise InputError([document.problem(loc, message.format(new_key(loc))) for loc in both])
+    for loc in old:
+        warn_deprecated(f"{document.file}:{document.line_of(loc)}: {dotted(loc)}", dotted(rename_path(loc)))
+    lines = {rename_path(loc): line for loc, line in document.lines.items()}
+    return Document(document.file, rename_keys(document.value), lines)
 
 
 def _problem(mistake: Mistake, document: Document, changes: tuple[Change, ...]) -> Problem:

@@ -7,7 +7,7 @@ reference page and error messages are made from what stands here.
 import os
 from itertools import permutations
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self, get_args
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationInfo, field_validator, model_validator
 
@@ -34,6 +34,7 @@ from bench.fields import (
     find_manifests,
 )
 from bench.pairs import refuse_idle_pairs
+from bench.renames import rename_keys
 from bench.units import format_duration
 
 Workload = Literal["bookinfo", "productpage", "details", "reviews", "ratings", "load", "gateway"]
@@ -195,10 +196,11 @@ class Scenario(Section):
     repeats: Repeats = Field(
         3, description="How often every configuration is deployed and measured; 1 gives no interval."
     )
-    again: Annotated[bool, Strict()] = Field(
+    rerun_invalid: Annotated[bool, Strict()] = Field(
         True,
-        description="Measure a block once more, at the end, if one of its trials was invalid for a cause that may pass,"
-        " such as a restart or an unsteady window; the first one is kept and left out of every mean. Not with `quick`.",
+        description="Rerun a block, at the end, if one of its trials was invalid for a cause that may pass, such as a"
+        " restart or an unsteady window; the first one is kept and left out of every mean. Not with `quick`. The old"
+        " name `again` is deprecated.",
     )
     seed: Seed | None = Field(None, description="Seed of the order of trials; drawn anew for each run without it.")
     quick: Annotated[bool, Strict()] = Field(
@@ -229,6 +231,12 @@ class Scenario(Section):
         " curve are Envoy's choice), `workers` (two threads in each sidecar), `retries` (none between sidecars).",
     )
     margin: Margin = Field(0.1, description="The change in P95 that matters: within it, two are equivalent.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename_keys(cls, data: Any) -> Any:
+        """A stored run has the names of its day."""
+        return rename_keys(data)
 
     @field_validator("configurations")
     @classmethod
@@ -276,7 +284,7 @@ class Scenario(Section):
     @property
     def gives_another_chance(self) -> bool:
         """Whether a block that something spoilt is measured once more."""
-        return self.again and not self.quick
+        return self.rerun_invalid and not self.quick
 
     def shortened(self) -> Self:
         """The same scenario with the short windows of `quick`; none gets longer."""

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 DEADLINE_S = 120.0
 OTHERS_S = 240.0  # how long somebody else's run on this machine may take
 # A window of seconds is seldom steady, and measuring it once more makes it no steadier.
-ONCE = ("--set", "again=false")
+ONCE = ("--set", "rerun_invalid=false")
 _HEARD = (signal.SIGINT, signal.SIGHUP)  # what a shell's background job or `nohup` would have ignored
 
 
@@ -190,7 +190,7 @@ def write_scenario(folder: Path, configurations: Sequence[Mapping[str, Any]], **
         "title": "A run that something happens to",
         "seed": 1,
         "repeats": 1,
-        "again": False,
+        "rerun_invalid": False,
         "load": load,
         "configurations": [dict(configuration) for configuration in configurations],
         **changes,

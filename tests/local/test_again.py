@@ -14,7 +14,7 @@ pytestmark = pytest.mark.timeout(300)
 def test_a_spoilt_block_is_measured_once_more(output: Path) -> None:
     """It ends well: the second time counts, the first stays in the folder, and the report says both."""
     output.parent.mkdir(exist_ok=True)
-    scenario = command.write_scenario(output.parent, [BASELINE], again=True)
+    scenario = command.write_scenario(output.parent, [BASELINE], rerun_invalid=True)
     with command.running("run", "--scenario", scenario, output=output) as running:
         running.loading("01-baseline-1")
         running.kill("reviews")

@@ -22,7 +22,7 @@ title: Gateways before services with policies
 application: {reviews: v1}
 load: {warmup: 0s, duration: 2s, users: 2}
 repeats: 1
-again: false
+rerun_invalid: false
 configurations:
   - {name: istio, mesh: istio, manifests: [istio/policies, istio/gateway, istio/gateway-policies]}
   - {name: kuma-legacy, mesh: kuma, manifests: [kuma/policies-legacy, kuma/gateway]}

@@ -46,7 +46,7 @@ def test_only_spoilt_blocks_are_measured_again_and_only_where_that_is_wanted(
     changes = {plan.trials[3].folder: SPOILT, plan.trials[6].folder: lasting}
     made = make_run(tmp_path / "run", Made(**SHORT, trial_changes=changes))
     assert spoilt(made) == (2,)
-    assert spoilt(made, again=False) == ()
+    assert spoilt(made, rerun_invalid=False) == ()
     assert spoilt(made, quick=True) == ()
 
 

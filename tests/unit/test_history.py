@@ -61,7 +61,7 @@ def test_a_line_says_what_the_run_measured(tmp_path: Path) -> None:
 def test_words_and_seed_do_not_change_the_fingerprint(tmp_path: Path) -> None:
     """Title, seed, margin and second chances change nothing that a valid trial measures, so the baseline stays."""
     run = make_run(tmp_path, SHORT)
-    words = {"title": "Another", "description": "Other", "seed": 9, "margin": 0.2, "again": False}
+    words = {"title": "Another", "description": "Other", "seed": 9, "margin": 0.2, "rerun_invalid": False}
     other = changed(run, scenario=run.record.scenario.model_copy(update=words))
     assert lines_of(other)[0].fingerprint == lines_of(run)[0].fingerprint
 

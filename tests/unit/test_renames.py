@@ -1,0 +1,130 @@
+"""Old names of scenario keys and options."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from bench import renames
+from bench.cli import cli
+from bench.errors import InputError
+from bench.history import conditions
+from bench.overrides import Overrides
+from bench.scenario import load_scenario
+from bench.session import resumable
+from bench.shipped import shipped
+from bench.store import open_run
+from tests.command import BASELINE, write_scenario
+from tests.factory import Made, make_run
+
+
+@pytest.fixture(autouse=True)
+def forget_warnings() -> None:
+    """A warning is printed once in a process, and a test is one of many in it."""
+    renames.warn_deprecated.cache_clear()
+
+
+@pytest.fixture
+def old_file(tmp_path: Path) -> Path:
+    """A scenario file with the old key."""
+    path = write_scenario(tmp_path, [BASELINE])
+    path.write_text(path.read_text("utf-8").replace("rerun_invalid: false", "again: false"), "utf-8")
+    return path
+
+
+def line_of(path: Path, text: str) -> int:
+    lines = path.read_text("utf-8").splitlines()
+    return next(number for number, line in enumerate(lines, start=1) if line.startswith(text))
+
+
+def test_an_old_key_is_read_with_a_warning(old_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The warning has file, line, old and new name, on standard error, once however often the file is read."""
+    assert [load_scenario(str(old_file)).rerun_invalid for _ in range(2)] == [False, False]
+    printed = capsys.readouterr()
+    warning = f"warning: {old_file}:{line_of(old_file, 'again')}: again: deprecated, use rerun_invalid\n"
+    assert (printed.out, printed.err) == ("", warning)
+
+
+def test_a_new_key_has_no_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The name of today is read in silence."""
+    assert not load_scenario(str(write_scenario(tmp_path, [BASELINE]))).rerun_invalid
+    assert capsys.readouterr().err == ""
+
+
+def test_an_old_key_can_be_set(old_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--set` takes both names, whichever the file has, and warns of the old one."""
+    for name in ("again", "rerun_invalid"):
+        assert load_scenario(str(old_file), Overrides(sets=(f"{name}=true",))).rerun_invalid
+    assert "warning: --set again: deprecated, use rerun_invalid\n" in capsys.readouterr().err
+
+
+def test_both_names_at_once_are_a_mistake(old_file: Path) -> None:
+    """Two values for one key are refused at the line of the old one."""
+    old_file.write_text(old_file.read_text("utf-8") + "rerun_invalid: true\n", "utf-8")
+    with pytest.raises(InputError) as raised:
+        load_scenario(str(old_file))
+    (problem,) = raised.value.problems
+    assert (problem.line, problem.path) == (line_of(old_file, "again"), "again")
+    assert "is the old name of rerun_invalid, which is there, too" in problem.message
+
+
+def test_a_mistake_in_an_old_key_has_its_line(old_file: Path) -> None:
+    """A value that is refused is reported where it stands in the file."""
+    old_file.write_text(old_file.read_text("utf-8").replace("again: false", "again: perhaps"), "utf-8")
+    with pytest.raises(InputError) as raised:
+        load_scenario(str(old_file))
+    assert [problem.line for problem in raised.value.problems] == [line_of(old_file, "again")]
+
+
+def test_a_stored_run_with_the_old_key_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is read in silence with its value, is alike in the gate's history, and can be resumed."""
+    run = make_run(tmp_path, Made(warmup_s=1.0, duration_s=2.0, repeats=1))
+    before = conditions(run)
+    path = run.path / "run.json"
+    record = json.loads(path.read_text("utf-8"))
+    record["scenario"]["again"] = not record["scenario"].pop("rerun_invalid")
+    path.write_text(json.dumps({**record, "status": "interrupted"}), "utf-8")
+    again = open_run(run.path)
+    assert not again.record.scenario.rerun_invalid
+    assert conditions(again) == before
+    assert not resumable(run.path, on_cluster=False).scenario.rerun_invalid
+    assert capsys.readouterr().err == ""
+
+
+def test_keys_of_sections_and_lists_can_be_renamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path with a star stands for every entry of a list, in data, in paths of keys and in those of `--set`."""
+    monkeypatch.setattr(renames, "SCENARIO_KEYS", {"load.clients": "users", "configurations.*.kind": "mesh"})
+    data: dict[str, Any] = {"load": {"clients": 1}, "configurations": [{"kind": "istio"}, {"mesh": "kuma"}], "kind": 1}
+    expected = {"load": {"users": 1}, "configurations": [{"mesh": "istio"}, {"mesh": "kuma"}], "kind": 1}
+    assert renames.rename_keys(data) == expected
+    assert renames.rename_path(("configurations", 0, "kind")) == ("configurations", 0, "mesh")
+    assert renames.rename_path(("configurations", "0", "kind")) == ("configurations", "0", "mesh")
+    assert renames.rename_path(("kind",)) == ("kind",)
+
+
+@pytest.mark.parametrize("given", [["--results", "elsewhere"], ["--results=elsewhere"]])
+def test_an_old_option_is_read_with_a_warning(
+    given: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An option of any command keeps working under its old name."""
+    monkeypatch.setattr(renames, "OPTIONS", {"--results": "--output"})
+    monkeypatch.chdir(tmp_path)
+    ran = CliRunner().invoke(cli, ["cleanup", "--list", *given])
+    assert "warning: --results: deprecated, use --output\n" in ran.stderr
+    assert "--output elsewhere: there is no such folder" in str(ran.exception)
+
+
+def test_what_follows_two_dashes_is_no_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arguments after `--` are names of files."""
+    monkeypatch.setattr(renames, "OPTIONS", {"--results": "--output"})
+    assert renames.rename_options(["validate", "--", "--results"]) == ["validate", "--", "--results"]
+
+
+def test_no_shipped_scenario_has_an_old_key() -> None:
+    """What ships has the names of today."""
+    for path in shipped("scenarios").glob("*.yaml"):
+        data = yaml.safe_load(path.read_text("utf-8"))
+        assert renames.rename_keys(data) == data, path
