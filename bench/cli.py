@@ -237,9 +237,9 @@ def compare(one: Path, other: Path, *, force: bool) -> None:
 @click.option("--users", type=click.IntRange(1), default=20, show_default=True, help="Users of the run to come.")
 @click.option("--scenario", "name", metavar="NAME|FILE", help="With --context: the scenario of the run to come.")
 @cluster_options
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def doctor(*, output: Path, users: int, name: str | None, as_json: bool, **flags: Any) -> None:
-    """Say what is missing for a run here, or on a cluster, and the command that mends it."""
+    """Print what keeps a run from starting here, or on a cluster, and the command that fixes it."""
     from bench.doctor import examine, examine_client
     from bench.findings import as_text, findings_json
 
@@ -251,7 +251,7 @@ def doctor(*, output: Path, users: int, name: str | None, as_json: bool, **flags
         with looked_at(cluster, scenario, name or DOCTORS_SCENARIO) as place:
             findings = (*examine_client(output), *place.findings)
     click.echo(findings_json(findings) if as_json else as_text(findings))
-    if any(finding.state == "missing" for finding in findings):
+    if any(finding.status == "error" for finding in findings):
         raise RefusedError("a run would not start here; the lines above say what to do")
 
 
@@ -364,10 +364,10 @@ def _refuse_unless_ready(place: "Place", scenario: "Scenario", output: Path) -> 
 
     here = examine(output, users=most_users(scenario)) if place.cluster is None else examine_client(output)
     for finding in (*here, *place.findings):
-        if finding.state == "missing":
-            raise finding.error(f"{finding.what}: {finding.found}; to mend it: {finding.mend}")
-        if finding.state == "doubt":
-            click.echo(f"doubt: {finding.what}: {finding.found}; {finding.mend}", err=True)
+        if finding.status == "error":
+            raise finding.error(f"{finding.name}: {finding.detail}; hint: {finding.hint}")
+        if finding.status == "warning":
+            click.echo(f"warning: {finding.name}: {finding.detail}; {finding.hint}", err=True)
 
 
 def _conclude(folder: "RunFolder", *, require_conclusive: bool, as_json: bool) -> None:

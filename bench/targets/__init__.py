@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bench.data_path import DataPath
-from bench.findings import Finding
+from bench.findings import CheckResult
 from bench.inputs import Inputs
 from bench.load.generator import LoadOutcome, Progress
 from bench.plan import Trial
@@ -59,7 +59,7 @@ class Place(Protocol):
         """How the cluster is used; None on this machine."""
 
     @property
-    def findings(self) -> tuple[Finding, ...]:
+    def findings(self) -> tuple[CheckResult, ...]:
         """What was seen there that a run needs; on this machine `bench.doctor` looks."""
 
     def environment(self) -> Environment:

@@ -117,16 +117,16 @@ def test_the_shipped_roles_give_every_right_that_is_asked_for(account: As) -> No
     """The API server itself says yes to each verb of the table, by name where the table has names."""
     with account("run", "install") as mine:
         (finding,) = examine_permissions(mine, (*RUN, *INSTALL))
-    assert finding.state == "ok"
+    assert finding.status == "ok"
 
 
 def test_who_only_runs_may_not_install(account: As) -> None:
     """With the first role alone, a run that installs a mesh is refused, and one on a mesh that is there is not."""
     with account("run") as mine:
-        assert [one.state for one in examine_permissions(mine, needs_of(("istio", "kuma"), install=False))] == ["ok"]
+        assert [one.status for one in examine_permissions(mine, needs_of(("istio", "kuma"), install=False))] == ["ok"]
         lacking = examine_permissions(mine, needs_of(("istio",), install=True))
-    assert "create, patch, delete mutatingwebhookconfigurations" in " ".join(one.found for one in lacking)
-    assert all("install-mesh.yaml" in one.mend for one in lacking)
+    assert "create, patch, delete mutatingwebhookconfigurations" in " ".join(one.detail for one in lacking)
+    assert all("install-mesh.yaml" in one.hint for one in lacking)
 
 
 def test_the_roles_carry_the_pre_flight_itself(account: As, lab_path: None) -> None:
@@ -134,7 +134,7 @@ def test_the_roles_carry_the_pre_flight_itself(account: As, lab_path: None) -> N
     options = replace(OPTIONS, mesh_values={"istio": (MESHLAB.parent / "istio-values.yaml",)})
     with account("run", "install") as mine:
         findings = examine_cluster(mine, SCENARIO, options, INPUTS).findings
-    kinds = {finding.what for finding in findings}
+    kinds = {finding.name for finding in findings}
     assert {"permissions", "version", "nodes", "istioctl", "earlier runs", "istio", "admission", "room"} <= kinds
 
 
@@ -231,7 +231,7 @@ def _webhook(name: str, *, policy: str) -> Object:
     }
 
 
-@pytest.mark.parametrize(("policy", "state"), [("Fail", "missing"), ("Ignore", "doubt")])
+@pytest.mark.parametrize(("policy", "state"), [("Fail", "error"), ("Ignore", "warning")])
 def test_a_leftover_webhook_is_found_with_the_command_that_removes_it(
     cluster: Cluster, policy: str, state: str
 ) -> None:
@@ -243,16 +243,16 @@ def test_a_leftover_webhook_is_found_with_the_command_that_removes_it(
         (finding,) = examine_residue(residue, RUN, cluster.context)
     finally:
         cluster.delete(Ref("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", name))
-    assert finding.state == state
-    assert "service t-preflight-gone/gone does not exist" in finding.found
-    assert finding.mend.endswith(f"kubectl --context {CONTEXT} delete validatingwebhookconfiguration {name}")
+    assert finding.status == state
+    assert "service t-preflight-gone/gone does not exist" in finding.detail
+    assert finding.hint.endswith(f"kubectl --context {CONTEXT} delete validatingwebhookconfiguration {name}")
 
 
 def test_an_image_that_cannot_be_pulled_is_found_by_trying(cluster: Cluster) -> None:
     """The registry's answer is told; what nodes have is not tried; nothing stays of the pod that tried."""
     findings = examine_images(cluster, [LOADED, ABSENT], cluster.list("v1", "Node"), pull=True)
-    assert [(one.state, one.what) for one in findings] == [("ok", "images"), ("missing", "image")]
-    assert findings[1].found.startswith(f"{ABSENT} cannot be pulled: ")
+    assert [(one.status, one.name) for one in findings] == [("ok", "images"), ("error", "image")]
+    assert findings[1].detail.startswith(f"{ABSENT} cannot be pulled: ")
     left = [
         one for one in cluster.list("v1", "Namespace", labels=OURS) if "meshbench-images" in one["metadata"]["name"]
     ]
@@ -263,11 +263,11 @@ def test_an_image_that_can_be_had_is_pulled_without_running_it(cluster: Cluster)
     """A node that names fewer images than it has is asked by the same pod: its container never starts."""
     nodes = [{**node, "status": {**node["status"], "images": []}} for node in cluster.list("v1", "Node")]
     (finding,) = examine_images(cluster, [LOADED], nodes, pull=True)
-    assert (finding.state, finding.found) == ("ok", f"{LOADED} can be had: a pod found or pulled it")
+    assert (finding.status, finding.detail) == ("ok", f"{LOADED} can be had: a pod found or pulled it")
 
 
 def test_the_lab_lets_pods_with_sidecars_in(cluster: Cluster) -> None:
     """A dry run: no pod is made to find out."""
     (finding,) = examine_admission(cluster, cluster.kinds())
-    assert finding.state == "ok"
+    assert finding.status == "ok"
     assert cluster.get(Ref("v1", "Pod", "meshbench-admission", "default")) is None

@@ -62,7 +62,7 @@ def test_too_few_open_files_are_told_with_the_command_that_mends_it(scenario: Pa
     """Case 65: exit 3 with the limit, what is needed, and the command; nothing made."""
     finished = command.run("run", "--scenario", scenario, output=output, prepare=_forbid_many_files)
     assert finished.code == 3, finished.told
-    assert "open files: at most 256, 1024 needed for 24 users; to mend it: " in finished.err
+    assert "open files: at most 256, 1024 needed for 24 users; hint: " in finished.err
     assert "ulimit -Hn 1024" in finished.err
     assert not output.exists()
 
@@ -74,7 +74,7 @@ def test_few_processors_are_told_before_the_run(scenario: Path, output: Path) ->
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
     finished = command.call("doctor", "--output", output, output=output, prepare=take_one_processor)
-    assert "doubt    processors" in finished.out, finished.told
+    assert "warning  processors" in finished.out, finished.told
     assert "not comparable" in finished.out
 
 
@@ -83,7 +83,7 @@ def test_an_output_that_is_a_file_is_refused_before_the_run(scenario: Path, outp
     output.write_text("precious", "utf-8")
     finished = command.run("run", "--scenario", scenario, output=output)
     assert finished.code == 9, finished.told
-    assert f"results folder: {output} is no folder; to mend it: choose another with --output" in finished.err
+    assert f"results folder: {output} is no folder; hint: choose another with --output" in finished.err
     assert output.read_text("utf-8") == "precious"
 
 
@@ -103,7 +103,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_run(scenario: Pa
     """Case 55: exit 9 before anything is deployed."""
     finished = command.run("run", "--scenario", scenario, output=read_only)
     assert finished.code == 9, finished.told
-    assert f"results folder: {read_only} cannot be written; to mend it: choose another with --output" in finished.err
+    assert f"results folder: {read_only} cannot be written; hint: choose another with --output" in finished.err
 
 
 TAKEN_PORT = """

@@ -29,7 +29,7 @@ def test_istio_as_we_install_it_writes_nothing_down() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "expected"),
     [
         ({"accessLogFile": "/dev/stdout"}, "log every request (/dev/stdout)"),
         ({"defaultProviders": {"accessLogging": ["otel"]}}, "log every request (otel)"),
@@ -38,10 +38,10 @@ def test_istio_as_we_install_it_writes_nothing_down() -> None:
         ({"enableTracing": True, "defaultConfig": {"tracing": {"sampling": 10}}}, "trace 10 % of all requests"),
     ],
 )
-def test_what_is_written_down_about_requests_is_a_doubt(settings: dict[str, Any], told: str) -> None:
+def test_what_is_written_down_about_requests_is_a_doubt(settings: dict[str, Any], expected: str) -> None:
     """As the profile `demo` and many people's values have it: it is measured as if it were the mesh."""
     (finding,) = examine_telemetry("istio", [config(**settings), istiod("100")])
-    assert (finding.state, told in finding.found) == ("doubt", True)
+    assert (finding.status, expected in finding.detail) == ("warning", True)
 
 
 def test_the_reports_heading_has_it() -> None:

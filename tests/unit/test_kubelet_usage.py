@@ -352,20 +352,20 @@ def test_a_place_that_is_none_is_refused(place: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "state", "told"),
+    ("said", "state", "expected"),
     [
         (answer({"metric": {}, "value": [0, "17"]}), "ok", "answers"),
-        (answer(), "doubt", f"has no {CPU}"),
-        ({"status": "error", "error": "down"}, "missing", "asking Prometheus: down"),
-        ("<html>", "missing", "asking Prometheus: <html>"),
-        ({"status": "success", "data": None}, "missing", "does not answer as one"),
+        (answer(), "warning", f"has no {CPU}"),
+        ({"status": "error", "error": "down"}, "error", "asking Prometheus: down"),
+        ("<html>", "error", "asking Prometheus: <html>"),
+        ({"status": "success", "data": None}, "error", "does not answer as one"),
     ],
 )
-def test_a_prometheus_is_tried_before_anything_starts(said: Any, state: str, told: str) -> None:
+def test_a_prometheus_is_tried_before_anything_starts(said: Any, state: str, expected: str) -> None:
     """One that does not answer, or is another program, is found in the pre-flight and not after hours of load."""
     finding = examine_prometheus("monitoring/prometheus:9090", cast("Cluster", FakeKubelets([said])))
-    assert finding.state == state
-    assert told in finding.found
+    assert finding.status == state
+    assert expected in finding.detail
 
 
 def test_rows_without_any_reading_can_be_read(tmp_path: Path) -> None:
@@ -393,7 +393,7 @@ def test_a_url_s_password_is_sent_and_not_shown() -> None:
         place = f"http://me:pa55%20word@{address}"
         finding = examine_prometheus(place, cluster)
     assert fake.seen == [f"Basic {base64.b64encode(b'me:pa55 word').decode()}"]
-    assert finding.found == f"http://{address} answers"
+    assert finding.detail == f"http://{address} answers"
     assert without_password(place) == f"http://{address}"
     with pytest.raises(ClusterError, match=f"asking Prometheus at http://{address}/api") as caught:
         source_of(place, cluster)("up")

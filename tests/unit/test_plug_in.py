@@ -34,17 +34,17 @@ def look(monkeypatch: pytest.MonkeyPatch) -> Look:
 def test_who_installs_a_plug_in_is_told_that_it_is_part_of_every_nodes_network(look: Look) -> None:
     """Pods of others start by it too, for as long as the run lasts; without one there is nothing to tell."""
     (finding,) = look(PLUG_IN).remarks
-    assert (finding.state, finding.what) == ("doubt", "plug-in")
-    assert "istio-cni-node is part of how every pod on every node gets its network" in finding.found
+    assert (finding.status, finding.name) == ("warning", "plug-in")
+    assert "istio-cni-node is part of how every pod on every node gets its network" in finding.detail
     assert look().remarks == ()
 
 
 def test_a_right_that_a_plug_in_takes_and_is_missing_names_the_role_that_gives_it(look: Look) -> None:
     """Without it the run would end in the middle of installing the mesh."""
     lacking, _ = look(PLUG_IN, refuse=frozenset({("create", "daemonsets")})).remarks
-    assert (lacking.state, lacking.what) == ("missing", "plug-in")
-    assert "create daemonsets.apps" in lacking.found
-    assert lacking.mend.endswith("rbac/install-cni.yaml")
+    assert (lacking.status, lacking.name) == ("error", "plug-in")
+    assert "create daemonsets.apps" in lacking.detail
+    assert lacking.hint.endswith("rbac/install-cni.yaml")
 
 
 def test_a_plug_ins_image_and_its_part_of_each_node_are_looked_at(look: Look) -> None:

@@ -29,15 +29,15 @@ from tests.shown_cluster import fake, node, pod
     [
         ("v1.34.2", "v1.34.2", "ok"),
         ("v1.34.2-eks-abc", "v1.31.9", "ok"),
-        ("v1.34.2", "v1.30.0", "doubt"),
-        ("v1.34.2", "v1.35.0", "doubt"),
+        ("v1.34.2", "v1.30.0", "warning"),
+        ("v1.34.2", "v1.35.0", "warning"),
         ("v1.30.14", "v1.30.14", "ok"),
-        ("v1.29.15", "v1.29.15", "missing"),
+        ("v1.29.15", "v1.29.15", "error"),
     ],
 )
 def test_old_servers_are_refused_and_strange_kubelets_told(version: str, kubelet: str, state: str) -> None:
     """Proofs end a command's input, which takes Kubernetes 1.30; kubelets may be three minor versions older."""
-    assert examine_version(version, [node(kubelet=kubelet)]).state == state
+    assert examine_version(version, [node(kubelet=kubelet)]).status == state
 
 
 def test_nodes_that_take_no_pods_do_not_count() -> None:
@@ -46,17 +46,17 @@ def test_nodes_that_take_no_pods_do_not_count() -> None:
     nodes = [node(), node("two", cordoned=True), node("three", taints=[taint]), node("four", ready="Unknown")]
     assert [one["metadata"]["name"] for one in schedulable(nodes)] == ["one"]
     head, trouble = examine_nodes(nodes)
-    assert (head.state, head.found) == ("doubt", "1 of 4 nodes ready and open to pods")
-    assert "four is not ready" in trouble.found
-    assert examine_nodes([node("two", cordoned=True)])[0].state == "missing"
-    assert examine_nodes([node(), node("two")])[0].state == "ok"
+    assert (head.status, head.detail) == ("warning", "1 of 4 nodes ready and open to pods")
+    assert "four is not ready" in trouble.detail
+    assert examine_nodes([node("two", cordoned=True)])[0].status == "error"
+    assert examine_nodes([node(), node("two")])[0].status == "ok"
 
 
 def test_a_node_under_pressure_stops_a_run() -> None:
     """It evicts pods, which would be measured as latency or errors."""
     findings = examine_nodes([node(), node("two", pressure=["MemoryPressure"])])
-    assert [finding.state for finding in findings] == ["ok", "missing"]
-    assert "two has MemoryPressure" in findings[1].found
+    assert [finding.status for finding in findings] == ["ok", "error"]
+    assert "two has MemoryPressure" in findings[1].detail
 
 
 def webhook(
@@ -76,31 +76,31 @@ def webhook(
 @pytest.mark.parametrize(
     ("residue", "state"),
     [
-        (webhook(), "missing"),
-        (webhook(resources=("*",), groups=("*",)), "missing"),
-        (webhook(resources=("*/*",), groups=("*",)), "missing"),
-        (webhook(resources=("pods/exec",)), "doubt"),  # only CONNECT would ask about it
-        (webhook(policy="Ignore"), "doubt"),
-        (webhook(resources=("widgets",), groups=("example.com",)), "doubt"),
-        (webhook(groups=("apps",)), "doubt"),
+        (webhook(), "error"),
+        (webhook(resources=("*",), groups=("*",)), "error"),
+        (webhook(resources=("*/*",), groups=("*",)), "error"),
+        (webhook(resources=("pods/exec",)), "warning"),  # only CONNECT would ask about it
+        (webhook(policy="Ignore"), "warning"),
+        (webhook(resources=("widgets",), groups=("example.com",)), "warning"),
+        (webhook(groups=("apps",)), "warning"),
     ],
 )
 def test_a_webhook_without_a_service_stops_a_run_that_it_would_be_asked_about(residue: Residue, state: str) -> None:
     """The command that removes it is told; one that is asked about nothing of ours only slows others down."""
     pods = Need(("create", "patch", "delete"), "", "pods", "application")
     (finding,) = examine_residue([residue], [pods], "lab")
-    assert finding.state == state
-    assert "istio-system/istiod does not exist" in finding.found
-    assert finding.mend.endswith("kubectl --context lab delete mutatingwebhookconfiguration left")
+    assert finding.status == state
+    assert "istio-system/istiod does not exist" in finding.detail
+    assert finding.hint.endswith("kubectl --context lab delete mutatingwebhookconfiguration left")
 
 
 def test_an_api_that_is_not_available_stops_a_run() -> None:
     """As long as it is, no namespace can be deleted, so that a run could not clean up."""
     api = {"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": "v1.x.io", "uid": "1"}}
     (finding,) = examine_residue([Residue(found(api), "x", "not available: no endpoints")], [], "lab")
-    assert finding.state == "missing"
-    assert "no namespace can be deleted" in finding.found
-    assert examine_residue([], [], "lab")[0].state == "ok"
+    assert finding.status == "error"
+    assert "no namespace can be deleted" in finding.detail
+    assert examine_residue([], [], "lab")[0].status == "ok"
 
 
 def test_a_namespace_of_ours_that_does_not_go_is_told_with_what_holds_it() -> None:
@@ -108,19 +108,19 @@ def test_a_namespace_of_ours_that_does_not_go_is_told_with_what_holds_it() -> No
     metadata = {"name": "bookinfo-x", "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.com/wait"]}
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
     (finding,) = examine_terminating(fake(objects={"Namespace": (namespace,)}))
-    assert finding.state == "doubt"
-    assert "example.com/wait" in finding.found
+    assert finding.status == "warning"
+    assert "example.com/wait" in finding.detail
 
 
 def test_pods_that_a_cluster_would_not_let_in_are_found_without_making_one() -> None:
     """Pod Security or OpenShift's SCCs may forbid what a sidecar needs; the hint is the platform's own."""
     refusal = ClusterError("violates PodSecurity", status=403)
     (plain,) = examine_admission(fake(dry_run_error=refusal), ())
-    assert (plain.state, "Pod Security" in plain.mend) == ("doubt", True)
+    assert (plain.status, "Pod Security" in plain.hint) == ("warning", True)
     openshift = KindInfo("config.openshift.io/v1", "ClusterVersion", "clusterversions", False, frozenset({"list"}))
     (other,) = examine_admission(fake(dry_run_error=refusal), (openshift,))
-    assert "oc adm policy" in other.mend
-    assert examine_admission(fake(), ())[0].state == "ok"
+    assert "oc adm policy" in other.hint
+    assert examine_admission(fake(), ())[0].status == "ok"
 
 
 def yes(question: str) -> bool:
@@ -204,43 +204,43 @@ def test_what_earlier_runs_left_is_told_with_the_command_that_removes_it() -> No
     """Exit code 8, as on one machine; what is on its way out already stands in nobody's way."""
     going = left("b", deletionTimestamp="2026-01-01T00:00:00Z")
     (finding,) = examine_earlier_runs(fake(kind_infos=(NAMESPACES,), objects={"Namespace": (left("a"), going)}))
-    assert (finding.state, finding.error) == ("missing", LockedError)
-    assert "a left Namespace bookinfo-a" in finding.found
-    assert finding.mend == "meshbench cleanup --context lab --run-id a"
-    assert examine_earlier_runs(fake())[0].state == "ok"
+    assert (finding.status, finding.error) == ("error", LockedError)
+    assert "a left Namespace bookinfo-a" in finding.detail
+    assert finding.hint == "meshbench cleanup --context lab --run-id a"
+    assert examine_earlier_runs(fake())[0].status == "ok"
 
 
 def test_a_run_that_has_the_lock_is_not_to_be_cleaned_up_at_once() -> None:
     """It may be alive: whoever reads this waits first. One that was silent for long is told as dead."""
-    for age, told, mend in (
+    for age, expected, hint in (
         (timedelta(), "has the lock", "wait for it to end"),
         (timedelta(minutes=2), "ended without cleaning up", "meshbench cleanup"),
     ):
         objects = {"Namespace": (left("a"),), "Lease": (lease("a", renewed=datetime.now(UTC) - age),)}
         (finding,) = examine_earlier_runs(fake(kind_infos=(NAMESPACES,), objects=objects))
-        assert "a (host 0123abcd, process 17" in finding.found
-        assert told in finding.found
-        assert finding.mend.startswith(mend)
+        assert "a (host 0123abcd, process 17" in finding.detail
+        assert expected in finding.detail
+        assert finding.hint.startswith(hint)
 
 
 ISTIO_SYSTEM = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "istio-system"}}
 
 
 @pytest.mark.parametrize(
-    ("there", "meshes", "existing", "state", "told"),
+    ("there", "meshes", "existing", "state", "expected"),
     [
-        (True, ("istio",), False, "missing", "--use-existing-mesh"),
+        (True, ("istio",), False, "error", "--use-existing-mesh"),
         (True, ("istio",), True, "ok", "istio-system"),
-        (False, ("istio",), True, "missing", "leave out --use-existing-mesh"),
+        (False, ("istio",), True, "error", "leave out --use-existing-mesh"),
         (False, ("istio",), False, "ok", "installs and removes"),
-        (True, (), False, "doubt", "not measured"),
+        (True, (), False, "warning", "not measured"),
     ],
 )
 def test_a_mesh_that_is_there_is_used_only_when_that_is_wanted(
-    there: bool, meshes: tuple[str, ...], existing: bool, state: str, told: str
+    there: bool, meshes: tuple[str, ...], existing: bool, state: str, expected: str
 ) -> None:
     """Never installed over, never taken by accident; one that is not measured is a doubt."""
     cluster = fake(named={"istio-system": ISTIO_SYSTEM} if there else {})
     (finding,) = examine_meshes(cluster, meshes, existing=existing)
-    assert finding.state == state
-    assert told in f"{finding.found} {finding.mend}"
+    assert finding.status == state
+    assert expected in f"{finding.detail} {finding.hint}"

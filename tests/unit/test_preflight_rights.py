@@ -107,9 +107,9 @@ def test_a_missing_right_is_named_with_verb_resource_and_purpose() -> None:
     """Whoever has to give it can read off what it is."""
     cluster = fake(refuse=frozenset({("create", "deployments"), ("delete", "deployments")}))
     (finding,) = examine_permissions(cluster, needs_of((), install=False))
-    assert finding.state == "missing"
-    assert finding.found.startswith("not allowed: create, delete deployments.apps")
-    assert "run.yaml" in finding.mend
+    assert finding.status == "error"
+    assert finding.detail.startswith("not allowed: create, delete deployments.apps")
+    assert "run.yaml" in finding.hint
     with pytest.raises(RefusedError, match=r"create, delete deployments\.apps"):
         require_permissions(cluster, needs_of((), install=False))
 
@@ -131,38 +131,38 @@ def test_a_prometheus_of_the_cluster_takes_a_right_that_nobody_else_needs() -> N
     assert prometheus_needs("") == prometheus_needs("https://prometheus.example") == ()
     cluster = fake(refuse=frozenset({("get", "services/proxy")}))
     (finding,) = examine_permissions(cluster, prometheus_needs("monitoring/prometheus:9090"))
-    assert "get services/proxy named prometheus:9090 in namespace monitoring" in finding.found
-    assert finding.mend.endswith("rbac/prometheus.yaml")
+    assert "get services/proxy named prometheus:9090 in namespace monitoring" in finding.detail
+    assert finding.hint.endswith("rbac/prometheus.yaml")
 
 
 def test_all_rights_are_one_line() -> None:
     """Nobody reads forty lines that say yes."""
     (finding,) = examine_permissions(fake(), needs_of(("istio",), install=True))
-    assert finding.state == "ok"
+    assert finding.status == "ok"
 
 
 @pytest.mark.parametrize(
-    ("name", "said", "state", "told"),
+    ("name", "said", "state", "expected"),
     [
         ("istioctl", "client version: 1.31-eed52ebb66ad-lab\n", "ok", "1.31-eed52ebb66ad-lab"),
-        ("istioctl", "client version: 1.20.3\n", "missing", "1.20.3"),
-        ("istioctl", "client version: unknown\n", "doubt", "tells no version"),
+        ("istioctl", "client version: 1.20.3\n", "error", "1.20.3"),
+        ("istioctl", "client version: unknown\n", "warning", "prints no version"),
         ("kumactl", "Client: Kuma 2.14.3\nUnable to connect: http://127.0.0.1:5681\n", "ok", "2.14.3"),
-        ("kumactl", "Client: Kuma unknown\nUnable to connect: http://127.0.0.1:5681\n", "doubt", "tells no version"),
-        ("kumactl", "Client: Kuma 3.0.1\n", "missing", "too new"),
-        ("istioctl", "", "doubt", "nothing"),
+        ("kumactl", "Client: Kuma unknown\nUnable to connect: http://127.0.0.1:5681\n", "warning", "prints no version"),
+        ("kumactl", "Client: Kuma 3.0.1\n", "error", "too new"),
+        ("istioctl", "", "warning", "nothing"),
     ],
 )
-def test_a_tools_version_is_read_from_what_it_says(name: str, said: str, state: str, told: str) -> None:
+def test_a_tools_version_is_read_from_what_it_says(name: str, said: str, state: str, expected: str) -> None:
     """Found and needed version are told; an address in a tool's complaint is not taken for a version."""
     finding = judge(TOOLS[name], f"/opt/{name}", said)
-    assert finding.state == state
-    assert told in finding.found
-    assert state == "ok" or TOOLS[name].wanted in finding.mend
+    assert finding.status == state
+    assert expected in finding.detail
+    assert state == "ok" or TOOLS[name].wanted in finding.hint
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("said", "expected"),
     [
         ("v3.15.2+g1a500d5", "3.15.2+g1a500d5 (/"),
         ("v4.0.1+g12500dd", "4.0.1+g12500dd (/"),
@@ -171,7 +171,7 @@ def test_a_tools_version_is_read_from_what_it_says(name: str, said: str, state: 
     ],
 )
 def test_helm_is_told_and_never_missed(
-    said: str | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    said: str | None, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever looks for it in the list finds it, with its version or without: no run needs it."""
     if said is not None:
@@ -179,8 +179,8 @@ def test_helm_is_told_and_never_missed(
         (tmp_path / "helm").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     finding = examine_helm()
-    assert finding.state == "ok"
-    assert told in finding.found
+    assert finding.status == "ok"
+    assert expected in finding.detail
 
 
 def test_a_tool_that_is_not_there_is_named_with_where_it_is_from(
@@ -189,5 +189,5 @@ def test_a_tool_that_is_not_there_is_named_with_where_it_is_from(
     """The way out of a missing tool is a place to get it from, in the version that is needed."""
     monkeypatch.setenv("PATH", str(tmp_path))
     (finding,) = examine_tools(["istioctl", "istioctl"])
-    assert (finding.state, finding.found) == ("missing", "not on PATH")
-    assert "istioctl 1.22 or later: https://" in finding.mend
+    assert (finding.status, finding.detail) == ("error", "not on PATH")
+    assert "istioctl 1.22 or later: https://" in finding.hint

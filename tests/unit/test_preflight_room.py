@@ -41,20 +41,20 @@ def test_what_has_ended_leaves_its_room() -> None:
     ("free", "state"),
     [
         ((Free("one", Room(1.0, GI), 10),), "ok"),
-        ((Free("one", Room(0.9, GI), 10),), "missing"),
+        ((Free("one", Room(0.9, GI), 10),), "error"),
         ((Free("one", Room(0.5, GI), 10), Free("two", Room(0.5, GI), 10)), "ok"),
-        ((Free("one", Room(0.4, GI), 10), Free("two", Room(0.4, GI), 10), Free("three", Room(0.4, GI), 10)), "missing"),
-        ((Free("one", Room(4.0, GI), 1),), "missing"),
-        ((Free("one", Room(4.0, GI / 4), 10),), "missing"),
-        ((), "missing"),
+        ((Free("one", Room(0.4, GI), 10), Free("two", Room(0.4, GI), 10), Free("three", Room(0.4, GI), 10)), "error"),
+        ((Free("one", Room(4.0, GI), 1),), "error"),
+        ((Free("one", Room(4.0, GI / 4), 10),), "error"),
+        ((), "error"),
     ],
 )
 def test_a_run_has_room_when_each_of_its_pods_fits_on_a_node(free: tuple[Free, ...], state: str) -> None:
     """The sum over the nodes is not enough, nor are processors without memory or a place for a pod."""
     asked = (Asked("details", Room(0.5, GI / 4)), Asked("reviews", Room(0.5, GI / 4)))
     finding = examine_room(asked, free)
-    assert finding.state == state
-    assert state == "ok" or "reviews (0.5 CPU" in finding.found
+    assert finding.status == state
+    assert state == "ok" or "reviews (0.5 CPU" in finding.detail
 
 
 LOAD = Asked("locust", Room(0.2, GI / 4), "load")
@@ -64,7 +64,7 @@ ROOMY, FULL = Free("a", Room(4.0, 8 * GI), 10), Free("b", Room(0.1, GI), 10)
 
 
 @pytest.mark.parametrize(
-    ("free", "load_node", "told"),
+    ("free", "load_node", "expected"),
     [
         ((ROOMY, FULL), "", ""),
         ((ROOMY, FULL), "b", "none for locust (0.2 CPU and 256 MiB, on b only)"),
@@ -72,12 +72,12 @@ ROOMY, FULL = Free("a", Room(4.0, 8 * GI), 10), Free("b", Room(0.1, GI), 10)
         ((FULL, Free("b", Room(0.2, GI), 10), ROOMY), "b", ""),
     ],
 )
-def test_a_run_has_room_where_its_pods_may_go(free: tuple[Free, ...], load_node: str, told: str) -> None:
+def test_a_run_has_room_where_its_pods_may_go(free: tuple[Free, ...], load_node: str, expected: str) -> None:
     """The load on its node alone, the application on all others, the rest on any; the message names the node."""
     finding = examine_room((LOAD, DETAILS, ISTIOD), free, load_node=load_node)
-    assert finding.state == ("missing" if told else "ok")
-    assert told in finding.found
-    assert (f"; the load has {load_node} for itself" in finding.found) is bool(load_node)
+    assert finding.status == ("error" if expected else "ok")
+    assert expected in finding.detail
+    assert (f"; the load has {load_node} for itself" in finding.detail) is bool(load_node)
 
 
 def test_the_pre_flight_sees_what_the_load_may_not_share() -> None:
@@ -150,10 +150,10 @@ def test_an_image_that_no_node_lists_is_no_warning(listed: int) -> None:
     images = [["docker.io/locustio/locust:2.47.0"], *([f"x.example/other:{number}"] for number in range(1, listed))]
     nodes = [node(images=images), node("two", images=images)]
     present, absent = examine_images(fake(), ["locustio/locust:2.47.0", "x.example/y:1"], nodes, pull=False)
-    assert (present.state, present.found) == ("ok", "1 of 2 on every node")
-    assert absent.state == "ok"
-    assert "x.example/y:1 is not listed by one, two, which may have it all the same" in absent.found
-    assert "--yes" in absent.found
+    assert (present.status, present.detail) == ("ok", "1 of 2 on every node")
+    assert absent.status == "ok"
+    assert "x.example/y:1 is not listed by one, two, which may have it all the same" in absent.detail
+    assert "--yes" in absent.detail
 
 
 class PullingCluster(FakeCluster):
@@ -176,9 +176,9 @@ class PullingCluster(FakeCluster):
         ({"waiting": {"reason": "CreateContainerError"}}, "ok"),
         ({"waiting": {"reason": "CreateContainerConfigError"}}, "ok"),
         ({"waiting": {"reason": "RunContainerError"}}, "ok"),
-        ({"waiting": {"reason": "ContainerCreating"}}, "doubt"),
-        ({"waiting": {"reason": "ErrImagePull", "message": "not found"}}, "missing"),
-        ({"waiting": {"reason": "ImagePullBackOff"}}, "missing"),
+        ({"waiting": {"reason": "ContainerCreating"}}, "warning"),
+        ({"waiting": {"reason": "ErrImagePull", "message": "not found"}}, "error"),
+        ({"waiting": {"reason": "ImagePullBackOff"}}, "error"),
     ],
     ids=lambda one: one if isinstance(one, str) else next(iter(one.values()))["reason"],
 )
@@ -188,7 +188,7 @@ def test_the_pull_check_decides(state: Object, expected: str, monkeypatch: pytes
     cluster = PullingCluster()
     cluster.state = state
     (checked,) = examine_images(cluster.cluster, ["x.example/y:1"], [node(images=[])], pull=True)
-    assert (checked.state, checked.what) == (expected, "image")
+    assert (checked.status, checked.name) == (expected, "image")
     assert [ref.kind for ref, _ in cluster.log] == ["Namespace"], "nothing of the check stays"
 
 

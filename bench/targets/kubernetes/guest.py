@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from bench.findings import Finding
+from bench.findings import CheckResult
 from bench.targets.kubernetes.client import Cluster, Object
 from bench.targets.kubernetes.control_plane import ControlPlane
 from bench.targets.kubernetes.control_planes import CONTROL_PLANES
@@ -15,7 +15,7 @@ _POD: Final[Object] = {"metadata": {"name": "meshbench-guest", "labels": {"app":
 _GUEST: Final = "meshbench-guest"
 
 
-def examine_guest(cluster: Cluster, meshes: Sequence[str], options: ClusterOptions) -> tuple[Finding, ...]:
+def examine_guest(cluster: Cluster, meshes: Sequence[str], options: ClusterOptions) -> tuple[CheckResult, ...]:
     """One finding for each mesh that serves, or for each reason why it does not; none for one that is not there."""
     there = [CONTROL_PLANES[mesh] for mesh in meshes if CONTROL_PLANES[mesh].present(cluster)]
     return tuple(finding for plane in there for finding in _examine(cluster, plane, options))
@@ -36,13 +36,13 @@ def _tag(container: Object) -> str:
     return name.partition(":")[2] or name
 
 
-def _examine(cluster: Cluster, plane: ControlPlane, options: ClusterOptions) -> Iterator[Finding]:
+def _examine(cluster: Cluster, plane: ControlPlane, options: ClusterOptions) -> Iterator[CheckResult]:
     deployments = cluster.list("apps/v1", "Deployment", namespace=plane.NAMESPACE, labels=plane.PODS)
     troubles = [*_absent(plane, deployments), *_deaf(cluster, plane, options.revision), *plane.unfit(cluster)]
-    what, mend = f"{plane.NAME}, as a guest", "mend it there, or leave out --use-existing-mesh on another cluster"
-    yield from (Finding("missing", what, trouble, mend) for trouble in troubles)
+    what, hint = f"{plane.NAME}, as a guest", "correct it there, or leave out --use-existing-mesh on another cluster"
+    yield from (CheckResult(what, "error", trouble, hint) for trouble in troubles)
     if not troubles:
-        yield Finding("ok", what, "what is for a whole mesh will be for the run's own namespace alone")
+        yield CheckResult(what, "ok", "what is for a whole mesh will be for the run's own namespace alone")
 
 
 def _absent(plane: ControlPlane, deployments: Sequence[Object]) -> Iterator[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from bench.errors import ClusterError
-from bench.findings import Finding
+from bench.findings import CheckResult
 from bench.targets.kubernetes.client import Cluster, KindInfo, Object
 from bench.targets.kubernetes.nodes import PRESSURES, has_condition, node_name, schedulable
 from bench.targets.kubernetes.ownership import OURS
@@ -20,59 +20,61 @@ _OPENSHIFT: Final = "config.openshift.io"
 _VERBS: Final = {"CREATE": "create", "UPDATE": "patch", "DELETE": "delete", "CONNECT": "create"}
 
 
-def examine_version(version: str, nodes: Sequence[Object]) -> Finding:
+def examine_version(version: str, nodes: Sequence[Object]) -> CheckResult:
     """The API server's version, and that of the kubelets beside it."""
     found = f"Kubernetes {version}"
     server = release_of(version)
     if server < OLDEST:
         needed = ".".join(map(str, OLDEST))
-        return Finding("missing", "version", f"{found} is too old", f"use a cluster with Kubernetes {needed} or later")
+        return CheckResult(
+            "version", "error", f"{found} is too old", f"use a cluster with Kubernetes {needed} or later"
+        )
     kubelets = {str(node["status"]["nodeInfo"]["kubeletVersion"]) for node in nodes}
     apart = sorted(one for one in kubelets if not server[1] - _OLDER_KUBELETS <= release_of(one)[1] <= server[1])
     if apart:
-        told = f"{found}, with kubelets of {', '.join(apart)}, which it does not support"
-        return Finding("doubt", "version", told, "bring the nodes to the API server's version")
-    return Finding("ok", "version", found)
+        detail = f"{found}, with kubelets of {', '.join(apart)}, which it does not support"
+        return CheckResult("version", "warning", detail, "bring the nodes to the API server's version")
+    return CheckResult("version", "ok", found)
 
 
-def examine_nodes(nodes: Sequence[Object]) -> tuple[Finding, ...]:
+def examine_nodes(nodes: Sequence[Object]) -> tuple[CheckResult, ...]:
     """Whether there are nodes for the run, whether one is short of something, and whether load and application can be
     apart."""
     able = schedulable(nodes)
     found = f"{len(able)} of {format_counted(len(nodes), 'node')} ready and open to pods"
     if not able:
-        return (Finding("missing", "nodes", found, "see: kubectl describe nodes"),)
+        return (CheckResult("nodes", "error", found, "see: kubectl describe nodes"),)
     alone = (
         "load, application and sidecars share its processors, so that numbers from here compare with each other only"
     )
-    head = Finding("doubt", "nodes", found, alone) if len(able) == 1 else Finding("ok", "nodes", found)
+    head = CheckResult("nodes", "warning", found, alone) if len(able) == 1 else CheckResult("nodes", "ok", found)
     return (head, *(finding for node in nodes for finding in _node_troubles(node)))
 
 
-def _node_troubles(node: Object) -> Iterator[Finding]:
+def _node_troubles(node: Object) -> Iterator[CheckResult]:
     if not has_condition(node, "Ready"):
-        told = f"{node_name(node)} is not ready"
-        yield Finding("doubt", "node", told, f"see: kubectl describe node {node_name(node)}")
+        detail = f"{node_name(node)} is not ready"
+        yield CheckResult("node", "warning", detail, f"see: kubectl describe node {node_name(node)}")
     for kind in PRESSURES:
         if has_condition(node, kind):
-            told = f"{node_name(node)} has {kind}: its pods are evicted"
-            yield Finding("missing", "node", told, f"make room on it, or: kubectl cordon {node_name(node)}")
+            detail = f"{node_name(node)} has {kind}: its pods are evicted"
+            yield CheckResult("node", "error", detail, f"make room on it, or: kubectl cordon {node_name(node)}")
 
 
-def examine_residue(residue: Sequence[Residue], needs: Sequence[Need], context: str) -> tuple[Finding, ...]:
+def examine_residue(residue: Sequence[Residue], needs: Sequence[Need], context: str) -> tuple[CheckResult, ...]:
     """Webhooks and APIs that nobody serves. `needs` are what a run makes and removes: a dead webhook that is asked
     about none of it is only a doubt."""
     if not residue:
-        return (Finding("ok", "webhooks, APIs", "all are served"),)
+        return (CheckResult("webhooks, APIs", "ok", "all are served"),)
     return tuple(_residue(one, needs, context) for one in residue)
 
 
-def _residue(one: Residue, needs: Sequence[Need], context: str) -> Finding:
+def _residue(one: Residue, needs: Sequence[Need], context: str) -> CheckResult:
     api = one.found.ref.kind == "APIService"
-    state = "missing" if api or is_blocking(one.found.thing, needs) else "doubt"
+    state = "error" if api or is_blocking(one.found.thing, needs) else "warning"
     result = "; no namespace can be deleted until it is" if api else ""
-    mend = f"bring its service back, or: {deletion_command(one.found, context=context)}"
-    return Finding(state, "API" if api else "webhook", f"{one.found.ref}: {one.why}{result}", mend)  # type: ignore[arg-type]  # of three texts
+    hint = f"bring its service back, or: {deletion_command(one.found, context=context)}"
+    return CheckResult("API" if api else "webhook", state, f"{one.found.ref}: {one.why}{result}", hint)  # type: ignore[arg-type]  # of three texts
 
 
 def is_blocking(configuration: Object, needs: Sequence[Need]) -> bool:
@@ -95,13 +97,13 @@ def _covers(rule: dict[str, Any], need: Need) -> bool:
     )
 
 
-def examine_terminating(cluster: Cluster) -> tuple[Finding, ...]:
+def examine_terminating(cluster: Cluster) -> tuple[CheckResult, ...]:
     """Namespaces of ours that are still being deleted, and what holds them."""
     going = [one for one in cluster.list("v1", "Namespace", labels=OURS) if one["metadata"].get("deletionTimestamp")]
     return tuple(
-        Finding(
-            "doubt",
+        CheckResult(
             "namespace",
+            "warning",
             f"{one['metadata']['name']}, of an earlier run, is still being deleted: {holding(one)}",
             "wait for it to go; what is in it takes part of the nodes until then",
         )
@@ -109,7 +111,7 @@ def examine_terminating(cluster: Cluster) -> tuple[Finding, ...]:
     )
 
 
-def examine_admission(cluster: Cluster, kinds: Sequence[KindInfo]) -> tuple[Finding, ...]:
+def examine_admission(cluster: Cluster, kinds: Sequence[KindInfo]) -> tuple[CheckResult, ...]:
     """Whether pods with sidecars are let in: setting up their redirection takes rights that a cluster may keep from
     pods. Nothing is made: the API server only says what it would do."""
     openshift = any(kind.group == _OPENSHIFT for kind in kinds)
@@ -125,8 +127,8 @@ def examine_admission(cluster: Cluster, kinds: Sequence[KindInfo]) -> tuple[Find
     except ClusterError as error:
         if error.status == 0:
             raise
-        return (Finding("doubt", "admission", f"{found}a pod like one with a sidecar is refused: {error}", hint),)
-    return (Finding("ok", "admission", f"{found}pods with a sidecar's rights are let in"),)
+        return (CheckResult("admission", "warning", f"{found}a pod like one with a sidecar is refused: {error}", hint),)
+    return (CheckResult("admission", "ok", f"{found}pods with a sidecar's rights are let in"),)
 
 
 _SIDECAR_LIKE: Final[Object] = {

@@ -3,20 +3,20 @@
 import socket
 from typing import Final
 
-from bench.findings import Finding
+from bench.findings import CheckResult
 
 _WHAT: Final = "Locust's page"
 
 
-def examine_own_port(port: int) -> Finding:
+def examine_own_port(port: int) -> CheckResult:
     """Whether `--locust-ui PORT` could listen there now; each load would only find out after a mesh was installed."""
     place = f"port {port} of this machine"
     try:
         _listen(port)
     except OSError as error:
-        mend = f"another --locust-ui PORT, or end what has this one: ss -ltnp 'sport = :{port}'"
-        return Finding("missing", _WHAT, f"{place}: {error.strerror}", mend)
-    return Finding("ok", _WHAT, f"{place} is free")
+        hint = f"another --locust-ui PORT, or end what has this one: ss -ltnp 'sport = :{port}'"
+        return CheckResult(_WHAT, "error", f"{place}: {error.strerror}", hint)
+    return CheckResult(_WHAT, "ok", f"{place} is free")
 
 
 def _listen(port: int) -> None:

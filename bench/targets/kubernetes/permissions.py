@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from bench.findings import Finding
+from bench.findings import CheckResult
 from bench.shipped import shipped
 from bench.targets.kubernetes.client import Cluster
 from bench.targets.kubernetes.versions import release_of
@@ -187,11 +187,11 @@ def _revised(need: Need, revision: str) -> Need:
     return replace(need, names=tuple(_ISTIO_END.sub(rf"-{revision}\1", name, count=1) for name in need.names))
 
 
-def examine_permissions(cluster: Cluster, needs: Sequence[Need]) -> tuple[Finding, ...]:
+def examine_permissions(cluster: Cluster, needs: Sequence[Need]) -> tuple[CheckResult, ...]:
     """One finding for each resource of which too little is allowed; one in all if everything is."""
     lacking = [(need, verbs) for need in needs if (verbs := _refused(cluster, need))]
     if not lacking:
-        return (Finding("ok", "permissions", f"all that a run needs, of {format_counted(len(needs), 'resource')}"),)
+        return (CheckResult("permissions", "ok", f"all that a run needs, of {format_counted(len(needs), 'resource')}"),)
     return tuple(_lack(need, verbs) for need, verbs in lacking)
 
 
@@ -207,12 +207,12 @@ def _refused(cluster: Cluster, need: Need) -> tuple[str, ...]:
     )
 
 
-def _lack(need: Need, verbs: tuple[str, ...]) -> Finding:
+def _lack(need: Need, verbs: tuple[str, ...]) -> CheckResult:
     named = f" named {', '.join(need.names)}" if need.names else ""
     named += f" in namespace {need.namespace}" if need.namespace else ""
-    return Finding(
-        "missing",
+    return CheckResult(
         "permission",
+        "error",
         f"not allowed: {', '.join(verbs)} {need.told}{named} (for: {need.purpose})",
         f"have an administrator apply and bind {shipped('manifests') / 'rbac' / _role(need)}",
     )

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.findings import Finding
+from bench.findings import CheckResult
 from bench.inputs import Inputs
 from bench.processes import Launcher
 from bench.records import ClusterRecord, Environment, RunRecord, TargetRecord
@@ -38,7 +38,7 @@ class ClusterPlace:
     record: TargetRecord
     cluster: ClusterRecord
     surroundings: Environment
-    findings: tuple[Finding, ...]
+    findings: tuple[CheckResult, ...]
     load_place: LoadPlace
 
     def environment(self) -> Environment:
@@ -103,7 +103,7 @@ def _looked_at(client: Cluster, scenario: Scenario, options: ClusterOptions, inp
             placement=examined.load_place.sentence,
             isolation=scenario.isolation if meshes else "",
             existing=bool(meshes) and options.existing_mesh,
-            remarks=[finding.found for finding in examined.findings if finding.what == TELEMETRY],
+            remarks=[finding.detail for finding in examined.findings if finding.name == TELEMETRY],
         ),
         cluster=_cluster_record(client, len(nodes), meshes, options, examined.load_place.node),
         surroundings=cluster_environment(

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from bench.findings import Finding
+from bench.findings import CheckResult
 from bench.inputs import Inputs
 from bench.scenario import Scenario
 from bench.settings import Equal
@@ -32,7 +32,7 @@ class Planned:
     trials: tuple[tuple[Object, ...], ...]
     control: tuple[Object, ...] = ()
     sidecar: Injected = NO_SIDECAR
-    remarks: tuple[Finding, ...] = ()
+    remarks: tuple[CheckResult, ...] = ()
 
     @property
     def asked(self) -> tuple[Asked, ...]:
@@ -105,15 +105,15 @@ def with_mesh(
     )
 
 
-def _plug_in(cluster: Cluster, mesh: str, rendered: Iterable[Object]) -> Iterator[Finding]:
+def _plug_in(cluster: Cluster, mesh: str, rendered: Iterable[Object]) -> Iterator[CheckResult]:
     """What a mesh puts on every node, a CNI plug-in, changes how others' pods start too, and takes more rights."""
     names = ", ".join(thing["metadata"]["name"] for thing in daemons_of(rendered))
     if not names:
         return
     lacking = examine_permissions(cluster, plug_in_needs(mesh))
-    yield from (replace(finding, what="plug-in") for finding in lacking if finding.state != "ok")
-    told = f"{mesh}'s DaemonSet {names} is part of how every pod on every node gets its network, others' too"
-    yield Finding("doubt", "plug-in", f"{told}, until the run's end", "a cluster of its own for the run")
+    yield from (replace(finding, name="plug-in") for finding in lacking if finding.status != "ok")
+    detail = f"{mesh}'s DaemonSet {names} is part of how every pod on every node gets its network, others' too"
+    yield CheckResult("plug-in", "warning", f"{detail}, until the run's end", "a cluster of its own for the run")
 
 
 def pods_of(things: Iterable[Object]) -> tuple[Object, ...]:

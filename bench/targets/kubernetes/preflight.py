@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.errors import ClusterError, InputError, RefusedError
-from bench.findings import Finding
+from bench.findings import CheckResult
 from bench.inputs import Inputs
 from bench.scenario import Scenario
 from bench.targets.kubernetes.client import Cluster, Object
@@ -42,7 +42,7 @@ _FORBIDDEN: Final = 403
 class Examined:
     """A cluster that was looked at: what was found, and where the load is to run, which is decided here alone."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[CheckResult, ...]
     load_place: LoadPlace
 
 
@@ -99,30 +99,30 @@ def _is_agreed(cluster: Cluster, options: ClusterOptions) -> bool:
     return options.yes_this_cluster == cluster.context or (options.agreed and not production_reason(cluster))
 
 
-def _missing(findings: Sequence[Finding]) -> bool:
-    return any(finding.state == "missing" for finding in findings)
+def _missing(findings: Sequence[CheckResult]) -> bool:
+    return any(finding.status == "error" for finding in findings)
 
 
-def require_permissions(cluster: Cluster, needs: Sequence[Need]) -> Finding:
+def require_permissions(cluster: Cluster, needs: Sequence[Need]) -> CheckResult:
     """The finding that everything is allowed. Raises RefusedError that names every verb and resource that is not."""
     findings = examine_permissions(cluster, needs)
     if _missing(findings):
-        lines = "\n".join(f"  {finding.found}" for finding in findings)
-        mends = " and ".join(dict.fromkeys(finding.mend for finding in findings))
-        raise RefusedError(f"context {cluster.context}: its user may do too little for this run:\n{lines}\n{mends}")
+        lines = "\n".join(f"  {finding.detail}" for finding in findings)
+        hints = " and ".join(dict.fromkeys(finding.hint for finding in findings))
+        raise RefusedError(f"context {cluster.context}: its user may do too little for this run:\n{lines}\n{hints}")
     return findings[0]
 
 
 def _planned(
     cluster: Cluster, scenario: Scenario, options: ClusterOptions, *, inputs: Inputs, installing: bool
-) -> tuple[Planned, tuple[Finding, ...]]:
+) -> tuple[Planned, tuple[CheckResult, ...]]:
     """What will run, and what the meshes' tools refuse to render; without them the meshes are left out."""
-    planned, refusals = Planned(planned_pods(scenario, options, inputs)), list[Finding]()
+    planned, refusals = Planned(planned_pods(scenario, options, inputs)), list[CheckResult]()
     for mesh in meshes_of(scenario) if options.existing_mesh or installing else ():
         try:
             planned = with_mesh(planned, mesh, cluster=cluster, options=options, equalise=scenario.equalise)
         except (InputError, RefusedError) as error:
-            refusals.append(Finding("missing", f"{mesh}, rendered", str(error), "see --mesh-values", type(error)))
+            refusals.append(CheckResult(f"{mesh}, rendered", "error", str(error), "see --mesh-values", type(error)))
     return planned, tuple(refusals)
 
 

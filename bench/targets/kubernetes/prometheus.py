@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 from bench.errors import BadAnswerError, ClusterError, InputError
-from bench.findings import Finding
+from bench.findings import CheckResult
 from bench.load.recorded import Start
 from bench.redaction import basic_authorization, split_credentials
 from bench.resources import Row
@@ -30,7 +30,7 @@ _SERVICE: Final = re.compile(r"([a-z0-9-]+)/([a-z0-9-]+):([a-z0-9-]+)")
 _URL: Final = re.compile(r"https?://[^/]")
 _TIMEOUT_S: Final = 10.0
 _MOST_BYTES: Final = 64 * 1024 * 1024
-_MEND: Final = "mend --prometheus, or leave it out: the kubelets are asked anyway"
+_HINT: Final = "correct --prometheus, or leave it out: the kubelets are asked anyway"
 
 Query = Callable[[str], Any]  # PromQL -> the answer's `data`
 
@@ -138,17 +138,17 @@ def source_of(place: str, cluster: Cluster) -> Query:
     return lambda query: _data(cluster.read(path, query=query))
 
 
-def examine_prometheus(place: str, cluster: Cluster) -> Finding:
+def examine_prometheus(place: str, cluster: Cluster) -> CheckResult:
     """Whether it answers and knows containers, asked once before anything is made."""
     shown = without_password(place)
     try:
         known = source_of(place, cluster)(f"count({CPU})")["result"]
     except (ClusterError, KeyError, TypeError) as error:
-        return Finding("missing", "Prometheus", f"{shown} does not answer as one: {error}", _MEND)
+        return CheckResult("Prometheus", "error", f"{shown} does not answer as one: {error}", _HINT)
     if not known:
         found = f"{shown} has no {CPU}, so that the kubelets' own figures stay"
-        return Finding("doubt", "Prometheus", found, "have it scrape the kubelets' /metrics/cadvisor")
-    return Finding("ok", "Prometheus", f"{shown} answers")
+        return CheckResult("Prometheus", "warning", found, "have it scrape the kubelets' /metrics/cadvisor")
+    return CheckResult("Prometheus", "ok", f"{shown} answers")
 
 
 def _fetch(url: str, query: str, authorization: str) -> Any:

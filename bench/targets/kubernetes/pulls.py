@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from bench.errors import ClusterError
-from bench.findings import Finding
+from bench.findings import CheckResult
 from bench.targets.kubernetes.client import Cluster, Object, Ref
 from bench.targets.kubernetes.nodes import node_name
 from bench.targets.kubernetes.ownership import labelled
@@ -54,12 +54,12 @@ def _listed(node: Object) -> Collection[str]:
 
 def examine_images(
     cluster: Cluster, images: Sequence[str], nodes: Sequence[Object], *, pull: bool
-) -> tuple[Finding, ...]:
+) -> tuple[CheckResult, ...]:
     """Make one finding for the images that all nodes list, and one for each other. With `pull`, a pod of ours, which is
-    removed at once, decides on those; without it they are open, which is no doubt."""
+    removed at once, decides on those; without it they are open, which is no warning."""
     lacking = {image: names for image in dict.fromkeys(images) if (names := lacking_nodes(image, nodes))}
     there = len(dict.fromkeys(images)) - len(lacking)
-    present = Finding("ok", "images", f"{there} of {there + len(lacking)} on every node")
+    present = CheckResult("images", "ok", f"{there} of {there + len(lacking)} on every node")
     if not lacking:
         return (present,)
     troubles = pull_troubles(cluster, tuple(lacking)) if pull else None
@@ -67,20 +67,20 @@ def examine_images(
     return (present, *judged) if there else tuple(judged)
 
 
-def _judge(image: str, lacking: Sequence[str], troubles: Mapping[str, str | None] | None) -> Finding:
+def _judge(image: str, lacking: Sequence[str], troubles: Mapping[str, str | None] | None) -> CheckResult:
     if troubles is None:
         detail = f"{image} is not listed by {', '.join(lacking)}, which may have it all the same or pull it"
-        return Finding("ok", "image", f"{detail}; --yes has a pod check that")
+        return CheckResult("image", "ok", f"{detail}; --yes has a pod check that")
     trouble = troubles[image]
     if trouble is None:
-        told = f"{image} was tried, and is not there after {PULL_TIMEOUT_S:.0f} s"
-        return Finding(
-            "doubt", "image", told, "look again when it is on the nodes, or give a nearer one: --registry MIRROR"
+        detail = f"{image} was tried, and is not there after {PULL_TIMEOUT_S:.0f} s"
+        return CheckResult(
+            "image", "warning", detail, "look again when it is on the nodes, or give a nearer one: --registry MIRROR"
         )
     if trouble:
-        mend = "check its name, the node's way to its registry, or give another: --image NAME=REF, --registry MIRROR"
-        return Finding("missing", "image", f"{image} cannot be pulled: {trouble}", mend)
-    return Finding("ok", "image", f"{image} can be had: a pod found or pulled it")
+        hint = "check its name, the node's way to its registry, or give another: --image NAME=REF, --registry MIRROR"
+        return CheckResult("image", "error", f"{image} cannot be pulled: {trouble}", hint)
+    return CheckResult("image", "ok", f"{image} can be had: a pod found or pulled it")
 
 
 def pull_troubles(cluster: Cluster, images: Sequence[str]) -> Mapping[str, str | None]:

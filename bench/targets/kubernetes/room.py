@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bench.findings import Finding
+from bench.findings import CheckResult
 from bench.targets.kubernetes.client import Object
 from bench.targets.kubernetes.load_place import Part, part_of
 from bench.targets.kubernetes.nodes import node_name
@@ -140,7 +140,7 @@ def _may_go(pod: Asked, node: Free, load_node: str) -> bool:
     return (node.node == load_node) == (pod.part == "load")
 
 
-def examine_room(asked: Sequence[Asked], free: Sequence[Free], *, load_node: str = "") -> Finding:
+def examine_room(asked: Sequence[Asked], free: Sequence[Free], *, load_node: str = "") -> CheckResult:
     """Whether all pods of a run would be scheduled; `load_node` as in `without_room`."""
     total = sum((pod.room for pod in asked), NO_ROOM)
     needed = f"{len(asked)} pods that ask for {total}"
@@ -148,10 +148,10 @@ def examine_room(asked: Sequence[Asked], free: Sequence[Free], *, load_node: str
     apart = f"; the load has {load_node} for itself" if load_node else ""
     homeless = without_room(asked, free, load_node=load_node)
     if not homeless:
-        return Finding("ok", "room", f"for {needed}: {there}{apart}")
+        return CheckResult("room", "ok", f"for {needed}: {there}{apart}")
     named = ", ".join(f"{pod.name} ({pod.room}{_where(pod, load_node)})" for pod in homeless)
-    mend = "remove other workloads, add a node, or ask for less (--mesh-values)"
-    return Finding("missing", "room", f"none for {named}, of {needed}: {there}{apart}", mend)
+    hint = "remove other workloads, add a node, or ask for less (--mesh-values)"
+    return CheckResult("room", "error", f"none for {named}, of {needed}: {there}{apart}", hint)
 
 
 def _where(pod: Asked, load_node: str) -> str:

@@ -4,22 +4,22 @@ and is no part of a mesh as it comes. Pure."""
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from bench.findings import Finding
+from bench.findings import CheckResult
 from bench.targets.kubernetes.client import Object
 from bench.yamlfile import generated_documents
 
 WHAT: Final = "telemetry"
-_MEND: Final = "leave it out of --mesh-values, unless it is what you want to measure"
+_HINT: Final = "leave it out of --mesh-values, unless it is what you want to measure"
 _COSTS: Final = ", which costs latency and CPU that the mesh alone does not"
 _SAMPLING: Final = "PILOT_TRACE_SAMPLING"
 _DEFAULT_SAMPLING: Final = 1.0  # percent, where tracing is on and nobody says more
 
 
-def examine_telemetry(mesh: str, objects: Iterable[Object]) -> tuple[Finding, ...]:
+def examine_telemetry(mesh: str, objects: Iterable[Object]) -> tuple[CheckResult, ...]:
     """A doubt for each; the report's heading has it, too."""
     things = tuple(objects)
-    told = (*_access_logs(things), *_traces(things)) if mesh == "istio" else ()
-    return tuple(Finding("doubt", WHAT, f"{mesh}: {one}", _MEND) for one in told)
+    detail = (*_access_logs(things), *_traces(things)) if mesh == "istio" else ()
+    return tuple(CheckResult(WHAT, "warning", f"{mesh}: {one}", _HINT) for one in detail)
 
 
 def _access_logs(things: Iterable[Object]) -> Iterator[str]:

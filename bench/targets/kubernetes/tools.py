@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bench.findings import Finding
+from bench.findings import CheckResult
 from bench.processes import run_tool
 from bench.targets.kubernetes.control_planes import CONTROL_PLANES
 
@@ -50,17 +50,17 @@ TOOLS: Final[Mapping[str, Tool]] = {
 _HELM: Final = Tool("helm", ("version", "--short"), (0, 0), "https://helm.sh/docs/intro/install/")
 
 
-def examine_tools(names: Sequence[str]) -> tuple[Finding, ...]:
+def examine_tools(names: Sequence[str]) -> tuple[CheckResult, ...]:
     """One finding for each of these tools."""
     return tuple(_examine(TOOLS[name]) for name in dict.fromkeys(names))
 
 
-def examine_helm() -> Finding:
+def examine_helm() -> CheckResult:
     """Helm's version, for who asks what a run was made with; the run itself does without."""
     path = shutil.which(_HELM.name)
     match = find_version(_said(_HELM)) if path else None
     found = f"{match[0].removeprefix('v')} ({path})" if match else path or "not on PATH"
-    return Finding("ok", _HELM.name, f"{found}; not needed: the meshes' own tools render them")
+    return CheckResult(_HELM.name, "ok", f"{found}; not needed: the meshes' own tools render them")
 
 
 def mesh_versions(meshes: Sequence[str]) -> dict[str, str]:
@@ -84,14 +84,14 @@ def _ask(tool: Tool, path: str) -> str:
     return ran.stdout or ran.stderr
 
 
-def _examine(tool: Tool) -> Finding:
+def _examine(tool: Tool) -> CheckResult:
     path = shutil.which(tool.name)
     if path is None:
-        return Finding("missing", tool.name, "not on PATH", f"install {tool.wanted}: {tool.source}")
+        return CheckResult(tool.name, "error", "not on PATH", f"install {tool.wanted}: {tool.source}")
     try:
         return judge(tool, path, _ask(tool, path))
     except OSError as error:
-        return Finding("missing", tool.name, f"{path} does not run: {error}", f"install {tool.wanted}: {tool.source}")
+        return CheckResult(tool.name, "error", f"{path} does not run: {error}", f"install {tool.wanted}: {tool.source}")
 
 
 def find_version(said: str) -> re.Match[str] | None:
@@ -100,15 +100,17 @@ def find_version(said: str) -> re.Match[str] | None:
     return _VERSION.search(said.strip().partition("\n")[0])
 
 
-def judge(tool: Tool, path: str, said: str) -> Finding:
+def judge(tool: Tool, path: str, said: str) -> CheckResult:
     """What a tool's answer to the question for its version means."""
     match = find_version(said)
     if match is None:
         first = said.strip().partition("\n")[0]
-        return Finding("doubt", tool.name, f"{path} tells no version: {first or 'nothing'}", f"use {tool.wanted}")
+        return CheckResult(
+            tool.name, "warning", f"{path} prints no version: {first or 'nothing'}", f"use {tool.wanted}"
+        )
     release = int(match[1]), int(match[2])
     found = f"{match[0].removeprefix('v')} ({path})"
     if release < tool.oldest or (tool.below is not None and release >= tool.below):
         age = "old" if release < tool.oldest else "new"
-        return Finding("missing", tool.name, f"{found} is too {age}", f"install {tool.wanted}: {tool.source}")
-    return Finding("ok", tool.name, found)
+        return CheckResult(tool.name, "error", f"{found} is too {age}", f"install {tool.wanted}: {tool.source}")
+    return CheckResult(tool.name, "ok", found)

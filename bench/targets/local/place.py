@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from bench.environment import read_environment
-from bench.findings import Finding
+from bench.findings import CheckResult
 from bench.inputs import Inputs
 from bench.locks import machine_lock
 from bench.processes import Launcher
@@ -18,7 +18,7 @@ class ThisMachine:
 
     record: TargetRecord = RECORD
     cluster: None = None
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[CheckResult, ...] = ()
 
     def environment(self) -> Environment:
         return read_environment()
