@@ -134,6 +134,14 @@ def _type(field: _Schema) -> str:
             return f"list, each {'' if 'enum' in items else 'a '}{_type(items)}"
         case {"type": "boolean"}:
             return "true or false"
+    return _mapping_type(field)
+
+
+def _mapping_type(field: _Schema) -> str:
+    """Describe a mapping: its values where all are of one type, else the section of the page that lists its keys."""
+    match field:
+        case {"additionalProperties": {"pattern": _} as values}:
+            return f"mapping, each value an {_type(values)}"
     return "mapping, see below"
 
 
@@ -151,35 +159,50 @@ _INTRODUCTION = """\
 
 <!-- Made from bench/settings.py by `python -m bench.schemas`; change it there. -->
 
-A scenario is one YAML file that says what to compare: an application, a load, and the configurations that are
-measured in turn. The shipped ones stand in `scenarios/`; `meshbench run --scenario` takes the name of one of
-them or the path of your own, and `meshbench validate FILE` names every mistake in a file with its line.
+A scenario is one YAML file. It names an application, a load, and the configurations to compare. This page shows how to
+write one; [the glossary](glossary.md) explains each term.
 
-Quantities need a unit: durations `us`, `ms`, `s`, `min` (or `m`) and `h`, rates a number per `s`, `min` or
-`h` (`50/s`), shares `%`. Text that YAML would read as something else (`no`, `12`) needs quotes. Anchors,
-aliases, merge keys and tags are refused, and so is a key that stands twice.
+## Write your own scenario
 
-Folders of manifests and Locust files are looked for beside the scenario file first, then among the shipped
-ones. Their paths are relative, without `..`, and no symbolic link may lead out.
+1. Copy a shipped one: `meshbench scenarios show istio-policies > mine.yaml`. `meshbench scenarios` lists them all.
+2. Change it. The tables below list every key.
+3. Check it: `meshbench validate mine.yaml` prints every error with its line.
+4. See what it would do: `meshbench plan --scenario ./mine.yaml`.
+5. Run it: `meshbench run --scenario ./mine.yaml`.
 
-A folder of manifests is applied as a whole: `*.yaml`, `*.yml` and `*.json`, in any case of letters, at any depth.
-README, licences and hidden files may lie beside them; any other file is an error, since it would not be applied.
+An editor with a YAML language server completes and checks the file. Its first line has to be
+`# yaml-language-server: $schema=scenario.schema.json`, with the path to that file in `scenarios/`.
 
-Users in a Locust file may be of any class, with waits of any kind. A client of its own has to fire Locust's request
-event with `response_time`, and should give it `start_time`, as `events.request.measure` does: without it the start is
-derived, and the trial has a warning.
+**Quantities** need a unit. Durations take `us`, `ms`, `s`, `min` (or `m`) and `h`. Rates are a number per `s`, `min` or
+`h`, such as `50/s`. Shares take `%`.
 
-An editor with a YAML language server completes and checks a scenario that begins with
-`# yaml-language-server: $schema=scenario.schema.json`, with the path of that file in `scenarios/`.
+**Text** that YAML would read as another type (`no`, `12`) needs quotes. Anchors, aliases, merge keys, tags and
+duplicate keys are rejected.
+
+**Paths** of manifest folders and Locust files are relative and contain no `..`. meshbench searches the folder of the
+scenario file first, then the shipped files. A symbolic link must not lead outside.
+
+**A folder of manifests** is applied as a whole: every `*.yaml`, `*.yml` and `*.json`, in upper or lower case, at any
+depth. README files, licences and hidden files are ignored. Any other file is an error, because it would not be applied.
+
+**A Locust file** may use any user class and any wait. A client of your own has to fire Locust's request event with
+`response_time`. It should also pass `start_time`, as `events.request.measure` does. Without it meshbench derives the
+start, and the trial gets a warning.
 """
 
 _OVERRIDES = """\
-## Changing a scenario from the command line
+## Change a key on the command line
 
-`--users`, `--repeats`, `--duration`, `--warmup`, `--rate`, `--seed` and `--quick` change the key of that
-name, `--set PATH=VALUE` any key: `--set load.users=50`, `--set configurations.0.load.users=50` (counted from
-0), `--set 'equalise=[tls, workers]'`. They pass the same checks as the file. `--users` and `--rate` are refused where
-configurations have their own.
+`--users`, `--repeats`, `--duration`, `--warmup`, `--rate`, `--seed` and `--quick` change the key of that name.
+`--set PATH=VALUE` changes any key; items of a list are counted from 0:
+
+```sh
+meshbench run --scenario istio-policies --set load.think_time=1s
+meshbench run --scenario users-sweep --set configurations.0.load.users=50
+meshbench run --scenario istio-vs-kuma --set 'equalise=[tls, workers]'
+```
+
+The result passes the same checks as a file. `--users` and `--rate` are rejected where configurations have their own.
 """
 
 if __name__ == "__main__":

@@ -62,14 +62,14 @@ class Application(Section):
     name: Literal["bookinfo"] = Field("bookinfo", description="The application; Bookinfo is the one that ships.")
     reviews: Reviews = Field(
         "v3",
-        description="Version of reviews, the same in every configuration: v1 calls no ratings, v2 and v3 do. Of several"
-        " versions (`[v1, v2, v3]`) every configuration must route, so that each user gets one of them.",
+        description="Version of reviews, the same in every configuration. v1 does not call ratings, v2 and v3 do. With"
+        " several versions (`[v1, v2, v3]`), every configuration needs routes that send each user to one of them.",
     )
     images: dict[Workload, Image] = Field(
         {},
         max_length=10,
-        description="Images that replace those of the manifests on a cluster, by workload (`bookinfo` means all four"
-        " services, `load` is Locust, `gateway` a delegated gateway's proxy); without meaning on one machine.",
+        description="Images that replace those of the manifests on a cluster, by workload. `bookinfo` means all four"
+        " services, `load` is Locust, `gateway` is the proxy of a delegated gateway. Ignored on one machine.",
     )
 
     @property
@@ -82,32 +82,33 @@ class Load(Section):
     """The load on every configuration."""
 
     users: Users = Field(
-        20, description="Users at the same time. With `rate`: the most requests that may wait at once."
+        20, description="Number of concurrent users. With `rate`: the most requests in flight at once."
     )
     think_time_s: ThinkTime = Field(
         0.1,
         alias="think_time",
-        description="A user's pause after each answer (closed loop); unused with `rate`.",
+        description="Pause of a user after each response (closed loop). Ignored with `rate`.",
     )
     rate_per_s: Rate | None = Field(
         None,
         alias="rate",
-        description="Arrivals that do not wait for answers (open loop); without it users wait (closed loop).",
+        description="Arrival rate of requests, independent of responses (open loop). Without it, each user waits for"
+        " the response (closed loop).",
     )
     warmup_s: WarmUp = Field(
-        30.0, alias="warmup", description="Load before the window; recorded, but no part of the result."
+        30.0, alias="warmup", description="Load before the window: recorded, but not part of the result."
     )
     duration_s: Window = Field(
         120.0,
         alias="duration",
-        description="Length of the window whose samples count; at least as long as the warm-up.",
+        description="Length of the window, whose samples count. At least as long as the warm-up.",
     )
     workers: Annotated[int, Field(strict=True, ge=1, le=64)] = Field(
-        1, description="Locust's own worker processes that share the users; 1 is Locust without workers."
+        1, description="Number of Locust worker processes that share the users. 1 is Locust without workers."
     )
     locustfile: LocustFile = Field(
         "bookinfo",
-        description="A Locust file: the name of a shipped one, or of one beside the scenario file.",
+        description="A Locust file: the name of a shipped one, or of one in the folder of the scenario file.",
     )
 
     @field_validator("duration_s")
@@ -131,26 +132,26 @@ def _refuse_short(duration_s: float, warmup_s: float) -> None:
 
 
 class LoadOverride(Section):
-    """What one configuration changes in the load."""
+    """Changes to the load for one configuration."""
 
     users: Users | None = Field(None, description="Users of this configuration.")
     think_time_s: ThinkTime | None = Field(
-        None, alias="think_time", description="Pause after each answer in this configuration."
+        None, alias="think_time", description="Pause after each response in this configuration."
     )
-    rate_per_s: Rate | None = Field(None, alias="rate", description="Arrivals of this configuration (open loop).")
+    rate_per_s: Rate | None = Field(None, alias="rate", description="Arrival rate of this configuration (open loop).")
 
 
 class Configuration(Section):
-    """One state of the system under test."""
+    """One state of the system under test: a mesh, or none, and its policies."""
 
-    name: Name = Field(description="Name in folders, tables and figures; unique in the scenario.")
+    name: Name = Field(description="Name in folders, tables and figures. Unique in the scenario.")
     mesh: Mesh = Field(description="The service mesh, or none.")
     manifests: tuple[ManifestFolder, ...] = Field(
         (),
         max_length=20,
-        description="Folders of policies to apply, below the shipped manifests or beside the scenario file.",
+        description="Folders of policies to apply, below the shipped manifests or in the folder of the scenario file.",
     )
-    load: LoadOverride | None = Field(None, description="What this configuration changes in the load.")
+    load: LoadOverride | None = Field(None, description="Changes to the load for this configuration.")
 
     @field_validator("manifests")
     @classmethod
@@ -174,27 +175,27 @@ class Configuration(Section):
 
 
 class Pair(Section):
-    """Two configurations that are compared with each other, besides everyone with `reference`."""
+    """A pair of configurations to compare, in addition to the comparisons with `reference`."""
 
-    configuration: Name = Field(description="The one whose difference is told.")
-    reference: Name = Field(description="The one that it is compared with.")
+    configuration: Name = Field(description="The configuration whose difference is reported.")
+    reference: Name = Field(description="The configuration that it is compared with.")
 
 
 class Scenario(Section):
-    """A question to measure: one application under one load, in several configurations."""
+    """A comparison to measure: one application under one load, in several configurations."""
 
     schema_version: Version = Field(SCHEMA_VERSION, description="Version of this format.")
-    name: Name = Field(description="Name of the scenario, part of each run's id.")
+    name: Name = Field(description="Name of the scenario. Part of the id of each run.")
     title: Annotated[str, Field(pattern=LINE_PATTERN, max_length=120)] = Field(
         description="Heading of the report, one line."
     )
     description: Annotated[str, Field(pattern=TEXT_PATTERN, max_length=4000)] = Field(
-        "", description="What is compared, and why."
+        "", description="What the scenario compares, and why."
     )
     application: Application = Field(default_factory=Application, description="The application under test.")
     load: Load = Field(default_factory=Load, description="The load on every configuration.")
     repeats: Repeats = Field(
-        3, description="How often every configuration is deployed and measured; 1 gives no interval."
+        3, description="How often each configuration is deployed and measured. 1 gives no interval."
     )
     rerun_invalid: Annotated[bool, Strict()] = Field(
         True,
@@ -202,35 +203,38 @@ class Scenario(Section):
         " restart or an unsteady window; the first one is kept and left out of every mean. Not with `quick`. The old"
         " name `again` is deprecated.",
     )
-    seed: Seed | None = Field(None, description="Seed of the order of trials; drawn anew for each run without it.")
+    seed: Seed | None = Field(None, description="Seed of the order of trials. Without it, each run draws its own.")
     quick: Annotated[bool, Strict()] = Field(
         False,
-        description=f"Shorten warm-up to {format_duration(QUICK_WARMUP_S)} and window to"
-        f" {format_duration(QUICK_WINDOW_S)}, for trying out; every report says so.",
+        description=f"Shorten the warm-up to {format_duration(QUICK_WARMUP_S)} and the window to"
+        f" {format_duration(QUICK_WINDOW_S)}, to try a scenario out. The report is labelled QUICK.",
     )
     isolation: Literal["shared", "full"] = Field(
         "shared",
-        description="On a cluster: whether control planes are installed once and stay for all trials (`shared`), or"
-        " are there only for the trials of their own mesh (`full`).",
+        description="On a cluster: `shared` installs each control plane once and keeps it for all trials; `full`"
+        " installs a control plane only for the trials of its own mesh.",
     )
     configurations: Annotated[tuple[Configuration, ...], Field(min_length=1, max_length=50)] = Field(
-        description="The states to compare, measured in turn."
+        description="The configurations to compare, measured one after another."
     )
     reference: Name | None = Field(
         None,
-        description="The configuration that the others are compared with; null for no comparison.",
+        description="The configuration that the others are compared with. null for no comparison.",
     )
     contrasts: Annotated[tuple[Pair, ...], Field(max_length=50)] = Field(
         (),
-        description="Further pairs to compare: questions asked beforehand, which the report answers beside those about"
-        " `reference`.",
+        description="More pairs to compare, in addition to the comparisons with `reference`. They are planned before"
+        " the run, so that the report gives each of them a verdict.",
     )
     equalise: Annotated[tuple[Equal, ...], Field(max_length=len(get_args(Equal)))] = Field(
         (),
-        description="What is set alike in all meshes, instead of being as each has it: `tls` (version 1.3; cipher and"
-        " curve are Envoy's choice), `workers` (two threads in each sidecar), `retries` (none between sidecars).",
+        description="Settings that get the same value in all meshes, instead of each mesh's default: `tls` (version"
+        " 1.3; Envoy chooses cipher and curve), `workers` (two threads in each sidecar), `retries` (none between"
+        " sidecars).",
     )
-    margin: Margin = Field(0.1, description="The change in P95 that matters: within it, two are equivalent.")
+    margin: Margin = Field(
+        0.1, description="The smallest change in P95 that matters. Two configurations within it are equivalent."
+    )
 
     @model_validator(mode="before")
     @classmethod
