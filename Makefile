@@ -26,10 +26,11 @@ lint: $(VENV)/dev.stamp ## Style, types, layers
 	$(BIN)/lint-imports
 
 unit: $(VENV)/dev.stamp ## Fast tests that touch nothing outside
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest tests/unit -n 2 --dist worksteal
 
 local: $(VENV)/dev.stamp ## Real processes and real Envoys on this machine
-	$(BIN)/pytest tests/local
+	$(BIN)/pytest tests/local -m "not soak and not measures" -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest tests/local -m "not soak and measures"
 
 browser: $(VENV)/dev.stamp ## The report in a real browser
 	$(BIN)/pytest tests/browser

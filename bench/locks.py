@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 from bench.errors import LockedError
+
+PATH_VARIABLE: Final = "MESHBENCH_HOST_LOCK"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,12 @@ class Holder:
 
 
 def lock_path() -> Path:
-    """The machine's lock file for this user; not below TMPDIR, which may differ from shell to shell."""
+    """Return the machine's lock file for this user; not below TMPDIR, which may differ from shell to shell.
+
+    Tests of meshbench itself name another one in `PATH_VARIABLE`, to run beside each other.
+    """
+    if chosen := os.environ.get(PATH_VARIABLE):
+        return Path(chosen)
     return Path(f"/tmp/meshbench-{os.getuid()}.lock")  # noqa: S108  # opened without following links, owner checked
 
 

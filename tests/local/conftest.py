@@ -1,11 +1,25 @@
 """Fixtures of the tests with real processes: a place for the runs of a test, or of a module's tests."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from bench.locks import PATH_VARIABLE
 from tests import command
+
+
+@pytest.fixture(scope="session", autouse=True)
+def lock_of_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give each of pytest-xdist's workers a machine's lock of its own, for tests that measure nothing.
+
+    Without workers the tests have the machine's lock, as every other run.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            patch.setenv(PATH_VARIABLE, str(tmp_path_factory.mktemp("lock") / "machine.lock"))
+        yield
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from tests import command
 from tests.command import BASELINE
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.measures, pytest.mark.timeout(300)]
 
 
 def test_a_spoilt_block_is_measured_once_more(output: Path) -> None:

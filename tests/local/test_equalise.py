@@ -32,7 +32,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> StoredRun:
     folder = tmp_path_factory.mktemp("alike")
     (folder / "alike.yaml").write_text(yaml.safe_dump(SCENARIO), "utf-8")
     asked = ("--scenario", str(folder / "alike.yaml"), "--set", "equalise=[tls, workers, retries]")
-    short = ("--users", "4", "--warmup", "1s", "--duration", "2s", *command.ONCE)
+    short = ("--users", "4", "--warmup", "0s", "--duration", "2s", *command.ONCE)
     finished = command.run("run", *asked, *short, output=folder / "results")
     assert finished.code in MEASURED, finished.told
     return open_run(next((folder / "results").glob("*/")))

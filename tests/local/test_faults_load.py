@@ -9,7 +9,7 @@ import pytest
 
 from tests import command
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.measures, pytest.mark.timeout(600)]
 
 # What a user does depends on how many there are, the one thing that a configuration can change.
 FAULTY_USERS = """

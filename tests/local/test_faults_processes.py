@@ -14,7 +14,7 @@ from bench.store import open_run
 from tests import command
 from tests.command import Command
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.measures, pytest.mark.timeout(600)]
 
 SLEEPER_USERS = 7
 # The wall clock moves on by an hour while the trial with SLEEPER_USERS ends, as if the machine had slept.

@@ -37,6 +37,7 @@ def assert_interrupted(finished: command.Finished, output: Path, number: signal.
     assert command.left_of(run) == []
 
 
+@pytest.mark.measures
 def test_sigterm_during_the_load_leaves_readable_samples_within_two_seconds(scenario: Path, output: Path) -> None:
     """Case 51: samples on disk in under 2 s, the trial marked as interrupted, exit 143, and how to go on is told."""
     with command.running("run", "--scenario", scenario, output=output) as running:
@@ -187,7 +188,7 @@ def _ignore(number: signal.Signals) -> None:
 def test_a_run_over_its_time_limit_ends_with_a_report_of_what_there_is(output: Path) -> None:
     """Case 60: exit 10; complete trials are in the report, and the run can be resumed."""
     scenario = command.write_scenario(output.parent, [command.BASELINE], repeats=40, load={"duration": "1s"})
-    finished = command.run("run", "--scenario", scenario, "--timeout", "25s", output=output)
+    finished = command.run("run", "--scenario", scenario, "--timeout", "15s", output=output)
     assert finished.code == 10, finished.told
     assert "took longer than --timeout" in finished.err
     run = command.only_run(output)

@@ -107,16 +107,16 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_run(scenario: Pa
 
 
 TAKEN_PORT = """
-import socket, bench.targets.local.placement as placement
+import functools, socket, bench.targets.local.target as target
+from bench.targets.local.ports import free_ports
 holder = socket.socket()
 holder.bind(("127.0.0.1", 0))
 tries = [0]
-free_ports = placement.free_ports
 def often_taken(names):
     tries[0] += 1
     ports = free_ports(names)
     return {{**ports, "reviews": holder.getsockname()[1]}} if tries[0] <= {times} else ports
-placement.free_ports = often_taken
+target.place = functools.partial(target.place, choose_ports=often_taken)
 """
 
 

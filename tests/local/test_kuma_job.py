@@ -24,9 +24,9 @@ HOPS = {
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> StoredRun:
-    """One repeat with windows of four seconds."""
+    """One repeat with windows of two seconds."""
     output = tmp_path_factory.mktemp("kuma") / "results"
-    short = ("--repeats", "1", "--users", "4", "--warmup", "1s", "--duration", "4s", *command.ONCE)
+    short = ("--repeats", "1", "--users", "4", "--warmup", "0s", "--duration", "2s", *command.ONCE)
     finished = command.run("run", "--scenario", "kuma-policies", *short, output=output)
     assert finished.code in MEASURED, finished.told
     return open_run(next(output.glob("*/")))

@@ -8,6 +8,8 @@ import pytest
 from bench.targets.local.generator import load_environment
 from tests import command
 
+pytestmark = pytest.mark.measures
+
 LOCUSTFILE = """\
 import os
 from pathlib import Path

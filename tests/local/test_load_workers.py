@@ -27,6 +27,8 @@ from bench.targets.local.ports import free_ports
 from tests.bookinfo import ROOT
 from tests.rows import recorded_rows
 
+pytestmark = pytest.mark.measures
+
 USUAL_PORT = 5557
 ANSWER_S = 1.0  # longer than Locust's master waits for its workers' last figures
 

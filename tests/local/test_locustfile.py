@@ -14,6 +14,8 @@ import pytest
 from bench.targets.local.ports import free_ports
 from tests.bookinfo import ROOT, Answer, connect, fetch, running
 
+pytestmark = pytest.mark.measures
+
 LOCUST = [sys.executable, "-m", "locust", "--locustfile", "locustfiles/bookinfo.py", "--loglevel", "WARNING"]
 
 

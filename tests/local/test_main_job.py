@@ -99,6 +99,7 @@ def test_the_report_is_made_again_from_the_folder_alone(smoke: StoredRun) -> Non
     assert again.out.encode() == before == (smoke.path / "summary.json").read_bytes()
 
 
+@pytest.mark.measures
 def test_an_open_loop_keeps_its_rate_and_counts_from_the_arrival(tmp_path: Path) -> None:
     """With `--rate` arrivals do not wait for answers, and each is stored with the time it was due."""
     scenario = command.write_scenario(
@@ -113,9 +114,10 @@ def test_an_open_loop_keeps_its_rate_and_counts_from_the_arrival(tmp_path: Path)
     assert (counted.intended_ns <= counted.started_ns).all()
 
 
+@pytest.mark.measures
 def test_more_users_than_the_application_can_serve_bring_no_more_throughput(tmp_path: Path) -> None:
     """The sweep of the study runs whole, and shows saturation: 25 times the users bring no 25 times the pages."""
-    short = ("--repeats", "1", "--duration", "3s", "--warmup", "1s", *command.ONCE)
+    short = ("--repeats", "1", "--duration", "3s", "--warmup", "0s", *command.ONCE)
     finished = command.run("run", "--scenario", "users-sweep", *short, output=tmp_path / "results")
     assert finished.code in MEASURED, finished.told
     folder = next((tmp_path / "results").glob("*/"))

@@ -12,6 +12,8 @@ import pytest
 from bench.load.pacing import poisson_arrivals
 from tests.stamping import Compared, compare, load, stamping
 
+pytestmark = pytest.mark.measures
+
 MS = 1_000_000
 PROCESSING_S = 0.02
 CLASSES = ("Http", "Fast", "Inheriting", "Caught", "Custom")

@@ -16,9 +16,9 @@ NAMES = {"login", "page as Marco", "page as others"}
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> StoredRun:
-    """One repeat with windows of four seconds."""
+    """One repeat with windows of two seconds."""
     output = tmp_path_factory.mktemp("routes") / "results"
-    short = ("--repeats", "1", "--users", "4", "--warmup", "1s", "--duration", "4s", *command.ONCE)
+    short = ("--repeats", "1", "--users", "4", "--warmup", "1s", "--duration", "2s", *command.ONCE)
     finished = command.run("run", "--scenario", "deployment-strategy", *short, output=output)
     assert finished.code in MEASURED, finished.told
     return open_run(next(output.glob("*/")))

@@ -174,6 +174,7 @@ def leave(**_):
 
 
 @pytest.mark.slow
+@pytest.mark.measures
 def test_strays_are_ended_before_each_trial_and_at_the_end(output: Path) -> None:
     """What a trial left would go on beside the next one, and after the run."""
     name = command.write_locustfile(output.parent, "@task\ndef page(self):\n    self.ask()")

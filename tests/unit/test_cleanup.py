@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench import cleanup, locks
+from bench import cleanup
 from bench.cleanup import (
     Leftovers,
     clean,
@@ -20,7 +20,7 @@ from bench.cleanup import (
 from bench.cli import cli, main
 from bench.errors import InputError, LeftoversError, LockedError, StoreError
 from bench.journal import read_journal
-from bench.locks import machine_lock, read_holder
+from bench.locks import PATH_VARIABLE, machine_lock, read_holder
 from bench.processes import MARK, this_process
 from bench.records import RunRecord
 from bench.store import RunFolder, read_record
@@ -35,7 +35,7 @@ APPLY = {"step": "apply", "context": "lab"}
 def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A lock file of the test's own, and no process that could be found."""
     path = tmp_path / "machine.lock"
-    monkeypatch.setattr(locks, "lock_path", lambda: path)
+    monkeypatch.setenv(PATH_VARIABLE, str(path))
     monkeypatch.setattr(cleanup, "marked_processes", dict)
     monkeypatch.setattr(cleanup, "end_strays", lambda _run, _recorded: ())
     return path

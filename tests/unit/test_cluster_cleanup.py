@@ -5,7 +5,7 @@ from itertools import count
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import ClusterError, LeftoversError
@@ -113,7 +113,6 @@ def test_a_second_cleanup_finds_nothing_and_is_good() -> None:
     assert fake.log == []
 
 
-@settings(max_examples=150)
 @given(st.data())
 def test_any_half_way_state_ends_empty(data: st.DataObject) -> None:
     """Whatever is missing: the control plane never came up or is gone, a webhook was left, a namespace is going."""

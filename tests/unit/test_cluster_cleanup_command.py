@@ -1,23 +1,17 @@
 """`meshbench cleanup --context`: what it does while nobody answers, and how it ends then."""
 
 import signal
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 import yaml
 
 from bench.errors import Interrupted, LeftoversError, RefusedError
-from bench.meshes.wire import Wire
 from bench.targets.kubernetes import cleanup
 from bench.targets.kubernetes.cleanup import cluster_cleanup
 from bench.targets.kubernetes.client import Cluster
-from bench.targets.local.certificates import issue_certificates
 from tests.fake_cluster import FakeCluster, thing
 
 RUN = "20261123T031500Z-mine-7f3a"
@@ -110,26 +104,3 @@ def test_a_context_that_is_not_there_is_not_waited_for(tmp_path: Path, monkeypat
     monkeypatch.setenv("KUBECONFIG", str(_kubeconfig(tmp_path / "config", "https://127.0.0.1:1")))
     with pytest.raises(RefusedError, match="there is no context lib"):
         next(cluster_cleanup("lib"))
-
-
-def test_a_server_with_another_certificate_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As of a cluster that was made anew at the same address: what is in the kubeconfig is out of date."""
-    wire = Wire(http="HTTP/2", tls="TLSv1.2", alpn="kuma")
-    issued = issue_certificates(
-        tmp_path / "ids", {"api": ("spiffe://api",)}, wire=wire, now=datetime.now(UTC), run_s=60
-    )
-    identity, context = issued.identity("api"), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(identity.certificate, identity.key)
-    server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    url = f"https://127.0.0.1:{server.server_address[1]}"
-    monkeypatch.setenv("KUBECONFIG", str(_kubeconfig(tmp_path / "config", url)))
-    try:
-        with pytest.raises(RefusedError, match="CERTIFICATE_VERIFY_FAILED"):
-            next(cluster_cleanup("lab"))
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

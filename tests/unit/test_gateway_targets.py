@@ -1,6 +1,7 @@
 """Gateways as the targets make them: Envoy's configuration on one machine, pods on a cluster."""
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,18 @@ def entered(mesh: str, *folders: str) -> Application:
     return application.entered_by(gateway)
 
 
+def number_ports(names: Sequence[str]) -> dict[str, int]:
+    """Give each listener a port without a look at this machine."""
+    return {name: 10_000 + number for number, name in enumerate(names)}
+
+
 def built(mesh: str, *folders: str) -> tuple[dict[str, Any], Placement]:
     """The gateway's whole configuration, and who listens where."""
     application = entered(mesh, *folders)
     assert application.gateway is not None
     policies = MESHES[mesh].read_policies([MANIFESTS / folder for folder in folders], application)
     names = MESHES[mesh].identities(policies, application)
-    placement = place(application, ways_out=ways_out(mesh))
+    placement = place(application, ways_out=ways_out(mesh), choose_ports=number_ports)
     bootstrap = GATEWAYS[mesh].gateway_bootstrap(
         application.gateway,
         placement=placement,
@@ -124,7 +130,7 @@ def test_a_delegated_gateways_proxy_has_its_own_configuration_with_the_addresses
     gateway = application.gateway
     assert gateway is not None
     assert gateway.proxy is not None
-    placement = place(application, ways_out=ways_out("kuma"))
+    placement = place(application, ways_out=ways_out("kuma"), choose_ports=number_ports)
     ours = front_bootstrap(gateway, placement=placement, admin=ADMIN)
     text = json.dumps(ours)
     for old, new in (

@@ -1,6 +1,5 @@
 """What containers and nodes use: whose it is, when it was, what lies inside a window, and what nobody knows."""
 
-import base64
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -18,11 +17,9 @@ from bench.targets.kubernetes.prometheus import (
     check_place,
     examine_prometheus,
     source_of,
-    without_password,
 )
 from bench.targets.kubernetes.usage import EVERY_S, KubeletUsage, Part, Reading, kubelet_usage, parts_of, readings_in
 from bench.usage import generator_cores, process_use
-from tests.api_server import serving
 
 START = Start(zero_ns=77, wall_s=1_763_888_400.5)  # 2025-11-23T09:00:00.5Z
 SIDECARS = ("istio-proxy", "kuma-sidecar")
@@ -338,12 +335,6 @@ def test_prometheus_is_asked_for_the_runs_namespaces_alone() -> None:
     assert asked.startswith(f'{CPU}{{namespace=~"here",container!=""}}[')
 
 
-def test_a_url_that_nobody_answers_is_a_clear_failure() -> None:
-    """It names the URL."""
-    with pytest.raises(ClusterError, match=r"asking Prometheus at http://127.0.0.1:9/api/v1/query: .*refused"):
-        source_of("http://127.0.0.1:9/", cast("Cluster", FakeKubelets([])))("up")
-
-
 @pytest.mark.parametrize("place", ["prometheus", "monitoring/prometheus", "ftp://here", "a/b:c/d"])
 def test_a_place_that_is_none_is_refused(place: str) -> None:
     """With what would be right."""
@@ -372,32 +363,6 @@ def test_rows_without_any_reading_can_be_read(tmp_path: Path) -> None:
     """A load that ended before the first reading leaves a file all the same."""
     assert len(trace(tmp_path, {}).at_ns) == 0
     assert process_use(trace(tmp_path, {}), [], 0) == ()
-
-
-class FakePrometheus:
-    """Answers every query with `said`, and keeps the credentials that came with it."""
-
-    def __init__(self, said: Any) -> None:
-        self.said, self.seen = said, list[str]()
-
-    def answer(self, _method: str, _url: str, _body: Object, headers: dict[str, str]) -> tuple[int, Object]:
-        self.seen.append(headers.get("Authorization", ""))
-        return 200, self.said
-
-
-def test_a_url_s_password_is_sent_and_not_shown() -> None:
-    """As a header for this server alone; findings, errors and records have the URL without it."""
-    fake = FakePrometheus(answer({"metric": {}, "value": [0, "17"]}))
-    cluster = cast("Cluster", FakeKubelets([]))
-    with serving(fake) as address:
-        place = f"http://me:pa55%20word@{address}"
-        finding = examine_prometheus(place, cluster)
-    assert fake.seen == [f"Basic {base64.b64encode(b'me:pa55 word').decode()}"]
-    assert finding.detail == f"http://{address} answers"
-    assert without_password(place) == f"http://{address}"
-    with pytest.raises(ClusterError, match=f"asking Prometheus at http://{address}/api") as caught:
-        source_of(place, cluster)("up")
-    assert "pa55" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

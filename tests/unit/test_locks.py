@@ -6,16 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from bench import locks
 from bench.errors import LockedError
-from bench.locks import forget_holder, machine_lock, read_holder
+from bench.locks import PATH_VARIABLE, forget_holder, lock_path, machine_lock, read_holder
 
 
 @pytest.fixture(autouse=True)
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A lock file of the test's own."""
     path = tmp_path / "machine.lock"
-    monkeypatch.setattr(locks, "lock_path", lambda: path)
+    monkeypatch.setenv(PATH_VARIABLE, str(path))
     return path
 
 
@@ -100,3 +99,13 @@ def test_a_lock_file_is_never_opened_through_a_link(path: Path, tmp_path: Path) 
     with pytest.raises(LockedError, match="cannot be opened"), machine_lock(Path("one"), "one"):
         pytest.fail("followed it")
     assert (tmp_path / "precious").read_text("utf-8") == "precious"
+
+
+def test_two_runs_of_a_user_have_one_lock_whatever_their_temporary_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but the variable for tests chooses another file."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert lock_path() == tmp_path / "machine.lock"
+    monkeypatch.delenv(PATH_VARIABLE)
+    assert lock_path() == Path(f"/tmp/meshbench-{os.getuid()}.lock")  # noqa: S108  # looked at, not opened

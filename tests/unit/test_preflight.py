@@ -1,6 +1,5 @@
 """The whole pre-flight on a cluster of two nodes: where the load goes, and what a run asks of this machine."""
 
-import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -50,22 +49,3 @@ def test_the_load_goes_where_it_and_everything_else_have_room(examine: Examine) 
 def test_a_run_that_goes_on_is_looked_at_with_the_node_that_it_had(examine: Examine) -> None:
     """Whatever others take meanwhile."""
     assert examine(pod(container("3500m", "1Gi"), at="b"), load_node="a").load_place.node == "a"
-
-
-def test_a_port_in_use_ends_a_run_before_it_begins(examine: Examine) -> None:
-    """With exit code 3, and what would be right; not in the first load, when a mesh is there already."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        (finding,) = of("Locust's page", examine(locust_ui=port))
-    assert (finding.status, finding.error.exit_code) == ("error", 3)
-    assert finding.detail == f"port {port} of this machine: Address already in use"
-    assert finding.hint.startswith("another --locust-ui PORT, or end what has this one: ")
-
-
-def test_a_port_that_is_free_is_told_only_to_who_wants_the_page(examine: Examine) -> None:
-    """And it is given back: the first load is to have it."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    assert [finding.status for finding in of("Locust's page", examine(locust_ui=port))] == ["ok"]
-    assert [finding.status for finding in of("Locust's page", examine(locust_ui=port))] == ["ok"]
-    assert of("Locust's page", examine()) == []

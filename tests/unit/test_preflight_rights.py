@@ -22,7 +22,7 @@ from bench.targets.kubernetes.permissions import (
 )
 from bench.targets.kubernetes.preflight import require_permissions
 from bench.targets.kubernetes.prometheus import prometheus_needs
-from bench.targets.kubernetes.tools import TOOLS, examine_helm, examine_tools, judge
+from bench.targets.kubernetes.tools import TOOLS, examine_tools, judge
 from bench.yamlfile import read_documents
 from tests.shown_cluster import fake
 
@@ -159,28 +159,6 @@ def test_a_tools_version_is_read_from_what_it_says(name: str, said: str, state: 
     assert finding.status == state
     assert expected in finding.detail
     assert state == "ok" or TOOLS[name].wanted in finding.hint
-
-
-@pytest.mark.parametrize(
-    ("said", "expected"),
-    [
-        ("v3.15.2+g1a500d5", "3.15.2+g1a500d5 (/"),
-        ("v4.0.1+g12500dd", "4.0.1+g12500dd (/"),
-        ("what?", "/helm; not needed"),
-        (None, "not on PATH; not needed"),
-    ],
-)
-def test_helm_is_told_and_never_missed(
-    said: str | None, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whoever looks for it in the list finds it, with its version or without: no run needs it."""
-    if said is not None:
-        (tmp_path / "helm").write_text(f"#!/bin/sh\necho '{said}'\n", "utf-8")
-        (tmp_path / "helm").chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    finding = examine_helm()
-    assert finding.status == "ok"
-    assert expected in finding.detail
 
 
 def test_a_tool_that_is_not_there_is_named_with_where_it_is_from(

@@ -1,7 +1,5 @@
 """Samples: from raw rows to Parquet and back; `test_recorder` holds the rows' layout to the recorder's."""
 
-import subprocess
-import sys
 from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +16,6 @@ from bench.errors import StoreError
 from bench.load.merge import read_samples
 from bench.records import Window
 from bench.samples import RAW_ROW, Samples, read_columns, read_parquet, samples_of, write_columns, write_parquet
-from tests.bookinfo import ROOT
 from tests.factory import ISTIO_POLICIES, Made, simulate
 
 COLUMNS = [field.name for field in fields(Samples) if field.name != "names"]
@@ -152,22 +149,3 @@ def test_a_window_holds_what_started_inside() -> None:
     assert samples.counted([one]).started_ns.tolist() == [2, 3]
     assert samples.counted([one, other]).started_ns.tolist() == [2, 3, 7]
     assert len(samples.counted([])) == 0
-
-
-def test_writing_and_reading_load_no_pandas(tmp_path: Path) -> None:
-    """Storing a trial does not wait for a library that it does not need: Arrow's usual ways would load pandas."""
-    code = """
-import sys
-from pathlib import Path
-import numpy as np
-from bench.samples import *
-from tests.bookinfo import ROOT
-from tests.factory import ISTIO_POLICIES, Made, simulate
-folder = Path(sys.argv[1])
-samples = simulate(ISTIO_POLICIES[0], 2, Made(duration_s=5), rng=np.random.default_rng(1))
-write_parquet(samples, folder / "samples.parquet")
-write_columns(folder / "table.parquet", {"process": np.array(["ratings"])})
-read_parquet(folder / "samples.parquet"), read_columns(folder / "table.parquet")
-sys.exit("pandas" in sys.modules)
-"""
-    assert subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT).returncode == 0

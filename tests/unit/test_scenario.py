@@ -444,7 +444,7 @@ INSERTED = st.tuples(st.integers(0, len(GOOD)), st.text(max_size=20)).map(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text() | INSERTED | JSON.map(json.dumps))
 def test_any_text_is_a_scenario_or_an_input_error(write: Write, text: str) -> None:
     """Whatever stands in a file, it is read or refused with reasons; nothing else can happen."""

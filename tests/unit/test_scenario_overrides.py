@@ -169,7 +169,7 @@ def test_no_overrides_change_nothing() -> None:
 PLACES = st.sampled_from(["load", "users", "0", "configurations", "name", "", "x"])
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=150)
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(place=st.lists(PLACES, max_size=4).map(".".join), value=st.text() | st.sampled_from(["1", "null", "5s"]))
 def test_any_override_is_applied_or_an_input_error(place: str, value: str) -> None:
     """Whatever is typed after `--set`, it is applied or told as wrong under its flag."""

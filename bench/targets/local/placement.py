@@ -1,6 +1,6 @@
 """Who listens where in one deployment: every address on loopback, and who connects to which."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal
@@ -50,13 +50,15 @@ class Placement:
         return f"{service.name}:{service.port}"
 
 
-def place(application: Application, *, ways_out: WaysOut) -> Placement:
-    """Free ports for everyone."""
+def place(
+    application: Application, *, ways_out: WaysOut, choose_ports: Callable[[Sequence[str]], dict[str, int]] = free_ports
+) -> Placement:
+    """Choose a port for each listener of the application and its sidecars."""
     serving = [workload.name for workload in application.workloads]
     inbound = {name: f"{name}/inbound" for name in serving if ways_out != "none"}
     outbound = _outbound(application, ways_out)
     entry = [GATEWAY] if application.gateway else []
-    ports = free_ports([*serving, *inbound.values(), *dict.fromkeys(outbound.values()), *entry])
+    ports = choose_ports([*serving, *inbound.values(), *dict.fromkeys(outbound.values()), *entry])
     return Placement(
         application,
         serving={name: ports[name] for name in serving},

@@ -15,6 +15,8 @@ import pytest
 from bench.load.merge import read_samples
 from tests.bookinfo import ROOT
 
+pytestmark = pytest.mark.measures
+
 MS = 1_000_000
 STALL_MS = 2000  # a busy machine may stop a process for so long
 

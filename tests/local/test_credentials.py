@@ -1,0 +1,110 @@
+"""Credentials as a kubeconfig has them, from a plugin that is run and from elsewhere."""
+
+import json
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bench.errors import RefusedError
+from bench.targets.kubernetes.client_credentials import Credentials, read_credentials
+from bench.targets.kubernetes.kubeconfig import (
+    open_cluster,
+    read_context,
+    write_private,
+)
+
+
+def _kubeconfig(path: Path, *names: str, user: dict[str, Any] | None = None, **cluster: str) -> Path:
+    content = {
+        "current-context": names[0],
+        "contexts": [{"name": name, "context": {"cluster": f"{name}-c", "user": f"{name}-u"}} for name in names],
+        "clusters": [
+            {"name": f"{name}-c", "cluster": {"server": f"https://{name}.example:6443", **cluster}} for name in names
+        ],
+        "users": [{"name": f"{name}-u", "user": user or {"token": f"secret-of-{name}"}} for name in names],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(content), "utf-8")
+    return path
+
+
+def test_a_refused_context_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A credential plugin that is not installed is named, and the private copy is gone."""
+    user = {"exec": {"command": "meshbench-no-such-plugin", "apiVersion": "client.authentication.k8s.io/v1"}}
+    monkeypatch.setenv("KUBECONFIG", str(_kubeconfig(tmp_path / "config", "a", user=user)))
+    refused = pytest.raises(RefusedError, match=r"context a: no usable credentials: .*meshbench-no-such-plugin")
+    with refused, open_cluster("a", private_folder=tmp_path / "private"):
+        pytest.fail("it was opened")
+    assert list((tmp_path / "private").iterdir()) == []
+
+
+HIDDEN = "hidden-t0ken"
+
+
+INSIDE = [
+    f"{HIDDEN}\n{HIDDEN}",
+    f"{HIDDEN}\0",
+    f"{HIDDEN}\x1b[2J",
+    f"{HIDDEN}\r\nx-other: 1",
+    f"{HIDDEN}é",
+    f"{HIDDEN}\u2028{HIDDEN}",
+]
+
+
+def read_user(folder: Path, user: dict[str, Any], **cluster: str) -> Credentials:
+    """The credentials of a private copy with this user."""
+    path = _kubeconfig(folder / "config", "a", user=user, **cluster)
+    (folder / "private").mkdir()
+    return read_credentials(write_private(read_context((path,), "a"), folder / "private"))
+
+
+def plugin(folder: Path, status: Any) -> dict[str, Any]:
+    """A user whose credentials come from a program."""
+    version = "client.authentication.k8s.io/v1"
+    answer = json.dumps({"apiVersion": version, "kind": "ExecCredential", "status": status})
+    (folder / "login").write_text(f"#!/bin/sh\ncat <<'END'\n{answer}\nEND\n", "utf-8")
+    (folder / "login").chmod(0o700)
+    return {"exec": {"apiVersion": version, "command": "./login", "interactiveMode": "Never"}}
+
+
+def user_with(folder: Path, source: str, token: str) -> dict[str, Any]:
+    """A user who has a token from this source."""
+    if source == "plugin":
+        return plugin(folder, {"token": token})
+    if source == "tokenFile":
+        (folder / "token").write_bytes(token.encode())
+        return {"tokenFile": "token"}
+    if source == "provider":
+        return {"auth-provider": {"name": "gcp", "config": {"access-token": token}}}
+    return {"token": token}
+
+
+SOURCES = ("token", "tokenFile", "plugin", "provider")
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("token", [f"{HIDDEN}\n", f"{HIDDEN}\r\n", f"  {HIDDEN}\t\n\n"])
+def test_a_token_is_trimmed_wherever_it_comes_from(tmp_path: Path, source: str, token: str) -> None:
+    """As kubectl does: `kubectl create token > file` ends in a line end."""
+    credentials = read_user(tmp_path, user_with(tmp_path, source, token))
+    assert credentials.headers == {"authorization": f"Bearer {HIDDEN}"}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("token", INSIDE)
+def test_a_token_that_no_header_can_have_is_refused_and_not_shown(tmp_path: Path, source: str, token: str) -> None:
+    """With exit code 3, before the HTTP libraries would show it; also the chain of causes has nothing of it."""
+    with pytest.raises(RefusedError, match=r"context a: .*no header can have") as caught:
+        read_user(tmp_path, user_with(tmp_path, source, token))
+    assert caught.value.exit_code == 3
+    assert HIDDEN not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("status", [None, [], 3, "a", {"token": 3}, {"token": ["a"]}, {"clientKeyData": 3}, {}])
+def test_a_plugin_that_answers_nonsense_is_refused(tmp_path: Path, status: Any) -> None:
+    """Whatever its status is."""
+    with pytest.raises(RefusedError, match="context a: "):
+        read_user(tmp_path, plugin(tmp_path, status))

@@ -1,0 +1,80 @@
+"""Sidecars are asked through Kuma's control plane; the control plane is a small server on loopback."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+from typing import Any, cast
+
+import pytest
+
+from bench.errors import DeployError
+from bench.targets.kubernetes import kuma
+from bench.targets.kubernetes.client import Cluster, Object, Ref
+
+
+class FakeCluster:
+    """A control plane's pods, and its API served on loopback."""
+
+    def __init__(self, pods: Sequence[Object], *, port: int = 0) -> None:
+        self.pods = pods
+        self.port = port
+
+    def list(self, *_: str, **__: str) -> Sequence[Object]:
+        return self.pods
+
+    def get(self, ref: Ref) -> Object:
+        return {"metadata": {"labels": {"kuma.io/mesh": "own"} if ref.name == "guest" else {}}}
+
+    @contextmanager
+    def forward(self, pod: str, port: int, *, namespace: str) -> Iterator[int]:
+        assert (pod, port, namespace) == ("cp-2", 5681, "kuma-system")
+        yield self.port
+
+
+class Api(BaseHTTPRequestHandler):
+    """Answers a page with its own address; a dataplane called `gone` is not there."""
+
+    def do_GET(self) -> None:
+        body = b"no such dataplane" if "gone" in self.path else self.path.encode()
+        self.send_response(404 if "gone" in self.path else 200)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """Three pods of the control plane, of which one is ready and stays."""
+    with HTTPServer(("127.0.0.1", 0), Api) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        pods = [pod("cp-1", ready=False), pod("cp-2"), pod("cp-3", deletionTimestamp="t")]
+        yield cast("Cluster", FakeCluster(pods, port=server.server_port))
+        server.shutdown()
+        thread.join()
+
+
+def pod(name: str, *, ready: bool = True, **metadata: Any) -> Object:
+    return {"metadata": {"name": name, **metadata}, "status": {"containerStatuses": [{"ready": ready}]}}
+
+
+def test_a_sidecar_is_asked_through_a_control_plane_that_is_ready(cluster: Cluster) -> None:
+    """The address names mesh, pod and namespace, and what is asked for."""
+    answer = kuma.admin(cluster, "one", "/clusters?format=json", namespace="n")
+    assert answer == "/meshes/default/dataplanes/one.n/clusters?format=json"
+    assert kuma.admin(cluster, "one", "/clusters", namespace="guest").startswith("/meshes/own/dataplanes/one.guest/")
+
+
+def test_a_refusal_of_the_control_plane_is_told(cluster: Cluster) -> None:
+    """Page, status and reason are in one line."""
+    with pytest.raises(DeployError, match=r"answers GET /meshes/default/dataplanes/gone\.n/xds with 404: no such data"):
+        kuma.admin(cluster, "gone", "/config_dump", namespace="n")
+
+
+def test_what_the_control_plane_does_not_hand_out_is_named(cluster: Cluster) -> None:
+    """Nobody waits for a page that there is not."""
+    with pytest.raises(DeployError, match="hands out no /quitquitquit"):
+        kuma.admin(cluster, "one", "/quitquitquit", namespace="n")

@@ -1,0 +1,51 @@
+"""A Prometheus at a URL, over a real connection."""
+
+import base64
+from typing import Any, cast
+
+import pytest
+
+from bench.errors import ClusterError
+from bench.targets.kubernetes.client import Cluster, Object
+from bench.targets.kubernetes.prometheus import (
+    examine_prometheus,
+    source_of,
+    without_password,
+)
+from tests.api_server import serving
+
+ANSWER = {"status": "success", "data": {"resultType": "matrix", "result": [{"metric": {}, "value": [0, "17"]}]}}
+
+
+def test_a_url_that_nobody_answers_is_a_clear_failure() -> None:
+    """It names the URL."""
+    with pytest.raises(ClusterError, match=r"asking Prometheus at http://127.0.0.1:9/api/v1/query: .*refused"):
+        source_of("http://127.0.0.1:9/", cast("Cluster", None))("up")
+
+
+class FakePrometheus:
+    """Answers every query with `said`, and keeps the credentials that came with it."""
+
+    def __init__(self, said: Any) -> None:
+        self.said, self.seen = said, list[str]()
+
+    def answer(self, _method: str, _url: str, _body: Object, headers: dict[str, str]) -> tuple[int, Object]:
+        self.seen.append(headers.get("Authorization", ""))
+        return 200, self.said
+
+
+def test_a_url_s_password_is_sent_and_not_shown() -> None:
+    """As a header for this server alone; findings, errors and records have the URL without it."""
+    fake = FakePrometheus(
+        {"status": "success", "data": {"resultType": "vector", "result": [{"metric": {}, "value": [0, "17"]}]}}
+    )
+    cluster = cast("Cluster", None)
+    with serving(fake) as address:
+        place = f"http://me:pa55%20word@{address}"
+        finding = examine_prometheus(place, cluster)
+    assert fake.seen == [f"Basic {base64.b64encode(b'me:pa55 word').decode()}"]
+    assert finding.found == f"http://{address} answers"
+    assert without_password(place) == f"http://{address}"
+    with pytest.raises(ClusterError, match=f"asking Prometheus at http://{address}/api") as caught:
+        source_of(place, cluster)("up")
+    assert "pa55" not in str(caught.value)

@@ -1,0 +1,48 @@
+"""`meshbench cleanup --context` meets an API server with another certificate than its kubeconfig's."""
+
+import ssl
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import yaml
+
+from bench.errors import RefusedError
+from bench.meshes.wire import Wire
+from bench.targets.kubernetes.cleanup import cluster_cleanup
+from bench.targets.local.certificates import issue_certificates
+
+
+def _kubeconfig(path: Path, server: str) -> Path:
+    content = {
+        "contexts": [{"name": "lab", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": server}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+    }
+    path.write_text(yaml.safe_dump(content), "utf-8")
+    return path
+
+
+def test_a_server_with_another_certificate_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a cluster that was made anew at the same address: what is in the kubeconfig is out of date."""
+    wire = Wire(http="HTTP/2", tls="TLSv1.2", alpn="kuma")
+    issued = issue_certificates(
+        tmp_path / "ids", {"api": ("spiffe://api",)}, wire=wire, now=datetime.now(UTC), run_s=60
+    )
+    identity, context = issued.identity("api"), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(identity.certificate, identity.key)
+    server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    url = f"https://127.0.0.1:{server.server_address[1]}"
+    monkeypatch.setenv("KUBECONFIG", str(_kubeconfig(tmp_path / "config", url)))
+    try:
+        with pytest.raises(RefusedError, match="CERTIFICATE_VERIFY_FAILED"):
+            next(cluster_cleanup("lab"))
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
