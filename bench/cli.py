@@ -15,7 +15,7 @@ import click
 from click.core import ParameterSource
 
 from bench import __version__
-from bench.cli_cluster import chosen_place, cluster_options, context_option, foreseen, looked_at, taken
+from bench.cli_cluster import chosen_place, chosen_timing, cluster_options, context_option, foreseen, looked_at, taken
 from bench.cli_gate import gate, history
 from bench.errors import InputError, Interrupted, LeftoversError, MeshbenchError, RefusedError, told_in_full
 from bench.redaction import redact_streams
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from bench.scenario import Scenario
     from bench.store import RunFolder
     from bench.targets import Place
+    from bench.targets.kubernetes.waits import Timing
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -277,7 +278,7 @@ def cleanup(*, output: Path, run_: Path | None, context: str | None, run_id: str
     from bench.targets.kubernetes.cleanup import cluster_cleanup
 
     wanted = _wanted_run(run_id, named)
-    for line in cluster_cleanup(context, run_id=wanted, only_list=only_list):
+    for line in cluster_cleanup(context, run_id=wanted, only_list=only_list, timing=chosen_timing()):
         click.echo(line)
     if not only_list:
         close_cleaned(named.path.parent if named else output, context=context, run_id=wanted)
@@ -414,12 +415,12 @@ def _fit(text: str, width: int | None) -> str:
     return "\n".join(click.wrap_text(line, width) for line in text.splitlines())
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None, *, timing: "Timing | None" = None) -> None:
     """The entry point: every expected failure becomes one message and its exit code; nothing is printed with a
-    secret."""
+    secret. `timing` is for how long clusters are waited for, in place of what is usual."""
     redact_streams()
     try:
-        cli.main(argv, prog_name="meshbench", standalone_mode=False)
+        cli.main(argv, prog_name="meshbench", standalone_mode=False, obj=timing)
     except MeshbenchError as error:
         _end(told_in_full(error), error.exit_code)
     except click.ClickException as error:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bench.plan import Plan
     from bench.scenario import Scenario
     from bench.targets import Place
+    from bench.targets.kubernetes.waits import Timing
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -73,7 +74,7 @@ def chosen_place(
     again = resumed and resumed_options(flags, stored_run(resumed), resumed)
     options = again or read_options(flags, scenario)
     inputs = stored_inputs(scenario, resumed) if resumed else inputs_of(scenario, source)
-    with open_place(scenario, options, inputs, tell=_tell, confirm=_asker()) as place:
+    with open_place(scenario, options, inputs, tell=_tell, confirm=_asker(), timing=chosen_timing()) as place:
         yield place
 
 
@@ -85,7 +86,7 @@ def looked_at(flags: ClusterFlags, scenario: "Scenario", source: str) -> "Iterat
     from bench.targets.kubernetes.place import open_place
 
     options, inputs = read_options(flags, scenario), inputs_of(scenario, source)
-    with open_place(scenario, options, inputs, tell=_tell, guarded=False) as place:
+    with open_place(scenario, options, inputs, tell=_tell, guarded=False, timing=chosen_timing()) as place:
         yield place
 
 
@@ -103,6 +104,14 @@ def foreseen(flags: ClusterFlags, scenario: "Scenario", source: str, plan: "Plan
     options, inputs = read_options(flags, scenario), inputs_of(scenario, source)
     found = look_ahead(flags.context, scenario, options, inputs=inputs, plan=plan)
     return Elsewhere(found.cluster, found.seconds, found.lines, asdict(found))
+
+
+def chosen_timing() -> "Timing":
+    """How long the cluster is waited for: as `main` was called, else as usual."""
+    from bench.targets.kubernetes.waits import DEFAULT, Timing
+
+    context = click.get_current_context(silent=True)
+    return (context and context.find_object(Timing)) or DEFAULT
 
 
 def _tell(line: str) -> None:

@@ -109,12 +109,14 @@ def start(
     *arguments: str | Path,
     output: Path,
     driver: str = "",
+    timing: Mapping[str, float] | None = None,
     env: Mapping[str, str] | None = None,
     prepare: Callable[[], None] | None = None,
     **streams: Any,
 ) -> Command:
     """Starts the command in its own session, in the folder above `output`. `driver` is Python that is run in the
-    command's process before it; `prepare` too, before Python starts. It hears signals as in the foreground of a
+    command's process before it; `timing` is what differs from the usual `Timing` of clusters; `prepare` is called
+    before Python starts. It hears signals as in the foreground of a
     terminal, wherever the tests run."""
 
     def begin() -> None:
@@ -123,8 +125,9 @@ def start(
         if prepare:
             prepare()
 
-    code = f"{driver}\nimport bench.cli\nbench.cli.main()"
-    program = [sys.executable, "-c", code] if driver else [sys.executable, "-m", "bench.cli"]
+    program = [sys.executable, "-c", f"{driver}\n{_launcher(timing)}"]
+    if not driver and not timing:
+        program = [sys.executable, "-m", "bench.cli"]
     popen = subprocess.Popen(
         [*program, *map(str, arguments)],
         cwd=output.parent,
@@ -135,6 +138,15 @@ def start(
         **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams},
     )
     return Command(popen, output)
+
+
+def _launcher(timing: Mapping[str, float] | None) -> str:
+    """Python that calls the command."""
+    if not timing:
+        return "import bench.cli\nbench.cli.main()"
+    values = ", ".join(f"{name}={value!r}" for name, value in timing.items())
+    waits = "from bench.targets.kubernetes.waits import Timing"
+    return f"import bench.cli\n{waits}\nbench.cli.main(timing=Timing({values}))"
 
 
 @contextmanager

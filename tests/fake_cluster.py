@@ -13,6 +13,7 @@ from bench.errors import ClusterError
 from bench.targets.kubernetes.client import Cluster, KindInfo, Object, Ref, ref_of
 from bench.targets.kubernetes.deletion import is_custom
 from bench.targets.kubernetes.ownership import COMPONENT, MANAGED_BY, PRODUCT, RUN_ID
+from bench.targets.kubernetes.waits import Timing
 
 ADMISSION = "admissionregistration.k8s.io/v1"
 EXTENSIONS = "apiextensions.k8s.io/v1"
@@ -48,7 +49,7 @@ class FakeCluster:
     """Answers as `Cluster` does. `alive` are the services (namespace, name) that answer; `down` is how many of the next
     calls get no answer; `answers` is after how many it goes away for good; `denied` is the status with which it refuses
     every call; `unlisted` are kinds that may not be listed; `log` are the deletions that were asked for;
-    `before_delete` may refuse one."""
+    `before_delete` may refuse one. Nobody pauses between two looks at it."""
 
     alive: set[tuple[str, str]] = field(default_factory=set)
     things: dict[Ref, Object] = field(default_factory=dict)
@@ -61,6 +62,7 @@ class FakeCluster:
     context: str = "fake"
     server: str = "https://fake.invalid"
     patience_s: float = 10.0
+    timing: Timing = field(default_factory=lambda: Timing(poll_s=0.0, lock_poll_s=0.0, away_poll_s=0.0))
     _one_at_a_time: Lock = field(default_factory=Lock)
 
     @property

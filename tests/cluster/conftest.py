@@ -11,6 +11,7 @@ from bench.targets.kubernetes.kubeconfig import open_cluster
 from tests.cluster import job, lab
 from tests.cluster.lab import CONTEXT
 from tests.cluster.lab_images import build_bookinfo
+from tests.cluster.theirs import istio_of_theirs
 
 __all__ = ["CONTEXT"]
 
@@ -22,11 +23,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """No test here runs without the lab. The first one waits for it, and where it has to be built, for much longer than
     a test may take."""
     here = [item for item in items if Path(__file__).parent in item.path.parents]
+    items.sort(key=lambda item: item in here and _uses_existing(item))
+    here.sort(key=_uses_existing)
     if here and (why := lab.missing()):
         for item in here:
             item.add_marker(pytest.mark.skip(why))
     elif here and not lab.kubeconfig().exists():
         here[0].add_marker(pytest.mark.timeout(lab.UP_TIMEOUT_S))
+
+
+def _uses_existing(item: pytest.Item) -> bool:
+    return "existing_istio" in getattr(item, "fixturenames", ())
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -60,8 +67,25 @@ def kumactl(cluster: Cluster) -> str:
     return tool
 
 
-@pytest.fixture
-def as_before(cluster: Cluster) -> Iterator[None]:
-    """Nothing of ours is on the lab after the test, and nothing else has come, gone or changed."""
+@pytest.fixture(scope="session")
+def existing_istio(cluster: Cluster) -> Iterator[None]:
+    """Istio as a user has it, for the jobs that run with `--use-existing-mesh`. Tests that use it come after those that
+    install one, since meshbench refuses to install a second one."""
+    with job.unchanged(cluster), istio_of_theirs(cluster):
+        yield
+
+
+@pytest.fixture(scope="module")
+def as_before_all(cluster: Cluster) -> Iterator[None]:
+    """Nothing of ours is on the lab after the module's tests, and nothing else has come, gone or changed."""
     with job.unchanged(cluster):
         yield
+
+
+@pytest.fixture
+def as_before(request: pytest.FixtureRequest, cluster: Cluster, as_before_all: None) -> Iterator[None]:
+    """The same; what a failed test leaves is removed before the next one, and is no failure of that one."""
+    failed = request.session.testsfailed
+    yield
+    if request.session.testsfailed > failed:
+        job.remove_dead_runs(cluster)

@@ -107,13 +107,15 @@ def run_job(
     during: During | None = None,
     env: Mapping[str, str] | None = None,
     driver: str = "",
+    timing: Mapping[str, float] | None = None,
     **changes: Any,
 ) -> Job:
     """`meshbench run` on the lab, to its end. `scenario` is a file, or its configurations in the order in which they
     are measured; `changes` go into that file. `during` follows the command, and may do harm; so may `driver`, Python in
-    the command's own process."""
+    the command's own process. `timing` is what differs from the usual `Timing`."""
     path = scenario if isinstance(scenario, Path) else write_scenario(tmp_path, scenario, **changes)
-    return run_command(tmp_path, "run", "--scenario", path, "--yes", *arguments, during=during, env=env, driver=driver)
+    options: dict[str, Any] = {"during": during, "env": env, "driver": driver, "timing": timing}
+    return run_command(tmp_path, "run", "--scenario", path, "--yes", *arguments, **options)
 
 
 def run_command(
@@ -122,13 +124,14 @@ def run_command(
     during: During | None = None,
     env: Mapping[str, str] | None = None,
     driver: str = "",
+    timing: Mapping[str, float] | None = None,
 ) -> Job:
     """Any command of meshbench on the lab, to its end, with its results below `tmp_path`; one that `during` fails with
     is interrupted. What `arguments` say comes last, and so wins."""
     output, began = tmp_path / "results", time.monotonic()
     first, *others = arguments
     words = (first, "--context", CONTEXT, "--output", output, *others)
-    started = command.start(*words, output=output, env=_on_lab(env), driver=driver)
+    started = command.start(*words, output=output, env=_on_lab(env), driver=driver, timing=timing)
     started.deadline = began + _DEADLINE_S
     try:
         if during is not None:
@@ -225,11 +228,11 @@ def unchanged(cluster: Cluster) -> Iterator[None]:
     finally:
         _let_go(cluster)
         found = changes(before, everything(cluster))
-        _remove_dead_runs(cluster)
+        remove_dead_runs(cluster)
     assert found == []
 
 
-def _remove_dead_runs(cluster: Cluster) -> None:
+def remove_dead_runs(cluster: Cluster) -> None:
     """Never one that is alive: somebody else may have begun it meanwhile."""
     holder = read_holder(cluster)
     alive = holder.run_id if holder is not None and is_alive(cluster, holder, watch=Watch()) else ""

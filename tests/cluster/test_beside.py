@@ -2,11 +2,16 @@
 
 from pathlib import Path
 
+import pytest
+
 from bench.targets.kubernetes import istio
 from bench.targets.kubernetes.client import Cluster
-from tests.cluster.job import ISTIO, MESH, left_on_cluster, run_job, until_loading
+from bench.waiting import Watch
+from tests.cluster.job import ISTIO, run_job, until_loading
 from tests.cluster.lab_images import kill_container
 from tests.command import Command
+
+pytestmark = pytest.mark.usefixtures("existing_istio", "as_before")
 
 
 def test_a_control_plane_that_is_started_again_makes_its_trial_invalid(cluster: Cluster, tmp_path: Path) -> None:
@@ -18,7 +23,8 @@ def test_a_control_plane_that_is_started_again_makes_its_trial_invalid(cluster: 
         (status,) = pod["status"]["containerStatuses"]
         kill_container(status["containerID"])
 
-    job = run_job(tmp_path, *MESH, scenario=[ISTIO], load={"duration": "4s"}, during=harm)
+    job = run_job(tmp_path, "--use-existing-mesh", scenario=[ISTIO], load={"duration": "4s"}, during=harm)
+    istio.wait_ready(cluster, timeout_s=60, watch=Watch())
     assert job.exit_code == 5, job.told
     trial = job.trials()["01-istio-1"]
     (told,) = trial["restarts"]
@@ -26,4 +32,3 @@ def test_a_control_plane_that_is_started_again_makes_its_trial_invalid(cluster: 
     assert "exit code 137" in told
     assert any(reason.startswith("restart: discovery in istiod-") for reason in trial["reasons"])
     assert (job.folder / "trials" / "01-istio-1" / "services" / "istiod-discovery.log").stat().st_size > 0
-    assert left_on_cluster(cluster) == []

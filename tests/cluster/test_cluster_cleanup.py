@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import yaml
@@ -20,9 +20,9 @@ import yaml
 from bench.cleanup import recorded_contexts
 from bench.errors import LeftoversError
 from bench.journal import read_journal
-from bench.targets.kubernetes import lease, removal
-from bench.targets.kubernetes.cleanup import clean_cluster, cluster_cleanup
+from bench.targets.kubernetes.cleanup import Cleaned, clean_cluster, cluster_cleanup
 from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
+from bench.targets.kubernetes.control_plane import ControlPlane
 from bench.targets.kubernetes.kubeconfig import open_cluster
 from bench.targets.kubernetes.leftovers import find_leftovers
 from bench.targets.kubernetes.waits import wait_for
@@ -31,11 +31,13 @@ from tests.cluster.conftest import CONTEXT
 from tests.cluster.emulated import RBAC, Run, end, make, namespace, owner_of, thing
 
 ROOT = Path(__file__).parents[2]
+RARE = pytest.mark.soak("cluster")  # a test of the fake cluster has every half-way state
 # A run that is killed at one of its journal's steps.
 KILLED = """
 import os, signal, sys, tempfile
 from pathlib import Path
 from bench.journal import Journal
+from bench.targets.kubernetes.control_plane import ControlPlane
 from bench.targets.kubernetes.kubeconfig import open_cluster
 from tests.cluster.emulated import Run, owner_of
 step, run, folder = int(sys.argv[1]), Run(sys.argv[2]), Path(sys.argv[3])
@@ -53,15 +55,18 @@ with open_cluster("meshlab", private_folder=folder) as cluster, owner_of(run, cl
 """
 
 
-@pytest.fixture(autouse=True)
-def own_mesh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The emulated mesh is no real one: what that would have made itself is somebody else's here."""
-    monkeypatch.setattr(removal, "CONTROL_PLANES", {"kuma": SimpleNamespace(own_leftovers=_own_leftovers)})
-
-
 def _own_leftovers(cluster: Cluster) -> tuple[Ref, ...]:
     made = cluster.list("v1", "ConfigMap", namespace="default")
     return tuple(ref_of(one) for one in made if re.fullmatch(r"t-cleanup-\w+-outside", one["metadata"]["name"]))
+
+
+# The emulated mesh is no real one: what that would have made itself is somebody else's here.
+PLANES = cast("dict[str, ControlPlane]", {"kuma": SimpleNamespace(own_leftovers=_own_leftovers)})
+
+
+def clean(cluster: Cluster, run: Run, *, wait_s: float | None = None) -> Cleaned:
+    """Removes a run."""
+    return clean_cluster(cluster, run.run_id, watch=Watch(), wait_s=wait_s, planes=PLANES)
 
 
 @pytest.fixture
@@ -74,10 +79,8 @@ def run(cluster: Cluster) -> Iterator[Run]:
 
 @pytest.fixture(autouse=True)
 def environment(lab_kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lab's kubeconfig for the command, and a lock of this module's own."""
+    """The lab's kubeconfig for the command."""
     monkeypatch.setenv("KUBECONFIG", str(lab_kubeconfig))
-    monkeypatch.setattr(lease, "PLACE", replace(lease.PLACE, name="t-cleanup-lock"))
-    monkeypatch.setattr(lease, "LEASE", replace(lease.LEASE, namespace="t-cleanup-lock"))
 
 
 def _left(cluster: Cluster, run: Run) -> list[str]:
@@ -90,12 +93,12 @@ def test_a_whole_run_goes_with_its_mesh_and_a_second_cleanup_finds_nothing(
     """Its webhook answers nobody, its pods do not want to end, and what the mesh made itself has no labels."""
     make(run, cluster, tmp_path)
     cluster.apply(thing("v1", "ConfigMap", run.outside.name, "default"))
-    cleaned = clean_cluster(cluster, run.run_id, watch=Watch())
+    cleaned = clean(cluster, run)
     assert _left(cluster, run) == []
     assert cluster.get(run.outside) is None
     assert {one.ref.name for one in cleaned.removed} >= {run.app, run.system, run.run_id, "mesh", "inside", "beside"}
     assert cleaned.took_s < 60
-    again = clean_cluster(cluster, run.run_id, watch=Watch())
+    again = clean(cluster, run)
     assert again.removed == ()
     assert again.took_s < cleaned.took_s
 
@@ -108,30 +111,36 @@ def test_others_objects_stay_whatever_they_are_called(cluster: Cluster, run: Run
     try:
         with owner_of(other, cluster, tmp_path) as owner:
             owner.apply(namespace(other.app), "namespace")
-        clean_cluster(cluster, run.run_id, watch=Watch())
+        clean(cluster, run)
         for name in (f"{run.app}-foreign", other.app):
             place = cluster.get(Ref("v1", "Namespace", name))
             assert place is not None
             assert place["status"]["phase"] == "Active"
     finally:
         cluster.delete(Ref("v1", "Namespace", f"{run.app}-foreign"))
-        clean_cluster(cluster, other.run_id, watch=Watch())
+        clean(cluster, other)
 
 
 @pytest.mark.parametrize(
     "kinds",
     [
-        ("Namespace", "CustomResourceDefinition", "Mesh", "Policy", "ValidatingWebhookConfiguration"),
-        ("CustomResourceDefinition", "Mesh", "ValidatingWebhookConfiguration"),
-        ("ValidatingWebhookConfiguration", "ClusterRole"),
-        ("CustomResourceDefinition",),
+        pytest.param(
+            ("Namespace", "CustomResourceDefinition", "Mesh", "Policy", "ValidatingWebhookConfiguration"),
+            id="the control plane never came up",
+        ),
+        pytest.param(
+            ("CustomResourceDefinition", "Mesh", "ValidatingWebhookConfiguration"),
+            id="its namespace is gone",
+            marks=RARE,
+        ),
+        pytest.param(("ValidatingWebhookConfiguration", "ClusterRole"), id="a webhook was left", marks=RARE),
+        pytest.param(("CustomResourceDefinition",), id="the kinds were left", marks=RARE),
     ],
-    ids=["the control plane never came up", "its namespace is gone", "a webhook was left", "the kinds were left"],
 )
 def test_a_half_way_state_ends_empty(cluster: Cluster, run: Run, tmp_path: Path, kinds: tuple[str, ...]) -> None:
     """The webhook refuses every deletion as long as it is there."""
     make(run, cluster, tmp_path, only=kinds)
-    clean_cluster(cluster, run.run_id, watch=Watch())
+    clean(cluster, run)
     assert _left(cluster, run) == []
 
 
@@ -145,7 +154,7 @@ def test_a_namespace_that_a_dead_webhook_holds_is_freed(cluster: Cluster, run: R
     )
     for name in (run.system, run.app):
         cluster.delete(Ref("v1", "Namespace", name))
-    clean_cluster(cluster, run.run_id, watch=Watch())
+    clean(cluster, run)
     assert _left(cluster, run) == []
 
 
@@ -158,7 +167,7 @@ def test_a_finalizer_is_told_with_the_command_that_strips_it_and_never_stripped(
     held["metadata"]["finalizers"] = ["meshbench.dev/hold"]
     cluster.apply(held)
     with pytest.raises(LeftoversError) as raised:
-        clean_cluster(cluster, run.run_id, watch=Watch(), wait_s=15)
+        clean(cluster, run, wait_s=10)
     message = str(raised.value)
     assert f"Namespace {run.app}: being deleted" in message
     assert f"ConfigMap {run.app}/held waits for meshbench.dev/hold" in message
@@ -168,7 +177,7 @@ def test_a_finalizer_is_told_with_the_command_that_strips_it_and_never_stripped(
     subprocess.run(
         ["bash", "-c", command], check=True, env={**os.environ, "PATH": f"{kubectl.parent}:{os.environ['PATH']}"}
     )
-    clean_cluster(cluster, run.run_id, watch=Watch())
+    clean(cluster, run)
     assert _left(cluster, run) == []
 
 
@@ -183,11 +192,11 @@ def test_what_may_not_be_deleted_is_told_with_a_command_for_each(
         monkeypatch.setenv("KUBECONFIG", str(config))
         poor = stack.enter_context(open_cluster(CONTEXT, private_folder=tmp_path))
         with pytest.raises(LeftoversError) as raised:
-            clean_cluster(poor, run.run_id, watch=Watch(), wait_s=2)
+            clean(poor, run, wait_s=2)
     message = str(raised.value)
     assert re.search(rf"Namespace {run.app}: its deletion was refused: .*forbidden", message)
     assert f"kubectl --context {CONTEXT} delete namespace {run.app}" in message
-    clean_cluster(cluster, run.run_id, watch=Watch())
+    clean(cluster, run)
 
 
 def _reader(cluster: Cluster, name: str, *, stack: ExitStack, lab: Path, folder: Path) -> Path:
@@ -219,12 +228,13 @@ def _is_filled(secrets: tuple[Object, ...]) -> bool:
     return bool(secrets) and "token" in secrets[0].get("data", {})
 
 
+@pytest.mark.soak("kills")
 def test_a_run_that_is_killed_at_any_step_of_its_journal_leaves_nothing(cluster: Cluster, tmp_path: Path) -> None:
     """Before and after each object that it makes; cleanups of several runs at once do not disturb each other."""
     runs = {step: Run.new() for step in range(1, 2 * len(Run("t").few()) + 1)}
 
-    def clean(run: Run) -> list[str]:
-        clean_cluster(cluster, run.run_id, watch=Watch(), wait_s=240)
+    def left_after(run: Run) -> list[str]:
+        clean(cluster, run, wait_s=240)
         return _left(cluster, run)
 
     try:
@@ -232,7 +242,7 @@ def test_a_run_that_is_killed_at_any_step_of_its_journal_leaves_nothing(cluster:
             written = list(pool.map(lambda step: _killed_at(step, runs[step], tmp_path), runs))
         assert written == list(runs)
         with ThreadPoolExecutor(len(runs)) as pool:
-            assert [left for left in pool.map(clean, runs.values()) if left] == []
+            assert [left for left in pool.map(left_after, runs.values()) if left] == []
     finally:
         for run in runs.values():
             end(run, cluster)
@@ -280,7 +290,7 @@ def test_one_ctrl_c_does_not_end_a_cleanup_and_a_second_ends_it_at_once(
     assert command.returncode == LeftoversError.exit_code
     assert f"meshbench cleanup --context {CONTEXT} --run-id {run.run_id}" in err
     cluster.apply({**held, "metadata": {**held["metadata"], "finalizers": []}})
-    clean_cluster(cluster, run.run_id, watch=Watch())
+    clean(cluster, run)
 
 
 def _is_going(places: tuple[Object, ...]) -> bool:

@@ -1,39 +1,48 @@
 """A run on a cluster that was interrupted goes on; beside one that goes on nobody else measures or cleans up."""
 
 import signal
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.targets.kubernetes.client import Cluster
 from tests import command
 from tests.cluster.ends import Sent, tell
-from tests.cluster.job import ISTIO, MESH, left_on_cluster, run_command, run_job, until_loading
+from tests.cluster.job import BASELINE, ISTIO, MESH, left_on_cluster, run_command, run_job, until_loading
 from tests.cluster.lab import CONTEXT
 from tests.command import Command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.usefixtures("as_before")]
 
 
-def test_a_run_goes_on_after_ctrl_c_and_nobody_else_beside_it(cluster: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "configuration", [BASELINE, pytest.param(ISTIO, marks=pytest.mark.soak("cluster"))], ids=["baseline", "istio"]
+)
+def test_a_run_goes_on_after_ctrl_c_and_nobody_else_beside_it(
+    cluster: Cluster, tmp_path: Path, configuration: Mapping[str, Any]
+) -> None:
     """Cases 25, 50 and 52: interrupted while its first trial was removed, which counts; then `--resume` measures the
     second block alone, and another run, and cleanups here and on the cluster, are refused with its name."""
     sent = Sent(signal.SIGINT, lambda started: started.line("delete-done", kind="Namespace"))
-    cut = run_job(tmp_path, *MESH, scenario=[ISTIO], repeats=2, during=sent)
+    first, second = (f"0{number}-{configuration['name']}-{number}" for number in (1, 2))
+    mesh = MESH if configuration is ISTIO else ()
+    cut = run_job(tmp_path, *mesh, scenario=[configuration], repeats=2, during=sent)
     assert (cut.exit_code, cut.record["status"]) == (130, "interrupted"), cut.told
     assert left_on_cluster(cluster) == []
     trials = cut.trials()
-    assert list(trials) == ["01-istio-1"]
+    assert list(trials) == [first]
 
     def beside(started: Command) -> None:
-        until_loading(started, "02-istio-2")
+        until_loading(started, second)
         assert_nobody_else(tmp_path, started.folder())
 
     whole = run_command(tmp_path, "run", "--resume", cut.folder, "--yes", during=beside)
     assert (whole.exit_code, whole.record["status"]) == (0, "complete"), whole.told
     assert whole.run_folder == cut.run_folder
-    assert list(whole.trials()) == ["01-istio-1", "02-istio-2"]
-    assert whole.trials()["01-istio-1"] == trials["01-istio-1"]
+    assert list(whole.trials()) == [first, second]
+    assert whole.trials()[first] == trials[first]
     assert (whole.folder / "report" / "index.html").is_file()
     assert left_on_cluster(cluster) == []
 

@@ -1,37 +1,32 @@
-"""Control planes that come and go with each trial, that were there before, that stay for a look, and two in one run."""
+"""Control planes that come and go with each trial, that stay for a look, and two in one run."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.targets.kubernetes import istio
-from bench.targets.kubernetes.client import Cluster, Object
+from bench.targets.kubernetes.client import Cluster
 from tests.cluster.ends import tell
 from tests.cluster.job import (
     BASELINE,
     ISTIO,
     MESH,
-    POLICIES,
     Job,
-    changes,
-    everything,
     left_on_cluster,
     run_command,
     run_job,
     until_loading,
 )
 from tests.cluster.lab import CONTEXT
-from tests.cluster.theirs import istio_of_theirs
 from tests.command import Command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.usefixtures("as_before")]
 
 KUMA: Mapping[str, Any] = {"name": "kuma", "mesh": "kuma"}
 VALUES = MESH[1]
-_LEADER = "control-plane.alpha.kubernetes.io/leader"  # istiod renews what has it every few seconds
 
 
 def proven(job: Job, trial: str) -> list[dict[str, Any]]:
@@ -58,42 +53,6 @@ def test_isolation_full_measures_the_baseline_without_a_control_plane(cluster: C
     assert "each trial installed its own control plane" in (job.folder / "report" / "report.md").read_text("utf-8")
     assert left_on_cluster(cluster) == []
     tell(f"isolation full, a mesh and the baseline: {job.seconds:.0f} s")
-
-
-@pytest.fixture
-def istio_of_others(cluster: Cluster, as_before: None) -> Iterator[dict[str, Object]]:
-    """Istio as a user has it; everything on the cluster with it."""
-    with istio_of_theirs(cluster):
-        yield everything(cluster)
-
-
-def test_an_istio_that_was_there_before_is_used_and_stays(
-    cluster: Cluster, istio_of_others: dict[str, Object], tmp_path: Path
-) -> None:
-    """With all of its policies in a run's own part of it; none of its objects is another one afterwards."""
-    job = run_job(tmp_path, "--use-existing-mesh", scenario=[POLICIES])
-    assert job.exit_code == 0, job.told
-    assert "the mesh was there before and stays" in (job.folder / "report" / "report.md").read_text("utf-8")
-    now = everything(cluster)
-    assert changes(istio_of_others, now) == []
-    assert touched(istio_of_others, now) == []
-
-
-def touched(before: Mapping[str, Object], now: Mapping[str, Object]) -> list[str]:
-    """Objects of the mesh that somebody wrote to; but for those by which istiod and the kubelet say that it lives."""
-    alive = ("Lease", "Pod", "Deployment", "ReplicaSet", "Endpoints", "EndpointSlice")
-    return [
-        name
-        for name, thing in before.items()
-        if "istio" in name
-        and thing["kind"] not in alive
-        and _LEADER not in thing["metadata"].get("annotations", {})
-        and _version(thing) != _version(now[name])
-    ]
-
-
-def _version(thing: Object) -> str:
-    return str(thing["metadata"]["resourceVersion"])
 
 
 def test_what_is_to_be_kept_stays_until_the_cleanup(cluster: Cluster, tmp_path: Path) -> None:

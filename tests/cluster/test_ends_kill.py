@@ -23,7 +23,7 @@ STEPS = [
     ),
     pytest.param("apply-done AuthorizationPolicy .*/reviews-viewer", "its folder", id="policies"),
     pytest.param("apply-done Deployment .*/reviews", "an empty folder", id="application", marks=RARE),
-    pytest.param("delete-done Namespace /bookinfo-....$", "an empty folder", id="the trial's removal"),
+    pytest.param("delete-done Namespace /bookinfo-....$", "an empty folder", id="the trial's removal", marks=RARE),
 ]
 # Ctrl-C after the installation, and the kill while that cleans up.
 REMOVALS = [

@@ -15,15 +15,11 @@ from tests.cluster.way import Way, relay
 from tests.command import Command
 
 TRIAL = "01-baseline-1"
-AWAY_S = 14  # a request alone is given up after 10 s
+AWAY_S = 5  # a request alone is given up after 2 s
 
 # Nobody waits for two minutes in a test.
-_IMPATIENT: Final = """
-from bench.targets.kubernetes import cleanup, client_connection, outage
-client_connection.PATIENCE_S = 3
-outage.PATIENCE_S = 4
-cleanup.clean_cluster.__kwdefaults__["wait_s"] = 4
-"""
+_HASTY: Final = {"request_s": 2.0}
+_IMPATIENT: Final = {**_HASTY, "away_s": 4.0, "clean_s": 4.0}
 
 
 def away(way: Way) -> None:
@@ -50,7 +46,7 @@ def test_a_run_outlasts_an_absence_in_the_deployment_and_in_the_proof(
         away(way)
 
     with unchanged(cluster), relay(lab_kubeconfig, tmp_path / "config") as way:
-        job = run_job(tmp_path, during=harm, env={"KUBECONFIG": str(tmp_path / "config")})
+        job = run_job(tmp_path, during=harm, env={"KUBECONFIG": str(tmp_path / "config")}, timing=_HASTY)
     assert job.exit_code in (0, 5), job.told
     assert not HARM.search(" | ".join(job.trials()[TRIAL]["reasons"])), job.told
     assert job.record["cleanup_ok"] is True
@@ -69,7 +65,7 @@ def forsaken(cluster: Cluster, lab_kubeconfig: Path, tmp_path_factory: pytest.Te
     with unchanged(cluster):
         with relay(lab_kubeconfig, folder / "config") as way:
             environment: dict[str, Any] = {"KUBECONFIG": str(folder / "config")}
-            job = run_job(folder, during=harm, env=environment, driver=_IMPATIENT)
+            job = run_job(folder, during=harm, env=environment, timing=_IMPATIENT)
         return job, run_command(folder, "cleanup", "--run-id", job.folder.name)
 
 

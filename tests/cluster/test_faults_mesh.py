@@ -6,7 +6,6 @@ The mesh is somebody else's, who does these things to it while a run uses it.
 
 import re
 import shutil
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -25,27 +24,19 @@ from tests.cluster.job import (
     held,
     namespace_of,
     run_job,
-    unchanged,
     until_applied,
     until_loading,
 )
-from tests.cluster.theirs import SYSTEM, istio_of_theirs, replaced, without_injection, without_istiod
+from tests.cluster.theirs import SYSTEM, replaced, without_injection, without_istiod
 from tests.command import Command
 
-pytestmark = pytest.mark.usefixtures("istio", "as_before")
+pytestmark = pytest.mark.usefixtures("existing_istio", "as_before")
 
 SECURITY = "security.istio.io/v1"
 CONFIG = Ref("v1", "ConfigMap", "istio", SYSTEM)
 EXISTING = "--use-existing-mesh"
 LONGER = {"duration": "6s"}  # for what happens in the window
-SHORT_WAIT = "import bench.targets.kubernetes.deployment as deployment; deployment.SETTLE_TIMEOUT_S = 10.0"
-
-
-@pytest.fixture(scope="module")
-def istio(cluster: Cluster) -> Iterator[None]:
-    """Somebody else's Istio, for all tests of this module."""
-    with unchanged(cluster), istio_of_theirs(cluster):
-        yield
+SHORT = {"settle_s": 6.0}
 
 
 def failed(job: Job, *told: str) -> None:
@@ -99,6 +90,7 @@ def test_pods_that_come_without_sidecars(cluster: Cluster, tmp_path: Path) -> No
     assert job.seconds < 105
 
 
+@pytest.mark.soak("cluster")
 def test_pods_that_come_without_sidecars_once(cluster: Cluster, tmp_path: Path) -> None:
     """A webhook that was late costs some seconds: pods in their place have sidecars, and the trial is as any other."""
     with ExitStack() as stack:
@@ -148,7 +140,7 @@ def test_a_policy_that_somebody_undoes_before_the_load(cluster: Cluster, tmp_pat
                 thing(SECURITY, "AuthorizationPolicy", "everybody", namespace_of(started), spec={"rules": [{}]})
             )
 
-    job = run_job(tmp_path, EXISTING, scenario=[POLICIES], during=harm, driver=SHORT_WAIT)
+    job = run_job(tmp_path, EXISTING, scenario=[POLICIES], during=harm, timing=SHORT)
     failed(
         job,
         "istio-policies is not what its name says, so no load was sent:",
@@ -164,8 +156,8 @@ def test_policies_that_refuse_the_page_cost_their_own_configuration_its_result(t
     for name in ("allow-nothing", "peer-authentication"):
         shutil.copy(shipped("manifests") / "istio" / "policies" / f"{name}.yaml", place)
     closed = {"name": "closed", "mesh": "istio", "manifests": ["closed"]}
-    load = {"duration": "12s"}
-    job = run_job(tmp_path, EXISTING, scenario=[closed, BASELINE], load=load, driver=SHORT_WAIT)
+    load = {"duration": "8s"}
+    job = run_job(tmp_path, EXISTING, scenario=[closed, BASELINE], load=load, timing=SHORT)
     assert job.exit_code == 5, job.told
     trials = job.trials()
     (reason,) = trials["01-closed-1"]["reasons"]

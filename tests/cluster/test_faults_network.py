@@ -18,7 +18,7 @@ from tests.cluster.way import relay
 from tests.command import Command
 
 TRIAL = "01-baseline-1"
-CUTS = 3
+CUTS = 2
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def cut_off(cluster: Cluster, lab_kubeconfig: Path, tmp_path_factory: pytest.Tem
 
     with unchanged(cluster), relay(lab_kubeconfig, folder / "config") as way:
         environment = {"KUBECONFIG": str(folder / "config")}
-        window = {"duration": "14s"}
+        window = {"duration": "10s"}
         return run_job(folder, "--locust-ui", str(port), load=window, during=cut, env=environment), shown
 
 

@@ -15,7 +15,7 @@ from bench.targets.kubernetes.client import Cluster, Object, ref_of
 from tests.cluster.accounts import account, with_token, write_kubeconfig
 from tests.cluster.emulated import namespace, thing
 from tests.cluster.job import BASELINE, ISTIO, MESH, Job, run_command, run_job
-from tests.cluster.lab import CONTEXT, kubeconfig
+from tests.cluster.lab import CONTEXT
 
 pytestmark = pytest.mark.usefixtures("as_before")
 
@@ -38,25 +38,6 @@ def refused(job: Job, *told: str, exit_code: int = 3) -> None:
     assert job.run_folder is None
     missing = [text for text in told if text not in job.message]
     assert not missing, job.told
-
-
-def test_a_kubeconfig_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """With the variable that names it."""
-    path = tmp_path / "nowhere"
-    refused(run_job(tmp_path, env={"KUBECONFIG": str(path)}), f"KUBECONFIG names {path}, which does not exist")
-
-
-def test_an_empty_kubeconfig_is_named(tmp_path: Path) -> None:
-    """As a CI system leaves one whose secret is not set."""
-    path = tmp_path / "empty"
-    path.touch()
-    refused(run_job(tmp_path, env={"KUBECONFIG": str(path)}), f"{path}: this kubeconfig is empty")
-
-
-def test_a_context_that_is_not_there_is_answered_with_those_that_are(tmp_path: Path) -> None:
-    """And with the file in which they are."""
-    job = run_job(tmp_path, "--context", "elsewhere")
-    refused(job, f"there is no context elsewhere; contexts in {kubeconfig()}: {CONTEXT}")
 
 
 def test_a_name_that_sounds_like_production_needs_a_flag_of_its_own(tmp_path: Path) -> None:

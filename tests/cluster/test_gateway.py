@@ -9,7 +9,7 @@ import pytest
 from bench.records import ProofRecord
 from bench.store import read_record
 from bench.targets.kubernetes.client import Cluster
-from tests.cluster.job import MESH, Job, run_job, small_kuma, unchanged
+from tests.cluster.job import Job, run_job, small_kuma, unchanged
 
 pytestmark = pytest.mark.slow
 
@@ -23,6 +23,7 @@ POLICIES = {
 BUILTIN = {"name": "kuma-gateway", "mesh": "kuma", "manifests": ["kuma/gateway"]}
 DELEGATED = {"name": "kuma-gateway-delegated", "mesh": "kuma", "manifests": ["kuma/policies", "kuma/gateway-delegated"]}
 ROUTES = {"/productpage", "/static", "/login", "/logout", "/api/v1/products"}
+EXISTING = "--use-existing-mesh"
 ENTRY, INSIDE = "locust -> gateway", "gateway -> productpage"
 
 
@@ -58,9 +59,10 @@ def check_entered(proof: ProofRecord) -> None:
     assert seen(proof, "no route") == {"/health": "404 from the gateway itself"}
 
 
+@pytest.mark.usefixtures("existing_istio")
 def test_istios_gateway_with_and_without_policies(cluster: Cluster, tmp_path: Path) -> None:
     """Injected in the run's namespace, with the identity of its account, which policies let in; gone with the run."""
-    proofs = proofs_of(measured(cluster, tmp_path, *MESH, scenario=[ISTIO, POLICIES]))
+    proofs = proofs_of(measured(cluster, tmp_path, EXISTING, scenario=[ISTIO, POLICIES]))
     assert proofs.keys() == {"istio-gateway", "istio-gateway-policies"}
     for proof in proofs.values():
         check_entered(proof)

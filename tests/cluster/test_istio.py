@@ -46,17 +46,24 @@ def istioctl(lab_kubeconfig: Path) -> Iterator[str]:
 def installed(cluster: Cluster, folder: Path, options: InstallOptions) -> Iterator[Owner]:
     """Istio for a run of its own, ready; everything of the run is gone afterwards."""
     assert istio.present(cluster) == ""
-    owner = Owner(cluster, f"t-istio-{secrets.token_hex(3)}", Journal(folder / "journal.jsonl"), Watch())
-    try:
+    with owned(cluster, folder) as owner:
         owner.apply_all(istio.render(options), "istio")
         istio.wait_ready(cluster, timeout_s=120, watch=owner.watch)
+        yield owner
+
+
+@contextmanager
+def owned(cluster: Cluster, folder: Path) -> Iterator[Owner]:
+    """Who makes objects for a run of its own; everything of it is gone afterwards."""
+    owner = Owner(cluster, f"t-istio-{secrets.token_hex(3)}", Journal(folder / "journal.jsonl"), Watch())
+    try:
         yield owner
     finally:
         clean_cluster(cluster, owner.run_id, watch=owner.watch)
         owner.journal.close()
 
 
-# --- before the installation that the other tests share -------------------------------------------------------
+# --- without the Istio that the other tests share -------------------------------------------------------------
 
 
 def test_a_revision_comes_and_goes_without_a_trace(cluster: Cluster, istioctl: str, tmp_path: Path) -> None:
@@ -100,11 +107,12 @@ def test_istioctls_own_words_are_told(istioctl: str, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def deployed(cluster: Cluster, istioctl: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    """Istio, its policies, then Bookinfo with reviews v3."""
+def deployed(
+    cluster: Cluster, existing_istio: None, istioctl: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployed]:
+    """Istio's policies, then Bookinfo with reviews v3."""
     build_bookinfo()
-    folder = tmp_path_factory.mktemp("istio")
-    with installed(cluster, folder, InstallOptions(values=(VALUES,))) as owner:
+    with owned(cluster, tmp_path_factory.mktemp("istio")) as owner:
         yield deploy(owner, istio, POLICIES)
 
 

@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from bench.errors import LockedError
-from bench.targets.kubernetes import lease
 from bench.targets.kubernetes.client import Cluster, Ref
-from bench.targets.kubernetes.lease import cluster_lock, ensure_held, is_alive, read_holder, remove_lock
+from bench.targets.kubernetes.kubeconfig import open_cluster
+from bench.targets.kubernetes.lease import PLACE, cluster_lock, ensure_held, is_alive, read_holder, remove_lock
+from bench.targets.kubernetes.waits import Timing
 from bench.waiting import Watch
+from tests.cluster.lab import CONTEXT
 
 # A run that takes the lock, says so, and holds it until it is told to end.
 RUN = """
@@ -25,14 +27,13 @@ import sys, tempfile
 from dataclasses import replace
 from pathlib import Path
 from bench.errors import LockedError
-from bench.targets.kubernetes import lease
 from bench.targets.kubernetes.kubeconfig import open_cluster
-lease.PLACE = replace(lease.PLACE, name=sys.argv[1])
-lease.LEASE = replace(lease.LEASE, namespace=sys.argv[1])
+from bench.targets.kubernetes.lease import PLACE, cluster_lock
+place = replace(PLACE, name=sys.argv[1])
 with tempfile.TemporaryDirectory() as folder, open_cluster("meshlab", private_folder=Path(folder)) as cluster:
     sys.stdin.readline()
     try:
-        with lease.cluster_lock(cluster, sys.argv[2]):
+        with cluster_lock(cluster, sys.argv[2], place=place):
             print("taken", flush=True)
             sys.stdin.readline()
     except LockedError as error:
@@ -41,11 +42,9 @@ with tempfile.TemporaryDirectory() as folder, open_cluster("meshlab", private_fo
 
 
 @pytest.fixture
-def place(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ref]:
+def place(cluster: Cluster) -> Iterator[Ref]:
     """A lock of this test's own, beside the one that runs use."""
-    ref = replace(lease.PLACE, name=f"t-lease-{secrets.token_hex(3)}")
-    monkeypatch.setattr(lease, "PLACE", ref)
-    monkeypatch.setattr(lease, "LEASE", replace(lease.LEASE, namespace=ref.name))
+    ref = replace(PLACE, name=f"t-lease-{secrets.token_hex(3)}")
     yield ref
     cluster.delete(ref)
 
@@ -77,14 +76,19 @@ def _answer(process: "subprocess.Popen[str]") -> str:
     return process.stdout.readline().strip()
 
 
-def test_a_lock_is_renewed_and_leaves_nothing(cluster: Cluster, place: Ref, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_is_renewed_and_leaves_nothing(
+    cluster: Cluster, place: Ref, tmp_path: Path, lab_kubeconfig: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither lease nor namespace; the renewal needs nobody's attention."""
-    monkeypatch.setattr(lease, "RENEW_S", 0.2)
-    with cluster_lock(cluster, "t-lease-one"):
-        first = read_holder(cluster)
+    monkeypatch.setenv("KUBECONFIG", str(lab_kubeconfig))
+    with (
+        open_cluster(CONTEXT, private_folder=tmp_path, timing=Timing(renew_s=0.2)) as often,
+        cluster_lock(often, "t-lease-one", place=place),
+    ):
+        first = read_holder(cluster, place)
         assert first is not None
-        assert is_alive(cluster, replace(first, host="elsewhere"), watch=Watch())
-        ensure_held(cluster, "t-lease-one")
+        assert is_alive(cluster, replace(first, host="elsewhere"), watch=Watch(), place=place)
+        ensure_held(cluster, "t-lease-one", place=place)
     assert cluster.get(place) is None
 
 
@@ -100,7 +104,7 @@ def test_of_several_runs_at_once_one_has_the_lock(
     winner = f"t-lease-{answers.index('taken')}"
     told = [answer for answer in answers if answer != "taken"]
     assert all(f"context meshlab is being measured by the run {winner} " in answer for answer in told)
-    ensure_held(cluster, winner)
+    ensure_held(cluster, winner, place=place)
 
 
 def test_a_killed_run_is_told_at_once_and_has_to_be_cleaned_up(
@@ -110,26 +114,29 @@ def test_a_killed_run_is_told_at_once_and_has_to_be_cleaned_up(
     dead = _other(others, place, "t-lease-dead", lab_kubeconfig)
     _say(dead)
     assert _answer(dead) == "taken"
-    with pytest.raises(LockedError, match=r"measured by the run t-lease-dead"), cluster_lock(cluster, "t-lease-two"):
+    with (
+        pytest.raises(LockedError, match=r"measured by the run t-lease-dead"),
+        cluster_lock(cluster, "t-lease-two", place=place),
+    ):
         pytest.fail("two runs at once")
     dead.send_signal(signal.SIGKILL)
     dead.wait()
     command = r"without cleaning up .*meshbench cleanup --context meshlab --run-id t-lease-dead$"
-    with pytest.raises(LockedError, match=command), cluster_lock(cluster, "t-lease-two"):
+    with pytest.raises(LockedError, match=command), cluster_lock(cluster, "t-lease-two", place=place):
         pytest.fail("took over")
-    remove_lock(cluster, "t-lease-dead", watch=Watch())
-    with cluster_lock(cluster, "t-lease-two"):
-        ensure_held(cluster, "t-lease-two")
+    remove_lock(cluster, "t-lease-dead", watch=Watch(), place=place)
+    with cluster_lock(cluster, "t-lease-two", place=place):
+        ensure_held(cluster, "t-lease-two", place=place)
 
 
 def test_a_run_that_follows_at_once_waits_for_the_last_ones_namespace(cluster: Cluster, place: Ref) -> None:
     """It may still be going when the next run begins."""
     hurried = Watch()
     hurried.signals = [signal.SIGINT, signal.SIGINT]
-    with cluster_lock(cluster, "t-lease-one"):
-        remove_lock(cluster, "t-lease-one", watch=hurried)
+    with cluster_lock(cluster, "t-lease-one", place=place):
+        remove_lock(cluster, "t-lease-one", watch=hurried, place=place)
         assert cluster.get(place) is not None
         began = time.monotonic()
-        with cluster_lock(cluster, "t-lease-two"):
-            ensure_held(cluster, "t-lease-two")
+        with cluster_lock(cluster, "t-lease-two", place=place):
+            ensure_held(cluster, "t-lease-two", place=place)
         assert time.monotonic() - began < 60

@@ -24,6 +24,7 @@ from bench.targets.kubernetes.load_objects import KEEPER, NAME, default_image, l
 from bench.targets.kubernetes.load_pod import PodGenerator, locust_page, start_load
 from bench.targets.kubernetes.ownership import labelled
 from bench.targets.kubernetes.usage import kubelet_usage
+from bench.targets.kubernetes.waits import Timing
 from bench.usage import process_use
 from bench.waiting import Watch, wait_until
 from tests.cluster.lab import CONTEXT
@@ -167,6 +168,12 @@ def tick_for(load: Load, seconds: float) -> None:
     wait_until(in_trouble, timeout_s=seconds, watch=Watch(), poll_s=0.5)
 
 
+def is_back(load: Load) -> bool:
+    """Whether an outage is over, after one more tick."""
+    load.generator.tick()
+    return generator_of(load).outage.since_s is None
+
+
 def test_a_load_leaves_what_a_local_one_does(
     cluster: Cluster, namespace: str, order: LoadOrder, tmp_path: Path
 ) -> None:
@@ -217,7 +224,7 @@ def test_workers_and_page(cluster: Cluster, namespace: str, order: LoadOrder, tm
     with waiting_pod(cluster, namespace, order, ui=True):
         load = begin(cluster, namespace, order, tmp_path)
         with locust_page(cluster, namespace=namespace, port=0) as port:
-            tick_for(load, 6)
+            tick_for(load, 3)
             with urlopen(f"http://127.0.0.1:{port}/stats/requests", timeout=20) as answer:
                 shown = json.load(answer)
         exit_code = load.generator.stop(timeout_s=15)
@@ -242,18 +249,18 @@ def test_the_load_goes_on_without_an_api_server(
     monkeypatch.setenv("KUBECONFIG", str(config))
     with (
         relay(lab_kubeconfig, config) as way,
-        open_cluster(CONTEXT, private_folder=tmp_path) as beyond,
+        open_cluster(CONTEXT, private_folder=tmp_path, timing=Timing(request_s=2.0)) as beyond,
         waiting_pod(cluster, namespace, order),
     ):
         load = begin(beyond, namespace, order, tmp_path)
-        tick_for(load, 4)
+        tick_for(load, 2)
         cut_ns = load.generator.now_ns()
         way.close()
-        tick_for(load, 14)
+        tick_for(load, 7)
         back_ns = load.generator.now_ns()
         seen = recorded_rows(tmp_path)
         way.open()
-        tick_for(load, 20)
+        assert wait_until(lambda: is_back(load), timeout_s=20, watch=Watch(), poll_s=0.3)
         assert load.generator.trouble() == ""
         load.generator.stop(timeout_s=15)
     own = json.loads((tmp_path / "generator.json").read_text("utf-8"))

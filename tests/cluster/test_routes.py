@@ -12,7 +12,7 @@ from bench.resources import read_resources
 from bench.samples import read_parquet
 from bench.store import read_record
 from bench.targets.kubernetes.client import Cluster
-from tests.cluster.job import MESH, Job, run_job, small_kuma, unchanged
+from tests.cluster.job import Job, run_job, small_kuma, unchanged
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +25,7 @@ PAGES = {"page as others": "100 of 100 with reviews v1", "page as Marco": "100 o
 
 def measured(cluster: Cluster, folder: Path, *arguments: str, configuration: Mapping[str, Any]) -> Job:
     """One trial with all versions, of which nothing stays on the cluster."""
-    load = {"users": 8, "warmup": "1s", "duration": "4s"}
+    load = {"users": 8, "warmup": "1s", "duration": "3s"}
     with unchanged(cluster):
         job = run_job(folder, *arguments, scenario=[configuration], application=VERSIONS, load=load)
     assert job.exit_code in MEASURED, job.told
@@ -64,9 +64,10 @@ def check_named(job: Job) -> None:
     assert reviews <= set(read_resources(folder / "resources.parquet").processes)
 
 
+@pytest.mark.usefixtures("existing_istio")
 def test_istio_routes_by_user(cluster: Cluster, tmp_path: Path) -> None:
     """A DestinationRule's subsets and a VirtualService's header lead each user to a version."""
-    job = measured(cluster, tmp_path, *MESH, configuration=ISTIO)
+    job = measured(cluster, tmp_path, "--use-existing-mesh", configuration=ISTIO)
     check_routed(job)
     check_named(job)
 

@@ -19,6 +19,7 @@ from bench.errors import BadAnswerError, ClusterError, RefusedError
 from bench.targets.kubernetes.client import Cluster, Ref, connect, ref_of
 from bench.targets.kubernetes.client_discovery import kind_info
 from bench.targets.kubernetes.client_exec import exit_code
+from bench.targets.kubernetes.waits import Timing
 
 POD = Ref("v1", "Pod", "details", "shop")
 CORE = {"resources": [{"name": "pods", "kind": "Pod", "namespaced": True, "verbs": ["get", "create"]}]}
@@ -88,7 +89,7 @@ def _cluster(folder: Path, fake: FakeServer, renew: Callable[[Path, str], None] 
     with _serving(fake) as server:
         _write(config, server, "first")
         renewing = (lambda: renew(config, server)) if renew else (lambda: None)
-        with connect(config, context="fake", cluster_name="fake", renew=renewing) as cluster:
+        with connect(config, context="fake", cluster_name="fake", renew=renewing, timing=Timing()) as cluster:
             cluster.patience_s = 2
             yield cluster
 
@@ -133,7 +134,9 @@ def test_what_could_be_done_twice_is_not_repeated(tmp_path: Path) -> None:
 def test_a_server_that_is_gone_has_status_0(tmp_path: Path) -> None:
     """And the message has its address and the system's reason."""
     _write(tmp_path / "config", "http://127.0.0.1:1", "first")
-    with connect(tmp_path / "config", context="fake", cluster_name="fake", renew=lambda: None) as cluster:
+    with connect(
+        tmp_path / "config", context="fake", cluster_name="fake", renew=lambda: None, timing=Timing()
+    ) as cluster:
         cluster.patience_s = 0.3
         with pytest.raises(ClusterError, match=r"no answer from http://127.0.0.1:1: .*refused") as caught:
             cluster.read("/version")
@@ -307,7 +310,9 @@ def _stream_server(handle: Handle, seen: list[str] | None = None) -> Iterator[st
 def _commands(folder: Path, handle: Handle, token: str = "first", seen: list[str] | None = None) -> Iterator[Cluster]:  # noqa: S107
     with _stream_server(handle, seen) as server:
         _write(folder / "config", server, token)
-        with connect(folder / "config", context="fake", cluster_name="fake", renew=lambda: None) as cluster:
+        with connect(
+            folder / "config", context="fake", cluster_name="fake", renew=lambda: None, timing=Timing()
+        ) as cluster:
             yield cluster
 
 
@@ -355,7 +360,9 @@ def test_a_token_is_trimmed_on_both_paths(tmp_path: Path) -> None:
     fake = FakeServer((200, {"gitVersion": "v1"}))
     with _serving(fake) as server:
         _write(tmp_path / "config", server, "first\r\n")
-        with connect(tmp_path / "config", context="fake", cluster_name="fake", renew=lambda: None) as cluster:
+        with connect(
+            tmp_path / "config", context="fake", cluster_name="fake", renew=lambda: None, timing=Timing()
+        ) as cluster:
             cluster.read("/version")
     assert [*seen, *fake.tokens] == ["Bearer first", "Bearer first"]
 

@@ -25,5 +25,5 @@ def test_helm_is_told_and_never_missed(
         (tmp_path / "helm").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     finding = examine_helm()
-    assert finding.state == "ok"
-    assert told in finding.found
+    assert finding.status == "ok"
+    assert told in finding.detail

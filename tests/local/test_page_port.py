@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench.findings import Finding
+from bench.findings import CheckResult
 from bench.inputs import inputs_of
 from bench.scenario import Overrides, load_scenario
 from bench.targets.kubernetes import preflight
@@ -31,8 +31,8 @@ def examine(monkeypatch: pytest.MonkeyPatch) -> Examine:
     return look
 
 
-def of(what: str, examined: Examined) -> list[Finding]:
-    return [finding for finding in examined.findings if finding.what == what]
+def of(what: str, examined: Examined) -> list[CheckResult]:
+    return [finding for finding in examined.findings if finding.name == what]
 
 
 def test_a_port_in_use_ends_a_run_before_it_begins(examine: Examine) -> None:
@@ -40,15 +40,15 @@ def test_a_port_in_use_ends_a_run_before_it_begins(examine: Examine) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         (finding,) = of("Locust's page", examine(locust_ui=port))
-    assert (finding.state, finding.error.exit_code) == ("missing", 3)
-    assert finding.found == f"port {port} of this machine: Address already in use"
-    assert finding.mend.startswith("another --locust-ui PORT, or end what has this one: ")
+    assert (finding.status, finding.error.exit_code) == ("error", 3)
+    assert finding.detail == f"port {port} of this machine: Address already in use"
+    assert finding.hint.startswith("another --locust-ui PORT, or end what has this one: ")
 
 
 def test_a_port_that_is_free_is_told_only_to_who_wants_the_page(examine: Examine) -> None:
     """And it is given back: the first load is to have it."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    assert [finding.state for finding in of("Locust's page", examine(locust_ui=port))] == ["ok"]
-    assert [finding.state for finding in of("Locust's page", examine(locust_ui=port))] == ["ok"]
+    assert [finding.status for finding in of("Locust's page", examine(locust_ui=port))] == ["ok"]
+    assert [finding.status for finding in of("Locust's page", examine(locust_ui=port))] == ["ok"]
     assert of("Locust's page", examine()) == []

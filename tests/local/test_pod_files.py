@@ -22,6 +22,7 @@ from bench.targets.kubernetes.load_end import LoadEnd
 from bench.targets.kubernetes.load_fetch import PodFiles, parse_parts
 from bench.targets.kubernetes.load_pod import PodGenerator, start_load
 from bench.targets.kubernetes.usage import KubeletUsage
+from bench.targets.kubernetes.waits import DEFAULT, Timing
 from bench.waiting import Watch
 
 GONE = ClusterError("reading: nobody answers", status=0)
@@ -63,6 +64,7 @@ class FakePod:
     ran: list[str] = field(default_factory=list)
     account: str = '{"recorded": 3}'
     refusal: ClusterError = GONE
+    timing: Timing = DEFAULT
 
     def exec(self, _pod: str, argv: Sequence[str], *, container: str, **_: Any) -> Ran:
         self.ran.append(f"{container}: {argv[-1] if container == 'locust' else argv[3]}")

@@ -44,7 +44,7 @@ def test_a_url_s_password_is_sent_and_not_shown() -> None:
         place = f"http://me:pa55%20word@{address}"
         finding = examine_prometheus(place, cluster)
     assert fake.seen == [f"Basic {base64.b64encode(b'me:pa55 word').decode()}"]
-    assert finding.found == f"http://{address} answers"
+    assert finding.detail == f"http://{address} answers"
     assert without_password(place) == f"http://{address}"
     with pytest.raises(ClusterError, match=f"asking Prometheus at http://{address}/api") as caught:
         source_of(place, cluster)("up")

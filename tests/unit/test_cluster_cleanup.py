@@ -1,17 +1,20 @@
 """What is removed from a cluster, in which order, and what is left alone."""
 
 import signal
+import time
+from dataclasses import replace
 from itertools import count
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import ClusterError, LeftoversError
-from bench.targets.kubernetes import removal
-from bench.targets.kubernetes.cleanup import clean_cluster
+from bench.targets.kubernetes.cleanup import Cleaned, clean_cluster
 from bench.targets.kubernetes.client import KindInfo, Object, Ref, ref_of
+from bench.targets.kubernetes.control_plane import ControlPlane
 from bench.targets.kubernetes.deletion import found, is_custom
 from bench.targets.kubernetes.ownership import run_of
 from bench.targets.kubernetes.stuck import explain
@@ -25,15 +28,12 @@ ROLES = "rbac.authorization.k8s.io/v1"
 ROOT_CERT = thing("v1", "ConfigMap", "made-by-mesh", namespace="default")
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No pause between two looks, and a mesh that makes one object by itself."""
-    monkeypatch.setattr(removal, "_POLL_S", 0.0)
-    monkeypatch.setattr(removal, "CONTROL_PLANES", {"kuma": SimpleNamespace(own_leftovers=_own_leftovers)})
-
-
 def _own_leftovers(cluster: FakeCluster) -> tuple[Ref, ...]:
     return tuple(ref for ref in cluster.things if ref == ref_of(ROOT_CERT))
+
+
+# A mesh that makes one object by itself.
+PLANES = cast("dict[str, ControlPlane]", {"kuma": SimpleNamespace(own_leftovers=_own_leftovers)})
 
 
 def _definition(kind: str, run: str) -> Object:
@@ -76,13 +76,19 @@ def _foreign() -> tuple[Object, ...]:
 
 
 def _cluster(*things: Object) -> FakeCluster:
-    fake = FakeCluster(alive={CONTROL_PLANE})
+    """Its clock goes on by a millisecond whenever somebody looks at it, and not otherwise."""
+    fake, looks = FakeCluster(alive={CONTROL_PLANE}), count()
+    fake.timing = replace(fake.timing, clock=lambda: next(looks) / 1000)
     fake.add(things)
     return fake
 
 
 def _clean(fake: FakeCluster, *, wait_s: float = 5.0) -> None:
-    clean_cluster(fake.cluster, RUN, watch=Watch(), wait_s=wait_s)
+    _cleaned(fake, wait_s=wait_s)
+
+
+def _cleaned(fake: FakeCluster, *, watch: Watch | None = None, wait_s: float = 5.0) -> Cleaned:
+    return clean_cluster(fake.cluster, RUN, watch=watch or Watch(), wait_s=wait_s, planes=PLANES)
 
 
 def _first(fake: FakeCluster, kind: str) -> int:
@@ -109,20 +115,13 @@ def test_a_second_cleanup_finds_nothing_and_is_good() -> None:
     fake = _cluster(*_run())
     _clean(fake)
     fake.log.clear()
-    assert clean_cluster(fake.cluster, RUN, watch=Watch()).removed == ()
+    assert _cleaned(fake).removed == ()
     assert fake.log == []
 
 
 @given(st.data())
 def test_any_half_way_state_ends_empty(data: st.DataObject) -> None:
     """Whatever is missing: the control plane never came up or is gone, a webhook was left, a namespace is going."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(removal, "_POLL_S", 0.0)
-        patch.setattr(removal, "CONTROL_PLANES", {"kuma": SimpleNamespace(own_leftovers=_own_leftovers)})
-        _end_half_way(data)
-
-
-def _end_half_way(data: st.DataObject) -> None:
     everything = _run()
     fake = _cluster(*(one for one in everything if one is not ROOT_CERT and data.draw(st.booleans())))
     _keep_possible(fake)
@@ -168,7 +167,7 @@ def test_a_webhook_whose_control_plane_answers_stays_until_the_policies_are_gone
 def test_a_foreign_webhook_that_leads_nowhere_is_told_and_left_alone() -> None:
     """It is its owner's to remove."""
     fake = _cluster(*(one for one in _run() if one["apiVersion"] != KUMA), webhook("theirs", ("gone", "service")))
-    cleaned = clean_cluster(fake.cluster, RUN, watch=Watch(), wait_s=5)
+    cleaned = _cleaned(fake)
     assert [str(one.found.ref) for one in cleaned.foreign] == [f"{WEBHOOK} theirs"]
     assert "kubectl --context fake delete validatingwebhookconfiguration theirs" in cleaned.foreign[0].told("fake")
 
@@ -366,7 +365,7 @@ def test_a_second_signal_ends_the_waiting_but_not_before_the_first_deletions() -
     fake, watch = _cluster(*_run()), Watch()
     watch.signals = [2, 2]
     with pytest.raises(LeftoversError, match=r"a second signal(.|\n)*meshbench cleanup --context fake --run-id"):
-        clean_cluster(fake.cluster, RUN, watch=watch)
+        _cleaned(fake, watch=watch)
     assert Ref("v1", "Namespace", "bookinfo-7f3a") in {ref for ref, _grace in fake.log}
 
 
@@ -374,15 +373,15 @@ def test_one_signal_does_not_end_a_cleanup() -> None:
     """It is what most cleanups begin with."""
     fake, watch = _cluster(*_run()), Watch()
     watch.signals = [2]
-    clean_cluster(fake.cluster, RUN, watch=watch)
+    _cleaned(fake, watch=watch)
     assert fake.things == {}
 
 
-def test_a_ci_systems_signal_leaves_little_time_also_when_it_comes_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ci_systems_signal_leaves_little_time_also_when_it_comes_in_between() -> None:
     """After SIGTERM comes SIGKILL, within ten seconds: what is left is told before that."""
-    monkeypatch.setattr(removal, "_HASTE_S", 0.05)
     held = _hold(thing("v1", "ConfigMap", "held", namespace="bookinfo-7f3a", run=RUN))
     fake, watch = _cluster(held, *_run()), Watch()
+    fake.timing = replace(fake.timing, haste_s=0.05, clock=time.monotonic)  # on which signals are noted
 
     def interrupt(_ref: Ref) -> None:
         if not watch.signals:
@@ -390,4 +389,4 @@ def test_a_ci_systems_signal_leaves_little_time_also_when_it_comes_in_between(mo
 
     fake.before_delete = interrupt
     with pytest.raises(LeftoversError, match="not everything went in time"):
-        clean_cluster(fake.cluster, RUN, watch=watch, wait_s=60)
+        _cleaned(fake, watch=watch, wait_s=60)

@@ -3,15 +3,16 @@
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from bench.errors import Interrupted, LeftoversError, RefusedError
-from bench.targets.kubernetes import cleanup
 from bench.targets.kubernetes.cleanup import cluster_cleanup
 from bench.targets.kubernetes.client import Cluster
+from bench.targets.kubernetes.waits import Timing
 from tests.fake_cluster import FakeCluster, thing
 
 RUN = "20261123T031500Z-mine-7f3a"
@@ -19,25 +20,29 @@ AWAY = 10**9
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+def fake() -> FakeCluster:
     """The cluster of every context, with something of a run; nobody waits long for it."""
     cluster = FakeCluster()
     cluster.add([thing("v1", "Namespace", "bookinfo-7f3a", run=RUN, component="namespace")])
+    return cluster
+
+
+def clean(fake: FakeCluster, *, run_id: str | None = None, only_list: bool = False) -> Iterator[str]:
+    """The command, on this cluster."""
 
     @contextmanager
-    def named(_context: str, *, private_folder: Path) -> Iterator[Cluster]:
+    def opened(_context: str, *, private_folder: Path, timing: Timing) -> Iterator[Cluster]:
         assert private_folder.is_dir()
-        yield cluster.cluster
+        assert timing == Timing()
+        yield fake.cluster
 
-    monkeypatch.setattr(cleanup, "named_cluster", named)
-    monkeypatch.setattr(cleanup, "_POLL_S", 0.0)
-    return cluster
+    return cluster_cleanup("fake", run_id=run_id, only_list=only_list, opened=opened)
 
 
 def test_an_api_server_that_comes_back_is_waited_for(fake: FakeCluster) -> None:
     """That it is waited for is said at once; then everything is as with one that was never away."""
     fake.down = 3
-    waits, *lines = cluster_cleanup("fake", run_id=RUN)
+    waits, *lines = clean(fake, run_id=RUN)
     assert waits.endswith("no answer from https://fake.invalid: connection refused; waiting for up to 120 s")
     assert lines[-1].startswith(f"{RUN}: removed in ")
     assert fake.things == {}
@@ -53,13 +58,13 @@ def test_an_api_server_that_comes_back_is_waited_for(fake: FakeCluster) -> None:
     ],
 )
 def test_an_api_server_that_stays_away_is_told_with_the_command_for_later(
-    fake: FakeCluster, monkeypatch: pytest.MonkeyPatch, run_id: str | None, only_list: bool, command: str
+    fake: FakeCluster, run_id: str | None, only_list: bool, command: str
 ) -> None:
     """Case 58: nobody could be asked, so something may be left."""
-    monkeypatch.setattr(cleanup, "WAIT_S", 0.05)
+    fake.timing = replace(fake.timing, clean_s=0.05)
     fake.down = AWAY
     with pytest.raises(LeftoversError, match=rf"no answer from(.|\n)*; later: {command}$") as raised:
-        list(cluster_cleanup("fake", run_id=run_id, only_list=only_list))
+        list(clean(fake, run_id=run_id, only_list=only_list))
     assert raised.value.exit_code == 7
 
 
@@ -67,13 +72,13 @@ def test_an_api_server_that_goes_away_in_between_is_told_with_the_command_for_la
     """It is the same failure as one that was away before."""
     fake.answers = 4
     with pytest.raises(LeftoversError, match=f"; later: meshbench cleanup --context fake --run-id {RUN}$"):
-        list(cluster_cleanup("fake", run_id=RUN))
+        list(clean(fake, run_id=RUN))
 
 
 def test_a_signal_ends_the_wait_for_an_api_server(fake: FakeCluster) -> None:
     """The first one: nothing was removed yet."""
     fake.down = AWAY
-    lines = cluster_cleanup("fake")
+    lines = clean(fake)
     assert "waiting for" in next(lines)
     signal.raise_signal(signal.SIGINT)
     with pytest.raises(Interrupted):
@@ -85,7 +90,7 @@ def test_credentials_that_are_refused_are_not_waited_for(fake: FakeCluster) -> N
     """They stay so; nothing was begun."""
     fake.denied = 401
     with pytest.raises(RefusedError, match="log in again") as raised:
-        next(cluster_cleanup("fake"))
+        next(clean(fake))
     assert raised.value.exit_code == 3
 
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any, cast
 import pytest
 
 from bench.errors import DeployError, Interrupted, LeftoversError, LockedError
-from bench.targets.kubernetes import lease
 from bench.targets.kubernetes.client import Object, Ref
 from bench.targets.kubernetes.holder import DURATION_S, Holder, here, holder_of, judged
 from bench.targets.kubernetes.lease import LEASE, PLACE, cluster_lock, ensure_held, is_alive, read_holder, remove_lock
@@ -25,12 +25,6 @@ UNUSED = cast("Any", None)
 NOW = datetime(2026, 11, 23, 3, 15, tzinfo=UTC)
 
 NO_PROCESS = 2**22 + 1  # Linux gives no such number to a process
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No pause between two looks."""
-    monkeypatch.setattr(lease, "_POLL_S", 0.0)
 
 
 @pytest.fixture
@@ -125,11 +119,9 @@ def test_a_holder_elsewhere_that_renews_while_it_is_watched_is_alive(fake: FakeC
     assert is_alive(fake.cluster, holder, watch=Watch())
 
 
-def test_a_holder_elsewhere_that_stays_silent_while_it_is_watched_is_dead(
-    fake: FakeCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_holder_elsewhere_that_stays_silent_while_it_is_watched_is_dead(fake: FakeCluster) -> None:
     """So is one whose lease goes meanwhile."""
-    monkeypatch.setattr(lease, "DURATION_S", 0)
+    fake.timing = replace(fake.timing, lease_s=0.0)
     _held(fake, f"{OTHER} 00000000 7", silent_s=10)
     holder = read_holder(fake.cluster)
     assert holder is not None
@@ -138,9 +130,9 @@ def test_a_holder_elsewhere_that_stays_silent_while_it_is_watched_is_dead(
     assert not is_alive(fake.cluster, holder, watch=Watch())
 
 
-def test_a_lock_is_renewed_while_it_is_held(fake: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_is_renewed_while_it_is_held(fake: FakeCluster) -> None:
     """Also after the API server was away for a while."""
-    monkeypatch.setattr(lease, "RENEW_S", 0.005)
+    fake.timing = replace(fake.timing, renew_s=0.005)
     with cluster_lock(fake.cluster, RUN):
         first = fake.things[LEASE]["spec"]
         fake.down = 1
@@ -197,9 +189,9 @@ def test_a_lock_namespace_that_is_going_is_waited_for(fake: FakeCluster) -> None
         ensure_held(fake.cluster, RUN)
 
 
-def test_a_lock_namespace_that_does_not_go_is_told(fake: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_namespace_that_does_not_go_is_told(fake: FakeCluster) -> None:
     """With what holds it."""
-    monkeypatch.setattr(lease, "_WAIT_S", 0.01)
+    fake.timing = replace(fake.timing, lock_s=0.01)
     going = thing("v1", "Namespace", PLACE.name, run=OTHER, component="lock")
     going["metadata"] |= {"deletionTimestamp": "2026-11-23T03:15:00Z", "finalizers": ["example.com/hold"]}
     fake.add([going])

@@ -10,7 +10,6 @@ from bench.errors import DeployError, InvalidMeasurementError, LeftoversError, R
 from bench.records import RunRecord
 from bench.session import _ending
 from bench.store import RunFolder, read_record, write_record
-from bench.targets.kubernetes import removal
 from bench.targets.kubernetes.target import ClusterTarget, open_target
 from bench.waiting import Watch
 from tests.factory import Made, Simulated, make_run
@@ -22,9 +21,8 @@ LEFT = LeftoversError("the run is still on context fake")
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+def fake() -> FakeCluster:
     """A cluster with something of the run, on which nobody waits."""
-    monkeypatch.setattr(removal, "_POLL_S", 0.0)
     cluster = FakeCluster()
     cluster.add([thing("v1", "Namespace", "bookinfo-7f3a", run=RUN, component="namespace")])
     return cluster

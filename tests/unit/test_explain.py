@@ -109,6 +109,8 @@ def test_pods_that_are_not_made_are_final_after_a_while() -> None:
     assert grace.final(troubles, now=0) is None
     assert grace.final(troubles, now=19) is None
     assert grace.final(troubles, now=20) is troubles[0]
+    hasty = Grace(0.2)
+    assert [hasty.final(troubles, now=now) for now in (0, 3, 4)] == [None, None, troubles[0]]
     assert str(troubles[0]) == "Deployment details: FailedCreate: exceeded quota"
 
 

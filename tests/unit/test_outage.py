@@ -7,9 +7,9 @@ from typing import cast
 import pytest
 
 from bench.errors import ClusterError, DeployError, Interrupted
-from bench.targets.kubernetes import outage
 from bench.targets.kubernetes.client import Cluster
 from bench.targets.kubernetes.outage import outlasting
+from bench.targets.kubernetes.waits import Timing
 from bench.waiting import Watch
 
 AWAY = ClusterError("listing pods: no answer", status=0)
@@ -23,6 +23,11 @@ class FakeServer:
 
     away: int = 0
     asked: int = 0
+    patience_s: float = 60.0
+
+    @property
+    def timing(self) -> Timing:
+        return Timing(away_poll_s=0.001, away_s=self.patience_s)
 
     def read(self, _path: str) -> object:
         self.asked += 1
@@ -43,12 +48,6 @@ class Work:
         if self.errors:
             raise self.errors.pop(0)
         return 7
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outage, "_POLL_S", 0.001)
-    monkeypatch.setattr(outage, "PATIENCE_S", 0.2)
 
 
 def outlast(server: FakeServer, act: Callable[[], int], watch: Watch | None = None) -> int:
@@ -76,7 +75,7 @@ def test_a_server_that_stays_away_is_told_as_it_was_first() -> None:
     """After a while; the error is that of the work, which says what could not be done."""
     work = Work([AWAY])
     with pytest.raises(ClusterError, match="listing pods"):
-        outlast(FakeServer(away=10**9), work)
+        outlast(FakeServer(away=10**9, patience_s=0.05), work)
     assert work.done == 1
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from bench.errors import RefusedError
 from bench.journal import Journal, read_journal
-from bench.targets.kubernetes import waits
 from bench.targets.kubernetes.client import Object, Ref
 from bench.targets.kubernetes.ownership import Owner, labelled, run_of, selector
 from bench.waiting import Watch
@@ -158,11 +157,8 @@ def test_another_runs_object_is_refused_with_the_command_that_removes_it(fake: F
         owner.apply(_plain(), "application")
 
 
-def test_a_namespace_of_ours_that_is_going_is_waited_for(
-    fake: FakeCluster, owner: Owner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_namespace_of_ours_that_is_going_is_waited_for(fake: FakeCluster, owner: Owner) -> None:
     """The next trial's namespace may have the name of the last one's."""
-    monkeypatch.setattr(waits, "POLL_S", 0.0)
     going = thing("v1", "Namespace", "app", run=RUN)
     going["metadata"]["deletionTimestamp"] = "2026-11-23T03:15:00Z"
     fake.add([going, thing("v1", "Pod", "slow", namespace="app", run=RUN)])

@@ -8,7 +8,6 @@ import pytest
 from bench.findings import CheckResult
 from bench.inputs import inputs_of
 from bench.scenario import Overrides, load_scenario
-from bench.targets.kubernetes import preflight
 from bench.targets.kubernetes.client import Object
 from bench.targets.kubernetes.preflight import Examined, examine_cluster
 from tests.shown_cluster import container, fake, node, options, pod
@@ -17,10 +16,8 @@ Examine = Callable[..., Examined]
 
 
 @pytest.fixture
-def examine(monkeypatch: pytest.MonkeyPatch) -> Examine:
+def examine() -> Examine:
     """Looks at nodes `a` and `b` with these pods of others, for the smallest scenario."""
-    monkeypatch.setattr(preflight, "find_residue", lambda _cluster: ())
-    monkeypatch.setattr(preflight, "examine_earlier_runs", lambda _cluster: ())
     smoke = load_scenario("smoke", Overrides())
 
     def look(*pods: Object, **chosen: Any) -> Examined:

@@ -7,13 +7,17 @@ are never stripped: they are told, with the command that does it.
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from pathlib import Path
+from typing import Protocol
 
 from bench.errors import ClusterError, LeftoversError, LockedError, RefusedError
 from bench.shipped import shipped
 from bench.targets.kubernetes.client import Cluster
+from bench.targets.kubernetes.control_plane import ControlPlane
+from bench.targets.kubernetes.control_planes import CONTROL_PLANES
 from bench.targets.kubernetes.deletion import Found
 from bench.targets.kubernetes.kubeconfig import describe, named_cluster, silence
 from bench.targets.kubernetes.lease import is_alive, read_holder, remove_lock
@@ -22,11 +26,17 @@ from bench.targets.kubernetes.ownership import run_of
 from bench.targets.kubernetes.private import credentials_folder
 from bench.targets.kubernetes.removal import Removal
 from bench.targets.kubernetes.residue import Residue
+from bench.targets.kubernetes.waits import DEFAULT, Timing
 from bench.units import format_duration
 from bench.waiting import Watch, wait_until, watching
 
-WAIT_S: Final = 120.0
-_POLL_S: Final = 1.0
+
+class Opened(Protocol):
+    """Opens the cluster of a context."""
+
+    def __call__(
+        self, context: str, /, *, private_folder: Path, timing: Timing
+    ) -> AbstractContextManager[Cluster, bool | None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +50,21 @@ class Cleaned:
     unseen: tuple[str, ...]
 
 
-def clean_cluster(cluster: Cluster, run_id: str, *, watch: Watch, wait_s: float = WAIT_S) -> Cleaned:
-    """Removes everything of a run but its lock, and waits until it is gone. The `wait_s` seconds begin now, whatever
-    ended the run, and are few after a signal that leaves no time. Raises LeftoversError for what stays; a second signal
-    ends the waiting."""
-    began = time.monotonic()
-    removal = Removal(cluster, run_id, watch, deadline=began + wait_s)
+def clean_cluster(
+    cluster: Cluster,
+    run_id: str,
+    *,
+    watch: Watch,
+    wait_s: float | None = None,
+    planes: Mapping[str, ControlPlane] = CONTROL_PLANES,
+) -> Cleaned:
+    """Removes everything of a run but its lock, and waits until it is gone. The `wait_s` seconds (else the cluster's
+    `timing.clean_s`) begin now, whatever ended the run, and are few after a signal that leaves no time. Raises
+    LeftoversError for what stays; a second signal ends the waiting."""
+    clock = cluster.timing.clock
+    began = clock()
+    deadline = began + (cluster.timing.clean_s if wait_s is None else wait_s)
+    removal = Removal(cluster, run_id, watch, deadline, planes)
     unseen = removal.remove_all()
     removed = tuple(removal.seen.values())
     residue = removal.traces() if removed else ()
@@ -54,10 +73,17 @@ def clean_cluster(cluster: Cluster, run_id: str, *, watch: Watch, wait_s: float 
     if ours:
         lines = "\n".join(f"  {one.told(cluster.context)}" for one in ours)
         raise LeftoversError(f"the run {run_id} is gone from context {cluster.context}, but not its traces:\n{lines}")
-    return Cleaned(removed, time.monotonic() - began, tuple(one for one in residue if one not in ours), unseen)
+    return Cleaned(removed, clock() - began, tuple(one for one in residue if one not in ours), unseen)
 
 
-def cluster_cleanup(context: str, *, run_id: str | None = None, only_list: bool = False) -> Iterator[str]:
+def cluster_cleanup(
+    context: str,
+    *,
+    run_id: str | None = None,
+    only_list: bool = False,
+    timing: Timing = DEFAULT,
+    opened: Opened = named_cluster,
+) -> Iterator[str]:
     """The command `meshbench cleanup --context`: lists or removes what dead runs left; yields lines for people.
 
     Without `run_id` there must not be more than one run. Raises LockedError for a run that is alive, LeftoversError
@@ -67,7 +93,7 @@ def cluster_cleanup(context: str, *, run_id: str | None = None, only_list: bool 
     with (
         watching() as watch,
         credentials_folder() as folder,
-        named_cluster(context, private_folder=folder) as cluster,
+        opened(context, private_folder=folder, timing=timing) as cluster,
     ):
         try:
             yield from _reached(cluster, watch=watch)
@@ -80,10 +106,11 @@ def cluster_cleanup(context: str, *, run_id: str | None = None, only_list: bool 
 def _reached(cluster: Cluster, *, watch: Watch) -> Iterator[str]:
     """Waits for an API server that is away, and says so at once; the next question finds out whether it came back.
     Nothing was removed yet, so that a signal ends the wait. Raises RefusedError where waiting would not help."""
+    timing = cluster.timing
     patience_s, cluster.patience_s = cluster.patience_s, 0.0  # with one question, between two looks for signals
     if told := silence(cluster):
-        yield f"{told}; waiting for up to {WAIT_S:.0f} s"
-        wait_until(lambda: not silence(cluster), timeout_s=WAIT_S, watch=watch, poll_s=_POLL_S)
+        yield f"{told}; waiting for up to {timing.clean_s:.0f} s"
+        wait_until(lambda: not silence(cluster), timeout_s=timing.clean_s, watch=watch, poll_s=timing.away_poll_s)
     cluster.patience_s = patience_s
 
 

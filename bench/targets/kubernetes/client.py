@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from bench.errors import ClusterError
@@ -18,6 +18,9 @@ from bench.targets.kubernetes.client_discovery import Discovery, KindInfo
 from bench.targets.kubernetes.client_exec import MOST_BYTES, Ran, run_command
 from bench.targets.kubernetes.client_forward import forwarded
 from bench.waiting import Watch, wait_until
+
+if TYPE_CHECKING:
+    from bench.targets.kubernetes.waits import Timing
 
 __all__ = ["Cluster", "KindInfo", "Object", "Ran", "Ref", "connect", "ref_of"]
 
@@ -55,11 +58,13 @@ def ref_of(thing: Object) -> Ref:
 
 
 @contextmanager
-def connect(kubeconfig: Path, *, context: str, cluster_name: str, renew: Callable[[], None]) -> Iterator["Cluster"]:
+def connect(
+    kubeconfig: Path, *, context: str, cluster_name: str, renew: Callable[[], None], timing: "Timing"
+) -> Iterator["Cluster"]:
     """Opens the cluster of a private kubeconfig with one context; `renew` brings newer credentials into that file."""
-    connection = Connection(kubeconfig, renew)
+    connection = Connection(kubeconfig, renew, patience_s=timing.request_s)
     try:
-        yield Cluster(connection, kubeconfig, context=context, cluster_name=cluster_name)
+        yield Cluster(connection, kubeconfig, context=context, cluster_name=cluster_name, timing=timing)
     finally:
         connection.close()
 
@@ -67,11 +72,15 @@ def connect(kubeconfig: Path, *, context: str, cluster_name: str, renew: Callabl
 class Cluster:
     """An open cluster. Failures are ClusterErrors of one line; safe to use from several threads.
 
-    `kubeconfig` is the private copy that child tools get; `conflicts` tells the fields that `apply` took from others.
+    `kubeconfig` is the private copy that child tools get; `timing` is how long is waited for what; `conflicts` tells
+    the fields that `apply` took from others.
     """
 
-    def __init__(self, connection: Connection, kubeconfig: Path, *, context: str, cluster_name: str) -> None:
+    def __init__(
+        self, connection: Connection, kubeconfig: Path, *, context: str, cluster_name: str, timing: "Timing"
+    ) -> None:
         self.context = context
+        self.timing = timing
         self.cluster_name = cluster_name
         self.kubeconfig = kubeconfig
         self.conflicts: list[str] = []

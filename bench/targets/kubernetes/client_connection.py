@@ -18,7 +18,6 @@ from bench.errors import BadAnswerError, ClusterError, RefusedError
 from bench.redaction import redact
 from bench.targets.kubernetes.client_credentials import Credentials, read_credentials
 
-PATIENCE_S = 10.0
 TIMEOUT_S = 30.0
 MOST_BYTES = 256 * 1024 * 1024
 """Of an answer: the pods of a cluster with thousands of nodes are less."""
@@ -70,9 +69,9 @@ class Answer:
 class Connection:
     """One API server and our credentials for it. Safe to use from several threads."""
 
-    def __init__(self, kubeconfig: Path, renew: Callable[[], None]) -> None:
+    def __init__(self, kubeconfig: Path, renew: Callable[[], None], *, patience_s: float) -> None:
         """`kubeconfig` is the private copy with one context; `renew` brings newer credentials into it."""
-        self.patience_s = PATIENCE_S
+        self.patience_s = patience_s
         self._kubeconfig = kubeconfig
         self._renew = renew
         self._lock = Lock()

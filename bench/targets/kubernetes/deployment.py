@@ -46,17 +46,14 @@ from bench.targets.kubernetes.probing import CONTAINER, Prober, can_ask
 from bench.targets.kubernetes.prometheus import PrometheusUsage, source_of
 from bench.targets.kubernetes.sidecars import Sidecars
 from bench.targets.kubernetes.usage import kubelet_usage, nodes_of
-from bench.targets.kubernetes.waits import Pods, gone, rollout, wait_for
+from bench.targets.kubernetes.waits import Pods, Timing, gone, rollout, wait_for
 from bench.targets.kubernetes.workloads import names_of
 from bench.targets.readers import SERIES, pages_evidence, requests_on
 from bench.waiting import Watch, wait_until
 
 T = TypeVar("T")
 
-READY_TIMEOUT_S: Final = 180.0
-SETTLE_TIMEOUT_S: Final = 90.0  # connections that were open when a policy came may keep the old one for 45 s
 _SERIES: Final = 3  # so many times in a row every answer has to be right
-_POLL_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +82,10 @@ class Site:
     @property
     def options(self) -> ClusterOptions:
         return self.blueprint.options
+
+    @property
+    def timing(self) -> Timing:
+        return self.cluster.timing
 
 
 @dataclass
@@ -125,7 +126,9 @@ class ClusterDeployment:
         for component, things in objects.items():
             owner.apply_all(things, component)
         names = [thing["metadata"]["name"] for thing in objects["application"] if thing["kind"] == "Deployment"]
-        rollout(self.site.cluster, application.namespace, names, timeout_s=READY_TIMEOUT_S, watch=self.site.watch)
+        rollout(
+            self.site.cluster, application.namespace, names, timeout_s=self.site.timing.ready_s, watch=self.site.watch
+        )
         if application.gateway:  # whoever made its Deployment
             self._wait_for_pods(application.namespace, f"application,app={GATEWAY}", _is_up)
         for namespace in (application.namespace, self.site.outside):
@@ -140,7 +143,7 @@ class ClusterDeployment:
         """Those of the trial, so that others take their place; who stands alone is made again by `_make_pods`."""
         site = self.site
         pods = site.owner.send_pods_away(site.namespace)
-        gone(site.cluster, pods, timeout_s=READY_TIMEOUT_S, watch=site.watch)
+        gone(site.cluster, pods, timeout_s=site.timing.ready_s, watch=site.watch)
 
     def prove(self, load: LoadOutcome | None = None) -> tuple[Evidence, ...]:
         """See `bench.targets.Deployment`."""
@@ -226,7 +229,7 @@ class ClusterDeployment:
             self.site.cluster,
             Pods(namespace, f"{COMPONENT}={component}"),
             lambda pods: bool(pods) and all(map(ready, pods)),
-            timeout_s=READY_TIMEOUT_S,
+            timeout_s=self.site.timing.ready_s,
             watch=self.site.watch,
         )
 
@@ -243,7 +246,8 @@ class ClusterDeployment:
             right = right + 1 if facts and all(fact.ok for fact in facts) else 0
             return right >= _SERIES
 
-        wait_until(settled, timeout_s=SETTLE_TIMEOUT_S, watch=self.site.watch, poll_s=_POLL_S)
+        timing = self.site.timing
+        wait_until(settled, timeout_s=timing.settle_s, watch=self.site.watch, poll_s=timing.poll_s)
 
     def _series(self, count: int = SERIES) -> Iterator[Evidence]:
         """Where routes tell readers apart, each gets what is meant for it, every time."""

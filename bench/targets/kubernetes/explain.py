@@ -52,7 +52,9 @@ Find = Callable[[Object], Iterable[Trouble]]
 class Grace:
     """Which troubles have lasted too long; it is told of those that are there, again and again."""
 
-    def __init__(self) -> None:
+    def __init__(self, scale: float = 1.0) -> None:
+        """`scale` makes every grace longer or shorter."""
+        self._scale = scale
         self._since: dict[tuple[str, float], float] = {}
 
     def final(self, troubles: Iterable[Trouble], *, now: float) -> Trouble | None:
@@ -62,7 +64,9 @@ class Grace:
         keys = [(trouble.where, trouble.grace_s) for trouble in there]
         self._since = {key: self._since.get(key, now) for key in keys}
         lasting = (
-            trouble for trouble, key in zip(there, keys, strict=True) if now - self._since[key] >= trouble.grace_s
+            trouble
+            for trouble, key in zip(there, keys, strict=True)
+            if now - self._since[key] >= trouble.grace_s * self._scale
         )
         return next(lasting, None)
 

@@ -1,7 +1,7 @@
 """Installing Istio: istioctl renders, meshbench applies, so that every object carries the run's labels."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +16,6 @@ from bench.waiting import Watch, wait_until
 from bench.yamlfile import generated_documents, read_documents
 
 _TIMEOUT_S: Final = 60.0
-_POLL_S: Final = 0.5
 _SERVER_ERROR: Final = 500
 
 _API_VERSION: Final = "install.istio.io/v1alpha1"
@@ -40,42 +39,10 @@ _LAST: Final = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"
 _GIVEN: Final = frozenset({"", "default", "kube-system", "kube-public"})
 _HOOKS: Final = "admissionregistration.k8s.io/v1"
 
-
-def render(options: InstallOptions) -> tuple[Object, ...]:
-    """What istioctl renders, offline, with the namespaces that it takes for granted; in the order to apply.
-
-    Raises RefusedError without istioctl, InputError for values that it does not take.
-    """
-    files = (shipped("manifests") / "istio/install.yaml", *options.values, *options.equal)
-    for file in options.values:
-        _check_values(file)
-    objects = generated_documents(_rendered(_arguments(files, options), options))
-    return _complete(objects)
+Generate = Callable[[Iterable[str], InstallOptions], str]
 
 
-def _check_values(file: Path) -> None:
-    """Istioctl passes over a document of another kind without a word."""
-    problems = [
-        document.problem((), f"is no {_KIND}; Helm values stand in one below spec.values (apiVersion: {_API_VERSION})")
-        for document in read_documents(file)
-        if not isinstance(document.value, dict)
-        or (document.value.get("apiVersion"), document.value.get("kind")) != (_API_VERSION, _KIND)
-    ]
-    if problems:
-        raise InputError(problems)
-
-
-def _arguments(files: Sequence[Path], options: InstallOptions) -> Iterator[str]:
-    for file in files:
-        yield from ("-f", str(file))
-    for name in ("hub", "tag"):
-        if getattr(options, name):
-            yield from ("--set", f"{name}={getattr(options, name)}")
-    if options.revision:
-        yield from ("--revision", options.revision, "--set", f"values.defaultRevision={options.revision}")
-
-
-def _rendered(arguments: Iterator[str], options: InstallOptions) -> str:
+def _rendered(arguments: Iterable[str], options: InstallOptions) -> str:
     tool = shutil.which("istioctl")
     if tool is None:
         raise RefusedError(
@@ -99,6 +66,40 @@ def _refusal(said: str, options: InstallOptions) -> InputError | RefusedError:
     if given:
         return InputError(f"istioctl does not take these values ({', '.join(given)}): {reason}")
     return RefusedError(f"istioctl does not take manifests/istio/install.yaml; is it too old or too new? {reason}")
+
+
+def render(options: InstallOptions, *, generate: Generate = _rendered) -> tuple[Object, ...]:
+    """What istioctl renders, offline, with the namespaces that it takes for granted; in the order to apply.
+
+    Raises RefusedError without istioctl, InputError for values that it does not take. `generate` is what runs it.
+    """
+    files = (shipped("manifests") / "istio/install.yaml", *options.values, *options.equal)
+    for file in options.values:
+        _check_values(file)
+    objects = generated_documents(generate(_arguments(files, options), options))
+    return _complete(objects)
+
+
+def _check_values(file: Path) -> None:
+    """Istioctl passes over a document of another kind without a word."""
+    problems = [
+        document.problem((), f"is no {_KIND}; Helm values stand in one below spec.values (apiVersion: {_API_VERSION})")
+        for document in read_documents(file)
+        if not isinstance(document.value, dict)
+        or (document.value.get("apiVersion"), document.value.get("kind")) != (_API_VERSION, _KIND)
+    ]
+    if problems:
+        raise InputError(problems)
+
+
+def _arguments(files: Sequence[Path], options: InstallOptions) -> Iterator[str]:
+    for file in files:
+        yield from ("-f", str(file))
+    for name in ("hub", "tag"):
+        if getattr(options, name):
+            yield from ("--set", f"{name}={getattr(options, name)}")
+    if options.revision:
+        yield from ("--revision", options.revision, "--set", f"values.defaultRevision={options.revision}")
 
 
 def _complete(objects: Sequence[Object]) -> tuple[Object, ...]:
@@ -148,7 +149,7 @@ def _wait_for_injection(cluster: Cluster, istiod: Object, *, timeout_s: float, w
         said[0] = _injection_trouble(cluster, pod)
         return not said[0]
 
-    if not wait_until(injected, timeout_s=timeout_s, watch=watch, poll_s=_POLL_S):
+    if not wait_until(injected, timeout_s=timeout_s, watch=watch, poll_s=cluster.timing.poll_s):
         raise DeployError(f"istiod runs, but pods get no sidecar after {timeout_s:.0f} s: {said[0]}")
 
 

@@ -22,6 +22,7 @@ import yaml
 from bench.errors import ClusterError, RefusedError
 from bench.targets.kubernetes.client import Cluster, connect
 from bench.targets.kubernetes.client_credentials import private_file, register_user
+from bench.targets.kubernetes.waits import DEFAULT, Timing
 
 DEFAULT_PATH = Path("~/.kube/config")
 
@@ -45,17 +46,17 @@ class Context:
 
 
 @contextmanager
-def open_cluster(context: str | None, *, private_folder: Path) -> Iterator[Cluster]:
+def open_cluster(context: str | None, *, private_folder: Path, timing: Timing = DEFAULT) -> Iterator[Cluster]:
     """Connects to the cluster of a context that was named, and to no other. Raises RefusedError, also where it does not
     answer."""
-    with named_cluster(context, private_folder=private_folder) as cluster:
+    with named_cluster(context, private_folder=private_folder, timing=timing) as cluster:
         if told := silence(cluster):
             raise RefusedError(told)
         yield cluster
 
 
 @contextmanager
-def named_cluster(context: str | None, *, private_folder: Path) -> Iterator[Cluster]:
+def named_cluster(context: str | None, *, private_folder: Path, timing: Timing = DEFAULT) -> Iterator[Cluster]:
     """The same, before anybody has asked it anything."""
     paths = kubeconfig_paths(os.environ)
     chosen = read_context(paths, context)
@@ -64,7 +65,9 @@ def named_cluster(context: str | None, *, private_folder: Path) -> Iterator[Clus
     try:
         kubeconfig = write_private(chosen, folder)
         renew = partial(_renew, paths, chosen, folder)
-        with connect(kubeconfig, context=chosen.name, cluster_name=chosen.cluster_name, renew=renew) as cluster:
+        with connect(
+            kubeconfig, context=chosen.name, cluster_name=chosen.cluster_name, renew=renew, timing=timing
+        ) as cluster:
             yield cluster
     finally:
         shutil.rmtree(folder)

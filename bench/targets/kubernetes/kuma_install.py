@@ -22,7 +22,6 @@ SERIES: Final = "2.14"  # in 3.0 neither our values nor the older form of permis
 _SOURCE: Final = "https://kuma.io/docs/latest/introduction/install/"
 _IMAGES: Final = ("controlPlane.image", "dataPlane.image", "dataPlane.initImage")
 _TIMEOUT_S: Final = 60.0
-_POLL_S: Final = 0.5
 _SERVER_ERROR: Final = 500
 _HOOK: Final = "helm.sh/hook"
 # Kinds without a namespace, although the chart gives one to some of their objects.
@@ -146,7 +145,7 @@ def wait_ready(cluster: Cluster, *, timeout_s: float, watch: Watch) -> None:
         said[0] = _webhook_trouble(cluster)
         return not said[0]
 
-    if not wait_until(answers, timeout_s=timeout_s, watch=watch, poll_s=_POLL_S):
+    if not wait_until(answers, timeout_s=timeout_s, watch=watch, poll_s=cluster.timing.poll_s):
         raise DeployError(
             f"Kuma's control plane runs, but its webhooks do not answer after {timeout_s:.0f} s: {said[0]}"
         )

@@ -9,7 +9,6 @@ from bench.load.merge import sensible_samples
 from bench.targets.kubernetes.client import Object, Ref
 from bench.targets.kubernetes.load_fetch import PodFiles
 from bench.targets.kubernetes.load_objects import KEEPER, NAME
-from bench.targets.kubernetes.load_outage import PATIENCE_S
 from bench.targets.kubernetes.load_state import load_trouble, terminated
 from bench.units import NANOSECONDS
 from bench.waiting import Watch, wait_until
@@ -91,7 +90,7 @@ class LoadEnd:
                 last.append(error)
             return bool(said) or bool(last and self._hopeless(last[-1]))
 
-        wait_until(done, timeout_s=PATIENCE_S, watch=self.watch, poll_s=_PAUSE_S)
+        wait_until(done, timeout_s=self.files.cluster.timing.away_s, watch=self.watch, poll_s=_PAUSE_S)
         return said[0] if said else f"samples may be missing after second {self._last_s():.0f}: {last[-1]}"
 
     def _hopeless(self, error: ClusterError) -> bool:

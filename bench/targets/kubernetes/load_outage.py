@@ -12,11 +12,12 @@ _LONGEST_PAUSE_S: Final = 16.0
 
 @dataclass
 class Outage:
-    """Times are seconds of a monotonic clock."""
+    """Times are seconds of a monotonic clock; `patience_s` is for how long there is hope."""
 
     since_s: float | None = None
     error: str = ""
     spans_s: list[float] = field(default_factory=list)
+    patience_s: float = PATIENCE_S
     _next_s: float = 0.0
     _pause_s: float = _FIRST_PAUSE_S
 
@@ -40,13 +41,13 @@ class Outage:
 
     def left_s(self, now_s: float) -> float:
         """How much longer it may last."""
-        return PATIENCE_S if self.since_s is None else max(0.0, self.since_s + PATIENCE_S - now_s)
+        return self.patience_s if self.since_s is None else max(0.0, self.since_s + self.patience_s - now_s)
 
     def hopeless(self, now_s: float) -> str:
         """Why nobody waits any longer; empty while there is hope."""
         if self.left_s(now_s) > 0:
             return ""
-        return f"the API server has not answered for {PATIENCE_S:.0f} s: {self.error}"
+        return f"the API server has not answered for {self.patience_s:.0f} s: {self.error}"
 
     def told(self) -> str:
         """What there was, for people; empty if there was nothing."""

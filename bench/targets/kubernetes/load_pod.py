@@ -150,7 +150,7 @@ def start_load(cluster: Cluster, order: LoadOrder, folder: Path, *, namespace: s
     offset = read_offset(cluster, namespace)
     cluster.exec(NAME, ["touch", f"{FOLDER}/{GO}"], namespace=namespace, container=KEEPER)
     start = _started(files, watch)
-    generator = PodGenerator(files, start, offset, meter, names, watch)
+    generator = PodGenerator(files, start, offset, meter, names, watch, outage=Outage(patience_s=cluster.timing.away_s))
     if not -_CLOCKS_APART_S <= generator.now_ns() / NANOSECONDS <= START_TIMEOUT_S + _CLOCKS_APART_S:
         raise BadAnswerError("what the load pod recorded makes no sense: started.json is not of a load that began now")
     return Load.on(generator, order, folder, wall_s=time.time() - generator.now_ns() / NANOSECONDS)

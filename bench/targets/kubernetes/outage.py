@@ -5,25 +5,27 @@ from typing import Final, TypeVar
 
 from bench.errors import ClusterError, DeployError
 from bench.targets.kubernetes.client import Cluster
-from bench.targets.kubernetes.load_outage import PATIENCE_S
 from bench.waiting import Watch, wait_until
 
 T = TypeVar("T")
 
 _ATTEMPTS: Final = 3
-_POLL_S: Final = 1.0
 
 
 def outlasting(cluster: Cluster, act: Callable[[], T], *, watch: Watch) -> T:
     """What `act` gives, which done twice must be the same as done once. Raises what it raises where the API server
-    answers, or does not answer again within `PATIENCE_S`."""
+    answers, or does not answer again in time."""
+    timing = cluster.timing
     for _ in range(_ATTEMPTS - 1):
         try:
             return act()
         except (ClusterError, DeployError) as error:
             if not _is_of_an_outage(cluster, error):
                 raise
-            if not wait_until(lambda: _is_there(cluster), timeout_s=PATIENCE_S, watch=watch, poll_s=_POLL_S):
+            back = wait_until(
+                lambda: _is_there(cluster), timeout_s=timing.away_s, watch=watch, poll_s=timing.away_poll_s
+            )
+            if not back:
                 raise
     return act()
 

@@ -24,7 +24,6 @@ CREATED_AT: Final = "meshbench.dev/created-at"
 OURS: Final = f"{MANAGED_BY}={PRODUCT},{RUN_ID}"  # the selector of every run's objects
 
 POD_GRACE_S: Final = 1  # nobody is served any more; Kuma's sidecars alone would drain for 30 s
-_TERMINATING_S: Final = 120.0
 
 
 def selector(run_id: str) -> str:
@@ -123,7 +122,7 @@ class Owner:
         if run_of(found) != self.run_id:
             raise RefusedError(refusal(ref, found, context=self.cluster.context))
         if found["metadata"].get("deletionTimestamp"):
-            gone(self.cluster, [ref], timeout_s=_TERMINATING_S, watch=self.watch)
+            gone(self.cluster, [ref], timeout_s=self.cluster.timing.gone_s, watch=self.watch)
 
 
 def recorded(cluster: Cluster, ref: Ref) -> dict[str, str]:

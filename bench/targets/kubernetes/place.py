@@ -26,6 +26,7 @@ from bench.targets.kubernetes.surroundings import cluster_environment, target_re
 from bench.targets.kubernetes.target import ClusterTarget, open_target
 from bench.targets.kubernetes.telemetry import WHAT as TELEMETRY
 from bench.targets.kubernetes.tools import mesh_versions
+from bench.targets.kubernetes.waits import DEFAULT, Timing
 from bench.waiting import Watch
 
 
@@ -76,12 +77,13 @@ def open_place(
     tell: Callable[[str], None],
     confirm: Callable[[str], bool] | None = None,
     guarded: bool = True,
+    timing: Timing = DEFAULT,
 ) -> Iterator[ClusterPlace]:
     """The cluster of `options.context`, after it was said which one it is and, where it is `guarded`, somebody agreed.
     Raises RefusedError."""
     with (
         credentials_folder() as private,
-        open_cluster(options.context, private_folder=private) as client,
+        open_cluster(options.context, private_folder=private, timing=timing) as client,
     ):
         tell(describe(client))
         if guarded:

@@ -1,7 +1,6 @@
 """The removal of one run from a cluster, stage by stage; `cleanup` says when."""
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
@@ -9,7 +8,7 @@ from typing import Final, TypeVar
 
 from bench.errors import ClusterError, Interrupted, LeftoversError
 from bench.targets.kubernetes.client import Cluster, Ref
-from bench.targets.kubernetes.control_planes import CONTROL_PLANES
+from bench.targets.kubernetes.control_plane import ControlPlane
 from bench.targets.kubernetes.deletion import Deletion, Found, Stage, awaited, deletions, of_stage
 from bench.targets.kubernetes.leftovers import Leftovers, find_leftovers, look_for
 from bench.targets.kubernetes.ownership import run_of, selector
@@ -20,23 +19,23 @@ from bench.waiting import Patience, Watch, wait_until
 T = TypeVar("T")
 
 _NAMESPACE: Final = Ref("v1", "Namespace", "")
-_POLL_S: Final = 0.5
-_HASTE_S: Final = 6.0
 
 
 @dataclass(slots=True)
 class Removal:
     """One removal under way.
 
-    `deadline` is on the monotonic clock. `seen` is everything of the run that was met, by uid; `left` what is still
-    there; `refused` why the deletion of an object was not accepted the last time; `trouble` why the API server gave no
-    answer to the last question; `gone` that nothing of the run is left, but perhaps traces.
+    `deadline` is on the clock of the cluster's `timing`. `seen` is everything of the run that was met, by uid; `left`
+    what is still there; `refused` why the deletion of an object was not accepted the last time; `trouble` why the API
+    server gave no answer to the last question; `planes` are the control planes that a run can install; `gone` that
+    nothing of the run is left, but perhaps traces.
     """
 
     cluster: Cluster
     run_id: str
     watch: Watch
     deadline: float
+    planes: Mapping[str, ControlPlane]
     seen: dict[str, Found] = field(default_factory=dict)
     left: tuple[Found, ...] = ()
     refused: dict[Ref, str] = field(default_factory=dict)
@@ -121,8 +120,8 @@ class Removal:
     def _made_by_meshes(self) -> tuple[Found, ...]:
         """What the control planes that this run installed made without labels. Their kinds, which go later, tell which
         control planes those are."""
-        meshes = sorted({one.component for one in self.seen.values()} & CONTROL_PLANES.keys())
-        refs = (ref for mesh in meshes for ref in CONTROL_PLANES[mesh].own_leftovers(self.cluster))
+        meshes = sorted({one.component for one in self.seen.values()} & self.planes.keys())
+        refs = (ref for mesh in meshes for ref in self.planes[mesh].own_leftovers(self.cluster))
         return tuple(Found(ref, thing) for ref in refs if (thing := self.cluster.get(ref)))
 
     def _delete(self, requests: tuple[Deletion, ...]) -> None:
@@ -155,7 +154,9 @@ class Removal:
             return "done" if is_done() else "late" if self._is_late() else ""
 
         try:
-            end = is_over() or wait_until(is_over, timeout_s=inf, watch=Patience(self.watch), poll_s=_POLL_S)
+            end = is_over() or wait_until(
+                is_over, timeout_s=inf, watch=Patience(self.watch), poll_s=self.cluster.timing.poll_s
+            )
         except Interrupted:
             raise LeftoversError(self._told("a second signal ended the waiting")) from None
         if end == "late":
@@ -163,9 +164,9 @@ class Removal:
 
     def _is_late(self) -> bool:
         """A signal that leaves little time may come at any moment of a removal, or have come long before it."""
-        now_s = time.monotonic()
+        now_s = self.cluster.timing.clock()
         if self.watch.hasty:
-            self.deadline = min(self.deadline, (self.watch.noted_s or now_s) + _HASTE_S)
+            self.deadline = min(self.deadline, (self.watch.noted_s or now_s) + self.cluster.timing.haste_s)
         return now_s >= self.deadline
 
     def _told(self, why: str) -> str:

@@ -5,7 +5,6 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 from bench.errors import ClusterError, DeployError, Interrupted, MeshbenchError, note_leftovers
 from bench.inputs import Inputs
@@ -26,11 +25,6 @@ from bench.targets.kubernetes.ownership import Owner
 from bench.targets.kubernetes.planned import daemons_of, install_options
 from bench.targets.kubernetes.waits import gone, rollout
 from bench.waiting import Watch, wait_until
-
-INSTALL_TIMEOUT_S: Final = 300.0
-_ACCEPT_TIMEOUT_S: Final = 60.0
-_GONE_TIMEOUT_S: Final = 120.0
-_POLL_S: Final = 0.5
 
 
 def namespaces_of(run_id: str) -> tuple[str, str]:
@@ -94,7 +88,7 @@ class ClusterTarget:
             rendered = plane.render(replace(options, kubeconfig=self.cluster.kubeconfig))
             self.owner.apply_all(rendered, mesh)
             self._plug_in(rendered)
-        plane.wait_ready(self.cluster, timeout_s=INSTALL_TIMEOUT_S, watch=self.watch)
+        plane.wait_ready(self.cluster, timeout_s=self.cluster.timing.install_s, watch=self.watch)
         self._accepted(plane, plane.base_objects(self._guest), mesh)
         self._try_policies(plane)
 
@@ -125,19 +119,22 @@ class ClusterTarget:
         """Waits for what runs on every node: a pod that came before its mesh's CNI plug-in would not be redirected."""
         for thing in daemons_of(rendered):
             name, space = thing["metadata"]["name"], thing["metadata"]["namespace"]
-            rollout(self.cluster, space, [name], kind="DaemonSet", timeout_s=INSTALL_TIMEOUT_S, watch=self.watch)
+            rollout(
+                self.cluster, space, [name], kind="DaemonSet", timeout_s=self.cluster.timing.install_s, watch=self.watch
+            )
 
     def _accepted(self, plane: ControlPlane, things: Sequence[Object], component: str) -> None:
         """Applies objects of a mesh, and waits until its control plane has taken them."""
         self.owner.apply_all(things, component)
+        timing = self.cluster.timing
         taken = wait_until(
             lambda: not plane.accepted(self.cluster, things),
-            timeout_s=_ACCEPT_TIMEOUT_S,
+            timeout_s=timing.accept_s,
             watch=self.watch,
-            poll_s=_POLL_S,
+            poll_s=timing.poll_s,
         )
         if not taken and (problem := plane.accepted(self.cluster, things)):
-            raise DeployError(f"{plane.NAME} did not take the policies within {_ACCEPT_TIMEOUT_S:.0f} s: {problem}")
+            raise DeployError(f"{plane.NAME} did not take the policies within {timing.accept_s:.0f} s: {problem}")
 
     def _remove(self, plane: ControlPlane | None, policies: Sequence[Object]) -> None:
         """Everything of the trial goes before the next one begins."""
@@ -147,7 +144,7 @@ class ClusterTarget:
             # The cluster looks into it after 5 s, and where a pod is left, only 5 s later again.
             self.owner.send_pods_away(space)
         for space in spaces:
-            gone(self.cluster, space, timeout_s=_GONE_TIMEOUT_S, watch=self.watch)
+            gone(self.cluster, space, timeout_s=self.cluster.timing.gone_s, watch=self.watch)
         if plane:
             self._take_back(plane, [thing for thing in policies if thing["metadata"].get("namespace") not in spaces])
 
@@ -161,7 +158,12 @@ class ClusterTarget:
         self.owner.apply_all([base[ref] for ref in refs if ref in base], plane.NAME)
         for ref in plane.made_for(elsewhere):
             self.cluster.delete(ref)
-        gone(self.cluster, [ref for ref in refs if ref not in base], timeout_s=_GONE_TIMEOUT_S, watch=self.watch)
+        gone(
+            self.cluster,
+            [ref for ref in refs if ref not in base],
+            timeout_s=self.cluster.timing.gone_s,
+            watch=self.watch,
+        )
 
     def _blueprint(self, configuration: str, *, seed: int = 0) -> Blueprint:
         return blueprint_of(

@@ -4,13 +4,48 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from bench.errors import DeployError
 from bench.targets.kubernetes.client import Cluster, Object, Ref
 from bench.targets.kubernetes.explain import Find, Grace, explain, troubles_of
+from bench.targets.kubernetes.holder import DURATION_S
+from bench.targets.kubernetes.load_outage import PATIENCE_S
 from bench.waiting import Watch, wait_until
 
-POLL_S = 0.5
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """How often a cluster is asked, and how long is waited for what, in seconds; an open `Cluster` carries it.
+
+    `poll_s` is the pause between two looks, `lock_poll_s` between two at the lock, `away_poll_s` between two questions
+    to an API server that is away. `request_s` is for how long one request is repeated, `away_s` for how long a run
+    waits for the API server. The lock is renewed every `renew_s`; `lease_s` is how long a holder elsewhere is watched
+    for its renewal, `lock_s` how long an earlier lock may take to be deleted. `clean_s` is for a removal, `haste_s` for
+    one after a signal that leaves little time. `grace` is a factor for how long a pod's trouble may last before it
+    counts as final.
+    """
+
+    poll_s: float = 0.5
+    lock_poll_s: float = 0.3
+    away_poll_s: float = 1.0
+    request_s: float = 10.0
+    away_s: float = PATIENCE_S
+    renew_s: float = 15.0
+    lease_s: float = DURATION_S
+    lock_s: float = 60.0
+    install_s: float = 300.0
+    accept_s: float = 60.0
+    ready_s: float = 180.0
+    settle_s: float = 90.0  # connections that were open when a policy came may keep the old one for 45 s
+    gone_s: float = 120.0
+    clean_s: float = 120.0
+    haste_s: float = 6.0
+    grace: float = 1.0
+    clock: Callable[[], float] = time.monotonic
+
+
+DEFAULT: Final = Timing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +155,7 @@ def _settled(
     watch: Watch,
     failed: Find,
 ) -> tuple[Object, ...]:
-    grace = Grace()
+    grace = Grace(cluster.timing.grace)
     last = _Look("not looked at yet", ())
 
     def told(why: str) -> str:
@@ -135,7 +170,7 @@ def _settled(
                 raise DeployError(told(f"will not become ready: {final.where}"))
         return not last.lacking
 
-    if not wait_until(settled, timeout_s=timeout_s, watch=watch, poll_s=POLL_S):
+    if not wait_until(settled, timeout_s=timeout_s, watch=watch, poll_s=cluster.timing.poll_s):
         raise DeployError(told(f"after {timeout_s:g} s"))
     return last.things
 
@@ -151,7 +186,7 @@ def gone(cluster: Cluster, what: str | Iterable[Ref], *, timeout_s: float, watch
                 del left[ref]
         return not left
 
-    if not wait_until(all_gone, timeout_s=timeout_s, watch=watch, poll_s=POLL_S):
+    if not wait_until(all_gone, timeout_s=timeout_s, watch=watch, poll_s=cluster.timing.poll_s):
         held = [f"{ref}: {holding(thing)}" for ref, thing in left.items() if thing is not None]
         raise DeployError("\n  ".join([f"still there after {timeout_s:g} s:", *held]))
 
