@@ -34,8 +34,7 @@ def test_policies_that_refuse_the_page_cost_their_own_configuration_its_result(o
         _strict(folder, "closed", without=".*-viewer|productpage-login"),
         _strict(folder, "partly", without="ratings-viewer"),
     ]
-    brief = {**command.BASELINE, "load": {"duration": "2s"}}
-    scenario = command.write_scenario(folder, [brief, *strict], load={"duration": "12s"})
+    scenario = command.write_scenario(folder, [command.BASELINE, *strict], load={"duration": "12s"})
     finished = command.run("run", "--scenario", scenario, output=output, driver=SHORT_WAIT)
     assert finished.code == 5, finished.told
     trials = {path.name.split("-")[1]: path for path in (command.only_run(output) / "trials").iterdir()}

@@ -279,7 +279,7 @@ def test_a_policy_that_does_not_go_keeps_its_control_plane() -> None:
     policy = _hold(thing(KUMA, "MeshIdentity", "held", namespace="bookinfo-7f3a", run=RUN, component="policy"))
     fake = _cluster(policy, *_run())
     with pytest.raises(LeftoversError, match="MeshIdentity bookinfo-7f3a/held waits for"):
-        _clean(fake, wait_s=0.05)
+        _clean(fake, wait_s=0.5)
     assert {"Mesh", WEBHOOK, "Service", "ClusterRole"} <= {ref.kind for ref in fake.things}
 
 
