@@ -15,7 +15,7 @@ import gevent
 from locust import FastHttpUser, events, task
 from locust.argument_parser import LocustArgumentParser
 
-from bench.bookinfo.pages import page_problem
+from bench.application.bookinfo.pages import page_problem
 
 
 @events.init_command_line_parser.add_listener

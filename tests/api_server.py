@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from bench.shipped import shipped
+from bench.files.folders import shipped
 
 Json = dict[str, Any]
 

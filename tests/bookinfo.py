@@ -40,7 +40,7 @@ class BackEnd:
 def start(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
     """A service as a process, not yet waited for, with nothing but `environment` in its environment."""
     return subprocess.Popen(
-        [sys.executable, "-m", "bench.bookinfo", *arguments, "--port", "0"],
+        [sys.executable, "-m", "bench.application.bookinfo", *arguments, "--port", "0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 import psutil
 import yaml
 
-from bench.journal import read_journal
-from bench.locks import lock_path
-from bench.processes import RUN_ID_VARIABLE
+from bench.system.journal import read_journal
+from bench.system.lock import lock_path
+from bench.system.processes import RUN_ID_VARIABLE
 
 T = TypeVar("T")
 
@@ -127,7 +127,7 @@ def start(
 
     program = [sys.executable, "-c", f"{driver}\n{_launcher(timing)}"]
     if not driver and not timing:
-        program = [sys.executable, "-m", "bench.cli"]
+        program = [sys.executable, "-m", "bench.cli.main"]
     popen = subprocess.Popen(
         [*program, *map(str, arguments)],
         cwd=output.parent,
@@ -143,10 +143,10 @@ def start(
 def _launcher(timing: Mapping[str, float] | None) -> str:
     """Python that calls the command."""
     if not timing:
-        return "import bench.cli\nbench.cli.main()"
+        return "import bench.cli.main\nbench.cli.main()"
     values = ", ".join(f"{name}={value!r}" for name, value in timing.items())
-    waits = "from bench.targets.kubernetes.waits import Timing"
-    return f"import bench.cli\n{waits}\nbench.cli.main(timing=Timing({values}))"
+    waits = "from bench.k8s.wait import Timing"
+    return f"import bench.cli.main\n{waits}\nbench.cli.main(timing=Timing({values}))"
 
 
 @contextmanager

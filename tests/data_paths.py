@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.data_path import DataPath, Inbound, Limits, Retries, Seen, Way
+from bench.application.model import Hop
+from bench.envoy.config_dump import EnvoyConfig
+from bench.envoy.data_path import Ask, read_data_path
+from bench.files.folders import shipped
 from bench.meshes import MESHES
-from bench.proofs import Hop
-from bench.shipped import shipped
-from bench.targets.data_path import Ask, read_data_path
-from bench.targets.envoy_config import EnvoyConfig
+from bench.results.records import DataPath, Inbound, Limits, Retries, Seen, Way
 from tests.sidecars import application_with
 
 HOP = Hop("productpage", "details")

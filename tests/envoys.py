@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from bench.application.model import Application
+from bench.envoy.addresses import Placement, place
+from bench.envoy.binary import envoy_binary
+from bench.envoy.certificates import Certificates, Identity
 from bench.meshes import Policies
-from bench.meshes.application import Application
-from bench.meshes.probe import Probe
-from bench.targets.asking import Answer
-from bench.targets.local.binaries import envoy_binary
-from bench.targets.local.calls import Identity, admin_json, call
-from bench.targets.local.certificates import Certificates
-from bench.targets.local.envoy import SHAPES, envoy_command
-from bench.targets.local.placement import Placement, place
+from bench.meshes.data_planes import SHAPES, envoy_command
+from bench.meshes.protocols import Probe
+from bench.targets.local.prober import admin_json, call
+from bench.verification.questions import Answer
 
 READY_TIMEOUT_S = 10
 

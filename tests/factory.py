@@ -12,9 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.inputs import inputs_of
-from bench.plan import Trial, make_plan
-from bench.records import (
+from bench.results.records import (
     ClockRecord,
     Environment,
     Evidence,
@@ -25,9 +23,11 @@ from bench.records import (
     TrialRecord,
     Window,
 )
-from bench.samples import Samples, write_columns, write_parquet
-from bench.scenario import Scenario
-from bench.store import RunFolder, StoredRun, open_run
+from bench.results.samples import Samples, write_columns, write_parquet
+from bench.results.store import RunFolder, StoredRun, open_run
+from bench.scenario.loader import inputs_of
+from bench.scenario.model import Scenario
+from bench.scenario.plan import Trial, make_plan
 
 THINK_S = 0.1
 STARTED_AT = datetime(2026, 11, 23, 3, 15, tzinfo=UTC)

@@ -10,10 +10,11 @@ from threading import Lock
 from typing import Any, cast
 
 from bench.errors import ClusterError
-from bench.targets.kubernetes.client import Cluster, KindInfo, Object, Ref, ref_of
-from bench.targets.kubernetes.deletion import is_custom
-from bench.targets.kubernetes.ownership import COMPONENT, MANAGED_BY, PRODUCT, RUN_ID
-from bench.targets.kubernetes.waits import Timing
+from bench.k8s.client import Cluster, Object, Ref, ref_of
+from bench.k8s.connection import KindInfo
+from bench.k8s.ownership import COMPONENT, MANAGED_BY, PRODUCT, RUN_ID
+from bench.k8s.timing import Timing
+from bench.targets.cluster.teardown.stages import is_custom
 
 ADMISSION = "admissionregistration.k8s.io/v1"
 EXTENSIONS = "apiextensions.k8s.io/v1"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench.samples import RAW_ROW
+from bench.results.samples import RAW_ROW
 
 
 def recorded_rows(folder: Path) -> int:

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from bench.errors import ClusterError
-from bench.targets.kubernetes.client import Cluster, KindInfo, Object, Ref
-from bench.targets.kubernetes.options import ClusterOptions
+from bench.k8s.client import Cluster, Object, Ref
+from bench.k8s.connection import KindInfo
+from bench.targets.cluster.options import ClusterOptions
 
 
 @dataclass

@@ -7,12 +7,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from bench.application.model import Application, read_application
+from bench.envoy.addresses import Placement
+from bench.envoy.certificates import Certificates
+from bench.files.folders import shipped
 from bench.meshes import MESHES, Policies
-from bench.meshes.application import Application, read_application
-from bench.shipped import shipped
-from bench.targets.local.certificates import Certificates
-from bench.targets.local.envoy import SHAPES
-from bench.targets.local.placement import Placement
+from bench.meshes.data_planes import SHAPES
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "local-target.md"
 VERSIONS = ("v1", "v2", "v3")

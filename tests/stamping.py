@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.load import recorder_path
-from bench.load.merge import read_samples, read_start
+from bench.load.raw_samples import read_samples, read_start
 from tests.bookinfo import ROOT
 
 _BODY = b"x" * 1000

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bench.records import ConfigurationSummary, Contrast, RepeatSummary, SummaryRecord
+from bench.results.summary_records import ConfigurationSummary, Contrast, RepeatSummary, SummaryRecord
 
 
 def repeat(**changes: Any) -> RepeatSummary:

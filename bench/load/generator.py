@@ -2,20 +2,23 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench import checks, latency
+from bench.analysis import percentiles as latency
+from bench.analysis import validity as checks
 from bench.errors import BadAnswerError, StoreError
-from bench.load.merge import raw_files, recent_rows, sensible_account, sensible_samples
+from bench.load.raw_samples import raw_files, recent_rows, sensible_account, sensible_samples
 from bench.load.recorded import Account
-from bench.records import ClockRecord, GeneratorRecord, Window
-from bench.resources import TICK_S
-from bench.samples import RAW_ROW, Samples, write_parquet
+from bench.meshes.resolved import Reader
+from bench.results.records import ClockRecord, GeneratorRecord, Window
+from bench.results.resources import TICK_S
+from bench.results.samples import RAW_ROW, Samples, write_parquet
+from bench.scenario.model import Load
+from bench.system.cancellation import Watch, wait_until
 from bench.units import NANOSECONDS, NS_PER_MS
-from bench.waiting import Watch, wait_until
 
 START_TIMEOUT_S = 60.0
 IN_FLIGHT_TIMEOUT_S = 10  # how long requests that have started may take to end, once the load is over
@@ -135,7 +138,7 @@ class Generator(Protocol):
 
 
 @dataclass
-class Load:
+class RunningLoad:
     """One generator at work; `drive` leads it through warm-up and window, `finish` ends it and saves its samples.
 
     `wall_s` is the wall clock's time at the zero of the samples' clock.
@@ -153,7 +156,7 @@ class Load:
     hopeless: str = ""
 
     @classmethod
-    def on(cls, generator: Generator, order: LoadOrder, folder: Path, *, wall_s: float) -> "Load":
+    def on(cls, generator: Generator, order: LoadOrder, folder: Path, *, wall_s: float) -> "RunningLoad":
         """The load of a generator that has just started, with the window that its order asks for."""
         start_ns = round(order.warmup_s * NANOSECONDS)
         window = Window(start_ns=start_ns, end_ns=start_ns + round(order.duration_s * NANOSECONDS))
@@ -283,3 +286,23 @@ class Load:
             clock=ClockRecord(monotonic_s=elapsed_s, wall_s=wall_s),
             remarks=(*self.generator.remarks(), *filter(None, [remark])),
         )
+
+
+def load_order(
+    load: Load, readers: Sequence[Reader], *, address: str, virtual_host: str, locustfile: Path, seed: int
+) -> LoadOrder:
+    """What the generator is told: the load of a configuration, for its readers, at `host:port`."""
+    return LoadOrder(
+        address=address,
+        virtual_host=virtual_host,
+        locustfile=locustfile,
+        reviews=readers[0].reviews,
+        logged_in={reader.user: reader.reviews for reader in readers if reader.user},
+        users=load.users,
+        think_time_s=load.think_time_s,
+        rate_per_s=load.rate_per_s,
+        warmup_s=load.warmup_s,
+        duration_s=load.duration_s,
+        seed=seed,
+        workers=load.workers,
+    )

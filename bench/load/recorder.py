@@ -13,7 +13,7 @@ Files in FOLDER:
     generator.json   at the end: what Locust itself counted, and what the recorder has to report
 
 With `--processes N` each worker has a `samples-I.bin`, `names-I.txt` and `started-I.json` of its own, on its own zero
-of the same clock; `started.json` and `generator.json` are the master's. `bench.load.merge` reads either.
+of the same clock; `started.json` and `generator.json` are the master's. `bench.load.raw_samples` reads either.
 """
 
 import ctypes
@@ -37,7 +37,7 @@ from locust.user.task import DefaultTaskSet, TaskSet
 from bench.load.pacing import pace, poisson_arrivals, take_due
 from bench.load.timing import Clocks, latency_of, start_of
 
-# intended_ns, started_ns, latency_ns, status, ok, bytes, name; `bench.samples.RAW_ROW` reads it.
+# intended_ns, started_ns, latency_ns, status, ok, bytes, name; `bench.results.samples.RAW_ROW` reads it.
 ROW = struct.Struct("<qqqhBiH")
 
 MOST_NAMES = 1 << 16  # as many as the last field of a row can count

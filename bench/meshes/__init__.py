@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from bench.application.model import Application, Gateway, Service, Workload
+from bench.envoy.wire import Mode, Wire
 from bench.meshes import istio, kuma
-from bench.meshes.application import Application, Gateway, Service, Workload
-from bench.meshes.probe import Probe
-from bench.meshes.routes import Way
-from bench.meshes.wire import Mode, Wire
+from bench.meshes.protocols import Probe
+from bench.meshes.routing import Way
 
 # Each mesh has a class of its own for these, and alone looks inside.
 Policies = Any

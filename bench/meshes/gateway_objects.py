@@ -7,11 +7,23 @@ from typing import Any, ClassVar, Final
 
 from pydantic import Field, model_validator
 
+from bench.application.manifests import (
+    Kind,
+    LabelSelector,
+    Manifest,
+    Metadata,
+    Name,
+    Part,
+    PodSpec,
+    ServiceAccountManifest,
+    ServiceManifest,
+    ServicePort,
+    Source,
+    of_kind,
+)
+from bench.application.model import GATEWAY, Workload
 from bench.errors import Problem
-from bench.meshes.application import GATEWAY, Workload
-from bench.meshes.manifests import Kind, Manifest, Metadata, Name, Part, Source, of_kind
-from bench.meshes.objects import LabelSelector, PodSpec, ServiceAccountManifest, ServiceManifest, ServicePort
-from bench.yamlfile import did_you_mean
+from bench.files.yaml_source import did_you_mean
 
 _MESH_DOMAINS: Final = ("istio.io/", "kuma.io/")
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Final
 
+from bench.analysis.run_summary import summarise
 from bench.errors import InputError, Problem, StoreError
-from bench.report.content import Report
-from bench.report.documents import write_csv, write_latex, write_markdown, write_png, write_svg
-from bench.report.page import write_html
-from bench.store import StoredRun, write_record
-from bench.summary import summarise
+from bench.report.html import write_html
+from bench.report.model import Report
+from bench.report.text_formats import write_csv, write_latex, write_markdown, write_png, write_svg
+from bench.results.store import StoredRun, write_record
 
 FORMATS: Final[dict[str, Callable[[Report, Path], tuple[Path, ...]]]] = {
     "html": write_html,

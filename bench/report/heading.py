@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from bench.equal import said
-from bench.report.content import Report
+from bench.meshes.equalise import said
+from bench.report.model import Report
 from bench.units import format_count, format_counted, format_duration, format_tick, format_time
 
 _STATUS: Final = {

@@ -6,14 +6,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from bench.data_path import DataPath
-from bench.findings import CheckResult
-from bench.inputs import Inputs
+from bench.check_result import CheckResult
 from bench.load.generator import LoadOutcome, Progress
-from bench.plan import Trial
-from bench.processes import Launcher
-from bench.records import ClusterRecord, Environment, Evidence, RunRecord, TargetRecord
-from bench.waiting import Watch
+from bench.results.records import ClusterRecord, DataPath, Environment, Evidence, RunRecord, TargetRecord
+from bench.scenario.loader import Inputs
+from bench.scenario.plan import Trial
+from bench.system.cancellation import Watch
+from bench.system.processes import Launcher
 
 
 class Deployment(Protocol):
@@ -60,7 +59,7 @@ class Place(Protocol):
 
     @property
     def findings(self) -> tuple[CheckResult, ...]:
-        """What was seen there that a run needs; on this machine `bench.doctor` looks."""
+        """What was seen there that a run needs; on this machine `bench.run.doctor` looks."""
 
     def environment(self) -> Environment:
         """The surroundings that a number from here depends on."""

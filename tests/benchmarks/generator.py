@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.load.generator import LoadOrder
-from bench.targets.local.generator import local_argv
+from bench.targets.local.locust import local_argv
 from bench.units import format_change
 from tests.benchmarks.children import cpu_ns
 from tests.benchmarks.figure import Figure, Pairs, told_s

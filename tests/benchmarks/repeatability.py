@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench.records import Contrast, SummaryRecord
-from bench.store import read_record
+from bench.results.store import read_record
+from bench.results.summary_records import Contrast, SummaryRecord
 from bench.units import format_change, format_change_interval, format_counted
 from tests.benchmarks.figure import Figure
 

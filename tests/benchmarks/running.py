@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import InvalidMeasurementError
-from bench.journal import NAME, read_journal
-from bench.store import StoredRun, open_run
+from bench.results.store import StoredRun, open_run
+from bench.system.journal import NAME, read_journal
 from bench.units import NANOSECONDS, format_counted, format_ratio
 from tests.benchmarks.children import MESHBENCH, used_by
 from tests.benchmarks.figure import Figure, told_s

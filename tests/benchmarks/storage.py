@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.samples import write_parquet
-from bench.store import open_run
+from bench.results.samples import write_parquet
+from bench.results.store import open_run
 from bench.units import format_count
 from tests.benchmarks.figure import Figure
 from tests.factory import ISTIO_POLICIES, Made, simulate

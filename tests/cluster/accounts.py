@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import yaml
 
-from bench.shipped import shipped
-from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
-from bench.targets.kubernetes.waits import wait_for
-from bench.waiting import Watch
-from bench.yamlfile import read_documents
+from bench.files.folders import shipped
+from bench.files.yaml_source import read_documents
+from bench.k8s.client import Cluster, Object, Ref, ref_of
+from bench.k8s.wait import wait_for
+from bench.system.cancellation import Watch
 from tests.cluster.lab import kubeconfig
 
 RIGHTS: Final = "rbac.authorization.k8s.io/v1"

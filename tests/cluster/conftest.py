@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.targets.kubernetes.client import Cluster
-from bench.targets.kubernetes.kubeconfig import open_cluster
+from bench.k8s.client import Cluster
+from bench.k8s.kubeconfig import open_cluster
 from tests.cluster import job, lab
 from tests.cluster.lab import CONTEXT
 from tests.cluster.lab_images import build_bookinfo

@@ -5,19 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bench.manifest_files import manifest_files
-from bench.meshes.application import read_application
-from bench.shipped import shipped
-from bench.targets.kubernetes.application import bookinfo_objects
-from bench.targets.kubernetes.client import Cluster, Object, Ref
-from bench.targets.kubernetes.control_plane import ControlPlane
-from bench.targets.kubernetes.evidence import Meshed, identity_evidences, mesh_checks, prove, read_meshed
-from bench.targets.kubernetes.ownership import COMPONENT, Owner
-from bench.targets.kubernetes.probing import Prober, askers, can_ask, outside_objects, pod_name, probe_objects
-from bench.targets.kubernetes.sidecars import Sidecars
-from bench.targets.kubernetes.waits import Pods, rollout, wait_for
-from bench.waiting import Watch, wait_until
-from bench.yamlfile import read_documents
+from bench.application.model import read_application
+from bench.files.folders import manifest_files, shipped
+from bench.files.yaml_source import read_documents
+from bench.k8s.client import Cluster, Object, Ref
+from bench.k8s.ownership import COMPONENT, Owner
+from bench.k8s.wait import Pods, rollout, wait_for
+from bench.meshes.protocols import ControlPlane
+from bench.system.cancellation import Watch, wait_until
+from bench.targets.cluster.application_manifests import bookinfo_objects
+from bench.targets.cluster.checks import Meshed, identity_evidences, mesh_checks, prove, read_meshed
+from bench.targets.cluster.probes.prober import Prober, askers, can_ask, outside_objects, pod_name, probe_objects
+from bench.targets.cluster.probes.sidecars import Sidecars
 from tests.cluster.lab_images import BOOKINFO
 
 LOAD_IMAGE: Final = "locustio/locust:2.47.0"

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.journal import Journal
-from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
-from bench.targets.kubernetes.ownership import Owner
-from bench.targets.kubernetes.waits import gone
-from bench.waiting import Watch, wait_until
+from bench.k8s.client import Cluster, Object, Ref, ref_of
+from bench.k8s.ownership import Owner
+from bench.k8s.wait import gone
+from bench.system.cancellation import Watch, wait_until
+from bench.system.journal import Journal
 
 IMAGE = "docker.io/meshlab/python:3.11"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bench.targets.kubernetes.client import Cluster
-from bench.waiting import Watch, wait_until
+from bench.k8s.client import Cluster
+from bench.system.cancellation import Watch, wait_until
 from tests.cluster.job import Job, left_on_cluster, run_command
 from tests.command import Command
 
@@ -21,8 +21,8 @@ _POLL_S: Final = 0.3
 # deletions that were asked for. Tells each step to the file STEPS, if one is named.
 _DRIVER: Final = """
 import json, os, re
-from bench.journal import Journal
-from bench.targets.kubernetes.client import Cluster
+from bench.system.journal import Journal
+from bench.k8s.client import Cluster
 
 plot, steps = json.loads(os.environ["PLOT"]), os.environ.get("STEPS", os.devnull)
 

@@ -18,13 +18,15 @@ from typing import Any, Final
 
 import psutil
 
-from bench.plan import make_plan
-from bench.scenario import Overrides, load_scenario
-from bench.targets.kubernetes.cleanup import clean_cluster
-from bench.targets.kubernetes.client import Cluster, KindInfo, Object, ref_of
-from bench.targets.kubernetes.lease import is_alive, read_holder, remove_lock
-from bench.targets.kubernetes.leftovers import find_leftovers
-from bench.waiting import Watch, wait_until
+from bench.k8s.client import Cluster, Object, ref_of
+from bench.k8s.connection import KindInfo
+from bench.scenario.loader import load_scenario
+from bench.scenario.overrides import Overrides
+from bench.scenario.plan import make_plan
+from bench.system.cancellation import Watch, wait_until
+from bench.targets.cluster.lock import is_alive, read_holder, remove_lock
+from bench.targets.cluster.teardown.cleanup import clean_cluster
+from bench.targets.cluster.teardown.inventory import find_leftovers
 from tests import command
 from tests.cluster.lab import CONTEXT, MESHLAB, home, kubeconfig
 from tests.command import BASELINE, ISTIO, Command

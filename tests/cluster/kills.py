@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from bench.targets.kubernetes.client import Cluster
-from bench.targets.kubernetes.kubeconfig import open_cluster
+from bench.k8s.client import Cluster
+from bench.k8s.kubeconfig import open_cluster
 from tests.cluster import lab
 from tests.cluster.ends import Sent, at, at_removal, clean_up_after, tell
 from tests.cluster.job import (

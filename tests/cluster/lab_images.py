@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.manifest_files import manifest_files
-from bench.shipped import shipped
-from bench.yamlfile import read_documents
+from bench.files.folders import manifest_files, shipped
+from bench.files.yaml_source import read_documents
 from tests.cluster.lab import MESHLAB, ROOT, home
 
 __all__ = ["BOOKINFO", "MESHLAB", "build_bookinfo", "kill_container", "named", "official_images"]

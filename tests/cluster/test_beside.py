@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.targets.kubernetes import istio
-from bench.targets.kubernetes.client import Cluster
-from bench.waiting import Watch
+from bench.k8s.client import Cluster
+from bench.meshes.istio import control_plane as istio
+from bench.system.cancellation import Watch
 from tests.cluster.job import ISTIO, run_job, until_loading
 from tests.cluster.lab_images import kill_container
 from tests.command import Command

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from bench.errors import ClusterError, RefusedError
-from bench.processes import run_tool
-from bench.targets.kubernetes.client import Cluster, Object, Ref
-from bench.targets.kubernetes.kubeconfig import describe, open_cluster
-from bench.targets.kubernetes.pages import page_of
-from bench.targets.kubernetes.waits import wait_for
-from bench.waiting import Watch, wait_until
+from bench.k8s.client import Cluster, Object, Ref
+from bench.k8s.kubeconfig import describe, open_cluster
+from bench.k8s.pod_page import page_of
+from bench.k8s.wait import wait_for
+from bench.system.cancellation import Watch, wait_until
+from bench.system.processes import run_tool
 from tests.cluster.lab import CONTEXT
 from tests.cluster.way import relay
 

@@ -17,16 +17,16 @@ from typing import cast
 import pytest
 import yaml
 
-from bench.cleanup import recorded_contexts
 from bench.errors import LeftoversError
-from bench.journal import read_journal
-from bench.targets.kubernetes.cleanup import Cleaned, clean_cluster, cluster_cleanup
-from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
-from bench.targets.kubernetes.control_plane import ControlPlane
-from bench.targets.kubernetes.kubeconfig import open_cluster
-from bench.targets.kubernetes.leftovers import find_leftovers
-from bench.targets.kubernetes.waits import wait_for
-from bench.waiting import Watch
+from bench.k8s.client import Cluster, Object, Ref, ref_of
+from bench.k8s.kubeconfig import open_cluster
+from bench.k8s.wait import wait_for
+from bench.meshes.protocols import ControlPlane
+from bench.run.cleanup import recorded_contexts
+from bench.system.cancellation import Watch
+from bench.system.journal import read_journal
+from bench.targets.cluster.teardown.cleanup import Cleaned, clean_cluster, cluster_cleanup
+from bench.targets.cluster.teardown.inventory import find_leftovers
 from tests.cluster.conftest import CONTEXT
 from tests.cluster.emulated import RBAC, Run, end, make, namespace, owner_of, thing
 
@@ -36,9 +36,9 @@ RARE = pytest.mark.soak("cluster")  # a test of the fake cluster has every half-
 KILLED = """
 import os, signal, sys, tempfile
 from pathlib import Path
-from bench.journal import Journal
-from bench.targets.kubernetes.control_plane import ControlPlane
-from bench.targets.kubernetes.kubeconfig import open_cluster
+from bench.system.journal import Journal
+from bench.meshes.protocols import ControlPlane
+from bench.k8s.kubeconfig import open_cluster
 from tests.cluster.emulated import Run, owner_of
 step, run, folder = int(sys.argv[1]), Run(sys.argv[2]), Path(sys.argv[3])
 write = Journal.write
@@ -277,7 +277,7 @@ def test_one_ctrl_c_does_not_end_a_cleanup_and_a_second_ends_it_at_once(
     held = thing("v1", "ConfigMap", "held", run.app)
     held["metadata"]["finalizers"] = ["meshbench.dev/hold"]
     cluster.apply(held)
-    argv = [sys.executable, "-m", "bench.cli", "cleanup", "--context", CONTEXT, "--run-id", run.run_id]
+    argv = [sys.executable, "-m", "bench.cli.main", "cleanup", "--context", CONTEXT, "--run-id", run.run_id]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as command:
         wait_for(cluster, Ref("v1", "Namespace", run.app), _is_going, timeout_s=30, watch=Watch())
         command.send_signal(signal.SIGINT)

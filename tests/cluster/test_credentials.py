@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from bench.errors import ClusterError, RefusedError
-from bench.targets.kubernetes.client import Cluster
-from bench.targets.kubernetes.kubeconfig import open_cluster
-from bench.waiting import Watch, wait_until
+from bench.k8s.client import Cluster
+from bench.k8s.kubeconfig import open_cluster
+from bench.system.cancellation import Watch, wait_until
 from tests.cluster.accounts import Account, account, with_token, write_kubeconfig
 
 EXEC_API = "client.authentication.k8s.io/v1"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench.targets.kubernetes.client import Cluster
+from bench.k8s.client import Cluster
 from tests import command
 from tests.cluster.ends import Sent, tell
 from tests.cluster.job import BASELINE, ISTIO, MESH, left_on_cluster, run_command, run_job, until_loading

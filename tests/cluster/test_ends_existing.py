@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.targets.kubernetes.client import Cluster, Object
+from bench.k8s.client import Cluster, Object
 from tests.cluster.job import POLICIES, changes, everything, run_job
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("existing_istio")]

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from bench.targets.kubernetes import istio
-from bench.targets.kubernetes.client import Cluster
+from bench.k8s.client import Cluster
+from bench.meshes.istio import control_plane as istio
 from tests.cluster.ends import tell
 from tests.cluster.job import (
     BASELINE,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.targets.kubernetes.client import Cluster
+from bench.k8s.client import Cluster
 from tests.cluster.ends import Sent, at, at_removal, clean_up_after, tell
 from tests.cluster.job import BASELINE, MESH, POLICIES, Job, left_on_cluster, run_command, run_job, until_loading
 from tests.cluster.lab import CONTEXT

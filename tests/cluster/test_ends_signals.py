@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.samples import read_parquet
-from bench.targets.kubernetes.client import Cluster, Ref
-from bench.waiting import Watch, wait_until
+from bench.k8s.client import Cluster, Ref
+from bench.results.samples import read_parquet
+from bench.system.cancellation import Watch, wait_until
 from tests import command
 from tests.cluster.ends import Sent, seconds_until_empty, tell
 from tests.cluster.job import ISTIO, MESH, Job, left_on_cluster, run_command, run_job, until_loading

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from bench.data_path import DataPath
-from bench.records import ProofRecord
-from bench.store import read_record
+from bench.results.records import DataPath, ProofRecord
+from bench.results.store import read_record
 from tests.cluster.job import MESH, POLICIES, Job, run_job
 
 pytestmark = pytest.mark.slow

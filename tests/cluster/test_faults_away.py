@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import pytest
 
-from bench.samples import read_parquet
-from bench.targets.kubernetes.client import Cluster
-from bench.waiting import Watch, wait_until
+from bench.k8s.client import Cluster
+from bench.results.samples import read_parquet
+from bench.system.cancellation import Watch, wait_until
 from tests.cluster.job import HARM, Job, run_command, run_job, unchanged, until_applied
 from tests.cluster.lab import CONTEXT
 from tests.cluster.way import Way, relay

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from bench.errors import ClusterError
-from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
-from bench.targets.kubernetes.waits import wait_for
-from bench.waiting import Watch, wait_until
+from bench.k8s.client import Cluster, Object, Ref, ref_of
+from bench.k8s.wait import wait_for
+from bench.system.cancellation import Watch, wait_until
 from tests.cluster.accounts import account, with_token, write_kubeconfig
 from tests.cluster.emulated import IMAGE, namespace, thing
 from tests.cluster.job import Job, held, namespace_of, run_command, run_job, until_applied, until_loading

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from bench.samples import Samples, read_parquet
-from bench.targets.kubernetes.client import Cluster, Ref
-from bench.targets.kubernetes.ownership import COMPONENT
-from bench.waiting import Watch, wait_until
+from bench.k8s.client import Cluster, Ref
+from bench.k8s.ownership import COMPONENT
+from bench.results.samples import Samples, read_parquet
+from bench.system.cancellation import Watch, wait_until
 from tests.cluster.accounts import account, with_token, write_kubeconfig
 from tests.cluster.job import HARM, Job, namespace_of, run_job, stopped_api_server, unchanged, until_loading
 from tests.cluster.lab import CONTEXT

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.shipped import shipped
-from bench.targets.kubernetes.client import Cluster, Object, Ref
+from bench.files.folders import shipped
+from bench.k8s.client import Cluster, Object, Ref
 from tests.cluster.emulated import thing
 from tests.cluster.job import (
     BASELINE,

@@ -9,10 +9,10 @@ from urllib.request import urlopen
 
 import pytest
 
-from bench.samples import read_parquet
-from bench.targets.kubernetes.client import Cluster
-from bench.targets.local.ports import free_ports
-from bench.waiting import Watch, wait_until
+from bench.envoy.addresses import free_ports
+from bench.k8s.client import Cluster
+from bench.results.samples import read_parquet
+from bench.system.cancellation import Watch, wait_until
 from tests.cluster.job import HARM, Job, run_job, unchanged, until_loading
 from tests.cluster.way import relay
 from tests.command import Command

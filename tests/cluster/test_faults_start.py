@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.shipped import shipped
-from bench.targets.kubernetes.client import Cluster, Object, ref_of
+from bench.files.folders import shipped
+from bench.k8s.client import Cluster, Object, ref_of
 from tests.cluster.accounts import account, with_token, write_kubeconfig
 from tests.cluster.emulated import namespace, thing
 from tests.cluster.job import BASELINE, ISTIO, MESH, Job, run_command, run_job

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from bench.records import ProofRecord
-from bench.store import read_record
-from bench.targets.kubernetes.client import Cluster
+from bench.k8s.client import Cluster
+from bench.results.records import ProofRecord
+from bench.results.store import read_record
 from tests.cluster.job import Job, run_job, small_kuma, unchanged
 
 pytestmark = pytest.mark.slow

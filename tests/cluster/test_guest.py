@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from bench.targets.kubernetes import kuma
-from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
-from bench.targets.kubernetes.control_plane import InstallOptions
-from bench.targets.kubernetes.waits import gone
-from bench.waiting import Watch, wait_until
+from bench.k8s.client import Cluster, Object, Ref, ref_of
+from bench.k8s.wait import gone
+from bench.meshes.kuma import control_plane as kuma
+from bench.meshes.protocols import InstallOptions
+from bench.system.cancellation import Watch, wait_until
 from tests.cluster.job import changes, everything, run_job
 
 POLICIES: Mapping[str, Any] = {"name": "kuma-policies", "mesh": "kuma", "manifests": ["kuma/policies"]}

@@ -14,17 +14,17 @@ from typing import Any
 import pytest
 
 from bench.errors import ClusterError, DeployError
-from bench.journal import Journal
-from bench.shipped import shipped
-from bench.targets.kubernetes import istio
-from bench.targets.kubernetes.cleanup import clean_cluster
-from bench.targets.kubernetes.client import Cluster
-from bench.targets.kubernetes.control_plane import InstallOptions
-from bench.targets.kubernetes.injection import mesh_evidence
-from bench.targets.kubernetes.istio_install import sidecars
-from bench.targets.kubernetes.ownership import Owner
-from bench.targets.kubernetes.probing import Question
-from bench.waiting import Watch
+from bench.files.folders import shipped
+from bench.k8s.client import Cluster
+from bench.k8s.ownership import Owner
+from bench.meshes.istio import control_plane as istio
+from bench.meshes.istio.install import sidecars
+from bench.meshes.protocols import InstallOptions
+from bench.system.cancellation import Watch
+from bench.system.journal import Journal
+from bench.targets.cluster.probes.injection import mesh_evidence
+from bench.targets.cluster.probes.prober import Question
+from bench.targets.cluster.teardown.cleanup import clean_cluster
 from tests.cluster.deployed import Deployed, apply_namespace, deploy, failures, traces, until
 from tests.cluster.lab_images import MESHLAB, build_bookinfo
 

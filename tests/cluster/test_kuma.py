@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from bench.errors import ClusterError, DeployError
-from bench.journal import Journal
-from bench.shipped import shipped
-from bench.targets.kubernetes import kuma
-from bench.targets.kubernetes.cleanup import clean_cluster
-from bench.targets.kubernetes.client import Cluster, Object, Ref
-from bench.targets.kubernetes.control_plane import InstallOptions
-from bench.targets.kubernetes.injection import mesh_evidence
-from bench.targets.kubernetes.ownership import Owner
-from bench.targets.kubernetes.probing import Question, pod_name
-from bench.waiting import Watch
+from bench.files.folders import shipped
+from bench.k8s.client import Cluster, Object, Ref
+from bench.k8s.ownership import Owner
+from bench.meshes.kuma import control_plane as kuma
+from bench.meshes.protocols import InstallOptions
+from bench.system.cancellation import Watch
+from bench.system.journal import Journal
+from bench.targets.cluster.probes.injection import mesh_evidence
+from bench.targets.cluster.probes.prober import Question, pod_name
+from bench.targets.cluster.teardown.cleanup import clean_cluster
 from tests.cluster.deployed import Deployed, apply_namespace, deploy, failures, traces, until, written
 from tests.cluster.lab_images import build_bookinfo
 

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from bench.errors import ClusterError
-from bench.journal import Journal
-from bench.shipped import shipped
-from bench.targets.kubernetes import kuma
-from bench.targets.kubernetes.cleanup import clean_cluster
-from bench.targets.kubernetes.client import Cluster, Object, ref_of
-from bench.targets.kubernetes.ownership import Owner
-from bench.waiting import Watch
-from bench.yamlfile import generated_documents, read_documents
+from bench.files.folders import shipped
+from bench.files.yaml_source import generated_documents, read_documents
+from bench.k8s.client import Cluster, Object, ref_of
+from bench.k8s.ownership import Owner
+from bench.meshes.kuma import control_plane as kuma
+from bench.system.cancellation import Watch
+from bench.system.journal import Journal
+from bench.targets.cluster.teardown.cleanup import clean_cluster
 from tests.cluster.lab import MESHLAB
 
 DEFINITIONS = MESHLAB.parent / "crds" / "kuma"

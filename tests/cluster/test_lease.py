@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from bench.errors import LockedError
-from bench.targets.kubernetes.client import Cluster, Ref
-from bench.targets.kubernetes.kubeconfig import open_cluster
-from bench.targets.kubernetes.lease import PLACE, cluster_lock, ensure_held, is_alive, read_holder, remove_lock
-from bench.targets.kubernetes.waits import Timing
-from bench.waiting import Watch
+from bench.k8s.client import Cluster, Ref
+from bench.k8s.kubeconfig import open_cluster
+from bench.k8s.timing import Timing
+from bench.system.cancellation import Watch
+from bench.targets.cluster.lock import PLACE, cluster_lock, ensure_held, is_alive, read_holder, remove_lock
 from tests.cluster.lab import CONTEXT
 
 # A run that takes the lock, says so, and holds it until it is told to end.
@@ -27,8 +27,8 @@ import sys, tempfile
 from dataclasses import replace
 from pathlib import Path
 from bench.errors import LockedError
-from bench.targets.kubernetes.kubeconfig import open_cluster
-from bench.targets.kubernetes.lease import PLACE, cluster_lock
+from bench.k8s.kubeconfig import open_cluster
+from bench.targets.cluster.lock import PLACE, cluster_lock
 place = replace(PLACE, name=sys.argv[1])
 with tempfile.TemporaryDirectory() as folder, open_cluster("meshlab", private_folder=Path(folder)) as cluster:
     sys.stdin.readline()

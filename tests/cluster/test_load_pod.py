@@ -12,21 +12,21 @@ from urllib.request import urlopen
 
 import pytest
 
+from bench.analysis.resource_usage import process_use
 from bench.errors import BadAnswerError, DeployError
-from bench.load.generator import Load, LoadOrder
-from bench.load.merge import raw_files, read_samples
-from bench.resources import read_resources
-from bench.shipped import shipped
-from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
-from bench.targets.kubernetes.kubeconfig import open_cluster
-from bench.targets.kubernetes.load_fetch import PodFiles
-from bench.targets.kubernetes.load_objects import KEEPER, NAME, default_image, load_objects, uid_for
-from bench.targets.kubernetes.load_pod import PodGenerator, locust_page, start_load
-from bench.targets.kubernetes.ownership import labelled
-from bench.targets.kubernetes.usage import kubelet_usage
-from bench.targets.kubernetes.waits import Timing
-from bench.usage import process_use
-from bench.waiting import Watch, wait_until
+from bench.files.folders import shipped
+from bench.k8s.client import Cluster, Object, Ref, ref_of
+from bench.k8s.kubeconfig import open_cluster
+from bench.k8s.ownership import labelled
+from bench.k8s.timing import Timing
+from bench.load.generator import LoadOrder, RunningLoad
+from bench.load.raw_samples import raw_files, read_samples
+from bench.results.resources import read_resources
+from bench.system.cancellation import Watch, wait_until
+from bench.targets.cluster.kubelet import kubelet_usage
+from bench.targets.cluster.load.generator import PodGenerator, locust_page, start_load
+from bench.targets.cluster.load.pod import KEEPER, NAME, default_image, load_objects, uid_for
+from bench.targets.cluster.load.transfer import PodFiles
 from tests.cluster.lab import CONTEXT
 from tests.cluster.way import relay
 from tests.rows import recorded_rows
@@ -148,17 +148,17 @@ def waiting_pod(cluster: Cluster, namespace: str, order: LoadOrder, *, ui: bool 
         assert wait_until(lambda: not any(cluster.get(ref) for ref in refs), timeout_s=60, watch=Watch(), poll_s=0.3)
 
 
-def begin(cluster: Cluster, namespace: str, order: LoadOrder, folder: Path) -> Load:
+def begin(cluster: Cluster, namespace: str, order: LoadOrder, folder: Path) -> RunningLoad:
     meter = kubelet_usage(cluster, namespace, control_planes=(), sidecars=())
     return start_load(cluster, order, folder, namespace=namespace, meter=meter, watch=Watch())
 
 
-def generator_of(load: Load) -> PodGenerator:
+def generator_of(load: RunningLoad) -> PodGenerator:
     assert isinstance(load.generator, PodGenerator)
     return load.generator
 
 
-def tick_for(load: Load, seconds: float) -> None:
+def tick_for(load: RunningLoad, seconds: float) -> None:
     """Ticks as a trial does, until it has trouble."""
 
     def in_trouble() -> bool:
@@ -168,7 +168,7 @@ def tick_for(load: Load, seconds: float) -> None:
     wait_until(in_trouble, timeout_s=seconds, watch=Watch(), poll_s=0.5)
 
 
-def is_back(load: Load) -> bool:
+def is_back(load: RunningLoad) -> bool:
     """Whether an outage is over, after one more tick."""
     load.generator.tick()
     return generator_of(load).outage.since_s is None

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from bench.errors import RefusedError
-from bench.journal import Journal, read_journal
-from bench.targets.kubernetes.client import Cluster, Object, Ref
-from bench.targets.kubernetes.ownership import Owner, run_of
-from bench.targets.kubernetes.waits import gone
-from bench.waiting import Watch, wait_until
+from bench.k8s.client import Cluster, Object, Ref
+from bench.k8s.ownership import Owner, run_of
+from bench.k8s.wait import gone
+from bench.system.cancellation import Watch, wait_until
+from bench.system.journal import Journal, read_journal
 
 IMAGE = "docker.io/meshlab/python:3.11"
 

@@ -10,21 +10,21 @@ from typing import Any
 import pytest
 
 from bench.errors import ClusterError, RefusedError
-from bench.inputs import inputs_of
-from bench.scenario import Overrides, load_scenario
-from bench.targets.kubernetes.client import Cluster, Object, Ref
-from bench.targets.kubernetes.control_plane import InstallOptions
-from bench.targets.kubernetes.health import examine_admission, examine_residue
-from bench.targets.kubernetes.istio_install import render
-from bench.targets.kubernetes.kubeconfig import open_cluster
-from bench.targets.kubernetes.options import ClusterOptions
-from bench.targets.kubernetes.ownership import OURS
-from bench.targets.kubernetes.permissions import INSTALL, RUN, examine_permissions, needs_of
-from bench.targets.kubernetes.preflight import examine_cluster
-from bench.targets.kubernetes.pulls import examine_images
-from bench.targets.kubernetes.residue import find_residue
-from bench.targets.kubernetes.waits import wait_for
-from bench.waiting import Watch
+from bench.k8s.client import Cluster, Object, Ref
+from bench.k8s.kubeconfig import open_cluster
+from bench.k8s.ownership import OURS
+from bench.k8s.wait import wait_for
+from bench.meshes.istio.install import render
+from bench.meshes.protocols import InstallOptions
+from bench.scenario.loader import inputs_of, load_scenario
+from bench.scenario.overrides import Overrides
+from bench.system.cancellation import Watch
+from bench.targets.cluster.options import ClusterOptions
+from bench.targets.cluster.preflight.cluster import examine_admission, examine_residue
+from bench.targets.cluster.preflight.examination import examine_cluster
+from bench.targets.cluster.preflight.images import examine_images
+from bench.targets.cluster.preflight.permissions import INSTALL, RUN, examine_permissions, needs_of
+from bench.targets.cluster.teardown.blockers import find_residue
 from tests import command
 from tests.cluster import accounts, job
 from tests.cluster.accounts import with_token, write_kubeconfig

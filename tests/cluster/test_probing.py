@@ -6,14 +6,17 @@ from dataclasses import dataclass
 
 import pytest
 
-from bench.meshes.application import Application, read_application
-from bench.shipped import shipped
-from bench.targets.kubernetes.application import bookinfo_objects, running_images
-from bench.targets.kubernetes.client import Cluster, Object, Ref
-from bench.targets.kubernetes.evidence import baseline_checks, page_check, prove
-from bench.targets.kubernetes.injection import WEBHOOKS, baseline_evidence, restarts
-from bench.targets.kubernetes.load_objects import default_image, uid_for
-from bench.targets.kubernetes.probing import (
+from bench.application.model import Application, read_application
+from bench.files.folders import shipped
+from bench.k8s.client import Cluster, Object, Ref
+from bench.k8s.objects import restarts
+from bench.meshes.resolved import readers_of
+from bench.system.cancellation import Watch, wait_until
+from bench.targets.cluster.application_manifests import bookinfo_objects, running_images
+from bench.targets.cluster.checks import baseline_checks, page_check, prove
+from bench.targets.cluster.load.pod import default_image, uid_for
+from bench.targets.cluster.probes.injection import WEBHOOKS, baseline_evidence
+from bench.targets.cluster.probes.prober import (
     CONTAINER,
     OUTSIDE,
     Prober,
@@ -23,8 +26,6 @@ from bench.targets.kubernetes.probing import (
     outside_objects,
     probe_objects,
 )
-from bench.targets.readers import readers_of
-from bench.waiting import Watch, wait_until
 from tests.cluster.lab_images import BOOKINFO, build_bookinfo
 
 FOLDER = shipped("manifests") / "bookinfo"

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from bench.records import ProofRecord
-from bench.resources import read_resources
-from bench.samples import read_parquet
-from bench.store import read_record
-from bench.targets.kubernetes.client import Cluster
+from bench.k8s.client import Cluster
+from bench.results.records import ProofRecord
+from bench.results.resources import read_resources
+from bench.results.samples import read_parquet
+from bench.results.store import read_record
 from tests.cluster.job import Job, run_job, small_kuma, unchanged
 
 pytestmark = pytest.mark.slow

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from bench.errors import DeployError, Interrupted
-from bench.targets.kubernetes.client import Cluster, Object, Ref
-from bench.targets.kubernetes.kubeconfig import open_cluster
-from bench.targets.kubernetes.waits import Pods, Timing, gone, rollout, wait_for
-from bench.waiting import Watch
+from bench.k8s.client import Cluster, Object, Ref
+from bench.k8s.kubeconfig import open_cluster
+from bench.k8s.timing import Timing
+from bench.k8s.wait import Pods, gone, rollout, wait_for
+from bench.system.cancellation import Watch
 from tests.cluster.lab import CONTEXT
 
 IMAGE = "locustio/locust:2.47.0"

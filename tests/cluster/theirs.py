@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
-from bench.targets.kubernetes import istio
-from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
-from bench.targets.kubernetes.istio_install import probe_pod, sidecars
-from bench.targets.kubernetes.residue import dead_webhooks
-from bench.targets.kubernetes.waits import gone
-from bench.waiting import Watch, wait_until
+from bench.k8s.client import Cluster, Object, Ref, ref_of
+from bench.k8s.wait import gone
+from bench.meshes.istio import control_plane as istio
+from bench.meshes.istio.install import probe_pod, sidecars
+from bench.system.cancellation import Watch, wait_until
+from bench.targets.cluster.teardown.blockers import dead_webhooks
 from tests.cluster.job import MESH
 from tests.cluster.lab import home, kubeconfig
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.locks import PATH_VARIABLE
+from bench.system.lock import PATH_VARIABLE
 from tests import command
 
 

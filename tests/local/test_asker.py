@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
+from bench.envoy.certificates import issue_certificates
 from bench.meshes import MESHES
-from bench.targets.asking import Answer
-from bench.targets.kubernetes import asker
-from bench.targets.kubernetes.probing import read_answer
-from bench.targets.local.certificates import issue_certificates
+from bench.targets.cluster.probes import agent as asker
+from bench.targets.cluster.probes.prober import read_answer
+from bench.verification.questions import Answer
 
 SPIFFE_ID = "spiffe://cluster.local/ns/bookinfo/sa/bookinfo-details"
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from bench.bookinfo.pages import page_problem
+from bench.application.bookinfo.pages import page_problem
 from tests.bookinfo import ROOT, connect, fetch, running
 
 VERSIONS = ("v1", "v2", "v3")
@@ -163,7 +163,7 @@ def test_a_taken_port_is_one_clear_line(bookinfo: dict[str, str]) -> None:
     """A service that cannot listen says which, where and why, and ends with 1."""
     taken = bookinfo["details"].rpartition(":")[2]
     result = subprocess.run(
-        [sys.executable, "-m", "bench.bookinfo", "details", "--port", taken],
+        [sys.executable, "-m", "bench.application.bookinfo", "details", "--port", taken],
         capture_output=True,
         text=True,
         cwd=ROOT,

@@ -10,7 +10,7 @@ from contextlib import closing
 
 import pytest
 
-from bench.bookinfo.pages import page_problem
+from bench.application.bookinfo.pages import page_problem
 from tests.bookinfo import Answer, address_of, back_end, connect, fetch, http_answer, running, start
 
 

@@ -12,7 +12,7 @@ HEAVY = ("pandas", "scipy", "numpy", "matplotlib", "pyarrow", "locust", "gevent"
 
 def test_help_imports_nothing_heavy() -> None:
     """`meshbench --help` must not pay for what only a run or a report needs."""
-    program = "import sys, bench.cli; print(*[name for name in sys.modules])"
+    program = "import sys, bench.cli.main; print(*[name for name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert [name for name in HEAVY if name in loaded] == []
 
@@ -26,7 +26,7 @@ def test_validate_finds_mistakes_in_manifests_too(tmp_path: Path) -> None:
     )
     scenario = (ROOT / "scenarios/smoke.yaml").read_text("utf-8").replace("istio/policies", "mine")
     (tmp_path / "mine.yaml").write_text(scenario, "utf-8")
-    program = [sys.executable, "-m", "bench.cli", "validate", str(tmp_path / "mine.yaml")]
+    program = [sys.executable, "-m", "bench.cli.main", "validate", str(tmp_path / "mine.yaml")]
     answer = subprocess.run(program, capture_output=True, text=True, cwd=ROOT)
     assert answer.returncode == 2
     assert "policy.yaml:5: spec.selctor: " in answer.stderr

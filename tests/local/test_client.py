@@ -16,10 +16,10 @@ import yaml
 from aiohttp import web
 
 from bench.errors import BadAnswerError, ClusterError, RefusedError
-from bench.targets.kubernetes.client import Cluster, Ref, connect, ref_of
-from bench.targets.kubernetes.client_discovery import kind_info
-from bench.targets.kubernetes.client_exec import exit_code
-from bench.targets.kubernetes.waits import Timing
+from bench.k8s.client import Cluster, Ref, connect, ref_of
+from bench.k8s.connection import kind_info
+from bench.k8s.exec import exit_code
+from bench.k8s.timing import Timing
 
 POD = Ref("v1", "Pod", "details", "shop")
 CORE = {"resources": [{"name": "pods", "kind": "Pod", "namespaced": True, "verbs": ["get", "create"]}]}
@@ -382,7 +382,7 @@ def test_a_header_that_cannot_be_sent_is_not_shown(tmp_path: Path, monkeypatch: 
 
 def test_an_answer_without_an_end_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A log has a limit that is asked for, and one that is enforced."""
-    monkeypatch.setattr("bench.targets.kubernetes.client._LOG_BYTES", 1000)
+    monkeypatch.setattr("bench.k8s.client._LOG_BYTES", 1000)
     fake = FakeServer((200, {"text": "x" * 3000}))
     too_large = pytest.raises(BadAnswerError, match="the answer is larger than 2000 bytes")
     with _cluster(tmp_path, fake) as cluster, too_large:

@@ -9,12 +9,8 @@ import pytest
 import yaml
 
 from bench.errors import RefusedError
-from bench.targets.kubernetes.client_credentials import Credentials, read_credentials
-from bench.targets.kubernetes.kubeconfig import (
-    open_cluster,
-    read_context,
-    write_private,
-)
+from bench.k8s.credentials import Credentials, read_credentials
+from bench.k8s.kubeconfig import open_cluster, read_context, write_private
 
 
 def _kubeconfig(path: Path, *names: str, user: dict[str, Any] | None = None, **cluster: str) -> Path:

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from bench.application.model import Application, read_application
+from bench.envoy.certificates import Certificates, issue_certificates
+from bench.files.folders import shipped
 from bench.meshes import MESHES
-from bench.meshes.application import Application, read_application
-from bench.meshes.istio_policies import Policies
-from bench.meshes.istio_probes import principal_of
-from bench.meshes.istio_rules import Request, decision
-from bench.meshes.probe import Probe
-from bench.shipped import shipped
-from bench.targets.local.calls import admin_json
-from bench.targets.local.certificates import Certificates, issue_certificates
+from bench.meshes.istio.authorization import Request, decision
+from bench.meshes.istio.policies import Policies
+from bench.meshes.istio.probes import principal_of
+from bench.meshes.protocols import Probe
+from bench.targets.local.prober import admin_json
 from tests.envoys import Sidecars, running, sidecars_in
 
 ISTIO = MESHES["istio"]

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.data_path import DataPath
-from bench.store import StoredRun, open_run
+from bench.results.records import DataPath
+from bench.results.store import StoredRun, open_run
 from tests import command
 
 pytestmark = pytest.mark.slow

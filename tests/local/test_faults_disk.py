@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.journal import read_journal
-from bench.store import open_run
+from bench.results.store import open_run
+from bench.system.journal import read_journal
 from tests import command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

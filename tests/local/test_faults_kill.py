@@ -12,8 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
-from bench.journal import read_journal
-from bench.processes import RUN_ID_VARIABLE
+from bench.system.journal import read_journal
+from bench.system.processes import RUN_ID_VARIABLE
 from tests import command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -24,10 +24,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 AT_EVERY_STEP = """
 import json, os, signal, sys, time
 import bench.cli, bench.cleanup, bench.compare, bench.doctor, bench.report, bench.report.page, bench.session
-from bench.journal import Journal
+from bench.system.journal import Journal
 
 scenario, output = sys.argv[1:]
-bench.cli.REPORT_FORMATS = ("md",)
+bench.cli.main.REPORT_FORMATS = ("md",)
 write = Journal.write
 
 def deadly(last):
@@ -47,7 +47,7 @@ def meshbench(*arguments, last=None):
     if last:
         Journal.write = deadly(last)
     try:
-        bench.cli.main([*arguments])
+        bench.cli.main.main([*arguments])
         os._exit(0)
     except SystemExit as end:
         os._exit(end.code or 0)
@@ -136,11 +136,11 @@ def test_a_killed_run_can_be_resumed(killed: list[dict[str, Any]], shared_output
 
 # Killed between a trial's new name and its entry in run.json, which is not a step of the journal.
 BEFORE_THE_ENTRY = """
-import os, signal, bench.store
-update = bench.store.RunFolder.update
+import os, signal, bench.results.store
+update = bench.results.store.RunFolder.update
 def dying(self, **changes):
     os.kill(os.getpid(), signal.SIGKILL) if changes.get("trials") else update(self, **changes)
-bench.store.RunFolder.update = dying
+bench.results.store.RunFolder.update = dying
 """
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench.store import open_run
+from bench.results.store import open_run
 from tests import command
 from tests.command import Command
 

@@ -147,7 +147,7 @@ def test_a_run_is_never_written_over_another(good: Good, output: Path) -> None:
     run = good.copy(output)
     before = (run / "run.json").read_bytes()
     scenario = command.write_scenario(output.parent, [command.BASELINE])
-    driver = f"import bench.session; bench.session.new_run_id = lambda *_: {run.name!r}"
+    driver = f"import bench.run.session; bench.run.session.new_run_id = lambda *_: {run.name!r}"
     finished = command.run("run", "--scenario", scenario, output=output, driver=driver)
     assert finished.code == 9, finished.told
     assert "File exists" in finished.err

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.samples import read_parquet
+from bench.results.samples import read_parquet
 from tests import command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -105,12 +105,12 @@ def test_ctrl_c_while_the_report_is_made_says_that_the_run_is_kept(output: Path)
 
 
 LATE_SIGNAL = """
-import os, signal, bench.processes
-stop = bench.processes.Launcher.stop
+import os, signal, bench.system.processes
+stop = bench.system.processes.Launcher.stop
 def interrupted_stop(self, processes):
     os.kill(os.getpid(), signal.SIGINT)
     stop(self, processes)
-bench.processes.Launcher.stop = interrupted_stop
+bench.system.processes.Launcher.stop = interrupted_stop
 """
 
 

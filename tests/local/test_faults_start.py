@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.locks import machine_lock
+from bench.system.lock import machine_lock
 from tests import command
 
 pytestmark = pytest.mark.timeout(600)
@@ -37,8 +37,8 @@ def test_a_second_run_stops_before_it_touches_anything(scenario: Path, output: P
 
 
 INTERRUPTED_LOOK = """
-import os, signal, bench.doctor
-bench.doctor.examine = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)
+import os, signal, bench.run.doctor
+bench.run.doctor.examine = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)
 """
 
 
@@ -108,7 +108,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_run(scenario: Pa
 
 TAKEN_PORT = """
 import functools, socket, bench.targets.local.target as target
-from bench.targets.local.ports import free_ports
+from bench.envoy.addresses import free_ports
 holder = socket.socket()
 holder.bind(("127.0.0.1", 0))
 tries = [0]
@@ -145,7 +145,7 @@ def test_ports_that_are_always_taken_end_the_run_with_the_port(scenario: Path, o
 
 
 BAD_BOOTSTRAP = """
-from bench.targets.local.envoy import SHAPES
+from bench.meshes.data_planes import SHAPES
 good = SHAPES["istio"].sidecar_bootstrap
 def bad(workload, **options):
     return {**good(workload, **options), "nonsense": 1} if workload.name == "ratings" else good(workload, **options)
@@ -163,7 +163,7 @@ def test_a_configuration_that_envoy_does_not_accept_is_told_in_its_words(meshed:
 
 
 SHORT_CERTIFICATES = """
-import datetime, bench.targets.local.certificates as certificates
+import datetime, bench.envoy.certificates as certificates
 certificates.SPARE = -datetime.timedelta(minutes=1)
 """
 

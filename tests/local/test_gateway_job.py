@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.store import StoredRun, StoredTrial, open_run
+from bench.results.store import StoredRun, StoredTrial, open_run
 from tests import command
 
 pytestmark = pytest.mark.slow

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.targets.kubernetes.tools import examine_helm
+from bench.targets.cluster.preflight.mesh import examine_helm
 
 
 @pytest.mark.parametrize(

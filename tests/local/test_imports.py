@@ -13,7 +13,7 @@ def test_writing_and_reading_load_no_pandas(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 import numpy as np
-from bench.samples import *
+from bench.results.samples import *
 from tests.bookinfo import ROOT
 from tests.factory import ISTIO_POLICIES, Made, simulate
 folder = Path(sys.argv[1])

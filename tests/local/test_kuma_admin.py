@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 
 from bench.errors import DeployError
-from bench.targets.kubernetes import kuma
-from bench.targets.kubernetes.client import Cluster, Object, Ref
+from bench.k8s.client import Cluster, Object, Ref
+from bench.meshes.kuma import control_plane as kuma
 
 
 class FakeCluster:

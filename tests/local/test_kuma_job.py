@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.proofs import Hop
-from bench.store import StoredRun, StoredTrial, open_run
+from bench.application.model import Hop
+from bench.results.store import StoredRun, StoredTrial, open_run
 from tests import command
 
 pytestmark = pytest.mark.slow

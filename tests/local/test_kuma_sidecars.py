@@ -11,15 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from bench.application.model import Application
+from bench.envoy import admin as proxies
+from bench.envoy.certificates import Certificates, issue_certificates
+from bench.files.folders import shipped
 from bench.meshes import MESHES
-from bench.meshes.application import Application
-from bench.meshes.kuma_policies import Policies
-from bench.meshes.kuma_rules import decision
-from bench.meshes.probe import Probe
-from bench.shipped import shipped
-from bench.targets import proxies
-from bench.targets.local.calls import admin_json
-from bench.targets.local.certificates import Certificates, issue_certificates
+from bench.meshes.kuma.policies import Policies, decision
+from bench.meshes.protocols import Probe
+from bench.targets.local.prober import admin_json
 from tests.envoys import Sidecars, running, sidecars_in
 from tests.sidecars import application_with
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.targets.local.generator import load_environment
+from bench.targets.local.locust import load_environment
 from tests import command
 
 pytestmark = pytest.mark.measures

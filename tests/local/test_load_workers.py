@@ -18,12 +18,12 @@ import numpy as np
 import psutil
 import pytest
 
+from bench.envoy.addresses import free_ports
+from bench.files.folders import shipped
 from bench.load import recorder_path
 from bench.load.generator import LoadOrder
-from bench.load.merge import raw_files, read_samples, read_start, recent_rows
-from bench.shipped import shipped
-from bench.targets.local.generator import local_argv
-from bench.targets.local.ports import free_ports
+from bench.load.raw_samples import raw_files, read_samples, read_start, recent_rows
+from bench.targets.local.locust import local_argv
 from tests.bookinfo import ROOT
 from tests.rows import recorded_rows
 

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from bench.targets.local.ports import free_ports
+from bench.envoy.addresses import free_ports
 from tests.bookinfo import ROOT, Answer, connect, fetch, running
 
 pytestmark = pytest.mark.measures

@@ -7,10 +7,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from bench.journal import read_journal
-from bench.records import FILES
-from bench.schemas import schema
-from bench.store import StoredRun, open_run
+from bench.results.json_schema import schema
+from bench.results.records import FILES
+from bench.results.store import StoredRun, open_run
+from bench.system.journal import read_journal
 from tests import command
 
 pytestmark = pytest.mark.slow

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from bench.findings import CheckResult
-from bench.inputs import inputs_of
-from bench.scenario import Overrides, load_scenario
-from bench.targets.kubernetes import preflight
-from bench.targets.kubernetes.client import Object
-from bench.targets.kubernetes.preflight import Examined, examine_cluster
+from bench.check_result import CheckResult
+from bench.k8s.client import Object
+from bench.scenario.loader import inputs_of, load_scenario
+from bench.scenario.overrides import Overrides
+from bench.targets.cluster.preflight import examination as preflight
+from bench.targets.cluster.preflight.examination import Examined, examine_cluster
 from tests.shown_cluster import fake, node, options
 
 Examine = Callable[..., Examined]

@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 
 from bench.errors import BadAnswerError, ClusterError
-from bench.load.generator import Load, LoadOrder, LoadOutcome
+from bench.files.folders import shipped
+from bench.k8s.client import Cluster, Object, Ref
+from bench.k8s.exec import Ran
+from bench.k8s.timing import DEFAULT, Timing
+from bench.load.generator import LoadOrder, LoadOutcome, RunningLoad
 from bench.load.recorded import Start
-from bench.samples import RAW_ROW
-from bench.shipped import shipped
-from bench.targets.kubernetes.client import Cluster, Object, Ran, Ref
-from bench.targets.kubernetes.load_clock import Offset
-from bench.targets.kubernetes.load_end import LoadEnd
-from bench.targets.kubernetes.load_fetch import PodFiles, parse_parts
-from bench.targets.kubernetes.load_pod import PodGenerator, start_load
-from bench.targets.kubernetes.usage import KubeletUsage
-from bench.targets.kubernetes.waits import DEFAULT, Timing
-from bench.waiting import Watch
+from bench.results.samples import RAW_ROW
+from bench.system.cancellation import Watch
+from bench.targets.cluster.kubelet import KubeletUsage
+from bench.targets.cluster.load.clock import Offset
+from bench.targets.cluster.load.generator import PodGenerator, start_load
+from bench.targets.cluster.load.transfer import LoadEnd, PodFiles, parse_parts
 
 GONE = ClusterError("reading: nobody answers", status=0)
 
@@ -264,11 +264,11 @@ class NoMeter:
         return ()
 
 
-def loaded(copies: PodFiles, order: LoadOrder) -> tuple[list[LoadOutcome], Load]:
+def loaded(copies: PodFiles, order: LoadOrder) -> tuple[list[LoadOutcome], RunningLoad]:
     """A load of this pod whose window has passed."""
     start = Start(time.perf_counter_ns() - 4_000_000_000, 0.0)
     generator = PodGenerator(copies, start, Offset(0, 0, 0.0), NoMeter(), {"locust"}, Watch())
-    load = Load.on(generator, replace(order, warmup_s=1, duration_s=2), copies.folder, wall_s=time.time() - 4)
+    load = RunningLoad.on(generator, replace(order, warmup_s=1, duration_s=2), copies.folder, wall_s=time.time() - 4)
     return [], load
 
 
@@ -333,7 +333,7 @@ def test_a_start_that_makes_no_sense_is_one_error(
 ) -> None:
     """Before there is anything to lose."""
     (pod.files / "started.json").write_text(content, "utf-8")
-    monkeypatch.setattr("bench.targets.kubernetes.load_pod.read_offset", lambda *_: Offset(0, 0, 0.0))
+    monkeypatch.setattr("bench.targets.cluster.load.generator.read_offset", lambda *_: Offset(0, 0, 0.0))
     monkeypatch.setattr(FakePod, "exec", _without_touch(FakePod.exec))
     with pytest.raises(BadAnswerError, match=r"makes no sense: started\.json"):
         start_load(copies.cluster, order, copies.folder, namespace="here", meter=NoMeter(), watch=Watch())

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.targets.kubernetes.private import credentials_folder
+from bench.k8s.kubeconfig import credentials_folder
 
 HOLDER = """
 import sys, tempfile
 tempfile.tempdir = sys.argv[1]
-from bench.targets.kubernetes.private import credentials_folder
+from bench.k8s.kubeconfig import credentials_folder
 with credentials_folder() as folder:
     (folder / "key.pem").write_text("secret")
     print(folder, flush=True)

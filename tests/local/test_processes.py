@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from bench.errors import DeployError, StoreError
-from bench.journal import Journal, read_journal
-from bench.processes import MARK, RUN_ID_VARIABLE, Launcher, Process, end_strays, find_strays
-from bench.waiting import Watch, wait_until
+from bench.system.cancellation import Watch, wait_until
+from bench.system.journal import Journal, read_journal
+from bench.system.processes import MARK, RUN_ID_VARIABLE, Launcher, Process, end_strays, find_strays
 
 RUN = "20261123T031500Z-processes-0000"
 # Says so when it is ready, and again when it is asked to end.

@@ -6,12 +6,8 @@ from typing import Any, cast
 import pytest
 
 from bench.errors import ClusterError
-from bench.targets.kubernetes.client import Cluster, Object
-from bench.targets.kubernetes.prometheus import (
-    examine_prometheus,
-    source_of,
-    without_password,
-)
+from bench.k8s.client import Cluster, Object
+from bench.targets.cluster.prometheus import examine_prometheus, source_of, without_password
 from tests.api_server import serving
 
 ANSWER = {"status": "success", "data": {"resultType": "matrix", "result": [{"metric": {}, "value": [0, "17"]}]}}

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bench.load.merge import read_samples
+from bench.load.raw_samples import read_samples
 from tests.bookinfo import ROOT
 
 pytestmark = pytest.mark.measures

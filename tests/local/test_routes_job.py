@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from bench.store import StoredRun, open_run
+from bench.results.store import StoredRun, open_run
 from tests import command
 
 pytestmark = pytest.mark.slow

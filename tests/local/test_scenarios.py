@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.comparisons import compared
-from bench.scenario import shipped_scenarios
-from bench.store import open_run
+from bench.results.store import open_run
+from bench.scenario.contrasts import compared
+from bench.scenario.loader import shipped_scenarios
 from tests import command
 
 pytestmark = pytest.mark.slow

@@ -80,7 +80,7 @@ CASES = {
 }
 # A failure that was not expected, with the headers in its text.
 BUG = """
-import bench.targets.kubernetes.place as place
+import bench.targets.cluster.session as place
 def describe(cluster):
     raise RuntimeError(f"bug in the middle of {cluster._connection.credentials.headers}")
 place.describe = describe

@@ -9,10 +9,10 @@ from threading import Thread
 import pytest
 import yaml
 
+from bench.envoy.certificates import issue_certificates
+from bench.envoy.wire import Wire
 from bench.errors import RefusedError
-from bench.meshes.wire import Wire
-from bench.targets.kubernetes.cleanup import cluster_cleanup
-from bench.targets.local.certificates import issue_certificates
+from bench.targets.cluster.teardown.cleanup import cluster_cleanup
 
 
 def _kubeconfig(path: Path, server: str) -> Path:

@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from bench.errors import LeftoversError
-from bench.journal import Journal, read_journal
-from bench.processes import RUN_ID_VARIABLE, Launcher, Process, find_strays, marked_processes
-from bench.waiting import Watch, wait_until
+from bench.system.cancellation import Watch, wait_until
+from bench.system.journal import Journal, read_journal
+from bench.system.processes import RUN_ID_VARIABLE, Launcher, Process, find_strays, marked_processes
 from tests import command
 
 RUN = "20261123T031500Z-strays-0000"
@@ -91,7 +91,7 @@ def test_a_stray_that_cannot_be_ended_is_a_leftover(launcher: Launcher, monkeypa
     process, (*_, apart) = start(launcher)
     process.stop()
     with monkeypatch.context() as patch:
-        patch.setattr("bench.processes.end_strays", lambda _run, _recorded: ())
+        patch.setattr("bench.system.processes.end_strays", lambda _run, _recorded: ())
         with pytest.raises(LeftoversError, match=f"processes {apart} of the run {RUN} cannot be ended"):
             launcher.end_strays()
         with pytest.raises(ValueError, match="failed") as caught, launcher.no_strays():
@@ -193,7 +193,7 @@ def test_strays_are_ended_before_each_trial_and_at_the_end(output: Path) -> None
 
 def test_whoever_started_the_command_is_no_stray() -> None:
     """A shell whose user has a variable of the same name for the run is spared, with all that it was started from."""
-    code = f"from bench.processes import *\nprint(find_strays({RUN!r}, {{}}), marked_processes())"
+    code = f"from bench.system.processes import *\nprint(find_strays({RUN!r}, {{}}), marked_processes())"
     shell = f"{sys.executable} -c {shlex.quote(code)}; true"
     env = {**os.environ, RUN_ID_VARIABLE: RUN}
     found = subprocess.run(["sh", "-c", shell], env=env, capture_output=True, text=True, check=True, cwd=command.ROOT)

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from bench.plan import Plan
-from bench.runner import spoilt_blocks
-from bench.store import RunFolder, StoredRun
-from bench.summary import summarise
+from bench.analysis.run_summary import summarise
+from bench.results.store import RunFolder, StoredRun
+from bench.run.trials import spoilt_blocks
+from bench.scenario.plan import Plan
 from tests.factory import Made, make_run
 
 SHORT: dict[str, Any] = {"warmup_s": 5.0, "duration_s": 20.0}

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.application.model import read_application
 from bench.errors import InputError
-from bench.meshes.application import read_application
-from bench.shipped import shipped
+from bench.files.folders import shipped
 
 BOOKINFO = shipped("manifests") / "bookinfo"
 

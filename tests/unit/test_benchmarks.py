@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench.load.generator import LoadOrder
-from bench.targets.local.generator import local_argv
+from bench.targets.local.locust import local_argv
 from tests.benchmarks import repeatability, running
 from tests.benchmarks.children import cpu_ns
 from tests.benchmarks.figure import Figure, Pairs, told_s
@@ -112,7 +112,7 @@ def test_runs_are_compared_by_what_their_summaries_say(tmp_path: Path) -> None:
 
 def test_intervals_that_do_not_meet_are_called_so(tmp_path: Path) -> None:
     """Two runs whose intervals hold no common value contradict each other."""
-    from bench.summary import summarise
+    from bench.analysis.run_summary import summarise
 
     summary, _ = summarise(make_run(tmp_path, Made(duration_s=30, warmup_s=5)))
     found = summary.contrasts[0]

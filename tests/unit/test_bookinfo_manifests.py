@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bench.shipped import shipped
+from bench.files.folders import shipped
 
 FILES = sorted((shipped("manifests") / "bookinfo").glob("*.yaml"))
 OBJECTS: list[dict[str, Any]] = [one for file in FILES for one in yaml.safe_load_all(file.read_text())]

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.bookinfo.headers import b3_headers, productpage_headers, reviews_headers
-from bench.bookinfo.login import sign, verify
-from bench.bookinfo.productpage import metrics_text
-from bench.bookinfo.settings import Settings, read_settings
+from bench.application.bookinfo.http import b3_headers, productpage_headers, reviews_headers
+from bench.application.bookinfo.login import sign, verify
+from bench.application.bookinfo.productpage import metrics_text
+from bench.application.bookinfo.settings import Settings, read_settings
 
 TRACE, SPAN = "463ac35c9f6413ad48485a3953bb6124", "a2fb4a1d1a96d312"
 B3 = {"x-b3-traceid": TRACE, "x-b3-spanid": SPAN, "x-b3-sampled": "1"}

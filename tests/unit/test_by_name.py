@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.by_name import named_latencies
-from bench.records import NamedRepeat
+from bench.analysis.run_summary import summarise
+from bench.analysis.stats import geometric_mean
+from bench.analysis.trial_summary import named_latencies
 from bench.report import write_report
-from bench.stats import geometric_mean
-from bench.store import StoredRun
-from bench.summary import summarise
+from bench.results.store import StoredRun
+from bench.results.summary_records import NamedRepeat
 from tests.factory import ISTIO_POLICIES, Made, make_run
 
 NAMES = ("page as others", "page as Marco")

@@ -7,9 +7,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from bench.envoy.certificates import Certificates, issue_certificates
+from bench.envoy.wire import Wire
 from bench.errors import DeployError
-from bench.meshes.wire import Wire
-from bench.targets.local.certificates import Certificates, issue_certificates
 
 NOW = datetime(2026, 11, 23, 3, 15, 0, 500_000, tzinfo=UTC)
 SPIFFE_ID = "spiffe://cluster.local/ns/bookinfo/sa/bookinfo-reviews"

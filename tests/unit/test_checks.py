@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.checks import RULES, Doubt, Doubts, check_trial, is_steady, may_pass
-from bench.records import ClockRecord, Evidence, GeneratorRecord, ProofRecord, TrialRecord, Window
-from bench.resources import ResourceTrace
-from bench.samples import Samples
+from bench.analysis.validity import RULES, Doubt, Doubts, check_trial, is_steady, may_pass
+from bench.results.records import ClockRecord, Evidence, GeneratorRecord, ProofRecord, TrialRecord, Window
+from bench.results.resources import ResourceTrace
+from bench.results.samples import Samples
 from tests.factory import STARTED_AT, THINK_S, Made, Simulated, simulate
 
 S = 1_000_000_000

@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 
-from bench import cleanup
-from bench.cleanup import (
+from bench.cli.main import cli, main
+from bench.errors import InputError, LeftoversError, LockedError, StoreError
+from bench.results.records import RunRecord
+from bench.results.store import RunFolder, read_record
+from bench.run import cleanup
+from bench.run.cleanup import (
     Leftovers,
     clean,
     close_cleaned,
@@ -17,13 +21,9 @@ from bench.cleanup import (
     runs_below,
     unfinished_runs,
 )
-from bench.cli import cli, main
-from bench.errors import InputError, LeftoversError, LockedError, StoreError
-from bench.journal import read_journal
-from bench.locks import PATH_VARIABLE, machine_lock, read_holder
-from bench.processes import MARK, this_process
-from bench.records import RunRecord
-from bench.store import RunFolder, read_record
+from bench.system.journal import read_journal
+from bench.system.lock import PATH_VARIABLE, machine_lock, read_holder
+from bench.system.processes import MARK, this_process
 from tests.factory import Made, Simulated, make_run
 
 RUN = "20261123T031500Z-dead-7f3a"
@@ -481,6 +481,8 @@ def test_a_cluster_is_cleaned_from_where_no_run_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its labels are enough: any machine will do, without a folder of results."""
-    monkeypatch.setattr("bench.targets.kubernetes.cleanup.cluster_cleanup", lambda *_, **__: iter(["all is gone"]))
+    monkeypatch.setattr(
+        "bench.targets.cluster.teardown.cleanup.cluster_cleanup", lambda *_, **__: iter(["all is gone"])
+    )
     cli.main(["cleanup", "--context", "lab", "--output", str(tmp_path / "none")], standalone_mode=False)
     assert capsys.readouterr().out == "all is gone\n"

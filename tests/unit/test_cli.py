@@ -7,8 +7,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from bench.cli import cli
-from bench.scenario import shipped_scenarios
+from bench.cli.main import cli
+from bench.scenario.loader import shipped_scenarios
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = sorted(cli.commands)

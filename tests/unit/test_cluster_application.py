@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from bench.application.model import read_application
+from bench.files.folders import shipped
+from bench.k8s.objects import names_of
 from bench.meshes import MESHES
-from bench.meshes.application import read_application
-from bench.shipped import shipped
-from bench.targets.kubernetes.application import bookinfo_objects, images_in
-from bench.targets.kubernetes.workloads import names_of
+from bench.targets.cluster.application_manifests import bookinfo_objects, images_in
 
 FOLDER = shipped("manifests") / "bookinfo"
 SPACE = "bookinfo-7f3a"

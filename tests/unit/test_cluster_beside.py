@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from bench.targets.kubernetes.beside import control_plane_pods, ended_since, gone_since, seen
-from bench.targets.kubernetes.client import Object
+from bench.k8s.client import Object
+from bench.targets.cluster.interference import control_plane_pods, ended_since, gone_since, seen
 from tests.fake_cluster import FakeCluster, thing
 
 OOM = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}

@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import ClusterError, LeftoversError
-from bench.targets.kubernetes.cleanup import Cleaned, clean_cluster
-from bench.targets.kubernetes.client import KindInfo, Object, Ref, ref_of
-from bench.targets.kubernetes.control_plane import ControlPlane
-from bench.targets.kubernetes.deletion import found, is_custom
-from bench.targets.kubernetes.ownership import run_of
-from bench.targets.kubernetes.stuck import explain
-from bench.waiting import Watch
+from bench.k8s.client import Object, Ref, ref_of
+from bench.k8s.connection import KindInfo
+from bench.k8s.ownership import run_of
+from bench.meshes.protocols import ControlPlane
+from bench.system.cancellation import Watch
+from bench.targets.cluster.teardown.blockers import explain
+from bench.targets.cluster.teardown.cleanup import Cleaned, clean_cluster
+from bench.targets.cluster.teardown.stages import found, is_custom
 from tests.fake_cluster import EXTENSIONS, WEBHOOK, FakeCluster, thing, webhook
 
 RUN, OTHER = "20261123T031500Z-mine-7f3a", "20261123T041500Z-theirs-0b1c"

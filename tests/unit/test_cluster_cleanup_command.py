@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from bench.errors import Interrupted, LeftoversError, RefusedError
-from bench.targets.kubernetes.cleanup import cluster_cleanup
-from bench.targets.kubernetes.client import Cluster
-from bench.targets.kubernetes.waits import Timing
+from bench.k8s.client import Cluster
+from bench.k8s.timing import Timing
+from bench.targets.cluster.teardown.cleanup import cluster_cleanup
 from tests.fake_cluster import FakeCluster, thing
 
 RUN = "20261123T031500Z-mine-7f3a"

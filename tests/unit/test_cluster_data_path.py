@@ -5,11 +5,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from bench.shipped import shipped
-from bench.targets import proxies
-from bench.targets.kubernetes.data_path import sidecars_path
-from bench.targets.kubernetes.evidence import read_meshed
-from bench.targets.kubernetes.sidecars import Sidecars
+from bench.envoy import admin as proxies
+from bench.files.folders import shipped
+from bench.targets.cluster.checks import read_meshed
+from bench.targets.cluster.probes.sidecars import Sidecars, sidecars_path
 from tests.sidecars import application_with, bootstrap_of
 
 ADMIN = "type.googleapis.com/envoy.admin.v3"

@@ -3,11 +3,11 @@
 import pytest
 
 from bench.errors import RefusedError
-from bench.targets.kubernetes import cleanup
-from bench.targets.kubernetes.client import Cluster, Object
-from bench.targets.kubernetes.deletion import Stage, awaited, deletions, found, of_stage
-from bench.targets.kubernetes.leftovers import find_leftovers, told
-from bench.targets.kubernetes.residue import dead_webhooks, find_residue
+from bench.k8s.client import Cluster, Object
+from bench.targets.cluster.teardown import cleanup
+from bench.targets.cluster.teardown.blockers import dead_webhooks, find_residue
+from bench.targets.cluster.teardown.inventory import find_leftovers, told
+from bench.targets.cluster.teardown.stages import Stage, awaited, deletions, found, of_stage
 from tests.fake_cluster import ADMISSION, EXTENSIONS, FakeCluster, thing, webhook
 
 RUN, OTHER = "20261123T031500Z-mine-7f3a", "20261123T041500Z-theirs-0b1c"

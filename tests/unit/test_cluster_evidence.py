@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
-from bench.meshes.application import read_application
-from bench.proofs import Hop, HopCount, restarts_evidence, synced_evidence
-from bench.records import Evidence
-from bench.shipped import shipped
-from bench.targets import proxies
-from bench.targets.asking import Answer, Handshake
-from bench.targets.kubernetes.evidence import (
+from bench.application.model import Hop, read_application
+from bench.envoy import admin as proxies
+from bench.files.folders import shipped
+from bench.k8s.objects import restarts
+from bench.results.records import Evidence
+from bench.targets.cluster.checks import (
     Meshed,
     baseline_checks,
     counts_moved,
@@ -23,16 +22,17 @@ from bench.targets.kubernetes.evidence import (
     prove,
     read_meshed,
 )
-from bench.targets.kubernetes.injection import (
+from bench.targets.cluster.probes.injection import (
     asking_labels,
     bare_pods,
     baseline_evidence,
     mesh_evidence,
-    restarts,
     selecting_webhooks,
     selects,
 )
-from bench.targets.kubernetes.probing import OUTSIDE, Question
+from bench.targets.cluster.probes.prober import OUTSIDE, Question
+from bench.verification.evidence import HopCount, restarts_evidence, synced_evidence
+from bench.verification.questions import Answer, Handshake
 
 MANIFESTS = shipped("manifests")
 APPLICATION = read_application(MANIFESTS / "bookinfo", "v3", namespace="run-1")

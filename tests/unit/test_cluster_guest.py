@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from bench.targets.kubernetes.client import Object
-from bench.targets.kubernetes.guest import examine_guest, found_versions
-from bench.targets.kubernetes.injection import WEBHOOKS
-from bench.targets.kubernetes.surroundings import target_record
+from bench.k8s.client import Object
+from bench.targets.cluster.preflight.mesh import examine_guest, found_versions
+from bench.targets.cluster.probes.injection import WEBHOOKS
+from bench.targets.cluster.session import target_record
 from tests.shown_cluster import fake, options
 
 SPACES = {name: {"kind": "Namespace", "metadata": {"name": name}} for name in ("istio-system", "kuma-system")}

@@ -12,11 +12,23 @@ from typing import Any, cast
 import pytest
 
 from bench.errors import DeployError, Interrupted, LeftoversError, LockedError
-from bench.targets.kubernetes.client import Object, Ref
-from bench.targets.kubernetes.holder import DURATION_S, Holder, here, holder_of, judged
-from bench.targets.kubernetes.lease import LEASE, PLACE, cluster_lock, ensure_held, is_alive, read_holder, remove_lock
-from bench.targets.kubernetes.place import ClusterPlace
-from bench.waiting import Watch
+from bench.k8s.client import Object, Ref
+from bench.k8s.timing import DURATION_S
+from bench.system.cancellation import Watch
+from bench.targets.cluster.lock import (
+    LEASE,
+    PLACE,
+    Holder,
+    cluster_lock,
+    ensure_held,
+    here,
+    holder_of,
+    is_alive,
+    judged,
+    read_holder,
+    remove_lock,
+)
+from bench.targets.cluster.session import ClusterPlace
 from tests.fake_cluster import FakeCluster, thing
 from tests.shown_cluster import options
 

@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import pytest
 
-from bench.redaction import register_secret
-from bench.targets.kubernetes.client import Cluster, Object
-from bench.targets.kubernetes.logs import save_logs
+from bench.k8s.client import Cluster, Object
+from bench.k8s.logs import save_logs
+from bench.system.redaction import register_secret
 
 
 @dataclass

@@ -5,15 +5,16 @@ from typing import Any
 
 import pytest
 
-from bench.cluster_flags import ClusterFlags
 from bench.errors import InputError
-from bench.records import ClusterRecord, RunRecord
-from bench.scenario import Overrides, load_scenario
-from bench.session import resumable, resume
-from bench.targets.kubernetes.load_place import place_load
-from bench.targets.kubernetes.options import VALUES, ClusterOptions, read_options, resumed_options
-from bench.targets.kubernetes.place import ClusterPlace
-from bench.targets.kubernetes.prometheus import without_password
+from bench.results.records import ClusterRecord, RunRecord
+from bench.run.session import resumable, resume
+from bench.scenario.loader import load_scenario
+from bench.scenario.overrides import Overrides
+from bench.targets.cluster.flags import ClusterFlags
+from bench.targets.cluster.load.placement import place_load
+from bench.targets.cluster.options import VALUES, ClusterOptions, read_options, resumed_options
+from bench.targets.cluster.prometheus import without_password
+from bench.targets.cluster.session import ClusterPlace
 from tests.factory import Made, make_run
 from tests.shown_cluster import fake, options
 

@@ -5,13 +5,15 @@ from typing import Any
 
 import pytest
 
-from bench.inputs import inputs_of
-from bench.outline import Elsewhere, outline, outline_json
-from bench.plan import make_plan
-from bench.scenario import Overrides, Scenario, load_scenario
-from bench.targets.kubernetes import istio, outlook
-from bench.targets.kubernetes.client import Object
-from bench.targets.kubernetes.outlook import Outlook
+from bench.cli.plan_text import Elsewhere, outline, outline_json
+from bench.k8s.client import Object
+from bench.meshes.istio import control_plane as istio
+from bench.scenario.loader import inputs_of, load_scenario
+from bench.scenario.model import Scenario
+from bench.scenario.overrides import Overrides
+from bench.scenario.plan import make_plan
+from bench.targets.cluster import dry_run as outlook
+from bench.targets.cluster.dry_run import Outlook
 from tests.shown_cluster import fake, node, options
 
 NAME = "istio-policies"

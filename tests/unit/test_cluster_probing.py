@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from bench.application.model import read_application
 from bench.errors import BadAnswerError, DeployError
-from bench.meshes.application import read_application
-from bench.meshes.probe import Probe
-from bench.shipped import shipped
-from bench.targets.kubernetes.client import Ran
-from bench.targets.kubernetes.probing import (
+from bench.files.folders import shipped
+from bench.k8s.exec import Ran
+from bench.meshes.protocols import Probe
+from bench.targets.cluster.probes.prober import (
     OUTSIDE,
     Prober,
     Question,

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import yaml
 
-from bench.targets.kubernetes.client import Object
-from bench.targets.kubernetes.surroundings import target_record
-from bench.targets.kubernetes.telemetry import examine_telemetry
+from bench.k8s.client import Object
+from bench.targets.cluster.preflight.mesh import examine_telemetry
+from bench.targets.cluster.session import target_record
 
 QUIET = {"accessLogFile": "", "enableTracing": False, "defaultProviders": {"metrics": ["prometheus"]}}
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.comparisons import Compared, alike, compared
-from bench.outline import outline, outline_json
-from bench.plan import make_plan
-from bench.scenario import Pair, Scenario, load_scenario, validate_file
+from bench.cli.plan_text import outline, outline_json
+from bench.scenario.contrasts import Compared, alike, compared
+from bench.scenario.loader import load_scenario, validate_file
+from bench.scenario.model import Pair, Scenario
+from bench.scenario.plan import make_plan
 from tests.factory import ISTIO_AND_KUMA, MESH_PAIRS, Made, Simulated, make_scenario
 
 FIVE = Made(configurations=ISTIO_AND_KUMA, contrasts=MESH_PAIRS, name="istio-vs-kuma")

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from bench.data_path import DataPath, Limits, Retries, Seen
+from bench.envoy import admin as proxies
+from bench.envoy.config_dump import EnvoyConfig, of_bootstrap, of_dump
+from bench.envoy.data_path import read_data_path
+from bench.files.folders import shipped
 from bench.meshes import MESHES
-from bench.shipped import shipped
-from bench.targets import proxies
-from bench.targets.data_path import read_data_path
-from bench.targets.envoy_config import EnvoyConfig, of_bootstrap, of_dump
+from bench.results.records import DataPath, Limits, Retries, Seen
 from tests.data_paths import HOP, NO_LIMITS, path_of, silent
 from tests.golden import GOLDEN, MISSING, dump
 from tests.sidecars import application_with, bootstrap_of

@@ -3,7 +3,7 @@
 import tomllib
 from pathlib import Path
 
-from bench.doctor import ENVOY, LOCUST, files_needed
+from bench.run.doctor import ENVOY, LOCUST, files_needed
 
 ROOT = Path(__file__).parents[2]
 

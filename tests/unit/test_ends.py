@@ -7,11 +7,11 @@ from typing import Any, cast
 import pytest
 
 from bench.errors import DeployError, InvalidMeasurementError, LeftoversError, RunTimeoutError, note_leftovers
-from bench.records import RunRecord
-from bench.session import _ending
-from bench.store import RunFolder, read_record, write_record
-from bench.targets.kubernetes.target import ClusterTarget, open_target
-from bench.waiting import Watch
+from bench.results.records import RunRecord
+from bench.results.store import RunFolder, read_record, write_record
+from bench.run.session import _ending
+from bench.system.cancellation import Watch
+from bench.targets.cluster.target import ClusterTarget, open_target
 from tests.factory import Made, Simulated, make_run
 from tests.fake_cluster import FakeCluster, thing
 from tests.shown_cluster import options

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from bench.application.model import Application
+from bench.files.folders import shipped
 from bench.meshes import MESHES
-from bench.meshes.application import Application
-from bench.meshes.istio_policies import Policies
-from bench.shipped import shipped
+from bench.meshes.istio.policies import Policies
 from tests.golden import GOLDEN, MISSING, built, covers, differences, known_differences, recorded, unexplained
 from tests.sidecars import PAGE, SIDECARS, application_of, application_with, workload_of
 from tests.sidecars import bootstrap_of as bootstrap_in

@@ -7,26 +7,25 @@ from typing import Any
 import pytest
 import yaml
 
-from bench.cluster_flags import ClusterFlags
-from bench.compare import unlike
-from bench.data_path import DataPath
-from bench.equal import WORKERS, equal_evidence, wire_of
+from bench.analysis.compare import unlike
+from bench.cli.plan_text import outline
+from bench.envoy.config_dump import of_bootstrap
 from bench.errors import InputError
+from bench.files.folders import shipped
+from bench.files.yaml_source import read_documents
 from bench.meshes import MESHES
-from bench.outline import outline
-from bench.plan import make_plan
-from bench.scenario import Scenario, load_scenario, validate_file
-from bench.settings import Equal
-from bench.shipped import shipped
-from bench.targets.envoy_config import of_bootstrap
-from bench.targets.kubernetes import equalised as on_cluster
-from bench.targets.kubernetes import istio_install
-from bench.targets.kubernetes.control_plane import InstallOptions
-from bench.targets.kubernetes.control_planes import CONTROL_PLANES
-from bench.targets.kubernetes.options import read_options
-from bench.targets.local.envoy import SHAPES
-from bench.targets.local.equalised import equalised, with_workers
-from bench.yamlfile import read_documents
+from bench.meshes import equalise as on_cluster
+from bench.meshes.control_planes import CONTROL_PLANES
+from bench.meshes.data_planes import SHAPES
+from bench.meshes.equalise import WORKERS, equal_evidence, equalised, wire_of, with_workers
+from bench.meshes.istio import install as istio_install
+from bench.meshes.protocols import InstallOptions
+from bench.results.records import DataPath
+from bench.scenario.loader import load_scenario, validate_file
+from bench.scenario.model import Equal, Scenario
+from bench.scenario.plan import make_plan
+from bench.targets.cluster.flags import ClusterFlags
+from bench.targets.cluster.options import read_options
 from tests.data_paths import data_path, path_of
 from tests.factory import Made, make_run
 from tests.sidecars import application_with, bootstrap_of

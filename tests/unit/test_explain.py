@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from bench.targets.kubernetes.explain import Grace, Trouble, troubles_of, warnings_about
-from bench.targets.kubernetes.waits import holding, unavailable
+from bench.k8s.diagnose import Grace, Trouble, troubles_of, warnings_about
+from bench.k8s.wait import holding, unavailable
 
 IMAGE = "example/details:1"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.filenames import file_name
+from bench.results.store import file_name
 
 
 @pytest.mark.parametrize("name", ["reviews-v2-istio-proxy.log", "productpage.json", "A_b.1"])

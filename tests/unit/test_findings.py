@@ -2,7 +2,7 @@
 
 import json
 
-from bench.findings import CheckResult, as_text, findings_json
+from bench.check_result import CheckResult, as_text, findings_json
 
 RESULTS = (
     CheckResult("Python", "ok", "3.11.9"),

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.cli import main
-from bench.gate import FEWEST_NIGHTS, Decision, GateRecord, as_markdown, decide, limits, write_junit
-from bench.history import HistoryLine, append, conditions, lines_of
-from bench.store import StoredRun
+from bench.analysis.history import HistoryLine, append, conditions, lines_of
+from bench.analysis.regression import FEWEST_NIGHTS, Decision, GateRecord, as_markdown, decide, limits, write_junit
+from bench.cli.main import main
+from bench.results.store import StoredRun
 from tests.factory import ENVIRONMENT, STARTED_AT, make_run
 from tests.unit.test_history import SHORT, TWO, changed, line
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.application.model import Application, read_application
 from bench.errors import InputError
+from bench.files.folders import shipped
 from bench.meshes import MESHES
-from bench.meshes.application import Application, read_application
-from bench.shipped import shipped
 
 ISTIO = shipped("manifests") / "istio" / "gateway"
 KUMA = shipped("manifests") / "kuma"

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
+from bench.application.model import Application, read_application
+from bench.envoy.addresses import Placement, place
+from bench.envoy.certificates import Certificates
+from bench.envoy.static_gateway import front_bootstrap
+from bench.files.folders import shipped
+from bench.files.yaml_source import read_documents
+from bench.k8s.ownership import labelled
 from bench.meshes import MESHES
-from bench.meshes.application import Application, read_application
-from bench.shipped import shipped
-from bench.targets.kubernetes.gateway import gateway_objects, in_the_mesh, kept_out, makes_pods, with_sidecar
-from bench.targets.kubernetes.ownership import labelled
-from bench.targets.kubernetes.usage import parts_of
-from bench.targets.local.certificates import Certificates
-from bench.targets.local.envoy import GATEWAYS, ways_out
-from bench.targets.local.envoy_front import front_bootstrap
-from bench.targets.local.placement import Placement, place
-from bench.yamlfile import read_documents
+from bench.meshes.data_planes import GATEWAYS, ways_out
+from bench.targets.cluster.application_manifests import gateway_objects, in_the_mesh, kept_out, makes_pods, with_sidecar
+from bench.targets.cluster.kubelet import parts_of
 
 MANIFESTS = shipped("manifests")
 NOW = datetime(2026, 11, 23, tzinfo=UTC)

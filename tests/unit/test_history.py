@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from bench.analysis.history import HistoryLine, append, lines_of, read_history
 from bench.errors import InputError, StoreError
-from bench.history import HistoryLine, append, lines_of, read_history
-from bench.scenario import Pair
-from bench.store import StoredRun, open_run, write_record
+from bench.results.store import StoredRun, open_run, write_record
+from bench.scenario.model import Pair
 from tests.factory import ENVIRONMENT, ISTIO_POLICIES, Made, Simulated, make_run
 
 TWO = (Simulated("baseline", median_ms=6.0), Simulated("istio", "istio", median_ms=9.0))

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.hops import Way, hop_costs
-from bench.meshes.application import Application, Gateway, Service, Workload, read_application
-from bench.meshes.crossing import way_of_a_page
-from bench.records import HopCost, ProcessUse, RepeatSummary
-from bench.shipped import shipped
-from bench.summary import summarise
+from bench.analysis.proxy_cost import Way, hop_costs, way_of_a_page
+from bench.analysis.run_summary import summarise
+from bench.application.model import Application, Gateway, Service, Workload, read_application
+from bench.files.folders import shipped
+from bench.results.summary_records import HopCost, ProcessUse, RepeatSummary
 from tests.factory import ISTIO_POLICIES, Made, make_run
 from tests.summaries import configuration, repeat
 

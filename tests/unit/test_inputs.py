@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bench.application.model import read_application
 from bench.errors import InputError
-from bench.inputs import inputs_of, stored_inputs
+from bench.files.folders import shipped
 from bench.meshes import MESHES
-from bench.meshes.application import read_application
-from bench.preflight import mistakes
-from bench.scenario import Configuration, load_scenario
-from bench.session import resumable
-from bench.shipped import shipped
-from bench.store import write_record
+from bench.meshes.resolved import mistakes
+from bench.results.store import write_record
+from bench.run.session import resumable
+from bench.scenario.loader import inputs_of, load_scenario, stored_inputs
+from bench.scenario.model import Configuration
 from tests.factory import Made, Simulated, make_run
 
 STRICT = """

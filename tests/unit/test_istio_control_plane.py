@@ -10,13 +10,15 @@ import pytest
 import yaml
 
 from bench.errors import InputError, MeshbenchError, RefusedError
-from bench.shipped import shipped
-from bench.targets.kubernetes import istio, istio_install
-from bench.targets.kubernetes.client import KindInfo, Object, Ref, ref_of
-from bench.targets.kubernetes.control_plane import InstallOptions
-from bench.targets.kubernetes.istio_istiod import told_unsynced, unread
-from bench.targets.local.envoy_istio_stats import stats_config
-from bench.yamlfile import read_documents
+from bench.files.folders import shipped
+from bench.files.yaml_source import read_documents
+from bench.k8s.client import Object, Ref, ref_of
+from bench.k8s.connection import KindInfo
+from bench.meshes.istio import control_plane as istio
+from bench.meshes.istio import install as istio_install
+from bench.meshes.istio.envoy.listeners import stats_config
+from bench.meshes.istio.istiod import told_unsynced, unread
+from bench.meshes.protocols import InstallOptions
 from tests.golden import GOLDEN, MISSING
 
 POLICIES = shipped("manifests") / "istio/policies"

@@ -7,14 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.application.model import Application, read_application
 from bench.errors import InputError
+from bench.files.folders import shipped
 from bench.meshes import MESHES
-from bench.meshes.application import Application, read_application
-from bench.meshes.istio_policies import Policies
-from bench.meshes.istio_rbac import rbac_filters
-from bench.meshes.istio_rules import Request, decision
-from bench.meshes.patterns import parse_pattern
-from bench.shipped import shipped
+from bench.meshes.istio.authorization import Request, decision
+from bench.meshes.istio.envoy.rbac import rbac_filters
+from bench.meshes.istio.policies import Policies, parse_pattern
 from tests.golden import GOLDEN, MISSING, dump
 
 ISTIO = MESHES["istio"]

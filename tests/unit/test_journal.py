@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import StoreError
-from bench.journal import Journal, read_journal
+from bench.system.journal import Journal, read_journal
 
 
 @pytest.fixture

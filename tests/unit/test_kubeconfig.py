@@ -9,14 +9,9 @@ import pytest
 import yaml
 
 from bench.errors import RefusedError
-from bench.redaction import redact
-from bench.targets.kubernetes.client_credentials import Credentials, read_credentials
-from bench.targets.kubernetes.kubeconfig import (
-    kubeconfig_paths,
-    looks_like_production,
-    read_context,
-    write_private,
-)
+from bench.k8s.credentials import Credentials, read_credentials
+from bench.k8s.kubeconfig import kubeconfig_paths, looks_like_production, read_context, write_private
+from bench.system.redaction import redact
 
 
 def _kubeconfig(path: Path, *names: str, user: dict[str, Any] | None = None, **cluster: str) -> Path:

@@ -6,20 +6,15 @@ from typing import Any, cast
 
 import pytest
 
+from bench.analysis.resource_usage import generator_cores, process_use
 from bench.errors import ClusterError, InputError
+from bench.k8s.client import Cluster, Object
 from bench.load.recorded import Start
-from bench.records import ProcessUse, Window
-from bench.resources import ResourceTrace, read_resources, write_rows
-from bench.targets.kubernetes.client import Cluster, Object
-from bench.targets.kubernetes.prometheus import (
-    CPU,
-    PrometheusUsage,
-    check_place,
-    examine_prometheus,
-    source_of,
-)
-from bench.targets.kubernetes.usage import EVERY_S, KubeletUsage, Part, Reading, kubelet_usage, parts_of, readings_in
-from bench.usage import generator_cores, process_use
+from bench.results.records import Window
+from bench.results.resources import ResourceTrace, read_resources, write_rows
+from bench.results.summary_records import ProcessUse
+from bench.targets.cluster.kubelet import EVERY_S, KubeletUsage, Part, Reading, kubelet_usage, parts_of, readings_in
+from bench.targets.cluster.prometheus import CPU, PrometheusUsage, check_place, examine_prometheus, source_of
 
 START = Start(zero_ns=77, wall_s=1_763_888_400.5)  # 2025-11-23T09:00:00.5Z
 SIDECARS = ("istio-proxy", "kuma-sidecar")

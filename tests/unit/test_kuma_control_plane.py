@@ -16,17 +16,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from bench.application.model import MESH, read_application
+from bench.envoy import admin as proxies
 from bench.errors import DeployError, InputError, MeshbenchError, RefusedError
-from bench.meshes.application import MESH, read_application
-from bench.shipped import shipped
-from bench.targets import proxies
-from bench.targets.kubernetes import kuma, kuma_install
-from bench.targets.kubernetes.client import Cluster, Object, Ref, ref_of
-from bench.targets.kubernetes.control_plane import InstallOptions
-from bench.targets.kubernetes.evidence import read_meshed
-from bench.targets.kubernetes.kuma_certificates import certificates
-from bench.targets.kubernetes.kuma_state import selected, told_unsynced, unready
-from bench.yamlfile import read_documents
+from bench.files.folders import shipped
+from bench.files.yaml_source import read_documents
+from bench.k8s.client import Cluster, Object, Ref, ref_of
+from bench.meshes.kuma import control_plane as kuma
+from bench.meshes.kuma import install as kuma_install
+from bench.meshes.kuma.kuma_cp import certificates, selected, told_unsynced, unready
+from bench.meshes.protocols import InstallOptions
+from bench.targets.cluster.checks import read_meshed
 from tests.golden import GOLDEN, MISSING
 
 MANIFESTS = shipped("manifests") / "kuma"

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from bench.application.model import Application
+from bench.files.folders import shipped
 from bench.meshes import MESHES
-from bench.meshes.application import Application
-from bench.meshes.kuma_policies import Policies
-from bench.shipped import shipped
+from bench.meshes.kuma.policies import Policies
 from tests.golden import (
     GOLDEN,
     MISSING,

@@ -7,14 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import InputError
+from bench.files.folders import shipped
 from bench.meshes import MESHES
-from bench.meshes.kuma_objects import MeshTrafficPermission
-from bench.meshes.kuma_policies import Policies
-from bench.meshes.kuma_probes import names_of
-from bench.meshes.kuma_rbac import http_rbac_filters, network_rbac_filters
-from bench.meshes.kuma_rules import decision
-from bench.meshes.probe import Probe
-from bench.shipped import shipped
+from bench.meshes.kuma.envoy.rbac import http_rbac_filters, network_rbac_filters
+from bench.meshes.kuma.manifests import MeshTrafficPermission
+from bench.meshes.kuma.policies import Policies, decision
+from bench.meshes.kuma.probes import names_of
+from bench.meshes.protocols import Probe
 from tests.sidecars import application_with
 
 KUMA = MESHES["kuma"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bench import latency
+from bench.analysis import percentiles as latency
 
 S = 1_000_000_000
 MS = 1_000_000

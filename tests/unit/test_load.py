@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from bench.errors import StoreError
-from bench.load.generator import Load, LoadOrder, LoadOutcome, Progress
-from bench.samples import RAW_ROW
-from bench.waiting import Watch
+from bench.load.generator import LoadOrder, LoadOutcome, Progress, RunningLoad
+from bench.results.samples import RAW_ROW
+from bench.system.cancellation import Watch
 
 S = 1_000_000_000
 
@@ -65,7 +65,9 @@ def led(folder: Path, *, bad: range, warmup_s: float) -> LoadOutcome:
 def led_by(generator: FakeGenerator, folder: Path, *, warmup_s: float = 5) -> LoadOutcome:
     order: dict[str, Any] = {"address": "", "virtual_host": "", "locustfile": folder, "reviews": "v3", "seed": 1}
     load = LoadOrder(users=1, think_time_s=0.1, rate_per_s=None, warmup_s=warmup_s, duration_s=60, **order)
-    return Load.on(generator, load, folder, wall_s=0).run(watch=Watch(), show=lambda _: None, kept=lambda _: None)
+    return RunningLoad.on(generator, load, folder, wall_s=0).run(
+        watch=Watch(), show=lambda _: None, kept=lambda _: None
+    )
 
 
 @pytest.mark.parametrize(("warmup_s", "begins_s"), [(0, 0), (5, 5), (30, 0)])
@@ -144,7 +146,7 @@ def test_rows_that_make_no_sense_are_one_error_and_the_others_are_kept(tmp_path:
     """On this machine it is the folder that cannot be read; the samples that make sense are saved before."""
     order: dict[str, Any] = {"address": "", "virtual_host": "", "locustfile": tmp_path, "reviews": "v3", "seed": 1}
     asked = LoadOrder(users=1, think_time_s=0.1, rate_per_s=None, warmup_s=0, duration_s=20, **order)
-    load, kept = Load.on(OddGenerator(tmp_path, bad=range(0)), asked, tmp_path, wall_s=0), list[LoadOutcome]()
+    load, kept = RunningLoad.on(OddGenerator(tmp_path, bad=range(0)), asked, tmp_path, wall_s=0), list[LoadOutcome]()
     with pytest.raises(StoreError, match=r"makes no sense: samples\.bin: 1 of \d+ rows") as caught:
         load.run(watch=Watch(), show=lambda _: None, kept=kept.append)
     assert caught.value.exit_code == 9
@@ -167,7 +169,7 @@ def test_the_live_p95_is_one_of_the_latencies_as_in_the_report(tmp_path: Path) -
     order: dict[str, Any] = {"address": "", "virtual_host": "", "locustfile": tmp_path, "reviews": "v3", "seed": 1}
     asked = LoadOrder(users=1, think_time_s=0.1, rate_per_s=None, warmup_s=0, duration_s=20, **order)
     shown: list[Progress] = []
-    load = Load.on(VariedGenerator(tmp_path), asked, tmp_path, wall_s=0)
+    load = RunningLoad.on(VariedGenerator(tmp_path), asked, tmp_path, wall_s=0)
     load.run(watch=Watch(), show=shown.append, kept=lambda _: None)
     found = [progress.p95_ms for progress in shown if progress.p95_ms is not None]
     assert len(found) > 5

@@ -10,19 +10,19 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.bookinfo import pages
+from bench.application.bookinfo import pages
 from bench.errors import BadAnswerError, ClusterError
+from bench.files.folders import shipped
+from bench.k8s.client import Object
+from bench.k8s.connection import Answer, KindInfo, failure
+from bench.k8s.retry import Outage
+from bench.k8s.timing import PATIENCE_S
 from bench.load import recorder_path
 from bench.load.generator import LoadOrder
-from bench.shipped import shipped
-from bench.targets.kubernetes.client import KindInfo, Object
-from bench.targets.kubernetes.client_connection import Answer, failure
-from bench.targets.kubernetes.load_clock import Reading, offset_of, parse_clocks
-from bench.targets.kubernetes.load_fetch import parse_checksums, parse_parts, room_for
-from bench.targets.kubernetes.load_objects import default_image, load_objects, uid_for
-from bench.targets.kubernetes.load_outage import PATIENCE_S, Outage
-from bench.targets.kubernetes.load_place import place_load
-from bench.targets.kubernetes.load_state import load_trouble, missing
+from bench.targets.cluster.load.clock import Reading, offset_of, parse_clocks
+from bench.targets.cluster.load.placement import place_load
+from bench.targets.cluster.load.pod import default_image, load_objects, load_trouble, missing, uid_for
+from bench.targets.cluster.load.transfer import parse_checksums, parse_parts, room_for
 
 GONE = ClusterError("reading: nobody answers", status=0)
 
@@ -102,7 +102,8 @@ def test_locust_gets_the_files_that_it_has_locally(order: LoadOrder) -> None:
         "locustfile.py": order.locustfile.read_text("utf-8"),
         "recorder.py": recorder_path().read_text("utf-8"),
         "bench/__init__.py": "",
-        "bench/bookinfo/__init__.py": "",
+        "bench/application/bookinfo/__init__.py": "",
+        "bench/application/bookinfo/pages.py": Path(pages.__file__).read_text("utf-8"),
         "bench/bookinfo/pages.py": Path(pages.__file__).read_text("utf-8"),
         "bench/load/__init__.py": "",
         "bench/load/pacing.py": recorder_path().with_name("pacing.py").read_text("utf-8"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import LockedError
-from bench.locks import PATH_VARIABLE, forget_holder, lock_path, machine_lock, read_holder
+from bench.system.lock import PATH_VARIABLE, forget_holder, lock_path, machine_lock, read_holder
 
 
 @pytest.fixture(autouse=True)

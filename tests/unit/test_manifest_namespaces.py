@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 import yaml
 
+from bench.application.model import read_application
 from bench.errors import InputError
-from bench.manifest_files import manifest_files
+from bench.files.folders import manifest_files, shipped
+from bench.files.yaml_source import read_documents
 from bench.meshes import MESHES
-from bench.meshes.application import read_application
-from bench.shipped import shipped
-from bench.targets.kubernetes.control_planes import CONTROL_PLANES
-from bench.yamlfile import read_documents
+from bench.meshes.control_planes import CONTROL_PLANES
 
 MANIFESTS = shipped("manifests")
 BOOKINFO = read_application(MANIFESTS / "bookinfo", "v3")

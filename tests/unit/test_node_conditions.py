@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import pytest
 
-from bench.targets.kubernetes import deployment
-from bench.targets.kubernetes.client import Object
-from bench.targets.kubernetes.deployment import ClusterDeployment, Site
-from bench.targets.kubernetes.node_conditions import ailed_since, conditions_of
+from bench.k8s.client import Object
+from bench.targets.cluster import deployment
+from bench.targets.cluster.deployment import ClusterDeployment, Site
+from bench.targets.cluster.interference import ailed_since, conditions_of
 from tests.fake_cluster import FakeCluster, thing
 
 BEFORE, LATER = "2026-11-23T03:15:00Z", "2026-11-23T04:15:00Z"

@@ -7,10 +7,10 @@ from typing import cast
 import pytest
 
 from bench.errors import ClusterError, DeployError, Interrupted
-from bench.targets.kubernetes.client import Cluster
-from bench.targets.kubernetes.outage import outlasting
-from bench.targets.kubernetes.waits import Timing
-from bench.waiting import Watch
+from bench.k8s.client import Cluster
+from bench.k8s.retry import outlasting
+from bench.k8s.timing import Timing
+from bench.system.cancellation import Watch
 
 AWAY = ClusterError("listing pods: no answer", status=0)
 REFUSED = ClusterError("listing pods: forbidden", status=403)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from bench.errors import RefusedError
-from bench.journal import Journal, read_journal
-from bench.targets.kubernetes.client import Object, Ref
-from bench.targets.kubernetes.ownership import Owner, labelled, run_of, selector
-from bench.waiting import Watch
+from bench.k8s.client import Object, Ref
+from bench.k8s.ownership import Owner, labelled, run_of, selector
+from bench.system.cancellation import Watch
+from bench.system.journal import Journal, read_journal
 from tests.fake_cluster import FakeCluster, thing
 
 RUN, OTHER = "20261123T031500Z-mine-7f3a", "20261123T041500Z-theirs-0b1c"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.plan import Plan, make_plan
+from bench.scenario.plan import Plan, make_plan
 from tests.factory import Made, Simulated, make_scenario
 
 seeds = st.integers(0, 2**32 - 1)

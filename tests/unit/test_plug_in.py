@@ -4,10 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.targets.kubernetes import istio
-from bench.targets.kubernetes.client import Object
-from bench.targets.kubernetes.planned import Planned, with_mesh
-from bench.targets.kubernetes.room import Asked, Free, Room, left_by
+from bench.k8s.client import Object
+from bench.meshes.istio import control_plane as istio
+from bench.targets.cluster.preflight.capacity import Asked, Free, Planned, Room, left_by, with_mesh
 from tests.shown_cluster import fake, options
 
 GI = 2**30

@@ -7,20 +7,22 @@ from typing import Any
 import pytest
 
 from bench.errors import ClusterError, LockedError, RefusedError
-from bench.targets.kubernetes.client import Cluster, KindInfo, Object
-from bench.targets.kubernetes.deletion import found
-from bench.targets.kubernetes.health import (
+from bench.k8s.client import Cluster, Object
+from bench.k8s.connection import KindInfo
+from bench.k8s.objects import schedulable
+from bench.targets.cluster.preflight.cluster import (
     examine_admission,
+    examine_earlier_runs,
+    examine_meshes,
     examine_nodes,
     examine_residue,
     examine_terminating,
     examine_version,
 )
-from bench.targets.kubernetes.neighbours import examine_earlier_runs, examine_meshes
-from bench.targets.kubernetes.nodes import schedulable
-from bench.targets.kubernetes.permissions import Need
-from bench.targets.kubernetes.preflight import guard
-from bench.targets.kubernetes.residue import Residue
+from bench.targets.cluster.preflight.examination import guard
+from bench.targets.cluster.preflight.permissions import Need
+from bench.targets.cluster.teardown.blockers import Residue
+from bench.targets.cluster.teardown.stages import found
 from tests.shown_cluster import fake, node, pod
 
 

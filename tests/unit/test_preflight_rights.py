@@ -7,10 +7,13 @@ from typing import Any, cast
 import pytest
 
 from bench.errors import RefusedError
-from bench.meshes.istio_policies import KINDS as ISTIO_KINDS
-from bench.meshes.kuma_objects import KINDS as KUMA_KINDS
-from bench.shipped import shipped
-from bench.targets.kubernetes.permissions import (
+from bench.files.folders import shipped
+from bench.files.yaml_source import read_documents
+from bench.meshes.istio.policies import KINDS as ISTIO_KINDS
+from bench.meshes.kuma.manifests import KINDS as KUMA_KINDS
+from bench.targets.cluster.preflight.examination import require_permissions
+from bench.targets.cluster.preflight.mesh import TOOLS, examine_tools, judge
+from bench.targets.cluster.preflight.permissions import (
     INSTALL,
     PLUG_IN,
     PROMETHEUS,
@@ -20,10 +23,7 @@ from bench.targets.kubernetes.permissions import (
     for_server,
     needs_of,
 )
-from bench.targets.kubernetes.preflight import require_permissions
-from bench.targets.kubernetes.prometheus import prometheus_needs
-from bench.targets.kubernetes.tools import TOOLS, examine_tools, judge
-from bench.yamlfile import read_documents
+from bench.targets.cluster.prometheus import prometheus_needs
 from tests.shown_cluster import fake
 
 Triple = tuple[str, str, str, str]

@@ -4,17 +4,27 @@ import json
 
 import pytest
 
-from bench.inputs import inputs_of
-from bench.scenario import Overrides, load_scenario
-from bench.shipped import shipped
-from bench.targets.kubernetes import pulls
-from bench.targets.kubernetes.client import Object, Ref
-from bench.targets.kubernetes.images import image_of
-from bench.targets.kubernetes.injected import injected
-from bench.targets.kubernetes.planned import Planned, planned_pods, pods_of
-from bench.targets.kubernetes.pulls import canonical, examine_images
-from bench.targets.kubernetes.room import Asked, Free, Room, asked_by, examine_room, free_rooms, pod_room
-from bench.yamlfile import read_documents
+from bench.files.folders import shipped
+from bench.files.yaml_source import read_documents
+from bench.k8s.client import Object, Ref
+from bench.scenario.loader import inputs_of, load_scenario
+from bench.scenario.overrides import Overrides
+from bench.targets.cluster.application_manifests import image_of
+from bench.targets.cluster.preflight import images as pulls
+from bench.targets.cluster.preflight.capacity import (
+    Asked,
+    Free,
+    Planned,
+    Room,
+    asked_by,
+    examine_room,
+    free_rooms,
+    injected,
+    planned_pods,
+    pod_room,
+    pods_of,
+)
+from bench.targets.cluster.preflight.images import canonical, examine_images
 from tests.fake_cluster import FakeCluster
 from tests.shown_cluster import container, fake, node, options, pod
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.digest import Headline, digest, headline
-from bench.progress import PlainLines
+from bench.analysis.trial_summary import Headline, digest, headline
+from bench.cli.progress import PlainLines
 from tests.factory import Made, Simulated, make_run
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from bench.errors import StoreError
-from bench.load.merge import read_account, read_samples, read_start, recent_rows, sensible_samples
+from bench.load.raw_samples import read_account, read_samples, read_start, recent_rows, sensible_samples
 from bench.load.recorded import (
     LONGEST_NS,
     Account,
@@ -25,7 +25,7 @@ from bench.load.recorded import (
     salvage_names,
     sensible,
 )
-from bench.samples import RAW_ROW, write_parquet
+from bench.results.samples import RAW_ROW, write_parquet
 
 START = {"zero_ns": 5, "wall_s": 6.5}
 ACCOUNT = {

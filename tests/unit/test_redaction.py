@@ -15,9 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import redaction
-from bench.redaction import MARK, RedactedStream, redact, redact_streams, redact_values, register_key, register_secret
-from bench.redaction import split_credentials as split
+from bench.system import redaction
+from bench.system.redaction import (
+    MARK,
+    RedactedStream,
+    redact,
+    redact_streams,
+    redact_values,
+    register_key,
+    register_secret,
+)
+from bench.system.redaction import split_credentials as split
 from tests.command import ROOT
 
 JWT = "eyJhbGciOiJSUzI1NiIsImtpZCI6IjEifQ.eyJpc3MiOiJrdWJlcm5ldGVzIn0.c2lnbmF0dXJl"

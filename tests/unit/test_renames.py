@@ -8,15 +8,15 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from bench import renames
-from bench.cli import cli
+from bench.analysis.history import conditions
+from bench.cli.main import cli
 from bench.errors import InputError
-from bench.history import conditions
-from bench.overrides import Overrides
-from bench.scenario import load_scenario
-from bench.session import resumable
-from bench.shipped import shipped
-from bench.store import open_run
+from bench.files.folders import shipped
+from bench.results.store import open_run
+from bench.run.session import resumable
+from bench.scenario import renames
+from bench.scenario.loader import load_scenario
+from bench.scenario.overrides import Overrides
 from tests.command import BASELINE, write_scenario
 from tests.factory import Made, make_run
 

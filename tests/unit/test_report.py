@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from bench.errors import InputError, StoreError
-from bench.records import SummaryRecord
 from bench.report import FORMATS, write_report
-from bench.samples import write_parquet
-from bench.store import StoredRun, open_run, read_record
+from bench.results.samples import write_parquet
+from bench.results.store import StoredRun, open_run, read_record
+from bench.results.summary_records import SummaryRecord
 from tests.factory import (
     ISTIO_AND_KUMA,
     ISTIO_POLICIES,
@@ -362,10 +362,9 @@ def test_sweeps_show_users_and_the_thesis_s_levels(tmp_path: Path) -> None:
 
 def test_failed_proofs_are_open_and_counted(run: StoredRun) -> None:
     """Evidence that did not hold is shown without a click, with what was seen."""
-    from bench.report.content import Report
-    from bench.report.evidence import proofs
-    from bench.report.page import render_page
-    from bench.summary import summarise
+    from bench.analysis.run_summary import summarise
+    from bench.report.html import proofs, render_page
+    from bench.report.model import Report
 
     first = run.trials[0]
     assert first.proof is not None

@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 
-from bench.records import SummaryRecord
-from bench.report.answer_table import answer_table
-from bench.report.answers import answers, further_answers, overview
-from bench.report.plain_text import WIDTH, plain_answers
+from bench.report.conclusions import answer_table, answers, further_answers, overview
+from bench.report.text_formats import WIDTH, plain_answers
+from bench.results.summary_records import SummaryRecord
 from tests.summaries import configuration, contrast, summary
 
 

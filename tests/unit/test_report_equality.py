@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.data_path import DataPath
+from bench.analysis.run_summary import summarise
 from bench.report import write_report
-from bench.report.content import Report
-from bench.report.equality import equality
-from bench.report.table import Table
-from bench.store import StoredRun
-from bench.summary import summarise
+from bench.report.data_path_table import equality
+from bench.report.model import Report, Table
+from bench.results.records import DataPath
+from bench.results.store import StoredRun
 from tests.data_paths import data_path
 from tests.factory import Made, Simulated, make_run
 

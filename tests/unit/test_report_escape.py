@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.report.escape import csv_cell, latex_text, markdown_text
+from bench.report.text_formats import csv_cell, latex_text, markdown_text
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.report.content import Report
+from bench.analysis.run_summary import summarise
 from bench.report.figures import FIGURES, Picture, draw_figures
 from bench.report.figures.style import colours, inline_svg
-from bench.summary import summarise
+from bench.report.model import Report
 from bench.units import format_ms
 from tests.factory import ISTIO_AND_KUMA, ISTIO_POLICIES, MESH_PAIRS, USERS_SWEEP, Made, Simulated, make_run
 

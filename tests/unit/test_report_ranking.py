@@ -2,8 +2,8 @@
 
 import pytest
 
-from bench.records import Contrast
-from bench.report.ranking import ranking, ranking_steps
+from bench.report.conclusions import ranking, ranking_steps
+from bench.results.summary_records import Contrast
 from tests.summaries import contrast, summary
 
 PAIRS = (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.report.thesis import P95_MS, SWEEP, thesis_level, thesis_ratio
+from bench.report.study_2022 import P95_MS, SWEEP, thesis_level, thesis_ratio
 
 
 @pytest.mark.parametrize(

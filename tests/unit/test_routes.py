@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.application.model import Hop
 from bench.errors import InputError
+from bench.files.folders import shipped
+from bench.files.yaml_source import read_documents
 from bench.meshes import MESHES
-from bench.meshes.routes import Condition, Way, clusters_to, users_in, way_of
-from bench.preflight import mistakes
-from bench.proofs import Hop, HopCount, counted_evidence
-from bench.samples import RAW_ROW, Samples, samples_of
-from bench.shipped import shipped
-from bench.targets.asking import Answer
-from bench.targets.kubernetes.evidence import clusters_of, mesh_checks, read_meshed
-from bench.targets.kubernetes.probing import question_json
-from bench.targets.readers import SERIES, Reader, pages_evidence, readers_of, requests_on
-from bench.yamlfile import read_documents
+from bench.meshes.resolved import Reader, mistakes, readers_of
+from bench.meshes.routing import Condition, Way, clusters_to, users_in, way_of
+from bench.results.samples import RAW_ROW, Samples, samples_of
+from bench.targets.cluster.checks import clusters_of, mesh_checks, read_meshed
+from bench.targets.cluster.probes.prober import question_json
+from bench.verification.evidence import HopCount, counted_evidence
+from bench.verification.questions import SERIES, Answer, pages_evidence, requests_on
 from tests.sidecars import VERSIONS, application_with, bootstrap_of
 
 MANIFESTS = shipped("manifests")

@@ -13,10 +13,10 @@ import pytest
 
 from bench.errors import ClusterError, InvalidMeasurementError, MeshbenchError, ProofError
 from bench.load.generator import LoadOutcome
-from bench.plan import Trial
-from bench.records import Evidence
-from bench.runner import Show, run_trial
-from bench.store import RunFolder, StoredRun, StoredTrial, open_run
+from bench.results.records import Evidence
+from bench.results.store import RunFolder, StoredRun, StoredTrial, open_run
+from bench.run.trials import Show, run_trial
+from bench.scenario.plan import Trial
 from bench.targets import Target
 from tests.factory import ISTIO_POLICIES, Made, make_run
 

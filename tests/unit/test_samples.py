@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from bench.errors import StoreError
-from bench.load.merge import read_samples
-from bench.records import Window
-from bench.samples import RAW_ROW, Samples, read_columns, read_parquet, samples_of, write_columns, write_parquet
+from bench.load.raw_samples import read_samples
+from bench.results.records import Window
+from bench.results.samples import RAW_ROW, Samples, read_columns, read_parquet, samples_of, write_columns, write_parquet
 from tests.factory import ISTIO_POLICIES, Made, simulate
 
 COLUMNS = [field.name for field in fields(Samples) if field.name != "names"]

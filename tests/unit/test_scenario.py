@@ -11,18 +11,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bench.errors import InputError
-from bench.scenario import (
-    Load,
-    Overrides,
-    Scenario,
-    find_locustfile,
-    find_manifests,
-    load_scenario,
-    scenario_path,
-    shipped_scenarios,
-    validate_file,
-)
-from bench.shipped import shipped
+from bench.files.folders import shipped
+from bench.scenario.loader import load_scenario, scenario_path, shipped_scenarios, validate_file
+from bench.scenario.model import Load, Scenario
+from bench.scenario.overrides import Overrides
+from bench.scenario.types import find_locustfile, find_manifests
 
 GOOD = """\
 schema_version: 1

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.errors import InputError
-from bench.scenario import NO_OVERRIDES, Overrides, load_scenario
+from bench.scenario.loader import NO_OVERRIDES, load_scenario
+from bench.scenario.overrides import Overrides
 
 
 def refused(name: str, **overrides: Any) -> list[str]:

@@ -8,11 +8,11 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from bench.records import FILES
-from bench.scenario import load_scenario, scenario_path, shipped_scenarios, validate_file
-from bench.schemas import RECORD_FILES, REFERENCE_FILE, SCHEMA_FILE, scenario_reference, schema, schema_text
-from bench.settings import Application, Configuration, Load, LoadOverride, Scenario
-from bench.shipped import shipped
+from bench.files.folders import shipped
+from bench.results.json_schema import RECORD_FILES, REFERENCE_FILE, SCHEMA_FILE, scenario_reference, schema, schema_text
+from bench.results.records import FILES
+from bench.scenario.loader import load_scenario, scenario_path, shipped_scenarios, validate_file
+from bench.scenario.model import Application, Configuration, Load, LoadOverride, Scenario
 from bench.units import parse_duration, parse_percent
 
 ROOT = shipped("scenarios").parent
@@ -135,7 +135,7 @@ def test_every_key_is_described_on_the_reference_page(model: Any) -> None:
 
 
 def test_the_committed_schema_and_page_are_the_models_own() -> None:
-    """Both are made from the models; `python -m bench.schemas` renews them."""
+    """Both are made from the models; `python -m bench.results.json_schema` renews them."""
     assert (ROOT / SCHEMA_FILE).read_text("utf-8") == schema_text("scenario")
     assert (ROOT / REFERENCE_FILE).read_text("utf-8") == scenario_reference()
 

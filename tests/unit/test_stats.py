@@ -9,7 +9,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import stats
+from bench.analysis import stats
 
 milliseconds = st.floats(0.01, 1e5)
 repeats = st.lists(milliseconds, min_size=2, max_size=8).filter(lambda values: max(values) > min(values) * 1.0001)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from bench.errors import StoreError
-from bench.journal import read_journal
-from bench.records import RunRecord, TrialRecord
-from bench.redaction import register_secret
-from bench.store import RunFolder, new_run_id, open_run, read_record, write_text
+from bench.results.records import RunRecord, TrialRecord
+from bench.results.store import RunFolder, new_run_id, open_run, read_record, write_text
+from bench.system.journal import read_journal
+from bench.system.redaction import register_secret
 from tests.factory import Made, Simulated, make_run
 
 SMALL = Made(configurations=(Simulated("baseline"), Simulated("istio", "istio")), repeats=2, warmup_s=1, duration_s=2)

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.digest import digest
-from bench.records import SummaryRecord, Window
-from bench.store import StoredRun, open_run
-from bench.summary import summarise
+from bench.analysis.run_summary import summarise
+from bench.analysis.trial_summary import digest
+from bench.results.records import Window
+from bench.results.store import StoredRun, open_run
+from bench.results.summary_records import SummaryRecord
 from tests.factory import (
     ENVIRONMENT,
     ISTIO_AND_KUMA,
@@ -156,7 +157,7 @@ def test_an_invalid_repeat_is_listed_and_left_out(make: Callable[[Made], StoredR
 
 
 def make_run_plan(made: Made) -> list[str]:
-    from bench.plan import make_plan
+    from bench.scenario.plan import make_plan
     from tests.factory import make_scenario
 
     return [trial.folder for trial in make_plan(make_scenario(made), made.seed).trials]

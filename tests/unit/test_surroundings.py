@@ -2,8 +2,8 @@
 
 import pytest
 
-from bench.proofs import alone_evidence
-from bench.targets.kubernetes.surroundings import target_record
+from bench.targets.cluster.session import target_record
+from bench.verification.evidence import alone_evidence
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import latency
+from bench.analysis import percentiles as latency
 
 S = 1_000_000_000
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.records import Metric, RepeatSummary
-from bench.stats import Comparison
-from bench.verdicts import Side, contrast, judge, within_interval
+from bench.analysis.contrast import Side, contrast, judge, within_interval
+from bench.analysis.stats import Comparison
+from bench.results.summary_records import Metric, RepeatSummary
 
 MARGIN = 0.1
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from bench.errors import Interrupted, RunTimeoutError
-from bench.waiting import Watch, wait_until, watching
+from bench.system.cancellation import Watch, wait_until, watching
 
 
 def test_the_first_true_answer_ends_the_wait() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import InputError
-from bench.yamlfile import DEPTH_LIMIT, SIZE_LIMIT, did_you_mean, dotted, parse_documents, read_documents
+from bench.files.yaml_source import DEPTH_LIMIT, SIZE_LIMIT, did_you_mean, dotted, parse_documents, read_documents
 
 
 def problems(text: str) -> list[str]:

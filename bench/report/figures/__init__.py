@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from bench.report.content import Report
+from bench.report.figures.dot_plot import draw_p95, draw_rps
 from bench.report.figures.forest import draw_differences
-from bench.report.figures.quantiles import draw_quantiles
+from bench.report.figures.load_sweep import draw_sweep
+from bench.report.figures.quantile_plot import draw_quantiles
 from bench.report.figures.resources import draw_cpu, draw_memory
-from bench.report.figures.strips import draw_p95, draw_rps
 from bench.report.figures.style import Drawing, inline_svg, png_bytes, styled, svg_text
-from bench.report.figures.sweep import draw_sweep
-from bench.report.figures.timeline import draw_time
+from bench.report.figures.time_series import draw_time
+from bench.report.model import Report
 
 FIGURES: Final[dict[str, Callable[[Report], Drawing | None]]] = {
     "p95": draw_p95,

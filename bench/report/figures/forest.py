@@ -5,10 +5,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from bench.records import Contrast
-from bench.report.answers import contrasts_on
-from bench.report.content import Report
-from bench.report.figures.strips import bare_rows
+from bench.report.conclusions import contrasts_on
+from bench.report.figures.dot_plot import bare_rows
 from bench.report.figures.style import (
     GRID,
     INK,
@@ -26,7 +24,9 @@ from bench.report.figures.style import (
     reach,
     short,
 )
-from bench.report.thesis import thesis_ratio
+from bench.report.model import Report
+from bench.report.study_2022 import thesis_ratio
+from bench.results.summary_records import Contrast
 from bench.units import format_change, format_change_interval, format_percent
 
 

@@ -7,20 +7,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
-from bench.records import ProcessUse
-from bench.report.content import Report, uses
-from bench.report.figures.strips import bare_rows
-from bench.report.figures.style import (
-    PAPER,
-    Drawing,
-    colours,
-    new_figure,
-    nothing_to_show,
-    place,
-    plain_ticks,
-    short,
-)
-from bench.report.table import mean
+from bench.report.figures.dot_plot import bare_rows
+from bench.report.figures.style import PAPER, Drawing, colours, new_figure, nothing_to_show, place, plain_ticks, short
+from bench.report.model import Report, mean, uses
+from bench.results.summary_records import ProcessUse
 from bench.units import format_bytes, format_ms
 
 _ROLES = {"service": "services", "sidecar": "sidecars"}

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from bench.report.content import Report
+from bench.report.model import Report
 from bench.units import format_tick
 
 INK: Final = "#1b2430"

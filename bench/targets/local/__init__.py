@@ -1,0 +1,1 @@
+"""The local target: processes on this host's loopback."""

@@ -7,16 +7,25 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from bench.data_path import DataPath
+from bench.application.model import GATEWAY, PATHS, Hop
+from bench.envoy import admin as proxies
+from bench.envoy.addresses import Placement
+from bench.envoy.certificates import Certificates, Identity
+from bench.envoy.config_dump import of_bootstrap
+from bench.envoy.data_path import read_data_path
 from bench.errors import DeployError
 from bench.load.generator import LoadOrder, LoadOutcome, Progress
 from bench.meshes import MESHES, Mesh
-from bench.meshes.application import GATEWAY
-from bench.meshes.probe import Probe
-from bench.meshes.routes import clusters_to
-from bench.processes import Launcher, Process
-from bench.proofs import (
-    Hop,
+from bench.meshes.protocols import Probe
+from bench.meshes.resolved import Reader
+from bench.meshes.routing import clusters_to
+from bench.results.records import DataPath, Evidence
+from bench.system.cancellation import Watch
+from bench.system.processes import Launcher, Process
+from bench.targets.local.locust import start_load
+from bench.targets.local.prober import admin_json, ask_for_pages, call
+from bench.targets.local.sidecars import Sidecars
+from bench.verification.evidence import (
     HopCount,
     counted_evidence,
     handshakes_evidence,
@@ -28,20 +37,7 @@ from bench.proofs import (
     protocol_evidence,
     proxied_evidence,
 )
-from bench.records import Evidence
-from bench.targets import proxies
-from bench.targets.asking import PATHS, Answer, probe_evidence
-from bench.targets.data_path import read_data_path
-from bench.targets.envoy_config import of_bootstrap
-from bench.targets.gateway_routes import route_questions
-from bench.targets.local.calls import Identity, admin_json, call
-from bench.targets.local.certificates import Certificates
-from bench.targets.local.generator import start_load
-from bench.targets.local.pages import ask_for_pages
-from bench.targets.local.placement import Placement
-from bench.targets.local.sidecars import Sidecars
-from bench.targets.readers import SERIES, Reader, pages_evidence, requests_on
-from bench.waiting import Watch
+from bench.verification.questions import SERIES, Answer, pages_evidence, probe_evidence, requests_on, route_questions
 
 
 @dataclass

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.application.model import GATEWAY, Gateway
+from bench.envoy.addresses import Placement
+from bench.envoy.certificates import Certificates
+from bench.envoy.static_gateway import front_bootstrap
 from bench.errors import DeployError
 from bench.meshes import MESHES, Policies
-from bench.meshes.application import GATEWAY, Gateway
-from bench.processes import Launcher, Process
-from bench.settings import Equal
-from bench.targets.gateway_routes import FRONT
-from bench.targets.local.certificates import Certificates
-from bench.targets.local.envoy import GATEWAYS, SHAPES, envoy_command
-from bench.targets.local.envoy_front import front_bootstrap
-from bench.targets.local.equalised import equalised, with_workers
-from bench.targets.local.placement import Placement
-from bench.waiting import Watch, wait_until
+from bench.meshes.data_planes import GATEWAYS, SHAPES, envoy_command
+from bench.meshes.equalise import equalised, with_workers
+from bench.scenario.model import Equal
+from bench.system.cancellation import Watch, wait_until
+from bench.system.processes import Launcher, Process
+from bench.verification.questions import FRONT
 
 Json = dict[str, Any]
 

@@ -1,30 +1,34 @@
-"""The local target: Bookinfo, its sidecars and the load as processes on this machine's loopback."""
+"""Deploy Bookinfo, its sidecars and the load as processes on this host's loopback."""
 
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from bench.equal import wire_of
+from bench.application.model import Application, Workload
+from bench.check_result import CheckResult
+from bench.envoy.addresses import Placement, place
+from bench.envoy.binary import envoy_binary
+from bench.envoy.certificates import Certificates, issue_certificates
 from bench.errors import DeployError
-from bench.inputs import Inputs
+from bench.load.generator import load_order
 from bench.meshes import MESHES
-from bench.meshes.application import Application, Workload
-from bench.plan import Trial, expected_seconds
-from bench.processes import Launcher, Process
-from bench.records import RunRecord, TargetRecord
-from bench.scenario import Configuration
-from bench.targets.configured import application_of, entered, load_order, policies_of, readers_in
-from bench.targets.local.binaries import envoy_binary
-from bench.targets.local.certificates import Certificates, issue_certificates
+from bench.meshes.data_planes import ways_out
+from bench.meshes.equalise import wire_of
+from bench.meshes.resolved import application_of, entered, policies_of, readers_in
+from bench.results.environment import read_environment
+from bench.results.records import Environment, RunRecord, TargetRecord
+from bench.scenario.loader import Inputs
+from bench.scenario.model import Configuration
+from bench.scenario.plan import Trial, expected_seconds
+from bench.system.cancellation import Watch, wait_until
+from bench.system.lock import machine_lock
+from bench.system.processes import Launcher, Process
 from bench.targets.local.deployment import LocalDeployment
-from bench.targets.local.envoy import ways_out
-from bench.targets.local.placement import Placement, place
 from bench.targets.local.sidecars import Sidecars
-from bench.waiting import Watch, wait_until
 
 READY_TIMEOUT_S = 30.0
 
@@ -119,7 +123,7 @@ class LocalTarget:
             options = [f"--port={placement.serving[workload.name]}", f"--version={workload.version}"]
             routes = [f"--connect-to={route}" for route in placement.connect_to(workload.name)]
             # -P: not a `bench` that happens to lie in the working directory
-            argv = [sys.executable, "-P", "-m", "bench.bookinfo", workload.app, *options, *routes]
+            argv = [sys.executable, "-P", "-m", "bench.application.bookinfo", workload.app, *options, *routes]
             env = self._service_environment(workload)
             yield self.launcher.start(workload.name, argv, role="service", log=logs / f"{workload.name}.log", env=env)
 
@@ -176,3 +180,25 @@ def _issue(names: Mapping[str, tuple[str, ...]], run: RunRecord, *, mesh: str, f
     certificates = issue_certificates(folder, names, wire=wire, now=now, run_s=planned_s)
     certificates.require_validity(now + timedelta(seconds=planned_s))
     return certificates
+
+
+class ThisMachine:
+    """See `bench.targets.Place`."""
+
+    record: TargetRecord = RECORD
+    cluster: None = None
+    findings: tuple[CheckResult, ...] = ()
+
+    def environment(self) -> Environment:
+        return read_environment()
+
+    def keep_inputs(self, run: Path) -> None:
+        """Nothing: this machine needs no files of its own."""
+
+    def lock(self, run: Path, run_id: str, watch: Watch) -> AbstractContextManager[None]:  # noqa: ARG002  # no waiting
+        return machine_lock(run, run_id)
+
+    def open(
+        self, run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: Watch
+    ) -> AbstractContextManager[LocalTarget]:
+        return open_local(run, inputs, launcher=launcher, watch=watch)

@@ -1,0 +1,1 @@
+"""Numbers from samples: percentiles, intervals, contrasts, validity. Pure."""

@@ -1,0 +1,54 @@
+"""Two runs side by side, configuration by configuration; refused when they were not measured alike."""
+
+from bench.analysis.contrast import Side, contrast
+from bench.analysis.run_summary import summarise
+from bench.errors import InputError
+from bench.results.environment import differences
+from bench.results.records import RunRecord
+from bench.results.store import StoredRun
+from bench.results.summary_records import ConfigurationSummary
+from bench.units import format_change, format_interval, format_ms
+
+
+def compare_runs(one: StoredRun, other: StoredRun, *, force: bool) -> str:
+    """A table of P95 in both runs. Raises InputError where surroundings or load differ, unless `force`."""
+    found = unlike(one.record, other.record)
+    if found and not force:
+        raise InputError(
+            f"{one.record.run_id} and {other.record.run_id} were not measured alike ({'; '.join(found)}); "
+            "--force compares them all the same"
+        )
+    before, after = summarise(one)[0].configurations, summarise(other)[0].configurations
+    shared = [name for name in before if name in after]
+    if not shared:
+        raise InputError(f"the runs share no configuration: {', '.join(before)} / {', '.join(after)}")
+    margin = one.record.scenario.margin
+    banner = [f"NOT MEASURED ALIKE: {'; '.join(found)}"] if found else []
+    rows = [_row(name, before[name], after[name], margin=margin) for name in shared]
+    return "\n".join([*banner, f"{one.record.run_id} -> {other.record.run_id}, P95", *rows])
+
+
+def unlike(one: RunRecord, other: RunRecord) -> tuple[str, ...]:
+    """What keeps two runs from being compared: their surroundings, the application, the load."""
+    ours, theirs = one.scenario, other.scenario
+    same = ours.application == theirs.application
+    application = [] if same else [f"application: {ours.application} / {theirs.application}"]
+    known = {configuration.name for configuration in theirs.configurations}
+    shared = [configuration.name for configuration in ours.configurations if configuration.name in known]
+    load = [
+        f"load of {name}: {ours.load_of(name)} / {theirs.load_of(name)}"
+        for name in shared
+        if ours.load_of(name) != theirs.load_of(name)
+    ]
+    alike = [", ".join(sorted(scenario.equalise)) or "nothing" for scenario in (ours, theirs)]
+    equal = [] if alike[0] == alike[1] else [f"equalise: {' / '.join(alike)}"]
+    target = [] if one.target.kind == other.target.kind else [f"target: {one.target.kind} / {other.target.kind}"]
+    return (*differences(one.environment, other.environment), *target, *application, *load, *equal)
+
+
+def _row(name: str, before: ConfigurationSummary, after: ConfigurationSummary, *, margin: float) -> str:
+    sides = (Side(name, after.mesh, after.repeats), Side(name, before.mesh, before.repeats))
+    found = contrast(*sides, metric="p95_ms", margin=margin, confirmatory=False)
+    change = f"{format_change(found.ratio)} {format_interval(found.ratio_low, found.ratio_high, format_change)}"
+    reason = f" ({found.reason})" if found.reason else ""
+    return f"{name}: {format_ms(before.p95_ms)} ms -> {format_ms(after.p95_ms)} ms, {change}: {found.verdict}{reason}"

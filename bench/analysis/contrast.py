@@ -1,0 +1,160 @@
+"""What may be said about two configurations: a ratio with its interval, and a verdict against a margin."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from bench.analysis.stats import Comparison, Interval, compare, geometric_mean, within_blocks
+from bench.results.summary_records import Contrast, Metric, RepeatSummary, Verdict
+from bench.units import format_percent
+
+METHOD: Final = "ratio of geometric means over repeats, 95 % Welch t interval on logarithms"
+_HIGHER_IS_BETTER: Final[frozenset[Metric]] = frozenset({"rps"})
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two configurations of a contrast."""
+
+    name: str
+    mesh: str
+    repeats: Sequence[RepeatSummary]
+
+    def valid(self) -> list[RepeatSummary]:
+        """The repeats that carry a result."""
+        return [repeat for repeat in self.repeats if repeat.valid]
+
+    def by_block(self, metric: Metric) -> dict[int, float]:
+        """The metric of each valid repeat that has it."""
+        values = {repeat.block: getattr(repeat, metric) for repeat in self.valid()}
+        return {block: value for block, value in values.items() if value}
+
+
+def judge(comparison: Comparison, margin: float, *, higher_is_better: bool = False) -> Verdict:
+    """The verdict of an interval: the first of these rules that holds.
+
+    slower, faster: the 95 % interval lies beyond the margin
+    different: it leaves out 1, but the margin lies inside it, so the size is unclear
+    equivalent: the 90 % interval lies inside the margin (two one-sided tests at 5 %)
+    inconclusive: anything else, and no interval
+    """
+    if comparison.interval is None or comparison.equivalence_interval is None:
+        return "inconclusive"
+    low, high = comparison.interval
+    if low > 1 + margin:
+        return "faster" if higher_is_better else "slower"
+    if high < 1 - margin:
+        return "slower" if higher_is_better else "faster"
+    if 1 < low <= 1 + margin < high or low < 1 - margin <= high < 1:
+        return "different"
+    low, high = comparison.equivalence_interval
+    return "equivalent" if 1 - margin < low and high < 1 + margin else "inconclusive"
+
+
+def contrast(configuration: Side, reference: Side, *, metric: Metric, margin: float, confirmatory: bool) -> Contrast:
+    """Compares two configurations on one metric, over their valid repeats."""
+    values, references = configuration.by_block(metric), reference.by_block(metric)
+    found = compare(list(values.values()), list(references.values())) if values and references else None
+    verdict = _verdict(configuration, reference, found=found, metric=metric, margin=margin)
+    ratio_low, ratio_high = _pair(found.interval if found else None)
+    deltas = _deltas(found, references)
+    in_ms, in_rps = (_NO_DELTA, deltas) if metric == "rps" else (deltas, _NO_DELTA)
+    return Contrast(
+        configuration=configuration.name,
+        reference=reference.name,
+        metric=metric,
+        n=(len(values), len(references)),
+        ratio=found.ratio if found else None,
+        ratio_low=ratio_low,
+        ratio_high=ratio_high,
+        delta_ms=in_ms[0],
+        delta_low_ms=in_ms[1],
+        delta_high_ms=in_ms[2],
+        delta_rps=in_rps[0],
+        delta_low_rps=in_rps[1],
+        delta_high_rps=in_rps[2],
+        method=METHOD,
+        verdict=verdict,
+        confirmatory=confirmatory,
+        reason=_reason(configuration, reference, found=found, metric=metric),
+        mde=found.mde if found else None,
+        block_ratios=_block_ratios(configuration, reference, metric),
+    )
+
+
+def within_interval(
+    sides: Sequence[Side], configuration: str, reference: str, *, metric: Metric
+) -> tuple[float | None, float | None]:
+    """The interval of a ratio with the blocks' own differences taken out, over blocks in which all sides are valid.
+
+    A line of sensitivity: it needs sides that scatter alike, so it gives no verdict.
+    """
+    columns = {side.name: side.by_block(metric) for side in sides}
+    blocks = sorted(set.intersection(*(set(column) for column in columns.values())))
+    if not blocks:
+        return None, None
+    names = list(columns)
+    table = np.array([[columns[name][block] for name in names] for block in blocks])
+    return _pair(within_blocks(table, names.index(configuration), names.index(reference)))
+
+
+_NO_DELTA: Final = (None, None, None)
+
+
+def _verdict(
+    configuration: Side, reference: Side, *, found: Comparison | None, metric: Metric, margin: float
+) -> Verdict:
+    if not configuration.valid() or not reference.valid():
+        return "invalid"
+    if found is None:
+        return "inconclusive"
+    return judge(found, margin, higher_is_better=metric in _HIGHER_IS_BETTER)
+
+
+def _deltas(
+    found: Comparison | None, references: Mapping[int, float]
+) -> tuple[float | None, float | None, float | None]:
+    """The ratio and its interval in the metric's unit, on the reference's geometric mean.
+
+    So the difference leaves out 0 exactly where the ratio leaves out 1.
+    """
+    if found is None:
+        return _NO_DELTA
+    scale = geometric_mean(list(references.values())).value
+    if found.interval is None:
+        return (found.ratio - 1) * scale, None, None
+    low, high = found.interval
+    return (found.ratio - 1) * scale, (low - 1) * scale, (high - 1) * scale
+
+
+def _reason(configuration: Side, reference: Side, *, found: Comparison | None, metric: Metric) -> str:
+    """All that stands between the reader and the number; empty where nothing does."""
+    sides = (configuration, reference)
+    texts = [f"{side.name} has no valid repeat" for side in sides if not side.valid()]
+    texts += [
+        f"{len(side.valid())} of {len(side.repeats)} repeats of {side.name} are valid"
+        for side in sides
+        if 0 < len(side.valid()) < len(side.repeats)
+    ]
+    if found is None:
+        bare = [side for side in sides if side.valid() and not side.by_block(metric)]
+        return "; ".join([*texts, *(f"{side.name} has too few requests for {metric}" for side in bare)])
+    texts += [found.reason] if found.reason else []
+    adds_mesh = configuration.mesh != "none" and reference.mesh == "none"
+    if adds_mesh and metric == "p95_ms" and found.interval and found.interval[1] < 1:
+        below = format_percent(1 - found.ratio)
+        texts.append(f"{below} below {reference.name}: a mesh adds work; take this for noise unless repeated")
+    return "; ".join(texts)
+
+
+def _block_ratios(configuration: Side, reference: Side, metric: Metric) -> tuple[float | None, ...]:
+    """The ratio inside each block, from the first to the last; None where a side has no valid repeat."""
+    values, references = configuration.by_block(metric), reference.by_block(metric)
+    blocks = sorted({repeat.block for side in (configuration, reference) for repeat in side.repeats})
+    return tuple(values[b] / references[b] if b in values and b in references else None for b in blocks)
+
+
+def _pair(interval: Interval | None) -> tuple[float | None, float | None]:
+    return interval or (None, None)

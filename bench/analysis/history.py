@@ -1,0 +1,199 @@
+"""What a gate remembers: one line of JSON per run and contrast, appended and never changed.
+
+A line says how much slower a configuration was than the reference of the same run, and under which conditions.
+Only lines with the same fingerprint are alike enough to expect one from the others.
+"""
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, ValidationError
+
+from bench.analysis.run_summary import summarise
+from bench.errors import InputError, StoreError
+from bench.files.folders import manifest_files
+from bench.results.base import Record
+from bench.results.environment import COMPARED
+from bench.results.store import StoredRun
+from bench.results.summary_records import Contrast, SummaryRecord, Verdict
+from bench.scenario.loader import stored_inputs
+from bench.system.redaction import redact
+
+# None of these changes what a valid trial measures.
+_WORDS: Final = {"title", "description", "seed", "margin", "contrasts", "rerun_invalid"}
+
+
+class HistoryLine(Record):
+    """One run's contrast on P95 with the reference of the same run."""
+
+    schema_version: Literal[1] = 1
+    run_id: str
+    at: datetime
+    scenario: str
+    configuration: str
+    reference: str
+    metric: Literal["p95_ms"] = "p95_ms"
+    conditions: Annotated[dict[str, str], Field(description="what has to be equal for two runs to be alike")]
+    fingerprint: Annotated[str, Field(description="a hash of the conditions")]
+    valid: bool
+    reason: Annotated[str, Field(description="why it is not valid, or has no ratio")] = ""
+    ln_ratio: float | None
+    ln_p95_ms: Annotated[tuple[float, ...], Field(description="of each valid repeat")]
+    ln_reference_p95_ms: tuple[float, ...]
+    verdict: Annotated[Verdict, Field(description="of the run alone, against its reference")]
+    seed: int
+    order: tuple[tuple[str, ...], ...]
+    run_exit_code: int | None
+    accepted: Annotated[str, Field(description="why a new baseline begins with this run, if one does")] = ""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.run_id, self.configuration, self.reference
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The lines from the oldest run to the newest; `problems` names the lines that cannot be read."""
+
+    lines: tuple[HistoryLine, ...]
+    problems: tuple[str, ...] = ()
+
+    def series(self, line: HistoryLine) -> tuple[HistoryLine, ...]:
+        """The nights of the same contrast of the same scenario, whatever their conditions."""
+        same = (line.scenario, line.configuration, line.reference)
+        return tuple(x for x in self.lines if (x.scenario, x.configuration, x.reference) == same)
+
+
+def lines_of(run: StoredRun, *, accepted: str = "") -> tuple[HistoryLine, ...]:
+    """A run's lines, one for each configuration but the reference.
+
+    Raises InputError where the run has not ended or compares nothing.
+    """
+    if run.record.status == "running":
+        raise InputError(f"{run.path}: this run has not ended; if it was killed, `meshbench cleanup` ends it")
+    summary, _ = summarise(run)
+    contrasts = [contrast for contrast in summary.contrasts if contrast.confirmatory]
+    if not contrasts:
+        raise InputError(f"{run.path}: compares nothing; a gate needs a scenario with a `reference`")
+    known = conditions(run)
+    return tuple(_line(run, summary, contrast, known=known, accepted=accepted) for contrast in contrasts)
+
+
+def conditions(run: StoredRun) -> dict[str, str]:
+    """All that has to be equal for two runs to be alike: what was asked for, with what, and where."""
+    record = run.record
+    asked = record.scenario.model_dump(mode="json", exclude=_WORDS)
+    surroundings = {name: str(getattr(record.environment, name)) for name in COMPARED}
+    files = "".join(f"{name} {digest}\n" for name, digest in sorted(_files(run)))
+    return {"scenario": _hash(asked), "files": _hash(files), "target": record.target.kind, **surroundings}
+
+
+def read_history(path: Path) -> History:
+    """Reads a history. Raises InputError where there is none."""
+    try:
+        return _parse(path, path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; `meshbench gate RUN --history {path}` begins one") from error
+
+
+def append(path: Path, lines: Sequence[HistoryLine]) -> History:
+    """Adds the lines that are not there yet, on disk before it returns; gives the history with them.
+
+    A line that was torn when a machine died is left as it is, on a line of its own.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
+            file.seek(0)
+            content = file.read()
+            new = _missing(_parse(path, content), lines)
+            torn = b"\n" if content and not content.endswith(b"\n") else b""
+            added = b"".join(redact(line.model_dump_json()).encode() + b"\n" for line in new)
+            if added:
+                file.write(torn + added)
+                file.flush()
+                os.fsync(file.fileno())
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
+    return _parse(path, content + torn + added)
+
+
+def _missing(history: History, lines: Iterable[HistoryLine]) -> list[HistoryLine]:
+    """A run is there once, and once more when it is accepted afterwards."""
+    known = {line.key: line.accepted for line in history.lines}
+    return [line for line in lines if line.key not in known or line.accepted not in ("", known[line.key])]
+
+
+def _parse(path: Path, content: bytes) -> History:
+    """Of two lines about the same contrast of a run the later one counts."""
+    lines: dict[tuple[str, str, str], HistoryLine] = {}
+    problems = []
+    for number, text in enumerate(content.split(b"\n"), start=1):
+        try:
+            if text.strip():
+                line = HistoryLine.model_validate_json(text)
+                lines[line.key] = line
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = "".join(f"{part}: " for part in first["loc"])
+            problems.append(f"{path}:{number}: this line is left out: {place}{first['msg']}")
+    return History(tuple(sorted(lines.values(), key=lambda line: (line.at, line.run_id))), tuple(problems))
+
+
+def _line(
+    run: StoredRun, summary: SummaryRecord, contrast: Contrast, *, known: dict[str, str], accepted: str
+) -> HistoryLine:
+    record, sides = run.record, (contrast.configuration, contrast.reference)
+    measured, reference = (summary.configurations[name] for name in sides)
+    valid = measured.valid and reference.valid
+    return HistoryLine(
+        run_id=record.run_id,
+        at=record.started_at,
+        scenario=record.scenario.name,
+        configuration=contrast.configuration,
+        reference=contrast.reference,
+        conditions=known,
+        fingerprint=_hash(known),
+        valid=valid,
+        reason=_shown(contrast.reason if valid else f"{contrast.reason} {record.reason}"),
+        ln_ratio=None if contrast.ratio is None else math.log(contrast.ratio),
+        ln_p95_ms=tuple(math.log(r.p95_ms) for r in measured.repeats if r.valid and r.p95_ms),
+        ln_reference_p95_ms=tuple(math.log(r.p95_ms) for r in reference.repeats if r.valid and r.p95_ms),
+        verdict=contrast.verdict,
+        seed=record.plan.seed,
+        order=record.plan.order,
+        run_exit_code=record.exit_code,
+        accepted=_shown(accepted),
+    )
+
+
+def _files(run: StoredRun) -> Iterator[tuple[str, str]]:
+    """Manifests and Locust file as they were used: each one's name and checksum."""
+    inputs = stored_inputs(run.record.scenario, run.path)
+    for place, folder in inputs.manifests.items():
+        for path in manifest_files(folder):
+            yield f"manifests/{place}/{path.relative_to(folder).as_posix()}", _checksum(path)
+    if inputs.locustfile.is_file():
+        yield inputs.locustfile.name, _checksum(inputs.locustfile)
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _shown(text: str) -> str:
+    """A reason on one line; error texts may hold anything, and XML forbids some of it."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -1,0 +1,129 @@
+"""Estimate what one proxy costs: the difference that a mesh makes to a page, divided by the proxies on its path.
+
+Means add up over calls that follow each other, percentiles do not: P50 is shared out all the same, since a mean
+has the slowest requests in it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from bench.analysis.stats import CONFIDENCE, no_interval, t_quantile, welch
+from bench.application.model import CLIENT, GATEWAY, Application
+from bench.results.summary_records import ConfigurationSummary, HopCost, RepeatSummary
+from bench.units import format_percent
+
+Statistic = Literal["mean_ms", "p50_ms"]
+
+STATISTICS: Final[tuple[Statistic, ...]] = ("mean_ms", "p50_ms")
+BUSY: Final = 0.5  # of the processors: from about here on a page waits for them as long as it uses them
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A page's way through a configuration: calls, one after the other, and the proxies that they cross."""
+
+    hops: int
+    proxies: int
+
+
+def hop_costs(
+    configurations: Mapping[str, ConfigurationSummary], reference: str, *, ways: Mapping[str, Way], cpus: int
+) -> Iterator[HopCost]:
+    """For each configuration whose pages cross more proxies than the reference's, under as many users."""
+    base = configurations[reference]
+    for name, configuration in configurations.items():
+        more = ways[name].proxies - ways[reference].proxies if name in ways and reference in ways else 0
+        if more > 0 and configuration.users == base.users:
+            for statistic in STATISTICS:
+                yield _cost(
+                    {name: configuration.repeats, reference: base.repeats},
+                    statistic,
+                    way=Way(ways[name].hops, more),
+                    cpus=cpus,
+                )
+
+
+def _cost(sides: Mapping[str, Sequence[RepeatSummary]], statistic: Statistic, *, way: Way, cpus: int) -> HopCost:
+    (name, repeats), (reference, references) = sides.items()
+    values, base = _values(repeats, statistic), _values(references, statistic)
+    delta, half = _difference(values, base)
+    low, high = (None, None) if delta is None or half is None else (delta - half, delta + half)
+    return HopCost(
+        configuration=name,
+        reference=reference,
+        statistic=statistic,
+        n=(len(values), len(base)),
+        hops=way.hops,
+        proxies=way.proxies,
+        ms_per_proxy=_shared(delta, way),
+        low_ms_per_proxy=_shared(low, way),
+        high_ms_per_proxy=_shared(high, way),
+        doubts=tuple(_doubts(values, base, low=low, busy=_busy(repeats, cpus))),
+    )
+
+
+def _difference(values: Sequence[float], base: Sequence[float]) -> tuple[float | None, float | None]:
+    """The difference of the means in ms, and half its Welch interval; None for what cannot be had."""
+    if not values or not base:
+        return None, None
+    delta = float(np.mean(values) - np.mean(base))
+    if no_interval(values) or no_interval(base):
+        return delta, None
+    error, df = welch(np.asarray(values, np.float64), np.asarray(base, np.float64))
+    return delta, error * t_quantile(CONFIDENCE, df)
+
+
+def _doubts(values: Sequence[float], base: Sequence[float], *, low: float | None, busy: float | None) -> Iterator[str]:
+    if not values or not base:
+        yield "no valid repeat on one side"
+        return
+    if reason := no_interval(values) or no_interval(base):
+        yield reason
+    if low is not None and low <= 0:
+        yield "cannot be told from nothing"
+    if busy is not None and busy >= BUSY:
+        yield f"processors were at least {format_percent(busy)} busy: waiting for them is counted in"
+
+
+def _busy(repeats: Sequence[RepeatSummary], cpus: int) -> float | None:
+    """The largest share of the processors in use during a valid repeat, as far as processes were seen."""
+    shares = [share for repeat in repeats if repeat.valid and (share := _share(repeat, cpus)) is not None]
+    return max(shares, default=None)
+
+
+def _share(repeat: RepeatSummary, cpus: int) -> float | None:
+    """Nodes have everything in them; where none was seen, all processes together are the least that was used."""
+    nodes = [use for use in repeat.resources if use.role == "node"]
+    cores = [use.cpu_s / use.seen_s for use in nodes or repeat.resources if use.cpu_s is not None and use.seen_s]
+    return sum(cores) / cpus if cores else None
+
+
+def _values(repeats: Sequence[RepeatSummary], statistic: Statistic) -> list[float]:
+    found = [getattr(repeat, statistic) for repeat in repeats if repeat.valid]
+    return [value for value in found if value is not None]
+
+
+def _shared(value: float | None, way: Way) -> float | None:
+    return None if value is None else value / way.proxies
+
+
+def way_of_a_page(application: Application, mesh: str) -> Way | None:
+    """The calls that make one page, which follow each other (productpage has details before it asks for reviews), and
+    the proxies that they cross. None where pages go different ways, since a service has several versions."""
+    called = [application.workload(name).app for _, name in application.calls]
+    if len(set(called)) < len(called):
+        return None
+    proxies = sum(_calls_through_a_proxy(application, caller) + 1 for caller, _ in application.calls)
+    return Way(hops=len(application.calls), proxies=0 if mesh == "none" else proxies)
+
+
+def _calls_through_a_proxy(application: Application, caller: str) -> bool:
+    """Whether there is a proxy on the caller's side: a sidecar. With a gateway the client is outside of the mesh and
+    has none; a gateway is itself the proxy that was called, unless it is no part of the mesh and has a sidecar."""
+    gateway = application.gateway
+    if gateway is None:
+        return True
+    return gateway.proxy is not None if caller == GATEWAY else caller != CLIENT

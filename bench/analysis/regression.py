@@ -1,0 +1,251 @@
+"""Did the mesh get slower? Each night's ratio to its own baseline, against what earlier nights let expect."""
+
+import html
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Annotated, Final, Literal
+from xml.etree import ElementTree as ET
+
+from pydantic import Field
+
+from bench.analysis.history import History, HistoryLine, append, lines_of
+from bench.analysis.stats import t_quantile
+from bench.errors import InvalidMeasurementError, MeshbenchError, ProofError, RegressionError
+from bench.results.base import Record
+from bench.results.store import StoredRun, write_text
+from bench.units import format_change, format_counted, format_ratio, format_time
+
+NIGHTS: Final = 20
+# The limit from 3 nights is twice as far away as that from 20 and misses +20 % in 2 of 5 cases; from 5, in 1 of 6.
+FEWEST_NIGHTS: Final = 5
+WORTH_A_WARNING: Final = 1.05
+INVALID_ALARM: Final = 3
+
+Outcome = Literal["pass", "warning", "regression", "no baseline", "inconclusive", "invalid"]
+
+
+class Decision(Record):
+    """One night of one contrast. Ratios are P95 against the reference of the same run; 1.42 is +42 %."""
+
+    run_id: str
+    at: datetime
+    configuration: str
+    reference: str
+    outcome: Outcome
+    reason: str
+    ratio: float | None = None
+    usual: Annotated[float | None, Field(description="geometric mean over the nights before")] = None
+    limit_95: Annotated[float | None, Field(description="one-sided prediction limit for one more night")] = None
+    limit_99: float | None = None
+    nights: Annotated[int, Field(description="nights that the limits come from")] = 0
+
+
+class GateRecord(Record):
+    """What `meshbench gate` found."""
+
+    schema_version: Literal[1] = 1
+    run_id: str
+    scenario: str
+    fingerprint: str
+    exit_code: int
+    decisions: tuple[Decision, ...]
+
+
+@dataclass(slots=True)
+class _Epoch:
+    """The nights under the same conditions: ln ratios that are usual, and the latest ones running that are not."""
+
+    usual: list[float] = field(default_factory=list)
+    above: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one more night may show by chance, as ln ratios."""
+
+    mean: float
+    limit_95: float
+    limit_99: float
+
+
+def gate(run: StoredRun, history: Path, *, accepted: str = "") -> tuple[GateRecord, History]:
+    """Adds a run to the history, once, and judges it by the nights before it."""
+    lines = lines_of(run, accepted=accepted)
+    known = append(history, lines)
+    decisions = tuple(d for line in lines for d in decide(known.series(line)) if d.run_id == line.run_id)
+    found = GateRecord(
+        run_id=run.record.run_id,
+        scenario=run.record.scenario.name,
+        fingerprint=lines[0].fingerprint,
+        exit_code=_exit_code(decisions, run.record.exit_code),
+        decisions=decisions,
+    )
+    return found, known
+
+
+def decide(nights: Iterable[HistoryLine]) -> tuple[Decision, ...]:
+    """One decision for each night of a contrast, from the nights before it. `nights`: oldest first."""
+    epochs: dict[str, _Epoch] = {}
+    decisions: list[Decision] = []
+    invalid = 0
+    before: HistoryLine | None = None
+    for night in nights:
+        if night.accepted or night.fingerprint not in epochs:
+            epochs[night.fingerprint] = _Epoch()
+        invalid = 0 if night.valid else invalid + 1
+        decisions.append(_decide(night, epochs[night.fingerprint], invalid=invalid, before=before))
+        before = night
+    return tuple(decisions)
+
+
+def limits(usual: Sequence[float]) -> Limits | None:
+    """Limits for one more night, from the last 20; None where they are fewer than 5, or do not differ at all."""
+    last = usual[-NIGHTS:]
+    if len(last) < FEWEST_NIGHTS or max(last) == min(last):
+        return None
+    mean, spread = fmean(last), stdev(last) * math.sqrt(1 + 1 / len(last))
+    reach = [t_quantile(two_sided, len(last) - 1) * spread for two_sided in (0.90, 0.98)]
+    return Limits(mean, mean + reach[0], mean + reach[1])
+
+
+def failure(found: GateRecord) -> MeshbenchError | None:
+    """What ends the job, if anything does."""
+    errors = {4: ProofError, 5: InvalidMeasurementError, 6: RegressionError}
+    if not found.exit_code:
+        return None
+    cause = "regression" if found.exit_code == RegressionError.exit_code else "invalid"
+    named = [f"{_name(d)}: {d.outcome}: {d.reason}" for d in found.decisions if d.outcome == cause]
+    return errors[found.exit_code]("\n".join(named))
+
+
+def as_markdown(found: GateRecord) -> str:
+    """One table, ready for the summary page of a CI job."""
+    header = ("contrast", "P95 ratio", "usual", "95 % limit", "99 % limit", "outcome")
+    rows = [header, ("---",) * len(header), *(_row(decision) for decision in found.decisions)]
+    table = ["| " + " | ".join(row) + " |" for row in rows]
+    reasons = [f"- {_name(d)}: {_escaped(d.reason)}" for d in found.decisions if d.reason]
+    return "\n".join([f"## {found.scenario}: {found.run_id}", "", *table, "", *reasons])
+
+
+def write_junit(found: GateRecord, path: Path) -> None:
+    """A test case per contrast: a regression fails, an invalid one is an error, what cannot be judged is skipped."""
+    tags = {"regression": "failure", "invalid": "error", "inconclusive": "skipped", "no baseline": "skipped"}
+    attributes = {"name": f"meshbench.{found.scenario}", "tests": str(len(found.decisions))}
+    for kind, attribute in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
+        attributes[attribute] = str(sum(tags.get(decision.outcome) == kind for decision in found.decisions))
+    suite = ET.Element("testsuite", attributes)
+    for decision in found.decisions:
+        case = ET.SubElement(suite, "testcase", classname=attributes["name"], name=_name(decision))
+        if tag := tags.get(decision.outcome):
+            ET.SubElement(case, tag, message=decision.reason, type=decision.outcome)
+        elif decision.reason:
+            ET.SubElement(case, "system-out").text = f"{decision.outcome}: {decision.reason}"
+    write_text(path, ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n")
+
+
+def as_text(history: History) -> str:
+    """Every contrast of a history, night by night, with a mark where the conditions changed."""
+    first_lines = {(line.scenario, line.configuration, line.reference): line for line in history.lines}
+    return "\n\n".join("\n".join(_nights(history.series(line))) for line in first_lines.values())
+
+
+def _decide(night: HistoryLine, epoch: _Epoch, *, invalid: int, before: HistoryLine | None) -> Decision:
+    """Judges a night by its epoch, and makes it part of it."""
+    expected, nights = limits(epoch.usual), min(len(epoch.usual), NIGHTS)
+    if not night.valid:
+        alarm = f"ALARM: {format_counted(invalid, 'night')} running without a valid measurement; "
+        return _decision(night, "invalid", (alarm if invalid >= INVALID_ALARM else "") + night.reason)
+    if night.ln_ratio is None:
+        return _decision(night, "inconclusive", night.reason)
+    if expected is None:
+        epoch.usual.append(night.ln_ratio)
+        return _decision(night, "no baseline", _no_baseline(night, before, nights), nights=nights)
+    _take_in(night.ln_ratio, epoch, expected)
+    outcome, reason = _judge(night.ln_ratio, expected, running=len(epoch.above))
+    return _decision(night, outcome, reason, expected=expected, nights=nights)
+
+
+def _take_in(ln_ratio: float, epoch: _Epoch, expected: Limits) -> None:
+    """A single night above the limit was chance and widens it later on; a regression never becomes usual."""
+    if ln_ratio > expected.limit_95:
+        epoch.above.append(ln_ratio)
+        return
+    epoch.usual += [*(epoch.above if len(epoch.above) == 1 else ()), ln_ratio]
+    epoch.above.clear()
+
+
+def _judge(ln_ratio: float, expected: Limits, *, running: int) -> tuple[Outcome, str]:
+    more = format_change(math.exp(ln_ratio - expected.mean))
+    if running > 1:
+        return "regression", f"{more} against the usual ratio: {running} nights running beyond the 95 % limit"
+    if ln_ratio > expected.limit_99 and math.exp(ln_ratio - expected.mean) > WORTH_A_WARNING:
+        return "warning", f"{more} against the usual ratio, beyond the 99 % limit; one more night will tell"
+    return "pass", f"{more}, beyond the 95 % limit, as 1 night in 20 is by chance" if running else ""
+
+
+def _no_baseline(night: HistoryLine, before: HistoryLine | None, nights: int) -> str:
+    """Why there is nothing to judge by, and what began a new epoch, if something did."""
+    was, now = before.conditions if before else night.conditions, night.conditions
+    changed = [f"{name}: {was.get(name)} / {now.get(name)}" for name in now if was.get(name) != now.get(name)]
+    causes = [f"accepted: {night.accepted}"] if night.accepted else []
+    causes += [f"new conditions ({'; '.join(changed)})"] if changed else []
+    count = "they are all equal" if nights >= FEWEST_NIGHTS else f"it takes {FEWEST_NIGHTS}"
+    return "; ".join([*causes, f"recorded only: {format_counted(nights, 'valid night')} before this one, {count}"])
+
+
+def _decision(
+    night: HistoryLine, outcome: Outcome, reason: str, *, expected: Limits | None = None, nights: int = 0
+) -> Decision:
+    return Decision(
+        run_id=night.run_id,
+        at=night.at,
+        configuration=night.configuration,
+        reference=night.reference,
+        outcome=outcome,
+        reason=reason,
+        ratio=None if night.ln_ratio is None else math.exp(night.ln_ratio),
+        usual=math.exp(expected.mean) if expected else None,
+        limit_95=math.exp(expected.limit_95) if expected else None,
+        limit_99=math.exp(expected.limit_99) if expected else None,
+        nights=nights,
+    )
+
+
+def _exit_code(decisions: Sequence[Decision], run_exit_code: int | None) -> int:
+    """A regression that one contrast shows is not undone by another that could not be measured."""
+    outcomes = {decision.outcome for decision in decisions}
+    if "regression" in outcomes:
+        return RegressionError.exit_code
+    if "invalid" not in outcomes:
+        return 0
+    return ProofError.exit_code if run_exit_code == ProofError.exit_code else InvalidMeasurementError.exit_code
+
+
+def _nights(series: Sequence[HistoryLine]) -> Iterator[str]:
+    yield f"{series[0].scenario}: {series[0].configuration} against {series[0].reference}, P95"
+    epochs = [True, *(one.fingerprint != other.fingerprint for one, other in pairwise(series))]
+    for line, decision, new in zip(series, decide(series), epochs, strict=True):
+        if new:
+            yield f"-- conditions {line.fingerprint}"
+        seen = f"{format_time(decision.at)}  {decision.run_id}  {format_ratio(decision.ratio)}  {decision.outcome}"
+        yield f"{seen}: {decision.reason}" if decision.reason else seen
+
+
+def _row(decision: Decision) -> tuple[str, ...]:
+    ratios = (decision.ratio, decision.usual, decision.limit_95, decision.limit_99)
+    return _name(decision), *map(format_ratio, ratios), f"**{decision.outcome}**"
+
+
+def _name(decision: Decision) -> str:
+    return f"{decision.configuration} against {decision.reference}"
+
+
+def _escaped(text: str) -> str:
+    """Text of a run inside Markdown: neither a tag nor markup."""
+    return re.sub(r"([\\`*_\[\]|])", r"\\\1", html.escape(text, quote=False))

@@ -1,0 +1,199 @@
+"""A run's numbers: per repeat, per configuration, per contrast. Made from the run's folder alone."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from statistics import fmean
+from typing import Final, get_args
+
+from bench.analysis.contrast import Side, contrast, within_interval
+from bench.analysis.proxy_cost import Way, hop_costs, way_of_a_page
+from bench.analysis.stats import CONFIDENCE, MOST_REPEATS, Mean, arithmetic_mean, geometric_mean, repeats_needed
+from bench.analysis.trial_summary import Digest, digest, named_latencies
+from bench.analysis.validity import FEWEST_CPUS, Doubt, text
+from bench.errors import InputError
+from bench.meshes.resolved import application_of, entered
+from bench.results.records import RunRecord
+from bench.results.store import StoredRun
+from bench.results.summary_records import ConfigurationSummary, Contrast, HopCost, Metric, RepeatSummary, SummaryRecord
+from bench.scenario.contrasts import alike, compared
+from bench.scenario.loader import stored_inputs
+from bench.scenario.model import Scenario
+from bench.units import format_effect, format_percent
+
+METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
+
+
+def summarise(run: StoredRun) -> tuple[SummaryRecord, dict[str, Digest]]:
+    """All numbers of a run, trial by trial so that one trial's samples are in memory at a time.
+
+    The digests are keyed by the trials' folders. Raises StoreError where a trial's files are not whole.
+    """
+    record, scenario = run.record, run.record.scenario
+    digests = {trial.record.trial: _counted(digest(trial), record.plan.again) for trial in run.trials}
+    names = [configuration.name for configuration in scenario.configurations]
+    repeats = {name: tuple(d.repeat for d in digests.values() if d.configuration == name) for name in names}
+    configurations = {name: _configuration(record, name, own) for name, own in repeats.items()}
+    contrasts = tuple(_contrasts(scenario, repeats))
+    summary = SummaryRecord(
+        run_id=record.run_id,
+        scenario=scenario.name,
+        target=record.target.kind,
+        valid=all(configuration.valid for configuration in configurations.values()),
+        quick=scenario.quick,
+        status=record.status,
+        reference=scenario.reference,
+        margin=scenario.margin,
+        confidence=CONFIDENCE,
+        configurations=configurations,
+        contrasts=contrasts,
+        hop_costs=tuple(_hop_costs(run, configurations)),
+        doubts=tuple(_doubts(run, configurations, contrasts)),
+    )
+    return summary, digests
+
+
+def _counted(found: Digest, again: Sequence[int]) -> Digest:
+    """Left out, however good it is, where its block was measured again: half a block would break the balance."""
+    if found.block not in again:
+        return found
+    reasons = (*found.repeat.reasons, text(Doubt.MEASURED_AGAIN, f"block {found.block} was measured once more"))
+    return replace(found, repeat=found.repeat.model_copy(update={"valid": False, "reasons": reasons}))
+
+
+def _configuration(record: RunRecord, name: str, repeats: tuple[RepeatSummary, ...]) -> ConfigurationSummary:
+    """One configuration: valid when all planned repeats are there and valid; means are over valid ones."""
+    scenario, valid = record.scenario, [repeat for repeat in repeats if repeat.valid]
+    p95 = geometric_mean([r.p95_ms for r in valid if r.p95_ms]) if valid else _NOTHING
+    rps = arithmetic_mean([r.rps for r in valid if r.rps]) if valid else _NOTHING
+    proxies = [time for repeat in valid if (time := _cpu_ms(repeat, "sidecar")) is not None]
+    cpu = arithmetic_mean(proxies) if proxies else _NOTHING
+    return ConfigurationSummary(
+        mesh=scenario.configuration(name).mesh,
+        users=scenario.load_of(name).users,
+        valid=len(valid) >= record.plan.blocks,
+        repeats=repeats,
+        n=len(valid),
+        p95_ms=p95.value if valid else None,
+        p95_low_ms=p95.interval[0] if p95.interval else None,
+        p95_high_ms=p95.interval[1] if p95.interval else None,
+        p95_cv=p95.sd,
+        no_interval=p95.reason,
+        rps=rps.value if valid else None,
+        rps_low=rps.interval[0] if rps.interval else None,
+        rps_high=rps.interval[1] if rps.interval else None,
+        thesis_p95_ms=_mean_of(repeat.thesis_p95_ms for repeat in valid),
+        requests=sum(repeat.requests for repeat in valid),
+        errors=sum(repeat.errors for repeat in valid),
+        sidecar_cpu_ms_per_request=cpu.value if proxies else None,
+        sidecar_cpu_low_ms_per_request=cpu.interval[0] if cpu.interval else None,
+        sidecar_cpu_high_ms_per_request=cpu.interval[1] if cpu.interval else None,
+        sidecar_rss_bytes=_mean_of(_rss_bytes(repeat, "sidecar") for repeat in valid),
+        service_cpu_ms_per_request=_mean_of(_cpu_ms(repeat, "service") for repeat in valid),
+        by_name=named_latencies(repeats),
+    )
+
+
+_NOTHING: Final = Mean(0.0, None, None, "no valid repeat")
+
+
+def _mean_of(values: Iterable[float | None]) -> float | None:
+    """The mean of the values that are there."""
+    present = [value for value in values if value is not None]
+    return fmean(present) if present else None
+
+
+def _cpu_ms(repeat: RepeatSummary, role: str) -> float | None:
+    """CPU time per request of all processes of a role together; None where one of them, or all, were not seen."""
+    times = [use.cpu_ms_per_request for use in repeat.resources if use.role == role]
+    known = [time for time in times if time is not None]
+    return sum(known) if known and len(known) == len(times) else None
+
+
+def _rss_bytes(repeat: RepeatSummary, role: str) -> int | None:
+    """Memory of all processes of a role together; None where one of them, or all, were not seen."""
+    sizes = [use.rss_max_bytes for use in repeat.resources if use.role == role]
+    known = [size for size in sizes if size is not None]
+    return sum(known) if known and len(known) == len(sizes) else None
+
+
+def _contrasts(scenario: Scenario, repeats: dict[str, tuple[RepeatSummary, ...]]) -> Iterator[Contrast]:
+    """Every pair that the scenario compares, on every metric."""
+    sides = {c.name: Side(c.name, c.mesh, repeats[c.name]) for c in scenario.configurations}
+    for pair in compared(scenario):
+        marks = {"named": pair.named, "alike": alike(scenario, pair.configuration, pair.reference)}
+        for metric in METRICS:
+            found = contrast(
+                sides[pair.configuration],
+                sides[pair.reference],
+                metric=metric,
+                margin=scenario.margin,
+                confirmatory=metric == "p95_ms" and pair.reference == scenario.reference,
+            )
+            within = within_interval(list(sides.values()), pair.configuration, pair.reference, metric=metric)
+            yield found.model_copy(update=marks | {"within_low": within[0], "within_high": within[1]})
+
+
+def _hop_costs(run: StoredRun, configurations: dict[str, ConfigurationSummary]) -> Iterator[HopCost]:
+    """What a proxy costs in each configuration, as far as a page's way can be read from the run's manifests."""
+    reference = run.record.scenario.reference
+    if reference is not None:
+        ways = {name: way for name in configurations if (way := _way(run, name)) is not None}
+        yield from hop_costs(configurations, reference, ways=ways, cpus=run.record.environment.cpus)
+
+
+def _way(run: StoredRun, name: str) -> Way | None:
+    scenario = run.record.scenario
+    settings, manifests = scenario.configuration(name), stored_inputs(scenario, run.path).manifests
+    try:
+        return way_of_a_page(entered(settings, application_of(scenario), manifests), settings.mesh)
+    except InputError:  # a folder without its manifests, or with some of another version of meshbench
+        return None
+
+
+def _doubts(
+    run: StoredRun, configurations: dict[str, ConfigurationSummary], contrasts: Sequence[Contrast]
+) -> Iterator[str]:
+    """What a reader must know before using a number of this run."""
+    record = run.record
+    if record.scenario.quick:
+        yield text(Doubt.QUICK, "windows are short")
+    if record.environment.cpus < FEWEST_CPUS:
+        yield text(Doubt.FEW_CPUS, f"the machine has {record.environment.cpus} CPUs")
+    for problem in run.problems:
+        yield text(Doubt.DAMAGED_TRIAL, problem)
+    for repeat in (repeat for configuration in configurations.values() for repeat in configuration.repeats):
+        if not repeat.valid and repeat.block not in record.plan.again:
+            yield text(Doubt.INVALID_TRIAL, f"{repeat.trial} is not valid ({_codes(repeat)})")
+    for number, block in enumerate(record.plan.again, start=record.plan.blocks + 1):
+        yield text(Doubt.MEASURED_AGAIN, f"block {number} stands in the place of block {block}, which was spoilt")
+    missing = len(record.plan.trials) - len(run.trials) - len(run.problems)
+    if missing > 0:
+        planned = len(record.plan.trials)
+        yield text(Doubt.UNFINISHED, f"{missing} of {planned} planned trials were not measured")
+    yield from _blind_spots(record.scenario, configurations, contrasts)
+
+
+def _codes(repeat: RepeatSummary) -> str:
+    return ", ".join(dict.fromkeys(reason.partition(":")[0] for reason in repeat.reasons)) or "not complete"
+
+
+def _blind_spots(
+    scenario: Scenario, configurations: dict[str, ConfigurationSummary], contrasts: Sequence[Contrast]
+) -> Iterator[str]:
+    """The differences that this run could not have seen, had they been there."""
+    for found in (found for found in contrasts if found.standing != "exploratory" and found.verdict != "invalid"):
+        pair = f"{found.configuration} against {found.reference}"
+        if found.mde is None:
+            yield text(Doubt.RESOLUTION, f"{pair}: no difference can be told from chance ({found.reason})")
+        elif found.mde > scenario.margin:
+            sides = configurations[found.configuration], configurations[found.reference]
+            seen = f"{min(found.n)} repeats of this spread find {format_effect(found.mde)} in 4 of 5 runs"
+            needed = repeats_for_margin(sides, scenario.margin) or f"over {MOST_REPEATS}"
+            take = f"{format_percent(scenario.margin)} would take {needed} repeats"
+            yield text(Doubt.RESOLUTION, f"{pair}: {seen}, {take}")
+
+
+def repeats_for_margin(sides: Iterable[ConfigurationSummary], margin: float) -> int | None:
+    """How many repeats would see the margin, given the spread of both sides; None: very many, or not known."""
+    spreads = [side.p95_cv for side in sides if side.p95_cv is not None]
+    return repeats_needed(fmean(spread**2 for spread in spreads) ** 0.5, margin) if spreads else None

@@ -1,0 +1,231 @@
+"""Summarise one trial: its numbers, its course over time, its quantile curve, latency by request name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.analysis import percentiles as latency
+from bench.analysis.percentiles import BySecond, Ns
+from bench.analysis.resource_usage import generator_cores, process_use
+from bench.analysis.stats import Mean, geometric_mean
+from bench.analysis.validity import response_ns, stalls
+from bench.results.records import TrialRecord
+from bench.results.samples import Samples
+from bench.results.store import StoredTrial
+from bench.results.summary_records import NamedLatency, NamedRepeat, RepeatSummary
+from bench.units import NANOSECONDS, NS_PER_MS
+
+_NOTHING: Final = Mean(0.0, None, None, "no good request of this name")
+
+
+def named_repeats(counted: Samples, response_ns: Ns) -> tuple[NamedRepeat, ...]:
+    """The requests of a window by name, in the order of the names; nothing where all have the same."""
+    used = np.unique(counted.name).tolist()
+    if len(used) < 2:
+        return ()
+    found = (_named_repeat(counted, response_ns, index) for index in used)
+    return tuple(sorted(found, key=lambda named: named.name))
+
+
+def named_latencies(repeats: Sequence[RepeatSummary]) -> tuple[NamedLatency, ...]:
+    """Each name over the valid repeats that have it."""
+    found: dict[str, list[NamedRepeat]] = {}
+    for repeat in repeats:
+        for named in repeat.by_name if repeat.valid else ():
+            found.setdefault(named.name, []).append(named)
+    return tuple(_over_repeats(name, found[name]) for name in sorted(found))
+
+
+def _named_repeat(counted: Samples, response_ns: Ns, index: int) -> NamedRepeat:
+    mine: npt.NDArray[np.bool_] = counted.name == index
+    good_ns = response_ns[mine & counted.ok]
+    p50_ns, p95_ns = latency.percentiles_ns(good_ns, (0.5, 0.95)) if len(good_ns) else (None, None)
+    return NamedRepeat(
+        name=counted.names[index],
+        requests=int(mine.sum()),
+        errors=int(mine.sum()) - len(good_ns),
+        p50_ms=None if p50_ns is None else p50_ns / NS_PER_MS,
+        p95_ms=None if p95_ns is None else p95_ns / NS_PER_MS,
+    )
+
+
+def _over_repeats(name: str, repeats: Sequence[NamedRepeat]) -> NamedLatency:
+    p50, p95 = _mean(repeats, "p50_ms"), _mean(repeats, "p95_ms")
+    known = p95 is not _NOTHING
+    return NamedLatency(
+        name=name,
+        n=sum(bool(repeat.p95_ms) for repeat in repeats),
+        requests=sum(repeat.requests for repeat in repeats),
+        errors=sum(repeat.errors for repeat in repeats),
+        p50_ms=p50.value if known else None,
+        p50_low_ms=p50.interval[0] if p50.interval else None,
+        p50_high_ms=p50.interval[1] if p50.interval else None,
+        p95_ms=p95.value if known else None,
+        p95_low_ms=p95.interval[0] if p95.interval else None,
+        p95_high_ms=p95.interval[1] if p95.interval else None,
+        no_interval=p95.reason,
+    )
+
+
+def _mean(repeats: Sequence[NamedRepeat], percentile: Literal["p50_ms", "p95_ms"]) -> Mean:
+    values = [value for repeat in repeats if (value := getattr(repeat, percentile))]
+    return geometric_mean(values) if values else _NOTHING
+
+
+Floats = npt.NDArray[np.float64]
+
+SLIDING_S: Final = 5
+_SHARES: Final = {
+    "p50_ms": 0.5,
+    "p75_ms": 0.75,
+    "p90_ms": 0.9,
+    "p95_ms": 0.95,
+    "p99_ms": 0.99,
+    "p999_ms": 0.999,
+    "max_ms": 1.0,
+}
+_CURVE: Final = (*np.arange(0.01, 0.9899, 0.01), *np.arange(0.99, 0.99905, 0.001))
+_LONGEST_S: Final = 7 * 24 * 3600
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Series:
+    """A trial second by second, warm-up included; `at_s` is the end of each second.
+
+    p95_ms: of the good requests that ended in the 5 s before; NaN where there were none
+    rps, errors: good and failed requests that ended in the second before
+    """
+
+    at_s: Floats
+    p95_ms: Floats
+    rps: Floats
+    errors: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Digest:
+    """What a report needs of one trial. `window` in seconds; `quantiles`: shares, and latencies in ms."""
+
+    trial: str
+    configuration: str
+    block: int
+    repeat: RepeatSummary
+    window: tuple[float, float]
+    series: Series
+    quantiles: tuple[Floats, Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """What is shown of a trial as soon as it is stored: P95 of its good requests (ms; None where they are too few), and
+    how many of them came in a second."""
+
+    p95_ms: float | None
+    rps: float
+
+
+def headline(record: TrialRecord, samples: Samples) -> Headline:
+    """Condense a trial's samples to the two figures that its summary has, too."""
+    counted = samples.counted(record.windows)
+    ordered = np.sort(response_ns(counted, record.rate)[counted.ok])
+    window_s = sum(window.seconds for window in record.windows)
+    return Headline(_percentile_ms(ordered, 0.95), len(ordered) / window_s if window_s else 0.0)
+
+
+def digest(trial: StoredTrial) -> Digest:
+    """Reads a trial's samples once and condenses them. Raises StoreError where they are not whole."""
+    record, samples = trial.record, trial.samples()
+    counted = samples.counted(record.windows)
+    ordered = np.sort(response_ns(counted, record.rate)[counted.ok])
+    edges = [edge for window in record.windows for edge in (window.start_ns, window.end_ns)] or [0]
+    return Digest(
+        trial=record.trial,
+        configuration=record.configuration,
+        block=record.block,
+        repeat=_repeat(trial, samples, counted=counted, ordered=ordered),
+        window=(edges[0] / NANOSECONDS, edges[-1] / NANOSECONDS),
+        series=_series(record, samples),
+        quantiles=_curve(ordered),
+    )
+
+
+def _repeat(trial: StoredTrial, samples: Samples, *, counted: Samples, ordered: Ns) -> RepeatSummary:
+    record, requests = trial.record, len(counted)
+    window_s = sum(window.seconds for window in record.windows)
+    # A target that cannot see its processes writes no resources.
+    resources = trial.resources() if (trial.path / "resources.parquet").exists() else None
+    percentiles = {name: _percentile_ms(ordered, share) for name, share in _SHARES.items()}
+    usable = bool(percentiles["p95_ms"])
+    unusable = () if usable or record.reasons else ("empty: the window has no latency above zero",)
+    return RepeatSummary(
+        trial=record.trial,
+        block=record.block,
+        valid=record.status == "complete" and not record.reasons and usable,
+        reasons=(*record.reasons, *unusable),
+        warnings=record.warnings,
+        requests=requests,
+        errors=requests - len(ordered),
+        window_s=window_s,
+        rps=len(ordered) / window_s if window_s else None,
+        mean_ms=float(ordered.mean()) / NS_PER_MS if len(ordered) else None,
+        **percentiles,
+        thesis_p95_ms=latency.thesis_p95_ms(samples.started_ns, samples.latency_ns),
+        corrected_p95_ms=_corrected_ms(record, ordered),
+        stall_s=stalls(samples, record.windows),
+        lateness_p95_ms=_lateness_ms(counted),
+        generator_cpu=generator_cores(resources, record.windows) if resources else None,
+        resources=process_use(resources, record.windows, requests) if resources and record.windows else (),
+        by_name=named_repeats(counted, response_ns(counted, record.rate)),
+    )
+
+
+def _percentile_ms(ordered: Ns, share: float) -> float | None:
+    """Nearest rank. The maximum needs one request only."""
+    if not len(ordered) or not (share == 1 or latency.is_enough(share, len(ordered))):
+        return None
+    return int(ordered[latency.rank(share, len(ordered)) - 1]) / NS_PER_MS
+
+
+def _corrected_ms(record: TrialRecord, ordered: Ns) -> float | None:
+    """An open loop's latency counts from the intended start: nothing is left out that had to be put back."""
+    if not len(ordered):
+        return None
+    if record.rate is not None:
+        return _percentile_ms(ordered, 0.95)
+    median_ns = int(ordered[latency.rank(0.5, len(ordered)) - 1])
+    interval_ns = round(record.think_time_s * NANOSECONDS) + median_ns
+    return latency.corrected_p95_ns(ordered, interval_ns) / NS_PER_MS
+
+
+def _lateness_ms(counted: Samples) -> float | None:
+    lateness = counted.started_ns - counted.intended_ns
+    return latency.percentile_ns(lateness, 0.95) / NS_PER_MS if len(lateness) else None
+
+
+def _series(record: TrialRecord, samples: Samples) -> Series:
+    ends_ns = [*samples.started_ns[-1:].tolist(), *(window.end_ns for window in record.windows)]
+    seconds = min(-(-max(ends_ns, default=0) // NANOSECONDS), _LONGEST_S)
+    good, ended_ns = samples.ok, samples.completed_ns
+    answered = latency.by_second(ended_ns[good], response_ns(samples, record.rate)[good], seconds)
+    failed = latency.by_second(ended_ns[~good], samples.latency_ns[~good], seconds)
+    return Series(
+        at_s=np.arange(1, seconds + 1, dtype=np.float64),
+        p95_ms=np.array([_sliding_p95_ms(answered, second) for second in range(1, seconds + 1)], np.float64),
+        rps=np.diff(answered.edges).astype(np.float64),
+        errors=np.diff(failed.edges).astype(np.float64),
+    )
+
+
+def _sliding_p95_ms(answered: BySecond, second: int) -> float:
+    recent = answered.between(second - SLIDING_S, second)
+    return latency.percentile_ns(recent, 0.95) / NS_PER_MS if len(recent) else float("nan")
+
+
+def _curve(ordered: Ns) -> tuple[Floats, Floats]:
+    """The latency at each share, as far out as the count allows."""
+    shares = [share for share in _CURVE if latency.is_enough(share, len(ordered))]
+    places = [latency.rank(share, len(ordered)) - 1 for share in shares]
+    return np.array(shares, np.float64), ordered[places].astype(np.float64) / NS_PER_MS

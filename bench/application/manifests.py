@@ -1,0 +1,363 @@
+"""Read Kubernetes manifests as frozen models, strictly: a field that is not known here is an error with its line.
+
+The same files are applied to a cluster and translated for the local target. A field that only the cluster
+would obey makes the two differ without a word; so every field is either modelled or refused.
+
+Fields of type Any mean something to a cluster only (images, resources, probes, volumes): they are known by
+name, so that a misspelt one is found, and left to the cluster.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, ClassVar, Final, Generic, Literal, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+from pydantic_core import ErrorDetails
+
+from bench.errors import InputError, Problem
+from bench.files.folders import manifest_files
+from bench.files.yaml_source import Document, Loc, did_you_mean, dotted, read_documents
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
+Text = Annotated[str, StringConstraints(min_length=1)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+# Whose an API group is, by its end.
+_OWNERS: Final = {"istio.io": "Istio", "kuma.io": "Kuma"}
+
+
+class Part(BaseModel):
+    """Base of every modelled part of a manifest.
+
+    `untranslated` names fields that Kubernetes or the mesh knows and meshbench does not translate: the
+    message about them differs from the one about a misspelt field.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, alias_generator=to_camel)
+
+    untranslated: ClassVar[frozenset[str]] = frozenset()
+
+
+class Metadata(Part):
+    """`metadata` of an object; its labels and annotations are the cluster's."""
+
+    name: Name
+    namespace: Name | None = None
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+
+class PolicyMetadata(Part):
+    """`metadata` of a policy; annotations could turn it into a dry run, and are refused."""
+
+    untranslated: ClassVar[frozenset[str]] = frozenset({"annotations"})
+
+    name: Name
+    namespace: Name | None = None
+    labels: dict[str, str] = {}
+
+
+class Manifest(Part):
+    """Base of a whole object; `apiVersion` and `kind` have been checked against `Kind` before."""
+
+    api_version: str
+    kind: str
+
+
+M = TypeVar("M", bound=Manifest)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[M]):
+    """A kind that can be read: the API versions that mean the same, and its model.
+
+    `root_namespace` is the mesh's, where an object of this kind is for the whole mesh; empty where none can be.
+    """
+
+    api_versions: tuple[str, ...]
+    model: type[M]
+    root_namespace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Source(Generic[M]):
+    """A manifest and where it was written."""
+
+    manifest: M
+    document: Document
+
+    def problem(self, loc: Loc, message: str) -> Problem:
+        """`message` as a problem of the field at `loc`, in the file's own spelling (`matchLabels`)."""
+        return self.document.problem(loc, message)
+
+
+def read_manifests(
+    folders: Sequence[Path], kinds: Mapping[str, Kind[Any]], *, namespace: str
+) -> tuple[Source[Any], ...]:
+    """Every object of the manifests in `folders`, by folder, file and place; of a folder in another one once.
+
+    Raises InputError with all problems of all files: an unknown kind, API version, field or value, an object outside
+    of the application's `namespace` and the mesh's root, a folder without manifests, and what `read_documents` refuses.
+    """
+    problems: list[Problem] = []
+    sources: list[Source[Any]] = []
+    for file in _files(folders, problems):
+        try:
+            documents = read_documents(file)
+        except InputError as error:
+            problems += error.problems
+            continue
+        for document in documents:
+            sources += _read(document, kinds, problems)
+    problems += (problem for source in sources for problem in _misplaced(source, kinds, namespace))
+    if problems:
+        raise InputError(problems)
+    return tuple(sources)
+
+
+def _misplaced(source: Source[Any], kinds: Mapping[str, Kind[Any]], home: str) -> Iterator[Problem]:
+    """Whatever a run makes lives in its own namespaces: in others it would touch what is not the run's."""
+    known = list(filter(None, (home, kinds[source.manifest.kind].root_namespace)))
+    namespace = source.document.value["metadata"].get("namespace") or home
+    if namespace not in known:
+        yield source.problem(
+            ("metadata", "namespace"), f"nothing runs in {namespace!r}{did_you_mean(namespace, known)}"
+        )
+
+
+def of_kind(sources: Iterable[Source[Any]], model: type[M]) -> tuple[Source[M], ...]:
+    """The manifests of one kind, in their order."""
+    return tuple(source for source in sources if isinstance(source.manifest, model))
+
+
+def _files(folders: Sequence[Path], problems: list[Problem]) -> list[Path]:
+    found: list[Path] = []
+    for folder in folders:
+        files = manifest_files(folder)
+        if not files:
+            reason = "has no manifest" if folder.is_dir() else "is no folder of manifests"
+            problems.append(Problem(str(folder), 0, "", reason))
+        found += files
+    return list(dict.fromkeys(found))
+
+
+def _read(document: Document, kinds: Mapping[str, Kind[Any]], problems: list[Problem]) -> Iterable[Source[Any]]:
+    if document.value is None:  # nothing between two separators
+        return ()
+    unfit = _unfit(document, kinds)
+    if unfit is not None:
+        problems.append(unfit)
+        return ()
+    model = kinds[document.value["kind"]].model
+    try:
+        # Through JSON, where a list may become a tuple although the models are strict.
+        return (Source(model.model_validate_json(json.dumps(document.value)), document),)
+    except ValidationError as error:
+        problems += [_problem(document, model, details) for details in _causes(error.errors())]
+        return ()
+
+
+def _unfit(document: Document, kinds: Mapping[str, Kind[Any]]) -> Problem | None:
+    """What is wrong with `kind` or `apiVersion`, if anything."""
+    value = document.value
+    if not isinstance(value, dict):
+        return document.problem((), "is no Kubernetes object; kind, apiVersion and metadata are needed")
+    kind, version = value.get("kind"), value.get("apiVersion")
+    owner, wanted = _owner(version), {_owner(known) for one in kinds.values() for known in one.api_versions}
+    if owner and any(wanted) and owner not in wanted:
+        mesh = " and ".join(sorted(filter(None, wanted)))
+        return document.problem(("apiVersion",), f"{version} is {owner}'s; the mesh of this configuration is {mesh}")
+    if not isinstance(kind, str) or kind not in kinds:
+        return document.problem(("kind",), f"unknown kind {kind!r}{did_you_mean(str(kind), kinds)}")
+    if version not in kinds[kind].api_versions:
+        known = did_you_mean(str(version), kinds[kind].api_versions)
+        return document.problem(("apiVersion",), f"unknown apiVersion {version!r} of {kind}{known}")
+    return None
+
+
+def _owner(version: object) -> str:
+    """The mesh that an API version belongs to; empty for Kubernetes' own, and others."""
+    group = str(version).partition("/")[0]
+    return next((owner for end, owner in _OWNERS.items() if group == end or group.endswith(f".{end}")), "")
+
+
+def _causes(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """Without the lists that are too short only because their items are wrong."""
+    wrong = {details["loc"][:length] for details in errors for length in range(len(details["loc"]))}
+    return [details for details in errors if details["type"] != "too_short" or details["loc"] not in wrong]
+
+
+def _problem(document: Document, model: type[Part], details: ErrorDetails) -> Problem:
+    loc = details["loc"]
+    return Problem(document.file, document.line_of(loc), dotted(loc), _message(model, details))
+
+
+def _message(model: type[Part], details: ErrorDetails) -> str:
+    loc = details["loc"]
+    if details["type"] == "extra_forbidden":
+        return _unknown_field(_part_at(model, loc[:-1]), str(loc[-1]))
+    if details["type"] == "missing":
+        return "is missing"
+    if details["type"] == "literal_error":
+        return f"{details['input']!r} is not translated; one of {details['ctx']['expected']} is"
+    return details["msg"].removeprefix("Value error, ")
+
+
+def _unknown_field(part: type[Part], name: str) -> str:
+    if name in part.untranslated:
+        return "is not translated by meshbench: the local target could not be true to it"
+    known = [field.alias or key for key, field in part.model_fields.items()]
+    return f"unknown field{did_you_mean(name, known)}"
+
+
+def _part_at(model: type[Part], loc: Loc) -> Any:
+    """The model of the mapping at `loc`: through optional fields, tuples and dicts of parts."""
+    here: Any = model
+    for step in loc:
+        here = _required(_inside(here, step))
+    return here
+
+
+def _inside(annotation: Any, step: str | int) -> Any:
+    if get_origin(annotation) is dict:
+        return get_args(annotation)[1]
+    if get_origin(annotation) is tuple:
+        return get_args(annotation)[0]
+    fields = {field.alias or key: field for key, field in annotation.model_fields.items()}
+    return fields[str(step)].annotation
+
+
+def _required(annotation: Any) -> Any:
+    options = get_args(annotation)
+    return options[0] if NoneType in options else annotation
+
+
+_SIDECAR_KEYS: Final = ("istio.io/", "kuma.io/")
+
+
+class ServicePort(Part):
+    """One port of a Service; without a declared protocol a mesh may take HTTP for TCP."""
+
+    name: Text | None = None
+    port: Port
+    target_port: Port | None = None
+    app_protocol: Literal["http"] | None = None
+    protocol: Literal["TCP"] = "TCP"
+
+
+class ServiceSpec(Part):
+    untranslated: ClassVar[frozenset[str]] = frozenset({"clusterIP", "externalName", "externalIPs", "sessionAffinity"})
+
+    ports: tuple[ServicePort]
+    selector: dict[str, str]
+    type: Literal["ClusterIP"] = "ClusterIP"
+
+
+class ServiceManifest(Manifest):
+    metadata: Metadata
+    spec: ServiceSpec
+
+
+class ServiceAccountManifest(Manifest):
+    metadata: Metadata
+    automount_service_account_token: bool = False
+
+
+class ContainerPort(Part):
+    container_port: Port
+    name: Text | None = None
+    protocol: Literal["TCP"] = "TCP"
+
+
+class Container(Part):
+    """The one container of a pod, with the one port that it serves."""
+
+    name: Name
+    image: Text
+    ports: tuple[ContainerPort]
+    image_pull_policy: Any = None
+    command: Any = None
+    args: Any = None
+    env: Any = None
+    resources: Any = None
+    security_context: Any = None
+    volume_mounts: Any = None
+    startup_probe: Any = None
+    readiness_probe: Any = None
+    liveness_probe: Any = None
+    lifecycle: Any = None
+
+
+class PodMetadata(Part):
+    """Labels and annotations of a pod; those that would change its sidecar are refused.
+
+    `app` and `version` name the workload, here as in a mesh's telemetry.
+    """
+
+    labels: dict[str, str]
+    annotations: dict[str, str] = Field(default={})
+
+    @model_validator(mode="after")
+    def _check(self) -> "PodMetadata":
+        for key in (*self.labels, *self.annotations):
+            if any(domain in key for domain in _SIDECAR_KEYS):
+                raise ValueError(f"{key} changes the sidecar; meshbench does not translate it")
+        missing = {"app", "version"} - self.labels.keys()
+        if missing:
+            raise ValueError(f"lacks the label {' and '.join(sorted(missing))}")
+        return self
+
+
+class PodSpec(Part):
+    containers: tuple[Container]
+    service_account_name: Name
+    security_context: Any = None
+    volumes: Any = None
+    affinity: Any = None
+    topology_spread_constraints: Any = None
+    termination_grace_period_seconds: Any = None
+    automount_service_account_token: Any = None
+    enable_service_links: Any = None
+
+
+class Template(Part):
+    metadata: PodMetadata
+    spec: PodSpec
+
+
+class LabelSelector(Part):
+    """The labels that must all be there; expressions are not translated."""
+
+    untranslated: ClassVar[frozenset[str]] = frozenset({"matchExpressions"})
+
+    match_labels: dict[str, str]
+
+    def selects(self, labels: Mapping[str, str]) -> bool:
+        """Whether an object with these labels is meant."""
+        return self.match_labels.items() <= labels.items()
+
+
+class DeploymentSpec(Part):
+    replicas: Literal[1] = 1  # the local target runs one process of each
+    selector: LabelSelector
+    template: Template
+    strategy: Any = None
+    revision_history_limit: Any = None
+    progress_deadline_seconds: Any = None
+    min_ready_seconds: Any = None
+
+
+class DeploymentManifest(Manifest):
+    metadata: Metadata
+    spec: DeploymentSpec
+
+
+KINDS: Final[dict[str, Kind[Any]]] = {
+    "Service": Kind(("v1",), ServiceManifest),
+    "ServiceAccount": Kind(("v1",), ServiceAccountManifest),
+    "Deployment": Kind(("apps/v1",), DeploymentManifest),
+}

@@ -1,0 +1,97 @@
+"""Remove what a killed run left: `meshbench cleanup`."""
+
+import os
+import shlex
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.core import ParameterSource
+
+from bench.cli.options import Folder, chosen_timing, context_option, output_option
+from bench.errors import InputError, Interrupted, LeftoversError
+
+if TYPE_CHECKING:
+    from bench.run.cleanup import NamedRun
+
+
+@click.command()
+@output_option
+@click.option("--run", "run_", type=Folder(), metavar="RUN", help="Only this run.")
+@context_option
+@click.option("--run-id", metavar="ID", help="With --context: only the run of this id.")
+@click.option("--list", "only_list", is_flag=True, help="Only say what is there.")
+def cleanup(*, output: Path, run_: Path | None, context: str | None, run_id: str | None, only_list: bool) -> None:
+    """End and remove what a killed run left behind, here or on a cluster; safe to repeat."""
+    from bench.run.cleanup import close_cleaned, named_run
+
+    named = None if run_ is None else named_run(run_)
+    if context is None:
+        if run_id is not None:
+            raise InputError("--run-id names a run on a cluster; say which with --context NAME, or give --run RUN")
+        is_given = click.get_current_context().get_parameter_source("output") is not ParameterSource.DEFAULT
+        if is_given and not os.path.exists(output):  # noqa: PTH110  # Path.exists raises for a name that is too long
+            raise InputError(f"--output {output}: there is no such folder")
+        _clean_machine(output, named, only_list=only_list)
+        return
+    from bench.targets.cluster.teardown.cleanup import cluster_cleanup
+
+    wanted = _wanted_run(run_id, named)
+    for line in cluster_cleanup(context, run_id=wanted, only_list=only_list, timing=chosen_timing()):
+        click.echo(line)
+    if not only_list:
+        close_cleaned(named.path.parent if named else output, context=context, run_id=wanted)
+
+
+def _wanted_run(run_id: str | None, named: "NamedRun | None") -> str | None:
+    """The id of the one run that is meant on a cluster; None for any."""
+    from bench.results.store import is_run_id
+
+    if run_id is None:
+        return named.run_id if named else None
+    if not is_run_id(run_id):
+        raise InputError(f"--run-id {run_id!r} is no run's id; give one such as 20261123T031500Z-istio-policies-7f3a")
+    if named is not None and named.run_id != run_id:
+        raise InputError(f"--run-id {run_id} and --run {named.path} are two runs; give one of them")
+    return run_id
+
+
+def _clean_machine(output: Path, named: "NamedRun | None", *, only_list: bool) -> None:
+    from bench.run.cleanup import clean, runs_below, unfinished_runs
+
+    runs, damaged = runs_below(output) if named is None else ((named,), ())
+    found, problems = unfinished_runs(runs), [*damaged]
+    for leftovers in found:
+        click.echo(leftovers.told)
+        if only_list:
+            continue
+        try:
+            with _cleanup_to_repeat(output, named):
+                processes, folders = clean(leftovers)
+        except LeftoversError as left:  # the other runs are cleaned all the same
+            problems.append(str(left))
+        else:
+            if processes or folders or not leftovers.contexts:
+                click.echo(f"  cleaned up: {processes} processes ended, {folders} folders removed")
+    if not found and not damaged:
+        click.echo(f"nothing is left of {f'{named.run_id} ({named.path})' if named else f'the runs below {output}'}")
+    commands = [] if only_list else [command for leftovers in found for command in leftovers.commands]
+    if commands:
+        problems += ["what is on a cluster is removed by a command of its own:", *commands]
+    if problems:
+        raise LeftoversError("\n".join(problems))
+
+
+@contextmanager
+def _cleanup_to_repeat(output: Path, named: "NamedRun | None") -> Iterator[None]:
+    """Report a cleanup that Ctrl-C ends with the command that goes on with it. Raises Interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        where = f"--run {shlex.quote(str(named.path))}" if named else f"--output {shlex.quote(str(output))}"
+        error = Interrupted(signal.SIGINT)
+        error.add_note(f"something may be left; to go on: meshbench cleanup {where}")
+        raise error from None

@@ -1,0 +1,91 @@
+"""Start at the command line: add the commands, turn every expected failure into one message and its exit code.
+
+Heavy imports stand inside the commands, so that `--help` stays quick.
+"""
+
+import os
+import signal
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from bench import __version__
+from bench.cli.cleanup import cleanup
+from bench.cli.doctor import doctor
+from bench.cli.plan import plan
+from bench.cli.regression import gate, history
+from bench.cli.reports import compare, report
+from bench.cli.run import run
+from bench.cli.scenarios import scenarios, validate
+from bench.errors import MeshbenchError, told_in_full
+from bench.scenario.renames import rename_options
+from bench.system.redaction import redact_streams
+
+if TYPE_CHECKING:
+    from bench.k8s.timing import Timing
+
+
+class Commands(click.Group):
+    """Commands whose options may have old names, and whose reader may go away: click itself would make exit code 1 of
+    that."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, rename_options(args))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            _end_quietly(128 + signal.SIGHUP)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="meshbench")
+def cli() -> None:
+    """What does this service mesh, with these policies, cost this application?
+
+    meshbench deploys Bookinfo without a mesh, with a mesh, and with a mesh and policies, loads each in turn, and
+    reports every difference in P95 latency and throughput with its uncertainty.
+    """
+
+
+for command in (run, plan, scenarios, validate, report, compare, doctor, cleanup, gate, history):
+    cli.add_command(command)
+
+
+def main(argv: list[str] | None = None, *, timing: "Timing | None" = None) -> None:
+    """The entry point: every expected failure becomes one message and its exit code; nothing is printed with a
+    secret. `timing` is for how long clusters are waited for, in place of what is usual."""
+    redact_streams()
+    try:
+        cli.main(argv, prog_name="meshbench", standalone_mode=False, obj=timing)
+    except MeshbenchError as error:
+        _end(told_in_full(error), error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2 if isinstance(error, click.UsageError) else 1)
+    except (click.Abort, KeyboardInterrupt):
+        _end("interrupted; nothing was left behind", 128 + signal.SIGINT)
+    except Exception:  # noqa: BLE001  # a bug: everything else was expected
+        _end(f"{traceback.format_exc()}\nThis is a bug in meshbench; please report it with the lines above.", 1)
+
+
+def _end(message: str, exit_code: int) -> NoReturn:
+    try:
+        click.echo(f"meshbench: {message}", err=True)
+    except OSError:  # a closed pipe, or a terminal that is gone
+        _end_quietly(exit_code)
+    sys.exit(exit_code)
+
+
+def _end_quietly(exit_code: int) -> NoReturn:
+    """The reader of our output is gone: leave without a word, and without the interpreter's own flush."""
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(exit_code)
+
+
+if __name__ == "__main__":
+    main()

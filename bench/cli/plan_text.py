@@ -1,0 +1,105 @@
+"""What a run would do, in words: for `meshbench plan`."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bench.analysis.stats import minimum_detectable_effect
+from bench.meshes.equalise import said
+from bench.scenario.contrasts import compared
+from bench.scenario.model import SERVICES, Scenario
+from bench.scenario.plan import Plan, expected_seconds
+from bench.units import format_change, format_duration
+
+# Run-to-run standard deviations of ln P95: a quiet dedicated machine, an ordinary one, a shared one with 10 s windows.
+SPREADS = (0.02, 0.05, 0.10)
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What a run would do somewhere else than on this machine: where that is, how long it takes, what it makes there
+    (`lines` for people, `facts` for programs)."""
+
+    where: str
+    seconds: float
+    lines: tuple[str, ...]
+    facts: Mapping[str, Any]
+
+
+def outline(scenario: Scenario, plan: Plan, elsewhere: Elsewhere | None = None) -> str:
+    """Order, time, what is started, and the smallest effect that could be seen."""
+    blocks = [f"  block {number}: {', '.join(names)}" for number, names in enumerate(plan.order, start=1)]
+    effects = [
+        f"  {format_change(1 + effect):>6} if repeats differ by {format_change(1 + spread)[1:]}"
+        for spread, effect in detectable(scenario)
+    ]
+    return "\n".join(
+        [
+            f"{scenario.name}: {scenario.title}",
+            f"{len(plan.trials)} trials, about {_time(scenario, plan, elsewhere)}",
+            f"order ({plan.method}; seed {plan.seed}):",
+            *blocks,
+            *(["  then once more each block that something spoilt"] if scenario.gives_another_chance else []),
+            *(elsewhere.lines if elsewhere else _processes(scenario)),
+            *([f"set alike in all meshes: {said(scenario.equalise)}"] if scenario.equalise else []),
+            "compares, on P95 first:",
+            *(_comparisons(scenario) or ["  nothing: there is no reference"]),
+            "smallest difference in P95 that would be found (80 % power, 95 % confidence):",
+            *(effects or ["  none: one repeat has no interval"]),
+        ]
+    )
+
+
+def _time(scenario: Scenario, plan: Plan, elsewhere: Elsewhere | None) -> str:
+    if elsewhere is None:
+        return f"{format_duration(expected_seconds(scenario, plan))} on this machine"
+    return f"{format_duration(elsewhere.seconds)} on {elsewhere.where}"
+
+
+def _processes(scenario: Scenario) -> tuple[str, ...]:
+    started = (f"  {one.name}: {_started(scenario, one.name)}" for one in scenario.configurations)
+    return ("each trial starts, as processes on 127.0.0.1:", *started)
+
+
+def outline_json(scenario: Scenario, plan: Plan, elsewhere: Elsewhere | None = None) -> str:
+    """The same for programs; `dry_run` is always true."""
+    return json.dumps(
+        {
+            "dry_run": True,
+            "scenario": scenario.model_dump(mode="json"),
+            "plan": plan.model_dump(mode="json"),
+            "comparisons": [asdict(pair) for pair in compared(scenario)],
+            "seconds": elsewhere.seconds if elsewhere else expected_seconds(scenario, plan),
+            **({"cluster": dict(elsewhere.facts)} if elsewhere else {}),
+            "detectable": [{"spread": spread, "effect": effect} for spread, effect in detectable(scenario)],
+        },
+        indent=2,
+    )
+
+
+def detectable(scenario: Scenario) -> list[tuple[float, float]]:
+    """Pairs of an assumed spread between repeats and the effect that could then be found, as ratios minus 1."""
+    found = [(spread, minimum_detectable_effect(spread, scenario.repeats)) for spread in SPREADS]
+    return [(spread, effect) for spread, effect in found if effect is not None]
+
+
+def _comparisons(scenario: Scenario) -> list[str]:
+    """Who is compared with whom, a line for each kind of question."""
+    direct: list[str] = []
+    named: list[str] = []
+    steps: list[str] = []
+    for pair in compared(scenario):
+        kind = direct if pair.reference == scenario.reference else named if pair.named else steps
+        kind.append(f"{pair.configuration} with {pair.reference}")
+    kinds = (("", direct), ("named: ", named), ("exploratory: ", steps))
+    return [f"  {kind}{', '.join(pairs)}" for kind, pairs in kinds if pairs]
+
+
+def _started(scenario: Scenario, name: str) -> str:
+    load = scenario.load_of(name)
+    mesh = scenario.configuration(name).mesh
+    services = len(SERVICES) - 1 + len(scenario.application.versions)
+    sidecars = "no sidecar" if mesh == "none" else f"{services + 1} Envoy sidecars"
+    loop = f"{load.rate_per_s:g}/s from at most {load.users} users" if load.rate_per_s else f"{load.users} users"
+    return f"{services} services, {sidecars}, Locust with {loop}"

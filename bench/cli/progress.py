@@ -1,0 +1,149 @@
+"""Progress on standard error: a live display on a terminal, plain lines elsewhere."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import click
+
+from bench.analysis.trial_summary import Headline
+from bench.errors import Interrupted
+from bench.load.generator import Progress
+from bench.results.records import TrialRecord
+from bench.scenario.model import Scenario
+from bench.scenario.plan import Plan, Trial
+from bench.system.redaction import redact
+from bench.units import format_duration, format_ms, format_rps
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
+
+
+@dataclass
+class PlainLines:
+    """One line when a trial begins and one when it ends: for logs."""
+
+    scenario: Scenario
+    plan: Plan
+
+    def phase(self, trial: Trial, phase: str) -> None:
+        if phase == "deploy":
+            _say(f"trial {trial.number} of {len(self.plan.trials)}: {trial.configuration}, block {trial.block}")
+
+    def progress(self, trial: Trial, progress: Progress) -> None:
+        """Nothing: a log is not a place for a moving number."""
+
+    def done(self, record: TrialRecord, figures: Headline) -> None:
+        p95 = "no P95" if figures.p95_ms is None else f"P95 {format_ms(figures.p95_ms)} ms"
+        seen = f"{p95}, RPS {format_rps(figures.rps)}"
+        _say(f"  {seen}; {_load_left(self.scenario, self.plan, after=record.number)}")
+        for reason in record.reasons:
+            _say(f"  invalid: {reason}")
+        for warning in record.warnings:
+            _say(f"  doubt: {warning}")
+
+    def more(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def close(self) -> None:
+        """Nothing to put back."""
+
+
+@dataclass
+class LiveTable:
+    """A table with a row per trial, the running one moving, and the time that is left."""
+
+    scenario: Scenario
+    plan: Plan
+    rows: dict[int, tuple[str, str, str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    _live: "Live | None" = None
+
+    def phase(self, trial: Trial, phase: str) -> None:
+        _, p95, rps = self.rows.get(trial.number, ("", "", ""))
+        self.rows[trial.number] = (phase, p95, rps)
+        self._draw(trial.number)
+
+    def progress(self, trial: Trial, progress: Progress) -> None:
+        errors = f", {progress.errors} errors" if progress.errors else ""
+        share = min(1.0, progress.elapsed_s / progress.total_s)
+        self.rows[trial.number] = (
+            f"{progress.phase} {share:.0%}{errors}",
+            f"{format_ms(progress.p95_ms)} ms",
+            f"{format_rps(progress.rps)} /s",
+        )
+        self._draw(trial.number)
+
+    def done(self, record: TrialRecord, figures: Headline) -> None:  # noqa: ARG002  # the report follows at once
+        _, p95, rps = self.rows.get(record.number, ("", "", ""))
+        self.rows[record.number] = ("invalid" if record.reasons else "done", p95, rps)
+        # before they are wrapped: a secret on two lines would not be found any more
+        self.notes += [redact(f"{record.trial}: {note}") for note in (*record.reasons, *record.warnings)]
+        self._draw(record.number)
+
+    def more(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def close(self) -> None:
+        """Leaves the last picture on the screen."""
+        if self._live is not None:
+            with suppress(Interrupted), _reader():
+                self._live.stop()
+
+    def _draw(self, number: int) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        with _reader():
+            if self._live is None:
+                self._live = Live(console=Console(stderr=True), auto_refresh=False)
+                self._live.start()
+            self._live.update(self._table(number), refresh=True)
+
+    def _table(self, number: int) -> "Table":
+        from rich.markup import escape
+        from rich.table import Table
+
+        left = _load_left(self.scenario, self.plan, after=number - 1)
+        title = f"{self.scenario.name}: trial {number} of {len(self.plan.trials)}, {left}"
+        table = Table(title=title, title_justify="left", caption_justify="left", box=None)
+        for heading in ("trial", "configuration", "block", "", "P95, last 5 s", "RPS, last 5 s"):
+            table.add_column(heading, justify="right" if "5 s" in heading else "left")
+        for trial in self.plan.trials:
+            state = self.rows.get(trial.number, ("", "", ""))
+            table.add_row(f"{trial.number}", trial.configuration, f"{trial.block}", *state)
+        if self.notes:
+            table.caption = "\n".join(escape(note) for note in self.notes[-4:])
+        return table
+
+
+def progress_display(scenario: Scenario, plan: Plan) -> PlainLines | LiveTable:
+    """The display that fits where standard error goes."""
+    if sys.stderr.isatty():
+        return LiveTable(scenario, plan)
+    return PlainLines(scenario, plan)
+
+
+def _load_left(scenario: Scenario, plan: Plan, *, after: int) -> str:
+    """How long the trials after the one of this number load the application."""
+    remaining = [scenario.load_of(trial.configuration) for trial in plan.trials[after:]]
+    seconds = sum(load.warmup_s + load.duration_s for load in remaining)
+    return f"about {format_duration(seconds)} of load left" if remaining else "no trial left"
+
+
+def _say(line: str) -> None:
+    with _reader():
+        click.echo(line, err=True)
+
+
+@contextmanager
+def _reader() -> Iterator[None]:
+    """A reader that went away (a closed terminal or pipe) ends the run as a hang-up does."""
+    try:
+        yield
+    except OSError as error:
+        raise Interrupted(signal.SIGHUP) from error

@@ -1,0 +1,70 @@
+"""Report a run again, and compare two: `meshbench report`, `meshbench compare`."""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bench.cli.options import Folder
+from bench.errors import InputError
+
+if TYPE_CHECKING:
+    from bench.results.summary_records import SummaryRecord
+
+REPORT_FORMATS = ("html", "md", "csv", "latex", "png", "svg")
+
+
+@click.command()
+@click.argument("folder", metavar="RUN", type=Folder())
+@click.option("--format", "formats", metavar=",".join(REPORT_FORMATS), help="Which files to make; default: all.")
+@click.option("--strict", is_flag=True, help="Exit 9 when a trial is damaged, instead of leaving it out.")
+@click.option("--json", "as_json", is_flag=True, help="Print summary.json to standard output.")
+def report(*, folder: Path, formats: str | None, strict: bool, as_json: bool) -> None:
+    """Make a run's summary and report again, from its folder alone."""
+    chosen = REPORT_FORMATS if formats is None else tuple(formats.split(","))
+    unknown = [name for name in chosen if name not in REPORT_FORMATS]
+    if unknown:
+        raise InputError(f"--format {unknown[0]}: not a format; choose from {', '.join(REPORT_FORMATS)}")
+    print_report(folder, formats=chosen, strict=strict, as_json=as_json)
+
+
+@click.command()
+@click.argument("one", metavar="RUN", type=Folder())
+@click.argument("other", metavar="RUN", type=Folder())
+@click.option("--force", is_flag=True, help="Compare although the surroundings differ; the output says so.")
+def compare(one: Path, other: Path, *, force: bool) -> None:
+    """Compare two runs, configuration by configuration; refused when they were not measured alike."""
+    from bench.analysis.compare import compare_runs
+    from bench.results.store import open_run
+
+    click.echo(compare_runs(open_run(one), open_run(other), force=force))
+
+
+def print_report(folder: Path, *, formats: tuple[str, ...], strict: bool, as_json: bool) -> "SummaryRecord":
+    from bench.report import write_report
+    from bench.report.text_formats import WIDTH, plain_answers
+    from bench.results.store import open_run, read_record
+    from bench.results.summary_records import SummaryRecord
+
+    stored = open_run(folder, strict=strict)
+    for problem in stored.problems:
+        click.echo(f"warning: {problem}", err=True)
+    paths = write_report(stored, formats=formats)
+    summary = read_record(folder / "summary.json", SummaryRecord)
+    if as_json:
+        click.echo((folder / "summary.json").read_text("utf-8"), nl=False)
+    else:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        click.echo(_fit(plain_answers(summary, width or WIDTH), width))
+        page = next((path for path in paths if path.name == "index.html"), paths[0])
+        click.echo(f"\nReport: {page}")
+    return summary
+
+
+def _fit(text: str, width: int | None) -> str:
+    """Wrap lines to a terminal's width; without one they stay as they are."""
+    if width is None:
+        return text
+    return "\n".join(click.wrap_text(line, width) for line in text.splitlines())

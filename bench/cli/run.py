@@ -1,0 +1,110 @@
+"""Run a scenario and report it: `meshbench run`."""
+
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench.cli.options import (
+    Duration,
+    Folder,
+    chosen_place,
+    cluster_options,
+    draw_plan,
+    output_option,
+    read_scenario,
+    scenario_options,
+    taken,
+)
+from bench.cli.reports import REPORT_FORMATS, print_report
+from bench.errors import InputError, Interrupted
+
+if TYPE_CHECKING:
+    from bench.results.store import RunFolder
+    from bench.scenario.model import Scenario
+    from bench.targets import Place
+
+
+@click.command()
+@scenario_options
+@output_option
+@cluster_options
+@click.option("--resume", type=Folder(), metavar="RUN", help="Go on with a run that was cut short.")
+@click.option("--timeout", type=Duration(), metavar="2h", help="End the whole run after this time.")
+@click.option("--require-conclusive", is_flag=True, help="Exit 5 when a verdict about P95 is inconclusive.")
+@click.option("--json", "as_json", is_flag=True, help="Print summary.json to standard output.")
+def run(
+    *,
+    name: str | None,
+    output: Path,
+    resume: Path | None,
+    timeout: float | None,
+    require_conclusive: bool,
+    as_json: bool,
+    **changes: Any,
+) -> None:
+    """Run a scenario on this machine, or on a cluster, and write its report."""
+    from bench.run import session
+
+    if (name is None) == (resume is None):
+        raise InputError("give either --scenario NAME or --resume RUN")
+    flags = taken(changes)
+    if resume is not None:
+        _refuse_changes(changes)
+        on_cluster = flags.context is not None
+        scenario, output = session.resumable(resume, on_cluster=on_cluster).scenario, resume.parent
+    else:
+        scenario = read_scenario(str(name), changes)
+    with chosen_place(flags, scenario, str(name), resumed=resume) as place:
+        _refuse_unless_ready(place, scenario, output)
+        if resume is not None:
+            folder = session.resume(resume, place, timeout_s=timeout)
+        else:
+            folder = session.run(
+                session.Order(
+                    place=place,
+                    scenario=scenario,
+                    source=str(name),
+                    plan=draw_plan(scenario),
+                    output=output,
+                    timeout_s=timeout,
+                )
+            )
+    _conclude(folder, require_conclusive=require_conclusive, as_json=as_json)
+
+
+def _refuse_changes(changes: dict[str, Any]) -> None:
+    given = [f"--{name.removesuffix('s') if name == 'sets' else name}" for name, value in changes.items() if value]
+    if given:
+        raise InputError(f"{', '.join(given)}: a run is resumed as it was planned; leave it out, or start a new run")
+
+
+def _refuse_unless_ready(place: "Place", scenario: "Scenario", output: Path) -> None:
+    """Looks at the place before anything is made there."""
+    from bench.run.doctor import examine, examine_client
+    from bench.scenario.plan import most_users
+
+    here = examine(output, users=most_users(scenario)) if place.cluster is None else examine_client(output)
+    for finding in (*here, *place.findings):
+        if finding.status == "error":
+            raise finding.error(f"{finding.name}: {finding.detail}; hint: {finding.hint}")
+        if finding.status == "warning":
+            click.echo(f"warning: {finding.name}: {finding.detail}; {finding.hint}", err=True)
+
+
+def _conclude(folder: "RunFolder", *, require_conclusive: bool, as_json: bool) -> None:
+    """The report of a finished run, and the exit code that its validity asks for."""
+    if folder.record.reason:
+        click.echo(f"meshbench: {folder.record.reason}", err=True)
+    try:
+        summary = print_report(folder.path, formats=REPORT_FORMATS, strict=False, as_json=as_json)
+    except KeyboardInterrupt:
+        error = Interrupted(signal.SIGINT)
+        error.add_note(f"everything that was measured is kept; to make its report: meshbench report {folder.path}")
+        raise error from None
+    inconclusive = [c for c in summary.contrasts if c.standing != "exploratory" and c.verdict == "inconclusive"]
+    exit_code = folder.record.exit_code or (5 if require_conclusive and inconclusive else 0)
+    if exit_code:
+        sys.exit(exit_code)

@@ -1,0 +1,41 @@
+"""List, show and validate scenarios: `meshbench scenarios`, `meshbench validate`."""
+
+from pathlib import Path
+
+import click
+
+from bench.errors import InputError
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def scenarios(context: click.Context) -> None:
+    """List the shipped scenarios; `scenarios show NAME` prints one."""
+    from bench.scenario.loader import load_scenario, shipped_scenarios
+    from bench.scenario.overrides import Overrides
+
+    if context.invoked_subcommand is None:
+        for name in shipped_scenarios():
+            click.echo(f"{name:<20} {load_scenario(name, Overrides()).title}")
+
+
+@scenarios.command()
+@click.argument("name")
+def show(name: str) -> None:
+    """Print a scenario file."""
+    from bench.scenario.loader import scenario_path
+
+    click.echo(scenario_path(name).read_text("utf-8"), nl=False)
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+def validate(files: tuple[Path, ...]) -> None:
+    """Check scenario files and their manifests; print every mistake as file:line: path: message."""
+    from bench.meshes.resolved import mistakes
+
+    problems = [problem for file in files for problem in mistakes(file)]
+    if problems:
+        raise InputError(problems)
+    for file in files:
+        click.echo(f"{file}: good")

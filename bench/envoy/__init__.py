@@ -1,0 +1,1 @@
+"""What any Envoy reports and what it is configured with, whichever mesh it belongs to."""

@@ -1,0 +1,164 @@
+"""What an Envoy's configuration does with requests to a cluster: read from a bootstrap of ours, or from what an Envoy
+itself says it has. Pure."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bench.results.records import Limits, Retries
+
+Json = dict[str, Any]
+
+_HTTP: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_MANAGER: Final = "http_connection_manager.v3.HttpConnectionManager"
+_RBAC: Final = "filters.{tier}.rbac.v3.RBAC"
+
+# What Envoy does where nothing is said.
+_TIMEOUT_S: Final = 15.0
+_RETRIES: Final = 1
+_BACKOFF_S: Final = 0.025
+_LONGEST_BACKOFF: Final = 10  # times the first
+_LIMITS: Final = {"max_connections": 1024, "max_pending_requests": 1024, "max_requests": 1024, "max_retries": 3}
+_NO_LIMIT: Final = 2**32 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class EnvoyConfig:
+    """Clusters and routes by name; routes inside listeners are not among `routes`."""
+
+    listeners: tuple[Json, ...]
+    clusters: Mapping[str, Json]
+    routes: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route to a cluster: what is done with a request, and the filters that it passes before, of both tiers."""
+
+    action: Json
+    network_filters: tuple[Json, ...]
+    http_filters: tuple[Json, ...]
+
+
+def of_bootstrap(bootstrap: Json) -> EnvoyConfig:
+    """A configuration in which everything is static."""
+    resources = bootstrap["static_resources"]
+    return EnvoyConfig(tuple(resources["listeners"]), {one["name"]: one for one in resources["clusters"]}, {})
+
+
+def of_dump(dump: Json) -> EnvoyConfig:
+    """An Envoy's answer to /config_dump, static and dynamic parts alike."""
+    sections = {section["@type"].rpartition(".")[2]: section for section in dump["configs"]}
+    listeners = sections.get("ListenersConfigDump", {})
+    active = [one["active_state"] for one in listeners.get("dynamic_listeners", ()) if "active_state" in one]
+    return EnvoyConfig(
+        tuple(one["listener"] for one in (*listeners.get("static_listeners", ()), *active)),
+        _named(sections.get("ClustersConfigDump", {}), "cluster", ("static_clusters", "dynamic_active_clusters")),
+        _named(sections.get("RoutesConfigDump", {}), "route_config", ("static_route_configs", "dynamic_route_configs")),
+    )
+
+
+def _named(section: Json, kind: str, parts: Collection[str]) -> dict[str, Json]:
+    found = (entry[kind] for part in parts for entry in section.get(part, ()) if kind in entry)
+    return {one["name"]: one for one in found if "name" in one}
+
+
+def route_to(config: EnvoyConfig, clusters: Collection[str]) -> Route | None:
+    """The first route to one of the clusters; those inbound and those outbound have other names."""
+    return next(_routes_to(config, clusters), None)
+
+
+def _routes_to(config: EnvoyConfig, clusters: Collection[str]) -> Iterator[Route]:
+    for chain in _chains(config):
+        for manager in (one["typed_config"] for one in chain["filters"] if _is(one, _MANAGER)):
+            for action in _actions(config, manager):
+                if not _targets(action).isdisjoint(clusters):
+                    yield Route(action, tuple(chain["filters"]), tuple(manager.get("http_filters", ())))
+
+
+def _chains(config: EnvoyConfig) -> Iterator[Json]:
+    for listener in config.listeners:
+        yield from (chain for chain in listener.get("filter_chains", ()) if chain.get("filters"))
+
+
+def _is(entry: Json, message: str) -> bool:
+    return str(entry.get("typed_config", {}).get("@type", "")).endswith(message)
+
+
+def _actions(config: EnvoyConfig, manager: Json) -> Iterator[Json]:
+    name = manager.get("rds", {}).get("route_config_name", "")
+    routes = manager.get("route_config") or config.routes.get(name, {})
+    for host in routes.get("virtual_hosts", ()):
+        for route in host.get("routes", ()):
+            if "route" in route:
+                yield {"retry_policy": host.get("retry_policy"), **route["route"]}
+
+
+def _targets(action: Json) -> set[str]:
+    weighted = action.get("weighted_clusters", {}).get("clusters", ())
+    return {action.get("cluster", ""), *(one["name"] for one in weighted)}
+
+
+def timeout_of(route: Route) -> float | None:
+    """How long an answer may take; None for any time."""
+    return _seconds(route.action.get("timeout"), _TIMEOUT_S) or None
+
+
+def retries_of(route: Route) -> Retries | None:
+    """How a failed request is tried again; None where it is not."""
+    policy = route.action.get("retry_policy") or {}
+    number = int(policy.get("num_retries", _RETRIES))
+    if not policy.get("retry_on") or not number:
+        return None
+    backoff = policy.get("retry_back_off", {})
+    first_s = _seconds(backoff.get("base_interval"), _BACKOFF_S)
+    return Retries(
+        number=number,
+        conditions=tuple(policy["retry_on"].split(",")),
+        per_try_timeout_s=_seconds(policy.get("per_try_timeout"), 0.0) or None,
+        backoff_s=(first_s, _seconds(backoff.get("max_interval"), _LONGEST_BACKOFF * first_s)),
+    )
+
+
+def policies_of(route: Route) -> tuple[int | None, int | None]:
+    """Entries in the RBAC filters before a route, of HTTP and of the network tier; None: there is no such filter."""
+    return _entries(route.http_filters, "http"), _entries(route.network_filters, "network")
+
+
+def _entries(filters: Collection[Json], tier: str) -> int | None:
+    found = [one["typed_config"] for one in filters if _is(one, _RBAC.format(tier=tier))]
+    return sum(map(_count, found)) if found else None
+
+
+def _count(rbac: Json) -> int:
+    """Kuma's newer permissions are matchers, all others policies."""
+    matchers = rbac.get("matcher", {}).get("matcher_list", {}).get("matchers", ())
+    return len(rbac.get("rules", {}).get("policies", {})) + len(matchers)
+
+
+def http_of(cluster: Json) -> str:
+    """The version of HTTP in which a cluster is spoken to."""
+    options = cluster.get("typed_extension_protocol_options", {}).get(_HTTP, {})
+    if "use_downstream_protocol_config" in options:
+        return "as the caller"
+    explicit = options.get("explicit_http_config", cluster)
+    return "HTTP/2" if "http2_protocol_options" in explicit else "HTTP/1.1"
+
+
+def load_balancing_of(cluster: Json) -> str:
+    """How an endpoint is chosen, as Envoy names it."""
+    return str(cluster.get("lb_policy", "ROUND_ROBIN"))
+
+
+def limits_of(cluster: Json) -> Limits:
+    """The circuit breaker for ordinary requests."""
+    thresholds = cluster.get("circuit_breakers", {}).get("thresholds", ())
+    said: Json = next((one for one in thresholds if one.get("priority", "DEFAULT") == "DEFAULT"), {})
+    found = {name: int(said.get(name, default)) for name, default in _LIMITS.items()}
+    connections, pending, requests, retries = (None if n >= _NO_LIMIT else n for n in found.values())
+    return Limits(connections=connections, pending=pending, requests=requests, retries=retries)
+
+
+def _seconds(duration: str | None, default: float) -> float:
+    """Seconds in a duration of Envoy's JSON, which always counts seconds: `0.025s`."""
+    return default if duration is None else float(duration.removesuffix("s"))

@@ -1,0 +1,104 @@
+"""The data path of a deployment, put together from its sidecars' configuration and counters."""
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, Final, TypeVar
+
+from bench.application.model import Hop
+from bench.envoy import admin as proxies
+from bench.envoy.config_dump import (
+    EnvoyConfig,
+    http_of,
+    limits_of,
+    load_balancing_of,
+    policies_of,
+    retries_of,
+    route_to,
+    timeout_of,
+)
+from bench.results.records import DataPath, Inbound, Seen, Way
+
+# Asks a workload's sidecar for a page of its admin interface.
+Ask = Callable[[str, str], Any]
+Counted = TypeVar("Counted")
+
+_HASH: Final = re.compile(r"-[0-9a-f]{16}$")
+
+
+def read_data_path(
+    outbound: Mapping[Hop, Collection[str]],
+    inbound: Mapping[str, str],
+    *,
+    configs: Mapping[str, EnvoyConfig],
+    ask: Ask,
+) -> DataPath:
+    """What was on each hop. `outbound` are the clusters in which the caller's sidecar sends to the callee, `inbound`
+    the one in which a workload's own sidecar hands requests over, `configs` the sidecars' configuration, by workload.
+
+    A hop without a route is left out.
+    """
+    return DataPath(
+        workers={name: proxies.workers(ask(name, proxies.WORKERS)) for name in configs},
+        ways=tuple(_ways(outbound, configs=configs, ask=ask)),
+        inbounds=tuple(_inbounds(inbound, configs)),
+    )
+
+
+def _ways(outbound: Mapping[Hop, Collection[str]], *, configs: Mapping[str, EnvoyConfig], ask: Ask) -> Iterator[Way]:
+    callers = dict.fromkeys(hop.caller for hop in outbound)
+    tls = {name: proxies.tls_by_cluster(ask(name, proxies.TLS)) for name in callers}
+    http = {name: proxies.connections_by_cluster(ask(name, proxies.PROTOCOLS)) for name in callers}
+    for hop, names in outbound.items():
+        clusters = _there(names, configs[hop.caller])
+        seen = _seen(_of(clusters, tls[hop.caller]), _of(clusters, http[hop.caller]))
+        yield from _way(hop, clusters, config=configs[hop.caller], seen=seen)
+
+
+def _there(names: Collection[str], config: EnvoyConfig) -> list[str]:
+    """The clusters of these names in a configuration; Kuma adds a hash to a name that several routes lead to."""
+    return [one for one in config.clusters if one in names or _HASH.sub("", one) in names]
+
+
+def _of(clusters: Collection[str], counted: Mapping[str, Counted]) -> list[Counted]:
+    return [counted[name] for name in clusters if name in counted]
+
+
+def _way(hop: Hop, clusters: Collection[str], *, config: EnvoyConfig, seen: Seen) -> Iterator[Way]:
+    route = route_to(config, clusters)
+    if route is not None:
+        cluster = config.clusters[next(iter(clusters))]
+        yield Way(
+            caller=hop.caller,
+            callee=hop.callee,
+            http=http_of(cluster),
+            seen=seen,
+            timeout_s=timeout_of(route),
+            retries=retries_of(route),
+            load_balancing=load_balancing_of(cluster),
+            limits=limits_of(cluster),
+        )
+
+
+def _seen(tls: Collection[Mapping[str, Collection[str]]], http: Collection[Mapping[str, int]]) -> Seen:
+    versions = {version for counted in http for version, count in counted.items() if count}
+    kinds = {kind: {name for one in tls for name in one.get(kind, ())} for kind in ("versions", "ciphers", "curves")}
+    return Seen(
+        http=tuple(sorted(versions)),
+        tls=tuple(sorted(kinds["versions"])),
+        ciphers=tuple(sorted(kinds["ciphers"])),
+        curves=tuple(sorted(kinds["curves"])),
+    )
+
+
+def _inbounds(inbound: Mapping[str, str], configs: Mapping[str, EnvoyConfig]) -> Iterator[Inbound]:
+    for name, cluster in inbound.items():
+        route = route_to(configs[name], (cluster,))
+        if route is not None:
+            http, network = policies_of(route)
+            yield Inbound(
+                workload=name,
+                http_policies=http,
+                network_policies=network,
+                timeout_s=timeout_of(route),
+                retries=retries_of(route),
+            )

@@ -1,0 +1,154 @@
+"""Read and rewrite the proxy of a delegated gateway: a plain Envoy, whose whole configuration is a text in a ConfigMap.
+
+What it means is Envoy's own business, and Envoy checks it. Read here is only what a run has to know: which port it
+opens, which paths it routes, and which Services it calls.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from bench.application.manifests import Manifest, Metadata, Source
+from bench.application.model import GATEWAY, Application, Gateway, PathRoute
+from bench.envoy.addresses import HOST, Placement
+from bench.errors import InputError, Problem
+from bench.files.yaml_source import Document, Loc, did_you_mean, parse_documents
+
+CONFIGURATION: Final = "envoy.yaml"
+_MATCHES: Final[dict[str, Literal["exact", "prefix"]]] = {"path": "exact", "prefix": "prefix"}
+
+Json = dict[str, Any]
+
+
+class ConfigMapManifest(Manifest):
+    metadata: Metadata
+    data: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyConfiguration:
+    """Envoy's configuration as data, with the lines of the file that it stands in."""
+
+    document: Document
+
+    @property
+    def value(self) -> Json:
+        value: Json = self.document.value
+        return value
+
+    def addresses(self) -> Iterator[tuple[Loc, Json]]:
+        """Every socket address, and where it is written."""
+        for loc, address in _below(self.value, "socket_address"):
+            if isinstance(address, dict) and {"address", "port_value"} <= address.keys():
+                yield loc, address
+
+    def routes(self, application: Application) -> tuple[PathRoute, ...]:
+        """The paths that it routes, as far as they are told apart by `path` or `prefix`."""
+        return tuple(found for _, found in self._routes(application) if isinstance(found, PathRoute))
+
+    def problems(self, application: Application, port: int) -> Iterator[Problem]:
+        """Services that are not there, and a port that is not open."""
+        services = {service.name: service for service in application.services}
+        for loc, address in self.addresses():
+            name, service = str(address["address"]), services.get(str(address["address"]))
+            if loc[:2] != ("static_resources", "clusters"):
+                continue
+            if service is None:
+                yield self.document.problem(loc, f"there is no service {name!r}{did_you_mean(name, services)}")
+            elif address["port_value"] != service.port:
+                yield self.document.problem(loc, f"{name} has no port {address['port_value']}")
+        if not any(loc[0] == "admin" for loc, _ in self.addresses()):
+            yield self.document.problem(
+                ("admin",), "must have an address with a port: there a run asks what it counted"
+            )
+        if not any(self._is_open(loc, address, port) for loc, address in self.addresses()):
+            yield self.document.problem(("static_resources", "listeners"), f"no listener at port {port}")
+        yield from (problem for _, problem in self._routes(application) if isinstance(problem, Problem))
+
+    def _is_open(self, loc: Loc, address: Json, port: int) -> bool:
+        return loc[:2] == ("static_resources", "listeners") and address["port_value"] == port
+
+    def _routes(self, application: Application) -> Iterator[tuple[Loc, PathRoute | Problem]]:
+        for loc, routes in _below(self.value, "routes"):
+            for index, route in enumerate(routes if isinstance(routes, list) else ()):
+                here = (*loc, index)
+                yield here, self._route(here, route, application)
+
+    def _route(self, loc: Loc, route: Json, application: Application) -> PathRoute | Problem:
+        services = {service.name: service for service in application.services}
+        cluster = (route.get("route") or {}).get("cluster")
+        kind = next((key for key in _MATCHES if key in (route.get("match") or {})), None)
+        if cluster not in services:
+            known = did_you_mean(str(cluster), services)
+            return self.document.problem((*loc, "route"), f"must name a cluster that is called like a service{known}")
+        if kind is None:
+            return self.document.problem((*loc, "match"), "must have path or prefix")
+        return PathRoute(_MATCHES[kind], route["match"][kind], services[cluster])
+
+
+def proxy_configuration(sources: Sequence[Source[ConfigMapManifest]]) -> ProxyConfiguration | None:
+    """The configuration in a gateway's ConfigMap; None where there is none. Raises InputError for what is no YAML."""
+    for source in sources:
+        if CONFIGURATION in source.manifest.data:
+            return ProxyConfiguration(_parsed(source))
+    return None
+
+
+def _parsed(source: Source[ConfigMapManifest]) -> Document:
+    """Lines count from the text's place in the file: a block of text begins on the line after its key."""
+    document = source.document
+    first = document.line_of(("data", CONFIGURATION))
+    try:
+        (parsed,) = parse_documents(source.manifest.data[CONFIGURATION], file=document.file)
+    except InputError as error:
+        raise InputError(
+            [Problem(one.file, one.line + first, one.path, one.message) for one in error.problems]
+        ) from None
+    return Document(parsed.file, parsed.value, {loc: line + first for loc, line in parsed.lines.items()})
+
+
+def _below(value: Any, key: str, loc: Loc = ()) -> Iterator[tuple[Loc, Any]]:
+    """Everything that stands under a key, however deep."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in items:
+        if name == key:
+            yield (*loc, name), part
+        yield from _below(part, key, (*loc, name))
+
+
+def front_bootstrap(gateway: Gateway, *, placement: Placement, admin: Path) -> Json:
+    """Envoy's whole configuration: as the manifests have it, but for its port, for Services, which are the ports of its
+    sidecar here, and for the admin interface on the Unix socket `admin`."""
+    proxy: Mapping[str, Any] = gateway.proxy or {}
+    opened = {"address": HOST, "port_value": placement.gateway}
+    services = placement.application.services
+    called: dict[str | None, Json] = {one.name: _way_out(placement, one.name) for one in services}
+    resources = proxy["static_resources"]
+    return {
+        **proxy,
+        "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
+        "static_resources": {
+            **resources,
+            "listeners": [
+                _addressed({"traffic_direction": "INBOUND", **one}, {None: opened}) for one in resources["listeners"]
+            ],
+            "clusters": [_addressed({**one, "type": "STATIC"}, called) for one in resources["clusters"]],
+        },
+    }
+
+
+def _way_out(placement: Placement, service: str) -> Json:
+    return {"address": HOST, "port_value": placement.reached_by(GATEWAY, service)}
+
+
+def _addressed(value: Any, places: Mapping[str | None, Json]) -> Any:
+    """A copy with every socket address replaced: by the name that it has, or by the one for any (None)."""
+    if isinstance(value, Mapping):
+        return {
+            key: places.get(part["address"], places.get(None, part))
+            if key == "socket_address"
+            else _addressed(part, places)
+            for key, part in value.items()
+        }
+    return [_addressed(part, places) for part in value] if isinstance(value, list) else value

@@ -1,0 +1,1 @@
+"""Read what people write: YAML with its lines, folders of manifests, validation messages."""

@@ -1,0 +1,135 @@
+"""Print what is wrong with a piece of data: a table from pydantic's error types to sentences."""
+
+import difflib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from bench.files.yaml_source import Loc, did_you_mean
+
+SHOWN_CHARACTERS: Final = 40
+
+
+NAME_PATTERN = r"^[a-z0-9-]{1,40}$"
+LINE_PATTERN = r"^[^\u0000-\u001f\u007f-\u009f]+$"
+TEXT_PATTERN = r"^[^\u0000-\u0009\u000b-\u001f\u007f-\u009f]*$"
+# No part starts with a dot or a dash, so that there is no "..", no absolute path and nothing like a flag.
+PLACE_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$"
+
+IMAGE_PATTERN = (
+    r"^[a-z0-9][A-Za-z0-9.-]*(:[0-9]+)?(/[a-z0-9._-]+)*(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?$"
+)
+
+MEANT_BY: Final = {
+    NAME_PATTERN: "is no name: 1 to 40 of the characters a-z, 0-9 and -",
+    LINE_PATTERN: "must be one line of text without control characters",
+    IMAGE_PATTERN: "is no image; write REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:DIGEST",
+    TEXT_PATTERN: "must be text without control characters",
+    PLACE_PATTERN: "is not allowed; write a path of plain names, relative to the shipped files or to the"
+    " scenario's folder, without ..",
+}
+
+
+def shown(value: object) -> str:
+    """A value as it stands in a file, at most some characters of it."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return str(value).lower()
+        case dict():
+            return "a mapping"
+        case list() | tuple():
+            return "a list"
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One thing that is wrong, and where: `loc` is the path of keys and indices."""
+
+    loc: Loc
+    message: str
+
+
+def mistakes(error: ValidationError, model: type[BaseModel]) -> tuple[Mistake, ...]:
+    """All that `error`, raised by validating data for `model`, has to say."""
+    return tuple(_mistake(details, model) for details in error.errors(include_url=False) if _counts(details))
+
+
+def _counts(details: ErrorDetails) -> bool:
+    """False for a list that is called too short only because its entries are wrong themselves."""
+    return details["type"] != "too_short" or len(details["input"]) < details["ctx"]["min_length"]
+
+
+def _mistake(details: ErrorDetails, model: type[BaseModel]) -> Mistake:
+    loc = details["loc"]
+    if details["type"] == "extra_forbidden":
+        return Mistake(loc, f"unknown key {shown(loc[-1])}{did_you_mean(str(loc[-1]), _keys(model, loc[:-1]))}")
+    sentence = _SENTENCES.get(details["type"])
+    return Mistake(loc, sentence(details["input"], details.get("ctx", {})) if sentence else details["msg"])
+
+
+def _keys(model: type[BaseModel], loc: Loc) -> Iterator[str]:
+    """The keys that the section at `loc` may have."""
+    for part in loc:
+        if isinstance(part, str):
+            model = next(_sections(_by_key(model)[part]))
+    yield from _by_key(model)
+
+
+def _by_key(model: type[BaseModel]) -> dict[str, Any]:
+    return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models in an annotation: `LoadOverride` in `LoadOverride | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _sections(part)
+
+
+def _not_text(value: object, _: Mapping[str, Any]) -> str:
+    if isinstance(value, bool | int | float):
+        return f"must be text, but YAML reads {shown(value)} here; put it in quotes"
+    return f"must be text, not {shown(value)}"
+
+
+def _not_listed(value: object, context: Mapping[str, Any]) -> str:
+    choices = re.findall(r"'([^']*)'", context["expected"])
+    near = difflib.get_close_matches(str(value).lower(), choices, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"{shown(value)} is not supported (supported: {', '.join(choices)}){hint}"
+
+
+def _says(template: str) -> Callable[[object, Mapping[str, Any]], str]:
+    return lambda value, context: template.format(value=shown(value), **context)
+
+
+_WHOLE = _says("must be a whole number, not {value}")
+_SECTION = _says("must be a mapping of keys to values, not {value}")
+
+_SENTENCES: dict[str, Callable[[object, Mapping[str, Any]], str]] = {
+    "missing": _says("is missing"),
+    "value_error": _says("{error}"),
+    "int_type": _WHOLE,
+    "float_type": _says("must be a number, not {value}"),
+    "bool_type": _says("must be true or false, not {value}"),
+    "string_type": _not_text,
+    "string_unicode": _says("must be text that can be encoded"),
+    "string_too_long": _says("must have at most {max_length} characters"),
+    "string_pattern_mismatch": lambda value, context: f"{shown(value)} {MEANT_BY[context['pattern']]}",
+    "greater_than_equal": _says("must be at least {ge}, not {value}"),
+    "less_than_equal": _says("must be at most {le}, not {value}"),
+    "literal_error": _not_listed,
+    "model_type": _SECTION,
+    "tuple_type": _says("must be a list, not {value}"),
+    "too_short": _says("must have at least {min_length} entry"),
+    "too_long": _says("must have at most {max_length} entries, not {actual_length}"),
+}

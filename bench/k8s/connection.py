@@ -1,0 +1,293 @@
+"""Send requests to an API server: retried where that is safe, bounded by a timeout, with one clear error; and find out
+which kinds of objects it has.
+"""
+
+import json
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+from urllib.parse import urlencode
+
+import urllib3
+from kubernetes.client import ApiClient, ApiException
+
+from bench import __version__
+from bench.errors import BadAnswerError, ClusterError, RefusedError
+from bench.k8s.credentials import Credentials, read_credentials
+from bench.system.redaction import redact
+
+TIMEOUT_S = 30.0
+MOST_BYTES = 256 * 1024 * 1024
+"""Of an answer: the pods of a cluster with thousands of nodes are less."""
+_MOST_PARSED = 1024 * 1024
+_LONGEST_TEXT = 2000  # characters of an answer in a message
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 2.0
+_UNAUTHORIZED = 401
+_TOO_MANY = 429
+_PASSING = frozenset({500, 502, 503, 504})
+_WRONG_FIELDS = b"failed to create typed patch object"  # comes as a 500, though it will never pass
+
+Query = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request. `what` is its name in error messages. `idempotent`: sent twice, it does the same as sent once."""
+
+    what: str
+    method: str
+    path: str
+    query: Query = ()
+    body: Any = None
+    content_type: str = "application/json"
+    idempotent: bool = True
+    patience_s: float | None = None
+    most_bytes: int = MOST_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back; `status` 0 if nothing did, and then `body` says why."""
+
+    status: int
+    body: bytes
+    content_type: str = ""
+    sent: bool = True
+    """False where the server cannot have seen the request."""
+    untrusted: bool = False
+    """Somebody else answered: the certificate is wrong, and will be."""
+
+    @property
+    def lasting(self) -> bool:
+        """Another try would end the same, whatever the status."""
+        return self.untrusted or _WRONG_FIELDS in self.body
+
+
+class Connection:
+    """One API server and our credentials for it. Safe to use from several threads."""
+
+    def __init__(self, kubeconfig: Path, renew: Callable[[], None], *, patience_s: float) -> None:
+        """`kubeconfig` is the private copy with one context; `renew` brings newer credentials into it."""
+        self.patience_s = patience_s
+        self._kubeconfig = kubeconfig
+        self._renew = renew
+        self._lock = Lock()
+        self._retired: list[ApiClient] = []
+        self.credentials = read_credentials(kubeconfig)
+        self._client = ApiClient(self.credentials.configuration)
+
+    def close(self) -> None:
+        for client in (*self._retired, self._client):
+            client.close()  # type: ignore[no-untyped-call]  # has no types
+
+    def send(self, request: Request) -> Answer:
+        """The server's good answer; everything else is a ClusterError."""
+        patience_s = self.patience_s if request.patience_s is None else request.patience_s
+        deadline = time.monotonic() + patience_s
+        for pause_s in _pauses():
+            answer = self._send_once(request)
+            if 0 < answer.status < 400:
+                return answer
+            if not _worth_repeating(request, answer) or time.monotonic() + pause_s > deadline:
+                break
+            time.sleep(pause_s)
+        raise failure(request.what, self.credentials.server, answer)
+
+    def renew(self, used: Credentials) -> None:
+        """Reads the credentials again, unless another thread has done so since `used` was handed out."""
+        with self._lock:
+            if self.credentials is not used:
+                return
+            try:
+                self._renew()
+                self.credentials = read_credentials(self._kubeconfig)
+            except RefusedError as error:
+                raise ClusterError(f"the credentials are no longer accepted: {error}", status=_UNAUTHORIZED) from error
+            self._retired.append(self._client)  # another thread may be using it
+            self._client = ApiClient(self.credentials.configuration)
+
+    def _send_once(self, request: Request) -> Answer:
+        used = self.credentials
+        answer = self._exchange(request)
+        if answer.status != _UNAUTHORIZED:
+            return answer
+        self.renew(used)
+        return self._exchange(request)
+
+    def _exchange(self, request: Request) -> Answer:
+        headers = {
+            "Accept": "application/json, */*",
+            "Content-Type": request.content_type,
+            "User-Agent": f"meshbench/{__version__}",
+            **self.credentials.headers,
+        }
+        url = f"{self.credentials.server}{request.path}" + (f"?{urlencode(request.query)}" if request.query else "")
+        try:
+            response = self._client.call_api(
+                request.method, url, header_params=headers, body=request.body, _request_timeout=TIMEOUT_S
+            )
+            body = _bounded(response.response, request)
+        except (urllib3.exceptions.HTTPError, ApiException, OSError) as error:
+            return _no_answer(error)
+        except ValueError as error:
+            raise unsendable(request.what, error) from None
+        return Answer(response.status, body, str(response.headers.get("Content-Type", "")))
+
+
+def _bounded(response: urllib3.BaseHTTPResponse, request: Request) -> bytes:
+    """The body. Raises BadAnswerError where it is larger than the request's limit."""
+    body = response.read(request.most_bytes + 1)
+    if len(body) > request.most_bytes:
+        response.close()
+        raise BadAnswerError(f"{request.what}: the answer is larger than {request.most_bytes} bytes")
+    return body
+
+
+def unsendable(what: str, error: Exception) -> ClusterError:
+    """A request that the HTTP library does not send. Its text is left out: it may show headers, and so credentials."""
+    text = f"{what}: the request cannot be sent, its address or headers are not valid ({type(error).__name__})"
+    return ClusterError(text, status=0, lasting=True)
+
+
+def _no_answer(error: Exception) -> Answer:
+    cause = error.__cause__ or error
+    tls = error.__context__ if isinstance(error, ApiException) else cause  # the client makes text of it
+    untrusted = isinstance(tls, urllib3.exceptions.SSLError) and isinstance(tls.args[0], ssl.SSLCertVerificationError)
+    unsent = isinstance(error, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError))
+    return Answer(0, one_line(str(cause)).encode(), sent=not unsent, untrusted=untrusted)
+
+
+def _pauses() -> Iterator[float]:
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        yield pause_s
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def _worth_repeating(request: Request, answer: Answer) -> bool:
+    if answer.lasting:
+        return False
+    if answer.status == _TOO_MANY or not answer.sent:
+        return True
+    return request.idempotent and (answer.status == 0 or answer.status in _PASSING)
+
+
+def failure(what: str, server: str, answer: Answer) -> ClusterError:
+    """One line: what was asked, and what came back."""
+    if answer.status == 0:
+        told = f"{what}: no answer from {server}: {answer.body.decode()}"
+    else:
+        told = f"{what}: {server} says {answer.status}: {said(answer.body)}"
+    return ClusterError(told, status=answer.status, lasting=answer.lasting)
+
+
+def said(body: bytes) -> str:
+    """The message of a Kubernetes Status, or whatever else came, on one line."""
+    text = body[:_MOST_PARSED].decode("utf-8", "replace")
+    try:
+        parsed = json.loads(text)
+    except (ValueError, RecursionError):
+        return one_line(text) or "nothing more"
+    message = parsed.get("message") if isinstance(parsed, dict) else None
+    return one_line(message if isinstance(message, str) and message else text)
+
+
+def one_line(text: str) -> str:
+    """Text from elsewhere as a part of a message: on one line, without secrets, and not too long. A secret that is
+    cut would no longer be known as one, so it is taken out before."""
+    line = " ".join(redact(text).split())
+    return line if len(line) <= _LONGEST_TEXT else f"{line[:_LONGEST_TEXT]}..."
+
+
+_NOT_FOUND = 404
+
+
+@dataclass(frozen=True)
+class KindInfo:
+    """A kind that the API server knows. `verbs`: what it can do with it, whether or not we may."""
+
+    api_version: str
+    kind: str
+    plural: str
+    namespaced: bool
+    verbs: frozenset[str]
+
+    @property
+    def group(self) -> str:
+        return self.api_version.partition("/")[0] if "/" in self.api_version else ""
+
+    def path(self, namespace: str = "", name: str = "") -> str:
+        """Of the collection, or of one object in it."""
+        parts = [root(self.api_version)]
+        if self.namespaced and namespace:
+            parts.append(f"namespaces/{namespace}")
+        return "/".join([*parts, self.plural, *([name] if name else [])])
+
+
+def root(api_version: str) -> str:
+    """The path below which a group's version is served."""
+    return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
+
+
+class Discovery:
+    """What one API server serves. Kinds found once are remembered; kinds not found are asked for again."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._known: dict[tuple[str, str], KindInfo] = {}
+
+    def find(self, api_version: str, kind: str) -> KindInfo | None:
+        """None if the server does not know the kind."""
+        if (api_version, kind) not in self._known:
+            try:
+                self._known |= {(one.api_version, one.kind): one for one in self._kinds_of(api_version)}
+            except ClusterError as error:
+                if error.status != _NOT_FOUND:
+                    raise
+        return self._known.get((api_version, kind))
+
+    def all(self) -> tuple[tuple[KindInfo, ...], tuple[str, ...]]:
+        """Every kind once (in its group's preferred version, if it is there), and the APIs that did not answer."""
+        kinds: dict[tuple[str, str], KindInfo] = {}
+        broken = []
+        for api_version in self._api_versions():
+            try:
+                found = self._kinds_of(api_version, patience_s=0)
+            except ClusterError as error:
+                if error.status in (0, 401, 403):
+                    raise
+                broken.append(f"{api_version}: {error}")
+                continue
+            for one in found:
+                kinds.setdefault((one.group, one.kind), one)
+        return tuple(kinds.values()), tuple(broken)
+
+    def _api_versions(self) -> list[str]:
+        groups = self._read("/apis")["groups"]
+        preferred = [group["preferredVersion"]["groupVersion"] for group in groups]
+        others = [version["groupVersion"] for group in groups for version in group["versions"]]
+        return list(dict.fromkeys(["v1", *preferred, *others]))
+
+    def _kinds_of(self, api_version: str, patience_s: float | None = None) -> tuple[KindInfo, ...]:
+        resources = self._read(root(api_version), patience_s).get("resources", ())
+        return tuple(kind_info(api_version, one) for one in resources if "/" not in one["name"])
+
+    def _read(self, path: str, patience_s: float | None = None) -> Any:
+        request = Request(f"asking which kinds there are in {path}", "GET", path, patience_s=patience_s)
+        return json.loads(self._connection.send(request).body)
+
+
+def kind_info(api_version: str, resource: dict[str, Any]) -> KindInfo:
+    """One entry of an APIResourceList."""
+    return KindInfo(
+        api_version=api_version,
+        kind=resource["kind"],
+        plural=resource["name"],
+        namespaced=resource["namespaced"],
+        verbs=frozenset(resource["verbs"]),
+    )

@@ -1,0 +1,193 @@
+"""Why pods do not become ready, read from the objects themselves, so that nobody has to ask the cluster again."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+from bench.errors import ClusterError
+from bench.k8s.client import Cluster, Object
+from bench.system.redaction import redact
+
+LOG_LINES = 12
+_MOST_LOGS = 3
+_MOST_EVENTS = 8
+_LONGEST_LINE = 1000
+
+# For how many seconds a state may last before it counts as final. An image that cannot be pulled is tried again after
+# 10 and 20 s; what a quota or a webhook refuses may be accepted once others have caught up.
+_IMAGE_GRACE_S = 30.0
+_CREATE_GRACE_S = 20.0
+_RESTARTS = 2  # of a sidecar that has ended: one more is no accident
+_WAITING_GRACE_S = {
+    "CrashLoopBackOff": 0.0,
+    "InvalidImageName": 0.0,
+    "ErrImageNeverPull": 0.0,
+    "ErrImagePull": _IMAGE_GRACE_S,
+    "ImagePullBackOff": _IMAGE_GRACE_S,
+    "CreateContainerConfigError": _CREATE_GRACE_S,
+    "CreateContainerError": _CREATE_GRACE_S,
+    "RunContainerError": _CREATE_GRACE_S,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that keeps a pod from being ready; final once it has lasted for `grace_s` seconds."""
+
+    where: str
+    what: str
+    grace_s: float = inf
+    container: str = ""
+    """Whose log tells more, if any does."""
+    previous: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+Find = Callable[[Object], Iterable[Trouble]]
+
+
+class Grace:
+    """Which troubles have lasted too long; it is told of those that are there, again and again."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        """`scale` makes every grace longer or shorter."""
+        self._scale = scale
+        self._since: dict[tuple[str, float], float] = {}
+
+    def final(self, troubles: Iterable[Trouble], *, now: float) -> Trouble | None:
+        """The first trouble that will not pass by itself; `now` in seconds on a monotonic clock."""
+        there = list(troubles)
+        # An image's reason changes back and forth; place and grace tell that it is still the same trouble.
+        keys = [(trouble.where, trouble.grace_s) for trouble in there]
+        self._since = {key: self._since.get(key, now) for key in keys}
+        lasting = (
+            trouble
+            for trouble, key in zip(there, keys, strict=True)
+            if now - self._since[key] >= trouble.grace_s * self._scale
+        )
+        return next(lasting, None)
+
+
+def troubles_of(thing: Object) -> tuple[Trouble, ...]:
+    """Of a pod or of a Deployment; nothing is known of other kinds."""
+    finders = {"Pod": _pod_troubles, "Deployment": _deployment_troubles}
+    finder = finders.get(thing["kind"])
+    return tuple(finder(thing)) if finder else ()
+
+
+def _pod_troubles(pod: Object) -> Iterator[Trouble]:
+    status = pod.get("status", {})
+    if "deletionTimestamp" in pod["metadata"]:
+        return
+    where = f"Pod {pod['metadata']['name']}"
+    if status.get("phase") == "Failed":
+        yield Trouble(where, _joined("has failed", status.get("reason"), status.get("message")), grace_s=0.0)
+    for condition in status.get("conditions", ()):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            yield Trouble(where, _joined("waits for a node", condition.get("reason"), condition.get("message")))
+    spec = pod.get("spec", {})
+    once = spec.get("restartPolicy") == "Never"
+    sidecars = {one["name"] for one in spec.get("initContainers", ()) if one.get("restartPolicy") == "Always"}
+    containers = (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ()))
+    if not containers:
+        yield Trouble(where, _joined("no container of it was looked at yet", status.get("phase")))
+    for container in containers:
+        place = f"{where}, container {container['name']}"
+        if container["name"] in sidecars and "terminated" in container.get("state", {}):
+            yield _ended_sidecar(place, container)
+        else:
+            yield from _container_troubles(place, container, once=once)
+
+
+def _ended_sidecar(where: str, container: dict[str, Any]) -> Trouble:
+    """Kubernetes starts a native sidecar again, also after exit code 0, and shows no back-off for it meanwhile."""
+    restarts = container["restartCount"]
+    what = f"{_ended(container['state']['terminated'])}; {restarts} restarts"
+    return Trouble(where, what, 0.0 if restarts >= _RESTARTS else inf, container["name"])
+
+
+def _container_troubles(where: str, container: dict[str, Any], *, once: bool) -> Iterator[Trouble]:
+    state, name = container.get("state", {}), container["name"]
+    before = container.get("lastState", {}).get("terminated")
+    restarted = f"{_ended(before)}; {container['restartCount']} restarts" if before else ""
+    if waiting := state.get("waiting"):
+        reason = waiting.get("reason", "")
+        image = f"image {container['image']}" if "Image" in reason else ""
+        what = _joined(f"waits, {reason}", image, waiting.get("message"), restarted)
+        yield Trouble(where, what, _WAITING_GRACE_S.get(reason, inf), name if before else "", previous=True)
+    elif ended := state.get("terminated"):
+        if ended["exitCode"] != 0:
+            yield Trouble(where, _ended(ended), 0.0 if once else inf, name)
+    elif "running" in state and not container.get("ready"):
+        yield Trouble(where, _joined("runs, but is not ready", restarted), container=name)
+
+
+def _ended(terminated: dict[str, Any]) -> str:
+    return _joined(
+        f"ended with exit code {terminated['exitCode']}", terminated.get("reason"), terminated.get("message")
+    )
+
+
+def _deployment_troubles(deployment: Object) -> Iterator[Trouble]:
+    where = f"Deployment {deployment['metadata']['name']}"
+    for condition in deployment.get("status", {}).get("conditions", ()):
+        what = _joined(condition.get("reason"), condition.get("message"))
+        if (condition["type"], condition["status"]) == ("ReplicaFailure", "True"):
+            yield Trouble(where, what, grace_s=_CREATE_GRACE_S)
+        if condition.get("reason") == "ProgressDeadlineExceeded":
+            yield Trouble(where, what, grace_s=0.0)
+
+
+def explain(cluster: Cluster, namespace: str, things: Iterable[Object], find: Find = troubles_of) -> str:
+    """Everything about pods and Deployments of one namespace that is not as it should be, line by line: states of
+    containers, the last lines of their logs, and the warnings that were reported about them."""
+    there = tuple(things)
+    logs_left = _MOST_LOGS
+    lines: list[str] = []
+    for thing in there:
+        for trouble in find(thing):
+            lines.append(f"  {trouble}")
+            if trouble.container and logs_left:
+                logs_left -= 1
+                lines += _log(cluster, namespace, thing["metadata"]["name"], trouble)
+    events = cluster.list("v1", "Event", namespace=namespace)
+    lines += [f"  {line}" for line in warnings_about(there, events)]
+    return "\n".join(lines)
+
+
+def _log(cluster: Cluster, namespace: str, pod: str, trouble: Trouble) -> list[str]:
+    try:
+        log = cluster.logs(
+            pod, namespace=namespace, container=trouble.container, lines=LOG_LINES, previous=trouble.previous
+        )
+    except ClusterError as error:  # a container that was only just made has none
+        log = f"(no log: {error})"
+    return [f"    | {line[:_LONGEST_LINE]}" for line in redact(log).splitlines()]
+
+
+def warnings_about(things: Iterable[Object], events: Iterable[Object]) -> tuple[str, ...]:
+    """The newest warnings about these objects, and about what their Deployments made; the newest is the last."""
+    names = {(thing["kind"], thing["metadata"]["name"]) for thing in things}
+    owners = tuple(f"{name}-" for kind, name in names if kind == "Deployment")
+    found: dict[str, Object] = {}
+    for event in sorted(events, key=_time):
+        about = event["involvedObject"]
+        ours = (about["kind"], about["name"]) in names or (
+            about["kind"] == "ReplicaSet" and about["name"].startswith(owners)
+        )
+        if event.get("type") == "Warning" and ours:
+            line = _joined(f"event {about['kind']} {about['name']}", event.get("reason"), event.get("message"))
+            found.pop(line, None)
+            found[line] = event
+    return tuple(found)[-_MOST_EVENTS:]
+
+
+def _time(event: Object) -> str:
+    return event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp") or ""
+
+
+def _joined(*parts: str | None) -> str:
+    return ": ".join(" ".join(part.split()) for part in parts if part)

@@ -1,0 +1,251 @@
+"""Reach one cluster, never another: read the user's kubeconfig once, and use a private copy of one context.
+
+Whose owner lives, its lock on a file in the folder tells, which the kernel takes back with the process.
+
+A context that somebody switches to in another shell later changes nothing here. A kubeconfig can name programs to
+run for credentials, so its path comes from the user's environment alone, never from a scenario.
+"""
+
+import base64
+import binascii
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from bench.errors import ClusterError, RefusedError
+from bench.k8s.client import Cluster, connect
+from bench.k8s.credentials import private_file, register_user
+from bench.k8s.timing import DEFAULT, Timing
+
+_PREFIX: Final = "meshbench-"
+_HELD: Final = "held"
+
+
+@contextmanager
+def credentials_folder() -> Iterator[Path]:
+    """A temporary folder for us alone, which goes when the block is left. Those of dead commands go first."""
+    _remove_abandoned()
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as name:
+        folder = Path(name)
+        with (folder / f"{_HELD}.new").open("w", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            (folder / f"{_HELD}.new").rename(folder / _HELD)  # under that name only with its lock
+            yield folder
+
+
+def _remove_abandoned() -> None:
+    for held in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_HELD}"):
+        with suppress(FileNotFoundError):  # its owner, or another command, was quicker
+            if held.parent.lstat().st_uid == os.getuid():
+                _remove_if_abandoned(held)
+
+
+def _remove_if_abandoned(held: Path) -> None:
+    with held.open(encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        shutil.rmtree(held.parent, ignore_errors=True)
+
+
+DEFAULT_PATH = Path("~/.kube/config")
+
+_PRODUCTION = re.compile(r"prod|prd|(?<![a-z])live(?![a-z])", re.IGNORECASE)
+_UNAUTHORIZED = 401
+_FORBIDDEN = 403
+# Keys that name a file, or hold its content under `<key>-data`.
+_CLUSTER_FILES = ("certificate-authority",)
+_USER_FILES = ("client-certificate", "client-key")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One context of a kubeconfig, with nothing of the others; paths in it are absolute."""
+
+    name: str
+    cluster_name: str
+    cluster: Mapping[str, Any]
+    user_name: str
+    user: Mapping[str, Any]
+
+
+@contextmanager
+def open_cluster(context: str | None, *, private_folder: Path, timing: Timing = DEFAULT) -> Iterator[Cluster]:
+    """Connects to the cluster of a context that was named, and to no other. Raises RefusedError, also where it does not
+    answer."""
+    with named_cluster(context, private_folder=private_folder, timing=timing) as cluster:
+        if told := silence(cluster):
+            raise RefusedError(told)
+        yield cluster
+
+
+@contextmanager
+def named_cluster(context: str | None, *, private_folder: Path, timing: Timing = DEFAULT) -> Iterator[Cluster]:
+    """The same, before anybody has asked it anything."""
+    paths = kubeconfig_paths(os.environ)
+    chosen = read_context(paths, context)
+    private_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="kubeconfig-", dir=private_folder))
+    try:
+        kubeconfig = write_private(chosen, folder)
+        renew = partial(_renew, paths, chosen, folder)
+        with connect(
+            kubeconfig, context=chosen.name, cluster_name=chosen.cluster_name, renew=renew, timing=timing
+        ) as cluster:
+            yield cluster
+    finally:
+        shutil.rmtree(folder)
+
+
+def silence(cluster: Cluster) -> str:
+    """Why the API server gives no answer now, though it may later; empty if it gives one. Raises RefusedError for what
+    waiting does not mend: nothing was started yet, so it is no failure."""
+    try:
+        _ = cluster.version
+    except ClusterError as error:
+        if error.status == _UNAUTHORIZED:
+            text = f"context {cluster.context}: {cluster.server} does not accept its credentials; log in again"
+            raise RefusedError(text) from error
+        told = f"context {cluster.context}: {error}"
+        if not error.is_passing:
+            raise RefusedError(told) from error
+        return told
+    return ""
+
+
+def _renew(paths: tuple[Path, ...], pinned: Context, folder: Path) -> None:
+    """Newer credentials of the same user for the same cluster; only they can change in mid-run."""
+    newer = read_context(paths, pinned.name)
+    if newer.cluster.get("server") == pinned.cluster.get("server") and newer.user_name == pinned.user_name:
+        write_private(newer, folder)
+
+
+def kubeconfig_paths(environment: Mapping[str, str]) -> tuple[Path, ...]:
+    """The files that are there, of those in KUBECONFIG (or of ~/.kube/config, if it is not set)."""
+    named = environment.get("KUBECONFIG", "")
+    paths = [Path(part).expanduser() for part in named.split(os.pathsep) if part] or [DEFAULT_PATH.expanduser()]
+    there = tuple(path for path in paths if path.exists())
+    if not there:
+        source = "KUBECONFIG names" if named else "without KUBECONFIG it would be"
+        raise RefusedError(f"there is no kubeconfig: {source} {', '.join(map(str, paths))}, which does not exist")
+    return there
+
+
+def read_context(paths: tuple[Path, ...], name: str | None) -> Context:
+    """The named context out of one or more kubeconfigs; of entries with the same name, the first counts."""
+    contexts, clusters, users = (_entries(paths, kind) for kind in ("contexts", "clusters", "users"))
+    listed = f"contexts in {', '.join(map(str, paths))}: {', '.join(contexts) or 'none'}"
+    if not name:
+        raise RefusedError(f"a cluster is used only when it is named: give --context NAME; {listed}")
+    if name not in contexts:
+        raise RefusedError(f"there is no context {name}; {listed}")
+    context = contexts[name]
+    cluster_name, user_name = context.get("cluster", ""), context.get("user", "")
+    if not clusters.get(cluster_name, {}).get("server"):
+        raise RefusedError(f"context {name}: its cluster {cluster_name!r} is not in {', '.join(map(str, paths))}")
+    user = users.get(user_name, {})
+    register_user(user)
+    return Context(name, cluster_name, clusters[cluster_name], user_name, user)
+
+
+def _entries(paths: tuple[Path, ...], kind: str) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        for entry in _parse(path).get(kind) or ():
+            try:
+                name, content = entry["name"], entry[kind.removesuffix("s")] or {}
+                found.setdefault(name, _absolute(content, path.absolute().parent))
+            except (AttributeError, KeyError, TypeError) as error:
+                raise RefusedError(f"{path}: an entry of {kind} is not one of a kubeconfig") from error
+    return found
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except yaml.MarkedYAMLError as error:  # its text shows lines of the file, and they may be secret
+        mark = error.problem_mark
+        at = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
+        raise RefusedError(f"{path}: cannot be read as a kubeconfig: {at}: not valid YAML") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RefusedError(f"{path}: cannot be read as a kubeconfig: {' '.join(str(error).split())}") from error
+    if not content:
+        raise RefusedError(f"{path}: this kubeconfig is empty")
+    if not isinstance(content, dict):
+        raise RefusedError(f"{path}: this is not a kubeconfig")
+    return content
+
+
+def _absolute(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Relative paths count from the kubeconfig's folder, also in a copy elsewhere."""
+    keys = (key for key in (*_CLUSTER_FILES, *_USER_FILES, "tokenFile") if content.get(key))
+    files: dict[str, Any] = {key: str(folder / content[key]) for key in keys}
+    command = (content.get("exec") or {}).get("command", "")
+    if "/" in command:
+        files["exec"] = {**content["exec"], "command": str(folder / command)}
+    return {**content, **files}
+
+
+def write_private(context: Context, folder: Path) -> Path:
+    """A kubeconfig with this context alone, for us and for child tools; keys lie beside it, as files of their own."""
+    cluster = {**context.cluster, **_as_files(context.cluster, _CLUSTER_FILES, folder)}
+    user = {**context.user, **_as_files(context.user, _USER_FILES, folder)}
+    if isinstance(user.get("token"), str):
+        user["token"] = user["token"].strip()  # child tools would send it as it is
+    for content, keys in ((cluster, _CLUSTER_FILES), (user, _USER_FILES)):
+        for key in keys:
+            content.pop(f"{key}-data", None)
+    copy = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": context.name,
+        "contexts": [{"name": context.name, "context": {"cluster": context.cluster_name, "user": context.user_name}}],
+        "clusters": [{"name": context.cluster_name, "cluster": cluster}],
+        "users": [{"name": context.user_name, "user": user}],
+    }
+    return private_file(folder / "config", yaml.safe_dump(copy).encode())
+
+
+def _as_files(content: Mapping[str, Any], keys: tuple[str, ...], folder: Path) -> dict[str, str]:
+    files = {}
+    for key in keys:
+        if data := content.get(f"{key}-data"):
+            try:
+                files[key] = str(private_file(folder / f"{key}.pem", base64.b64decode(data)))
+            except binascii.Error as error:
+                raise RefusedError(f"{key}-data in the kubeconfig is not base64") from error
+    return files
+
+
+def looks_like_production(context: str, cluster: str, server: str) -> str:
+    """Why a cluster may be one that people depend on; empty if no name says so."""
+    for what, name in (("context", context), ("cluster", cluster), ("server", server)):
+        if found := _PRODUCTION.search(name):
+            return f"the {what} {name} has {found.group()!r} in its name"
+    return ""
+
+
+def describe(cluster: Cluster) -> str:
+    """One line that tells which cluster this is, before anything is done to it."""
+    return f"context {cluster.context}: {cluster.server}, Kubernetes {cluster.version}, {_nodes(cluster)}"
+
+
+def _nodes(cluster: Cluster) -> str:
+    try:
+        count = len(cluster.list("v1", "Node"))
+    except ClusterError as error:
+        if error.status != _FORBIDDEN:
+            raise
+        return "its nodes may not be listed"  # the pre-flight says who may change that
+    return "1 node" if count == 1 else f"{count} nodes"

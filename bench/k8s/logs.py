@@ -1,0 +1,37 @@
+"""The last lines of what pods said, for the folder of a trial."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from bench.errors import ClusterError
+from bench.k8s.client import Cluster, Object
+from bench.k8s.objects import names_of
+from bench.results.store import file_name, write_text
+
+_LINES: Final = 200
+
+
+def save_logs(cluster: Cluster, pods: Iterable[Object], folder: Path) -> None:
+    """A file for each container, sidecars included, by the workload of its pod; where there is no log, it says why."""
+    folder.mkdir(exist_ok=True)
+    pods = tuple(pods)
+    names = names_of(pods)
+    for pod in pods:
+        for container in _containers(pod):
+            text = _log(cluster, pod["metadata"], container)
+            write_text(folder / file_name(f"{names[pod['metadata']['name']]}-{container}.log"), text)
+
+
+def _log(cluster: Cluster, pod: Mapping[str, str], container: str) -> str:
+    try:
+        return cluster.logs(pod["name"], namespace=pod["namespace"], container=container, lines=_LINES)
+    except ClusterError as error:
+        return f"no log: {error}\n"
+
+
+def _containers(pod: Object) -> tuple[str, ...]:
+    """Those that go on running: native sidecars are init containers."""
+    spec: Mapping[str, list[Object]] = pod["spec"]
+    native = [one for one in spec.get("initContainers") or () if one.get("restartPolicy") == "Always"]
+    return tuple(one["name"] for one in (*spec["containers"], *native))

@@ -1,0 +1,47 @@
+"""A page of something that serves HTTP inside a pod, through a forwarded port."""
+
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
+from typing import Final
+
+from bench.errors import BadAnswerError, DeployError
+from bench.k8s.client import Cluster
+
+_TIMEOUT_S: Final = 10.0
+_ATTEMPTS: Final = 3
+_MOST_BYTES: Final = 64 * 1024 * 1024  # the configuration of a large sidecar is a tenth of it
+
+
+def page_of(cluster: Cluster, pod: str, port: int, *, namespace: str, path: str, who: str) -> str:
+    """The answer to a GET on a port of the pod, asked anew where the connection breaks. Raises DeployError where there
+    is none, or not a good one; `who` is what its message calls the one that was asked."""
+    with cluster.forward(pod, port, namespace=namespace) as local_port:
+        status, body = _asked(local_port, path, who)
+    if status != HTTPStatus.OK:
+        raise DeployError(f"{who} answers GET {path} with {status}: {body[:200]}")
+    return body
+
+
+def _asked(port: int, path: str, who: str) -> tuple[int, str]:
+    broken: Exception | None = None
+    for _ in range(_ATTEMPTS):
+        try:
+            return _get(port, path)
+        except TimeoutError as error:  # a server that is there and says nothing: it was asked once, and long enough
+            raise DeployError(f"{who} does not answer GET {path} within {_TIMEOUT_S:.0f} s") from error
+        except (OSError, HTTPException) as error:
+            broken = error
+    raise DeployError(f"{who} does not answer GET {path}: {broken}") from broken
+
+
+def _get(port: int, path: str) -> tuple[int, str]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read(_MOST_BYTES + 1)
+        if len(body) > _MOST_BYTES:
+            raise BadAnswerError(f"the answer to GET {path} is larger than {_MOST_BYTES} bytes")
+        return answer.status, body.decode("utf-8", "replace")
+    finally:
+        connection.close()

@@ -1,0 +1,99 @@
+"""Retry what an API server's absence interrupted: when, for how long, and what to report of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from bench.errors import ClusterError, DeployError
+from bench.k8s.client import Cluster
+from bench.k8s.timing import PATIENCE_S
+from bench.system.cancellation import Watch, wait_until
+
+_FIRST_PAUSE_S: Final = 2.0
+_LONGEST_PAUSE_S: Final = 16.0
+
+
+@dataclass
+class Outage:
+    """Times are seconds of a monotonic clock; `patience_s` is for how long there is hope."""
+
+    since_s: float | None = None
+    error: str = ""
+    spans_s: list[float] = field(default_factory=list)
+    patience_s: float = PATIENCE_S
+    _next_s: float = 0.0
+    _pause_s: float = _FIRST_PAUSE_S
+
+    def due(self, now_s: float) -> bool:
+        """Whether it is time to ask again; always, while all is well."""
+        return self.since_s is None or now_s >= self._next_s
+
+    def failed(self, error: ClusterError, now_s: float) -> None:
+        """No answer: the pauses grow."""
+        if self.since_s is None:
+            self.since_s, self._pause_s = now_s, _FIRST_PAUSE_S
+        self.error = str(error)
+        self._next_s = now_s + self._pause_s
+        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+
+    def worked(self, now_s: float) -> None:
+        """An answer: the outage, if there was one, is over."""
+        if self.since_s is not None:
+            self.spans_s.append(now_s - self.since_s)
+        self.since_s = None
+
+    def left_s(self, now_s: float) -> float:
+        """How much longer it may last."""
+        return self.patience_s if self.since_s is None else max(0.0, self.since_s + self.patience_s - now_s)
+
+    def hopeless(self, now_s: float) -> str:
+        """Why nobody waits any longer; empty while there is hope."""
+        if self.left_s(now_s) > 0:
+            return ""
+        return f"the API server has not answered for {self.patience_s:.0f} s: {self.error}"
+
+    def told(self) -> str:
+        """What there was, for people; empty if there was nothing."""
+        if not self.spans_s:
+            return ""
+        times = ", ".join(f"{span:.0f} s" for span in self.spans_s)
+        return (
+            f"the API server was away during the load for {times}; the load went on, and its samples were fetched later"
+        )
+
+
+T = TypeVar("T")
+
+_ATTEMPTS: Final = 3
+
+
+def outlasting(cluster: Cluster, act: Callable[[], T], *, watch: Watch) -> T:
+    """What `act` gives, which done twice must be the same as done once. Raises what it raises where the API server
+    answers, or does not answer again in time."""
+    timing = cluster.timing
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return act()
+        except (ClusterError, DeployError) as error:
+            if not _is_of_an_outage(cluster, error):
+                raise
+            back = wait_until(
+                lambda: _is_there(cluster), timeout_s=timing.away_s, watch=watch, poll_s=timing.away_poll_s
+            )
+            if not back:
+                raise
+    return act()
+
+
+def _is_of_an_outage(cluster: Cluster, error: ClusterError | DeployError) -> bool:
+    """What came through the API server from somebody else, such as a page, fails in words of its own."""
+    return error.is_passing if isinstance(error, ClusterError) else not _is_there(cluster)
+
+
+def _is_there(cluster: Cluster) -> bool:
+    """Whether the API server answers, be it with a refusal."""
+    try:
+        cluster.read("/version")
+    except ClusterError as error:
+        return not error.is_passing
+    return True

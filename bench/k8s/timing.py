@@ -1,0 +1,45 @@
+"""Define how often a cluster is asked, and how long is waited for what: one value, which an open client carries."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+PATIENCE_S: Final = 120.0
+
+
+DURATION_S: Final = 45  # a holder that was silent for so long is dead
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """How often a cluster is asked, and how long is waited for what, in seconds; an open `Cluster` carries it.
+
+    `poll_s` is the pause between two looks, `lock_poll_s` between two at the lock, `away_poll_s` between two questions
+    to an API server that is away. `request_s` is for how long one request is repeated, `away_s` for how long a run
+    waits for the API server. The lock is renewed every `renew_s`; `lease_s` is how long a holder elsewhere is watched
+    for its renewal, `lock_s` how long an earlier lock may take to be deleted. `clean_s` is for a removal, `haste_s` for
+    one after a signal that leaves little time. `grace` is a factor for how long a pod's trouble may last before it
+    counts as final.
+    """
+
+    poll_s: float = 0.5
+    lock_poll_s: float = 0.3
+    away_poll_s: float = 1.0
+    request_s: float = 10.0
+    away_s: float = PATIENCE_S
+    renew_s: float = 15.0
+    lease_s: float = DURATION_S
+    lock_s: float = 60.0
+    install_s: float = 300.0
+    accept_s: float = 60.0
+    ready_s: float = 180.0
+    settle_s: float = 90.0  # connections that were open when a policy came may keep the old one for 45 s
+    gone_s: float = 120.0
+    clean_s: float = 120.0
+    haste_s: float = 6.0
+    grace: float = 1.0
+    clock: Callable[[], float] = time.monotonic
+
+
+DEFAULT: Final = Timing()

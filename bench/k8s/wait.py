@@ -1,0 +1,171 @@
+"""Waiting for a cluster: each wait has its own end, knows success and failure, and explains itself when it fails."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from bench.errors import DeployError
+from bench.k8s.client import Cluster, Object, Ref
+from bench.k8s.diagnose import Find, Grace, explain, troubles_of
+from bench.system.cancellation import Watch, wait_until
+
+
+@dataclass(frozen=True, slots=True)
+class Pods:
+    """The pods of a namespace that carry these labels (`app=details,version=v1`); all, if none are given."""
+
+    namespace: str
+    labels: str = ""
+
+    def __str__(self) -> str:
+        return f"pods of {self.namespace}" + (f" with {self.labels}" if self.labels else "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What was there at one moment; `lacking` is empty once it is as wanted."""
+
+    lacking: str
+    things: tuple[Object, ...]
+
+
+def wait_for(
+    cluster: Cluster,
+    subject: Ref | Pods,
+    condition: Callable[[tuple[Object, ...]], bool],
+    *,
+    timeout_s: float,
+    watch: Watch,
+    failed: Find = troubles_of,
+) -> tuple[Object, ...]:
+    """Until `condition` holds for what is there of `subject` (nothing yet, one object, or pods), which is returned.
+
+    Raises DeployError when time is up, or when a trouble that `failed` finds has outlasted its grace.
+    """
+
+    def look() -> _Look:
+        things = _found(cluster, subject)
+        lacking = "" if condition(things) else f"{subject}: not as wanted" if things else f"{subject}: not there"
+        return _Look(lacking, things)
+
+    return _settled(cluster, subject.namespace, look, timeout_s=timeout_s, watch=watch, failed=failed)
+
+
+def _found(cluster: Cluster, subject: Ref | Pods) -> tuple[Object, ...]:
+    if isinstance(subject, Pods):
+        return cluster.list("v1", "Pod", namespace=subject.namespace, labels=subject.labels)
+    thing = cluster.get(subject)
+    return () if thing is None else (thing,)
+
+
+def rollout(
+    cluster: Cluster, namespace: str, names: Sequence[str], *, kind: str = "Deployment", timeout_s: float, watch: Watch
+) -> None:
+    """Until all pods of these Deployments (or DaemonSets) are new and available, and none of their old ones is left."""
+    look = partial(_look_at_rollout, cluster, namespace, names, kind)
+    _settled(cluster, namespace, look, timeout_s=timeout_s, watch=watch, failed=troubles_of)
+
+
+def _look_at_rollout(cluster: Cluster, namespace: str, names: Sequence[str], kind: str) -> _Look:
+    there = cluster.list("apps/v1", kind, namespace=namespace)
+    wanted = [one for one in there if one["metadata"]["name"] in names]
+    missing = set(names) - {one["metadata"]["name"] for one in wanted}
+    lacking = [f"there is no {kind} {namespace}/{name}" for name in sorted(missing)]
+    lacking += [text for one in wanted if (text := unavailable(one))]
+    if not lacking:
+        return _Look("", ())
+    pods = cluster.list("v1", "Pod", namespace=namespace)
+    theirs = [pod for pod in pods if any(_selects(workload, pod) for workload in wanted)]
+    return _Look("; ".join(lacking), (*wanted, *theirs))
+
+
+def unavailable(workload: Object) -> str:
+    """What a Deployment or DaemonSet lacks, in words; empty when its rollout is complete."""
+    status = workload.get("status", {})
+    name = f"{workload['kind']} {workload['metadata'].get('namespace', '')}/{workload['metadata']['name']}"
+    if status.get("observedGeneration", 0) < workload["metadata"].get("generation", 0):
+        return f"{name}: its newest version was not looked at yet"
+    wanted, ready, old = _counts(workload)
+    if ready < wanted:
+        return f"{name}: {ready} of {wanted} pods available"
+    return f"{name}: {old} old pods are still there" if old > 0 else ""
+
+
+def _counts(workload: Object) -> tuple[int, int, int]:
+    """How many pods it wants, how many of them are new and available, how many are too many."""
+    status = workload.get("status", {})
+    if workload["kind"] == "DaemonSet":  # its old pods are on the same nodes: never more than one each
+        wanted = status.get("desiredNumberScheduled", 0)
+        return wanted, min(status.get("updatedNumberScheduled", 0), status.get("numberAvailable", 0)), 0
+    wanted = workload["spec"].get("replicas", 1)
+    ready = min(status.get("updatedReplicas", 0), status.get("availableReplicas", 0))
+    return wanted, ready, status.get("replicas", 0) - wanted
+
+
+def _selects(workload: Object, pod: Object) -> bool:
+    labels = pod["metadata"].get("labels", {})
+    wanted: dict[str, str] = workload["spec"]["selector"].get("matchLabels", {})
+    return all(labels.get(key) == value for key, value in wanted.items())
+
+
+def _settled(
+    cluster: Cluster,
+    namespace: str,
+    look: Callable[[], _Look],
+    *,
+    timeout_s: float,
+    watch: Watch,
+    failed: Find,
+) -> tuple[Object, ...]:
+    grace = Grace(cluster.timing.grace)
+    last = _Look("not looked at yet", ())
+
+    def told(why: str) -> str:
+        return f"{last.lacking}, {why}\n{explain(cluster, namespace, last.things, failed)}".rstrip()
+
+    def settled() -> bool:
+        nonlocal last
+        last = look()
+        if last.lacking:
+            troubles = (trouble for thing in last.things for trouble in failed(thing))
+            if final := grace.final(troubles, now=time.monotonic()):
+                raise DeployError(told(f"will not become ready: {final.where}"))
+        return not last.lacking
+
+    if not wait_until(settled, timeout_s=timeout_s, watch=watch, poll_s=cluster.timing.poll_s):
+        raise DeployError(told(f"after {timeout_s:g} s"))
+    return last.things
+
+
+def gone(cluster: Cluster, what: str | Iterable[Ref], *, timeout_s: float, watch: Watch) -> None:
+    """Until a namespace, or each of some objects, is no more. Raises DeployError that tells what holds them."""
+    left: dict[Ref, Object | None] = dict.fromkeys([Ref("v1", "Namespace", what)] if isinstance(what, str) else what)
+
+    def all_gone() -> bool:
+        for ref in tuple(left):
+            left[ref] = cluster.get(ref)
+            if left[ref] is None:
+                del left[ref]
+        return not left
+
+    if not wait_until(all_gone, timeout_s=timeout_s, watch=watch, poll_s=cluster.timing.poll_s):
+        held = [f"{ref}: {holding(thing)}" for ref, thing in left.items() if thing is not None]
+        raise DeployError("\n  ".join([f"still there after {timeout_s:g} s:", *held]))
+
+
+def holding(thing: Object) -> str:
+    """What keeps an object from being removed, in words."""
+    metadata = thing["metadata"]
+    if "deletionTimestamp" not in metadata:
+        return "nobody has asked for its removal"
+    conditions = thing.get("status", {}).get("conditions", ()) if thing["kind"] == "Namespace" else ()
+    told = [f"{one['type']}: {one.get('message', '')}" for one in conditions if one["status"] == "True"]
+    finalizers = [f"finalizer {one}" for one in (*metadata.get("finalizers", ()), *_namespace_finalizers(thing))]
+    return "; ".join(["on its way out", *finalizers, *told])
+
+
+def _namespace_finalizers(thing: Object) -> Sequence[str]:
+    """Besides Kubernetes' own, which every namespace has until it is empty."""
+    spec = thing.get("spec", {}) if thing["kind"] == "Namespace" else {}
+    return [one for one in spec.get("finalizers", ()) if one != "kubernetes"]

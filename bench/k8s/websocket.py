@@ -1,0 +1,138 @@
+"""Web sockets through the API server, each for one stream.
+
+asyncio serves both directions of a stream at once, which a blocking socket cannot do without the risk that both
+sides wait for each other to read.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from urllib.parse import urlencode
+
+import aiohttp
+from yarl import URL
+
+from bench.errors import ClusterError
+from bench.k8s.connection import Answer, Connection, Request, failure, one_line, unsendable
+from bench.k8s.credentials import Credentials
+
+CHUNK = 32 * 1024
+"""Bytes in one message to the server."""
+_MOST_BYTES = 16 * 1024 * 1024  # in one message from the server, which has no more than our own as a rule
+_CLOSED = -1  # as the number of a socket
+_LOOK_S = 0.002
+_CONNECT_TIMEOUT_S = 10.0
+_END_TIMEOUT_S = 1.0
+_PAUSE_S = 0.25
+_UNAUTHORIZED = 401
+_NO_UPGRADE = "Upgrade request required"
+
+
+class _Opened:
+    """One connection to the API server, for one stream. It ends at once, whatever is still to be written: a polite
+    end waits for a server that may have stopped reading, and outlives the loop that would close it."""
+
+    def __init__(self, tls: ssl.SSLContext | bool) -> None:
+        self.stream: aiohttp.ClientWebSocketResponse | None = None
+        self._tcp: list[socket.socket] = []
+        self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls, socket_factory=self._make))
+
+    def _make(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, _ = address
+        made = socket.socket(family, kind, protocol)
+        self._tcp.append(made)
+        return made
+
+    async def end(self) -> None:
+        if self.stream is not None:
+            self.stream._response.close()  # noqa: SLF001  # its own close() writes first, and may leave this one open
+        for one in self._tcp:
+            with suppress(OSError):  # it has gone, or never came
+                one.shutdown(socket.SHUT_RDWR)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_END_TIMEOUT_S):
+                await self.session.close()
+                while any(one.fileno() != _CLOSED for one in self._tcp):
+                    await asyncio.sleep(_LOOK_S)
+
+
+def is_too_large(message: aiohttp.WSMessage) -> bool:
+    """Whether this stands for a message that was larger than we take, which ends the stream."""
+    error = message.data if message.type is aiohttp.WSMsgType.ERROR else None
+    return isinstance(error, aiohttp.WebSocketError) and error.code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
+
+
+@asynccontextmanager
+async def open_stream(
+    connection: Connection, request: Request, protocols: Sequence[str]
+) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    """A web socket that speaks one of these protocols; nothing of it is left after the block. Raises ClusterError."""
+    opened, stream = await _open(connection, request, protocols)
+    try:
+        yield stream
+    finally:
+        await opened.end()
+
+
+async def _open(
+    connection: Connection, request: Request, protocols: Sequence[str]
+) -> tuple[_Opened, aiohttp.ClientWebSocketResponse]:
+    """Within the connection's patience, as long as the server cannot have begun with what must not be done twice."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + connection.patience_s
+    renewed = False
+    while True:
+        used = connection.credentials
+        try:
+            return await _connect(used, request, protocols)
+        except aiohttp.WSServerHandshakeError as error:
+            if error.status != _UNAUTHORIZED or renewed:
+                raise await asyncio.to_thread(_refusal, connection, request, error) from error
+            await asyncio.to_thread(connection.renew, used)
+            renewed = True
+        except aiohttp.ClientHttpProxyError as error:
+            what = f"{request.what}: the proxy before {used.server} answers {error.status}"
+            raise ClusterError(f"{what}: {one_line(error.message)}", status=error.status) from None
+        except (aiohttp.ClientConnectionError, TimeoutError) as error:
+            begun = not isinstance(error, aiohttp.ClientConnectorError)
+            if clock() > deadline or (begun and not request.idempotent):
+                answer = Answer(0, (str(error) or "no answer in time").encode())
+                raise failure(request.what, used.server, answer) from error
+            await asyncio.sleep(_PAUSE_S)
+        except (aiohttp.ClientError, ValueError) as error:
+            raise unsendable(request.what, error) from None
+
+
+async def _connect(
+    credentials: Credentials, request: Request, protocols: Sequence[str]
+) -> tuple[_Opened, aiohttp.ClientWebSocketResponse]:
+    opened = _Opened(credentials.tls())
+    try:
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            stream = opened.stream = await opened.session.ws_connect(
+                URL(f"{credentials.server}{request.path}?{urlencode(request.query)}", encoded=True),
+                headers=credentials.headers,
+                protocols=protocols,
+                max_msg_size=_MOST_BYTES,
+                autoclose=False,
+                proxy=credentials.proxy,
+                proxy_headers=credentials.proxy_headers or None,
+                server_hostname=credentials.server_name,
+            )
+    except BaseException:
+        await opened.end()
+        raise
+    return opened, stream
+
+
+def _refusal(connection: Connection, request: Request, error: aiohttp.WSServerHandshakeError) -> ClusterError:
+    """A refused handshake has no text; the same question without an upgrade is answered with one."""
+    try:
+        connection.send(replace(request, patience_s=0))
+    except ClusterError as plain:
+        if plain.status != 0 and _NO_UPGRADE not in str(plain):
+            return plain
+    return failure(request.what, connection.credentials.server, Answer(error.status, error.message.encode()))

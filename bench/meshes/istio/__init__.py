@@ -1,0 +1,197 @@
+"""Istio as the local target imitates it: what its policies mean for Bookinfo, before any Envoy knows."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from bench.application.manifests import Source, of_kind, read_manifests
+from bench.application.model import Application, Gateway, Service, Workload
+from bench.envoy.wire import Mode, Wire
+from bench.errors import InputError, Problem
+from bench.files.yaml_source import Loc, did_you_mean
+from bench.meshes.istio.authorization import Request, decision
+from bench.meshes.istio.gateway import GATEWAY_KINDS, gateway_in, without_gateway
+from bench.meshes.istio.naming import cluster_to, inbound_cluster
+from bench.meshes.istio.policies import (
+    KINDS,
+    AuthorizationPolicy,
+    AuthorizationPolicySpec,
+    PeerAuthentication,
+    Policies,
+    Policy,
+    Routing,
+    parse_pattern,
+)
+from bench.meshes.istio.probes import policy_probes, principal_of, probes
+from bench.meshes.istio.route_manifests import DestinationRule, VirtualService
+from bench.meshes.istio.routing import route_problems, ways
+
+__all__ = [
+    "TITLE",
+    "WIRE",
+    "identities",
+    "inbound_cluster",
+    "mode",
+    "outbound_cluster",
+    "probes",
+    "read_gateway",
+    "read_policies",
+    "ways",
+]
+
+TITLE: Final = "Istio 1.31/1.32"
+WIRE: Final = Wire(http="HTTP/1.1", tls="TLSv1.3", alpn="istio")
+
+_EVERY_KIND: Final = {**KINDS, **GATEWAY_KINDS}
+
+
+def identities(policies: Policies, application: Application) -> Mapping[str, tuple[str, ...]]:  # noqa: ARG001
+    """The SPIFFE id of each service account, whatever the policies: every sidecar has a certificate."""
+    accounts = (workload.account for workload in application.everyone)
+    return {account: (f"spiffe://{principal_of(application, account)}",) for account in accounts}
+
+
+def mode(policies: Policies, workload: Workload) -> Mode:
+    """What the sidecar of a workload accepts, as PeerAuthentication says."""
+    return policies.mode(workload)
+
+
+def outbound_cluster(policies: Policies, application: Application, service: Service) -> str:  # noqa: ARG001
+    """The same name whatever the policies."""
+    return cluster_to(application, service)
+
+
+def read_gateway(folders: Sequence[Path], application: Application) -> Gateway | None:
+    """The gateway through which a configuration's load enters, from the manifests in `folders`; None where they have
+    none. Raises InputError with all problems."""
+    return gateway_in(read_manifests(folders, _EVERY_KIND, namespace=application.namespace), application)
+
+
+def read_policies(folders: Sequence[Path], application: Application) -> Policies:
+    """The policies of one configuration, from the manifests in `folders`; none where there is no folder.
+
+    Raises InputError with all problems: what cannot be read or is not translated, and policies that could
+    not do anything here: a selector without a workload, an unknown account, two policies in each other's
+    place, one that no request could show; and routes to what is not there.
+    """
+    everything = read_manifests(folders, _EVERY_KIND, namespace=application.namespace)
+    sources: tuple[Source[Policy | Routing], ...] = without_gateway(everything)
+    policies = Policies(
+        application.namespace,
+        tuple(source.manifest for source in of_kind(sources, PeerAuthentication)),
+        tuple(source.manifest for source in of_kind(sources, AuthorizationPolicy)),
+        tuple(source.manifest for source in of_kind(sources, VirtualService)),
+        tuple(source.manifest for source in of_kind(sources, DestinationRule)),
+    )
+    problems = [*_problems(sources, policies, application)]
+    problems = problems or [
+        *_closed_gateway(sources, policies, application),
+        *_unproven(sources, policies, application),
+    ]
+    if problems:
+        raise InputError(problems)
+    return policies
+
+
+def _problems(
+    sources: Sequence[Source[Policy | Routing]], policies: Policies, application: Application
+) -> Iterator[Problem]:
+    yield from _doubled(sources, policies)
+    for source in sources:
+        yield from _selectless(source, policies, application)
+    for authentication in of_kind(sources, PeerAuthentication):
+        yield from _port_problems(authentication, policies, application)
+    yield from _rivals(of_kind(sources, PeerAuthentication), policies, application)
+    for authorization in of_kind(sources, AuthorizationPolicy):
+        yield from _rule_problems(authorization, application)
+    yield from route_problems(sources, policies, application)
+
+
+def _doubled(sources: Iterable[Source[Policy | Routing]], policies: Policies) -> Iterator[Problem]:
+    seen: dict[tuple[str, str, str], Source[Policy | Routing]] = {}
+    for source in sources:
+        policy = source.manifest
+        first = seen.setdefault((policy.kind, policies.namespace_of(policy), policy.metadata.name), source)
+        if first is not source:
+            where = f"{first.document.file}:{first.document.line_of(('metadata', 'name'))}"
+            yield source.problem(("metadata", "name"), f"the same {policy.kind} stands in {where}")
+
+
+def _selectless(source: Source[Policy | Routing], policies: Policies, application: Application) -> Iterator[Problem]:
+    """Find policies that select no workload."""
+    policy = source.manifest
+    if not isinstance(policy, Routing) and not any(map(partial(policies.applies, policy), application.protected)):
+        yield source.problem(("spec", "selector", "matchLabels"), "selects no workload of the application")
+
+
+def _port_problems(
+    source: Source[PeerAuthentication], policies: Policies, application: Application
+) -> Iterator[Problem]:
+    spec = source.manifest.spec
+    meant = [workload for workload in application.workloads if policies.applies(source.manifest, workload)]
+    for port in spec.port_level_mtls:
+        loc = ("spec", "portLevelMtls", port)
+        if spec.selector is None:
+            yield source.problem(loc, "needs a selector; Istio refuses it without one")
+        elif meant and port not in {str(workload.port) for workload in meant}:
+            yield source.problem(loc, f"no selected workload serves port {port}")
+
+
+def _rivals(
+    sources: Sequence[Source[PeerAuthentication]], policies: Policies, application: Application
+) -> Iterator[Problem]:
+    """Two that are equally narrow: a cluster takes the older one, files have no age."""
+    for index, source in enumerate(sources):
+        for other in sources[:index]:
+            both = [
+                policies.applies(source.manifest, one) and policies.applies(other.manifest, one)
+                for one in application.workloads
+            ]
+            if any(both) and policies.width(source.manifest) == policies.width(other.manifest):
+                where = f"{other.document.file}:{other.document.line_of(())}"
+                yield source.problem(("spec",), f"concerns the same workloads as the one in {where}")
+
+
+def _rule_problems(source: Source[AuthorizationPolicy], application: Application) -> Iterator[Problem]:
+    spec = source.manifest.spec
+    if spec.action == "DENY" and not spec.rules:
+        yield source.problem(("spec", "action"), "a DENY policy without rules denies nothing")
+    principals = [principal_of(application, workload.account) for workload in application.everyone]
+    for loc, value in _named_principals(spec):
+        if not any(parse_pattern(value).matches(principal) for principal in principals):
+            yield source.problem(loc, f"nobody has the identity {value!r}{did_you_mean(value, principals)}")
+
+
+def _named_principals(spec: AuthorizationPolicySpec) -> Iterator[tuple[Loc, str]]:
+    """Every principal that the rules name, and where."""
+    for index, rule in enumerate(spec.rules):
+        for place, part in enumerate(rule.from_):
+            named = {"principals": part.source.principals, "notPrincipals": part.source.not_principals}
+            for field, values in named.items():
+                loc = ("spec", "rules", index, "from", place, "source", field)
+                yield from (((*loc, item), value) for item, value in enumerate(values))
+
+
+def _closed_gateway(
+    sources: Sequence[Source[Policy | Routing]], policies: Policies, application: Application
+) -> Iterator[Problem]:
+    """Policies of a namespace concern the gateway in it, too."""
+    gateway = application.gateway
+    page = Request(None, "GET", "/productpage")
+    if gateway is None or decision(policies, gateway.workload, page) == "allowed":
+        return
+    for source in of_kind(sources, AuthorizationPolicy):
+        if policies.applies(source.manifest, gateway.workload):
+            message = "with this nobody gets a page through the gateway; add istio/gateway-policies, or the like"
+            yield source.problem(("spec",), message)
+
+
+def _unproven(
+    sources: Iterable[Source[Policy | Routing]], policies: Policies, application: Application
+) -> Iterator[Problem]:
+    for source in sources:
+        policy = source.manifest
+        if not isinstance(policy, Routing) and not any(policy_probes(policy, policies, application)):
+            message = "no request of the application could show that this policy works"
+            yield source.problem(("metadata", "name"), message)

@@ -1,0 +1,87 @@
+"""What Istio's policies say to one request: the intent, as a pure function.
+
+The sidecars' RBAC filters come from the same models by another way (`istio_rbac`); proofs ask real sidecars
+and compare the answers with what is said here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.application.model import Workload
+from bench.meshes.istio.policies import AuthorizationPolicy, OperationMatch, Policies, Rule, SourceMatch, parse_pattern
+
+Decision = Literal["allowed", "denied", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request as a policy sees it.
+
+    `principal` is the peer's SPIFFE id without `spiffe://`
+    (`cluster.local/ns/bookinfo/sa/bookinfo-reviews`), or None for plain text.
+    """
+
+    principal: str | None
+    method: str
+    path: str
+    host: str = ""
+
+
+def decision(policies: Policies, workload: Workload, request: Request) -> Decision:
+    """`allowed`, `denied` (403), or `refused`: the connection itself is closed.
+
+    A request that a DENY policy matches is denied. Otherwise it is allowed when an ALLOW policy matches, or
+    when there is none for this workload.
+    """
+    if policies.mode(workload) == ("STRICT" if request.principal is None else "DISABLE"):
+        return "refused"
+    if any(policy_matches(policy, workload, request) for policy in policies.authorizing(workload, "DENY")):
+        return "denied"
+    allowing = policies.authorizing(workload, "ALLOW")
+    if not allowing or any(policy_matches(policy, workload, request) for policy in allowing):
+        return "allowed"
+    return "denied"
+
+
+def policy_matches(policy: AuthorizationPolicy, workload: Workload, request: Request) -> bool:
+    """Whether one rule of the policy matches; without rules none does."""
+    return any(rule_matches(rule, workload, request) for rule in policy.spec.rules)
+
+
+def rule_matches(rule: Rule, workload: Workload, request: Request) -> bool:
+    """Whether one of `from` and one of `to` match; a list that is not there matches everything."""
+    asker = not rule.from_ or any(_source(part.source, request.principal or "") for part in rule.from_)
+    asked = not rule.to or any(_operation(part.operation, workload, request) for part in rule.to)
+    return asker and asked
+
+
+def _source(source: SourceMatch, principal: str) -> bool:
+    return (
+        (not source.principals or _hits(source.principals, principal))
+        and not _hits(source.not_principals, principal)
+        and (not source.namespaces or _inside(source.namespaces, principal))
+        and not _inside(source.not_namespaces, principal)
+    )
+
+
+def _operation(operation: OperationMatch, workload: Workload, request: Request) -> bool:
+    path, port = request.path.partition("?")[0], str(workload.port)
+    return (
+        (not operation.hosts or _hits(operation.hosts, request.host, ignore_case=True))
+        and not _hits(operation.not_hosts, request.host, ignore_case=True)
+        and (not operation.methods or _hits(operation.methods, request.method))
+        and not _hits(operation.not_methods, request.method)
+        and (not operation.paths or _hits(operation.paths, path))
+        and not _hits(operation.not_paths, path)
+        and (not operation.ports or port in operation.ports)
+        and port not in operation.not_ports
+    )
+
+
+def _hits(values: Sequence[str], text: str, *, ignore_case: bool = False) -> bool:
+    return any(parse_pattern(value).matches(text, ignore_case=ignore_case) for value in values)
+
+
+def _inside(namespaces: Sequence[str], principal: str) -> bool:
+    return any(f"/ns/{namespace}/" in principal for namespace in namespaces)

@@ -1,0 +1,218 @@
+"""Build the clusters of a sidecar's Envoy configuration, with mutual TLS as istiod sets it. Pure.
+
+Certificates come from files where Istio's sidecars ask their agent for them (SDS): the same keys and checks.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bench.application.model import Application, Service, Workload
+from bench.envoy.addresses import HOST, Placement
+from bench.envoy.certificates import Certificates, Identity
+from bench.meshes.istio.naming import cluster_to, full_name
+from bench.meshes.istio.naming import inbound_cluster as inbound_name
+from bench.meshes.istio.policies import TRUST_DOMAIN, Policies
+from bench.meshes.istio.route_manifests import Subset
+from bench.meshes.istio.routing import config_path, destination_rule_of, subsets_of, workloads_of
+
+BLACK_HOLE: Final = "BlackHoleCluster"
+
+
+Json = dict[str, Any]
+
+_CONNECT_TIMEOUT: Final = "10s"
+_NO_LIMIT: Final = 2**32 - 1
+_UNBROKEN: Final[Json] = {
+    "thresholds": [
+        {
+            "max_connections": _NO_LIMIT,
+            "max_pending_requests": _NO_LIMIT,
+            "max_requests": _NO_LIMIT,
+            "max_retries": _NO_LIMIT,
+        }
+    ]
+}
+# The address from which Istio's sidecars call their own application.
+_OWN_ADDRESS: Final = "127.0.0.6"
+
+
+def outbound_clusters(
+    caller: Workload, *, placement: Placement, policies: Policies, certificates: Certificates
+) -> list[Json]:
+    """Where `caller` may send requests: every service, and every subset of one."""
+    application = placement.application
+    return [
+        _outbound(
+            _Destination(application, service, subset),
+            caller,
+            placement=placement,
+            policies=policies,
+            certificates=certificates,
+        )
+        for service in sorted(application.services, key=lambda service: service.name)
+        for subset in (None, *subsets_of(policies, application, service).values())
+    ]
+
+
+def build_inbound_cluster(workload: Workload, *, placement: Placement) -> Json:
+    """Requests to the sidecar's own application."""
+    application = placement.application
+    name = inbound_name(workload)
+    services = [service for service in application.services if workload in service.workloads]
+    return {
+        **_cluster(name, {"services": _described(application, services)}),
+        "type": "STATIC",
+        "common_lb_config": {},
+        "upstream_bind_config": {"source_address": {"address": _OWN_ADDRESS, "port_value": 0}},
+        "load_assignment": _assignment(name, [_endpoint(placement.serving[workload.name], secured=False)]),
+    }
+
+
+def black_hole_cluster() -> Json:
+    """Where requests end that no service takes."""
+    return {
+        "name": BLACK_HOLE,
+        "alt_stat_name": f"{BLACK_HOLE};",
+        "type": "STATIC",
+        "connect_timeout": _CONNECT_TIMEOUT,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Destination:
+    """A service, or a subset of it."""
+
+    application: Application
+    service: Service
+    subset: Subset | None
+
+    @property
+    def name(self) -> str:
+        return self.subset.name if self.subset else ""
+
+    @property
+    def cluster(self) -> str:
+        return cluster_to(self.application, self.service, self.name)
+
+    @property
+    def sni(self) -> str:
+        return f"outbound_.{self.service.port}_.{self.name}_.{full_name(self.application, self.service)}"
+
+    @property
+    def workloads(self) -> tuple[Workload, ...]:
+        return workloads_of(self.service, self.subset) if self.subset else self.service.workloads
+
+
+def _outbound(
+    to: _Destination, caller: Workload, *, placement: Placement, policies: Policies, certificates: Certificates
+) -> Json:
+    """HTTP/1.1, least requests, mutual TLS unless the peer has none."""
+    rule = destination_rule_of(policies, to.application, to.service)
+    described = {
+        "services": _described(to.application, [to.service]),
+        **({"config": config_path(policies.namespace_of(rule), rule)} if rule else {}),
+        **({"subset": to.name} if to.subset else {}),
+    }
+    endpoints = [
+        _endpoint(placement.inbound[one.name], secured=policies.mode(one) != "DISABLE") for one in to.workloads
+    ]
+    return {
+        **_cluster(to.cluster, described),
+        "type": "STATIC",
+        "lb_policy": "LEAST_REQUEST",
+        "common_lb_config": {"healthy_panic_threshold": {}},
+        "transport_socket_matches": client_sockets(
+            certificates.identity(caller.account), peer=certificates.spiffe_id(to.service.workload.account), sni=to.sni
+        ),
+        "load_assignment": _assignment(to.cluster, endpoints),
+    }
+
+
+def _described(application: Application, services: list[Service]) -> list[Json]:
+    ordered = sorted(services, key=lambda service: full_name(application, service))
+    return [
+        {"name": service.name, "namespace": application.namespace, "host": full_name(application, service)}
+        for service in ordered
+    ]
+
+
+def _cluster(name: str, described: Json) -> Json:
+    return {
+        "name": name,
+        "alt_stat_name": f"{name};",
+        "connect_timeout": _CONNECT_TIMEOUT,
+        "circuit_breakers": _UNBROKEN,
+        "metadata": {"filter_metadata": {"istio": described}},
+    }
+
+
+def _assignment(cluster: str, endpoints: list[Json]) -> Json:
+    return {"cluster_name": cluster, "endpoints": [{"lb_endpoints": endpoints}]}
+
+
+def _endpoint(port: int, *, secured: bool) -> Json:
+    endpoint: Json = {"endpoint": {"address": {"socket_address": {"address": HOST, "port_value": port}}}}
+    if secured:
+        endpoint["metadata"] = {"filter_metadata": {"envoy.transport_socket_match": TLS_ENDPOINT}}
+    return endpoint
+
+
+_TLS: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
+_RAW: Final = "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
+_VERSIONS: Final = {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"}
+_SERVER_CIPHERS: Final = (
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "AES256-GCM-SHA384",
+    "AES128-GCM-SHA256",
+)
+# What an endpoint says about itself, and what a cluster looks for: auto mutual TLS.
+TLS_ENDPOINT: Final[Json] = {"tlsMode": "istio"}
+
+
+def server_socket(identity: Identity) -> Json:
+    """The transport socket of an inbound chain: asks for a certificate of the mesh."""
+    context = {
+        "alpn_protocols": ["h2", "http/1.1"],
+        "tls_params": {**_VERSIONS, "cipher_suites": list(_SERVER_CIPHERS)},
+        **_secrets(identity, {"prefix": f"spiffe://{TRUST_DOMAIN}/"}),
+    }
+    return _socket("DownstreamTlsContext", {"common_tls_context": context, "require_client_certificate": True})
+
+
+def client_sockets(identity: Identity, *, peer: str, sni: str) -> list[Json]:
+    """The transport sockets of an outbound cluster: TLS towards endpoints that have it, else plain text.
+
+    `peer` is the SPIFFE id that the server must show.
+    """
+    context = {"alpn_protocols": ["istio"], "tls_params": _VERSIONS, **_secrets(identity, {"exact": peer})}
+    tls = _socket("UpstreamTlsContext", {"common_tls_context": context, "sni": sni})
+    plain = {"name": "envoy.transport_sockets.raw_buffer", "typed_config": {"@type": _RAW}}
+    return [
+        {"name": "tlsMode-istio", "match": TLS_ENDPOINT, "transport_socket": tls},
+        {"name": "tlsMode-disabled", "match": {}, "transport_socket": plain},
+    ]
+
+
+def _secrets(identity: Identity, peer: Json) -> Json:
+    return {
+        "tls_certificates": [
+            {
+                "certificate_chain": {"filename": str(identity.certificate)},
+                "private_key": {"filename": str(identity.key)},
+            }
+        ],
+        "validation_context": {
+            "trusted_ca": {"filename": str(identity.roots)},
+            "match_typed_subject_alt_names": [{"san_type": "URI", "matcher": peer}],
+        },
+    }
+
+
+def _socket(context: str, config: Json) -> Json:
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {"@type": f"{_TLS}.{context}", **config},
+    }

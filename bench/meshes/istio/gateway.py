@@ -1,0 +1,165 @@
+"""Istio's gateway: which port it opens, and where it sends requests. Read from Gateway and VirtualService, with the
+Deployment into which Istio puts the proxy (gateway injection)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Final, Literal
+
+from pydantic import Field
+
+from bench.application.manifests import Kind, Manifest, Part, PolicyMetadata, Port, Source, Text, of_kind
+from bench.application.model import Application, Gateway, PathRoute, Service
+from bench.errors import InputError, Problem
+from bench.files.yaml_source import Loc, did_you_mean
+from bench.meshes.gateway_objects import CORE_KINDS, GatewayDeployment, Proxy, proxies_in, proxy_problems
+from bench.meshes.istio.naming import service_called
+from bench.meshes.istio.route_manifests import MESH_GATEWAY, HttpRoute, VirtualService
+from bench.meshes.istio.routing import config_path
+
+# What the pod says to Istio: put a gateway's proxy in here.
+INJECTED: Final[Mapping[str, str]] = {"sidecar.istio.io/inject": "true", "inject.istio.io/templates": "gateway"}
+
+
+class ServerPort(Part):
+    untranslated: ClassVar[frozenset[str]] = frozenset({"targetPort"})
+
+    number: Port
+    name: Text
+    protocol: Literal["HTTP"]
+
+
+class Server(Part):
+    untranslated: ClassVar[frozenset[str]] = frozenset({"tls", "bind", "defaultEndpoint", "name"})
+
+    port: ServerPort
+    hosts: tuple[Literal["*"]]
+
+
+class GatewaySpec(Part):
+    selector: Annotated[dict[str, str], Field(min_length=1)]
+    servers: tuple[Server]
+
+
+class GatewayManifest(Manifest):
+    """A port that is open to clients outside of the mesh."""
+
+    metadata: PolicyMetadata
+    spec: GatewaySpec
+
+
+_VERSIONS: Final = tuple(f"networking.istio.io/{version}" for version in ("v1", "v1beta1", "v1alpha3"))
+GATEWAY_KINDS: Final[dict[str, Kind[Any]]] = {"Gateway": Kind(_VERSIONS, GatewayManifest), **CORE_KINDS}
+
+
+def gateway_in(sources: Sequence[Source[Any]], application: Application) -> Gateway | None:
+    """The gateway among a configuration's manifests, or None. Raises InputError with all problems: parts that are
+    missing or do not fit together, and routes to what is not there."""
+    if not any(_is_gateways(source.manifest) for source in sources):
+        return None
+    gateways = of_kind(sources, GatewayManifest)
+    routing = [source for source in of_kind(sources, VirtualService) if _is_gateways(source.manifest)]
+    problems = [*_problems(sources, gateways, routing), *_route_problems(routing, application)]
+    if problems:
+        raise InputError(problems)
+    (proxy,) = proxies_in(sources)
+    routes = (route for source in routing for route in _routes(source.manifest, application))
+    return Gateway(Service(proxy.service.manifest.metadata.name, proxy.port.port, (proxy.workload,)), tuple(routes))
+
+
+def without_gateway(sources: Sequence[Source[Any]]) -> tuple[Source[Any], ...]:
+    """The manifests that are not the gateway's."""
+    return tuple(source for source in sources if not _is_gateways(source.manifest))
+
+
+def _is_gateways(manifest: Manifest) -> bool:
+    if isinstance(manifest, VirtualService):
+        return any(name != MESH_GATEWAY for name in manifest.spec.gateways)
+    return isinstance(manifest, tuple(kind.model for kind in GATEWAY_KINDS.values()))
+
+
+def _problems(
+    sources: Sequence[Source[Any]],
+    gateways: Sequence[Source[GatewayManifest]],
+    routing: Sequence[Source[VirtualService]],
+) -> Iterator[Problem]:
+    yield from proxy_problems(sources, INJECTED)
+    for extra in gateways[1:]:
+        yield extra.problem(("metadata", "name"), "a configuration has one Gateway")
+    for source in gateways[:1]:
+        yield from _gateway_problems(source, proxies_in(sources), routing)
+    known = [source.manifest.metadata.name for source in gateways]
+    for virtual in routing:
+        yield from _unknown_gateways(virtual, known)
+    if not gateways:
+        for deployment in of_kind(sources, GatewayDeployment):
+            yield deployment.problem(("metadata", "name"), "no Gateway opens a port of these pods")
+
+
+def _gateway_problems(
+    source: Source[GatewayManifest], proxies: Sequence[Proxy], routing: Sequence[Source[VirtualService]]
+) -> Iterator[Problem]:
+    selector, port = source.manifest.spec.selector, source.manifest.spec.servers[0].port.number
+    selected = [proxy for proxy in proxies if selector.items() <= proxy.labels.items()]
+    if not selected:
+        yield source.problem(("spec", "selector"), "selects no Deployment's pods")
+    if any(proxy.port.port != port for proxy in selected):
+        loc: Loc = ("spec", "servers", 0, "port", "number")
+        yield source.problem(loc, f"the gateway's Service has no port {port}")
+    if not routing:
+        yield source.problem(("metadata", "name"), "no VirtualService names this Gateway: it would answer 404 to all")
+
+
+def _unknown_gateways(source: Source[VirtualService], known: Sequence[str]) -> Iterator[Problem]:
+    """A gateway of another namespace (`other/name`) is not there either: nothing of a run is."""
+    for index, name in enumerate(source.manifest.spec.gateways):
+        if name not in (*known, MESH_GATEWAY):
+            yield source.problem(("spec", "gateways", index), f"no Gateway {name!r}{did_you_mean(name, known)}")
+
+
+def _route_problems(routing: Sequence[Source[VirtualService]], application: Application) -> Iterator[Problem]:
+    for source in routing:
+        if source.manifest.spec.hosts != ("*",):
+            yield source.problem(("spec", "hosts"), "meshbench routes a gateway's requests for every host: ['*']")
+        if source.manifest.in_sidecars:
+            yield source.problem(
+                ("spec", "gateways"), f"{MESH_GATEWAY} beside a gateway is not translated by meshbench"
+            )
+        for index, route in enumerate(source.manifest.spec.http):
+            yield from _destination_problems(source, index, route, application)
+            yield from _match_problems(source, index, route)
+
+
+def _destination_problems(
+    source: Source[VirtualService], index: int, route: HttpRoute, application: Application
+) -> Iterator[Problem]:
+    destination, here = route.destination, ("spec", "http", index, "route", 0, "destination")
+    service = service_called(destination.host, application, namespace=application.namespace)
+    if service is None:
+        known = [one.name for one in application.services]
+        message = f"there is no service {destination.host!r}{did_you_mean(destination.host, known)}"
+        yield source.problem((*here, "host"), message)
+    elif destination.port is not None and destination.port.number != service.port:
+        yield source.problem((*here, "port", "number"), f"{service.name} has no port {destination.port.number}")
+    if destination.subset is not None:
+        message = f"no version {destination.subset!r} is told apart behind a gateway; route to the service"
+        yield source.problem((*here, "subset"), message)
+
+
+def _match_problems(source: Source[VirtualService], index: int, route: HttpRoute) -> Iterator[Problem]:
+    for place, match in enumerate(route.match):
+        if match.headers:
+            loc = ("spec", "http", index, "match", place, "headers")
+            yield source.problem(loc, "a gateway's routes by header are not translated by meshbench")
+
+
+def _routes(virtual: VirtualService, application: Application) -> Iterator[PathRoute]:
+    """A route for each match: as istiod makes them."""
+    origin = config_path(application.namespace, virtual)
+    for route in virtual.spec.http:
+        service = service_called(route.destination.host, application, namespace=application.namespace)
+        assert service is not None  # noqa: S101  # hosts are checked first
+        paths = [match.uri for match in route.match if match.uri]
+        for uri in paths:
+            kind: Literal["exact", "prefix"] = "exact" if uri.exact is not None else "prefix"
+            yield PathRoute(kind, uri.exact or uri.prefix or "", service, origin)
+        if not paths:
+            yield PathRoute("prefix", "/", service, origin)

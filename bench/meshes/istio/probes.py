@@ -1,0 +1,135 @@
+"""From policies to questions: for each rule a request that has to pass, and one that has to be refused.
+
+Every expectation is evaluated against the whole set of policies, so that it is right where policies overlap.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from bench.application.model import ENDPOINTS, GATEWAY, Application, Workload
+from bench.meshes.istio.authorization import Request, decision, rule_matches
+from bench.meshes.istio.policies import TRUST_DOMAIN, AuthorizationPolicy, PeerAuthentication, Policies, Policy, Rule
+from bench.meshes.protocols import Probe
+
+_NOWHERE: Final = (
+    ("DELETE", "/meshbench"),
+    ("GET", "/meshbench"),
+    ("POST", "/meshbench"),
+    ("PUT", "/meshbench"),
+)
+_STATUS_DENIED: Final = 403
+_STATUS_REFUSED: Final = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A request that could be asked; `status` is the application's own answer, None where it knows none."""
+
+    caller: Workload | None
+    method: str
+    path: str
+    status: int | None
+
+    def request(self, application: Application, workload: Workload) -> Request:
+        host = f"{workload.name}:{workload.port}"
+        principal = principal_of(application, self.caller.account) if self.caller else None
+        return Request(principal, self.method, self.path, host)
+
+
+def principal_of(application: Application, account: str) -> str:
+    """How Istio names a service account of the application in policies."""
+    return f"{TRUST_DOMAIN}/ns/{application.namespace}/sa/{account}"
+
+
+def probes(policies: Policies, application: Application) -> tuple[Probe, ...]:
+    """What to ask the sidecars so that each policy shows, workload by workload.
+
+    A rule that no request of Bookinfo can show (its path does not exist, another rule says the same) has no
+    probe; `read_policies` refuses a policy without any.
+    """
+    every: tuple[Policy, ...] = (*policies.peer_authentications, *policies.authorization_policies)
+    return tuple(probe for policy in every for probe in policy_probes(policy, policies, application))
+
+
+def policy_probes(policy: Policy, policies: Policies, application: Application) -> Iterator[Probe]:
+    """The probes that show one of the policies."""
+    for workload in application.protected if isinstance(policy, AuthorizationPolicy) else application.workloads:
+        if not policies.applies(policy, workload):
+            continue
+        scene = _Scene(policies, application, workload)
+        if isinstance(policy, PeerAuthentication):
+            yield scene.plain_text(policy)
+        else:
+            yield from scene.authorization(policy)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """The policies as they meet at one workload."""
+
+    policies: Policies
+    application: Application
+    workload: Workload
+
+    def plain_text(self, policy: PeerAuthentication) -> Probe:
+        (method, path), status = next(iter(ENDPOINTS[self.workload.app].items()))
+        request = Request(None, method, path, f"{self.workload.name}:{self.workload.port}")
+        answer = {"allowed": status, "denied": _STATUS_DENIED, "refused": _STATUS_REFUSED}
+        asked = answer[decision(self.policies, self.workload, request)]
+        return Probe(policy.metadata.name, self.workload.name, None, method, path, asked)
+
+    def authorization(self, policy: AuthorizationPolicy) -> Iterator[Probe]:
+        name = policy.metadata.name
+        if not policy.spec.rules:
+            yield from self._first(name, (one for one in self._questions() if not self._allows(one)))
+        for index, rule in enumerate(policy.spec.rules):
+            label = name if len(policy.spec.rules) == 1 else f"{name} rule {index}"
+            yield from self._pair(label, rule, allowing=policy.spec.action == "ALLOW")
+
+    def _pair(self, label: str, rule: Rule, *, allowing: bool) -> Iterator[Probe]:
+        """One request on each side of the rule; the second differs from the first as little as can be."""
+        inside = [one for one in self._questions() if self._matches(rule, one) and self._allows(one) == allowing]
+        yield from self._first(label, inside)
+        nearest = sorted(self._questions(), key=lambda one: _distance(one, inside[0])) if inside else []
+        outside = (one for one in nearest if not self._matches(rule, one) and self._allows(one) != allowing)
+        yield from self._first(label, outside)
+
+    def _questions(self) -> Iterator[_Question]:
+        """All that could be asked: first what the application asks itself."""
+        callers = self._callers()
+        known = ENDPOINTS[self.workload.app]
+        methods = ("GET", "POST", "PUT", "DELETE")
+        unknown = [(method, path) for _, path in known for method in methods if (method, path) not in known]
+        for method, path in (*known, *unknown, *_NOWHERE):
+            for caller in callers:
+                yield _Question(caller, method, path, known.get((method, path)))
+
+    def _callers(self) -> tuple[Workload | None, ...]:
+        """Who calls the workload usually, then everybody else; who calls the gateway has no identity."""
+        if self.workload.name == GATEWAY:
+            return (None,)
+        usual = self.application.callers(self.workload.name)
+        return (*usual, *(one for one in self.application.everyone if one not in usual))
+
+    def _matches(self, rule: Rule, question: _Question) -> bool:
+        return rule_matches(rule, self.workload, question.request(self.application, self.workload))
+
+    def _allows(self, question: _Question) -> bool:
+        request = question.request(self.application, self.workload)
+        return decision(self.policies, self.workload, request) == "allowed"
+
+    def _first(self, label: str, questions: Iterable[_Question]) -> Iterator[Probe]:
+        """A probe of the first question whose answer is known."""
+        for one in questions:
+            status = one.status if self._allows(one) else _STATUS_DENIED
+            if status is not None:
+                yield Probe(
+                    label, self.workload.name, one.caller.account if one.caller else None, one.method, one.path, status
+                )
+                return
+
+
+def _distance(one: _Question, other: _Question) -> tuple[bool, bool]:
+    """A wrong caller is nearer than a wrong method or path."""
+    return (one.method, one.path) != (other.method, other.path), one.caller != other.caller

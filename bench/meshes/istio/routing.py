@@ -1,0 +1,187 @@
+"""What Istio's routes mean for Bookinfo, and routes that could not work. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from bench.application.manifests import Source, of_kind
+from bench.application.model import Application, Service, Workload
+from bench.errors import Problem
+from bench.files.yaml_source import Loc, did_you_mean
+from bench.meshes.istio.naming import cluster_to, service_called
+from bench.meshes.istio.policies import Policies
+from bench.meshes.istio.route_manifests import (
+    Destination,
+    DestinationRule,
+    HttpMatch,
+    StringMatch,
+    Subset,
+    VirtualService,
+)
+from bench.meshes.routing import Condition, Way, is_shown
+
+
+def ways(
+    policies: Policies,
+    application: Application,
+    *,
+    caller: Workload,  # noqa: ARG001  # a VirtualService is for everybody
+    service: Service,
+) -> tuple[Way, ...]:
+    """Where every sidecar sends requests to a service: as the VirtualService for it says, else to any of its
+    workloads."""
+    virtual = virtual_service_of(policies, application, service)
+    if virtual is None:
+        return (Way(cluster_to(application, service), service, service.workloads),)
+    return tuple(_ways(virtual, policies, application))
+
+
+def virtual_service_of(policies: Policies, application: Application, service: Service) -> VirtualService | None:
+    """The VirtualService that sidecars obey for a service."""
+    routing = (one for one in policies.virtual_services if one.in_sidecars)
+    return next((one for one in routing if service in _services(one, policies, application)), None)
+
+
+def destination_rule_of(policies: Policies, application: Application, service: Service) -> DestinationRule | None:
+    """The DestinationRule of a service."""
+    rules = policies.destination_rules
+    return next((one for one in rules if service_of(one.spec.host, policies, application) == service), None)
+
+
+def subsets_of(policies: Policies, application: Application, service: Service) -> Mapping[str, Subset]:
+    """The subsets of a service, by name."""
+    rule = destination_rule_of(policies, application, service)
+    return {subset.name: subset for subset in rule.spec.subsets} if rule is not None else {}
+
+
+def workloads_of(service: Service, subset: Subset) -> tuple[Workload, ...]:
+    """The workloads of a service that a subset means."""
+    return tuple(one for one in service.workloads if subset.labels.items() <= one.labels.items())
+
+
+def service_of(host: str, policies: Policies, application: Application) -> Service | None:
+    """The Service that a host in the manifests means."""
+    return service_called(host, application, namespace=policies.namespace)
+
+
+def config_path(namespace: str, manifest: VirtualService | DestinationRule) -> str:
+    """How Istio tells in Envoy's configuration where something comes from."""
+    kind = "virtual-service" if isinstance(manifest, VirtualService) else "destination-rule"
+    return f"/apis/networking.istio.io/v1/namespaces/{namespace}/{kind}/{manifest.metadata.name}"
+
+
+def route_problems(sources: Sequence[Source[Any]], policies: Policies, application: Application) -> Iterator[Problem]:
+    """Routes to what is not there, or in each other's place; then those that no request could show."""
+    virtual, rules = of_kind(sources, VirtualService), of_kind(sources, DestinationRule)
+    every: tuple[Source[Any], ...] = (*virtual, *rules)
+    found = [*_unknown_hosts(every, policies, application), *_rivals(every, policies, application)]
+    for source in virtual:
+        found += _destination_problems(source, policies, application)
+    yield from found or _unshown(virtual, policies, application)
+
+
+def _services(virtual: VirtualService, policies: Policies, application: Application) -> list[Service]:
+    """Those that its hosts mean."""
+    found = (service_of(host, policies, application) for host in virtual.spec.hosts)
+    return [service for service in found if service is not None]
+
+
+def _ways(virtual: VirtualService, policies: Policies, application: Application) -> Iterator[Way]:
+    origin = config_path(policies.namespace_of(virtual), virtual)
+    for route in virtual.spec.http:
+        target = _target(route.destination, policies, application)
+        for match in route.match or (None,):
+            yield Way(*target, *_conditions(match), origin)
+
+
+def _target(
+    destination: Destination, policies: Policies, application: Application
+) -> tuple[str, Service, tuple[Workload, ...]]:
+    service = service_of(destination.host, policies, application)
+    assert service is not None  # noqa: S101  # hosts are checked first
+    if destination.subset is None:
+        return cluster_to(application, service), service, service.workloads
+    subset = subsets_of(policies, application, service).get(destination.subset)
+    workloads = workloads_of(service, subset) if subset is not None else ()
+    return cluster_to(application, service, destination.subset), service, workloads
+
+
+def _conditions(match: HttpMatch | None) -> tuple[Condition | None, tuple[tuple[str, Condition], ...]]:
+    if match is None:
+        return None, ()
+    headers = tuple((name, _condition(value)) for name, value in sorted(match.headers.items()))
+    return (None if match.uri is None else _condition(match.uri)), headers
+
+
+def _condition(match: StringMatch) -> Condition:
+    if match.exact is not None:
+        return Condition("exact", match.exact)
+    return Condition("prefix", match.prefix or "")
+
+
+def _named_hosts(source: Source[VirtualService] | Source[DestinationRule]) -> Iterator[tuple[Loc, str]]:
+    """The hosts that it is for, and where they stand."""
+    manifest = source.manifest
+    if isinstance(manifest, DestinationRule):
+        yield ("spec", "host"), manifest.spec.host
+    else:
+        yield from ((("spec", "hosts", place), host) for place, host in enumerate(manifest.spec.hosts))
+
+
+def _unknown_hosts(sources: Sequence[Source[Any]], policies: Policies, application: Application) -> Iterator[Problem]:
+    known = [service.name for service in application.services]
+    for source in sources:
+        hosts = list(_named_hosts(source))
+        if isinstance(source.manifest, VirtualService):
+            hosts += [((*loc, "host"), to.host) for loc, to in source.manifest.destinations()]
+        for loc, host in hosts:
+            if service_of(host, policies, application) is None:
+                yield source.problem(loc, f"there is no service {host!r}{did_you_mean(host, known)}")
+
+
+def _rivals(sources: Sequence[Source[Any]], policies: Policies, application: Application) -> Iterator[Problem]:
+    """Two of a kind for one service: which of them counts, only a cluster knows."""
+    seen: dict[tuple[str, str], Source[Any]] = {}
+    for source in sources:
+        for loc, host in _named_hosts(source):
+            service = service_of(host, policies, application)
+            first = seen.setdefault((source.manifest.kind, service.name if service else host), source)
+            if first is not source:
+                where = f"{first.document.file}:{first.document.line_of(())}"
+                yield source.problem(loc, f"the {source.manifest.kind} in {where} is for the same host")
+
+
+def _destination_problems(
+    source: Source[VirtualService], policies: Policies, application: Application
+) -> Iterator[Problem]:
+    for loc, to in source.manifest.destinations():
+        service = service_of(to.host, policies, application)
+        if service is None:
+            continue
+        if to.port is not None and to.port.number != service.port:
+            yield source.problem((*loc, "port", "number"), f"{service.name} has port {service.port} only")
+        if to.subset is not None and (message := _subset_problem(to.subset, service, policies, application)):
+            yield source.problem((*loc, "subset"), message)
+
+
+def _subset_problem(name: str, service: Service, policies: Policies, application: Application) -> str:
+    subsets = subsets_of(policies, application, service)
+    if name not in subsets:
+        return f"no DestinationRule defines the subset {name!r} of {service.name}{did_you_mean(name, subsets)}"
+    if workloads_of(service, subsets[name]):
+        return ""
+    wanted = ", ".join(f"{key} {value}" for key, value in subsets[name].labels.items())
+    there = ", ".join(one.version for one in service.workloads)
+    return f"{service.name} with {wanted} is not deployed; deployed is {there} (application.reviews)"
+
+
+def _unshown(
+    sources: Sequence[Source[VirtualService]], policies: Policies, application: Application
+) -> Iterator[Problem]:
+    for source in sources:
+        places = [index for index, route in enumerate(source.manifest.spec.http) for _ in route.match or (None,)]
+        for service in _services(source.manifest, policies, application):
+            every = ways(policies, application, caller=application.client, service=service)
+            for place, way in zip(places, every, strict=True):
+                if not is_shown(way, every, service.workload.app):
+                    message = "no request of the application could show that this route works"
+                    yield source.problem(("spec", "http", place), message)

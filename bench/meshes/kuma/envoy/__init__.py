@@ -1,0 +1,1 @@
+"""Envoy's configuration as kuma-cp gives it."""

@@ -1,0 +1,153 @@
+"""Build the clusters of a sidecar's Envoy configuration, with mutual TLS as kuma-cp sets it. Pure.
+
+Certificates come from files where Kuma's sidecars get them from the control plane (SDS): the same keys and
+checks. With a MeshIdentity the roots belong to a trust domain, and Envoy's SPIFFE validator checks them.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from bench.application.model import MESH, Service, Workload
+from bench.envoy.addresses import HOST
+from bench.envoy.certificates import Certificates, Identity
+from bench.meshes import kuma
+from bench.meshes.kuma.naming import TRUST_DOMAIN, ZONE, builtin_id, service_tag, service_tags, spiffe_id
+from bench.meshes.kuma.policies import Form, Policies
+
+
+def stat_name(name: str) -> str:
+    """A name as Kuma writes it in statistics: `localhost_9080`."""
+    return "".join(character if character.isalnum() else "_" for character in name)
+
+
+Json = dict[str, Any]
+
+_PROTOCOL: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_HTTP1: Final[Json] = {"http_protocol_options": {}}
+_HTTP2: Final[Json] = {"http2_protocol_options": {}}
+_BREAKER: Final[Json] = {
+    "max_connections": 1024,
+    "max_pending_requests": 1024,
+    "max_requests": 1024,
+    "max_retries": 3,
+    "track_remaining": True,
+}
+# The address from which Kuma's sidecars call their own application.
+_OWN_ADDRESS: Final = "127.0.0.6"
+
+
+def outbound_cluster(
+    policies: Policies, caller: Workload, service: Service, *, ports: Sequence[int], certificates: Certificates
+) -> Json:
+    """Requests of `caller` to a service, whose sidecars listen on `ports`: HTTP/2, with or without mutual TLS."""
+    name = kuma.outbound_cluster(policies, policies.application, service)
+    cluster = {
+        **_cluster(name, ports, idle_timeout="3600s", protocol=_HTTP2),
+        "connect_timeout": "5s",
+        "circuit_breakers": {"thresholds": [_BREAKER]},
+    }
+    if policies.form != "plain":
+        identity = certificates.identity(caller.account)
+        peers, sni = _peers(policies, service), _sni(policies, service)
+        cluster["transport_socket"] = client_socket(identity, policies.form, peers=peers, sni=sni)
+    return cluster
+
+
+def gateway_cluster(
+    policies: Policies, caller: Workload, service: Service, *, ports: Sequence[int], certificates: Certificates
+) -> Json:
+    """The same as a built-in gateway has it: HTTP/1.1, as the service itself speaks it."""
+    cluster = outbound_cluster(policies, caller, service, ports=ports, certificates=certificates)
+    protocol = _cluster(cluster["name"], ports, idle_timeout="3600s", protocol=_HTTP1)
+    return {**cluster, **protocol, "per_connection_buffer_limit_bytes": 32768}
+
+
+def inbound_cluster(workload: Workload, *, port: int) -> Json:
+    """Requests to the sidecar's own application, which serves on `port`."""
+    name = kuma.inbound_cluster(workload)
+    return {
+        **_cluster(name, [port], idle_timeout="7200s", protocol=_HTTP1),
+        "alt_stat_name": stat_name(name),
+        "connect_timeout": "10s",
+        "circuit_breakers": {"thresholds": [{"track_remaining": True}]},
+        "upstream_bind_config": {"source_address": {"address": _OWN_ADDRESS, "port_value": 0}},
+    }
+
+
+def _cluster(name: str, ports: Sequence[int], *, idle_timeout: str, protocol: Json) -> Json:
+    options = {
+        "@type": f"type.googleapis.com/{_PROTOCOL}",
+        "common_http_protocol_options": {
+            "idle_timeout": idle_timeout,
+            "max_connection_duration": "0s",
+            "max_stream_duration": "0s",
+        },
+        "explicit_http_config": protocol,
+    }
+    addresses = [{"socket_address": {"address": HOST, "port_value": port}} for port in ports]
+    endpoints = [{"endpoint": {"address": address}} for address in addresses]
+    return {
+        "name": name,
+        "type": "STATIC",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
+        "typed_extension_protocol_options": {_PROTOCOL: options},
+    }
+
+
+def _peers(policies: Policies, service: Service) -> list[str]:
+    """With a MeshIdentity servers that still have a certificate of the older form are accepted, too, with the name of
+    any of their Services."""
+    application = policies.application
+    if policies.form != "identity":
+        return [builtin_id(service_tag(application, service))]
+    tags = {tag for workload in service.workloads for tag in service_tags(application, workload)}
+    return [spiffe_id(application, service.workload.account), *map(builtin_id, sorted(tags))]
+
+
+def _sni(policies: Policies, service: Service) -> str:
+    if policies.form == "identity":
+        return f"sni.msvc.{MESH}.{ZONE}.{policies.application.namespace}.{service.name}.http"
+    return f"{service_tag(policies.application, service)}{{mesh={MESH}}}"
+
+
+_TLS: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
+
+
+def server_socket(identity: Identity, form: Form) -> Json:
+    """The transport socket of an inbound chain: asks for a certificate of the mesh."""
+    domain = TRUST_DOMAIN if form == "identity" else MESH
+    context = _context(identity, [{"prefix": f"spiffe://{domain}/"}], form)
+    return _socket("DownstreamTlsContext", {"common_tls_context": context, "require_client_certificate": True})
+
+
+def client_socket(identity: Identity, form: Form, *, peers: list[str], sni: str) -> Json:
+    """The transport socket of an outbound cluster; `peers` are the SPIFFE ids of which the server must show one."""
+    context = _context(identity, [{"exact": peer} for peer in peers], form)
+    context = {"alpn_protocols": [identity.alpn], **context}
+    return _socket("UpstreamTlsContext", {"common_tls_context": context, "sni": sni})
+
+
+def _context(identity: Identity, names: list[Json], form: Form) -> Json:
+    matchers = [{"san_type": "URI", "matcher": name} for name in names]
+    return {
+        "tls_certificates": [
+            {
+                "certificate_chain": {"filename": str(identity.certificate)},
+                "private_key": {"filename": str(identity.key)},
+            }
+        ],
+        "validation_context": {**_trust(identity, form), "match_typed_subject_alt_names": matchers},
+    }
+
+
+def _trust(identity: Identity, form: Form) -> Json:
+    roots = {"filename": str(identity.roots)}
+    if form != "identity":
+        return {"trusted_ca": roots}
+    domains = [{"name": TRUST_DOMAIN, "trust_bundle": roots}]
+    validator = {"@type": f"{_TLS}.SPIFFECertValidatorConfig", "trust_domains": domains}
+    return {"custom_validator_config": {"name": "envoy.tls.cert_validator.spiffe", "typed_config": validator}}
+
+
+def _socket(context: str, config: Json) -> Json:
+    return {"name": "envoy.transport_sockets.tls", "typed_config": {"@type": f"{_TLS}.{context}", **config}}

@@ -1,0 +1,74 @@
+"""Kuma's permissions as Envoy's RBAC filters, in the shape and order that its control plane gives them.
+
+With a MeshIdentity it is an HTTP filter that asks for each request; in the older form a network filter that asks
+once per connection. Without mutual TLS there is neither.
+"""
+
+from typing import Any, Final
+
+from bench.application.model import Workload
+from bench.meshes.kuma.manifests import ANY, SpiffeIdMatch, Verb
+from bench.meshes.kuma.naming import builtin_id, permission_kri, service_tags
+from bench.meshes.kuma.policies import Policies
+
+Json = dict[str, Any]
+
+_TYPES: Final = "type.googleapis.com/envoy"
+_ACTION: Final = f"{_TYPES}.config.rbac.v3.Action"
+_URI_SAN: Final[Json] = {
+    "name": "envoy.matching.inputs.uri_san",
+    "typed_config": {"@type": f"{_TYPES}.extensions.matching.common_inputs.ssl.v3.UriSanInput"},
+}
+
+
+def http_rbac_filters(policies: Policies, workload: Workload) -> list[Json]:
+    """The HTTP filter of a workload with a MeshIdentity; deny before allow, and what nothing names is denied."""
+    if policies.form != "identity":
+        return []
+    matcher: Json = {"on_no_match": _action("default", "deny")}
+    if entries := _entries(policies, workload):
+        matcher = {"matcher_list": {"matchers": entries}, **matcher}
+    kind = f"{_TYPES}.extensions.filters.http.rbac.v3.RBAC"
+    return [{"name": "envoy.filters.http.rbac", "typed_config": {"@type": kind, "matcher": matcher}}]
+
+
+def network_rbac_filters(policies: Policies, workload: Workload, *, listener: str) -> list[Json]:
+    """The network filter of a workload in the older form; without a permission its rules are empty: nobody."""
+    if policies.form != "builtin":
+        return []
+    permission = policies.closest(workload)
+    entries: Json = {}
+    if permission is not None:
+        principals = [_principal(source.match.service) for source in permission.spec.sources]
+        entries = {"policies": {permission.metadata.name: {"permissions": [{"any": True}], "principals": principals}}}
+    kind = f"{_TYPES}.extensions.filters.network.rbac.v3.RBAC"
+    settings = {"@type": kind, "rules": entries, "stat_prefix": f"{listener}."}
+    return [{"name": "envoy.filters.network.rbac", "typed_config": settings}]
+
+
+def _entries(policies: Policies, workload: Workload) -> list[Json]:
+    """Once for each Service of the workload, as the control plane does it."""
+    return [
+        _entry(permission_kri(policies.namespace_of(policy), policy.metadata.name), verb, match)
+        for wanted in ("deny", "allow")
+        for _ in service_tags(policies.application, workload)
+        for policy in policies.permitting(workload)
+        for verb, match in policy.entries()
+        if verb == wanted
+    ]
+
+
+def _entry(name: str, verb: Verb, match: SpiffeIdMatch) -> Json:
+    predicate = {"single_predicate": {"input": _URI_SAN, "value_match": {match.type.lower(): match.value}}}
+    return {"predicate": predicate, "on_match": _action(name, verb)}
+
+
+def _action(name: str, verb: Verb) -> Json:
+    action = {"@type": _ACTION, "name": name, **({"action": "DENY"} if verb == "deny" else {})}
+    return {"action": {"name": "envoy.filters.rbac.action", "typed_config": action}}
+
+
+def _principal(service: str) -> Json:
+    if service == ANY:
+        return {"any": True}
+    return {"authenticated": {"principal_name": {"exact": builtin_id(service)}}}

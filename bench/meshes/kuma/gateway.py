@@ -1,0 +1,172 @@
+"""Kuma's gateways: the built-in one, whose pods the control plane makes, and the delegated one, any proxy whose pod has
+a sidecar for what it sends. Which port is open, and where requests go."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, Literal
+
+from bench.application.manifests import Kind, Manifest, ServiceAccountManifest, Source, of_kind
+from bench.application.model import GATEWAY, Application, Gateway, PathRoute, Service, Workload
+from bench.envoy.static_gateway import ConfigMapManifest, ProxyConfiguration, proxy_configuration
+from bench.errors import InputError, Problem
+from bench.files.yaml_source import Loc, did_you_mean
+from bench.meshes.gateway_objects import CORE_KINDS, GatewayDeployment, proxies_in, proxy_problems
+from bench.meshes.kuma.gateway_manifests import (
+    BUILTIN_KINDS,
+    MeshGateway,
+    MeshGatewayInstance,
+    MeshGatewayRoute,
+    RouteRule,
+)
+from bench.meshes.kuma.manifests import Mesh
+from bench.meshes.kuma.naming import service_tag
+
+# What a delegated gateway's pod says to Kuma: leave alone what comes in.
+DELEGATED: Final[Mapping[str, str]] = {"kuma.io/gateway": "enabled"}
+GATEWAY_KINDS: Final[dict[str, Kind[Any]]] = {
+    **BUILTIN_KINDS,
+    **CORE_KINDS,
+    "ConfigMap": Kind(("v1",), ConfigMapManifest),
+}
+_MODELS: Final = tuple(kind.model for kind in GATEWAY_KINDS.values())
+_BUILTIN: Final = tuple(kind.model for kind in BUILTIN_KINDS.values())
+
+
+def gateway_in(sources: Sequence[Source[Any]], application: Application) -> Gateway | None:
+    """The gateway among a configuration's manifests, or None. Raises InputError with all problems: parts that are
+    missing or do not fit together, and routes to what is not there."""
+    own = [source for source in sources if _is_gateways(source.manifest)]
+    if not own:
+        return None
+    builtin = [source for source in own if isinstance(source.manifest, _BUILTIN)]
+    deployments = of_kind(own, GatewayDeployment)
+    if builtin and deployments:
+        message = "a configuration has one gateway: a built-in one, or a delegated one"
+        raise InputError([deployments[0].problem(("metadata", "name"), message)])
+    return _builtin_gateway(sources, application) if builtin else _delegated_gateway(own, application)
+
+
+def without_gateway(sources: Sequence[Source[Any]]) -> tuple[Source[Any], ...]:
+    """The manifests that are not the gateway's."""
+    return tuple(source for source in sources if not _is_gateways(source.manifest))
+
+
+def _is_gateways(manifest: Manifest) -> bool:
+    return isinstance(manifest, _MODELS)
+
+
+# --- built-in ------------------------------------------------------------------------------------------------
+
+
+def _builtin_gateway(sources: Sequence[Source[Any]], application: Application) -> Gateway:
+    problems = [*_builtin_problems(sources, application)]
+    if problems:
+        raise InputError(problems)
+    (instance,), (gateway,) = of_kind(sources, MeshGatewayInstance), of_kind(sources, MeshGateway)
+    template, port = instance.manifest.spec.pod_template, gateway.manifest.spec.conf.listeners[0].port
+    labels = template.metadata.labels
+    workload = Workload(GATEWAY, labels["version"], template.spec.service_account_name, labels, port)
+    rules = [rule for source in of_kind(sources, MeshGatewayRoute) for rule in source.manifest.spec.conf.http.rules]
+    routes = tuple(route for rule in rules for route in _routes(rule, application))
+    return Gateway(Service(instance.manifest.metadata.name, port, (workload,)), routes)
+
+
+def _routes(rule: RouteRule, application: Application) -> Iterator[PathRoute]:
+    """A prefix means whole parts of a path."""
+    services = {service_tag(application, service): service for service in application.services}
+    for match in rule.matches:
+        kind: Literal["exact", "parts"] = "exact" if match.path.match == "EXACT" else "parts"
+        yield PathRoute(kind, match.path.value, services[rule.backends[0].destination.service])
+
+
+def _builtin_problems(sources: Sequence[Source[Any]], application: Application) -> Iterator[Problem]:
+    for model in (MeshGateway, MeshGatewayInstance):
+        for extra in of_kind(sources, model)[1:]:
+            yield extra.problem(("metadata", "name"), f"a configuration has one {model.__name__}")
+    for instance in of_kind(sources, MeshGatewayInstance):
+        yield from _instance_problems(instance, sources)
+    tags = [_tag(one.manifest, application) for one in of_kind(sources, MeshGatewayInstance)]
+    for gateway in of_kind(sources, MeshGateway):
+        yield from _selected(gateway, tags, "no MeshGatewayInstance is of")
+        if not of_kind(sources, MeshGatewayRoute):
+            yield gateway.problem(("metadata", "name"), "no MeshGatewayRoute: it would answer 404 to all")
+    opened = [one.manifest.spec.selectors[0].match.service for one in of_kind(sources, MeshGateway)]
+    for route in of_kind(sources, MeshGatewayRoute):
+        yield from _selected(route, opened, "no MeshGateway is for")
+        yield from _destination_problems(route, application)
+    for mesh in of_kind(sources, Mesh):
+        if mesh.manifest.spec.mesh_services.mode == "Exclusive":
+            loc: Loc = ("spec", "meshServices", "mode")
+            yield mesh.problem(loc, "a MeshGatewayRoute is translated with meshServices.mode Disabled only")
+
+
+def _tag(instance: MeshGatewayInstance, application: Application) -> str:
+    """What the control plane makes of its name and namespace."""
+    return f"{instance.metadata.name}_{application.namespace}_svc"
+
+
+def _instance_problems(source: Source[MeshGatewayInstance], sources: Sequence[Source[Any]]) -> Iterator[Problem]:
+    accounts = {account.manifest.metadata.name for account in of_kind(sources, ServiceAccountManifest)}
+    name = source.manifest.spec.pod_template.spec.service_account_name
+    if name not in accounts:
+        loc = ("spec", "podTemplate", "spec", "serviceAccountName")
+        yield source.problem(loc, f"no ServiceAccount {name!r}{did_you_mean(name, accounts)}")
+    if source.manifest.spec.pod_template.metadata.for_the_mesh:
+        yield source.problem(("spec", "podTemplate", "metadata"), "must say nothing to the mesh")
+    if not of_kind(sources, MeshGateway):
+        yield source.problem(("metadata", "name"), "no MeshGateway opens a port of these pods")
+
+
+def _selected(
+    source: Source[MeshGateway] | Source[MeshGatewayRoute], known: Sequence[str], lacking: str
+) -> Iterator[Problem]:
+    name = source.manifest.spec.selectors[0].match.service
+    if name not in known:
+        loc = ("spec", "selectors", 0, "match", "kuma.io/service")
+        yield source.problem(loc, f"{lacking} {name!r}{did_you_mean(name, known)}")
+
+
+def _destination_problems(source: Source[MeshGatewayRoute], application: Application) -> Iterator[Problem]:
+    known = [service_tag(application, service) for service in application.services]
+    for index, rule in enumerate(source.manifest.spec.conf.http.rules):
+        name = rule.backends[0].destination.service
+        if name not in known:
+            loc = ("spec", "conf", "http", "rules", index, "backends", 0, "destination", "kuma.io/service")
+            yield source.problem(loc, f"there is no service {name!r}{did_you_mean(name, known)}")
+
+
+# --- delegated -----------------------------------------------------------------------------------------------
+
+
+def _delegated_gateway(own: Sequence[Source[Any]], application: Application) -> Gateway:
+    configuration = proxy_configuration(of_kind(own, ConfigMapManifest))
+    problems = [*proxy_problems(own, DELEGATED), *_proxy_problems(own, configuration, application)]
+    if problems or configuration is None:
+        raise InputError(problems)
+    (proxy,) = proxies_in(own)
+    # No port: what comes in goes past the sidecar.
+    labels, account = proxy.labels, proxy.workload.account
+    workload = Workload(GATEWAY, labels["version"], account, labels)
+    service = Service(proxy.service.manifest.metadata.name, proxy.port.port, (workload,))
+    return Gateway(service, configuration.routes(application), configuration.value, _options(proxy.deployment))
+
+
+def _options(source: Source[GatewayDeployment]) -> tuple[str, ...]:
+    """What Envoy is started with, but for the file of its configuration; nothing if it is started in another way."""
+    args = source.manifest.pod.spec.containers[0].args
+    return tuple(map(str, args[2:])) if isinstance(args, list) and args[:1] == ["--config-path"] else ()
+
+
+def _proxy_problems(
+    own: Sequence[Source[Any]], configuration: ProxyConfiguration | None, application: Application
+) -> Iterator[Problem]:
+    proxies = proxies_in(own)
+    if configuration is None:
+        yield own[0].problem((), "the gateway has no ConfigMap with Envoy's configuration in envoy.yaml")
+    elif proxies:
+        yield from configuration.problems(application, proxies[0].listens_at)
+    for deployment in of_kind(own, GatewayDeployment):
+        if "--concurrency" not in _options(deployment):
+            loc = ("spec", "template", "spec", "containers", 0, "args")
+            yield deployment.problem(loc, "must begin with --config-path and its file, and have --concurrency")
+    if not of_kind(own, GatewayDeployment):
+        yield own[0].problem((), "the gateway has no Deployment")

@@ -1,0 +1,289 @@
+"""Kuma's Mesh, identities and permissions as they are written: strict models.
+
+What Kuma knows and meshbench does not translate (permissive mutual TLS, shadow policies, tags other than the
+service, `from`) is an error with file and line, never passed over.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Final, Literal
+
+from pydantic import AfterValidator, Field
+
+from bench.application.manifests import Kind, Manifest, Name, Part, Text
+from bench.meshes.kuma.naming import ROOT_NAMESPACE
+
+ANY: Final = "*"
+_MESH_LABEL: Final = "kuma.io/mesh"
+
+Verb = Literal["deny", "allow"]
+
+
+def _are_plain_labels(labels: dict[str, str]) -> dict[str, str]:
+    if labels.get(_MESH_LABEL, "default") != "default":
+        raise ValueError(f"{_MESH_LABEL} is {labels[_MESH_LABEL]!r}; the application is in the mesh 'default'")
+    for key in labels:
+        if "kuma.io/" in key and key != _MESH_LABEL:
+            raise ValueError(f"{key} changes what the policy does; meshbench does not translate it")
+    return labels
+
+
+def _is_spiffe_id(value: str) -> str:
+    if not value.startswith("spiffe://") or value.endswith("/"):
+        raise ValueError(f"{value!r} is no SPIFFE id; write spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT")
+    return value
+
+
+Labels = Annotated[dict[str, str], AfterValidator(_are_plain_labels)]
+Lifetime = Annotated[str, Field(pattern=r"^[1-9][0-9]*[smhdy]$")]
+
+
+class PolicyMetadata(Part):
+    """`metadata` of a policy; annotations could change what it does, and are refused."""
+
+    untranslated: ClassVar[frozenset[str]] = frozenset({"annotations"})
+
+    name: Name
+    namespace: Name | None = None
+    labels: Labels = Field(default={})
+
+
+# --- Mesh ----------------------------------------------------------------------------------------------------
+
+
+class MeshMetadata(Part):
+    name: Literal["default"]
+    labels: Labels = Field(default={})
+
+
+class MeshServices(Part):
+    mode: Literal["Disabled", "Exclusive"] = "Disabled"
+
+
+class OutboundTraffic(Part):
+    passthrough: bool = True
+
+
+class Networking(Part):
+    outbound: OutboundTraffic = OutboundTraffic()
+
+
+class Rotation(Part):
+    expiration: Lifetime
+
+
+class DataplaneCertificate(Part):
+    rotation: Rotation
+
+
+class Root(Part):
+    rsa_bits: Literal[2048] = Field(default=2048, alias="RSAbits")
+    expiration: Lifetime = "10y"
+
+
+class Authority(Part):
+    ca_cert: Root = Root()
+
+
+class Backend(Part):
+    """The builtin authority of a mesh; strict is its default, and all that is translated."""
+
+    untranslated: ClassVar[frozenset[str]] = frozenset({"rootChain"})
+
+    name: Name
+    type: Literal["builtin"]
+    mode: Literal["STRICT"] = "STRICT"
+    dp_cert: DataplaneCertificate | None = None
+    conf: Authority = Authority()
+
+
+class MeshMtls(Part):
+    untranslated: ClassVar[frozenset[str]] = frozenset({"skipValidation"})
+
+    enabled_backend: Name
+    backends: Annotated[tuple[Backend, ...], Field(min_length=1)]
+
+
+class MeshSpec(Part):
+    untranslated: ClassVar[frozenset[str]] = frozenset(
+        {"constraints", "logging", "metrics", "routing", "skipCreatingInitialPolicies", "tracing"}
+    )
+
+    mesh_services: MeshServices = MeshServices()
+    networking: Networking = Networking()
+    mtls: MeshMtls | None = None
+
+
+class Mesh(Manifest):
+    """The mesh itself: how it sees Services, and the older form of mutual TLS."""
+
+    metadata: MeshMetadata
+    spec: MeshSpec = MeshSpec()
+
+
+# --- MeshIdentity and MeshTrafficPermission ------------------------------------------------------------------
+
+
+class NoLabels(Part):
+    """An empty mapping: everyone. An identity for some would leave the others without mutual TLS."""
+
+
+class IdentitySelector(Part):
+    untranslated: ClassVar[frozenset[str]] = frozenset({"matchExpressions"})
+
+    match_labels: NoLabels
+
+
+class DataplaneSelector(Part):
+    dataplane: IdentitySelector
+
+
+class Generated(Part):
+    enabled: Literal[True]
+
+
+class CertificateParameters(Part):
+    expiry: Lifetime = "24h"
+
+
+class Bundled(Part):
+    untranslated: ClassVar[frozenset[str]] = frozenset({"ca"})
+
+    insecure_allow_self_signed: Literal[True]
+    autogenerate: Generated
+    certificate_parameters: CertificateParameters = CertificateParameters()
+    mesh_trust_creation: Literal["Enabled"] = "Enabled"
+
+
+class Provider(Part):
+    untranslated: ClassVar[frozenset[str]] = frozenset({"spire"})
+
+    type: Literal["Bundled"]
+    bundled: Bundled
+
+
+class MeshIdentitySpec(Part):
+    untranslated: ClassVar[frozenset[str]] = frozenset({"spiffeID"})
+
+    selector: DataplaneSelector
+    provider: Provider
+
+
+class IdentityMetadata(PolicyMetadata):
+    namespace: Literal["kuma-system"]
+
+
+class MeshIdentity(Manifest):
+    """Certificates for everyone, by service account; from then on mutual TLS only."""
+
+    metadata: IdentityMetadata
+    spec: MeshIdentitySpec
+
+
+class SpiffeIdMatch(Part):
+    type: Literal["Exact", "Prefix"]
+    value: Annotated[Text, AfterValidator(_is_spiffe_id)]
+
+    def matches(self, spiffe_id: str) -> bool:
+        return spiffe_id == self.value if self.type == "Exact" else spiffe_id.startswith(self.value)
+
+
+class Match(Part):
+    untranslated: ClassVar[frozenset[str]] = frozenset({"sni"})
+
+    spiffe_id: SpiffeIdMatch = Field(alias="spiffeID")
+
+
+Matches = Annotated[tuple[Match, ...], Field(min_length=1)]
+
+
+class RuleDefault(Part):
+    untranslated: ClassVar[frozenset[str]] = frozenset({"allowWithShadowDeny", "action"})
+
+    deny: Matches = ()
+    allow: Matches = ()
+
+
+class Rule(Part):
+    default: RuleDefault
+
+
+class TargetRef(Part):
+    """Whom a permission protects; without labels everyone in the reach of its namespace."""
+
+    untranslated: ClassVar[frozenset[str]] = frozenset(
+        {"mesh", "name", "namespace", "proxyTypes", "sectionName", "tags"}
+    )
+
+    kind: Literal["Dataplane"]
+    labels: dict[str, str] = Field(default={})
+
+
+class MeshTrafficPermissionSpec(Part):
+    untranslated: ClassVar[frozenset[str]] = frozenset({"from"})
+
+    target_ref: TargetRef = TargetRef(kind="Dataplane")
+    rules: Annotated[tuple[Rule, ...], Field(min_length=1)]
+
+
+class MeshTrafficPermission(Manifest):
+    """Which identities may call: a matching deny wins, then a matching allow, else the call is denied."""
+
+    metadata: PolicyMetadata
+    spec: MeshTrafficPermissionSpec
+
+    def entries(self) -> Iterator[tuple[Verb, SpiffeIdMatch]]:
+        """What it says, in its order."""
+        for rule in self.spec.rules:
+            for match in rule.default.deny:
+                yield "deny", match.spiffe_id
+            for match in rule.default.allow:
+                yield "allow", match.spiffe_id
+
+
+# --- TrafficPermission ---------------------------------------------------------------------------------------
+
+
+class Tags(Part):
+    untranslated: ClassVar[frozenset[str]] = frozenset({"app", "kuma.io/protocol", "kuma.io/zone", "version"})
+
+    service: Text = Field(alias="kuma.io/service")
+
+
+class TagMatch(Part):
+    match: Tags
+
+
+TagMatches = Annotated[tuple[TagMatch, ...], Field(min_length=1)]
+
+
+class TrafficPermissionSpec(Part):
+    sources: TagMatches
+    destinations: TagMatches
+
+
+class TrafficPermissionMetadata(Part):
+    """Older policies belong to the whole mesh: no namespace."""
+
+    untranslated: ClassVar[frozenset[str]] = frozenset({"annotations", "namespace"})
+
+    name: Name
+    labels: Labels = Field(default={})
+
+
+class TrafficPermission(Manifest):
+    """Which services may connect; for each destination the one permission counts that names it most closely."""
+
+    mesh: Literal["default"] = "default"
+    metadata: TrafficPermissionMetadata
+    spec: TrafficPermissionSpec
+
+    def rank(self, tags: tuple[str, ...]) -> int:
+        """How closely it names a workload with these service tags: 2 by name, 1 by `*`, 0 not at all."""
+        named = {destination.match.service for destination in self.spec.destinations}
+        return 2 if named & set(tags) else 1 if ANY in named else 0
+
+
+KINDS: Final[dict[str, Kind[Any]]] = {
+    model.__name__: Kind(("kuma.io/v1alpha1",), model, ROOT_NAMESPACE)
+    for model in (Mesh, MeshIdentity, MeshTrafficPermission, TrafficPermission)
+}

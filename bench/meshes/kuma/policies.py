@@ -1,0 +1,96 @@
+"""Select the policies of one configuration that concern a workload, and decide on a request. Pure.
+
+Two forms, never mixed: MeshIdentity with MeshTrafficPermissions (Kuma 2.14, and 3.0), and Mesh.mtls with
+TrafficPermissions (2.x only).
+
+The sidecars' RBAC filters come from the same models by another way (`kuma_rbac`); proofs ask real sidecars
+and compare the answers with what is said here.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from bench.application.manifests import LabelSelector
+from bench.application.model import Application, Workload
+from bench.meshes.kuma.manifests import ANY, MeshIdentity, MeshSpec, MeshTrafficPermission, TrafficPermission
+from bench.meshes.kuma.naming import ROOT_NAMESPACE, builtin_id, service_tags
+from bench.meshes.kuma.route_manifests import MeshHTTPRoute
+
+Form = Literal["plain", "builtin", "identity"]
+
+_DEFAULT_MESH: Final = MeshSpec()
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """What one configuration says about the mesh; without a Mesh it is Kuma's default one, in plain text."""
+
+    application: Application
+    mesh: MeshSpec = _DEFAULT_MESH
+    identity: MeshIdentity | None = None
+    permissions: tuple[MeshTrafficPermission, ...] = ()
+    traffic_permissions: tuple[TrafficPermission, ...] = ()
+    routes: tuple[MeshHTTPRoute, ...] = ()
+
+    @property
+    def form(self) -> Form:
+        """Where certificates come from: nowhere, the mesh's builtin authority, or a MeshIdentity."""
+        if self.identity is not None:
+            return "identity"
+        return "plain" if self.mesh.mtls is None else "builtin"
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether destinations are MeshServices."""
+        return self.mesh.mesh_services.mode == "Exclusive"
+
+    def namespace_of(self, policy: MeshTrafficPermission | MeshHTTPRoute) -> str:
+        """Where the policy lives: what it says, or the application's namespace."""
+        return policy.metadata.namespace or self.application.namespace
+
+    def applies(self, policy: MeshTrafficPermission | MeshHTTPRoute, workload: Workload) -> bool:
+        """Whether it protects the workload, or routes what that sends: by namespace (the system's means all) and
+        labels."""
+        near = self.namespace_of(policy) in {self.application.namespace, ROOT_NAMESPACE}
+        return near and LabelSelector(matchLabels=policy.spec.target_ref.labels).selects(workload.labels)
+
+    def permitting(self, workload: Workload) -> tuple[MeshTrafficPermission, ...]:
+        """The MeshTrafficPermissions that protect the workload, in their order."""
+        return tuple(policy for policy in self.permissions if self.applies(policy, workload))
+
+    def closest(self, workload: Workload) -> TrafficPermission | None:
+        """The one TrafficPermission that counts for the workload."""
+        tags = service_tags(self.application, workload)
+        naming = [permission for permission in self.traffic_permissions if permission.rank(tags)]
+        return max(naming, key=lambda one: one.rank(tags), default=None)
+
+
+Decision = Literal["allowed", "denied", "refused"]
+
+
+def decision(policies: Policies, workload: Workload, names: tuple[str, ...]) -> Decision:
+    """`allowed`, `denied` (403), or `refused`: the connection itself is closed.
+
+    `names` are those in the caller's certificate, its SPIFFE id first; none for plain text. The form with a
+    MeshIdentity denies a request, the older one closes the connection.
+    """
+    if policies.form == "plain":
+        return "refused" if names else "allowed"
+    if not names:
+        return "refused"
+    if policies.form == "identity":
+        return "allowed" if _identity_passes(policies, workload, names[0]) else "denied"
+    permission = policies.closest(workload)
+    return "allowed" if permission is not None and names_source(permission, names) else "refused"
+
+
+def names_source(permission: TrafficPermission, names: tuple[str, ...]) -> bool:
+    """Whether a TrafficPermission has a source with one of these names."""
+    services = {source.match.service for source in permission.spec.sources}
+    return ANY in services or any(builtin_id(service) in names for service in services)
+
+
+def _identity_passes(policies: Policies, workload: Workload, spiffe_id: str) -> bool:
+    entries = [entry for policy in policies.permitting(workload) for entry in policy.entries()]
+    said = {verb for verb, match in entries if match.matches(spiffe_id)}
+    return "allow" in said and "deny" not in said

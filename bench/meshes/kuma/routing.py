@@ -1,0 +1,174 @@
+"""What Kuma's routes mean for Bookinfo, and routes that could not work. Pure."""
+
+from collections.abc import Iterator, Sequence
+
+from bench.application.manifests import Source
+from bench.application.model import Application, Service, Workload
+from bench.errors import Problem
+from bench.files.yaml_source import Loc, did_you_mean
+from bench.meshes.kuma.naming import mesh_service, route_kri, service_tag
+from bench.meshes.kuma.policies import Policies
+from bench.meshes.kuma.route_manifests import BackendRef, HttpMatch, MeshHTTPRoute, PathMatch, RouteRule, ServiceRef, To
+from bench.meshes.routing import Condition, Way, is_shown
+
+
+def outbound_cluster(policies: Policies, application: Application, service: Service) -> str:
+    """`reviews_bookinfo_svc_9080`, or the name of its MeshService."""
+    return mesh_service(application, service) if policies.exclusive else service_tag(application, service)
+
+
+def ways(policies: Policies, application: Application, *, caller: Workload, service: Service) -> tuple[Way, ...]:
+    """Where the sidecar of `caller` sends requests to a service: as the routes for it say, the narrowest first, and
+    what none of them takes to any of its workloads."""
+    routed = [way for _, way in _routed(policies, application, caller=caller, service=service)]
+    everything = Way(outbound_cluster(policies, application, service), service, service.workloads)
+    narrow = sorted((way for way in routed if not _takes_everything(way)), key=_width)
+    return (*narrow, next(filter(_takes_everything, routed), everything))
+
+
+def destinations(policies: Policies, application: Application, caller: Workload) -> tuple[Service, ...]:
+    """The Services to which requests of `caller` can lead, by name; its sidecar knows no other cluster."""
+    every = (
+        way for service in application.services for way in ways(policies, application, caller=caller, service=service)
+    )
+    found = {way.service.name: way.service for way in every}
+    return tuple(found[name] for name in sorted(found))
+
+
+def route_problems(sources: Sequence[Source[MeshHTTPRoute]], policies: Policies) -> Iterator[Problem]:
+    """Routes of nobody, to what is not there, or in each other's place; then those that no request could show."""
+    found = [problem for source in sources for problem in _problems(source, policies)]
+    yield from found or [*_rivals(sources, policies)] or _unshown(sources, policies)
+
+
+Place = tuple[MeshHTTPRoute, int, int]  # the route, and where in it: which `to`, which rule
+
+
+def _routed(
+    policies: Policies, application: Application, *, caller: Workload, service: Service
+) -> Iterator[tuple[Place, Way]]:
+    """What the routes say, in their own order, and where each says it."""
+    for route in policies.routes:
+        if not policies.applies(route, caller):
+            continue
+        for index, to in enumerate(route.spec.to):
+            if to.target_ref.name == service.name:
+                for place, way in _ways(route, to, policies=policies, application=application):
+                    yield (route, index, place), way
+
+
+def _ways(route: MeshHTTPRoute, to: To, *, policies: Policies, application: Application) -> Iterator[tuple[int, Way]]:
+    origin = route_kri(policies.namespace_of(route), route.metadata.name)
+    for place, rule in enumerate(to.rules):
+        target = application.service(rule.default.backend.name)
+        cluster = outbound_cluster(policies, application, target)
+        for match in rule.matches:
+            yield place, Way(cluster, target, target.workloads, _path(match.path), _headers(match), origin)
+
+
+def _path(path: PathMatch | None) -> Condition | None:
+    if path is None or path.is_everything:
+        return None
+    return Condition("exact" if path.type == "Exact" else "prefix", path.value)
+
+
+def _headers(match: HttpMatch) -> tuple[tuple[str, Condition], ...]:
+    return tuple(
+        (header.name, Condition("exact" if header.type == "Exact" else "prefix", header.value))
+        for header in match.headers
+    )
+
+
+def _takes_everything(way: Way) -> bool:
+    return way.path is None and not way.headers
+
+
+def _width(way: Way) -> tuple[bool, int]:
+    """Kuma looks at a path first, then at the way with more headers."""
+    return way.path is None, -len(way.headers)
+
+
+def _problems(source: Source[MeshHTTPRoute], policies: Policies) -> Iterator[Problem]:
+    route, application = source.manifest, policies.application
+    if not policies.exclusive:
+        message = "a route to MeshServices does nothing without a Mesh whose meshServices.mode is Exclusive"
+        yield source.problem(("kind",), message)
+    if policies.namespace_of(route) != application.namespace:
+        message = f"routes of Services are read in their own namespace, {application.namespace}"
+        yield source.problem(("metadata", "namespace"), message)
+    elif not any(policies.applies(route, workload) for workload in application.everyone):
+        yield source.problem(("spec", "targetRef", "labels"), "selects no workload of the application")
+    for index, to in enumerate(route.spec.to):
+        loc: Loc = ("spec", "to", index)
+        yield from _reference_problems(source, (*loc, "targetRef"), reference=to.target_ref, application=application)
+        for place, rule in enumerate(to.rules):
+            yield from _rule_problems(source, (*loc, "rules", place), rule=rule, application=application)
+
+
+def _rule_problems(
+    source: Source[MeshHTTPRoute], loc: Loc, *, rule: RouteRule, application: Application
+) -> Iterator[Problem]:
+    backend = rule.default.backend
+    yield from _reference_problems(
+        source, (*loc, "default", "backendRefs", 0), reference=backend, application=application
+    )
+    for place, match in enumerate(rule.matches):
+        if match.path is not None and match.path.type == "PathPrefix" and not match.path.is_everything:
+            where = (*loc, "matches", place, "path", "value")
+            yield source.problem(where, "a prefix other than / is not translated by meshbench")
+
+
+def _reference_problems(
+    source: Source[MeshHTTPRoute], loc: Loc, *, reference: BackendRef | ServiceRef, application: Application
+) -> Iterator[Problem]:
+    services = {service.name: service for service in application.services}
+    if reference.namespace not in (None, application.namespace):
+        yield source.problem((*loc, "namespace"), f"nothing runs in {reference.namespace!r}")
+    if reference.name not in services:
+        yield source.problem((*loc, "name"), _no_service(reference.name, application))
+    elif isinstance(reference, BackendRef) and reference.port not in (None, services[reference.name].port):
+        yield source.problem((*loc, "port"), f"{reference.name} has port {services[reference.name].port} only")
+
+
+def _no_service(name: str, application: Application) -> str:
+    """What is there instead; a version's Service is there when the version is."""
+    app = name.rpartition("-v")[0]
+    versions = [workload.version for workload in application.workloads if workload.app == app]
+    near = did_you_mean(name, [service.name for service in application.services])
+    told = f"; deployed of {app} is {', '.join(versions)} (application.reviews)" if versions else near
+    return f"there is no service {name!r}{told}"
+
+
+def _rivals(sources: Sequence[Source[MeshHTTPRoute]], policies: Policies) -> Iterator[Problem]:
+    """Two that route the same requests: Kuma merges them, by rules of its own."""
+    seen: dict[tuple[str, str], Source[MeshHTTPRoute]] = {}
+    for source in sources:
+        callers = [one.name for one in policies.application.everyone if policies.applies(source.manifest, one)]
+        for index, to in enumerate(source.manifest.spec.to):
+            firsts = [seen.setdefault((caller, to.target_ref.name), source) for caller in callers]
+            other = next((first for first in firsts if first is not source), None)
+            if other is not None:
+                where = f"{other.document.file}:{other.document.line_of(())}"
+                message = f"the route in {where} is for the same service; meshbench does not merge them"
+                yield source.problem(("spec", "to", index, "targetRef"), message)
+
+
+def _unshown(sources: Sequence[Source[MeshHTTPRoute]], policies: Policies) -> Iterator[Problem]:
+    """Rules that no request of the application's own calls follows."""
+    application = policies.application
+    shown = set(_shown(policies, application))
+    for source in sources:
+        for index, to in enumerate(source.manifest.spec.to):
+            for place, _ in enumerate(to.rules):
+                if (source.manifest.metadata.name, index, place) not in shown:
+                    message = "no request of the application could show that this route works"
+                    yield source.problem(("spec", "to", index, "rules", place), message)
+
+
+def _shown(policies: Policies, application: Application) -> Iterator[tuple[str, int, int]]:
+    for caller in application.everyone:
+        for service in application.services:
+            every = ways(policies, application, caller=caller, service=service)
+            for (route, index, place), way in _routed(policies, application, caller=caller, service=service):
+                if any(known == way and is_shown(known, every, service.workload.app) for known in every):
+                    yield route.metadata.name, index, place

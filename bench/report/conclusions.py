@@ -1,0 +1,310 @@
+"""Answer in words: one sentence per configuration and named pair, with size, certainty and what would raise it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
+
+from bench.analysis.run_summary import repeats_for_margin
+from bench.report.model import Cell, Table, columns_of
+from bench.results.summary_records import ConfigurationSummary, Contrast, SummaryRecord
+from bench.units import (
+    format_bytes,
+    format_change,
+    format_change_interval,
+    format_count,
+    format_counted,
+    format_delta,
+    format_effect,
+    format_interval,
+    format_ms,
+    format_percent,
+    format_rps,
+    format_within,
+)
+
+Outcome = Literal["shown", "not shown", "open"]
+
+
+class Step(NamedTuple):
+    """One step of the ranking: `slower` should be slower than `than`."""
+
+    slower: str
+    than: str
+    outcome: Outcome
+
+
+_STEPS: Final = (
+    ("istio", "baseline"),
+    ("kuma", "istio"),
+    ("istio-policies", "istio"),
+    ("kuma-policies", "kuma"),
+    ("kuma-policies", "istio-policies"),
+)
+_ANSWERS: Final[Mapping[Outcome, str]] = {
+    "shown": "shows here: each step is slower than the one before",
+    "not shown": "does not show here",
+    "open": "cannot be decided at this precision",
+}
+_WORDS: Final[Mapping[Outcome, str]] = {
+    "shown": "slower for certain",
+    "not shown": "not slower",
+    "open": "undecided",
+}
+
+
+def ranking(summary: SummaryRecord) -> str:
+    """The answer in one sentence; empty where the run lacks one of the comparisons.
+
+    One step that is not slower, and the ranking does not show; else one that is undecided leaves it open.
+    """
+    steps = ranking_steps(summary.contrasts)
+    if len(steps) < len(_STEPS):
+        return ""
+    outcomes = {step.outcome for step in steps}
+    found: Outcome = "not shown" if "not shown" in outcomes else "open" if "open" in outcomes else "shown"
+    parts = "" if found == "shown" else f" ({_told(steps)})"
+    return f"The thesis's ranking (baseline < Istio < Kuma, and policies add more) {_ANSWERS[found]}{parts}."
+
+
+def ranking_steps(contrasts: Sequence[Contrast]) -> tuple[Step, ...]:
+    """The steps that these contrasts on P95 compare, whichever side they call the reference."""
+    known = {(c.configuration, c.reference): c for c in contrasts if c.metric == "p95_ms"}
+    found = ((pair, known.get(pair), known.get(pair[::-1])) for pair in _STEPS)
+    return tuple(
+        Step(*pair, _outcome(straight, slower=True) if straight else _outcome(reverse, slower=False))
+        for pair, straight, reverse in found
+        if (straight or reverse) is not None
+    )
+
+
+def _outcome(contrast: Contrast | None, *, slower: bool) -> Outcome:
+    """`slower`: whether a larger P95 of the contrast's configuration is what the ranking says."""
+    if contrast is None or contrast.ratio is None or contrast.verdict in ("inconclusive", "invalid"):
+        return "open"
+    if contrast.verdict == "equivalent":
+        return "not shown"
+    return "shown" if (contrast.ratio > 1) is slower else "not shown"
+
+
+def _told(steps: Sequence[Step]) -> str:
+    """The steps by what was found; where that is the same for all, without their names."""
+    by_outcome = {o: [f"{s.slower} against {s.than}" for s in steps if s.outcome == o] for o in _WORDS}
+    found = [f"{_WORDS[outcome]}: {', '.join(pairs)}" for outcome, pairs in by_outcome.items() if pairs]
+    return "; ".join(found) if len(found) > 1 else f"each step is {_WORDS[steps[0].outcome]}"
+
+
+_VERDICTS: Final = {
+    "slower": "slower, by more than the margin of {margin}",
+    "faster": "faster, by more than the margin of {margin}",
+    "different": "different for certain, but the interval crosses the margin of {margin}: its size is open",
+    "equivalent": "equivalent, any difference is within the margin of {margin}",
+    "inconclusive": "inconclusive, these repeats cannot tell it from none, nor rule out one beyond {margin}",
+}
+
+_NO_DIFFERENCE: Final = ("equivalent", "inconclusive")  # where both sides are one configuration
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One configuration or pair in words: `title`, `size` and `change` are the headline."""
+
+    title: str
+    verdict: str  # empty without a reference
+    size: str
+    change: str
+    sentence: str
+    certainty: str
+    besides: str
+
+    @property
+    def text(self) -> str:
+        return " ".join(part for part in (self.sentence, self.certainty, self.besides) if part)
+
+
+def answers(summary: SummaryRecord) -> tuple[Answer, ...]:
+    """One answer per contrast on P95 with the reference, or else one per configuration; then one per named pair."""
+    asked = asked_contrasts(summary)
+    named = tuple(_compared(summary, contrast) for contrast in asked if contrast.named)
+    direct = tuple(_compared(summary, contrast) for contrast in asked if not contrast.named)
+    alone = (_alone(name, configuration) for name, configuration in summary.configurations.items())
+    return (*(direct or alone), *named)
+
+
+def asked_contrasts(summary: SummaryRecord) -> tuple[Contrast, ...]:
+    """List the contrasts on P95 that the scenario asks for: with its reference, then the named pairs."""
+    asked = [c for c in contrasts_on(summary, "p95_ms") if c.standing != "exploratory"]
+    return tuple(sorted(asked, key=lambda contrast: contrast.named))
+
+
+def further_answers(summary: SummaryRecord) -> tuple[str, ...]:
+    """The contrasts on P95 that nobody asked for beforehand, a sentence each."""
+    others = [c for c in contrasts_on(summary, "p95_ms") if c.standing == "exploratory"]
+    return tuple(_sentence(summary, contrast) for contrast in others)
+
+
+def overview(summary: SummaryRecord) -> str:
+    """What the whole run says in a sentence: whether the thesis's ranking shows, or where throughput ends; empty where
+    it has neither five configurations as the thesis's nor different numbers of users."""
+    return ranking(summary) or _saturation(summary)
+
+
+def _saturation(summary: SummaryRecord) -> str:
+    known = [c for c in summary.configurations.values() if c.rps is not None and c.p95_ms is not None]
+    levels = sorted(known, key=lambda configuration: configuration.users)
+    if len({level.users for level in levels}) < 2 or len({level.mesh for level in levels}) > 1:
+        return ""
+    best = max(levels, key=lambda level: level.rps or 0)
+    few, many = levels[0], levels[-1]
+    return (
+        f"Throughput is best with {format_count(best.users)} users: {format_rps(best.rps)} requests/s. "
+        f"From {format_count(few.users)} to {format_count(many.users)} users P95 goes from "
+        f"{format_ms(few.p95_ms)} to {format_ms(many.p95_ms)} ms."
+    )
+
+
+def contrasts_on(summary: SummaryRecord, metric: str) -> tuple[Contrast, ...]:
+    """The contrasts on one metric: with the run's reference first, then the named pairs."""
+    found = [contrast for contrast in summary.contrasts if contrast.metric == metric]
+    return tuple(sorted(found, key=lambda contrast: (contrast.reference != summary.reference, not contrast.named)))
+
+
+def title_of(contrast: Contrast, reference: str | None) -> str:
+    """The configuration; with what it is compared, where that is not the reference of the run."""
+    name = contrast.configuration
+    return name if contrast.reference == reference else f"{name} against {contrast.reference}"
+
+
+def _compared(summary: SummaryRecord, contrast: Contrast) -> Answer:
+    known = contrast.ratio is not None and contrast.verdict != "invalid"
+    return Answer(
+        title=title_of(contrast, summary.reference),
+        verdict=verdict_of(contrast),
+        size=f"{format_delta(contrast.delta_ms)} ms" if known else "n/a",
+        change=format_change(contrast.ratio) if known else "",
+        sentence=_sentence(summary, contrast),
+        certainty="; ".join(_certainty(summary, contrast)) + "." if known else "",
+        besides=_besides(summary, contrast),
+    )
+
+
+def verdict_of(contrast: Contrast) -> str:
+    """Name the verdict in a word or two; a configuration that is compared with itself has words of its own."""
+    if not contrast.alike or contrast.verdict == "invalid":
+        return contrast.verdict
+    return "no difference" if contrast.verdict in _NO_DIFFERENCE else "false alarm"
+
+
+def _sentence(summary: SummaryRecord, contrast: Contrast) -> str:
+    name, reference = contrast.configuration, contrast.reference
+    if contrast.verdict == "invalid" or contrast.ratio is None:
+        return f"{name} against {reference}: no result{contrast.reason and f', {contrast.reason}'}."
+    change = format_change(contrast.ratio) + _interval(summary, contrast)
+    amount = f"{format_delta(contrast.delta_ms)} ms ({change})"
+    verdict = _VERDICTS[contrast.verdict].format(margin=format_percent(summary.margin))
+    if contrast.ratio_low is None:
+        verdict = f"inconclusive, {contrast.reason or 'there is no interval'}"
+    if contrast.alike:
+        return _noise(contrast, amount)
+    if contrast.ratio >= 1:
+        return f"{name} adds {amount} to the P95 of {reference}: {verdict}."
+    return f"{name} changes the P95 of {reference} by {amount}: {verdict}."
+
+
+def _noise(contrast: Contrast, amount: str) -> str:
+    """One configuration under two names: whatever is seen, it is no difference."""
+    same = f"{contrast.configuration} is {contrast.reference} under another name"
+    if contrast.verdict in ("equivalent", "inconclusive"):
+        return (
+            f"No difference: {same}. What is seen, {amount} of P95, is noise, and shows how much of it there is here."
+        )
+    return f"A false alarm: {same}, so that the {amount} of P95 are noise. Distrust what else was compared here."
+
+
+def _interval(summary: SummaryRecord, contrast: Contrast) -> str:
+    if contrast.ratio_low is None:
+        return ""
+    level = format_percent(summary.confidence)
+    return f", {level} interval {format_change_interval(contrast.ratio_low, contrast.ratio_high)}"
+
+
+def _certainty(summary: SummaryRecord, contrast: Contrast) -> Iterator[str]:
+    yield f"From {contrast.n[0]} + {contrast.n[1]} repeats"
+    if contrast.ratio_low is not None:
+        yield f"the ratio is known to within {format_within(contrast.ratio_low, contrast.ratio_high)}"
+    if contrast.verdict in ("different", "inconclusive") and contrast.mde is not None:
+        yield f"a difference of {format_effect(contrast.mde)} would be found 4 times out of 5"
+        sides = (summary.configurations[name] for name in (contrast.configuration, contrast.reference))
+        needed = repeats_for_margin(sides, summary.margin)
+        if needed and needed > min(contrast.n):
+            yield f"{format_count(needed)} repeats each would find one of {format_percent(summary.margin)}"
+    if contrast.reason and contrast.ratio_low is not None:
+        yield contrast.reason
+
+
+def _besides(summary: SummaryRecord, contrast: Contrast) -> str:
+    """Throughput and what the sidecars use: the rest of the cost."""
+    configuration = summary.configurations[contrast.configuration]
+    reference = summary.configurations[contrast.reference]
+    parts = []
+    if reference.rps is not None and configuration.rps is not None:
+        parts.append(f"throughput {format_rps(reference.rps)} → {format_rps(configuration.rps)} requests/s")
+    if configuration.sidecar_cpu_ms_per_request:
+        parts.append(f"sidecars use {format_ms(configuration.sidecar_cpu_ms_per_request)} ms CPU per request")
+    if configuration.sidecar_rss_bytes:
+        parts.append(f"{format_bytes(configuration.sidecar_rss_bytes)} memory")
+    return f"Besides: {', '.join(parts)}." if parts else ""
+
+
+def _alone(name: str, configuration: ConfigurationSummary) -> Answer:
+    interval = format_interval(configuration.p95_low_ms, configuration.p95_high_ms)
+    certain = f"interval {interval} ms" if interval != "n/a" else configuration.no_interval or "no interval"
+    known = configuration.p95_ms is not None
+    return Answer(
+        title=name,
+        verdict="" if configuration.valid else "invalid",
+        size=f"{format_ms(configuration.p95_ms)} ms" if known else "n/a",
+        change="",
+        sentence=f"{name}: P95 {format_ms(configuration.p95_ms)} ms ({certain}; n = {configuration.n}) and "
+        f"{format_rps(configuration.rps)} requests/s with {format_count(configuration.users)} users."
+        if known
+        else f"{name}: no result with {format_count(configuration.users)} users: {certain}.",
+        certainty="",
+        besides="",
+    )
+
+
+MOST_IN_PROSE: Final = 3
+
+
+def answer_table(summary: SummaryRecord) -> Table | None:
+    """Make the table of the comparisons that the scenario asks for; None where they are few enough for prose."""
+    contrasts = asked_contrasts(summary)
+    if len(contrasts) <= MOST_IN_PROSE:
+        return None
+    return Table(
+        name="answer",
+        title=f"{format_counted(len(contrasts), 'comparison')} of P95",
+        note=f"Difference of P95 with its {format_percent(summary.confidence)} interval; verdict against a margin "
+        f"of {format_percent(summary.margin)}. MDE: minimum detectable effect, the smallest difference found with "
+        "80 % power. n: valid repeats of both sides.",
+        columns=columns_of("Comparison | P95 difference* | Verdict | MDE* | n*"),
+        rows=tuple(_row(contrast) for contrast in contrasts),
+    )
+
+
+def _row(contrast: Contrast) -> tuple[Cell, ...]:
+    known = contrast.ratio is not None and contrast.verdict != "invalid"
+    interval = format_change_interval(contrast.ratio_low, contrast.ratio_high)
+    return (
+        Cell(contrast.configuration, f"vs {contrast.reference}"),
+        Cell(f"{format_delta(contrast.delta_ms)} ms ({format_change(contrast.ratio)})", _bracketed(interval))
+        if known
+        else Cell("no result"),
+        Cell(verdict_of(contrast), verdict=True),
+        Cell(format_effect(contrast.mde).replace("a factor of ", "×") if known else "n/a"),
+        Cell(f"{contrast.n[0]} + {contrast.n[1]}"),
+    )
+
+
+def _bracketed(interval: str) -> str:
+    return "[no interval]" if interval == "n/a" else f"[{interval}]"

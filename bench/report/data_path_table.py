@@ -1,0 +1,114 @@
+"""What differs between the configurations with a mesh besides its name: "equal or not"."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final
+
+from bench.meshes.equalise import said
+from bench.report.model import Cell, Column, Report, Table
+from bench.results.records import DataPath, Limits, Retries, Way
+from bench.units import format_count, format_duration
+
+_BALANCING: Final = {
+    "LEAST_REQUEST": "fewest requests",
+    "ROUND_ROBIN": "round robin",
+    "RANDOM": "random",
+    "RING_HASH": "ring hash",
+    "MAGLEV": "Maglev",
+}
+_NONE: Final = "none"
+
+
+def equality(report: Report) -> Table:
+    """A row per property of the data path, a column per configuration; without rows where fewer than two have one."""
+    paths = {name: found for name in report.configurations if (found := tuple(_paths(report, name)))}
+    rows = tuple(_rows(paths)) if len(paths) > 1 else ()
+    return Table(
+        name="equality",
+        title="Equal or not",
+        note=f"{_sentence(rows, report)} From the sidecars' own configuration; protocol and TLS as they counted them "
+        "on their connections to each other.",
+        columns=tuple(Column(title, number=False) for title in ("On a request's way", "Alike", *paths)),
+        rows=rows,
+    )
+
+
+def _paths(report: Report, configuration: str) -> Iterator[DataPath]:
+    for trial in report.run.trials:
+        if trial.record.configuration == configuration and trial.proof and trial.proof.data_path:
+            yield trial.proof.data_path
+
+
+def _rows(paths: Mapping[str, tuple[DataPath, ...]]) -> Iterator[tuple[Cell, ...]]:
+    for title, tell in _PROPERTIES.items():
+        told = [" · ".join(dict.fromkeys(text for path in found for text in tell(path))) for found in paths.values()]
+        alike = len(set(told)) == 1
+        yield (Cell(title), Cell("equal" if alike else "different", verdict=not alike), *map(Cell, told))
+
+
+def _sentence(rows: Iterable[tuple[Cell, ...]], report: Report) -> str:
+    different = [row[0].text for row in rows if row[1].verdict]
+    meshes = {configuration.mesh for configuration in report.configurations.values()} - {"none"}
+    besides = "Besides the mesh's name these differ" if len(meshes) > 1 else "These differ"
+    equal = said(report.record.scenario.equalise)
+    return " ".join(
+        (
+            f"{besides}: {', '.join(different)}." if different else "Nothing of this differs.",
+            *([f"Set alike on purpose (equalise): {equal}."] if equal else []),
+        )
+    )
+
+
+def _of_ways(tell: Callable[[Way], str]) -> Callable[[DataPath], Iterable[str]]:
+    return lambda path: dict.fromkeys(tell(way) for way in path.ways)
+
+
+def _http(way: Way) -> str:
+    return ", ".join(way.seen.http) or f"{way.http} (as configured)"
+
+
+def _retries(retries: Retries | None) -> str:
+    if retries is None:
+        return _NONE
+    first, last = (format_duration(seconds) for seconds in retries.backoff_s)
+    each = f", {format_duration(retries.per_try_timeout_s)} for each" if retries.per_try_timeout_s else ""
+    return f"{retries.number} on {', '.join(retries.conditions)}; {first} to {last} between{each}"
+
+
+def _limits(limits: Limits) -> str:
+    counts = [
+        f"{format_count(count)} {what}"
+        for count, what in (
+            (limits.connections, "connections"),
+            (limits.pending, "waiting requests"),
+            (limits.requests, "requests"),
+            (limits.retries, "retries"),
+        )
+        if count is not None
+    ]
+    return ", ".join(counts) or _NONE
+
+
+def _timeout(way: Way) -> str:
+    return _NONE if way.timeout_s is None else format_duration(way.timeout_s)
+
+
+def _policies(counts: Iterable[int | None]) -> Iterator[str]:
+    """How many there are in how many sidecars; a filter without any lets nothing pass."""
+    found = [count for count in counts if count is not None]
+    yield f"{sum(found)} in {len(found)} sidecars" if found else _NONE
+
+
+_PROPERTIES: Final[Mapping[str, Callable[[DataPath], Iterable[str]]]] = {
+    "protocol between sidecars": _of_ways(_http),
+    "TLS version": _of_ways(lambda way: ", ".join(way.seen.tls) or "plain text"),
+    "TLS cipher": _of_ways(lambda way: ", ".join(way.seen.ciphers) or _NONE),
+    "TLS curve": _of_ways(lambda way: ", ".join(way.seen.curves) or _NONE),
+    "policies for HTTP": lambda path: _policies(inbound.http_policies for inbound in path.inbounds),
+    "policies for connections": lambda path: _policies(inbound.network_policies for inbound in path.inbounds),
+    "retries between sidecars": _of_ways(lambda way: _retries(way.retries)),
+    "retries to the application": lambda path: dict.fromkeys(_retries(one.retries) for one in path.inbounds),
+    "time-out of a request": _of_ways(_timeout),
+    "load balancing": _of_ways(lambda way: _BALANCING.get(way.load_balancing, way.load_balancing)),
+    "limits (circuit breaker)": _of_ways(lambda way: _limits(way.limits)),
+    "workers of a sidecar": lambda path: dict.fromkeys(format_count(count) for count in path.workers.values()),
+}

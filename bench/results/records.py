@@ -1,0 +1,253 @@
+"""Model what meshbench writes into a run's folder: the files' schemas and docs come from here.
+
+Everything comes from the sidecars' own configuration and counters. Times are in seconds; null is none, or no limit.
+
+    run.json      RunRecord       what was run, where, in which order, and how it ended
+    trial.json    TrialRecord     one deployment and measurement of one configuration
+    proof.json    ProofRecord     the evidence that the trial measured what its name says
+    summary.json  SummaryRecord   the numbers of every table
+
+All times of samples are integer nanoseconds since the trial's start, on a monotonic clock; wall-clock times
+are UTC and only name things.
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bench.results.base import SCHEMA_VERSION, Record, RunStatus
+from bench.results.summary_records import SummaryRecord
+from bench.scenario.model import Scenario
+from bench.scenario.plan import Plan
+
+
+class Retries(Record):
+    """Envoy's retry policy of a route."""
+
+    number: int
+    conditions: tuple[str, ...]
+    per_try_timeout_s: float | None
+    backoff_s: Annotated[tuple[float, float], Field(description="the first interval, and the longest")]
+
+
+class Limits(Record):
+    """Envoy's circuit breaker of a cluster."""
+
+    connections: int | None
+    pending: int | None
+    requests: int | None
+    retries: int | None
+
+
+class Seen(Record):
+    """What the caller's sidecar counted of its connections to the callee's; no TLS version: plain text."""
+
+    http: tuple[str, ...]
+    tls: tuple[str, ...]
+    ciphers: tuple[str, ...]
+    curves: tuple[str, ...]
+
+
+class Way(Record):
+    """What the caller's sidecar does with requests to one callee, and what it spoke to the callee's sidecar."""
+
+    caller: str
+    callee: str
+    http: Annotated[str, Field(description="the version of HTTP that is configured")]
+    seen: Seen
+    timeout_s: float | None
+    retries: Retries | None
+    load_balancing: Annotated[str, Field(description="as Envoy names it")]
+    limits: Limits
+
+
+class Inbound(Record):
+    """What a workload's own sidecar does with requests to it. Policies: entries of the RBAC filters of that tier; null
+    where there is no such filter, which lets everything pass."""
+
+    workload: str
+    http_policies: int | None
+    network_policies: int | None
+    timeout_s: float | None
+    retries: Retries | None
+
+
+class DataPath(Record):
+    """The data path of a trial."""
+
+    workers: Annotated[dict[str, int], Field(description="worker threads of each sidecar")]
+    ways: tuple[Way, ...]
+    inbounds: tuple[Inbound, ...]
+
+
+TrialStatus = Literal["complete", "invalid", "failed", "interrupted"]
+
+
+class Environment(Record):
+    """The surroundings that a number depends on; runs are compared only when these are equal."""
+
+    meshbench: str
+    python: str
+    locust: str
+    envoy: str
+    os: str
+    kernel: str
+    machine: str
+    cpu_model: str
+    cpus: int
+    memory_bytes: int
+    address_host: Annotated[str, Field(description="a short hash of the machine's or cluster's id, never its name")]
+    cluster: Annotated[str, Field(description="the cluster's version and nodes; empty on one machine")] = ""
+
+
+class TargetRecord(Record):
+    """Where the run happened, and what this place does not have: `caveats` go into every report's heading."""
+
+    kind: Literal["local", "kubernetes"]
+    title: str
+    caveats: tuple[str, ...]
+
+
+class ClusterRecord(Record):
+    """How a run uses its cluster, so that it can be resumed and repeated alike."""
+
+    version: Annotated[str, Field(description="of the API server")]
+    nodes: int
+    images: Annotated[dict[str, str], Field(description="images that replace those of the manifests, by workload")]
+    registry: Annotated[str, Field(description="the mirror that images are pulled from; empty for their own")] = ""
+    mesh_values: Annotated[dict[str, tuple[str, ...]], Field(description="values files by mesh, in the run's values/")]
+    mesh_versions: Annotated[dict[str, str], Field(description="of the meshes' tools, or of meshes that were there")]
+    hub: str = ""
+    tag: str = ""
+    revision: str = ""
+    existing_mesh: Annotated[bool, Field(description="the mesh was there before, and stays")] = False
+    prometheus: Annotated[
+        str, Field(description="where CPU and memory came from besides the kubelets, without a URL's user and password")
+    ] = ""
+    load_node: Annotated[str, Field(description="the node that the load has for itself; empty where it has none")] = ""
+
+
+class TrialEntry(Record):
+    """A finished trial: its folder below `trials/`, and the SHA-256 of each of its files."""
+
+    folder: str
+    sha256: dict[str, str]
+
+
+class RunRecord(Record):
+    """`run.json`."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    run_id: str
+    meshbench_version: str
+    status: RunStatus
+    exit_code: int | None = None
+    reason: Annotated[str, Field(description="why the run is not complete, for people")] = ""
+    started_at: datetime
+    ended_at: datetime | None = None
+    scenario: Scenario
+    scenario_source: Annotated[str, Field(description="shipped name, or the file's name")]
+    plan: Plan
+    target: TargetRecord
+    cluster: ClusterRecord | None = None
+    environment: Environment
+    trials: tuple[TrialEntry, ...] = ()
+    cleanup_ok: bool | None = None
+
+
+class Window(Record):
+    """The steady part of a trial: a sample counts when `start_ns <= started_ns < end_ns`."""
+
+    start_ns: int
+    end_ns: int
+
+    @property
+    def seconds(self) -> float:
+        return (self.end_ns - self.start_ns) / 1e9
+
+
+class GeneratorRecord(Record):
+    """The load generator's own account of a trial."""
+
+    locust_requests: Annotated[int, Field(description="requests that Locust counted")]
+    locust_failures: int
+    recorded: Annotated[int, Field(description="rows that the recorder wrote")]
+    derived_starts: Annotated[
+        int, Field(description="requests whose event had no start, or none that can be: it was derived from its end")
+    ] = 0
+    clock_step_ms: Annotated[
+        float, Field(description="largest step of the generator's wall clock against its monotonic one; 0: none")
+    ] = 0.0
+    exit_code: int | None
+    locust_p95_ms: Annotated[float | None, Field(description="Locust's own, rounded P95: a cross-check only")] = None
+    problem: Annotated[str, Field(description="why the generator ended early, if it did")] = ""
+
+
+class ClockRecord(Record):
+    """How far the monotonic and the wall clock moved apart: a machine that slept shows here."""
+
+    monotonic_s: float
+    wall_s: float
+
+    @property
+    def gap_s(self) -> float:
+        return abs(self.wall_s - self.monotonic_s)
+
+
+class TrialRecord(Record):
+    """`trial.json`."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    trial: Annotated[str, Field(description="the trial's folder name: 01-baseline-1")]
+    number: int
+    configuration: str
+    block: int
+    status: TrialStatus
+    reasons: Annotated[tuple[str, ...], Field(description="why the trial cannot carry a result")] = ()
+    warnings: Annotated[tuple[str, ...], Field(description="doubts that do not make it invalid")] = ()
+    started_at: datetime
+    users: int
+    think_time_s: float
+    rate: Annotated[float | None, Field(description="arrivals per second of an open loop; null: closed loop")] = None
+    workers: Annotated[int, Field(description="Locust's processes that sent requests")] = 1
+    windows: tuple[Window, ...]
+    warmup_extended: bool = False
+    generator: GeneratorRecord | None = None
+    clock: ClockRecord | None = None
+    restarts: Annotated[
+        tuple[str, ...], Field(description="what ended or failed during the trial, as statements: `reviews ended`")
+    ] = ()
+    images: dict[str, str] = Field({}, description="container images that ran, with their digests")
+
+
+class Evidence(Record):
+    """One machine-checked fact: what was asked of whom, what had to be seen, and what was seen."""
+
+    name: str
+    subject: str
+    ok: bool
+    expected: str
+    seen: str
+
+
+class ProofRecord(Record):
+    """`proof.json`: evidence from before and after the window."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    trial: str
+    before: tuple[Evidence, ...]
+    after: tuple[Evidence, ...]
+    data_path: Annotated[DataPath | None, Field(description="what requests met; null without a mesh")] = None
+
+    @property
+    def failures(self) -> tuple[Evidence, ...]:
+        return tuple(evidence for evidence in (*self.before, *self.after) if not evidence.ok)
+
+
+FILES: dict[str, type[Record]] = {
+    "run": RunRecord,
+    "trial": TrialRecord,
+    "proof": ProofRecord,
+    "summary": SummaryRecord,
+}

@@ -1,0 +1,95 @@
+"""CPU time and memory of every process of a trial, over time."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+
+from bench.results.samples import read_columns, write_columns
+from bench.system.processes import Process
+
+TICK_S = 0.5
+
+Row = tuple[int, str, str, int, int]  # at_ns, process, role, cpu_ns, rss_bytes: see ResourceTrace
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ResourceTrace:
+    """One row per process and tick, as arrays of equal length.
+
+    at_ns: on the samples' clock
+    process: index into `processes` and `roles`
+    cpu_ns: CPU time of the process so far, user and system
+    rss_bytes: resident size
+    """
+
+    at_ns: npt.NDArray[np.int64]
+    process: npt.NDArray[np.int32]
+    cpu_ns: npt.NDArray[np.int64]
+    rss_bytes: npt.NDArray[np.int64]
+    processes: tuple[str, ...]
+    roles: tuple[str, ...]
+
+
+@dataclass
+class Recorder:
+    """Collects a ResourceTrace: call `tick` about every `TICK_S` seconds."""
+
+    zero_ns: int
+    rows: list[Row] = field(default_factory=list)
+    _known: dict[int, psutil.Process] = field(default_factory=dict)
+
+    def tick(self, processes: Sequence[Process]) -> None:
+        """One row per process that runs."""
+        for process in processes:
+            if process.running:
+                self._add(process)
+
+    def _add(self, process: Process) -> None:
+        try:
+            known = self._known.get(process.pid) or psutil.Process(process.pid)
+            self._known[process.pid] = known
+            with known.oneshot():
+                cpu, memory = known.cpu_times(), known.memory_info()
+        except psutil.NoSuchProcess:
+            return  # ended since we looked: whoever watches the trial reports it
+        at_ns = time.perf_counter_ns() - self.zero_ns
+        self.rows.append((at_ns, process.name, process.role, round((cpu.user + cpu.system) * 1e9), memory.rss))
+
+    def write(self, path: Path) -> None:
+        """Writes `resources.parquet`."""
+        write_rows(path, self.rows)
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Writes `resources.parquet`."""
+    at_ns, names, roles, cpu_ns, rss = zip(*rows, strict=True) if rows else ((),) * 5
+    write_columns(
+        path,
+        {
+            "at_ns": np.array(at_ns, np.int64),
+            "process": np.array(names, np.str_),
+            "role": np.array(roles, np.str_),
+            "cpu_ns": np.array(cpu_ns, np.int64),
+            "rss_bytes": np.array(rss, np.int64),
+        },
+    )
+
+
+def read_resources(path: Path) -> ResourceTrace:
+    """Reads `resources.parquet`. Raises StoreError where the file is not whole."""
+    columns = read_columns(path)
+    names, process = np.unique(columns["process"].astype(np.str_), return_inverse=True)
+    first = [int(np.flatnonzero(process == index)[0]) for index in range(len(names))]
+    return ResourceTrace(
+        at_ns=columns["at_ns"],
+        process=process.astype(np.int32),
+        cpu_ns=columns["cpu_ns"],
+        rss_bytes=columns["rss_bytes"],
+        processes=tuple(map(str, names)),
+        roles=tuple(str(columns["role"][row]) for row in first),
+    )

@@ -1,0 +1,170 @@
+"""Samples: one row per request, exact, as columns; the only module that knows Parquet.
+
+The recorder (`bench.load.recorder`) appends fixed-size rows to `samples.bin` while Locust runs; afterwards they
+become `samples.parquet`, sorted by start.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bench.errors import StoreError
+from bench.results.records import Window
+
+# The row that the recorder packs with struct "<qqqhBiH": keep the two alike (a test holds them together).
+RAW_ROW = np.dtype(
+    [
+        ("intended_ns", "<i8"),
+        ("started_ns", "<i8"),
+        ("latency_ns", "<i8"),
+        ("status", "<i2"),
+        ("ok", "u1"),
+        ("bytes", "<i4"),
+        ("name", "<u2"),
+    ]
+)
+
+_SCHEMA = pa.schema(
+    [
+        ("intended_ns", pa.int64()),
+        ("started_ns", pa.int64()),
+        ("latency_ns", pa.int64()),
+        ("status", pa.int16()),
+        ("ok", pa.bool_()),
+        ("bytes", pa.int32()),
+        ("name", pa.dictionary(pa.int32(), pa.string())),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """One trial's requests, warm-up included, as arrays of equal length, sorted by `started_ns`.
+
+    intended_ns, started_ns: when the request should have started and did, since the trial's start
+    latency_ns: from start to the last byte of the body
+    status: HTTP status, 0 where no answer came
+    ok: status and body were right
+    bytes: size of the body
+    name: index into `names`
+    """
+
+    intended_ns: npt.NDArray[np.int64]
+    started_ns: npt.NDArray[np.int64]
+    latency_ns: npt.NDArray[np.int64]
+    status: npt.NDArray[np.int16]
+    ok: npt.NDArray[np.bool_]
+    bytes: npt.NDArray[np.int32]
+    name: npt.NDArray[np.int32]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.started_ns)
+
+    @property
+    def completed_ns(self) -> npt.NDArray[np.int64]:
+        return self.started_ns + self.latency_ns
+
+    def started_in(self, start_ns: int, end_ns: int) -> "Samples":
+        """The samples that started inside [start_ns, end_ns): a view, thanks to the order."""
+        first, last = np.searchsorted(self.started_ns, [start_ns, end_ns])
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Samples(**{n: c if n == "names" else c[first:last] for n, c in columns.items()})
+
+    def counted(self, windows: Iterable[Window]) -> "Samples":
+        """The samples that started inside one of the windows: a view, where it is one window."""
+        spans = [(window.start_ns, window.end_ns) for window in windows] or [(0, 0)]
+        parts = [self.started_in(*span) for span in spans]
+        if len(parts) == 1:
+            return parts[0]
+        columns = [field.name for field in fields(self) if field.name != "names"]
+        joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
+        return Samples(**joined, names=self.names)
+
+
+def samples_of(raw: npt.NDArray[Any], names: tuple[str, ...]) -> Samples:
+    """Rows of `RAW_ROW`, in any order, as samples."""
+    raw = raw[np.argsort(raw["started_ns"], kind="stable")]
+    return Samples(
+        intended_ns=raw["intended_ns"],
+        started_ns=raw["started_ns"],
+        latency_ns=raw["latency_ns"],
+        status=raw["status"],
+        ok=raw["ok"].astype(np.bool_),
+        bytes=raw["bytes"],
+        name=raw["name"].astype(np.int32),
+        names=names,
+    )
+
+
+def write_parquet(samples: Samples, path: Path) -> None:
+    """Writes `samples.parquet`. Times are stored as differences to the row before: under 12 bytes a request."""
+    columns = [_to_arrow(getattr(samples, field.name)) for field in _SCHEMA if field.name != "name"]
+    name = pa.DictionaryArray.from_arrays(_to_arrow(samples.name), _words(samples.names))
+    table = pa.Table.from_arrays([*columns, name], schema=_SCHEMA)
+    delta = dict.fromkeys(("intended_ns", "started_ns", "latency_ns", "bytes"), "DELTA_BINARY_PACKED")
+    pq.write_table(table, path, compression="zstd", use_dictionary=["name", "status"], column_encoding=delta)
+
+
+def read_parquet(path: Path) -> Samples:
+    """Reads `samples.parquet`. Raises StoreError where the file is not whole."""
+    table = _read_table(path)
+    try:
+        table = table.cast(_SCHEMA)
+    except ValueError as error:
+        raise StoreError(f"{path}: not a samples file: {error}") from error
+    name = table.column("name").combine_chunks()
+    codes = pa.chunked_array([name.indices if len(name) else pa.array([], pa.int32())])
+    columns = {field.name: _to_numpy(table.column(field.name)) for field in _SCHEMA if field.name != "name"}
+    names = tuple(name.dictionary.to_pylist()) if len(name) else ()
+    return Samples(**columns, name=_to_numpy(codes), names=names)
+
+
+def write_columns(path: Path, columns: dict[str, npt.NDArray[np.generic]]) -> None:
+    """Writes a small table of equally long columns as Parquet."""
+    table = pa.table({name: _to_arrow(column) for name, column in columns.items()})
+    pq.write_table(table, path, compression="zstd")
+
+
+def read_columns(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Reads what `write_columns` wrote. Raises StoreError where the file is not whole."""
+    table = _read_table(path)
+    return {name: _to_numpy(table.column(name)) for name in table.column_names}
+
+
+def _read_table(path: Path) -> pa.Table:
+    """Reads one file; `pq.read_table`, which can do more, would load pandas."""
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.read()
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{path}: not a readable Parquet file: {error}") from error
+
+
+def _to_arrow(column: npt.NDArray[Any]) -> pa.Array:
+    """A column for Arrow, not copied; `pa.array`, which can do more, would load pandas."""
+    if column.dtype.kind == "U":
+        return _words(column.tolist())
+    values = np.packbits(column, bitorder="little") if column.dtype == np.bool_ else np.ascontiguousarray(column)
+    return pa.Array.from_buffers(pa.from_numpy_dtype(column.dtype), len(column), [None, pa.py_buffer(values)])
+
+
+def _words(words: Sequence[str]) -> pa.Array:
+    encoded = [word.encode() for word in words]
+    offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    return pa.StringArray.from_buffers(len(encoded), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded)))
+
+
+def _to_numpy(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    """A column without nulls as an array; Arrow's own `to_numpy` would load pandas."""
+    if pa.types.is_string(column.type):
+        return np.array(column.to_pylist(), np.str_)
+    is_flag = pa.types.is_boolean(column.type)
+    array = np.from_dlpack((column.cast(pa.uint8()) if is_flag else column).combine_chunks())
+    return array.view(np.bool_) if is_flag else array

@@ -1,0 +1,283 @@
+"""Write a run's folder once, trial by trial, and read it back for reports.
+
+A trial is written below `trials/<name>.partial` and renamed when it is whole; `run.json` then gets the checksums of
+its files. Nothing is ever overwritten but `run.json` (atomically) and what `report` makes.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from pydantic import ValidationError
+
+from bench.errors import StoreError
+from bench.results.base import SCHEMA_VERSION, Record
+from bench.results.records import ProofRecord, RunRecord, TrialEntry, TrialRecord
+from bench.results.resources import ResourceTrace, read_resources
+from bench.results.samples import Samples, read_parquet
+from bench.scenario.plan import Trial
+from bench.system.journal import NAME as JOURNAL
+from bench.system.journal import Journal
+from bench.system.processes import this_process
+from bench.system.redaction import redact, redact_values
+
+_OTHER: Final = re.compile(r"[^A-Za-z0-9._-]")
+_LONGEST: Final = 150
+_DIGEST: Final = 8
+
+
+def file_name(text: str) -> str:
+    """The text, where it is a plain file name; else one made from it, which leads nowhere else: without separators and
+    leading dots, not too long, and another one for each text."""
+    plain = _OTHER.sub("_", text).lstrip(".")[:_LONGEST]
+    if plain == text and plain:
+        return text
+    return f"{plain or 'unnamed'}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:_DIGEST]}"
+
+
+# Room that is given back when the disk is full, so that the run can still say how it ended.
+_RESERVE_BYTES = 256 * 1024
+_RESERVE = ".reserve"
+_RESERVED_FOR_STATUS = (errno.ENOSPC, errno.EDQUOT)
+
+RECORD = "run.json"
+_RUN_ID = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+
+R = TypeVar("R", bound=Record)
+
+
+def new_run_id(scenario: str, now: datetime) -> str:
+    """UTC time, scenario, 4 random characters: `20261123T031500Z-istio-policies-7f3a`."""
+    return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{scenario}-{secrets.token_hex(2)}"
+
+
+class RunFolder:
+    """The folder of a run that is being measured."""
+
+    def __init__(self, path: Path, record: RunRecord) -> None:
+        self.path = path
+        self.record = record
+        self.journal = Journal(path / JOURNAL)
+
+    @classmethod
+    def create(
+        cls, output: Path, record: RunRecord, *, fill: Callable[[Path], None] = lambda _path: None
+    ) -> "RunFolder":
+        """Makes `output/<run-id>`; `fill` puts into it what the run needs, so that a run that has begun can always
+        be resumed. Raises StoreError where it cannot be made or written."""
+        path = output / record.run_id
+        with _disk_errors(path):
+            output.mkdir(parents=True, exist_ok=True)
+            path.mkdir()
+            (path / "trials").mkdir()
+            fill(path)
+        folder = cls(path, record)
+        folder._begin()
+        return folder
+
+    @classmethod
+    def reopen(cls, path: Path, **changes: Any) -> "RunFolder":
+        """Opens the folder of an interrupted run to go on with it."""
+        folder = cls(path, read_record(path / RECORD, RunRecord))
+        folder._begin(**changes)
+        return folder
+
+    def _begin(self, **changes: Any) -> None:
+        with _disk_errors(self.path):
+            (self.path / _RESERVE).write_bytes(b"\0" * _RESERVE_BYTES)
+        self.update(**changes)
+        self.journal.write("begin", **this_process())
+
+    def update(self, **changes: Any) -> None:
+        """Changes fields of `run.json`, atomically."""
+        self.record = self.record.model_copy(update=changes)
+        write_record(self.path / RECORD, self.record)
+
+    @contextmanager
+    def draft(self, trial: Trial) -> Iterator[Path]:
+        """The `.partial` folder of a trial; it stays, marked as such, when the trial does not come to its end."""
+        path = self.path / "trials" / f"{trial.folder}.partial"
+        with _disk_errors(path):
+            if path.exists():
+                path.rename(path.with_name(f"{path.name}-{secrets.token_hex(2)}"))
+            path.mkdir()
+            yield path
+
+    def keep(self, draft: Path, record: TrialRecord, proof: ProofRecord) -> None:
+        """Makes a draft a trial: its records are written, its files are on disk, then it gets its name."""
+        write_record(draft / "trial.json", record)
+        write_record(draft / "proof.json", proof)
+        checksums = {str(file.relative_to(draft)): _settle(file) for file in sorted(draft.rglob("*")) if file.is_file()}
+        draft.rename(draft.with_name(record.trial))
+        self.update(trials=(*self.record.trials, TrialEntry(folder=record.trial, sha256=checksums)))
+
+    def trial_records(self) -> tuple[TrialRecord, ...]:
+        """The records of all trials that are whole."""
+        return tuple(
+            read_record(self.path / "trials" / entry.folder / "trial.json", TrialRecord) for entry in self.record.trials
+        )
+
+    def set_aside_broken_blocks(self) -> None:
+        """Trials of blocks that are not whole are measured again, since half a block breaks the balance of the
+        order; what they hold stays, under a name that says so."""
+        there = {entry.folder: entry for entry in self.record.trials}
+        blocks = {trial.block for trial in self.record.plan.trials if trial.folder not in there}
+        broken = {trial.folder for trial in self.record.plan.trials if trial.block in blocks}
+        for path in (self.path / "trials" / name for name in sorted(broken)):
+            if path.exists():  # also one that was named, but not yet entered in run.json
+                path.rename(path.with_name(f"{path.name}.superseded-{secrets.token_hex(2)}"))
+        self.update(trials=tuple(entry for name, entry in there.items() if name not in broken))
+
+    def finish(self, **changes: Any) -> None:
+        """The last word: status, exit code, reason. Works on a full disk, too."""
+        (self.path / _RESERVE).unlink(missing_ok=True)
+        self.update(ended_at=datetime.now(UTC), **changes)
+        self.journal.write("end", status=self.record.status, exit_code=self.record.exit_code)
+        self.journal.close()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTrial:
+    """A finished trial in a run's folder."""
+
+    path: Path
+    record: TrialRecord
+    proof: ProofRecord | None
+
+    def samples(self) -> Samples:
+        """All its samples, warm-up included. Raises StoreError where the file is not whole."""
+        return read_parquet(self.path / "samples.parquet")
+
+    def resources(self) -> ResourceTrace:
+        """CPU and memory of its processes. Raises StoreError where the file is not whole."""
+        return read_resources(self.path / "resources.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A run's folder as it is read; `problems` names the trials that were left out, and why."""
+
+    path: Path
+    record: RunRecord
+    trials: tuple[StoredTrial, ...]
+    problems: tuple[str, ...] = field(default=())
+
+
+def open_run(path: Path, *, strict: bool = False) -> StoredRun:
+    """Reads a run's folder. Trials that are not as they were written are left out and named.
+
+    Raises StoreError where there is no run, where its version is another, or, if `strict`, where a trial is not
+    whole.
+    """
+    if not (path / RECORD).is_file():
+        raise StoreError(f"{path}: not a run's folder: it has no run.json")
+    record = read_record(path / RECORD, RunRecord)
+    found = [_read_trial(path, entry) for entry in record.trials]
+    problems = tuple(trial for trial in found if isinstance(trial, str))
+    if problems and strict:
+        raise StoreError("\n".join(problems))
+    return StoredRun(path, record, tuple(t for t in found if isinstance(t, StoredTrial)), problems)
+
+
+def read_run_id(path: Path) -> str:
+    """Read which run a folder is of, whatever the folder is called, from its run.json of any version.
+
+    Raises StoreError where it has none, or one that cannot be read.
+    """
+    file = path / RECORD
+    try:
+        run_id = json.loads(file.read_bytes())["run_id"]
+    except OSError as error:
+        raise StoreError(f"{file}: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise StoreError(f"{file}: is damaged: it names no run") from error
+    if not isinstance(run_id, str) or not is_run_id(run_id):
+        raise StoreError(f"{file}: is damaged: it names no run")
+    return run_id
+
+
+def is_run_id(text: str) -> bool:
+    """Whether a text can be a run's id, which is the value of a label on everything that it makes on a cluster."""
+    return _RUN_ID.fullmatch(text) is not None
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Writes a record as JSON: into a file beside it, synced, then renamed."""
+    text = record.model_dump_json(indent=2)
+    content = json.loads(text)
+    if (clean := redact_values(content)) != content:
+        text = json.dumps(clean, indent=2, ensure_ascii=False)
+    write_text(path, text + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file so that it is there whole or not at all, without secrets."""
+    draft = path.with_name(f".{path.name}.tmp")
+    with _disk_errors(path):
+        with draft.open("w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(redact(text))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+
+
+def read_record(path: Path, model: type[R]) -> R:
+    """Reads and checks one of meshbench's JSON files. Raises StoreError saying what is wrong with it."""
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        if first["loc"] == ("schema_version",):
+            raise StoreError(f"{path}: written in format {first['input']}; this reads {SCHEMA_VERSION}") from error
+        raise StoreError(f"{path}: {place + ': ' if place else ''}{first['msg']}") from error
+
+
+def _read_trial(run: Path, entry: TrialEntry) -> StoredTrial | str:
+    path = run / "trials" / entry.folder
+    damaged = [name for name, expected in entry.sha256.items() if _checksum(path / name) != expected]
+    if damaged:
+        return f"trial {entry.folder} is left out: {', '.join(damaged)} missing or changed since it was measured"
+    proof = path / "proof.json"
+    return StoredTrial(
+        path,
+        read_record(path / "trial.json", TrialRecord),
+        read_record(proof, ProofRecord) if proof.exists() else None,
+    )
+
+
+def _checksum(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _settle(path: Path) -> str:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Turns what the disk says into one clear message."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _RESERVED_FOR_STATUS:
+            raise StoreError(f"{path}: the disk is full; complete trials are kept") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise StoreError(f"{path}: cannot be written: {error.strerror}; choose another --output") from error
+        raise

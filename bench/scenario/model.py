@@ -1,0 +1,349 @@
+"""Define the keys of a scenario: each with its type, unit, bounds, default and meaning.
+
+The keys of a file have no units (`think_time: 100ms`), the attributes do (`think_time_s`, a float). Schema,
+reference page and error messages are made from what stands here.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from itertools import permutations
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self, get_args
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from bench.files.validation import IMAGE_PATTERN, LINE_PATTERN, TEXT_PATTERN
+from bench.scenario.renames import rename_keys
+from bench.scenario.types import (
+    SCHEMA_VERSION,
+    LocustFile,
+    ManifestFolder,
+    Margin,
+    Mesh,
+    Name,
+    Rate,
+    Repeats,
+    Reviews,
+    Seed,
+    Source,
+    ThinkTime,
+    Users,
+    Version,
+    WarmUp,
+    Window,
+    find_manifests,
+)
+from bench.units import format_duration
+
+Names = tuple[str, str]  # the configuration, and the one that it is compared with
+Place = tuple[int | str, ...]
+
+
+def refuse_idle_pairs(pairs: Sequence[Names], *, known: Sequence[str], reference: str | None) -> None:
+    """Raises ValidationError with each pair that names nothing, compares one with itself, or is compared anyway."""
+    wrong = [
+        InitErrorDetails(type=PydanticCustomError("value_error", "{error}", {"error": text}), loc=place, input=pairs)
+        for place, text in _wrong(pairs, known, reference)
+    ]
+    if wrong:
+        raise ValidationError.from_exception_data("contrasts", wrong)
+
+
+def _wrong(pairs: Sequence[Names], known: Sequence[str], reference: str | None) -> Iterator[tuple[Place, str]]:
+    """What is wrong with each pair, and where; a pair is the same in either direction."""
+    seen: dict[frozenset[str], int] = {}
+    for number, names in enumerate(pairs):
+        both = frozenset(names)
+        if not both <= set(known):
+            yield from _unknown(number, names, known)
+        elif len(both) < 2:
+            yield (number, "reference"), f"{names[0]} would be compared with itself; name another configuration"
+        elif both in seen:
+            yield (number,), f"contrasts[{seen[both]}] compares these two already; leave one of them out"
+        elif reference in both:
+            yield (number,), f"everyone is compared with the reference {reference} anyway; leave this pair out"
+        seen.setdefault(both, number)
+
+
+def _unknown(number: int, names: Names, known: Sequence[str]) -> Iterator[tuple[Place, str]]:
+    for side, name in zip(("configuration", "reference"), names, strict=True):
+        if name not in known:
+            yield (number, side), f"{name} is none of the configurations: {', '.join(known)}"
+
+
+Workload = Literal["bookinfo", "productpage", "details", "reviews", "ratings", "load", "gateway"]
+BOOKINFO: Final = "bookinfo"  # the four services at once
+SERVICES: Final = ("productpage", "details", "reviews", "ratings")
+WORKLOADS: Final = get_args(Workload)
+Image = Annotated[str, Field(pattern=IMAGE_PATTERN, max_length=300)]
+Equal = Literal["tls", "workers", "retries"]
+
+QUICK_WARMUP_S: Final = 5.0
+QUICK_WINDOW_S: Final = 15.0
+
+
+class Section(BaseModel):
+    """Base of the models: frozen, unknown keys refused, both the file's and Python's names for a field."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, validate_by_name=True, validate_by_alias=True
+    )
+
+
+class Application(Section):
+    """The application under test."""
+
+    name: Literal["bookinfo"] = Field("bookinfo", description="The application; Bookinfo is the one that ships.")
+    reviews: Reviews = Field(
+        "v3",
+        description="Version of reviews, the same in every configuration. v1 does not call ratings, v2 and v3 do. With"
+        " several versions (`[v1, v2, v3]`), every configuration needs routes that send each user to one of them.",
+    )
+    images: dict[Workload, Image] = Field(
+        {},
+        max_length=10,
+        description="Images that replace those of the manifests on a cluster, by workload. `bookinfo` means all four"
+        " services, `load` is Locust, `gateway` is the proxy of a delegated gateway. Ignored on one machine.",
+    )
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """The versions of reviews that are deployed."""
+        return (self.reviews,) if isinstance(self.reviews, str) else self.reviews
+
+
+class Load(Section):
+    """The load on every configuration."""
+
+    users: Users = Field(
+        20, description="Number of concurrent users. With `rate`: the most requests in flight at once."
+    )
+    think_time_s: ThinkTime = Field(
+        0.1,
+        alias="think_time",
+        description="Pause of a user after each response (closed loop). Ignored with `rate`.",
+    )
+    rate_per_s: Rate | None = Field(
+        None,
+        alias="rate",
+        description="Arrival rate of requests, independent of responses (open loop). Without it, each user waits for"
+        " the response (closed loop).",
+    )
+    warmup_s: WarmUp = Field(
+        30.0, alias="warmup", description="Load before the window: recorded, but not part of the result."
+    )
+    duration_s: Window = Field(
+        120.0,
+        alias="duration",
+        description="Length of the window, whose samples count. At least as long as the warm-up.",
+    )
+    workers: Annotated[int, Field(strict=True, ge=1, le=64)] = Field(
+        1, description="Number of Locust worker processes that share the users. 1 is Locust without workers."
+    )
+    locustfile: LocustFile = Field(
+        "bookinfo",
+        description="A Locust file: the name of a shipped one, or of one in the folder of the scenario file.",
+    )
+
+    @field_validator("duration_s")
+    @classmethod
+    def _long_enough(cls, duration_s: float, info: ValidationInfo) -> float:
+        _refuse_short(duration_s, info.data.get("warmup_s", 0.0))
+        return duration_s
+
+    @model_validator(mode="after")
+    def _default_long_enough(self) -> Self:
+        _refuse_short(self.duration_s, self.warmup_s)
+        return self
+
+
+def _refuse_short(duration_s: float, warmup_s: float) -> None:
+    if duration_s < warmup_s:
+        raise ValueError(
+            f"the window of {format_duration(duration_s)} is shorter than the warm-up of"
+            f" {format_duration(warmup_s)}; make it longer, or the warm-up shorter"
+        )
+
+
+class LoadOverride(Section):
+    """Changes to the load for one configuration."""
+
+    users: Users | None = Field(None, description="Users of this configuration.")
+    think_time_s: ThinkTime | None = Field(
+        None, alias="think_time", description="Pause after each response in this configuration."
+    )
+    rate_per_s: Rate | None = Field(None, alias="rate", description="Arrival rate of this configuration (open loop).")
+
+
+class Configuration(Section):
+    """One state of the system under test: a mesh, or none, and its policies."""
+
+    name: Name = Field(description="Name in folders, tables and figures. Unique in the scenario.")
+    mesh: Mesh = Field(description="The service mesh, or none.")
+    manifests: tuple[ManifestFolder, ...] = Field(
+        (),
+        max_length=20,
+        description="Folders of policies to apply, below the shipped manifests or in the folder of the scenario file.",
+    )
+    load: LoadOverride | None = Field(None, description="Changes to the load for this configuration.")
+
+    @field_validator("manifests")
+    @classmethod
+    def _need_a_mesh(cls, manifests: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if manifests and info.data.get("mesh") == "none":
+            raise ValueError("without a mesh there is nothing to apply them to; name a mesh, or leave them out")
+        return manifests
+
+    @field_validator("manifests")
+    @classmethod
+    def _are_apart(cls, manifests: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        """A folder is applied with all that lies below it; naming a part of it as well would apply that twice."""
+        folder = info.context.folder if isinstance(info.context, Source) else None
+        for outer, inner in permutations(manifests if folder else (), 2):
+            if inner == outer:
+                raise ValueError(f"{inner} is named twice")
+            inside, around = (Path(os.path.realpath(find_manifests(place, folder))) for place in (inner, outer))
+            if inside.is_relative_to(around):
+                raise ValueError(f"{inner} is a part of {outer}, which is applied as a whole; name one of the two")
+        return manifests
+
+
+class Pair(Section):
+    """A pair of configurations to compare, in addition to the comparisons with `reference`."""
+
+    configuration: Name = Field(description="The configuration whose difference is reported.")
+    reference: Name = Field(description="The configuration that it is compared with.")
+
+
+class Scenario(Section):
+    """A comparison to measure: one application under one load, in several configurations."""
+
+    schema_version: Version = Field(SCHEMA_VERSION, description="Version of this format.")
+    name: Name = Field(description="Name of the scenario. Part of the id of each run.")
+    title: Annotated[str, Field(pattern=LINE_PATTERN, max_length=120)] = Field(
+        description="Heading of the report, one line."
+    )
+    description: Annotated[str, Field(pattern=TEXT_PATTERN, max_length=4000)] = Field(
+        "", description="What the scenario compares, and why."
+    )
+    application: Application = Field(default_factory=Application, description="The application under test.")
+    load: Load = Field(default_factory=Load, description="The load on every configuration.")
+    repeats: Repeats = Field(
+        3, description="How often each configuration is deployed and measured. 1 gives no interval."
+    )
+    rerun_invalid: Annotated[bool, Strict()] = Field(
+        True,
+        description="Rerun a block, at the end, if one of its trials was invalid for a cause that may pass, such as a"
+        " restart or an unsteady window; the first one is kept and left out of every mean. Not with `quick`. The old"
+        " name `again` is deprecated.",
+    )
+    seed: Seed | None = Field(None, description="Seed of the order of trials. Without it, each run draws its own.")
+    quick: Annotated[bool, Strict()] = Field(
+        False,
+        description=f"Shorten the warm-up to {format_duration(QUICK_WARMUP_S)} and the window to"
+        f" {format_duration(QUICK_WINDOW_S)}, to try a scenario out. The report is labelled QUICK.",
+    )
+    isolation: Literal["shared", "full"] = Field(
+        "shared",
+        description="On a cluster: `shared` installs each control plane once and keeps it for all trials; `full`"
+        " installs a control plane only for the trials of its own mesh.",
+    )
+    configurations: Annotated[tuple[Configuration, ...], Field(min_length=1, max_length=50)] = Field(
+        description="The configurations to compare, measured one after another."
+    )
+    reference: Name | None = Field(
+        None,
+        description="The configuration that the others are compared with. null for no comparison.",
+    )
+    contrasts: Annotated[tuple[Pair, ...], Field(max_length=50)] = Field(
+        (),
+        description="More pairs to compare, in addition to the comparisons with `reference`. They are planned before"
+        " the run, so that the report gives each of them a verdict.",
+    )
+    equalise: Annotated[tuple[Equal, ...], Field(max_length=len(get_args(Equal)))] = Field(
+        (),
+        description="Settings that get the same value in all meshes, instead of each mesh's default: `tls` (version"
+        " 1.3; Envoy chooses cipher and curve), `workers` (two threads in each sidecar), `retries` (none between"
+        " sidecars).",
+    )
+    margin: Margin = Field(
+        0.1, description="The smallest change in P95 that matters. Two configurations within it are equivalent."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename_keys(cls, data: Any) -> Any:
+        """A stored run has the names of its day."""
+        return rename_keys(data)
+
+    @field_validator("configurations")
+    @classmethod
+    def _unique(cls, configurations: tuple[Configuration, ...]) -> tuple[Configuration, ...]:
+        names = [configuration.name for configuration in configurations]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"names must differ; more than one is called {', '.join(twice)}")
+        return configurations
+
+    @field_validator("reference")
+    @classmethod
+    def _is_a_configuration(cls, reference: str | None, info: ValidationInfo) -> str | None:
+        known = _known_names(info)
+        if reference is not None and reference not in known:
+            raise ValueError(f"{reference} is none of the configurations: {', '.join(known)}")
+        return reference
+
+    @field_validator("contrasts")
+    @classmethod
+    def _add_something(cls, contrasts: tuple[Pair, ...], info: ValidationInfo) -> tuple[Pair, ...]:
+        pairs = [(pair.configuration, pair.reference) for pair in contrasts]
+        refuse_idle_pairs(pairs, known=_known_names(info), reference=info.data.get("reference"))
+        return contrasts
+
+    @field_validator("equalise")
+    @classmethod
+    def _something_to_set(cls, equalise: tuple[Equal, ...], info: ValidationInfo) -> tuple[Equal, ...]:
+        if len(set(equalise)) < len(equalise):
+            raise ValueError(f"names something twice: {', '.join(equalise)}")
+        known = info.data.get("configurations")
+        if equalise and known and all(configuration.mesh == "none" for configuration in known):
+            raise ValueError("no configuration has a mesh, so that there is nothing to set alike; leave it out")
+        return equalise
+
+    def configuration(self, name: str) -> Configuration:
+        """The configuration of that name. Raises KeyError where there is none."""
+        return {configuration.name: configuration for configuration in self.configurations}[name]
+
+    def load_of(self, configuration: str) -> Load:
+        """The load on one configuration: the scenario's, with what the configuration changes."""
+        override = self.configuration(configuration).load
+        return self.load.model_copy(update=override.model_dump(exclude_none=True)) if override else self.load
+
+    @property
+    def gives_another_chance(self) -> bool:
+        """Whether a block that something spoilt is measured once more."""
+        return self.rerun_invalid and not self.quick
+
+    def shortened(self) -> Self:
+        """The same scenario with the short windows of `quick`; none gets longer."""
+        times = {
+            "warmup_s": min(self.load.warmup_s, QUICK_WARMUP_S),
+            "duration_s": min(self.load.duration_s, QUICK_WINDOW_S),
+        }
+        return self.model_copy(update={"load": self.load.model_copy(update=times)})
+
+
+def _known_names(info: ValidationInfo) -> tuple[str, ...]:
+    """The configurations' names, also where one of them has a mistake elsewhere."""
+    known = tuple(configuration.name for configuration in info.data.get("configurations", ()))
+    return info.context.names if not known and isinstance(info.context, Source) else known

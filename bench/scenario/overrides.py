@@ -1,0 +1,149 @@
+"""What the command line changes in a scenario, applied to the parsed file before anything is checked.
+
+So an override passes the same checks as the file; what is wrong with one is told under its flag.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bench.errors import InputError, Problem
+from bench.files.validation import shown
+from bench.files.yaml_source import parse_documents
+from bench.scenario.renames import rename_path, warn_deprecated
+
+_FLAGS: Final = {
+    "users": "load.users",
+    "duration": "load.duration",
+    "warmup": "load.warmup",
+    "rate": "load.rate",
+    "repeats": "repeats",
+    "seed": "seed",
+    "quick": "quick",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """`--set PATH=VALUE`, any number of times, and the flags of the fields that are changed most.
+
+    Values are what the user typed (`50`, `60s`, `50/s`). A flag wins over a `--set` of the same field.
+    """
+
+    sets: tuple[str, ...] = ()
+    users: str | int | None = None
+    repeats: str | int | None = None
+    duration: str | None = None
+    warmup: str | None = None
+    rate: str | None = None
+    seed: str | int | None = None
+    quick: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One override: what the user typed it as, the field's path, and its value."""
+
+    flag: str
+    place: tuple[str, ...]
+    value: Any
+
+    def problem(self, message: str) -> Problem:
+        """`message` as a problem of this override."""
+        return Problem(self.flag, 0, "", message)
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A scenario's data with the overrides in it, and what is wrong with those that are not."""
+
+    data: Any
+    changes: tuple[Change, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+def apply(overrides: Overrides, data: Any) -> Changed:
+    """The data of a scenario file with all overrides; `data` itself stays as it is."""
+    changes: list[Change] = []
+    problems: list[Problem] = []
+    for flag, place, text in _given(overrides):
+        try:
+            old = tuple(place.split("."))
+            change = Change(flag, tuple(map(str, rename_path(old))), _value(text))
+            if change.place != old:
+                warn_deprecated(flag, ".".join(change.place))
+            data = _replaced(data, change.place, change.value, above="the scenario")
+            changes.append(change)
+        except ValueError as error:
+            problems.append(Problem(flag, 0, "", str(error)))
+    return Changed(data, tuple(changes), (*problems, *_unheard(data, changes)))
+
+
+def _given(overrides: Overrides) -> Iterator[tuple[str, str, str]]:
+    """Flag, path and value of each override, in the order in which they apply."""
+    for text in overrides.sets:
+        place, equals, value = text.partition("=")
+        yield f"--set {place}", place, value if equals else ""
+    for name, place in _FLAGS.items():
+        value = getattr(overrides, name)
+        if value is not None and value is not False:
+            yield f"--{name}", place, str(value)
+
+
+def _value(text: str) -> Any:
+    """The YAML scalar that `text` is, or the list of some. Raises ValueError where it is something else."""
+    try:
+        documents = parse_documents(text, file="value")
+    except InputError as error:
+        raise ValueError("; ".join(problem.message for problem in error.problems)) from None
+    if not documents:
+        raise ValueError("has no value; write PATH=VALUE, such as load.users=50")
+    if len(documents) > 1 or not _is_plain(documents[0].value):
+        raise ValueError(f"must be one value, or a list of some, not {shown(text)}")
+    return documents[0].value
+
+
+def _is_plain(value: Any) -> bool:
+    parts = value if isinstance(value, list) else [value]
+    return not any(isinstance(part, dict | list) for part in parts)
+
+
+def _replaced(data: Any, place: tuple[str, ...], value: Any, *, above: str) -> Any:
+    """A copy of `data` with another value at `place`; `above` names where `data` stands."""
+    if not place:
+        return value
+    head, rest = place[0], place[1:]
+    if isinstance(data, list):
+        indices = {str(index): index for index in range(len(data))}
+        if head not in indices:
+            raise ValueError(f"{above} has {len(data)} entries, from 0; no {shown(head)}")
+        below = _replaced(data[indices[head]], rest, value, above=head)
+        return [*data[: indices[head]], below, *data[indices[head] + 1 :]]
+    if not isinstance(data, dict | None):
+        raise ValueError(f"{above} is {shown(data)}, which has no keys")
+    known = data or {}
+    return {**known, head: _replaced(known.get(head), rest, value, above=head)}
+
+
+def _unheard(data: Any, changes: list[Change]) -> Iterator[Problem]:
+    """A flag for everybody's load must not be swallowed by configurations with a load of their own."""
+    for change in changes:
+        key = change.place[-1]
+        own = tuple(_with_own(data, key)) if change.flag in {"--users", "--rate"} else ()
+        if own:
+            yield change.problem(
+                f"has no effect on {', '.join(own)}, with {key} of their own; leave {change.flag} out,"
+                f" or change them with --set configurations.N.load.{key}={change.value} (N counts from 0)"
+            )
+
+
+def _with_own(data: Any, key: str) -> Iterator[str]:
+    for entry in entries(data):
+        if isinstance(entry.get("load"), dict) and key in entry["load"]:
+            yield str(entry.get("name"))
+
+
+def entries(data: Any) -> tuple[dict[str, Any], ...]:
+    """The configurations in a scenario's data, as far as data that nobody has checked has any."""
+    found = data.get("configurations") if isinstance(data, dict) else None
+    return tuple(entry for entry in found if isinstance(entry, dict)) if isinstance(found, list) else ()

@@ -1,0 +1,124 @@
+"""Which configuration runs when: a scenario and a seed become an ordered list of trials."""
+
+import random
+import secrets
+from collections.abc import Callable, Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from bench.scenario.model import Scenario
+
+# Start, proofs and end of a deployment, as seen on two shared processors.
+_SECONDS_PER_DEPLOYMENT = 3.5
+
+Order = tuple[tuple[int, ...], ...]
+
+
+class Trial(BaseModel):
+    """One deployment and measurement. `number` and `block` count from 1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    number: int
+    configuration: str
+    block: int
+
+    @property
+    def folder(self) -> str:
+        """The trial's folder name, in the order of the run: `01-baseline-1`."""
+        return f"{self.number:02}-{self.configuration}-{self.block}"
+
+
+class Plan(BaseModel):
+    """`order` has one tuple per block: the configurations' names in the order in which they run. The last blocks are
+    those in `again`, measured once more."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int
+    method: str
+    order: tuple[tuple[str, ...], ...]
+    again: tuple[int, ...] = ()
+
+    @property
+    def blocks(self) -> int:
+        """How many count."""
+        return len(self.order) - len(self.again)
+
+    def once_more(self, blocks: Sequence[int]) -> "Plan":
+        """The same, with these blocks again at the end, each in its own order."""
+        order = (*self.order, *(self.order[block - 1] for block in blocks))
+        return self.model_copy(update={"order": order, "again": (*self.again, *blocks)})
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        places = [(name, block) for block, names in enumerate(self.order, start=1) for name in names]
+        return tuple(
+            Trial(number=number, configuration=name, block=block)
+            for number, (name, block) in enumerate(places, start=1)
+        )
+
+
+def draw_seed() -> int:
+    """A seed for a scenario that names none; it is stored with the run."""
+    return secrets.randbelow(2**32)
+
+
+def make_plan(scenario: Scenario, seed: int) -> Plan:
+    """Orders the configurations so that a drift of the machine hits them alike.
+
+    The seed decides which configuration takes which place, so that a fixed order cannot fall in with
+    something that happens every night.
+    """
+    draw = random.Random(seed)  # noqa: S311  # an order, no secret
+    names = [configuration.name for configuration in scenario.configurations]
+    draw.shuffle(names)
+    method, order = _choose(len(names), scenario.repeats)(scenario.repeats, len(names), draw)
+    blocks = tuple(tuple(names[place] for place in block) for block in order)
+    return Plan(seed=seed, method=method, order=blocks)
+
+
+def expected_seconds(scenario: Scenario, plan: Plan) -> float:
+    """Windows, warm-ups and deployments."""
+    loads = [scenario.load_of(trial.configuration) for trial in plan.trials]
+    return sum(load.warmup_s + load.duration_s + _SECONDS_PER_DEPLOYMENT for load in loads)
+
+
+def most_users(scenario: Scenario) -> int:
+    """Users of the configuration that has the most."""
+    return max(scenario.load_of(configuration.name).users for configuration in scenario.configurations)
+
+
+def _choose(count: int, blocks: int) -> Callable[[int, int, random.Random], tuple[str, Order]]:
+    if count == 1:
+        return _alone
+    if count == 2:
+        return _mirrored
+    return _balanced if count % 2 and blocks % 3 == 0 else _shuffled
+
+
+def _alone(blocks: int, _count: int, _draw: random.Random) -> tuple[str, Order]:
+    return "one configuration: nothing to order", ((0,),) * blocks
+
+
+def _mirrored(blocks: int, _count: int, _draw: random.Random) -> tuple[str, Order]:
+    method = "two configurations in turn, each block the mirror of the one before (ABBAAB)"
+    return method, tuple((block % 2, 1 - block % 2) for block in range(blocks))
+
+
+def _balanced(blocks: int, count: int, _draw: random.Random) -> tuple[str, Order]:
+    """Three orders in which every configuration's places have the same sum: a steady drift cancels.
+
+    The second order moves every place on by just over half a turn; the third takes what is left of the sum,
+    which makes a permutation for every odd count. ABC BCA CAB for three; no configuration follows itself, so
+    that each repeat is a new deployment. Names are shuffled by the caller.
+    """
+    half, first = count // 2, list(range(count))
+    second = [(place + half + 1) % count for place in first]
+    third = [3 * half - a - b for a, b in zip(first, second, strict=True)]
+    square = tuple(tuple(sorted(range(count), key=places.__getitem__)) for places in (first, second, third))
+    return "three balanced orders: every configuration has the same mean place", square * (blocks // 3)
+
+
+def _shuffled(blocks: int, count: int, draw: random.Random) -> tuple[str, Order]:
+    return "random within each block", tuple(tuple(draw.sample(range(count), count)) for _ in range(blocks))

@@ -1,0 +1,67 @@
+"""Old names of scenario keys and command-line options: still read, with a warning that has the new name.
+
+A rename is a line in one of the tables. A stored run keeps the old key and is read without a warning.
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any, Final
+
+SCENARIO_KEYS: Final[dict[str, str]] = {"again": "rerun_invalid"}
+"""Path of the old key in a scenario (`load.pause`, `configurations.*.tier`) -> new name of its last part. A key that is
+a condition of the gate's history keeps its old name in the hash (`bench.analysis.history.conditions`)."""
+OPTIONS: Final[dict[str, str]] = {}
+"""Old option -> new one, of every command: `--old` -> `--new`."""
+
+_Loc = tuple[str | int, ...]
+
+
+def new_key(loc: _Loc) -> str | None:
+    """Look up the new name of the key at `loc`, a path of old or new names; None where it was not renamed."""
+    parts = ("*" if isinstance(part, int) or part.isdigit() else part for part in loc)
+    return SCENARIO_KEYS.get(".".join(parts))
+
+
+def rename_path(loc: _Loc) -> _Loc:
+    """Translate every renamed key on a path."""
+    return tuple(new_key(loc[: place + 1]) or part for place, part in enumerate(loc))
+
+
+def rename_keys(data: Any, loc: _Loc = ()) -> Any:
+    """Copy a scenario's data with new names for old keys; a key that has both keeps the value of the new one."""
+    if isinstance(data, list | tuple):
+        return type(data)(rename_keys(value, (*loc, place)) for place, value in enumerate(data))
+    if not isinstance(data, dict):
+        return data
+    made: dict[Any, Any] = {}
+    for key, value in data.items():
+        new = new_key((*loc, key)) if isinstance(key, str) else None
+        if new is None or new not in data:
+            made[new or key] = rename_keys(value, (*loc, key))
+    return made
+
+
+def renamed_in(locs: Iterable[_Loc]) -> tuple[_Loc, ...]:
+    """Filter the paths whose last key has an old name."""
+    return tuple(loc for loc in locs if loc and new_key(loc))
+
+
+def rename_options(arguments: Sequence[str]) -> list[str]:
+    """Translate the old options of a command line, each with a warning; what follows `--` stays as it is."""
+    made: list[str] = []
+    for place, argument in enumerate(arguments):
+        if argument == "--":
+            return [*made, *arguments[place:]]
+        name, equals, value = argument.partition("=")
+        new = OPTIONS.get(name)
+        if new is not None:
+            warn_deprecated(name, new)
+        made.append(f"{new or name}{equals}{value}")
+    return made
+
+
+@cache
+def warn_deprecated(what: str, new: str) -> None:
+    """Print one warning to standard error, once in a process."""
+    sys.stderr.write(f"warning: {what}: deprecated, use {new}\n")

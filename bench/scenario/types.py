@@ -1,0 +1,226 @@
+"""The types of a scenario's fields: names, counts, places, and quantities with a unit, each with its bounds.
+
+They read two things: the text of a scenario file, where a quantity needs its unit and a given file must be
+there, and the scenario stored in `run.json`, which has bare floats. A `Source` as validation context marks
+the first.
+"""
+
+import difflib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    Strict,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from bench.application.bookinfo.settings import VERSIONS
+from bench.files.folders import SUFFIXES, Kind, files_below, manifest_files, shipped, unread_files
+from bench.files.validation import NAME_PATTERN, PLACE_PATTERN, shown
+from bench.files.yaml_source import did_you_mean
+from bench.units import (
+    DURATION_PATTERN,
+    PERCENT_PATTERN,
+    RATE_PATTERN,
+    format_duration,
+    parse_duration,
+    parse_percent,
+    parse_rate,
+)
+
+SCHEMA_VERSION: Final = 1
+
+REVIEWS: Final = VERSIONS["reviews"]
+
+
+_SUFFIXES: Final = ", ".join(f"*{suffix}" for suffix in SUFFIXES)
+_NAMED_AT_MOST: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a scenario's text comes from; validation with one demands units and looks for the given files.
+
+    `names` are the configurations' names as far as the text has them, for checks beside broken ones.
+    """
+
+    folder: Path
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """Marks a float that people write with a unit, from `low` to `high`; in records it is the bare float."""
+
+    kind: str
+    low: str
+    high: str
+    pattern: str
+    parse: Callable[[str], float]
+    write: Callable[[float], str]
+
+    @property
+    def title(self) -> str:
+        """What to write, in words: `duration, 1s to 24h`."""
+        return f"{self.kind}, {self.low} to {self.high}"
+
+    def read(self, value: object, info: ValidationInfo) -> object:
+        """Text as its number, checked against the bounds; a bare number only outside scenario files."""
+        if isinstance(info.context, Source) and not isinstance(value, str):
+            raise ValueError(f"must be text with a unit ({self.title}), not {shown(value)}")
+        number = self._number(value) if isinstance(value, str) else value
+        if isinstance(number, int | float) and not self.parse(self.low) <= number <= self.parse(self.high):
+            raise ValueError(f"{shown(value)} is out of bounds ({self.title})")
+        return number
+
+    def _number(self, text: str) -> float:
+        try:
+            return self.parse(text)
+        except ValueError:
+            raise ValueError(f"{shown(text)} is no {self.kind} with a unit ({self.title})") from None
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_info_before_validator_function(self.read, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        if handler.mode == "serialization":
+            return handler(schema)
+        return {"type": "string", "title": self.title, "pattern": f"^{self.pattern}$"}
+
+
+def _duration(low: str, high: str) -> Quantity:
+    return Quantity("duration", low, high, DURATION_PATTERN, parse_duration, format_duration)
+
+
+def _known_version(version: int) -> int:
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"this meshbench reads version {SCHEMA_VERSION}, not {version}")
+    return version
+
+
+def find_manifests(place: str, folder: Path | None) -> Path:
+    """The folder of manifests that a scenario in `folder` means: one beside it, else a shipped one.
+
+    Raises ValueError where there is none with manifests in it, where it holds a file that would not be applied, or
+    where a symbolic link leads out of its root.
+    """
+    found = _find("manifests", place, folder)
+    if not found.is_dir():
+        raise ValueError(f"{place} is no folder; give the folder that holds the manifests")
+    if unread := unread_files(found):
+        names = ", ".join(_printable(f"{place}/{path.relative_to(found)}") for path in unread[:_NAMED_AT_MOST])
+        more = f" and {len(unread) - _NAMED_AT_MOST} more" if len(unread) > _NAMED_AT_MOST else ""
+        folders = "; links to folders are not followed: name such a folder itself" * any(map(os.path.isdir, unread))
+        raise ValueError(
+            f"{names}{more} would not be applied: manifests are {_SUFFIXES}{folders}; move other files elsewhere"
+        )
+    if not manifest_files(found):
+        raise ValueError(f"{place} holds no manifest ({_SUFFIXES})")
+    return found
+
+
+def _printable(name: str) -> str:
+    """A file's name as text: what a terminal would obey, and bytes that are no text, are escaped."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
+
+
+def find_locustfile(place: str, folder: Path | None) -> Path:
+    """The Locust file that a scenario in `folder` means by `place`. Raises ValueError as `find_manifests`."""
+    found = _find("locustfiles", place if place.endswith(".py") else f"{place}.py", folder)
+    if not found.is_file():
+        raise ValueError(f"{place} is no file")
+    return found
+
+
+def _find(kind: Kind, place: str, folder: Path | None) -> Path:
+    roots = [folder, shipped(kind)] if folder else [shipped(kind)]
+    for root in roots:
+        found = root / place
+        if os.path.exists(found):  # noqa: PTH110 - Path.exists raises where it may not look
+            _refuse_escape(found, root)
+            return found
+    near = did_you_mean(place, _shipped_places(kind))
+    raise ValueError(f"there is no {place} beside the scenario or among the shipped {kind}{near}")
+
+
+def _refuse_escape(found: Path, root: Path) -> None:
+    inside = Path(os.path.realpath(root))
+    for path in chain([found], files_below(found)):  # the folder first: what lies outside is not even listed
+        if not Path(os.path.realpath(path)).is_relative_to(inside):
+            name = _printable(str(path.relative_to(root)))
+            raise ValueError(f"{name} leads out of its folder through a symbolic link")
+
+
+def _shipped_places(kind: Kind) -> set[str]:
+    root = shipped(kind)
+    if kind == "locustfiles":
+        return {path.stem for path in root.glob("*.py")}
+    return {path.parent.relative_to(root).as_posix() for path in manifest_files(root)}
+
+
+def _has_manifests(place: str, info: ValidationInfo) -> str:
+    if isinstance(info.context, Source):
+        find_manifests(place, info.context.folder)
+    return place
+
+
+def _has_locustfile(place: str, info: ValidationInfo) -> str:
+    if isinstance(info.context, Source):
+        find_locustfile(place, info.context.folder)
+    return place
+
+
+def _known_reviews(value: object) -> object:
+    """One version of reviews, or several: a list."""
+    several = value if isinstance(value, list | tuple) else (value,)
+    for one in several:
+        if one not in REVIEWS:
+            near = difflib.get_close_matches(str(one).lower(), REVIEWS, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"{shown(one)} is not supported (supported: {', '.join(REVIEWS)}){hint}")
+    if len(set(several)) < max(len(several), 1):
+        raise ValueError("must name at least one version, and each once")
+    return value if isinstance(value, str) else tuple(several)
+
+
+_REVIEWS_SCHEMA: Final = {"enum": list(REVIEWS), "type": "string"}
+Reviews = Annotated[
+    str | tuple[str, ...],
+    BeforeValidator(_known_reviews),
+    WithJsonSchema(
+        {"anyOf": [_REVIEWS_SCHEMA, {"type": "array", "items": _REVIEWS_SCHEMA, "minItems": 1, "uniqueItems": True}]}
+    ),
+]
+Version = Annotated[int, Strict(), AfterValidator(_known_version), WithJsonSchema({"const": SCHEMA_VERSION})]
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Users = Annotated[int, Strict(), Field(ge=1, le=10_000)]
+Repeats = Annotated[int, Strict(), Field(ge=1, le=100)]
+Seed = Annotated[int, Strict(), Field(ge=0, le=2**32 - 1)]
+ThinkTime = Annotated[float, Strict(), _duration("0s", "1h")]
+WarmUp = Annotated[float, Strict(), _duration("0s", "24h")]
+Window = Annotated[float, Strict(), _duration("1s", "24h")]
+Rate = Annotated[
+    float,
+    Strict(),
+    Quantity("rate", "1/min", "10000/s", RATE_PATTERN, parse_rate, lambda rate: f"{rate:g}/s"),
+]
+Margin = Annotated[
+    float,
+    Strict(),
+    Quantity("percentage", "0.1%", "100%", PERCENT_PATTERN, parse_percent, lambda share: f"{share * 100:g}%"),
+]
+ManifestFolder = Annotated[str, Field(pattern=PLACE_PATTERN, max_length=200), AfterValidator(_has_manifests)]
+LocustFile = Annotated[str, Field(pattern=PLACE_PATTERN, max_length=200), AfterValidator(_has_locustfile)]
+Mesh = Literal["none", "istio", "kuma"]

@@ -1,0 +1,1 @@
+"""This host: processes, locks, cancellation, the journal, secrets in output."""

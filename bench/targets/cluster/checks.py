@@ -1,0 +1,266 @@
+"""What on a cluster proves that a deployment is what its configuration's name says.
+
+A `Check` is a question and what its answer proves; pure functions make them, and `prove` asks. What is read from the
+API server and from sidecars instead of asked comes in as plain values.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from bench.application.model import GATEWAY, MESH, NAMESPACE, Application, Hop, Workload
+from bench.envoy.wire import Wire
+from bench.meshes import MESHES, Mesh, Policies
+from bench.meshes.equalise import wire_of
+from bench.meshes.protocols import Probe
+from bench.meshes.resolved import Reader, readers_of
+from bench.meshes.routing import clusters_to
+from bench.results.records import Evidence
+from bench.scenario.model import Equal
+from bench.targets.cluster.probes.prober import OUTSIDE, Prober, Question
+from bench.verification.evidence import (
+    HopCount,
+    certificate_wanted_evidence,
+    counted_evidence,
+    handshakes_evidence,
+    identity_evidence,
+    mtls_evidence,
+    no_proxy_evidence,
+    page_evidence,
+    plain_text_evidence,
+    proxied_evidence,
+)
+from bench.verification.questions import FRONT, Answer, Handshake, RouteQuestion, probe_evidence, route_questions
+
+_NO_TLS = Handshake("", "", "", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A question, and what its answer proves."""
+
+    question: Question
+    judge: Callable[[Answer], Iterable[Evidence]]
+
+
+@dataclass(frozen=True, slots=True)
+class Meshed:
+    """A configuration in a mesh: what its identities, modes and probes are. `application` is in the run's namespace;
+    `policies` are as the manifests have them, for the one that is written there; `equalise` is the scenario's."""
+
+    mesh: Mesh
+    policies: Policies
+    application: Application
+    equalise: tuple[Equal, ...] = ()
+
+    @property
+    def wire(self) -> Wire:
+        """What its sidecars agree on."""
+        return wire_of(self.mesh.WIRE, self.equalise)
+
+    @property
+    def ids(self) -> Mapping[str, str]:
+        """The SPIFFE id of everyone, by name; empty where nobody has a certificate."""
+        names = self.mesh.identities(self.policies, self.application)
+        return {one.name: names[one.account][0] for one in self.application.everyone if names.get(one.account)}
+
+    @property
+    def probes(self) -> tuple[Probe, ...]:
+        return self.mesh.probes(self.policies, _as_written(self.application))
+
+    @property
+    def readers(self) -> tuple[Reader, ...]:
+        return readers_of(self.mesh, self.policies, self.application)
+
+    def secured(self, workload: Workload) -> bool:
+        """Whether sidecars use mutual TLS to the workload; who calls the gateway is outside of the mesh."""
+        return workload.name != GATEWAY and self.mesh.mode(self.policies, workload) != "DISABLE"
+
+
+def read_meshed(mesh: str, folders: Sequence[Path], application: Application) -> Meshed:
+    """A configuration from its folders of manifests. Raises InputError with all problems."""
+    policies = MESHES[mesh].read_policies(folders, _as_written(application))
+    return Meshed(MESHES[mesh], policies, application)
+
+
+def prove(prober: Prober, checks: Sequence[Check]) -> tuple[Evidence, ...]:
+    """Asks all, and tells what the answers prove. Raises ClusterError or DeployError where a pod cannot ask."""
+    answers = prober.ask([check.question for check in checks])
+    return tuple(proof for check, answer in zip(checks, answers, strict=True) for proof in check.judge(answer))
+
+
+def hops_of(application: Application) -> tuple[Hop, ...]:
+    """The way of a page through the application."""
+    return tuple(Hop(caller, callee) for caller, callee in application.calls)
+
+
+def page_check(application: Application, readers: Sequence[Reader]) -> Check:
+    """The page, as somebody gets it who has not logged in. That it is whole also tells that a deployment is ready."""
+    reviews = readers[0].reviews
+    question = Question(*application.calls[0])
+    return Check(question, lambda answer: [page_evidence(answer.page_problem(reviews))])
+
+
+def baseline_checks(application: Application) -> Iterator[Check]:
+    """Without a mesh: the page, and on each hop the service itself."""
+    yield page_check(application, readers_of(None, None, application))
+    for hop in hops_of(application):
+        yield Check(Question(hop.caller, hop.callee), partial(_direct, hop))
+
+
+def mesh_checks(meshed: Meshed, own: Mapping[str, Sequence[str]]) -> Iterator[Check]:
+    """In a mesh: the page, each hop through sidecars and in mutual TLS, plain text from outside, and every policy.
+
+    `own` are the SPIFFE ids in the certificates of each workload's own sidecar, as `own_ids` reads them.
+    """
+    yield page_check(meshed.application, meshed.readers)
+    for hop in hops_of(meshed.application):
+        yield Check(Question(hop.caller, hop.callee), partial(_proxied, hop))
+    yield from tls_checks(meshed, own)
+    yield from plain_text_checks(meshed)
+    yield from policy_checks(meshed)
+    yield from route_checks(meshed.application)
+
+
+def route_checks(application: Application) -> Iterator[Check]:
+    """Where the load enters through a gateway: each of its routes leads to a service, and no other path does."""
+    for asked in route_questions(application.gateway) if application.gateway else ():
+        yield Check(Question(application.client.name, GATEWAY, path=asked.path), partial(_routed, asked))
+
+
+def tls_checks(meshed: Meshed, own: Mapping[str, Sequence[str]]) -> Iterator[Check]:
+    """A handshake from outside with each callee: which certificate it shows, and that it wants one."""
+    hops = hops_of(meshed.application)
+    for callee in dict.fromkeys(hop.callee for hop in hops):
+        if meshed.secured(meshed.application.workload(callee)):
+            callers = [hop for hop in hops if hop.callee == callee]
+            yield Check(Question(OUTSIDE, callee, tls=True), partial(_handshake, meshed, own, callers))
+
+
+def plain_text_checks(meshed: Meshed) -> Iterator[Check]:
+    """Plain text from outside to each workload for which no probe asks this anyway."""
+    asked = {probe.workload for probe in meshed.probes if probe.caller is None}
+    for workload in meshed.application.workloads:
+        if workload.name not in asked:
+            allowed = meshed.mesh.mode(meshed.policies, workload) != "STRICT"
+            yield Check(Question(OUTSIDE, workload.name), partial(_plain_text, workload.name, allowed))
+
+
+def policy_checks(meshed: Meshed) -> Iterator[Check]:
+    """Each policy's probes: asked by the service account that they name, or in plain text from outside."""
+    names = {workload.account: workload.name for workload in meshed.application.everyone}
+    for probe in meshed.probes:
+        caller = OUTSIDE if probe.caller is None else names[probe.caller]
+        seen = replace(probe, status=probe.status_through_sidecar)
+        yield Check(Question(caller, probe.workload, probe.method, probe.path), partial(_policy, seen))
+
+
+def identity_evidences(meshed: Meshed, own: Mapping[str, Sequence[str]]) -> tuple[Evidence, ...]:
+    """The certificates of everybody's own sidecar; none where nobody has one."""
+    return tuple(identity_evidence(name, names=own[name], expected=spiffe) for name, spiffe in meshed.ids.items())
+
+
+def load_evidence(
+    meshed: Meshed,
+    counts: Mapping[Hop, HopCount],
+    tls: Mapping[str, Mapping[str, int]],
+    *,
+    requests: Mapping[Hop, int],
+    errors: int,
+) -> Iterator[Evidence]:
+    """What the load left in the sidecars. `counts` is how far they moved during it, `tls` are the counters of the
+    callees that it reached, `requests` how many it had for each hop."""
+    yield from counted_evidence(counts, requests=requests, errors=errors)
+    for callee, stats in tls.items():
+        if meshed.secured(meshed.application.workload(callee)):
+            yield handshakes_evidence(callee, stats, tls=meshed.wire.tls)
+
+
+def hop_counts(meshed: Meshed, totals: Mapping[str, Mapping[str, int]]) -> dict[Hop, HopCount]:
+    """Requests on each hop, from those that everybody's sidecar counted by cluster."""
+    return {hop: _count(meshed, hop, totals) for hop in hops_of(meshed.application)}
+
+
+def counts_moved(before: Mapping[Hop, HopCount], now: Mapping[Hop, HopCount]) -> dict[Hop, HopCount]:
+    """How far the counts went between two readings."""
+    return {hop: count.since(before[hop]) for hop, count in now.items()}
+
+
+def clusters_of(meshed: Meshed, hop: Hop) -> tuple[tuple[str, ...], str]:
+    """The clusters by which requests of a hop leave the caller's sidecar (none where no route leads to the callee), and
+    the callee's."""
+    application = meshed.application
+    caller, callee = application.workload(hop.caller), application.workload(hop.callee)
+    service = application.service(callee.app)
+    ways = meshed.mesh.ways(meshed.policies, application, caller=caller, service=service)
+    return clusters_to(ways, callee), meshed.mesh.inbound_cluster(callee)
+
+
+def _as_written(application: Application) -> Application:
+    """The same in the namespace and the mesh that manifests name."""
+    return replace(application, namespace=NAMESPACE, mesh=MESH)
+
+
+def _direct(hop: Hop, answer: Answer) -> Iterator[Evidence]:
+    yield no_proxy_evidence(hop, status=answer.status, headers=answer.headers)
+
+
+def _proxied(hop: Hop, answer: Answer) -> Iterator[Evidence]:
+    yield proxied_evidence(hop, status=answer.status, headers=answer.headers)
+
+
+def _plain_text(workload: str, allowed: bool, answer: Answer) -> Iterator[Evidence]:
+    yield plain_text_evidence(workload, status=answer.status, told=answer.told, allowed=allowed)
+
+
+def _policy(probe: Probe, answer: Answer) -> Iterator[Evidence]:
+    yield probe_evidence(probe, answer)
+
+
+def _routed(question: RouteQuestion, answer: Answer) -> Iterator[Evidence]:
+    yield question.judge(answer)
+
+
+def _handshake(
+    meshed: Meshed, own: Mapping[str, Sequence[str]], hops: Sequence[Hop], answer: Answer
+) -> Iterator[Evidence]:
+    agreed = answer.handshake or _NO_TLS
+    for hop in hops:
+        wanted = (meshed.ids[hop.caller], meshed.ids[hop.callee])
+        yield mtls_evidence(
+            hop,
+            version=agreed.version,
+            cipher=agreed.cipher,
+            ids=(_best(own[hop.caller], wanted[0]), agreed.peer),
+            expected_ids=wanted,
+            tls=meshed.wire.tls,
+        )
+    yield certificate_wanted_evidence(hops[0].callee, status=answer.status, told=answer.told)
+
+
+def _best(names: Sequence[str], wanted: str) -> str:
+    """The name that is wanted if it is among them, else the first, which shows what is wrong."""
+    return wanted if wanted in names else next(iter(names), "")
+
+
+def _count(meshed: Meshed, hop: Hop, totals: Mapping[str, Mapping[str, int]]) -> HopCount:
+    if hop.callee == GATEWAY:
+        return HopCount(None, sum(totals[FRONT].values()) if FRONT in totals else _entered(meshed, totals[GATEWAY]))
+    outbound, inbound = clusters_of(meshed, hop)
+    sent = sum(_sent(totals[hop.caller], cluster) for cluster in outbound)
+    return HopCount(sent, totals[hop.callee].get(inbound, 0))
+
+
+def _entered(meshed: Meshed, totals: Mapping[str, int]) -> int:
+    """Requests that the gateway has passed on, to whatever service."""
+    application = meshed.application
+    clusters = (meshed.mesh.outbound_cluster(meshed.policies, application, one) for one in application.services)
+    return sum(_sent(totals, cluster) for cluster in clusters)
+
+
+def _sent(totals: Mapping[str, int], cluster: str) -> int:
+    """Requests to a cluster; Kuma's gateways add a hash to its name, which tells routes apart."""
+    named = re.compile(rf"{re.escape(cluster)}(-[0-9a-f]{{16}})?")
+    return sum(count for name, count in totals.items() if named.fullmatch(name))

@@ -1,0 +1,351 @@
+"""One configuration on a cluster: pods that are new, ready, provable and loadable."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeVar
+
+from bench.application.model import GATEWAY, Application, Hop
+from bench.errors import ClusterError
+from bench.k8s.client import Cluster, Object, Ref
+from bench.k8s.logs import save_logs
+from bench.k8s.objects import names_of, restarts
+from bench.k8s.ownership import COMPONENT, Owner
+from bench.k8s.retry import outlasting
+from bench.k8s.timing import Timing
+from bench.k8s.wait import Pods, gone, rollout, wait_for
+from bench.load.generator import LoadOutcome, Progress
+from bench.meshes.control_planes import CONTROL_PLANES
+from bench.meshes.protocols import ControlPlane
+from bench.results.records import DataPath, Evidence
+from bench.system.cancellation import Watch, wait_until
+from bench.targets.cluster.application_manifests import in_the_mesh, running_images, with_sidecar
+from bench.targets.cluster.checks import (
+    Meshed,
+    baseline_checks,
+    counts_moved,
+    hop_counts,
+    hops_of,
+    identity_evidences,
+    load_evidence,
+    mesh_checks,
+    page_check,
+    policy_checks,
+    prove,
+)
+from bench.targets.cluster.interference import (
+    Conditions,
+    Seen,
+    ailed_since,
+    conditions_of,
+    control_plane_pods,
+    ended_since,
+    gone_since,
+    seen,
+)
+from bench.targets.cluster.kubelet import kubelet_usage, nodes_of
+from bench.targets.cluster.load.generator import Meter, locust_page, start_load
+from bench.targets.cluster.load.pod import KEEPER, NAME, uid_for
+from bench.targets.cluster.options import ClusterOptions
+from bench.targets.cluster.probes.injection import WEBHOOKS, bare_pods, baseline_evidence, mesh_evidence
+from bench.targets.cluster.probes.prober import CONTAINER, Prober, can_ask
+from bench.targets.cluster.probes.sidecars import Sidecars, front_requests, sidecars_path
+from bench.targets.cluster.prometheus import PrometheusUsage, source_of
+from bench.targets.cluster.trial_manifests import Blueprint
+from bench.verification.evidence import HopCount, alone_evidence, synced_evidence
+from bench.verification.questions import SERIES, pages_evidence, requests_on
+
+T = TypeVar("T")
+
+_SERIES: Final = 3  # so many times in a row every answer has to be right
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Where a trial's deployment is, and what it is made from. `absent` are the meshes that must not be there
+    meanwhile."""
+
+    cluster: Cluster
+    owner: Owner
+    watch: Watch
+    blueprint: Blueprint
+    absent: tuple[str, ...]
+
+    @property
+    def application(self) -> Application:
+        return self.blueprint.application
+
+    @property
+    def namespace(self) -> str:
+        return self.blueprint.namespace
+
+    @property
+    def outside(self) -> str:
+        return self.blueprint.outside
+
+    @property
+    def options(self) -> ClusterOptions:
+        return self.blueprint.options
+
+    @property
+    def timing(self) -> Timing:
+        return self.cluster.timing
+
+
+@dataclass
+class ClusterDeployment:
+    """See `bench.targets.Deployment`."""
+
+    site: Site
+    _counted: dict[Hop, HopCount] = field(default_factory=dict)
+    _beside: Seen = field(default_factory=dict)
+    _under_load: Seen = field(default_factory=dict)
+    _below: Conditions = field(default_factory=dict)
+
+    @property
+    def plane(self) -> ControlPlane | None:
+        return self.site.blueprint.plane
+
+    @property
+    def meshed(self) -> Meshed | None:
+        return self.site.blueprint.meshed
+
+    def start(self) -> None:
+        """Makes the pods and waits until a user would get a whole page, and every policy shows."""
+        self._beside = self._outlasting(lambda: seen(control_plane_pods(self.site.cluster)))
+        self._outlasting(self._bring_up)
+
+    def _bring_up(self) -> None:
+        self._make_pods()
+        if self._bare_pods():  # a webhook that was late once
+            self._send_pods_away()
+            self._make_pods()
+            if self._bare_pods():
+                return  # the proof tells at once
+        self._settle()
+
+    def _make_pods(self) -> None:
+        owner, application = self.site.owner, self.site.application
+        objects = self.site.blueprint.pods(uid_for(self.site.cluster.kinds()))
+        for component, things in objects.items():
+            owner.apply_all(things, component)
+        names = [thing["metadata"]["name"] for thing in objects["application"] if thing["kind"] == "Deployment"]
+        rollout(
+            self.site.cluster, application.namespace, names, timeout_s=self.site.timing.ready_s, watch=self.site.watch
+        )
+        if application.gateway:  # whoever made its Deployment
+            self._wait_for_pods(application.namespace, f"application,app={GATEWAY}", _is_up)
+        for namespace in (application.namespace, self.site.outside):
+            self._wait_for_pods(namespace, "probe", can_ask)
+        self._wait_for_pods(application.namespace, "load", _is_up)
+
+    def _bare_pods(self) -> tuple[str, ...]:
+        """Those that should have a sidecar and have none: it does not come later."""
+        return bare_pods(with_sidecar(self._pods_in_the_mesh()), self.plane.SIDECAR) if self.plane else ()
+
+    def _send_pods_away(self) -> None:
+        """Those of the trial, so that others take their place; who stands alone is made again by `_make_pods`."""
+        site = self.site
+        pods = site.owner.send_pods_away(site.namespace)
+        gone(site.cluster, pods, timeout_s=site.timing.ready_s, watch=site.watch)
+
+    def prove(self, load: LoadOutcome | None = None) -> tuple[Evidence, ...]:
+        """See `bench.targets.Deployment`."""
+        if load is not None and self.restarts():
+            return ()  # what fell apart under the load proves nothing more; that it did is told by itself
+        alone = self._outlasting(self._alone_evidence)
+        plane, meshed = self.plane, self.meshed
+        if plane is None or meshed is None:
+            return (*alone, *self._outlasting(self._baseline_evidence))
+        counted: tuple[Evidence, ...] = ()
+        if load is not None and load.countable:  # by itself, before further questions are counted too
+            counted = self._outlasting(lambda: tuple(self._load_evidence(meshed, load)))
+        return (*alone, *counted, *self._outlasting(lambda: self._mesh_evidence(plane, meshed)))
+
+    def load(
+        self, draft: Path, *, show: Callable[[Progress], None], kept: Callable[[LoadOutcome], None]
+    ) -> LoadOutcome:
+        """Runs the generator; see `bench.targets.Deployment`."""
+        site = self.site
+        self._counted = self._outlasting(self._counts)
+        pods, nodes = self._outlasting(lambda: (self._loaded_pods(), self._nodes()))
+        self._under_load, self._below = seen(pods), conditions_of(nodes, nodes_of(pods))
+        load = start_load(
+            site.cluster, site.blueprint.order, draft, namespace=site.namespace, meter=self._meter(), watch=site.watch
+        )
+        with self._page():
+            outcome = load.run(watch=site.watch, show=show, kept=kept)
+        with suppress(ClusterError):  # logs explain a trial; without them it is a trial all the same
+            self.save_logs(draft)
+        return outcome
+
+    def data_path(self, draft: Path) -> DataPath | None:
+        """See `bench.targets.Deployment`."""
+        return self._outlasting(lambda: self._data_path(draft))
+
+    def _data_path(self, draft: Path) -> DataPath | None:
+        sidecars = self._sidecars
+        return sidecars_path(self.meshed, sidecars, draft / "proxies") if sidecars and self.meshed else None
+
+    def restarts(self) -> tuple[str, ...]:
+        """Containers of the application that ended since it was deployed, pods that went under the load, nodes below
+        them that were not well, and what ended of control planes meanwhile."""
+        return self._outlasting(self._ended)
+
+    def _ended(self) -> tuple[str, ...]:
+        return (
+            *restarts(self._pods("application")),
+            *gone_since(self._under_load, self._loaded_pods()),
+            *ailed_since(self._below, self._nodes()),
+            *ended_since(self._beside, control_plane_pods(self.site.cluster)),
+        )
+
+    def images(self) -> dict[str, str]:
+        """See `bench.targets.Deployment`."""
+        return self._outlasting(lambda: running_images(self.site.cluster, self.site.namespace))
+
+    def save_logs(self, draft: Path) -> None:
+        """The last lines of everybody's log, control planes included."""
+        pods = (*self._loaded_pods(), *control_plane_pods(self.site.cluster))
+        save_logs(self.site.cluster, pods, draft / "services")
+
+    def _meter(self) -> Meter:
+        """For the pods as they are now; control planes are among them, whether or not this trial uses them."""
+        site, planes = self.site, CONTROL_PLANES.values()
+        kubelets = kubelet_usage(
+            site.cluster,
+            site.namespace,
+            control_planes=[plane.NAMESPACE for plane in planes],
+            sidecars=[plane.SIDECAR for plane in planes],
+        )
+        source = site.options.prometheus
+        return PrometheusUsage(kubelets, source_of(source, site.cluster)) if source else kubelets
+
+    def _page(self) -> AbstractContextManager[object]:
+        """Locust's web page, for who asked for it."""
+        port = self.site.options.locust_ui
+        if port is None:
+            return nullcontext()
+        return locust_page(self.site.cluster, namespace=self.site.namespace, port=port)
+
+    def _wait_for_pods(self, namespace: str, component: str, ready: Callable[[Object], bool]) -> None:
+        wait_for(
+            self.site.cluster,
+            Pods(namespace, f"{COMPONENT}={component}"),
+            lambda pods: bool(pods) and all(map(ready, pods)),
+            timeout_s=self.site.timing.ready_s,
+            watch=self.site.watch,
+        )
+
+    def _settle(self) -> None:
+        """Until all answers were right some times in a row; what is wrong at the end of the time the proof tells."""
+        page = page_check(self.site.application, self.site.blueprint.readers)
+        checks = [page, *(policy_checks(self.meshed) if self.meshed else ())]
+        right = 0
+
+        def settled() -> bool:
+            nonlocal right
+            synced = not self._unsynced()
+            facts = (*prove(self._prober, checks), *self._series(_SERIES)) if synced else ()
+            right = right + 1 if facts and all(fact.ok for fact in facts) else 0
+            return right >= _SERIES
+
+        timing = self.site.timing
+        wait_until(settled, timeout_s=timing.settle_s, watch=self.site.watch, poll_s=timing.poll_s)
+
+    def _series(self, count: int = SERIES) -> Iterator[Evidence]:
+        """Where routes tell readers apart, each gets what is meant for it, every time."""
+        readers = self.site.blueprint.readers
+        for reader in readers if len(readers) > 1 else ():
+            yield pages_evidence(reader, self._prober.pages(reader.user, count), count=count)
+
+    @property
+    def _prober(self) -> Prober:
+        return Prober(self.site.cluster, self.site.application, self.site.outside)
+
+    @property
+    def _sidecars(self) -> Sidecars | None:
+        if self.plane is None:
+            return None
+        inside = in_the_mesh(self._loaded_pods(), self.site.application)
+        pods = {workload: name for name, workload in names_of(inside).items()}
+        return Sidecars(self.plane, self.site.cluster, self.site.namespace, pods)
+
+    def _loaded_pods(self) -> tuple[Object, ...]:
+        """The pods through which the load goes."""
+        return (*self._pods("application"), *self._pods("load"))
+
+    def _nodes(self) -> tuple[Object, ...]:
+        return self.site.cluster.list("v1", "Node")
+
+    def _pods_in_the_mesh(self) -> tuple[Object, ...]:
+        """Those that the control plane knows."""
+        return in_the_mesh((*self._loaded_pods(), *self._pods("probe")), self.site.application)
+
+    def _pods(self, component: str) -> tuple[Object, ...]:
+        return self.site.cluster.list("v1", "Pod", namespace=self.site.namespace, labels=f"{COMPONENT}={component}")
+
+    def _unsynced(self) -> str:
+        if self.plane is None:
+            return ""
+        names = [pod["metadata"]["name"] for pod in self._pods_in_the_mesh()]
+        return self.plane.unsynced(self.site.cluster, self.site.namespace, names)
+
+    def _outlasting(self, act: Callable[[], T]) -> T:
+        return outlasting(self.site.cluster, act, watch=self.site.watch)
+
+    def _alone_evidence(self) -> tuple[Evidence, ...]:
+        cluster = self.site.cluster
+        return tuple(alone_evidence(mesh, CONTROL_PLANES[mesh].present(cluster)) for mesh in self.site.absent)
+
+    def _baseline_evidence(self) -> tuple[Evidence, ...]:
+        cluster = self.site.cluster
+        namespace = cluster.get(Ref("v1", "Namespace", self.site.namespace)) or {"metadata": {}}
+        pods = self._loaded_pods()
+        own = {*(workload.app for workload in self.site.application.workloads), NAME, KEEPER, CONTAINER}
+        return (
+            *baseline_evidence(namespace, pods, cluster.list(*WEBHOOKS), own=own),
+            *prove(self._prober, tuple(baseline_checks(self.site.application))),
+        )
+
+    def _mesh_evidence(self, plane: ControlPlane, meshed: Meshed) -> tuple[Evidence, ...]:
+        pods = with_sidecar(self._pods_in_the_mesh())
+        sidecars = self._sidecars
+        if bare_pods(pods, plane.SIDECAR):
+            return mesh_evidence(pods, plane.SIDECAR)  # who is not there can be asked nothing
+        own = sidecars.own_ids() if sidecars else {}
+        return (
+            *mesh_evidence(pods, plane.SIDECAR),
+            synced_evidence(self._unsynced()),
+            *identity_evidences(meshed, own),
+            *prove(self._prober, tuple(mesh_checks(meshed, own))),
+            *self._series(),
+        )
+
+    def _load_evidence(self, meshed: Meshed, load: LoadOutcome) -> Iterator[Evidence]:
+        sidecars = self._sidecars
+        assert sidecars is not None  # noqa: S101  # a mesh has sidecars
+        good, readers = load.samples.ok, self.site.blueprint.readers
+        hops = hops_of(self.site.application)
+        expected = requests_on(hops, self.site.application, readers=readers, samples=load.samples)
+        callees = dict.fromkeys(hop.callee for hop in hops if expected[hop])
+        yield from load_evidence(
+            meshed,
+            counts_moved(self._counted, self._counts()),
+            sidecars.tls(callees),
+            requests=expected,
+            errors=len(good) - int(good.sum()),
+        )
+
+    def _counts(self) -> dict[Hop, HopCount]:
+        sidecars, meshed = self._sidecars, self.meshed
+        if sidecars is None or meshed is None:
+            return {}
+        return hop_counts(meshed, {**sidecars.requests(), **front_requests(meshed.application, sidecars)})
+
+
+def _is_up(pod: Object) -> bool:
+    """Every container of the pod is ready."""
+    statuses = pod.get("status", {}).get("containerStatuses") or ()
+    return bool(statuses) and all(status["ready"] for status in statuses)

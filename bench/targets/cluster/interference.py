@@ -1,0 +1,100 @@
+"""Notice what else changed during a trial: control planes that restart, nodes under pressure."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Final, TypeAlias
+
+from bench.k8s.client import Cluster, Object
+from bench.k8s.objects import PRESSURES, conditions, node_name, restarts, statuses
+from bench.meshes.control_planes import CONTROL_PLANES
+
+# By a pod's uid: its name, and how often each of its containers ended.
+Seen: TypeAlias = Mapping[str, tuple[str, Mapping[str, int]]]
+
+
+def control_plane_pods(cluster: Cluster) -> tuple[Object, ...]:
+    """Of every mesh that is there, whether or not the trial uses it."""
+    return tuple(
+        pod
+        for plane in CONTROL_PLANES.values()
+        for pod in cluster.list("v1", "Pod", namespace=plane.NAMESPACE, labels=plane.PODS)
+    )
+
+
+def seen(pods: Sequence[Object]) -> Seen:
+    """What `ended_since` compares with. A pod that was evicted before stays listed, and is no part of it."""
+    return {pod["metadata"]["uid"]: (pod["metadata"]["name"], _counts(pod)) for pod in pods if not _failure(pod)}
+
+
+def ended_since(before: Seen, pods: Sequence[Object]) -> tuple[str, ...]:
+    """The containers that ended since `before`, and why, and the pods that are no more; in words. A pod that is new
+    stands for one that is gone, or for more of them."""
+    changed = [pod for pod in pods if _counts(pod) != before.get(pod["metadata"]["uid"], ("", _counts(pod)))[1]]
+    return (*restarts(changed), *gone_since(before, pods))
+
+
+def gone_since(before: Seen, pods: Sequence[Object]) -> tuple[str, ...]:
+    """The pods that are no more, on their way out, or were ended as a whole, and why, in words."""
+    there = {pod["metadata"]["uid"]: pod for pod in pods}
+    gone = ((name, there.get(uid)) for uid, (name, _) in before.items() if not _lasts(there.get(uid)))
+    return tuple(f"pod {name}{_failure(pod) if pod else ''} ended" for name, pod in gone)
+
+
+def _lasts(pod: Object | None) -> bool:
+    return pod is not None and "deletionTimestamp" not in pod["metadata"] and not _failure(pod)
+
+
+def _failure(pod: Object) -> str:
+    """` (Evicted)`, where the node ended the pod as a whole; such a pod stays listed, and may tell of no container."""
+    status = pod.get("status", {})
+    return f" ({status['reason']})" if status.get("phase") == "Failed" and status.get("reason") else ""
+
+
+def _counts(pod: Object) -> dict[str, int]:
+    """How often each container has ended: one that has, and was not started again yet, counts too."""
+    return {one["name"]: one.get("restartCount", 0) + ("terminated" in one.get("state", {})) for one in statuses(pod)}
+
+
+_READY: Final = "Ready"
+
+_Conditions: TypeAlias = Mapping[str, tuple[str, str]]  # by type: the status, and since when
+Conditions: TypeAlias = Mapping[str, _Conditions]  # by the node's name
+
+
+def conditions_of(nodes: Sequence[Object], names: Collection[str]) -> Conditions:
+    """What `ailed_since` compares with, of the nodes of these names."""
+    return {node_name(node): _conditions(node) for node in nodes if node_name(node) in names}
+
+
+def ailed_since(before: Conditions, nodes: Sequence[Object]) -> tuple[str, ...]:
+    """What is wrong with the nodes of `before` now, or was meanwhile, in words.
+
+    A condition that has passed again shows by the time of its last change. That is only held against the one of
+    before: both are of the cluster's clocks, and in whole seconds.
+    """
+    now = conditions_of(nodes, before)
+    return tuple(f"node {name}: {told}" for name, was in before.items() for told in _ailments(was, now.get(name)))
+
+
+def _conditions(node: Object) -> _Conditions:
+    found = conditions(node)
+    return {kind: (str(one["status"]), str(one.get("lastTransitionTime", ""))) for kind, one in found.items()}
+
+
+def _ailments(was: _Conditions, now: _Conditions | None) -> Iterator[str]:
+    if now is None:
+        yield "was removed"
+        return
+    silent = _has_changed(_READY, was, now)  # a kubelet that falls silent changes all its conditions, there and back
+    if silent or _status(_READY, now) != "True":
+        yield "was not ready"
+    for kind in PRESSURES:
+        if _status(kind, now) == "True" or (_has_changed(kind, was, now) and not silent):
+            yield f"had {kind}"
+
+
+def _has_changed(kind: str, was: _Conditions, now: _Conditions) -> bool:
+    return kind in was and was[kind] != now.get(kind)
+
+
+def _status(kind: str, conditions: _Conditions) -> str:
+    return conditions.get(kind, ("", ""))[0]

@@ -1,0 +1,1 @@
+"""Locust in a pod: its manifests, its clock, its samples."""

@@ -1,0 +1,206 @@
+"""Locust in a pod: told to start, watched and read through the API server, and ended.
+
+The load goes on while the API server is away; what was recorded meanwhile is fetched afterwards.
+"""
+
+import json
+import time
+from collections.abc import Collection
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+from bench.errors import BadAnswerError, ClusterError, DeployError, StoreError
+from bench.k8s.client import Cluster
+from bench.k8s.objects import restarts
+from bench.k8s.ownership import COMPONENT, labels_of
+from bench.k8s.retry import Outage
+from bench.load.generator import HASTE_S, START_TIMEOUT_S, LoadOrder, RunningLoad
+from bench.load.raw_samples import ACCOUNT, read_account, read_start
+from bench.load.recorded import Account, Start, plain
+from bench.results.resources import Row, write_rows
+from bench.results.store import write_text
+from bench.system.cancellation import Patience, Watch, wait_until
+from bench.system.redaction import redact
+from bench.targets.cluster.load.clock import Offset, read_offset
+from bench.targets.cluster.load.pod import FOLDER, GO, KEEPER, NAME, UI_PORT, load_pod_in, load_trouble, missing
+from bench.targets.cluster.load.transfer import LoadEnd, PodFiles
+from bench.units import NANOSECONDS
+
+TICK_S: Final = 2.0  # each tick costs the load's node a process
+_POLL_S: Final = 0.25
+_LOG_LINES: Final = 500
+_LONGEST_PROBLEM: Final = 2000
+_CLOCKS_APART_S: Final = 60.0  # how far off the pod's clock, and its reading, can be
+
+
+class Meter(Protocol):
+    """What the containers and nodes of a run use. What cannot be read leaves its figures out, and is told in `remarks`:
+    it is no reason to end a load."""
+
+    def tick(self) -> None:
+        """Reads it, unless that was just done."""
+
+    def read(self) -> None:
+        """Reads it now."""
+
+    def rows(self, start: Start) -> list[Row]:
+        """What was read, on the clock of the load that began at `start`."""
+
+    def remarks(self) -> tuple[str, ...]:
+        """What to know before using it."""
+
+
+@dataclass
+class PodGenerator:
+    """See `bench.load.generator.Generator`. `pods` are the names of those that have to stay."""
+
+    files: PodFiles
+    start: Start
+    offset: Offset
+    meter: Meter
+    pods: Collection[str]
+    watch: Watch
+    outage: Outage = field(default_factory=Outage)
+    _trouble: str = ""
+    _broken: bool = False
+    _next_s: float = 0.0
+
+    def now_ns(self) -> int:
+        return time.perf_counter_ns() - self.start.zero_ns - self.offset.offset_ns
+
+    def tick(self) -> None:
+        """At most every `TICK_S`, and less often while the API server does not answer. Raises BadAnswerError where what
+        the pod sends makes no sense: then nothing of it can be used."""
+        now_s = time.monotonic()
+        if now_s < self._next_s or not self.outage.due(now_s):
+            return
+        try:
+            self._look()
+            self.files.fetch()
+        except BadAnswerError:
+            raise
+        except ClusterError as error:
+            self._failed(error)
+        else:
+            self.outage.worked(time.monotonic())
+            self.meter.tick()
+        self._next_s = now_s + TICK_S
+
+    def trouble(self) -> str:
+        return self._trouble or self.outage.hopeless(time.monotonic())
+
+    def broken(self) -> bool:
+        return self._broken
+
+    def stop(self, *, timeout_s: float) -> int | None:
+        """Samples that did not come over, or not as the pod has them, are in the generator's own account. Raises
+        BadAnswerError where what came over makes no sense, but not in haste."""
+        end = LoadEnd(self.files, Patience(self.watch))
+        if timeout_s <= HASTE_S:
+            end.in_haste(timeout_s=timeout_s)
+            return None
+        self.meter.read()  # while the load goes on: what it uses after its end is not of the window
+        problem = end.in_full(timeout_s=timeout_s)
+        self.files.check()
+        if problem:
+            _add_problem(self.files.folder, problem)
+        elif self.outage.since_s is not None:
+            self.outage.worked(time.monotonic())
+        exit_code = end.exit_code()
+        write_text(self.files.folder / "load.log", self._log())
+        return exit_code
+
+    def write_resources(self, path: Path) -> None:
+        write_rows(path, self.meter.rows(self.start))
+
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader should know of this load, beside its numbers."""
+        told = (self.outage.told(), self.offset.doubt(), *self.meter.remarks())
+        return tuple(remark for remark in told if remark)
+
+    def _failed(self, error: ClusterError) -> None:
+        if error.is_passing:
+            self.outage.failed(error, time.monotonic())
+        else:
+            self._trouble = self._trouble or f"the load can no longer be watched: {error}"
+
+    def _look(self) -> None:
+        pods = self.files.pods()
+        pod = load_pod_in(pods)
+        trouble = load_trouble(pod)
+        if trouble and not self._trouble:  # what is gone says nothing any more
+            self._trouble = f"{trouble}, saying: {_last_words(self.files, lines=3, line_end=' / ')}" if pod else trouble
+        self._trouble = self._trouble or missing(self.pods, pods)
+        self._broken = bool(restarts([pod for pod in pods if labels_of(pod).get(COMPONENT) == "application"]))
+
+    def _log(self) -> str:
+        told = "".join(f"meshbench: {line}\n" for line in (self.offset.told(), *self.remarks()))
+        return told + _said(self.files, lines=_LOG_LINES)
+
+
+def start_load(
+    cluster: Cluster, order: LoadOrder, folder: Path, *, namespace: str, meter: Meter, watch: Watch
+) -> RunningLoad:
+    """Starts Locust in the pod that waits for it, and waits for its first user. Raises DeployError with its log when it
+    does not come up."""
+    files = PodFiles(cluster, namespace, folder, order.workers, most_bytes=order.most_bytes)
+    names = frozenset(pod["metadata"]["name"] for pod in files.pods())
+    offset = read_offset(cluster, namespace)
+    cluster.exec(NAME, ["touch", f"{FOLDER}/{GO}"], namespace=namespace, container=KEEPER)
+    start = _started(files, watch)
+    generator = PodGenerator(files, start, offset, meter, names, watch, outage=Outage(patience_s=cluster.timing.away_s))
+    if not -_CLOCKS_APART_S <= generator.now_ns() / NANOSECONDS <= START_TIMEOUT_S + _CLOCKS_APART_S:
+        raise BadAnswerError("what the load pod recorded makes no sense: started.json is not of a load that began now")
+    return RunningLoad.on(generator, order, folder, wall_s=time.time() - generator.now_ns() / NANOSECONDS)
+
+
+def locust_page(cluster: Cluster, *, namespace: str, port: int) -> AbstractContextManager[int]:
+    """Serves Locust's own web page on 127.0.0.1:`port` while the block lasts; the pod must have been made with it."""
+    return cluster.forward(NAME, UI_PORT, namespace=namespace, local_port=port)
+
+
+def _started(files: PodFiles, watch: Watch) -> Start:
+    trouble: list[str] = []
+
+    def look() -> Start | bool:
+        files.fetch()
+        trouble.append(load_trouble(load_pod_in(files.pods())))
+        return _start_in(files.folder) or bool(trouble[-1])
+
+    start = wait_until(look, timeout_s=START_TIMEOUT_S, watch=watch, poll_s=_POLL_S)
+    if not isinstance(start, Start):
+        why = trouble[-1] or f"no first user within {START_TIMEOUT_S:.0f} s"
+        raise DeployError(f"Locust did not start: {why}\n{_last_words(files, lines=12)}")
+    return start
+
+
+def _said(files: PodFiles, *, lines: int, line_end: str = "\n") -> str:
+    """The end of Locust's log."""
+    try:
+        log = files.cluster.logs(NAME, namespace=files.namespace, container=NAME, lines=lines)
+    except ClusterError as error:
+        return f"nothing that could be read ({error})"
+    return line_end.join(log.strip().splitlines()) or "nothing"
+
+
+def _last_words(files: PodFiles, *, lines: int, line_end: str = "\n") -> str:
+    """The same for a message, which is not too long."""
+    said = redact(_said(files, lines=lines, line_end=line_end))
+    return said if len(said) <= _LONGEST_PROBLEM else f"...{said[-_LONGEST_PROBLEM:]}"
+
+
+def _start_in(folder: Path) -> Start | None:
+    try:
+        return read_start(folder)
+    except StoreError as error:
+        raise BadAnswerError(f"what the load pod recorded makes no sense: {error}") from error
+
+
+def _add_problem(folder: Path, problem: str) -> None:
+    """Adds a problem to Locust's account, or makes an account of it where there is none."""
+    own = read_account(folder) or Account()
+    content = {**asdict(own), "problem": own.problem or plain(problem, _LONGEST_PROBLEM)}
+    known = {key: value for key, value in content.items() if value is not None}
+    (folder / ACCOUNT).write_text(json.dumps(known), "utf-8")

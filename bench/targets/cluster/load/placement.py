@@ -1,0 +1,84 @@
+"""Where the load generator runs: apart from the application, where there is more than one node. Pure."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from bench.k8s.client import Object
+from bench.k8s.objects import node_name, schedulable
+from bench.units import parse_quantity
+
+_HOSTNAME: Final = "kubernetes.io/hostname"
+
+Part = Literal["load", "application", "any"]  # the last one goes wherever the scheduler puts it
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlace:
+    """`node` is the load's own, empty where it shares one; `load` and `application` are affinities for the pods, None
+    where there is no choice; `sentence` is for people, and names no node: it stands in every report.
+
+    The load has its node for itself: no pod of the application may go there.
+    """
+
+    node: str
+    load: Object | None
+    application: Object | None
+    sentence: str
+
+
+def _fits(_: LoadPlace) -> bool:
+    """Nothing is known against it."""
+    return True
+
+
+def place_load(nodes: Sequence[Object], *, before: str = "", fits: Callable[[LoadPlace], bool] = _fits) -> LoadPlace:
+    """Chooses a node for the load: of those that take pods the one with the fewest processors, since one Locust uses
+    one; of equal ones the last by name. One where not everything `fits` comes after all others, and a run that goes on
+    stays with the node that it had `before`."""
+    usable = sorted(schedulable(nodes), key=_preference)
+    if len(usable) < 2:
+        return LoadPlace("", None, None, _together(nodes))
+    places = [_own(node, others=len(usable) - 1) for node in usable]
+    had = [place for place in places if place.node == before]
+    return had[0] if had else next(filter(fits, places), places[0])
+
+
+def _own(node: Object, *, others: int) -> LoadPlace:
+    hostname = _hostname(node)
+    sentence = (
+        "the load generator has a node for itself; the application runs on the other"
+        f"{f' {others} nodes' if others > 1 else ' node'}"
+    )
+    return LoadPlace(node_name(node), _affinity("In", hostname), _affinity("NotIn", hostname), sentence)
+
+
+def part_of(spec: Object) -> Part:
+    """Which of both affinities the pods of a pod's `spec` have."""
+    affinity = spec.get("affinity")
+    return "load" if affinity == UNDECIDED.load else "application" if affinity == UNDECIDED.application else "any"
+
+
+def _together(nodes: Sequence[Object]) -> str:
+    which = "the only node" if len(nodes) == 1 else f"the only one of {len(nodes)} nodes that takes pods"
+    return f"the load generator shares {which} with the application: they compete for its processors"
+
+
+def _preference(node: Object) -> tuple[float, list[int]]:
+    cores = parse_quantity(str(node["status"]["allocatable"]["cpu"]))
+    return cores, [-ord(letter) for letter in _hostname(node)]
+
+
+def _hostname(node: Object) -> str:
+    metadata = node["metadata"]
+    return str((metadata.get("labels") or {}).get(_HOSTNAME) or metadata["name"])
+
+
+def _affinity(operator: str, hostname: str) -> Object:
+    expression = {"key": _HOSTNAME, "operator": operator, "values": [hostname]}
+    terms = [{"matchExpressions": [expression]}]
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+
+
+# Stands for the node that is chosen later: by it pods are drawn, so that it is known what each of them may share.
+UNDECIDED: Final = LoadPlace("", _affinity("In", ""), _affinity("NotIn", ""), "")

@@ -1,0 +1,190 @@
+"""Make the load pod's objects, and read its containers' status. Pure."""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from bench.application.bookinfo import pages
+from bench.files.folders import shipped
+from bench.files.yaml_source import read_documents
+from bench.k8s.client import Object
+from bench.k8s.connection import KindInfo
+from bench.load import recorder_path
+from bench.load.generator import LoadOrder
+
+NAME: Final = "locust"  # of the pod, and of the container that runs Locust
+KEEPER: Final = "keeper"
+FOLDER: Final = "/load"
+GO: Final = "go"  # Locust starts as soon as the folder has a file of this name
+UI_PORT: Final = 8089
+_CODE: Final = "/meshbench"
+_OPENSHIFT: Final = "security.openshift.io/"
+_UID: Final = 1000  # the image names its user, and Kubernetes believes only a number that it is not root
+
+
+def load_objects(
+    order: LoadOrder,
+    *,
+    namespace: str,
+    image: str = "",
+    affinity: Object | None = None,
+    uid: int | None = _UID,
+    annotations: Mapping[str, str] | None = None,
+    ui: bool = False,
+) -> tuple[Object, ...]:
+    """Account, ConfigMap and pod, in the order in which they are to be applied; the pod waits until it is told to go.
+
+    `image` replaces the manifests'. `affinity` is where the pod may be, see `load_place`. `uid` None leaves the user
+    to the cluster. `annotations` are for its sidecar. `ui`: Locust has its web page, on the pod's own loopback.
+    """
+    code = _code(order)
+    pod = _with_code(_pod(order, image=image, affinity=affinity, uid=uid, ui=ui), code["metadata"]["name"])
+    things = (_account(), code, _annotated(pod, annotations or {}))
+    return tuple({**thing, "metadata": {**thing["metadata"], "namespace": namespace}} for thing in things)
+
+
+def default_image() -> str:
+    """The manifests' image, which is the released Locust's own."""
+    return str(_manifest("pod.yaml")["spec"]["containers"][0]["image"])
+
+
+def uid_for(kinds: Iterable[KindInfo]) -> int | None:
+    """The user that the pod is given, from the kinds that a cluster has: OpenShift chooses one by itself, and refuses
+    any other."""
+    return None if any(kind.api_version.startswith(_OPENSHIFT) for kind in kinds) else _UID
+
+
+def locust_argv(order: LoadOrder, *, ui: bool) -> list[str]:
+    """Locust's command line in the pod. Its page listens where only a forwarded port comes from, since whoever
+    reaches it may send load anywhere."""
+    argv = order.argv("python", locustfile=f"{_CODE}/locustfile.py", recorder=f"{_CODE}/recorder.py", folder=FOLDER)
+    page = ["--autostart", "--web-host", "127.0.0.1", "--web-port", str(UI_PORT)]
+    shown = [word for word in argv if word != "--headless"] + page if ui else argv
+    # Workers find their master on the pod's loopback, and nobody else does.
+    return [*shown, "--master-bind-host", "127.0.0.1"] if order.workers > 1 else shown
+
+
+def _account() -> Object:
+    return _manifest("account.yaml")
+
+
+def _code(order: LoadOrder) -> Object:
+    """What Locust runs, with what that imports of this package; empty packages lead there."""
+    data = {
+        "locustfile.py": order.locustfile.read_text("utf-8"),
+        "recorder.py": recorder_path().read_text("utf-8"),
+        "pacing.py": recorder_path().with_name("pacing.py").read_text("utf-8"),
+        "timing.py": recorder_path().with_name("timing.py").read_text("utf-8"),
+        "package.py": "",
+        "pages.py": Path(pages.__file__).read_text("utf-8"),
+    }
+    digest = hashlib.sha256(json.dumps(data).encode()).hexdigest()[:10]
+    # Named by its content: a kubelet may give a new pod what it remembers of an immutable one of the same name.
+    metadata = {"name": f"{NAME}-{digest}", "labels": {"app": NAME}}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "immutable": True, "data": data}
+
+
+def _with_code(pod: Object, name: str) -> Object:
+    """The pod, which has the files of the ConfigMap `name`."""
+    volumes = [
+        {**one, "configMap": {**one["configMap"], "name": name}} if "configMap" in one else one
+        for one in pod["spec"]["volumes"]
+    ]
+    return {**pod, "spec": {**pod["spec"], "volumes": volumes}}
+
+
+def _pod(order: LoadOrder, *, image: str, affinity: Object | None, uid: int | None, ui: bool) -> Object:
+    pod = _manifest("pod.yaml")
+    locust, *others = (_container(one, image=image, uid=uid) for one in pod["spec"]["containers"])
+    loaded = {**locust, "args": locust_argv(order, ui=ui), "resources": _resources(locust, order.workers)}
+    placed = {"affinity": affinity} if affinity else {}
+    return {**pod, "spec": {**pod["spec"], "containers": [loaded, *others], **placed}}
+
+
+def _annotated(pod: Object, annotations: Mapping[str, str]) -> Object:
+    noted = {**pod["metadata"].get("annotations", {}), **annotations}
+    return {**pod, "metadata": {**pod["metadata"], "annotations": noted}}
+
+
+def _container(container: Object, *, image: str, uid: int | None) -> Object:
+    """The user is the container's, not the pod's: sidecars have one of their own."""
+    user = {} if uid is None else {"runAsUser": uid}
+    return {
+        **container,
+        "image": image or container["image"],
+        "securityContext": {**container["securityContext"], **user},
+    }
+
+
+def _resources(container: Object, workers: int) -> Object:
+    """Room for one Locust is room for one worker; the master, which only adds up, is not counted."""
+    return {
+        kind: {what: _times(size, workers) for what, size in sizes.items()}
+        for kind, sizes in container["resources"].items()
+    }
+
+
+def _times(quantity: str, count: int) -> str:
+    number = quantity.rstrip("mMGKi")
+    return f"{int(number) * count}{quantity[len(number) :]}"
+
+
+def _manifest(name: str) -> Object:
+    (document,) = read_documents(shipped("manifests") / "load" / name)
+    thing: Object = document.value
+    return thing
+
+
+def load_trouble(pod: Object | None) -> str:
+    """Why the load pod does no more what it should, in words; empty while Locust runs and can be read."""
+    if pod is None:
+        return "the load pod is gone"
+    for name, what in ((NAME, "Locust"), (KEEPER, "the container that keeps Locust's samples")):
+        ended = terminated(pod, name)
+        if ended is not None:
+            return f"{what} ended during the load ({how_ended(ended)})"
+    status = pod.get("status") or {}
+    if status.get("phase") == "Failed":
+        return f"the load pod failed: {status.get('reason', '')} {status.get('message', '')}".strip()
+    if pod["metadata"].get("deletionTimestamp"):
+        return "the load pod is being deleted"
+    return next((f"container {one['name']} of the load pod was restarted" for one in _again(pod)), "")
+
+
+def terminated(pod: Object, container: str) -> Object | None:
+    """How a container ended; None while it runs, or has not begun."""
+    states = (one.get("state") or {} for one in statuses(pod) if one["name"] == container)
+    ended: Object | None = next((state.get("terminated") for state in states), None)
+    return ended
+
+
+def how_ended(ended: Mapping[str, Any]) -> str:
+    """`exit code 137, OOMKilled`."""
+    reason = ended.get("reason", "")
+    told = "" if reason in ("", "Error", "Completed") else f", {reason}"
+    return f"exit code {ended.get('exitCode')}{told}"
+
+
+def load_pod_in(pods: Sequence[Object]) -> Object | None:
+    """The load pod among the pods of its namespace."""
+    return next((pod for pod in pods if pod["metadata"]["name"] == NAME), None)
+
+
+def missing(before: Collection[str], pods: Sequence[Object]) -> str:
+    """The pods that were there before and are no more: whatever took their place is new, and was not warm."""
+    gone = sorted(set(before) - {pod["metadata"]["name"] for pod in pods})
+    return f"no longer there: Pod {', Pod '.join(gone)}" if gone else ""
+
+
+def _again(pod: Object) -> Iterator[Object]:
+    """The sidecars that did not last."""
+    yield from (status for status in statuses(pod) if status.get("restartCount"))
+
+
+def statuses(pod: Object) -> Iterator[Object]:
+    """Of all containers; native sidecars are among the init containers."""
+    status = pod.get("status") or {}
+    yield from status.get("initContainerStatuses") or ()
+    yield from status.get("containerStatuses") or ()

@@ -1,0 +1,298 @@
+"""Transfer what Locust's recorder wrote in a pod into a folder here, and verify it when the load ends.
+
+Nothing that the pod answers chooses a path or a size here: only files that were asked for are written, each up to a
+limit. What the files contain is checked where it is read, in `bench.load.raw_samples`.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bench.errors import BadAnswerError, ClusterError
+from bench.k8s.client import Cluster, Object, Ref
+from bench.k8s.exec import Ran
+from bench.load.raw_samples import ACCOUNT, raw_files, sensible_account, sensible_samples
+from bench.results.samples import RAW_ROW
+from bench.system.cancellation import Watch, wait_until
+from bench.targets.cluster.load.pod import FOLDER, KEEPER, NAME, load_trouble, terminated
+from bench.units import NANOSECONDS
+
+MOST_OF_A_LOAD: Final = 2 * 1024**3  # all files of one load together: 65 million requests
+_TIMEOUT_S: Final = 20.0
+_MOST_BYTES: Final = 8 * 1024 * 1024  # of one file at a time
+_MOST_TEXT: Final = 4 * 1024 * 1024  # of a file that is not rows: it has to come whole
+_LONGEST_HEAD: Final = 200
+_HEAD: Final = re.compile(rb"([!-~]{1,100}) ([0-9]{1,15})")
+_CHECKSUM: Final = re.compile(rb"([0-9a-f]{64})  ([!-~]{1,100})")
+
+# For each file and how much of it is here already: its name, how much follows, and that.
+_NEW_PARTS: Final = """
+while [ $# -gt 0 ]; do
+  if [ -f "$1" ]; then
+    size=$(wc -c < "$1"); new=$((size - $2))
+    [ "$new" -lt 0 ] && new=0
+    [ "$new" -gt MOST ] && new=MOST
+    echo "$1 $new"; tail -c "+$(($2 + 1))" "$1" | head -c "$new"
+  fi
+  shift 2
+done
+""".replace("MOST", str(_MOST_BYTES))
+_CHECKSUMS: Final = 'for file; do [ -f "$file" ] && sha256sum "$file"; done; true'
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Bytes that follow on what is here of a file."""
+
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PodFiles:
+    """The recorder's files in the load pod, and where their copies go. `most_bytes` is the limit for all of them."""
+
+    cluster: Cluster
+    namespace: str
+    folder: Path
+    workers: int
+    most_bytes: int = MOST_OF_A_LOAD
+
+    def pods(self) -> tuple[Object, ...]:
+        """The pods beside it, and itself. Raises ClusterError."""
+        return self.cluster.list("v1", "Pod", namespace=self.namespace)
+
+    def fetch(self) -> int:
+        """Brings what is new; returns how many bytes came. All of it is added, or nothing. Raises ClusterError."""
+        sizes = {name: self._size(name) for name in self._names()}
+        known = [word for name, size in sizes.items() for word in (name, str(size))]
+        ran = self._run([_NEW_PARTS, "fetch", *known], most_bytes=len(sizes) * (_MOST_BYTES + _LONGEST_HEAD))
+        parts = tuple(parse_parts(ran.stdout, room={name: room_for(name, size) for name, size in sizes.items()}))
+        came = sum(len(part.content) for part in parts)
+        if sum(sizes.values()) + came > self.most_bytes:
+            text = f"the load pod's files: together they are larger than the {self.most_bytes} bytes of one load"
+            raise BadAnswerError(f"{text}; hint: make the load shorter, or its rate lower")
+        for part in parts:
+            with (self.folder / part.name).open("ab") as file:
+                file.write(part.content)
+        return came
+
+    def fetch_all(self) -> None:
+        """Brings everything that is there, also what is much; the limit for a load bounds the rounds."""
+        while self.fetch() >= _MOST_BYTES:
+            pass
+
+    def whole(self) -> bool:
+        """Whether Locust has given its account: nothing is written after it."""
+        return (self.folder / ACCOUNT).exists()
+
+    def check(self) -> None:
+        """Raise BadAnswerError where what the files contain makes no sense."""
+        odd = sensible_samples(self.folder)[1] or sensible_account(self.folder)[1]
+        if odd:
+            raise BadAnswerError(f"what the load pod recorded makes no sense: {odd}")
+
+    def differences(self) -> str:
+        """Which copies are not what the pod has, in words; empty when all are alike. Raises ClusterError."""
+        names = self._names()
+        ran = self._run([_CHECKSUMS, "verify", *names], most_bytes=len(names) * _LONGEST_HEAD)
+        there = parse_checksums(ran.stdout, asked=names)
+        here = {path.name: _checksum(path) for path in raw_files(self.folder)}
+        wrong = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
+        return ", ".join(f"{name} ({self._told(name)})" for name in wrong)
+
+    def forget(self) -> None:
+        """Removes the copies, so that they are fetched anew."""
+        for path in raw_files(self.folder):
+            path.unlink()
+
+    def _told(self, name: str) -> str:
+        size = self._size(name)
+        return f"{size // RAW_ROW.itemsize} rows here" if name.startswith("samples") else f"{size} bytes here"
+
+    def _names(self) -> tuple[str, ...]:
+        """Starts first, names after the rows that use them, the account last: a fetch never lacks what it needs."""
+        parts = ("",) if self.workers == 1 else tuple(f"-{worker}" for worker in range(self.workers))
+        starts = dict.fromkeys(("started.json", *(f"started{part}.json" for part in parts)))
+        rows = (f"samples{part}.bin" for part in parts)
+        names = (f"names{part}.txt" for part in parts)
+        return (*starts, *rows, *names, ACCOUNT)
+
+    def _size(self, name: str) -> int:
+        path = self.folder / name
+        return path.stat().st_size if path.exists() else 0
+
+    def _run(self, words: Sequence[str], *, most_bytes: int) -> Ran:
+        script, *rest = words
+        argv = ["sh", "-c", f"cd {FOLDER} && {{ {script}\n}}", *rest]
+        ran = self.cluster.exec(
+            NAME, argv, namespace=self.namespace, container=KEEPER, timeout_s=_TIMEOUT_S, most_bytes=most_bytes
+        )
+        if ran.exit_code != 0:
+            raise ClusterError(f"reading {FOLDER} in the load pod: {ran.stderr.strip()[-300:]}", status=0)
+        return ran
+
+
+def room_for(name: str, size: int) -> int:
+    """How many bytes may follow on the `size` bytes of a file that are here."""
+    return _MOST_BYTES if name.startswith("samples") else max(0, _MOST_TEXT - size)
+
+
+def parse_parts(output: bytes, *, room: Mapping[str, int]) -> Iterator[Part]:
+    """Parse the script's output into parts. `room` are the files that were asked for, with the most bytes that each may
+    bring. Raises ClusterError where the output is cut, and BadAnswerError for what was not asked for."""
+    at, seen = 0, set[str]()
+    while at < len(output):
+        end = output.find(b"\n", at, at + _LONGEST_HEAD)
+        if end < 0 and len(output) - at < _LONGEST_HEAD:
+            raise _cut()
+        name, size = _head(output[at : end if end >= 0 else at + _LONGEST_HEAD])
+        if name not in room or name in seen:
+            what = "came twice" if name in seen else "was not asked for"
+            raise BadAnswerError(f"reading the load pod's files: {name!r} {what}")
+        if size > room[name]:
+            raise BadAnswerError(f"reading the load pod's files: {name} has {size} more bytes, {room[name]} may come")
+        at = end + 1 + size
+        if len(output) < at:
+            raise _cut()
+        seen.add(name)
+        if size:
+            yield Part(name, output[at - size : at])
+
+
+def parse_checksums(output: bytes, *, asked: Collection[str]) -> dict[str, str]:
+    """Parse what `sha256sum` prints: file -> SHA-256. Raises BadAnswerError for anything else."""
+    found: dict[str, str] = {}
+    for line in output.removesuffix(b"\n").split(b"\n") if output else ():
+        match = _CHECKSUM.fullmatch(line)
+        name = match[2].decode() if match else ""
+        if match is None or name not in asked or name in found:
+            raise BadAnswerError(f"verifying the load pod's files: {line[:80]!r} is no checksum of a file asked for")
+        found[name] = match[1].decode()
+    return found
+
+
+def _head(head: bytes) -> tuple[str, int]:
+    match = _HEAD.fullmatch(head)
+    if match is None:
+        raise BadAnswerError(f"reading the load pod's files: {head[:80]!r} is not a file's name and size")
+    return match[1].decode(), int(match[2])
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _cut() -> ClusterError:
+    return ClusterError("reading the load pod's files: the answer is cut", status=0)
+
+
+_POLL_S: Final = 0.25
+_PAUSE_S: Final = 2.0  # between two questions to an API server that is away
+_EXIT_TIMEOUT_S: Final = 5.0  # until the API server knows that a container has ended
+
+
+@dataclass(frozen=True, slots=True)
+class LoadEnd:
+    """Ends one load. `watch` lets it go on after a first signal: samples are worth some seconds."""
+
+    files: PodFiles
+    watch: Watch
+
+    def in_haste(self, *, timeout_s: float) -> None:
+        """Brings over what can be had in that time; nothing is waited for beyond it."""
+        self.attempt(self._terminate)
+        self._wait_for_account(timeout_s)
+
+    def in_full(self, *, timeout_s: float) -> str:
+        """Brings over everything; says what is missing, or empty. Waits for an API server that is away. Raises
+        BadAnswerError where what the pod sends makes no sense."""
+        if problem := self._patiently(self._terminate):
+            return problem
+        self._wait_for_account(timeout_s)
+        return self._patiently(self._verify)
+
+    def exit_code(self) -> int | None:
+        """Locust's; None where it still runs, has gone with its pod, or nobody can be asked."""
+        if self.attempt(lambda: self._pod() is None):
+            return None
+        ended = wait_until(self._ended, timeout_s=_EXIT_TIMEOUT_S, watch=self.watch, poll_s=_POLL_S)
+        code = ended.get("exitCode") if ended else None
+        return code if isinstance(code, int) else None
+
+    def _terminate(self) -> str:
+        pod = self._pod()
+        if pod is not None and terminated(pod, NAME) is None:
+            argv = ["sh", "-c", "kill -TERM 1"]
+            self.files.cluster.exec(NAME, argv, namespace=self.files.namespace, container=NAME, timeout_s=10)
+        return ""
+
+    def _wait_for_account(self, timeout_s: float) -> None:
+        """Until Locust will write nothing more."""
+        wait_until(lambda: self.attempt(self._settled), timeout_s=timeout_s, watch=self.watch, poll_s=_POLL_S)
+
+    def _settled(self) -> bool:
+        pod = self._pod()
+        if pod is None:
+            return True  # what it had is gone with it
+        try:
+            self.files.fetch_all()
+        except BadAnswerError:
+            return True  # nothing better will come; `_verify` reports it
+        return self.files.whole() or bool(load_trouble(pod))
+
+    def _verify(self) -> str:
+        """A file that came over wrong is fetched once more, from its beginning."""
+        self.files.fetch_all()
+        if self.files.differences():
+            self.files.forget()
+            self.files.fetch_all()
+        wrong = self.files.differences()
+        return f"not all samples came over as the pod has them: {wrong}" if wrong else ""
+
+    def _patiently(self, act: Callable[[], str]) -> str:
+        """What `act` says, as soon as the API server lets it; else what is missing for want of it."""
+        said: list[str] = []
+        last: list[ClusterError] = []
+
+        def done() -> bool:
+            try:
+                said.append(act())
+            except BadAnswerError:
+                raise
+            except ClusterError as error:
+                last.append(error)
+            return bool(said) or bool(last and self._hopeless(last[-1]))
+
+        wait_until(done, timeout_s=self.files.cluster.timing.away_s, watch=self.watch, poll_s=_PAUSE_S)
+        return said[0] if said else f"samples may be missing after second {self._last_s():.0f}: {last[-1]}"
+
+    def _hopeless(self, error: ClusterError) -> bool:
+        """Whether asking again cannot help: nothing can be read from a pod without its keeper."""
+        try:
+            pod = self._pod()
+        except ClusterError:
+            return not error.is_passing
+        return pod is None or terminated(pod, KEEPER) is not None or not error.is_passing
+
+    def attempt(self, act: Callable[[], object]) -> bool:
+        """Whether `act` was true just now; an API server that does not answer makes it false."""
+        try:
+            return bool(act())
+        except ClusterError:
+            return False
+
+    def _ended(self) -> Object | None:
+        found: list[Object | None] = []
+        self.attempt(lambda: found.append(terminated(self._pod() or {}, NAME)))
+        return found[0] if found else None
+
+    def _pod(self) -> Object | None:
+        return self.files.cluster.get(Ref("v1", "Pod", NAME, self.files.namespace))
+
+    def _last_s(self) -> float:
+        return float(sensible_samples(self.files.folder)[0].completed_ns.max(initial=0)) / NANOSECONDS

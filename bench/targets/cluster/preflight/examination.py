@@ -1,0 +1,182 @@
+"""What a run needs of a cluster, looked at before anything is made on it; and the guard before that."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from bench.check_result import CheckResult
+from bench.errors import ClusterError, InputError, RefusedError
+from bench.k8s.client import Cluster, Object
+from bench.k8s.kubeconfig import describe, looks_like_production
+from bench.k8s.objects import schedulable
+from bench.k8s.ownership import run_of
+from bench.meshes.control_planes import CONTROL_PLANES
+from bench.scenario.loader import Inputs
+from bench.scenario.model import Scenario
+from bench.targets.cluster.load.placement import LoadPlace, place_load
+from bench.targets.cluster.options import ClusterOptions, meshes_of
+from bench.targets.cluster.preflight.capacity import (
+    Free,
+    Planned,
+    examine_room,
+    free_rooms,
+    left_by,
+    planned_pods,
+    with_mesh,
+    without_room,
+)
+from bench.targets.cluster.preflight.cluster import (
+    examine_admission,
+    examine_earlier_runs,
+    examine_meshes,
+    examine_nodes,
+    examine_own_port,
+    examine_residue,
+    examine_terminating,
+    examine_version,
+)
+from bench.targets.cluster.preflight.images import examine_images
+from bench.targets.cluster.preflight.mesh import examine_guest, examine_helm, examine_tools
+from bench.targets.cluster.preflight.permissions import Need, examine_permissions, for_server, needs_of
+from bench.targets.cluster.prometheus import examine_prometheus, prometheus_needs
+from bench.targets.cluster.teardown.blockers import find_residue
+
+MANY_NODES: Final = 20
+MANY_PODS: Final = 200  # of others: below it, a cluster is somebody's for trying out
+_FORBIDDEN: Final = 403
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A cluster that was looked at: what was found, and where the load is to run, which is decided here alone."""
+
+    findings: tuple[CheckResult, ...]
+    load_place: LoadPlace
+
+
+def examine_cluster(cluster: Cluster, scenario: Scenario, options: ClusterOptions, inputs: Inputs) -> Examined:
+    """Everything that a run of this scenario needs of a cluster, in the order in which the run would meet it.
+
+    Nothing is made, except that images are tried once somebody agreed (`--yes`) and nothing else is missing. Raises
+    RefusedError where too little is allowed to look on.
+    """
+    meshes = meshes_of(scenario)
+    needs = _needs(meshes, options)
+    permitted = require_permissions(cluster, for_server(needs, cluster.version))
+    nodes = cluster.list("v1", "Node")
+    tools = () if options.existing_mesh else examine_tools([CONTROL_PLANES[mesh].TOOL for mesh in meshes])
+    planned, refusals = _planned(cluster, scenario, options, inputs=inputs, installing=not _missing(tools))
+    asked, free = planned.asked, _free(cluster, nodes, planned)
+    place = place_load(
+        nodes, before=options.load_node, fits=lambda one: not without_room(asked, free, load_node=one.node)
+    )
+    found = (
+        permitted,
+        examine_version(cluster.version, nodes),
+        *examine_nodes(nodes),
+        *tools,
+        examine_helm(),
+        *refusals,
+        *planned.remarks,
+        *examine_earlier_runs(cluster),
+        *examine_meshes(cluster, meshes, existing=options.existing_mesh),
+        *(examine_guest(cluster, meshes, options) if options.existing_mesh else ()),
+        *examine_residue(find_residue(cluster), needs, cluster.context),
+        *examine_terminating(cluster),
+        # A mesh with a CNI plug-in asks for no rights in its pods.
+        *(examine_admission(cluster, cluster.kinds()) if len(planned.everywhere) < len(meshes) else ()),
+        examine_room(asked, free, load_node=place.node),
+        *([examine_prometheus(options.prometheus, cluster)] if options.prometheus else ()),
+        *([examine_own_port(options.locust_ui)] if options.locust_ui is not None else ()),
+    )
+    pull = not _missing(found) and _is_agreed(cluster, options)
+    return Examined((*found, *examine_images(cluster, planned.images, schedulable(nodes), pull=pull)), place)
+
+
+def _free(cluster: Cluster, nodes: Sequence[Object], planned: Planned) -> tuple[Free, ...]:
+    return left_by(planned.everywhere, free_rooms(schedulable(nodes), cluster.list("v1", "Pod")))
+
+
+def _needs(meshes: Sequence[str], options: ClusterOptions) -> tuple[Need, ...]:
+    needs = needs_of(meshes, install=not options.existing_mesh, revision=options.revision)
+    return (*needs, *prometheus_needs(options.prometheus))
+
+
+def _is_agreed(cluster: Cluster, options: ClusterOptions) -> bool:
+    """Whether a flag says already what `guard` would ask."""
+    return options.yes_this_cluster == cluster.context or (options.agreed and not production_reason(cluster))
+
+
+def _missing(findings: Sequence[CheckResult]) -> bool:
+    return any(finding.status == "error" for finding in findings)
+
+
+def require_permissions(cluster: Cluster, needs: Sequence[Need]) -> CheckResult:
+    """The finding that everything is allowed. Raises RefusedError that names every verb and resource that is not."""
+    findings = examine_permissions(cluster, needs)
+    if _missing(findings):
+        lines = "\n".join(f"  {finding.detail}" for finding in findings)
+        hints = " and ".join(dict.fromkeys(finding.hint for finding in findings))
+        raise RefusedError(f"context {cluster.context}: its user may do too little for this run:\n{lines}\n{hints}")
+    return findings[0]
+
+
+def _planned(
+    cluster: Cluster, scenario: Scenario, options: ClusterOptions, *, inputs: Inputs, installing: bool
+) -> tuple[Planned, tuple[CheckResult, ...]]:
+    """What will run, and what the meshes' tools refuse to render; without them the meshes are left out."""
+    planned, refusals = Planned(planned_pods(scenario, options, inputs)), list[CheckResult]()
+    for mesh in meshes_of(scenario) if options.existing_mesh or installing else ():
+        try:
+            planned = with_mesh(planned, mesh, cluster=cluster, options=options, equalise=scenario.equalise)
+        except (InputError, RefusedError) as error:
+            refusals.append(CheckResult(f"{mesh}, rendered", "error", str(error), "see --mesh-values", type(error)))
+    return planned, tuple(refusals)
+
+
+def guard(cluster: Cluster, *, yes: bool, yes_this_cluster: str | None, confirm: Callable[[str], bool] | None) -> str:
+    """The line that tells which cluster this is, after somebody agreed to act on it. Raises RefusedError.
+
+    `confirm` asks a person; None where there is nobody to ask.
+    """
+    line = describe(cluster)
+    if yes_this_cluster not in (None, cluster.context):
+        raise RefusedError(
+            f"--yes-this-cluster {yes_this_cluster} does not name the cluster of --context {cluster.context}"
+        )
+    if yes_this_cluster:
+        return line
+    if reason := production_reason(cluster):
+        flag = f"--yes-this-cluster {cluster.context}"
+        raise RefusedError(f"this looks like production: {reason}; if a load test may run there, add {flag}")
+    if not yes and confirm is None:
+        raise RefusedError(f"{line}: there is no terminal to ask on whether to act there; add --yes")
+    if not yes and confirm is not None and not confirm(f"Deploy and load the application on {cluster.context}?"):
+        raise RefusedError("not agreed to; nothing was touched")
+    return line
+
+
+def production_reason(cluster: Cluster) -> str:
+    """Why people may depend on a cluster: its names, its size, what others run on it; empty if nothing says so."""
+    if named := looks_like_production(cluster.context, cluster.cluster_name, cluster.server):
+        return named
+    nodes, pods = _seen(cluster, "Node"), [pod for pod in _seen(cluster, "Pod") if is_foreign(pod)]
+    if len(nodes) > MANY_NODES:
+        return f"it has {len(nodes)} nodes, more than {MANY_NODES}"
+    return f"others run {len(pods)} pods on it, more than {MANY_PODS}" if len(pods) > MANY_PODS else ""
+
+
+def is_foreign(pod: Object) -> bool:
+    """Neither ours nor the cluster's own."""
+    own = pod["metadata"]["namespace"].startswith(("kube-", "openshift-"))
+    return not own and not run_of(pod) and pod.get("status", {}).get("phase") in ("Running", "Pending")
+
+
+def _seen(cluster: Cluster, kind: str) -> tuple[Object, ...]:
+    """What may not be listed does not count here: the pre-flight tells of it."""
+    try:
+        return cluster.list("v1", kind)
+    except ClusterError as error:
+        if error.status != _FORBIDDEN:
+            raise
+        return ()

@@ -1,0 +1,120 @@
+"""Who has a sidecar, and who would get one: from the objects that the API server has. Pure."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from bench.k8s.client import Object
+from bench.k8s.objects import name_of, restarts, statuses
+from bench.results.records import Evidence
+from bench.verification.evidence import (
+    no_sidecar_evidence,
+    restarts_evidence,
+    sidecars_evidence,
+    unhooked_evidence,
+    unlabelled_evidence,
+)
+
+WEBHOOKS: Final = ("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration")
+
+# By these a namespace asks for sidecars, or to be taken into a mesh without them.
+_LABELS: Final = ("istio-injection", "istio.io/rev", "istio.io/dataplane-mode", "kuma.io/sidecar-injection")
+_DECLINED: Final = frozenset({"disabled", "false", "none"})
+_MESHES: Final = ("istio.io", "kuma.io", "linkerd.io", "consul.hashicorp.com")
+
+
+def baseline_evidence(
+    namespace: Object, pods: Sequence[Object], webhooks: Sequence[Object], *, own: Collection[str]
+) -> tuple[Evidence, ...]:
+    """No mesh has to do with these pods. `own` are the containers' names that we gave; `webhooks` the cluster's
+    mutating webhook configurations."""
+    name = namespace["metadata"]["name"]
+    return (
+        unlabelled_evidence(name, asking_labels(namespace)),
+        unhooked_evidence(name, selecting_webhooks(namespace, pods, webhooks)),
+        no_sidecar_evidence([f"{container} in {name_of(pod)}" for pod in pods for container in _foreign(pod, own)]),
+        restarts_evidence(restarts(pods)),
+    )
+
+
+def mesh_evidence(pods: Sequence[Object], sidecar: str) -> tuple[Evidence, ...]:
+    """Each of the pods has the sidecar, whether native or classic, and nothing was started again."""
+    return (
+        sidecars_evidence(sidecar, without_sidecar(pods, sidecar), pods=len(pods)),
+        restarts_evidence(restarts(pods)),
+    )
+
+
+def asking_labels(namespace: Object) -> tuple[str, ...]:
+    """The labels by which a namespace asks a mesh to take its pods."""
+    labels = _labels(namespace)
+    return tuple(f"{key}={labels[key]}" for key in _LABELS if labels.get(key, "disabled") not in _DECLINED)
+
+
+def selecting_webhooks(namespace: Object, pods: Sequence[Object], webhooks: Sequence[Object]) -> tuple[str, ...]:
+    """The webhooks of meshes that are asked about any of these pods when they are made in the namespace."""
+    return tuple(
+        webhook["name"]
+        for configuration in webhooks
+        for webhook in configuration.get("webhooks") or ()
+        if webhook["name"].endswith(_MESHES)
+        and _is_asked_about_pods(webhook)
+        and selects(webhook.get("namespaceSelector"), _labels(namespace))
+        and any(selects(webhook.get("objectSelector"), _labels(pod)) for pod in pods)
+    )
+
+
+def selects(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:
+    """Whether a label selector means an object with these labels; an empty one means every object."""
+    given = selector or {}
+    exact = (given.get("matchLabels") or {}).items() <= labels.items()
+    return exact and all(_holds(expression, labels) for expression in given.get("matchExpressions") or ())
+
+
+def without_sidecar(pods: Sequence[Object], sidecar: str) -> tuple[str, ...]:
+    """The pods that lack the sidecar or whose sidecar is not ready, and which of both."""
+    states = ((pod, {status["name"]: status["ready"] for status in statuses(pod)}) for pod in pods)
+    return tuple(
+        f"{'not ready' if sidecar in ready else 'none'} in {name_of(pod)}"
+        for pod, ready in states
+        if not ready.get(sidecar, False)
+    )
+
+
+def bare_pods(pods: Sequence[Object], sidecar: str) -> tuple[str, ...]:
+    """The pods that were made without the sidecar: no webhook put it into them."""
+    return tuple(name_of(pod) for pod in pods if sidecar not in _containers(pod))
+
+
+def _containers(pod: Object) -> tuple[str, ...]:
+    spec = pod["spec"]
+    return tuple(one["name"] for one in (*spec["containers"], *(spec.get("initContainers") or ())))
+
+
+def _foreign(pod: Object, own: Collection[str]) -> Iterator[str]:
+    return (name for name in _containers(pod) if name not in own)
+
+
+def _is_asked_about_pods(webhook: Mapping[str, Any]) -> bool:
+    return any(
+        {"pods", "*", "*/*"} & set(rule["resources"])
+        and {"CREATE", "*"} & set(rule["operations"])
+        and {"", "*"} & set(rule["apiGroups"])
+        for rule in webhook.get("rules") or ()
+    )
+
+
+def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    value, values = labels.get(expression["key"]), expression.get("values") or ()
+    match expression["operator"]:
+        case "In":
+            return value is not None and value in values
+        case "NotIn":
+            return value not in values
+        case "Exists":
+            return value is not None
+        case _:
+            return value is None
+
+
+def _labels(thing: Object) -> Mapping[str, str]:
+    return thing["metadata"].get("labels") or {}

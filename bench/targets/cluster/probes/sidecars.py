@@ -1,0 +1,94 @@
+"""Read what the sidecars of a deployment, and a delegated gateway's Envoy, report: counters, configuration, data path."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bench.application.model import GATEWAY, Application
+from bench.envoy import admin as proxies
+from bench.envoy.config_dump import of_dump
+from bench.envoy.data_path import read_data_path
+from bench.errors import BadAnswerError
+from bench.k8s.client import Cluster
+from bench.k8s.pod_page import page_of
+from bench.meshes.protocols import ControlPlane
+from bench.results.records import DataPath
+from bench.results.store import file_name, write_text
+from bench.targets.cluster.checks import Meshed, clusters_of, hops_of
+from bench.verification.questions import FRONT
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecars:
+    """The sidecars of one deployment; `pods` are the names of the pods, by workload."""
+
+    plane: ControlPlane
+    cluster: Cluster
+    namespace: str
+    pods: Mapping[str, str]
+
+    def requests(self) -> dict[str, dict[str, int]]:
+        """Requests that each has sent on so far, by cluster."""
+        return {
+            name: proxies.requests_by_cluster(self.ask(name, proxies.CLUSTERS), self.ask(name, proxies.RETRIES))
+            for name in self.pods
+        }
+
+    def tls(self, names: Iterable[str]) -> dict[str, dict[str, int]]:
+        """The TLS counters of some."""
+        return {name: proxies.tls_counters(self.ask(name, proxies.TLS)) for name in names}
+
+    def own_ids(self) -> dict[str, tuple[str, ...]]:
+        """The SPIFFE ids in each one's certificates."""
+        return {name: proxies.identities(self.ask(name, proxies.CERTIFICATES)) for name in self.pods}
+
+    def ask(self, name: str, path: str) -> Any:
+        """The answer of someone's sidecar to a question on its admin interface."""
+        answer = self.plane.admin(self.cluster, self.pods[name], path, namespace=self.namespace)
+        try:
+            return json.loads(answer)
+        except (ValueError, RecursionError) as error:
+            raise BadAnswerError(f"the sidecar of {self.pods[name]} answers {path} with what is no JSON") from error
+
+
+def front_requests(application: Application, sidecars: Sidecars) -> dict[str, dict[str, int]]:
+    """Requests that it has sent on so far, by cluster, under its name; nothing where there is none. Raises DeployError
+    where it does not answer on the admin interface of its configuration."""
+    gateway = application.gateway
+    if gateway is None or gateway.proxy is None:
+        return {}
+    port, pod = gateway.proxy["admin"]["address"]["socket_address"]["port_value"], sidecars.pods[GATEWAY]
+
+    def ask(path: str) -> Any:
+        who = f"the proxy of {sidecars.namespace}/{pod}"
+        return json.loads(page_of(sidecars.cluster, pod, port, namespace=sidecars.namespace, path=path, who=who))
+
+    return {FRONT: proxies.requests_by_cluster(ask(proxies.CLUSTERS), ask(proxies.RETRIES))}
+
+
+_SECRETS: Final = "type.googleapis.com/envoy.admin.v3.SecretsConfigDump"
+
+
+def sidecars_path(meshed: Meshed, sidecars: Sidecars, kept: Path) -> DataPath:
+    """The data path, from one question to each sidecar for its configuration, which is left in the folder `kept`, and
+    from its counters. Raises DeployError where one does not answer."""
+    dumps = {name: without_secrets(sidecars.ask(name, proxies.CONFIGURATION)) for name in sidecars.pods}
+    kept.mkdir(exist_ok=True)
+    for name, dump in dumps.items():
+        write_text(kept / file_name(f"{name}.json"), json.dumps(dump, indent=1))
+    inside = (hop for hop in hops_of(meshed.application) if hop.caller in dumps and hop.callee != GATEWAY)
+    clusters = {hop: clusters_of(meshed, hop) for hop in inside}
+    return read_data_path(
+        {hop: outbound for hop, (outbound, _) in clusters.items()},
+        {hop.callee: inbound for hop, (_, inbound) in clusters.items() if hop.callee in dumps},
+        configs={name: of_dump(dump) for name, dump in dumps.items()},
+        ask=sidecars.ask,
+    )
+
+
+def without_secrets(dump: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without its section of certificates and keys: Envoy blots the keys out, and nobody needs the
+    rest."""
+    return {**dump, "configs": [section for section in dump["configs"] if section["@type"] != _SECRETS]}

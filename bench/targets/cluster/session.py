@@ -1,0 +1,190 @@
+"""Open a cluster for a run: reached by one context, examined, agreed to, locked; with its record of the environment."""
+
+import hashlib
+import platform
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import __version__
+from bench.check_result import CheckResult
+from bench.k8s.client import Cluster, Object, Ref
+from bench.k8s.kubeconfig import credentials_folder, describe, open_cluster
+from bench.k8s.timing import DEFAULT, Timing
+from bench.results.records import ClusterRecord, Environment, RunRecord, TargetRecord
+from bench.scenario.loader import Inputs
+from bench.scenario.model import Scenario
+from bench.system.cancellation import Watch
+from bench.system.processes import Launcher
+from bench.targets.cluster.application_manifests import image_of
+from bench.targets.cluster.load.placement import LoadPlace
+from bench.targets.cluster.load.pod import default_image
+from bench.targets.cluster.lock import cluster_lock
+from bench.targets.cluster.options import VALUES, ClusterOptions, meshes_of
+from bench.targets.cluster.preflight.examination import examine_cluster, guard
+from bench.targets.cluster.preflight.mesh import WHAT as TELEMETRY
+from bench.targets.cluster.preflight.mesh import found_versions, mesh_versions
+from bench.targets.cluster.prometheus import without_password
+from bench.targets.cluster.target import ClusterTarget, open_target
+from bench.units import parse_quantity
+
+_INSTANCE_TYPE = "node.kubernetes.io/instance-type"
+# What the baseline was measured beside, by the scenario's `isolation`.
+_BESIDE = {
+    "shared": "control planes were installed once and stayed: the baseline was measured with an idle control plane "
+    "beside it",
+    "full": "each trial installed its own control plane and removed it: no other one was on the cluster meanwhile",
+}
+_EXISTING = "the mesh was there before and stays: the baseline was measured with an idle control plane beside it"
+_GUEST = "policies for a whole mesh were applied to the run's own part of it alone, where they mean the same"
+
+
+def cluster_environment(version: str, nodes: Sequence[Object], uid: str, *, load_image: str) -> Environment:
+    """The surroundings of a run on a cluster. `load_image` is Locust's; `uid` is that of the namespace kube-system,
+    which a cluster keeps."""
+    infos = [node["status"]["nodeInfo"] for node in nodes]
+    return Environment(
+        meshbench=__version__,
+        python=platform.python_version(),
+        locust=load_image,
+        envoy="of the mesh's images",
+        os=_each(info["osImage"] for info in infos),
+        kernel=_each(info["kernelVersion"] for info in infos),
+        machine=_each(info["architecture"] for info in infos),
+        cpu_model=_each(node["metadata"].get("labels", {}).get(_INSTANCE_TYPE, "unknown") for node in nodes),
+        cpus=round(sum(parse_quantity(node["status"]["capacity"]["cpu"]) for node in nodes)),
+        memory_bytes=round(sum(parse_quantity(node["status"]["capacity"]["memory"]) for node in nodes)),
+        address_host=hashlib.sha256(f"meshbench {uid}".encode()).hexdigest()[:12],
+        cluster=f"Kubernetes {version}, {len(nodes)} node{'s' if len(nodes) > 1 else ''}",
+    )
+
+
+def target_record(
+    version: str, nodes: int, *, placement: str, isolation: str, existing: bool, remarks: Sequence[str] = ()
+) -> TargetRecord:
+    """What stands in the heading of every report, `remarks` included. `isolation` is the scenario's, empty where it has
+    no mesh."""
+    caveats = (placement, *((_EXISTING, _GUEST) if existing else (_BESIDE.get(isolation, ""),)), *remarks)
+    return TargetRecord(
+        kind="kubernetes",
+        title=f"on a Kubernetes cluster ({version}, {nodes} node{'s' if nodes > 1 else ''})",
+        caveats=tuple(caveat for caveat in caveats if caveat),
+    )
+
+
+def _each(values: Iterable[str]) -> str:
+    """The different values, in order: nodes that differ show it."""
+    return ", ".join(sorted(set(values)))
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterPlace:
+    """See `bench.targets.Place`. `load_place` is where the load of every trial runs."""
+
+    client: Cluster
+    options: ClusterOptions
+    record: TargetRecord
+    cluster: ClusterRecord
+    surroundings: Environment
+    findings: tuple[CheckResult, ...]
+    load_place: LoadPlace
+
+    def environment(self) -> Environment:
+        return self.surroundings
+
+    def keep_inputs(self, run: Path) -> None:
+        for mesh, files in self.options.mesh_values.items():
+            for file, name in zip(files, self.cluster.mesh_values[mesh], strict=True):
+                (run / VALUES).mkdir(exist_ok=True)
+                shutil.copyfile(file, run / VALUES / name)
+
+    def lock(self, run: Path, run_id: str, watch: Watch) -> AbstractContextManager[None]:  # noqa: ARG002  # on a cluster
+        return cluster_lock(self.client, run_id, watch=watch)
+
+    def open(
+        self, run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: Watch
+    ) -> AbstractContextManager[ClusterTarget]:
+        return open_target(
+            self.client,
+            self.options,
+            run=run,
+            inputs=inputs,
+            journal=launcher.journal,
+            watch=watch,
+            load_place=self.load_place,
+        )
+
+
+@contextmanager
+def open_place(
+    scenario: Scenario,
+    options: ClusterOptions,
+    inputs: Inputs,
+    *,
+    tell: Callable[[str], None],
+    confirm: Callable[[str], bool] | None = None,
+    guarded: bool = True,
+    timing: Timing = DEFAULT,
+) -> Iterator[ClusterPlace]:
+    """The cluster of `options.context`, after it was said which one it is and, where it is `guarded`, somebody agreed.
+    Raises RefusedError."""
+    with (
+        credentials_folder() as private,
+        open_cluster(options.context, private_folder=private, timing=timing) as client,
+    ):
+        tell(describe(client))
+        if guarded:
+            guard(client, yes=options.agreed, yes_this_cluster=options.yes_this_cluster, confirm=confirm)
+        yield _looked_at(client, scenario, options, inputs)
+
+
+def _looked_at(client: Cluster, scenario: Scenario, options: ClusterOptions, inputs: Inputs) -> ClusterPlace:
+    examined = examine_cluster(client, scenario, options, inputs)  # first: it says who may look at nothing
+    nodes = client.list("v1", "Node")
+    system = client.get(Ref("v1", "Namespace", "kube-system"))
+    meshes = meshes_of(scenario)
+    return ClusterPlace(
+        client=client,
+        options=options,
+        record=target_record(
+            client.version,
+            len(nodes),
+            placement=examined.load_place.sentence,
+            isolation=scenario.isolation if meshes else "",
+            existing=bool(meshes) and options.existing_mesh,
+            remarks=[finding.detail for finding in examined.findings if finding.name == TELEMETRY],
+        ),
+        cluster=_cluster_record(client, len(nodes), meshes, options, examined.load_place.node),
+        surroundings=cluster_environment(
+            client.version,
+            nodes,
+            system["metadata"]["uid"] if system else "",
+            load_image=image_of("load", default_image(), images=options.images),
+        ),
+        findings=examined.findings,
+        load_place=examined.load_place,
+    )
+
+
+def _cluster_record(
+    client: Cluster, nodes: int, meshes: tuple[str, ...], options: ClusterOptions, load_node: str
+) -> ClusterRecord:
+    return ClusterRecord(
+        version=client.version,
+        nodes=nodes,
+        images=dict(options.images),
+        registry=options.registry,
+        mesh_values={
+            mesh: tuple(f"{mesh}-{number}-{file.name}" for number, file in enumerate(files, start=1))
+            for mesh, files in options.mesh_values.items()
+        },
+        mesh_versions=found_versions(client, meshes) if options.existing_mesh else mesh_versions(meshes),
+        hub=options.hub,
+        tag=options.tag,
+        revision=options.revision,
+        existing_mesh=options.existing_mesh,
+        prometheus=without_password(options.prometheus),
+        load_node=load_node,
+    )

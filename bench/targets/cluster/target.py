@@ -1,0 +1,231 @@
+"""The cluster target: control planes once per run, and for each trial namespaces with everything new in them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from bench.errors import ClusterError, DeployError, Interrupted, MeshbenchError, note_leftovers
+from bench.k8s.client import Cluster, Object, Ref, ref_of
+from bench.k8s.ownership import Owner
+from bench.k8s.retry import outlasting
+from bench.k8s.wait import gone, rollout
+from bench.meshes.control_planes import CONTROL_PLANES
+from bench.meshes.protocols import ControlPlane
+from bench.results.records import RunRecord
+from bench.scenario.loader import Inputs
+from bench.scenario.plan import Trial
+from bench.system.cancellation import Watch, wait_until
+from bench.system.journal import Journal
+from bench.targets.cluster.deployment import ClusterDeployment, Site
+from bench.targets.cluster.load.placement import LoadPlace
+from bench.targets.cluster.lock import PLACE, ensure_held
+from bench.targets.cluster.options import ClusterOptions, meshes_of
+from bench.targets.cluster.preflight.capacity import daemons_of, install_options
+from bench.targets.cluster.teardown.cleanup import clean_cluster
+from bench.targets.cluster.trial_manifests import Blueprint, blueprint_of, guest_of
+
+
+def namespaces_of(run_id: str) -> tuple[str, str]:
+    """Where a run's application is, and where the pod outside the mesh is: `bookinfo-7f3a`, `bookinfo-7f3a-outside`."""
+    name = f"bookinfo-{run_id.rpartition('-')[2]}"
+    return name, f"{name}-outside"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterTarget:
+    """A run's place on a cluster; see `bench.targets.Target`."""
+
+    cluster: Cluster
+    options: ClusterOptions
+    run: RunRecord
+    inputs: Inputs
+    owner: Owner
+    watch: Watch
+    load_place: LoadPlace
+
+    @contextmanager
+    def deploy(self, trial: Trial, draft: Path) -> Iterator[ClusterDeployment]:
+        """See `bench.targets.Target`."""
+        ensure_held(self.cluster, self.run.run_id)
+        site = self._site(trial)
+        plane, policies = site.blueprint.plane, site.blueprint.policies
+        with self.installed([plane.NAME]) if plane and self._alone else nullcontext():
+            deployment = ClusterDeployment(site)
+            try:
+                self._outlasting(lambda: self._prepare(site.blueprint))
+                deployment.start()
+                yield deployment
+            except Interrupted:
+                raise  # nothing failed, and there may be little time
+            except MeshbenchError:  # the run's end removes everything, or leaves it for a look (--keep)
+                with suppress(ClusterError):  # logs explain a failure, and must not take its place
+                    deployment.save_logs(draft)
+                raise
+            self._outlasting(lambda: self._remove(plane, policies))
+
+    @contextmanager
+    def installed(self, meshes: Sequence[str]) -> Iterator[None]:
+        """Installs control planes; those of `isolation: full` go when the block is left, others with the run."""
+        for mesh in meshes:
+            self._outlasting(partial(self._install, mesh, CONTROL_PLANES[mesh]))
+        yield
+        if self._alone:
+            clean_cluster(self.cluster, self.run.run_id, watch=self.watch)
+
+    @property
+    def _alone(self) -> bool:
+        return self.run.scenario.isolation == "full" and not self.options.existing_mesh
+
+    @property
+    def _guest(self) -> str:
+        return guest_of(self.options, namespaces_of(self.run.run_id)[0])
+
+    def _install(self, mesh: str, plane: ControlPlane) -> None:
+        if not self.options.existing_mesh:
+            options = install_options(self.options, mesh, self.run.scenario.equalise)
+            rendered = plane.render(replace(options, kubeconfig=self.cluster.kubeconfig))
+            self.owner.apply_all(rendered, mesh)
+            self._plug_in(rendered)
+        plane.wait_ready(self.cluster, timeout_s=self.cluster.timing.install_s, watch=self.watch)
+        self._accepted(plane, plane.base_objects(self._guest), mesh)
+        self._try_policies(plane)
+
+    def _try_policies(self, plane: ControlPlane) -> None:
+        """Whether the API server and the mesh's webhooks would take every policy of the run: known before anything is
+        measured. Since the trials' namespaces are not there yet, the lock's stands in for them."""
+        missing = namespaces_of(self.run.run_id)
+        names = [one.name for one in self.run.scenario.configurations if one.mesh == plane.NAME]
+        policies = [(name, thing) for name in names for thing in self._blueprint(name).policies]
+        for configuration, thing in policies:
+            try:
+                self.cluster.apply(_moved(thing, away_from=missing), dry_run=True)
+            except ClusterError as error:
+                if error.is_passing:
+                    raise
+                raise DeployError(f"{configuration}: the cluster does not accept a policy: {error}") from error
+
+    def _outlasting(self, act: Callable[[], None]) -> None:
+        outlasting(self.cluster, act, watch=self.watch)
+
+    def _prepare(self, blueprint: Blueprint) -> None:
+        """Namespaces, and policies before there are pods."""
+        self.owner.apply_all(blueprint.namespaces(), "namespace")
+        if blueprint.plane:
+            self._accepted(blueprint.plane, blueprint.policies, "policy")
+
+    def _plug_in(self, rendered: Sequence[Object]) -> None:
+        """Waits for what runs on every node: a pod that came before its mesh's CNI plug-in would not be redirected."""
+        for thing in daemons_of(rendered):
+            name, space = thing["metadata"]["name"], thing["metadata"]["namespace"]
+            rollout(
+                self.cluster, space, [name], kind="DaemonSet", timeout_s=self.cluster.timing.install_s, watch=self.watch
+            )
+
+    def _accepted(self, plane: ControlPlane, things: Sequence[Object], component: str) -> None:
+        """Applies objects of a mesh, and waits until its control plane has taken them."""
+        self.owner.apply_all(things, component)
+        timing = self.cluster.timing
+        taken = wait_until(
+            lambda: not plane.accepted(self.cluster, things),
+            timeout_s=timing.accept_s,
+            watch=self.watch,
+            poll_s=timing.poll_s,
+        )
+        if not taken and (problem := plane.accepted(self.cluster, things)):
+            raise DeployError(f"{plane.NAME} did not take the policies within {timing.accept_s:.0f} s: {problem}")
+
+    def _remove(self, plane: ControlPlane | None, policies: Sequence[Object]) -> None:
+        """Everything of the trial goes before the next one begins."""
+        spaces = namespaces_of(self.run.run_id)
+        for space in spaces:
+            self.owner.remove(Ref("v1", "Namespace", space))
+            # The cluster looks into it after 5 s, and where a pod is left, only 5 s later again.
+            self.owner.send_pods_away(space)
+        for space in spaces:
+            gone(self.cluster, space, timeout_s=self.cluster.timing.gone_s, watch=self.watch)
+        if plane:
+            self._take_back(plane, [thing for thing in policies if thing["metadata"].get("namespace") not in spaces])
+
+    def _take_back(self, plane: ControlPlane, elsewhere: Sequence[Object]) -> None:
+        """Policies outside the trial's namespace go; what the mesh needs anyway is as it was before."""
+        base = {ref_of(thing): thing for thing in plane.base_objects(self._guest)}
+        refs = [ref_of(thing) for thing in elsewhere]
+        for ref in refs:
+            if ref not in base:
+                self.owner.remove(ref)
+        self.owner.apply_all([base[ref] for ref in refs if ref in base], plane.NAME)
+        for ref in plane.made_for(elsewhere):
+            self.cluster.delete(ref)
+        gone(
+            self.cluster,
+            [ref for ref in refs if ref not in base],
+            timeout_s=self.cluster.timing.gone_s,
+            watch=self.watch,
+        )
+
+    def _blueprint(self, configuration: str, *, seed: int = 0) -> Blueprint:
+        return blueprint_of(
+            self.run.scenario,
+            configuration,
+            inputs=self.inputs,
+            options=self.options,
+            namespaces=namespaces_of(self.run.run_id),
+            load_place=self.load_place,
+            seed=seed,
+        )
+
+    def _site(self, trial: Trial) -> Site:
+        blueprint = self._blueprint(trial.configuration, seed=self.run.plan.seed + trial.number)
+        return Site(
+            cluster=self.cluster, owner=self.owner, watch=self.watch, blueprint=blueprint, absent=self._absent(trial)
+        )
+
+    def _absent(self, trial: Trial) -> tuple[str, ...]:
+        """With `isolation: full`, the meshes of the trials before and after it."""
+        own = self.run.scenario.configuration(trial.configuration).mesh
+        return tuple(mesh for mesh in meshes_of(self.run.scenario) if mesh != own) if self._alone else ()
+
+
+def _moved(thing: Object, *, away_from: Sequence[str]) -> Object:
+    """An object for one of these namespaces, in that of the lock."""
+    meta = thing["metadata"]
+    return {**thing, "metadata": {**meta, "namespace": PLACE.name}} if meta.get("namespace") in away_from else thing
+
+
+@contextmanager
+def open_target(
+    cluster: Cluster,
+    options: ClusterOptions,
+    *,
+    run: RunRecord,
+    inputs: Inputs,
+    journal: Journal,
+    watch: Watch,
+    load_place: LoadPlace,
+) -> Iterator[ClusterTarget]:
+    """The cluster target for a run. However the block is left, everything of the run goes, unless it is to be kept."""
+    owner = Owner(cluster, run.run_id, journal, watch)
+    target = ClusterTarget(cluster, options, run, inputs, owner, watch, load_place)
+    try:
+        if run.scenario.isolation == "shared" or options.existing_mesh:
+            with target.installed(meshes_of(run.scenario)):
+                yield target
+        else:
+            yield target
+    except BaseException as error:
+        _clean_after(error, target)
+        raise
+    else:
+        if not options.keep:
+            clean_cluster(cluster, run.run_id, watch=watch)
+
+
+def _clean_after(error: BaseException, target: ClusterTarget) -> None:
+    if target.options.keep:
+        return
+    try:
+        clean_cluster(target.cluster, target.run.run_id, watch=target.watch)
+    except MeshbenchError as left:
+        note_leftovers(error, left)

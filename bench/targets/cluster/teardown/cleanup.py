@@ -1,0 +1,158 @@
+"""Removes a run from a cluster, by its labels alone: at the end of a run, and after one that was killed.
+
+Idempotent and safe from any half-way state: what is there is looked up, and goes stage by stage (`deletion.Stage`).
+Nothing without the run's labels is touched, but what a control plane that this run installed made by itself. Finalizers
+are never stripped: they are told, with the command that does it.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from bench.errors import ClusterError, LeftoversError, LockedError, RefusedError
+from bench.files.folders import shipped
+from bench.k8s.client import Cluster
+from bench.k8s.kubeconfig import credentials_folder, describe, named_cluster, silence
+from bench.k8s.ownership import run_of
+from bench.k8s.timing import DEFAULT, Timing
+from bench.meshes.control_planes import CONTROL_PLANES
+from bench.meshes.protocols import ControlPlane
+from bench.system.cancellation import Watch, wait_until, watching
+from bench.targets.cluster.lock import is_alive, read_holder, remove_lock
+from bench.targets.cluster.teardown.blockers import Residue
+from bench.targets.cluster.teardown.inventory import find_leftovers, told
+from bench.targets.cluster.teardown.removal import Removal
+from bench.targets.cluster.teardown.stages import Found
+from bench.units import format_duration
+
+
+class Opened(Protocol):
+    """Opens the cluster of a context."""
+
+    def __call__(
+        self, context: str, /, *, private_folder: Path, timing: Timing
+    ) -> AbstractContextManager[Cluster, bool | None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """What a cleanup did: the objects that it saw go, and in how many seconds; webhooks and APIs of others that lead
+    nowhere; kinds that it may not list."""
+
+    removed: tuple[Found, ...]
+    took_s: float
+    foreign: tuple[Residue, ...]
+    unseen: tuple[str, ...]
+
+
+def clean_cluster(
+    cluster: Cluster,
+    run_id: str,
+    *,
+    watch: Watch,
+    wait_s: float | None = None,
+    planes: Mapping[str, ControlPlane] = CONTROL_PLANES,
+) -> Cleaned:
+    """Removes everything of a run but its lock, and waits until it is gone. The `wait_s` seconds (else the cluster's
+    `timing.clean_s`) begin now, whatever ended the run, and are few after a signal that leaves no time. Raises
+    LeftoversError for what stays; a second signal ends the waiting."""
+    clock = cluster.timing.clock
+    began = clock()
+    deadline = began + (cluster.timing.clean_s if wait_s is None else wait_s)
+    removal = Removal(cluster, run_id, watch, deadline, planes)
+    unseen = removal.remove_all()
+    removed = tuple(removal.seen.values())
+    residue = removal.traces() if removed else ()
+    namespaces = {one.ref.name for one in removed if one.ref.kind == "Namespace"}
+    ours = [one for one in residue if one.namespace in namespaces or run_of(one.found.thing) == run_id]
+    if ours:
+        lines = "\n".join(f"  {one.told(cluster.context)}" for one in ours)
+        raise LeftoversError(f"the run {run_id} is gone from context {cluster.context}, but not its traces:\n{lines}")
+    return Cleaned(removed, clock() - began, tuple(one for one in residue if one not in ours), unseen)
+
+
+def cluster_cleanup(
+    context: str,
+    *,
+    run_id: str | None = None,
+    only_list: bool = False,
+    timing: Timing = DEFAULT,
+    opened: Opened = named_cluster,
+) -> Iterator[str]:
+    """The command `meshbench cleanup --context`: lists or removes what dead runs left; yields lines for people.
+
+    Without `run_id` there must not be more than one run. Raises LockedError for a run that is alive, LeftoversError
+    where the API server is away for too long.
+    """
+    again = f"meshbench cleanup --context {context}{f' --run-id {run_id}' if run_id else ''}{' --list' * only_list}"
+    with (
+        watching() as watch,
+        credentials_folder() as folder,
+        opened(context, private_folder=folder, timing=timing) as cluster,
+    ):
+        try:
+            yield from _reached(cluster, watch=watch)
+            yield from _cleaned_up(cluster, run_id, only_list=only_list, watch=watch)
+        except ClusterError as error:
+            raise LeftoversError(f"context {context}: {error}\nsomething may be left; later: {again}") from error
+        watch.check()  # one signal does not stop it, but is told in the exit code
+
+
+def _reached(cluster: Cluster, *, watch: Watch) -> Iterator[str]:
+    """Waits for an API server that is away, and says so at once; the next question finds out whether it came back.
+    Nothing was removed yet, so that a signal ends the wait. Raises RefusedError where waiting would not help."""
+    timing = cluster.timing
+    patience_s, cluster.patience_s = cluster.patience_s, 0.0  # with one question, between two looks for signals
+    if told := silence(cluster):
+        yield f"{told}; waiting for up to {timing.clean_s:.0f} s"
+        wait_until(lambda: not silence(cluster), timeout_s=timing.clean_s, watch=watch, poll_s=timing.away_poll_s)
+    cluster.patience_s = patience_s
+
+
+def _cleaned_up(cluster: Cluster, run_id: str | None, *, only_list: bool, watch: Watch) -> Iterator[str]:
+    yield describe(cluster)
+    leftovers = find_leftovers(cluster, run_id)
+    runs = leftovers.by_run()
+    if leftovers.unseen:
+        yield f"not looked at, since it may not be listed: {', '.join(leftovers.unseen)}"
+    if not runs and leftovers.blind:
+        role = shipped("manifests") / "rbac" / "run.yaml"
+        raise RefusedError(f"namespaces may not be listed, so that nobody knows what is left; bind {role}")
+    if not runs:
+        yield f"nothing is left of {run_id or 'any run'}"
+    elif only_list:
+        yield from _listed(cluster, runs)
+    else:
+        run = _only(runs, cluster.context)
+        yield from _clean(cluster, run, runs[run], watch=watch)
+
+
+def _only(runs: Mapping[str, tuple[Found, ...]], context: str) -> str:
+    if len(runs) > 1:
+        commands = "\n".join(f"  meshbench cleanup --context {context} --run-id {run}" for run in runs)
+        raise RefusedError(f"{len(runs)} runs left something; say which is to be removed:\n{commands}")
+    return next(iter(runs))
+
+
+def _clean(cluster: Cluster, run_id: str, things: tuple[Found, ...], *, watch: Watch) -> Iterator[str]:
+    holder, began = read_holder(cluster), time.monotonic()
+    if holder is not None and holder.run_id == run_id:
+        yield f"looking whether {run_id} is alive"
+        if is_alive(cluster, holder, watch=watch):
+            raise LockedError(f"{run_id} is running on context {cluster.context}; end it with Ctrl-C there")
+    cleaned = clean_cluster(cluster, run_id, watch=watch)
+    remove_lock(cluster, run_id, watch=watch)
+    yield f"{run_id}: removed in {format_duration(time.monotonic() - began)}: {told(things)}"
+    yield from (f"not ours, and left alone: {one.told(cluster.context)}" for one in cleaned.foreign)
+
+
+def _listed(cluster: Cluster, runs: Mapping[str, tuple[Found, ...]]) -> Iterator[str]:
+    holder, now = read_holder(cluster), datetime.now(UTC)
+    for run, things in runs.items():
+        held = holder is not None and holder.run_id == run
+        lock = f"; has the lock, renewed {holder.silent_s(now):.0f} s ago" if held and holder else ""
+        yield f"{run}: {told(things)}{lock}"

@@ -1,0 +1,166 @@
+"""All that a trial is made from on a cluster, worked out before anything is made: a run applies it, the pre-flight adds
+up what it asks for, `meshbench plan` counts it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench.application.model import Application
+from bench.files.folders import manifest_files
+from bench.files.yaml_source import read_documents
+from bench.k8s.client import Object
+from bench.load.generator import LoadOrder, load_order
+from bench.meshes.control_planes import CONTROL_PLANES
+from bench.meshes.equalise import annotations
+from bench.meshes.equalise import policies as equal_policies
+from bench.meshes.protocols import ControlPlane
+from bench.meshes.resolved import Reader, application_folder, application_of, entered, readers_in
+from bench.scenario.loader import Inputs
+from bench.scenario.model import Configuration, Scenario
+from bench.targets.cluster.application_manifests import (
+    bookinfo_objects,
+    gateway_objects,
+    image_of,
+    kept_out,
+    makes_pods,
+)
+from bench.targets.cluster.checks import Meshed, read_meshed
+from bench.targets.cluster.load.placement import LoadPlace
+from bench.targets.cluster.load.pod import default_image, load_objects
+from bench.targets.cluster.options import ClusterOptions
+from bench.targets.cluster.probes.prober import askers, outside_objects, probe_objects
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blueprint:
+    """One configuration in the namespace of `application`, with a pod in `outside`. `plane` and `meshed` are None
+    without a mesh; `readers` are those of its load; `gateway` are the objects that a gateway's pods are made of."""
+
+    options: ClusterOptions
+    load_place: LoadPlace
+    application: Application
+    folder: Path
+    outside: str
+    readers: tuple[Reader, ...]
+    order: LoadOrder
+    plane: ControlPlane | None
+    meshed: Meshed | None
+    policies: tuple[Object, ...]
+    gateway: tuple[Object, ...]
+
+    @property
+    def namespace(self) -> str:
+        return self.application.namespace
+
+    def namespaces(self) -> tuple[Object, ...]:
+        """Both, and the first asks for sidecars where there is a mesh."""
+        guest = guest_of(self.options, self.namespace)
+        labels = self.plane.namespace_labels(self.options.revision, guest) if self.plane else {}
+        return (_namespace(self.namespace, labels), _namespace(self.outside, {}))
+
+    def pods(self, uid: int | None) -> dict[str, tuple[Object, ...]]:
+        """What pods are made from, by component, in the order in which it is applied. `uid` is that of load and probes;
+        None leaves it to the cluster."""
+        options, image = self.options, self._load_image()
+        callers = askers(self.application, self.meshed.probes if self.meshed else ())
+        things: dict[str, tuple[Object, ...]] = {
+            "application": self._application(),
+            "probe": (
+                *probe_objects(self.application, callers, image=image, uid=uid),
+                *outside_objects(self.outside, image=image, uid=uid),
+            ),
+            "load": load_objects(
+                self.order,
+                namespace=self.namespace,
+                image=image,
+                affinity=self.load_place.load,
+                uid=uid,
+                annotations=self._annotations(),
+                ui=options.locust_ui is not None,
+            ),
+        }
+        outside = self.plane.outside_labels() if self.plane else {}
+        return {name: kept_out(objects, self.application, outside) for name, objects in things.items()}
+
+    def _application(self) -> tuple[Object, ...]:
+        images, registry = self.options.images, self.options.registry
+        placed, noted = self.load_place.application, self._annotations()
+        return (
+            *bookinfo_objects(
+                self.application, self.folder, images=images, registry=registry, annotations=noted, affinity=placed
+            ),
+            *gateway_objects(self.gateway, images=images, registry=registry, annotations=noted, affinity=placed),
+        )
+
+    def _load_image(self) -> str:
+        return image_of("load", default_image(), images=self.options.images, registry=self.options.registry)
+
+    def _annotations(self) -> Mapping[str, str]:
+        """For every pod with a sidecar."""
+        if self.plane is None or self.meshed is None:
+            return {}
+        return {**self.plane.pod_annotations(), **annotations(self.plane.NAME, self.meshed.equalise)}
+
+
+def guest_of(options: ClusterOptions, namespace: str) -> str:
+    """The run's own part of a mesh that others have installed; empty where the run installs it. See `ControlPlane`."""
+    return namespace if options.existing_mesh else ""
+
+
+def blueprint_of(
+    scenario: Scenario,
+    configuration: str,
+    *,
+    inputs: Inputs,
+    options: ClusterOptions,
+    namespaces: tuple[str, str],
+    load_place: LoadPlace,
+    seed: int = 0,
+) -> Blueprint:
+    """A configuration in these namespaces. Raises InputError where its manifests are wrong."""
+    settings = scenario.configuration(configuration)
+    inside, outside = namespaces
+    guest, plane = guest_of(options, inside), CONTROL_PLANES.get(settings.mesh)
+    written = entered(settings, application_of(scenario), inputs.manifests)
+    application = replace(written, namespace=inside, mesh=guest or written.mesh)
+    readers = readers_in(settings, application_of(scenario), inputs.manifests)
+    entry = application.service(application.calls[0][1])
+    at = f"{entry.name}:{entry.port}"
+    given = [*_manifests(settings, inputs), *equal_policies(settings.mesh, scenario.equalise)]
+    things = plane.mesh_objects(given, inside, guest) if plane else ()
+    return Blueprint(
+        options=options,
+        load_place=load_place,
+        application=application,
+        folder=application_folder(scenario),
+        outside=outside,
+        readers=readers,
+        order=load_order(
+            scenario.load_of(configuration),
+            readers,
+            address=at,
+            virtual_host=at,
+            locustfile=inputs.locustfile,
+            seed=seed,
+        ),
+        plane=plane,
+        meshed=_meshed(scenario, settings, application, inputs=inputs),
+        policies=tuple(thing for thing in things if not makes_pods(thing)),
+        gateway=tuple(thing for thing in things if makes_pods(thing)),
+    )
+
+
+def _manifests(settings: Configuration, inputs: Inputs) -> Sequence[Object]:
+    files = [file for place in settings.manifests for file in manifest_files(inputs.manifests[place])]
+    return [document.value for file in files for document in read_documents(file) if document.value is not None]
+
+
+def _meshed(scenario: Scenario, settings: Configuration, application: Application, *, inputs: Inputs) -> Meshed | None:
+    if settings.mesh == "none":
+        return None
+    folders = [inputs.manifests[place] for place in settings.manifests]
+    return replace(read_meshed(settings.mesh, folders, application), equalise=scenario.equalise)
+
+
+def _namespace(name: str, labels: Mapping[str, str]) -> Object:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": dict(labels)}}

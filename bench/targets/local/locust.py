@@ -1,0 +1,112 @@
+"""Locust as a process of this machine: its monotonic clock is ours, its files are written where we read them."""
+
+import os
+import re
+import site
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.envoy.addresses import HOST, free_ports
+from bench.errors import DeployError, StoreError
+from bench.load import recorder_path
+from bench.load.generator import HASTE_S, START_TIMEOUT_S, LoadOrder, RunningLoad
+from bench.load.raw_samples import read_start
+from bench.load.recorded import Start
+from bench.results.resources import Recorder
+from bench.system.cancellation import Watch, wait_until
+from bench.system.processes import Launcher, Process
+
+# What changes how a client runs, or where it sends: the load goes to this machine's loopback, and past every proxy.
+_SETTINGS = re.compile(
+    r"(LOCUST|GEVENT|OTEL|XDG|PYTHON|SSL)_?.*|(HTTPS?|ALL|NO)_PROXY|NETRC|(REQUESTS|CURL)_CA_BUNDLE", re.IGNORECASE
+)
+_KEPT = ("PYTHONPATH", "PYTHONHOME")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalGenerator:
+    """See `bench.load.generator.Generator`. `under_test` are the processes whose use is recorded with Locust's."""
+
+    process: Process
+    under_test: tuple[Process, ...]
+    zero_ns: int
+    resources: Recorder
+
+    def now_ns(self) -> int:
+        return time.perf_counter_ns() - self.zero_ns
+
+    def tick(self) -> None:
+        self.resources.tick((*self.under_test, self.process))
+
+    def trouble(self) -> str:
+        return "" if self.process.running else f"Locust ended during the load ({self.process.last_words()})"
+
+    def broken(self) -> bool:
+        return not all(process.running for process in self.under_test)
+
+    def stop(self, *, timeout_s: float) -> int:
+        return self.process.stop(timeout_s=timeout_s)
+
+    def write_resources(self, path: Path) -> None:
+        self.resources.write(path)
+
+    def remarks(self) -> tuple[str, ...]:
+        return ()
+
+
+def start_load(
+    launcher: Launcher, order: LoadOrder, folder: Path, *, watch: Watch, under_test: tuple[Process, ...], home: Path
+) -> RunningLoad:
+    """Starts Locust and waits for its first user. Raises DeployError with its log when it does not come up.
+
+    `home` is an empty folder that Locust takes for its user's.
+    """
+    argv = local_argv(order, folder.resolve())
+    process = launcher.start(
+        "locust", argv, role="generator", log=folder / "load.log", env=load_environment(home), cwd=folder
+    )
+    try:
+        wait_until(lambda: _start_in(folder) or not process.running, timeout_s=START_TIMEOUT_S, watch=watch)
+        start = _start_in(folder)
+        if start is None:
+            raise DeployError(f"Locust did not start: {process.ended()}\n{process.log_tail()}")
+    except BaseException:
+        process.stop(timeout_s=HASTE_S)
+        raise
+    generator = LocalGenerator(process, under_test, start.zero_ns, Recorder(start.zero_ns))
+    return RunningLoad.on(generator, order, folder, wall_s=start.wall_s)
+
+
+def _start_in(folder: Path) -> Start | None:
+    try:
+        return read_start(folder)
+    except StoreError as error:
+        raise DeployError(f"Locust did not start as it should: {error}") from error
+
+
+def local_argv(order: LoadOrder, folder: Path) -> list[str]:
+    """Locust's command line on this machine. Workers find their master at a port of its own: another Locust, or a
+    server, may have the usual one."""
+    argv = order.argv(
+        sys.executable,
+        locustfile=str(order.locustfile.resolve()),
+        recorder=str(recorder_path()),
+        folder=str(folder),
+    )
+    if order.workers == 1:
+        return argv
+    port = str(free_ports(["master"])["master"])
+    bound = ["--master-bind-host", HOST, "--master-bind-port", port]
+    return [*argv, *bound, "--master-host", HOST, "--master-port", port]
+
+
+def load_environment(home: Path) -> dict[str, str | None]:
+    """Change what Locust would take over from its user: settings, credentials and proxies; here only ours count.
+
+    It reads settings from its environment, its folder and its user's home (`.locust.conf`); clients that it runs read
+    proxies and the home's `.netrc`. Packages that are installed for the user alone are still found.
+    """
+    users = {name: None for name in os.environ if _SETTINGS.fullmatch(name) and name not in _KEPT}
+    return {**users, "HOME": str(home), "PYTHONUSERBASE": site.getuserbase()}

@@ -1,0 +1,1 @@
+"""Evidence that a trial measured what its name says: questions, answers, facts. Pure."""

@@ -1,0 +1,143 @@
+"""Ask the application and its gateway, on every target alike: requests, answers, routes, and the pages of user groups."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from bench.application.bookinfo.pages import page_problem
+from bench.application.model import Application, Gateway, Hop
+from bench.meshes.protocols import Probe
+from bench.meshes.resolved import REVIEWS, Reader
+from bench.results.records import Evidence
+from bench.results.samples import Samples
+from bench.verification.evidence import policy_evidence, routed_evidence, unrouted_evidence
+
+_CLOSED: Final = "connection closed without an answer"
+_WORDS: Final[Mapping[str, str]] = {
+    "ConnectionResetError": _CLOSED,
+    "RemoteDisconnected": _CLOSED,
+    "BrokenPipeError": _CLOSED,
+    "SSLEOFError": _CLOSED,
+    "ConnectionRefusedError": "connection refused",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """What TLS agreed on, and both SPIFFE ids: the one that was presented, and the peer's; empty for none."""
+
+    version: str
+    cipher: str
+    own: str
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer; `status` 0 and `refused` say that there was none."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+    handshake: Handshake | None = None
+    refused: str = field(default="")
+
+    @property
+    def told(self) -> str:
+        """In words, for evidence: `200`, `403 RBAC: access denied`, `connection reset`."""
+        text = self.body[:40].decode("utf-8", "replace").strip() if self.status >= 400 else ""
+        return self.refused or f"{self.status} {text}".strip()
+
+    def page_problem(self, reviews: str) -> str | None:
+        """What is wrong with it as the product page with that version of reviews; None when it is whole."""
+        return self.told if self.status != 200 else page_problem(self.body, reviews)
+
+
+def in_words(kind: str, message: str, *, timeout_s: float) -> str:
+    """Why there was no answer, from the name of Python's exception and its message."""
+    if kind == "TimeoutError":
+        return f"no answer within {timeout_s:.0f} s"
+    return _WORDS.get(kind, f"{kind}: {message}")
+
+
+def probe_evidence(probe: Probe, answer: Answer) -> Evidence:
+    """What the answer to a probe proves of its policy."""
+    return policy_evidence(
+        probe.policy,
+        f"{probe.method} {probe.path} at {probe.workload} as {probe.caller or 'nobody, in plain text'}",
+        expected=probe.status,
+        status=answer.status,
+        told=answer.told,
+    )
+
+
+FRONT: Final = "gateway-front"  # a delegated gateway's own proxy; its sidecar has the gateway's name
+
+# The first that no route takes is asked for. Productpage answers 200 to the first of them.
+_ELSEWHERE: Final = ("/health", "/meshbench")
+
+
+@dataclass(frozen=True, slots=True)
+class RouteQuestion:
+    """A path to ask the gateway for; `routed` says whether a route takes it."""
+
+    path: str
+    routed: bool
+
+    def judge(self, answer: Answer) -> Evidence:
+        """What the answer proves."""
+        evidence = routed_evidence if self.routed else unrouted_evidence
+        return evidence(self.path, status=answer.status, headers=answer.headers)
+
+
+def route_questions(gateway: Gateway) -> Iterator[RouteQuestion]:
+    """The path of every route, and one of nobody's, if there is one."""
+    for path in dict.fromkeys(route.path for route in gateway.routes):
+        yield RouteQuestion(path, routed=True)
+    free = [path for path in _ELSEWHERE if gateway.route(path) is None]
+    if free:
+        yield RouteQuestion(free[0], routed=False)
+
+
+SERIES: Final = 100  # pages of each kind of reader that are looked at for a proof
+LOGIN: Final = "login"  # the name of the requests by which users log in; they are no pages
+
+_BEHIND_THE_PAGE: Final = ("productpage", REVIEWS)
+
+
+def pages_evidence(reader: Reader, answers: Sequence[Answer], *, count: int = SERIES) -> Evidence:
+    """Every one of `count` pages shows the version that this reader has to see."""
+    problems = [problem for answer in answers if (problem := answer.page_problem(reader.reviews))]
+    right = len(answers) - len(problems)
+    return Evidence(
+        name="pages",
+        subject=reader.request,
+        ok=right == count and not problems,
+        expected=f"{count} of {count} with reviews {reader.reviews}",
+        seen=f"{right} of {count} with reviews {reader.reviews}" + (f"; {problems[0]}" if problems else ""),
+    )
+
+
+def requests_on(
+    hops: Sequence[Hop], application: Application, *, readers: Sequence[Reader], samples: Samples
+) -> dict[Hop, int]:
+    """How many requests a load has to leave on each hop, by the names of its own requests."""
+    numbers = np.bincount(samples.name, minlength=len(samples.names)).tolist()
+    counted = Counter[str](dict(zip(samples.names, numbers, strict=True)))
+    pages = Counter[str]()
+    seen = {reader.request: reader.reviews for reader in readers}
+    for name, count in counted.items():
+        if name != LOGIN:
+            pages[seen.get(name, readers[0].reviews)] += count
+    return {hop: _expected(hop, application, pages, logins=counted[LOGIN]) for hop in hops}
+
+
+def _expected(hop: Hop, application: Application, pages: Mapping[str, int], *, logins: int) -> int:
+    caller, callee = application.workload(hop.caller), application.workload(hop.callee)
+    if caller.app not in _BEHIND_THE_PAGE:
+        return sum(pages.values()) + logins
+    version = next((one.version for one in (caller, callee) if one.app == REVIEWS), None)
+    return sum(pages.values()) if version is None else pages.get(version, 0)
