@@ -56,8 +56,8 @@ def percentile_ns(values_ns: Ns, share: float) -> int:
 def is_enough(share: float, count: int) -> bool:
     """Whether `count` requests can show this percentile.
 
-    P95 and below need one request: a trial with too few of them is not valid anyway (`bench.analysis.validity`), and its
-    P95 is shown beside that mark. Further out, `ENOUGH_BEYOND` requests must lie beyond: 1000 for P99, 10 000
+    P95 and below need one request: a trial with too few of them is invalid (`bench.analysis.validity`), and its P95 is
+    shown beside that mark. Further out, `ENOUGH_BEYOND` requests must lie beyond: 1000 for P99, 10 000
     for P99.9.
     """
     return count > 0 if share <= 0.95 else round(count * (1 - share), 6) >= ENOUGH_BEYOND

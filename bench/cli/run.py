@@ -46,6 +46,7 @@ def run(
     **changes: Any,
 ) -> None:
     """Run a scenario on this machine, or on a cluster, and write its report."""
+    from bench.cli.progress import progress_display
     from bench.run import session
 
     if (name is None) == (resume is None):
@@ -60,7 +61,7 @@ def run(
     with chosen_place(flags, scenario, str(name), resumed=resume) as place:
         _refuse_unless_ready(place, scenario, output)
         if resume is not None:
-            folder = session.resume(resume, place, timeout_s=timeout)
+            folder = session.resume(resume, place, progress=progress_display, timeout_s=timeout)
         else:
             folder = session.run(
                 session.Order(
@@ -69,6 +70,7 @@ def run(
                     source=str(name),
                     plan=draw_plan(scenario),
                     output=output,
+                    progress=progress_display,
                     timeout_s=timeout,
                 )
             )

@@ -76,8 +76,8 @@ _CONCURRENCY: Final = "--concurrency"
 
 
 def equalised(bootstrap: Json, equalise: Collection[Equal], *, own: str) -> Json:
-    """The bootstrap of a sidecar or gateway, whichever mesh it is of, with TLS and retries as `bench.meshes.equalise` says; `own`
-    is the cluster of the sidecar's own application."""
+    """Return the bootstrap of any mesh's sidecar or gateway with TLS and retries equalised; `own` is the cluster of the
+    sidecar's own application."""
     resources = bootstrap["static_resources"]
     if "retries" in equalise:
         resources = _changed(resources, "route", lambda route: _tried_once(route, own=own))

@@ -1,4 +1,4 @@
-"""Resolve a scenario's folders: application, gateway, policies and user groups of each configuration, with all problems."""
+"""Resolve a scenario's folders: application, gateway, policies and user groups per configuration."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

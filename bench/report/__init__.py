@@ -3,14 +3,14 @@
 A new format is a function here: it gets the Report and the folder to write into, and returns what it wrote.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from bench.analysis.run_summary import summarise
 from bench.errors import InputError, Problem, StoreError
 from bench.report.html import write_html
-from bench.report.model import Report
+from bench.report.model import Picture, Report
 from bench.report.text_formats import write_csv, write_latex, write_markdown, write_png, write_svg
 from bench.results.store import StoredRun, write_record
 
@@ -39,9 +39,15 @@ def write_report(run: StoredRun, *, formats: Collection[str] = tuple(FORMATS)) -
     try:
         folder.mkdir(exist_ok=True)
         write_record(run.path / "summary.json", summary)
-        return (run.path / "summary.json", *_written(Report(run, summary, digests), folder, formats))
+        return (run.path / "summary.json", *_written(Report(run, summary, digests, _draw), folder, formats))
     except OSError as error:
         raise StoreError(f"{folder}: cannot be written: {error.strerror}") from error
+
+
+def _draw(report: Report) -> Sequence[Picture]:
+    from bench.report.figures import draw_figures  # loads the plotting library, which may be missing
+
+    return draw_figures(report)
 
 
 def _written(report: Report, folder: Path, formats: Collection[str]) -> Iterator[Path]:

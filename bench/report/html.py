@@ -93,7 +93,7 @@ def render_page(report: Report) -> str:
         further=further_answers(report.summary),
         doubts=report.doubts,
         tables={table.name: table for table in tables(report)},
-        pictures={name: (picture.drawing, Markup(picture.inline)) for name, picture in pictures.items()},  # noqa: S704  # our own drawing, its texts escaped by the SVG writer
+        pictures={name: (picture, Markup(picture.inline)) for name, picture in pictures.items()},  # noqa: S704  # our own drawing, its texts escaped by the SVG writer
         missing=report.plots.missing,
         proofs=proofs(report),
         environment=(_surroundings(report), _order(report)),

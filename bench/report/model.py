@@ -1,17 +1,14 @@
 """Hold what every format is made from: the run, its numbers, its tables' form, its plots. Read-only."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 from bench.analysis.trial_summary import Digest
 from bench.results.records import RunRecord
 from bench.results.store import StoredRun
 from bench.results.summary_records import ConfigurationSummary, ProcessUse, SummaryRecord
-
-if TYPE_CHECKING:
-    from bench.report.figures import Picture
 
 
 class Cell(NamedTuple):
@@ -61,21 +58,49 @@ def quotient(value: float | None, by: float | None) -> float | None:
     return value / by if value is not None and by else None
 
 
+class Picture(Protocol):
+    """One figure, drawn once; its formats are made when they are asked for."""
+
+    @property
+    def name(self) -> str:
+        """The figure's key in `report.figures.FIGURES`."""
+
+    @property
+    def title(self) -> str:
+        """What it shows, in a few words."""
+
+    @property
+    def reading(self) -> str:
+        """How to read it, in a sentence."""
+
+    @property
+    def svg(self) -> str:
+        """A file of its own."""
+
+    @property
+    def inline(self) -> str:
+        """A part of a page, in the page's colours."""
+
+    def png(self) -> bytes:
+        """A file of its own, for where no SVG is shown."""
+
+
 @dataclass(frozen=True)
 class Plots:
     """The pictures, or why there are none."""
 
-    pictures: "tuple[Picture, ...]"
+    pictures: Sequence[Picture] = ()
     missing: str = ""
 
 
 @dataclass(frozen=True)
 class Report:
-    """One run, ready to be written down. `digests` are keyed by the trial's folder."""
+    """One run, ready to be written down. `digests` are keyed by the trial's folder; `draw` makes the pictures."""
 
     run: StoredRun
     summary: SummaryRecord
     digests: Mapping[str, Digest]
+    draw: Callable[["Report"], Sequence[Picture]] = lambda _: ()
 
     @property
     def record(self) -> RunRecord:
@@ -110,9 +135,7 @@ class Report:
     def plots(self) -> Plots:
         """The pictures, drawn when first asked for; without a plotting library the tables do alone."""
         try:
-            from bench.report.figures import draw_figures
-
-            return Plots(draw_figures(self))
+            return Plots(self.draw(self))
         except (ImportError, OSError) as error:
             return Plots((), f"{type(error).__name__}: {error}")
 

@@ -1,13 +1,12 @@
 """Around the main job: the lock, the folder, signals, and how a run ends."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import __version__
-from bench.cli.progress import progress_display
 from bench.errors import (
     InputError,
     Interrupted,
@@ -25,13 +24,15 @@ from bench.results.environment import differences
 from bench.results.records import ClusterRecord, RunRecord, TrialRecord
 from bench.results.store import RunFolder, new_run_id, read_record
 from bench.run.doctor import files_needed
-from bench.run.trials import run_trials, spoilt_blocks
+from bench.run.trials import Show, run_trials, spoilt_blocks
 from bench.scenario.loader import inputs_of, lie_apart, stored_inputs
 from bench.scenario.model import Scenario
 from bench.scenario.plan import Plan, most_users
 from bench.system.cancellation import Watch, watching
 from bench.system.processes import Launcher, raise_file_limit
 from bench.targets import Place
+
+ProgressDisplay = Callable[[Scenario, Plan], Show]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,7 @@ class Order:
     source: str
     plan: Plan
     output: Path
+    progress: ProgressDisplay
     timeout_s: float | None = None
 
 
@@ -64,7 +66,7 @@ def run(order: Order) -> RunFolder:
     with watching(order.timeout_s) as watch, place.lock(order.output / record.run_id, record.run_id, watch):
         folder = RunFolder.create(order.output, record, fill=lambda path: _fill(order, path))
         with _ending(folder):
-            _measure(folder, place, watch)
+            _measure(folder, place, watch, order.progress)
     return folder
 
 
@@ -94,7 +96,7 @@ def resumable(path: Path, *, on_cluster: bool) -> RunRecord:
     return record
 
 
-def resume(path: Path, place: Place, *, timeout_s: float | None = None) -> RunFolder:
+def resume(path: Path, place: Place, *, progress: ProgressDisplay, timeout_s: float | None = None) -> RunFolder:
     """Goes on with a run that was cut short: whole blocks stay, the rest is measured again."""
     record = resumable(path, on_cluster=place.record.kind == "kubernetes")
     changed = (*differences(record.environment, place.environment()), *_other_cluster(record.cluster, place.cluster))
@@ -108,7 +110,7 @@ def resume(path: Path, place: Place, *, timeout_s: float | None = None) -> RunFo
             folder.set_aside_broken_blocks()
             missing = len(folder.record.trials) < len(record.plan.trials)
             if missing or spoilt_blocks(folder):  # else only its end was cut short
-                _measure(folder, place, watch)
+                _measure(folder, place, watch, progress)
     return folder
 
 
@@ -122,9 +124,9 @@ def _other_cluster(one: ClusterRecord | None, other: ClusterRecord | None) -> tu
     return tuple(f"{what}: {was} / {is_now}" for what, was, is_now in (*versions, load) if was != is_now)
 
 
-def _measure(folder: RunFolder, place: Place, watch: Watch) -> None:
+def _measure(folder: RunFolder, place: Place, watch: Watch, progress: ProgressDisplay) -> None:
     record = folder.record
-    display = progress_display(record.scenario, record.plan)
+    display = progress(record.scenario, record.plan)
     launcher = Launcher(record.run_id, folder.journal, watch)
     inputs = stored_inputs(record.scenario, folder.path)
     raise_file_limit(files_needed(most_users(record.scenario)))

@@ -36,6 +36,9 @@ class Show(Protocol):
     def more(self, plan: Plan) -> None:
         """There are more trials than were planned at first."""
 
+    def close(self) -> None:
+        """Put back what the display changed."""
+
 
 def run_trials(folder: RunFolder, target: Target, show: Show) -> None:
     """Runs the trials of the folder's plan that it does not hold yet, in the planned order; then spoilt blocks once

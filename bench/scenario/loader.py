@@ -1,6 +1,4 @@
-"""Load scenarios: find the file, read it with the command line's overrides, collect every problem, find the files that it
-names.
-"""
+"""Load scenarios: find the file, read it with the command line's overrides, find the files that it names."""
 
 import shutil
 from collections.abc import Mapping

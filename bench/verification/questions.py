@@ -1,4 +1,4 @@
-"""Ask the application and its gateway, on every target alike: requests, answers, routes, and the pages of user groups."""
+"""Ask the application and its gateway, on every target: requests, answers, routes, the pages of user groups."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

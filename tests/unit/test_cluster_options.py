@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from bench.cli.progress import PlainLines
 from bench.errors import InputError
 from bench.results.records import ClusterRecord, RunRecord
 from bench.run.session import resumable, resume
@@ -154,7 +155,7 @@ def test_a_mesh_of_another_version_does_not_go_on_with_a_run(tmp_path: Path, ver
     stored = made.record.model_copy(update={"cluster": BEGUN, "target": target})
     (made.path / "run.json").write_text(stored.model_dump_json(), "utf-8")
     with pytest.raises(InputError, match=rf"istio: 1\.31\.0 / {versions.get('istio', 'unknown')}"):
-        resume(made.path, _place(stored, versions, options()))
+        resume(made.path, _place(stored, versions, options()), progress=PlainLines)
 
 
 def test_a_load_that_would_run_on_another_node_does_not_go_on_with_a_run(tmp_path: Path) -> None:
@@ -165,7 +166,7 @@ def test_a_load_that_would_run_on_another_node_does_not_go_on_with_a_run(tmp_pat
     stored = made.record.model_copy(update={"cluster": begun, "target": target})
     (made.path / "run.json").write_text(stored.model_dump_json(), "utf-8")
     with pytest.raises(InputError, match="the load's node: a / b"):
-        resume(made.path, _place(stored, {"istio": "1.31.0"}, options()))
+        resume(made.path, _place(stored, {"istio": "1.31.0"}, options()), progress=PlainLines)
 
 
 @pytest.mark.parametrize(

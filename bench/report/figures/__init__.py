@@ -36,6 +36,14 @@ class Picture:
     name: str
     drawing: Drawing
 
+    @property
+    def title(self) -> str:
+        return self.drawing.title
+
+    @property
+    def reading(self) -> str:
+        return self.drawing.reading
+
     @cached_property
     def svg(self) -> str:
         return svg_text(self.drawing)

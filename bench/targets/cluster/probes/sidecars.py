@@ -1,4 +1,4 @@
-"""Read what the sidecars of a deployment, and a delegated gateway's Envoy, report: counters, configuration, data path."""
+"""Read what sidecars and a delegated gateway's Envoy report: counters, configuration, data path."""
 
 import json
 from collections.abc import Iterable, Mapping
