@@ -143,10 +143,10 @@ def start(
 def _launcher(timing: Mapping[str, float] | None) -> str:
     """Python that calls the command."""
     if not timing:
-        return "import bench.cli.main\nbench.cli.main()"
+        return "from bench.cli.main import main\nmain()"
     values = ", ".join(f"{name}={value!r}" for name, value in timing.items())
-    waits = "from bench.k8s.wait import Timing"
-    return f"import bench.cli.main\n{waits}\nbench.cli.main(timing=Timing({values}))"
+    imports = "from bench.cli.main import main\nfrom bench.k8s.timing import Timing"
+    return f"{imports}\nmain(timing=Timing({values}))"
 
 
 @contextmanager

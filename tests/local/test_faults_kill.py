@@ -23,11 +23,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 # a process of its own, forked from one that has imported everything: over a hundred of them in a minute or two.
 AT_EVERY_STEP = """
 import json, os, signal, sys, time
-import bench.cli, bench.cleanup, bench.compare, bench.doctor, bench.report, bench.report.page, bench.session
+import bench.cli.main, bench.analysis.compare, bench.report.html, bench.run.session
 from bench.system.journal import Journal
 
 scenario, output = sys.argv[1:]
-bench.cli.main.REPORT_FORMATS = ("md",)
+bench.cli.run.REPORT_FORMATS = bench.cli.reports.REPORT_FORMATS = ("md",)
 write = Journal.write
 
 def deadly(last):
