@@ -123,6 +123,7 @@ def test_callers_wait_as_long_as_the_originals() -> None:
     assert reviews_answer.body.count(b"Ratings service is currently unavailable") == 2
 
 
+@pytest.mark.measures
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_service_at_once(number: int) -> None:
     """Told to end, a service is gone within half a second, even in the middle of a call, with code 0."""
