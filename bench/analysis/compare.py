@@ -1,4 +1,4 @@
-"""Two runs side by side, configuration by configuration; refused when they were not measured alike."""
+"""Compare two runs configuration by configuration; runs that were measured under different conditions are rejected."""
 
 from bench.analysis.contrast import Side, contrast
 from bench.analysis.run_summary import summarise
@@ -11,25 +11,25 @@ from bench.units import format_change, format_interval, format_ms
 
 
 def compare_runs(one: StoredRun, other: StoredRun, *, force: bool) -> str:
-    """A table of P95 in both runs. Raises InputError where surroundings or load differ, unless `force`."""
+    """Return a table of P95 in both runs. Raises InputError where environment or load differ, unless `force`."""
     found = unlike(one.record, other.record)
     if found and not force:
         raise InputError(
-            f"{one.record.run_id} and {other.record.run_id} were not measured alike ({'; '.join(found)}); "
-            "--force compares them all the same"
+            f"{one.record.run_id} and {other.record.run_id} were measured under different conditions "
+            f"({'; '.join(found)}); hint: --force compares them anyway"
         )
     before, after = summarise(one)[0].configurations, summarise(other)[0].configurations
     shared = [name for name in before if name in after]
     if not shared:
         raise InputError(f"the runs share no configuration: {', '.join(before)} / {', '.join(after)}")
     margin = one.record.scenario.margin
-    banner = [f"NOT MEASURED ALIKE: {'; '.join(found)}"] if found else []
+    banner = [f"DIFFERENT CONDITIONS: {'; '.join(found)}"] if found else []
     rows = [_row(name, before[name], after[name], margin=margin) for name in shared]
     return "\n".join([*banner, f"{one.record.run_id} -> {other.record.run_id}, P95", *rows])
 
 
 def unlike(one: RunRecord, other: RunRecord) -> tuple[str, ...]:
-    """What keeps two runs from being compared: their surroundings, the application, the load."""
+    """List the differences that make two runs incomparable: environment, target, application, load, equalise."""
     ours, theirs = one.scenario, other.scenario
     same = ours.application == theirs.application
     application = [] if same else [f"application: {ours.application} / {theirs.application}"]
@@ -40,10 +40,10 @@ def unlike(one: RunRecord, other: RunRecord) -> tuple[str, ...]:
         for name in shared
         if ours.load_of(name) != theirs.load_of(name)
     ]
-    alike = [", ".join(sorted(scenario.equalise)) or "nothing" for scenario in (ours, theirs)]
-    equal = [] if alike[0] == alike[1] else [f"equalise: {' / '.join(alike)}"]
+    keys = [", ".join(sorted(scenario.equalise)) or "nothing" for scenario in (ours, theirs)]
+    equalise = [] if keys[0] == keys[1] else [f"equalise: {' / '.join(keys)}"]
     target = [] if one.target.kind == other.target.kind else [f"target: {one.target.kind} / {other.target.kind}"]
-    return (*differences(one.environment, other.environment), *target, *application, *load, *equal)
+    return (*differences(one.environment, other.environment), *target, *application, *load, *equalise)
 
 
 def _row(name: str, before: ConfigurationSummary, after: ConfigurationSummary, *, margin: float) -> str:

@@ -1,4 +1,4 @@
-"""What may be said about two configurations: a ratio with its interval, and a verdict against a margin."""
+"""Compare two configurations: the ratio of a metric with its interval, and a verdict against a margin."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from bench.units import format_percent
 
 METHOD: Final = "ratio of geometric means over repeats, 95 % Welch t interval on logarithms"
 _HIGHER_IS_BETTER: Final[frozenset[Metric]] = frozenset({"rps"})
+_NO_DELTA: Final = (None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,20 +24,20 @@ class Side:
     repeats: Sequence[RepeatSummary]
 
     def valid(self) -> list[RepeatSummary]:
-        """The repeats that carry a result."""
+        """Return the valid repeats."""
         return [repeat for repeat in self.repeats if repeat.valid]
 
     def by_block(self, metric: Metric) -> dict[int, float]:
-        """The metric of each valid repeat that has it."""
+        """Return the metric of each valid repeat that has it, by block."""
         values = {repeat.block: getattr(repeat, metric) for repeat in self.valid()}
         return {block: value for block, value in values.items() if value}
 
 
 def judge(comparison: Comparison, margin: float, *, higher_is_better: bool = False) -> Verdict:
-    """The verdict of an interval: the first of these rules that holds.
+    """Return the verdict of an interval: the first of these rules that holds.
 
     slower, faster: the 95 % interval lies beyond the margin
-    different: it leaves out 1, but the margin lies inside it, so the size is unclear
+    different: it excludes 1, but the margin lies inside it, so the size is unclear
     equivalent: the 90 % interval lies inside the margin (two one-sided tests at 5 %)
     inconclusive: anything else, and no interval
     """
@@ -54,7 +55,7 @@ def judge(comparison: Comparison, margin: float, *, higher_is_better: bool = Fal
 
 
 def contrast(configuration: Side, reference: Side, *, metric: Metric, margin: float, confirmatory: bool) -> Contrast:
-    """Compares two configurations on one metric, over their valid repeats."""
+    """Compare two configurations on one metric, over their valid repeats."""
     values, references = configuration.by_block(metric), reference.by_block(metric)
     found = compare(list(values.values()), list(references.values())) if values and references else None
     verdict = _verdict(configuration, reference, found=found, metric=metric, margin=margin)
@@ -87,9 +88,9 @@ def contrast(configuration: Side, reference: Side, *, metric: Metric, margin: fl
 def within_interval(
     sides: Sequence[Side], configuration: str, reference: str, *, metric: Metric
 ) -> tuple[float | None, float | None]:
-    """The interval of a ratio with the blocks' own differences taken out, over blocks in which all sides are valid.
+    """Return the interval of a ratio without the variation between blocks, over blocks in which all sides are valid.
 
-    A line of sensitivity: it needs sides that scatter alike, so it gives no verdict.
+    It is a sensitivity analysis: it assumes that all sides have the same variance, so it gives no verdict.
     """
     columns = {side.name: side.by_block(metric) for side in sides}
     blocks = sorted(set.intersection(*(set(column) for column in columns.values())))
@@ -98,9 +99,6 @@ def within_interval(
     names = list(columns)
     table = np.array([[columns[name][block] for name in names] for block in blocks])
     return _pair(within_blocks(table, names.index(configuration), names.index(reference)))
-
-
-_NO_DELTA: Final = (None, None, None)
 
 
 def _verdict(
@@ -116,9 +114,9 @@ def _verdict(
 def _deltas(
     found: Comparison | None, references: Mapping[int, float]
 ) -> tuple[float | None, float | None, float | None]:
-    """The ratio and its interval in the metric's unit, on the reference's geometric mean.
+    """Return the ratio and its interval in the metric's unit, scaled by the reference's geometric mean.
 
-    So the difference leaves out 0 exactly where the ratio leaves out 1.
+    So the difference excludes 0 exactly where the ratio excludes 1.
     """
     if found is None:
         return _NO_DELTA
@@ -130,7 +128,7 @@ def _deltas(
 
 
 def _reason(configuration: Side, reference: Side, *, found: Comparison | None, metric: Metric) -> str:
-    """All that stands between the reader and the number; empty where nothing does."""
+    """Return all limitations of the number; empty where it has none."""
     sides = (configuration, reference)
     texts = [f"{side.name} has no valid repeat" for side in sides if not side.valid()]
     texts += [
@@ -139,18 +137,18 @@ def _reason(configuration: Side, reference: Side, *, found: Comparison | None, m
         if 0 < len(side.valid()) < len(side.repeats)
     ]
     if found is None:
-        bare = [side for side in sides if side.valid() and not side.by_block(metric)]
-        return "; ".join([*texts, *(f"{side.name} has too few requests for {metric}" for side in bare)])
+        empty = [side for side in sides if side.valid() and not side.by_block(metric)]
+        return "; ".join([*texts, *(f"{side.name} has too few requests for {metric}" for side in empty)])
     texts += [found.reason] if found.reason else []
     adds_mesh = configuration.mesh != "none" and reference.mesh == "none"
     if adds_mesh and metric == "p95_ms" and found.interval and found.interval[1] < 1:
         below = format_percent(1 - found.ratio)
-        texts.append(f"{below} below {reference.name}: a mesh adds work; take this for noise unless repeated")
+        texts.append(f"{below} below {reference.name}: a mesh adds work; treat this as noise unless another run shows it")
     return "; ".join(texts)
 
 
 def _block_ratios(configuration: Side, reference: Side, metric: Metric) -> tuple[float | None, ...]:
-    """The ratio inside each block, from the first to the last; None where a side has no valid repeat."""
+    """Return the ratio inside each block, from the first to the last; None where a side has no valid repeat."""
     values, references = configuration.by_block(metric), reference.by_block(metric)
     blocks = sorted({repeat.block for side in (configuration, reference) for repeat in side.repeats})
     return tuple(values[b] / references[b] if b in values and b in references else None for b in blocks)

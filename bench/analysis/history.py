@@ -1,7 +1,7 @@
-"""What a gate remembers: one line of JSON per run and contrast, appended and never changed.
+"""Store the history of a gate: one line of JSON per run and contrast, appended and never changed.
 
-A line says how much slower a configuration was than the reference of the same run, and under which conditions.
-Only lines with the same fingerprint are alike enough to expect one from the others.
+A line records how much slower a configuration was than the reference of the same run, and under which conditions.
+Only lines with the same fingerprint are comparable.
 """
 
 import fcntl
@@ -41,7 +41,7 @@ class HistoryLine(Record):
     configuration: str
     reference: str
     metric: Literal["p95_ms"] = "p95_ms"
-    conditions: Annotated[dict[str, str], Field(description="what has to be equal for two runs to be alike")]
+    conditions: Annotated[dict[str, str], Field(description="what has to be equal for two runs to be comparable")]
     fingerprint: Annotated[str, Field(description="a hash of the conditions")]
     valid: bool
     reason: Annotated[str, Field(description="why it is not valid, or has no ratio")] = ""
@@ -61,53 +61,53 @@ class HistoryLine(Record):
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The lines from the oldest run to the newest; `problems` names the lines that cannot be read."""
+    """The lines from the oldest run to the newest; `problems` lists the lines that cannot be read."""
 
     lines: tuple[HistoryLine, ...]
     problems: tuple[str, ...] = ()
 
     def series(self, line: HistoryLine) -> tuple[HistoryLine, ...]:
-        """The nights of the same contrast of the same scenario, whatever their conditions."""
+        """Return the nights of the same contrast of the same scenario, under any conditions."""
         same = (line.scenario, line.configuration, line.reference)
         return tuple(x for x in self.lines if (x.scenario, x.configuration, x.reference) == same)
 
 
 def lines_of(run: StoredRun, *, accepted: str = "") -> tuple[HistoryLine, ...]:
-    """A run's lines, one for each configuration but the reference.
+    """Return a run's lines, one for each configuration except the reference.
 
     Raises InputError where the run has not ended or compares nothing.
     """
     if run.record.status == "running":
-        raise InputError(f"{run.path}: this run has not ended; if it was killed, `meshbench cleanup` ends it")
+        raise InputError(f"{run.path}: this run has not ended; hint: if it was killed, run 'meshbench cleanup'")
     summary, _ = summarise(run)
     contrasts = [contrast for contrast in summary.contrasts if contrast.confirmatory]
     if not contrasts:
-        raise InputError(f"{run.path}: compares nothing; a gate needs a scenario with a `reference`")
+        raise InputError(f"{run.path}: compares nothing; hint: a gate needs a scenario with a `reference`")
     known = conditions(run)
     return tuple(_line(run, summary, contrast, known=known, accepted=accepted) for contrast in contrasts)
 
 
 def conditions(run: StoredRun) -> dict[str, str]:
-    """All that has to be equal for two runs to be alike: what was asked for, with what, and where."""
+    """Return everything that has to be equal for two runs to be comparable: scenario, files, target, environment."""
     record = run.record
-    asked = record.scenario.model_dump(mode="json", exclude=_WORDS)
-    surroundings = {name: str(getattr(record.environment, name)) for name in COMPARED}
+    scenario = record.scenario.model_dump(mode="json", exclude=_WORDS)
+    environment = {name: str(getattr(record.environment, name)) for name in COMPARED}
     files = "".join(f"{name} {digest}\n" for name, digest in sorted(_files(run)))
-    return {"scenario": _hash(asked), "files": _hash(files), "target": record.target.kind, **surroundings}
+    return {"scenario": _hash(scenario), "files": _hash(files), "target": record.target.kind, **environment}
 
 
 def read_history(path: Path) -> History:
-    """Reads a history. Raises InputError where there is none."""
+    """Read a history. Raises InputError where there is none."""
     try:
         return _parse(path, path.read_bytes())
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; `meshbench gate RUN --history {path}` begins one") from error
+        raise InputError(f"{path}: {error.strerror}; hint: 'meshbench gate RUN --history {path}' creates it") from error
 
 
 def append(path: Path, lines: Sequence[HistoryLine]) -> History:
-    """Adds the lines that are not there yet, on disk before it returns; gives the history with them.
+    """Append the lines that are missing, flush them to disk, and return the history with them.
 
-    A line that was torn when a machine died is left as it is, on a line of its own.
+    An incomplete line, as left by a power failure, stays as it is, on a line of its own.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,13 +128,13 @@ def append(path: Path, lines: Sequence[HistoryLine]) -> History:
 
 
 def _missing(history: History, lines: Iterable[HistoryLine]) -> list[HistoryLine]:
-    """A run is there once, and once more when it is accepted afterwards."""
+    """Return the lines to append: a run has one line, and a second one when it is accepted afterwards."""
     known = {line.key: line.accepted for line in history.lines}
     return [line for line in lines if line.key not in known or line.accepted not in ("", known[line.key])]
 
 
 def _parse(path: Path, content: bytes) -> History:
-    """Of two lines about the same contrast of a run the later one counts."""
+    """Parse a history. Of two lines about the same contrast of a run the later one counts."""
     lines: dict[tuple[str, str, str], HistoryLine] = {}
     problems = []
     for number, text in enumerate(content.split(b"\n"), start=1):
@@ -144,8 +144,8 @@ def _parse(path: Path, content: bytes) -> History:
                 lines[line.key] = line
         except ValidationError as error:
             first = error.errors()[0]
-            place = "".join(f"{part}: " for part in first["loc"])
-            problems.append(f"{path}:{number}: this line is left out: {place}{first['msg']}")
+            field = "".join(f"{part}: " for part in first["loc"])
+            problems.append(f"{path}:{number}: this line is skipped: {field}{first['msg']}")
     return History(tuple(sorted(lines.values(), key=lambda line: (line.at, line.run_id))), tuple(problems))
 
 
@@ -177,11 +177,11 @@ def _line(
 
 
 def _files(run: StoredRun) -> Iterator[tuple[str, str]]:
-    """Manifests and Locust file as they were used: each one's name and checksum."""
+    """Yield name and checksum of each stored manifest and of the locustfile."""
     inputs = stored_inputs(run.record.scenario, run.path)
-    for place, folder in inputs.manifests.items():
+    for reference, folder in inputs.manifests.items():
         for path in manifest_files(folder):
-            yield f"manifests/{place}/{path.relative_to(folder).as_posix()}", _checksum(path)
+            yield f"manifests/{reference}/{path.relative_to(folder).as_posix()}", _checksum(path)
     if inputs.locustfile.is_file():
         yield inputs.locustfile.name, _checksum(inputs.locustfile)
 
@@ -195,5 +195,5 @@ def _hash(value: object) -> str:
 
 
 def _shown(text: str) -> str:
-    """A reason on one line; error texts may hold anything, and XML forbids some of it."""
+    """Return a reason on one line of printable characters, since XML forbids some others."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -1,4 +1,4 @@
-"""One repeat: what the raw samples of its window say. Arrays of integer nanoseconds in, values out."""
+"""Compute the statistics of one repeat from its raw samples: arrays of integer nanoseconds in, values out."""
 
 import math
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ ENOUGH_BEYOND: Final = 10
 # Between the thirds of steady data P95 moves by about 5.5 % at 6000 requests; twice that is 11 %.
 STEADY_LIMIT: Final = 0.11
 STEADY_REQUESTS: Final = 6000
-# Each third is cut into this many parts; below so many requests a part has no P95 worth the name.
+# Each third is divided into this many parts; with fewer requests a part has no usable P95.
 _PARTS: Final = 4
 _PART_REQUESTS: Final = 20
 _STEADY_CONFIDENCE: Final = 0.995
-_TOO_MUCH: Final = 3  # times the limit: not steady, whatever the scatter
+_TOO_MUCH: Final = 3  # times the limit: not steady, whatever the variation
 
 _THESIS_SHARE: Final = 0.95
 _THESIS_STEP_S: Final = 5
@@ -32,33 +32,32 @@ _THESIS_SPAN_S: Final = 120
 
 
 def rank(share: float, count: int) -> int:
-    """The nearest rank, from 1, of a share among `count` values: the first with the share at or below it."""
+    """Return the nearest rank, from 1, of a share among `count` values: the first with the share at or below it."""
     return max(1, math.ceil(round(share * count, 6)))  # rounded first: 0.07 * 100 is 7.000000000000001
 
 
 def percentiles_ns(values_ns: Ns, shares: Sequence[float]) -> tuple[int, ...]:
-    """Nearest-rank percentiles: each is one of the values. One partition for all of them.
+    """Return nearest-rank percentiles: each is one of the values. One partition computes all of them.
 
     Raises ValueError where there are no values.
     """
     if not len(values_ns):
         raise ValueError("no values, no percentiles")
-    places = [rank(share, len(values_ns)) - 1 for share in shares]
-    ordered = np.partition(values_ns, sorted(set(places)))
-    return tuple(int(ordered[place]) for place in places)
+    indexes = [rank(share, len(values_ns)) - 1 for share in shares]
+    ordered = np.partition(values_ns, sorted(set(indexes)))
+    return tuple(int(ordered[index]) for index in indexes)
 
 
 def percentile_ns(values_ns: Ns, share: float) -> int:
-    """One nearest-rank percentile. Raises ValueError where there are no values."""
+    """Return one nearest-rank percentile. Raises ValueError where there are no values."""
     return percentiles_ns(values_ns, [share])[0]
 
 
 def is_enough(share: float, count: int) -> bool:
-    """Whether `count` requests can show this percentile.
+    """Return whether `count` requests are enough for this percentile.
 
     P95 and below need one request: a trial with too few of them is invalid (`bench.analysis.validity`), and its P95 is
-    shown beside that mark. Further out, `ENOUGH_BEYOND` requests must lie beyond: 1000 for P99, 10 000
-    for P99.9.
+    shown with that mark. Above P95, `ENOUGH_BEYOND` requests must lie beyond: 1000 for P99, 10 000 for P99.9.
     """
     return count > 0 if share <= 0.95 else round(count * (1 - share), 6) >= ENOUGH_BEYOND
 
@@ -75,13 +74,13 @@ class BySecond:
         return len(self.edges) - 1
 
     def between(self, first: int, last: int) -> Ns:
-        """The latencies of the requests that ended in the seconds [first, last)."""
+        """Return the latencies of the requests that ended in the seconds [first, last)."""
         low, high = self.edges[max(first, 0)], self.edges[max(min(last, self.seconds), 0)]
         return self.latency_ns[low:high]
 
 
 def by_second(ended_ns: Ns, latency_ns: Ns, seconds: int) -> BySecond:
-    """Groups requests by the second, of the first `seconds` on their clock, in which they ended."""
+    """Group requests by the second in which they ended, for the first `seconds` on their clock."""
     second = _seconds(ended_ns, seconds)
     order = np.argsort(second, kind="stable")
     counts = np.bincount(second, minlength=seconds + 1)[:seconds]
@@ -89,7 +88,7 @@ def by_second(ended_ns: Ns, latency_ns: Ns, seconds: int) -> BySecond:
 
 
 def _seconds(ended_ns: Ns, seconds: int) -> npt.NDArray[np.unsignedinteger]:
-    """The second of each end, `seconds` where it is none of the first so many; small, to sort fast."""
+    """Return the second of each end, `seconds` where it is outside of them; in a small integer type, to sort fast."""
     second = ended_ns // NANOSECONDS
     outside = (second < 0) | (second > seconds)
     if outside.any():
@@ -98,11 +97,11 @@ def _seconds(ended_ns: Ns, seconds: int) -> npt.NDArray[np.unsignedinteger]:
 
 
 def thesis_p95_ms(started_ns: Ns, latency_ns: Ns) -> float | None:
-    """The mean of Locust's sliding P95, as its history has it: a point each 5 s over the load's first 120 s.
+    """Return the 2022 study's statistic: the mean of Locust's sliding P95, a point each 5 s over the first 120 s.
 
     Each point covers about the last 10 s, is the value at rank floor(0.95 N) + 1 and is rounded as Locust
     rounds; failed requests count as they do in Locust. Seconds are those of the samples' clock, from the one
-    in which the load started. Points without a request are left out. None where there is no point.
+    in which the load started. Points without a request are skipped. None where there is no point.
     """
     if not len(started_ns):
         return None
@@ -116,10 +115,10 @@ def thesis_p95_ms(started_ns: Ns, latency_ns: Ns) -> float | None:
 
 
 def _window_start(now: int, busy: npt.NDArray[np.intp]) -> int:
-    """The second from which Locust's sliding window at `now` counts.
+    """Return the second from which Locust's sliding window at `now` counts.
 
-    Locust keeps a copy of its counts when the first request of a new second ends, under the number of the
-    second before, and looks for the copy 10 s back, then 11, 9, 12, 8 ... 18 and 2. Its first, 0, is empty.
+    Locust copies its counts when the first request of a new second ends, under the number of the second before. It
+    uses the copy from 10 s ago, else from 11, 9, 12, 8 ... 18 and 2 s ago. The first copy, 0, is empty.
     """
     copies = {0: 0} | {int(second) - 1: int(second) for second in busy[1:]}
     steps = [offset for i in range(1, 9) for offset in (_THESIS_WINDOW_S + i, _THESIS_WINDOW_S - i)]
@@ -128,27 +127,27 @@ def _window_start(now: int, busy: npt.NDArray[np.intp]) -> int:
 
 
 def _locust_p95_ms(latency_ns: Ns) -> int:
-    place = min(int(len(latency_ns) * _THESIS_SHARE), len(latency_ns) - 1)
-    ordered = np.partition(latency_ns, place)
-    return locust_bucket_ms(int(ordered[place]))  # rounding keeps the order: to round one is enough
+    index = min(int(len(latency_ns) * _THESIS_SHARE), len(latency_ns) - 1)
+    ordered = np.partition(latency_ns, index)
+    return locust_bucket_ms(int(ordered[index]))  # rounding keeps the order, so that rounding one value is enough
 
 
 def locust_bucket_ms(latency_ns: int) -> int:
-    """A latency as Locust rounds it: whole ms below 100, else two digits; halves go to the even neighbour."""
+    """Round a latency as Locust does: whole ms below 100, else two digits; halves to even."""
     milliseconds = latency_ns / NS_PER_MS
     digits = 0 if milliseconds < 100 else -1 if milliseconds < 1_000 else -2 if milliseconds < 10_000 else -3
     return int(round(milliseconds, digits))
 
 
 def corrected_p95_ns(latency_ns: Ns, interval_ns: int) -> int:
-    """P95 with the requests that a closed loop left out while it waited, by HdrHistogram's rule.
+    """Return P95 including the requests that a closed loop omitted while it waited, by HdrHistogram's rule.
 
     A latency beyond the expected interval (think time + median) stands for further requests that would have
     waited one, two, ... intervals less, down to the interval. Raises ValueError where there are no values.
     """
     if interval_ns <= 0:
         return percentile_ns(latency_ns, 0.95)
-    slow_ns = latency_ns[latency_ns >= 2 * interval_ns]  # few: the others stand for nobody else
+    slow_ns = latency_ns[latency_ns >= 2 * interval_ns]  # few: the others stand for no further request
     missing = slow_ns // interval_ns - 1
     ends = np.cumsum(missing)
     nth = np.arange(1, ends[-1] + 1) - np.repeat(ends - missing, missing) if len(ends) else ends
@@ -159,16 +158,16 @@ def corrected_p95_ns(latency_ns: Ns, interval_ns: int) -> int:
 def identity_gap(
     *, users: int, requests: int, window_s: float, think_s: float, response_s: float, lateness_s: float
 ) -> float:
-    """How much of a user's cycle N / X is not think time, mean response or mean lateness, as its share.
+    """Return the share of a user's cycle N / X that is neither think time, mean response nor mean lateness.
 
-    In a closed loop these add up: more than 2 % off means requests that were lost, or users that stood still.
+    In a closed loop these add up: a gap of more than 2 % means that requests were lost or users were blocked.
     """
     cycle_s = users * window_s / requests
     return 1 - (think_s + response_s + lateness_s) / cycle_s
 
 
 def stall_seconds(ended_ns: Ns, start_ns: int, end_ns: int) -> int:
-    """Whole seconds of the window, counted from its start, in which no request ended."""
+    """Count the whole seconds of the window, from its start, in which no request ended."""
     seconds = (end_ns - start_ns) // NANOSECONDS
     ended = np.bincount(_seconds(ended_ns - start_ns, seconds), minlength=seconds + 1)
     return int((ended[:seconds] == 0).sum())
@@ -176,7 +175,7 @@ def stall_seconds(ended_ns: Ns, start_ns: int, end_ns: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Steadiness:
-    """P95 of the window's last third over that of its first, and whether that is steady."""
+    """P95 of the window's last third divided by that of its first, and whether that is steady."""
 
     ratio: float
     limit: float
@@ -184,11 +183,11 @@ class Steadiness:
 
 
 def steadiness(started_ns: Ns, latency_ns: Ns, start_ns: int, end_ns: int) -> Steadiness | None:
-    """Compares the window's first with its last third. None where there are too few requests to tell.
+    """Compare the window's first third with its last. None where there are too few requests.
 
-    `latency_ns` are the window's requests, in order of their start. Unsteady is a change beyond 11 %, more
-    where the window has fewer than 6000 requests, that also stands out (99.5 %) of the window's own scatter, or
-    that is three times as large.
+    `latency_ns` are the window's requests, in order of their start. A change is unsteady beyond 11 % (more where the
+    window has fewer than 6000 requests) if it also exceeds the window's own variation (99.5 %), or is three times as
+    large.
     """
     third_ns = (end_ns - start_ns) / 3
     edges = np.searchsorted(started_ns, [start_ns + third_ns, end_ns - third_ns])
@@ -202,9 +201,9 @@ def steadiness(started_ns: Ns, latency_ns: Ns, start_ns: int, end_ns: int) -> St
 
 
 def _stands_out(thirds: Sequence[Ns]) -> bool:
-    """Whether first and last third differ by more than slow spells explain, which any busy machine has.
+    """Return whether first and last third differ by more than the slow periods that any busy machine has.
 
-    The scatter is that of the parts' P95 within the last two thirds: a warm-up that reaches into the first
+    The variation is that of the parts' P95 within the last two thirds: a warm-up that reaches into the first third
     must not hide itself.
     """
     first, middle, last = (np.log([_p95_or_1(part) for part in np.array_split(third, _PARTS)]) for third in thirds)
@@ -214,5 +213,5 @@ def _stands_out(thirds: Sequence[Ns]) -> bool:
 
 
 def _p95_or_1(latency_ns: Ns) -> int:
-    """P95, at least 1 ns, so that it has a logarithm."""
+    """Return P95, at least 1 ns, so that it has a logarithm."""
     return max(percentile_ns(latency_ns, 0.95), 1)

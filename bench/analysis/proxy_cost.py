@@ -1,7 +1,7 @@
 """Estimate what one proxy costs: the difference that a mesh makes to a page, divided by the proxies on its path.
 
-Means add up over calls that follow each other, percentiles do not: P50 is shared out all the same, since a mean
-has the slowest requests in it.
+Means add up over sequential calls, percentiles do not. P50 is divided nevertheless, since the slowest requests
+affect a mean.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,35 +18,35 @@ from bench.units import format_percent
 Statistic = Literal["mean_ms", "p50_ms"]
 
 STATISTICS: Final[tuple[Statistic, ...]] = ("mean_ms", "p50_ms")
-BUSY: Final = 0.5  # of the processors: from about here on a page waits for them as long as it uses them
+BUSY: Final = 0.5  # of the CPUs: from about here on a page waits for them as long as it uses them
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A page's way through a configuration: calls, one after the other, and the proxies that they cross."""
+    """The path of a page through a configuration: sequential calls, and the proxies that they cross."""
 
     hops: int
     proxies: int
 
 
 def hop_costs(
-    configurations: Mapping[str, ConfigurationSummary], reference: str, *, ways: Mapping[str, Way], cpus: int
+    configurations: Mapping[str, ConfigurationSummary], reference: str, *, paths: Mapping[str, Way], cpus: int
 ) -> Iterator[HopCost]:
-    """For each configuration whose pages cross more proxies than the reference's, under as many users."""
+    """Yield the cost for each configuration with the reference's users whose pages cross more proxies."""
     base = configurations[reference]
     for name, configuration in configurations.items():
-        more = ways[name].proxies - ways[reference].proxies if name in ways and reference in ways else 0
+        more = paths[name].proxies - paths[reference].proxies if name in paths and reference in paths else 0
         if more > 0 and configuration.users == base.users:
             for statistic in STATISTICS:
                 yield _cost(
                     {name: configuration.repeats, reference: base.repeats},
                     statistic,
-                    way=Way(ways[name].hops, more),
+                    path=Way(paths[name].hops, more),
                     cpus=cpus,
                 )
 
 
-def _cost(sides: Mapping[str, Sequence[RepeatSummary]], statistic: Statistic, *, way: Way, cpus: int) -> HopCost:
+def _cost(sides: Mapping[str, Sequence[RepeatSummary]], statistic: Statistic, *, path: Way, cpus: int) -> HopCost:
     (name, repeats), (reference, references) = sides.items()
     values, base = _values(repeats, statistic), _values(references, statistic)
     delta, half = _difference(values, base)
@@ -56,17 +56,17 @@ def _cost(sides: Mapping[str, Sequence[RepeatSummary]], statistic: Statistic, *,
         reference=reference,
         statistic=statistic,
         n=(len(values), len(base)),
-        hops=way.hops,
-        proxies=way.proxies,
-        ms_per_proxy=_shared(delta, way),
-        low_ms_per_proxy=_shared(low, way),
-        high_ms_per_proxy=_shared(high, way),
+        hops=path.hops,
+        proxies=path.proxies,
+        ms_per_proxy=_shared(delta, path),
+        low_ms_per_proxy=_shared(low, path),
+        high_ms_per_proxy=_shared(high, path),
         doubts=tuple(_doubts(values, base, low=low, busy=_busy(repeats, cpus))),
     )
 
 
 def _difference(values: Sequence[float], base: Sequence[float]) -> tuple[float | None, float | None]:
-    """The difference of the means in ms, and half its Welch interval; None for what cannot be had."""
+    """Return the difference of the means in ms, and half its Welch interval; None for what cannot be computed."""
     if not values or not base:
         return None, None
     delta = float(np.mean(values) - np.mean(base))
@@ -83,19 +83,19 @@ def _doubts(values: Sequence[float], base: Sequence[float], *, low: float | None
     if reason := no_interval(values) or no_interval(base):
         yield reason
     if low is not None and low <= 0:
-        yield "cannot be told from nothing"
+        yield "may be zero: the interval includes 0"
     if busy is not None and busy >= BUSY:
-        yield f"processors were at least {format_percent(busy)} busy: waiting for them is counted in"
+        yield f"CPUs were at least {format_percent(busy)} busy: waiting for them is included"
 
 
 def _busy(repeats: Sequence[RepeatSummary], cpus: int) -> float | None:
-    """The largest share of the processors in use during a valid repeat, as far as processes were seen."""
+    """Return the largest share of the CPUs in use during a valid repeat, as far as processes were observed."""
     shares = [share for repeat in repeats if repeat.valid and (share := _share(repeat, cpus)) is not None]
     return max(shares, default=None)
 
 
 def _share(repeat: RepeatSummary, cpus: int) -> float | None:
-    """Nodes have everything in them; where none was seen, all processes together are the least that was used."""
+    """Return the share of the CPUs in use: by whole nodes, or at least by all processes where no node was observed."""
     nodes = [use for use in repeat.resources if use.role == "node"]
     cores = [use.cpu_s / use.seen_s for use in nodes or repeat.resources if use.cpu_s is not None and use.seen_s]
     return sum(cores) / cpus if cores else None
@@ -106,13 +106,13 @@ def _values(repeats: Sequence[RepeatSummary], statistic: Statistic) -> list[floa
     return [value for value in found if value is not None]
 
 
-def _shared(value: float | None, way: Way) -> float | None:
-    return None if value is None else value / way.proxies
+def _shared(value: float | None, path: Way) -> float | None:
+    return None if value is None else value / path.proxies
 
 
 def way_of_a_page(application: Application, mesh: str) -> Way | None:
-    """The calls that make one page, which follow each other (productpage has details before it asks for reviews), and
-    the proxies that they cross. None where pages go different ways, since a service has several versions."""
+    """Return the sequential calls of one page (productpage requests details, then reviews) and the proxies that they
+    cross. None where pages take different paths, since a service has several versions."""
     called = [application.workload(name).app for _, name in application.calls]
     if len(set(called)) < len(called):
         return None
@@ -121,8 +121,8 @@ def way_of_a_page(application: Application, mesh: str) -> Way | None:
 
 
 def _calls_through_a_proxy(application: Application, caller: str) -> bool:
-    """Whether there is a proxy on the caller's side: a sidecar. With a gateway the client is outside of the mesh and
-    has none; a gateway is itself the proxy that was called, unless it is no part of the mesh and has a sidecar."""
+    """Return whether the caller has a sidecar. With a gateway the client is outside of the mesh and has none. A gateway
+    is itself the proxy that was called, unless it is not part of the mesh and has a sidecar."""
     gateway = application.gateway
     if gateway is None:
         return True
