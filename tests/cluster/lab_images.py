@@ -24,6 +24,7 @@ BOOKINFO = "docker.io/meshbench/bookinfo:dev"
 _NAMES = 4  # for one image, besides its own: of more than five names a node is silent
 _HOME = "/opt/bookinfo"
 _ENTRYPOINT = re.compile(r"^ENTRYPOINT (\[.*\])$", re.MULTILINE)
+_COPY = re.compile(rf"^COPY (bench/\S+) {_HOME}/(\S+)$", re.MULTILINE)
 _PINNED = re.compile(r"^\S+==\S+", re.MULTILINE)
 
 
@@ -87,11 +88,15 @@ def _command(name: str) -> Iterator[str]:
 
 
 def _copies(folder: Path) -> Iterator[str]:
-    """The code, without what Python has compiled of it: that would make another image each time."""
-    package = folder / "bench"
-    shutil.copytree(ROOT / "bench" / "bookinfo", package / "bookinfo", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "bench" / "__init__.py", package)
-    yield f"{package}:{_HOME}/bench"
+    """The code that the Containerfile copies, without what Python has compiled of it: that would make another image
+    each time."""
+    for source, target in _COPY.findall((ROOT / "Containerfile").read_text("utf-8")):
+        if (ROOT / source).is_dir():
+            shutil.copytree(ROOT / source, folder / target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            (folder / target).mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / source, folder / target)
+    yield f"{folder / 'bench'}:{_HOME}/bench"
 
 
 if __name__ == "__main__":
