@@ -1,4 +1,4 @@
-"""Results of the checks before a run: one line each, with what fixes it."""
+"""Define the result of one check before a run, and format a list of them."""
 
 import json
 from collections.abc import Sequence
@@ -13,7 +13,8 @@ _OLD_STATES: Final = {"ok": "ok", "warning": "doubt", "error": "missing"}
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The result of one check. An `error` keeps a run from starting, and is raised as this class; `hint` fixes it."""
+    """The result of one check. An `error` keeps a run from starting and is raised as the class `error`; `hint` fixes
+    it."""
 
     name: str
     status: Status
@@ -23,7 +24,7 @@ class CheckResult:
 
 
 def as_text(results: Sequence[CheckResult]) -> str:
-    """Format results as lines for people."""
+    """Format results as lines of text."""
     width = max(len(result.name) for result in results)
     return "\n".join(
         f"{result.status:<8} {result.name:<{width}}  {result.detail}" + (f"  -> {result.hint}" if result.hint else "")
@@ -32,7 +33,7 @@ def as_text(results: Sequence[CheckResult]) -> str:
 
 
 def findings_json(results: Sequence[CheckResult]) -> str:
-    """Format results for programs; the last four keys and the values of `state` are those of older versions."""
+    """Format results as JSON; the last four keys and the values of `state` are those of older versions."""
     return json.dumps([_as_json(result) for result in results], indent=2)
 
 

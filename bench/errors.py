@@ -1,6 +1,6 @@
-"""Every way in which meshbench can fail: one class each, with its exit code and the next step in its text.
+"""Define the expected failures of meshbench: one class per exit code; the message has the hint.
 
-`cli.main` is the only place that catches these; nothing below it prints or exits.
+Only `cli.main` turns them into output and an exit code; nothing below it prints or exits.
 """
 
 import signal
@@ -12,10 +12,9 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake in the user's input: where it is, and what would be right.
+    """One error in the user's input: its file, line, path in the file and message.
 
-    `line` counts from 1; 0 stands for "the file as a whole". `path` is the place inside the file
-    (`load.users`), empty where there is none.
+    `line` counts from 1; 0 stands for the file as a whole. `path` is a path of keys (`load.users`); it may be empty.
     """
 
     file: str
@@ -24,19 +23,19 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}" if self.line else self.file
-        return ": ".join(part for part in (place, self.path, self.message) if part)
+        where = f"{self.file}:{self.line}" if self.line else self.file
+        return ": ".join(part for part in (where, self.path, self.message) if part)
 
 
 class MeshbenchError(Exception):
-    """Base of all expected failures; the text is what the user reads."""
+    """Base of all expected failures; the message is printed as it is."""
 
     exit_code: ClassVar[int] = 1
-    clean = True  # whether everything that was started is gone
+    clean = True  # whether everything that was started has been removed
 
 
 class InputError(MeshbenchError):
-    """The scenario, a manifest or a flag is wrong; nothing was touched."""
+    """The scenario, a manifest or an option is invalid; nothing was changed."""
 
     exit_code = 2
 
@@ -46,7 +45,7 @@ class InputError(MeshbenchError):
 
 
 class RefusedError(MeshbenchError):
-    """Something needed is missing, or the place is not ours; nothing was started."""
+    """A check before the run failed, or the cluster was not confirmed; nothing was started."""
 
     exit_code = 3
 
@@ -58,23 +57,25 @@ class DeployError(MeshbenchError):
 
 
 class ClusterError(MeshbenchError):
-    """The cluster's API server refused or did not answer; `status` is its HTTP status, 0 where there was no answer.
-    `is_passing`: asking again later may help, since it was away, overloaded or failed; `lasting`: it will not, whatever
-    the status."""
+    """The API server rejected a request, or did not respond.
+
+    `status` is the HTTP status, 0 without a response. `is_retryable` is true where a retry may succeed, since the
+    server was unreachable, overloaded or failed. `permanent` makes it false, whatever the status.
+    """
 
     exit_code = 4
 
-    def __init__(self, message: str, *, status: int, lasting: bool = False) -> None:
+    def __init__(self, message: str, *, status: int, permanent: bool = False) -> None:
         self.status = status
-        self.is_passing = not lasting and (status in (0, HTTPStatus.TOO_MANY_REQUESTS) or status >= 500)
+        self.is_retryable = not permanent and (status in (0, HTTPStatus.TOO_MANY_REQUESTS) or status >= 500)
         super().__init__(message)
 
 
 class BadAnswerError(ClusterError):
-    """What a pod, a proxy or the API server sent makes no sense: it is not used, and a retry would bring the same."""
+    """A pod, a proxy or the API server sent an invalid response; a retry would return the same."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, status=0, lasting=True)
+        super().__init__(message, status=0, permanent=True)
 
 
 class ProofError(MeshbenchError):
@@ -84,42 +85,42 @@ class ProofError(MeshbenchError):
 
 
 class InvalidMeasurementError(MeshbenchError):
-    """Samples were taken and kept, but they cannot carry a result."""
+    """Samples were recorded and kept, but a trial is invalid."""
 
     exit_code = 5
 
 
 class RegressionError(MeshbenchError):
-    """Two nights running were slower than the nights before them let expect."""
+    """Two nights in a row were slower than the limit from the nights before."""
 
     exit_code = 6
 
 
 class LeftoversError(MeshbenchError):
-    """Something that a run started is still there."""
+    """A process, file or cluster object of a run could not be removed."""
 
     exit_code = 7
     clean = False
 
 
 def note_leftovers(error: BaseException, left: MeshbenchError) -> None:
-    """The failure is what is told, and its exit code counts; that something stayed is added to it."""
+    """Add the leftover objects to the failure, whose message and exit code stay."""
     error.add_note(f"not everything could be removed: {left}")
     error.clean = False  # type: ignore[attr-defined]  # also of a bug, which leaves things as well
 
 
 def is_clean(error: BaseException) -> bool:
-    """Whether everything that was started is gone, although this ended it."""
+    """Check whether everything that was started has been removed in spite of this failure."""
     return bool(getattr(error, "clean", True))
 
 
 def told_in_full(error: BaseException) -> str:
-    """The failure, and what was added to it."""
+    """Format a failure with its notes, a line each."""
     return "\n".join((str(error), *getattr(error, "__notes__", ())))
 
 
 class LockedError(MeshbenchError):
-    """Another run holds this machine or cluster, or a dead one was never cleaned up."""
+    """Another run holds the lock of this machine or cluster, or a killed run was never cleaned up."""
 
     exit_code = 8
 
@@ -136,8 +137,8 @@ class RunTimeoutError(MeshbenchError):
     exit_code = 10
 
 
-class Interrupted(MeshbenchError):  # noqa: N818  # nobody's error: somebody wanted it
-    """A signal ended the run; what was measured until then is kept."""
+class Interrupted(MeshbenchError):  # noqa: N818  # not an error: the user wanted it
+    """A signal ended the run; complete trials are kept."""
 
     def __init__(self, signal_number: int) -> None:
         self.signal_number = signal_number

@@ -1,4 +1,4 @@
-"""Quantities as people write them, and numbers as meshbench prints them: the one place for both.
+"""Parse quantities with units, and format numbers: the one place for both.
 
 Inside the program a duration is a float in seconds (`duration_s`) or an int in nanoseconds (`latency_ns`),
 a rate a float per second, a share a float between 0 and 1.
@@ -23,19 +23,19 @@ DURATION_PATTERN = r"([0-9]+(?:\.[0-9]+)?)\s*(us|ms|s|min|m|h)"
 RATE_PATTERN = r"([0-9]+(?:\.[0-9]+)?)\s*/\s*(s|min|m|h)"
 PERCENT_PATTERN = r"([0-9]+(?:\.[0-9]+)?)\s*%"
 
-_MANIFOLD = 10.995  # from here on a factor says more than its percentage, which would be +1000 %
+_MANIFOLD = 10.995  # from here on a factor is easier to read than its percentage, which would be +1000 %
 
 
 def parse_duration(text: str) -> float:
-    """Seconds in `120s`, `100ms`, `1.5min`. Raises ValueError with what would be right."""
+    """Return the seconds in `120s`, `100ms` or `1.5min`. Raises ValueError with the expected form."""
     match = re.fullmatch(DURATION_PATTERN, text.strip())
     if match is None:
-        raise ValueError(f"{text!r} is no duration; write a number with a unit, such as 120s, 100ms or 2min")
+        raise ValueError(f"{text!r} is not a duration; write a number with a unit, such as 120s, 100ms or 2min")
     return float(match[1]) * _DURATION_UNITS[match[2]]
 
 
 def parse_rate(text: str) -> float:
-    """Events per second in `50/s`, `600/min`. Raises ValueError with what would be right."""
+    """Return the events per second in `50/s` or `600/min`. Raises ValueError with the expected form."""
     match = re.fullmatch(RATE_PATTERN, text.strip())
     if match is None:
         raise ValueError(f"{text!r} is not a rate; write requests per time, such as 50/s or 600/min")
@@ -43,7 +43,7 @@ def parse_rate(text: str) -> float:
 
 
 def parse_percent(text: str) -> float:
-    """The share in `10%`: 0.1. Raises ValueError with what would be right."""
+    """Return the share in `10%`: 0.1. Raises ValueError with the expected form."""
     match = re.fullmatch(PERCENT_PATTERN, text.strip())
     if match is None:
         raise ValueError(f"{text!r} is not a share; write a percentage, such as 10%")
@@ -51,7 +51,7 @@ def parse_percent(text: str) -> float:
 
 
 def parse_quantity(text: str) -> float:
-    """A quantity as Kubernetes writes it (`500m` is 0.5, `1536Ki` 1572864). Raises ValueError."""
+    """Return the number in a quantity of Kubernetes (`500m` is 0.5, `1536Ki` 1572864). Raises ValueError."""
     match = re.fullmatch(QUANTITY_PATTERN, text.strip())
     if match is None:
         raise ValueError(f"{text!r} is not a quantity; write a number with or without a unit, such as 500m or 64Mi")
@@ -59,7 +59,7 @@ def parse_quantity(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """`100ms`, `15s`, `1min 30s`, `2h`: what `parse_duration` reads, as far as one unit goes."""
+    """Format seconds as `100ms`, `15s`, `1min 30s` or `2h`; `parse_duration` reads those with one unit."""
     if not math.isfinite(seconds):
         return "n/a"
     if 0 < seconds < 1e-3:
@@ -74,29 +74,29 @@ def format_duration(seconds: float) -> str:
 
 
 def format_ms(value: float | None) -> str:
-    """Milliseconds with three significant digits where they are below 100, whole above; `n/a` for nothing."""
+    """Format milliseconds with three significant digits below 100, whole above; `n/a` for None."""
     return _significant(value)
 
 
 def format_rps(value: float | None) -> str:
-    """Requests per second, in the digits of `format_ms`."""
+    """Format requests per second with the digits of `format_ms`."""
     return _significant(value)
 
 
 def format_delta(value: float | None) -> str:
-    """A signed difference, in the digits of `format_ms`."""
+    """Format a signed difference with the digits of `format_ms`."""
     if value is None or not math.isfinite(value):
         return "n/a"
     return _signed(value, _significant(abs(value)))
 
 
 def format_ratio(value: float | None) -> str:
-    """A ratio with two decimals: `1.42`, so that 1 % is the last digit."""
+    """Format a ratio with two decimals: `1.42`, so that 1 % is the last digit."""
     return "n/a" if value is None or not math.isfinite(value) else f"{value:.2f}"
 
 
 def format_change(ratio: float | None) -> str:
-    """A ratio as a signed change: 1.42 is `+42 %`, and 131.5 is `×131`."""
+    """Format a ratio as a signed change: 1.42 is `+42 %`, and 131.5 is `×131`."""
     if ratio is None or not math.isfinite(ratio):
         return "n/a"
     if ratio >= _MANIFOLD:
@@ -107,7 +107,7 @@ def format_change(ratio: float | None) -> str:
 
 
 def format_percent(share: float | None) -> str:
-    """A share as a percentage: 0.123 is `12 %`, 0.0123 is `1.2 %`."""
+    """Format a share as a percentage: 0.123 is `12 %`, 0.0123 is `1.2 %`."""
     if share is None or not math.isfinite(share):
         return "n/a"
     percent = share * 100
@@ -115,7 +115,7 @@ def format_percent(share: float | None) -> str:
 
 
 def format_effect(share: float | None) -> str:
-    """The size of a difference, as a share of what it differs from: 0.42 is `42 %`, 130.5 is `a factor of 131`."""
+    """Format the size of a difference, as a share of the reference: 0.42 is `42 %`, 130.5 is `a factor of 131`."""
     if share is None or not math.isfinite(share) or 1 + share < _MANIFOLD:
         return format_percent(share)
     return f"a factor of {_factor(1 + share)}"
@@ -124,22 +124,22 @@ def format_effect(share: float | None) -> str:
 def format_interval(
     low: float | None, high: float | None, formatter: Callable[[float | None], str] | None = None
 ) -> str:
-    """`[low, high]` in the digits of `formatter` (`format_ms`), or `n/a` where there is no interval."""
-    shown = formatter or format_ms
+    """Format `[low, high]` with the digits of `formatter` (`format_ms`), or `n/a` without an interval."""
+    format_bound = formatter or format_ms
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return "n/a"
-    return f"[{shown(low)}, {shown(high)}]"
+    return f"[{format_bound(low)}, {format_bound(high)}]"
 
 
 def format_change_interval(low: float | None, high: float | None) -> str:
-    """The interval of a ratio as signed changes: `+20 % to +68 %`, or `n/a`."""
+    """Format the interval of a ratio as signed changes: `+20 % to +68 %`, or `n/a`."""
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return "n/a"
     return f"{format_change(low)} to {format_change(high)}"
 
 
 def format_within(low: float | None, high: float | None) -> str:
-    """How exactly a ratio is known, from its interval's half-width in logarithms: `±18 %`."""
+    """Format the half-width of a ratio's interval in logarithms: `±18 %`."""
     if low is None or high is None or not (0 < low <= high < math.inf):
         return "n/a"
     factor = math.sqrt(high / low)
@@ -147,17 +147,17 @@ def format_within(low: float | None, high: float | None) -> str:
 
 
 def format_time(at: datetime) -> str:
-    """A point in time: `2026-11-23 03:15 UTC`."""
+    """Format a point in time: `2026-11-23 03:15 UTC`."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def format_tick(value: float) -> str:
-    """A number at an axis: no digit more than it needs, thin separators: `0.5`, `10`, `12 500`."""
+    """Format a number at an axis with as few digits as possible and thin separators: `0.5`, `10`, `12 500`."""
     return format_count(round(value)) if abs(value) >= 1000 else f"{value:g}"
 
 
 def format_bytes(count: float | None) -> str:
-    """Bytes in binary units: `18 MiB`."""
+    """Format bytes in binary units: `18 MiB`."""
     if count is None or not math.isfinite(count):
         return "n/a"
     for unit in ("B", "KiB", "MiB"):
@@ -168,12 +168,12 @@ def format_bytes(count: float | None) -> str:
 
 
 def format_count(count: int) -> str:
-    """A whole number with thin separators: `12 345`."""
+    """Format a whole number with thin separators: `12 345`."""
     return f"{count:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
 def format_counted(count: int, noun: str) -> str:
-    """A count with its noun: `1 repeat`, `3 repeats`."""
+    """Format a count with its noun: `1 repeat`, `3 repeats`."""
     return f"{format_count(count)} {noun}{'' if count == 1 else 's'}"
 
 
@@ -190,7 +190,7 @@ def _factor(ratio: float) -> str:
 
 
 def _signed(value: float, size: str) -> str:
-    """`size` with the sign of `value`; what is printed as zero is not negative."""
+    """Put the sign of `value` before `size`; a size that is printed as zero is not negative."""
     return ("\N{MINUS SIGN}" if value < 0 and float(size) else "+") + size
 
 

@@ -1,7 +1,7 @@
-"""Readers of Bookinfo: each asks for the product page, looks at it, thinks for a while, and asks again.
+"""Load of Bookinfo: each user requests the product page, checks it, waits for the think time, and repeats.
 
-With `--logged-in` half of them log in first, and what they ask for is counted apart. Works as any Locust file does, web
-page included:
+With `--logged-in` half of the users log in first, and their requests have names of their own. It is an ordinary Locust
+file, and also works with Locust's web page:
 
     locust -f locustfiles/bookinfo.py --host http://productpage:9080 --users 20
 """
@@ -20,18 +20,18 @@ from bench.application.bookinfo.pages import page_problem
 
 @events.init_command_line_parser.add_listener
 def options(parser: LocustArgumentParser) -> None:
-    """What a reader may be told on the command line or on Locust's web page."""
-    parser.add_argument("--think-time", type=float, default=0.1, help="Seconds from an answer to the next request")
-    parser.add_argument("--reviews", default="any", help="What the page must show: v1, v2, v3 or any")
-    parser.add_argument("--logged-in", default="{}", help='Who logs in, and what they must see: {"Marco": "v2"}')
+    """Add the options of users, for the command line and Locust's web page."""
+    parser.add_argument("--think-time", type=float, default=0.1, help="Seconds from a response to the next request")
+    parser.add_argument("--reviews", default="any", help="Expected version of reviews: v1, v2, v3 or any")
+    parser.add_argument("--logged-in", default="{}", help='Users to log in, and their version: {"Marco": "v2"}')
     parser.add_argument("--virtual-host", default="", help="Host header to send instead of the address's")
 
 
 class Reader(FastHttpUser):
-    """A closed loop: the next request starts `think_time` after the answer to the one before."""
+    """A user in a closed loop: each request starts `think_time` after the response to the one before."""
 
     numbers = itertools.count()
-    page = None  # the name of the requests; None stands for their path
+    page = None  # the name of the requests; None is their path
 
     @property
     def think_time(self) -> float:
@@ -39,18 +39,18 @@ class Reader(FastHttpUser):
         return float(self.environment.parsed_options.think_time)
 
     def wait_time(self) -> float:
-        """The same after every answer: as in the study that meshbench follows."""
+        """Return the same time after every response, as in the 2022 study."""
         return self.think_time
 
     def on_start(self) -> None:
-        """The first wait is random, so that readers who start together do not go on in step."""
+        """Wait for a random time, so that users who start together do not stay in step; log in if required."""
         gevent.sleep(random.uniform(0, self.think_time))  # noqa: S311  # no secret
         self.reviews = self.environment.parsed_options.reviews
         if users := json.loads(self.environment.parsed_options.logged_in):
             self.become_one_of(users)
 
     def become_one_of(self, users: dict[str, str]) -> None:
-        """Every other reader logs in, as each of the users in turn."""
+        """Log in every second user, as each of `users` in turn."""
         turn, logs_in = divmod(next(self.numbers) + getattr(self.environment.runner, "worker_index", 0), 2)
         user = [*users][turn % len(users)]
         self.page = f"page as {user}" if logs_in else "page as others"
@@ -59,7 +59,7 @@ class Reader(FastHttpUser):
             self.log_in(user)
 
     def log_in(self, user: str) -> None:
-        """Any password will do; the session's cookie is kept, and sent from now on."""
+        """Log in with any password; the session keeps the cookie."""
         headers = {**self.headers(), "Content-Type": "application/x-www-form-urlencoded"}
         form = urlencode({"username": user, "passwd": ""})
         self.client.post("/login", form, name="login", headers=headers, allow_redirects=False)
@@ -70,7 +70,8 @@ class Reader(FastHttpUser):
 
     @task
     def product_page(self) -> None:
-        """A page counts as good only when it is whole: Bookinfo answers 200 with its back ends down."""
+        """Request the page, and record a failure unless it is complete: Bookinfo responds with 200 when its back ends
+        are down."""
         with self.client.get("/productpage", name=self.page, headers=self.headers(), catch_response=True) as response:
             problem = page_problem(response.content or b"", self.reviews) if response.status_code == 200 else None
             if problem:

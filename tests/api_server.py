@@ -1,5 +1,5 @@
-"""A small API server on loopback for the real command: it keeps objects in memory, and sends the credentials that it
-gets back in its refusals, as a careless proxy may."""
+"""A small API server on loopback for the real command: it keeps objects in memory, and repeats the credentials of a
+request in its refusals, as some proxies do."""
 
 import json
 import re
@@ -37,7 +37,7 @@ NODE: Json = {
             "kernelVersion": "6.1",
             "architecture": "amd64",
         },
-        "images": [{"names": IMAGES}],  # all that a run needs: nothing is pulled
+        "images": [{"names": IMAGES}],  # all images of a run: none is pulled
     },
 }
 
@@ -48,7 +48,7 @@ def _never(_method: str, _path: str) -> bool:
 
 @dataclass
 class ApiServer:
-    """`refuses` are the requests that are answered with 403 and what their headers were."""
+    """An API server that answers the requests in `refuses` with 403, and repeats their headers."""
 
     refuses: Callable[[str, str], bool] = _never
     objects: dict[str, Json] = field(default_factory=lambda: {"/api/v1/nodes/one": NODE})
@@ -95,10 +95,10 @@ class ApiServer:
             self.objects[path] = {**body, "metadata": metadata}
             return 200, self.objects[path]
         if method == "DELETE":
-            gone = [one for one in self.objects if one == path or one.startswith(f"{path}/")]
-            for one in gone:
+            deleted = [one for one in self.objects if one == path or one.startswith(f"{path}/")]
+            for one in deleted:
                 del self.objects[one]
-            return (200, {}) if gone else (404, {"message": "not found"})
+            return (200, {}) if deleted else (404, {"message": "not found"})
         if path in self.objects:
             return 200, self.objects[path]
         plural = path.rpartition("/")[2]
@@ -117,7 +117,7 @@ def _matches(one: Json, selector: str) -> bool:
 
 @contextmanager
 def serving(server: Any) -> Iterator[str]:
-    """Serves an ApiServer, or what answers as one, on a port of its own; gives its host and port."""
+    """Serve an ApiServer, or an object with its `answer`, on a port of its own; yield host and port."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -135,7 +135,7 @@ def serving(server: Any) -> Iterator[str]:
         do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = do_CONNECT = _reply  # noqa: N815  # as http.server looks
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class names it so
-            """Nothing: tests are quiet."""
+            """Print nothing."""
 
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     httpd.daemon_threads = True

@@ -20,7 +20,7 @@ NOWHERE = "127.0.0.1:1"
 
 @dataclass(frozen=True)
 class Answer:
-    """What a client got."""
+    """The response to a client."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -29,16 +29,16 @@ class Answer:
 
 @dataclass
 class BackEnd:
-    """A listening socket in a back end's place: keeps every request's head, by connection."""
+    """A stand-in for a back end that stores the head of every request, by connection."""
 
-    answer: Callable[[], bytes | None]  # None: no answer, until the client gives up
+    answer: Callable[[], bytes | None]  # None: no answer, until the client closes the connection
     connections: list[list[str]] = field(default_factory=list)
     closed_by_client: threading.Event = field(default_factory=threading.Event)
     address: str = ""
 
 
 def start(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
-    """A service as a process, not yet waited for, with nothing but `environment` in its environment."""
+    """Start a service with only `environment` in its environment, without waiting for it."""
     return subprocess.Popen(
         [sys.executable, "-m", "bench.application.bookinfo", *arguments, "--port", "0"],
         stdout=subprocess.PIPE,
@@ -50,7 +50,7 @@ def start(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
 
 
 def address_of(process: "subprocess.Popen[str]") -> str:
-    """Where it listens, as soon as it says so; fails the test with its output when it says anything else."""
+    """Return the address that a service prints; fail the test on any other output."""
     assert process.stdout
     match = re.fullmatch(r"listening on (127\.0\.0\.1:\d+)\n", process.stdout.readline())
     assert match, process.communicate(timeout=5)
@@ -59,7 +59,7 @@ def address_of(process: "subprocess.Popen[str]") -> str:
 
 @contextmanager
 def running(*arguments: str, **environment: str) -> Iterator[str]:
-    """A service that answers; ended with the block."""
+    """Run a service until the block ends; yield its address."""
     with start(*arguments, **environment) as process:
         try:
             yield address_of(process)
@@ -69,7 +69,7 @@ def running(*arguments: str, **environment: str) -> Iterator[str]:
 
 
 def connect(details: str = NOWHERE, reviews: str = NOWHERE, ratings: str = NOWHERE) -> list[str]:
-    """The options that lead a service to its back ends; those not named are down."""
+    """Return the options with the addresses of the back ends; a missing one is down."""
     peers = {"details": details, "reviews": reviews, "ratings": ratings}
     return [part for name, address in peers.items() for part in ("--connect-to", f"{name}:9080={address}")]
 
@@ -81,7 +81,7 @@ def fetch(
     body: str | None = None,
     headers: dict[str, str] | None = None,
 ) -> Answer:
-    """One request on a connection of its own."""
+    """Send one request on a connection of its own."""
     with closing(http.client.HTTPConnection(address, timeout=10)) as connection:
         connection.request(method, path, body, headers or {})
         response = connection.getresponse()
@@ -89,7 +89,7 @@ def fetch(
 
 
 def http_answer(status: int, data: object) -> bytes:
-    """A whole answer for a `back_end` to give."""
+    """Build a complete response for a `back_end`."""
     body = json.dumps(data).encode()
     return f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
@@ -103,7 +103,7 @@ def _head(stream: BufferedIOBase) -> str:
 
 @contextmanager
 def back_end(answer: Callable[[], bytes | None]) -> Iterator[BackEnd]:
-    """A stand-in that gives every request the next `answer()`, until the block ends."""
+    """Run a stand-in that returns `answer()` for each request, until the block ends."""
     found = BackEnd(answer)
 
     class Handler(socketserver.StreamRequestHandler):

@@ -1,4 +1,4 @@
-"""The real command as a child process, for tests that follow it and do harm to it."""
+"""The real command as a child process, for tests that watch it and inject faults."""
 
 import json
 import os
@@ -23,36 +23,36 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).parents[1]
 DEADLINE_S = 120.0
-OTHERS_S = 240.0  # how long somebody else's run on this machine may take
-# A window of seconds is seldom steady, and measuring it once more makes it no steadier.
+OTHERS_S = 240.0  # how long another run on this machine may take
+# A window of seconds is seldom steady, and a rerun makes it no steadier.
 ONCE = ("--set", "rerun_invalid=false")
-_HEARD = (signal.SIGINT, signal.SIGHUP)  # what a shell's background job or `nohup` would have ignored
+_SIGNALS = (signal.SIGINT, signal.SIGHUP)  # what a shell's background job or `nohup` would have ignored
 
 
 @dataclass(frozen=True)
 class Finished:
-    """What a command left behind."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
     err: str
 
     @property
-    def told(self) -> str:
+    def output(self) -> str:
         """All of it, for failed assertions."""
         return f"exit code {self.code}\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
 
 
 @dataclass
 class Command:
-    """`meshbench ...`, running."""
+    """A running `meshbench ...`."""
 
     popen: "subprocess.Popen[str]"
     output: Path
     deadline: float = field(default_factory=lambda: time.monotonic() + DEADLINE_S)
 
     def wait(self, timeout_s: float = DEADLINE_S) -> Finished:
-        """Until it ends."""
+        """Wait until it ends."""
         out, err = self.popen.communicate(timeout=timeout_s)
         return Finished(self.popen.returncode, out or "", err or "")
 
@@ -60,27 +60,27 @@ class Command:
         self.popen.send_signal(number)
 
     def until(self, check: Callable[[], T | None], what: str) -> T:
-        """The first true answer of `check`; fails the test when the command ends before, or takes too long."""
+        """Return the first true result of `check`; fail the test if the command ends before, or takes too long."""
         while True:
             ended = self.popen.poll() is not None
             answer = check()
             if answer:
                 return answer
-            assert not ended, f"ended before {what}: {self.wait().told}"
+            assert not ended, f"ended before {what}: {self.wait().output}"
             assert time.monotonic() < self.deadline, f"not in time: {what}"
             time.sleep(0.01)
 
     def folder(self) -> Path:
-        """The run's folder, as soon as it has a journal."""
+        """Wait for the run's journal, and return its folder."""
         return self.until(lambda: next((path.parent for path in self.output.glob("*/journal.jsonl")), None), "a run")
 
     def record(self) -> dict[str, Any]:
-        """`run.json`, as soon as the run has begun."""
+        """Wait for the begin of the run, and read `run.json`."""
         self.line("begin")
         return record(self.folder())
 
     def line(self, step: str, **facts: Any) -> dict[str, Any]:
-        """The last line of the journal with this step and these facts, as soon as there is one."""
+        """Wait for a line of the journal with this step and these facts, and return the last one."""
         wanted = {"step": step, **facts}
         journal = self.folder() / "journal.jsonl"
         return self.until(
@@ -89,11 +89,11 @@ class Command:
         )
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
-        """Sends a signal to the run's process of this name, the last one that was started."""
+        """Send a signal to the run's process of this name, the last one that was started."""
         os.kill(self.line("start-process-done", name=name)["pid"], number)
 
     def loading(self, trial: str, rows: int = 20) -> Path:
-        """The draft of a trial, as soon as so many of its requests are on disk."""
+        """Wait until a trial has this many requests on disk, and return its draft."""
         draft = self.folder() / "trials" / f"{trial}.partial"
         samples = draft / "samples.bin"
         self.until(lambda: samples.exists() and samples.stat().st_size >= rows * 33, f"{rows} requests in {trial}")
@@ -101,7 +101,7 @@ class Command:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """This process's environment, with changes."""
+    """Return this process's environment, with changes."""
     return {**os.environ, **changes}
 
 
@@ -114,13 +114,14 @@ def start(
     prepare: Callable[[], None] | None = None,
     **streams: Any,
 ) -> Command:
-    """Starts the command in its own session, in the folder above `output`. `driver` is Python that is run in the
-    command's process before it; `timing` is what differs from the usual `Timing` of clusters; `prepare` is called
-    before Python starts. It hears signals as in the foreground of a
-    terminal, wherever the tests run."""
+    """Start the command in its own session, in the folder above `output`.
+
+    `driver` is Python code that runs before it in its process; `timing` are changes to the `Timing` of clusters;
+    `prepare` is called before Python starts. Signals act as in a terminal's foreground, wherever the tests run.
+    """
 
     def begin() -> None:
-        for number in _HEARD:
+        for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         if prepare:
             prepare()
@@ -141,7 +142,7 @@ def start(
 
 
 def _launcher(timing: Mapping[str, float] | None) -> str:
-    """Python that calls the command."""
+    """Return Python code that calls the command."""
     if not timing:
         return "from bench.cli.main import main\nmain()"
     values = ", ".join(f"{name}={value!r}" for name, value in timing.items())
@@ -151,7 +152,7 @@ def _launcher(timing: Mapping[str, float] | None) -> str:
 
 @contextmanager
 def running(*arguments: str | Path, output: Path, **options: Any) -> Iterator[Command]:
-    """A run on a machine that nobody else measures; when the test fails it is ended, and what it left is removed."""
+    """A run on a machine without other runs; when the test fails it is ended, and what it left is removed."""
     wait_for_machine()
     command = start(*arguments, "--output", output, output=output, **options)
     try:
@@ -164,7 +165,7 @@ def running(*arguments: str | Path, output: Path, **options: Any) -> Iterator[Co
 
 
 def run(*arguments: str | Path, output: Path, **options: Any) -> Finished:
-    """A run, to its end; once more when another one was a moment quicker."""
+    """Run to the end; retry if another run got the lock first."""
     while True:
         with running(*arguments, output=output, **options) as command:
             finished = command.wait(DEADLINE_S * 2)
@@ -173,7 +174,7 @@ def run(*arguments: str | Path, output: Path, **options: Any) -> Finished:
 
 
 def call(*arguments: str | Path, output: Path, **options: Any) -> Finished:
-    """A command that measures nothing, to its end."""
+    """Call a command that measures nothing, to its end."""
     return start(*arguments, output=output, **options).wait()
 
 
@@ -182,10 +183,10 @@ def clean_up(output: Path) -> Finished:
 
 
 def wait_for_machine() -> None:
-    """Until no other run holds this machine."""
+    """Wait until no other run has the host lock."""
     deadline = time.monotonic() + OTHERS_S
     while _is_held():
-        assert time.monotonic() < deadline, f"another run holds this machine: {lock_path().read_text()}"
+        assert time.monotonic() < deadline, f"another run has the host lock: {lock_path().read_text()}"
         time.sleep(0.2)
 
 
@@ -194,7 +195,7 @@ def _is_held() -> bool:
 
 
 def write_scenario(folder: Path, configurations: Sequence[Mapping[str, Any]], **changes: Any) -> Path:
-    """A scenario file for a run of some seconds, with pauses so long that even a busy machine's client keeps up."""
+    """Write a scenario for a run of some seconds, with enough think time for the client of a busy machine."""
     load = {"users": 24, "think_time": "1s", "warmup": "0s", "duration": "2s", **changes.pop("load", {})}
     content = {
         "schema_version": 1,
@@ -217,7 +218,7 @@ ISTIO: Mapping[str, Any] = {"name": "istio", "mesh": "istio"}
 
 
 def write_locustfile(folder: Path, body: str) -> str:
-    """A locustfile beside the scenario: a Reader of Bookinfo whose `product_page` is replaced by `body`."""
+    """Write a locustfile next to the scenario: a user of Bookinfo whose task is `body`."""
     text = LOCUSTFILE + "".join(f"    {line}\n" for line in body.strip().splitlines())
     (folder / "faulty.py").write_text(text, "utf-8")
     return "faulty"
@@ -249,7 +250,7 @@ class Faulty(FastHttpUser):
         self.client.get(path, headers={"Host": self.environment.parsed_options.virtual_host})
 
     def ask_slowly(self, seconds: float, path: str = "/productpage") -> None:
-        """A request that takes so long, and is recorded so."""
+        """Send a request that takes, and is recorded with, this many seconds."""
         began = time.perf_counter()
         headers = {"Host": self.environment.parsed_options.virtual_host}
         with self.client.get(path, headers=headers, catch_response=True) as response:
@@ -260,23 +261,23 @@ class Faulty(FastHttpUser):
 
 
 def record(folder: Path) -> dict[str, Any]:
-    """`run.json` of a run's folder."""
+    """Read `run.json` of a run's folder."""
     return dict(json.loads((folder / "run.json").read_text("utf-8")))
 
 
 def trial_record(folder: Path, trial: str) -> dict[str, Any]:
-    """`trial.json` of a run's trial."""
+    """Read `trial.json` of a run's trial."""
     return dict(json.loads((folder / "trials" / trial / "trial.json").read_text("utf-8")))
 
 
 def only_run(output: Path) -> Path:
-    """The folder of the one run below `output`."""
+    """Return the folder of the only run below `output`."""
     [journal] = output.glob("*/journal.jsonl")
     return journal.parent
 
 
 def left_of(run: Path) -> list[str]:
-    """What is still there of a run: processes that carry its id, and its working folders."""
+    """List the leftovers of a run: processes that carry its id, and its working folders."""
     marked = [f"process {process.pid}" for process in psutil.process_iter() if _carries(process, run.name)]
     folders = [line["path"] for line in read_journal(run / "journal.jsonl") if line["step"] == "make-folder"]
     return [*marked, *(path for path in folders if Path(path).exists())]

@@ -16,14 +16,14 @@ NO_LIMITS = Limits(connections=None, pending=None, requests=None, retries=None)
 
 
 def silent(name: str, page: str) -> Any:
-    """A sidecar that counted nothing."""
+    """Return the statistics of a sidecar without requests."""
     return {"stats": []}
 
 
 def path_of(
     mesh: str, configs: Mapping[str, EnvoyConfig], *, manifests: Sequence[str] = (), ask: Ask = silent
 ) -> DataPath:
-    """The data path from productpage to details, and into those whose configuration is given."""
+    """Return the data path from productpage to details, and into the workloads of `configs`."""
     rules, application = MESHES[mesh], application_with("v3")
     policies = rules.read_policies([shipped("manifests") / folder for folder in manifests], application)
     outbound = {HOP: (rules.outbound_cluster(policies, application, application.service("details")),)}
@@ -32,7 +32,7 @@ def path_of(
 
 
 def data_path(*, tls: str = "", retries: int = 0, workers: int = 2, http: str = "HTTP/1.1") -> DataPath:
-    """One hop with these properties; every version of TLS has a cipher and a curve of its own."""
+    """Return one hop with these properties; every TLS version has its own cipher and curve."""
     seen = Seen(
         http=(http,),
         tls=(tls,) if tls else (),

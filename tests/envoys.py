@@ -1,4 +1,4 @@
-"""Real sidecars of Bookinfo, each before an upstream that answers 200 and the headers that it got."""
+"""Real sidecars of Bookinfo, each before an upstream that returns 200 and the headers of the request."""
 
 import json
 import subprocess
@@ -25,7 +25,7 @@ READY_TIMEOUT_S = 10
 
 @dataclass(frozen=True)
 class Sidecars:
-    """The sidecars of everyone in one configuration."""
+    """The sidecars of all workloads in one configuration."""
 
     mesh: str
     application: Application
@@ -35,25 +35,25 @@ class Sidecars:
     admins: Mapping[str, Path]
 
     def ask(self, probe: Probe) -> Answer:
-        """The probe, straight to the sidecar's inbound listener."""
+        """Send the probe to the sidecar's inbound listener."""
         identity = self.certificates.identity(probe.caller) if probe.caller else None
         return self.knock(probe.workload, probe.path, identity, method=probe.method)
 
     def knock(self, workload: str, path: str, identity: Identity | None, *, method: str = "GET") -> Answer:
-        """A request to a workload's sidecar by whoever."""
+        """Send a request to a workload's sidecar with any identity."""
         return call(self.placement.inbound[workload], method, path, host=f"{workload}:9080", identity=identity)
 
     def send(self, caller: str, callee: str, path: str, *, host: str = "") -> Answer:
-        """A request that takes the caller's way out."""
+        """Send a request through the caller's outbound listener."""
         return call(self.placement.reached_by(caller, callee), "GET", path, host=host or f"{callee}:9080")
 
     def stats(self, workload: str, pattern: str) -> dict[str, int]:
-        """Counters of one sidecar whose name has `pattern` in it."""
+        """Read the counters of one sidecar whose names match `pattern`."""
         stats = admin_json(self.admins[workload], f"/stats?format=json&filter={pattern}")["stats"]
         return {stat["name"]: stat["value"] for stat in stats if "name" in stat}
 
     def commands(self, folder: Path) -> Iterator[list[str]]:
-        """Writes everyone's configuration, and gives the commands that start them."""
+        """Write the configuration of each sidecar, and yield the command that starts it."""
         for one in self.application.everyone:
             config = folder / f"{one.name}.json"
             bootstrap = SHAPES[self.mesh].sidecar_bootstrap(
@@ -70,8 +70,8 @@ class Sidecars:
 def sidecars_in(
     mesh: str, application: Application, policies: Policies, *, certificates: Certificates, folder: Path
 ) -> Sidecars:
-    """Sidecars that are placed, but not started."""
-    placement = place(application, ways_out=SHAPES[mesh].WAYS_OUT)
+    """Place sidecars without starting them."""
+    placement = place(application, capture=SHAPES[mesh].OUTBOUND_CAPTURE)
     admins = {one.name: folder / f"{one.name}.sock" for one in application.everyone}
     return Sidecars(mesh, application, policies, placement, certificates, admins)
 
@@ -80,7 +80,7 @@ def sidecars_in(
 def running(
     mesh: str, application: Application, policies: Policies, *, certificates: Certificates, folder: Path
 ) -> Iterator[Sidecars]:
-    """All sidecars of the application with these policies, until the block ends."""
+    """Run all sidecars of the application with these policies, until the block ends."""
     sidecars = sidecars_in(mesh, application, policies, certificates=certificates, folder=folder)
     with ExitStack() as stack:
         for port in sidecars.placement.serving.values():
@@ -92,7 +92,7 @@ def running(
 
 
 class Upstream(BaseHTTPRequestHandler):
-    """Answers everything with the headers of the request as JSON."""
+    """A server that returns the headers of every request as JSON."""
 
     protocol_version = "HTTP/1.1"
 
@@ -108,7 +108,7 @@ class Upstream(BaseHTTPRequestHandler):
     do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815  # the names that http.server asks for
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # http.server's name
-        """Nothing on the tests' standard error."""
+        """Print nothing."""
 
 
 @contextmanager

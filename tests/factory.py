@@ -1,4 +1,4 @@
-"""Runs without a measurement: whole run folders on disk, with simulated requests, for tests that read runs.
+"""Runs without a measurement: complete run folders on disk, with simulated requests, for tests that read runs.
 
 The simulated users form a closed loop with log-normal latencies, so that throughput, latency and think time
 fit together as they do in a real trial. Everything depends on the seed alone.
@@ -49,8 +49,8 @@ TARGET = TargetRecord(
     kind="local",
     title="data plane emulated on one machine",
     caveats=(
-        "application, sidecars and load generator share one machine's processors and its loopback",
-        "no iptables redirection: services are told where their sidecar listens, which saves the cost of interception",
+        "application, sidecars and load generator share one machine's CPUs and its loopback",
+        "no iptables redirection: services have the address of their sidecar, without the cost of interception",
         "no control plane: the sidecars have static configuration, in the shape that a control plane gives",
         "upstream Envoy without the mesh's own telemetry filters",
     ),
@@ -59,7 +59,7 @@ TARGET = TargetRecord(
 
 @dataclass(frozen=True)
 class Simulated:
-    """One configuration: how quickly it answers, and what its processes use per request."""
+    """A configuration: its latency, and the CPU of its processes per request."""
 
     name: str
     mesh: str = "none"
@@ -88,7 +88,7 @@ USERS_SWEEP = tuple(Simulated(f"users-{users}", users=users, capacity_rps=420.0)
 
 @dataclass(frozen=True)
 class Made:
-    """What a simulated run is made of; tests change the fields they are about."""
+    """The parts of a simulated run; a test changes the fields that matter to it."""
 
     configurations: Sequence[Simulated] = ISTIO_POLICIES
     name: str = "istio-policies"
@@ -104,14 +104,14 @@ class Made:
     quick: bool = False
     status: str = "complete"
     reason: str = ""
-    again: tuple[int, ...] = ()  # blocks that were measured once more
+    again: tuple[int, ...] = ()  # blocks that were rerun
     trial_changes: dict[str, dict[str, Any]] = field(default_factory=dict)  # folder -> fields of its TrialRecord
 
 
 def make_run(output: Path, made: Made = Made()) -> StoredRun:
-    """Writes the run's folder below `output` as the runner would, and opens it."""
+    """Write the run's folder below `output` like a real run, and open it."""
     scenario = make_scenario(made)
-    plan = make_plan(scenario, made.seed).once_more(made.again)
+    plan = make_plan(scenario, made.seed).with_rerun(made.again)
     record = RunRecord(
         run_id=f"20261123T031500Z-{made.name}-7f3a",
         meshbench_version="0.1.0",
@@ -132,7 +132,7 @@ def make_run(output: Path, made: Made = Made()) -> StoredRun:
 
 
 def make_scenario(made: Made) -> Scenario:
-    """The scenario that such a run would have had."""
+    """Return the scenario of such a run."""
     configurations = [
         {
             "name": c.name,
@@ -166,7 +166,7 @@ def make_scenario(made: Made) -> Scenario:
 
 
 def simulate(simulated: Simulated, users: int, made: Made, *, rng: np.random.Generator) -> Samples:
-    """One trial's requests: every user thinks, asks, waits."""
+    """Simulate the requests of one trial: every user thinks, sends a request, waits."""
     total_s = made.warmup_s + made.duration_s
     # Beyond the capacity users queue: the mean response is what keeps throughput at the capacity.
     queue_s = max(0.0, users / simulated.capacity_rps - THINK_S - simulated.median_ms / 1e3)
@@ -196,7 +196,7 @@ def simulate(simulated: Simulated, users: int, made: Made, *, rng: np.random.Gen
 
 
 def make_evidence(simulated: Simulated) -> tuple[Evidence, ...]:
-    """Proof as a trial would have it."""
+    """Return the proof of such a trial."""
     sidecars = "5 sidecars" if simulated.mesh != "none" else "no sidecar"
     found = [Evidence(name="sidecars", subject="all services", ok=True, expected=sidecars, seen=sidecars)]
     if simulated.mesh != "none":
@@ -249,7 +249,7 @@ def _make_trial(folder: RunFolder, trial: Trial, made: Made, *, rng: np.random.G
 
 
 def _write_resources(path: Path, simulated: Simulated, made: Made, *, rate: float, rng: np.random.Generator) -> None:
-    """A row per process and half second; CPU grows with the requests."""
+    """Write a row per process and half second; CPU grows with the requests."""
     shares = {"productpage": 0.5, "details": 0.12, "reviews": 0.25, "ratings": 0.13}
     use = {name: ("service", 3.1 * share, 48.0) for name, share in shares.items()} | {
         "locust": ("generator", 0.9, 92.0)

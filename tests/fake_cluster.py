@@ -1,5 +1,5 @@
-"""A cluster in memory, as far as ownership, lock and cleanup need one: what is being deleted goes step by step, a
-finalizer holds it, and a webhook refuses what a real one would."""
+"""A cluster in memory, as far as ownership, lock and cleanup need one: namespaces are deleted step by step, finalizers
+block deletions, and webhooks refuse what real ones would."""
 
 from collections.abc import Callable, Iterable
 from copy import deepcopy
@@ -26,7 +26,7 @@ _UIDS = count(1)
 def thing(
     api_version: str, kind: str, name: str, *, namespace: str = "", run: str = "", component: str = "", **parts: Any
 ) -> Object:
-    """An object; of a run of ours if one is given. `parts` are its spec, status and so on."""
+    """Return an object, with the labels of `run` if one is given. `parts` are its spec, status and so on."""
     labels = {MANAGED_BY: PRODUCT, RUN_ID: run, COMPONENT: component} if run else {}
     metadata: dict[str, Any] = {"name": name, "uid": str(next(_UIDS)), "labels": labels}
     if namespace:
@@ -35,22 +35,24 @@ def thing(
 
 
 def webhook(name: str, service: tuple[str, str], *, run: str = "", component: str = "") -> Object:
-    """A webhook configuration that asks a service (namespace, name) about all custom resources."""
-    asked = {"service": {"namespace": service[0], "name": service[1]}}
-    hooks = [{"name": f"{name}.example.com", "clientConfig": asked, "failurePolicy": "Fail"}]
+    """Return a webhook configuration that calls a service (namespace, name) for all custom resources."""
+    client = {"service": {"namespace": service[0], "name": service[1]}}
+    hooks = [{"name": f"{name}.example.com", "clientConfig": client, "failurePolicy": "Fail"}]
     return thing(ADMISSION, WEBHOOK, name, run=run, component=component, webhooks=hooks)
 
 
 def _allow(_ref: Ref) -> None:
-    """Refuses nothing."""
+    """Refuse nothing."""
 
 
 @dataclass(eq=False)
 class FakeCluster:
-    """Answers as `Cluster` does. `alive` are the services (namespace, name) that answer; `down` is how many of the next
-    calls get no answer; `answers` is after how many it goes away for good; `denied` is the status with which it refuses
-    every call; `unlisted` are kinds that may not be listed; `log` are the deletions that were asked for;
-    `before_delete` may refuse one. Nobody pauses between two looks at it."""
+    """A replacement for `Cluster`, without pauses between two requests.
+
+    `alive` are the services (namespace, name) that respond; `down` is how many of the next calls fail; `answers` is
+    after how many calls all others fail; `denied` is the status of every refusal; `unlisted` are kinds that may not be
+    listed; `log` are the requested deletions; `before_delete` may refuse one.
+    """
 
     alive: set[tuple[str, str]] = field(default_factory=set)
     things: dict[Ref, Object] = field(default_factory=dict)
@@ -68,7 +70,7 @@ class FakeCluster:
 
     @property
     def cluster(self) -> Cluster:
-        """The same, for what wants a real one."""
+        """This cluster under the type of a real one."""
         return cast("Cluster", self)
 
     @property
@@ -77,7 +79,7 @@ class FakeCluster:
         return "v1.34.2"
 
     def add(self, things: Iterable[Object]) -> None:
-        """What is there already, as it is."""
+        """Add existing objects unchanged."""
         self.things |= {ref_of(one): one for one in things}
 
     def apply(self, one: Object) -> Object:
@@ -89,7 +91,7 @@ class FakeCluster:
         self._answer(f"creating {ref}")
         if ref in self.things:
             raise ClusterError(f"creating {ref}: 409: already exists", status=409)
-        self._check_place(ref)
+        self._check_namespace(ref)
         return self._keep(one)
 
     def replace(self, one: Object) -> Object:
@@ -102,7 +104,7 @@ class FakeCluster:
     def get(self, ref: Ref) -> Object | None:
         self._answer(f"reading {ref}")
         found = deepcopy(self.things.get(ref))
-        self._go_on()
+        self._advance()
         return found
 
     def list(self, api_version: str, kind: str, *, namespace: str = "", labels: str = "") -> tuple[Object, ...]:
@@ -123,7 +125,7 @@ class FakeCluster:
             and namespace in ("", ref.namespace)
             and _matches(one, labels)
         ]
-        self._go_on()
+        self._advance()
         return tuple(found)
 
     def kinds(self) -> tuple[KindInfo, ...]:
@@ -140,7 +142,7 @@ class FakeCluster:
             return
         if refusal := self._refusal(ref):
             raise ClusterError(f"deleting {ref}: {refusal}", status=500)
-        self._end(ref)
+        self._finish(ref)
 
     def _answer(self, what: str) -> None:
         self.answers -= 1
@@ -148,15 +150,15 @@ class FakeCluster:
             self.down = max(0, self.down - 1)
             raise ClusterError(f"{what}: no answer from {self.server}: connection refused", status=0)
         if self.denied:
-            raise ClusterError(f"{what}: {self.server} says {self.denied}: you may not", status=self.denied)
+            raise ClusterError(f"{what}: {self.server} answered {self.denied}: you may not", status=self.denied)
 
-    def _check_place(self, ref: Ref) -> None:
+    def _check_namespace(self, ref: Ref) -> None:
         if not ref.namespace:
             return
-        place = self.things.get(Ref("v1", "Namespace", ref.namespace))
-        if place is None:
+        namespace = self.things.get(Ref("v1", "Namespace", ref.namespace))
+        if namespace is None:
             raise ClusterError(f"creating {ref}: 404: namespace not found", status=404)
-        if place["metadata"].get("deletionTimestamp"):
+        if namespace["metadata"].get("deletionTimestamp"):
             raise ClusterError(f"creating {ref}: 403: the namespace is being terminated", status=403)
 
     def _keep(self, one: Object) -> Object:
@@ -166,19 +168,19 @@ class FakeCluster:
         return deepcopy(kept)
 
     def _refusal(self, ref: Ref) -> str:
-        """What a webhook says to a deletion: without its control plane no to everything, else no to a mesh in use."""
+        """Return why a webhook refuses a deletion: a dangling one refuses everything, else a mesh in use."""
         if not is_custom(ref.api_version):
             return ""
-        asked = [hook["clientConfig"]["service"] for one in self._of(WEBHOOK) for hook in one["webhooks"]]
-        if any((service["namespace"], service["name"]) not in self.alive for service in asked):
+        services = [hook["clientConfig"]["service"] for one in self._of(WEBHOOK) for hook in one["webhooks"]]
+        if any((service["namespace"], service["name"]) not in self.alive for service in services):
             return "500: failed calling webhook"
-        return "400: dataplanes are attached" if asked and ref.kind == "Mesh" and self._of("Dataplane") else ""
+        return "400: dataplanes are attached" if services and ref.kind == "Mesh" and self._of("Dataplane") else ""
 
     def _of(self, kind: str) -> tuple[Object, ...]:
         return tuple(one for ref, one in self.things.items() if ref.kind == kind)
 
-    def _end(self, ref: Ref) -> None:
-        """Gone at once, but for what something holds."""
+    def _finish(self, ref: Ref) -> None:
+        """Delete an object at once, except for namespaces and objects with finalizers."""
         one = self.things[ref]
         if ref.kind == "Namespace" or one["metadata"].get("finalizers"):
             one["metadata"].setdefault("deletionTimestamp", _NOW)
@@ -188,18 +190,18 @@ class FakeCluster:
         if ref.kind == "CustomResourceDefinition":
             self.things = {left: it for left, it in self.things.items() if left.kind != one["spec"]["names"]["kind"]}
 
-    def _go_on(self) -> None:
-        """What happens by itself between two looks: namespaces that are going lose what is in them, then go."""
-        for place in [ref for ref, one in self.things.items() if ref.kind == "Namespace" and _is_going(one)]:
-            for ref in [ref for ref in self.things if ref.namespace == place.name]:
+    def _advance(self) -> None:
+        """Delete the content of terminating namespaces, and then these, as controllers do between two requests."""
+        for namespace in [ref for ref, one in self.things.items() if ref.kind == "Namespace" and _is_terminating(one)]:
+            for ref in [ref for ref in self.things if ref.namespace == namespace.name]:
                 if not self._refusal(ref):
-                    self._end(ref)
-            held = self.things[place]["metadata"].get("finalizers")
-            if not held and not any(ref.namespace == place.name for ref in self.things):
-                del self.things[place]
+                    self._finish(ref)
+            finalizers = self.things[namespace]["metadata"].get("finalizers")
+            if not finalizers and not any(ref.namespace == namespace.name for ref in self.things):
+                del self.things[namespace]
 
 
-def _is_going(one: Object) -> bool:
+def _is_terminating(one: Object) -> bool:
     return bool(one["metadata"].get("deletionTimestamp"))
 
 

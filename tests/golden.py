@@ -1,4 +1,4 @@
-"""What real control planes gave to real sidecars, and how to compare our configuration with it."""
+"""Recorded configurations of real sidecars, and their comparison with generated ones."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
-MISSING = "needs the recorded configuration of real sidecars, in ../shared/golden beside the repository"
+MISSING = "needs the recorded configuration of real sidecars, in ../shared/golden next to the repository"
 
 Json = dict[str, Any]
 
@@ -20,14 +20,14 @@ _ENVELOPES = [
 
 @cache
 def dump(configuration: str, sidecar: str) -> Json:
-    """What a control plane gave to a sidecar, as it was recorded."""
+    """Read the recorded configuration of a sidecar."""
     parts: Json = json.loads((GOLDEN / configuration / f"{sidecar}.json").read_text("utf-8"))
     return parts
 
 
 @cache
 def recorded(configuration: str, sidecar: str) -> Json:
-    """The same in the form that can be compared."""
+    """Read it in a normalised form."""
     parts = dump(configuration, sidecar)
     return _normalised_parts(
         {
@@ -40,7 +40,7 @@ def recorded(configuration: str, sidecar: str) -> Json:
 
 
 def built(bootstrap: Json) -> Json:
-    """The same parts of a bootstrap of ours; the outbound listener's routes stand apart, as from RDS."""
+    """Normalise the same parts of a generated bootstrap; the outbound listener's routes are separate, as from RDS."""
     resources = bootstrap["static_resources"]
     rest = {key: value for key, value in bootstrap.items() if key not in ("static_resources", "node")}
     listeners = json.loads(json.dumps({listener["name"]: listener for listener in resources["listeners"]}))
@@ -58,14 +58,14 @@ def built(bootstrap: Json) -> Json:
 
 @cache
 def recorded_kuma(configuration: str, sidecar: str) -> Json:
-    """What Kuma's control plane gave, in the form that can be compared; its routes stand inside its listeners, too."""
+    """Read a recorded configuration of Kuma in a normalised form; its routes are inside its listeners."""
     parts = dump(configuration, sidecar)
     listeners = {_kuma_name(listener): listener for listener in parts["listeners"].values()}
     return _normalised_parts({"bootstrap": parts["bootstrap"], "listeners": listeners, "clusters": parts["clusters"]})
 
 
 def built_kuma(bootstrap: Json) -> Json:
-    """The same parts of a bootstrap of ours."""
+    """Normalise the same parts of a generated bootstrap."""
     resources = json.loads(json.dumps(bootstrap["static_resources"]))
     rest = {key: value for key, value in bootstrap.items() if key not in ("static_resources", "node")}
     return _normalised_parts(
@@ -78,7 +78,7 @@ def built_kuma(bootstrap: Json) -> Json:
 
 
 def _kuma_name(listener: Json) -> str:
-    """A listener's name with the cluster that it leads to, where Kuma has an address: `outbound:reviews_...`."""
+    """Return a listener's name with its cluster, where Kuma has an address: `outbound:reviews_...`."""
     direction = listener["name"].partition(":")[0]
     manager = listener["filter_chains"][0]["filters"][-1]["typed_config"]
     if "route_config" not in manager:
@@ -91,7 +91,7 @@ def _normalised_parts(parts: Json) -> Json:
 
 
 def normalised(value: Any) -> Any:
-    """Lists of objects become mappings by name (with their order beside it), so that paths can be read.
+    """Turn lists of objects into mappings by name, with their order, so that paths are readable.
 
     The type in the envelope of a resource, which only dynamic ones have, is left out.
     """
@@ -106,12 +106,12 @@ def normalised(value: Any) -> Any:
 
 
 def _distinct(keys: Sequence[str]) -> list[str]:
-    """One that stands twice is marked, so that it is not lost."""
+    """Mark repeated keys, so that none is lost."""
     return [key if key not in keys[:place] else f"{key} (again)" for place, key in enumerate(keys)]
 
 
 def _split(value: Json) -> Json:
-    """Takes apart what is one field in Envoy, so that one expected difference cannot hide another."""
+    """Split fields of Envoy, so that one expected difference cannot hide another."""
     if "domains" in value:
         names = [name for name in value["domains"] if not name[0].isdecimal()]
         address = [name for name in value["domains"] if name[0].isdecimal()]
@@ -120,7 +120,7 @@ def _split(value: Json) -> Json:
 
 
 def _with_peer_names(value: Json) -> Json:
-    """Which names a TLS peer may have, apart from where keys and roots come from (`secrets`)."""
+    """Separate the names of a TLS peer from the source of keys and roots (`secrets`)."""
     if "combined_validation_context" in value:
         combined = value["combined_validation_context"]
         names = _peer_names(combined["default_validation_context"])
@@ -137,7 +137,7 @@ def _with_peer_names(value: Json) -> Json:
 
 
 def _peer_names(context: Json) -> list[Json]:
-    """Istio still uses the older field."""
+    """Return the names of a TLS peer; Istio still uses the older field."""
     typed = [name["matcher"] for name in context.get("match_typed_subject_alt_names", [])]
     return typed or list(context["match_subject_alt_names"])
 
@@ -160,7 +160,7 @@ def _key(item: Mapping[str, Any]) -> str:
 
 
 def differences(golden: Any, ours: Any, path: str = "") -> Iterator[str]:
-    """The paths at which both differ, one for each leaf or missing branch."""
+    """Yield the paths at which both differ, one for each leaf or missing branch."""
     if isinstance(golden, Mapping) and isinstance(ours, Mapping):
         for key in sorted(golden.keys() | ours.keys()):
             here = f"{path}/{key}" if path else key
@@ -173,7 +173,7 @@ def differences(golden: Any, ours: Any, path: str = "") -> Iterator[str]:
 
 
 def known_differences(page: Path, mesh: str) -> tuple[str, ...]:
-    """The patterns in the page's table of differences, in the rows of a mesh (`Istio`, `Kuma`) or of both."""
+    """Read the patterns of the page's table of differences for a mesh (`Istio`, `Kuma`) and for both."""
     table = page.read_text("utf-8").partition("\n| mesh | where |")[2].partition("\n\n")[0]
     rows = [line.split(" | ") for line in table.splitlines()[2:]]
     meant = [where for meshes, where, *_ in rows if meshes.removeprefix("| ") in (mesh, "both")]
@@ -181,10 +181,10 @@ def known_differences(page: Path, mesh: str) -> tuple[str, ...]:
 
 
 def unexplained(found: Sequence[str], patterns: Sequence[str]) -> list[str]:
-    """The differences that no pattern covers."""
+    """Return the differences that no pattern covers."""
     return [path for path in found if not any(covers(pattern, path) for pattern in patterns)]
 
 
 def covers(pattern: str, path: str) -> bool:
-    """Whether a pattern of the table means a path: asterisks stand for anything, brackets for themselves."""
+    """Whether a pattern matches a path: asterisks match any text, brackets themselves."""
     return fnmatchcase(path, pattern.replace("[", "[[]"))

@@ -1,5 +1,5 @@
-"""What the recorder does inside Locust, told as JSON: Locust patches the process that imports it, so tests ask a
-process of its own.
+"""What the recorder does inside Locust, printed as JSON: Locust patches the process that imports it, so tests run it
+in a process of its own.
 
     python -m tests.recording FACT FOLDER
 """
@@ -32,7 +32,7 @@ def packed_rows(folder: Path) -> None:
 
 
 def closed_loop(folder: Path) -> dict[str, Any]:
-    """Two seconds of a user that sends two requests in each task, and one before its first; the clock's zero."""
+    """Two seconds of a user that sends two requests in each task, and one before its first task."""
     environment = _recorded(folder, [Pairs])
     _run(environment, seconds=2.0, users=1)
     [user] = Pairs.users
@@ -40,7 +40,7 @@ def closed_loop(folder: Path) -> dict[str, Any]:
 
 
 def open_loop(folder: Path) -> dict[str, Any]:
-    """Arrivals of 40/s for users of several classes, and the schedule that they should take them from."""
+    """Arrivals of 40/s for users of several classes, and the expected schedule."""
     environment = _recorded(folder, [Parent, Child, Nested, Paced, Spawning], rate=40.0)
     _run(environment, seconds=3.0, users=15)
     schedule = islice(pacing.poisson_arrivals(40.0, 1, clock=lambda: 0), 200)
@@ -55,7 +55,7 @@ def busy_open_loop(folder: Path) -> dict[str, Any]:
 
 
 def ended_in_waits(folder: Path) -> dict[str, float]:
-    """How long the end of users takes who wait for long: in a closed loop, and for their first arrival in an open."""
+    """How long it takes to stop waiting users: in a closed loop, and before the first arrival of an open loop."""
     found = {}
     for name, rate in (("closed", 0.0), ("open", 0.001)):
         environment = _recorded(folder, [Waiting], rate=rate)
@@ -72,12 +72,12 @@ def ended_in_waits(folder: Path) -> dict[str, float]:
 
 
 def odd_events(folder: Path) -> dict[str, Any]:
-    """What becomes of each of `ODD_EVENTS`: its row, how many starts were derived, and why the recorder gave up."""
+    """The result of each of `ODD_EVENTS`: its row, the number of derived starts, and why the recorder ended."""
     return {name: _event(folder / name, event) for name, event in ODD_EVENTS.items()}
 
 
 def too_many_names(folder: Path) -> dict[str, Any]:
-    """A request more than a row can tell names apart."""
+    """One request name more than a row can number."""
     made = _recorder(folder)
     made.names = {str(number): number for number in range(recorder.MOST_NAMES)}
     given_up: list[str] = []
@@ -88,7 +88,7 @@ def too_many_names(folder: Path) -> dict[str, Any]:
 
 
 def odd_names(folder: Path) -> dict[str, Any]:
-    """Requests whose names no file has on one line as they are."""
+    """Requests whose names do not fit on one line of a file."""
     made = _recorder(folder)
     for name in ("two\nlines", "\x1b[31mred", "half a pair \udcff", "\0", "", "long" * 9999, "plain ü\t"):
         made.request(name=name, response_time=1.0, response_length=1)
@@ -107,7 +107,7 @@ def before_the_start(folder: Path) -> dict[str, Any]:
 
 
 def stepped_clock(folder: Path) -> dict[str, Any]:
-    """Recorders' accounts: of one whose wall clock is set between two requests, and of one that sees it in a flush."""
+    """The accounts of two recorders whose wall clock is set: between two requests, and before a flush."""
     ahead_ns = [1_795_000_000 * STEP_NS]
     found = {}
     for seen_by in ("request", "flush"):
@@ -136,7 +136,7 @@ def workers(folder: Path) -> None:
 
 
 def arrivals(_: Path) -> dict[str, Any]:
-    """The first arrival after the clock's reading, and the gaps that follow, of two equal seeds and another."""
+    """The first arrival after the clock's reading, and the later gaps, of two equal seeds and another one."""
     first, again, other = (
         list(islice(pacing.poisson_arrivals(50.0, seed, clock=lambda: STEP_NS), 20_001)) for seed in (1, 1, 2)
     )
@@ -145,14 +145,14 @@ def arrivals(_: Path) -> dict[str, Any]:
 
 
 def load(folder: Path) -> dict[str, Any]:
-    """A second of load from three users, every third request a failure; what Locust itself counted."""
+    """A second of load from three users, every third request a failure, and Locust's own counts."""
     environment = _recorded(folder)
     _run(environment, seconds=1.0)
     return {"requests": environment.stats.total.num_requests, "failures": environment.stats.total.num_failures}
 
 
 def two_starts(folder: Path) -> dict[str, Any]:
-    """The zero after a first start of the test and after another, as Locust's page can make them."""
+    """The zero after a first and a second start of the test, as from Locust's page."""
     made = recorder.Recorder(folder, part="", give_up=lambda _: None)
     zeros = []
     for _ in range(2):
@@ -162,18 +162,18 @@ def two_starts(folder: Path) -> dict[str, Any]:
 
 
 def full_disk(folder: Path) -> dict[str, Any]:
-    """The same for much longer, with nowhere to write the rows."""
+    """A longer load that cannot write its rows."""
     (folder / "samples.bin").symlink_to("/dev/full")
     return _until_it_gives_up(_recorded(folder))
 
 
 def refused_row(folder: Path) -> dict[str, Any]:
-    """The same with a request that has no response time, after 20 that have one."""
+    """A load with a request without a response time, after 20 that have one."""
     return _until_it_gives_up(_recorded(folder, [Untimed]))
 
 
 def no_start(folder: Path) -> dict[str, Any]:
-    """The same where the load's start cannot be written."""
+    """A load whose start cannot be written."""
     (folder / "started.draft").mkdir()
     return _until_it_gives_up(_recorded(folder))
 
@@ -185,13 +185,13 @@ def _until_it_gives_up(environment: Environment) -> dict[str, Any]:
 
 
 class Client(User):
-    """Sends nothing: it only fires Locust's request event, as a client would."""
+    """A client that sends nothing, and fires Locust's request event."""
 
     abstract = True
     wait_time = constant(0.02)
 
     def ask(self, name: str, *, seconds: float = 0.001, **event: Any) -> None:
-        """A request that takes so long."""
+        """A request of this duration."""
         started, began = time.time(), time.perf_counter()
         gevent.sleep(seconds)
         sent = {"request_type": "GET", "name": name, "response_length": 1, "exception": None, "start_time": started}
@@ -259,7 +259,7 @@ class Parent(Client):
 
 
 class Spawning(Client):
-    """Sends from greenlets of its own, and has a wait that needs what only a task has made."""
+    """A user that sends from its own greenlets, and whose wait needs a value from a task."""
 
     def wait_time(self) -> float:
         return float(self.last)
@@ -323,7 +323,7 @@ class Busy(Client):
 
 
 class Waiting(Client):
-    """Waits for long after each task."""
+    """A user that waits for long after each task."""
 
     wait_time = constant(600)
 
@@ -364,7 +364,7 @@ ODD_EVENTS: dict[str, dict[str, Any]] = {
 
 
 def _event(folder: Path, event: dict[str, Any]) -> dict[str, Any]:
-    """What a recorder makes of one event that is fired 50 ms after its answer; times are since the event."""
+    """Record one event that is fired 50 ms after its response; times are since the event."""
     made = _recorder(folder)
     given_up: list[str] = []
     made.give_up = given_up.append

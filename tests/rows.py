@@ -1,4 +1,4 @@
-"""How much recorders have written, counted without reading it."""
+"""The number of rows that recorders have written, from the sizes of their files."""
 
 from pathlib import Path
 
@@ -6,5 +6,5 @@ from bench.results.samples import RAW_ROW
 
 
 def recorded_rows(folder: Path) -> int:
-    """The whole rows of all recorders of a load."""
+    """Count the complete rows of all recorders of a load."""
     return sum(path.stat().st_size // RAW_ROW.itemsize for path in folder.glob("samples*.bin"))

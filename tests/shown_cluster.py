@@ -1,4 +1,4 @@
-"""A cluster that answers from memory what the pre-flight asks, and the objects that it shows."""
+"""A cluster in memory for the pre-flight, and its objects."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,7 +12,7 @@ from bench.targets.cluster.options import ClusterOptions
 
 @dataclass
 class FakeCluster:
-    """What the pre-flight asks of a cluster, answered from memory. `refuse` are verbs and resources."""
+    """A replacement for `Cluster` in the pre-flight. `refuse` are verbs and resources."""
 
     objects: Mapping[str, tuple[Object, ...]] = field(default_factory=dict)
     refuse: frozenset[tuple[str, str]] = frozenset()
@@ -38,11 +38,11 @@ class FakeCluster:
     def kinds(self) -> tuple[KindInfo, ...]:
         return self.kind_infos
 
-    def apply(self, thing: Object, *, dry_run: bool = False) -> Object:
+    def apply(self, one: Object, *, dry_run: bool = False) -> Object:
         assert dry_run
         if self.dry_run_error:
             raise self.dry_run_error
-        return thing
+        return one
 
 
 def fake(**options: Any) -> Cluster:

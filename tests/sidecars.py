@@ -21,25 +21,24 @@ SIDECARS = ("productpage-v1", "details-v1", "ratings-v1", "reviews-v1", "reviews
 
 @cache
 def application_with(*reviews: str) -> Application:
-    """Bookinfo with these versions of reviews."""
+    """Read Bookinfo with these versions of reviews."""
     return read_application(shipped("manifests") / "bookinfo", reviews)
 
 
 def application_of(sidecar: str, *, routed: bool = False) -> Application:
-    """Bookinfo with the version of reviews that a recorded sidecar (`reviews-v1`) belongs to; where requests are routed
-    to versions, with all."""
+    """Return Bookinfo with the version of reviews of a recorded sidecar (`reviews-v1`), or with all for routes."""
     name, _, version = sidecar.partition("-")
     return application_with(*VERSIONS) if routed else application_with(version if name == "reviews" else "v2")
 
 
 def workload_of(sidecar: str, application: Application) -> str:
-    """The name that a recorded sidecar's workload has in the application."""
+    """Return the name of a recorded sidecar's workload in the application."""
     names = [workload.name for workload in application.everyone]
     return sidecar if sidecar in names else sidecar.partition("-")[0]
 
 
 def bootstrap_of(mesh: str, name: str, application: Application, policies: Policies) -> dict[str, Any]:
-    """One sidecar's configuration."""
+    """Build the configuration of one sidecar."""
     rules = MESHES[mesh]
     return SHAPES[mesh].sidecar_bootstrap(
         application.workload(name),
@@ -64,5 +63,5 @@ def _placement(mesh: str, application: Application) -> Placement:
 def _outbound(mesh: str, application: Application) -> Mapping[tuple[str, str], int]:
     services = [service.name for service in application.services]
     ways = product([one.name for one in application.everyone], services)
-    shared = SHAPES[mesh].WAYS_OUT == "shared"
+    shared = SHAPES[mesh].OUTBOUND_CAPTURE == "shared"
     return {way: 30000 + (index // len(services) if shared else index) for index, way in enumerate(ways)}

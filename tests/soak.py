@@ -1,11 +1,11 @@
-"""Run what is slow and rare: sweeps of kill points and fault cases that differ only in where something happens.
+"""Run slow and rare tests: sweeps of kill points and fault cases that differ only in where something happens.
 
     python -m tests.soak                              list the parts
-    python -m tests.soak kills                        run a part, or go on with one that was cut short
+    python -m tests.soak kills                        run a part, or continue one that was interrupted
     python -m tests.soak --sample 300 [--seed 7]      run some tests of all parts, begun within so many seconds
 
-A test belongs to a part by its mark: `@pytest.mark.soak("kills")`. Each is run by itself, in a pytest of its own; tests
-that share what a fixture of their module made are marked with `together=True`, and are run as one.
+A test belongs to a part by its mark: `@pytest.mark.soak("kills")`. Each is run by itself, in its own pytest; tests that
+share a fixture of their module are marked with `together=True`, and are run as one.
 """
 
 import argparse
@@ -26,7 +26,7 @@ STATE: Final = ROOT / ".soak"
 PART_S: Final = 80 * 60.0  # nothing is begun later, so that a part ends within 90 minutes
 
 Run = Callable[[Sequence[str]], bool]
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 Clock = Callable[[], float]
 
 
@@ -52,11 +52,11 @@ def units_of(marked: Iterable[tuple[str, str, bool]]) -> tuple[Unit, ...]:
 
 
 def run_part(
-    units: Sequence[Unit], state: Path, *, commit: str, run: Run, say: Say, clock: Clock = time.monotonic
+    units: Sequence[Unit], state: Path, *, commit: str, run: Run, report: Report, clock: Clock = time.monotonic
 ) -> int:
     """Run the units that have not passed at this commit; return 1 if one failed, 3 if time was up, else 0.
 
-    `state` keeps those that passed, so that the next call goes on; it is removed when all have.
+    `state` keeps those that passed, so that the next call continues; it is removed when all have.
     """
     began, failed = clock(), list[str]()
     passed = _passed(state, commit)
@@ -64,9 +64,9 @@ def run_part(
         if unit.name in passed:
             continue
         if clock() - began > PART_S:
-            say(f"time is up after {len(passed)} of {len(units)}; the same command goes on")
+            report(f"time is up after {len(passed)} of {len(units)}; the same command continues")
             return 3
-        say(f"{number} of {len(units)}: {unit.name}")
+        report(f"{number} of {len(units)}: {unit.name}")
         if run(unit.tests):
             passed.append(unit.name)
             state.parent.mkdir(exist_ok=True)
@@ -74,31 +74,31 @@ def run_part(
         else:
             failed.append(unit.name)
     for name in failed:
-        say(f"failed: {name}")
+        report(f"failed: {name}")
     if not failed:
         state.unlink(missing_ok=True)
     return 1 if failed else 0
 
 
 def run_sample(
-    units: Sequence[Unit], *, seed: int, seconds: float, run: Run, say: Say, clock: Clock = time.monotonic
+    units: Sequence[Unit], *, seed: int, seconds: float, run: Run, report: Report, clock: Clock = time.monotonic
 ) -> int:
     """Run units in an order that the seed draws, as long as they begin in time; return 1 if one failed twice.
 
-    A busy machine may fail one of them; the same failure in a second try is no chance any more.
+    A busy machine may fail one of them; the same failure in a second try is no coincidence.
     """
-    say(f"seed {seed}: to run the same, python -m tests.soak --sample {seconds:g} --seed {seed}")
+    report(f"seed {seed}: to run the same, python -m tests.soak --sample {seconds:g} --seed {seed}")
     began, count = clock(), 0
     for unit in random.Random(seed).sample(units, len(units)):
         if clock() - began > seconds:
             break
         count += 1
         if not run(unit.tests):
-            say(f"failed, and is tried again: {unit.name}")
+            report(f"failed, and is retried: {unit.name}")
             if not run(unit.tests):
-                say(f"failed twice: {unit.name}")
+                report(f"failed twice: {unit.name}")
                 return 1
-    say(f"{count} of {len(units)} units in {clock() - began:.0f} s")
+    report(f"{count} of {len(units)} units in {clock() - began:.0f} s")
     return 0
 
 
@@ -155,7 +155,7 @@ def main() -> int:
     units = _collected()
     parts = sorted({unit.part for unit in units})
     if options.sample is not None:
-        return run_sample(units, seed=options.seed, seconds=options.sample, run=_pytest, say=_print)
+        return run_sample(units, seed=options.seed, seconds=options.sample, run=_pytest, report=_print)
     if options.part is None:
         for part in parts:
             tests = sum(len(unit.tests) for unit in units if unit.part == part)
@@ -164,7 +164,7 @@ def main() -> int:
     if options.part not in parts:
         parser.error(f"no part {options.part!r}; there are {', '.join(parts)}")
     chosen = [unit for unit in units if unit.part == options.part]
-    return run_part(chosen, STATE / f"{options.part}.json", commit=_commit(), run=_pytest, say=_print)
+    return run_part(chosen, STATE / f"{options.part}.json", commit=_commit(), run=_pytest, report=_print)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""A server that stamps when it received each request and when it sent its answer, on the clock that recorders use, and
-Locust users of several classes to ask it: what is recorded can be held to what happened.
+"""A server that stamps when it received each request and when it sent its response, on the clock of recorders, and
+Locust users of several classes: the recorded times can be compared with the stamps.
 """
 
 import asyncio
@@ -97,7 +97,7 @@ class Custom(Asking):
 
 @dataclass
 class Stamps:
-    """Where the server listens, and for each path when it received the request and sent the answer (ns)."""
+    """The address of the server, and for each path when it received the request and sent the response (ns)."""
 
     address: str = ""
     received_ns: dict[str, int] = field(default_factory=dict)
@@ -106,7 +106,7 @@ class Stamps:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Requests of one class: columns of what was recorded, and of the server's stamps, on the same zero (ns)."""
+    """Requests of one class: columns of the recorded times and of the server's stamps, with the same zero (ns)."""
 
     intended: npt.NDArray[np.int64]
     started: npt.NDArray[np.int64]
@@ -138,7 +138,7 @@ class _Stamping(asyncio.Protocol):
 
 @contextmanager
 def stamping(processing_s: float) -> Iterator[Stamps]:
-    """Serves on loopback, from a thread of its own, until the block ends; each answer takes `processing_s`."""
+    """Serve on loopback, in a thread of its own, until the block ends; each response takes `processing_s`."""
     stamps = Stamps()
     with asyncio.Runner() as runner:
         loop = runner.get_loop()
@@ -164,7 +164,7 @@ def load(
     seconds: int,
     rate: float = 0,
 ) -> None:
-    """Records users of these classes in `folder`, by a Locust of its own that ends by itself."""
+    """Record users of these classes in `folder`, with a Locust process that ends by itself."""
     locustfile = folder / "asking.py"
     locustfile.write_text(LOCUSTFILE, "utf-8")
     options = {
@@ -188,7 +188,7 @@ def load(
 
 
 def compare(folder: Path, stamps: Stamps) -> dict[str, Compared]:
-    """What was recorded in `folder` beside what the server saw, by class, in the order of the starts."""
+    """Return the recorded times of `folder` and the stamps, by class, in the order of the starts."""
     samples, start = read_samples(folder), read_start(folder)
     assert start is not None
     paths = [samples.names[number] for number in samples.name.tolist()]

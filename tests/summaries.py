@@ -1,4 +1,4 @@
-"""Summaries without a run, for tests of what is made from them; each test changes the fields it is about."""
+"""Summaries without a run, for tests of reports; a test changes the fields that matter to it."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from bench.results.summary_records import ConfigurationSummary, Contrast, Repeat
 
 
 def repeat(**changes: Any) -> RepeatSummary:
-    """A good repeat of a minute."""
+    """Return a valid repeat of a minute."""
     values: dict[str, Any] = {
         "trial": "01-istio-1", "block": 1, "valid": True, "reasons": (), "warnings": (), "requests": 10_000,
         "errors": 0, "window_s": 60.0, "rps": 170.0, "mean_ms": 6.0, "p50_ms": 5.0, "p75_ms": 7.0, "p90_ms": 9.0,
@@ -17,7 +17,7 @@ def repeat(**changes: Any) -> RepeatSummary:
 
 
 def configuration(**changes: Any) -> ConfigurationSummary:
-    """A configuration of three good repeats."""
+    """Return a configuration of three valid repeats."""
     values: dict[str, Any] = {
         "mesh": "none", "users": 20, "valid": True, "repeats": (), "n": 3, "p95_ms": 10.0, "p95_low_ms": 9.0,
         "p95_high_ms": 11.0, "p95_cv": 0.05, "no_interval": "", "rps": 180.0, "rps_low": 178.0, "rps_high": 182.0,
@@ -28,7 +28,7 @@ def configuration(**changes: Any) -> ConfigurationSummary:
 
 
 def contrast(**changes: Any) -> Contrast:
-    """istio against baseline: 42 % slower."""
+    """Return istio against baseline: 42 % slower."""
     values: dict[str, Any] = {
         "configuration": "istio", "reference": "baseline", "metric": "p95_ms", "n": (3, 3), "ratio": 1.42,
         "ratio_low": 1.20, "ratio_high": 1.68, "delta_ms": 4.2, "delta_low_ms": 2.0, "delta_high_ms": 6.8,
@@ -39,7 +39,7 @@ def contrast(**changes: Any) -> Contrast:
 
 
 def summary(*contrasts: Contrast, **changes: Any) -> SummaryRecord:
-    """A summary of baseline and istio with these contrasts."""
+    """Return a summary of baseline and istio with these contrasts."""
     values: dict[str, Any] = {
         "run_id": "run", "scenario": "istio-policies", "target": "local", "valid": True, "quick": False,
         "status": "complete", "reference": "baseline", "margin": 0.1, "confidence": 0.95,

@@ -143,7 +143,9 @@ def _reason(configuration: Side, reference: Side, *, found: Comparison | None, m
     adds_mesh = configuration.mesh != "none" and reference.mesh == "none"
     if adds_mesh and metric == "p95_ms" and found.interval and found.interval[1] < 1:
         below = format_percent(1 - found.ratio)
-        texts.append(f"{below} below {reference.name}: a mesh adds work; treat this as noise unless another run shows it")
+        texts.append(
+            f"{below} below {reference.name}: a mesh adds work; treat this as noise unless another run shows it"
+        )
     return "; ".join(texts)
 
 

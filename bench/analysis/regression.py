@@ -1,4 +1,4 @@
-"""Did the mesh get slower? Each night's ratio to its own baseline, against what earlier nights let expect."""
+"""Detect regressions: compare each night's ratio to its own baseline with the prediction from earlier nights."""
 
 import html
 import math
@@ -47,7 +47,7 @@ class Decision(Record):
 
 
 class GateRecord(Record):
-    """What `meshbench gate` found."""
+    """The decisions of `meshbench gate` on one run."""
 
     schema_version: Literal[1] = 1
     run_id: str
@@ -59,7 +59,7 @@ class GateRecord(Record):
 
 @dataclass(slots=True)
 class _Epoch:
-    """The nights under the same conditions: ln ratios that are usual, and the latest ones running that are not."""
+    """The nights under the same conditions: usual ln ratios, and the latest consecutive ones above the limit."""
 
     usual: list[float] = field(default_factory=list)
     above: list[float] = field(default_factory=list)
@@ -67,7 +67,7 @@ class _Epoch:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one more night may show by chance, as ln ratios."""
+    """The range that one more night may reach by chance, as ln ratios."""
 
     mean: float
     limit_95: float
@@ -75,7 +75,7 @@ class Limits:
 
 
 def gate(run: StoredRun, history: Path, *, accepted: str = "") -> tuple[GateRecord, History]:
-    """Adds a run to the history, once, and judges it by the nights before it."""
+    """Add a run to the history, once, and judge it by the nights before it."""
     lines = lines_of(run, accepted=accepted)
     known = append(history, lines)
     decisions = tuple(d for line in lines for d in decide(known.series(line)) if d.run_id == line.run_id)
@@ -90,7 +90,7 @@ def gate(run: StoredRun, history: Path, *, accepted: str = "") -> tuple[GateReco
 
 
 def decide(nights: Iterable[HistoryLine]) -> tuple[Decision, ...]:
-    """One decision for each night of a contrast, from the nights before it. `nights`: oldest first."""
+    """Return one decision for each night of a contrast, from the nights before it. `nights`: oldest first."""
     epochs: dict[str, _Epoch] = {}
     decisions: list[Decision] = []
     invalid = 0
@@ -105,7 +105,7 @@ def decide(nights: Iterable[HistoryLine]) -> tuple[Decision, ...]:
 
 
 def limits(usual: Sequence[float]) -> Limits | None:
-    """Limits for one more night, from the last 20; None where they are fewer than 5, or do not differ at all."""
+    """Return limits for one more night, from the last 20; None where they are fewer than 5, or all equal."""
     last = usual[-NIGHTS:]
     if len(last) < FEWEST_NIGHTS or max(last) == min(last):
         return None
@@ -115,7 +115,7 @@ def limits(usual: Sequence[float]) -> Limits | None:
 
 
 def failure(found: GateRecord) -> MeshbenchError | None:
-    """What ends the job, if anything does."""
+    """Return the error that the gate ends with; None where it passes."""
     errors = {4: ProofError, 5: InvalidMeasurementError, 6: RegressionError}
     if not found.exit_code:
         return None
@@ -125,7 +125,7 @@ def failure(found: GateRecord) -> MeshbenchError | None:
 
 
 def as_markdown(found: GateRecord) -> str:
-    """One table, ready for the summary page of a CI job."""
+    """Format the decisions as one table for the summary page of a CI job."""
     header = ("contrast", "P95 ratio", "usual", "95 % limit", "99 % limit", "outcome")
     rows = [header, ("---",) * len(header), *(_row(decision) for decision in found.decisions)]
     table = ["| " + " | ".join(row) + " |" for row in rows]
@@ -134,7 +134,7 @@ def as_markdown(found: GateRecord) -> str:
 
 
 def write_junit(found: GateRecord, path: Path) -> None:
-    """A test case per contrast: a regression fails, an invalid one is an error, what cannot be judged is skipped."""
+    """Write a test case per contrast: a regression fails, an invalid one is an error, an undecided one is skipped."""
     tags = {"regression": "failure", "invalid": "error", "inconclusive": "skipped", "no baseline": "skipped"}
     attributes = {"name": f"meshbench.{found.scenario}", "tests": str(len(found.decisions))}
     for kind, attribute in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
@@ -150,16 +150,16 @@ def write_junit(found: GateRecord, path: Path) -> None:
 
 
 def as_text(history: History) -> str:
-    """Every contrast of a history, night by night, with a mark where the conditions changed."""
+    """Format every contrast of a history, night by night, with a mark where the conditions changed."""
     first_lines = {(line.scenario, line.configuration, line.reference): line for line in history.lines}
     return "\n\n".join("\n".join(_nights(history.series(line))) for line in first_lines.values())
 
 
 def _decide(night: HistoryLine, epoch: _Epoch, *, invalid: int, before: HistoryLine | None) -> Decision:
-    """Judges a night by its epoch, and makes it part of it."""
+    """Judge a night by its epoch, and add it to the epoch."""
     expected, nights = limits(epoch.usual), min(len(epoch.usual), NIGHTS)
     if not night.valid:
-        alarm = f"ALARM: {format_counted(invalid, 'night')} running without a valid measurement; "
+        alarm = f"ALARM: {format_counted(invalid, 'consecutive night')} without a valid measurement; "
         return _decision(night, "invalid", (alarm if invalid >= INVALID_ALARM else "") + night.reason)
     if night.ln_ratio is None:
         return _decision(night, "inconclusive", night.reason)
@@ -172,7 +172,7 @@ def _decide(night: HistoryLine, epoch: _Epoch, *, invalid: int, before: HistoryL
 
 
 def _take_in(ln_ratio: float, epoch: _Epoch, expected: Limits) -> None:
-    """A single night above the limit was chance and widens it later on; a regression never becomes usual."""
+    """Add a ratio to its epoch. A single night above the limit was chance; a regression never becomes usual."""
     if ln_ratio > expected.limit_95:
         epoch.above.append(ln_ratio)
         return
@@ -183,19 +183,22 @@ def _take_in(ln_ratio: float, epoch: _Epoch, expected: Limits) -> None:
 def _judge(ln_ratio: float, expected: Limits, *, running: int) -> tuple[Outcome, str]:
     more = format_change(math.exp(ln_ratio - expected.mean))
     if running > 1:
-        return "regression", f"{more} against the usual ratio: {running} nights running beyond the 95 % limit"
+        return "regression", f"{more} against the usual ratio: {running} consecutive nights beyond the 95 % limit"
     if ln_ratio > expected.limit_99 and math.exp(ln_ratio - expected.mean) > WORTH_A_WARNING:
-        return "warning", f"{more} against the usual ratio, beyond the 99 % limit; one more night will tell"
+        return (
+            "warning",
+            f"{more} against the usual ratio, beyond the 99 % limit; a regression if the next night is too",
+        )
     return "pass", f"{more}, beyond the 95 % limit, as 1 night in 20 is by chance" if running else ""
 
 
 def _no_baseline(night: HistoryLine, before: HistoryLine | None, nights: int) -> str:
-    """Why there is nothing to judge by, and what began a new epoch, if something did."""
+    """Explain why a night cannot be judged, and what began a new epoch, if something did."""
     was, now = before.conditions if before else night.conditions, night.conditions
     changed = [f"{name}: {was.get(name)} / {now.get(name)}" for name in now if was.get(name) != now.get(name)]
     causes = [f"accepted: {night.accepted}"] if night.accepted else []
     causes += [f"new conditions ({'; '.join(changed)})"] if changed else []
-    count = "they are all equal" if nights >= FEWEST_NIGHTS else f"it takes {FEWEST_NIGHTS}"
+    count = "they are all equal" if nights >= FEWEST_NIGHTS else f"{FEWEST_NIGHTS} are needed"
     return "; ".join([*causes, f"recorded only: {format_counted(nights, 'valid night')} before this one, {count}"])
 
 
@@ -218,7 +221,7 @@ def _decision(
 
 
 def _exit_code(decisions: Sequence[Decision], run_exit_code: int | None) -> int:
-    """A regression that one contrast shows is not undone by another that could not be measured."""
+    """Return the exit code. A regression of one contrast takes precedence over an invalid one of another."""
     outcomes = {decision.outcome for decision in decisions}
     if "regression" in outcomes:
         return RegressionError.exit_code
@@ -247,5 +250,5 @@ def _name(decision: Decision) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text of a run inside Markdown: neither a tag nor markup."""
+    """Escape text of a run for Markdown: no tags, no markup."""
     return re.sub(r"([\\`*_\[\]|])", r"\\\1", html.escape(text, quote=False))

@@ -1,4 +1,4 @@
-"""What processes used while a window lasted, from their resource trace."""
+"""Compute what processes used during the windows of a trial, from their resource trace."""
 
 from collections.abc import Sequence
 from typing import Final, cast
@@ -12,17 +12,17 @@ from bench.results.summary_records import ProcessUse
 from bench.system.processes import Role
 from bench.units import NANOSECONDS
 
-_LEAST_SEEN: Final = 0.5  # of the windows has to lie between readings: less does not stand for the rest
+_LEAST_SEEN: Final = 0.5  # share of the windows between readings: less does not represent the rest
 
 
 def process_use(trace: ResourceTrace, windows: Sequence[Window], requests: int) -> tuple[ProcessUse, ...]:
-    """CPU and memory of every process inside the windows, and CPU time per request, which all share."""
+    """Return CPU and memory of every process inside the windows, and its CPU time per request of the load."""
     indexes = range(len(trace.processes))
     return tuple(_use(trace, index, windows=windows, requests=requests) for index in indexes)
 
 
 def generator_cores(trace: ResourceTrace, windows: Sequence[Window]) -> float | None:
-    """Cores that the load generator used inside the windows; None where it was not seen."""
+    """Return the cores that the load generator used inside the windows; None where it was not observed."""
     found = [_cpu_s(trace, index, windows) for index, role in enumerate(trace.roles) if role == "generator"]
     cores = [cpu_s / seen_s for cpu_s, seen_s in found if cpu_s is not None]
     return sum(cores) if cores and len(cores) == len(found) else None
@@ -42,10 +42,10 @@ def _use(trace: ResourceTrace, index: int, *, windows: Sequence[Window], request
 
 
 def _cpu_s(trace: ResourceTrace, index: int, windows: Sequence[Window]) -> tuple[float | None, float]:
-    """CPU time inside the windows, and how much of them was seen.
+    """Return the CPU time inside the windows, and how many seconds of them were observed.
 
-    At an edge it lies on the line between the readings before and after; beyond the first and the last reading
-    nothing is known. None where that leaves too little, or where the count began anew.
+    At an edge it is interpolated between the readings before and after; beyond the first and the last reading
+    nothing is known. None where too little was observed, or where the counter was reset.
     """
     rows = _rows(trace, index)
     at_ns, cpu_ns = trace.at_ns[rows], trace.cpu_ns[rows]
@@ -61,7 +61,7 @@ def _cpu_s(trace: ResourceTrace, index: int, windows: Sequence[Window]) -> tuple
 
 
 def _rss_max(trace: ResourceTrace, index: int, windows: Sequence[Window]) -> int | None:
-    """The largest reading inside the windows; None where there is none."""
+    """Return the largest reading inside the windows; None where there is none."""
     rows = _rows(trace, index)
     at_ns = trace.at_ns[rows]
     inside = np.zeros(len(rows), np.bool_)

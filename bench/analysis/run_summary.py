@@ -1,4 +1,4 @@
-"""A run's numbers: per repeat, per configuration, per contrast. Made from the run's folder alone."""
+"""Summarise a run from its folder alone: per repeat, per configuration, per contrast."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -21,12 +21,13 @@ from bench.scenario.model import Scenario
 from bench.units import format_effect, format_percent
 
 METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
+_NOTHING: Final = Mean(0.0, None, None, "no valid repeat")
 
 
 def summarise(run: StoredRun) -> tuple[SummaryRecord, dict[str, Digest]]:
-    """All numbers of a run, trial by trial so that one trial's samples are in memory at a time.
+    """Return all numbers of a run, trial by trial so that one trial's samples are in memory at a time.
 
-    The digests are keyed by the trials' folders. Raises StoreError where a trial's files are not whole.
+    The digests are keyed by the trials' folders. Raises StoreError where a trial's files are incomplete.
     """
     record, scenario = run.record, run.record.scenario
     digests = {trial.record.trial: _counted(digest(trial), record.plan.again) for trial in run.trials}
@@ -53,15 +54,15 @@ def summarise(run: StoredRun) -> tuple[SummaryRecord, dict[str, Digest]]:
 
 
 def _counted(found: Digest, again: Sequence[int]) -> Digest:
-    """Left out, however good it is, where its block was measured again: half a block would break the balance."""
+    """Exclude a repeat, even a valid one, whose block has a rerun: half a block would break the balance."""
     if found.block not in again:
         return found
-    reasons = (*found.repeat.reasons, text(Doubt.MEASURED_AGAIN, f"block {found.block} was measured once more"))
+    reasons = (*found.repeat.reasons, text(Doubt.MEASURED_AGAIN, f"block {found.block} has a rerun"))
     return replace(found, repeat=found.repeat.model_copy(update={"valid": False, "reasons": reasons}))
 
 
 def _configuration(record: RunRecord, name: str, repeats: tuple[RepeatSummary, ...]) -> ConfigurationSummary:
-    """One configuration: valid when all planned repeats are there and valid; means are over valid ones."""
+    """Summarise one configuration: valid when all planned repeats exist and are valid; means are over valid ones."""
     scenario, valid = record.scenario, [repeat for repeat in repeats if repeat.valid]
     p95 = geometric_mean([r.p95_ms for r in valid if r.p95_ms]) if valid else _NOTHING
     rps = arithmetic_mean([r.rps for r in valid if r.rps]) if valid else _NOTHING
@@ -93,31 +94,28 @@ def _configuration(record: RunRecord, name: str, repeats: tuple[RepeatSummary, .
     )
 
 
-_NOTHING: Final = Mean(0.0, None, None, "no valid repeat")
-
-
 def _mean_of(values: Iterable[float | None]) -> float | None:
-    """The mean of the values that are there."""
+    """Return the mean of the values that are not None."""
     present = [value for value in values if value is not None]
     return fmean(present) if present else None
 
 
 def _cpu_ms(repeat: RepeatSummary, role: str) -> float | None:
-    """CPU time per request of all processes of a role together; None where one of them, or all, were not seen."""
+    """Return the CPU time per request of all processes of a role; None where one or all were not observed."""
     times = [use.cpu_ms_per_request for use in repeat.resources if use.role == role]
     known = [time for time in times if time is not None]
     return sum(known) if known and len(known) == len(times) else None
 
 
 def _rss_bytes(repeat: RepeatSummary, role: str) -> int | None:
-    """Memory of all processes of a role together; None where one of them, or all, were not seen."""
+    """Return the memory of all processes of a role; None where one or all were not observed."""
     sizes = [use.rss_max_bytes for use in repeat.resources if use.role == role]
     known = [size for size in sizes if size is not None]
     return sum(known) if known and len(known) == len(sizes) else None
 
 
 def _contrasts(scenario: Scenario, repeats: dict[str, tuple[RepeatSummary, ...]]) -> Iterator[Contrast]:
-    """Every pair that the scenario compares, on every metric."""
+    """Yield every pair that the scenario compares, on every metric."""
     sides = {c.name: Side(c.name, c.mesh, repeats[c.name]) for c in scenario.configurations}
     for pair in compared(scenario):
         marks = {"named": pair.named, "alike": alike(scenario, pair.configuration, pair.reference)}
@@ -134,11 +132,11 @@ def _contrasts(scenario: Scenario, repeats: dict[str, tuple[RepeatSummary, ...]]
 
 
 def _hop_costs(run: StoredRun, configurations: dict[str, ConfigurationSummary]) -> Iterator[HopCost]:
-    """What a proxy costs in each configuration, as far as a page's way can be read from the run's manifests."""
+    """Yield the cost of a proxy in each configuration whose page path can be read from the run's manifests."""
     reference = run.record.scenario.reference
     if reference is not None:
-        ways = {name: way for name in configurations if (way := _way(run, name)) is not None}
-        yield from hop_costs(configurations, reference, ways=ways, cpus=run.record.environment.cpus)
+        paths = {name: path for name in configurations if (path := _way(run, name)) is not None}
+        yield from hop_costs(configurations, reference, paths=paths, cpus=run.record.environment.cpus)
 
 
 def _way(run: StoredRun, name: str) -> Way | None:
@@ -153,7 +151,7 @@ def _way(run: StoredRun, name: str) -> Way | None:
 def _doubts(
     run: StoredRun, configurations: dict[str, ConfigurationSummary], contrasts: Sequence[Contrast]
 ) -> Iterator[str]:
-    """What a reader must know before using a number of this run."""
+    """Yield the warnings about the run as a whole."""
     record = run.record
     if record.scenario.quick:
         yield text(Doubt.QUICK, "windows are short")
@@ -165,7 +163,7 @@ def _doubts(
         if not repeat.valid and repeat.block not in record.plan.again:
             yield text(Doubt.INVALID_TRIAL, f"{repeat.trial} is not valid ({_codes(repeat)})")
     for number, block in enumerate(record.plan.again, start=record.plan.blocks + 1):
-        yield text(Doubt.MEASURED_AGAIN, f"block {number} stands in the place of block {block}, which was spoilt")
+        yield text(Doubt.MEASURED_AGAIN, f"block {number} replaces block {block}, which was invalid")
     missing = len(record.plan.trials) - len(run.trials) - len(run.problems)
     if missing > 0:
         planned = len(record.plan.trials)
@@ -180,20 +178,20 @@ def _codes(repeat: RepeatSummary) -> str:
 def _blind_spots(
     scenario: Scenario, configurations: dict[str, ConfigurationSummary], contrasts: Sequence[Contrast]
 ) -> Iterator[str]:
-    """The differences that this run could not have seen, had they been there."""
+    """Yield a warning for each comparison whose minimum detectable effect is larger than the margin."""
     for found in (found for found in contrasts if found.standing != "exploratory" and found.verdict != "invalid"):
         pair = f"{found.configuration} against {found.reference}"
         if found.mde is None:
-            yield text(Doubt.RESOLUTION, f"{pair}: no difference can be told from chance ({found.reason})")
+            yield text(Doubt.RESOLUTION, f"{pair}: no difference can be distinguished from chance ({found.reason})")
         elif found.mde > scenario.margin:
             sides = configurations[found.configuration], configurations[found.reference]
-            seen = f"{min(found.n)} repeats of this spread find {format_effect(found.mde)} in 4 of 5 runs"
+            repeats = f"{min(found.n)} repeats of this spread find {format_effect(found.mde)} in 4 of 5 runs (MDE)"
             needed = repeats_for_margin(sides, scenario.margin) or f"over {MOST_REPEATS}"
-            take = f"{format_percent(scenario.margin)} would take {needed} repeats"
-            yield text(Doubt.RESOLUTION, f"{pair}: {seen}, {take}")
+            need = f"{format_percent(scenario.margin)} would take {needed} repeats"
+            yield text(Doubt.RESOLUTION, f"{pair}: {repeats}, {need}")
 
 
 def repeats_for_margin(sides: Iterable[ConfigurationSummary], margin: float) -> int | None:
-    """How many repeats would see the margin, given the spread of both sides; None: very many, or not known."""
+    """Return how many repeats would detect the margin, given the spread of both sides; None: very many, or unknown."""
     spreads = [side.p95_cv for side in sides if side.p95_cv is not None]
     return repeats_needed(fmean(spread**2 for spread in spreads) ** 0.5, margin) if spreads else None

@@ -1,4 +1,4 @@
-"""Across repeats: means, ratios, their intervals, and what a number of repeats could have seen.
+"""Compute statistics across repeats: means, ratios, their intervals and minimum detectable effects.
 
 The unit of evidence is the repeat, never the request. Latencies are compared on the logarithmic scale, where
 a mesh's cost is a factor and the spread between repeats is about the same for slow and for quick systems.
@@ -18,7 +18,7 @@ CONFIDENCE: Final = 0.95
 EQUIVALENCE_CONFIDENCE: Final = 0.90  # two one-sided tests at 5 %
 POWER: Final = 0.80
 MOST_REPEATS: Final = 1000
-_NO_NOISE: Final = 1e-12  # of logarithms: what is left of equal values by rounding
+_NO_NOISE: Final = 1e-12  # rounding error of the logarithms of equal values
 
 Floats = npt.NDArray[np.float64]
 Interval = tuple[float, float]
@@ -36,7 +36,7 @@ class Mean:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The ratio of two configurations' geometric means, with its intervals and what could have been seen."""
+    """The ratio of two configurations' geometric means, with its intervals and minimum detectable effect."""
 
     ratio: float
     interval: Interval | None
@@ -46,7 +46,7 @@ class Comparison:
 
 
 def geometric_mean(values: Sequence[float], *, confidence: float = CONFIDENCE) -> Mean:
-    """The geometric mean of positive values with its t interval. Raises ValueError where there are none."""
+    """Return the geometric mean of positive values with its t interval. Raises ValueError where there are none."""
     logs = np.log(_positive(values))
     value, reason = math.exp(logs.mean()), no_interval(values)
     if reason:
@@ -56,7 +56,7 @@ def geometric_mean(values: Sequence[float], *, confidence: float = CONFIDENCE) -
 
 
 def arithmetic_mean(values: Sequence[float], *, confidence: float = CONFIDENCE) -> Mean:
-    """The mean, with its t interval, of what cannot be negative. Raises ValueError where there are no values."""
+    """Return the mean of non-negative values with its t interval. Raises ValueError where there are no values."""
     if not len(values):
         raise ValueError("no values, no mean")
     value, reason = float(np.mean(values)), no_interval(values)
@@ -67,7 +67,7 @@ def arithmetic_mean(values: Sequence[float], *, confidence: float = CONFIDENCE) 
 
 
 def compare(values: Sequence[float], reference: Sequence[float]) -> Comparison:
-    """The ratio of the geometric means with Welch's interval. Raises ValueError where a side is empty."""
+    """Return the ratio of the geometric means with Welch's interval. Raises ValueError where a side is empty."""
     logs, reference_logs = np.log(_positive(values)), np.log(_positive(reference))
     difference = float(logs.mean() - reference_logs.mean())
     reason = no_interval(values) or no_interval(reference)
@@ -84,12 +84,12 @@ def compare(values: Sequence[float], reference: Sequence[float]) -> Comparison:
 
 
 def within_blocks(table: Floats, one: int, other: int) -> Interval | None:
-    """The interval of the ratio of two columns' geometric means, with what the blocks have in common taken out.
+    """Return the interval of the ratio of two columns' geometric means, without the variation between blocks.
 
     `table`: one row per complete block, one column per configuration, all positive. The model is randomised complete
     blocks: ln value = block + configuration + noise, (blocks - 1) (columns - 1) degrees of freedom. It assumes that all
-    configurations scatter alike, which meshes often do not: so it stands beside Welch's interval, and decides nothing.
-    None where it has no noise to go by.
+    configurations have the same variance, which meshes often do not: so it is shown with Welch's interval, and decides
+    nothing. None where there is no noise to estimate.
     """
     logs = np.log(table)
     blocks, columns = logs.shape
@@ -102,7 +102,7 @@ def within_blocks(table: Floats, one: int, other: int) -> Interval | None:
 
 
 def no_interval(values: Sequence[float]) -> str:
-    """Why these repeats cannot have an interval; empty where they can."""
+    """Return why these repeats cannot have an interval; empty where they can."""
     if len(values) < 2:
         return "one repeat has no spread: no interval"
     if max(values) == min(values):
@@ -111,12 +111,12 @@ def no_interval(values: Sequence[float]) -> str:
 
 
 def t_quantile(confidence: float, df: float) -> float:
-    """Student's t that a two-sided interval of this confidence reaches to."""
+    """Return the quantile of Student's t for a two-sided interval of this confidence."""
     return float(special.stdtrit(df, (1 + confidence) / 2))
 
 
 def welch(values: Floats, reference: Floats) -> tuple[float, float]:
-    """Standard error of a difference of means, and its degrees of freedom, without assuming equal spreads."""
+    """Return standard error and degrees of freedom of a difference of means, without assuming equal variances."""
     parts = [float(np.var(side, ddof=1)) / len(side) for side in (values, reference)]
     total = sum(parts)
     df = total**2 / sum(p**2 / (len(s) - 1) for p, s in zip(parts, (values, reference), strict=True))
@@ -124,7 +124,7 @@ def welch(values: Floats, reference: Floats) -> tuple[float, float]:
 
 
 def minimum_detectable_effect(sd: float, repeats: int) -> float | None:
-    """The ratio minus 1 that Welch's test finds with 80 % power, given the sd of ln P95 between repeats.
+    """Return the ratio minus 1 that Welch's test finds with 80 % power, given the sd of ln P95 between repeats.
 
     None for fewer than 2 repeats.
     """
@@ -134,7 +134,7 @@ def minimum_detectable_effect(sd: float, repeats: int) -> float | None:
 
 
 def repeats_needed(sd: float, effect: float) -> int | None:
-    """The fewest repeats that find `effect` (0.1: 10 %) with 80 % power; None beyond `MOST_REPEATS`."""
+    """Return the fewest repeats that find `effect` (0.1: 10 %) with 80 % power; None beyond `MOST_REPEATS`."""
     if (minimum_detectable_effect(sd, MOST_REPEATS) or 0) > effect:
         return None
     low, high = 1, MOST_REPEATS  # `low` is too few, `high` is enough
@@ -147,7 +147,7 @@ def repeats_needed(sd: float, effect: float) -> int | None:
 
 @lru_cache
 def _welch_effect(repeats: int) -> float:
-    """The effect, in standard errors, that Welch's test with `repeats` a side finds with 80 % power."""
+    """Return the effect, in standard errors, that Welch's test with `repeats` a side finds with 80 % power."""
     low, high = 0.0, 30.0  # with 2 repeats, the fewest, it is about 10.4
     while high - low > 1e-4:
         middle = (low + high) / 2
@@ -156,11 +156,11 @@ def _welch_effect(repeats: int) -> float:
 
 
 def _welch_power(effect: float, repeats: int) -> float:
-    """The power of Welch's test, exact for equal spreads and equal numbers of repeats.
+    """Return the power of Welch's test, exact for equal variances and equal numbers of repeats.
 
     The share u of one side in the sum of both sample variances follows a Beta distribution and fixes Welch's
     degrees of freedom, hence the critical value; the statistic itself is noncentral t with 2 (n - 1) degrees,
-    whatever u is. So the power is the mean over u of what lies beyond the critical value.
+    for any u. So the power is the mean over u of the probability beyond the critical value.
     """
     half = (repeats - 1) / 2
     share = special.betaincinv(half, half, (np.arange(100) + 0.5) / 100)
@@ -170,7 +170,7 @@ def _welch_power(effect: float, repeats: int) -> float:
 
 
 def _half_width(values: Floats, confidence: float) -> Interval:
-    """The standard deviation, and half the width of the mean's t interval."""
+    """Return the standard deviation, and half the width of the mean's t interval."""
     sd = float(np.std(values, ddof=1))
     return sd, t_quantile(confidence, len(values) - 1) * sd / math.sqrt(len(values))
 

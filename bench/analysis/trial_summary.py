@@ -1,4 +1,4 @@
-"""Summarise one trial: its numbers, its course over time, its quantile curve, latency by request name."""
+"""Summarise one trial: its numbers, its time series, its quantile curve, latency by request name."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +18,25 @@ from bench.results.store import StoredTrial
 from bench.results.summary_records import NamedLatency, NamedRepeat, RepeatSummary
 from bench.units import NANOSECONDS, NS_PER_MS
 
-_NOTHING: Final = Mean(0.0, None, None, "no good request of this name")
+Floats = npt.NDArray[np.float64]
+
+SLIDING_S: Final = 5
+_SHARES: Final = {
+    "p50_ms": 0.5,
+    "p75_ms": 0.75,
+    "p90_ms": 0.9,
+    "p95_ms": 0.95,
+    "p99_ms": 0.99,
+    "p999_ms": 0.999,
+    "max_ms": 1.0,
+}
+_CURVE: Final = (*np.arange(0.01, 0.9899, 0.01), *np.arange(0.99, 0.99905, 0.001))
+_LONGEST_S: Final = 7 * 24 * 3600
+_NOTHING: Final = Mean(0.0, None, None, "no successful request of this name")
 
 
 def named_repeats(counted: Samples, response_ns: Ns) -> tuple[NamedRepeat, ...]:
-    """The requests of a window by name, in the order of the names; nothing where all have the same."""
+    """Return the requests of a window by request name, in the order of the names; empty where all have the same."""
     used = np.unique(counted.name).tolist()
     if len(used) < 2:
         return ()
@@ -31,7 +45,7 @@ def named_repeats(counted: Samples, response_ns: Ns) -> tuple[NamedRepeat, ...]:
 
 
 def named_latencies(repeats: Sequence[RepeatSummary]) -> tuple[NamedLatency, ...]:
-    """Each name over the valid repeats that have it."""
+    """Return the latencies of each request name over the valid repeats that have it."""
     found: dict[str, list[NamedRepeat]] = {}
     for repeat in repeats:
         for named in repeat.by_name if repeat.valid else ():
@@ -75,28 +89,12 @@ def _mean(repeats: Sequence[NamedRepeat], percentile: Literal["p50_ms", "p95_ms"
     return geometric_mean(values) if values else _NOTHING
 
 
-Floats = npt.NDArray[np.float64]
-
-SLIDING_S: Final = 5
-_SHARES: Final = {
-    "p50_ms": 0.5,
-    "p75_ms": 0.75,
-    "p90_ms": 0.9,
-    "p95_ms": 0.95,
-    "p99_ms": 0.99,
-    "p999_ms": 0.999,
-    "max_ms": 1.0,
-}
-_CURVE: Final = (*np.arange(0.01, 0.9899, 0.01), *np.arange(0.99, 0.99905, 0.001))
-_LONGEST_S: Final = 7 * 24 * 3600
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Series:
     """A trial second by second, warm-up included; `at_s` is the end of each second.
 
-    p95_ms: of the good requests that ended in the 5 s before; NaN where there were none
-    rps, errors: good and failed requests that ended in the second before
+    p95_ms: of the successful requests that ended in the 5 s before; NaN where there were none
+    rps, errors: successful and failed requests that ended in the second before
     """
 
     at_s: Floats
@@ -107,7 +105,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Digest:
-    """What a report needs of one trial. `window` in seconds; `quantiles`: shares, and latencies in ms."""
+    """The data of one trial for a report. `window` in seconds; `quantiles`: shares, and latencies in ms."""
 
     trial: str
     configuration: str
@@ -120,15 +118,15 @@ class Digest:
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """What is shown of a trial as soon as it is stored: P95 of its good requests (ms; None where they are too few), and
-    how many of them came in a second."""
+    """The figures shown of a trial as soon as it is stored: P95 of its successful requests (ms; None where they are too
+    few), and their number per second."""
 
     p95_ms: float | None
     rps: float
 
 
 def headline(record: TrialRecord, samples: Samples) -> Headline:
-    """Condense a trial's samples to the two figures that its summary has, too."""
+    """Return two figures of a trial's samples, equal to those of its summary."""
     counted = samples.counted(record.windows)
     ordered = np.sort(response_ns(counted, record.rate)[counted.ok])
     window_s = sum(window.seconds for window in record.windows)
@@ -136,7 +134,7 @@ def headline(record: TrialRecord, samples: Samples) -> Headline:
 
 
 def digest(trial: StoredTrial) -> Digest:
-    """Reads a trial's samples once and condenses them. Raises StoreError where they are not whole."""
+    """Read a trial's samples once and summarise them. Raises StoreError where they are incomplete."""
     record, samples = trial.record, trial.samples()
     counted = samples.counted(record.windows)
     ordered = np.sort(response_ns(counted, record.rate)[counted.ok])
@@ -155,7 +153,7 @@ def digest(trial: StoredTrial) -> Digest:
 def _repeat(trial: StoredTrial, samples: Samples, *, counted: Samples, ordered: Ns) -> RepeatSummary:
     record, requests = trial.record, len(counted)
     window_s = sum(window.seconds for window in record.windows)
-    # A target that cannot see its processes writes no resources.
+    # A target that cannot observe its processes writes no resources.
     resources = trial.resources() if (trial.path / "resources.parquet").exists() else None
     percentiles = {name: _percentile_ms(ordered, share) for name, share in _SHARES.items()}
     usable = bool(percentiles["p95_ms"])
@@ -183,14 +181,14 @@ def _repeat(trial: StoredTrial, samples: Samples, *, counted: Samples, ordered: 
 
 
 def _percentile_ms(ordered: Ns, share: float) -> float | None:
-    """Nearest rank. The maximum needs one request only."""
+    """Return the nearest-rank percentile; None where the requests are too few. The maximum needs one only."""
     if not len(ordered) or not (share == 1 or latency.is_enough(share, len(ordered))):
         return None
     return int(ordered[latency.rank(share, len(ordered)) - 1]) / NS_PER_MS
 
 
 def _corrected_ms(record: TrialRecord, ordered: Ns) -> float | None:
-    """An open loop's latency counts from the intended start: nothing is left out that had to be put back."""
+    """Return P95 counted from the intended start. An open loop's latency is already counted from there."""
     if not len(ordered):
         return None
     if record.rate is not None:
@@ -209,23 +207,23 @@ def _series(record: TrialRecord, samples: Samples) -> Series:
     ends_ns = [*samples.started_ns[-1:].tolist(), *(window.end_ns for window in record.windows)]
     seconds = min(-(-max(ends_ns, default=0) // NANOSECONDS), _LONGEST_S)
     good, ended_ns = samples.ok, samples.completed_ns
-    answered = latency.by_second(ended_ns[good], response_ns(samples, record.rate)[good], seconds)
+    succeeded = latency.by_second(ended_ns[good], response_ns(samples, record.rate)[good], seconds)
     failed = latency.by_second(ended_ns[~good], samples.latency_ns[~good], seconds)
     return Series(
         at_s=np.arange(1, seconds + 1, dtype=np.float64),
-        p95_ms=np.array([_sliding_p95_ms(answered, second) for second in range(1, seconds + 1)], np.float64),
-        rps=np.diff(answered.edges).astype(np.float64),
+        p95_ms=np.array([_sliding_p95_ms(succeeded, second) for second in range(1, seconds + 1)], np.float64),
+        rps=np.diff(succeeded.edges).astype(np.float64),
         errors=np.diff(failed.edges).astype(np.float64),
     )
 
 
-def _sliding_p95_ms(answered: BySecond, second: int) -> float:
-    recent = answered.between(second - SLIDING_S, second)
+def _sliding_p95_ms(succeeded: BySecond, second: int) -> float:
+    recent = succeeded.between(second - SLIDING_S, second)
     return latency.percentile_ns(recent, 0.95) / NS_PER_MS if len(recent) else float("nan")
 
 
 def _curve(ordered: Ns) -> tuple[Floats, Floats]:
-    """The latency at each share, as far out as the count allows."""
+    """Return the latency at each share, as far out as the count allows."""
     shares = [share for share in _CURVE if latency.is_enough(share, len(ordered))]
-    places = [latency.rank(share, len(ordered)) - 1 for share in shares]
-    return np.array(shares, np.float64), ordered[places].astype(np.float64) / NS_PER_MS
+    indexes = [latency.rank(share, len(ordered)) - 1 for share in shares]
+    return np.array(shares, np.float64), ordered[indexes].astype(np.float64) / NS_PER_MS

@@ -1,1 +1,1 @@
-"""The system under test: its manifests, its model, and Bookinfo, the first application."""
+"""The system under test: its manifests, its model, and Bookinfo."""

@@ -1,10 +1,10 @@
-"""Read Kubernetes manifests as frozen models, strictly: a field that is not known here is an error with its line.
+"""Read Kubernetes manifests as frozen models, strictly: an unknown field is an error with its line.
 
-The same files are applied to a cluster and translated for the local target. A field that only the cluster
-would obey makes the two differ without a word; so every field is either modelled or refused.
+The same files are applied to a cluster and translated for the local target. A field that only the cluster supports
+would make the two differ silently; so every field is either modelled or rejected.
 
-Fields of type Any mean something to a cluster only (images, resources, probes, volumes): they are known by
-name, so that a misspelt one is found, and left to the cluster.
+Fields of type Any affect a cluster only (images, resources, probes, volumes): their names are known, so that a misspelt
+one is found, and their values are not checked.
 """
 
 import json
@@ -26,15 +26,15 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-
 Text = Annotated[str, StringConstraints(min_length=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
-# Whose an API group is, by its end.
+# The mesh of an API group, by its suffix.
 _OWNERS: Final = {"istio.io": "Istio", "kuma.io": "Kuma"}
 
 
 class Part(BaseModel):
     """Base of every modelled part of a manifest.
 
-    `untranslated` names fields that Kubernetes or the mesh knows and meshbench does not translate: the
-    message about them differs from the one about a misspelt field.
+    `untranslated` names fields of Kubernetes or the mesh that meshbench does not translate; their message differs from
+    that of a misspelt field.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, alias_generator=to_camel)
@@ -43,7 +43,7 @@ class Part(BaseModel):
 
 
 class Metadata(Part):
-    """`metadata` of an object; its labels and annotations are the cluster's."""
+    """`metadata` of an object; labels and annotations are not checked."""
 
     name: Name
     namespace: Name | None = None
@@ -52,7 +52,7 @@ class Metadata(Part):
 
 
 class PolicyMetadata(Part):
-    """`metadata` of a policy; annotations could turn it into a dry run, and are refused."""
+    """`metadata` of a policy; annotations could turn it into a dry run, and are rejected."""
 
     untranslated: ClassVar[frozenset[str]] = frozenset({"annotations"})
 
@@ -62,7 +62,7 @@ class PolicyMetadata(Part):
 
 
 class Manifest(Part):
-    """Base of a whole object; `apiVersion` and `kind` have been checked against `Kind` before."""
+    """Base of a whole object; `apiVersion` and `kind` are checked against `Kind` before."""
 
     api_version: str
     kind: str
@@ -73,9 +73,9 @@ M = TypeVar("M", bound=Manifest)
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[M]):
-    """A kind that can be read: the API versions that mean the same, and its model.
+    """A kind that can be read: its equivalent API versions, and its model.
 
-    `root_namespace` is the mesh's, where an object of this kind is for the whole mesh; empty where none can be.
+    `root_namespace` is the namespace in which an object of this kind is for the whole mesh; empty where none is.
     """
 
     api_versions: tuple[str, ...]
@@ -85,23 +85,23 @@ class Kind(Generic[M]):
 
 @dataclass(frozen=True, slots=True)
 class Source(Generic[M]):
-    """A manifest and where it was written."""
+    """A manifest and its document in a file."""
 
     manifest: M
     document: Document
 
     def problem(self, loc: Loc, message: str) -> Problem:
-        """`message` as a problem of the field at `loc`, in the file's own spelling (`matchLabels`)."""
+        """Return `message` as a problem of the field at `loc`, in the file's spelling (`matchLabels`)."""
         return self.document.problem(loc, message)
 
 
 def read_manifests(
     folders: Sequence[Path], kinds: Mapping[str, Kind[Any]], *, namespace: str
 ) -> tuple[Source[Any], ...]:
-    """Every object of the manifests in `folders`, by folder, file and place; of a folder in another one once.
+    """Read every object of the manifests in `folders`, in the order of folders, files and documents, each file once.
 
     Raises InputError with all problems of all files: an unknown kind, API version, field or value, an object outside
-    of the application's `namespace` and the mesh's root, a folder without manifests, and what `read_documents` refuses.
+    of the application's `namespace` and the mesh's root, a folder without manifests, and those of `read_documents`.
     """
     problems: list[Problem] = []
     sources: list[Source[Any]] = []
@@ -120,17 +120,17 @@ def read_manifests(
 
 
 def _misplaced(source: Source[Any], kinds: Mapping[str, Kind[Any]], home: str) -> Iterator[Problem]:
-    """Whatever a run makes lives in its own namespaces: in others it would touch what is not the run's."""
+    """Yield a problem for an object in a namespace that is not the run's."""
     known = list(filter(None, (home, kinds[source.manifest.kind].root_namespace)))
     namespace = source.document.value["metadata"].get("namespace") or home
     if namespace not in known:
         yield source.problem(
-            ("metadata", "namespace"), f"nothing runs in {namespace!r}{did_you_mean(namespace, known)}"
+            ("metadata", "namespace"), f"no workload runs in {namespace!r}{did_you_mean(namespace, known)}"
         )
 
 
 def of_kind(sources: Iterable[Source[Any]], model: type[M]) -> tuple[Source[M], ...]:
-    """The manifests of one kind, in their order."""
+    """Return the manifests of one kind, in their order."""
     return tuple(source for source in sources if isinstance(source.manifest, model))
 
 
@@ -139,7 +139,7 @@ def _files(folders: Sequence[Path], problems: list[Problem]) -> list[Path]:
     for folder in folders:
         files = manifest_files(folder)
         if not files:
-            reason = "has no manifest" if folder.is_dir() else "is no folder of manifests"
+            reason = "has no manifests" if folder.is_dir() else "is not a folder of manifests"
             problems.append(Problem(str(folder), 0, "", reason))
         found += files
     return list(dict.fromkeys(found))
@@ -154,7 +154,7 @@ def _read(document: Document, kinds: Mapping[str, Kind[Any]], problems: list[Pro
         return ()
     model = kinds[document.value["kind"]].model
     try:
-        # Through JSON, where a list may become a tuple although the models are strict.
+        # Via JSON, which allows a list for a tuple although the models are strict.
         return (Source(model.model_validate_json(json.dumps(document.value)), document),)
     except ValidationError as error:
         problems += [_problem(document, model, details) for details in _causes(error.errors())]
@@ -162,15 +162,16 @@ def _read(document: Document, kinds: Mapping[str, Kind[Any]], problems: list[Pro
 
 
 def _unfit(document: Document, kinds: Mapping[str, Kind[Any]]) -> Problem | None:
-    """What is wrong with `kind` or `apiVersion`, if anything."""
+    """Return the problem of `kind` or `apiVersion`; None where both are known."""
     value = document.value
     if not isinstance(value, dict):
-        return document.problem((), "is no Kubernetes object; kind, apiVersion and metadata are needed")
+        return document.problem((), "is not a Kubernetes object; kind, apiVersion and metadata are required")
     kind, version = value.get("kind"), value.get("apiVersion")
     owner, wanted = _owner(version), {_owner(known) for one in kinds.values() for known in one.api_versions}
     if owner and any(wanted) and owner not in wanted:
         mesh = " and ".join(sorted(filter(None, wanted)))
-        return document.problem(("apiVersion",), f"{version} is {owner}'s; the mesh of this configuration is {mesh}")
+        message = f"{version} belongs to {owner}; the mesh of this configuration is {mesh}"
+        return document.problem(("apiVersion",), message)
     if not isinstance(kind, str) or kind not in kinds:
         return document.problem(("kind",), f"unknown kind {kind!r}{did_you_mean(str(kind), kinds)}")
     if version not in kinds[kind].api_versions:
@@ -180,13 +181,13 @@ def _unfit(document: Document, kinds: Mapping[str, Kind[Any]]) -> Problem | None
 
 
 def _owner(version: object) -> str:
-    """The mesh that an API version belongs to; empty for Kubernetes' own, and others."""
+    """Return the mesh that an API version belongs to; empty for those of Kubernetes and others."""
     group = str(version).partition("/")[0]
     return next((owner for end, owner in _OWNERS.items() if group == end or group.endswith(f".{end}")), "")
 
 
 def _causes(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
-    """Without the lists that are too short only because their items are wrong."""
+    """Leave out consequences: lists that are too short because their items are invalid."""
     wrong = {details["loc"][:length] for details in errors for length in range(len(details["loc"]))}
     return [details for details in errors if details["type"] != "too_short" or details["loc"] not in wrong]
 
@@ -203,19 +204,19 @@ def _message(model: type[Part], details: ErrorDetails) -> str:
     if details["type"] == "missing":
         return "is missing"
     if details["type"] == "literal_error":
-        return f"{details['input']!r} is not translated; one of {details['ctx']['expected']} is"
+        return f"{details['input']!r} is not supported by meshbench (supported: {details['ctx']['expected']})"
     return details["msg"].removeprefix("Value error, ")
 
 
 def _unknown_field(part: type[Part], name: str) -> str:
     if name in part.untranslated:
-        return "is not translated by meshbench: the local target could not be true to it"
+        return "is not supported by meshbench, since the local target cannot translate it"
     known = [field.alias or key for key, field in part.model_fields.items()]
     return f"unknown field{did_you_mean(name, known)}"
 
 
 def _part_at(model: type[Part], loc: Loc) -> Any:
-    """The model of the mapping at `loc`: through optional fields, tuples and dicts of parts."""
+    """Return the model of the mapping at `loc`, through optional fields, tuples and dicts of parts."""
     here: Any = model
     for step in loc:
         here = _required(_inside(here, step))
@@ -240,7 +241,7 @@ _SIDECAR_KEYS: Final = ("istio.io/", "kuma.io/")
 
 
 class ServicePort(Part):
-    """One port of a Service; without a declared protocol a mesh may take HTTP for TCP."""
+    """One port of a Service; without a declared protocol a mesh may treat HTTP as TCP."""
 
     name: Text | None = None
     port: Port
@@ -293,7 +294,7 @@ class Container(Part):
 
 
 class PodMetadata(Part):
-    """Labels and annotations of a pod; those that would change its sidecar are refused.
+    """Labels and annotations of a pod; those that would change its sidecar are rejected.
 
     `app` and `version` name the workload, here as in a mesh's telemetry.
     """
@@ -305,7 +306,7 @@ class PodMetadata(Part):
     def _check(self) -> "PodMetadata":
         for key in (*self.labels, *self.annotations):
             if any(domain in key for domain in _SIDECAR_KEYS):
-                raise ValueError(f"{key} changes the sidecar; meshbench does not translate it")
+                raise ValueError(f"{key} changes the sidecar, which meshbench does not support")
         missing = {"app", "version"} - self.labels.keys()
         if missing:
             raise ValueError(f"lacks the label {' and '.join(sorted(missing))}")
@@ -330,14 +331,14 @@ class Template(Part):
 
 
 class LabelSelector(Part):
-    """The labels that must all be there; expressions are not translated."""
+    """The labels that an object must have; expressions are not supported."""
 
     untranslated: ClassVar[frozenset[str]] = frozenset({"matchExpressions"})
 
     match_labels: dict[str, str]
 
     def selects(self, labels: Mapping[str, str]) -> bool:
-        """Whether an object with these labels is meant."""
+        """Check whether an object with these labels is selected."""
         return self.match_labels.items() <= labels.items()
 
 

@@ -1,6 +1,6 @@
-"""Model the application under test, read from its manifests: its workloads, their accounts, and who calls whom.
+"""Model the application under test from its manifests: workloads, service accounts and calls.
 
-Only what a process on this machine can be true to is taken: names, labels, service accounts and ports.
+Only names, labels, service accounts and ports are read, which processes on this machine can have, too.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,11 +22,11 @@ from bench.errors import InputError, Problem
 from bench.files.yaml_source import did_you_mean
 
 NAMESPACE: Final = "bookinfo"
-MESH: Final = "default"  # the one that Kuma has by itself; Istio's has no name
+MESH: Final = "default"  # Kuma's default mesh; Istio's has no name
 CLIENT: Final = "locust"
 GATEWAY: Final = "gateway"
 
-# Who calls whom. Reviews v1 shows no stars and does not ask for ratings.
+# Caller and callee. Reviews v1 shows no stars and does not call ratings.
 _CALLS: Final = (
     (CLIENT, "productpage"),
     ("productpage", "details"),
@@ -37,9 +37,9 @@ _CALLS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One process that serves at `port` (the one that its clients know), or a client without a port.
+    """One process that serves at `port` (the one that clients use), or a client without a port.
 
-    `name` is that of its part of the application (`reviews`), with the version (`reviews-v2`) where several are there.
+    `name` is that of its service (`reviews`), with the version (`reviews-v2`) where several are deployed.
     """
 
     name: str
@@ -50,13 +50,13 @@ class Workload:
 
     @property
     def app(self) -> str:
-        """Its part of the application, whatever the version."""
+        """Name of its service, without the version."""
         return self.labels["app"]
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A name under which `workloads` are called, at `port`: any of them answers, unless a mesh routes."""
+    """A name under which `workloads` are called, at `port`: any of them responds, unless a mesh has routes."""
 
     name: str
     port: int
@@ -64,14 +64,14 @@ class Service:
 
     @property
     def workload(self) -> Workload:
-        """The workload; of several versions the first, whose account is that of all."""
+        """The workload, or the first of several versions, which share one account."""
         return self.workloads[0]
 
 
 @dataclass(frozen=True, slots=True)
 class PathRoute:
-    """Requests with this path, or whose path begins with it (letter by letter, or as whole parts between slashes), go
-    to `service`. `origin` says where it is written, as far as that is in Envoy's configuration."""
+    """Routes requests to `service` by path: this path, or those that start with it (`prefix` by letters, `parts` by
+    whole parts between slashes). `origin` is the route's name in Envoy's configuration, if it has one."""
 
     kind: Literal["exact", "prefix", "parts"]
     path: str
@@ -79,7 +79,7 @@ class PathRoute:
     origin: str = ""
 
     def takes(self, path: str) -> bool:
-        """Whether a request with this path is meant."""
+        """Check whether a request with this path takes the route."""
         if self.kind == "prefix":
             return path.startswith(self.path)
         below = self.kind == "parts" and path.startswith(f"{self.path.rstrip('/')}/")
@@ -88,11 +88,11 @@ class PathRoute:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """Where the load enters the mesh: a proxy of its own, called as `service`. The first route that takes a path
-    counts; for a path that none takes it answers 404 itself.
+    """A proxy through which the load enters the mesh, called as `service`. The first matching route counts; without one
+    it responds with 404.
 
-    `proxy` is the configuration of an Envoy that is no part of the mesh, and calls services through a sidecar as any
-    workload does, and `options` is what it is started with besides; None where the proxy itself is the mesh's.
+    `proxy` is the configuration of an Envoy that is not part of the mesh, and that calls services through a sidecar;
+    `options` are its additional arguments. None where the gateway is the mesh's own proxy.
     """
 
     service: Service
@@ -102,7 +102,7 @@ class Gateway:
 
     @property
     def http(self) -> Literal["HTTP/1.1"] | None:
-        """What the mesh's own proxy speaks to services: what they speak themselves. None for the sidecars' version."""
+        """HTTP version of the mesh's own proxy to services: that of the services. None for the sidecars' version."""
         return "HTTP/1.1" if self.proxy is None else None
 
     @property
@@ -110,7 +110,7 @@ class Gateway:
         return self.service.workload
 
     def route(self, path: str) -> PathRoute | None:
-        """The route that takes a path."""
+        """Return the route for a path; None where there is none."""
         return next((route for route in self.routes if route.takes(path)), None)
 
 
@@ -118,7 +118,7 @@ class Gateway:
 class Application:
     """Bookinfo in one namespace, with one or several versions of reviews, and the load generator as its client.
 
-    `calls` are pairs of workload names, caller first; `mesh` is the name of the mesh, where meshes have names.
+    `calls` are pairs of workload names, caller first; `mesh` is the mesh's name, where meshes have names.
     """
 
     namespace: str
@@ -131,47 +131,47 @@ class Application:
 
     @property
     def everyone(self) -> tuple[Workload, ...]:
-        """The workloads and who calls them from inside the mesh, the gateway or else the client: all that have an
-        identity."""
+        """All workloads with an identity: the application's, and their caller inside the mesh, the gateway or else the
+        client."""
         return (*self.workloads, self.gateway.workload if self.gateway else self.client)
 
     @property
     def protected(self) -> tuple[Workload, ...]:
-        """Those that policies can concern: the workloads, and the gateway before them."""
+        """All workloads that policies may select: the application's and the gateway."""
         return (*self.workloads, self.gateway.workload) if self.gateway else self.workloads
 
     @property
     def with_sidecar(self) -> tuple[Workload, ...]:
-        """Those whose calls a sidecar takes: everyone but a gateway that is the mesh's own proxy."""
+        """All workloads with a sidecar: everyone but a gateway that is the mesh's own proxy."""
         own_proxy = self.gateway is not None and self.gateway.proxy is None
         return self.workloads if own_proxy else self.everyone
 
     def service(self, name: str) -> Service:
-        """The Service of that name, or the gateway's. Raises KeyError."""
+        """Return the Service of that name, or the gateway's. Raises KeyError."""
         gateway = {GATEWAY: self.gateway.service} if self.gateway else {}
         return {**{service.name: service for service in self.services}, **gateway}[name]
 
     def entered_by(self, gateway: Gateway) -> "Application":
-        """The same where the client is outside of the mesh and calls the gateway."""
+        """Return the application with a client outside of the mesh, which calls the gateway."""
         if self.gateway is not None:
             return replace(self, gateway=gateway)
         inside = [(GATEWAY if caller == CLIENT else caller, called) for caller, called in self.calls]
         return replace(self, gateway=gateway, calls=((CLIENT, GATEWAY), *inside))
 
     def workload(self, name: str) -> Workload:
-        """The workload of that name, or the client. Raises KeyError."""
+        """Return the workload of that name, or the client. Raises KeyError."""
         return {workload.name: workload for workload in (*self.everyone, self.client)}[name]
 
     def callers(self, name: str) -> tuple[Workload, ...]:
-        """Who calls the workload of that name when the application does its work."""
+        """Return the callers of the workload of that name."""
         return tuple(self.workload(caller) for caller, called in self.calls if called == name)
 
 
 def read_application(folder: Path, reviews: str | Sequence[str], *, namespace: str = NAMESPACE) -> Application:
-    """Bookinfo from its manifests in `folder`, with `reviews` (v1, v2, v3, or several of them), in the namespace that
-    identities and policies name.
+    """Read Bookinfo from its manifests in `folder`, with `reviews` (v1, v2, v3, or several of them), in the namespace
+    that identities and policies name.
 
-    With several versions each has a Service of its own besides, whose selector names the version. Services whose
+    With several versions each has its own Service in addition, whose selector names the version. Services whose
     workload is not part of this configuration are left out. Raises InputError with all problems.
     """
     versions = (reviews,) if isinstance(reviews, str) else tuple(reviews)
@@ -196,14 +196,14 @@ def read_application(folder: Path, reviews: str | Sequence[str], *, namespace: s
 
 
 def _named(workloads: Sequence[Workload]) -> Iterable[Workload]:
-    """With the version in the name where several are there."""
+    """Yield the workloads, with the version in the name where an app has several."""
     apps = [one.app for one in workloads]
     for one in workloads:
         yield replace(one, name=f"{one.app}-{one.version}") if apps.count(one.app) > 1 else one
 
 
 def _calls(workloads: Iterable[Workload]) -> Iterable[tuple[str, str]]:
-    """Who calls whom, by the workloads' names."""
+    """Yield pairs of workload names, caller first."""
     named: dict[str, list[str]] = {CLIENT: [CLIENT]}
     for one in workloads:
         named.setdefault(one.app, []).append(one.name)
@@ -222,7 +222,7 @@ def _workload(deployment: DeploymentManifest) -> Workload:
 def _wanted(
     services: Sequence[Source[ServiceManifest]], versions: Sequence[str]
 ) -> tuple[Source[ServiceManifest], ...]:
-    """Leave out the Services of single versions where only one is there."""
+    """Leave out the Services of single versions where only one is deployed."""
     return tuple(one for one in services if len(versions) > 1 or "version" not in one.manifest.spec.selector)
 
 
@@ -259,7 +259,7 @@ def _selector_problems(
             yield source.problem(("spec", "selector"), "selects no Deployment's pods")
         target = spec.ports[0].target_port or spec.ports[0].port
         if any(workload.port != target for workload in selected):
-            yield source.problem(("spec", "ports", 0), f"port {target} is not the one that the pods serve")
+            yield source.problem(("spec", "ports", 0), f"port {target} is not the port of the pods")
 
 
 def _require(folder: Path, workloads: Iterable[Workload], reviews: Sequence[str]) -> None:
@@ -275,11 +275,11 @@ def _require(folder: Path, workloads: Iterable[Workload], reviews: Sequence[str]
 
 
 def _mixed(app: str, apps: Sequence[str]) -> bool:
-    """Whether several versions are there of what has only one."""
+    """Check whether an app other than reviews has several versions."""
     return app != "reviews" and apps.count(app) > 1
 
 
-# What Bookinfo answers to (method, path): the first of each is what its clients ask.
+# Bookinfo's status for (method, path): the first of each is the one that clients request.
 ENDPOINTS: Final[Mapping[str, Mapping[tuple[str, str], int]]] = {
     "productpage": {("GET", "/productpage"): 200, ("POST", "/login"): 302, ("GET", "/health"): 200},
     "details": {("GET", "/details/0"): 200, ("GET", "/health"): 200},
@@ -289,7 +289,7 @@ ENDPOINTS: Final[Mapping[str, Mapping[tuple[str, str], int]]] = {
 }
 
 
-# What each workload answers with 200, for proofs.
+# A path of each workload with status 200, for proofs.
 PATHS: Final[Mapping[str, str]] = {
     "productpage": "/productpage",
     "details": "/details/0",
@@ -301,7 +301,7 @@ PATHS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """One step of a page's way through the application."""
+    """One call between two workloads."""
 
     caller: str
     callee: str

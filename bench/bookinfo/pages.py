@@ -1,4 +1,4 @@
-"""Keep the import of Locust files that earlier runs stored, and of those that people wrote after them."""
+"""Keep the old import path for Locust files of earlier runs, and of users."""
 
 from bench.application.bookinfo.pages import page_problem
 

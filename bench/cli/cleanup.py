@@ -1,4 +1,4 @@
-"""Remove what a killed run left: `meshbench cleanup`."""
+"""Remove the leftover objects of killed runs: `meshbench cleanup`."""
 
 import os
 import shlex
@@ -20,21 +20,23 @@ if TYPE_CHECKING:
 
 @click.command()
 @output_option
-@click.option("--run", "run_", type=Folder(), metavar="RUN", help="Only this run.")
+@click.option("--run", "run_", type=Folder(), metavar="RUN", help="Clean up only this run.")
 @context_option
-@click.option("--run-id", metavar="ID", help="With --context: only the run of this id.")
-@click.option("--list", "only_list", is_flag=True, help="Only say what is there.")
+@click.option("--run-id", metavar="ID", help="With --context: clean up only the run with this id.")
+@click.option("--list", "only_list", is_flag=True, help="List leftover objects; remove nothing.")
 def cleanup(*, output: Path, run_: Path | None, context: str | None, run_id: str | None, only_list: bool) -> None:
-    """End and remove what a killed run left behind, here or on a cluster; safe to repeat."""
+    """Remove the leftover objects of killed runs, on this machine or on a cluster. It is safe to repeat."""
     from bench.run.cleanup import close_cleaned, named_run
 
     named = None if run_ is None else named_run(run_)
     if context is None:
         if run_id is not None:
-            raise InputError("--run-id names a run on a cluster; say which with --context NAME, or give --run RUN")
+            raise InputError(
+                "--run-id needs the cluster of the run; hint: add --context NAME, or give --run RUN instead"
+            )
         is_given = click.get_current_context().get_parameter_source("output") is not ParameterSource.DEFAULT
         if is_given and not os.path.exists(output):  # noqa: PTH110  # Path.exists raises for a name that is too long
-            raise InputError(f"--output {output}: there is no such folder")
+            raise InputError(f"--output {output}: no such folder")
         _clean_machine(output, named, only_list=only_list)
         return
     from bench.targets.cluster.teardown.cleanup import cluster_cleanup
@@ -47,15 +49,15 @@ def cleanup(*, output: Path, run_: Path | None, context: str | None, run_id: str
 
 
 def _wanted_run(run_id: str | None, named: "NamedRun | None") -> str | None:
-    """The id of the one run that is meant on a cluster; None for any."""
+    """Return the id of the run to clean up on a cluster; None for all runs."""
     from bench.results.store import is_run_id
 
     if run_id is None:
         return named.run_id if named else None
     if not is_run_id(run_id):
-        raise InputError(f"--run-id {run_id!r} is no run's id; give one such as 20261123T031500Z-istio-policies-7f3a")
+        raise InputError(f"--run-id {run_id!r}: not the id of a run; an example: 20261123T031500Z-istio-policies-7f3a")
     if named is not None and named.run_id != run_id:
-        raise InputError(f"--run-id {run_id} and --run {named.path} are two runs; give one of them")
+        raise InputError(f"--run-id {run_id} and --run {named.path} are different runs; give one of them")
     return run_id
 
 
@@ -65,33 +67,33 @@ def _clean_machine(output: Path, named: "NamedRun | None", *, only_list: bool) -
     runs, damaged = runs_below(output) if named is None else ((named,), ())
     found, problems = unfinished_runs(runs), [*damaged]
     for leftovers in found:
-        click.echo(leftovers.told)
+        click.echo(leftovers.summary)
         if only_list:
             continue
         try:
             with _cleanup_to_repeat(output, named):
                 processes, folders = clean(leftovers)
-        except LeftoversError as left:  # the other runs are cleaned all the same
+        except LeftoversError as left:  # the other runs are still cleaned up
             problems.append(str(left))
         else:
             if processes or folders or not leftovers.contexts:
                 click.echo(f"  cleaned up: {processes} processes ended, {folders} folders removed")
     if not found and not damaged:
-        click.echo(f"nothing is left of {f'{named.run_id} ({named.path})' if named else f'the runs below {output}'}")
+        click.echo(f"no leftover objects of {f'{named.run_id} ({named.path})' if named else f'runs below {output}'}")
     commands = [] if only_list else [command for leftovers in found for command in leftovers.commands]
     if commands:
-        problems += ["what is on a cluster is removed by a command of its own:", *commands]
+        problems += ["leftover objects on a cluster need another command:", *commands]
     if problems:
         raise LeftoversError("\n".join(problems))
 
 
 @contextmanager
 def _cleanup_to_repeat(output: Path, named: "NamedRun | None") -> Iterator[None]:
-    """Report a cleanup that Ctrl-C ends with the command that goes on with it. Raises Interrupted."""
+    """Turn Ctrl-C during a cleanup into Interrupted, with the command that continues it."""
     try:
         yield
     except KeyboardInterrupt:
         where = f"--run {shlex.quote(str(named.path))}" if named else f"--output {shlex.quote(str(output))}"
         error = Interrupted(signal.SIGINT)
-        error.add_note(f"something may be left; to go on: meshbench cleanup {where}")
+        error.add_note(f"leftover objects may remain; to continue: meshbench cleanup {where}")
         raise error from None

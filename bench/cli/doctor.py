@@ -1,4 +1,4 @@
-"""Examine this host, or a cluster: `meshbench doctor`."""
+"""Check this machine or a cluster before a run: `meshbench doctor`."""
 
 from pathlib import Path
 from typing import Any
@@ -13,22 +13,22 @@ DOCTORS_SCENARIO = "istio-policies"
 
 @click.command()
 @output_option
-@click.option("--users", type=click.IntRange(1), default=20, show_default=True, help="Users of the run to come.")
-@click.option("--scenario", "name", metavar="NAME|FILE", help="With --context: the scenario of the run to come.")
+@click.option("--users", type=click.IntRange(1), default=20, show_default=True, help="Users of the run.")
+@click.option("--scenario", "name", metavar="NAME|FILE", help="With --context: the scenario of the run.")
 @cluster_options
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def doctor(*, output: Path, users: int, name: str | None, as_json: bool, **flags: Any) -> None:
-    """Print what keeps a run from starting here, or on a cluster, and the command that fixes it."""
+    """Check whether a run can start on this machine or on a cluster, and print a hint for each problem."""
     from bench.check_result import as_text, findings_json
     from bench.run.doctor import examine, examine_client
 
     cluster = taken(flags)
     if cluster.context is None:
-        findings = examine(output, users=users)
+        results = examine(output, users=users)
     else:
         scenario = read_scenario(name or DOCTORS_SCENARIO, {})
-        with looked_at(cluster, scenario, name or DOCTORS_SCENARIO) as place:
-            findings = (*examine_client(output), *place.findings)
-    click.echo(findings_json(findings) if as_json else as_text(findings))
-    if any(finding.status == "error" for finding in findings):
-        raise RefusedError("a run would not start here; the lines above say what to do")
+        with looked_at(cluster, scenario, name or DOCTORS_SCENARIO) as backend:
+            results = (*examine_client(output), *backend.findings)
+    click.echo(findings_json(results) if as_json else as_text(results))
+    if any(result.status == "error" for result in results):
+        raise RefusedError("a run cannot start here; fix the errors above first")

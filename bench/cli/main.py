@@ -1,6 +1,6 @@
-"""Start at the command line: add the commands, turn every expected failure into one message and its exit code.
+"""Start the command line: add the commands, and turn every expected failure into one message and its exit code.
 
-Heavy imports stand inside the commands, so that `--help` stays quick.
+Heavy imports are inside the commands, so that `--help` is fast.
 """
 
 import os
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 
 class Commands(click.Group):
-    """Commands whose options may have old names, and whose reader may go away: click itself would make exit code 1 of
-    that."""
+    """A group of commands that accepts old option names, and exits as for SIGHUP when standard output is closed, where
+    click would exit with 1."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, rename_options(args))
@@ -44,10 +44,10 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="meshbench")
 def cli() -> None:
-    """What does this service mesh, with these policies, cost this application?
+    """Measure what a service mesh and its policies cost an application.
 
-    meshbench deploys Bookinfo without a mesh, with a mesh, and with a mesh and policies, loads each in turn, and
-    reports every difference in P95 latency and throughput with its uncertainty.
+    meshbench deploys Bookinfo without a mesh, with a mesh, and with a mesh and policies. It loads each of them, and
+    reports the differences in P95 latency and throughput with their uncertainty.
     """
 
 
@@ -56,8 +56,8 @@ for command in (run, plan, scenarios, validate, report, compare, doctor, cleanup
 
 
 def main(argv: list[str] | None = None, *, timing: "Timing | None" = None) -> None:
-    """The entry point: every expected failure becomes one message and its exit code; nothing is printed with a
-    secret. `timing` is for how long clusters are waited for, in place of what is usual."""
+    """Run the command line: print each expected failure as one message, redact secrets, and exit with its code.
+    `timing` replaces the default timeouts of clusters."""
     redact_streams()
     try:
         cli.main(argv, prog_name="meshbench", standalone_mode=False, obj=timing)
@@ -68,20 +68,20 @@ def main(argv: list[str] | None = None, *, timing: "Timing | None" = None) -> No
         sys.exit(2 if isinstance(error, click.UsageError) else 1)
     except (click.Abort, KeyboardInterrupt):
         _end("interrupted; nothing was left behind", 128 + signal.SIGINT)
-    except Exception:  # noqa: BLE001  # a bug: everything else was expected
-        _end(f"{traceback.format_exc()}\nThis is a bug in meshbench; please report it with the lines above.", 1)
+    except Exception:  # noqa: BLE001  # a bug: expected failures are handled above
+        _end(f"{traceback.format_exc()}\nThis is a bug in meshbench. Please report it with the lines above.", 1)
 
 
 def _end(message: str, exit_code: int) -> NoReturn:
     try:
         click.echo(f"meshbench: {message}", err=True)
-    except OSError:  # a closed pipe, or a terminal that is gone
+    except OSError:  # a closed pipe or terminal
         _end_quietly(exit_code)
     sys.exit(exit_code)
 
 
 def _end_quietly(exit_code: int) -> NoReturn:
-    """The reader of our output is gone: leave without a word, and without the interpreter's own flush."""
+    """Exit without output, since it is closed, and without the interpreter's own flush."""
     for stream in (sys.stdout, sys.stderr):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(exit_code)

@@ -37,17 +37,25 @@ class Duration(click.ParamType[float]):
 
 
 def scenario_options(command: F) -> F:
-    """The options that choose a scenario and change it."""
+    """Add the options that choose a scenario and change it."""
     options = [
-        click.option("--scenario", "name", metavar="NAME|FILE", help="A shipped scenario, or a file."),
-        click.option("--quick", is_flag=True, help="Short windows, for trying out; labelled in the report."),
-        click.option("--users", metavar="N", help="How many users there are."),
+        click.option("--scenario", "name", metavar="NAME|FILE", help="A shipped scenario or a file."),
+        click.option("--quick", is_flag=True, help="Short windows, to try a scenario out; labelled in the report."),
+        click.option("--users", metavar="N", help="Number of users."),
         click.option("--repeats", metavar="N", help="How often each configuration is deployed and measured."),
         click.option("--duration", metavar="120s", help="Length of each window."),
-        click.option("--warmup", metavar="30s", help="Load before each window, left out of the numbers."),
-        click.option("--rate", metavar="50/s", help="Open loop: arrivals that do not wait for answers."),
-        click.option("--seed", metavar="N", help="Seed of the order and of the users' first waits."),
-        click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="Any key: load.users=50. Repeatable."),
+        click.option("--warmup", metavar="30s", help="Load before each window, not part of the result."),
+        click.option(
+            "--rate", metavar="50/s", help="Open loop: requests arrive at this rate, independent of responses."
+        ),
+        click.option("--seed", metavar="N", help="Seed of the order of trials and of the users' first waits."),
+        click.option(
+            "--set",
+            "sets",
+            multiple=True,
+            metavar="PATH=VALUE",
+            help="Change any key, such as load.users=50. Repeatable.",
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -55,14 +63,14 @@ def scenario_options(command: F) -> F:
 
 
 class Folder(click.Path):
-    """The path of a folder. An empty one, as of a variable that is not set, would be the working folder."""
+    """The path of a folder. An empty path, as from an unset variable, would mean the working folder and is rejected."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not str(value):
-            self.fail("is empty; is the variable set that should name it?", param, ctx)
+            self.fail("is empty; hint: check that the shell variable is set", param, ctx)
         return super().convert(value, param, ctx)
 
 
@@ -72,6 +80,7 @@ output_option = click.option(
 
 
 def read_scenario(name: str, changes: dict[str, Any]) -> "Scenario":
+    """Read and check a scenario with the command line's changes. Raises InputError."""
     from bench.meshes.resolved import checked_scenario
     from bench.scenario.overrides import Overrides
 
@@ -79,30 +88,44 @@ def read_scenario(name: str, changes: dict[str, Any]) -> "Scenario":
 
 
 def draw_plan(scenario: "Scenario") -> "Plan":
+    """Draw the order of trials from the scenario's seed, or from a random one."""
     from bench.scenario.plan import draw_seed, make_plan
 
     return make_plan(scenario, draw_seed() if scenario.seed is None else scenario.seed)
 
 
-context_option = click.option("--context", metavar="NAME", help="Act on this cluster, by its name in the kubeconfig.")
+context_option = click.option("--context", metavar="NAME", help="Use this cluster: a context of the kubeconfig.")
 
 
 def cluster_options(command: F) -> F:
-    """The options of a run on a cluster."""
+    """Add the options of a run on a cluster."""
     options = [
         context_option,
-        click.option("--yes", is_flag=True, help="Do not ask before acting on the cluster."),
-        click.option("--yes-this-cluster", metavar="NAME", help="Also on one that looks like production."),
-        click.option("--image", multiple=True, metavar="NAME=REF", help="Image of a workload, or load. Repeatable."),
+        click.option("--yes", is_flag=True, help="Do not ask before changing the cluster."),
+        click.option("--yes-this-cluster", metavar="NAME", help="Confirm a cluster that looks like production."),
+        click.option(
+            "--image", multiple=True, metavar="NAME=REF", help="Image of a workload, or of the load. Repeatable."
+        ),
         click.option("--registry", default="", metavar="MIRROR", help="Pull application and load from this registry."),
-        click.option("--mesh-values", multiple=True, metavar="[MESH=]FILE", help="Values on top of ours. Repeatable."),
-        click.option("--mesh-hub", default="", metavar="HUB", help="Where the mesh's images are."),
+        click.option(
+            "--mesh-values", multiple=True, metavar="[MESH=]FILE", help="Values on top of meshbench's. Repeatable."
+        ),
+        click.option("--mesh-hub", default="", metavar="HUB", help="Registry of the mesh's images."),
         click.option("--mesh-tag", default="", metavar="TAG", help="Version of the mesh's images."),
         click.option("--mesh-revision", default="", metavar="REV", help="Istio's revision."),
-        click.option("--use-existing-mesh", is_flag=True, help="Take the mesh that is there, and leave it there."),
-        click.option("--keep", is_flag=True, help="Leave meshes, and a failed trial, for a look."),
-        click.option("--locust-ui", type=click.IntRange(1, 65535), metavar="PORT", help="Locust's web page, here."),
-        click.option("--prometheus", default="", metavar="URL|NS/SERVICE:PORT", help="CPU and memory from it."),
+        click.option(
+            "--use-existing-mesh", is_flag=True, help="Measure the mesh that is installed, and do not change it."
+        ),
+        click.option("--keep", is_flag=True, help="Keep meshes, and a failed trial, for inspection."),
+        click.option(
+            "--locust-ui",
+            type=click.IntRange(1, 65535),
+            metavar="PORT",
+            help="Serve Locust's web page on this local port.",
+        ),
+        click.option(
+            "--prometheus", default="", metavar="URL|NS/SERVICE:PORT", help="Read CPU and memory from this Prometheus."
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -110,14 +133,14 @@ def cluster_options(command: F) -> F:
 
 
 def taken(arguments: dict[str, Any]) -> "ClusterFlags":
-    """Takes the cluster's options out of a command's arguments. Raises InputError for one that lacks its cluster."""
+    """Pop the cluster's options from a command's arguments. Raises InputError for one without --context."""
     from bench.targets.cluster.flags import ClusterFlags
 
     flags = ClusterFlags(**{name: arguments.pop(name) for name in ClusterFlags.__dataclass_fields__})
     if flags.context is None:
         given = [name for name in ClusterFlags.__dataclass_fields__ if getattr(flags, name)]
         if given:
-            raise InputError(f"--{given[0].replace('_', '-')} concerns a cluster; say which with --context NAME")
+            raise InputError(f"--{given[0].replace('_', '-')} needs a cluster; hint: add --context NAME")
     return flags
 
 
@@ -125,8 +148,8 @@ def taken(arguments: dict[str, Any]) -> "ClusterFlags":
 def chosen_place(
     flags: "ClusterFlags", scenario: "Scenario", source: str, *, resumed: "Path | None" = None
 ) -> "Iterator[Place]":
-    """This machine; or the cluster, after it was looked at and agreed upon. `source` is the scenario's name or file;
-    `resumed` is the folder of the run that goes on, which knows what it was begun with."""
+    """Open this machine, or a checked and confirmed cluster. `source` is the scenario's name or file; `resumed` is the
+    folder of the run to resume, whose record has the options of its start."""
     if flags.context is None:
         from bench.targets.local.target import ThisMachine
 
@@ -140,24 +163,24 @@ def chosen_place(
     again = resumed and resumed_options(flags, stored_run(resumed), resumed)
     options = again or read_options(flags, scenario)
     inputs = stored_inputs(scenario, resumed) if resumed else inputs_of(scenario, source)
-    with open_place(scenario, options, inputs, tell=_tell, confirm=_asker(), timing=chosen_timing()) as place:
-        yield place
+    with open_place(scenario, options, inputs, tell=_tell, confirm=_asker(), timing=chosen_timing()) as backend:
+        yield backend
 
 
 @contextmanager
 def looked_at(flags: "ClusterFlags", scenario: "Scenario", source: str) -> "Iterator[Place]":
-    """A cluster that is only looked at: nobody has to agree to that."""
+    """Open a cluster for reading only, which needs no confirmation."""
     from bench.scenario.loader import inputs_of
     from bench.targets.cluster.options import read_options
     from bench.targets.cluster.session import open_place
 
     options, inputs = read_options(flags, scenario), inputs_of(scenario, source)
-    with open_place(scenario, options, inputs, tell=_tell, guarded=False, timing=chosen_timing()) as place:
-        yield place
+    with open_place(scenario, options, inputs, tell=_tell, guarded=False, timing=chosen_timing()) as backend:
+        yield backend
 
 
 def foreseen(flags: "ClusterFlags", scenario: "Scenario", source: str, plan: "Plan") -> "Elsewhere | None":
-    """What a run would do on a cluster, where one is named; nothing is made there, so nobody has to agree."""
+    """Return the plan of a run on a cluster, None without --context. Nothing is created, so nothing is confirmed."""
     if flags.context is None:
         return None
     from dataclasses import asdict
@@ -173,7 +196,7 @@ def foreseen(flags: "ClusterFlags", scenario: "Scenario", source: str, plan: "Pl
 
 
 def chosen_timing() -> "Timing":
-    """How long the cluster is waited for: as `main` was called, else as usual."""
+    """Return the timing that `main` was called with, else the default."""
     from bench.k8s.timing import DEFAULT, Timing
 
     context = click.get_current_context(silent=True)
@@ -185,7 +208,7 @@ def _tell(line: str) -> None:
 
 
 def _asker() -> Callable[[str], bool] | None:
-    """Asks on a terminal; None where there is nobody to ask."""
+    """Return a function that asks on the terminal; None without a terminal."""
     if not sys.stdin.isatty():
         return None
     return lambda question: click.confirm(question, err=True)

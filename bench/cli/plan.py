@@ -13,7 +13,7 @@ from bench.errors import InputError
 @cluster_options
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def plan(*, name: str | None, as_json: bool, **changes: Any) -> None:
-    """Show what a run would do, here or on a cluster, without doing anything."""
+    """Print what a run would do, on this machine or on a cluster, without doing it."""
     from bench.cli.plan_text import outline, outline_json
 
     if name is None:

@@ -1,4 +1,4 @@
-"""What a run would do, in words: for `meshbench plan`."""
+"""Format what a run would do: the text and the JSON of `meshbench plan`."""
 
 import json
 from collections.abc import Mapping
@@ -18,8 +18,8 @@ SPREADS = (0.02, 0.05, 0.10)
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
-    """What a run would do somewhere else than on this machine: where that is, how long it takes, what it makes there
-    (`lines` for people, `facts` for programs)."""
+    """What a run would do on a cluster: the cluster, the duration in seconds, and the objects that it creates (`lines`
+    of text, `facts` for JSON)."""
 
     where: str
     seconds: float
@@ -28,7 +28,7 @@ class Elsewhere:
 
 
 def outline(scenario: Scenario, plan: Plan, elsewhere: Elsewhere | None = None) -> str:
-    """Order, time, what is started, and the smallest effect that could be seen."""
+    """Format the order of trials, the time, the processes or objects, and the minimum detectable effect."""
     blocks = [f"  block {number}: {', '.join(names)}" for number, names in enumerate(plan.order, start=1)]
     effects = [
         f"  {format_change(1 + effect):>6} if repeats differ by {format_change(1 + spread)[1:]}"
@@ -40,11 +40,11 @@ def outline(scenario: Scenario, plan: Plan, elsewhere: Elsewhere | None = None) 
             f"{len(plan.trials)} trials, about {_time(scenario, plan, elsewhere)}",
             f"order ({plan.method}; seed {plan.seed}):",
             *blocks,
-            *(["  then once more each block that something spoilt"] if scenario.gives_another_chance else []),
+            *(["  then a rerun of each invalid block"] if scenario.reruns_invalid else []),
             *(elsewhere.lines if elsewhere else _processes(scenario)),
-            *([f"set alike in all meshes: {said(scenario.equalise)}"] if scenario.equalise else []),
-            "compares, on P95 first:",
-            *(_comparisons(scenario) or ["  nothing: there is no reference"]),
+            *([f"equalised in all meshes: {said(scenario.equalise)}"] if scenario.equalise else []),
+            "comparisons, P95 first:",
+            *(_comparisons(scenario) or ["  none: there is no reference"]),
             "smallest difference in P95 that would be found (80 % power, 95 % confidence):",
             *(effects or ["  none: one repeat has no interval"]),
         ]
@@ -63,7 +63,7 @@ def _processes(scenario: Scenario) -> tuple[str, ...]:
 
 
 def outline_json(scenario: Scenario, plan: Plan, elsewhere: Elsewhere | None = None) -> str:
-    """The same for programs; `dry_run` is always true."""
+    """Format the same as JSON; `dry_run` is always true."""
     return json.dumps(
         {
             "dry_run": True,
@@ -79,20 +79,20 @@ def outline_json(scenario: Scenario, plan: Plan, elsewhere: Elsewhere | None = N
 
 
 def detectable(scenario: Scenario) -> list[tuple[float, float]]:
-    """Pairs of an assumed spread between repeats and the effect that could then be found, as ratios minus 1."""
+    """Return pairs of an assumed spread between repeats and its minimum detectable effect, both as ratios minus 1."""
     found = [(spread, minimum_detectable_effect(spread, scenario.repeats)) for spread in SPREADS]
     return [(spread, effect) for spread, effect in found if effect is not None]
 
 
 def _comparisons(scenario: Scenario) -> list[str]:
-    """Who is compared with whom, a line for each kind of question."""
+    """Format the pairs of configurations to compare, a line for each standing."""
     direct: list[str] = []
     named: list[str] = []
     steps: list[str] = []
     for pair in compared(scenario):
         kind = direct if pair.reference == scenario.reference else named if pair.named else steps
         kind.append(f"{pair.configuration} with {pair.reference}")
-    kinds = (("", direct), ("named: ", named), ("exploratory: ", steps))
+    kinds = (("", direct), ("planned: ", named), ("exploratory: ", steps))
     return [f"  {kind}{', '.join(pairs)}" for kind, pairs in kinds if pairs]
 
 

@@ -1,4 +1,4 @@
-"""Progress on standard error: a live display on a terminal, plain lines elsewhere."""
+"""Print progress on standard error: a live table on a terminal, plain lines elsewhere."""
 
 import signal
 import sys
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class PlainLines:
-    """One line when a trial begins and one when it ends: for logs."""
+    """Print a line when a trial begins and when it ends, for logs."""
 
     scenario: Scenario
     plan: Plan
@@ -35,7 +35,7 @@ class PlainLines:
             _say(f"trial {trial.number} of {len(self.plan.trials)}: {trial.configuration}, block {trial.block}")
 
     def progress(self, trial: Trial, progress: Progress) -> None:
-        """Nothing: a log is not a place for a moving number."""
+        """Print nothing, since a log cannot show a changing number."""
 
     def done(self, record: TrialRecord, figures: Headline) -> None:
         p95 = "no P95" if figures.p95_ms is None else f"P95 {format_ms(figures.p95_ms)} ms"
@@ -44,18 +44,18 @@ class PlainLines:
         for reason in record.reasons:
             _say(f"  invalid: {reason}")
         for warning in record.warnings:
-            _say(f"  doubt: {warning}")
+            _say(f"  warning: {warning}")
 
-    def more(self, plan: Plan) -> None:
+    def extend(self, plan: Plan) -> None:
         self.plan = plan
 
     def close(self) -> None:
-        """Nothing to put back."""
+        """Do nothing: lines need no end."""
 
 
 @dataclass
 class LiveTable:
-    """A table with a row per trial, the running one moving, and the time that is left."""
+    """Draw a table with a row per trial, live figures of the running one, and the remaining time."""
 
     scenario: Scenario
     plan: Plan
@@ -81,15 +81,15 @@ class LiveTable:
     def done(self, record: TrialRecord, figures: Headline) -> None:  # noqa: ARG002  # the report follows at once
         _, p95, rps = self.rows.get(record.number, ("", "", ""))
         self.rows[record.number] = ("invalid" if record.reasons else "done", p95, rps)
-        # before they are wrapped: a secret on two lines would not be found any more
+        # before lines are wrapped: a secret on two lines would not be found
         self.notes += [redact(f"{record.trial}: {note}") for note in (*record.reasons, *record.warnings)]
         self._draw(record.number)
 
-    def more(self, plan: Plan) -> None:
+    def extend(self, plan: Plan) -> None:
         self.plan = plan
 
     def close(self) -> None:
-        """Leaves the last picture on the screen."""
+        """Stop drawing; the last table stays on the screen."""
         if self._live is not None:
             with suppress(Interrupted), _reader():
                 self._live.stop()
@@ -122,17 +122,17 @@ class LiveTable:
 
 
 def progress_display(scenario: Scenario, plan: Plan) -> PlainLines | LiveTable:
-    """The display that fits where standard error goes."""
+    """Return the live table where standard error is a terminal, else plain lines."""
     if sys.stderr.isatty():
         return LiveTable(scenario, plan)
     return PlainLines(scenario, plan)
 
 
 def _load_left(scenario: Scenario, plan: Plan, *, after: int) -> str:
-    """How long the trials after the one of this number load the application."""
+    """Format the time of load of the trials after number `after`."""
     remaining = [scenario.load_of(trial.configuration) for trial in plan.trials[after:]]
     seconds = sum(load.warmup_s + load.duration_s for load in remaining)
-    return f"about {format_duration(seconds)} of load left" if remaining else "no trial left"
+    return f"about {format_duration(seconds)} of load left" if remaining else "no trials left"
 
 
 def _say(line: str) -> None:
@@ -142,7 +142,7 @@ def _say(line: str) -> None:
 
 @contextmanager
 def _reader() -> Iterator[None]:
-    """A reader that went away (a closed terminal or pipe) ends the run as a hang-up does."""
+    """Turn a closed terminal or pipe into Interrupted, as for SIGHUP."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The commands of a nightly job."""
+"""Judge the runs of a nightly job: `meshbench gate`, `meshbench history`."""
 
 from pathlib import Path
 
@@ -7,12 +7,19 @@ import click
 
 @click.command()
 @click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--history", "path", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Grows by it.")
-@click.option("--accept", "accepted", metavar="REASON", default="", help="Begin a new baseline with this run.")
+@click.option(
+    "--history",
+    "path",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="History to judge by; the run is added.",
+)
+@click.option("--accept", "accepted", metavar="REASON", default="", help="Start a new baseline with this run.")
 @click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write a test case per contrast.")
 @click.option("--json", "as_json", is_flag=True, help="Print the decisions as JSON.")
 def gate(*, folder: Path, path: Path, accepted: str, junit: Path | None, as_json: bool) -> None:
-    """Judge a nightly run by the nights before it; exit 6 when two running were slower than chance allows."""
+    """Compare a nightly run with the nights before it. Exit 6 when two in a row were slower than chance allows."""
     from bench.analysis.regression import as_markdown, failure, write_junit
     from bench.analysis.regression import gate as judge
     from bench.results.store import open_run
@@ -31,7 +38,7 @@ def gate(*, folder: Path, path: Path, accepted: str, junit: Path | None, as_json
 @click.command()
 @click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
 def history(path: Path) -> None:
-    """Show a history night by night, as `gate` judges it."""
+    """Print a history night by night, with the decisions of `gate`."""
     from bench.analysis.history import read_history
     from bench.analysis.regression import as_text
 

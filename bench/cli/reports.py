@@ -1,4 +1,4 @@
-"""Report a run again, and compare two: `meshbench report`, `meshbench compare`."""
+"""Report one run, and compare two: `meshbench report`, `meshbench compare`."""
 
 import shutil
 import sys
@@ -18,24 +18,24 @@ REPORT_FORMATS = ("html", "md", "csv", "latex", "png", "svg")
 
 @click.command()
 @click.argument("folder", metavar="RUN", type=Folder())
-@click.option("--format", "formats", metavar=",".join(REPORT_FORMATS), help="Which files to make; default: all.")
-@click.option("--strict", is_flag=True, help="Exit 9 when a trial is damaged, instead of leaving it out.")
+@click.option("--format", "formats", metavar=",".join(REPORT_FORMATS), help="Formats to write; default: all.")
+@click.option("--strict", is_flag=True, help="Exit 9 when a trial is damaged, instead of skipping it.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json to standard output.")
 def report(*, folder: Path, formats: str | None, strict: bool, as_json: bool) -> None:
-    """Make a run's summary and report again, from its folder alone."""
+    """Write a run's summary and report from its folder."""
     chosen = REPORT_FORMATS if formats is None else tuple(formats.split(","))
     unknown = [name for name in chosen if name not in REPORT_FORMATS]
     if unknown:
-        raise InputError(f"--format {unknown[0]}: not a format; choose from {', '.join(REPORT_FORMATS)}")
+        raise InputError(f"--format {unknown[0]}: unknown format; choose from {', '.join(REPORT_FORMATS)}")
     print_report(folder, formats=chosen, strict=strict, as_json=as_json)
 
 
 @click.command()
 @click.argument("one", metavar="RUN", type=Folder())
 @click.argument("other", metavar="RUN", type=Folder())
-@click.option("--force", is_flag=True, help="Compare although the surroundings differ; the output says so.")
+@click.option("--force", is_flag=True, help="Compare runs of different environments; the output warns of it.")
 def compare(one: Path, other: Path, *, force: bool) -> None:
-    """Compare two runs, configuration by configuration; refused when they were not measured alike."""
+    """Compare two runs, configuration by configuration. Runs of different environments are rejected."""
     from bench.analysis.compare import compare_runs
     from bench.results.store import open_run
 
@@ -43,6 +43,7 @@ def compare(one: Path, other: Path, *, force: bool) -> None:
 
 
 def print_report(folder: Path, *, formats: tuple[str, ...], strict: bool, as_json: bool) -> "SummaryRecord":
+    """Write the report of a run, print its summary, and return it."""
     from bench.report import write_report
     from bench.report.text_formats import WIDTH, plain_answers
     from bench.results.store import open_run, read_record
@@ -64,7 +65,7 @@ def print_report(folder: Path, *, formats: tuple[str, ...], strict: bool, as_jso
 
 
 def _fit(text: str, width: int | None) -> str:
-    """Wrap lines to a terminal's width; without one they stay as they are."""
+    """Wrap lines to a terminal's width; None leaves them as they are."""
     if width is None:
         return text
     return "\n".join(click.wrap_text(line, width) for line in text.splitlines())

@@ -1,4 +1,4 @@
-"""Run a scenario and report it: `meshbench run`."""
+"""Run a scenario and report the results: `meshbench run`."""
 
 import signal
 import sys
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 @scenario_options
 @output_option
 @cluster_options
-@click.option("--resume", type=Folder(), metavar="RUN", help="Go on with a run that was cut short.")
-@click.option("--timeout", type=Duration(), metavar="2h", help="End the whole run after this time.")
-@click.option("--require-conclusive", is_flag=True, help="Exit 5 when a verdict about P95 is inconclusive.")
+@click.option("--resume", type=Folder(), metavar="RUN", help="Continue an interrupted run.")
+@click.option("--timeout", type=Duration(), metavar="2h", help="Time limit of the whole run.")
+@click.option("--require-conclusive", is_flag=True, help="Exit 5 when a verdict on P95 is inconclusive.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json to standard output.")
 def run(
     *,
@@ -58,14 +58,14 @@ def run(
         scenario, output = session.resumable(resume, on_cluster=on_cluster).scenario, resume.parent
     else:
         scenario = read_scenario(str(name), changes)
-    with chosen_place(flags, scenario, str(name), resumed=resume) as place:
-        _refuse_unless_ready(place, scenario, output)
+    with chosen_place(flags, scenario, str(name), resumed=resume) as backend:
+        _check_backend(backend, scenario, output)
         if resume is not None:
-            folder = session.resume(resume, place, progress=progress_display, timeout_s=timeout)
+            folder = session.resume(resume, backend, progress=progress_display, timeout_s=timeout)
         else:
             folder = session.run(
                 session.Order(
-                    place=place,
+                    backend=backend,
                     scenario=scenario,
                     source=str(name),
                     plan=draw_plan(scenario),
@@ -80,31 +80,31 @@ def run(
 def _refuse_changes(changes: dict[str, Any]) -> None:
     given = [f"--{name.removesuffix('s') if name == 'sets' else name}" for name, value in changes.items() if value]
     if given:
-        raise InputError(f"{', '.join(given)}: a run is resumed as it was planned; leave it out, or start a new run")
+        raise InputError(f"{', '.join(given)}: cannot be changed with --resume; leave it out, or start a new run")
 
 
-def _refuse_unless_ready(place: "Place", scenario: "Scenario", output: Path) -> None:
-    """Looks at the place before anything is made there."""
+def _check_backend(backend: "Place", scenario: "Scenario", output: Path) -> None:
+    """Raise the first error of the checks, and print their warnings, before anything is created."""
     from bench.run.doctor import examine, examine_client
     from bench.scenario.plan import most_users
 
-    here = examine(output, users=most_users(scenario)) if place.cluster is None else examine_client(output)
-    for finding in (*here, *place.findings):
-        if finding.status == "error":
-            raise finding.error(f"{finding.name}: {finding.detail}; hint: {finding.hint}")
-        if finding.status == "warning":
-            click.echo(f"warning: {finding.name}: {finding.detail}; {finding.hint}", err=True)
+    here = examine(output, users=most_users(scenario)) if backend.cluster is None else examine_client(output)
+    for result in (*here, *backend.findings):
+        if result.status == "error":
+            raise result.error(f"{result.name}: {result.detail}; hint: {result.hint}")
+        if result.status == "warning":
+            click.echo(f"warning: {result.name}: {result.detail}; hint: {result.hint}", err=True)
 
 
 def _conclude(folder: "RunFolder", *, require_conclusive: bool, as_json: bool) -> None:
-    """The report of a finished run, and the exit code that its validity asks for."""
+    """Print the report of a finished run, and exit with the code of its validity."""
     if folder.record.reason:
         click.echo(f"meshbench: {folder.record.reason}", err=True)
     try:
         summary = print_report(folder.path, formats=REPORT_FORMATS, strict=False, as_json=as_json)
     except KeyboardInterrupt:
         error = Interrupted(signal.SIGINT)
-        error.add_note(f"everything that was measured is kept; to make its report: meshbench report {folder.path}")
+        error.add_note(f"all results are kept; to write the report: meshbench report {folder.path}")
         raise error from None
     inconclusive = [c for c in summary.contrasts if c.standing != "exploratory" and c.verdict == "inconclusive"]
     exit_code = folder.record.exit_code or (5 if require_conclusive and inconclusive else 0)

@@ -31,11 +31,11 @@ def show(name: str) -> None:
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 def validate(files: tuple[Path, ...]) -> None:
-    """Check scenario files and their manifests; print every mistake as file:line: path: message."""
+    """Check scenario files and their manifests; print every error as file:line: path: message."""
     from bench.meshes.resolved import mistakes
 
     problems = [problem for file in files for problem in mistakes(file)]
     if problems:
         raise InputError(problems)
     for file in files:
-        click.echo(f"{file}: good")
+        click.echo(f"{file}: valid")

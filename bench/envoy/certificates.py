@@ -1,7 +1,7 @@
-"""Issue the identities of one run: a root of its own, and a certificate for every service account.
+"""Issue the certificates of one run: its own root, and a certificate for every service account.
 
-As a mesh's own authority does it: RSA-2048 keys, the leaf signed by the root without anything between, the
-identity as names (URIs) and nothing else. The root's key is never written; keys are readable by their owner alone.
+They are like those of a mesh's own authority: RSA-2048 keys, leaves signed by the root directly, and the identity as
+names (URIs) only. The root's key is never written, and only the owner can read the other keys.
 """
 
 import os
@@ -20,12 +20,17 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from bench.envoy.wire import Wire
 from bench.errors import DeployError
 
+KEY_BITS: Final = 2048
+SPARE: Final = timedelta(hours=24)
+_CLOCK_SKEW: Final = timedelta(minutes=2)
+_ROOT_FILE: Final = "root-cert.pem"
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who calls: certificate, key and the roots that are trusted, as PEM files.
+    """A caller's certificate, key and trusted roots, as PEM files.
 
-    `tls` is the highest version that is offered, `alpn` the protocol: as a sidecar's client side does.
+    `tls` is the highest version to offer and `alpn` the protocol, as a sidecar's client side offers them.
     """
 
     certificate: Path
@@ -36,23 +41,17 @@ class Identity:
 
     @property
     def spiffe_id(self) -> str:
-        """The SPIFFE id in the certificate."""
+        """Return the SPIFFE id in the certificate."""
         certificate = x509.load_pem_x509_certificate(self.certificate.read_bytes())
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         return names.get_values_for_type(x509.UniformResourceIdentifier)[0]
-
-
-KEY_BITS: Final = 2048
-SPARE: Final = timedelta(hours=24)
-_CLOCK_SKEW: Final = timedelta(minutes=2)
-_ROOT_FILE: Final = "root-cert.pem"
 
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
     """The certificates in `folder`, by service account; all are valid until `not_after` (UTC).
 
-    `names` are the URIs in each, the SPIFFE id first; `wire` is how their owners' sidecars speak.
+    `names` are the URIs in each, the SPIFFE id first; `wire` has the protocols between their owners' sidecars.
     """
 
     folder: Path
@@ -62,37 +61,36 @@ class Certificates:
 
     @property
     def roots(self) -> Path:
-        """The root certificate, PEM."""
+        """Return the path of the root certificate, PEM."""
         return self.folder / _ROOT_FILE
 
     def identity(self, account: str) -> Identity:
-        """Certificate, key and root of a service account. Raises KeyError for an account without one."""
+        """Return certificate, key and root of a service account."""
         certificate, key = (self.folder / f"{account}.{suffix}" for suffix in ("crt", "key"))
         return Identity(certificate, key, self.roots, self.wire.tls, self.wire.alpn)
 
     def spiffe_id(self, account: str) -> str:
-        """What the account's certificate says. Raises KeyError for an account without one."""
+        """Return the SPIFFE id of an account. Raises KeyError for an account without a certificate."""
         return self.names[account][0]
 
     def require_validity(self, until: datetime) -> None:
-        """Raises DeployError if a certificate would expire before `until`, the planned end of the run."""
+        """Raise DeployError if a certificate would expire before `until`, the planned end of the run."""
         if self.not_after < until:
             raise DeployError(
                 f"the certificates of this run expire at {self.not_after:%Y-%m-%d %H:%M} UTC, before its"
-                f" planned end at {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC; start the run anew"
+                f" planned end at {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC; hint: start a new run"
             )
 
 
 def issue_certificates(
     folder: Path, names: Mapping[str, tuple[str, ...]], *, wire: Wire, now: datetime, run_s: float
 ) -> Certificates:
-    """Writes root and leaves into `folder` (made if need be): the `names` in each, by service account.
+    """Write root and leaves into `folder`, which is created if missing, with `names` by service account.
 
-    They are valid for `run_s` seconds from `now` and 24 hours more. Takes some tenths of a second per
-    account.
+    They are valid for `run_s` seconds from `now` and 24 hours more. Takes some tenths of a second per account.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # A certificate counts whole seconds: what is promised is what it says.
+    # A certificate has whole seconds.
     not_after = (now + timedelta(seconds=run_s) + SPARE).astimezone(UTC).replace(microsecond=0)
     validity = (now - _CLOCK_SKEW, not_after)
     root_key = _new_key()
@@ -169,6 +167,6 @@ def _key_usage(*allowed: str) -> x509.KeyUsage:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Never readable by others, not even for a moment; an older file of that name is an error."""
+    """Write a file that only its owner can read from the start. Raises FileExistsError for an existing file."""
     with open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as stream:
         stream.write(content)

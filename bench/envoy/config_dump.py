@@ -1,5 +1,4 @@
-"""What an Envoy's configuration does with requests to a cluster: read from a bootstrap of ours, or from what an Envoy
-itself says it has. Pure."""
+"""Read what an Envoy's configuration does with requests to a cluster, from a bootstrap or a /config_dump. Pure."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ _HTTP: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _MANAGER: Final = "http_connection_manager.v3.HttpConnectionManager"
 _RBAC: Final = "filters.{tier}.rbac.v3.RBAC"
 
-# What Envoy does where nothing is said.
+# Envoy's defaults.
 _TIMEOUT_S: Final = 15.0
 _RETRIES: Final = 1
 _BACKOFF_S: Final = 0.025
@@ -33,7 +32,7 @@ class EnvoyConfig:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route to a cluster: what is done with a request, and the filters that it passes before, of both tiers."""
+    """A route to a cluster: its action, and the filters of both tiers that a request passes first."""
 
     action: Json
     network_filters: tuple[Json, ...]
@@ -41,13 +40,13 @@ class Route:
 
 
 def of_bootstrap(bootstrap: Json) -> EnvoyConfig:
-    """A configuration in which everything is static."""
+    """Parse a bootstrap, in which all resources are static."""
     resources = bootstrap["static_resources"]
     return EnvoyConfig(tuple(resources["listeners"]), {one["name"]: one for one in resources["clusters"]}, {})
 
 
 def of_dump(dump: Json) -> EnvoyConfig:
-    """An Envoy's answer to /config_dump, static and dynamic parts alike."""
+    """Parse an Envoy's response to /config_dump, with its static and dynamic resources."""
     sections = {section["@type"].rpartition(".")[2]: section for section in dump["configs"]}
     listeners = sections.get("ListenersConfigDump", {})
     active = [one["active_state"] for one in listeners.get("dynamic_listeners", ()) if "active_state" in one]
@@ -64,7 +63,7 @@ def _named(section: Json, kind: str, parts: Collection[str]) -> dict[str, Json]:
 
 
 def route_to(config: EnvoyConfig, clusters: Collection[str]) -> Route | None:
-    """The first route to one of the clusters; those inbound and those outbound have other names."""
+    """Return the first route to one of the clusters; inbound and outbound clusters have different names."""
     return next(_routes_to(config, clusters), None)
 
 
@@ -100,12 +99,12 @@ def _targets(action: Json) -> set[str]:
 
 
 def timeout_of(route: Route) -> float | None:
-    """How long an answer may take; None for any time."""
+    """Return the timeout of a response in seconds; None without a timeout."""
     return _seconds(route.action.get("timeout"), _TIMEOUT_S) or None
 
 
 def retries_of(route: Route) -> Retries | None:
-    """How a failed request is tried again; None where it is not."""
+    """Return how a failed request is retried; None without retries."""
     policy = route.action.get("retry_policy") or {}
     number = int(policy.get("num_retries", _RETRIES))
     if not policy.get("retry_on") or not number:
@@ -121,7 +120,7 @@ def retries_of(route: Route) -> Retries | None:
 
 
 def policies_of(route: Route) -> tuple[int | None, int | None]:
-    """Entries in the RBAC filters before a route, of HTTP and of the network tier; None: there is no such filter."""
+    """Count the entries in the RBAC filters before a route, by HTTP and network tier; None without such a filter."""
     return _entries(route.http_filters, "http"), _entries(route.network_filters, "network")
 
 
@@ -131,13 +130,13 @@ def _entries(filters: Collection[Json], tier: str) -> int | None:
 
 
 def _count(rbac: Json) -> int:
-    """Kuma's newer permissions are matchers, all others policies."""
+    """Count policies and matchers; Kuma's newer permissions are matchers."""
     matchers = rbac.get("matcher", {}).get("matcher_list", {}).get("matchers", ())
     return len(rbac.get("rules", {}).get("policies", {})) + len(matchers)
 
 
 def http_of(cluster: Json) -> str:
-    """The version of HTTP in which a cluster is spoken to."""
+    """Return the HTTP version of requests to a cluster."""
     options = cluster.get("typed_extension_protocol_options", {}).get(_HTTP, {})
     if "use_downstream_protocol_config" in options:
         return "as the caller"
@@ -146,19 +145,19 @@ def http_of(cluster: Json) -> str:
 
 
 def load_balancing_of(cluster: Json) -> str:
-    """How an endpoint is chosen, as Envoy names it."""
+    """Return Envoy's name of the load-balancing policy."""
     return str(cluster.get("lb_policy", "ROUND_ROBIN"))
 
 
 def limits_of(cluster: Json) -> Limits:
-    """The circuit breaker for ordinary requests."""
+    """Return the circuit breaker for requests of default priority."""
     thresholds = cluster.get("circuit_breakers", {}).get("thresholds", ())
-    said: Json = next((one for one in thresholds if one.get("priority", "DEFAULT") == "DEFAULT"), {})
-    found = {name: int(said.get(name, default)) for name, default in _LIMITS.items()}
+    threshold: Json = next((one for one in thresholds if one.get("priority", "DEFAULT") == "DEFAULT"), {})
+    found = {name: int(threshold.get(name, default)) for name, default in _LIMITS.items()}
     connections, pending, requests, retries = (None if n >= _NO_LIMIT else n for n in found.values())
     return Limits(connections=connections, pending=pending, requests=requests, retries=retries)
 
 
 def _seconds(duration: str | None, default: float) -> float:
-    """Seconds in a duration of Envoy's JSON, which always counts seconds: `0.025s`."""
+    """Return the seconds in a duration of Envoy's JSON, which is always in seconds: `0.025s`."""
     return default if duration is None else float(duration.removesuffix("s"))

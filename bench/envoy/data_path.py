@@ -1,4 +1,4 @@
-"""The data path of a deployment, put together from its sidecars' configuration and counters."""
+"""Read the data path of a deployment from its sidecars' configuration and counters."""
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -18,7 +18,7 @@ from bench.envoy.config_dump import (
 )
 from bench.results.records import DataPath, Inbound, Seen, Way
 
-# Asks a workload's sidecar for a page of its admin interface.
+# Requests a page of the admin interface of a workload's sidecar.
 Ask = Callable[[str, str], Any]
 Counted = TypeVar("Counted")
 
@@ -32,10 +32,11 @@ def read_data_path(
     configs: Mapping[str, EnvoyConfig],
     ask: Ask,
 ) -> DataPath:
-    """What was on each hop. `outbound` are the clusters in which the caller's sidecar sends to the callee, `inbound`
-    the one in which a workload's own sidecar hands requests over, `configs` the sidecars' configuration, by workload.
+    """Return the effective routes of all hops and the inbounds of all workloads.
 
-    A hop without a route is left out.
+    `outbound` are the clusters in which the caller's sidecar sends requests to the callee. `inbound` is the one in
+    which a workload's own sidecar passes requests on, and `configs` the sidecars' configuration, by workload. A hop
+    without a route is omitted.
     """
     return DataPath(
         workers={name: proxies.workers(ask(name, proxies.WORKERS)) for name in configs},
@@ -55,7 +56,7 @@ def _ways(outbound: Mapping[Hop, Collection[str]], *, configs: Mapping[str, Envo
 
 
 def _there(names: Collection[str], config: EnvoyConfig) -> list[str]:
-    """The clusters of these names in a configuration; Kuma adds a hash to a name that several routes lead to."""
+    """Return the clusters of these names in a configuration; Kuma adds a hash if several routes lead to one."""
     return [one for one in config.clusters if one in names or _HASH.sub("", one) in names]
 
 

@@ -1,7 +1,7 @@
-"""Read and rewrite the proxy of a delegated gateway: a plain Envoy, whose whole configuration is a text in a ConfigMap.
+"""Read and rewrite the proxy of a delegated gateway: a plain Envoy with its complete configuration in a ConfigMap.
 
-What it means is Envoy's own business, and Envoy checks it. Read here is only what a run has to know: which port it
-opens, which paths it routes, and which Services it calls.
+Envoy validates the configuration. This module reads only what a run needs: the port that it opens, the paths that it
+routes, and the Services that it calls.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ class ConfigMapManifest(Manifest):
 
 @dataclass(frozen=True, slots=True)
 class ProxyConfiguration:
-    """Envoy's configuration as data, with the lines of the file that it stands in."""
+    """Envoy's configuration as data, with its lines in the file."""
 
     document: Document
 
@@ -38,17 +38,17 @@ class ProxyConfiguration:
         return value
 
     def addresses(self) -> Iterator[tuple[Loc, Json]]:
-        """Every socket address, and where it is written."""
+        """Yield each socket address with its position."""
         for loc, address in _below(self.value, "socket_address"):
             if isinstance(address, dict) and {"address", "port_value"} <= address.keys():
                 yield loc, address
 
     def routes(self, application: Application) -> tuple[PathRoute, ...]:
-        """The paths that it routes, as far as they are told apart by `path` or `prefix`."""
+        """Return the paths that it routes by `path` or `prefix`."""
         return tuple(found for _, found in self._routes(application) if isinstance(found, PathRoute))
 
     def problems(self, application: Application, port: int) -> Iterator[Problem]:
-        """Services that are not there, and a port that is not open."""
+        """Yield unknown services, routes that cannot be translated, and a port without a listener."""
         services = {service.name: service for service in application.services}
         for loc, address in self.addresses():
             name, service = str(address["address"]), services.get(str(address["address"]))
@@ -59,9 +59,7 @@ class ProxyConfiguration:
             elif address["port_value"] != service.port:
                 yield self.document.problem(loc, f"{name} has no port {address['port_value']}")
         if not any(loc[0] == "admin" for loc, _ in self.addresses()):
-            yield self.document.problem(
-                ("admin",), "must have an address with a port: there a run asks what it counted"
-            )
+            yield self.document.problem(("admin",), "must have an address with a port, from which a run reads counters")
         if not any(self._is_open(loc, address, port) for loc, address in self.addresses()):
             yield self.document.problem(("static_resources", "listeners"), f"no listener at port {port}")
         yield from (problem for _, problem in self._routes(application) if isinstance(problem, Problem))
@@ -81,14 +79,14 @@ class ProxyConfiguration:
         kind = next((key for key in _MATCHES if key in (route.get("match") or {})), None)
         if cluster not in services:
             known = did_you_mean(str(cluster), services)
-            return self.document.problem((*loc, "route"), f"must name a cluster that is called like a service{known}")
+            return self.document.problem((*loc, "route"), f"must name a cluster with the name of a service{known}")
         if kind is None:
             return self.document.problem((*loc, "match"), "must have path or prefix")
         return PathRoute(_MATCHES[kind], route["match"][kind], services[cluster])
 
 
 def proxy_configuration(sources: Sequence[Source[ConfigMapManifest]]) -> ProxyConfiguration | None:
-    """The configuration in a gateway's ConfigMap; None where there is none. Raises InputError for what is no YAML."""
+    """Return the configuration in a gateway's ConfigMap, or None without one. Raises InputError for invalid YAML."""
     for source in sources:
         if CONFIGURATION in source.manifest.data:
             return ProxyConfiguration(_parsed(source))
@@ -96,7 +94,7 @@ def proxy_configuration(sources: Sequence[Source[ConfigMapManifest]]) -> ProxyCo
 
 
 def _parsed(source: Source[ConfigMapManifest]) -> Document:
-    """Lines count from the text's place in the file: a block of text begins on the line after its key."""
+    """Parse the configuration with its lines in the file; a block of text begins on the line after its key."""
     document = source.document
     first = document.line_of(("data", CONFIGURATION))
     try:
@@ -109,7 +107,7 @@ def _parsed(source: Source[ConfigMapManifest]) -> Document:
 
 
 def _below(value: Any, key: str, loc: Loc = ()) -> Iterator[tuple[Loc, Any]]:
-    """Everything that stands under a key, however deep."""
+    """Yield each value of a key at any depth, with its position."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, part in items:
         if name == key:
@@ -118,8 +116,11 @@ def _below(value: Any, key: str, loc: Loc = ()) -> Iterator[tuple[Loc, Any]]:
 
 
 def front_bootstrap(gateway: Gateway, *, placement: Placement, admin: Path) -> Json:
-    """Envoy's whole configuration: as the manifests have it, but for its port, for Services, which are the ports of its
-    sidecar here, and for the admin interface on the Unix socket `admin`."""
+    """Return Envoy's complete configuration for a delegated gateway on loopback.
+
+    It is that of the manifests, except for its port, for Services, which are ports of its sidecar here, and for the
+    admin interface on the Unix socket `admin`.
+    """
     proxy: Mapping[str, Any] = gateway.proxy or {}
     opened = {"address": HOST, "port_value": placement.gateway}
     services = placement.application.services
@@ -142,13 +143,13 @@ def _way_out(placement: Placement, service: str) -> Json:
     return {"address": HOST, "port_value": placement.reached_by(GATEWAY, service)}
 
 
-def _addressed(value: Any, places: Mapping[str | None, Json]) -> Any:
-    """A copy with every socket address replaced: by the name that it has, or by the one for any (None)."""
+def _addressed(value: Any, targets: Mapping[str | None, Json]) -> Any:
+    """Return a copy with each socket address replaced by the target of its name, or by the default target (None)."""
     if isinstance(value, Mapping):
         return {
-            key: places.get(part["address"], places.get(None, part))
+            key: targets.get(part["address"], targets.get(None, part))
             if key == "socket_address"
-            else _addressed(part, places)
+            else _addressed(part, targets)
             for key, part in value.items()
         }
-    return [_addressed(part, places) for part in value] if isinstance(value, list) else value
+    return [_addressed(part, targets) for part in value] if isinstance(value, list) else value

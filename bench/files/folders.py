@@ -1,4 +1,4 @@
-"""Find files: those that ship with meshbench, and those of a folder of manifests that are read or left out."""
+"""Find files: those that ship with meshbench, and those of a folder of manifests that are read or ignored."""
 
 import re
 from collections.abc import Iterator
@@ -11,32 +11,32 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def shipped(kind: Kind) -> Path:
-    """The folder of the shipped scenarios, manifests or locustfiles."""
+    """Return the folder of the shipped scenarios, manifests or locustfiles."""
     installed = _PACKAGE / "shipped_files" / kind
     return installed if installed.is_dir() else _PACKAGE.parent / kind
 
 
 SUFFIXES: Final = (".yaml", ".yml", ".json")
-# What may lie beside manifests without being one.
+# Files that a folder of manifests may contain in addition, and that are ignored.
 _LICENCE: Final = r"licen[cs]e([-_](mit|apache|bsd|l?gpl|mpl|isc))?([-_]v?[0-9]+(\.[0-9]+)*)?"
 _ABOUT: Final = re.compile(rf"(readme|copying|notice|{_LICENCE})(\.(md|txt|rst|adoc|html?))?", re.IGNORECASE)
 
 
 def manifest_files(folder: Path) -> list[Path]:
-    """List the files that are read: those with one of `SUFFIXES` in any case of letters, at any depth, by path."""
+    """List the manifests of a folder by path: files with one of `SUFFIXES`, in upper or lower case, at any depth."""
     return sorted(path for path in files_below(folder) if _is_manifest(path))
 
 
 def unread_files(folder: Path) -> list[Path]:
-    """List the files that nothing would be made of, by path: neither manifests nor about them (README, licences)."""
+    """List the files that would not be applied, by path: neither manifests nor README files and licences."""
     return sorted(path for path in files_below(folder) if not _is_manifest(path) and not _is_about(path))
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Yield every file below a folder, without hidden files and folders; nothing where it is no folder.
+    """Yield every file below a folder, without hidden files and folders; nothing where it is not a folder.
 
-    A link to a folder is not followed, since it could lead back: it is yielded as if it were a file, and so is a folder
-    that may not be listed.
+    A link to a folder is not followed, since it could be a loop: it is yielded as a file, and so is a folder that may
+    not be listed.
     """
     try:
         entries = list(folder.iterdir()) if folder.is_dir() else []

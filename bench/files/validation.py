@@ -1,4 +1,4 @@
-"""Print what is wrong with a piece of data: a table from pydantic's error types to sentences."""
+"""Explain validation errors: a table from pydantic's error types to messages."""
 
 import difflib
 import re
@@ -17,7 +17,7 @@ SHOWN_CHARACTERS: Final = 40
 NAME_PATTERN = r"^[a-z0-9-]{1,40}$"
 LINE_PATTERN = r"^[^\u0000-\u001f\u007f-\u009f]+$"
 TEXT_PATTERN = r"^[^\u0000-\u0009\u000b-\u001f\u007f-\u009f]*$"
-# No part starts with a dot or a dash, so that there is no "..", no absolute path and nothing like a flag.
+# No part starts with a dot or a dash, so that there is no "..", no absolute path and no option.
 PLACE_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$"
 
 IMAGE_PATTERN = (
@@ -25,17 +25,16 @@ IMAGE_PATTERN = (
 )
 
 MEANT_BY: Final = {
-    NAME_PATTERN: "is no name: 1 to 40 of the characters a-z, 0-9 and -",
+    NAME_PATTERN: "is not a name: 1 to 40 of the characters a-z, 0-9 and -",
     LINE_PATTERN: "must be one line of text without control characters",
-    IMAGE_PATTERN: "is no image; write REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:DIGEST",
+    IMAGE_PATTERN: "is not an image; write REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:DIGEST",
     TEXT_PATTERN: "must be text without control characters",
-    PLACE_PATTERN: "is not allowed; write a path of plain names, relative to the shipped files or to the"
-    " scenario's folder, without ..",
+    PLACE_PATTERN: "is not allowed; write a path without .., relative to the shipped files or to the scenario's folder",
 }
 
 
 def shown(value: object) -> str:
-    """A value as it stands in a file, at most some characters of it."""
+    """Format a value as in a file, shortened to `SHOWN_CHARACTERS`."""
     match value:
         case None:
             return "nothing"
@@ -51,19 +50,19 @@ def shown(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One thing that is wrong, and where: `loc` is the path of keys and indices."""
+    """An invalid field: `loc` is its path of keys and indices."""
 
     loc: Loc
     message: str
 
 
 def mistakes(error: ValidationError, model: type[BaseModel]) -> tuple[Mistake, ...]:
-    """All that `error`, raised by validating data for `model`, has to say."""
+    """Return the invalid fields in `error`, which validating data for `model` raised."""
     return tuple(_mistake(details, model) for details in error.errors(include_url=False) if _counts(details))
 
 
 def _counts(details: ErrorDetails) -> bool:
-    """False for a list that is called too short only because its entries are wrong themselves."""
+    """Check that an error is not a consequence: a list counts as too short where its entries are invalid."""
     return details["type"] != "too_short" or len(details["input"]) < details["ctx"]["min_length"]
 
 
@@ -76,7 +75,7 @@ def _mistake(details: ErrorDetails, model: type[BaseModel]) -> Mistake:
 
 
 def _keys(model: type[BaseModel], loc: Loc) -> Iterator[str]:
-    """The keys that the section at `loc` may have."""
+    """Yield the keys that the section at `loc` may have."""
     for part in loc:
         if isinstance(part, str):
             model = next(_sections(_by_key(model)[part]))
@@ -88,7 +87,7 @@ def _by_key(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The models in an annotation: `LoadOverride` in `LoadOverride | None`."""
+    """Yield the models in an annotation: `LoadOverride` in `LoadOverride | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):

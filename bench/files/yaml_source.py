@@ -1,9 +1,8 @@
-"""YAML and JSON as people write it, read with guards, and with the line of every field.
+"""Read YAML and JSON files with guards, and with the line of every field.
 
-Scenarios and manifests come from outside, so that the loader takes nothing that could surprise: one file of
-at most 256 KiB, no anchors, aliases, merge keys or tags, no key twice, nothing nested beyond sense, no NaN.
-The guards look at the stream of events, before any node is built: a file that would grow in memory is refused
-at its first anchor.
+Scenarios and manifests come from outside, so that the loader is strict: one file of at most 256 KiB, no anchors,
+aliases, merge keys or tags, no duplicate keys, a limited depth, no NaN. The guards check the stream of events, before
+any node is built: a file that would grow in memory is rejected at its first anchor.
 """
 
 import difflib
@@ -33,16 +32,16 @@ _MERGE = "tag:yaml.org,2002:merge"
 _TEXT = "tag:yaml.org,2002:str"
 _INTEGER = "tag:yaml.org,2002:int"
 _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*)")
-# What JSON writes otherwise than YAML 1.1: texts (`\/`, long keys), fractions (`1e5`), tabs between values.
+# Where JSON differs from YAML 1.1: texts (`\/`, long keys), fractions (`1e5`), tabs between values.
 _JSON_WORD = re.compile(r'"(?:\\.|[^"\\])*"(?P<key>(?=\s*:))?|-?[0-9][-+.0-9eE]*|\t')
 _KEPT_AS_TEXT = {_TEXT, "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value"}
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One YAML document as plain Python data, which knows the line of every field.
+    """One YAML document as plain Python data, with the line of every field.
 
-    `value` holds dict, list, str, int, float, bool and None only (a date stays the text it is).
+    `value` is made of dict, list, str, int, float, bool and None only (a date stays text).
     """
 
     file: str
@@ -50,10 +49,10 @@ class Document:
     lines: Mapping[Loc, int]
 
     def line_of(self, loc: Loc) -> int:
-        """The line, from 1, of the deepest field on `loc` that exists: the line of its key or list item.
+        """Return the line, from 1, of the deepest field on `loc` that exists: that of its key or list item.
 
-        `loc` is a path as pydantic gives it (`("load", "users")`); parts that stand for no field, such as the
-        tag of a union, are passed over. A missing field has the line of the mapping that lacks it.
+        `loc` is a path as pydantic gives it (`("load", "users")`); parts that are not a field, such as the tag of a
+        union, are skipped. A missing field has the line of the mapping that lacks it.
         """
         here: Loc = ()
         for part in loc:
@@ -61,27 +60,27 @@ class Document:
         return self.lines[here]
 
     def problem(self, loc: Loc, message: str) -> Problem:
-        """`message` as a problem of the field at `loc`."""
+        """Return `message` as a problem of the field at `loc`."""
         return Problem(self.file, self.line_of(loc), dotted(loc), message)
 
 
 def dotted(loc: Loc) -> str:
-    """A path as people write it: `("rules", 0, "to")` is `rules[0].to`."""
+    """Format a path: `("rules", 0, "to")` is `rules[0].to`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean users?`, or what there is to choose from where nothing comes near."""
+    """Format a suggestion, `; did you mean users?`, or the list of known words where none is similar."""
     names = sorted(known)
     near = difflib.get_close_matches(word, names, n=1)
     return f"; did you mean {near[0]}?" if near else f"; known: {', '.join(names)}" if names else ""
 
 
 def read_documents(path: Path) -> tuple[Document, ...]:
-    """All documents of a YAML file, or the one of a JSON file (`*.json`); an empty file has none.
+    """Read all documents of a YAML file, or the one of a JSON file (`*.json`); an empty file has none.
 
-    Raises InputError with file and line: no such file, not UTF-8, more than 256 KiB, a syntax error, an
-    anchor, alias, merge key or tag, a key that is no text or stands twice, too deep nesting, NaN or infinity.
+    Raises InputError with file and line: no such file, not UTF-8, more than 256 KiB, a syntax error, an anchor, alias,
+    merge key or tag, a key that is not text or a duplicate, too deep nesting, NaN or infinity.
     """
     text = _read_text(path)
     is_json = path.suffix.lower() == ".json"
@@ -89,7 +88,7 @@ def read_documents(path: Path) -> tuple[Document, ...]:
 
 
 def parse_documents(text: str, *, file: str) -> tuple[Document, ...]:
-    """All documents of a YAML text; `file` is the name that problems carry. Raises as `read_documents`."""
+    """Parse all documents of a YAML text; `file` is its name in problems. Raises as `read_documents`."""
     try:
         _guard(text, file)
         nodes = tuple(yaml.compose_all(text, Loader=_LOADER))
@@ -101,7 +100,7 @@ def parse_documents(text: str, *, file: str) -> tuple[Document, ...]:
 
 
 def generated_documents(text: str) -> tuple[Any, ...]:
-    """The documents of a tool's output, without empty ones: as long as they need to be, and without lines."""
+    """Parse the documents of a tool's output, without empty ones, limits and lines."""
     return tuple(value for value in yaml.load_all(text, _LOADER) if value is not None)  # a safe loader
 
 
@@ -141,7 +140,7 @@ def _as_yaml(text: str, file: str) -> str:
 
 
 def _yaml_word(found: re.Match[str]) -> str:
-    """Write a text, a number or a tab of valid JSON as YAML 1.1 has it."""
+    """Rewrite a text, a number or a tab of valid JSON for YAML 1.1."""
     word = found[0]
     if word == "\t":
         return " "
@@ -156,7 +155,7 @@ def _yaml_fraction(value: float) -> str:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 def _yaml_character(character: str) -> str:
@@ -174,7 +173,7 @@ def _syntax_problem(error: yaml.MarkedYAMLError, file: str) -> Problem:
 
 
 def _guard(text: str, file: str) -> None:
-    """Refuse what may blow up or run code, before any node is built."""
+    """Reject what may exhaust memory or run code, before any node is built."""
     depth = nodes = 0
     for event in yaml.parse(text, Loader=_LOADER):
         reason = _refused(event)
@@ -212,7 +211,7 @@ def _document(node: yaml.Node, file: str) -> Document:
 
 @dataclass(slots=True)
 class _Reading:
-    """Turns nodes into data, and notes lines and problems on the way."""
+    """Turn nodes into data, and collect lines and problems."""
 
     file: str
     lines: dict[Loc, int] = field(default_factory=dict)
@@ -235,7 +234,7 @@ class _Reading:
             if key is None:
                 continue
             if key in first_lines:
-                self._refuse(line, (*loc, key), f"stands twice: on line {first_lines[key]} and here")
+                self._refuse(line, (*loc, key), f"duplicate key, first on line {first_lines[key]}")
                 continue
             first_lines[key] = self.lines[*loc, key] = line
             yield key, child
@@ -254,17 +253,17 @@ class _Reading:
         if node.tag in _KEPT_AS_TEXT:
             return node.value
         if node.tag == _INTEGER and not _DECIMAL.fullmatch(node.value):
-            # YAML 1.1 reads 30:00 as 1800 and 010 as 8, which nobody means
-            said = f"{node.value} is not a plain decimal number; or put it in quotes"
-            self._refuse(node.start_mark.line + 1, loc, said)
+            # YAML 1.1 reads 30:00 as 1800 and 010 as 8, which is never meant
+            message = f"{node.value} is not a plain decimal number; put it in quotes if it is text"
+            self._refuse(node.start_mark.line + 1, loc, message)
             return None
         try:
             value = SafeConstructor().construct_object(node)
         except ValueError:
-            self._refuse(node.start_mark.line + 1, loc, f"{node.value[:20]} is no number that fits")
+            self._refuse(node.start_mark.line + 1, loc, f"{node.value[:20]} is not a valid number")
             return None
         if isinstance(value, float) and not math.isfinite(value):
-            self._refuse(node.start_mark.line + 1, loc, f"{node.value} is no finite number")
+            self._refuse(node.start_mark.line + 1, loc, f"{node.value} is not a finite number")
         return value
 
     def _refuse(self, line: int, loc: Loc, message: str) -> None:

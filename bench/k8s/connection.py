@@ -1,12 +1,12 @@
-"""Send requests to an API server: retried where that is safe, bounded by a timeout, with one clear error; and find out
-which kinds of objects it has.
-"""
+"""Send requests to an API server: retried where that is safe, bounded by a timeout, with one clear error; discover its
+kinds."""
 
 import json
 import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -27,10 +27,15 @@ _MOST_PARSED = 1024 * 1024
 _LONGEST_TEXT = 2000  # characters of an answer in a message
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
-_UNAUTHORIZED = 401
-_TOO_MANY = 429
-_PASSING = frozenset({500, 502, 503, 504})
-_WRONG_FIELDS = b"failed to create typed patch object"  # comes as a 500, though it will never pass
+_PASSING = frozenset(
+    {
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.GATEWAY_TIMEOUT,
+    }
+)
+_WRONG_FIELDS = b"failed to create typed patch object"  # comes as a 500, though it is permanent
 
 Query = tuple[tuple[str, str], ...]
 
@@ -52,7 +57,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back; `status` 0 if nothing did, and then `body` says why."""
+    """A response; `status` 0 if there is none, and then `body` holds the reason."""
 
     status: int
     body: bytes
@@ -60,11 +65,11 @@ class Answer:
     sent: bool = True
     """False where the server cannot have seen the request."""
     untrusted: bool = False
-    """Somebody else answered: the certificate is wrong, and will be."""
+    """Another server answered: the certificate is wrong, and will be."""
 
     @property
-    def lasting(self) -> bool:
-        """Another try would end the same, whatever the status."""
+    def is_permanent(self) -> bool:
+        """Whether a retry would end the same, whatever the status."""
         return self.untrusted or _WRONG_FIELDS in self.body
 
 
@@ -86,12 +91,12 @@ class Connection:
             client.close()  # type: ignore[no-untyped-call]  # has no types
 
     def send(self, request: Request) -> Answer:
-        """The server's good answer; everything else is a ClusterError."""
+        """Send a request and return the server's answer. Raises ClusterError for every failure."""
         patience_s = self.patience_s if request.patience_s is None else request.patience_s
         deadline = time.monotonic() + patience_s
         for pause_s in _pauses():
             answer = self._send_once(request)
-            if 0 < answer.status < 400:
+            if 0 < answer.status < HTTPStatus.BAD_REQUEST:
                 return answer
             if not _worth_repeating(request, answer) or time.monotonic() + pause_s > deadline:
                 break
@@ -99,7 +104,7 @@ class Connection:
         raise failure(request.what, self.credentials.server, answer)
 
     def renew(self, used: Credentials) -> None:
-        """Reads the credentials again, unless another thread has done so since `used` was handed out."""
+        """Read the credentials again, unless another thread has done so since `used` was handed out."""
         with self._lock:
             if self.credentials is not used:
                 return
@@ -107,14 +112,16 @@ class Connection:
                 self._renew()
                 self.credentials = read_credentials(self._kubeconfig)
             except RefusedError as error:
-                raise ClusterError(f"the credentials are no longer accepted: {error}", status=_UNAUTHORIZED) from error
+                raise ClusterError(
+                    f"the credentials are no longer accepted: {error}", status=HTTPStatus.UNAUTHORIZED
+                ) from error
             self._retired.append(self._client)  # another thread may be using it
             self._client = ApiClient(self.credentials.configuration)
 
     def _send_once(self, request: Request) -> Answer:
         used = self.credentials
         answer = self._exchange(request)
-        if answer.status != _UNAUTHORIZED:
+        if answer.status != HTTPStatus.UNAUTHORIZED:
             return answer
         self.renew(used)
         return self._exchange(request)
@@ -140,7 +147,7 @@ class Connection:
 
 
 def _bounded(response: urllib3.BaseHTTPResponse, request: Request) -> bytes:
-    """The body. Raises BadAnswerError where it is larger than the request's limit."""
+    """Return the body. Raises BadAnswerError where it is larger than the request's limit."""
     body = response.read(request.most_bytes + 1)
     if len(body) > request.most_bytes:
         response.close()
@@ -149,14 +156,15 @@ def _bounded(response: urllib3.BaseHTTPResponse, request: Request) -> bytes:
 
 
 def unsendable(what: str, error: Exception) -> ClusterError:
-    """A request that the HTTP library does not send. Its text is left out: it may show headers, and so credentials."""
+    """Make the error for a request that the HTTP library does not send. Its text is left out: it may show headers, and
+    so credentials."""
     text = f"{what}: the request cannot be sent, its address or headers are not valid ({type(error).__name__})"
-    return ClusterError(text, status=0, lasting=True)
+    return ClusterError(text, status=0, permanent=True)
 
 
 def _no_answer(error: Exception) -> Answer:
     cause = error.__cause__ or error
-    tls = error.__context__ if isinstance(error, ApiException) else cause  # the client makes text of it
+    tls = error.__context__ if isinstance(error, ApiException) else cause  # the client turns it into text
     untrusted = isinstance(tls, urllib3.exceptions.SSLError) and isinstance(tls.args[0], ssl.SSLCertVerificationError)
     unsent = isinstance(error, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError))
     return Answer(0, one_line(str(cause)).encode(), sent=not unsent, untrusted=untrusted)
@@ -170,46 +178,43 @@ def _pauses() -> Iterator[float]:
 
 
 def _worth_repeating(request: Request, answer: Answer) -> bool:
-    if answer.lasting:
+    if answer.is_permanent:
         return False
-    if answer.status == _TOO_MANY or not answer.sent:
+    if answer.status == HTTPStatus.TOO_MANY_REQUESTS or not answer.sent:
         return True
     return request.idempotent and (answer.status == 0 or answer.status in _PASSING)
 
 
 def failure(what: str, server: str, answer: Answer) -> ClusterError:
-    """One line: what was asked, and what came back."""
+    """Make the error: one line with the request and the answer."""
     if answer.status == 0:
-        told = f"{what}: no answer from {server}: {answer.body.decode()}"
+        message = f"{what}: no answer from {server}: {answer.body.decode()}"
     else:
-        told = f"{what}: {server} says {answer.status}: {said(answer.body)}"
-    return ClusterError(told, status=answer.status, lasting=answer.lasting)
+        message = f"{what}: {server} answered {answer.status}: {said(answer.body)}"
+    return ClusterError(message, status=answer.status, permanent=answer.is_permanent)
 
 
 def said(body: bytes) -> str:
-    """The message of a Kubernetes Status, or whatever else came, on one line."""
+    """Return the message of a Kubernetes Status, or whatever else the body holds, on one line."""
     text = body[:_MOST_PARSED].decode("utf-8", "replace")
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError):
-        return one_line(text) or "nothing more"
+        return one_line(text) or "no message"
     message = parsed.get("message") if isinstance(parsed, dict) else None
     return one_line(message if isinstance(message, str) and message else text)
 
 
 def one_line(text: str) -> str:
-    """Text from elsewhere as a part of a message: on one line, without secrets, and not too long. A secret that is
-    cut would no longer be known as one, so it is taken out before."""
+    """Format text from elsewhere as a part of a message: on one line, without secrets, and not too long. Secrets are
+    removed before the text is cut, since a secret that is cut would no longer be recognised."""
     line = " ".join(redact(text).split())
     return line if len(line) <= _LONGEST_TEXT else f"{line[:_LONGEST_TEXT]}..."
 
 
-_NOT_FOUND = 404
-
-
 @dataclass(frozen=True)
 class KindInfo:
-    """A kind that the API server knows. `verbs`: what it can do with it, whether or not we may."""
+    """A kind that the API server knows. `verbs`: what it supports, whether or not our user may."""
 
     api_version: str
     kind: str
@@ -222,7 +227,7 @@ class KindInfo:
         return self.api_version.partition("/")[0] if "/" in self.api_version else ""
 
     def path(self, namespace: str = "", name: str = "") -> str:
-        """Of the collection, or of one object in it."""
+        """Return the path of the collection, or of one object in it."""
         parts = [root(self.api_version)]
         if self.namespaced and namespace:
             parts.append(f"namespaces/{namespace}")
@@ -230,40 +235,41 @@ class KindInfo:
 
 
 def root(api_version: str) -> str:
-    """The path below which a group's version is served."""
+    """Return the path below which a group's version is served."""
     return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
 
 
 class Discovery:
-    """What one API server serves. Kinds found once are remembered; kinds not found are asked for again."""
+    """The kinds that one API server serves. Known kinds are cached; unknown kinds are requested again."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._known: dict[tuple[str, str], KindInfo] = {}
 
     def find(self, api_version: str, kind: str) -> KindInfo | None:
-        """None if the server does not know the kind."""
+        """Return a kind; None if the server does not know it."""
         if (api_version, kind) not in self._known:
             try:
                 self._known |= {(one.api_version, one.kind): one for one in self._kinds_of(api_version)}
             except ClusterError as error:
-                if error.status != _NOT_FOUND:
+                if error.status != HTTPStatus.NOT_FOUND:
                     raise
         return self._known.get((api_version, kind))
 
     def all(self) -> tuple[tuple[KindInfo, ...], tuple[str, ...]]:
-        """Every kind once (in its group's preferred version, if it is there), and the APIs that did not answer."""
+        """Return every kind once (in its group's preferred version, if it is there), and the APIs that did not
+        answer."""
         kinds: dict[tuple[str, str], KindInfo] = {}
         broken = []
         for api_version in self._api_versions():
             try:
-                found = self._kinds_of(api_version, patience_s=0)
+                served = self._kinds_of(api_version, patience_s=0)
             except ClusterError as error:
-                if error.status in (0, 401, 403):
+                if error.status in (0, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
                     raise
                 broken.append(f"{api_version}: {error}")
                 continue
-            for one in found:
+            for one in served:
                 kinds.setdefault((one.group, one.kind), one)
         return tuple(kinds.values()), tuple(broken)
 
@@ -278,12 +284,12 @@ class Discovery:
         return tuple(kind_info(api_version, one) for one in resources if "/" not in one["name"])
 
     def _read(self, path: str, patience_s: float | None = None) -> Any:
-        request = Request(f"asking which kinds there are in {path}", "GET", path, patience_s=patience_s)
+        request = Request(f"reading which kinds {path} serves", "GET", path, patience_s=patience_s)
         return json.loads(self._connection.send(request).body)
 
 
 def kind_info(api_version: str, resource: dict[str, Any]) -> KindInfo:
-    """One entry of an APIResourceList."""
+    """Read one entry of an APIResourceList."""
     return KindInfo(
         api_version=api_version,
         kind=resource["kind"],

@@ -1,6 +1,6 @@
 """Who we are to an API server, read from a run's private kubeconfig.
 
-Every secret that is read here is registered, so that it is in no message and no file of a run; what cannot be a header
+Every secret that is read here is registered, so that it is in no message and no file of a run. What cannot be a header
 is refused here, since the HTTP libraries would show it.
 """
 
@@ -43,7 +43,7 @@ class Credentials:
 
     @property
     def server_name(self) -> str | None:
-        """What the server's certificate has to be for, where the kubeconfig names something else than the URL."""
+        """The name that the server's certificate must have, where the kubeconfig names another than the URL's."""
         return self.configuration.tls_server_name or None
 
     @property
@@ -54,7 +54,8 @@ class Credentials:
         return str(configuration.proxy)
 
     def tls(self) -> ssl.SSLContext | bool:
-        """For the web sockets, which the package's own client does not open; True for plain http."""
+        """Return the TLS context for the WebSockets, which the package's own client does not open; True for plain
+        HTTP."""
         if not self.server.startswith("https:"):
             return True
         context = ssl.create_default_context(cafile=self.configuration.ssl_ca_cert)
@@ -67,10 +68,10 @@ class Credentials:
 
 
 def read_credentials(kubeconfig: Path) -> Credentials:
-    """Reads the one context of a private kubeconfig; runs its credential plugin if it has one. Raises RefusedError."""
+    """Read the one context of a private kubeconfig; runs its credential plugin if it has one. Raises RefusedError."""
     content = yaml.safe_load(kubeconfig.read_text("utf-8"))
     configuration = Configuration()
-    configuration.retries = False  # we repeat ourselves, and only what is safe
+    configuration.retries = False  # we retry ourselves, and only what is safe
     where, basic = f"context {content['current-context']}", ""
     _refuse_credentials_in(str(content["clusters"][0]["cluster"].get("server", "")), where)
     try:
@@ -96,7 +97,7 @@ def read_credentials(kubeconfig: Path) -> Credentials:
 
 
 def register_user(user: Mapping[str, Any]) -> None:
-    """Registers every secret in the entry of a kubeconfig's user."""
+    """Register every secret in a kubeconfig's user entry."""
     environment = _mapping(user.get("exec")).get("env")
     listed = environment if isinstance(environment, list) else []
     values = {str(one.get("name")): one.get("value") for one in listed if isinstance(one, dict)}
@@ -110,19 +111,19 @@ def register_user(user: Mapping[str, Any]) -> None:
         try:
             register_key(base64.b64decode(data).decode())
         except (binascii.Error, ValueError):
-            return  # what is no key is refused where it is used
+            return  # an invalid key is refused where it is used
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
-    """What is no mapping is refused where it is used."""
+    """Return a mapping; empty for any other value, which is refused where it is used."""
     return {str(key): one for key, one in value.items()} if isinstance(value, dict) else {}
 
 
 def usable_token(text: object, where: str) -> str:
-    """A token as it is sent: without the white space around it, which kubectl trims, too. Raises RefusedError for what
-    cannot be a header, without showing it."""
+    """Return a token as it is sent: without surrounding white space, which kubectl trims, too. Raises RefusedError for
+    one that cannot be a header, without showing it."""
     if not isinstance(text, str):
-        raise RefusedError(f"{where}: its token is no text; hint: put it into quotes")
+        raise RefusedError(f"{where}: its token is not text; hint: put it in quotes")
     register_secret(text)
     token = text.strip()
     if not _HEADER_TEXT.fullmatch(token):
@@ -132,7 +133,8 @@ def usable_token(text: object, where: str) -> str:
 
 
 def _sendable(user: Mapping[str, Any], where: str) -> tuple[dict[str, Any], str]:
-    """A user with its token trimmed and read from its file; user and password as the header that they become."""
+    """Return a user with its token trimmed and read from its file; user name and password as the header that they
+    become."""
     register_user(user)
     kept = {key: value for key, value in user.items() if key not in ("token", "tokenFile", "username", "password")}
     if user.get("token"):
@@ -143,7 +145,7 @@ def _sendable(user: Mapping[str, Any], where: str) -> tuple[dict[str, Any], str]
     if name is None or password is None:
         return kept, ""
     if not isinstance(name, str) or not isinstance(password, str):
-        raise RefusedError(f"{where}: username and password have to be text; hint: put them into quotes")
+        raise RefusedError(f"{where}: username and password must be text; hint: put them in quotes")
     return kept, _basic(f"{name.strip()}:{password.strip()}", f"{where}: username or password")
 
 
@@ -155,7 +157,8 @@ def _basic(pair: str, what: str) -> str:
 
 
 def _refuse_credentials_in(server: str, where: str) -> None:
-    """The API server's URL is in many messages, and neither of both clients would send what is in it."""
+    """Raise RefusedError for credentials in the API server's URL: it is in many messages, and neither client would send
+    them."""
     try:
         _, pair = split_credentials(server)
     except ValueError as error:
@@ -165,7 +168,7 @@ def _refuse_credentials_in(server: str, where: str) -> None:
 
 
 def _proxy_headers(configuration: Configuration, where: str) -> dict[str, str]:
-    """The password of a proxy goes into a header, and out of its URL: that is in messages of the HTTP libraries."""
+    """Move a proxy's password from its URL, which is in messages of the HTTP libraries, into a header."""
     if not configuration.proxy:
         return {}
     url = str(configuration.proxy).strip()
@@ -184,7 +187,7 @@ def _proxy_headers(configuration: Configuration, where: str) -> dict[str, str]:
 
 
 def _register_key_file(path: Path) -> None:
-    """A key that is not readable is refused where it is used."""
+    """Register a private key; one that is not readable is refused where it is used."""
     try:
         register_key(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError):
@@ -192,7 +195,8 @@ def _register_key_file(path: Path) -> None:
 
 
 def _from_plugin(settings: dict[str, Any], cluster: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A user as the plugin's answer describes it; keys and certificates become private files beside the kubeconfig."""
+    """Return a user as the credential plugin describes it; keys and certificates become private files next to the
+    kubeconfig."""
     provider = ExecProvider(  # type: ignore[no-untyped-call]
         ConfigNode("exec", settings),  # type: ignore[no-untyped-call]
         None,
@@ -209,7 +213,7 @@ def _from_plugin(settings: dict[str, Any], cluster: dict[str, Any], folder: Path
 
 
 def private_file(path: Path, content: bytes) -> Path:
-    """Writes a file that nobody else can read, not even for a moment."""
+    """Write a file that no other user can read, not even for a moment."""
     path.unlink(missing_ok=True)
     path.touch(mode=0o600, exist_ok=False)
     path.write_bytes(content)

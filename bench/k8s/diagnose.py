@@ -1,4 +1,5 @@
-"""Why pods do not become ready, read from the objects themselves, so that nobody has to ask the cluster again."""
+"""Explain why pods do not become ready, from the objects themselves, so that the report needs no further look at the
+cluster."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,11 +15,11 @@ _MOST_LOGS = 3
 _MOST_EVENTS = 8
 _LONGEST_LINE = 1000
 
-# For how many seconds a state may last before it counts as final. An image that cannot be pulled is tried again after
-# 10 and 20 s; what a quota or a webhook refuses may be accepted once others have caught up.
+# For how many seconds a state may last before it is final. An image that cannot be pulled is tried again after
+# 10 and 20 s; what a quota or a webhook refuses may be accepted later.
 _IMAGE_GRACE_S = 30.0
 _CREATE_GRACE_S = 20.0
-_RESTARTS = 2  # of a sidecar that has ended: one more is no accident
+_RESTARTS = 2  # of a sidecar that has ended: more are no accident
 _WAITING_GRACE_S = {
     "CrashLoopBackOff": 0.0,
     "InvalidImageName": 0.0,
@@ -33,13 +34,13 @@ _WAITING_GRACE_S = {
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Something that keeps a pod from being ready; final once it has lasted for `grace_s` seconds."""
+    """A reason why a pod is not ready; final once it has lasted for `grace_s` seconds."""
 
     where: str
     what: str
     grace_s: float = inf
     container: str = ""
-    """Whose log tells more, if any does."""
+    """Whose log explains more, if any does."""
     previous: bool = False
 
     def __str__(self) -> str:
@@ -50,29 +51,29 @@ Find = Callable[[Object], Iterable[Trouble]]
 
 
 class Grace:
-    """Which troubles have lasted too long; it is told of those that are there, again and again."""
+    """Decides which problems have lasted too long, from the problems that each look at the cluster finds."""
 
     def __init__(self, scale: float = 1.0) -> None:
         """`scale` makes every grace longer or shorter."""
         self._scale = scale
         self._since: dict[tuple[str, float], float] = {}
 
-    def final(self, troubles: Iterable[Trouble], *, now: float) -> Trouble | None:
-        """The first trouble that will not pass by itself; `now` in seconds on a monotonic clock."""
-        there = list(troubles)
-        # An image's reason changes back and forth; place and grace tell that it is still the same trouble.
-        keys = [(trouble.where, trouble.grace_s) for trouble in there]
+    def final(self, problems: Iterable[Trouble], *, now: float) -> Trouble | None:
+        """Return the first problem that is permanent; `now` in seconds on a monotonic clock."""
+        there = list(problems)
+        # An image's reason changes back and forth; container and grace show that it is still the same problem.
+        keys = [(problem.where, problem.grace_s) for problem in there]
         self._since = {key: self._since.get(key, now) for key in keys}
         lasting = (
-            trouble
-            for trouble, key in zip(there, keys, strict=True)
-            if now - self._since[key] >= trouble.grace_s * self._scale
+            problem
+            for problem, key in zip(there, keys, strict=True)
+            if now - self._since[key] >= problem.grace_s * self._scale
         )
         return next(lasting, None)
 
 
 def troubles_of(thing: Object) -> tuple[Trouble, ...]:
-    """Of a pod or of a Deployment; nothing is known of other kinds."""
+    """Return the problems of a pod or of a Deployment; none for other kinds."""
     finders = {"Pod": _pod_troubles, "Deployment": _deployment_troubles}
     finder = finders.get(thing["kind"])
     return tuple(finder(thing)) if finder else ()
@@ -93,17 +94,18 @@ def _pod_troubles(pod: Object) -> Iterator[Trouble]:
     sidecars = {one["name"] for one in spec.get("initContainers", ()) if one.get("restartPolicy") == "Always"}
     containers = (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ()))
     if not containers:
-        yield Trouble(where, _joined("no container of it was looked at yet", status.get("phase")))
+        yield Trouble(where, _joined("its containers have no status yet", status.get("phase")))
     for container in containers:
-        place = f"{where}, container {container['name']}"
+        name = f"{where}, container {container['name']}"
         if container["name"] in sidecars and "terminated" in container.get("state", {}):
-            yield _ended_sidecar(place, container)
+            yield _ended_sidecar(name, container)
         else:
-            yield from _container_troubles(place, container, once=once)
+            yield from _container_troubles(name, container, once=once)
 
 
 def _ended_sidecar(where: str, container: dict[str, Any]) -> Trouble:
-    """Kubernetes starts a native sidecar again, also after exit code 0, and shows no back-off for it meanwhile."""
+    """Make the problem of a native sidecar that ended. Kubernetes restarts it also after exit code 0, and shows no
+    back-off."""
     restarts = container["restartCount"]
     what = f"{_ended(container['state']['terminated'])}; {restarts} restarts"
     return Trouble(where, what, 0.0 if restarts >= _RESTARTS else inf, container["name"])
@@ -142,26 +144,26 @@ def _deployment_troubles(deployment: Object) -> Iterator[Trouble]:
 
 
 def explain(cluster: Cluster, namespace: str, things: Iterable[Object], find: Find = troubles_of) -> str:
-    """Everything about pods and Deployments of one namespace that is not as it should be, line by line: states of
-    containers, the last lines of their logs, and the warnings that were reported about them."""
+    """Format all problems of pods and Deployments of one namespace, line by line: states of containers, the last lines
+    of their logs, and the warnings that were reported about them."""
     there = tuple(things)
     logs_left = _MOST_LOGS
     lines: list[str] = []
     for thing in there:
-        for trouble in find(thing):
-            lines.append(f"  {trouble}")
-            if trouble.container and logs_left:
+        for problem in find(thing):
+            lines.append(f"  {problem}")
+            if problem.container and logs_left:
                 logs_left -= 1
-                lines += _log(cluster, namespace, thing["metadata"]["name"], trouble)
+                lines += _log(cluster, namespace, thing["metadata"]["name"], problem)
     events = cluster.list("v1", "Event", namespace=namespace)
     lines += [f"  {line}" for line in warnings_about(there, events)]
     return "\n".join(lines)
 
 
-def _log(cluster: Cluster, namespace: str, pod: str, trouble: Trouble) -> list[str]:
+def _log(cluster: Cluster, namespace: str, pod: str, problem: Trouble) -> list[str]:
     try:
         log = cluster.logs(
-            pod, namespace=namespace, container=trouble.container, lines=LOG_LINES, previous=trouble.previous
+            pod, namespace=namespace, container=problem.container, lines=LOG_LINES, previous=problem.previous
         )
     except ClusterError as error:  # a container that was only just made has none
         log = f"(no log: {error})"
@@ -169,10 +171,10 @@ def _log(cluster: Cluster, namespace: str, pod: str, trouble: Trouble) -> list[s
 
 
 def warnings_about(things: Iterable[Object], events: Iterable[Object]) -> tuple[str, ...]:
-    """The newest warnings about these objects, and about what their Deployments made; the newest is the last."""
+    """Return the newest warnings about these objects and about what their Deployments made; the newest is the last."""
     names = {(thing["kind"], thing["metadata"]["name"]) for thing in things}
     owners = tuple(f"{name}-" for kind, name in names if kind == "Deployment")
-    found: dict[str, Object] = {}
+    lines: dict[str, Object] = {}
     for event in sorted(events, key=_time):
         about = event["involvedObject"]
         ours = (about["kind"], about["name"]) in names or (
@@ -180,9 +182,9 @@ def warnings_about(things: Iterable[Object], events: Iterable[Object]) -> tuple[
         )
         if event.get("type") == "Warning" and ours:
             line = _joined(f"event {about['kind']} {about['name']}", event.get("reason"), event.get("message"))
-            found.pop(line, None)
-            found[line] = event
-    return tuple(found)[-_MOST_EVENTS:]
+            lines.pop(line, None)
+            lines[line] = event
+    return tuple(lines)[-_MOST_EVENTS:]
 
 
 def _time(event: Object) -> str:

@@ -1,9 +1,10 @@
-"""Running a command in a container, with all of its input and output."""
+"""Run a command in a container, with all of its input and output."""
 
 import asyncio
 import json
 import re
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 import aiohttp
 from kubernetes.stream.ws_client import (
@@ -21,11 +22,10 @@ from bench.k8s.connection import Connection, Request, said
 from bench.k8s.websocket import CHUNK, is_too_large, open_stream
 
 _CHANNELS = (STDIN_CHANNEL, STDOUT_CHANNEL, STDERR_CHANNEL, ERROR_CHANNEL)
-_INTERNAL_ERROR = 500
 _LAST_STATUS = 599
 MOST_BYTES = 64 * 1024 * 1024
 """Of a command's output, where the caller has no better limit: a large sidecar's configuration is a tenth of it."""
-_STATUS_BYTES = 64 * 1024  # beside the output
+_STATUS_BYTES = 64 * 1024  # in addition to the output
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class _Output:
     size: int = 0
 
     def take(self, frame: bytes) -> bool:
-        """Keeps a frame; False where that is more than is wanted."""
+        """Keep a frame; return False where that exceeds the limit."""
         self.size += len(frame[1:])
         if self.size > self.most_bytes:
             return False
@@ -56,7 +56,7 @@ class _Output:
 def run_command(
     connection: Connection, request: Request, *, stdin: bytes, timeout_s: float, most_bytes: int = MOST_BYTES
 ) -> Ran:
-    """Runs a command in a container to its end. Raises ClusterError if it cannot be started or does not end, and
+    """Run a command in a container to its end. Raises ClusterError if it cannot be started or does not end, and
     BadAnswerError if its output is larger than `most_bytes`."""
     try:
         output = asyncio.run(_run(connection, request, stdin, timeout_s, most_bytes))
@@ -77,7 +77,7 @@ async def _run(
     protocols = (V5_CHANNEL_PROTOCOL,) if stdin else (V5_CHANNEL_PROTOCOL, V4_CHANNEL_PROTOCOL)
     async with asyncio.timeout(timeout_s), open_stream(connection, request, protocols) as stream:
         if stdin and stream.protocol != V5_CHANNEL_PROTOCOL:
-            raise ClusterError(f"{request.what}: to end its input takes Kubernetes 1.30 or newer", status=0)
+            raise ClusterError(f"{request.what}: to end its input needs Kubernetes 1.30 or later", status=0)
         writing = asyncio.create_task(_write(stream, stdin))
         try:
             async for message in stream:
@@ -91,17 +91,18 @@ async def _run(
 
 
 async def _write(stream: aiohttp.ClientWebSocketResponse, stdin: bytes) -> None:
-    """It may end early with an error when the command has ended, whose output then has told enough."""
+    """Write the input; may end early with an error when the command has ended, whose output then explains enough."""
     if not stdin:
         return
     for start in range(0, len(stdin), CHUNK):
         await stream.send_bytes(bytes([STDIN_CHANNEL]) + stdin[start : start + CHUNK])
-        await asyncio.sleep(0)  # sending alone does not let the loop see that the connection has gone
+        await asyncio.sleep(0)  # sending alone does not let the loop notice that the connection is closed
     await stream.send_bytes(bytes([CLOSE_CHANNEL, STDIN_CHANNEL]))
 
 
 def exit_code(what: str, status: bytes) -> int:
-    """From the Status that ends a command's stream; a stream without one was cut, and its output is not whole."""
+    """Read the exit code from the Status that ends a command's stream; a stream without one was cut, and its output is
+    incomplete."""
     if not status:
         raise ClusterError(f"{what}: the connection broke before the command had ended", status=0)
     try:
@@ -110,17 +111,17 @@ def exit_code(what: str, status: bytes) -> int:
             return 0
         details = parsed.get("details") or {}
         codes = [str(cause["message"]) for cause in details.get("causes") or () if cause.get("reason") == "ExitCode"]
-        status_code = parsed.get("code", _INTERNAL_ERROR)
+        status_code = parsed.get("code", HTTPStatus.INTERNAL_SERVER_ERROR)
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
-        raise BadAnswerError(f"{what}: the stream ended with what is no Status: {said(status)}") from error
+        raise BadAnswerError(f"{what}: the stream did not end with a Status: {said(status)}") from error
     if codes:
         return _code(what, codes[0])
     is_status = isinstance(status_code, int) and 100 <= status_code <= _LAST_STATUS
-    raise ClusterError(f"{what}: {said(status)}", status=status_code if is_status else _INTERNAL_ERROR)
+    raise ClusterError(f"{what}: {said(status)}", status=status_code if is_status else HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def _code(what: str, text: str) -> int:
-    """A process's exit code. Raises BadAnswerError."""
+    """Return a process's exit code. Raises BadAnswerError."""
     if not re.fullmatch(r"-?[0-9]{1,10}", text, re.ASCII):
-        raise BadAnswerError(f"{what}: the stream ended with an exit code that is no number: {text[:80]!r}")
+        raise BadAnswerError(f"{what}: the stream ended with an exit code that is not a number: {text[:80]!r}")
     return int(text)

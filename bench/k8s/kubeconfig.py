@@ -1,9 +1,10 @@
 """Reach one cluster, never another: read the user's kubeconfig once, and use a private copy of one context.
 
-Whose owner lives, its lock on a file in the folder tells, which the kernel takes back with the process.
+A context that the user switches to in another shell later changes nothing here. A kubeconfig can name programs to run
+for credentials, so its path comes from the user's environment alone, never from a scenario.
 
-A context that somebody switches to in another shell later changes nothing here. A kubeconfig can name programs to
-run for credentials, so its path comes from the user's environment alone, never from a scenario.
+The private copy is in a folder with a locked file. The kernel releases the lock with its process, so that a later
+command can remove the folder of one that was killed.
 """
 
 import base64
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,11 +31,17 @@ from bench.k8s.timing import DEFAULT, Timing
 
 _PREFIX: Final = "meshbench-"
 _HELD: Final = "held"
+DEFAULT_PATH = Path("~/.kube/config")
+_PRODUCTION = re.compile(r"prod|prd|(?<![a-z])live(?![a-z])", re.IGNORECASE)
+# Keys that name a file, or hold its content under `<key>-data`.
+_CLUSTER_FILES = ("certificate-authority",)
+_USER_FILES = ("client-certificate", "client-key")
 
 
 @contextmanager
 def credentials_folder() -> Iterator[Path]:
-    """A temporary folder for us alone, which goes when the block is left. Those of dead commands go first."""
+    """Make a temporary folder for this user alone, removed when the block is left; remove those of dead commands
+    before."""
     _remove_abandoned()
     with tempfile.TemporaryDirectory(prefix=_PREFIX) as name:
         folder = Path(name)
@@ -59,16 +67,6 @@ def _remove_if_abandoned(held: Path) -> None:
         shutil.rmtree(held.parent, ignore_errors=True)
 
 
-DEFAULT_PATH = Path("~/.kube/config")
-
-_PRODUCTION = re.compile(r"prod|prd|(?<![a-z])live(?![a-z])", re.IGNORECASE)
-_UNAUTHORIZED = 401
-_FORBIDDEN = 403
-# Keys that name a file, or hold its content under `<key>-data`.
-_CLUSTER_FILES = ("certificate-authority",)
-_USER_FILES = ("client-certificate", "client-key")
-
-
 @dataclass(frozen=True, slots=True)
 class Context:
     """One context of a kubeconfig, with nothing of the others; paths in it are absolute."""
@@ -82,17 +80,17 @@ class Context:
 
 @contextmanager
 def open_cluster(context: str | None, *, private_folder: Path, timing: Timing = DEFAULT) -> Iterator[Cluster]:
-    """Connects to the cluster of a context that was named, and to no other. Raises RefusedError, also where it does not
+    """Connect to the cluster of a context that was named, and to no other. Raises RefusedError, also where it does not
     answer."""
     with named_cluster(context, private_folder=private_folder, timing=timing) as cluster:
-        if told := silence(cluster):
-            raise RefusedError(told)
+        if outage := silence(cluster):
+            raise RefusedError(outage)
         yield cluster
 
 
 @contextmanager
 def named_cluster(context: str | None, *, private_folder: Path, timing: Timing = DEFAULT) -> Iterator[Cluster]:
-    """The same, before anybody has asked it anything."""
+    """Connect like `open_cluster`, without a first request to the API server."""
     paths = kubeconfig_paths(os.environ)
     chosen = read_context(paths, context)
     private_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -109,30 +107,30 @@ def named_cluster(context: str | None, *, private_folder: Path, timing: Timing =
 
 
 def silence(cluster: Cluster) -> str:
-    """Why the API server gives no answer now, though it may later; empty if it gives one. Raises RefusedError for what
-    waiting does not mend: nothing was started yet, so it is no failure."""
+    """Return why the API server does not answer now, though it may later; empty if it answers. Raises RefusedError for
+    what waiting does not fix: nothing was started yet, so it is no failure."""
     try:
         _ = cluster.version
     except ClusterError as error:
-        if error.status == _UNAUTHORIZED:
-            text = f"context {cluster.context}: {cluster.server} does not accept its credentials; log in again"
+        if error.status == HTTPStatus.UNAUTHORIZED:
+            text = f"context {cluster.context}: {cluster.server} does not accept its credentials; hint: log in again"
             raise RefusedError(text) from error
-        told = f"context {cluster.context}: {error}"
-        if not error.is_passing:
-            raise RefusedError(told) from error
-        return told
+        message = f"context {cluster.context}: {error}"
+        if not error.is_retryable:
+            raise RefusedError(message) from error
+        return message
     return ""
 
 
 def _renew(paths: tuple[Path, ...], pinned: Context, folder: Path) -> None:
-    """Newer credentials of the same user for the same cluster; only they can change in mid-run."""
+    """Write newer credentials of the same user for the same cluster; nothing else can change during a run."""
     newer = read_context(paths, pinned.name)
     if newer.cluster.get("server") == pinned.cluster.get("server") and newer.user_name == pinned.user_name:
         write_private(newer, folder)
 
 
 def kubeconfig_paths(environment: Mapping[str, str]) -> tuple[Path, ...]:
-    """The files that are there, of those in KUBECONFIG (or of ~/.kube/config, if it is not set)."""
+    """Return the files that exist, of those in KUBECONFIG (or of ~/.kube/config, if it is not set)."""
     named = environment.get("KUBECONFIG", "")
     paths = [Path(part).expanduser() for part in named.split(os.pathsep) if part] or [DEFAULT_PATH.expanduser()]
     there = tuple(path for path in paths if path.exists())
@@ -143,11 +141,11 @@ def kubeconfig_paths(environment: Mapping[str, str]) -> tuple[Path, ...]:
 
 
 def read_context(paths: tuple[Path, ...], name: str | None) -> Context:
-    """The named context out of one or more kubeconfigs; of entries with the same name, the first counts."""
+    """Read the named context from one or more kubeconfigs; of entries with the same name, the first counts."""
     contexts, clusters, users = (_entries(paths, kind) for kind in ("contexts", "clusters", "users"))
     listed = f"contexts in {', '.join(map(str, paths))}: {', '.join(contexts) or 'none'}"
     if not name:
-        raise RefusedError(f"a cluster is used only when it is named: give --context NAME; {listed}")
+        raise RefusedError(f"a cluster is used only when it is named; hint: give --context NAME; {listed}")
     if name not in contexts:
         raise RefusedError(f"there is no context {name}; {listed}")
     context = contexts[name]
@@ -160,15 +158,15 @@ def read_context(paths: tuple[Path, ...], name: str | None) -> Context:
 
 
 def _entries(paths: tuple[Path, ...], kind: str) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+    entries: dict[str, dict[str, Any]] = {}
     for path in paths:
         for entry in _parse(path).get(kind) or ():
             try:
                 name, content = entry["name"], entry[kind.removesuffix("s")] or {}
-                found.setdefault(name, _absolute(content, path.absolute().parent))
+                entries.setdefault(name, _absolute(content, path.absolute().parent))
             except (AttributeError, KeyError, TypeError) as error:
                 raise RefusedError(f"{path}: an entry of {kind} is not one of a kubeconfig") from error
-    return found
+    return entries
 
 
 def _parse(path: Path) -> dict[str, Any]:
@@ -188,7 +186,7 @@ def _parse(path: Path) -> dict[str, Any]:
 
 
 def _absolute(content: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Relative paths count from the kubeconfig's folder, also in a copy elsewhere."""
+    """Resolve relative paths from the kubeconfig's folder, also in a copy elsewhere."""
     keys = (key for key in (*_CLUSTER_FILES, *_USER_FILES, "tokenFile") if content.get(key))
     files: dict[str, Any] = {key: str(folder / content[key]) for key in keys}
     command = (content.get("exec") or {}).get("command", "")
@@ -198,7 +196,7 @@ def _absolute(content: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def write_private(context: Context, folder: Path) -> Path:
-    """A kubeconfig with this context alone, for us and for child tools; keys lie beside it, as files of their own."""
+    """Write a kubeconfig with this context alone, for us and for child tools; keys are separate files next to it."""
     cluster = {**context.cluster, **_as_files(context.cluster, _CLUSTER_FILES, folder)}
     user = {**context.user, **_as_files(context.user, _USER_FILES, folder)}
     if isinstance(user.get("token"), str):
@@ -229,15 +227,15 @@ def _as_files(content: Mapping[str, Any], keys: tuple[str, ...], folder: Path) -
 
 
 def looks_like_production(context: str, cluster: str, server: str) -> str:
-    """Why a cluster may be one that people depend on; empty if no name says so."""
+    """Return why a cluster may be in production use; empty if no name suggests it."""
     for what, name in (("context", context), ("cluster", cluster), ("server", server)):
-        if found := _PRODUCTION.search(name):
-            return f"the {what} {name} has {found.group()!r} in its name"
+        if match := _PRODUCTION.search(name):
+            return f"the {what} {name} has {match.group()!r} in its name"
     return ""
 
 
 def describe(cluster: Cluster) -> str:
-    """One line that tells which cluster this is, before anything is done to it."""
+    """Format one line that names the cluster, before anything is done to it."""
     return f"context {cluster.context}: {cluster.server}, Kubernetes {cluster.version}, {_nodes(cluster)}"
 
 
@@ -245,7 +243,7 @@ def _nodes(cluster: Cluster) -> str:
     try:
         count = len(cluster.list("v1", "Node"))
     except ClusterError as error:
-        if error.status != _FORBIDDEN:
+        if error.status != HTTPStatus.FORBIDDEN:
             raise
-        return "its nodes may not be listed"  # the pre-flight says who may change that
+        return "its nodes may not be listed"  # the pre-flight reports the missing permission
     return "1 node" if count == 1 else f"{count} nodes"

@@ -1,4 +1,4 @@
-"""The last lines of what pods said, for the folder of a trial."""
+"""Save the last lines of pods' logs in the folder of a trial."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,7 +13,8 @@ _LINES: Final = 200
 
 
 def save_logs(cluster: Cluster, pods: Iterable[Object], folder: Path) -> None:
-    """A file for each container, sidecars included, by the workload of its pod; where there is no log, it says why."""
+    """Write a file for each container, sidecars included, named by the workload of its pod; where there is no log, the
+    file holds the reason."""
     folder.mkdir(exist_ok=True)
     pods = tuple(pods)
     names = names_of(pods)
@@ -31,7 +32,7 @@ def _log(cluster: Cluster, pod: Mapping[str, str], container: str) -> str:
 
 
 def _containers(pod: Object) -> tuple[str, ...]:
-    """Those that go on running: native sidecars are init containers."""
+    """Return the containers that keep running; native sidecars are init containers."""
     spec: Mapping[str, list[Object]] = pod["spec"]
     native = [one for one in spec.get("initContainers") or () if one.get("restartPolicy") == "Always"]
     return tuple(one["name"] for one in (*spec["containers"], *native))

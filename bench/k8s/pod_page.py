@@ -1,4 +1,4 @@
-"""A page of something that serves HTTP inside a pod, through a forwarded port."""
+"""Fetch a page from an HTTP server inside a pod, through a forwarded port."""
 
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
@@ -13,12 +13,12 @@ _MOST_BYTES: Final = 64 * 1024 * 1024  # the configuration of a large sidecar is
 
 
 def page_of(cluster: Cluster, pod: str, port: int, *, namespace: str, path: str, who: str) -> str:
-    """The answer to a GET on a port of the pod, asked anew where the connection breaks. Raises DeployError where there
-    is none, or not a good one; `who` is what its message calls the one that was asked."""
+    """Return the answer to a GET on a port of the pod, retried where the connection breaks. Raises DeployError where
+    there is no answer, or one that is not OK; `who` names the server in its message."""
     with cluster.forward(pod, port, namespace=namespace) as local_port:
         status, body = _asked(local_port, path, who)
     if status != HTTPStatus.OK:
-        raise DeployError(f"{who} answers GET {path} with {status}: {body[:200]}")
+        raise DeployError(f"{who} answered GET {path} with {status}: {body[:200]}")
     return body
 
 
@@ -27,7 +27,7 @@ def _asked(port: int, path: str, who: str) -> tuple[int, str]:
     for _ in range(_ATTEMPTS):
         try:
             return _get(port, path)
-        except TimeoutError as error:  # a server that is there and says nothing: it was asked once, and long enough
+        except TimeoutError as error:  # no retry: the server accepted the request and had enough time
             raise DeployError(f"{who} does not answer GET {path} within {_TIMEOUT_S:.0f} s") from error
         except (OSError, HTTPException) as error:
             broken = error

@@ -1,4 +1,4 @@
-"""A pod's port, served on this machine."""
+"""Serve a pod's port on this machine."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -20,8 +20,8 @@ _LINGER_S = 2.0
 
 @contextmanager
 def forwarded(connection: Connection, request: Request, *, local_port: int) -> Iterator[int]:
-    """Serves a pod's port on 127.0.0.1 from a thread of its own; each connection has its own stream to the pod, so
-    that a stream which breaks takes nothing else with it. `local_port` 0 picks a free one."""
+    """Serve a pod's port on 127.0.0.1 from a thread of its own; yields the port. Each connection has its own stream to
+    the pod, so that a stream which breaks affects no other. `local_port` 0 picks a free one."""
     started: Future[tuple[int, Callable[[], object]]] = Future()
     thread = Thread(target=lambda: asyncio.run(_serve(connection, request, local_port, started)), daemon=True)
     thread.start()
@@ -65,7 +65,7 @@ async def _serve(
 async def _relay(
     connection: Connection, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    # Whoever connected sees a closed connection, as with any server that has gone.
+    # The client gets a closed connection, as from any server that ended.
     with suppress(ClusterError, OSError, aiohttp.ClientError):
         try:
             async with open_stream(connection, request, (V4_CHANNEL_PROTOCOL,)) as stream:
@@ -82,7 +82,7 @@ async def _both_ways(
     down = asyncio.create_task(_from_pod(stream, writer))
     try:
         await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
-        if not down.done():  # it has said all it wants to say, and may still wait for the answer
+        if not down.done():  # it has sent everything, and may still wait for the answer
             await asyncio.wait((down,), timeout=_LINGER_S)
     finally:
         up.cancel()
@@ -96,14 +96,15 @@ async def _to_pod(stream: aiohttp.ClientWebSocketResponse, reader: asyncio.Strea
 
 
 async def _from_pod(stream: aiohttp.ClientWebSocketResponse, writer: asyncio.StreamWriter) -> None:
-    """The first frame of each channel only repeats the port; what comes on the channel for errors ends it."""
-    seen: set[int] = set()
+    """Write what the pod sends. The first frame of each channel only repeats the port; a frame on the error channel
+    ends it."""
+    opened: set[int] = set()
     async for message in stream:
         if message.type is not aiohttp.WSMsgType.BINARY or not message.data:
             continue
         channel = message.data[0]
-        if channel not in seen:
-            seen.add(channel)
+        if channel not in opened:
+            opened.add(channel)
         elif channel == _DATA:
             writer.write(message.data[1:])
             await writer.drain()

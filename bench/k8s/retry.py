@@ -1,4 +1,4 @@
-"""Retry what an API server's absence interrupted: when, for how long, and what to report of it."""
+"""Retry what an outage of the API server interrupted: when, for how long, and what to report of it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,11 +11,15 @@ from bench.system.cancellation import Watch, wait_until
 
 _FIRST_PAUSE_S: Final = 2.0
 _LONGEST_PAUSE_S: Final = 16.0
+_ATTEMPTS: Final = 3
+
+T = TypeVar("T")
 
 
 @dataclass
 class Outage:
-    """Times are seconds of a monotonic clock; `patience_s` is for how long there is hope."""
+    """An outage of the API server, or none. Times are seconds of a monotonic clock; `patience_s` is how long it may
+    last."""
 
     since_s: float | None = None
     error: str = ""
@@ -24,36 +28,36 @@ class Outage:
     _next_s: float = 0.0
     _pause_s: float = _FIRST_PAUSE_S
 
-    def due(self, now_s: float) -> bool:
-        """Whether it is time to ask again; always, while all is well."""
+    def is_due(self, now_s: float) -> bool:
+        """Return whether it is time for the next request; always, outside an outage."""
         return self.since_s is None or now_s >= self._next_s
 
-    def failed(self, error: ClusterError, now_s: float) -> None:
-        """No answer: the pauses grow."""
+    def record_failure(self, error: ClusterError, now_s: float) -> None:
+        """Record a request without an answer: the pauses grow."""
         if self.since_s is None:
             self.since_s, self._pause_s = now_s, _FIRST_PAUSE_S
         self.error = str(error)
         self._next_s = now_s + self._pause_s
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
 
-    def worked(self, now_s: float) -> None:
-        """An answer: the outage, if there was one, is over."""
+    def record_answer(self, now_s: float) -> None:
+        """Record an answer: the outage, if there was one, is over."""
         if self.since_s is not None:
             self.spans_s.append(now_s - self.since_s)
         self.since_s = None
 
     def left_s(self, now_s: float) -> float:
-        """How much longer it may last."""
+        """Return how many seconds longer it may last."""
         return self.patience_s if self.since_s is None else max(0.0, self.since_s + self.patience_s - now_s)
 
-    def hopeless(self, now_s: float) -> str:
-        """Why nobody waits any longer; empty while there is hope."""
+    def give_up_reason(self, now_s: float) -> str:
+        """Return why waiting ends now; empty while it goes on."""
         if self.left_s(now_s) > 0:
             return ""
         return f"the API server has not answered for {self.patience_s:.0f} s: {self.error}"
 
-    def told(self) -> str:
-        """What there was, for people; empty if there was nothing."""
+    def format_outages(self) -> str:
+        """Format the outages for people; empty if there were none."""
         if not self.spans_s:
             return ""
         times = ", ".join(f"{span:.0f} s" for span in self.spans_s)
@@ -62,14 +66,9 @@ class Outage:
         )
 
 
-T = TypeVar("T")
-
-_ATTEMPTS: Final = 3
-
-
 def outlasting(cluster: Cluster, act: Callable[[], T], *, watch: Watch) -> T:
-    """What `act` gives, which done twice must be the same as done once. Raises what it raises where the API server
-    answers, or does not answer again in time."""
+    """Return the result of `act`, which must be idempotent, and run it again after an outage of the API server. Raises
+    what `act` raises where the API server answers, or does not answer again in time."""
     timing = cluster.timing
     for _ in range(_ATTEMPTS - 1):
         try:
@@ -86,14 +85,15 @@ def outlasting(cluster: Cluster, act: Callable[[], T], *, watch: Watch) -> T:
 
 
 def _is_of_an_outage(cluster: Cluster, error: ClusterError | DeployError) -> bool:
-    """What came through the API server from somebody else, such as a page, fails in words of its own."""
-    return error.is_passing if isinstance(error, ClusterError) else not _is_there(cluster)
+    """Return whether an outage is the cause. What came through the API server from elsewhere, such as a page, fails
+    with other errors."""
+    return error.is_retryable if isinstance(error, ClusterError) else not _is_there(cluster)
 
 
 def _is_there(cluster: Cluster) -> bool:
-    """Whether the API server answers, be it with a refusal."""
+    """Return whether the API server answers, be it with a refusal."""
     try:
         cluster.read("/version")
     except ClusterError as error:
-        return not error.is_passing
+        return not error.is_retryable
     return True

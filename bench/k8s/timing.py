@@ -1,4 +1,4 @@
-"""Define how often a cluster is asked, and how long is waited for what: one value, which an open client carries."""
+"""Define polling intervals and timeouts of a cluster: one value, which an open client carries."""
 
 import time
 from collections.abc import Callable
@@ -6,21 +6,19 @@ from dataclasses import dataclass
 from typing import Final
 
 PATIENCE_S: Final = 120.0
-
-
-DURATION_S: Final = 45  # a holder that was silent for so long is dead
+DURATION_S: Final = 45  # a holder that has not renewed its lock for so long is dead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """How often a cluster is asked, and how long is waited for what, in seconds; an open `Cluster` carries it.
+    """Polling intervals and timeouts, in seconds; an open `Cluster` carries it.
 
-    `poll_s` is the pause between two looks, `lock_poll_s` between two at the lock, `away_poll_s` between two questions
-    to an API server that is away. `request_s` is for how long one request is repeated, `away_s` for how long a run
-    waits for the API server. The lock is renewed every `renew_s`; `lease_s` is how long a holder elsewhere is watched
-    for its renewal, `lock_s` how long an earlier lock may take to be deleted. `clean_s` is for a removal, `haste_s` for
-    one after a signal that leaves little time. `grace` is a factor for how long a pod's trouble may last before it
-    counts as final.
+    `poll_s` is the pause between two looks at the cluster, `lock_poll_s` between two at the lock, `away_poll_s` between
+    two requests to an API server that is away. `request_s` is for how long one request is retried, `away_s` for how
+    long a run waits for the API server. The lock is renewed every `renew_s`; `lease_s` is how long a holder elsewhere
+    is watched for its renewal, `lock_s` how long an earlier lock may take to be deleted. `clean_s` is for a removal,
+    `haste_s` for one with a short deadline. `grace` is a factor for how long a pod's problem may last before it is
+    final.
     """
 
     poll_s: float = 0.5
@@ -34,7 +32,7 @@ class Timing:
     install_s: float = 300.0
     accept_s: float = 60.0
     ready_s: float = 180.0
-    settle_s: float = 90.0  # connections that were open when a policy came may keep the old one for 45 s
+    settle_s: float = 90.0  # connections that were open when a policy was applied may keep the old one for 45 s
     gone_s: float = 120.0
     clean_s: float = 120.0
     haste_s: float = 6.0

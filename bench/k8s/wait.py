@@ -1,4 +1,4 @@
-"""Waiting for a cluster: each wait has its own end, knows success and failure, and explains itself when it fails."""
+"""Wait for a cluster: each wait has a timeout, detects success and failure, and explains a failure."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -24,7 +24,7 @@ class Pods:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What was there at one moment; `lacking` is empty once it is as wanted."""
+    """The state at one moment; `lacking` is empty once it is as wanted."""
 
     lacking: str
     things: tuple[Object, ...]
@@ -39,9 +39,9 @@ def wait_for(
     watch: Watch,
     failed: Find = troubles_of,
 ) -> tuple[Object, ...]:
-    """Until `condition` holds for what is there of `subject` (nothing yet, one object, or pods), which is returned.
+    """Wait until `condition` holds for the objects of `subject` (none yet, one object, or pods), and return them.
 
-    Raises DeployError when time is up, or when a trouble that `failed` finds has outlasted its grace.
+    Raises DeployError at the timeout, or when a problem that `failed` finds has outlasted its grace.
     """
 
     def look() -> _Look:
@@ -62,7 +62,8 @@ def _found(cluster: Cluster, subject: Ref | Pods) -> tuple[Object, ...]:
 def rollout(
     cluster: Cluster, namespace: str, names: Sequence[str], *, kind: str = "Deployment", timeout_s: float, watch: Watch
 ) -> None:
-    """Until all pods of these Deployments (or DaemonSets) are new and available, and none of their old ones is left."""
+    """Wait until all pods of these Deployments (or DaemonSets) are new and available, and none of their old ones is
+    left."""
     look = partial(_look_at_rollout, cluster, namespace, names, kind)
     _settled(cluster, namespace, look, timeout_s=timeout_s, watch=watch, failed=troubles_of)
 
@@ -76,16 +77,16 @@ def _look_at_rollout(cluster: Cluster, namespace: str, names: Sequence[str], kin
     if not lacking:
         return _Look("", ())
     pods = cluster.list("v1", "Pod", namespace=namespace)
-    theirs = [pod for pod in pods if any(_selects(workload, pod) for workload in wanted)]
-    return _Look("; ".join(lacking), (*wanted, *theirs))
+    own = [pod for pod in pods if any(_selects(workload, pod) for workload in wanted)]
+    return _Look("; ".join(lacking), (*wanted, *own))
 
 
 def unavailable(workload: Object) -> str:
-    """What a Deployment or DaemonSet lacks, in words; empty when its rollout is complete."""
+    """Describe what a Deployment or DaemonSet lacks; empty when its rollout is complete."""
     status = workload.get("status", {})
     name = f"{workload['kind']} {workload['metadata'].get('namespace', '')}/{workload['metadata']['name']}"
     if status.get("observedGeneration", 0) < workload["metadata"].get("generation", 0):
-        return f"{name}: its newest version was not looked at yet"
+        return f"{name}: its newest version was not processed yet"
     wanted, ready, old = _counts(workload)
     if ready < wanted:
         return f"{name}: {ready} of {wanted} pods available"
@@ -93,7 +94,7 @@ def unavailable(workload: Object) -> str:
 
 
 def _counts(workload: Object) -> tuple[int, int, int]:
-    """How many pods it wants, how many of them are new and available, how many are too many."""
+    """Return how many pods it wants, how many of them are new and available, how many are too many."""
     status = workload.get("status", {})
     if workload["kind"] == "DaemonSet":  # its old pods are on the same nodes: never more than one each
         wanted = status.get("desiredNumberScheduled", 0)
@@ -119,53 +120,54 @@ def _settled(
     failed: Find,
 ) -> tuple[Object, ...]:
     grace = Grace(cluster.timing.grace)
-    last = _Look("not looked at yet", ())
+    last = _Look("not checked yet", ())
 
-    def told(why: str) -> str:
+    def format_failure(why: str) -> str:
         return f"{last.lacking}, {why}\n{explain(cluster, namespace, last.things, failed)}".rstrip()
 
-    def settled() -> bool:
+    def is_ready() -> bool:
         nonlocal last
         last = look()
         if last.lacking:
-            troubles = (trouble for thing in last.things for trouble in failed(thing))
-            if final := grace.final(troubles, now=time.monotonic()):
-                raise DeployError(told(f"will not become ready: {final.where}"))
+            problems = (problem for thing in last.things for problem in failed(thing))
+            if final := grace.final(problems, now=time.monotonic()):
+                raise DeployError(format_failure(f"will not become ready: {final.where}"))
         return not last.lacking
 
-    if not wait_until(settled, timeout_s=timeout_s, watch=watch, poll_s=cluster.timing.poll_s):
-        raise DeployError(told(f"after {timeout_s:g} s"))
+    if not wait_until(is_ready, timeout_s=timeout_s, watch=watch, poll_s=cluster.timing.poll_s):
+        raise DeployError(format_failure(f"after {timeout_s:g} s"))
     return last.things
 
 
 def gone(cluster: Cluster, what: str | Iterable[Ref], *, timeout_s: float, watch: Watch) -> None:
-    """Until a namespace, or each of some objects, is no more. Raises DeployError that tells what holds them."""
+    """Wait until a namespace, or each of some objects, is deleted. Raises DeployError that names what blocks the
+    deletion."""
     left: dict[Ref, Object | None] = dict.fromkeys([Ref("v1", "Namespace", what)] if isinstance(what, str) else what)
 
-    def all_gone() -> bool:
+    def all_deleted() -> bool:
         for ref in tuple(left):
             left[ref] = cluster.get(ref)
             if left[ref] is None:
                 del left[ref]
         return not left
 
-    if not wait_until(all_gone, timeout_s=timeout_s, watch=watch, poll_s=cluster.timing.poll_s):
-        held = [f"{ref}: {holding(thing)}" for ref, thing in left.items() if thing is not None]
-        raise DeployError("\n  ".join([f"still there after {timeout_s:g} s:", *held]))
+    if not wait_until(all_deleted, timeout_s=timeout_s, watch=watch, poll_s=cluster.timing.poll_s):
+        blocked = [f"{ref}: {holding(thing)}" for ref, thing in left.items() if thing is not None]
+        raise DeployError("\n  ".join([f"still there after {timeout_s:g} s:", *blocked]))
 
 
 def holding(thing: Object) -> str:
-    """What keeps an object from being removed, in words."""
+    """Describe what keeps an object from being deleted."""
     metadata = thing["metadata"]
     if "deletionTimestamp" not in metadata:
-        return "nobody has asked for its removal"
+        return "its deletion was not requested"
     conditions = thing.get("status", {}).get("conditions", ()) if thing["kind"] == "Namespace" else ()
-    told = [f"{one['type']}: {one.get('message', '')}" for one in conditions if one["status"] == "True"]
+    reasons = [f"{one['type']}: {one.get('message', '')}" for one in conditions if one["status"] == "True"]
     finalizers = [f"finalizer {one}" for one in (*metadata.get("finalizers", ()), *_namespace_finalizers(thing))]
-    return "; ".join(["on its way out", *finalizers, *told])
+    return "; ".join(["terminating", *finalizers, *reasons])
 
 
 def _namespace_finalizers(thing: Object) -> Sequence[str]:
-    """Besides Kubernetes' own, which every namespace has until it is empty."""
+    """Return a namespace's finalizers without Kubernetes' own, which every namespace has until it is empty."""
     spec = thing.get("spec", {}) if thing["kind"] == "Namespace" else {}
     return [one for one in spec.get("finalizers", ()) if one != "kubernetes"]

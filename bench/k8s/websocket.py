@@ -1,7 +1,7 @@
-"""Web sockets through the API server, each for one stream.
+"""WebSockets through the API server, each for one stream.
 
-asyncio serves both directions of a stream at once, which a blocking socket cannot do without the risk that both
-sides wait for each other to read.
+asyncio serves both directions of a stream at once, which a blocking socket cannot do without the risk that both sides
+wait for each other to read.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from http import HTTPStatus
 from urllib.parse import urlencode
 
 import aiohttp
@@ -21,19 +22,18 @@ from bench.k8s.credentials import Credentials
 
 CHUNK = 32 * 1024
 """Bytes in one message to the server."""
-_MOST_BYTES = 16 * 1024 * 1024  # in one message from the server, which has no more than our own as a rule
+_MOST_BYTES = 16 * 1024 * 1024  # in one message from the server, which normally has no more than ours
 _CLOSED = -1  # as the number of a socket
 _LOOK_S = 0.002
 _CONNECT_TIMEOUT_S = 10.0
 _END_TIMEOUT_S = 1.0
 _PAUSE_S = 0.25
-_UNAUTHORIZED = 401
 _NO_UPGRADE = "Upgrade request required"
 
 
 class _Opened:
-    """One connection to the API server, for one stream. It ends at once, whatever is still to be written: a polite
-    end waits for a server that may have stopped reading, and outlives the loop that would close it."""
+    """One connection to the API server, for one stream. It ends at once, whatever is still to be written: a clean close
+    would wait for a server that may have stopped reading, and outlive the event loop."""
 
     def __init__(self, tls: ssl.SSLContext | bool) -> None:
         self.stream: aiohttp.ClientWebSocketResponse | None = None
@@ -50,7 +50,7 @@ class _Opened:
         if self.stream is not None:
             self.stream._response.close()  # noqa: SLF001  # its own close() writes first, and may leave this one open
         for one in self._tcp:
-            with suppress(OSError):  # it has gone, or never came
+            with suppress(OSError):  # it is closed, or was never connected
                 one.shutdown(socket.SHUT_RDWR)
         with suppress(TimeoutError):
             async with asyncio.timeout(_END_TIMEOUT_S):
@@ -60,7 +60,7 @@ class _Opened:
 
 
 def is_too_large(message: aiohttp.WSMessage) -> bool:
-    """Whether this stands for a message that was larger than we take, which ends the stream."""
+    """Return whether this stands for a message that was larger than our limit, which ends the stream."""
     error = message.data if message.type is aiohttp.WSMsgType.ERROR else None
     return isinstance(error, aiohttp.WebSocketError) and error.code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
 
@@ -69,7 +69,8 @@ def is_too_large(message: aiohttp.WSMessage) -> bool:
 async def open_stream(
     connection: Connection, request: Request, protocols: Sequence[str]
 ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
-    """A web socket that speaks one of these protocols; nothing of it is left after the block. Raises ClusterError."""
+    """Open a WebSocket that speaks one of these protocols; nothing of it is left after the block. Raises
+    ClusterError."""
     opened, stream = await _open(connection, request, protocols)
     try:
         yield stream
@@ -80,7 +81,7 @@ async def open_stream(
 async def _open(
     connection: Connection, request: Request, protocols: Sequence[str]
 ) -> tuple[_Opened, aiohttp.ClientWebSocketResponse]:
-    """Within the connection's patience, as long as the server cannot have begun with what must not be done twice."""
+    """Connect, with retries for `patience_s`, unless the server may have begun a request that is not idempotent."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + connection.patience_s
     renewed = False
@@ -89,12 +90,12 @@ async def _open(
         try:
             return await _connect(used, request, protocols)
         except aiohttp.WSServerHandshakeError as error:
-            if error.status != _UNAUTHORIZED or renewed:
+            if error.status != HTTPStatus.UNAUTHORIZED or renewed:
                 raise await asyncio.to_thread(_refusal, connection, request, error) from error
             await asyncio.to_thread(connection.renew, used)
             renewed = True
         except aiohttp.ClientHttpProxyError as error:
-            what = f"{request.what}: the proxy before {used.server} answers {error.status}"
+            what = f"{request.what}: the proxy for {used.server} answered {error.status}"
             raise ClusterError(f"{what}: {one_line(error.message)}", status=error.status) from None
         except (aiohttp.ClientConnectionError, TimeoutError) as error:
             begun = not isinstance(error, aiohttp.ClientConnectorError)
@@ -129,7 +130,8 @@ async def _connect(
 
 
 def _refusal(connection: Connection, request: Request, error: aiohttp.WSServerHandshakeError) -> ClusterError:
-    """A refused handshake has no text; the same question without an upgrade is answered with one."""
+    """Make the error for a refused handshake. It has no text; the same request without an upgrade is answered with
+    one."""
     try:
         connection.send(replace(request, patience_s=0))
     except ClusterError as plain:

@@ -1,8 +1,8 @@
-"""The load: what runs inside Locust (`recorder`, `pacing`), and the process that runs Locust (`generator`)."""
+"""The load: modules that run inside Locust (`recorder`, `pacing`, `timing`), and Locust's control (`generator`)."""
 
 from pathlib import Path
 
 
 def recorder_path() -> Path:
-    """The file that Locust loads beside the locustfile."""
+    """Return the path of the file that Locust loads in addition to the locustfile."""
     return Path(__file__).with_name("recorder.py")

@@ -1,4 +1,4 @@
-"""The load on one deployment, wherever Locust runs: warm-up, window, what is wrong, and what is left at the end."""
+"""Control the load on one deployment, on any target: warm-up, window, failures, and the samples at the end."""
 
 import json
 import time
@@ -23,16 +23,16 @@ from bench.units import NANOSECONDS, NS_PER_MS
 START_TIMEOUT_S = 60.0
 IN_FLIGHT_TIMEOUT_S = 10  # how long requests that have started may take to end, once the load is over
 HASTE_S = 1.0  # the same, when the run itself has to end: samples are on disk within 2 s
-_HOPELESS_S = 10.0  # all requests of so many seconds failed: more of them tell nothing new
+_HOPELESS_S = 10.0  # the load ends early when all requests of so many seconds failed
 _LIVE_S = 5.0
-_MOST_PER_S = 2000  # of one Locust, which is done with fewer
+_MOST_PER_S = 2000  # more than one Locust process can send
 _NAMES_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOrder:
-    """What the generator has to do. `address` is host:port; `virtual_host` the Host header to send there. `logged_in`
-    are users that half of the load has to log in as, each with the version of reviews that it has to see."""
+    """The load to generate. `address` is host:port; `virtual_host` the Host header to send there. `logged_in` are users
+    that half of the load logs in as, each with the version of reviews that its pages must show."""
 
     address: str
     virtual_host: str
@@ -49,18 +49,18 @@ class LoadOrder:
 
     @property
     def most_bytes(self) -> int:
-        """More than its recorder can write: five times the rows of busy workers, and room for names."""
+        """Return more bytes than its recorder can write: five times the rows of busy workers, and the names."""
         rows = 5 * self.bound_s * _MOST_PER_S * self.workers
         return round(rows) * RAW_ROW.itemsize + _NAMES_BYTES * self.workers
 
     @property
     def bound_s(self) -> float:
-        """How long Locust may run where nothing ends it: a warm-up, and a window that is measured once more."""
+        """Return Locust's run time limit: a warm-up, and a window that is measured a second time."""
         return self.warmup_s + 2 * self.duration_s + START_TIMEOUT_S
 
     def argv(self, python: str, *, locustfile: str, recorder: str, folder: str) -> list[str]:
-        """Locust's command line, with the places where the files lie for it. The run time is a bound for the case
-        that nobody ends it."""
+        """Return Locust's command line, with the paths of the files where it runs. The run time is a limit for the case
+        that meshbench does not end it."""
         options = {
             "--locustfile": f"{locustfile},{recorder}",
             "--host": f"http://{self.address}",
@@ -74,7 +74,7 @@ class LoadOrder:
             "--record-to": folder,
             "--run-time": f"{self.bound_s:.0f}s",
             "--stop-timeout": IN_FLIGHT_TIMEOUT_S,
-            "--exit-code-on-error": 0,  # failed requests are a finding, not a crash
+            "--exit-code-on-error": 0,  # failed requests are a result, not a crash
             "--loglevel": "WARNING",
             **({"--processes": self.workers} if self.workers > 1 else {}),
             **({"--logged-in": json.dumps(dict(self.logged_in))} if self.logged_in else {}),
@@ -85,7 +85,7 @@ class LoadOrder:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How a trial goes, for the display: `p95_ms` and `rps` over the last seconds."""
+    """The progress of a trial, for the display: `p95_ms` and `rps` over the last seconds."""
 
     phase: str
     elapsed_s: float
@@ -97,7 +97,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class LoadOutcome:
-    """What the load left: its window, its samples, and what the generator says of itself."""
+    """The result of a load: its window, its samples, and the generator's own statistics."""
 
     window: Window
     warmup_extended: bool
@@ -108,44 +108,44 @@ class LoadOutcome:
 
     @property
     def countable(self) -> bool:
-        """Whether what proxies counted can be compared with it: it is whole, and some request went all the way."""
+        """Return whether it can be compared with the proxies' counters: it is complete, and some request succeeded."""
         return not self.generator.problem and bool(self.samples.ok.any())
 
 
 class Generator(Protocol):
-    """Locust at work, wherever it runs. What it records appears in the trial's folder, as the recorder writes it."""
+    """A running Locust on any target. Its records appear in the trial's folder, as the recorder writes them."""
 
     def now_ns(self) -> int:
-        """The samples' clock: nanoseconds since the load's start."""
+        """Return the samples' clock: nanoseconds since the load's start."""
 
     def tick(self) -> None:
-        """Brings over what was recorded since the last tick, and reads what everybody uses."""
+        """Fetch the records since the last tick, and read the resources in use."""
 
     def trouble(self) -> str:
-        """Why Locust has ended by itself; empty while it runs."""
+        """Return why Locust has ended by itself; empty while it runs."""
 
     def broken(self) -> bool:
-        """Whether something under test has ended: its target tells what."""
+        """Return whether a process or container under test has ended; its target reports which."""
 
     def stop(self, *, timeout_s: float) -> int | None:
-        """Ends Locust; then all that was recorded is in the folder. Returns its exit code, None where nobody knows."""
+        """End Locust, so that all records are in the folder. Returns its exit code, None where it is unknown."""
 
     def write_resources(self, path: Path) -> None:
-        """Writes `resources.parquet`."""
+        """Write `resources.parquet`."""
 
     def remarks(self) -> tuple[str, ...]:
-        """What a reader should know of this load, beside its numbers."""
+        """Return the warnings about this load."""
 
 
 @dataclass
 class RunningLoad:
-    """One generator at work; `drive` leads it through warm-up and window, `finish` ends it and saves its samples.
+    """A running generator; `drive` waits for warm-up and window, `finish` ends it and saves its samples.
 
     `wall_s` is the wall clock's time at the zero of the samples' clock.
     """
 
     generator: Generator
-    order: LoadOrder
+    spec: LoadOrder
     folder: Path
     wall_s: float
     window: Window
@@ -156,17 +156,17 @@ class RunningLoad:
     hopeless: str = ""
 
     @classmethod
-    def on(cls, generator: Generator, order: LoadOrder, folder: Path, *, wall_s: float) -> "RunningLoad":
-        """The load of a generator that has just started, with the window that its order asks for."""
-        start_ns = round(order.warmup_s * NANOSECONDS)
-        window = Window(start_ns=start_ns, end_ns=start_ns + round(order.duration_s * NANOSECONDS))
-        return cls(generator, order, folder, wall_s, window)
+    def on(cls, generator: Generator, spec: LoadOrder, folder: Path, *, wall_s: float) -> "RunningLoad":
+        """Return the load of a generator that has just started, with the window of its specification."""
+        start_ns = round(spec.warmup_s * NANOSECONDS)
+        window = Window(start_ns=start_ns, end_ns=start_ns + round(spec.duration_s * NANOSECONDS))
+        return cls(generator, spec, folder, wall_s, window)
 
     def run(
         self, *, watch: Watch, show: Callable[[Progress], None], kept: Callable[["LoadOutcome"], None]
     ) -> "LoadOutcome":
-        """The whole load. When it is cut short, or the generator's files make no sense, what was measured is saved in
-        haste and given to `kept`."""
+        """Run the whole load. When it is interrupted, or the generator's files are invalid, save the samples so far
+        with a short deadline and pass them to `kept`."""
         try:
             self.drive(watch=watch, show=show)
         except BaseException as error:
@@ -179,13 +179,13 @@ class RunningLoad:
             raise
 
     def _save(self, error: BaseException, kept: Callable[["LoadOutcome"], None]) -> None:
-        self.problem = f"cut short: {error}"
+        self.problem = f"interrupted: {error}"
         kept(self.finish(timeout_s=HASTE_S))
 
     def drive(self, *, watch: Watch, show: Callable[[Progress], None]) -> None:
-        """Waits for the window to pass; extends the warm-up once when the window was not steady."""
+        """Wait for the window to pass; extend the warm-up once when the window was not steady."""
         self._pass_window(watch=watch, show=show)
-        if not self.over and not checks.is_steady(self.samples(), self.window, rate=self.order.rate_per_s):
+        if not self.over and not checks.is_steady(self.samples(), self.window, rate=self.spec.rate_per_s):
             self.warmup_extended = True
             start_ns, length_ns = self.generator.now_ns(), self.window.end_ns - self.window.start_ns
             self.window = Window(start_ns=start_ns, end_ns=start_ns + length_ns)
@@ -193,7 +193,7 @@ class RunningLoad:
 
     @property
     def over(self) -> bool:
-        """More load would tell nothing new."""
+        """Return whether more load would give no more information."""
         return self.broken or bool(self.ended_early or self.hopeless)
 
     def _pass_window(self, *, watch: Watch, show: Callable[[Progress], None]) -> None:
@@ -208,8 +208,8 @@ class RunningLoad:
         self.generator.tick()
 
     def _cut_window(self) -> None:
-        """A window that was cut short ends where the load ended; one that had not begun stays as it was planned, unless
-        waiting for it was hopeless: then what was seen until then is the window."""
+        """End an interrupted window where the load ended. A window that had not begun stays as planned, unless all
+        requests failed: then the time until now is the window."""
         now_ns = self.generator.now_ns()
         if self.hopeless and now_ns <= self.window.start_ns:
             self.window = Window(start_ns=0, end_ns=now_ns)
@@ -217,7 +217,7 @@ class RunningLoad:
             self.window = Window(start_ns=self.window.start_ns, end_ns=now_ns)
 
     def _hopeless(self) -> str:
-        """Why more load would only fail, too; empty as long as some of it does not."""
+        """Return why the load is ended early: all recent requests failed. Empty while some succeed."""
         recent = self._recent(_HOPELESS_S)
         long_enough = self.generator.now_ns() > (_HOPELESS_S + 1) * NANOSECONDS
         if long_enough and len(recent) and not recent["ok"].any():
@@ -239,36 +239,36 @@ class RunningLoad:
         )
 
     def _recent(self, seconds: float) -> Any:
-        """The rows of the last seconds, read from the ends of the files."""
+        """Read the rows of the last seconds from the ends of the files."""
         rows = recent_rows(self.folder, most=round(seconds * _MOST_PER_S))
         since_ns = self.generator.now_ns() - seconds * NANOSECONDS
         return rows[rows["started_ns"] + rows["latency_ns"] >= since_ns]
 
     def samples(self) -> Samples:
-        """What has been recorded so far, and makes sense."""
+        """Return the valid samples so far."""
         return sensible_samples(self.folder)[0]
 
     def finish(self, *, timeout_s: float = IN_FLIGHT_TIMEOUT_S + 5) -> LoadOutcome:
-        """Ends the generator, and makes what it wrote into the trial's files. Raises StoreError where that makes no
-        sense; but in haste what makes sense is kept."""
+        """End the generator, and write the trial's files from its records. Raises StoreError where these are invalid;
+        with a short deadline the valid ones are kept."""
         elapsed_s, wall_s = self.generator.now_ns() / NANOSECONDS, time.time() - self.wall_s
         self._cut_window()
         exit_code = self.generator.stop(timeout_s=timeout_s)
-        samples, odd = sensible_samples(self.folder)
-        own, odd_account = sensible_account(self.folder)
-        if timeout_s > HASTE_S and (odd or odd_account):
-            raise StoreError(f"what Locust recorded makes no sense: {odd or odd_account}")
+        samples, invalid = sensible_samples(self.folder)
+        own, invalid_account = sensible_account(self.folder)
+        if timeout_s > HASTE_S and (invalid or invalid_account):
+            raise StoreError(f"Locust's records are invalid: {invalid or invalid_account}")
         write_parquet(samples, self.folder / "samples.parquet")
         self.generator.write_resources(self.folder / "resources.parquet")
         for raw in raw_files(self.folder):
             raw.unlink()
-        no_account = "" if own else f"Locust left no account of itself: exit code {exit_code}"
-        # where nothing ever was good, the samples say so themselves; where something was, the load has broken off
-        broken_off, remark = (self.hopeless, "") if samples.ok.any() else ("", self.hopeless)
+        no_account = "" if own else f"Locust wrote no statistics: exit code {exit_code}"
+        # where no request succeeded, the samples show it; where some did, the load has a problem
+        failed_late, warning = (self.hopeless, "") if samples.ok.any() else ("", self.hopeless)
         own = own or Account()
-        # the recorder's own account knows why Locust ended early, where there is one; what else is in it does not
+        # the recorder's account, where it wrote one, has the better reason why Locust ended early
         causes = (own.problem, self.ended_early) if own.recorded is not None else (self.ended_early, own.problem)
-        problem = next(filter(None, (self.problem, *causes, broken_off, no_account)), "")
+        problem = next(filter(None, (self.problem, *causes, failed_late, no_account)), "")
         return LoadOutcome(
             window=self.window,
             warmup_extended=self.warmup_extended,
@@ -284,20 +284,20 @@ class RunningLoad:
                 problem=problem,
             ),
             clock=ClockRecord(monotonic_s=elapsed_s, wall_s=wall_s),
-            remarks=(*self.generator.remarks(), *filter(None, [remark])),
+            remarks=(*self.generator.remarks(), *filter(None, [warning])),
         )
 
 
 def load_order(
-    load: Load, readers: Sequence[Reader], *, address: str, virtual_host: str, locustfile: Path, seed: int
+    load: Load, groups: Sequence[Reader], *, address: str, virtual_host: str, locustfile: Path, seed: int
 ) -> LoadOrder:
-    """What the generator is told: the load of a configuration, for its readers, at `host:port`."""
+    """Return the generator's specification: the load of a configuration, for its user groups, at `host:port`."""
     return LoadOrder(
         address=address,
         virtual_host=virtual_host,
         locustfile=locustfile,
-        reviews=readers[0].reviews,
-        logged_in={reader.user: reader.reviews for reader in readers if reader.user},
+        reviews=groups[0].reviews,
+        logged_in={group.user: group.reviews for group in groups if group.user},
         users=load.users,
         think_time_s=load.think_time_s,
         rate_per_s=load.rate_per_s,

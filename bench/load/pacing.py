@@ -1,4 +1,4 @@
-"""When a request should start: the end of a user's wait, or the next arrival of a schedule. Runs inside Locust."""
+"""Schedule requests: at the end of a user's wait, or at the next arrival of an open loop. Runs inside Locust."""
 
 import random
 import time
@@ -7,21 +7,20 @@ from typing import Any
 
 import gevent
 
-_FIRST_ARRIVAL_NS = 500_000_000  # leaves the users time to be there before the first arrival is due
+_FIRST_ARRIVAL_NS = 500_000_000  # gives the users time to start before the first arrival is due
 _TOLERANCE_NS = 1_000_000  # of a start that was converted from the wall clock
 
 
 def pace(arrivals: Iterator[int] | None, *, task_set: Any, first_task_set: Any) -> None:
-    """Let each wait of a user note when its next request is due; in an open loop, wait for the next arrival instead.
+    """Record at each wait of a user when its next request is due; in an open loop, wait for the next arrival instead.
 
-    Closed loop: due when the user's wait was over. Open loop (`arrivals` in ns on the monotonic clock): the user waits
+    Closed loop: due when the user's wait is over. Open loop (`arrivals` in ns on the monotonic clock): the user waits
     for the next arrival that no other user has taken; when all users are busy it is taken late, and the delay counts.
-    The first arrival is waited for when the user's `on_start` has ended.
+    The first arrival is waited for after the user's `on_start`.
 
     `task_set` and `first_task_set` are Locust's TaskSet and DefaultTaskSet. Every wait of every user goes through
-    `TaskSet._sleep`, whatever class or task set it is defined on, and Locust itself ends users around it. It is
-    replaced and not wrapped, so that nothing is done twice. In an open loop no `wait_time` is asked: it may need what
-    only a task has made.
+    `TaskSet._sleep`, on any class or task set, and Locust itself ends users around it. It is replaced and not wrapped,
+    so that nothing is done twice. In an open loop no `wait_time` is called: it may need state that only a task sets.
     """
 
     def sleep(_: Any, seconds: float) -> None:
@@ -34,7 +33,7 @@ def pace(arrivals: Iterator[int] | None, *, task_set: Any, first_task_set: Any) 
         self.wait()
 
     def wait(self: Any) -> None:
-        """Locust's own, with an instance attribute before every `wait_time` of a class."""
+        """Call Locust's own method, with an instance attribute that hides every `wait_time` of a class."""
         self.wait_time = lambda: 0.0
         locusts_wait(self)
 
@@ -50,14 +49,14 @@ def take_due(started_ns: int) -> int:
 
     The first request since the user's wait, in its greenlet or one that it spawned, was due at the wait's end, each
     other when it started: further requests of a task, and those of `on_start` and `on_stop`. In an open loop the
-    latency of such requests does not have in it how late the user was for its arrival.
+    latency of such requests excludes the user's delay at its arrival.
     """
     waited = _that_waited(gevent.getcurrent())
     due: int | None = getattr(waited, "meshbench_due_ns", None)
     if due is None or started_ns < due - _TOLERANCE_NS:
         return started_ns
     waited.meshbench_due_ns = None
-    return min(due, started_ns)  # the wait was over before it started: less is what the conversion is off by
+    return min(due, started_ns)  # the wait was over before it started: a smaller value is a conversion error
 
 
 def _that_waited(greenlet: Any) -> Any:

@@ -1,6 +1,6 @@
-"""What the recorder left in a folder, made into one: of a single Locust, or of each of its workers.
+"""Read and merge the recorders' files in a folder: of a single Locust, or of each of its workers.
 
-Every worker counts from a zero of its own, on the same clock. Here all times count from the earliest zero, which is
+Every worker counts from its own zero on the same clock. Here all times count from the earliest zero, which is
 that of `started.json`.
 """
 
@@ -28,7 +28,7 @@ from bench.results.samples import RAW_ROW, Samples, samples_of
 ACCOUNT = "generator.json"
 _TIMES = ("intended_ns", "started_ns")
 
-# A row with room for the names of all workers: each has up to 65,536 of its own.
+# A row whose field can number the names of all workers: each has up to 65,536 of its own.
 _WIDE_ROW = np.dtype([(name, "<i4" if name == "name" else RAW_ROW[name]) for name in RAW_ROW.names or ()])
 
 T = TypeVar("T")
@@ -36,8 +36,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One recorder's rows as they are in its file, with its names; `shift_ns` is how much later than the earliest its
-    clock began."""
+    """One recorder's rows as in its file, with its names; `shift_ns`: its zero less the earliest zero."""
 
     file: str
     rows: npt.NDArray[Any]
@@ -46,35 +45,34 @@ class Part:
 
 
 def read_start(folder: Path) -> Start | None:
-    """When the load in the folder began, or None while it has not. Raises StoreError for a start that makes no
-    sense."""
+    """Return when the load in the folder began, or None while it has not. Raises StoreError for an invalid start."""
     return _earliest(start for path in folder.glob("started*.json") if (start := _start(path)) is not None)
 
 
 def read_account(folder: Path) -> Account | None:
-    """What Locust itself counted, or None where it has not written it, or not all of it. Raises StoreError for an
-    account that makes no sense."""
+    """Return what Locust itself counted, or None while its file is missing or incomplete. Raises StoreError for an
+    invalid one."""
     return _parsed(folder / ACCOUNT, parse_account)
 
 
 def read_samples(folder: Path) -> Samples:
-    """All that has been recorded so far, as it is; a torn last row is left out. Raises StoreError where starts or names
-    make no sense."""
-    odd: list[str] = []
-    parts = list(_parts(folder, odd))
-    if odd:
-        raise StoreError("; ".join(odd))
+    """Return all rows recorded so far, without an incomplete last one. Raises StoreError where starts or names are
+    invalid."""
+    invalid: list[str] = []
+    parts = list(_parts(folder, invalid))
+    if invalid:
+        raise StoreError("; ".join(invalid))
     return _joined(parts)
 
 
 def sensible_samples(folder: Path) -> tuple[Samples, str]:
-    """The samples that make sense, and what makes none, in words; empty where all do."""
-    odd: list[str] = []
-    return _joined([_sensible(part, odd) for part in _parts(folder, odd)]), "; ".join(dict.fromkeys(odd))
+    """Return the valid samples, and a description of the invalid ones; empty where all are valid."""
+    invalid: list[str] = []
+    return _joined([_sensible(part, invalid) for part in _parts(folder, invalid)]), "; ".join(dict.fromkeys(invalid))
 
 
 def sensible_account(folder: Path) -> tuple[Account | None, str]:
-    """Locust's account, None where there is none that makes sense; and what makes none, empty where all does."""
+    """Return Locust's account, None where there is no valid one; and why it is invalid, empty where it is not."""
     try:
         return read_account(folder), ""
     except StoreError as error:
@@ -82,23 +80,23 @@ def sensible_account(folder: Path) -> tuple[Account | None, str]:
 
 
 def recent_rows(folder: Path, *, most: int) -> npt.NDArray[Any]:
-    """The last rows that make sense, in order of completion: at most `most` of each recorder, read from the ends of
-    the files."""
+    """Return the last valid rows, in order of completion: at most `most` of each recorder, read from the ends of the
+    files."""
     parts = [_sensible(part, []) for part in _parts(folder, [], most=most)]
     rows = _concatenated([_shifted(part, part.names) for part in parts])
     return rows if len(parts) < 2 else rows[np.argsort(rows["started_ns"] + rows["latency_ns"], kind="stable")]
 
 
 def raw_files(folder: Path) -> tuple[Path, ...]:
-    """Everything that the recorders wrote."""
+    """Return the paths of all files that the recorders wrote."""
     patterns = ("samples*.bin", "names*.txt", "started*.json", ACCOUNT)
     return tuple(sorted(path for pattern in patterns for path in folder.glob(pattern)))
 
 
-def _parts(folder: Path, odd: list[str], *, most: int | None = None) -> Iterator[Part]:
-    """The recorders in the folder. One whose start is not known has not begun, and has no row yet. What makes no sense
-    is appended to `odd`."""
-    starts = {path.name: start for path in folder.glob("started*.json") if (start := _noted(_start, path, odd))}
+def _parts(folder: Path, invalid: list[str], *, most: int | None = None) -> Iterator[Part]:
+    """Yield the recorders' parts. A recorder without a start has no row yet. Invalid content is appended to
+    `invalid`."""
+    starts = {path.name: start for path in folder.glob("started*.json") if (start := _noted(_start, path, invalid))}
     earliest = _earliest(starts.values())
     for path in sorted(folder.glob("samples*.bin")):
         suffix = path.stem.removeprefix("samples")
@@ -107,19 +105,21 @@ def _parts(folder: Path, odd: list[str], *, most: int | None = None) -> Iterator
             continue
         shift_ns = own.zero_ns - earliest.zero_ns
         if shift_ns >= LONGEST_NS:
-            odd.append(f"started{suffix}.json: it began {shift_ns} ns after the first")
+            invalid.append(f"started{suffix}.json: it began {shift_ns} ns after the first")
             continue
         rows = _rows(path, most)
-        yield Part(path.name, rows, _names(folder / f"names{suffix}.txt", odd), shift_ns)  # each row has its name first
+        yield Part(
+            path.name, rows, _names(folder / f"names{suffix}.txt", invalid), shift_ns
+        )  # a name is written before its row
 
 
-def _sensible(part: Part, odd: list[str]) -> Part:
-    """A part without the rows that make no sense."""
+def _sensible(part: Part, invalid: list[str]) -> Part:
+    """Return a part without its invalid rows."""
     mask = sensible(part.rows, len(part.names))
     if mask.all():
         return part
     first = int(np.flatnonzero(~mask)[0])
-    odd.append(f"{part.file}: {int((~mask).sum())} of {len(mask)} rows make no sense, the first is row {first + 1}")
+    invalid.append(f"{part.file}: {int((~mask).sum())} of {len(mask)} rows are invalid, the first is row {first + 1}")
     return Part(part.file, part.rows[mask], part.names, part.shift_ns)
 
 
@@ -129,7 +129,7 @@ def _joined(parts: list[Part]) -> Samples:
 
 
 def _shifted(part: Part, names: tuple[str, ...]) -> npt.NDArray[Any]:
-    """A part's rows on the common clock, with its names as they are numbered in `names`."""
+    """Return a part's rows on the common clock, with its names as they are numbered in `names`."""
     rows = part.rows.astype(_WIDE_ROW)
     for time in _TIMES:
         rows[time] += part.shift_ns
@@ -144,25 +144,25 @@ def _concatenated(rows: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
 
 
 def _rows(path: Path, most: int | None) -> npt.NDArray[Any]:
-    """The whole rows of a file, or the last `most` of them."""
-    whole = path.stat().st_size // RAW_ROW.itemsize
-    count = whole if most is None else min(whole, most)
-    return np.fromfile(path, RAW_ROW, count=count, offset=(whole - count) * RAW_ROW.itemsize)
+    """Return the complete rows of a file, or the last `most` of them."""
+    complete = path.stat().st_size // RAW_ROW.itemsize
+    count = complete if most is None else min(complete, most)
+    return np.fromfile(path, RAW_ROW, count=count, offset=(complete - count) * RAW_ROW.itemsize)
 
 
-def _names(path: Path, odd: list[str]) -> tuple[str, ...]:
+def _names(path: Path, invalid: list[str]) -> tuple[str, ...]:
     if not path.exists():
         return ()
     content = path.read_bytes()
     try:
         return parse_names(content)
     except ValueError as error:
-        odd.append(f"{path.name}: {error}")
+        invalid.append(f"{path.name}: {error}")
         return salvage_names(content)
 
 
 def _start(path: Path) -> Start | None:
-    """A start, or None while its file is not there or not whole."""
+    """Return a start, or None while its file is missing or incomplete."""
     return _parsed(path, parse_start)
 
 
@@ -176,12 +176,12 @@ def _parsed(path: Path, parse: Callable[[bytes], T | None]) -> T | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise StoreError(f"{path.name} makes no sense: {error}") from error
+        raise StoreError(f"{path.name} is invalid: {error}") from error
 
 
-def _noted(read: Callable[[Path], T | None], path: Path, odd: list[str]) -> T | None:
+def _noted(read: Callable[[Path], T | None], path: Path, invalid: list[str]) -> T | None:
     try:
         return read(path)
     except StoreError as error:
-        odd.append(str(error))
+        invalid.append(str(error))
         return None

@@ -1,7 +1,6 @@
-"""What a recorder wrote, parsed: the one place where bytes from Locust, which may run in a pod, become values. Pure.
+"""Parse a recorder's files: the one place where bytes from Locust, which may run in a pod, become values. Pure.
 
-Every function raises ValueError for what makes no sense. Content that is only torn is no error: the caller waits for
-the rest of it.
+Every function raises ValueError for invalid content. Incomplete content is no error: the caller waits for the rest.
 """
 
 import json
@@ -33,7 +32,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What Locust itself counted. `recorded` is None where it does not say."""
+    """Locust's own statistics. `recorded` is None where they lack it."""
 
     locust_requests: int = 0
     locust_failures: int = 0
@@ -45,7 +44,7 @@ class Account:
 
 
 def parse_start(content: bytes) -> Start | None:
-    """Parse `started.json`; None while it is torn."""
+    """Parse `started.json`; None while it is incomplete."""
     found = _json_object(content)
     if found is None:
         return None
@@ -53,13 +52,13 @@ def parse_start(content: bytes) -> Start | None:
 
 
 def parse_account(content: bytes) -> Account | None:
-    """Parse `generator.json`; None where it is torn. Keys that are missing have their defaults."""
+    """Parse `generator.json`; None where it is incomplete. Missing keys get their defaults."""
     found = _json_object(content)
     if found is None:
         return None
     problem, p95_ms = found.get("problem", ""), found.get("locust_p95_ms")
     if not isinstance(problem, str):
-        raise ValueError("problem is not text")
+        raise ValueError("problem is not a string")
     return Account(
         locust_requests=_count(found, "locust_requests", default=0),
         locust_failures=_count(found, "locust_failures", default=0),
@@ -81,7 +80,7 @@ def parse_names(content: bytes) -> tuple[str, ...]:
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8") from None
     if len(names) > MOST_NAMES:
-        raise ValueError(f"it has {len(names)} names, and rows can only tell {MOST_NAMES} apart")
+        raise ValueError(f"it has {len(names)} names, more than the {MOST_NAMES} that rows can refer to")
     for number, name in enumerate(names, start=1):
         if len(name) > LONGEST_NAME:
             raise ValueError(f"line {number}: a name of {len(name)} characters, more than {LONGEST_NAME}")
@@ -91,14 +90,14 @@ def parse_names(content: bytes) -> tuple[str, ...]:
 
 
 def salvage_names(content: bytes) -> tuple[str, ...]:
-    """The names of a file that `parse_names` rejects, as far as they can be read, at their places."""
+    """Return the readable names of a file that `parse_names` rejects, in their positions."""
     lines = content.decode("utf-8", "replace").removesuffix("\n").split("\n", MOST_NAMES)
     return tuple(plain(line, LONGEST_NAME) for line in lines[:MOST_NAMES])
 
 
 def sensible(rows: npt.NDArray[Any], names: int) -> npt.NDArray[np.bool_]:
-    """Which rows can be those of requests, where there are so many names. Times below zero are left to the trial's own
-    checks, which have a reason for them (`impossible-samples`); beyond `LONGEST_NS` their sums would overflow."""
+    """Return the mask of valid rows, with this number of names. Times below zero are left to the trial's checks, which
+    have a reason for them (`impossible-samples`); beyond `LONGEST_NS` their sums would overflow."""
     times = [rows["intended_ns"], rows["started_ns"], rows["latency_ns"]]
     mask = (rows["ok"] <= 1) & (rows["bytes"] >= 0) & (rows["name"] < names)
     mask &= rows["status"] >= 0
@@ -108,7 +107,7 @@ def sensible(rows: npt.NDArray[Any], names: int) -> npt.NDArray[np.bool_]:
 
 
 def plain(text: str, most: int) -> str:
-    """Text on one line without control characters, cut to `most` characters."""
+    """Return text on one line without control characters, cut to `most` characters."""
     line = " ".join(text[: 4 * most].split())
     return "".join("?" if _is_control(letter) else letter for letter in line)[:most]
 
@@ -118,7 +117,7 @@ def _is_control(letter: str) -> bool:
 
 
 def _json_object(content: bytes) -> dict[str, Any] | None:
-    """A JSON object; None where the text is torn."""
+    """Parse a JSON object; None where the text is incomplete."""
     try:
         found = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
     except UnicodeDecodeError:
@@ -133,13 +132,13 @@ def _json_object(content: bytes) -> dict[str, Any] | None:
 
 
 def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number of a load")
+    raise ValueError(f"{name} is not a valid number")
 
 
 def _count(found: dict[str, Any], key: str, *, default: int | None = None) -> int:
     value = found.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _LARGEST:
-        raise ValueError(f"{key} is not a whole number from 0 on")
+        raise ValueError(f"{key} is not a whole number of at least 0")
     return value
 
 

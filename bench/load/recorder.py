@@ -1,19 +1,19 @@
-"""Records every request of a Locust run, exactly. Loaded by Locust itself, beside any locustfile:
+"""Record every request of a Locust run, exactly. Loaded by Locust itself, in addition to any locustfile:
 
     locust -f locustfiles/bookinfo.py,bench/load/recorder.py --record-to FOLDER
 
-It needs nothing but Locust, the standard library, `bench.load.pacing` and `bench.load.timing`, and the locustfile needs
-to know nothing of it. Start and latency of a request come from Locust's request event, whatever client fires it; when
-the request was due comes from the user's wait before it.
+It needs nothing but Locust, the standard library, `bench.load.pacing` and `bench.load.timing`, and the locustfile is
+independent of it. Start and latency of a request come from Locust's request event, of any client; when the request was
+due comes from the user's wait before it.
 
 Files in FOLDER:
     samples.bin      one row of `ROW` per request, in the order of completion
-    names.txt        the requests' names, one per line: a row's last field counts into it
+    names.txt        the requests' names, one per line: a row's last field is an index into it
     started.json     the clock's zero: monotonic and wall
-    generator.json   at the end: what Locust itself counted, and what the recorder has to report
+    generator.json   at the end: Locust's own statistics, and the recorder's
 
 With `--processes N` each worker has a `samples-I.bin`, `names-I.txt` and `started-I.json` of its own, on its own zero
-of the same clock; `started.json` and `generator.json` are the master's. `bench.load.raw_samples` reads either.
+of the same clock; `started.json` and `generator.json` are the master's. `bench.load.raw_samples` reads both forms.
 """
 
 import ctypes
@@ -40,7 +40,7 @@ from bench.load.timing import Clocks, latency_of, start_of
 # intended_ns, started_ns, latency_ns, status, ok, bytes, name; `bench.results.samples.RAW_ROW` reads it.
 ROW = struct.Struct("<qqqhBiH")
 
-MOST_NAMES = 1 << 16  # as many as the last field of a row can count
+MOST_NAMES = 1 << 16  # as many as the last field of a row can refer to
 MOST_STATUS = (1 << 15) - 1
 MOST_BYTES = (1 << 31) - 1
 
@@ -50,10 +50,10 @@ _CONTROL = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of pairs and l
 FLUSH_S = 0.5
 
 # Messages between master and workers.
-_END = "meshbench-end"  # master: end your users, then tell what you have
+_END = "meshbench-end"  # master: end your users, then report your account
 _ENDED = "meshbench-ended"  # worker: its recorder's account
-_PROBLEM = "meshbench-problem"  # worker: why it can't go on
-_ANSWER_S = 5.0  # how long a worker may take to answer, beyond the requests in flight
+_PROBLEM = "meshbench-problem"  # worker: why it cannot continue
+_ANSWER_S = 5.0  # how long a worker may take to reply, in addition to the requests in flight
 _POLL_S = 0.05
 _PR_SET_PDEATHSIG = 1
 
@@ -61,8 +61,8 @@ _PR_SET_PDEATHSIG = 1
 class Recorder:
     """Writes one row per request event; buffered, flushed every `FLUSH_S` seconds and at the end.
 
-    `part` stands in the files' names where there are several recorders; `give_up` is called once with what is wrong: a
-    load of which a request cannot be recorded ends at once.
+    `part` is the suffix of the files' names where there are several recorders. `give_up` is called once with the
+    problem: a load ends at once if one of its requests cannot be recorded.
     """
 
     def __init__(self, folder: Path, *, part: str, give_up: Callable[[str], None]) -> None:
@@ -79,7 +79,7 @@ class Recorder:
 
     def start(self, **_: Any) -> None:
         """Take the start of the test, before the first user, as the clock's zero; it stays when Locust's page starts
-        more. A request that a listener of the same event sends before that is the start."""
+        another test. A request that a listener of the same event sends before that is the start."""
         if not self.zero_ns:
             self.clocks.restart()
             self.zero_ns, problem = write_start(self.folder / f"started{self.part}.json")
@@ -98,8 +98,8 @@ class Recorder:
         start_time: Any = None,
         **_: Any,
     ) -> None:
-        """Record Locust's request event. Anything that prevents that ends the load: Locust would log the exception, and
-        go on without the row."""
+        """Record Locust's request event. Any exception ends the load: Locust would log it, and continue without the
+        row."""
         try:
             if not self.zero_ns:
                 self.start()
@@ -150,12 +150,12 @@ class Recorder:
 
     def _add_name(self, name: Any) -> int:
         if not isinstance(name, str):
-            raise TypeError("its name is no text")
+            raise TypeError("its name is not a string")
         number = len(self.names)
         if number == MOST_NAMES:
             raise ValueError(
-                f"it has the {MOST_NAMES + 1}th name, and a row can count {MOST_NAMES}; give requests that differ in"
-                " their URL alone a common name"
+                f"it has the {MOST_NAMES + 1}th name, and rows can refer to {MOST_NAMES}; hint: give requests that"
+                " differ only in their URL a common name"
             )
         with (self.folder / f"names{self.part}.txt").open("a", encoding="utf-8") as file:
             file.write(_one_line(name) + "\n")
@@ -168,8 +168,8 @@ class Recorder:
             self.flush()
 
     def flush(self, **_: Any) -> None:
-        """Write what is buffered, and look at the clocks. A full disk ends the load at once: requests that cannot be
-        recorded must not be sent."""
+        """Write the buffer, and compare the clocks. A full disk ends the load at once: requests that cannot be recorded
+        must not be sent."""
         self.clocks.read()
         try:
             self.rows.flush()
@@ -189,7 +189,7 @@ def _fits(value: Any, most: int) -> bool:
 
 
 class Master:
-    """Locust's master: it sends no request; it tells the workers when to end, and adds up what they recorded."""
+    """Locust's master: it sends no request; it ends the workers, and adds up what they recorded."""
 
     def __init__(self, environment: Environment, folder: Path, workers: int) -> None:
         self.environment = environment
@@ -201,7 +201,7 @@ class Master:
         self.zero_ns = 0
 
     def start(self, **_: Any) -> None:
-        """Before the first worker hears of the test: the earliest zero is this one."""
+        """Take the earliest zero, before the first worker starts the test."""
         if not self.zero_ns:
             self.zero_ns, problem = write_start(self.folder / "started.json")
             if problem:
@@ -209,9 +209,9 @@ class Master:
             gevent.spawn(self._watch_workers)
 
     def collect(self, **_: Any) -> None:
-        """Ends all users and waits for the workers' last figures.
+        """End all users and wait for the workers' last figures.
 
-        Locust's own master waits half a second for them, and loses what was still in flight then.
+        Locust's own master waits half a second for them, and loses the requests that are still in flight then.
         """
         self.runner.send_message(_END)
         deadline = time.monotonic() + (self.environment.stop_timeout or 0) + _ANSWER_S
@@ -221,12 +221,12 @@ class Master:
             self.problem = self.problem or self._lost(self.workers - len(self.accounts))
 
     def ended(self, msg: Any, **_: Any) -> None:
-        """A worker has ended its users; its figures came before this message."""
+        """Store the account of a worker that has ended its users; its figures came before this message."""
         self.accounts[msg.node_id] = msg.data
         self.problem = self.problem or msg.data["problem"]
 
-    def trouble(self, msg: Any, **_: Any) -> None:
-        """A worker cannot record: nobody goes on."""
+    def fail(self, msg: Any, **_: Any) -> None:
+        """End the load because a worker cannot record."""
         self._give_up(msg.data["problem"])
 
     def finish(self, **_: Any) -> None:
@@ -242,16 +242,16 @@ class Master:
         )
 
     def _watch_workers(self) -> None:
-        """A worker that is gone takes its users along: less load than was ordered is no measurement."""
+        """End the load when a worker has ended: without its users the load is smaller than specified."""
         while not self.problem and not self.accounts:
             gevent.sleep(1)
             if self.runner.worker_count < self.workers and not self.accounts:
                 self._give_up(self._lost(self.workers - self.runner.worker_count))
 
     def _silent(self) -> list[str]:
-        """The workers that are there and have not answered."""
-        there = (*self.runner.clients.ready, *self.runner.clients.spawning, *self.runner.clients.running)
-        return [worker.id for worker in there if worker.id not in self.accounts]
+        """Return the ids of the running workers that have not replied."""
+        running = (*self.runner.clients.ready, *self.runner.clients.spawning, *self.runner.clients.running)
+        return [worker.id for worker in running if worker.id not in self.accounts]
 
     def _lost(self, count: int) -> str:
         return f"{count} of Locust's {self.workers} workers ended during the load"
@@ -263,19 +263,19 @@ class Master:
 
 
 def _one_line(name: str) -> str:
-    """Write a name so that its line can be read again: without control characters, and not too long."""
+    """Return a name as one line of the names' file: without control characters, and not too long."""
     line = " ".join(name.splitlines())[:_LONGEST_NAME]
     return "".join("?" if unicodedata.category(letter) in _CONTROL else letter for letter in line)
 
 
 def write_start(path: Path) -> tuple[int, str]:
-    """Reads the clock into a file: its zero in nanoseconds, and why it could not be written."""
+    """Write the clock's zero to a file; return it in nanoseconds, and why it could not be written."""
     zero_ns = time.perf_counter_ns()
     return zero_ns, _write(path, {"zero_ns": zero_ns, "wall_s": time.time()})
 
 
 def write_account(environment: Environment, folder: Path, **recorders: Any) -> None:
-    """Write what Locust itself counted, beside what its recorders report."""
+    """Write Locust's own statistics and those of its recorders."""
     total = environment.stats.total
     content = {
         "locust_requests": total.num_requests,
@@ -287,14 +287,14 @@ def write_account(environment: Environment, folder: Path, **recorders: Any) -> N
 
 
 def quit_with(environment: Environment) -> None:
-    """Ends Locust early, as a failure. In a greenlet of its own: a user that waits for its own end never ends."""
+    """End Locust early, as a failure. In a separate greenlet: a user that waits for its own end never ends."""
     if environment.runner is not None:
         environment.process_exit_code = 1
         gevent.spawn(environment.runner.quit)
 
 
 def _write(path: Path, content: dict[str, Any]) -> str:
-    """Writes a file that is whole as soon as it is there; what went wrong, or nothing."""
+    """Write a file atomically; return why it could not be written, empty on success."""
     try:
         draft = path.with_suffix(".draft")
         draft.write_text(json.dumps(content), "utf-8")
@@ -307,7 +307,7 @@ def _write(path: Path, content: dict[str, Any]) -> str:
 @events.init_command_line_parser.add_listener
 def _options(parser: LocustArgumentParser) -> None:
     group = parser.add_argument_group("meshbench recorder")
-    group.add_argument("--record-to", default="", help="Folder for the exact samples (default: none are kept)")
+    group.add_argument("--record-to", default="", help="Folder for the exact samples (default: none are stored)")
     group.add_argument("--arrival-rate", type=float, default=0, help="Open loop: arrivals per second (default: closed)")
     group.add_argument("--seed", type=int, default=0, help="Seed of the first waits and of the arrivals")
 
@@ -339,7 +339,7 @@ def _attach_single(environment: Environment, folder: Path) -> None:
 
 
 def _attach_worker(environment: Environment, runner: WorkerRunner, folder: Path) -> None:
-    """A worker has its share of the arrivals, by a seed of its own."""
+    """Set up a worker: it has its share of the arrivals, by a seed of its own."""
     options: Any = environment.parsed_options
     _die_with_parent()
 
@@ -361,13 +361,13 @@ def _attach_worker(environment: Environment, runner: WorkerRunner, folder: Path)
 
 
 def _die_with_parent() -> None:
-    """End this process when the one that forked it ends (Linux): alone it would go on with its load for a minute."""
+    """End this process when its parent ends (Linux): alone it would continue its load for a minute."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _attach_master(environment: Environment, master: Master) -> None:
     master.runner.register_message(_ENDED, master.ended)
-    master.runner.register_message(_PROBLEM, master.trouble, concurrent=True)
+    master.runner.register_message(_PROBLEM, master.fail, concurrent=True)
     environment.events.test_start.add_listener(master.start)
     environment.events.test_stopping.add_listener(master.collect)
     environment.events.quit.add_listener(master.finish)

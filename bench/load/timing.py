@@ -1,4 +1,4 @@
-"""Place requests on the load's clock: pairs of both clocks, starts and latencies. Runs inside Locust.
+"""Convert the times of requests to the load's clock: pairs of both clocks, starts, latencies. Runs inside Locust.
 
 Locust's request event has the start of the request on the wall clock (`start_time`, in seconds) and its duration
 (`response_time`, in ms); samples are stored on the monotonic clock. A start is converted by a pair of both clocks that
@@ -34,7 +34,7 @@ class Clocks:
         self.restart()
 
     def restart(self) -> None:
-        """Take the clocks as they are now: what was set before does not count."""
+        """Read the clocks again: earlier steps do not count."""
         self._at_ns, self._ahead_ns, _ = self._narrow_pair()
 
     def read(self) -> tuple[int, int]:
@@ -51,7 +51,7 @@ class Clocks:
         return now, ahead
 
     def _narrow_pair(self) -> tuple[int, int, int]:
-        """Monotonic time, lead of the wall clock and the time that reading took (ns): the quickest of some readings."""
+        """Return monotonic time, lead of the wall clock and duration of the reading (ns): the fastest of several."""
         best = self._pair()
         for _ in range(_READINGS):
             if best[2] <= _NARROW_NS:
@@ -64,7 +64,7 @@ class Clocks:
         return after, wall - (before + after) // 2, after - before
 
     def _compare(self, now: int, ahead: int, width: int) -> None:
-        """Note a step: a move against the reference pair that neither slewing nor reading the pair explains."""
+        """Record a step: a move against the reference pair that neither slewing nor reading the pair explains."""
         moved, elapsed = abs(ahead - self._ahead_ns), now - self._at_ns
         stepped = moved > _STEP_NS + _SLEWED * elapsed + width
         if stepped:
@@ -74,7 +74,7 @@ class Clocks:
 
 
 def latency_of(response_time: Any) -> int:
-    """Return Locust's `response_time` (ms) in ns, nothing added. Raises ValueError where it is no time."""
+    """Return Locust's `response_time` (ms) in ns, nothing added. Raises ValueError where it is not a time."""
     try:
         latency_ns: int = round(response_time * 1e6)
     except (TypeError, ValueError, OverflowError):

@@ -1,6 +1,6 @@
-"""Service meshes: what a mesh is to meshbench, and the ones that it knows.
+"""Define what a mesh is on any target, and list the meshes that scenarios can name.
 
-A mesh is a module with the functions below; targets ask `MESHES` for it by the name that scenarios use.
+A mesh is a module with the functions of `Mesh`; targets look it up in `MESHES` by the name that scenarios use.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,42 +13,47 @@ from bench.meshes import istio, kuma
 from bench.meshes.protocols import Probe
 from bench.meshes.routing import Way
 
-# Each mesh has a class of its own for these, and alone looks inside.
+# Each mesh has its own class for these, which no other module looks into.
 Policies = Any
 
 
 class Mesh(Protocol):
-    """What the targets need of a mesh."""
+    """The functions of a mesh that the targets call."""
 
     TITLE: str
     WIRE: Wire
 
     def read_gateway(self, folders: Sequence[Path], application: Application) -> Gateway | None:
-        """The gateway through which a configuration's load enters, if its manifests have one. Raises InputError with
-        all problems."""
+        """Return the gateway through which a configuration's load enters, or None without one in its manifests.
+
+        Raises InputError with all problems.
+        """
 
     def read_policies(self, folders: Sequence[Path], application: Application) -> Policies:
-        """The policies of a configuration. Raises InputError with all problems."""
+        """Return the policies of a configuration. Raises InputError with all problems."""
 
     def identities(self, policies: Policies, application: Application) -> Mapping[str, tuple[str, ...]]:
-        """The names (URIs) in the certificate of each service account, its SPIFFE id first; none without mutual TLS."""
+        """Return the names (URIs) in the certificate of each service account, its SPIFFE id first.
+
+        The mapping is empty without mutual TLS.
+        """
 
     def mode(self, policies: Policies, workload: Workload) -> Mode:
-        """What the sidecar of a workload accepts."""
+        """Return what the sidecar of a workload accepts."""
 
-    def ways(
+    def routes(
         self, policies: Policies, application: Application, *, caller: Workload, service: Service
     ) -> tuple[Way, ...]:
-        """Where the sidecar of `caller` sends requests to a service; the first way that takes a request counts."""
+        """Return the routes from the sidecar of `caller` to a service; the first that matches a request is used."""
 
     def outbound_cluster(self, policies: Policies, application: Application, service: Service) -> str:
-        """The cluster in which a caller's sidecar counts requests to a service."""
+        """Return the Envoy cluster in which a caller's sidecar counts requests to a service."""
 
     def inbound_cluster(self, workload: Workload) -> str:
-        """The cluster in which a workload's sidecar counts what it hands to the workload."""
+        """Return the Envoy cluster in which a workload's sidecar counts the requests that it passes to the workload."""
 
     def probes(self, policies: Policies, application: Application) -> tuple[Probe, ...]:
-        """What to ask the sidecars so that each policy shows."""
+        """Return requests whose responses show that each policy is in force."""
 
 
 MESHES: Final[Mapping[str, Mesh]] = {"istio": istio, "kuma": kuma}

@@ -1,4 +1,4 @@
-"""The meshes that can be installed on a cluster."""
+"""List the control planes that a run can install on a cluster."""
 
 from collections.abc import Mapping
 from typing import Final

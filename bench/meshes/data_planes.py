@@ -1,7 +1,7 @@
-"""The sidecars' configuration: each mesh's control plane has a shape of its own, which is a module here.
+"""List the modules that build the Envoy configuration of each mesh's sidecars and gateways on the local target.
 
-What differs from a sidecar in a cluster, and what that does to latency, stands in docs/local-target.md; a
-test compares both and fails for a difference that is not written there.
+docs/local-target.md lists the differences from a sidecar in a cluster, and their effect on latency. A test compares
+both and fails for a difference that is not in that list.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,20 +21,20 @@ Json = dict[str, Any]
 
 
 class Shape(Protocol):
-    """How one mesh configures and starts its sidecars. Pure."""
+    """The configuration and start of one mesh's sidecars. Pure."""
 
     @property
     def ENVOY_OPTIONS(self) -> Sequence[str]:  # noqa: N802 - a module's constant
-        """What Envoy is started with."""
+        """The command-line options of Envoy."""
 
     @property
-    def WAYS_OUT(self) -> WaysOut:  # noqa: N802
-        """How the sidecar takes what its workload sends."""
+    def OUTBOUND_CAPTURE(self) -> WaysOut:  # noqa: N802
+        """How the sidecar receives the requests of its workload."""
 
     def sidecar_bootstrap(
         self, workload: Workload, *, placement: Placement, policies: Policies, certificates: Certificates, admin: Path
     ) -> Json:
-        """Envoy's whole configuration for the sidecar of `workload`, to be written as JSON.
+        """Return Envoy's complete configuration for the sidecar of `workload`, to be written as JSON.
 
         A client that serves nothing has no inbound listener. `admin` is the path of a Unix socket (at most
         107 bytes) for Envoy's admin interface.
@@ -42,12 +42,12 @@ class Shape(Protocol):
 
 
 class GatewayShape(Protocol):
-    """How one mesh configures its gateways. Pure."""
+    """The configuration of one mesh's gateways. Pure."""
 
     def gateway_bootstrap(
         self, gateway: Gateway, *, placement: Placement, policies: Policies, certificates: Certificates, admin: Path
     ) -> Json:
-        """Envoy's whole configuration for a gateway that is the mesh's own proxy; the rest as in `Shape`."""
+        """Return Envoy's complete configuration for a gateway with the mesh's own proxy; see `Shape` for the rest."""
 
 
 SHAPES: Final[Mapping[str, Shape]] = {"istio": envoy_istio, "kuma": envoy_kuma}
@@ -55,10 +55,10 @@ GATEWAYS: Final[Mapping[str, GatewayShape]] = {"istio": envoy_istio_gateway, "ku
 
 
 def envoy_command(mesh: str, binary: Path, config: Path) -> list[str]:
-    """The command line of one sidecar; add `--mode validate` to only check its configuration."""
+    """Return the command line of one sidecar; with `--mode validate` added it only checks its configuration."""
     return [str(binary), "--config-path", str(config), *SHAPES[mesh].ENVOY_OPTIONS]
 
 
 def ways_out(mesh: str) -> WaysOut:
-    """How the sidecars of a mesh, or of none, take what their workloads send."""
-    return SHAPES[mesh].WAYS_OUT if mesh in SHAPES else "none"
+    """Return how the sidecars of a mesh receive the requests of their workloads: `none` without a mesh."""
+    return SHAPES[mesh].OUTBOUND_CAPTURE if mesh in SHAPES else "none"

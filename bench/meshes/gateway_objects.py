@@ -1,5 +1,7 @@
-"""The core Kubernetes objects of a gateway, as they are written: its account, Service and Deployment, and how the three
-belong together. What is the mesh's own about it stands in the mesh's module."""
+"""Model the core objects of a gateway, ServiceAccount, Service and Deployment, and how they fit together.
+
+What is specific to a mesh is in the mesh's package.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +31,7 @@ _MESH_DOMAINS: Final = ("istio.io/", "kuma.io/")
 
 
 class GatewayPodMetadata(Part):
-    """Labels and annotations of a gateway's pod. `app: gateway` is by what a run finds it."""
+    """Labels and annotations of a gateway's pod; a run finds it by the label `app: gateway`."""
 
     labels: dict[str, str]
     annotations: dict[str, str] = Field(default={})
@@ -41,8 +43,8 @@ class GatewayPodMetadata(Part):
         return self
 
     @property
-    def for_the_mesh(self) -> Mapping[str, str]:
-        """What is said to a mesh."""
+    def mesh_settings(self) -> Mapping[str, str]:
+        """Return the labels and annotations that a mesh reads."""
         every = {**self.labels, **self.annotations}
         return {key: value for key, value in every.items() if any(domain in key for domain in _MESH_DOMAINS)}
 
@@ -61,7 +63,7 @@ class GatewayDeploymentSpec(Part):
 
 
 class GatewayDeployment(Manifest):
-    """The pods that the load enters through."""
+    """The pods through which the load enters."""
 
     metadata: Metadata
     spec: GatewayDeploymentSpec
@@ -80,7 +82,7 @@ CORE_KINDS: Final[dict[str, Kind[Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A gateway's Deployment and the one Service before it."""
+    """A gateway's Deployment and its one Service."""
 
     deployment: Source[GatewayDeployment]
     service: Source[ServiceManifest]
@@ -90,8 +92,8 @@ class Proxy:
         return self.service.manifest.spec.ports[0]
 
     @property
-    def listens_at(self) -> int:
-        """The port of the pod."""
+    def container_port(self) -> int:
+        """Return the port at which the pod listens."""
         return self.port.target_port or self.port.port
 
     @property
@@ -101,11 +103,11 @@ class Proxy:
     @property
     def workload(self) -> Workload:
         account: Name = self.deployment.manifest.pod.spec.service_account_name
-        return Workload(GATEWAY, self.labels["version"], account, self.labels, self.listens_at)
+        return Workload(GATEWAY, self.labels["version"], account, self.labels, self.container_port)
 
 
 def proxies_in(sources: Sequence[Source[Any]]) -> tuple[Proxy, ...]:
-    """The gateways' Deployments that have a Service; one at most where `proxy_problems` finds nothing."""
+    """Return the gateways' Deployments that have a Service; at most one if `proxy_problems` finds nothing."""
     return tuple(
         Proxy(deployment, service)
         for deployment in of_kind(sources, GatewayDeployment)
@@ -115,12 +117,14 @@ def proxies_in(sources: Sequence[Source[Any]]) -> tuple[Proxy, ...]:
 
 
 def proxy_problems(sources: Sequence[Source[Any]], wanted: Mapping[str, str]) -> Iterator[Problem]:
-    """What is wrong with the core objects; `wanted` is what the pod has to say to its mesh, and nothing else."""
+    """Yield the problems of the core objects; `wanted` are the exact labels and annotations for the mesh."""
     deployments = of_kind(sources, GatewayDeployment)
     for extra in deployments[1:]:
         first = deployments[0].document
         where = f"{first.file}:{first.line_of(('metadata', 'name'))}"
-        yield extra.problem(("metadata", "name"), f"a configuration has one gateway, and that stands in {where}")
+        yield extra.problem(
+            ("metadata", "name"), f"a configuration has one gateway, which is already defined in {where}"
+        )
     for deployment in deployments[:1]:
         yield from _deployment_problems(deployment, sources, wanted)
     services = of_kind(sources, ServiceManifest)
@@ -134,9 +138,11 @@ def _deployment_problems(
     source: Source[GatewayDeployment], sources: Sequence[Source[Any]], wanted: Mapping[str, str]
 ) -> Iterator[Problem]:
     pod = source.manifest.pod
-    if pod.metadata.for_the_mesh != wanted:
-        told = ", ".join(f"{key}: {value}" for key, value in wanted.items())
-        yield source.problem(("spec", "template", "metadata"), f"must say this, and no more, to the mesh: {told}")
+    if pod.metadata.mesh_settings != wanted:
+        settings = ", ".join(f"{key}: {value}" for key, value in wanted.items())
+        yield source.problem(
+            ("spec", "template", "metadata"), f"must have exactly these settings of the mesh: {settings}"
+        )
     accounts = {account.manifest.metadata.name for account in of_kind(sources, ServiceAccountManifest)}
     name = pod.spec.service_account_name
     if name not in accounts:

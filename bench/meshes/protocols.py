@@ -1,6 +1,6 @@
-"""Define what a mesh is on a cluster, and the questions that show that a configuration is what its name says.
+"""Define what a mesh is on a cluster, and the probes that show that a policy is in force.
 
-Each mesh is a module whose functions have these names and signatures; `control_planes.CONTROL_PLANES` names them.
+Each mesh is a module whose functions have these names and signatures; `control_planes.CONTROL_PLANES` lists them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,11 @@ from bench.system.cancellation import Watch
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One request to one sidecar, and the answer that the configuration demands.
+    """One request to one sidecar, and the response that the configuration requires.
 
-    `caller` is the service account whose certificate asks, or None for plain text; `status` is the HTTP
-    status, or 0 where the connection has to be closed without an answer. `policy` says what is shown by it.
+    `caller` is the service account whose certificate the request has, or None for plaintext. `status` is the HTTP
+    status, or 0 where the sidecar must close the connection without a response. `policy` names the policy that the
+    response proves.
     """
 
     policy: str
@@ -30,7 +31,7 @@ class Probe:
 
     @property
     def status_through_sidecar(self) -> int:
-        """What a caller behind a sidecar of its own sees: that tries a closed connection again, then gives 503."""
+        """Return the status for a caller with a sidecar, which retries a closed connection and then returns 503."""
         if self.status == 0 and self.caller is not None:
             return HTTPStatus.SERVICE_UNAVAILABLE
         return self.status
@@ -38,9 +39,12 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class InstallOptions:
-    """How a mesh is installed. `values` are files on top of our own, later ones win; empty texts mean the mesh's own
-    choice. `kubeconfig` is the private copy, for the mesh's own tool; `equal` are files on top of all values, for what
-    the run sets alike in all meshes."""
+    """The options of a mesh's installation.
+
+    `values` are files on top of meshbench's own, and later files override earlier ones. Empty strings mean the mesh's
+    default. `kubeconfig` is the private copy for the mesh's own tool. `equal` are files on top of all values, with
+    the settings that the run equalises in all meshes.
+    """
 
     values: tuple[Path, ...] = ()
     hub: str = ""
@@ -51,11 +55,11 @@ class InstallOptions:
 
 
 class ControlPlane(Protocol):
-    """A mesh's control plane. `TOOL` is its command-line tool, `SIDECAR` the name of the sidecar's container, `PODS`
-    the labels by which its own pods are found in `NAMESPACE`.
+    """A mesh's control plane on a cluster.
 
-    `guest` is the name of the run's own part of a control plane that is somebody else's, where nothing of the run may
-    be for all; it is empty where the run has installed it.
+    `TOOL` is its command-line tool, `SIDECAR` the name of the sidecar's container, and `PODS` the label selector of
+    its own pods in `NAMESPACE`. `run_mesh` names the part of an existing mesh that belongs to the run, in which
+    no object of the run may affect the whole mesh. It is empty if the run has installed the mesh.
     """
 
     NAME: str
@@ -65,43 +69,43 @@ class ControlPlane(Protocol):
     PODS: str
 
     def render(self, options: InstallOptions) -> tuple[Object, ...]:
-        """What the mesh's own tool renders, in the order in which it is to be applied."""
+        """Return the objects that the mesh's own tool renders, in the order to apply."""
 
     def wait_ready(self, cluster: Cluster, *, timeout_s: float, watch: Watch) -> None:
-        """Waits until the control plane is available and its webhook gives a pod its sidecar."""
+        """Wait until the control plane is available and its webhook injects sidecars."""
 
-    def present(self, cluster: Cluster) -> str:
-        """What of this mesh is on the cluster already, in words; empty if nothing is."""
+    def find_installed(self, cluster: Cluster) -> str:
+        """Return a text that lists the parts of this mesh on the cluster; empty if there are none."""
 
-    def unfit(self, cluster: Cluster) -> Sequence[str]:
-        """Why a mesh that others installed and rule would not be what the proofs expect, in words."""
+    def find_mismatches(self, cluster: Cluster) -> Sequence[str]:
+        """Return the reasons why an existing mesh is not what the proofs expect, as texts."""
 
-    def namespace_labels(self, revision: str = "", guest: str = "") -> Mapping[str, str]:
-        """The labels by which a namespace asks for sidecars."""
+    def namespace_labels(self, revision: str = "", run_mesh: str = "") -> Mapping[str, str]:
+        """Return the labels of a namespace that gets sidecars."""
 
     def outside_labels(self) -> Mapping[str, str]:
-        """The labels by which a pod gets no sidecar, although its namespace asks for them."""
+        """Return the labels of a pod that gets no sidecar, although its namespace does."""
 
     def pod_annotations(self) -> Mapping[str, str]:
-        """What the pods of a trial say to their sidecars: the same for all meshes as far as they can."""
+        """Return the sidecar settings of a trial's pods, the same for all meshes as far as possible."""
 
-    def mesh_objects(self, policies: Sequence[Object], namespace: str, guest: str = "") -> tuple[Object, ...]:
-        """A configuration's manifests, moved into the run's namespace, in the order in which they are to be applied."""
+    def mesh_objects(self, policies: Sequence[Object], namespace: str, run_mesh: str = "") -> tuple[Object, ...]:
+        """Return a configuration's manifests, moved into the run's namespace, in the order to apply."""
 
-    def base_objects(self, guest: str = "") -> tuple[Object, ...]:
-        """What the mesh needs before any policy."""
+    def base_objects(self, run_mesh: str = "") -> tuple[Object, ...]:
+        """Return the objects that the mesh needs before any policy."""
 
-    def made_for(self, things: Sequence[Object]) -> tuple[Ref, ...]:
-        """What the control plane makes for these objects, without our labels, and leaves behind when they go."""
+    def list_generated(self, objects: Sequence[Object]) -> tuple[Ref, ...]:
+        """Return what the control plane creates for these objects, unlabelled, and keeps when they are deleted."""
 
-    def unsynced(self, cluster: Cluster, namespace: str, pods: Sequence[str]) -> str:
-        """Who has not acknowledged the newest configuration; empty when all have."""
+    def find_unsynced(self, cluster: Cluster, namespace: str, pods: Sequence[str]) -> str:
+        """Return which sidecars have not acknowledged the latest configuration, as text; empty if all have."""
 
-    def accepted(self, cluster: Cluster, objects: Sequence[Object]) -> str:
-        """Which objects with a status the control plane has not taken yet; empty when it has taken all."""
+    def find_unaccepted(self, cluster: Cluster, objects: Sequence[Object]) -> str:
+        """Return which objects the control plane has not accepted yet, as text; empty if it has accepted all."""
 
     def admin(self, cluster: Cluster, pod: str, path: str, *, namespace: str) -> str:
-        """The answer to a GET on the admin interface of the pod's sidecar."""
+        """Return the response to a GET on the admin interface of the pod's sidecar."""
 
-    def own_leftovers(self, cluster: Cluster) -> tuple[Ref, ...]:
-        """What the control plane made itself outside its namespace, without our labels."""
+    def find_leftovers(self, cluster: Cluster) -> tuple[Ref, ...]:
+        """Return what the control plane created itself outside its namespace, without the run's labels."""

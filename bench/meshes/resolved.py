@@ -20,40 +20,44 @@ REVIEWS: Final = "reviews"
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Users who get pages with one version of `reviews`: those who log in as `user`; an empty name means all others."""
+    """Users whose pages show one version of `reviews`.
+
+    They log in as `user`; an empty name means all other users.
+    """
 
     user: str
     reviews: str
 
     @property
     def request(self) -> str:
-        """What the load calls their requests, where there is more than one kind of reader."""
+        """Return the name of their requests in the load, used if there is more than one user group."""
         return f"page as {self.user or 'others'}"
 
 
 def readers_of(mesh: Mesh | None, policies: Policies, application: Application) -> tuple[Reader, ...]:
-    """Every kind of reader, the one who has not logged in first; without a mesh there are no policies.
+    """Return all user groups, users without a login first; without a mesh there are no policies.
 
-    Raises InputError where it is open which version a reader gets.
+    Raises InputError if it is not determined which version a group gets.
     """
     versions = [workload.version for workload in application.workloads if workload.app == REVIEWS]
     if len(versions) == 1:
         return (Reader("", versions[0]),)
     if mesh is None:
-        raise InputError(f"{_open(versions)}, and without a mesh nobody routes: deploy one version, or name a mesh")
+        problem = f"{_open(versions)}, and without a mesh there are no routes"
+        raise InputError(f"{problem}; hint: deploy one version, or name a mesh")
     caller, service = application.workload("productpage"), application.service(REVIEWS)
-    ways = mesh.ways(policies, application, caller=caller, service=service)
-    return tuple(Reader(user, _version(ways, user, versions)) for user in users_in(ways))
+    routes = mesh.routes(policies, application, caller=caller, service=service)
+    return tuple(Reader(user, _version(routes, user, versions)) for user in users_in(routes))
 
 
-def _version(ways: Sequence[Way], user: str, versions: Sequence[str]) -> str:
-    way = way_of(ways, path=usual_path(REVIEWS), user=user)
-    who = f"of {user}" if user else "of somebody who has not logged in"
-    if way is None:
-        raise InputError(f"no route takes the requests {who}: add one without conditions")
-    if len(way.workloads) > 1:
-        raise InputError(f"{_open(versions)}, and no route says which one gets the requests {who}")
-    return way.workloads[0].version
+def _version(routes: Sequence[Way], user: str, versions: Sequence[str]) -> str:
+    route = way_of(routes, path=usual_path(REVIEWS), user=user)
+    who = f"of {user}" if user else "of users without a login"
+    if route is None:
+        raise InputError(f"no route matches the requests {who}; hint: add one without conditions")
+    if len(route.workloads) > 1:
+        raise InputError(f"{_open(versions)}, and no route selects the one for the requests {who}")
+    return route.workloads[0].version
 
 
 def _open(versions: Sequence[str]) -> str:
@@ -61,55 +65,55 @@ def _open(versions: Sequence[str]) -> str:
 
 
 def application_folder(scenario: Scenario) -> Path:
-    """The manifests of the application that a scenario deploys."""
+    """Return the folder with the manifests of the application that a scenario deploys."""
     return shipped("manifests") / scenario.application.name
 
 
 def application_of(scenario: Scenario, *, namespace: str = NAMESPACE) -> Application:
-    """The application that a scenario deploys."""
+    """Return the application that a scenario deploys."""
     return read_application(application_folder(scenario), scenario.application.reviews, namespace=namespace)
 
 
 def entered(settings: Configuration, application: Application, manifests: Mapping[str, Path]) -> Application:
-    """The application as a configuration's load enters it: through the gateway, if the configuration's manifests have
-    one. Raises InputError."""
+    """Return the application with the gateway that the configuration's manifests define, if any. Raises InputError."""
     if settings.mesh == "none":
         return application
-    gateway = MESHES[settings.mesh].read_gateway([manifests[place] for place in settings.manifests], application)
+    gateway = MESHES[settings.mesh].read_gateway([manifests[name] for name in settings.manifests], application)
     return application.entered_by(gateway) if gateway else application
 
 
 def readers_in(settings: Configuration, application: Application, manifests: Mapping[str, Path]) -> tuple[Reader, ...]:
-    """Who asks for pages in a configuration, and which version of reviews each has to see. Raises InputError."""
+    """Return the user groups of a configuration, with the version of reviews for each. Raises InputError."""
     return readers_of(MESHES.get(settings.mesh), policies_of(settings, application, manifests), application)
 
 
 def policies_of(settings: Configuration, application: Application, manifests: Mapping[str, Path]) -> Policies | None:
-    """A configuration's policies, from the folders of `manifests` that it names; None without a mesh. Raises
-    InputError."""
+    """Return a configuration's policies, from the folders of `manifests` that it names; None without a mesh.
+
+    Raises InputError.
+    """
     if settings.mesh == "none":
         return None
     application = entered(settings, application, manifests)
-    return MESHES[settings.mesh].read_policies([manifests[place] for place in settings.manifests], application)
+    return MESHES[settings.mesh].read_policies([manifests[name] for name in settings.manifests], application)
 
 
 def checked_scenario(name_or_path: str, overrides: Overrides) -> Scenario:
-    """The scenario, after its manifests have been read as a run would read them. Raises InputError with every
-    mistake."""
+    """Load a scenario and validate its manifests as a run would read them. Raises InputError with all problems."""
     scenario = load_scenario(name_or_path, overrides)
     application, inputs = application_of(scenario), inputs_of(scenario, name_or_path)
     (document,) = read_documents(scenario_path(name_or_path))
     problems: list[Problem] = []
-    for place, configuration in enumerate(scenario.configurations):
+    for index, configuration in enumerate(scenario.configurations):
         found = _manifest_problems(configuration, application, inputs)
-        problems += (_placed(problem, document, place) for problem in found)
+        problems += (_placed(problem, document, index) for problem in found)
     if problems:
         raise InputError(tuple(dict.fromkeys(problems)))
     return scenario
 
 
 def mistakes(file: Path) -> tuple[Problem, ...]:
-    """Every mistake in a scenario file and, once that is right, in its manifests."""
+    """Return all problems of a scenario file or, if it has none, of its manifests."""
     if problems := validate_file(file):
         return problems
     try:
@@ -129,6 +133,6 @@ def _manifest_problems(
     return ()
 
 
-def _placed(problem: Problem | str, document: Document, place: int) -> Problem:
-    """A problem of no manifest is the configuration's own."""
-    return problem if isinstance(problem, Problem) else document.problem(("configurations", place), problem)
+def _placed(problem: Problem | str, document: Document, index: int) -> Problem:
+    """Give a problem without a position in a manifest the position of its configuration."""
+    return problem if isinstance(problem, Problem) else document.problem(("configurations", index), problem)

@@ -1,5 +1,7 @@
-"""Where a caller's sidecar sends requests to a service, for every mesh alike: ways in an order, the first that takes a
-request counts. Pure."""
+"""Model the routes from a caller's sidecar to a service, the same for all meshes. Pure.
+
+Routes are ordered, and the first that matches a request is used.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,18 +9,18 @@ from typing import Final, Literal
 
 from bench.application.model import ENDPOINTS, Service, Workload
 
-USER: Final = "end-user"  # the header in which productpage tells the other services who has logged in
+USER: Final = "end-user"  # the header with the user's name in productpage's requests to other services
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What a path or a header has to be, or to begin with."""
+    """A value, or the prefix of a value, that a path or header must have."""
 
     kind: Literal["exact", "prefix"]
     text: str
 
-    def holds(self, value: str | None) -> bool:
-        """Whether a value is meant; None where there is none."""
+    def matches(self, value: str | None) -> bool:
+        """Return whether a value fulfils the condition; None, for a missing value, never does."""
         if value is None:
             return False
         return value == self.text if self.kind == "exact" else value.startswith(self.text)
@@ -26,10 +28,9 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """Requests that fulfil all conditions go to `cluster`, where one of `workloads` of `service` answers.
+    """A route for requests that fulfil all conditions to `cluster`, in which one of `workloads` of `service` responds.
 
-    `origin` says which route of the manifests it is from, as far as that is in Envoy's configuration; empty for the
-    way that is there without any.
+    `origin` names the route of the manifests as Envoy's configuration does; it is empty for the default route.
     """
 
     cluster: str
@@ -39,35 +40,35 @@ class Way:
     headers: tuple[tuple[str, Condition], ...] = ()
     origin: str = ""
 
-    def takes(self, path: str, headers: Mapping[str, str]) -> bool:
-        """Whether a request goes this way, if none before has taken it; names of headers are in lower case."""
-        if self.path is not None and not self.path.holds(path):
+    def matches(self, path: str, headers: Mapping[str, str]) -> bool:
+        """Return whether a request fulfils all conditions; names of headers are in lower case."""
+        if self.path is not None and not self.path.matches(path):
             return False
-        return all(condition.holds(headers.get(name)) for name, condition in self.headers)
+        return all(condition.matches(headers.get(name)) for name, condition in self.headers)
 
 
-def way_of(ways: Sequence[Way], *, path: str, user: str = "") -> Way | None:
-    """The way of a request that the application sends for `user`, empty for somebody who has not logged in."""
+def way_of(routes: Sequence[Way], *, path: str, user: str = "") -> Way | None:
+    """Return the route of a request that the application sends for `user`; an empty name means without a login."""
     headers = {USER: user} if user else {}
-    return next((way for way in ways if way.takes(path, headers)), None)
+    return next((route for route in routes if route.matches(path, headers)), None)
 
 
-def users_in(ways: Sequence[Way]) -> tuple[str, ...]:
-    """Who has to log in so that each way is gone: nobody (an empty name) first."""
-    named = (condition.text for way in ways for name, condition in way.headers if name == USER)
-    return tuple(dict.fromkeys(("", *named)))
+def users_in(routes: Sequence[Way]) -> tuple[str, ...]:
+    """Return the users whose requests use all routes, the empty name (without a login) first."""
+    names = (condition.text for route in routes for name, condition in route.headers if name == USER)
+    return tuple(dict.fromkeys(("", *names)))
 
 
 def usual_path(app: str) -> str:
-    """What the application asks a part of it."""
+    """Return the path that the application requests from one of its services."""
     return next(iter(ENDPOINTS[app]))[1]
 
 
-def is_shown(way: Way, ways: Sequence[Way], app: str) -> bool:
-    """Whether some request of the application to `app` goes this way."""
-    return any(way_of(ways, path=path, user=user) is way for _, path in ENDPOINTS[app] for user in users_in(ways))
+def is_shown(route: Way, routes: Sequence[Way], app: str) -> bool:
+    """Return whether a request of the application to `app` uses the route."""
+    return any(way_of(routes, path=path, user=user) is route for _, path in ENDPOINTS[app] for user in users_in(routes))
 
 
-def clusters_to(ways: Sequence[Way], workload: Workload) -> tuple[str, ...]:
-    """The clusters in which requests that reach a workload are counted, each once."""
-    return tuple(dict.fromkeys(way.cluster for way in ways if workload in way.workloads))
+def clusters_to(routes: Sequence[Way], workload: Workload) -> tuple[str, ...]:
+    """Return the clusters in which requests that reach a workload are counted, each once."""
+    return tuple(dict.fromkeys(route.cluster for route in routes if workload in route.workloads))

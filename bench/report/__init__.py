@@ -1,6 +1,6 @@
-"""The report of a run: tables and plots for people, made from its folder alone, again whenever asked.
+"""Write the report of a run, tables and plots, from its folder alone.
 
-A new format is a function here: it gets the Report and the folder to write into, and returns what it wrote.
+A new format is a function here: it gets the Report and the folder to write into, and returns the files it wrote.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -25,14 +25,14 @@ FORMATS: Final[dict[str, Callable[[Report, Path], tuple[Path, ...]]]] = {
 
 
 def write_report(run: StoredRun, *, formats: Collection[str] = tuple(FORMATS)) -> tuple[Path, ...]:
-    """Writes `summary.json` and `report/` into the run's folder; returns the files, the summary first.
+    """Write `summary.json` and `report/` into the run's folder; return the files, the summary first.
 
     Raises InputError for a format that does not exist, StoreError where the folder cannot be written.
     """
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         raise InputError(
-            Problem("--format", 0, "", f"{name!r} is no format; there are {', '.join(FORMATS)}") for name in unknown
+            Problem("--format", 0, "", f"unknown format {name!r}; formats are {', '.join(FORMATS)}") for name in unknown
         )
     summary, digests = summarise(run)
     folder = run.path / "report"

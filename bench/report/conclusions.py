@@ -1,4 +1,4 @@
-"""Answer in words: one sentence per configuration and named pair, with size, certainty and what would raise it."""
+"""Write the answers: one sentence per configuration and named pair, with size, certainty and repeats needed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,9 +24,11 @@ from bench.units import (
 
 Outcome = Literal["shown", "not shown", "open"]
 
+MOST_IN_PROSE: Final = 3
+
 
 class Step(NamedTuple):
-    """One step of the ranking: `slower` should be slower than `than`."""
+    """One step of the ranking: according to the study, `slower` is slower than `than`."""
 
     slower: str
     than: str
@@ -46,16 +48,24 @@ _ANSWERS: Final[Mapping[Outcome, str]] = {
     "open": "cannot be decided at this precision",
 }
 _WORDS: Final[Mapping[Outcome, str]] = {
-    "shown": "slower for certain",
+    "shown": "slower",
     "not shown": "not slower",
     "open": "undecided",
 }
+_VERDICTS: Final = {
+    "slower": "slower, by more than the margin of {margin}",
+    "faster": "faster, by more than the margin of {margin}",
+    "different": "different, but the interval crosses the margin of {margin}, so the size is undecided",
+    "equivalent": "equivalent, any difference is within the margin of {margin}",
+    "inconclusive": "inconclusive, these repeats exclude neither zero difference nor one beyond {margin}",
+}
+_NO_DIFFERENCE: Final = ("equivalent", "inconclusive")  # where both sides are one configuration
 
 
 def ranking(summary: SummaryRecord) -> str:
-    """The answer in one sentence; empty where the run lacks one of the comparisons.
+    """Return the answer in one sentence; empty where the run lacks one of the comparisons.
 
-    One step that is not slower, and the ranking does not show; else one that is undecided leaves it open.
+    One step that is not slower refutes the ranking; otherwise one undecided step leaves it undecided.
     """
     steps = ranking_steps(summary.contrasts)
     if len(steps) < len(_STEPS):
@@ -63,11 +73,11 @@ def ranking(summary: SummaryRecord) -> str:
     outcomes = {step.outcome for step in steps}
     found: Outcome = "not shown" if "not shown" in outcomes else "open" if "open" in outcomes else "shown"
     parts = "" if found == "shown" else f" ({_told(steps)})"
-    return f"The thesis's ranking (baseline < Istio < Kuma, and policies add more) {_ANSWERS[found]}{parts}."
+    return f"The 2022 study's ranking (baseline < Istio < Kuma, and policies add more) {_ANSWERS[found]}{parts}."
 
 
 def ranking_steps(contrasts: Sequence[Contrast]) -> tuple[Step, ...]:
-    """The steps that these contrasts on P95 compare, whichever side they call the reference."""
+    """Return the steps that these contrasts on P95 compare, with either side as reference."""
     known = {(c.configuration, c.reference): c for c in contrasts if c.metric == "p95_ms"}
     found = ((pair, known.get(pair), known.get(pair[::-1])) for pair in _STEPS)
     return tuple(
@@ -78,7 +88,7 @@ def ranking_steps(contrasts: Sequence[Contrast]) -> tuple[Step, ...]:
 
 
 def _outcome(contrast: Contrast | None, *, slower: bool) -> Outcome:
-    """`slower`: whether a larger P95 of the contrast's configuration is what the ranking says."""
+    """Return the outcome of a step. `slower`: whether the ranking expects a larger P95 of the configuration."""
     if contrast is None or contrast.ratio is None or contrast.verdict in ("inconclusive", "invalid"):
         return "open"
     if contrast.verdict == "equivalent":
@@ -87,26 +97,15 @@ def _outcome(contrast: Contrast | None, *, slower: bool) -> Outcome:
 
 
 def _told(steps: Sequence[Step]) -> str:
-    """The steps by what was found; where that is the same for all, without their names."""
+    """Format the steps by outcome; where all have the same one, without their names."""
     by_outcome = {o: [f"{s.slower} against {s.than}" for s in steps if s.outcome == o] for o in _WORDS}
     found = [f"{_WORDS[outcome]}: {', '.join(pairs)}" for outcome, pairs in by_outcome.items() if pairs]
     return "; ".join(found) if len(found) > 1 else f"each step is {_WORDS[steps[0].outcome]}"
 
 
-_VERDICTS: Final = {
-    "slower": "slower, by more than the margin of {margin}",
-    "faster": "faster, by more than the margin of {margin}",
-    "different": "different for certain, but the interval crosses the margin of {margin}: its size is open",
-    "equivalent": "equivalent, any difference is within the margin of {margin}",
-    "inconclusive": "inconclusive, these repeats cannot tell it from none, nor rule out one beyond {margin}",
-}
-
-_NO_DIFFERENCE: Final = ("equivalent", "inconclusive")  # where both sides are one configuration
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One configuration or pair in words: `title`, `size` and `change` are the headline."""
+    """The answer for one configuration or pair: `title`, `size` and `change` are the headline."""
 
     title: str
     verdict: str  # empty without a reference
@@ -114,37 +113,37 @@ class Answer:
     change: str
     sentence: str
     certainty: str
-    besides: str
+    addition: str
 
     @property
     def text(self) -> str:
-        return " ".join(part for part in (self.sentence, self.certainty, self.besides) if part)
+        return " ".join(part for part in (self.sentence, self.certainty, self.addition) if part)
 
 
 def answers(summary: SummaryRecord) -> tuple[Answer, ...]:
-    """One answer per contrast on P95 with the reference, or else one per configuration; then one per named pair."""
-    asked = asked_contrasts(summary)
-    named = tuple(_compared(summary, contrast) for contrast in asked if contrast.named)
-    direct = tuple(_compared(summary, contrast) for contrast in asked if not contrast.named)
+    """Return an answer per contrast on P95 with the reference, or else per configuration; then one per named pair."""
+    contrasts = asked_contrasts(summary)
+    named = tuple(_compared(summary, contrast) for contrast in contrasts if contrast.named)
+    direct = tuple(_compared(summary, contrast) for contrast in contrasts if not contrast.named)
     alone = (_alone(name, configuration) for name, configuration in summary.configurations.items())
     return (*(direct or alone), *named)
 
 
 def asked_contrasts(summary: SummaryRecord) -> tuple[Contrast, ...]:
-    """List the contrasts on P95 that the scenario asks for: with its reference, then the named pairs."""
-    asked = [c for c in contrasts_on(summary, "p95_ms") if c.standing != "exploratory"]
-    return tuple(sorted(asked, key=lambda contrast: contrast.named))
+    """Return the confirmatory and planned contrasts on P95: with the reference, then the named pairs."""
+    found = [c for c in contrasts_on(summary, "p95_ms") if c.standing != "exploratory"]
+    return tuple(sorted(found, key=lambda contrast: contrast.named))
 
 
 def further_answers(summary: SummaryRecord) -> tuple[str, ...]:
-    """The contrasts on P95 that nobody asked for beforehand, a sentence each."""
+    """Return a sentence for each exploratory contrast on P95."""
     others = [c for c in contrasts_on(summary, "p95_ms") if c.standing == "exploratory"]
     return tuple(_sentence(summary, contrast) for contrast in others)
 
 
 def overview(summary: SummaryRecord) -> str:
-    """What the whole run says in a sentence: whether the thesis's ranking shows, or where throughput ends; empty where
-    it has neither five configurations as the thesis's nor different numbers of users."""
+    """Return the whole run's result in a sentence: the 2022 study's ranking, or the best throughput. Empty where it has
+    neither the study's five configurations nor different numbers of users."""
     return ranking(summary) or _saturation(summary)
 
 
@@ -157,19 +156,19 @@ def _saturation(summary: SummaryRecord) -> str:
     few, many = levels[0], levels[-1]
     return (
         f"Throughput is best with {format_count(best.users)} users: {format_rps(best.rps)} requests/s. "
-        f"From {format_count(few.users)} to {format_count(many.users)} users P95 goes from "
+        f"From {format_count(few.users)} to {format_count(many.users)} users P95 changes from "
         f"{format_ms(few.p95_ms)} to {format_ms(many.p95_ms)} ms."
     )
 
 
 def contrasts_on(summary: SummaryRecord, metric: str) -> tuple[Contrast, ...]:
-    """The contrasts on one metric: with the run's reference first, then the named pairs."""
+    """Return the contrasts on one metric: with the run's reference first, then the named pairs."""
     found = [contrast for contrast in summary.contrasts if contrast.metric == metric]
     return tuple(sorted(found, key=lambda contrast: (contrast.reference != summary.reference, not contrast.named)))
 
 
 def title_of(contrast: Contrast, reference: str | None) -> str:
-    """The configuration; with what it is compared, where that is not the reference of the run."""
+    """Return the configuration's name, with the contrast's reference where that is not the run's."""
     name = contrast.configuration
     return name if contrast.reference == reference else f"{name} against {contrast.reference}"
 
@@ -183,12 +182,12 @@ def _compared(summary: SummaryRecord, contrast: Contrast) -> Answer:
         change=format_change(contrast.ratio) if known else "",
         sentence=_sentence(summary, contrast),
         certainty="; ".join(_certainty(summary, contrast)) + "." if known else "",
-        besides=_besides(summary, contrast),
+        addition=_besides(summary, contrast),
     )
 
 
 def verdict_of(contrast: Contrast) -> str:
-    """Name the verdict in a word or two; a configuration that is compared with itself has words of its own."""
+    """Return the verdict in a word or two; an A/A comparison has no difference or a false alarm."""
     if not contrast.alike or contrast.verdict == "invalid":
         return contrast.verdict
     return "no difference" if contrast.verdict in _NO_DIFFERENCE else "false alarm"
@@ -211,13 +210,13 @@ def _sentence(summary: SummaryRecord, contrast: Contrast) -> str:
 
 
 def _noise(contrast: Contrast, amount: str) -> str:
-    """One configuration under two names: whatever is seen, it is no difference."""
+    """Return the sentence of an A/A comparison: any measured difference is noise."""
     same = f"{contrast.configuration} is {contrast.reference} under another name"
     if contrast.verdict in ("equivalent", "inconclusive"):
         return (
-            f"No difference: {same}. What is seen, {amount} of P95, is noise, and shows how much of it there is here."
+            f"No difference: {same}. The measured {amount} of P95 are noise, and show the amount of noise in this run."
         )
-    return f"A false alarm: {same}, so that the {amount} of P95 are noise. Distrust what else was compared here."
+    return f"A false alarm: {same}, so the {amount} of P95 are noise. Do not rely on the other comparisons of this run."
 
 
 def _interval(summary: SummaryRecord, contrast: Contrast) -> str:
@@ -232,7 +231,7 @@ def _certainty(summary: SummaryRecord, contrast: Contrast) -> Iterator[str]:
     if contrast.ratio_low is not None:
         yield f"the ratio is known to within {format_within(contrast.ratio_low, contrast.ratio_high)}"
     if contrast.verdict in ("different", "inconclusive") and contrast.mde is not None:
-        yield f"a difference of {format_effect(contrast.mde)} would be found 4 times out of 5"
+        yield f"a difference of {format_effect(contrast.mde)} (MDE) would be found 4 times out of 5"
         sides = (summary.configurations[name] for name in (contrast.configuration, contrast.reference))
         needed = repeats_for_margin(sides, summary.margin)
         if needed and needed > min(contrast.n):
@@ -242,7 +241,7 @@ def _certainty(summary: SummaryRecord, contrast: Contrast) -> Iterator[str]:
 
 
 def _besides(summary: SummaryRecord, contrast: Contrast) -> str:
-    """Throughput and what the sidecars use: the rest of the cost."""
+    """Return throughput and the sidecars' CPU and memory: the rest of the cost."""
     configuration = summary.configurations[contrast.configuration]
     reference = summary.configurations[contrast.reference]
     parts = []
@@ -252,7 +251,7 @@ def _besides(summary: SummaryRecord, contrast: Contrast) -> str:
         parts.append(f"sidecars use {format_ms(configuration.sidecar_cpu_ms_per_request)} ms CPU per request")
     if configuration.sidecar_rss_bytes:
         parts.append(f"{format_bytes(configuration.sidecar_rss_bytes)} memory")
-    return f"Besides: {', '.join(parts)}." if parts else ""
+    return f"In addition: {', '.join(parts)}." if parts else ""
 
 
 def _alone(name: str, configuration: ConfigurationSummary) -> Answer:
@@ -269,15 +268,12 @@ def _alone(name: str, configuration: ConfigurationSummary) -> Answer:
         if known
         else f"{name}: no result with {format_count(configuration.users)} users: {certain}.",
         certainty="",
-        besides="",
+        addition="",
     )
 
 
-MOST_IN_PROSE: Final = 3
-
-
 def answer_table(summary: SummaryRecord) -> Table | None:
-    """Make the table of the comparisons that the scenario asks for; None where they are few enough for prose."""
+    """Return the table of the comparisons that the scenario names; None where they are few enough for sentences."""
     contrasts = asked_contrasts(summary)
     if len(contrasts) <= MOST_IN_PROSE:
         return None

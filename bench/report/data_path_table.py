@@ -1,4 +1,4 @@
-"""What differs between the configurations with a mesh besides its name: "equal or not"."""
+"""Make the data path comparison: the properties in which configurations with a mesh are equal or different."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
@@ -19,15 +19,15 @@ _NONE: Final = "none"
 
 
 def equality(report: Report) -> Table:
-    """A row per property of the data path, a column per configuration; without rows where fewer than two have one."""
+    """Return a row per property of the data path, a column per configuration; no rows for fewer than two of them."""
     paths = {name: found for name in report.configurations if (found := tuple(_paths(report, name)))}
     rows = tuple(_rows(paths)) if len(paths) > 1 else ()
     return Table(
-        name="equality",
-        title="Equal or not",
-        note=f"{_sentence(rows, report)} From the sidecars' own configuration; protocol and TLS as they counted them "
-        "on their connections to each other.",
-        columns=tuple(Column(title, number=False) for title in ("On a request's way", "Alike", *paths)),
+        name="data-path",
+        title="Data path comparison",
+        note=f"{_sentence(rows, report)} Read from the sidecars' configuration; protocol and TLS "
+        "from their counters of connections to each other.",
+        columns=tuple(Column(title, number=False) for title in ("Property", "Result", *paths)),
         rows=rows,
     )
 
@@ -39,31 +39,31 @@ def _paths(report: Report, configuration: str) -> Iterator[DataPath]:
 
 
 def _rows(paths: Mapping[str, tuple[DataPath, ...]]) -> Iterator[tuple[Cell, ...]]:
-    for title, tell in _PROPERTIES.items():
-        told = [" · ".join(dict.fromkeys(text for path in found for text in tell(path))) for found in paths.values()]
-        alike = len(set(told)) == 1
-        yield (Cell(title), Cell("equal" if alike else "different", verdict=not alike), *map(Cell, told))
+    for title, read in _PROPERTIES.items():
+        values = [" · ".join(dict.fromkeys(text for path in found for text in read(path))) for found in paths.values()]
+        equal = len(set(values)) == 1
+        yield (Cell(title), Cell("equal" if equal else "different", verdict=not equal), *map(Cell, values))
 
 
 def _sentence(rows: Iterable[tuple[Cell, ...]], report: Report) -> str:
     different = [row[0].text for row in rows if row[1].verdict]
     meshes = {configuration.mesh for configuration in report.configurations.values()} - {"none"}
-    besides = "Besides the mesh's name these differ" if len(meshes) > 1 else "These differ"
+    difference = "In addition to the mesh, these differ" if len(meshes) > 1 else "These differ"
     equal = said(report.record.scenario.equalise)
     return " ".join(
         (
-            f"{besides}: {', '.join(different)}." if different else "Nothing of this differs.",
-            *([f"Set alike on purpose (equalise): {equal}."] if equal else []),
+            f"{difference}: {', '.join(different)}." if different else "All properties are equal.",
+            *([f"Set to equal values by the scenario (equalise): {equal}."] if equal else []),
         )
     )
 
 
-def _of_ways(tell: Callable[[Way], str]) -> Callable[[DataPath], Iterable[str]]:
-    return lambda path: dict.fromkeys(tell(way) for way in path.ways)
+def _of_ways(read: Callable[[Way], str]) -> Callable[[DataPath], Iterable[str]]:
+    return lambda path: dict.fromkeys(read(route) for route in path.ways)
 
 
-def _http(way: Way) -> str:
-    return ", ".join(way.seen.http) or f"{way.http} (as configured)"
+def _http(route: Way) -> str:
+    return ", ".join(route.seen.http) or f"{route.http} (as configured)"
 
 
 def _retries(retries: Retries | None) -> str:
@@ -88,27 +88,27 @@ def _limits(limits: Limits) -> str:
     return ", ".join(counts) or _NONE
 
 
-def _timeout(way: Way) -> str:
-    return _NONE if way.timeout_s is None else format_duration(way.timeout_s)
+def _timeout(route: Way) -> str:
+    return _NONE if route.timeout_s is None else format_duration(route.timeout_s)
 
 
 def _policies(counts: Iterable[int | None]) -> Iterator[str]:
-    """How many there are in how many sidecars; a filter without any lets nothing pass."""
+    """Yield the number of policies and of the sidecars that have the filter; a filter without policies denies all."""
     found = [count for count in counts if count is not None]
     yield f"{sum(found)} in {len(found)} sidecars" if found else _NONE
 
 
 _PROPERTIES: Final[Mapping[str, Callable[[DataPath], Iterable[str]]]] = {
     "protocol between sidecars": _of_ways(_http),
-    "TLS version": _of_ways(lambda way: ", ".join(way.seen.tls) or "plain text"),
-    "TLS cipher": _of_ways(lambda way: ", ".join(way.seen.ciphers) or _NONE),
-    "TLS curve": _of_ways(lambda way: ", ".join(way.seen.curves) or _NONE),
+    "TLS version": _of_ways(lambda route: ", ".join(route.seen.tls) or "plaintext"),
+    "TLS cipher": _of_ways(lambda route: ", ".join(route.seen.ciphers) or _NONE),
+    "TLS curve": _of_ways(lambda route: ", ".join(route.seen.curves) or _NONE),
     "policies for HTTP": lambda path: _policies(inbound.http_policies for inbound in path.inbounds),
     "policies for connections": lambda path: _policies(inbound.network_policies for inbound in path.inbounds),
-    "retries between sidecars": _of_ways(lambda way: _retries(way.retries)),
+    "retries between sidecars": _of_ways(lambda route: _retries(route.retries)),
     "retries to the application": lambda path: dict.fromkeys(_retries(one.retries) for one in path.inbounds),
-    "time-out of a request": _of_ways(_timeout),
-    "load balancing": _of_ways(lambda way: _BALANCING.get(way.load_balancing, way.load_balancing)),
-    "limits (circuit breaker)": _of_ways(lambda way: _limits(way.limits)),
+    "timeout of a request": _of_ways(_timeout),
+    "load balancing": _of_ways(lambda route: _BALANCING.get(route.load_balancing, route.load_balancing)),
+    "limits (circuit breaker)": _of_ways(lambda route: _limits(route.limits)),
     "workers of a sidecar": lambda path: dict.fromkeys(format_count(count) for count in path.workers.values()),
 }

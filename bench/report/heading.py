@@ -1,4 +1,4 @@
-"""What was measured, where, and what it is not: the first lines of every format."""
+"""Make the heading of every format: what was measured, where, and the limits of the target."""
 
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -8,15 +8,15 @@ from bench.report.model import Report
 from bench.units import format_count, format_counted, format_duration, format_tick, format_time
 
 _STATUS: Final = {
-    "running": ("UNFINISHED", "The run has not come to its end."),
-    "interrupted": ("INTERRUPTED", "The run was ended early; what was measured until then is shown."),
-    "failed": ("FAILED", "The run failed; what was measured until then is shown."),
-    "invalid": ("INVALID", "The checks say that these measurements cannot carry a result."),
+    "running": ("UNFINISHED", "The run has not ended."),
+    "interrupted": ("INTERRUPTED", "The run was interrupted; the trials before that are shown."),
+    "failed": ("FAILED", "The run failed; the trials before that are shown."),
+    "invalid": ("INVALID", "By its checks this run has no valid result; see the warnings."),
 }
 
 
 class Label(NamedTuple):
-    """A word that must not be overlooked, and why it is there."""
+    """A prominent label, and why it is shown."""
 
     text: str
     why: str
@@ -27,30 +27,30 @@ class Heading:
     title: str
     labels: tuple[Label, ...]
     measured: str
-    caveats: tuple[str, ...]
+    limits: tuple[str, ...]
 
 
 def heading(report: Report) -> Heading:
-    """The heading, the same for every format."""
+    """Return the heading, the same for every format."""
     record = report.record
     return Heading(
         title=record.scenario.title,
         labels=_labels(report),
         measured=f"Measured {format_time(record.started_at)}: {record.target.title}. {_load(report)}",
-        caveats=record.target.caveats,
+        limits=record.target.caveats,
     )
 
 
 def _labels(report: Report) -> tuple[Label, ...]:
     found = []
     if report.summary.quick:
-        found.append(Label("QUICK", "Short windows, for trying out: not a result to rely on."))
+        found.append(Label("QUICK", "Short windows, for tests: not a result to rely on."))
     if report.record.status in _STATUS:
         found.append(Label(*_STATUS[report.record.status]))
     elif not report.summary.valid:
         found.append(Label(*_STATUS["invalid"]))
     if equal := said(report.record.scenario.equalise):
-        found.append(Label("EQUALISED", f"Set alike in all meshes, where each would have its own: {equal}."))
+        found.append(Label("EQUALISED", f"Set to the same value in all meshes, in place of their own: {equal}."))
     return tuple(found)
 
 
@@ -59,9 +59,9 @@ def _load(report: Report) -> str:
     users = sorted({configuration.users for configuration in report.configurations.values()}) or [load.users]
     think = format_duration(load.think_time_s)
     model = (
-        f"open loop: {format_tick(load.rate_per_s)} requests/s, whatever the answers take"
+        f"open loop: {format_tick(load.rate_per_s)} requests/s, independent of the response times"
         if load.rate_per_s is not None
-        else f"closed loop: {', '.join(map(format_count, users))} users, each waits {think} after an answer"
+        else f"closed loop: {', '.join(map(format_count, users))} users, each waits {think} after a response"
     )
     return (
         f"Load: {model}. {format_counted(len(scenario.configurations), 'configuration')} × "

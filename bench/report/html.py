@@ -1,4 +1,4 @@
-"""Write the report as one HTML page that needs nothing else: inline styles and pictures, no script."""
+"""Write the report as one self-contained HTML page: inline styles and pictures, no script."""
 
 import json
 import re
@@ -31,7 +31,7 @@ class Proven:
 
 
 def proofs(report: Report) -> tuple[Proven, ...]:
-    """One per configuration that has stored trials."""
+    """Return the proofs of each configuration that has stored trials."""
     return tuple(proven for name in report.configurations if (proven := _proven(report, name)).trials)
 
 
@@ -45,7 +45,7 @@ def _proven(report: Report, configuration: str) -> Proven:
         name=f"proof-{configuration}",
         title=f"Proof: {configuration}",
         note="Checked before and after the window of every trial.",
-        columns=columns_of("Asked | Of | Expected | Seen | Held*"),
+        columns=columns_of("Check | Subject | Expected | Observed | Held*"),
         rows=tuple(_row(key, facts) for key, facts in groups.items()),
     )
     facts = [fact for group in groups.values() for fact in group]
@@ -53,7 +53,7 @@ def _proven(report: Report, configuration: str) -> Proven:
 
 
 def _row(key: tuple[str, str, str], facts: list[Evidence]) -> tuple[Cell, ...]:
-    """Failures are shown before what was seen where the fact held."""
+    """Return the row of one fact. Observations of failures come before those where the fact held."""
     name, subject, expected = key
     seen = list(dict.fromkeys(fact.seen for fact in sorted(facts, key=lambda fact: fact.ok)))
     more = f" (and {len(seen) - _SHOWN} more)" if len(seen) > _SHOWN else ""
@@ -68,14 +68,14 @@ def _row(key: tuple[str, str, str], facts: list[Evidence]) -> tuple[Cell, ...]:
 
 
 def write_html(report: Report, folder: Path) -> tuple[Path, ...]:
-    """`index.html`."""
+    """Write `index.html`."""
     path = folder / "index.html"
     write_text(path, render_page(report))
     return (path,)
 
 
 def render_page(report: Report) -> str:
-    """The page as text; everything that comes from the run is escaped, the pictures alone are markup."""
+    """Return the page as text. Everything from the run is escaped; only the pictures are markup."""
     environment = Environment(
         loader=PackageLoader("bench.report"),
         autoescape=True,
@@ -91,9 +91,9 @@ def render_page(report: Report) -> str:
         answer_table=answer_table(report.summary),
         overview=overview(report.summary),
         further=further_answers(report.summary),
-        doubts=report.doubts,
+        warnings=report.warnings,
         tables={table.name: table for table in tables(report)},
-        pictures={name: (picture, Markup(picture.inline)) for name, picture in pictures.items()},  # noqa: S704  # our own drawing, its texts escaped by the SVG writer
+        pictures={name: (picture, Markup(picture.inline)) for name, picture in pictures.items()},  # noqa: S704  # drawn by meshbench, texts escaped by the SVG writer
         missing=report.plots.missing,
         proofs=proofs(report),
         environment=(_surroundings(report), _order(report)),
@@ -107,12 +107,12 @@ def render_page(report: Report) -> str:
 
 
 def _kept(text: str) -> str:
-    """Numbers stay on one line with their unit."""
+    """Keep numbers on one line with their unit."""
     return re.sub(r"(?<=\d) (?=%|ms\b|[KMG]iB)", "\N{NO-BREAK SPACE}", text)
 
 
 def _surroundings(report: Report) -> Table:
-    """Everything that a number depends on and that two runs must share to be compared."""
+    """Return the environment record, in which two runs have to agree to be compared."""
     known = report.record.environment
     values = {
         "meshbench": known.meshbench,
@@ -120,7 +120,7 @@ def _surroundings(report: Report) -> Table:
         "Locust": known.locust,
         "Envoy": known.envoy,
         "system": f"{known.os}, kernel {known.kernel}, {known.machine}",
-        "processors": f"{format_count(known.cpus)} × {known.cpu_model}",
+        "CPUs": f"{format_count(known.cpus)} × {known.cpu_model}",
         "memory": format_bytes(known.memory_bytes),
         "machine (hash of its id)": known.address_host,
         "run": report.record.run_id,
@@ -130,7 +130,7 @@ def _surroundings(report: Report) -> Table:
         "scenario": report.record.scenario_source,
     }
     rows = tuple((Cell(name), Cell(value)) for name, value in values.items())
-    return Table("environment", "Where it ran", "", columns_of("What | Value"), rows)
+    return Table("environment", "Environment", "", columns_of("Property | Value"), rows)
 
 
 def _order(report: Report) -> Table:

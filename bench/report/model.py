@@ -1,4 +1,4 @@
-"""Hold what every format is made from: the run, its numbers, its tables' form, its plots. Read-only."""
+"""Define the input of every format: the run, its numbers, the form of tables, the plots. Read-only."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from bench.results.summary_records import ConfigurationSummary, ProcessUse, Summ
 
 
 class Cell(NamedTuple):
-    """A value as printed; `detail` stands smaller beside it; `verdict` marks it as one."""
+    """A value as printed; `detail` is printed smaller after it; `verdict` marks it as one."""
 
     text: str
     detail: str = ""
@@ -29,7 +29,7 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """`note` says what the columns are; `rows` have one cell per column."""
+    """A table; `note` explains the columns, `rows` have one cell per column."""
 
     name: str
     title: str
@@ -39,50 +39,50 @@ class Table:
 
 
 def columns_of(titles: str) -> tuple[Column, ...]:
-    """Columns from `Name | Size*`: a star marks a column of numbers."""
+    """Return columns from `Name | Size*`: a star marks a column of numbers."""
     return tuple(Column(title.rstrip("*"), number=title.endswith("*")) for title in titles.split(" | "))
 
 
 def bracketed(interval: str) -> str:
-    """An interval as a cell's detail; nothing where there is none."""
+    """Return an interval as a cell's detail; empty where there is none."""
     return "" if interval == "n/a" else interval
 
 
 def mean(values: Sequence[float]) -> float | None:
-    """The arithmetic mean; None of nothing."""
+    """Return the arithmetic mean; None for no values."""
     return sum(values) / len(values) if values else None
 
 
 def quotient(value: float | None, by: float | None) -> float | None:
-    """One divided by the other; None where either is missing or nothing."""
+    """Return the quotient; None where a value is missing or the divisor is 0."""
     return value / by if value is not None and by else None
 
 
 class Picture(Protocol):
-    """One figure, drawn once; its formats are made when they are asked for."""
+    """One figure, drawn once; its formats are made when they are requested."""
 
     @property
     def name(self) -> str:
-        """The figure's key in `report.figures.FIGURES`."""
+        """Return the figure's key in `report.figures.FIGURES`."""
 
     @property
     def title(self) -> str:
-        """What it shows, in a few words."""
+        """Return a title of a few words."""
 
     @property
     def reading(self) -> str:
-        """How to read it, in a sentence."""
+        """Return how to read it, in a sentence."""
 
     @property
     def svg(self) -> str:
-        """A file of its own."""
+        """Return the content of an SVG file."""
 
     @property
     def inline(self) -> str:
-        """A part of a page, in the page's colours."""
+        """Return an element of a page, in the page's colours."""
 
     def png(self) -> bytes:
-        """A file of its own, for where no SVG is shown."""
+        """Return the content of a PNG file."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Plots:
 
 @dataclass(frozen=True)
 class Report:
-    """One run, ready to be written down. `digests` are keyed by the trial's folder; `draw` makes the pictures."""
+    """One run to report. `digests` are keyed by the trial's folder; `draw` makes the pictures."""
 
     run: StoredRun
     summary: SummaryRecord
@@ -112,28 +112,28 @@ class Report:
 
     @property
     def is_sweep(self) -> bool:
-        """Whether the configurations differ in their number of users."""
+        """Return whether the configurations differ in their number of users."""
         return len({configuration.users for configuration in self.configurations.values()}) > 1
 
     def digests_of(self, configuration: str) -> Iterator[Digest]:
-        """The digests of one configuration, in the order of its blocks."""
+        """Yield the digests of one configuration, in the order of its blocks."""
         found = (digest for digest in self.digests.values() if digest.configuration == configuration)
         yield from sorted(found, key=lambda digest: digest.block)
 
     def family(self, configuration: str) -> str:
-        """What a configuration is besides its number of users: mesh and manifests."""
-        made = self.record.scenario.configuration(configuration)
-        mesh = "no mesh" if made.mesh == "none" else made.mesh
-        return " + ".join((mesh, *made.manifests))
+        """Return mesh and manifests of a configuration, the properties that users-sweep configurations share."""
+        settings = self.record.scenario.configuration(configuration)
+        mesh = "no mesh" if settings.mesh == "none" else settings.mesh
+        return " + ".join((mesh, *settings.manifests))
 
     @property
-    def doubts(self) -> tuple[str, ...]:
-        """What a reader must know first: why the run has not gone to its end, then the summary's doubts."""
+    def warnings(self) -> tuple[str, ...]:
+        """Return why the run ended early, if it did, then the summary's warnings."""
         return (*([self.record.reason] if self.record.reason else []), *self.summary.doubts)
 
     @cached_property
     def plots(self) -> Plots:
-        """The pictures, drawn when first asked for; without a plotting library the tables do alone."""
+        """Draw the pictures at the first use; without a plotting library a report has only tables."""
         try:
             return Plots(self.draw(self))
         except (ImportError, OSError) as error:
@@ -141,7 +141,7 @@ class Report:
 
 
 def uses(configuration: ConfigurationSummary, role: str) -> dict[str, tuple[ProcessUse, ...]]:
-    """Process -> its use in each valid repeat, for the processes of one role."""
+    """Return process -> its use in each valid repeat, for the processes of one role."""
     found: dict[str, tuple[ProcessUse, ...]] = {}
     for repeat in configuration.repeats:
         for use in repeat.resources if repeat.valid else ():

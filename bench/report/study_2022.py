@@ -1,4 +1,4 @@
-"""Keep the figures that the 2022 study prints, and only here; set this run beside them in columns of their own.
+"""Hold the figures of the 2022 study, and compare a run with them in separate columns.
 
 Source: M. Manco, "Cloud Native Security in Service Mesh", thesis, Politecnico di Torino, October 2022,
 table 9.1 and the three test cases of chapter 9. One OpenShift cluster, an Istio distribution of 2022 (1.9.9)
@@ -16,7 +16,7 @@ SOURCE: Final = "M. Manco, “Cloud Native Security in Service Mesh”, Politecn
 
 
 class Level(NamedTuple):
-    """One row of the thesis's user sweep, without a mesh."""
+    """One row of the study's user sweep, without a mesh."""
 
     users: int
     rps: float
@@ -42,18 +42,18 @@ SWEEP: Final = (
 
 
 def thesis_ratio(configuration: str, reference: str | None) -> float | None:
-    """The thesis's P95 of one condition over that of another; None where it has none of these names."""
+    """Return the study's P95 of one condition divided by that of another; None where it lacks one of them."""
     value, base = P95_MS.get(configuration), P95_MS.get(reference or "")
     return value / base if value and base and configuration != reference else None
 
 
 def thesis_level(users: int) -> Level | None:
-    """The sweep's row for this number of users, if the thesis has one."""
+    """Return the sweep's row for this number of users, if the study has one."""
     return next((level for level in SWEEP if level.users == users), None)
 
 
 def thesis(report: Report) -> Table:
-    """Our figures in the reference study's own statistic, beside the study's."""
+    """Return the table that compares this run with the 2022 study, in the study's own statistic."""
     return _thesis_sweep(report) if report.is_sweep else _thesis_conditions(report)
 
 
@@ -62,15 +62,15 @@ def _thesis_conditions(report: Report) -> Table:
     base = report.configurations.get(reference or "")
     known = [name for name in report.configurations if name in P95_MS]
     return Table(
-        name="thesis",
-        title="Beside the 2022 thesis",
-        note="The thesis ran on another cluster, with other versions, at its saturation point: compare "
+        name="study-2022",
+        title="Compared with the 2022 study",
+        note="The study ran on another cluster, with other versions, at its saturation point: compare "
         "ratios, never milliseconds. Its P95 is another statistic: Locust's sliding, rounded P95, averaged "
-        "over the first 120 s (warm-up included), then over the repeats. “Here, thesis's way” is that same "
+        "over the first 120 s (warm-up included), then over the repeats. “Study's statistic” is that same "
         f"statistic from this run (thesis_p95_ms); it is used nowhere else. Source: {SOURCE}.",
         columns=columns_of(
-            "Configuration | Here: P95 ms* | Here: ratio* | Here, thesis's way: ms* | "
-            "Here, thesis's way: ratio* | 2022 thesis: ms* | 2022 thesis: ratio*"
+            "Configuration | Here: P95 ms* | Here: ratio* | Here, study's statistic: ms* | "
+            "Here, study's statistic: ratio* | 2022 study: ms* | 2022 study: ratio*"
         ),
         rows=tuple(_thesis_row(name, report.configurations[name], reference, base) for name in known),
     )
@@ -80,11 +80,11 @@ def _thesis_row(
     name: str, configuration: ConfigurationSummary, reference: str | None, base: ConfigurationSummary | None
 ) -> tuple[Cell, ...]:
     ours = (configuration.p95_ms, base.p95_ms if base else None)
-    thesis_way = (configuration.thesis_p95_ms, base.thesis_p95_ms if base else None)
+    as_study = (configuration.thesis_p95_ms, base.thesis_p95_ms if base else None)
     ratio = thesis_ratio(name, reference) or (1.0 if name == reference else None)
     return (
         Cell(name),
-        *(Cell(text) for pair in (ours, thesis_way) for text in (format_ms(pair[0]), format_ratio(quotient(*pair)))),
+        *(Cell(text) for pair in (ours, as_study) for text in (format_ms(pair[0]), format_ratio(quotient(*pair)))),
         Cell(format_ms(P95_MS.get(name))),
         Cell(format_ratio(ratio)),
     )
@@ -92,11 +92,11 @@ def _thesis_row(
 
 def _thesis_sweep(report: Report) -> Table:
     best = max((c.rps for c in report.configurations.values() if c.rps), default=None)
-    thesis_best = max(level.rps for level in SWEEP)
+    study_best = max(level.rps for level in SWEEP)
     rows = []
     for name, c in report.configurations.items():
         level = thesis_level(c.users) if c.mesh == "none" else None
-        theirs = (level.rps, level.rps / thesis_best, level.p95_ms) if level else (None, None, None)
+        theirs = (level.rps, level.rps / study_best, level.p95_ms) if level else (None, None, None)
         rows.append(
             (
                 Cell(name),
@@ -106,14 +106,14 @@ def _thesis_sweep(report: Report) -> Table:
             )
         )
     return Table(
-        name="thesis",
-        title="Beside the 2022 thesis: more users",
-        note="The thesis ran on another cluster that saturated at about 50 requests/s: compare the shape "
+        name="study-2022",
+        title="Compared with the 2022 study: more users",
+        note="The study ran on another cluster that saturated at about 50 requests/s: compare the shape "
         "(share of the best throughput, growth of the P95), never the values. Its P95 is another statistic "
         f"than ours. Source: {SOURCE}.",
         columns=columns_of(
             "Configuration | Users* | Here: RPS* | Here: share of best* | Here: P95 ms* | "
-            "2022 thesis: RPS* | 2022 thesis: share of best* | 2022 thesis: P95 ms*"
+            "2022 study: RPS* | 2022 study: share of best* | 2022 study: P95 ms*"
         ),
         rows=tuple(rows),
     )

@@ -23,17 +23,19 @@ from bench.units import (
     format_rps,
 )
 
+_LONGEST_CODE: Final = 20
+
 
 def names(report: Report) -> Table:
-    """P50 and P95 of each request name, where there is more than one."""
+    """Return P50 and P95 of each request name, where there is more than one."""
     level = format_percent(report.summary.confidence)
     return Table(
         name="names",
         title="Response time by request",
-        note="Requests of a run may have names, such as pages of different users. P50 and P95 are taken from the good "
-        "requests of one name in one repeat; geometric mean over the valid repeats that have it (n), in brackets the "
-        f"{level} interval. Exploratory.",
-        columns=columns_of("Request | Configuration | P50 ms* | P95 ms* | n* | Errors* | Remark"),
+        note="Requests of a run may have names, such as pages of different users. P50 and P95 are those of the "
+        "successful requests of one name in one repeat; geometric mean over the valid repeats that have it (n), in "
+        f"brackets the {level} interval. Exploratory.",
+        columns=columns_of("Request | Configuration | P50 ms* | P95 ms* | n* | Errors* | Warnings"),
         rows=tuple(
             _named(named, configuration)
             for request in sorted({named.name for c in report.configurations.values() for named in c.by_name})
@@ -45,16 +47,16 @@ def names(report: Report) -> Table:
 
 
 def hops(report: Report) -> Table:
-    """What one proxy adds to a page."""
+    """Return what one proxy adds to a page."""
     level = format_percent(report.summary.confidence)
     return Table(
         name="hops",
         title="Cost per proxy",
-        note="The difference to the reference, divided by the proxies that a page crosses on its way and does not "
-        "cross there. Hops: calls that make a page, one after the other. By the mean, since means add up over hops, "
-        f"and by P50, which slow requests do not move. In brackets the {level} interval. All proxies are taken for "
-        "alike; what requests wait for busy processors is counted in, so that another load gives another cost.",
-        columns=columns_of("Configuration | Against | Hops* | Proxies* | By mean: ms* | By P50: ms* | n* | Doubts"),
+        note="The difference to the reference, divided by the proxies on the path of a page that the reference does "
+        "not have. Hops: sequential calls of a page. By the mean, since means add up over hops, and by P50, which "
+        f"slow requests do not affect. In brackets the {level} interval. All proxies are assumed to cost the same; "
+        "waiting for busy CPUs is included, so that another load gives another cost.",
+        columns=columns_of("Configuration | Against | Hops* | Proxies* | By mean: ms* | By P50: ms* | n* | Warnings"),
         rows=tuple(
             _cost({cost.statistic: cost for cost in costs})
             for _, costs in groupby(report.summary.hop_costs, key=lambda cost: cost.configuration)
@@ -96,33 +98,37 @@ def _per_proxy(cost: HopCost) -> Cell:
     return Cell(format_delta(cost.ms_per_proxy), bracketed(interval))
 
 
-_LONGEST_CODE: Final = 20
-
-
 def tables(report: Report) -> tuple[Table, ...]:
-    """All tables of numbers, the most important first."""
+    """Return all tables of numbers, the most important first."""
     made = (
-        results(report), names(report), hops(report), equality(report), thesis(report), contrasts(report),
-        repeats(report), reasons(report), resources(report),
-    )  # fmt: skip
+        results(report),
+        names(report),
+        hops(report),
+        equality(report),
+        thesis(report),
+        contrasts(report),
+        repeats(report),
+        reasons(report),
+        resources(report),
+    )
     return tuple(table for table in made if table.rows)
 
 
 def results(report: Report) -> Table:
-    """The table of the reference study, with intervals and doubts."""
+    """Return the main results per configuration, with intervals and the number of issues."""
     reference = report.summary.reference
     against = {c.configuration: c for c in contrasts_on(report.summary, "p95_ms") if c.reference == reference}
     level = format_percent(report.summary.confidence)
     return Table(
         name="results",
         title="Response time and throughput",
-        note="P95: 95 % of the good requests were answered within this time; geometric mean over valid "
+        note="P95: 95 % of the successful requests were answered within this time; geometric mean over valid "
         f"repeats. In brackets the {level} interval. Difference and ratio: against "
         f"{reference or 'no reference'}. n: valid repeats of all. Proxies: CPU time of all sidecars for one request, "
-        "mean over valid repeats. Errors: requests without a right answer, of all in the valid windows.",
+        "mean over valid repeats. Errors: requests without a valid response, of all in the valid windows.",
         columns=columns_of(
             "Configuration | P95 ms* | Difference ms* | Ratio* | Verdict | n* | RPS* | Proxies: CPU ms* | Errors* | "
-            "Doubts"
+            "Issues"
         ),
         rows=tuple(
             _result(name, c, against.get(name), is_reference=name == reference)
@@ -132,49 +138,49 @@ def results(report: Report) -> Table:
 
 
 def contrasts(report: Report) -> Table:
-    """Every comparison on every metric."""
+    """Return every comparison on every metric."""
     methods = dict.fromkeys(contrast.method for contrast in report.summary.contrasts)
     return Table(
         name="contrasts",
         title="All comparisons",
         note="The comparison of P95 with the reference is confirmatory; planned is that of a pair that the scenario "
-        "names; all others are exploratory: with many of them some will stand out by chance. Could find: the smallest "
-        "difference found with 80 % power. Per block: the ratio inside each block; in "
-        "brackets its 95 % interval with the blocks' own differences taken out, if all scatter alike. "
+        "names; all others are exploratory: with many of them some differ by chance. MDE: minimum detectable effect, "
+        "the smallest difference that these repeats could find (80 % power). Per block: the ratio inside each block; "
+        "in brackets its 95 % interval without the variation between blocks, if all have the same variance. "
         f"Method: {'; '.join(methods) or 'n/a'}.",
         columns=columns_of(
-            "Configuration | Reference | Metric | Ratio* | Difference* | Verdict | n* | Could find* | "
-            "Per block* | Standing | Remark"
+            "Configuration | Reference | Metric | Ratio* | Difference* | Verdict | n* | MDE* | "
+            "Per block* | Standing | Reason"
         ),
         rows=tuple(_contrast(contrast) for contrast in report.summary.contrasts),
     )  # fmt: skip
 
 
 def repeats(report: Report) -> Table:
-    """Every repeat with all its numbers, valid or not."""
+    """Return every repeat with all its numbers, valid or invalid."""
     return Table(
         name="repeats",
         title="Every repeat",
-        note="Latencies in ms, nearest rank over the good requests of the window. Corrected: P95 counted "
-        "from the intended start. Thesis's way: the statistic of the thesis, see its table. Stalls: whole "
-        "seconds without an answer. Generator: cores used by the load generator. Lateness: P95 of a "
-        "request's start behind its plan, ms.",
+        note="Latencies in ms, nearest rank over the successful requests of the window. Corrected: P95 counted "
+        "from the intended start. Study's statistic: that of the 2022 study, see its table. Stalls: whole "
+        "seconds without a response. Generator: cores used by the load generator. Lateness: P95 of the time by "
+        "which a request started later than intended, ms.",
         columns=columns_of(
             "Trial | Valid | P50* | P75* | P90* | P95* | P99* | P99.9* | Max* | Mean* | Corrected* | "
-            "Thesis's way* | Requests* | Errors* | RPS* | Stalls s* | Generator* | Lateness* | "
-            "Doubts"
+            "Study's statistic* | Requests* | Errors* | RPS* | Stalls s* | Generator* | Lateness* | "
+            "Issues"
         ),
         rows=tuple(_repeat(r) for c in report.configurations.values() for r in c.repeats),
     )  # fmt: skip
 
 
 def reasons(report: Report) -> Table:
-    """Every doubt about every repeat, in full."""
+    """Return every issue of every repeat, in full."""
     return Table(
         name="reasons",
-        title="What the checks said",
-        note="A reason makes a repeat invalid: it is shown, and left out of every mean. A warning does not.",
-        columns=columns_of("Trial | Kind | What was seen, and what to do"),
+        title="Check results",
+        note="A reason makes a repeat invalid: it is shown, and excluded from every mean. A warning does not.",
+        columns=columns_of("Trial | Kind | Issue and advice"),
         rows=tuple(
             (Cell(repeat.trial), Cell(kind, verdict=kind == "invalid"), Cell(text))
             for configuration in report.configurations.values()
@@ -186,12 +192,12 @@ def reasons(report: Report) -> Table:
 
 
 def resources(report: Report) -> Table:
-    """CPU and memory of every process, over the valid repeats; what a role sums up to is not among them."""
+    """Return CPU and memory of every process, over the valid repeats; sums of a role are not included."""
     return Table(
         name="resources",
         title="CPU and memory of every process",
         note="Means over the valid repeats, in brackets the smallest and largest. Memory: largest resident size, on a "
-        "cluster the largest working set. A node's row has everything in it that runs there.",
+        "cluster the largest working set. A node's row includes everything that runs there.",
         columns=columns_of("Configuration | Process | Kind | CPU ms per request* | CPU cores* | Memory* | n*"),
         rows=tuple(
             row
@@ -237,7 +243,7 @@ def _compared(contrast: Contrast) -> tuple[Cell, Cell, Cell]:
 
 
 def _doubts(configuration: ConfigurationSummary) -> str:
-    """How many doubts, in few words: the table of repeats has them in full."""
+    """Return the number of issues in few words: the check results have them in full."""
     invalid = len(configuration.repeats) - configuration.n
     warnings = sum(len(repeat.warnings) for repeat in configuration.repeats)
     parts = (
@@ -291,7 +297,7 @@ def _repeat(repeat: RepeatSummary) -> tuple[Cell, ...]:
 
 
 def _codes(repeat: RepeatSummary) -> str:
-    """The doubts' codes, each once: `stall, unsteady`; the table of reasons has the texts."""
+    """Return the codes of the issues, each once: `stall, unsteady`; the check results have the texts."""
     codes = (text.partition(":")[0] for text in (*repeat.reasons, *repeat.warnings))
     return ", ".join(dict.fromkeys(code if len(code) <= _LONGEST_CODE else "see below" for code in codes))
 

@@ -1,4 +1,4 @@
-"""Write the report as Markdown, CSV, LaTeX and picture files; text from outside is escaped for each.
+"""Write the report as terminal text, Markdown, CSV, LaTeX and picture files; text of the run is escaped for each.
 
 HTML is escaped by Jinja2's autoescape, which is on for every template.
 """
@@ -17,6 +17,10 @@ from bench.report.tables import tables
 from bench.results.store import write_text
 from bench.results.summary_records import Contrast, HopCost, NamedRepeat, RepeatSummary, SummaryRecord
 
+WIDTH: Final = 100  # of a line, where the output is no terminal
+_GAP: Final = "  "
+_NESTED: Final = {"resources", "by_name"}  # fields that are no column of a CSV file
+_ALWAYS: Final = {"latency", "contrasts"}
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _MARKDOWN: Final = re.compile(r"([\\`*_\[\]<>|#~$])")
 _LATEX: Final = {
@@ -48,34 +52,30 @@ _LATEX: Final = {
 
 
 def csv_cell(value: object) -> object:
-    """A value for a CSV file: text that looks like a formula to a spreadsheet gets a quote; None is empty."""
+    """Return a value for a CSV file: text that a spreadsheet would read as a formula gets a quote; None is empty."""
     if isinstance(value, str) and value.startswith(_FORMULA):
         return "'" + value
     return "" if value is None else value
 
 
 def markdown_text(text: str) -> str:
-    """Text for a Markdown cell or sentence: no markup, no HTML, one line."""
+    """Escape text for a Markdown cell or sentence: no markup, no HTML, one line."""
     return _MARKDOWN.sub(r"\\\1", " ".join(text.split("\n"))).replace("\r", " ")
 
 
 def latex_text(text: str) -> str:
-    """Text for LaTeX: no command, no comment, one line."""
+    """Escape text for LaTeX: no command, no comment, one line."""
     return "".join(_LATEX.get(character, character) for character in " ".join(text.splitlines()))
 
 
-WIDTH: Final = 100  # of a line, where no terminal has another
-_GAP: Final = "  "
-
-
 def plain_answers(summary: SummaryRecord, width: int = WIDTH) -> str:
-    """Format answers and doubts as lines: many comparisons as a table of this width, then each in a paragraph."""
+    """Format answers and warnings as lines: many comparisons as a table of this width, then each in a paragraph."""
     return "\n".join(_lines(summary, width)).strip("\n")
 
 
 def _lines(summary: SummaryRecord, width: int) -> Iterator[str]:
     if not summary.valid:
-        yield "INVALID: not every configuration has all its repeats valid."
+        yield "INVALID: at least one configuration has too few valid repeats."
     if sentence := overview(summary):
         yield sentence
     table = answer_table(summary)
@@ -84,11 +84,11 @@ def _lines(summary: SummaryRecord, width: int) -> Iterator[str]:
     yield from (answer.text for answer in answers(summary))
     yield from (f"Exploratory: {sentence}" for sentence in further_answers(summary))
     if summary.doubts:
-        yield from ("", "Doubts:", *(f"- {doubt}" for doubt in summary.doubts))
+        yield from ("", "Warnings:", *(f"- {warning}" for warning in summary.doubts))
 
 
 def format_table(table: Table, width: int = WIDTH) -> str:
-    """Lay a table out as plain text: a line per row, or two where the details would make it wider than `width`."""
+    """Format a table as text: a line per row, or two where the details would make it wider than `width`."""
     columns = list(zip(table.columns, zip(*table.rows, strict=True), strict=True))
     lines = _lay_out([(column, _join_details(column, cells)) for column, cells in columns])
     if max(map(len, lines)) > width:
@@ -97,7 +97,7 @@ def format_table(table: Table, width: int = WIDTH) -> str:
 
 
 def _join_details(column: Column, cells: Sequence[Cell]) -> list[Cell]:
-    """Put each detail beside its text, the details of all rows below each other."""
+    """Append each detail to its text, aligned over all rows."""
     side = ">" if column.number else "<"
     text_size, detail_size = (max(map(len, parts)) for parts in zip(*(cell[:2] for cell in cells), strict=True))
     joined = (f"{cell.text:{side}{text_size}} {cell.detail:{side}{detail_size}}" for cell in cells)
@@ -105,35 +105,31 @@ def _join_details(column: Column, cells: Sequence[Cell]) -> list[Cell]:
 
 
 def _lay_out(columns: Sequence[tuple[Column, Sequence[Cell]]]) -> list[str]:
-    """Make the lines of a table: titles, a rule, the rows with their details below them."""
-    laid = []
+    """Return the lines of a table: titles, a rule, the rows with their details below them."""
+    padded = []
     for column, cells in columns:
         lines = [part for cell in cells for part in cell[:2]]
         size = max(map(len, (column.title, *lines)))
         side = ">" if column.number else "<"
-        laid.append([f"{line:{side}{size}}" for line in (column.title, "─" * size, *lines)])
-    rows = (_GAP.join(parts).rstrip() for parts in zip(*laid, strict=True))
+        padded.append([f"{line:{side}{size}}" for line in (column.title, "─" * size, *lines)])
+    rows = (_GAP.join(parts).rstrip() for parts in zip(*padded, strict=True))
     return [row for row in rows if row]
 
 
-_NESTED: Final = {"resources", "by_name"}
-_ALWAYS: Final = {"latency", "contrasts"}
-
-
 def write_markdown(report: Report, folder: Path) -> tuple[Path, ...]:
-    """Write `report.md`: heading, answer, doubts, tables."""
+    """Write `report.md`: heading, answer, warnings, tables."""
     top = heading(report)
     lines = [
         f"# {markdown_text(top.title)}",
         "",
         *(f"**{label.text}** {markdown_text(label.why)}\n" for label in top.labels),
     ]
-    lines += [markdown_text(top.measured), "", *_markdown_list(top.caveats), "", "## Answer", ""]
+    lines += [markdown_text(top.measured), "", *_markdown_list(top.limits), "", "## Answer", ""]
     lines += [markdown_text(overview(report.summary)), ""] if overview(report.summary) else []
     many = answer_table(report.summary)
     lines += [*_markdown_table(many), "", markdown_text(many.note), ""] if many else []
     lines += _markdown_list([*(answer.text for answer in answers(report.summary)), *further_answers(report.summary)])
-    lines += ["", "## Doubts", "", *(_markdown_list(report.doubts) or ["The checks found none."])]
+    lines += ["", "## Warnings", "", *(_markdown_list(report.warnings) or ["The checks found none."])]
     for table in tables(report):
         lines += [
             "",
@@ -147,13 +143,14 @@ def write_markdown(report: Report, folder: Path) -> tuple[Path, ...]:
 
 
 def write_csv(report: Report, folder: Path) -> tuple[Path, ...]:
-    """`latency.csv`: a row per repeat; `contrasts.csv`: a row per comparison; where a run has them, `names.csv`: a row
-    per repeat and request name, and `proxies.csv`: a row per cost of a proxy. Exact, units in the names."""
+    """Write `latency.csv` (a row per repeat) and `contrasts.csv` (a row per comparison); where a run has them,
+    `names.csv` (a row per repeat and request name) and `proxies.csv` (a row per cost of a proxy). Values are exact,
+    column names include the units."""
     repeats = [(name, c, r) for name, c in report.configurations.items() for r in c.repeats]
-    kept = [name for name in RepeatSummary.model_fields if name not in _NESTED]
+    columns_of_repeat = [name for name in RepeatSummary.model_fields if name not in _NESTED]
     files: dict[str, tuple[list[str], list[dict[str, object]]]] = {
         "latency": (
-            ["configuration", "users", "mesh", *kept],
+            ["configuration", "users", "mesh", *columns_of_repeat],
             [{"configuration": name, "users": c.users, "mesh": c.mesh, **r.model_dump()} for name, c, r in repeats],
         ),
         "contrasts": (list(Contrast.model_fields), [contrast.model_dump() for contrast in report.summary.contrasts]),
@@ -175,14 +172,14 @@ def write_csv(report: Report, folder: Path) -> tuple[Path, ...]:
 
 
 def write_latex(report: Report, folder: Path) -> tuple[Path, ...]:
-    """`tables.tex`: every table as a float of its own, to be read with \\input; it needs booktabs."""
-    made = (*filter(None, [answer_table(report.summary)]), *tables(report))
-    text = "% needs \\usepackage{booktabs}\n" + "\n".join(_latex_table(table) for table in made)
+    """Write `tables.tex`: every table as a float of its own, to be read with \\input; it needs booktabs."""
+    all_tables = (*filter(None, [answer_table(report.summary)]), *tables(report))
+    text = "% needs \\usepackage{booktabs}\n" + "\n".join(_latex_table(table) for table in all_tables)
     return (_written(folder / "tables.tex", text),)
 
 
 def write_png(report: Report, folder: Path) -> tuple[Path, ...]:
-    """Every figure as `<name>.png`."""
+    """Write every figure as `<name>.png`."""
     written = []
     for picture in report.plots.pictures:
         path = folder / f"{picture.name}.png"
@@ -192,7 +189,7 @@ def write_png(report: Report, folder: Path) -> tuple[Path, ...]:
 
 
 def write_svg(report: Report, folder: Path) -> tuple[Path, ...]:
-    """Every figure as `<name>.svg`."""
+    """Write every figure as `<name>.svg`."""
     return tuple(_written(folder / f"{picture.name}.svg", picture.svg) for picture in report.plots.pictures)
 
 
@@ -216,7 +213,7 @@ def _markdown_table(table: Table) -> list[str]:
 
 
 def _csv(names: list[str], rows: Iterable[Mapping[str, object]]) -> str:
-    """Lists become `a; b`, None an empty cell."""
+    """Format rows as CSV: lists become `a; b`, None an empty cell."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)

@@ -1,1 +1,1 @@
-"""A run's folder: records, samples, resources, as they are written and read."""
+"""A run's folder: its records, samples and resources, and how they are written and read."""

@@ -1,4 +1,4 @@
-"""What all records have in common."""
+"""The base of all records."""
 
 from typing import Final, Literal
 
@@ -10,6 +10,6 @@ RunStatus = Literal["running", "complete", "invalid", "interrupted", "failed"]
 
 
 class Record(BaseModel):
-    """Base of all records: frozen, and unknown keys are an error."""
+    """Base of all records: frozen, rejects unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -1,4 +1,4 @@
-"""The surroundings of a run: what a number depends on besides the mesh."""
+"""Read the environment record of a run: versions and hardware that a number depends on, in addition to the mesh."""
 
 import hashlib
 import os
@@ -28,7 +28,7 @@ COMPARED = (
 
 
 def read_environment() -> Environment:
-    """This machine and these versions; nothing that names a person, a host or a path."""
+    """Read hardware and versions of this machine; without names of persons, hosts or paths."""
     return Environment(
         meshbench=__version__,
         python=platform.python_version(),
@@ -45,7 +45,7 @@ def read_environment() -> Environment:
 
 
 def differences(one: Environment, other: Environment) -> tuple[str, ...]:
-    """What keeps two environments from being compared: `cpus: 2 / 8`."""
+    """Return the differences that keep two environments from being compared: `cpus: 2 / 8`."""
     return tuple(
         f"{name}: {getattr(one, name)} / {getattr(other, name)}"
         for name in COMPARED

@@ -1,7 +1,7 @@
-"""JSON Schemas and the reference page of scenarios, made from the models, so that they cannot lag behind.
+"""Generate the JSON Schemas and the reference page of scenarios from the models.
 
-The made files are kept in the repository and ship with the package, for editors, readers and programs.
-`python -m bench.results.json_schema` in the repository's root renews them; a test compares them with the models.
+The generated files are in the repository and ship with the package, for editors, readers and programs.
+`python -m bench.results.json_schema` in the repository's root writes them; a test compares them with the models.
 """
 
 import json
@@ -44,14 +44,14 @@ _Schema = dict[str, Any]
 
 
 class _Generator(GenerateJsonSchema):
-    """Gives fields no title of their own, which would only repeat the key."""
+    """Leave out the titles of fields, which would repeat the key."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's signature
         return False
 
 
 def schema(name: str) -> _Schema:
-    """The schema of a scenario file (`scenario`) or of a record (`run`, `trial`, `proof`, `summary`)."""
+    """Build the schema of a scenario file (`scenario`) or of a record (`run`, `trial`, `proof`, `summary`)."""
     if name == "scenario":
         return {"$schema": _DIALECT, **_scenario_schema(), "title": "meshbench scenario"}
     made = FILES[name].model_json_schema(by_alias=False, mode="serialization", schema_generator=_Generator)
@@ -59,12 +59,12 @@ def schema(name: str) -> _Schema:
 
 
 def schema_text(name: str) -> str:
-    """The schema as the text of a file."""
+    """Format the schema as the text of a file."""
     return json.dumps(schema(name), indent=2) + "\n"
 
 
 def scenario_reference() -> str:
-    """The page `docs/scenarios.md`: every key of a scenario, and an example."""
+    """Format the page `docs/scenarios.md`: every key of a scenario, and an example."""
     made = _scenario_schema()
     tables = (_section(place, model, made) for place, model in _SECTIONS.items())
     example = (shipped("scenarios") / f"{_EXAMPLE}.yaml").read_text("utf-8")
@@ -72,7 +72,7 @@ def scenario_reference() -> str:
 
 
 def renew() -> None:
-    """Writes the schema and the reference page into the checkout that is the working directory."""
+    """Write the schemas and the reference page into the checkout that is the working directory."""
     SCHEMA_FILE.write_text(schema_text("scenario"), "utf-8")
     for name, path in RECORD_FILES.items():
         path.write_text(schema_text(name), "utf-8")
@@ -87,7 +87,7 @@ def _scenario_schema() -> _Schema:
 
 
 def _write_defaults(model: type[BaseModel], properties: _Schema) -> None:
-    """Defaults of quantities as a file writes them: `100ms` for 0.1."""
+    """Replace defaults of quantities by their text in a file: `100ms` for 0.1."""
     for name, field in model.model_fields.items():
         for quantity in field.metadata:
             if isinstance(quantity, Quantity):
@@ -115,7 +115,7 @@ def _row(field: FieldInfo, key: str, properties: _Schema) -> str:
 
 
 def _type(field: _Schema) -> str:
-    """What to write for a field, in words."""
+    """Describe the values of a field."""
     match field:
         case {"anyOf": [some, {"type": "null"}]}:
             return f"{_type(some)}; or null"
@@ -158,7 +158,7 @@ def _default(value: Any) -> str:
 _INTRODUCTION = """\
 # Scenarios
 
-<!-- Made from bench/scenario/model.py by `python -m bench.results.json_schema`; change it there. -->
+<!-- Generated from bench/scenario/model.py by `python -m bench.results.json_schema`; change it there. -->
 
 A scenario is one YAML file. It names an application, a load, and the configurations to compare. This page shows how to
 write one; [the glossary](glossary.md) explains each term.

@@ -1,14 +1,14 @@
-"""Model what meshbench writes into a run's folder: the files' schemas and docs come from here.
+"""Define the records in a run's folder; their JSON Schemas are generated from these models.
 
-Everything comes from the sidecars' own configuration and counters. Times are in seconds; null is none, or no limit.
+Data paths come from the sidecars' own configuration and counters: times in seconds; null is none, or no limit.
 
-    run.json      RunRecord       what was run, where, in which order, and how it ended
+    run.json      RunRecord       scenario, target, plan and end of a run
     trial.json    TrialRecord     one deployment and measurement of one configuration
     proof.json    ProofRecord     the evidence that the trial measured what its name says
     summary.json  SummaryRecord   the numbers of every table
 
-All times of samples are integer nanoseconds since the trial's start, on a monotonic clock; wall-clock times
-are UTC and only name things.
+All times of samples are integer nanoseconds since the trial's start, on a monotonic clock; wall-clock times are UTC and
+are only used in names and headings.
 """
 
 from datetime import datetime
@@ -28,7 +28,7 @@ class Retries(Record):
     number: int
     conditions: tuple[str, ...]
     per_try_timeout_s: float | None
-    backoff_s: Annotated[tuple[float, float], Field(description="the first interval, and the longest")]
+    backoff_s: Annotated[tuple[float, float], Field(description="the first interval and the longest")]
 
 
 class Limits(Record):
@@ -41,7 +41,7 @@ class Limits(Record):
 
 
 class Seen(Record):
-    """What the caller's sidecar counted of its connections to the callee's; no TLS version: plain text."""
+    """The connections that the caller's sidecar counted to the callee's; without a TLS version they are plaintext."""
 
     http: tuple[str, ...]
     tls: tuple[str, ...]
@@ -50,11 +50,11 @@ class Seen(Record):
 
 
 class Way(Record):
-    """What the caller's sidecar does with requests to one callee, and what it spoke to the callee's sidecar."""
+    """The caller's sidecar's settings for requests to one callee, and the protocols of its connections."""
 
     caller: str
     callee: str
-    http: Annotated[str, Field(description="the version of HTTP that is configured")]
+    http: Annotated[str, Field(description="the configured version of HTTP")]
     seen: Seen
     timeout_s: float | None
     retries: Retries | None
@@ -63,8 +63,8 @@ class Way(Record):
 
 
 class Inbound(Record):
-    """What a workload's own sidecar does with requests to it. Policies: entries of the RBAC filters of that tier; null
-    where there is no such filter, which lets everything pass."""
+    """The settings of a workload's own sidecar for requests to it. Policies are the number of entries in the RBAC
+    filters of that layer; null where there is no such filter, so that every request is allowed."""
 
     workload: str
     http_policies: int | None
@@ -85,7 +85,7 @@ TrialStatus = Literal["complete", "invalid", "failed", "interrupted"]
 
 
 class Environment(Record):
-    """The surroundings that a number depends on; runs are compared only when these are equal."""
+    """The versions and hardware that a number depends on; runs are compared only when they are equal."""
 
     meshbench: str
     python: str
@@ -102,7 +102,7 @@ class Environment(Record):
 
 
 class TargetRecord(Record):
-    """Where the run happened, and what this place does not have: `caveats` go into every report's heading."""
+    """The target of a run; `caveats` are its limits, in the heading of every report."""
 
     kind: Literal["local", "kubernetes"]
     title: str
@@ -110,22 +110,25 @@ class TargetRecord(Record):
 
 
 class ClusterRecord(Record):
-    """How a run uses its cluster, so that it can be resumed and repeated alike."""
+    """The options and facts of a run on a cluster, so that it can be resumed and repeated with the same ones."""
 
     version: Annotated[str, Field(description="of the API server")]
     nodes: int
     images: Annotated[dict[str, str], Field(description="images that replace those of the manifests, by workload")]
     registry: Annotated[str, Field(description="the mirror that images are pulled from; empty for their own")] = ""
     mesh_values: Annotated[dict[str, tuple[str, ...]], Field(description="values files by mesh, in the run's values/")]
-    mesh_versions: Annotated[dict[str, str], Field(description="of the meshes' tools, or of meshes that were there")]
+    mesh_versions: Annotated[dict[str, str], Field(description="of the meshes' tools, or of existing meshes")]
     hub: str = ""
     tag: str = ""
     revision: str = ""
-    existing_mesh: Annotated[bool, Field(description="the mesh was there before, and stays")] = False
+    existing_mesh: Annotated[
+        bool, Field(description="the mesh was installed before the run, which does not change it")
+    ] = False
     prometheus: Annotated[
-        str, Field(description="where CPU and memory came from besides the kubelets, without a URL's user and password")
+        str,
+        Field(description="source of CPU and memory in addition to the kubelets, without a URL's user and password"),
     ] = ""
-    load_node: Annotated[str, Field(description="the node that the load has for itself; empty where it has none")] = ""
+    load_node: Annotated[str, Field(description="the node of the load alone; empty where it has none")] = ""
 
 
 class TrialEntry(Record):
@@ -143,7 +146,7 @@ class RunRecord(Record):
     meshbench_version: str
     status: RunStatus
     exit_code: int | None = None
-    reason: Annotated[str, Field(description="why the run is not complete, for people")] = ""
+    reason: Annotated[str, Field(description="why the run is not complete, as text")] = ""
     started_at: datetime
     ended_at: datetime | None = None
     scenario: Scenario
@@ -168,13 +171,13 @@ class Window(Record):
 
 
 class GeneratorRecord(Record):
-    """The load generator's own account of a trial."""
+    """The load generator's own counts of a trial."""
 
     locust_requests: Annotated[int, Field(description="requests that Locust counted")]
     locust_failures: int
     recorded: Annotated[int, Field(description="rows that the recorder wrote")]
     derived_starts: Annotated[
-        int, Field(description="requests whose event had no start, or none that can be: it was derived from its end")
+        int, Field(description="requests whose event had no valid start, which was derived from the end")
     ] = 0
     clock_step_ms: Annotated[
         float, Field(description="largest step of the generator's wall clock against its monotonic one; 0: none")
@@ -185,7 +188,7 @@ class GeneratorRecord(Record):
 
 
 class ClockRecord(Record):
-    """How far the monotonic and the wall clock moved apart: a machine that slept shows here."""
+    """Time of a trial on the monotonic and on the wall clock, which differ if the machine was suspended."""
 
     monotonic_s: float
     wall_s: float
@@ -204,8 +207,8 @@ class TrialRecord(Record):
     configuration: str
     block: int
     status: TrialStatus
-    reasons: Annotated[tuple[str, ...], Field(description="why the trial cannot carry a result")] = ()
-    warnings: Annotated[tuple[str, ...], Field(description="doubts that do not make it invalid")] = ()
+    reasons: Annotated[tuple[str, ...], Field(description="why the trial is invalid")] = ()
+    warnings: Annotated[tuple[str, ...], Field(description="issues that leave it valid")] = ()
     started_at: datetime
     users: int
     think_time_s: float
@@ -216,13 +219,13 @@ class TrialRecord(Record):
     generator: GeneratorRecord | None = None
     clock: ClockRecord | None = None
     restarts: Annotated[
-        tuple[str, ...], Field(description="what ended or failed during the trial, as statements: `reviews ended`")
+        tuple[str, ...], Field(description="what ended or failed during the trial, such as `reviews ended`")
     ] = ()
     images: dict[str, str] = Field({}, description="container images that ran, with their digests")
 
 
 class Evidence(Record):
-    """One machine-checked fact: what was asked of whom, what had to be seen, and what was seen."""
+    """One machine-checked fact: the question and its subject, the expected answer, and the actual answer."""
 
     name: str
     subject: str
@@ -238,7 +241,7 @@ class ProofRecord(Record):
     trial: str
     before: tuple[Evidence, ...]
     after: tuple[Evidence, ...]
-    data_path: Annotated[DataPath | None, Field(description="what requests met; null without a mesh")] = None
+    data_path: Annotated[DataPath | None, Field(description="the data path; null without a mesh")] = None
 
     @property
     def failures(self) -> tuple[Evidence, ...]:

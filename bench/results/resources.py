@@ -1,4 +1,4 @@
-"""CPU time and memory of every process of a trial, over time."""
+"""Record CPU time and memory of every process of a trial over time."""
 
 import time
 from collections.abc import Sequence
@@ -37,14 +37,14 @@ class ResourceTrace:
 
 @dataclass
 class Recorder:
-    """Collects a ResourceTrace: call `tick` about every `TICK_S` seconds."""
+    """Collect a ResourceTrace: call `tick` about every `TICK_S` seconds."""
 
     zero_ns: int
     rows: list[Row] = field(default_factory=list)
     _known: dict[int, psutil.Process] = field(default_factory=dict)
 
     def tick(self, processes: Sequence[Process]) -> None:
-        """One row per process that runs."""
+        """Add one row per running process."""
         for process in processes:
             if process.running:
                 self._add(process)
@@ -56,17 +56,17 @@ class Recorder:
             with known.oneshot():
                 cpu, memory = known.cpu_times(), known.memory_info()
         except psutil.NoSuchProcess:
-            return  # ended since we looked: whoever watches the trial reports it
+            return  # it has ended, which the checks of the trial report
         at_ns = time.perf_counter_ns() - self.zero_ns
         self.rows.append((at_ns, process.name, process.role, round((cpu.user + cpu.system) * 1e9), memory.rss))
 
     def write(self, path: Path) -> None:
-        """Writes `resources.parquet`."""
+        """Write `resources.parquet`."""
         write_rows(path, self.rows)
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Writes `resources.parquet`."""
+    """Write `resources.parquet`."""
     at_ns, names, roles, cpu_ns, rss = zip(*rows, strict=True) if rows else ((),) * 5
     write_columns(
         path,
@@ -81,7 +81,7 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 
 
 def read_resources(path: Path) -> ResourceTrace:
-    """Reads `resources.parquet`. Raises StoreError where the file is not whole."""
+    """Read `resources.parquet`. Raises StoreError where the file is incomplete."""
     columns = read_columns(path)
     names, process = np.unique(columns["process"].astype(np.str_), return_inverse=True)
     first = [int(np.flatnonzero(process == index)[0]) for index in range(len(names))]

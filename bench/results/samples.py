@@ -1,7 +1,7 @@
-"""Samples: one row per request, exact, as columns; the only module that knows Parquet.
+"""Read and write samples: one exact row per request, in columns; no other module uses Parquet.
 
-The recorder (`bench.load.recorder`) appends fixed-size rows to `samples.bin` while Locust runs; afterwards they
-become `samples.parquet`, sorted by start.
+The recorder (`bench.load.recorder`) appends fixed-size rows to `samples.bin` while Locust runs; afterwards they become
+`samples.parquet`, sorted by start.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from bench.errors import StoreError
 from bench.results.records import Window
 
-# The row that the recorder packs with struct "<qqqhBiH": keep the two alike (a test holds them together).
+# The row that the recorder packs with struct "<qqqhBiH"; a test checks that the two are equal.
 RAW_ROW = np.dtype(
     [
         ("intended_ns", "<i8"),
@@ -47,10 +47,10 @@ _SCHEMA = pa.schema(
 class Samples:
     """One trial's requests, warm-up included, as arrays of equal length, sorted by `started_ns`.
 
-    intended_ns, started_ns: when the request should have started and did, since the trial's start
+    intended_ns, started_ns: intended and actual start of the request, since the trial's start
     latency_ns: from start to the last byte of the body
-    status: HTTP status, 0 where no answer came
-    ok: status and body were right
+    status: HTTP status, 0 without a response
+    ok: status and body were as expected
     bytes: size of the body
     name: index into `names`
     """
@@ -72,13 +72,13 @@ class Samples:
         return self.started_ns + self.latency_ns
 
     def started_in(self, start_ns: int, end_ns: int) -> "Samples":
-        """The samples that started inside [start_ns, end_ns): a view, thanks to the order."""
+        """Return the samples that started inside [start_ns, end_ns): a view, since they are sorted."""
         first, last = np.searchsorted(self.started_ns, [start_ns, end_ns])
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
         return Samples(**{n: c if n == "names" else c[first:last] for n, c in columns.items()})
 
     def counted(self, windows: Iterable[Window]) -> "Samples":
-        """The samples that started inside one of the windows: a view, where it is one window."""
+        """Return the samples that started inside one of the windows: a view, for one window."""
         spans = [(window.start_ns, window.end_ns) for window in windows] or [(0, 0)]
         parts = [self.started_in(*span) for span in spans]
         if len(parts) == 1:
@@ -89,7 +89,7 @@ class Samples:
 
 
 def samples_of(raw: npt.NDArray[Any], names: tuple[str, ...]) -> Samples:
-    """Rows of `RAW_ROW`, in any order, as samples."""
+    """Convert rows of `RAW_ROW`, in any order, to samples."""
     raw = raw[np.argsort(raw["started_ns"], kind="stable")]
     return Samples(
         intended_ns=raw["intended_ns"],
@@ -104,7 +104,7 @@ def samples_of(raw: npt.NDArray[Any], names: tuple[str, ...]) -> Samples:
 
 
 def write_parquet(samples: Samples, path: Path) -> None:
-    """Writes `samples.parquet`. Times are stored as differences to the row before: under 12 bytes a request."""
+    """Write `samples.parquet`. Times are stored as differences to the row before: under 12 bytes per request."""
     columns = [_to_arrow(getattr(samples, field.name)) for field in _SCHEMA if field.name != "name"]
     name = pa.DictionaryArray.from_arrays(_to_arrow(samples.name), _words(samples.names))
     table = pa.Table.from_arrays([*columns, name], schema=_SCHEMA)
@@ -113,7 +113,7 @@ def write_parquet(samples: Samples, path: Path) -> None:
 
 
 def read_parquet(path: Path) -> Samples:
-    """Reads `samples.parquet`. Raises StoreError where the file is not whole."""
+    """Read `samples.parquet`. Raises StoreError where the file is incomplete."""
     table = _read_table(path)
     try:
         table = table.cast(_SCHEMA)
@@ -127,19 +127,19 @@ def read_parquet(path: Path) -> Samples:
 
 
 def write_columns(path: Path, columns: dict[str, npt.NDArray[np.generic]]) -> None:
-    """Writes a small table of equally long columns as Parquet."""
+    """Write a small table of columns of equal length as Parquet."""
     table = pa.table({name: _to_arrow(column) for name, column in columns.items()})
     pq.write_table(table, path, compression="zstd")
 
 
 def read_columns(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Reads what `write_columns` wrote. Raises StoreError where the file is not whole."""
+    """Read a table of `write_columns`. Raises StoreError where the file is incomplete."""
     table = _read_table(path)
     return {name: _to_numpy(table.column(name)) for name in table.column_names}
 
 
 def _read_table(path: Path) -> pa.Table:
-    """Reads one file; `pq.read_table`, which can do more, would load pandas."""
+    """Read one file; `pq.read_table` would load pandas."""
     try:
         with pq.ParquetFile(path) as file:
             return file.read()
@@ -148,7 +148,7 @@ def _read_table(path: Path) -> pa.Table:
 
 
 def _to_arrow(column: npt.NDArray[Any]) -> pa.Array:
-    """A column for Arrow, not copied; `pa.array`, which can do more, would load pandas."""
+    """Convert a column to Arrow without a copy; `pa.array` would load pandas."""
     if column.dtype.kind == "U":
         return _words(column.tolist())
     values = np.packbits(column, bitorder="little") if column.dtype == np.bool_ else np.ascontiguousarray(column)
@@ -162,7 +162,7 @@ def _words(words: Sequence[str]) -> pa.Array:
 
 
 def _to_numpy(column: pa.ChunkedArray) -> npt.NDArray[Any]:
-    """A column without nulls as an array; Arrow's own `to_numpy` would load pandas."""
+    """Convert a column without nulls to an array; Arrow's own `to_numpy` would load pandas."""
     if pa.types.is_string(column.type):
         return np.array(column.to_pylist(), np.str_)
     is_flag = pa.types.is_boolean(column.type)

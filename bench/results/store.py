@@ -1,7 +1,7 @@
-"""Write a run's folder once, trial by trial, and read it back for reports.
+"""Write a run's folder once, trial by trial, and read it for reports.
 
-A trial is written below `trials/<name>.partial` and renamed when it is whole; `run.json` then gets the checksums of
-its files. Nothing is ever overwritten but `run.json` (atomically) and what `report` makes.
+A trial is written below `trials/<name>.partial` and renamed when it is complete; `run.json` then gets the checksums of
+its files. Only `run.json` (atomically) and the files of `report` are ever overwritten.
 """
 
 import errno
@@ -36,15 +36,15 @@ _DIGEST: Final = 8
 
 
 def file_name(text: str) -> str:
-    """The text, where it is a plain file name; else one made from it, which leads nowhere else: without separators and
-    leading dots, not too long, and another one for each text."""
+    """Return the text where it is a plain file name, else a name made from it: without separators and leading dots, of
+    limited length, and different for each text."""
     plain = _OTHER.sub("_", text).lstrip(".")[:_LONGEST]
     if plain == text and plain:
         return text
     return f"{plain or 'unnamed'}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:_DIGEST]}"
 
 
-# Room that is given back when the disk is full, so that the run can still say how it ended.
+# Space that is freed when the disk is full, so that the run can still record how it ended.
 _RESERVE_BYTES = 256 * 1024
 _RESERVE = ".reserve"
 _RESERVED_FOR_STATUS = (errno.ENOSPC, errno.EDQUOT)
@@ -56,7 +56,7 @@ R = TypeVar("R", bound=Record)
 
 
 def new_run_id(scenario: str, now: datetime) -> str:
-    """UTC time, scenario, 4 random characters: `20261123T031500Z-istio-policies-7f3a`."""
+    """Make an id of UTC time, scenario and 4 random characters: `20261123T031500Z-istio-policies-7f3a`."""
     return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{scenario}-{secrets.token_hex(2)}"
 
 
@@ -72,8 +72,8 @@ class RunFolder:
     def create(
         cls, output: Path, record: RunRecord, *, fill: Callable[[Path], None] = lambda _path: None
     ) -> "RunFolder":
-        """Makes `output/<run-id>`; `fill` puts into it what the run needs, so that a run that has begun can always
-        be resumed. Raises StoreError where it cannot be made or written."""
+        """Create `output/<run-id>`; `fill` writes the run's inputs into it, so that a run can always be resumed once it
+        has started. Raises StoreError where it cannot be created or written."""
         path = output / record.run_id
         with _disk_errors(path):
             output.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ class RunFolder:
 
     @classmethod
     def reopen(cls, path: Path, **changes: Any) -> "RunFolder":
-        """Opens the folder of an interrupted run to go on with it."""
+        """Open the folder of an interrupted run to continue it."""
         folder = cls(path, read_record(path / RECORD, RunRecord))
         folder._begin(**changes)
         return folder
@@ -98,13 +98,13 @@ class RunFolder:
         self.journal.write("begin", **this_process())
 
     def update(self, **changes: Any) -> None:
-        """Changes fields of `run.json`, atomically."""
+        """Change fields of `run.json`, atomically."""
         self.record = self.record.model_copy(update=changes)
         write_record(self.path / RECORD, self.record)
 
     @contextmanager
     def draft(self, trial: Trial) -> Iterator[Path]:
-        """The `.partial` folder of a trial; it stays, marked as such, when the trial does not come to its end."""
+        """Create the `.partial` folder of a trial; it keeps this name when the trial is interrupted."""
         path = self.path / "trials" / f"{trial.folder}.partial"
         with _disk_errors(path):
             if path.exists():
@@ -113,7 +113,7 @@ class RunFolder:
             yield path
 
     def keep(self, draft: Path, record: TrialRecord, proof: ProofRecord) -> None:
-        """Makes a draft a trial: its records are written, its files are on disk, then it gets its name."""
+        """Complete a trial: write its records, sync its files to disk, then rename its draft."""
         write_record(draft / "trial.json", record)
         write_record(draft / "proof.json", proof)
         checksums = {str(file.relative_to(draft)): _settle(file) for file in sorted(draft.rglob("*")) if file.is_file()}
@@ -121,24 +121,24 @@ class RunFolder:
         self.update(trials=(*self.record.trials, TrialEntry(folder=record.trial, sha256=checksums)))
 
     def trial_records(self) -> tuple[TrialRecord, ...]:
-        """The records of all trials that are whole."""
+        """Read the records of all complete trials."""
         return tuple(
             read_record(self.path / "trials" / entry.folder / "trial.json", TrialRecord) for entry in self.record.trials
         )
 
     def set_aside_broken_blocks(self) -> None:
-        """Trials of blocks that are not whole are measured again, since half a block breaks the balance of the
-        order; what they hold stays, under a name that says so."""
-        there = {entry.folder: entry for entry in self.record.trials}
-        blocks = {trial.block for trial in self.record.plan.trials if trial.folder not in there}
+        """Rename the trials of incomplete blocks to `.superseded-*`, to measure these blocks again: half a block would
+        break the balance of the order."""
+        complete = {entry.folder: entry for entry in self.record.trials}
+        blocks = {trial.block for trial in self.record.plan.trials if trial.folder not in complete}
         broken = {trial.folder for trial in self.record.plan.trials if trial.block in blocks}
         for path in (self.path / "trials" / name for name in sorted(broken)):
-            if path.exists():  # also one that was named, but not yet entered in run.json
+            if path.exists():  # also one that was renamed, but is not in run.json yet
                 path.rename(path.with_name(f"{path.name}.superseded-{secrets.token_hex(2)}"))
-        self.update(trials=tuple(entry for name, entry in there.items() if name not in broken))
+        self.update(trials=tuple(entry for name, entry in complete.items() if name not in broken))
 
     def finish(self, **changes: Any) -> None:
-        """The last word: status, exit code, reason. Works on a full disk, too."""
+        """Record the end of the run: status, exit code, reason. This works on a full disk, too."""
         (self.path / _RESERVE).unlink(missing_ok=True)
         self.update(ended_at=datetime.now(UTC), **changes)
         self.journal.write("end", status=self.record.status, exit_code=self.record.exit_code)
@@ -147,24 +147,24 @@ class RunFolder:
 
 @dataclass(frozen=True, slots=True)
 class StoredTrial:
-    """A finished trial in a run's folder."""
+    """A complete trial in a run's folder."""
 
     path: Path
     record: TrialRecord
     proof: ProofRecord | None
 
     def samples(self) -> Samples:
-        """All its samples, warm-up included. Raises StoreError where the file is not whole."""
+        """Read all its samples, warm-up included. Raises StoreError where the file is incomplete."""
         return read_parquet(self.path / "samples.parquet")
 
     def resources(self) -> ResourceTrace:
-        """CPU and memory of its processes. Raises StoreError where the file is not whole."""
+        """Read CPU and memory of its processes. Raises StoreError where the file is incomplete."""
         return read_resources(self.path / "resources.parquet")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """A run's folder as it is read; `problems` names the trials that were left out, and why."""
+    """The contents of a run's folder; `problems` has a message for each trial that is left out."""
 
     path: Path
     record: RunRecord
@@ -173,10 +173,9 @@ class StoredRun:
 
 
 def open_run(path: Path, *, strict: bool = False) -> StoredRun:
-    """Reads a run's folder. Trials that are not as they were written are left out and named.
+    """Read a run's folder. Trials whose files are missing or changed are left out, with a problem each.
 
-    Raises StoreError where there is no run, where its version is another, or, if `strict`, where a trial is not
-    whole.
+    Raises StoreError where there is no run, for another version of the format, or, if `strict`, for a damaged trial.
     """
     if not (path / RECORD).is_file():
         raise StoreError(f"{path}: not a run's folder: it has no run.json")
@@ -189,9 +188,9 @@ def open_run(path: Path, *, strict: bool = False) -> StoredRun:
 
 
 def read_run_id(path: Path) -> str:
-    """Read which run a folder is of, whatever the folder is called, from its run.json of any version.
+    """Read the id of a folder's run, whatever the folder's name, from a run.json of any version.
 
-    Raises StoreError where it has none, or one that cannot be read.
+    Raises StoreError where run.json is missing or damaged.
     """
     file = path / RECORD
     try:
@@ -199,19 +198,19 @@ def read_run_id(path: Path) -> str:
     except OSError as error:
         raise StoreError(f"{file}: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise StoreError(f"{file}: is damaged: it names no run") from error
+        raise StoreError(f"{file}: is damaged: it has no valid run_id") from error
     if not isinstance(run_id, str) or not is_run_id(run_id):
-        raise StoreError(f"{file}: is damaged: it names no run")
+        raise StoreError(f"{file}: is damaged: it has no valid run_id")
     return run_id
 
 
 def is_run_id(text: str) -> bool:
-    """Whether a text can be a run's id, which is the value of a label on everything that it makes on a cluster."""
+    """Check whether a text can be a run's id, which is the value of a label on its objects on a cluster."""
     return _RUN_ID.fullmatch(text) is not None
 
 
 def write_record(path: Path, record: Record) -> None:
-    """Writes a record as JSON: into a file beside it, synced, then renamed."""
+    """Write a record as redacted JSON, atomically."""
     text = record.model_dump_json(indent=2)
     content = json.loads(text)
     if (clean := redact_values(content)) != content:
@@ -220,7 +219,7 @@ def write_record(path: Path, record: Record) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file so that it is there whole or not at all, without secrets."""
+    """Write a redacted text file atomically: into a temporary file in its folder, synced, then renamed."""
     draft = path.with_name(f".{path.name}.tmp")
     with _disk_errors(path):
         with draft.open("w", encoding="utf-8", errors="backslashreplace") as file:
@@ -231,7 +230,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_record(path: Path, model: type[R]) -> R:
-    """Reads and checks one of meshbench's JSON files. Raises StoreError saying what is wrong with it."""
+    """Read and validate one of meshbench's JSON files. Raises StoreError with the first problem."""
     try:
         return model.model_validate_json(path.read_bytes())
     except OSError as error:
@@ -240,7 +239,8 @@ def read_record(path: Path, model: type[R]) -> R:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         if first["loc"] == ("schema_version",):
-            raise StoreError(f"{path}: written in format {first['input']}; this reads {SCHEMA_VERSION}") from error
+            message = f"has format version {first['input']}; this meshbench reads version {SCHEMA_VERSION}"
+            raise StoreError(f"{path}: {message}") from error
         raise StoreError(f"{path}: {place + ': ' if place else ''}{first['msg']}") from error
 
 
@@ -248,7 +248,7 @@ def _read_trial(run: Path, entry: TrialEntry) -> StoredTrial | str:
     path = run / "trials" / entry.folder
     damaged = [name for name, expected in entry.sha256.items() if _checksum(path / name) != expected]
     if damaged:
-        return f"trial {entry.folder} is left out: {', '.join(damaged)} missing or changed since it was measured"
+        return f"trial {entry.folder} is left out: {', '.join(damaged)}: missing, or changed since the run"
     proof = path / "proof.json"
     return StoredTrial(
         path,
@@ -272,7 +272,7 @@ def _settle(path: Path) -> str:
 
 @contextmanager
 def _disk_errors(path: Path) -> Iterator[None]:
-    """Turns what the disk says into one clear message."""
+    """Turn disk errors into StoreError with a hint."""
     try:
         yield
     except OSError as error:

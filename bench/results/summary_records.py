@@ -1,4 +1,4 @@
-"""What `summary.json` holds, as models: the numbers of every table, from one process's use to the whole run."""
+"""Define the records of `summary.json`: the numbers of every table, from one process's use to the whole run."""
 
 from typing import Annotated, Literal
 
@@ -13,19 +13,19 @@ Verdict = Literal["slower", "faster", "different", "equivalent", "inconclusive",
 
 
 class ProcessUse(Record):
-    """What one process used during the window of one repeat: a process, a container of a pod, or a whole node, which
-    has all the others in it. Null where it was read too seldom to say."""
+    """CPU and memory during the window of one repeat: of a process, a container of a pod, or a whole node, which
+    includes all others. Null where there are too few readings."""
 
     process: str
     role: Role
     cpu_s: Annotated[float | None, Field(description="CPU time in the seconds of `seen_s`")]
-    seen_s: Annotated[float | None, Field(description="seconds of the window that lie between readings")] = None
+    seen_s: Annotated[float | None, Field(description="seconds of the window that are between readings")] = None
     cpu_ms_per_request: float | None
     rss_max_bytes: Annotated[int | None, Field(description="resident size; of a container or node its working set")]
 
 
 class NamedRepeat(Record):
-    """The requests of one name in one repeat; nearest rank over the good ones."""
+    """The requests of one name in one repeat; percentiles are nearest-rank over the successful ones."""
 
     name: str
     requests: int
@@ -35,10 +35,10 @@ class NamedRepeat(Record):
 
 
 class RepeatSummary(Record):
-    """One repeat's numbers, from the raw samples of its window; null where they cannot be had.
+    """One repeat's numbers, from the raw samples of its window; null where they cannot be computed.
 
-    `requests` are all that started inside the window, `errors` those that were not good; the percentiles
-    are nearest-rank over the good ones.
+    `requests` are all that started inside the window, `errors` those that failed; the percentiles are nearest-rank over
+    the successful ones.
     """
 
     trial: str
@@ -71,7 +71,7 @@ class NamedLatency(Record):
     """The requests of one name in one configuration, over its valid repeats: geometric means."""
 
     name: str
-    n: Annotated[int, Field(description="valid repeats with good requests of this name")]
+    n: Annotated[int, Field(description="valid repeats with successful requests of this name")]
     requests: int
     errors: int
     p50_ms: float | None
@@ -129,38 +129,41 @@ class Contrast(Record):
     method: str
     verdict: Verdict
     confirmatory: Annotated[bool, Field(description="true for the one contrast on P95 against the reference")]
-    reason: Annotated[str, Field(description="why there is no interval, or why the verdict is withheld")]
-    mde: Annotated[float | None, Field(description="smallest ratio minus 1 that would be found with 80 % power")]
+    reason: Annotated[str, Field(description="why there is no interval, or no verdict")]
+    mde: Annotated[
+        float | None,
+        Field(description="smallest ratio minus 1 that is found with 80 % power"),
+    ]
     block_ratios: Annotated[tuple[float | None, ...], Field(description="the ratio inside each block")]
     within_low: Annotated[
-        float | None, Field(description="the ratio's 95 % interval with the blocks' own differences taken out")
+        float | None, Field(description="the ratio's 95 % interval without the differences between blocks")
     ] = None
     within_high: float | None = None
     named: Annotated[bool, Field(description="the scenario names this pair in its `contrasts`")] = False
-    alike: Annotated[bool, Field(description="one configuration under two names: all that differs is noise")] = False
+    alike: Annotated[bool, Field(description="one configuration under two names: any difference is noise")] = False
 
     @property
     def standing(self) -> Literal["confirmatory", "planned", "exploratory"]:
-        """`planned` is P95 of a pair that the scenario names: asked beforehand, beside the question that decides."""
+        """`planned` is P95 of a pair that the scenario names before the run, in addition to the confirmatory ones."""
         if self.confirmatory:
             return "confirmatory"
         return "planned" if self.named and self.metric == "p95_ms" else "exploratory"
 
 
 class HopCost(Record):
-    """What one proxy adds to a page: the difference to the reference, divided by the proxies that a page crosses
-    besides the reference's. Arithmetic means over repeats, Welch's interval in ms."""
+    """What one proxy adds to a page: the difference to the reference, divided by the proxies that a page crosses in
+    addition to the reference's. Arithmetic means over repeats, Welch's interval in ms."""
 
     configuration: str
     reference: str
     statistic: Literal["mean_ms", "p50_ms"]
     n: tuple[int, int]
-    hops: Annotated[int, Field(description="calls that make a page, one after the other")]
-    proxies: Annotated[int, Field(description="proxies that a page crosses besides the reference's")]
+    hops: Annotated[int, Field(description="calls for a page, one after the other")]
+    proxies: Annotated[int, Field(description="proxies that a page crosses in addition to the reference's")]
     ms_per_proxy: float | None
     low_ms_per_proxy: float | None
     high_ms_per_proxy: float | None
-    doubts: Annotated[tuple[str, ...], Field(description="what stands between the reader and the number")]
+    doubts: Annotated[tuple[str, ...], Field(description="warnings about the number")]
 
 
 class SummaryRecord(Record):
@@ -179,4 +182,4 @@ class SummaryRecord(Record):
     configurations: dict[str, ConfigurationSummary]
     contrasts: tuple[Contrast, ...]
     hop_costs: tuple[HopCost, ...] = ()
-    doubts: Annotated[tuple[str, ...], Field(description="what a reader must know before using a number")]
+    doubts: Annotated[tuple[str, ...], Field(description="warnings about the run's numbers")]

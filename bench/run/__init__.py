@@ -1,1 +1,1 @@
-"""A run from its lock to its exit code, and what goes before and after it."""
+"""A run from its lock to its exit code, with the checks before it and the cleanup after it."""

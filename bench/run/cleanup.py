@@ -1,7 +1,7 @@
-"""Removes what a run left that was killed: its processes, its working folder, its name in the lock file.
+"""Remove the leftovers of a killed run: its processes, its working folder, its name in the host lock.
 
-Idempotent; it touches only what the run's journal recorded, or what carries the run's id. What a run made on a cluster
-is removed there, by its labels; until then the run is not closed here.
+Cleanup is idempotent. It touches only what the run's journal recorded, or what carries the run's id. Objects on a
+cluster are removed by their labels with another command; until then the run stays open in its folder.
 """
 
 import os
@@ -20,13 +20,13 @@ from bench.system.journal import Journal, read_journal
 from bench.system.lock import forget_holder, read_holder
 from bench.system.processes import MARK, end_strays, is_running, marked_processes
 
-_CLEANED: Final = "cleaned"  # the journal's word for a cluster on which nothing of the run is left
+_CLEANED: Final = "cleaned"  # the journal's step for a cluster without leftover objects of the run
 
 
 @dataclass(frozen=True, slots=True)
 class Leftovers:
-    """What a run that did not end left behind. `contexts` are those of the clusters on which it made something, which
-    is removed by a command of its own."""
+    """The leftovers of a run that did not end. `contexts` name clusters on which it created objects, which need another
+    command."""
 
     run: Path
     run_id: str
@@ -35,32 +35,32 @@ class Leftovers:
     contexts: tuple[str, ...] = ()
 
     @property
-    def told(self) -> str:
-        """One line for people."""
+    def summary(self) -> str:
+        """One line of text."""
         processes = ", ".join(map(str, self.processes)) or "none"
         folders = ", ".join(map(str, self.folders)) or "none"
         here = f"{self.run}: processes {processes}; folders {folders}"
-        return "; ".join((here, *(f"on a cluster, for which: {command}" for command in self.commands)))
+        return "; ".join((here, *(f"objects on a cluster, to remove with: {command}" for command in self.commands)))
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """What removes the rest of it from clusters, and then closes the run."""
+        """The commands that remove the objects on clusters, and then close the run."""
         run = shlex.quote(str(self.run))
         return tuple(f"meshbench cleanup --context {shlex.quote(one)} --run {run}" for one in self.contexts)
 
 
 @dataclass(frozen=True, slots=True)
 class NamedRun:
-    """A run that may have left something: its folder, which may have got another name since, and its id."""
+    """A run to clean up: its folder, which may have been renamed, and its id."""
 
     path: Path
     run_id: str
 
 
 def named_run(path: Path) -> NamedRun:
-    """Find the run that is meant by the path of its folder, or of a link to it.
+    """Find the run of a folder, or of a link to it.
 
-    Raises InputError for what is no run's folder, StoreError where its run.json is damaged.
+    Raises InputError where the path is not a run's folder, StoreError where its run.json is damaged.
     """
     run = _real(path)
     if _is_file(run / RECORD):
@@ -68,19 +68,19 @@ def named_run(path: Path) -> NamedRun:
     holder, _alive = read_holder()
     if holder is not None and _real(Path(holder.run)) == run:  # it was killed before it had a record
         return NamedRun(run, holder.name)
-    missing = "it has no run.json" if os.path.isdir(run) else "there is no such folder"  # noqa: PTH112  # see _is_file
-    raise InputError(f"{path}: not a run's folder: {missing}; give the folder of one run, below --output")
+    reason = "it has no run.json" if os.path.isdir(run) else "no such folder"  # noqa: PTH112  # see _is_file
+    raise InputError(f"{path}: not a run's folder: {reason}; give the folder of one run, below --output")
 
 
 def runs_below(output: Path) -> tuple[tuple[NamedRun, ...], tuple[str, ...]]:
-    """Find every run below `output` and the one that the lock file names; and why others cannot be looked at.
+    """Find every run below `output` and the one in the host lock; also return a message for each unreadable folder.
 
     Raises InputError where `output` is itself a run's folder, or a file.
     """
     if _is_file(output / RECORD):
-        raise InputError(f"--output {output}: is the folder of one run; give it with --run, or the folder above it")
+        raise InputError(f"--output {output}: is the folder of one run; use --run for it, or give the folder above it")
     if _is_file(output):
-        raise InputError(f"--output {output}: is a file; give the folder that holds the runs")
+        raise InputError(f"--output {output}: is a file; give the folder of the runs")
     found: list[NamedRun] = []
     damaged: list[str] = []
     for path in sorted({_real(path) for path in output.glob("*/")}):
@@ -88,9 +88,9 @@ def runs_below(output: Path) -> tuple[tuple[NamedRun, ...], tuple[str, ...]]:
             if _is_file(path / RECORD) or read_journal(path / JOURNAL):
                 found.append(NamedRun(path, read_run_id(path)))
         except (StoreError, OSError) as error:
-            why = f"skipped, so something may be left of it: {error}"
             damaged.append(
-                f"{path}: {why}; look into its journal.jsonl, and remove the folder when nothing of it is left"
+                f"{path}: skipped, so leftover objects may remain: {error}; hint: see its journal.jsonl, remove them by"
+                " hand, and then the folder"
             )
     holder, alive = read_holder()
     if holder is not None and not alive and holder.name not in {run.run_id for run in found}:
@@ -99,17 +99,17 @@ def runs_below(output: Path) -> tuple[tuple[NamedRun, ...], tuple[str, ...]]:
 
 
 def _real(path: Path) -> Path:
-    """Follow links; unlike `Path.resolve` this raises nothing for a link to itself."""
+    """Follow links; unlike `Path.resolve` it does not raise for a link to itself."""
     return Path(os.path.realpath(path))
 
 
 def _is_file(path: Path) -> bool:
-    """Whether a file is there that can be looked at; unlike `Path.is_file` this raises nothing where it cannot."""
+    """Check for a file; unlike `Path.is_file` it does not raise where permission is missing."""
     return os.path.isfile(path)  # noqa: PTH113
 
 
 def unfinished_runs(runs: Iterable[NamedRun]) -> tuple[Leftovers, ...]:
-    """What is left of those of these runs that left something. Raises LockedError for one of them that is alive."""
+    """Find the leftovers of each of these runs that has any. Raises LockedError where one of the runs is alive."""
     known = tuple(runs)
     holder, alive = read_holder()
     if holder is not None and alive and holder.name in {run.run_id for run in known}:
@@ -126,7 +126,8 @@ def _still_running(run: Path, pid: int) -> LockedError:
 
 
 def _measuring(lines: tuple[dict[str, Any], ...]) -> int:
-    """The process that goes on with a run now, which a cluster's lock does not tell here; 0 if none does."""
+    """Find the pid of the process that runs or resumes a run; 0 for none. The host lock does not name runs on
+    clusters."""
     begins = [line for line in lines if line["step"] == "begin"]
     if not begins or _has_ended(lines):
         return 0
@@ -135,8 +136,8 @@ def _measuring(lines: tuple[dict[str, Any], ...]) -> int:
 
 
 def leftovers(run: NamedRun, marked: Mapping[str, tuple[int, ...]]) -> Leftovers | None:
-    """What a run left; None for one that ended by itself, and well. `marked` are processes by the run id that they
-    carry."""
+    """Find the leftovers of a run; None where it ended by itself and has none. `marked` maps run ids to the pids that
+    carry them."""
     lines = read_journal(run.path / JOURNAL)
     is_over = not lines or _has_ended(lines)
     recorded = {} if is_over else recorded_processes(lines)
@@ -145,13 +146,13 @@ def leftovers(run: NamedRun, marked: Mapping[str, tuple[int, ...]]) -> Leftovers
     folders = tuple(_folders(lines, run.run_id))
     if is_over and not processes and not folders and not _held(run):
         return None
-    contexts = () if _has_ended(lines) else recorded_contexts(lines)  # it removed, or told, that by itself
+    contexts = () if _has_ended(lines) else recorded_contexts(lines)  # else the run removed or reported them
     return Leftovers(run.path, run.run_id, processes, folders, contexts)
 
 
 def clean(found: Leftovers) -> tuple[int, int]:
-    """Ends and removes all of it that is on this machine; returns how many processes were ended, and how many folders
-    removed. Raises LeftoversError for what stays."""
+    """End the processes and remove the folders on this machine; return the number of each. Raises LeftoversError for
+    those that remain."""
     run = NamedRun(found.run, found.run_id)
     lines = read_journal(found.run / JOURNAL)
     ended = end_strays(found.run_id, {} if _has_ended(lines) else recorded_processes(lines))
@@ -160,7 +161,7 @@ def clean(found: Leftovers) -> tuple[int, int]:
         shutil.rmtree(folder, ignore_errors=True)
     remaining = leftovers(run, marked_processes())
     if remaining is not None and (remaining.processes or remaining.folders):
-        raise LeftoversError(f"still there after cleaning up: {remaining.told}")
+        raise LeftoversError(f"could not be removed: {remaining.summary}")
     if not found.contexts:  # else `close_cleaned` does it
         _close(found.run)
     forget_holder(found.run_id)
@@ -168,8 +169,8 @@ def clean(found: Leftovers) -> tuple[int, int]:
 
 
 def close_cleaned(output: Path, *, context: str, run_id: str | None) -> None:
-    """Notes in the folders of killed runs that nothing of theirs is left on a cluster, and closes those of which
-    nothing is left elsewhere either; `run_id` None means all of them."""
+    """Record in the folders of killed runs that a cluster has been cleaned up, and close those without other leftovers.
+    `run_id` None means all runs."""
     marked = marked_processes()
     for run in runs_below(output)[0]:
         lines = read_journal(run.path / JOURNAL)
@@ -182,12 +183,12 @@ def close_cleaned(output: Path, *, context: str, run_id: str | None) -> None:
 
 
 def recorded_processes(lines: Iterable[dict[str, Any]]) -> dict[int, float]:
-    """Process ids in a journal, with the times at which they were started."""
+    """Return the pids in a journal with their start times."""
     return {line["pid"]: line["created"] for line in lines if line["step"] == "start-process-done"}
 
 
 def recorded_contexts(lines: Iterable[dict[str, Any]]) -> tuple[str, ...]:
-    """The contexts of the clusters on which, by its journal, a run made objects, and that were not cleaned up since."""
+    """Return the contexts of the clusters on which, by its journal, a run created objects and was not cleaned up."""
     contexts: dict[str, None] = {}
     for line in lines:
         if line["step"] == "apply":
@@ -206,14 +207,15 @@ def _folders(lines: Iterable[dict[str, Any]], run_id: str) -> Iterable[Path]:
 
 
 def _is_of(folder: Path, run_id: str) -> bool:
-    """Its mark says so; or nothing but a mark that was not written yet is in it: the run died while it made it."""
+    """Check whether a working folder belongs to a run: by its id file, or, as the run was killed before it wrote the
+    id, by that file alone being there, and empty."""
     mark = folder / MARK
     text = mark.read_text("utf-8") if mark.is_file() else ""
     return text == run_id or (not text and set(folder.iterdir()) <= {mark})
 
 
 def _has_ended(lines: tuple[dict[str, Any], ...]) -> bool:
-    """Whether the last `begin` has its `end`."""
+    """Check whether the last `begin` has its `end`."""
     edges = [line["step"] for line in lines if line["step"] in ("begin", "end")]
     return bool(edges) and edges[-1] == "end"
 
@@ -224,7 +226,7 @@ def _held(run: NamedRun) -> bool:
 
 
 def _close(run: Path) -> None:
-    """Says in the run's own files that it was cut short and has been cleaned up."""
+    """Record in the run's own files that it was killed and has been cleaned up."""
     if not (run / JOURNAL).is_file():
         return
     try:

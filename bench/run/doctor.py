@@ -1,4 +1,4 @@
-"""What is missing for a run on this machine, and the command that mends it."""
+"""Check what a run needs of this machine, with a hint for each problem."""
 
 import os
 import resource
@@ -16,7 +16,7 @@ from bench.errors import LockedError, StoreError
 from bench.system.lock import read_holder
 from bench.units import format_bytes, format_duration
 
-_FILES_PER_USER = 8  # sockets along one page's way, with all processes in one limit's sight
+_FILES_PER_USER = 8  # sockets for one page, in all processes of one limit
 _MIN_FILES = 1024
 _MIN_DISK_BYTES = 512 * 1024 * 1024
 _MIN_MEMORY_BYTES = 1024 * 1024 * 1024
@@ -25,19 +25,19 @@ ENVOY = "1.40.0"
 
 
 def examine(output: Path, *, users: int = 20) -> tuple[CheckResult, ...]:
-    """Everything that a run here needs, in the order in which a run would meet it."""
+    """Check everything that a run on this machine needs, in the order in which a run would need it."""
     return (_platform(), _python(), _locust(), _envoy(), _cpus(), _memory(), _files(users), _output(output), _lock())
 
 
 def examine_client(output: Path) -> tuple[CheckResult, ...]:
-    """What a run on a cluster needs of this machine."""
+    """Check what a run on a cluster needs of this machine."""
     return (_python(), _output(output))
 
 
 def _platform() -> CheckResult:
     detail = f"{sys.platform} {os.uname().machine}"
-    good = sys.platform == "linux" and os.uname().machine in ("x86_64", "aarch64")
-    return CheckResult("platform", "ok" if good else "error", detail, "" if good else "use Linux on x86-64 or arm64")
+    ok = sys.platform == "linux" and os.uname().machine in ("x86_64", "aarch64")
+    return CheckResult("platform", "ok" if ok else "error", detail, "" if ok else "use Linux on x86-64 or arm64")
 
 
 def _python() -> CheckResult:
@@ -49,8 +49,8 @@ def _locust() -> CheckResult:
         found = version("locust")
     except PackageNotFoundError:
         return CheckResult("Locust", "error", "not installed", f"pip install locust=={LOCUST}")
-    good = found == LOCUST
-    return CheckResult("Locust", "ok" if good else "error", found, "" if good else f"pip install locust=={LOCUST}")
+    ok = found == LOCUST
+    return CheckResult("Locust", "ok" if ok else "error", found, "" if ok else f"pip install locust=={LOCUST}")
 
 
 def _envoy() -> CheckResult:
@@ -66,12 +66,13 @@ def _envoy() -> CheckResult:
 def _cpus() -> CheckResult:
     count = len(os.sched_getaffinity(0))
     if count >= FEWEST_CPUS:
-        return CheckResult("processors", "ok", str(count))
+        return CheckResult("CPUs", "ok", str(count))
     return CheckResult(
-        "processors",
+        "CPUs",
         "warning",
         str(count),
-        f"not comparable with other machines: with fewer than {FEWEST_CPUS}, application, sidecars and load compete",
+        f"use a machine with {FEWEST_CPUS} or more: with fewer, application, sidecars and load compete for CPUs, and"
+        " results are not comparable with those of other machines",
     )
 
 
@@ -83,7 +84,7 @@ def _memory() -> CheckResult:
 
 
 def files_needed(users: int) -> int:
-    """Open files that a run with so many users needs; a run raises its own limit to it."""
+    """Return the open files that a run with so many users needs; a run raises its own limit to it."""
     return max(_MIN_FILES, users * _FILES_PER_USER)
 
 
@@ -96,15 +97,15 @@ def _files(users: int) -> CheckResult:
 
 
 def _output(output: Path) -> CheckResult:
-    # os.path.exists, since Path.exists raises where it may not look
-    place = next(path for path in (output.resolve(), *output.resolve().parents) if os.path.exists(path))  # noqa: PTH110
-    if not place.is_dir() or not os.access(place, os.W_OK):
-        detail = f"{place} is no folder" if not place.is_dir() else f"{place} cannot be written"
+    # os.path.exists, since Path.exists raises where permission is missing
+    folder = next(path for path in (output.resolve(), *output.resolve().parents) if os.path.exists(path))  # noqa: PTH110
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        detail = f"{folder} is not a folder" if not folder.is_dir() else f"{folder} cannot be written"
         return CheckResult("results folder", "error", detail, "choose another with --output", StoreError)
-    free = shutil.disk_usage(place).free
+    free = shutil.disk_usage(folder).free
     if free >= _MIN_DISK_BYTES:
         return CheckResult("free disk", "ok", format_bytes(free))
-    return CheckResult("free disk", "warning", format_bytes(free), "make room until 512 MiB are free")
+    return CheckResult("free disk", "warning", format_bytes(free), "remove files until 512 MiB are free")
 
 
 def _lock() -> CheckResult:
@@ -115,5 +116,5 @@ def _lock() -> CheckResult:
     if alive:
         detail = f"{holder.run} is running (process {holder.pid}, for {age})"
         return CheckResult("earlier runs", "error", detail, "wait for it to end", LockedError)
-    detail = f"{holder.run} was killed before it could clean up (begun {age} ago)"
+    detail = f"{holder.run} was killed before it could clean up (started {age} ago)"
     return CheckResult("earlier runs", "error", detail, "meshbench cleanup", LockedError)

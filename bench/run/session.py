@@ -1,4 +1,4 @@
-"""Around the main job: the lock, the folder, signals, and how a run ends."""
+"""Start and end a run: its lock, folder, signals, and the record of how it ended."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,9 +37,9 @@ ProgressDisplay = Callable[[Scenario, Plan], Show]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A run that is to be made: what, where, in which order, and where it is written."""
+    """The request of a run: its scenario, backend, plan, and the folder for its results."""
 
-    place: Place
+    backend: Place
     scenario: Scenario
     source: str
     plan: Plan
@@ -48,74 +48,78 @@ class Order:
     timeout_s: float | None = None
 
 
-def run(order: Order) -> RunFolder:
-    """Runs a scenario; returns the finished folder. Its record has status and exit code."""
-    place = order.place
+def run(request: Order) -> RunFolder:
+    """Run a scenario, and return the finished folder. Its record has status and exit code."""
+    backend = request.backend
     record = RunRecord(
-        run_id=new_run_id(order.scenario.name, datetime.now(UTC)),
+        run_id=new_run_id(request.scenario.name, datetime.now(UTC)),
         meshbench_version=__version__,
         status="running",
         started_at=datetime.now(UTC),
-        scenario=order.scenario,
-        scenario_source=Path(order.source).name,
-        plan=order.plan,
-        target=place.record,
-        cluster=place.cluster,
-        environment=place.environment(),
+        scenario=request.scenario,
+        scenario_source=Path(request.source).name,
+        plan=request.plan,
+        target=backend.record,
+        cluster=backend.cluster,
+        environment=backend.environment(),
     )
-    with watching(order.timeout_s) as watch, place.lock(order.output / record.run_id, record.run_id, watch):
-        folder = RunFolder.create(order.output, record, fill=lambda path: _fill(order, path))
+    with watching(request.timeout_s) as watch, backend.lock(request.output / record.run_id, record.run_id, watch):
+        folder = RunFolder.create(request.output, record, fill=lambda path: _fill(request, path))
         with _ending(folder):
-            _measure(folder, place, watch, order.progress)
+            _measure(folder, backend, watch, request.progress)
     return folder
 
 
-def _fill(order: Order, path: Path) -> None:
-    inputs_of(order.scenario, order.source).copy_to(path)
-    order.place.keep_inputs(path)
+def _fill(request: Order, path: Path) -> None:
+    inputs_of(request.scenario, request.source).copy_to(path)
+    request.backend.keep_inputs(path)
 
 
 def stored_run(path: Path) -> RunRecord:
-    """The record of the run in the folder `path`. Raises StoreError where there is none."""
+    """Read the record of the run in the folder `path`. Raises StoreError where there is none."""
     return read_record(path / "run.json", RunRecord)
 
 
 def resumable(path: Path, *, on_cluster: bool) -> RunRecord:
-    """The record of a run that there is something to do for, before anybody looks at the place. Raises InputError."""
+    """Read the record of a run that can be resumed, before its backend is opened. Raises InputError."""
     record = stored_run(path)
     if (record.target.kind == "kubernetes") != on_cluster:
-        where = "on one machine, without --context" if on_cluster else "on a cluster; say which with --context NAME"
-        raise InputError(f"{path}: this run was begun {where}")
+        where = "on one machine; leave out --context" if on_cluster else "on a cluster; add --context NAME"
+        raise InputError(f"{path}: this run was started {where}")
     if not lie_apart(stored_inputs(record.scenario, path)):
         raise InputError(
-            f"{path}: cannot be resumed: an older version kept one folder of manifests in another, and read it without"
-            " that one; start a new run"
+            f"{path}: cannot be resumed: an older version stored one folder of manifests inside another, and applied"
+            " the outer one without it; start a new run"
         )
     if record.status in ("complete", "invalid"):
-        raise InputError(f"{path}: every trial of this run was measured; there is nothing to resume: start a new run")
+        raise InputError(f"{path}: cannot be resumed: all trials of this run are complete; start a new run")
     return record
 
 
-def resume(path: Path, place: Place, *, progress: ProgressDisplay, timeout_s: float | None = None) -> RunFolder:
-    """Goes on with a run that was cut short: whole blocks stay, the rest is measured again."""
-    record = resumable(path, on_cluster=place.record.kind == "kubernetes")
-    changed = (*differences(record.environment, place.environment()), *_other_cluster(record.cluster, place.cluster))
+def resume(path: Path, backend: Place, *, progress: ProgressDisplay, timeout_s: float | None = None) -> RunFolder:
+    """Continue an interrupted run: complete blocks are kept, the others are measured again."""
+    record = resumable(path, on_cluster=backend.record.kind == "kubernetes")
+    changed = (
+        *differences(record.environment, backend.environment()),
+        *_other_cluster(record.cluster, backend.cluster),
+    )
     if changed:
         raise InputError(
-            f"{path}: cannot be resumed here, since this is not what it was measured on: {'; '.join(changed)}"
+            f"{path}: cannot be resumed here, since the environment differs from the run's: {'; '.join(changed)}"
         )
-    with watching(timeout_s) as watch, place.lock(path, record.run_id, watch):
+    with watching(timeout_s) as watch, backend.lock(path, record.run_id, watch):
         folder = RunFolder.reopen(path, status="running", exit_code=None, reason="", ended_at=None)
         with _ending(folder):
             folder.set_aside_broken_blocks()
             missing = len(folder.record.trials) < len(record.plan.trials)
-            if missing or spoilt_blocks(folder):  # else only its end was cut short
-                _measure(folder, place, watch, progress)
+            if missing or spoilt_blocks(folder):  # else it was interrupted after its last trial
+                _measure(folder, backend, watch, progress)
     return folder
 
 
 def _other_cluster(one: ClusterRecord | None, other: ClusterRecord | None) -> tuple[str, ...]:
-    """The meshes that are, or would be installed, in another version now; and the load's node, if it is another."""
+    """Return the differences between two clusters: versions of meshes, installed or to be installed, and the load's
+    node."""
     if one is None or other is None:
         return ()
     now = other.mesh_versions
@@ -124,40 +128,40 @@ def _other_cluster(one: ClusterRecord | None, other: ClusterRecord | None) -> tu
     return tuple(f"{what}: {was} / {is_now}" for what, was, is_now in (*versions, load) if was != is_now)
 
 
-def _measure(folder: RunFolder, place: Place, watch: Watch, progress: ProgressDisplay) -> None:
+def _measure(folder: RunFolder, backend: Place, watch: Watch, progress: ProgressDisplay) -> None:
     record = folder.record
     display = progress(record.scenario, record.plan)
     launcher = Launcher(record.run_id, folder.journal, watch)
     inputs = stored_inputs(record.scenario, folder.path)
     raise_file_limit(files_needed(most_users(record.scenario)))
     try:
-        with place.open(record, inputs, launcher=launcher, watch=watch) as target:
+        with backend.open(record, inputs, launcher=launcher, watch=watch) as target:
             run_trials(folder, target, display)
     finally:
         display.close()
-    if watch.signals:  # it came while the last processes were ended, where nothing waits for it
+    if watch.signals:  # it came while the last processes were ended, where nothing checks for it
         raise Interrupted(watch.signals[0])
 
 
 @contextmanager
 def _ending(folder: RunFolder) -> Iterator[None]:
-    """Writes how the run ended, whatever way that was; failures go on to the command line."""
+    """Record how the run ended. Failures are raised again for the command line."""
     try:
         with _verdict_first(folder):
             yield
     except RunTimeoutError as error:
-        told = told_in_full(error)  # no failure: what there is gets its report, which tells what else there is to tell
-        folder.finish(status="interrupted", exit_code=error.exit_code, reason=told, cleanup_ok=error.clean)
+        reason = told_in_full(error)  # not raised: complete trials get a report, with this reason
+        folder.finish(status="interrupted", exit_code=error.exit_code, reason=reason, cleanup_ok=error.clean)
     except MeshbenchError as error:
         status: RunStatus = "interrupted" if isinstance(error, Interrupted) else "failed"
         folder.finish(status=status, exit_code=error.exit_code, reason=str(error), cleanup_ok=error.clean)
         if folder.record.trials:
-            error.add_note(f"complete trials are kept; to look at them: meshbench report {folder.path}")
-        error.add_note(f"to go on: meshbench run --resume {folder.path}")
+            error.add_note(f"complete trials are kept; to report them: meshbench report {folder.path}")
+        error.add_note(f"to continue: meshbench run --resume {folder.path}")
         raise
     except BaseException as error:
-        told = f"{type(error).__name__}: {error}"
-        folder.finish(status="failed", exit_code=1, reason=told, cleanup_ok=is_clean(error))
+        reason = f"{type(error).__name__}: {error}"
+        folder.finish(status="failed", exit_code=1, reason=reason, cleanup_ok=is_clean(error))
         raise
     else:
         verdict = verdict_of_trials(counted_records(folder))
@@ -167,7 +171,7 @@ def _ending(folder: RunFolder) -> Iterator[None]:
 
 @contextmanager
 def _verdict_first(folder: RunFolder) -> Iterator[None]:
-    """Of two causes the measurement's tells more: its exit code counts, and what is left is told with it."""
+    """Raise the failure of invalid trials in place of LeftoversError, which is added to it as a note."""
     try:
         yield
     except LeftoversError as left:
@@ -180,12 +184,12 @@ def _verdict_first(folder: RunFolder) -> Iterator[None]:
 
 
 def counted_records(folder: RunFolder) -> tuple[TrialRecord, ...]:
-    """Those of all whole trials, but for blocks that were measured once more."""
+    """Return the records of complete trials, without those of blocks that were rerun."""
     return tuple(one for one in folder.trial_records() if one.block not in folder.record.plan.again)
 
 
 def verdict_of_trials(records: tuple[TrialRecord, ...]) -> type[ProofError | InvalidMeasurementError] | None:
-    """What is wrong with the trials, if anything is: a proof, or a measurement."""
+    """Return the class of the trials' failure, a proof or a measurement; None where all are valid."""
     reasons = [reason for record in records for reason in record.reasons]
     if any(reason.startswith("proof") for reason in reasons):
         return ProofError

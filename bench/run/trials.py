@@ -1,4 +1,4 @@
-"""The main job: every trial of the plan is deployed, proven, loaded, proven again and stored."""
+"""Run the trials of a plan: deploy each, prove it, load it, prove it again and store it."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -22,43 +22,43 @@ from bench.verification.evidence import is_of_pages
 
 
 class Show(Protocol):
-    """Where progress is shown."""
+    """A display or log of a run's progress."""
 
     def phase(self, trial: Trial, phase: str) -> None:
-        """A trial enters a phase."""
+        """Show that a trial enters a phase."""
 
     def progress(self, trial: Trial, progress: Progress) -> None:
-        """Some more of a trial's load has passed."""
+        """Show the progress of a trial's load."""
 
     def done(self, record: TrialRecord, figures: Headline) -> None:
-        """A trial is stored."""
+        """Show that a trial is stored."""
 
-    def more(self, plan: Plan) -> None:
-        """There are more trials than were planned at first."""
+    def extend(self, plan: Plan) -> None:
+        """Use a plan with more trials, as for reruns."""
 
     def close(self) -> None:
-        """Put back what the display changed."""
+        """Restore what the display changed."""
 
 
 def run_trials(folder: RunFolder, target: Target, show: Show) -> None:
-    """Runs the trials of the folder's plan that it does not hold yet, in the planned order; then spoilt blocks once
-    more, where the scenario wants that."""
+    """Run the missing trials of the folder's plan in the planned order; then rerun invalid blocks, where the scenario
+    has `rerun_invalid`."""
     _run_missing(folder, target, show)
     if blocks := spoilt_blocks(folder):
-        folder.update(plan=folder.record.plan.once_more(blocks))
-        show.more(folder.record.plan)
+        folder.update(plan=folder.record.plan.with_rerun(blocks))
+        show.extend(folder.record.plan)
         _run_missing(folder, target, show)
 
 
 def spoilt_blocks(folder: RunFolder) -> tuple[int, ...]:
-    """The blocks that are to be measured once more. Not those with a trial that was spoilt by what stays, such as a
-    policy that blocks or too many users for one client."""
+    """Return the blocks to rerun: those with an invalid trial, unless its reason is permanent, such as a policy that
+    denies requests or too many users for one client."""
     plan = folder.record.plan
-    if not folder.record.scenario.gives_another_chance:
+    if not folder.record.scenario.reruns_invalid:
         return ()
     invalid = [record for record in folder.trial_records() if record.reasons and record.block <= plan.blocks]
-    lasting = {record.block for record in invalid if not may_pass(record.reasons)}
-    return tuple(sorted({record.block for record in invalid} - lasting - set(plan.again)))
+    permanent = {record.block for record in invalid if not may_pass(record.reasons)}
+    return tuple(sorted({record.block for record in invalid} - permanent - set(plan.again)))
 
 
 def _run_missing(folder: RunFolder, target: Target, show: Show) -> None:
@@ -69,7 +69,7 @@ def _run_missing(folder: RunFolder, target: Target, show: Show) -> None:
 
 
 def run_trial(folder: RunFolder, trial: Trial, *, target: Target, show: Show) -> None:
-    """One trial, from nothing to a stored result."""
+    """Run one trial: deploy, prove, load, prove again, store."""
     started_at = datetime.now(UTC)
     record: TrialRecord | None = None
     try:
@@ -79,13 +79,13 @@ def run_trial(folder: RunFolder, trial: Trial, *, target: Target, show: Show) ->
                 record, proof, figures = _measured(
                     deployment, trial, draft, folder=folder, show=show, started_at=started_at
                 )
-                # it counts, too, when a signal or a failure ends the removal that follows
+                # keep the trial also when a signal or a failure ends the removal that follows
                 at_end.callback(_keep, folder, draft, record=record, proof=proof, figures=figures, show=show)
     except (ClusterError, DeployError) as error:
         if record is None or not record.reasons:
             raise
-        # of two causes the measurement's tells more
-        raise InvalidMeasurementError(f"{trial.folder} is invalid, and the run cannot go on: {error}") from error
+        # of two causes the measurement's has more information
+        raise InvalidMeasurementError(f"{trial.folder} is invalid, and the run cannot continue: {error}") from error
 
 
 def _keep(
@@ -108,49 +108,49 @@ def _measured(
     record = _record(folder.record.scenario, trial, load, restarts=after.restarts, started_at=started_at)
     record = record.model_copy(update={"images": after.images})
     proof = ProofRecord(trial=trial.folder, before=before, after=(*after.evidence, *equal), data_path=after.path)
-    judged = _judged(record, load, proof, draft=draft, remarks=after.remarks)
+    judged = _judged(record, load, proof, draft=draft, warnings=after.warnings)
     return judged, proof, headline(judged, load.samples)
 
 
 @dataclass(frozen=True, slots=True)
 class _Afterwards:
-    """What a deployment was found to be after its load; `remarks` say why, where nothing could be found out."""
+    """The state of a deployment after its load; `warnings` has the failure that kept it from being read."""
 
     evidence: tuple[Evidence, ...] = ()
     restarts: tuple[str, ...] = ()
     images: Mapping[str, str] = field(default_factory=dict)
     path: DataPath | None = None
-    remarks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def _afterwards(deployment: Deployment, load: LoadOutcome, draft: Path) -> _Afterwards:
-    """Whatever fails here, the samples are there, and the trial is kept with its doubts."""
+    """Read a deployment's state after its load. A failure becomes a warning, since the samples are complete."""
     try:
         evidence, restarts, images = deployment.prove(load), deployment.restarts(), deployment.images()
         return _Afterwards(evidence, restarts, images, None if restarts else deployment.data_path(draft))
     except (ClusterError, DeployError) as error:
-        return _Afterwards(remarks=(f"what it was after the load could not be found out: {error}",))
+        return _Afterwards(warnings=(f"the state after the load could not be read: {error}",))
 
 
 def _proven(deployment: Deployment, trial: Trial, draft: Path, *, scenario: Scenario) -> tuple[Evidence, ...]:
-    """No proof, no load. But a configuration whose own manifests keep the page from users is what its name says: its
-    load will fail, and say so."""
+    """Prove a deployment before its load. Raises ProofError, except where the configuration's own manifests deny the
+    page: that is what its name says, and its load reports it."""
     evidence = deployment.prove()
     failures = [fact for fact in evidence if not fact.ok]
-    keeps_pages = bool(scenario.configuration(trial.configuration).manifests) and all(map(is_of_pages, failures))
-    if failures and not keeps_pages:
+    denies_pages = bool(scenario.configuration(trial.configuration).manifests) and all(map(is_of_pages, failures))
+    if failures and not denies_pages:
         write_record(draft / "proof.json", ProofRecord(trial=trial.folder, before=evidence, after=()))
-        told = "\n".join(
-            f"  {fact.name}, {fact.subject}: expected {fact.expected}; saw {fact.seen}" for fact in failures
+        details = "\n".join(
+            f"  {fact.name}, {fact.subject}: expected {fact.expected}; got {fact.seen}" for fact in failures
         )
-        raise ProofError(f"{trial.configuration} is not what its name says, so no load was sent:\n{told}")
+        raise ProofError(f"{trial.configuration}: proof failed, so no load was sent:\n{details}")
     return evidence
 
 
 def _loaded(
     deployment: Deployment, trial: Trial, draft: Path, *, folder: RunFolder, show: Show, started_at: datetime
 ) -> LoadOutcome:
-    """The load; when it is cut short, what was measured stays in the draft, marked as interrupted."""
+    """Send the load. When it is interrupted, its record stays in the draft with that status."""
     partial: list[LoadOutcome] = []
     try:
         return deployment.load(draft, show=lambda progress: show.progress(trial, progress), kept=partial.append)
@@ -165,7 +165,7 @@ def _loaded(
 def _record(
     scenario: Scenario, trial: Trial, load: LoadOutcome, *, restarts: tuple[str, ...], started_at: datetime
 ) -> TrialRecord:
-    ordered = scenario.load_of(trial.configuration)
+    load_settings = scenario.load_of(trial.configuration)
     return TrialRecord(
         trial=trial.folder,
         number=trial.number,
@@ -173,10 +173,10 @@ def _record(
         block=trial.block,
         status="complete",
         started_at=started_at,
-        users=ordered.users,
-        think_time_s=ordered.think_time_s,
-        rate=ordered.rate_per_s,
-        workers=ordered.workers,
+        users=load_settings.users,
+        think_time_s=load_settings.think_time_s,
+        rate=load_settings.rate_per_s,
+        workers=load_settings.workers,
         windows=(load.window,),
         warmup_extended=load.warmup_extended,
         generator=load.generator,
@@ -186,9 +186,9 @@ def _record(
 
 
 def _judged(
-    record: TrialRecord, load: LoadOutcome, proof: ProofRecord, *, draft: Path, remarks: tuple[str, ...]
+    record: TrialRecord, load: LoadOutcome, proof: ProofRecord, *, draft: Path, warnings: tuple[str, ...]
 ) -> TrialRecord:
-    doubts = check_trial(record, load.samples, read_resources(draft / "resources.parquet"), proof)
-    status = "invalid" if doubts.reasons else "complete"
-    warnings = (*doubts.warnings, *load.remarks, *remarks)
-    return record.model_copy(update={"status": status, "reasons": doubts.reasons, "warnings": warnings})
+    issues = check_trial(record, load.samples, read_resources(draft / "resources.parquet"), proof)
+    status = "invalid" if issues.reasons else "complete"
+    warnings = (*issues.warnings, *load.remarks, *warnings)
+    return record.model_copy(update={"status": status, "reasons": issues.reasons, "warnings": warnings})

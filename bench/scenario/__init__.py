@@ -1,1 +1,1 @@
-"""Scenario files: model, loading, overrides, plan, contrasts."""
+"""Scenario files: model, loader, overrides, plan, contrasts."""

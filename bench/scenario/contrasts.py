@@ -1,4 +1,4 @@
-"""Which configurations of a scenario are compared: all with the reference, named pairs, and the steps of each mesh."""
+"""List the comparisons of a scenario: all with the reference, named pairs, and the steps of each mesh."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from bench.scenario.model import Scenario
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A configuration, the one that it is compared with, and whether the scenario names the pair."""
+    """A configuration, its reference, and whether the scenario names the pair in `contrasts`."""
 
     configuration: str
     reference: str
@@ -17,7 +17,7 @@ class Compared:
 
 
 def compared(scenario: Scenario) -> tuple[Compared, ...]:
-    """All pairs, each once: a step of a mesh that the scenario names is a named pair."""
+    """Return all pairs, each once; a step of a mesh that the scenario names is a named pair."""
     named = [Compared(pair.configuration, pair.reference, named=True) for pair in scenario.contrasts]
     known = {frozenset((pair.configuration, pair.reference)) for pair in named}
     steps = (pair for pair in _steps(scenario) if frozenset((pair.configuration, pair.reference)) not in known)
@@ -25,7 +25,7 @@ def compared(scenario: Scenario) -> tuple[Compared, ...]:
 
 
 def alike(scenario: Scenario, one: str, other: str) -> bool:
-    """Whether two configurations are one and the same under two names: then all that differs between them is noise."""
+    """Check whether two configurations are equal but for their names, so that any difference between them is noise."""
     sides = [scenario.configuration(name).model_dump(exclude={"name", "load"}) for name in (one, other)]
     return sides[0] == sides[1] and scenario.load_of(one) == scenario.load_of(other)
 
@@ -37,7 +37,7 @@ def _with_reference(scenario: Scenario) -> Iterator[Compared]:
 
 
 def _steps(scenario: Scenario) -> Iterator[Compared]:
-    """Each step of a mesh against the step before, in the order of the file; none without a reference."""
+    """Yield each step of a mesh with the step before, in the order of the file; nothing without a reference."""
     if scenario.reference is None:
         return
     for mesh in dict.fromkeys(c.mesh for c in scenario.configurations if c.mesh != "none"):

@@ -1,7 +1,7 @@
 """Define the keys of a scenario: each with its type, unit, bounds, default and meaning.
 
-The keys of a file have no units (`think_time: 100ms`), the attributes do (`think_time_s`, a float). Schema,
-reference page and error messages are made from what stands here.
+The keys of a file have no units (`think_time: 100ms`), the attributes do (`think_time_s`, a float). Schema, reference
+page and error messages are made from these models.
 """
 
 import os
@@ -45,22 +45,22 @@ from bench.scenario.types import (
 )
 from bench.units import format_duration
 
-Names = tuple[str, str]  # the configuration, and the one that it is compared with
+Names = tuple[str, str]  # a configuration and its reference
 Place = tuple[int | str, ...]
 
 
 def refuse_idle_pairs(pairs: Sequence[Names], *, known: Sequence[str], reference: str | None) -> None:
-    """Raises ValidationError with each pair that names nothing, compares one with itself, or is compared anyway."""
-    wrong = [
-        InitErrorDetails(type=PydanticCustomError("value_error", "{error}", {"error": text}), loc=place, input=pairs)
-        for place, text in _wrong(pairs, known, reference)
+    """Raise ValidationError for pairs of unknown names, of a configuration with itself, and those compared anyway."""
+    details = [
+        InitErrorDetails(type=PydanticCustomError("value_error", "{error}", {"error": text}), loc=path, input=pairs)
+        for path, text in _wrong(pairs, known, reference)
     ]
-    if wrong:
-        raise ValidationError.from_exception_data("contrasts", wrong)
+    if details:
+        raise ValidationError.from_exception_data("contrasts", details)
 
 
 def _wrong(pairs: Sequence[Names], known: Sequence[str], reference: str | None) -> Iterator[tuple[Place, str]]:
-    """What is wrong with each pair, and where; a pair is the same in either direction."""
+    """Yield path and message for each invalid pair; a pair is the same in either direction."""
     seen: dict[frozenset[str], int] = {}
     for number, names in enumerate(pairs):
         both = frozenset(names)
@@ -69,16 +69,16 @@ def _wrong(pairs: Sequence[Names], known: Sequence[str], reference: str | None) 
         elif len(both) < 2:
             yield (number, "reference"), f"{names[0]} would be compared with itself; name another configuration"
         elif both in seen:
-            yield (number,), f"contrasts[{seen[both]}] compares these two already; leave one of them out"
+            yield (number,), f"contrasts[{seen[both]}] already compares these two; leave one of them out"
         elif reference in both:
-            yield (number,), f"everyone is compared with the reference {reference} anyway; leave this pair out"
+            yield (number,), f"every configuration is compared with the reference {reference} anyway; leave it out"
         seen.setdefault(both, number)
 
 
 def _unknown(number: int, names: Names, known: Sequence[str]) -> Iterator[tuple[Place, str]]:
     for side, name in zip(("configuration", "reference"), names, strict=True):
         if name not in known:
-            yield (number, side), f"{name} is none of the configurations: {', '.join(known)}"
+            yield (number, side), f"{name} is not a configuration (configurations: {', '.join(known)})"
 
 
 Workload = Literal["bookinfo", "productpage", "details", "reviews", "ratings", "load", "gateway"]
@@ -93,7 +93,7 @@ QUICK_WINDOW_S: Final = 15.0
 
 
 class Section(BaseModel):
-    """Base of the models: frozen, unknown keys refused, both the file's and Python's names for a field."""
+    """Base of the models: frozen, rejects unknown keys, accepts the file's and Python's names of a field."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, validate_by_name=True, validate_by_alias=True
@@ -157,12 +157,12 @@ class Load(Section):
 
     @field_validator("duration_s")
     @classmethod
-    def _long_enough(cls, duration_s: float, info: ValidationInfo) -> float:
+    def _check_length(cls, duration_s: float, info: ValidationInfo) -> float:
         _refuse_short(duration_s, info.data.get("warmup_s", 0.0))
         return duration_s
 
     @model_validator(mode="after")
-    def _default_long_enough(self) -> Self:
+    def _check_default_length(self) -> Self:
         _refuse_short(self.duration_s, self.warmup_s)
         return self
 
@@ -170,8 +170,8 @@ class Load(Section):
 def _refuse_short(duration_s: float, warmup_s: float) -> None:
     if duration_s < warmup_s:
         raise ValueError(
-            f"the window of {format_duration(duration_s)} is shorter than the warm-up of"
-            f" {format_duration(warmup_s)}; make it longer, or the warm-up shorter"
+            f"the window ({format_duration(duration_s)}) is shorter than the warm-up ({format_duration(warmup_s)});"
+            " use a longer window or a shorter warm-up"
         )
 
 
@@ -199,22 +199,23 @@ class Configuration(Section):
 
     @field_validator("manifests")
     @classmethod
-    def _need_a_mesh(cls, manifests: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    def _check_mesh(cls, manifests: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if manifests and info.data.get("mesh") == "none":
-            raise ValueError("without a mesh there is nothing to apply them to; name a mesh, or leave them out")
+            raise ValueError("cannot be applied without a mesh; name a mesh, or leave them out")
         return manifests
 
     @field_validator("manifests")
     @classmethod
-    def _are_apart(cls, manifests: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        """A folder is applied with all that lies below it; naming a part of it as well would apply that twice."""
+    def _check_overlap(cls, manifests: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        """Reject a folder inside another: a folder is applied with everything below it, so that it would be applied
+        twice."""
         folder = info.context.folder if isinstance(info.context, Source) else None
         for outer, inner in permutations(manifests if folder else (), 2):
             if inner == outer:
                 raise ValueError(f"{inner} is named twice")
-            inside, around = (Path(os.path.realpath(find_manifests(place, folder))) for place in (inner, outer))
-            if inside.is_relative_to(around):
-                raise ValueError(f"{inner} is a part of {outer}, which is applied as a whole; name one of the two")
+            inner_path, outer_path = (Path(os.path.realpath(find_manifests(name, folder))) for name in (inner, outer))
+            if inner_path.is_relative_to(outer_path):
+                raise ValueError(f"{inner} is inside {outer}, which is applied as a whole; name one of them")
         return manifests
 
 
@@ -243,8 +244,8 @@ class Scenario(Section):
     )
     rerun_invalid: Annotated[bool, Strict()] = Field(
         True,
-        description="Rerun a block, at the end, if one of its trials was invalid for a cause that may pass, such as a"
-        " restart or an unsteady window; the first one is kept and left out of every mean. Not with `quick`. The old"
+        description="Rerun a block, at the end, if one of its trials was invalid for a retryable reason, such as a"
+        " restart or an unsteady window; the first one is kept, and no mean includes it. Not with `quick`. The old"
         " name `again` is deprecated.",
     )
     seed: Seed | None = Field(None, description="Seed of the order of trials. Without it, each run draws its own.")
@@ -283,59 +284,59 @@ class Scenario(Section):
     @model_validator(mode="before")
     @classmethod
     def _rename_keys(cls, data: Any) -> Any:
-        """A stored run has the names of its day."""
+        """Rename old keys, which stored runs have."""
         return rename_keys(data)
 
     @field_validator("configurations")
     @classmethod
-    def _unique(cls, configurations: tuple[Configuration, ...]) -> tuple[Configuration, ...]:
+    def _check_names(cls, configurations: tuple[Configuration, ...]) -> tuple[Configuration, ...]:
         names = [configuration.name for configuration in configurations]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"names must differ; more than one is called {', '.join(twice)}")
+            raise ValueError(f"names must be unique; given more than once: {', '.join(twice)}")
         return configurations
 
     @field_validator("reference")
     @classmethod
-    def _is_a_configuration(cls, reference: str | None, info: ValidationInfo) -> str | None:
+    def _check_reference(cls, reference: str | None, info: ValidationInfo) -> str | None:
         known = _known_names(info)
         if reference is not None and reference not in known:
-            raise ValueError(f"{reference} is none of the configurations: {', '.join(known)}")
+            raise ValueError(f"{reference} is not a configuration (configurations: {', '.join(known)})")
         return reference
 
     @field_validator("contrasts")
     @classmethod
-    def _add_something(cls, contrasts: tuple[Pair, ...], info: ValidationInfo) -> tuple[Pair, ...]:
+    def _check_contrasts(cls, contrasts: tuple[Pair, ...], info: ValidationInfo) -> tuple[Pair, ...]:
         pairs = [(pair.configuration, pair.reference) for pair in contrasts]
         refuse_idle_pairs(pairs, known=_known_names(info), reference=info.data.get("reference"))
         return contrasts
 
     @field_validator("equalise")
     @classmethod
-    def _something_to_set(cls, equalise: tuple[Equal, ...], info: ValidationInfo) -> tuple[Equal, ...]:
+    def _check_equalise(cls, equalise: tuple[Equal, ...], info: ValidationInfo) -> tuple[Equal, ...]:
         if len(set(equalise)) < len(equalise):
-            raise ValueError(f"names something twice: {', '.join(equalise)}")
+            raise ValueError(f"each setting may be named once: {', '.join(equalise)}")
         known = info.data.get("configurations")
         if equalise and known and all(configuration.mesh == "none" for configuration in known):
-            raise ValueError("no configuration has a mesh, so that there is nothing to set alike; leave it out")
+            raise ValueError("has no effect, since no configuration has a mesh; leave it out")
         return equalise
 
     def configuration(self, name: str) -> Configuration:
-        """The configuration of that name. Raises KeyError where there is none."""
+        """Return the configuration of that name. Raises KeyError where there is none."""
         return {configuration.name: configuration for configuration in self.configurations}[name]
 
     def load_of(self, configuration: str) -> Load:
-        """The load on one configuration: the scenario's, with what the configuration changes."""
+        """Return the load on one configuration: the scenario's, with the configuration's changes."""
         override = self.configuration(configuration).load
         return self.load.model_copy(update=override.model_dump(exclude_none=True)) if override else self.load
 
     @property
-    def gives_another_chance(self) -> bool:
-        """Whether a block that something spoilt is measured once more."""
+    def reruns_invalid(self) -> bool:
+        """Whether invalid blocks are rerun."""
         return self.rerun_invalid and not self.quick
 
     def shortened(self) -> Self:
-        """The same scenario with the short windows of `quick`; none gets longer."""
+        """Return the scenario with the short windows of `quick`; none gets longer."""
         times = {
             "warmup_s": min(self.load.warmup_s, QUICK_WARMUP_S),
             "duration_s": min(self.load.duration_s, QUICK_WINDOW_S),
@@ -344,6 +345,6 @@ class Scenario(Section):
 
 
 def _known_names(info: ValidationInfo) -> tuple[str, ...]:
-    """The configurations' names, also where one of them has a mistake elsewhere."""
+    """Return the configurations' names, also where one of them is invalid otherwise."""
     known = tuple(configuration.name for configuration in info.data.get("configurations", ()))
     return info.context.names if not known and isinstance(info.context, Source) else known

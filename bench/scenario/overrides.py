@@ -1,6 +1,6 @@
-"""What the command line changes in a scenario, applied to the parsed file before anything is checked.
+"""Apply the command line's changes to the data of a scenario file, before anything is checked.
 
-So an override passes the same checks as the file; what is wrong with one is told under its flag.
+So an override passes the same checks as the file, and its problems are reported under its option.
 """
 
 from collections.abc import Iterator
@@ -25,9 +25,9 @@ _FLAGS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """`--set PATH=VALUE`, any number of times, and the flags of the fields that are changed most.
+    """`--set PATH=VALUE`, any number of times, and the options of frequently changed fields.
 
-    Values are what the user typed (`50`, `60s`, `50/s`). A flag wins over a `--set` of the same field.
+    Values are what the user typed (`50`, `60s`, `50/s`). An option overrides a `--set` of the same field.
     """
 
     sets: tuple[str, ...] = ()
@@ -42,20 +42,20 @@ class Overrides:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One override: what the user typed it as, the field's path, and its value."""
+    """One override: its option as typed, the field's path, and its value."""
 
     flag: str
-    place: tuple[str, ...]
+    path: tuple[str, ...]
     value: Any
 
     def problem(self, message: str) -> Problem:
-        """`message` as a problem of this override."""
+        """Return `message` as a problem of this override."""
         return Problem(self.flag, 0, "", message)
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A scenario's data with the overrides in it, and what is wrong with those that are not."""
+    """A scenario's data with the overrides applied, and the problems of those that could not be."""
 
     data: Any
     changes: tuple[Change, ...] = ()
@@ -63,16 +63,16 @@ class Changed:
 
 
 def apply(overrides: Overrides, data: Any) -> Changed:
-    """The data of a scenario file with all overrides; `data` itself stays as it is."""
+    """Apply all overrides to a copy of a scenario file's data."""
     changes: list[Change] = []
     problems: list[Problem] = []
-    for flag, place, text in _given(overrides):
+    for flag, path, text in _given(overrides):
         try:
-            old = tuple(place.split("."))
+            old = tuple(path.split("."))
             change = Change(flag, tuple(map(str, rename_path(old))), _value(text))
-            if change.place != old:
-                warn_deprecated(flag, ".".join(change.place))
-            data = _replaced(data, change.place, change.value, above="the scenario")
+            if change.path != old:
+                warn_deprecated(flag, ".".join(change.path))
+            data = _replaced(data, change.path, change.value, above="the scenario")
             changes.append(change)
         except ValueError as error:
             problems.append(Problem(flag, 0, "", str(error)))
@@ -80,18 +80,18 @@ def apply(overrides: Overrides, data: Any) -> Changed:
 
 
 def _given(overrides: Overrides) -> Iterator[tuple[str, str, str]]:
-    """Flag, path and value of each override, in the order in which they apply."""
+    """Yield option, path and value of each override, in the order of their application."""
     for text in overrides.sets:
-        place, equals, value = text.partition("=")
-        yield f"--set {place}", place, value if equals else ""
-    for name, place in _FLAGS.items():
+        path, equals, value = text.partition("=")
+        yield f"--set {path}", path, value if equals else ""
+    for name, path in _FLAGS.items():
         value = getattr(overrides, name)
         if value is not None and value is not False:
-            yield f"--{name}", place, str(value)
+            yield f"--{name}", path, str(value)
 
 
 def _value(text: str) -> Any:
-    """The YAML scalar that `text` is, or the list of some. Raises ValueError where it is something else."""
+    """Parse a YAML scalar, or a list of scalars. Raises ValueError for anything else."""
     try:
         documents = parse_documents(text, file="value")
     except InputError as error:
@@ -99,7 +99,7 @@ def _value(text: str) -> Any:
     if not documents:
         raise ValueError("has no value; write PATH=VALUE, such as load.users=50")
     if len(documents) > 1 or not _is_plain(documents[0].value):
-        raise ValueError(f"must be one value, or a list of some, not {shown(text)}")
+        raise ValueError(f"must be one value or a list of values, not {shown(text)}")
     return documents[0].value
 
 
@@ -108,15 +108,15 @@ def _is_plain(value: Any) -> bool:
     return not any(isinstance(part, dict | list) for part in parts)
 
 
-def _replaced(data: Any, place: tuple[str, ...], value: Any, *, above: str) -> Any:
-    """A copy of `data` with another value at `place`; `above` names where `data` stands."""
-    if not place:
+def _replaced(data: Any, path: tuple[str, ...], value: Any, *, above: str) -> Any:
+    """Copy `data` with another value at `path`; `above` is the name of `data` for messages."""
+    if not path:
         return value
-    head, rest = place[0], place[1:]
+    head, rest = path[0], path[1:]
     if isinstance(data, list):
         indices = {str(index): index for index in range(len(data))}
         if head not in indices:
-            raise ValueError(f"{above} has {len(data)} entries, from 0; no {shown(head)}")
+            raise ValueError(f"{above} has {len(data)} entries, counted from 0, and no {shown(head)}")
         below = _replaced(data[indices[head]], rest, value, above=head)
         return [*data[: indices[head]], below, *data[indices[head] + 1 :]]
     if not isinstance(data, dict | None):
@@ -126,14 +126,14 @@ def _replaced(data: Any, place: tuple[str, ...], value: Any, *, above: str) -> A
 
 
 def _unheard(data: Any, changes: list[Change]) -> Iterator[Problem]:
-    """A flag for everybody's load must not be swallowed by configurations with a load of their own."""
+    """Yield a problem for each option without effect on configurations that have their own value of the key."""
     for change in changes:
-        key = change.place[-1]
+        key = change.path[-1]
         own = tuple(_with_own(data, key)) if change.flag in {"--users", "--rate"} else ()
         if own:
             yield change.problem(
-                f"has no effect on {', '.join(own)}, with {key} of their own; leave {change.flag} out,"
-                f" or change them with --set configurations.N.load.{key}={change.value} (N counts from 0)"
+                f"has no effect on {', '.join(own)}, which have their own {key}; leave {change.flag} out,"
+                f" or use --set configurations.N.load.{key}={change.value} (N counts from 0)"
             )
 
 
@@ -144,6 +144,6 @@ def _with_own(data: Any, key: str) -> Iterator[str]:
 
 
 def entries(data: Any) -> tuple[dict[str, Any], ...]:
-    """The configurations in a scenario's data, as far as data that nobody has checked has any."""
+    """Return the configurations in a scenario's unchecked data, none where it has no list of them."""
     found = data.get("configurations") if isinstance(data, dict) else None
     return tuple(entry for entry in found if isinstance(entry, dict)) if isinstance(found, list) else ()

@@ -1,4 +1,4 @@
-"""Which configuration runs when: a scenario and a seed become an ordered list of trials."""
+"""Order the trials of a scenario by a seed."""
 
 import random
 import secrets
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from bench.scenario.model import Scenario
 
-# Start, proofs and end of a deployment, as seen on two shared processors.
+# Start, proofs and removal of a deployment, as measured on two shared CPUs.
 _SECONDS_PER_DEPLOYMENT = 3.5
 
 Order = tuple[tuple[int, ...], ...]
@@ -25,13 +25,13 @@ class Trial(BaseModel):
 
     @property
     def folder(self) -> str:
-        """The trial's folder name, in the order of the run: `01-baseline-1`."""
+        """Folder name, in the order of the run: `01-baseline-1`."""
         return f"{self.number:02}-{self.configuration}-{self.block}"
 
 
 class Plan(BaseModel):
     """`order` has one tuple per block: the configurations' names in the order in which they run. The last blocks are
-    those in `again`, measured once more."""
+    the reruns of those in `again`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,33 +42,32 @@ class Plan(BaseModel):
 
     @property
     def blocks(self) -> int:
-        """How many count."""
+        """Number of blocks, without reruns."""
         return len(self.order) - len(self.again)
 
-    def once_more(self, blocks: Sequence[int]) -> "Plan":
-        """The same, with these blocks again at the end, each in its own order."""
+    def with_rerun(self, blocks: Sequence[int]) -> "Plan":
+        """Return the plan with a rerun of these blocks at the end, each in its own order."""
         order = (*self.order, *(self.order[block - 1] for block in blocks))
         return self.model_copy(update={"order": order, "again": (*self.again, *blocks)})
 
     @property
     def trials(self) -> tuple[Trial, ...]:
-        places = [(name, block) for block, names in enumerate(self.order, start=1) for name in names]
+        pairs = [(name, block) for block, names in enumerate(self.order, start=1) for name in names]
         return tuple(
-            Trial(number=number, configuration=name, block=block)
-            for number, (name, block) in enumerate(places, start=1)
+            Trial(number=number, configuration=name, block=block) for number, (name, block) in enumerate(pairs, start=1)
         )
 
 
 def draw_seed() -> int:
-    """A seed for a scenario that names none; it is stored with the run."""
+    """Draw a seed for a scenario without one; it is stored with the run."""
     return secrets.randbelow(2**32)
 
 
 def make_plan(scenario: Scenario, seed: int) -> Plan:
-    """Orders the configurations so that a drift of the machine hits them alike.
+    """Order the configurations so that a drift of the machine affects them equally.
 
-    The seed decides which configuration takes which place, so that a fixed order cannot fall in with
-    something that happens every night.
+    The seed decides which configuration gets which position, so that a fixed order cannot coincide with something that
+    happens every night.
     """
     draw = random.Random(seed)  # noqa: S311  # an order, no secret
     names = [configuration.name for configuration in scenario.configurations]
@@ -79,13 +78,13 @@ def make_plan(scenario: Scenario, seed: int) -> Plan:
 
 
 def expected_seconds(scenario: Scenario, plan: Plan) -> float:
-    """Windows, warm-ups and deployments."""
+    """Return the time of windows, warm-ups and deployments in seconds."""
     loads = [scenario.load_of(trial.configuration) for trial in plan.trials]
     return sum(load.warmup_s + load.duration_s + _SECONDS_PER_DEPLOYMENT for load in loads)
 
 
 def most_users(scenario: Scenario) -> int:
-    """Users of the configuration that has the most."""
+    """Return the users of the configuration that has most."""
     return max(scenario.load_of(configuration.name).users for configuration in scenario.configurations)
 
 
@@ -107,17 +106,17 @@ def _mirrored(blocks: int, _count: int, _draw: random.Random) -> tuple[str, Orde
 
 
 def _balanced(blocks: int, count: int, _draw: random.Random) -> tuple[str, Order]:
-    """Three orders in which every configuration's places have the same sum: a steady drift cancels.
+    """Return three orders in which the positions of every configuration have the same sum: a steady drift cancels.
 
-    The second order moves every place on by just over half a turn; the third takes what is left of the sum,
-    which makes a permutation for every odd count. ABC BCA CAB for three; no configuration follows itself, so
-    that each repeat is a new deployment. Names are shuffled by the caller.
+    The second order moves every position by just over half a turn. The third takes the rest of the sum, which is a
+    permutation for every odd count. For three it is ABC BCA CAB. No configuration follows itself, so that each repeat
+    is a new deployment. Names are shuffled by the caller.
     """
     half, first = count // 2, list(range(count))
     second = [(place + half + 1) % count for place in first]
     third = [3 * half - a - b for a, b in zip(first, second, strict=True)]
     square = tuple(tuple(sorted(range(count), key=places.__getitem__)) for places in (first, second, third))
-    return "three balanced orders: every configuration has the same mean place", square * (blocks // 3)
+    return "three balanced orders: every configuration has the same mean position", square * (blocks // 3)
 
 
 def _shuffled(blocks: int, count: int, draw: random.Random) -> tuple[str, Order]:

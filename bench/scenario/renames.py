@@ -1,4 +1,4 @@
-"""Old names of scenario keys and command-line options: still read, with a warning that has the new name.
+"""Translate old names of scenario keys and command-line options, with a warning that has the new name.
 
 A rename is a line in one of the tables. A stored run keeps the old key and is read without a warning.
 """

@@ -1,8 +1,7 @@
-"""The types of a scenario's fields: names, counts, places, and quantities with a unit, each with its bounds.
+"""Define the types of a scenario's fields: names, counts, paths, and quantities with a unit, each with its bounds.
 
-They read two things: the text of a scenario file, where a quantity needs its unit and a given file must be
-there, and the scenario stored in `run.json`, which has bare floats. A `Source` as validation context marks
-the first.
+They read scenario files, where a quantity needs its unit and a given file must exist, and the scenario stored in
+`run.json`, which has bare floats. A `Source` as validation context marks a scenario file.
 """
 
 import difflib
@@ -51,9 +50,9 @@ _NAMED_AT_MOST: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a scenario's text comes from; validation with one demands units and looks for the given files.
+    """The folder of a scenario file; validation with a Source requires units and looks for the given files.
 
-    `names` are the configurations' names as far as the text has them, for checks beside broken ones.
+    `names` are the configurations' names in the text, for checks in a file with invalid configurations.
     """
 
     folder: Path
@@ -62,7 +61,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """Marks a float that people write with a unit, from `low` to `high`; in records it is the bare float."""
+    """A float that scenario files give with a unit, from `low` to `high`; records have the bare float."""
 
     kind: str
     low: str
@@ -73,11 +72,11 @@ class Quantity:
 
     @property
     def title(self) -> str:
-        """What to write, in words: `duration, 1s to 24h`."""
+        """Description for users: `duration, 1s to 24h`."""
         return f"{self.kind}, {self.low} to {self.high}"
 
     def read(self, value: object, info: ValidationInfo) -> object:
-        """Text as its number, checked against the bounds; a bare number only outside scenario files."""
+        """Parse a text and check its bounds; a bare number is accepted only outside scenario files."""
         if isinstance(info.context, Source) and not isinstance(value, str):
             raise ValueError(f"must be text with a unit ({self.title}), not {shown(value)}")
         number = self._number(value) if isinstance(value, str) else value
@@ -89,7 +88,7 @@ class Quantity:
         try:
             return self.parse(text)
         except ValueError:
-            raise ValueError(f"{shown(text)} is no {self.kind} with a unit ({self.title})") from None
+            raise ValueError(f"{shown(text)} is not a {self.kind} with a unit ({self.title})") from None
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.with_info_before_validator_function(self.read, handler(source))
@@ -110,80 +109,80 @@ def _known_version(version: int) -> int:
     return version
 
 
-def find_manifests(place: str, folder: Path | None) -> Path:
-    """The folder of manifests that a scenario in `folder` means: one beside it, else a shipped one.
+def find_manifests(name: str, folder: Path | None) -> Path:
+    """Return the folder of manifests that a scenario in `folder` means: one in that folder, else a shipped one.
 
-    Raises ValueError where there is none with manifests in it, where it holds a file that would not be applied, or
-    where a symbolic link leads out of its root.
+    Raises ValueError where it has no manifests, contains a file that would not be applied, or where a symbolic link
+    leads outside.
     """
-    found = _find("manifests", place, folder)
+    found = _find("manifests", name, folder)
     if not found.is_dir():
-        raise ValueError(f"{place} is no folder; give the folder that holds the manifests")
+        raise ValueError(f"{name} is not a folder; give the folder of the manifests")
     if unread := unread_files(found):
-        names = ", ".join(_printable(f"{place}/{path.relative_to(found)}") for path in unread[:_NAMED_AT_MOST])
+        names = ", ".join(_printable(f"{name}/{path.relative_to(found)}") for path in unread[:_NAMED_AT_MOST])
         more = f" and {len(unread) - _NAMED_AT_MOST} more" if len(unread) > _NAMED_AT_MOST else ""
         folders = "; links to folders are not followed: name such a folder itself" * any(map(os.path.isdir, unread))
         raise ValueError(
             f"{names}{more} would not be applied: manifests are {_SUFFIXES}{folders}; move other files elsewhere"
         )
     if not manifest_files(found):
-        raise ValueError(f"{place} holds no manifest ({_SUFFIXES})")
+        raise ValueError(f"{name} contains no manifests ({_SUFFIXES})")
     return found
 
 
 def _printable(name: str) -> str:
-    """A file's name as text: what a terminal would obey, and bytes that are no text, are escaped."""
+    """Escape a file name for terminals: control characters, and bytes that are not UTF-8."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
 
 
-def find_locustfile(place: str, folder: Path | None) -> Path:
-    """The Locust file that a scenario in `folder` means by `place`. Raises ValueError as `find_manifests`."""
-    found = _find("locustfiles", place if place.endswith(".py") else f"{place}.py", folder)
+def find_locustfile(name: str, folder: Path | None) -> Path:
+    """Return the Locust file that a scenario in `folder` means by `name`. Raises ValueError as `find_manifests`."""
+    found = _find("locustfiles", name if name.endswith(".py") else f"{name}.py", folder)
     if not found.is_file():
-        raise ValueError(f"{place} is no file")
+        raise ValueError(f"{name} is not a file")
     return found
 
 
-def _find(kind: Kind, place: str, folder: Path | None) -> Path:
+def _find(kind: Kind, name: str, folder: Path | None) -> Path:
     roots = [folder, shipped(kind)] if folder else [shipped(kind)]
     for root in roots:
-        found = root / place
-        if os.path.exists(found):  # noqa: PTH110 - Path.exists raises where it may not look
+        found = root / name
+        if os.path.exists(found):  # noqa: PTH110 - Path.exists raises where permission is missing
             _refuse_escape(found, root)
             return found
-    near = did_you_mean(place, _shipped_places(kind))
-    raise ValueError(f"there is no {place} beside the scenario or among the shipped {kind}{near}")
+    near = did_you_mean(name, _shipped_paths(kind))
+    raise ValueError(f"no {name} in the scenario's folder or among the shipped {kind}{near}")
 
 
 def _refuse_escape(found: Path, root: Path) -> None:
     inside = Path(os.path.realpath(root))
-    for path in chain([found], files_below(found)):  # the folder first: what lies outside is not even listed
+    for path in chain([found], files_below(found)):  # the folder first, so that nothing outside is listed
         if not Path(os.path.realpath(path)).is_relative_to(inside):
             name = _printable(str(path.relative_to(root)))
             raise ValueError(f"{name} leads out of its folder through a symbolic link")
 
 
-def _shipped_places(kind: Kind) -> set[str]:
+def _shipped_paths(kind: Kind) -> set[str]:
     root = shipped(kind)
     if kind == "locustfiles":
         return {path.stem for path in root.glob("*.py")}
     return {path.parent.relative_to(root).as_posix() for path in manifest_files(root)}
 
 
-def _has_manifests(place: str, info: ValidationInfo) -> str:
+def _has_manifests(path: str, info: ValidationInfo) -> str:
     if isinstance(info.context, Source):
-        find_manifests(place, info.context.folder)
-    return place
+        find_manifests(path, info.context.folder)
+    return path
 
 
-def _has_locustfile(place: str, info: ValidationInfo) -> str:
+def _has_locustfile(path: str, info: ValidationInfo) -> str:
     if isinstance(info.context, Source):
-        find_locustfile(place, info.context.folder)
-    return place
+        find_locustfile(path, info.context.folder)
+    return path
 
 
 def _known_reviews(value: object) -> object:
-    """One version of reviews, or several: a list."""
+    """Check one version of reviews, or a list of several."""
     several = value if isinstance(value, list | tuple) else (value,)
     for one in several:
         if one not in REVIEWS:

@@ -1,1 +1,1 @@
-"""This host: processes, locks, cancellation, the journal, secrets in output."""
+"""This host: processes, the host lock, cancellation, the journal, redaction of secrets."""

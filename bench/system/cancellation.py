@@ -1,7 +1,7 @@
-"""Waiting, and being told to stop: every wait of a run goes through here.
+"""Wait, and end at a signal or time limit: every wait of a run uses this module.
 
-Signal handlers only take a note (work inside a handler can deadlock a cleanup); the note becomes an exception in
-the main flow, at the next wait.
+Signal handlers only note the signal, since work inside a handler can deadlock a cleanup. The note becomes an exception
+in the main flow, at the next wait.
 """
 
 import signal
@@ -20,7 +20,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Watch:
-    """What can end a run from outside: signals (counted) and the run's own time limit."""
+    """Carries signals and the run's time limit to whatever waits."""
 
     def __init__(self) -> None:
         self.signals: list[int] = []
@@ -28,44 +28,44 @@ class Watch:
         self.deadline: float | None = None
 
     def check(self) -> None:
-        """Raises Interrupted or RunTimeoutError if the run has to end."""
+        """Raise Interrupted or RunTimeoutError if the run has to end."""
         if self.signals:
             raise Interrupted(self.signals[0])
         if self.deadline is not None and time.monotonic() > self.deadline:
-            raise RunTimeoutError("the run took longer than --timeout; what was measured until then is kept")
+            raise RunTimeoutError("the run took longer than --timeout; complete trials are kept")
 
     @property
-    def impatient(self) -> bool:
-        """A second signal: end at once, without waiting for anything."""
+    def is_forced(self) -> bool:
+        """Whether a second signal came: end at once, without waiting."""
         return len(self.signals) > 1
 
     @property
-    def hasty(self) -> bool:
-        """A CI system's signal, after which it leaves some ten seconds; a keyboard leaves time."""
+    def has_short_deadline(self) -> bool:
+        """Whether a CI system sent the signal, which allows about ten seconds before SIGKILL; Ctrl-C has no limit."""
         return bool(self.signals) and self.signals[0] != signal.SIGINT
 
     def note(self, number: int, _frame: FrameType | None) -> None:
-        """The signal handler."""
+        """Note a signal; this is the signal handler."""
         self.signals.append(number)
         self.noted_s = self.noted_s or time.monotonic()
 
 
 class Patience(Watch):
-    """For what has to be done after a signal, too, as cleaning up: only a second one ends it."""
+    """Protects work that a first signal must not interrupt, such as a removal; a second signal ends it."""
 
     def __init__(self, watch: Watch) -> None:
         super().__init__()
         self.signals = watch.signals
 
     def check(self) -> None:
-        """Raises Interrupted at the second signal."""
-        if self.impatient:
+        """Raise Interrupted at the second signal."""
+        if self.is_forced:
             raise Interrupted(self.signals[0])
 
 
 @contextmanager
 def watching(timeout_s: float | None = None) -> Iterator[Watch]:
-    """Catches SIGINT, SIGTERM and SIGHUP for the time of a run, and starts its time limit."""
+    """Catch SIGINT, SIGTERM and SIGHUP during a run, and start its time limit."""
     watch = Watch()
     if timeout_s is not None:
         watch.deadline = time.monotonic() + timeout_s
@@ -80,13 +80,13 @@ def watching(timeout_s: float | None = None) -> Iterator[Watch]:
 
 
 def wait_until(check: Callable[[], T | None], *, timeout_s: float, watch: Watch, poll_s: float = POLL_S) -> T | None:
-    """The first true answer of `check`, or None when `timeout_s` seconds have passed without one."""
+    """Return the first true result of `check`, or None after `timeout_s` seconds without one."""
     deadline = time.monotonic() + timeout_s
     while True:
         watch.check()
-        answer = check()
-        if answer:
-            return answer
+        result = check()
+        if result:
+            return result
         if time.monotonic() >= deadline:
             return None
         time.sleep(poll_s)

@@ -1,6 +1,6 @@
-"""The journal of a run: one line before each step that creates something, one after it.
+"""Write and read the journal of a run: one line before each step that creates something, one after it.
 
-After a SIGKILL it tells `cleanup` what to look for: an intent without its `done` may still have happened.
+After a SIGKILL `cleanup` reads what to look for: a step without its `done` may have happened.
 """
 
 import json
@@ -18,7 +18,7 @@ NAME = "journal.jsonl"
 
 
 class Journal:
-    """Appends steps to `journal.jsonl`, each on disk before the step happens."""
+    """Append steps to `journal.jsonl`, each on disk before the step happens."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -28,7 +28,7 @@ class Journal:
             self._file.write("\n")  # else the next line would be lost with the torn one
 
     def write(self, step: str, **facts: Any) -> None:
-        """One line: when, which step, and what it needs to be undone; without secrets."""
+        """Write one line: the time, the step, and the facts that a cleanup needs, redacted. Raises StoreError."""
         line = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "step": step, **facts}
         try:
             self._file.write(redact(json.dumps(redact_values(line))) + "\n")
@@ -38,7 +38,7 @@ class Journal:
 
     @contextmanager
     def step(self, step: str, **facts: Any) -> Iterator[dict[str, Any]]:
-        """`step` before, `step-done` after; facts put into the yielded dict go into the second line."""
+        """Write `step` before the block and `step-done` after it, with the facts put into the yielded dict."""
         self.write(step, **facts)
         outcome: dict[str, Any] = {}
         yield outcome
@@ -49,7 +49,7 @@ class Journal:
 
 
 def read_journal(path: Path) -> tuple[dict[str, Any], ...]:
-    """The lines of a journal; a torn last line is left out. Empty when there is none."""
+    """Read the lines of a journal, without an incomplete last one; empty without a journal."""
     if not path.exists():
         return ()
     return tuple(line for text in path.read_text("utf-8").splitlines() if (line := _parse(text)) is not None)
@@ -67,5 +67,5 @@ def _parse(text: str) -> dict[str, Any] | None:
     try:
         line = json.loads(text)
     except json.JSONDecodeError:
-        return None  # the line that was being written when the machine or the run died
+        return None  # incomplete: the run was killed while it was written
     return line if isinstance(line, dict) else None

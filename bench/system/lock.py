@@ -1,7 +1,7 @@
-"""One run at a time on a machine: two would measure each other.
+"""Hold the host lock: one run at a time on a machine, since two would measure each other.
 
-The lock is a file that names its holder. The kernel frees it when the holder dies, but the name stays: a run that
-was killed has to be cleaned up before the next one starts.
+The lock is a file that names its holder. The kernel releases it when the holder is killed, but the name stays: a killed
+run has to be cleaned up before the next one starts.
 """
 
 import fcntl
@@ -22,8 +22,8 @@ PATH_VARIABLE: Final = "MESHBENCH_HOST_LOCK"
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds the lock, or held it when it died. `run` is the path of the run's folder, `run_id` the run's id, which
-    lock files of older versions lack."""
+    """The process that holds the host lock, or held it when it was killed. `run` is the path of the run's folder;
+    `run_id` is empty in lock files of older versions."""
 
     run: str
     pid: int
@@ -41,9 +41,9 @@ class Holder:
 
 
 def lock_path() -> Path:
-    """Return the machine's lock file for this user; not below TMPDIR, which may differ from shell to shell.
+    """Return this user's lock file; it is not in TMPDIR, which may differ between shells.
 
-    Tests of meshbench itself name another one in `PATH_VARIABLE`, to run beside each other.
+    Tests of meshbench name another one in `PATH_VARIABLE`, to run in parallel.
     """
     if chosen := os.environ.get(PATH_VARIABLE):
         return Path(chosen)
@@ -51,7 +51,7 @@ def lock_path() -> Path:
 
 
 def read_holder() -> tuple[Holder | None, bool]:
-    """The holder that the lock file names, and whether it is alive."""
+    """Read the holder in the lock file, and whether it is alive."""
     if not lock_path().exists():
         return None, False
     with _opened() as file:
@@ -60,17 +60,17 @@ def read_holder() -> tuple[Holder | None, bool]:
 
 @contextmanager
 def machine_lock(run: Path, run_id: str) -> Iterator[None]:
-    """Holds the machine for a run. Raises LockedError where another run has it, or died with it."""
+    """Hold the host lock for a run. Raises LockedError where another run holds it, or was killed with it."""
     with _opened() as file:
         if not _try_lock(file):
             holder = _named(file)
-            told = f"{holder.run} (process {holder.pid}, for {holder.age_s:.0f} s)" if holder else "another run"
-            raise LockedError(f"this machine is being measured by {told}; wait for it to end")
+            other = f"{holder.run} (process {holder.pid}, for {holder.age_s:.0f} s)" if holder else "another run"
+            raise LockedError(f"this machine is in use by {other}; wait for it to end")
         dead = _named(file)
         if dead is not None:
             raise LockedError(
-                f"the run {dead.run} (process {dead.pid}, begun {dead.age_s:.0f} s ago) was killed before it could "
-                "clean up; run `meshbench cleanup` first, then `meshbench run --resume` or a new run"
+                f"the run {dead.run} (process {dead.pid}, started {dead.age_s:.0f} s ago) was killed before it could "
+                "clean up; hint: run 'meshbench cleanup', then 'meshbench run --resume' or a new run"
             )
         _name(file, Holder(str(run.resolve()), os.getpid(), time.time(), run_id))
         try:
@@ -80,7 +80,7 @@ def machine_lock(run: Path, run_id: str) -> Iterator[None]:
 
 
 def forget_holder(run_id: str) -> None:
-    """Takes a dead run's name out of the lock file, after it has been cleaned up."""
+    """Remove a killed run's name from the lock file, after its cleanup."""
     with _opened() as file:
         holder = _named(file)
         if holder is not None and holder.name == run_id and _try_lock(file):
@@ -95,7 +95,7 @@ def _opened() -> IO[str]:
     facts = os.fstat(descriptor)
     if facts.st_uid != os.getuid() or not stat.S_ISREG(facts.st_mode):
         os.close(descriptor)
-        raise LockedError(f"{lock_path()} belongs to somebody else; remove it or ask its owner")
+        raise LockedError(f"{lock_path()} belongs to another user; remove it or ask its owner")
     return os.fdopen(descriptor, "r+", encoding="utf-8")
 
 
@@ -113,7 +113,7 @@ def _named(file: IO[str]) -> Holder | None:
     try:
         return Holder(**json.loads(text)) if text else None
     except (ValueError, TypeError) as error:
-        raise LockedError(f"{lock_path()} does not name a run; remove it, after a look whether one is there") from error
+        raise LockedError(f"{lock_path()} does not name a run; check that none is running, and remove it") from error
 
 
 def _name(file: IO[str], holder: Holder) -> None:

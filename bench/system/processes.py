@@ -1,7 +1,7 @@
-"""Start and end processes: the only module that does.
+"""Start and end processes; no other module does.
 
-Every process is written into the journal before it is started, carries the run's id in its environment, leads a
-session of its own (so that Ctrl-C reaches it in our order) and dies with us (Linux's parent-death signal).
+Every process is recorded in the journal before it is started, has the run's id in its environment, leads its own
+session (so that Ctrl-C reaches only meshbench) and is killed with its parent (Linux's parent-death signal).
 """
 
 import ctypes
@@ -29,7 +29,7 @@ Role = Literal["service", "sidecar", "generator", "control-plane", "node"]
 
 
 RUN_ID_VARIABLE = "MESHBENCH_RUN_ID"
-MARK = "meshbench-run-id"  # the file in a working folder that says whose it is
+MARK = "meshbench-run-id"  # the file with the run's id in a working folder
 STOP_TIMEOUT_S = 10.0
 _SAME_START_S = 0.02
 _PR_SET_PDEATHSIG = 1
@@ -38,7 +38,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Process:
-    """A process of ours. `log` holds its standard output and error."""
+    """A process that meshbench started. `log` is the file of its standard output and error."""
 
     name: str
     role: Role
@@ -54,27 +54,27 @@ class Process:
         return self.popen.poll() is None
 
     def log_tail(self, *, lines: int = 12) -> str:
-        """The last lines of its log, for error messages."""
+        """Return the last lines of its log, for error messages."""
         return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-lines:])
 
-    def ended(self) -> str:
-        """How it ended, in words: `exit code 1` or `SIGKILL`."""
+    def describe_end(self) -> str:
+        """Format how it ended: `exit code 1` or `SIGKILL`."""
         code = self.popen.poll()
         if code is None:
             return "still running"
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
-    def last_words(self) -> str:
-        """How it ended and what it said last, on one line: `exit code 1, saying: ...`."""
-        said = self.log_tail(lines=3).strip().replace("\n", " / ")
-        return f"{self.ended()}, saying: {said}" if said else f"{self.ended()}, without a word"
+    def describe_failure(self) -> str:
+        """Format how it ended and its last output on one line: `exit code 1, last output: ...`."""
+        output = self.log_tail(lines=3).strip().replace("\n", " / ")
+        return f"{self.describe_end()}, last output: {output}" if output else f"{self.describe_end()}, without output"
 
     def stop(self, *, timeout_s: float = STOP_TIMEOUT_S, watch: Watch | None = None) -> int:
-        """SIGTERM, then SIGKILL when it takes longer than `timeout_s`, or as soon as `watch` is impatient; then SIGKILL
-        to what it leaves of its session. Returns the exit code."""
+        """Send SIGTERM, then SIGKILL after `timeout_s` or a second signal in `watch`; then SIGKILL to the rest of its
+        session. Return the exit code."""
         self.popen.terminate()
         deadline = time.monotonic() + timeout_s
-        while self.running and time.monotonic() < deadline and not (watch and watch.impatient):
+        while self.running and time.monotonic() < deadline and not (watch and watch.is_forced):
             time.sleep(POLL_S)
         if self.running:
             self.popen.kill()
@@ -85,7 +85,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Launcher:
-    """Starts processes for one run."""
+    """Start processes for one run."""
 
     run_id: str
     journal: Journal
@@ -101,9 +101,9 @@ class Launcher:
         env: Mapping[str, str | None] | None = None,
         cwd: Path | None = None,
     ) -> Process:
-        """Starts `argv` with its output in `log`; raises DeployError where the program cannot be run.
+        """Start `argv` with its output in `log`. Raises DeployError where the program cannot be run.
 
-        `env` changes the environment that the process inherits; None takes a variable out. `cwd` is where it works.
+        `env` changes the inherited environment; None removes a variable. `cwd` is the working directory.
         """
         changed = {**os.environ, **(env or {}), RUN_ID_VARIABLE: self.run_id}
         with self.journal.step("start-process", name=name, role=role) as outcome, log.open("ab") as output:
@@ -125,7 +125,7 @@ class Launcher:
 
     @contextmanager
     def group(self) -> Iterator[list[Process]]:
-        """A list of processes that are ended, last started first, when the block is left."""
+        """Yield a list of processes that are ended, last started first, at the end of the block."""
         processes: list[Process] = []
         try:
             yield processes
@@ -133,7 +133,7 @@ class Launcher:
             self.stop(processes)
 
     def stop(self, processes: Sequence[Process]) -> None:
-        """Ends all of them at once, and waits for every one; only then for the journal, which may fail."""
+        """End all of them at once, wait for each, and only then write the journal, which may fail."""
         for process in reversed(processes):
             if process.running:
                 process.popen.terminate()
@@ -142,8 +142,8 @@ class Launcher:
             self.journal.write("ended-process", name=process.name, pid=process.pid, exit_code=code)
 
     @contextmanager
-    def no_strays(self) -> Iterator[None]:
-        """Leave no process of the run, however the block is left. Raises LeftoversError, or adds it to the failure."""
+    def without_strays(self) -> Iterator[None]:
+        """End every process of the run after the block. Raises LeftoversError, or adds it to the block's failure."""
         try:
             yield
         except BaseException as error:
@@ -156,7 +156,7 @@ class Launcher:
             self.end_strays()
 
     def end_strays(self) -> None:
-        """End what carries the run's id although nothing of the run is up. Raises LeftoversError for what stays."""
+        """End processes that carry the run's id when none should. Raises LeftoversError for those that remain."""
         ended = end_strays(self.run_id, {})
         if left := find_strays(self.run_id, {}):
             raise LeftoversError(f"processes {', '.join(map(str, left))} of the run {self.run_id} cannot be ended")
@@ -165,8 +165,8 @@ class Launcher:
 
     @contextmanager
     def working_folder(self) -> Iterator[Path]:
-        """A private folder, removed at the end. Below the system's folder for temporary files, since Unix sockets
-        need short paths; never in the results, since it holds keys."""
+        """Yield a private folder, removed at the end. It is in the system's folder for temporary files, since Unix
+        sockets need short paths, and never in the results, since it contains keys."""
         path = Path(tempfile.gettempdir()) / f"meshbench-{secrets.token_hex(4)}"
         self.journal.write("make-folder", path=str(path))
         path.mkdir(mode=0o700)
@@ -183,12 +183,12 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder)
     except OSError as error:
         raise LeftoversError(
-            f"{folder} holds keys and cannot be removed: {error.strerror}; remove it by hand"
+            f"{folder} contains keys and cannot be removed: {error.strerror}; remove it by hand"
         ) from error
 
 
 def raise_file_limit(needed: int) -> None:
-    """Lets this process and its children have `needed` open files, as far as the hard limit goes."""
+    """Allow this process and its children `needed` open files, up to the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     if soft != resource.RLIM_INFINITY and soft < highest:
@@ -196,9 +196,9 @@ def raise_file_limit(needed: int) -> None:
 
 
 def run_tool(argv: Sequence[str], *, timeout_s: float = 60) -> "subprocess.CompletedProcess[str]":
-    """Runs a short tool to its end and returns its output; never raises for its exit code.
+    """Run a short tool and return its output, whatever its exit code.
 
-    Raises OSError when it cannot be started, or does not end in time.
+    Raises OSError when it cannot be started, or times out.
     """
     try:
         return subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, check=False)
@@ -207,12 +207,12 @@ def run_tool(argv: Sequence[str], *, timeout_s: float = 60) -> "subprocess.Compl
 
 
 def this_process() -> dict[str, float]:
-    """What tells this process from every other one, also from a later one with its number."""
+    """Return pid and start time of this process, which no other process has, even a later one with its pid."""
     return {"pid": os.getpid(), "created": _created(os.getpid())}
 
 
 def is_running(pid: int, created: float) -> bool:
-    """Whether the process that `this_process` described is still there."""
+    """Check whether the process with this pid and start time is running."""
     try:
         process = psutil.Process(pid)
         return _is_alive(process) and abs(process.create_time() - created) < _SAME_START_S
@@ -221,20 +221,20 @@ def is_running(pid: int, created: float) -> bool:
 
 
 def _end_session(leader: int) -> None:
-    """Kill what an ended process leaves of its session: forks of Locust go on without it, beside the next load."""
+    """Kill the rest of an ended process's session: forks of Locust would continue during the next load."""
     deadline = time.monotonic() + STOP_TIMEOUT_S
     while (members := _session(leader)) and time.monotonic() < deadline:
         for member in members:
-            with suppress(psutil.Error):  # it ended, or has become another user's
+            with suppress(psutil.Error):  # it ended, or belongs to another user now
                 member.kill()
         time.sleep(POLL_S)
 
 
 def _session(leader: int) -> list[psutil.Process]:
-    """List the processes of the session that a process led which has ended.
+    """List the processes of the session of a leader that has ended.
 
-    The kernel gives the leader's number to no other process as long as the session has a member; where there is one of
-    that number, it is a later one, and so is its session.
+    The kernel does not reuse the leader's pid as long as the session has a member; a process with that pid is a later
+    one, and so is its session.
     """
     if psutil.pid_exists(leader):
         return []
@@ -257,7 +257,7 @@ def _living(pid: int) -> psutil.Process | None:
 
 
 def marked_processes() -> dict[str, tuple[int, ...]]:
-    """Find the processes that carry a run's id in their environment: run ids with pids."""
+    """Find the processes that have a run's id in their environment: pids by run id."""
     found: dict[str, tuple[int, ...]] = {}
     for process in _others():
         if run_id := _mark_of(process):
@@ -266,14 +266,14 @@ def marked_processes() -> dict[str, tuple[int, ...]]:
 
 
 def _others() -> Iterator[psutil.Process]:
-    """Every process but this one and those that it was started from: their environment is the user's, who may have a
-    variable of the same name."""
+    """Return every process but this one and its parents: their environment is the user's, who may have set the
+    variable."""
     ours = {os.getpid(), *(process.pid for process in psutil.Process().parents())}
     return (process for process in psutil.process_iter() if process.pid not in ours)
 
 
 def _mark_of(process: psutil.Process) -> str:
-    """Read a process's run id; empty for one that is dead, of another user, or of no run."""
+    """Read a process's run id; empty for one that has ended, of another user, or of no run."""
     try:
         return process.environ().get(RUN_ID_VARIABLE, "") if _is_alive(process) else ""
     except psutil.Error:
@@ -281,9 +281,9 @@ def _mark_of(process: psutil.Process) -> str:
 
 
 def end_strays(run_id: str, recorded: Mapping[int, float]) -> tuple[int, ...]:
-    """Ends what a dead run left: processes whose pid and start time are in its journal, or that carry its id.
+    """End the leftover processes of a run: those with pid and start time in its journal, or with its id.
 
-    `recorded` maps pids to start times (seconds since the epoch). Returns the pids of those that were ended.
+    `recorded` maps pids to start times (seconds since the epoch). Return the pids of those that were ended.
     """
     found: dict[int, psutil.Process] = {}
     deadline = time.monotonic() + STOP_TIMEOUT_S
@@ -299,12 +299,12 @@ def end_strays(run_id: str, recorded: Mapping[int, float]) -> tuple[int, ...]:
 
 
 def find_strays(run_id: str, recorded: Mapping[int, float]) -> tuple[int, ...]:
-    """The pids that `end_strays` would end."""
+    """Return the pids that `end_strays` would end."""
     return tuple(process.pid for process in _others() if _is_of(process, run_id, recorded))
 
 
 def _is_alive(process: psutil.Process) -> bool:
-    """Not one that is dead and waits for a parent that never asks."""
+    """Check that a process exists and is not a zombie."""
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -1,8 +1,8 @@
-"""Secrets taken out of text, at the two edges where text leaves: the command line's streams, and a run's folder.
+"""Redact secrets in text, where it leaves the program: in the command line's streams, and in a run's folder.
 
-Two sorts are known: secrets that were registered when credentials were read, in every form in which they may come
-back (base64, JSON, URL, HTML), and what looks like a secret wherever it came from. The replacement has no quote and no
-backslash, so that JSON stays JSON; it is the word that kubectl uses. Pure, but for the registry.
+Two kinds are found: secrets that were registered when credentials were read, in every form in which they may occur
+(base64, JSON, URL, HTML), and text that looks like a secret. The replacement has no quote and no backslash, so that
+JSON stays JSON; it is the word that kubectl uses. Pure, but for the registry.
 """
 
 import base64
@@ -36,7 +36,7 @@ Replace = str | Callable[[re.Match[str]], str]
 
 
 def _basic(match: re.Match[str]) -> str:
-    """After the word Basic, only what is a user and a password in base64 is taken out."""
+    """Redact a user and password in base64 after the word Basic, and nothing else."""
     text = match[2]
     try:
         decoded = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
@@ -46,12 +46,12 @@ def _basic(match: re.Match[str]) -> str:
 
 
 def _value(match: re.Match[str]) -> str:
-    """What follows a key is taken out, unless it is one plain word: `token: expired` is a message."""
+    """Redact what follows a key, unless it is one plain word: `token: expired` is a message."""
     is_word = len(match[2]) <= _SHORTEST_WORD and match[2].isalpha() and match[2].islower()
     return match[0] if is_word else f"{match[1]}{MARK}"
 
 
-# Each with words of which a text has one, in small letters, wherever the pattern finds something: that is quick to see.
+# Each with words in lower case, one of which is in every text where the pattern matches: a fast check before it.
 _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], Replace], ...]] = (
     (  # a private key, whole or cut at its end; in JSON its line ends are escaped
         ("private key-----",),
@@ -101,7 +101,7 @@ _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], Replace], ...]] =
         ),
         _value,
     ),
-    (  # the same in JSON, also inside a string of JSON, in Python's own writing, or escaped for HTML
+    (  # the same in JSON, also inside a string of JSON, in Python's repr, or escaped for HTML
         ("token", "passw", "secret", "client-key-data", "clientkeydata"),
         re.compile(rf"({_QUOTE}(?:{_KEYS}){_QUOTE}\s{{0,9}}:\s{{0,9}}{_QUOTE})([^\"'\\&]+)"),
         _value,
@@ -111,7 +111,7 @@ _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], Replace], ...]] =
         re.compile(rf"({_WORD}[\w-]{{0,40}}(?:token|password|passwd|secret)=)([^\s\"'\\,;<>&]{{8,}})", re.IGNORECASE),
         _value,
     ),
-    (  # the same amid a line, where only what is too long for a word is taken for a value
+    (  # the same inside a line, where only text that is too long for a word counts as a value
         ("token", "passw", "secret", "client-key-data", "clientkeydata"),
         re.compile(rf"(\b(?:{_KEYS})[\"']?:\s{{1,9}}[\"']?)(?=[\w.~+/-]*\d)[\w.~+/-]{{20,}}=*", re.ASCII),
         rf"\1{MARK}",
@@ -120,8 +120,8 @@ _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], Replace], ...]] =
 
 
 class _Registry:
-    """The forms of all registered secrets, and the pattern that finds them. Replaced as a whole, so that threads that
-    read it need no lock."""
+    """The forms of all registered secrets, and the pattern that finds them. The pattern is replaced as a whole, so that
+    threads read it without a lock."""
 
     def __init__(self) -> None:
         self.forms: frozenset[str] = frozenset()
@@ -138,15 +138,15 @@ _registry: Final = _Registry()
 
 
 def register_secret(text: str) -> None:
-    """Registers a secret, so that `redact` takes it out of every text. Very short ones, and short plain words, are left
-    to the patterns: they would take ordinary text out, and with it what records need."""
+    """Register a secret, so that `redact` replaces it in every text. Very short secrets and short plain words are not
+    registered, since they occur in ordinary text and in records; the patterns still apply to them."""
     for secret in {text, text.strip(), " ".join(text.split()), *text.split()}:  # messages have it on one line
         if _is_telling(secret):
             _registry.add(frozenset(_forms(secret)))
 
 
 def register_key(pem: str) -> None:
-    """Registers a private key: each of its lines is a secret, since messages may have only some of them."""
+    """Register a private key: each of its lines is a secret, since messages may have only some of them."""
     register_secret(pem)
     for line in pem.splitlines():
         if len(line.strip()) >= _SHORTEST_LINE and not line.startswith("-----"):
@@ -154,8 +154,8 @@ def register_key(pem: str) -> None:
 
 
 class RedactedStream:
-    """A text stream without secrets: what is written goes through `redact`, and all else is the stream's below. It has
-    no `buffer`, past which secrets could go."""
+    """A text stream that redacts what is written; everything else is the underlying stream's. It has no `buffer`, which
+    would bypass the redaction."""
 
     def __init__(self, below: TextIO) -> None:
         self._below = below
@@ -177,8 +177,7 @@ class RedactedStream:
 
 
 def redact_streams() -> None:
-    """Lets this process's standard output and error leave without secrets, for good: also an exception that nothing
-    catches is printed through them."""
+    """Redact this process's standard output and error from now on, uncaught exceptions included."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name == "ascii":
@@ -188,8 +187,8 @@ def redact_streams() -> None:
 
 
 def split_credentials(url: str) -> tuple[str, str]:
-    """A URL without its user and password, and these two as `user:password`, empty where it has none. The password is
-    registered. Raises ValueError for what is no URL, without showing it."""
+    """Split a URL into itself without credentials, and `user:password`, empty where it has none. The password is
+    registered. Raises ValueError for an invalid URL, without showing it."""
     from urllib.parse import unquote, urlsplit, urlunsplit
 
     userinfo = re.search(r"//(?:[^/]*:)?([^/]*)@", url)
@@ -210,7 +209,7 @@ def split_credentials(url: str) -> tuple[str, str]:
 
 
 def basic_authorization(pair: str) -> str:
-    """The header value for `user:password`, in UTF-8 as curl and kubectl send it. Both are registered."""
+    """Return the header value for `user:password`, in UTF-8 as curl and kubectl send it. Both are registered."""
     value = base64.b64encode(pair.encode()).decode()
     register_secret(pair)
     register_secret(pair.partition(":")[2])
@@ -219,7 +218,7 @@ def basic_authorization(pair: str) -> str:
 
 
 def redact_values(value: Any) -> Any:
-    """A copy of plain data without secrets in its texts: before they are escaped, which hides where words begin."""
+    """Copy plain data and redact its texts; do this before they are escaped, which hides where words begin."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):
@@ -228,7 +227,7 @@ def redact_values(value: Any) -> Any:
 
 
 def redact(text: str) -> str:
-    """The text without registered secrets, and without what looks like one."""
+    """Redact registered secrets, and what looks like a secret."""
     if _registry.pattern is not None:
         text = _registry.pattern.sub(MARK, text)
     small = text.lower()
@@ -246,7 +245,7 @@ def _is_telling(secret: str) -> bool:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """A secret as it may come back."""
+    """Yield the forms in which a secret may occur."""
     import html
     from urllib.parse import quote, quote_plus
 

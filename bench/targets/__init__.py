@@ -1,4 +1,4 @@
-"""Where a run happens. A place is chosen first; it opens a target for a run; everything else is behind these
+"""Where a run happens: a backend is chosen first, it opens a target for a run, and all else is behind these
 Protocols."""
 
 from collections.abc import Callable
@@ -19,39 +19,39 @@ class Deployment(Protocol):
     """One configuration, deployed and ready."""
 
     def prove(self, load: LoadOutcome | None = None) -> tuple[Evidence, ...]:
-        """Evidence that it is what its name says; after a load also that the load went where it should."""
+        """Return the evidence that it is what its name says; after a load also that the load went where it should."""
 
     def load(
         self, draft: Path, *, show: Callable[[Progress], None], kept: Callable[[LoadOutcome], None]
     ) -> LoadOutcome:
-        """Loads it for warm-up and window, and leaves samples and resources in `draft`. When it is cut short, what
-        was measured is saved and told to `kept` before the exception goes on."""
+        """Load it for warm-up and window, and write samples and resources into `draft`. When it is cut short, what was
+        measured is saved and passed to `kept` before the exception is raised again."""
 
     def data_path(self, draft: Path) -> DataPath | None:
-        """What requests met on their way, from the sidecars' configuration, which is in the draft's `proxies/` then,
-        and their counters; None without a mesh. To be asked outside the window."""
+        """Return what requests met on their path, from the sidecars' counters and configuration; None without a mesh.
+        Writes the configuration into the draft's `proxies/`. To be called outside the window."""
 
     def restarts(self) -> tuple[str, ...]:
-        """The processes that ended since it was deployed."""
+        """Return the processes that ended since it was deployed."""
 
     def images(self) -> dict[str, str]:
-        """The container images that run, by what runs in them, as their digests; none where there are no containers."""
+        """Return the digests of the container images that run, by container; empty where there are no containers."""
 
 
 class Target(Protocol):
-    """A place where configurations can be deployed, one after another."""
+    """Where configurations can be deployed, one after another."""
 
     def deploy(self, trial: Trial, draft: Path) -> AbstractContextManager[Deployment]:
-        """Deploys a trial's configuration and waits until it is ready; leaving the block removes it. Raises
-        DeployError. Logs and proxy configuration go into `draft`."""
+        """Deploy a trial's configuration and wait until it is ready; leaving the block removes it. Writes logs and
+        proxy configuration into `draft`. Raises DeployError."""
 
 
 class Place(Protocol):
-    """This machine, or a cluster that was looked at: chosen before a run begins."""
+    """This machine, or a cluster that was examined; chosen before a run begins."""
 
     @property
     def record(self) -> TargetRecord:
-        """What stands in the heading of every report from here."""
+        """The record that the heading of every report shows."""
 
     @property
     def cluster(self) -> ClusterRecord | None:
@@ -59,19 +59,19 @@ class Place(Protocol):
 
     @property
     def findings(self) -> tuple[CheckResult, ...]:
-        """What was seen there that a run needs; on this machine `bench.run.doctor` looks."""
+        """The results of the checks that a run needs there; on this machine `bench.run.doctor` makes them."""
 
     def environment(self) -> Environment:
-        """The surroundings that a number from here depends on."""
+        """Return the environment record: versions and hardware that a number from here depends on."""
 
     def keep_inputs(self, run: Path) -> None:
-        """Copies into a run's folder what the place was told by files, so that the run can be resumed."""
+        """Copy the files that the backend was given into a run's folder, so that the run can be resumed."""
 
     def lock(self, run: Path, run_id: str, watch: Watch) -> AbstractContextManager[None]:
-        """Holds the place for the run whose folder is or will be at `run`. Raises LockedError; what `watch` sees ends
-        the waiting for it."""
+        """Hold the backend for the run whose folder is or will be at `run`. `watch` can end the wait for the lock.
+        Raises LockedError."""
 
     def open(
         self, run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: Watch
     ) -> AbstractContextManager[Target]:
-        """The target for a run; leaving the block removes everything that was made for it."""
+        """Open the target for a run; leaving the block removes everything that was created for it."""

@@ -1,7 +1,7 @@
-"""Evidence that a deployment is what its configuration's name says. Pure: what was seen goes in, facts come out.
+"""Make evidence that a deployment is the configuration of its name. Pure: observations in, facts out.
 
-Why so much of it: Bookinfo answers 200 with its back ends down, a policy that selects nothing changes nothing, and a
-deployment without sidecars is the fastest mesh of all.
+Why it is needed: Bookinfo responds with 200 while its back ends are down, a policy that selects nothing changes
+nothing, and a deployment without sidecars is the fastest mesh.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,42 +11,45 @@ from http import HTTPStatus
 from bench.application.model import Hop
 from bench.results.records import Evidence
 
+_OF_PAGES = ("page", "pages", "through sidecars", "route")
+_NEWEST = "TLSv1.3"
+_PROXIES = ("envoy", "Kuma Gateway")  # names of the meshes' proxies in the header `server`
+_ANSWERED = "x-envoy-upstream-service-time"  # a proxy adds it to a response of its upstream
+
 
 @dataclass(frozen=True, slots=True)
 class HopCount:
-    """Requests on a hop, as its two proxies counted them; None where the caller has no proxy, being outside of the
-    mesh."""
+    """Requests on a hop, as its two proxies counted them; None where the caller is outside of the mesh."""
 
     caller_side: int | None
     callee_side: int
 
     def since(self, before: "HopCount") -> "HopCount":
-        """How far the counts went between two readings."""
+        """Return the difference of the counts between two readings."""
         caller = None if self.caller_side is None else self.caller_side - (before.caller_side or 0)
         return HopCount(caller, self.callee_side - before.callee_side)
 
-    def told(self, hop: Hop) -> str:
-        """In words, for evidence."""
+    def format(self, hop: Hop) -> str:
+        """Format the counts for evidence."""
         if self.caller_side is None:
             return f"{self.callee_side} by {hop.callee}"
         return f"{self.caller_side} by {hop.caller}'s proxy, {self.callee_side} by {hop.callee}'s"
 
 
 def page_evidence(problem: str | None) -> Evidence:
-    """The page is whole, as the users will ask for it."""
-    return Evidence(
-        name="page", subject="productpage", ok=problem is None, expected="a whole page", seen=problem or "a whole page"
-    )
+    """Prove that the page is complete, as users will request it."""
+    complete = "a complete page"
+    return Evidence(name="page", subject="productpage", ok=problem is None, expected=complete, seen=problem or complete)
 
 
 def is_of_pages(fact: Evidence) -> bool:
-    """Whether it says that users get answers, which the configuration's own policies may keep from them: then the load
-    fails, and tells the same. All other facts are of the configuration itself."""
+    """Return whether a fact is about responses to users, which the configuration's own policies may deny: then the load
+    fails with the same result. All other facts are about the configuration itself."""
     return fact.name in _OF_PAGES
 
 
 def no_proxy_evidence(hop: Hop, *, status: int, headers: Mapping[str, str]) -> Evidence:
-    """The callee itself answers at the address that the caller uses: no trace of a proxy in the answer."""
+    """Prove that the callee itself responds at the address that the caller uses, without a trace of a proxy."""
     traces = [name for name in headers if name.startswith("x-envoy")]
     server = headers.get("server", "")
     proxied = bool(traces) or "envoy" in server
@@ -60,7 +63,7 @@ def no_proxy_evidence(hop: Hop, *, status: int, headers: Mapping[str, str]) -> E
 
 
 def no_sidecar_evidence(running: Sequence[str]) -> Evidence:
-    """No sidecar runs."""
+    """Prove that no sidecar runs."""
     return Evidence(
         name="no sidecar",
         subject="application",
@@ -71,13 +74,13 @@ def no_sidecar_evidence(running: Sequence[str]) -> Evidence:
 
 
 def alone_evidence(mesh: str, found: str) -> Evidence:
-    """A mesh that this trial does not measure is not there; `found` is what of it is, in words."""
+    """Prove that a mesh that this trial does not measure is absent; `found` describes the parts of it that exist."""
     absent = "not on the cluster"
     return Evidence(name="no control plane", subject=mesh, ok=not found, expected=absent, seen=found or absent)
 
 
 def proxied_evidence(hop: Hop, *, status: int, headers: Mapping[str, str]) -> Evidence:
-    """A request that takes the caller's own way passes a proxy, and arrives."""
+    """Prove that a request on the caller's own path passes a proxy, and succeeds."""
     server = headers.get("server", "no server header")
     return Evidence(
         name="through sidecars",
@@ -97,21 +100,21 @@ def mtls_evidence(
     expected_ids: tuple[str, str],
     tls: str = "TLSv1.3",
 ) -> Evidence:
-    """A connection to the callee's sidecar: `tls` or newer, and on both sides the identity that belongs there.
+    """Prove that a connection to the callee's sidecar has `tls` or newer, and the expected identity on both sides.
 
-    `ids` are the caller's SPIFFE id as presented and the callee's as seen; empty where there was none.
+    `ids` are the SPIFFE ids that caller and callee presented; empty where there was none.
     """
     return Evidence(
         name="mutual TLS",
         subject=str(hop),
         ok=version >= tls and ids == expected_ids,
         expected=f"{_or_newer(tls)}, {expected_ids[0]} to {expected_ids[1]}",
-        seen=f"{version or 'no TLS'}, {cipher or 'no cipher'}, {ids[0] or 'nobody'} to {ids[1] or 'nobody'}",
+        seen=f"{version or 'no TLS'}, {cipher or 'no cipher'}, {ids[0] or 'no identity'} to {ids[1] or 'no identity'}",
     )
 
 
 def unrouted_evidence(path: str, *, status: int, headers: Mapping[str, str]) -> Evidence:
-    """A path that no route of the gateway takes is answered by the gateway itself, and goes to nobody."""
+    """Prove that the gateway itself responds on a path without a route, and forwards it to no service."""
     return Evidence(
         name="no route",
         subject=path,
@@ -122,12 +125,12 @@ def unrouted_evidence(path: str, *, status: int, headers: Mapping[str, str]) -> 
 
 
 def routed_evidence(path: str, *, status: int, headers: Mapping[str, str]) -> Evidence:
-    """A path that a route of the gateway takes is answered by a service."""
+    """Prove that a service responds on a path that has a route of the gateway."""
     return Evidence(
         name="route",
         subject=path,
         ok=_ANSWERED in headers,
-        expected="answered by a service",
+        expected="a response from a service",
         seen=_answered(status, headers),
     )
 
@@ -136,32 +139,32 @@ def _answered(status: int, headers: Mapping[str, str]) -> str:
     return f"{status} from {'a service' if _ANSWERED in headers else 'the gateway itself'}"
 
 
-def plain_text_evidence(callee: str, *, status: int, told: str, allowed: bool) -> Evidence:
-    """Plain text to a sidecar's inbound port: refused where only mutual TLS is accepted."""
+def plain_text_evidence(callee: str, *, status: int, detail: str, allowed: bool) -> Evidence:
+    """Prove that plaintext to a sidecar's inbound port is refused where only mutual TLS is accepted."""
     return Evidence(
-        name="plain text",
+        name="plaintext",
         subject=callee,
         ok=(status == 200) if allowed else (status == 0),
-        expected="accepted" if allowed else "refused without an answer",
-        seen=told,
+        expected="accepted" if allowed else "refused without a response",
+        seen=detail,
     )
 
 
-def policy_evidence(policy: str, request: str, *, expected: int, status: int, told: str) -> Evidence:
-    """A request that the policies must let through (the application's own status), deny (403) or refuse (0)."""
+def policy_evidence(policy: str, request: str, *, expected: int, status: int, detail: str) -> Evidence:
+    """Prove that the policies allow a request (the application's own status), deny it (403) or refuse it (0)."""
     denied = expected == HTTPStatus.FORBIDDEN
     return Evidence(
         name=f"policy {policy}",
         subject=request,
-        ok=status == expected and ("RBAC" in told or not denied),
-        expected="403 from RBAC" if denied else f"{expected}" if expected else "refused without an answer",
-        seen=told,
+        ok=status == expected and ("RBAC" in detail or not denied),
+        expected="403 from RBAC" if denied else f"{expected}" if expected else "refused without a response",
+        seen=detail,
     )
 
 
 def counted_evidence(counts: Mapping[Hop, HopCount], *, requests: Mapping[Hop, int], errors: int) -> Iterable[Evidence]:
-    """Both proxies of each hop saw their part of the load, `requests`; the callee's sees that of all its callers. Those
-    that failed may have been retried or cut off on the way."""
+    """Prove that both proxies of each hop counted their part of the load, `requests`; the callee's counts that of all
+    its callers. Failed requests may have been retried or closed on the path."""
     slack = 2 * errors
     for hop, count in counts.items():
         reached = sum(number for other, number in requests.items() if other.callee == hop.callee)
@@ -171,7 +174,7 @@ def counted_evidence(counts: Mapping[Hop, HopCount], *, requests: Mapping[Hop, i
             subject=str(hop),
             ok=any(requests.values()) and all(seen is None or abs(seen - wanted) <= slack for seen, wanted in pairs),
             expected=_counted(requests[hop], reached) if count.caller_side is not None else f"{reached}",
-            seen=count.told(hop),
+            seen=count.format(hop),
         )
 
 
@@ -180,7 +183,7 @@ def _counted(sent: int, reached: int) -> str:
 
 
 def protocol_evidence(hop: Hop, connections: Mapping[str, int], *, http: str) -> Evidence:
-    """What the caller's sidecar spoke to the callee's: the mesh's version of HTTP, and no other.
+    """Prove that the caller's sidecar uses the mesh's version of HTTP to the callee's, and no other.
 
     `connections` were opened by the caller's sidecar, by version (`HTTP/1.1`, `HTTP/2`).
     """
@@ -195,36 +198,36 @@ def protocol_evidence(hop: Hop, connections: Mapping[str, int], *, http: str) ->
 
 
 def handshakes_evidence(callee: str, stats: Mapping[str, int], *, tls: str = "TLSv1.3") -> Evidence:
-    """The connections of the load itself, as the callee's sidecar saw them: all with a certificate, in the version on
-    which sidecars agree. Our own questions may have been in a newer one.
+    """Prove that the connections of the load all had a certificate and the sidecars' version of TLS, as the callee's
+    sidecar counted them. Connections of probes may have a newer version.
 
     `stats` are the listener's `ssl.*` counters.
     """
     versions = {name.rpartition("ssl.versions.")[2]: n for name, n in stats.items() if "ssl.versions." in name and n}
     ciphers = [name.rpartition("ssl.ciphers.")[2] for name, n in stats.items() if "ssl.ciphers." in name and n]
     curves = [name.rpartition("ssl.curves.")[2] for name, n in stats.items() if "ssl.curves." in name and n]
-    told = [f"{name} x{count}" for name, count in sorted(versions.items())]
+    counts = [f"{name} x{count}" for name, count in sorted(versions.items())]
     return Evidence(
         name="handshakes",
         subject=callee,
         ok=tls in versions and min(versions) == tls,
         expected="TLSv1.3 only" if tls == _NEWEST else _or_newer(tls),
-        seen=", ".join([*told, *sorted(ciphers), *sorted(curves)]) or "no handshake",
+        seen=", ".join([*counts, *sorted(ciphers), *sorted(curves)]) or "no handshake",
     )
 
 
 def unlabelled_evidence(namespace: str, labels: Sequence[str]) -> Evidence:
-    """The namespace asks no mesh for sidecars; `labels` are those by which it would."""
-    return _nothing("no injection label", namespace, labels, expected="no label that asks for sidecars")
+    """Prove that the namespace requests no sidecars; `labels` are those that would request them."""
+    return _nothing("no injection label", namespace, labels, expected="no label that requests sidecars")
 
 
 def unhooked_evidence(namespace: str, webhooks: Sequence[str]) -> Evidence:
-    """No mesh would change a pod of the namespace; `webhooks` are those that would."""
+    """Prove that no mesh changes pods of the namespace; `webhooks` are those that would."""
     return _nothing("no mesh webhook", namespace, webhooks, expected="no webhook of a mesh for its pods")
 
 
 def sidecars_evidence(sidecar: str, without: Sequence[str], *, pods: int) -> Evidence:
-    """Every one of `pods` pods has its sidecar, which is ready; `without` tells of those that do not."""
+    """Prove that each of `pods` pods has its sidecar, which is ready; `without` lists those that do not."""
     return Evidence(
         name="sidecars",
         subject="all pods",
@@ -235,19 +238,19 @@ def sidecars_evidence(sidecar: str, without: Sequence[str], *, pods: int) -> Evi
 
 
 def restarts_evidence(restarts: Sequence[str]) -> Evidence:
-    """No container has ended since it was started; `restarts` tells of those that did."""
-    return _nothing("no restarts", "all pods", restarts, expected="no container that was started again")
+    """Prove that no container has restarted; `restarts` lists those that have."""
+    return _nothing("no restarts", "all pods", restarts, expected="no container that restarted")
 
 
 def synced_evidence(unsynced: str) -> Evidence:
-    """Every sidecar has acknowledged the newest configuration; `unsynced` tells who has not."""
+    """Prove that every sidecar has acknowledged the newest configuration; `unsynced` lists those that have not."""
     return _nothing(
         "synced", "all sidecars", [unsynced] if unsynced else [], expected="all have the newest configuration"
     )
 
 
 def identity_evidence(workload: str, *, names: Sequence[str], expected: str) -> Evidence:
-    """A sidecar's own certificate is for the SPIFFE id of its workload's account. It may have names besides."""
+    """Prove that a sidecar's certificate has the SPIFFE id of its workload's account. It may have other names, too."""
     return Evidence(
         name="identity",
         subject=workload,
@@ -257,21 +260,15 @@ def identity_evidence(workload: str, *, names: Sequence[str], expected: str) -> 
     )
 
 
-def certificate_wanted_evidence(callee: str, *, status: int, told: str) -> Evidence:
-    """TLS without a certificate gets no answer: the callee's sidecar wants to know who calls."""
+def certificate_wanted_evidence(callee: str, *, status: int, detail: str) -> Evidence:
+    """Prove that TLS without a certificate gets no response: the callee's sidecar requires one."""
     return Evidence(
-        name="certificate wanted",
+        name="certificate required",
         subject=callee,
         ok=status == 0,
-        expected="no answer to TLS without a certificate",
-        seen=told,
+        expected="no response to TLS without a certificate",
+        seen=detail,
     )
-
-
-_OF_PAGES = ("page", "pages", "through sidecars", "route")
-_NEWEST = "TLSv1.3"
-_PROXIES = ("envoy", "Kuma Gateway")  # how the meshes' proxies call themselves
-_ANSWERED = "x-envoy-upstream-service-time"  # a proxy adds it when somebody behind it has answered
 
 
 def _or_newer(tls: str) -> str:

@@ -1,4 +1,4 @@
-"""Ask the application and its gateway, on every target: requests, answers, routes, the pages of user groups."""
+"""Define the questions of proofs on every target: requests, answers, routes, the pages of user groups."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,13 @@ from bench.results.records import Evidence
 from bench.results.samples import Samples
 from bench.verification.evidence import policy_evidence, routed_evidence, unrouted_evidence
 
-_CLOSED: Final = "connection closed without an answer"
+FRONT: Final = "gateway-front"  # the proxy of a delegated gateway; its sidecar has the gateway's name
+SERIES: Final = 100  # pages of each user group that are requested for a proof
+LOGIN: Final = "login"  # the name of the requests by which users log in; they are no pages
+
+_BEHIND_THE_PAGE: Final = ("productpage", REVIEWS)
+_ELSEWHERE: Final = ("/health", "/meshbench")  # the first without a route is requested; productpage serves /health
+_CLOSED: Final = "connection closed without a response"
 _WORDS: Final[Mapping[str, str]] = {
     "ConnectionResetError": _CLOSED,
     "RemoteDisconnected": _CLOSED,
@@ -27,7 +33,7 @@ _WORDS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """What TLS agreed on, and both SPIFFE ids: the one that was presented, and the peer's; empty for none."""
+    """The result of a TLS handshake, and both SPIFFE ids: the client's own and the peer's; empty for none."""
 
     version: str
     cipher: str
@@ -37,7 +43,7 @@ class Handshake:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer; `status` 0 and `refused` say that there was none."""
+    """An HTTP response; without one `status` is 0 and `refused` has the reason."""
 
     status: int
     body: bytes
@@ -46,55 +52,49 @@ class Answer:
     refused: str = field(default="")
 
     @property
-    def told(self) -> str:
-        """In words, for evidence: `200`, `403 RBAC: access denied`, `connection reset`."""
+    def detail(self) -> str:
+        """Return the text for evidence: `200`, `403 RBAC: access denied`, `connection refused`."""
         text = self.body[:40].decode("utf-8", "replace").strip() if self.status >= 400 else ""
         return self.refused or f"{self.status} {text}".strip()
 
     def page_problem(self, reviews: str) -> str | None:
-        """What is wrong with it as the product page with that version of reviews; None when it is whole."""
-        return self.told if self.status != 200 else page_problem(self.body, reviews)
+        """Return what is wrong with it as the product page with that version of reviews; None when it is complete."""
+        return self.detail if self.status != 200 else page_problem(self.body, reviews)
 
 
 def in_words(kind: str, message: str, *, timeout_s: float) -> str:
-    """Why there was no answer, from the name of Python's exception and its message."""
+    """Return why there was no response, from the name of Python's exception and its message."""
     if kind == "TimeoutError":
-        return f"no answer within {timeout_s:.0f} s"
+        return f"no response within {timeout_s:.0f} s"
     return _WORDS.get(kind, f"{kind}: {message}")
 
 
 def probe_evidence(probe: Probe, answer: Answer) -> Evidence:
-    """What the answer to a probe proves of its policy."""
+    """Return the evidence of a policy from the answer to its probe."""
     return policy_evidence(
         probe.policy,
-        f"{probe.method} {probe.path} at {probe.workload} as {probe.caller or 'nobody, in plain text'}",
+        f"{probe.method} {probe.path} at {probe.workload} as {probe.caller or 'no identity, in plaintext'}",
         expected=probe.status,
         status=answer.status,
-        told=answer.told,
+        detail=answer.detail,
     )
-
-
-FRONT: Final = "gateway-front"  # a delegated gateway's own proxy; its sidecar has the gateway's name
-
-# The first that no route takes is asked for. Productpage answers 200 to the first of them.
-_ELSEWHERE: Final = ("/health", "/meshbench")
 
 
 @dataclass(frozen=True, slots=True)
 class RouteQuestion:
-    """A path to ask the gateway for; `routed` says whether a route takes it."""
+    """A path to request from the gateway; `routed`: whether it has a route."""
 
     path: str
     routed: bool
 
     def judge(self, answer: Answer) -> Evidence:
-        """What the answer proves."""
+        """Return the evidence from the answer."""
         evidence = routed_evidence if self.routed else unrouted_evidence
         return evidence(self.path, status=answer.status, headers=answer.headers)
 
 
 def route_questions(gateway: Gateway) -> Iterator[RouteQuestion]:
-    """The path of every route, and one of nobody's, if there is one."""
+    """Yield the path of every route, and one without a route, if there is one."""
     for path in dict.fromkeys(route.path for route in gateway.routes):
         yield RouteQuestion(path, routed=True)
     free = [path for path in _ELSEWHERE if gateway.route(path) is None]
@@ -102,36 +102,30 @@ def route_questions(gateway: Gateway) -> Iterator[RouteQuestion]:
         yield RouteQuestion(free[0], routed=False)
 
 
-SERIES: Final = 100  # pages of each kind of reader that are looked at for a proof
-LOGIN: Final = "login"  # the name of the requests by which users log in; they are no pages
-
-_BEHIND_THE_PAGE: Final = ("productpage", REVIEWS)
-
-
-def pages_evidence(reader: Reader, answers: Sequence[Answer], *, count: int = SERIES) -> Evidence:
-    """Every one of `count` pages shows the version that this reader has to see."""
-    problems = [problem for answer in answers if (problem := answer.page_problem(reader.reviews))]
+def pages_evidence(group: Reader, answers: Sequence[Answer], *, count: int = SERIES) -> Evidence:
+    """Prove that each of `count` pages shows the version of reviews of this user group."""
+    problems = [problem for answer in answers if (problem := answer.page_problem(group.reviews))]
     right = len(answers) - len(problems)
     return Evidence(
         name="pages",
-        subject=reader.request,
+        subject=group.request,
         ok=right == count and not problems,
-        expected=f"{count} of {count} with reviews {reader.reviews}",
-        seen=f"{right} of {count} with reviews {reader.reviews}" + (f"; {problems[0]}" if problems else ""),
+        expected=f"{count} of {count} with reviews {group.reviews}",
+        seen=f"{right} of {count} with reviews {group.reviews}" + (f"; {problems[0]}" if problems else ""),
     )
 
 
 def requests_on(
     hops: Sequence[Hop], application: Application, *, readers: Sequence[Reader], samples: Samples
 ) -> dict[Hop, int]:
-    """How many requests a load has to leave on each hop, by the names of its own requests."""
+    """Return how many requests a load causes on each hop, by the names of its own requests."""
     numbers = np.bincount(samples.name, minlength=len(samples.names)).tolist()
     counted = Counter[str](dict(zip(samples.names, numbers, strict=True)))
     pages = Counter[str]()
-    seen = {reader.request: reader.reviews for reader in readers}
+    reviews = {group.request: group.reviews for group in readers}
     for name, count in counted.items():
         if name != LOGIN:
-            pages[seen.get(name, readers[0].reviews)] += count
+            pages[reviews.get(name, readers[0].reviews)] += count
     return {hop: _expected(hop, application, pages, logins=counted[LOGIN]) for hop in hops}
 
 

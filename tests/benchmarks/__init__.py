@@ -1,1 +1,1 @@
-"""Figures that say how well meshbench itself does; `python -m tests.benchmarks --help` lists them."""
+"""Figures about the quality of meshbench itself; `python -m tests.benchmarks --help` lists them."""

@@ -1,4 +1,4 @@
-"""Prints figures about meshbench itself, each beside its aim. Take them while the machine has nothing else to do."""
+"""Print figures about meshbench itself, each with its aim. Measure them while the machine is otherwise idle."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -14,58 +14,58 @@ from tests.benchmarks.figure import Figure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What the command line asks for."""
+class Options:
+    """The options of the command line."""
 
     runs: tuple[Path, ...]
     pairs: int
     run_options: tuple[str, ...]
 
 
-def _generator(order: Order) -> Iterator[Figure]:
+def _generator(order: Options) -> Iterator[Figure]:
     from tests.benchmarks import generator
 
     return generator.figures(order.pairs)
 
 
-def _storage(order: Order) -> Iterator[Figure]:
+def _storage(order: Options) -> Iterator[Figure]:
     from tests.benchmarks import storage
 
     return storage.figures(order.runs)
 
 
-def _report(_: Order) -> Iterator[Figure]:
+def _report(_: Options) -> Iterator[Figure]:
     from tests.benchmarks import reporting
 
     return reporting.figures()
 
 
-def _help(_: Order) -> Iterator[Figure]:
+def _help(_: Options) -> Iterator[Figure]:
     from tests.benchmarks import startup
 
     return startup.figures()
 
 
-def _timing(_: Order) -> Iterator[Figure]:
+def _timing(_: Options) -> Iterator[Figure]:
     from tests.benchmarks import timing
 
     return timing.figures()
 
 
-def _run(order: Order) -> Iterator[Figure]:
+def _run(order: Options) -> Iterator[Figure]:
     from tests.benchmarks import running
 
     return running.figures(order.runs, options=order.run_options)
 
 
-def _repeatability(order: Order) -> Iterator[Figure]:
+def _repeatability(order: Options) -> Iterator[Figure]:
     from tests.benchmarks import repeatability
 
     return repeatability.figures(order.runs)
 
 
-# Imported when asked for: a child's peak memory counts from that of its parent, so the parent stays small.
-FIGURES: Final[dict[str, Callable[[Order], Iterator[Figure]]]] = {
+# Imported when used: a child's peak memory counts from that of its parent, so the parent stays small.
+FIGURES: Final[dict[str, Callable[[Options], Iterator[Figure]]]] = {
     "help": _help,
     "report": _report,
     "storage": _storage,
@@ -84,8 +84,8 @@ FIGURES: Final[dict[str, Callable[[Order], Iterator[Figure]]]] = {
 @click.option("--quick", is_flag=True, help="Let `run` run it with short windows.")
 def main(names: tuple[str, ...], *, runs: tuple[Path, ...], pairs: int, scenario: str, quick: bool) -> None:
     run_options = ("--scenario", scenario, *(["--quick"] if quick else []))
-    order = Order(runs=runs, pairs=pairs, run_options=run_options)
-    click.echo(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
+    order = Options(runs=runs, pairs=pairs, run_options=run_options)
+    click.echo(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs")
     for name in names or FIGURES:
         click.echo(name)
         try:

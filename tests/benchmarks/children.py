@@ -21,7 +21,7 @@ class Used:
 
 
 def used_by(argv: Sequence[str], *, accepted: Collection[int] = (0,)) -> Used:
-    """Runs a command to its end, its results thrown away. Raises CalledProcessError where it fails."""
+    """Run a command to its end and discard its output. Raises CalledProcessError if it fails."""
     began = time.perf_counter()
     child = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(child.pid, 0)
@@ -33,5 +33,6 @@ def used_by(argv: Sequence[str], *, accepted: Collection[int] = (0,)) -> Used:
 
 
 def cpu_ns(pid: int) -> int:
-    """CPU time of another process so far, all its threads; exact, where /proc counts in steps of 10 ms."""
+    """Return the CPU time of another process so far, of all its threads; exact, where /proc counts in steps of 10
+    ms."""
     return time.clock_gettime_ns((~pid << 3) | 2)  # the clock that clock_getcpuclockid(3) names

@@ -1,4 +1,5 @@
-"""An HTTP server that gives every request the same page at once, and counts: the steadiest thing to put load on."""
+"""An HTTP server that responds to every request with the same page at once, and counts: the steadiest target of a
+load."""
 
 import asyncio
 import threading
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass
 class FixedPage:
-    """Where the page is, and how many requests it has answered."""
+    """Where the page is, and how many requests it has received."""
 
     address: str
     answer: bytes
@@ -34,7 +35,7 @@ class _Answering(asyncio.Protocol):
 
 @contextmanager
 def fixed_page(body: bytes) -> Iterator[FixedPage]:
-    """Serves `body` on loopback, from a thread of its own, until the block ends."""
+    """Serve `body` on loopback, from a separate thread, until the block ends."""
     head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {len(body)}\r\n\r\n"
     page = FixedPage("", head.encode() + body)
     with asyncio.Runner() as runner:

@@ -12,7 +12,7 @@ from bench.load.generator import LoadOrder
 from bench.targets.local.locust import local_argv
 from bench.units import format_change
 from tests.benchmarks.children import cpu_ns
-from tests.benchmarks.figure import Figure, Pairs, told_s
+from tests.benchmarks.figure import Figure, Pairs, format_s
 from tests.benchmarks.fixed_page import FixedPage, fixed_page
 from tests.bookinfo import ROOT, connect, fetch, running
 
@@ -26,24 +26,24 @@ _RECORDERS_OPTIONS = ("--record-to", "--arrival-rate", "--seed")
 
 
 def figures(pairs: int) -> Iterator[Figure]:
-    """The ratio, pair by pair, and both times."""
+    """Yield the ratio, pair by pair, and both times."""
     with fixed_page(_bookinfos_page()) as page:
         measured = [(_cpu_s(page, recorded=False), _cpu_s(page, recorded=True)) for _ in range(pairs)]
     found = Pairs.of(measured)
     yield Figure(
         what="Locust's CPU per request, with recorder / without",
         value=format_change(found.median),
-        spread=found.told,
+        spread=found.summary,
         aim="<= +5.0 %",
         met=found.median <= _AIM,
     )
     plain, recorded = (median(times) for times in zip(*measured, strict=True))
-    yield Figure(what="CPU per request with recorder", value=told_s(recorded))
-    yield Figure(what="CPU per request without", value=told_s(plain))
+    yield Figure(what="CPU per request with recorder", value=format_s(recorded))
+    yield Figure(what="CPU per request without", value=format_s(plain))
 
 
 def without_recorder(argv: Sequence[str]) -> list[str]:
-    """The same command line without the recorder's file and its options."""
+    """Return the same command line without the recorder's file and its options."""
     options = [place for place, part in enumerate(argv) if part in _RECORDERS_OPTIONS]
     left_out = {place + step for place in options for step in (0, 1)}
     plain = [part for place, part in enumerate(argv) if place not in left_out]
@@ -53,7 +53,7 @@ def without_recorder(argv: Sequence[str]) -> list[str]:
 
 
 def _cpu_s(page: FixedPage, *, recorded: bool) -> float:
-    """Locust's CPU time per request, between two moments under steady load: without its start and its end."""
+    """Return Locust's CPU time per request, between two moments under steady load: without its start and its end."""
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "load.log").open("w+b") as log:
         argv = local_argv(_order(page.address), Path(folder))
         locust = subprocess.Popen(argv if recorded else without_recorder(argv), cwd=ROOT, stdout=log, stderr=log)
@@ -84,7 +84,7 @@ def _order(address: str) -> LoadOrder:
 
 
 def _wait_for_load(page: FixedPage, locust: "subprocess.Popen[bytes]", *, log: Path) -> None:
-    """Until every user has asked once."""
+    """Wait until every user has sent one request."""
     enough, deadline = page.count + _USERS, time.monotonic() + _START_TIMEOUT_S
     while page.count < enough:
         if locust.poll() is not None or time.monotonic() > deadline:
@@ -93,7 +93,7 @@ def _wait_for_load(page: FixedPage, locust: "subprocess.Popen[bytes]", *, log: P
 
 
 def _bookinfos_page() -> bytes:
-    """The product page, whole, as Bookinfo gives it."""
+    """Return Bookinfo's complete product page."""
     with ExitStack() as stack:
         details, ratings = (stack.enter_context(running(name)) for name in ("details", "ratings"))
         reviews = stack.enter_context(running("reviews", "--version", "v3", *connect(ratings=ratings)))

@@ -1,4 +1,4 @@
-"""Whether runs of the same scenario tell the same: their ratios of P95 side by side."""
+"""Whether runs of the same scenario agree: their ratios of P95 side by side."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,8 @@ from tests.benchmarks.figure import Figure
 
 
 def figures(runs: Sequence[Path]) -> Iterator[Figure]:
-    """For each configuration against the reference: every run's ratio with its interval, then how far they agree."""
+    """Yield for each configuration against the reference every run's ratio with its interval, then how far they
+    agree."""
     if not runs:
         yield Figure(what="give two runs or more: --run RUN --run RUN", value="")
     by_pair: dict[str, list[Contrast]] = defaultdict(list)
@@ -31,7 +32,7 @@ def _one(pair: str, found: Contrast) -> Figure:
 
 
 def _together(pair: str, contrasts: Sequence[Contrast]) -> Figure:
-    """The largest ratio over the smallest; whether the intervals meet; whether the verdicts are the same."""
+    """Return the largest ratio over the smallest; whether the intervals meet; whether the verdicts are the same."""
     ratios = [found.ratio for found in contrasts if found.ratio is not None]
     apart = max(ratios) / min(ratios) if ratios else None
     verdicts = {found.verdict for found in contrasts}
@@ -43,7 +44,7 @@ def _together(pair: str, contrasts: Sequence[Contrast]) -> Figure:
 
 
 def overlap(contrasts: Sequence[Contrast]) -> str:
-    """Whether there are values that all runs' intervals hold: `intervals share +20 % to +25 %`."""
+    """Return whether there are values that all runs' intervals contain: `intervals share +20 % to +25 %`."""
     lows = [found.ratio_low for found in contrasts if found.ratio_low is not None]
     highs = [found.ratio_high for found in contrasts if found.ratio_high is not None]
     if not lows or not highs:

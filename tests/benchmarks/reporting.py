@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.units import format_bytes, format_count
 from tests.benchmarks.children import MESHBENCH, used_by
-from tests.benchmarks.figure import Figure, told_s
+from tests.benchmarks.figure import Figure, format_s
 
 _AIM_S, _AIM_BYTES, _AIM_AT = 5.0, 1024**3, 10_000_000
 _PLOTS = "png,svg"
@@ -17,18 +17,18 @@ _TRIAL_S = 150.0
 
 
 def figures(sizes: Sequence[int] = (1_000_000, 3_000_000, 10_000_000)) -> Iterator[Figure]:
-    """`meshbench report` from start to end, as a user waits for it, for each number of requests."""
+    """Yield `meshbench report` from start to end, as a user waits for it, for each number of requests."""
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
-            # made in a process of its own: a child's peak memory counts from that of its parent
+            # made in a separate process: a child's peak memory counts from that of its parent
             with multiprocessing.get_context("spawn").Pool(1) as pool:
-                run = pool.apply(_made, (Path(folder), size))
+                run = pool.apply(_build_run, (Path(folder), size))
             yield _figure(run, size, formats=_PLOTS, what="summary and plots")
             yield _figure(run, size, formats=_EVERYTHING, what="everything")
 
 
-def _made(folder: Path, requests: int) -> Path:
-    """A run of nine trials with as many users as it takes, warm-up included."""
+def _build_run(folder: Path, requests: int) -> Path:
+    """Build a run of nine trials with as many users as it takes, warm-up included."""
     from tests.factory import ISTIO_POLICIES, THINK_S, Made, make_run
 
     seconds = len(ISTIO_POLICIES) * _REPEATS * _TRIAL_S
@@ -41,8 +41,8 @@ def _figure(run: Path, requests: int, *, formats: str, what: str) -> Figure:
     limited = requests == _AIM_AT and formats == _PLOTS
     return Figure(
         what=f"report of {format_count(requests)} requests, {what}",
-        value=told_s(used.wall_s),
-        spread=f"at most {format_bytes(used.peak_bytes)} (aim <= 1 GiB); CPU {told_s(used.cpu_s)}",
+        value=format_s(used.wall_s),
+        spread=f"at most {format_bytes(used.peak_bytes)} (aim <= 1 GiB); CPU {format_s(used.cpu_s)}",
         aim="<= 5s" if limited else "",
         met=used.wall_s <= _AIM_S and used.peak_bytes <= _AIM_BYTES if limited else None,
     )

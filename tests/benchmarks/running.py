@@ -1,4 +1,4 @@
-"""Where the time of a run goes that is no load: its wall time over windows and warm-ups, and what takes the rest."""
+"""Time of a run that is not load: its wall time over windows and warm-ups, and the stages that take the rest."""
 
 import tempfile
 from collections import defaultdict
@@ -13,7 +13,7 @@ from bench.results.store import StoredRun, open_run
 from bench.system.journal import NAME, read_journal
 from bench.units import NANOSECONDS, format_counted, format_ratio
 from tests.benchmarks.children import MESHBENCH, used_by
-from tests.benchmarks.figure import Figure, told_s
+from tests.benchmarks.figure import Figure, format_s
 
 _AIMS = {("istio-policies", True): 1.25, ("istio-policies", False): 1.15}  # of the main job: quick, full
 _LOAD = "Locust's start and end, proof after, all ended"
@@ -26,24 +26,24 @@ _STARTED = {
 
 
 def figures(runs: Sequence[Path], *, options: Sequence[str]) -> Iterator[Figure]:
-    """Of each of `runs`; without any, of one that is made now with these options of `meshbench run`."""
+    """Yield figures of each of `runs`; without any, of one that is made now with these options of `meshbench run`."""
     for run in runs:
         yield from _of(open_run(run), command_s=None)
     if not runs:
         with tempfile.TemporaryDirectory() as folder:
             argv = [MESHBENCH, "run", *options, "--output", folder]
-            # times are times, whether the latencies are sound or not
+            # durations count whether the latencies are valid or not
             used = used_by(argv, accepted=(0, InvalidMeasurementError.exit_code))
             run = next(path.parent for path in Path(folder).glob("*/run.json"))
             yield from _of(open_run(run), command_s=used.wall_s)
 
 
 def stages(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Seconds by stage, from a journal's lines: the time before a line went into what it tells."""
+    """Return seconds by stage, from a journal's lines: the time before a line belongs to the stage that it records."""
     spent: defaultdict[str, float] = defaultdict(float)
     for before, line in pairwise(lines):
         if line["step"] == "begin":
-            continue  # the run was resumed: nobody worked on it until here
+            continue  # the run was resumed: the time until here is no work
         spent[_stage(before, line)] += (_at(line) - _at(before)).total_seconds()
     return dict(spent)
 
@@ -62,7 +62,7 @@ def _stage(before: Mapping[str, Any], line: Mapping[str, Any]) -> str:
 
 
 def _of(run: StoredRun, *, command_s: float | None) -> Iterator[Figure]:
-    """`command_s`: of the whole command; unknown for a run from before, whose journal ends before the report."""
+    """`command_s`: of the whole command; unknown for an earlier run, whose journal ends before the report."""
     spent = stages(read_journal(run.path / NAME))
     if command_s is not None:
         spent["command's start, report"] = command_s - sum(spent.values())
@@ -71,8 +71,8 @@ def _of(run: StoredRun, *, command_s: float | None) -> Iterator[Figure]:
     spent[_LOAD] -= load_s
     yield _ratio(run, wall_s=wall_s, load_s=load_s)
     for stage, seconds in sorted(spent.items(), key=lambda item: -item[1]):
-        each = f"{told_s(seconds / len(run.trials))} for each of {format_counted(len(run.trials), 'trial')}"
-        yield Figure(what=f"  {stage}", value=told_s(seconds), spread=each)
+        each = f"{format_s(seconds / len(run.trials))} for each of {format_counted(len(run.trials), 'trial')}"
+        yield Figure(what=f"  {stage}", value=format_s(seconds), spread=each)
 
 
 def _ratio(run: StoredRun, *, wall_s: float, load_s: float) -> Figure:
@@ -82,7 +82,7 @@ def _ratio(run: StoredRun, *, wall_s: float, load_s: float) -> Figure:
     return Figure(
         what=f"{scenario.name}: wall time / (warm-ups + windows)",
         value=format_ratio(wall_s / load_s),
-        spread=f"{told_s(wall_s)}, of it load {told_s(load_s)}, {format_counted(extended, 'warm-up')} extended",
+        spread=f"{format_s(wall_s)}, of it load {format_s(load_s)}, {format_counted(extended, 'warm-up')} extended",
         aim=f"<= {format_ratio(aim)}" if aim else "",
         met=wall_s / load_s <= aim if aim else None,
     )

@@ -17,7 +17,7 @@ _LONG = Made(duration_s=570.0)  # 20 users for ten minutes: about 110 000 reques
 
 
 def figures(runs: Sequence[Path]) -> Iterator[Figure]:
-    """One simulated trial, then each of `runs`."""
+    """Yield one simulated trial, then each of `runs`."""
     samples = simulate(ISTIO_POLICIES[0], _LONG.users, _LONG, rng=np.random.default_rng(1))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "samples.parquet"

@@ -19,7 +19,7 @@ _SECONDS = 15
 
 
 def figures() -> Iterator[Figure]:
-    """A load of its own for each class and kind, as many requests as in a short window."""
+    """Yield a separate load for each class and kind, as many requests as in a short window."""
     for kind, rate in _LOADS.items():
         for name in _CLASSES:
             with tempfile.TemporaryDirectory() as folder, stamping(_PROCESSING_S) as stamps:

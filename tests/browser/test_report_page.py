@@ -1,4 +1,4 @@
-"""The report's page as people see it, in a real browser without a network."""
+"""The report's page as users see it, in a real browser without a network."""
 
 import shutil
 from collections.abc import Iterator
@@ -59,8 +59,8 @@ def policies(pages: dict[str, Path]) -> str:
     return pages["policies"].as_uri()
 
 
-def opened(browser: Any, address: str, **settings: Any) -> Any:
-    """The page in a context of its own, without a network; what it asks for and complains about is kept."""
+def open_page(browser: Any, address: str, **settings: Any) -> Any:
+    """Open the page in its own context, without a network; its requests and console messages are kept."""
     page = browser.new_context(offline=True, **settings).new_page()
     page.asked, page.complaints = [], []
     page.on("request", lambda request: page.asked.append(request.url))
@@ -70,25 +70,25 @@ def opened(browser: Any, address: str, **settings: Any) -> Any:
     return page
 
 
-def test_the_page_asks_for_nothing_and_complains_about_nothing(browser: Any, address: str) -> None:
+def test_page_makes_no_requests_and_logs_nothing(browser: Any, address: str) -> None:
     """Opening the page makes no request but its own, and writes nothing to the console."""
-    page = opened(browser, address, viewport=DESK)
+    page = open_page(browser, address, viewport=DESK)
     assert page.asked == [address]
     assert page.complaints == []
 
 
 @pytest.mark.parametrize("viewport", [{"width": 320, "height": 600}, PHONE, DESK])
-def test_the_page_never_scrolls_sideways(browser: Any, address: str, viewport: dict[str, int]) -> None:
-    """On a phone, a small window and a desk only the tables' own boxes scroll sideways."""
-    page = opened(browser, address, viewport=viewport)
+def test_page_never_scrolls_sideways(browser: Any, address: str, viewport: dict[str, int]) -> None:
+    """On a phone, a small window and a desktop only the tables' own boxes scroll sideways."""
+    page = open_page(browser, address, viewport=viewport)
     page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
 
 
-def test_the_answer_is_read_without_scrolling(browser: Any, policies: str) -> None:
-    """At 1280 x 800 the answers, the headline figure and the doubts' heading are all on the first screen."""
-    page = opened(browser, policies, viewport=DESK)
-    for wanted in ("#answer", "#figure-p95", "#doubts h2"):
+def test_answer_is_visible_without_scrolling(browser: Any, policies: str) -> None:
+    """At 1280 x 800 the answers, the headline figure and the heading of the warnings are all on the first screen."""
+    page = open_page(browser, policies, viewport=DESK)
+    for wanted in ("#answer", "#figure-p95", "#warnings h2"):
         box = page.locator(wanted).bounding_box()
         assert box is not None
         assert box["y"] + box["height"] <= DESK["height"], wanted
@@ -97,9 +97,9 @@ def test_the_answer_is_read_without_scrolling(browser: Any, policies: str) -> No
     assert "95 % interval" in words.replace("\N{NO-BREAK SPACE}", " ")
 
 
-def test_the_answer_comes_first_on_a_phone(browser: Any, policies: str) -> None:
-    """On a phone the first answer is whole on the first screen."""
-    page = opened(browser, policies, viewport=PHONE)
+def test_answer_comes_first_on_a_phone(browser: Any, policies: str) -> None:
+    """On a phone the whole first answer is on the first screen."""
+    page = open_page(browser, policies, viewport=PHONE)
     box = page.locator(".answer").first.bounding_box()
     assert box["y"] + box["height"] <= PHONE["height"]
 
@@ -109,8 +109,8 @@ def test_the_answer_comes_first_on_a_phone(browser: Any, policies: str) -> None:
 def test_many_answers_are_a_table_that_fits(
     browser: Any, pages: dict[str, Path], viewport: dict[str, int], kind: str
 ) -> None:
-    """More than three comparisons are a table that is read without scrolling sideways; its prose is folded."""
-    page = opened(browser, pages[kind].as_uri(), viewport=viewport)
+    """More than three comparisons are a table that needs no scrolling sideways; its prose is folded."""
+    page = open_page(browser, pages[kind].as_uri(), viewport=viewport)
     box = page.locator("#answer .scroll")
     assert box.evaluate("box => box.scrollWidth <= box.clientWidth")
     assert not page.locator("#answer .answer").first.is_visible()
@@ -121,7 +121,7 @@ def test_many_answers_are_a_table_that_fits(
 
 def test_every_figure_has_a_name_for_screen_readers(browser: Any, address: str) -> None:
     """Each figure is an image with a title, and has a caption."""
-    page = opened(browser, address, viewport=DESK)
+    page = open_page(browser, address, viewport=DESK)
     figures = page.locator("figure").count()
     assert figures >= 4
     assert page.get_by_role("img").count() == figures
@@ -130,10 +130,10 @@ def test_every_figure_has_a_name_for_screen_readers(browser: Any, address: str) 
     assert page.locator("figure figcaption").count() == figures
 
 
-def test_figures_can_be_read(browser: Any, policies: str) -> None:
-    """Most letters of a figure are at least 7 px high on a phone and 9.5 px on a desk, none below 80 % of that."""
+def test_figure_text_is_large_enough(browser: Any, policies: str) -> None:
+    """Most letters of a figure are at least 7 px high on a phone and 9.5 px on a desktop, none below 80 % of that."""
     for viewport, least in ((PHONE, 7.0), (DESK, 9.5)):
-        page = opened(browser, policies, viewport=viewport)
+        page = open_page(browser, policies, viewport=viewport)
         heights = page.evaluate(
             """() => [...document.querySelectorAll('figure svg text')].filter(text => text.textContent.trim())
                  .map(text => parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a)
@@ -144,9 +144,9 @@ def test_figures_can_be_read(browser: Any, policies: str) -> None:
 
 
 @pytest.mark.parametrize("viewport", [PHONE, DESK])
-def test_no_text_leaves_its_figure(browser: Any, address: str, viewport: dict[str, int]) -> None:
+def test_text_stays_inside_its_figure(browser: Any, address: str, viewport: dict[str, int]) -> None:
     """Every text of a figure lies inside its picture."""
-    page = opened(browser, address, viewport=viewport)
+    page = open_page(browser, address, viewport=viewport)
     outside = page.evaluate(
         """() => [...document.querySelectorAll('figure svg')].flatMap(svg => {
              const frame = svg.getBoundingClientRect();
@@ -161,9 +161,9 @@ def test_no_text_leaves_its_figure(browser: Any, address: str, viewport: dict[st
 
 
 @pytest.mark.parametrize("viewport", [PHONE, DESK])
-def test_no_two_texts_of_a_figure_overlap(browser: Any, address: str, viewport: dict[str, int]) -> None:
-    """Names, values, arrows and ticks of a figure leave each other room, also with long intervals and two meshes."""
-    page = opened(browser, address, viewport=viewport)
+def test_texts_of_a_figure_do_not_overlap(browser: Any, address: str, viewport: dict[str, int]) -> None:
+    """Names, values, arrows and ticks of a figure do not overlap, also with long intervals and two meshes."""
+    page = open_page(browser, address, viewport=viewport)
     overlapping = page.evaluate(
         """() => [...document.querySelectorAll('figure svg')].flatMap(svg => {
              const texts = [...svg.querySelectorAll('text')].filter(text => text.textContent.trim())
@@ -177,9 +177,9 @@ def test_no_two_texts_of_a_figure_overlap(browser: Any, address: str, viewport: 
     assert overlapping == []
 
 
-def test_wide_tables_can_be_scrolled_by_keyboard(browser: Any, policies: str) -> None:
+def test_wide_tables_scroll_by_keyboard(browser: Any, policies: str) -> None:
     """A table's box takes the focus and has a name."""
-    page = opened(browser, policies, viewport=PHONE)
+    page = open_page(browser, policies, viewport=PHONE)
     boxes = page.locator(".scroll")
     assert boxes.count() >= 5
     for box in boxes.all():
@@ -189,8 +189,8 @@ def test_wide_tables_can_be_scrolled_by_keyboard(browser: Any, policies: str) ->
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_has_contrast_in_light_and_dark(browser: Any, policies: str, scheme: str) -> None:
-    """Text and its ground differ by a ratio of at least 4.5 in both colour schemes."""
-    page = opened(browser, policies, viewport=DESK, color_scheme=scheme)
+    """Text and its background have a contrast ratio of at least 4.5 in both colour schemes."""
+    page = open_page(browser, policies, viewport=DESK, color_scheme=scheme)
     lowest = page.evaluate(
         """() => {
              const light = colour => {
@@ -211,9 +211,9 @@ def test_text_has_contrast_in_light_and_dark(browser: Any, policies: str, scheme
     assert lowest >= 4.5
 
 
-def test_the_page_prints(browser: Any, address: str, tmp_path: Path) -> None:
+def test_page_prints(browser: Any, address: str, tmp_path: Path) -> None:
     """Printing makes a PDF, and everything that is folded on the screen is on paper."""
-    page = opened(browser, address, viewport=DESK)
+    page = open_page(browser, address, viewport=DESK)
     page.emulate_media(media="print")
     pdf = page.pdf(path=tmp_path / "report.pdf", prefer_css_page_size=True)
     assert pdf.startswith(b"%PDF")

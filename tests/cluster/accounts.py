@@ -23,14 +23,14 @@ _FILES: Final = {"run": "run.yaml", "install": "install-mesh.yaml", "prometheus"
 
 @dataclass(frozen=True)
 class Account:
-    """A service account in a namespace of its own; `bindings` give it its roles."""
+    """A service account in its own namespace; `bindings` grant its roles."""
 
     cluster: Cluster
     namespace: str
     bindings: tuple[Ref, ...]
 
     def token(self, name: str) -> str:
-        """A token that ends with its Secret, which gets this name."""
+        """A token that is valid until its Secret, which gets this name, is deleted."""
         annotations = {"kubernetes.io/service-account.name": "default"}
         metadata = {"name": name, "namespace": self.namespace, "annotations": annotations}
         kind = "kubernetes.io/service-account-token"
@@ -39,11 +39,11 @@ class Account:
         return base64.b64decode(secret["data"]["token"]).decode()
 
     def revoke(self, name: str) -> None:
-        """From now on nobody accepts the token."""
+        """Delete the token's Secret, so that the token is no longer accepted."""
         self.cluster.delete(self._secret(name))
 
     def disarm(self) -> None:
-        """From now on the account may do nothing."""
+        """Delete the account's bindings, so that it has no rights."""
         for binding in self.bindings:
             self.cluster.delete(binding)
 
@@ -60,7 +60,7 @@ def account(cluster: Cluster, *roles: str) -> Iterator[Account]:
     """A new account with copies of the shipped roles of these names (`run`, `install`)."""
     name = f"t-account-{secrets.token_hex(3)}"
     place = Ref("v1", "Namespace", name)
-    things = [thing for role in roles for thing in bound(role, "default", name)]
+    things = [thing for role in roles for thing in bind_role(role, "default", name)]
     try:
         cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
         wait_for(cluster, Ref("v1", "ServiceAccount", "default", name), bool, timeout_s=30, watch=Watch())
@@ -73,7 +73,7 @@ def account(cluster: Cluster, *roles: str) -> Iterator[Account]:
             cluster.delete(ref)
 
 
-def bound(role: str, account: str, namespace: str) -> tuple[Object, Object]:
+def bind_role(role: str, account: str, namespace: str) -> tuple[Object, Object]:
     """A copy of a shipped ClusterRole, and its binding to an account."""
     name = f"{namespace}-{account}-{role}"
     (shipped_role,) = [one.value for one in read_documents(shipped("manifests") / "rbac" / _FILES[role])]
@@ -83,13 +83,13 @@ def bound(role: str, account: str, namespace: str) -> tuple[Object, Object]:
     return {**shipped_role, "metadata": {"name": name}}, {**binding, "roleRef": reference, "subjects": [subject]}
 
 
-def with_token(token: str) -> dict[str, Any]:
+def token_user(token: str) -> dict[str, Any]:
     """A kubeconfig's user."""
     return {"token": token}
 
 
 def write_kubeconfig(path: Path, user: dict[str, Any] | None = None, *, context: str = "") -> Path:
-    """The lab's kubeconfig with another user, if one is given, and another name for its context."""
+    """Write the lab's kubeconfig with another user, if one is given, and another name for its context."""
     content = yaml.safe_load(kubeconfig().read_text("utf-8"))
     if user is not None:
         content["users"][0]["user"] = user

@@ -1,4 +1,4 @@
-"""The lab that the cluster tests run on, reached as any remote cluster is: by a kubeconfig and a context's name."""
+"""The lab that the cluster tests run on, reached as a remote cluster is: by a kubeconfig and a context's name."""
 
 import shutil
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ import pytest
 from bench.k8s.client import Cluster
 from bench.k8s.kubeconfig import open_cluster
 from tests.cluster import job, lab
+from tests.cluster.foreign_mesh import install_istio
 from tests.cluster.lab import CONTEXT
 from tests.cluster.lab_images import build_bookinfo
-from tests.cluster.theirs import istio_of_theirs
 
 __all__ = ["CONTEXT"]
 
@@ -20,8 +20,8 @@ _KUMA = tuple(f"docker.io/kumahq/kuma-{name}:2.14.3" for name in ("cp", "dp", "i
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """No test here runs without the lab. The first one waits for it, and where it has to be built, for much longer than
-    a test may take."""
+    """Use the lab in every test. The first test waits for the lab, and where it has to be built, for much longer than a
+    test may take."""
     here = [item for item in items if Path(__file__).parent in item.path.parents]
     items.sort(key=lambda item: item in here and _uses_existing(item))
     here.sort(key=_uses_existing)
@@ -55,7 +55,7 @@ def cluster(lab_kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture(scope="session")
 def kumactl(cluster: Cluster) -> str:
-    """kumactl, where it is and Kuma's images are loaded."""
+    """kumactl, if it is installed and Kuma's images are loaded."""
     tool = shutil.which("kumactl")
     if tool is None:
         pytest.skip("kumactl is not on PATH")
@@ -69,22 +69,24 @@ def kumactl(cluster: Cluster) -> str:
 
 @pytest.fixture(scope="session")
 def existing_istio(cluster: Cluster) -> Iterator[None]:
-    """Istio as a user has it, for the jobs that run with `--use-existing-mesh`. Tests that use it come after those that
-    install one, since meshbench refuses to install a second one."""
-    with job.unchanged(cluster), istio_of_theirs(cluster):
+    """Istio that was installed before the run, for the jobs that run with `--use-existing-mesh`. Tests that use it come
+    after those that install one, since meshbench refuses to install a second one."""
+    with job.assert_unchanged(cluster), install_istio(cluster):
         yield
 
 
 @pytest.fixture(scope="module")
 def as_before_all(cluster: Cluster) -> Iterator[None]:
-    """Nothing of ours is on the lab after the module's tests, and nothing else has come, gone or changed."""
-    with job.unchanged(cluster):
+    """Check after the module's tests that nothing of ours is on the lab, and that nothing else was created, deleted or
+    changed."""
+    with job.assert_unchanged(cluster):
         yield
 
 
 @pytest.fixture
 def as_before(request: pytest.FixtureRequest, cluster: Cluster, as_before_all: None) -> Iterator[None]:
-    """The same; what a failed test leaves is removed before the next one, and is no failure of that one."""
+    """Check the same after each test; what a failed test leaves is removed before the next one, which does not fail for
+    it."""
     failed = request.session.testsfailed
     yield
     if request.session.testsfailed > failed:

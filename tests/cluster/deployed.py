@@ -1,4 +1,4 @@
-"""Bookinfo in a mesh on the lab, put together from the parts of a run, for tests of those parts."""
+"""Bookinfo in a mesh on the lab, deployed with the parts of a run, for tests of those parts."""
 
 import secrets
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ _READY_S: Final = 240.0
 
 @dataclass(frozen=True)
 class Deployed:
-    """Bookinfo in the mesh, and its probe pods. `first` are the requests that were counted before anybody asked."""
+    """Bookinfo in the mesh, and its probe pods. `first` are the requests that were counted before any probe."""
 
     owner: Owner
     plane: ControlPlane
@@ -42,7 +42,7 @@ class Deployed:
 
     @property
     def spaces(self) -> tuple[str, str]:
-        """The namespaces."""
+        """The namespaces of the application and of the probe pods outside the mesh."""
         return self.namespace, f"{self.namespace}-outside"
 
     @property
@@ -53,35 +53,35 @@ class Deployed:
         return self.cluster.list("v1", "Pod", namespace=self.namespace)
 
     def unsynced(self) -> str:
-        return self.plane.unsynced(self.cluster, self.namespace, [pod["metadata"]["name"] for pod in self.pods()])
+        return self.plane.find_unsynced(self.cluster, self.namespace, [pod["metadata"]["name"] for pod in self.pods()])
 
     def apply(self, api_version: str, kind: str, spec: Any) -> Ref:
-        """A piece of the mesh's configuration, named by chance."""
+        """Apply a manifest of the mesh's configuration with a random name."""
         metadata = {"name": f"t-{secrets.token_hex(3)}", "namespace": self.namespace}
         self.owner.apply({"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec}, "policy")
         return Ref(api_version, kind, metadata["name"], self.namespace)
 
 
 def deploy(owner: Owner, plane: ControlPlane, folder: Path) -> Deployed:
-    """Bookinfo with reviews v3 and the policies of a folder, in the order of a run: policies, then pods."""
+    """Deploy Bookinfo with reviews v3 and the policies of a folder, in the order of a run: policies, then pods."""
     application = read_application(_FOLDER, "v3", namespace=f"{owner.run_id}-{secrets.token_hex(2)}")
     outside = f"{application.namespace}-outside"
     apply_namespace(owner, application.namespace, **plane.namespace_labels())
     apply_namespace(owner, outside)
-    policies = plane.mesh_objects(written(folder), application.namespace)
+    policies = plane.mesh_objects(read_manifests(folder), application.namespace)
     owner.apply_all(policies, "policy")
-    until(lambda: plane.accepted(owner.cluster, policies))
+    wait_until_empty(lambda: plane.find_unaccepted(owner.cluster, policies))
     meshed = read_meshed(plane.NAME, [folder], application)
     pods = _start(owner, plane, meshed, outside)
     workloads = {name.partition("-")[0]: name for name in pods if not name.startswith("probe-")}
     seen = Sidecars(plane, owner.cluster, application.namespace, {**workloads, "locust": pod_name("locust")})
-    until(lambda: plane.unsynced(owner.cluster, application.namespace, pods))
+    wait_until_empty(lambda: plane.find_unsynced(owner.cluster, application.namespace, pods))
     prober = Prober(owner.cluster, application, outside)
     return Deployed(owner, plane, meshed, prober, seen, policies, seen.requests())
 
 
 def _start(owner: Owner, plane: ControlPlane, meshed: Meshed, outside: str) -> list[str]:
-    """The names of Bookinfo's four pods and the probe pods, once all are up; nobody has asked them anything."""
+    """Start Bookinfo's four pods and the probe pods; return their names once all are ready and before any request."""
     application, cluster = meshed.application, owner.cluster
     images, annotations = {"bookinfo": BOOKINFO}, plane.pod_annotations()
     things = bookinfo_objects(application, _FOLDER, images=images, annotations=annotations)
@@ -95,8 +95,8 @@ def _start(owner: Owner, plane: ControlPlane, meshed: Meshed, outside: str) -> l
     return [pod["metadata"]["name"] for pod in cluster.list("v1", "Pod", namespace=application.namespace)]
 
 
-def written(folder: Path) -> list[Object]:
-    """The objects of a folder of manifests."""
+def read_manifests(folder: Path) -> list[Object]:
+    """Return the objects of a folder of manifests."""
     documents = [one for file in manifest_files(folder) for one in read_documents(file)]
     return [one.value for one in documents if one.value is not None]
 
@@ -106,8 +106,8 @@ def apply_namespace(owner: Owner, name: str, **labels: str) -> None:
     owner.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}, "application")
 
 
-def until(check: Any, *, timeout_s: float = 120) -> None:
-    """Waits until there is nothing to tell any more."""
+def wait_until_empty(check: Any, *, timeout_s: float = 120) -> None:
+    """Wait until `check` returns nothing."""
     last: list[Any] = []
 
     def ends() -> bool:
@@ -117,8 +117,8 @@ def until(check: Any, *, timeout_s: float = 120) -> None:
     assert wait_until(ends, timeout_s=timeout_s, watch=Watch(), poll_s=0.5), last
 
 
-def failures(deployed: Deployed, own: dict[str, tuple[str, ...]]) -> list[Any]:
-    """The proofs that do not hold. `own` are the names in the sidecars' certificates."""
+def find_failed_proofs(deployed: Deployed, own: dict[str, tuple[str, ...]]) -> list[Any]:
+    """Return the proofs that do not hold. `own` are the names in the sidecars' certificates."""
     proofs = (
         *prove(deployed.prober, list(mesh_checks(deployed.meshed, own))),
         *identity_evidences(deployed.meshed, own),
@@ -127,8 +127,8 @@ def failures(deployed: Deployed, own: dict[str, tuple[str, ...]]) -> list[Any]:
     return [proof for proof in proofs if not proof.ok]
 
 
-def traces(cluster: Cluster, mesh: str) -> set[str]:
-    """Every object of the cluster that has to do with a mesh, by its own name, kind, group or namespace."""
+def list_mesh_objects(cluster: Cluster, mesh: str) -> set[str]:
+    """Return every object of the cluster that belongs to a mesh, by its own name, kind, group or namespace."""
     kinds = [kind for kind in cluster.kinds() if "list" in kind.verbs and kind.kind != "Event"]
     found = {f"{one.api_version} {one.kind}" for one in kinds if mesh in one.api_version}
     for kind in kinds:

@@ -1,7 +1,7 @@
-"""A run as a mesh leaves it on a cluster, made of small things: an application whose pods do not want to end, kinds
-with objects of them, and a webhook that is asked about their deletion and behind which nobody answers.
+"""A run as a mesh leaves it on a cluster, made of small objects: an application whose pods ignore SIGTERM, custom
+resources, and a webhook for their deletion whose service does not respond.
 
-Nothing of it concerns anybody else on the cluster: kinds and webhook have an API group of their own.
+It affects no other objects of the cluster: kinds and webhook have their own API group.
 """
 
 import secrets
@@ -23,7 +23,7 @@ RBAC = "rbac.authorization.k8s.io"
 
 @dataclass(frozen=True)
 class Run:
-    """Names that nobody else has."""
+    """Names that no other run has."""
 
     run_id: str
 
@@ -45,29 +45,29 @@ class Run:
 
     @property
     def outside(self) -> Ref:
-        """What its control plane made without labels."""
+        """What its control plane created without labels."""
         return Ref("v1", "ConfigMap", f"{self.run_id}-outside", "default")
 
     def objects(self) -> tuple[tuple[Object, str], ...]:
-        """Everything, with its component, in an order in which it can be made."""
+        """All objects, with their component, in an order in which they can be created."""
         return (
-            (namespace(self.system), "kuma"),
+            (make_namespace(self.system), "kuma"),
             (self.definition("Mesh", "Cluster"), "kuma"),
             (self.definition("Policy", "Namespaced"), "kuma"),
-            (thing(f"{RBAC}/v1", "ClusterRole", self.run_id, rules=[]), "kuma"),
-            (namespace(self.app), "namespace"),
+            (make_object(f"{RBAC}/v1", "ClusterRole", self.run_id, rules=[]), "kuma"),
+            (make_namespace(self.app), "namespace"),
             (self.custom("Mesh", "mesh"), "policy"),
             (self.custom("Policy", "inside", self.app), "policy"),
-            (self.custom("Policy", "beside", self.system), "policy"),
+            (self.custom("Policy", "second", self.system), "policy"),
             (deployment(self.app), "application"),
             (deployment(self.system), "kuma"),
             (self.webhook(), "kuma"),
         )
 
     def few(self) -> tuple[tuple[Object, str], ...]:
-        """One of each sort, which is enough for a run that is killed while it makes them."""
+        """One object of each kind, which is enough for a run that is killed while it creates them."""
         sorts = ("Namespace", "CustomResourceDefinition", "ClusterRole", "Policy", "ValidatingWebhookConfiguration")
-        left_out = (self.system, f"meshes.{self.group}", "beside")
+        left_out = (self.system, f"meshes.{self.group}", "second")
         chosen = [(one, component) for one, component in self.objects() if one["kind"] in sorts]
         return tuple(pair for pair in chosen if pair[0]["metadata"]["name"] not in left_out)
 
@@ -77,14 +77,14 @@ class Run:
         schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
         version = {"name": "v1", "served": True, "storage": True, "schema": schema}
         spec = {"group": self.group, "scope": scope, "names": names, "versions": [version]}
-        return thing("apiextensions.k8s.io/v1", "CustomResourceDefinition", f"{plural}.{self.group}", spec=spec)
+        return make_object("apiextensions.k8s.io/v1", "CustomResourceDefinition", f"{plural}.{self.group}", spec=spec)
 
     def custom(self, kind: str, name: str, place: str = "") -> Object:
-        return thing(f"{self.group}/v1", kind, name, place)
+        return make_object(f"{self.group}/v1", kind, name, place)
 
     def webhook(self) -> Object:
         rule = {"operations": ["DELETE"], "apiGroups": [self.group], "apiVersions": ["*"], "resources": ["*"]}
-        service = {"namespace": self.system, "name": "nobody"}
+        service = {"namespace": self.system, "name": "missing"}
         asked = {
             "name": self.group,
             "rules": [rule],
@@ -93,21 +93,23 @@ class Run:
             "sideEffects": "None",
             "admissionReviewVersions": ["v1"],
         }
-        return thing("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", self.run_id, webhooks=[asked])
+        return make_object(
+            "admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", self.run_id, webhooks=[asked]
+        )
 
 
-def thing(api_version: str, kind: str, name: str, place: str = "", **more: object) -> Object:
-    """An object without labels."""
+def make_object(api_version: str, kind: str, name: str, place: str = "", **more: object) -> Object:
+    """Return an object without labels."""
     metadata = {"name": name, **({"namespace": place} if place else {})}
     return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **more}
 
 
-def namespace(name: str) -> Object:
-    return thing("v1", "Namespace", name)
+def make_namespace(name: str) -> Object:
+    return make_object("v1", "Namespace", name)
 
 
 def deployment(place: str) -> Object:
-    """Two pods that take no notice of being told to end, and 30 s to be killed."""
+    """Return a Deployment of two pods that ignore SIGTERM and are killed after 30 s."""
     container = {
         "name": "main",
         "image": IMAGE,
@@ -117,12 +119,12 @@ def deployment(place: str) -> Object:
     labels = {"app": "stubborn"}
     template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
     spec = {"replicas": 2, "selector": {"matchLabels": labels}, "template": template}
-    return thing("apps/v1", "Deployment", "stubborn", place, spec=spec)
+    return make_object("apps/v1", "Deployment", "stubborn", place, spec=spec)
 
 
 @contextmanager
 def owner_of(run: Run, cluster: Cluster, folder: Path) -> Iterator[Owner]:
-    """Who makes objects in the run's name."""
+    """Return the owner that creates objects in the run's name."""
     journal = Journal(folder / f"{run.run_id}.jsonl")
     try:
         yield Owner(cluster, run.run_id, journal, Watch())
@@ -130,8 +132,8 @@ def owner_of(run: Run, cluster: Cluster, folder: Path) -> Iterator[Owner]:
         journal.close()
 
 
-def make(run: Run, cluster: Cluster, folder: Path, *, only: tuple[str, ...] = ()) -> None:
-    """Makes the run, or of it what has one of these kinds; its pods run when this returns."""
+def create_run(run: Run, cluster: Cluster, folder: Path, *, only: tuple[str, ...] = ()) -> None:
+    """Create the run, or its objects of these kinds; its pods run when this returns."""
     chosen = [(one, component) for one, component in run.objects() if not only or one["kind"] in only]
     with owner_of(run, cluster, folder) as owner:
         for one, component in chosen:
@@ -146,8 +148,8 @@ def _all_run(cluster: Cluster, run: Run) -> bool:
     return len(pods) == 4 and all(pod.get("status", {}).get("phase") == "Running" for pod in pods)
 
 
-def end(run: Run, cluster: Cluster) -> None:
-    """Removes the run by name, for a test that failed half-way."""
+def remove_run(run: Run, cluster: Cluster) -> None:
+    """Remove the run by name, for a test that failed half-way."""
     refs = [ref_of(one) for one, _component in reversed(run.objects())] + [run.outside]
     for ref in refs:
         cluster.delete(ref, grace_s=1 if ref.kind == "Pod" else None)

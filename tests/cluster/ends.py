@@ -1,4 +1,4 @@
-"""How runs on the lab end: signals at one step of their journal, and how long it takes until nothing is left."""
+"""How runs on the lab end: signals at one step of their journal, and the time until nothing is left."""
 
 import json
 import signal
@@ -11,14 +11,14 @@ from typing import Any, Final
 
 from bench.k8s.client import Cluster
 from bench.system.cancellation import Watch, wait_until
-from tests.cluster.job import Job, left_on_cluster, run_command
+from tests.cluster.job import Job, list_leftovers, run_command
 from tests.command import Command
 
 _EMPTY_S: Final = 90.0
 _POLL_S: Final = 0.3
 
-# Sends itself each signal of the plot at the first step that matches: lines of the journal, once they are written, and
-# deletions that were asked for. Tells each step to the file STEPS, if one is named.
+# Sends itself each signal at the first step that matches: lines of the journal, once they are written, and requested
+# deletions. Writes each step to the file STEPS, if one is named.
 _DRIVER: Final = """
 import json, os, re
 from bench.system.journal import Journal
@@ -27,8 +27,8 @@ from bench.k8s.client import Cluster
 plot, steps = json.loads(os.environ["PLOT"]), os.environ.get("STEPS", os.devnull)
 
 def reached(step):
-    with open(steps, "a") as told:
-        told.write(step + "\\n")
+    with open(steps, "a") as log:
+        log.write(step + "\\n")
     if plot and re.search(plot[0][0], step):
         os.kill(os.getpid(), plot.pop(0)[1])
 
@@ -46,20 +46,20 @@ Journal.write, Cluster.delete = written, deleted
 """
 
 
-def at(*plot: tuple[str, signal.Signals], **env: str) -> dict[str, Any]:
-    """Options of `run_job` for a run that gets these signals, one after another, each at the first step that matches:
-    `apply-done Pod bookinfo-7f3a/locust`, `deleted Namespace istio-system`."""
+def signal_at(*plot: tuple[str, signal.Signals], **env: str) -> dict[str, Any]:
+    """Return options of `run_job` for a run that gets these signals, one after another, each at the first step that
+    matches: `apply-done Pod bookinfo-7f3a/locust`, `deleted Namespace istio-system`."""
     return {"driver": _DRIVER, "env": {"PLOT": json.dumps(plot), **env}}
 
 
-def at_removal(*plot: tuple[str, signal.Signals]) -> dict[str, Any]:
-    """The same for steps that only a run's end has: they are soonest reached by Ctrl-C as the first trial begins, when
-    the control plane has made what it makes."""
-    return at(("^apply Namespace /bookinfo", signal.SIGINT), *plot)
+def signal_at_removal(*plot: tuple[str, signal.Signals]) -> dict[str, Any]:
+    """Return the same for steps that only a run's end has: Ctrl-C as the first trial begins reaches them soonest, when
+    the control plane has created its objects."""
+    return signal_at(("^apply Namespace /bookinfo", signal.SIGINT), *plot)
 
 
 @dataclass
-class Sent:
+class SentSignal:
     """A signal to a run as soon as `when` returns; `at_s` is the monotonic clock's time then."""
 
     number: signal.Signals
@@ -73,8 +73,8 @@ class Sent:
 
 
 def clean_up_after(killed: Job, folder: Path, *, from_folder: bool) -> Job:
-    """`cleanup` by the name of the run's own folder, which is below `folder`, or where nothing but the cluster knows
-    of it."""
+    """Run `cleanup` by the name of the run's own folder, which is below `folder`, or where only the cluster has a
+    record of it."""
     if from_folder:
         return run_command(folder, "cleanup", "--run", killed.folder)
     elsewhere = folder / "elsewhere"
@@ -82,14 +82,14 @@ def clean_up_after(killed: Job, folder: Path, *, from_folder: bool) -> Job:
     return run_command(elsewhere, "cleanup")
 
 
-def tell(figure: str) -> None:
-    """A figure for who asks for it: `pytest -rP` shows them."""
+def print_figure(figure: str) -> None:
+    """Print a figure, which `pytest -rP` shows."""
     sys.stdout.write(f"{figure}\n")
     sys.stdout.flush()
 
 
 def seconds_until_empty(cluster: Cluster, since_s: float) -> float:
-    """Until the last object of ours, or of a mesh, has gone."""
-    gone = wait_until(lambda: not left_on_cluster(cluster), timeout_s=_EMPTY_S, watch=Watch(), poll_s=_POLL_S)
-    assert gone, left_on_cluster(cluster)
+    """Wait until the last object of ours, or of a mesh, was deleted; return the seconds."""
+    gone = wait_until(lambda: not list_leftovers(cluster), timeout_s=_EMPTY_S, watch=Watch(), poll_s=_POLL_S)
+    assert gone, list_leftovers(cluster)
     return time.monotonic() - since_s

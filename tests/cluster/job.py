@@ -1,7 +1,4 @@
-"""The whole command on the lab: run as a user runs it, harmed on its way, and looked after for what it leaves.
-
-job = run_job(tmp_path, *MESH, scenario=[BASELINE, ISTIO], during=lambda command: ...)
-"""
+"""The whole command on the lab: run as a user runs it, disturbed while it runs, and checked for what it leaves."""
 
 import json
 import os
@@ -35,9 +32,9 @@ __all__ = ["BASELINE", "ISTIO", "MESH", "POLICIES", "Job", "run_job"]
 
 POLICIES: Mapping[str, Any] = {"name": "istio-policies", "mesh": "istio", "manifests": ["istio/policies"]}
 MESH: Final = ("--mesh-values", str(MESHLAB.parent / "istio-values.yaml"))
-# What only harm does to a trial; a busy machine may make any window unsteady.
+# Issues that only a fault causes; a busy machine may make any window unsteady.
 HARM: Final = re.compile("generator-ended|lost-rows|restart|proof|unproven|errors|all-failed|clock")
-# With Kuma's own requests, many pods have no room on the lab's two processors.
+# With Kuma's own requests, many pods do not fit on the lab's two CPUs.
 _SMALL_KUMA: Final = """\
 controlPlane: {resources: {requests: {cpu: 50m, memory: 128Mi}}}
 dataPlane: {sidecarContainer: {resources: {requests: {cpu: 10m, memory: 64Mi}}}}
@@ -58,7 +55,7 @@ _POLL_S: Final = 0.3
 
 @dataclass(frozen=True)
 class Job:
-    """A command that has ended. `run_folder` is None where it had not come to making one."""
+    """A command that has ended. `run_folder` is None if it ended before creating one."""
 
     exit_code: int
     stdout: str
@@ -67,22 +64,22 @@ class Job:
     seconds: float
 
     @property
-    def told(self) -> str:
-        """All of it, for failed assertions."""
+    def output(self) -> str:
+        """Output and duration, for failed assertions."""
         finished = command.Finished(self.exit_code, self.stdout, self.stderr)
-        return f"{self.seconds:.1f} s, {finished.told}"
+        return f"{self.seconds:.1f} s, {finished.output}"
 
     @property
     def message(self) -> str:
-        """The one message that a failure ends with, without what was told on the way there."""
+        """The one message of a failure, without what was printed before it."""
         found = _MESSAGE.search(self.stderr)
-        assert found, self.told
-        assert "Traceback" not in self.stderr, self.told
+        assert found, self.output
+        assert "Traceback" not in self.stderr, self.output
         return found[1]
 
     @property
     def folder(self) -> Path:
-        assert self.run_folder is not None, self.told
+        assert self.run_folder is not None, self.output
         return self.run_folder
 
     @property
@@ -91,12 +88,12 @@ class Job:
         return command.record(self.folder)
 
     def trials(self) -> dict[str, dict[str, Any]]:
-        """`trial.json` of each trial that was kept whole, by the trial's name."""
+        """`trial.json` of each complete trial, by the trial's name."""
         return {one["folder"]: command.trial_record(self.folder, one["folder"]) for one in self.record["trials"]}
 
 
-def small_kuma(folder: Path) -> tuple[str, str]:
-    """Options for a Kuma that asks for little."""
+def small_kuma_options(folder: Path) -> tuple[str, str]:
+    """Return options for a Kuma with small resource requests."""
     values = folder / "small.yaml"
     values.write_text(_SMALL_KUMA, "utf-8")
     return "--mesh-values", str(values)
@@ -112,9 +109,9 @@ def run_job(
     timing: Mapping[str, float] | None = None,
     **changes: Any,
 ) -> Job:
-    """`meshbench run` on the lab, to its end. `scenario` is a file, or its configurations in the order in which they
-    are measured; `changes` go into that file. `during` follows the command, and may do harm; so may `driver`, Python in
-    the command's own process. `timing` is what differs from the usual `Timing`."""
+    """Run `meshbench run` on the lab to its end. `scenario` is a file, or its configurations in the order in which they
+    are measured; `changes` are merged into that file. `during` follows the command and may cause faults; so may
+    `driver`, Python in the command's own process. `timing` are the differences from the usual `Timing`."""
     path = scenario if isinstance(scenario, Path) else write_scenario(tmp_path, scenario, **changes)
     options: dict[str, Any] = {"during": during, "env": env, "driver": driver, "timing": timing}
     return run_command(tmp_path, "run", "--scenario", path, "--yes", *arguments, **options)
@@ -128,8 +125,8 @@ def run_command(
     driver: str = "",
     timing: Mapping[str, float] | None = None,
 ) -> Job:
-    """Any command of meshbench on the lab, to its end, with its results below `tmp_path`; one that `during` fails with
-    is interrupted. What `arguments` say comes last, and so wins."""
+    """Run any command of meshbench on the lab to its end, with its results below `tmp_path`; if `during` fails the
+    command is interrupted. `arguments` come last, and so override others."""
     output, began = tmp_path / "results", time.monotonic()
     first, *others = arguments
     words = (first, "--context", CONTEXT, "--output", output, *others)
@@ -153,7 +150,7 @@ def _on_lab(changes: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def _end(started: Command) -> None:
-    """Where a test failed in between: as a user ends a run, so that it removes its own."""
+    """End a command as a user ends a run, after a test failed, so that it removes its own objects."""
     if started.popen.poll() is None:
         started.send(signal.SIGCONT)
         started.send(signal.SIGINT)
@@ -165,7 +162,7 @@ def _end(started: Command) -> None:
 
 
 def write_scenario(folder: Path, configurations: Sequence[Mapping[str, Any]], **changes: Any) -> Path:
-    """A scenario file for windows of seconds, whose configurations are measured in the order in which they stand."""
+    """Write a scenario file for windows of seconds, whose configurations are measured in their order in the file."""
     names = [configuration["name"] for configuration in configurations]
     for seed in range(_SEEDS):
         path = command.write_scenario(folder, configurations, **{**changes, "seed": seed})
@@ -175,8 +172,8 @@ def write_scenario(folder: Path, configurations: Sequence[Mapping[str, Any]], **
 
 
 @contextmanager
-def held(started: Command) -> Iterator[None]:
-    """The command stands still meanwhile, so that harm is done at one moment of its run and not near it."""
+def pause(started: Command) -> Iterator[None]:
+    """Stop the command with SIGSTOP meanwhile, so that a fault happens at one exact step of its run."""
     started.send(signal.SIGSTOP)
     try:
         yield
@@ -185,23 +182,23 @@ def held(started: Command) -> Iterator[None]:
 
 
 def namespace_of(started: Command) -> str:
-    """Where the run has its application."""
+    """Return the namespace of the run's application."""
     return f"bookinfo-{started.folder().name.rpartition('-')[2]}"
 
 
 def until_applied(started: Command, kind: str, **facts: str) -> dict[str, Any]:
-    """The journal's line before an object is made; it may be made already."""
+    """Wait for the journal's line before an object is created; the object may exist already."""
     return started.line("apply", kind=kind, **facts)
 
 
 def until_loading(started: Command, trial: str, *, rows: int = 10) -> None:
-    """Until requests of this trial have come over from the load pod."""
+    """Wait until requests of this trial were fetched from the load pod."""
     started.loading(trial, rows)
 
 
 @contextmanager
-def stopped_api_server() -> Iterator[None]:
-    """Nobody answers at the API server's address, where connections are still taken."""
+def stop_api_server() -> Iterator[None]:
+    """Stop the API server, whose address still accepts connections."""
     daemons = json.loads((home() / "run" / "processes.json").read_text("utf-8"))
     starter = psutil.Process(daemons["kube-apiserver"]["pid"])
     (server,) = starter.children()
@@ -218,24 +215,24 @@ def stopped_api_server() -> Iterator[None]:
 
 
 @contextmanager
-def unchanged(cluster: Cluster) -> Iterator[None]:
-    """Nothing of ours is on the cluster after the block, and nothing else has come, gone or changed; what a failed
-    test leaves is removed for the next one. Beside a run that is there already no test begins."""
-    _let_go(cluster)
+def assert_unchanged(cluster: Cluster) -> Iterator[None]:
+    """Check that nothing of ours is on the cluster after the block, and that nothing else was created, deleted or
+    changed; what a failed test leaves is removed for the next one. No test begins while a run is there."""
+    _wait_for_terminating(cluster)
     there = list(find_leftovers(cluster).by_run())
     assert there == [], f"the lab is in use: {there}"
-    before = everything(cluster)
+    before = list_objects(cluster)
     try:
         yield
     finally:
-        _let_go(cluster)
-        found = changes(before, everything(cluster))
+        _wait_for_terminating(cluster)
+        found = find_changes(before, list_objects(cluster))
         remove_dead_runs(cluster)
     assert found == []
 
 
 def remove_dead_runs(cluster: Cluster) -> None:
-    """Never one that is alive: somebody else may have begun it meanwhile."""
+    """Remove runs that have ended, not a live one that another user may have started meanwhile."""
     holder = read_holder(cluster)
     alive = holder.run_id if holder is not None and is_alive(cluster, holder, watch=Watch()) else ""
     for run in find_leftovers(cluster).by_run():
@@ -244,8 +241,8 @@ def remove_dead_runs(cluster: Cluster) -> None:
             remove_lock(cluster, run, watch=Watch())
 
 
-def _let_go(cluster: Cluster) -> None:
-    """Waits for the namespaces that are on their way out."""
+def _wait_for_terminating(cluster: Cluster) -> None:
+    """Wait for the terminating namespaces."""
 
     def going() -> list[str]:
         spaces = cluster.list("v1", "Namespace")
@@ -254,10 +251,10 @@ def _let_go(cluster: Cluster) -> None:
     assert wait_until(lambda: not going(), timeout_s=_GONE_S, watch=Watch(), poll_s=_POLL_S), going()
 
 
-def left_on_cluster(cluster: Cluster) -> list[str]:
-    """Everything that says it is ours, and everything of meshes: kinds, webhooks, namespaces, what they made."""
+def list_leftovers(cluster: Cluster) -> list[str]:
+    """Return everything with our labels, and everything of meshes: kinds, webhooks, namespaces, and their objects."""
     kinds = {f"{kind.api_version} {kind.kind}" for kind in cluster.kinds() if _is_named_ours(kind.api_version)}
-    return sorted(kinds | {name for name, thing in everything(cluster).items() if _is_ours(thing)})
+    return sorted(kinds | {name for name, thing in list_objects(cluster).items() if _is_ours(thing)})
 
 
 def _is_ours(thing: Object) -> bool:
@@ -271,8 +268,8 @@ def _is_named_ours(name: str) -> bool:
     return any(one in name for one in _OURS)
 
 
-def everything(cluster: Cluster) -> dict[str, Object]:
-    """All objects of the cluster, by kind and name. Events are left out: they tell, and end by themselves."""
+def list_objects(cluster: Cluster) -> dict[str, Object]:
+    """Return all objects of the cluster, by kind and name. Events are left out: they expire by themselves."""
     kinds = [kind for kind in cluster.kinds() if "list" in kind.verbs and kind.kind != "Event"]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         listed = pool.map(lambda kind: _listed(cluster, kind), kinds)
@@ -283,8 +280,8 @@ def _listed(cluster: Cluster, kind: KindInfo) -> tuple[Object, ...]:
     return cluster.list(kind.api_version, kind.kind)
 
 
-def changes(before: Mapping[str, Object], after: Mapping[str, Object]) -> list[str]:
-    """What came, went, or is another one than before; in words. What others make and renew is left to them."""
+def find_changes(before: Mapping[str, Object], after: Mapping[str, Object]) -> list[str]:
+    """Describe what was created, deleted or replaced. What controllers create and renew is ignored."""
     old, new = _independent(before), _independent(after)
     came = [f"new: {name}" for name in sorted(new.keys() - old.keys())]
     went = [f"gone: {name}" for name in sorted(old.keys() - new.keys())]
@@ -298,7 +295,7 @@ def _independent(things: Mapping[str, Object]) -> dict[str, Object]:
 
 
 def _core(thing: Object) -> Object:
-    """Without what a cluster itself changes all the time: status, versions, and the leases that say who lives."""
+    """Return an object without what a cluster itself changes all the time: status, versions, and liveness leases."""
     metadata = {key: thing["metadata"].get(key) for key in ("uid", "labels", "finalizers", "deletionTimestamp")}
     if thing["kind"] == "Lease":
         return metadata

@@ -1,9 +1,9 @@
-"""Ends runs by SIGKILL at every kind of step, and removes them: `python -m tests.cluster.kills [MESH] [REGEX]`.
+"""End runs by SIGKILL at every kind of step, and remove them: `python -m tests.cluster.kills [MESH] [REGEX]`.
 
-Half a minute of the lab for each step, or for those whose text matches; with `kuma` in the place of `istio` its images
-have to be there. Tells for each how many objects were there when
-the run was killed, and how long `cleanup` took, from the run's own folder and from an empty one in turn; what cleanup
-leaves, or changes of what others have, is a failure.
+It takes half a minute of the lab for each step, or for those whose text matches; `kuma` in place of `istio` requires
+Kuma's images. For each step it prints how many objects existed when the run was killed, and how long `cleanup` took,
+from the run's own folder and from an empty one in turn. Objects that cleanup leaves, or changes to other objects, are a
+failure.
 """
 
 import os
@@ -18,16 +18,16 @@ from typing import Any, Final
 from bench.k8s.client import Cluster
 from bench.k8s.kubeconfig import open_cluster
 from tests.cluster import lab
-from tests.cluster.ends import Sent, at, at_removal, clean_up_after, tell
+from tests.cluster.ends import SentSignal, clean_up_after, print_figure, signal_at, signal_at_removal
 from tests.cluster.job import (
     BASELINE,
     MESH,
     POLICIES,
     Job,
-    left_on_cluster,
+    assert_unchanged,
+    list_leftovers,
     run_job,
-    small_kuma,
-    unchanged,
+    small_kuma_options,
     until_loading,
 )
 
@@ -41,42 +41,42 @@ def main(mesh: str = "istio", pattern: str = "") -> None:
     os.environ["KUBECONFIG"] = str(lab.kubeconfig())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        options = MESH if mesh == "istio" else small_kuma(folder)
+        options = MESH if mesh == "istio" else small_kuma_options(folder)
 
         def run(place: Path, **plot: Any) -> Job:
             return run_job(place, *options, scenario=[MESHES[mesh], BASELINE], **plot)
 
         with open_cluster(lab.CONTEXT, private_folder=folder / "private") as cluster:
-            with unchanged(cluster):
-                plots = dict(_plots(folder, run))
+            with assert_unchanged(cluster):
+                plots = dict(_kill_points(folder, run))
             chosen = {step: plot for step, plot in plots.items() if re.search(pattern, step)}
             failed = [
                 step
                 for number, (step, plot) in enumerate(chosen.items())
                 if not _is_removed(cluster, run, folder / str(number), step, plot, from_folder=number % 2 == 0)
             ]
-    tell(f"{len(chosen)} kills, after {len(failed)} of which something was left or changed")
+    print_figure(f"{len(chosen)} kills, after {len(failed)} of which something was left or changed")
     sys.exit(bool(failed))
 
 
-def _plots(folder: Path, run: Run) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every kind of step of a whole run, and the signals that kill another one at the first of this kind."""
-    told = folder / "steps"
-    job = run(folder, **at(STEPS=str(told)))
-    assert job.exit_code in (0, 5), job.told
-    steps = told.read_text("utf-8").splitlines()
+def _kill_points(folder: Path, run: Run) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield every kind of step of a whole run, and the signals that kill another run at the first step of this kind."""
+    log = folder / "steps"
+    job = run(folder, **signal_at(STEPS=str(log)))
+    assert job.exit_code in (0, 5), job.output
+    steps = log.read_text("utf-8").splitlines()
     trials_end = max(number for number, step in enumerate(steps) if step.startswith("delete-done"))
     in_trials = {*map(_kind, steps[:trials_end])}
     first = next(iter(job.trials()))
-    in_window = Sent(KILL, lambda started: until_loading(started, first))
+    in_window = SentSignal(KILL, lambda started: until_loading(started, first))
     yield "in the window", {"during": in_window, "load": {"duration": "60s"}}
     for kind in dict.fromkeys(map(_kind, steps)):
         kill = (f"^{kind}", KILL)
-        yield kind, at(kill) if kind in in_trials else at_removal(kill)
+        yield kind, signal_at(kill) if kind in in_trials else signal_at_removal(kill)
 
 
 def _kind(step: str) -> str:
-    """A step without its object's own name, as a regular expression; namespaces, which are few, keep theirs."""
+    """Return a step without its object's own name, as a regular expression; the few namespaces keep their names."""
     action, kind, name = _RUN_ID.sub("....", step).split(" ", 2)
     place = name if kind == "Namespace" else f"{name.rpartition('/')[0]}/" if "/" in name else ""
     return f"{action} {kind} {place}"
@@ -87,18 +87,18 @@ def _is_removed(
 ) -> bool:
     folder.mkdir()
     try:
-        with unchanged(cluster):
+        with assert_unchanged(cluster):
             killed = run(folder, **plot)
-            assert killed.exit_code == -KILL, f"it was not reached: {killed.told}"
-            there = len(left_on_cluster(cluster))
+            assert killed.exit_code == -KILL, f"it was not reached: {killed.output}"
+            there = len(list_leftovers(cluster))
             cleaned = clean_up_after(killed, folder, from_folder=from_folder)
-            assert cleaned.exit_code == 0, cleaned.told
-            assert left_on_cluster(cluster) == []
+            assert cleaned.exit_code == 0, cleaned.output
+            assert list_leftovers(cluster) == []
     except AssertionError as error:
-        tell(f"{step:<60} FAILED: {error}")
+        print_figure(f"{step:<60} FAILED: {error}")
         return False
     place = "its folder" if from_folder else "an empty one"
-    tell(f"{step:<60} {there:>4} objects there, none left after {cleaned.seconds:5.1f} s from {place}")
+    print_figure(f"{step:<60} {there:>4} objects there, none left after {cleaned.seconds:5.1f} s from {place}")
     return True
 
 

@@ -1,8 +1,8 @@
-"""The lab: a one-node Kubernetes beside the checkout, which the cluster tests bring up where it is not.
+"""The lab: a one-node Kubernetes next to the checkout, which the cluster tests start if it is not running.
 
     python -m tests.cluster.lab
 
-says in one line what is missing for it, and ends with exit code 1; with nothing missing it is silent.
+prints in one line what it lacks, and exits with 1; if it lacks nothing it prints nothing.
 """
 
 import os
@@ -26,22 +26,22 @@ _LAST_LINES: Final = 15
 
 
 class LabError(Exception):
-    """The lab did not come up; the message has the end of what it said."""
+    """The lab did not start; the message has the end of its output."""
 
 
 def home() -> Path:
-    """Where the lab keeps its cache and its state."""
+    """Return the folder where the lab keeps its cache and its state."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     return Path(os.environ.get("MESHLAB_HOME") or cache / "meshlab").absolute()
 
 
 def kubeconfig() -> Path:
-    """There while the lab is up."""
+    """Return the lab's kubeconfig, which exists while the lab is up."""
     return home() / "run" / "kubeconfig"
 
 
 def missing() -> str:
-    """What keeps the lab from being had here, in one sentence; empty if nothing does."""
+    """Return why the lab cannot run here, in one sentence; empty if it can."""
     if not MESHLAB.exists():
         return f"the cluster tests need a lab, and there is no {MESHLAB}"
     if os.geteuid() != 0:
@@ -55,24 +55,24 @@ def missing() -> str:
 
 
 def go_version() -> tuple[int, int]:
-    """Of the Go on PATH; (0, 0) without one."""
+    """Return the version of the Go on PATH; (0, 0) without one."""
     go = shutil.which("go")
     if go is None:
         return 0, 0
-    said = subprocess.run([go, "version"], capture_output=True, text=True, check=False).stdout
-    found = _GO_VERSION.search(said)
+    output = subprocess.run([go, "version"], capture_output=True, text=True, check=False).stdout
+    found = _GO_VERSION.search(output)
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def is_up() -> bool:
-    """Up and whole."""
+    """Return whether the lab is up and complete."""
     return subprocess.run([MESHLAB, "status"], capture_output=True, check=False).returncode == 0
 
 
 @contextmanager
 def running(log: Path) -> Iterator[Path]:
-    """The kubeconfig of the lab, which is brought up where it is not, and then taken down again. What it says goes into
-    `log`. Raises LabError."""
+    """Yield the kubeconfig of the lab, which is started if it is not running, and then stopped again. Its output goes
+    to `log`. Raises LabError."""
     brought_up = not is_up()
     try:
         if brought_up:
@@ -88,11 +88,12 @@ def _bring_up(log: Path) -> None:
         ran = subprocess.run([MESHLAB, "up"], stdout=file, stderr=subprocess.STDOUT, check=False, timeout=UP_TIMEOUT_S)
     if ran.returncode != 0:
         last = "\n".join(log.read_text("utf-8").splitlines()[-_LAST_LINES:])
-        raise LabError(f"the lab did not come up; all that it said is in {log}:\n{last}")
+        raise LabError(f"the lab did not start; its output is in {log}:\n{last}")
 
 
 def _is_built() -> bool:
-    """Whether each of the lab's Go programs was built before; whether it is the newest, only the lab itself knows."""
+    """Return whether each of the lab's Go programs was built before; only the lab itself knows whether it is the
+    newest."""
     return all((home() / "bin" / f"{module.name}.key").exists() for module in (MESHLAB.parent / "modules").iterdir())
 
 

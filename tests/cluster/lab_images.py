@@ -1,9 +1,9 @@
-"""Makes the image of our own Bookinfo in the lab: what `Containerfile` says, built without a registry.
+"""Build the image of our own Bookinfo in the lab: as in `Containerfile`, without a registry.
 
     python -m tests.cluster.lab_images
 
-It also gets the names of the official images, which nobody there could pull: so a run in the lab needs no `--image`.
-As root, with the lab up; twice does no harm, and takes a second. It needs nothing but a clean clone.
+It also gets the names of the official images, which the lab cannot pull: so a run in the lab needs no `--image`. Run it
+as root, with the lab up; a second run does no harm, and takes a second. It needs only a clean clone.
 """
 
 import re
@@ -18,10 +18,10 @@ from bench.files.folders import manifest_files, shipped
 from bench.files.yaml_source import read_documents
 from tests.cluster.lab import MESHLAB, ROOT, home
 
-__all__ = ["BOOKINFO", "MESHLAB", "build_bookinfo", "kill_container", "named", "official_images"]
+__all__ = ["BOOKINFO", "MESHLAB", "build_bookinfo", "kill_container", "official_images", "tag_image"]
 
 BOOKINFO = "docker.io/meshbench/bookinfo:dev"
-_NAMES = 4  # for one image, besides its own: of more than five names a node is silent
+_NAMES = 4  # for one image, in addition to its own: a node lists no more than five names
 _HOME = "/opt/bookinfo"
 _ENTRYPOINT = re.compile(r"^ENTRYPOINT (\[.*\])$", re.MULTILINE)
 _COPY = re.compile(rf"^COPY (bench/\S+) {_HOME}/(\S+)$", re.MULTILINE)
@@ -29,20 +29,20 @@ _PINNED = re.compile(r"^\S+==\S+", re.MULTILINE)
 
 
 def build_bookinfo() -> None:
-    """Builds the image, or takes it from the lab's cache, and loads it under all of its names. Raises
+    """Build the image, or take it from the lab's cache, and load it under all of its names. Raises
     CalledProcessError."""
     names = official_images()
     with tempfile.TemporaryDirectory() as folder:
         copies = [word for copy in _copies(Path(folder)) for word in ("--copy", copy)]
         for first in range(0, len(names), _NAMES):
             own = f"{BOOKINFO}-{first}" if first else BOOKINFO
-            # What differs in nothing would be one image with more names.
+            # Equal images would be one image with more names.
             subprocess.run([*_command(own), "--env", f"LAB_IMAGE={first}", *copies], check=True)
             subprocess.run([*_tag(), own, *names[first : first + _NAMES]], check=True, capture_output=True)
 
 
 def official_images() -> tuple[str, ...]:
-    """The images that the manifests of Bookinfo name."""
+    """Return the images that the manifests of Bookinfo name."""
     documents = (
         one.value for file in manifest_files(shipped("manifests") / "bookinfo") for one in read_documents(file)
     )
@@ -51,8 +51,8 @@ def official_images() -> tuple[str, ...]:
 
 
 @contextmanager
-def named(image: str, name: str) -> Iterator[Callable[[], None]]:
-    """The image has one more name; gives what takes it away early."""
+def tag_image(image: str, name: str) -> Iterator[Callable[[], None]]:
+    """Give the image one more name; yield a function that removes the name early."""
 
     def take_away() -> None:
         subprocess.run([*_ctr(), "images", "remove", "--sync", name], check=True, capture_output=True)
@@ -65,13 +65,13 @@ def named(image: str, name: str) -> Iterator[Callable[[], None]]:
 
 
 def kill_container(container_id: str) -> None:
-    """A container's first process is killed, as by the kernel; `container_id` as in a pod's status."""
+    """Kill a container's first process, as the kernel does; `container_id` as in a pod's status."""
     short = container_id.rpartition("//")[2]
     subprocess.run([*_ctr(), "tasks", "kill", "--signal", "SIGKILL", short], check=True, capture_output=True)
 
 
 def _tag() -> tuple[str, ...]:
-    """Gives an image more names."""
+    """Return the command that gives an image more names."""
     return (*_ctr(), "images", "tag", "--force")
 
 
@@ -80,7 +80,7 @@ def _ctr() -> tuple[str, ...]:
 
 
 def _command(name: str) -> Iterator[str]:
-    """The lab's command without the files; packages, words and user are those of the other two files."""
+    """Return the lab's command without the files; packages, shell command and user are those of the other two files."""
     entrypoint = _ENTRYPOINT.search((ROOT / "Containerfile").read_text("utf-8"))
     assert entrypoint
     yield from (str(MESHLAB), "image", "build", name, "--entrypoint", entrypoint[1], "--workdir", _HOME)

@@ -1,4 +1,5 @@
-"""The verbs on a real API server: whole streams in both directions, rights, credentials, and nothing left open."""
+"""The client's verbs on a real API server: complete streams in both directions, rights, credentials, and nothing left
+open."""
 
 import contextlib
 import hashlib
@@ -21,12 +22,12 @@ from bench.k8s.wait import wait_for
 from bench.system.cancellation import Watch, wait_until
 from bench.system.processes import run_tool
 from tests.cluster.lab import CONTEXT
-from tests.cluster.way import relay
+from tests.cluster.relay import open_relay
 
 IMAGE = "locustio/locust:2.47.0"
 POD, CONTAINER = "worker", "main"
 MEGABYTES = 5
-# Sends back what it gets, on each connection, until the other side has said all it wants to say.
+# Echoes each connection's data until the other side closes.
 ECHO = """
 import socketserver
 class Echo(socketserver.BaseRequestHandler):
@@ -37,7 +38,7 @@ socketserver.ThreadingTCPServer.allow_reuse_address = True
 print("echo is up", flush=True)
 socketserver.ThreadingTCPServer(("", 8080), Echo).serve_forever()
 """
-# Answers its first question only by a file that tells of it, and each later one as it should.
+# Answers its first request only by a file that records it, and each later one normally.
 LATE = """
 import http.server, pathlib
 class Late(http.server.BaseHTTPRequestHandler):
@@ -88,7 +89,7 @@ def namespace(cluster: Cluster) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def kubectl(lab_kubeconfig: Path) -> str:
-    """The lab's own."""
+    """The lab's own kubectl."""
     return str(lab_kubeconfig.parent.parent / "bin" / "kubectl")
 
 
@@ -110,15 +111,15 @@ def _config_map(namespace: str, **data: str) -> Object:
     }
 
 
-def test_the_cluster_is_shown_before_anything_happens(cluster: Cluster) -> None:
-    """Context, server, version and number of nodes, on one line."""
+def test_cluster_is_printed_first(cluster: Cluster) -> None:
+    """Context, server, version and number of nodes are on one line."""
     assert describe(cluster) == f"context meshlab: {cluster.server}, Kubernetes {cluster.version}, 1 node"
     assert cluster.server.startswith("https://")
     assert cluster.version.startswith("v1.")
 
 
-def test_an_object_is_made_changed_listed_and_removed(cluster: Cluster, namespace: str) -> None:
-    """What is applied is there, also a second time, and only fields that are ours change."""
+def test_object_is_created_changed_listed_and_deleted(cluster: Cluster, namespace: str) -> None:
+    """An applied object exists, also after a second apply, and only our own fields change."""
     thing = _config_map(namespace, a="1")
     thing["metadata"]["labels"] = {"probe": thing["metadata"]["name"]}
     ref = Ref("v1", "ConfigMap", thing["metadata"]["name"], namespace)
@@ -133,8 +134,8 @@ def test_an_object_is_made_changed_listed_and_removed(cluster: Cluster, namespac
     assert cluster.get(ref) is None
 
 
-def test_a_dry_run_changes_nothing_and_refuses_unknown_fields(cluster: Cluster, namespace: str) -> None:
-    """At once, with the field's name."""
+def test_dry_run_changes_nothing_and_refuses_unknown_fields(cluster: Cluster, namespace: str) -> None:
+    """An unknown field is refused at once, with its name."""
     thing = _config_map(namespace, a="1")
     assert cluster.apply(thing, dry_run=True)["data"] == {"a": "1"}
     assert cluster.get(Ref("v1", "ConfigMap", thing["metadata"]["name"], namespace)) is None
@@ -142,8 +143,8 @@ def test_a_dry_run_changes_nothing_and_refuses_unknown_fields(cluster: Cluster, 
         cluster.apply({**thing, "dat": {}}, dry_run=True)
 
 
-def test_the_first_who_creates_or_replaces_wins(cluster: Cluster, namespace: str) -> None:
-    """The second gets status 409, which is what a lock needs."""
+def test_second_create_or_replace_gets_409(cluster: Cluster, namespace: str) -> None:
+    """The second request gets status 409, which a lock requires."""
     thing = _config_map(namespace, holder="first")
     made = cluster.create(thing)
     with pytest.raises(ClusterError) as exists:
@@ -157,8 +158,9 @@ def test_the_first_who_creates_or_replaces_wins(cluster: Cluster, namespace: str
     }
 
 
-def test_a_field_of_another_manager_is_taken_and_told(cluster: Cluster, namespace: str, kubectl: str) -> None:
-    """The other one is named. It is kubectl, which works with the private kubeconfig as every child tool has to."""
+def test_forced_field_names_previous_manager(cluster: Cluster, namespace: str, kubectl: str) -> None:
+    """The warning names the previous manager, here kubectl, which uses the private kubeconfig as every external tool
+    does."""
     thing = _config_map(namespace, a="1")
     name = thing["metadata"]["name"]
     cluster.apply(thing)
@@ -171,7 +173,7 @@ def test_a_field_of_another_manager_is_taken_and_told(cluster: Cluster, namespac
 
 
 def test_kinds_are_those_of_this_server(cluster: Cluster) -> None:
-    """Each once, with its scope; what the server does not know has no objects and cannot be made."""
+    """Each kind is listed once, with its scope; an unknown kind has no objects and cannot be created."""
     kinds = {(kind.group, kind.kind): kind for kind in cluster.kinds()}
     assert len(kinds) == len(cluster.kinds())
     assert kinds["apps", "Deployment"].namespaced
@@ -186,31 +188,31 @@ def test_kinds_are_those_of_this_server(cluster: Cluster) -> None:
 
 
 def test_any_path_can_be_read(cluster: Cluster, namespace: str) -> None:
-    """JSON comes parsed, all else as text."""
+    """JSON is parsed, all else is text."""
     node = cluster.list("v1", "Node")[0]["metadata"]["name"]
     assert cluster.read(f"/api/v1/nodes/{node}/proxy/stats/summary")["node"]["nodeName"] == node
     assert "# TYPE" in cluster.read(f"/api/v1/nodes/{node}/proxy/metrics/resource")
     assert [one["metadata"]["name"] for one in cluster.read(f"/api/v1/namespaces/{namespace}/pods", limit="1")["items"]]
 
 
-def test_a_command_s_output_and_exit_code_come_back_apart(cluster: Cluster, namespace: str) -> None:
-    """Standard output as bytes, standard error as text."""
+def test_stdout_stderr_and_exit_code_are_separate(cluster: Cluster, namespace: str) -> None:
+    """Standard output is bytes, standard error is text."""
     ran = cluster.exec(
         POD, ["sh", "-c", "printf 'a\\000\\377'; echo why >&2; exit 7"], namespace=namespace, container=CONTAINER
     )
     assert (ran.exit_code, ran.stdout, ran.stderr) == (7, b"a\0\xff", "why\n")
 
 
-def test_megabytes_go_through_a_command_and_back(cluster: Cluster, namespace: str) -> None:
-    """Unchanged in both directions at once, and the end of the input arrives."""
+def test_command_echoes_megabytes(cluster: Cluster, namespace: str) -> None:
+    """Data arrives unchanged in both directions at once, and so does the end of the input."""
     sent = os.urandom(MEGABYTES << 20)
     ran = cluster.exec(POD, ["cat"], namespace=namespace, container=CONTAINER, stdin=sent, timeout_s=60)
     assert ran.exit_code == 0
     assert hashlib.sha256(ran.stdout).digest() == hashlib.sha256(sent).digest()
 
 
-def test_output_is_whole_when_the_command_ends_at_once(cluster: Cluster, namespace: str) -> None:
-    """What it wrote last is not cut off."""
+def test_output_of_short_command_is_complete(cluster: Cluster, namespace: str) -> None:
+    """The last output of a command that ends at once is not lost."""
     program = f"import sys; sys.stdout.buffer.write(bytes(range(256)) * {MEGABYTES << 12})"
     ran = cluster.exec(POD, ["python", "-c", program], namespace=namespace, container=CONTAINER, timeout_s=60)
     assert ran.stdout == bytes(range(256)) * (MEGABYTES << 12)
@@ -220,31 +222,31 @@ def test_output_is_whole_when_the_command_ends_at_once(cluster: Cluster, namespa
     ("pod", "container", "argv", "message"),
     [
         (POD, CONTAINER, "no-such-program", "executable file not found"),
-        (POD, "nobody", "true", "container.*nobody|nobody.*container"),
-        ("nobody", CONTAINER, "true", 'pods "nobody" not found'),
+        (POD, "missing", "true", "container.*missing|missing.*container"),
+        ("missing", CONTAINER, "true", 'pods "missing" not found'),
     ],
 )
-def test_a_command_that_cannot_start_says_why(
+def test_command_that_cannot_start_names_the_cause(
     cluster: Cluster, namespace: str, pod: str, container: str, argv: str, message: str
 ) -> None:
-    """Program, container or pod: the message names what is missing."""
+    """The message names the missing program, container or pod."""
     with pytest.raises(ClusterError, match=message) as caught:
         cluster.exec(pod, [argv], namespace=namespace, container=container)
     assert f"running {argv} in Pod {namespace}/{pod}" in str(caught.value)
     assert caught.value.status != 0
 
 
-def test_a_command_ends_at_its_time(cluster: Cluster, namespace: str) -> None:
-    """No call blocks for longer than it was told to."""
+def test_command_ends_at_its_timeout(cluster: Cluster, namespace: str) -> None:
+    """No call blocks for longer than its timeout."""
     with pytest.raises(ClusterError, match=r"has not ended after 0\.5 s"):
         cluster.exec(POD, ["sleep", "20"], namespace=namespace, container=CONTAINER, timeout_s=0.5)
 
 
 def test_logs_are_the_last_lines(cluster: Cluster, namespace: str) -> None:
-    """Of one container; a container that is not there is an error."""
+    """The last lines are of one container; a missing container is an error."""
     assert _log(cluster, namespace) == "echo is up\n"
-    with pytest.raises(ClusterError, match="container nobody"):
-        cluster.logs(POD, namespace=namespace, container="nobody")
+    with pytest.raises(ClusterError, match="container missing"):
+        cluster.logs(POD, namespace=namespace, container="missing")
 
 
 def _send(connection: socket.socket, data: bytes) -> None:
@@ -261,8 +263,9 @@ def _echoed(port: int, sent: bytes) -> bytes:
     return b"".join(parts)
 
 
-def test_a_forwarded_port_carries_many_connections_whole(cluster: Cluster, namespace: str) -> None:
-    """Bytes in both directions, several connections at once, on loopback only; nothing runs on after the block."""
+def test_forwarded_port_carries_many_connections(cluster: Cluster, namespace: str) -> None:
+    """Bytes arrive in both directions over several connections at once, on loopback only; no thread runs after the
+    block."""
     sent = [os.urandom(1 << 20) for _ in range(MEGABYTES)]
     before = threading.active_count()
     with cluster.forward(POD, 8080, namespace=namespace) as port, ThreadPoolExecutor(len(sent)) as pool:
@@ -272,8 +275,8 @@ def test_a_forwarded_port_carries_many_connections_whole(cluster: Cluster, names
         _echoed(port, b"late")
 
 
-def test_a_forward_ends_though_somebody_does_not_read(cluster: Cluster, namespace: str) -> None:
-    """At once, also with bytes under way in both directions."""
+def test_forward_ends_while_peers_do_not_read(cluster: Cluster, namespace: str) -> None:
+    """The forward ends at once, also with bytes in transit in both directions."""
     with contextlib.ExitStack() as stack:
         with cluster.forward(POD, 8080, namespace=namespace) as port:
             stuck = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=1))
@@ -283,8 +286,8 @@ def test_a_forward_ends_though_somebody_does_not_read(cluster: Cluster, namespac
         assert time.monotonic() - started < 5
 
 
-def test_a_forward_outlives_what_it_leads_to(cluster: Cluster, namespace: str) -> None:
-    """A port where nobody listens closes the connection; the next connection asks anew."""
+def test_forward_survives_a_closed_port(cluster: Cluster, namespace: str) -> None:
+    """A port without a listener closes the connection; the next connection is opened anew."""
     serve = ["python", "-c", ECHO.replace("8080", "8081")]
     with cluster.forward(POD, 8081, namespace=namespace) as port:
         assert _echoed(port, b"") == b""
@@ -305,13 +308,13 @@ def _run_for_a_while(cluster: Cluster, namespace: str, argv: list[str]) -> None:
         cluster.exec(POD, argv, namespace=namespace, container=CONTAINER, timeout_s=5)
 
 
-def test_a_page_is_asked_for_again_when_the_connection_to_the_cluster_breaks(
+def test_page_is_retried_when_the_connection_breaks(
     lab_kubeconfig: Path, cluster: Cluster, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the middle of its answer, and by nobody's fault."""
+    """The page is requested again when the connection to the cluster breaks in the middle of a response."""
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
     with (
-        relay(lab_kubeconfig, tmp_path / "config") as way,
+        open_relay(lab_kubeconfig, tmp_path / "config") as link,
         open_cluster(CONTEXT, private_folder=tmp_path) as beyond,
         ThreadPoolExecutor(2) as pool,
     ):
@@ -319,7 +322,7 @@ def test_a_page_is_asked_for_again_when_the_connection_to_the_cluster_breaks(
         _until_there(cluster, namespace, "listens")
         page = pool.submit(page_of, beyond, POD, 8082, namespace=namespace, path="/", who="it")
         _until_there(cluster, namespace, "asked")
-        way.cut()
+        link.cut()
         assert page.result(timeout=20) == "later"
 
 
@@ -330,8 +333,8 @@ def _until_there(cluster: Cluster, namespace: str, name: str) -> None:
     assert wait_until(is_there, timeout_s=20, watch=Watch(), poll_s=0.2), name
 
 
-def test_a_local_port_that_is_taken_is_a_refusal(cluster: Cluster, namespace: str) -> None:
-    """With the port's number and the system's reason."""
+def test_local_port_in_use_is_an_error(cluster: Cluster, namespace: str) -> None:
+    """The error has the port's number and the system's reason."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with (

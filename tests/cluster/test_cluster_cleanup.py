@@ -1,4 +1,4 @@
-"""What a run left on a real cluster is removed, from any state, and nothing else; what cannot be removed is told."""
+"""Cleanup of a run on a real cluster, from any state, and of nothing else; what cannot be removed is reported."""
 
 import base64
 import os
@@ -28,10 +28,10 @@ from bench.system.journal import read_journal
 from bench.targets.cluster.teardown.cleanup import Cleaned, clean_cluster, cluster_cleanup
 from bench.targets.cluster.teardown.inventory import find_leftovers
 from tests.cluster.conftest import CONTEXT
-from tests.cluster.emulated import RBAC, Run, end, make, namespace, owner_of, thing
+from tests.cluster.emulated import RBAC, Run, create_run, make_namespace, make_object, owner_of, remove_run
 
 ROOT = Path(__file__).parents[2]
-RARE = pytest.mark.soak("cluster")  # a test of the fake cluster has every half-way state
+RARE = pytest.mark.soak("cluster")  # a unit test with the fake cluster covers every partial state
 # A run that is killed at one of its journal's steps.
 KILLED = """
 import os, signal, sys, tempfile
@@ -60,21 +60,21 @@ def _own_leftovers(cluster: Cluster) -> tuple[Ref, ...]:
     return tuple(ref_of(one) for one in made if re.fullmatch(r"t-cleanup-\w+-outside", one["metadata"]["name"]))
 
 
-# The emulated mesh is no real one: what that would have made itself is somebody else's here.
-PLANES = cast("dict[str, ControlPlane]", {"kuma": SimpleNamespace(own_leftovers=_own_leftovers)})
+# The emulated mesh has no control plane: objects that a real one would create belong to others here.
+PLANES = cast("dict[str, ControlPlane]", {"kuma": SimpleNamespace(find_leftovers=_own_leftovers)})
 
 
 def clean(cluster: Cluster, run: Run, *, wait_s: float | None = None) -> Cleaned:
-    """Removes a run."""
+    """Remove a run."""
     return clean_cluster(cluster, run.run_id, watch=Watch(), wait_s=wait_s, planes=PLANES)
 
 
 @pytest.fixture
 def run(cluster: Cluster) -> Iterator[Run]:
-    """A run of this test's own; what a failed test leaves of it is removed by name."""
+    """A run of this test; what a failed test leaves of it is removed by name."""
     run = Run.new()
     yield run
-    end(run, cluster)
+    remove_run(run, cluster)
 
 
 @pytest.fixture(autouse=True)
@@ -87,30 +87,29 @@ def _left(cluster: Cluster, run: Run) -> list[str]:
     return [str(one.ref) for one in find_leftovers(cluster, run.run_id).found]
 
 
-def test_a_whole_run_goes_with_its_mesh_and_a_second_cleanup_finds_nothing(
-    cluster: Cluster, run: Run, tmp_path: Path
-) -> None:
-    """Its webhook answers nobody, its pods do not want to end, and what the mesh made itself has no labels."""
-    make(run, cluster, tmp_path)
-    cluster.apply(thing("v1", "ConfigMap", run.outside.name, "default"))
+def test_whole_run_and_its_mesh_are_removed(cluster: Cluster, run: Run, tmp_path: Path) -> None:
+    """Its webhook does not respond, its pods ignore SIGTERM, and the mesh's own objects have no labels; a second
+    cleanup finds nothing."""
+    create_run(run, cluster, tmp_path)
+    cluster.apply(make_object("v1", "ConfigMap", run.outside.name, "default"))
     cleaned = clean(cluster, run)
     assert _left(cluster, run) == []
     assert cluster.get(run.outside) is None
-    assert {one.ref.name for one in cleaned.removed} >= {run.app, run.system, run.run_id, "mesh", "inside", "beside"}
+    assert {one.ref.name for one in cleaned.removed} >= {run.app, run.system, run.run_id, "mesh", "inside", "second"}
     assert cleaned.took_s < 60
     again = clean(cluster, run)
     assert again.removed == ()
     assert again.took_s < cleaned.took_s
 
 
-def test_others_objects_stay_whatever_they_are_called(cluster: Cluster, run: Run, tmp_path: Path) -> None:
-    """A namespace without labels, and objects of another run, even of this run's kind."""
+def test_objects_of_others_stay(cluster: Cluster, run: Run, tmp_path: Path) -> None:
+    """A namespace without labels and objects of another run stay, even those of this run's kind."""
     other = Run.new()
-    make(run, cluster, tmp_path, only=("Namespace", "CustomResourceDefinition", "Mesh"))
-    cluster.apply(namespace(f"{run.app}-foreign"))
+    create_run(run, cluster, tmp_path, only=("Namespace", "CustomResourceDefinition", "Mesh"))
+    cluster.apply(make_namespace(f"{run.app}-foreign"))
     try:
         with owner_of(other, cluster, tmp_path) as owner:
-            owner.apply(namespace(other.app), "namespace")
+            owner.apply(make_namespace(other.app), "namespace")
         clean(cluster, run)
         for name in (f"{run.app}-foreign", other.app):
             place = cluster.get(Ref("v1", "Namespace", name))
@@ -137,16 +136,16 @@ def test_others_objects_stay_whatever_they_are_called(cluster: Cluster, run: Run
         pytest.param(("CustomResourceDefinition",), id="the kinds were left", marks=RARE),
     ],
 )
-def test_a_half_way_state_ends_empty(cluster: Cluster, run: Run, tmp_path: Path, kinds: tuple[str, ...]) -> None:
-    """The webhook refuses every deletion as long as it is there."""
-    make(run, cluster, tmp_path, only=kinds)
+def test_partial_state_is_removed(cluster: Cluster, run: Run, tmp_path: Path, kinds: tuple[str, ...]) -> None:
+    """The webhook refuses every deletion as long as it exists."""
+    create_run(run, cluster, tmp_path, only=kinds)
     clean(cluster, run)
     assert _left(cluster, run) == []
 
 
-def test_a_namespace_that_a_dead_webhook_holds_is_freed(cluster: Cluster, run: Run, tmp_path: Path) -> None:
-    """As after somebody removed the control plane by hand, and then the application's namespace."""
-    make(
+def test_namespace_blocked_by_dangling_webhook_is_freed(cluster: Cluster, run: Run, tmp_path: Path) -> None:
+    """The control plane was removed by hand, and then the application's namespace."""
+    create_run(
         run,
         cluster,
         tmp_path,
@@ -158,12 +157,12 @@ def test_a_namespace_that_a_dead_webhook_holds_is_freed(cluster: Cluster, run: R
     assert _left(cluster, run) == []
 
 
-def test_a_finalizer_is_told_with_the_command_that_strips_it_and_never_stripped(
+def test_finalizer_is_reported_and_not_removed(
     cluster: Cluster, run: Run, tmp_path: Path, lab_kubeconfig: Path
 ) -> None:
-    """The command works, and the cleanup after it ends well."""
-    make(run, cluster, tmp_path, only=("Namespace",))
-    held = thing("v1", "ConfigMap", "held", run.app)
+    """The command in the hint removes the finalizer, and the cleanup after it succeeds."""
+    create_run(run, cluster, tmp_path, only=("Namespace",))
+    held = make_object("v1", "ConfigMap", "held", run.app)
     held["metadata"]["finalizers"] = ["meshbench.dev/hold"]
     cluster.apply(held)
     with pytest.raises(LeftoversError) as raised:
@@ -181,11 +180,11 @@ def test_a_finalizer_is_told_with_the_command_that_strips_it_and_never_stripped(
     assert _left(cluster, run) == []
 
 
-def test_what_may_not_be_deleted_is_told_with_a_command_for_each(
+def test_forbidden_deletions_are_reported_with_commands(
     cluster: Cluster, run: Run, tmp_path: Path, lab_kubeconfig: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As for a role that may only look."""
-    make(run, cluster, tmp_path, only=("Namespace", "ClusterRole"))
+    """A role that may only read gets a command for each object."""
+    create_run(run, cluster, tmp_path, only=("Namespace", "ClusterRole"))
     reader = f"{run.run_id}-reader"
     with ExitStack() as stack:
         config = _reader(cluster, reader, stack=stack, lab=lab_kubeconfig, folder=tmp_path)
@@ -200,16 +199,16 @@ def test_what_may_not_be_deleted_is_told_with_a_command_for_each(
 
 
 def _reader(cluster: Cluster, name: str, *, stack: ExitStack, lab: Path, folder: Path) -> Path:
-    """A kubeconfig of somebody who may look at everything and change nothing."""
+    """Write a kubeconfig of an account that may read everything and change nothing."""
     rule = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list"]}
     subject = {"kind": "ServiceAccount", "name": "default", "namespace": name}
     role = {"apiGroup": RBAC, "kind": "ClusterRole", "name": name}
-    secret: Object = thing("v1", "Secret", "token", name, type="kubernetes.io/service-account-token")
+    secret: Object = make_object("v1", "Secret", "token", name, type="kubernetes.io/service-account-token")
     secret["metadata"]["annotations"] = {"kubernetes.io/service-account.name": "default"}
     things = (
-        thing(f"{RBAC}/v1", "ClusterRole", name, rules=[rule]),
-        thing(f"{RBAC}/v1", "ClusterRoleBinding", name, subjects=[subject], roleRef=role),
-        namespace(name),
+        make_object(f"{RBAC}/v1", "ClusterRole", name, rules=[rule]),
+        make_object(f"{RBAC}/v1", "ClusterRoleBinding", name, subjects=[subject], roleRef=role),
+        make_namespace(name),
     )
     for one in things:
         stack.callback(cluster.delete, ref_of(one))
@@ -229,8 +228,9 @@ def _is_filled(secrets: tuple[Object, ...]) -> bool:
 
 
 @pytest.mark.soak("kills")
-def test_a_run_that_is_killed_at_any_step_of_its_journal_leaves_nothing(cluster: Cluster, tmp_path: Path) -> None:
-    """Before and after each object that it makes; cleanups of several runs at once do not disturb each other."""
+def test_run_killed_at_any_journal_step_is_removed(cluster: Cluster, tmp_path: Path) -> None:
+    """The run is killed before and after each object that it creates; cleanups of several runs at once do not disturb
+    each other."""
     runs = {step: Run.new() for step in range(1, 2 * len(Run("t").few()) + 1)}
 
     def left_after(run: Run) -> list[str]:
@@ -245,11 +245,11 @@ def test_a_run_that_is_killed_at_any_step_of_its_journal_leaves_nothing(cluster:
             assert [left for left in pool.map(left_after, runs.values()) if left] == []
     finally:
         for run in runs.values():
-            end(run, cluster)
+            remove_run(run, cluster)
 
 
 def _killed_at(step: int, run: Run, folder: Path) -> int:
-    """The lines that it left in its journal, which also lead to the cluster."""
+    """Return the lines that the killed run left in its journal, which also lead to the cluster."""
     killed = subprocess.run([sys.executable, "-c", KILLED, str(step), run.run_id, str(folder)], cwd=ROOT)
     assert killed.returncode == -signal.SIGKILL
     lines = read_journal(folder / f"{run.run_id}.jsonl")
@@ -257,24 +257,23 @@ def _killed_at(step: int, run: Run, folder: Path) -> int:
     return len(lines)
 
 
-def test_the_command_lists_removes_and_then_finds_nothing(cluster: Cluster, run: Run, tmp_path: Path) -> None:
-    """From a machine that has only the cluster; the dead run's lock goes, too."""
-    make(run, cluster, tmp_path, only=("Namespace",))
+def test_cleanup_lists_removes_and_then_finds_nothing(cluster: Cluster, run: Run, tmp_path: Path) -> None:
+    """From a machine that has only the cluster; the killed run's lock is removed, too."""
+    create_run(run, cluster, tmp_path, only=("Namespace",))
     assert list(cluster_cleanup(CONTEXT, run_id=run.run_id, only_list=True))[1:] == [
         f"{run.run_id}: Namespace {run.app}; Namespace {run.system}"
     ]
     removed = list(cluster_cleanup(CONTEXT, run_id=run.run_id))
     assert re.fullmatch(rf"{run.run_id}: removed in .*s: Namespace {run.app}; Namespace {run.system}", removed[-1])
-    assert list(cluster_cleanup(CONTEXT, run_id=run.run_id))[1:] == [f"nothing is left of {run.run_id}"]
+    assert list(cluster_cleanup(CONTEXT, run_id=run.run_id))[1:] == [f"no leftover objects of {run.run_id}"]
     assert removed[0] == f"context {CONTEXT}: {cluster.server}, Kubernetes {cluster.version}, 1 node"
 
 
-def test_one_ctrl_c_does_not_end_a_cleanup_and_a_second_ends_it_at_once(
-    cluster: Cluster, run: Run, tmp_path: Path
-) -> None:
-    """The first deletions were sent; the command for the rest is told."""
-    make(run, cluster, tmp_path, only=("Namespace",))
-    held = thing("v1", "ConfigMap", "held", run.app)
+def test_second_ctrl_c_ends_a_cleanup_at_once(cluster: Cluster, run: Run, tmp_path: Path) -> None:
+    """One Ctrl-C does not end a cleanup. After the second one the first deletions were sent, and the message has the
+    command for the rest."""
+    create_run(run, cluster, tmp_path, only=("Namespace",))
+    held = make_object("v1", "ConfigMap", "held", run.app)
     held["metadata"]["finalizers"] = ["meshbench.dev/hold"]
     cluster.apply(held)
     argv = [sys.executable, "-m", "bench.cli.main", "cleanup", "--context", CONTEXT, "--run-id", run.run_id]

@@ -1,4 +1,4 @@
-"""Whom a real API server takes us for: plugins, tokens that end, rights that are missing, and no trace afterwards."""
+"""Credentials on a real API server: plugins, expiring tokens, missing rights, and no trace afterwards."""
 
 import base64
 import json
@@ -13,30 +13,30 @@ from bench.errors import ClusterError, RefusedError
 from bench.k8s.client import Cluster
 from bench.k8s.kubeconfig import open_cluster
 from bench.system.cancellation import Watch, wait_until
-from tests.cluster.accounts import Account, account, with_token, write_kubeconfig
+from tests.cluster.accounts import Account, account, token_user, write_kubeconfig
 
 EXEC_API = "client.authentication.k8s.io/v1"
 
 
 @pytest.fixture(scope="module")
-def poor(cluster: Cluster) -> Iterator[Account]:
-    """A service account that may do nothing."""
+def account_without_rights(cluster: Cluster) -> Iterator[Account]:
+    """A service account without rights."""
     with account(cluster) as made:
         yield made
 
 
 def _plugin(path: Path, status: dict[str, str]) -> dict[str, Any]:
-    """A user whose credentials come from a program beside the kubeconfig."""
+    """A user whose credentials come from a program next to the kubeconfig."""
     answer = json.dumps({"apiVersion": EXEC_API, "kind": "ExecCredential", "status": status})
     path.write_text(f"#!/bin/sh\ncat <<'END'\n{answer}\nEND\n", "utf-8")
     path.chmod(0o700)
     return {"exec": {"apiVersion": EXEC_API, "command": f"./{path.name}", "interactiveMode": "Never"}}
 
 
-def test_a_credential_plugin_can_give_a_certificate(
+def test_credential_plugin_provides_a_certificate(
     lab_kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the plugins of the large providers give tokens; nothing of it stays on disk."""
+    """The plugin works as those of the large providers do for tokens; nothing of it stays on disk."""
     user = yaml.safe_load(lab_kubeconfig.read_text("utf-8"))["users"][0]["user"]
     decoded = {key: base64.b64decode(user[f"{key}-data"]).decode() for key in ("client-certificate", "client-key")}
     status = {"clientCertificateData": decoded["client-certificate"], "clientKeyData": decoded["client-key"]}
@@ -50,10 +50,12 @@ def test_a_credential_plugin_can_give_a_certificate(
     assert list((tmp_path / "private").iterdir()) == []
 
 
-def test_a_user_without_rights_is_told_which(poor: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asked before, the answer is no; done anyway, the message names verb and resource."""
-    write_kubeconfig(tmp_path / "config", _plugin(tmp_path / "login", with_token(poor.token("poor"))))
-    namespace = poor.namespace
+def test_missing_rights_are_named(
+    account_without_rights: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A review of the rights says no; a request without them gets a message with verb and resource."""
+    write_kubeconfig(tmp_path / "config", _plugin(tmp_path / "login", token_user(account_without_rights.token("poor"))))
+    namespace = account_without_rights.namespace
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
     thing = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": namespace}}
     with open_cluster("meshlab", private_folder=tmp_path / "private") as opened:
@@ -66,11 +68,11 @@ def test_a_user_without_rights_is_told_which(poor: Account, tmp_path: Path, monk
     assert caught.value.status == 403
 
 
-def test_a_token_that_is_not_accepted_is_refused_before_the_start(
+def test_rejected_token_is_refused_before_the_start(
     lab_kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With exit code 3, the context and what to do."""
-    write_kubeconfig(tmp_path / "config", with_token("of-yesterday"))
+    """Exit code 3 with the context and a hint."""
+    write_kubeconfig(tmp_path / "config", token_user("of-yesterday"))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
     refused = pytest.raises(RefusedError, match=r"context meshlab: .* does not accept its credentials; log in again")
     with refused as caught, open_cluster("meshlab", private_folder=tmp_path / "private"):
@@ -79,22 +81,22 @@ def test_a_token_that_is_not_accepted_is_refused_before_the_start(
     assert list((tmp_path / "private").iterdir()) == []
 
 
-def test_a_token_that_ends_in_mid_run_is_replaced_by_the_kubeconfig_s_new_one(
-    poor: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_expired_token_is_replaced_from_the_kubeconfig(
+    account_without_rights: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For calls and for streams, while a switch of the current context changes nothing."""
+    """The new token is used for calls and for streams, while a switch of the current context changes nothing."""
     config = tmp_path / "config"
-    write_kubeconfig(config, with_token(poor.token("old")))
+    write_kubeconfig(config, token_user(account_without_rights.token("old")))
     monkeypatch.setenv("KUBECONFIG", str(config))
     with open_cluster("meshlab", private_folder=tmp_path / "private") as short:
         assert not short.allowed("delete", "nodes")
-        newer = poor.token("new")
-        poor.revoke("old")
+        newer = account_without_rights.token("new")
+        account_without_rights.revoke("old")
         assert wait_until(lambda: _is_refused(short), timeout_s=60, watch=Watch(), poll_s=0.5)
-        write_kubeconfig(config, with_token(newer))
+        write_kubeconfig(config, token_user(newer))
         config.write_text(config.read_text("utf-8").replace("current-context: meshlab", "current-context: x"), "utf-8")
         with pytest.raises(ClusterError, match='cannot get resource "pods/exec"'):
-            short.exec("a", ["true"], namespace=poor.namespace, container="b")
+            short.exec("a", ["true"], namespace=account_without_rights.namespace, container="b")
         assert not short.allowed("delete", "nodes")
         assert newer in short.kubeconfig.read_text("utf-8")
 
@@ -107,10 +109,10 @@ def _is_refused(cluster: Cluster) -> bool:
     return False
 
 
-def test_a_server_with_another_certificate_is_not_spoken_to(
+def test_server_with_another_certificate_is_refused(
     lab_kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Refused at once, with the reason."""
+    """The server is refused at once, with the reason."""
     content = yaml.safe_load(lab_kubeconfig.read_text("utf-8"))
     del content["clusters"][0]["cluster"]["certificate-authority-data"]
     (tmp_path / "config").write_text(yaml.safe_dump(content), "utf-8")

@@ -1,4 +1,4 @@
-"""A run on a cluster is ended by SIGKILL at every sort of step: `cleanup` removes all of it, from anywhere."""
+"""A run on a cluster is ended by SIGKILL at every kind of step: `cleanup` removes all of it, from anywhere."""
 
 import signal
 from pathlib import Path
@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 
 from bench.k8s.client import Cluster
-from tests.cluster.ends import Sent, at, at_removal, clean_up_after, tell
-from tests.cluster.job import BASELINE, MESH, POLICIES, Job, left_on_cluster, run_command, run_job, until_loading
+from tests.cluster.ends import SentSignal, clean_up_after, print_figure, signal_at, signal_at_removal
+from tests.cluster.job import BASELINE, MESH, POLICIES, Job, list_leftovers, run_command, run_job, until_loading
 from tests.cluster.lab import CONTEXT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.usefixtures("as_before")]
 
 SCENARIO = [POLICIES, BASELINE]
 KILL = signal.SIGKILL
-RARE = pytest.mark.soak("kills")  # a test of the fake cluster has every half-way state
-# The step after which it is killed, and whether it is cleaned up from its own folder or from an empty one.
+RARE = pytest.mark.soak("kills")  # a unit test with the fake cluster covers every partial state
+# The step after which the run is killed, and whether it is cleaned up from its own folder or from an empty one.
 STEPS = [
     pytest.param("apply-done CustomResourceDefinition /sidecars", "its folder", id="kinds, half of them", marks=RARE),
     pytest.param(
@@ -25,7 +25,7 @@ STEPS = [
     pytest.param("apply-done Deployment .*/reviews", "an empty folder", id="application", marks=RARE),
     pytest.param("delete-done Namespace /bookinfo-....$", "an empty folder", id="the trial's removal", marks=RARE),
 ]
-# Ctrl-C after the installation, and the kill while that cleans up.
+# Ctrl-C after the installation, and SIGKILL during the cleanup that follows.
 REMOVALS = [
     pytest.param("deleted ValidatingWebhookConfiguration", id="webhooks", marks=RARE),
     pytest.param("deleted Namespace istio-system", id="control plane"),
@@ -33,56 +33,56 @@ REMOVALS = [
 
 
 @pytest.mark.parametrize(("step", "place"), STEPS)
-def test_a_killed_run_is_removed(cluster: Cluster, tmp_path: Path, step: str, place: str) -> None:
-    """By its folder's name, and by the labels alone; no object of it or of its mesh is left."""
-    killed = run_job(tmp_path, *MESH, scenario=SCENARIO, **at((step, KILL)))
-    assert killed.exit_code == -KILL, killed.told
-    removed_from(tmp_path, place, killed, cluster=cluster)
+def test_killed_run_is_removed(cluster: Cluster, tmp_path: Path, step: str, place: str) -> None:
+    """A cleanup by the folder's name, or by the labels alone, leaves no object of the run or of its mesh."""
+    killed = run_job(tmp_path, *MESH, scenario=SCENARIO, **signal_at((step, KILL)))
+    assert killed.exit_code == -KILL, killed.output
+    remove_from(tmp_path, place, killed, cluster=cluster)
 
 
 @pytest.mark.parametrize("step", REMOVALS)
-def test_a_run_that_is_killed_while_it_cleans_up_is_removed(cluster: Cluster, tmp_path: Path, step: str) -> None:
-    """Whatever was gone already when it was killed."""
-    killed = run_job(tmp_path, *MESH, scenario=SCENARIO, **at_removal((step, KILL)))
-    assert killed.exit_code == -KILL, killed.told
-    removed_from(tmp_path, "an empty folder", killed, cluster=cluster)
+def test_run_killed_during_cleanup_is_removed(cluster: Cluster, tmp_path: Path, step: str) -> None:
+    """The rest is removed, whatever was already deleted when the run was killed."""
+    killed = run_job(tmp_path, *MESH, scenario=SCENARIO, **signal_at_removal((step, KILL)))
+    assert killed.exit_code == -KILL, killed.output
+    remove_from(tmp_path, "an empty folder", killed, cluster=cluster)
 
 
-def test_a_run_that_is_killed_in_its_window_is_removed(cluster: Cluster, tmp_path: Path) -> None:
-    """With the load going on until then: the samples that had come over stay in the draft."""
-    sent = Sent(KILL, lambda started: until_loading(started, "01-baseline-1"))
+def test_run_killed_in_its_window_is_removed(cluster: Cluster, tmp_path: Path) -> None:
+    """The load ran until then: the samples that were fetched stay in the draft."""
+    sent = SentSignal(KILL, lambda started: until_loading(started, "01-baseline-1"))
     killed = run_job(tmp_path, load={"duration": "60s"}, during=sent)
-    assert killed.exit_code == -KILL, killed.told
-    removed_from(tmp_path, "its folder", killed, cluster=cluster)
+    assert killed.exit_code == -KILL, killed.output
+    remove_from(tmp_path, "its folder", killed, cluster=cluster)
     assert (killed.folder / "trials" / "01-baseline-1.partial" / "samples.bin").stat().st_size >= 330
 
 
-def removed_from(tmp_path: Path, place: str, killed: Job, *, cluster: Cluster) -> None:
-    """Cleans up, and sees to it that nothing is left."""
-    assert left_on_cluster(cluster) != []
+def remove_from(tmp_path: Path, place: str, killed: Job, *, cluster: Cluster) -> None:
+    """Clean up, and check that nothing is left."""
+    assert list_leftovers(cluster) != []
     cleaned = clean_up_after(killed, tmp_path, from_folder=place == "its folder")
-    left = left_on_cluster(cluster)
-    tell(f"cleaned up from {place} in {cleaned.seconds:.1f} s, {len(left)} objects left")
-    assert cleaned.exit_code == 0, cleaned.told
+    left = list_leftovers(cluster)
+    print_figure(f"cleaned up from {place} in {cleaned.seconds:.1f} s, {len(left)} objects left")
+    assert cleaned.exit_code == 0, cleaned.output
     assert f"{killed.folder.name}: removed in " in cleaned.stdout
     assert left == []
 
 
-def test_a_run_after_a_killed_one_is_refused_until_that_is_cleaned_up(cluster: Cluster, tmp_path: Path) -> None:
-    """Exit 8 with the command, which works, also where nothing but the lock was there; the credentials that the killed
-    one could not remove go with it."""
+def test_run_after_killed_one_requires_cleanup(cluster: Cluster, tmp_path: Path) -> None:
+    """Exit 8 with the command, which works, also where only the lock existed; the credentials that the killed run could
+    not remove are removed with it."""
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     env = {"TMPDIR": str(temporary)}
-    killed = run_job(tmp_path, **at(("^begin", KILL), **env))
+    killed = run_job(tmp_path, **signal_at(("^begin", KILL), **env))
     assert [*temporary.rglob("*.pem")] != []
     refused = run_job(tmp_path, env=env)
-    assert refused.exit_code == 8, refused.told
+    assert refused.exit_code == 8, refused.output
     words = ("cleanup", "--run-id", killed.folder.name)
     assert f"meshbench cleanup --context {CONTEXT} --run-id {killed.folder.name}" in refused.message
     cleaned = run_command(tmp_path, *words, env=env)
-    assert cleaned.exit_code == 0, cleaned.told
+    assert cleaned.exit_code == 0, cleaned.output
     assert [*temporary.iterdir()] == []
     again = run_command(tmp_path, *words, env=env)
-    assert (again.exit_code, again.stdout.splitlines()[-1]) == (0, f"nothing is left of {killed.folder.name}")
-    assert left_on_cluster(cluster) == []
+    assert (again.exit_code, again.stdout.splitlines()[-1]) == (0, f"no leftover objects of {killed.folder.name}")
+    assert list_leftovers(cluster) == []

@@ -1,5 +1,5 @@
-"""What happens to the load and to what is loaded on a real cluster: the trial tells, keeps its samples, and the run
-goes on with the next one."""
+"""Faults of the load and of the application on a real cluster: the trial reports them, keeps its samples, and the run
+continues with the next one."""
 
 from collections.abc import Callable, Mapping
 from itertools import pairwise
@@ -12,8 +12,8 @@ from bench.k8s.client import Cluster, Ref
 from bench.k8s.ownership import COMPONENT
 from bench.results.samples import Samples, read_parquet
 from bench.system.cancellation import Watch, wait_until
-from tests.cluster.accounts import account, with_token, write_kubeconfig
-from tests.cluster.job import HARM, Job, namespace_of, run_job, stopped_api_server, unchanged, until_loading
+from tests.cluster.accounts import account, token_user, write_kubeconfig
+from tests.cluster.job import HARM, Job, assert_unchanged, namespace_of, run_job, stop_api_server, until_loading
 from tests.cluster.lab import CONTEXT
 from tests.cluster.lab_images import kill_container
 from tests.command import Command
@@ -24,18 +24,18 @@ AWAY_S = 5
 
 @pytest.fixture(scope="module")
 def harmed(cluster: Cluster, lab_kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
-    """One run of four trials, each with faults of its own, by an account that may do no more than a run needs."""
+    """One run of four trials, each with its own faults, by an account with only the rights that a run needs."""
     folder = tmp_path_factory.mktemp("harmed")
     config = folder / "config"
-    with unchanged(cluster), account(cluster, "run") as runner:
-        write_kubeconfig(config, with_token(runner.token("old")))
+    with assert_unchanged(cluster), account(cluster, "run") as runner:
+        write_kubeconfig(config, token_user(runner.token("old")))
 
         def another_context_and_token_and_no_api_server() -> None:
-            write_kubeconfig(config, with_token(runner.token("new")))
+            write_kubeconfig(config, token_user(runner.token("new")))
             text = config.read_text("utf-8")
             config.write_text(text.replace(f"current-context: {CONTEXT}", "current-context: elsewhere"), "utf-8")
             runner.revoke("old")
-            with stopped_api_server():
+            with stop_api_server():
                 wait_until(lambda: None, timeout_s=AWAY_S, watch=Watch(), poll_s=0.5)
 
         def harm(started: Command) -> None:
@@ -81,9 +81,9 @@ def reasons(job: Job, trial: str) -> str:
     return " | ".join(record["reasons"])
 
 
-def test_the_run_goes_on_to_its_end(harmed: Job) -> None:
-    """All trials are kept, each with its doubts; exit code 5, since three of them carry no result."""
-    assert harmed.exit_code == 5, harmed.told
+def test_run_completes_despite_faults(harmed: Job) -> None:
+    """All trials are kept, each with its issues; exit code 5, since three of them carry no result."""
+    assert harmed.exit_code == 5, harmed.output
     assert harmed.record["status"] == "invalid"
     assert harmed.record["cleanup_ok"] is True
     assert list(harmed.trials()) == ["01-away-1", "02-killed-1", "03-evicted-1", "04-gone-1"]
@@ -91,12 +91,13 @@ def test_the_run_goes_on_to_its_end(harmed: Job) -> None:
 
 
 def test_another_context_and_a_new_token_change_nothing(harmed: Job) -> None:
-    """A kubeconfig that another shell switches, and a token that ends in mid-run while the kubeconfig has the next."""
+    """Another shell switches the kubeconfig's context, and a token expires during the run while the kubeconfig has the
+    next."""
     assert not HARM.search(reasons(harmed, "01-away-1"))
 
 
-def test_nothing_is_lost_while_the_api_server_is_away(harmed: Job) -> None:
-    """The load goes on: requests of those seconds are among the samples, and Locust's account agrees."""
+def test_api_outage_loses_no_samples(harmed: Job) -> None:
+    """The load continues: requests of those seconds are among the samples, and Locust's summary agrees."""
     assert not HARM.search(reasons(harmed, "01-away-1"))
     record, rows = harmed.trials()["01-away-1"], samples(harmed, "01-away-1")
     assert record["generator"]["locust_requests"] == record["generator"]["recorded"] == len(rows)
@@ -105,25 +106,25 @@ def test_nothing_is_lost_while_the_api_server_is_away(harmed: Job) -> None:
     assert ended[-1] > WINDOW_S - 1
 
 
-def test_a_container_that_was_killed_makes_its_trial_invalid(harmed: Job) -> None:
-    """With its name and exit code; requests until then are kept."""
-    told = reasons(harmed, "02-killed-1")
-    assert "restart: " in told
-    assert "details" in told
-    assert "exit code 137" in told
+def test_killed_container_makes_trial_invalid(harmed: Job) -> None:
+    """The reason has its name and exit code; requests until then are kept."""
+    text = reasons(harmed, "02-killed-1")
+    assert "restart: " in text
+    assert "details" in text
+    assert "exit code 137" in text
     assert len(samples(harmed, "02-killed-1")) >= 20
 
 
-def test_a_pod_that_was_evicted_makes_its_trial_invalid(harmed: Job) -> None:
-    """As from a node that is drained or short of memory: what takes its place is another pod, and was not warm."""
-    told = reasons(harmed, "03-evicted-1")
-    assert "no longer there: Pod reviews-v3-" in told
-    assert "proof: " not in told
+def test_evicted_pod_makes_trial_invalid(harmed: Job) -> None:
+    """As on a node that is drained or short of memory: the replacement is another pod, and was not warmed up."""
+    text = reasons(harmed, "03-evicted-1")
+    assert "deleted meanwhile: Pod reviews-v3-" in text
+    assert "proof: " not in text
     assert len(samples(harmed, "03-evicted-1")) >= 20
 
 
-def test_a_load_pod_that_is_gone_makes_its_trial_invalid(harmed: Job) -> None:
-    """What came over until then is kept, and told as not whole."""
-    told = reasons(harmed, "04-gone-1")
-    assert "generator-ended: the load pod is gone" in told
+def test_deleted_load_pod_makes_trial_invalid(harmed: Job) -> None:
+    """Samples that were fetched until then are kept, and reported as incomplete."""
+    text = reasons(harmed, "04-gone-1")
+    assert "generator-ended: the load pod was deleted" in text
     assert len(samples(harmed, "04-gone-1")) >= 20

@@ -1,6 +1,7 @@
-"""Istio on a real cluster: rendered by istioctl, applied by us, proven with Bookinfo, and gone without a trace.
+"""Istio on a real cluster: rendered by istioctl, applied by meshbench, proven with Bookinfo, and removed without a
+trace.
 
-The lab's sidecars are upstream Envoy: its own values file says what that asks of istiod.
+The lab's sidecars are upstream Envoy: its own values file has what that requires of istiod.
 """
 
 import json
@@ -25,12 +26,19 @@ from bench.system.journal import Journal
 from bench.targets.cluster.probes.injection import mesh_evidence
 from bench.targets.cluster.probes.prober import Question
 from bench.targets.cluster.teardown.cleanup import clean_cluster
-from tests.cluster.deployed import Deployed, apply_namespace, deploy, failures, traces, until
+from tests.cluster.deployed import (
+    Deployed,
+    apply_namespace,
+    deploy,
+    find_failed_proofs,
+    list_mesh_objects,
+    wait_until_empty,
+)
 from tests.cluster.lab_images import MESHLAB, build_bookinfo
 
 VALUES = MESHLAB.parent / "istio-values.yaml"
 POLICIES = shipped("manifests") / "istio/policies"
-HARMLESS = {"selector": {"matchLabels": {"app": "nobody"}}, "action": "DENY", "rules": [{}]}
+HARMLESS = {"selector": {"matchLabels": {"app": "no-app"}}, "action": "DENY", "rules": [{}]}
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +52,8 @@ def istioctl(lab_kubeconfig: Path) -> Iterator[str]:
 
 @contextmanager
 def installed(cluster: Cluster, folder: Path, options: InstallOptions) -> Iterator[Owner]:
-    """Istio for a run of its own, ready; everything of the run is gone afterwards."""
-    assert istio.present(cluster) == ""
+    """Istio for one run, ready; everything of the run is deleted afterwards."""
+    assert istio.find_installed(cluster) == ""
     with owned(cluster, folder) as owner:
         owner.apply_all(istio.render(options), "istio")
         istio.wait_ready(cluster, timeout_s=120, watch=owner.watch)
@@ -54,7 +62,7 @@ def installed(cluster: Cluster, folder: Path, options: InstallOptions) -> Iterat
 
 @contextmanager
 def owned(cluster: Cluster, folder: Path) -> Iterator[Owner]:
-    """Who makes objects for a run of its own; everything of it is gone afterwards."""
+    """The owner of objects of one run; everything of it is deleted afterwards."""
     owner = Owner(cluster, f"t-istio-{secrets.token_hex(3)}", Journal(folder / "journal.jsonl"), Watch())
     try:
         yield owner
@@ -66,10 +74,10 @@ def owned(cluster: Cluster, folder: Path) -> Iterator[Owner]:
 # --- without the Istio that the other tests share -------------------------------------------------------------
 
 
-def test_a_revision_comes_and_goes_without_a_trace(cluster: Cluster, istioctl: str, tmp_path: Path) -> None:
+def test_revision_is_installed_and_removed_without_a_trace(cluster: Cluster, istioctl: str, tmp_path: Path) -> None:
     """With a revision only the namespaces that name it get sidecars; after the removal no object of Istio is left."""
     with installed(cluster, tmp_path, InstallOptions(values=(VALUES,), revision="canary")) as owner:
-        assert "Deployment istio-system/istiod-canary" in istio.present(cluster)
+        assert "Deployment istio-system/istiod-canary" in istio.find_installed(cluster)
         made = []
         for revision in ("canary", ""):
             name = f"{owner.run_id}-{revision or 'default'}"
@@ -79,22 +87,22 @@ def test_a_revision_comes_and_goes_without_a_trace(cluster: Cluster, istioctl: s
             thing = {"apiVersion": "v1", "kind": "Pod", "metadata": pod, "spec": spec}
             made.append(len(sidecars(cluster.apply(thing, dry_run=True)["spec"])))
         assert made == [1, 0]
-        left = {str(ref) for ref in istio.own_leftovers(cluster)}
+        left = {str(ref) for ref in istio.find_leftovers(cluster)}
         assert "ConfigMap default/istio-ca-root-cert" in left
-    assert traces(cluster, "istio") == set()
-    assert istio.present(cluster) == ""
+    assert list_mesh_objects(cluster, "istio") == set()
+    assert istio.find_installed(cluster) == ""
 
 
-def test_a_missing_istiod_is_told(cluster: Cluster) -> None:
-    """Where no istiod runs, asking it ends with a message that says so, not with silence."""
+def test_missing_istiod_is_reported(cluster: Cluster) -> None:
+    """Without a running istiod, a query of it ends with a message."""
     with pytest.raises(DeployError, match="there is no istiod in istio-system"):
         istio.wait_ready(cluster, timeout_s=1, watch=Watch())
     with pytest.raises(DeployError, match="no istiod runs in istio-system"):
-        istio.unsynced(cluster, "default", ["one"])
+        istio.find_unsynced(cluster, "default", ["one"])
 
 
-def test_istioctls_own_words_are_told(istioctl: str, tmp_path: Path) -> None:
-    """A value that Istio does not know is wrong input, in istioctl's words and with the file's name."""
+def test_istioctl_error_is_reported(istioctl: str, tmp_path: Path) -> None:
+    """A value that Istio does not know is invalid input, with istioctl's message and the file's name."""
     values = tmp_path / "mine.yaml"
     spec = "spec: {values: {pilot: {nope: 1}}}"
     values.write_text(f"apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\n{spec}\n", "utf-8")
@@ -116,15 +124,15 @@ def deployed(
         yield deploy(owner, istio, POLICIES)
 
 
-def test_the_kubelets_probes_are_not_counted(deployed: Deployed) -> None:
-    """Pods that the kubelet has asked until they were ready have passed no request on: what is counted is load."""
+def test_kubelet_probes_are_not_counted(deployed: Deployed) -> None:
+    """Pods that got only the kubelet's probes have passed no request on: only load is counted."""
     for workload in deployed.meshed.application.workloads:
         inbound = deployed.meshed.mesh.inbound_cluster(workload)
         assert deployed.first[workload.name].get(inbound, 0) == 0
 
 
 def test_every_pod_has_a_native_sidecar_with_two_workers(deployed: Deployed) -> None:
-    """Injected as an init container that goes on running, with the CPU limit that makes two worker threads."""
+    """It is injected as an init container that keeps running, with the CPU limit that gives two worker threads."""
     pods = deployed.pods()
     assert [proof for proof in mesh_evidence(pods, istio.SIDECAR) if not proof.ok] == []
     for pod in pods:
@@ -132,14 +140,14 @@ def test_every_pod_has_a_native_sidecar_with_two_workers(deployed: Deployed) -> 
         assert sidecar in pod["spec"]["initContainers"]
         assert (sidecar["restartPolicy"], sidecar["resources"]["limits"]["cpu"]) == ("Always", "2")
     name = deployed.sidecars.pods["details"]
-    told = istio.admin(deployed.cluster, name, "/stats?filter=server.concurrency", namespace=deployed.namespace)
-    assert told.strip() == "server.concurrency: 2"
+    stats = istio.admin(deployed.cluster, name, "/stats?filter=server.concurrency", namespace=deployed.namespace)
+    assert stats.strip() == "server.concurrency: 2"
 
 
-def test_the_placed_policies_take_effect(deployed: Deployed) -> None:
-    """In a namespace of another name: mutual TLS with its identities on each hop, plain text refused, and each policy's
-    allowed and denied request answered right."""
-    until(lambda: failures(deployed, deployed.sidecars.own_ids()))
+def test_policies_take_effect_in_another_namespace(deployed: Deployed) -> None:
+    """In a namespace of another name: mutual TLS with its identities on each hop, plaintext refused, and each policy's
+    allowed and denied request answered correctly."""
+    wait_until_empty(lambda: find_failed_proofs(deployed, deployed.sidecars.own_ids()))
 
 
 def test_both_sidecars_of_a_hop_count_its_requests(deployed: Deployed) -> None:
@@ -159,25 +167,25 @@ def test_both_sidecars_of_a_hop_count_its_requests(deployed: Deployed) -> None:
     assert not any("TLSv1.2" in name for name in tls)
 
 
-def test_synced_means_what_istioctl_says(deployed: Deployed, istioctl: str) -> None:
+def test_synced_agrees_with_istioctl(deployed: Deployed, istioctl: str) -> None:
     """Our answer and `istioctl proxy-status` agree on who is connected and synced; a pod without a sidecar is not."""
     argv = [istioctl, "--kubeconfig", str(deployed.cluster.kubeconfig), "proxy-status", "-o", "json"]
     proxies = {f"{pod['metadata']['name']}.{deployed.namespace}" for pod in deployed.pods()}
 
     def behind() -> list[Any]:
-        said = deployed.unsynced()
+        unsynced = deployed.unsynced()
         ran = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
-        told = {one["node"]["id"]: one["genericXdsConfigs"] for one in json.loads(ran.stdout)["resources"]}
-        states = {config["configStatus"] for name in proxies & told.keys() for config in told[name]}
-        return [*filter(None, [said]), *(proxies - told.keys()), *(states - {"SYNCED"})]
+        configs = {one["node"]["id"]: one["genericXdsConfigs"] for one in json.loads(ran.stdout)["resources"]}
+        states = {config["configStatus"] for name in proxies & configs.keys() for config in configs[name]}
+        return [*filter(None, [unsynced]), *(proxies - configs.keys()), *(states - {"SYNCED"})]
 
-    until(behind)
-    outside = istio.unsynced(deployed.cluster, deployed.prober.outside, ["probe-outside"])
+    wait_until_empty(behind)
+    outside = istio.find_unsynced(deployed.cluster, deployed.prober.outside, ["probe-outside"])
     assert outside == "probe-outside is connected to no istiod"
 
 
-def test_a_sidecar_that_does_not_answer_is_behind(deployed: Deployed) -> None:
-    """A sidecar that is stopped has not acknowledged a change, and has once it goes on."""
+def test_stopped_sidecar_is_not_synced(deployed: Deployed) -> None:
+    """A stopped sidecar has not acknowledged a change, and has once it continues."""
     pod = deployed.sidecars.pods["ratings"]
 
     def signal(name: str) -> None:
@@ -185,19 +193,19 @@ def test_a_sidecar_that_does_not_answer_is_behind(deployed: Deployed) -> None:
         ran = deployed.cluster.exec(pod, argv, namespace=deployed.namespace, container=istio.SIDECAR)
         assert ran.exit_code == 0, ran.stderr
 
-    until(deployed.unsynced)
+    wait_until_empty(deployed.unsynced)
     signal("STOP")
     try:
         policy = deployed.apply("security.istio.io/v1", "AuthorizationPolicy", HARMLESS)
-        until(lambda: f"{pod} has not acknowledged" not in deployed.unsynced())
+        wait_until_empty(lambda: f"{pod} has not acknowledged" not in deployed.unsynced())
     finally:
         signal("CONT")
-    until(deployed.unsynced)
+    wait_until_empty(deployed.unsynced)
     deployed.owner.remove(policy)
 
 
-def test_a_sidecar_that_refuses_its_configuration_is_told(deployed: Deployed) -> None:
-    """What Envoy does not accept shows with Envoy's reason; without it the sidecar is synced again."""
+def test_rejected_configuration_is_reported(deployed: Deployed) -> None:
+    """What Envoy does not accept is reported with Envoy's reason; without it the sidecar is synced again."""
     lua = {"@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua", "inlineCode": "no lua at all"}
     patch = {"operation": "INSERT_BEFORE", "value": {"name": "bad", "typed_config": lua}}
     match = {"context": "SIDECAR_INBOUND"}
@@ -207,24 +215,25 @@ def test_a_sidecar_that_refuses_its_configuration_is_told(deployed: Deployed) ->
     }
     bad = deployed.apply("networking.istio.io/v1alpha3", "EnvoyFilter", spec)
     try:
-        until(lambda: "has refused its configuration: " not in deployed.unsynced())
+        wait_until_empty(lambda: "has rejected its configuration: " not in deployed.unsynced())
         assert "script load error" in deployed.unsynced()
     finally:
         deployed.owner.remove(bad)
-    until(deployed.unsynced)
+    wait_until_empty(deployed.unsynced)
 
 
-def test_istiod_checks_a_policy_before_it_is_applied(deployed: Deployed) -> None:
-    """A dry run is refused in istiod's words where a policy is well formed and still makes no sense."""
+def test_istiod_validates_policy_in_dry_run(deployed: Deployed) -> None:
+    """A dry run of a well-formed but invalid policy is refused with istiod's message."""
     metadata = {"name": "never", "namespace": deployed.namespace}
     policy = {"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": metadata}
     with pytest.raises(ClusterError, match="DENY action without `rules` is meaningless"):
         deployed.cluster.apply({**policy, "spec": {"action": "DENY"}}, dry_run=True)
 
 
-def test_what_istiod_has_read_is_told_by_generation(deployed: Deployed) -> None:
-    """Every applied policy is found at istiod in its newest form, also after a change; one that is gone is an error."""
-    assert istio.accepted(deployed.cluster, deployed.policies) == ""
+def test_istiod_generation_of_policies_is_checked(deployed: Deployed) -> None:
+    """Every applied policy is found at istiod in its newest generation, also after a change; a deleted one is an
+    error."""
+    assert istio.find_unaccepted(deployed.cluster, deployed.policies) == ""
     ref = deployed.apply("security.istio.io/v1", "AuthorizationPolicy", HARMLESS)
     thing = deployed.cluster.get(ref)
     assert thing is not None
@@ -235,16 +244,16 @@ def test_what_istiod_has_read_is_told_by_generation(deployed: Deployed) -> None:
         "metadata": {"name": ref.name, "namespace": ref.namespace},
     }
     deployed.owner.apply({**changed, "spec": {**HARMLESS, "action": "ALLOW"}}, "policy")
-    until(lambda: istio.accepted(deployed.cluster, [thing]))
+    wait_until_empty(lambda: istio.find_unaccepted(deployed.cluster, [thing]))
     deployed.owner.remove(ref)
     with pytest.raises(DeployError, match="is not on the cluster"):
-        istio.accepted(deployed.cluster, [thing])
+        istio.find_unaccepted(deployed.cluster, [thing])
 
 
-def test_a_sidecar_that_is_not_there_is_an_error(deployed: Deployed) -> None:
-    """Asking a pod that does not exist, or a page that Envoy does not have, ends with the pod's name."""
-    with pytest.raises(DeployError, match=f"the sidecar of {deployed.namespace}/nobody does not answer GET /certs"):
-        istio.admin(deployed.cluster, "nobody", "/certs", namespace=deployed.namespace)
+def test_missing_sidecar_is_an_error(deployed: Deployed) -> None:
+    """A query of a pod that does not exist, or of a page that Envoy does not have, ends with the pod's name."""
+    with pytest.raises(DeployError, match=f"the sidecar of {deployed.namespace}/missing does not answer GET /certs"):
+        istio.admin(deployed.cluster, "missing", "/certs", namespace=deployed.namespace)
     pod = deployed.sidecars.pods["details"]
-    with pytest.raises(DeployError, match=rf"{pod} answers GET /stats\?filter=\(\( with 400: Invalid re2 regex"):
+    with pytest.raises(DeployError, match=rf"{pod} answered GET /stats\?filter=\(\( with 400: Invalid re2 regex"):
         istio.admin(deployed.cluster, pod, "/stats?filter=((", namespace=deployed.namespace)

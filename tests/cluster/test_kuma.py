@@ -1,6 +1,6 @@
-"""Kuma on a real cluster: rendered by kumactl, applied by us, proven with Bookinfo, and gone without a trace.
+"""Kuma on a real cluster: rendered by kumactl, applied by meshbench, proven with Bookinfo, and removed without a trace.
 
-Kuma's images come from nobody in the lab: without them, or without kumactl on PATH, this is skipped.
+The lab has no source of Kuma's images: without them, or without kumactl on PATH, this is skipped.
 """
 
 import secrets
@@ -22,7 +22,15 @@ from bench.system.journal import Journal
 from bench.targets.cluster.probes.injection import mesh_evidence
 from bench.targets.cluster.probes.prober import Question, pod_name
 from bench.targets.cluster.teardown.cleanup import clean_cluster
-from tests.cluster.deployed import Deployed, apply_namespace, deploy, failures, traces, until, written
+from tests.cluster.deployed import (
+    Deployed,
+    apply_namespace,
+    deploy,
+    find_failed_proofs,
+    list_mesh_objects,
+    read_manifests,
+    wait_until_empty,
+)
 from tests.cluster.lab_images import build_bookinfo
 
 MANIFESTS = shipped("manifests") / "kuma"
@@ -31,8 +39,8 @@ GROUP = "kuma.io"
 
 @contextmanager
 def installed(cluster: Cluster, folder: Path) -> Iterator[Owner]:
-    """Kuma for a run of its own, ready, with its mesh; everything of the run is gone afterwards."""
-    assert kuma.present(cluster) == ""
+    """Kuma for one run, ready, with its mesh; everything of the run is deleted afterwards."""
+    assert kuma.find_installed(cluster) == ""
     owner = Owner(cluster, f"t-kuma-{secrets.token_hex(3)}", Journal(folder / "journal.jsonl"), Watch())
     try:
         owner.apply_all(kuma.render(InstallOptions()), "kuma")
@@ -44,17 +52,17 @@ def installed(cluster: Cluster, folder: Path) -> Iterator[Owner]:
         owner.journal.close()
 
 
-# --- the way back, from half-way states -------------------------------------------------------------------------
+# --- removal from partial states --------------------------------------------------------------------------------
 
 
-def test_a_control_plane_that_never_ran_goes_without_a_trace(cluster: Cluster, kumactl: str, tmp_path: Path) -> None:
-    """Webhooks behind which nobody ever answered do not keep anything from going."""
-    assert kuma.present(cluster) == ""
+def test_control_plane_that_never_ran_is_removed(cluster: Cluster, kumactl: str, tmp_path: Path) -> None:
+    """Webhooks whose service never responded block no deletion."""
+    assert kuma.find_installed(cluster) == ""
     owner = Owner(cluster, f"t-kuma-{secrets.token_hex(3)}", Journal(tmp_path / "journal.jsonl"), Watch())
     try:
         for thing in kuma.render(InstallOptions()):
             owner.apply(_without_pods(thing), "kuma")
-        assert "Deployment kuma-system/kuma-control-plane" in kuma.present(cluster)
+        assert "Deployment kuma-system/kuma-control-plane" in kuma.find_installed(cluster)
         with pytest.raises(ClusterError, match="failed calling webhook"):
             cluster.apply(kuma.base_objects()[0], dry_run=True)
         with pytest.raises(DeployError, match="no control plane of Kuma runs"):
@@ -62,25 +70,25 @@ def test_a_control_plane_that_never_ran_goes_without_a_trace(cluster: Cluster, k
     finally:
         clean_cluster(cluster, owner.run_id, watch=owner.watch)
         owner.journal.close()
-    assert traces(cluster, "kuma") == set()
-    assert kuma.present(cluster) == ""
+    assert list_mesh_objects(cluster, "kuma") == set()
+    assert kuma.find_installed(cluster) == ""
 
 
 def _without_pods(thing: Object) -> Object:
     return {**thing, "spec": {**thing["spec"], "replicas": 0}} if thing["kind"] == "Deployment" else thing
 
 
-def test_a_mesh_whose_control_plane_has_gone_is_removed(cluster: Cluster, kumactl: str, tmp_path: Path) -> None:
-    """Somebody took the control plane from under its mesh, policies and what it made itself: all of it goes."""
+def test_mesh_without_control_plane_is_removed(cluster: Cluster, kumactl: str, tmp_path: Path) -> None:
+    """The control plane was deleted before its mesh, policies and own objects: all of them are removed."""
     with installed(cluster, tmp_path) as owner:
         name = f"{owner.run_id}-app"
         apply_namespace(owner, name, **kuma.namespace_labels())
-        owner.apply_all(kuma.mesh_objects(written(MANIFESTS / "policies"), name), "policy")
-        until(lambda: {"Zone default"} - {str(ref) for ref in kuma.own_leftovers(cluster)})
+        owner.apply_all(kuma.mesh_objects(read_manifests(MANIFESTS / "policies"), name), "policy")
+        wait_until_empty(lambda: {"Zone default"} - {str(ref) for ref in kuma.find_leftovers(cluster)})
         cluster.delete(Ref("apps/v1", "Deployment", "kuma-control-plane", kuma.NAMESPACE))
         cluster.delete(Ref("v1", "Service", "kuma-control-plane", kuma.NAMESPACE))
-    assert traces(cluster, "kuma") == set()
-    assert kuma.own_leftovers(cluster) == ()
+    assert list_mesh_objects(cluster, "kuma") == set()
+    assert kuma.find_leftovers(cluster) == ()
 
 
 # --- Bookinfo with the shipped policies -------------------------------------------------------------------------
@@ -96,23 +104,24 @@ def owner(cluster: Cluster, kumactl: str, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module", params=["policies", "policies-legacy"])
 def deployed(request: pytest.FixtureRequest, owner: Owner) -> Iterator[Deployed]:
-    """Bookinfo with reviews v3, once with each form of the policies, and all of it taken back."""
+    """Bookinfo with reviews v3, once with each form of the policies, removed afterwards."""
     deployed = deploy(owner, kuma, MANIFESTS / request.param)
     yield deployed
-    take_back(owner, deployed.policies, deployed.spaces)
+    remove_policies(owner, deployed.policies, deployed.spaces)
 
 
-def take_back(owner: Owner, policies: tuple[Object, ...], spaces: tuple[str, ...]) -> None:
-    """As a run does between trials: what is in namespaces goes with them, and the mesh is as it was."""
+def remove_policies(owner: Owner, policies: tuple[Object, ...], spaces: tuple[str, ...]) -> None:
+    """Remove policies as a run does between trials: namespaced ones are deleted with their namespace, and the mesh is
+    as before."""
     refs = [Ref("v1", "Namespace", space) for space in spaces]
     elsewhere = [thing for thing in policies if thing["metadata"].get("namespace") not in spaces]
     refs += [ref for thing in elsewhere if (ref := ref_of_policy(thing)).kind != "Mesh"]
     for ref in refs:
         owner.remove(ref)
     owner.apply_all(kuma.base_objects(), "kuma")
-    for ref in kuma.made_for(policies):
+    for ref in kuma.list_generated(policies):
         owner.cluster.delete(ref)
-    until(lambda: [ref for ref in (*refs, *kuma.made_for(policies)) if owner.cluster.get(ref)], timeout_s=90)
+    wait_until_empty(lambda: [ref for ref in (*refs, *kuma.list_generated(policies)) if owner.cluster.get(ref)], timeout_s=90)
 
 
 def ref_of_policy(thing: Object) -> Ref:
@@ -124,18 +133,18 @@ def broken(deployed: Deployed) -> list[Any]:
     own = deployed.sidecars.own_ids()
     # The older form names a pod without a Service after the pod, and the load's own pod is called `locust`.
     own["locust"] = tuple(name.replace(f"/{pod_name('locust')}_", "/locust_") for name in own["locust"])
-    return failures(deployed, own)
+    return find_failed_proofs(deployed, own)
 
 
-def test_the_kubelets_probes_are_not_counted(deployed: Deployed) -> None:
-    """Pods that the kubelet has asked until they were ready have passed no request on: what is counted is load."""
+def test_kubelet_probes_are_not_counted(deployed: Deployed) -> None:
+    """Pods that got only the kubelet's probes have passed no request on: only load is counted."""
     for workload in deployed.meshed.application.workloads:
         inbound = deployed.meshed.mesh.inbound_cluster(workload)
         assert deployed.first[workload.name].get(inbound, 0) == 0
 
 
 def test_every_pod_has_a_native_sidecar_with_two_workers(deployed: Deployed) -> None:
-    """Injected as an init container that goes on running, with as many worker threads as Istio's."""
+    """It is injected as an init container that keeps running, with as many worker threads as Istio's."""
     pods = deployed.pods()
     assert [proof for proof in mesh_evidence(pods, kuma.SIDECAR) if not proof.ok] == []
     for pod in pods:
@@ -143,14 +152,14 @@ def test_every_pod_has_a_native_sidecar_with_two_workers(deployed: Deployed) -> 
         assert sidecar["restartPolicy"] == "Always"
     name = deployed.sidecars.pods["details"]
     path = "/stats?format=json&filter=^server.concurrency$"
-    told = kuma.admin(deployed.cluster, name, path, namespace=deployed.namespace)
-    assert told == '{"stats": [{"name": "server.concurrency", "value": 2}]}'
+    stats = kuma.admin(deployed.cluster, name, path, namespace=deployed.namespace)
+    assert stats == '{"stats": [{"name": "server.concurrency", "value": 2}]}'
 
 
-def test_the_placed_policies_take_effect(deployed: Deployed) -> None:
-    """In a namespace of another name: mutual TLS with its identities on each hop, plain text refused, and each policy's
-    allowed and denied request answered right."""
-    until(lambda: broken(deployed), timeout_s=90)
+def test_policies_take_effect_in_another_namespace(deployed: Deployed) -> None:
+    """In a namespace of another name: mutual TLS with its identities on each hop, plaintext refused, and each policy's
+    allowed and denied request answered correctly."""
+    wait_until_empty(lambda: broken(deployed), timeout_s=90)
     assert broken(deployed) == []
 
 
@@ -172,15 +181,15 @@ def test_both_sidecars_of_a_hop_count_its_requests(deployed: Deployed) -> None:
     assert not any("_9901." in name for name in tls)
 
 
-def test_a_pod_outside_the_mesh_is_behind(deployed: Deployed) -> None:
-    """Who has no sidecar has acknowledged nothing; everybody else has."""
-    until(deployed.unsynced)
-    outside = kuma.unsynced(deployed.cluster, deployed.prober.outside, ["probe-outside"])
+def test_pod_outside_the_mesh_is_not_synced(deployed: Deployed) -> None:
+    """A pod without a sidecar has acknowledged nothing; all others have."""
+    wait_until_empty(deployed.unsynced)
+    outside = kuma.find_unsynced(deployed.cluster, deployed.prober.outside, ["probe-outside"])
     assert outside == "probe-outside is not connected to the control plane"
 
 
-def test_a_sidecar_that_does_not_answer_is_behind(deployed: Deployed) -> None:
-    """A sidecar that is stopped has not acknowledged a change, and has once it goes on."""
+def test_stopped_sidecar_is_not_synced(deployed: Deployed) -> None:
+    """A stopped sidecar has not acknowledged a change, and has once it continues."""
     pod = deployed.sidecars.pods["ratings"]
     timeout = {
         "name": f"t-{secrets.token_hex(3)}",
@@ -195,19 +204,19 @@ def test_a_sidecar_that_does_not_answer_is_behind(deployed: Deployed) -> None:
         ran = deployed.cluster.exec(pod, argv, namespace=deployed.namespace, container=kuma.SIDECAR)
         assert ran.exit_code == 0, ran.stderr
 
-    until(deployed.unsynced)
+    wait_until_empty(deployed.unsynced)
     signal("STOP")
     try:
         thing = {"apiVersion": "kuma.io/v1alpha1", "kind": "MeshTimeout", "metadata": timeout, "spec": spec}
         deployed.owner.apply(thing, "policy")
-        until(lambda: f"{pod} has not acknowledged" not in deployed.unsynced(), timeout_s=20)
+        wait_until_empty(lambda: f"{pod} has not acknowledged" not in deployed.unsynced(), timeout_s=20)
     finally:
         signal("CONT")
-    until(deployed.unsynced)
+    wait_until_empty(deployed.unsynced)
 
 
-def test_the_control_plane_checks_a_policy_before_it_is_applied(deployed: Deployed) -> None:
-    """A dry run is refused in Kuma's words where a policy is well formed and still makes no sense."""
+def test_control_plane_validates_policy_in_dry_run(deployed: Deployed) -> None:
+    """A dry run of a well-formed but invalid policy is refused with Kuma's message."""
     metadata = {"name": "never", "namespace": deployed.namespace, "labels": {"kuma.io/mesh": "default"}}
     allow = [{"spiffeID": {"type": "Prefix", "value": "spiffe://default.default.mesh.local/"}}]
     spec = {"targetRef": {"kind": "Dataplane"}, "rules": [{"default": {"allow": allow}}]}

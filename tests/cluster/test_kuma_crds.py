@@ -1,4 +1,4 @@
-"""Kuma's manifests against a real API server that knows Kuma's kinds and runs no Kuma."""
+"""Kuma's manifests on a real API server with Kuma's CRDs and no Kuma."""
 
 import secrets
 from collections.abc import Iterator
@@ -25,8 +25,8 @@ FORMS = sorted(folder.name for folder in MANIFESTS.iterdir() if folder.is_dir())
 
 @pytest.fixture(scope="module")
 def owner(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Owner]:
-    """A run with Kuma's kinds and namespace, and no control plane. All of it is gone afterwards."""
-    assert kuma.present(cluster) == "", "Kuma is installed on the lab"
+    """A run with Kuma's CRDs and namespace, and no control plane. All of it is deleted afterwards."""
+    assert kuma.find_installed(cluster) == "", "Kuma is installed on the lab"
     journal = Journal(tmp_path_factory.mktemp("kuma") / "journal.jsonl")
     owner = Owner(cluster, f"t-kuma-{secrets.token_hex(3)}", journal, Watch())
     try:
@@ -37,13 +37,13 @@ def owner(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     finally:
         clean_cluster(cluster, owner.run_id, watch=owner.watch)
         journal.close()
-    assert kuma.present(cluster) == ""
+    assert kuma.find_installed(cluster) == ""
     assert not [kind for kind in cluster.kinds() if kind.api_version.startswith("kuma.io/")]
 
 
 @pytest.fixture
 def place(owner: Owner) -> str:
-    """A namespace of a test's own, for an application."""
+    """A namespace of one test, for an application."""
     name = f"{owner.run_id}-{secrets.token_hex(2)}"
     owner.apply(namespace(name, **kuma.namespace_labels()), "namespace")
     return name
@@ -53,64 +53,66 @@ def namespace(name: str, **labels: str) -> Object:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
-def written(folder: Path) -> list[Object]:
+def read_manifests(folder: Path) -> list[Object]:
     return [document.value for file in sorted(folder.glob("*.yaml")) for document in read_documents(file)]
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_shipped_manifest_is_taken(owner: Owner, place: str, form: str) -> None:
-    """Placed in a run's namespace, each is accepted as it is: no field is unknown to Kuma's kinds, none dropped."""
-    objects = kuma.mesh_objects(written(MANIFESTS / form), place)
+def test_shipped_manifests_are_accepted(owner: Owner, place: str, form: str) -> None:
+    """In a run's namespace each manifest is accepted unchanged: no field is unknown to Kuma's CRDs, none dropped."""
+    objects = kuma.mesh_objects(read_manifests(MANIFESTS / form), place)
     for thing in objects:
         owner.cluster.apply(thing, dry_run=True)
     owner.apply_all(objects, "policy")
     for thing in objects:
         there = owner.cluster.get(ref_of(thing))
         assert there is not None
-        assert _holds(there, {part: said for part, said in thing.items() if part != "metadata"}), there
+        assert _holds(there, {part: applied for part, applied in thing.items() if part != "metadata"}), there
         owner.remove(ref_of(thing))
 
 
-def _holds(there: Any, said: Any) -> bool:
-    """Whether all that was said is there; the API server adds what its kinds have as defaults."""
-    if isinstance(said, dict):
-        return all(key in there and _holds(there[key], value) for key, value in said.items())
-    if isinstance(said, list):
-        return len(there) == len(said) and all(map(_holds, there, said))
-    return bool(there == said)
+def _holds(there: Any, applied: Any) -> bool:
+    """Whether all applied fields are there; the API server adds the defaults of the CRDs."""
+    if isinstance(applied, dict):
+        return all(key in there and _holds(there[key], value) for key, value in applied.items())
+    if isinstance(applied, list):
+        return len(there) == len(applied) and all(map(_holds, there, applied))
+    return bool(there == applied)
 
 
-def test_the_mesh_of_a_configuration_gives_way_to_the_one_without_policies(owner: Owner) -> None:
-    """Applied over another, the base mesh takes back what that one had set, mutual TLS above all."""
+def test_base_mesh_resets_a_configurations_mesh(owner: Owner) -> None:
+    """Applied over another, the base mesh removes what that one had set, mutual TLS above all."""
     (base,) = kuma.base_objects()
-    legacy = next(thing for thing in written(MANIFESTS / "policies-legacy") if thing["kind"] == "Mesh")
+    legacy = next(thing for thing in read_manifests(MANIFESTS / "policies-legacy") if thing["kind"] == "Mesh")
     for mesh, secured in ((base, False), (legacy, True), (base, False)):
         assert ("mtls" in owner.apply(mesh, "kuma").get("spec", {})) is secured
     owner.remove(ref_of(base))
 
 
-def test_a_misspelt_field_is_refused(owner: Owner, place: str) -> None:
-    """A dry run tells of a field that the API server would otherwise leave out without a word."""
-    (policy,) = (thing for thing in written(MANIFESTS / "policies") if thing["metadata"]["name"] == "details-viewer")
+def test_misspelt_field_is_refused(owner: Owner, place: str) -> None:
+    """A dry run reports a field that the API server would otherwise drop silently."""
+    (policy,) = (
+        thing for thing in read_manifests(MANIFESTS / "policies") if thing["metadata"]["name"] == "details-viewer"
+    )
     (placed,) = kuma.mesh_objects([policy], place)
     placed["spec"]["targetReff"] = placed["spec"]["targetRef"]
     with pytest.raises(ClusterError, match="targetReff"):
         owner.cluster.apply(placed, dry_run=True)
 
 
-def test_an_identity_that_nobody_has_looked_at_is_not_accepted(owner: Owner) -> None:
-    """Without a control plane an identity stays as it was applied, and that is told."""
-    (identity,) = (thing for thing in written(MANIFESTS / "policies") if thing["kind"] == "MeshIdentity")
+def test_unprocessed_identity_is_not_accepted(owner: Owner) -> None:
+    """Without a control plane an identity has no status, and that is reported."""
+    (identity,) = (thing for thing in read_manifests(MANIFESTS / "policies") if thing["kind"] == "MeshIdentity")
     owner.apply(identity, "policy")
-    told = kuma.accepted(owner.cluster, [identity])
-    assert told == "MeshIdentity kuma-system/identity: not looked at by the control plane"
+    found = kuma.find_unaccepted(owner.cluster, [identity])
+    assert found == "MeshIdentity kuma-system/identity: not yet processed by the control plane"
     owner.remove(ref_of(identity))
 
 
-def test_what_a_control_plane_made_in_no_namespace_is_found(owner: Owner) -> None:
-    """Under the kinds of a run of ours, what a control plane keeps about the zone is ours to remove."""
+def test_cluster_scoped_control_plane_objects_are_found(owner: Owner) -> None:
+    """Objects about the zone that a control plane creates under the CRDs of our run are ours to remove."""
     zone = {"apiVersion": "kuma.io/v1alpha1", "kind": "Zone", "metadata": {"name": "t-zone"}, "spec": {"enabled": True}}
     owner.cluster.apply(zone)
-    assert kuma.own_leftovers(owner.cluster) == (ref_of(zone),)
+    assert kuma.find_leftovers(owner.cluster) == (ref_of(zone),)
     owner.cluster.delete(ref_of(zone))
-    assert kuma.own_leftovers(owner.cluster) == ()
+    assert kuma.find_leftovers(owner.cluster) == ()

@@ -21,7 +21,7 @@ from bench.system.cancellation import Watch
 from bench.targets.cluster.lock import PLACE, cluster_lock, ensure_held, is_alive, read_holder, remove_lock
 from tests.cluster.lab import CONTEXT
 
-# A run that takes the lock, says so, and holds it until it is told to end.
+# A run that takes the lock, reports it, and holds it until it has to end.
 RUN = """
 import sys, tempfile
 from dataclasses import replace
@@ -43,7 +43,7 @@ with tempfile.TemporaryDirectory() as folder, open_cluster("meshlab", private_fo
 
 @pytest.fixture
 def place(cluster: Cluster) -> Iterator[Ref]:
-    """A lock of this test's own, beside the one that runs use."""
+    """A lock of this test, apart from the one that runs use."""
     ref = replace(PLACE, name=f"t-lease-{secrets.token_hex(3)}")
     yield ref
     cluster.delete(ref)
@@ -76,10 +76,10 @@ def _answer(process: "subprocess.Popen[str]") -> str:
     return process.stdout.readline().strip()
 
 
-def test_a_lock_is_renewed_and_leaves_nothing(
+def test_lock_is_renewed_and_leaves_nothing(
     cluster: Cluster, place: Ref, tmp_path: Path, lab_kubeconfig: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither lease nor namespace; the renewal needs nobody's attention."""
+    """Neither Lease nor namespace is left; the renewal runs by itself."""
     monkeypatch.setenv("KUBECONFIG", str(lab_kubeconfig))
     with (
         open_cluster(CONTEXT, private_folder=tmp_path, timing=Timing(renew_s=0.2)) as often,
@@ -92,25 +92,26 @@ def test_a_lock_is_renewed_and_leaves_nothing(
     assert cluster.get(place) is None
 
 
-def test_of_several_runs_at_once_one_has_the_lock(
+def test_one_of_several_runs_gets_the_lock(
     cluster: Cluster, place: Ref, others: ExitStack, lab_kubeconfig: Path
 ) -> None:
-    """The others are told who has it, and touch nothing."""
+    """The other runs report the holder's name, and change nothing."""
     runs = [_other(others, place, f"t-lease-{number}", lab_kubeconfig) for number in range(4)]
     for run in runs:
         _say(run)
     answers = [_answer(run) for run in runs]
     assert answers.count("taken") == 1
     winner = f"t-lease-{answers.index('taken')}"
-    told = [answer for answer in answers if answer != "taken"]
-    assert all(f"context meshlab is being measured by the run {winner} " in answer for answer in told)
+    refusals = [answer for answer in answers if answer != "taken"]
+    assert all(f"context meshlab is being measured by the run {winner} " in answer for answer in refusals)
     ensure_held(cluster, winner, place=place)
 
 
-def test_a_killed_run_is_told_at_once_and_has_to_be_cleaned_up(
+def test_killed_holder_is_reported_at_once(
     cluster: Cluster, place: Ref, others: ExitStack, lab_kubeconfig: Path
 ) -> None:
-    """On its own machine nobody waits until its lease has run out; after the cleanup the cluster is free."""
+    """On the same machine a run does not wait until the killed one's Lease expires; after the cleanup the cluster is
+    free."""
     dead = _other(others, place, "t-lease-dead", lab_kubeconfig)
     _say(dead)
     assert _answer(dead) == "taken"
@@ -129,8 +130,8 @@ def test_a_killed_run_is_told_at_once_and_has_to_be_cleaned_up(
         ensure_held(cluster, "t-lease-two", place=place)
 
 
-def test_a_run_that_follows_at_once_waits_for_the_last_ones_namespace(cluster: Cluster, place: Ref) -> None:
-    """It may still be going when the next run begins."""
+def test_next_run_waits_for_a_terminating_namespace(cluster: Cluster, place: Ref) -> None:
+    """The namespace of the last run may still be terminating when the next run begins."""
     hurried = Watch()
     hurried.signals = [signal.SIGINT, signal.SIGINT]
     with cluster_lock(cluster, "t-lease-one", place=place):

@@ -1,4 +1,4 @@
-"""Locust in a pod of the lab: what it records comes over whole, whatever happens to it or to the way there."""
+"""Locust in a pod of the lab: its samples are fetched completely, whatever happens to it or to the connection."""
 
 import json
 import secrets
@@ -28,7 +28,7 @@ from bench.targets.cluster.load.generator import PodGenerator, locust_page, star
 from bench.targets.cluster.load.pod import KEEPER, NAME, default_image, load_objects, uid_for
 from bench.targets.cluster.load.transfer import PodFiles
 from tests.cluster.lab import CONTEXT
-from tests.cluster.way import relay
+from tests.cluster.relay import open_relay
 from tests.rows import recorded_rows
 
 PAGE = "ISBN-10 PublisherA Reviewer1 Reviewer2"
@@ -60,7 +60,7 @@ class Greedy(FastHttpUser):
 """
 
 
-# A keeper whose shell does not run what it is asked to, and answers as `fetch` expects it.
+# A keeper whose shell does not run the requested commands, and responds as `fetch` expects.
 HOSTILE = """
 import pathlib, sys, time
 shell = pathlib.Path("/load/bin/sh")
@@ -75,7 +75,7 @@ time.sleep(600)
 
 @pytest.fixture(scope="module")
 def namespace(cluster: Cluster) -> Iterator[str]:
-    """A namespace with a page that is whole, as `web:9080`."""
+    """A namespace with a complete page, as `web:9080`."""
     name = f"t-load-{secrets.token_hex(3)}"
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     try:
@@ -134,7 +134,7 @@ def order() -> LoadOrder:
 
 @contextmanager
 def waiting_pod(cluster: Cluster, namespace: str, order: LoadOrder, *, ui: bool = False) -> Iterator[None]:
-    """A load pod that waits to be told to go."""
+    """A load pod that waits for the start."""
     things = load_objects(order, namespace=namespace, uid=uid_for(cluster.kinds()), ui=ui)
     refs = [ref_of(thing) for thing in things]
     try:
@@ -148,7 +148,7 @@ def waiting_pod(cluster: Cluster, namespace: str, order: LoadOrder, *, ui: bool 
         assert wait_until(lambda: not any(cluster.get(ref) for ref in refs), timeout_s=60, watch=Watch(), poll_s=0.3)
 
 
-def begin(cluster: Cluster, namespace: str, order: LoadOrder, folder: Path) -> RunningLoad:
+def start_load_in(cluster: Cluster, namespace: str, order: LoadOrder, folder: Path) -> RunningLoad:
     meter = kubelet_usage(cluster, namespace, control_planes=(), sidecars=())
     return start_load(cluster, order, folder, namespace=namespace, meter=meter, watch=Watch())
 
@@ -159,7 +159,7 @@ def generator_of(load: RunningLoad) -> PodGenerator:
 
 
 def tick_for(load: RunningLoad, seconds: float) -> None:
-    """Ticks as a trial does, until it has trouble."""
+    """Tick as a trial does, until an error or the end of the time."""
 
     def in_trouble() -> bool:
         load.generator.tick()
@@ -168,18 +168,17 @@ def tick_for(load: RunningLoad, seconds: float) -> None:
     wait_until(in_trouble, timeout_s=seconds, watch=Watch(), poll_s=0.5)
 
 
-def is_back(load: RunningLoad) -> bool:
+def is_reachable_again(load: RunningLoad) -> bool:
     """Whether an outage is over, after one more tick."""
     load.generator.tick()
     return generator_of(load).outage.since_s is None
 
 
-def test_a_load_leaves_what_a_local_one_does(
-    cluster: Cluster, namespace: str, order: LoadOrder, tmp_path: Path
-) -> None:
-    """Every request is a sample, Locust's account agrees, and the pods' and the node's use is known."""
+def test_load_pod_records_as_a_local_load(cluster: Cluster, namespace: str, order: LoadOrder, tmp_path: Path) -> None:
+    """Every request is a sample, Locust's summary agrees, and the resource use of the pods and of the node is
+    recorded."""
     with waiting_pod(cluster, namespace, order):
-        load = begin(cluster, namespace, order, tmp_path)
+        load = start_load_in(cluster, namespace, order, tmp_path)
         load.drive(watch=Watch(), show=lambda _: None)
         outcome = load.finish()
     assert outcome.generator.problem == ""
@@ -206,10 +205,10 @@ def test_a_load_leaves_what_a_local_one_does(
     assert 10 << 20 < locust.rss_max_bytes < 1 << 30
 
 
-def test_the_pods_clock_is_ours(cluster: Cluster, namespace: str, order: LoadOrder, tmp_path: Path) -> None:
-    """The lab's node is this machine, so that the two clocks are one: the offset found is 0 within its uncertainty."""
+def test_pod_clock_offset_is_zero(cluster: Cluster, namespace: str, order: LoadOrder, tmp_path: Path) -> None:
+    """The lab's node is this machine, so that the two clocks are one: the offset is 0 within its uncertainty."""
     with waiting_pod(cluster, namespace, order):
-        load = begin(cluster, namespace, order, tmp_path)
+        load = start_load_in(cluster, namespace, order, tmp_path)
         offset = generator_of(load).offset
         now_ns = load.generator.now_ns()
         load.finish(timeout_s=1)
@@ -218,11 +217,13 @@ def test_the_pods_clock_is_ours(cluster: Cluster, namespace: str, order: LoadOrd
     assert abs(offset.skew_s) < 1
 
 
-def test_workers_and_page(cluster: Cluster, namespace: str, order: LoadOrder, tmp_path: Path) -> None:
-    """Two workers' samples come over whole, while Locust's own page is served here and shows the same load."""
+def test_workers_are_recorded_and_page_is_served(
+    cluster: Cluster, namespace: str, order: LoadOrder, tmp_path: Path
+) -> None:
+    """Two workers' samples are complete, while Locust's own page is served here and shows the same load."""
     order = replace(order, workers=2, users=6)
     with waiting_pod(cluster, namespace, order, ui=True):
-        load = begin(cluster, namespace, order, tmp_path)
+        load = start_load_in(cluster, namespace, order, tmp_path)
         with locust_page(cluster, namespace=namespace, port=0) as port:
             tick_for(load, 3)
             with urlopen(f"http://127.0.0.1:{port}/stats/requests", timeout=20) as answer:
@@ -236,7 +237,7 @@ def test_workers_and_page(cluster: Cluster, namespace: str, order: LoadOrder, tm
     assert {path.name for path in raw_files(tmp_path)} >= {"samples-0.bin", "samples-1.bin"}
 
 
-def test_the_load_goes_on_without_an_api_server(
+def test_load_continues_without_an_api_server(
     lab_kubeconfig: Path,
     cluster: Cluster,
     namespace: str,
@@ -244,23 +245,24 @@ def test_the_load_goes_on_without_an_api_server(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """While nobody answers, Locust goes on; what it recorded then comes over later, and a remark says so."""
+    """While the API server does not respond, Locust continues; its samples are fetched later, and a warning reports
+    it."""
     config = tmp_path / "kubeconfig"
     monkeypatch.setenv("KUBECONFIG", str(config))
     with (
-        relay(lab_kubeconfig, config) as way,
+        open_relay(lab_kubeconfig, config) as link,
         open_cluster(CONTEXT, private_folder=tmp_path, timing=Timing(request_s=2.0)) as beyond,
         waiting_pod(cluster, namespace, order),
     ):
-        load = begin(beyond, namespace, order, tmp_path)
+        load = start_load_in(beyond, namespace, order, tmp_path)
         tick_for(load, 2)
         cut_ns = load.generator.now_ns()
-        way.close()
+        link.close()
         tick_for(load, 7)
         back_ns = load.generator.now_ns()
         seen = recorded_rows(tmp_path)
-        way.open()
-        assert wait_until(lambda: is_back(load), timeout_s=20, watch=Watch(), poll_s=0.3)
+        link.open()
+        assert wait_until(lambda: is_reachable_again(load), timeout_s=20, watch=Watch(), poll_s=0.3)
         assert load.generator.trouble() == ""
         load.generator.stop(timeout_s=15)
     own = json.loads((tmp_path / "generator.json").read_text("utf-8"))
@@ -272,36 +274,36 @@ def test_the_load_goes_on_without_an_api_server(
     assert "the API server was away during the load for" in remark
 
 
-def test_a_locust_that_is_killed_for_its_memory(
-    cluster: Cluster, namespace: str, order: LoadOrder, tmp_path: Path
-) -> None:
-    """The trial hears that and why Locust has ended; what was on its disk comes over all the same."""
+def test_oom_killed_locust_is_reported(cluster: Cluster, namespace: str, order: LoadOrder, tmp_path: Path) -> None:
+    """The trial reports that Locust ended and why; what was on its disk is still fetched."""
     (tmp_path / "greedy.py").write_text(GREEDY, "utf-8")
     order = replace(order, locustfile=tmp_path / "greedy.py")
     with waiting_pod(cluster, namespace, order):
-        load = begin(cluster, namespace, order, tmp_path)
+        load = start_load_in(cluster, namespace, order, tmp_path)
         tick_for(load, 60)
         trouble = load.generator.trouble()
         exit_code = load.generator.stop(timeout_s=5)
-    assert trouble.startswith("Locust ended during the load (exit code 137, OOMKilled), saying: ")
+    assert trouble.startswith("Locust ended during the load (exit code 137, OOMKilled), last output: ")
     assert exit_code == 137
     assert not (tmp_path / "generator.json").exists()
     assert len(read_samples(tmp_path)) > 10
 
 
-def test_a_locustfile_that_does_not_load(cluster: Cluster, namespace: str, order: LoadOrder, tmp_path: Path) -> None:
-    """The start fails with Locust's exit code and its own words."""
+def test_locustfile_that_does_not_load_fails_the_start(
+    cluster: Cluster, namespace: str, order: LoadOrder, tmp_path: Path
+) -> None:
+    """The start fails with Locust's exit code and message."""
     (tmp_path / "broken.py").write_text("import nowhere_to_be_found\n", "utf-8")
     order = replace(order, locustfile=tmp_path / "broken.py")
     with waiting_pod(cluster, namespace, order), pytest.raises(DeployError) as failure:
-        begin(cluster, namespace, order, tmp_path)
+        start_load_in(cluster, namespace, order, tmp_path)
     assert "Locust did not start: Locust ended during the load (exit code 1)" in str(failure.value)
     assert "nowhere_to_be_found" in str(failure.value)
 
 
 @pytest.fixture
 def hostile_pod(cluster: Cluster, namespace: str) -> Iterator[None]:
-    """A pod in the load pod's place that answers what it likes."""
+    """A pod in the load pod's place that responds with arbitrary data."""
     container = {
         "name": KEEPER,
         "image": default_image(),
@@ -327,11 +329,11 @@ def hostile_pod(cluster: Cluster, namespace: str) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("hostile_pod")
-def test_a_pod_that_answers_what_it_likes_writes_nothing_here(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
-    """Neither a file that was not asked for, nor output without an end."""
+def test_hostile_pod_writes_nothing_here(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
+    """Neither a file that was not requested nor endless output is written."""
     folder = tmp_path / "results" / "trial"
     folder.mkdir(parents=True)
-    with pytest.raises(BadAnswerError, match=r"'\.\./\.\./outside' was not asked for"):
+    with pytest.raises(BadAnswerError, match=r"'\.\./\.\./outside' was not requested"):
         PodFiles(cluster, namespace, folder, 1).fetch()
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     with pytest.raises(BadAnswerError, match="its output is larger than 1000000 bytes"):

@@ -1,4 +1,4 @@
-"""Objects that a run makes on a real cluster: they say whose they are, and others' are left alone."""
+"""Objects that a run creates on a real cluster: they have the run's labels, and other objects are not touched."""
 
 import secrets
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ IMAGE = "docker.io/meshlab/python:3.11"
 
 @pytest.fixture
 def owner(cluster: Cluster, tmp_path: Path) -> Iterator[Owner]:
-    """Who makes objects in the name of a run of this test's own."""
+    """The owner of objects of one test's run."""
     journal = Journal(tmp_path / "journal.jsonl")
     yield Owner(cluster, f"t-ownership-{secrets.token_hex(3)}", journal, Watch())
     journal.close()
@@ -26,7 +26,7 @@ def owner(cluster: Cluster, tmp_path: Path) -> Iterator[Owner]:
 
 @pytest.fixture
 def place(cluster: Cluster, owner: Owner) -> Iterator[Ref]:
-    """A namespace's name, free at first; the namespace is removed in the end, whosever it is."""
+    """A namespace's name, free at first; the namespace is removed in the end, whoever owns it."""
     ref = Ref("v1", "Namespace", owner.run_id)
     yield ref
     cluster.delete(ref)
@@ -53,7 +53,7 @@ def _deployment(namespace: str) -> Object:
 
 
 def test_namespace_workload_and_pods_carry_the_runs_labels(cluster: Cluster, owner: Owner, place: Ref) -> None:
-    """One selector finds all of them, the ReplicaSet and the pods that others make from it included."""
+    """One selector finds all of them, including the ReplicaSet and the pods that controllers create."""
     owner.apply_all([_namespace(place), _deployment(place.name)], "application")
 
     def pods() -> tuple[Object, ...]:
@@ -66,8 +66,8 @@ def test_namespace_workload_and_pods_carry_the_runs_labels(cluster: Cluster, own
     assert [one["metadata"]["name"] for one in cluster.list("v1", "Namespace", labels=owner.mine())] == [place.name]
 
 
-def test_a_foreign_namespace_is_neither_used_nor_removed(cluster: Cluster, owner: Owner, place: Ref) -> None:
-    """Whatever its name is: it is refused before anything is done to it."""
+def test_foreign_namespace_is_neither_used_nor_removed(cluster: Cluster, owner: Owner, place: Ref) -> None:
+    """It is refused before anything is done to it, whatever its name is."""
     before = cluster.create(_namespace(place))
     with pytest.raises(RefusedError, match=f"Namespace {place.name} exists and was not made by meshbench"):
         owner.apply(_namespace(place), "namespace")
@@ -79,7 +79,7 @@ def test_a_foreign_namespace_is_neither_used_nor_removed(cluster: Cluster, owner
     assert read_journal(owner.journal.path) == ()
 
 
-def test_a_namespace_that_is_still_going_is_made_anew(cluster: Cluster, owner: Owner, place: Ref) -> None:
+def test_terminating_namespace_is_recreated(cluster: Cluster, owner: Owner, place: Ref) -> None:
     """As between two trials that use one name."""
     first = owner.apply(_namespace(place), "namespace")
     owner.remove(place)

@@ -1,4 +1,5 @@
-"""The pre-flight on a real API server: accounts with too few rights and with ours, images, and what others left."""
+"""The pre-flight on a real API server: accounts with too few rights and with the shipped roles, images, and
+leftovers."""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ from bench.targets.cluster.preflight.permissions import INSTALL, RUN, examine_pe
 from bench.targets.cluster.teardown.blockers import find_residue
 from tests import command
 from tests.cluster import accounts, job
-from tests.cluster.accounts import with_token, write_kubeconfig
+from tests.cluster.accounts import token_user, write_kubeconfig
 from tests.cluster.conftest import CONTEXT
 from tests.cluster.lab_images import MESHLAB
 
@@ -57,7 +58,7 @@ As = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def namespace(cluster: Cluster) -> Iterator[str]:
-    """A namespace for accounts, and for what is tried."""
+    """A namespace for accounts, and for test objects."""
     name = f"t-preflight-{secrets.token_hex(3)}"
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     try:
@@ -69,12 +70,12 @@ def namespace(cluster: Cluster) -> Iterator[str]:
 
 @pytest.fixture
 def account(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> As:
-    """Opens the lab as a new service account with copies of the shipped roles of these names."""
+    """A function that opens the lab as a new service account with copies of the shipped roles of these names."""
 
     @contextmanager
     def opened(*roles: str) -> Iterator[Cluster]:
         with accounts.account(cluster, *roles) as mine:
-            path = write_kubeconfig(tmp_path / f"{mine.namespace}.kubeconfig", with_token(mine.token("token")))
+            path = write_kubeconfig(tmp_path / f"{mine.namespace}.kubeconfig", token_user(mine.token("token")))
             monkeypatch.setenv("KUBECONFIG", str(path))
             with open_cluster(CONTEXT, private_folder=tmp_path) as opened_:
                 yield opened_
@@ -82,8 +83,8 @@ def account(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return opened
 
 
-def test_an_account_without_rights_is_refused_with_the_missing_verbs_and_resources(account: As) -> None:
-    """Exit code 3, before anything is looked at that it may not see; every line names verbs, resource and purpose."""
+def test_account_without_rights_is_refused(account: As) -> None:
+    """Exit code 3, before anything is read that it may not read; every line names verbs, resource and purpose."""
     with account() as mine, pytest.raises(RefusedError) as refused:
         examine_cluster(mine, SCENARIO, OPTIONS, INPUTS)
     assert refused.value.exit_code == 3
@@ -97,31 +98,31 @@ def test_doctor_and_run_refuse_an_account_without_rights(account: As, tmp_path: 
         looked = command.call("doctor", "--context", CONTEXT, output=tmp_path / "results")
         ran = command.call("run", "--scenario", "smoke", "--context", CONTEXT, "--yes", output=tmp_path / "results")
     for finished in (looked, ran):
-        assert finished.code == 3, finished.told
+        assert finished.code == 3, finished.output
         assert "not allowed: get, list, create, patch, delete namespaces" in finished.err
         assert "Traceback" not in finished.err
 
 
-def test_a_run_that_nobody_agreed_to_touches_nothing(lab_kubeconfig: Path, tmp_path: Path) -> None:
-    """Without a terminal and without --yes it is told which cluster it would be, and exit code 3."""
+def test_unconfirmed_run_changes_nothing(lab_kubeconfig: Path, tmp_path: Path) -> None:
+    """Without a terminal and without --yes the message names the cluster, with exit code 3."""
     environment = {"KUBECONFIG": str(lab_kubeconfig)}
     arguments = ("run", "--scenario", "smoke", "--context", CONTEXT)
     finished = command.call(*arguments, output=tmp_path / "results", env=environment)
-    assert finished.code == 3, finished.told
+    assert finished.code == 3, finished.output
     assert f"context {CONTEXT}: https://" in finished.err
     assert "add --yes" in finished.err
     assert not (tmp_path / "results").exists()
 
 
-def test_the_shipped_roles_give_every_right_that_is_asked_for(account: As) -> None:
-    """The API server itself says yes to each verb of the table, by name where the table has names."""
+def test_shipped_roles_grant_every_required_right(account: As) -> None:
+    """The API server allows each verb of the table, by name where the table has names."""
     with account("run", "install") as mine:
         (finding,) = examine_permissions(mine, (*RUN, *INSTALL))
     assert finding.status == "ok"
 
 
-def test_who_only_runs_may_not_install(account: As) -> None:
-    """With the first role alone, a run that installs a mesh is refused, and one on a mesh that is there is not."""
+def test_run_role_may_not_install(account: As) -> None:
+    """With the first role alone, a run that installs a mesh is refused, and one on an existing mesh is not."""
     with account("run") as mine:
         assert [one.status for one in examine_permissions(mine, needs_of(("istio", "kuma"), install=False))] == ["ok"]
         lacking = examine_permissions(mine, needs_of(("istio",), install=True))
@@ -129,49 +130,49 @@ def test_who_only_runs_may_not_install(account: As) -> None:
     assert all("install-mesh.yaml" in one.hint for one in lacking)
 
 
-def test_the_roles_carry_the_pre_flight_itself(account: As, lab_path: None) -> None:
-    """An account with both roles gets to the end of the pre-flight: nothing in it asks for more."""
+def test_roles_suffice_for_the_preflight(account: As, lab_path: None) -> None:
+    """An account with both roles completes the pre-flight, which needs no other right."""
     options = replace(OPTIONS, mesh_values={"istio": (MESHLAB.parent / "istio-values.yaml",)})
     with account("run", "install") as mine:
         findings = examine_cluster(mine, SCENARIO, options, INPUTS).findings
     kinds = {finding.name for finding in findings}
-    assert {"permissions", "version", "nodes", "istioctl", "earlier runs", "istio", "admission", "room"} <= kinds
+    assert {"permissions", "version", "nodes", "istioctl", "earlier runs", "istio", "admission", "capacity"} <= kinds
 
 
-def test_a_prometheus_that_is_not_there_ends_a_run_before_it_begins(account: As, tmp_path: Path) -> None:
-    """Exit code 3: first for the right to ask it, which has a role of its own, then for the service itself."""
+def test_missing_prometheus_refuses_the_run(account: As, tmp_path: Path) -> None:
+    """Exit code 3: first for the right to query it, which has its own role, then for the service itself."""
     place = "default/no-such-prometheus:9090"
     arguments = ("run", "--scenario", "smoke", "--context", CONTEXT, "--yes", "--prometheus", place)
     with account("run"):
         refused = command.call(*arguments, output=tmp_path / "results")
-    assert refused.code == 3, refused.told
+    assert refused.code == 3, refused.output
     assert "get services/proxy named no-such-prometheus:9090 in namespace default" in refused.err
     assert "prometheus.yaml" in refused.err
     looking = ("doctor", "--context", CONTEXT, "--use-existing-mesh", "--prometheus", place)
     with account("run", "prometheus"):
         missing = command.call(*looking, output=tmp_path / "results")
-    assert missing.code == 3, missing.told
-    assert f"{place} does not answer as one" in missing.out
+    assert missing.code == 3, missing.output
+    assert f"{place} does not answer as Prometheus" in missing.out
     assert not (tmp_path / "results").exists()
 
 
-def test_a_plan_for_a_cluster_makes_nothing(account: As, lab_path: None, cluster: Cluster, tmp_path: Path) -> None:
-    """It counts what a run would make, with an account that may not install anything, and asks nobody."""
+def test_cluster_plan_creates_nothing(account: As, lab_path: None, cluster: Cluster, tmp_path: Path) -> None:
+    """It counts what a run would create, with an account that may not install anything, and without a confirmation."""
     values = MESHLAB.parent / "istio-values.yaml"
     arguments = ("plan", "--scenario", "istio-policies", "--context", CONTEXT, "--mesh-values", values)
     with account("run"):
-        before = job.everything(cluster)
+        before = job.list_objects(cluster)
         finished = command.call(*arguments, output=tmp_path / "results")
-        changed = job.changes(before, job.everything(cluster))
-    assert [one for one in changed if "t-account-" not in one] == []  # accounts of other tests may still be going
-    assert finished.code == 0, finished.told
+        changed = job.find_changes(before, job.list_objects(cluster))
+    assert [one for one in changed if "t-account-" not in one] == []  # accounts of other tests may still be terminating
+    assert finished.code == 0, finished.output
     assert "2 Namespace" in finished.out
     assert "istio 1." in finished.out
     assert "the run makes " in finished.out
     assert f"on context {CONTEXT}: https://" in finished.out
 
 
-def test_the_roles_are_enough_to_give_istio_its_own_rights(account: As, lab_path: None, namespace: str) -> None:
+def test_roles_suffice_to_grant_istio_its_rights(account: As, lab_path: None, namespace: str) -> None:
     """Kubernetes lets the account write and bind the roles that istioctl renders (by dry runs), and no other role."""
     kinds = ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
     rights = [thing for thing in render(InstallOptions()) if thing["kind"] in kinds]
@@ -184,8 +185,8 @@ def test_the_roles_are_enough_to_give_istio_its_own_rights(account: As, lab_path
             assert refused.value.status == 403
 
 
-def test_the_roles_are_enough_for_the_secret_that_kuma_brings(account: As, namespace: str) -> None:
-    """One name may be written; under any other it may not, and none may be listed."""
+def test_roles_suffice_for_the_secret_of_kuma(account: As, namespace: str) -> None:
+    """The account may write this one name and no other, and may list none."""
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "kuma-tls-cert", "namespace": namespace}}
     with account("run", "install") as mine:
         mine.apply(secret, dry_run=True)
@@ -197,7 +198,7 @@ def test_the_roles_are_enough_for_the_secret_that_kuma_brings(account: As, names
 
 
 def _moved(thing: Object, namespace: str, *, name: str = "") -> Object:
-    """The same in a namespace that is there, where it is in one; under another name if one is given."""
+    """Return the object in an existing namespace, if it has one; under another name if one is given."""
     metadata = {**thing["metadata"], "name": name or thing["metadata"]["name"]}
     placed = {"namespace": namespace} if "namespace" in metadata else {}
     return {**thing, "metadata": {**metadata, **placed}}
@@ -210,7 +211,7 @@ def lab_path(monkeypatch: pytest.MonkeyPatch, lab_kubeconfig: Path) -> None:
 
 
 def _webhook(name: str, *, policy: str) -> Object:
-    """One that would be asked about Deployments of one namespace that does not exist, by a service that does not."""
+    """Return a webhook for Deployments of one namespace that does not exist, with a service that does not exist."""
     client = {"service": {"name": "gone", "namespace": "t-preflight-gone", "path": "/", "port": 443}}
     rule = {"operations": ["CREATE"], "apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["deployments"]}
     webhook = {
@@ -232,10 +233,8 @@ def _webhook(name: str, *, policy: str) -> Object:
 
 
 @pytest.mark.parametrize(("policy", "state"), [("Fail", "error"), ("Ignore", "warning")])
-def test_a_leftover_webhook_is_found_with_the_command_that_removes_it(
-    cluster: Cluster, policy: str, state: str
-) -> None:
-    """One whose service is gone and that refuses what it cannot ask about stops a run before it starts."""
+def test_dangling_webhook_is_found_with_its_command(cluster: Cluster, policy: str, state: str) -> None:
+    """A webhook without its service that fails closed refuses a run before it starts."""
     name = f"t-preflight-{secrets.token_hex(3)}"
     cluster.create(_webhook(name, policy=policy))
     try:
@@ -248,8 +247,8 @@ def test_a_leftover_webhook_is_found_with_the_command_that_removes_it(
     assert finding.hint.endswith(f"kubectl --context {CONTEXT} delete validatingwebhookconfiguration {name}")
 
 
-def test_an_image_that_cannot_be_pulled_is_found_by_trying(cluster: Cluster) -> None:
-    """The registry's answer is told; what nodes have is not tried; nothing stays of the pod that tried."""
+def test_unpullable_image_is_found_by_a_pull(cluster: Cluster) -> None:
+    """The registry's error is reported; images that nodes have are not pulled; nothing stays of the pod that pulled."""
     findings = examine_images(cluster, [LOADED, ABSENT], cluster.list("v1", "Node"), pull=True)
     assert [(one.status, one.name) for one in findings] == [("ok", "images"), ("error", "image")]
     assert findings[1].detail.startswith(f"{ABSENT} cannot be pulled: ")
@@ -259,15 +258,15 @@ def test_an_image_that_cannot_be_pulled_is_found_by_trying(cluster: Cluster) -> 
     assert all(one["metadata"].get("deletionTimestamp") for one in left)
 
 
-def test_an_image_that_can_be_had_is_pulled_without_running_it(cluster: Cluster) -> None:
-    """A node that names fewer images than it has is asked by the same pod: its container never starts."""
+def test_image_is_pulled_without_running_it(cluster: Cluster) -> None:
+    """The same pod checks a node that lists fewer images than it has: its container never starts."""
     nodes = [{**node, "status": {**node["status"], "images": []}} for node in cluster.list("v1", "Node")]
     (finding,) = examine_images(cluster, [LOADED], nodes, pull=True)
-    assert (finding.status, finding.detail) == ("ok", f"{LOADED} can be had: a pod found or pulled it")
+    assert (finding.status, finding.detail) == ("ok", f"{LOADED} is available: a pod found or pulled it")
 
 
-def test_the_lab_lets_pods_with_sidecars_in(cluster: Cluster) -> None:
-    """A dry run: no pod is made to find out."""
+def test_lab_admits_pods_with_sidecars(cluster: Cluster) -> None:
+    """A dry run finds that out without a pod."""
     (finding,) = examine_admission(cluster, cluster.kinds())
     assert finding.status == "ok"
     assert cluster.get(Ref("v1", "Pod", "meshbench-admission", "default")) is None

@@ -1,4 +1,4 @@
-"""Bookinfo and its probe pods on a real cluster: our own image, the manifests as they are, and no mesh."""
+"""Bookinfo and its probe pods on a real cluster: our own image, the unchanged manifests, and no mesh."""
 
 import secrets
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ FOLDER = shipped("manifests") / "bookinfo"
 
 @dataclass(frozen=True)
 class Deployed:
-    """What a test looks at."""
+    """What a test reads."""
 
     cluster: Cluster
     application: Application
@@ -49,7 +49,7 @@ class Deployed:
 
 @pytest.fixture(scope="module")
 def deployed(cluster: Cluster) -> Iterator[Deployed]:
-    """Bookinfo with reviews v3 in a namespace of its own, ready, and its probe pods."""
+    """Bookinfo with reviews v3 in its own namespace, ready, and its probe pods."""
     build_bookinfo()
     name = f"t-probing-{secrets.token_hex(3)}"
     application = read_application(FOLDER, "v3", namespace=name)
@@ -75,24 +75,25 @@ def deployed(cluster: Cluster) -> Iterator[Deployed]:
 def _up(deployed: Deployed) -> bool:
     outside = deployed.cluster.list("v1", "Pod", namespace=deployed.prober.outside)
     probes = [pod for pod in (*deployed.pods(), *outside) if pod["metadata"]["name"].startswith("probe-")]
-    return len(probes) == 4 and all(map(can_ask, probes)) and _whole(deployed)
+    return len(probes) == 4 and all(map(can_ask, probes)) and _is_complete(deployed)
 
 
-def _whole(deployed: Deployed) -> bool:
+def _is_complete(deployed: Deployed) -> bool:
     check = page_check(deployed.application, readers_of(None, None, deployed.application))
     return all(one.ok for one in prove(deployed.prober, [check]))
 
 
-def test_one_image_is_all_four_services(deployed: Deployed) -> None:
-    """With our own image in place of the official ones, the same manifests give a whole page, and each hop answers."""
+def test_one_image_serves_all_four_services(deployed: Deployed) -> None:
+    """With our own image in place of the official ones, the same manifests give a complete page, and each hop
+    responds."""
     deployed.until(lambda: all(one.ok for one in prove(deployed.prober, list(baseline_checks(deployed.application)))))
     proofs = prove(deployed.prober, list(baseline_checks(deployed.application)))
     assert [proof.name for proof in proofs] == ["page", *["no proxy"] * 4]
     assert [proof for proof in proofs if not proof.ok] == []
 
 
-def test_a_namespace_without_mesh_is_proven(deployed: Deployed) -> None:
-    """No label, no webhook, no sidecar and no restart is found where there is none."""
+def test_namespace_without_mesh_is_proven(deployed: Deployed) -> None:
+    """The proof finds no label, no webhook, no sidecar and no restart."""
     namespace = deployed.cluster.get(Ref("v1", "Namespace", deployed.application.namespace))
     assert namespace is not None
     own = {CONTAINER, *(workload.name for workload in deployed.application.workloads)}
@@ -101,7 +102,7 @@ def test_a_namespace_without_mesh_is_proven(deployed: Deployed) -> None:
 
 
 def test_images_are_read_back_with_their_digests(deployed: Deployed) -> None:
-    """The record says which image ran as what, by a digest."""
+    """The record has the image of each container, with its digest."""
     images = running_images(deployed.cluster, deployed.application.namespace)
     names = {workload.name for workload in deployed.application.workloads}
     assert names <= images.keys()
@@ -109,8 +110,8 @@ def test_images_are_read_back_with_their_digests(deployed: Deployed) -> None:
     assert "sha256:" in images["details"]
 
 
-def test_probe_pods_serve_nobody(deployed: Deployed) -> None:
-    """A probe pod has the labels that a Service selects, and yet gets none of its requests."""
+def test_probe_pods_get_no_requests(deployed: Deployed) -> None:
+    """A probe pod has the labels that a Service selects, and still gets none of its requests."""
     slices = deployed.cluster.list("discovery.k8s.io/v1", "EndpointSlice", namespace=deployed.application.namespace)
     endpoints = [endpoint for one in slices for endpoint in one.get("endpoints") or ()]
     ready = {one["targetRef"]["name"] for one in endpoints if one["conditions"]["ready"]}
@@ -120,7 +121,8 @@ def test_probe_pods_serve_nobody(deployed: Deployed) -> None:
 
 
 def test_answers_come_in_the_order_of_the_questions(deployed: Deployed) -> None:
-    """Callers are asked one after another, and still each question has its own answer; a probe is told as it was."""
+    """Callers are queried one after another, and each question has its own answer; a failed handshake is
+    reported as such."""
     questions = [
         Question("locust", "details", path="/details/1"),
         Question(OUTSIDE, "ratings", path="/ratings/2"),
@@ -134,8 +136,8 @@ def test_answers_come_in_the_order_of_the_questions(deployed: Deployed) -> None:
     assert answers[3].refused.startswith("SSLError")
 
 
-def test_a_container_that_ended_is_noticed(deployed: Deployed) -> None:
-    """A restart under the load is told with the container's name and exit code."""
+def test_container_restart_is_reported(deployed: Deployed) -> None:
+    """A restart under the load is reported with the container's name and exit code."""
     assert restarts(deployed.pods()) == ()
     pod = next(pod for pod in deployed.pods() if pod["metadata"]["name"].startswith("ratings-"))
     name = pod["metadata"]["name"]
@@ -146,5 +148,5 @@ def test_a_container_that_ended_is_noticed(deployed: Deployed) -> None:
         container="ratings",
     )
     deployed.until(lambda: restarts(deployed.pods()))
-    (told,) = restarts(deployed.pods())
-    assert told == f"ratings in {name} (Completed, exit code 0) ended"
+    (restart,) = restarts(deployed.pods())
+    assert restart == f"ratings in {name} (Completed, exit code 0) ended"

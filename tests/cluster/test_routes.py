@@ -1,4 +1,5 @@
-"""Several versions of reviews behind real control planes' routes: each user gets theirs, counted and gone."""
+"""Several versions of reviews behind real control planes' routes: each user gets their version, counted, and nothing
+stays."""
 
 import re
 from collections.abc import Mapping
@@ -12,28 +13,29 @@ from bench.results.records import ProofRecord
 from bench.results.resources import read_resources
 from bench.results.samples import read_parquet
 from bench.results.store import read_record
-from tests.cluster.job import Job, run_job, small_kuma, unchanged
+from tests.cluster.job import Job, assert_unchanged, run_job, small_kuma_options
 
 pytestmark = pytest.mark.slow
 
-MEASURED = (0, 5)  # 5: it measured, and says that this machine was too busy for the numbers to count
+MEASURED = (0, 5)  # 5: it measured, and this machine was too busy for a valid result
 ISTIO = {"name": "istio-by-user", "mesh": "istio", "manifests": ["istio/deployment-strategy"]}
 KUMA = {"name": "kuma-by-user", "mesh": "kuma", "manifests": ["kuma/mtls", "kuma/deployment-strategy"]}
 VERSIONS = {"reviews": ["v1", "v2", "v3"]}
 PAGES = {"page as others": "100 of 100 with reviews v1", "page as Marco": "100 of 100 with reviews v2"}
 
 
-def measured(cluster: Cluster, folder: Path, *arguments: str, configuration: Mapping[str, Any]) -> Job:
+def measure(cluster: Cluster, folder: Path, *arguments: str, configuration: Mapping[str, Any]) -> Job:
     """One trial with all versions, of which nothing stays on the cluster."""
     load = {"users": 8, "warmup": "1s", "duration": "3s"}
-    with unchanged(cluster):
+    with assert_unchanged(cluster):
         job = run_job(folder, *arguments, scenario=[configuration], application=VERSIONS, load=load)
-    assert job.exit_code in MEASURED, job.told
+    assert job.exit_code in MEASURED, job.output
     return job
 
 
-def check_routed(job: Job) -> None:
-    """A hundred pages of each kind are right before and after; every version's sidecar counted its own users' load."""
+def check_routes(job: Job) -> None:
+    """Check that a hundred pages of each kind are right before and after; every version's sidecar counted its own
+    users' load."""
     (trial,) = job.trials()
     folder = job.folder / "trials" / trial
     proof = read_record(folder / "proof.json", ProofRecord)
@@ -55,8 +57,8 @@ def check_routed(job: Job) -> None:
     assert samples.ok.all()
 
 
-def check_named(job: Job) -> None:
-    """Three pods of one app have logs, images and figures of their own."""
+def check_names(job: Job) -> None:
+    """Check that three pods of one app have their own logs, images and figures."""
     ((name, record),) = job.trials().items()
     folder, reviews = job.folder / "trials" / name, {f"reviews-{version}" for version in VERSIONS["reviews"]}
     assert {image for image in record["images"] if image.startswith("reviews")} == reviews
@@ -67,11 +69,11 @@ def check_named(job: Job) -> None:
 @pytest.mark.usefixtures("existing_istio")
 def test_istio_routes_by_user(cluster: Cluster, tmp_path: Path) -> None:
     """A DestinationRule's subsets and a VirtualService's header lead each user to a version."""
-    job = measured(cluster, tmp_path, "--use-existing-mesh", configuration=ISTIO)
-    check_routed(job)
-    check_named(job)
+    job = measure(cluster, tmp_path, "--use-existing-mesh", configuration=ISTIO)
+    check_routes(job)
+    check_names(job)
 
 
 def test_kuma_routes_by_user(cluster: Cluster, tmp_path: Path, kumactl: str) -> None:
     """A MeshHTTPRoute leads each user to the Service of a version."""
-    check_routed(measured(cluster, tmp_path, *small_kuma(tmp_path), configuration=KUMA))
+    check_routes(measure(cluster, tmp_path, *small_kuma_options(tmp_path), configuration=KUMA))

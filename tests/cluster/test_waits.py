@@ -1,4 +1,4 @@
-"""Waits on a real cluster: each way in which pods fail to come ends with what a reader needs to know."""
+"""Waits on a real cluster: each failure of pods to start ends with its reason."""
 
 import re
 import secrets
@@ -23,7 +23,7 @@ FOREVER = "import signal; signal.pause()"
 
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[str]:
-    """A namespace of the test's own."""
+    """A namespace of one test."""
     name = f"t-waits-{secrets.token_hex(3)}"
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     try:
@@ -49,7 +49,7 @@ def _deployment(namespace: str, *containers: dict[str, Any], name: str = "app", 
 
 
 @pytest.fixture
-def hasty(lab_kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+def short_grace(lab_kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """The lab, where a state counts as final after a fifth of the usual time."""
     monkeypatch.setenv("KUBECONFIG", str(lab_kubeconfig))
     with open_cluster(CONTEXT, private_folder=tmp_path, timing=Timing(grace=0.2)) as opened:
@@ -62,8 +62,8 @@ def _failure(cluster: Cluster, namespace: str, *, timeout_s: float = 60) -> str:
     return str(caught.value)
 
 
-def test_a_rollout_ends_when_its_pods_are_new_and_available(cluster: Cluster, namespace: str) -> None:
-    """Also the second one, which leaves no pod of the first."""
+def test_rollout_ends_when_new_pods_are_available(cluster: Cluster, namespace: str) -> None:
+    """So does a second rollout, which leaves no pod of the first."""
     cluster.apply(_deployment(namespace, _container()))
     rollout(cluster, namespace, ["app"], timeout_s=60, watch=Watch())
     (first,) = cluster.list("v1", "Pod", namespace=namespace)
@@ -74,9 +74,9 @@ def test_a_rollout_ends_when_its_pods_are_new_and_available(cluster: Cluster, na
     assert pods[0]["metadata"]["uid"] != first["metadata"]["uid"]
 
 
-def test_a_daemon_set_is_waited_for_until_each_node_has_its_pod(hasty: Cluster, namespace: str) -> None:
-    """As a mesh's CNI plug-in; one that cannot start says why, as a Deployment does."""
-    cluster, daemons = hasty, {**_deployment(namespace, _container()), "kind": "DaemonSet"}
+def test_daemon_set_wait_needs_a_pod_per_node(short_grace: Cluster, namespace: str) -> None:
+    """As a mesh's CNI plugin; one that cannot start has a reason, as a Deployment does."""
+    cluster, daemons = short_grace, {**_deployment(namespace, _container()), "kind": "DaemonSet"}
     cluster.apply(daemons)
     rollout(cluster, namespace, ["app"], kind="DaemonSet", timeout_s=60, watch=Watch())
     (pod,) = cluster.list("v1", "Pod", namespace=namespace)
@@ -86,11 +86,11 @@ def test_a_daemon_set_is_waited_for_until_each_node_has_its_pod(hasty: Cluster, 
         rollout(cluster, namespace, ["app"], kind="DaemonSet", timeout_s=120, watch=Watch())
 
 
-def test_an_image_that_is_not_there_fails_after_its_grace(hasty: Cluster, namespace: str) -> None:
-    """With image, container and what the registry, or the way to it, said."""
-    hasty.apply(_deployment(namespace, _container(image="registry.example/none:1")))
+def test_missing_image_fails_after_its_grace_period(short_grace: Cluster, namespace: str) -> None:
+    """The message has image, container and the error of the pull."""
+    short_grace.apply(_deployment(namespace, _container(image="registry.example/none:1")))
     started = time.monotonic()
-    text = _failure(hasty, namespace, timeout_s=300)
+    text = _failure(short_grace, namespace, timeout_s=300)
     assert 5 < time.monotonic() - started < 30
     assert "0 of 1 pods available, will not become ready: Pod app-" in text
     assert "container main: waits" in text
@@ -98,40 +98,42 @@ def test_an_image_that_is_not_there_fails_after_its_grace(hasty: Cluster, namesp
     assert re.search("event Pod app-.*: Failed: .*lookup registry.example", text)
 
 
-def test_a_sidecar_that_keeps_ending_fails_with_its_last_words(cluster: Cluster, namespace: str) -> None:
-    """Though it is a native one, and the application's own container is fine."""
+def test_crashing_sidecar_fails_with_its_log(cluster: Cluster, namespace: str) -> None:
+    """The wait fails though the sidecar is a native one, and the application's own container is ready."""
     program = "import sys; print('no certificate for me'); sys.exit(41)"
     sidecar = _container(program, restartPolicy="Always") | {"name": "sidecar"}
     cluster.apply(_deployment(namespace, _container(), initContainers=[sidecar]))
     text = _failure(cluster, namespace, timeout_s=120)
-    # Between two of its ends Kubernetes may show the back-off, or the last end.
+    # Between two restarts Kubernetes may show the back-off, or the last termination.
     assert re.search("container sidecar: (waits, CrashLoopBackOff|ended with exit code 41)", text)
     assert "ended with exit code 41: Error" in text
     assert "    | no certificate for me" in text
 
 
-def test_a_quota_is_named_though_there_is_no_pod(hasty: Cluster, namespace: str) -> None:
-    """After a while in which nothing else happened."""
+def test_quota_is_named_without_a_pod(short_grace: Cluster, namespace: str) -> None:
+    """The wait fails after a while in which nothing else happened."""
     metadata = {"name": "small", "namespace": namespace}
-    hasty.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": {"pods": "0"}}})
-    hasty.apply(_deployment(namespace, _container()))
+    short_grace.apply(
+        {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": {"pods": "0"}}}
+    )
+    short_grace.apply(_deployment(namespace, _container()))
     started = time.monotonic()
-    text = _failure(hasty, namespace)
+    text = _failure(short_grace, namespace)
     assert 3 < time.monotonic() - started < 20
     assert "Deployment app: FailedCreate: " in text
     assert re.search("event ReplicaSet app-.*: FailedCreate: .*exceeded quota: small", text)
 
 
-def test_a_pod_without_room_tells_what_the_nodes_lack(cluster: Cluster, namespace: str) -> None:
-    """When its time is up; until then a node may come."""
+def test_unschedulable_pod_names_what_nodes_lack(cluster: Cluster, namespace: str) -> None:
+    """The wait fails at its timeout; until then a node may be added."""
     cluster.apply(_deployment(namespace, _container(resources={"requests": {"cpu": "1000"}})))
     text = _failure(cluster, namespace, timeout_s=3)
     assert "0 of 1 pods available, after 3 s" in text
     assert "waits for a node: Unschedulable: 0/1 nodes are available: 1 Insufficient cpu" in text
 
 
-def test_a_pod_that_is_not_ready_shows_its_log_and_its_probe(cluster: Cluster, namespace: str) -> None:
-    """Both are needed to see why."""
+def test_unready_pod_shows_its_log_and_probe(cluster: Cluster, namespace: str) -> None:
+    """Both are needed to find the reason."""
     probe = {"exec": {"command": ["sh", "-c", "echo still loading; exit 1"]}, "periodSeconds": 1}
     program = f"print('loading', flush=True); {FOREVER}"
     cluster.apply(_deployment(namespace, _container(program, readinessProbe=probe)))
@@ -141,13 +143,13 @@ def test_a_pod_that_is_not_ready_shows_its_log_and_its_probe(cluster: Cluster, n
     assert "Unhealthy: Readiness probe failed: still loading" in text
 
 
-def test_a_deployment_that_is_not_there_is_named(cluster: Cluster, namespace: str) -> None:
-    """It was forgotten, or somebody has removed it."""
+def test_missing_deployment_is_named(cluster: Cluster, namespace: str) -> None:
+    """It was never created, or was deleted meanwhile."""
     assert _failure(cluster, namespace, timeout_s=0) == f"there is no Deployment {namespace}/app, after 0 s"
 
 
-def test_pods_are_waited_for_by_label(cluster: Cluster, namespace: str) -> None:
-    """Until the condition holds for those that are there; what fails is explained all the same."""
+def test_pods_are_awaited_by_label(cluster: Cluster, namespace: str) -> None:
+    """The wait ends when the condition holds for the existing pods; a failing one is still explained."""
     cluster.apply(_deployment(namespace, _container()))
     pods = Pods(namespace, "app=app")
     (pod,) = wait_for(cluster, pods, lambda found: len(found) == 1, timeout_s=30, watch=Watch())
@@ -156,19 +158,19 @@ def test_pods_are_waited_for_by_label(cluster: Cluster, namespace: str) -> None:
         wait_for(cluster, Pods(namespace, "app=none"), bool, timeout_s=0, watch=Watch())
 
 
-def test_a_signal_ends_a_wait(cluster: Cluster, namespace: str) -> None:
-    """At the next look."""
+def test_signal_ends_a_wait(cluster: Cluster, namespace: str) -> None:
+    """The wait ends at the next check."""
     watch = Watch()
     watch.note(2, None)
     with pytest.raises(Interrupted):
         gone(cluster, namespace, timeout_s=60, watch=watch)
 
 
-def test_what_holds_a_namespace_is_told(cluster: Cluster, namespace: str) -> None:
-    """The finalizer that nobody answers; with it out of the way, the namespace goes."""
+def test_deletion_blocker_of_a_namespace_is_reported(cluster: Cluster, namespace: str) -> None:
+    """The finalizer without a controller is named; once it is removed, the namespace is deleted."""
     metadata = {"name": "held", "namespace": namespace, "finalizers": ["meshbench.dev/test"]}
     held = cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
-    with pytest.raises(DeployError, match=f"Namespace {namespace}: nobody has asked for its removal"):
+    with pytest.raises(DeployError, match=f"Namespace {namespace}: its deletion was not requested"):
         gone(cluster, namespace, timeout_s=0, watch=Watch())
     ref, place = Ref("v1", "ConfigMap", "held", namespace), Ref("v1", "Namespace", namespace)
     try:
@@ -176,7 +178,7 @@ def test_what_holds_a_namespace_is_told(cluster: Cluster, namespace: str) -> Non
         wait_for(cluster, place, lambda found: "SomeFinalizersRemain" in str(found), timeout_s=60, watch=Watch())
         with pytest.raises(DeployError, match=r"NamespaceFinalizersRemaining: .*meshbench.dev/test"):
             gone(cluster, namespace, timeout_s=0, watch=Watch())
-        with pytest.raises(DeployError, match=rf"{ref}: on its way out; finalizer meshbench.dev/test"):
+        with pytest.raises(DeployError, match=rf"{ref}: terminating; finalizer meshbench.dev/test"):
             gone(cluster, [ref], timeout_s=0, watch=Watch())
     finally:
         cluster.apply({**held, "metadata": {"name": "held", "namespace": namespace, "finalizers": []}})

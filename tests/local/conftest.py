@@ -1,4 +1,4 @@
-"""Fixtures of the tests with real processes: a place for the runs of a test, or of a module's tests."""
+"""Fixtures of the tests with real processes: a folder for the runs of a test, or of a module's tests."""
 
 import os
 from collections.abc import Iterator
@@ -12,10 +12,8 @@ from tests import command
 
 @pytest.fixture(scope="session", autouse=True)
 def lock_of_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Give each of pytest-xdist's workers a machine's lock of its own, for tests that measure nothing.
-
-    Without workers the tests have the machine's lock, as every other run.
-    """
+    """Give each pytest-xdist worker its own host lock, for tests that measure nothing. Without workers, tests use the
+    machine's lock, as every other run does."""
     with pytest.MonkeyPatch.context() as patch:
         if "PYTEST_XDIST_WORKER" in os.environ:
             patch.setenv(PATH_VARIABLE, str(tmp_path_factory.mktemp("lock") / "machine.lock"))
@@ -24,14 +22,14 @@ def lock_of_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def output(tmp_path: Path) -> Iterator[Path]:
-    """A folder for runs, not made yet; what a failed test leaves running is ended."""
+    """A folder for runs, not created yet; processes that a failed test leaves running are ended."""
     yield tmp_path / "results"
     _leave_nothing(tmp_path / "results")
 
 
 @pytest.fixture(scope="module")
 def shared_output(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The same for a run that a module's tests share."""
+    """A folder like `output` for a run that a module's tests share."""
     folder = tmp_path_factory.mktemp("shared") / "results"
     yield folder
     _leave_nothing(folder)

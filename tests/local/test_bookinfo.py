@@ -1,4 +1,4 @@
-"""Bookinfo's services as real processes on loopback: what a client sees on the wire."""
+"""Bookinfo's services as real processes on loopback: what a client receives."""
 
 import http.client
 import json
@@ -56,10 +56,10 @@ def bookinfo() -> Iterator[dict[str, str]]:
         ("ratings", "/health", 31, "application/json"),
     ],
 )
-def test_answers_weigh_what_the_originals_weigh(
+def test_responses_match_original_size_and_type(
     bookinfo: dict[str, str], version: str, path: str, size: int, kind: str
 ) -> None:
-    """Every endpoint answers 200 with the original's content type and, within a tenth, its size."""
+    """Every endpoint responds with 200, the original's content type and, within a tenth, its size."""
     answer = fetch(bookinfo[version], path)
     assert answer.status == 200
     assert answer.headers["Content-Type"] == kind
@@ -83,21 +83,21 @@ def test_answers_weigh_what_the_originals_weigh(
         ("v3", "GET", "/api/v1/products/abc/reviews", None, 404),
     ],
 )
-def test_mistakes_have_the_originals_status(
+def test_errors_match_original_status(
     bookinfo: dict[str, str], service: str, method: str, path: str, body: str | None, status: int
 ) -> None:
-    """A script or proof that provokes an error meets the same status as with the original."""
+    """A request that causes an error gets the same status as from the original."""
     assert fetch(bookinfo[service], path, method, body).status == status
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_pages_are_whole_and_of_their_version(bookinfo: dict[str, str], version: str) -> None:
-    """Each pinned version gives a page that the check accepts for it."""
+def test_pages_are_complete_and_of_their_version(bookinfo: dict[str, str], version: str) -> None:
+    """Each front end pinned to a version responds with a page that the check accepts for that version."""
     assert page_problem(fetch(bookinfo[version], "/productpage").body, version) is None
 
 
-def test_data_has_the_originals_fields(bookinfo: dict[str, str]) -> None:
-    """The JSON that a client reads has the same fields and types."""
+def test_json_matches_original_fields(bookinfo: dict[str, str]) -> None:
+    """The JSON responses have the original's fields and types."""
     details, reviews = (
         json.loads(fetch(bookinfo["v3"], f"/api/v1/products/0{part}").body) for part in ("", "/reviews")
     )
@@ -117,15 +117,15 @@ def test_data_has_the_originals_fields(bookinfo: dict[str, str]) -> None:
 
 
 def test_posted_ratings_are_kept_for_their_product(bookinfo: dict[str, str]) -> None:
-    """POST answers with what is stored, and GET gives it back, for that product alone."""
+    """POST responds with the stored ratings, and GET returns them for that product alone."""
     posted = fetch(bookinfo["ratings"], "/ratings/7", "POST", '{"Reviewer1": 1}')
     assert (posted.status, json.loads(posted.body)) == (200, {"id": 7, "ratings": {"Reviewer1": 1}})
     assert fetch(bookinfo["ratings"], "/ratings/7").body == posted.body
     assert b'"Reviewer1":5' in fetch(bookinfo["ratings"], "/ratings/8").body
 
 
-def test_ratings_that_go_wrong_on_purpose() -> None:
-    """v2 has no database, and v-faulty fails now and then, so that checks can be tried out on them."""
+def test_faulty_ratings_versions_fail() -> None:
+    """v2 has no database and v-faulty fails at times, so that checks can be tried on them."""
     with running("ratings", "--version", "v2") as address:
         assert fetch(address, "/ratings/0", "POST", "{}").status == 501
         assert fetch(address, "/ratings/0").status == 500
@@ -133,8 +133,8 @@ def test_ratings_that_go_wrong_on_purpose() -> None:
         assert {fetch(address, "/ratings/0").status for _ in range(40)} == {200, 503}
 
 
-def test_login_is_carried_by_a_cookie_that_every_replica_reads(bookinfo: dict[str, str]) -> None:
-    """Login leads back to the Referer; any front end then knows the name, until logout clears the cookie."""
+def test_login_cookie_works_on_every_replica(bookinfo: dict[str, str]) -> None:
+    """A login redirects to the Referer; every front end then knows the user until logout clears the cookie."""
     form = {"Content-Type": "application/x-www-form-urlencoded", "Referer": "http://here/productpage"}
     login = fetch(bookinfo["v1"], "/login", "POST", "username=Marco&passwd=any", form)
     assert (login.status, login.headers["Location"]) == (302, "http://here/productpage")
@@ -147,8 +147,8 @@ def test_login_is_carried_by_a_cookie_that_every_replica_reads(bookinfo: dict[st
     assert 'session=""' in logout.headers["Set-Cookie"]
 
 
-def test_clients_keep_their_connection(bookinfo: dict[str, str]) -> None:
-    """Two pages come over one connection, and each says that it depends on the cookie."""
+def test_client_connection_is_reused(bookinfo: dict[str, str]) -> None:
+    """Two pages arrive over one connection, and each declares in Vary that it depends on the cookie."""
     with closing(http.client.HTTPConnection(bookinfo["v3"], timeout=10)) as connection:
         connection.connect()
         socket = connection.sock
@@ -159,8 +159,8 @@ def test_clients_keep_their_connection(bookinfo: dict[str, str]) -> None:
         assert connection.sock is socket
 
 
-def test_a_taken_port_is_one_clear_line(bookinfo: dict[str, str]) -> None:
-    """A service that cannot listen says which, where and why, and ends with 1."""
+def test_port_in_use_exits_with_one_line(bookinfo: dict[str, str]) -> None:
+    """A service that cannot listen prints its name, the address and the reason, and exits with 1."""
     taken = bookinfo["details"].rpartition(":")[2]
     result = subprocess.run(
         [sys.executable, "-m", "bench.application.bookinfo", "details", "--port", taken],

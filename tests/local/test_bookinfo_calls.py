@@ -1,4 +1,4 @@
-"""How Bookinfo's services call each other: order, connections, headers, patience, what failures become."""
+"""How Bookinfo's services call each other: order, connections, headers, timeouts, and how failures appear."""
 
 import http.client
 import json
@@ -14,12 +14,12 @@ from bench.application.bookinfo.pages import page_problem
 from tests.bookinfo import Answer, address_of, back_end, connect, fetch, http_answer, running, start
 
 
-def test_details_come_first_and_every_call_has_its_own_connection() -> None:
-    """reviews is asked only after details has answered; each call is a connection that the caller closes."""
+def test_details_is_called_before_reviews() -> None:
+    """reviews is called after details has responded; each call has its own connection, which the caller closes."""
     order: list[str] = []
 
     def details() -> bytes:
-        time.sleep(0.1)  # reviews would overtake here if it were asked at the same time
+        time.sleep(0.1)  # reviews would respond first here if it were called at the same time
         order.append("details")
         return http_answer(200, {})
 
@@ -43,8 +43,8 @@ def test_details_come_first_and_every_call_has_its_own_connection() -> None:
             assert "connection: keep-alive\r\n" in head
 
 
-def test_headers_go_along_to_the_back_ends() -> None:
-    """Trace headers and the login reach ratings through both services; a client's own end-user does not."""
+def test_trace_headers_and_login_reach_ratings() -> None:
+    """Trace headers and the login reach ratings through both services; a client's own end-user header does not."""
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     trace = {
         "x-request-id": "id-7",
@@ -71,8 +71,8 @@ def test_headers_go_along_to_the_back_ends() -> None:
     assert len(ratings.connections) == 1  # reviews keeps its connection, unlike productpage
 
 
-def test_a_failing_back_end_shows_in_the_api_and_not_in_the_pages_status() -> None:
-    """details is asked once and reviews twice; the page is 200 with texts, the API passes the status on."""
+def test_failing_backend_keeps_page_status_200() -> None:
+    """details is called once and reviews twice; the page is 200 with error texts, the API passes the status on."""
     with (
         back_end(lambda: http_answer(503, {})) as details,
         back_end(lambda: http_answer(503, {})) as reviews,
@@ -89,8 +89,8 @@ def test_a_failing_back_end_shows_in_the_api_and_not_in_the_pages_status() -> No
     assert 'request_result_total{destination_app="reviews",response_code="503"} 2\n' in metrics
 
 
-def test_without_back_ends_the_page_is_small_and_the_api_an_error() -> None:
-    """With nothing listening the page is 200 and of the original's size; the API says 500 and why."""
+def test_missing_backends_shrink_page_and_fail_api() -> None:
+    """With nothing listening the page is 200 and of the original's size; the API responds with 500 and the reason."""
     with running("productpage", *connect()) as front:
         page = fetch(front, "/productpage")
         data = fetch(front, "/api/v1/products/0/ratings")
@@ -101,8 +101,8 @@ def test_without_back_ends_the_page_is_small_and_the_api_an_error() -> None:
     assert (data.status, list(json.loads(data.body))) == (500, ["error"])
 
 
-def test_callers_wait_as_long_as_the_originals() -> None:
-    """productpage gives a silent back end 3 s, reviews v3 gives ratings 2.5 s, and then both go on."""
+def test_callers_time_out_like_the_originals() -> None:
+    """productpage waits 3 s for a silent backend and reviews v3 waits 2.5 s for ratings; then both continue."""
 
     def timed(address: str, path: str) -> tuple[Answer, float]:
         before = time.monotonic()
@@ -125,8 +125,8 @@ def test_callers_wait_as_long_as_the_originals() -> None:
 
 @pytest.mark.measures
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_a_service_at_once(number: int) -> None:
-    """Told to end, a service is gone within half a second, even in the middle of a call, with code 0."""
+def test_sigterm_ends_service_at_once(number: int) -> None:
+    """A service exits with 0 within half a second after SIGTERM, even during a call."""
     asked = threading.Event()
 
     def silent() -> None:

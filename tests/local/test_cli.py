@@ -1,4 +1,4 @@
-"""The command line in a process of its own: what it imports, and how it ends."""
+"""The command line in a separate process: what it imports, and how it ends."""
 
 import subprocess
 import sys
@@ -10,15 +10,15 @@ ROOT = Path(__file__).parents[2]
 HEAVY = ("pandas", "scipy", "numpy", "matplotlib", "pyarrow", "locust", "gevent", "pydantic", "rich", "aiohttp")
 
 
-def test_help_imports_nothing_heavy() -> None:
-    """`meshbench --help` must not pay for what only a run or a report needs."""
+def test_help_imports_no_heavy_modules() -> None:
+    """`meshbench --help` imports nothing that only a run or a report needs."""
     program = "import sys, bench.cli.main; print(*[name for name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert [name for name in HEAVY if name in loaded] == []
 
 
-def test_validate_finds_mistakes_in_manifests_too(tmp_path: Path) -> None:
-    """A scenario is good only when the manifests that it names are."""
+def test_validate_checks_manifests(tmp_path: Path) -> None:
+    """A scenario is valid only when the manifests that it names are valid."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/policy.yaml").write_text(
         "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\nspec:\n  selctor: {}\n",

@@ -1,4 +1,4 @@
-"""How requests to an API server are repeated, renewed and reported; the server is a small one on loopback."""
+"""Retries, renewed credentials and errors of requests to an API server; the server is a small one on loopback."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ Reply = tuple[int, dict[str, Any]]
 
 
 class FakeServer:
-    """Answers what `replies` says, in order and then the last one again, except for what it knows by itself."""
+    """Responds with `replies` in order and repeats the last one, except for what it implements itself."""
 
     def __init__(self, *replies: Reply) -> None:
         self.replies = list(replies)
@@ -60,7 +60,7 @@ def _serving(fake: FakeServer) -> Iterator[str]:
         do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = _reply  # noqa: N815  # names that http.server looks for
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class names it so
-            """Nothing: tests are quiet."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -94,27 +94,27 @@ def _cluster(folder: Path, fake: FakeServer, renew: Callable[[Path, str], None] 
             yield cluster
 
 
-def test_a_server_that_recovers_is_not_noticed(tmp_path: Path) -> None:
-    """Too many requests and failures on its side are asked again."""
+def test_retries_until_server_recovers(tmp_path: Path) -> None:
+    """Requests are retried after 429 and after failures on the server's side."""
     fake = FakeServer((429, {}), (503, {}), (200, {"kind": "Pod"}))
     with _cluster(tmp_path, fake) as cluster:
         assert cluster.get(POD) == {"kind": "Pod"}
     assert fake.seen == ["GET /api/v1/namespaces/shop/pods/details"] * 3
 
 
-def test_a_failure_that_stays_is_one_line(tmp_path: Path) -> None:
-    """What was asked of which object, the status, and what the server said."""
+def test_permanent_failure_is_one_line(tmp_path: Path) -> None:
+    """The message names the verb, the object, the status, and the server's message."""
     fake = FakeServer((403, {"kind": "Status", "message": "pods is forbidden:\n  not you"}))
     with _cluster(tmp_path, fake) as cluster, pytest.raises(ClusterError) as caught:
         cluster.get(POD)
     assert caught.value.status == 403
     assert caught.value.exit_code == 4
-    assert str(caught.value) == f"reading Pod shop/details: {cluster.server} says 403: pods is forbidden: not you"
+    assert str(caught.value) == f"reading Pod shop/details: {cluster.server} answered 403: pods is forbidden: not you"
     assert len(fake.seen) == 1
 
 
-def test_patience_ends(tmp_path: Path) -> None:
-    """With the status that the server gave to the last try."""
+def test_retries_end_at_deadline(tmp_path: Path) -> None:
+    """The error has the status of the last attempt."""
     with _cluster(tmp_path, FakeServer((503, {"message": "overloaded"}))) as cluster:
         cluster.patience_s = 0.3
         with pytest.raises(ClusterError, match="503: overloaded") as caught:
@@ -122,8 +122,8 @@ def test_patience_ends(tmp_path: Path) -> None:
     assert caught.value.status == 503
 
 
-def test_what_could_be_done_twice_is_not_repeated(tmp_path: Path) -> None:
-    """A creation that failed on the server's side may have happened."""
+def test_create_is_not_retried(tmp_path: Path) -> None:
+    """A creation that failed on the server's side is not retried, because it may have happened."""
     fake = FakeServer((500, {"message": "webhook failed"}))
     thing = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "details", "namespace": "shop"}}
     with _cluster(tmp_path, fake) as cluster, pytest.raises(ClusterError, match="500: webhook failed"):
@@ -131,8 +131,8 @@ def test_what_could_be_done_twice_is_not_repeated(tmp_path: Path) -> None:
     assert fake.seen == ["POST /api/v1/namespaces/shop/pods?fieldManager=meshbench"]
 
 
-def test_a_server_that_is_gone_has_status_0(tmp_path: Path) -> None:
-    """And the message has its address and the system's reason."""
+def test_unreachable_server_has_status_0(tmp_path: Path) -> None:
+    """The message has the server's address and the system's reason."""
     _write(tmp_path / "config", "http://127.0.0.1:1", "first")
     with connect(
         tmp_path / "config", context="fake", cluster_name="fake", renew=lambda: None, timing=Timing()
@@ -143,8 +143,8 @@ def test_a_server_that_is_gone_has_status_0(tmp_path: Path) -> None:
     assert caught.value.status == 0
 
 
-def test_credentials_that_expire_are_read_again_once(tmp_path: Path) -> None:
-    """The call that met the expiry goes on with the new ones, and so do all after it."""
+def test_expired_credentials_are_renewed_once(tmp_path: Path) -> None:
+    """The call that got 401 continues with the new credentials, as do all calls after it."""
     fake = FakeServer((401, {}), (200, {"gitVersion": "v1.34.2"}))
     renewed: list[str] = []
 
@@ -159,8 +159,8 @@ def test_credentials_that_expire_are_read_again_once(tmp_path: Path) -> None:
     assert len(renewed) == 1
 
 
-def test_credentials_that_cannot_be_renewed_end_with_401(tmp_path: Path) -> None:
-    """Whether the server refuses the new ones too, or there are none."""
+def test_unrenewable_credentials_end_with_401(tmp_path: Path) -> None:
+    """The error is 401 whether the server refuses the new credentials too or there are none."""
 
     def renew(config: Path, server: str) -> None:
         raise RefusedError("log in again")
@@ -174,40 +174,40 @@ def test_credentials_that_cannot_be_renewed_end_with_401(tmp_path: Path) -> None
     assert "log in again" in str(gone.value)
 
 
-def test_a_field_of_somebody_else_is_taken_and_told(tmp_path: Path) -> None:
-    """Never silently."""
+def test_forced_field_names_previous_manager(tmp_path: Path) -> None:
+    """Taking over a field of another manager is always reported."""
     message = 'Apply failed with 1 conflict: conflict with "kubectl": .spec.replicas'
     fake = FakeServer((409, {"message": message}), (200, {"kind": "Pod"}))
     thing = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "b", "managedFields": [{}]}}
     with _cluster(tmp_path, fake) as cluster:
         cluster.apply(thing)
-        assert [text.partition("says 409: ")[2] for text in cluster.conflicts] == [message]
+        assert [text.partition("answered 409: ")[2] for text in cluster.conflicts] == [message]
     assert fake.seen[1] == "PATCH /api/v1/namespaces/b/pods/a?fieldManager=meshbench&force=true"
     assert fake.bodies[1]["metadata"] == {"name": "a", "namespace": "b"}
 
 
 @pytest.mark.parametrize("status", [404, 409])
-def test_what_is_gone_or_going_counts_as_deleted(tmp_path: Path, status: int) -> None:
-    """So that a cleanup can be done again."""
+def test_deleting_missing_object_succeeds(tmp_path: Path, status: int) -> None:
+    """Deleted and terminating objects count as deleted, so that a cleanup can be repeated."""
     with _cluster(tmp_path, FakeServer((status, {}))) as cluster:
         cluster.delete(POD)
 
 
-def test_an_object_without_its_namespace_is_an_error(tmp_path: Path) -> None:
-    """It never ends up in the namespace `default` by accident."""
-    with _cluster(tmp_path, FakeServer((200, {}))) as cluster, pytest.raises(ClusterError, match="lives in namespaces"):
+def test_missing_namespace_is_an_error(tmp_path: Path) -> None:
+    """An object without a namespace never ends up in the namespace `default`."""
+    with _cluster(tmp_path, FakeServer((200, {}))) as cluster, pytest.raises(ClusterError, match="is namespaced"):
         cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}})
 
 
-def test_objects_are_named_as_people_name_them() -> None:
-    """Kind, namespace if it has one, name."""
+def test_ref_has_kind_namespace_and_name() -> None:
+    """An object is named by its kind, its namespace if it has one, and its name."""
     thing = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "details-v1", "namespace": "bookinfo"}}
     assert str(ref_of(thing)) == "Deployment bookinfo/details-v1"
     assert str(Ref("v1", "Namespace", "bookinfo")) == "Namespace bookinfo"
 
 
 def test_paths_follow_group_and_scope() -> None:
-    """The core group has a root of its own, and cluster-wide kinds have no namespace in their path."""
+    """The core group has its own root, and cluster-wide kinds have no namespace in their path."""
     pods = kind_info("v1", {"name": "pods", "kind": "Pod", "namespaced": True, "verbs": ["get"]})
     roles = kind_info("rbac/v1", {"name": "clusterroles", "kind": "ClusterRole", "namespaced": False, "verbs": []})
     assert pods.path("shop", "a") == "/api/v1/namespaces/shop/pods/a"
@@ -216,8 +216,8 @@ def test_paths_follow_group_and_scope() -> None:
     assert (pods.group, roles.group) == ("", "rbac")
 
 
-def test_a_command_s_exit_code_comes_from_the_stream_s_last_word() -> None:
-    """Success, the command's own code, or an error for a command that never ran."""
+def test_exit_code_is_read_from_status_message() -> None:
+    """The last message of the stream is success, the command's exit code, or the error of a command that never ran."""
     failed = {"status": "Failure", "details": {"causes": [{"reason": "ExitCode", "message": "137"}]}}
     assert exit_code("x", b'{"status": "Success"}') == 0
     assert exit_code("x", json.dumps(failed).encode()) == 137
@@ -225,8 +225,8 @@ def test_a_command_s_exit_code_comes_from_the_stream_s_last_word() -> None:
         exit_code("x", b'{"status": "Failure", "message": "no such container"}')
 
 
-def test_a_stream_without_a_last_word_was_cut() -> None:
-    """Its output is not whole, and so it is never used."""
+def test_stream_without_status_is_an_error() -> None:
+    """Output without a final status is incomplete, and so it is never used."""
     with pytest.raises(ClusterError, match="broke before the command had ended"):
         exit_code("x", b"")
 
@@ -248,16 +248,16 @@ ODD_STATUSES = [
 
 
 @pytest.mark.parametrize("status", ODD_STATUSES)
-def test_a_last_word_that_makes_no_sense_is_one_error(status: bytes) -> None:
-    """Whatever ends the stream, it is an exit code or an error of one line."""
+def test_malformed_status_is_one_error(status: bytes) -> None:
+    """Whatever ends the stream, the result is an exit code or an error of one line."""
     with pytest.raises(BadAnswerError, match="x: the stream ended with") as caught:
         exit_code("x", status)
     assert len(str(caught.value)) < 3000
 
 
 @pytest.mark.parametrize("code", ["503", None, [], 10**40, -1, True])
-def test_a_status_code_that_is_none_is_a_failure_of_the_server(code: object) -> None:
-    """Only a number of HTTP says more."""
+def test_invalid_http_status_is_a_server_error(code: object) -> None:
+    """A status that is not an HTTP status code counts as a failure of the server."""
     with pytest.raises(ClusterError, match="x: no") as caught:
         exit_code("x", json.dumps({"status": "Failure", "message": "no", "code": code}).encode())
     assert caught.value.status == 500
@@ -282,7 +282,7 @@ def _streaming(handle: Handle, seen: list[str]) -> web.Application:
 
 @contextmanager
 def _stream_server(handle: Handle, seen: list[str] | None = None) -> Iterator[str]:
-    """An API server whose commands do what `handle` does; `seen` gets the credentials of their requests."""
+    """An API server whose commands do what `handle` does; `seen` collects the credentials of their requests."""
     started: Future[tuple[int, Callable[[], object]]] = Future()
 
     async def serve() -> None:
@@ -332,8 +332,8 @@ async def _flood_of_errors(stream: web.WebSocketResponse) -> None:
 
 
 @pytest.mark.parametrize("handle", [_flood, _huge, _flood_of_errors])
-def test_output_without_an_end_is_cut_off(tmp_path: Path, handle: Handle) -> None:
-    """A command's output has a limit, in one message or in many, on each channel, and beyond it is one error."""
+def test_endless_output_is_an_error(tmp_path: Path, handle: Handle) -> None:
+    """A command's output has a limit per channel, in one message or in many; more output is one error."""
     refused = pytest.raises(BadAnswerError, match="its output is larger than 1000000 bytes")
     with _commands(tmp_path, handle) as cluster, refused:
         cluster.exec("p", ["yes"], namespace="n", container="c", most_bytes=1_000_000)
@@ -345,15 +345,15 @@ async def _megabyte(stream: web.WebSocketResponse) -> None:
     await stream.send_bytes(b'\3{"status": "Success"}')
 
 
-def test_output_within_the_limit_comes_whole(tmp_path: Path) -> None:
-    """To the last byte."""
+def test_output_within_limit_is_complete(tmp_path: Path) -> None:
+    """Output within the limit arrives to the last byte."""
     with _commands(tmp_path, _megabyte) as cluster:
         ran = cluster.exec("p", ["cat"], namespace="n", container="c", most_bytes=1_000_000)
     assert (ran.exit_code, len(ran.stdout)) == (0, 1_000_000)
 
 
-def test_a_token_is_trimmed_on_both_paths(tmp_path: Path) -> None:
-    """For requests, and for the streams of commands."""
+def test_token_is_trimmed(tmp_path: Path) -> None:
+    """A token is trimmed for requests and for the streams of commands."""
     seen: list[str] = []
     with _commands(tmp_path, _megabyte, " first\n", seen) as cluster:
         cluster.exec("p", ["true"], namespace="n", container="c")
@@ -367,8 +367,9 @@ def test_a_token_is_trimmed_on_both_paths(tmp_path: Path) -> None:
     assert [*seen, *fake.tokens] == ["Bearer first", "Bearer first"]
 
 
-def test_a_header_that_cannot_be_sent_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where it comes past the check of credentials: the HTTP libraries' errors have it in their text."""
+def test_invalid_header_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A header that passed the check of credentials and cannot be sent is not in the error, although the HTTP
+    libraries' errors include it."""
     with _cluster(tmp_path, FakeServer((200, {}))) as cluster:
         monkeypatch.setitem(cluster._connection.credentials.headers, "authorization", "Bearer hid\nden")
         with pytest.raises(ClusterError, match=r"reading /version: the request cannot be sent") as plain:
@@ -377,11 +378,11 @@ def test_a_header_that_cannot_be_sent_is_not_shown(tmp_path: Path, monkeypatch: 
             cluster.exec("p", ["true"], namespace="n", container="c")
     for caught in (plain, stream):
         assert "Bearer" not in "".join(traceback.format_exception(caught.value))
-        assert not caught.value.is_passing
+        assert not caught.value.is_retryable
 
 
-def test_an_answer_without_an_end_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A log has a limit that is asked for, and one that is enforced."""
+def test_endless_response_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log has a requested limit and an enforced one."""
     monkeypatch.setattr("bench.k8s.client._LOG_BYTES", 1000)
     fake = FakeServer((200, {"text": "x" * 3000}))
     too_large = pytest.raises(BadAnswerError, match="the answer is larger than 2000 bytes")
@@ -390,8 +391,8 @@ def test_an_answer_without_an_end_is_cut_off(tmp_path: Path, monkeypatch: pytest
     assert "limitBytes=1000" in fake.seen[0]
 
 
-def test_what_a_server_says_is_cut_after_its_secrets_are_taken_out(tmp_path: Path) -> None:
-    """A half of a token at the end of a long message would not be known as one."""
+def test_secrets_are_redacted_before_truncation(tmp_path: Path) -> None:
+    """A message is redacted before it is cut, because half of a token at its end would not be recognised."""
     message = "x " * 990 + "Bearer abcdefgh12345678abcdefgh"
     fake = FakeServer((403, {"message": message * 3}))
     with _cluster(tmp_path, fake) as cluster, pytest.raises(ClusterError) as caught:

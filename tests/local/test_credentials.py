@@ -1,4 +1,4 @@
-"""Credentials as a kubeconfig has them, from a plugin that is run and from elsewhere."""
+"""Credentials of a kubeconfig, from a plugin that is run and from other sources."""
 
 import json
 import traceback
@@ -27,8 +27,8 @@ def _kubeconfig(path: Path, *names: str, user: dict[str, Any] | None = None, **c
     return path
 
 
-def test_a_refused_context_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A credential plugin that is not installed is named, and the private copy is gone."""
+def test_refused_context_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing credential plugin is named, and the private copy of the kubeconfig is removed."""
     user = {"exec": {"command": "meshbench-no-such-plugin", "apiVersion": "client.authentication.k8s.io/v1"}}
     monkeypatch.setenv("KUBECONFIG", str(_kubeconfig(tmp_path / "config", "a", user=user)))
     refused = pytest.raises(RefusedError, match=r"context a: no usable credentials: .*meshbench-no-such-plugin")
@@ -83,16 +83,17 @@ SOURCES = ("token", "tokenFile", "plugin", "provider")
 
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("token", [f"{HIDDEN}\n", f"{HIDDEN}\r\n", f"  {HIDDEN}\t\n\n"])
-def test_a_token_is_trimmed_wherever_it_comes_from(tmp_path: Path, source: str, token: str) -> None:
-    """As kubectl does: `kubectl create token > file` ends in a line end."""
+def test_token_is_trimmed_from_every_source(tmp_path: Path, source: str, token: str) -> None:
+    """A token is trimmed as by kubectl, because `kubectl create token > file` ends in a newline."""
     credentials = read_user(tmp_path, user_with(tmp_path, source, token))
     assert credentials.headers == {"authorization": f"Bearer {HIDDEN}"}
 
 
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("token", INSIDE)
-def test_a_token_that_no_header_can_have_is_refused_and_not_shown(tmp_path: Path, source: str, token: str) -> None:
-    """With exit code 3, before the HTTP libraries would show it; also the chain of causes has nothing of it."""
+def test_unsendable_token_is_refused_and_not_shown(tmp_path: Path, source: str, token: str) -> None:
+    """A token that no header can carry ends with exit code 3 before the HTTP libraries print it; the chain of causes
+    has no part of it."""
     with pytest.raises(RefusedError, match=r"context a: .*no header can have") as caught:
         read_user(tmp_path, user_with(tmp_path, source, token))
     assert caught.value.exit_code == 3
@@ -100,7 +101,7 @@ def test_a_token_that_no_header_can_have_is_refused_and_not_shown(tmp_path: Path
 
 
 @pytest.mark.parametrize("status", [None, [], 3, "a", {"token": 3}, {"token": ["a"]}, {"clientKeyData": 3}, {}])
-def test_a_plugin_that_answers_nonsense_is_refused(tmp_path: Path, status: Any) -> None:
-    """Whatever its status is."""
+def test_malformed_plugin_output_is_refused(tmp_path: Path, status: Any) -> None:
+    """Malformed output of a plugin is refused whatever its exit status."""
     with pytest.raises(RefusedError, match="context a: "):
         read_user(tmp_path, plugin(tmp_path, status))

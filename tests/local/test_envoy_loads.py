@@ -1,4 +1,4 @@
-"""Istio's sidecars in real Envoys: their configuration loads, and does what the policies say."""
+"""Istio's sidecars in real Envoys: their configuration loads and enforces the policies."""
 
 import json
 import subprocess
@@ -65,7 +65,7 @@ def strict(
 def test_envoy_accepts_every_sidecar(
     configuration: str, reviews: str, certificates: Certificates, tmp_path: Path
 ) -> None:
-    """Envoy takes the configuration of each sidecar, of each configuration, without an unknown field."""
+    """Envoy accepts each sidecar's configuration of each configuration, without an unknown field."""
     application = read_application(shipped("manifests") / "bookinfo", reviews)
     policies = _policies(application, *CONFIGURATIONS[configuration])
     sidecars = sidecars_in("istio", application, policies, certificates=certificates, folder=tmp_path)
@@ -74,8 +74,8 @@ def test_envoy_accepts_every_sidecar(
         assert done.returncode == 0, done.stderr
 
 
-def test_a_page_goes_through_two_sidecars(permissive: Sidecars) -> None:
-    """A plain request to the client's own sidecar arrives over mutual TLS, with both identities beside it."""
+def test_page_passes_two_sidecars(permissive: Sidecars) -> None:
+    """A plaintext request to the client's sidecar arrives over mutual TLS, with both identities."""
     answer = permissive.send("locust", "productpage", "/productpage")
     seen = json.loads(answer.body)
     assert (answer.status, answer.headers["server"]) == (200, "envoy")
@@ -85,19 +85,19 @@ def test_a_page_goes_through_two_sidecars(permissive: Sidecars) -> None:
 
 
 @pytest.mark.parametrize("host", ["details", "details:9080", "details.bookinfo", "details.bookinfo.svc:9080"])
-def test_services_are_known_by_their_short_names(permissive: Sidecars, host: str) -> None:
-    """A service is reached by every name that a cluster's DNS would take, with and without its port."""
+def test_services_resolve_by_every_dns_name(permissive: Sidecars, host: str) -> None:
+    """A service is reached by every name that a cluster's DNS accepts, with and without its port."""
     answer = permissive.send("productpage", "details", "/details/0", host=host)
     assert answer.status == 200
 
 
-def test_strangers_are_not_forwarded(permissive: Sidecars) -> None:
-    """A host that is no service of the application is refused by the sidecar: nothing leaves this machine."""
+def test_unknown_hosts_are_refused(permissive: Sidecars) -> None:
+    """The sidecar refuses a host that is no service of the application: no request leaves this machine."""
     answer = permissive.send("productpage", "details", "/", host="example.com")
     assert answer.status == 502
 
 
-def test_the_wire_speaks_tls_1_3(permissive: Sidecars) -> None:
+def test_hops_use_tls_1_3(permissive: Sidecars) -> None:
     """Both sidecars count handshakes, as TLS 1.3 with AES-128-GCM."""
     permissive.send("locust", "productpage", "/productpage")
     server, client = (permissive.stats(name, "ssl") for name in ("productpage", "locust"))
@@ -124,27 +124,27 @@ def test_both_sidecars_count_each_request(permissive: Sidecars) -> None:
 
 
 def test_retries_are_counted(permissive: Sidecars) -> None:
-    """Retries, which hide errors as latency, have a counter in the client's sidecar, and it stands at zero."""
+    """Retries, which hide errors as latency, have a counter in the client's sidecar, and it is zero."""
     permissive.send("locust", "productpage", "/productpage")
     assert set(permissive.stats("locust", "upstream_rq_retry").values()) == {0}
 
 
-def test_permissive_takes_plain_text(permissive: Sidecars) -> None:
-    """Without a PeerAuthentication both plain text and mutual TLS are accepted."""
+def test_permissive_accepts_plaintext(permissive: Sidecars) -> None:
+    """Without a PeerAuthentication both plaintext and mutual TLS are accepted."""
     for caller in (None, "locust"):
         assert permissive.ask(Probe("", "details", caller, "GET", "/details/0", 200)).status == 200
 
 
 def test_every_probe_is_answered_as_expected(strict: Sidecars) -> None:
-    """Each policy lets through and refuses what was derived from it, in real sidecars, by real identities."""
+    """Each policy allows and denies the probes that were derived from it, in real sidecars, with real identities."""
     asked = ISTIO.probes(strict.policies, strict.application)
-    # The stand-ins for Bookinfo answer everything with 200.
+    # The stand-ins for Bookinfo respond to every request with 200.
     expected = {probe: 200 if probe.status in (200, 302) else probe.status for probe in asked}
     assert {probe: strict.ask(probe).status for probe in asked} == expected
     assert {0, 200, 403} == set(expected.values())
 
 
-def test_a_denied_request_says_so(strict: Sidecars) -> None:
+def test_denied_request_gets_403(strict: Sidecars) -> None:
     """The wrong identity gets 403 `RBAC: access denied`, and the sidecar counts it."""
     answer = strict.ask(Probe("", "ratings", "bookinfo-productpage", "GET", "/ratings/0", 403))
     assert (answer.status, answer.body) == (403, b"RBAC: access denied")
@@ -152,10 +152,10 @@ def test_a_denied_request_says_so(strict: Sidecars) -> None:
     assert sum(denied.values()) >= 1
 
 
-def test_strict_refuses_plain_text(strict: Sidecars) -> None:
-    """Plain text is not answered at all under STRICT."""
+def test_strict_refuses_plaintext(strict: Sidecars) -> None:
+    """Plaintext gets no response under STRICT."""
     answer = strict.ask(Probe("", "details", None, "GET", "/details/0", 0))
-    assert (answer.status, answer.refused) == (0, "connection closed without an answer")
+    assert (answer.status, answer.refused) == (0, "connection closed without a response")
 
 
 MANY_FIELDS = """
@@ -192,10 +192,10 @@ spec:
 """
 
 
-def test_envoy_decides_as_the_policies_are_read(
+def test_envoy_decides_like_the_evaluation(
     application: Application, certificates: Certificates, tmp_path: Path
 ) -> None:
-    """Real sidecars answer every mix of caller, method and path as the evaluation of the policies says."""
+    """Real sidecars decide on every combination of caller, method and path as the evaluation of the policies does."""
     folder = tmp_path / "policies"
     folder.mkdir()
     (folder / "many.yaml").write_text(MANY_FIELDS, "utf-8")
@@ -210,8 +210,8 @@ def test_envoy_decides_as_the_policies_are_read(
         ):
             principal = principal_of(application, caller) if caller else None
             request = Request(principal, method, path, f"{workload}:9080")
-            said = decision(policies, application.workload(workload), request)
-            answer = mesh.ask(Probe("", workload, caller, method, path, status[said]))
-            assert answer.status == status[said], (request, said)
+            decided = decision(policies, application.workload(workload), request)
+            answer = mesh.ask(Probe("", workload, caller, method, path, status[decided]))
+            assert answer.status == status[decided], (request, decided)
         # Where a workload has no TLS, its callers' sidecars use none.
         assert mesh.send("productpage", "details", "/details/0").status == 200

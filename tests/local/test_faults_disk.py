@@ -1,4 +1,4 @@
-"""The disk runs full during the load: complete trials stay, and the run says how it ended."""
+"""The disk runs full during the load: complete trials stay, and the run reports how it ended."""
 
 import subprocess
 from collections.abc import Iterator
@@ -34,14 +34,14 @@ def _fill(folder: Path) -> None:
             return
 
 
-def test_a_full_disk_ends_the_run_and_keeps_complete_trials(small_disk: Path) -> None:
-    """Case 54: the load is ended at once, exit 9 names the disk; run.json and journal say how it ended."""
+def test_full_disk_ends_run_and_keeps_complete_trials(small_disk: Path) -> None:
+    """Case 54: the load is ended at once, exit 9 names the disk; run.json and the journal record how the run ended."""
     scenario = command.write_scenario(small_disk.parent, [command.BASELINE], repeats=2, load={"duration": "4s"})
     with command.running("run", "--scenario", scenario, output=small_disk) as running:
         running.loading("02-baseline-2")
         _fill(small_disk)
         finished = running.wait()
-    assert finished.code == 9, finished.told
+    assert finished.code == 9, finished.output
     assert "the disk is full" in finished.err
     assert "Traceback" not in finished.err
     run = command.only_run(small_disk)

@@ -1,4 +1,4 @@
-"""A run is killed without a warning: `cleanup` removes what it left, and `run --resume` completes it."""
+"""A run is ended by SIGKILL: `cleanup` removes what it left, and `run --resume` completes it."""
 
 import json
 import os
@@ -18,9 +18,9 @@ from tests import command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-# Kills a run right after its first, second, third ... line in the journal, until one comes to its end; of the lines
+# Kills a run right after its first, second, third ... line in the journal, until one completes; of the lines
 # about ended processes, which are written together when all have ended, after the first and the last. Each command is
-# a process of its own, forked from one that has imported everything: over a hundred of them in a minute or two.
+# a separate process, forked from one that has imported everything: over a hundred of them in a minute or two.
 AT_EVERY_STEP = """
 import json, os, signal, sys, time
 import bench.cli.main, bench.analysis.compare, bench.report.html, bench.run.session
@@ -61,7 +61,7 @@ while ended is None or ended == -signal.SIGKILL:
     before = set(os.listdir(output)) if os.path.isdir(output) else set()
     run = ("run", "--scenario", scenario, "--output", output)
     ended = meshbench(*run, last=step)
-    if ended == 8:  # somebody else measures this machine
+    if ended == 8:  # another user measures this machine
         step, ended = step - 1, None
         time.sleep(0.5)
         continue
@@ -82,19 +82,19 @@ RESUMED = {"begin", "start-process-done reviews", "start-process-done locust", "
 
 @pytest.fixture(scope="module")
 def killed(shared_output: Path) -> list[dict[str, Any]]:
-    """What happened after a kill at each step of a run with one trial and sidecars; the last one was not killed."""
+    """The results of a kill at each step of a run with one trial and sidecars; the last run was not killed."""
     command.wait_for_machine()
     scenario = command.write_scenario(shared_output.parent, [command.ISTIO], load={"duration": "1s", "users": 30})
     driver = f"EDGES, RESUMED = {EDGES!r}, {RESUMED!r}\n{AT_EVERY_STEP}\nsys.exit(0)"
     finished = command.start(scenario, shared_output, output=shared_output, driver=driver).wait(800)
-    assert finished.code == 0, finished.told
+    assert finished.code == 0, finished.output
     assert "Traceback" not in finished.err
     return [json.loads(line) for line in finished.out.splitlines() if line.startswith('{"step"')]
 
 
 @pytest.mark.soak("kills", together=True)
-def test_a_run_can_be_killed_at_every_step(killed: list[dict[str, Any]]) -> None:
-    """Case 52: each line of the journal was a last one, from the begin to the end, until a run came through."""
+def test_run_is_killed_at_every_step(killed: list[dict[str, Any]]) -> None:
+    """Case 52: each line of the journal was the last one of a killed run, until a run completed."""
     names = [found["name"] for found in killed[:-1]]
     assert (names[0], names[-1]) == ("begin", "end")
     assert {"make-folder", "start-process productpage-sidecar", "start-process-done locust"} <= set(names)
@@ -103,30 +103,32 @@ def test_a_run_can_be_killed_at_every_step(killed: list[dict[str, Any]]) -> None
 
 
 @pytest.mark.soak("kills", together=True)
-def test_the_next_run_waits_for_the_cleanup(killed: list[dict[str, Any]]) -> None:
-    """Case 52: exit 8 before it; `cleanup` exits 0, and 0 again when there is nothing left (case 59)."""
+def test_next_run_requires_cleanup(killed: list[dict[str, Any]]) -> None:
+    """Case 52: exit 8 before it; `cleanup` exits with 0, and again with 0 when nothing is left (case 59)."""
     codes = {(found["locked"], found["cleaned"], found["again"]) for found in killed[:-1]}
     assert codes == {(8, 0, 0)}
 
 
 @pytest.mark.soak("kills", together=True)
-def test_nothing_is_left_of_a_killed_run(killed: list[dict[str, Any]], shared_output: Path) -> None:
-    """Cases 52 and 64: no process with a run's id, no working folder with its keys, whatever the last step was."""
+def test_cleanup_leaves_nothing_of_a_killed_run(killed: list[dict[str, Any]], shared_output: Path) -> None:
+    """Cases 52 and 64: no process with a run's id and no working folder with its keys remain, whatever the last step
+    was."""
     left = {found["name"]: command.left_of(shared_output / found["run"]) for found in killed[:-1]}
     assert {name: things for name, things in left.items() if things} == {}
 
 
 @pytest.mark.soak("kills", together=True)
-def test_a_killed_run_says_so(killed: list[dict[str, Any]], shared_output: Path) -> None:
-    """Its record says how it ended; one that was killed after its last word keeps that word."""
+def test_killed_run_is_recorded_as_killed(killed: list[dict[str, Any]], shared_output: Path) -> None:
+    """Its record has how it ended; a run that was killed after its last record keeps that record."""
     *cut, last = [command.record(shared_output / found["run"]) for found in killed[:-1] if "resumed" not in found]
     assert {(record["status"], record["exit_code"]) for record in cut} == {("interrupted", 137)}
     assert last["status"] == "complete"
 
 
 @pytest.mark.soak("kills", together=True)
-def test_a_killed_run_can_be_resumed(killed: list[dict[str, Any]], shared_output: Path) -> None:
-    """Case 52: `run --resume` exits 0 and completes it: killed at the begin, while deploying, loading, ending."""
+def test_killed_run_can_be_resumed(killed: list[dict[str, Any]], shared_output: Path) -> None:
+    """Case 52: `run --resume` exits with 0 and completes a run that was killed at its begin, while deploying, loading
+    or ending."""
     resumed = [found for found in killed if "resumed" in found]
     assert {found["name"] for found in resumed} == RESUMED
     assert [found["resumed"] for found in resumed] == [0] * len(RESUMED)
@@ -144,15 +146,15 @@ bench.results.store.RunFolder.update = dying
 """
 
 
-def test_a_trial_that_was_stored_but_not_entered_is_measured_again(output: Path) -> None:
-    """A resumed run does not trip over it: it is set aside, kept under a name that says so, and measured again."""
+def test_trial_without_journal_entry_is_measured_again(output: Path) -> None:
+    """A resumed run renames a stored trial that is not in the journal, keeps it, and measures it again."""
     scenario = command.write_scenario(output.parent, [command.BASELINE], load={"duration": "1s", "users": 30})
     assert command.run("run", "--scenario", scenario, output=output, driver=BEFORE_THE_ENTRY).code == -signal.SIGKILL
     run = command.only_run(output)
     assert (run / "trials" / "01-baseline-1").is_dir()
     assert command.clean_up(output).code == 0
     finished = command.run("run", "--resume", run, output=output)
-    assert finished.code == 0, finished.told
+    assert finished.code == 0, finished.output
     names = sorted(path.name.partition("-")[0] + path.suffix[:11] for path in (run / "trials").iterdir())
     assert names == ["01", "01.superseded"]
 
@@ -169,7 +171,7 @@ def dead_run(output: Path) -> Path:
 
 @pytest.fixture
 def sleepers() -> Iterator[ExitStack]:
-    """Ends what a test started and cleaning up spared."""
+    """End the processes that a test started and cleanup spared."""
     with ExitStack() as stack:
         yield stack
 
@@ -186,42 +188,42 @@ def _sleep(sleepers: ExitStack, **environment: str) -> "subprocess.Popen[bytes]"
     return sleeper
 
 
-def test_an_orphan_in_the_journal_is_ended(dead_run: Path, sleepers: ExitStack) -> None:
-    """Case 64: a process whose id and start time are those that the run wrote down."""
+def test_orphan_in_journal_is_ended(dead_run: Path, sleepers: ExitStack) -> None:
+    """Case 64: a process whose id and start time are in the run's journal is ended."""
     orphan = _sleep(sleepers)
     created = psutil.Process(orphan.pid).create_time()
     _journal(dead_run, step="start-process-done", name="productpage-sidecar", pid=orphan.pid, created=created)
     finished = command.clean_up(dead_run.parent)
-    assert finished.code == 0, finished.told
+    assert finished.code == 0, finished.output
     assert f"processes {orphan.pid}; folders none" in finished.out
     assert orphan.wait(5) == -signal.SIGKILL
 
 
-def test_an_orphan_with_the_mark_of_the_run_is_ended(dead_run: Path, sleepers: ExitStack) -> None:
-    """Case 64: a process that was started, but not yet written down, carries the run's id in its environment."""
+def test_orphan_with_run_id_is_ended(dead_run: Path, sleepers: ExitStack) -> None:
+    """Case 64: a process that is not in the journal yet is ended by the run id in its environment."""
     orphan = _sleep(sleepers, **{RUN_ID_VARIABLE: dead_run.name})
     other = _sleep(sleepers, **{RUN_ID_VARIABLE: "20261123T031500Z-other-1111"})
     finished = command.clean_up(dead_run.parent)
-    assert finished.code == 0, finished.told
+    assert finished.code == 0, finished.output
     assert orphan.wait(5) == -signal.SIGKILL
     assert other.poll() is None
 
 
-def test_a_stranger_with_the_same_process_id_is_spared(dead_run: Path, sleepers: ExitStack) -> None:
-    """Case 64: another start time is another process, whatever its id."""
+def test_reused_process_id_is_spared(dead_run: Path, sleepers: ExitStack) -> None:
+    """Case 64: a process with the same id and another start time is another process, and is spared."""
     stranger = _sleep(sleepers)
     created = psutil.Process(stranger.pid).create_time() - 5
     _journal(dead_run, step="start-process-done", name="productpage-sidecar", pid=stranger.pid, created=created)
     finished = command.clean_up(dead_run.parent)
-    assert finished.code == 0, finished.told
+    assert finished.code == 0, finished.output
     assert stranger.poll() is None
     assert read_journal(dead_run / "journal.jsonl")[-1]["step"] == "end"
 
 
-def test_a_list_ends_and_removes_nothing(dead_run: Path, sleepers: ExitStack) -> None:
-    """`cleanup --list` only says what is there."""
+def test_cleanup_list_changes_nothing(dead_run: Path, sleepers: ExitStack) -> None:
+    """`cleanup --list` only prints what is there."""
     orphan = _sleep(sleepers, **{RUN_ID_VARIABLE: dead_run.name})
     finished = command.call("cleanup", "--output", dead_run.parent, "--list", output=dead_run.parent)
-    assert finished.code == 0, finished.told
+    assert finished.code == 0, finished.output
     assert f"processes {orphan.pid}" in finished.out
     assert orphan.poll() is None

@@ -1,4 +1,4 @@
-"""Loads that cannot carry a result: one run with a trial for each, by a locustfile that does what it should not."""
+"""Loads without a usable result: one run with a trial for each faulty locustfile."""
 
 import json
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ CONFIGURATIONS: list[dict[str, Any]] = [
 
 
 @dataclass(frozen=True)
-class Doubtful:
+class FaultyLoads:
     """The run after it ended."""
 
     folder: Path
@@ -67,7 +67,7 @@ class Doubtful:
     def reasons(self, configuration: str) -> dict[str, str]:
         """A trial's reasons by their codes."""
         found = (reason.partition(": ") for reason in self.trial(configuration)["reasons"])
-        return {code: told for code, _, told in found}
+        return {code: detail for code, _, detail in found}
 
     def repeat(self, configuration: str) -> dict[str, Any]:
         """A configuration's one repeat in the summary."""
@@ -76,8 +76,8 @@ class Doubtful:
 
 
 @pytest.fixture(scope="module")
-def doubtful(shared_output: Path) -> Doubtful:
-    """A run whose every trial has something wrong with its load."""
+def faulty_loads(shared_output: Path) -> FaultyLoads:
+    """A run in which the load of every trial is faulty."""
     load = {
         "locustfile": command.write_locustfile(shared_output.parent, FAULTY_USERS),
         "duration": "3s",
@@ -85,68 +85,68 @@ def doubtful(shared_output: Path) -> Doubtful:
     }
     scenario = command.write_scenario(shared_output.parent, CONFIGURATIONS, load=load)
     finished = command.run("run", "--scenario", scenario, output=shared_output)
-    return Doubtful(command.only_run(shared_output), finished)
+    return FaultyLoads(command.only_run(shared_output), finished)
 
 
-def test_invalid_trials_end_in_exit_5_and_a_report(doubtful: Doubtful) -> None:
-    """All trials are run, the report is drawn, the reasons stand on standard error, the exit code is 5."""
-    assert doubtful.finished.code == 5, doubtful.finished.told
-    assert "Traceback" not in doubtful.finished.err
-    assert len(command.record(doubtful.folder)["trials"]) == len(CONFIGURATIONS)
-    assert list((doubtful.folder / "report").glob("*.png"))
-    assert "invalid: errors: " in doubtful.finished.err
+def test_invalid_trials_exit_with_5_and_a_report(faulty_loads: FaultyLoads) -> None:
+    """All trials run, the report is written, the reasons are on standard error, and the exit code is 5."""
+    assert faulty_loads.finished.code == 5, faulty_loads.finished.output
+    assert "Traceback" not in faulty_loads.finished.err
+    assert len(command.record(faulty_loads.folder)["trials"]) == len(CONFIGURATIONS)
+    assert list((faulty_loads.folder / "report").glob("*.png"))
+    assert "invalid: errors: " in faulty_loads.finished.err
 
 
-def test_more_than_one_percent_of_errors_is_invalid_and_shown_beside_p95(doubtful: Doubtful) -> None:
-    """Case 36: failures make the trial invalid, and its P95 and errors are both in the summary."""
-    assert "status 404" in doubtful.reasons("errors")["errors"]
-    repeat = doubtful.repeat("errors")
+def test_error_rate_above_one_percent_is_invalid(faulty_loads: FaultyLoads) -> None:
+    """Case 36: failures make the trial invalid, and the summary has both its P95 and its errors."""
+    assert "status 404" in faulty_loads.reasons("errors")["errors"]
+    repeat = faulty_loads.repeat("errors")
     assert not repeat["valid"]
     assert repeat["errors"] >= 1
     assert repeat["p95_ms"] > 0
 
 
-def test_a_window_without_requests_is_invalid_and_has_no_numbers(doubtful: Doubtful) -> None:
-    """Case 37: without a request there is no P95 but "n/a" in the tables, and a report all the same."""
-    assert "no request started inside the window" in doubtful.reasons("empty")["empty"]
-    assert doubtful.repeat("empty")["p95_ms"] is None
-    assert "n/a" in (doubtful.folder / "report" / "report.md").read_text("utf-8")
+def test_window_without_requests_is_invalid(faulty_loads: FaultyLoads) -> None:
+    """Case 37: without a request the tables have "n/a" instead of a P95, and the report is still written."""
+    assert "no request started inside the window" in faulty_loads.reasons("empty")["empty"]
+    assert faulty_loads.repeat("empty")["p95_ms"] is None
+    assert "n/a" in (faulty_loads.folder / "report" / "report.md").read_text("utf-8")
 
 
-def test_latencies_below_zero_are_invalid(doubtful: Doubtful) -> None:
-    """Case 37: a latency that cannot be ends the load, whatever the percentiles of the others are."""
-    reason = doubtful.reasons("negative")["generator-ended"]
+def test_negative_latencies_are_invalid(faulty_loads: FaultyLoads) -> None:
+    """Case 37: a negative latency ends the load, whatever the percentiles of the others are."""
+    reason = faulty_loads.reasons("negative")["generator-ended"]
     assert "its response_time -5.0 is not a time in ms" in reason
 
 
-def test_a_saturated_client_is_invalid_with_advice(doubtful: Doubtful) -> None:
-    """Case 43: a client that is busy itself is told from a slow system, and what to do about it."""
-    reasons = doubtful.reasons("saturated")
+def test_saturated_client_is_invalid_with_advice(faulty_loads: FaultyLoads) -> None:
+    """Case 43: a busy client is distinguished from a slow system, and the message has advice."""
+    reasons = faulty_loads.reasons("saturated")
     assert reasons.keys() & {"generator-cpu", "late-requests"}
     assert "use fewer users" in " ".join(reasons.values())
 
 
-def test_a_load_that_does_not_settle_gets_one_longer_warm_up_and_is_invalid(doubtful: Doubtful) -> None:
-    """Case 45: the warm-up is extended once; when the next window is not steady either, the trial is invalid."""
-    record = doubtful.trial("growing")
+def test_unsteady_load_is_invalid_after_longer_warm_up(faulty_loads: FaultyLoads) -> None:
+    """Case 45: the warm-up is extended once; if the next window is not steady either, the trial is invalid."""
+    record = faulty_loads.trial("growing")
     assert record["warmup_extended"]
-    assert "of the last third is" in doubtful.reasons("growing")["unsteady"]
+    assert "of the last third is" in faulty_loads.reasons("growing")["unsteady"]
 
 
-def test_a_load_that_settles_late_is_measured_after_a_longer_warm_up(doubtful: Doubtful) -> None:
-    """Case 45: a second window that is steady counts, and the record says that the warm-up was extended."""
-    record = doubtful.trial("settling")
+def test_steady_load_after_longer_warm_up_is_valid(faulty_loads: FaultyLoads) -> None:
+    """Case 45: a steady second window counts, and the record notes that the warm-up was extended."""
+    record = faulty_loads.trial("settling")
     assert record["warmup_extended"]
     assert record["windows"][0]["start_ns"] >= 3e9
-    assert "unsteady" not in doubtful.reasons("settling")
+    assert "unsteady" not in faulty_loads.reasons("settling")
 
 
-def test_a_load_without_any_good_answer_is_ended_after_ten_seconds(output: Path) -> None:
+def test_load_with_only_failures_ends_after_ten_seconds(output: Path) -> None:
     """Case 35: when all requests of 10 seconds failed the load ends, its samples are kept, and the exit code is 5."""
     load = {"locustfile": command.write_locustfile(output.parent, LOST_USERS), "duration": "60s"}
     scenario = command.write_scenario(output.parent, [command.BASELINE], load=load)
     finished = command.run("run", "--scenario", scenario, output=output)
-    assert finished.code == 5, finished.told
+    assert finished.code == 5, finished.output
     record = command.trial_record(command.only_run(output), "01-baseline-1")
     assert "of 10 seconds failed; the load was ended early" in " ".join(record["warnings"])
     assert 10 < record["windows"][0]["end_ns"] / 1e9 < 30

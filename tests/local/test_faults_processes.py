@@ -1,4 +1,4 @@
-"""What is under test, or its client, or the machine's clock, breaks during the load: one run with a trial for each."""
+"""The application, the client or the machine's clock breaks during the load: one run with a trial for each."""
 
 import json
 import signal
@@ -33,7 +33,7 @@ generator.Load.finish = late_finish
 
 def _freeze(running: Command) -> None:
     running.kill("productpage", signal.SIGSTOP)
-    time.sleep(2.2)  # the fault itself: long enough for a whole second without an answer
+    time.sleep(2.2)  # the fault itself: long enough for a whole second without a response
     running.kill("productpage", signal.SIGCONT)
 
 
@@ -56,7 +56,7 @@ CONFIGURATIONS: list[dict[str, Any]] = [
 
 
 @dataclass(frozen=True)
-class Battered:
+class BrokenRun:
     """The run after it ended."""
 
     folder: Path
@@ -73,7 +73,7 @@ class Battered:
 
 
 @pytest.fixture(scope="module")
-def battered(shared_output: Path) -> Battered:
+def broken_run(shared_output: Path) -> BrokenRun:
     """A run with a trial for each fault, and one without."""
     shared_output.parent.mkdir(exist_ok=True)
     load = {"users": 6, "think_time": "250ms", "duration": "4s"}
@@ -82,60 +82,62 @@ def battered(shared_output: Path) -> Battered:
         for number, name in enumerate(running.record()["plan"]["order"][0], start=1):
             running.loading(f"{number:02}-{name}-1")
             FAULTS[name](running)
-        return Battered(running.folder(), running.wait())
+        return BrokenRun(running.folder(), running.wait())
 
 
-def test_a_run_with_broken_trials_goes_on_and_ends_with_a_report(battered: Battered) -> None:
-    """Every trial is stored, the report is written, the exit code is 5, no traceback, nothing is left running."""
-    assert battered.finished.code == 5, battered.finished.told
-    assert "Traceback" not in battered.finished.err
-    assert len(open_run(battered.folder).trials) == len(CONFIGURATIONS)
-    assert (battered.folder / "report" / "index.html").is_file()
-    assert command.record(battered.folder)["status"] == "invalid"
-    assert command.left_of(battered.folder) == []
+def test_run_with_broken_trials_completes_with_a_report(broken_run: BrokenRun) -> None:
+    """Every trial is stored, the report is written, the exit code is 5, there is no traceback, and no process is left
+    running."""
+    assert broken_run.finished.code == 5, broken_run.finished.output
+    assert "Traceback" not in broken_run.finished.err
+    assert len(open_run(broken_run.folder).trials) == len(CONFIGURATIONS)
+    assert (broken_run.folder / "report" / "index.html").is_file()
+    assert command.record(broken_run.folder)["status"] == "invalid"
+    assert command.left_of(broken_run.folder) == []
 
 
 @pytest.mark.parametrize(
     ("configuration", "process"), [("envoy-dies", "productpage-sidecar"), ("service-dies", "reviews")]
 )
-def test_a_process_that_dies_makes_its_trial_invalid(battered: Battered, configuration: str, process: str) -> None:
-    """Case 62: the trial names who ended, how, and its last words; what was measured until then is kept."""
-    path, record = battered.trial(configuration)
+def test_dead_process_makes_trial_invalid(broken_run: BrokenRun, configuration: str, process: str) -> None:
+    """Case 62: the trial names the process, its exit and its last log lines; samples until then are kept."""
+    path, record = broken_run.trial(configuration)
     assert record["status"] == "invalid"
-    assert "restart" in battered.codes(configuration)
-    assert "proof" not in battered.codes(configuration)
-    [told] = record["restarts"]
-    assert told.startswith(f"{process} (SIGKILL, ")
-    assert f"{process} (SIGKILL" in battered.finished.err
+    assert "restart" in broken_run.codes(configuration)
+    assert "proof" not in broken_run.codes(configuration)
+    [restart] = record["restarts"]
+    assert restart.startswith(f"{process} (SIGKILL, ")
+    assert f"{process} (SIGKILL" in broken_run.finished.err
     assert (path / "samples.parquet").stat().st_size > 0
 
 
-def test_a_load_generator_that_dies_makes_its_trial_invalid(battered: Battered) -> None:
-    """Case 42: the trial says that Locust ended and how; its samples until then are kept."""
-    _, record = battered.trial("locust-dies")
-    assert battered.codes("locust-dies")[0] == "generator-ended"
-    assert "lost-rows" not in battered.codes("locust-dies")
+def test_dead_load_generator_makes_trial_invalid(broken_run: BrokenRun) -> None:
+    """Case 42: the trial records that Locust ended and how; its samples until then are kept."""
+    _, record = broken_run.trial("locust-dies")
+    assert broken_run.codes("locust-dies")[0] == "generator-ended"
+    assert "lost-rows" not in broken_run.codes("locust-dies")
     assert "Locust ended during the load (SIGKILL" in record["reasons"][0]
     assert record["generator"]["recorded"] >= 20
-    assert "proof" not in battered.codes("locust-dies")
+    assert "proof" not in broken_run.codes("locust-dies")
 
 
-def test_a_stall_is_counted_and_withholds_the_verdict(battered: Battered) -> None:
-    """Case 44: seconds without an answer are counted, make the trial invalid, and there is no verdict on it."""
-    assert "stall" in battered.codes("freezes")
-    summary = json.loads((battered.folder / "summary.json").read_text("utf-8"))
+def test_stall_is_counted_and_withholds_verdict(broken_run: BrokenRun) -> None:
+    """Case 44: seconds without a response are counted and make the trial invalid, and there is no verdict on it."""
+    assert "stall" in broken_run.codes("freezes")
+    summary = json.loads((broken_run.folder / "summary.json").read_text("utf-8"))
     [repeat] = summary["configurations"]["freezes"]["repeats"]
     assert repeat["stall_s"] >= 1
     assert {c["verdict"] for c in summary["contrasts"] if c["configuration"] == "freezes"} == {"invalid"}
 
 
-def test_a_machine_that_slept_makes_its_trial_invalid(battered: Battered) -> None:
-    """Case 48: wall clock and monotonic clock more than 2 s apart: the trial is invalid and says by how much."""
-    _, record = battered.trial("sleeps")
+def test_suspended_machine_makes_trial_invalid(broken_run: BrokenRun) -> None:
+    """Case 48: if the wall clock and the monotonic clock differ by more than 2 s, the trial is invalid and records the
+    difference."""
+    _, record = broken_run.trial("sleeps")
     assert "clock: wall clock and monotonic clock moved 1h apart" in " ".join(record["reasons"])
 
 
-def test_a_trial_beside_broken_ones_stays_valid(battered: Battered) -> None:
-    """What happened to other trials does not touch one that nothing happened to."""
-    assert battered.codes("calm") == []
-    assert battered.trial("calm")[1]["status"] == "complete"
+def test_trial_stays_valid_despite_broken_ones(broken_run: BrokenRun) -> None:
+    """Faults of other trials do not affect a trial without faults."""
+    assert broken_run.codes("calm") == []
+    assert broken_run.trial("calm")[1]["status"] == "complete"

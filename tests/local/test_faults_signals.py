@@ -1,4 +1,4 @@
-"""Signals, closed pipes and time limits, in every phase of a run: what was measured is kept, and nothing stays."""
+"""Signals, closed pipes and time limits, in every phase of a run: samples are kept, and no process remains."""
 
 import fcntl
 import os
@@ -22,13 +22,13 @@ XTERM = {"TERM": "xterm"}
 
 @pytest.fixture
 def scenario(output: Path) -> Path:
-    """One trial without a mesh, with a window that no test waits for."""
+    """One trial without a mesh, with a window longer than any test waits."""
     return command.write_scenario(output.parent, [command.BASELINE], load=LONG)
 
 
 def assert_interrupted(finished: command.Finished, output: Path, number: signal.Signals) -> None:
-    """The exit code, the record, and one message that says how to go on; no traceback, nothing left."""
-    assert finished.code == 128 + number, finished.told
+    """Check the exit code, the record, and the one message with its hint; there is no traceback and nothing left."""
+    assert finished.code == 128 + number, finished.output
     assert "Traceback" not in finished.err
     run = command.only_run(output)
     record = command.record(run)
@@ -38,8 +38,9 @@ def assert_interrupted(finished: command.Finished, output: Path, number: signal.
 
 
 @pytest.mark.measures
-def test_sigterm_during_the_load_leaves_readable_samples_within_two_seconds(scenario: Path, output: Path) -> None:
-    """Case 51: samples on disk in under 2 s, the trial marked as interrupted, exit 143, and how to go on is told."""
+def test_sigterm_during_load_keeps_samples_within_two_seconds(scenario: Path, output: Path) -> None:
+    """Case 51: samples are on disk in under 2 s, the trial is marked as interrupted, and exit 143 comes with a hint to
+    resume."""
     with command.running("run", "--scenario", scenario, output=output) as running:
         draft = running.loading(TRIAL)
         running.send(signal.SIGTERM)
@@ -52,11 +53,11 @@ def test_sigterm_during_the_load_leaves_readable_samples_within_two_seconds(scen
     assert len(read_parquet(draft / "samples.parquet")) >= 20
     trial = command.trial_record(draft.parents[1], draft.name)
     assert (trial["status"], trial["reasons"]) == ("interrupted", ["interrupted: ended by SIGTERM"])
-    assert f"to go on: meshbench run --resume {draft.parents[1]}" in finished.err
+    assert f"to continue: meshbench run --resume {draft.parents[1]}" in finished.err
 
 
-def test_ctrl_c_while_it_is_deployed_ends_what_was_started(output: Path) -> None:
-    """Case 50: in the middle of a deployment with sidecars: exit 130, all processes ended, no keys left."""
+def test_ctrl_c_during_deployment_ends_all_processes(output: Path) -> None:
+    """Case 50: Ctrl-C during a deployment with sidecars exits with 130, ends all processes, and leaves no keys."""
     scenario = command.write_scenario(output.parent, [command.ISTIO], load=LONG)
     with command.running("run", "--scenario", scenario, output=output) as running:
         running.line("start-process", name="productpage-sidecar")
@@ -65,8 +66,8 @@ def test_ctrl_c_while_it_is_deployed_ends_what_was_started(output: Path) -> None
     assert_interrupted(finished, output, signal.SIGINT)
 
 
-def test_a_hang_up_during_the_warm_up_ends_the_run(output: Path) -> None:
-    """Case 53: SIGHUP is like SIGTERM, with exit 129, also before the window has begun."""
+def test_sighup_during_warm_up_ends_the_run(output: Path) -> None:
+    """Case 53: SIGHUP acts like SIGTERM, with exit 129, also before the window has begun."""
     scenario = command.write_scenario(output.parent, [command.BASELINE], load={"warmup": "60s", "duration": "60s"})
     with command.running("run", "--scenario", scenario, output=output) as running:
         draft = running.loading(TRIAL)
@@ -76,8 +77,8 @@ def test_a_hang_up_during_the_warm_up_ends_the_run(output: Path) -> None:
     assert len(read_parquet(draft / "samples.parquet")) >= 20
 
 
-def test_a_second_signal_waits_for_nobody(scenario: Path, output: Path) -> None:
-    """A service that does not react holds the end up for 10 s; a second Ctrl-C does not wait for it."""
+def test_second_signal_ends_at_once(scenario: Path, output: Path) -> None:
+    """A service that ignores SIGTERM delays the end by 10 s; a second Ctrl-C does not wait for it."""
     with command.running("run", "--scenario", scenario, output=output) as running:
         draft = running.loading(TRIAL)
         running.kill("details", signal.SIGSTOP)
@@ -90,18 +91,18 @@ def test_a_second_signal_waits_for_nobody(scenario: Path, output: Path) -> None:
     assert_interrupted(finished, output, signal.SIGINT)
 
 
-def test_ctrl_c_while_the_report_is_made_says_that_the_run_is_kept(output: Path) -> None:
-    """Case 50, analysis: exit 130; the run is whole, and the command that makes its report is told."""
+def test_ctrl_c_during_report_keeps_the_run(output: Path) -> None:
+    """Case 50, analysis: exit 130; the run is complete, and the message has the command that makes its report."""
     scenario = command.write_scenario(output.parent, [command.BASELINE])
     driver = (
         "import os, signal, bench.report\n"
         "bench.report.write_report = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)"
     )
     finished = command.run("run", "--scenario", scenario, output=output, driver=driver)
-    assert finished.code == 130, finished.told
+    assert finished.code == 130, finished.output
     run = command.only_run(output)
     assert command.record(run)["status"] == "complete"
-    assert f"to make its report: meshbench report {run}" in finished.err
+    assert f"to write the report: meshbench report {run}" in finished.err
 
 
 LATE_SIGNAL = """
@@ -114,16 +115,17 @@ bench.system.processes.Launcher.stop = interrupted_stop
 """
 
 
-def test_ctrl_c_while_the_last_processes_are_ended_still_counts(output: Path) -> None:
-    """Case 50, cleanup: it goes on and ends all of them; the exit code is 130, never 0 after a signal."""
+def test_ctrl_c_during_final_cleanup_exits_with_130(output: Path) -> None:
+    """Case 50, cleanup: it continues and ends all processes; the exit code is 130, never 0 after a signal."""
     scenario = command.write_scenario(output.parent, [command.BASELINE])
     finished = command.run("run", "--scenario", scenario, output=output, driver=LATE_SIGNAL)
     assert_interrupted(finished, output, signal.SIGINT)
     assert len(command.record(command.only_run(output))["trials"]) == 1
 
 
-def test_a_closed_pipe_ends_the_run_as_a_hang_up(output: Path) -> None:
-    """Case 53: nobody reads standard error any more: exit 129 at the next line, no traceback, nothing left."""
+def test_closed_stderr_pipe_ends_run_like_sighup(output: Path) -> None:
+    """Case 53: with the reader of standard error closed, the next line ends the run with exit 129, no traceback and
+    nothing left."""
     scenario = command.write_scenario(output.parent, [command.BASELINE], repeats=2)
     with command.running("run", "--scenario", scenario, output=output) as running:
         running.loading(TRIAL)
@@ -134,22 +136,22 @@ def test_a_closed_pipe_ends_the_run_as_a_hang_up(output: Path) -> None:
     assert_interrupted(finished, output, signal.SIGHUP)
 
 
-def test_a_closed_standard_output_keeps_the_report(output: Path) -> None:
-    """Case 53: `meshbench run | head -0`: the run and its report are whole, exit 129, no traceback."""
+def test_closed_stdout_keeps_the_report(output: Path) -> None:
+    """Case 53: after `meshbench run | head -0` the run and its report are complete, with exit 129 and no traceback."""
     scenario = command.write_scenario(output.parent, [command.BASELINE])
     with command.running("run", "--scenario", scenario, output=output) as running:
         assert running.popen.stdout
         running.popen.stdout.close()
         running.popen.stdout = None
         finished = running.wait()
-    assert finished.code == 129, finished.told
+    assert finished.code == 129, finished.output
     assert "Traceback" not in finished.err
     assert "BrokenPipe" not in finished.err
     assert (command.only_run(output) / "report" / "index.html").is_file()
 
 
-def test_a_closed_terminal_ends_the_run(scenario: Path, output: Path) -> None:
-    """Case 53: the terminal with the live display is gone: exit 129, samples kept, nothing left."""
+def test_closed_terminal_ends_the_run(scenario: Path, output: Path) -> None:
+    """Case 53: the terminal with the live display is closed: exit 129, samples kept, nothing left."""
     ours, theirs = pty.openpty()
     terminal = {"stderr": theirs, "env": XTERM, "prepare": _take_terminal}
     with command.running("run", "--scenario", scenario, output=output, **terminal) as running:
@@ -163,12 +165,12 @@ def test_a_closed_terminal_ends_the_run(scenario: Path, output: Path) -> None:
 
 
 def _take_terminal() -> None:
-    """Standard error becomes the terminal whose end is a hang-up."""
+    """Make standard error the controlling terminal, whose close sends SIGHUP."""
     fcntl.ioctl(2, termios.TIOCSCTTY, 0)
 
 
-def test_nohup_keeps_a_run_alive(scenario: Path, output: Path) -> None:
-    """A run that was told to ignore hang-ups goes on after one."""
+def test_nohup_run_ignores_sighup(scenario: Path, output: Path) -> None:
+    """A run that was started with SIGHUP ignored continues after one."""
     with command.running(
         "run", "--scenario", scenario, output=output, prepare=lambda: _ignore(signal.SIGHUP)
     ) as running:
@@ -185,11 +187,11 @@ def _ignore(number: signal.Signals) -> None:
     signal.signal(number, signal.SIG_IGN)
 
 
-def test_a_run_over_its_time_limit_ends_with_a_report_of_what_there_is(output: Path) -> None:
+def test_time_limit_ends_run_with_a_partial_report(output: Path) -> None:
     """Case 60: exit 10; complete trials are in the report, and the run can be resumed."""
     scenario = command.write_scenario(output.parent, [command.BASELINE], repeats=40, load={"duration": "1s"})
     finished = command.run("run", "--scenario", scenario, "--timeout", "15s", output=output)
-    assert finished.code == 10, finished.told
+    assert finished.code == 10, finished.output
     assert "took longer than --timeout" in finished.err
     run = command.only_run(output)
     record = command.record(run)

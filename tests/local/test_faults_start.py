@@ -1,4 +1,4 @@
-"""What keeps a run from starting or from being deployed: exit codes 3, 4, 8, 9 and 130, and nothing left behind."""
+"""What prevents a run from starting or being deployed: exit codes 3, 4, 8, 9 and 130, and nothing left."""
 
 import os
 import resource
@@ -26,12 +26,12 @@ def meshed(output: Path) -> Path:
     return command.write_scenario(output.parent, [command.ISTIO])
 
 
-def test_a_second_run_stops_before_it_touches_anything(scenario: Path, output: Path) -> None:
-    """Cases 25 and 26 on this machine: exit 8, the holder and its age named, nothing made."""
+def test_second_run_is_refused(scenario: Path, output: Path) -> None:
+    """Cases 25 and 26 on this machine: exit 8, the holder of the lock and its age named, nothing created."""
     command.wait_for_machine()
     with machine_lock(Path("/elsewhere/another-run"), "another-run"):
         finished = command.call("run", "--scenario", scenario, "--output", output, output=output)
-    assert finished.code == 8, finished.told
+    assert finished.code == 8, finished.output
     assert f"/elsewhere/another-run is running (process {os.getpid()}, for " in finished.err
     assert not output.exists()
 
@@ -43,9 +43,9 @@ bench.run.doctor.examine = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_ctrl_c_in_preflight_leaves_nothing(scenario: Path, output: Path) -> None:
-    """Case 49: exit 130, one line, nothing made."""
+    """Case 49: exit 130, one line, nothing created."""
     finished = command.run("run", "--scenario", scenario, output=output, driver=INTERRUPTED_LOOK)
-    assert finished.code == 130, finished.told
+    assert finished.code == 130, finished.output
     assert finished.err.strip() == "meshbench: interrupted; nothing was left behind"
     assert not output.exists()
 
@@ -58,38 +58,38 @@ def _allow_many_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, 4096))
 
 
-def test_too_few_open_files_are_told_with_the_command_that_mends_it(scenario: Path, output: Path) -> None:
-    """Case 65: exit 3 with the limit, what is needed, and the command; nothing made."""
+def test_low_open_file_limit_is_refused_with_a_hint(scenario: Path, output: Path) -> None:
+    """Case 65: exit 3 with the limit, the needed number, and the command; nothing created."""
     finished = command.run("run", "--scenario", scenario, output=output, prepare=_forbid_many_files)
-    assert finished.code == 3, finished.told
+    assert finished.code == 3, finished.output
     assert "open files: at most 256, 1024 needed for 24 users; hint: " in finished.err
     assert "ulimit -Hn 1024" in finished.err
     assert not output.exists()
 
 
-def test_few_processors_are_told_before_the_run(scenario: Path, output: Path) -> None:
-    """Case 65: with fewer than four it says "not comparable", and goes on."""
+def test_few_cpus_are_a_warning(scenario: Path, output: Path) -> None:
+    """Case 65: with fewer than four CPUs the check prints "not comparable", and the run continues."""
 
-    def take_one_processor() -> None:
+    def take_one_cpu() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
-    finished = command.call("doctor", "--output", output, output=output, prepare=take_one_processor)
-    assert "warning  processors" in finished.out, finished.told
+    finished = command.call("doctor", "--output", output, output=output, prepare=take_one_cpu)
+    assert "warning  CPUs" in finished.out, finished.output
     assert "not comparable" in finished.out
 
 
-def test_an_output_that_is_a_file_is_refused_before_the_run(scenario: Path, output: Path) -> None:
-    """Case 55: exit 9, the file named and left as it was."""
+def test_output_that_is_a_file_is_refused(scenario: Path, output: Path) -> None:
+    """Case 55: exit 9; the file is named and unchanged."""
     output.write_text("precious", "utf-8")
     finished = command.run("run", "--scenario", scenario, output=output)
-    assert finished.code == 9, finished.told
-    assert f"results folder: {output} is no folder; hint: choose another with --output" in finished.err
+    assert finished.code == 9, finished.output
+    assert f"results folder: {output} is not a folder; hint: choose another with --output" in finished.err
     assert output.read_text("utf-8") == "precious"
 
 
 @pytest.fixture
 def read_only(output: Path) -> Iterator[Path]:
-    """`output` as a file system that cannot be written, which stops root, too."""
+    """`output` as a read-only file system, which stops root, too."""
     output.mkdir()
     try:
         subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", output], check=True, capture_output=True)
@@ -99,10 +99,10 @@ def read_only(output: Path) -> Iterator[Path]:
     subprocess.run(["umount", output], check=True)
 
 
-def test_an_output_that_cannot_be_written_is_refused_before_the_run(scenario: Path, read_only: Path) -> None:
+def test_unwritable_output_is_refused(scenario: Path, read_only: Path) -> None:
     """Case 55: exit 9 before anything is deployed."""
     finished = command.run("run", "--scenario", scenario, output=read_only)
-    assert finished.code == 9, finished.told
+    assert finished.code == 9, finished.output
     assert f"results folder: {read_only} cannot be written; hint: choose another with --output" in finished.err
 
 
@@ -121,22 +121,22 @@ target.place = functools.partial(target.place, choose_ports=often_taken)
 
 
 @pytest.mark.slow
-def test_a_port_that_is_taken_meanwhile_is_picked_anew(scenario: Path, output: Path) -> None:
-    """Cases 61 and 9: the run picks other ports and ends well; one repeat has no interval and no verdict. A soft limit
-    of open files, which every process may raise, does not stand in its way (case 65)."""
+def test_port_in_use_is_replaced(scenario: Path, output: Path) -> None:
+    """Cases 61 and 9: the run picks other ports and succeeds; one repeat has no interval and no verdict. A soft limit
+    of open files, which every process may raise, is no obstacle (case 65)."""
     driver = TAKEN_PORT.format(times=1)
     finished = command.run("run", "--scenario", scenario, output=output, driver=driver, prepare=_allow_many_files)
-    assert finished.code == 0, finished.told
+    assert finished.code == 0, finished.output
     assert "one repeat has no spread: no interval" in finished.out
     starts = (command.only_run(output) / "journal.jsonl").read_text("utf-8").count('"start-process", "name": "reviews"')
     assert starts == 2
 
 
 @pytest.mark.slow
-def test_ports_that_are_always_taken_end_the_run_with_the_port(scenario: Path, output: Path) -> None:
-    """Case 61: after three tries exit 4, with the service, the address and the reason; nothing is left."""
+def test_ports_always_in_use_end_the_run(scenario: Path, output: Path) -> None:
+    """Case 61: after three tries exit 4 with the service, the address and the reason; nothing is left."""
     finished = command.run("run", "--scenario", scenario, output=output, driver=TAKEN_PORT.format(times=9))
-    assert finished.code == 4, finished.told
+    assert finished.code == 4, finished.output
     assert "baseline did not become ready: reviews: exit code 1" in finished.err
     assert "'127.0.0.1', " in finished.err
     assert "address already in use" in finished.err.lower()
@@ -153,10 +153,10 @@ SHAPES["istio"].sidecar_bootstrap = bad
 """
 
 
-def test_a_configuration_that_envoy_does_not_accept_is_told_in_its_words(meshed: Path, output: Path) -> None:
-    """Case 62: exit 4 before a sidecar starts, naming whose configuration, with Envoy's own message."""
+def test_rejected_envoy_configuration_prints_envoys_message(meshed: Path, output: Path) -> None:
+    """Case 62: exit 4 before a sidecar starts, with the configuration's name and Envoy's own message."""
     finished = command.run("run", "--scenario", meshed, output=output, driver=BAD_BOOTSTRAP)
-    assert finished.code == 4, finished.told
+    assert finished.code == 4, finished.output
     assert "Envoy does not accept the configuration of ratings-sidecar: exit code 1" in finished.err
     assert "nonsense" in finished.err
     _assert_failed(output, 4)
@@ -168,10 +168,10 @@ certificates.SPARE = -datetime.timedelta(minutes=1)
 """
 
 
-def test_certificates_that_would_expire_during_the_run_end_it(meshed: Path, output: Path) -> None:
+def test_certificates_expiring_during_run_are_refused(meshed: Path, output: Path) -> None:
     """Case 63: exit 4 before a process starts, with both times."""
     finished = command.run("run", "--scenario", meshed, output=output, driver=SHORT_CERTIFICATES)
-    assert finished.code == 4, finished.told
+    assert finished.code == 4, finished.output
     assert "the certificates of this run expire at " in finished.err
     assert "before its planned end at " in finished.err
     _assert_failed(output, 4)

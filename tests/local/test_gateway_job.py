@@ -11,7 +11,7 @@ from tests import command
 
 pytestmark = pytest.mark.slow
 
-MEASURED = (0, 5)  # 5: it measured, and says that this machine was too busy for the numbers to count
+MEASURED = (0, 5)  # 5: it measured, and this machine was too busy for a valid result
 SHORT = ("--repeats", "1", "--users", "4", "--warmup", "0s", "--duration", "2s", *command.ONCE)
 GATEWAYS = ("istio-gateway", "kuma-gateway", "kuma-gateway-delegated")
 ENTRY, INSIDE = "locust -> gateway", "gateway -> productpage"
@@ -32,7 +32,7 @@ configurations:
 
 def measured(output: Path, *args: str) -> StoredRun:
     finished = command.run("run", *args, output=output)
-    assert finished.code in MEASURED, finished.told
+    assert finished.code in MEASURED, finished.output
     return open_run(next(output.glob("*/")))
 
 
@@ -44,7 +44,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> StoredRun:
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> StoredRun:
-    """Gateways with mutual TLS behind them, and policies that concern them."""
+    """Gateways with mutual TLS behind them, and policies that apply to them."""
     folder = tmp_path_factory.mktemp("secured")
     (folder / "gateways.yaml").write_text(POLICIES, "utf-8")
     return measured(folder / "results", "--scenario", str(folder / "gateways.yaml"))
@@ -54,14 +54,14 @@ def trials_of(run: StoredRun, *configurations: str) -> Iterator[StoredTrial]:
     yield from (trial for trial in run.trials if trial.record.configuration in configurations)
 
 
-def seen_after(trial: StoredTrial, name: str) -> dict[str, str]:
-    """What the proofs of one name saw after the load, by their subject."""
+def evidence_after(trial: StoredTrial, name: str) -> dict[str, str]:
+    """What the proofs of one name found after the load, by their subject."""
     assert trial.proof is not None
     return {fact.subject: fact.seen for fact in trial.proof.after if fact.name == name}
 
 
 def test_every_proof_holds(run: StoredRun, secured: StoredRun) -> None:
-    """With and without a gateway, and with policies: each is proven before and after its load."""
+    """With and without a gateway, and with policies, all proofs hold before and after the load."""
     trials = (*run.trials, *secured.trials)
     assert len(trials) == 9
     for trial in trials:
@@ -71,20 +71,20 @@ def test_every_proof_holds(run: StoredRun, secured: StoredRun) -> None:
         assert trial.proof.after
 
 
-def test_the_load_passed_the_gateway_and_productpages_sidecar(run: StoredRun) -> None:
-    """What entered the gateway is what it sent on, and what productpage's sidecar took."""
+def test_load_passes_gateway_and_productpage_sidecar(run: StoredRun) -> None:
+    """The gateway forwarded every request that entered it, and productpage's sidecar received all of them."""
     for trial in trials_of(run, *GATEWAYS):
-        counted = seen_after(trial, "requests counted")
+        counted = evidence_after(trial, "requests counted")
         entered = counted[ENTRY].split()[0]
         assert int(entered) > 0
         assert counted[ENTRY] == f"{entered} by gateway"
         assert counted[INSIDE] == f"{entered} by gateway's proxy, {entered} by productpage's"
 
 
-def test_each_gateway_speaks_as_its_mesh_has_it(run: StoredRun) -> None:
-    """Istio's and Kuma's own speak HTTP/1.1 to sidecars, a delegated one HTTP/2 by its sidecar."""
+def test_each_gateway_uses_its_meshs_protocol(run: StoredRun) -> None:
+    """Istio's and Kuma's gateways speak HTTP/1.1 to sidecars, a delegated one HTTP/2 through its sidecar."""
     spoken = {
-        trial.record.configuration: seen_after(trial, "protocol between sidecars")[INSIDE].split()[0]
+        trial.record.configuration: evidence_after(trial, "protocol between sidecars")[INSIDE].split()[0]
         for trial in trials_of(run, *GATEWAYS)
     }
     assert spoken == {
@@ -94,17 +94,17 @@ def test_each_gateway_speaks_as_its_mesh_has_it(run: StoredRun) -> None:
     }
 
 
-def test_a_path_without_a_route_ends_at_the_gateway(run: StoredRun) -> None:
-    """Productpage would answer it with 200; the routes' own paths are answered by services."""
+def test_gateway_refuses_path_without_route(run: StoredRun) -> None:
+    """Productpage would respond to the path with 200; services respond to the paths of the routes."""
     for trial in trials_of(run, *GATEWAYS):
-        assert seen_after(trial, "no route") == {"/health": "404 from the gateway itself"}
-        routes = seen_after(trial, "route")
+        assert evidence_after(trial, "no route") == {"/health": "404 from the gateway itself"}
+        routes = evidence_after(trial, "route")
         assert routes.keys() == {"/productpage", "/static", "/login", "/logout", "/api/v1/products"}
         assert all(seen.endswith("from a service") for seen in routes.values())
 
 
-def test_the_load_has_no_sidecar_where_it_enters_through_a_gateway(run: StoredRun) -> None:
-    """The gateway's processes take its place: one, or two where a delegated gateway has a sidecar."""
+def test_load_through_gateway_has_no_sidecar(run: StoredRun) -> None:
+    """The gateway replaces the load's sidecar with one process, or two where a delegated gateway has a sidecar."""
     proxies = {
         trial.record.configuration: {file.stem for file in (trial.path / "proxies").glob("*.json")}
         for trial in run.trials
@@ -115,10 +115,10 @@ def test_the_load_has_no_sidecar_where_it_enters_through_a_gateway(run: StoredRu
     assert proxies["kuma-gateway-delegated"] == {*services, "gateway", "gateway-front"}
 
 
-def test_the_gateway_has_an_identity_that_policies_let_in(secured: StoredRun) -> None:
-    """Mutual TLS from the gateway's account to productpage's, in both meshes, and all policies in force."""
+def test_policies_allow_gateway_identity(secured: StoredRun) -> None:
+    """Mutual TLS links the gateway's account with productpage's in both meshes, and all policies are in force."""
     for trial in secured.trials:
-        identity = seen_after(trial, "mutual TLS")[INSIDE]
+        identity = evidence_after(trial, "mutual TLS")[INSIDE]
         assert "gateway" in identity.split(" to ")[0]
         assert "productpage" in identity.split(" to ")[1]
     (istio,) = trials_of(secured, "istio")
@@ -127,8 +127,8 @@ def test_the_gateway_has_an_identity_that_policies_let_in(secured: StoredRun) ->
     assert {"policy allow-nothing", "policy gateway-viewer rule 0", "policy productpage-login rule 0"} <= names
 
 
-def test_each_way_in_is_compared_with_the_other(run: StoredRun) -> None:
-    """The contrasts that the scenario names stand beside those with the baseline."""
+def test_gateway_contrasts_are_reported(run: StoredRun) -> None:
+    """The report has the contrasts that the scenario names and those with the baseline."""
     summary = json.loads((run.path / "summary.json").read_text("utf-8"))
     pairs = {(one["configuration"], one["reference"]) for one in summary["contrasts"]}
     assert {(pair.configuration, pair.reference) for pair in run.record.scenario.contrasts} <= pairs
@@ -136,20 +136,18 @@ def test_each_way_in_is_compared_with_the_other(run: StoredRun) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
-        ("istio/gateway, ", "kuma/gateway, ", "is Kuma's; the mesh of this configuration is Istio"),
+        ("istio/gateway, ", "kuma/gateway, ", "belongs to Kuma; the mesh of this configuration is Istio"),
         (", istio/gateway-policies", "", "nobody gets a page through the gateway"),
     ],
 )
-def test_gateways_that_cannot_work_are_refused_before_anything_starts(
-    tmp_path: Path, old: str, new: str, told: str
-) -> None:
+def test_invalid_gateways_are_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
     """Exit code 2, with file and line, and no folder of a run."""
     assert old in POLICIES
     (tmp_path / "gateways.yaml").write_text(POLICIES.replace(old, new), "utf-8")
     finished = command.run("run", "--scenario", str(tmp_path / "gateways.yaml"), output=tmp_path / "results")
-    assert finished.code == 2, finished.told
-    assert told in finished.err
+    assert finished.code == 2, finished.output
+    assert message in finished.err
     assert ".yaml:" in finished.err
     assert not (tmp_path / "results").exists() or not [*(tmp_path / "results").iterdir()]

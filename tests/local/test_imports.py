@@ -1,4 +1,4 @@
-"""What storing a trial imports, in a process of its own."""
+"""What storing a trial imports, in a separate process."""
 
 import subprocess
 import sys
@@ -7,8 +7,8 @@ from pathlib import Path
 from tests.bookinfo import ROOT
 
 
-def test_writing_and_reading_load_no_pandas(tmp_path: Path) -> None:
-    """Storing a trial does not wait for a library that it does not need: Arrow's usual ways would load pandas."""
+def test_storing_a_trial_does_not_import_pandas(tmp_path: Path) -> None:
+    """Storing a trial does not import pandas, which Arrow's default functions would import."""
     code = """
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Sidecars are asked through Kuma's control plane; the control plane is a small server on loopback."""
+"""Sidecars are queried through Kuma's control plane, here a small server on loopback."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,7 +33,7 @@ class FakeCluster:
 
 
 class Api(BaseHTTPRequestHandler):
-    """Answers a page with its own address; a dataplane called `gone` is not there."""
+    """Responds with a page that has its own address; a dataplane called `gone` does not exist."""
 
     def do_GET(self) -> None:
         body = b"no such dataplane" if "gone" in self.path else self.path.encode()
@@ -42,12 +42,12 @@ class Api(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    """Three pods of the control plane, of which one is ready and stays."""
+    """Three pods of the control plane, of which one is ready and not terminating."""
     with HTTPServer(("127.0.0.1", 0), Api) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -61,20 +61,22 @@ def pod(name: str, *, ready: bool = True, **metadata: Any) -> Object:
     return {"metadata": {"name": name, **metadata}, "status": {"containerStatuses": [{"ready": ready}]}}
 
 
-def test_a_sidecar_is_asked_through_a_control_plane_that_is_ready(cluster: Cluster) -> None:
-    """The address names mesh, pod and namespace, and what is asked for."""
+def test_sidecar_is_queried_through_ready_control_plane(cluster: Cluster) -> None:
+    """The URL has the mesh, pod, namespace and requested page."""
     answer = kuma.admin(cluster, "one", "/clusters?format=json", namespace="n")
     assert answer == "/meshes/default/dataplanes/one.n/clusters?format=json"
     assert kuma.admin(cluster, "one", "/clusters", namespace="guest").startswith("/meshes/own/dataplanes/one.guest/")
 
 
-def test_a_refusal_of_the_control_plane_is_told(cluster: Cluster) -> None:
-    """Page, status and reason are in one line."""
-    with pytest.raises(DeployError, match=r"answers GET /meshes/default/dataplanes/gone\.n/xds with 404: no such data"):
+def test_control_plane_error_is_reported(cluster: Cluster) -> None:
+    """The error names the page, status and reason in one line."""
+    with pytest.raises(
+        DeployError, match=r"answered GET /meshes/default/dataplanes/gone\.n/xds with 404: no such data"
+    ):
         kuma.admin(cluster, "gone", "/config_dump", namespace="n")
 
 
-def test_what_the_control_plane_does_not_hand_out_is_named(cluster: Cluster) -> None:
-    """Nobody waits for a page that there is not."""
-    with pytest.raises(DeployError, match="hands out no /quitquitquit"):
+def test_unsupported_page_is_named(cluster: Cluster) -> None:
+    """A page that the control plane does not serve is an error at once."""
+    with pytest.raises(DeployError, match="does not serve /quitquitquit"):
         kuma.admin(cluster, "one", "/quitquitquit", namespace="n")

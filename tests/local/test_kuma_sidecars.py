@@ -1,4 +1,4 @@
-"""Kuma's sidecars in real Envoys: their configuration loads, and does what the policies say."""
+"""Kuma's sidecars in real Envoys: their configuration loads and enforces the policies."""
 
 import json
 import subprocess
@@ -45,7 +45,7 @@ def certificates_of(policies: Policies, folder: Path) -> Certificates:
 
 @pytest.fixture(scope="module")
 def configurations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Sidecars]]:
-    """The sidecars of every configuration, side by side."""
+    """The sidecars of every configuration, running in parallel."""
     application = application_with("v3")
     with ExitStack() as stack:
         found = {}
@@ -60,7 +60,7 @@ def configurations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
 @pytest.mark.parametrize("reviews", ["v1", "v2"])
 def test_envoy_accepts_every_sidecar(configuration: str, reviews: str, tmp_path: Path) -> None:
-    """Envoy takes the configuration of each sidecar, of each configuration, without an unknown field."""
+    """Envoy accepts each sidecar's configuration of each configuration, without an unknown field."""
     application = application_with(reviews)
     policies = policies_of(configuration, application)
     certificates = certificates_of(policies, tmp_path / "ids")
@@ -79,10 +79,10 @@ def test_envoy_accepts_every_sidecar(configuration: str, reviews: str, tmp_path:
         ("kuma-policies-legacy", "spiffe://default/locust_bookinfo_svc"),
     ],
 )
-def test_a_page_goes_through_two_sidecars_in_http2(
+def test_page_passes_two_sidecars_in_http2(
     configurations: Mapping[str, Sidecars], configuration: str, identity: str | None
 ) -> None:
-    """A plain request arrives in HTTP/1.1, was HTTP/2 in between, and has the caller's identity beside it, if any."""
+    """A request arrives in HTTP/1.1, was HTTP/2 between the sidecars, and has the caller's identity, if any."""
     sidecars = configurations[configuration]
     answer = sidecars.send("locust", "productpage", "/productpage")
     assert (answer.status, answer.headers["server"]) == (200, "envoy")
@@ -96,7 +96,7 @@ def test_a_page_goes_through_two_sidecars_in_http2(
 
 
 @pytest.mark.parametrize("configuration", SECURED)
-def test_the_wire_speaks_tls_1_2(configurations: Mapping[str, Sidecars], configuration: str) -> None:
+def test_hops_use_tls_1_2(configurations: Mapping[str, Sidecars], configuration: str) -> None:
     """Both sidecars count handshakes as Kuma's do: TLS 1.2 with AES-128-GCM and X25519."""
     sidecars = configurations[configuration]
     sidecars.send("locust", "productpage", "/productpage")
@@ -109,15 +109,16 @@ def test_the_wire_speaks_tls_1_2(configurations: Mapping[str, Sidecars], configu
 
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
 def test_every_probe_is_answered_as_expected(configurations: Mapping[str, Sidecars], configuration: str) -> None:
-    """Each permission lets through and turns away what was derived from it, in real sidecars, by real identities."""
+    """Each permission allows and denies the probes that were derived from it, in real sidecars, with real
+    identities."""
     sidecars = configurations[configuration]
     asked = KUMA.probes(sidecars.policies, sidecars.application)
     assert {probe: sidecars.ask(probe).status for probe in asked} == {probe: probe.status for probe in asked}
 
 
 @pytest.mark.parametrize("configuration", SECURED)
-def test_a_denied_call_through_a_sidecar(configurations: Mapping[str, Sidecars], configuration: str) -> None:
-    """Its own sidecar hands a caller the 403, or 503 where the connection is closed and five retries did not help."""
+def test_denied_call_gets_403_or_503(configurations: Mapping[str, Sidecars], configuration: str) -> None:
+    """The caller's sidecar returns the 403, or 503 where the connection is closed and five retries failed."""
     sidecars = configurations[configuration]
     probes = KUMA.probes(sidecars.policies, sidecars.application)
     denied = next(one for one in probes if one.policy == "ratings-viewer" and one.status != 200)
@@ -129,10 +130,10 @@ def test_a_denied_call_through_a_sidecar(configurations: Mapping[str, Sidecars],
 
 
 @pytest.mark.parametrize("configuration", SECURED)
-def test_a_certificate_of_another_mesh_is_refused(
+def test_certificate_of_another_mesh_is_refused(
     configurations: Mapping[str, Sidecars], configuration: str, tmp_path: Path
 ) -> None:
-    """The right name signed by a root of somebody else is nobody's."""
+    """A certificate with the right name that is signed by another root is refused."""
     sidecars = configurations[configuration]
     forged = certificates_of(sidecars.policies, tmp_path / "forged").identity("bookinfo-productpage")
     mine = sidecars.certificates.identity("bookinfo-productpage")
@@ -178,8 +179,8 @@ spec:
 @pytest.mark.parametrize(
     ("folder", "permissions"), [("kuma/policies", MANY), ("kuma/policies-legacy", OLDER)], ids=["identity", "builtin"]
 )
-def test_envoy_decides_as_the_policies_are_read(folder: str, permissions: str, tmp_path: Path) -> None:
-    """Real sidecars answer every pair of caller and callee as the evaluation of the permissions says."""
+def test_envoy_decides_like_the_evaluation(folder: str, permissions: str, tmp_path: Path) -> None:
+    """Real sidecars decide on every pair of caller and callee as the evaluation of the permissions does."""
     application = application_with("v3")
     given = tmp_path / "given"
     given.mkdir()
@@ -193,6 +194,6 @@ def test_envoy_decides_as_the_policies_are_read(folder: str, permissions: str, t
     names.update(KUMA.identities(policies, application))
     with running("kuma", application, policies, certificates=certificates, folder=tmp_path) as sidecars:
         for workload, account in product(("details", "ratings"), names):
-            said = status[decision(policies, application.workload(workload), names[account])]
-            probe = Probe("", workload, account, "GET", "/", said)
-            assert sidecars.ask(probe).status == said, (workload, account)
+            expected = status[decision(policies, application.workload(workload), names[account])]
+            probe = Probe("", workload, account, "GET", "/", expected)
+            assert sidecars.ask(probe).status == expected, (workload, account)

@@ -1,4 +1,4 @@
-"""The load generator takes over nothing from its user: neither settings, nor credentials, nor proxies."""
+"""The load generator ignores its user's settings, credentials and proxies."""
 
 import os
 from pathlib import Path
@@ -35,13 +35,13 @@ class Reader(HttpUser):
     def page(self):
         self.client.get("/productpage", headers={"Host": self.environment.parsed_options.virtual_host})
 """
-# Each of these alone changes what is measured, or ends the load; the trials stayed valid with some.
+# Each of these alone would change the measurement or end the load; with some of them trials would stay valid.
 SETTINGS = "processes = 2\ntags = nothing\ncsv = figures\nrun-time = 1s\nusers = 1\n"
 
 
 @pytest.mark.slow
-def test_the_users_settings_of_locust_do_not_change_the_load(output: Path) -> None:
-    """`.locust.conf`, `.netrc`, `LOCUST_*` and proxies are of the user's home and shell, not of the scenario."""
+def test_user_settings_do_not_change_the_load(output: Path) -> None:
+    """`.locust.conf`, `.netrc`, `LOCUST_*` and proxies belong to the user's home and shell, not to the scenario."""
     home = output.parent / "home"
     home.mkdir()
     (home / ".locust.conf").write_text(SETTINGS, "utf-8")
@@ -51,7 +51,7 @@ def test_the_users_settings_of_locust_do_not_change_the_load(output: Path) -> No
     closed = "http://127.0.0.1:9"
     env = {"HOME": str(home), "http_proxy": closed, "ALL_PROXY": closed, "LOCUST_USERS": "1", "LOCUST_TAGS": "none"}
     finished = command.run("run", "--scenario", scenario, output=output, env=env)
-    assert finished.code == 0, finished.told
+    assert finished.code == 0, finished.output
     trial = command.only_run(output) / "trials" / "01-baseline-1"
     record = command.trial_record(trial.parents[1], trial.name)
     assert record["generator"]["locust_failures"] == 0
@@ -59,8 +59,8 @@ def test_the_users_settings_of_locust_do_not_change_the_load(output: Path) -> No
     assert not list(trial.glob("figures*"))
 
 
-def test_the_environment_keeps_what_is_not_about_the_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The path, and packages that are installed for the user alone."""
+def test_environment_keeps_unrelated_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The load generator keeps PATH and packages that are installed for the user alone."""
     settings = {"LOCUST_HOST", "HTTPS_PROXY", "no_proxy", "NETRC", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"}
     settings |= {"GEVENT_LOOP", "PYTHONDEVMODE", "PYTHONMALLOC", "OTEL_EXPORTER", "XDG_CONFIG_HOME", "SSLKEYLOGFILE"}
     for name in (*settings, "PYTHONPATH"):

@@ -1,4 +1,4 @@
-"""Locust in several processes: each worker records on its own, and nothing is lost when they are put together."""
+"""Locust in several processes: each worker records separately, and the merged records are complete."""
 
 import json
 import os
@@ -30,7 +30,7 @@ from tests.rows import recorded_rows
 pytestmark = pytest.mark.measures
 
 USUAL_PORT = 5557
-ANSWER_S = 1.0  # longer than Locust's master waits for its workers' last figures
+ANSWER_S = 1.0  # longer than Locust's master waits for the last statistics of its workers
 
 LOCUSTFILE = """
 from locust import FastHttpUser, constant, task
@@ -55,7 +55,7 @@ UNTIMED = """
 
 
 class Answers(BaseHTTPRequestHandler):
-    """`/slow` is answered after `ANSWER_S`."""
+    """Responds to `/slow` after `ANSWER_S`."""
 
     protocol_version = "HTTP/1.1"
 
@@ -68,7 +68,7 @@ class Answers(BaseHTTPRequestHandler):
         self.wfile.write(b"ok")
 
     def log_message(self, *_: Any) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def account(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def loaded(server: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two workers leave when they are ended in the middle of slow requests."""
+    """The files of two workers that are ended during slow requests."""
     folder = tmp_path_factory.mktemp("loaded")
     with locust(folder, server) as child:
         wait_for_rows(folder, child, rows=300)
@@ -132,8 +132,8 @@ def loaded(server: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_request_of_every_worker_is_a_row(loaded: Path) -> None:
-    """Locust's own count over its workers is the number of rows, requests in flight at the end included."""
+def test_every_workers_requests_are_rows(loaded: Path) -> None:
+    """Locust's count over its workers is the number of rows, including requests in flight at the end."""
     own = account(loaded)
     assert own["problem"] == ""
     assert own["locust_requests"] == own["recorded"] == recorded_rows(loaded) == len(read_samples(loaded)) >= 300
@@ -141,8 +141,8 @@ def test_every_request_of_every_worker_is_a_row(loaded: Path) -> None:
     assert (own["derived_starts"], own["clock_step_ms"]) == (0, 0)
 
 
-def test_each_worker_has_files_of_its_own(loaded: Path) -> None:
-    """Both workers recorded, each with names and a start; the master's start is the earliest."""
+def test_each_worker_has_its_own_files(loaded: Path) -> None:
+    """Both workers recorded rows, each with names and a start; the master's start is the earliest."""
     assert [path.name for path in raw_files(loaded)] == [
         "generator.json", "names-0.txt", "names-1.txt", "samples-0.bin", "samples-1.bin",
         "started-0.json", "started-1.json", "started.json",
@@ -153,8 +153,8 @@ def test_each_worker_has_files_of_its_own(loaded: Path) -> None:
     assert start.zero_ns == json.loads((loaded / "started.json").read_text("utf-8"))["zero_ns"]
 
 
-def test_names_are_the_same_whoever_asked(loaded: Path) -> None:
-    """The slow requests are the ones that took long, whichever worker numbered the names in which order."""
+def test_request_names_are_merged_across_workers(loaded: Path) -> None:
+    """The slow requests are those with a high latency, whichever worker numbered the names in which order."""
     samples = read_samples(loaded)
     assert sorted(samples.names) == ["/quick", "/slow"]
     slow = samples.name == samples.names.index("/slow")
@@ -162,7 +162,7 @@ def test_names_are_the_same_whoever_asked(loaded: Path) -> None:
     assert samples.latency_ns[slow].min() >= ANSWER_S * 1e9 > samples.latency_ns[~slow].max()
 
 
-def test_the_last_rows_are_in_order_of_completion(loaded: Path) -> None:
+def test_newest_rows_are_in_order_of_completion(loaded: Path) -> None:
     """The newest rows of both workers come in the order in which the requests ended."""
     rows = recent_rows(loaded, most=50)
     assert len(rows) == 100
@@ -181,8 +181,8 @@ def test_workers_share_the_arrivals(server: str, tmp_path: Path) -> None:
     assert own["recorded"] == own["locust_requests"] == recorded_rows(tmp_path)
 
 
-def test_a_lost_worker_ends_the_load(server: str, tmp_path: Path) -> None:
-    """When a worker is killed, the load ends as a failure that says so; what the other recorded is kept."""
+def test_lost_worker_ends_the_load(server: str, tmp_path: Path) -> None:
+    """When a worker is killed, the load ends as a failure that reports it; the other worker's rows are kept."""
     with locust(tmp_path, server) as child:
         wait_for_rows(tmp_path, child, rows=100)
         worker = psutil.Process(child.pid).children()[0]
@@ -193,8 +193,8 @@ def test_a_lost_worker_ends_the_load(server: str, tmp_path: Path) -> None:
     assert own["recorded"] > 0
 
 
-def test_a_row_that_a_worker_cannot_record_ends_the_load(server: str, tmp_path: Path) -> None:
-    """When one worker's recorder gives up, the load ends as a failure with its reason; rows until then are kept."""
+def test_unrecordable_row_ends_the_load(server: str, tmp_path: Path) -> None:
+    """When one worker's recorder fails, the load ends as a failure with its reason; rows until then are kept."""
     with locust(tmp_path, server, locustfile=LOCUSTFILE + UNTIMED) as child:
         assert child.wait(timeout=60) == 1, (tmp_path / "load.log").read_text("utf-8")
     own = account(tmp_path)
@@ -202,8 +202,8 @@ def test_a_row_that_a_worker_cannot_record_ends_the_load(server: str, tmp_path: 
     assert own["recorded"] == recorded_rows(tmp_path) == len(read_samples(tmp_path))
 
 
-def test_workers_begin_beside_another_locust(server: str, tmp_path: Path) -> None:
-    """Whoever has the port that masters usually listen at, here and on every address: the load takes another."""
+def test_workers_start_while_another_locust_runs(server: str, tmp_path: Path) -> None:
+    """If another process listens on the master's usual port, here and on every address, the load uses another port."""
     (tmp_path / "asking.py").write_text(LOCUSTFILE, "utf-8")
     order = LoadOrder(
         address=server.removeprefix("http://"),

@@ -1,4 +1,4 @@
-"""The locustfile is a plain one: Locust users run it as any other, with and without Locust's web page."""
+"""The locustfile is a standard one: Locust users run it as any other, with and without Locust's web page."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ LOCUST = [sys.executable, "-m", "locust", "--locustfile", "locustfiles/bookinfo.
 
 @pytest.fixture(scope="module")
 def front() -> Iterator[str]:
-    """The address of a whole Bookinfo's front end."""
+    """The address of the front end of a complete Bookinfo."""
     with ExitStack() as stack:
         details, ratings = (stack.enter_context(running(name)) for name in ("details", "ratings"))
         reviews = stack.enter_context(running("reviews", "--version", "v3", *connect(ratings=ratings)))
@@ -36,7 +36,7 @@ def headless(front: str, *options: str) -> dict[str, int]:
 
 
 def by_name(front: str, *options: str) -> dict[str, dict[str, int]]:
-    """Three seconds of load from three users; Locust's own statistics, by the requests' names."""
+    """Three seconds of load from three users; Locust's own statistics, by request name."""
     given = ["--headless", "--json", "--host", f"http://{front}", "--users", "3", "--spawn-rate", "3"]
     argv = [*LOCUST, *given, "--run-time", "3s", "--exit-code-on-error", "0", *options]
     child = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60)
@@ -77,31 +77,31 @@ def wait_until(true: Callable[[], bool]) -> None:
 
 
 def swarm(address: str, **settings: str) -> Answer:
-    """What the page's start button sends."""
+    """Send what the page's start button sends."""
     form = {"content-type": "application/x-www-form-urlencoded"}
     return fetch(address, "/swarm", "POST", urlencode(settings), form)
 
 
-def test_it_runs_under_plain_locust(front: str) -> None:
-    """Without meshbench beside it, the file loads the product page, and no request fails."""
+def test_locustfile_runs_under_plain_locust(front: str) -> None:
+    """Without meshbench, the file loads the product page, and no request fails."""
     found = headless(front, "--think-time", "0.05", "--reviews", "v3")
     assert found["requests"] > 10
     assert found["failures"] == 0
 
 
-def test_the_think_time_paces_the_users(front: str) -> None:
-    """Three users who think for a second after each answer ask at most four times each in three seconds."""
+def test_think_time_limits_requests(front: str) -> None:
+    """Three users who think for a second after each response send at most four requests each in three seconds."""
     assert 3 <= headless(front, "--think-time", "1")["requests"] <= 12
 
 
-def test_a_page_of_the_wrong_version_is_a_failure(front: str) -> None:
-    """A page counts as good only when the asked version of reviews made it, whatever its status."""
+def test_page_of_wrong_version_is_a_failure(front: str) -> None:
+    """A page counts as valid only when the requested version of reviews made it, whatever its status."""
     found = headless(front, "--reviews", "v2")
     assert found["failures"] == found["requests"] > 0
 
 
-def test_who_has_logged_in_must_see_another_version(front: str) -> None:
-    """Half of the users log in, once each, and are counted apart; each kind is checked for the version meant for it."""
+def test_logged_in_users_are_checked_for_their_version(front: str) -> None:
+    """Half of the users log in, once each, and are counted separately; each user group is checked for its version."""
     found = by_name(front, "--reviews", "v3", "--logged-in", '{"Marco": "v2"}', "--think-time", "0.05")
     assert found["login"] == {"requests": 1, "failures": 0}
     assert found["page as others"]["failures"] == 0
@@ -109,7 +109,7 @@ def test_who_has_logged_in_must_see_another_version(front: str) -> None:
     assert found["page as Marco"]["failures"] == found["page as Marco"]["requests"] > 5
 
 
-def test_it_works_on_locusts_web_page(front: str, tmp_path: Path) -> None:
+def test_locustfile_works_on_locusts_web_page(front: str, tmp_path: Path) -> None:
     """The page offers the file's settings; its start button starts users, and requests are counted."""
     with web_page(tmp_path) as address:
         page = fetch(address, "/").body.decode()

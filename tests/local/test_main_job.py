@@ -1,4 +1,4 @@
-"""The main job, whole: the real command with real services, sidecars, certificates and load."""
+"""The main job: the real command with real services, sidecars, certificates and load."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from tests import command
 
 pytestmark = pytest.mark.slow
 
-MEASURED = (0, 5)  # 5: it measured, and says that this machine was too busy for the numbers to count
+MEASURED = (0, 5)  # 5: it measured, and this machine was too busy for a valid result
 
 
 @pytest.fixture(scope="module")
@@ -23,18 +23,18 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> StoredRun:
     """A run of the scenario `smoke`."""
     output = tmp_path_factory.mktemp("smoke") / "results"
     finished = command.run("run", "--scenario", "smoke", output=output)
-    assert finished.code in MEASURED, finished.told
+    assert finished.code in MEASURED, finished.output
     assert "Report: " in finished.out
     return open_run(next(output.glob("*/")))
 
 
-def test_every_trial_of_the_plan_is_there(smoke: StoredRun) -> None:
+def test_every_planned_trial_is_stored(smoke: StoredRun) -> None:
     """Each configuration is measured once per block, in the planned order."""
     assert [trial.record.trial for trial in smoke.trials] == [trial.folder for trial in smoke.record.plan.trials]
     assert smoke.problems == ()
 
 
-def test_every_written_record_keeps_its_schema(smoke: StoredRun) -> None:
+def test_records_are_valid_under_their_schemas(smoke: StoredRun) -> None:
     """All JSON files of a run are valid under the schemas that ship."""
     for name in FILES:
         files = list(smoke.path.rglob(f"{name}.json"))
@@ -43,15 +43,15 @@ def test_every_written_record_keeps_its_schema(smoke: StoredRun) -> None:
             jsonschema.validate(json.loads(file.read_text("utf-8")), schema(name))
 
 
-def test_every_request_that_was_counted_is_stored(smoke: StoredRun) -> None:
-    """Rows written are the requests that Locust counted."""
+def test_every_counted_request_is_stored(smoke: StoredRun) -> None:
+    """The number of stored rows is the number of requests that Locust counted."""
     for trial in smoke.trials:
         assert trial.record.generator is not None
         assert len(trial.samples()) == trial.record.generator.locust_requests > 0
 
 
 def test_every_proof_holds(smoke: StoredRun) -> None:
-    """Without a proof there is no load, and what was proven before still holds after it."""
+    """A load starts only after all proofs hold, and they still hold after it."""
     for trial in smoke.trials:
         assert trial.proof is not None
         assert trial.proof.failures == ()
@@ -59,8 +59,8 @@ def test_every_proof_holds(smoke: StoredRun) -> None:
         assert trial.proof.after
 
 
-def test_the_mesh_is_proven_on_every_hop(smoke: StoredRun) -> None:
-    """Both proxies of each hop counted the load, both identities are seen, every policy lets through and denies."""
+def test_mesh_is_proven_on_every_hop(smoke: StoredRun) -> None:
+    """Both proxies of each hop counted the load, both identities are proven, and every policy allows and denies."""
     hops = {"locust -> productpage", "productpage -> details", "productpage -> reviews", "reviews -> ratings"}
     trial = next(trial for trial in smoke.trials if trial.record.configuration == "istio-policies")
     assert trial.proof is not None
@@ -73,7 +73,7 @@ def test_the_mesh_is_proven_on_every_hop(smoke: StoredRun) -> None:
         assert any(text.startswith("403 RBAC") for text in seen), policy
 
 
-def test_the_sidecars_are_seen_at_work(smoke: StoredRun) -> None:
+def test_sidecars_use_resources_under_load(smoke: StoredRun) -> None:
     """Five sidecars use CPU and memory under load with a mesh, none without."""
     for trial in smoke.trials:
         trace = trial.resources()
@@ -82,8 +82,8 @@ def test_the_sidecars_are_seen_at_work(smoke: StoredRun) -> None:
         assert trace.cpu_ns.max() > 0
 
 
-def test_no_key_is_in_the_results(smoke: StoredRun) -> None:
-    """Private keys stay in the working folder, which is gone."""
+def test_results_contain_no_key(smoke: StoredRun) -> None:
+    """Private keys stay in the working folder, which is removed."""
     held = [path for path in smoke.path.rglob("*") if path.is_file() and b"PRIVATE KEY" in path.read_bytes()]
     assert held == []
     made = [line["path"] for line in read_journal(smoke.path / "journal.jsonl") if line["step"] == "make-folder"]
@@ -91,22 +91,22 @@ def test_no_key_is_in_the_results(smoke: StoredRun) -> None:
     assert not any(Path(path).exists() for path in made)
 
 
-def test_the_report_is_made_again_from_the_folder_alone(smoke: StoredRun) -> None:
-    """`report` gives the same summary, also when nothing but the run's folder is there."""
+def test_report_is_reproduced_from_the_run_folder(smoke: StoredRun) -> None:
+    """`report` gives the same summary, also when only the run's folder exists."""
     before = (smoke.path / "summary.json").read_bytes()
     again = command.call("report", smoke.path, "--format", "md,csv", "--json", output=smoke.path.parent)
-    assert again.code == 0, again.told
+    assert again.code == 0, again.output
     assert again.out.encode() == before == (smoke.path / "summary.json").read_bytes()
 
 
 @pytest.mark.measures
-def test_an_open_loop_keeps_its_rate_and_counts_from_the_arrival(tmp_path: Path) -> None:
-    """With `--rate` arrivals do not wait for answers, and each is stored with the time it was due."""
+def test_open_loop_keeps_its_rate_and_intended_starts(tmp_path: Path) -> None:
+    """With `--rate` arrivals do not wait for responses, and each request is stored with its intended start."""
     scenario = command.write_scenario(
         tmp_path, [command.BASELINE], load={"users": 20, "rate": "30/s", "warmup": "1s", "duration": "5s"}
     )
     finished = command.run("run", "--scenario", scenario, output=tmp_path / "results")
-    assert finished.code in MEASURED, finished.told
+    assert finished.code in MEASURED, finished.output
     (trial,) = open_run(next((tmp_path / "results").glob("*/"))).trials
     counted = trial.samples().counted(trial.record.windows)
     expected = 30 * 5
@@ -115,11 +115,11 @@ def test_an_open_loop_keeps_its_rate_and_counts_from_the_arrival(tmp_path: Path)
 
 
 @pytest.mark.measures
-def test_more_users_than_the_application_can_serve_bring_no_more_throughput(tmp_path: Path) -> None:
-    """The sweep of the study runs whole, and shows saturation: 25 times the users bring no 25 times the pages."""
+def test_throughput_saturates_in_the_users_sweep(tmp_path: Path) -> None:
+    """The study's sweep completes and shows saturation: 25 times the users do not give 25 times the pages."""
     short = ("--repeats", "1", "--duration", "3s", "--warmup", "0s", *command.ONCE)
     finished = command.run("run", "--scenario", "users-sweep", *short, output=tmp_path / "results")
-    assert finished.code in MEASURED, finished.told
+    assert finished.code in MEASURED, finished.output
     folder = next((tmp_path / "results").glob("*/"))
     summary = json.loads((folder / "summary.json").read_text("utf-8"))
     rps = {side["users"]: side["repeats"][0]["rps"] for side in summary["configurations"].values()}

@@ -1,4 +1,4 @@
-"""A load's files come from its pod: a real shell runs here what it would run there."""
+"""A load's files are fetched from its pod: a real shell runs here what it would run in the pod."""
 
 import hashlib
 import subprocess
@@ -25,7 +25,7 @@ from bench.targets.cluster.load.clock import Offset
 from bench.targets.cluster.load.generator import PodGenerator, start_load
 from bench.targets.cluster.load.transfer import LoadEnd, PodFiles, parse_parts
 
-GONE = ClusterError("reading: nobody answers", status=0)
+GONE = ClusterError("reading: no response", status=0)
 
 
 @pytest.fixture
@@ -55,8 +55,8 @@ def load_pod(*containers: Object, early: Sequence[Object] = (), **status: Any) -
 
 @dataclass
 class FakePod:
-    """A load pod whose files are in a folder here: `exec` runs there what it would run in the pod. `cuts` are how many
-    answers are cut short, `lies` how often files come over with a byte too many, `refusal` is what kubelets say."""
+    """A load pod whose files are in a local folder: `exec` runs there what it would run in the pod. `cuts` is how many
+    responses are cut short, `lies` how often files arrive with a byte too many, `refusal` is the kubelets' error."""
 
     files: Path
     cuts: int = 0
@@ -74,9 +74,9 @@ class FakePod:
         script = argv[2].replace("cd /load", f"cd {self.files}")
         child = subprocess.run([*argv[:2], script, *argv[3:]], capture_output=True, check=False)
         assert child.returncode == 0, child.stderr
-        return Ran(0, self._spoilt(child.stdout, argv[3]), "")
+        return Ran(0, self._corrupt(child.stdout, argv[3]), "")
 
-    def _spoilt(self, output: bytes, what: str) -> bytes:
+    def _corrupt(self, output: bytes, what: str) -> bytes:
         if what == "fetch" and output and self.cuts:
             self.cuts -= 1
             return output[:-1]
@@ -115,8 +115,8 @@ def copies(pod: FakePod, tmp_path: Path) -> PodFiles:
     return PodFiles(cast("Cluster", pod), "here", folder, workers=1)
 
 
-def same(pod: FakePod, copies: PodFiles) -> bool:
-    """Whether every file of the pod is here, alike."""
+def is_equal_copy(pod: FakePod, copies: PodFiles) -> bool:
+    """Whether every file of the pod is here, with the same content."""
     checksums = [
         {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
         for folder in (pod.files, copies.folder)
@@ -124,86 +124,84 @@ def same(pod: FakePod, copies: PodFiles) -> bool:
     return checksums[0] == checksums[1]
 
 
-def test_only_what_is_new_comes_over(pod: FakePod, copies: PodFiles) -> None:
-    """A second fetch brings what was appended meanwhile and nothing twice."""
+def test_fetch_copies_only_new_data(pod: FakePod, copies: PodFiles) -> None:
+    """A second fetch copies what was appended meanwhile and nothing twice."""
     assert copies.fetch() == sum(path.stat().st_size for path in pod.files.iterdir())
     assert copies.fetch() == 0
     with (pod.files / "samples.bin").open("ab") as file:
         file.write(bytes(range(33)))
     assert copies.fetch() == 33
-    assert same(pod, copies)
+    assert is_equal_copy(pod, copies)
     assert copies.differences() == ""
 
 
-def test_an_answer_that_is_cut_adds_nothing(pod: FakePod, copies: PodFiles) -> None:
-    """It is an error, no file here has grown, and the next fetch brings everything."""
+def test_truncated_fetch_adds_nothing(pod: FakePod, copies: PodFiles) -> None:
+    """A truncated response is an error, no local file grows, and the next fetch copies everything."""
     pod.cuts = 1
     with pytest.raises(ClusterError, match="the answer is cut"):
         copies.fetch()
     assert not list(copies.folder.iterdir())
     copies.fetch()
-    assert same(pod, copies)
+    assert is_equal_copy(pod, copies)
 
 
-def test_names_come_after_the_rows_that_use_them(pod: FakePod, copies: PodFiles) -> None:
-    """Whatever is recorded during a fetch, no row here lacks its name."""
+def test_names_are_fetched_after_their_rows(pod: FakePod, copies: PodFiles) -> None:
+    """Whatever is recorded during a fetch, every local row has its name."""
     copies.fetch()
     (call,) = pod.ran
     assert call == "keeper: fetch"
-    parts = parse_parts(b"samples.bin 1\nXnames.txt 2\nYZ", room={"samples.bin": 9, "names.txt": 9})
+    parts = parse_parts(b"samples.bin 1\nXnames.txt 2\nYZ", limits={"samples.bin": 9, "names.txt": 9})
     order = [part.name for part in parts]
     assert order == ["samples.bin", "names.txt"]
     assert copies._names() == ("started.json", "samples.bin", "names.txt", "generator.json")
 
 
-def test_the_end_brings_everything_and_verifies_it(pod: FakePod, copies: PodFiles) -> None:
-    """Locust is told by SIGTERM, its account awaited, and every file compared."""
-    assert LoadEnd(copies, Watch()).in_full(timeout_s=5) == ""
+def test_end_fetches_and_verifies_everything(pod: FakePod, copies: PodFiles) -> None:
+    """SIGTERM ends Locust, its summary is awaited, and every file is compared."""
+    assert LoadEnd(copies, Watch()).fetch_fully(timeout_s=5) == ""
     assert pod.ran[0] == "locust: kill -TERM 1"
     assert pod.ran[-1] == "keeper: verify"
-    assert same(pod, copies)
+    assert is_equal_copy(pod, copies)
 
 
-def test_a_file_that_came_over_wrong_is_fetched_again(pod: FakePod, copies: PodFiles) -> None:
-    """One wrong byte is noticed, and mended by the pod's own file."""
+def test_corrupt_copy_is_fetched_again(pod: FakePod, copies: PodFiles) -> None:
+    """One wrong byte is detected, and replaced from the pod's own file."""
     pod.lies = 1
-    assert LoadEnd(copies, Watch()).in_full(timeout_s=5) == ""
+    assert LoadEnd(copies, Watch()).fetch_fully(timeout_s=5) == ""
     assert pod.lies == 0
-    assert same(pod, copies)
+    assert is_equal_copy(pod, copies)
 
 
-def test_files_that_stay_wrong_are_told(pod: FakePod, copies: PodFiles) -> None:
-    """Which file it is, and how much of it is here."""
+def test_files_that_stay_corrupt_are_reported(pod: FakePod, copies: PodFiles) -> None:
+    """The message names the file and how much of it is here."""
     pod.lies = 2
-    told = LoadEnd(copies, Watch()).in_full(timeout_s=5)
-    assert told == "not all samples came over as the pod has them: samples.bin (3 rows here)"
+    message = LoadEnd(copies, Watch()).fetch_fully(timeout_s=5)
+    assert message == "not all samples were fetched as the pod has them: samples.bin (3 rows here)"
 
 
-def test_a_pod_that_is_gone_keeps_nobody_waiting(
-    pod: FakePod, copies: PodFiles, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is here stays, and up to which second is told."""
+def test_deleted_pod_ends_the_wait(pod: FakePod, copies: PodFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Local rows stay, and the message has the second up to which they are complete."""
     copies.fetch()
     monkeypatch.setattr(FakePod, "exec", _refuse)
     monkeypatch.setattr(FakePod, "get", lambda *_: None)
     end, began = LoadEnd(copies, Watch()), time.monotonic()
-    told = end.in_full(timeout_s=60)
-    assert told == "samples may be missing after second 3: running: there is no such pod"
+    message = end.fetch_fully(timeout_s=60)
+    assert message == "samples may be missing after second 3: running: there is no such pod"
     assert end.exit_code() is None
     assert time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize("status", [403, 404, 503])
-def test_figures_that_cannot_be_read_are_no_reason_to_end_a_load(pod: FakePod, copies: PodFiles, status: int) -> None:
-    """Neither trouble nor an outage: the load is watched on, its samples come over, and the reader is told."""
+def test_unreadable_kubelet_summary_does_not_end_a_load(pod: FakePod, copies: PodFiles, status: int) -> None:
+    """It is neither an error nor an outage: the load continues, its samples are fetched, and a warning reports it."""
     pod.refusal = ClusterError("reading the kubelet's summary: no", status=status)
     meter = KubeletUsage(copies.cluster, ("n1",), {})
     generator = PodGenerator(copies, Start(0, 0.0), Offset(0, 0, 0.0), meter, {"locust"}, Watch())
     generator.tick()
     assert (generator.trouble(), generator.outage.since_s) == ("", None)
-    assert same(pod, copies)
-    told = "the kubelet of node n1 gave no CPU and memory 1 time: reading the kubelet's summary: no"
-    assert generator.remarks() == (told,)
+    assert is_equal_copy(pod, copies)
+    message = "the kubelet of node n1 gave no CPU and memory 1 time: reading the kubelet's summary: no"
+    assert generator.remarks() == (message,)
 
 
 def _refuse(*_: object, **__: object) -> Ran:
@@ -212,7 +210,7 @@ def _refuse(*_: object, **__: object) -> Ran:
 
 @dataclass
 class HostilePod(FakePod):
-    """A load pod that answers `fetch` with anything."""
+    """A load pod that responds to `fetch` with arbitrary data."""
 
     answer: bytes = b""
 
@@ -228,17 +226,17 @@ def hostile(pod: FakePod, copies: PodFiles, answer: bytes) -> PodFiles:
 
 
 @pytest.mark.parametrize("name", ["../outside", "{root}/outside", "samples.bin/../../outside", "here", "."])
-def test_a_hostile_pod_writes_no_file_of_its_own(pod: FakePod, copies: PodFiles, tmp_path: Path, name: str) -> None:
-    """Not by a path that leads out, and not a part of the answer before it: all of it is added, or nothing."""
+def test_hostile_pod_writes_no_other_files(pod: FakePod, copies: PodFiles, tmp_path: Path, name: str) -> None:
+    """A path outside the folder refuses the whole response: all of it is added, or nothing."""
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     answer = f"samples.bin 1\nX{name.format(root=tmp_path)} 3\nssh".encode()
-    with pytest.raises(BadAnswerError, match="was not asked for"):
+    with pytest.raises(BadAnswerError, match="was not requested"):
         hostile(pod, copies, answer).fetch()
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def test_a_pod_that_always_has_more_comes_to_an_end(pod: FakePod, copies: PodFiles) -> None:
-    """At the limit for one load, whatever it announces."""
+def test_endless_pod_data_ends_at_the_limit(pod: FakePod, copies: PodFiles) -> None:
+    """The fetch stops at the limit for one load, whatever size the pod announces."""
     chunk = 8 * 1024 * 1024
     endless = replace(hostile(pod, copies, b"samples.bin %d\n" % chunk + bytes(chunk)), most_bytes=3 * chunk)
     with pytest.raises(
@@ -249,13 +247,13 @@ def test_a_pod_that_always_has_more_comes_to_an_end(pod: FakePod, copies: PodFil
 
 
 class NoMeter:
-    """Nothing is measured."""
+    """A meter that measures nothing."""
 
     def tick(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def read(self) -> None:
-        """Nothing."""
+        """Return nothing."""
 
     def rows(self, _: Start) -> list[Any]:
         return []
@@ -287,33 +285,31 @@ def _odd_names(pod: FakePod) -> None:
 
 
 @pytest.mark.parametrize(("change", "kept", "message"), [
-    (_odd_name, 2, "samples.bin: 1 of 3 rows make no sense, the first is row 2"),
-    (_odd_account, 3, "generator.json makes no sense: problem is not text"),
+    (_odd_name, 2, "samples.bin: 1 of 3 rows are invalid, the first is row 2"),
+    (_odd_account, 3, "generator.json is invalid: problem is not a string"),
     (_odd_names, 3, "names.txt: it is not UTF-8"),
 ])  # fmt: skip
-def test_files_that_make_no_sense_end_the_load_and_keep_its_samples(
+def test_malformed_files_end_the_load_and_keep_samples(
     pod: FakePod, copies: PodFiles, order: LoadOrder, change: Any, kept: int, message: str
 ) -> None:
-    """One error with exit code 4 that names the file, and all other samples are saved before."""
+    """One error with exit code 4 names the file, and all other samples are saved before."""
     change(pod)
     outcomes, load = loaded(copies, order)
-    with pytest.raises(BadAnswerError, match="what the load pod recorded makes no sense") as caught:
+    with pytest.raises(BadAnswerError, match="what the load pod recorded is invalid") as caught:
         load.run(watch=Watch(), show=lambda _: None, kept=outcomes.append)
     assert message in str(caught.value)
     assert caught.value.exit_code == 4
     (outcome,) = outcomes
     assert len(outcome.samples) == kept
-    assert outcome.generator.problem.startswith("cut short: ")
+    assert outcome.generator.problem.startswith("interrupted: ")
     assert (copies.folder / "samples.parquet").exists()
 
 
-def test_a_pod_that_turns_hostile_ends_the_load_and_loses_nothing(
-    pod: FakePod, copies: PodFiles, order: LoadOrder
-) -> None:
-    """What had come over before stays, and nothing else is asked of the pod for long."""
+def test_pod_turning_hostile_keeps_fetched_samples(pod: FakePod, copies: PodFiles, order: LoadOrder) -> None:
+    """Fetched samples stay, and the pod is not queried for long."""
     copies.fetch()
     outcomes, load = loaded(hostile(pod, copies, b"../x 1\nX"), order)
-    with pytest.raises(BadAnswerError, match="was not asked for"):
+    with pytest.raises(BadAnswerError, match="was not requested"):
         load.run(watch=Watch(), show=lambda _: None, kept=outcomes.append)
     assert len(outcomes[0].samples) == 3
 
@@ -328,14 +324,14 @@ def test_a_pod_that_turns_hostile_ends_the_load_and_loses_nothing(
         '{"zero_ns": 4611686018427387903, "wall_s": 1}',
     ],
 )
-def test_a_start_that_makes_no_sense_is_one_error(
+def test_malformed_start_is_one_error(
     pod: FakePod, copies: PodFiles, order: LoadOrder, content: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before there is anything to lose."""
+    """A malformed start is an error before there are samples."""
     (pod.files / "started.json").write_text(content, "utf-8")
     monkeypatch.setattr("bench.targets.cluster.load.generator.read_offset", lambda *_: Offset(0, 0, 0.0))
     monkeypatch.setattr(FakePod, "exec", _without_touch(FakePod.exec))
-    with pytest.raises(BadAnswerError, match=r"makes no sense: started\.json"):
+    with pytest.raises(BadAnswerError, match=r"is invalid: started\.json"):
         start_load(copies.cluster, order, copies.folder, namespace="here", meter=NoMeter(), watch=Watch())
 
 

@@ -13,25 +13,25 @@ from tests.api_server import serving
 ANSWER = {"status": "success", "data": {"resultType": "matrix", "result": [{"metric": {}, "value": [0, "17"]}]}}
 
 
-def test_a_url_that_nobody_answers_is_a_clear_failure() -> None:
-    """It names the URL."""
-    with pytest.raises(ClusterError, match=r"asking Prometheus at http://127.0.0.1:9/api/v1/query: .*refused"):
+def test_unreachable_prometheus_names_the_url() -> None:
+    """The error names the URL."""
+    with pytest.raises(ClusterError, match=r"querying Prometheus at http://127.0.0.1:9/api/v1/query: .*refused"):
         source_of("http://127.0.0.1:9/", cast("Cluster", None))("up")
 
 
 class FakePrometheus:
-    """Answers every query with `said`, and keeps the credentials that came with it."""
+    """Responds to every query with `reply`, and keeps the credentials of the request."""
 
-    def __init__(self, said: Any) -> None:
-        self.said, self.seen = said, list[str]()
+    def __init__(self, reply: Any) -> None:
+        self.reply, self.seen = reply, list[str]()
 
     def answer(self, _method: str, _url: str, _body: Object, headers: dict[str, str]) -> tuple[int, Object]:
         self.seen.append(headers.get("Authorization", ""))
-        return 200, self.said
+        return 200, self.reply
 
 
-def test_a_url_s_password_is_sent_and_not_shown() -> None:
-    """As a header for this server alone; findings, errors and records have the URL without it."""
+def test_url_password_is_sent_and_not_shown() -> None:
+    """The password is sent as a header to this server alone; checks, errors and records have the URL without it."""
     fake = FakePrometheus(
         {"status": "success", "data": {"resultType": "vector", "result": [{"metric": {}, "value": [0, "17"]}]}}
     )
@@ -42,6 +42,6 @@ def test_a_url_s_password_is_sent_and_not_shown() -> None:
     assert fake.seen == [f"Basic {base64.b64encode(b'me:pa55 word').decode()}"]
     assert finding.detail == f"http://{address} answers"
     assert without_password(place) == f"http://{address}"
-    with pytest.raises(ClusterError, match=f"asking Prometheus at http://{address}/api") as caught:
+    with pytest.raises(ClusterError, match=f"querying Prometheus at http://{address}/api") as caught:
         source_of(place, cluster)("up")
     assert "pa55" not in str(caught.value)

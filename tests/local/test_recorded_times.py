@@ -1,4 +1,4 @@
-"""What Locust's users of every class have recorded, held to what the server saw: one Locust for each kind of load."""
+"""Recorded times of Locust's user classes, compared with the server's times: one Locust for each kind of load."""
 
 import json
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ CLASSES = ("Http", "Fast", "Inheriting", "Caught", "Custom")
 USERS = 10
 RATE = 60.0
 SECONDS = 4
-NEAR_MS = 10  # in the middle; a client that is not busy takes 1 to 3 ms on each side
+NEAR_MS = 10  # in the median; a client that is not busy takes 1 to 3 ms on each side
 ORDERED = 0.95  # of the requests: FastHttpUser may be stopped between its start and its latency's
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a load of all classes left."""
+    """The results of a load with all classes."""
 
     by_class: dict[str, Compared]
     account: dict[str, Any]
@@ -55,9 +55,9 @@ def either(request: pytest.FixtureRequest) -> Loaded:
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_a_request_starts_before_it_is_received_and_ends_after_it_is_answered(either: Loaded, name: str) -> None:
-    """Start, receipt, answer and end come in this order for users of every class, and close together: a latency is that
-    of the request, neither counted twice nor from its answer on."""
+def test_request_times_enclose_server_times(either: Loaded, name: str) -> None:
+    """Start, receipt, response and end come in this order for users of every class, and close together: a latency
+    covers its whole request, neither counted twice nor from its response on."""
     found = either.by_class[name]
     assert len(found.started) > 10
     assert (found.started <= found.received).mean() >= ORDERED
@@ -68,15 +68,15 @@ def test_a_request_starts_before_it_is_received_and_ends_after_it_is_answered(ei
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_a_closed_loop_waits_as_long_as_it_says(closed: Loaded, name: str) -> None:
-    """Requests are due before they start, and in the middle start soon after."""
+def test_closed_loop_intended_starts_precede_starts(closed: Loaded, name: str) -> None:
+    """Requests are due before they start, and the median one starts soon after."""
     found = closed.by_class[name]
     assert (found.intended <= found.started).all()
     assert np.median(found.started - found.intended) < NEAR_MS * MS
 
 
-def test_an_open_loop_takes_every_arrival_once(opened: Loaded) -> None:
-    """Users of all classes together take the arrivals of one schedule, in order, each of them once."""
+def test_open_loop_uses_every_arrival_once(opened: Loaded) -> None:
+    """Users of all classes together use the arrivals of one schedule, in order, each of them once."""
     intended = np.concatenate([found.intended for found in opened.by_class.values()])
     started = np.concatenate([found.started for found in opened.by_class.values()])
     assert (intended <= started).all()
@@ -87,8 +87,8 @@ def test_an_open_loop_takes_every_arrival_once(opened: Loaded) -> None:
     np.testing.assert_allclose(np.diff(dues), np.diff(schedule[: len(dues)]), atol=1000)
 
 
-def test_starts_are_derived_for_the_client_without_one(either: Loaded) -> None:
-    """Only the client that fires the event without `start_time` has its starts derived, and all of them."""
+def test_missing_starts_are_derived(either: Loaded) -> None:
+    """All starts of the client that fires the event without `start_time` are derived, and no others."""
     assert either.account["derived_starts"] == len(either.by_class["Custom"].started)
     assert either.account["recorded"] == either.account["locust_requests"]
     assert (either.account["problem"], either.account["clock_step_ms"]) == ("", 0)

@@ -1,4 +1,4 @@
-"""The recorder inside Locust: in a process of its own, since Locust patches the one that imports it."""
+"""The recorder inside Locust: in a separate process, since Locust patches the one that imports it."""
 
 import json
 import re
@@ -18,11 +18,11 @@ from tests.bookinfo import ROOT
 pytestmark = pytest.mark.measures
 
 MS = 1_000_000
-STALL_MS = 2000  # a busy machine may stop a process for so long
+STALL_MS = 2000  # a busy machine may delay a process for so long
 
 
 def facts_of(fact: str, folder: Path) -> Any:
-    """What `tests.recording` says of a fact."""
+    """What `tests.recording` reports for a fact."""
     child = subprocess.run(
         [sys.executable, "-m", "tests.recording", fact, folder], capture_output=True, text=True, cwd=ROOT, timeout=60
     )
@@ -44,13 +44,13 @@ def closed_loop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[st
     return folder, facts_of("closed_loop", folder)
 
 
-def test_a_request_is_due_when_the_wait_is_over(closed_loop: tuple[Path, dict[str, Any]]) -> None:
+def test_intended_start_is_the_end_of_the_wait(closed_loop: tuple[Path, dict[str, Any]]) -> None:
     """In a closed loop the first request after a wait was due at its end, and each other one when it started."""
     rows = rows_by_name(closed_loop[0])
     for name in ("login", "second"):
         assert (rows[name][:, 0] == rows[name][:, 1]).all()
     intended, started, _ = rows["first"].T
-    assert intended[0] == started[0]  # no wait was before it
+    assert intended[0] == started[0]  # it follows no wait
     assert (intended[1:] < started[1:]).all()
     assert np.median(started[1:] - intended[1:]) < 10 * MS
     waits = intended[1:] - rows["second"][: len(intended) - 1, 2]
@@ -58,8 +58,8 @@ def test_a_request_is_due_when_the_wait_is_over(closed_loop: tuple[Path, dict[st
     assert np.median(waits) < 25 * MS
 
 
-def test_a_users_own_context_is_left_alone(closed_loop: tuple[Path, dict[str, Any]]) -> None:
-    """A user whose context and attributes have fields of our names keeps them, and they change no row."""
+def test_user_context_is_kept(closed_loop: tuple[Path, dict[str, Any]]) -> None:
+    """A user whose context and attributes use our field names keeps them, and they change no row."""
     folder, kept = closed_loop
     assert kept == {"context": {"started_ns": 1, "intended_ns": "never"}, "attributes": ["own", "own"]}
     found = read_samples(folder)
@@ -69,8 +69,8 @@ def test_a_users_own_context_is_left_alone(closed_loop: tuple[Path, dict[str, An
 
 
 def test_every_wait_takes_one_arrival(tmp_path: Path) -> None:
-    """In an open loop no arrival is skipped or taken twice, by users of inheriting classes, with waits of task sets and
-    of Locust's own pacing, in greenlets that a task spawns, and no `wait_time` is asked; `on_start` comes before the
+    """In an open loop no arrival is skipped or used twice, by users of inheriting classes, with waits of task sets and
+    of Locust's own pacing, in greenlets that a task spawns, and no `wait_time` is called; `on_start` comes before the
     first one, and its requests are no arrivals."""
     schedule = np.array(facts_of("open_loop", tmp_path)["schedule_ns"])
     rows = rows_by_name(tmp_path)
@@ -82,12 +82,12 @@ def test_every_wait_takes_one_arrival(tmp_path: Path) -> None:
     assert logins[:, 2].max() < arrived[:, 1].min()
     intended = np.sort(arrived[:, 0])
     assert len(intended) > 40
-    # dues are exact, except those that are shortened by what the start's conversion is off by
+    # intended starts are exact, except for the error of the start's conversion
     np.testing.assert_allclose(np.diff(intended), np.diff(schedule[: len(intended)]), atol=1000)
 
 
-def test_an_arrival_that_no_user_was_free_for_is_late(tmp_path: Path) -> None:
-    """In an open loop a user takes an arrival that has passed at once, and the request was due when it came."""
+def test_late_arrival_keeps_its_intended_start(tmp_path: Path) -> None:
+    """In an open loop a free user starts a past arrival at once, and its intended start stays that of the arrival."""
     facts_of("busy_open_loop", tmp_path)
     intended, started, ended = rows_by_name(tmp_path)["page"].T
     assert np.diff(intended).mean() < 40 * MS
@@ -95,15 +95,15 @@ def test_an_arrival_that_no_user_was_free_for_is_late(tmp_path: Path) -> None:
     assert started[-1] - intended[-1] > 200 * MS
 
 
-def test_users_are_ended_in_their_waits(tmp_path: Path) -> None:
-    """Locust ends a user that waits at once, also one that waits for its first arrival: not after its stop timeout."""
+def test_waiting_users_end_at_once(tmp_path: Path) -> None:
+    """Locust ends a waiting user at once, also one that waits for its first arrival: not after its stop timeout."""
     found = facts_of("ended_in_waits", tmp_path)
     assert 0 < found["closed"] < 5
     assert 0 < found["open"] < 5
 
 
-def test_arrivals_come_at_the_rate_and_at_random(tmp_path: Path) -> None:
-    """The gaps of 50/s are exponential: their mean is 20 ms and so is their deviation; the seed fixes them all."""
+def test_arrivals_are_exponential_at_the_rate(tmp_path: Path) -> None:
+    """The gaps of 50/s are exponential: their mean is 20 ms and so is their deviation; the seed determines them all."""
     found = facts_of("arrivals", tmp_path)
     gaps = found["gaps_s"]
     mean = fmean(gaps)
@@ -115,7 +115,7 @@ def test_arrivals_come_at_the_rate_and_at_random(tmp_path: Path) -> None:
 
 
 def test_every_request_is_a_row(tmp_path: Path) -> None:
-    """What Locust counts is what is stored: as many rows, as many failures, and its own account of both."""
+    """Rows and failed rows are as many as Locust counts, and as the recorder's own summary has."""
     counted = facts_of("load", tmp_path)
     samples = read_samples(tmp_path)
     own = json.loads((tmp_path / "generator.json").read_text("utf-8"))
@@ -124,26 +124,26 @@ def test_every_request_is_a_row(tmp_path: Path) -> None:
     assert (tmp_path / "samples.bin").stat().st_size == 33 * len(samples)
 
 
-def test_a_row_holds_what_the_request_was(tmp_path: Path) -> None:
-    """Names are kept on one line each, latencies to the nanosecond, starts since the test's start."""
+def test_row_has_name_latency_and_start(tmp_path: Path) -> None:
+    """Names are stored on one line each, latencies in nanoseconds, starts since the test's start."""
     facts_of("load", tmp_path)
     samples = read_samples(tmp_path)
     assert sorted(samples.names) == ["page 0", "page 1"]
     assert set(samples.latency_ns.tolist()) == {1_250_000}
     assert set(samples.bytes.tolist()) == {100}
-    assert set(samples.status.tolist()) == {0}  # no answer came
+    assert set(samples.status.tolist()) == {0}  # there was no response
     assert 0 <= samples.started_ns[0] < samples.started_ns[-1] < 10e9
 
 
-def test_the_clock_has_one_zero(tmp_path: Path) -> None:
-    """Who starts more load from Locust's page does not shift the times of what was recorded before."""
+def test_second_start_keeps_the_time_origin(tmp_path: Path) -> None:
+    """Starting more load from Locust's page does not shift the times of earlier rows."""
     found = facts_of("two_starts", tmp_path)
     first, second = found["zeros"]
     assert first == second == found["stored"] > 0
 
 
-def test_the_recorders_rows_are_read_as_they_were_packed(tmp_path: Path) -> None:
-    """The rows that the recorder packs have the layout that is read: sorted by start, without the torn last one."""
+def test_packed_rows_are_read_back(tmp_path: Path) -> None:
+    """The recorder's rows have the layout that is read: sorted by start, without the incomplete last one."""
     facts_of("packed_rows", tmp_path)
     (tmp_path / "started.json").write_text('{"zero_ns": 0, "wall_s": 0}', "utf-8")
     (tmp_path / "names.txt").write_text("page\nlogin\n", "utf-8")
@@ -157,8 +157,8 @@ def test_the_recorders_rows_are_read_as_they_were_packed(tmp_path: Path) -> None
     assert found.name.tolist() == [1, 0, 1]
 
 
-def test_a_full_disk_ends_the_load(tmp_path: Path) -> None:
-    """Requests that cannot be recorded are not sent: the load ends long before its time, and says why."""
+def test_full_disk_ends_the_load(tmp_path: Path) -> None:
+    """Requests that cannot be recorded are not sent: the load ends long before its time, and reports the reason."""
     found = facts_of("full_disk", tmp_path)
     own = json.loads((tmp_path / "generator.json").read_text("utf-8"))
     assert found["exit_code"] == 1
@@ -166,8 +166,8 @@ def test_a_full_disk_ends_the_load(tmp_path: Path) -> None:
     assert own["problem"] == "samples cannot be written: No space left on device"
 
 
-def test_a_request_that_cannot_be_recorded_ends_the_load(tmp_path: Path) -> None:
-    """The load ends long before its time, out of the very user whose request it was, and says what was wrong."""
+def test_unrecordable_request_ends_the_load(tmp_path: Path) -> None:
+    """The load ends long before its time, from within the user that sent the request, and reports the reason."""
     found = facts_of("refused_row", tmp_path)
     own = json.loads((tmp_path / "generator.json").read_text("utf-8"))
     assert found["exit_code"] == 1
@@ -176,8 +176,8 @@ def test_a_request_that_cannot_be_recorded_ends_the_load(tmp_path: Path) -> None
     assert len(read_samples(tmp_path)) == own["recorded"] >= 20
 
 
-def test_a_load_whose_start_cannot_be_written_ends(tmp_path: Path) -> None:
-    """A recorder that cannot write its start does not let users send for nothing."""
+def test_unwritable_start_ends_the_load(tmp_path: Path) -> None:
+    """A recorder that cannot write its start lets no user send requests."""
     found = facts_of("no_start", tmp_path)
     assert found["exit_code"] == 1
     assert found["seconds"] < 20
@@ -186,8 +186,8 @@ def test_a_load_whose_start_cannot_be_written_ends(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def odd(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """What becomes of odd events, by their names in `tests.recording`."""
+def unusual_rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """The rows of unusual events, by their names in `tests.recording`."""
     found: dict[str, dict[str, Any]] = facts_of("odd_events", tmp_path_factory.mktemp("odd"))
     return found
 
@@ -214,12 +214,12 @@ DERIVED_MS = -20
         ("no-failure", GIVEN_MS, 0, [0, 1, 5]),
     ],
 )
-def test_what_is_left_out_of_an_event_is_derived(
-    odd: dict[str, dict[str, Any]], event: str, started_ms: int, derived: int, fields: list[int]
+def test_missing_event_fields_are_derived(
+    unusual_rows: dict[str, dict[str, Any]], event: str, started_ms: int, derived: int, fields: list[int]
 ) -> None:
-    """A request without a start that can be starts its response time before its event, and is counted so; status and
-    size may be missing, and a failure is what Locust takes for one."""
-    found = odd[event]
+    """A request without a start gets its response time before its event as start, and is counted as derived; status and
+    size may be missing, and a failure is what Locust counts as one."""
+    found = unusual_rows[event]
     intended, started, latency, status, ok, size, _ = found["row"]
     assert (intended, latency, [status, ok, size]) == (started, 20 * MS, fields)
     assert started / MS == pytest.approx(started_ms, abs=5)
@@ -244,17 +244,17 @@ def test_what_is_left_out_of_an_event_is_derived(
         ("name-list", "unhashable type: 'list'"),
     ],
 )
-def test_what_does_not_fit_into_a_row_is_named(odd: dict[str, dict[str, Any]], event: str, cause: str) -> None:
-    """A request that no row can hold makes the recorder give up, once, with what it is and why."""
-    found = odd[event]
+def test_oversized_request_is_named(unusual_rows: dict[str, dict[str, Any]], event: str, cause: str) -> None:
+    """A request that no row can hold makes the recorder fail, once, with the request and the reason."""
+    found = unusual_rows[event]
     [given_up] = found["given_up"]
     assert found["problem"] == given_up
     assert re.fullmatch(rf"the request .+ cannot be recorded: .*{re.escape(cause)}", given_up)
     assert (found["recorded"], found["derived_starts"]) == (0, 0)
 
 
-def test_too_many_names_are_named(tmp_path: Path) -> None:
-    """A row counts names in 16 bits; the request with one more makes the recorder give up, and says what helps."""
+def test_too_many_names_end_with_a_hint(tmp_path: Path) -> None:
+    """A row counts names in 16 bits; the request with one more makes the recorder fail with a hint."""
     found = facts_of("too_many_names", tmp_path)
     assert found["recorded"] == 1
     [given_up] = found["given_up"]
@@ -262,32 +262,33 @@ def test_too_many_names_are_named(tmp_path: Path) -> None:
     assert "a common name" in given_up
 
 
-def test_odd_names_can_be_read_again(tmp_path: Path) -> None:
-    """A name is on one line, without control characters and not too long: no request is lost for its name."""
+def test_unusual_names_are_read_back(tmp_path: Path) -> None:
+    """A name is stored on one line, without control characters and not too long: no request is lost for its name."""
     assert facts_of("odd_names", tmp_path) == {"recorded": 7, "problem": ""}
     long = ("long" * 9999)[:8192]
     expected = ("two lines", "?[31mred", "half a pair ?", "?", "", long, "plain ü?")
     assert read_samples(tmp_path).names == expected
 
 
-def test_a_request_before_the_start_is_the_start(tmp_path: Path) -> None:
-    """What another listener of the test's start sends first is a row of the load's beginning, and the zero stays."""
+def test_request_before_start_counts_from_zero(tmp_path: Path) -> None:
+    """A request that another listener sends before the test's start is a row at the load's beginning, and the time
+    origin stays."""
     found = facts_of("before_the_start", tmp_path)
     assert found == {"same_zero": True, "derived": 0, "problem": ""}
     (started_ns,) = read_samples(tmp_path).started_ns.tolist()
     assert -STALL_MS * MS < started_ns < 0
 
 
-def test_a_step_of_the_wall_clock_is_reported(tmp_path: Path) -> None:
-    """A clock that is set between two requests, or while none is sent, stands in the account by its size."""
+def test_wall_clock_step_is_reported(tmp_path: Path) -> None:
+    """The summary has the size of a clock step between two requests or while none is sent."""
     found = facts_of("stepped_clock", tmp_path)
     for seen_by in ("request", "flush"):
         assert found[seen_by]["clock_step_ms"] == pytest.approx(30, abs=1)
         assert found[seen_by]["problem"] == ""
 
 
-def test_a_master_adds_up_its_workers_accounts(tmp_path: Path) -> None:
-    """Requests and derived starts are summed over workers; the largest step of a clock is that of the load."""
+def test_master_sums_worker_accounts(tmp_path: Path) -> None:
+    """Requests and derived starts are summed over workers; the largest clock step is that of the load."""
     facts_of("workers", tmp_path)
     own = json.loads((tmp_path / "generator.json").read_text("utf-8"))
     assert (own["recorded"], own["derived_starts"], own["clock_step_ms"]) == (7, 3, 12.5)

@@ -1,4 +1,4 @@
-"""Routing by user, whole: the real command runs the scenario `deployment-strategy` with short windows."""
+"""Routing by user: the real command runs the scenario `deployment-strategy` with short windows."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from tests import command
 
 pytestmark = pytest.mark.slow
 
-MEASURED = (0, 5)  # 5: it measured, and says that this machine was too busy for the numbers to count
+MEASURED = (0, 5)  # 5: it measured, and this machine was too busy for a valid result
 NAMES = {"login", "page as Marco", "page as others"}
 
 
@@ -20,12 +20,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> StoredRun:
     output = tmp_path_factory.mktemp("routes") / "results"
     short = ("--repeats", "1", "--users", "4", "--warmup", "1s", "--duration", "2s", *command.ONCE)
     finished = command.run("run", "--scenario", "deployment-strategy", *short, output=output)
-    assert finished.code in MEASURED, finished.told
+    assert finished.code in MEASURED, finished.output
     return open_run(next(output.glob("*/")))
 
 
-def seen(run: StoredRun, name: str) -> dict[str, dict[str, str]]:
-    """What the proofs of one name saw after the load, by configuration and subject."""
+def evidence_of(run: StoredRun, name: str) -> dict[str, dict[str, str]]:
+    """What the proofs of one name found after the load, by configuration and subject."""
     return {
         trial.record.configuration: {fact.subject: fact.seen for fact in trial.proof.after if fact.name == name}
         for trial in run.trials
@@ -34,15 +34,15 @@ def seen(run: StoredRun, name: str) -> dict[str, dict[str, str]]:
 
 
 def test_every_proof_holds_in_both_meshes(run: StoredRun) -> None:
-    """Each mesh routes as its manifests say, before and after the load."""
+    """Each mesh routes as its manifests define, before and after the load."""
     assert {trial.record.configuration for trial in run.trials} == {"istio-by-user", "kuma-by-user"}
     for trial in run.trials:
         assert trial.proof is not None
         assert trial.proof.failures == ()
 
 
-def test_a_hundred_of_a_hundred_pages_show_the_version_of_their_user(run: StoredRun) -> None:
-    """Marco sees v2's stars and everybody else v1's none, each time, on both sides of the load."""
+def test_all_pages_show_the_version_of_their_user(run: StoredRun) -> None:
+    """In each of 100 pages before and after the load, Marco sees the stars of v2 and other users v1 without stars."""
     wanted = {
         "page as others": "100 of 100 with reviews v1",
         "page as Marco": "100 of 100 with reviews v2",
@@ -53,14 +53,14 @@ def test_a_hundred_of_a_hundred_pages_show_the_version_of_their_user(run: Stored
             assert {fact.subject: fact.seen for fact in facts if fact.name == "pages"} == wanted
 
 
-def test_every_version_counted_the_pages_of_its_users(run: StoredRun) -> None:
-    """Both sidecars of each hop counted what the load sent that way; v1 asked for no ratings, v3 for nothing."""
-    for configuration, counted in seen(run, "requests counted").items():
+def test_every_version_counts_its_users_pages(run: StoredRun) -> None:
+    """Both sidecars of each hop counted the load on that route; v1 called no ratings, and v3 got no requests."""
+    for configuration, counted in evidence_of(run, "requests counted").items():
         trial = next(trial for trial in run.trials if trial.record.configuration == configuration)
         samples = trial.samples()
         assert set(samples.names) == NAMES
         pages = {name: int((samples.name == number).sum()) for number, name in enumerate(samples.names)}
-        numbers = {hop: [int(number) for number in re.findall(r"(\d+) by", told)] for hop, told in counted.items()}
+        numbers = {hop: [int(number) for number in re.findall(r"(\d+) by", text)] for hop, text in counted.items()}
         assert numbers["productpage -> reviews-v1"] == [pages["page as others"]] * 2
         assert numbers["productpage -> reviews-v2"] == [pages["page as Marco"]] * 2
         assert numbers["productpage -> reviews-v3"] == [0, 0]
@@ -68,8 +68,8 @@ def test_every_version_counted_the_pages_of_its_users(run: StoredRun) -> None:
         assert pages["login"] == 2
 
 
-def test_users_log_in_before_the_window_and_half_of_them_as_marco(run: StoredRun) -> None:
-    """No login counts in the window; the pages of both kinds of users do, and none was wrong."""
+def test_half_of_the_users_log_in_before_the_window(run: StoredRun) -> None:
+    """No login counts in the window; the pages of both user groups do, and none was wrong."""
     for trial in run.trials:
         samples = trial.samples().counted(trial.record.windows)
         names = {samples.names[number] for number in set(samples.name.tolist())}
@@ -77,11 +77,11 @@ def test_users_log_in_before_the_window_and_half_of_them_as_marco(run: StoredRun
         assert samples.ok.all()
 
 
-def test_the_routes_latencies_are_told_apart(run: StoredRun) -> None:
+def test_latencies_are_reported_per_route(run: StoredRun) -> None:
     """The summary has a line for each kind of page in each mesh."""
     summary = json.loads((run.path / "summary.json").read_text("utf-8"))
     for configuration in summary["configurations"].values():
         (repeat,) = configuration["repeats"]
-        told = {named["name"]: named["p95_ms"] for named in repeat["by_name"]}
-        assert told.keys() == NAMES - {"login"}
-        assert all(told.values())
+        p95s = {named["name"]: named["p95_ms"] for named in repeat["by_name"]}
+        assert p95s.keys() == NAMES - {"login"}
+        assert all(p95s.values())

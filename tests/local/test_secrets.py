@@ -1,4 +1,4 @@
-"""No secret leaves: the real command fails in many ways with known credentials, and all that it printed and left is
+"""Secrets stay secret: the real command fails in many ways with known credentials, and its output and files are
 searched for them."""
 
 import base64
@@ -25,7 +25,7 @@ SECRETS = (TOKEN, PASSWORD, KEY)
 
 @dataclass
 class Case:
-    """One way to fail: who the user is, how the cluster is reached, and what is run."""
+    """One failure: the user, how the cluster is reached, and the command."""
 
     user: dict[str, Any]
     code: int
@@ -33,7 +33,7 @@ class Case:
     proxy: str = ""
     refuses: Callable[[str, str], bool] = lambda _method, _path: False
     words: tuple[str, ...] = ("run", "--yes")
-    said: str = ""
+    message: str = ""
 
 
 def _everything(_method: str, _path: str) -> bool:
@@ -41,7 +41,7 @@ def _everything(_method: str, _path: str) -> bool:
 
 
 def _workloads(method: str, path: str) -> bool:
-    """What a trial begins with: after the lock, so that there is a run's folder."""
+    """Whether a request creates a trial's first objects: after the lock, so that there is a run's folder."""
     return method == "PATCH" and "/namespaces/" in path
 
 
@@ -53,9 +53,9 @@ def _plugin(status: dict[str, str]) -> str:
 EXEC = {"exec": {"command": "./login", "apiVersion": "client.authentication.k8s.io/v1", "interactiveMode": "Never"}}
 CASES = {
     "token-file-with-line-end": Case({"tokenFile": "token"}, 3, {"token": f"{TOKEN}\n"}, refuses=_everything),
-    "token-with-line-end": Case({"token": f"{TOKEN}\n"}, 4, refuses=_workloads, said="forbidden for a request with"),
+    "token-with-line-end": Case({"token": f"{TOKEN}\n"}, 4, refuses=_workloads, message="forbidden for a request with"),
     "token-with-line-break-inside": Case(
-        {"tokenFile": "token"}, 3, {"token": f"{TOKEN}\n{TOKEN}\n"}, said="line break"
+        {"tokenFile": "token"}, 3, {"token": f"{TOKEN}\n{TOKEN}\n"}, message="line break"
     ),
     "token-that-is-no-ascii": Case({"token": f"{TOKEN}é"}, 3),
     "token-of-a-plugin": Case(EXEC, 4, {"login": _plugin({"token": f"{TOKEN}\n"})}, refuses=_workloads),
@@ -76,9 +76,9 @@ CASES = {
     "doctor": Case({"token": f"{TOKEN}\n"}, 4, refuses=lambda _m, path: "nodes" in path, words=("doctor",)),
     "plan-as-json": Case({"token": f"{TOKEN}\n"}, 3, refuses=_everything, words=("plan", "--json")),
     "cleanup": Case({"token": f"{TOKEN}\n"}, 3, refuses=_everything, words=("cleanup",)),
-    "bug": Case({"token": TOKEN}, 1, words=("bug",), said="Traceback"),
+    "bug": Case({"token": TOKEN}, 1, words=("bug",), message="Traceback"),
 }
-# A failure that was not expected, with the headers in its text.
+# An unexpected failure, with the headers in its text.
 BUG = """
 import bench.targets.cluster.session as place
 def describe(cluster):
@@ -111,7 +111,7 @@ def kubeconfig(folder: Path, case: Case) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_run_that_fails_shows_no_secret(name: str, output: Path) -> None:
+def test_failing_run_shows_no_secret(name: str, output: Path) -> None:
     """No token, password or key, in any of their forms, is printed or in a file, however the command fails."""
     case = CASES[name]
     home, tmp = output.parent / "home", output.parent / "tmp"
@@ -125,19 +125,19 @@ def test_a_run_that_fails_shows_no_secret(name: str, output: Path) -> None:
     with kubeconfig(home, case) as config:
         environment = {"KUBECONFIG": str(config), "TMPDIR": str(tmp), "NO_PROXY": ""}
         ended = command.call(*words, output=output, env=environment, driver=driver)
-    assert ended.code == case.code, ended.told
-    assert case.said in ended.err, ended.told
-    assert driver or "Traceback" not in ended.err, ended.told
-    assert (case.refuses is _workloads) == any(output.glob("*/run.json")), ended.told
+    assert ended.code == case.code, ended.output
+    assert case.message in ended.err, ended.output
+    assert driver or "Traceback" not in ended.err, ended.output
+    assert (case.refuses is _workloads) == any(output.glob("*/run.json")), ended.output
     left = {path: path.read_bytes() for path in (*output.rglob("*"), *tmp.rglob("*")) if path.is_file()}
     for secret in SECRETS:
         for form in forms(secret):
-            assert form not in ended.out + ended.err, ended.told
+            assert form not in ended.out + ended.err, ended.output
             assert [path for path, content in left.items() if form.encode() in content] == []
 
 
 def forms(secret: str) -> set[str]:
-    """A secret as it may come back."""
+    """The forms in which a secret may appear."""
     encoded = [base64.b64encode(text.encode()).decode().rstrip("=") for text in (secret, f"me:{secret}")]
     return {
         secret,

@@ -1,4 +1,4 @@
-"""`meshbench cleanup --context` meets an API server with another certificate than its kubeconfig's."""
+"""`meshbench cleanup --context` on an API server with another certificate than its kubeconfig's."""
 
 import ssl
 from datetime import UTC, datetime
@@ -25,8 +25,9 @@ def _kubeconfig(path: Path, server: str) -> Path:
     return path
 
 
-def test_a_server_with_another_certificate_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As of a cluster that was made anew at the same address: what is in the kubeconfig is out of date."""
+def test_changed_server_certificate_fails_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster that was recreated at the same address has an outdated kubeconfig: the command fails without
+    retries."""
     wire = Wire(http="HTTP/2", tls="TLSv1.2", alpn="kuma")
     issued = issue_certificates(
         tmp_path / "ids", {"api": ("spiffe://api",)}, wire=wire, now=datetime.now(UTC), run_s=60

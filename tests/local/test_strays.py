@@ -1,4 +1,4 @@
-"""A child's whole session ends with it: what it forked does not go on beside the next trial, nor after the run."""
+"""A process is ended with its whole session, so that its forks neither run during the next trial nor after the run."""
 
 import os
 import shlex
@@ -19,16 +19,16 @@ from bench.system.processes import RUN_ID_VARIABLE, Launcher, Process, find_stra
 from tests import command
 
 RUN = "20261123T031500Z-strays-0000"
-# Forks three children that do not listen, and writes their pids: one as they come, one in a process group of its own,
-# one in a session of its own. Ends at SIGTERM without a thought for them.
+# Forks three children that ignore SIGTERM, and writes their pids: one as it is, one in its own process group, one in
+# its own session. Ends at SIGTERM without ending them.
 PARENT = """
 import os, signal, sys
 def child(*leave):
     pid = os.fork()
     if not pid:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        for way in leave:
-            way()
+        for leave_parent in leave:
+            leave_parent()
         os.write(write, b"x")
         signal.pause()
         os._exit(0)
@@ -44,7 +44,7 @@ signal.pause()
 
 @pytest.fixture
 def launcher(tmp_path: Path) -> Iterator[Launcher]:
-    """A launcher with a journal of its own; nothing of its run is left."""
+    """A launcher with its own journal; nothing of its run is left."""
     journal = Journal(tmp_path / "journal.jsonl")
     launcher = Launcher(RUN, journal, Watch())
     yield launcher
@@ -65,8 +65,8 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["asked to end", "killed before"])
-def test_the_session_of_a_process_ends_with_it(launcher: Launcher, killed: bool) -> None:
-    """Whatever ended the process itself; also what has a process group of its own."""
+def test_session_ends_with_its_process(launcher: Launcher, killed: bool) -> None:
+    """The session ends whatever ended the process itself, including children with their own process group."""
     process, (plain, grouped, _) = start(launcher)
     if killed:
         process.popen.kill()
@@ -76,8 +76,8 @@ def test_the_session_of_a_process_ends_with_it(launcher: Launcher, killed: bool)
     assert (is_alive(plain), is_alive(grouped)) == (False, False)
 
 
-def test_what_left_its_session_is_a_stray_that_is_ended_and_written_down(launcher: Launcher) -> None:
-    """It carries the run's id: before each trial, and at the end of the run, that is looked for."""
+def test_stray_outside_session_is_ended_and_journaled(launcher: Launcher) -> None:
+    """A process with the run's id outside its session is found before each trial and at the end of the run."""
     process, (*_, apart) = start(launcher)
     process.stop()
     assert find_strays(RUN, {}) == marked_processes()[RUN] == (apart,)
@@ -86,21 +86,22 @@ def test_what_left_its_session_is_a_stray_that_is_ended_and_written_down(launche
     assert read_journal(launcher.journal.path)[-1] | {"at": ""} == {"at": "", "step": "ended-strays", "pids": [apart]}
 
 
-def test_a_stray_that_cannot_be_ended_is_a_leftover(launcher: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its pid; beside another failure, that counts and this is added."""
+def test_unkillable_stray_is_a_leftover(launcher: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error has its pid; together with another failure, that failure counts and this is added."""
     process, (*_, apart) = start(launcher)
     process.stop()
     with monkeypatch.context() as patch:
         patch.setattr("bench.system.processes.end_strays", lambda _run, _recorded: ())
         with pytest.raises(LeftoversError, match=f"processes {apart} of the run {RUN} cannot be ended"):
             launcher.end_strays()
-        with pytest.raises(ValueError, match="failed") as caught, launcher.no_strays():
+        with pytest.raises(ValueError, match="failed") as caught, launcher.without_strays():
             raise ValueError("failed")
     assert f"processes {apart}" in caught.value.__notes__[0]
 
 
 def workers_of(run: Path) -> list[int]:
-    """The processes of a run that Locust forked, by their command line; its master is the first one."""
+    """The pids of the worker processes that a run's Locust forked, by their command line; the master is the first
+    one."""
     return [pid for pid in marked_processes().get(run.name, ()) if "locust" in psutil.Process(pid).cmdline()][1:]
 
 
@@ -122,19 +123,19 @@ def two_workers(output: Path) -> Iterator[tuple[command.Command, Path, list[int]
 
 
 @pytest.mark.slow
-def test_workers_do_not_outlive_their_killed_master(output: Path) -> None:
-    """The trial after it would be measured beside them: 60 s long they go on with their load."""
+def test_workers_end_with_a_killed_master(output: Path) -> None:
+    """Workers that outlived their master would load the next trial for 60 s."""
     with two_workers(output) as (run, folder, _):
         run.kill("locust")
         finished = run.wait()
-    assert finished.code == 5, finished.told
+    assert finished.code == 5, finished.output
     assert any("generator-ended" in reason for reason in command.trial_record(folder, "01-baseline-1")["reasons"])
     assert command.left_of(folder) == []
 
 
 @pytest.mark.slow
-def test_workers_do_not_outlive_a_killed_run(output: Path) -> None:
-    """They die with their master, as that does with us; `cleanup` then says what is true."""
+def test_workers_end_with_a_killed_run(output: Path) -> None:
+    """The workers end with their master, which ends with meshbench; `cleanup` then reports correctly."""
     with two_workers(output) as (run, folder, workers):
         run.popen.kill()
         assert wait_until(lambda: not any(map(is_alive, workers)), timeout_s=10, watch=Watch())
@@ -143,8 +144,8 @@ def test_workers_do_not_outlive_a_killed_run(output: Path) -> None:
     assert command.left_of(folder) == []
 
 
-def test_cleanup_finds_what_a_run_that_ended_left(output: Path, tmp_path: Path) -> None:
-    """Its journal has an end, and still a process carries its id."""
+def test_cleanup_finds_processes_of_an_ended_run(output: Path, tmp_path: Path) -> None:
+    """The run's journal has an end, and a process still has its id."""
     run = output / RUN
     run.mkdir(parents=True)
     (run / "run.json").write_text(f'{{"run_id": "{RUN}"}}', "utf-8")
@@ -154,11 +155,11 @@ def test_cleanup_finds_what_a_run_that_ended_left(output: Path, tmp_path: Path) 
     os.kill(process.pid, signal.SIGKILL)
     process.popen.wait()
     finished = command.clean_up(output)
-    assert finished.code == 0, finished.told
+    assert finished.code == 0, finished.output
     assert f"processes {', '.join(map(str, sorted(children)))}; folders none" in finished.out
     assert "cleaned up: 3 processes ended, 0 folders removed" in finished.out
     assert command.left_of(run) == []
-    assert command.clean_up(output).out == f"nothing is left of the runs below {output}\n"
+    assert command.clean_up(output).out == f"no leftover objects of runs below {output}\n"
     journal.close()
 
 
@@ -176,13 +177,13 @@ def leave(**_):
 @pytest.mark.slow
 @pytest.mark.measures
 def test_strays_are_ended_before_each_trial_and_at_the_end(output: Path) -> None:
-    """What a trial left would go on beside the next one, and after the run."""
+    """A trial's strays would otherwise run during the next trial, and after the run."""
     name = command.write_locustfile(output.parent, "@task\ndef page(self):\n    self.ask()")
     locustfile = output.parent / f"{name}.py"
     locustfile.write_text(locustfile.read_text("utf-8") + LEAVING, "utf-8")
     scenario = command.write_scenario(output.parent, [command.BASELINE], repeats=2, load={"locustfile": name})
     finished = command.run("run", "--scenario", scenario, output=output)
-    assert finished.code == 0, finished.told
+    assert finished.code == 0, finished.output
     run = command.only_run(output)
     steps = [(line["step"], line.get("name")) for line in read_journal(run / "journal.jsonl")]
     ended = [number for number, (step, _) in enumerate(steps) if step == "ended-strays"]
@@ -191,8 +192,8 @@ def test_strays_are_ended_before_each_trial_and_at_the_end(output: Path) -> None
     assert command.left_of(run) == []
 
 
-def test_whoever_started_the_command_is_no_stray() -> None:
-    """A shell whose user has a variable of the same name for the run is spared, with all that it was started from."""
+def test_parents_of_the_command_are_no_strays() -> None:
+    """A shell whose user set the run's environment variable is spared, with all of its parents."""
     code = f"from bench.system.processes import *\nprint(find_strays({RUN!r}, {{}}), marked_processes())"
     shell = f"{sys.executable} -c {shlex.quote(code)}; true"
     env = {**os.environ, RUN_ID_VARIABLE: RUN}

@@ -13,7 +13,7 @@ from bench.analysis import percentiles as latency
 S = 1_000_000_000
 
 
-# Feeds Locust's statistics the same requests at the same (pretended) times, and asks each 5 s, as its history does.
+# Feeds Locust's statistics the same requests at the same (simulated) times, and reads them every 5 s, as Locust does.
 _LOCUST = """
 import json, sys
 from types import SimpleNamespace
@@ -44,7 +44,7 @@ json.dump({
 """
 
 
-def locust_says(cases: list[dict[str, Any]], values: list[int]) -> dict[str, Any]:
+def ask_locust(cases: list[dict[str, Any]], values: list[int]) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-c", _LOCUST],
         input=json.dumps([cases, values]),
@@ -58,7 +58,7 @@ def locust_says(cases: list[dict[str, Any]], values: list[int]) -> dict[str, Any
 
 
 def load(*, seed: int, count: int, seconds: float, median_ms: float, gap: tuple[float, float] = (0, 0)) -> Any:
-    """Starts and latencies, with none ending in the gap."""
+    """Starts and latencies; no request ends in the gap."""
     rng = np.random.default_rng(seed)
     started = np.sort(rng.uniform(0.01, seconds, count))
     values = median_ms / 1e3 * rng.lognormal(0, 0.6, count)
@@ -88,23 +88,24 @@ CASES = {
 
 
 def test_thesis_p95_is_the_mean_of_locusts_sliding_p95() -> None:
-    """Over every kind of load our figure is the mean of what Locust itself reports, points without requests aside."""
+    """For every kind of load our value is the mean of what Locust itself reports, except for points without
+    requests."""
     cases = []
     for started, values in CASES.values():
         ended = started + values
         last = min(120, int(ended[ended < 120 * S].max() // S) + 1)
         cases.append({"ended": ended.tolist(), "latency": values.tolist(), "last": last})
-    answers = locust_says(cases, [])["points"]
+    answers = ask_locust(cases, [])["points"]
     for name, (started, values), points in zip(CASES, CASES.values(), answers, strict=True):
         seen = [point for point in points if point]
         assert latency.thesis_p95_ms(started, values) == pytest.approx(sum(seen) / len(seen)), name
 
 
-def test_rounding_is_locusts() -> None:
-    """Latencies are rounded as Locust rounds them, halves and borders included."""
+def test_rounding_matches_locust() -> None:
+    """Latencies are rounded as Locust rounds them, including halves and limits."""
     rng = np.random.default_rng(5)
     borders = [500_000, 1_500_000, 99_499_999, 99_500_000, 104_999_999, 105_000_000, 435_000_000, 445_000_000]
     borders += [994_999_999, 995_000_000, 1_050_000_000, 1_150_000_000, 9_950_000_000, 10_500_000_000]
     values = [*borders, *rng.integers(1, 20_000, 500) * 1_000_000, *rng.integers(1, 2 * 10**10, 2000)]
     whole = [int(value) for value in values]
-    assert [latency.locust_bucket_ms(value) for value in whole] == locust_says([], whole)["buckets"]
+    assert [latency.locust_bucket_ms(value) for value in whole] == ask_locust([], whole)["buckets"]

@@ -1,4 +1,4 @@
-"""Unit tests: they touch nothing outside, and run on a busy machine, where slow is not wrong."""
+"""Unit tests start no process, use no socket, and have no time limits, as they run on busy machines."""
 
 import sys
 from collections.abc import Generator

@@ -1,4 +1,4 @@
-"""The application as its manifests describe it, and manifests that do not."""
+"""The application as its manifests describe it, and invalid manifests."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,7 @@ BOOKINFO = shipped("manifests") / "bookinfo"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A copy of the shipped manifests, to be spoilt."""
+    """A copy of the shipped manifests, for tests that break them."""
     return Path(shutil.copytree(BOOKINFO, tmp_path / "bookinfo"))
 
 
@@ -28,7 +28,7 @@ def change(folder: Path, name: str, old: str, new: str) -> int:
     return number + 1
 
 
-def said(folder: Path) -> list[str]:
+def list_problems(folder: Path) -> list[str]:
     """The problems of a folder, without the folder."""
     with pytest.raises(InputError) as caught:
         read_application(folder, "v3")
@@ -36,8 +36,8 @@ def said(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("reviews", ["v1", "v2", "v3"])
-def test_one_version_of_reviews_is_deployed(reviews: str) -> None:
-    """Four workloads, each with its own account, and exactly the version of reviews that was asked for."""
+def test_deploys_one_version_of_reviews(reviews: str) -> None:
+    """Four workloads, each with its own account, and the version of reviews that the scenario names."""
     application = read_application(BOOKINFO, reviews)
     assert {one.name: one.version for one in application.workloads} == {
         "productpage": "v1",
@@ -53,7 +53,7 @@ def test_one_version_of_reviews_is_deployed(reviews: str) -> None:
     }
 
 
-def test_black_stars_ask_nobody() -> None:
+def test_reviews_v1_does_not_call_ratings() -> None:
     """Reviews v1 has no stars and does not call ratings; v2 and v3 do."""
     calls = {version: set(read_application(BOOKINFO, version).calls) for version in ("v1", "v2", "v3")}
     assert calls["v2"] == calls["v3"] == calls["v1"] | {("reviews", "ratings")}
@@ -76,28 +76,28 @@ def test_black_stars_ask_nobody() -> None:
             "no ServiceAccount",
         ),
         ("details.yaml", "kind: Deployment", "kind: Deploiment", "unknown kind 'Deploiment'; did you mean Deployment?"),
-        ("details.yaml", "replicas: 1", "replicas: 2", "2 is not translated; one of 1 is"),
+        ("details.yaml", "replicas: 1", "replicas: 2", "2 is not supported by meshbench (supported: 1)"),
         ("details.yaml", "containerPort: 9080", "containerPort: '9080'", "Input should be a valid integer"),
         ("services.yaml", " port: 9080", " port: 80", "all Services must have the same port"),
-        ("services.yaml", "targetPort: 9080", "targetPort: 9081", "port 9081 is not the one that the pods serve"),
+        ("services.yaml", "targetPort: 9080", "targetPort: 9081", "port 9081 is not the port of the pods"),
     ],
 )
-def test_a_mistake_in_a_manifest_has_its_line(folder: Path, file: str, old: str, new: str, message: str) -> None:
-    """A misspelt field, kind or account, or a value that processes cannot be true to, is named with file and line."""
+def test_reports_manifest_error_with_line(folder: Path, file: str, old: str, new: str, message: str) -> None:
+    """A misspelt field, kind or account, and a value that processes cannot have, are reported with file and line."""
     line = change(folder, file, old, new)
-    problems = said(folder)
+    problems = list_problems(folder)
     assert any(problem.startswith(f"{file}:") and message in problem for problem in problems)
     assert any(abs(int(problem.split(":")[1]) - line) <= 3 for problem in problems)
 
 
-def test_annotations_that_change_the_sidecar_are_refused(folder: Path) -> None:
-    """A pod that asks for another sidecar than the local target gives is refused."""
+def test_refuses_annotations_that_change_the_sidecar(folder: Path) -> None:
+    """A pod that asks for a sidecar other than the local target's is refused."""
     label = "        app: details"
     change(folder, "details.yaml", label, f"{label}\n        sidecar.istio.io/inject: 'false'")
-    assert any("sidecar.istio.io/inject changes the sidecar" in problem for problem in said(folder))
+    assert any("sidecar.istio.io/inject changes the sidecar" in problem for problem in list_problems(folder))
 
 
-def test_a_missing_workload_is_named(folder: Path) -> None:
-    """Without one of Bookinfo's parts there is nothing to measure."""
+def test_reports_missing_workload(folder: Path) -> None:
+    """A folder without one of Bookinfo's workloads is refused."""
     (folder / "reviews-v3.yaml").unlink()
-    assert said(folder) == ["folder: no Deployment of reviews in version v3"]
+    assert list_problems(folder) == ["folder: no Deployment of reviews in version v3"]

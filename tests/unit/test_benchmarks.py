@@ -1,4 +1,4 @@
-"""The figures about meshbench itself: what is worked out, not what is measured."""
+"""The figures about meshbench itself: how they are computed."""
 
 import os
 import time
@@ -12,7 +12,7 @@ from bench.load.generator import LoadOrder
 from bench.targets.local.locust import local_argv
 from tests.benchmarks import repeatability, running
 from tests.benchmarks.children import cpu_ns
-from tests.benchmarks.figure import Figure, Pairs, told_s
+from tests.benchmarks.figure import Figure, Pairs, format_s
 from tests.benchmarks.generator import without_recorder
 from tests.factory import Made, make_run
 
@@ -47,8 +47,8 @@ MESHED_TRIAL: tuple[Line, ...] = (
 )
 
 
-def test_a_journal_tells_where_the_time_went() -> None:
-    """Every second between the first and the last line belongs to the stage that it led to."""
+def test_journal_gives_time_per_stage() -> None:
+    """Every second between the first and the last line belongs to the stage that ends with it."""
     spent = running.stages(journal((0, "begin", {}), (0.1, "make-folder", {}), *MESHED_TRIAL))
     assert {stage: round(seconds, 3) for stage, seconds in spent.items()} == {
         "run folder, certificates": 0.2,
@@ -61,14 +61,14 @@ def test_a_journal_tells_where_the_time_went() -> None:
     }
 
 
-def test_the_time_before_a_resumption_counts_for_nothing() -> None:
-    """Between a run's end and its resumption nobody worked on it."""
+def test_leaves_out_time_before_resume() -> None:
+    """The time between the end of a run and its resumption belongs to no stage."""
     spent = running.stages(journal((0, "begin", {}), (1, "make-folder", {}), (5, "begin", {}), (7, "make-folder", {})))
     assert sum(spent.values()) == pytest.approx(3)
 
 
-def test_the_plain_command_line_lacks_the_recorder_alone() -> None:
-    """Both sides of the generator's figure are the same command, but for the recorder and its options."""
+def test_plain_command_lacks_only_the_recorder() -> None:
+    """Both sides of the generator's benchmark are the same command, except for the recorder and its options."""
     order = LoadOrder(
         address="127.0.0.1:9080",
         virtual_host="productpage:9080",
@@ -89,15 +89,15 @@ def test_the_plain_command_line_lacks_the_recorder_alone() -> None:
     assert len(plain) == len(recorded) - 6
 
 
-def test_ratios_are_taken_pair_by_pair() -> None:
-    """A drift that is slower than a pair leaves every ratio as it is."""
+def test_computes_ratios_per_pair() -> None:
+    """A drift that is slower than a pair leaves every ratio unchanged."""
     pairs = Pairs.of([(1.0, 1.1), (10.0, 11.0), (100.0, 120.0)])
     assert pairs.median == pytest.approx(1.1)
-    assert pairs.told == "1.10 to 1.20 in 3 pairs"
+    assert pairs.summary == "1.10 to 1.20 in 3 pairs"
 
 
-def test_runs_are_compared_by_what_their_summaries_say(tmp_path: Path) -> None:
-    """Each run's ratio and interval, then how far the runs agree."""
+def test_compares_runs_by_their_summaries(tmp_path: Path) -> None:
+    """The ratio and interval of each run are followed by how far the runs agree."""
     from bench.report import write_report
 
     made = [make_run(tmp_path / str(seed), Made(seed=seed, duration_s=30, warmup_s=5)) for seed in (1, 2)]
@@ -110,8 +110,8 @@ def test_runs_are_compared_by_what_their_summaries_say(tmp_path: Path) -> None:
     assert found[-1].spread.startswith("2 runs; all intervals share +")
 
 
-def test_intervals_that_do_not_meet_are_called_so(tmp_path: Path) -> None:
-    """Two runs whose intervals hold no common value contradict each other."""
+def test_reports_disjoint_intervals(tmp_path: Path) -> None:
+    """Two runs whose intervals have no common value contradict each other."""
     from bench.analysis.run_summary import summarise
 
     summary, _ = summarise(make_run(tmp_path, Made(duration_s=30, warmup_s=5)))
@@ -122,19 +122,19 @@ def test_intervals_that_do_not_meet_are_called_so(tmp_path: Path) -> None:
     assert repeatability.overlap([low, low]) == "all intervals share +10 % to +20 %"
 
 
-def test_a_figure_stands_beside_its_aim() -> None:
-    """A line has the value, the aim, and whether it is met; without an aim it says neither."""
+def test_prints_figure_with_its_aim() -> None:
+    """A line has the value, the aim, and whether it is met; without an aim it has the value only."""
     assert str(Figure(what="a", value="1", aim="<= 2", met=True)).split() == ["a", "1", "<=", "2", "met"]
     assert str(Figure(what="a", value="1", aim="<= 2", met=False)).split()[-1] == "missed"
     assert str(Figure(what="a", value="1")).split() == ["a", "1"]
 
 
-def test_times_have_three_digits() -> None:
-    """No digit is shown that the measurement does not have."""
-    assert told_s(0.389876) == "390ms"
+def test_prints_times_with_three_digits() -> None:
+    """No digit is printed that the measurement does not have."""
+    assert format_s(0.389876) == "390ms"
 
 
-def test_cpu_time_of_a_process_is_read_from_its_own_clock() -> None:
-    """The clock that is asked for by pid is the one that the process has itself."""
+def test_reads_cpu_time_from_the_process_clock() -> None:
+    """The CPU clock of a pid is the one that the process reads itself."""
     before, seen, after = time.process_time_ns(), cpu_ns(os.getpid()), time.process_time_ns()
     assert before <= seen <= after

@@ -1,4 +1,4 @@
-"""Bookinfo's manifests: what the local target reads and a cluster is given."""
+"""Bookinfo's manifests, for the local target and for a cluster."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def names(kind: str) -> list[str]:
     return sorted(one["metadata"]["name"] for one in OBJECTS if one["kind"] == kind)
 
 
-def test_all_parts_are_there_once() -> None:
+def test_has_all_objects_once() -> None:
     """Four Services and accounts, six Deployments, and nothing else."""
     assert names("Service") == NAMES
     assert names("ServiceAccount") == [f"bookinfo-{name}" for name in NAMES]
@@ -33,21 +33,21 @@ def test_all_parts_are_there_once() -> None:
     assert len(OBJECTS) == 14
 
 
-def test_no_object_says_where_it_belongs() -> None:
+def test_objects_have_no_namespace() -> None:
     """The namespace is set when the objects are applied, never in the files."""
     assert not [one for one in OBJECTS if "namespace" in one["metadata"]]
 
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda one: one["metadata"]["name"])
 def test_services_are_http(service: dict[str, Any]) -> None:
-    """Both meshes take every hop for HTTP: Istio by the port's name, Kuma by its protocol."""
+    """Both meshes treat every hop as HTTP: Istio by the port's name, Kuma by its protocol."""
     (port,) = service["spec"]["ports"]
     assert (port["name"], port["port"], port["appProtocol"]) == ("http", 9080, "http")
     assert service["spec"]["selector"] == {"app": service["metadata"]["name"]}
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda one: one["metadata"]["name"])
-def test_pods_fit_their_service_and_account(deployment: dict[str, Any]) -> None:
+def test_pods_match_service_and_account(deployment: dict[str, Any]) -> None:
     """Labels, selector, account and image name the same service and version."""
     labels = deployment["metadata"]["labels"]
     app, version = labels["app"], labels["version"]
@@ -60,8 +60,8 @@ def test_pods_fit_their_service_and_account(deployment: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda one: one["metadata"]["name"])
-def test_pods_run_without_rights(deployment: dict[str, Any]) -> None:
-    """Restricted pod security holds for the container, not the pod, in which a mesh's first one may have to be root;
+def test_pods_are_restricted(deployment: dict[str, Any]) -> None:
+    """The container, not the pod, meets restricted Pod Security, as the first container of a mesh may have to be root;
     no uid is fixed, so that OpenShift can choose one."""
     pod = deployment["spec"]["template"]["spec"]
     (container,) = pod["containers"]
@@ -73,8 +73,8 @@ def test_pods_run_without_rights(deployment: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda one: one["metadata"]["name"])
-def test_pods_are_ready_only_when_they_answer(deployment: dict[str, Any]) -> None:
-    """Every pod is probed on /health, asks for resources, and is never restarted by a probe under load."""
+def test_pods_are_ready_when_they_respond(deployment: dict[str, Any]) -> None:
+    """Every pod is probed on /health, has requests, and is never restarted by a probe under load."""
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert (
         container["startupProbe"]["httpGet"]

@@ -1,4 +1,4 @@
-"""The product page as it is made, and the check that says whether one is whole."""
+"""The product page, and the check whether a page is complete."""
 
 import ast
 import sys
@@ -46,7 +46,7 @@ def page_of(details: Reply, reviews: Reply, user: str = "") -> str:
     )
 
 
-def stars_in_todays_look(colour: str) -> str:
+def stars_in_current_look(colour: str) -> str:
     return f'<div class="flex gap-x-1 text-{colour}-500"><svg class="h-5 w-5 flex-none"></svg></div>'
 
 
@@ -61,25 +61,25 @@ def original_page(version: str, stars: Any) -> str:
 
 
 @pytest.mark.parametrize("version", COLOURS)
-def test_a_whole_page_has_no_problem(version: str) -> None:
-    """Our page with both back ends up is whole, as text and as bytes."""
+def test_accepts_complete_page(version: str) -> None:
+    """Our page with both back ends up is complete, as text and as bytes."""
     page = page_of(Reply(200, BOOK), reviews_of(version))
     assert page_problem(page, version) is None
     assert page_problem(page.encode(), version) is None
 
 
 @pytest.mark.parametrize(("shown", "expected"), [pair for pair in product(COLOURS, COLOURS) if pair[0] != pair[1]])
-def test_stars_of_another_version_are_a_problem(shown: str, expected: str) -> None:
-    """A page made by another version of reviews than the configuration's is never taken for right."""
+def test_reports_stars_of_another_version(shown: str, expected: str) -> None:
+    """A page of another version of reviews than the configuration's is never accepted."""
     problem = page_problem(page_of(Reply(200, BOOK), reviews_of(shown)), expected)
     assert problem is not None
     assert "stars" in problem
 
 
-@pytest.mark.parametrize("look", [stars_in_todays_look, stars_in_the_older_look])
+@pytest.mark.parametrize("look", [stars_in_current_look, stars_in_the_older_look])
 @pytest.mark.parametrize(("shown", "expected"), list(product(COLOURS, COLOURS)))
-def test_the_originals_pages_are_judged_alike(shown: str, expected: str, look: Any) -> None:
-    """The check holds for the markup of the original, in its present and in its older look."""
+def test_checks_pages_of_original_bookinfo(shown: str, expected: str, look: Any) -> None:
+    """The check holds for the markup of the original Bookinfo, in its present and in its older look."""
     assert (page_problem(original_page(shown, look), expected) is None) == (shown == expected)
 
 
@@ -93,42 +93,42 @@ def test_the_originals_pages_are_judged_alike(shown: str, expected: str, look: A
         (Reply(200, BOOK), Reply(200, {"reviews": [review(1, None)]}), "page doesn't show two reviews"),
     ],
 )
-def test_every_gap_is_named(details: Reply, reviews: Reply, problem: str) -> None:
-    """A page that came with status 200 but lacks a part is described by a fixed text."""
+def test_reports_missing_part(details: Reply, reviews: Reply, problem: str) -> None:
+    """A page with status 200 that lacks a part is reported with a fixed text."""
     assert page_problem(page_of(details, reviews), "v3") == problem
 
 
-def test_missing_ratings_are_named() -> None:
-    """reviews answers 200 without ratings too, and its page says so."""
+def test_reports_missing_ratings() -> None:
+    """The page shows that ratings are missing, although reviews returns 200 without them."""
     error = {"error": "Ratings service is currently unavailable"}
     reviews = Reply(200, {"podname": "p", "clustername": "null", "reviews": [review(n, error) for n in (1, 2)]})
     problem = page_problem(page_of(Reply(200, BOOK), reviews), "v2")
     assert problem == "page says: Ratings service is currently unavailable"
 
 
-def test_an_empty_and_a_cut_page_are_problems() -> None:
-    """Neither nothing nor half a page passes."""
+def test_reports_empty_and_truncated_page() -> None:
+    """An empty page and half a page are both refused."""
     page = page_of(Reply(200, BOOK), reviews_of("v1"))
     assert page_problem(b"", "v1") is not None
     assert page_problem(page[: len(page) // 2], "v1") is not None
 
 
-def test_values_are_escaped() -> None:
-    """What back ends and users send is text in the page, never markup; the product's own HTML stays."""
+def test_escapes_values() -> None:
+    """Values of back ends and users are text in the page, never markup; the product's own HTML stays."""
     page = page_of(Reply(200, BOOK), reviews_of("v3", text="<script>alert(1)</script>"), user="<i>Eve</i>")
     assert "<script>alert" not in page
     assert "&lt;i&gt;Eve&lt;/i&gt;" in page
     assert "<b>D</b>" in page
 
 
-def test_the_cluster_is_shown_only_when_it_has_a_name() -> None:
+def test_shows_cluster_only_with_a_name() -> None:
     """`null` is how reviews spells an unset cluster name."""
     named = Reply(200, reviews_of("v1").data | {"clustername": "east"})
     assert "on cluster east" in page_of(Reply(200, BOOK), named)
     assert "on cluster" not in page_of(Reply(200, BOOK), reviews_of("v1"))
 
 
-def test_the_check_needs_the_standard_library_only() -> None:
+def test_check_needs_only_the_standard_library() -> None:
     """The module can be copied alone to where the load generator runs."""
     tree = ast.parse(Path(pages.__file__).read_text())
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}

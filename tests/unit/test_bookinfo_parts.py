@@ -1,4 +1,4 @@
-"""Bookinfo's pure parts: settings, forwarded headers, the login cookie, the counter."""
+"""Bookinfo's settings, forwarded headers, login cookie and counter."""
 
 from collections import Counter
 
@@ -20,8 +20,8 @@ def settings(*arguments: str, **environment: str) -> Settings:
 
 
 @given(st.text())
-def test_a_signed_name_is_read_again(user: str) -> None:
-    """Whatever name logs in is the name that later requests carry."""
+def test_reads_signed_user_name(user: str) -> None:
+    """The name that logs in is the name that later requests carry."""
     try:
         user.encode()
     except UnicodeEncodeError:  # lone surrogates, which no form can send
@@ -30,13 +30,13 @@ def test_a_signed_name_is_read_again(user: str) -> None:
 
 
 @given(st.text(max_size=80))
-def test_any_other_cookie_is_nobody(cookie: str) -> None:
-    """A cookie that nobody signed never logs anyone in and never breaks a page."""
+def test_ignores_unsigned_cookie(cookie: str) -> None:
+    """A cookie without a valid signature never logs a user in and never breaks a page."""
     assert verify(cookie) == ""
 
 
-def test_a_signature_holds_for_its_name_only() -> None:
-    """Another name with a valid signature is refused, as is no cookie at all."""
+def test_refuses_signature_of_another_name() -> None:
+    """Another name with a valid signature is refused, and so is a missing cookie."""
     assert verify(sign("Eve").split(".")[0] + "." + sign("Marco").split(".")[1]) == ""
     assert verify(None) == ""
 
@@ -58,40 +58,40 @@ def test_a_signature_holds_for_its_name_only() -> None:
         ({"x-b3-traceid": TRACE}, {}),
     ],
 )
-def test_b3_is_written_anew(incoming: dict[str, str], outgoing: dict[str, str]) -> None:
-    """productpage passes B3 on like the original's tracing library, which drops what is malformed."""
+def test_productpage_rewrites_b3(incoming: dict[str, str], outgoing: dict[str, str]) -> None:
+    """productpage passes B3 headers on like the original's tracing library, which drops malformed ones."""
     assert b3_headers(incoming) == outgoing
 
 
-def test_productpage_takes_end_user_from_the_login_only() -> None:
-    """Nobody becomes another user by sending the header."""
+def test_productpage_sets_end_user_from_login_only() -> None:
+    """A client cannot become another user by sending the header."""
     incoming = {"end-user": "Eve", "cookie": "session=x", "x-request-id": "7", "x-other": "no"}
     assert productpage_headers(incoming, "") == {"cookie": "session=x", "x-request-id": "7"}
     assert productpage_headers(incoming, "Marco")["end-user"] == "Marco"
 
 
-def test_reviews_passes_everything_on_as_it_came() -> None:
-    """Behind productpage, B3 with its parent and end-user are forwarded without a look."""
+def test_reviews_forwards_headers_unchanged() -> None:
+    """Behind productpage, B3 with its parent and end-user are forwarded unchanged."""
     incoming = {"end-user": "Marco", "x-b3-parentspanid": "p", "x-b3-flags": "f", "jwt": "j", "accept": "no"}
     assert reviews_headers(incoming) == {key: incoming[key] for key in incoming if key != "accept"}
 
 
-def test_peers_have_the_originals_names_by_default() -> None:
+def test_peers_have_original_names_by_default() -> None:
     """Without environment and options every call goes to the bare service name on 9080."""
     peers = settings("productpage").peers
     assert {peer.authority for peer in peers.values()} == {"details:9080", "reviews:9080", "ratings:9080"}
     assert all(peer.address == peer.authority for peer in peers.values())
 
 
-def test_the_originals_variables_name_the_peers() -> None:
-    """SERVICES_DOMAIN, *_HOSTNAME and *_SERVICE_PORT mean what they mean there."""
+def test_original_variables_set_peer_names() -> None:
+    """SERVICES_DOMAIN, *_HOSTNAME and *_SERVICE_PORT have the same meaning as in the original."""
     found = settings("productpage", SERVICES_DOMAIN="ns.svc", REVIEWS_HOSTNAME="reviews-v3", REVIEWS_SERVICE_PORT="80")
     assert found.peers["reviews"].authority == "reviews-v3.ns.svc:80"
     assert found.peers["details"].authority == "details.ns.svc:9080"
 
 
-def test_connect_to_changes_the_address_and_not_the_name() -> None:
-    """The Host header stays what it is, as with curl's option of that name."""
+def test_connect_to_keeps_the_host_header() -> None:
+    """The option changes the address only, like curl's option of that name."""
     peer = settings("reviews", "--connect-to", "ratings:9080=127.0.0.1:4711").peers["ratings"]
     assert (peer.authority, peer.address) == ("ratings:9080", "127.0.0.1:4711")
 
@@ -108,7 +108,7 @@ def test_connect_to_changes_the_address_and_not_the_name() -> None:
     ],
 )
 def test_reviews_versions(arguments: list[str], environment: dict[str, str], expected: tuple[bool, str]) -> None:
-    """A version, or the variables that make one in the original's images, decides calls and colour."""
+    """A version, or the original image's variables for it, decides calls and colour."""
     found = read_settings(["reviews", *arguments], environment)
     assert (found.ratings_enabled, found.star_colour) == expected
 
@@ -129,17 +129,17 @@ def test_reviews_versions(arguments: list[str], environment: dict[str, str], exp
         ([], {}, "SERVICE is not given, and SERVICE_NAME is not set"),
     ],
 )
-def test_mistakes_are_refused_at_the_edge(
+def test_refuses_invalid_settings(
     arguments: list[str], environment: dict[str, str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A wrong option or variable ends the process with 2 and one sentence that names it."""
+    """An invalid option or variable ends the process with exit code 2 and one sentence that names it."""
     with pytest.raises(SystemExit) as ended:
         read_settings(arguments, environment)
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
 
 
-def test_results_are_counted_in_prometheus_text() -> None:
+def test_counts_results_in_prometheus_text() -> None:
     """A scraper reads one line per back end and status."""
     lines = metrics_text(Counter({("details", 200): 3, ("reviews", 503): 1})).splitlines()
     assert 'request_result_total{destination_app="details",response_code="200"} 3' in lines

@@ -1,4 +1,4 @@
-"""A run's identities: what the certificates say, how long, and who can read the keys."""
+"""A run's identities: content and lifetime of the certificates, and permissions of the keys."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,8 +28,8 @@ def loaded(path: Path) -> x509.Certificate:
     return x509.load_pem_x509_certificate(path.read_bytes())
 
 
-def test_a_leaf_is_a_workload_certificate(certificates: Certificates) -> None:
-    """RSA-2048, signed by the run's root, the SPIFFE id as its only name, for both sides of a connection."""
+def test_leaf_is_a_workload_certificate(certificates: Certificates) -> None:
+    """RSA-2048, signed by the run's root, with the SPIFFE id as its only name, for both sides of a connection."""
     identity = certificates.identity("bookinfo-reviews")
     leaf, root = loaded(identity.certificate), loaded(certificates.roots)
     leaf.verify_directly_issued_by(root)
@@ -43,8 +43,8 @@ def test_a_leaf_is_a_workload_certificate(certificates: Certificates) -> None:
     assert list(leaf.subject) == []
 
 
-def test_a_leaf_has_all_names_that_the_mesh_gives(certificates: Certificates) -> None:
-    """Kuma's builtin authority writes a name for every tag; the SPIFFE id stands first, and is the identity."""
+def test_leaf_has_all_names_of_its_mesh(certificates: Certificates) -> None:
+    """Kuma's builtin authority writes a name for every tag; the SPIFFE id comes first and is the identity."""
     identity = certificates.identity("locust")
     names = loaded(identity.certificate).extensions.get_extension_for_class(x509.SubjectAlternativeName)
     assert tuple(name.value for name in names.value) == BUILTIN
@@ -61,8 +61,8 @@ def test_certificates_outlive_the_run_by_a_day(certificates: Certificates) -> No
         assert loaded(path).not_valid_after_utc == end
 
 
-def test_a_run_that_outlives_its_certificates_is_refused(certificates: Certificates) -> None:
-    """The planned end of a run must lie before the certificates expire."""
+def test_refuses_run_that_outlives_its_certificates(certificates: Certificates) -> None:
+    """The planned end of a run must be before the certificates expire."""
     certificates.require_validity(certificates.not_after)
     with pytest.raises(
         DeployError, match=r"expire at 2026-11-24 03:25 UTC, before its planned end at 2026-11-24 03:26"
@@ -70,8 +70,8 @@ def test_a_run_that_outlives_its_certificates_is_refused(certificates: Certifica
         certificates.require_validity(certificates.not_after + timedelta(minutes=1))
 
 
-def test_keys_are_for_the_owner_alone(certificates: Certificates) -> None:
-    """Folder and files cannot be read by others, and the root's key is nowhere."""
+def test_keys_are_readable_by_the_owner_only(certificates: Certificates) -> None:
+    """Other users cannot read folder and files, and the root's key is not stored."""
     assert certificates.folder.stat().st_mode & 0o777 == 0o700
     files = list(certificates.folder.iterdir())
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
@@ -84,7 +84,7 @@ def test_keys_are_for_the_owner_alone(certificates: Certificates) -> None:
     ]
 
 
-def test_identities_are_not_overwritten(certificates: Certificates) -> None:
-    """A second run in the same folder would pull the keys from under the first one's sidecars."""
+def test_does_not_overwrite_identities(certificates: Certificates) -> None:
+    """A second run in the same folder would replace the keys of the first one's sidecars."""
     with pytest.raises(FileExistsError):
         issue_certificates(certificates.folder, {}, wire=WIRE, now=NOW, run_s=1)

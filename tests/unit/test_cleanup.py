@@ -66,8 +66,8 @@ def working_folder(tmp_path: Path, mark: str | None) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("mark", [RUN, None], ids=["marked", "killed before the mark"])
-def test_a_working_folder_of_the_run_is_removed(tmp_path: Path, mark: str | None) -> None:
-    """By its mark; and an empty one that the run was just making."""
+def test_removes_working_folder_of_the_run(tmp_path: Path, mark: str | None) -> None:
+    """A working folder with the run's mark is removed, and so is an empty one that the run was creating."""
     line = working_folder(tmp_path, mark)
     run = write_run(tmp_path / "results", {"step": "begin"}, line)
     [found] = unfinished(tmp_path / "results")
@@ -77,9 +77,9 @@ def test_a_working_folder_of_the_run_is_removed(tmp_path: Path, mark: str | None
     assert unfinished(run.parent) == ()
 
 
-@pytest.mark.parametrize("mark", ["20261123T031500Z-other-1111", ""], ids=["another run's", "nobody's, with content"])
-def test_a_folder_that_is_not_the_runs_is_spared(tmp_path: Path, mark: str) -> None:
-    """Although the journal names it: another run may have the same random name."""
+@pytest.mark.parametrize("mark", ["20261123T031500Z-other-1111", ""], ids=["another run's", "unmarked, with content"])
+def test_spares_folder_of_another_run(tmp_path: Path, mark: str) -> None:
+    """Another run may have the same random name, although the journal names it."""
     line = working_folder(tmp_path, mark)
     write_run(tmp_path / "results", {"step": "begin"}, line)
     [found] = unfinished(tmp_path / "results")
@@ -88,8 +88,8 @@ def test_a_folder_that_is_not_the_runs_is_spared(tmp_path: Path, mark: str) -> N
     assert Path(line["path"]).exists()
 
 
-def test_a_folder_that_was_removed_by_hand_is_no_mistake(tmp_path: Path) -> None:
-    """Case 59: gone is as good as removed."""
+def test_accepts_folder_that_was_already_removed(tmp_path: Path) -> None:
+    """Case 59: a folder that no longer exists counts as removed."""
     run = write_run(tmp_path / "results", {"step": "begin"}, {"step": "make-folder", "path": str(tmp_path / "gone")})
     [found] = unfinished(tmp_path / "results")
     clean(found)
@@ -97,35 +97,37 @@ def test_a_folder_that_was_removed_by_hand_is_no_mistake(tmp_path: Path) -> None
     assert read_journal(run / "journal.jsonl")[-1]["step"] == "end"
 
 
-def test_a_run_on_a_cluster_is_told_with_the_command_for_the_cluster(tmp_path: Path) -> None:
-    """Its journal knows the context; a run that was on this machine alone names none."""
+def test_prints_command_for_the_cluster(tmp_path: Path) -> None:
+    """The journal has the context; a run on this machine has none."""
     write_run(tmp_path / "results", {"step": "begin"}, APPLY, APPLY)
     [found] = unfinished(tmp_path / "results")
-    assert found.told.endswith(f"; on a cluster, for which: meshbench cleanup --context lab --run {found.run}")
+    assert found.summary.endswith(
+        f"; objects on a cluster, to remove with: meshbench cleanup --context lab --run {found.run}"
+    )
     write_run(tmp_path / "local", {"step": "begin"})
-    assert unfinished(tmp_path / "local")[0].told.endswith("folders none")
+    assert unfinished(tmp_path / "local")[0].summary.endswith("folders none")
 
 
-def test_what_cannot_be_removed_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Case 58: exit 7 with the names, and the run stays unfinished."""
+def test_reports_folder_that_cannot_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Case 58: exit code 7 with the names, and the run stays unfinished."""
     line = working_folder(tmp_path, RUN)
     write_run(tmp_path / "results", {"step": "begin"}, line)
     monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
     [found] = unfinished(tmp_path / "results")
-    with pytest.raises(LeftoversError, match=f"still there after cleaning up: .*{line['path']}") as caught:
+    with pytest.raises(LeftoversError, match=f"could not be removed: .*{line['path']}") as caught:
         clean(found)
     assert caught.value.exit_code == 7
     assert len(unfinished(tmp_path / "results")) == 1
 
 
-def test_a_run_that_ended_leaves_nothing(tmp_path: Path) -> None:
-    """Its journal has an end after the last begin."""
+def test_ended_run_leaves_nothing(tmp_path: Path) -> None:
+    """The journal of an ended run has an end after its last begin."""
     write_run(tmp_path / "results", {"step": "begin"}, {"step": "end"})
     assert unfinished(tmp_path / "results") == ()
 
 
-def test_a_run_that_ended_without_removing_its_folder_is_found(tmp_path: Path) -> None:
-    """It could say so itself, but its keys are still there."""
+def test_finds_folder_of_ended_run(tmp_path: Path) -> None:
+    """A run that ended without removing its working folder is found, as its keys are still there."""
     line = working_folder(tmp_path, RUN)
     write_run(tmp_path / "results", {"step": "begin"}, line, {"step": "end"})
     [found] = unfinished(tmp_path / "results")
@@ -134,14 +136,14 @@ def test_a_run_that_ended_without_removing_its_folder_is_found(tmp_path: Path) -
     assert unfinished(tmp_path / "results") == ()
 
 
-def test_a_run_that_was_resumed_and_killed_is_unfinished(tmp_path: Path) -> None:
+def test_resumed_and_killed_run_is_unfinished(tmp_path: Path) -> None:
     """The end of its first part does not count for the second."""
     write_run(tmp_path / "results", {"step": "begin"}, {"step": "end"}, {"step": "begin"})
     assert [found.run_id for found in unfinished(tmp_path / "results")] == [RUN]
 
 
-def test_the_run_in_the_lock_file_is_found_wherever_it_is(tmp_path: Path, lock: Path) -> None:
-    """Also one that was killed before it had a folder, or after its last word: its name is taken out."""
+def test_finds_run_by_the_lock_file(tmp_path: Path, lock: Path) -> None:
+    """The lock file names a run that was killed before it had a folder or after its last line; its name is removed."""
     run = tmp_path / "elsewhere" / RUN
     lock.write_text(json.dumps({"run": str(run), "pid": 1, "since": 0.0}), "utf-8")
     [found] = unfinished(tmp_path / "results")
@@ -155,8 +157,8 @@ def test_the_run_in_the_lock_file_is_found_wherever_it_is(tmp_path: Path, lock: 
     assert len(read_journal(ended / "journal.jsonl")) == 2
 
 
-def test_a_run_that_is_alive_is_refused(tmp_path: Path) -> None:
-    """It has to be ended first; one elsewhere does not stand in the way."""
+def test_refuses_running_run(tmp_path: Path) -> None:
+    """A running run has to be ended first; one in another folder does not prevent the cleanup."""
     run = write_run(tmp_path / "results", {"step": "begin"})
     with machine_lock(run, RUN):
         with pytest.raises(LockedError, match="is running"):
@@ -166,8 +168,8 @@ def test_a_run_that_is_alive_is_refused(tmp_path: Path) -> None:
         assert unfinished(tmp_path / "others") == ()
 
 
-def test_processes_are_known_by_id_and_start_time() -> None:
-    """Only those that the journal says were started: an intent has no process id yet."""
+def test_knows_processes_by_pid_and_start_time() -> None:
+    """Only started processes count: an intent has no process id yet."""
     lines: list[dict[str, Any]] = [
         {"step": "start-process", "name": "details"},
         {"step": "start-process-done", "name": "details", "pid": 7, "created": 1.5},
@@ -176,8 +178,8 @@ def test_processes_are_known_by_id_and_start_time() -> None:
     assert recorded_processes(lines) == {7: 1.5}
 
 
-def test_a_run_whose_process_lives_is_refused(tmp_path: Path) -> None:
-    """Also one on a cluster, which this machine's lock does not name; a later process of that number is not it."""
+def test_refuses_run_whose_process_lives(tmp_path: Path) -> None:
+    """Also one on a cluster, which the host lock does not name; a later process with its pid does not count."""
     begin: dict[str, Any] = {"step": "begin", **this_process()}
     write_run(tmp_path / "results", begin)
     with pytest.raises(LockedError, match=rf"{RUN} is running \(process {begin['pid']}\)"):
@@ -186,8 +188,8 @@ def test_a_run_whose_process_lives_is_refused(tmp_path: Path) -> None:
     assert [found.run_id for found in unfinished(tmp_path / "later")] == [RUN]
 
 
-def test_a_killed_run_is_closed_once_its_cluster_is_clean(tmp_path: Path) -> None:
-    """And no other one: not one of another cluster, nor one that goes on."""
+def test_closes_killed_run_after_cluster_cleanup(tmp_path: Path) -> None:
+    """Runs of other clusters and running runs stay open."""
     apply = {"step": "apply", "context": "kind-mesh"}
     run = write_run(tmp_path / "results", {"step": "begin"}, apply)
     other = write_run(tmp_path / "other", {"step": "begin"}, {**apply, "context": "eks"})
@@ -200,8 +202,8 @@ def test_a_killed_run_is_closed_once_its_cluster_is_clean(tmp_path: Path) -> Non
     assert last == ["end", "apply", "apply"]
 
 
-def test_a_killed_run_is_not_closed_while_its_cluster_is_full(tmp_path: Path) -> None:
-    """What is on this machine goes; the next look still knows of the cluster."""
+def test_keeps_killed_run_open_until_cluster_is_clean(tmp_path: Path) -> None:
+    """Leftovers on this machine are removed; the next cleanup still knows of the cluster."""
     line = working_folder(tmp_path, RUN)
     run = write_run(tmp_path / "results", {"step": "begin"}, line, APPLY)
     for folders in ((Path(line["path"]),), ()):
@@ -213,8 +215,8 @@ def test_a_killed_run_is_not_closed_while_its_cluster_is_full(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("cluster_first", [True, False])
-def test_a_killed_run_is_closed_when_machine_and_cluster_are_clean(tmp_path: Path, cluster_first: bool) -> None:
-    """In whichever order; its folder says so, and then nothing is left of it."""
+def test_closes_killed_run_when_both_are_clean(tmp_path: Path, cluster_first: bool) -> None:
+    """In either order of the two cleanups; the folder records it, and nothing leftover left."""
     made = make_run(tmp_path / "results", SMALL)
     run, folder = made.path, RunFolder(made.path, made.record)
     folder.update(status="running", exit_code=None, cleanup_ok=None)
@@ -231,8 +233,8 @@ def test_a_killed_run_is_closed_when_machine_and_cluster_are_clean(tmp_path: Pat
     assert unfinished(run.parent) == ()
 
 
-def test_a_killed_run_that_used_a_cluster_by_two_names_is_closed_after_both(tmp_path: Path) -> None:
-    """As one that was resumed from another machine's kubeconfig."""
+def test_closes_run_after_both_contexts(tmp_path: Path) -> None:
+    """A run that was resumed with another machine's kubeconfig used one cluster under two names."""
     run = write_run(tmp_path / "results", {"step": "begin"}, APPLY, {**APPLY, "context": "admin@lab"})
     close_cleaned(run.parent, context="lab", run_id=RUN)
     [found] = unfinished(run.parent)
@@ -241,17 +243,15 @@ def test_a_killed_run_that_used_a_cluster_by_two_names_is_closed_after_both(tmp_
     assert unfinished(run.parent) == ()
 
 
-def test_a_run_that_ended_needs_no_command_for_its_cluster(tmp_path: Path) -> None:
-    """It removed, or told, what it had made there; only a folder of it is left here."""
+def test_ended_run_needs_no_cluster_command(tmp_path: Path) -> None:
+    """It removed or reported its objects; only its working folder is left."""
     write_run(tmp_path / "results", {"step": "begin"}, working_folder(tmp_path, RUN), APPLY, {"step": "end"})
     [found] = unfinished(tmp_path / "results")
     assert found.commands == ()
 
 
-def test_the_command_says_what_removes_the_rest_and_that_something_is_left(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Each time until the cluster is clean, and for all runs at once; a list is no failure."""
+def test_reports_command_for_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each cleanup names it until the cluster is clean, also for all runs at once; a dry run is no failure."""
     output = tmp_path / "my results"
     run = write_run(output, {"step": "begin"}, APPLY)
     other = output / "20261123T031500Z-dead-0b1c"
@@ -275,10 +275,8 @@ def ended(arguments: list[str]) -> int:
 
 
 @pytest.mark.parametrize("named", ["renamed", "link", "working folder", "with a slash"])
-def test_a_run_is_known_by_its_record_whatever_its_folder_is_called(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
-) -> None:
-    """A renamed folder, a link to it, `.`: the id in run.json decides what is ended and removed."""
+def test_knows_run_by_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str) -> None:
+    """The id in run.json decides which run is ended and removed: a renamed folder, a link, `.`."""
     line = working_folder(tmp_path, RUN)
     run = write_run(tmp_path / "results", {"step": "begin"}, line).rename(tmp_path / "results" / "last-night")
     link = tmp_path / "latest"
@@ -292,8 +290,8 @@ def test_a_run_is_known_by_its_record_whatever_its_folder_is_called(
     assert unfinished(tmp_path / "results") == ()
 
 
-def test_a_renamed_run_frees_the_machine_that_it_held(tmp_path: Path, lock: Path) -> None:
-    """The lock file has the path of before; it is the same run all the same, and is looked at once."""
+def test_renamed_run_frees_the_lock(tmp_path: Path, lock: Path) -> None:
+    """The lock file has the old path of the same run, which is examined once."""
     run = write_run(tmp_path / "results", {"step": "begin"})
     lock.write_text(json.dumps({"run": str(run), "pid": 1, "since": 0.0, "run_id": RUN}), "utf-8")
     run.rename(tmp_path / "results" / "last-night")
@@ -305,17 +303,17 @@ def test_a_renamed_run_frees_the_machine_that_it_held(tmp_path: Path, lock: Path
 @pytest.mark.parametrize(
     ("path", "why"),
     [
-        ("results/TYPO", "there is no such folder"),
+        ("results/TYPO", "no such folder"),
         ("results", "it has no run.json"),
         (f"results/{RUN}/trials", "it has no run.json"),
-        (f"results/{RUN}/run.json", "there is no such folder"),
+        (f"results/{RUN}/run.json", "no such folder"),
         (".", "it has no run.json"),
     ],
 )
-def test_what_is_no_runs_folder_is_refused(
+def test_refuses_folder_without_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], path: str, why: str
 ) -> None:
-    """Neither "any run" nor "nothing is left": a slip of the pen cleans nothing up, here and on a cluster."""
+    """A wrong path is an error on this machine and on a cluster; nothing is removed."""
     line = working_folder(tmp_path, RUN)
     (write_run(tmp_path / "results", {"step": "begin"}, line) / "trials").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -341,10 +339,10 @@ def test_what_is_no_runs_folder_is_refused(
         ["--context", "nowhere", "--run-id", "a" * 64],
     ],
 )
-def test_an_empty_name_is_no_run(
+def test_refuses_empty_run_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
-    """A variable that is not set, or a text that is a selector, means no run and least of all every run."""
+    """An unset variable or a selector names no run, and never all runs."""
     line = working_folder(tmp_path, RUN)
     write_run(tmp_path / "results", {"step": "begin"}, line)
     monkeypatch.chdir(tmp_path)
@@ -353,18 +351,16 @@ def test_an_empty_name_is_no_run(
     assert Path(line["path"]).exists()
 
 
-def test_two_names_of_two_runs_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Which one is meant cannot be known."""
+def test_refuses_two_different_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--run` and `--run-id` have to name the same run."""
     run = write_run(tmp_path / "results", {"step": "begin"})
     other = "20261123T031500Z-other-1111"
     assert ended(["cleanup", "--context", "nowhere", "--run", str(run), "--run-id", other]) == 2
-    assert f"--run-id {other} and --run {run} are two runs" in capsys.readouterr().err
+    assert f"--run-id {other} and --run {run} are different runs" in capsys.readouterr().err
 
 
-def test_a_damaged_record_is_reported_and_the_other_runs_are_cleaned(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """What may be left of it is not called cleaned up; nothing is chosen by its folder's name."""
+def test_reports_damaged_record_and_cleans_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run with a damaged record is not reported as clean, and the name of its folder decides nothing."""
     line = working_folder(tmp_path, RUN)
     write_run(tmp_path / "results", {"step": "begin"}, line)
     damaged = tmp_path / "results" / "20261123T031500Z-other-1111"
@@ -373,14 +369,14 @@ def test_a_damaged_record_is_reported_and_the_other_runs_are_cleaned(
     for content in ("", "[]", "{}", '{"run_id": 5}', '{"run_id": "../.."}', "[" * 99_999):
         (damaged / "run.json").write_text(content, "utf-8")
         assert ended(["cleanup", "--output", str(tmp_path / "results")]) == 7
-        assert f"{damaged}: skipped, so something may be left of it" in capsys.readouterr().err
-        with pytest.raises(StoreError, match="is damaged: it names no run"):
+        assert f"{damaged}: skipped, so leftover objects may remain" in capsys.readouterr().err
+        with pytest.raises(StoreError, match="is damaged: it has no valid run_id"):
             named_run(damaged)
     assert not Path(line["path"]).exists()
 
 
-def test_a_run_that_was_killed_before_its_record_is_known_by_the_lock(tmp_path: Path, lock: Path) -> None:
-    """The lock file names it, and `--run` with that path means it; any other folder without a record is none."""
+def test_knows_run_without_a_record_by_the_lock(tmp_path: Path, lock: Path) -> None:
+    """`--run` accepts a folder without a record only if the lock file names it."""
     run = tmp_path / "results" / RUN
     run.mkdir(parents=True)
     with pytest.raises(InputError, match="not a run's folder"):
@@ -391,18 +387,18 @@ def test_a_run_that_was_killed_before_its_record_is_known_by_the_lock(tmp_path: 
     assert read_holder() == (None, False)
 
 
-def test_a_run_that_ended_and_left_a_process_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the id that the process carries; the journal of a run that ended says nothing of it."""
+def test_finds_process_of_ended_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process is found by the run id that it carries; the journal of an ended run does not list it."""
     write_run(tmp_path / "results", {"step": "begin"}, {"step": "end"})
     monkeypatch.setattr(cleanup, "marked_processes", lambda: {RUN: (7, 8), "another": (9,)})
     [found] = unfinished(tmp_path / "results")
     assert found.processes == (7, 8)
 
 
-def test_a_cleanup_that_is_interrupted_does_not_say_that_nothing_is_left(
+def test_interrupted_cleanup_reports_what_may_remain(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What it had not come to is still there: the message has the command that goes on."""
+    """The message has the command that continues the cleanup."""
 
     def interrupt(_run: str, _recorded: object) -> None:
         raise KeyboardInterrupt
@@ -412,16 +408,18 @@ def test_a_cleanup_that_is_interrupted_does_not_say_that_nothing_is_left(
     monkeypatch.setattr(cleanup, "end_strays", interrupt)
     for arguments in (["--output", str(output)], ["--run", str(run)]):
         assert ended(["cleanup", *arguments]) == 130
-        said = capsys.readouterr().err
-        assert said.endswith(f"something may be left; to go on: meshbench cleanup {arguments[0]} '{arguments[1]}'\n")
-        assert "nothing was left" not in said
+        printed = capsys.readouterr().err
+        assert printed.endswith(
+            f"leftover objects may remain; to continue: meshbench cleanup {arguments[0]} '{arguments[1]}'\n"
+        )
+        assert "nothing was left" not in printed
 
 
 @pytest.mark.parametrize("named", ["results/TYPO", f"results/{RUN}", f"results/{RUN}/run.json", "a" * 300])
-def test_an_output_that_is_no_folder_of_runs_is_refused(
+def test_refuses_invalid_output_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], named: str
 ) -> None:
-    """A typo, or one run's folder: nothing was looked at, so nothing can be said to be gone."""
+    """A wrong path, or the folder of one run, contains no runs, so that nothing can be reported as removed."""
     line = working_folder(tmp_path, RUN)
     write_run(tmp_path / "results", {"step": "begin"}, line)
     monkeypatch.chdir(tmp_path)
@@ -432,36 +430,36 @@ def test_an_output_that_is_no_folder_of_runs_is_refused(
     assert Path(line["path"]).exists()
 
 
-def test_results_that_are_not_there_yet_are_no_mistake(
+def test_accepts_missing_results_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A nightly job begins with a cleanup, the first one, too."""
+    """A nightly job begins with a cleanup, before there are any results."""
     monkeypatch.chdir(tmp_path)
     cli.main(["cleanup"], standalone_mode=False)
-    assert capsys.readouterr().out == "nothing is left of the runs below results\n"
+    assert capsys.readouterr().out == "no leftover objects of runs below results\n"
 
 
 @pytest.mark.parametrize("name", ["loop", "a" * 300])
-def test_a_path_that_leads_nowhere_is_no_run(tmp_path: Path, name: str) -> None:
+def test_refuses_invalid_path(tmp_path: Path, name: str) -> None:
     """A link to itself and a name that is too long are messages, not tracebacks."""
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    with pytest.raises(InputError, match="not a run's folder: there is no such folder"):
+    with pytest.raises(InputError, match="not a run's folder: no such folder"):
         named_run(tmp_path / name)
 
 
-def test_only_what_was_removed_is_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A copy of a run's folder names the same working folder; a run on a cluster has nothing here."""
+def test_reports_only_what_was_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A copy of a run's folder names the same working folder; a run on a cluster has none here."""
     run = write_run(tmp_path / "results", {"step": "begin"}, working_folder(tmp_path, RUN))
     shutil.copytree(run, tmp_path / "results" / "copy")
     cli.main(["cleanup", "--output", str(tmp_path / "results")], standalone_mode=False)
-    said = [line for line in capsys.readouterr().out.splitlines() if "cleaned up" in line]
-    assert [line.partition(", ")[2] for line in said] == ["1 folders removed", "0 folders removed"]
+    lines = [line for line in capsys.readouterr().out.splitlines() if "cleaned up" in line]
+    assert [line.partition(", ")[2] for line in lines] == ["1 folders removed", "0 folders removed"]
     write_run(tmp_path / "elsewhere", {"step": "begin"}, APPLY)
     assert ended(["cleanup", "--output", str(tmp_path / "elsewhere")]) == 7
     assert "cleaned up" not in capsys.readouterr().out
 
 
-def test_a_run_that_cannot_be_cleaned_does_not_stop_the_others(
+def test_failed_cleanup_does_not_stop_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its leftovers are listed at the end, with exit code 7."""
@@ -473,14 +471,14 @@ def test_a_run_that_cannot_be_cleaned_does_not_stop_the_others(
     monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
     assert ended(["cleanup", "--output", str(output)]) == 7
     captured = capsys.readouterr()
-    assert "still there after cleaning up" in captured.err
+    assert "could not be removed" in captured.err
     assert "cleaned up: 0 processes ended, 0 folders removed" in captured.out
 
 
-def test_a_cluster_is_cleaned_from_where_no_run_was(
+def test_cleans_cluster_without_results_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its labels are enough: any machine will do, without a folder of results."""
+    """Labels identify the objects of a run from any machine."""
     monkeypatch.setattr(
         "bench.targets.cluster.teardown.cleanup.cluster_cleanup", lambda *_, **__: iter(["all is gone"])
     )

@@ -1,4 +1,4 @@
-"""The command line: what it imports, what it says, and that it is documented."""
+"""The command line: help, documentation, `plan` and `scenarios`."""
 
 import json
 from pathlib import Path
@@ -15,8 +15,8 @@ COMMANDS = sorted(cli.commands)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_for_itself_and_its_options(name: str) -> None:
-    """A command without a sentence, or an option without one, is not done."""
+def test_every_command_and_option_has_help(name: str) -> None:
+    """A command or option without a help text fails the test."""
     command = cli.commands[name]
     assert command.help
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
@@ -25,16 +25,14 @@ def test_every_command_has_help_for_itself_and_its_options(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_is_documented(name: str) -> None:
-    """Each command stands in the README or in docs/."""
+    """Each command is named in the README or in docs/."""
     texts = [path.read_text("utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))]
     assert any(f"meshbench {name}" in text for text in texts)
 
 
 @pytest.mark.parametrize("name", shipped_scenarios())
-def test_plan_shows_order_time_and_resolution_and_makes_nothing(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """`plan` exits 0 for every shipped scenario and leaves no file."""
+def test_plan_prints_order_and_creates_nothing(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`plan` exits 0 for every shipped scenario, with order, time and resolution, and leaves no file."""
     monkeypatch.chdir(tmp_path)
     answer = CliRunner().invoke(cli, ["plan", "--scenario", name, "--seed", "1"])
     assert answer.exit_code == 0, answer.output
@@ -43,7 +41,7 @@ def test_plan_shows_order_time_and_resolution_and_makes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_plan_as_json_says_that_nothing_was_run() -> None:
+def test_plan_json_is_marked_as_not_run() -> None:
     """A program that reads a plan cannot mistake it for a result."""
     answer = CliRunner().invoke(cli, ["plan", "--scenario", "istio-policies", "--json", "--seed", "7"])
     plan = json.loads(answer.stdout)
@@ -52,7 +50,7 @@ def test_plan_as_json_says_that_nothing_was_run() -> None:
     assert len(plan["plan"]["order"]) == 3
 
 
-def test_shipped_scenarios_are_listed_and_shown() -> None:
+def test_lists_and_prints_shipped_scenarios() -> None:
     """`scenarios` lists each with its title; `scenarios show` prints the file itself."""
     listed = CliRunner().invoke(cli, ["scenarios"]).output
     assert [name for name in shipped_scenarios() if name not in listed] == []

@@ -1,4 +1,4 @@
-"""Bookinfo's objects as a cluster is given them."""
+"""Bookinfo's objects for a cluster."""
 
 from importlib.metadata import version
 from typing import Any
@@ -28,8 +28,8 @@ def container(thing: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("reviews", ["v1", "v2", "v3"])
-def test_one_version_of_reviews_is_applied(reviews: str) -> None:
-    """Only the chosen version of reviews is there, with everything else, accounts before Services before pods."""
+def test_applies_one_version_of_reviews(reviews: str) -> None:
+    """Only the chosen version of reviews is applied, accounts before Services before pods."""
     names = ["details", "productpage", "ratings", "reviews"]
     kinds = [kind for kind, _ in objects(reviews)]
     assert kinds == ["ServiceAccount"] * 4 + ["Service"] * 4 + ["Deployment"] * 4
@@ -37,8 +37,8 @@ def test_one_version_of_reviews_is_applied(reviews: str) -> None:
     assert deployments == {f"{name}-{reviews if name == 'reviews' else 'v1'}" for name in names}
 
 
-def test_several_versions_of_reviews_are_applied_with_a_service_each() -> None:
-    """The versions that are asked for, and no other, beside the common Service."""
+def test_applies_several_versions_with_own_services() -> None:
+    """The requested versions are applied, and no other, in addition to the common Service."""
     applied = objects(("v1", "v2"))
     of_reviews = {(kind, name) for kind, name in applied if name.startswith("reviews")}
     services = {("Service", name) for name in ("reviews", "reviews-v1", "reviews-v2")}
@@ -47,7 +47,7 @@ def test_several_versions_of_reviews_are_applied_with_a_service_each() -> None:
 
 
 def test_everything_is_in_the_runs_namespace() -> None:
-    """The namespace of the run is on every object and in the identities that policies name."""
+    """Every object, and every identity that a policy names, has the namespace of the run."""
     assert {thing["metadata"]["namespace"] for thing in objects().values()} == {SPACE}
     application = read_application(FOLDER, "v3", namespace=SPACE)
     istio = MESHES["istio"]
@@ -56,8 +56,8 @@ def test_everything_is_in_the_runs_namespace() -> None:
     assert read_application(FOLDER, "v3").namespace == "bookinfo"
 
 
-def test_images_are_replaced_and_the_rest_is_the_manifests() -> None:
-    """An image of one's own replaces one workload's, a mirror the others'; nothing else of the container changes."""
+def test_replaces_only_images() -> None:
+    """A workload's own image replaces its image, a mirror the others'; nothing else of the container changes."""
     plain, changed = objects(), objects(images={"details": "example.org/mine:1"}, registry="mirror.example:5000/x")
     assert container(changed["Deployment", "details-v1"])["image"] == "example.org/mine:1"
     ratings = container(changed["Deployment", "ratings-v1"])
@@ -65,17 +65,17 @@ def test_images_are_replaced_and_the_rest_is_the_manifests() -> None:
     assert {**ratings, "image": ""} == {**container(plain["Deployment", "ratings-v1"]), "image": ""}
 
 
-def test_one_image_can_be_all_four_services() -> None:
-    """`bookinfo` stands for all four, and each pod is told which service it is."""
+def test_one_image_serves_all_services() -> None:
+    """`bookinfo` stands for all four, and an option of each pod names its service."""
     deployments = [thing for (kind, _), thing in objects(images={"bookinfo": "mine:1"}).items() if kind == "Deployment"]
-    told = {
+    containers = {
         (
             one["metadata"]["labels"]["app"],
             *(container(one)["image"], *_variables(one, "SERVICE_NAME", "SERVICE_VERSION")),
         )
         for one in deployments
     }
-    assert told == {(n, "mine:1", n, "v3" if n == "reviews" else "v1") for n in _NAMES}
+    assert containers == {(n, "mine:1", n, "v3" if n == "reviews" else "v1") for n in _NAMES}
 
 
 _NAMES = ("productpage", "details", "reviews", "ratings")
@@ -86,8 +86,8 @@ def _variables(deployment: dict[str, Any], *names: str) -> tuple[str, ...]:
     return tuple(env[name] for name in names)
 
 
-def test_pods_go_quickly_and_carry_what_the_mesh_wants() -> None:
-    """Pods end within a second when a trial is over, and the mesh's annotations are on the pods alone."""
+def test_pods_end_quickly_and_have_mesh_annotations() -> None:
+    """Pods end within a second after a trial, and the mesh's annotations are on the pods alone."""
     thing = objects(annotations={"a.example/b": "c"})["Deployment", "details-v1"]
     template = thing["spec"]["template"]
     assert template["spec"]["terminationGracePeriodSeconds"] == 1
@@ -96,8 +96,8 @@ def test_pods_go_quickly_and_carry_what_the_mesh_wants() -> None:
     assert template["metadata"]["labels"] == thing["spec"]["selector"]["matchLabels"]
 
 
-def test_images_that_ran_are_told_by_container() -> None:
-    """Sidecars are counted, native ones too, by the ids that the nodes report."""
+def test_reports_images_by_container() -> None:
+    """Sidecars, native ones too, are counted by the image ids that the nodes report."""
     pods: list[dict[str, Any]] = [
         {
             "metadata": {"name": "details-v1-x", "labels": {"app": "details", "version": "v1"}},
@@ -112,7 +112,7 @@ def test_images_that_ran_are_told_by_container() -> None:
     assert images_in(pods) == {"details": "example.org/d@sha256:1", "istio-proxy": "example.org/p@sha256:2"}
 
 
-def test_versions_of_one_workload_have_names_of_their_own() -> None:
+def test_versions_have_own_names() -> None:
     """Where pods of several versions run, the version is in the name; where one does, it is not."""
 
     def pod(app: str, version: str) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def test_versions_of_one_workload_have_names_of_their_own() -> None:
     }
 
 
-def test_the_load_image_is_the_installed_locust() -> None:
+def test_load_image_has_the_installed_locust() -> None:
     """Load on a cluster and on one machine comes from the same version of Locust."""
     text = (shipped("manifests") / "load" / "pod.yaml").read_text("utf-8")
     assert f"locustio/locust:{version('locust')}\n" in text

@@ -1,4 +1,4 @@
-"""What is removed from a cluster, in which order, and what is left alone."""
+"""Which objects are removed from a cluster, in which order, and which are not."""
 
 import signal
 import time
@@ -34,7 +34,7 @@ def _own_leftovers(cluster: FakeCluster) -> tuple[Ref, ...]:
 
 
 # A mesh that makes one object by itself.
-PLANES = cast("dict[str, ControlPlane]", {"kuma": SimpleNamespace(own_leftovers=_own_leftovers)})
+PLANES = cast("dict[str, ControlPlane]", {"kuma": SimpleNamespace(find_leftovers=_own_leftovers)})
 
 
 def _definition(kind: str, run: str) -> Object:
@@ -77,7 +77,7 @@ def _foreign() -> tuple[Object, ...]:
 
 
 def _cluster(*things: Object) -> FakeCluster:
-    """Its clock goes on by a millisecond whenever somebody looks at it, and not otherwise."""
+    """A cluster with leftovers; its clock advances by a millisecond at each reading, and not otherwise."""
     fake, looks = FakeCluster(alive={CONTROL_PLANE}), count()
     fake.timing = replace(fake.timing, clock=lambda: next(looks) / 1000)
     fake.add(things)
@@ -96,23 +96,23 @@ def _first(fake: FakeCluster, kind: str) -> int:
     return next(index for index, (ref, _grace) in enumerate(fake.log) if ref.kind == kind)
 
 
-def test_everything_of_a_run_goes_and_nothing_else() -> None:
-    """Namespaces, policies, webhooks, the control plane and its kinds; also what the mesh made beside them."""
+def test_removes_everything_of_a_run_and_nothing_else() -> None:
+    """Namespaces, policies, webhooks, the control plane, its kinds, and what the mesh created."""
     fake = _cluster(*_run(), *_foreign())
     _clean(fake)
     assert set(fake.things) == {ref_of(one) for one in _foreign()}
 
 
-def test_the_order_is_that_in_which_things_need_each_other() -> None:
-    """Application, policies, webhooks, control plane, what it made, kinds."""
+def test_removes_in_order_of_dependency() -> None:
+    """Application, policies, webhooks, control plane, what it created, kinds."""
     fake = _cluster(*_run())
     _clean(fake)
     order = ["Pod", "Mesh", WEBHOOK, "ClusterRole", "ConfigMap", "CustomResourceDefinition"]
     assert [_first(fake, kind) for kind in order] == sorted(_first(fake, kind) for kind in order)
 
 
-def test_a_second_cleanup_finds_nothing_and_is_good() -> None:
-    """Not found is done."""
+def test_second_cleanup_finds_nothing() -> None:
+    """An object that no longer exists counts as removed."""
     fake = _cluster(*_run())
     _clean(fake)
     fake.log.clear()
@@ -121,8 +121,9 @@ def test_a_second_cleanup_finds_nothing_and_is_good() -> None:
 
 
 @given(st.data())
-def test_any_half_way_state_ends_empty(data: st.DataObject) -> None:
-    """Whatever is missing: the control plane never came up or is gone, a webhook was left, a namespace is going."""
+def test_removes_leftovers_from_any_state(data: st.DataObject) -> None:
+    """Whatever is missing: a control plane that never started or was deleted, a webhook that was left, a terminating
+    namespace."""
     everything = _run()
     fake = _cluster(*(one for one in everything if one is not ROOT_CERT and data.draw(st.booleans())))
     _keep_possible(fake)
@@ -150,31 +151,31 @@ def _keep_possible(fake: FakeCluster) -> None:
         fake.alive.clear()
 
 
-def test_a_webhook_without_its_control_plane_goes_first() -> None:
-    """It would refuse the policies' deletion, and hold the application's namespace."""
+def test_removes_dangling_webhook_first() -> None:
+    """It would refuse to delete the policies, and block the application's namespace."""
     fake = _cluster(*_run())
     fake.alive.clear()
     _clean(fake)
     assert _first(fake, WEBHOOK) < min(_first(fake, "Pod"), _first(fake, "Mesh"))
 
 
-def test_a_webhook_whose_control_plane_answers_stays_until_the_policies_are_gone() -> None:
-    """It refuses the mesh as long as sidecars are attached; asking again is enough."""
+def test_keeps_live_webhook_until_policies_are_deleted() -> None:
+    """It refuses to delete the mesh while sidecars are attached; a retry is enough."""
     fake = _cluster(*_run())
     _clean(fake)
     assert _first(fake, "Mesh") < _first(fake, WEBHOOK)
 
 
-def test_a_foreign_webhook_that_leads_nowhere_is_told_and_left_alone() -> None:
-    """It is its owner's to remove."""
+def test_reports_foreign_dangling_webhook() -> None:
+    """The webhook of another owner is reported and never removed."""
     fake = _cluster(*(one for one in _run() if one["apiVersion"] != KUMA), webhook("theirs", ("gone", "service")))
     cleaned = _cleaned(fake)
     assert [str(one.found.ref) for one in cleaned.foreign] == [f"{WEBHOOK} theirs"]
-    assert "kubectl --context fake delete validatingwebhookconfiguration theirs" in cleaned.foreign[0].told("fake")
+    assert "kubectl --context fake delete validatingwebhookconfiguration theirs" in cleaned.foreign[0].describe("fake")
 
 
-def test_another_runs_dead_webhook_is_left_alone() -> None:
-    """Although it stands in the way: that run's own cleanup removes it."""
+def test_keeps_dangling_webhook_of_another_run() -> None:
+    """The cleanup of that run removes it."""
     theirs = webhook("theirs", ("gone", "service"), run=OTHER, component="kuma")
     fake = _cluster(*_run()[:3], *_run()[4:5], theirs)
     with pytest.raises(LeftoversError, match=r"Mesh bench: its deletion was refused: .*failed calling webhook"):
@@ -182,29 +183,29 @@ def test_another_runs_dead_webhook_is_left_alone() -> None:
     assert ref_of(theirs) in fake.things
 
 
-def test_a_webhook_that_asks_a_namespace_of_ours_is_no_foreign_one() -> None:
-    """A control plane may make some by itself, without labels: the run is not clean, and the command is told."""
+def test_webhook_to_own_namespace_is_a_leftover() -> None:
+    """A control plane may create webhooks without labels: the run is not clean, and the command is printed."""
     fake = _cluster(*(one for one in _run() if one["apiVersion"] != KUMA), webhook("by-itself", CONTROL_PLANE))
     with pytest.raises(LeftoversError, match="kubectl --context fake delete validatingwebhookconfiguration by-itself"):
         _clean(fake)
 
 
-def test_what_a_mesh_made_is_left_alone_where_we_did_not_install_it() -> None:
-    """Nothing on the cluster says that the control plane was this run's."""
+def test_keeps_objects_of_a_mesh_that_was_not_installed() -> None:
+    """Nothing on the cluster shows that the control plane belonged to this run."""
     fake = _cluster(*_run()[:3], ROOT_CERT)
     _clean(fake)
     assert set(fake.things) == {ref_of(ROOT_CERT)}
 
 
-def test_what_a_mesh_made_goes_before_the_kinds_that_tell_whose_mesh_it_was() -> None:
-    """A cleanup that dies in between knows it again."""
+def test_removes_mesh_objects_before_their_kinds() -> None:
+    """A cleanup that is killed in between still recognises the mesh afterwards."""
     fake = _cluster(_definition("Mesh", RUN), ROOT_CERT)
     _clean(fake)
     assert _first(fake, "ConfigMap") < _first(fake, "CustomResourceDefinition")
 
 
-def test_the_kinds_wait_until_what_a_mesh_made_is_gone() -> None:
-    """It may take its time; without the kinds nobody would know later that it is ours to remove."""
+def test_kinds_wait_for_mesh_objects() -> None:
+    """Without the kinds a later cleanup could not recognise the objects of the mesh."""
     slow = thing("v1", "ConfigMap", ROOT_CERT["metadata"]["name"], namespace="default")
     slow["metadata"]["finalizers"] = ["example.com/slow"]
     fake = _cluster(_definition("Mesh", RUN), slow)
@@ -213,16 +214,16 @@ def test_the_kinds_wait_until_what_a_mesh_made_is_gone() -> None:
     assert {ref.kind for ref in fake.things} == {"ConfigMap", "CustomResourceDefinition"}
 
 
-def test_pods_are_hurried_and_nothing_else_is() -> None:
-    """Nobody is served any more; a namespace's pods would else take half a minute to drain."""
+def test_shortens_grace_period_of_pods_only() -> None:
+    """Pods no longer serve requests, and would otherwise take half a minute to drain."""
     fake = _cluster(*_run())
     _clean(fake)
     assert {ref.kind for ref, grace_s in fake.log if grace_s == 1} == {"Pod"}
     assert {grace_s for ref, grace_s in fake.log if ref.kind != "Pod"} == {None}
 
 
-def test_the_lock_is_not_cleaned_up_with_the_run() -> None:
-    """Who holds it gives it back when everything else is gone."""
+def test_keeps_the_lock() -> None:
+    """The holder of the lock releases it when everything else is removed."""
     lock = thing("coordination.k8s.io/v1", "Lease", "meshbench", namespace="meshbench-lock", run=RUN, component="lock")
     fake = _cluster(*_run(), lock)
     _clean(fake)
@@ -234,8 +235,8 @@ def _hold(one: Object) -> Object:
     return one
 
 
-def test_a_finalizer_is_never_stripped_but_told_with_its_command() -> None:
-    """What holds the namespace, and how to go on; the mesh goes all the same."""
+def test_reports_finalizer_without_stripping_it() -> None:
+    """What blocks the namespace is reported with a command; the mesh is removed all the same."""
     held = _hold(thing("v1", "ConfigMap", "held", namespace="bookinfo-7f3a", run=RUN))
     fake = _cluster(held, *_run())
     with pytest.raises(LeftoversError) as raised:
@@ -248,8 +249,8 @@ def test_a_finalizer_is_never_stripped_but_told_with_its_command() -> None:
     assert {ref.kind for ref in fake.things} == {"Namespace", "ConfigMap", "CustomResourceDefinition"}
 
 
-def test_what_is_left_is_told_although_the_api_server_went_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A namespace that is going would be looked into: without an answer it is told as it was seen last."""
+def test_reports_leftovers_without_an_api_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminating namespace that cannot be examined is reported as last seen."""
     fake = _cluster(_hold(thing("v1", "ConfigMap", "held", namespace="bookinfo-7f3a", run=RUN)), *_run())
     kinds, asked = fake.kinds, count()
 
@@ -264,8 +265,8 @@ def test_what_is_left_is_told_although_the_api_server_went_away(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("answers", [0, 1, 3], ids=["at once", "before the first list", "between two lists"])
-def test_an_api_server_that_is_away_is_not_asked_on_for_details(answers: int) -> None:
-    """Each question is repeated for seconds before it fails; what is known is told without more of them."""
+def test_does_not_request_details_without_an_api_server(answers: int) -> None:
+    """Each request is retried for seconds before it fails; what is known is reported without more requests."""
     places = [_hold(thing("v1", "Namespace", name, run=RUN)) for name in ("bookinfo-7f3a", "kuma-system")]
     inside = [thing("v1", kind, "one", namespace="bookinfo-7f3a", run=RUN) for kind in ("Pod", "Service", "Secret")]
     fake = _cluster(*places, *inside)
@@ -275,8 +276,8 @@ def test_an_api_server_that_is_away_is_not_asked_on_for_details(answers: int) ->
     assert fake.answers == -1
 
 
-def test_a_policy_that_does_not_go_keeps_its_control_plane() -> None:
-    """It may be the one that has to let go of it."""
+def test_remaining_policy_keeps_its_control_plane() -> None:
+    """The control plane may have to remove the policy's finalizer."""
     policy = _hold(thing(KUMA, "MeshIdentity", "held", namespace="bookinfo-7f3a", run=RUN, component="policy"))
     fake = _cluster(policy, *_run())
     with pytest.raises(LeftoversError, match="MeshIdentity bookinfo-7f3a/held waits for"):
@@ -284,19 +285,19 @@ def test_a_policy_that_does_not_go_keeps_its_control_plane() -> None:
     assert {"Mesh", WEBHOOK, "Service", "ClusterRole"} <= {ref.kind for ref in fake.things}
 
 
-def test_a_deletion_that_is_refused_is_told_with_its_reason_and_command() -> None:
-    """As for a role that may not delete."""
+def test_reports_refused_deletion() -> None:
+    """A deletion that a role does not allow is reported with its reason and a command."""
     fake = _cluster(thing(ROLES, "ClusterRole", "kuma", run=RUN, component="kuma"))
     fake.before_delete = _forbid
     with pytest.raises(LeftoversError, match=r"ClusterRole kuma: its deletion was refused: .*cannot delete.*; kubectl"):
         _clean(fake, wait_s=0.05)
 
 
-def test_namespaces_that_may_not_be_listed_are_no_good_end() -> None:
-    """As after the rights were taken away in mid-run: nothing found is not nothing left."""
+def test_unlistable_namespaces_are_an_error() -> None:
+    """Finding nothing does not mean that nothing is left, as after permissions were revoked during a run."""
     fake = _cluster(*_run())
     fake.unlisted = frozenset({one["kind"] for one in _run()})
-    with pytest.raises(LeftoversError, match=f"nobody knows what is left\n.*--run-id {RUN}$"):
+    with pytest.raises(LeftoversError, match=f"it is unknown what is left\n.*--run-id {RUN}$"):
         _clean(fake)
 
 
@@ -304,25 +305,27 @@ def _forbid(ref: Ref) -> None:
     raise ClusterError(f"deleting {ref}: 403: user cannot delete resource", status=403)
 
 
-def test_an_api_server_that_comes_back_in_time_is_waited_for() -> None:
-    """Its absence is no failure as long as there is time."""
+def test_waits_for_an_api_server() -> None:
+    """An API server that is away for less than the timeout is no failure."""
     fake = _cluster(*_run())
     fake.down = 7
     _clean(fake)
     assert fake.things == {}
 
 
-def test_an_api_server_that_stays_away_is_told_with_the_command_for_later() -> None:
-    """Nobody has to guess what is left."""
+def test_reports_command_when_api_server_stays_away() -> None:
+    """The message says what may be left, and names the command for later."""
     fake = _cluster(*_run())
     fake.down = 10**9
     with pytest.raises(LeftoversError, match=rf"no answer from(.|\n)*meshbench cleanup --context fake --run-id {RUN}"):
         _clean(fake, wait_s=0.05)
 
 
-@pytest.mark.parametrize(("status", "why"), [(401, "says 401: you may not"), (403, "not be listed any more: .*Pod")])
-def test_a_removal_that_cannot_go_on_is_told_with_what_is_left_and_the_command_for_later(status: int, why: str) -> None:
-    """Credentials ran out, or rights were taken away: nobody waits for them, and it is no failure of another kind."""
+@pytest.mark.parametrize(
+    ("status", "why"), [(401, "answered 401: you may not"), (403, "not be listed any more: .*Pod")]
+)
+def test_failed_removal_reports_leftovers_and_command(status: int, why: str) -> None:
+    """Expired credentials and revoked permissions are permanent, and reported as leftovers."""
     fake = _cluster(*_run())
 
     def deny(_ref: Ref) -> None:
@@ -335,25 +338,25 @@ def test_a_removal_that_cannot_go_on_is_told_with_what_is_left_and_the_command_f
     assert str(raised.value).endswith(f"meshbench cleanup --context fake --run-id {RUN}")
 
 
-def test_a_refusal_before_the_first_look_is_told_with_the_command_for_later() -> None:
-    """Nobody knows what is left then."""
+def test_refusal_before_listing_reports_command() -> None:
+    """It is unknown then what is left."""
     fake = _cluster(*_run())
     fake.denied = 401
-    with pytest.raises(LeftoversError, match=rf"says 401(.|\n)*meshbench cleanup --context fake --run-id {RUN}$"):
+    with pytest.raises(LeftoversError, match=rf"answered 401(.|\n)*meshbench cleanup --context fake --run-id {RUN}$"):
         _clean(fake, wait_s=60)
 
 
-def test_traces_that_nobody_could_look_for_are_no_good_end() -> None:
-    """The run is gone, and a webhook or API that leads nowhere may be left: the command looks for it."""
+def test_unlisted_webhooks_are_an_error() -> None:
+    """The run's objects are deleted, but a dangling webhook or API may be left: the command looks for it."""
     fake = _cluster(*_run())
     fake.unlisted = frozenset({"APIService"})
-    with pytest.raises(LeftoversError, match=r"is gone(.|\n)*listing APIService(.|\n)*doctor --context fake$"):
+    with pytest.raises(LeftoversError, match=r"was deleted(.|\n)*listing APIService(.|\n)*doctor --context fake$"):
         _clean(fake, wait_s=60)
     assert fake.things == {}
 
 
-def test_trouble_that_passed_is_not_told() -> None:
-    """What holds the namespace is the reason, and not an API server that was away before."""
+def test_does_not_report_outage_that_ended() -> None:
+    """The deletion blocker of the namespace is the reason, not the earlier outage of the API server."""
     fake = _cluster(_hold(thing("v1", "ConfigMap", "held", namespace="bookinfo-7f3a", run=RUN)), *_run())
     fake.down = 2
     with pytest.raises(LeftoversError, match="waits for") as raised:
@@ -361,8 +364,8 @@ def test_trouble_that_passed_is_not_told() -> None:
     assert "no answer" not in str(raised.value)
 
 
-def test_a_second_signal_ends_the_waiting_but_not_before_the_first_deletions() -> None:
-    """They are quick; the message has the command for the rest."""
+def test_second_signal_ends_the_wait_after_first_deletions() -> None:
+    """The first deletions are quick; the message has the command for the rest."""
     fake, watch = _cluster(*_run()), Watch()
     watch.signals = [2, 2]
     with pytest.raises(LeftoversError, match=r"a second signal(.|\n)*meshbench cleanup --context fake --run-id"):
@@ -370,16 +373,16 @@ def test_a_second_signal_ends_the_waiting_but_not_before_the_first_deletions() -
     assert Ref("v1", "Namespace", "bookinfo-7f3a") in {ref for ref, _grace in fake.log}
 
 
-def test_one_signal_does_not_end_a_cleanup() -> None:
-    """It is what most cleanups begin with."""
+def test_first_signal_does_not_end_a_cleanup() -> None:
+    """Most cleanups begin with a signal."""
     fake, watch = _cluster(*_run()), Watch()
     watch.signals = [2]
     _cleaned(fake, watch=watch)
     assert fake.things == {}
 
 
-def test_a_ci_systems_signal_leaves_little_time_also_when_it_comes_in_between() -> None:
-    """After SIGTERM comes SIGKILL, within ten seconds: what is left is told before that."""
+def test_sigterm_leaves_little_time() -> None:
+    """SIGKILL follows SIGTERM within ten seconds, so leftovers are reported before, also if SIGTERM comes later."""
     held = _hold(thing("v1", "ConfigMap", "held", namespace="bookinfo-7f3a", run=RUN))
     fake, watch = _cluster(held, *_run()), Watch()
     fake.timing = replace(fake.timing, haste_s=0.05, clock=time.monotonic)  # on which signals are noted
@@ -389,5 +392,5 @@ def test_a_ci_systems_signal_leaves_little_time_also_when_it_comes_in_between() 
             watch.note(signal.SIGTERM, None)
 
     fake.before_delete = interrupt
-    with pytest.raises(LeftoversError, match="not everything went in time"):
+    with pytest.raises(LeftoversError, match="not everything was deleted in time"):
         _cleaned(fake, watch=watch, wait_s=60)

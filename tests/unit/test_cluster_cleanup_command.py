@@ -1,4 +1,4 @@
-"""`meshbench cleanup --context`: what it does while nobody answers, and how it ends then."""
+"""`meshbench cleanup --context` while the API server does not respond."""
 
 import signal
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ AWAY = 10**9
 
 @pytest.fixture
 def fake() -> FakeCluster:
-    """The cluster of every context, with something of a run; nobody waits long for it."""
+    """The cluster of every context, with objects of a run and short waits."""
     cluster = FakeCluster()
     cluster.add([thing("v1", "Namespace", "bookinfo-7f3a", run=RUN, component="namespace")])
     return cluster
@@ -39,8 +39,8 @@ def clean(fake: FakeCluster, *, run_id: str | None = None, only_list: bool = Fal
     return cluster_cleanup("fake", run_id=run_id, only_list=only_list, opened=opened)
 
 
-def test_an_api_server_that_comes_back_is_waited_for(fake: FakeCluster) -> None:
-    """That it is waited for is said at once; then everything is as with one that was never away."""
+def test_waits_for_an_api_server(fake: FakeCluster) -> None:
+    """The command prints that it waits, and then continues as usual."""
     fake.down = 3
     waits, *lines = clean(fake, run_id=RUN)
     assert waits.endswith("no answer from https://fake.invalid: connection refused; waiting for up to 120 s")
@@ -57,26 +57,26 @@ def test_an_api_server_that_comes_back_is_waited_for(fake: FakeCluster) -> None:
         (None, True, "meshbench cleanup --context fake --list"),
     ],
 )
-def test_an_api_server_that_stays_away_is_told_with_the_command_for_later(
+def test_reports_command_when_api_server_stays_away(
     fake: FakeCluster, run_id: str | None, only_list: bool, command: str
 ) -> None:
-    """Case 58: nobody could be asked, so something may be left."""
+    """Case 58: nothing could be listed, so something may be left."""
     fake.timing = replace(fake.timing, clean_s=0.05)
     fake.down = AWAY
-    with pytest.raises(LeftoversError, match=rf"no answer from(.|\n)*; later: {command}$") as raised:
+    with pytest.raises(LeftoversError, match=rf"no answer from(.|\n)*; hint: later run: {command}$") as raised:
         list(clean(fake, run_id=run_id, only_list=only_list))
     assert raised.value.exit_code == 7
 
 
-def test_an_api_server_that_goes_away_in_between_is_told_with_the_command_for_later(fake: FakeCluster) -> None:
-    """It is the same failure as one that was away before."""
+def test_reports_command_when_api_server_fails_midway(fake: FakeCluster) -> None:
+    """The failure is the same as if the API server was away from the start."""
     fake.answers = 4
-    with pytest.raises(LeftoversError, match=f"; later: meshbench cleanup --context fake --run-id {RUN}$"):
+    with pytest.raises(LeftoversError, match=f"; hint: later run: meshbench cleanup --context fake --run-id {RUN}$"):
         list(clean(fake, run_id=RUN))
 
 
-def test_a_signal_ends_the_wait_for_an_api_server(fake: FakeCluster) -> None:
-    """The first one: nothing was removed yet."""
+def test_first_signal_ends_the_wait_for_an_api_server(fake: FakeCluster) -> None:
+    """Nothing was removed yet."""
     fake.down = AWAY
     lines = clean(fake)
     assert "waiting for" in next(lines)
@@ -86,8 +86,8 @@ def test_a_signal_ends_the_wait_for_an_api_server(fake: FakeCluster) -> None:
     assert fake.log == []
 
 
-def test_credentials_that_are_refused_are_not_waited_for(fake: FakeCluster) -> None:
-    """They stay so; nothing was begun."""
+def test_does_not_wait_with_refused_credentials(fake: FakeCluster) -> None:
+    """Refused credentials are permanent; nothing was begun."""
     fake.denied = 401
     with pytest.raises(RefusedError, match="log in again") as raised:
         next(clean(fake))
@@ -104,8 +104,8 @@ def _kubeconfig(path: Path, server: str) -> Path:
     return path
 
 
-def test_a_context_that_is_not_there_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its name is wrong."""
+def test_does_not_wait_for_unknown_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown context is permanent: its name is wrong."""
     monkeypatch.setenv("KUBECONFIG", str(_kubeconfig(tmp_path / "config", "https://127.0.0.1:1")))
     with pytest.raises(RefusedError, match="there is no context lib"):
         next(cluster_cleanup("lib"))

@@ -1,4 +1,4 @@
-"""A cluster's sidecars: their configuration kept with the trial, and the data path read from it."""
+"""A cluster's sidecars: their stored configuration, and the data path in it."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ PODS = {name: f"{name}-v1-abcde" for name in ("productpage", "details", "reviews
 
 
 def dump(name: str) -> dict[str, Any]:
-    """A sidecar's answer to /config_dump, with a key that nobody has blotted out."""
+    """A sidecar's response to /config_dump, with a key that is not redacted."""
     resources = bootstrap_of("istio", name, APPLICATION, MESHED.policies)["static_resources"]
     secret = {"private_key": {"inline_string": "-----BEGIN PRIVATE KEY-----"}}
     return {
@@ -44,8 +44,8 @@ def admin(_cluster: object, pod: str, path: str, *, namespace: str) -> str:
     return json.dumps({"stats": [{"name": "server.concurrency", "value": 2}] if path == proxies.WORKERS else []})
 
 
-def test_every_sidecars_configuration_is_kept_without_keys(tmp_path: Path) -> None:
-    """One file for each, from one question; the section with certificates and keys is left out."""
+def test_stores_configuration_without_keys(tmp_path: Path) -> None:
+    """One file for each sidecar, from one request; the section with certificates and keys is left out."""
     sidecars = Sidecars(SimpleNamespace(admin=admin), SimpleNamespace(), "bookinfo", PODS)  # type: ignore[arg-type]
     path = sidecars_path(MESHED, sidecars, tmp_path / "proxies")
     kept = {file.stem: json.loads(file.read_text("utf-8")) for file in (tmp_path / "proxies").iterdir()}
@@ -55,8 +55,8 @@ def test_every_sidecars_configuration_is_kept_without_keys(tmp_path: Path) -> No
     assert path.workers == dict.fromkeys(PODS, 2)
 
 
-def test_the_data_path_is_read_from_what_sidecars_say(tmp_path: Path) -> None:
-    """A way for each hop, and into each workload; who serves nothing has none."""
+def test_reads_data_path_from_sidecars(tmp_path: Path) -> None:
+    """A path for each hop and into each workload; a workload that serves no requests has none."""
     sidecars = Sidecars(SimpleNamespace(admin=admin), SimpleNamespace(), "bookinfo", PODS)  # type: ignore[arg-type]
     path = sidecars_path(MESHED, sidecars, tmp_path / "proxies")
     assert [(way.caller, way.callee) for way in path.ways] == list(APPLICATION.calls)

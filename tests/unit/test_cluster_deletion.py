@@ -1,4 +1,4 @@
-"""What of a run is found on a cluster, how it is told, and in which stage it is deleted."""
+"""How leftovers of a run are found on a cluster and reported, and in which stage they are deleted."""
 
 import pytest
 
@@ -21,16 +21,16 @@ def _cluster(*things: Object) -> Cluster:
     return fake.cluster
 
 
-def test_a_pod_that_is_ending_slowly_is_hurried_and_a_quick_one_is_not_asked_again() -> None:
-    """The namespace's controller asks with the pod's own patience."""
+def test_shortens_grace_period_of_slow_pods_once() -> None:
+    """The namespace's controller deletes pods with their own grace period."""
     slow, quick = (thing("v1", "Pod", name, namespace="a", run=RUN) for name in ("slow", "quick"))
     for pod, grace_s in ((slow, 30), (quick, 1)):
         pod["metadata"] |= {"deletionTimestamp": "2026-11-23T03:15:00Z", "deletionGracePeriodSeconds": grace_s}
     assert [request.ref.name for request in deletions(map(found, (slow, quick)))] == ["slow"]
 
 
-def test_a_pod_of_a_daemon_set_is_never_hurried() -> None:
-    """A CNI plug-in that is killed before it has taken itself out of its node keeps all new pods off that node."""
+def test_keeps_grace_period_of_daemon_set_pods() -> None:
+    """A CNI plugin that is killed before it has removed itself from its node keeps all new pods off that node."""
     pod = thing("v1", "Pod", "istio-cni-node-1", namespace="istio-system", run=RUN, component="istio")
     pod["metadata"]["ownerReferences"] = [{"kind": "DaemonSet", "name": "istio-cni-node", "controller": True}]
     going = {**pod, "metadata": {**pod["metadata"], "deletionTimestamp": "now", "deletionGracePeriodSeconds": 30}}
@@ -38,8 +38,8 @@ def test_a_pod_of_a_daemon_set_is_never_hurried() -> None:
     assert awaited([found(going)]) == (found(going),)
 
 
-def test_what_another_object_made_is_left_to_it() -> None:
-    """A ReplicaSet of a Deployment would come again."""
+def test_does_not_delete_owned_objects() -> None:
+    """A Deployment would create its ReplicaSet again."""
     replicas = thing("apps/v1", "ReplicaSet", "details-1", namespace="default", run=RUN)
     replicas["metadata"]["ownerReferences"] = [{"kind": "Deployment", "name": "details", "controller": True}]
     assert deletions([found(replicas)]) == ()
@@ -62,13 +62,13 @@ def test_what_another_object_made_is_left_to_it() -> None:
         ("coordination.k8s.io/v1", "Lease", "lock", Stage.LOCK),
     ],
 )
-def test_every_kind_of_object_has_its_stage(api_version: str, kind: str, component: str, stage: Stage) -> None:
-    """By kind and component alone, never by name."""
+def test_every_kind_has_a_stage(api_version: str, kind: str, component: str, stage: Stage) -> None:
+    """Kind and component alone decide the stage, never the name."""
     assert found(thing(api_version, kind, "x", run=RUN, component=component)).stage == stage
 
 
-def test_a_policy_goes_with_the_application_when_it_is_in_its_namespace() -> None:
-    """But one in the control plane's namespace goes before that, while its controller runs."""
+def test_policy_in_application_namespace_is_deleted_with_it() -> None:
+    """A policy in the control plane's namespace is deleted before, while its controller runs."""
     app = thing("v1", "Namespace", "app", run=RUN, component="namespace")
     system = thing("v1", "Namespace", "system", run=RUN, component="kuma")
     inside = thing(KUMA, "MeshTrafficPermission", "a", namespace="app", run=RUN, component="policy")
@@ -78,8 +78,8 @@ def test_a_policy_goes_with_the_application_when_it_is_in_its_namespace() -> Non
     assert [one.ref.name for one in of_stage(everything, Stage.POLICIES)] == ["b"]
 
 
-def test_the_next_stage_waits_for_pods_and_policies_and_not_for_a_namespace_that_is_going() -> None:
-    """A namespace takes seconds to go; what is in it needs its control plane or not."""
+def test_next_stage_waits_for_pods_and_policies_only() -> None:
+    """A namespace takes seconds to terminate, and the next stage does not depend on it."""
     app = thing("v1", "Namespace", "app", run=RUN, component="namespace")
     inside = (
         thing("v1", "Pod", "pod", namespace="app", run=RUN),
@@ -93,8 +93,8 @@ def test_the_next_stage_waits_for_pods_and_policies_and_not_for_a_namespace_that
     assert [one.ref.name for one in awaited(everything)] == ["pod", "policy", "role"]
 
 
-def test_all_runs_on_a_cluster_are_listed_apart() -> None:
-    """Each with its own objects; what carries half of our labels belongs to none."""
+def test_lists_each_run_separately() -> None:
+    """Each run has its own objects; an object with only one of the two labels belongs to none."""
     half = thing("v1", "ConfigMap", "half", namespace="default")
     half["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "meshbench"}
     theirs = thing("v1", "Namespace", "theirs", run=OTHER, component="namespace")
@@ -106,23 +106,23 @@ def test_all_runs_on_a_cluster_are_listed_apart() -> None:
     }
 
 
-def test_several_runs_are_not_removed_by_one_command() -> None:
-    """One of them may be somebody else's; the commands for each are told."""
+def test_refuses_to_remove_several_runs() -> None:
+    """One of them may belong to another user; the command for each is printed."""
     places = [thing("v1", "Namespace", run.lower(), run=run) for run in (RUN, OTHER)]
     with pytest.raises(RefusedError, match=f"--run-id {RUN}\n.*--run-id {OTHER}"):
         cleanup._only(find_leftovers(_cluster(*places)).by_run(), "fake")
 
 
-def test_kinds_that_may_not_be_listed_are_told() -> None:
-    """Nobody should think that they were looked at."""
+def test_reports_kinds_that_cannot_be_listed() -> None:
+    """A kind that was not listed is reported as unknown."""
     fake = FakeCluster(unlisted=frozenset({"Secret"}))
     fake.add([thing("v1", "Secret", "theirs", namespace="default"), thing("v1", "Namespace", "ours", run=RUN)])
     seen = find_leftovers(fake.cluster, RUN)
     assert (seen.unseen, [one.ref.name for one in seen.found]) == (("Secret",), ["ours"])
 
 
-def test_leftovers_are_told_by_what_has_to_go_and_many_of_a_kind_by_their_number() -> None:
-    """What is in a namespace of ours goes without saying."""
+def test_groups_leftovers_by_kind() -> None:
+    """Many objects of a kind are reported by their number, and objects in a namespace of the run are left out."""
     app = thing("v1", "Namespace", "app", run=RUN, component="namespace")
     pod = thing("v1", "Pod", "details", namespace="app", run=RUN)
     many = [thing(EXTENSIONS, "CustomResourceDefinition", f"kind-{number}", run=RUN) for number in range(5)]
@@ -130,8 +130,8 @@ def test_leftovers_are_told_by_what_has_to_go_and_many_of_a_kind_by_their_number
     assert told(things) == "Namespace app; 5 CustomResourceDefinition"
 
 
-def test_a_webhook_is_dead_without_its_service_and_alive_with_one_ready_pod() -> None:
-    """Whatever it is called, and whoever made it."""
+def test_webhook_dangles_without_a_ready_pod() -> None:
+    """A webhook is dangling without its service, and not with one ready pod, whatever its name and owner."""
     fake = FakeCluster(alive={("kuma-system", "kuma-control-plane")})
     fake.add([webhook("alive", ("kuma-system", "kuma-control-plane")), webhook("dead", ("gone", "service"))])
     assert [(one.found.ref.name, one.why) for one in dead_webhooks(fake.cluster)] == [
@@ -139,8 +139,8 @@ def test_a_webhook_is_dead_without_its_service_and_alive_with_one_ready_pod() ->
     ]
 
 
-def test_an_api_that_is_not_available_is_residue() -> None:
-    """It holds every namespace that is being deleted."""
+def test_unavailable_api_is_a_deletion_blocker() -> None:
+    """It blocks every namespace that is being deleted."""
     down = {"type": "Available", "status": "False", "message": "no endpoints"}
     api = thing(
         "apiregistration.k8s.io/v1",

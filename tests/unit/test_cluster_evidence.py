@@ -1,4 +1,4 @@
-"""What answers and objects prove of a deployment on a cluster."""
+"""What answers and objects prove about a deployment on a cluster."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -37,7 +37,7 @@ from bench.verification.questions import Answer, Handshake
 MANIFESTS = shipped("manifests")
 APPLICATION = read_application(MANIFESTS / "bookinfo", "v3", namespace="run-1")
 WHOLE = b'ISBN-10 PublisherA Reviewer1 text-red-500" Reviewer2 text-red-500"'
-REFUSED = Answer(0, b"", {}, refused="connection closed without an answer")
+REFUSED = Answer(0, b"", {}, refused="connection closed without a response")
 DENIED = Answer(403, b"RBAC: access denied", {"server": "envoy"})
 
 
@@ -50,7 +50,7 @@ OWN = {name: (spiffe,) for name, spiffe in POLICIES.ids.items()}
 
 
 class World:
-    """A prober for a deployment that is as it should be; `changed` are answers that are not."""
+    """A prober for a correct deployment; `changed` are its incorrect answers."""
 
     def __init__(self, scene: Meshed, changed: Mapping[Question, Answer] | None = None) -> None:
         self.scene = scene
@@ -82,14 +82,14 @@ def failed(found: Sequence[Evidence]) -> list[tuple[str, str]]:
     return [(one.name, one.subject) for one in found if not one.ok]
 
 
-def test_a_mesh_with_policies_is_proven_in_full() -> None:
-    """Page, hops, both identities of each hop, a certificate that is wanted, plain text refused, and each policy."""
+def test_proves_mesh_with_policies() -> None:
+    """Page, hops, both identities of each hop, a required certificate, refused plaintext, and each policy."""
     found = proofs(POLICIES)
     assert failed(found) == []
     names = [one.name for one in found]
     assert names.count("page") == 1
     assert names.count("through sidecars") == names.count("mutual TLS") == 4
-    assert names.count("certificate wanted") == 4
+    assert names.count("certificate required") == 4
     assert {"policy default", "policy allow-nothing", "policy details-viewer"} <= {*names}
     (tls,) = [one for one in found if one.name == "mutual TLS" and one.subject == "reviews -> ratings"]
     assert tls.expected.endswith("/sa/bookinfo-reviews to spiffe://cluster.local/ns/run-1/sa/bookinfo-ratings")
@@ -101,27 +101,27 @@ def test_a_mesh_with_policies_is_proven_in_full() -> None:
         (Question("locust", "productpage"), Answer(503, b"no healthy upstream", {"server": "envoy"}), "page"),
         (Question("productpage", "details"), Answer(200, b"", {"server": "WEBrick"}), "through sidecars"),
         (Question(OUTSIDE, "details", tls=True), REFUSED, "mutual TLS"),
-        (Question(OUTSIDE, "details", tls=True), Answer(200, b"", {}), "certificate wanted"),
+        (Question(OUTSIDE, "details", tls=True), Answer(200, b"", {}), "certificate required"),
         (Question(OUTSIDE, "details", "GET", "/details/0"), Answer(200, b"", {}), "policy default"),
         (Question("details", "ratings", "GET", "/ratings/0"), Answer(200, b"", {}), "policy ratings-viewer"),
     ],
 )
-def test_what_is_not_as_it_should_be_fails(question: Question, answer: Answer, broken: str) -> None:
-    """Each thing that a name promises has evidence that fails without it."""
+def test_wrong_answer_fails_its_evidence(question: Question, answer: Answer, broken: str) -> None:
+    """Each property that a configuration's name promises has evidence that fails without it."""
     found = proofs(POLICIES, {question: answer})
     assert broken in {name for name, _ in failed(found)}, failed(found)
 
 
-def test_a_connection_that_is_closed_looks_otherwise_behind_a_sidecar() -> None:
-    """Where a mesh closes the connections of those who may not call, their own sidecars say 503, and that is right."""
+def test_closed_connection_is_503_behind_a_sidecar() -> None:
+    """Where a mesh closes the connections of callers without permission, their own sidecars return 503."""
     found = proofs(meshed("kuma", "kuma/policies-legacy"))
     assert failed(found) == []
     assert {one.expected for one in found if one.name == "policy ratings-viewer"} == {"200", "503"}
 
 
-def test_a_stranger_in_a_sidecars_place_is_found() -> None:
-    """A server certificate of another workload breaks every hop to it; one that only the caller lacks breaks the
-    caller's hops."""
+def test_reports_certificate_of_another_workload() -> None:
+    """A wrong server certificate breaks every hop to the workload; a missing client certificate breaks the caller's
+    hops."""
     stranger = replace(REFUSED, handshake=Handshake("TLSv1.3", "AES", "", "spiffe://cluster.local/ns/x/sa/y"))
     found = proofs(POLICIES, {Question(OUTSIDE, "ratings", tls=True): stranger})
     assert failed(found) == [("mutual TLS", "reviews -> ratings")]
@@ -133,12 +133,12 @@ def test_a_stranger_in_a_sidecars_place_is_found() -> None:
     assert failed(identity_evidences(POLICIES, OWN)) == []
 
 
-def test_permissive_sidecars_take_plain_text_too() -> None:
-    """Without policies the mesh has mutual TLS, and plain text from outside is expected to pass."""
+def test_permissive_sidecars_accept_plaintext() -> None:
+    """Without policies the mesh has mutual TLS, and plaintext from outside is expected to pass."""
     plain = {Question(OUTSIDE, name): Answer(200, WHOLE, {}) for name in ("productpage", "details")}
     found = proofs(meshed(), plain)
     assert failed(found) == []
-    assert [one.subject for one in found if one.name == "plain text"] == [
+    assert [one.subject for one in found if one.name == "plaintext"] == [
         "details",
         "productpage",
         "ratings",
@@ -146,16 +146,16 @@ def test_permissive_sidecars_take_plain_text_too() -> None:
     ]
 
 
-def test_a_mesh_without_tls_has_no_tls_to_prove() -> None:
-    """Where a mesh leaves its hops in plain text, no certificate is asked for, and nobody has to have one."""
+def test_mesh_without_tls_has_no_certificates() -> None:
+    """Where a mesh leaves its hops in plaintext, no certificate is requested or required."""
     found = proofs(meshed("kuma"))
     assert failed(found) == []
-    assert not {"mutual TLS", "certificate wanted"} & {one.name for one in found}
+    assert not {"mutual TLS", "certificate required"} & {one.name for one in found}
     assert identity_evidences(meshed("kuma"), {}) == ()
 
 
-def test_the_baseline_meets_the_services_themselves() -> None:
-    """Without a mesh the page is whole and no answer has a trace of a proxy; a proxy that is there is found."""
+def test_baseline_has_no_proxy() -> None:
+    """Without a mesh the page is complete and no response has a trace of a proxy; a proxy that exists is reported."""
     own_answers = World(meshed("kuma"), {})
     direct = {check.question: Answer(200, WHOLE, {"server": "gunicorn"}) for check in baseline_checks(APPLICATION)}
     checks = list(baseline_checks(APPLICATION))
@@ -165,8 +165,8 @@ def test_the_baseline_meets_the_services_themselves() -> None:
     assert [name for name, _ in failed(bad)] == ["no proxy"] * 4
 
 
-def test_requests_are_counted_at_both_ends() -> None:
-    """The clusters' names are the mesh's own, and what was counted before the load does not count."""
+def test_counts_requests_at_both_ends() -> None:
+    """Clusters have the mesh's own names, and requests from before the load do not count."""
     scene = meshed("istio")
     before: dict[str, dict[str, int]] = {one.name: {} for one in APPLICATION.everyone}
     now = {
@@ -189,8 +189,8 @@ def test_requests_are_counted_at_both_ends() -> None:
     assert failed(list(load_evidence(scene, moved, {}, requests=dict.fromkeys(moved, 11), errors=0)))
 
 
-def test_older_tls_is_right_where_the_mesh_agrees_on_it() -> None:
-    """Kuma's sidecars speak TLS 1.2 to each other; only our own questions are newer."""
+def test_accepts_tls_12_between_kuma_sidecars() -> None:
+    """Only the questions of the prober use a newer version."""
     scene = meshed("kuma", "kuma/policies")
     versions = "listener.inbound:10.0.0.1:9080.ssl.versions"
     for counters, ok in (
@@ -202,8 +202,8 @@ def test_older_tls_is_right_where_the_mesh_agrees_on_it() -> None:
         assert found.ok is ok, counters
 
 
-def test_sidecars_certificates_are_read() -> None:
-    """Each SPIFFE id of a sidecar's own certificates is told once; roots are nobody's identity."""
+def test_reads_identities_of_sidecar_certificates() -> None:
+    """Each SPIFFE id of a sidecar's own certificates is returned once; roots have no identity."""
     chain = {"subject_alt_names": [{"uri": "spiffe://a/b"}, {"uri": "kuma://x/y"}]}
     root = {"ca_cert": [{"subject_alt_names": [{"uri": "spiffe://root"}]}]}
     assert proxies.identities({"certificates": [{**root, "cert_chain": [chain]}, {"cert_chain": [chain]}, root]}) == (
@@ -236,7 +236,7 @@ def namespace(**labels: str) -> dict[str, Any]:
         ({"kuma.io/sidecar-injection": "true"}, ("kuma.io/sidecar-injection=true",)),
     ],
 )
-def test_labels_that_ask_for_sidecars_are_found(labels: dict[str, str], expected: tuple[str, ...]) -> None:
+def test_finds_injection_labels_of_namespace(labels: dict[str, str], expected: tuple[str, ...]) -> None:
     """Every label by which a namespace joins a mesh counts, and one that declines does not."""
     assert asking_labels(namespace(**labels)) == expected
 
@@ -248,8 +248,8 @@ def webhook(name: str, **rest: Any) -> dict[str, Any]:
     return {"name": name, "rules": [PODS_RULE], **rest}
 
 
-def test_webhooks_of_meshes_that_mean_the_namespace_are_found() -> None:
-    """Only those count that would be asked about these pods in this namespace, and that belong to a mesh."""
+def test_finds_webhooks_for_the_namespace() -> None:
+    """Only webhooks of a mesh that would be called for these pods in this namespace count."""
     none = [{"key": "istio-injection", "operator": "DoesNotExist"}]
     asks = {"matchLabels": {"sidecar.istio.io/inject": "true"}}
     hooks = [
@@ -282,10 +282,10 @@ def test_webhooks_of_meshes_that_mean_the_namespace_are_found() -> None:
         ("DoesNotExist", None, {"k": "a"}, False),
     ],
 )
-def test_selectors_mean_what_kubernetes_means(
+def test_selectors_match_as_in_kubernetes(
     operator: str, values: list[str] | None, labels: dict[str, str], expected: bool
 ) -> None:
-    """A key that is not there is not in any list, and an empty selector means everything."""
+    """A missing key is not in any list, and an empty selector matches everything."""
     expression = {"key": "k", "operator": operator, **({"values": values} if values else {})}
     assert selects({"matchExpressions": [expression]}, labels) is expected
     assert selects({}, labels)
@@ -296,8 +296,8 @@ READY = {"name": "istio-proxy", "ready": True, "restartCount": 0, "state": {"run
 APP = {"name": "details", "ready": True, "restartCount": 0, "state": {"running": {}}}
 
 
-def test_the_baselines_surroundings_are_proven() -> None:
-    """A label, a webhook, a sidecar or a restart each fail a piece of evidence of their own."""
+def test_proves_baseline_without_a_mesh() -> None:
+    """A label, a webhook, a sidecar and a restart each fail a piece of evidence of their own."""
     clean = baseline_evidence(namespace(), [pod(containerStatuses=[APP])], [], own={"details"})
     assert failed(clean) == []
     found = baseline_evidence(
@@ -315,8 +315,8 @@ def test_the_baselines_surroundings_are_proven() -> None:
 
 
 @pytest.mark.parametrize("key", ["containerStatuses", "initContainerStatuses"])
-def test_sidecars_are_found_wherever_they_are(key: str) -> None:
-    """A native sidecar is an init container, a classic one is not; each pod has to have one that is ready."""
+def test_finds_native_and_classic_sidecars(key: str) -> None:
+    """A native sidecar is an init container, a classic one is not; each pod needs a ready one."""
     good = pod("a", **{key: [READY]})
     assert failed(mesh_evidence([good], "istio-proxy")) == []
     waiting, bare = pod("b", **{key: [{**READY, "ready": False}]}), pod("c", containerStatuses=[APP])
@@ -326,16 +326,16 @@ def test_sidecars_are_found_wherever_they_are(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["containers", "initContainers"])
-def test_a_pod_that_was_made_without_its_sidecar_is_bare(key: str) -> None:
-    """Whatever its status says: nobody has looked at it yet, and no sidecar comes later."""
+def test_reports_pod_without_a_sidecar(key: str) -> None:
+    """No sidecar is added later, whatever the status of the pod."""
     spec: dict[str, Any] = {"containers": [{"name": "details"}]}
     meshed_spec = {**spec, key: [*spec.get(key, []), {"name": "istio-proxy"}]}
     pods = [{**pod("a"), "spec": meshed_spec}, {**pod("b"), "spec": spec}]
     assert bare_pods(pods, "istio-proxy") == ("b",)
 
 
-def test_restarts_say_who_and_why() -> None:
-    """A container that ended is told with its reason, also while it waits; an init container that is done is not."""
+def test_restarts_have_container_and_reason() -> None:
+    """A container that ended is reported with its reason, also while it waits; a completed init container is not."""
     killed = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
     done = {"name": "istio-init", "ready": True, "state": {"terminated": {"reason": "Completed", "exitCode": 0}}}
     pods = [
@@ -343,14 +343,14 @@ def test_restarts_say_who_and_why() -> None:
         pod("b", containerStatuses=[{**APP, "state": killed}]),
         pod("c", containerStatuses=[APP]),
     ]
-    told = restarts(pods)
-    assert told == ("details in a (OOMKilled, exit code 137) ended", "details in b (OOMKilled, exit code 137) ended")
-    assert not restarts_evidence(told).ok
+    lines = restarts(pods)
+    assert lines == ("details in a (OOMKilled, exit code 137) ended", "details in b (OOMKilled, exit code 137) ended")
+    assert not restarts_evidence(lines).ok
     assert restarts_evidence(()).ok
 
 
-def test_sidecars_that_lag_behind_are_told() -> None:
-    """Who has not acknowledged the newest configuration is evidence that fails."""
+def test_reports_unsynced_sidecars() -> None:
+    """A sidecar that has not acknowledged the newest configuration fails its evidence."""
     assert synced_evidence("").ok
     assert synced_evidence("details-v1-x: listeners").seen == "details-v1-x: listeners"
     assert not synced_evidence("details-v1-x: listeners").ok

@@ -1,4 +1,4 @@
-"""Logs and configurations of pods, as files of a trial: under names of our own, and without secrets."""
+"""Logs and configurations of pods as files of a trial: with safe names and without secrets."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,15 +29,15 @@ def pod(name: str, *containers: str, **labels: str) -> Object:
 
 
 def test_each_container_has_a_file(tmp_path: Path) -> None:
-    """By its workload, as people call it."""
+    """A file has the name of its workload."""
     save_logs(cast("Cluster", Logs()), [pod("web-1", "main", "istio-proxy", app="web")], tmp_path / "services")
     files = {path.name: path.read_text("utf-8") for path in (tmp_path / "services").iterdir()}
     assert files == {"web-main.log": "started", "web-istio-proxy.log": "started"}
 
 
 @pytest.mark.parametrize("name", ["../../x", "/tmp/x", "..", "a/b", "", "a\0b"])  # noqa: S108  # never written
-def test_a_name_from_the_cluster_chooses_no_path(tmp_path: Path, name: str) -> None:
-    """Of a label, a pod or a container: every file is in the trial's folder."""
+def test_name_from_cluster_stays_in_the_folder(tmp_path: Path, name: str) -> None:
+    """Labels, pods and containers cannot choose a path outside of the trial's folder."""
     pods = [pod("web-1", name or "c", app=name or "web"), pod(f"{name}-2", "main")]
     save_logs(cast("Cluster", Logs()), pods, tmp_path / "trial")
     made = [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -45,8 +45,8 @@ def test_a_name_from_the_cluster_chooses_no_path(tmp_path: Path, name: str) -> N
     assert len(made) == 2
 
 
-def test_a_log_has_no_secret(tmp_path: Path) -> None:
-    """Neither one that is known, nor what looks like one."""
+def test_log_has_no_secret(tmp_path: Path) -> None:
+    """Registered secrets, and texts that look like one, are redacted."""
     register_secret("pl4in-t0ken")
     save_logs(
         cast("Cluster", Logs("pl4in-t0ken; Bearer abcdef123456")), [pod("web", "main", app="web")], tmp_path / "s"

@@ -1,4 +1,4 @@
-"""What the command line says of a cluster: checked for a new run, held against its beginning for one that goes on."""
+"""The options of a cluster: validated for a new run, compared with the first start for a resumed one."""
 
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ _TEXTS = ("image", "registry", "mesh_values", "mesh_hub", "mesh_tag", "mesh_revi
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """The folder of a run that was begun on a cluster, with a values file."""
+    """The folder of a run that was started on a cluster, with a values file."""
     folder = tmp_path / "run"
     (folder / VALUES).mkdir(parents=True)
     (folder / VALUES / "istio-1-small.yaml").write_text("small: true\n", "utf-8")
@@ -56,8 +56,9 @@ def record(tmp_path: Path) -> RunRecord:
     return make_run(tmp_path / "made", Made()).record.model_copy(update={"scenario": ISTIO, "cluster": BEGUN})
 
 
-def test_a_run_goes_on_as_it_was_begun(run: Path, record: RunRecord) -> None:
-    """Images, values, mesh, Prometheus and the load's node come from its folder; the rest is said anew."""
+def test_resume_restores_options(run: Path, record: RunRecord) -> None:
+    """Images, values, mesh, Prometheus and the load's node come from the run's folder; other options have to be
+    repeated."""
     found = resumed_options(flags(yes=True, keep=True), record, run)
     assert found == options(
         agreed=True,
@@ -71,8 +72,8 @@ def test_a_run_goes_on_as_it_was_begun(run: Path, record: RunRecord) -> None:
     )
 
 
-def test_what_says_the_same_as_the_beginning_is_no_contradiction(run: Path, record: RunRecord, tmp_path: Path) -> None:
-    """A shell's history may be repeated with --resume; a values file counts by what is in it."""
+def test_resume_accepts_repeated_options(run: Path, record: RunRecord, tmp_path: Path) -> None:
+    """A command from the shell's history may be repeated with --resume; a values file is compared by its content."""
     (tmp_path / "other-name.yaml").write_text("small: true\n", "utf-8")
     same = flags(
         image=("load=m.example/locust:1",),
@@ -85,7 +86,7 @@ def test_what_says_the_same_as_the_beginning_is_no_contradiction(run: Path, reco
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "expected"),
     [
         ({"image": ("load=x.example/locust:2",)}, r"--image load=x\.example/locust:2 \(begun with m\.example/locust:1"),
         ({"image": ("bookinfo=x.example/b:2",)}, r"--image bookinfo=x\.example/b:2 \(begun with none\)"),
@@ -97,47 +98,49 @@ def test_what_says_the_same_as_the_beginning_is_no_contradiction(run: Path, reco
         ({"prometheus": "http://x.example"}, r"--prometheus http://x\.example \(begun with monitoring/prometheus:9090"),
     ],
 )
-def test_what_contradicts_the_beginning_is_refused(
-    run: Path, record: RunRecord, given: dict[str, Any], told: str
+def test_resume_refuses_contradicting_options(
+    run: Path, record: RunRecord, given: dict[str, Any], expected: str
 ) -> None:
-    """With one sentence that names the option and what the run was begun with."""
-    with pytest.raises(InputError, match=told) as refused:
+    """One sentence names the option and the value at the start of the run."""
+    with pytest.raises(InputError, match=expected) as refused:
         resumed_options(flags(**given), record, run)
     assert refused.value.exit_code == 2
-    assert str(refused.value).startswith(f"{run}: a run is resumed as it was begun")
+    assert str(refused.value).startswith(
+        f"{run}: a run is resumed with the options that it was begun with; hint: leave out"
+    )
 
 
-def test_other_values_for_the_mesh_are_refused(run: Path, record: RunRecord, tmp_path: Path) -> None:
-    """The file's content is what counts, also under the name of the one that the run was begun with."""
+def test_resume_refuses_other_values(run: Path, record: RunRecord, tmp_path: Path) -> None:
+    """The content of the file counts, also under the same name."""
     (tmp_path / "small.yaml").write_text("small: false\n", "utf-8")
     with pytest.raises(InputError, match=r"--mesh-values \(begun with istio-1-small\.yaml\)"):
         resumed_options(flags(mesh_values=(str(tmp_path / "small.yaml"),)), record, run)
 
 
-def test_a_run_of_one_machine_is_not_resumed_on_a_cluster(run: Path, record: RunRecord) -> None:
-    """Its numbers would not belong together."""
-    with pytest.raises(InputError, match="was measured on one machine; resume it without --context"):
+def test_does_not_resume_local_run_on_a_cluster(run: Path, record: RunRecord) -> None:
+    """The numbers would not be comparable."""
+    with pytest.raises(InputError, match="was measured on one machine; hint: resume it without --context"):
         resumed_options(flags(), record.model_copy(update={"cluster": None}), run)
 
 
 @pytest.mark.parametrize(
-    ("cluster", "status", "told"),
+    ("cluster", "status", "expected"),
     [
-        (BEGUN, "interrupted", "this run was begun on a cluster; say which with --context NAME"),
-        (None, "interrupted", "this run was begun on one machine, without --context"),
-        (None, "complete", "there is nothing to resume"),
+        (BEGUN, "interrupted", "this run was started on a cluster; add --context NAME"),
+        (None, "interrupted", "this run was started on one machine; leave out --context"),
+        (None, "complete", "all trials of this run are complete"),
     ],
 )
-def test_what_cannot_go_on_is_told_before_anybody_looks_at_a_place(
-    tmp_path: Path, cluster: ClusterRecord | None, status: str, told: str
+def test_refuses_resume_before_opening_a_backend(
+    tmp_path: Path, cluster: ClusterRecord | None, status: str, expected: str
 ) -> None:
-    """Nobody is asked about a cluster, or told of another run on this machine, for nothing."""
+    """Neither the cluster nor the host lock is examined before."""
     made = make_run(tmp_path, Made(status=status))
     kind = "kubernetes" if cluster else "local"
     target = made.record.target.model_copy(update={"kind": kind})
     stored = made.record.model_copy(update={"cluster": cluster, "target": target})
     (made.path / "run.json").write_text(stored.model_dump_json(), "utf-8")
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=expected):
         resumable(made.path, on_cluster=cluster is None and status != "complete")
 
 
@@ -148,8 +151,8 @@ def _place(record: RunRecord, versions: dict[str, str], chosen: ClusterOptions) 
 
 
 @pytest.mark.parametrize("versions", [{"istio": "1.30.0"}, {}])
-def test_a_mesh_of_another_version_does_not_go_on_with_a_run(tmp_path: Path, versions: dict[str, str]) -> None:
-    """The tool on PATH is what a run installs: half of the trials would measure something else."""
+def test_resume_refuses_another_mesh_version(tmp_path: Path, versions: dict[str, str]) -> None:
+    """The tool on PATH is the one that installs the mesh: half of the trials would measure another version."""
     made = make_run(tmp_path, Made(status="interrupted"))
     target = made.record.target.model_copy(update={"kind": "kubernetes"})
     stored = made.record.model_copy(update={"cluster": BEGUN, "target": target})
@@ -158,8 +161,8 @@ def test_a_mesh_of_another_version_does_not_go_on_with_a_run(tmp_path: Path, ver
         resume(made.path, _place(stored, versions, options()), progress=PlainLines)
 
 
-def test_a_load_that_would_run_on_another_node_does_not_go_on_with_a_run(tmp_path: Path) -> None:
-    """Its node may be gone, or closed to pods: the rest of the trials would not compare with those before."""
+def test_resume_refuses_another_load_node(tmp_path: Path) -> None:
+    """Its node may be deleted or cordoned: later trials would not be comparable."""
     made = make_run(tmp_path, Made(status="interrupted"))
     target = made.record.target.model_copy(update={"kind": "kubernetes"})
     begun = BEGUN.model_copy(update={"load_node": "a"})
@@ -170,27 +173,27 @@ def test_a_load_that_would_run_on_another_node_does_not_go_on_with_a_run(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "expected"),
     [
         ({"image": ("details",)}, "write NAME=REF"),
-        ({"mesh_values": ("nowhere.yaml",)}, "nowhere.yaml is no file"),
+        ({"mesh_values": ("nowhere.yaml",)}, "nowhere.yaml is not a file"),
         ({"mesh_values": ("kuma=nowhere.yaml",)}, "this scenario has istio, not kuma"),
         ({"prometheus": "prometheus:9090"}, "write a URL"),
         ({"prometheus": "monitoring/prometheus"}, "write a URL"),
         ({"prometheus": "ftp://prometheus"}, "write a URL"),
     ],
 )
-def test_options_that_mean_nothing_are_refused_at_once(given: dict[str, Any], told: str) -> None:
-    """With exit code 2, before anybody looks at a cluster."""
-    with pytest.raises(InputError, match=told):
+def test_refuses_meaningless_options(given: dict[str, Any], expected: str) -> None:
+    """Exit code 2, before a cluster is examined."""
+    with pytest.raises(InputError, match=expected):
         read_options(flags(**given), ISTIO)
 
 
 PROMETHEUS = "https://me:pa55word@prometheus.example:9090"
 
 
-def test_a_password_of_prometheus_is_given_again_for_a_resume(run: Path, record: RunRecord) -> None:
-    """The record does not have it; with it the same place is the same option, and another place is refused."""
+def test_resume_accepts_prometheus_password(run: Path, record: RunRecord) -> None:
+    """The record does not have the password; with it the same URL is the same option, and another URL is refused."""
     stored = without_password(PROMETHEUS)
     begun = BEGUN.model_copy(update={"prometheus": stored})
     record = record.model_copy(update={"cluster": begun})

@@ -1,4 +1,4 @@
-"""What makes a mesh dearer than it comes is told before a run, and in its report."""
+"""Telemetry that makes a mesh slower than its default is reported before a run, and in its report."""
 
 from typing import Any
 
@@ -23,8 +23,8 @@ def istiod(sampling: str) -> Object:
     return {"kind": "Deployment", "metadata": {"name": "istiod"}, "spec": {"template": template}}
 
 
-def test_istio_as_we_install_it_writes_nothing_down() -> None:
-    """Nor does another ConfigMap of it."""
+def test_default_istio_records_no_requests() -> None:
+    """Another ConfigMap of istiod records none, either."""
     assert examine_telemetry("istio", [config(), istiod("1"), {**config(), "data": {"values": "{}"}}]) == ()
 
 
@@ -38,13 +38,13 @@ def test_istio_as_we_install_it_writes_nothing_down() -> None:
         ({"enableTracing": True, "defaultConfig": {"tracing": {"sampling": 10}}}, "trace 10 % of all requests"),
     ],
 )
-def test_what_is_written_down_about_requests_is_a_doubt(settings: dict[str, Any], expected: str) -> None:
-    """As the profile `demo` and many people's values have it: it is measured as if it were the mesh."""
+def test_warns_about_request_telemetry(settings: dict[str, Any], expected: str) -> None:
+    """Access logs and tracing, as in the profile `demo`, are measured as if they were the mesh."""
     (finding,) = examine_telemetry("istio", [config(**settings), istiod("100")])
     assert (finding.status, expected in finding.detail) == ("warning", True)
 
 
-def test_the_reports_heading_has_it() -> None:
-    """Whoever reads only the report has to know."""
+def test_heading_has_telemetry_warning() -> None:
+    """The warning is a caveat in the report, too."""
     record = target_record("v1.34.2", 1, placement="", isolation="shared", existing=False, remarks=["sidecars log"])
     assert "sidecars log" in record.caveats

@@ -1,4 +1,4 @@
-"""Pairs that a scenario names: how they are read, which pairs are compared, and what `plan` says of them."""
+"""Pairs that a scenario names: how they are read, which pairs are compared, and how `plan` prints them."""
 
 import json
 from pathlib import Path
@@ -28,13 +28,13 @@ configurations:
 
 
 def messages(folder: Path, text: str) -> list[str]:
-    """What `validate` says about a scenario of this text."""
+    """What `validate` reports about a scenario of this text."""
     path = folder / "mine.yaml"
     path.write_text(text, "utf-8")
     return [str(problem).replace(f"{folder}/", "") for problem in validate_file(path)]
 
 
-def test_named_pairs_are_read_and_kept(tmp_path: Path) -> None:
+def test_reads_named_pairs(tmp_path: Path) -> None:
     """A scenario keeps its named pairs in their order and direction, also in a run's record."""
     path = tmp_path / "mine.yaml"
     path.write_text(GOOD, "utf-8")
@@ -44,43 +44,49 @@ def test_named_pairs_are_read_and_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pair", "said"),
+    ("pair", "expected"),
     [
-        ("{configuration: c, reference: d}", "5: contrasts[0].reference: d is none of the configurations: a, b, c"),
-        ("{configuration: d, reference: c}", "5: contrasts[0].configuration: d is none of the configurations: a, b, c"),
+        (
+            "{configuration: c, reference: d}",
+            "5: contrasts[0].reference: d is not a configuration (configurations: a, b, c)",
+        ),
+        (
+            "{configuration: d, reference: c}",
+            "5: contrasts[0].configuration: d is not a configuration (configurations: a, b, c)",
+        ),
         (
             "{configuration: c, reference: c}",
             "5: contrasts[0].reference: c would be compared with itself; name another configuration",
         ),
         (
             "{configuration: b, reference: a}",
-            "5: contrasts[0]: everyone is compared with the reference a anyway; leave this pair out",
+            "5: contrasts[0]: every configuration is compared with the reference a anyway; leave it out",
         ),
         (
             "{configuration: a, reference: b}",
-            "5: contrasts[0]: everyone is compared with the reference a anyway; leave this pair out",
+            "5: contrasts[0]: every configuration is compared with the reference a anyway; leave it out",
         ),
         (
             "{configuration: c, reference: b}\n  - {configuration: b, reference: c}",
-            "6: contrasts[1]: contrasts[0] compares these two already; leave one of them out",
+            "6: contrasts[1]: contrasts[0] already compares these two; leave one of them out",
         ),
         ("{configuration: c}", "5: contrasts[0].reference: is missing"),
         ("{configuration: c, refrence: b}", "5: contrasts[0].reference: is missing"),
     ],
 )
-def test_a_pair_that_adds_nothing_is_told_at_its_line(tmp_path: Path, pair: str, said: str) -> None:
-    """A pair that is unknown, of one side, there twice, or compared anyway is an error with file and line."""
-    assert f"mine.yaml:{said}" in messages(tmp_path, GOOD.replace("{configuration: c, reference: b}", pair))
+def test_reports_redundant_pair_with_line(tmp_path: Path, pair: str, expected: str) -> None:
+    """A pair that is unknown, of one side, repeated, or compared anyway is an error with file and line."""
+    assert f"mine.yaml:{expected}" in messages(tmp_path, GOOD.replace("{configuration: c, reference: b}", pair))
 
 
-def test_a_pair_is_checked_beside_broken_configurations(tmp_path: Path) -> None:
-    """A mistake in a configuration hides none in the pairs, and makes no false one."""
+def test_checks_pairs_with_invalid_configurations(tmp_path: Path) -> None:
+    """An error in a configuration neither hides nor causes an error in the pairs."""
     text = GOOD.replace("{name: c, mesh: none}", "{name: c, mesh: nnoe}")
     assert len(messages(tmp_path, text)) == 1
     assert len(messages(tmp_path, text.replace("reference: b}", "reference: d}"))) == 2
 
 
-def test_every_pair_is_compared_once() -> None:
+def test_compares_every_pair_once() -> None:
     """All with the reference, then the named pairs, then the steps of each mesh that are not named."""
     assert compared(make_scenario(FIVE)) == (
         *(Compared(name, "baseline") for name in ("istio", "istio-policies", "kuma", "kuma-policies")),
@@ -94,14 +100,14 @@ def test_every_pair_is_compared_once() -> None:
     assert len(compared(named_step)) == 3
 
 
-def test_without_a_reference_only_named_pairs_are_compared() -> None:
-    """A scenario without a reference compares what it names, and nothing else."""
+def test_compares_only_named_pairs_without_reference() -> None:
+    """A scenario without a reference compares the pairs that it names, and nothing else."""
     scenario = make_scenario(Made(configurations=ISTIO_AND_KUMA, reference=None, contrasts=MESH_PAIRS[:1]))
     assert compared(scenario) == (Compared("kuma", "istio", named=True),)
 
 
-def test_one_configuration_under_two_names_is_alike() -> None:
-    """Two configurations are alike when nothing but the name differs: neither mesh nor manifests nor load."""
+def test_detects_equal_configurations() -> None:
+    """Two configurations are equal when only the name differs: neither mesh nor manifests nor load."""
     sides = (Simulated("a"), Simulated("b"), Simulated("c", users=5), Simulated("d", "istio"))
     scenario = make_scenario(Made(configurations=sides, reference=None))
     assert alike(scenario, "a", "b")
@@ -109,16 +115,16 @@ def test_one_configuration_under_two_names_is_alike() -> None:
     assert not alike(scenario, "a", "d")
 
 
-def test_the_plan_says_who_is_compared_with_whom() -> None:
-    """`plan` has a line for each kind of question, and all pairs as JSON."""
+def test_plan_lists_comparisons() -> None:
+    """`plan` has a line for each kind of comparison, and all pairs as JSON."""
     scenario = make_scenario(FIVE)
     plan = make_plan(scenario, 1)
     lines = outline(scenario, plan).splitlines()
-    first = lines.index("compares, on P95 first:")
+    first = lines.index("comparisons, P95 first:")
     assert lines[first + 1].strip().startswith("istio with baseline, istio-policies with baseline")
-    assert lines[first + 2] == "  named: kuma with istio, kuma-policies with istio-policies"
+    assert lines[first + 2] == "  planned: kuma with istio, kuma-policies with istio-policies"
     assert lines[first + 3] == "  exploratory: istio-policies with istio, kuma-policies with kuma"
     pairs = json.loads(outline_json(scenario, plan))["comparisons"]
     assert {"configuration": "kuma", "reference": "istio", "named": True} in pairs
     alone = make_scenario(Made(reference=None))
-    assert "nothing: there is no reference" in outline(alone, make_plan(alone, 1))
+    assert "none: there is no reference" in outline(alone, make_plan(alone, 1))

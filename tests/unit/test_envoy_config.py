@@ -1,4 +1,4 @@
-"""Istio's sidecars: configured as a real istiod does it, but for documented differences."""
+"""Istio's sidecars: configured as by a real istiod, except for documented differences."""
 
 from itertools import product
 from pathlib import Path
@@ -56,15 +56,15 @@ def ours(sidecar: str, configuration: str, folder: Path) -> dict[str, Any]:
 @needs_golden
 @pytest.mark.parametrize("sidecar", SIDECARS)
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
-def test_every_difference_to_a_real_sidecar_is_documented(configuration: str, sidecar: str, tmp_path: Path) -> None:
-    """A sidecar of ours differs from the one that istiod made only where docs/local-target.md says so."""
+def test_every_difference_from_istiod_is_documented(configuration: str, sidecar: str, tmp_path: Path) -> None:
+    """A local sidecar differs from one that istiod configured only where docs/local-target.md says so."""
     found = differences(recorded(configuration, sidecar), built(ours(sidecar, configuration, tmp_path / configuration)))
     assert unexplained(list(found), known_in(configuration)) == []
 
 
 @needs_golden
 def test_every_documented_difference_exists(tmp_path: Path) -> None:
-    """The table of differences has no row that has become wrong."""
+    """The table of differences has no outdated row."""
     found: list[str] = []
     for configuration, sidecar in product(CONFIGURATIONS, SIDECARS):
         bootstrap = ours(sidecar, configuration, tmp_path / configuration)
@@ -74,8 +74,8 @@ def test_every_documented_difference_exists(tmp_path: Path) -> None:
 
 
 @needs_golden
-def test_the_comparison_sees_a_changed_filter(tmp_path: Path) -> None:
-    """A filter more, another retry policy or another cipher would be found: the comparison is not blind."""
+def test_comparison_detects_changed_filter(tmp_path: Path) -> None:
+    """An additional filter, another retry policy and another cipher are each detected."""
     golden = recorded("istio/istio-mtls", "details-v1")
     bootstrap = ours("details-v1", "istio/istio-mtls", tmp_path)
     chain = bootstrap["static_resources"]["listeners"][1]["filter_chains"][0]
@@ -91,8 +91,8 @@ def test_the_comparison_sees_a_changed_filter(tmp_path: Path) -> None:
     ("mode", "transports"),
     [("STRICT", ["tls"]), ("PERMISSIVE", ["tls", "raw_buffer"]), ("DISABLE", ["raw_buffer"])],
 )
-def test_peer_authentication_decides_on_the_chains(mode: str, transports: list[str], tmp_path: Path) -> None:
-    """STRICT has a TLS chain, PERMISSIVE both, DISABLE a plain one, whose callers use no TLS."""
+def test_peer_authentication_sets_filter_chains(mode: str, transports: list[str], tmp_path: Path) -> None:
+    """STRICT has a TLS chain, PERMISSIVE both, DISABLE a plaintext one, whose callers use no TLS."""
     application = application_with("v3")
     manifest = (
         "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n"
@@ -108,13 +108,13 @@ def test_peer_authentication_decides_on_the_chains(mode: str, transports: list[s
     assert ("metadata" in endpoint) == (mode != "DISABLE")
 
 
-def test_the_client_listens_for_its_own_requests_only() -> None:
-    """The load generator's sidecar has no inbound listener, as it serves nothing."""
+def test_client_sidecar_has_no_inbound_listener() -> None:
+    """The load generator serves no requests."""
     listeners = bootstrap_of("locust", application_with("v3"), Policies("bookinfo"))["static_resources"]["listeners"]
     assert [listener["traffic_direction"] for listener in listeners] == ["OUTBOUND"]
 
 
-def test_nothing_listens_beyond_loopback() -> None:
+def test_sidecars_listen_on_loopback_only() -> None:
     """Every socket of a sidecar is on 127.0.0.1, and its admin interface is a Unix socket for the owner."""
     application = application_with("v3")
     for workload in application.everyone:

@@ -1,4 +1,4 @@
-"""What a scenario sets alike in all meshes: in the file, in sidecars here, on a cluster, and proven."""
+"""Equalised settings: in the scenario, in local sidecars, on a cluster, and in proofs."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -45,8 +45,8 @@ def sidecar(mesh: str, name: str = "productpage") -> dict[str, Any]:
     return bootstrap_of(mesh, name, application, policies)
 
 
-def alike(mesh: str, equalise: tuple[Equal, ...]) -> dict[str, Any]:
-    """That sidecar with what is set alike."""
+def equalised_sidecar(mesh: str, equalise: tuple[Equal, ...]) -> dict[str, Any]:
+    """That sidecar with equalised settings."""
     own = MESHES[mesh].inbound_cluster(application_with("v3").workload("productpage"))
     return equalised(sidecar(mesh), equalise, own=own)
 
@@ -68,33 +68,33 @@ def scenario_file(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def test_nothing_is_set_alike_by_default() -> None:
-    """Meshes are compared as they are, unless the scenario says otherwise."""
+def test_equalises_nothing_by_default() -> None:
+    """Meshes are compared as they are, unless the scenario has `equalise`."""
     assert load_scenario("istio-policies").equalise == ()
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
-        ({"equalise": ["tls", "tls"]}, "equalise: names something twice: tls, tls"),
+        ({"equalise": ["tls", "tls"]}, "equalise: each setting may be named once: tls, tls"),
         (
             {"equalise": ["tls"], "reference": None, "configurations": [{"name": "a", "mesh": "none"}]},
-            "equalise: no configuration has a mesh, so that there is nothing to set alike; leave it out",
+            "equalise: has no effect, since no configuration has a mesh; leave it out",
         ),
     ],
 )
-def test_what_sets_nothing_alike_is_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
-    """The same thing twice, or meshes that are not there, are mistakes with their place."""
+def test_refuses_equalise_without_effect(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    """A repeated key, or a scenario without meshes, is an error with file and line."""
     (problem,) = validate_file(scenario_file(tmp_path, **changes))
-    assert str(problem).endswith(said)
+    assert str(problem).endswith(message)
 
 
-def test_the_plan_says_what_is_set_alike() -> None:
-    """Before anything is measured; a scenario that sets nothing alike says nothing of it."""
-    told = {name: load_scenario(name) for name in ("istio-vs-kuma-equalised", "istio-policies")}
-    lines = {name: outline(scenario, make_plan(scenario, 1)) for name, scenario in told.items()}
-    said = "set alike in all meshes: TLS 1.3 only, 2 workers in each sidecar, no retries between sidecars"
-    assert said in lines["istio-vs-kuma-equalised"].splitlines()
+def test_plan_prints_equalised_settings() -> None:
+    """Before anything is measured; a scenario without `equalise` has no such line."""
+    scenarios = {name: load_scenario(name) for name in ("istio-vs-kuma-equalised", "istio-policies")}
+    lines = {name: outline(scenario, make_plan(scenario, 1)) for name, scenario in scenarios.items()}
+    message = "equalised in all meshes: TLS 1.3 only, 2 workers in each sidecar, no retries between sidecars"
+    assert message in lines["istio-vs-kuma-equalised"].splitlines()
     assert "alike" not in lines["istio-policies"]
 
 
@@ -102,16 +102,16 @@ def test_the_plan_says_what_is_set_alike() -> None:
 
 
 @pytest.mark.parametrize("mesh", POLICIES)
-def test_without_anything_to_set_a_sidecar_is_as_its_mesh_has_it(mesh: str) -> None:
-    """Nothing is changed that the scenario does not name."""
-    assert alike(mesh, ()) == alike(mesh, WORKERS_ONLY) == sidecar(mesh)
+def test_sidecar_is_unchanged_without_equalise(mesh: str) -> None:
+    """Only settings that the scenario names are changed."""
+    assert equalised_sidecar(mesh, ()) == equalised_sidecar(mesh, WORKERS_ONLY) == sidecar(mesh)
     assert with_workers(SHAPES[mesh].ENVOY_OPTIONS, ()) == list(SHAPES[mesh].ENVOY_OPTIONS)
 
 
 @pytest.mark.parametrize("mesh", POLICIES)
-def test_every_tls_context_speaks_one_version(mesh: str) -> None:
-    """On both sides of a hop; the rest of a context, names and certificates, stays."""
-    contexts = below(alike(mesh, TLS), "common_tls_context")
+def test_all_tls_contexts_have_one_version(mesh: str) -> None:
+    """On both sides of a hop; names and certificates of a context stay."""
+    contexts = below(equalised_sidecar(mesh, TLS), "common_tls_context")
     assert len(contexts) > 1
     for before, after in zip(below(sidecar(mesh), "common_tls_context"), contexts, strict=True):
         assert NEWEST.items() <= after["tls_params"].items()
@@ -119,17 +119,17 @@ def test_every_tls_context_speaks_one_version(mesh: str) -> None:
 
 
 @pytest.mark.parametrize("mesh", POLICIES)
-def test_a_sidecar_sends_once_and_does_the_rest_as_before(mesh: str) -> None:
-    """Retries towards other sidecars go; time-outs, and retries towards the own application, stay."""
+def test_equalised_sidecar_does_not_retry(mesh: str) -> None:
+    """Retries towards other sidecars are removed; timeouts, and retries towards the sidecar's own application, stay."""
     before = path_of(mesh, {"productpage": of_bootstrap(sidecar(mesh))})
-    after = path_of(mesh, {"productpage": of_bootstrap(alike(mesh, RETRIES))})
+    after = path_of(mesh, {"productpage": of_bootstrap(equalised_sidecar(mesh, RETRIES))})
     assert all(way.retries for way in before.ways)
     assert not any(way.retries for way in after.ways)
     assert [way.timeout_s for way in after.ways] == [way.timeout_s for way in before.ways]
     assert after.inbounds == before.inbounds
 
 
-def test_workers_are_set_in_place_of_the_meshs_own() -> None:
+def test_replaces_worker_option() -> None:
     """Envoy refuses an option that is given twice."""
     options = ("--concurrency", "7", "--drain-time-s", "30")
     assert with_workers(options, WORKERS_ONLY) == ["--concurrency", str(WORKERS), "--drain-time-s", "30"]
@@ -145,22 +145,22 @@ def scenario_of(*meshes: str, equalise: tuple[Equal, ...] = ALL) -> Scenario:
     )
 
 
-def test_istio_is_installed_with_what_is_set_alike() -> None:
-    """TLS and retries come after the user's own values, so that they count; workers are no values."""
+def test_istio_is_installed_with_equalised_values() -> None:
+    """TLS and retries come after the user's own values, so that they take precedence; workers are not a value."""
     asked: list[str] = []
 
     def rendered(arguments: Iterable[str], _: InstallOptions) -> str:
         asked.extend(arguments)
         return ""
 
-    with pytest.raises(InputError, match="the values put istiod into nowhere"):
+    with pytest.raises(InputError, match="the values put istiod into no namespace"):
         istio_install.render(InstallOptions(equal=on_cluster.values("istio", ALL)), generate=rendered)
     assert [Path(name).name for name in asked[1::2]] == ["install.yaml", "equal-retries.yaml", "equal-tls.yaml"]
     assert on_cluster.values("istio", WORKERS_ONLY) == on_cluster.values("kuma", ALL) == ()
 
 
 def test_kuma_gets_policies_in_the_runs_namespace() -> None:
-    """So that they concern nobody else in the mesh."""
+    """Other applications of the mesh are not affected."""
     made = CONTROL_PLANES["kuma"].mesh_objects(on_cluster.policies("kuma", ALL), "bookinfo-7f3a")
     assert sorted((one["kind"], one["metadata"]["namespace"]) for one in made) == [
         ("MeshRetry", "bookinfo-7f3a"),
@@ -170,38 +170,38 @@ def test_kuma_gets_policies_in_the_runs_namespace() -> None:
 
 
 @pytest.mark.parametrize("mesh", POLICIES)
-def test_pods_say_the_common_number_of_workers(mesh: str) -> None:
-    """Each mesh has an annotation for it."""
+def test_pods_have_worker_annotation(mesh: str) -> None:
+    """Each mesh has an annotation for the number of workers."""
     (value,) = on_cluster.annotations(mesh, WORKERS_ONLY).values()
     assert str(WORKERS) in value
     assert on_cluster.annotations(mesh, (*TLS, *RETRIES)) == {}
 
 
 @pytest.mark.parametrize("name", ["istio/equal-tls", "istio/equal-retries", "kuma/equal-tls", "kuma/equal-retries"])
-def test_the_files_are_yaml_of_one_document(name: str) -> None:
+def test_equalise_manifests_are_single_documents(name: str) -> None:
     """They ship, and are read like any manifest."""
     assert len(read_documents(shipped("manifests") / f"{name}.yaml")) == 1
 
 
-def test_an_existing_istio_is_not_changed_for_it() -> None:
-    """Refused before anything starts, with what would be right; Kuma's policies leave others alone."""
+def test_refuses_to_equalise_existing_istio() -> None:
+    """The hint names what is possible; Kuma's policies do not affect other applications."""
     texts = dict.fromkeys(("registry", "mesh_hub", "mesh_tag", "mesh_revision", "prometheus"), "")
     flags = ClusterFlags(
         context="lab", yes=False, yes_this_cluster=None, image=(), mesh_values=(), use_existing_mesh=True, keep=False,
         locust_ui=None, **texts,
     )  # fmt: skip
-    said = (
-        r"equalise: istio has tls and retries for its whole mesh only, which --use-existing-mesh leaves as it is;"
+    message = (
+        r"equalise: istio sets tls and retries for its whole mesh only, and --use-existing-mesh never changes it; hint:"
         r" set equalise to \[workers\], or let meshbench install istio"
     )
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read_options(flags, scenario_of("istio", "kuma"))
     assert read_options(flags, scenario_of("istio", equalise=("workers",))).existing_mesh
     assert read_options(flags, scenario_of("kuma")).existing_mesh
 
 
-def test_runs_that_were_not_set_alike_the_same_way_are_not_compared(tmp_path: Path) -> None:
-    """Their configurations have the same names, and are not the same."""
+def test_does_not_compare_differently_equalised_runs(tmp_path: Path) -> None:
+    """Their configurations have the same names, but differ."""
     record = make_run(tmp_path, Made(repeats=1, warmup_s=1.0, duration_s=2.0)).record
     other = record.model_copy(update={"scenario": record.scenario.model_copy(update={"equalise": ("tls",)})})
     assert unlike(record, record) == ()
@@ -215,26 +215,26 @@ def seen(path: DataPath | None, equalise: tuple[Equal, ...] = ALL) -> dict[str, 
     return {fact.name: (fact.ok, fact.seen) for fact in equal_evidence(path, equalise)}
 
 
-def test_sidecars_are_expected_to_agree_on_it() -> None:
-    """The proofs of the wire expect the common version of TLS, in a mesh that has another by itself, too."""
+def test_expects_equalised_tls_version() -> None:
+    """The proofs of the wire expect the common version of TLS, also in a mesh with another default."""
     assert wire_of(MESHES["kuma"].WIRE, TLS).tls == "TLSv1.3"
     assert wire_of(MESHES["kuma"].WIRE, (*WORKERS_ONLY, *RETRIES)) == MESHES["kuma"].WIRE
 
 
-def test_what_is_alike_is_proven() -> None:
-    """A fact for each thing that was to be set, and none where there is no mesh."""
-    alike = data_path(tls="TLSv1.3", retries=0, workers=2)
-    assert seen(alike) == {
+def test_proves_equalised_settings() -> None:
+    """One piece of evidence for each setting, and none without a mesh."""
+    path = data_path(tls="TLSv1.3", retries=0, workers=2)
+    assert seen(path) == {
         "set alike: TLS": (True, "TLSv1.3"),
         "set alike: workers": (True, "2 in a sidecar"),
         "set alike: retries": (True, "none between sidecars"),
     }
-    assert seen(alike, ("tls",)).keys() == {"set alike: TLS"}
-    assert seen(None) == seen(alike, ()) == {}
+    assert seen(path, ("tls",)).keys() == {"set alike: TLS"}
+    assert seen(None) == seen(path, ()) == {}
 
 
-def test_what_is_not_alike_fails_the_proof() -> None:
-    """With what was seen instead."""
+def test_different_settings_fail_the_proof() -> None:
+    """The evidence has the actual value."""
     assert seen(data_path(tls="TLSv1.2", retries=5, workers=8)) == {
         "set alike: TLS": (False, "TLSv1.2"),
         "set alike: workers": (False, "8 in a sidecar"),
@@ -242,8 +242,8 @@ def test_what_is_not_alike_fails_the_proof() -> None:
     }
 
 
-def test_plain_text_is_no_other_tls_and_nothing_seen_is_no_proof() -> None:
-    """Kuma without policies has no TLS that could differ; without a way there is nothing that could hold."""
+def test_plaintext_has_no_tls_version() -> None:
+    """Kuma without policies has no TLS that could differ; without a data path nothing is proven."""
     assert seen(data_path(), TLS) == {"set alike: TLS": (True, "no TLS")}
     nothing = DataPath(workers={}, ways=(), inbounds=())
     assert [ok for ok, _ in seen(nothing).values()] == [False, False, False]

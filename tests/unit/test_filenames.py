@@ -1,4 +1,4 @@
-"""Names from elsewhere as file names."""
+"""Names of workloads and containers as file names."""
 
 from pathlib import Path
 
@@ -10,16 +10,16 @@ from bench.results.store import file_name
 
 
 @pytest.mark.parametrize("name", ["reviews-v2-istio-proxy.log", "productpage.json", "A_b.1"])
-def test_keeps_a_plain_name(name: str) -> None:
-    """What a workload is called is how its files are called."""
+def test_keeps_plain_name(name: str) -> None:
+    """The files of a workload have its name."""
     assert file_name(name) == name
 
 
 @pytest.mark.parametrize(
     "name", ["../../.ssh/authorized_keys", "/etc/passwd", "..", ".", "", ".bashrc", "a\0b", "a\nb"]
 )
-def test_makes_a_name_that_leads_nowhere_else(name: str) -> None:
-    """No separator, no leading dot, nothing that a terminal or a shell would take for something else."""
+def test_file_name_stays_in_its_folder(name: str) -> None:
+    """It has no separator, no leading dot, and no character that is special to a terminal or a shell."""
     found = file_name(name)
     assert Path(found).name == found
     assert not found.startswith(".")
@@ -27,8 +27,8 @@ def test_makes_a_name_that_leads_nowhere_else(name: str) -> None:
 
 
 @given(name=st.text(), other=st.text())
-def test_two_names_are_two_files(name: str, other: str) -> None:
-    """One log never replaces another, and every name is one that a disk takes."""
+def test_different_names_are_different_files(name: str, other: str) -> None:
+    """One log never replaces another, and a disk accepts every name."""
     assert (file_name(name) == file_name(other)) == (name == other)
     assert 0 < len(file_name(name).encode()) < 200
     assert "/" not in file_name(name)

@@ -1,4 +1,4 @@
-"""Gateways: which parts their manifests have to have, and where they send the load."""
+"""Gateways: the required parts of their manifests, and the destination of the load."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,19 +41,19 @@ def entered_by(mesh: str, folders: Sequence[Path], application: Application) -> 
 
 
 def problems(folder: Path, application: Application, mesh: str = "istio") -> str:
-    """All that is wrong, a line each, with the file's name alone."""
+    """All errors, one line each, with the name of the file alone."""
     with pytest.raises(InputError) as caught:
         MESHES[mesh].read_gateway([folder], application)
     return str(caught.value).replace(f"{folder}/", "")
 
 
-def test_the_shipped_gateway_has_the_paths_of_the_study(application: Application) -> None:
-    """Its five routes lead to productpage; any other path leads nowhere."""
+def test_shipped_gateway_has_paths_of_the_study(application: Application) -> None:
+    """Its five routes lead to productpage; any other path has none."""
     gateway = MESHES["istio"].read_gateway([ISTIO], application)
     assert gateway is not None
     assert {route.service.name for route in gateway.routes} == {"productpage"}
-    told = [(route.kind, route.path) for route in gateway.routes]
-    assert told == [
+    expected = [(route.kind, route.path) for route in gateway.routes]
+    assert expected == [
         ("exact", "/productpage"),
         ("prefix", "/static"),
         ("exact", "/login"),
@@ -64,7 +64,7 @@ def test_the_shipped_gateway_has_the_paths_of_the_study(application: Application
     assert gateway.route("/productpage/") is None
 
 
-def test_the_load_enters_at_the_gateway(application: Application) -> None:
+def test_load_enters_at_the_gateway(application: Application) -> None:
     """The client calls the gateway and is outside of the mesh; the gateway calls productpage under its own account."""
     gateway = MESHES["istio"].read_gateway([ISTIO], application)
     assert gateway is not None
@@ -76,12 +76,12 @@ def test_the_load_enters_at_the_gateway(application: Application) -> None:
 
 
 def test_manifests_without_a_gateway_have_none(application: Application) -> None:
-    """Policies and routes of sidecars alone make no gateway."""
+    """Policies and routes of sidecars make no gateway."""
     assert MESHES["istio"].read_gateway([shipped("manifests") / "istio" / "policies"], application) is None
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "expected"),
     [
         (
             "host: productpage",
@@ -97,7 +97,7 @@ def test_manifests_without_a_gateway_have_none(application: Application) -> None
         (
             "            host: productpage",
             "            host: productpage\n            subset: v9",
-            "spec.http[0].route[0].destination.subset: no version 'v9'",
+            "spec.http[0].route[0].destination.subset: subset 'v9' is not translated",
         ),
         (
             "[bookinfo-gateway]",
@@ -112,10 +112,14 @@ def test_manifests_without_a_gateway_have_none(application: Application) -> None
         ),
         ("number: 8080", "number: 80", "spec.servers[0].port.number: the gateway's Service has no port 80"),
         ("protocol: HTTP", "protocol: HTTPS", "spec.servers[0].port.protocol"),
-        ("        protocol: HTTP", "        protocol: HTTP\n      tls: {}", "spec.servers[0].tls: is not translated"),
+        (
+            "        protocol: HTTP",
+            "        protocol: HTTP\n      tls: {}",
+            "spec.servers[0].tls: is not supported by meshbench",
+        ),
         ("containerPort: 8080", "containerPort: 8081", "spec.ports[0]: port 8080 is not the one that the pods serve"),
         ("serviceAccountName: bookinfo-gateway", "serviceAccountName: bookinfo-gatewy", "no ServiceAccount"),
-        ("inject.istio.io/templates: gateway", "inject.istio.io/templates: sidecar", "to the mesh"),
+        ("inject.istio.io/templates: gateway", "inject.istio.io/templates: sidecar", "of the mesh"),
         (
             "        app: gateway\n        version: v1\n        sidecar",
             "        app: gate\n        version: v1\n        sidecar",
@@ -123,32 +127,32 @@ def test_manifests_without_a_gateway_have_none(application: Application) -> None
         ),
     ],
 )
-def test_what_does_not_fit_together_is_told_with_its_place(
-    application: Application, tmp_path: Path, old: str, new: str, told: str
+def test_reports_inconsistent_istio_gateway(
+    application: Application, tmp_path: Path, old: str, new: str, expected: str
 ) -> None:
-    """A route to what is not there, a gateway that is not defined, parts that miss each other: one message each."""
-    assert told in problems(changed(tmp_path, {old: new}), application)
+    """A route to a missing object, an undefined gateway and unmatched selectors have one message each."""
+    assert expected in problems(changed(tmp_path, {old: new}), application)
 
 
 @pytest.mark.parametrize(
-    ("missing", "told"),
+    ("missing", "expected"),
     [
         ("bookinfo-gateway.yaml", "no Gateway opens a port of these pods"),
         ("bookinfo.yaml", "no VirtualService names this Gateway"),
         ("proxy.yaml", "selects no Deployment's pods"),
     ],
 )
-def test_a_part_that_is_missing_is_named(application: Application, tmp_path: Path, missing: str, told: str) -> None:
-    """Gateway, routes and proxy make no way in without each other."""
-    assert told in problems(changed(tmp_path, {}, without=missing), application)
+def test_reports_missing_part(application: Application, tmp_path: Path, missing: str, expected: str) -> None:
+    """Gateway, routes and proxy need each other."""
+    assert expected in problems(changed(tmp_path, {}, without=missing), application)
 
 
 # --- Kuma ----------------------------------------------------------------------------------------------------
 
 
-def test_all_shipped_gateways_route_the_same_paths(application: Application) -> None:
-    """Whatever the mesh and the form: what enters, and what does not, is alike."""
-    asked = [
+def test_all_shipped_gateways_have_the_same_routes(application: Application) -> None:
+    """Mesh and form of the gateway do not change which paths enter."""
+    probes = [
         "/productpage",
         "/static/css/x",
         "/login",
@@ -159,23 +163,23 @@ def test_all_shipped_gateways_route_the_same_paths(application: Application) -> 
         "/productpages",
     ]
     taken = {
-        name: [bool(gateway.route(path)) for path in asked]
+        name: [bool(gateway.route(path)) for path in probes]
         for name, folder in FOLDERS.items()
         if (gateway := MESHES[name.partition(",")[0]].read_gateway([folder], application))
     }
     assert taken == dict.fromkeys(FOLDERS, [True] * 5 + [False] * 3)
 
 
-def test_a_prefix_of_kumas_gateway_is_made_of_whole_parts(application: Application) -> None:
-    """`/static` means what is below it, not what begins with the same letters."""
+def test_kuma_prefix_matches_whole_segments(application: Application) -> None:
+    """`/static` matches the paths below it, not those that begin with the same letters."""
     gateway = MESHES["kuma"].read_gateway([KUMA / "gateway"], application)
     assert gateway is not None
     assert gateway.route("/static/css") is gateway.route("/static")
     assert gateway.route("/staticky") is None
 
 
-def test_a_delegated_gateway_has_a_sidecar_and_a_built_in_one_is_its_own(application: Application) -> None:
-    """So a page crosses one proxy more with a delegated gateway."""
+def test_only_delegated_gateway_has_a_sidecar(application: Application) -> None:
+    """A page crosses one more proxy with a delegated gateway than with a built-in one."""
     builtin = entered_by("kuma", [KUMA / "gateway"], application)
     delegated = entered_by("kuma", [KUMA / "gateway-delegated"], application)
     assert [one.name for one in delegated.with_sidecar] == [*(one.name for one in builtin.with_sidecar), "gateway"]
@@ -189,18 +193,18 @@ def test_a_delegated_gateway_has_a_sidecar_and_a_built_in_one_is_its_own(applica
         ("gateway-delegated", "policies", "spiffe://default.default.mesh.local/ns/bookinfo/sa/bookinfo-gateway"),
     ],
 )
-def test_kumas_permissions_let_the_gateway_in(application: Application, form: str, policies: str, name: str) -> None:
-    """With mutual TLS the gateway has an identity of its own, and a probe shows that productpage answers it."""
+def test_kuma_permissions_admit_the_gateway(application: Application, form: str, policies: str, name: str) -> None:
+    """With mutual TLS the gateway has an identity of its own, and a probe shows that productpage accepts it."""
     folders = [KUMA / form, KUMA / policies]
     entered = entered_by("kuma", folders, application)
     read = MESHES["kuma"].read_policies(folders, entered)
     assert MESHES["kuma"].identities(read, entered)["bookinfo-gateway"][0] == name
-    asked = [probe for probe in MESHES["kuma"].probes(read, entered) if probe.caller == "bookinfo-gateway"]
-    assert [(probe.workload, probe.status) for probe in asked] == [("productpage", 200)]
+    probes = [probe for probe in MESHES["kuma"].probes(read, entered) if probe.caller == "bookinfo-gateway"]
+    assert [(probe.workload, probe.status) for probe in probes] == [("productpage", 200)]
 
 
 @pytest.mark.parametrize(
-    ("form", "old", "new", "told"),
+    ("form", "old", "new", "expected"),
     [
         (
             "gateway",
@@ -223,7 +227,7 @@ def test_kumas_permissions_let_the_gateway_in(application: Application, form: st
         ("gateway", "protocol: HTTP", "protocol: TCP", "spec.conf.listeners[0].protocol"),
         ("gateway", "serviceType: ClusterIP", "serviceType: LoadBalancer", "spec.serviceType"),
         ("gateway", "serviceAccountName: bookinfo-gateway", "serviceAccountName: door", "no ServiceAccount 'door'"),
-        ("gateway-delegated", "kuma.io/gateway: enabled", "kuma.io/gateway: builtin", "must say this, and no more"),
+        ("gateway-delegated", "kuma.io/gateway: enabled", "kuma.io/gateway: builtin", "must have exactly these"),
         (
             "gateway-delegated",
             "address: productpage, port_value",
@@ -249,28 +253,28 @@ def test_kumas_permissions_let_the_gateway_in(application: Application, form: st
         ("gateway-delegated", "    admin:\n", "    admin: &anchor\n", "envoy.yaml:8"),
     ],
 )
-def test_what_does_not_fit_together_in_kumas_gateways_is_told(
-    application: Application, tmp_path: Path, form: str, old: str, new: str, told: str
+def test_reports_inconsistent_kuma_gateway(
+    application: Application, tmp_path: Path, form: str, old: str, new: str, expected: str
 ) -> None:
-    """Routes to what is not there, and parts that miss each other, each with file and line."""
-    assert told in problems(changed(tmp_path, {old: new}, source=KUMA / form), application, "kuma")
+    """Routes to missing objects, and unmatched parts, each with file and line."""
+    assert expected in problems(changed(tmp_path, {old: new}, source=KUMA / form), application, "kuma")
 
 
-def test_the_built_in_gateway_and_exclusive_services_do_not_go_together(application: Application) -> None:
+def test_refuses_built_in_gateway_with_mesh_services(application: Application) -> None:
     """A MeshGatewayRoute names services by their tags."""
     with pytest.raises(InputError, match=r"with meshServices\.mode Disabled only"):
         MESHES["kuma"].read_gateway([KUMA / "gateway", KUMA / "mtls"], application)
 
 
-def test_a_configuration_has_one_gateway(application: Application) -> None:
-    """Two ways in would be two measurements."""
+def test_refuses_two_gateways(application: Application) -> None:
+    """A configuration has one gateway."""
     with pytest.raises(InputError, match="a built-in one, or a delegated one"):
         MESHES["kuma"].read_gateway([KUMA / "gateway", KUMA / "gateway-delegated"], application)
 
 
 @pytest.mark.parametrize(("mesh", "folder"), [("istio", KUMA / "gateway"), ("kuma", ISTIO)])
-def test_a_gateway_of_the_other_mesh_is_refused(application: Application, mesh: str, folder: Path) -> None:
-    """It would do nothing, or something else."""
+def test_refuses_gateway_of_the_other_mesh(application: Application, mesh: str, folder: Path) -> None:
+    """It would have no effect, or another one."""
     with pytest.raises(InputError, match="the mesh of this configuration is"):
         MESHES[mesh].read_gateway([folder], application)
 
@@ -278,24 +282,24 @@ def test_a_gateway_of_the_other_mesh_is_refused(application: Application, mesh: 
 # --- policies ------------------------------------------------------------------------------------------------
 
 
-def test_istios_policies_concern_the_gateway_too(application: Application) -> None:
-    """allow-nothing closes it, gateway-viewer opens it, and mutual TLS of the mesh asks its clients for nothing."""
+def test_istio_policies_apply_to_the_gateway(application: Application) -> None:
+    """allow-nothing closes it, gateway-viewer opens it, and mutual TLS of the mesh requires nothing of its clients."""
     folders = [ISTIO, ISTIO.with_name("policies"), ISTIO.with_name("gateway-policies")]
     entered = entered_by("istio", folders, application)
     policies = MESHES["istio"].read_policies(folders, entered)
-    asked = [one for one in MESHES["istio"].probes(policies, entered) if one.workload == "gateway"]
-    assert {one.caller for one in asked} == {None}
-    told = {(one.policy, one.method, one.path, one.status) for one in asked}
-    assert ("allow-nothing", "POST", "/productpage", 403) in told
-    assert ("gateway-viewer rule 0", "GET", "/productpage", 200) in told
-    assert ("gateway-viewer rule 1", "POST", "/login", 302) in told
-    assert "default" not in {one.policy for one in asked}
+    probes = [one for one in MESHES["istio"].probes(policies, entered) if one.workload == "gateway"]
+    assert {one.caller for one in probes} == {None}
+    expected = {(one.policy, one.method, one.path, one.status) for one in probes}
+    assert ("allow-nothing", "POST", "/productpage", 403) in expected
+    assert ("gateway-viewer rule 0", "GET", "/productpage", 200) in expected
+    assert ("gateway-viewer rule 1", "POST", "/login", 302) in expected
+    assert "default" not in {one.policy for one in probes}
     assert MESHES["istio"].mode(policies, entered.workload("gateway")) == "DISABLE"
 
 
-def test_policies_that_close_the_gateway_are_refused(application: Application) -> None:
-    """No page would ever come through; that is told before anything starts."""
+def test_refuses_policies_that_close_the_gateway(application: Application) -> None:
+    """No page would pass; the error comes before anything starts."""
     folders = [ISTIO, ISTIO.with_name("policies")]
     entered = entered_by("istio", folders, application)
-    with pytest.raises(InputError, match=r"allow-nothing.yaml:.*nobody gets a page through the gateway"):
+    with pytest.raises(InputError, match=r"allow-nothing.yaml:.*denies every page at the gateway"):
         MESHES["istio"].read_policies(folders, entered)

@@ -1,4 +1,4 @@
-"""Gateways: configured as real control planes do it, but for documented differences."""
+"""Gateways: configured as by real control planes, except for documented differences."""
 
 import json
 from pathlib import Path
@@ -46,14 +46,14 @@ def ours(mesh: str, *folders: str) -> Any:
     ("mesh", "name", "folders"),
     [("Istio", "istio-gateway-policies", POLICIES), ("Kuma", "kuma-gateway", ("kuma/gateway",))],
 )
-def test_a_gateway_is_configured_as_its_control_plane_does_it(mesh: str, name: str, folders: tuple[str, ...]) -> None:
-    """To the last field, but for what docs/local-target.md lists."""
+def test_gateway_equals_that_of_its_control_plane(mesh: str, name: str, folders: tuple[str, ...]) -> None:
+    """Every field, except for the differences that docs/local-target.md lists."""
     found = list(differences(recorded(name), ours(mesh.lower(), *folders)))
     assert unexplained(found, known(mesh)) == []
     assert [pattern for pattern in own(mesh) if not any(covers(pattern, path) for path in found)] == []
 
 
-def test_the_comparison_sees_a_filter_that_is_not_there() -> None:
-    """Without policies the gateway has no RBAC filter, and that would be found."""
+def test_comparison_detects_missing_filter() -> None:
+    """Without policies the gateway has no RBAC filter."""
     found = differences(recorded("istio-gateway-policies"), ours("istio", "istio/gateway"))
     assert any("envoy.filters.http.rbac" in path for path in unexplained(list(found), known("Istio")))

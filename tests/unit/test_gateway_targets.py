@@ -1,4 +1,4 @@
-"""Gateways as the targets make them: Envoy's configuration on one machine, pods on a cluster."""
+"""Gateways of both targets: Envoy's configuration on one machine, pods on a cluster."""
 
 import json
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ def built(mesh: str, *folders: str) -> tuple[dict[str, Any], Placement]:
     assert application.gateway is not None
     policies = MESHES[mesh].read_policies([MANIFESTS / folder for folder in folders], application)
     names = MESHES[mesh].identities(policies, application)
-    placement = place(application, ways_out=ways_out(mesh), choose_ports=number_ports)
+    placement = place(application, capture=ways_out(mesh), choose_ports=number_ports)
     bootstrap = GATEWAYS[mesh].gateway_bootstrap(
         application.gateway,
         placement=placement,
@@ -69,8 +69,8 @@ def matches_of(bootstrap: dict[str, Any]) -> list[dict[str, Any]]:
 # --- on one machine ------------------------------------------------------------------------------------------
 
 
-def test_istios_gateway_routes_in_the_order_of_the_manifest() -> None:
-    """A route for each match, and no other: what none takes is 404."""
+def test_istio_gateway_keeps_route_order() -> None:
+    """One route for each match, and no other: an unmatched path is 404."""
     bootstrap, _ = built("istio", "istio/gateway")
     assert [
         {key: value for key, value in match.items() if key != "case_sensitive"} for match in matches_of(bootstrap)
@@ -83,8 +83,8 @@ def test_istios_gateway_routes_in_the_order_of_the_manifest() -> None:
     ]
 
 
-def test_istios_gateway_is_open_in_plain_text_and_calls_with_its_own_certificate() -> None:
-    """Whatever the mesh demands inside: STRICT and allow-nothing are there, too."""
+def test_istio_gateway_accepts_plaintext_and_calls_with_a_certificate() -> None:
+    """Also with STRICT and allow-nothing inside the mesh."""
     bootstrap, placement = built("istio", "istio/policies", "istio/gateway", "istio/gateway-policies")
     (listener,) = bootstrap["static_resources"]["listeners"]
     assert "transport_socket" not in listener["filter_chains"][0]
@@ -96,14 +96,14 @@ def test_istios_gateway_is_open_in_plain_text_and_calls_with_its_own_certificate
     assert filters[0] == "envoy.filters.http.rbac"
 
 
-def test_istios_gateway_without_policies_has_no_rbac_filter() -> None:
-    """What a plain gateway costs is not the cost of a policy."""
+def test_istio_gateway_without_policies_has_no_rbac_filter() -> None:
+    """The cost of a gateway excludes the cost of a policy."""
     bootstrap, _ = built("istio", "istio/gateway")
     assert "envoy.filters.http.rbac" not in [one["name"] for one in manager_of(bootstrap)["http_filters"]]
 
 
-def test_kumas_gateway_compresses_and_speaks_http1_to_sidecars() -> None:
-    """Unlike its sidecars, and unlike Istio's gateway: exact paths first, a prefix as whole parts."""
+def test_kuma_gateway_compresses_and_calls_with_http1() -> None:
+    """Unlike its sidecars and Istio's gateway; exact paths come first, a prefix matches whole segments."""
     bootstrap, _ = built("kuma", "kuma/gateway")
     assert [one["name"] for one in manager_of(bootstrap)["http_filters"]] == [
         "envoy.filters.http.local_ratelimit",
@@ -124,13 +124,13 @@ def test_kumas_gateway_compresses_and_speaks_http1_to_sidecars() -> None:
     ]
 
 
-def test_a_delegated_gateways_proxy_has_its_own_configuration_with_the_addresses_of_this_machine() -> None:
-    """Nothing else in it is changed, and its calls go to its sidecar."""
+def test_delegated_proxy_keeps_its_configuration() -> None:
+    """Only the addresses are those of this machine, and its calls go to its sidecar."""
     application = entered("kuma", "kuma/gateway-delegated")
     gateway = application.gateway
     assert gateway is not None
     assert gateway.proxy is not None
-    placement = place(application, ways_out=ways_out("kuma"), choose_ports=number_ports)
+    placement = place(application, capture=ways_out("kuma"), choose_ports=number_ports)
     ours = front_bootstrap(gateway, placement=placement, admin=ADMIN)
     text = json.dumps(ours)
     for old, new in (
@@ -165,10 +165,8 @@ def written(folder: str) -> list[dict[str, Any]]:
         ("kuma/gateway-delegated", ["ServiceAccount", "ConfigMap", "Service", "Deployment"], set()),
     ],
 )
-def test_what_pods_are_made_of_comes_with_the_application_and_the_rest_before(
-    folder: str, made: list[str], others: set[str]
-) -> None:
-    """So that no gateway runs without its routes, and an account is there before its pods."""
+def test_gateway_objects_are_applied_before_its_pods(folder: str, made: list[str], others: set[str]) -> None:
+    """No gateway runs without its routes, and an account exists before its pods."""
     things = written(folder)
     first = gateway_objects(
         filter(makes_pods, things), images={}, registry="", annotations={"a": "b"}, affinity={"nodeAffinity": {}}
@@ -190,10 +188,8 @@ def test_what_pods_are_made_of_comes_with_the_application_and_the_rest_before(
         ("kuma/gateway-delegated", {"gateway": "mine:1"}, "mirror.example", "mine:1"),
     ],
 )
-def test_a_delegated_gateways_image_can_be_replaced(
-    folder: str, images: dict[str, str], registry: str, image: str
-) -> None:
-    """The one that Istio puts in is Istio's business."""
+def test_replaces_image_of_delegated_gateway(folder: str, images: dict[str, str], registry: str, image: str) -> None:
+    """Istio's own gateway has the image of the installation."""
     things = filter(makes_pods, written(folder))
     made = gateway_objects(things, images=images, registry=registry, annotations={}, affinity=None)
     assert made[-1]["spec"]["template"]["spec"]["containers"][0]["image"] == image
@@ -205,9 +201,9 @@ def pod(name: str, *containers: str, **labels: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
-def test_the_load_and_its_probe_stay_outside_of_the_mesh_where_there_is_a_gateway() -> None:
-    """And only there: elsewhere they have sidecars."""
-    things = (pod("locust", "locust"), pod("probe-locust", "asker"), pod("probe-gateway", "asker"))
+def test_load_and_its_probe_have_no_sidecar_with_a_gateway() -> None:
+    """Without a gateway they have sidecars."""
+    things = (pod("locust", "locust"), pod("probe-locust", "probe-agent"), pod("probe-gateway", "probe-agent"))
     without = {"sidecar.istio.io/inject": "false"}
     out = kept_out(things, entered("istio", "istio/gateway"), without)
     assert [one["metadata"]["labels"] for one in out] == [without, without, {}]
@@ -215,14 +211,14 @@ def test_the_load_and_its_probe_stay_outside_of_the_mesh_where_there_is_a_gatewa
     assert [one["metadata"]["name"] for one in in_the_mesh(out, entered("istio", "istio/gateway"))] == ["probe-gateway"]
 
 
-def test_a_gateway_that_kuma_makes_is_no_pod_without_a_sidecar() -> None:
-    """It is itself the mesh's proxy; a delegated one has to have a sidecar."""
+def test_kuma_gateway_needs_no_sidecar() -> None:
+    """Its pod is itself a proxy of the mesh; a delegated gateway needs a sidecar."""
     builtin, delegated = pod("gateway-1", "kuma-gateway"), pod("gateway-2", "gateway")
     assert with_sidecar((builtin, delegated)) == (delegated,)
 
 
-def test_pods_that_a_control_plane_makes_carry_the_runs_labels() -> None:
-    """By them they are found, waited for and asked."""
+def test_generated_pods_have_the_runs_labels() -> None:
+    """Pods that a control plane creates are found, waited for and probed by these labels."""
     (instance,) = (thing for thing in written("kuma/gateway") if thing["kind"] == "MeshGatewayInstance")
     labels = labelled(instance, "application", run_id="r-1", now=NOW)["spec"]["podTemplate"]["metadata"]["labels"]
     assert labels["meshbench.dev/component"] == "application"
@@ -230,15 +226,15 @@ def test_pods_that_a_control_plane_makes_carry_the_runs_labels() -> None:
     assert labels["app"] == "gateway"
 
 
-def test_what_a_gateway_uses_counts_with_the_sidecars() -> None:
-    """Whether the proxy is the mesh's own or one before a sidecar."""
+def test_gateway_use_counts_with_the_sidecars() -> None:
+    """Both for the mesh's own proxy and for a proxy with a sidecar."""
     pods = [
         pod("gateway-1", "istio-proxy", app="gateway"),
         pod("productpage-1", "productpage", "istio-proxy", app="productpage"),
     ]
     parts = parts_of(pods, namespace="bookinfo-7f3a", sidecars=["istio-proxy", "kuma-sidecar"])
-    told = {part.process: part.role for part in parts.values()}
-    assert told["gateway"] == told["productpage-sidecar"] == "sidecar"
+    roles = {part.process: part.role for part in parts.values()}
+    assert roles["gateway"] == roles["productpage-sidecar"] == "sidecar"
     delegated = [pod("gateway-1", "gateway", "kuma-sidecar", app="gateway")]
     parts = parts_of(delegated, namespace="bookinfo-7f3a", sidecars=["istio-proxy", "kuma-sidecar"])
     assert {part.process: part.role for part in parts.values() if part.role != "node"} == {

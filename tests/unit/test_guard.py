@@ -1,4 +1,4 @@
-"""The guard of the unit tests: none of them touches what is outside of its process."""
+"""The guard of the unit tests: none of them uses anything outside of its process."""
 
 import os
 import socket
@@ -28,14 +28,14 @@ def listen() -> None:
 
 
 @pytest.mark.parametrize("touch", [run, spawn, connect, listen])
-def test_a_process_or_a_socket_fails_a_unit_test(touch: Callable[[], object]) -> None:
-    """Such a test belongs to tests/local."""
+def test_process_or_socket_fails_a_unit_test(touch: Callable[[], object]) -> None:
+    """Such a test belongs in tests/local."""
     with pytest.raises(pytest.fail.Exception, match="a unit test touches what is outside"):
         touch()
 
 
-def test_a_thread_of_a_unit_test_is_guarded_too() -> None:
-    """What it starts is the test's."""
+def test_thread_of_a_unit_test_is_guarded() -> None:
+    """A process that a thread starts fails the test, too."""
     caught: list[str] = []
 
     def touch() -> None:

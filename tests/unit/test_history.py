@@ -1,4 +1,4 @@
-"""The history that a gate remembers."""
+"""The history of a gate."""
 
 import math
 from dataclasses import replace
@@ -47,8 +47,8 @@ def changed(run: StoredRun, **changes: Any) -> StoredRun:
     return open_run(run.path)
 
 
-def test_a_line_says_what_the_run_measured(tmp_path: Path) -> None:
-    """The ratio of a line is that of the geometric means of its own repeats, with seed and order of the run."""
+def test_line_has_ratio_seed_and_order(tmp_path: Path) -> None:
+    """The ratio of a line is that of the geometric means of its own repeats."""
     run = make_run(tmp_path, SHORT)
     (found,) = lines_of(run)
     assert found.valid
@@ -58,16 +58,16 @@ def test_a_line_says_what_the_run_measured(tmp_path: Path) -> None:
     assert (found.run_id, found.seed, found.order) == (run.record.run_id, 7, run.record.plan.order)
 
 
-def test_words_and_seed_do_not_change_the_fingerprint(tmp_path: Path) -> None:
-    """Title, seed, margin and second chances change nothing that a valid trial measures, so the baseline stays."""
+def test_text_and_seed_do_not_change_the_fingerprint(tmp_path: Path) -> None:
+    """Title, seed, margin and reruns change nothing that a valid trial measures, so the baseline stays."""
     run = make_run(tmp_path, SHORT)
     words = {"title": "Another", "description": "Other", "seed": 9, "margin": 0.2, "rerun_invalid": False}
     other = changed(run, scenario=run.record.scenario.model_copy(update=words))
     assert lines_of(other)[0].fingerprint == lines_of(run)[0].fingerprint
 
 
-def test_named_pairs_are_no_conditions_and_no_lines(tmp_path: Path) -> None:
-    """What else is compared changes neither what is measured nor what a gate watches."""
+def test_named_pairs_change_neither_conditions_nor_lines(tmp_path: Path) -> None:
+    """Additional comparisons change neither the measurement nor what a gate watches."""
     run = make_run(tmp_path, replace(SHORT, configurations=ISTIO_POLICIES))
     pairs = (Pair(configuration="istio-policies", reference="istio"),)
     other = changed(run, scenario=run.record.scenario.model_copy(update={"contrasts": pairs}))
@@ -76,15 +76,15 @@ def test_named_pairs_are_no_conditions_and_no_lines(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("environment", [{"cpus": 4}, {"envoy": "1.41.0"}, {"meshbench": "9.9"}, {"python": "3.12.1"}])
-def test_surroundings_and_versions_change_the_fingerprint(tmp_path: Path, environment: dict[str, Any]) -> None:
-    """A run on another machine or with another version is not alike."""
+def test_environment_changes_the_fingerprint(tmp_path: Path, environment: dict[str, Any]) -> None:
+    """A run on another machine or with another version has other conditions."""
     run = make_run(tmp_path, SHORT)
     before = lines_of(run)[0].fingerprint
     other = changed(run, environment=ENVIRONMENT.model_copy(update=environment))
     assert lines_of(other)[0].fingerprint != before
 
 
-def test_load_and_locust_file_change_the_fingerprint(tmp_path: Path) -> None:
+def test_load_and_locustfile_change_the_fingerprint(tmp_path: Path) -> None:
     """Another load, or another text of the Locust file under the same name, is another measurement."""
     run = make_run(tmp_path, SHORT)
     prints = {lines_of(run)[0].fingerprint}
@@ -95,8 +95,8 @@ def test_load_and_locust_file_change_the_fingerprint(tmp_path: Path) -> None:
     assert len(prints) == 3
 
 
-def test_a_run_with_a_missing_repeat_is_recorded_as_invalid(tmp_path: Path) -> None:
-    """A configuration that lacks one of its planned repeats makes no valid night."""
+def test_run_with_a_missing_repeat_is_invalid(tmp_path: Path) -> None:
+    """A configuration that lacks one of its planned repeats makes the night invalid."""
     run = make_run(tmp_path, SHORT)
     cut = changed(run, trials=run.record.trials[:-1], status="interrupted", exit_code=130, reason="ended\nby \x1b[1m2")
     (found,) = lines_of(cut)
@@ -104,8 +104,8 @@ def test_a_run_with_a_missing_repeat_is_recorded_as_invalid(tmp_path: Path) -> N
     assert "ended by [1m2" in found.reason
 
 
-def test_runs_that_cannot_be_judged_are_refused(tmp_path: Path) -> None:
-    """A run that has not ended, and one without a reference, are a user's mistake and are not recorded."""
+def test_refuses_unfinished_runs_and_runs_without_reference(tmp_path: Path) -> None:
+    """Both are input errors and are not recorded."""
     run = make_run(tmp_path, SHORT)
     with pytest.raises(InputError, match="has not ended"):
         lines_of(changed(run, status="running"))
@@ -114,8 +114,8 @@ def test_runs_that_cannot_be_judged_are_refused(tmp_path: Path) -> None:
         lines_of(alone)
 
 
-def test_appending_twice_does_nothing(tmp_path: Path) -> None:
-    """The second time leaves every byte of the file as it is."""
+def test_appending_twice_changes_nothing(tmp_path: Path) -> None:
+    """The second time leaves every byte of the file unchanged."""
     path = tmp_path / "deep" / "history.jsonl"
     append(path, [line(1), line(2)])
     before = path.read_bytes()
@@ -123,16 +123,16 @@ def test_appending_twice_does_nothing(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_what_is_appended_is_read_back(tmp_path: Path) -> None:
-    """Lines come back equal and from the oldest to the newest, whatever order they were written in."""
+def test_reads_back_appended_lines(tmp_path: Path) -> None:
+    """Lines come back equal and sorted by time, whatever order they were written in."""
     path = tmp_path / "history.jsonl"
     append(path, [line(3)])
     append(path, [line(1, ln_ratio=None, valid=False, reason="why")])
     assert read_history(path).lines == (line(1, ln_ratio=None, valid=False, reason="why"), line(3))
 
 
-def test_accepting_afterwards_adds_one_line_that_counts(tmp_path: Path) -> None:
-    """An accepted run replaces its earlier line for readers, and stays accepted when it is appended again."""
+def test_accepted_run_replaces_its_line(tmp_path: Path) -> None:
+    """The line of an accepted run replaces its earlier line for readers, and stays accepted when appended again."""
     path = tmp_path / "history.jsonl"
     append(path, [line(1)])
     append(path, [line(1, accepted="new Envoy")])
@@ -141,8 +141,8 @@ def test_accepting_afterwards_adds_one_line_that_counts(tmp_path: Path) -> None:
     assert len(path.read_bytes().splitlines()) == 2
 
 
-def test_a_torn_last_line_loses_nothing_else(tmp_path: Path) -> None:
-    """After a crash in the middle of a line, the lines before it and after it are read, and it is named."""
+def test_torn_last_line_loses_nothing_else(tmp_path: Path) -> None:
+    """After a crash in the middle of a line, the lines before and after it are read, and it is reported."""
     path = tmp_path / "history.jsonl"
     append(path, [line(1), line(2)])
     path.write_bytes(path.read_bytes()[:-40])
@@ -150,14 +150,14 @@ def test_a_torn_last_line_loses_nothing_else(tmp_path: Path) -> None:
     assert [found.run_id for found in known.lines] == ["run-1", "run-2", "run-3"]
     assert read_history(path) == known
     assert len(known.problems) == 1
-    assert f"{path}:2: this line is left out" in known.problems[0]
+    assert f"{path}:2: this line is skipped" in known.problems[0]
 
 
 @pytest.mark.parametrize(
     "text", [b"\xff\xfe", b"[]", b"{}", line(9).model_dump_json().replace(":1,", ":2,", 1).encode()]
 )
-def test_lines_of_something_else_are_named_and_left_out(tmp_path: Path, text: bytes) -> None:
-    """Bytes that are no text, other JSON, and another format's lines are named with their number."""
+def test_reports_and_skips_foreign_lines(tmp_path: Path, text: bytes) -> None:
+    """Bytes that are not text, other JSON, and another format's lines are reported with their number."""
     path = tmp_path / "history.jsonl"
     path.write_bytes(text + b"\n" + line(1).model_dump_json().encode() + b"\n")
     known = read_history(path)
@@ -165,8 +165,8 @@ def test_lines_of_something_else_are_named_and_left_out(tmp_path: Path, text: by
     assert [problem.startswith(f"{path}:1: ") for problem in known.problems] == [True]
 
 
-def test_two_jobs_may_append_at_once(tmp_path: Path) -> None:
-    """Runs appended from several threads, each twice, are all there, once and whole."""
+def test_two_jobs_can_append_at_once(tmp_path: Path) -> None:
+    """Runs that several threads append, each twice, are all there, once and complete."""
     path = tmp_path / "history.jsonl"
     with ThreadPool(8) as pool:
         pool.map(lambda number: append(path, [line(number % 40)]), range(80))
@@ -174,8 +174,8 @@ def test_two_jobs_may_append_at_once(tmp_path: Path) -> None:
     assert not read_history(path).problems
 
 
-def test_a_history_that_cannot_be_had_is_one_message(tmp_path: Path) -> None:
-    """Reading a missing file and writing to a folder name the path and what is wrong."""
+def test_unreadable_history_is_one_message(tmp_path: Path) -> None:
+    """Reading a missing file and writing to a folder are errors with the path and the reason."""
     with pytest.raises(InputError, match="No such file"):
         read_history(tmp_path / "none.jsonl")
     with pytest.raises(StoreError, match="Is a directory"):

@@ -1,4 +1,4 @@
-"""What a scenario names is read whole, from its own folder and from the run's."""
+"""The files that a scenario names are read completely, from its own folder and from the run's."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,7 +29,7 @@ NOTHING = (
 
 
 def write(folder: Path, files: Mapping[str, str], *places: str) -> str:
-    """A scenario beside folders of manifests, with a configuration that names these."""
+    """A scenario next to folders of manifests, with a configuration that names these."""
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, "utf-8")
@@ -49,7 +49,7 @@ def policies(folders: Mapping[str, Path]) -> list[str]:
 @pytest.mark.parametrize(
     "name", ["a.json", "a.JSON", "a.yml", "a.YAML", "team/a.json", "team/deep/er/a.yaml", "x.yaml/a.json"]
 )
-def test_every_manifest_of_a_folder_is_applied(tmp_path: Path, name: str) -> None:
+def test_applies_every_manifest_of_a_folder(tmp_path: Path, name: str) -> None:
     """Whatever the suffix, the case of its letters, and the depth; from the run's own folder, too."""
     path = write(tmp_path, {"policies/peer.yaml": STRICT, f"policies/{name}": NOTHING.replace("NAME", "a")}, "policies")
     assert mistakes(Path(path)) == ()
@@ -60,8 +60,8 @@ def test_every_manifest_of_a_folder_is_applied(tmp_path: Path, name: str) -> Non
     assert policies(stored_inputs(scenario, tmp_path / "run").manifests) == ["a"]
 
 
-def test_files_of_the_same_name_in_two_folders_are_both_kept(tmp_path: Path) -> None:
-    """A run's folder holds both: neither is written over the other."""
+def test_keeps_files_of_the_same_name(tmp_path: Path) -> None:
+    """A run's folder has both files."""
     files = {f"policies/{team}/allow.yaml": NOTHING.replace("NAME", team) for team in ("a", "b")}
     path = write(tmp_path, files, "policies")
     scenario = load_scenario(path)
@@ -72,20 +72,20 @@ def test_files_of_the_same_name_in_two_folders_are_both_kept(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("places", "message"),
     [
-        (("policies", "policies/strict"), "policies/strict is a part of policies, which is applied as a whole"),
-        (("policies/strict", "policies"), "policies/strict is a part of policies, which is applied as a whole"),
+        (("policies", "policies/strict"), "policies/strict is inside policies, which is applied as a whole"),
+        (("policies/strict", "policies"), "policies/strict is inside policies, which is applied as a whole"),
         (("policies", "policies"), "policies is named twice"),
     ],
 )
-def test_a_folder_and_a_part_of_it_are_not_both_named(tmp_path: Path, places: tuple[str, str], message: str) -> None:
-    """The folder is applied with all that lies below it; the same policy twice is a slip."""
+def test_refuses_folder_inside_another(tmp_path: Path, places: tuple[str, str], message: str) -> None:
+    """A folder is applied with everything below it, so the same policy would be applied twice."""
     path = write(tmp_path, {"policies/strict/a.json": NOTHING.replace("NAME", "a")}, *places)
     (problem,) = mistakes(Path(path))
     assert message in problem.message
 
 
-def test_a_shipped_folder_does_not_become_part_of_the_users_own(tmp_path: Path) -> None:
-    """`istio` beside the scenario and the shipped `istio/mtls` stay apart in the run's folder."""
+def test_shipped_folder_is_not_merged_with_the_users(tmp_path: Path) -> None:
+    """`istio` next to the scenario and the shipped `istio/mtls` stay separate in the run's folder."""
     path = write(tmp_path, {"istio/a.json": NOTHING.replace("NAME", "a")}, "istio", "istio/mtls")
     scenario = load_scenario(path)
     inputs_of(scenario, path).copy_to(tmp_path / "run")
@@ -94,31 +94,31 @@ def test_a_shipped_folder_does_not_become_part_of_the_users_own(tmp_path: Path) 
     assert [file.name for file in stored["istio/mtls"].rglob("*")] == ["peer-authentication.yaml"]
 
 
-def test_the_manifests_of_an_older_run_are_found(tmp_path: Path) -> None:
-    """Until now a run's folder had `istio/mtls` as a folder in a folder."""
+def test_finds_manifests_of_older_run(tmp_path: Path) -> None:
+    """The folder of an older run has `istio/mtls` as a folder in a folder."""
     path = write(tmp_path, {}, "istio/mtls")
     older = tmp_path / "run" / "manifests" / "istio" / "mtls"
     older.mkdir(parents=True)
     assert stored_inputs(load_scenario(path), tmp_path / "run").manifests == {"istio/mtls": older}
 
 
-def test_an_older_run_whose_folders_lie_in_each_other_is_not_resumed(tmp_path: Path) -> None:
-    """It was planned with a folder of which only the top was read: other policies would be measured now."""
+def test_refuses_to_resume_older_run_with_nested_folders(tmp_path: Path) -> None:
+    """Such a run was planned without the subfolders: other policies would be measured now."""
     made = make_run(tmp_path / "results", Made(configurations=(Simulated("baseline"),), repeats=1))
     istio = Configuration(name="baseline", mesh="istio", manifests=("policies", "policies/strict"))
     scenario = made.record.scenario.model_copy(update={"configurations": (istio,)})
     write_record(made.path / "run.json", made.record.model_copy(update={"scenario": scenario, "status": "interrupted"}))
     (made.path / "manifests" / "policies" / "strict").mkdir(parents=True)
-    with pytest.raises(InputError, match="an older version kept one folder of manifests in another"):
+    with pytest.raises(InputError, match="an older version stored one folder of manifests inside another"):
         resumable(made.path, on_cluster=False)
     for name in ("policies", "policies+strict"):
         (made.path / "manifests" / name).mkdir(exist_ok=True)
     assert resumable(made.path, on_cluster=False).run_id == made.record.run_id
 
 
-def test_a_link_to_a_folder_does_not_apply_it_twice(tmp_path: Path) -> None:
-    """Whatever the folder is called a second time, it is the same."""
+def test_link_does_not_apply_folder_twice(tmp_path: Path) -> None:
+    """A folder under a second name is the same folder."""
     path = write(tmp_path, {"policies/a.json": NOTHING.replace("NAME", "a")}, "policies", "also")
     (tmp_path / "also").symlink_to(tmp_path / "policies")
     (problem,) = mistakes(Path(path))
-    assert "also is a part of policies" in problem.message
+    assert "also is inside policies" in problem.message

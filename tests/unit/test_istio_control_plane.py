@@ -1,4 +1,4 @@
-"""Istio on a cluster, without one: what is rendered, where policies go, and what istiod's answers mean."""
+"""Istio on a cluster, without one: rendered objects, placed policies, and istiod's answers."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -38,15 +38,15 @@ def thing(kind: str, name: str, spec: Any = None, *, namespace: str = "") -> Obj
 
 
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason=MISSING)
-def test_placed_policies_are_those_that_a_real_istiod_took() -> None:
-    """In the namespace `bookinfo` the shipped policies are the ones that a real control plane was given."""
+def test_placed_policies_equal_those_of_real_istiod() -> None:
+    """In the namespace `bookinfo` the shipped policies are those that a real control plane was given."""
     text = (GOLDEN / "istio/applied/istio-policies.yaml").read_text("utf-8")
     applied = {ref_of(one): one for one in yaml.safe_load_all(text)}
     assert {ref_of(one): one for one in istio.mesh_objects(shipped_policies(), "bookinfo")} == applied
 
 
-def test_policies_move_into_the_runs_namespace_with_the_identities_in_them() -> None:
-    """Nothing of a moved policy speaks of the namespace in which it was written, except what is the whole mesh's."""
+def test_moves_policies_and_their_identities() -> None:
+    """A moved policy names its old namespace only where it is for the whole mesh."""
     moved = istio.mesh_objects(shipped_policies(), "bookinfo-7f3a")
     spaces = {(one["kind"], one["metadata"]["namespace"]) for one in moved}
     assert spaces == {("PeerAuthentication", "istio-system"), ("AuthorizationPolicy", "bookinfo-7f3a")}
@@ -55,23 +55,22 @@ def test_policies_move_into_the_runs_namespace_with_the_identities_in_them() -> 
     assert "/ns/bookinfo/" not in text
 
 
-def test_a_policy_that_names_the_applications_namespace_moves_too() -> None:
-    """Whether a manifest says `bookinfo` or nothing, it is meant for the application."""
+def test_moves_policy_that_names_the_namespace() -> None:
+    """A manifest for `bookinfo` and one without a namespace are both for the application."""
     moved = istio.mesh_objects([thing("AuthorizationPolicy", "one", namespace="bookinfo")], "n")
     assert moved[0]["metadata"]["namespace"] == "n"
 
 
-def test_a_guest_has_no_say_in_the_mesh_of_others() -> None:
-    """With a mesh that was there before, what is for the whole mesh is for the run's namespace alone."""
+def test_policies_in_existing_mesh_stay_in_the_runs_namespace() -> None:
+    """With an existing mesh, policies for the whole mesh apply to the run's namespace only."""
     moved = istio.mesh_objects(shipped_policies(), "bookinfo-7f3a", "bookinfo-7f3a")
     assert {one["metadata"]["namespace"] for one in moved} == {"bookinfo-7f3a"}
     (mode,) = [one["spec"] for one in moved if one["kind"] == "PeerAuthentication"]
     assert mode == {"mtls": {"mode": "STRICT"}}
 
 
-def test_a_guests_namespace_comes_before_the_mesh_as_it_would_anyway() -> None:
-    """Where both have a PeerAuthentication the namespace's own counts; other policies add up, under names of their
-    own."""
+def test_namespace_policy_replaces_mesh_policy() -> None:
+    """Of two PeerAuthentications the namespace's own takes precedence; other policies add up, under their own names."""
     everywhere, here = {"mtls": {"mode": "STRICT"}}, {"mtls": {"mode": "PERMISSIVE"}}
     given = [
         thing("PeerAuthentication", "default", everywhere, namespace="istio-system"),
@@ -87,7 +86,7 @@ def test_a_guests_namespace_comes_before_the_mesh_as_it_would_anyway() -> None:
     }
 
 
-def test_the_manifests_themselves_stay_as_they_are() -> None:
+def test_does_not_change_the_manifests() -> None:
     """Moving makes new objects: a run places the same policies again for each trial."""
     policies = shipped_policies()
     istio.mesh_objects(policies, "elsewhere")
@@ -108,27 +107,27 @@ def test_the_manifests_themselves_stay_as_they_are() -> None:
         ({"exact": "bookinfo", "port": 9080}, {"exact": "bookinfo", "port": 9080}),
     ],
 )
-def test_only_what_means_the_namespace_is_renamed(written: Object, expected: Object) -> None:
-    """Hosts, identities and namespaces follow; a label or header value of the same name does not."""
+def test_renames_only_references_to_the_namespace(written: Object, expected: Object) -> None:
+    """Hosts, identities and namespaces change; a label or header value of the same name does not."""
     (moved,) = istio.mesh_objects([thing("VirtualService", "one", written)], "n")
     assert moved["spec"] == expected
 
 
-def test_subsets_are_there_before_the_routes_to_them() -> None:
-    """A route to a subset that is not there yet would answer 503."""
+def test_applies_subsets_before_routes() -> None:
+    """A route to a missing subset would return 503."""
     kinds = ["VirtualService", "DestinationRule", "AuthorizationPolicy", "PeerAuthentication"]
     moved = istio.mesh_objects([thing(kind, "one") for kind in kinds], "n")
     assert [one["kind"] for one in moved] == kinds[::-1]
 
 
-def test_a_revision_asks_its_own_control_plane_for_sidecars() -> None:
-    """Istio answers `istio-injection` with the default revision only."""
+def test_revision_has_its_own_injection_label() -> None:
+    """Istio handles `istio-injection` with the default revision only."""
     assert istio.namespace_labels() == {"istio-injection": "enabled"}
     assert istio.namespace_labels("canary") == {"istio.io/rev": "canary"}
 
 
-def test_sidecars_keep_the_statistics_that_local_sidecars_keep() -> None:
-    """Every counter costs CPU: on a cluster and locally there are the same ones besides Istio's."""
+def test_sidecars_keep_the_statistics_of_local_sidecars() -> None:
+    """Every counter costs CPU: on a cluster and locally there are the same ones, in addition to Istio's."""
     asked = istio.pod_annotations()
     local = stats_config()["stats_matcher"]["inclusion_list"]["patterns"]
     for suffix in asked[f"{ANNOTATION}Suffixes"].split(","):
@@ -148,7 +147,7 @@ def status(proxy: str, *, sent: str = "b", acked: str = "b", error: str = "") ->
 
 
 @pytest.mark.parametrize(
-    ("entries", "said"),
+    ("entries", "message"),
     [
         ([status("one.n")], ""),
         ([], "one is connected to no istiod"),
@@ -156,27 +155,27 @@ def status(proxy: str, *, sent: str = "b", acked: str = "b", error: str = "") ->
         ([status("one.n", sent="c")], "one has not acknowledged listener"),
         ([status("one.n", sent="")], "one has not acknowledged listener"),
         ([status("one.n"), status("one.n", sent="c")], "one has not acknowledged listener"),
-        ([status("one.n", sent="c", error="no such filter")], "one has refused its configuration: no such filter"),
+        ([status("one.n", sent="c", error="no such filter")], "one has rejected its configuration: no such filter"),
     ],
 )
-def test_a_sidecar_counts_as_synced_only_with_everything_acknowledged(entries: list[Object], said: str) -> None:
-    """Not connected, not told, not answered and refused are told apart, and none of them passes."""
-    assert told_unsynced(entries, "n", ["one"]) == said
+def test_sidecar_is_synced_after_all_acknowledgements(entries: list[Object], message: str) -> None:
+    """Not connected, not sent, not acknowledged and rejected have messages of their own."""
+    assert told_unsynced(entries, "n", ["one"]) == message
 
 
-def test_a_kind_of_configuration_that_was_never_sent_needs_no_answer() -> None:
+def test_accepts_types_that_were_never_sent() -> None:
     """A sidecar without routes is as synced as one with them."""
     assert told_unsynced([{**status("one.n"), "route_sent": "", "route_acked": ""}], "n", ["one"]) == ""
 
 
-def test_every_sidecar_that_is_behind_is_named() -> None:
-    """One line tells of all of them."""
-    said = told_unsynced([status("one.n", acked="a")], "n", ["one", "two"])
-    assert said == "one has not acknowledged listener; two is connected to no istiod"
+def test_reports_every_unsynced_sidecar() -> None:
+    """One line names all of them."""
+    message = told_unsynced([status("one.n", acked="a")], "n", ["one", "two"])
+    assert message == "one has not acknowledged listener; two is connected to no istiod"
 
 
-def test_a_policy_is_read_when_istiod_has_its_newest_generation() -> None:
-    """A change counts as arrived only in the form that the cluster has now, whatever its API version."""
+def test_policy_is_synced_with_its_newest_generation() -> None:
+    """A change counts as arrived only in the cluster's current form, whatever its API version."""
     ref = Ref("security.istio.io/v1", "AuthorizationPolicy", "one", "n")
     known = {"apiVersion": "security.istio.io/v1beta1", "kind": ref.kind}
     page = [{**known, "metadata": {"name": "one", "namespace": "n", "generation": 2}}]
@@ -191,13 +190,13 @@ def test_a_policy_is_read_when_istiod_has_its_newest_generation() -> None:
 Run = Callable[..., "CompletedProcess[str]"]
 
 
-def tool(monkeypatch: pytest.MonkeyPatch, *, output: str = "", code: int = 0, said: str = "") -> list[list[str]]:
-    """Puts an istioctl in place that answers so; the command lines that it is given are in the returned list."""
+def tool(monkeypatch: pytest.MonkeyPatch, *, output: str = "", code: int = 0, message: str = "") -> list[list[str]]:
+    """Puts an istioctl in place that returns this; the returned list collects its command lines."""
     calls: list[list[str]] = []
 
     def run(argv: Sequence[str], *, timeout_s: float) -> "CompletedProcess[str]":
         calls.append(list(argv))
-        return CompletedProcess(argv, code, output, said)
+        return CompletedProcess(argv, code, output, message)
 
     monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
     monkeypatch.setattr(istio_install, "run_tool", run)
@@ -211,9 +210,9 @@ def rendered(*things: Object) -> str:
 ISTIOD = thing("Deployment", "istiod", namespace="istio-system")
 
 
-def test_what_was_rendered_comes_in_an_order_that_can_be_applied(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The namespace, which istioctl takes for granted, and definitions first; webhooks last, since they would refuse
-    what they select until istiod answers."""
+def test_sorts_rendered_objects_for_apply(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The namespace, which istioctl omits, and definitions first; webhooks last, since they would refuse what they
+    select until istiod responds."""
     kinds = ["ValidatingWebhookConfiguration", "ClusterRole", "HorizontalPodAutoscaler", "CustomResourceDefinition"]
     tool(monkeypatch, output=rendered(*(thing(kind, "one") for kind in kinds), ISTIOD))
     objects = istio.render(InstallOptions())
@@ -228,10 +227,8 @@ def test_what_was_rendered_comes_in_an_order_that_can_be_applied(monkeypatch: py
     assert objects[0]["metadata"]["name"] == "istio-system"
 
 
-def test_the_users_values_come_after_ours_and_options_after_both(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """What is said later wins: `--mesh-values` over our file, images and revision over every file."""
+def test_later_values_take_precedence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`--mesh-values` over meshbench's file, images and revision over every file."""
     values = tmp_path / "mine.yaml"
     values.write_text("apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nspec: {}\n", "utf-8")
     calls = tool(monkeypatch, output=rendered(ISTIOD))
@@ -246,8 +243,8 @@ def test_the_users_values_come_after_ours_and_options_after_both(
     ]
 
 
-def test_without_options_istioctl_chooses_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A release's istioctl knows the hub and tag that belong to it."""
+def test_istioctl_chooses_the_images_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A release's istioctl knows its hub and tag."""
     calls = tool(monkeypatch, output=rendered(ISTIOD))
     istio.render(InstallOptions())
     assert calls[0][3:] == ["-f", str(shipped("manifests") / "istio/install.yaml")]
@@ -256,8 +253,8 @@ def test_without_options_istioctl_chooses_the_images(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     "text", ["pilot: {}\n", "apiVersion: v1\nkind: Pod\n", "- one\n", "kind: IstioOperator\napiVersion: v2\n"]
 )
-def test_values_that_istioctl_would_pass_over_are_refused(tmp_path: Path, text: str) -> None:
-    """Istioctl ignores a file of another kind without a word; then something else than meant would be measured."""
+def test_refuses_values_that_istioctl_ignores(tmp_path: Path, text: str) -> None:
+    """Istioctl silently ignores a file of another kind, and something else than intended would be measured."""
     values = tmp_path / "mine.yaml"
     values.write_text(text, "utf-8")
     with pytest.raises(InputError, match=r"mine.yaml:1: is no IstioOperator; Helm values stand in one"):
@@ -265,30 +262,30 @@ def test_values_that_istioctl_would_pass_over_are_refused(tmp_path: Path, text: 
 
 
 @pytest.mark.parametrize(
-    ("options", "kind", "said"),
+    ("options", "kind", "message"),
     [
-        (InstallOptions(), RefusedError, r"istio/install.yaml; is it too old or too new\? no such thing"),
-        (InstallOptions(tag="x y"), InputError, r"does not take these values \(tag x y\): no such thing"),
+        (InstallOptions(), RefusedError, r"istio/install.yaml: no such thing; hint: use another istioctl"),
+        (InstallOptions(tag="x y"), InputError, r"rejects these values \(tag x y\): no such thing"),
     ],
 )
-def test_whose_mistake_a_refusal_is_decides_the_exit_code(
-    monkeypatch: pytest.MonkeyPatch, options: InstallOptions, kind: type[MeshbenchError], said: str
+def test_exit_code_depends_on_whose_values_are_refused(
+    monkeypatch: pytest.MonkeyPatch, options: InstallOptions, kind: type[MeshbenchError], message: str
 ) -> None:
-    """Values of the user's are wrong input; our own that istioctl does not know mean another version of it."""
-    tool(monkeypatch, code=1, said="! a warning\nError: no such thing\n")
-    with pytest.raises(kind, match=said):
+    """The user's values are an input error; meshbench's own values mean another version of istioctl."""
+    tool(monkeypatch, code=1, message="! a warning\nError: no such thing\n")
+    with pytest.raises(kind, match=message):
         istio.render(options)
 
 
-def test_a_missing_istioctl_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the tool nothing is started, and the message says which one, and where it is from."""
+def test_reports_missing_istioctl(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is started, and the message has the tool and where to get it."""
     monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(RefusedError, match=r"^istioctl is not on PATH.*https://istio\.io"):
         istio.render(InstallOptions())
 
 
-def test_an_istiod_in_another_namespace_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Policies for the whole mesh go into istio-system, so that there the mesh has to be."""
+def test_refuses_istiod_in_another_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Policies for the whole mesh are in istio-system, so the mesh has to be there."""
     tool(monkeypatch, output=rendered(thing("Deployment", "istiod", namespace="mesh")))
     with pytest.raises(InputError, match="the values put istiod into mesh; it must be istio-system"):
         istio.render(InstallOptions())
@@ -325,8 +322,8 @@ def labelled(one: Object, **labels: str) -> Object:
     return {**one, "metadata": {**one["metadata"], "labels": labels}}
 
 
-def test_what_istiod_leaves_is_found_and_nothing_else() -> None:
-    """The certificates' roots in every namespace, and the classes of gateways; not those of other controllers."""
+def test_finds_objects_that_istiod_leaves() -> None:
+    """The certificates' roots in every namespace, and the gateway classes; not those of other controllers."""
     root = thing("ConfigMap", "istio-ca-root-cert", namespace="default")
     gateway = {**thing("GatewayClass", "istio"), "apiVersion": "gateway.networking.k8s.io/v1"}
     things = (
@@ -335,19 +332,19 @@ def test_what_istiod_leaves_is_found_and_nothing_else() -> None:
         {**gateway, "spec": {"controllerName": "istio.io/gateway-controller"}},
         {**gateway, "metadata": {"name": "other"}, "spec": {"controllerName": "example.org/controller"}},
     )
-    left = istio.own_leftovers(Listing(*things))  # type: ignore[arg-type]  # a cluster as far as it is asked
+    left = istio.find_leftovers(Listing(*things))  # type: ignore[arg-type]  # a cluster as far as it is asked
     assert [str(ref) for ref in left] == ["ConfigMap default/istio-ca-root-cert", "GatewayClass istio"]
 
 
-def test_an_istio_that_is_there_is_described() -> None:
-    """An istiod in any namespace, its webhooks and its definitions are told; without any of them there is no Istio."""
+def test_describes_existing_istio() -> None:
+    """An istiod in any namespace, its webhooks and its definitions; without any of them there is no Istio."""
     istiod = labelled({**thing("Deployment", "istiod-old", namespace="mesh"), "apiVersion": "apps/v1"}, app="istiod")
     hook = {**thing("MutatingWebhookConfiguration", "injector"), "apiVersion": "admissionregistration.k8s.io/v1"}
     hook["webhooks"] = [{"clientConfig": {"service": {"name": "istiod-old", "namespace": "mesh"}}}]
     other = {**hook, "metadata": {"name": "other"}, "webhooks": [{"clientConfig": {"url": "https://example.org"}}]}
     policy = {**thing("AuthorizationPolicy", "one", namespace="n"), "apiVersion": "security.istio.io/v1"}
-    said = istio.present(Listing(istiod, hook, other, policy))  # type: ignore[arg-type]  # see above
-    assert said == (
+    message = istio.find_installed(Listing(istiod, hook, other, policy))  # type: ignore[arg-type]  # see above
+    assert message == (
         "Deployment mesh/istiod-old, MutatingWebhookConfiguration injector, custom resources of security.istio.io"
     )
-    assert istio.present(Listing(other)) == ""  # type: ignore[arg-type]  # see above
+    assert istio.find_installed(Listing(other)) == ""  # type: ignore[arg-type]  # see above

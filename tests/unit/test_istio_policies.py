@@ -1,4 +1,4 @@
-"""Istio's policies: read strictly, evaluated as meant, translated as istiod does it."""
+"""Istio's policies: read strictly, evaluated as by Istio, translated as by istiod."""
 
 from pathlib import Path
 from typing import Any
@@ -38,15 +38,15 @@ def read(folder: Path, *texts: str, application: Application = BOOKINFO) -> Poli
     return policies
 
 
-def said(folder: Path, *texts: str) -> list[str]:
+def list_problems(folder: Path, *texts: str) -> list[str]:
     """The problems of some YAML texts, without the folder."""
     with pytest.raises(InputError) as caught:
         read(folder, *texts)
     return [str(problem).replace(f"{folder}/", "") for problem in caught.value.problems]
 
 
-def asked(policies: Policies, workload: str, account: str | None, method: str = "GET", path: str = "/") -> str:
-    """What becomes of one request."""
+def decide(policies: Policies, workload: str, account: str | None, method: str = "GET", path: str = "/") -> str:
+    """The decision about one request."""
     who = None if account is None else principal(account)
     return decision(policies, BOOKINFO.workload(workload), Request(who, method, path, f"{workload}:9080"))
 
@@ -66,15 +66,15 @@ def test_rbac_filters_equal_those_of_a_real_sidecar(sidecar: str) -> None:
     assert ours == [one for one in filters if one["name"] == "envoy.filters.http.rbac"]
 
 
-def test_deny_stands_before_allow(tmp_path: Path) -> None:
-    """DENY and ALLOW policies become one filter each, DENY first; DENY says its action, ALLOW is Envoy's default."""
+def test_deny_comes_before_allow(tmp_path: Path) -> None:
+    """DENY and ALLOW policies become one filter each, DENY first; DENY has its action, ALLOW is Envoy's default."""
     deny = HEAD.replace("one", "two") + "spec: {action: DENY, rules: [{to: [{operation: {methods: [DELETE]}}]}]}\n"
     policies = read(tmp_path, HEAD + "spec: {rules: [{}]}\n", deny)
     filters = rbac_filters(policies, BOOKINFO.workload("details"), inbound_port=1)
     assert [one["typed_config"]["rules"].get("action", "ALLOW") for one in filters] == ["DENY", "ALLOW"]
 
 
-def test_every_field_of_a_rule_is_translated(tmp_path: Path) -> None:
+def test_translates_every_field_of_a_rule(tmp_path: Path) -> None:
     """Hosts, methods, paths and ports, each with its negation, become permissions in istiod's order."""
     policies = read(
         tmp_path,
@@ -116,32 +116,32 @@ def test_every_field_of_a_rule_is_translated(tmp_path: Path) -> None:
     method=st.sampled_from(METHODS),
     path=st.sampled_from(["/productpage", "/login", "/details/0", "/reviews/0", "/ratings/0", "/login/x", "/"]),
 )
-def test_the_shipped_policies_mean_what_the_study_meant(workload: str, account: str, method: str, path: str) -> None:
-    """Anyone reads pages and logs in; only productpage reads details and reviews, only reviews reads ratings."""
+def test_shipped_policies_are_those_of_the_study(workload: str, account: str, method: str, path: str) -> None:
+    """Any caller may read pages and log in; only productpage reads details and reviews, only reviews reads ratings."""
     readers = {"details": "bookinfo-productpage", "reviews": "bookinfo-productpage", "ratings": "bookinfo-reviews"}
     if workload == "productpage":
         intended = method == "GET" or (method == "POST" and path == "/login")
     else:
         intended = method == "GET" and account == readers[workload]
-    assert asked(SHIPPED, workload, account, method, path) == ("allowed" if intended else "denied")
+    assert decide(SHIPPED, workload, account, method, path) == ("allowed" if intended else "denied")
 
 
 @given(workload=st.sampled_from(SERVICES), method=st.sampled_from(METHODS), account=st.sampled_from(["locust", None]))
-def test_without_policies_everything_passes(workload: str, method: str, account: str | None) -> None:
-    """No policy allows everything, in plain text as well."""
-    assert asked(Policies("bookinfo"), workload, account, method) == "allowed"
+def test_everything_passes_without_policies(workload: str, method: str, account: str | None) -> None:
+    """Without a policy every request is allowed, in plaintext as well."""
+    assert decide(Policies("bookinfo"), workload, account, method) == "allowed"
 
 
-def test_strict_refuses_plain_text_and_disable_refuses_tls(tmp_path: Path) -> None:
-    """A connection of the wrong kind is refused before any request is looked at."""
+def test_strict_refuses_plaintext_and_disable_refuses_tls(tmp_path: Path) -> None:
+    """A connection of the wrong kind is refused before a request is examined."""
     strict = read(tmp_path, PEER + "spec: {mtls: {mode: STRICT}}\n")
-    assert (asked(strict, "details", None), asked(strict, "details", "locust")) == ("refused", "allowed")
+    assert (decide(strict, "details", None), decide(strict, "details", "locust")) == ("refused", "allowed")
     disabled = read(tmp_path, PEER + "spec: {mtls: {mode: DISABLE}}\n")
-    assert (asked(disabled, "details", None), asked(disabled, "details", "locust")) == ("allowed", "refused")
+    assert (decide(disabled, "details", None), decide(disabled, "details", "locust")) == ("allowed", "refused")
 
 
-def test_the_narrowest_peer_authentication_wins(tmp_path: Path) -> None:
-    """Port before workload before namespace before mesh; UNSET leaves it to the next."""
+def test_narrowest_peer_authentication_wins(tmp_path: Path) -> None:
+    """Port before workload before namespace before mesh; UNSET defers to the next."""
     selector = "selector: {matchLabels: {app: %s}}, "
     policies = read(
         tmp_path,
@@ -157,22 +157,22 @@ def test_the_narrowest_peer_authentication_wins(tmp_path: Path) -> None:
 
 
 def test_deny_wins_over_allow(tmp_path: Path) -> None:
-    """What a DENY rule matches is denied although an ALLOW rule matches too; the rest is allowed."""
+    """A request that a DENY rule matches is denied although an ALLOW rule matches too; the rest is allowed."""
     deny = HEAD.replace("one", "two") + "spec: {action: DENY, rules: [{to: [{operation: {paths: [/health]}}]}]}\n"
     policies = read(tmp_path, HEAD + "spec: {rules: [{}]}\n", deny)
-    assert asked(policies, "details", "locust", path="/health") == "denied"
-    assert asked(policies, "details", "locust", path="/details/0") == "allowed"
+    assert decide(policies, "details", "locust", path="/health") == "denied"
+    assert decide(policies, "details", "locust", path="/details/0") == "allowed"
 
 
-def test_a_namespace_needs_an_identity(tmp_path: Path) -> None:
-    """Sources are told by certificate: plain text is in no namespace."""
+def test_namespace_rule_needs_an_identity(tmp_path: Path) -> None:
+    """Sources are identified by certificate: a plaintext connection is in no namespace."""
     policies = read(tmp_path, HEAD + "spec: {rules: [{from: [{source: {namespaces: [bookinfo]}}]}]}\n")
-    assert (asked(policies, "details", "locust"), asked(policies, "details", None)) == ("allowed", "denied")
+    assert (decide(policies, "details", "locust"), decide(policies, "details", None)) == ("allowed", "denied")
 
 
 @given(text=st.text("abc/*", max_size=6), value=st.text("abc/", max_size=6))
-def test_patterns_match_as_their_spelling_says(text: str, value: str) -> None:
-    """`*` is any text but none, `x*` a start, `*x` an end, all else itself; other asterisks are refused."""
+def test_patterns_match_by_their_asterisk(text: str, value: str) -> None:
+    """`*` is any text that is not empty, `x*` a start, `*x` an end, all else itself; other asterisks are refused."""
     if text == "*":
         expected = value != ""
     elif text.startswith("*") and "*" not in text[1:]:
@@ -180,7 +180,7 @@ def test_patterns_match_as_their_spelling_says(text: str, value: str) -> None:
     elif text.endswith("*") and "*" not in text[:-1]:
         expected = value.startswith(text[:-1])
     elif "*" in text:
-        with pytest.raises(ValueError, match="an asterisk stands at"):
+        with pytest.raises(ValueError, match="an asterisk must be at"):
             parse_pattern(text)
         return
     else:
@@ -191,8 +191,8 @@ def test_patterns_match_as_their_spelling_says(text: str, value: str) -> None:
 # --- probes --------------------------------------------------------------------------------------------------
 
 
-def test_every_shipped_policy_is_probed_from_both_sides() -> None:
-    """Each rule has a request that passes and one that is denied; closed doors have the latter only."""
+def test_every_shipped_policy_has_allowed_and_denied_probe() -> None:
+    """Each rule has a request that passes and one that is denied; a rule that denies everything has the latter only."""
     statuses: dict[str, set[int]] = {}
     for probe in ISTIO.probes(SHIPPED, BOOKINFO):
         statuses.setdefault(probe.policy, set()).add(probe.status)
@@ -207,7 +207,7 @@ def test_every_shipped_policy_is_probed_from_both_sides() -> None:
     }
 
 
-def test_a_rule_about_callers_is_probed_with_another_caller() -> None:
+def test_principal_rule_is_probed_with_another_caller() -> None:
     """The denied request of a rule with principals differs from the allowed one in the caller alone."""
     passes, fails = (probe for probe in ISTIO.probes(SHIPPED, BOOKINFO) if probe.policy == "ratings-viewer")
     assert (passes.method, passes.path, passes.caller) == ("GET", "/ratings/0", "bookinfo-reviews")
@@ -215,12 +215,12 @@ def test_a_rule_about_callers_is_probed_with_another_caller() -> None:
     assert fails.caller != passes.caller
 
 
-def test_probes_expect_what_the_policies_decide() -> None:
-    """Every probe's status is what the whole set of policies says about its request."""
+def test_probes_expect_the_decision_of_all_policies() -> None:
+    """The expected status of a probe is that of the whole set of policies."""
     outcome = {0: "refused", 403: "denied"}
     for probe in ISTIO.probes(SHIPPED, BOOKINFO):
         expected = outcome.get(probe.status, "allowed")
-        assert asked(SHIPPED, probe.workload, probe.caller, probe.method, probe.path) == expected
+        assert decide(SHIPPED, probe.workload, probe.caller, probe.method, probe.path) == expected
 
 
 # --- mistakes ------------------------------------------------------------------------------------------------
@@ -232,17 +232,17 @@ def test_probes_expect_what_the_policies_decide() -> None:
         (HEAD + "spec:\n  selectr: {}\n", "a.yaml:5: spec.selectr: unknown field; did you mean selector?"),
         (
             HEAD + "spec:\n  action: CUSTOM\n",
-            "a.yaml:5: spec.action: 'CUSTOM' is not translated; one of 'ALLOW' or 'DENY' is",
+            "a.yaml:5: spec.action: 'CUSTOM' is not supported by meshbench (supported: 'ALLOW' or 'DENY')",
         ),
         (
             HEAD + "spec:\n  rules:\n    - when: []\n",
-            "a.yaml:6: spec.rules[0].when: is not translated by meshbench: the local target could not be true to it",
+            "a.yaml:6: spec.rules[0].when: is not supported by meshbench, since the local target cannot translate it",
         ),
         (
             HEAD + "spec:\n  rules:\n    - from:\n        - source: {ipBlocks: [10.0.0.0/8]}\n",
             (
-                "a.yaml:7: spec.rules[0].from[0].source.ipBlocks: is not translated by meshbench:"
-                " the local target could not be true to it"
+                "a.yaml:7: spec.rules[0].from[0].source.ipBlocks: is not supported by meshbench,"
+                " since the local target cannot translate it"
             ),
         ),
         (
@@ -253,7 +253,7 @@ def test_probes_expect_what_the_policies_decide() -> None:
             HEAD
             + "spec:\n  rules:\n    - from: [{source: {principals: [cluster.local/ns/bookinfo/sa/bookinfo-review]}}]\n",
             (
-                "a.yaml:6: spec.rules[0].from[0].source.principals[0]: nobody has the identity"
+                "a.yaml:6: spec.rules[0].from[0].source.principals[0]: no workload has the identity"
                 " 'cluster.local/ns/bookinfo/sa/bookinfo-review';"
                 " did you mean cluster.local/ns/bookinfo/sa/bookinfo-reviews?"
             ),
@@ -264,11 +264,11 @@ def test_probes_expect_what_the_policies_decide() -> None:
         ),
         (
             HEAD.replace("{name: one}", "{name: one, namespace: shop}") + "spec: {}\n",
-            "a.yaml:3: metadata.namespace: nothing runs in 'shop'; known: bookinfo, istio-system",
+            "a.yaml:3: metadata.namespace: no workload runs in 'shop'; known: bookinfo, istio-system",
         ),
         (
             HEAD.replace("{name: one}", "{name: one, annotations: {istio.io/dry-run: 'true'}}") + "spec: {}\n",
-            "a.yaml:3: metadata.annotations: is not translated by meshbench: the local target could not be true to it",
+            "a.yaml:3: metadata.annotations: is not supported by meshbench, since the local target cannot translate it",
         ),
         (
             HEAD.replace("security.istio.io/v1", "security.istio.io/v3"),
@@ -285,52 +285,52 @@ def test_probes_expect_what_the_policies_decide() -> None:
             HEAD + "spec:\n  rules:\n    - to: [{operation: {paths: [/a*b]}}]\n",
             (
                 "a.yaml:6: spec.rules[0].to[0].operation.paths[0]:"
-                " '/a*b': an asterisk stands at the start or at the end, once"
+                " '/a*b': an asterisk must be at the start or the end, once"
             ),
         ),
         (
             PEER + "spec:\n  mtls: {mode: strict}\n",
             (
-                "a.yaml:5: spec.mtls.mode: 'strict' is not translated;"
-                " one of 'UNSET', 'DISABLE', 'PERMISSIVE' or 'STRICT' is"
+                "a.yaml:5: spec.mtls.mode: 'strict' is not supported by meshbench"
+                " (supported: 'UNSET', 'DISABLE', 'PERMISSIVE' or 'STRICT')"
             ),
         ),
         (
             PEER + "spec:\n  portLevelMtls: {'9080': {mode: STRICT}}\n",
-            "a.yaml:5: spec.portLevelMtls.9080: needs a selector; Istio refuses it without one",
+            "a.yaml:5: spec.portLevelMtls.9080: needs a selector; Istio rejects it without one",
         ),
     ],
 )
-def test_a_mistake_is_named_with_its_line(text: str, message: str, tmp_path: Path) -> None:
-    """What cannot be translated, or could not do anything, is refused with file, line, field and what is wrong."""
-    assert said(tmp_path, text) == [message]
+def test_reports_error_with_line(text: str, message: str, tmp_path: Path) -> None:
+    """A policy that cannot be translated, or has no effect, is refused with file, line, field and reason."""
+    assert list_problems(tmp_path, text) == [message]
 
 
-def test_two_policies_in_each_others_place_are_refused(tmp_path: Path) -> None:
-    """The same policy twice, or two that concern the same workloads equally: a cluster would choose by age."""
-    assert said(tmp_path, HEAD + "spec: {}\n", HEAD + "spec: {}\n") == [
-        f"b.yaml:3: metadata.name: the same AuthorizationPolicy stands in {tmp_path}/a.yaml:3".replace(
+def test_refuses_conflicting_policies(tmp_path: Path) -> None:
+    """The same policy twice, or two that select the same workloads equally: a cluster would choose by age."""
+    assert list_problems(tmp_path, HEAD + "spec: {}\n", HEAD + "spec: {}\n") == [
+        f"b.yaml:3: metadata.name: the same AuthorizationPolicy is already defined in {tmp_path}/a.yaml:3".replace(
             f"{tmp_path}/", ""
         )
     ]
-    rivals = said(tmp_path, PEER + "spec: {}\n", PEER.replace("one", "two") + "spec: {}\n")
-    assert rivals == ["b.yaml:4: spec: concerns the same workloads as the one in a.yaml:1"]
+    rivals = list_problems(tmp_path, PEER + "spec: {}\n", PEER.replace("one", "two") + "spec: {}\n")
+    assert rivals == ["b.yaml:4: spec: selects the same workloads as the one in a.yaml:1"]
 
 
-def test_a_policy_that_nothing_can_show_is_refused(tmp_path: Path) -> None:
-    """Without a request that tells the policy from its absence there is no proof, and so no measurement."""
-    blind = said(tmp_path, HEAD + "spec: {}\n", HEAD.replace("one", "all") + "spec: {rules: [{}]}\n")
-    assert blind == ["a.yaml:3: metadata.name: no request of the application could show that this policy works"]
+def test_refuses_policy_without_a_probe(tmp_path: Path) -> None:
+    """Without a request that distinguishes the policy from its absence there is no proof, and so no measurement."""
+    blind = list_problems(tmp_path, HEAD + "spec: {}\n", HEAD.replace("one", "all") + "spec: {rules: [{}]}\n")
+    assert blind == ["a.yaml:3: metadata.name: no request of the application could prove that this policy is in force"]
 
 
-def test_all_files_are_reported_at_once(tmp_path: Path) -> None:
-    """Mistakes in two files are told together, each with its file."""
-    told = said(tmp_path, HEAD + "spec: {rulez: []}\n", PEER + "spec: {mtl: {}}\n")
-    assert [line.split(":")[0] for line in told] == ["a.yaml", "b.yaml"]
+def test_reports_errors_of_all_files(tmp_path: Path) -> None:
+    """Errors in two files are reported together, each with its file."""
+    problems = list_problems(tmp_path, HEAD + "spec: {rulez: []}\n", PEER + "spec: {mtl: {}}\n")
+    assert [line.split(":")[0] for line in problems] == ["a.yaml", "b.yaml"]
 
 
-def test_a_folder_without_manifests_is_refused(tmp_path: Path) -> None:
-    """A configuration that names an empty or missing folder would measure nothing of what it says."""
-    for folder, reason in ((tmp_path, "has no manifest"), (tmp_path / "no", "is no folder of manifests")):
+def test_refuses_folder_without_manifests(tmp_path: Path) -> None:
+    """A configuration that names an empty or missing folder would measure none of its policies."""
+    for folder, reason in ((tmp_path, "has no manifest"), (tmp_path / "no", "is not a folder of manifests")):
         with pytest.raises(InputError, match=reason):
             ISTIO.read_policies([folder], BOOKINFO)

@@ -15,8 +15,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "journal.jsonl"
 
 
-def test_a_step_is_on_disk_before_it_happens_and_again_when_it_is_done(path: Path) -> None:
-    """What is read inside a step is its intent; after it also its outcome."""
+def test_writes_intent_before_and_result_after(path: Path) -> None:
+    """During a step the journal has its intent; after it also its result."""
     journal = Journal(path)
     with journal.step("start-process", name="details") as outcome:
         [intent] = read_journal(path)
@@ -27,8 +27,8 @@ def test_a_step_is_on_disk_before_it_happens_and_again_when_it_is_done(path: Pat
     assert (done["step"], done["name"], done["pid"]) == ("start-process-done", "details", 7)
 
 
-def test_a_step_that_fails_is_never_done(path: Path) -> None:
-    """Its intent stays alone: it may have happened half."""
+def test_failed_step_has_no_result(path: Path) -> None:
+    """Only its intent is written: it may be partly done."""
     journal = Journal(path)
     with pytest.raises(ValueError, match="half-way"), journal.step("make-folder"):
         raise ValueError("half-way")
@@ -37,8 +37,8 @@ def test_a_step_that_fails_is_never_done(path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", range(1, 60))
-def test_a_torn_line_costs_nothing_but_itself(path: Path, cut: int) -> None:
-    """Wherever a kill tore the last line, the lines before it are read, and so is what is written afterwards."""
+def test_torn_line_loses_nothing_else(path: Path, cut: int) -> None:
+    """Wherever a kill cut the last line, the lines before it are read, and so are those written afterwards."""
     journal = Journal(path)
     journal.write("begin")
     journal.write("make-folder", path="meshbench-0123")
@@ -50,19 +50,19 @@ def test_a_torn_line_costs_nothing_but_itself(path: Path, cut: int) -> None:
     assert [line["step"] for line in read_journal(path)] in (["begin", "end"], ["begin", "make-folder", "end"])
 
 
-def test_a_journal_that_is_not_there_is_empty(path: Path) -> None:
+def test_missing_journal_is_empty(path: Path) -> None:
     """No journal, no steps."""
     assert read_journal(path) == ()
 
 
-def test_lines_that_are_no_steps_are_left_out(path: Path) -> None:
-    """Whatever else stands in the file is not taken for a step."""
+def test_ignores_lines_that_are_no_steps(path: Path) -> None:
+    """Other content of the file is not read as a step."""
     path.write_text('[1]\nnull\n{"step": "begin"}\n', "utf-8")
     assert [line["step"] for line in read_journal(path)] == ["begin"]
 
 
-def test_a_journal_that_cannot_be_written_is_an_error_of_the_store() -> None:
-    """A full disk is told with the file's name."""
+def test_unwritable_journal_is_a_store_error() -> None:
+    """A full disk is reported with the file's name."""
     journal = Journal(Path("/dev/full"))
     with pytest.raises(StoreError, match="/dev/full: cannot be written: No space left"):
         journal.write("begin")
@@ -70,8 +70,8 @@ def test_a_journal_that_cannot_be_written_is_an_error_of_the_store() -> None:
         journal.close()
 
 
-def test_every_line_has_its_time_in_utc(path: Path) -> None:
-    """So that a journal can be laid beside other logs."""
+def test_every_line_has_its_utc_time(path: Path) -> None:
+    """A journal can be compared with other logs."""
     journal = Journal(path)
     journal.write("begin")
     journal.close()

@@ -1,4 +1,4 @@
-"""Which cluster is used: the one that was named, out of the user's own kubeconfig, and no other."""
+"""Only the named cluster of the user's kubeconfig is used."""
 
 import base64
 import traceback
@@ -28,22 +28,22 @@ def _kubeconfig(path: Path, *names: str, user: dict[str, Any] | None = None, **c
     return path
 
 
-def test_the_current_context_is_never_used_by_itself(tmp_path: Path) -> None:
-    """Without a name nothing happens, and the message lists the names."""
+def test_never_uses_the_current_context(tmp_path: Path) -> None:
+    """Without a name the error lists the contexts."""
     path = _kubeconfig(tmp_path / "config", "kind-a", "kind-b")
     with pytest.raises(RefusedError, match=r"give --context NAME; contexts in .*config: kind-a, kind-b"):
         read_context((path,), None)
 
 
-def test_a_context_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None:
-    """So that a misspelt name is seen at once."""
+def test_unknown_context_lists_the_others(tmp_path: Path) -> None:
+    """A misspelt name is visible at once."""
     path = _kubeconfig(tmp_path / "config", "kind-a", "kind-b")
     with pytest.raises(RefusedError, match=r"no context kind-x; contexts in .*: kind-a, kind-b"):
         read_context((path,), "kind-x")
 
 
-def test_a_context_whose_cluster_is_missing_is_refused(tmp_path: Path) -> None:
-    """The message names the cluster that the context asks for."""
+def test_refuses_context_without_its_cluster(tmp_path: Path) -> None:
+    """The message names the missing cluster."""
     path = tmp_path / "config"
     path.write_text("contexts: [{name: a, context: {cluster: lost, user: b}}]\n", "utf-8")
     with pytest.raises(RefusedError, match="context a: its cluster 'lost' is not in"):
@@ -60,8 +60,8 @@ def test_a_context_whose_cluster_is_missing_is_refused(tmp_path: Path) -> None:
         (b"contexts: [a, b]\n", "an entry of contexts is not one of a kubeconfig"),
     ],
 )
-def test_a_file_that_is_no_kubeconfig_is_named(tmp_path: Path, content: bytes, message: str) -> None:
-    """In one line with its path, and as a refusal before the start."""
+def test_reports_file_that_is_no_kubeconfig(tmp_path: Path, content: bytes, message: str) -> None:
+    """One line with its path, as a refusal before the start."""
     path = tmp_path / "config"
     path.write_bytes(content)
     with pytest.raises(RefusedError, match=message) as caught:
@@ -71,20 +71,20 @@ def test_a_file_that_is_no_kubeconfig_is_named(tmp_path: Path, content: bytes, m
     assert caught.value.exit_code == 3
 
 
-def test_an_unreadable_kubeconfig_is_named(tmp_path: Path) -> None:
-    """A folder in its place is as unreadable as a file without rights, also for root."""
+def test_reports_unreadable_kubeconfig(tmp_path: Path) -> None:
+    """A folder in its place is as unreadable as a file without permissions, also for root."""
     with pytest.raises(RefusedError, match=f"{tmp_path}: cannot be read as a kubeconfig: .*directory"):
         read_context((tmp_path,), "a")
 
 
-def test_a_missing_kubeconfig_says_where_it_was_looked_for(tmp_path: Path) -> None:
-    """And that the place came from KUBECONFIG."""
+def test_reports_where_it_searched(tmp_path: Path) -> None:
+    """The message says that the path came from KUBECONFIG."""
     with pytest.raises(RefusedError, match=f"KUBECONFIG names {tmp_path}/none, which does not exist"):
         kubeconfig_paths({"KUBECONFIG": f"{tmp_path}/none"})
 
 
-def test_several_kubeconfigs_are_one_and_the_first_wins(tmp_path: Path) -> None:
-    """As for kubectl, which also passes over files that are not there."""
+def test_merges_kubeconfigs_and_the_first_wins(tmp_path: Path) -> None:
+    """As kubectl does, which also ignores missing files."""
     first = _kubeconfig(tmp_path / "first", "a", user={"token": "first"})
     second = _kubeconfig(tmp_path / "second", "a", "b")
     paths = kubeconfig_paths({"KUBECONFIG": f"{first}:{tmp_path}/none:{second}"})
@@ -93,8 +93,8 @@ def test_several_kubeconfigs_are_one_and_the_first_wins(tmp_path: Path) -> None:
     assert read_context(paths, "b").user == {"token": "secret-of-b"}
 
 
-def test_the_private_copy_holds_one_context_and_is_private(tmp_path: Path) -> None:
-    """Nothing of the other contexts is in it, and nobody else can read it or the keys beside it."""
+def test_private_copy_has_one_context(tmp_path: Path) -> None:
+    """It has nothing of the other contexts, and no other user can read it or its keys."""
     key = base64.b64encode(b"the key").decode()
     path = _kubeconfig(tmp_path / "config", "a", "b", user={"client-key-data": key})
     folder = tmp_path / "private"
@@ -109,7 +109,7 @@ def test_the_private_copy_holds_one_context_and_is_private(tmp_path: Path) -> No
 
 
 def test_relative_paths_count_from_the_kubeconfig(tmp_path: Path) -> None:
-    """Certificates, token files and credential plugins are found from a copy elsewhere; plugins on PATH stay so."""
+    """The copy finds certificates, token files and credential plugins; plugins on PATH stay unchanged."""
     settings = {"command": "./bin/login", "apiVersion": "v1"}
     path = _kubeconfig(
         tmp_path / "kube" / "config", "a", user={"exec": settings}, **{"certificate-authority": "ca.crt"}
@@ -121,8 +121,8 @@ def test_relative_paths_count_from_the_kubeconfig(tmp_path: Path) -> None:
     assert read_context((path,), "a").user == {"exec": {"command": "aws"}, "tokenFile": "/run/token"}
 
 
-def test_data_that_is_not_base64_is_a_refusal(tmp_path: Path) -> None:
-    """And no traceback."""
+def test_refuses_invalid_base64(tmp_path: Path) -> None:
+    """The error is no traceback."""
     path = _kubeconfig(tmp_path / "config", "a", user={"client-key-data": "abc"})
     with pytest.raises(RefusedError, match="client-key-data in the kubeconfig is not base64"):
         write_private(read_context((path,), "a"), tmp_path)
@@ -138,8 +138,8 @@ def test_data_that_is_not_base64_is_a_refusal(tmp_path: Path) -> None:
         (("a", "b", "https://api.live.example"), "the server https://api.live.example has 'live' in its name"),
     ],
 )
-def test_a_name_can_say_that_people_depend_on_a_cluster(names: tuple[str, str, str], reason: str) -> None:
-    """Context, cluster and server are looked at; the reason says which one it was."""
+def test_recognises_production_names(names: tuple[str, str, str], reason: str) -> None:
+    """Context, cluster and server are checked; the reason names the one that matched."""
     assert looks_like_production(*names) == reason
 
 
@@ -154,7 +154,7 @@ def read_user(folder: Path, user: dict[str, Any], **cluster: str) -> Credentials
 
 
 @pytest.mark.parametrize("user", [{"token": 12345678}, {"tokenFile": "none"}, {"username": "me", "password": 12345678}])
-def test_credentials_that_are_no_text_are_refused(tmp_path: Path, user: dict[str, Any]) -> None:
+def test_refuses_credentials_that_are_no_text(tmp_path: Path, user: dict[str, Any]) -> None:
     """YAML reads digits as a number."""
     with pytest.raises(RefusedError, match="context a: ") as caught:
         read_user(tmp_path, user)
@@ -164,8 +164,8 @@ def test_credentials_that_are_no_text_are_refused(tmp_path: Path, user: dict[str
 @pytest.mark.parametrize(
     "user", [{"exec": "aws"}, {"exec": {"command": "x", "env": 5}}, {"tokenFile": 5}, ["a"], "abc", 5]
 )
-def test_a_user_of_an_odd_shape_is_one_refusal(tmp_path: Path, user: Any) -> None:
-    """A kubeconfig is written by many tools: what is no user of one is refused, not a traceback."""
+def test_refuses_user_of_unexpected_shape(tmp_path: Path, user: Any) -> None:
+    """Many tools write kubeconfigs: an invalid user is refused, without a traceback."""
     content = {
         "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
         "clusters": [{"name": "a", "cluster": {"server": "http://127.0.0.1:1"}}],
@@ -177,30 +177,30 @@ def test_a_user_of_an_odd_shape_is_one_refusal(tmp_path: Path, user: Any) -> Non
         read_credentials(write_private(read_context((path,), "a"), tmp_path))
 
 
-def test_a_token_file_that_is_empty_is_refused(tmp_path: Path) -> None:
-    """Rather than sending none, and being taken for another user."""
+def test_refuses_empty_token_file(tmp_path: Path) -> None:
+    """A request without a token would be one of another user."""
     (tmp_path / "token").write_text("\n", "utf-8")
     with pytest.raises(RefusedError, match="token is empty"):
         read_user(tmp_path, {"tokenFile": "token"})
 
 
 @pytest.mark.parametrize("password", ["p4ss:wörd", " p4ss:wörd\n"])
-def test_a_password_is_a_header_in_utf_8(tmp_path: Path, password: str) -> None:
-    """Without the white space around it."""
+def test_sends_password_as_utf8_header(tmp_path: Path, password: str) -> None:
+    """Surrounding white space is removed."""
     headers = read_user(tmp_path, {"username": "me", "password": password}).headers
     assert base64.b64decode(headers["authorization"].removeprefix("Basic ")).decode() == "me:p4ss:wörd"
 
 
-def test_a_password_with_a_line_break_is_refused(tmp_path: Path) -> None:
-    """And not shown."""
+def test_refuses_password_with_line_break(tmp_path: Path) -> None:
+    """The error does not show it."""
     with pytest.raises(RefusedError, match="username or password has a line break") as caught:
         read_user(tmp_path, {"username": "me", "password": f"{HIDDEN}\nx"})
     assert HIDDEN not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", [f"http://me:{HIDDEN}@proxy.example:3128", f" http://me:{HIDDEN}@proxy.example:3128\n"])
-def test_a_proxy_s_password_is_a_header_and_not_in_its_url(tmp_path: Path, url: str) -> None:
-    """Of the API client and of the streams: the URL is in the libraries' messages."""
+def test_sends_proxy_password_as_header(tmp_path: Path, url: str) -> None:
+    """Neither the API client nor the streams have it in the URL, which is in the libraries' messages."""
     credentials = read_user(tmp_path, {"token": "t"}, **{"proxy-url": url})
     expected = {"proxy-authorization": f"Basic {base64.b64encode(f'me:{HIDDEN}'.encode()).decode()}"}
     assert credentials.proxy == credentials.configuration.proxy == "http://proxy.example:3128"
@@ -219,23 +219,23 @@ def test_a_proxy_s_password_is_a_header_and_not_in_its_url(tmp_path: Path, url: 
         ("server", f"https://me:{HIDDEN}@[there"),
     ],
 )
-def test_a_url_that_cannot_be_used_is_refused_and_not_shown(tmp_path: Path, key: str, url: str) -> None:
-    """Of the proxy and of the API server."""
+def test_refuses_unusable_url_without_showing_it(tmp_path: Path, key: str, url: str) -> None:
+    """Both of the proxy and of the API server."""
     with pytest.raises(RefusedError, match=r"context a: its (proxy-url|server) ") as caught:
         read_user(tmp_path, {"token": "t"}, **{key: url})
     assert HIDDEN not in "".join(traceback.format_exception(caught.value))
 
 
-def test_a_file_that_is_no_yaml_is_not_shown(tmp_path: Path) -> None:
-    """The line is named; what stands there may be a secret."""
+def test_does_not_show_invalid_yaml(tmp_path: Path) -> None:
+    """The error has the line number; the line may have a secret."""
     (tmp_path / "config").write_text(f"users:\n- user:\n    token: {HIDDEN}: x\n", "utf-8")
     with pytest.raises(RefusedError, match="cannot be read as a kubeconfig: line 3, column") as caught:
         read_context((tmp_path / "config",), "a")
     assert HIDDEN not in "".join(traceback.format_exception(caught.value))
 
 
-def test_the_private_copy_has_the_token_as_it_is_sent(tmp_path: Path) -> None:
-    """Child tools get it, too."""
+def test_private_copy_has_the_sent_token(tmp_path: Path) -> None:
+    """Child processes get it, too."""
     path = _kubeconfig(tmp_path / "config", "a", user={"token": f"{HIDDEN}\n"})
     (tmp_path / "private").mkdir()
     copy = write_private(read_context((path,), "a"), tmp_path / "private")
@@ -252,7 +252,7 @@ def test_the_private_copy_has_the_token_as_it_is_sent(tmp_path: Path) -> None:
         {"auth-provider": {"name": "oidc", "config": {"refresh-token": HIDDEN}}},
     ],
 )
-def test_every_secret_of_a_user_is_known_once_it_was_read(tmp_path: Path, user: dict[str, Any]) -> None:
-    """Whatever happens afterwards, no message has it."""
+def test_registers_every_secret_of_a_user(tmp_path: Path, user: dict[str, Any]) -> None:
+    """No later message has a secret that was read."""
     read_context((_kubeconfig(tmp_path / "config", "a", user=user),), "a")
-    assert HIDDEN not in redact(f"it said {HIDDEN}-and-more, {HIDDEN}")
+    assert HIDDEN not in redact(f"it has {HIDDEN}-and-more, {HIDDEN}")

@@ -1,4 +1,4 @@
-"""What containers and nodes use: whose it is, when it was, what lies inside a window, and what nobody knows."""
+"""CPU and memory of containers and nodes: their owner, their time, their part in a window, and gaps."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,8 +42,8 @@ def named(*pods: Object) -> dict[tuple[str, str], tuple[str, str]]:
     return {(name, container): (part.process, part.role) for (_, name, container), part in parts.items()}
 
 
-def test_containers_are_called_as_processes_are_locally() -> None:
-    """A service by its name, its sidecar after it, native or not, and whatever sets a pod up is none."""
+def test_containers_have_the_names_of_local_processes() -> None:
+    """A service has its name, its sidecar a suffix, native or not; a container that sets a pod up has none."""
     found = named(
         pod("details-v1-6c5b-x", "details", native=("istio-proxy",), app="details"),
         pod("reviews-v3-6c5b-x", "reviews", "kuma-sidecar", app="reviews"),
@@ -58,16 +58,16 @@ def test_containers_are_called_as_processes_are_locally() -> None:
     }
 
 
-def test_the_generator_is_no_service() -> None:
-    """Neither Locust nor who keeps its samples; its sidecar is a sidecar."""
+def test_generator_is_no_service() -> None:
+    """Neither Locust nor the container that stores its samples; its sidecar is a sidecar."""
     found = named(pod("locust", "locust", "keeper", native=("istio-proxy",), app="locust"))
     assert found[("locust", "locust")] == ("locust", "generator")
     assert found[("locust", "keeper")] == ("locust-keeper", "generator")
     assert found[("locust", "istio-proxy")] == ("locust-sidecar", "sidecar")
 
 
-def test_control_planes_are_told_apart_from_services() -> None:
-    """They are in other namespaces; without a label they are called after what made them; two of a kind differ."""
+def test_control_planes_are_no_services() -> None:
+    """They are in other namespaces; without a label they have the name of their owner; two of a kind differ."""
     found = named(
         pod("istiod-6c5b-x", "discovery", namespace="istio-system", app="istiod"),
         pod("istiod-6c5b-y", "discovery", namespace="istio-system", app="istiod"),
@@ -78,8 +78,8 @@ def test_control_planes_are_told_apart_from_services() -> None:
     assert found[("kuma-cp-77-z", "other")] == ("kuma-cp-other", "control-plane")
 
 
-def test_probes_are_not_measured() -> None:
-    """They are not part of what is compared."""
+def test_does_not_measure_probes() -> None:
+    """They are not part of the comparison."""
     one = pod("probe", "probe")
     one["metadata"]["labels"] = {"meshbench.dev/component": "probe"}
     assert set(named(one)) == {("n2", "")}
@@ -133,8 +133,8 @@ def usage_of(
     return KubeletUsage(cast("Cluster", kubelets), ("n1",), parts or web), kubelets
 
 
-def test_only_new_figures_are_kept() -> None:
-    """A kubelet that repeats itself has said nothing new; what is nobody's is left out."""
+def test_stores_only_new_readings() -> None:
+    """A repeated reading has no news; containers that are not part of the run are left out."""
     usage, kubelets = usage_of(
         summary("n1", "2025-11-23T09:00:10Z", ("here", "web", "web", 1, 50), ("there", "web", "web", 3, 60)),
         summary("n1", "2025-11-23T09:00:10Z", ("here", "web", "web", 1, 50)),
@@ -149,16 +149,16 @@ def test_only_new_figures_are_kept() -> None:
     assert set(kubelets.asked) == {"/api/v1/nodes/n1/proxy/stats/summary?only_cpu_and_memory=true"}
 
 
-def test_a_tick_too_soon_asks_nobody() -> None:
-    """A summary costs the node something."""
+def test_skips_early_tick() -> None:
+    """A summary costs the node CPU."""
     usage, kubelets = usage_of(summary("n1", "2025-11-23T09:00:10Z"))
     usage.tick()
     usage.tick()
     assert len(kubelets.asked) == 1
 
 
-def test_a_kubelet_that_gives_nothing_leaves_its_figures_out() -> None:
-    """The other nodes' are there, and the reader hears whose are missing, how often and why."""
+def test_reports_kubelet_without_readings() -> None:
+    """The other nodes' readings are there; the remark has the node, the number and the reason."""
     refused = ClusterError("reading /api/v1/nodes/n0: 403: forbidden", status=403)
     usage, _ = usage_of(refused, summary("n1", "2025-11-23T09:00:10Z", ("here", "web", "web", 1, 50)), refused)
     usage.nodes = ("n0", "n1")
@@ -166,13 +166,13 @@ def test_a_kubelet_that_gives_nothing_leaves_its_figures_out() -> None:
     usage.nodes = ("n0",)
     usage.read()
     assert usage.rows(START) == [(10_000_000_000, "web", "service", 1, 50)]
-    told = "the kubelet of node n0 gave no CPU and memory 2 times: reading /api/v1/nodes/n0: 403: forbidden"
-    assert usage.remarks() == (told,)
-    assert PrometheusUsage(usage, lambda _: None).remarks() == (told,)
+    remark = "the kubelet of node n0 gave no CPU and memory 2 times: reading /api/v1/nodes/n0: 403: forbidden"
+    assert usage.remarks() == (remark,)
+    assert PrometheusUsage(usage, lambda _: None).remarks() == (remark,)
 
 
-def test_a_kubelet_that_gave_nothing_is_left_alone_for_a_while() -> None:
-    """Asking again may take all of the client's patience, and the load's samples wait meanwhile."""
+def test_pauses_requests_to_failed_kubelet() -> None:
+    """A request may take the client's whole timeout, while the load's samples wait."""
     usage, kubelets = usage_of(ClusterError("503", status=503), summary("n1", "2025-11-23T09:00:10Z"))
     usage.nodes = ("n0", "n1")
     usage.tick()
@@ -182,23 +182,23 @@ def test_a_kubelet_that_gave_nothing_is_left_alone_for_a_while() -> None:
     assert [path.split("/")[4] for path in kubelets.asked] == ["n0", "n1", "n1"]
 
 
-def test_an_api_server_that_is_away_is_asked_about_one_node_only() -> None:
-    """Each of twenty nodes would be waited for in vain, while the load should end."""
+def test_requests_one_node_during_an_outage() -> None:
+    """A timeout for each of twenty nodes would delay the end of the load."""
     usage, kubelets = usage_of(ClusterError("no answer", status=0))
     usage.nodes = ("n0", "n1")
     usage.read()
     assert len(kubelets.asked) == 1
 
 
-def test_a_container_without_figures_is_passed_over() -> None:
-    """One that has just begun has none yet."""
+def test_ignores_container_without_readings() -> None:
+    """A container that has just started has none yet."""
     answer = summary("n1", "2025-11-23T09:00:10Z", ("here", "web", "web", 1, 50))
     answer["pods"][0]["containers"][0]["cpu"] = {"time": "2025-11-23T09:00:10Z"}
     assert [key for key, _ in readings_in(answer)] == [("", "n1", "")]
 
 
-def test_all_nodes_of_the_run_are_asked() -> None:
-    """Those of the application and those of the control planes."""
+def test_requests_all_nodes_of_the_run() -> None:
+    """The nodes of the application and of the control planes."""
     pods = (pod("details-x", "details", app="details"), pod("zipkin", "zipkin", namespace="istio-system"))
     kubelets = FakeKubelets([], pods)
     usage = kubelet_usage(
@@ -225,7 +225,7 @@ def used(tmp_path: Path, *readings: tuple[float, float], requests: int = 1000) -
     return use
 
 
-def test_use_at_an_edge_lies_between_two_readings(tmp_path: Path) -> None:
+def test_interpolates_use_at_the_edges(tmp_path: Path) -> None:
     """Half a core from 5 to 35: 10 s of CPU time in a window of 20 s, 10 ms for each of 1000 requests."""
     use = used(tmp_path, (5, 1.0), (20, 8.5), (35, 16.0))
     assert use.cpu_s == pytest.approx(10.0)
@@ -234,8 +234,8 @@ def test_use_at_an_edge_lies_between_two_readings(tmp_path: Path) -> None:
     assert use.rss_max_bytes == 2000
 
 
-def test_beyond_the_last_reading_nothing_is_assumed(tmp_path: Path) -> None:
-    """What was seen is 14 s of 20: its CPU time is of these, and so are the requests that it is divided by."""
+def test_does_not_extrapolate(tmp_path: Path) -> None:
+    """The readings cover 14 s of 20: CPU time is divided by the requests of these."""
     use = used(tmp_path, (4, 1.0), (14, 6.0), (24, 11.0))
     assert use.cpu_s == pytest.approx(7.0)
     assert use.seen_s == pytest.approx(14.0)
@@ -251,19 +251,19 @@ def test_beyond_the_last_reading_nothing_is_assumed(tmp_path: Path) -> None:
         [(5, 9.0), (20, 1.0), (35, 5.0)],  # another container's count
     ],
 )
-def test_what_was_seen_too_seldom_is_not_known(tmp_path: Path, readings: list[tuple[float, float]]) -> None:
-    """No CPU time, instead of too little or none."""
+def test_too_few_readings_have_no_cpu_time(tmp_path: Path, readings: list[tuple[float, float]]) -> None:
+    """CPU time is missing instead of too small or zero."""
     use = used(tmp_path, *readings)
     assert use.cpu_s is None
     assert use.cpu_ms_per_request is None
 
 
-def test_memory_that_was_not_read_inside_is_not_known(tmp_path: Path) -> None:
-    """And not zero."""
+def test_memory_without_readings_is_unknown(tmp_path: Path) -> None:
+    """It is not zero."""
     assert used(tmp_path, (1, 1.0), (40, 2.0)).rss_max_bytes is None
 
 
-def test_a_generator_that_was_half_seen_is_not_judged(tmp_path: Path) -> None:
+def test_does_not_judge_generator_without_all_readings(tmp_path: Path) -> None:
     """Its cores are those of all its containers, or unknown."""
     windows = [Window(start_ns=10_000_000_000, end_ns=30_000_000_000)]
     both = trace(tmp_path, {"locust": [(0, 0), (40, 10)], "locust-keeper": [(0, 0), (40, 2)]}, role="generator")
@@ -291,8 +291,8 @@ def prometheus(*answers: Object) -> PrometheusUsage:
     return PrometheusUsage(usage, source_of("monitoring/prometheus:http", cast("Cluster", FakeKubelets(list(answers)))))
 
 
-def test_prometheus_takes_the_place_of_what_it_knows_better() -> None:
-    """Its samples have their own times; a container it has fewer of, and the node, stay the kubelet's."""
+def test_prometheus_replaces_sparser_readings() -> None:
+    """Its samples have their own times; a container with fewer samples, and the node, keep the kubelet's."""
     cpu = [[START.wall_s + 1.25, "0.5"], [START.wall_s + 16.25, "2.5"], [START.wall_s + 31.25, "4"]]
     memory = [[START.wall_s + 1.25, "1000"], [START.wall_s + 16.25, "2000"]]
     twice = series(cpu, image="seen twice")
@@ -306,20 +306,20 @@ def test_prometheus_takes_the_place_of_what_it_knows_better() -> None:
     assert usage.remarks() == ()
 
 
-def test_prometheus_with_less_changes_nothing() -> None:
-    """One scrape says less than two readings."""
+def test_prometheus_with_fewer_samples_changes_nothing() -> None:
+    """One sample has less information than two readings."""
     usage = prometheus(answer(series([[START.wall_s + 1, "0.5"]])), answer())
     assert [row[3] for row in usage.rows(START)] == [5, 7, 9]
 
 
-def test_a_prometheus_that_fails_is_told() -> None:
-    """The kubelets' figures are there, and the reader hears why they are what is shown."""
+def test_reports_prometheus_failure() -> None:
+    """The kubelets' readings stay, and the remark has the reason."""
     usage = prometheus({"status": "error", "error": "query timed out"})
     assert [row[3] for row in usage.rows(START)] == [5, 7, 9]
-    assert usage.remarks() == ("resources are the kubelets' own figures: asking Prometheus: query timed out",)
+    assert usage.remarks() == ("resources are the kubelets' own figures: querying Prometheus: query timed out",)
 
 
-def test_prometheus_is_asked_for_the_runs_namespaces_alone() -> None:
+def test_requests_the_runs_namespaces_from_prometheus() -> None:
     """Through the API server, for the samples of the whole load."""
     kubelets = FakeKubelets([answer(), answer()])
     query = source_of("monitoring/prometheus:9090", cast("Cluster", kubelets))
@@ -331,31 +331,31 @@ def test_prometheus_is_asked_for_the_runs_namespaces_alone() -> None:
 
 
 @pytest.mark.parametrize("place", ["prometheus", "monitoring/prometheus", "ftp://here", "a/b:c/d"])
-def test_a_place_that_is_none_is_refused(place: str) -> None:
-    """With what would be right."""
+def test_refuses_invalid_prometheus_url(place: str) -> None:
+    """The error has an example."""
     with pytest.raises(InputError, match="write a URL"):
         source_of(place, cast("Cluster", FakeKubelets([])))
 
 
 @pytest.mark.parametrize(
-    ("said", "state", "expected"),
+    ("answer_body", "state", "expected"),
     [
         (answer({"metric": {}, "value": [0, "17"]}), "ok", "answers"),
         (answer(), "warning", f"has no {CPU}"),
-        ({"status": "error", "error": "down"}, "error", "asking Prometheus: down"),
-        ("<html>", "error", "asking Prometheus: <html>"),
-        ({"status": "success", "data": None}, "error", "does not answer as one"),
+        ({"status": "error", "error": "down"}, "error", "querying Prometheus: down"),
+        ("<html>", "error", "querying Prometheus: <html>"),
+        ({"status": "success", "data": None}, "error", "does not answer as Prometheus"),
     ],
 )
-def test_a_prometheus_is_tried_before_anything_starts(said: Any, state: str, expected: str) -> None:
-    """One that does not answer, or is another program, is found in the pre-flight and not after hours of load."""
-    finding = examine_prometheus("monitoring/prometheus:9090", cast("Cluster", FakeKubelets([said])))
+def test_checks_prometheus_in_the_preflight(answer_body: Any, state: str, expected: str) -> None:
+    """One that does not respond, or is another program, is found before the load."""
+    finding = examine_prometheus("monitoring/prometheus:9090", cast("Cluster", FakeKubelets([answer_body])))
     assert finding.status == state
     assert expected in finding.detail
 
 
-def test_rows_without_any_reading_can_be_read(tmp_path: Path) -> None:
-    """A load that ended before the first reading leaves a file all the same."""
+def test_reads_resources_without_readings(tmp_path: Path) -> None:
+    """A load that ended before the first reading leaves a valid file."""
     assert len(trace(tmp_path, {}).at_ns) == 0
     assert process_use(trace(tmp_path, {}), [], 0) == ()
 
@@ -363,8 +363,8 @@ def test_rows_without_any_reading_can_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "place", ["me:hidden@x:9090", "http://me:hidden@x:port", "http://me:hidden@x?a=b", "http://x?a=b"]
 )
-def test_a_place_that_is_none_is_refused_without_its_password(place: str) -> None:
-    """Also where it has one in a place that no URL has."""
+def test_refuses_invalid_prometheus_url_without_its_password(place: str) -> None:
+    """Also with a password where no URL has one."""
     with pytest.raises(InputError, match="write a URL") as caught:
         check_place(place)
     assert "hidden" not in str(caught.value)
@@ -374,10 +374,10 @@ def test_a_place_that_is_none_is_refused_without_its_password(place: str) -> Non
     "data",
     [None, [], {"result": 3}, {"result": [3]}, {"result": [{"metric": 3, "values": []}]}, {"result": [{"metric": {}}]}],
 )
-def test_a_prometheus_that_answers_nonsense_costs_its_figures_alone(data: Any) -> None:
-    """The kubelets' own stay, and a remark says why."""
+def test_keeps_kubelet_readings_with_invalid_prometheus(data: Any) -> None:
+    """A remark has the reason."""
     labels = {"namespace": "here", "pod": "web", "container": "web"}
-    for said in (data, {"result": [{"metric": labels, "values": [[1, "nan"]]}]}):
-        usage = prometheus({"status": "success", "data": said}, {"status": "success", "data": said})
+    for answer_body in (data, {"result": [{"metric": labels, "values": [[1, "nan"]]}]}):
+        usage = prometheus({"status": "success", "data": answer_body}, {"status": "success", "data": answer_body})
         assert [row[3] for row in usage.rows(START)] == [5, 7, 9]
     assert len(usage.remarks()) <= 1

@@ -1,4 +1,4 @@
-"""Kuma's sidecars: configured as a real control plane does it, but for documented differences."""
+"""Kuma's sidecars: configured as by a real control plane, except for documented differences."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -56,21 +56,21 @@ def ours(sidecar: str, configuration: str) -> dict[str, Any]:
 
 
 def found_in(configuration: str, sidecar: str) -> list[str]:
-    """Where a sidecar of ours differs."""
+    """Where a local sidecar differs."""
     return list(differences(recorded_kuma(configuration, sidecar), built_kuma(ours(sidecar, configuration))))
 
 
 @needs_golden
 @pytest.mark.parametrize("sidecar", SIDECARS)
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
-def test_every_difference_to_a_real_sidecar_is_documented(configuration: str, sidecar: str) -> None:
-    """A sidecar of ours differs from the one that kuma-cp made only where docs/local-target.md says so."""
+def test_every_difference_from_kuma_cp_is_documented(configuration: str, sidecar: str) -> None:
+    """A local sidecar differs from one that kuma-cp configured only where docs/local-target.md says so."""
     assert unexplained(found_in(configuration, sidecar), known_in(configuration)) == []
 
 
 @needs_golden
 def test_every_documented_difference_exists() -> None:
-    """The table of differences has no row that has become wrong."""
+    """The table of differences has no outdated row."""
     found = [path for configuration in CONFIGURATIONS for name in SIDECARS for path in found_in(configuration, name)]
     assert [pattern for pattern in KNOWN if not any(covers(pattern, path) for path in found)] == []
 
@@ -82,8 +82,8 @@ def changed(configuration: str, bootstrap: dict[str, Any]) -> set[str]:
 
 
 @needs_golden
-def test_the_comparison_sees_what_costs_latency() -> None:
-    """Another protocol, retry, time-out, limit, TLS version or order of filters would each be found."""
+def test_comparison_detects_changes_that_cost_latency() -> None:
+    """Another protocol, retry, timeout, limit, TLS version and order of filters are each detected."""
     bootstrap = ours("details-v1", "kuma/kuma-policies")
     listeners, clusters = (bootstrap["static_resources"][part] for part in ("listeners", "clusters"))
     options = clusters[0]["typed_extension_protocol_options"]
@@ -107,8 +107,8 @@ def test_the_comparison_sees_what_costs_latency() -> None:
 
 
 @needs_golden
-def test_the_comparison_sees_another_principal() -> None:
-    """A caller more in a permission of either form would be found."""
+def test_comparison_detects_additional_principal() -> None:
+    """In a permission of either form."""
     for configuration in ("kuma/kuma-policies", "kuma/kuma-policies-legacy"):
         bootstrap = ours("details-v1", configuration)
         text = str(bootstrap["static_resources"]["listeners"][-1])
@@ -122,7 +122,7 @@ def test_the_comparison_sees_another_principal() -> None:
         assert changed(configuration, bootstrap)
 
 
-def test_mutual_tls_is_of_the_form_that_the_manifests_say() -> None:
+def test_mutual_tls_has_the_form_of_the_manifests() -> None:
     """Without policies there is no TLS; a MeshIdentity brings a SPIFFE validator, the older form a root."""
     seen = {}
     for configuration in CONFIGURATIONS:
@@ -140,7 +140,7 @@ def test_mutual_tls_is_of_the_form_that_the_manifests_say() -> None:
     }
 
 
-def test_sidecars_speak_http2_whatever_the_policies() -> None:
+def test_sidecars_use_http2_with_all_policies() -> None:
     """Between sidecars it is HTTP/2, with and without mutual TLS; to the application HTTP/1.1."""
     for configuration in CONFIGURATIONS:
         clusters = ours("reviews-v2", configuration)["static_resources"]["clusters"]
@@ -153,7 +153,7 @@ def test_sidecars_speak_http2_whatever_the_policies() -> None:
         assert all(protocol == {"http2_protocol_options": {}} for protocol in spoken.values())
 
 
-def test_every_destination_has_a_way_out_of_its_own() -> None:
+def test_every_destination_has_its_own_listener() -> None:
     """The load generator's sidecar has a listener for each service and none inbound, all on 127.0.0.1."""
     application = application_with("v3")
     bootstrap = bootstrap_of("kuma", "locust", application, policies_of("kuma/kuma", application))

@@ -1,4 +1,4 @@
-"""Kuma's policies: read strictly, evaluated as meant, translated as its control plane does it."""
+"""Kuma's policies: read strictly, evaluated as by Kuma, translated as by its control plane."""
 
 from pathlib import Path
 
@@ -66,7 +66,7 @@ def read(folder: Path, *texts: str) -> Policies:
     return policies
 
 
-def said(folder: Path, *texts: str) -> list[str]:
+def list_problems(folder: Path, *texts: str) -> list[str]:
     """The problems of some YAML texts, without the folder."""
     with pytest.raises(InputError) as caught:
         read(folder, *texts)
@@ -78,8 +78,8 @@ def shipped_policies(folder: str) -> Policies:
     return policies
 
 
-def asked(policies: Policies, workload: str, account: str | None) -> str:
-    """What becomes of a call with the certificate of a service account, or in plain text."""
+def decide(policies: Policies, workload: str, account: str | None) -> str:
+    """The decision about a call with the certificate of a service account, or in plaintext."""
     names = () if account is None else names_of(policies, BOOKINFO, account)
     return decision(policies, BOOKINFO.workload(workload), names)
 
@@ -88,25 +88,25 @@ def asked(policies: Policies, workload: str, account: str | None) -> str:
 
 
 @pytest.mark.parametrize(("form", "folder"), FORMS.items())
-def test_the_shipped_policies_let_through_what_bookinfo_does_and_nothing_else(form: str, folder: str) -> None:
-    """Anyone in the mesh may call productpage; of all other pairs only those that make a page are allowed."""
+def test_shipped_policies_allow_only_the_calls_of_bookinfo(form: str, folder: str) -> None:
+    """Any workload of the mesh may call productpage; of other pairs only the calls that make a page are allowed."""
     policies = shipped_policies(folder)
     assert policies.form == form
     allowed = {
         (caller.name, callee)
         for caller in BOOKINFO.everyone
         for callee in SERVICES
-        if asked(policies, callee, caller.account) == "allowed"
+        if decide(policies, callee, caller.account) == "allowed"
     }
     assert allowed == {(one.name, "productpage") for one in BOOKINFO.everyone} | {
         ("productpage", "details"),
         ("productpage", "reviews"),
         ("reviews", "ratings"),
     }
-    assert {asked(policies, callee, None) for callee in SERVICES} == {"refused"}
+    assert {decide(policies, callee, None) for callee in SERVICES} == {"refused"}
 
 
-def test_a_denied_call_looks_as_its_form_has_it() -> None:
+def test_denied_call_depends_on_the_form() -> None:
     """With a MeshIdentity it is 403; in the older form the connection is closed, 503 through the caller's sidecar."""
     for folder, statuses in (("kuma/policies", (403, 403)), ("kuma/policies-legacy", (0, 503))):
         probes = KUMA.probes(shipped_policies(folder), BOOKINFO)
@@ -117,8 +117,8 @@ def test_a_denied_call_looks_as_its_form_has_it() -> None:
         assert {(probe.status, probe.status_through_sidecar) for probe in plain} == {(0, 0)}
 
 
-def test_every_permission_is_shown_from_both_sides() -> None:
-    """Each has a caller that passes; each that turns somebody away has a caller that is turned away."""
+def test_every_permission_has_its_probes() -> None:
+    """Each has a caller that passes; each that denies a caller has a caller that is denied."""
     for folder in FORMS.values():
         probes = KUMA.probes(shipped_policies(folder), BOOKINFO)
         for name in ("details-viewer", "reviews-viewer", "ratings-viewer"):
@@ -127,7 +127,7 @@ def test_every_permission_is_shown_from_both_sides() -> None:
         assert welcome == [Probe("productpage-viewer", "productpage", "locust", "GET", "/productpage", 200)]
 
 
-def test_identities_are_of_the_form_that_the_manifests_say() -> None:
+def test_identities_have_the_form_of_the_manifests() -> None:
     """By service account with a MeshIdentity, by service and tags in the older form, none without mutual TLS."""
     new = KUMA.identities(shipped_policies("kuma/policies"), BOOKINFO)
     assert new["bookinfo-reviews"] == (f"{ID}/bookinfo-reviews",)
@@ -139,41 +139,41 @@ def test_identities_are_of_the_form_that_the_manifests_say() -> None:
     assert KUMA.identities(Policies(BOOKINFO), BOOKINFO) == {}
 
 
-def test_without_policies_a_mesh_is_in_plain_text() -> None:
-    """Kuma's default Mesh encrypts nothing and permits everything: nothing to show, nothing to filter."""
+def test_mesh_without_policies_is_in_plaintext() -> None:
+    """Kuma's default Mesh encrypts nothing and permits everything, so it has no probe and no filter."""
     policies: Policies = KUMA.read_policies([], BOOKINFO)
     workload = BOOKINFO.workload("details")
     assert KUMA.mode(policies, workload) == "DISABLE"
     assert KUMA.probes(policies, BOOKINFO) == ()
     assert http_rbac_filters(policies, workload) == network_rbac_filters(policies, workload, listener="x") == []
-    assert asked(policies, "details", None) == "allowed"
+    assert decide(policies, "details", None) == "allowed"
 
 
 # --- what permissions mean -----------------------------------------------------------------------------------
 
 
-def test_mutual_tls_without_a_permission_denies_everyone(tmp_path: Path) -> None:
-    """A MeshIdentity alone turns away all; its filter has no entry but still denies."""
+def test_mutual_tls_without_permission_denies_all_calls(tmp_path: Path) -> None:
+    """With a MeshIdentity alone, the filter has no entry but still denies."""
     policies = read(tmp_path, MESH, IDENTITY)
-    assert {asked(policies, "details", one.account) for one in BOOKINFO.everyone} == {"denied"}
+    assert {decide(policies, "details", one.account) for one in BOOKINFO.everyone} == {"denied"}
     (rbac,) = http_rbac_filters(policies, BOOKINFO.workload("details"))
     assert list(rbac["typed_config"]["matcher"]) == ["on_no_match"]
 
 
-def test_the_older_form_without_a_permission_closes_every_connection(tmp_path: Path) -> None:
-    """Empty rules: nobody."""
+def test_older_form_without_permission_closes_connections(tmp_path: Path) -> None:
+    """Empty rules deny every caller."""
     policies = read(tmp_path, OLD_MESH)
-    assert {asked(policies, "details", one.account) for one in BOOKINFO.everyone} == {"refused"}
+    assert {decide(policies, "details", one.account) for one in BOOKINFO.everyone} == {"refused"}
     (rbac,) = network_rbac_filters(policies, BOOKINFO.workload("details"), listener="x")
     assert rbac["typed_config"]["rules"] == {}
 
 
-def test_deny_wins_whatever_the_order(tmp_path: Path) -> None:
-    """A matching deny beats a matching allow of another permission, and stands before it in the filter."""
+def test_deny_wins_in_any_order(tmp_path: Path) -> None:
+    """A matching deny overrides a matching allow of another permission, and comes before it in the filter."""
     deny = permission(exactly("bookinfo-reviews"), name="two", verb="deny")
     policies = read(tmp_path, MESH, IDENTITY, NEW + ALLOW, deny)
-    assert asked(policies, "ratings", "bookinfo-reviews") == "denied"
-    assert asked(policies, "ratings", "locust") == "allowed"
+    assert decide(policies, "ratings", "bookinfo-reviews") == "denied"
+    assert decide(policies, "ratings", "locust") == "allowed"
     (rbac,) = http_rbac_filters(policies, BOOKINFO.workload("ratings"))
     actions = [
         entry["on_match"]["action"]["typed_config"]
@@ -185,13 +185,13 @@ def test_deny_wins_whatever_the_order(tmp_path: Path) -> None:
     ]
 
 
-def test_the_permission_that_names_a_destination_most_closely_counts_alone(tmp_path: Path) -> None:
+def test_narrowest_permission_applies_alone(tmp_path: Path) -> None:
     """For ratings the one for ratings, not the one for all: permissions of the older form do not add up."""
     everyone = OLD.replace("one", "everyone") + pair("*", "*")
     policies = read(tmp_path, OLD_MESH, everyone, OLD + pair(tag("reviews"), tag("ratings")))
-    assert asked(policies, "ratings", "bookinfo-reviews") == "allowed"
-    assert asked(policies, "ratings", "locust") == "refused"
-    assert asked(policies, "details", "locust") == "allowed"
+    assert decide(policies, "ratings", "bookinfo-reviews") == "allowed"
+    assert decide(policies, "ratings", "locust") == "refused"
+    assert decide(policies, "details", "locust") == "allowed"
     (rbac,) = network_rbac_filters(policies, BOOKINFO.workload("ratings"), listener="x")
     assert list(rbac["typed_config"]["rules"]["policies"]) == ["one"]
 
@@ -208,8 +208,8 @@ SHIPPED = shipped_policies("kuma/policies")
 
 
 @given(ENTRIES)
-def test_the_filter_decides_as_the_rules_do(entries: list[tuple[str, str, str]]) -> None:
-    """The first entry of the filter that matches says the same as the rules, for every mix of allow and deny."""
+def test_filter_decides_like_the_rules(entries: list[tuple[str, str, str]]) -> None:
+    """The first entry of the filter that matches has the decision of the rules, for every mix of allow and deny."""
     policies = Policies(
         BOOKINFO,
         identity=SHIPPED.identity,
@@ -224,7 +224,7 @@ def test_the_filter_decides_as_the_rules_do(entries: list[tuple[str, str, str]])
         spiffe_id = f"{ID}/{account}"
         hits = [one for one in matchers if _hits(one["predicate"]["single_predicate"]["value_match"], spiffe_id)]
         action = hits[0]["on_match"]["action"]["typed_config"].get("action", "ALLOW") if hits else "DENY"
-        assert (action == "ALLOW") == (asked(policies, "details", account) == "allowed")
+        assert (action == "ALLOW") == (decide(policies, "details", account) == "allowed")
 
 
 def _parsed(name: str, *, verb: str, kind: str, account: str) -> MeshTrafficPermission:
@@ -246,7 +246,7 @@ def _hits(match: dict[str, str], spiffe_id: str) -> bool:
 
 # --- mistakes ------------------------------------------------------------------------------------------------
 
-UNTRANSLATED = "is not translated by meshbench: the local target could not be true to it"
+UNTRANSLATED = "is not supported by meshbench, since the local target cannot translate it"
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ UNTRANSLATED = "is not translated by meshbench: the local target could not be tr
         (NEW + "  rulez: []\n" + ALLOW, "c.yaml:5: spec.rulez: unknown field; did you mean rules?"),
         (
             NEW + "  targetRef: {kind: MeshService, name: details}\n" + ALLOW,
-            "c.yaml:5: spec.targetRef.kind: 'MeshService' is not translated; one of 'Dataplane' is",
+            "c.yaml:5: spec.targetRef.kind: 'MeshService' is not supported by meshbench (supported: 'Dataplane')",
         ),
         (
             permission(exactly("bookinfo-productpage"), labels="app: revews"),
@@ -265,7 +265,7 @@ UNTRANSLATED = "is not translated by meshbench: the local target could not be tr
         (
             permission(exactly("bookinfo-review")),
             (
-                "c.yaml:6: spec.rules[0].default.allow[0].spiffeID.value: nobody has the identity"
+                "c.yaml:6: spec.rules[0].default.allow[0].spiffeID.value: no workload has the identity"
                 f" '{ID}/bookinfo-review'; did you mean {ID}/bookinfo-reviews?"
             ),
         ),
@@ -278,7 +278,7 @@ UNTRANSLATED = "is not translated by meshbench: the local target could not be tr
         ),
         (
             (NEW + ALLOW).replace("{name: one}", "{name: one, namespace: shop}"),
-            "c.yaml:3: metadata.namespace: nothing runs in 'shop'; known: bookinfo, kuma-system",
+            "c.yaml:3: metadata.namespace: no workload runs in 'shop'; known: bookinfo, kuma-system",
         ),
         (
             (NEW + ALLOW).replace("{name: one}", "{name: one, labels: {kuma.io/mesh: other}}"),
@@ -288,17 +288,17 @@ UNTRANSLATED = "is not translated by meshbench: the local target could not be tr
             (NEW + ALLOW).replace("{name: one}", "{name: one, labels: {kuma.io/effect: shadow}}"),
             "c.yaml:3: metadata.labels: kuma.io/effect changes what the policy does; meshbench does not translate it",
         ),
-        (OLD + pair("*", "*"), "c.yaml:2: kind: a TrafficPermission does nothing without Mesh.mtls"),
-        (OLD_MESH, "c.yaml:3: metadata.name: a Mesh stands in a.yaml:3"),
+        (OLD + pair("*", "*"), "c.yaml:2: kind: a TrafficPermission has no effect without Mesh.mtls"),
+        (OLD_MESH, "c.yaml:3: metadata.name: a Mesh is already defined in a.yaml:3"),
         (
             HEAD.replace("v1alpha1", "v1") + "kind: Mesh\n",
             "c.yaml:1: apiVersion: unknown apiVersion 'kuma.io/v1' of Mesh; did you mean kuma.io/v1alpha1?",
         ),
     ],
 )
-def test_a_mistake_is_named_with_its_line(text: str, message: str, tmp_path: Path) -> None:
-    """What cannot be translated, or could not do anything, is refused with file, line, field and what is wrong."""
-    assert next(line.replace(f"{tmp_path}/", "") for line in said(tmp_path, MESH, IDENTITY, text)) == message
+def test_reports_error_with_line(text: str, message: str, tmp_path: Path) -> None:
+    """A policy that cannot be translated, or has no effect, is refused with file, line, field and reason."""
+    assert next(line.replace(f"{tmp_path}/", "") for line in list_problems(tmp_path, MESH, IDENTITY, text)) == message
 
 
 @pytest.mark.parametrize(
@@ -323,16 +323,16 @@ def test_a_mistake_is_named_with_its_line(text: str, message: str, tmp_path: Pat
             OLD + pair("*", tag("details")).replace("kuma.io/service: '*'", "kuma.io/service: '*', version: v1"),
             f"b.yaml:6: spec.sources[0].match.version: {UNTRANSLATED}",
         ),
-        (NEW + ALLOW, "b.yaml:2: kind: a MeshTrafficPermission does nothing without a MeshIdentity"),
+        (NEW + ALLOW, "b.yaml:2: kind: a MeshTrafficPermission has no effect without a MeshIdentity"),
         (
             OLD_MESH.replace("type: builtin", "type: builtin, mode: PERMISSIVE"),
-            "b.yaml:5: spec.mtls.backends[0].mode: 'PERMISSIVE' is not translated; one of 'STRICT' is",
+            "b.yaml:5: spec.mtls.backends[0].mode: 'PERMISSIVE' is not supported by meshbench (supported: 'STRICT')",
         ),
     ],
 )
-def test_a_mistake_in_the_older_form_is_named_with_its_line(text: str, message: str, tmp_path: Path) -> None:
-    """A permission for a service that is not there, a tag or a mode that is not translated, the other form."""
-    assert said(tmp_path, OLD_MESH, text)[0] == message
+def test_reports_error_of_older_form_with_line(text: str, message: str, tmp_path: Path) -> None:
+    """A permission for a missing service, an unsupported tag or mode, the other form."""
+    assert list_problems(tmp_path, OLD_MESH, text)[0] == message
 
 
 @pytest.mark.parametrize(
@@ -341,54 +341,54 @@ def test_a_mistake_in_the_older_form_is_named_with_its_line(text: str, message: 
         (
             "kuma",
             "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: one}\n",
-            "a.yaml:1: apiVersion: security.istio.io/v1 is Istio's; the mesh of this configuration is Kuma",
+            "a.yaml:1: apiVersion: security.istio.io/v1 belongs to Istio; the mesh of this configuration is Kuma",
         ),
         (
             "istio",
             MESH,
-            "a.yaml:1: apiVersion: kuma.io/v1alpha1 is Kuma's; the mesh of this configuration is Istio",
+            "a.yaml:1: apiVersion: kuma.io/v1alpha1 belongs to Kuma; the mesh of this configuration is Istio",
         ),
     ],
 )
-def test_a_manifest_of_the_other_mesh_is_refused(mesh: str, text: str, message: str, tmp_path: Path) -> None:
-    """Both meshes are named, with file and line."""
+def test_refuses_manifest_of_the_other_mesh(mesh: str, text: str, message: str, tmp_path: Path) -> None:
+    """The error names both meshes, with file and line."""
     (tmp_path / "a.yaml").write_text(text, "utf-8")
     with pytest.raises(InputError) as caught:
         MESHES[mesh].read_policies([tmp_path], BOOKINFO)
     assert [str(problem).replace(f"{tmp_path}/", "") for problem in caught.value.problems] == [message]
 
 
-def test_the_forms_do_not_mix(tmp_path: Path) -> None:
-    """A MeshIdentity needs exclusive MeshServices, and makes Mesh.mtls pointless."""
+def test_refuses_mixed_forms(tmp_path: Path) -> None:
+    """A MeshIdentity needs exclusive MeshServices, and excludes Mesh.mtls."""
     both = OLD_MESH + "  meshServices: {mode: Exclusive}\n"
-    assert said(tmp_path, both, IDENTITY) == [
-        "a.yaml:5: spec.mtls: has no effect beside a MeshIdentity; keep one of the two"
+    assert list_problems(tmp_path, both, IDENTITY) == [
+        "a.yaml:5: spec.mtls: has no effect in addition to a MeshIdentity; hint: keep one of the two"
     ]
-    assert said(tmp_path, MESH.replace("Exclusive", "Disabled"), IDENTITY) == [
+    assert list_problems(tmp_path, MESH.replace("Exclusive", "Disabled"), IDENTITY) == [
         "b.yaml:3: metadata.name: does not become ready without a Mesh whose meshServices.mode is Exclusive"
     ]
     (tmp_path / "b.yaml").unlink()
-    assert said(tmp_path, both) == ["a.yaml:5: spec.mtls: is translated with meshServices.mode Disabled only"]
-    assert said(tmp_path, OLD_MESH.replace("enabledBackend: ca,", "enabledBackend: cb,")) == [
+    assert list_problems(tmp_path, both) == ["a.yaml:5: spec.mtls: is translated with meshServices.mode Disabled only"]
+    assert list_problems(tmp_path, OLD_MESH.replace("enabledBackend: ca,", "enabledBackend: cb,")) == [
         "a.yaml:5: spec.mtls.enabledBackend: no backend 'cb'; known: ca"
     ]
 
 
-def test_two_policies_in_each_others_place_are_refused(tmp_path: Path) -> None:
+def test_refuses_conflicting_policies(tmp_path: Path) -> None:
     """The same permission twice, or two that name a destination equally closely: a cluster would choose by age."""
-    doubled = said(tmp_path, MESH, IDENTITY, NEW + ALLOW, NEW + ALLOW)
-    assert doubled == ["d.yaml:3: metadata.name: the same MeshTrafficPermission stands in c.yaml:3"]
+    doubled = list_problems(tmp_path, MESH, IDENTITY, NEW + ALLOW, NEW + ALLOW)
+    assert doubled == ["d.yaml:3: metadata.name: the same MeshTrafficPermission is already defined in c.yaml:3"]
     for name in "cd":
         (tmp_path / f"{name}.yaml").unlink()
     two = OLD.replace("one", "two") + pair("*", tag("details"))
-    assert said(tmp_path, OLD_MESH, two, OLD + pair(tag("productpage"), tag("details")))[-1:] == [
+    assert list_problems(tmp_path, OLD_MESH, two, OLD + pair(tag("productpage"), tag("details")))[-1:] == [
         "c.yaml:7: spec.destinations: names the same destinations as the one in b.yaml:1"
     ]
 
 
-def test_a_permission_that_nothing_can_show_is_refused(tmp_path: Path) -> None:
-    """An allow that another permission's deny always beats, and denies nobody itself, has no proof."""
+def test_refuses_permission_without_a_probe(tmp_path: Path) -> None:
+    """An allow that another permission's deny always overrides, and that denies no caller, has no proof."""
     deny = NEW.replace("one", "deny") + ALLOW.replace("allow", "deny")
-    assert said(tmp_path, MESH, IDENTITY, NEW + ALLOW, deny) == [
-        "c.yaml:3: metadata.name: no request of the application could show that this permission works"
+    assert list_problems(tmp_path, MESH, IDENTITY, NEW + ALLOW, deny) == [
+        "c.yaml:3: metadata.name: no request of the application could prove that this permission is in force"
     ]

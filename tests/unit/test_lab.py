@@ -1,4 +1,4 @@
-"""What the cluster tests need before they can begin."""
+"""The requirements of the cluster tests."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from tests.cluster import lab
 from tests.cluster.lab_images import official_images
 
 
-def test_the_lab_gets_every_image_that_the_manifests_name() -> None:
+def test_lab_has_every_image_of_the_manifests() -> None:
     """Each service in each version, by the full name that a node would pull."""
     names = [f"{service}-v1" for service in ("details", "productpage", "ratings", "reviews")]
     assert [image.partition("examples-bookinfo-")[2].partition(":")[0] for image in official_images()] == [
@@ -23,7 +23,7 @@ def test_the_lab_gets_every_image_that_the_manifests_name() -> None:
 
 @pytest.fixture
 def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A lab that nobody has built yet, seen by root; returns its home."""
+    """The home of a lab that was not built yet, as root."""
     (tmp_path / "lab" / "modules" / "kubernetes").mkdir(parents=True)
     (tmp_path / "lab" / "meshlab").touch()
     monkeypatch.setattr(lab, "MESHLAB", tmp_path / "lab" / "meshlab")
@@ -33,29 +33,29 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def test_a_lab_that_is_not_there_is_named(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A checkout by itself has none beside it."""
+def test_reports_missing_lab(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkout has no lab of its own."""
     monkeypatch.setattr(lab, "MESHLAB", Path("/nowhere/meshlab"))
     assert lab.missing() == "the cluster tests need a lab, and there is no /nowhere/meshlab"
 
 
-def test_a_lab_needs_root(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It makes namespaces and containers."""
+def test_lab_needs_root(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It creates namespaces and containers."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert lab.missing() == "the cluster tests need a lab, and only root can bring it up"
 
 
 @pytest.mark.parametrize(
-    ("go", "told"), [((0, 0), "Go is not there"), ((1, 25), "Go is 1.25"), ((1, 26), ""), ((2, 0), "")]
+    ("go", "expected"), [((0, 0), "Go is not there"), ((1, 25), "Go is 1.25"), ((1, 26), ""), ((2, 0), "")]
 )
-def test_the_first_time_needs_go(there: Path, monkeypatch: pytest.MonkeyPatch, go: tuple[int, int], told: str) -> None:
-    """A lab that was never built asks for a compiler that is new enough."""
+def test_first_build_needs_go(there: Path, monkeypatch: pytest.MonkeyPatch, go: tuple[int, int], expected: str) -> None:
+    """A lab that was never built needs a compiler of a minimum version."""
     monkeypatch.setattr(lab, "go_version", lambda: go)
-    assert lab.missing().endswith(told)
-    assert bool(lab.missing()) == bool(told)
+    assert lab.missing().endswith(expected)
+    assert bool(lab.missing()) == bool(expected)
 
 
-def test_a_lab_that_was_built_needs_no_go(there: Path) -> None:
+def test_built_lab_needs_no_go(there: Path) -> None:
     """Everything is in its cache."""
     assert lab.missing().endswith("Go is not there")
     (there / "bin").mkdir(parents=True)

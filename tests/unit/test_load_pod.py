@@ -1,4 +1,4 @@
-"""The load pod without a cluster: what it is made of, where it goes, how it is read, and what is said when it fails."""
+"""The load pod without a cluster: its manifest, its node, its files, and its failures."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,7 +24,7 @@ from bench.targets.cluster.load.placement import place_load
 from bench.targets.cluster.load.pod import default_image, load_objects, load_trouble, missing, uid_for
 from bench.targets.cluster.load.transfer import parse_checksums, parse_parts, room_for
 
-GONE = ClusterError("reading: nobody answers", status=0)
+GONE = ClusterError("reading: no answer", status=0)
 
 
 @pytest.fixture
@@ -56,8 +56,8 @@ def words_after(pod: Object, option: str) -> str:
     return args[args.index(option) + 1]
 
 
-def test_the_pod_is_fit_for_closed_clusters(order: LoadOrder) -> None:
-    """It runs as nobody special, without a token, and no limit throttles it; so says the plain manifest already."""
+def test_pod_meets_restricted_security(order: LoadOrder) -> None:
+    """It runs as an unprivileged user, without a token and without a CPU limit, also with the manifest alone."""
     for pod in (pod_of(order), yaml.safe_load((shipped("manifests") / "load" / "pod.yaml").read_text("utf-8"))):
         spec = pod["spec"]
         assert spec["automountServiceAccountToken"] is False
@@ -73,14 +73,14 @@ def test_the_pod_is_fit_for_closed_clusters(order: LoadOrder) -> None:
         assert pod["metadata"]["labels"].items() >= {"app": "locust", "version": "v1"}.items()
 
 
-def test_the_manifest_fixes_no_user() -> None:
+def test_manifest_sets_no_user() -> None:
     """OpenShift gives each namespace its own range of users."""
     text = (shipped("manifests") / "load" / "pod.yaml").read_text("utf-8")
     assert "runAsUser" not in text
 
 
-def test_the_user_is_a_number_except_on_openshift(order: LoadOrder) -> None:
-    """Kubernetes does not believe a name that it is not root; OpenShift refuses a number that is not its own."""
+def test_user_is_a_number_except_on_openshift(order: LoadOrder) -> None:
+    """Kubernetes does not accept a name as proof of not being root; OpenShift refuses a number outside of its range."""
     plain = KindInfo("v1", "Pod", "pods", True, frozenset())
     constraints = KindInfo(
         "security.openshift.io/v1", "SecurityContextConstraints", "securitycontextconstraints", False, frozenset()
@@ -90,7 +90,7 @@ def test_the_user_is_a_number_except_on_openshift(order: LoadOrder) -> None:
         assert {one["securityContext"].get("runAsUser") for one in containers} == expected
 
 
-def test_locust_gets_the_files_that_it_has_locally(order: LoadOrder) -> None:
+def test_pod_has_the_local_files(order: LoadOrder) -> None:
     """Locustfile, recorder and the modules that they import are the files of this package, byte for byte."""
     account, code, pod = load_objects(order, namespace="here")
     assert [one["kind"] for one in (account, code, pod)] == ["ServiceAccount", "ConfigMap", "Pod"]
@@ -112,7 +112,7 @@ def test_locust_gets_the_files_that_it_has_locally(order: LoadOrder) -> None:
 
 
 def test_other_code_has_another_name(order: LoadOrder, tmp_path: Path) -> None:
-    """A kubelet that remembers an immutable ConfigMap cannot give a new pod the code of an earlier one."""
+    """A kubelet that caches an immutable ConfigMap cannot give a new pod the code of an earlier one."""
     (tmp_path / "other.py").write_text("other", "utf-8")
     names = {
         load_objects(made, namespace="here")[1]["metadata"]["name"]
@@ -121,8 +121,8 @@ def test_other_code_has_another_name(order: LoadOrder, tmp_path: Path) -> None:
     assert len(names) == 2
 
 
-def test_locust_is_ordered_as_locally(order: LoadOrder) -> None:
-    """The options are the order's own, with the places of the pod."""
+def test_locust_has_the_local_options(order: LoadOrder) -> None:
+    """The options are those of the load specification, with the paths of the pod."""
     pod = pod_of(order)
     expected = order.argv(
         "python", locustfile="/meshbench/locustfile.py", recorder="/meshbench/recorder.py", folder="/load"
@@ -132,16 +132,16 @@ def test_locust_is_ordered_as_locally(order: LoadOrder) -> None:
     assert mounts == {"/load", "/meshbench"}
 
 
-def test_the_image_can_be_replaced(order: LoadOrder) -> None:
-    """Both containers have it, or else the released Locust of the version that is used locally."""
+def test_replaces_image_of_both_containers(order: LoadOrder) -> None:
+    """Without an own image both have the released Locust of the local version."""
     images = {one["image"] for one in pod_of(order, image="mirror/locust:1")["spec"]["containers"]}
     assert images == {"mirror/locust:1"}
     assert {one["image"] for one in pod_of(order)["spec"]["containers"]} == {default_image()}
     assert default_image() == "docker.io/locustio/locust:2.47.0"
 
 
-def test_workers_have_room_and_their_master_to_themselves(order: LoadOrder) -> None:
-    """Three workers ask for three times one Locust's room, and no one outside the pod reaches their master."""
+def test_workers_have_own_requests_and_a_private_master(order: LoadOrder) -> None:
+    """Three workers request three times the CPU of one Locust, and their master listens only inside the pod."""
     one, three = pod_of(order), pod_of(replace(order, workers=3))
     assert words_after(three, "--processes") == "3"
     assert words_after(three, "--master-bind-host") == "127.0.0.1"
@@ -152,8 +152,8 @@ def test_workers_have_room_and_their_master_to_themselves(order: LoadOrder) -> N
     }  # fmt: skip
 
 
-def test_the_page_is_only_on_the_pods_loopback(order: LoadOrder) -> None:
-    """Whoever reaches Locust's page can send load anywhere: only a forwarded port gets there."""
+def test_page_listens_on_the_pods_loopback(order: LoadOrder) -> None:
+    """Locust's page can send load to any address, so that only a forwarded port reaches it."""
     pod = pod_of(order, ui=True)
     args = locust_of(pod)["args"]
     assert "--headless" not in args
@@ -170,8 +170,8 @@ def node(name: str, *, cpu: str = "4", ready: str = "True", **spec: Any) -> Obje
     }
 
 
-def test_the_load_gets_a_node_for_itself() -> None:
-    """Of two nodes one is the load's, where no pod of the application may go, and nothing else may take the load."""
+def test_load_has_its_own_node() -> None:
+    """Of two nodes one is the load's, where no pod of the application may run, and the load may run on no other."""
     place = place_load([node("a"), node("b")])
     assert place.sentence == "the load generator has a node for itself; the application runs on the other node"
     for affinity, operator in ((place.load, "In"), (place.application, "NotIn")):
@@ -180,8 +180,8 @@ def test_the_load_gets_a_node_for_itself() -> None:
         assert term["matchExpressions"] == [{"key": "kubernetes.io/hostname", "operator": operator, "values": ["b"]}]
 
 
-def test_the_smallest_node_that_takes_pods_is_the_loads() -> None:
-    """A node that is cordoned, tainted or not ready is none; the order in which nodes are listed does not matter."""
+def test_load_has_the_smallest_schedulable_node() -> None:
+    """Cordoned, tainted and unready nodes are left out; the order of the list does not matter."""
     nodes = [
         node("large", cpu="8"),
         node("small", cpu="1900m"),
@@ -201,31 +201,31 @@ def test_the_smallest_node_that_takes_pods_is_the_loads() -> None:
         ([node("a"), node("b", unschedulable=True)], "the only one of 2 nodes that takes pods"),
     ],
 )
-def test_one_node_is_said_to_be_shared(nodes: list[Object], which: str) -> None:
-    """Without a choice no pod is bound to anything, and the reader is told."""
+def test_reports_shared_node(nodes: list[Object], which: str) -> None:
+    """With one node no pod is bound to any, and the report has a warning."""
     place = place_load(nodes)
     assert (place.load, place.application) == (None, None)
-    told = f"the load generator shares {which} with the application: they compete for its processors"
-    assert place.sentence == told
+    expected = f"the load generator shares {which} with the application: they compete for its CPUs"
+    assert place.sentence == expected
 
 
-def test_a_node_without_room_is_the_loads_only_where_no_other_has_it() -> None:
-    """The smallest one may be full, or the only one that would take the application; the order stays the same."""
+def test_prefers_nodes_with_enough_free_capacity() -> None:
+    """The smallest node may be full, or the only one for the application; the order stays the same."""
     nodes = [node("a"), node("b"), node("small", cpu="2")]
     assert place_load(nodes, fits=lambda place: place.node != "small").node == "b"
     assert place_load(nodes, fits=lambda place: place.node == "a").node == "a"
     assert place_load(nodes, fits=lambda _: False).node == "small"
 
 
-def test_a_run_that_goes_on_keeps_the_loads_node() -> None:
-    """Also when another one has more room by now; one that takes no pods any more cannot be kept."""
+def test_resume_keeps_the_loads_node() -> None:
+    """Also if another node has more free capacity by now; an unschedulable node is an error."""
     nodes = [node("a"), node("b"), node("c", ready="False")]
     assert place_load(nodes, before="a", fits=lambda place: place.node == "b").node == "a"
     assert place_load(nodes, before="c").node == "b"
 
 
-def test_a_node_is_told_by_its_name_and_asked_for_by_its_label() -> None:
-    """Some clouds give both, and they differ."""
+def test_node_has_name_and_hostname_label() -> None:
+    """Some clouds set both, with different values."""
     named = node("b")
     named["metadata"]["labels"]["kubernetes.io/hostname"] = "z-host"
     place = place_load([node("a"), named])
@@ -233,49 +233,49 @@ def test_a_node_is_told_by_its_name_and_asked_for_by_its_label() -> None:
     assert "z-host" in str(place.load)
 
 
-def test_an_outage_is_waited_out_with_growing_pauses() -> None:
-    """After 2, 4, 8 and then each 16 seconds it is asked again, for two minutes."""
+def test_outage_is_retried_with_growing_pauses() -> None:
+    """After 2, 4, 8 and then each 16 seconds, for two minutes."""
     outage, now_s, asked = Outage(), 0.0, []
-    while not outage.hopeless(now_s):
-        if outage.due(now_s):
+    while not outage.give_up_reason(now_s):
+        if outage.is_due(now_s):
             asked.append(now_s)
-            outage.failed(GONE, now_s)
+            outage.record_failure(GONE, now_s)
         now_s += 1
     assert asked == [0, 2, 6, 14, 30, 46, 62, 78, 94, 110]
     assert now_s == PATIENCE_S
-    assert outage.hopeless(now_s) == "the API server has not answered for 120 s: reading: nobody answers"
+    assert outage.give_up_reason(now_s) == "the API server has not answered for 120 s: reading: no answer"
 
 
-def test_an_outage_that_ended_is_told() -> None:
-    """And it does not shorten the patience with the next one."""
+def test_reports_outage_that_ended() -> None:
+    """It does not shorten the timeout of the next outage."""
     outage = Outage()
-    assert outage.told() == ""
-    outage.failed(GONE, 10.0)
-    outage.failed(GONE, 12.0)
-    outage.worked(53.0)
-    assert outage.told() == (
+    assert outage.format_outages() == ""
+    outage.record_failure(GONE, 10.0)
+    outage.record_failure(GONE, 12.0)
+    outage.record_answer(53.0)
+    assert outage.format_outages() == (
         "the API server was away during the load for 43 s; the load went on, and its samples were fetched later"
     )
-    assert outage.due(53.0)
-    outage.failed(GONE, 100.0)
-    assert not outage.hopeless(150.0)
+    assert outage.is_due(53.0)
+    outage.record_failure(GONE, 100.0)
+    assert not outage.give_up_reason(150.0)
 
 
 @pytest.mark.parametrize(("status", "passing"), [(0, True), (429, True), (503, True), (403, False), (404, False)])
-def test_what_may_pass(status: int, passing: bool) -> None:
-    """A refusal does not get better by asking again; silence and overload may."""
-    assert ClusterError("no", status=status).is_passing is passing
+def test_distinguishes_retryable_from_permanent(status: int, passing: bool) -> None:
+    """A refusal is permanent; a missing response and overload are retryable."""
+    assert ClusterError("no", status=status).is_retryable is passing
 
 
-def test_a_field_that_the_server_does_not_know_will_not_pass() -> None:
-    """The API server says 500, as if it were in trouble; so nobody waits for it, or takes it for an outage."""
-    said = b'{"message": "failed to create typed patch object (x; y): .spec.nonsense: field not declared in schema"}'
-    assert not failure("applying x", "https://there", Answer(500, said)).is_passing
-    assert failure("applying x", "https://there", Answer(500, b"etcd is away")).is_passing
+def test_unknown_field_is_permanent() -> None:
+    """The API server returns 500, but it is neither retried nor taken for an outage."""
+    body = b'{"message": "failed to create typed patch object (x; y): .spec.nonsense: field not declared in schema"}'
+    assert not failure("applying x", "https://there", Answer(500, body)).is_retryable
+    assert failure("applying x", "https://there", Answer(500, b"etcd is away")).is_retryable
 
 
-def test_the_clocks_offset_lies_where_all_answers_agree() -> None:
-    """Each answer bounds it from both sides; together they bound it more closely than the quickest alone."""
+def test_clock_offset_satisfies_all_answers() -> None:
+    """Each answer bounds the offset from both sides; together they bound it more closely than the fastest alone."""
     readings = [
         Reading(before_ns=1000, after_ns=1100, wall_s=10.0, node_ns=520, node_wall_s=13.0),  # 480 to 580
         Reading(before_ns=2000, after_ns=2080, wall_s=10.0, node_ns=1450, node_wall_s=13.0),  # 550 to 630
@@ -283,7 +283,10 @@ def test_the_clocks_offset_lies_where_all_answers_agree() -> None:
     offset = offset_of(readings)
     assert (offset.offset_ns, offset.uncertainty_ns) == (565, 15)
     assert offset.skew_s == pytest.approx(3.0)
-    assert offset.doubt() == "the load's node has its clock +3.0 s off this machine's; latencies do not depend on it"
+    assert (
+        offset.format_warning()
+        == "the load's node has its clock +3.0 s off this machine's; latencies do not depend on it"
+    )
 
 
 def container(name: str, *, restarts: int = 0, **state: Object) -> Object:
@@ -302,7 +305,7 @@ OOM = {"exitCode": 137, "reason": "OOMKilled"}
     ("pod", "trouble"),
     [
         (load_pod(container("locust"), container("keeper")), ""),
-        (None, "the load pod is gone"),
+        (None, "the load pod was deleted"),
         (
             load_pod(container("locust", terminated=OOM), container("keeper")),
             "Locust ended during the load (exit code 137, OOMKilled)",
@@ -325,16 +328,16 @@ OOM = {"exitCode": 137, "reason": "OOMKilled"}
         ),
     ],
 )
-def test_what_is_wrong_with_a_load_pod(pod: Object | None, trouble: str) -> None:
-    """Whatever ends it is told with its reason."""
+def test_reports_problem_of_load_pod(pod: Object | None, trouble: str) -> None:
+    """Whatever ends the pod is reported with its reason."""
     assert load_trouble(pod) == trouble
 
 
-def test_a_pod_that_was_replaced_is_missed() -> None:
-    """Its successor is as good as restarted."""
+def test_reports_replaced_pod() -> None:
+    """The successor of a pod counts as restarted."""
     there = [{"metadata": {"name": "details-new"}}, {"metadata": {"name": "locust"}}]
     assert missing({"details-new", "locust"}, there) == ""
-    assert missing({"details-old", "locust"}, there) == "no longer there: Pod details-old"
+    assert missing({"details-old", "locust"}, there) == "deleted meanwhile: Pod details-old"
 
 
 ASKED = {"started.json": 100, "samples.bin": 1000, "names.txt": 100}
@@ -342,10 +345,10 @@ HEADS = st.sampled_from([b"samples.bin 1000\n", b"samples.bin 3\n", b"names.txt 
 
 
 @given(output=st.one_of(st.binary(), st.lists(st.one_of(HEADS, st.binary(max_size=4))).map(b"".join)))
-def test_any_answer_is_parts_that_were_asked_for_or_an_error(output: bytes) -> None:
-    """No name that was not asked for, none twice, and never more bytes than the answer and the limit have."""
+def test_any_answer_is_valid_parts_or_an_error(output: bytes) -> None:
+    """No name that was not requested, none twice, and never more bytes than the answer and the limit have."""
     try:
-        parts = tuple(parse_parts(output, room=ASKED))
+        parts = tuple(parse_parts(output, limits=ASKED))
     except ClusterError:
         return
     names = [part.name for part in parts]
@@ -374,21 +377,21 @@ def test_any_answer_is_parts_that_were_asked_for_or_an_error(output: bytes) -> N
         b"X" * 300,
     ],
 )
-def test_an_answer_that_was_not_asked_for_is_one_error(output: bytes) -> None:
-    """Paths, other files, files that come twice, sizes that are none or too large, heads that are no text: no retry
-    would make them better."""
+def test_unrequested_answer_is_one_error(output: bytes) -> None:
+    """Paths, other files, repeated files, invalid or too large sizes, and headers that are no text are permanent
+    errors."""
     with pytest.raises(BadAnswerError, match="reading the load pod's files") as caught:
-        list(parse_parts(output, room=ASKED))
-    assert not caught.value.is_passing
+        list(parse_parts(output, limits=ASKED))
+    assert not caught.value.is_retryable
     assert len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize("output", [b"samples.bin 3\nXX", b"samples.bin 3", b"sam"])
-def test_an_answer_that_is_cut_is_asked_for_again(output: bytes) -> None:
+def test_truncated_answer_is_retryable(output: bytes) -> None:
     """It is an outage, wherever it was cut."""
     with pytest.raises(ClusterError, match="the answer is cut") as caught:
-        list(parse_parts(output, room=ASKED))
-    assert caught.value.is_passing
+        list(parse_parts(output, limits=ASKED))
+    assert caught.value.is_retryable
 
 
 @pytest.mark.parametrize(
@@ -403,17 +406,17 @@ def test_an_answer_that_is_cut_is_asked_for_again(output: bytes) -> None:
         f"{'a' * 64}  samples.bin\n{'b' * 64}  samples.bin\n".encode(),
     ],
 )
-def test_checksums_that_make_no_sense_are_one_error(output: bytes) -> None:
-    """Lines of another form, of other files, or twice of the same."""
+def test_invalid_checksums_are_one_error(output: bytes) -> None:
+    """Lines of another form, of other files, or repeated."""
     with pytest.raises(BadAnswerError, match="verifying the load pod's files"):
-        parse_checksums(output, asked=ASKED)
+        parse_checksums(output, requested=ASKED)
 
 
 @given(output=st.binary())
-def test_any_checksums_are_of_files_asked_for_or_an_error(output: bytes) -> None:
-    """Nothing else is ever raised."""
+def test_any_checksums_are_of_requested_files_or_an_error(output: bytes) -> None:
+    """No other exception is raised."""
     try:
-        found = parse_checksums(output, asked=ASKED)
+        found = parse_checksums(output, requested=ASKED)
     except BadAnswerError:
         return
     assert found.keys() <= ASKED.keys()
@@ -422,15 +425,15 @@ def test_any_checksums_are_of_files_asked_for_or_an_error(output: bytes) -> None
 @pytest.mark.parametrize(
     "output", [b"", b"1", b"1 nan", b"-1 1.0", b"1 1e999", b"1_0 1.0", b"9" * 5000 + b" 1", b"\xff 1"]
 )
-def test_clocks_that_make_no_sense_are_one_error(output: bytes) -> None:
+def test_invalid_clocks_are_one_error(output: bytes) -> None:
     """A pod's clock is two numbers."""
     assert parse_clocks(b"12 34.5\n") == (12, 34.5)
     with pytest.raises(BadAnswerError, match="reading the load pod's clock"):
         parse_clocks(output)
 
 
-def test_small_files_have_limits_of_their_own() -> None:
-    """Names and accounts are read whole, so that they may not grow for as long as rows do."""
+def test_small_files_have_own_limits() -> None:
+    """Names and accounts are read as a whole, so that they may not grow like rows."""
     assert room_for("samples-1.bin", 1 << 30) == 8 << 20
     assert room_for("names.txt", 0) == 4 << 20
     assert room_for("generator.json", 5 << 20) == 0

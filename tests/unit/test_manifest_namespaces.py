@@ -1,4 +1,4 @@
-"""Whatever a run makes lives in its own namespaces, or is refused before anything starts."""
+"""Every object of a run is in a namespace of its own, or is refused before anything starts."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +31,7 @@ def shipped_objects() -> Iterator[Any]:
 
 
 def moved(folder: Path, copy: Path, place: tuple[str, int], namespace: str | None) -> str:
-    """A copy of the manifests in which one object names a namespace; returns the object's kind."""
+    """A copy of the manifests in which one object has this namespace, and the kind of the object."""
     kind = ""
     for file in manifest_files(folder):
         documents = [document.value for document in read_documents(file)]
@@ -43,7 +43,7 @@ def moved(folder: Path, copy: Path, place: tuple[str, int], namespace: str | Non
 
 
 def problems(mesh: str, folder: Path) -> list[str]:
-    """What reading the gateway and the policies of a folder says is wrong, by field."""
+    """The errors of reading gateway and policies of a folder, by field."""
     try:
         gateway = MESHES[mesh].read_gateway([folder], BOOKINFO)
         MESHES[mesh].read_policies([folder], BOOKINFO.entered_by(gateway) if gateway else BOOKINFO)
@@ -54,10 +54,10 @@ def problems(mesh: str, folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("namespace", ["production", "kube-system"])
 @pytest.mark.parametrize(("mesh", "folder", "place"), [*shipped_objects()])
-def test_an_object_in_a_namespace_of_others_is_refused(
+def test_refuses_object_in_a_foreign_namespace(
     mesh: str, folder: Path, place: tuple[str, int], namespace: str, tmp_path: Path
 ) -> None:
-    """Of any kind: a Service, a Gateway or a policy that is applied to `production` would touch what is there."""
+    """A Service, a Gateway or a policy of any kind would change what is there."""
     moved(folder, tmp_path, place, namespace)
     assert [problem for problem in problems(mesh, tmp_path) if problem.startswith("metadata.namespace: ")]
 
@@ -66,7 +66,7 @@ def test_an_object_in_a_namespace_of_others_is_refused(
 def test_only_policies_may_be_for_the_whole_mesh(
     mesh: str, folder: Path, place: tuple[str, int], tmp_path: Path
 ) -> None:
-    """A Deployment or a Service in the control plane's namespace is none of a run's business."""
+    """A Deployment or a Service in the control plane's namespace is refused."""
     kind = moved(folder, tmp_path, place, ROOTS[mesh])
     refused = any(problem.startswith("metadata.namespace: ") for problem in problems(mesh, tmp_path))
     assert refused is (kind not in POLICIES)
@@ -77,10 +77,10 @@ def test_only_policies_may_be_for_the_whole_mesh(
     ("mesh", "folder", "place"),
     [param for param in shipped_objects() if param.values[0] == "istio"],
 )
-def test_the_applications_own_namespace_becomes_the_runs(
+def test_application_namespace_becomes_the_runs(
     mesh: str, folder: Path, place: tuple[str, int], namespace: str | None, tmp_path: Path
 ) -> None:
-    """Named, or left empty: both are the run's."""
+    """Also if the manifest names none."""
     moved(folder, tmp_path, place, namespace)
     assert problems(mesh, tmp_path) == problems(mesh, folder)
     written = [one.value for file in manifest_files(tmp_path) for one in read_documents(file)]

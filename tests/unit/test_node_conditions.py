@@ -1,4 +1,4 @@
-"""Nodes that were not well while a trial ran on them."""
+"""Bad conditions of nodes during a trial."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ WELL = {"Ready": "True", "MemoryPressure": "False", "DiskPressure": "False", "PI
 
 
 def node(name: str = "one", *, changed: tuple[str, ...] = (), **statuses: str) -> Object:
-    """A node whose conditions are as long ago as can be, but for those that `changed`; all is well unless told."""
+    """A node with old conditions, except for those that `changed`; all are good by default."""
     conditions = [
         {
             "type": kind,
@@ -30,14 +30,14 @@ def node(name: str = "one", *, changed: tuple[str, ...] = (), **statuses: str) -
     return thing("v1", "Node", name, status={"conditions": conditions})
 
 
-def told(after: Object, *, before: Object | None = None) -> tuple[str, ...]:
+def find_conditions(after: Object, *, before: Object | None = None) -> tuple[str, ...]:
     return ailed_since(conditions_of([before or node()], {"one"}), [after])
 
 
-def test_a_node_that_was_well_all_the_time_is_not_told() -> None:
-    """Its heartbeats go on; what it was before its conditions last changed is not of this trial."""
-    assert told(node()) == ()
-    assert told(node(changed=("Ready",)), before=node(changed=("Ready",))) == ()
+def test_ignores_healthy_node() -> None:
+    """Heartbeats continue; conditions before the trial do not count."""
+    assert find_conditions(node()) == ()
+    assert find_conditions(node(changed=("Ready",)), before=node(changed=("Ready",))) == ()
 
 
 @pytest.mark.parametrize(
@@ -52,18 +52,18 @@ def test_a_node_that_was_well_all_the_time_is_not_told() -> None:
         (node("two"), ("was removed",)),
     ],
 )
-def test_a_node_that_was_not_well_is_told(after: Object, what: tuple[str, ...]) -> None:
-    """Whether it still is, or has recovered: then its condition has changed since the load began."""
-    assert told(after) == tuple(f"node one: {one}" for one in what)
+def test_reports_unhealthy_node(after: Object, what: tuple[str, ...]) -> None:
+    """Also one that has recovered: its condition has changed since the load began."""
+    assert find_conditions(after) == tuple(f"node one: {one}" for one in what)
 
 
-def test_a_kubelet_that_was_silent_had_no_pressure() -> None:
-    """All its conditions become unknown, and change once more when it speaks again."""
-    assert told(node(changed=tuple(WELL))) == ("node one: was not ready",)
+def test_silent_kubelet_had_no_pressure() -> None:
+    """All its conditions become unknown, and change again when it reports."""
+    assert find_conditions(node(changed=tuple(WELL))) == ("node one: was not ready",)
 
 
-def test_other_nodes_do_not_count() -> None:
-    """What has no pod of application or load disturbs nobody."""
+def test_ignores_nodes_of_other_pods() -> None:
+    """Only nodes with pods of the application or the load count."""
     before = [node(), node("two")]
     assert ailed_since(conditions_of(before, {"one"}), [node(), node("two", Ready="False")]) == ()
 
@@ -74,7 +74,7 @@ def pod(name: str, at: str, component: str) -> Object:
 
 
 class Harm:
-    """A load during which something happens to the cluster."""
+    """A load during which the cluster changes."""
 
     def __init__(self, fake: FakeCluster, *after: Object) -> None:
         self.fake, self.after = fake, after
@@ -91,16 +91,16 @@ class Harm:
         (node("other", Ready="False"), ()),
     ],
 )
-def test_a_deployment_tells_of_the_nodes_of_its_pods(
+def test_deployment_reports_nodes_of_its_pods(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, after: Object, restarts: tuple[str, ...]
 ) -> None:
-    """Those of the application and of the load, among what makes a trial invalid and lets it be measured again."""
+    """A bad condition of a node of application or load is a retryable reason."""
     fake = FakeCluster()
     fake.add([node("application"), node("load"), node("other")])
     fake.add([pod("details", "application", "application"), pod("locust", "load", "load"), pod("p", "other", "probe")])
     options = SimpleNamespace(prometheus="", locust_ui=None)
-    blueprint = SimpleNamespace(plane=None, meshed=None, order=None)
-    site = SimpleNamespace(cluster=fake.cluster, namespace="here", watch=None, blueprint=blueprint, options=options)
+    manifests = SimpleNamespace(plane=None, meshed=None, order=None)
+    site = SimpleNamespace(cluster=fake.cluster, namespace="here", watch=None, manifests=manifests, options=options)
     deployed = ClusterDeployment(cast("Site", site))
     monkeypatch.setattr(deployment, "start_load", lambda *_, **__: Harm(fake, after))
     monkeypatch.setattr(deployment, "save_logs", lambda *_: None)

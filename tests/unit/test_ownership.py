@@ -1,4 +1,4 @@
-"""Whose an object on a cluster is, and what is done to those of others: nothing."""
+"""The owner of an object on a cluster; foreign objects are never changed."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -35,14 +35,14 @@ def fake() -> FakeCluster:
 
 @pytest.fixture
 def owner(fake: FakeCluster, tmp_path: Path) -> Iterator[Owner]:
-    """Who makes objects on it."""
+    """The owner of a run's objects."""
     journal = Journal(tmp_path / "journal.jsonl")
     yield Owner(fake.cluster, RUN, journal, Watch())
     journal.close()
 
 
-def test_an_object_says_whose_it_is_besides_what_it_said_before() -> None:
-    """Its own labels and annotations stay; the manifest that was read is not changed."""
+def test_adds_labels_and_annotations_of_the_run() -> None:
+    """The object's own labels and annotations stay; the manifest itself is not changed."""
     plain = _plain()
     plain["metadata"] |= {"labels": {"app": "details"}, "annotations": None}
     metadata = labelled(plain, "application", run_id=RUN, now=NOW)["metadata"]
@@ -52,8 +52,8 @@ def test_an_object_says_whose_it_is_besides_what_it_said_before() -> None:
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet", "Job"])
-def test_the_pods_of_a_workload_say_it_too(kind: str) -> None:
-    """They are found, and hurried, by their labels; the workload's selector stays as it is."""
+def test_labels_pods_of_a_workload(kind: str) -> None:
+    """The pods are found by their labels; the workload's selector stays unchanged."""
     workload = {
         "apiVersion": "apps/v1",
         "kind": kind,
@@ -68,8 +68,8 @@ def test_the_pods_of_a_workload_say_it_too(kind: str) -> None:
     assert spec["selector"] == {"matchLabels": {"app": "details"}}
 
 
-def test_the_pods_of_a_cron_job_say_it_too() -> None:
-    """They are two templates deep, and neither needs to have metadata."""
+def test_labels_pods_of_a_cron_job() -> None:
+    """They are two templates deep, and neither needs metadata."""
     job: Object = {"template": {"spec": {}}}
     cron = {
         "apiVersion": "batch/v1",
@@ -82,8 +82,8 @@ def test_the_pods_of_a_cron_job_say_it_too() -> None:
     assert template["spec"]["template"]["metadata"]["labels"] == LABELS
 
 
-def test_a_template_that_is_not_of_pods_stays_as_it_is() -> None:
-    """As in a policy that happens to have such a field."""
+def test_does_not_change_other_templates() -> None:
+    """A policy may have a field of that name."""
     policy = {
         "apiVersion": "example.com/v1",
         "kind": "Policy",
@@ -103,15 +103,15 @@ def test_a_template_that_is_not_of_pods_stays_as_it_is() -> None:
         ({"app.kubernetes.io/managed-by": "meshbench"}, ""),
     ],
 )
-def test_an_object_is_a_runs_by_both_labels_or_not_at_all(labels: dict[str, str] | None, run: str) -> None:
-    """One of them may be anybody's."""
+def test_owned_object_has_both_labels(labels: dict[str, str] | None, run: str) -> None:
+    """An object with only one of them may belong to anyone."""
     assert run_of({"metadata": {"labels": labels}}) == run
 
 
-def test_an_object_is_in_the_journal_before_it_is_on_the_cluster(
+def test_writes_journal_before_creating_object(
     fake: FakeCluster, owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that dies in between is found by the journal, too: context, server and name are in it."""
+    """A run that is killed in between is found by context, server and name in the journal."""
     seen: list[str] = []
 
     def look(one: Object) -> Object:
@@ -134,14 +134,14 @@ def test_an_object_is_in_the_journal_before_it_is_on_the_cluster(
     }
 
 
-def test_an_object_of_this_run_is_changed(fake: FakeCluster, owner: Owner) -> None:
-    """A second apply is no mistake."""
+def test_updates_own_object(fake: FakeCluster, owner: Owner) -> None:
+    """A second apply is no error."""
     owner.apply_all([_plain(), {**_plain(), "data": {"new": "yes"}}], "application")
     assert fake.things[CONFIG]["data"] == {"new": "yes"}
 
 
-def test_somebody_elses_object_is_refused_and_stays_as_it_is(fake: FakeCluster, owner: Owner) -> None:
-    """Neither adopted nor removed, and nothing is in the journal that could make a cleanup think so."""
+def test_refuses_foreign_object(fake: FakeCluster, owner: Owner) -> None:
+    """It is neither adopted nor removed, and the journal has no line that could make a cleanup remove it."""
     theirs = thing("v1", "ConfigMap", "settings", namespace="app")
     fake.add([theirs])
     with pytest.raises(RefusedError, match=r"ConfigMap app/settings exists and was not made by meshbench"):
@@ -150,15 +150,15 @@ def test_somebody_elses_object_is_refused_and_stays_as_it_is(fake: FakeCluster, 
     assert read_journal(owner.journal.path) == ()
 
 
-def test_another_runs_object_is_refused_with_the_command_that_removes_it(fake: FakeCluster, owner: Owner) -> None:
-    """It is meshbench's, but that run has to be cleaned up first."""
+def test_refuses_object_of_another_run(fake: FakeCluster, owner: Owner) -> None:
+    """The error has the command that cleans up that run."""
     fake.add([thing("v1", "ConfigMap", "settings", namespace="app", run=OTHER)])
-    with pytest.raises(RefusedError, match=f"first: meshbench cleanup --context fake --run-id {OTHER}$"):
+    with pytest.raises(RefusedError, match=f"first run: meshbench cleanup --context fake --run-id {OTHER}$"):
         owner.apply(_plain(), "application")
 
 
-def test_a_namespace_of_ours_that_is_going_is_waited_for(fake: FakeCluster, owner: Owner) -> None:
-    """The next trial's namespace may have the name of the last one's."""
+def test_waits_for_own_terminating_namespace(fake: FakeCluster, owner: Owner) -> None:
+    """The namespace of the next trial may have the name of the last one's."""
     going = thing("v1", "Namespace", "app", run=RUN)
     going["metadata"]["deletionTimestamp"] = "2026-11-23T03:15:00Z"
     fake.add([going, thing("v1", "Pod", "slow", namespace="app", run=RUN)])
@@ -167,8 +167,8 @@ def test_a_namespace_of_ours_that_is_going_is_waited_for(fake: FakeCluster, owne
     assert "deletionTimestamp" not in fake.things[Ref("v1", "Namespace", "app")]["metadata"]
 
 
-def test_only_an_object_of_this_run_is_removed(fake: FakeCluster, owner: Owner) -> None:
-    """Another run's, nobody's and one that is gone are left alone, without a line in the journal."""
+def test_deletes_only_own_objects(fake: FakeCluster, owner: Owner) -> None:
+    """Another run's, unlabelled and missing objects are left alone, without a line in the journal."""
     others = [thing("v1", "ConfigMap", name, run=run) for name, run in (("theirs", OTHER), ("nobodys", ""))]
     fake.add([*others, thing("v1", "ConfigMap", "ours", run=RUN)])
     for name in ("theirs", "nobodys", "ours", "gone"):
@@ -178,6 +178,6 @@ def test_only_an_object_of_this_run_is_removed(fake: FakeCluster, owner: Owner) 
     assert [line["name"] for line in read_journal(owner.journal.path)] == ["ours", "ours"]
 
 
-def test_a_runs_objects_are_selected_by_both_labels(owner: Owner) -> None:
-    """As the API server reads it."""
+def test_selects_objects_by_both_labels(owner: Owner) -> None:
+    """The selector has the syntax of the API server."""
     assert owner.mine() == selector(RUN) == f"app.kubernetes.io/managed-by=meshbench,meshbench.dev/run-id={RUN}"

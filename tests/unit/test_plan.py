@@ -27,8 +27,8 @@ def test_every_block_has_every_configuration_once(count: int, blocks: int, seed:
 
 
 @given(half=st.integers(1, 5), threes=st.integers(1, 3), seed=seeds)
-def test_a_steady_drift_hits_all_configurations_alike(half: int, threes: int, seed: int) -> None:
-    """With an odd number of configurations and 3, 6, 9 blocks, each one's places have the same sum."""
+def test_drift_affects_all_configurations_equally(half: int, threes: int, seed: int) -> None:
+    """With an odd number of configurations and 3, 6, 9 blocks, the positions of each have the same sum."""
     plan = plan_of(count=2 * half + 1, blocks=3 * threes, seed=seed)
     places = Counter[str]()
     for block in plan.order:
@@ -38,8 +38,8 @@ def test_a_steady_drift_hits_all_configurations_alike(half: int, threes: int, se
 
 
 @given(half=st.integers(1, 5), threes=st.integers(1, 3), seed=seeds)
-def test_in_a_balanced_plan_no_configuration_follows_itself(half: int, threes: int, seed: int) -> None:
-    """Every repeat of a balanced plan is a deployment of its own, also where two blocks meet."""
+def test_balanced_plan_never_repeats_a_configuration(half: int, threes: int, seed: int) -> None:
+    """Every repeat is a deployment of its own, also where two blocks meet."""
     plan = plan_of(count=2 * half + 1, blocks=3 * threes, seed=seed)
     assert all(a.configuration != b.configuration for a, b in pairwise(plan.trials))
 
@@ -58,7 +58,7 @@ def test_two_configurations_mirror_each_other(blocks: int, seed: int) -> None:
     assert all(block == following[::-1] for block, following in pairwise(order))
 
 
-def test_other_numbers_are_shuffled_in_each_block() -> None:
+def test_other_numbers_are_shuffled_per_block() -> None:
     """Where no balanced order exists, blocks are drawn independently, and the method says so."""
     plan = plan_of(count=4, blocks=50, seed=1)
     assert plan.method == "random within each block"
@@ -66,7 +66,7 @@ def test_other_numbers_are_shuffled_in_each_block() -> None:
     assert plan_of(count=3, blocks=4, seed=1).method == "random within each block"
 
 
-def test_one_configuration_runs_as_often_as_asked() -> None:
+def test_single_configuration_runs_each_repeat() -> None:
     """A scenario with one configuration has a plan, too."""
     assert plan_of(count=1, blocks=3, seed=1).order == (("c0",),) * 3
 
@@ -79,15 +79,15 @@ def test_a_seed_fixes_the_plan(count: int, blocks: int, seed: int) -> None:
     assert plan.seed == seed
 
 
-def test_the_seed_decides_who_comes_first() -> None:
-    """No configuration has a fixed place that could fall in with something regular."""
+def test_seed_decides_the_first_configuration() -> None:
+    """No configuration has a fixed position that could coincide with something regular."""
     assert {plan_of(count=3, blocks=3, seed=seed).order[0] for seed in range(60)} == {
         (a, b, c) for a in _NAMES for b in _NAMES for c in _NAMES if len({a, b, c}) == 3
     }
 
 
-def test_folders_count_in_the_order_of_the_run() -> None:
-    """Trials are numbered as they run, and their folders sort that way."""
+def test_folders_sort_in_run_order() -> None:
+    """Trials are numbered in run order, and their folders sort that way."""
     folders = [trial.folder for trial in plan_of(count=4, blocks=3, seed=2).trials]
     assert folders == sorted(folders)
     assert len(set(folders)) == 12

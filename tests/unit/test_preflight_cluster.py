@@ -1,4 +1,4 @@
-"""What the pre-flight says of a cluster as it is, of others on it, and whom it lets begin."""
+"""The checks of the cluster itself and of other workloads on it, and the confirmation of the user."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -37,13 +37,13 @@ from tests.shown_cluster import fake, node, pod
         ("v1.29.15", "v1.29.15", "error"),
     ],
 )
-def test_old_servers_are_refused_and_strange_kubelets_told(version: str, kubelet: str, state: str) -> None:
-    """Proofs end a command's input, which takes Kubernetes 1.30; kubelets may be three minor versions older."""
+def test_refuses_old_servers_and_reports_old_kubelets(version: str, kubelet: str, state: str) -> None:
+    """Proofs close a command's input, which needs Kubernetes 1.30; kubelets may be three minor versions older."""
     assert examine_version(version, [node(kubelet=kubelet)]).status == state
 
 
-def test_nodes_that_take_no_pods_do_not_count() -> None:
-    """Cordoned, tainted or not ready: nothing of a run can go there."""
+def test_ignores_unschedulable_nodes() -> None:
+    """Cordoned, tainted or not ready: no pod of a run can be there."""
     taint = {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}
     nodes = [node(), node("two", cordoned=True), node("three", taints=[taint]), node("four", ready="Unknown")]
     assert [one["metadata"]["name"] for one in schedulable(nodes)] == ["one"]
@@ -54,7 +54,7 @@ def test_nodes_that_take_no_pods_do_not_count() -> None:
     assert examine_nodes([node(), node("two")])[0].status == "ok"
 
 
-def test_a_node_under_pressure_stops_a_run() -> None:
+def test_refuses_node_under_pressure() -> None:
     """It evicts pods, which would be measured as latency or errors."""
     findings = examine_nodes([node(), node("two", pressure=["MemoryPressure"])])
     assert [finding.status for finding in findings] == ["ok", "error"]
@@ -87,8 +87,8 @@ def webhook(
         (webhook(groups=("apps",)), "warning"),
     ],
 )
-def test_a_webhook_without_a_service_stops_a_run_that_it_would_be_asked_about(residue: Residue, state: str) -> None:
-    """The command that removes it is told; one that is asked about nothing of ours only slows others down."""
+def test_refuses_dangling_webhook_for_the_run(residue: Residue, state: str) -> None:
+    """The error has the command that removes it; a webhook for other objects is a warning."""
     pods = Need(("create", "patch", "delete"), "", "pods", "application")
     (finding,) = examine_residue([residue], [pods], "lab")
     assert finding.status == state
@@ -96,8 +96,8 @@ def test_a_webhook_without_a_service_stops_a_run_that_it_would_be_asked_about(re
     assert finding.hint.endswith("kubectl --context lab delete mutatingwebhookconfiguration left")
 
 
-def test_an_api_that_is_not_available_stops_a_run() -> None:
-    """As long as it is, no namespace can be deleted, so that a run could not clean up."""
+def test_refuses_unavailable_api() -> None:
+    """Namespaces cannot be deleted meanwhile, so that a run could not clean up."""
     api = {"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": "v1.x.io", "uid": "1"}}
     (finding,) = examine_residue([Residue(found(api), "x", "not available: no endpoints")], [], "lab")
     assert finding.status == "error"
@@ -105,8 +105,8 @@ def test_an_api_that_is_not_available_stops_a_run() -> None:
     assert examine_residue([], [], "lab")[0].status == "ok"
 
 
-def test_a_namespace_of_ours_that_does_not_go_is_told_with_what_holds_it() -> None:
-    """It takes room until it is gone, but it stands in nobody's way."""
+def test_reports_terminating_namespace_with_its_blocker() -> None:
+    """It uses capacity until it is deleted, but does not stop the run."""
     metadata = {"name": "bookinfo-x", "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.com/wait"]}
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
     (finding,) = examine_terminating(fake(objects={"Namespace": (namespace,)}))
@@ -114,7 +114,7 @@ def test_a_namespace_of_ours_that_does_not_go_is_told_with_what_holds_it() -> No
     assert "example.com/wait" in finding.detail
 
 
-def test_pods_that_a_cluster_would_not_let_in_are_found_without_making_one() -> None:
+def test_dry_run_detects_forbidden_pods() -> None:
     """Pod Security or OpenShift's SCCs may forbid what a sidecar needs; the hint is the platform's own."""
     refusal = ClusterError("violates PodSecurity", status=403)
     (plain,) = examine_admission(fake(dry_run_error=refusal), ())
@@ -125,11 +125,11 @@ def test_pods_that_a_cluster_would_not_let_in_are_found_without_making_one() -> 
     assert examine_admission(fake(), ())[0].status == "ok"
 
 
-def yes(question: str) -> bool:
+def answer_yes(question: str) -> bool:
     return True
 
 
-def no(question: str) -> bool:
+def answer_no(question: str) -> bool:
     return False
 
 
@@ -137,17 +137,15 @@ def no(question: str) -> bool:
     ("given", "confirm", "refusal"),
     [
         ({"yes": True}, None, ""),
-        ({"yes": False}, yes, ""),
-        ({"yes": False}, no, "not agreed to"),
+        ({"yes": False}, answer_yes, ""),
+        ({"yes": False}, answer_no, "not agreed to"),
         ({"yes": False}, None, "add --yes"),
         ({"yes": False, "yes_this_cluster": "lab"}, None, ""),
         ({"yes": True, "yes_this_cluster": "other"}, None, "other does not name"),
     ],
 )
-def test_nothing_is_done_to_a_cluster_that_nobody_agreed_to(
-    given: "dict[str, Any]", confirm: "Callable[[str], bool] | None", refusal: str
-) -> None:
-    """A person says yes after reading which cluster it is, or a flag does; without either it is exit code 3."""
+def test_requires_confirmation(given: "dict[str, Any]", confirm: "Callable[[str], bool] | None", refusal: str) -> None:
+    """A user confirms after reading which cluster it is, or passes an option; else the exit code is 3."""
     cluster = fake(objects={"Node": (node(),)})
     arguments = {"yes_this_cluster": None, "confirm": confirm, **given}
     if not refusal:
@@ -166,24 +164,24 @@ def test_nothing_is_done_to_a_cluster_that_nobody_agreed_to(
         (fake(objects={"Pod": (pod(),) * 201}), "201 pods"),
     ],
 )
-def test_what_looks_like_production_has_to_be_named_once_more(cluster: Cluster, reason: str) -> None:
-    """By its names, its size, or what others run there; `--yes` alone is not enough."""
+def test_production_has_to_be_named(cluster: Cluster, reason: str) -> None:
+    """By its names, its size, or the workloads of others; `--yes` alone is not enough."""
     with pytest.raises(RefusedError, match=reason) as refused:
-        guard(cluster, yes=True, yes_this_cluster=None, confirm=yes)
+        guard(cluster, yes=True, yes_this_cluster=None, confirm=answer_yes)
     assert f"--yes-this-cluster {cluster.context}" in str(refused.value)
     assert guard(cluster, yes=False, yes_this_cluster=cluster.context, confirm=None)
 
 
-def test_a_clusters_own_pods_and_ours_are_nobodys_workload() -> None:
-    """Two hundred pods of the system, or of a run of ours, are no sign of production."""
+def test_system_pods_are_no_sign_of_production() -> None:
+    """Neither are the pods of a meshbench run."""
     system = {**pod(), "metadata": {"name": "p", "namespace": "kube-system"}}
     labels = {"app.kubernetes.io/managed-by": "meshbench", "meshbench.dev/run-id": "r"}
     ours = {**pod(), "metadata": {"name": "p", "namespace": "bookinfo", "labels": labels}}
     assert guard(fake(objects={"Pod": (system, ours) * 150}), yes=True, yes_this_cluster=None, confirm=None)
 
 
-def test_who_may_not_look_is_told_so_later_by_the_rights() -> None:
-    """Without the right to list nodes and pods the guard goes by names, and the pre-flight names what is missing."""
+def test_guard_works_without_permission_to_list() -> None:
+    """Without it the guard uses names only, and the pre-flight reports the missing permission."""
     cluster = fake(refuse=frozenset({("list", "Node"), ("list", "Pod")}))
     assert "lab" in guard(cluster, yes=True, yes_this_cluster=None, confirm=None)
 
@@ -202,8 +200,8 @@ def lease(run: str, *, renewed: datetime) -> Object:
     return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "meshbench"}, "spec": spec}
 
 
-def test_what_earlier_runs_left_is_told_with_the_command_that_removes_it() -> None:
-    """Exit code 8, as on one machine; what is on its way out already stands in nobody's way."""
+def test_reports_leftovers_with_cleanup_command() -> None:
+    """Exit code 8, as on one machine; terminating objects do not stop the run."""
     going = left("b", deletionTimestamp="2026-01-01T00:00:00Z")
     (finding,) = examine_earlier_runs(fake(kind_infos=(NAMESPACES,), objects={"Namespace": (left("a"), going)}))
     assert (finding.status, finding.error) == ("error", LockedError)
@@ -212,8 +210,8 @@ def test_what_earlier_runs_left_is_told_with_the_command_that_removes_it() -> No
     assert examine_earlier_runs(fake())[0].status == "ok"
 
 
-def test_a_run_that_has_the_lock_is_not_to_be_cleaned_up_at_once() -> None:
-    """It may be alive: whoever reads this waits first. One that was silent for long is told as dead."""
+def test_run_with_the_lock_is_not_cleaned_up() -> None:
+    """It may be alive: the hint says to wait. One that was silent for long is reported as dead."""
     for age, expected, hint in (
         (timedelta(), "has the lock", "wait for it to end"),
         (timedelta(minutes=2), "ended without cleaning up", "meshbench cleanup"),
@@ -234,14 +232,14 @@ ISTIO_SYSTEM = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "i
         (True, ("istio",), False, "error", "--use-existing-mesh"),
         (True, ("istio",), True, "ok", "istio-system"),
         (False, ("istio",), True, "error", "leave out --use-existing-mesh"),
-        (False, ("istio",), False, "ok", "installs and removes"),
+        (False, ("istio",), False, "ok", "installs and deletes"),
         (True, (), False, "warning", "not measured"),
     ],
 )
-def test_a_mesh_that_is_there_is_used_only_when_that_is_wanted(
+def test_uses_existing_mesh_only_on_request(
     there: bool, meshes: tuple[str, ...], existing: bool, state: str, expected: str
 ) -> None:
-    """Never installed over, never taken by accident; one that is not measured is a doubt."""
+    """It is neither overwritten nor used by accident; one that is not measured is a warning."""
     cluster = fake(named={"istio-system": ISTIO_SYSTEM} if there else {})
     (finding,) = examine_meshes(cluster, meshes, existing=existing)
     assert finding.status == state

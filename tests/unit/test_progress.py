@@ -1,4 +1,4 @@
-"""What a run prints while it goes on, where no terminal shows a live table."""
+"""The progress of a run without a terminal."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +11,8 @@ from bench.cli.progress import PlainLines
 from tests.factory import Made, Simulated, make_run
 
 
-def test_a_finished_trial_is_printed_with_its_figures_and_the_time_that_is_left(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The same P95 and RPS as in the summary; after the last trial nothing is left."""
+def test_prints_trial_with_remaining_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """P95 and RPS are those of the summary; after the last trial no time is left."""
     made = make_run(tmp_path, Made(configurations=(Simulated("baseline"),), repeats=2, warmup_s=1, duration_s=4))
     lines = PlainLines(made.record.scenario, made.record.plan)
     for trial, stored in zip(made.record.plan.trials, made.trials, strict=True):
@@ -26,14 +24,14 @@ def test_a_finished_trial_is_printed_with_its_figures_and_the_time_that_is_left(
     first, after_first, second, after_second = capsys.readouterr().err.splitlines()
     assert (first, second) == ("trial 1 of 2: baseline, block 1", "trial 2 of 2: baseline, block 2")
     assert after_first == "  P95 12.3 ms, RPS 186; about 5s of load left"
-    assert after_second == "  P95 12.3 ms, RPS 186; no trial left"
+    assert after_second == "  P95 12.3 ms, RPS 186; no trials left"
 
 
-def test_a_trial_without_good_requests_has_no_p95(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Neither "n/a ms" nor a number that nothing stands behind; its reasons follow."""
+def test_trial_without_success_has_no_p95(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its reasons replace the number; "n/a ms" is never printed."""
     made = make_run(tmp_path, Made(configurations=(Simulated("baseline"),), repeats=1, warmup_s=1, duration_s=4))
     samples, record = made.trials[0].samples(), made.trials[0].record
     samples = replace(samples, ok=np.zeros_like(samples.ok))
     lines = PlainLines(made.record.scenario, made.record.plan)
     lines.done(record.model_copy(update={"reasons": ("all-failed: ...",)}), headline(record, samples))
-    assert capsys.readouterr().err == "  no P95, RPS 0.00; no trial left\n  invalid: all-failed: ...\n"
+    assert capsys.readouterr().err == "  no P95, RPS 0.00; no trials left\n  invalid: all-failed: ...\n"

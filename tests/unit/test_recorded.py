@@ -1,4 +1,4 @@
-"""What a recorder wrote, from bytes to values: whatever the bytes are, they are values or one clear error."""
+"""A recorder's files, from bytes to values: any bytes are values or one clear error."""
 
 import json
 from collections.abc import Callable
@@ -40,7 +40,7 @@ ACCOUNT = {
 NO_JSON_OBJECT = [b"[]", b"null", b"3", b'"a"', b"[" * 100_000, b"\xff\xfe", b'{"a": 1' + b"0" * 5000 + b"}"]
 
 
-def test_reads_what_a_recorder_writes() -> None:
+def test_reads_recorder_output() -> None:
     """Every value has its type."""
     assert parse_start(json.dumps(START).encode()) == Start(5, 6.5)
     assert parse_account(json.dumps(ACCOUNT).encode()) == Account(3, 1, 20.0, 3, 2, 1.5)
@@ -50,15 +50,15 @@ def test_reads_what_a_recorder_writes() -> None:
 
 
 @pytest.mark.parametrize("parse", [parse_start, parse_account])
-def test_a_torn_file_is_waited_for(parse: Callable[[bytes], object]) -> None:
-    """It is no error that a file is not whole yet."""
+def test_torn_file_is_incomplete(parse: Callable[[bytes], object]) -> None:
+    """A file that is not complete yet is no error."""
     assert parse(b"") is None
     assert parse(b'{"zero_ns": 5, "wa') is None
 
 
 @pytest.mark.parametrize("content", NO_JSON_OBJECT)
 @pytest.mark.parametrize("parse", [parse_start, parse_account])
-def test_what_is_no_json_object_is_an_error(parse: Callable[[bytes], object], content: bytes) -> None:
+def test_refuses_what_is_no_json_object(parse: Callable[[bytes], object], content: bytes) -> None:
     """Lists, depths, sizes and encodings that no recorder writes."""
     with pytest.raises(ValueError, match=r"^(it is|Exceeds)"):
         parse(content)
@@ -66,9 +66,9 @@ def test_what_is_no_json_object_is_an_error(parse: Callable[[bytes], object], co
 
 @pytest.mark.parametrize("key", START)
 @pytest.mark.parametrize("value", [None, True, "5", [], {}, -1, float("nan"), float("inf"), 1e300, 10**30])
-def test_a_start_that_makes_no_sense_is_an_error(key: str, value: Any) -> None:
-    """Of both clocks: missing, of another type, negative, not finite or beyond all times."""
-    with pytest.raises(ValueError, match=rf"{key}|no number"):
+def test_refuses_invalid_start(key: str, value: Any) -> None:
+    """On both clocks: missing, of another type, negative, not finite or out of range."""
+    with pytest.raises(ValueError, match=rf"{key}|not a valid number"):
         parse_start(json.dumps({**START, key: value}).encode())
     with pytest.raises(ValueError, match=key):
         parse_start(json.dumps({other: START[other] for other in START if other != key}).encode())
@@ -76,14 +76,14 @@ def test_a_start_that_makes_no_sense_is_an_error(key: str, value: Any) -> None:
 
 @pytest.mark.parametrize("key", ACCOUNT)
 @pytest.mark.parametrize("value", [True, [1], {"a": 1}, float("nan")])
-def test_an_account_that_makes_no_sense_is_an_error(key: str, value: Any) -> None:
-    """Of every value of it."""
-    with pytest.raises(ValueError, match=rf"{key}|no number"):
+def test_refuses_invalid_account(key: str, value: Any) -> None:
+    """For each of its values."""
+    with pytest.raises(ValueError, match=rf"{key}|not a valid number"):
         parse_account(json.dumps({**ACCOUNT, key: value}).encode())
 
 
-def test_a_problem_is_one_line_of_some_length() -> None:
-    """What a pod calls its problem is printed: without control characters, and not megabytes of it."""
+def test_problem_is_one_short_line() -> None:
+    """A pod's text is printed without control characters and with a limited length."""
     account = parse_account(json.dumps({"problem": "a\x1b[2J\nb" + "c" * 10_000}).encode())
     assert account is not None
     assert account.problem.startswith("a?[2J b")
@@ -93,9 +93,9 @@ def test_a_problem_is_one_line_of_some_length() -> None:
 @pytest.mark.parametrize(
     "content", [b"\xff\n", b"a\x1b[31m\n", b"a\0b\n", b"a" * 10_000, b"a\n" * 70_000, "a\u2028b".encode()]
 )
-def test_names_that_make_no_sense_are_an_error(content: bytes) -> None:
-    """Not UTF-8, with control characters, too long or too many; what can be read of them can be had all the same."""
-    with pytest.raises(ValueError, match=r"it is not UTF-8|control characters|characters, more than|names, and rows"):
+def test_refuses_invalid_names(content: bytes) -> None:
+    """Not UTF-8, with control characters, too long or too many; the readable ones are returned all the same."""
+    with pytest.raises(ValueError, match=r"it is not UTF-8|control characters|characters, more than|names, more than"):
         parse_names(content)
     salvaged = salvage_names(content)
     assert 0 < len(salvaged) <= 1 << 16
@@ -105,7 +105,7 @@ def test_names_that_make_no_sense_are_an_error(content: bytes) -> None:
 @given(content=st.binary(max_size=200))
 @pytest.mark.parametrize("parse", [parse_start, parse_account, parse_names])
 def test_any_bytes_are_a_value_or_one_error(parse: Callable[[bytes], object], content: bytes) -> None:
-    """Nothing else is ever raised."""
+    """No other exception is raised."""
     with suppress(ValueError):
         parse(content)
 
@@ -124,7 +124,7 @@ ODD_ROWS = [
 
 
 def recorded(folder: Path, *, count: int = 3, part: str = "", zero_ns: int = 0) -> Any:
-    """The files of one recorder; gives its rows."""
+    """The rows of one recorder, from its files."""
     rows = np.zeros(count, RAW_ROW)
     rows["started_ns"] = rows["intended_ns"] = np.arange(count) * 1_000_000
     rows["latency_ns"], rows["ok"], rows["status"] = 5_000_000, 1, 200
@@ -136,9 +136,7 @@ def recorded(folder: Path, *, count: int = 3, part: str = "", zero_ns: int = 0) 
 
 @pytest.mark.parametrize(("field", "value"), ODD_ROWS)
 @pytest.mark.parametrize("parts", [("",), ("-0", "-1")])
-def test_rows_that_make_no_sense_are_left_out_and_reported(
-    tmp_path: Path, field: str, value: int, parts: tuple[str, ...]
-) -> None:
+def test_reports_and_skips_invalid_rows(tmp_path: Path, field: str, value: int, parts: tuple[str, ...]) -> None:
     """All others stay, also where several recorders number their names differently."""
     for part in parts:
         rows = recorded(tmp_path, part=part)
@@ -147,13 +145,13 @@ def test_rows_that_make_no_sense_are_left_out_and_reported(
     rows.tofile(tmp_path / f"samples{parts[-1]}.bin")
     samples, odd = sensible_samples(tmp_path)
     assert len(samples) == 3 * len(parts) - 1
-    assert odd == f"samples{parts[-1]}.bin: 1 of 3 rows make no sense, the first is row 2"
+    assert odd == f"samples{parts[-1]}.bin: 1 of 3 rows are invalid, the first is row 2"
     assert len(recent_rows(tmp_path, most=10)) == len(samples)
     assert len(read_samples(tmp_path)) == 3 * len(parts)
 
 
-def test_a_time_below_zero_is_left_to_the_checks(tmp_path: Path) -> None:
-    """They have a reason of their own for it, and the row stays."""
+def test_keeps_rows_with_negative_times(tmp_path: Path) -> None:
+    """The validity checks have a reason of their own for it."""
     rows = recorded(tmp_path)
     rows["latency_ns"][1] = rows["started_ns"][0] = -1
     rows.tofile(tmp_path / "samples.bin")
@@ -162,8 +160,8 @@ def test_a_time_below_zero_is_left_to_the_checks(tmp_path: Path) -> None:
 
 
 @given(raw=hnp.arrays(RAW_ROW, st.integers(0, 30)), names=st.integers(0, 3))
-def test_sensible_rows_can_be_stored(tmp_path_factory: pytest.TempPathFactory, raw: Any, names: int) -> None:
-    """Whatever the bytes are, what is kept of them makes samples and a file."""
+def test_valid_rows_can_be_stored(tmp_path_factory: pytest.TempPathFactory, raw: Any, names: int) -> None:
+    """Whatever the bytes are, the rows that are kept make samples and a file."""
     folder = tmp_path_factory.mktemp("any")
     recorded(folder)
     (folder / "names.txt").write_text("".join(f"n{number}\n" for number in range(names)), "utf-8")
@@ -175,15 +173,15 @@ def test_sensible_rows_can_be_stored(tmp_path_factory: pytest.TempPathFactory, r
 
 
 @pytest.mark.parametrize("content", ["[]", '{"zero_ns": NaN, "wall_s": 1}', '{"zero_ns": "0", "wall_s": 1}', "{}"])
-def test_a_start_that_makes_no_sense_is_one_error(tmp_path: Path, content: str) -> None:
-    """With the file's name."""
+def test_invalid_start_is_one_error(tmp_path: Path, content: str) -> None:
+    """It has the file's name."""
     (tmp_path / "started.json").write_text(content, "utf-8")
-    with pytest.raises(StoreError, match=r"^started.json makes no sense: "):
+    with pytest.raises(StoreError, match=r"^started.json is invalid: "):
         read_start(tmp_path)
 
 
-def test_one_recorder_that_makes_no_sense_does_not_lose_the_others(tmp_path: Path) -> None:
-    """A start that is none, or years later, costs the rows of its own recorder."""
+def test_invalid_recorder_does_not_affect_the_others(tmp_path: Path) -> None:
+    """A missing start, or one that is years later, loses the rows of its own recorder."""
     recorded(tmp_path, part="-0")
     recorded(tmp_path, part="-1", zero_ns=2 * LONGEST_NS)
     recorded(tmp_path, part="-2")
@@ -191,11 +189,11 @@ def test_one_recorder_that_makes_no_sense_does_not_lose_the_others(tmp_path: Pat
     samples, odd = sensible_samples(tmp_path)
     assert len(samples) == 3
     assert "started-1.json: it began" in odd
-    assert "started-2.json makes no sense" in odd
+    assert "started-2.json is invalid" in odd
 
 
 def test_names_that_are_not_text_keep_their_rows(tmp_path: Path) -> None:
-    """The samples are there, and their names are as readable as can be."""
+    """The samples are there, with names that are as readable as possible."""
     recorded(tmp_path)
     (tmp_path / "names.txt").write_bytes(b"p\xffge\n")
     samples, odd = sensible_samples(tmp_path)
@@ -205,18 +203,18 @@ def test_names_that_are_not_text_keep_their_rows(tmp_path: Path) -> None:
         read_samples(tmp_path)
 
 
-def test_an_account_is_read_or_missing(tmp_path: Path) -> None:
-    """One that is not there, or torn, is none; one that makes no sense is an error with the file's name."""
+def test_account_is_read_or_missing(tmp_path: Path) -> None:
+    """A missing or torn one is None; an invalid one is an error with the file's name."""
     assert read_account(tmp_path) is None
     (tmp_path / "generator.json").write_text('{"recorded"', "utf-8")
     assert read_account(tmp_path) is None
     (tmp_path / "generator.json").write_text('{"recorded": "3"}', "utf-8")
-    with pytest.raises(StoreError, match=r"generator\.json makes no sense: recorded is not a whole number"):
+    with pytest.raises(StoreError, match=r"generator\.json is invalid: recorded is not a whole number"):
         read_account(tmp_path)
 
 
-def test_workers_may_have_more_names_together_than_one_alone(tmp_path: Path) -> None:
-    """Each row keeps its own name: ids in URLs are soon more than 65,536 over several workers."""
+def test_workers_may_have_more_names_than_one(tmp_path: Path) -> None:
+    """Each row keeps its own name: ids in URLs soon exceed 65,536 over several workers."""
     for worker in range(2):
         rows = recorded(tmp_path, count=40_000, part=f"-{worker}")
         rows["name"] = np.arange(40_000)

@@ -1,4 +1,4 @@
-"""Secrets in text: those that were registered and those that look like one are taken out, and nothing else."""
+"""Secrets in text: registered ones, and texts that look like one, are redacted, and nothing else."""
 
 import base64
 import html
@@ -34,7 +34,7 @@ PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0B\nAQEFAASC\n----
 
 @pytest.fixture(autouse=True)
 def empty_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What one test registers is not known to the next."""
+    """Remove what other tests registered."""
     monkeypatch.setattr(redaction, "_registry", redaction._Registry())
 
 
@@ -45,7 +45,7 @@ def _stored_texts() -> Iterator[Path]:
 
 
 def test_changes_no_stored_file() -> None:
-    """Every text file of the example run is as it was: ids, sums, digests, tables and hints are no secrets."""
+    """Every text file of the example run stays unchanged: ids, sums, digests, tables and hints are no secrets."""
     paths = list(_stored_texts())
     texts = {path: path.read_text("utf-8") for path in paths}
     assert len(texts) > 20
@@ -75,7 +75,7 @@ def test_changes_no_stored_file() -> None:
     ],
 )
 def test_leaves_ordinary_text(text: str) -> None:
-    """Text that only speaks of secrets, or looks like one from afar, is unchanged."""
+    """Text that mentions secrets, or resembles one, is unchanged."""
     assert redact(text) == text
 
 
@@ -103,11 +103,9 @@ def test_leaves_ordinary_text(text: str) -> None:
         (json.dumps("user:\n    password: hunter2\nnext: 1"), "hunter2"),
     ],
 )
-def test_takes_out_what_looks_like_a_secret(text: str, secret: str) -> None:
-    """A secret that was never registered is known by what is around it; the rest of the text stays.
-
-    So it is at the start of a line of a text in a record, where JSON has escaped the line's end.
-    """
+def test_redacts_what_looks_like_a_secret(text: str, secret: str) -> None:
+    """A secret that was never registered is recognised by its context, also at the start of an escaped line in a JSON
+    text; the rest of the text stays."""
     found = redact(text)
     assert secret not in found
     assert MARK in found
@@ -119,15 +117,15 @@ def test_takes_out_what_looks_like_a_secret(text: str, secret: str) -> None:
 @pytest.mark.parametrize(
     "text", ["-eyJ", "-----BEGIN PRIVATE KEY-----", "Bearer ", "token=", "://a:", "eyJ" + "a" * 50]
 )
-def test_a_long_text_of_beginnings_is_read_quickly(text: str) -> None:
-    """A pod may print what it likes: no pattern takes more than one look at each place."""
+def test_reads_long_text_in_linear_time(text: str) -> None:
+    """A pod may print any text: no pattern examines a position more than once."""
     began = time.monotonic()
     redact(text * (500_000 // len(text)))
     assert time.monotonic() - began < 5  # a quadratic one takes minutes
 
 
-def test_what_is_around_a_secret_stays() -> None:
-    """A reader sees whose secret it was."""
+def test_keeps_the_context_of_a_secret() -> None:
+    """A reader sees to whom the secret belongs."""
     assert redact("http://me:hunter2@proxy.example:3128/ refused") == f"http://me:{MARK}@proxy.example:3128/ refused"
     assert redact(f"key:\n{PEM}rest") == f"key:\n{MARK}\nrest"
 
@@ -154,8 +152,8 @@ ODD = 'q"uo\\te/t0ken+<&>é='
         base64.b64encode(f"{ODD}\n".encode()).decode(),
     ],
 )
-def test_takes_out_a_registered_secret_in_every_form(form: str) -> None:
-    """As it may come back from a server, a library or a report."""
+def test_redacts_registered_secret_in_every_form(form: str) -> None:
+    """As a server, a library or a report may return it."""
     register_secret(f"{ODD}\n")
     found = redact(f"before {form} after")
     assert found.startswith("before ")
@@ -164,22 +162,22 @@ def test_takes_out_a_registered_secret_in_every_form(form: str) -> None:
     assert form.strip("\"'") not in found
 
 
-def test_a_key_is_taken_out_line_by_line() -> None:
+def test_redacts_key_line_by_line() -> None:
     """Messages may have only some of its lines."""
     register_key(PEM)
     assert redact("near MIIEvQIBADANBgkqhkiG9w0B: bad") == f"near {MARK}: bad"
 
 
 @pytest.mark.parametrize("secret", ["", "abc", "istio", "baseline", "12345678"])
-def test_short_and_plain_words_are_not_registered(secret: str) -> None:
-    """A password that is a word of a record would take the record's own words out."""
+def test_does_not_register_short_and_plain_words(secret: str) -> None:
+    """A password that is a word of a record would remove the record's own words."""
     register_secret(secret)
     assert redact(f"{secret} istio baseline 12345678") == f"{secret} istio baseline 12345678"
 
 
 @given(text=st.text(), key=st.text(max_size=8))
-def test_json_stays_json(text: str, key: str) -> None:
-    """Whatever is taken out, a record can be read again, and text without secrets is unchanged."""
+def test_redacted_json_is_valid(text: str, key: str) -> None:
+    """A redacted record can be read again, and text without secrets is unchanged."""
     register_secret("hunter2-hunter2")
     written = json.dumps({key: f"{text}hunter2-hunter2 Bearer abc123def456 http://u:{text}@h {PEM}", "n": [1, text]})
     read = json.loads(redact(written))
@@ -187,8 +185,8 @@ def test_json_stays_json(text: str, key: str) -> None:
     assert read["n"][0] == 1
 
 
-def test_a_stream_prints_no_secret() -> None:
-    """What is written goes without secrets, and there is no binary stream past which they could go."""
+def test_stream_prints_no_secret() -> None:
+    """Written text is redacted, and there is no binary stream that bypasses it."""
     below = io.TextIOWrapper(io.BytesIO(), "utf-8")
     stream = RedactedStream(below)
     register_secret("hunter2-hunter2")
@@ -204,8 +202,8 @@ def test_a_stream_prints_no_secret() -> None:
         stream.write(b"")  # type: ignore[arg-type]
 
 
-def test_a_stream_for_ascii_alone_prints_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As click has it: without a locale the report's own characters end no command."""
+def test_ascii_stream_prints_other_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a locale, as with click, the report's own characters end no command."""
     below = io.TextIOWrapper(io.BytesIO(), "ascii")
     monkeypatch.setattr(sys, "stdout", below)
     monkeypatch.setattr(sys, "stderr", io.StringIO())
@@ -216,8 +214,8 @@ def test_a_stream_for_ascii_alone_prints_all_the_same(monkeypatch: pytest.Monkey
     assert below.read() == "±12 %\n"
 
 
-def test_both_streams_are_replaced_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stream that is closed stays so."""
+def test_replaces_streams_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A closed stream stays closed."""
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     redact_streams()
@@ -237,14 +235,14 @@ def test_both_streams_are_replaced_once(monkeypatch: pytest.MonkeyPatch) -> None
         ("http://:pw@[::1]:80", ("http://[::1]:80", ":pw")),
     ],
 )
-def test_a_url_is_split_from_its_credentials(url: str, expected: tuple[str, str]) -> None:
+def test_splits_url_from_its_credentials(url: str, expected: tuple[str, str]) -> None:
     """User and password are decoded, as they go into a header."""
     assert split(url) == expected
 
 
 @pytest.mark.parametrize("url", ["http://me:hunter2@x:port", "http://me:hunter2@[::1", "http://me:hunter2@x:99999"])
-def test_what_is_no_url_is_not_shown(url: str) -> None:
-    """The error has no word of it, and its password is known from then on."""
+def test_does_not_show_invalid_url(url: str) -> None:
+    """The error has no part of it, and its password is registered."""
     with pytest.raises(ValueError, match=r"^it is not a URL$"):
         split(url)
     assert "hunter2" not in redact(f"cannot parse {url}; 'hunter2'")

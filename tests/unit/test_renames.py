@@ -23,7 +23,7 @@ from tests.factory import Made, make_run
 
 @pytest.fixture(autouse=True)
 def forget_warnings() -> None:
-    """A warning is printed once in a process, and a test is one of many in it."""
+    """Forget printed warnings: each is printed once in a process."""
     renames.warn_deprecated.cache_clear()
 
 
@@ -40,7 +40,7 @@ def line_of(path: Path, text: str) -> int:
     return next(number for number, line in enumerate(lines, start=1) if line.startswith(text))
 
 
-def test_an_old_key_is_read_with_a_warning(old_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reads_old_key_with_a_warning(old_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The warning has file, line, old and new name, on standard error, once however often the file is read."""
     assert [load_scenario(str(old_file)).rerun_invalid for _ in range(2)] == [False, False]
     printed = capsys.readouterr()
@@ -48,39 +48,39 @@ def test_an_old_key_is_read_with_a_warning(old_file: Path, capsys: pytest.Captur
     assert (printed.out, printed.err) == ("", warning)
 
 
-def test_a_new_key_has_no_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The name of today is read in silence."""
+def test_reads_new_key_without_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The current name prints nothing."""
     assert not load_scenario(str(write_scenario(tmp_path, [BASELINE]))).rerun_invalid
     assert capsys.readouterr().err == ""
 
 
-def test_an_old_key_can_be_set(old_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`--set` takes both names, whichever the file has, and warns of the old one."""
+def test_sets_old_key(old_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--set` takes both names, whichever the file has, and warns about the old one."""
     for name in ("again", "rerun_invalid"):
         assert load_scenario(str(old_file), Overrides(sets=(f"{name}=true",))).rerun_invalid
     assert "warning: --set again: deprecated, use rerun_invalid\n" in capsys.readouterr().err
 
 
-def test_both_names_at_once_are_a_mistake(old_file: Path) -> None:
+def test_refuses_both_names_at_once(old_file: Path) -> None:
     """Two values for one key are refused at the line of the old one."""
     old_file.write_text(old_file.read_text("utf-8") + "rerun_invalid: true\n", "utf-8")
     with pytest.raises(InputError) as raised:
         load_scenario(str(old_file))
     (problem,) = raised.value.problems
     assert (problem.line, problem.path) == (line_of(old_file, "again"), "again")
-    assert "is the old name of rerun_invalid, which is there, too" in problem.message
+    assert "is the old name of rerun_invalid, which is given, too" in problem.message
 
 
-def test_a_mistake_in_an_old_key_has_its_line(old_file: Path) -> None:
-    """A value that is refused is reported where it stands in the file."""
+def test_reports_error_in_old_key_with_its_line(old_file: Path) -> None:
+    """A refused value is reported where it is in the file."""
     old_file.write_text(old_file.read_text("utf-8").replace("again: false", "again: perhaps"), "utf-8")
     with pytest.raises(InputError) as raised:
         load_scenario(str(old_file))
     assert [problem.line for problem in raised.value.problems] == [line_of(old_file, "again")]
 
 
-def test_a_stored_run_with_the_old_key_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is read in silence with its value, is alike in the gate's history, and can be resumed."""
+def test_stored_run_with_old_key_continues(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is read without a warning, has equal conditions in the gate's history, and can be resumed."""
     run = make_run(tmp_path, Made(warmup_s=1.0, duration_s=2.0, repeats=1))
     before = conditions(run)
     path = run.path / "run.json"
@@ -94,8 +94,8 @@ def test_a_stored_run_with_the_old_key_goes_on(tmp_path: Path, capsys: pytest.Ca
     assert capsys.readouterr().err == ""
 
 
-def test_keys_of_sections_and_lists_can_be_renamed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A path with a star stands for every entry of a list, in data, in paths of keys and in those of `--set`."""
+def test_renames_keys_of_sections_and_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path with a star is every entry of a list, in data, in paths of keys and in those of `--set`."""
     monkeypatch.setattr(renames, "SCENARIO_KEYS", {"load.clients": "users", "configurations.*.kind": "mesh"})
     data: dict[str, Any] = {"load": {"clients": 1}, "configurations": [{"kind": "istio"}, {"mesh": "kuma"}], "kind": 1}
     expected = {"load": {"users": 1}, "configurations": [{"mesh": "istio"}, {"mesh": "kuma"}], "kind": 1}
@@ -106,25 +106,23 @@ def test_keys_of_sections_and_lists_can_be_renamed(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("given", [["--results", "elsewhere"], ["--results=elsewhere"]])
-def test_an_old_option_is_read_with_a_warning(
-    given: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_reads_old_option_with_a_warning(given: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An option of any command keeps working under its old name."""
     monkeypatch.setattr(renames, "OPTIONS", {"--results": "--output"})
     monkeypatch.chdir(tmp_path)
     ran = CliRunner().invoke(cli, ["cleanup", "--list", *given])
     assert "warning: --results: deprecated, use --output\n" in ran.stderr
-    assert "--output elsewhere: there is no such folder" in str(ran.exception)
+    assert "--output elsewhere: no such folder" in str(ran.exception)
 
 
-def test_what_follows_two_dashes_is_no_option(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arguments_after_two_dashes_are_no_options(monkeypatch: pytest.MonkeyPatch) -> None:
     """Arguments after `--` are names of files."""
     monkeypatch.setattr(renames, "OPTIONS", {"--results": "--output"})
     assert renames.rename_options(["validate", "--", "--results"]) == ["validate", "--", "--results"]
 
 
-def test_no_shipped_scenario_has_an_old_key() -> None:
-    """What ships has the names of today."""
+def test_shipped_scenarios_have_no_old_key() -> None:
+    """Shipped scenarios have the current names."""
     for path in shipped("scenarios").glob("*.yaml"):
         data = yaml.safe_load(path.read_text("utf-8"))
         assert renames.rename_keys(data) == data, path

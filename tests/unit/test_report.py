@@ -1,4 +1,4 @@
-"""Reports made from a run's folder: all formats of good, odd and damaged runs."""
+"""Reports made from a run's folder: all formats of valid, unusual and damaged runs."""
 
 import csv
 import re
@@ -35,7 +35,7 @@ HOSTILE = "<script>alert(1)</script>\"'|`x`\n=cmd() $\\input{x}"
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> StoredRun:
-    """A good run of three configurations, reported in every format."""
+    """A valid run of three configurations, reported in every format."""
     made = make_run(tmp_path_factory.mktemp("good"), SHORT)
     write_report(made)
     return made
@@ -82,8 +82,8 @@ def read(run: StoredRun, name: str) -> str:
     return (run.path / "report" / name).read_text("utf-8")
 
 
-def test_every_format_leaves_its_files(run: StoredRun) -> None:
-    """All formats together make the files that the documentation names."""
+def test_all_formats_write_their_files(run: StoredRun) -> None:
+    """All formats together write the files that the documentation names."""
     names = {path.name for path in (run.path / "report").iterdir()}
     figures = {"p95", "differences", "rps", "time", "quantiles", "cpu", "memory"}
     pictures = {f"{name}.{kind}" for name in figures for kind in ("png", "svg")}
@@ -93,8 +93,8 @@ def test_every_format_leaves_its_files(run: StoredRun) -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_format_alone_makes_only_its_files(tmp_path: Path, name: str) -> None:
-    """One format can be asked for alone; the paths that come back are the files that are there."""
+def test_single_format_writes_only_its_files(tmp_path: Path, name: str) -> None:
+    """The returned paths are the written files."""
     made = make_run(tmp_path, replace(SHORT, configurations=ISTIO_POLICIES[:1], reference=None, repeats=2))
     written = write_report(made, formats=[name])
     report = made.path / "report"
@@ -103,23 +103,23 @@ def test_a_format_alone_makes_only_its_files(tmp_path: Path, name: str) -> None:
     assert {path.suffix.lstrip(".") for path in written[1:]} == {{"latex": "tex"}.get(name, name)}
 
 
-def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    """A wrong format is one clear message with the right ones."""
+def test_refuses_unknown_format(tmp_path: Path) -> None:
+    """The message lists the formats, and nothing is written."""
     made = make_run(tmp_path, replace(SHORT, configurations=ISTIO_POLICIES[:1], reference=None, repeats=1))
-    with pytest.raises(InputError, match=r"'pdf' is no format; there are html, md"):
+    with pytest.raises(InputError, match=r"unknown format 'pdf'; formats are html, md"):
         write_report(made, formats=["pdf"])
     assert not (made.path / "report").exists()
 
 
-def test_a_report_that_cannot_be_written_says_where(tmp_path: Path) -> None:
-    """A file in place of the report's folder is a store error with the path, not a traceback."""
+def test_unwritable_report_is_a_store_error(tmp_path: Path) -> None:
+    """A file in place of the report's folder is an error with the path, not a traceback."""
     made = make_run(tmp_path, replace(SHORT, configurations=ISTIO_POLICIES[:1], reference=None, repeats=1))
     (made.path / "report").write_text("in the way")
     with pytest.raises(StoreError, match="report: cannot be written"):
         write_report(made, formats=["md"])
 
 
-def test_the_same_run_makes_the_same_bytes(run: StoredRun) -> None:
+def test_same_run_gives_the_same_bytes(run: StoredRun) -> None:
     """Page, tables and figures depend on the run alone."""
     before = {path.name: path.read_bytes() for path in (run.path / "report").iterdir()}
     write_report(run)
@@ -127,8 +127,8 @@ def test_the_same_run_makes_the_same_bytes(run: StoredRun) -> None:
     assert before == after
 
 
-def test_the_page_needs_nothing_else(page: str) -> None:
-    """No script, no outside address, and a policy that forbids both."""
+def test_page_is_self_contained(page: str) -> None:
+    """No script, no external address, and a policy that forbids both."""
     tags = Tags(page)
     assert "default-src 'none'" in page
     assert not [tag for tag, _ in tags.found if tag in ("script", "iframe", "object", "embed", "img", "form")]
@@ -137,46 +137,46 @@ def test_the_page_needs_nothing_else(page: str) -> None:
     assert not [name for _, attributes in tags.found for name in attributes if name.startswith("on")]
 
 
-def test_ids_are_unique_and_references_lead_somewhere(page: str) -> None:
-    """Seven figures in one page do not share ids, and none refers to what is not there."""
+def test_ids_are_unique_and_referenced(page: str) -> None:
+    """Seven figures on one page do not share ids, and no reference leads to a missing one."""
     tags = Tags(page)
     assert len(tags.ids) == len(set(tags.ids))
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', page)) | set(re.findall(r'aria-labelledby="([^"]+)"', page))
     assert used <= set(tags.ids)
 
 
-def test_every_figure_is_named_for_those_who_cannot_see_it(page: str) -> None:
-    """Each figure is an image with a title that holds its numbers."""
+def test_every_figure_has_a_title(page: str) -> None:
+    """The title of each figure holds its numbers, for readers who cannot see it."""
     titles = re.findall(r'<svg role="img" aria-labelledby="[^"]+".*?<title id="[^"]+">(.*?)</title>', page, re.DOTALL)
     assert len(titles) == 7
     assert "istio-policies" in titles[0]
     assert re.search(r"baseline \d+\.\d+ ms", titles[0])
 
 
-def test_the_answer_comes_first(page: str) -> None:
-    """The answer stands before every table, with the headline figure and the doubts beside it."""
+def test_answer_comes_first(page: str) -> None:
+    """The answer is before every table, with the main number and the warnings next to it."""
     places = [
-        page.index(f'id="{name}"') for name in ("answer", "doubts", "figure-p95", "results", "repeats", "contrasts")
+        page.index(f'id="{name}"') for name in ("answer", "warnings", "figure-p95", "results", "repeats", "contrasts")
     ]
     assert places == sorted(places)
 
 
-def test_the_heading_says_what_this_is_not(page: str) -> None:
-    """Target and caveats stand in the heading."""
+def test_heading_has_target_and_caveats(page: str) -> None:
+    """Both are in the heading."""
     head = page[: page.index("<main>")]
     assert "data plane emulated on one machine" in head
     assert "no control plane" in head
     assert "closed loop: 20 users" in head
 
 
-def test_the_thesis_is_marked_wherever_it_stands(page: str) -> None:
-    """A figure of the thesis is never without a word that says so."""
-    assert page.count("2022 thesis, another cluster") >= 2
-    columns = re.findall(r"<th [^>]*>(2022 thesis: [^<]+)</th>", page)
-    assert columns == ["2022 thesis: ms", "2022 thesis: ratio"]
+def test_study_values_are_labelled(page: str) -> None:
+    """A value of the 2022 study always has a label."""
+    assert page.count("2022 study, another cluster") >= 2
+    columns = re.findall(r"<th [^>]*>(2022 study: [^<]+)</th>", page)
+    assert columns == ["2022 study: ms", "2022 study: ratio"]
 
 
-def test_latency_csv_has_every_repeat_exactly(run: StoredRun) -> None:
+def test_latency_csv_has_every_repeat(run: StoredRun) -> None:
     """The CSV rows are the summary's repeats, unrounded."""
     rows = list(csv.DictReader(read(run, "latency.csv").splitlines()))
     summary = read_record(run.path / "summary.json", SummaryRecord)
@@ -203,8 +203,8 @@ def test_proxies_csv_has_every_cost(run: StoredRun) -> None:
     ]
 
 
-def test_named_pairs_have_both_names_everywhere(tmp_path: Path) -> None:
-    """Page, Markdown, LaTeX, CSV and figure name both sides of a pair that the scenario names, and call it planned."""
+def test_named_pairs_have_both_names(tmp_path: Path) -> None:
+    """Page, Markdown, LaTeX, CSV and figure name both sides of a pair that the scenario names, and label it planned."""
     five = replace(SHORT, configurations=ISTIO_AND_KUMA, contrasts=MESH_PAIRS, repeats=2)
     made = make_run(tmp_path, five)
     write_report(made, formats=["html", "md", "latex", "csv", "svg"])
@@ -212,7 +212,7 @@ def test_named_pairs_have_both_names_everywhere(tmp_path: Path) -> None:
         text = read(made, name).replace("\\-", "-")
         assert "kuma-policies against istio-policies" in text
         assert "planned" in text
-        assert "thesis's ranking" in text.replace("&#39;", "'")
+        assert "2022 study's ranking" in text.replace("&#39;", "'")
     for name, row in (
         ("report.md", r"| kuma-policies vs istio-policies |"),
         ("tables.tex", "kuma-policies vs istio-policies & "),
@@ -246,7 +246,7 @@ def test_latex_tables_are_rectangular(hostile: StoredRun) -> None:
     assert r"\input" not in text
 
 
-def test_names_and_reasons_cannot_break_out(hostile: StoredRun) -> None:
+def test_names_and_reasons_are_escaped(hostile: StoredRun) -> None:
     """Script, formula and markup in a run's texts are shown, not run."""
     page = read(hostile, "index.html")
     assert "<script" not in page
@@ -259,15 +259,15 @@ def test_names_and_reasons_cannot_break_out(hostile: StoredRun) -> None:
         assert "<script" not in figure.read_text("utf-8")
 
 
-def test_an_invalid_run_is_marked_and_its_trials_named(hostile: StoredRun) -> None:
-    """An invalid run has its label before any number, and each invalid trial is among the doubts."""
+def test_marks_invalid_run_and_its_trials(hostile: StoredRun) -> None:
+    """An invalid run has its label before any number, and each invalid trial is in the list of warnings."""
     page = read(hostile, "index.html")
     assert page.index("<b>INVALID</b>") < page.index('id="answer"')
     assert re.search(r"\d\d-istio-1 is not valid", page)
 
 
 def test_quick_runs_are_labelled(tmp_path: Path) -> None:
-    """A run for trying out says so in the heading of every text format."""
+    """The heading of every text format says that the run is quick."""
     made = make_run(tmp_path, replace(SHORT, quick=True, configurations=ISTIO_POLICIES[:1], reference=None, repeats=1))
     write_report(made, formats=["html", "md"])
     assert "<b>QUICK</b>" in read(made, "index.html")
@@ -290,8 +290,8 @@ ODD: dict[str, Made] = {
 
 
 @pytest.mark.parametrize("made", ODD.values(), ids=list(ODD))
-def test_odd_runs_are_reported_whole(tmp_path: Path, made: Made) -> None:
-    """Few, failed or unusual trials make a whole report: every figure, n/a where there is no number, no nan."""
+def test_reports_unusual_runs(tmp_path: Path, made: Made) -> None:
+    """Few, failed or unusual trials make a complete report: every figure, n/a where there is no number, no nan."""
     run = make_run(tmp_path, made)
     written = write_report(run, formats=["html", "md", "csv", "latex", "svg"])
     names = {path.name for path in written}
@@ -300,8 +300,8 @@ def test_odd_runs_are_reported_whole(tmp_path: Path, made: Made) -> None:
     assert not [text for text in texts if re.search(r"\b(nan|inf|None)\b", text)]
 
 
-def test_no_valid_trial_gives_na_and_drawn_plots(tmp_path: Path) -> None:
-    """Where no trial carries a result the tables say n/a and the figures that there is nothing to show."""
+def test_no_valid_trial_gives_na_and_empty_plots(tmp_path: Path) -> None:
+    """Where no trial carries a result the tables have n/a and the figures say that there is no data."""
     everything = {
         f"{number:02}-{c.name}-{block}": {"status": "invalid", "reasons": ("stall",)}
         for number in range(1, 10)
@@ -315,20 +315,20 @@ def test_no_valid_trial_gives_na_and_drawn_plots(tmp_path: Path) -> None:
     assert "no result" in read(run, "report.md")
 
 
-def test_a_damaged_trial_is_named_and_left_out(tmp_path: Path) -> None:
-    """A trial whose files changed is left out of the tables and named among the doubts."""
+def test_reports_and_skips_damaged_trial(tmp_path: Path) -> None:
+    """A trial whose files changed is left out of the tables and in the list of warnings."""
     made = make_run(tmp_path, SHORT)
     broken = made.trials[0]
     write_parquet(simulate(ISTIO_POLICIES[0], 20, SHORT, rng=np.random.default_rng(1)), broken.path / "samples.parquet")
     again = open_run(made.path)
     write_report(again, formats=["html", "csv"])
     page = read(again, "index.html")
-    assert f"trial {broken.record.trial} is left out" in page[page.index('id="doubts"') : page.index('id="results"')]
+    assert f"trial {broken.record.trial} is left out" in page[page.index('id="warnings"') : page.index('id="results"')]
     assert broken.record.trial not in read(again, "latency.csv")
 
 
-def test_without_matplotlib_the_tables_are_still_written(run: StoredRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the plotting library every table is there, and the page says that plots are missing, and why."""
+def test_tables_need_no_matplotlib(run: StoredRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the plotting library every table is there, and the page says which plots are missing, and why."""
     for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib" or "report.figures" in name]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -339,8 +339,8 @@ def test_without_matplotlib_the_tables_are_still_written(run: StoredRun, monkeyp
     assert 'id="results"' in page
 
 
-def test_without_fonts_the_tables_are_still_written(run: StoredRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A font that cannot be opened costs the plots, not the report."""
+def test_tables_need_no_fonts(run: StoredRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A font that cannot be opened removes the plots, not the report."""
 
     def no_fonts(report: Any) -> None:
         raise FileNotFoundError(2, "No such file or directory", "DejaVuSans.ttf")
@@ -350,18 +350,18 @@ def test_without_fonts_the_tables_are_still_written(run: StoredRun, monkeypatch:
     assert "The plots are missing: FileNotFoundError" in read(run, "index.html")
 
 
-def test_sweeps_show_users_and_the_thesis_s_levels(tmp_path: Path) -> None:
-    """A sweep has its own figure and the thesis's sweep in columns of its own."""
+def test_sweeps_have_users_and_the_studys_levels(tmp_path: Path) -> None:
+    """A sweep has its own figure and the 2022 study's sweep in columns of its own."""
     made = make_run(tmp_path, ODD["sweep"])
     write_report(made, formats=["html", "svg"])
     names = {path.name for path in (made.path / "report").glob("*.svg")}
     assert "sweep.svg" in names
     assert not {"p95.svg", "rps.svg"} & names
-    assert "2022 thesis: share of best" in read(made, "index.html")
+    assert "2022 study: share of best" in read(made, "index.html")
 
 
 def test_failed_proofs_are_open_and_counted(run: StoredRun) -> None:
-    """Evidence that did not hold is shown without a click, with what was seen."""
+    """Evidence that did not hold is shown without a click, with the actual answer."""
     from bench.analysis.run_summary import summarise
     from bench.report.html import proofs, render_page
     from bench.report.model import Report
@@ -379,6 +379,6 @@ def test_failed_proofs_are_open_and_counted(run: StoredRun) -> None:
     assert "a sidecar too many" in page
 
 
-def test_scenarios_of_the_factory_are_real(run: StoredRun) -> None:
-    """The simulated run's scenario is the one that a reader gets back from the folder."""
+def test_factory_scenario_is_readable(run: StoredRun) -> None:
+    """The simulated run's scenario is the one that is read from the folder."""
     assert run.record.scenario == make_scenario(SHORT)

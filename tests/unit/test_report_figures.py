@@ -28,8 +28,8 @@ def pictures(report: Report) -> dict[str, Picture]:
     return {picture.name: picture for picture in draw_figures(report)}
 
 
-def test_a_configuration_keeps_its_colour_in_every_run(report: Report, tmp_path: Path) -> None:
-    """Colours belong to names, so that figures of two runs can stand side by side."""
+def test_configuration_has_one_colour_in_all_runs(report: Report, tmp_path: Path) -> None:
+    """Colours belong to names, so that figures of two runs are comparable."""
     other = make_run(tmp_path, replace(SHORT, configurations=ISTIO_POLICIES[::2], repeats=1))
     fewer = colours(Report(other, *summarise(other)))
     assert fewer.items() <= colours(report).items()
@@ -38,15 +38,15 @@ def test_a_configuration_keeps_its_colour_in_every_run(report: Report, tmp_path:
 @pytest.mark.parametrize(
     "configurations", [tuple(Simulated(f"mine-{number}") for number in range(8)), USERS_SWEEP], ids=["own", "sweep"]
 )
-def test_no_two_configurations_share_a_colour(tmp_path: Path, configurations: tuple[Simulated, ...]) -> None:
-    """Up to eight configurations can be told apart."""
+def test_colours_are_distinct(tmp_path: Path, configurations: tuple[Simulated, ...]) -> None:
+    """Up to eight configurations have different colours."""
     run = make_run(tmp_path, Made(configurations=configurations, warmup_s=1, duration_s=2, repeats=1, reference=None))
     found = colours(Report(run, *summarise(run)))
     assert len(set(found.values())) == len(configurations)
 
 
 def test_every_axis_has_its_unit(pictures: dict[str, Picture]) -> None:
-    """Each figure says what its numbers are."""
+    """Each figure has the unit of its numbers."""
     units = {
         "p95": "P95 in ms", "differences": "change of P95", "rps": "requests per second", "time": "in ms",
         "quantiles": "response time in ms", "cpu": "CPU in ms per request", "memory": "in MiB",
@@ -60,14 +60,14 @@ def test_text_stays_text(pictures: dict[str, Picture]) -> None:
     assert ">istio-policies</text>" in pictures["p95"].svg
 
 
-def test_the_thesis_is_labelled_inside_the_figures(pictures: dict[str, Picture]) -> None:
-    """A figure that is copied out of the report still says which marks are the thesis's."""
+def test_study_values_are_labelled_in_figures(pictures: dict[str, Picture]) -> None:
+    """A figure that is copied out of the report still labels those of the 2022 study's marks."""
     for name in ("p95", "differences"):
-        assert "2022 thesis, another cluster" in pictures[name].svg
+        assert "2022 study, another cluster" in pictures[name].svg
 
 
 def test_svg_has_no_date_and_no_version(pictures: dict[str, Picture]) -> None:
-    """Nothing in a figure's file changes from day to day."""
+    """A figure's file does not change from day to day."""
     for picture in pictures.values():
         assert not re.search(r"<dc:date|Matplotlib v|matplotlib.org", picture.svg)
 
@@ -79,27 +79,27 @@ def test_pngs_are_pngs(pictures: dict[str, Picture]) -> None:
 
 @pytest.fixture(scope="module")
 def noisy(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """Two repeats that differ much: intervals that reach far beyond them."""
+    """Two repeats that differ much: intervals that are far wider."""
     made = replace(SHORT, configurations=ISTIO_AND_KUMA, contrasts=MESH_PAIRS, repeats=2, run_sd=0.4)
     run = make_run(tmp_path_factory.mktemp("noisy"), made)
     return Report(run, *summarise(run))
 
 
-def test_a_long_interval_leaves_the_points_their_room(noisy: Report) -> None:
-    """The axis goes over all repeats and not far beyond; where an interval goes on, it says to what."""
+def test_long_interval_does_not_stretch_the_axis(noisy: Report) -> None:
+    """The axis covers all repeats and little more; a cut interval has its value as text."""
     drawing = FIGURES["p95"](noisy)
     assert drawing is not None
     axes = drawing.figure.axes[0]
     repeats = [repeat.p95_ms or 0 for c in noisy.configurations.values() for repeat in c.repeats]
     assert max(repeats) < axes.get_xlim()[1] < 2 * max(repeats)
     beyond = [c.p95_high_ms for c in noisy.configurations.values() if (c.p95_high_ms or 0) > axes.get_xlim()[1]]
-    marks = [text.get_text() for text in axes.texts if "goes on to" in text.get_text()]
+    marks = [text.get_text() for text in axes.texts if "continues to" in text.get_text()]
     assert [format_ms(high) in mark for high, mark in zip(beyond, marks, strict=True)] == [True] * len(beyond)
     assert beyond
 
 
-def test_differences_are_cut_on_both_sides(noisy: Report) -> None:
-    """All blocks' ratios are inside the frame, and every interval's end that is not has an arrow."""
+def test_cuts_differences_on_both_sides(noisy: Report) -> None:
+    """All blocks' ratios are inside the frame, and the end of a cut interval has an arrow."""
     drawing = FIGURES["differences"](noisy)
     assert drawing is not None
     axes = drawing.figure.axes[0]
@@ -107,21 +107,21 @@ def test_differences_are_cut_on_both_sides(noisy: Report) -> None:
     contrasts = [c for c in noisy.summary.contrasts if c.metric == "p95_ms"]
     assert all(low < ratio - 1 < high for c in contrasts for ratio in c.block_ratios if ratio)
     ends = [end - 1 for c in contrasts for end in (c.ratio_low, c.ratio_high) if end]
-    marks = [text for text in axes.texts if "goes on to" in text.get_text()]
+    marks = [text for text in axes.texts if "continues to" in text.get_text()]
     assert len(marks) == sum(not low <= end <= high for end in ends) > 0
 
 
-def test_a_short_interval_is_whole(report: Report) -> None:
+def test_short_interval_is_not_cut(report: Report) -> None:
     """Where intervals end near the repeats, the axis has all of them and no arrow."""
     drawing = FIGURES["p95"](report)
     assert drawing is not None
     axes = drawing.figure.axes[0]
     assert max(c.p95_high_ms or 0 for c in report.configurations.values()) < axes.get_xlim()[1]
-    assert not [text for text in axes.texts if "goes on to" in text.get_text()]
+    assert not [text for text in axes.texts if "continues to" in text.get_text()]
 
 
-def test_a_sweep_marks_what_goes_on(tmp_path: Path) -> None:
-    """In a sweep a triangle at the edge stands for an interval that goes on."""
+def test_sweep_marks_cut_intervals(tmp_path: Path) -> None:
+    """A triangle at the edge stands for an interval that is cut."""
     made = replace(SHORT, configurations=USERS_SWEEP, reference=None, repeats=2, run_sd=0.4)
     run = make_run(tmp_path, made)
     report = Report(run, *summarise(run))
@@ -133,7 +133,7 @@ def test_a_sweep_marks_what_goes_on(tmp_path: Path) -> None:
     assert len(at_edge) == sum((c.rps_high or 0) > edge for c in report.configurations.values()) > 0
 
 
-def test_an_invalid_repeat_is_hollow(tmp_path: Path) -> None:
+def test_invalid_repeat_is_hollow(tmp_path: Path) -> None:
     """An invalid repeat is drawn, and drawn differently."""
     made = replace(SHORT, configurations=ISTIO_POLICIES[:1], reference=None)
     folder = make_run(tmp_path / "good", made).trials[0].record.trial
@@ -145,8 +145,8 @@ def test_an_invalid_repeat_is_hollow(tmp_path: Path) -> None:
     assert not np.array_equal(np.asarray(invalid.get_facecolor()), np.asarray(valid.get_facecolor()))
 
 
-def test_inline_figures_follow_the_page(pictures: dict[str, Picture]) -> None:
-    """Inside a page a figure takes the page's colours, and fits any width."""
+def test_inline_figures_have_the_pages_style(pictures: dict[str, Picture]) -> None:
+    """Inside a page a figure has the page's colours, and fits any width."""
     inline = inline_svg(pictures["p95"].svg, "p95")
     assert "var(--ink)" in inline
     head = inline[: inline.index(">")]

@@ -1,4 +1,4 @@
-"""Routes to versions: read strictly, understood alike for both meshes, refused where they could not work."""
+"""Routes to versions: read strictly, with the same meaning in both meshes, and refused without effect."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -58,20 +58,20 @@ def rule(backend: str, match: str = "path: {type: PathPrefix, value: /}", more: 
     return f"matches: [{{{match}}}], default: {{backendRefs: [{{kind: MeshService, name: {backend}{more}}}]}}"
 
 
-def ways_in(mesh: str, *texts: str, folder: Path) -> tuple[Way, ...]:
-    """Where productpage's requests to reviews go."""
+def routes_in(mesh: str, *texts: str, folder: Path) -> tuple[Way, ...]:
+    """The routes of productpage's requests to reviews."""
     for number, text in enumerate(texts):
         (folder / f"{number}.yaml").write_text(text, "utf-8")
     base = [MANIFESTS / "kuma/mtls"] if mesh == "kuma" else []
     policies = MESHES[mesh].read_policies([*base, folder], ALL)
     reviews = ALL.service("reviews")
-    return MESHES[mesh].ways(policies, ALL, caller=ALL.workload("productpage"), service=reviews)
+    return MESHES[mesh].routes(policies, ALL, caller=ALL.workload("productpage"), service=reviews)
 
 
-def said(mesh: str, *texts: str, folder: Path) -> list[str]:
+def list_problems(mesh: str, *texts: str, folder: Path) -> list[str]:
     """What reading the manifests complains about, without the folder's name."""
     with pytest.raises(InputError) as caught:
-        ways_in(mesh, *texts, folder=folder)
+        routes_in(mesh, *texts, folder=folder)
     return [str(problem).replace(f"{folder}/", "") for problem in caught.value.problems]
 
 
@@ -83,8 +83,8 @@ def shipped_readers(mesh: str) -> tuple[Reader, ...]:
 # --- the application -----------------------------------------------------------------------------------------
 
 
-def test_several_versions_have_names_and_services_of_their_own() -> None:
-    """Each version is a workload and a Service besides the common one; only those with stars call ratings."""
+def test_versions_have_own_names_and_services() -> None:
+    """Each version is a workload and a Service in addition to the common one; only those with stars call ratings."""
     assert {one.name for one in ALL.workloads if one.app == "reviews"} == {f"reviews-{version}" for version in VERSIONS}
     assert [one.name for one in ALL.service("reviews").workloads] == [f"reviews-{version}" for version in VERSIONS]
     assert [one.version for one in ALL.service("reviews-v2").workloads] == ["v2"]
@@ -97,14 +97,14 @@ def test_several_versions_have_names_and_services_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("mesh", FOLDERS)
-def test_the_shipped_routes_give_marco_v2_and_everybody_else_v1(mesh: str) -> None:
-    """Both meshes' manifests say the same."""
+def test_shipped_routes_give_marco_v2_and_others_v1(mesh: str) -> None:
+    """Both meshes' manifests have the same routes."""
     assert shipped_readers(mesh) == (OTHERS, MARCO)
 
 
 @pytest.mark.parametrize("mesh", FOLDERS)
-def test_the_shipped_routes_are_envoys_routes_for_productpage(mesh: str) -> None:
-    """The sidecar of productpage tells the versions apart by header; the first route is the narrow one."""
+def test_shipped_routes_become_envoy_routes(mesh: str) -> None:
+    """The sidecar of productpage distinguishes the versions by header; the first route is the narrow one."""
     policies = MESHES[mesh].read_policies([MANIFESTS / folder for folder in FOLDERS[mesh]], ALL)
     bootstrap = bootstrap_of(mesh, "productpage", ALL, policies)
     hosts = [host for host in found_in(bootstrap, "virtual_hosts") if host["name"].startswith(HOST[mesh])]
@@ -121,21 +121,21 @@ HOST = {"istio": "reviews.bookinfo.svc", "kuma": "default_reviews_bookinfo"}
 
 
 def found_in(value: Any, key: str) -> list[Any]:
-    """Everything that lies in lists of this name."""
+    """All values in lists of this name."""
     if isinstance(value, dict):
         return [*value.get(key, []), *(one for part in value.values() for one in found_in(part, key))]
     return [one for part in value for one in found_in(part, key)] if isinstance(value, list) else []
 
 
-def test_kuma_routes_of_one_caller_leave_the_others_alone() -> None:
-    """Only the sidecars that `targetRef` selects route; the load's knows the common Service."""
+def test_kuma_routes_apply_to_one_caller() -> None:
+    """Only the sidecars that `targetRef` selects have the routes; the load's has the common Service."""
     policies = MESHES["kuma"].read_policies([MANIFESTS / folder for folder in FOLDERS["kuma"]], ALL)
-    (way,) = MESHES["kuma"].ways(policies, ALL, caller=ALL.client, service=ALL.service("reviews"))
+    (way,) = MESHES["kuma"].routes(policies, ALL, caller=ALL.client, service=ALL.service("reviews"))
     assert (way.cluster, len(way.workloads)) == ("default_reviews_bookinfo_default_msvc_9080", 3)
 
 
-def test_the_first_way_that_takes_a_request_counts() -> None:
-    """Paths exactly or by their beginning, headers likewise; all conditions of a way must hold."""
+def test_first_matching_route_applies() -> None:
+    """Paths match exactly or by prefix, headers likewise; all conditions of a route must hold."""
     service = ALL.service("reviews")
     exact = Way("a", service, (), path=Condition("exact", "/health"))
     prefix = Way("b", service, (), headers=(("end-user", Condition("prefix", "Mar")),))
@@ -149,19 +149,19 @@ def test_the_first_way_that_takes_a_request_counts() -> None:
     assert way_of(every, path="/reviews/0") is None
 
 
-def test_kuma_looks_at_the_narrowest_route_first(tmp_path: Path) -> None:
-    """An exact path before headers, headers before everything, and what no rule takes goes to the common Service."""
+def test_kuma_sorts_routes_by_specificity(tmp_path: Path) -> None:
+    """An exact path before headers, headers before everything; unmatched requests go to the common Service."""
     header = "headers: [{name: end-user, value: Marco}]"
     path = "path: {type: Exact, value: /reviews/0}"
-    ways = ways_in("kuma", mesh_route(rule("reviews-v2", header), rule("reviews-v3", path)), folder=tmp_path)
+    ways = routes_in("kuma", mesh_route(rule("reviews-v2", header), rule("reviews-v3", path)), folder=tmp_path)
     assert [len(way.workloads) for way in ways] == [1, 1, 3]
     assert [way.service.name for way in ways] == ["reviews-v3", "reviews-v2", "reviews"]
 
 
-def test_the_clusters_to_a_workload_are_those_of_its_ways(tmp_path: Path) -> None:
-    """Requests that reach a version are counted in the clusters that lead there, and in no other."""
+def test_workload_has_clusters_of_its_routes(tmp_path: Path) -> None:
+    """Requests to a version are counted in the clusters that lead there, and in no other."""
     marco = "match: [{headers: {end-user: {exact: Marco}}}], "
-    ways = ways_in("istio", RULE, virtual(marco + to("v2"), to("v1")), folder=tmp_path)
+    ways = routes_in("istio", RULE, virtual(marco + to("v2"), to("v1")), folder=tmp_path)
     name = "outbound|9080|v2|reviews.bookinfo.svc.cluster.local"
     assert clusters_to(ways, ALL.workload("reviews-v2")) == (name,)
     assert clusters_to(ways, ALL.workload("reviews-v3")) == ()
@@ -174,7 +174,7 @@ def test_the_clusters_to_a_workload_are_those_of_its_ways(tmp_path: Path) -> Non
         ("kuma", "default_reviews-{version}_run-1_default_msvc_9080"),
     ],
 )
-def test_on_a_cluster_each_version_is_counted_by_its_route(mesh: str, cluster: str) -> None:
+def test_versions_are_counted_by_their_route_on_a_cluster(mesh: str, cluster: str) -> None:
     """In a run's own namespace, too; a version without a route has no cluster, and every question finds its host."""
     application = replace(ALL, namespace="run-1")
     meshed = read_meshed(mesh, [MANIFESTS / folder for folder in FOLDERS[mesh]], application)
@@ -223,21 +223,21 @@ def test_on_a_cluster_each_version_is_counted_by_its_route(mesh: str, cluster: s
             virtual("route: [{destination: {host: reviews}, weight: 100}]"),
             (
                 "1.yaml:7: spec.http[0].route[0].weight: is"
-                " not translated by meshbench: the local target could not be true to it"
+                " not supported by meshbench, since the local target cannot translate it"
             ),
         ),
         (
             virtual("timeout: 1s, " + to("v1")),
             (
-                "1.yaml:7: spec.http[0].timeout: is not translated by meshbench: the"
-                " local target could not be true to it"
+                "1.yaml:7: spec.http[0].timeout: is not supported by meshbench, since the"
+                " local target cannot translate it"
             ),
         ),
         (
             virtual("match: [{headers: {end-user: {regex: M.*}}}], " + to("v1")),
             (
                 "1.yaml:7: spec.http[0].match[0]"
-                ".headers.end-user.regex: is not translated by meshbench: the local target could not be true to it"
+                ".headers.end-user.regex: is not supported by meshbench, since the local target cannot translate it"
             ),
         ),
         (
@@ -246,15 +246,15 @@ def test_on_a_cluster_each_version_is_counted_by_its_route(mesh: str, cluster: s
         ),
         (
             virtual(to("v1"), to("v2")),
-            ("1.yaml:8: spec.http[1]: no request of the application could show that this route works"),
+            ("1.yaml:8: spec.http[1]: no request of the application could prove that this route works"),
         ),
         (
             virtual("match: [{headers: {x-colour: {exact: red}}}], " + to("v1"), to("v2")),
-            ("1.yaml:7: spec.http[0]: no request of the application could show that this route works"),
+            ("1.yaml:7: spec.http[0]: no request of the application could prove that this route works"),
         ),
         (
             virtual(to("v1")).replace("{name: reviews}", "{name: reviews, namespace: istio-system}"),
-            ("1.yaml:3: metadata.namespace: nothing runs in 'istio-system'; known: bookinfo"),
+            ("1.yaml:3: metadata.namespace: no workload runs in 'istio-system'; known: bookinfo"),
         ),
         (
             virtual(to("v1")) + "---\n" + virtual(to("v2")).replace("name: reviews}", "name: other}"),
@@ -262,9 +262,9 @@ def test_on_a_cluster_each_version_is_counted_by_its_route(mesh: str, cluster: s
         ),
     ],
 )
-def test_a_mistake_in_istios_routes_is_named_with_its_line(text: str, message: str, tmp_path: Path) -> None:
-    """What is not there, not translated, never reached, or in each other's place."""
-    assert said("istio", RULE, text, folder=tmp_path)[0] == message
+def test_reports_error_in_istio_routes_with_line(text: str, message: str, tmp_path: Path) -> None:
+    """Missing, unsupported, unreachable and conflicting parts."""
+    assert list_problems("istio", RULE, text, folder=tmp_path)[0] == message
 
 
 @pytest.mark.parametrize(
@@ -296,12 +296,12 @@ def test_a_mistake_in_istios_routes_is_named_with_its_line(text: str, message: s
             mesh_route(rule("reviews-v1", more=", weight: 1")),
             (
                 "0.yaml:9: spec.to[0].rules[0].default.backendRefs[0]"
-                ".weight: is not translated by meshbench: the local target could not be true to it"
+                ".weight: is not supported by meshbench, since the local target cannot translate it"
             ),
         ),
         (
             mesh_route(rule("reviews-v1"), rule("reviews-v2")),
-            ("0.yaml:10: spec.to[0].rules[1]: no request of the application could show that this route works"),
+            ("0.yaml:10: spec.to[0].rules[1]: no request of the application could prove that this route works"),
         ),
         (
             mesh_route(rule("reviews-v1")).replace("productpage", "page"),
@@ -309,15 +309,15 @@ def test_a_mistake_in_istios_routes_is_named_with_its_line(text: str, message: s
         ),
     ],
 )
-def test_a_mistake_in_kumas_routes_is_named_with_its_line(text: str, message: str, tmp_path: Path) -> None:
+def test_reports_error_in_kuma_routes_with_line(text: str, message: str, tmp_path: Path) -> None:
     """The same for MeshHTTPRoute."""
-    assert said("kuma", text, folder=tmp_path)[0] == message
+    assert list_problems("kuma", text, folder=tmp_path)[0] == message
 
 
-def test_a_route_to_mesh_services_needs_them(tmp_path: Path) -> None:
-    """Without a Mesh whose MeshServices are exclusive Kuma would pass over the route."""
+def test_route_to_mesh_services_needs_them(tmp_path: Path) -> None:
+    """Kuma ignores the route unless the Mesh's MeshServices are exclusive."""
     (tmp_path / "a.yaml").write_text(mesh_route(rule("reviews-v1")), "utf-8")
-    with pytest.raises(InputError, match=r"a\.yaml:2: kind: a route to MeshServices does nothing without a Mesh"):
+    with pytest.raises(InputError, match=r"a\.yaml:2: kind: a route to MeshServices has no effect without a Mesh"):
         MESHES["kuma"].read_policies([tmp_path], ALL)
 
 
@@ -336,23 +336,23 @@ def scenario(folder: Path, configuration: str, reviews: str = "[v1, v2, v3]") ->
     [
         (
             "{name: baseline, mesh: none}",
-            ("reviews v1, v2, v3 are deployed, and without a mesh nobody routes: deploy one version, or name a mesh"),
-        ),
-        (
-            "{name: istio, mesh: istio}",
             (
-                "reviews v1, v2, v3 are deployed, and no route says which one gets the requests"
-                " of somebody who has not logged in"
+                "reviews v1, v2, v3 are deployed, and without a mesh there are no routes;"
+                " hint: deploy one version, or name a mesh"
             ),
         ),
         (
+            "{name: istio, mesh: istio}",
+            ("reviews v1, v2, v3 are deployed, and no route selects the one for the requests of users without a login"),
+        ),
+        (
             "{name: mine, mesh: istio, manifests: [mine]}",
-            ("no route takes the requests of somebody who has not logged in: add one without conditions"),
+            ("no route matches the requests of users without a login; hint: add one without conditions"),
         ),
     ],
 )
-def test_it_must_be_clear_which_version_a_user_gets(configuration: str, message: str, tmp_path: Path) -> None:
-    """Pages of several versions, mixed by chance, are no measurement: refused with the configuration's line."""
+def test_refuses_ambiguous_version(configuration: str, message: str, tmp_path: Path) -> None:
+    """Pages of several versions, mixed at random, are no measurement: refused with the configuration's line."""
     (tmp_path / "mine").mkdir()
     marco = "match: [{headers: {end-user: {exact: Marco}}}], "
     (tmp_path / "mine/routes.yaml").write_text(RULE + "---\n" + virtual(marco + to("v2")), "utf-8")
@@ -360,14 +360,16 @@ def test_it_must_be_clear_which_version_a_user_gets(configuration: str, message:
     assert (problem.line, problem.path, problem.message) == (6, "configurations[0]", message)
 
 
-def test_a_route_to_a_version_that_this_scenario_does_not_deploy_is_refused(tmp_path: Path) -> None:
-    """With reviews v1 and v3 the shipped routes to v2 lead nowhere, in both meshes; so do they with v3 alone."""
-    for reviews, told in (("[v1, v3]", "v1, v3"), ("v3", "v3")):
+def test_refuses_route_to_missing_version(tmp_path: Path) -> None:
+    """With reviews v1 and v3, or v3 alone, the shipped routes to v2 have no destination, in both meshes."""
+    for reviews, deployed in (("[v1, v3]", "v1, v3"), ("v3", "v3")):
         istio = mistakes(scenario(tmp_path, "{name: a, mesh: istio, manifests: [istio/deployment-strategy]}", reviews))
-        assert istio[0].message == f"reviews with version v2 is not deployed; deployed is {told} (application.reviews)"
+        assert (
+            istio[0].message == f"reviews with version v2 is not deployed; deployed is {deployed} (application.reviews)"
+        )
         manifests = "[kuma/mtls, kuma/deployment-strategy]"
         kuma = mistakes(scenario(tmp_path, f"{{name: a, mesh: kuma, manifests: {manifests}}}", reviews))
-        there = f"there is no service 'reviews-v2'; deployed of reviews is {told} (application.reviews)"
+        there = f"there is no service 'reviews-v2'; deployed of reviews is {deployed} (application.reviews)"
         assert kuma[0].message == there
         for problem in (istio[0], kuma[0]):
             (document,) = read_documents(Path(problem.file))
@@ -375,8 +377,8 @@ def test_a_route_to_a_version_that_this_scenario_does_not_deploy_is_refused(tmp_
 
 
 @pytest.mark.parametrize("reviews", ["[]", "[v1, v1]", "[v1, v4]", "[[v1]]", "7"])
-def test_versions_are_named_once_and_known(reviews: str, tmp_path: Path) -> None:
-    """An empty list, a version twice or one that does not exist is refused at its line."""
+def test_refuses_invalid_list_of_versions(reviews: str, tmp_path: Path) -> None:
+    """An empty list, a repeated version and an unknown one are refused at their line."""
     (problem,) = mistakes(scenario(tmp_path, "{name: a, mesh: none}", reviews))
     assert (problem.line, problem.path) == (4, "application.reviews")
 
@@ -391,8 +393,8 @@ def samples(**counts: int) -> Samples:
     return samples_of(rows, tuple(name.replace("_", " ") for name in counts))
 
 
-def test_each_hop_has_to_count_what_its_readers_asked_for() -> None:
-    """Logins end at productpage, pages go to the version of their reader, and nobody to one without readers."""
+def test_hop_counts_requests_of_its_user_groups() -> None:
+    """Logins end at productpage, pages go to the version of their user group, and no request to one without users."""
     hops = [Hop(*pair) for pair in ALL.calls]
     load = samples(login=2, page_as_others=30, page_as_Marco=10)
     expected = requests_on(hops, ALL, readers=(OTHERS, MARCO), samples=load)
@@ -412,8 +414,8 @@ def test_each_hop_has_to_count_what_its_readers_asked_for() -> None:
     assert failed == ["productpage -> reviews-v3"]
 
 
-def test_one_version_needs_no_names() -> None:
-    """A locustfile may call its requests what it likes where everybody gets the same."""
+def test_single_version_needs_no_request_names() -> None:
+    """A locustfile may choose any names where every user gets the same version."""
     application = application_with("v3")
     hops = [Hop(*pair) for pair in application.calls]
     readers = readers_of(None, None, application)
@@ -421,8 +423,8 @@ def test_one_version_needs_no_names() -> None:
     assert set(expected.values()) == {7}
 
 
-def test_one_wrong_page_of_a_hundred_is_told() -> None:
-    """A series proves only when every page shows the version that is meant for its reader."""
+def test_reports_one_wrong_page_of_a_hundred() -> None:
+    """A series proves only when every page has the version of its user group."""
     stars = {"v1": b"", "v2": b'text-black-500"', "v3": b'text-red-500"'}
 
     def page(version: str) -> Answer:

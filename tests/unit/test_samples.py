@@ -31,7 +31,7 @@ TYPES = {
 
 @st.composite
 def any_samples(draw: st.DrawFn) -> Samples:
-    """Whatever fits the types, sorted by start."""
+    """Any values of the types, sorted by start."""
     count = draw(st.integers(0, 50))
     columns: dict[str, Any] = {name: draw(hnp.arrays(kind, count)) for name, kind in TYPES.items()}
     names = tuple(draw(st.lists(st.text(), min_size=1, max_size=4, unique=True)))
@@ -41,7 +41,7 @@ def any_samples(draw: st.DrawFn) -> Samples:
 
 
 @given(samples=any_samples())
-def test_parquet_gives_back_what_it_got(samples: Samples) -> None:
+def test_parquet_round_trip(samples: Samples) -> None:
     """Every value and every type of samples comes back from their file, whatever the values are."""
     with TemporaryDirectory() as folder:
         write_parquet(samples, Path(folder) / "samples.parquet")
@@ -51,8 +51,8 @@ def test_parquet_gives_back_what_it_got(samples: Samples) -> None:
     assert found.names == (samples.names if len(samples) else ())
 
 
-def test_the_columns_are_the_documented_ones(tmp_path: Path) -> None:
-    """The file's columns have the names and types that the results format promises to other readers."""
+def test_columns_are_documented(tmp_path: Path) -> None:
+    """The file's columns have the names and types that the results format documents."""
     samples = simulate(ISTIO_POLICIES[0], 2, Made(duration_s=5), rng=np.random.default_rng(1))
     write_parquet(samples, tmp_path / "samples.parquet")
     schema = pq.read_schema(tmp_path / "samples.parquet")
@@ -67,7 +67,7 @@ def test_the_columns_are_the_documented_ones(tmp_path: Path) -> None:
     }
 
 
-def test_a_request_takes_at_most_12_bytes(tmp_path: Path) -> None:
+def test_request_needs_at_most_12_bytes(tmp_path: Path) -> None:
     """A trial of 20 users over two minutes is stored in 12 bytes a request."""
     samples = simulate(ISTIO_POLICIES[0], 20, Made(), rng=np.random.default_rng(1))
     write_parquet(samples, tmp_path / "samples.parquet")
@@ -75,13 +75,13 @@ def test_a_request_takes_at_most_12_bytes(tmp_path: Path) -> None:
 
 
 def begin(folder: Path) -> None:
-    """As a recorder does before its first row."""
+    """Begin as a recorder does before its first row."""
     (folder / "started.json").write_text('{"zero_ns": 0, "wall_s": 0}', "utf-8")
 
 
 @given(raw=hnp.arrays(RAW_ROW, st.integers(0, 20)), torn=st.integers(0, RAW_ROW.itemsize - 1))
-def test_a_torn_last_row_is_left_out(raw: "np.ndarray[tuple[int], np.dtype[np.void]]", torn: int) -> None:
-    """However much of the last row was written, all whole rows are read, and nothing else."""
+def test_torn_last_row_is_left_out(raw: "np.ndarray[tuple[int], np.dtype[np.void]]", torn: int) -> None:
+    """However much of the last row was written, all complete rows are read, and nothing else."""
     with TemporaryDirectory() as folder:
         begin(Path(folder))
         (Path(folder) / "samples.bin").write_bytes(raw.tobytes() + b"\1" * torn)
@@ -91,7 +91,7 @@ def test_a_torn_last_row_is_left_out(raw: "np.ndarray[tuple[int], np.dtype[np.vo
 
 
 def test_no_rows_are_no_samples(tmp_path: Path) -> None:
-    """Before the first request there is an empty file, and before that none: both hold no samples."""
+    """Before the first request there is an empty file, and before that none: both have no samples."""
     assert len(read_samples(tmp_path)) == 0
     begin(tmp_path)
     assert len(read_samples(tmp_path)) == 0
@@ -99,7 +99,7 @@ def test_no_rows_are_no_samples(tmp_path: Path) -> None:
     assert len(read_samples(tmp_path)) == 0
 
 
-def test_no_samples_are_stored_and_read(tmp_path: Path) -> None:
+def test_empty_samples_round_trip(tmp_path: Path) -> None:
     """A trial without a single request has a file like any other."""
     write_parquet(samples_of(np.empty(0, RAW_ROW), ()), tmp_path / "samples.parquet")
     found = read_parquet(tmp_path / "samples.parquet")
@@ -108,8 +108,8 @@ def test_no_samples_are_stored_and_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 4, 100, -4, -1])
-def test_a_truncated_file_is_called_so(tmp_path: Path, kept: int) -> None:
-    """A file whose end is missing is an error that names it, never fewer samples."""
+def test_truncated_file_is_an_error(tmp_path: Path, kept: int) -> None:
+    """A file whose end is missing is an error with its name, never fewer samples."""
     path = tmp_path / "samples.parquet"
     write_parquet(simulate(ISTIO_POLICIES[0], 2, Made(duration_s=5), rng=np.random.default_rng(1)), path)
     path.write_bytes(path.read_bytes()[:kept])
@@ -117,21 +117,21 @@ def test_a_truncated_file_is_called_so(tmp_path: Path, kept: int) -> None:
         read_parquet(path)
 
 
-def test_another_table_is_no_samples_file(tmp_path: Path) -> None:
-    """A Parquet file of something else is an error that names it."""
+def test_other_table_is_an_error(tmp_path: Path) -> None:
+    """A Parquet file of another table is an error with its name."""
     write_columns(tmp_path / "samples.parquet", {"at_ns": np.arange(3)})
     with pytest.raises(StoreError, match=r"samples\.parquet: not a samples file"):
         read_parquet(tmp_path / "samples.parquet")
 
 
-def test_a_missing_file_is_called_so(tmp_path: Path) -> None:
-    """A file that is not there is the store's error, not Python's."""
+def test_missing_file_is_a_store_error(tmp_path: Path) -> None:
+    """A missing file raises the store's error, not Python's."""
     with pytest.raises(StoreError, match=r"samples\.parquet: not a readable Parquet file"):
         read_parquet(tmp_path / "samples.parquet")
 
 
-def test_small_tables_keep_their_columns(tmp_path: Path) -> None:
-    """Numbers and words come back from a table of columns as they were."""
+def test_small_table_round_trip(tmp_path: Path) -> None:
+    """Numbers and words come back from a table of columns unchanged."""
     columns = {"at_ns": np.array([1, 2**62]), "process": np.array(["ratings", "locust"]), "rss": np.array([0.5, 1e9])}
     write_columns(tmp_path / "table.parquet", columns)
     found = read_columns(tmp_path / "table.parquet")
@@ -140,7 +140,7 @@ def test_small_tables_keep_their_columns(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found[name], column)
 
 
-def test_a_window_holds_what_started_inside() -> None:
+def test_window_holds_samples_that_started_inside() -> None:
     """A sample counts when it started at a window's start or later, and before its end; windows add up."""
     count = 10
     columns: dict[str, Any] = {name: np.arange(count).astype(kind) for name, kind in TYPES.items()}

@@ -1,4 +1,4 @@
-"""Scenarios as users write them: what is read, and that every mistake is told once, with its place."""
+"""Scenarios as users write them: valid ones, and every error, reported once with its place."""
 
 import json
 import os
@@ -36,7 +36,7 @@ Write = Callable[[str], Path]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Writes a scenario file beside a Locust file and a folder of manifests."""
+    """Write a scenario file next to a Locust file and a folder of manifests."""
     (tmp_path / "browse.py").write_text("")
     (tmp_path / "policies" / "strict").mkdir(parents=True)
     (tmp_path / "policies" / "strict" / "mtls.yaml").write_text("kind: PeerAuthentication\n")
@@ -50,18 +50,18 @@ def write(tmp_path: Path) -> Write:
 
 
 def messages(path: Path) -> list[str]:
-    """What `validate` says about a file, without the folder of the test."""
+    """What `validate` reports about a file, without the folder of the test."""
     return [str(problem).replace(f"{path.parent}/", "") for problem in validate_file(path)]
 
 
 def refused(path: Path | str, overrides: Overrides) -> list[str]:
-    """What is said when a scenario is loaded with overrides."""
+    """The error of loading a scenario with overrides."""
     with pytest.raises(InputError) as raised:
         load_scenario(str(path), overrides)
     return str(raised.value).splitlines()
 
 
-def test_a_scenario_becomes_values_with_units_in_their_names(write: Write) -> None:
+def test_quantities_have_base_units(write: Write) -> None:
     """Quantities are seconds and shares inside the program, whatever unit the file has."""
     scenario = load_scenario(str(write(GOOD.replace("120s", "2min"))))
     assert scenario.load == Load(users=20, think_time_s=0.1, warmup_s=30.0, duration_s=120.0, locustfile="browse")
@@ -70,19 +70,19 @@ def test_a_scenario_becomes_values_with_units_in_their_names(write: Write) -> No
     assert not scenario.quick
 
 
-def test_a_scenario_needs_only_a_name_a_title_and_configurations(write: Write) -> None:
+def test_only_name_title_and_configurations_are_required(write: Write) -> None:
     """Everything else has a default: Bookinfo, 20 users, three repeats, no comparison."""
     scenario = load_scenario(str(write("name: a\ntitle: b\nconfigurations: [{name: c, mesh: none}]\n")))
     assert (scenario.load, scenario.repeats, scenario.reference) == (Load(), 3, None)
 
 
-def test_a_scenario_is_frozen(write: Write) -> None:
-    """Nothing that has been checked can change afterwards."""
+def test_scenario_is_frozen(write: Write) -> None:
+    """A validated scenario cannot change."""
     with pytest.raises(ValidationError, match="frozen"):
         load_scenario(str(write(GOOD))).repeats = 4  # type: ignore[misc]  # what the test is about
 
 
-def test_the_scenario_in_a_run_is_the_scenario_that_was_loaded(write: Write) -> None:
+def test_stored_scenario_equals_the_loaded_one(write: Write) -> None:
     """A dump of a scenario, with Python's names and bare floats, is read as the same scenario."""
     scenario = load_scenario(str(write(GOOD.replace("think_time: 100ms", "rate: 50/s"))))
     dump = scenario.model_dump(mode="json")
@@ -91,7 +91,7 @@ def test_the_scenario_in_a_run_is_the_scenario_that_was_loaded(write: Write) -> 
     assert Scenario.model_validate_json(json.dumps(dump)) == scenario
 
 
-def test_a_configuration_changes_only_what_it_names(write: Write) -> None:
+def test_configuration_changes_only_its_own_keys(write: Write) -> None:
     """A configuration's load is the scenario's, with its own users, rate or think time."""
     text = GOOD.replace("{name: baseline, mesh: none}", "{name: baseline, mesh: none, load: {users: 7}}")
     scenario = load_scenario(str(write(text)))
@@ -100,24 +100,24 @@ def test_a_configuration_changes_only_what_it_names(write: Write) -> None:
 
 
 @pytest.mark.parametrize("name", ["absent.yaml", "folder/absent.yaml"])
-def test_a_missing_file_is_one_line_with_its_path(tmp_path: Path, name: str) -> None:
-    """Case 1: no such file."""
+def test_missing_file_is_one_line(tmp_path: Path, name: str) -> None:
+    """Case 1: the line has the path."""
     assert refused(tmp_path / name, Overrides()) == [f"{tmp_path / name}: no such file"]
 
 
-def test_a_folder_is_one_line_with_its_path(tmp_path: Path) -> None:
+def test_folder_is_one_line(tmp_path: Path) -> None:
     """Case 1: a directory instead of a file."""
     assert refused(tmp_path, Overrides()) == [f"{tmp_path}: is a directory"]
 
 
-def test_a_syntax_error_has_line_and_column(write: Write) -> None:
-    """Case 2: what is not YAML is told with the place where it stops being YAML."""
+def test_syntax_error_has_line_and_column(write: Write) -> None:
+    """Case 2: the error is where the text stops being YAML."""
     (message,) = messages(write("name: mine\ntitle: [a, b\n"))
     assert message.startswith("mine.yaml:3: not YAML, at column 1: ")
 
 
-def test_misspelt_keys_and_all_other_mistakes_are_told_at_once(write: Write) -> None:
-    """Case 3: one pass names every mistake, each with its line and what was probably meant."""
+def test_reports_all_errors_at_once(write: Write) -> None:
+    """Case 3: one pass reports every error, each with its line and a suggestion."""
     text = (
         GOOD.replace("users: 20", "usres: 20")
         .replace("repeats: 3", "repaets: 3")
@@ -130,19 +130,19 @@ def test_misspelt_keys_and_all_other_mistakes_are_told_at_once(write: Write) -> 
         "mine.yaml:4: application.reviews: 'V3' is not supported (supported: v1, v2, v3); did you mean v3?",
         "mine.yaml:5: load.usres: unknown key 'usres'; did you mean users?",
         f"mine.yaml:11: configurations[1].mesh: 'itsio' is {unsupported}; did you mean istio?",
-        "mine.yaml:7: reference: basline is none of the configurations: baseline, istio",
+        "mine.yaml:7: reference: basline is not a configuration (configurations: baseline, istio)",
         "mine.yaml:6: repaets: unknown key 'repaets'; did you mean repeats?",
     ]
 
 
-def test_the_names_of_python_are_no_keys_of_a_file(write: Write) -> None:
+def test_python_names_are_no_keys(write: Write) -> None:
     """In a file a quantity has its unit in the value, never in the key."""
     (message,) = messages(write(GOOD.replace("think_time: 100ms", "think_time_s: 0.1")))
     assert message == "mine.yaml:5: load.think_time_s: unknown key 'think_time_s'; did you mean think_time?"
 
 
-def test_missing_keys_are_named(write: Write) -> None:
-    """What has to be there and is not is told with its path."""
+def test_reports_missing_keys(write: Write) -> None:
+    """A required key that is missing is reported with its path."""
     assert messages(write("schema_version: 1\nconfigurations: [{mesh: none}]\n")) == [
         "mine.yaml:1: name: is missing",
         "mine.yaml:1: title: is missing",
@@ -150,36 +150,36 @@ def test_missing_keys_are_named(write: Write) -> None:
     ]
 
 
-def test_a_duplicate_key_names_both_lines(write: Write) -> None:
-    """Case 4: a key that stands twice is told with both places."""
+def test_duplicate_key_has_both_lines(write: Write) -> None:
+    """Case 4: a repeated key is reported with both lines."""
     (message,) = messages(write(GOOD + "repeats: 5\n"))
-    assert message == "mine.yaml:12: repeats: stands twice: on line 6 and here"
+    assert message == "mine.yaml:12: repeats: duplicate key, first on line 6"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("name: !!python/object/apply:os.mkdir ['{folder}/made']\n", "the tag tag:yaml.org,2002:python"),
         ("name: &a mine\ntitle: *a\n", "the anchor &a"),
-        ("name: mine\n---\nname: other\n", "holds 2 YAML documents"),
-        ("", "holds nothing"),
-        ("# only a comment\n", "holds nothing"),
+        ("name: mine\n---\nname: other\n", "contains 2 YAML documents"),
+        ("", "contains nothing"),
+        ("# only a comment\n", "contains nothing"),
         ("- a\n- list\n", "must be a mapping of keys to values, not a list"),
         ("just text\n", "must be a mapping of keys to values, not 'just text'"),
     ],
 )
-def test_what_is_more_or_less_than_one_plain_mapping_is_refused(write: Write, text: str, said: str) -> None:
-    """Case 6 and its like: tags, anchors, several documents and other shapes; nothing of them is executed."""
+def test_refuses_anything_but_one_plain_mapping(write: Write, text: str, expected: str) -> None:
+    """Case 6: tags, anchors, several documents and other shapes; nothing in them is executed."""
     path = write(text)
     path.write_text(text.replace("{folder}", str(path.parent)))
     (message,) = messages(path)
-    assert said in message
+    assert expected in message
     assert not (path.parent / "made").exists()
 
 
 @pytest.mark.parametrize("users", ["0", "-3", "1.5", "20.0", "1000000000", "true", '"20"', "1e3", "no", "null", "[]"])
-def test_users_are_a_whole_number_within_bounds(write: Write, users: str) -> None:
-    """Case 7: zero, negative, fractional, huge and mistyped users are refused with what would be right."""
+def test_users_are_a_bounded_integer(write: Write, users: str) -> None:
+    """Case 7: zero, negative, fractional, huge and mistyped users are refused with the valid range."""
     (message,) = messages(write(GOOD.replace("users: 20", f"users: {users}")))
     assert message.startswith("mine.yaml:5: load.users: must be ")
 
@@ -209,16 +209,16 @@ def test_durations_need_a_unit_and_have_bounds(write: Write, duration: str) -> N
     assert len(message) < 200
 
 
-def test_a_window_shorter_than_its_warmup_is_refused(write: Write) -> None:
-    """Case 8: the window is at least as long as the warm-up, also where either is a default."""
+def test_refuses_window_shorter_than_warmup(write: Write) -> None:
+    """Case 8: also where either is a default."""
     (given,) = messages(write(GOOD.replace("120s", "20s")))
     (default,) = messages(write(GOOD.replace(", warmup: 30s, duration: 120s", ", warmup: 5min")))
-    assert given.startswith("mine.yaml:5: load.duration: the window of 20s is shorter than the warm-up of 30s")
-    assert default.startswith("mine.yaml:5: load: the window of 2min is shorter than the warm-up of 5min")
+    assert given.startswith("mine.yaml:5: load.duration: the window (20s) is shorter than the warm-up (30s)")
+    assert default.startswith("mine.yaml:5: load: the window (2min) is shorter than the warm-up (5min)")
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "expected"),
     [
         ("margin: 10%", "margin: 10", "must be text with a unit (percentage, 0.1% to 100%), not 10"),
         ("margin: 10%", "margin: 0%", "'0%' is out of bounds (percentage, 0.1% to 100%)"),
@@ -239,25 +239,25 @@ def test_a_window_shorter_than_its_warmup_is_refused(write: Write) -> None:
         ("[policies/strict]", "policies/strict", "must be a list, not 'policies/strict'"),
     ],
 )  # fmt: skip
-def test_every_value_has_its_type_unit_and_bounds(write: Write, old: str, new: str, said: str) -> None:
-    """What a field does not take is refused in a sentence that says what it takes."""
+def test_every_value_has_its_type_unit_and_bounds(write: Write, old: str, new: str, expected: str) -> None:
+    """An invalid value is refused in a sentence that says what the field accepts."""
     (message,) = messages(write(GOOD.replace(old, new)))
-    assert message.endswith(f": {said}")
+    assert message.endswith(f": {expected}")
 
 
-def test_configurations_are_needed_and_differ_by_name(write: Write) -> None:
+def test_requires_configurations_with_unique_names(write: Write) -> None:
     """A scenario has at least one configuration, and no two of one name."""
     head = GOOD[: GOOD.index("reference")]
     assert messages(write(head + "configurations: []\n")) == ["mine.yaml:7: configurations: must have at least 1 entry"]
     assert messages(write(GOOD.replace("name: istio", "name: baseline"))) == [
-        "mine.yaml:9: configurations: names must differ; more than one is called baseline"
+        "mine.yaml:9: configurations: names must be unique; given more than once: baseline"
     ]
 
 
-def test_a_configuration_without_mesh_takes_no_manifests(write: Write) -> None:
+def test_refuses_manifests_without_a_mesh(write: Write) -> None:
     """Policies without a mesh would be applied to nothing."""
     (message,) = messages(write(GOOD.replace("mesh: istio,", "mesh: none,")))
-    assert message.startswith("mine.yaml:11: configurations[1].manifests: without a mesh there is nothing")
+    assert message.startswith("mine.yaml:11: configurations[1].manifests: cannot be applied without a mesh")
 
 
 @pytest.mark.parametrize(
@@ -273,17 +273,17 @@ def test_a_configuration_without_mesh_takes_no_manifests(write: Write) -> None:
         "a\\\\b",
     ],
 )
-def test_places_outside_are_refused(write: Write, place: str) -> None:
+def test_refuses_paths_outside(write: Write, place: str) -> None:
     """Case 10: manifests and Locust files have plain relative paths."""
     for old in ("[policies/strict]", "locustfile: browse"):
         path = write(GOOD.replace(old, f'["{place}"]' if old[0] == "[" else f'locustfile: "{place}"'))
         (message,) = messages(path)
-        assert "is not allowed; write a path of plain names" in message
+        assert "is not allowed; write a path without .." in message
 
 
 @pytest.mark.parametrize("linked", ["policies/out", "policies/strict/out.yaml"])
-def test_a_symbolic_link_that_leads_out_is_refused(write: Write, linked: str) -> None:
-    """Case 10: neither a folder of manifests nor a file in it may stand elsewhere."""
+def test_refuses_symbolic_link_to_outside(write: Write, linked: str) -> None:
+    """Case 10: neither a folder of manifests nor a file in it may be elsewhere."""
     place = "policies/out" if linked == "policies/out" else "policies/strict"
     path = write(GOOD.replace("policies/strict", place))
     (path.parent / linked).symlink_to("/usr/lib")
@@ -291,23 +291,23 @@ def test_a_symbolic_link_that_leads_out_is_refused(write: Write, linked: str) ->
     assert message.endswith(f"manifests[0]: {linked} leads out of its folder through a symbolic link")
 
 
-def test_a_symbolic_link_in_a_circle_is_refused(write: Write) -> None:
+def test_refuses_circular_symbolic_link(write: Write) -> None:
     """Case 10: a link to itself is a missing folder, not an endless search."""
     path = write(GOOD.replace("policies/strict", "loop"))
     (path.parent / "loop").symlink_to("loop")
-    assert "there is no loop beside the scenario" in messages(path)[0]
+    assert "no loop in the scenario's folder" in messages(path)[0]
 
 
-def test_a_missing_manifest_folder_or_locustfile_is_told_with_its_line(write: Write) -> None:
-    """Files that a scenario names have to be there before anything is started."""
+def test_reports_missing_files_with_line(write: Write) -> None:
+    """Files that a scenario names have to exist before anything is started."""
     path = write(GOOD.replace("locustfile: browse", "locustfile: bokinfo").replace("strict", "empty"))
     (path.parent / "policies" / "empty").mkdir()
     locustfile, manifests = messages(path)
-    assert locustfile.startswith("mine.yaml:5: load.locustfile: there is no bokinfo.py beside the scenario")
+    assert locustfile.startswith("mine.yaml:5: load.locustfile: no bokinfo.py in the scenario's folder")
     assert locustfile.endswith("; did you mean bookinfo?")
     assert (
         manifests
-        == "mine.yaml:11: configurations[1].manifests[0]: policies/empty holds no manifest (*.yaml, *.yml, *.json)"
+        == "mine.yaml:11: configurations[1].manifests[0]: policies/empty contains no manifests (*.yaml, *.yml, *.json)"
     )
 
 
@@ -319,8 +319,8 @@ def test_a_missing_manifest_folder_or_locustfile_is_told_with_its_line(write: Wr
         *("License_service.ymal", "notice-deny", "copying.jsn"),
     ],
 )
-def test_a_file_that_would_not_be_applied_is_refused_by_name(write: Write, name: str) -> None:
-    """Whatever lies in a folder of manifests is applied, or said: a policy with a misspelt suffix is no policy."""
+def test_refuses_file_that_would_not_be_applied(write: Write, name: str) -> None:
+    """A file in a folder of manifests is applied or reported: a policy with a misspelt suffix is an error."""
     path = write(GOOD)
     stray = path.parent / "policies" / "strict" / name
     stray.parent.mkdir(exist_ok=True)
@@ -332,7 +332,7 @@ def test_a_file_that_would_not_be_applied_is_refused_by_name(write: Write, name:
     assert message.endswith(": manifests are *.yaml, *.yml, *.json; move other files elsewhere")
 
 
-def test_many_files_that_would_not_be_applied_are_counted(write: Write) -> None:
+def test_counts_files_that_would_not_be_applied(write: Write) -> None:
     """Five are named: a folder with a thousand pictures is one message, too."""
     path = write(GOOD)
     for number in range(8):
@@ -340,8 +340,8 @@ def test_many_files_that_would_not_be_applied_are_counted(write: Write) -> None:
     assert "policies/strict/4.png and 3 more would not be applied" in messages(path)[0]
 
 
-def test_what_is_about_manifests_may_lie_beside_them(write: Write) -> None:
-    """README, licences and hidden files and folders are not meant to be applied."""
+def test_accepts_documentation_in_manifest_folders(write: Write) -> None:
+    """README, licences and hidden files and folders are not manifests."""
     path = write(GOOD)
     folder = path.parent / "policies" / "strict"
     (folder / ".git").mkdir()
@@ -351,8 +351,8 @@ def test_what_is_about_manifests_may_lie_beside_them(write: Write) -> None:
     assert validate_file(path) == ()
 
 
-def test_a_link_to_a_folder_of_manifests_is_refused_by_name(write: Write) -> None:
-    """A link inside a folder of manifests could lead back; what lies behind it would not be applied."""
+def test_refuses_link_to_manifest_folder(write: Write) -> None:
+    """A link inside a folder of manifests could lead back; the files behind it would not be applied."""
     path = write(GOOD)
     (path.parent / "policies" / "strict" / "again").symlink_to(path.parent / "policies" / "strict")
     (message,) = messages(path)
@@ -361,35 +361,35 @@ def test_a_link_to_a_folder_of_manifests_is_refused_by_name(write: Write) -> Non
 
 
 @pytest.mark.parametrize(("name", "shown"), [(b"caf\xe9.txt", "caf\\udce9.txt"), (b"\x1b[2J.txt", "\\x1b[2J.txt")])
-def test_odd_names_of_files_are_shown_as_text(write: Write, name: bytes, shown: str) -> None:
-    """What is no text, or what a terminal would obey, is escaped in the message."""
+def test_escapes_unusual_file_names(write: Write, name: bytes, shown: str) -> None:
+    """Bytes that are no text, and control characters of terminals, are escaped in the message."""
     path = write(GOOD)
     Path(os.fsdecode(os.fsencode(path.parent / "policies" / "strict") + b"/" + name)).touch()
     (message,) = messages(path)
     assert f"policies/strict/{shown} would not be applied" in message
 
 
-def test_files_beside_the_scenario_come_before_shipped_ones(write: Write) -> None:
-    """What a user puts beside the scenario is what the user means; the rest is looked up as shipped."""
+def test_files_next_to_the_scenario_come_first(write: Write) -> None:
+    """A user's files take precedence over shipped ones."""
     folder = write(GOOD).parent
     assert find_manifests("policies/strict", folder) == folder / "policies" / "strict"
     assert find_locustfile("browse", folder) == folder / "browse.py"
     assert find_locustfile("bookinfo", folder).parent == shipped("locustfiles")
     (folder / "bookinfo.py").touch()
     assert find_locustfile("bookinfo", folder).parent == folder
-    with pytest.raises(ValueError, match="there is no policies/strict"):
+    with pytest.raises(ValueError, match="no policies/strict"):
         find_manifests("policies/strict", None)
 
 
 @pytest.mark.parametrize("name", ["<script>", "=cmd()", "A", "a b", "", "a" * 41, "ä"])
 def test_names_are_plain(write: Write, name: str) -> None:
-    """Case 11: names stand in paths, tables and pages, and have only a-z, 0-9 and -."""
+    """Case 11: names are in paths, tables and pages, and have only a-z, 0-9 and -."""
     for old in ("name: mine", "{name: istio"):
         (message,) = messages(write(GOOD.replace(old, f'{old.split(":")[0]}: "{name}"')))
-        assert "is no name: 1 to 40 of the characters a-z, 0-9 and -" in message
+        assert "is not a name: 1 to 40 of the characters a-z, 0-9 and -" in message
 
 
-def test_an_unknown_mesh_lists_the_supported_ones(write: Write) -> None:
+def test_unknown_mesh_lists_supported_ones(write: Write) -> None:
     """Case 12: a mesh that meshbench cannot deploy."""
     (message,) = messages(write(GOOD.replace("mesh: istio,", "mesh: linkerd,")))
     assert message == (
@@ -398,13 +398,13 @@ def test_an_unknown_mesh_lists_the_supported_ones(write: Write) -> None:
 
 
 @pytest.mark.parametrize("name", shipped_scenarios())
-def test_shipped_scenarios_are_right(name: str) -> None:
-    """Each scenario that ships loads under its own name."""
+def test_shipped_scenarios_are_valid(name: str) -> None:
+    """Each shipped scenario loads under its own name."""
     assert load_scenario(name).name == name
 
 
-def test_shipped_scenarios_ask_the_questions_of_the_study() -> None:
-    """Users from 10 to 500 on the baseline, and what Istio and its policies add at 20 users."""
+def test_shipped_scenarios_repeat_the_study() -> None:
+    """Users from 10 to 500 on the baseline, and the cost of Istio and its policies at 20 users."""
     sweep, policies = load_scenario("users-sweep"), load_scenario("istio-policies")
     assert [sweep.load_of(c.name).users for c in sweep.configurations] == [10, 20, 100, 200, 500]
     assert {c.mesh for c in sweep.configurations} == {"none"}
@@ -413,15 +413,15 @@ def test_shipped_scenarios_ask_the_questions_of_the_study() -> None:
     assert (load.users, load.warmup_s, load.duration_s, policies.repeats) == (20, 30.0, 120.0, 3)
 
 
-def test_an_unknown_name_lists_the_shipped_scenarios() -> None:
-    """A name without a slash or suffix is a shipped scenario; a misspelt one is told with what there is."""
+def test_unknown_name_lists_shipped_scenarios() -> None:
+    """A name without a slash or suffix is a shipped scenario."""
     (message,) = refused("istio-polices", Overrides())
     assert "did you mean istio-policies?" in message
     assert all(name in message for name in shipped_scenarios())
 
 
-def test_a_path_is_taken_as_it_is() -> None:
-    """What has a slash or a suffix is a path, even where a shipped scenario has that name."""
+def test_path_is_no_name() -> None:
+    """A text with a slash or a suffix is a path, even where a shipped scenario has that name."""
     assert scenario_path("./smoke") == Path("smoke")
     assert scenario_path("smoke.yaml") == Path("smoke.yaml")
     assert scenario_path("smoke").is_file()
@@ -440,7 +440,7 @@ INSERTED = st.tuples(st.integers(0, len(GOOD)), st.text(max_size=20)).map(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text() | INSERTED | JSON.map(json.dumps))
 def test_any_text_is_a_scenario_or_an_input_error(write: Write, text: str) -> None:
-    """Whatever stands in a file, it is read or refused with reasons; nothing else can happen."""
+    """Whatever is in a file, it is read or refused with reasons; no other exception is raised."""
     path = write("")
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     problems = validate_file(path)

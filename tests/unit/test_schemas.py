@@ -1,4 +1,4 @@
-"""The schemas and the reference page say what the models do."""
+"""The schemas and the reference page agree with the models."""
 
 import json
 from pathlib import Path
@@ -61,12 +61,12 @@ BAD = [
 
 
 def accepts(text: str) -> bool:
-    """Whether the scenario schema takes a file."""
+    """Whether the scenario schema accepts a file."""
     return Draft202012Validator(schema("scenario")).is_valid(yaml.safe_load(text))
 
 
 @pytest.mark.parametrize("name", ["scenario", *FILES])
-def test_schemas_are_schemas(name: str) -> None:
+def test_schemas_are_valid(name: str) -> None:
     """Each schema is one of draft 2020-12, with a title and a description, and refuses unknown keys."""
     made = schema(name)
     Draft202012Validator.check_schema(made)
@@ -78,32 +78,32 @@ def test_schemas_are_schemas(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", shipped_scenarios())
-def test_shipped_scenarios_satisfy_the_schema_that_they_name(name: str) -> None:
-    """Each shipped scenario tells editors its schema, and satisfies it."""
+def test_shipped_scenarios_satisfy_their_schema(name: str) -> None:
+    """Each shipped scenario names its schema for editors, and satisfies it."""
     text = scenario_path(name).read_text("utf-8")
     assert text.startswith("# yaml-language-server: $schema=scenario.schema.json\n")
     assert accepts(text)
 
 
 @pytest.mark.parametrize("text", GOOD)
-def test_schema_and_models_take_the_same_files(tmp_path: Path, text: str) -> None:
-    """What the schema takes in an editor, meshbench takes."""
+def test_schema_accepts_files_of_the_models(tmp_path: Path, text: str) -> None:
+    """A file that the schema accepts in an editor is valid for meshbench."""
     (path := tmp_path / "mine.yaml").write_text(text)
     assert validate_file(path) == ()
     assert accepts(text)
 
 
 @pytest.mark.parametrize("text", BAD)
-def test_schema_and_models_refuse_the_same_files(tmp_path: Path, text: str) -> None:
-    """What meshbench refuses for its type, unit, spelling or bounds, an editor underlines."""
+def test_schema_refuses_files_that_models_refuse(tmp_path: Path, text: str) -> None:
+    """An editor underlines what meshbench refuses for its type, unit, spelling or bounds."""
     (path := tmp_path / "mine.yaml").write_text(text)
     assert validate_file(path)
     assert not accepts(text)
 
 
 @pytest.mark.parametrize("name", shipped_scenarios())
-def test_a_stored_scenario_satisfies_the_schema_of_a_run(name: str) -> None:
-    """In `run.json` a scenario has Python's names and bare floats, and the schema says the same."""
+def test_stored_scenario_satisfies_the_run_schema(name: str) -> None:
+    """In `run.json` a scenario has Python's names and bare floats, as the schema of a run has."""
     made = schema("run")
     inside = {"$ref": "#/$defs/Scenario", "$defs": made["$defs"]}
     Draft202012Validator(inside).validate(json.loads(load_scenario(name).model_dump_json()))
@@ -113,20 +113,20 @@ def test_a_stored_scenario_satisfies_the_schema_of_a_run(name: str) -> None:
     ("section", "key", "seconds"),
     [("Load", "think_time", 0.1), ("Load", "warmup", 30), ("Load", "duration", 120)],
 )
-def test_defaults_of_quantities_are_written_with_their_unit(section: str, key: str, seconds: float) -> None:
-    """The default that an editor inserts is one that meshbench reads."""
+def test_defaults_of_quantities_have_a_unit(section: str, key: str, seconds: float) -> None:
+    """meshbench reads the default that an editor inserts."""
     assert parse_duration(schema("scenario")["$defs"][section]["properties"][key]["default"]) == seconds
 
 
-def test_the_default_margin_is_written_as_a_percentage() -> None:
+def test_default_margin_is_a_percentage() -> None:
     """The default margin of the schema is the model's."""
     default = Scenario.model_fields["margin"].default
     assert parse_percent(schema("scenario")["properties"]["margin"]["default"]) == default
 
 
 @pytest.mark.parametrize("model", [Scenario, Application, Load, Configuration, LoadOverride])
-def test_every_key_is_described_on_the_reference_page(model: Any) -> None:
-    """No key without a meaning, and the page has them all."""
+def test_every_key_is_on_the_reference_page(model: Any) -> None:
+    """Each key has a description, and the page has them all."""
     page = scenario_reference()
     for name, field in model.model_fields.items():
         assert field.description
@@ -134,13 +134,13 @@ def test_every_key_is_described_on_the_reference_page(model: Any) -> None:
         assert field.description in page
 
 
-def test_the_committed_schema_and_page_are_the_models_own() -> None:
-    """Both are made from the models; `python -m bench.results.json_schema` renews them."""
+def test_committed_schema_and_page_are_current() -> None:
+    """`python -m bench.results.json_schema` makes both from the models."""
     assert (ROOT / SCHEMA_FILE).read_text("utf-8") == schema_text("scenario")
     assert (ROOT / REFERENCE_FILE).read_text("utf-8") == scenario_reference()
 
 
 @pytest.mark.parametrize("name", RECORD_FILES)
-def test_the_shipped_record_schemas_are_the_models(name: str) -> None:
-    """The schema files that ship are made from the models."""
+def test_shipped_record_schemas_are_current(name: str) -> None:
+    """The shipped schema files are made from the models."""
     assert (ROOT / RECORD_FILES[name]).read_text("utf-8") == schema_text(name)

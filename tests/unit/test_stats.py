@@ -16,7 +16,7 @@ repeats = st.lists(milliseconds, min_size=2, max_size=8).filter(lambda values: m
 
 
 @given(values=repeats, reference=repeats)
-def test_ratio_and_interval_are_scipys_welch(values: list[float], reference: list[float]) -> None:
+def test_ratio_and_interval_equal_scipys_welch(values: list[float], reference: list[float]) -> None:
     """The ratio's intervals are those of SciPy's Welch test on logarithms, at 95 and 90 %."""
     found = stats.compare(values, reference)
     test = scipy.stats.ttest_ind(np.log(values), np.log(reference), equal_var=False)
@@ -28,7 +28,7 @@ def test_ratio_and_interval_are_scipys_welch(values: list[float], reference: lis
 
 
 @given(values=repeats)
-def test_geometric_mean_is_scipys(values: list[float]) -> None:
+def test_geometric_mean_equals_scipys(values: list[float]) -> None:
     """A configuration's mean and interval are SciPy's geometric mean and t interval of logarithms."""
     found = stats.geometric_mean(values)
     assert found.value == pytest.approx(scipy.stats.gmean(values))
@@ -39,8 +39,8 @@ def test_geometric_mean_is_scipys(values: list[float]) -> None:
 
 
 @given(values=repeats, reference=repeats, factor=st.floats(0.001, 1000))
-def test_a_ratio_has_no_unit(values: list[float], reference: list[float], factor: float) -> None:
-    """Ratio and interval stay the same when everything is measured in another unit."""
+def test_ratio_has_no_unit(values: list[float], reference: list[float], factor: float) -> None:
+    """Ratio and interval are the same when everything is measured in another unit."""
     scaled = stats.compare([v * factor for v in values], [v * factor for v in reference])
     found = stats.compare(values, reference)
     assert scaled.ratio == pytest.approx(found.ratio)
@@ -65,7 +65,7 @@ def test_the_order_of_repeats_does_not_matter(values: list[float], draw: Any) ->
     assert stats.geometric_mean(shuffled).value == pytest.approx(stats.geometric_mean(values).value)
 
 
-def test_arithmetic_mean_is_scipys() -> None:
+def test_arithmetic_mean_equals_scipys() -> None:
     """Throughput has the plain mean with its t interval."""
     values = [151.2, 149.8, 155.0, 150.1]
     expected = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
@@ -74,7 +74,7 @@ def test_arithmetic_mean_is_scipys() -> None:
     assert found.value == pytest.approx(151.525)
 
 
-def test_welch_intervals_cover_what_they_claim() -> None:
+def test_welch_intervals_have_their_coverage() -> None:
     """Of 500 campaigns of two equal systems, 3 repeats each, 5 % run-to-run sd, about 95 % leave 1 inside."""
     rng = np.random.default_rng(11)
     inside = 0
@@ -85,8 +85,8 @@ def test_welch_intervals_cover_what_they_claim() -> None:
     assert 0.93 <= inside / 500 <= 0.985
 
 
-def test_unequal_spreads_are_covered_too() -> None:
-    """A noisy mesh against a quiet baseline: the interval still covers the true ratio, at least 93 % of the time."""
+def test_unequal_spreads_have_their_coverage() -> None:
+    """For a noisy mesh and a quiet baseline the interval covers the true ratio at least 93 % of the time."""
     rng = np.random.default_rng(12)
     inside = 0
     for _ in range(500):
@@ -113,16 +113,16 @@ def test_unequal_spreads_are_covered_too() -> None:
         (0.10, 10, 14),
     ],
 )
-def test_minimum_detectable_effects_are_the_simulated_ones(sd: float, repeats: int, percent: float) -> None:
-    """What a number of repeats can see agrees with simulated campaigns, to the digits of their table."""
+def test_minimum_detectable_effects_equal_simulated_ones(sd: float, repeats: int, percent: float) -> None:
+    """The effect that a number of repeats can detect agrees with simulated campaigns, to the digits of their table."""
     effect = stats.minimum_detectable_effect(sd, repeats)
     assert effect is not None
     digits = 1 if percent < 8 and sd == 0.02 else 0
     assert round(effect * 100, digits) == percent
 
 
-def test_an_effect_of_that_size_is_found_four_times_in_five() -> None:
-    """Simulated campaigns with a difference of just the minimum detectable effect find it in about 80 %."""
+def test_minimum_detectable_effect_has_80_percent_power() -> None:
+    """Simulated campaigns with a difference of exactly this effect detect it in about 80 %."""
     rng = np.random.default_rng(13)
     effect = stats.minimum_detectable_effect(0.05, 3)
     assert effect is not None
@@ -135,8 +135,8 @@ def test_an_effect_of_that_size_is_found_four_times_in_five() -> None:
 
 
 @given(sd=st.floats(0.005, 0.3), effect=st.floats(0.02, 0.5))
-def test_repeats_needed_are_the_fewest(sd: float, effect: float) -> None:
-    """The number of repeats that is asked for sees the effect, and one fewer does not."""
+def test_needed_repeats_are_the_fewest(sd: float, effect: float) -> None:
+    """The returned number of repeats detects the effect, and one fewer does not."""
     needed = stats.repeats_needed(sd, effect)
     if needed is None:
         assert (stats.minimum_detectable_effect(sd, stats.MOST_REPEATS) or 0) > effect
@@ -145,8 +145,8 @@ def test_repeats_needed_are_the_fewest(sd: float, effect: float) -> None:
     assert (stats.minimum_detectable_effect(sd, needed - 1) or math.inf) > effect
 
 
-def test_a_comparisons_mde_follows_its_own_spread() -> None:
-    """The effect that a comparison could have seen is that of its spread and its number of repeats."""
+def test_mde_of_a_comparison_uses_its_own_spread() -> None:
+    """It follows from the comparison's spread and number of repeats."""
     values = (100 * np.exp([-0.05, 0, 0.05])).tolist()
     found = stats.compare(values, values)
     assert found.mde == pytest.approx(stats.minimum_detectable_effect(0.05, 3))
@@ -155,8 +155,8 @@ def test_a_comparisons_mde_follows_its_own_spread() -> None:
 @pytest.mark.parametrize(
     ("values", "why"), [([5.0], "one repeat"), ([5.0, 5.0, 5.0], "resolution"), ([0.1 + 0.2] * 3, "resolution")]
 )
-def test_without_a_spread_there_is_no_interval(values: list[float], why: str) -> None:
-    """One repeat, or equal ones, have a mean but neither interval nor detectable effect, and it says why."""
+def test_no_spread_has_no_interval(values: list[float], why: str) -> None:
+    """One repeat, or equal ones, have a mean but neither interval nor detectable effect, with the reason."""
     for mean in (stats.geometric_mean(values), stats.arithmetic_mean(values)):
         assert mean.value == pytest.approx(values[0])
         assert (mean.interval, mean.sd) == (None, None)
@@ -166,7 +166,7 @@ def test_without_a_spread_there_is_no_interval(values: list[float], why: str) ->
         assert why in found.reason
 
 
-def test_what_has_no_mean_is_an_error() -> None:
+def test_values_without_a_mean_are_an_error() -> None:
     """No values, or values without a logarithm, never become a number."""
     for values in ([], [0.0, 1.0], [-1.0]):
         with pytest.raises(ValueError, match="positive"):
@@ -175,27 +175,27 @@ def test_what_has_no_mean_is_an_error() -> None:
         stats.arithmetic_mean([])
 
 
-def test_one_repeat_can_detect_nothing() -> None:
+def test_single_repeat_detects_nothing() -> None:
     """There is no minimum detectable effect without a spread."""
     assert stats.minimum_detectable_effect(0.05, 1) is None
 
 
-def test_two_columns_within_blocks_are_the_paired_t_test() -> None:
+def test_two_columns_within_blocks_equal_paired_t_test() -> None:
     """With two configurations the analysis within blocks is the paired t test on logarithms, as SciPy has it."""
     table = np.array([[90.0, 102.0], [140.0, 163.0], [70.0, 76.0], [120.0, 133.0]])
     paired = scipy.stats.ttest_rel(np.log(table[:, 1]), np.log(table[:, 0])).confidence_interval(stats.CONFIDENCE)
     assert stats.within_blocks(table, 1, 0) == pytest.approx((math.exp(paired.low), math.exp(paired.high)))
 
 
-def test_what_blocks_share_does_not_widen_the_interval_within_them() -> None:
+def test_common_block_effect_does_not_widen_interval() -> None:
     """A machine that is slower in one block than in another changes nothing in the interval within blocks."""
     table = np.array([[90.0, 160.0, 166.0], [91.0, 158.0, 163.0], [88.0, 161.0, 170.0]])
     slower = table * np.array([[1.0], [2.0], [0.6]])
     assert stats.within_blocks(slower, 2, 0) == pytest.approx(stats.within_blocks(table, 2, 0))
 
 
-def test_intervals_within_blocks_cover_what_they_claim() -> None:
-    """Where all configurations scatter alike, 95 of 100 intervals within blocks hold the true ratio."""
+def test_intervals_within_blocks_have_their_coverage() -> None:
+    """Where all configurations scatter equally, 95 of 100 intervals within blocks hold the true ratio."""
     random = np.random.default_rng(5)
     shape, truth = (2000, 3, 3), 1.2
     tables = np.exp(random.normal(0, 0.3, (2000, 3, 1)) + random.normal(0, 0.05, shape)) * [1.0, truth, 1.3]
@@ -203,8 +203,8 @@ def test_intervals_within_blocks_cover_what_they_claim() -> None:
     assert np.mean([low <= truth <= high for low, high in found]) == pytest.approx(0.95, abs=0.015)
 
 
-def test_no_rate_is_below_zero() -> None:
-    """Repeats that scatter widely give an interval down to zero, never to a negative rate."""
+def test_rates_are_never_negative() -> None:
+    """Repeats that scatter widely give an interval down to zero."""
     interval = stats.arithmetic_mean([1.0, 9.0]).interval
     assert interval is not None
     assert interval[0] == 0
@@ -213,5 +213,5 @@ def test_no_rate_is_below_zero() -> None:
 
 @pytest.mark.parametrize("table", [[[90.0, 99.0]], [[90.0, 99.0], [90.0, 99.0]]], ids=["one block", "no noise"])
 def test_blocks_without_noise_have_no_interval(table: list[list[float]]) -> None:
-    """One block, or blocks that are all alike, say nothing about noise: no interval."""
+    """One block, or equal blocks, have no measure of noise."""
     assert stats.within_blocks(np.array(table), 1, 0) is None

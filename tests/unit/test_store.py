@@ -1,4 +1,4 @@
-"""A run's folder: written trial by trial, never over anything, and read back with what is damaged left out."""
+"""A run's folder: written trial by trial, never overwritten, and read back without damaged trials."""
 
 import errno
 import json
@@ -24,22 +24,22 @@ def run(tmp_path: Path) -> Path:
     return make_run(tmp_path, SMALL).path
 
 
-def again(run: Path, name: str = "20261123T031500Z-again-0000") -> RunFolder:
-    """A new run of the same plan, in a folder beside it."""
+def make_second_run(run: Path, name: str = "20261123T031500Z-again-0000") -> RunFolder:
+    """A new run of the same plan, in a folder next to it."""
     record = read_record(run / "run.json", RunRecord)
     fresh = record.model_copy(update={"run_id": name, "trials": (), "status": "running", "exit_code": None})
     return RunFolder.create(run.parent, fresh)
 
 
-def test_a_run_id_says_when_and_what() -> None:
-    """UTC time, scenario and four characters of chance."""
+def test_run_id_has_time_and_scenario() -> None:
+    """UTC time, scenario and four random characters."""
     at = datetime(2026, 11, 23, 3, 15, tzinfo=UTC)
     first, second = new_run_id("istio", at), new_run_id("istio", at)
     assert first[:-4] == second[:-4] == "20261123T031500Z-istio-"
     assert len(first) == len("20261123T031500Z-istio-7f3a")
 
 
-def test_what_was_written_is_read_back(run: Path) -> None:
+def test_run_round_trip(run: Path) -> None:
     """All trials, in the planned order, with samples, resources and proof."""
     stored = open_run(run)
     assert [trial.record.trial for trial in stored.trials] == [trial.folder for trial in stored.record.plan.trials]
@@ -47,15 +47,15 @@ def test_what_was_written_is_read_back(run: Path) -> None:
     assert stored.problems == ()
 
 
-def test_a_folder_that_is_there_is_never_written_into(run: Path) -> None:
+def test_refuses_existing_folder(run: Path) -> None:
     """A second run of the same name is refused, and changes nothing."""
     before = (run / "run.json").read_bytes()
     with pytest.raises(StoreError, match="File exists"):
-        again(run, run.name)
+        make_second_run(run, run.name)
     assert (run / "run.json").read_bytes() == before
 
 
-def test_a_run_has_all_it_needs_before_it_begins(run: Path) -> None:
+def test_incomplete_folder_is_removed(run: Path) -> None:
     """A failure while its folder is filled leaves nothing that looks like a run."""
     record = read_record(run / "run.json", RunRecord).model_copy(update={"run_id": "unfilled"})
 
@@ -74,9 +74,9 @@ def _fail_in(draft: Path) -> None:
     raise ValueError("failed")
 
 
-def test_a_trial_that_fails_stays_marked_as_partial(run: Path) -> None:
-    """It keeps its files under a name that says so, is not entered, and the next try gets a folder of its own."""
-    folder = again(run)
+def test_failed_trial_stays_partial(run: Path) -> None:
+    """It keeps its files under a partial name, is not entered, and the next try gets a folder of its own."""
+    folder = make_second_run(run)
     trial = folder.record.plan.trials[0]
     with pytest.raises(ValueError, match="failed"), folder.draft(trial) as draft:
         _fail_in(draft)
@@ -89,37 +89,37 @@ def test_a_trial_that_fails_stays_marked_as_partial(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "message"),
     [(errno.ENOSPC, "the disk is full; complete trials are kept"), (errno.EROFS, "choose another --output")],
     ids=["full", "read-only"],
 )
-def test_what_the_disk_says_inside_a_trial_is_an_error_of_the_store(run: Path, code: int, said: str) -> None:
-    """Whoever was writing: one message with the folder, and exit code 9."""
-    folder = again(run)
-    with pytest.raises(StoreError, match=said) as caught, folder.draft(folder.record.plan.trials[0]):
+def test_disk_error_in_a_trial_is_a_store_error(run: Path, code: int, message: str) -> None:
+    """One message with the folder, and exit code 9."""
+    folder = make_second_run(run)
+    with pytest.raises(StoreError, match=message) as caught, folder.draft(folder.record.plan.trials[0]):
         raise OSError(code, "as the system says it")
     folder.finish(status="failed", exit_code=9)
     assert caught.value.exit_code == 9
 
 
-def test_the_reserve_is_given_back_at_the_end(run: Path) -> None:
-    """There is room kept for the last word, and none when it was said."""
-    folder = again(run)
+def test_releases_reserve_at_the_end(run: Path) -> None:
+    """Space is reserved for the last record, and released after it."""
+    folder = make_second_run(run)
     assert (folder.path / ".reserve").stat().st_size >= 100_000
     folder.finish(status="failed", exit_code=9)
     assert not (folder.path / ".reserve").exists()
 
 
 def _interrupted(run: Path, *, entered: int) -> RunFolder:
-    """The run as it was with its first trials only."""
+    """The run with its first trials only."""
     record = read_record(run / "run.json", RunRecord)
     folder = RunFolder.reopen(run, status="interrupted", trials=record.trials[:entered])
     folder.journal.close()
     return folder
 
 
-def test_resuming_measures_half_a_block_again_and_keeps_whole_ones(run: Path) -> None:
-    """The first block stays; the trial of the second, which lacks its partner, is set aside under its name."""
+def test_resume_reruns_incomplete_block(run: Path) -> None:
+    """The first block stays; the trial of the second, which lacks the other one, is set aside under its name."""
     folder = _interrupted(run, entered=3)
     first, second, third, fourth = [trial.folder for trial in folder.record.plan.trials]
     folder.set_aside_broken_blocks()
@@ -129,8 +129,8 @@ def test_resuming_measures_half_a_block_again_and_keeps_whole_ones(run: Path) ->
     assert [name.partition(".superseded-")[0] for name in names[2:]] == [third, fourth]
 
 
-def test_setting_aside_can_be_repeated_after_a_kill(run: Path) -> None:
-    """A folder that was renamed but is still entered is no mistake."""
+def test_setting_aside_is_idempotent(run: Path) -> None:
+    """A folder that was renamed but is still entered, as after a kill, is no error."""
     folder = _interrupted(run, entered=3)
     third = run / "trials" / folder.record.plan.trials[2].folder
     third.rename(third.with_name(f"{third.name}.superseded-0000"))
@@ -147,41 +147,41 @@ HARM: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("harm", HARM.values(), ids=HARM)
 @pytest.mark.parametrize("name", ["samples.parquet", "trial.json", "proof.json", "resources.parquet"])
-def test_a_damaged_trial_is_left_out_and_named(run: Path, name: str, harm: Callable[[Path], object]) -> None:
-    """Whatever happened to whichever of its files; strictly read it is an error."""
+def test_reports_and_skips_damaged_trial(run: Path, name: str, harm: Callable[[Path], object]) -> None:
+    """Whichever of its files is damaged, and however; in strict mode it is an error."""
     victim = open_run(run).trials[1].path
     harm(victim / name)
     stored = open_run(run)
     assert len(stored.trials) == 3
-    assert stored.problems == (f"trial {victim.name} is left out: {name} missing or changed since it was measured",)
+    assert stored.problems == (f"trial {victim.name} is left out: {name}: missing, or changed since the run",)
     with pytest.raises(StoreError, match=victim.name):
         open_run(run, strict=True)
 
 
-def test_a_record_of_another_version_is_refused_by_its_version(run: Path) -> None:
-    """Not by whatever else is different in it."""
+def test_refuses_record_of_another_version(run: Path) -> None:
+    """The version is checked before other differences."""
     record = json.loads((run / "run.json").read_text("utf-8"))
     (run / "run.json").write_text(json.dumps({**record, "schema_version": 2, "new": 1}), "utf-8")
-    with pytest.raises(StoreError, match=r"run\.json: written in format 2; this reads 1"):
+    with pytest.raises(StoreError, match=r"run\.json: has format version 2; this meshbench reads version 1"):
         open_run(run)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"trial": NaN}', "\xff"])
-def test_a_record_that_cannot_be_read_is_told_with_its_file(tmp_path: Path, content: str) -> None:
-    """Never as a traceback."""
+def test_unreadable_record_is_an_error_with_its_file(tmp_path: Path, content: str) -> None:
+    """Never a traceback."""
     (tmp_path / "trial.json").write_text(content, "latin-1")
     with pytest.raises(StoreError, match=str(tmp_path / "trial.json")):
         read_record(tmp_path / "trial.json", TrialRecord)
 
 
-def test_a_run_that_is_not_there_is_told_with_its_path(tmp_path: Path) -> None:
+def test_missing_run_is_an_error_with_its_path(tmp_path: Path) -> None:
     """So is a folder that is no run."""
     with pytest.raises(StoreError, match="not a run's folder"):
         open_run(tmp_path / "none")
 
 
-def test_a_text_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was there before stays until the new text is on disk."""
+def test_writes_text_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The previous text stays until the new one is on disk."""
     path = tmp_path / "run.json"
     write_text(path, "before")
 
@@ -194,14 +194,14 @@ def test_a_text_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     assert path.read_text("utf-8") == "before"
 
 
-def test_no_secret_gets_into_a_run_s_folder(run: Path) -> None:
-    """Records and journal are written without it, can be read again, and say that something was taken out."""
+def test_stored_run_has_no_secret(run: Path) -> None:
+    """Records and journal are redacted, can be read again, and say that text was removed."""
     register_secret('st0red-"secret"')
-    folder = again(run)
-    folder.journal.write("step", path="/tmp", said='st0red-"secret"; Bearer abcdef123456')  # noqa: S108
+    folder = make_second_run(run)
+    folder.journal.write("step", path="/tmp", message='st0red-"secret"; Bearer abcdef123456')  # noqa: S108
     folder.finish(status="failed", exit_code=4, reason='no: st0red-"secret" at http://me:hidden@proxy.example')
     written = "".join(path.read_text("utf-8") for path in folder.path.glob("*.json*"))
     assert "st0red" not in written
     assert "hidden" not in written
     assert read_record(folder.path / "run.json", RunRecord).reason == "no: REDACTED at http://me:REDACTED@proxy.example"
-    assert read_journal(folder.path / "journal.jsonl")[-2]["said"] == "REDACTED; Bearer REDACTED"
+    assert read_journal(folder.path / "journal.jsonl")[-2]["message"] == "REDACTED; Bearer REDACTED"

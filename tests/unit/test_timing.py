@@ -19,7 +19,8 @@ FLOAT_NS = 512  # seconds since the epoch have no finer steps as a float
 
 
 class FakeClocks:
-    """Both clocks at one's will: each reading takes `reading_ns`, and `pauses` are interruptions within readings."""
+    """Two clocks under the test's control: each reading takes `reading_ns`, and `pauses` are interruptions within
+    readings."""
 
     def __init__(self, *, reading_ns: int = 50, pauses: tuple[int, ...] = ()) -> None:
         self.now_ns = ZERO_NS
@@ -49,13 +50,13 @@ def wall_s(monotonic_ns: int) -> float:
 
 
 @pytest.mark.parametrize("before_ms", [20, 20.001, 25, 5000, 9999])
-def test_a_start_is_converted_from_the_wall_clock(before_ms: float) -> None:
-    """A start is the event's own, however long after the answer the event comes, as with `catch_response`."""
+def test_converts_start_from_the_wall_clock(before_ms: float) -> None:
+    """A start is the event's own, however long after the response the event comes, as with `catch_response`."""
     started_ns = NOW_NS - round(before_ms * MS)
     assert start(wall_s(started_ns)) == pytest.approx(started_ns, abs=FLOAT_NS)
 
 
-def test_a_start_that_is_rounded_to_milliseconds_is_taken() -> None:
+def test_accepts_start_in_whole_milliseconds() -> None:
     """Clients that count in whole milliseconds may end a request up to 1 ms after its event."""
     assert start(wall_s(NOW_NS - 20 * MS + 900_000)) is not None
 
@@ -79,31 +80,31 @@ NO_STARTS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("start_time", NO_STARTS.values(), ids=NO_STARTS)
-def test_a_start_that_cannot_be_is_none(start_time: Any) -> None:
+def test_impossible_start_is_none(start_time: Any) -> None:
     """A start that is missing, of another type, clock or unit, or that does not fit the latency is not used."""
     assert start(start_time) is None
 
 
-def test_a_request_may_run_when_the_load_starts() -> None:
+def test_accepts_request_from_before_the_load() -> None:
     """A request of a `test_start` listener may have started before the load's zero."""
     started_ns = ZERO_NS - 15 * MS
     assert start(wall_s(started_ns)) == pytest.approx(started_ns, abs=FLOAT_NS)
 
 
 @pytest.mark.parametrize("response_time", [0, 0.0, 1, 1.25, 20.000001, 3_600_000])
-def test_a_latency_is_locusts_response_time(response_time: float) -> None:
+def test_latency_is_locusts_response_time(response_time: float) -> None:
     """Nothing is added to Locust's own response time: milliseconds become nanoseconds."""
     assert latency_of(response_time) == round(response_time * 1_000_000)
 
 
 @pytest.mark.parametrize("response_time", [None, math.nan, math.inf, -0.5, -1, "12", Decimal(12), 1e12, [1]], ids=str)
-def test_what_is_no_time_has_no_latency(response_time: Any) -> None:
+def test_refuses_invalid_response_time(response_time: Any) -> None:
     """A response time that is no number of milliseconds between 0 and a day is named and refused."""
     with pytest.raises(ValueError, match=r"response_time .* is not a time in ms"):
         latency_of(response_time)
 
 
-def test_a_pair_gives_both_clocks() -> None:
+def test_pair_reads_both_clocks() -> None:
     """The lead of the wall clock is taken between two readings of the monotonic one."""
     fake = FakeClocks()
     now_ns, ahead_ns = fake.watched().read()
@@ -111,7 +112,7 @@ def test_a_pair_gives_both_clocks() -> None:
     assert ahead_ns == AHEAD_NS
 
 
-def test_a_pair_that_was_interrupted_is_read_again() -> None:
+def test_reads_interrupted_pair_again() -> None:
     """A process that is paused between the clocks does not shift the start by half of the pause."""
     fake = FakeClocks(pauses=(0, 8 * MS, 3 * MS, 0))
     clocks = fake.watched()
@@ -120,8 +121,8 @@ def test_a_pair_that_was_interrupted_is_read_again() -> None:
     assert clocks.step_ns == 0
 
 
-def test_pairs_that_are_always_interrupted_show_no_step() -> None:
-    """What reading the pair leaves uncertain is not taken for a step."""
+def test_interrupted_pairs_show_no_step() -> None:
+    """The uncertainty of the pair is not taken for a step."""
     fake = FakeClocks(pauses=(0, *[5 * MS] * 30))
     clocks = fake.watched()
     for _ in range(4):
@@ -130,8 +131,8 @@ def test_pairs_that_are_always_interrupted_show_no_step() -> None:
 
 
 @pytest.mark.parametrize("step_ns", [2 * MS, -2 * MS, S, -3600 * S])
-def test_a_step_of_the_wall_clock_is_found(step_ns: int) -> None:
-    """Setting the wall clock by 2 ms or more, forward or back, is a step; the largest one stays."""
+def test_detects_step_of_the_wall_clock(step_ns: int) -> None:
+    """Setting the wall clock by 2 ms or more, forward or back, is a step; the largest one is kept."""
     fake = FakeClocks()
     clocks = fake.watched()
     clocks.read()
@@ -143,7 +144,7 @@ def test_a_step_of_the_wall_clock_is_found(step_ns: int) -> None:
     assert clocks.step_ns == abs(step_ns)
 
 
-def test_a_step_while_nothing_is_requested_is_found() -> None:
+def test_detects_step_between_requests() -> None:
     """Pairs that are half a second apart, as those of the regular flush, show a step between them."""
     fake = FakeClocks()
     clocks = fake.watched()
@@ -157,9 +158,8 @@ def test_a_step_while_nothing_is_requested_is_found() -> None:
 
 
 @pytest.mark.parametrize("apart_ns", [MS, 100 * MS, S, 5 * S])
-def test_a_slewed_clock_has_no_steps(apart_ns: int) -> None:
-    """A wall clock that is slewed by 500 ppm moves by milliseconds in a while, and is never taken for one that was
-    set."""
+def test_slewed_clock_has_no_steps(apart_ns: int) -> None:
+    """A wall clock that is slewed by 500 ppm moves by milliseconds over time, but is never reported as set."""
     fake = FakeClocks()
     clocks = fake.watched()
     for _ in range(500):
@@ -169,7 +169,7 @@ def test_a_slewed_clock_has_no_steps(apart_ns: int) -> None:
     assert clocks.step_ns == 0
 
 
-def test_a_clock_that_creeps_too_fast_is_found() -> None:
+def test_detects_fast_drift() -> None:
     """Moves that are small from request to request add up to a step within half a second."""
     fake = FakeClocks()
     clocks = fake.watched()
@@ -180,7 +180,7 @@ def test_a_clock_that_creeps_too_fast_is_found() -> None:
     assert clocks.step_ns > MS
 
 
-def test_what_was_set_before_the_load_does_not_count() -> None:
+def test_ignores_steps_before_the_load() -> None:
     """The clocks are watched from the load's start on."""
     fake = FakeClocks()
     clocks = fake.watched()

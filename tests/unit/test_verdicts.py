@@ -1,4 +1,4 @@
-"""What may be said about two configurations."""
+"""The verdicts of a comparison."""
 
 import pytest
 from hypothesis import given
@@ -71,7 +71,7 @@ def test_verdicts_follow_the_intervals(comparison: Comparison, verdict: str) -> 
 
 
 @given(low=st.floats(0.3, 3), width=st.floats(1.0001, 2), shift=st.floats(1, 3))
-def test_a_slower_system_never_gets_a_better_verdict(low: float, width: float, shift: float) -> None:
+def test_slower_system_has_no_better_verdict(low: float, width: float, shift: float) -> None:
     """When the interval moves up, the verdict moves towards slower, never back."""
     order = {"faster": 0, "slower": 2}
     before = order.get(judge(compared(low, low * width), MARGIN), 1)
@@ -80,8 +80,8 @@ def test_a_slower_system_never_gets_a_better_verdict(low: float, width: float, s
 
 
 @given(low=st.floats(0.3, 3), width=st.floats(1.0001, 2), margin=st.floats(0.01, 0.5), more=st.floats(0, 0.4))
-def test_a_wider_margin_never_makes_a_difference(low: float, width: float, margin: float, more: float) -> None:
-    """What is equivalent stays so with a wider margin; what is not slower does not become slower."""
+def test_wider_margin_makes_no_difference(low: float, width: float, margin: float, more: float) -> None:
+    """An equivalent contrast stays so with a wider margin; one that is not slower does not become slower."""
     narrow, wide = (judge(compared(low, low * width), m) for m in (margin, margin + more))
     assert not (narrow == "equivalent" and wide != "equivalent")
     assert not (wide in ("slower", "faster") and narrow != wide)
@@ -93,8 +93,8 @@ def test_less_throughput_is_slower() -> None:
     assert judge(compared(1.15, 1.30), MARGIN, higher_is_better=True) == "faster"
 
 
-def test_a_contrast_has_ratio_difference_and_blocks() -> None:
-    """Ratio, difference in ms and the ratio inside each block fit together."""
+def test_contrast_has_ratio_difference_and_blocks() -> None:
+    """Ratio, difference in ms and the ratio inside each block agree."""
     mesh = side("istio", 14.0, 14.6, 14.1, mesh="istio")
     found = contrast(mesh, BASELINE, metric="p95_ms", margin=MARGIN, confirmatory=True)
     assert found.verdict == "slower"
@@ -111,7 +111,7 @@ def test_a_contrast_has_ratio_difference_and_blocks() -> None:
     values=st.lists(st.floats(5, 20), min_size=2, max_size=5),
     references=st.lists(st.floats(5, 20), min_size=2, max_size=5),
 )
-def test_difference_and_ratio_never_contradict_each_other(values: list[float], references: list[float]) -> None:
+def test_difference_and_ratio_agree(values: list[float], references: list[float]) -> None:
     """The interval in ms leaves out 0 exactly where the ratio's leaves out 1."""
     found = contrast(side("a", *values), side("b", *references), metric="p95_ms", margin=MARGIN, confirmatory=True)
     if found.ratio_low is None or found.ratio_high is None:
@@ -133,8 +133,8 @@ def test_throughput_differs_in_requests_per_second() -> None:
     assert found.delta_ms is None
 
 
-def test_invalid_repeats_are_left_out_and_named() -> None:
-    """An invalid repeat changes no number, and the contrast says that it is missing."""
+def test_leaves_out_and_names_invalid_repeats() -> None:
+    """An invalid repeat changes no number, and the contrast names it as missing."""
     mesh = side("istio", 14.0, 99.0, 14.1, mesh="istio", invalid=(2,))
     found = contrast(mesh, BASELINE, metric="p95_ms", margin=MARGIN, confirmatory=True)
     assert found.ratio is not None
@@ -145,7 +145,7 @@ def test_invalid_repeats_are_left_out_and_named() -> None:
 
 
 @pytest.mark.parametrize("broken", ["istio", "baseline"])
-def test_without_a_valid_repeat_the_verdict_is_invalid(broken: str) -> None:
+def test_no_valid_repeat_is_an_invalid_contrast(broken: str) -> None:
     """A side with no valid repeat makes the contrast invalid, without any number."""
     values = {name: (1, 2, 3) if name == broken else () for name in ("istio", "baseline")}
     mesh = side("istio", 14.0, 14.6, 14.1, mesh="istio", invalid=values["istio"])
@@ -156,15 +156,15 @@ def test_without_a_valid_repeat_the_verdict_is_invalid(broken: str) -> None:
     assert found.reason == f"{broken} has no valid repeat"
 
 
-def test_a_configuration_that_never_ran_is_invalid() -> None:
+def test_configuration_without_trials_is_invalid() -> None:
     """A run that ended before a configuration's first trial has an invalid contrast, not an error."""
     found = contrast(side("istio", mesh="istio"), BASELINE, metric="p95_ms", margin=MARGIN, confirmatory=True)
     assert found.verdict == "invalid"
     assert found.block_ratios == (None, None, None)
 
 
-def test_one_repeat_has_a_ratio_but_no_verdict() -> None:
-    """With one repeat a side there is a ratio, no interval, and the reason why."""
+def test_single_repeat_has_ratio_without_verdict() -> None:
+    """With one repeat a side there is a ratio, no interval, and the reason."""
     found = contrast(side("istio", 14.0), side("baseline", 10.0), metric="p95_ms", margin=MARGIN, confirmatory=True)
     assert found.ratio == pytest.approx(1.4)
     assert (found.ratio_low, found.delta_low_ms, found.mde) == (None, None, None)
@@ -180,25 +180,25 @@ def test_equal_repeats_have_no_interval() -> None:
 
 
 @pytest.mark.parametrize("metric", ["p99_ms"])
-def test_a_metric_that_the_requests_cannot_show_is_inconclusive(metric: Metric) -> None:
+def test_metric_with_too_few_requests_is_inconclusive(metric: Metric) -> None:
     """Too few requests for P99 withhold that contrast, not the whole configuration."""
     found = contrast(side("istio", 14.0, 14.1), BASELINE, metric=metric, margin=MARGIN, confirmatory=False)
     assert found.verdict == "inconclusive"
     assert "too few requests for p99_ms" in found.reason
 
 
-def test_a_mesh_faster_than_none_is_doubted() -> None:
-    """Less latency with a mesh than without is said to be noise unless repeated."""
+def test_warns_about_faster_mesh() -> None:
+    """Less latency with a mesh than without is reported as noise."""
     mesh = side("istio", 8.0, 8.1, 7.9, mesh="istio")
     found = contrast(mesh, BASELINE, metric="p95_ms", margin=MARGIN, confirmatory=True)
     assert found.verdict == "faster"
-    assert "noise unless repeated" in found.reason
+    assert "treat this as noise" in found.reason
     other = contrast(side("quick", 8.0, 8.1, 7.9), BASELINE, metric="p95_ms", margin=MARGIN, confirmatory=True)
     assert other.reason == ""
 
 
-def test_the_interval_within_blocks_takes_whole_blocks_only() -> None:
-    """A block in which one configuration is not valid says nothing about the machine, and is left out for all."""
+def test_interval_within_blocks_uses_complete_blocks() -> None:
+    """A block in which one configuration is invalid is left out for all."""
     whole = [side("baseline", 10.0, 20.0, 9.9), side("istio", 14.0, 28.2, 14.1), side("kuma", 15.0, 30.2, 15.2)]
     holed = [side("baseline", 10.0, 20.0, 9.9, 55.0), *whole[1:2], side("kuma", 15.0, 30.2, 15.2, 16.0, invalid=(4,))]
     low, high = within_interval(whole, "istio", "baseline", metric="p95_ms")
@@ -208,7 +208,7 @@ def test_the_interval_within_blocks_takes_whole_blocks_only() -> None:
     assert within_interval(holed, "istio", "baseline", metric="p95_ms") == (low, high)
 
 
-def test_without_a_whole_block_there_is_no_interval_within() -> None:
-    """Configurations that are never valid in the same block have nothing in common to take out."""
+def test_no_complete_block_has_no_interval_within() -> None:
+    """Configurations that are never valid in the same block have no common block effect."""
     sides = [side("baseline", 10.0, 10.1, invalid=(1,)), side("istio", 14.0, 14.1, invalid=(2,))]
     assert within_interval(sides, "istio", "baseline", metric="p95_ms") == (None, None)

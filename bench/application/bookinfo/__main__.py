@@ -1,4 +1,4 @@
-"""The edge: the command line and the environment come in, the service runs, a failure becomes one line."""
+"""Run one service from the command line and the environment; a failure is printed as one line."""
 
 import asyncio
 import os
@@ -9,13 +9,13 @@ from bench.application.bookinfo.settings import read_settings
 
 
 def main() -> int:
-    """Run one service until SIGTERM; 0 when told to end, 1 when it cannot listen."""
+    """Run one service until SIGTERM. Return 0 after a signal, 1 when it cannot listen."""
     settings = read_settings(sys.argv[1:], os.environ)
     try:
         asyncio.run(serve(settings))
     except OSError as error:
-        place = f"{settings.host}:{settings.port}"
-        sys.stderr.write(f"{settings.service}: cannot listen on {place}: {error.strerror}\n")
+        address = f"{settings.host}:{settings.port}"
+        sys.stderr.write(f"{settings.service}: cannot listen on {address}: {error.strerror}\n")
         return 1
     return 0
 

@@ -20,7 +20,7 @@ _BOOK: Final = {
 
 
 async def application(_settings: Settings) -> web.Application:
-    """The service; like the original it looks at the path only and answers every method alike."""
+    """Return the service; like the original it ignores the method."""
     app = web.Application()
     app.router.add_route("*", "/details/{product}", _details)
     app.router.add_get("/health", _health)

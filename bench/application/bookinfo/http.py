@@ -1,4 +1,4 @@
-"""Speak HTTP for the services: answers in their forms, the headers that travel along, calls to other services."""
+"""HTTP for the services: responses, forwarded headers, and calls to other services."""
 
 import json
 import re
@@ -12,13 +12,13 @@ from bench.application.bookinfo.settings import Peer
 
 
 def json_answer(data: Any, *, status: int = 200, compact: bool = False) -> web.Response:
-    """JSON without a charset in its content type; `compact` leaves the blanks out, as Ruby and Node do."""
+    """Return JSON without a charset in its content type; `compact` leaves out blanks, as Ruby and Node do."""
     text = json.dumps(data, separators=(",", ":") if compact else None)
     return web.Response(body=text.encode(), status=status, content_type="application/json")
 
 
 def html_answer(text: str, *, status: int = 200) -> web.Response:
-    """A page or a text for browsers."""
+    """Return a page or a text for browsers."""
     return web.Response(body=text.encode(), status=status, content_type="text/html", charset="utf-8")
 
 
@@ -44,21 +44,21 @@ _SPAN_ID: Final = re.compile(r"[0-9a-fA-F]{16}")
 
 
 def productpage_headers(incoming: Mapping[str, str], user: str) -> dict[str, str]:
-    """The front end's list: B3 is read and written anew, `end-user` comes from the login and nowhere else."""
+    """Return the headers that productpage forwards: B3 is parsed and rebuilt, `end-user` comes only from the login."""
     end_user = {"end-user": user} if user else {}
     return b3_headers(incoming) | end_user | _present(incoming, _ALWAYS)
 
 
 def reviews_headers(incoming: Mapping[str, str]) -> dict[str, str]:
-    """The back end's list: everything as it came."""
+    """Return the headers that reviews forwards, unchanged."""
     return _present(incoming, (*_ALWAYS, *_B3, "end-user"))
 
 
 def b3_headers(incoming: Mapping[str, str]) -> dict[str, str]:
-    """Trace and span of B3 in its several-headers form; nothing where the ids are missing or malformed.
+    """Return trace and span in B3's form with several headers; nothing where the ids are missing or malformed.
 
-    A single `b3` header wins over the others, even a malformed one; the parent's id is dropped. Both are
-    what the original's tracing library does.
+    A single `b3` header overrides the others, even a malformed one; the parent's id is dropped. Both as in the
+    original's tracing library.
     """
     flags = ""
     if single := incoming.get("b3"):
@@ -76,31 +76,31 @@ def _present(incoming: Mapping[str, str], names: Iterable[str]) -> dict[str, str
     return {name: incoming[name] for name in names if name in incoming}
 
 
-# `Connection: keep-alive` although the caller may close: that is what the original asks for, and a proxy in
-# between sees the difference. The encodings are fixed so that requests have one size wherever this runs.
+# `Connection: keep-alive` although the caller may close, as in the original: a proxy on the path sees the difference.
+# The encodings are fixed so that requests have the same size everywhere.
 _OWN_HEADERS = {"Connection": "keep-alive", "Accept-Encoding": "gzip, deflate"}
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A back end's answer: `data` is its JSON; without any answer the status is 500 and there is no data."""
+    """A back end's response: `data` is its JSON; without a response the status is 500 and there is no data."""
 
     status: int
     data: Any = None
 
     @property
     def ok(self) -> bool:
-        """Whether the caller can use it."""
+        """Whether the status is 200."""
         return self.status == 200
 
 
 def fresh_connections(timeout_s: float) -> ClientSession:
-    """Every call opens a connection and closes it, as productpage does to spread its load over versions."""
+    """Return a session that opens and closes a connection per call, as productpage does to spread its load."""
     return _session(TCPConnector(force_close=True, use_dns_cache=False, limit=0), timeout_s)
 
 
 def kept_connections(timeout_s: float) -> ClientSession:
-    """Calls reuse idle connections, as the Java client of reviews does, for less than its server's 5 s."""
+    """Return a session that reuses idle connections, as the Java client of reviews, for less than its server's 5 s."""
     return _session(TCPConnector(keepalive_timeout=4.0, use_dns_cache=False, limit=0), timeout_s)
 
 
@@ -114,9 +114,9 @@ def _session(connector: TCPConnector, timeout_s: float) -> ClientSession:
 
 
 async def call(session: ClientSession, peer: Peer, *, path: str, headers: Mapping[str, str]) -> Reply:
-    """GET `path` from `peer`; whatever goes wrong on the way is a reply with status 500.
+    """Send GET `path` to `peer`; any failure is a reply with status 500.
 
-    That includes a 200 without JSON, and a header that can't be sent (both ValueError).
+    That includes a 200 without JSON, and a header that cannot be sent (both ValueError).
     """
     try:
         async with session.get(

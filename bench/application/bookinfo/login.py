@@ -1,4 +1,4 @@
-"""The login cookie: a name and its signature, which every replica accepts since all share one key."""
+"""Sign and verify the login cookie: a name and its signature, which every replica accepts since all share one key."""
 
 import base64
 import binascii
@@ -7,23 +7,23 @@ import hmac
 from typing import Final
 
 COOKIE: Final = "session"
-# Fixed and public like the original's: it guards nothing, and any replica must be able to read the cookie.
+# Fixed and public like the original's: it protects nothing, and any replica must be able to read the cookie.
 _KEY: Final = b"meshbench bookinfo"
 
 
 def sign(user: str) -> str:
-    """The cookie's value for a user: the name and its signature, both in URL-safe base64."""
+    """Return the cookie's value for a user: the name and its signature, both in URL-safe base64."""
     name = user.encode()
     return f"{_encode(name)}.{_encode(_signature(name))}"
 
 
 def verify(cookie: str | None) -> str:
-    """The user of a cookie that `sign` made; empty for none, and for any other value."""
+    """Return the user of a cookie from `sign`; empty for None and for any other value."""
     name, _, signature = (cookie or "").partition(".")
     try:
         user = _decode(name)
         return user.decode() if hmac.compare_digest(_decode(signature), _signature(user)) else ""
-    except (binascii.Error, ValueError):  # no base64, or no text
+    except (binascii.Error, ValueError):  # not base64, or not UTF-8
         return ""
 
 

@@ -1,7 +1,7 @@
-"""Whether a product page is whole: the one place that says so.
+"""Check whether a product page is complete; no other module does.
 
-Bookinfo answers 200 with both back ends down, so a status proves nothing. Standard library only, since this
-also runs inside the load generator; it holds for the original's pages (the present and the older look) too.
+Bookinfo responds with 200 when both back ends are down, so the status proves nothing. Standard library only, since this
+also runs in the load generator. It accepts the original's pages, too (the current and the older design).
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _NO_RATINGS: Final = b"Ratings service is currently unavailable"
 _LABEL: Final = b"ISBN-10"
 _PUBLISHER: Final = b"PublisherA"
 _REVIEWERS: Final = (b"Reviewer1", b"Reviewer2")
-# one per review: how the present and the older page colour a row of stars
+# one per review: a row of stars in the current and the older design
 _STARS: Final[Mapping[str, tuple[bytes, bytes]]] = {
     "black": (b' text-black-500"', b'<font color="black"'),
     "red": (b' text-red-500"', b'<font color="red"'),
@@ -26,12 +26,12 @@ _STAR_ROWS: Final[Mapping[str, Mapping[str, int]]] = {
 
 
 def page_problem(body: bytes | str, reviews: str) -> str | None:
-    """What is wrong with the page that reviews `v1`, `v2` or `v3` should give; None when it is whole.
+    """Return the problem of a page with reviews `v1`, `v2` or `v3`; None when it is complete.
 
-    `any` leaves the stars open, for applications that mix versions.
+    `any` does not check the stars, for applications with several versions.
 
-    The texts are few and fixed, so that failures can be counted by them. Called for every answer under load:
-    some plain searches, and those for the reviews' marks only in what follows the details.
+    The messages are few and fixed, so that failures can be counted by message. It is called for every response under
+    load, so that it only searches substrings, and those of reviews only after the details.
     """
     page = body.encode() if isinstance(body, str) else body
     if _ERROR in page:

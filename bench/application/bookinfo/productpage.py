@@ -1,4 +1,4 @@
-"""productpage: the page and the API in front of the three back ends."""
+"""productpage: the page and the API, which call the three back ends."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from bench.application.bookinfo.http import (
 from bench.application.bookinfo.settings import Settings
 
 _TIMEOUT_S: Final = 3.0
-# A second try of reviews is the other half of the original's flaw for lessons: a failure looks like latency.
+# The retry of reviews is part of the original's intended flaw: a failure looks like latency.
 _ATTEMPTS: Final = {"details": 1, "reviews": 2, "ratings": 1}
 _PRODUCT: Final = {
     "id": 0,
@@ -35,13 +35,13 @@ _REDIRECTING: Final = "<!doctype html>\n<title>Redirecting</title>\n<p>Back to w
 
 
 def load_templates() -> Environment:
-    """The pages, compiled once; values are escaped, the product's own HTML excepted by the template."""
+    """Compile the pages; values are escaped, except the product's own HTML."""
     folder = Path(__file__).parent / "templates"
     return Environment(loader=FileSystemLoader(folder), autoescape=True)
 
 
 async def application(settings: Settings) -> web.Application:
-    """The service."""
+    """Return the service."""
     session = fresh_connections(_TIMEOUT_S)
     front = _Front(settings, session)
     app = web.Application()
@@ -70,7 +70,7 @@ class _Front:
         self._index = templates.get_template("index.html").render(peers=settings.peers)
 
     async def page(self, request: web.Request) -> web.Response:
-        """The page, always with status 200: details first, then reviews, never side by side."""
+        """Return the page, always with status 200: details first, then reviews, never in parallel."""
         user = _user(request)
         headers = productpage_headers(request.headers, user)
         details = await self._get("details", "0", headers=headers)
@@ -93,7 +93,7 @@ class _Front:
         return html_answer(self._index)
 
     async def metrics(self, _request: web.Request) -> web.Response:
-        """How the calls ended, as Prometheus text."""
+        """Return the counts of calls by status, as Prometheus text."""
         return web.Response(text=metrics_text(self._results))
 
     async def _pass_on(self, name: str, request: web.Request) -> web.Response:
@@ -102,7 +102,7 @@ class _Front:
         return _personal(json_answer(reply.data, status=reply.status))
 
     async def _get(self, name: str, product: str, *, headers: Mapping[str, str]) -> Reply:
-        """A back end's answer; a failure carries its status and the text that stands in for the data."""
+        """Return a back end's reply; for a failure its status and an error text as data."""
         peer, path = self._settings.peers[name], f"/{name}/{quote(product, safe='')}"
         reply = Reply(500)
         for _ in range(_ATTEMPTS[name]):
@@ -115,7 +115,7 @@ class _Front:
 
 
 def metrics_text(results: Counter[tuple[str, int]]) -> str:
-    """The counter `request_result` in Prometheus' text format."""
+    """Format the counter `request_result` as Prometheus text."""
     lines = ["# HELP request_result_total Results of requests", "# TYPE request_result_total counter"]
     for (name, status), count in results.items():
         lines.append(f'request_result_total{{destination_app="{name}",response_code="{status}"}} {count}')
@@ -123,7 +123,7 @@ def metrics_text(results: Counter[tuple[str, int]]) -> str:
 
 
 async def _login(request: web.Request) -> web.Response:
-    """Any name may log in; the password is not looked at."""
+    """Log in any name; the password is ignored."""
     response = _back(request)
     user = str((await request.post()).get("username", ""))
     response.set_cookie(login.COOKIE, login.sign(user), httponly=True)
@@ -145,9 +145,9 @@ async def _health(_request: web.Request) -> web.Response:
 
 
 def _back(request: web.Request) -> web.Response:
-    """A redirect to the Referer.
+    """Return a redirect to the Referer.
 
-    Without one it leads to `None`, so that a script that forgets it fails here as it would with the original.
+    Without one it leads to `None`, so that a script without it fails as with the original.
     """
     response = html_answer(_REDIRECTING, status=302)
     response.headers["Location"] = request.headers.get("referer", "None")

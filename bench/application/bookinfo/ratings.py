@@ -15,10 +15,9 @@ _DELAY_S: Final = 7.0
 
 
 async def application(settings: Settings) -> web.Application:
-    """The service, in its useful versions and in those that go wrong on purpose.
+    """Return the service, in a normal version or one that fails on purpose, to test that this is noticed.
 
-    v2 is the one whose database is not there; half of v-faulty's answers are errors, half of v-delayed's come
-    7 s late: for trying out whether that is noticed.
+    v2 has no database; half of v-faulty's responses are errors; half of v-delayed's are 7 s late.
     """
     ratings = _Ratings(settings.version)
     app = web.Application()

@@ -1,4 +1,4 @@
-"""reviews: two readers' words, and the stars that ratings has for them."""
+"""reviews: two reviews, and their stars from ratings."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -13,13 +13,13 @@ _TEXTS: Final = {
     "Reviewer2": "A merry evening of doors and double takes. Whoever looks for depth has to wait for his later plays.",
 }
 _NO_RATING: Final = {"error": "Ratings service is currently unavailable"}
-# The long one outlasts productpage's patience: the flaw that the original carries for lessons on faults.
+# The long one exceeds productpage's timeout: the original's intended flaw.
 _TIMEOUT_S: Final = {"black": 10.0}
 _OTHER_TIMEOUT_S: Final = 2.5
 
 
 async def application(settings: Settings) -> web.Application:
-    """The service; v1 shows no stars and calls nobody."""
+    """Return the service; v1 shows no stars and makes no calls."""
     session = kept_connections(_TIMEOUT_S.get(settings.star_colour, _OTHER_TIMEOUT_S))
     reviews = _Reviews(settings, session)
     app = web.Application()

@@ -1,4 +1,4 @@
-"""Runs one service on one event loop until it is told to end."""
+"""Run one service on one event loop until a signal."""
 
 import asyncio
 import gc
@@ -18,15 +18,15 @@ APPLICATIONS: Final[Mapping[str, Callable[[Settings], Awaitable[web.Application]
     "reviews": reviews.application,
     "ratings": ratings.application,
 }
-# Longer than the hour for which Envoy keeps an idle connection: the proxy always closes first, so a request
-# can't meet a connection that the service is closing at that moment.
+# Longer than the hour for which Envoy keeps an idle connection: the proxy always closes first, so that no request is
+# sent on a connection that the service is closing.
 _IDLE_LIMIT_S: Final = 3630.0
 _SHUTDOWN_LIMIT_S: Final = 0.2
 _BACKLOG: Final = 1024
 
 
 async def serve(settings: Settings) -> None:
-    """Listen, say where on standard output, and answer until SIGTERM or SIGINT.
+    """Listen, print the address on standard output, and serve until SIGTERM or SIGINT.
 
     Raises OSError when it cannot listen there.
     """
@@ -52,11 +52,11 @@ async def serve(settings: Settings) -> None:
 
 
 def _calm_garbage_collector() -> None:
-    """Keep collections out of the tail of the latencies.
+    """Keep garbage collections out of the tail of the latencies.
 
-    What start-up made lives as long as the process and is never looked at again. The thresholds stay as they
-    are: their small steps took 0.3 ms every 16 pages; steps 14 times rarer took 6 ms, which every user of
-    that moment would see.
+    Objects from the start live as long as the process, and are frozen. The thresholds stay at their defaults: their
+    small collections took 0.3 ms every 16 pages; collections 14 times rarer took 6 ms, which every user at that moment
+    would see.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""What a service is told, read once: the original's environment variables and a few options."""
+"""Read the settings of a service once: the original's environment variables and a few options."""
 
 import argparse
 import re
@@ -14,13 +14,13 @@ VERSIONS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 _CONNECT_TO: Final = re.compile(r"([^=\s]+:\d+)=([^=\s]+:\d+)")
 _BACK_ENDS: Final = ("details", "reviews", "ratings")
-# reviews is one program: its version only says whether it calls ratings, and in which colour it shows them.
+# reviews is one program: its version sets whether it calls ratings, and the colour of the stars.
 _STARS: Final = {"v1": ("false", "black"), "v2": ("true", "black"), "v3": ("true", "red")}
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A back end: what callers name it (the Host header), and where its connections really go."""
+    """A back end: its name for callers (the Host header), and the address of its connections."""
 
     name: str
     authority: str
@@ -44,7 +44,7 @@ class Settings:
 
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
-    """The settings in a command line and an environment; a mistake ends the process as argparse does."""
+    """Read the settings from a command line and an environment; an error ends the process as in argparse."""
     parser = _parser(environment.get("SERVICE_NAME"))
     options = parser.parse_args(arguments)
     try:

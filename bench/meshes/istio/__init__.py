@@ -1,4 +1,4 @@
-"""Istio as the local target imitates it: what its policies mean for Bookinfo, before any Envoy knows."""
+"""Implement the mesh functions for Istio: its gateway, policies, identities, routes and probes for Bookinfo."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -25,7 +25,7 @@ from bench.meshes.istio.policies import (
 )
 from bench.meshes.istio.probes import policy_probes, principal_of, probes
 from bench.meshes.istio.route_manifests import DestinationRule, VirtualService
-from bench.meshes.istio.routing import route_problems, ways
+from bench.meshes.istio.routing import route_problems, routes
 
 __all__ = [
     "TITLE",
@@ -37,7 +37,7 @@ __all__ = [
     "probes",
     "read_gateway",
     "read_policies",
-    "ways",
+    "routes",
 ]
 
 TITLE: Final = "Istio 1.31/1.32"
@@ -47,33 +47,35 @@ _EVERY_KIND: Final = {**KINDS, **GATEWAY_KINDS}
 
 
 def identities(policies: Policies, application: Application) -> Mapping[str, tuple[str, ...]]:  # noqa: ARG001
-    """The SPIFFE id of each service account, whatever the policies: every sidecar has a certificate."""
+    """Return the SPIFFE id of each service account; with any policies, every sidecar has a certificate."""
     accounts = (workload.account for workload in application.everyone)
     return {account: (f"spiffe://{principal_of(application, account)}",) for account in accounts}
 
 
 def mode(policies: Policies, workload: Workload) -> Mode:
-    """What the sidecar of a workload accepts, as PeerAuthentication says."""
+    """Return what the sidecar of a workload accepts, by PeerAuthentication."""
     return policies.mode(workload)
 
 
 def outbound_cluster(policies: Policies, application: Application, service: Service) -> str:  # noqa: ARG001
-    """The same name whatever the policies."""
+    """Return the cluster of a service, which has the same name with any policies."""
     return cluster_to(application, service)
 
 
 def read_gateway(folders: Sequence[Path], application: Application) -> Gateway | None:
-    """The gateway through which a configuration's load enters, from the manifests in `folders`; None where they have
-    none. Raises InputError with all problems."""
+    """Return the gateway through which a configuration's load enters, from the manifests in `folders`.
+
+    It is None if they have no gateway. Raises InputError with all problems.
+    """
     return gateway_in(read_manifests(folders, _EVERY_KIND, namespace=application.namespace), application)
 
 
 def read_policies(folders: Sequence[Path], application: Application) -> Policies:
-    """The policies of one configuration, from the manifests in `folders`; none where there is no folder.
+    """Read the policies of one configuration from the manifests in `folders`; without folders there are none.
 
-    Raises InputError with all problems: what cannot be read or is not translated, and policies that could
-    not do anything here: a selector without a workload, an unknown account, two policies in each other's
-    place, one that no request could show; and routes to what is not there.
+    Raises InputError with all problems: manifests that cannot be read or are not translated, policies without an effect
+    (a selector without a workload, an unknown account), conflicting policies, policies that no request could prove, and
+    routes to unknown services.
     """
     everything = read_manifests(folders, _EVERY_KIND, namespace=application.namespace)
     sources: tuple[Source[Policy | Routing], ...] = without_gateway(everything)
@@ -115,11 +117,11 @@ def _doubled(sources: Iterable[Source[Policy | Routing]], policies: Policies) ->
         first = seen.setdefault((policy.kind, policies.namespace_of(policy), policy.metadata.name), source)
         if first is not source:
             where = f"{first.document.file}:{first.document.line_of(('metadata', 'name'))}"
-            yield source.problem(("metadata", "name"), f"the same {policy.kind} stands in {where}")
+            yield source.problem(("metadata", "name"), f"the same {policy.kind} is already defined in {where}")
 
 
 def _selectless(source: Source[Policy | Routing], policies: Policies, application: Application) -> Iterator[Problem]:
-    """Find policies that select no workload."""
+    """Yield policies that select no workload."""
     policy = source.manifest
     if not isinstance(policy, Routing) and not any(map(partial(policies.applies, policy), application.protected)):
         yield source.problem(("spec", "selector", "matchLabels"), "selects no workload of the application")
@@ -129,19 +131,19 @@ def _port_problems(
     source: Source[PeerAuthentication], policies: Policies, application: Application
 ) -> Iterator[Problem]:
     spec = source.manifest.spec
-    meant = [workload for workload in application.workloads if policies.applies(source.manifest, workload)]
+    selected = [workload for workload in application.workloads if policies.applies(source.manifest, workload)]
     for port in spec.port_level_mtls:
         loc = ("spec", "portLevelMtls", port)
         if spec.selector is None:
-            yield source.problem(loc, "needs a selector; Istio refuses it without one")
-        elif meant and port not in {str(workload.port) for workload in meant}:
+            yield source.problem(loc, "needs a selector; Istio rejects it without one")
+        elif selected and port not in {str(workload.port) for workload in selected}:
             yield source.problem(loc, f"no selected workload serves port {port}")
 
 
 def _rivals(
     sources: Sequence[Source[PeerAuthentication]], policies: Policies, application: Application
 ) -> Iterator[Problem]:
-    """Two that are equally narrow: a cluster takes the older one, files have no age."""
+    """Yield policies that select a workload as narrowly as another: a cluster uses the older one, files have no age."""
     for index, source in enumerate(sources):
         for other in sources[:index]:
             both = [
@@ -150,7 +152,7 @@ def _rivals(
             ]
             if any(both) and policies.width(source.manifest) == policies.width(other.manifest):
                 where = f"{other.document.file}:{other.document.line_of(())}"
-                yield source.problem(("spec",), f"concerns the same workloads as the one in {where}")
+                yield source.problem(("spec",), f"selects the same workloads as the one in {where}")
 
 
 def _rule_problems(source: Source[AuthorizationPolicy], application: Application) -> Iterator[Problem]:
@@ -160,30 +162,30 @@ def _rule_problems(source: Source[AuthorizationPolicy], application: Application
     principals = [principal_of(application, workload.account) for workload in application.everyone]
     for loc, value in _named_principals(spec):
         if not any(parse_pattern(value).matches(principal) for principal in principals):
-            yield source.problem(loc, f"nobody has the identity {value!r}{did_you_mean(value, principals)}")
+            yield source.problem(loc, f"no workload has the identity {value!r}{did_you_mean(value, principals)}")
 
 
 def _named_principals(spec: AuthorizationPolicySpec) -> Iterator[tuple[Loc, str]]:
-    """Every principal that the rules name, and where."""
+    """Yield each principal that the rules name, with its position."""
     for index, rule in enumerate(spec.rules):
-        for place, part in enumerate(rule.from_):
-            named = {"principals": part.source.principals, "notPrincipals": part.source.not_principals}
-            for field, values in named.items():
-                loc = ("spec", "rules", index, "from", place, "source", field)
+        for position, part in enumerate(rule.from_):
+            fields = {"principals": part.source.principals, "notPrincipals": part.source.not_principals}
+            for field, values in fields.items():
+                loc = ("spec", "rules", index, "from", position, "source", field)
                 yield from (((*loc, item), value) for item, value in enumerate(values))
 
 
 def _closed_gateway(
     sources: Sequence[Source[Policy | Routing]], policies: Policies, application: Application
 ) -> Iterator[Problem]:
-    """Policies of a namespace concern the gateway in it, too."""
+    """Yield policies that deny the page at the gateway: policies of a namespace also apply to its gateway."""
     gateway = application.gateway
     page = Request(None, "GET", "/productpage")
     if gateway is None or decision(policies, gateway.workload, page) == "allowed":
         return
     for source in of_kind(sources, AuthorizationPolicy):
         if policies.applies(source.manifest, gateway.workload):
-            message = "with this nobody gets a page through the gateway; add istio/gateway-policies, or the like"
+            message = "denies every page at the gateway; hint: add istio/gateway-policies, or a policy like it"
             yield source.problem(("spec",), message)
 
 
@@ -193,5 +195,5 @@ def _unproven(
     for source in sources:
         policy = source.manifest
         if not isinstance(policy, Routing) and not any(policy_probes(policy, policies, application)):
-            message = "no request of the application could show that this policy works"
+            message = "no request of the application could prove that this policy is in force"
             yield source.problem(("metadata", "name"), message)

@@ -1,7 +1,7 @@
-"""What Istio's policies say to one request: the intent, as a pure function.
+"""Decide on one request by Istio's policies, as their intent. Pure.
 
-The sidecars' RBAC filters come from the same models by another way (`istio_rbac`); proofs ask real sidecars
-and compare the answers with what is said here.
+The sidecars' RBAC filters are built from the same models, independently of this module (`envoy.rbac`). Proofs send
+requests to real sidecars and compare the responses with these decisions.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ class Request:
     """A request as a policy sees it.
 
     `principal` is the peer's SPIFFE id without `spiffe://`
-    (`cluster.local/ns/bookinfo/sa/bookinfo-reviews`), or None for plain text.
+    (`cluster.local/ns/bookinfo/sa/bookinfo-reviews`), or None for plaintext.
     """
 
     principal: str | None
@@ -29,31 +29,31 @@ class Request:
 
 
 def decision(policies: Policies, workload: Workload, request: Request) -> Decision:
-    """`allowed`, `denied` (403), or `refused`: the connection itself is closed.
+    """Return `allowed`, `denied` (403), or `refused`, which means that the connection is closed.
 
     A request that a DENY policy matches is denied. Otherwise it is allowed when an ALLOW policy matches, or
     when there is none for this workload.
     """
     if policies.mode(workload) == ("STRICT" if request.principal is None else "DISABLE"):
         return "refused"
-    if any(policy_matches(policy, workload, request) for policy in policies.authorizing(workload, "DENY")):
+    if any(policy_matches(policy, workload, request) for policy in policies.authorization_for(workload, "DENY")):
         return "denied"
-    allowing = policies.authorizing(workload, "ALLOW")
+    allowing = policies.authorization_for(workload, "ALLOW")
     if not allowing or any(policy_matches(policy, workload, request) for policy in allowing):
         return "allowed"
     return "denied"
 
 
 def policy_matches(policy: AuthorizationPolicy, workload: Workload, request: Request) -> bool:
-    """Whether one rule of the policy matches; without rules none does."""
+    """Return whether a rule of the policy matches; without rules none does."""
     return any(rule_matches(rule, workload, request) for rule in policy.spec.rules)
 
 
 def rule_matches(rule: Rule, workload: Workload, request: Request) -> bool:
-    """Whether one of `from` and one of `to` match; a list that is not there matches everything."""
-    asker = not rule.from_ or any(_source(part.source, request.principal or "") for part in rule.from_)
-    asked = not rule.to or any(_operation(part.operation, workload, request) for part in rule.to)
-    return asker and asked
+    """Return whether one of `from` and one of `to` match; a missing list matches everything."""
+    source = not rule.from_ or any(_source(part.source, request.principal or "") for part in rule.from_)
+    operation = not rule.to or any(_operation(part.operation, workload, request) for part in rule.to)
+    return source and operation
 
 
 def _source(source: SourceMatch, principal: str) -> bool:

@@ -1,14 +1,14 @@
-"""Istio on a cluster: the functions of `control_plane.ControlPlane`, by Istio's own tools.
+"""Implement `bench.meshes.protocols.ControlPlane` for Istio, with Istio's own tools.
 
-What `bench.envoy.admin` finds in sidecars as they come (seen with istiod 1.31, both sides of a hop):
+What `bench.envoy.admin` finds in Istio's sidecars (observed with istiod 1.31, on both sides of a hop):
 
 - requests, by cluster: at the caller `outbound|9080||details.NAMESPACE.svc.cluster.local`, at the callee
   `inbound|9080||`, which has no host before its first request and keeps it when idle. The counters of hosts are outside
-  Istio's selection of statistics, and count every try.
-- the kubelet's probes are not among them: Istio turns them to its agent, which asks the application past the proxy.
-- own identity: in the certificates, whatever the policies. Nothing tells the peers' identities.
-- retries, TLS versions and handshakes: only with `pod_annotations`. The callee sees them as
-  `listener.0.0.0.0_15006.ssl.*`, without a single entry for a plain-text connection.
+  Istio's selection of statistics, and include retries.
+- the kubelet's probes are not among them: Istio sends them to its agent, which bypasses the proxy.
+- own identity: in the certificates, with any policies. The identities of peers are not available.
+- retries, TLS versions and handshakes: only with `pod_annotations`. The callee has them as
+  `listener.0.0.0.0_15006.ssl.*`, without an entry for plaintext connections.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.pod_page import page_of
 from bench.meshes.istio.install import render, wait_ready
 from bench.meshes.istio.istiod import ISTIOD as PODS
-from bench.meshes.istio.istiod import accepted, unsynced
+from bench.meshes.istio.istiod import find_unaccepted, find_unsynced
 from bench.meshes.istio.namespacing import mesh_objects, namespace_labels, outside_labels, pod_annotations
 from bench.meshes.istio.policies import ROOT_NAMESPACE as NAMESPACE
 
@@ -28,19 +28,19 @@ __all__ = [
     "PODS",
     "SIDECAR",
     "TOOL",
-    "accepted",
     "admin",
     "base_objects",
-    "made_for",
+    "find_installed",
+    "find_leftovers",
+    "find_mismatches",
+    "find_unaccepted",
+    "find_unsynced",
+    "list_generated",
     "mesh_objects",
     "namespace_labels",
     "outside_labels",
-    "own_leftovers",
     "pod_annotations",
-    "present",
     "render",
-    "unfit",
-    "unsynced",
     "wait_ready",
 ]
 
@@ -57,28 +57,28 @@ _WEBHOOKS: Final = "admissionregistration.k8s.io/v1"
 _WEBHOOK_KINDS: Final = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
 
 
-def made_for(things: Sequence[Object]) -> tuple[Ref, ...]:  # noqa: ARG001  # the same for every mesh
-    """Nothing: istiod makes no object of a policy."""
+def list_generated(objects: Sequence[Object]) -> tuple[Ref, ...]:  # noqa: ARG001  # the same for every mesh
+    """Return nothing: istiod creates no object for a policy."""
     return ()
 
 
-def base_objects(guest: str = "") -> tuple[Object, ...]:  # noqa: ARG001  # the same for every mesh
-    """Nothing: a mesh without policies is what istiod makes of itself."""
+def base_objects(run_mesh: str = "") -> tuple[Object, ...]:  # noqa: ARG001  # the same for every mesh
+    """Return nothing: istiod needs no object for a mesh without policies."""
     return ()
 
 
 def admin(cluster: Cluster, pod: str, path: str, *, namespace: str) -> str:
-    """The answer to a GET on the admin interface of the pod's sidecar. Raises DeployError where there is none.
+    """Return the response to a GET on the admin interface of the pod's sidecar. Raises DeployError without one.
 
-    Through a forwarded port: four times as quick as Istio's agent started in the container, which needs some CPU of the
-    sidecar's own, and always there.
+    The request uses a forwarded port, which is always available and four times as fast as Istio's agent in the
+    container. That agent would also use the sidecar's own CPU.
     """
     who = f"the sidecar of {namespace}/{pod}"
     return page_of(cluster, pod, _ADMIN_PORT, namespace=namespace, path=path, who=who)
 
 
-def present(cluster: Cluster) -> str:
-    """What of Istio is on the cluster already, in words; empty if nothing is."""
+def find_installed(cluster: Cluster) -> str:
+    """Return a text that lists the parts of Istio on the cluster; empty if there are none."""
     return ", ".join(_found(cluster))
 
 
@@ -100,13 +100,16 @@ def _calls_istiod(configuration: Object) -> bool:
     return any(service.get("name", "").startswith("istiod") for service in services)
 
 
-def unfit(cluster: Cluster) -> tuple[str, ...]:
-    """Policies of others for the whole mesh, under which a configuration would not be what its name says."""
+def find_mismatches(cluster: Cluster) -> tuple[str, ...]:
+    """Return the existing mesh-wide policies that would change what a configuration is, as texts."""
     modes = [one for one in _mesh_wide(cluster, "PeerAuthentication") if _mode(one) not in ("", "UNSET", "PERMISSIVE")]
     allowing = [one for one in _mesh_wide(cluster, "AuthorizationPolicy") if _action(one) == "ALLOW"]
     return (
         *(f"{ref_of(one)} has mode {_mode(one)} for the whole mesh, and so for the run's namespace" for one in modes),
-        *(f"{ref_of(one)} lets only some requests pass in the whole mesh, the run's namespace too" for one in allowing),
+        *(
+            f"{ref_of(one)} allows only some requests in the whole mesh, and so in the run's namespace"
+            for one in allowing
+        ),
     )
 
 
@@ -122,13 +125,13 @@ def _action(policy: Object) -> str:
     return str((policy.get("spec") or {}).get("action", "ALLOW"))
 
 
-def own_leftovers(cluster: Cluster) -> tuple[Ref, ...]:
-    """What istiod made itself outside its namespace: its root certificate in every namespace, and where the cluster has
-    the Gateway API, its classes of gateways.
+def find_leftovers(cluster: Cluster) -> tuple[Ref, ...]:
+    """Return what istiod created itself outside its namespace.
 
-    To be asked when istiod has ended: until then it makes them again.
+    This is its root certificate in each namespace and, on a cluster with the Gateway API, its GatewayClasses. Call it
+    after istiod has ended: until then istiod creates them again.
     """
     configs = cluster.list("v1", "ConfigMap", labels=_NAMESPACE_CONFIG)
     classes = cluster.list("gateway.networking.k8s.io/v1", "GatewayClass")
     own = (one for one in classes if one["spec"]["controllerName"].startswith(_GATEWAY_CONTROLLERS))
-    return tuple(ref_of(thing) for thing in (*configs, *own))
+    return tuple(ref_of(one) for one in (*configs, *own))

@@ -1,5 +1,7 @@
-"""Istio's gateway: which port it opens, and where it sends requests. Read from Gateway and VirtualService, with the
-Deployment into which Istio puts the proxy (gateway injection)."""
+"""Read Istio's gateway: the port that it opens and its routes, from Gateway, VirtualService and Deployment.
+
+Istio injects the gateway's proxy into the pods of the Deployment (gateway injection).
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Final, Literal
@@ -12,10 +14,10 @@ from bench.errors import InputError, Problem
 from bench.files.yaml_source import Loc, did_you_mean
 from bench.meshes.gateway_objects import CORE_KINDS, GatewayDeployment, Proxy, proxies_in, proxy_problems
 from bench.meshes.istio.naming import service_called
-from bench.meshes.istio.route_manifests import MESH_GATEWAY, HttpRoute, VirtualService
+from bench.meshes.istio.route_manifests import MESH_GATEWAY, NETWORKING_VERSIONS, HttpRoute, VirtualService
 from bench.meshes.istio.routing import config_path
 
-# What the pod says to Istio: put a gateway's proxy in here.
+# The pod's labels and annotations for gateway injection.
 INJECTED: Final[Mapping[str, str]] = {"sidecar.istio.io/inject": "true", "inject.istio.io/templates": "gateway"}
 
 
@@ -46,13 +48,14 @@ class GatewayManifest(Manifest):
     spec: GatewaySpec
 
 
-_VERSIONS: Final = tuple(f"networking.istio.io/{version}" for version in ("v1", "v1beta1", "v1alpha3"))
-GATEWAY_KINDS: Final[dict[str, Kind[Any]]] = {"Gateway": Kind(_VERSIONS, GatewayManifest), **CORE_KINDS}
+GATEWAY_KINDS: Final[dict[str, Kind[Any]]] = {"Gateway": Kind(NETWORKING_VERSIONS, GatewayManifest), **CORE_KINDS}
 
 
 def gateway_in(sources: Sequence[Source[Any]], application: Application) -> Gateway | None:
-    """The gateway among a configuration's manifests, or None. Raises InputError with all problems: parts that are
-    missing or do not fit together, and routes to what is not there."""
+    """Return the gateway among a configuration's manifests, or None without one.
+
+    Raises InputError with all problems: missing or mismatched parts, and routes to unknown services.
+    """
     if not any(_is_gateways(source.manifest) for source in sources):
         return None
     gateways = of_kind(sources, GatewayManifest)
@@ -66,7 +69,7 @@ def gateway_in(sources: Sequence[Source[Any]], application: Application) -> Gate
 
 
 def without_gateway(sources: Sequence[Source[Any]]) -> tuple[Source[Any], ...]:
-    """The manifests that are not the gateway's."""
+    """Return the manifests that are not part of the gateway."""
     return tuple(source for source in sources if not _is_gateways(source.manifest))
 
 
@@ -109,7 +112,7 @@ def _gateway_problems(
 
 
 def _unknown_gateways(source: Source[VirtualService], known: Sequence[str]) -> Iterator[Problem]:
-    """A gateway of another namespace (`other/name`) is not there either: nothing of a run is."""
+    """Yield unknown gateways; one of another namespace (`other/name`) is never part of a run."""
     for index, name in enumerate(source.manifest.spec.gateways):
         if name not in (*known, MESH_GATEWAY):
             yield source.problem(("spec", "gateways", index), f"no Gateway {name!r}{did_you_mean(name, known)}")
@@ -121,7 +124,7 @@ def _route_problems(routing: Sequence[Source[VirtualService]], application: Appl
             yield source.problem(("spec", "hosts"), "meshbench routes a gateway's requests for every host: ['*']")
         if source.manifest.in_sidecars:
             yield source.problem(
-                ("spec", "gateways"), f"{MESH_GATEWAY} beside a gateway is not translated by meshbench"
+                ("spec", "gateways"), f"{MESH_GATEWAY} in addition to a gateway is not translated by meshbench"
             )
         for index, route in enumerate(source.manifest.spec.http):
             yield from _destination_problems(source, index, route, application)
@@ -140,19 +143,19 @@ def _destination_problems(
     elif destination.port is not None and destination.port.number != service.port:
         yield source.problem((*here, "port", "number"), f"{service.name} has no port {destination.port.number}")
     if destination.subset is not None:
-        message = f"no version {destination.subset!r} is told apart behind a gateway; route to the service"
+        message = f"subset {destination.subset!r} is not translated behind a gateway; hint: route to the service"
         yield source.problem((*here, "subset"), message)
 
 
 def _match_problems(source: Source[VirtualService], index: int, route: HttpRoute) -> Iterator[Problem]:
-    for place, match in enumerate(route.match):
+    for position, match in enumerate(route.match):
         if match.headers:
-            loc = ("spec", "http", index, "match", place, "headers")
+            loc = ("spec", "http", index, "match", position, "headers")
             yield source.problem(loc, "a gateway's routes by header are not translated by meshbench")
 
 
 def _routes(virtual: VirtualService, application: Application) -> Iterator[PathRoute]:
-    """A route for each match: as istiod makes them."""
+    """Yield a route for each match, as istiod builds them."""
     origin = config_path(application.namespace, virtual)
     for route in virtual.spec.http:
         service = service_called(route.destination.host, application, namespace=application.namespace)

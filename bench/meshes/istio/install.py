@@ -1,4 +1,4 @@
-"""Installing Istio: istioctl renders, meshbench applies, so that every object carries the run's labels."""
+"""Install Istio: istioctl renders, and meshbench applies, so that every object has the run's labels."""
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +22,7 @@ _SERVER_ERROR: Final = 500
 _API_VERSION: Final = "install.istio.io/v1alpha1"
 _KIND: Final = "IstioOperator"
 
-# What later kinds need comes first. Webhooks last: until istiod answers them they would refuse what they select.
+# Kinds that others need come first. Webhooks come last: until istiod serves them, they reject what they select.
 _FIRST: Final = (
     "Namespace",
     "CustomResourceDefinition",
@@ -36,7 +36,7 @@ _FIRST: Final = (
     "Service",
 )
 _LAST: Final = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
-# Namespaces that a cluster has without us.
+# Namespaces that exist on every cluster.
 _GIVEN: Final = frozenset({"", "default", "kube-system", "kube-public"})
 _HOOKS: Final = "admissionregistration.k8s.io/v1"
 
@@ -47,8 +47,8 @@ def _rendered(arguments: Iterable[str], options: InstallOptions) -> str:
     tool = shutil.which("istioctl")
     if tool is None:
         raise RefusedError(
-            "istioctl is not on PATH, and Istio is installed with it: "
-            "https://istio.io/latest/docs/setup/getting-started/, in the version that is to be measured"
+            "istioctl is not on PATH, and Istio is installed with it; hint: install it in the version to measure: "
+            "https://istio.io/latest/docs/setup/getting-started/"
         )
     try:
         ran = run_tool([tool, "manifest", "generate", *arguments], timeout_s=_TIMEOUT_S)
@@ -59,20 +59,22 @@ def _rendered(arguments: Iterable[str], options: InstallOptions) -> str:
     return ran.stdout
 
 
-def _refusal(said: str, options: InstallOptions) -> InputError | RefusedError:
-    """Whose mistake it is: the values of the user, or a version that does not know ours."""
-    reason = said.strip().rpartition("Error: ")[2] or "without a word"
+def _refusal(stderr: str, options: InstallOptions) -> InputError | RefusedError:
+    """Return the error for rejected values: InputError for the user's, RefusedError for meshbench's own."""
+    reason = stderr.strip().rpartition("Error: ")[2] or "no message"
     given = [str(file) for file in options.values]
     given += [f"{name} {value}" for name in ("hub", "tag", "revision") if (value := getattr(options, name))]
     if given:
-        return InputError(f"istioctl does not take these values ({', '.join(given)}): {reason}")
-    return RefusedError(f"istioctl does not take manifests/istio/install.yaml; is it too old or too new? {reason}")
+        return InputError(f"istioctl rejects these values ({', '.join(given)}): {reason}")
+    return RefusedError(
+        f"istioctl rejects manifests/istio/install.yaml: {reason}; hint: use another istioctl, older or newer"
+    )
 
 
 def render(options: InstallOptions, *, generate: Generate = _rendered) -> tuple[Object, ...]:
-    """What istioctl renders, offline, with the namespaces that it takes for granted; in the order to apply.
+    """Return the objects that istioctl renders offline, and the namespaces that they need, in the order to apply.
 
-    Raises RefusedError without istioctl, InputError for values that it does not take. `generate` is what runs it.
+    `generate` runs istioctl. Raises RefusedError without istioctl, and InputError for values that it rejects.
     """
     files = (shipped("manifests") / "istio/install.yaml", *options.values, *options.equal)
     for file in options.values:
@@ -82,7 +84,7 @@ def render(options: InstallOptions, *, generate: Generate = _rendered) -> tuple[
 
 
 def _check_values(file: Path) -> None:
-    """Istioctl passes over a document of another kind without a word."""
+    """Reject documents of another kind, which istioctl would ignore without a message."""
     problems = [
         document.problem((), f"is no {_KIND}; Helm values stand in one below spec.values (apiVersion: {_API_VERSION})")
         for document in read_documents(file)
@@ -104,33 +106,33 @@ def _arguments(files: Sequence[Path], options: InstallOptions) -> Iterator[str]:
 
 
 def _complete(objects: Sequence[Object]) -> tuple[Object, ...]:
-    """With namespaces, in order. Raises InputError where istiod is not where meshbench looks for it."""
-    homes = {thing["metadata"].get("namespace", "") for thing in objects if thing["kind"] == "Deployment"}
-    if ROOT_NAMESPACE not in homes:
+    """Add missing namespaces and sort. Raises InputError if istiod is in another namespace than expected."""
+    namespaces = {one["metadata"].get("namespace", "") for one in objects if one["kind"] == "Deployment"}
+    if ROOT_NAMESPACE not in namespaces:
         raise InputError(
-            f"the values put istiod into {', '.join(sorted(homes)) or 'nowhere'}; it must be {ROOT_NAMESPACE}"
+            f"the values put istiod into {', '.join(sorted(namespaces)) or 'no namespace'}; it must be {ROOT_NAMESPACE}"
         )
-    named = {thing["metadata"].get("namespace", "") for thing in objects} - _GIVEN
-    known = {thing["metadata"]["name"] for thing in objects if thing["kind"] == "Namespace"}
-    spaces = [_namespace(name) for name in sorted(named - known)]
-    return tuple(sorted((*spaces, *objects), key=_rank))
+    used = {one["metadata"].get("namespace", "") for one in objects} - _GIVEN
+    known = {one["metadata"]["name"] for one in objects if one["kind"] == "Namespace"}
+    missing = [_namespace(name) for name in sorted(used - known)]
+    return tuple(sorted((*missing, *objects), key=_rank))
 
 
 def _namespace(name: str) -> Object:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
 
 
-def _rank(thing: Object) -> int:
-    kind = thing["kind"]
+def _rank(manifest: Object) -> int:
+    kind = manifest["kind"]
     if kind in _LAST:
         return len(_FIRST) + 1
     return _FIRST.index(kind) if kind in _FIRST else len(_FIRST)
 
 
 def wait_ready(cluster: Cluster, *, timeout_s: float, watch: Watch) -> None:
-    """Waits until istiod is available and gives a pod its sidecar. Raises DeployError with the reason if it does not.
+    """Wait until istiod is available and injects sidecars. Raises DeployError with the reason after `timeout_s`.
 
-    The pod is a dry run: it exists for the webhook only.
+    The injection is tested with a dry run of a pod, which reaches the webhook only.
     """
     names = [one["metadata"]["name"] for one in _istiods(cluster)]
     if not names:
@@ -146,51 +148,51 @@ def _istiods(cluster: Cluster) -> tuple[Object, ...]:
 
 def _wait_for_injection(cluster: Cluster, istiod: Object, *, timeout_s: float, watch: Watch) -> None:
     pod = probe_pod(istiod["metadata"]["labels"].get("istio.io/rev", "default"))
-    said: list[str] = ["nothing"]
+    problem: list[str] = ["no response"]
 
-    def injected() -> bool:
-        said[0] = _injection_trouble(cluster, pod)
-        return not said[0]
+    def is_injected() -> bool:
+        problem[0] = _injection_trouble(cluster, pod)
+        return not problem[0]
 
-    if not wait_until(injected, timeout_s=timeout_s, watch=watch, poll_s=cluster.timing.poll_s):
-        raise DeployError(f"istiod runs, but pods get no sidecar after {timeout_s:.0f} s: {said[0]}")
+    if not wait_until(is_injected, timeout_s=timeout_s, watch=watch, poll_s=cluster.timing.poll_s):
+        raise DeployError(f"istiod runs, but pods get no sidecar after {timeout_s:.0f} s: {problem[0]}")
 
 
 def _injection_trouble(cluster: Cluster, pod: Object) -> str:
-    """Why istiod's webhooks do not work yet; empty when they do."""
+    """Return why istiod's webhooks do not work yet; empty if they do."""
     unsigned = [hook for hook in _validators(cluster) if not hook["clientConfig"].get("caBundle")]
     if unsigned:
         return f"istiod has not signed the webhook {unsigned[0]['name']}"
     try:
-        made = cluster.apply(pod, dry_run=True)
+        created = cluster.apply(pod, dry_run=True)
     except ClusterError as error:
         if error.status < _SERVER_ERROR:  # not the webhook's failure
             raise
         return str(error)
-    return "" if sidecars(made["spec"]) else "the webhook left a pod without one"
+    return "" if sidecars(created["spec"]) else "the webhook injected none"
 
 
 def _validators(cluster: Cluster) -> Iterator[Object]:
-    """The webhooks by which istiod checks policies: until they are signed, a wrong one passes."""
+    """Yield the webhooks that validate policies; without a signature they accept invalid ones."""
     for configuration in cluster.list(_HOOKS, "ValidatingWebhookConfiguration", labels=ISTIOD):
         yield from configuration.get("webhooks", [])
 
 
 def sidecars(spec: Object) -> list[Object]:
-    """The sidecars of a pod: native ones are init containers."""
+    """Return the sidecars of a pod; native ones are init containers."""
     return [one for one in (*spec.get("initContainers", []), *spec["containers"]) if one["name"] == "istio-proxy"]
 
 
 def probe_pod(revision: str) -> Object:
-    """A pod that asks for a sidecar by its own label, so that no namespace of ours has to be there."""
-    asks = {} if revision == "default" else {"istio.io/rev": revision}
+    """Return a pod that gets a sidecar by its own label, and so needs no namespace of the run."""
+    labels = {} if revision == "default" else {"istio.io/rev": revision}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
             "name": "meshbench-injection",
             "namespace": ROOT_NAMESPACE,
-            "labels": {"sidecar.istio.io/inject": "true", **asks},
+            "labels": {"sidecar.istio.io/inject": "true", **labels},
         },
         "spec": {"containers": [{"name": "probe", "image": "probe"}]},
     }

@@ -1,6 +1,6 @@
-"""What istiod says of itself: which proxies it has told what, and which configuration it knows.
+"""Read istiod's debug pages: which configuration each proxy has acknowledged, and which objects istiod has read.
 
-Asked inside its own container: since Istio 1.29 these pages are closed to other places.
+The requests run in istiod's own container, since Istio 1.29 denies these pages to all other clients.
 """
 
 import json
@@ -14,62 +14,61 @@ from bench.meshes.istio.policies import ROOT_NAMESPACE as NAMESPACE
 ISTIOD: Final = "app=istiod"
 CONTAINER: Final = "discovery"
 
-_NEEDED: Final = ("cluster", "listener")  # without these a proxy has had no configuration at all
+_NEEDED: Final = ("cluster", "listener")  # without these a proxy has no configuration at all
 
 Status = Mapping[str, Any]
 Key = tuple[str, str, str]
 
 
-def unsynced(cluster: Cluster, namespace: str, pods: Sequence[str]) -> str:
-    """Which of the pods' sidecars have not acknowledged what istiod sent last; empty when all have.
+def find_unsynced(cluster: Cluster, namespace: str, pods: Sequence[str]) -> str:
+    """Return which of the pods' sidecars have not acknowledged what istiod sent last, as text; empty if all have.
 
-    No proof that a policy is in it: istiod waits for up to 10 s before it sends. `accepted`, and then a request that
-    the policy decides, are.
+    This does not prove that a policy is in force, since istiod waits up to 10 s before it sends. `find_unaccepted`
+    proves it, followed by a request that the policy decides.
     """
     statuses = [status for page in _ask(cluster, "/debug/syncz") for status in page]
     return told_unsynced(statuses, namespace, pods)
 
 
 def told_unsynced(statuses: Sequence[Status], namespace: str, pods: Sequence[str]) -> str:
-    """The same from the entries of every istiod's /debug/syncz."""
-    told = [f"{pod} {said}" for pod in pods if (said := _behind(statuses, f"{pod}.{namespace}"))]
-    return "; ".join(told)
+    """Return the same text from the entries of every istiod's /debug/syncz."""
+    return "; ".join(f"{pod} {why}" for pod in pods if (why := _behind(statuses, f"{pod}.{namespace}")))
 
 
 def _behind(statuses: Iterable[Status], proxy: str) -> str:
     own = [status for status in statuses if status["proxy"] == proxy]
     if not own:
         return "is connected to no istiod"
-    refused = {error for status in own for error in _errors(status)}
-    if refused:
-        return f"has refused its configuration: {' '.join(sorted(refused))}"
+    rejected = {error for status in own for error in _errors(status)}
+    if rejected:
+        return f"has rejected its configuration: {' '.join(sorted(rejected))}"
     waiting = {kind for status in own for kind in _unacknowledged(status)}
     return f"has not acknowledged {', '.join(sorted(waiting))}" if waiting else ""
 
 
 def _errors(status: Status) -> Iterable[str]:
-    """What the proxy said when it refused what was sent last."""
+    """Return the errors with which the proxy rejected what was sent last."""
     return (one["lastError"] for one in status.get("resources", {}).values() if one.get("lastError"))
 
 
 def _unacknowledged(status: Status) -> Iterable[str]:
-    """The kinds of configuration (`listener`) whose last sending is not answered; nothing sent, nothing to answer."""
+    """Yield the kinds of configuration (`listener`) whose last push is not acknowledged, or that were never sent."""
     sent = {key.removesuffix("_sent"): nonce for key, nonce in status.items() if key.endswith("_sent")}
     yield from (kind for kind, nonce in sent.items() if nonce and nonce != status.get(f"{kind}_acked"))
     yield from (kind for kind in _NEEDED if not sent.get(kind))
 
 
-def accepted(cluster: Cluster, objects: Sequence[Object]) -> str:
-    """Which of Istio's own objects istiod has not read yet, in the form that the cluster has now; empty when it has.
+def find_unaccepted(cluster: Cluster, objects: Sequence[Object]) -> str:
+    """Return which of Istio's own objects istiod has not read in their current generation; empty if it has read all.
 
-    Istio's objects have no status that would tell.
+    Istio's objects have no status with this information.
     """
-    refs = [ref_of(thing) for thing in objects if ".istio.io/" in thing["apiVersion"]]
+    refs = [ref_of(one) for one in objects if ".istio.io/" in one["apiVersion"]]
     if not refs:
         return ""
     generations = {ref: _generation(cluster, ref) for ref in refs}
     pages = _ask(cluster, "/debug/configz")
-    return "; ".join(dict.fromkeys(said for page in pages for said in unread(page, generations)))
+    return "; ".join(dict.fromkeys(text for page in pages for text in unread(page, generations)))
 
 
 def _generation(cluster: Cluster, ref: Ref) -> int:
@@ -80,7 +79,7 @@ def _generation(cluster: Cluster, ref: Ref) -> int:
 
 
 def unread(configs: Iterable[Object], generations: Mapping[Ref, int]) -> Iterable[str]:
-    """The objects that one istiod's /debug/configz lacks, or has in an older generation."""
+    """Yield a text for each object that one istiod's /debug/configz lacks, or has in an older generation."""
     known = {_key(ref_of(config)): config["metadata"].get("generation", 0) for config in configs}
     for ref, generation in generations.items():
         if known.get(_key(ref), 0) < generation:
@@ -88,15 +87,15 @@ def unread(configs: Iterable[Object], generations: Mapping[Ref, int]) -> Iterabl
 
 
 def _key(ref: Ref) -> Key:
-    """Without the version: istiod keeps one, whichever it was written in."""
+    """Return the key of an object without its version: istiod keeps one version, whichever was applied."""
     return ref.kind, ref.namespace, ref.name
 
 
 def _ask(cluster: Cluster, page: str) -> list[Any]:
-    """What each running istiod answers; a proxy is connected to one of them. Raises DeployError without any."""
+    """Return the response of each running istiod; a proxy is connected to one. Raises DeployError without any."""
     pods = [pod for pod in cluster.list("v1", "Pod", namespace=NAMESPACE, labels=ISTIOD) if _runs(pod)]
     if not pods:
-        raise DeployError(f"no istiod runs in {NAMESPACE}; its pods: kubectl get pods -n {NAMESPACE} -l {ISTIOD}")
+        raise DeployError(f"no istiod runs in {NAMESPACE}; hint: run 'kubectl get pods -n {NAMESPACE} -l {ISTIOD}'")
     return [_answer(cluster, pod["metadata"]["name"], page) for pod in pods]
 
 
@@ -110,5 +109,5 @@ def _answer(cluster: Cluster, pod: str, page: str) -> Any:
     try:
         return json.loads(ran.stdout)
     except ValueError:
-        said = ran.stderr.strip()[-300:] or f"exit code {ran.exit_code}"
-        raise DeployError(f"{NAMESPACE}/{pod} does not answer {page}: {said}") from None
+        detail = ran.stderr.strip()[-300:] or f"exit code {ran.exit_code}"
+        raise DeployError(f"{NAMESPACE}/{pod} does not answer {page}: {detail}") from None

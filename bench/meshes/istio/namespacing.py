@@ -1,4 +1,4 @@
-"""Istio's configuration in the namespace of a run. Pure: parsed manifests in, objects to apply out."""
+"""Move Istio's configuration into the namespace of a run: labels, annotations and the objects to apply. Pure."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +8,7 @@ from bench.application.model import NAMESPACE as APPLICATION
 from bench.k8s.client import Object
 from bench.meshes.istio.policies import ROOT_NAMESPACE
 
-# A VirtualService that comes before the subsets it names would answer 503 meanwhile.
+# A VirtualService before the subsets that it names would respond with 503 in between.
 _ORDER: Final = ("PeerAuthentication", "RequestAuthentication", "AuthorizationPolicy", "DestinationRule")
 
 _PRINCIPAL: Final = f"/ns/{APPLICATION}/"
@@ -17,22 +17,22 @@ _NAMESPACE_KEYS: Final = ("namespace", "namespaces", "notNamespaces", "exportTo"
 _HOST_KEYS: Final = ("host", "hosts", "notHosts")
 
 
-def namespace_labels(revision: str = "", guest: str = "") -> Mapping[str, str]:  # noqa: ARG001  # Istio's has no name
-    """The label by which a namespace asks for sidecars; with a revision only that control plane answers."""
+def namespace_labels(revision: str = "", run_mesh: str = "") -> Mapping[str, str]:  # noqa: ARG001  # Istio has one mesh
+    """Return the label of a namespace that gets sidecars; with a revision, from that control plane only."""
     return {"istio.io/rev": revision} if revision else {"istio-injection": "enabled"}
 
 
 def outside_labels() -> Mapping[str, str]:
-    """The label by which a pod gets no sidecar, although its namespace asks for them."""
+    """Return the label of a pod that gets no sidecar, although its namespace does."""
     return {"sidecar.istio.io/inject": "false"}
 
 
 def pod_annotations() -> Mapping[str, str]:
-    """For the template of every pod with a sidecar: statistics that proofs need, besides the few that Istio keeps.
+    """Return the annotations of every pod with a sidecar: statistics that proofs need, in addition to Istio's few.
 
-    Each one more is some memory, and CPU when it moves: these move with a connection, a handshake or a retry, never
-    with an ordinary request. They are in the sidecar's start-up configuration, so that they come too late for a pod
-    that runs. The local target's sidecars keep the same ones.
+    Each statistic costs memory, and CPU when it changes. These change with a connection, a handshake or a retry, never
+    with an ordinary request. They are in the sidecar's start-up configuration, so they have no effect on a running pod.
+    The local target's sidecars keep the same statistics.
     """
     return {
         "sidecar.istio.io/statsInclusionSuffixes": "ssl.handshake,upstream_rq_retry",
@@ -42,27 +42,29 @@ def pod_annotations() -> Mapping[str, str]:
     }
 
 
-def mesh_objects(policies: Sequence[Object], namespace: str, guest: str = "") -> tuple[Object, ...]:
-    """The manifests moved into `namespace`, in the order in which they are to be applied.
+def mesh_objects(policies: Sequence[Object], namespace: str, run_mesh: str = "") -> tuple[Object, ...]:
+    """Return the manifests moved into `namespace`, in the order to apply.
 
-    What says nothing about its namespace, or names the application's, moves there, and so do identities, hosts and
-    namespaces inside; what belongs to the whole mesh stays in Istio's root namespace. But a guest in the mesh of others
-    has no say in it: there it is for `namespace`, and means the same to the application.
+    A manifest moves if it names no namespace or the application's, with the identities, hosts and namespaces in it.
+    Policies of the whole mesh stay in Istio's root namespace. In an existing mesh (with `run_mesh`) they apply to
+    `namespace` only, with the same effect on the application.
     """
     moved = tuple(_placed(policy, namespace) for policy in policies)
-    return tuple(sorted(_of_guest(moved, namespace) if guest else moved, key=_rank))
+    return tuple(sorted(_of_guest(moved, namespace) if run_mesh else moved, key=_rank))
 
 
 def _of_guest(policies: Sequence[Object], namespace: str) -> Iterator[Object]:
-    """What is for the whole mesh, for the namespace alone. There its own PeerAuthentication comes before the mesh's;
-    other policies add up, whatever their names."""
+    """Yield the policies with mesh-wide ones limited to the namespace.
+
+    A PeerAuthentication of the namespace overrides the mesh-wide one. Other policies add up, whatever their names.
+    """
     own = [(one["kind"], one["metadata"]["name"]) for one in policies if not _is_root(one)]
-    decided = any(one["kind"] == "PeerAuthentication" and _is_for_all(one) for one in policies if not _is_root(one))
+    overridden = any(one["kind"] == "PeerAuthentication" and _is_for_all(one) for one in policies if not _is_root(one))
     for policy in policies:
         name = policy["metadata"]["name"]
         if not _is_root(policy):
             yield policy
-        elif policy["kind"] != "PeerAuthentication" or not decided:
+        elif policy["kind"] != "PeerAuthentication" or not overridden:
             free = f"{name}-mesh-wide" if (policy["kind"], name) in own else name
             yield {**policy, "metadata": {**policy["metadata"], "name": free, "namespace": namespace}}
 
@@ -75,20 +77,20 @@ def _is_for_all(policy: Object) -> bool:
     return not (policy.get("spec") or {}).get("selector")
 
 
-def _rank(thing: Object) -> int:
-    return _ORDER.index(thing["kind"]) if thing["kind"] in _ORDER else len(_ORDER)
+def _rank(policy: Object) -> int:
+    return _ORDER.index(policy["kind"]) if policy["kind"] in _ORDER else len(_ORDER)
 
 
 def _placed(policy: Object, namespace: str) -> Object:
     metadata = policy["metadata"]
     written = metadata.get("namespace") or APPLICATION
-    place = namespace if written == APPLICATION else written
+    target = namespace if written == APPLICATION else written
     rest = {key: _moved(value, key, namespace) for key, value in policy.items() if key != "metadata"}
-    return {**rest, "metadata": {**metadata, "namespace": place}}
+    return {**rest, "metadata": {**metadata, "namespace": target}}
 
 
 def _moved(value: Any, key: str, namespace: str) -> Any:
-    """A value below `key`, with every mention of the application's namespace turned into `namespace`."""
+    """Return the value of `key` with `namespace` in place of the application's namespace."""
     if isinstance(value, Mapping):
         return {name: _moved(item, name, namespace) for name, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""How Istio calls things: hosts and clusters."""
+"""Build Istio's names of hosts and clusters."""
 
 from typing import Final
 
@@ -8,23 +8,25 @@ CLUSTER_DOMAIN: Final = "svc.cluster.local"
 
 
 def full_name(application: Application, service: Service) -> str:
-    """`reviews.bookinfo.svc.cluster.local`."""
+    """Return a service's full host name, `reviews.bookinfo.svc.cluster.local`."""
     return f"{service.name}.{application.namespace}.{CLUSTER_DOMAIN}"
 
 
 def cluster_to(application: Application, service: Service, subset: str = "") -> str:
-    """`outbound|9080||reviews.bookinfo.svc.cluster.local`; a subset's name stands between the bars."""
+    """Return `outbound|9080||reviews.bookinfo.svc.cluster.local`, with a subset's name between the last bars."""
     return f"outbound|{service.port}|{subset}|{full_name(application, service)}"
 
 
 def inbound_cluster(workload: Workload) -> str:
-    """`inbound|9080||`."""
+    """Return `inbound|9080||`."""
     return f"inbound|{workload.port}||"
 
 
 def service_called(host: str, application: Application, *, namespace: str) -> Service | None:
-    """The Service that a host means in manifests for `namespace`: by its short name, or the full one. Istio takes any
-    other name with a dot as it is."""
+    """Return the Service of a host in manifests for `namespace`, by its short or full name.
+
+    Istio does not complete any other name with a dot.
+    """
     names = {
         name: service
         for service in application.services

@@ -1,12 +1,12 @@
 """Model Istio's security policies: string patterns, manifests, and which of them apply to a workload.
 
-What Istio knows and meshbench does not translate (CUSTOM and AUDIT, conditions, IP blocks, request
-principals) is an error with file and line, never passed over.
+Features that meshbench does not translate (CUSTOM and AUDIT, conditions, IP blocks, request principals) are errors with
+file and line, never ignored.
 """
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -15,18 +15,24 @@ from bench.application.model import GATEWAY, Workload
 from bench.envoy.wire import Mode
 from bench.meshes.istio.route_manifests import ROUTE_KINDS, DestinationRule, Some, VirtualService
 
+ROOT_NAMESPACE: Final = "istio-system"
+TRUST_DOMAIN: Final = "cluster.local"
+
+_SPIFFE_PATH: Final = re.compile(r"[A-Za-z0-9._/*-]+")
+_VERSIONS: Final = ("security.istio.io/v1", "security.istio.io/v1beta1")  # the same meaning under two names
+
 PatternKind = Literal["exact", "prefix", "suffix", "present"]
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A parsed pattern; `text` is what stands beside the asterisk."""
+    """A parsed pattern; `text` is the pattern without its asterisk."""
 
     kind: PatternKind
     text: str
 
     def matches(self, value: str, *, ignore_case: bool = False) -> bool:
-        """Whether `value` is one of the strings that are meant; `*` stands for any but the empty one."""
+        """Return whether `value` matches the pattern; `*` matches every string except the empty one."""
         text, value = (self.text.lower(), value.lower()) if ignore_case else (self.text, value)
         match self.kind:
             case "exact":
@@ -39,7 +45,7 @@ class Pattern:
                 return value != ""
 
     def string_match(self, *, after: str = "") -> dict[str, Any]:
-        """Envoy's StringMatcher for it; `after` is a fixed text that stands before every value."""
+        """Return Envoy's StringMatcher for the pattern; `after` is a fixed prefix of every value."""
         if self.kind == "present":
             return {"safe_regex": {"regex": ".+"}}
         if self.kind == "suffix" and after:
@@ -48,20 +54,14 @@ class Pattern:
 
 
 def parse_pattern(value: str) -> Pattern:
-    """The pattern that `value` spells. Raises ValueError for an asterisk where it has no meaning."""
+    """Parse a pattern. Raises ValueError for an asterisk in the middle, or a second one."""
     if value == "*":
         return Pattern("present", "")
     kind: PatternKind = "suffix" if value.startswith("*") else "prefix" if value.endswith("*") else "exact"
     text = value.removeprefix("*") if kind == "suffix" else value.removesuffix("*") if kind == "prefix" else value
     if "*" in text:
-        raise ValueError(f"{value!r}: an asterisk stands at the start or at the end, once")
+        raise ValueError(f"{value!r}: an asterisk must be at the start or the end, once")
     return Pattern(kind, text)
-
-
-ROOT_NAMESPACE: Final = "istio-system"
-TRUST_DOMAIN: Final = "cluster.local"
-
-_SPIFFE_PATH: Final = re.compile(r"[A-Za-z0-9._/*-]+")
 
 
 def _is_pattern(value: str) -> str:
@@ -98,7 +98,7 @@ class PeerAuthenticationSpec(Part):
 
 
 class PeerAuthentication(Manifest):
-    """Which connections a workload accepts: plain text, mutual TLS, or both."""
+    """Which connections a workload accepts: plaintext, mutual TLS, or both."""
 
     metadata: PolicyMetadata
     spec: PeerAuthenticationSpec = PeerAuthenticationSpec()
@@ -106,14 +106,14 @@ class PeerAuthentication(Manifest):
 
 class _NotEmpty(Part):
     @model_validator(mode="after")
-    def _say_something(self) -> "_NotEmpty":
+    def _check_not_empty(self) -> "_NotEmpty":
         if not self.model_fields_set:
             raise ValueError("must name at least one field")
         return self
 
 
 class SourceMatch(_NotEmpty):
-    """Who asks. Fields are combined with and, values with or."""
+    """The source of a request. Fields are combined with and, values with or."""
 
     untranslated: ClassVar[frozenset[str]] = frozenset(
         f"{prefix}{name[0].upper() if prefix else name[0]}{name[1:]}"
@@ -128,7 +128,7 @@ class SourceMatch(_NotEmpty):
 
 
 class OperationMatch(_NotEmpty):
-    """What is asked. Fields are combined with and, values with or."""
+    """The operation of a request. Fields are combined with and, values with or."""
 
     hosts: Patterns = ()
     not_hosts: Patterns = ()
@@ -166,7 +166,7 @@ class AuthorizationPolicySpec(Part):
 
 
 class AuthorizationPolicy(Manifest):
-    """Which requests a workload answers; without rules it matches none."""
+    """Which requests a workload accepts; without rules it matches none."""
 
     metadata: PolicyMetadata
     spec: AuthorizationPolicySpec = AuthorizationPolicySpec()
@@ -174,9 +174,7 @@ class AuthorizationPolicy(Manifest):
 
 Policy = PeerAuthentication | AuthorizationPolicy
 Routing = VirtualService | DestinationRule
-P = TypeVar("P", PeerAuthentication, AuthorizationPolicy)
 
-_VERSIONS: Final = ("security.istio.io/v1", "security.istio.io/v1beta1")  # the same meaning under two names
 KINDS: Final[dict[str, Kind[Any]]] = {
     "PeerAuthentication": Kind(_VERSIONS, PeerAuthentication, ROOT_NAMESPACE),
     "AuthorizationPolicy": Kind(_VERSIONS, AuthorizationPolicy, ROOT_NAMESPACE),
@@ -195,17 +193,17 @@ class Policies:
     destination_rules: tuple[DestinationRule, ...] = ()
 
     def namespace_of(self, policy: Policy | Routing) -> str:
-        """Where the policy lives: what it says, or the application's namespace."""
+        """Return the policy's namespace, by default the application's."""
         return policy.metadata.namespace or self.namespace
 
     def applies(self, policy: Policy, workload: Workload) -> bool:
-        """Whether the policy concerns the workload: by namespace (the root one means all) and labels."""
+        """Return whether the policy applies to the workload, by namespace (the root namespace means all) and labels."""
         selector = policy.spec.selector
         near = self.namespace_of(policy) in {self.namespace, ROOT_NAMESPACE}
         return near and (selector is None or selector.selects(workload.labels))
 
-    def authorizing(self, workload: Workload, action: str) -> tuple[AuthorizationPolicy, ...]:
-        """The AuthorizationPolicies with `action` that concern the workload, in their order."""
+    def authorization_for(self, workload: Workload, action: str) -> tuple[AuthorizationPolicy, ...]:
+        """Return the AuthorizationPolicies with `action` that apply to the workload, in order."""
         return tuple(
             policy
             for policy in self.authorization_policies
@@ -213,10 +211,10 @@ class Policies:
         )
 
     def mode(self, workload: Workload) -> Mode:
-        """What the workload accepts at its port; the narrowest PeerAuthentication that says it wins.
+        """Return what the workload accepts at its port, by the narrowest PeerAuthentication that sets a mode.
 
-        Port, then workload, then namespace, then mesh; where none says anything, both are accepted. It has no say over
-        a gateway, whose ports are those of its Gateway.
+        The order is port, workload, namespace, mesh; without a mode both are accepted. PeerAuthentication does not
+        apply to a gateway, whose ports are those of its Gateway.
         """
         if workload.name == GATEWAY:
             return "DISABLE"

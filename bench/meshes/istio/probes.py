@@ -1,6 +1,6 @@
-"""From policies to questions: for each rule a request that has to pass, and one that has to be refused.
+"""Derive probes from policies: for each rule a request that must pass, and one that must be denied.
 
-Every expectation is evaluated against the whole set of policies, so that it is right where policies overlap.
+Each expected response is evaluated with all policies, so that it is correct if policies overlap.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,7 +24,7 @@ _STATUS_REFUSED: Final = 0
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A request that could be asked; `status` is the application's own answer, None where it knows none."""
+    """A possible request; `status` is the application's own response, None if it is not known."""
 
     caller: Workload | None
     method: str
@@ -38,46 +38,46 @@ class _Question:
 
 
 def principal_of(application: Application, account: str) -> str:
-    """How Istio names a service account of the application in policies."""
+    """Return Istio's name of a service account of the application in policies."""
     return f"{TRUST_DOMAIN}/ns/{application.namespace}/sa/{account}"
 
 
 def probes(policies: Policies, application: Application) -> tuple[Probe, ...]:
-    """What to ask the sidecars so that each policy shows, workload by workload.
+    """Return requests that prove each policy, workload by workload.
 
-    A rule that no request of Bookinfo can show (its path does not exist, another rule says the same) has no
-    probe; `read_policies` refuses a policy without any.
+    A rule that no request of Bookinfo can prove (its path does not exist, another rule has the same effect) has no
+    probe; `read_policies` rejects a policy without probes.
     """
     every: tuple[Policy, ...] = (*policies.peer_authentications, *policies.authorization_policies)
     return tuple(probe for policy in every for probe in policy_probes(policy, policies, application))
 
 
 def policy_probes(policy: Policy, policies: Policies, application: Application) -> Iterator[Probe]:
-    """The probes that show one of the policies."""
+    """Yield the probes that prove one of the policies."""
     for workload in application.protected if isinstance(policy, AuthorizationPolicy) else application.workloads:
         if not policies.applies(policy, workload):
             continue
         scene = _Scene(policies, application, workload)
         if isinstance(policy, PeerAuthentication):
-            yield scene.plain_text(policy)
+            yield scene.plaintext(policy)
         else:
             yield from scene.authorization(policy)
 
 
 @dataclass(frozen=True, slots=True)
 class _Scene:
-    """The policies as they meet at one workload."""
+    """The policies at one workload, for which it builds probes."""
 
     policies: Policies
     application: Application
     workload: Workload
 
-    def plain_text(self, policy: PeerAuthentication) -> Probe:
+    def plaintext(self, policy: PeerAuthentication) -> Probe:
         (method, path), status = next(iter(ENDPOINTS[self.workload.app].items()))
         request = Request(None, method, path, f"{self.workload.name}:{self.workload.port}")
-        answer = {"allowed": status, "denied": _STATUS_DENIED, "refused": _STATUS_REFUSED}
-        asked = answer[decision(self.policies, self.workload, request)]
-        return Probe(policy.metadata.name, self.workload.name, None, method, path, asked)
+        statuses = {"allowed": status, "denied": _STATUS_DENIED, "refused": _STATUS_REFUSED}
+        expected = statuses[decision(self.policies, self.workload, request)]
+        return Probe(policy.metadata.name, self.workload.name, None, method, path, expected)
 
     def authorization(self, policy: AuthorizationPolicy) -> Iterator[Probe]:
         name = policy.metadata.name
@@ -88,7 +88,7 @@ class _Scene:
             yield from self._pair(label, rule, allowing=policy.spec.action == "ALLOW")
 
     def _pair(self, label: str, rule: Rule, *, allowing: bool) -> Iterator[Probe]:
-        """One request on each side of the rule; the second differs from the first as little as can be."""
+        """Yield one request that matches the rule and one that does not, as similar as possible."""
         inside = [one for one in self._questions() if self._matches(rule, one) and self._allows(one) == allowing]
         yield from self._first(label, inside)
         nearest = sorted(self._questions(), key=lambda one: _distance(one, inside[0])) if inside else []
@@ -96,7 +96,7 @@ class _Scene:
         yield from self._first(label, outside)
 
     def _questions(self) -> Iterator[_Question]:
-        """All that could be asked: first what the application asks itself."""
+        """Yield all possible requests, those of the application itself first."""
         callers = self._callers()
         known = ENDPOINTS[self.workload.app]
         methods = ("GET", "POST", "PUT", "DELETE")
@@ -106,7 +106,7 @@ class _Scene:
                 yield _Question(caller, method, path, known.get((method, path)))
 
     def _callers(self) -> tuple[Workload | None, ...]:
-        """Who calls the workload usually, then everybody else; who calls the gateway has no identity."""
+        """Return the workload's usual callers, then all others; callers of the gateway have no identity."""
         if self.workload.name == GATEWAY:
             return (None,)
         usual = self.application.callers(self.workload.name)
@@ -120,7 +120,7 @@ class _Scene:
         return decision(self.policies, self.workload, request) == "allowed"
 
     def _first(self, label: str, questions: Iterable[_Question]) -> Iterator[Probe]:
-        """A probe of the first question whose answer is known."""
+        """Yield a probe of the first question whose response is known."""
         for one in questions:
             status = one.status if self._allows(one) else _STATUS_DENIED
             if status is not None:
@@ -131,5 +131,5 @@ class _Scene:
 
 
 def _distance(one: _Question, other: _Question) -> tuple[bool, bool]:
-    """A wrong caller is nearer than a wrong method or path."""
+    """Rank another caller as nearer than another method or path."""
     return (one.method, one.path) != (other.method, other.path), one.caller != other.caller

@@ -1,7 +1,7 @@
-"""Istio's routing as it is written: VirtualService and DestinationRule, strict models.
+"""Model Istio's routing manifests, VirtualService and DestinationRule, strictly.
 
-What Istio knows and meshbench does not translate (weights, rewrites, time-outs, faults, load balancing) is an error
-with file and line, never passed over.
+Features that meshbench does not translate (weights, rewrites, timeouts, faults, load balancing) are errors with file
+and line, never ignored.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,10 @@ from pydantic import Field, model_validator
 from bench.application.manifests import Kind, Manifest, Name, Part, PolicyMetadata, Port, Text
 from bench.files.yaml_source import Loc
 
-MESH_GATEWAY: Final = "mesh"  # what `gateways` calls the sidecars
+MESH_GATEWAY: Final = "mesh"  # the name of all sidecars in `gateways`
+
+# Equivalent API versions.
+NETWORKING_VERSIONS: Final = tuple(f"networking.istio.io/{version}" for version in ("v1", "v1beta1", "v1alpha3"))
 
 T = TypeVar("T")
 Some = Annotated[tuple[T, ...], Field(min_length=1)]
@@ -20,7 +23,7 @@ HeaderName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]
 
 
 class StringMatch(Part):
-    """One string, or all that begin with it."""
+    """An exact string, or a prefix."""
 
     untranslated: ClassVar[frozenset[str]] = frozenset({"regex"})
 
@@ -34,7 +37,7 @@ class StringMatch(Part):
         return self
 
     def matches(self, value: str) -> bool:
-        """Whether `value` is meant."""
+        """Return whether `value` fulfils the condition."""
         return value == self.exact if self.exact is not None else value.startswith(self.prefix or "")
 
 
@@ -62,7 +65,7 @@ class HttpMatch(Part):
     headers: dict[HeaderName, StringMatch] = Field(default={})
 
     @model_validator(mode="after")
-    def _say_something(self) -> Self:
+    def _check_not_empty(self) -> Self:
         if self.uri is None and not self.headers:
             raise ValueError("must name uri or headers; leave `match` out for every request")
         return self
@@ -87,7 +90,7 @@ class RouteDestination(Part):
 
 
 class HttpRoute(Part):
-    """Where the requests go that one of `match` means; without `match`, all."""
+    """The destination of requests that fulfil one of `match`; without `match`, of all requests."""
 
     untranslated: ClassVar[frozenset[str]] = frozenset(
         [
@@ -124,18 +127,18 @@ class VirtualServiceSpec(Part):
 
 
 class VirtualService(Manifest):
-    """Where requests to some hosts go: those of sidecars, or those that enter through gateways."""
+    """The routes of requests to some hosts, from sidecars or through gateways."""
 
     metadata: PolicyMetadata
     spec: VirtualServiceSpec
 
     @property
     def in_sidecars(self) -> bool:
-        """Whether the mesh's sidecars obey it; without gateways they do, and nobody else."""
+        """Return whether the mesh's sidecars use it; without gateways only sidecars do."""
         return not self.spec.gateways or MESH_GATEWAY in self.spec.gateways
 
     def destinations(self) -> Iterator[tuple[Loc, Destination]]:
-        """Every destination, and where it is written."""
+        """Yield each destination with its position."""
         for index, route in enumerate(self.spec.http):
             yield ("spec", "http", index, "route", 0, "destination"), route.destination
 
@@ -163,8 +166,6 @@ class DestinationRule(Manifest):
     spec: DestinationRuleSpec
 
 
-_GROUP: Final = "networking.istio.io"
-_VERSIONS: Final = tuple(f"{_GROUP}/{version}" for version in ("v1", "v1beta1", "v1alpha3"))  # all mean the same
 ROUTE_KINDS: Final[dict[str, Kind[Any]]] = {
-    model.__name__: Kind(_VERSIONS, model) for model in (VirtualService, DestinationRule)
+    model.__name__: Kind(NETWORKING_VERSIONS, model) for model in (VirtualService, DestinationRule)
 }

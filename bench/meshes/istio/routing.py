@@ -1,4 +1,4 @@
-"""What Istio's routes mean for Bookinfo, and routes that could not work. Pure."""
+"""Resolve Istio's routes for Bookinfo, and find routes that cannot work. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -20,15 +20,14 @@ from bench.meshes.istio.route_manifests import (
 from bench.meshes.routing import Condition, Way, is_shown
 
 
-def ways(
+def routes(
     policies: Policies,
     application: Application,
     *,
-    caller: Workload,  # noqa: ARG001  # a VirtualService is for everybody
+    caller: Workload,  # noqa: ARG001  # a VirtualService applies to all callers
     service: Service,
 ) -> tuple[Way, ...]:
-    """Where every sidecar sends requests to a service: as the VirtualService for it says, else to any of its
-    workloads."""
+    """Return the routes of every sidecar to a service: those of its VirtualService, or one to any of its workloads."""
     virtual = virtual_service_of(policies, application, service)
     if virtual is None:
         return (Way(cluster_to(application, service), service, service.workloads),)
@@ -36,41 +35,41 @@ def ways(
 
 
 def virtual_service_of(policies: Policies, application: Application, service: Service) -> VirtualService | None:
-    """The VirtualService that sidecars obey for a service."""
+    """Return the VirtualService that sidecars use for a service."""
     routing = (one for one in policies.virtual_services if one.in_sidecars)
     return next((one for one in routing if service in _services(one, policies, application)), None)
 
 
 def destination_rule_of(policies: Policies, application: Application, service: Service) -> DestinationRule | None:
-    """The DestinationRule of a service."""
+    """Return the DestinationRule of a service."""
     rules = policies.destination_rules
     return next((one for one in rules if service_of(one.spec.host, policies, application) == service), None)
 
 
 def subsets_of(policies: Policies, application: Application, service: Service) -> Mapping[str, Subset]:
-    """The subsets of a service, by name."""
+    """Return the subsets of a service, by name."""
     rule = destination_rule_of(policies, application, service)
     return {subset.name: subset for subset in rule.spec.subsets} if rule is not None else {}
 
 
 def workloads_of(service: Service, subset: Subset) -> tuple[Workload, ...]:
-    """The workloads of a service that a subset means."""
+    """Return the workloads of a service in a subset."""
     return tuple(one for one in service.workloads if subset.labels.items() <= one.labels.items())
 
 
 def service_of(host: str, policies: Policies, application: Application) -> Service | None:
-    """The Service that a host in the manifests means."""
+    """Return the Service of a host in the manifests."""
     return service_called(host, application, namespace=policies.namespace)
 
 
 def config_path(namespace: str, manifest: VirtualService | DestinationRule) -> str:
-    """How Istio tells in Envoy's configuration where something comes from."""
+    """Return the name of a manifest in Envoy's configuration."""
     kind = "virtual-service" if isinstance(manifest, VirtualService) else "destination-rule"
     return f"/apis/networking.istio.io/v1/namespaces/{namespace}/{kind}/{manifest.metadata.name}"
 
 
 def route_problems(sources: Sequence[Source[Any]], policies: Policies, application: Application) -> Iterator[Problem]:
-    """Routes to what is not there, or in each other's place; then those that no request could show."""
+    """Yield routes to unknown services and conflicting routes; without any, routes that no request could prove."""
     virtual, rules = of_kind(sources, VirtualService), of_kind(sources, DestinationRule)
     every: tuple[Source[Any], ...] = (*virtual, *rules)
     found = [*_unknown_hosts(every, policies, application), *_rivals(every, policies, application)]
@@ -80,7 +79,7 @@ def route_problems(sources: Sequence[Source[Any]], policies: Policies, applicati
 
 
 def _services(virtual: VirtualService, policies: Policies, application: Application) -> list[Service]:
-    """Those that its hosts mean."""
+    """Return the Services of its hosts."""
     found = (service_of(host, policies, application) for host in virtual.spec.hosts)
     return [service for service in found if service is not None]
 
@@ -119,12 +118,12 @@ def _condition(match: StringMatch) -> Condition:
 
 
 def _named_hosts(source: Source[VirtualService] | Source[DestinationRule]) -> Iterator[tuple[Loc, str]]:
-    """The hosts that it is for, and where they stand."""
+    """Yield the hosts of a manifest with their positions."""
     manifest = source.manifest
     if isinstance(manifest, DestinationRule):
         yield ("spec", "host"), manifest.spec.host
     else:
-        yield from ((("spec", "hosts", place), host) for place, host in enumerate(manifest.spec.hosts))
+        yield from ((("spec", "hosts", index), host) for index, host in enumerate(manifest.spec.hosts))
 
 
 def _unknown_hosts(sources: Sequence[Source[Any]], policies: Policies, application: Application) -> Iterator[Problem]:
@@ -139,7 +138,7 @@ def _unknown_hosts(sources: Sequence[Source[Any]], policies: Policies, applicati
 
 
 def _rivals(sources: Sequence[Source[Any]], policies: Policies, application: Application) -> Iterator[Problem]:
-    """Two of a kind for one service: which of them counts, only a cluster knows."""
+    """Yield manifests with the same kind and service as another; only a cluster decides which one is used."""
     seen: dict[tuple[str, str], Source[Any]] = {}
     for source in sources:
         for loc, host in _named_hosts(source):
@@ -170,18 +169,18 @@ def _subset_problem(name: str, service: Service, policies: Policies, application
     if workloads_of(service, subsets[name]):
         return ""
     wanted = ", ".join(f"{key} {value}" for key, value in subsets[name].labels.items())
-    there = ", ".join(one.version for one in service.workloads)
-    return f"{service.name} with {wanted} is not deployed; deployed is {there} (application.reviews)"
+    deployed = ", ".join(one.version for one in service.workloads)
+    return f"{service.name} with {wanted} is not deployed; deployed is {deployed} (application.reviews)"
 
 
 def _unshown(
     sources: Sequence[Source[VirtualService]], policies: Policies, application: Application
 ) -> Iterator[Problem]:
     for source in sources:
-        places = [index for index, route in enumerate(source.manifest.spec.http) for _ in route.match or (None,)]
+        indexes = [index for index, route in enumerate(source.manifest.spec.http) for _ in route.match or (None,)]
         for service in _services(source.manifest, policies, application):
-            every = ways(policies, application, caller=application.client, service=service)
-            for place, way in zip(places, every, strict=True):
-                if not is_shown(way, every, service.workload.app):
-                    message = "no request of the application could show that this route works"
-                    yield source.problem(("spec", "http", place), message)
+            every = routes(policies, application, caller=application.client, service=service)
+            for index, route in zip(indexes, every, strict=True):
+                if not is_shown(route, every, service.workload.app):
+                    message = "no request of the application could prove that this route works"
+                    yield source.problem(("spec", "http", index), message)

@@ -1,4 +1,4 @@
-"""Kuma as the local target imitates it: what its policies mean for Bookinfo, before any Envoy knows."""
+"""Implement the mesh functions for Kuma: its gateway, policies, identities, routes and probes for Bookinfo."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ from bench.meshes.kuma.naming import service_tags, spiffe_id
 from bench.meshes.kuma.policies import Policies
 from bench.meshes.kuma.probes import names_of, permission_probes, probes
 from bench.meshes.kuma.route_manifests import ROUTE_KINDS, MeshHTTPRoute
-from bench.meshes.kuma.routing import outbound_cluster, route_problems, ways
+from bench.meshes.kuma.routing import outbound_cluster, route_problems, routes
 
 __all__ = [
     "TITLE",
@@ -35,17 +35,18 @@ __all__ = [
     "probes",
     "read_gateway",
     "read_policies",
-    "ways",
+    "routes",
 ]
 
 TITLE: Final = "Kuma 2.14"
-_EVERY_KIND: Final = {**KINDS, **ROUTE_KINDS, **GATEWAY_KINDS}
 # Kuma leaves the TLS versions to Envoy, whose client side stops at 1.2 by default.
 WIRE: Final = Wire(http="HTTP/2", tls="TLSv1.2", alpn="kuma")
 
+_EVERY_KIND: Final = {**KINDS, **ROUTE_KINDS, **GATEWAY_KINDS}
+
 
 def identities(policies: Policies, application: Application) -> Mapping[str, tuple[str, ...]]:
-    """The names in the certificate of each service account; none without mutual TLS."""
+    """Return the names in the certificate of each service account; none without mutual TLS."""
     if policies.form == "plain":
         return {}
     accounts = (workload.account for workload in application.everyone)
@@ -53,27 +54,29 @@ def identities(policies: Policies, application: Application) -> Mapping[str, tup
 
 
 def mode(policies: Policies, workload: Workload) -> Mode:  # noqa: ARG001 - the same for all
-    """What the sidecar of a workload accepts."""
+    """Return what the sidecar of a workload accepts."""
     return "DISABLE" if policies.form == "plain" else "STRICT"
 
 
 def inbound_cluster(workload: Workload) -> str:
-    """`localhost:9080`."""
+    """Return `localhost:9080`."""
     return f"localhost:{workload.port}"
 
 
 def read_gateway(folders: Sequence[Path], application: Application) -> Gateway | None:
-    """The gateway through which a configuration's load enters, from the manifests in `folders`; None where they have
-    none. Raises InputError with all problems."""
+    """Return the gateway through which a configuration's load enters, from the manifests in `folders`.
+
+    It is None if they have no gateway. Raises InputError with all problems.
+    """
     return gateway_in(read_manifests(folders, _EVERY_KIND, namespace=application.namespace), application)
 
 
 def read_policies(folders: Sequence[Path], application: Application) -> Policies:
-    """The policies of one configuration, from the manifests in `folders`; none where there is no folder.
+    """Read the policies of one configuration from the manifests in `folders`; without folders there are none.
 
-    Raises InputError with all problems: what cannot be read or is not translated, forms that do not go together,
-    and permissions that could not do anything here: for a service that is not there, for nobody, or such that no
-    request could show them.
+    Raises InputError with all problems: manifests that cannot be read or are not translated, forms of mutual TLS that
+    do not fit together, permissions without an effect (unknown services, unknown identities), and permissions that no
+    request could prove.
     """
     sources = without_gateway(read_manifests(folders, _EVERY_KIND, namespace=application.namespace))
     meshes, given = of_kind(sources, Mesh), of_kind(sources, MeshIdentity)
@@ -104,12 +107,12 @@ def _doubled(sources: Iterable[Source[Any]], policies: Policies) -> Iterator[Pro
         first = seen.setdefault((policy.kind, namespace, "" if alone else policy.metadata.name), source)
         if first is not source:
             where = f"{first.document.file}:{first.document.line_of(('metadata', 'name'))}"
-            again = f"{'a' if alone else 'the same'} {policy.kind}"
-            yield source.problem(("metadata", "name"), f"{again} stands in {where}")
+            what = f"{'a' if alone else 'the same'} {policy.kind}"
+            yield source.problem(("metadata", "name"), f"{what} is already defined in {where}")
 
 
 def _form_problems(sources: Sequence[Source[Any]], policies: Policies) -> Iterator[Problem]:
-    """The two forms of mutual TLS do not mix, and permissions do nothing without the one that is theirs."""
+    """Yield manifests that mix the two forms of mutual TLS, and permissions without their form."""
     for source in of_kind(sources, Mesh):
         yield from _mesh_problems(source, policies)
     for identity in of_kind(sources, MeshIdentity):
@@ -120,7 +123,7 @@ def _form_problems(sources: Sequence[Source[Any]], policies: Policies) -> Iterat
     for source in sources:
         form, needed = wanted.get(type(source.manifest), (policies.form, ""))
         if form != policies.form:
-            yield source.problem(("kind",), f"a {source.manifest.kind} does nothing without {needed}")
+            yield source.problem(("kind",), f"a {source.manifest.kind} has no effect without {needed}")
 
 
 def _mesh_problems(source: Source[Mesh], policies: Policies) -> Iterator[Problem]:
@@ -128,7 +131,7 @@ def _mesh_problems(source: Source[Mesh], policies: Policies) -> Iterator[Problem
     if mtls is None:
         return
     if policies.identity is not None:
-        yield source.problem(("spec", "mtls"), "has no effect beside a MeshIdentity; keep one of the two")
+        yield source.problem(("spec", "mtls"), "has no effect in addition to a MeshIdentity; hint: keep one of the two")
     elif policies.exclusive:
         yield source.problem(("spec", "mtls"), "is translated with meshServices.mode Disabled only")
     names = [backend.name for backend in mtls.backends]
@@ -148,7 +151,7 @@ def _permission_problems(sources: Sequence[Source[Any]], policies: Policies) -> 
 
 
 def _selectless(source: Source[MeshTrafficPermission], policies: Policies) -> Iterator[Problem]:
-    """Find permissions that select no workload."""
+    """Yield permissions that select no workload."""
     policy, application = source.manifest, policies.application
     labels = policy.spec.target_ref.labels
     if not any(policies.applies(policy, workload) for workload in application.workloads):
@@ -158,19 +161,19 @@ def _selectless(source: Source[MeshTrafficPermission], policies: Policies) -> It
 
 
 def _nobodies(source: Source[MeshTrafficPermission], application: Application) -> Iterator[Problem]:
-    """Identities that nobody has."""
+    """Yield identities that no workload has."""
     ids = [spiffe_id(application, workload.account) for workload in application.everyone]
     for index, rule in enumerate(source.manifest.spec.rules):
         for verb in ("deny", "allow"):
-            for place, match in enumerate(getattr(rule.default, verb)):
+            for position, match in enumerate(getattr(rule.default, verb)):
                 value = match.spiffe_id.value
                 if not any(map(match.spiffe_id.matches, ids)):
-                    loc = ("spec", "rules", index, "default", verb, place, "spiffeID", "value")
-                    yield source.problem(loc, f"nobody has the identity {value!r}{did_you_mean(value, ids)}")
+                    loc = ("spec", "rules", index, "default", verb, position, "spiffeID", "value")
+                    yield source.problem(loc, f"no workload has the identity {value!r}{did_you_mean(value, ids)}")
 
 
 def _unknown_services(source: Source[TrafficPermission], application: Application) -> Iterator[Problem]:
-    """Services that are not there."""
+    """Yield unknown services."""
     destinations = {tag for workload in application.workloads for tag in service_tags(application, workload)}
     known = {
         "sources": destinations | set(service_tags(application, application.everyone[-1])),
@@ -185,7 +188,7 @@ def _unknown_services(source: Source[TrafficPermission], application: Applicatio
 
 
 def _rivals(sources: Sequence[Source[TrafficPermission]], application: Application) -> Iterator[Problem]:
-    """Two that name a destination equally closely: a cluster takes the older one, files have no age."""
+    """Yield permissions as close to a destination as another: a cluster uses the older one, files have no age."""
     every = [service_tags(application, workload) for workload in application.workloads]
     for index, source in enumerate(sources):
         for other in sources[:index]:
@@ -199,5 +202,5 @@ def _unproven(sources: Iterable[Source[Any]], policies: Policies) -> Iterator[Pr
         policy = source.manifest
         permission = isinstance(policy, MeshTrafficPermission | TrafficPermission)
         if permission and not any(permission_probes(policy, policies, policies.application)):
-            message = "no request of the application could show that this permission works"
+            message = "no request of the application could prove that this permission is in force"
             yield source.problem(("metadata", "name"), message)

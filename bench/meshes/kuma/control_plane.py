@@ -1,6 +1,6 @@
-"""Kuma on a cluster: the functions of `control_plane.ControlPlane`, by Kuma's own tools.
+"""Implement `bench.meshes.protocols.ControlPlane` for Kuma, with Kuma's own tools.
 
-What sidecars tell, and how: `kuma_state`.
+`kuma_cp` describes what sidecars report, and how.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,10 +9,10 @@ from typing import Final
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.ownership import run_of
 from bench.meshes.kuma.install import SERIES, render, wait_ready
-from bench.meshes.kuma.kuma_cp import CONTROL_PLANE, accepted, admin, unsynced
-from bench.meshes.kuma.namespacing import API_VERSION, MESH_LABEL, made_for, mesh_objects, own_mesh
+from bench.meshes.kuma.kuma_cp import CONTROL_PLANE, admin, find_unaccepted, find_unsynced
+from bench.meshes.kuma.namespacing import API_VERSION, list_generated, mesh_objects, own_mesh
+from bench.meshes.kuma.naming import MESH_LABEL, ZONE
 from bench.meshes.kuma.naming import ROOT_NAMESPACE as NAMESPACE
-from bench.meshes.kuma.naming import ZONE
 
 __all__ = [
     "NAME",
@@ -20,19 +20,19 @@ __all__ = [
     "PODS",
     "SIDECAR",
     "TOOL",
-    "accepted",
     "admin",
     "base_objects",
-    "made_for",
+    "find_installed",
+    "find_leftovers",
+    "find_mismatches",
+    "find_unaccepted",
+    "find_unsynced",
+    "list_generated",
     "mesh_objects",
     "namespace_labels",
     "outside_labels",
-    "own_leftovers",
     "pod_annotations",
-    "present",
     "render",
-    "unfit",
-    "unsynced",
     "wait_ready",
 ]
 
@@ -46,34 +46,36 @@ _ZONE: Final = "KUMA_MULTIZONE_ZONE_NAME"
 _EXTENSIONS: Final = "apiextensions.k8s.io/v1"
 _WEBHOOKS: Final = "admissionregistration.k8s.io/v1"
 _WEBHOOK_KINDS: Final = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
-# What the control plane keeps about the cluster as a whole, in no namespace.
+# The kinds of what the control plane stores about the whole cluster, in no namespace.
 _OWN_KINDS: Final = ("Zone", "ZoneInsight", "MeshInsight", "ServiceInsight")
 
 
-def base_objects(guest: str = "") -> tuple[Object, ...]:
-    """The mesh: by our values the control plane makes none, and a guest has one of its own."""
-    return (own_mesh(guest),)
+def base_objects(run_mesh: str = "") -> tuple[Object, ...]:
+    """Return the Mesh, which the control plane does not create with meshbench's values."""
+    return (own_mesh(run_mesh),)
 
 
-def namespace_labels(revision: str = "", guest: str = "") -> Mapping[str, str]:  # noqa: ARG001 - Kuma has no revisions
-    """The label by which a namespace asks for sidecars, and for a guest the one that names its mesh."""
-    return {"kuma.io/sidecar-injection": "enabled", **({MESH_LABEL: guest} if guest else {})}
+def namespace_labels(revision: str = "", run_mesh: str = "") -> Mapping[str, str]:  # noqa: ARG001 - no revisions
+    """Return the label of a namespace that gets sidecars, and with `run_mesh` the label that names its mesh."""
+    return {"kuma.io/sidecar-injection": "enabled", **({MESH_LABEL: run_mesh} if run_mesh else {})}
 
 
 def outside_labels() -> Mapping[str, str]:
-    """The label by which a pod gets no sidecar, although its namespace asks for them."""
+    """Return the label of a pod that gets no sidecar, although its namespace does."""
     return {"kuma.io/sidecar-injection": "disabled"}
 
 
 def pod_annotations() -> Mapping[str, str]:
-    """For the template of every pod with a sidecar: two worker threads, as Istio's sidecars have. By default Kuma
-    starts one for each core of the node, and connection pools and TLS sessions are per worker, so that the results of
-    two meshes, or of two clusters, would not compare."""
+    """Return the annotation of every pod with a sidecar: two worker threads, as in Istio's sidecars.
+
+    By default Kuma starts one for each core of the node. Connection pools and TLS sessions are per worker, so results
+    of two meshes or two clusters would not be comparable.
+    """
     return {"kuma.io/sidecar-proxy-concurrency": "2"}
 
 
-def present(cluster: Cluster) -> str:
-    """What of Kuma is on the cluster already, in words; empty if nothing is."""
+def find_installed(cluster: Cluster) -> str:
+    """Return a text that lists the parts of Kuma on the cluster; empty if there are none."""
     return ", ".join(_found(cluster))
 
 
@@ -94,27 +96,27 @@ def _calls_kuma(configuration: Object) -> bool:
 
 def _definitions(cluster: Cluster) -> list[Object]:
     found = cluster.list(_EXTENSIONS, "CustomResourceDefinition")
-    return [thing for thing in found if thing["metadata"]["name"].endswith(_GROUP)]
+    return [one for one in found if one["metadata"]["name"].endswith(_GROUP)]
 
 
-def unfit(cluster: Cluster) -> tuple[str, ...]:
-    """A control plane of another series, or in a zone with another name, whose identities are called otherwise."""
+def find_mismatches(cluster: Cluster) -> tuple[str, ...]:
+    """Return a text for each control plane of another series, or in a zone with another name in its identities."""
     planes = cluster.list("apps/v1", "Deployment", namespace=NAMESPACE, labels=PODS)
     containers = [one for plane in planes for one in plane["spec"]["template"]["spec"]["containers"]]
     zones = {entry.get("value", "") for one in containers for entry in one.get("env") or () if entry["name"] == _ZONE}
     others = [one["image"] for one in containers if f":{SERIES}." not in one["image"]]
     return (
         *(f"it runs {image}; meshbench's policies are for Kuma {SERIES}" for image in others),
-        *(f"its zone is called {zone}; meshbench expects {ZONE} in identities" for zone in sorted(zones - {ZONE, ""})),
+        *(f"its zone is {zone}; meshbench expects {ZONE} in identities" for zone in sorted(zones - {ZONE, ""})),
     )
 
 
-def own_leftovers(cluster: Cluster) -> tuple[Ref, ...]:
-    """What the control plane made in no namespace: what it knows of the zone, of meshes and of services.
+def find_leftovers(cluster: Cluster) -> tuple[Ref, ...]:
+    """Return what the control plane created in no namespace: its objects about the zone, meshes and services.
 
-    To be asked when it has ended: until then it makes them again. Only where a run of ours made their kinds: under
-    somebody else's they are somebody else's.
+    Call it after the control plane has ended: until then it creates them again. Only kinds that a run of meshbench
+    installed are included, since objects of other kinds belong to an existing mesh.
     """
-    ours = {thing["spec"]["names"]["kind"] for thing in _definitions(cluster) if run_of(thing)}
+    ours = {one["spec"]["names"]["kind"] for one in _definitions(cluster) if run_of(one)}
     kinds = [kind for kind in _OWN_KINDS if kind in ours]
-    return tuple(ref_of(thing) for kind in kinds for thing in cluster.list(API_VERSION, kind))
+    return tuple(ref_of(one) for kind in kinds for one in cluster.list(API_VERSION, kind))

@@ -1,5 +1,8 @@
-"""Kuma's gateways: the built-in one, whose pods the control plane makes, and the delegated one, any proxy whose pod has
-a sidecar for what it sends. Which port is open, and where requests go."""
+"""Read Kuma's gateways: their ports and routes.
+
+The control plane creates the pods of the built-in gateway. The delegated gateway is any proxy whose pod has a sidecar
+for its outgoing requests.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
@@ -20,7 +23,7 @@ from bench.meshes.kuma.gateway_manifests import (
 from bench.meshes.kuma.manifests import Mesh
 from bench.meshes.kuma.naming import service_tag
 
-# What a delegated gateway's pod says to Kuma: leave alone what comes in.
+# The setting of a delegated gateway's pod, whose incoming requests bypass the sidecar.
 DELEGATED: Final[Mapping[str, str]] = {"kuma.io/gateway": "enabled"}
 GATEWAY_KINDS: Final[dict[str, Kind[Any]]] = {
     **BUILTIN_KINDS,
@@ -32,8 +35,10 @@ _BUILTIN: Final = tuple(kind.model for kind in BUILTIN_KINDS.values())
 
 
 def gateway_in(sources: Sequence[Source[Any]], application: Application) -> Gateway | None:
-    """The gateway among a configuration's manifests, or None. Raises InputError with all problems: parts that are
-    missing or do not fit together, and routes to what is not there."""
+    """Return the gateway among a configuration's manifests, or None without one.
+
+    Raises InputError with all problems: missing or mismatched parts, and routes to unknown services.
+    """
     own = [source for source in sources if _is_gateways(source.manifest)]
     if not own:
         return None
@@ -46,7 +51,7 @@ def gateway_in(sources: Sequence[Source[Any]], application: Application) -> Gate
 
 
 def without_gateway(sources: Sequence[Source[Any]]) -> tuple[Source[Any], ...]:
-    """The manifests that are not the gateway's."""
+    """Return the manifests that are not part of the gateway."""
     return tuple(source for source in sources if not _is_gateways(source.manifest))
 
 
@@ -71,7 +76,7 @@ def _builtin_gateway(sources: Sequence[Source[Any]], application: Application) -
 
 
 def _routes(rule: RouteRule, application: Application) -> Iterator[PathRoute]:
-    """A prefix means whole parts of a path."""
+    """Yield the routes of a rule; a prefix matches whole parts of a path."""
     services = {service_tag(application, service): service for service in application.services}
     for match in rule.matches:
         kind: Literal["exact", "parts"] = "exact" if match.path.match == "EXACT" else "parts"
@@ -100,7 +105,7 @@ def _builtin_problems(sources: Sequence[Source[Any]], application: Application) 
 
 
 def _tag(instance: MeshGatewayInstance, application: Application) -> str:
-    """What the control plane makes of its name and namespace."""
+    """Return the service tag that the control plane derives from name and namespace."""
     return f"{instance.metadata.name}_{application.namespace}_svc"
 
 
@@ -110,8 +115,8 @@ def _instance_problems(source: Source[MeshGatewayInstance], sources: Sequence[So
     if name not in accounts:
         loc = ("spec", "podTemplate", "spec", "serviceAccountName")
         yield source.problem(loc, f"no ServiceAccount {name!r}{did_you_mean(name, accounts)}")
-    if source.manifest.spec.pod_template.metadata.for_the_mesh:
-        yield source.problem(("spec", "podTemplate", "metadata"), "must say nothing to the mesh")
+    if source.manifest.spec.pod_template.metadata.mesh_settings:
+        yield source.problem(("spec", "podTemplate", "metadata"), "must have no settings of the mesh")
     if not of_kind(sources, MeshGateway):
         yield source.problem(("metadata", "name"), "no MeshGateway opens a port of these pods")
 
@@ -143,7 +148,7 @@ def _delegated_gateway(own: Sequence[Source[Any]], application: Application) -> 
     if problems or configuration is None:
         raise InputError(problems)
     (proxy,) = proxies_in(own)
-    # No port: what comes in goes past the sidecar.
+    # No port: incoming requests bypass the sidecar.
     labels, account = proxy.labels, proxy.workload.account
     workload = Workload(GATEWAY, labels["version"], account, labels)
     service = Service(proxy.service.manifest.metadata.name, proxy.port.port, (workload,))
@@ -151,7 +156,7 @@ def _delegated_gateway(own: Sequence[Source[Any]], application: Application) -> 
 
 
 def _options(source: Source[GatewayDeployment]) -> tuple[str, ...]:
-    """What Envoy is started with, but for the file of its configuration; nothing if it is started in another way."""
+    """Return Envoy's options without the file of its configuration; none if it is not started with --config-path."""
     args = source.manifest.pod.spec.containers[0].args
     return tuple(map(str, args[2:])) if isinstance(args, list) and args[:1] == ["--config-path"] else ()
 
@@ -163,7 +168,7 @@ def _proxy_problems(
     if configuration is None:
         yield own[0].problem((), "the gateway has no ConfigMap with Envoy's configuration in envoy.yaml")
     elif proxies:
-        yield from configuration.problems(application, proxies[0].listens_at)
+        yield from configuration.problems(application, proxies[0].container_port)
     for deployment in of_kind(own, GatewayDeployment):
         if "--concurrency" not in _options(deployment):
             loc = ("spec", "template", "spec", "containers", 0, "args")

@@ -1,4 +1,4 @@
-"""Kuma's built-in gateway as it is written: strict models."""
+"""Model the manifests of Kuma's built-in gateway, strictly."""
 
 from typing import Annotated, Any, ClassVar, Final, Literal
 
@@ -10,7 +10,7 @@ from bench.meshes.kuma.manifests import Labels
 
 
 class GatewayMetadata(Part):
-    """What belongs to the whole mesh has no namespace."""
+    """`metadata` of an object of the whole mesh, without a namespace."""
 
     untranslated: ClassVar[frozenset[str]] = frozenset({"annotations", "namespace"})
 
@@ -74,7 +74,7 @@ class MeshGatewayInstanceSpec(Part):
 
 
 class InstanceAnnotations(Part):
-    """As many worker threads as every sidecar of a run has; without it one for each core of the node."""
+    """The number of worker threads, as in all sidecars of a run; the default is one for each core of the node."""
 
     workers: Literal["2"] = Field(alias="kuma.io/sidecar-proxy-concurrency")
 
@@ -87,7 +87,7 @@ class InstanceMetadata(Part):
 
 
 class MeshGatewayInstance(Manifest):
-    """The pods of a gateway, and the Service before them, which the control plane makes."""
+    """The pods of a gateway and their Service, which the control plane creates."""
 
     metadata: InstanceMetadata
     spec: MeshGatewayInstanceSpec
@@ -134,7 +134,7 @@ class MeshGatewayRouteSpec(Part):
 
 
 class MeshGatewayRoute(Manifest):
-    """Where the gateways of a service send requests."""
+    """The routes of the gateways of a service."""
 
     mesh: Literal["default"] = "default"
     metadata: GatewayMetadata

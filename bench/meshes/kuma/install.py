@@ -1,4 +1,4 @@
-"""Installing Kuma: kumactl renders, meshbench applies, so that every object carries the run's labels."""
+"""Install Kuma: kumactl renders, and meshbench applies, so that every object has the run's labels."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from bench.meshes.protocols import InstallOptions
 from bench.system.cancellation import Watch, wait_until
 from bench.system.processes import run_tool
 
-SERIES: Final = "2.14"  # in 3.0 neither our values nor the older form of permissions mean what they say
+SERIES: Final = "2.14"  # 3.0 has other values, and not the older form of permissions
 
 _SOURCE: Final = "https://kuma.io/docs/latest/introduction/install/"
 _IMAGES: Final = ("controlPlane.image", "dataPlane.image", "dataPlane.initImage")
@@ -39,9 +39,9 @@ _CLUSTER_WIDE: Final = frozenset(
 
 
 def render(options: InstallOptions) -> tuple[Object, ...]:
-    """What kumactl renders, offline, in its own order: the namespace first, the webhooks last.
+    """Return the objects that kumactl renders offline, in its own order: the namespace first, the webhooks last.
 
-    Raises RefusedError without kumactl, or with one of another series; InputError for values that it does not take.
+    Raises RefusedError without kumactl or with one of another series, and InputError for values that it rejects.
     """
     if options.values:
         (chart,) = generated_documents(_kumactl(["--dump-values"], InstallOptions()))
@@ -50,11 +50,13 @@ def render(options: InstallOptions) -> tuple[Object, ...]:
 
 
 def _kumactl(arguments: Sequence[str], options: InstallOptions) -> str:
-    """What kumactl says about an installation, without a connection to any cluster."""
+    """Return kumactl's output for an installation, without a connection to any cluster."""
     tool = shutil.which("kumactl")
     if tool is None:
-        raise RefusedError(f"kumactl is not on PATH, and Kuma is installed with it: {_SOURCE}, version {SERIES}")
-    # Without --no-config it would write a folder into the user's home.
+        raise RefusedError(
+            f"kumactl is not on PATH, and Kuma is installed with it; hint: install {SERIES} from {_SOURCE}"
+        )
+    # Without --no-config it would create a folder in the user's home.
     argv = [tool, "--no-config", "install", "control-plane", "--without-kubernetes-connection", *arguments]
     try:
         ran = run_tool(argv, timeout_s=_TIMEOUT_S)
@@ -66,16 +68,16 @@ def _kumactl(arguments: Sequence[str], options: InstallOptions) -> str:
 
 
 def _check_values(files: Sequence[Path], chart: Object) -> None:
-    """A value that the chart does not have would be passed over without a word."""
+    """Reject values that the chart does not have, which kumactl would ignore without a message."""
     documents = [document for file in files for document in read_documents(file)]
     if problems := [problem for document in documents for problem in _unknown(document, chart)]:
         raise InputError(problems)
 
 
 def _unknown(document: Document, chart: Object) -> Iterator[Problem]:
-    """The first two levels: below them charts have labels, limits and such, whose names are free."""
+    """Yield unknown values of the first two levels; below them charts have labels, limits and other free names."""
     if not isinstance(document.value, dict):
-        yield document.problem((), "is no mapping; values of Kuma's chart are, as `kumactl install` takes them")
+        yield document.problem((), "is no mapping; hint: write values of Kuma's chart, as for `kumactl install`")
         return
     for key, value in document.value.items():
         known = chart.get(key)
@@ -96,58 +98,60 @@ def _arguments(options: InstallOptions) -> Iterator[str]:
         yield from (f"--set={image}.tag={options.tag}" for image in _IMAGES)
 
 
-def _refusal(said: str, options: InstallOptions) -> InputError | RefusedError:
-    """Whose mistake it is: the values of the user, or a version that does not know ours."""
-    reason = said.strip().rpartition("Error: ")[2] or "without a word"
+def _refusal(stderr: str, options: InstallOptions) -> InputError | RefusedError:
+    """Return the error for rejected values: InputError for the user's, RefusedError for meshbench's own."""
+    reason = stderr.strip().rpartition("Error: ")[2] or "no message"
     given = [str(file) for file in options.values]
     given += [f"{name} {value}" for name in ("hub", "tag") if (value := getattr(options, name))]
     if given:
-        return InputError(f"kumactl does not take these values ({', '.join(given)}): {reason}")
-    return RefusedError(f"kumactl does not take manifests/kuma/install.yaml; is it {SERIES}? {reason}")
+        return InputError(f"kumactl rejects these values ({', '.join(given)}): {reason}")
+    return RefusedError(f"kumactl rejects manifests/kuma/install.yaml: {reason}; hint: use kumactl {SERIES}")
 
 
 def read_rendered(text: str, *, any_series: bool = False) -> tuple[Object, ...]:
-    """The objects of kumactl's output, without the chart's hooks: those are jobs for Helm.
+    """Return the objects in kumactl's output without the chart's hooks, which are jobs for Helm.
 
-    Raises RefusedError for images of a series that is not known to work, InputError where the control plane is not
-    where meshbench looks for it.
+    Raises RefusedError for images of another series, and InputError if the control plane is in another namespace than
+    expected.
     """
-    things = tuple(_tidy(thing) for thing in generated_documents(text) if not _is_hook(thing))
-    planes = [thing for thing in things if (thing["kind"], thing["metadata"]["name"]) == ("Deployment", CONTROL_PLANE)]
+    objects = tuple(_tidy(one) for one in generated_documents(text) if not _is_hook(one))
+    planes = [one for one in objects if (one["kind"], one["metadata"]["name"]) == ("Deployment", CONTROL_PLANE)]
     if [plane["metadata"].get("namespace") for plane in planes] != [NAMESPACE]:
         raise InputError(f"the values make no Deployment {CONTROL_PLANE} in {NAMESPACE}, and meshbench needs it there")
     tag = planes[0]["spec"]["template"]["spec"]["containers"][0]["image"].rpartition(":")[2]
     if not any_series and not tag.startswith(f"{SERIES}."):
-        raise RefusedError(f"kumactl installs Kuma {tag}; meshbench's values and policies are for {SERIES}: {_SOURCE}")
-    return things
+        raise RefusedError(
+            f"kumactl installs Kuma {tag}; meshbench's values and policies are for {SERIES}; hint: {_SOURCE}"
+        )
+    return objects
 
 
-def _is_hook(thing: Object) -> bool:
-    return _HOOK in (thing["metadata"].get("annotations") or {})
+def _is_hook(manifest: Object) -> bool:
+    return _HOOK in (manifest["metadata"].get("annotations") or {})
 
 
-def _tidy(thing: Object) -> Object:
-    if thing["kind"] not in _CLUSTER_WIDE:
-        return thing
-    metadata = {key: value for key, value in thing["metadata"].items() if key != "namespace"}
-    return {**thing, "metadata": metadata}
+def _tidy(manifest: Object) -> Object:
+    if manifest["kind"] not in _CLUSTER_WIDE:
+        return manifest
+    metadata = {key: value for key, value in manifest["metadata"].items() if key != "namespace"}
+    return {**manifest, "metadata": metadata}
 
 
 def wait_ready(cluster: Cluster, *, timeout_s: float, watch: Watch) -> None:
-    """Waits until the control plane is available and its webhooks answer. Raises DeployError with the reason if not.
+    """Wait until the control plane is available and its webhooks respond. Raises DeployError after `timeout_s`.
 
-    The Mesh, as a dry run, asks both of them. A pod cannot: without the Mesh, which comes after this, it is refused.
+    A dry run of the Mesh calls both webhooks. A dry run of a pod would be rejected, since the Mesh is applied later.
     """
     rollout(cluster, NAMESPACE, (CONTROL_PLANE,), timeout_s=timeout_s, watch=watch)
-    said: list[str] = ["nothing"]
+    problem: list[str] = ["no response"]
 
-    def answers() -> bool:
-        said[0] = _webhook_trouble(cluster)
-        return not said[0]
+    def responds() -> bool:
+        problem[0] = _webhook_trouble(cluster)
+        return not problem[0]
 
-    if not wait_until(answers, timeout_s=timeout_s, watch=watch, poll_s=cluster.timing.poll_s):
+    if not wait_until(responds, timeout_s=timeout_s, watch=watch, poll_s=cluster.timing.poll_s):
         raise DeployError(
-            f"Kuma's control plane runs, but its webhooks do not answer after {timeout_s:.0f} s: {said[0]}"
+            f"Kuma's control plane runs, but its webhooks do not answer after {timeout_s:.0f} s: {problem[0]}"
         )
 
 

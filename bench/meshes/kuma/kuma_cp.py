@@ -1,17 +1,13 @@
-"""Ask Kuma's control plane what it knows of its sidecars: the objects that it keeps, and its own API.
+"""Read the state of sidecars from Kuma's control plane: from the objects that it stores, and from its API.
 
-The admin pages of sidecars come through it; directly, a sidecar
-would give statistics as text and without zeros.
-
-Envoy's admin interface is a socket inside the sidecar's container, and nothing in Kuma's image can ask there. The
-control plane can, and hands out statistics, clusters and the configuration, as to `kumactl inspect dataplane`, which
-would give statistics as text and without zeros. What `bench.envoy.admin` finds in them (seen with Kuma 2.14, both
-sides of a hop):
+Envoy's admin interface is a socket inside the sidecar's container, without a client in Kuma's image. The control
+plane's API has its statistics, clusters and configuration. `kumactl inspect dataplane` has them too, but its statistics
+are text without zeros. What `bench.envoy.admin` finds in them (observed with Kuma 2.14, on both sides of a hop):
 
 - requests, by cluster: at the caller `details_NAMESPACE_svc_9080`, or `default_details_NAMESPACE_default_msvc_9080`
-  where MeshServices are exclusive; at the callee `localhost:9080`. Retries and TLS are there as they come: Kuma
-  selects no statistics.
-- the kubelet's probes are not among them: Kuma turns them to kuma-dp, which asks the application past Envoy.
+  where MeshServices are exclusive; at the callee `localhost:9080`. Retries and TLS are complete, since Kuma selects no
+  statistics.
+- the kubelet's probes are not among them: Kuma sends them to kuma-dp, which bypasses Envoy.
 - TLS versions and handshakes at the callee: `listener.POD-IP_9080.ssl.*`.
 """
 
@@ -28,12 +24,18 @@ from bench.application.model import MESH
 from bench.errors import DeployError
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.pod_page import page_of
-from bench.meshes.kuma.namespacing import API_VERSION, MESH_LABEL, mesh_label
-from bench.meshes.kuma.naming import ROOT_NAMESPACE
+from bench.meshes.kuma.namespacing import API_VERSION, mesh_label
+from bench.meshes.kuma.naming import MESH_LABEL, ROOT_NAMESPACE
+
+CONTROL_PLANE: Final = "kuma-control-plane"
+
+_API_PORT: Final = 5681
+# The listener for the control plane's own requests, with its own TLS.
+_ADMIN_LISTENER: Final = re.compile(r"listener\..*_9901\.")
 
 
 def certificates(dump: Mapping[str, Any]) -> dict[str, Any]:
-    """Whose certificates a sidecar holds, from its configuration dump. Private keys are not in one."""
+    """Return the names in a sidecar's certificates, from its configuration dump, which has no private keys."""
     chains = [[_names(leaf)] for leaf in _leaves(dump)]
     return {"certificates": [{"cert_chain": chain} for chain in chains]}
 
@@ -54,19 +56,11 @@ def _names(leaf: x509.Certificate) -> dict[str, Any]:
     return {"subject_alt_names": [{"uri": uri} for uri in names.get_values_for_type(x509.UniformResourceIdentifier)]}
 
 
-CONTROL_PLANE: Final = "kuma-control-plane"
+def find_unsynced(cluster: Cluster, namespace: str, pods: Sequence[str]) -> str:
+    """Return which sidecars lack an acknowledgement or a certificate, as text; empty if none does.
 
-_API_PORT: Final = 5681
-# The listener at which the control plane itself asks, in TLS of its own.
-_ADMIN_LISTENER: Final = re.compile(r"listener\..*_9901\.")
-
-
-def unsynced(cluster: Cluster, namespace: str, pods: Sequence[str]) -> str:
-    """Which sidecars have not acknowledged what the control plane sent last, or wait for their certificates; empty
-    when all have.
-
-    No proof that a policy is in it: the control plane looks for changes once a second. A request that the policy
-    decides is.
+    This does not prove that a policy is in force, since the control plane looks for changes once a second. A request
+    that the policy decides proves it.
     """
     insights = cluster.list(API_VERSION, "DataplaneInsight", namespace=namespace)
     identified = _issues_certificates(cluster, mesh_of(cluster, namespace))
@@ -75,13 +69,13 @@ def unsynced(cluster: Cluster, namespace: str, pods: Sequence[str]) -> str:
 
 
 def mesh_of(cluster: Cluster, namespace: str) -> str:
-    """The mesh that a namespace's pods are in."""
+    """Return the mesh of a namespace's pods."""
     found = cluster.get(Ref("v1", "Namespace", namespace)) or {"metadata": {}}
     return str((found["metadata"].get("labels") or {}).get(MESH_LABEL, MESH))
 
 
 def _issues_certificates(cluster: Cluster, mesh: str) -> bool:
-    """Whether everybody in the mesh is to have a certificate, in either form of mutual TLS."""
+    """Return whether all workloads of the mesh get a certificate, in either form of mutual TLS."""
     found = cluster.get(Ref(API_VERSION, "Mesh", mesh)) or {}
     builtin = ((found.get("spec") or {}).get("mtls") or {}).get("enabledBackend")
     identities = cluster.list(API_VERSION, "MeshIdentity", namespace=ROOT_NAMESPACE)
@@ -91,21 +85,21 @@ def _issues_certificates(cluster: Cluster, mesh: str) -> bool:
 def told_unsynced(
     insights: Sequence[Object], services: Sequence[Object], pods: Sequence[str], *, identified: bool
 ) -> str:
-    """The same from the control plane's objects; `identified`: everybody is to have a certificate."""
+    """Return the same text from the control plane's objects; with `identified` all sidecars need a certificate."""
     states = {insight["metadata"]["name"]: insight.get("status") or {} for insight in insights}
     behind = (f"{pod} {why}" for pod in pods if (why := _behind(states.get(pod, {}), identified=identified)))
-    plain = (f"{service['metadata']['name']} is called in plain text" for service in services if not _secured(service))
+    plain = (f"{one['metadata']['name']} is called in plaintext" for one in services if not _secured(one))
     return "; ".join((*behind, *plain))
 
 
 def _behind(state: Mapping[str, Any], *, identified: bool) -> str:
-    """Why a sidecar is not where the control plane wants it; empty when it is."""
+    """Return why a sidecar is not in sync with the control plane; empty if it is."""
     subscriptions = state.get("subscriptions") or ()
     if not subscriptions or subscriptions[-1].get("disconnectTime"):
         return "is not connected to the control plane"
     counts = subscriptions[-1].get("status") or {}
     if _number(counts.get("total"), "responsesRejected"):
-        return "has refused its configuration"
+        return "has rejected its configuration"
     if not _number(counts.get("lds"), "responsesAcknowledged"):
         return "has no configuration"
     waiting = [kind for kind in ("cds", "eds", "lds", "rds") if _waits(counts.get(kind))]
@@ -115,7 +109,7 @@ def _behind(state: Mapping[str, Any], *, identified: bool) -> str:
 
 
 def _waits(counts: Mapping[str, Any] | None) -> bool:
-    """More acknowledged than sent is fine: Envoy asks again when its own needs change."""
+    """Return whether acknowledgements are missing; there can be more of them, since Envoy also sends new requests."""
     return _number(counts, "responsesAcknowledged") < _number(counts, "responsesSent")
 
 
@@ -124,52 +118,58 @@ def _number(counts: Mapping[str, Any] | None, key: str) -> int:
 
 
 def _secured(service: Object) -> bool:
-    """Whether callers use mutual TLS: as long as one pod has no certificate, the control plane lets nobody begin."""
+    """Return whether callers use mutual TLS, which the control plane enables once all pods have a certificate."""
     status = service.get("status") or {}
     unused = not (status.get("dataplaneProxies") or {}).get("total")
     return unused or (status.get("tls") or {}).get("status") == "Ready"
 
 
-def accepted(cluster: Cluster, objects: Sequence[Object]) -> str:
-    """Which identities the control plane cannot issue yet, and why; empty when it can. No other object of ours has a
-    status."""
-    refs = [ref_of(thing) for thing in objects if thing["kind"] == "MeshIdentity"]
-    told = ((ref, unready(cluster.get(ref) or {})) for ref in refs)
-    return "; ".join(f"{ref}: {why}" for ref, why in told if why)
+def find_unaccepted(cluster: Cluster, objects: Sequence[Object]) -> str:
+    """Return which identities the control plane cannot issue yet, and why; empty if it can issue all.
+
+    No other object of a run has a status.
+    """
+    refs = [ref_of(one) for one in objects if one["kind"] == "MeshIdentity"]
+    reasons = ((ref, unready(cluster.get(ref) or {})) for ref in refs)
+    return "; ".join(f"{ref}: {why}" for ref, why in reasons if why)
 
 
 def unready(identity: Mapping[str, Any]) -> str:
-    """Why a MeshIdentity is not ready; empty when it is."""
+    """Return why a MeshIdentity is not ready; empty if it is."""
     conditions = (identity.get("status") or {}).get("conditions") or ()
     states = {condition["type"]: condition for condition in conditions}
     if states.get("Ready", {}).get("status") == "True":
         return ""
     reasons = [one["message"] for name, one in states.items() if name != "Ready" and one["status"] != "True"]
-    return " ".join(reasons) or "not looked at by the control plane"
+    return " ".join(reasons) or "not yet processed by the control plane"
 
 
 def admin(cluster: Cluster, pod: str, path: str, *, namespace: str) -> str:
-    """The answer to a GET on the admin interface of the pod's sidecar, as far as the control plane hands it out:
-    /stats and /clusters as JSON, /certs, and /config_dump. Raises DeployError."""
+    """Return the response to a GET on the admin interface of the pod's sidecar, through the control plane.
+
+    It serves /stats and /clusters as JSON, /certs and /config_dump. Raises DeployError for any other page.
+    """
     parts = urlsplit(path)
     query = {key: values[0] for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
-    place = f"/meshes/{mesh_of(cluster, namespace)}/dataplanes/{pod}.{namespace}"
+    base = f"/meshes/{mesh_of(cluster, namespace)}/dataplanes/{pod}.{namespace}"
     match parts.path:
         case "/stats":
-            answer = _ask(cluster, f"{place}/stats?format=json&usedonly=false")
+            answer = _ask(cluster, f"{base}/stats?format=json&usedonly=false")
             return json.dumps(selected(json.loads(answer), query.get("filter", "")))
         case "/clusters":
-            return _ask(cluster, f"{place}/clusters?format=json")
+            return _ask(cluster, f"{base}/clusters?format=json")
         case "/certs":
-            return json.dumps(certificates(json.loads(_ask(cluster, f"{place}/xds"))))
+            return json.dumps(certificates(json.loads(_ask(cluster, f"{base}/xds"))))
         case "/config_dump":
-            return _ask(cluster, f"{place}/xds")
-    raise DeployError(f"Kuma's control plane hands out no {parts.path} of a sidecar")
+            return _ask(cluster, f"{base}/xds")
+    raise DeployError(f"Kuma's control plane does not serve {parts.path} of a sidecar")
 
 
 def selected(stats: Mapping[str, Any], pattern: str) -> dict[str, Any]:
-    """The statistics whose name has the pattern in it, as Envoy's own `filter` does; none of the control plane's own
-    questions."""
+    """Select statistics whose name matches the pattern, as Envoy's own `filter` does.
+
+    Statistics of the control plane's own requests are excluded.
+    """
     entries = (stat for stat in stats["stats"] if "name" in stat)
     return {"stats": [stat for stat in entries if _is_meant(stat["name"], pattern)]}
 
@@ -179,7 +179,7 @@ def _is_meant(name: str, pattern: str) -> bool:
 
 
 def _ask(cluster: Cluster, path: str) -> str:
-    """A page of the API of a running control plane."""
+    """Return a page of the API of a running control plane. Raises DeployError without one."""
     pods = [*_running(cluster)]
     if not pods:
         raise DeployError(f"no control plane of Kuma runs in {ROOT_NAMESPACE}")

@@ -1,7 +1,7 @@
-"""Kuma's Mesh, identities and permissions as they are written: strict models.
+"""Model Kuma's manifests of the Mesh, identities and permissions, strictly.
 
-What Kuma knows and meshbench does not translate (permissive mutual TLS, shadow policies, tags other than the
-service, `from`) is an error with file and line, never passed over.
+Features that meshbench does not translate (permissive mutual TLS, shadow policies, tags other than the service, `from`)
+are errors with file and line, never ignored.
 """
 
 from collections.abc import Iterator
@@ -10,19 +10,18 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import AfterValidator, Field
 
 from bench.application.manifests import Kind, Manifest, Name, Part, Text
-from bench.meshes.kuma.naming import ROOT_NAMESPACE
+from bench.meshes.kuma.naming import MESH_LABEL, ROOT_NAMESPACE
 
 ANY: Final = "*"
-_MESH_LABEL: Final = "kuma.io/mesh"
 
 Verb = Literal["deny", "allow"]
 
 
 def _are_plain_labels(labels: dict[str, str]) -> dict[str, str]:
-    if labels.get(_MESH_LABEL, "default") != "default":
-        raise ValueError(f"{_MESH_LABEL} is {labels[_MESH_LABEL]!r}; the application is in the mesh 'default'")
+    if labels.get(MESH_LABEL, "default") != "default":
+        raise ValueError(f"{MESH_LABEL} is {labels[MESH_LABEL]!r}; the application is in the mesh 'default'")
     for key in labels:
-        if "kuma.io/" in key and key != _MESH_LABEL:
+        if "kuma.io/" in key and key != MESH_LABEL:
             raise ValueError(f"{key} changes what the policy does; meshbench does not translate it")
     return labels
 
@@ -38,7 +37,7 @@ Lifetime = Annotated[str, Field(pattern=r"^[1-9][0-9]*[smhdy]$")]
 
 
 class PolicyMetadata(Part):
-    """`metadata` of a policy; annotations could change what it does, and are refused."""
+    """`metadata` of a policy; annotations could change its effect, and are rejected."""
 
     untranslated: ClassVar[frozenset[str]] = frozenset({"annotations"})
 
@@ -85,7 +84,7 @@ class Authority(Part):
 
 
 class Backend(Part):
-    """The builtin authority of a mesh; strict is its default, and all that is translated."""
+    """The builtin authority of a mesh; only its default mode, strict, is translated."""
 
     untranslated: ClassVar[frozenset[str]] = frozenset({"rootChain"})
 
@@ -114,7 +113,7 @@ class MeshSpec(Part):
 
 
 class Mesh(Manifest):
-    """The mesh itself: how it sees Services, and the older form of mutual TLS."""
+    """The mesh itself: its mode of Services, and the older form of mutual TLS."""
 
     metadata: MeshMetadata
     spec: MeshSpec = MeshSpec()
@@ -124,7 +123,7 @@ class Mesh(Manifest):
 
 
 class NoLabels(Part):
-    """An empty mapping: everyone. An identity for some would leave the others without mutual TLS."""
+    """An empty mapping, which selects all workloads. A narrower identity would leave others without mutual TLS."""
 
 
 class IdentitySelector(Part):
@@ -173,7 +172,7 @@ class IdentityMetadata(PolicyMetadata):
 
 
 class MeshIdentity(Manifest):
-    """Certificates for everyone, by service account; from then on mutual TLS only."""
+    """Certificates for all workloads, by service account; with it, sidecars accept only mutual TLS."""
 
     metadata: IdentityMetadata
     spec: MeshIdentitySpec
@@ -208,7 +207,7 @@ class Rule(Part):
 
 
 class TargetRef(Part):
-    """Whom a permission protects; without labels everyone in the reach of its namespace."""
+    """The workloads that a permission protects; without labels all in the scope of its namespace."""
 
     untranslated: ClassVar[frozenset[str]] = frozenset(
         {"mesh", "name", "namespace", "proxyTypes", "sectionName", "tags"}
@@ -232,7 +231,7 @@ class MeshTrafficPermission(Manifest):
     spec: MeshTrafficPermissionSpec
 
     def entries(self) -> Iterator[tuple[Verb, SpiffeIdMatch]]:
-        """What it says, in its order."""
+        """Yield its entries in order."""
         for rule in self.spec.rules:
             for match in rule.default.deny:
                 yield "deny", match.spiffe_id
@@ -262,7 +261,7 @@ class TrafficPermissionSpec(Part):
 
 
 class TrafficPermissionMetadata(Part):
-    """Older policies belong to the whole mesh: no namespace."""
+    """`metadata` of an older policy, which applies to the whole mesh and has no namespace."""
 
     untranslated: ClassVar[frozenset[str]] = frozenset({"annotations", "namespace"})
 
@@ -271,14 +270,14 @@ class TrafficPermissionMetadata(Part):
 
 
 class TrafficPermission(Manifest):
-    """Which services may connect; for each destination the one permission counts that names it most closely."""
+    """Which services may connect; for each destination, the permission that names it most closely is used."""
 
     mesh: Literal["default"] = "default"
     metadata: TrafficPermissionMetadata
     spec: TrafficPermissionSpec
 
     def rank(self, tags: tuple[str, ...]) -> int:
-        """How closely it names a workload with these service tags: 2 by name, 1 by `*`, 0 not at all."""
+        """Return how closely it names a workload with these service tags: 2 by name, 1 by `*`, 0 not at all."""
         named = {destination.match.service for destination in self.spec.destinations}
         return 2 if named & set(tags) else 1 if ANY in named else 0
 

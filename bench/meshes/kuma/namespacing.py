@@ -1,20 +1,19 @@
-"""Kuma's objects of a run: the mesh itself, and a configuration's manifests moved into the run's namespace."""
+"""Build Kuma's objects of a run: the Mesh, and a configuration's manifests moved into the run's namespace."""
 
 import re
 from collections.abc import Sequence
 from typing import Any, Final
 
 from bench.application.model import MESH
-from bench.application.model import NAMESPACE as WRITTEN
+from bench.application.model import NAMESPACE as APPLICATION
 from bench.k8s.client import Object, Ref
-from bench.meshes.kuma.naming import ROOT_NAMESPACE, TRUST_DOMAIN, trust_domain
+from bench.meshes.kuma.naming import MESH_LABEL, ROOT_NAMESPACE, TRUST_DOMAIN, trust_domain
 
 API_VERSION: Final = "kuma.io/v1alpha1"
-MESH_LABEL: Final = "kuma.io/mesh"  # on a policy, or on a namespace: which mesh it belongs to
 
-# As the control plane would make it: no mutual TLS, so no permissions, and Services known by their tags. Policies
-# bring a Mesh of their own, whose MeshServices are exclusive, since MeshIdentity needs that: sidecars then call
-# clusters and listeners by other names, and do with a request exactly the same.
+# The control plane's default: no mutual TLS, so no permissions, and Services by their tags. Policies include their own
+# Mesh with exclusive MeshServices, which MeshIdentity needs: sidecars then have other names of clusters and listeners,
+# and handle requests in exactly the same way.
 BASE_MESH: Final[Object] = {"apiVersion": API_VERSION, "kind": "Mesh", "metadata": {"name": MESH}, "spec": {}}
 
 # Kinds that belong to no namespace.
@@ -39,34 +38,41 @@ _CLUSTER_WIDE: Final = frozenset(
         "VirtualOutbound",
     }
 )
-_FIRST: Final = ("Mesh", "MeshIdentity")  # what others need: the mesh, then who is who in it
+_FIRST: Final = ("Mesh", "MeshIdentity")  # needed by others: the mesh, then its identities
 _NAMESPACE_KEYS: Final = frozenset({"namespace", "k8s.kuma.io/namespace"})
 # The namespace inside a text: a SPIFFE id (/ns/bookinfo/), a service's tag (details_bookinfo_svc_9080) and a host
 # (details.bookinfo.svc.cluster.local, details.bookinfo.mesh).
-_IN_TEXT: Final = re.compile(rf"(?<=/ns/){WRITTEN}(?=/)|(?<=_){WRITTEN}(?=_svc(?:_|$))|(?<=\.){WRITTEN}(?=\.)")
+_IN_TEXT: Final = re.compile(
+    rf"(?<=/ns/){APPLICATION}(?=/)|(?<=_){APPLICATION}(?=_svc(?:_|$))|(?<=\.){APPLICATION}(?=\.)"
+)
 
 
-def mesh_objects(policies: Sequence[Object], namespace: str, guest: str = "") -> tuple[Object, ...]:
-    """The manifests as they are to be applied: in `namespace` where they say `bookinfo` or nothing, what others need
-    first; for a `guest` in the mesh of that name."""
+def mesh_objects(policies: Sequence[Object], namespace: str, run_mesh: str = "") -> tuple[Object, ...]:
+    """Return the manifests in the order to apply, moved into `namespace` if they name `bookinfo` or none.
+
+    With `run_mesh` they are also moved into the mesh of that name.
+    """
     moved = (_placed(policy, namespace) for policy in policies)
-    return tuple(sorted((_of_guest(one, guest) if guest else one for one in moved), key=_rank))
+    return tuple(sorted((_of_guest(one, run_mesh) if run_mesh else one for one in moved), key=_rank))
 
 
-def own_mesh(guest: str = "") -> Object:
-    """The mesh without policies: ours, or a guest's own beside those of others."""
-    return {**BASE_MESH, "metadata": {"name": guest or MESH}}
+def own_mesh(run_mesh: str = "") -> Object:
+    """Return the Mesh without policies: the default one, or the run's own next to existing ones."""
+    return {**BASE_MESH, "metadata": {"name": run_mesh or MESH}}
 
 
 def mesh_label(policy: Object) -> str:
-    """The mesh that a policy belongs to."""
+    """Return the mesh of a policy."""
     return str((policy["metadata"].get("labels") or {}).get(MESH_LABEL, MESH))
 
 
-def made_for(things: Sequence[Object]) -> tuple[Ref, ...]:
-    """What the control plane makes for these objects and leaves behind when they go: the trust in an identity's
-    authority, which would still be there, and grow, when the identity is made again with an authority of its own."""
-    identities = (thing["metadata"]["name"] for thing in things if thing["kind"] == "MeshIdentity")
+def list_generated(objects: Sequence[Object]) -> tuple[Ref, ...]:
+    """Return what the control plane creates for these objects and keeps when they are deleted.
+
+    This is the MeshTrust of an identity's authority. It would grow if the identity were created again, with a new
+    authority.
+    """
+    identities = (one["metadata"]["name"] for one in objects if one["kind"] == "MeshIdentity")
     return tuple(Ref(API_VERSION, "MeshTrust", name, ROOT_NAMESPACE) for name in identities)
 
 
@@ -78,8 +84,7 @@ def _placed(policy: Object, namespace: str) -> Object:
 
 
 def _of_guest(policy: Object, mesh: str) -> Object:
-    """In a mesh of the guest's own: with its name in the identities, and with a name of its own where others have
-    theirs."""
+    """Move a policy into another mesh: with its name in identities, and with a unique name outside a namespace."""
     moved: Object = _renamed(policy, mesh)
     metadata = {**moved["metadata"]}
     if moved["kind"] == "Mesh":
@@ -92,21 +97,21 @@ def _of_guest(policy: Object, mesh: str) -> Object:
 
 
 def _renamed(value: Any, mesh: str) -> Any:
-    """A copy of a part of a manifest with the guest's trust domain in it."""
+    """Return a copy of a part of a manifest with the trust domain of another mesh."""
     if isinstance(value, dict):
         return {key: _renamed(part, mesh) for key, part in value.items()}
     if isinstance(value, list):
         return [_renamed(part, mesh) for part in value]
-    named = f"spiffe://{TRUST_DOMAIN}"
-    return value.replace(named, f"spiffe://{trust_domain(mesh)}") if isinstance(value, str) else value
+    default = f"spiffe://{TRUST_DOMAIN}"
+    return value.replace(default, f"spiffe://{trust_domain(mesh)}") if isinstance(value, str) else value
 
 
-def _rank(thing: Object) -> int:
-    return _FIRST.index(thing["kind"]) if thing["kind"] in _FIRST else len(_FIRST)
+def _rank(policy: Object) -> int:
+    return _FIRST.index(policy["kind"]) if policy["kind"] in _FIRST else len(_FIRST)
 
 
 def _moved(value: Any, namespace: str) -> Any:
-    """A copy of a part of a manifest with the run's namespace in it."""
+    """Return a copy of a part of a manifest with the run's namespace."""
     if isinstance(value, dict):
         return {key: _moved_field(key, part, namespace) for key, part in value.items()}
     if isinstance(value, list):
@@ -115,4 +120,4 @@ def _moved(value: Any, namespace: str) -> Any:
 
 
 def _moved_field(key: str, value: Any, namespace: str) -> Any:
-    return namespace if key in _NAMESPACE_KEYS and value == WRITTEN else _moved(value, namespace)
+    return namespace if key in _NAMESPACE_KEYS and value == APPLICATION else _moved(value, namespace)

@@ -1,4 +1,4 @@
-"""How Kuma calls things: service tags, identities, clusters. One zone, and the mesh that is there by default."""
+"""Build Kuma's names of service tags, identities and clusters, in one zone and the default mesh."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -6,6 +6,7 @@ from typing import Final
 from bench.application.model import GATEWAY, MESH, Application, Service, Workload
 
 ZONE: Final = "default"
+MESH_LABEL: Final = "kuma.io/mesh"  # the mesh of a policy or a namespace
 ROOT_NAMESPACE: Final = "kuma-system"
 TRUST_DOMAIN: Final = f"{MESH}.{ZONE}.mesh.local"  # of the mesh that manifests name
 
@@ -13,12 +14,12 @@ _PORT_NAME: Final = "http"  # of every Service of Bookinfo
 
 
 def service_tag(application: Application, service: Service) -> str:
-    """`reviews_bookinfo_svc_9080`: what `kuma.io/service` says of the workloads behind a Service."""
+    """Return `reviews_bookinfo_svc_9080`, the tag `kuma.io/service` of a Service's workloads."""
     return f"{service.name}_{application.namespace}_svc_{service.port}"
 
 
 def service_tags(application: Application, workload: Workload) -> tuple[str, ...]:
-    """The service tags of a workload; who has no Service has a tag all the same, without a port."""
+    """Return the service tags of a workload; one without a Service has a tag without a port."""
     own = (service for service in application.services if workload in service.workloads)
     tags = tuple(sorted(service_tag(application, service) for service in own))
     if application.gateway is not None and application.gateway.proxy is not None and workload.name == GATEWAY:
@@ -27,42 +28,42 @@ def service_tags(application: Application, workload: Workload) -> tuple[str, ...
 
 
 def mesh_service(application: Application, service: Service) -> str:
-    """`default_reviews_bookinfo_default_msvc_9080`: the cluster of a Service where MeshServices are exclusive."""
+    """Return `default_reviews_bookinfo_default_msvc_9080`, a Service's cluster with exclusive MeshServices."""
     return f"{application.mesh}_{service.name}_{application.namespace}_{ZONE}_msvc_{service.port}"
 
 
 def mesh_service_kri(application: Application, service: Service) -> str:
-    """`kri_msvc_default_default_bookinfo_reviews_http`."""
+    """Return `kri_msvc_default_default_bookinfo_reviews_http`."""
     return f"kri_msvc_{MESH}_{ZONE}_{application.namespace}_{service.name}_{_PORT_NAME}"
 
 
 def permission_kri(namespace: str, name: str) -> str:
-    """`kri_mtp_default_default_bookinfo_reviews-viewer_`: the name of a MeshTrafficPermission in RBAC filters."""
+    """Return `kri_mtp_default_default_bookinfo_reviews-viewer_`, a MeshTrafficPermission's name in RBAC filters."""
     return f"kri_mtp_{MESH}_{ZONE}_{namespace}_{name}_"
 
 
 def route_kri(namespace: str, name: str) -> str:
-    """`kri_mhttpr_default_default_bookinfo_reviews-by-user_`: the name of a MeshHTTPRoute's routes."""
+    """Return `kri_mhttpr_default_default_bookinfo_reviews-by-user_`, the name of a MeshHTTPRoute's routes."""
     return f"kri_mhttpr_{MESH}_{ZONE}_{namespace}_{name}_"
 
 
 def spiffe_id(application: Application, account: str) -> str:
-    """The SPIFFE id that a MeshIdentity gives to a service account."""
+    """Return the SPIFFE id of a service account from a MeshIdentity."""
     return f"spiffe://{trust_domain(application.mesh)}/ns/{application.namespace}/sa/{account}"
 
 
 def trust_domain(mesh: str) -> str:
-    """The trust domain of a mesh's identities."""
+    """Return the trust domain of a mesh's identities."""
     return f"{mesh}.{ZONE}.mesh.local"
 
 
 def builtin_id(tag: str, mesh: str = MESH) -> str:
-    """The SPIFFE id that the builtin authority of a mesh gives to a service tag."""
+    """Return the SPIFFE id of a service tag from the builtin authority of a mesh."""
     return f"spiffe://{mesh}/{tag}"
 
 
 def builtin_ids(application: Application, account: str) -> tuple[str, ...]:
-    """All names in a certificate of the builtin authority: SPIFFE ids by service, then one name for every tag."""
+    """Return all names in a certificate of the builtin authority: SPIFFE ids by service, then a name for each tag."""
     workloads = [workload for workload in application.everyone if workload.account == account]
     services = [tag for workload in workloads for tag in service_tags(application, workload)]
     tags = [f"kuma://{key}/{value}" for one in workloads for key, value in _all_tags(application, one)]
@@ -70,7 +71,7 @@ def builtin_ids(application: Application, account: str) -> tuple[str, ...]:
 
 
 def inbound_tags(application: Application, workload: Workload, tag: str) -> Mapping[str, str]:
-    """The tags of a workload's inbound; a cluster adds the node's name and the hash of the pod's template."""
+    """Return the tags of a workload's inbound; a cluster adds the node's name and the hash of the pod's template."""
     service, _, port = tag.partition(f"_{application.namespace}_svc")
     return {
         **workload.labels,

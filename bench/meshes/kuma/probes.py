@@ -1,7 +1,7 @@
-"""From permissions to questions: for each a caller that has to pass, and one that has to be turned away.
+"""Derive probes from permissions: for each a caller that must pass, and one that must be denied.
 
-Every expectation is evaluated against the whole set of policies, so that it is right where policies overlap.
-Kuma's permissions know no method and no path: every question is what the application's clients ask.
+Each expected response is evaluated with all policies, so that it is correct if policies overlap. Kuma's permissions
+have no method or path, so each probe is a request of the application's own clients.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +20,7 @@ Permission = MeshTrafficPermission | TrafficPermission
 
 
 def names_of(policies: Policies, application: Application, account: str) -> tuple[str, ...]:
-    """The names in the certificate of a service account, its SPIFFE id first; none without mutual TLS."""
+    """Return the names in the certificate of a service account, its SPIFFE id first; none without mutual TLS."""
     match policies.form:
         case "plain":
             return ()
@@ -31,16 +31,16 @@ def names_of(policies: Policies, application: Application, account: str) -> tupl
 
 
 def probes(policies: Policies, application: Application) -> tuple[Probe, ...]:
-    """What to ask the sidecars so that mutual TLS and each permission show, workload by workload."""
+    """Return requests that prove mutual TLS and each permission, workload by workload."""
     every: tuple[Permission, ...] = (*policies.permissions, *policies.traffic_permissions)
     return (
-        *_plain_text(policies, application),
+        *_plaintext(policies, application),
         *(probe for permission in every for probe in permission_probes(permission, policies, application)),
     )
 
 
 def permission_probes(permission: Permission, policies: Policies, application: Application) -> Iterator[Probe]:
-    """The probes that show one of the permissions."""
+    """Yield the probes that prove one of the permissions."""
     for workload in application.workloads:
         scene = _Scene(policies, application, workload)
         if isinstance(permission, TrafficPermission):
@@ -49,8 +49,8 @@ def permission_probes(permission: Permission, policies: Policies, application: A
             yield from scene.identity(permission)
 
 
-def _plain_text(policies: Policies, application: Application) -> Iterator[Probe]:
-    """Who does not show a certificate is refused everywhere; that is the MeshIdentity's doing, or the Mesh's."""
+def _plaintext(policies: Policies, application: Application) -> Iterator[Probe]:
+    """Yield a probe without a certificate for each workload, which the MeshIdentity or Mesh must refuse."""
     if policies.form != "plain":
         label = "default" if policies.identity is None else policies.identity.metadata.name
         for workload in application.workloads:
@@ -60,7 +60,7 @@ def _plain_text(policies: Policies, application: Application) -> Iterator[Probe]
 
 @dataclass(frozen=True, slots=True)
 class _Scene:
-    """The policies as they meet at one workload."""
+    """The policies at one workload, for which it builds probes."""
 
     policies: Policies
     application: Application
@@ -68,8 +68,8 @@ class _Scene:
 
     def connection(self, permission: TrafficPermission) -> Iterator[Probe]:
         if permission.rank(service_tags(self.application, self.workload)):
-            named = [caller for caller in self._callers() if names_source(permission, self._names(caller))]
-            yield from self._pair(permission.metadata.name, named, allowing=True)
+            matching = [caller for caller in self._callers() if names_source(permission, self._names(caller))]
+            yield from self._pair(permission.metadata.name, matching, allowing=True)
 
     def identity(self, permission: MeshTrafficPermission) -> Iterator[Probe]:
         if not self.policies.applies(permission, self.workload):
@@ -78,17 +78,17 @@ class _Scene:
         for index, (verb, match) in enumerate(entries):
             name = permission.metadata.name
             label = name if len(entries) == 1 else f"{name} rule {index}"
-            named = [caller for caller in self._callers() if match.matches(self._names(caller)[0])]
-            yield from self._pair(label, named, allowing=verb == "allow")
+            matching = [caller for caller in self._callers() if match.matches(self._names(caller)[0])]
+            yield from self._pair(label, matching, allowing=verb == "allow")
 
-    def _pair(self, label: str, named: Sequence[Workload], *, allowing: bool) -> Iterator[Probe]:
-        """One caller on each side of what the permission says."""
-        others = [caller for caller in self._callers() if caller not in named]
-        yield from self._first(label, (caller for caller in named if self._allows(caller) == allowing))
+    def _pair(self, label: str, matching: Sequence[Workload], *, allowing: bool) -> Iterator[Probe]:
+        """Yield a probe of one caller that matches the permission, and of one that does not."""
+        others = [caller for caller in self._callers() if caller not in matching]
+        yield from self._first(label, (caller for caller in matching if self._allows(caller) == allowing))
         yield from self._first(label, (caller for caller in others if self._allows(caller) != allowing))
 
     def _callers(self) -> tuple[Workload, ...]:
-        """All that could ask: first who asks when the application does its work."""
+        """Return all possible callers, those of the application itself first."""
         usual = self.application.callers(self.workload.name)
         return (*usual, *(one for one in self.application.everyone if one not in usual))
 
@@ -104,6 +104,6 @@ class _Scene:
     def _first(self, label: str, callers: Iterable[Workload]) -> Iterator[Probe]:
         (method, path), status = next(iter(ENDPOINTS[self.workload.app].items()))
         for caller in callers:
-            asked = _DENIED.get(self._decision(caller), status)
-            yield Probe(label, self.workload.name, caller.account, method, path, asked)
+            expected = _DENIED.get(self._decision(caller), status)
+            yield Probe(label, self.workload.name, caller.account, method, path, expected)
             return

@@ -1,7 +1,7 @@
-"""Kuma's MeshHTTPRoute as it is written: strict models.
+"""Model Kuma's MeshHTTPRoute, strictly.
 
-What Kuma knows and meshbench does not translate (weights, filters, methods, queries, regular expressions) is an error
-with file and line, never passed over.
+Features that meshbench does not translate (weights, filters, methods, queries, regular expressions) are errors with
+file and line, never ignored.
 """
 
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
@@ -23,7 +23,7 @@ class HeaderMatch(Part):
 
 
 class PathMatch(Part):
-    """One path, or every path; Kuma takes a prefix of several letters for a part between slashes."""
+    """An exact path, or all paths; Kuma matches any longer prefix by whole parts between slashes."""
 
     type: Literal["Exact", "PathPrefix"]
     value: Annotated[str, Field(pattern=r"^/")]
@@ -43,7 +43,7 @@ class HttpMatch(Part):
 
 
 class BackendRef(Part):
-    """A Service, as the mesh knows it."""
+    """A reference to a MeshService."""
 
     untranslated: ClassVar[frozenset[str]] = frozenset({"labels", "tags", "weight"})
 
@@ -92,7 +92,7 @@ class MeshHTTPRouteSpec(Part):
 
 
 class MeshHTTPRoute(Manifest):
-    """Where the sidecars of some callers send requests to some Services."""
+    """The routes from the sidecars of some callers to some Services."""
 
     metadata: PolicyMetadata
     spec: MeshHTTPRouteSpec

@@ -1,4 +1,4 @@
-"""What Kuma's routes mean for Bookinfo, and routes that could not work. Pure."""
+"""Resolve Kuma's routes for Bookinfo, and find routes that cannot work. Pure."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,59 +11,61 @@ from bench.meshes.kuma.policies import Policies
 from bench.meshes.kuma.route_manifests import BackendRef, HttpMatch, MeshHTTPRoute, PathMatch, RouteRule, ServiceRef, To
 from bench.meshes.routing import Condition, Way, is_shown
 
+# The manifest of a rule, and the indexes of its `to` and of the rule in it.
+Place = tuple[MeshHTTPRoute, int, int]
+
 
 def outbound_cluster(policies: Policies, application: Application, service: Service) -> str:
-    """`reviews_bookinfo_svc_9080`, or the name of its MeshService."""
+    """Return `reviews_bookinfo_svc_9080`, or the name of its MeshService."""
     return mesh_service(application, service) if policies.exclusive else service_tag(application, service)
 
 
-def ways(policies: Policies, application: Application, *, caller: Workload, service: Service) -> tuple[Way, ...]:
-    """Where the sidecar of `caller` sends requests to a service: as the routes for it say, the narrowest first, and
-    what none of them takes to any of its workloads."""
-    routed = [way for _, way in _routed(policies, application, caller=caller, service=service)]
-    everything = Way(outbound_cluster(policies, application, service), service, service.workloads)
-    narrow = sorted((way for way in routed if not _takes_everything(way)), key=_width)
-    return (*narrow, next(filter(_takes_everything, routed), everything))
+def routes(policies: Policies, application: Application, *, caller: Workload, service: Service) -> tuple[Way, ...]:
+    """Return the routes from the sidecar of `caller` to a service, the narrowest first.
+
+    The last one matches all remaining requests; by default it leads to any of the service's workloads.
+    """
+    written = [route for _, route in _routed(policies, application, caller=caller, service=service)]
+    default = Way(outbound_cluster(policies, application, service), service, service.workloads)
+    narrow = sorted((route for route in written if not _takes_everything(route)), key=_width)
+    return (*narrow, next(filter(_takes_everything, written), default))
 
 
 def destinations(policies: Policies, application: Application, caller: Workload) -> tuple[Service, ...]:
-    """The Services to which requests of `caller` can lead, by name; its sidecar knows no other cluster."""
-    every = (
-        way for service in application.services for way in ways(policies, application, caller=caller, service=service)
-    )
-    found = {way.service.name: way.service for way in every}
+    """Return the Services that requests of `caller` can reach, by name; its sidecar has no other clusters."""
+    every = (routes(policies, application, caller=caller, service=service) for service in application.services)
+    found = {route.service.name: route.service for some in every for route in some}
     return tuple(found[name] for name in sorted(found))
 
 
 def route_problems(sources: Sequence[Source[MeshHTTPRoute]], policies: Policies) -> Iterator[Problem]:
-    """Routes of nobody, to what is not there, or in each other's place; then those that no request could show."""
+    """Yield routes without a caller or service, and conflicting ones; if none, those that no request could prove."""
     found = [problem for source in sources for problem in _problems(source, policies)]
     yield from found or [*_rivals(sources, policies)] or _unshown(sources, policies)
-
-
-Place = tuple[MeshHTTPRoute, int, int]  # the route, and where in it: which `to`, which rule
 
 
 def _routed(
     policies: Policies, application: Application, *, caller: Workload, service: Service
 ) -> Iterator[tuple[Place, Way]]:
-    """What the routes say, in their own order, and where each says it."""
-    for route in policies.routes:
-        if not policies.applies(route, caller):
+    """Yield the routes of the manifests in their order, with their positions."""
+    for manifest in policies.routes:
+        if not policies.applies(manifest, caller):
             continue
-        for index, to in enumerate(route.spec.to):
+        for index, to in enumerate(manifest.spec.to):
             if to.target_ref.name == service.name:
-                for place, way in _ways(route, to, policies=policies, application=application):
-                    yield (route, index, place), way
+                for number, route in _ways(manifest, to, policies=policies, application=application):
+                    yield (manifest, index, number), route
 
 
-def _ways(route: MeshHTTPRoute, to: To, *, policies: Policies, application: Application) -> Iterator[tuple[int, Way]]:
-    origin = route_kri(policies.namespace_of(route), route.metadata.name)
-    for place, rule in enumerate(to.rules):
+def _ways(
+    manifest: MeshHTTPRoute, to: To, *, policies: Policies, application: Application
+) -> Iterator[tuple[int, Way]]:
+    origin = route_kri(policies.namespace_of(manifest), manifest.metadata.name)
+    for number, rule in enumerate(to.rules):
         target = application.service(rule.default.backend.name)
         cluster = outbound_cluster(policies, application, target)
         for match in rule.matches:
-            yield place, Way(cluster, target, target.workloads, _path(match.path), _headers(match), origin)
+            yield number, Way(cluster, target, target.workloads, _path(match.path), _headers(match), origin)
 
 
 def _path(path: PathMatch | None) -> Condition | None:
@@ -79,19 +81,19 @@ def _headers(match: HttpMatch) -> tuple[tuple[str, Condition], ...]:
     )
 
 
-def _takes_everything(way: Way) -> bool:
-    return way.path is None and not way.headers
+def _takes_everything(route: Way) -> bool:
+    return route.path is None and not route.headers
 
 
-def _width(way: Way) -> tuple[bool, int]:
-    """Kuma looks at a path first, then at the way with more headers."""
-    return way.path is None, -len(way.headers)
+def _width(route: Way) -> tuple[bool, int]:
+    """Return Kuma's order of routes: those with a path first, then those with more headers."""
+    return route.path is None, -len(route.headers)
 
 
 def _problems(source: Source[MeshHTTPRoute], policies: Policies) -> Iterator[Problem]:
     route, application = source.manifest, policies.application
     if not policies.exclusive:
-        message = "a route to MeshServices does nothing without a Mesh whose meshServices.mode is Exclusive"
+        message = "a route to MeshServices has no effect without a Mesh whose meshServices.mode is Exclusive"
         yield source.problem(("kind",), message)
     if policies.namespace_of(route) != application.namespace:
         message = f"routes of Services are read in their own namespace, {application.namespace}"
@@ -101,8 +103,8 @@ def _problems(source: Source[MeshHTTPRoute], policies: Policies) -> Iterator[Pro
     for index, to in enumerate(route.spec.to):
         loc: Loc = ("spec", "to", index)
         yield from _reference_problems(source, (*loc, "targetRef"), reference=to.target_ref, application=application)
-        for place, rule in enumerate(to.rules):
-            yield from _rule_problems(source, (*loc, "rules", place), rule=rule, application=application)
+        for number, rule in enumerate(to.rules):
+            yield from _rule_problems(source, (*loc, "rules", number), rule=rule, application=application)
 
 
 def _rule_problems(
@@ -112,9 +114,9 @@ def _rule_problems(
     yield from _reference_problems(
         source, (*loc, "default", "backendRefs", 0), reference=backend, application=application
     )
-    for place, match in enumerate(rule.matches):
+    for position, match in enumerate(rule.matches):
         if match.path is not None and match.path.type == "PathPrefix" and not match.path.is_everything:
-            where = (*loc, "matches", place, "path", "value")
+            where = (*loc, "matches", position, "path", "value")
             yield source.problem(where, "a prefix other than / is not translated by meshbench")
 
 
@@ -131,16 +133,16 @@ def _reference_problems(
 
 
 def _no_service(name: str, application: Application) -> str:
-    """What is there instead; a version's Service is there when the version is."""
+    """Return the message for an unknown Service; a version's Service exists if the version is deployed."""
     app = name.rpartition("-v")[0]
     versions = [workload.version for workload in application.workloads if workload.app == app]
     near = did_you_mean(name, [service.name for service in application.services])
-    told = f"; deployed of {app} is {', '.join(versions)} (application.reviews)" if versions else near
-    return f"there is no service {name!r}{told}"
+    known = f"; deployed of {app} is {', '.join(versions)} (application.reviews)" if versions else near
+    return f"there is no service {name!r}{known}"
 
 
 def _rivals(sources: Sequence[Source[MeshHTTPRoute]], policies: Policies) -> Iterator[Problem]:
-    """Two that route the same requests: Kuma merges them, by rules of its own."""
+    """Yield manifests that route the same requests as another, which Kuma would merge by its own rules."""
     seen: dict[tuple[str, str], Source[MeshHTTPRoute]] = {}
     for source in sources:
         callers = [one.name for one in policies.application.everyone if policies.applies(source.manifest, one)]
@@ -154,21 +156,21 @@ def _rivals(sources: Sequence[Source[MeshHTTPRoute]], policies: Policies) -> Ite
 
 
 def _unshown(sources: Sequence[Source[MeshHTTPRoute]], policies: Policies) -> Iterator[Problem]:
-    """Rules that no request of the application's own calls follows."""
+    """Yield rules that no request of the application's own calls uses."""
     application = policies.application
     shown = set(_shown(policies, application))
     for source in sources:
         for index, to in enumerate(source.manifest.spec.to):
-            for place, _ in enumerate(to.rules):
-                if (source.manifest.metadata.name, index, place) not in shown:
-                    message = "no request of the application could show that this route works"
-                    yield source.problem(("spec", "to", index, "rules", place), message)
+            for number, _ in enumerate(to.rules):
+                if (source.manifest.metadata.name, index, number) not in shown:
+                    message = "no request of the application could prove that this route works"
+                    yield source.problem(("spec", "to", index, "rules", number), message)
 
 
 def _shown(policies: Policies, application: Application) -> Iterator[tuple[str, int, int]]:
     for caller in application.everyone:
         for service in application.services:
-            every = ways(policies, application, caller=caller, service=service)
-            for (route, index, place), way in _routed(policies, application, caller=caller, service=service):
-                if any(known == way and is_shown(known, every, service.workload.app) for known in every):
-                    yield route.metadata.name, index, place
+            every = routes(policies, application, caller=caller, service=service)
+            for (manifest, index, number), route in _routed(policies, application, caller=caller, service=service):
+                if any(known == route and is_shown(known, every, service.workload.app) for known in every):
+                    yield manifest.metadata.name, index, number

@@ -1,6 +1,6 @@
-"""The figures of a report. Only this package imports matplotlib, and only when a figure is asked for.
+"""Draw the figures of a report. Only this package imports matplotlib, and only when a figure is requested.
 
-A new figure is a function here: from a Report to a Drawing, or to None where the run has nothing for it.
+A new figure is a function here: from a Report to a Drawing, or to None where the run has no data for it.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ FIGURES: Final[dict[str, Callable[[Report], Drawing | None]]] = {
 
 @dataclass(frozen=True)
 class Picture:
-    """One figure, drawn once; its formats are made when they are asked for."""
+    """One figure, drawn once; its formats are made when they are requested."""
 
     name: str
     drawing: Drawing
@@ -57,7 +57,7 @@ class Picture:
 
 
 def draw_figures(report: Report) -> tuple[Picture, ...]:
-    """Draws every figure that the run has something for."""
+    """Draw every figure for which the run has data."""
     with styled():
         drawings = {name: draw(report) for name, draw in FIGURES.items()}
     return tuple(Picture(name, drawing) for name, drawing in drawings.items() if drawing is not None)

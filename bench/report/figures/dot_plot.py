@@ -1,4 +1,4 @@
-"""One row per configuration: each repeat a dot, the mean a line, its interval a bar."""
+"""Draw one row per configuration: each repeat a dot, the mean a line, its interval a bar."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from bench.units import format_interval, format_ms, format_rps
 
 _DOTS = (
     "Each dot is one repeat (hollow: invalid, not counted), the line their mean, the bar its interval; an arrow: it"
-    " goes on"
+    " continues"
 )
 
 
@@ -52,15 +52,15 @@ class Row:
 
 
 def draw_p95(report: Report) -> Drawing | None:
-    """P95 per configuration; the thesis's values in a panel of their own, on a scale of their own."""
+    """Draw P95 per configuration; the 2022 study's values in a separate panel, on a separate scale."""
     if report.is_sweep:
         return None
     rows = _rows(report, lambda repeat: repeat.p95_ms, lambda c: (c.p95_ms, c.p95_low_ms, c.p95_high_ms))
     known = [row.name for row in rows if row.name in P95_MS]
     figure = new_figure(0.85 + ROW * len(rows))
     if known:
-        ours, theirs = figure.subplots(1, 2, sharey=True, width_ratios=(2.7, 1))
-        _thesis_panel(theirs, rows)
+        ours, study = figure.subplots(1, 2, sharey=True, width_ratios=(2.7, 1))
+        _thesis_panel(study, rows)
         figure.subplots_adjust(wspace=0.1)
     else:
         ours = figure.subplots()
@@ -68,32 +68,32 @@ def draw_p95(report: Report) -> Drawing | None:
     ours.set_xlabel("P95 in ms, measured here")
     place(figure, left=0.15, top=0.28)
     values = "; ".join(f"{row.name} {format_ms(row.mean)} ms" for row in rows)
-    aside = " Grey panel: the 2022 thesis on another cluster, for shape, not for size." if known else ""
+    aside = " Grey panel: the 2022 study on another cluster: compare shapes, not sizes." if known else ""
     return Drawing(
         figure,
         "P95 response time",
         f"{values}.{aside}",
-        f"P95: 95 % of the requests were answered within this time. {_DOTS}.{aside}",
+        f"P95: 95 % of the requests had a response within this time. {_DOTS}.{aside}",
     )
 
 
 def draw_rps(report: Report) -> Drawing | None:
-    """Throughput per configuration."""
+    """Draw the throughput per configuration."""
     if report.is_sweep:
         return None
     rows = _rows(report, lambda repeat: repeat.rps, lambda c: (c.rps, c.rps_low, c.rps_high))
     figure = new_figure(0.7 + ROW * len(rows))
     axes = figure.subplots()
     draw_strips(axes, rows, format_rps)
-    axes.set_xlabel("good requests per second")
+    axes.set_xlabel("successful requests per second")
     place(figure, left=0.15, top=0.12)
     values = "; ".join(f"{row.name} {format_rps(row.mean)} requests/s" for row in rows)
-    note = "In a closed loop a slower answer lowers the throughput by itself: it is no measure of capacity"
+    note = "In a closed loop slower responses lower the throughput: it is no measure of capacity"
     return Drawing(figure, "Throughput", f"{values}.", f"{_DOTS}. {note}.")
 
 
 def draw_strips(axes: Axes, rows: Sequence[Row], formatter: Callable[[float | None], str]) -> None:
-    """The rows, top down, each with its name and value above its dots; the axis starts at 0."""
+    """Draw the rows, top down, each with its name and value above its dots; the axis starts at 0."""
     for y, row in enumerate(rows):
         _strip(axes, y, row)
         interval = format_interval(row.low, row.high, formatter)
@@ -112,13 +112,13 @@ def draw_strips(axes: Axes, rows: Sequence[Row], formatter: Callable[[float | No
 
 
 def _largest(rows: Sequence[Row]) -> float:
-    """The largest value that is shown: of the points, or of an interval that does not go on far beyond them."""
+    """Return the largest value of the axis: of the points, or of an interval that does not extend far beyond them."""
     points = [value for row in rows for value in row.points]
     return reach([0, *points], [row.high for row in rows if row.high is not None])[1]
 
 
 def bare_rows(axes: Axes, count: int) -> None:
-    """Rows from the top down, without ticks and frame: names stand above the values."""
+    """Set up rows from the top down, without ticks and frame: names are above the values."""
     axes.set_ylim(count - 0.35, -0.6)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
@@ -150,7 +150,7 @@ def _strip(axes: Axes, y: float, row: Row) -> None:
 
 
 def _thesis_panel(axes: Axes, rows: Sequence[Row]) -> None:
-    """The thesis's values: same rows, own scale, on which its baseline lies where ours does."""
+    """Draw the study's values: same rows, separate scale, with its baseline at the position of ours."""
     values = [P95_MS.get(row.name) for row in rows]
     for y, value in enumerate(values):
         if value is not None:
@@ -164,12 +164,12 @@ def _thesis_panel(axes: Axes, rows: Sequence[Row]) -> None:
     axes.set_facecolor(TINT)
     axes.set_xlim(0, _matching_limit(rows, [value for value in values if value is not None]))
     plain_ticks(axes, "x")
-    axes.set_title("2022 thesis, another cluster", color=MUTED, style="italic", weight="normal", size=7.2, loc="right")
-    axes.set_xlabel("ms: for shape, not size", style="italic")
+    axes.set_title("2022 study, another cluster", color=MUTED, style="italic", weight="normal", size=7.2, loc="right")
+    axes.set_xlabel("ms: compare shapes only", style="italic")
 
 
 def _matching_limit(rows: Sequence[Row], values: Sequence[float]) -> float:
-    """A limit that puts equal ratios at equal places: the thesis's baseline where ours is, if all fits."""
+    """Return the limit that gives equal ratios equal positions: the study's baseline at ours, if all values fit."""
     base = next((row for row in rows if row.name in P95_MS and row.mean), None)
     if base is None or not base.mean:
         return max(values) * 1.12

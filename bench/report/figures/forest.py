@@ -1,4 +1,4 @@
-"""The comparisons with the reference as ratios with intervals, against the margin."""
+"""Draw the comparisons with the reference as ratios with intervals, and the margin."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ from bench.units import format_change, format_change_interval, format_percent
 
 
 def draw_differences(report: Report) -> Drawing | None:
-    """A forest plot of P95: against the reference first, other pairs lighter below."""
+    """Draw a forest plot of P95: against the reference first, other pairs lighter below."""
     contrasts = contrasts_on(report.summary, "p95_ms")
     if not contrasts:
         return None
@@ -47,7 +47,7 @@ def draw_differences(report: Report) -> Drawing | None:
         _draw_thesis(axes, y, contrast)
     marked = any(map(_thesis_ratio, contrasts))
     if marked:
-        aside = "◇ the same ratio in the 2022 thesis, another cluster"
+        aside = "◇ the same ratio in the 2022 study, another cluster"
         axes.set_title(aside, loc="right", color=MUTED, style="italic", weight="normal", size=7.5)
     _finish(axes, contrasts, margin)
     for y, contrast in enumerate(contrasts):
@@ -59,10 +59,10 @@ def draw_differences(report: Report) -> Drawing | None:
         figure,
         "Difference in P95 response time",
         "; ".join(f"{c.configuration} against {c.reference}: {_words(c)}" for c in contrasts) + ".",
-        f"P95 against the reference: dots with {format_percent(report.summary.confidence)} intervals; ticks: each "
-        f"block by itself; grey band: the margin of {format_percent(margin)}; faded: exploratory; an arrow: the "
-        "interval goes on."
-        + (" Hollow diamonds: the same ratio in the 2022 thesis, on another cluster." if marked else ""),
+        f"P95 against the reference: dots with {format_percent(report.summary.confidence)} intervals; ticks: ratios "
+        f"inside each block; grey band: the margin of {format_percent(margin)}; faded: exploratory; an arrow: the "
+        "interval continues."
+        + (" Hollow diamonds: the same ratio in the 2022 study, on another cluster." if marked else ""),
     )
 
 
@@ -112,7 +112,7 @@ def _finish(axes: Axes, contrasts: tuple[Contrast, ...], margin: float) -> None:
 
 
 def _points(contrast: Contrast) -> list[float]:
-    """All that must be inside the frame."""
+    """Return all values that the axis has to include."""
     found = (contrast.ratio, _thesis_ratio(contrast), *contrast.block_ratios)
     return [value for value in found if value is not None]
 
@@ -122,7 +122,7 @@ def _thesis_ratio(contrast: Contrast) -> float | None:
 
 
 def _label(contrast: Contrast, reference: str | None) -> str:
-    """The configuration; with what it is compared, where that is not the reference of the run."""
+    """Return the configuration's name, with the contrast's reference where that is not the run's."""
     if contrast.reference == reference:
         return short(contrast.configuration)
     return f"{short(contrast.configuration, longest=14)} / {short(contrast.reference, longest=14)}"

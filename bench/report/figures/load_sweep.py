@@ -1,4 +1,4 @@
-"""Throughput and P95 against the number of users; the thesis's table 9.1 in a column of its own."""
+"""Draw throughput and P95 against the number of users; the 2022 study's table 9.1 in a separate column."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -27,27 +27,27 @@ _FAMILIES = ("#3f78b5", "#e08a00", "#c4412a", "#2ba193", "#8d4fae")
 
 
 def draw_sweep(report: Report) -> Drawing | None:
-    """Two rows, RPS and P95, over users; only where configurations differ in users."""
+    """Draw two rows, RPS and P95, over users; only where configurations differ in users."""
     if not report.is_sweep:
         return None
     figure = new_figure(4.3)
-    (rps, thesis_rps), (p95, thesis_p95) = figure.subplots(2, 2, sharex="col", width_ratios=(2.3, 1))
+    (rps, study_rps), (p95, study_p95) = figure.subplots(2, 2, sharex="col", width_ratios=(2.3, 1))
     _ours(rps, report, lambda c: (c.rps, c.rps_low, c.rps_high), lambda repeat: repeat.rps)
     _ours(p95, report, lambda c: (c.p95_ms, c.p95_low_ms, c.p95_high_ms), lambda repeat: repeat.p95_ms)
     _linear(rps, report)
     _log(p95, report)
     _mark_beyond(rps, report, lambda c: (c.rps_low, c.rps_high))
     _mark_beyond(p95, report, lambda c: (c.p95_low_ms, c.p95_high_ms))
-    _thesis(thesis_rps, [level.rps for level in SWEEP])
-    _thesis(thesis_p95, [level.p95_ms for level in SWEEP])
-    thesis_rps.set_ylim(0, max(level.rps for level in SWEEP) * 1.15)
-    log_axis(thesis_p95, "y", [level.p95_ms for level in SWEEP])
+    _thesis(study_rps, [level.rps for level in SWEEP])
+    _thesis(study_p95, [level.p95_ms for level in SWEEP])
+    study_rps.set_ylim(0, max(level.rps for level in SWEEP) * 1.15)
+    log_axis(study_p95, "y", [level.p95_ms for level in SWEEP])
     rps.set_ylabel("requests per second")
     p95.set_ylabel("P95 in ms (log)")
     p95.set_xlabel("users (log), measured here")
-    thesis_p95.set_xlabel("users (log)", style="italic")
-    thesis_rps.set_title(
-        "2022 thesis, another cluster", color=MUTED, style="italic", weight="normal", size=7.2, loc="right"
+    study_p95.set_xlabel("users (log)", style="italic")
+    study_rps.set_title(
+        "2022 study, another cluster", color=MUTED, style="italic", weight="normal", size=7.2, loc="right"
     )
     place(figure, top=0.26, left=0.68)
     figure.subplots_adjust(wspace=0.28, hspace=0.12)
@@ -55,8 +55,8 @@ def draw_sweep(report: Report) -> Drawing | None:
         figure,
         "Throughput and P95 response time against users",
         "; ".join(f"{c.users} users" for c in report.configurations.values()) + ".",
-        "Dots: repeats (hollow: invalid); line: mean; bars: intervals; a triangle: the bar goes on. Grey panels: the "
-        "2022 thesis's table 9.1, on another cluster and with another P95 statistic, for shape, not for size.",
+        "Dots: repeats (hollow: invalid); line: mean; bars: intervals; a triangle: the bar continues. Grey panels: the "
+        "2022 study's table 9.1, on another cluster and with another P95 statistic: compare shapes, not sizes.",
     )
 
 
@@ -69,8 +69,8 @@ def _ours(
     families: dict[str, list[ConfigurationSummary]] = {}
     for name, configuration in report.configurations.items():
         families.setdefault(report.family(name), []).append(configuration)
-    for place_, (family, members) in enumerate(families.items()):
-        colour = _FAMILIES[place_ % len(_FAMILIES)]
+    for index, (family, members) in enumerate(families.items()):
+        colour = _FAMILIES[index % len(_FAMILIES)]
         members.sort(key=lambda configuration: configuration.users)
         means = [(c.users, mean) for c in members if (mean := of_configuration(c)[0]) is not None]
         axes.plot([users for users, _ in means], [mean for _, mean in means], color=colour, label=family)
@@ -108,11 +108,11 @@ def _repeats(
                 )
 
 
-def _users_axis(axes: Axes, users: Sequence[int], *, apart: float = 1.3) -> None:
-    """A tick for each number of users, but none less than `apart` times the one before."""
+def _users_axis(axes: Axes, users: Sequence[int], *, spacing: float = 1.3) -> None:
+    """Set a tick for each number of users that is at least `spacing` times the tick before."""
     ticks: list[int] = []
     for level in sorted(set(users)):
-        if not ticks or level >= apart * ticks[-1]:
+        if not ticks or level >= spacing * ticks[-1]:
             ticks.append(level)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(ticks))
@@ -122,7 +122,7 @@ def _users_axis(axes: Axes, users: Sequence[int], *, apart: float = 1.3) -> None
 
 
 def _linear(axes: Axes, report: Report) -> None:
-    """From 0, over all repeats; an interval that goes on far beyond them does not press them flat."""
+    """Scale from 0 over all repeats; an interval that extends far beyond them is cut."""
     summaries = report.configurations.values()
     repeats = [repeat.rps for c in summaries for repeat in c.repeats if repeat.rps]
     axes.set_ylim(0, reach([0, *repeats], [c.rps_high for c in summaries if c.rps_high])[1] * 1.06 or 1)
@@ -130,7 +130,7 @@ def _linear(axes: Axes, report: Report) -> None:
 
 
 def _log(axes: Axes, report: Report) -> None:
-    """The same on a logarithmic axis, which has no place for what a damaged repeat may have: times below zero."""
+    """Scale logarithmically over all repeats, without the times below zero that a damaged repeat may have."""
     summaries = report.configurations.values()
     repeats = [p95 for c in summaries for repeat in c.repeats if (p95 := repeat.p95_ms or 0) > 0]
     ends = [math.log(end) for c in summaries for end in (c.p95_low_ms, c.p95_high_ms) if end]
@@ -141,7 +141,7 @@ def _log(axes: Axes, report: Report) -> None:
 def _mark_beyond(
     axes: Axes, report: Report, ends: Callable[[ConfigurationSummary], tuple[float | None, float | None]]
 ) -> None:
-    """A triangle where an interval goes on beyond the axis; below 0 there is nothing to go on to."""
+    """Draw a triangle where an interval continues beyond the axis, except below 0."""
     bottom, top = axes.get_ylim()
     for configuration in report.configurations.values():
         low, high = ends(configuration)
@@ -155,5 +155,5 @@ def _thesis(axes: Axes, values: Sequence[float]) -> None:
     users = [level.users for level in SWEEP]
     axes.plot(users, values, color=THESIS, linestyle=(0, (2, 2)), marker="D", markersize=4, markerfacecolor=TINT)
     axes.set_facecolor(TINT)
-    _users_axis(axes, users, apart=3)
+    _users_axis(axes, users, spacing=3)
     plain_ticks(axes, "y")

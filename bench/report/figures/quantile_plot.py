@@ -1,4 +1,4 @@
-"""The whole distribution: every quantile up to P99.9, where the count allows it."""
+"""Draw the distribution: every quantile up to P99.9, where the count allows it."""
 
 import math
 
@@ -13,7 +13,7 @@ _SHARES = (0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
 
 
 def draw_quantiles(report: Report) -> Drawing | None:
-    """A thin line per valid repeat over the share of slower requests, which shrinks to the right."""
+    """Draw a thin line per valid repeat over the share of slower requests, which shrinks to the right."""
     digests = [digest for name in report.configurations for digest in report.digests_of(name) if digest.repeat.valid]
     if not report.digests:
         return None
@@ -46,5 +46,5 @@ def draw_quantiles(report: Report) -> Drawing | None:
         figure,
         "Quantiles up to P99.9",
         f"Response times from P50 to P99.9 for {', '.join(report.configurations)}.",
-        "All quantiles of the good requests, one thin line per valid repeat. Equal distances upwards are equal ratios.",
+        "All quantiles of the successful requests, one thin line per valid repeat. Equal distances are equal ratios.",
     )

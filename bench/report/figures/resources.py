@@ -1,4 +1,4 @@
-"""What the sidecars and the services use: CPU per request and memory."""
+"""Draw what the sidecars and the services use: CPU per request and memory."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """What a figure shows of a process's use: its value in the axis's unit, and a total as printed."""
+    """The quantity of a figure: a process's value in the axis's unit, and a total as printed."""
 
     title: str
     axis: str
@@ -36,7 +36,7 @@ _CPU = Quantity(
     "CPU in ms per request",
     lambda use: use.cpu_ms_per_request,
     lambda total: f"{format_ms(total)} ms",
-    "CPU time per request, means over valid repeats. Upper bar: services; lower bar: sidecars, each a piece.",
+    "CPU time per request, means over valid repeats. Upper bar: services; lower bar: sidecars, a segment each.",
 )
 _MEMORY = Quantity(
     "Memory",
@@ -48,12 +48,12 @@ _MEMORY = Quantity(
 
 
 def draw_cpu(report: Report) -> Drawing | None:
-    """CPU per request of services and sidecars."""
+    """Draw CPU per request of services and sidecars."""
     return _draw(report, _CPU)
 
 
 def draw_memory(report: Report) -> Drawing | None:
-    """Memory of services and sidecars."""
+    """Draw memory of services and sidecars."""
     return _draw(report, _MEMORY)
 
 
@@ -84,34 +84,34 @@ def _draw(report: Report, quantity: Quantity) -> Drawing | None:
 
 
 def _totals(roles: Mapping[str, Mapping[str, float]], quantity: Quantity) -> list[str]:
-    """What all services and all sidecars use together, in words; nothing where none were seen."""
+    """Return the totals of all services and of all sidecars as printed; nothing where none were observed."""
     return [f"{_ROLES[role]} {quantity.printed(sum(parts.values()))}" for role, parts in roles.items() if parts]
 
 
 def _means(report: Report, name: str, quantity: Quantity) -> dict[str, dict[str, float]]:
-    """Role -> process -> mean over the valid repeats."""
-    made: dict[str, dict[str, float]] = {}
+    """Return role -> process -> mean over the valid repeats."""
+    means: dict[str, dict[str, float]] = {}
     for role in _ROLES:
         found = uses(report.configurations[name], role)
         values = {
             process: [v for use in got if (v := quantity.value(use)) is not None] for process, got in found.items()
         }
-        made[role] = {
+        means[role] = {
             process: average
             for process, got in sorted(values.items(), key=_by_call)
             if (average := mean(got)) is not None
         }
-    return made
+    return means
 
 
 def _by_call(item: tuple[str, object]) -> tuple[int, str]:
-    """Processes in the order in which a request meets them, others behind."""
+    """Return the sort key of processes: in the order in which a request reaches them, others last."""
     name = item[0].removesuffix("-sidecar")
     return (_CALL_ORDER.index(name) if name in _CALL_ORDER else len(_CALL_ORDER), name)
 
 
 def _bar(axes: Axes, y: float, parts: Mapping[str, float], *, colour: str, limit: float) -> None:
-    """A stacked bar; a piece is named where its name fits."""
+    """Draw a stacked bar; a segment is named where its name fits."""
     start = 0.0
     for name, value in parts.items():
         axes.barh(y, value, height=0.26, left=start, color=colour, edgecolor=PAPER, linewidth=1)
@@ -123,6 +123,6 @@ def _bar(axes: Axes, y: float, parts: Mapping[str, float], *, colour: str, limit
 
 
 def _on(colour: str) -> str:
-    """Dark or light letters, whichever can be read on this colour."""
+    """Return dark or light for letters that are readable on this colour."""
     red, green, blue = to_rgb(colour)
     return "#10151c" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "#fdfdfd"

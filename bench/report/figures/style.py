@@ -1,4 +1,4 @@
-"""How every figure looks: colours, sizes, fonts, axes; and how it becomes SVG and PNG."""
+"""Define the style of every figure: colours, sizes, fonts, axes; and write it as SVG and PNG."""
 
 import io
 import re
@@ -20,23 +20,23 @@ INK: Final = "#1b2430"
 MUTED: Final = "#667080"
 GRID: Final = "#e3e7ec"
 PAPER: Final = "#ffffff"
-TINT: Final = "#f3f4f6"  # behind everything that is the thesis's and not ours
+TINT: Final = "#f3f4f6"  # background of the 2022 study's values
 THESIS: Final = "#7a8290"
-WIDTH: Final = 5.0  # inches: readable beside another on a desk, and alone on a phone
+WIDTH: Final = 5.0  # inches: two fit on a desktop screen, one on a phone
 PNG_DPI: Final = 144
 ROW: Final = 0.52  # inches that one configuration's row takes
 
-# Neutrals become variables of the page, so that a figure follows its light or dark surroundings.
+# Neutrals become variables of the page, so that a figure follows its light or dark theme.
 _THEMED: Final = {
     INK: "--ink",
     MUTED: "--muted",
     GRID: "--grid",
     PAPER: "--paper",
     TINT: "--tint",
-    THESIS: "--thesis",
+    THESIS: "--study",
 }
 
-# Hues that differ for every kind of colour vision; a mesh and its policies differ in lightness, too.
+# Hues that every kind of colour vision can distinguish; a mesh and its policies also differ in lightness.
 _KNOWN: Final = {
     "baseline": "#3f78b5",
     "istio": "#e08a00",
@@ -83,7 +83,7 @@ _RC: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A drawn figure, and in words: its title, what it shows for those who cannot see it, how to read it."""
+    """A drawn figure with its title, its content in words for screen readers, and how to read it."""
 
     figure: Figure
     title: str
@@ -93,7 +93,7 @@ class Drawing:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Sets the style, whatever the machine's own matplotlibrc says, and takes it back."""
+    """Set the style inside the context, independent of the machine's own matplotlibrc."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(cast("Any", _RC))
@@ -101,39 +101,39 @@ def styled() -> Iterator[None]:
 
 
 def colours(report: Report) -> dict[str, str]:
-    """Configuration -> its colour, in every figure; a sweep's colours run from few users to many."""
+    """Return configuration -> its colour in every figure; a sweep's colours are ordered by users."""
     names = list(report.configurations)
     if report.is_sweep:
         by_users = sorted(names, key=lambda name: report.configurations[name].users)
         step = (len(_SWEEP) - 1) / max(len(names) - 1, 1)
-        return {name: _SWEEP[round(place * step)] for place, name in enumerate(by_users)}
+        return {name: _SWEEP[round(index * step)] for index, name in enumerate(by_users)}
     known = {name: _KNOWN[name] for name in names if name in _KNOWN}
     free = [colour for colour in _OTHERS if colour not in known.values()]
     others = [name for name in names if name not in known]
-    return known | {name: free[place % len(free)] for place, name in enumerate(others)}
+    return known | {name: free[index % len(free)] for index, name in enumerate(others)}
 
 
 def new_figure(height: float) -> Figure:
-    """An empty figure of the standard width, `height` inches high."""
+    """Return an empty figure of the standard width, `height` inches high."""
     figure = Figure(figsize=(WIDTH, height))
     FigureCanvasAgg(figure)
     return figure
 
 
 def place(figure: Figure, *, left: float = 0.55, right: float = 0.15, top: float = 0.3, bottom: float = 0.48) -> None:
-    """Margins in inches, so that fonts and axes keep their distance at any height."""
+    """Set margins in inches, so that fonts and axes keep their distance at any height."""
     width, height = figure.get_size_inches()
     figure.subplots_adjust(left=left / width, right=1 - right / width, top=1 - top / height, bottom=bottom / height)
 
 
 def short(name: str, *, longest: int = 26) -> str:
-    """A name that leaves room beside it; the whole name stands in the tables."""
+    """Shorten a name to `longest` characters; the tables have the whole name."""
     return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
 def reach(points: Iterable[float], ends: Iterable[float], *, share: float = 0.6) -> tuple[float, float]:
-    """How far an axis goes: over all points, and over the ends of intervals as far as `share` of the points' span
-    beyond them. Two noisy repeats have an interval that would leave the points no room."""
+    """Return the limits of an axis: all points, and the ends of intervals up to `share` of the points' span beyond
+    them. The interval of two noisy repeats would otherwise compress the points."""
     inside = list(points)
     low, high = min(inside, default=0.0), max(inside, default=0.0)
     more = (high - low) * share
@@ -142,7 +142,7 @@ def reach(points: Iterable[float], ends: Iterable[float], *, share: float = 0.6)
 
 
 def mark_beyond(axes: Axes, y: float, end: float | None, *, colour: str, printed: str) -> None:
-    """An arrow where an interval goes on beyond the axis, with the value that it goes on to."""
+    """Draw an arrow where an interval continues beyond the axis, with the value of its end."""
     left, right = axes.get_xlim()
     if end is None or left <= end <= right:
         return
@@ -150,7 +150,9 @@ def mark_beyond(axes: Axes, y: float, end: float | None, *, colour: str, printed
     axes.text(
         left if at_left else right,
         y,
-        f" \N{LEFTWARDS ARROW} goes on to {printed} " if at_left else f" goes on to {printed} \N{RIGHTWARDS ARROW} ",
+        f" \N{LEFTWARDS ARROW} continues to {printed} "
+        if at_left
+        else f" continues to {printed} \N{RIGHTWARDS ARROW} ",
         color=colour,
         size=6.8,
         ha="left" if at_left else "right",
@@ -161,14 +163,14 @@ def mark_beyond(axes: Axes, y: float, end: float | None, *, colour: str, printed
 
 
 def plain_ticks(axes: Axes, which: str) -> None:
-    """Numbers as meshbench prints them, without powers of ten."""
+    """Print ticks as meshbench prints numbers, without powers of ten."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_formatter(FuncFormatter(lambda value, _: format_tick(value)))
     axis.set_minor_formatter(NullFormatter())
 
 
 def log_axis(axes: Axes, which: str, values: Iterable[float], *, low_panel: bool = False) -> None:
-    """A logarithmic axis over the positive ones of `values`, with ticks at 1, 2 and 5; at 1 and 3 in a low panel."""
+    """Set a logarithmic axis over the positive `values`, with ticks at 1, 2 and 5; at 1 and 3 in a low panel."""
     positive = [value for value in values if value > 0]
     low, high = (min(positive), max(positive)) if positive else (1.0, 10.0)
     axis = axes.xaxis if which == "x" else axes.yaxis
@@ -180,12 +182,12 @@ def log_axis(axes: Axes, which: str, values: Iterable[float], *, low_panel: bool
 
 
 def nothing_to_show(axes: Axes) -> None:
-    """Says so where no trial gave a value, in place of an empty frame."""
+    """Write "no valid value" into an empty frame."""
     axes.text(0.5, 0.5, "no valid value", transform=axes.transAxes, ha="center", va="center", color=MUTED)
 
 
 def svg_text(drawing: Drawing) -> str:
-    """The figure as an SVG file; no date and no version in it, so that it depends on the run alone."""
+    """Return the figure as an SVG file, without date and version, so that it depends on the run alone."""
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with styled():
@@ -194,7 +196,7 @@ def svg_text(drawing: Drawing) -> str:
 
 
 def png_bytes(drawing: Drawing) -> bytes:
-    """The figure as a PNG file."""
+    """Return the figure as a PNG file."""
     buffer = io.BytesIO()
     with styled():
         drawing.figure.savefig(buffer, format="png", dpi=PNG_DPI, metadata={"Software": None})
@@ -202,7 +204,7 @@ def png_bytes(drawing: Drawing) -> bytes:
 
 
 def inline_svg(svg: str, name: str) -> str:
-    """An SVG file as part of a page: ids of its own, the page's colours, named for screen readers."""
+    """Return an SVG file as an element of a page: unique ids, the page's colours, a name for screen readers."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", body)

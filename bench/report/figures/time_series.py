@@ -1,4 +1,4 @@
-"""Response time over time, trial by trial: the thesis's figures 9.2 to 9.5, with the warm-up marked."""
+"""Draw response time over time, trial by trial, as the 2022 study's figures 9.2 to 9.5, with the warm-up marked."""
 
 from collections.abc import Sequence
 
@@ -24,11 +24,11 @@ from bench.report.model import Report
 from bench.units import format_ms
 
 _PANEL = 0.92  # inches
-_LOG_FROM = 8.0  # levels of P95 that lie further apart than this share a logarithmic axis
+_LOG_FROM = 8.0  # levels of P95 whose ratio is larger share a logarithmic axis
 
 
 def draw_time(report: Report) -> Drawing | None:
-    """One panel per configuration, one line per repeat, all on the same axes."""
+    """Draw one panel per configuration, one line per repeat, all on the same axes."""
     names = [name for name in report.configurations if any(report.digests_of(name))]
     if not names:
         return None
@@ -69,7 +69,7 @@ def _panel(axes: Axes, digests: Sequence[Digest], colour: str) -> None:
 
 
 def _scale(panels: Sequence[Axes], digests: Sequence[Digest]) -> None:
-    """One scale for all panels, made for the windows; a peak of the warm-up may leave it, and is named."""
+    """Set one scale for all panels, made for the windows; a peak of the warm-up beyond it is printed."""
     inside = [_within(digest) for digest in digests]
     levels = [float(np.median(values)) for values in inside if len(values)]
     if not levels:
@@ -96,6 +96,6 @@ def _scale(panels: Sequence[Axes], digests: Sequence[Digest]) -> None:
 
 
 def _within(digest: Digest) -> Floats:
-    """The finite values of the series inside the window."""
+    """Return the finite values of the series inside the window."""
     at, values = digest.series.at_s, digest.series.p95_ms
     return values[(at >= digest.window[0]) & (at <= digest.window[1]) & np.isfinite(values)]

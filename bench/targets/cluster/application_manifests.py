@@ -15,28 +15,32 @@ from bench.scenario.model import BOOKINFO, SERVICES
 from bench.targets.cluster.load.pod import NAME
 from bench.targets.cluster.probes.prober import pod_name
 
+_GRACE_S: Final = 1  # no request is left when a trial's pods are deleted, and the next trial waits for it
+_INJECTED: Final = "auto"  # the image that a mesh replaces in a gateway's pods itself
+_STATUSES: Final = ("containerStatuses", "initContainerStatuses")
+_ORDER: Final = ("ServiceAccount", "Service", "Deployment")
+# What a manifest may hold in addition to policies: the objects that a gateway's pods are made from.
+_POD_GROUPS: Final = ("v1", "apps/v1")
+_POD_KINDS: Final = ("MeshGatewayInstance",)
+_GATEWAY_ORDER: Final = ("ServiceAccount", "ConfigMap", "Service", "Deployment")
+_KUMAS: Final = "kuma-gateway"
+
 
 def image_of(workload: str, image: str, *, images: Mapping[str, str], registry: str = "") -> str:
-    """The image of a workload, or of `load`. `images` replace the manifest's `image`, by workload (`bookinfo` stands
-    for its four services), as they are; `registry` replaces the registry's host in the manifest's."""
+    """Return the image of a workload, or of `load`. `images` replace the manifest's `image`, by workload (`bookinfo`
+    stands for its four services), unchanged; `registry` replaces the registry's host in the manifest's image."""
     chosen = images.get(workload) or (images.get(BOOKINFO, "") if workload in SERVICES else "")
     return chosen or mirrored(image, registry)
 
 
 def mirrored(image: str, registry: str) -> str:
-    """The image in a mirror: `mirror.example/release/x:1` for `registry.istio.io/release/x:1`."""
+    """Return the image in a mirror: `mirror.example/release/x:1` for `registry.istio.io/release/x:1`."""
     host, slash, path = image.partition("/")
     if not registry:
         return image
     if not slash or not ("." in host or ":" in host or host == "localhost"):
         path = image
     return f"{registry.rstrip('/')}/{path}"
-
-
-_GRACE_S: Final = 1  # nobody asks any more when a trial's pods go, and the next trial waits for it
-_INJECTED: Final = "auto"  # the image that a mesh puts into a gateway's pods itself
-_STATUSES: Final = ("containerStatuses", "initContainerStatuses")
-_ORDER: Final = ("ServiceAccount", "Service", "Deployment")
 
 
 def bookinfo_objects(
@@ -48,35 +52,34 @@ def bookinfo_objects(
     annotations: Mapping[str, str] | None = None,
     affinity: Object | None = None,
 ) -> tuple[Object, ...]:
-    """The objects in `folder` that belong to `application`, in the order in which they are to be applied: its versions
-    of reviews, and where those are several the Service of each. They are in the application's namespace.
+    """Return the objects in `folder` that belong to `application`, in the order in which they are to be applied: its
+    versions of reviews, and where those are several the Service of each. They are in the application's namespace.
 
-    `images` and `registry` are those of `images.image_of`; `annotations` go onto the pods, `affinity` says
-    where they may be.
+    `images` and `registry` are those of `image_of`; `annotations` are set on the pods, `affinity` limits their nodes.
     """
     documents = [document.value for file in manifest_files(folder) for document in read_documents(file)]
     wanted = [thing for thing in documents if thing is not None and _belongs(thing, application)]
-    placed = [_placed(thing, application.namespace) for thing in wanted]
-    things = [with_settings(thing, PodSettings(images, registry, annotations or {}, affinity)) for thing in placed]
+    own = [_placed(thing, application.namespace) for thing in wanted]
+    things = [with_settings(thing, PodSettings(images, registry, annotations or {}, affinity)) for thing in own]
     return tuple(sorted(things, key=lambda thing: _ORDER.index(thing["kind"])))
 
 
 def running_images(cluster: Cluster, namespace: str) -> dict[str, str]:
-    """The images that really run, by container name, as the node's digests say; probe pods left out."""
+    """Return the images that really run, by container name, as the nodes' digests; without probe pods."""
     return images_in(cluster.list("v1", "Pod", namespace=namespace, labels=f"{COMPONENT}!=probe"))
 
 
 def images_in(pods: Sequence[Object]) -> dict[str, str]:
-    """The image ids of these pods' containers, sidecars included, by container name; of several versions of a workload
-    each has its own."""
-    names, found = names_of(pods), dict[str, str]()
+    """Return the image ids of these pods' containers, sidecars included, by container name; of several versions of a
+    workload each has its own."""
+    names, ids = names_of(pods), dict[str, str]()
     for pod in pods:
         app = app_of(pod)
         statuses = (one for key in _STATUSES for one in pod.get("status", {}).get(key) or () if one.get("imageID"))
         for one in statuses:
             name = names[pod["metadata"]["name"]] if one["name"] == app else one["name"]
-            found[name] = one["imageID"].removeprefix("docker-pullable://")
-    return dict(sorted(found.items()))
+            ids[name] = one["imageID"].removeprefix("docker-pullable://")
+    return dict(sorted(ids.items()))
 
 
 def _belongs(thing: Object, application: Application) -> bool:
@@ -95,8 +98,8 @@ def _placed(thing: Object, namespace: str) -> Object:
 
 @dataclass(frozen=True, slots=True)
 class PodSettings:
-    """What is said of all pods of the application. `images` and `registry` are those of `images.image_of`;
-    `annotations` go onto the pods, `affinity` says where they may be."""
+    """The settings of all pods of the application. `images` and `registry` are those of `image_of`; `annotations` are
+    set on the pods, `affinity` limits their nodes."""
 
     images: Mapping[str, str]
     registry: str
@@ -105,7 +108,7 @@ class PodSettings:
 
 
 def with_settings(thing: Object, pods: PodSettings) -> Object:
-    """A Deployment with its image chosen, and pods that go quickly; any other object as it is."""
+    """Return a Deployment with its image chosen and a short grace period for its pods; any other object unchanged."""
     if thing["kind"] != "Deployment":
         return thing
     template = thing["spec"]["template"]
@@ -127,15 +130,9 @@ def _chosen(container: Object, workload: str, pods: PodSettings) -> Object:
     return {**container, "image": image_of(workload, container["image"], images=pods.images, registry=pods.registry)}
 
 
-# What a manifest may hold besides policies: what a gateway's pods are made of.
-_POD_GROUPS: Final = ("v1", "apps/v1")
-_POD_KINDS: Final = ("MeshGatewayInstance",)
-_GATEWAY_ORDER: Final = ("ServiceAccount", "ConfigMap", "Service", "Deployment")
-_KUMAS: Final = "kuma-gateway"
-
-
 def makes_pods(thing: Object) -> bool:
-    """Whether a manifest is one of those that a gateway's pods are made of; the others are policies and routes."""
+    """Return whether a manifest is one of those that a gateway's pods are made from; the others are policies and
+    routes."""
     return thing["apiVersion"] in _POD_GROUPS or thing["kind"] in _POD_KINDS
 
 
@@ -147,7 +144,8 @@ def gateway_objects(
     annotations: Mapping[str, str],
     affinity: Object | None,
 ) -> tuple[Object, ...]:
-    """What a gateway's pods are made of, in the order in which it is to be applied; see `PodSettings`."""
+    """Return the objects that a gateway's pods are made from, in the order in which they are to be applied; see
+    `PodSettings`."""
     ordered = sorted(
         things,
         key=lambda thing: (
@@ -159,26 +157,26 @@ def gateway_objects(
 
 
 def outside_of_the_mesh(application: Application) -> frozenset[str]:
-    """The names of the pods of a run's namespace that get no sidecar: the load and its stand-in, where there is a
-    gateway."""
+    """Return the names of the pods of a run's namespace that get no sidecar: the load and its probe pod, where there is
+    a gateway."""
     return frozenset({NAME, pod_name(CLIENT)}) if application.gateway else frozenset()
 
 
 def kept_out(things: Iterable[Object], application: Application, labels: Mapping[str, str]) -> tuple[Object, ...]:
-    """The objects, with `labels` (by which a mesh leaves a pod alone) on the pods that stay outside of it."""
+    """Return the objects, with `labels` (by which a mesh leaves a pod alone) on the pods that stay outside of it."""
     names = outside_of_the_mesh(application)
     return tuple(_labelled(thing, labels) if _is_one(thing, names) else thing for thing in things)
 
 
 def in_the_mesh(pods: Sequence[Object], application: Application) -> tuple[Object, ...]:
-    """The pods that have a sidecar, or are a mesh's proxy themselves."""
+    """Return the pods that have a sidecar, or are a mesh's proxy themselves."""
     names = outside_of_the_mesh(application)
     return tuple(pod for pod in pods if pod["metadata"]["name"] not in names)
 
 
 def with_sidecar(pods: Sequence[Object]) -> tuple[Object, ...]:
-    """Those that have a sidecar beside something else, or in its place: a gateway that Kuma's control plane made has
-    one container of its own kind."""
+    """Return the pods that have a sidecar in addition to another container, or in its place: a gateway that Kuma's
+    control plane made has one container of its own kind."""
     return tuple(pod for pod in pods if not any(one["name"] == _KUMAS for one in pod["spec"]["containers"]))
 
 

@@ -1,7 +1,7 @@
-"""What on a cluster proves that a deployment is what its configuration's name says.
+"""Prove on a cluster that a deployment is what its configuration's name says.
 
-A `Check` is a question and what its answer proves; pure functions make them, and `prove` asks. What is read from the
-API server and from sidecars instead of asked comes in as plain values.
+A `Check` is a question and what its answer proves; pure functions make them, and `prove` sends the questions. What is
+read from the API server and from sidecars comes in as plain values.
 """
 
 import re
@@ -39,7 +39,7 @@ _NO_TLS = Handshake("", "", "", "")
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A question, and what its answer proves."""
+    """A question, and the evidence that its answer gives."""
 
     question: Question
     judge: Callable[[Answer], Iterable[Evidence]]
@@ -47,8 +47,9 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Meshed:
-    """A configuration in a mesh: what its identities, modes and probes are. `application` is in the run's namespace;
-    `policies` are as the manifests have them, for the one that is written there; `equalise` is the scenario's."""
+    """A configuration in a mesh, with its identities, modes and probes. `application` is in the run's namespace;
+    `policies` are as the manifests have them, for the application that is written there; `equalise` is the
+    scenario's."""
 
     mesh: Mesh
     policies: Policies
@@ -57,12 +58,12 @@ class Meshed:
 
     @property
     def wire(self) -> Wire:
-        """What its sidecars agree on."""
+        """The TLS settings that its sidecars agree on."""
         return wire_of(self.mesh.WIRE, self.equalise)
 
     @property
     def ids(self) -> Mapping[str, str]:
-        """The SPIFFE id of everyone, by name; empty where nobody has a certificate."""
+        """The SPIFFE ids by workload name; empty where no workload has a certificate."""
         names = self.mesh.identities(self.policies, self.application)
         return {one.name: names[one.account][0] for one in self.application.everyone if names.get(one.account)}
 
@@ -74,44 +75,47 @@ class Meshed:
     def readers(self) -> tuple[Reader, ...]:
         return readers_of(self.mesh, self.policies, self.application)
 
-    def secured(self, workload: Workload) -> bool:
-        """Whether sidecars use mutual TLS to the workload; who calls the gateway is outside of the mesh."""
+    def is_secured(self, workload: Workload) -> bool:
+        """Return whether sidecars use mutual TLS to the workload; the gateway's caller is outside of the mesh."""
         return workload.name != GATEWAY and self.mesh.mode(self.policies, workload) != "DISABLE"
 
 
 def read_meshed(mesh: str, folders: Sequence[Path], application: Application) -> Meshed:
-    """A configuration from its folders of manifests. Raises InputError with all problems."""
+    """Read a configuration from its folders of manifests. Raises InputError with all problems."""
     policies = MESHES[mesh].read_policies(folders, _as_written(application))
     return Meshed(MESHES[mesh], policies, application)
 
 
 def prove(prober: Prober, checks: Sequence[Check]) -> tuple[Evidence, ...]:
-    """Asks all, and tells what the answers prove. Raises ClusterError or DeployError where a pod cannot ask."""
+    """Send all questions, and return what the answers prove. Raises ClusterError or DeployError where a pod cannot
+    ask."""
     answers = prober.ask([check.question for check in checks])
     return tuple(proof for check, answer in zip(checks, answers, strict=True) for proof in check.judge(answer))
 
 
 def hops_of(application: Application) -> tuple[Hop, ...]:
-    """The way of a page through the application."""
+    """Return the hops of a page through the application."""
     return tuple(Hop(caller, callee) for caller, callee in application.calls)
 
 
 def page_check(application: Application, readers: Sequence[Reader]) -> Check:
-    """The page, as somebody gets it who has not logged in. That it is whole also tells that a deployment is ready."""
+    """Return the check of the page as a user gets it who has not logged in. A complete page also shows that a
+    deployment is ready."""
     reviews = readers[0].reviews
     question = Question(*application.calls[0])
     return Check(question, lambda answer: [page_evidence(answer.page_problem(reviews))])
 
 
 def baseline_checks(application: Application) -> Iterator[Check]:
-    """Without a mesh: the page, and on each hop the service itself."""
+    """Yield the checks without a mesh: the page, and on each hop the service itself."""
     yield page_check(application, readers_of(None, None, application))
     for hop in hops_of(application):
         yield Check(Question(hop.caller, hop.callee), partial(_direct, hop))
 
 
 def mesh_checks(meshed: Meshed, own: Mapping[str, Sequence[str]]) -> Iterator[Check]:
-    """In a mesh: the page, each hop through sidecars and in mutual TLS, plain text from outside, and every policy.
+    """Yield the checks in a mesh: the page, each hop through sidecars and in mutual TLS, plaintext from outside, and
+    every policy.
 
     `own` are the SPIFFE ids in the certificates of each workload's own sidecar, as `own_ids` reads them.
     """
@@ -125,40 +129,41 @@ def mesh_checks(meshed: Meshed, own: Mapping[str, Sequence[str]]) -> Iterator[Ch
 
 
 def route_checks(application: Application) -> Iterator[Check]:
-    """Where the load enters through a gateway: each of its routes leads to a service, and no other path does."""
-    for asked in route_questions(application.gateway) if application.gateway else ():
-        yield Check(Question(application.client.name, GATEWAY, path=asked.path), partial(_routed, asked))
+    """Yield the checks of a gateway, if the load enters through one: each of its routes leads to a service, and no
+    other path does."""
+    for route in route_questions(application.gateway) if application.gateway else ():
+        yield Check(Question(application.client.name, GATEWAY, path=route.path), partial(_routed, route))
 
 
 def tls_checks(meshed: Meshed, own: Mapping[str, Sequence[str]]) -> Iterator[Check]:
-    """A handshake from outside with each callee: which certificate it shows, and that it wants one."""
+    """Yield a handshake from outside with each callee: which certificate it shows, and that it requires one."""
     hops = hops_of(meshed.application)
     for callee in dict.fromkeys(hop.callee for hop in hops):
-        if meshed.secured(meshed.application.workload(callee)):
+        if meshed.is_secured(meshed.application.workload(callee)):
             callers = [hop for hop in hops if hop.callee == callee]
             yield Check(Question(OUTSIDE, callee, tls=True), partial(_handshake, meshed, own, callers))
 
 
 def plain_text_checks(meshed: Meshed) -> Iterator[Check]:
-    """Plain text from outside to each workload for which no probe asks this anyway."""
-    asked = {probe.workload for probe in meshed.probes if probe.caller is None}
+    """Yield plaintext requests from outside to each workload for which no probe sends them anyway."""
+    covered = {probe.workload for probe in meshed.probes if probe.caller is None}
     for workload in meshed.application.workloads:
-        if workload.name not in asked:
+        if workload.name not in covered:
             allowed = meshed.mesh.mode(meshed.policies, workload) != "STRICT"
             yield Check(Question(OUTSIDE, workload.name), partial(_plain_text, workload.name, allowed))
 
 
 def policy_checks(meshed: Meshed) -> Iterator[Check]:
-    """Each policy's probes: asked by the service account that they name, or in plain text from outside."""
+    """Yield each policy's probes: sent with the service account that they name, or in plaintext from outside."""
     names = {workload.account: workload.name for workload in meshed.application.everyone}
     for probe in meshed.probes:
         caller = OUTSIDE if probe.caller is None else names[probe.caller]
-        seen = replace(probe, status=probe.status_through_sidecar)
-        yield Check(Question(caller, probe.workload, probe.method, probe.path), partial(_policy, seen))
+        through_sidecar = replace(probe, status=probe.status_through_sidecar)
+        yield Check(Question(caller, probe.workload, probe.method, probe.path), partial(_policy, through_sidecar))
 
 
 def identity_evidences(meshed: Meshed, own: Mapping[str, Sequence[str]]) -> tuple[Evidence, ...]:
-    """The certificates of everybody's own sidecar; none where nobody has one."""
+    """Return the evidence of the certificates of each sidecar; none where there are none."""
     return tuple(identity_evidence(name, names=own[name], expected=spiffe) for name, spiffe in meshed.ids.items())
 
 
@@ -170,36 +175,36 @@ def load_evidence(
     requests: Mapping[Hop, int],
     errors: int,
 ) -> Iterator[Evidence]:
-    """What the load left in the sidecars. `counts` is how far they moved during it, `tls` are the counters of the
-    callees that it reached, `requests` how many it had for each hop."""
+    """Yield what the load left in the sidecars. `counts` are the differences of their counters, `tls` are the counters
+    of the callees that it reached, `requests` the requests on each hop."""
     yield from counted_evidence(counts, requests=requests, errors=errors)
     for callee, stats in tls.items():
-        if meshed.secured(meshed.application.workload(callee)):
+        if meshed.is_secured(meshed.application.workload(callee)):
             yield handshakes_evidence(callee, stats, tls=meshed.wire.tls)
 
 
 def hop_counts(meshed: Meshed, totals: Mapping[str, Mapping[str, int]]) -> dict[Hop, HopCount]:
-    """Requests on each hop, from those that everybody's sidecar counted by cluster."""
+    """Return the requests on each hop, from those that each sidecar counted by cluster."""
     return {hop: _count(meshed, hop, totals) for hop in hops_of(meshed.application)}
 
 
 def counts_moved(before: Mapping[Hop, HopCount], now: Mapping[Hop, HopCount]) -> dict[Hop, HopCount]:
-    """How far the counts went between two readings."""
+    """Return the differences of the counts between two readings."""
     return {hop: count.since(before[hop]) for hop, count in now.items()}
 
 
 def clusters_of(meshed: Meshed, hop: Hop) -> tuple[tuple[str, ...], str]:
-    """The clusters by which requests of a hop leave the caller's sidecar (none where no route leads to the callee), and
-    the callee's."""
+    """Return the clusters by which requests of a hop leave the caller's sidecar (none where no route leads to the
+    callee), and the callee's."""
     application = meshed.application
     caller, callee = application.workload(hop.caller), application.workload(hop.callee)
     service = application.service(callee.app)
-    ways = meshed.mesh.ways(meshed.policies, application, caller=caller, service=service)
+    ways = meshed.mesh.routes(meshed.policies, application, caller=caller, service=service)
     return clusters_to(ways, callee), meshed.mesh.inbound_cluster(callee)
 
 
 def _as_written(application: Application) -> Application:
-    """The same in the namespace and the mesh that manifests name."""
+    """Return the same application in the namespace and the mesh that manifests name."""
     return replace(application, namespace=NAMESPACE, mesh=MESH)
 
 
@@ -212,7 +217,7 @@ def _proxied(hop: Hop, answer: Answer) -> Iterator[Evidence]:
 
 
 def _plain_text(workload: str, allowed: bool, answer: Answer) -> Iterator[Evidence]:
-    yield plain_text_evidence(workload, status=answer.status, told=answer.told, allowed=allowed)
+    yield plain_text_evidence(workload, status=answer.status, detail=answer.detail, allowed=allowed)
 
 
 def _policy(probe: Probe, answer: Answer) -> Iterator[Evidence]:
@@ -237,11 +242,11 @@ def _handshake(
             expected_ids=wanted,
             tls=meshed.wire.tls,
         )
-    yield certificate_wanted_evidence(hops[0].callee, status=answer.status, told=answer.told)
+    yield certificate_wanted_evidence(hops[0].callee, status=answer.status, detail=answer.detail)
 
 
 def _best(names: Sequence[str], wanted: str) -> str:
-    """The name that is wanted if it is among them, else the first, which shows what is wrong."""
+    """Return the name that is wanted if it is among them, else the first, which shows what is wrong."""
     return wanted if wanted in names else next(iter(names), "")
 
 
@@ -254,13 +259,13 @@ def _count(meshed: Meshed, hop: Hop, totals: Mapping[str, Mapping[str, int]]) ->
 
 
 def _entered(meshed: Meshed, totals: Mapping[str, int]) -> int:
-    """Requests that the gateway has passed on, to whatever service."""
+    """Return the requests that the gateway has passed on, to any service."""
     application = meshed.application
     clusters = (meshed.mesh.outbound_cluster(meshed.policies, application, one) for one in application.services)
     return sum(_sent(totals, cluster) for cluster in clusters)
 
 
 def _sent(totals: Mapping[str, int], cluster: str) -> int:
-    """Requests to a cluster; Kuma's gateways add a hash to its name, which tells routes apart."""
+    """Return the requests to a cluster; Kuma's gateways add a hash to its name for each route."""
     named = re.compile(rf"{re.escape(cluster)}(-[0-9a-f]{{16}})?")
     return sum(count for name, count in totals.items() if named.fullmatch(name))

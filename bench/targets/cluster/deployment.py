@@ -1,4 +1,4 @@
-"""One configuration on a cluster: pods that are new, ready, provable and loadable."""
+"""One configuration on a cluster: pods that are new and ready, its proofs and its load."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -58,7 +58,7 @@ from bench.verification.questions import SERIES, pages_evidence, requests_on
 
 T = TypeVar("T")
 
-_SERIES: Final = 3  # so many times in a row every answer has to be right
+_SERIES: Final = 3  # times in a row that every answer has to be right
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,24 +69,24 @@ class Site:
     cluster: Cluster
     owner: Owner
     watch: Watch
-    blueprint: Blueprint
+    manifests: Blueprint
     absent: tuple[str, ...]
 
     @property
     def application(self) -> Application:
-        return self.blueprint.application
+        return self.manifests.application
 
     @property
     def namespace(self) -> str:
-        return self.blueprint.namespace
+        return self.manifests.namespace
 
     @property
     def outside(self) -> str:
-        return self.blueprint.outside
+        return self.manifests.outside
 
     @property
     def options(self) -> ClusterOptions:
-        return self.blueprint.options
+        return self.manifests.options
 
     @property
     def timing(self) -> Timing:
@@ -98,81 +98,81 @@ class ClusterDeployment:
     """See `bench.targets.Deployment`."""
 
     site: Site
-    _counted: dict[Hop, HopCount] = field(default_factory=dict)
-    _beside: Seen = field(default_factory=dict)
-    _under_load: Seen = field(default_factory=dict)
-    _below: Conditions = field(default_factory=dict)
+    _counts_before: dict[Hop, HopCount] = field(default_factory=dict)
+    _planes_before: Seen = field(default_factory=dict)
+    _pods_before: Seen = field(default_factory=dict)
+    _nodes_before: Conditions = field(default_factory=dict)
 
     @property
     def plane(self) -> ControlPlane | None:
-        return self.site.blueprint.plane
+        return self.site.manifests.plane
 
     @property
     def meshed(self) -> Meshed | None:
-        return self.site.blueprint.meshed
+        return self.site.manifests.meshed
 
     def start(self) -> None:
-        """Makes the pods and waits until a user would get a whole page, and every policy shows."""
-        self._beside = self._outlasting(lambda: seen(control_plane_pods(self.site.cluster)))
-        self._outlasting(self._bring_up)
+        """Create the pods and wait until a user would get a complete page, and every policy is in force."""
+        self._planes_before = self._retry(lambda: seen(control_plane_pods(self.site.cluster)))
+        self._retry(self._make_complete_pods)
 
-    def _bring_up(self) -> None:
+    def _make_complete_pods(self) -> None:
         self._make_pods()
-        if self._bare_pods():  # a webhook that was late once
-            self._send_pods_away()
+        if self._bare_pods():  # the webhook was not ready yet
+            self._replace_pods()
             self._make_pods()
             if self._bare_pods():
-                return  # the proof tells at once
+                return  # the proof reports it at once
         self._settle()
 
     def _make_pods(self) -> None:
         owner, application = self.site.owner, self.site.application
-        objects = self.site.blueprint.pods(uid_for(self.site.cluster.kinds()))
+        objects = self.site.manifests.pods(uid_for(self.site.cluster.kinds()))
         for component, things in objects.items():
             owner.apply_all(things, component)
         names = [thing["metadata"]["name"] for thing in objects["application"] if thing["kind"] == "Deployment"]
         rollout(
             self.site.cluster, application.namespace, names, timeout_s=self.site.timing.ready_s, watch=self.site.watch
         )
-        if application.gateway:  # whoever made its Deployment
+        if application.gateway:  # its Deployment may be the mesh's
             self._wait_for_pods(application.namespace, f"application,app={GATEWAY}", _is_up)
         for namespace in (application.namespace, self.site.outside):
             self._wait_for_pods(namespace, "probe", can_ask)
         self._wait_for_pods(application.namespace, "load", _is_up)
 
     def _bare_pods(self) -> tuple[str, ...]:
-        """Those that should have a sidecar and have none: it does not come later."""
+        """Return the pods that should have a sidecar and have none: it cannot be added later."""
         return bare_pods(with_sidecar(self._pods_in_the_mesh()), self.plane.SIDECAR) if self.plane else ()
 
-    def _send_pods_away(self) -> None:
-        """Those of the trial, so that others take their place; who stands alone is made again by `_make_pods`."""
+    def _replace_pods(self) -> None:
+        """Delete the trial's pods, so that others replace them; `_make_pods` makes those without an owner again."""
         site = self.site
-        pods = site.owner.send_pods_away(site.namespace)
+        pods = site.owner.delete_pods(site.namespace)
         gone(site.cluster, pods, timeout_s=site.timing.ready_s, watch=site.watch)
 
     def prove(self, load: LoadOutcome | None = None) -> tuple[Evidence, ...]:
         """See `bench.targets.Deployment`."""
         if load is not None and self.restarts():
-            return ()  # what fell apart under the load proves nothing more; that it did is told by itself
-        alone = self._outlasting(self._alone_evidence)
+            return ()  # pods that ended under the load prove nothing more; `restarts` reports them
+        alone = self._retry(self._alone_evidence)
         plane, meshed = self.plane, self.meshed
         if plane is None or meshed is None:
-            return (*alone, *self._outlasting(self._baseline_evidence))
+            return (*alone, *self._retry(self._baseline_evidence))
         counted: tuple[Evidence, ...] = ()
-        if load is not None and load.countable:  # by itself, before further questions are counted too
-            counted = self._outlasting(lambda: tuple(self._load_evidence(meshed, load)))
-        return (*alone, *counted, *self._outlasting(lambda: self._mesh_evidence(plane, meshed)))
+        if load is not None and load.countable:  # first, before further questions are counted too
+            counted = self._retry(lambda: tuple(self._load_evidence(meshed, load)))
+        return (*alone, *counted, *self._retry(lambda: self._mesh_evidence(plane, meshed)))
 
     def load(
         self, draft: Path, *, show: Callable[[Progress], None], kept: Callable[[LoadOutcome], None]
     ) -> LoadOutcome:
-        """Runs the generator; see `bench.targets.Deployment`."""
+        """Run the generator; see `bench.targets.Deployment`."""
         site = self.site
-        self._counted = self._outlasting(self._counts)
-        pods, nodes = self._outlasting(lambda: (self._loaded_pods(), self._nodes()))
-        self._under_load, self._below = seen(pods), conditions_of(nodes, nodes_of(pods))
+        self._counts_before = self._retry(self._counts)
+        pods, nodes = self._retry(lambda: (self._loaded_pods(), self._nodes()))
+        self._pods_before, self._nodes_before = seen(pods), conditions_of(nodes, nodes_of(pods))
         load = start_load(
-            site.cluster, site.blueprint.order, draft, namespace=site.namespace, meter=self._meter(), watch=site.watch
+            site.cluster, site.manifests.order, draft, namespace=site.namespace, meter=self._meter(), watch=site.watch
         )
         with self._page():
             outcome = load.run(watch=site.watch, show=show, kept=kept)
@@ -182,36 +182,36 @@ class ClusterDeployment:
 
     def data_path(self, draft: Path) -> DataPath | None:
         """See `bench.targets.Deployment`."""
-        return self._outlasting(lambda: self._data_path(draft))
+        return self._retry(lambda: self._data_path(draft))
 
     def _data_path(self, draft: Path) -> DataPath | None:
         sidecars = self._sidecars
         return sidecars_path(self.meshed, sidecars, draft / "proxies") if sidecars and self.meshed else None
 
     def restarts(self) -> tuple[str, ...]:
-        """Containers of the application that ended since it was deployed, pods that went under the load, nodes below
-        them that were not well, and what ended of control planes meanwhile."""
-        return self._outlasting(self._ended)
+        """Return containers of the application that ended since it was deployed, pods that were removed under the load,
+        problems of their nodes, and what ended of control planes meanwhile."""
+        return self._retry(self._ended)
 
     def _ended(self) -> tuple[str, ...]:
         return (
             *restarts(self._pods("application")),
-            *gone_since(self._under_load, self._loaded_pods()),
-            *ailed_since(self._below, self._nodes()),
-            *ended_since(self._beside, control_plane_pods(self.site.cluster)),
+            *gone_since(self._pods_before, self._loaded_pods()),
+            *ailed_since(self._nodes_before, self._nodes()),
+            *ended_since(self._planes_before, control_plane_pods(self.site.cluster)),
         )
 
     def images(self) -> dict[str, str]:
         """See `bench.targets.Deployment`."""
-        return self._outlasting(lambda: running_images(self.site.cluster, self.site.namespace))
+        return self._retry(lambda: running_images(self.site.cluster, self.site.namespace))
 
     def save_logs(self, draft: Path) -> None:
-        """The last lines of everybody's log, control planes included."""
+        """Save the last lines of each container's log, control planes included."""
         pods = (*self._loaded_pods(), *control_plane_pods(self.site.cluster))
         save_logs(self.site.cluster, pods, draft / "services")
 
     def _meter(self) -> Meter:
-        """For the pods as they are now; control planes are among them, whether or not this trial uses them."""
+        """Return the meter for the pods as they are now, with control planes, whether or not this trial uses them."""
         site, planes = self.site, CONTROL_PLANES.values()
         kubelets = kubelet_usage(
             site.cluster,
@@ -223,7 +223,7 @@ class ClusterDeployment:
         return PrometheusUsage(kubelets, source_of(source, site.cluster)) if source else kubelets
 
     def _page(self) -> AbstractContextManager[object]:
-        """Locust's web page, for who asked for it."""
+        """Serve Locust's web page, where the user asked for it."""
         port = self.site.options.locust_ui
         if port is None:
             return nullcontext()
@@ -239,12 +239,12 @@ class ClusterDeployment:
         )
 
     def _settle(self) -> None:
-        """Until all answers were right some times in a row; what is wrong at the end of the time the proof tells."""
-        page = page_check(self.site.application, self.site.blueprint.readers)
+        """Wait until all answers were right some times in a row; the proof reports what is wrong at the timeout."""
+        page = page_check(self.site.application, self.site.manifests.readers)
         checks = [page, *(policy_checks(self.meshed) if self.meshed else ())]
         right = 0
 
-        def settled() -> bool:
+        def is_settled() -> bool:
             nonlocal right
             synced = not self._unsynced()
             facts = (*prove(self._prober, checks), *self._series(_SERIES)) if synced else ()
@@ -252,11 +252,11 @@ class ClusterDeployment:
             return right >= _SERIES
 
         timing = self.site.timing
-        wait_until(settled, timeout_s=timing.settle_s, watch=self.site.watch, poll_s=timing.poll_s)
+        wait_until(is_settled, timeout_s=timing.settle_s, watch=self.site.watch, poll_s=timing.poll_s)
 
     def _series(self, count: int = SERIES) -> Iterator[Evidence]:
-        """Where routes tell readers apart, each gets what is meant for it, every time."""
-        readers = self.site.blueprint.readers
+        """Where routes differ by user group, yield whether each gets what is meant for it, every time."""
+        readers = self.site.manifests.readers
         for reader in readers if len(readers) > 1 else ():
             yield pages_evidence(reader, self._prober.pages(reader.user, count), count=count)
 
@@ -273,14 +273,14 @@ class ClusterDeployment:
         return Sidecars(self.plane, self.site.cluster, self.site.namespace, pods)
 
     def _loaded_pods(self) -> tuple[Object, ...]:
-        """The pods through which the load goes."""
+        """Return the pods through which the load goes."""
         return (*self._pods("application"), *self._pods("load"))
 
     def _nodes(self) -> tuple[Object, ...]:
         return self.site.cluster.list("v1", "Node")
 
     def _pods_in_the_mesh(self) -> tuple[Object, ...]:
-        """Those that the control plane knows."""
+        """Return the pods that the control plane knows."""
         return in_the_mesh((*self._loaded_pods(), *self._pods("probe")), self.site.application)
 
     def _pods(self, component: str) -> tuple[Object, ...]:
@@ -290,14 +290,14 @@ class ClusterDeployment:
         if self.plane is None:
             return ""
         names = [pod["metadata"]["name"] for pod in self._pods_in_the_mesh()]
-        return self.plane.unsynced(self.site.cluster, self.site.namespace, names)
+        return self.plane.find_unsynced(self.site.cluster, self.site.namespace, names)
 
-    def _outlasting(self, act: Callable[[], T]) -> T:
+    def _retry(self, act: Callable[[], T]) -> T:
         return outlasting(self.site.cluster, act, watch=self.site.watch)
 
     def _alone_evidence(self) -> tuple[Evidence, ...]:
         cluster = self.site.cluster
-        return tuple(alone_evidence(mesh, CONTROL_PLANES[mesh].present(cluster)) for mesh in self.site.absent)
+        return tuple(alone_evidence(mesh, CONTROL_PLANES[mesh].find_installed(cluster)) for mesh in self.site.absent)
 
     def _baseline_evidence(self) -> tuple[Evidence, ...]:
         cluster = self.site.cluster
@@ -313,7 +313,7 @@ class ClusterDeployment:
         pods = with_sidecar(self._pods_in_the_mesh())
         sidecars = self._sidecars
         if bare_pods(pods, plane.SIDECAR):
-            return mesh_evidence(pods, plane.SIDECAR)  # who is not there can be asked nothing
+            return mesh_evidence(pods, plane.SIDECAR)  # a sidecar that is missing cannot be asked
         own = sidecars.own_ids() if sidecars else {}
         return (
             *mesh_evidence(pods, plane.SIDECAR),
@@ -326,13 +326,13 @@ class ClusterDeployment:
     def _load_evidence(self, meshed: Meshed, load: LoadOutcome) -> Iterator[Evidence]:
         sidecars = self._sidecars
         assert sidecars is not None  # noqa: S101  # a mesh has sidecars
-        good, readers = load.samples.ok, self.site.blueprint.readers
+        good, readers = load.samples.ok, self.site.manifests.readers
         hops = hops_of(self.site.application)
         expected = requests_on(hops, self.site.application, readers=readers, samples=load.samples)
         callees = dict.fromkeys(hop.callee for hop in hops if expected[hop])
         yield from load_evidence(
             meshed,
-            counts_moved(self._counted, self._counts()),
+            counts_moved(self._counts_before, self._counts()),
             sidecars.tls(callees),
             requests=expected,
             errors=len(good) - int(good.sum()),
@@ -346,6 +346,6 @@ class ClusterDeployment:
 
 
 def _is_up(pod: Object) -> bool:
-    """Every container of the pod is ready."""
+    """Return whether every container of the pod is ready."""
     statuses = pod.get("status", {}).get("containerStatuses") or ()
     return bool(statuses) and all(status["ready"] for status in statuses)

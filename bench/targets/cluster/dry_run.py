@@ -1,4 +1,5 @@
-"""What a run would do on a cluster, for `meshbench plan --context`: nothing is made, and nobody is asked."""
+"""Compute what a run would do on a cluster, for `meshbench plan --context`: nothing is created, and the user is not
+asked."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +25,7 @@ from bench.targets.cluster.preflight.mesh import found_versions, mesh_versions
 from bench.targets.cluster.trial_manifests import Blueprint
 from bench.units import format_counted
 
-# Start, proofs and end of a trial, and of a control plane, as seen on one node with four processors.
+# Start, proofs and end of a trial, and of a control plane, as measured on one node with four CPUs.
 _SECONDS: Final = 22.0
 _SECONDS_IN_A_MESH: Final = 42.0
 _SECONDS_FOR_A_MESH: Final = 30.0
@@ -32,8 +33,8 @@ _SECONDS_FOR_A_MESH: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """`objects` are counted by kind, for each configuration and each control plane that is installed; `asked` is what
-    the pods ask for that are there at once; `seconds` is the whole run."""
+    """The cluster dry run. `objects` are counted by kind, for each configuration and each control plane that is
+    installed; `asked` are the requests of the pods that are there at once; `seconds` is the whole run."""
 
     cluster: str
     seconds: float
@@ -45,9 +46,9 @@ class Outlook:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """For people."""
+        """The lines for people."""
         return (
-            "each trial makes, in two namespaces of its own, and removes again:",
+            "each trial creates, in two namespaces of its own, and deletes again:",
             *(f"  {name}: {_counts(kinds)}" for name, kinds in self.trials.items()),
             "control planes:",
             *(self._plane(mesh) for mesh in self.control_planes),
@@ -59,33 +60,33 @@ class Outlook:
 
     def _plane(self, mesh: str) -> str:
         kinds, version = self.control_planes[mesh], self.versions.get(mesh, "version unknown")
-        made = f"the run makes {_counts(kinds)}, and removes them" if kinds else "there already, and stays"
+        made = f"the run creates {_counts(kinds)}, and deletes them" if kinds else "exists already, and stays"
         return f"  {mesh} {version}: {made}"
 
 
 def look_ahead(context: str, scenario: Scenario, options: ClusterOptions, *, inputs: Inputs, plan: Plan) -> Outlook:
-    """The run of this plan on the cluster of this context. Raises RefusedError where the cluster or a mesh's tool is
-    not to be had, InputError for manifests or values that are wrong."""
+    """Return the dry run of this plan on the cluster of this context. Raises RefusedError where the cluster or a mesh's
+    tool is not available, InputError for manifests or values that are wrong."""
     with credentials_folder() as private, open_cluster(context, private_folder=private) as cluster:
         return outlook(cluster, scenario, options, inputs=inputs, plan=plan)
 
 
 def outlook(cluster: Cluster, scenario: Scenario, options: ClusterOptions, *, inputs: Inputs, plan: Plan) -> Outlook:
-    """The same, with a cluster that is open."""
+    """Return the dry run on a cluster that is open."""
     meshes = meshes_of(scenario)
     planned = Planned(planned_pods(scenario, options, inputs))
     for mesh in meshes:
         planned = with_mesh(planned, mesh, cluster=cluster, options=options, equalise=scenario.equalise)
-    drawn = blueprints(scenario, options, inputs)
-    room = sum((pod.room for pod in planned.asked), NO_ROOM)
+    manifests = blueprints(scenario, options, inputs)
+    total = sum((pod.resources for pod in planned.requests), NO_ROOM)
     return Outlook(
         cluster=describe(cluster),
         seconds=_seconds(scenario, plan, installing=not options.existing_mesh),
-        trials={name: _of_trial(one) for name, one in drawn.items()},
+        trials={name: _of_trial(one) for name, one in manifests.items()},
         control_planes={mesh: _made_for(mesh, scenario, options) for mesh in meshes},
         versions=found_versions(cluster, meshes) if options.existing_mesh else mesh_versions(meshes),
         images=planned.images,
-        asked=f"{format_counted(len(planned.asked), 'pod')} that ask for {room}",
+        asked=f"{format_counted(len(planned.requests), 'pod')} that request {total}",
     )
 
 
@@ -97,13 +98,13 @@ def _made_for(mesh: str, scenario: Scenario, options: ClusterOptions) -> Mapping
     return _kinds((*rendered, *plane.base_objects()))
 
 
-def _of_trial(drawn: Blueprint) -> dict[str, int]:
-    made = (thing for part in drawn.pods(None).values() for thing in part)
-    return _kinds((*drawn.namespaces(), *drawn.policies, *made))
+def _of_trial(manifests: Blueprint) -> dict[str, int]:
+    made = (thing for part in manifests.pods(None).values() for thing in part)
+    return _kinds((*manifests.namespaces(), *manifests.policies, *made))
 
 
 def _kinds(things: Iterable[Object]) -> dict[str, int]:
-    """How many there are of each kind, most first."""
+    """Return how many objects there are of each kind, most first."""
     return dict(Counter(str(thing["kind"]) for thing in things).most_common())
 
 
@@ -112,7 +113,7 @@ def _counts(kinds: Mapping[str, int]) -> str:
 
 
 def _seconds(scenario: Scenario, plan: Plan, *, installing: bool) -> float:
-    """Windows, warm-ups, trials and control planes."""
+    """Return the seconds of windows, warm-ups, trials and control planes."""
     names: Sequence[str] = [trial.configuration for trial in plan.trials]
     loads = [scenario.load_of(name) for name in names]
     meshed = sum(scenario.configuration(name).mesh != "none" for name in names)

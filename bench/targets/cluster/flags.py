@@ -1,4 +1,4 @@
-"""What the command line says of a cluster, as it was given; `targets.kubernetes.options` checks it."""
+"""The command line's options for a cluster, unchecked; `bench.targets.cluster.options` checks them."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Notice what else changed during a trial: control planes that restart, nodes under pressure."""
+"""Find what else changed during a trial: control planes that restart, nodes under pressure."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
@@ -9,10 +9,14 @@ from bench.meshes.control_planes import CONTROL_PLANES
 
 # By a pod's uid: its name, and how often each of its containers ended.
 Seen: TypeAlias = Mapping[str, tuple[str, Mapping[str, int]]]
+_Conditions: TypeAlias = Mapping[str, tuple[str, str]]  # by type: the status, and since when
+Conditions: TypeAlias = Mapping[str, _Conditions]  # by the node's name
+
+_READY: Final = "Ready"
 
 
 def control_plane_pods(cluster: Cluster) -> tuple[Object, ...]:
-    """Of every mesh that is there, whether or not the trial uses it."""
+    """Return the pods of every mesh that is there, whether or not the trial uses it."""
     return tuple(
         pod
         for plane in CONTROL_PLANES.values()
@@ -21,19 +25,19 @@ def control_plane_pods(cluster: Cluster) -> tuple[Object, ...]:
 
 
 def seen(pods: Sequence[Object]) -> Seen:
-    """What `ended_since` compares with. A pod that was evicted before stays listed, and is no part of it."""
+    """Return what `find_ended` compares with. A pod that was evicted before stays listed, and is no part of it."""
     return {pod["metadata"]["uid"]: (pod["metadata"]["name"], _counts(pod)) for pod in pods if not _failure(pod)}
 
 
 def ended_since(before: Seen, pods: Sequence[Object]) -> tuple[str, ...]:
-    """The containers that ended since `before`, and why, and the pods that are no more; in words. A pod that is new
-    stands for one that is gone, or for more of them."""
+    """Format the containers that ended since `before`, and why, and the pods that were removed. A pod that is new
+    replaces one that was removed, or is one more."""
     changed = [pod for pod in pods if _counts(pod) != before.get(pod["metadata"]["uid"], ("", _counts(pod)))[1]]
     return (*restarts(changed), *gone_since(before, pods))
 
 
 def gone_since(before: Seen, pods: Sequence[Object]) -> tuple[str, ...]:
-    """The pods that are no more, on their way out, or were ended as a whole, and why, in words."""
+    """Format the pods that were removed, are terminating, or were ended as a whole, and why."""
     there = {pod["metadata"]["uid"]: pod for pod in pods}
     gone = ((name, there.get(uid)) for uid, (name, _) in before.items() if not _lasts(there.get(uid)))
     return tuple(f"pod {name}{_failure(pod) if pod else ''} ended" for name, pod in gone)
@@ -44,47 +48,42 @@ def _lasts(pod: Object | None) -> bool:
 
 
 def _failure(pod: Object) -> str:
-    """` (Evicted)`, where the node ended the pod as a whole; such a pod stays listed, and may tell of no container."""
+    """Return ` (Evicted)`, where the node ended the pod as a whole; such a pod stays listed, and may have no container
+    status."""
     status = pod.get("status", {})
     return f" ({status['reason']})" if status.get("phase") == "Failed" and status.get("reason") else ""
 
 
 def _counts(pod: Object) -> dict[str, int]:
-    """How often each container has ended: one that has, and was not started again yet, counts too."""
+    """Return how often each container has ended: one that has, and was not started again yet, counts too."""
     return {one["name"]: one.get("restartCount", 0) + ("terminated" in one.get("state", {})) for one in statuses(pod)}
 
 
-_READY: Final = "Ready"
-
-_Conditions: TypeAlias = Mapping[str, tuple[str, str]]  # by type: the status, and since when
-Conditions: TypeAlias = Mapping[str, _Conditions]  # by the node's name
-
-
 def conditions_of(nodes: Sequence[Object], names: Collection[str]) -> Conditions:
-    """What `ailed_since` compares with, of the nodes of these names."""
+    """Return what `find_node_problems` compares with, of the nodes of these names."""
     return {node_name(node): _conditions(node) for node in nodes if node_name(node) in names}
 
 
 def ailed_since(before: Conditions, nodes: Sequence[Object]) -> tuple[str, ...]:
-    """What is wrong with the nodes of `before` now, or was meanwhile, in words.
+    """Format what is wrong with the nodes of `before` now, or was meanwhile.
 
-    A condition that has passed again shows by the time of its last change. That is only held against the one of
-    before: both are of the cluster's clocks, and in whole seconds.
+    A condition that has passed again shows by the time of its last change. That is compared with the time before only:
+    both are of the cluster's clocks, and in whole seconds.
     """
     now = conditions_of(nodes, before)
-    return tuple(f"node {name}: {told}" for name, was in before.items() for told in _ailments(was, now.get(name)))
+    return tuple(f"node {name}: {problem}" for name, was in before.items() for problem in _ailments(was, now.get(name)))
 
 
 def _conditions(node: Object) -> _Conditions:
-    found = conditions(node)
-    return {kind: (str(one["status"]), str(one.get("lastTransitionTime", ""))) for kind, one in found.items()}
+    by_type = conditions(node)
+    return {kind: (str(one["status"]), str(one.get("lastTransitionTime", ""))) for kind, one in by_type.items()}
 
 
 def _ailments(was: _Conditions, now: _Conditions | None) -> Iterator[str]:
     if now is None:
         yield "was removed"
         return
-    silent = _has_changed(_READY, was, now)  # a kubelet that falls silent changes all its conditions, there and back
+    silent = _has_changed(_READY, was, now)  # a kubelet that stops reporting changes all its conditions, there and back
     if silent or _status(_READY, now) != "True":
         yield "was not ready"
     for kind in PRESSURES:

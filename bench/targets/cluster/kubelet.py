@@ -1,7 +1,7 @@
-"""What containers and nodes use, as their kubelets count it, read through the API server: no metrics server needed.
+"""Read what containers and nodes use from their kubelets, through the API server: no metrics server needed.
 
-A kubelet renews its figures on its own time, on some clusters only every 15 s, and says of each when it was taken, to
-the second. A figure that is not new tells nothing and is not kept.
+A kubelet renews its figures on its own schedule, on some clusters only every 15 s, and gives the time of each, to the
+second. A figure that is not new has no information and is not kept.
 """
 
 import time
@@ -21,17 +21,17 @@ from bench.system.processes import Role
 from bench.targets.cluster.load.pod import KEEPER, NAME
 from bench.units import NANOSECONDS, format_counted
 
-EVERY_S: Final = 5.0  # a kubelet has to ask the kernel about every container for it
-PAUSE_S: Final = 30.0  # before one that failed is asked again: that may have taken all of the client's patience
+EVERY_S: Final = 5.0  # a kubelet has to read every container's counters for it
+PAUSE_S: Final = 30.0  # before one that failed is read again: that may have taken as long as the client retries
 _HALF_A_SECOND: Final = 0.5  # the kubelet's times are cut to whole seconds
-_SKIPPED: Final = ("probe",)  # components that nobody pays for
+_SKIPPED: Final = ("probe",)  # components that are not part of the cost
 
 Key = tuple[str, str, str]  # namespace, pod, container; of a node: "", its name, ""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Whose use it is, as `resources.parquet` names it."""
+    """Which process and role a figure belongs to, as in `resources.parquet`."""
 
     process: str
     role: Role
@@ -48,8 +48,8 @@ class Reading:
 
 @dataclass
 class KubeletUsage:
-    """Collects readings of `parts` from the kubelets of `nodes`, and what those said that gave none. See
-    `load_pod.Meter`."""
+    """Collects readings of `parts` from the kubelets of `nodes`, and the errors of those that gave none. See
+    `bench.targets.cluster.load.generator.Meter`."""
 
     cluster: Cluster
     nodes: tuple[str, ...]
@@ -59,15 +59,15 @@ class KubeletUsage:
     _next_s: dict[str, float] = field(default_factory=dict)
 
     def tick(self) -> None:
-        """Each node at most every `EVERY_S`, and less often while it gives nothing."""
+        """Read each node at most every `EVERY_S`, and less often while it gives nothing."""
         now_s = time.monotonic()
-        self._ask(node for node in self.nodes if now_s >= self._next_s.get(node, 0.0))
+        self._read_nodes(node for node in self.nodes if now_s >= self._next_s.get(node, 0.0))
 
     def read(self) -> None:
-        """One reading of every node, now."""
-        self._ask(self.nodes)
+        """Read every node once, now."""
+        self._read_nodes(self.nodes)
 
-    def _ask(self, nodes: Iterable[str]) -> None:
+    def _read_nodes(self, nodes: Iterable[str]) -> None:
         for node in nodes:
             began_s = time.monotonic()
             try:
@@ -76,25 +76,25 @@ class KubeletUsage:
                 self.failures.setdefault(node, []).append(error)
                 self._next_s[node] = time.monotonic() + PAUSE_S
                 if error.status == 0:
-                    return  # the way to the others is the same, and each would be waited for
+                    return  # the others are reached through the same server, and each would be waited for
                 continue
             self._next_s[node] = began_s + EVERY_S
             for key, reading in readings_in(summary):
                 self._keep(key, reading)
 
     def rows(self, start: Start) -> list[Row]:
-        """The readings on the clock of the load that began at `start`."""
+        """Return the readings on the clock of the load that began at `start`."""
         return [row for key, found in self.readings.items() for row in rows_of(self.parts[key], found, start)]
 
     def remarks(self) -> tuple[str, ...]:
-        """Which kubelets gave nothing, and why; what was seen too seldom shows in the figures besides."""
+        """Return which kubelets gave nothing, and why."""
         return tuple(
             f"the kubelet of node {node} gave no CPU and memory {format_counted(len(errors), 'time')}: {errors[-1]}"
             for node, errors in self.failures.items()
         )
 
     def _keep(self, key: Key, reading: Reading) -> None:
-        """Only of parts, and only what is newer."""
+        """Keep a reading of a part, if it is newer."""
         if key in self.parts:
             known = self.readings.setdefault(key, [])
             if not known or reading.wall_s > known[-1].wall_s:
@@ -104,19 +104,20 @@ class KubeletUsage:
 def kubelet_usage(
     cluster: Cluster, namespace: str, *, control_planes: Collection[str], sidecars: Collection[str]
 ) -> KubeletUsage:
-    """For the pods of a run's namespace as they are now, with the pods in the namespaces `control_planes` and the nodes
-    of all of them. `sidecars` are the names of the meshes' containers. Raises ClusterError."""
+    """Return the usage of the pods of a run's namespace as they are now, of the pods in the namespaces
+    `control_planes`, and of the nodes of all of them. `sidecars` are the names of the meshes' containers. Raises
+    ClusterError."""
     pods = [pod for one in (namespace, *control_planes) for pod in cluster.list("v1", "Pod", namespace=one)]
     return KubeletUsage(cluster, nodes_of(pods), parts_of(pods, namespace=namespace, sidecars=sidecars))
 
 
 def nodes_of(pods: Sequence[Object]) -> tuple[str, ...]:
-    """The nodes that pods run on."""
+    """Return the nodes that pods run on."""
     return tuple(sorted({pod["spec"]["nodeName"] for pod in pods if pod["spec"].get("nodeName")}))
 
 
 def parts_of(pods: Sequence[Object], *, namespace: str, sidecars: Collection[str]) -> dict[Key, Part]:
-    """What to call the containers of pods, and their nodes. Pods outside `namespace` are control planes'."""
+    """Name the containers of pods, and their nodes. Pods outside `namespace` are control planes'."""
     parts: dict[Key, Part] = {("", node, ""): Part(f"node {node}", "node") for node in nodes_of(pods)}
     shown = [pod for pod in pods if labels_of(pod).get(COMPONENT) not in _SKIPPED]
     names = names_of(shown)
@@ -139,13 +140,13 @@ def _parts_of_pod(pod: Object, workload: str, *, own_namespace: str, sidecars: C
 
 
 def _apart(part: Part, pod: str) -> Part:
-    """A part of a pod whose name another pod has taken."""
+    """Return a part of a pod whose name another pod has taken."""
     return Part(f"{part.process} ({pod})", part.role)
 
 
 def _part(workload: str, container: str, *, own: Sequence[str], control_plane: bool) -> Part:
-    """A pod's only container has the workload's name; of several, the one that is called like it. A gateway's are all
-    proxies, whosever they are."""
+    """Return a container's part. A pod's only container has the workload's name; of several, the one of the same name.
+    A gateway's are all proxies, whichever mesh they belong to."""
     if workload == GATEWAY and not control_plane:
         return Part(f"{GATEWAY}-sidecar" if own and container not in own else GATEWAY, "sidecar")
     if container not in own:
@@ -157,20 +158,20 @@ def _part(workload: str, container: str, *, own: Sequence[str], control_plane: b
 
 
 def readings_in(summary: Object) -> Iterator[tuple[Key, Reading]]:
-    """Every container's figures in a kubelet's summary, and the node's; without those that the kubelet has not got."""
+    """Yield every container's figures in a kubelet's summary, and the node's; without those that the kubelet lacks."""
     node = summary["node"]
-    found = [(("", node["nodeName"], ""), node)]
+    parts = [(("", node["nodeName"], ""), node)]
     for pod in summary.get("pods") or ():
         of = pod["podRef"]
-        found += [((of["namespace"], of["name"], one["name"]), one) for one in pod.get("containers") or ()]
-    for key, figures in found:
+        parts += [((of["namespace"], of["name"], one["name"]), one) for one in pod.get("containers") or ()]
+    for key, figures in parts:
         reading = _reading(figures.get("cpu") or {}, figures.get("memory") or {})
         if reading is not None:
             yield key, reading
 
 
 def _reading(cpu: Object, memory: Object) -> Reading | None:
-    """CPU and memory are taken together, or almost."""
+    """Return the reading; CPU and memory are taken at almost the same time."""
     if "usageCoreNanoSeconds" not in cpu or "time" not in cpu:
         return None
     wall_s = datetime.fromisoformat(cpu["time"]).timestamp() + _HALF_A_SECOND
@@ -178,7 +179,7 @@ def _reading(cpu: Object, memory: Object) -> Reading | None:
 
 
 def rows_of(part: Part, readings: Sequence[Reading], start: Start) -> Iterator[Row]:
-    """Readings as rows of `resources.parquet`."""
+    """Yield readings as rows of `resources.parquet`."""
     for reading in readings:
         at_ns = round((reading.wall_s - start.wall_s) * NANOSECONDS)
         yield at_ns, part.process, part.role, reading.cpu_ns, reading.memory_bytes

@@ -1,7 +1,7 @@
 """Lock a cluster: one run at a time, since two would measure each other.
 
-The lock is a Lease, which its holder renews; the API server lets only one of two writers win. A lease that nobody
-renews any more names a run that died: it has to be cleaned up before the next one starts, and is never taken over.
+The cluster lock is a Lease, which its holder renews; the API server lets only one of two writers win. A Lease that is
+no longer renewed names a run that died: it has to be cleaned up before the next one starts, and is never taken over.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from threading import Event, Thread
 from typing import Final, Literal
@@ -26,6 +27,10 @@ from bench.system.cancellation import Patience, Watch, wait_until
 from bench.targets.cluster.teardown.stages import LOCK_COMPONENT
 from bench.units import format_duration
 
+PLACE: Final = Ref("v1", "Namespace", "meshbench-lock")
+LEASE: Final = Ref("coordination.k8s.io/v1", "Lease", "meshbench", PLACE.name)
+_LOOK_S: Final = 1.0  # at a holder elsewhere
+_NO_NAMESPACE: Final = (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)  # the namespace is terminating or deleted
 _SURELY_DEAD_S: Final = 3600.0  # no two machines' clocks differ by so much
 _START_SLACK_S: Final = 2.0
 
@@ -34,7 +39,7 @@ Verdict = Literal["alive", "dead", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """What a lease says of its holder. `host` is a hash; `process` 0 where the lease was not written by meshbench."""
+    """The holder that a Lease names. `host` is a hash; `process` is 0 where the Lease was not written by meshbench."""
 
     run_id: str
     host: str
@@ -43,17 +48,17 @@ class Holder:
     renewed: datetime
 
     def silent_s(self, now: datetime) -> float:
-        """Seconds since it last said that it lives, by two machines' clocks."""
+        """Return the seconds since the last renewal, by two machines' clocks."""
         return (now - self.renewed).total_seconds()
 
-    def told(self, now: datetime) -> str:
-        """Its name and age for messages."""
+    def describe(self, now: datetime) -> str:
+        """Format its name and age for messages."""
         age = format_duration(max(1, round((now - self.since).total_seconds())))
         return f"{self.run_id} (host {self.host}, process {self.process}, for {age})"
 
 
 def holder_of(lease: Object) -> Holder | None:
-    """Reads a Lease; None for one that nobody holds."""
+    """Read a Lease; return None for one without a holder."""
     spec = lease.get("spec") or {}
     words = (spec.get("holderIdentity") or "").split()
     if not words:
@@ -64,25 +69,27 @@ def holder_of(lease: Object) -> Holder | None:
 
 
 def here() -> str:
-    """This process as a lease names it: `<host hash> <pid>`. The hash tells machines, boots and containers apart."""
+    """Return this process as a Lease names it: `<host hash> <pid>`. The hash differs between machines, boots and
+    containers."""
     return f"{_host()} {os.getpid()}"
 
 
 def judged(holder: Holder, *, here: str, now: datetime) -> Verdict:
-    """What can be said without watching it: by its process if it is on this machine, by its silence if that is long."""
+    """Return what is known of a holder without watching it: by its process if it is on this machine, by the age of its
+    renewal if that is large."""
     if holder.host == here.partition(" ")[0]:
         return "alive" if _runs(holder) else "dead"
     return "dead" if holder.silent_s(now) > _SURELY_DEAD_S else "unknown"
 
 
 def seems_dead(holder: Holder) -> bool:
-    """Whether it will surely, or most likely, not go on: who asks for its cleanup has that looked at again."""
+    """Return whether it will surely, or most likely, not go on; a cleanup checks that again."""
     now = datetime.now(UTC)
     return judged(holder, here=here(), now=now) == "dead" or holder.silent_s(now) > DURATION_S
 
 
 def _runs(holder: Holder) -> bool:
-    """Whether its process is there, and not a later one with the same number."""
+    """Return whether its process exists, and is not a later one with the same number."""
     try:
         process = psutil.Process(holder.process)
         began = process.create_time()
@@ -93,7 +100,7 @@ def _runs(holder: Holder) -> bool:
 
 def _host() -> str:
     boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii")
-    container = os.readlink("/proc/self/ns/pid")  # noqa: PTH115  # no path, a number of the kernel's
+    container = os.readlink("/proc/self/ns/pid")  # noqa: PTH115  # not a path, but a number of the kernel's
     return hashlib.sha256(f"meshbench {platform.node()} {boot} {container}".encode()).hexdigest()[:8]
 
 
@@ -101,16 +108,9 @@ def _time(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)
 
 
-PLACE: Final = Ref("v1", "Namespace", "meshbench-lock")
-LEASE: Final = Ref("coordination.k8s.io/v1", "Lease", "meshbench", PLACE.name)
-_CONFLICT: Final = 409
-_LOOK_S: Final = 1.0  # at a holder elsewhere
-_NO_PLACE: Final = (403, 404)  # the namespace is going, or gone
-
-
 @contextmanager
 def cluster_lock(cluster: Cluster, run_id: str, *, watch: Watch | None = None, place: Ref = PLACE) -> Iterator[None]:
-    """Holds the cluster for a run, by a lease in the namespace `place`. Raises LockedError where another run has it, or
+    """Hold the cluster for a run, by a Lease in the namespace `place`. Raises LockedError where another run has it, or
     died with it."""
     watch = watch or Watch()
     _take(cluster, run_id, watch, place)
@@ -141,13 +141,13 @@ def _give_back(cluster: Cluster, run_id: str, watch: Watch, place: Ref) -> None:
         remove_lock(cluster, run_id, watch=watch, place=place)
     except ClusterError as error:
         raise LeftoversError(
-            f"the run's lock is still there: {error}; later: meshbench cleanup --context {cluster.context} "
+            f"the run's lock is still there: {error}; hint: later run: meshbench cleanup --context {cluster.context} "
             f"--run-id {run_id}"
         ) from error
 
 
 def read_holder(cluster: Cluster, place: Ref = PLACE) -> Holder | None:
-    """Who has the lock, alive or not; None if it is free."""
+    """Return the holder of the lock, alive or not; None if it is free."""
     lease = cluster.get(_lease_in(place))
     return None if lease is None else holder_of(lease)
 
@@ -157,63 +157,63 @@ def _lease_in(place: Ref) -> Ref:
 
 
 def ensure_held(cluster: Cluster, run_id: str, *, place: Ref = PLACE) -> None:
-    """Raises LockedError where the lock is not this run's any more: somebody took it for dead and cleaned up."""
+    """Raise LockedError where the lock is not this run's any more: another command took it for dead and cleaned up."""
     holder = read_holder(cluster, place)
     if holder is None or holder.run_id != run_id:
-        now = f"the run {holder.run_id}" if holder else "nobody"
+        now = f"the run {holder.run_id}" if holder else "no run"
         raise LockedError(
             f"the lock of context {cluster.context} was taken from this run and belongs to {now}: it was not renewed "
-            f"for {DURATION_S} s (did this machine sleep?) or somebody removed it; start a new run"
+            f"for {DURATION_S} s (did this machine sleep?) or another command removed it; hint: start a new run"
         )
 
 
 def is_alive(cluster: Cluster, holder: Holder, *, watch: Watch, place: Ref = PLACE) -> bool:
-    """Whether the lock's holder lives: on this machine by its process, else by watching for its next renewal, since
-    two machines' clocks may differ."""
+    """Return whether the lock's holder lives: on this machine by its process, else by watching for its next renewal,
+    since two machines' clocks may differ."""
     verdict = judged(holder, here=here(), now=datetime.now(UTC))
     if verdict != "unknown":
         return verdict == "alive"
 
-    def stirs() -> str | None:
+    def look() -> str | None:
         now = read_holder(cluster, place)
         return None if now == holder else "alive" if now and now.run_id == holder.run_id else "gone"
 
-    return wait_until(stirs, timeout_s=cluster.timing.lease_s, watch=Patience(watch), poll_s=_LOOK_S) == "alive"
+    return wait_until(look, timeout_s=cluster.timing.lease_s, watch=Patience(watch), poll_s=_LOOK_S) == "alive"
 
 
 def remove_lock(cluster: Cluster, run_id: str, *, watch: Watch, place: Ref = PLACE) -> None:
-    """Gives the lock back, and takes its namespace away if meshbench made it. Another run's lock is left alone."""
+    """Release the lock, and delete its namespace if meshbench made it. Another run's lock is left alone."""
     holder, there = read_holder(cluster, place), cluster.get(place)
     if (holder is not None and holder.run_id != run_id) or there is None:
         return
-    made_by_us = labels_of(there).get(MANAGED_BY) == PRODUCT
-    # The namespace takes the lease along, so that none slips between.
-    cluster.delete(place if made_by_us else _lease_in(place))
-    if not made_by_us or watch.impatient or watch.hasty:
+    is_ours = labels_of(there).get(MANAGED_BY) == PRODUCT
+    # The Lease is deleted with its namespace, so that no other run can take it in between.
+    cluster.delete(place if is_ours else _lease_in(place))
+    if not is_ours or watch.is_forced or watch.has_short_deadline:
         return
     wait_s, poll_s = cluster.timing.lock_s, cluster.timing.lock_poll_s
     if not wait_until(lambda: cluster.get(place) is None, timeout_s=wait_s, watch=Patience(watch), poll_s=poll_s):
         left = cluster.get(place)
         if left is not None:
             raise LeftoversError(
-                f"{place} has been going for {wait_s:.0f} s: {holding(left)}; look at it with "
+                f"{place} has been terminating for {wait_s:.0f} s: {holding(left)}; hint: look at it with "
                 f"`kubectl --context {cluster.context} get namespace {place.name} -o yaml`"
             )
 
 
 def _take(cluster: Cluster, run_id: str, watch: Watch, place: Ref) -> None:
-    def taken() -> bool:
+    def is_taken() -> bool:
         return _place_is_there(cluster, run_id, place) and _took(cluster, run_id, place)
 
     wait_s = cluster.timing.lock_s
-    if not wait_until(taken, timeout_s=wait_s, watch=watch, poll_s=cluster.timing.lock_poll_s):
+    if not wait_until(is_taken, timeout_s=wait_s, watch=watch, poll_s=cluster.timing.lock_poll_s):
         there = cluster.get(place)
-        told = holding(there) if there else "others made and removed it"
-        raise LockedError(f"no lock on context {cluster.context}: {place} was not usable for {wait_s:.0f} s: {told}")
+        why = holding(there) if there else "others created and deleted it"
+        raise LockedError(f"no lock on context {cluster.context}: {place} was not usable for {wait_s:.0f} s: {why}")
 
 
 def _place_is_there(cluster: Cluster, run_id: str, place: Ref) -> bool:
-    """Makes the namespace where there is none; False while an earlier one is going."""
+    """Create the namespace where there is none; return False while an earlier one is terminating."""
     there = cluster.get(place)
     if there is not None:
         return not there["metadata"].get("deletionTimestamp")
@@ -222,7 +222,8 @@ def _place_is_there(cluster: Cluster, run_id: str, place: Ref) -> bool:
 
 
 def _took(cluster: Cluster, run_id: str, place: Ref) -> bool:
-    """False where somebody was quicker, so that another look is needed; raises LockedError for a lock that is held."""
+    """Return False where another run was quicker, so that another look is needed. Raises LockedError for a lock that is
+    held."""
     lease = cluster.get(_lease_in(place))
     if lease is None:
         return _created(cluster, _lease(run_id, place), run_id, place)
@@ -236,17 +237,18 @@ def _told(holder: Holder, context: str) -> str:
     now = datetime.now(UTC)
     if seems_dead(holder):
         return (
-            f"the run {holder.told(now)} ended on context {context} without cleaning up (last seen "
-            f"{holder.silent_s(now):.0f} s ago); first: meshbench cleanup --context {context} --run-id {holder.run_id}"
+            f"the run {holder.describe(now)} ended on context {context} without cleaning up (last renewal "
+            f"{holder.silent_s(now):.0f} s ago); hint: first run: "
+            f"meshbench cleanup --context {context} --run-id {holder.run_id}"
         )
-    return f"context {context} is being measured by the run {holder.told(now)}; wait for it to end"
+    return f"context {context} is being measured by the run {holder.describe(now)}; hint: wait for it to end"
 
 
 def _created(cluster: Cluster, thing: Object, run_id: str, place: Ref) -> bool:
     try:
         cluster.create(labelled(thing, LOCK_COMPONENT, run_id=run_id, now=datetime.now(UTC)))
     except ClusterError as error:
-        if error.status == _CONFLICT or (error.status in _NO_PLACE and _is_going(cluster, place)):
+        if error.status == HTTPStatus.CONFLICT or (error.status in _NO_NAMESPACE and _is_going(cluster, place)):
             return False
         raise
     return True
@@ -261,7 +263,7 @@ def _replaced(cluster: Cluster, lease: Object) -> bool:
     try:
         cluster.replace(lease)
     except ClusterError as error:
-        if error.status == _CONFLICT:
+        if error.status == HTTPStatus.CONFLICT:
             return False
         raise
     return True
@@ -283,13 +285,13 @@ def _lease(run_id: str, place: Ref) -> Object:
 
 
 def _renew(cluster: Cluster, run_id: str, ended: Event, place: Ref) -> None:
-    """The thread: says that the run lives until it ends. A cluster that does not answer is asked again next time."""
+    """Renew the Lease in a thread until the run ends. A cluster that does not answer is tried again next time."""
     while not ended.wait(cluster.timing.renew_s):
         try:
             lease = cluster.get(_lease_in(place))
             holder = None if lease is None else holder_of(lease)
             if lease is None or holder is None or holder.run_id != run_id:
-                return  # `ensure_held` tells the run
+                return  # `ensure_held` reports it to the run
             lease["spec"]["renewTime"] = _lease(run_id, place)["spec"]["renewTime"]
             cluster.replace(lease)
         except ClusterError:

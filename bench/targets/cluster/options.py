@@ -1,4 +1,4 @@
-"""What the user wants of a cluster: flags and scenario together, or the record of the run that is resumed."""
+"""The user's options for a cluster: flags and scenario together, or the record of the run that is resumed."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -17,8 +17,8 @@ VALUES: Final = "values"  # the folder of a run that keeps the meshes' values fi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterOptions:
-    """Checked flags. `images` by workload, as `images.image_of` reads them, `mesh_values` by mesh, on top of ours;
-    `load_node` is where the load was, of a run that goes on."""
+    """Checked flags. `images` are by workload, as `image_of` reads them; `mesh_values` by mesh, on top of ours;
+    `load_node` is the node of the load, of a run that is resumed."""
 
     context: str
     yes_this_cluster: str | None
@@ -37,19 +37,19 @@ class ClusterOptions:
 
 
 def meshes_of(scenario: Scenario) -> tuple[str, ...]:
-    """The meshes that a scenario needs, in the order of their names."""
+    """Return the meshes that a scenario needs, in the order of their names."""
     return tuple(sorted({one.mesh for one in scenario.configurations if one.mesh != "none"}))
 
 
 def read_options(flags: ClusterFlags, scenario: Scenario) -> ClusterOptions:
-    """The flags of a new run, checked against its scenario. Raises InputError."""
-    assert flags.context is not None  # noqa: S101  # the command line chose this target by it
+    """Return the options of a new run, checked against its scenario. Raises InputError."""
+    assert flags.context is not None  # noqa: S101  # the command line chose this backend by it
     meshes = meshes_of(scenario)
     if flags.mesh_revision and "istio" not in meshes:
-        raise InputError("--mesh-revision names Istio's revision, and this scenario has no Istio; leave it out")
+        raise InputError("--mesh-revision names Istio's revision, and this scenario has no Istio; hint: leave it out")
     if (flags.mesh_hub or flags.mesh_tag) and len(meshes) > 1:
         raise InputError(
-            "--mesh-hub and --mesh-tag would mean both meshes; give their images by --mesh-values MESH=FILE"
+            "--mesh-hub and --mesh-tag would mean both meshes; hint: give their images by --mesh-values MESH=FILE"
         )
     if flags.prometheus:
         check_place(flags.prometheus)
@@ -72,14 +72,14 @@ def read_options(flags: ClusterFlags, scenario: Scenario) -> ClusterOptions:
 
 
 def resumed_options(flags: ClusterFlags, record: RunRecord, run: Path) -> ClusterOptions:
-    """The options that a run was begun with; who agrees, what stays and what is shown is said anew. Raises InputError
-    where the run was not on a cluster, and for flags that say something else than its beginning."""
-    asked = read_options(flags, record.scenario)
+    """Return the options that a run was begun with; consent, `--keep` and `--locust-ui` are those of the new command.
+    Raises InputError where the run was not on a cluster, and for flags that contradict its beginning."""
+    requested = read_options(flags, record.scenario)
     stored = record.cluster
     if stored is None:
-        raise InputError(f"{run}: was measured on one machine; resume it without --context")
+        raise InputError(f"{run}: was measured on one machine; hint: resume it without --context")
     begun = replace(
-        asked,
+        requested,
         images=stored.images,
         registry=stored.registry,
         mesh_values={mesh: tuple(run / VALUES / name for name in names) for mesh, names in stored.mesh_values.items()},
@@ -87,37 +87,40 @@ def resumed_options(flags: ClusterFlags, record: RunRecord, run: Path) -> Cluste
         tag=stored.tag,
         revision=stored.revision,
         existing_mesh=stored.existing_mesh,
-        prometheus=_same_prometheus(asked.prometheus, stored.prometheus),
+        prometheus=_same_prometheus(requested.prometheus, stored.prometheus),
         load_node=stored.load_node,
     )
-    if others := list(_contradictions(flags, asked, begun)):
+    if others := list(_contradictions(flags, requested, begun)):
         was = "; ".join(f"{flag} (begun with {was or 'none'})" for flag, was in others)
-        raise InputError(f"{run}: a run is resumed as it was begun, so leave out, or start a new run: {was}")
+        raise InputError(
+            f"{run}: a run is resumed with the options that it was begun with; "
+            f"hint: leave out, or start a new run: {was}"
+        )
     return begun
 
 
-def _contradictions(flags: ClusterFlags, asked: ClusterOptions, begun: ClusterOptions) -> Iterator[tuple[str, str]]:
-    """The flags that were given and say something else than the run's beginning, with what that was."""
+def _contradictions(flags: ClusterFlags, requested: ClusterOptions, begun: ClusterOptions) -> Iterator[tuple[str, str]]:
+    """Yield the flags that contradict the run's beginning, with what that was."""
     for name, image in dict(map(_image, flags.image)).items():
         if begun.images.get(name) != image:
             yield f"--image {name}={image}", begun.images.get(name, "")
     for flag, given, was in (
-        ("--registry", asked.registry, begun.registry),
-        ("--mesh-hub", asked.hub, begun.hub),
-        ("--mesh-tag", asked.tag, begun.tag),
-        ("--mesh-revision", asked.revision, begun.revision),
-        ("--prometheus", without_password(asked.prometheus), without_password(begun.prometheus)),
+        ("--registry", requested.registry, begun.registry),
+        ("--mesh-hub", requested.hub, begun.hub),
+        ("--mesh-tag", requested.tag, begun.tag),
+        ("--mesh-revision", requested.revision, begun.revision),
+        ("--prometheus", without_password(requested.prometheus), without_password(begun.prometheus)),
     ):
         if given and given != was:
             yield f"{flag} {given}", was
-    if asked.existing_mesh and not begun.existing_mesh:
+    if requested.existing_mesh and not begun.existing_mesh:
         yield "--use-existing-mesh", "one of its own"
-    if asked.mesh_values and _contents(asked) != _contents(begun):
+    if requested.mesh_values and _contents(requested) != _contents(begun):
         yield "--mesh-values", ", ".join(file.name for files in begun.mesh_values.values() for file in files)
 
 
 def _same_prometheus(given: str, stored: str) -> str:
-    """Where the run's beginning is given again, it is taken as it is given: the record has no password."""
+    """Return the given address where it is the stored one, since the record has no password; else the stored one."""
     return given if without_password(given) == stored else stored
 
 
@@ -133,8 +136,8 @@ def _image(text: str) -> tuple[str, str]:
 
 
 def _values(given: tuple[str, ...], meshes: tuple[str, ...]) -> dict[str, tuple[Path, ...]]:
-    """`--mesh-values`, by mesh; without a mesh's name the scenario's only one is meant."""
-    found: dict[str, tuple[Path, ...]] = {}
+    """Parse `--mesh-values`, by mesh; without a mesh's name the scenario's only one is meant."""
+    files: dict[str, tuple[Path, ...]] = {}
     for text in given:
         mesh, _, name = text.rpartition("=")
         known = " and ".join(meshes) or "no mesh"
@@ -144,6 +147,6 @@ def _values(given: tuple[str, ...], meshes: tuple[str, ...]) -> dict[str, tuple[
         if mesh not in meshes:
             raise InputError(f"--mesh-values {text}: this scenario has {known}, not {mesh}")
         if not Path(name).is_file():
-            raise InputError(f"--mesh-values {text}: {name} is no file")
-        found[mesh] = (*found.get(mesh, ()), Path(name))
-    return found
+            raise InputError(f"--mesh-values {text}: {name} is not a file")
+        files[mesh] = (*files.get(mesh, ()), Path(name))
+    return files

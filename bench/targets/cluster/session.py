@@ -1,4 +1,4 @@
-"""Open a cluster for a run: reached by one context, examined, agreed to, locked; with its record of the environment."""
+"""Open a cluster for a run: reached by one context, examined, agreed to, locked; with its environment record."""
 
 import hashlib
 import platform
@@ -24,26 +24,25 @@ from bench.targets.cluster.load.pod import default_image
 from bench.targets.cluster.lock import cluster_lock
 from bench.targets.cluster.options import VALUES, ClusterOptions, meshes_of
 from bench.targets.cluster.preflight.examination import examine_cluster, guard
-from bench.targets.cluster.preflight.mesh import WHAT as TELEMETRY
-from bench.targets.cluster.preflight.mesh import found_versions, mesh_versions
+from bench.targets.cluster.preflight.mesh import TELEMETRY, found_versions, mesh_versions
 from bench.targets.cluster.prometheus import without_password
 from bench.targets.cluster.target import ClusterTarget, open_target
 from bench.units import parse_quantity
 
 _INSTANCE_TYPE = "node.kubernetes.io/instance-type"
-# What the baseline was measured beside, by the scenario's `isolation`.
+# Which control planes were there during the baseline, by the scenario's `isolation`.
 _BESIDE = {
     "shared": "control planes were installed once and stayed: the baseline was measured with an idle control plane "
-    "beside it",
-    "full": "each trial installed its own control plane and removed it: no other one was on the cluster meanwhile",
+    "on the cluster",
+    "full": "each trial installed its own control plane and deleted it: no other one was on the cluster meanwhile",
 }
-_EXISTING = "the mesh was there before and stays: the baseline was measured with an idle control plane beside it"
+_EXISTING = "the mesh was there before and stays: the baseline was measured with an idle control plane on the cluster"
 _GUEST = "policies for a whole mesh were applied to the run's own part of it alone, where they mean the same"
 
 
 def cluster_environment(version: str, nodes: Sequence[Object], uid: str, *, load_image: str) -> Environment:
-    """The surroundings of a run on a cluster. `load_image` is Locust's; `uid` is that of the namespace kube-system,
-    which a cluster keeps."""
+    """Return the environment record of a run on a cluster. `load_image` is Locust's; `uid` is that of the namespace
+    kube-system, which a cluster keeps."""
     infos = [node["status"]["nodeInfo"] for node in nodes]
     return Environment(
         meshbench=__version__,
@@ -64,18 +63,18 @@ def cluster_environment(version: str, nodes: Sequence[Object], uid: str, *, load
 def target_record(
     version: str, nodes: int, *, placement: str, isolation: str, existing: bool, remarks: Sequence[str] = ()
 ) -> TargetRecord:
-    """What stands in the heading of every report, `remarks` included. `isolation` is the scenario's, empty where it has
-    no mesh."""
-    caveats = (placement, *((_EXISTING, _GUEST) if existing else (_BESIDE.get(isolation, ""),)), *remarks)
+    """Return the record for the heading of every report, `remarks` included. `isolation` is the scenario's, empty where
+    it has no mesh."""
+    limits = (placement, *((_EXISTING, _GUEST) if existing else (_BESIDE.get(isolation, ""),)), *remarks)
     return TargetRecord(
         kind="kubernetes",
         title=f"on a Kubernetes cluster ({version}, {nodes} node{'s' if nodes > 1 else ''})",
-        caveats=tuple(caveat for caveat in caveats if caveat),
+        caveats=tuple(limit for limit in limits if limit),
     )
 
 
 def _each(values: Iterable[str]) -> str:
-    """The different values, in order: nodes that differ show it."""
+    """Join the different values, in order."""
     return ", ".join(sorted(set(values)))
 
 
@@ -87,12 +86,12 @@ class ClusterPlace:
     options: ClusterOptions
     record: TargetRecord
     cluster: ClusterRecord
-    surroundings: Environment
+    environment_record: Environment
     findings: tuple[CheckResult, ...]
     load_place: LoadPlace
 
     def environment(self) -> Environment:
-        return self.surroundings
+        return self.environment_record
 
     def keep_inputs(self, run: Path) -> None:
         for mesh, files in self.options.mesh_values.items():
@@ -128,8 +127,8 @@ def open_place(
     guarded: bool = True,
     timing: Timing = DEFAULT,
 ) -> Iterator[ClusterPlace]:
-    """The cluster of `options.context`, after it was said which one it is and, where it is `guarded`, somebody agreed.
-    Raises RefusedError."""
+    """Open the cluster of `options.context`, after `tell` got its description and, where it is `guarded`, the user
+    agreed. Raises RefusedError."""
     with (
         credentials_folder() as private,
         open_cluster(options.context, private_folder=private, timing=timing) as client,
@@ -141,7 +140,7 @@ def open_place(
 
 
 def _looked_at(client: Cluster, scenario: Scenario, options: ClusterOptions, inputs: Inputs) -> ClusterPlace:
-    examined = examine_cluster(client, scenario, options, inputs)  # first: it says who may look at nothing
+    examined = examine_cluster(client, scenario, options, inputs)  # first: it reports missing permissions
     nodes = client.list("v1", "Node")
     system = client.get(Ref("v1", "Namespace", "kube-system"))
     meshes = meshes_of(scenario)
@@ -157,7 +156,7 @@ def _looked_at(client: Cluster, scenario: Scenario, options: ClusterOptions, inp
             remarks=[finding.detail for finding in examined.findings if finding.name == TELEMETRY],
         ),
         cluster=_cluster_record(client, len(nodes), meshes, options, examined.load_place.node),
-        surroundings=cluster_environment(
+        environment_record=cluster_environment(
             client.version,
             nodes,
             system["metadata"]["uid"] if system else "",

@@ -28,14 +28,15 @@ from bench.targets.cluster.trial_manifests import Blueprint, blueprint_of, guest
 
 
 def namespaces_of(run_id: str) -> tuple[str, str]:
-    """Where a run's application is, and where the pod outside the mesh is: `bookinfo-7f3a`, `bookinfo-7f3a-outside`."""
+    """Return the namespaces of a run's application and of its pod outside the mesh: `bookinfo-7f3a`,
+    `bookinfo-7f3a-outside`."""
     name = f"bookinfo-{run_id.rpartition('-')[2]}"
     return name, f"{name}-outside"
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterTarget:
-    """A run's place on a cluster; see `bench.targets.Target`."""
+    """A run's target on a cluster; see `bench.targets.Target`."""
 
     cluster: Cluster
     options: ClusterOptions
@@ -50,26 +51,27 @@ class ClusterTarget:
         """See `bench.targets.Target`."""
         ensure_held(self.cluster, self.run.run_id)
         site = self._site(trial)
-        plane, policies = site.blueprint.plane, site.blueprint.policies
+        plane, policies = site.manifests.plane, site.manifests.policies
         with self.installed([plane.NAME]) if plane and self._alone else nullcontext():
             deployment = ClusterDeployment(site)
             try:
-                self._outlasting(lambda: self._prepare(site.blueprint))
+                self._retry(lambda: self._prepare(site.manifests))
                 deployment.start()
                 yield deployment
             except Interrupted:
                 raise  # nothing failed, and there may be little time
-            except MeshbenchError:  # the run's end removes everything, or leaves it for a look (--keep)
+            except MeshbenchError:  # the run's end removes everything, or leaves it for inspection (--keep)
                 with suppress(ClusterError):  # logs explain a failure, and must not take its place
                     deployment.save_logs(draft)
                 raise
-            self._outlasting(lambda: self._remove(plane, policies))
+            self._retry(lambda: self._remove(plane, policies))
 
     @contextmanager
     def installed(self, meshes: Sequence[str]) -> Iterator[None]:
-        """Installs control planes; those of `isolation: full` go when the block is left, others with the run."""
+        """Install control planes; those of `isolation: full` are deleted when the block is left, others with the
+        run."""
         for mesh in meshes:
-            self._outlasting(partial(self._install, mesh, CONTROL_PLANES[mesh]))
+            self._retry(partial(self._install, mesh, CONTROL_PLANES[mesh]))
         yield
         if self._alone:
             clean_cluster(self.cluster, self.run.run_id, watch=self.watch)
@@ -79,7 +81,7 @@ class ClusterTarget:
         return self.run.scenario.isolation == "full" and not self.options.existing_mesh
 
     @property
-    def _guest(self) -> str:
+    def _existing_scope(self) -> str:
         return guest_of(self.options, namespaces_of(self.run.run_id)[0])
 
     def _install(self, mesh: str, plane: ControlPlane) -> None:
@@ -87,76 +89,78 @@ class ClusterTarget:
             options = install_options(self.options, mesh, self.run.scenario.equalise)
             rendered = plane.render(replace(options, kubeconfig=self.cluster.kubeconfig))
             self.owner.apply_all(rendered, mesh)
-            self._plug_in(rendered)
+            self._wait_for_daemons(rendered)
         plane.wait_ready(self.cluster, timeout_s=self.cluster.timing.install_s, watch=self.watch)
-        self._accepted(plane, plane.base_objects(self._guest), mesh)
+        self._apply_accepted(plane, plane.base_objects(self._existing_scope), mesh)
         self._try_policies(plane)
 
     def _try_policies(self, plane: ControlPlane) -> None:
-        """Whether the API server and the mesh's webhooks would take every policy of the run: known before anything is
-        measured. Since the trials' namespaces are not there yet, the lock's stands in for them."""
+        """Check whether the API server and the mesh's webhooks would accept every policy of the run, before anything is
+        measured. Since the trials' namespaces do not exist yet, the lock's stands in for them."""
         missing = namespaces_of(self.run.run_id)
         names = [one.name for one in self.run.scenario.configurations if one.mesh == plane.NAME]
-        policies = [(name, thing) for name in names for thing in self._blueprint(name).policies]
+        policies = [(name, thing) for name in names for thing in self._build_manifests(name).policies]
         for configuration, thing in policies:
             try:
                 self.cluster.apply(_moved(thing, away_from=missing), dry_run=True)
             except ClusterError as error:
-                if error.is_passing:
+                if error.is_retryable:
                     raise
                 raise DeployError(f"{configuration}: the cluster does not accept a policy: {error}") from error
 
-    def _outlasting(self, act: Callable[[], None]) -> None:
+    def _retry(self, act: Callable[[], None]) -> None:
         outlasting(self.cluster, act, watch=self.watch)
 
-    def _prepare(self, blueprint: Blueprint) -> None:
-        """Namespaces, and policies before there are pods."""
-        self.owner.apply_all(blueprint.namespaces(), "namespace")
-        if blueprint.plane:
-            self._accepted(blueprint.plane, blueprint.policies, "policy")
+    def _prepare(self, manifests: Blueprint) -> None:
+        """Create namespaces, and policies before there are pods."""
+        self.owner.apply_all(manifests.namespaces(), "namespace")
+        if manifests.plane:
+            self._apply_accepted(manifests.plane, manifests.policies, "policy")
 
-    def _plug_in(self, rendered: Sequence[Object]) -> None:
-        """Waits for what runs on every node: a pod that came before its mesh's CNI plug-in would not be redirected."""
+    def _wait_for_daemons(self, rendered: Sequence[Object]) -> None:
+        """Wait for what runs on every node: a pod that came before its mesh's CNI plugin would not be redirected."""
         for thing in daemons_of(rendered):
             name, space = thing["metadata"]["name"], thing["metadata"]["namespace"]
             rollout(
                 self.cluster, space, [name], kind="DaemonSet", timeout_s=self.cluster.timing.install_s, watch=self.watch
             )
 
-    def _accepted(self, plane: ControlPlane, things: Sequence[Object], component: str) -> None:
-        """Applies objects of a mesh, and waits until its control plane has taken them."""
+    def _apply_accepted(self, plane: ControlPlane, things: Sequence[Object], component: str) -> None:
+        """Apply objects of a mesh, and wait until its control plane has accepted them."""
         self.owner.apply_all(things, component)
         timing = self.cluster.timing
-        taken = wait_until(
-            lambda: not plane.accepted(self.cluster, things),
+        accepted = wait_until(
+            lambda: not plane.find_unaccepted(self.cluster, things),
             timeout_s=timing.accept_s,
             watch=self.watch,
             poll_s=timing.poll_s,
         )
-        if not taken and (problem := plane.accepted(self.cluster, things)):
-            raise DeployError(f"{plane.NAME} did not take the policies within {timing.accept_s:.0f} s: {problem}")
+        if not accepted and (problem := plane.find_unaccepted(self.cluster, things)):
+            raise DeployError(f"{plane.NAME} did not accept the policies within {timing.accept_s:.0f} s: {problem}")
 
     def _remove(self, plane: ControlPlane | None, policies: Sequence[Object]) -> None:
-        """Everything of the trial goes before the next one begins."""
+        """Delete everything of the trial before the next one begins."""
         spaces = namespaces_of(self.run.run_id)
         for space in spaces:
             self.owner.remove(Ref("v1", "Namespace", space))
             # The cluster looks into it after 5 s, and where a pod is left, only 5 s later again.
-            self.owner.send_pods_away(space)
+            self.owner.delete_pods(space)
         for space in spaces:
             gone(self.cluster, space, timeout_s=self.cluster.timing.gone_s, watch=self.watch)
         if plane:
-            self._take_back(plane, [thing for thing in policies if thing["metadata"].get("namespace") not in spaces])
+            self._restore_policies(
+                plane, [thing for thing in policies if thing["metadata"].get("namespace") not in spaces]
+            )
 
-    def _take_back(self, plane: ControlPlane, elsewhere: Sequence[Object]) -> None:
-        """Policies outside the trial's namespace go; what the mesh needs anyway is as it was before."""
-        base = {ref_of(thing): thing for thing in plane.base_objects(self._guest)}
+    def _restore_policies(self, plane: ControlPlane, elsewhere: Sequence[Object]) -> None:
+        """Delete policies outside the trial's namespace; restore what the mesh needs anyway."""
+        base = {ref_of(thing): thing for thing in plane.base_objects(self._existing_scope)}
         refs = [ref_of(thing) for thing in elsewhere]
         for ref in refs:
             if ref not in base:
                 self.owner.remove(ref)
         self.owner.apply_all([base[ref] for ref in refs if ref in base], plane.NAME)
-        for ref in plane.made_for(elsewhere):
+        for ref in plane.list_generated(elsewhere):
             self.cluster.delete(ref)
         gone(
             self.cluster,
@@ -165,7 +169,7 @@ class ClusterTarget:
             watch=self.watch,
         )
 
-    def _blueprint(self, configuration: str, *, seed: int = 0) -> Blueprint:
+    def _build_manifests(self, configuration: str, *, seed: int = 0) -> Blueprint:
         return blueprint_of(
             self.run.scenario,
             configuration,
@@ -177,19 +181,19 @@ class ClusterTarget:
         )
 
     def _site(self, trial: Trial) -> Site:
-        blueprint = self._blueprint(trial.configuration, seed=self.run.plan.seed + trial.number)
+        manifests = self._build_manifests(trial.configuration, seed=self.run.plan.seed + trial.number)
         return Site(
-            cluster=self.cluster, owner=self.owner, watch=self.watch, blueprint=blueprint, absent=self._absent(trial)
+            cluster=self.cluster, owner=self.owner, watch=self.watch, manifests=manifests, absent=self._absent(trial)
         )
 
     def _absent(self, trial: Trial) -> tuple[str, ...]:
-        """With `isolation: full`, the meshes of the trials before and after it."""
+        """With `isolation: full`, return the meshes of the other trials."""
         own = self.run.scenario.configuration(trial.configuration).mesh
         return tuple(mesh for mesh in meshes_of(self.run.scenario) if mesh != own) if self._alone else ()
 
 
 def _moved(thing: Object, *, away_from: Sequence[str]) -> Object:
-    """An object for one of these namespaces, in that of the lock."""
+    """Return an object for one of these namespaces, in that of the lock."""
     meta = thing["metadata"]
     return {**thing, "metadata": {**meta, "namespace": PLACE.name}} if meta.get("namespace") in away_from else thing
 
@@ -205,7 +209,8 @@ def open_target(
     watch: Watch,
     load_place: LoadPlace,
 ) -> Iterator[ClusterTarget]:
-    """The cluster target for a run. However the block is left, everything of the run goes, unless it is to be kept."""
+    """Open the cluster target for a run. However the block is left, everything of the run is deleted, unless `--keep`
+    is given."""
     owner = Owner(cluster, run.run_id, journal, watch)
     target = ClusterTarget(cluster, options, run, inputs, owner, watch, load_place)
     try:

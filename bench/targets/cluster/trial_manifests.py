@@ -1,5 +1,5 @@
-"""All that a trial is made from on a cluster, worked out before anything is made: a run applies it, the pre-flight adds
-up what it asks for, `meshbench plan` counts it."""
+"""The objects that a trial creates on a cluster, computed before anything is created: a run applies them, the
+pre-flight sums their requests, `meshbench plan` counts them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +34,7 @@ from bench.targets.cluster.probes.prober import askers, outside_objects, probe_o
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blueprint:
     """One configuration in the namespace of `application`, with a pod in `outside`. `plane` and `meshed` are None
-    without a mesh; `readers` are those of its load; `gateway` are the objects that a gateway's pods are made of."""
+    without a mesh; `readers` are those of its load; `gateway` are the objects that a gateway's pods are made from."""
 
     options: ClusterOptions
     load_place: LoadPlace
@@ -53,14 +53,14 @@ class Blueprint:
         return self.application.namespace
 
     def namespaces(self) -> tuple[Object, ...]:
-        """Both, and the first asks for sidecars where there is a mesh."""
-        guest = guest_of(self.options, self.namespace)
-        labels = self.plane.namespace_labels(self.options.revision, guest) if self.plane else {}
+        """Return both namespaces; the first requests sidecars where there is a mesh."""
+        scope = guest_of(self.options, self.namespace)
+        labels = self.plane.namespace_labels(self.options.revision, scope) if self.plane else {}
         return (_namespace(self.namespace, labels), _namespace(self.outside, {}))
 
     def pods(self, uid: int | None) -> dict[str, tuple[Object, ...]]:
-        """What pods are made from, by component, in the order in which it is applied. `uid` is that of load and probes;
-        None leaves it to the cluster."""
+        """Return what pods are made from, by component, in the order in which it is applied. `uid` is that of load and
+        probes; None leaves it to the cluster."""
         options, image = self.options, self._load_image()
         callers = askers(self.application, self.meshed.probes if self.meshed else ())
         things: dict[str, tuple[Object, ...]] = {
@@ -84,26 +84,27 @@ class Blueprint:
 
     def _application(self) -> tuple[Object, ...]:
         images, registry = self.options.images, self.options.registry
-        placed, noted = self.load_place.application, self._annotations()
+        affinity, noted = self.load_place.application, self._annotations()
         return (
             *bookinfo_objects(
-                self.application, self.folder, images=images, registry=registry, annotations=noted, affinity=placed
+                self.application, self.folder, images=images, registry=registry, annotations=noted, affinity=affinity
             ),
-            *gateway_objects(self.gateway, images=images, registry=registry, annotations=noted, affinity=placed),
+            *gateway_objects(self.gateway, images=images, registry=registry, annotations=noted, affinity=affinity),
         )
 
     def _load_image(self) -> str:
         return image_of("load", default_image(), images=self.options.images, registry=self.options.registry)
 
     def _annotations(self) -> Mapping[str, str]:
-        """For every pod with a sidecar."""
+        """Return the annotations of every pod with a sidecar."""
         if self.plane is None or self.meshed is None:
             return {}
         return {**self.plane.pod_annotations(), **annotations(self.plane.NAME, self.meshed.equalise)}
 
 
 def guest_of(options: ClusterOptions, namespace: str) -> str:
-    """The run's own part of a mesh that others have installed; empty where the run installs it. See `ControlPlane`."""
+    """Return the namespace that an existing mesh's policies are limited to; empty where the run installs its own mesh.
+    See `ControlPlane`."""
     return namespace if options.existing_mesh else ""
 
 
@@ -117,17 +118,17 @@ def blueprint_of(
     load_place: LoadPlace,
     seed: int = 0,
 ) -> Blueprint:
-    """A configuration in these namespaces. Raises InputError where its manifests are wrong."""
+    """Build the manifests of a configuration in these namespaces. Raises InputError where its manifests are wrong."""
     settings = scenario.configuration(configuration)
     inside, outside = namespaces
-    guest, plane = guest_of(options, inside), CONTROL_PLANES.get(settings.mesh)
+    scope, plane = guest_of(options, inside), CONTROL_PLANES.get(settings.mesh)
     written = entered(settings, application_of(scenario), inputs.manifests)
-    application = replace(written, namespace=inside, mesh=guest or written.mesh)
+    application = replace(written, namespace=inside, mesh=scope or written.mesh)
     readers = readers_in(settings, application_of(scenario), inputs.manifests)
     entry = application.service(application.calls[0][1])
     at = f"{entry.name}:{entry.port}"
     given = [*_manifests(settings, inputs), *equal_policies(settings.mesh, scenario.equalise)]
-    things = plane.mesh_objects(given, inside, guest) if plane else ()
+    things = plane.mesh_objects(given, inside, scope) if plane else ()
     return Blueprint(
         options=options,
         load_place=load_place,

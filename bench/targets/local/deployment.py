@@ -1,4 +1,4 @@
-"""One configuration on this machine: processes on loopback, ready, provable, loadable."""
+"""Prove and load one configuration on this machine: its processes on loopback."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -42,31 +42,31 @@ from bench.verification.questions import SERIES, Answer, pages_evidence, probe_e
 
 @dataclass
 class LocalDeployment:
-    """A configuration that is up; `sidecars` is None without a mesh, `readers` are those of its load, `home` is an
-    empty folder for the load generator."""
+    """A deployed configuration; `sidecars` is None without a mesh, `groups` are the user groups of its load, `home` is
+    an empty folder for the load generator."""
 
     mesh: str
     placement: Placement
-    readers: tuple[Reader, ...]
+    groups: tuple[Reader, ...]
     sidecars: Sidecars | None
     processes: tuple[Process, ...]
     launcher: Launcher
     watch: Watch
-    order: LoadOrder
+    spec: LoadOrder
     home: Path
     _counted: dict[Hop, HopCount] = field(default_factory=dict)
 
     @property
     def hops(self) -> tuple[Hop, ...]:
-        """The way of a page through the application."""
+        """Return the path of a page through the application."""
         return tuple(Hop(caller, callee) for caller, callee in self.placement.application.calls)
 
     def page(self) -> str | None:
-        """What is wrong with the page as a user gets it; None when it is whole."""
-        return self.ask(self.hops[0]).page_problem(self.readers[0].reviews)
+        """Return what is wrong with the page of a user; None when it is complete."""
+        return self.ask(self.hops[0]).page_problem(self.groups[0].reviews)
 
     def ask(self, hop: Hop) -> Answer:
-        """One request on a hop, the way its caller goes; to the callee's own Service where it has one."""
+        """Send one request on a hop, on its caller's path; to the callee's own Service where it has one."""
         port = self.placement.reached_by(hop.caller, hop.callee)
         return call(port, "GET", self._path(hop.callee), host=self.placement.host_of(hop.callee))
 
@@ -74,41 +74,41 @@ class LocalDeployment:
         return PATHS[self.placement.application.workload(callee).app]
 
     def restarts(self) -> tuple[str, ...]:
-        """Processes that ended although nobody ended them: nothing restarts them here."""
+        """Return the processes that ended by themselves: nothing restarts them here."""
         return tuple(
-            f"{process.name} ({process.last_words()}) ended" for process in self.processes if not process.running
+            f"{process.name} ({process.describe_failure()}) ended" for process in self.processes if not process.running
         )
 
     def images(self) -> dict[str, str]:
-        """Processes have none."""
+        """Return nothing: processes have no images."""
         return {}
 
     def load(
         self, draft: Path, *, show: Callable[[Progress], None], kept: Callable[[LoadOutcome], None]
     ) -> LoadOutcome:
-        """Runs the generator; see `bench.targets.Deployment`."""
+        """Run the generator; see `bench.targets.Deployment`."""
         self._counted = self._counts()
-        load = start_load(self.launcher, self.order, draft, watch=self.watch, under_test=self.processes, home=self.home)
+        load = start_load(self.launcher, self.spec, draft, watch=self.watch, under_test=self.processes, home=self.home)
         return load.run(watch=self.watch, show=show, kept=kept)
 
     def prove(self, load: LoadOutcome | None = None) -> tuple[Evidence, ...]:
         """See `bench.targets.Deployment`."""
         if load is not None and self.restarts():
-            return ()  # what fell apart under the load proves nothing more; that it did is told by itself
+            return ()  # a deployment with ended processes cannot be proven; they are reported as restarts
         if self.sidecars is None:
             return (page_evidence(self.page()), *self._baseline_evidence())
-        # first what the load left: every further question would be counted with it
+        # the counters of the load come first: every further question would be counted with it
         counted = self._load_evidence(self.sidecars, load) if load is not None and load.countable else ()
         return (*counted, page_evidence(self.page()), *self._series(), *self._mesh_evidence(self.sidecars))
 
     def _series(self) -> Iterator[Evidence]:
-        """Where routes tell readers apart, each gets what is meant for it, every time."""
+        """Prove the pages of each user group, where routes distinguish several."""
         entry = self.hops[0]
         port, host = self.placement.reached_by(entry.caller, entry.callee), self.placement.host_of(entry.callee)
-        for reader in self.readers if len(self.readers) > 1 else ():
-            yield pages_evidence(reader, ask_for_pages(port, host=host, user=reader.user, count=SERIES))
+        for group in self.groups if len(self.groups) > 1 else ():
+            yield pages_evidence(group, ask_for_pages(port, host=host, user=group.user, count=SERIES))
 
-    def data_path(self, draft: Path) -> DataPath | None:  # noqa: ARG002  # there since the sidecars were started
+    def data_path(self, draft: Path) -> DataPath | None:  # noqa: ARG002  # stored when the sidecars were started
         """See `bench.targets.Deployment`."""
         sidecars, application = self.sidecars, self.placement.application
         if sidecars is None:
@@ -131,18 +131,18 @@ class LocalDeployment:
 
     def _mesh_evidence(self, sidecars: Sidecars) -> tuple[Evidence, ...]:
         answers = {hop: self.ask(hop) for hop in self.hops}
-        asked = self._rules.probes(sidecars.policies, self.placement.application)
-        shown = {probe.workload for probe in asked if probe.caller is None}
+        probes = self._rules.probes(sidecars.policies, self.placement.application)
+        proven = {probe.workload for probe in probes if probe.caller is None}
         return (
             *(proxied_evidence(hop, status=a.status, headers=a.headers) for hop, a in answers.items()),
             *(self._handshake(hop, sidecars) for hop in self.hops if self._secured(hop, sidecars)),
-            *(self._plain_text(name, sidecars) for name in self.placement.inbound if name not in shown),
-            *(self._probe(probe, sidecars.certificates) for probe in asked),
+            *(self._plain_text(name, sidecars) for name in self.placement.inbound if name not in proven),
+            *(self._probe(probe, sidecars.certificates) for probe in probes),
             *self._gateway_evidence(),
         )
 
     def _gateway_evidence(self) -> Iterator[Evidence]:
-        """Every route of the gateway leads to a service, and no other path does."""
+        """Prove that every route of the gateway leads to a service, and no other path does."""
         gateway = self.placement.application.gateway
         for question in route_questions(gateway) if gateway else ():
             host = self.placement.host_of(GATEWAY)
@@ -150,11 +150,11 @@ class LocalDeployment:
 
     @property
     def _rules(self) -> Mesh:
-        """What the mesh says of itself."""
+        """Return the rules of the mesh."""
         return MESHES[self.mesh]
 
     def _secured(self, hop: Hop, sidecars: Sidecars) -> bool:
-        """Whether sidecars use mutual TLS on a hop; who calls the gateway is outside of the mesh."""
+        """Return whether sidecars use mutual TLS on a hop; the gateway's caller is outside of the mesh."""
         callee = self.placement.application.workload(hop.callee)
         return hop.callee != GATEWAY and self._rules.mode(sidecars.policies, callee) != "DISABLE"
 
@@ -175,7 +175,7 @@ class LocalDeployment:
     def _plain_text(self, name: str, sidecars: Sidecars) -> Evidence:
         answer = self._at_sidecar(name, "GET", self._path(name), identity=None)
         mode = self._rules.mode(sidecars.policies, self.placement.application.workload(name))
-        return plain_text_evidence(name, status=answer.status, told=answer.told, allowed=mode != "STRICT")
+        return plain_text_evidence(name, status=answer.status, detail=answer.detail, allowed=mode != "STRICT")
 
     def _probe(self, probe: Probe, certificates: Certificates) -> Evidence:
         identity = None if probe.caller is None else certificates.identity(probe.caller)
@@ -183,21 +183,21 @@ class LocalDeployment:
         return probe_evidence(probe, answer)
 
     def _at_sidecar(self, callee: str, method: str, path: str, *, identity: Identity | None) -> Answer:
-        """A request straight to the callee's sidecar: with a certificate, or in plain text."""
+        """Send a request directly to the callee's sidecar: with a certificate, or in plaintext."""
         port = self.placement.gateway if callee == GATEWAY else self.placement.inbound[callee]
         return call(port, method, path, host=self.placement.host_of(callee), identity=identity)
 
     def _load_evidence(self, sidecars: Sidecars, load: LoadOutcome) -> tuple[Evidence, ...]:
         before, now = self._counted, self._counts()
-        moved = {hop: now[hop].since(before[hop]) for hop in self.hops}
-        good = load.samples.ok
-        errors = len(good) - int(good.sum())
-        expected = requests_on(self.hops, self.placement.application, readers=self.readers, samples=load.samples)
-        gone = [hop for hop in self.hops if expected[hop]]
-        secured = dict.fromkeys(hop.callee for hop in gone if self._secured(hop, sidecars))
+        counts = {hop: now[hop].since(before[hop]) for hop in self.hops}
+        ok = load.samples.ok
+        errors = len(ok) - int(ok.sum())
+        expected = requests_on(self.hops, self.placement.application, readers=self.groups, samples=load.samples)
+        used = [hop for hop in self.hops if expected[hop]]
+        secured = dict.fromkeys(hop.callee for hop in used if self._secured(hop, sidecars))
         return (
-            *counted_evidence(moved, requests=expected, errors=errors),
-            *(self._protocol(hop, sidecars) for hop in gone if hop.callee != GATEWAY),
+            *counted_evidence(counts, requests=expected, errors=errors),
+            *(self._protocol(hop, sidecars) for hop in used if hop.callee != GATEWAY),
             *(self._handshakes(callee, sidecars) for callee in secured),
         )
 
@@ -215,14 +215,14 @@ class LocalDeployment:
         return handshakes_evidence(callee, counters, tls=sidecars.certificates.wire.tls)
 
     def _clusters_to(self, hop: Hop, sidecars: Sidecars) -> tuple[str, ...]:
-        """The clusters in which the caller's sidecar counts what it sends to the callee; none without a route to it."""
+        """Return the clusters in which the caller's sidecar counts its requests to the callee; none without a route."""
         application = self.placement.application
         caller, callee = application.workload(hop.caller), application.workload(hop.callee)
         service = application.service(callee.app)
-        return clusters_to(self._rules.ways(sidecars.policies, application, caller=caller, service=service), callee)
+        return clusters_to(self._rules.routes(sidecars.policies, application, caller=caller, service=service), callee)
 
     def _counts(self) -> dict[Hop, HopCount]:
-        """Requests so far on each hop, by the clusters of both its sidecars. Empty without a mesh."""
+        """Return the requests so far on each hop, by the clusters of both its sidecars. Empty without a mesh."""
         if self.sidecars is None:
             return {}
         totals = {name: _requests_by_cluster(path) for name, path in self.sidecars.admins.items()}
@@ -239,13 +239,13 @@ class LocalDeployment:
 
 
 def _asked(admin: Path, query: str) -> Any:
-    """What a sidecar says on its admin socket. Raises DeployError where it does not answer."""
+    """Query a sidecar's admin socket. Raises DeployError where it does not respond."""
     try:
         return admin_json(admin, query)
     except (OSError, HTTPException, ValueError) as error:
-        raise DeployError(f"{admin.stem}-sidecar does not answer on its admin socket: {error}") from error
+        raise DeployError(f"{admin.stem}-sidecar does not respond on its admin socket: {error}") from error
 
 
 def _requests_by_cluster(admin: Path) -> dict[str, int]:
-    """Requests that a sidecar has sent on, by cluster."""
+    """Return the requests that a sidecar has forwarded, by cluster."""
     return proxies.requests_by_cluster(_asked(admin, proxies.CLUSTERS), _asked(admin, proxies.RETRIES))

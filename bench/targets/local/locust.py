@@ -1,4 +1,4 @@
-"""Locust as a process of this machine: its monotonic clock is ours, its files are written where we read them."""
+"""Run Locust as a process of this machine: it shares the monotonic clock, and writes into the trial's folder."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from bench.results.resources import Recorder
 from bench.system.cancellation import Watch, wait_until
 from bench.system.processes import Launcher, Process
 
-# What changes how a client runs, or where it sends: the load goes to this machine's loopback, and past every proxy.
+# Settings that change how a client runs, or where it sends: the load uses this machine's loopback without a proxy.
 _SETTINGS = re.compile(
     r"(LOCUST|GEVENT|OTEL|XDG|PYTHON|SSL)_?.*|(HTTPS?|ALL|NO)_PROXY|NETRC|(REQUESTS|CURL)_CA_BUNDLE", re.IGNORECASE
 )
@@ -27,7 +27,7 @@ _KEPT = ("PYTHONPATH", "PYTHONHOME")
 
 @dataclass(frozen=True, slots=True)
 class LocalGenerator:
-    """See `bench.load.generator.Generator`. `under_test` are the processes whose use is recorded with Locust's."""
+    """See `bench.load.generator.Generator`. Resources are recorded of Locust and of the processes `under_test`."""
 
     process: Process
     under_test: tuple[Process, ...]
@@ -41,7 +41,7 @@ class LocalGenerator:
         self.resources.tick((*self.under_test, self.process))
 
     def trouble(self) -> str:
-        return "" if self.process.running else f"Locust ended during the load ({self.process.last_words()})"
+        return "" if self.process.running else f"Locust ended during the load ({self.process.describe_failure()})"
 
     def broken(self) -> bool:
         return not all(process.running for process in self.under_test)
@@ -57,13 +57,13 @@ class LocalGenerator:
 
 
 def start_load(
-    launcher: Launcher, order: LoadOrder, folder: Path, *, watch: Watch, under_test: tuple[Process, ...], home: Path
+    launcher: Launcher, spec: LoadOrder, folder: Path, *, watch: Watch, under_test: tuple[Process, ...], home: Path
 ) -> RunningLoad:
-    """Starts Locust and waits for its first user. Raises DeployError with its log when it does not come up.
+    """Start Locust and wait for its first user. Raises DeployError with its log when it does not start.
 
-    `home` is an empty folder that Locust takes for its user's.
+    `home` is an empty folder that Locust uses as its home.
     """
-    argv = local_argv(order, folder.resolve())
+    argv = local_argv(spec, folder.resolve())
     process = launcher.start(
         "locust", argv, role="generator", log=folder / "load.log", env=load_environment(home), cwd=folder
     )
@@ -71,31 +71,31 @@ def start_load(
         wait_until(lambda: _start_in(folder) or not process.running, timeout_s=START_TIMEOUT_S, watch=watch)
         start = _start_in(folder)
         if start is None:
-            raise DeployError(f"Locust did not start: {process.ended()}\n{process.log_tail()}")
+            raise DeployError(f"Locust did not start: {process.describe_end()}\n{process.log_tail()}")
     except BaseException:
         process.stop(timeout_s=HASTE_S)
         raise
     generator = LocalGenerator(process, under_test, start.zero_ns, Recorder(start.zero_ns))
-    return RunningLoad.on(generator, order, folder, wall_s=start.wall_s)
+    return RunningLoad.on(generator, spec, folder, wall_s=start.wall_s)
 
 
 def _start_in(folder: Path) -> Start | None:
     try:
         return read_start(folder)
     except StoreError as error:
-        raise DeployError(f"Locust did not start as it should: {error}") from error
+        raise DeployError(f"Locust did not start correctly: {error}") from error
 
 
-def local_argv(order: LoadOrder, folder: Path) -> list[str]:
-    """Locust's command line on this machine. Workers find their master at a port of its own: another Locust, or a
-    server, may have the usual one."""
-    argv = order.argv(
+def local_argv(spec: LoadOrder, folder: Path) -> list[str]:
+    """Return Locust's command line on this machine. The master gets a free port: another process may use the default
+    one."""
+    argv = spec.argv(
         sys.executable,
-        locustfile=str(order.locustfile.resolve()),
+        locustfile=str(spec.locustfile.resolve()),
         recorder=str(recorder_path()),
         folder=str(folder),
     )
-    if order.workers == 1:
+    if spec.workers == 1:
         return argv
     port = str(free_ports(["master"])["master"])
     bound = ["--master-bind-host", HOST, "--master-bind-port", port]
@@ -103,10 +103,10 @@ def local_argv(order: LoadOrder, folder: Path) -> list[str]:
 
 
 def load_environment(home: Path) -> dict[str, str | None]:
-    """Change what Locust would take over from its user: settings, credentials and proxies; here only ours count.
+    """Return the changes of the environment that remove the user's settings, credentials and proxies.
 
-    It reads settings from its environment, its folder and its user's home (`.locust.conf`); clients that it runs read
-    proxies and the home's `.netrc`. Packages that are installed for the user alone are still found.
+    Locust reads settings from its environment, its folder and its home (`.locust.conf`); its clients read proxies and
+    the home's `.netrc`. Packages that are installed for the user alone are still found.
     """
     users = {name: None for name in os.environ if _SETTINGS.fullmatch(name) and name not in _KEPT}
     return {**users, "HOME": str(home), "PYTHONUSERBASE": site.getuserbase()}

@@ -14,6 +14,7 @@ from bench.envoy.certificates import Identity
 from bench.verification.questions import Answer, Handshake, in_words
 
 TIMEOUT_S = 10.0
+_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 def call(
@@ -25,7 +26,7 @@ def call(
     identity: Identity | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
-    """One request on a connection of its own to 127.0.0.1:`port`, with `host` as Host header."""
+    """Send one request on a new connection to 127.0.0.1:`port`, with `host` as Host header."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
     try:
         handshake = _connect(connection, port, identity)
@@ -40,7 +41,7 @@ def call(
 
 
 def admin(path: Path, query: str) -> str:
-    """What Envoy's admin interface on the Unix socket `path` answers to `query`. Raises OSError."""
+    """Return the response of Envoy's admin interface on the Unix socket `path` to `query`. Raises OSError."""
     connection = http.client.HTTPConnection("localhost", timeout=TIMEOUT_S)
     connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -53,7 +54,7 @@ def admin(path: Path, query: str) -> str:
 
 
 def admin_json(path: Path, query: str) -> Any:
-    """The same, parsed."""
+    """Return the parsed response of Envoy's admin interface. Raises OSError or ValueError."""
     return json.loads(admin(path, query))
 
 
@@ -84,12 +85,11 @@ def _context(identity: Identity) -> ssl.SSLContext:
     return context
 
 
-_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-
-
 def ask_for_pages(port: int, *, host: str, user: str, count: int) -> tuple[Answer, ...]:
-    """`count` answers at 127.0.0.1:`port`, as `user` gets them, or with an empty name somebody who has not logged in.
-    Fewer, the last one telling why, where the login or the connection failed."""
+    """Request `count` pages at 127.0.0.1:`port`, logged in as `user`, or not logged in with an empty name.
+
+    Returns fewer answers, the last one with the reason, where the login or the connection failed.
+    """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
     answers: list[Answer] = []
     headers = {"Host": host}
@@ -110,7 +110,7 @@ def ask_for_pages(port: int, *, host: str, user: str, count: int) -> tuple[Answe
 
 
 def _log_in(connection: http.client.HTTPConnection, user: str, headers: Mapping[str, str]) -> Answer:
-    """As Bookinfo does it: any password will do."""
+    """Log in to Bookinfo, which accepts any password."""
     connection.request("POST", "/login", body=urlencode({"username": user, "passwd": ""}), headers={**headers, **_FORM})
     return _answer(connection)
 

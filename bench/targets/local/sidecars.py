@@ -1,4 +1,4 @@
-"""The sidecars of one deployment: their configuration is written, checked by Envoy itself, and run."""
+"""Run the sidecars of one deployment: write their configuration, let Envoy validate it, start them."""
 
 import json
 from collections.abc import Collection, Iterator, Mapping
@@ -38,41 +38,40 @@ class Sidecars:
 
     @property
     def admins(self) -> Mapping[str, Path]:
-        """Each sidecar's admin socket, by the workload's name."""
-        everyone = self.placement.application.everyone
-        names = [workload.name for workload in everyone]
+        """Return each sidecar's admin socket, by the workload's name."""
+        names = [workload.name for workload in self.placement.application.everyone]
         front = [FRONT] if self._gateway is not None and self._gateway.proxy is not None else []
         return {name: self.folder / f"{name}.sock" for name in (*names, *front)}
 
     @property
     def front(self) -> str:
-        """Whose counters tell what entered through the gateway."""
+        """Return the name of the proxy whose counters count the requests that enter through the gateway."""
         return FRONT if FRONT in self.admins else GATEWAY
 
     def start(self, launcher: Launcher, binary: Path, *, draft: Path, watch: Watch) -> Iterator[Process]:
-        """Starts them all; raises DeployError with Envoy's words when it refuses a configuration.
+        """Start all sidecars. Raises DeployError with Envoy's message when it rejects a configuration.
 
-        A copy of their configuration (`WORK` stands for the working folder) and their logs go into the draft's
-        `proxies/`; keys are in files of their own, elsewhere.
+        A copy of their configuration (`WORK` stands for the working folder) and their logs are written to the draft's
+        `proxies/`; keys are in separate files in the working folder.
         """
-        kept = draft / "proxies"
-        kept.mkdir(exist_ok=True)
-        commands = {name: self._command(name, binary, config) for name, config in self._write(kept).items()}
+        copies = draft / "proxies"
+        copies.mkdir(exist_ok=True)
+        commands = {name: self._command(name, binary, config) for name, config in self._write(copies).items()}
         self._validate(commands, launcher, watch=watch)
         for name, command in commands.items():
-            yield launcher.start(self._title(name), command, role="sidecar", log=kept / f"{name}.log")
+            yield launcher.start(self._title(name), command, role="sidecar", log=copies / f"{name}.log")
 
     @property
     def _gateway(self) -> Gateway | None:
         return self.placement.application.gateway
 
     def _title(self, name: str) -> str:
-        """What its process is called: a gateway is nobody's sidecar."""
+        """Return the name of its process: a gateway is not a workload's sidecar."""
         sidecars = [workload.name for workload in self.placement.application.with_sidecar]
         return f"{name}-sidecar" if name in sidecars else GATEWAY
 
     def configuration(self, name: str) -> Json:
-        """What the sidecar of a workload was started with."""
+        """Return the configuration with which the sidecar of a workload was started."""
         bootstrap: Json = json.loads(self._file(name).read_text("utf-8"))
         return bootstrap
 
@@ -82,7 +81,7 @@ class Sidecars:
         return with_workers(envoy_command(self.mesh, binary, config), self.equalise)
 
     def _equalised(self, name: str, bootstrap: Json) -> Json:
-        """A proxy that is not the mesh's stays as it is."""
+        """Apply `equalise` to a configuration; a proxy that is not the mesh's stays unchanged."""
         if name == FRONT:
             return bootstrap
         own = MESHES[self.mesh].inbound_cluster(self.placement.application.workload(name))
@@ -91,16 +90,16 @@ class Sidecars:
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.json"
 
-    def _write(self, kept: Path) -> dict[str, Path]:
+    def _write(self, copies: Path) -> dict[str, Path]:
         configs = {name: self._file(name) for name in self.admins}
         for name, bootstrap in self._bootstraps():
             text = json.dumps(self._equalised(name, bootstrap), indent=1)
             configs[name].write_text(text, "utf-8")
-            (kept / f"{name}.json").write_text(text.replace(str(self.folder.parent), "WORK"), "utf-8")
+            (copies / f"{name}.json").write_text(text.replace(str(self.folder.parent), "WORK"), "utf-8")
         return configs
 
     def _bootstraps(self) -> Iterator[tuple[str, Json]]:
-        """Everybody's configuration, by the name of the workload."""
+        """Yield the configuration of every sidecar, by the name of the workload."""
         for workload in self.placement.application.with_sidecar:
             bootstrap = SHAPES[self.mesh].sidecar_bootstrap(
                 workload,
@@ -114,7 +113,7 @@ class Sidecars:
             yield self.front, self._front_bootstrap(self._gateway)
 
     def _front_bootstrap(self, gateway: Gateway) -> Json:
-        """The proxy at which the load enters: the mesh's, or one with a configuration of its own."""
+        """Return the configuration of the proxy at which the load enters: the mesh's own, or a delegated gateway's."""
         admin = self.admins[self.front]
         if self.front == FRONT:
             return front_bootstrap(gateway, placement=self.placement, admin=admin)
@@ -135,5 +134,5 @@ class Sidecars:
             wait_until(lambda: not any(check.running for check in checks), timeout_s=_VALIDATE_TIMEOUT_S, watch=watch)
             for name, check in zip(commands, checks, strict=True):
                 if check.popen.returncode != 0:
-                    told = f"{check.ended()}\n{check.log_tail()}"
-                    raise DeployError(f"Envoy does not accept the configuration of {name}-sidecar: {told}")
+                    reason = f"{check.describe_end()}\n{check.log_tail()}"
+                    raise DeployError(f"Envoy rejects the configuration of {name}-sidecar: {reason}")

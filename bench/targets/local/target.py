@@ -32,19 +32,19 @@ from bench.targets.local.sidecars import Sidecars
 
 READY_TIMEOUT_S = 30.0
 
-# Settings of Bookinfo that a shell may happen to hold; inherited, they would change the system under test.
+# Settings of Bookinfo that a shell may contain; inherited, they would change the system under test.
 _SETTINGS = ("SERVICES_DOMAIN", "ENABLE_RATINGS", "STAR_COLOR", "FLOOD_FACTOR", "SERVICE_VERSION", "CLUSTER_NAME")
 _PEER_SETTINGS = ("HOSTNAME", "SERVICE_PORT")
 _PORT_TRIES = 3
-_PORT_TAKEN = "ddress already in use"  # as Envoy and the services' Python put it
+_PORT_TAKEN = "ddress already in use"  # in the messages of Envoy and of the services' Python
 
 RECORD = TargetRecord(
     kind="local",
     title="data plane emulated on one machine",
     caveats=(
-        "application, sidecars and load generator share one machine's processors; no network is crossed",
-        "no iptables redirection: services are told where their sidecar listens, which saves its cost",
-        "no control plane: sidecars have static configuration, in the shape that the control plane gives",
+        "application, sidecars and load generator share one machine's CPUs; no network is crossed",
+        "no iptables redirection: services connect to their sidecar's address, without the cost of redirection",
+        "no control plane: sidecars have static configuration, equal to that of the control plane",
         "upstream Envoy without the mesh's own telemetry filters",
     ),
 )
@@ -52,8 +52,8 @@ RECORD = TargetRecord(
 
 @dataclass(frozen=True, slots=True)
 class LocalTarget:
-    """A run's place on this machine. `work` is a private folder for keys, sockets and configuration; `certificates`
-    are by configuration."""
+    """The target of a run on this machine. `work` is a private folder for keys, sockets and configuration;
+    `certificates` are by configuration."""
 
     run: RunRecord
     inputs: Inputs
@@ -65,7 +65,7 @@ class LocalTarget:
 
     @contextmanager
     def deploy(self, trial: Trial, draft: Path) -> Iterator[LocalDeployment]:
-        """See `bench.targets.Target`. Ports that somebody takes in the moment between are picked anew."""
+        """See `bench.targets.Target`. When another process takes a port before it is bound, new ports are chosen."""
         self.launcher.end_strays()
         with self.launcher.group() as processes:
             for attempt in range(1, _PORT_TRIES + 1):
@@ -82,8 +82,8 @@ class LocalTarget:
     def _start(self, trial: Trial, draft: Path, processes: list[Process]) -> LocalDeployment:
         settings = self.run.scenario.configuration(trial.configuration)
         application = entered(settings, self.application, self.inputs.manifests)
-        placement = place(application, ways_out=ways_out(settings.mesh))
-        readers = readers_in(settings, self.application, self.inputs.manifests)
+        placement = place(application, capture=ways_out(settings.mesh))
+        groups = readers_in(settings, self.application, self.inputs.manifests)
         caller, callee = application.calls[0]
         sidecars = self._sidecars(settings, placement)
         processes.extend(self._start_services(placement, draft))
@@ -92,15 +92,15 @@ class LocalTarget:
         return LocalDeployment(
             mesh=settings.mesh,
             placement=placement,
-            readers=readers,
+            groups=groups,
             sidecars=sidecars,
             processes=tuple(processes),
             launcher=self.launcher,
             watch=self.watch,
             home=Path(tempfile.mkdtemp(dir=self.work)),
-            order=load_order(
+            spec=load_order(
                 self.run.scenario.load_of(settings.name),
-                readers,
+                groups,
                 address=f"127.0.0.1:{placement.reached_by(caller, callee)}",
                 virtual_host=placement.host_of(callee),
                 locustfile=self.inputs.locustfile,
@@ -122,7 +122,7 @@ class LocalTarget:
         for workload in self.application.workloads:
             options = [f"--port={placement.serving[workload.name]}", f"--version={workload.version}"]
             routes = [f"--connect-to={route}" for route in placement.connect_to(workload.name)]
-            # -P: not a `bench` that happens to lie in the working directory
+            # -P: no `bench` package of the working directory
             argv = [sys.executable, "-P", "-m", "bench.application.bookinfo", workload.app, *options, *routes]
             env = self._service_environment(workload)
             yield self.launcher.start(workload.name, argv, role="service", log=logs / f"{workload.name}.log", env=env)
@@ -133,39 +133,39 @@ class LocalTarget:
         return {**dict.fromkeys((*_SETTINGS, *peers)), "HOSTNAME": pod}
 
     def _wait(self, deployment: LocalDeployment) -> str | None:
-        """Until a user would get a whole page; else what is in the way, with the log of who ended. Where sidecars stand
-        between, the proof tells who keeps it away."""
+        """Wait until a user would get a complete page; return the problem, with the log of a process that ended. Behind
+        sidecars a missing page is no problem here: the proof reports its cause."""
 
-        def settled() -> str | None:
+        def check() -> str | None:
             ended = [process for process in deployment.processes if not process.running]
             if ended:
-                return f"{ended[0].name}: {ended[0].ended()}\n{ended[0].log_tail()}"
+                return f"{ended[0].name}: {ended[0].describe_end()}\n{ended[0].log_tail()}"
             return "ready" if deployment.page() is None else None
 
-        answer = wait_until(settled, timeout_s=READY_TIMEOUT_S, watch=self.watch)
-        if answer is None and deployment.sidecars is None:
-            return f"no whole page within {READY_TIMEOUT_S:.0f} s: {deployment.page()}"
-        return None if answer in ("ready", None) else answer
+        result = wait_until(check, timeout_s=READY_TIMEOUT_S, watch=self.watch)
+        if result is None and deployment.sidecars is None:
+            return f"no complete page within {READY_TIMEOUT_S:.0f} s: {deployment.page()}"
+        return None if result in ("ready", None) else result
 
 
 @contextmanager
 def open_local(run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: Watch) -> Iterator[LocalTarget]:
-    """The local target for a run: a private working folder and the run's certificates."""
+    """Open the local target for a run: a private working folder and the run's certificates."""
     application = application_of(run.scenario)
-    with launcher.working_folder() as work, launcher.no_strays():
+    with launcher.working_folder() as work, launcher.without_strays():
         certificates = _certificates(run, inputs, application, work)
         yield LocalTarget(run, inputs, launcher, watch, work, application, certificates)
 
 
 def _certificates(run: RunRecord, inputs: Inputs, application: Application, work: Path) -> dict[str, Certificates]:
-    """By configuration; those of one mesh whose workloads have the same names share theirs."""
+    """Issue certificates by configuration; configurations of one mesh with the same identities share theirs."""
     issued: dict[tuple[str, frozenset[tuple[str, tuple[str, ...]]]], Certificates] = {}
     found: dict[str, Certificates] = {}
     for settings in run.scenario.configurations:
         policies = policies_of(settings, application, inputs.manifests)
         if policies is not None:
-            everyone = entered(settings, application, inputs.manifests)
-            names = MESHES[settings.mesh].identities(policies, everyone)
+            with_gateway = entered(settings, application, inputs.manifests)
+            names = MESHES[settings.mesh].identities(policies, with_gateway)
             same = (settings.mesh, frozenset(names.items()))
             if same not in issued:
                 issued[same] = _issue(names, run, mesh=settings.mesh, folder=work / f"{settings.name}-identities")
@@ -175,10 +175,10 @@ def _certificates(run: RunRecord, inputs: Inputs, application: Application, work
 
 def _issue(names: Mapping[str, tuple[str, ...]], run: RunRecord, *, mesh: str, folder: Path) -> Certificates:
     now = datetime.now(UTC)
-    planned_s = expected_seconds(run.scenario, run.plan)
+    run_s = expected_seconds(run.scenario, run.plan)
     wire = wire_of(MESHES[mesh].WIRE, run.scenario.equalise)
-    certificates = issue_certificates(folder, names, wire=wire, now=now, run_s=planned_s)
-    certificates.require_validity(now + timedelta(seconds=planned_s))
+    certificates = issue_certificates(folder, names, wire=wire, now=now, run_s=run_s)
+    certificates.require_validity(now + timedelta(seconds=run_s))
     return certificates
 
 
@@ -193,7 +193,7 @@ class ThisMachine:
         return read_environment()
 
     def keep_inputs(self, run: Path) -> None:
-        """Nothing: this machine needs no files of its own."""
+        """Do nothing: this machine needs no files of its own."""
 
     def lock(self, run: Path, run_id: str, watch: Watch) -> AbstractContextManager[None]:  # noqa: ARG002  # no waiting
         return machine_lock(run, run_id)

@@ -1,1 +1,1 @@
-"""Envoy's configuration as istiod gives it."""
+"""Build the Envoy configuration of sidecars and gateways as istiod does."""

@@ -1,6 +1,6 @@
 """Build the clusters of a sidecar's Envoy configuration, with mutual TLS as istiod sets it. Pure.
 
-Certificates come from files where Istio's sidecars ask their agent for them (SDS): the same keys and checks.
+Certificates are read from files, while Istio's sidecars get them from their agent (SDS), with the same keys and checks.
 """
 
 from dataclasses import dataclass
@@ -15,10 +15,11 @@ from bench.meshes.istio.policies import TRUST_DOMAIN, Policies
 from bench.meshes.istio.route_manifests import Subset
 from bench.meshes.istio.routing import config_path, destination_rule_of, subsets_of, workloads_of
 
-BLACK_HOLE: Final = "BlackHoleCluster"
-
-
 Json = dict[str, Any]
+
+BLACK_HOLE: Final = "BlackHoleCluster"
+# The metadata of an endpoint with TLS, which a cluster matches: auto mutual TLS.
+TLS_ENDPOINT: Final[Json] = {"tlsMode": "istio"}
 
 _CONNECT_TIMEOUT: Final = "10s"
 _NO_LIMIT: Final = 2**32 - 1
@@ -34,12 +35,23 @@ _UNBROKEN: Final[Json] = {
 }
 # The address from which Istio's sidecars call their own application.
 _OWN_ADDRESS: Final = "127.0.0.6"
+_TLS: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
+_RAW: Final = "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
+_VERSIONS: Final = {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"}
+_SERVER_CIPHERS: Final = (
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "AES256-GCM-SHA384",
+    "AES128-GCM-SHA256",
+)
 
 
 def outbound_clusters(
     caller: Workload, *, placement: Placement, policies: Policies, certificates: Certificates
 ) -> list[Json]:
-    """Where `caller` may send requests: every service, and every subset of one."""
+    """Build the clusters to which `caller` may send requests: every service and every subset."""
     application = placement.application
     return [
         _outbound(
@@ -55,7 +67,7 @@ def outbound_clusters(
 
 
 def build_inbound_cluster(workload: Workload, *, placement: Placement) -> Json:
-    """Requests to the sidecar's own application."""
+    """Build the cluster of the sidecar's own application."""
     application = placement.application
     name = inbound_name(workload)
     services = [service for service in application.services if workload in service.workloads]
@@ -69,7 +81,7 @@ def build_inbound_cluster(workload: Workload, *, placement: Placement) -> Json:
 
 
 def black_hole_cluster() -> Json:
-    """Where requests end that no service takes."""
+    """Build the cluster of requests that match no service."""
     return {
         "name": BLACK_HOLE,
         "alt_stat_name": f"{BLACK_HOLE};",
@@ -106,7 +118,7 @@ class _Destination:
 def _outbound(
     to: _Destination, caller: Workload, *, placement: Placement, policies: Policies, certificates: Certificates
 ) -> Json:
-    """HTTP/1.1, least requests, mutual TLS unless the peer has none."""
+    """Build an outbound cluster: HTTP/1.1, least requests, mutual TLS unless the peer has none."""
     rule = destination_rule_of(policies, to.application, to.service)
     described = {
         "services": _described(to.application, [to.service]),
@@ -157,23 +169,8 @@ def _endpoint(port: int, *, secured: bool) -> Json:
     return endpoint
 
 
-_TLS: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
-_RAW: Final = "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
-_VERSIONS: Final = {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"}
-_SERVER_CIPHERS: Final = (
-    "ECDHE-ECDSA-AES256-GCM-SHA384",
-    "ECDHE-RSA-AES256-GCM-SHA384",
-    "ECDHE-ECDSA-AES128-GCM-SHA256",
-    "ECDHE-RSA-AES128-GCM-SHA256",
-    "AES256-GCM-SHA384",
-    "AES128-GCM-SHA256",
-)
-# What an endpoint says about itself, and what a cluster looks for: auto mutual TLS.
-TLS_ENDPOINT: Final[Json] = {"tlsMode": "istio"}
-
-
 def server_socket(identity: Identity) -> Json:
-    """The transport socket of an inbound chain: asks for a certificate of the mesh."""
+    """Build the transport socket of an inbound chain, which requires a certificate of the mesh."""
     context = {
         "alpn_protocols": ["h2", "http/1.1"],
         "tls_params": {**_VERSIONS, "cipher_suites": list(_SERVER_CIPHERS)},
@@ -183,9 +180,9 @@ def server_socket(identity: Identity) -> Json:
 
 
 def client_sockets(identity: Identity, *, peer: str, sni: str) -> list[Json]:
-    """The transport sockets of an outbound cluster: TLS towards endpoints that have it, else plain text.
+    """Build the transport sockets of an outbound cluster: TLS to endpoints that have it, else plaintext.
 
-    `peer` is the SPIFFE id that the server must show.
+    `peer` is the SPIFFE id that the server must have.
     """
     context = {"alpn_protocols": ["istio"], "tls_params": _VERSIONS, **_secrets(identity, {"exact": peer})}
     tls = _socket("UpstreamTlsContext", {"common_tls_context": context, "sni": sni})

@@ -1,4 +1,4 @@
-"""A gateway's Envoy configuration, in the shape that Istio's control plane gives it. Pure."""
+"""Build a gateway's Envoy configuration as istiod does. Pure."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +21,7 @@ _CLIENT_CERTIFICATE: Final = {"subject": True, "cert": True, "dns": True, "uri":
 def gateway_bootstrap(
     gateway: Gateway, *, placement: Placement, policies: Policies, certificates: Certificates, admin: Path
 ) -> Json:
-    """See `bench.meshes.data_planes.GatewayShape`. It knows every service, as a sidecar does."""
+    """See `bench.meshes.data_planes.GatewayShape`. The gateway has a cluster for every service, like a sidecar."""
     clusters = outbound_clusters(gateway.workload, placement=placement, policies=policies, certificates=certificates)
     listener = _listener(gateway, placement, policies=policies)
     node = node_of(gateway.workload, placement, "router")
@@ -29,7 +29,7 @@ def gateway_bootstrap(
 
 
 def _listener(gateway: Gateway, placement: Placement, *, policies: Policies) -> Json:
-    """Plain HTTP from outside of the mesh; policies that mean the gateway's pods are obeyed here."""
+    """Build the listener for plain HTTP from outside the mesh, with the policies of the gateway's pods."""
     application, port = placement.application, gateway.workload.port
     rbac = rbac_filters(policies, gateway.workload, inbound_port=placement.gateway)
     manager = http_manager(

@@ -1,7 +1,7 @@
-"""Build the listeners of a sidecar's Envoy configuration, in the shape that istiod gives it. Pure.
+"""Build the bootstrap and listeners of a sidecar's Envoy configuration as istiod does. Pure.
 
-Added to Istio's are counters that only move with a connection, a TLS handshake or a retry, never with an ordinary
-request.
+The statistics include a few more than Istio's. They only change with a connection, a TLS handshake or a retry, never
+with an ordinary request.
 """
 
 from collections.abc import Sequence
@@ -25,6 +25,51 @@ from bench.meshes.istio.policies import TRUST_DOMAIN, Policies
 
 Json = dict[str, Any]
 
+_TYPES: Final = "type.googleapis.com/envoy.extensions"
+
+# The options of Istio's agent, with two workers, since a sidecar's default CPU limit is two cores. Unlike Istio's, this
+# Envoy rejects unknown fields, so that errors in the configuration are found.
+ENVOY_OPTIONS: Final = (
+    *("--concurrency", "2"),
+    *("--disable-hot-restart",),  # otherwise all Envoys of a machine share one piece of memory
+    *("--drain-time-s", "45"),
+    *("--drain-strategy", "immediate"),
+    *("--local-address-ip-version", "v4"),
+    *("--file-flush-interval-msec", "1000"),
+    *("--log-level", "warning"),
+    *("--component-log-level", "misc:error"),
+)
+
+OUTBOUND_CAPTURE: Final[WaysOut] = "shared"
+
+HTTP_FILTERS: Final[tuple[Json, ...]] = (
+    {
+        "name": "envoy.filters.http.grpc_stats",
+        "typed_config": {
+            "@type": f"{_TYPES}.filters.http.grpc_stats.v3.FilterConfig",
+            "emit_filter_state": True,
+            "stats_for_all_methods": False,
+        },
+    },
+    {
+        "name": "envoy.filters.http.fault",
+        "typed_config": {"@type": f"{_TYPES}.filters.http.fault.v3.HTTPFault"},
+    },
+    {
+        "name": "envoy.filters.http.cors",
+        "typed_config": {"@type": f"{_TYPES}.filters.http.cors.v3.Cors"},
+    },
+    {
+        "name": "envoy.filters.http.router",
+        "typed_config": {"@type": f"{_TYPES}.filters.http.router.v3.Router"},
+    },
+)
+
+_MANAGER: Final = f"{_TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager"
+_REQUEST_ID: Final = f"{_TYPES}.request_id.uuid.v3.UuidRequestIdConfig"
+_ISTIO_ALPN: Final = ["istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2"]
+_ORIGINAL_DST: Final = "envoy.config.listener.v3.Listener.hidden_envoy_deprecated_use_original_dst"
+_MANY: Final = "2147483647"
 _ISTIO_PATTERNS: Final[tuple[Json, ...]] = (
     {"prefix": "reporter="},
     {"prefix": "cluster_manager"},
@@ -70,42 +115,18 @@ _TAGS: Final[tuple[tuple[str, str], ...]] = (
     ("authz_dry_run_action", r"(\.istio_dry_run_(allow|deny)_)"),
     ("authz_dry_run_result", r"(\.shadow_(allowed|denied))"),
 )
-
-
-def stats_config() -> Json:
-    """The bootstrap's `stats_config`."""
-    return {
-        "use_all_default_tags": False,
-        "stats_tags": [{"tag_name": name, "regex": regex} for name, regex in _TAGS],
-        "stats_matcher": {"inclusion_list": {"patterns": [*_ISTIO_PATTERNS, *_PROOF_PATTERNS]}},
-    }
-
-
-# As Istio's agent starts Envoy; two workers, since a sidecar's default CPU limit is two cores. Unknown fields
-# are not forgiven here: what Istio sends is its business, what we write is ours.
-ENVOY_OPTIONS: Final = (
-    *("--concurrency", "2"),
-    *("--disable-hot-restart",),  # otherwise all Envoys of a machine share one piece of memory
-    *("--drain-time-s", "45"),
-    *("--drain-strategy", "immediate"),
-    *("--local-address-ip-version", "v4"),
-    *("--file-flush-interval-msec", "1000"),
-    *("--log-level", "warning"),
-    *("--component-log-level", "misc:error"),
+_DRY_RUN_TAGS: Final = (
+    ("allow_policy.name", "istio_dry_run_allow_shadow_effective_policy_id"),
+    ("allow_policy.result", "istio_dry_run_allow_shadow_engine_result"),
+    ("deny_policy.name", "istio_dry_run_deny_shadow_effective_policy_id"),
+    ("deny_policy.result", "istio_dry_run_deny_shadow_engine_result"),
 )
-
-WAYS_OUT: Final[WaysOut] = "shared"
-
-_TYPES: Final = "type.googleapis.com/envoy.extensions"
-_ISTIO_ALPN: Final = ["istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2"]
-_ORIGINAL_DST: Final = "envoy.config.listener.v3.Listener.hidden_envoy_deprecated_use_original_dst"
-_MANY: Final = "2147483647"
 
 
 def sidecar_bootstrap(
     workload: Workload, *, placement: Placement, policies: Policies, certificates: Certificates, admin: Path
 ) -> Json:
-    """See `bench.meshes.data_planes.Shape`. A client that serves nothing has an outbound listener only."""
+    """See `bench.meshes.data_planes.Shape`. A client that serves nothing has only an outbound listener."""
     clusters = [
         black_hole_cluster(),
         *outbound_clusters(workload, placement=placement, policies=policies, certificates=certificates),
@@ -119,7 +140,7 @@ def sidecar_bootstrap(
 
 
 def whole_bootstrap(node: Json, admin: Path, *, listeners: list[Json], clusters: list[Json]) -> Json:
-    """A proxy's configuration, with what is the same in all of Istio's."""
+    """Build a proxy's configuration, with the parts that are the same in all of Istio's proxies."""
     return {
         "node": node,
         "admin": _admin(admin),
@@ -131,13 +152,22 @@ def whole_bootstrap(node: Json, admin: Path, *, listeners: list[Json], clusters:
     }
 
 
+def stats_config() -> Json:
+    """Build the bootstrap's `stats_config`."""
+    return {
+        "use_all_default_tags": False,
+        "stats_tags": [{"tag_name": name, "regex": regex} for name, regex in _TAGS],
+        "stats_matcher": {"inclusion_list": {"patterns": [*_ISTIO_PATTERNS, *_PROOF_PATTERNS]}},
+    }
+
+
 def _way_out(workload: Workload, placement: Placement) -> int:
-    """The one port for all that the workload sends."""
+    """Return the port for all requests that the workload sends."""
     return placement.reached_by(workload.name, placement.application.services[0].name)
 
 
 def _outbound_listener(workload: Workload, placement: Placement, policies: Policies) -> Json:
-    """What the workload sends: HTTP is routed by Host, all else goes nowhere."""
+    """Build the listener for what the workload sends: HTTP is routed by Host, all else is dropped."""
     port = placement.application.services[0].port
     manager = outbound_manager(policies, placement.application, workload, port=port)
     return {
@@ -158,7 +188,7 @@ def _outbound_listener(workload: Workload, placement: Placement, policies: Polic
 
 
 def _inbound_listener(workload: Workload, placement: Placement, *, policies: Policies, identity: Identity) -> Json:
-    """What reaches the workload: over mutual TLS, in plain text, or both, as PeerAuthentication says."""
+    """Build the listener for what reaches the workload: mutual TLS, plaintext, or both, by PeerAuthentication."""
     port, mode = placement.inbound[workload.name], policies.mode(workload)
     rbac = rbac_filters(policies, workload, inbound_port=port)
     manager = inbound_manager(placement.application, workload, rbac)
@@ -210,7 +240,7 @@ def _black_hole_proxy() -> Json:
 
 
 def node_of(workload: Workload, placement: Placement, kind: str = "sidecar") -> Json:
-    """Who the proxy is to its control plane; a gateway's `kind` is `router`."""
+    """Build the proxy's id at its control plane; a gateway's `kind` is `router`."""
     namespace = placement.application.namespace
     pod = f"{workload.app}-{workload.version}.{namespace}"
     return {
@@ -250,41 +280,8 @@ def _overload_manager() -> Json:
     return {"resource_monitors": [{"name": name, "typed_config": monitor}]}
 
 
-_MANAGER: Final = f"{_TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager"
-_REQUEST_ID: Final = f"{_TYPES}.request_id.uuid.v3.UuidRequestIdConfig"
-
-HTTP_FILTERS: Final[tuple[Json, ...]] = (
-    {
-        "name": "envoy.filters.http.grpc_stats",
-        "typed_config": {
-            "@type": f"{_TYPES}.filters.http.grpc_stats.v3.FilterConfig",
-            "emit_filter_state": True,
-            "stats_for_all_methods": False,
-        },
-    },
-    {
-        "name": "envoy.filters.http.fault",
-        "typed_config": {"@type": f"{_TYPES}.filters.http.fault.v3.HTTPFault"},
-    },
-    {
-        "name": "envoy.filters.http.cors",
-        "typed_config": {"@type": f"{_TYPES}.filters.http.cors.v3.Cors"},
-    },
-    {
-        "name": "envoy.filters.http.router",
-        "typed_config": {"@type": f"{_TYPES}.filters.http.router.v3.Router"},
-    },
-)
-_DRY_RUN_TAGS: Final = (
-    ("allow_policy.name", "istio_dry_run_allow_shadow_effective_policy_id"),
-    ("allow_policy.result", "istio_dry_run_allow_shadow_engine_result"),
-    ("deny_policy.name", "istio_dry_run_deny_shadow_effective_policy_id"),
-    ("deny_policy.result", "istio_dry_run_deny_shadow_engine_result"),
-)
-
-
 def outbound_manager(policies: Policies, application: Application, workload: Workload, *, port: int) -> Json:
-    """The connection manager for what `workload` sends to services at `port`: routed by Host, and as policies say."""
+    """Build the connection manager for requests from `workload` to services at `port`, routed by Host and policies."""
     return http_manager(
         f"outbound_0.0.0.0_{port};",
         route_config=outbound_routes(policies, application, workload, port=port),
@@ -294,7 +291,7 @@ def outbound_manager(policies: Policies, application: Application, workload: Wor
 
 
 def inbound_manager(application: Application, workload: Workload, rbac: Sequence[Json]) -> Json:
-    """The connection manager for what reaches `workload`; `rbac` filters stand before all others."""
+    """Build the connection manager for requests to `workload`; `rbac` filters come before all others."""
     return http_manager(
         f"inbound_0.0.0.0_{workload.port};",
         route_config=_inbound_routes(application, workload),
@@ -325,7 +322,7 @@ def http_manager(stat_prefix: str, **settings: Any) -> Json:
 
 
 def _inbound_routes(application: Application, workload: Workload) -> Json:
-    """Named after the first of the workload's Services."""
+    """Build the inbound routes, named after the first of the workload's Services."""
     named = {full_name(application, one): one for one in application.services if workload in one.workloads}
     service = named[min(named)]
     cluster = inbound_cluster(workload)
@@ -341,8 +338,8 @@ def _inbound_routes(application: Application, workload: Workload) -> Json:
 
 
 def tracing_of(application: Application, workload: Workload) -> Json:
-    """Each request is sampled or not, although no tracer takes the spans: as by default in Istio."""
-    named = {
+    """Build the tracing settings: sampling without a tracer, the default of Istio."""
+    tags = {
         "istio.canonical_revision": workload.version,
         "istio.canonical_service": workload.app,
         "istio.cluster_id": "Kubernetes",
@@ -355,14 +352,14 @@ def tracing_of(application: Application, workload: Workload) -> Json:
         "overall_sampling": {"value": 100},
         "custom_tags": [
             *(_dry_run_tag(tag, key) for tag, key in _DRY_RUN_TAGS),
-            *({"tag": tag, "literal": {"value": value}} for tag, value in named.items()),
+            *({"tag": tag, "literal": {"value": value}} for tag, value in tags.items()),
         ],
     }
 
 
 def _dry_run_tag(tag: str, key: str) -> Json:
-    place = {"key": "envoy.filters.http.rbac", "path": [{"key": key}]}
+    metadata = {"key": "envoy.filters.http.rbac", "path": [{"key": key}]}
     return {
         "tag": f"istio.authorization.dry_run.{tag}",
-        "metadata": {"kind": {"request": {}}, "metadata_key": place},
+        "metadata": {"kind": {"request": {}}, "metadata_key": metadata},
     }

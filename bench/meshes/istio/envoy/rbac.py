@@ -1,4 +1,4 @@
-"""Istio's AuthorizationPolicies as Envoy's RBAC filters, in the shape and order that istiod gives them.
+"""Build Envoy's RBAC filters from Istio's AuthorizationPolicies, in the shape and order of istiod.
 
 One HTTP filter holds all DENY policies of a workload, the next all ALLOW policies: one entry per rule, named
 `ns[NAMESPACE]-policy[NAME]-rule[NUMBER]`.
@@ -21,17 +21,17 @@ _NOBODYS_PORT: Final = 0
 
 
 def rbac_filters(policies: Policies, workload: Workload, *, inbound_port: int) -> list[Json]:
-    """The HTTP filters of one workload: DENY before ALLOW, none where there is no policy.
+    """Build the HTTP filters of one workload: DENY before ALLOW, none without a policy.
 
-    `inbound_port` is where the sidecar listens for the workload's port: policies name the latter, Envoy
+    `inbound_port` is the port at which the sidecar listens for the workload's port. Policies name the latter, and Envoy
     compares the port of the connection.
     """
     filters = []
     for action in ("DENY", "ALLOW"):
-        authorizing = policies.authorizing(workload, action)
-        if authorizing:
+        authorization = policies.authorization_for(workload, action)
+        if authorization:
             ports = {str(workload.port): inbound_port}
-            filters.append(_filter(action, _entries(policies, authorizing, ports)))
+            filters.append(_filter(action, _entries(policies, authorization, ports)))
     return filters
 
 
@@ -47,9 +47,9 @@ def _filter(action: str, entries: Json) -> Json:
     }
 
 
-def _entries(policies: Policies, authorizing: Iterable[AuthorizationPolicy], ports: dict[str, int]) -> Json:
+def _entries(policies: Policies, authorization: Iterable[AuthorizationPolicy], ports: dict[str, int]) -> Json:
     entries: Json = {}
-    for policy in authorizing:
+    for policy in authorization:
         name = f"ns[{policies.namespace_of(policy)}]-policy[{policy.metadata.name}]"
         entries |= {f"{name}-rule[{index}]": _rule(rule, ports) for index, rule in enumerate(policy.spec.rules)}
         if not policy.spec.rules:
@@ -58,11 +58,11 @@ def _entries(policies: Policies, authorizing: Iterable[AuthorizationPolicy], por
 
 
 def _rule(rule: Rule, ports: dict[str, int]) -> Json:
-    asked = [_operation(part.operation, ports) for part in rule.to] or [[{"any": True}]]
-    askers = [_source(part.source) for part in rule.from_] or [[{"any": True}]]
+    operations = [_operation(part.operation, ports) for part in rule.to] or [[{"any": True}]]
+    sources = [_source(part.source) for part in rule.from_] or [[{"any": True}]]
     return {
-        "permissions": [{"and_rules": {"rules": rules}} for rules in asked],
-        "principals": [{"and_ids": {"ids": ids}} for ids in askers],
+        "permissions": [{"and_rules": {"rules": rules}} for rules in operations],
+        "principals": [{"and_ids": {"ids": ids}} for ids in sources],
     }
 
 

@@ -1,4 +1,4 @@
-"""Where an Istio sidecar sends requests, as Envoy's routes: a virtual host for each service, told apart by Host."""
+"""Build the Envoy routes of an Istio sidecar: a virtual host for each service, matched by the Host header."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -6,7 +6,7 @@ from typing import Any, Final
 from bench.application.model import Application, Service, Workload
 from bench.meshes.istio.naming import full_name
 from bench.meshes.istio.policies import Policies
-from bench.meshes.istio.routing import ways as ways_to
+from bench.meshes.istio.routing import routes as routes_to
 from bench.meshes.routing import Condition, Way
 
 Json = dict[str, Any]
@@ -29,13 +29,14 @@ DEFAULT_RETRY: Final[Json] = {
 
 
 def outbound_routes(policies: Policies, application: Application, workload: Workload, *, port: int) -> Json:
-    """The routes of what `workload` sends to services at `port`."""
-    there = [service for service in application.services if service.port == port]
-    services = sorted(there, key=lambda service: full_name(application, service))
+    """Build the routes from `workload` to services at `port`."""
+    matching = [service for service in application.services if service.port == port]
+    services = sorted(matching, key=lambda service: full_name(application, service))
     hosts = [
-        _host(application, one, ways=ways_to(policies, application, caller=workload, service=one)) for one in services
+        _host(application, one, routes=routes_to(policies, application, caller=workload, service=one))
+        for one in services
     ]
-    nobody = {
+    unknown = {
         "name": "block_all",
         "domains": ["*"],
         "include_request_attempt_count": True,
@@ -46,39 +47,39 @@ def outbound_routes(policies: Policies, application: Application, workload: Work
         "validate_clusters": False,
         "ignore_port_in_host_matching": True,
         "max_direct_response_body_size_bytes": 1024 * 1024,
-        "virtual_hosts": [*hosts, nobody],
+        "virtual_hosts": [*hosts, unknown],
     }
 
 
 def route_to(cluster: str) -> Json:
-    """The part of a route that says where to: no time-out, and Istio's own retries."""
+    """Build a route's action: its cluster, without a timeout, and with Istio's default retries."""
     return {"cluster": cluster, "timeout": "0s", "max_grpc_timeout": "0s", "retry_policy": DEFAULT_RETRY}
 
 
 def default_route(operation: str, route: Json) -> Json:
-    """The route that Istio makes itself, for every request."""
+    """Build the route for all requests that Istio adds itself."""
     return {"name": "default", "match": _EVERYTHING, "decorator": {"operation": operation}, "route": route}
 
 
-def _host(application: Application, service: Service, *, ways: Sequence[Way]) -> Json:
+def _host(application: Application, service: Service, *, routes: Sequence[Way]) -> Json:
     name, namespace, full = service.name, application.namespace, full_name(application, service)
     return {
         "name": f"{full}:{service.port}",
         "domains": [full, f"{full}.", name, f"{name}.{namespace}.svc", f"{name}.{namespace}"],
         "include_request_attempt_count": True,
-        "routes": [_route(way, application) for way in ways],
+        "routes": [_route(route, application) for route in routes],
     }
 
 
-def _route(way: Way, application: Application) -> Json:
-    operation = f"{full_name(application, way.service)}:{way.service.port}{_asked(way.path)}"
-    if not way.origin:
-        return default_route(operation, route_to(way.cluster))
+def _route(route: Way, application: Application) -> Json:
+    operation = f"{full_name(application, route.service)}:{route.service.port}{_asked(route.path)}"
+    if not route.origin:
+        return default_route(operation, route_to(route.cluster))
     return {
-        "match": _match(way),
+        "match": _match(route),
         "decorator": {"operation": operation},
-        "metadata": {"filter_metadata": {"istio": {"config": way.origin}}},
-        "route": route_to(way.cluster),
+        "metadata": {"filter_metadata": {"istio": {"config": route.origin}}},
+        "route": route_to(route.cluster),
     }
 
 
@@ -88,9 +89,9 @@ def _asked(path: Condition | None) -> str:
     return path.text if path.kind == "exact" else f"{path.text}*"
 
 
-def _match(way: Way) -> Json:
-    if way.path is None and not way.headers:
+def _match(route: Way) -> Json:
+    if route.path is None and not route.headers:
         return _EVERYTHING
-    path = _EVERYTHING if way.path is None else {"path" if way.path.kind == "exact" else "prefix": way.path.text}
-    headers = [{"name": name, "string_match": {one.kind: one.text}} for name, one in way.headers]
+    path = _EVERYTHING if route.path is None else {"path" if route.path.kind == "exact" else "prefix": route.path.text}
+    headers = [{"name": name, "string_match": {one.kind: one.text}} for name, one in route.headers]
     return {**path, **({"headers": headers} if headers else {}), "case_sensitive": True}

@@ -1,1 +1,1 @@
-"""Envoy's configuration as kuma-cp gives it."""
+"""Build the Envoy configuration of sidecars and gateways as kuma-cp does."""

@@ -1,6 +1,6 @@
 """Build the clusters of a sidecar's Envoy configuration, with mutual TLS as kuma-cp sets it. Pure.
 
-Certificates come from files where Kuma's sidecars get them from the control plane (SDS): the same keys and
+Certificates are read from files, while Kuma's sidecars get them from the control plane (SDS), with the same keys and
 checks. With a MeshIdentity the roots belong to a trust domain, and Envoy's SPIFFE validator checks them.
 """
 
@@ -13,12 +13,6 @@ from bench.envoy.certificates import Certificates, Identity
 from bench.meshes import kuma
 from bench.meshes.kuma.naming import TRUST_DOMAIN, ZONE, builtin_id, service_tag, service_tags, spiffe_id
 from bench.meshes.kuma.policies import Form, Policies
-
-
-def stat_name(name: str) -> str:
-    """A name as Kuma writes it in statistics: `localhost_9080`."""
-    return "".join(character if character.isalnum() else "_" for character in name)
-
 
 Json = dict[str, Any]
 
@@ -34,12 +28,18 @@ _BREAKER: Final[Json] = {
 }
 # The address from which Kuma's sidecars call their own application.
 _OWN_ADDRESS: Final = "127.0.0.6"
+_TLS: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
+
+
+def stat_name(name: str) -> str:
+    """Return a name as Kuma writes it in statistics: `localhost_9080`."""
+    return "".join(character if character.isalnum() else "_" for character in name)
 
 
 def outbound_cluster(
     policies: Policies, caller: Workload, service: Service, *, ports: Sequence[int], certificates: Certificates
 ) -> Json:
-    """Requests of `caller` to a service, whose sidecars listen on `ports`: HTTP/2, with or without mutual TLS."""
+    """Build the cluster of a service whose sidecars listen on `ports`: HTTP/2, with or without mutual TLS."""
     name = kuma.outbound_cluster(policies, policies.application, service)
     cluster = {
         **_cluster(name, ports, idle_timeout="3600s", protocol=_HTTP2),
@@ -56,14 +56,14 @@ def outbound_cluster(
 def gateway_cluster(
     policies: Policies, caller: Workload, service: Service, *, ports: Sequence[int], certificates: Certificates
 ) -> Json:
-    """The same as a built-in gateway has it: HTTP/1.1, as the service itself speaks it."""
+    """Build the same cluster for a built-in gateway: HTTP/1.1, the protocol of the service itself."""
     cluster = outbound_cluster(policies, caller, service, ports=ports, certificates=certificates)
     protocol = _cluster(cluster["name"], ports, idle_timeout="3600s", protocol=_HTTP1)
     return {**cluster, **protocol, "per_connection_buffer_limit_bytes": 32768}
 
 
 def inbound_cluster(workload: Workload, *, port: int) -> Json:
-    """Requests to the sidecar's own application, which serves on `port`."""
+    """Build the cluster of the sidecar's own application, which listens on `port`."""
     name = kuma.inbound_cluster(workload)
     return {
         **_cluster(name, [port], idle_timeout="7200s", protocol=_HTTP1),
@@ -95,8 +95,11 @@ def _cluster(name: str, ports: Sequence[int], *, idle_timeout: str, protocol: Js
 
 
 def _peers(policies: Policies, service: Service) -> list[str]:
-    """With a MeshIdentity servers that still have a certificate of the older form are accepted, too, with the name of
-    any of their Services."""
+    """Return the accepted SPIFFE ids of a service.
+
+    With a MeshIdentity, servers with a certificate of the older form are also accepted, with the name of any of their
+    Services.
+    """
     application = policies.application
     if policies.form != "identity":
         return [builtin_id(service_tag(application, service))]
@@ -110,18 +113,15 @@ def _sni(policies: Policies, service: Service) -> str:
     return f"{service_tag(policies.application, service)}{{mesh={MESH}}}"
 
 
-_TLS: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
-
-
 def server_socket(identity: Identity, form: Form) -> Json:
-    """The transport socket of an inbound chain: asks for a certificate of the mesh."""
+    """Build the transport socket of an inbound chain, which requires a certificate of the mesh."""
     domain = TRUST_DOMAIN if form == "identity" else MESH
     context = _context(identity, [{"prefix": f"spiffe://{domain}/"}], form)
     return _socket("DownstreamTlsContext", {"common_tls_context": context, "require_client_certificate": True})
 
 
 def client_socket(identity: Identity, form: Form, *, peers: list[str], sni: str) -> Json:
-    """The transport socket of an outbound cluster; `peers` are the SPIFFE ids of which the server must show one."""
+    """Build the transport socket of an outbound cluster; the server must have one of the SPIFFE ids in `peers`."""
     context = _context(identity, [{"exact": peer} for peer in peers], form)
     context = {"alpn_protocols": [identity.alpn], **context}
     return _socket("UpstreamTlsContext", {"common_tls_context": context, "sni": sni})

@@ -1,4 +1,4 @@
-"""A built-in gateway's Envoy configuration, in the shape that Kuma's control plane gives it. Pure."""
+"""Build a built-in gateway's Envoy configuration as kuma-cp does. Pure."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,53 +9,40 @@ from bench.envoy.addresses import HOST, Placement
 from bench.envoy.certificates import Certificates
 from bench.meshes import kuma
 from bench.meshes.kuma.envoy.clusters import gateway_cluster
-from bench.meshes.kuma.envoy.listeners import INTERNAL, whole_bootstrap
+from bench.meshes.kuma.envoy.listeners import INTERNAL, MANAGER, RETRY, ROUTER, TYPES, whole_bootstrap
 from bench.meshes.kuma.naming import ZONE, service_tags
 from bench.meshes.kuma.policies import Policies
 
 Json = dict[str, Any]
 
-_TYPES: Final = "type.googleapis.com/envoy.extensions"
-_MANAGER: Final = f"{_TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _GZIP: Final[Json] = {
     "name": "gzip-compress",
     "typed_config": {
-        "@type": f"{_TYPES}.filters.http.compressor.v3.Compressor",
+        "@type": f"{TYPES}.filters.http.compressor.v3.Compressor",
         "compressor_library": {
             "name": "gzip",
-            "typed_config": {"@type": f"{_TYPES}.compression.gzip.compressor.v3.Gzip"},
+            "typed_config": {"@type": f"{TYPES}.compression.gzip.compressor.v3.Gzip"},
         },
         "response_direction_config": {"disable_on_etag_header": True},
     },
 }
-_ROUTER: Final[Json] = {
-    "name": "envoy.filters.http.router",
-    "typed_config": {"@type": f"{_TYPES}.filters.http.router.v3.Router"},
-}
 _RATE_LIMIT: Final[Json] = {
     "name": "envoy.filters.http.local_ratelimit",
     "typed_config": {
-        "@type": f"{_TYPES}.filters.http.local_ratelimit.v3.LocalRateLimit",
+        "@type": f"{TYPES}.filters.http.local_ratelimit.v3.LocalRateLimit",
         "stat_prefix": "rate_limit",
     },
 }
-_INTERNAL: Final = [{"address_prefix": address, "prefix_len": length} for address, length in INTERNAL]
-_RETRY: Final[Json] = {
-    "retry_on": "gateway-error,connect-failure,refused-stream",
-    "num_retries": 5,
-    "per_try_timeout": "16s",
-    "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.250s"},
-}
 _INSPECTOR: Final[Json] = {
     "name": "envoy.filters.listener.tls_inspector",
-    "typed_config": {"@type": f"{_TYPES}.filters.listener.tls_inspector.v3.TlsInspector"},
+    "typed_config": {"@type": f"{TYPES}.filters.listener.tls_inspector.v3.TlsInspector"},
 }
 
 
 def gateway_bootstrap(
     gateway: Gateway, *, placement: Placement, policies: Policies, certificates: Certificates, admin: Path
 ) -> Json:
-    """See `bench.meshes.data_planes.GatewayShape`. It knows the services that it has routes to."""
+    """See `bench.meshes.data_planes.GatewayShape`. The gateway has clusters for the services of its routes."""
     services = dict.fromkeys(route.service for route in gateway.routes)
     clusters = [
         gateway_cluster(
@@ -72,10 +59,10 @@ def gateway_bootstrap(
 
 
 def _listener(gateway: Gateway, placement: Placement, *, policies: Policies) -> Json:
-    """Plain HTTP from outside of the mesh."""
+    """Build the listener for plain HTTP from outside the mesh."""
     name = f"{gateway.service.name}:HTTP:{gateway.service.port}"
     manager = {
-        "@type": _MANAGER,
+        "@type": MANAGER,
         "stat_prefix": _tag(gateway, placement),
         "server_name": "Kuma Gateway",
         "common_http_protocol_options": {"idle_timeout": "300s", "headers_with_underscores_action": "REJECT_REQUEST"},
@@ -85,8 +72,8 @@ def _listener(gateway: Gateway, placement: Placement, *, policies: Policies) -> 
             "initial_stream_window_size": 65536,
             "initial_connection_window_size": 1048576,
         },
-        "internal_address_config": {"cidr_ranges": _INTERNAL},
-        "http_filters": [_RATE_LIMIT, _GZIP, _ROUTER],
+        "internal_address_config": {"cidr_ranges": INTERNAL},
+        "http_filters": [_RATE_LIMIT, _GZIP, ROUTER],
         "merge_slashes": True,
         "normalize_path": True,
         "path_with_escaped_slashes_action": "UNESCAPE_AND_REDIRECT",
@@ -109,7 +96,7 @@ def _listener(gateway: Gateway, placement: Placement, *, policies: Policies) -> 
 
 
 def _routes(name: str, gateway: Gateway, *, placement: Placement, policies: Policies) -> Json:
-    """Kuma puts exact paths before prefixes, and longer ones before shorter."""
+    """Build the routes in Kuma's order: exact paths before prefixes, longer ones before shorter."""
     matches = [(match, route) for route in gateway.routes for match in _matches(route)]
     ordered = sorted(matches, key=lambda one: ("path" not in one[0], -len(next(iter(one[0].values())))))
     tag = _tag(gateway, placement)
@@ -126,7 +113,7 @@ def _routes(name: str, gateway: Gateway, *, placement: Placement, policies: Poli
 
 
 def _matches(route: PathRoute) -> Iterator[Json]:
-    """A prefix of whole parts is the path itself, or whatever is below it."""
+    """Yield the matches of a route; a prefix of whole parts matches the path itself and all paths below it."""
     if route.path != "/" or route.kind == "exact":
         yield {"path": route.path}
     if route.kind != "exact":
@@ -134,15 +121,15 @@ def _matches(route: PathRoute) -> Iterator[Json]:
 
 
 def _route(match: Json, cluster: str, tag: str) -> Json:
-    named = {"header": {"key": "x-kuma-tags", "value": f"&kuma.io/service={tag}&&kuma.io/zone={ZONE}&"}}
+    header = {"header": {"key": "x-kuma-tags", "value": f"&kuma.io/service={tag}&&kuma.io/zone={ZONE}&"}}
     return {
         "match": match,
         "route": {
             "cluster_not_found_response_code": "INTERNAL_SERVER_ERROR",
             "timeout": "15s",
             "idle_timeout": "5s",
-            "retry_policy": _RETRY,
-            "weighted_clusters": {"clusters": [{"name": cluster, "weight": 1, "request_headers_to_add": [named]}]},
+            "retry_policy": RETRY,
+            "weighted_clusters": {"clusters": [{"name": cluster, "weight": 1, "request_headers_to_add": [header]}]},
         },
     }
 

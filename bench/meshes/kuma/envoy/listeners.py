@@ -1,4 +1,4 @@
-"""Build the listeners of a sidecar's Envoy configuration, in the shape that kuma-cp gives it. Pure."""
+"""Build the bootstrap and listeners of a sidecar's Envoy configuration as kuma-cp does. Pure."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,8 +17,8 @@ from bench.meshes.routing import Way
 
 Json = dict[str, Any]
 
-# As Kuma's agent starts Envoy, but with two workers: Kuma gives one to each processor of the node, which two of
-# a small machine also are; a fixed number keeps results of machines comparable with each other, and with Istio's.
+# The options of Kuma's agent, but with two workers. Kuma's default is one for each CPU of the node; a fixed number
+# makes results of different machines comparable with each other, and with Istio's.
 ENVOY_OPTIONS: Final = (
     *("--concurrency", "2"),
     *("--disable-hot-restart",),  # otherwise all Envoys of a machine share one piece of memory
@@ -26,9 +26,36 @@ ENVOY_OPTIONS: Final = (
     *("--drain-strategy", "immediate"),
     *("--log-level", "warning"),
 )
-WAYS_OUT: Final[WaysOut] = "apart"
+OUTBOUND_CAPTURE: Final[WaysOut] = "separate"
+# The ranges of internal addresses.
+INTERNAL: Final[list[Json]] = [
+    {"address_prefix": address, "prefix_len": length}
+    for address, length in (
+        ("10.0.0.0", 8),
+        ("192.168.0.0", 16),
+        ("172.16.0.0", 12),
+        ("fc00::", 7),
+        ("fd00::", 8),
+        ("127.0.0.1", 32),
+        ("::1", 128),
+    )
+]
 
-_TYPES: Final = "type.googleapis.com/envoy.extensions"
+TYPES: Final = "type.googleapis.com/envoy.extensions"
+MANAGER: Final = f"{TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager"
+ROUTER: Final[Json] = {
+    "name": "envoy.filters.http.router",
+    "typed_config": {"@type": f"{TYPES}.filters.http.router.v3.Router"},
+}
+RETRY: Final[Json] = {
+    "retry_on": "gateway-error,connect-failure,refused-stream",
+    "num_retries": 5,
+    "per_try_timeout": "16s",
+    "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.250s"},
+}
+
+_EVERYTHING: Final[Json] = {"prefix": "/"}
+_EVERYTHING_NAME: Final = "9Zuf5Tg79OuZcQITwBbQykxAk2u4fRKrwYn3//AL4Yo="  # Kuma's hash of that match
 _STATS_TAGS: Final = (
     ("name", r"^grpc\.((.+)\.)"),
     ("status", r"^grpc.*streams_closed(_([0-9]+))"),
@@ -42,7 +69,7 @@ _STATS_TAGS: Final = (
 def sidecar_bootstrap(
     workload: Workload, *, placement: Placement, policies: Policies, certificates: Certificates, admin: Path
 ) -> Json:
-    """See `bench.meshes.data_planes.Shape`. Every destination has a listener of its own."""
+    """See `bench.meshes.data_planes.Shape`. Every destination has its own listener."""
     application = placement.application
     services = sorted(application.services, key=lambda service: service.name)
     listeners = [_outbound_listener(workload, service, placement=placement, policies=policies) for service in services]
@@ -65,7 +92,7 @@ def sidecar_bootstrap(
 def whole_bootstrap(
     workload: Workload, placement: Placement, admin: Path, *, listeners: list[Json], clusters: list[Json]
 ) -> Json:
-    """A proxy's configuration, with what is the same in all of Kuma's."""
+    """Build a proxy's configuration, with the parts that are the same in all of Kuma's proxies."""
     return {
         "node": _node(workload, placement),
         "admin": _admin(admin),
@@ -77,7 +104,7 @@ def whole_bootstrap(
 
 
 def _outbound_listener(workload: Workload, service: Service, *, placement: Placement, policies: Policies) -> Json:
-    """What the workload sends to one service."""
+    """Build the listener for requests of the workload to one service."""
     application = placement.application
     if policies.exclusive:
         tags = {"kuma.io/unified-name": mesh_service_kri(application, service)}
@@ -92,7 +119,7 @@ def _outbound_listener(workload: Workload, service: Service, *, placement: Place
 def _inbound_listener(
     workload: Workload, placement: Placement, *, policies: Policies, certificates: Certificates
 ) -> Json:
-    """What reaches the workload: in plain text, or over mutual TLS with permissions."""
+    """Build the listener for requests to the workload: in plaintext, or in mutual TLS with permissions."""
     application, port = placement.application, placement.inbound[workload.name]
     tags = inbound_tags(application, workload, service_tags(application, workload)[0])
     listener = _listener("inbound", port, tags)
@@ -120,7 +147,7 @@ def _node(workload: Workload, placement: Placement) -> Json:
 
 
 def _admin(path: Path) -> Json:
-    log = {"@type": f"{_TYPES}.access_loggers.file.v3.FileAccessLog", "path": "/dev/null"}
+    log = {"@type": f"{TYPES}.access_loggers.file.v3.FileAccessLog", "path": "/dev/null"}
     return {
         "access_log": [{"name": "envoy.access_loggers.file", "typed_config": log}],
         "address": {"pipe": {"path": str(path), "mode": 0o600}},
@@ -130,7 +157,7 @@ def _admin(path: Path) -> Json:
 def _regex_engine() -> Json:
     return {
         "name": "envoy.regex_engines.google_re2",
-        "typed_config": {"@type": f"{_TYPES}.regex_engines.v3.GoogleRE2"},
+        "typed_config": {"@type": f"{TYPES}.regex_engines.v3.GoogleRE2"},
     }
 
 
@@ -139,47 +166,22 @@ def _runtime() -> Json:
     return {"layers": [{"name": "kuma", "static_layer": limits}]}
 
 
-_HTTP_TYPES: Final = "type.googleapis.com/envoy.extensions.filters"
-_MANAGER: Final = f"{_HTTP_TYPES}.network.http_connection_manager.v3.HttpConnectionManager"
-_ROUTER: Final[Json] = {
-    "name": "envoy.filters.http.router",
-    "typed_config": {"@type": f"{_HTTP_TYPES}.http.router.v3.Router"},
-}
-INTERNAL: Final = (
-    ("10.0.0.0", 8),
-    ("192.168.0.0", 16),
-    ("172.16.0.0", 12),
-    ("fc00::", 7),
-    ("fd00::", 8),
-    ("127.0.0.1", 32),
-    ("::1", 128),
-)
-_EVERYTHING: Final[Json] = {"prefix": "/"}
-_EVERYTHING_NAME: Final = "9Zuf5Tg79OuZcQITwBbQykxAk2u4fRKrwYn3//AL4Yo="  # Kuma's hash of that match
-_RETRY: Final[Json] = {
-    "retry_on": "gateway-error,connect-failure,refused-stream",
-    "num_retries": 5,
-    "per_try_timeout": "16s",
-    "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.250s"},
-}
-
-
 def outbound_manager(policies: Policies, caller: Workload, service: Service) -> Json:
-    """The connection manager for what `caller` sends to `service`: a listener of its own, routed as policies say."""
+    """Build the connection manager for requests from `caller` to `service`, routed by policies."""
     application = policies.application
     cluster = kuma.outbound_cluster(policies, application, service)
-    ways = kuma.ways(policies, application, caller=caller, service=service)
+    every = kuma.routes(policies, application, caller=caller, service=service)
     tag = service_tag(application, service)
     routes = {
         "name": mesh_service_kri(application, service) if policies.exclusive else f"outbound:{tag}",
         "validate_clusters": False,
-        "virtual_hosts": [_host(cluster, map(_route, ways))],
+        "virtual_hosts": [_host(cluster, map(_route, every))],
     }
-    return _manager(cluster, normalize_path=True, http_filters=[_ROUTER], route_config=routes)
+    return _manager(cluster, normalize_path=True, http_filters=[ROUTER], route_config=routes)
 
 
 def inbound_manager(application: Application, workload: Workload, rbac: Sequence[Json]) -> Json:
-    """The connection manager for what reaches `workload`; `rbac` filters stand before the router."""
+    """Build the connection manager for requests to `workload`; `rbac` filters come before the router."""
     tag, cluster = service_tags(application, workload)[0], kuma.inbound_cluster(workload)
     route = {"cluster": cluster, "timeout": "0s", "idle_timeout": "3600s"}
     routes = {
@@ -190,7 +192,7 @@ def inbound_manager(application: Application, workload: Workload, rbac: Sequence
     }
     return _manager(
         stat_name(cluster),
-        http_filters=[*rbac, _ROUTER],
+        http_filters=[*rbac, ROUTER],
         route_config=routes,
         forward_client_cert_details="SANITIZE_SET",
         set_current_client_cert_details={"uri": True},
@@ -199,14 +201,13 @@ def inbound_manager(application: Application, workload: Workload, rbac: Sequence
 
 
 def _manager(stat_prefix: str, **settings: Any) -> Json:
-    ranges = [{"address_prefix": address, "prefix_len": length} for address, length in INTERNAL]
     return {
         "name": "envoy.filters.network.http_connection_manager",
         "typed_config": {
-            "@type": _MANAGER,
+            "@type": MANAGER,
             "stat_prefix": stat_prefix,
             "common_http_protocol_options": {"idle_timeout": "0s"},
-            "internal_address_config": {"cidr_ranges": ranges},
+            "internal_address_config": {"cidr_ranges": INTERNAL},
             "request_headers_timeout": "0s",
             **settings,
         },
@@ -217,16 +218,16 @@ def _host(name: str, routes: Iterable[Json]) -> Json:
     return {"name": name, "domains": ["*"], "routes": [*routes]}
 
 
-def _route(way: Way) -> Json:
-    """A route with the time-outs and retries of Kuma's default policies."""
+def _route(route: Way) -> Json:
+    """Build a route with the timeouts and retries of Kuma's default policies."""
     return {
-        "name": way.origin or _EVERYTHING_NAME,
-        "match": _match(way),
-        "route": {"cluster": way.cluster, "timeout": "15s", "idle_timeout": "1800s", "retry_policy": _RETRY},
+        "name": route.origin or _EVERYTHING_NAME,
+        "match": _match(route),
+        "route": {"cluster": route.cluster, "timeout": "15s", "idle_timeout": "1800s", "retry_policy": RETRY},
     }
 
 
-def _match(way: Way) -> Json:
-    path = _EVERYTHING if way.path is None else {"path": way.path.text}  # of prefixes only the widest is translated
-    headers = [{"name": name, "string_match": {one.kind: one.text}} for name, one in way.headers]
+def _match(route: Way) -> Json:
+    path = _EVERYTHING if route.path is None else {"path": route.path.text}  # the only prefix that is translated is /
+    headers = [{"name": name, "string_match": {one.kind: one.text}} for name, one in route.headers]
     return {**path, **({"headers": headers} if headers else {})}

@@ -1,7 +1,7 @@
-"""Kuma's permissions as Envoy's RBAC filters, in the shape and order that its control plane gives them.
+"""Build Envoy's RBAC filters from Kuma's permissions, in the shape and order of kuma-cp.
 
-With a MeshIdentity it is an HTTP filter that asks for each request; in the older form a network filter that asks
-once per connection. Without mutual TLS there is neither.
+With a MeshIdentity it is an HTTP filter, which checks each request. In the older form it is a network filter, which
+checks each connection. Without mutual TLS there is neither.
 """
 
 from typing import Any, Final
@@ -22,7 +22,7 @@ _URI_SAN: Final[Json] = {
 
 
 def http_rbac_filters(policies: Policies, workload: Workload) -> list[Json]:
-    """The HTTP filter of a workload with a MeshIdentity; deny before allow, and what nothing names is denied."""
+    """Build the HTTP filter of a workload with a MeshIdentity: deny before allow, all else is denied."""
     if policies.form != "identity":
         return []
     matcher: Json = {"on_no_match": _action("default", "deny")}
@@ -33,10 +33,10 @@ def http_rbac_filters(policies: Policies, workload: Workload) -> list[Json]:
 
 
 def network_rbac_filters(policies: Policies, workload: Workload, *, listener: str) -> list[Json]:
-    """The network filter of a workload in the older form; without a permission its rules are empty: nobody."""
+    """Build the network filter of a workload in the older form; without a permission its rules allow no caller."""
     if policies.form != "builtin":
         return []
-    permission = policies.closest(workload)
+    permission = policies.closest_permission(workload)
     entries: Json = {}
     if permission is not None:
         principals = [_principal(source.match.service) for source in permission.spec.sources]
@@ -47,12 +47,12 @@ def network_rbac_filters(policies: Policies, workload: Workload, *, listener: st
 
 
 def _entries(policies: Policies, workload: Workload) -> list[Json]:
-    """Once for each Service of the workload, as the control plane does it."""
+    """Build the entries once for each Service of the workload, as kuma-cp does."""
     return [
         _entry(permission_kri(policies.namespace_of(policy), policy.metadata.name), verb, match)
         for wanted in ("deny", "allow")
         for _ in service_tags(policies.application, workload)
-        for policy in policies.permitting(workload)
+        for policy in policies.permissions_for(workload)
         for verb, match in policy.entries()
         if verb == wanted
     ]

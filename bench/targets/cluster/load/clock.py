@@ -1,9 +1,10 @@
-"""A pod's clock, read from here: how far its node's monotonic clock is from ours, and how well that is known."""
+"""Read a pod's clock: how far its node's monotonic clock is from ours, and how well that is known."""
 
 import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 
 from bench.errors import BadAnswerError, ClusterError
@@ -19,7 +20,7 @@ _READ: Final = "import time; print(time.perf_counter_ns(), time.time())"
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One question: our monotonic clock before and after it, our wall clock before it, and both of the node."""
+    """One reading: our monotonic clock before and after it, our wall clock before it, and both of the node."""
 
     before_ns: int
     after_ns: int
@@ -37,25 +38,26 @@ class Offset:
     uncertainty_ns: int
     skew_s: float
 
-    def told(self) -> str:
-        """For the log of a load."""
+    def format_summary(self) -> str:
+        """Format the offset for the log of a load."""
         known_ms = self.uncertainty_ns / 1e6
         return f"clocks: the window's edges are known to {known_ms:.0f} ms; the node's time is {self.skew_s:+.3f} s off"
 
-    def doubt(self) -> str:
-        """Worth telling beside a result; empty where all is well."""
+    def format_warning(self) -> str:
+        """Return a warning for the result; empty where the clocks agree."""
         if abs(self.skew_s) < _NOTABLE_SKEW_S:
             return ""
         return f"the load's node has its clock {self.skew_s:+.1f} s off this machine's; latencies do not depend on it"
 
 
 def read_offset(cluster: Cluster, namespace: str) -> Offset:
-    """Asks the load pod some times. Raises ClusterError."""
+    """Read the load pod's clocks some times. Raises ClusterError."""
     return offset_of([_ask(cluster, namespace) for _ in range(_READINGS)])
 
 
 def offset_of(readings: Sequence[Reading]) -> Offset:
-    """Each answer was given between question and answer: the true offset lies where all these spans overlap."""
+    """Return the offset: each node time lies between our times before and after, so the true offset is where all these
+    spans overlap."""
     low = max(one.before_ns - one.node_ns for one in readings)
     high = min(one.after_ns - one.node_ns for one in readings)
     best = min(readings, key=lambda one: one.after_ns - one.before_ns)
@@ -68,7 +70,10 @@ def _ask(cluster: Cluster, namespace: str) -> Reading:
     ran = cluster.exec(NAME, ["python", "-I", "-S", "-c", _READ], namespace=namespace, container=KEEPER, timeout_s=10)
     after_ns = time.perf_counter_ns()
     if ran.exit_code != 0:
-        raise ClusterError(f"reading the load pod's clock: {ran.stderr.strip()[-300:] or 'no answer'}", status=500)
+        raise ClusterError(
+            f"reading the load pod's clock: {ran.stderr.strip()[-300:] or 'no answer'}",
+            status=HTTPStatus.INTERNAL_SERVER_ERROR,
+        )
     node_ns, node_wall_s = parse_clocks(ran.stdout)
     return Reading(before_ns, after_ns, wall_s, node_ns, node_wall_s)
 

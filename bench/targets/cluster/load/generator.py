@@ -1,4 +1,4 @@
-"""Locust in a pod: told to start, watched and read through the API server, and ended.
+"""Locust in a pod: started, watched and read through the API server, and ended.
 
 The load goes on while the API server is away; what was recorded meanwhile is fetched afterwards.
 """
@@ -36,20 +36,20 @@ _CLOCKS_APART_S: Final = 60.0  # how far off the pod's clock, and its reading, c
 
 
 class Meter(Protocol):
-    """What the containers and nodes of a run use. What cannot be read leaves its figures out, and is told in `remarks`:
-    it is no reason to end a load."""
+    """Reads what the containers and nodes of a run use. What cannot be read leaves its figures out, and is reported in
+    `remarks`: it is no reason to end a load."""
 
     def tick(self) -> None:
-        """Reads it, unless that was just done."""
+        """Read, unless that was just done."""
 
     def read(self) -> None:
-        """Reads it now."""
+        """Read now."""
 
     def rows(self, start: Start) -> list[Row]:
-        """What was read, on the clock of the load that began at `start`."""
+        """Return what was read, on the clock of the load that began at `start`."""
 
     def remarks(self) -> tuple[str, ...]:
-        """What to know before using it."""
+        """Return what a reader should know before using it."""
 
 
 @dataclass
@@ -71,43 +71,44 @@ class PodGenerator:
         return time.perf_counter_ns() - self.start.zero_ns - self.offset.offset_ns
 
     def tick(self) -> None:
-        """At most every `TICK_S`, and less often while the API server does not answer. Raises BadAnswerError where what
-        the pod sends makes no sense: then nothing of it can be used."""
+        """Look at most every `TICK_S`, and less often while the API server does not answer. Raises BadAnswerError where
+        what the pod sends is invalid: then nothing of it can be used."""
         now_s = time.monotonic()
-        if now_s < self._next_s or not self.outage.due(now_s):
+        if now_s < self._next_s or not self.outage.is_due(now_s):
             return
         try:
-            self._look()
+            self._check_pods()
             self.files.fetch()
         except BadAnswerError:
             raise
         except ClusterError as error:
-            self._failed(error)
+            self._note_failure(error)
         else:
-            self.outage.worked(time.monotonic())
+            self.outage.record_answer(time.monotonic())
             self.meter.tick()
         self._next_s = now_s + TICK_S
 
     def trouble(self) -> str:
-        return self._trouble or self.outage.hopeless(time.monotonic())
+        return self._trouble or self.outage.give_up_reason(time.monotonic())
 
     def broken(self) -> bool:
         return self._broken
 
     def stop(self, *, timeout_s: float) -> int | None:
-        """Samples that did not come over, or not as the pod has them, are in the generator's own account. Raises
-        BadAnswerError where what came over makes no sense, but not in haste."""
+        """Stop the load and return Locust's exit code. Samples that were not fetched, or not as the pod has them, are
+        reported in the generator's own account. Raises BadAnswerError for invalid samples, but not with a short
+        deadline."""
         end = LoadEnd(self.files, Patience(self.watch))
         if timeout_s <= HASTE_S:
-            end.in_haste(timeout_s=timeout_s)
+            end.fetch_quickly(timeout_s=timeout_s)
             return None
         self.meter.read()  # while the load goes on: what it uses after its end is not of the window
-        problem = end.in_full(timeout_s=timeout_s)
+        problem = end.fetch_fully(timeout_s=timeout_s)
         self.files.check()
         if problem:
             _add_problem(self.files.folder, problem)
         elif self.outage.since_s is not None:
-            self.outage.worked(time.monotonic())
+            self.outage.record_answer(time.monotonic())
         exit_code = end.exit_code()
         write_text(self.files.folder / "load.log", self._log())
         return exit_code
@@ -116,35 +117,35 @@ class PodGenerator:
         write_rows(path, self.meter.rows(self.start))
 
     def remarks(self) -> tuple[str, ...]:
-        """What a reader should know of this load, beside its numbers."""
-        told = (self.outage.told(), self.offset.doubt(), *self.meter.remarks())
-        return tuple(remark for remark in told if remark)
+        """Return what a reader should know of this load, in addition to its numbers."""
+        lines = (self.outage.format_outages(), self.offset.format_warning(), *self.meter.remarks())
+        return tuple(line for line in lines if line)
 
-    def _failed(self, error: ClusterError) -> None:
-        if error.is_passing:
-            self.outage.failed(error, time.monotonic())
+    def _note_failure(self, error: ClusterError) -> None:
+        if error.is_retryable:
+            self.outage.record_failure(error, time.monotonic())
         else:
             self._trouble = self._trouble or f"the load can no longer be watched: {error}"
 
-    def _look(self) -> None:
+    def _check_pods(self) -> None:
         pods = self.files.pods()
         pod = load_pod_in(pods)
         trouble = load_trouble(pod)
-        if trouble and not self._trouble:  # what is gone says nothing any more
-            self._trouble = f"{trouble}, saying: {_last_words(self.files, lines=3, line_end=' / ')}" if pod else trouble
+        if trouble and not self._trouble:  # a pod that is deleted has no log
+            self._trouble = f"{trouble}, log: {_last_words(self.files, lines=3, line_end=' / ')}" if pod else trouble
         self._trouble = self._trouble or missing(self.pods, pods)
         self._broken = bool(restarts([pod for pod in pods if labels_of(pod).get(COMPONENT) == "application"]))
 
     def _log(self) -> str:
-        told = "".join(f"meshbench: {line}\n" for line in (self.offset.told(), *self.remarks()))
-        return told + _said(self.files, lines=_LOG_LINES)
+        own = "".join(f"meshbench: {line}\n" for line in (self.offset.format_summary(), *self.remarks()))
+        return own + _said(self.files, lines=_LOG_LINES)
 
 
 def start_load(
     cluster: Cluster, order: LoadOrder, folder: Path, *, namespace: str, meter: Meter, watch: Watch
 ) -> RunningLoad:
-    """Starts Locust in the pod that waits for it, and waits for its first user. Raises DeployError with its log when it
-    does not come up."""
+    """Start Locust in the pod that waits for it, and wait for its first user. Raises DeployError with its log when it
+    does not start."""
     files = PodFiles(cluster, namespace, folder, order.workers, most_bytes=order.most_bytes)
     names = frozenset(pod["metadata"]["name"] for pod in files.pods())
     offset = read_offset(cluster, namespace)
@@ -152,12 +153,12 @@ def start_load(
     start = _started(files, watch)
     generator = PodGenerator(files, start, offset, meter, names, watch, outage=Outage(patience_s=cluster.timing.away_s))
     if not -_CLOCKS_APART_S <= generator.now_ns() / NANOSECONDS <= START_TIMEOUT_S + _CLOCKS_APART_S:
-        raise BadAnswerError("what the load pod recorded makes no sense: started.json is not of a load that began now")
+        raise BadAnswerError("what the load pod recorded is invalid: started.json is not of a load that began now")
     return RunningLoad.on(generator, order, folder, wall_s=time.time() - generator.now_ns() / NANOSECONDS)
 
 
 def locust_page(cluster: Cluster, *, namespace: str, port: int) -> AbstractContextManager[int]:
-    """Serves Locust's own web page on 127.0.0.1:`port` while the block lasts; the pod must have been made with it."""
+    """Serve Locust's own web page on 127.0.0.1:`port` while the block lasts; the pod must have been made with it."""
     return cluster.forward(NAME, UI_PORT, namespace=namespace, local_port=port)
 
 
@@ -177,29 +178,29 @@ def _started(files: PodFiles, watch: Watch) -> Start:
 
 
 def _said(files: PodFiles, *, lines: int, line_end: str = "\n") -> str:
-    """The end of Locust's log."""
+    """Return the end of Locust's log."""
     try:
         log = files.cluster.logs(NAME, namespace=files.namespace, container=NAME, lines=lines)
     except ClusterError as error:
-        return f"nothing that could be read ({error})"
+        return f"the log could not be read ({error})"
     return line_end.join(log.strip().splitlines()) or "nothing"
 
 
 def _last_words(files: PodFiles, *, lines: int, line_end: str = "\n") -> str:
-    """The same for a message, which is not too long."""
-    said = redact(_said(files, lines=lines, line_end=line_end))
-    return said if len(said) <= _LONGEST_PROBLEM else f"...{said[-_LONGEST_PROBLEM:]}"
+    """Return the end of Locust's log for a message, cut where it is long."""
+    text = redact(_said(files, lines=lines, line_end=line_end))
+    return text if len(text) <= _LONGEST_PROBLEM else f"...{text[-_LONGEST_PROBLEM:]}"
 
 
 def _start_in(folder: Path) -> Start | None:
     try:
         return read_start(folder)
     except StoreError as error:
-        raise BadAnswerError(f"what the load pod recorded makes no sense: {error}") from error
+        raise BadAnswerError(f"what the load pod recorded is invalid: {error}") from error
 
 
 def _add_problem(folder: Path, problem: str) -> None:
-    """Adds a problem to Locust's account, or makes an account of it where there is none."""
+    """Add a problem to Locust's account, or make an account of it where there is none."""
     own = read_account(folder) or Account()
     content = {**asdict(own), "problem": own.problem or plain(problem, _LONGEST_PROBLEM)}
     known = {key: value for key, value in content.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Where the load generator runs: apart from the application, where there is more than one node. Pure."""
+"""Choose where the load generator runs: not with the application, where there is more than one node. Pure."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from bench.units import parse_quantity
 
 _HOSTNAME: Final = "kubernetes.io/hostname"
 
-Part = Literal["load", "application", "any"]  # the last one goes wherever the scheduler puts it
+Part = Literal["load", "application", "any"]  # the scheduler places the last one anywhere
 
 
 @dataclass(frozen=True, slots=True)
 class LoadPlace:
-    """`node` is the load's own, empty where it shares one; `load` and `application` are affinities for the pods, None
-    where there is no choice; `sentence` is for people, and names no node: it stands in every report.
+    """`node` is the load's own, empty where it shares one. `load` and `application` are affinities for the pods, None
+    where there is no choice. `sentence` is for people, and names no node: it is in every report.
 
-    The load has its node for itself: no pod of the application may go there.
+    The load has its node for itself: no pod of the application may run there.
     """
 
     node: str
@@ -28,14 +28,14 @@ class LoadPlace:
 
 
 def _fits(_: LoadPlace) -> bool:
-    """Nothing is known against it."""
+    """Accept every placement."""
     return True
 
 
 def place_load(nodes: Sequence[Object], *, before: str = "", fits: Callable[[LoadPlace], bool] = _fits) -> LoadPlace:
-    """Chooses a node for the load: of those that take pods the one with the fewest processors, since one Locust uses
-    one; of equal ones the last by name. One where not everything `fits` comes after all others, and a run that goes on
-    stays with the node that it had `before`."""
+    """Choose a node for the load: of those that take pods the one with the fewest CPUs, since one Locust uses one; of
+    equal ones the last by name. One where not everything `fits` comes after all others, and a run that is resumed stays
+    with the node that it had `before`."""
     usable = sorted(schedulable(nodes), key=_preference)
     if len(usable) < 2:
         return LoadPlace("", None, None, _together(nodes))
@@ -54,14 +54,14 @@ def _own(node: Object, *, others: int) -> LoadPlace:
 
 
 def part_of(spec: Object) -> Part:
-    """Which of both affinities the pods of a pod's `spec` have."""
+    """Return which of both affinities the pods of a pod's `spec` have."""
     affinity = spec.get("affinity")
     return "load" if affinity == UNDECIDED.load else "application" if affinity == UNDECIDED.application else "any"
 
 
 def _together(nodes: Sequence[Object]) -> str:
     which = "the only node" if len(nodes) == 1 else f"the only one of {len(nodes)} nodes that takes pods"
-    return f"the load generator shares {which} with the application: they compete for its processors"
+    return f"the load generator shares {which} with the application: they compete for its CPUs"
 
 
 def _preference(node: Object) -> tuple[float, list[int]]:
@@ -80,5 +80,5 @@ def _affinity(operator: str, hostname: str) -> Object:
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
 
 
-# Stands for the node that is chosen later: by it pods are drawn, so that it is known what each of them may share.
+# Stands for the node that is chosen later: pods built with it show which nodes each of them may share.
 UNDECIDED: Final = LoadPlace("", _affinity("In", ""), _affinity("NotIn", ""), "")

@@ -21,7 +21,7 @@ GO: Final = "go"  # Locust starts as soon as the folder has a file of this name
 UI_PORT: Final = 8089
 _CODE: Final = "/meshbench"
 _OPENSHIFT: Final = "security.openshift.io/"
-_UID: Final = 1000  # the image names its user, and Kubernetes believes only a number that it is not root
+_UID: Final = 1000  # the image names its user, and Kubernetes accepts only a number as not root
 
 
 def load_objects(
@@ -34,10 +34,10 @@ def load_objects(
     annotations: Mapping[str, str] | None = None,
     ui: bool = False,
 ) -> tuple[Object, ...]:
-    """Account, ConfigMap and pod, in the order in which they are to be applied; the pod waits until it is told to go.
+    """Return account, ConfigMap and pod, in the order in which they are to be applied; the pod waits for the file `go`.
 
-    `image` replaces the manifests'. `affinity` is where the pod may be, see `load_place`. `uid` None leaves the user
-    to the cluster. `annotations` are for its sidecar. `ui`: Locust has its web page, on the pod's own loopback.
+    `image` replaces the manifests'. `affinity` limits the pod's nodes, see `place_load`. `uid` None leaves the user to
+    the cluster. `annotations` are for its sidecar. `ui`: Locust has its web page, on the pod's own loopback.
     """
     code = _code(order)
     pod = _with_code(_pod(order, image=image, affinity=affinity, uid=uid, ui=ui), code["metadata"]["name"])
@@ -46,23 +46,23 @@ def load_objects(
 
 
 def default_image() -> str:
-    """The manifests' image, which is the released Locust's own."""
+    """Return the manifests' image, which is the released Locust's own."""
     return str(_manifest("pod.yaml")["spec"]["containers"][0]["image"])
 
 
 def uid_for(kinds: Iterable[KindInfo]) -> int | None:
-    """The user that the pod is given, from the kinds that a cluster has: OpenShift chooses one by itself, and refuses
-    any other."""
+    """Return the user that the pod is given, from the kinds that a cluster has: OpenShift chooses one by itself, and
+    refuses any other."""
     return None if any(kind.api_version.startswith(_OPENSHIFT) for kind in kinds) else _UID
 
 
 def locust_argv(order: LoadOrder, *, ui: bool) -> list[str]:
-    """Locust's command line in the pod. Its page listens where only a forwarded port comes from, since whoever
+    """Return Locust's command line in the pod. Its page listens where only a forwarded port can connect, since whoever
     reaches it may send load anywhere."""
     argv = order.argv("python", locustfile=f"{_CODE}/locustfile.py", recorder=f"{_CODE}/recorder.py", folder=FOLDER)
     page = ["--autostart", "--web-host", "127.0.0.1", "--web-port", str(UI_PORT)]
     shown = [word for word in argv if word != "--headless"] + page if ui else argv
-    # Workers find their master on the pod's loopback, and nobody else does.
+    # Workers find their master on the pod's loopback, and no other process does.
     return [*shown, "--master-bind-host", "127.0.0.1"] if order.workers > 1 else shown
 
 
@@ -71,7 +71,7 @@ def _account() -> Object:
 
 
 def _code(order: LoadOrder) -> Object:
-    """What Locust runs, with what that imports of this package; empty packages lead there."""
+    """Make the ConfigMap with what Locust runs, and what that imports of this package; empty packages lead there."""
     data = {
         "locustfile.py": order.locustfile.read_text("utf-8"),
         "recorder.py": recorder_path().read_text("utf-8"),
@@ -87,7 +87,7 @@ def _code(order: LoadOrder) -> Object:
 
 
 def _with_code(pod: Object, name: str) -> Object:
-    """The pod, which has the files of the ConfigMap `name`."""
+    """Return the pod with the files of the ConfigMap `name`."""
     volumes = [
         {**one, "configMap": {**one["configMap"], "name": name}} if "configMap" in one else one
         for one in pod["spec"]["volumes"]
@@ -99,8 +99,8 @@ def _pod(order: LoadOrder, *, image: str, affinity: Object | None, uid: int | No
     pod = _manifest("pod.yaml")
     locust, *others = (_container(one, image=image, uid=uid) for one in pod["spec"]["containers"])
     loaded = {**locust, "args": locust_argv(order, ui=ui), "resources": _resources(locust, order.workers)}
-    placed = {"affinity": affinity} if affinity else {}
-    return {**pod, "spec": {**pod["spec"], "containers": [loaded, *others], **placed}}
+    limits = {"affinity": affinity} if affinity else {}
+    return {**pod, "spec": {**pod["spec"], "containers": [loaded, *others], **limits}}
 
 
 def _annotated(pod: Object, annotations: Mapping[str, str]) -> Object:
@@ -109,7 +109,8 @@ def _annotated(pod: Object, annotations: Mapping[str, str]) -> Object:
 
 
 def _container(container: Object, *, image: str, uid: int | None) -> Object:
-    """The user is the container's, not the pod's: sidecars have one of their own."""
+    """Return the container with its image and user. The user is the container's, not the pod's: sidecars have one of
+    their own."""
     user = {} if uid is None else {"runAsUser": uid}
     return {
         **container,
@@ -119,7 +120,7 @@ def _container(container: Object, *, image: str, uid: int | None) -> Object:
 
 
 def _resources(container: Object, workers: int) -> Object:
-    """Room for one Locust is room for one worker; the master, which only adds up, is not counted."""
+    """Multiply the requests of one Locust by the workers; the master, which only adds up, is not counted."""
     return {
         kind: {what: _times(size, workers) for what, size in sizes.items()}
         for kind, sizes in container["resources"].items()
@@ -138,9 +139,9 @@ def _manifest(name: str) -> Object:
 
 
 def load_trouble(pod: Object | None) -> str:
-    """Why the load pod does no more what it should, in words; empty while Locust runs and can be read."""
+    """Return why the load pod no longer works; empty while Locust runs and can be read."""
     if pod is None:
-        return "the load pod is gone"
+        return "the load pod was deleted"
     for name, what in ((NAME, "Locust"), (KEEPER, "the container that keeps Locust's samples")):
         ended = terminated(pod, name)
         if ended is not None:
@@ -154,37 +155,37 @@ def load_trouble(pod: Object | None) -> str:
 
 
 def terminated(pod: Object, container: str) -> Object | None:
-    """How a container ended; None while it runs, or has not begun."""
+    """Return how a container ended; None while it runs, or has not begun."""
     states = (one.get("state") or {} for one in statuses(pod) if one["name"] == container)
     ended: Object | None = next((state.get("terminated") for state in states), None)
     return ended
 
 
 def how_ended(ended: Mapping[str, Any]) -> str:
-    """`exit code 137, OOMKilled`."""
+    """Format how a container ended: `exit code 137, OOMKilled`."""
     reason = ended.get("reason", "")
-    told = "" if reason in ("", "Error", "Completed") else f", {reason}"
-    return f"exit code {ended.get('exitCode')}{told}"
+    suffix = "" if reason in ("", "Error", "Completed") else f", {reason}"
+    return f"exit code {ended.get('exitCode')}{suffix}"
 
 
 def load_pod_in(pods: Sequence[Object]) -> Object | None:
-    """The load pod among the pods of its namespace."""
+    """Return the load pod among the pods of its namespace."""
     return next((pod for pod in pods if pod["metadata"]["name"] == NAME), None)
 
 
 def missing(before: Collection[str], pods: Sequence[Object]) -> str:
-    """The pods that were there before and are no more: whatever took their place is new, and was not warm."""
+    """Return the pods that were there before and were removed: whatever replaced them is new, and was not warm."""
     gone = sorted(set(before) - {pod["metadata"]["name"] for pod in pods})
-    return f"no longer there: Pod {', Pod '.join(gone)}" if gone else ""
+    return f"deleted meanwhile: Pod {', Pod '.join(gone)}" if gone else ""
 
 
 def _again(pod: Object) -> Iterator[Object]:
-    """The sidecars that did not last."""
+    """Yield the containers that were restarted."""
     yield from (status for status in statuses(pod) if status.get("restartCount"))
 
 
 def statuses(pod: Object) -> Iterator[Object]:
-    """Of all containers; native sidecars are among the init containers."""
+    """Yield the status of all containers; native sidecars are among the init containers."""
     status = pod.get("status") or {}
     yield from status.get("initContainerStatuses") or ()
     yield from status.get("containerStatuses") or ()

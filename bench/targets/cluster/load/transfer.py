@@ -22,6 +22,9 @@ from bench.units import NANOSECONDS
 
 MOST_OF_A_LOAD: Final = 2 * 1024**3  # all files of one load together: 65 million requests
 _TIMEOUT_S: Final = 20.0
+_EXIT_TIMEOUT_S: Final = 5.0  # until the API server knows that a container has ended
+_POLL_S: Final = 0.25
+_PAUSE_S: Final = 2.0  # between two requests to an API server that is away
 _MOST_BYTES: Final = 8 * 1024 * 1024  # of one file at a time
 _MOST_TEXT: Final = 4 * 1024 * 1024  # of a file that is not rows: it has to come whole
 _LONGEST_HEAD: Final = 200
@@ -62,15 +65,15 @@ class PodFiles:
     most_bytes: int = MOST_OF_A_LOAD
 
     def pods(self) -> tuple[Object, ...]:
-        """The pods beside it, and itself. Raises ClusterError."""
+        """Return the pods of its namespace, with its own. Raises ClusterError."""
         return self.cluster.list("v1", "Pod", namespace=self.namespace)
 
     def fetch(self) -> int:
-        """Brings what is new; returns how many bytes came. All of it is added, or nothing. Raises ClusterError."""
+        """Fetch what is new; return how many bytes came. All of it is added, or nothing. Raises ClusterError."""
         sizes = {name: self._size(name) for name in self._names()}
         known = [word for name, size in sizes.items() for word in (name, str(size))]
         ran = self._run([_NEW_PARTS, "fetch", *known], most_bytes=len(sizes) * (_MOST_BYTES + _LONGEST_HEAD))
-        parts = tuple(parse_parts(ran.stdout, room={name: room_for(name, size) for name, size in sizes.items()}))
+        parts = tuple(parse_parts(ran.stdout, limits={name: room_for(name, size) for name, size in sizes.items()}))
         came = sum(len(part.content) for part in parts)
         if sum(sizes.values()) + came > self.most_bytes:
             text = f"the load pod's files: together they are larger than the {self.most_bytes} bytes of one load"
@@ -81,40 +84,41 @@ class PodFiles:
         return came
 
     def fetch_all(self) -> None:
-        """Brings everything that is there, also what is much; the limit for a load bounds the rounds."""
+        """Fetch everything, also in several rounds; the limit for a load bounds them."""
         while self.fetch() >= _MOST_BYTES:
             pass
 
-    def whole(self) -> bool:
-        """Whether Locust has given its account: nothing is written after it."""
+    def is_complete(self) -> bool:
+        """Return whether Locust has written its account: nothing is written after it."""
         return (self.folder / ACCOUNT).exists()
 
     def check(self) -> None:
-        """Raise BadAnswerError where what the files contain makes no sense."""
+        """Raise BadAnswerError where the files' content is invalid."""
         odd = sensible_samples(self.folder)[1] or sensible_account(self.folder)[1]
         if odd:
-            raise BadAnswerError(f"what the load pod recorded makes no sense: {odd}")
+            raise BadAnswerError(f"what the load pod recorded is invalid: {odd}")
 
     def differences(self) -> str:
-        """Which copies are not what the pod has, in words; empty when all are alike. Raises ClusterError."""
+        """Describe which copies differ from the pod's files; empty when all are equal. Raises ClusterError."""
         names = self._names()
         ran = self._run([_CHECKSUMS, "verify", *names], most_bytes=len(names) * _LONGEST_HEAD)
-        there = parse_checksums(ran.stdout, asked=names)
+        there = parse_checksums(ran.stdout, requested=names)
         here = {path.name: _checksum(path) for path in raw_files(self.folder)}
         wrong = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
-        return ", ".join(f"{name} ({self._told(name)})" for name in wrong)
+        return ", ".join(f"{name} ({self._describe_copy(name)})" for name in wrong)
 
     def forget(self) -> None:
-        """Removes the copies, so that they are fetched anew."""
+        """Remove the copies, so that they are fetched anew."""
         for path in raw_files(self.folder):
             path.unlink()
 
-    def _told(self, name: str) -> str:
+    def _describe_copy(self, name: str) -> str:
         size = self._size(name)
         return f"{size // RAW_ROW.itemsize} rows here" if name.startswith("samples") else f"{size} bytes here"
 
     def _names(self) -> tuple[str, ...]:
-        """Starts first, names after the rows that use them, the account last: a fetch never lacks what it needs."""
+        """Return starts first, names after the rows that use them, the account last: a fetch never lacks what it
+        needs."""
         parts = ("",) if self.workers == 1 else tuple(f"-{worker}" for worker in range(self.workers))
         starts = dict.fromkeys(("started.json", *(f"started{part}.json" for part in parts)))
         rows = (f"samples{part}.bin" for part in parts)
@@ -137,42 +141,44 @@ class PodFiles:
 
 
 def room_for(name: str, size: int) -> int:
-    """How many bytes may follow on the `size` bytes of a file that are here."""
+    """Return how many bytes may follow on the `size` bytes of a file that are here."""
     return _MOST_BYTES if name.startswith("samples") else max(0, _MOST_TEXT - size)
 
 
-def parse_parts(output: bytes, *, room: Mapping[str, int]) -> Iterator[Part]:
-    """Parse the script's output into parts. `room` are the files that were asked for, with the most bytes that each may
-    bring. Raises ClusterError where the output is cut, and BadAnswerError for what was not asked for."""
-    at, seen = 0, set[str]()
+def parse_parts(output: bytes, *, limits: Mapping[str, int]) -> Iterator[Part]:
+    """Parse the script's output into parts. `limits` are the files that were requested, with the most bytes that each
+    may bring. Raises ClusterError where the output is cut, and BadAnswerError for what was not requested."""
+    at, done = 0, set[str]()
     while at < len(output):
         end = output.find(b"\n", at, at + _LONGEST_HEAD)
         if end < 0 and len(output) - at < _LONGEST_HEAD:
             raise _cut()
         name, size = _head(output[at : end if end >= 0 else at + _LONGEST_HEAD])
-        if name not in room or name in seen:
-            what = "came twice" if name in seen else "was not asked for"
+        if name not in limits or name in done:
+            what = "came twice" if name in done else "was not requested"
             raise BadAnswerError(f"reading the load pod's files: {name!r} {what}")
-        if size > room[name]:
-            raise BadAnswerError(f"reading the load pod's files: {name} has {size} more bytes, {room[name]} may come")
+        if size > limits[name]:
+            raise BadAnswerError(f"reading the load pod's files: {name} has {size} more bytes, {limits[name]} may come")
         at = end + 1 + size
         if len(output) < at:
             raise _cut()
-        seen.add(name)
+        done.add(name)
         if size:
             yield Part(name, output[at - size : at])
 
 
-def parse_checksums(output: bytes, *, asked: Collection[str]) -> dict[str, str]:
+def parse_checksums(output: bytes, *, requested: Collection[str]) -> dict[str, str]:
     """Parse what `sha256sum` prints: file -> SHA-256. Raises BadAnswerError for anything else."""
-    found: dict[str, str] = {}
+    checksums: dict[str, str] = {}
     for line in output.removesuffix(b"\n").split(b"\n") if output else ():
         match = _CHECKSUM.fullmatch(line)
         name = match[2].decode() if match else ""
-        if match is None or name not in asked or name in found:
-            raise BadAnswerError(f"verifying the load pod's files: {line[:80]!r} is no checksum of a file asked for")
-        found[name] = match[1].decode()
-    return found
+        if match is None or name not in requested or name in checksums:
+            raise BadAnswerError(
+                f"verifying the load pod's files: {line[:80]!r} is not the checksum of a requested file"
+            )
+        checksums[name] = match[1].decode()
+    return checksums
 
 
 def _head(head: bytes) -> tuple[str, int]:
@@ -191,11 +197,6 @@ def _cut() -> ClusterError:
     return ClusterError("reading the load pod's files: the answer is cut", status=0)
 
 
-_POLL_S: Final = 0.25
-_PAUSE_S: Final = 2.0  # between two questions to an API server that is away
-_EXIT_TIMEOUT_S: Final = 5.0  # until the API server knows that a container has ended
-
-
 @dataclass(frozen=True, slots=True)
 class LoadEnd:
     """Ends one load. `watch` lets it go on after a first signal: samples are worth some seconds."""
@@ -203,24 +204,25 @@ class LoadEnd:
     files: PodFiles
     watch: Watch
 
-    def in_haste(self, *, timeout_s: float) -> None:
-        """Brings over what can be had in that time; nothing is waited for beyond it."""
+    def fetch_quickly(self, *, timeout_s: float) -> None:
+        """Fetch what is available within that time; no wait goes beyond it."""
         self.attempt(self._terminate)
         self._wait_for_account(timeout_s)
 
-    def in_full(self, *, timeout_s: float) -> str:
-        """Brings over everything; says what is missing, or empty. Waits for an API server that is away. Raises
-        BadAnswerError where what the pod sends makes no sense."""
-        if problem := self._patiently(self._terminate):
+    def fetch_fully(self, *, timeout_s: float) -> str:
+        """Fetch everything; return what is missing, or empty. Waits for an API server that is away. Raises
+        BadAnswerError where what the pod sends is invalid."""
+        if problem := self._retry(self._terminate):
             return problem
         self._wait_for_account(timeout_s)
-        return self._patiently(self._verify)
+        return self._retry(self._verify)
 
     def exit_code(self) -> int | None:
-        """Locust's; None where it still runs, has gone with its pod, or nobody can be asked."""
+        """Return Locust's exit code; None where it still runs, its pod is deleted, or the API server does not
+        answer."""
         if self.attempt(lambda: self._pod() is None):
             return None
-        ended = wait_until(self._ended, timeout_s=_EXIT_TIMEOUT_S, watch=self.watch, poll_s=_POLL_S)
+        ended = wait_until(self._find_end, timeout_s=_EXIT_TIMEOUT_S, watch=self.watch, poll_s=_POLL_S)
         code = ended.get("exitCode") if ended else None
         return code if isinstance(code, int) else None
 
@@ -232,61 +234,61 @@ class LoadEnd:
         return ""
 
     def _wait_for_account(self, timeout_s: float) -> None:
-        """Until Locust will write nothing more."""
+        """Wait until Locust will write nothing more."""
         wait_until(lambda: self.attempt(self._settled), timeout_s=timeout_s, watch=self.watch, poll_s=_POLL_S)
 
     def _settled(self) -> bool:
         pod = self._pod()
         if pod is None:
-            return True  # what it had is gone with it
+            return True  # its files were deleted with it
         try:
             self.files.fetch_all()
         except BadAnswerError:
-            return True  # nothing better will come; `_verify` reports it
-        return self.files.whole() or bool(load_trouble(pod))
+            return True  # a retry would not help; `_verify` reports it
+        return self.files.is_complete() or bool(load_trouble(pod))
 
     def _verify(self) -> str:
-        """A file that came over wrong is fetched once more, from its beginning."""
+        """Compare the copies; one that differs is fetched again, from its beginning."""
         self.files.fetch_all()
         if self.files.differences():
             self.files.forget()
             self.files.fetch_all()
         wrong = self.files.differences()
-        return f"not all samples came over as the pod has them: {wrong}" if wrong else ""
+        return f"not all samples were fetched as the pod has them: {wrong}" if wrong else ""
 
-    def _patiently(self, act: Callable[[], str]) -> str:
-        """What `act` says, as soon as the API server lets it; else what is missing for want of it."""
-        said: list[str] = []
+    def _retry(self, act: Callable[[], str]) -> str:
+        """Return the result of `act`, as soon as the API server answers; else what is missing without it."""
+        results: list[str] = []
         last: list[ClusterError] = []
 
         def done() -> bool:
             try:
-                said.append(act())
+                results.append(act())
             except BadAnswerError:
                 raise
             except ClusterError as error:
                 last.append(error)
-            return bool(said) or bool(last and self._hopeless(last[-1]))
+            return bool(results) or bool(last and self._is_permanent(last[-1]))
 
         wait_until(done, timeout_s=self.files.cluster.timing.away_s, watch=self.watch, poll_s=_PAUSE_S)
-        return said[0] if said else f"samples may be missing after second {self._last_s():.0f}: {last[-1]}"
+        return results[0] if results else f"samples may be missing after second {self._last_s():.0f}: {last[-1]}"
 
-    def _hopeless(self, error: ClusterError) -> bool:
-        """Whether asking again cannot help: nothing can be read from a pod without its keeper."""
+    def _is_permanent(self, error: ClusterError) -> bool:
+        """Return whether another request cannot help: nothing can be read from a pod without its keeper."""
         try:
             pod = self._pod()
         except ClusterError:
-            return not error.is_passing
-        return pod is None or terminated(pod, KEEPER) is not None or not error.is_passing
+            return not error.is_retryable
+        return pod is None or terminated(pod, KEEPER) is not None or not error.is_retryable
 
     def attempt(self, act: Callable[[], object]) -> bool:
-        """Whether `act` was true just now; an API server that does not answer makes it false."""
+        """Return whether `act` was true just now; an API server that does not answer makes it false."""
         try:
             return bool(act())
         except ClusterError:
             return False
 
-    def _ended(self) -> Object | None:
+    def _find_end(self) -> Object | None:
         found: list[Object | None] = []
         self.attempt(lambda: found.append(terminated(self._pod() or {}, NAME)))
         return found[0] if found else None

@@ -20,10 +20,15 @@ from bench.targets.cluster.preflight.permissions import examine_permissions, plu
 from bench.targets.cluster.trial_manifests import Blueprint, blueprint_of
 from bench.units import format_bytes, parse_quantity
 
+NAMESPACES: Final = ("bookinfo-NEW", "bookinfo-NEW-outside")  # until a run has its id
+_INJECTED: Final = "auto"  # the image of a pod into which its mesh puts one
+_KUMA_REQUESTS: Final = "KUMA_INJECTOR_SIDECAR_CONTAINER_RESOURCES_REQUESTS"
+_KUMA_IMAGES: Final = ("_INIT_CONTAINER_IMAGE", "_SIDECAR_CONTAINER_IMAGE")
+
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Processors (in cores) and memory (in bytes)."""
+    """CPUs and memory (in bytes)."""
 
     cpu: float = 0.0
     memory: float = 0.0
@@ -46,24 +51,24 @@ NO_ROOM: Final = Room()
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One pod to come, what it asks for, and what it is a part of, which says where it may go."""
+    """One pod to come, what it requests, and which part it is of, which limits its nodes."""
 
     name: str
-    room: Room
+    resources: Room
     part: Part = "any"
 
 
 @dataclass(frozen=True, slots=True)
 class Free:
-    """What is left of a node; `pods` is how many more it takes."""
+    """What a node has free; `pods` is how many more it takes."""
 
     node: str
-    room: Room
+    resources: Room
     pods: int
 
 
 def pod_room(spec: Object) -> Room:
-    """What the scheduler counts for a pod: its containers and native sidecars together, or the largest of the
+    """Return what the scheduler counts for a pod: its containers and native sidecars together, or the largest of the
     containers that run before them."""
     early = spec.get("initContainers") or ()
     lasting = [*spec["containers"], *(one for one in early if one.get("restartPolicy") == "Always")]
@@ -74,12 +79,12 @@ def pod_room(spec: Object) -> Room:
 
 def _container_room(container: Object) -> Room:
     resources: dict[str, Any] = container.get("resources") or {}
-    asked = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}  # no request: the limit is one
-    return room_of(asked)
+    requests = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}  # no request: the limit is one
+    return room_of(requests)
 
 
 def room_of(requests: Mapping[str, str | float]) -> Room:
-    """The room in a container's requests; what they do not name is none."""
+    """Parse a container's requests; what they do not name is zero."""
     return Room(_number(requests.get("cpu", 0)), _number(requests.get("memory", 0)))
 
 
@@ -88,20 +93,20 @@ def _number(quantity: str | float) -> float:
 
 
 def asked_by(objects: Iterable[Object], *, sidecar: Room = NO_ROOM) -> tuple[Asked, ...]:
-    """The pods that Deployments and Pods among `objects` will be, each with `sidecar` beside it; those of Kuma's
-    gateways, which are a proxy and nothing else; of a DaemonSet, one node's."""
-    found: list[Asked] = []
+    """Return the pods that Deployments and Pods among `objects` will be, each with `sidecar` in addition; those of
+    Kuma's gateways, which are a proxy and nothing else; of a DaemonSet, one node's."""
+    pods: list[Asked] = []
     for thing in objects:
         name, spec = thing["metadata"]["name"], thing["spec"]
         if thing["kind"] == "DaemonSet":
-            found.append(Asked(name, pod_room(spec["template"]["spec"])))
+            pods.append(Asked(name, pod_room(spec["template"]["spec"])))
         elif thing["kind"] == "Deployment":
-            found += [_asked(name, spec["template"]["spec"], sidecar)] * spec.get("replicas", 1)
+            pods += [_asked(name, spec["template"]["spec"], sidecar)] * spec.get("replicas", 1)
         elif thing["kind"] == "Pod":
-            found.append(_asked(name, spec, sidecar))
+            pods.append(_asked(name, spec, sidecar))
         elif thing["kind"] == "MeshGatewayInstance":
-            found += [Asked(name, pod_room({"containers": [spec]}))] * spec.get("replicas", 1)
-    return tuple(found)
+            pods += [Asked(name, pod_room({"containers": [spec]}))] * spec.get("replicas", 1)
+    return tuple(pods)
 
 
 def _asked(name: str, spec: Object, sidecar: Room) -> Asked:
@@ -109,7 +114,7 @@ def _asked(name: str, spec: Object, sidecar: Room) -> Asked:
 
 
 def free_rooms(nodes: Iterable[Object], pods: Iterable[Object]) -> tuple[Free, ...]:
-    """What is left of each node after the pods that are bound to it and have not ended."""
+    """Return what is free on each node after the pods that are bound to it and have not ended."""
     bound = [pod for pod in pods if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")]
     return tuple(
         _free(node, [pod for pod in bound if pod["spec"].get("nodeName") == node_name(node)]) for node in nodes
@@ -124,24 +129,24 @@ def _free(node: Object, pods: Sequence[Object]) -> Free:
 
 
 def left_by(everywhere: Sequence[Asked], free: Iterable[Free]) -> tuple[Free, ...]:
-    """What is left of each node when these have taken their part of it."""
-    taken = sum((pod.room for pod in everywhere), NO_ROOM)
-    return tuple(Free(one.node, one.room - taken, one.pods - len(everywhere)) for one in free)
+    """Return what is free on each node with one of each of these pods on it."""
+    taken = sum((pod.resources for pod in everywhere), NO_ROOM)
+    return tuple(Free(one.node, one.resources - taken, one.pods - len(everywhere)) for one in free)
 
 
-def without_room(asked: Iterable[Asked], free: Sequence[Free], *, load_node: str = "") -> tuple[Asked, ...]:
-    """The pods that find no place when the largest are placed first, each where most processors are left. `load_node`
-    is the load's alone, of the load and the application; empty where it has none."""
-    left, homeless = list(free), []
-    for pod in sorted(asked, key=lambda one: (one.room.cpu, one.room.memory), reverse=True):
+def without_room(pods: Iterable[Asked], free: Sequence[Free], *, load_node: str = "") -> tuple[Asked, ...]:
+    """Return the pods that are unschedulable when the largest are placed first, each where most CPUs are free.
+    `load_node` is the load's alone, of the load and the application; empty where it has none."""
+    left, unschedulable = list(free), []
+    for pod in sorted(pods, key=lambda one: (one.resources.cpu, one.resources.memory), reverse=True):
         allowed = [node for node in left if _may_go(pod, node, load_node)]
-        fitting = [node for node in allowed if node.pods > 0 and node.room.holds(pod.room)]
+        fitting = [node for node in allowed if node.pods > 0 and node.resources.holds(pod.resources)]
         if not fitting:
-            homeless.append(pod)
+            unschedulable.append(pod)
             continue
-        best = max(fitting, key=lambda node: node.room.cpu)
-        left[left.index(best)] = Free(best.node, best.room - pod.room, best.pods - 1)
-    return tuple(homeless)
+        best = max(fitting, key=lambda node: node.resources.cpu)
+        left[left.index(best)] = Free(best.node, best.resources - pod.resources, best.pods - 1)
+    return tuple(unschedulable)
 
 
 def _may_go(pod: Asked, node: Free, load_node: str) -> bool:
@@ -150,18 +155,18 @@ def _may_go(pod: Asked, node: Free, load_node: str) -> bool:
     return (node.node == load_node) == (pod.part == "load")
 
 
-def examine_room(asked: Sequence[Asked], free: Sequence[Free], *, load_node: str = "") -> CheckResult:
-    """Whether all pods of a run would be scheduled; `load_node` as in `without_room`."""
-    total = sum((pod.room for pod in asked), NO_ROOM)
-    needed = f"{len(asked)} pods that ask for {total}"
-    there = "; ".join(f"{node.node} has {node.room} and {node.pods} pods left" for node in free)
-    apart = f"; the load has {load_node} for itself" if load_node else ""
-    homeless = without_room(asked, free, load_node=load_node)
-    if not homeless:
-        return CheckResult("room", "ok", f"for {needed}: {there}{apart}")
-    named = ", ".join(f"{pod.name} ({pod.room}{_where(pod, load_node)})" for pod in homeless)
-    hint = "remove other workloads, add a node, or ask for less (--mesh-values)"
-    return CheckResult("room", "error", f"none for {named}, of {needed}: {there}{apart}", hint)
+def examine_room(pods: Sequence[Asked], free: Sequence[Free], *, load_node: str = "") -> CheckResult:
+    """Check whether all pods of a run would be scheduled; `load_node` as in `find_unschedulable`."""
+    total = sum((pod.resources for pod in pods), NO_ROOM)
+    needed = f"{len(pods)} pods that request {total}"
+    there = "; ".join(f"{node.node} has {node.resources} and {node.pods} pods left" for node in free)
+    own_node = f"; the load has {load_node} for itself" if load_node else ""
+    unschedulable = without_room(pods, free, load_node=load_node)
+    if not unschedulable:
+        return CheckResult("capacity", "ok", f"for {needed}: {there}{own_node}")
+    named = ", ".join(f"{pod.name} ({pod.resources}{_where(pod, load_node)})" for pod in unschedulable)
+    hint = "remove other workloads, add a node, or lower the requests (--mesh-values)"
+    return CheckResult("capacity", "error", f"unschedulable: {named}, of {needed}: {there}{own_node}", hint)
 
 
 def _where(pod: Asked, load_node: str) -> str:
@@ -174,28 +179,28 @@ def _where(pod: Asked, load_node: str) -> str:
 class Injected:
     """A sidecar's request, and the images that come with it."""
 
-    room: Room = NO_ROOM
+    resources: Room = NO_ROOM
     images: tuple[str, ...] = ()
 
     def __or__(self, other: "Injected") -> "Injected":
-        """Of two, what has room for either."""
-        room = Room(max(self.room.cpu, other.room.cpu), max(self.room.memory, other.room.memory))
-        return Injected(room, tuple(dict.fromkeys((*self.images, *other.images))))
+        """Return the larger request of both, and the images of both."""
+        larger = Room(max(self.resources.cpu, other.resources.cpu), max(self.resources.memory, other.resources.memory))
+        return Injected(larger, tuple(dict.fromkeys((*self.images, *other.images))))
 
 
 NO_SIDECAR: Final = Injected()
 
 
 def injected(mesh: str, objects: Iterable[Object]) -> Injected:
-    """What is said about it among a control plane's objects; nothing where they do not say it."""
-    found = NO_SIDECAR
+    """Read the sidecar from a control plane's objects; empty where they do not define it."""
+    sidecar = NO_SIDECAR
     for thing in objects:
-        found |= _READERS[mesh](thing)
-    return found
+        sidecar |= _READERS[mesh](thing)
+    return sidecar
 
 
 def _istio(thing: Object) -> Injected:
-    """The values that istiod makes sidecars from are JSON in a ConfigMap."""
+    """Read the values that istiod makes sidecars from, which are JSON in a ConfigMap."""
     if thing["kind"] != "ConfigMap" or not thing["metadata"]["name"].startswith("istio-sidecar-injector"):
         return NO_SIDECAR
     values: dict[str, Any] = json.loads(thing["data"]["values"])["global"]
@@ -206,29 +211,24 @@ def _istio(thing: Object) -> Injected:
 
 
 def _kuma(thing: Object) -> Injected:
-    """Kuma's control plane has them in its environment."""
+    """Read the environment of Kuma's control plane."""
     if thing["kind"] != "Deployment":
         return NO_SIDECAR
     containers = thing["spec"]["template"]["spec"]["containers"]
     names: Mapping[str, str] = {one["name"]: one.get("value", "") for c in containers for one in c.get("env") or ()}
-    asked = {what: names.get(f"{_KUMA_REQUESTS}_{what.upper()}") or 0 for what in ("cpu", "memory")}
+    requests = {what: names.get(f"{_KUMA_REQUESTS}_{what.upper()}") or 0 for what in ("cpu", "memory")}
     images = (value for name, value in names.items() if name.endswith(_KUMA_IMAGES))
-    return Injected(room_of(asked), tuple(images))
+    return Injected(room_of(requests), tuple(images))
 
 
-_KUMA_REQUESTS: Final = "KUMA_INJECTOR_SIDECAR_CONTAINER_RESOURCES_REQUESTS"
-_KUMA_IMAGES: Final = ("_INIT_CONTAINER_IMAGE", "_SIDECAR_CONTAINER_IMAGE")
 _READERS: Final[Mapping[str, Callable[[Object], Injected]]] = {"istio": _istio, "kuma": _kuma}
-
-
-NAMESPACES: Final = ("bookinfo-NEW", "bookinfo-NEW-outside")  # until a run has its id
-_INJECTED: Final = "auto"  # the image of a pod into which its mesh puts one
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """`trials` is what becomes pods in each configuration, most of them with `sidecar`; `control` those of the control
-    planes that are installed, on every node too; `remarks` are what their objects show besides."""
+    """The pods of a run. `trials` is what becomes pods in each configuration, most of them with `sidecar`; `control`
+    those of the control planes that are installed, on every node too; `remarks` are further results of examining their
+    objects."""
 
     trials: tuple[tuple[Object, ...], ...]
     control: tuple[Object, ...] = ()
@@ -236,31 +236,31 @@ class Planned:
     remarks: tuple[CheckResult, ...] = ()
 
     @property
-    def asked(self) -> tuple[Asked, ...]:
-        """Every pod that finds itself a node and is there at once, with the configuration that asks for most."""
-        trials = (asked_by(things, sidecar=self.sidecar.room) for things in self.trials)
+    def requests(self) -> tuple[Asked, ...]:
+        """Every pod that is scheduled and is there at once, with the configuration that requests most."""
+        trials = (asked_by(things, sidecar=self.sidecar.resources) for things in self.trials)
         return (*max(trials, key=_size), *asked_by(pods_of(self.control)))
 
     @property
     def everywhere(self) -> tuple[Asked, ...]:
-        """What takes its part of every node."""
+        """The pods that run on every node."""
         return asked_by(daemons_of(self.control))
 
     @property
     def images(self) -> tuple[str, ...]:
-        """Each once."""
+        """The images of all pods, each once."""
         things = (*(thing for trial in self.trials for thing in trial), *self.control)
         own = (image for thing in things for image in _images(thing) if image != _INJECTED)
         return tuple(dict.fromkeys((*own, *self.sidecar.images)))
 
 
-def _size(asked: Sequence[Asked]) -> tuple[float, float, int]:
-    room = sum((one.room for one in asked), NO_ROOM)
-    return room.cpu, room.memory, len(asked)
+def _size(pods: Sequence[Asked]) -> tuple[float, float, int]:
+    total = sum((one.resources for one in pods), NO_ROOM)
+    return total.cpu, total.memory, len(pods)
 
 
 def blueprints(scenario: Scenario, options: ClusterOptions, inputs: Inputs) -> dict[str, Blueprint]:
-    """Each configuration of a run that has not begun."""
+    """Build the manifests of each configuration of a run that has not begun."""
     return {
         one.name: blueprint_of(
             scenario, one.name, inputs=inputs, options=options, namespaces=NAMESPACES, load_place=UNDECIDED
@@ -270,13 +270,13 @@ def blueprints(scenario: Scenario, options: ClusterOptions, inputs: Inputs) -> d
 
 
 def planned_pods(scenario: Scenario, options: ClusterOptions, inputs: Inputs) -> tuple[tuple[Object, ...], ...]:
-    """Application, load and probes of a scenario's configurations, of which one at a time is there."""
-    drawn = blueprints(scenario, options, inputs).values()
-    return tuple(pods_of(thing for things in one.pods(None).values() for thing in things) for one in drawn)
+    """Return application, load and probes of a scenario's configurations, of which one at a time is there."""
+    manifests = blueprints(scenario, options, inputs).values()
+    return tuple(pods_of(thing for things in one.pods(None).values() for thing in things) for one in manifests)
 
 
 def install_options(options: ClusterOptions, mesh: str, equalise: Collection[Equal] = ()) -> InstallOptions:
-    """How the user wants a mesh to be installed."""
+    """Return how the user wants a mesh to be installed."""
     return InstallOptions(
         values=tuple(options.mesh_values.get(mesh, ())),
         hub=options.hub,
@@ -289,8 +289,8 @@ def install_options(options: ClusterOptions, mesh: str, equalise: Collection[Equ
 def with_mesh(
     planned: Planned, mesh: str, *, cluster: Cluster, options: ClusterOptions, equalise: Collection[Equal] = ()
 ) -> Planned:
-    """The same with a mesh: its control plane, if the run installs it, and its sidecars. Raises RefusedError or
-    InputError where the mesh's tool does not render it."""
+    """Add a mesh: its control plane, if the run installs it, and its sidecars. Raises RefusedError or InputError where
+    the mesh's tool does not render it."""
     plane = CONTROL_PLANES[mesh]
     if options.existing_mesh:
         kinds = (("v1", "ConfigMap"), ("apps/v1", "Deployment"))
@@ -307,23 +307,24 @@ def with_mesh(
 
 
 def _plug_in(cluster: Cluster, mesh: str, rendered: Iterable[Object]) -> Iterator[CheckResult]:
-    """What a mesh puts on every node, a CNI plug-in, changes how others' pods start too, and takes more rights."""
+    """Yield results for a CNI plugin: it runs on every node, changes how others' pods start too, and needs more
+    permissions."""
     names = ", ".join(thing["metadata"]["name"] for thing in daemons_of(rendered))
     if not names:
         return
     lacking = examine_permissions(cluster, plug_in_needs(mesh))
-    yield from (replace(finding, name="plug-in") for finding in lacking if finding.status != "ok")
-    detail = f"{mesh}'s DaemonSet {names} is part of how every pod on every node gets its network, others' too"
-    yield CheckResult("plug-in", "warning", f"{detail}, until the run's end", "a cluster of its own for the run")
+    yield from (replace(finding, name="plugin") for finding in lacking if finding.status != "ok")
+    detail = f"{mesh}'s DaemonSet {names} sets up the network of every pod on every node, others' too"
+    yield CheckResult("plugin", "warning", f"{detail}, until the run's end", "use a cluster for this run alone")
 
 
 def pods_of(things: Iterable[Object]) -> tuple[Object, ...]:
-    """Those that are pods or become pods; of what runs on every node, see `daemons_of`."""
+    """Return the objects that are pods or become pods; of what runs on every node, see `daemons_of`."""
     return tuple(thing for thing in things if thing["kind"] in ("Deployment", "Pod", "MeshGatewayInstance"))
 
 
 def daemons_of(things: Iterable[Object]) -> tuple[Object, ...]:
-    """Those that become one pod on every node."""
+    """Return the objects that become one pod on every node."""
     return tuple(thing for thing in things if thing["kind"] == "DaemonSet")
 
 

@@ -1,7 +1,8 @@
-"""What a run needs of a cluster, looked at before anything is made on it; and the guard before that."""
+"""Examine a cluster before anything is created on it; and the guard before that."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 
 from bench.check_result import CheckResult
@@ -42,23 +43,22 @@ from bench.targets.cluster.prometheus import examine_prometheus, prometheus_need
 from bench.targets.cluster.teardown.blockers import find_residue
 
 MANY_NODES: Final = 20
-MANY_PODS: Final = 200  # of others: below it, a cluster is somebody's for trying out
-_FORBIDDEN: Final = 403
+MANY_PODS: Final = 200  # of others: with fewer, it is a cluster for tests
 
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """A cluster that was looked at: what was found, and where the load is to run, which is decided here alone."""
+    """The check results of a cluster, and where the load is to run, which is decided here alone."""
 
     findings: tuple[CheckResult, ...]
     load_place: LoadPlace
 
 
 def examine_cluster(cluster: Cluster, scenario: Scenario, options: ClusterOptions, inputs: Inputs) -> Examined:
-    """Everything that a run of this scenario needs of a cluster, in the order in which the run would meet it.
+    """Check everything that a run of this scenario needs of a cluster, in the order in which the run would meet it.
 
-    Nothing is made, except that images are tried once somebody agreed (`--yes`) and nothing else is missing. Raises
-    RefusedError where too little is allowed to look on.
+    Nothing is created, except that image pulls are tried once the user agreed (`--yes`) and no other check failed.
+    Raises RefusedError where the permissions do not suffice to examine it.
     """
     meshes = meshes_of(scenario)
     needs = _needs(meshes, options)
@@ -66,11 +66,11 @@ def examine_cluster(cluster: Cluster, scenario: Scenario, options: ClusterOption
     nodes = cluster.list("v1", "Node")
     tools = () if options.existing_mesh else examine_tools([CONTROL_PLANES[mesh].TOOL for mesh in meshes])
     planned, refusals = _planned(cluster, scenario, options, inputs=inputs, installing=not _missing(tools))
-    asked, free = planned.asked, _free(cluster, nodes, planned)
+    requests, free = planned.requests, _free(cluster, nodes, planned)
     place = place_load(
-        nodes, before=options.load_node, fits=lambda one: not without_room(asked, free, load_node=one.node)
+        nodes, before=options.load_node, fits=lambda one: not without_room(requests, free, load_node=one.node)
     )
-    found = (
+    results = (
         permitted,
         examine_version(cluster.version, nodes),
         *examine_nodes(nodes),
@@ -83,14 +83,14 @@ def examine_cluster(cluster: Cluster, scenario: Scenario, options: ClusterOption
         *(examine_guest(cluster, meshes, options) if options.existing_mesh else ()),
         *examine_residue(find_residue(cluster), needs, cluster.context),
         *examine_terminating(cluster),
-        # A mesh with a CNI plug-in asks for no rights in its pods.
+        # A mesh with a CNI plugin needs no rights in its pods.
         *(examine_admission(cluster, cluster.kinds()) if len(planned.everywhere) < len(meshes) else ()),
-        examine_room(asked, free, load_node=place.node),
+        examine_room(requests, free, load_node=place.node),
         *([examine_prometheus(options.prometheus, cluster)] if options.prometheus else ()),
         *([examine_own_port(options.locust_ui)] if options.locust_ui is not None else ()),
     )
-    pull = not _missing(found) and _is_agreed(cluster, options)
-    return Examined((*found, *examine_images(cluster, planned.images, schedulable(nodes), pull=pull)), place)
+    pull = not _missing(results) and _is_agreed(cluster, options)
+    return Examined((*results, *examine_images(cluster, planned.images, schedulable(nodes), pull=pull)), place)
 
 
 def _free(cluster: Cluster, nodes: Sequence[Object], planned: Planned) -> tuple[Free, ...]:
@@ -103,7 +103,7 @@ def _needs(meshes: Sequence[str], options: ClusterOptions) -> tuple[Need, ...]:
 
 
 def _is_agreed(cluster: Cluster, options: ClusterOptions) -> bool:
-    """Whether a flag says already what `guard` would ask."""
+    """Return whether a flag already answers what `guard` would ask."""
     return options.yes_this_cluster == cluster.context or (options.agreed and not production_reason(cluster))
 
 
@@ -112,19 +112,22 @@ def _missing(findings: Sequence[CheckResult]) -> bool:
 
 
 def require_permissions(cluster: Cluster, needs: Sequence[Need]) -> CheckResult:
-    """The finding that everything is allowed. Raises RefusedError that names every verb and resource that is not."""
+    """Return the result that everything is allowed. Raises RefusedError that names every verb and resource that is
+    not."""
     findings = examine_permissions(cluster, needs)
     if _missing(findings):
         lines = "\n".join(f"  {finding.detail}" for finding in findings)
         hints = " and ".join(dict.fromkeys(finding.hint for finding in findings))
-        raise RefusedError(f"context {cluster.context}: its user may do too little for this run:\n{lines}\n{hints}")
+        raise RefusedError(
+            f"context {cluster.context}: its user lacks permissions for this run:\n{lines}\nhint: {hints}"
+        )
     return findings[0]
 
 
 def _planned(
     cluster: Cluster, scenario: Scenario, options: ClusterOptions, *, inputs: Inputs, installing: bool
 ) -> tuple[Planned, tuple[CheckResult, ...]]:
-    """What will run, and what the meshes' tools refuse to render; without them the meshes are left out."""
+    """Return the pods to come, and what the meshes' tools refuse to render; without them the meshes are left out."""
     planned, refusals = Planned(planned_pods(scenario, options, inputs)), list[CheckResult]()
     for mesh in meshes_of(scenario) if options.existing_mesh or installing else ():
         try:
@@ -135,9 +138,9 @@ def _planned(
 
 
 def guard(cluster: Cluster, *, yes: bool, yes_this_cluster: str | None, confirm: Callable[[str], bool] | None) -> str:
-    """The line that tells which cluster this is, after somebody agreed to act on it. Raises RefusedError.
+    """Return the line that names the cluster, after the user agreed to act on it. Raises RefusedError.
 
-    `confirm` asks a person; None where there is nobody to ask.
+    `confirm` asks the user; None where there is no terminal.
     """
     line = describe(cluster)
     if yes_this_cluster not in (None, cluster.context):
@@ -148,16 +151,17 @@ def guard(cluster: Cluster, *, yes: bool, yes_this_cluster: str | None, confirm:
         return line
     if reason := production_reason(cluster):
         flag = f"--yes-this-cluster {cluster.context}"
-        raise RefusedError(f"this looks like production: {reason}; if a load test may run there, add {flag}")
+        raise RefusedError(f"this looks like production: {reason}; hint: if a load test may run there, add {flag}")
     if not yes and confirm is None:
-        raise RefusedError(f"{line}: there is no terminal to ask on whether to act there; add --yes")
+        raise RefusedError(f"{line}: there is no terminal on which to ask for consent; hint: add --yes")
     if not yes and confirm is not None and not confirm(f"Deploy and load the application on {cluster.context}?"):
-        raise RefusedError("not agreed to; nothing was touched")
+        raise RefusedError("not agreed to; nothing was changed")
     return line
 
 
 def production_reason(cluster: Cluster) -> str:
-    """Why people may depend on a cluster: its names, its size, what others run on it; empty if nothing says so."""
+    """Return why a cluster may be in production use: its names, its size, what others run on it; empty if nothing
+    suggests it."""
     if named := looks_like_production(cluster.context, cluster.cluster_name, cluster.server):
         return named
     nodes, pods = _seen(cluster, "Node"), [pod for pod in _seen(cluster, "Pod") if is_foreign(pod)]
@@ -167,16 +171,16 @@ def production_reason(cluster: Cluster) -> str:
 
 
 def is_foreign(pod: Object) -> bool:
-    """Neither ours nor the cluster's own."""
+    """Return whether a pod is neither ours nor the cluster's own."""
     own = pod["metadata"]["namespace"].startswith(("kube-", "openshift-"))
     return not own and not run_of(pod) and pod.get("status", {}).get("phase") in ("Running", "Pending")
 
 
 def _seen(cluster: Cluster, kind: str) -> tuple[Object, ...]:
-    """What may not be listed does not count here: the pre-flight tells of it."""
+    """List objects; none where that is not allowed, which the pre-flight reports."""
     try:
         return cluster.list("v1", kind)
     except ClusterError as error:
-        if error.status != _FORBIDDEN:
+        if error.status != HTTPStatus.FORBIDDEN:
             raise
         return ()

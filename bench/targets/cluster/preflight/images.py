@@ -1,9 +1,10 @@
-"""The images of a run: whether the nodes have them already, and whether they can be pulled."""
+"""Check the images of a run: whether the nodes have them already, and whether they can be pulled."""
 
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Final
 
 from bench.check_result import CheckResult
@@ -16,7 +17,6 @@ from bench.system.cancellation import Watch, wait_until
 PULL_TIMEOUT_S: Final = 60.0
 _ACCOUNT_TIMEOUT_S: Final = 10.0
 _POLL_S: Final = 0.5
-_FORBIDDEN: Final = 403
 # A container waits for these only once its image is on the node; the program that no image has may end in either.
 _AFTER_PULL: Final = frozenset(
     {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff"}
@@ -27,14 +27,14 @@ _NO_PROGRAM: Final = "/meshbench-only-pulls"
 
 
 def canonical(image: str) -> str:
-    """An image's full name, as nodes list it: `docker.io/library/busybox:latest` for `busybox`."""
+    """Return an image's full name, as nodes list it: `docker.io/library/busybox:latest` for `busybox`."""
     name, at, digest = image.partition("@")
     host, slash, path = name.partition("/")
     if not slash or not ("." in host or ":" in host or host == "localhost"):
         host, path = "docker.io", name if slash else f"library/{name}"
     last = path.rpartition("/")[2]
     if at:
-        path = path.removesuffix(last) + last.partition(":")[0]  # the digest decides; nodes list no tag beside one
+        path = path.removesuffix(last) + last.partition(":")[0]  # the digest decides; nodes list no tag with one
     elif ":" not in last:
         path += ":latest"
     return f"{host}/{path}{at}{digest}"
@@ -55,51 +55,51 @@ def _listed(node: Object) -> Collection[str]:
 def examine_images(
     cluster: Cluster, images: Sequence[str], nodes: Sequence[Object], *, pull: bool
 ) -> tuple[CheckResult, ...]:
-    """Make one finding for the images that all nodes list, and one for each other. With `pull`, a pod of ours, which is
-    removed at once, decides on those; without it they are open, which is no warning."""
+    """Return one result for the images that all nodes list, and one for each other. With `pull`, a pod of ours, which
+    is removed at once, decides on those; without it they are open, which is no warning."""
     lacking = {image: names for image in dict.fromkeys(images) if (names := lacking_nodes(image, nodes))}
     there = len(dict.fromkeys(images)) - len(lacking)
     present = CheckResult("images", "ok", f"{there} of {there + len(lacking)} on every node")
     if not lacking:
         return (present,)
-    troubles = pull_troubles(cluster, tuple(lacking)) if pull else None
-    judged = (_judge(image, names, troubles) for image, names in lacking.items())
+    problems = pull_troubles(cluster, tuple(lacking)) if pull else None
+    judged = (_judge(image, names, problems) for image, names in lacking.items())
     return (present, *judged) if there else tuple(judged)
 
 
-def _judge(image: str, lacking: Sequence[str], troubles: Mapping[str, str | None] | None) -> CheckResult:
-    if troubles is None:
+def _judge(image: str, lacking: Sequence[str], problems: Mapping[str, str | None] | None) -> CheckResult:
+    if problems is None:
         detail = f"{image} is not listed by {', '.join(lacking)}, which may have it all the same or pull it"
-        return CheckResult("image", "ok", f"{detail}; --yes has a pod check that")
-    trouble = troubles[image]
-    if trouble is None:
+        return CheckResult("image", "ok", f"{detail}; with --yes a pod checks that")
+    problem = problems[image]
+    if problem is None:
         detail = f"{image} was tried, and is not there after {PULL_TIMEOUT_S:.0f} s"
         return CheckResult(
-            "image", "warning", detail, "look again when it is on the nodes, or give a nearer one: --registry MIRROR"
+            "image", "warning", detail, "check again when it is on the nodes, or give a nearer one: --registry MIRROR"
         )
-    if trouble:
-        hint = "check its name, the node's way to its registry, or give another: --image NAME=REF, --registry MIRROR"
-        return CheckResult("image", "error", f"{image} cannot be pulled: {trouble}", hint)
-    return CheckResult("image", "ok", f"{image} can be had: a pod found or pulled it")
+    if problem:
+        hint = "check its name, the node's route to its registry, or give another: --image NAME=REF, --registry MIRROR"
+        return CheckResult("image", "error", f"{image} cannot be pulled: {problem}", hint)
+    return CheckResult("image", "ok", f"{image} is available: a pod found or pulled it")
 
 
 def pull_troubles(cluster: Cluster, images: Sequence[str]) -> Mapping[str, str | None]:
-    """Pulls images by a pod that ends at once, and says for each what was wrong: empty where it was pulled, None where
-    that had not ended after `PULL_TIMEOUT_S`."""
+    """Pull images by a pod that ends at once, and return what was wrong with each: empty where it was pulled, None
+    where that had not ended after `PULL_TIMEOUT_S`."""
     watch = Watch()
     with _namespace(cluster, f"meshbench-images-{secrets.token_hex(4)}") as namespace:
         pod = _create(cluster, _pod(namespace, images), watch)
 
-        def settled() -> bool:
+        def is_settled() -> bool:
             return None not in _states(cluster.get(pod) or {}, images).values()
 
-        wait_until(settled, timeout_s=PULL_TIMEOUT_S, watch=watch, poll_s=_POLL_S)
+        wait_until(is_settled, timeout_s=PULL_TIMEOUT_S, watch=watch, poll_s=_POLL_S)
         return _states(cluster.get(pod) or {}, images)
 
 
 @contextmanager
 def _namespace(cluster: Cluster, name: str) -> Iterator[str]:
-    """A namespace of ours, removed at the end without waiting for it; cleanup finds it by its labels."""
+    """Create a namespace of ours, removed at the end without waiting for it; cleanup finds it by its labels."""
     thing = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
     try:
         cluster.create(labelled(thing, "namespace", run_id=name, now=datetime.now(UTC)))
@@ -109,8 +109,8 @@ def _namespace(cluster: Cluster, name: str) -> Iterator[str]:
 
 
 def _pod(namespace: str, images: Sequence[str]) -> Object:
-    """One container for each image, within the strictest rules for pods; it asks for nothing, so that full nodes take
-    it too."""
+    """Return a pod with one container for each image, within the strictest rules for pods; it requests nothing, so that
+    full nodes take it too."""
     secured = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     containers = [
         {
@@ -135,27 +135,27 @@ def _pod(namespace: str, images: Sequence[str]) -> Object:
 
 
 def _create(cluster: Cluster, pod: Object, watch: Watch) -> Ref:
-    """Makes the pod as soon as its namespace has got its default service account."""
+    """Create the pod as soon as its namespace has got its default service account."""
 
-    def created() -> bool:
+    def try_create() -> bool:
         try:
             cluster.create(pod)
         except ClusterError as error:
-            if error.status != _FORBIDDEN or "serviceaccount" not in str(error):
+            if error.status != HTTPStatus.FORBIDDEN or "serviceaccount" not in str(error):
                 raise
             return False
         return True
 
-    if not wait_until(created, timeout_s=_ACCOUNT_TIMEOUT_S, watch=watch, poll_s=_POLL_S):
+    if not wait_until(try_create, timeout_s=_ACCOUNT_TIMEOUT_S, watch=watch, poll_s=_POLL_S):
         cluster.create(pod)  # for its error
     return Ref("v1", "Pod", pod["metadata"]["name"], pod["metadata"]["namespace"])
 
 
 def _states(pod: Object, images: Sequence[str]) -> dict[str, str | None]:
-    """What is wrong with each image; None while that is open."""
+    """Return what is wrong with each image; None while that is open."""
     status = pod.get("status") or {}
-    seen = {one["name"]: one.get("state") or {} for one in status.get("containerStatuses") or ()}
-    return {image: _trouble(seen.get(f"image-{number}", {})) for number, image in enumerate(images)}
+    states = {one["name"]: one.get("state") or {} for one in status.get("containerStatuses") or ()}
+    return {image: _trouble(states.get(f"image-{number}", {})) for number, image in enumerate(images)}
 
 
 def _trouble(state: Object) -> str | None:

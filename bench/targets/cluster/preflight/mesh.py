@@ -16,24 +16,36 @@ from bench.system.processes import run_tool
 from bench.targets.cluster.options import ClusterOptions
 from bench.targets.cluster.probes.injection import WEBHOOKS, selecting_webhooks
 
-_POD: Final[Object] = {"metadata": {"name": "meshbench-guest", "labels": {"app": "meshbench-guest"}}}
-_GUEST: Final = "meshbench-guest"
+TELEMETRY: Final = "telemetry"
+_TELEMETRY_HINT: Final = "leave it out of --mesh-values, unless it is what you want to measure"
+_COSTS: Final = ", which costs latency and CPU that the mesh alone does not"
+_SAMPLING: Final = "PILOT_TRACE_SAMPLING"
+_DEFAULT_SAMPLING: Final = 1.0  # percent, where tracing is on and its share is not set
+_NAMESPACE: Final = "meshbench-check"  # never created: the webhooks' selectors are compared with it
+_POD: Final[Object] = {"metadata": {"name": _NAMESPACE, "labels": {"app": _NAMESPACE}}}
+_VERSION: Final = re.compile(r"\bv?(\d+)\.(\d+)(?:[.+-][0-9A-Za-z.+-]*)?")
+_TIMEOUT_S: Final = 20.0
 
 
 def examine_guest(cluster: Cluster, meshes: Sequence[str], options: ClusterOptions) -> tuple[CheckResult, ...]:
-    """One finding for each mesh that serves, or for each reason why it does not; none for one that is not there."""
-    there = [CONTROL_PLANES[mesh] for mesh in meshes if CONTROL_PLANES[mesh].present(cluster)]
+    """Return one result for each existing mesh that can be used, or for each reason why it cannot; none for one that is
+    not there."""
+    there = [CONTROL_PLANES[mesh] for mesh in meshes if CONTROL_PLANES[mesh].find_installed(cluster)]
     return tuple(finding for plane in there for finding in _examine(cluster, plane, options))
 
 
 def found_versions(cluster: Cluster, meshes: Sequence[str]) -> dict[str, str]:
-    """The versions of meshes that are there, by mesh: the tag of the control plane's image."""
+    """Return the versions of existing meshes, by mesh: the tag of the control plane's image."""
     there = {
         mesh: cluster.list("apps/v1", "Deployment", namespace=plane.NAMESPACE, labels=plane.PODS)
         for mesh, plane in CONTROL_PLANES.items()
         if mesh in meshes
     }
-    return {mesh: _tag(found[0]["spec"]["template"]["spec"]["containers"][0]) for mesh, found in there.items() if found}
+    return {
+        mesh: _tag(deployments[0]["spec"]["template"]["spec"]["containers"][0])
+        for mesh, deployments in there.items()
+        if deployments
+    }
 
 
 def _tag(container: Object) -> str:
@@ -43,41 +55,34 @@ def _tag(container: Object) -> str:
 
 def _examine(cluster: Cluster, plane: ControlPlane, options: ClusterOptions) -> Iterator[CheckResult]:
     deployments = cluster.list("apps/v1", "Deployment", namespace=plane.NAMESPACE, labels=plane.PODS)
-    troubles = [*_absent(plane, deployments), *_deaf(cluster, plane, options.revision), *plane.unfit(cluster)]
-    what, hint = f"{plane.NAME}, as a guest", "correct it there, or leave out --use-existing-mesh on another cluster"
-    yield from (CheckResult(what, "error", trouble, hint) for trouble in troubles)
-    if not troubles:
-        yield CheckResult(what, "ok", "what is for a whole mesh will be for the run's own namespace alone")
+    problems = [*_absent(plane, deployments), *_deaf(cluster, plane, options.revision), *plane.find_mismatches(cluster)]
+    name, hint = f"{plane.NAME}, existing mesh", "correct it there, or leave out --use-existing-mesh on another cluster"
+    yield from (CheckResult(name, "error", problem, hint) for problem in problems)
+    if not problems:
+        yield CheckResult(name, "ok", "policies for a whole mesh will apply to the run's own namespace alone")
 
 
 def _absent(plane: ControlPlane, deployments: Sequence[Object]) -> Iterator[str]:
     if not deployments:
         yield f"no Deployment with {plane.PODS} in {plane.NAMESPACE}"
-    yield from (trouble for one in deployments if (trouble := unavailable(one)))
+    yield from (problem for one in deployments if (problem := unavailable(one)))
 
 
 def _deaf(cluster: Cluster, plane: ControlPlane, revision: str) -> Iterator[str]:
-    """Nobody would give the run's pods their sidecars."""
-    labels = plane.namespace_labels(revision, _GUEST)
-    namespace = {"metadata": {"name": _GUEST, "labels": {**labels, "kubernetes.io/metadata.name": _GUEST}}}
-    asked = selecting_webhooks(namespace, [_POD], cluster.list(*WEBHOOKS))
-    if not any(name.endswith(f"{plane.NAME}.io") for name in asked):
-        told = " and ".join(f"{key}={value}" for key, value in labels.items())
-        yield f"no webhook of it would give pods of a namespace with {told} a sidecar"
-
-
-WHAT: Final = "telemetry"
-_HINT: Final = "leave it out of --mesh-values, unless it is what you want to measure"
-_COSTS: Final = ", which costs latency and CPU that the mesh alone does not"
-_SAMPLING: Final = "PILOT_TRACE_SAMPLING"
-_DEFAULT_SAMPLING: Final = 1.0  # percent, where tracing is on and nobody says more
+    """Yield a problem where no webhook would inject sidecars into the run's pods."""
+    labels = plane.namespace_labels(revision, _NAMESPACE)
+    namespace = {"metadata": {"name": _NAMESPACE, "labels": {**labels, "kubernetes.io/metadata.name": _NAMESPACE}}}
+    webhooks = selecting_webhooks(namespace, [_POD], cluster.list(*WEBHOOKS))
+    if not any(name.endswith(f"{plane.NAME}.io") for name in webhooks):
+        selector = " and ".join(f"{key}={value}" for key, value in labels.items())
+        yield f"no webhook of it would inject a sidecar into pods of a namespace with {selector}"
 
 
 def examine_telemetry(mesh: str, objects: Iterable[Object]) -> tuple[CheckResult, ...]:
-    """A doubt for each; the report's heading has it, too."""
+    """Return a warning for each telemetry setting that costs latency; the report's heading has it, too."""
     things = tuple(objects)
     detail = (*_access_logs(things), *_traces(things)) if mesh == "istio" else ()
-    return tuple(CheckResult(WHAT, "warning", f"{mesh}: {one}", _HINT) for one in detail)
+    return tuple(CheckResult(TELEMETRY, "warning", f"{mesh}: {one}", _TELEMETRY_HINT) for one in detail)
 
 
 def _access_logs(things: Iterable[Object]) -> Iterator[str]:
@@ -104,25 +109,20 @@ def _mesh_settings(things: Iterable[Object]) -> Iterator[dict[str, Any]]:
 
 
 def _sampling(things: Iterable[Object]) -> float:
-    """Percent, as istiod's environment says."""
+    """Return the percentage in istiod's environment."""
     deployments = (thing for thing in things if thing["kind"] == "Deployment")
     containers = (one for thing in deployments for one in thing["spec"]["template"]["spec"]["containers"])
     entries = (entry for one in containers for entry in one.get("env") or () if entry["name"] == _SAMPLING)
     return next((float(entry["value"]) for entry in entries if entry.get("value")), _DEFAULT_SAMPLING)
 
 
-_VERSION: Final = re.compile(r"\bv?(\d+)\.(\d+)(?:[.+-][0-9A-Za-z.+-]*)?")
-
-_TIMEOUT_S: Final = 20.0
-
-
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A tool, the words that make it tell its version, the oldest (major, minor) that serves, where it is from, and
+    """A tool, the arguments that make it print its version, the oldest (major, minor) that serves, where to get it, and
     the first that serves no more."""
 
     name: str
-    asks: tuple[str, ...]
+    version_argv: tuple[str, ...]
     oldest: tuple[int, int]
     source: str
     below: tuple[int, int] | None = None
@@ -138,7 +138,7 @@ TOOLS: Final[Mapping[str, Tool]] = {
     for tool in (
         # 1.22 was the first to serve security.istio.io/v1, in which our policies are written.
         Tool("istioctl", ("version", "--remote=false"), (1, 22), "https://istio.io/latest/docs/setup/getting-started/"),
-        # The one series whose values and policies ours are; 3.0 takes neither the same way.
+        # The one series for which our values and policies are written; 3.0 reads neither in the same way.
         Tool(
             "kumactl",
             ("--no-config", "version"),
@@ -152,27 +152,27 @@ _HELM: Final = Tool("helm", ("version", "--short"), (0, 0), "https://helm.sh/doc
 
 
 def examine_tools(names: Sequence[str]) -> tuple[CheckResult, ...]:
-    """One finding for each of these tools."""
+    """Return one result for each of these tools."""
     return tuple(_examine_tool(TOOLS[name]) for name in dict.fromkeys(names))
 
 
 def examine_helm() -> CheckResult:
-    """Helm's version, for who asks what a run was made with; the run itself does without."""
+    """Return Helm's version, for the record; the run itself does not use it."""
     path = shutil.which(_HELM.name)
     match = find_version(_said(_HELM)) if path else None
-    found = f"{match[0].removeprefix('v')} ({path})" if match else path or "not on PATH"
-    return CheckResult(_HELM.name, "ok", f"{found}; not needed: the meshes' own tools render them")
+    detail = f"{match[0].removeprefix('v')} ({path})" if match else path or "not on PATH"
+    return CheckResult(_HELM.name, "ok", f"{detail}; not needed: the meshes' own tools render them")
 
 
 def mesh_versions(meshes: Sequence[str]) -> dict[str, str]:
-    """What the meshes' tools call their version, by mesh; a mesh whose tool is not here, or does not tell, is left
+    """Return the versions that the meshes' tools print, by mesh; a mesh whose tool is missing, or prints none, is left
     out."""
-    said = {mesh: find_version(_said(TOOLS[CONTROL_PLANES[mesh].TOOL])) for mesh in meshes}
-    return {mesh: match[0].removeprefix("v") for mesh, match in said.items() if match}
+    versions = {mesh: find_version(_said(TOOLS[CONTROL_PLANES[mesh].TOOL])) for mesh in meshes}
+    return {mesh: match[0].removeprefix("v") for mesh, match in versions.items() if match}
 
 
 def _said(tool: Tool) -> str:
-    """A tool's answer to the question for its version; empty where it is not here or does not run."""
+    """Return what a tool prints as its version; empty where it is missing or does not run."""
     path = shutil.which(tool.name)
     try:
         return _ask(tool, path) if path else ""
@@ -181,7 +181,7 @@ def _said(tool: Tool) -> str:
 
 
 def _ask(tool: Tool, path: str) -> str:
-    ran = run_tool([path, *tool.asks], timeout_s=_TIMEOUT_S)
+    ran = run_tool([path, *tool.version_argv], timeout_s=_TIMEOUT_S)
     return ran.stdout or ran.stderr
 
 
@@ -195,23 +195,23 @@ def _examine_tool(tool: Tool) -> CheckResult:
         return CheckResult(tool.name, "error", f"{path} does not run: {error}", f"install {tool.wanted}: {tool.source}")
 
 
-def find_version(said: str) -> re.Match[str] | None:
-    """The version in a tool's answer: in its first line, since others may tell of a server, with addresses that look
+def find_version(output: str) -> re.Match[str] | None:
+    """Find the version in a tool's output: in its first line, since others may name a server, with addresses that look
     like versions."""
-    return _VERSION.search(said.strip().partition("\n")[0])
+    return _VERSION.search(output.strip().partition("\n")[0])
 
 
-def judge(tool: Tool, path: str, said: str) -> CheckResult:
-    """What a tool's answer to the question for its version means."""
-    match = find_version(said)
+def judge(tool: Tool, path: str, output: str) -> CheckResult:
+    """Return the result for a tool that printed this as its version."""
+    match = find_version(output)
     if match is None:
-        first = said.strip().partition("\n")[0]
+        first = output.strip().partition("\n")[0]
         return CheckResult(
             tool.name, "warning", f"{path} prints no version: {first or 'nothing'}", f"use {tool.wanted}"
         )
     release = int(match[1]), int(match[2])
-    found = f"{match[0].removeprefix('v')} ({path})"
+    detail = f"{match[0].removeprefix('v')} ({path})"
     if release < tool.oldest or (tool.below is not None and release >= tool.below):
         age = "old" if release < tool.oldest else "new"
-        return CheckResult(tool.name, "error", f"{found} is too {age}", f"install {tool.wanted}: {tool.source}")
-    return CheckResult(tool.name, "ok", found)
+        return CheckResult(tool.name, "error", f"{detail} is too {age}", f"install {tool.wanted}: {tool.source}")
+    return CheckResult(tool.name, "ok", detail)

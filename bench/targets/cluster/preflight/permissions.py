@@ -1,8 +1,8 @@
-"""What a run may do on a cluster: one table, from which the pre-flight's questions and the shipped ClusterRoles come.
+"""What a run may do on a cluster: one table, from which the pre-flight's checks and the shipped ClusterRoles come.
 
 `RUN` is `manifests/rbac/run.yaml`, `INSTALL` is `manifests/rbac/install-mesh.yaml`, `PLUG_IN` is
-`manifests/rbac/install-cni.yaml`, `PROMETHEUS` is `manifests/rbac/prometheus.yaml`; a test holds them together. All but
-the last are for the whole cluster, since a run makes its namespaces itself, under names that nobody knows before.
+`manifests/rbac/install-cni.yaml`, `PROMETHEUS` is `manifests/rbac/prometheus.yaml`; a test keeps them equal. All but
+the last are for the whole cluster, since a run creates its namespaces itself, under names that are not known before.
 """
 
 import re
@@ -18,8 +18,8 @@ from bench.units import format_counted
 
 _READ: Final = ("get", "list")
 _KEEP: Final = ("get", "list", "create", "patch", "delete")
-_STREAM: Final = ("get", "create")  # a web socket's
-_CREATES_STREAMS: Final = (1, 35)  # the first Kubernetes that wants `create` for them besides `get`
+_STREAM: Final = ("get", "create")  # a WebSocket's
+_CREATES_STREAMS: Final = (1, 35)  # the first Kubernetes that requires `create` for them in addition to `get`
 _OWN: Final = ("get", "create", "patch", "delete")
 _GRANT: Final = (*_OWN, "escalate", "bind")
 
@@ -31,14 +31,14 @@ ISTIO_ROLES: Final = (
     "istiod-clusterrole-istio-system",
     "istiod-gateway-controller-istio-system",
 )
-_ISTIO_END: Final = re.compile(r"(-istio-system)?$")  # where a revision goes in such a name
+_ISTIO_END: Final = re.compile(r"(-istio-system)?$")  # where a revision stands in such a name
 KUMA_ROLES: Final = ("kuma-control-plane", "kuma-control-plane-workloads")
 _RBAC: Final = "rbac.authorization.k8s.io"
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What has to be allowed, and what for. `names` narrows it to objects of these names, `namespace` to that one;
+    """What has to be allowed, and what for. `names` limits it to objects of these names, `namespace` to that one;
     `mesh` to runs with that mesh, empty for all runs."""
 
     verbs: tuple[str, ...]
@@ -50,8 +50,8 @@ class Need:
     namespace: str = ""
 
     @property
-    def told(self) -> str:
-        """As kubectl names it: `deployments.apps`."""
+    def resource_name(self) -> str:
+        """The resource as kubectl names it: `deployments.apps`."""
         return f"{self.resource}.{self.group}" if self.group else self.resource
 
 
@@ -68,7 +68,8 @@ def _needs(
 
 
 def _rights(mesh: str, *, cluster_roles: tuple[str, ...], roles: tuple[str, ...]) -> Iterator[Need]:
-    """The mesh's own rights, by name. Who gives rights has to have them or be allowed to `escalate` and `bind`."""
+    """Yield the mesh's own rights, by name. A user who grants rights has to have them or be allowed to `escalate` and
+    `bind`."""
     purpose = "the control plane's own rights"
     yield from _cluster_rights(mesh, purpose, roles=cluster_roles, bindings=cluster_roles)
     yield from _needs(_GRANT, _RBAC, ("roles",), purpose, names=roles, mesh=mesh)
@@ -86,10 +87,10 @@ RUN: Final = (
     *_needs(_KEEP, "apps", ("deployments",), "application and load"),
     *_needs(_READ, "apps", ("replicasets",), "why a pod was not made"),
     *_needs(("list",), "", ("events",), "why a pod does not start"),
-    *_needs(("get",), "", ("pods/log",), "the last words of a container that ended"),
-    *_needs(_STREAM, "", ("pods/exec",), "asking sidecars and probes, bringing samples back"),
+    *_needs(("get",), "", ("pods/log",), "the last lines of a container that ended"),
+    *_needs(_STREAM, "", ("pods/exec",), "questions to sidecars and probe agents, samples of the load"),
     *_needs(_STREAM, "", ("pods/portforward",), "Locust's web page"),
-    *_needs(_READ, "", ("nodes",), "room, pressure, where pods run"),
+    *_needs(_READ, "", ("nodes",), "capacity, pressure, where pods run"),
     *_needs(("get",), "", ("nodes/proxy",), "the kubelet's summary: CPU and memory of each container"),
     *_needs(("get", "list", "create", "update", "delete"), "coordination.k8s.io", ("leases",), "one run at a time"),
     *_needs(("list",), "discovery.k8s.io", ("endpointslices",), "services that answer"),
@@ -103,7 +104,7 @@ RUN: Final = (
     *_needs(_KEEP, "kuma.io", ("meshtrafficpermissions", "trafficpermissions"), "policies", mesh="kuma"),
     *_needs(_KEEP, "kuma.io", ("meshgateways", "meshgatewayinstances"), "built-in gateways", mesh="kuma"),
     *_needs(_KEEP, "kuma.io", ("meshgatewayroutes", "meshhttproutes"), "routes", mesh="kuma"),
-    *_needs(_KEEP, "kuma.io", ("meshretries", "meshtlses"), "what is set alike in all meshes", mesh="kuma"),
+    *_needs(_KEEP, "kuma.io", ("meshretries", "meshtlses"), "what is set equally in all meshes", mesh="kuma"),
     *_needs(_READ, "kuma.io", ("dataplaneinsights", "meshservices"), "configuration that has arrived", mesh="kuma"),
 )
 
@@ -137,12 +138,12 @@ INSTALL: Final = (
     *_needs(_OWN, "", ("secrets",), "the certificate of Kuma's webhooks", names=("kuma-tls-cert",), mesh="kuma"),
 )
 
-# Asked for where values of the user's make a mesh bring its CNI plug-in.
+# Needed where the user's values make a mesh install its CNI plugin.
 PLUG_IN: Final = (
-    *_needs(_KEEP, "apps", ("daemonsets",), "a CNI plug-in, which runs on every node"),
+    *_needs(_KEEP, "apps", ("daemonsets",), "a CNI plugin, which runs on every node"),
     *_cluster_rights(
         "istio",
-        "the own rights of istio's CNI plug-in",
+        "the own rights of istio's CNI plugin",
         roles=("istio-cni", "istio-cni-repair-role"),
         bindings=("istio-cni", "istio-cni-repair-rolebinding"),
     ),
@@ -150,18 +151,18 @@ PLUG_IN: Final = (
         _KEEP,
         "k8s.cni.cncf.io",
         ("network-attachment-definitions",),
-        "by which pods ask for Istio's plug-in on OpenShift",
+        "by which pods request Istio's plugin on OpenShift",
         mesh="istio",
     ),
-    *_cluster_rights("kuma", "the own rights of kuma's CNI plug-in", roles=("kuma-cni",), bindings=("kuma-cni",)),
+    *_cluster_rights("kuma", "the own rights of kuma's CNI plugin", roles=("kuma-cni",), bindings=("kuma-cni",)),
 )
 
-# `manifests/rbac/prometheus.yaml`: asked for with `--prometheus`, in the namespace and for the service that it names.
+# `manifests/rbac/prometheus.yaml`: needed with `--prometheus`, in the namespace and for the service that it names.
 PROMETHEUS: Final = tuple(_needs(("get",), "", ("services/proxy",), "CPU and memory from a Prometheus of the cluster"))
 
 
 def needs_of(meshes: Sequence[str], *, install: bool, revision: str = "") -> tuple[Need, ...]:
-    """What a run with these meshes has to be allowed; with `install`, also what puts them on the cluster.
+    """Return what a run with these meshes has to be allowed; with `install`, also what installs them.
 
     `revision` is Istio's: it is part of the names of its roles.
     """
@@ -170,12 +171,12 @@ def needs_of(meshes: Sequence[str], *, install: bool, revision: str = "") -> tup
 
 
 def plug_in_needs(mesh: str) -> tuple[Need, ...]:
-    """What a run with this mesh and its CNI plug-in has to be allowed besides."""
+    """Return what a run with this mesh and its CNI plugin has to be allowed in addition."""
     return tuple(need for need in PLUG_IN if need.mesh in ("", mesh))
 
 
 def for_server(needs: Iterable[Need], version: str) -> tuple[Need, ...]:
-    """What a server of this version asks for of these."""
+    """Return the needs as a server of this version checks them."""
     if release_of(version) >= _CREATES_STREAMS:
         return tuple(needs)
     return tuple(replace(need, verbs=("get",)) if need.verbs == _STREAM else need for need in needs)
@@ -188,7 +189,7 @@ def _revised(need: Need, revision: str) -> Need:
 
 
 def examine_permissions(cluster: Cluster, needs: Sequence[Need]) -> tuple[CheckResult, ...]:
-    """One finding for each resource of which too little is allowed; one in all if everything is."""
+    """Return one result for each resource of which too little is allowed; a single one if everything is."""
     lacking = [(need, verbs) for need in needs if (verbs := _refused(cluster, need))]
     if not lacking:
         return (CheckResult("permissions", "ok", f"all that a run needs, of {format_counted(len(needs), 'resource')}"),)
@@ -196,7 +197,7 @@ def examine_permissions(cluster: Cluster, needs: Sequence[Need]) -> tuple[CheckR
 
 
 def _refused(cluster: Cluster, need: Need) -> tuple[str, ...]:
-    """The verbs that are not allowed for all of the need's names."""
+    """Return the verbs that are not allowed for all of the need's names."""
     return tuple(
         verb
         for verb in need.verbs
@@ -213,13 +214,13 @@ def _lack(need: Need, verbs: tuple[str, ...]) -> CheckResult:
     return CheckResult(
         "permission",
         "error",
-        f"not allowed: {', '.join(verbs)} {need.told}{named} (for: {need.purpose})",
+        f"not allowed: {', '.join(verbs)} {need.resource_name}{named} (for: {need.purpose})",
         f"have an administrator apply and bind {shipped('manifests') / 'rbac' / _role(need)}",
     )
 
 
 def _role(need: Need) -> str:
-    """The shipped file with the role that gives it. A need that was narrowed keeps resource and purpose."""
+    """Return the shipped file with the role that grants it. A need that was narrowed keeps resource and purpose."""
     tables = {"run.yaml": RUN, "install-cni.yaml": PLUG_IN, "prometheus.yaml": PROMETHEUS}
     for file, table in tables.items():
         if any((one.resource, one.purpose) == (need.resource, need.purpose) for one in table):

@@ -1,7 +1,7 @@
-"""Asks what it is told on standard input, and tells on standard output what came back: runs inside the probe pods.
+"""The probe agent: reads questions on standard input and writes the answers to standard output, inside a probe pod.
 
 One line of JSON each way: a list of questions, a list of answers in the same order. Standard library only, since the
-pods have no more. One question after another, each on a connection of its own, and none twice: asking again would
+pods have no more. Questions are sent one after another, each on a connection of its own, and none twice: a retry would
 hide what a policy does.
 """
 
@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 TIMEOUT_S: Final = 3.0
 _BODY_LIMIT: Final = 64 * 1024
-_ALPN: Final = ["istio", "kuma"]  # what the client sides of sidecars offer: by it a sidecar knows one of its kind
+_ALPN: Final = ["istio", "kuma"]  # what the client sides of sidecars offer: by it a sidecar recognises another
 
 Json = dict[str, Any]
 
@@ -24,30 +24,31 @@ _NOTHING: Final[Json] = {"status": 0, "headers": {}, "body": "", "tls": None, "e
 
 
 def answer(question: Json) -> Json:
-    """One request to `host`:`port`; where `tls` is set, in TLS without a certificate of our own.
+    """Send one request to `host`:`port` and return its answer; where `tls` is set, in TLS without a certificate of our
+    own.
 
     `tls` of the answer is what the handshake agreed on, also where no HTTP answer came after it.
     """
     connection = http.client.HTTPConnection(question["host"], question["port"], timeout=TIMEOUT_S)
-    told: Json = dict(_NOTHING)
+    result: Json = dict(_NOTHING)
     try:
         if question["tls"]:
-            connection.sock, told["tls"] = _handshake(question["host"], question["port"])
+            connection.sock, result["tls"] = _handshake(question["host"], question["port"])
         connection.request(question["method"], question["path"], headers=question["headers"])
-        came = connection.getresponse()
-        told["headers"] = {name.lower(): value for name, value in came.getheaders()}
-        told["body"] = base64.b64encode(_body(came)).decode()
-        told["status"] = came.status  # last: an answer that broke off is none
+        response = connection.getresponse()
+        result["headers"] = {name.lower(): value for name, value in response.getheaders()}
+        result["body"] = base64.b64encode(_body(response)).decode()
+        result["status"] = response.status  # last: an answer that broke off is none
     except (OSError, http.client.HTTPException) as error:
-        told["error"], told["message"] = type(error).__name__, getattr(error, "reason", None) or str(error)
+        result["error"], result["message"] = type(error).__name__, getattr(error, "reason", None) or str(error)
     finally:
         connection.close()
-    return told
+    return result
 
 
 def pages(question: Json) -> Json:
-    """`times` product pages on one connection, after a login as `user` if there is one: each different answer once,
-    with its `count`. Where the login or the connection fails, the last answer tells why."""
+    """Request `times` product pages on one connection, after a login as `user` if there is one; return each different
+    answer once, with its `count`. Where the login or the connection fails, the last answer holds the reason."""
     connection = http.client.HTTPConnection(question["host"], question["port"], timeout=TIMEOUT_S)
     headers, counted = dict(question["headers"]), dict[tuple[int, bytes], int]()
     try:
@@ -55,8 +56,8 @@ def pages(question: Json) -> Json:
             headers["Cookie"] = _log_in(connection, question["user"], headers)
         for _ in range(question["times"]):
             connection.request("GET", question["path"], headers=headers)
-            came = connection.getresponse()
-            key = (came.status, _body(came))
+            response = connection.getresponse()
+            key = (response.status, _body(response))
             counted[key] = counted.get(key, 0) + 1
     except (OSError, http.client.HTTPException) as error:
         broken = [{**_NOTHING, "count": 1, "error": type(error).__name__, "message": str(error)}]
@@ -64,30 +65,30 @@ def pages(question: Json) -> Json:
         broken = []
     finally:
         connection.close()
-    came_back = [
+    received = [
         {**_NOTHING, "status": status, "body": base64.b64encode(body).decode(), "count": count}
         for (status, body), count in counted.items()
     ]
-    return {"answers": [*came_back, *broken]}
+    return {"answers": [*received, *broken]}
 
 
 def _log_in(connection: http.client.HTTPConnection, user: str, headers: Json) -> str:
-    """The cookie of a session. Any password will do. Raises HTTPException where there is none."""
+    """Log in and return the cookie of the session. Any password will do. Raises HTTPException where there is none."""
     form = {**headers, "Content-Type": "application/x-www-form-urlencoded"}
     connection.request("POST", "/login", body=urlencode({"username": user, "passwd": ""}), headers=form)
-    came = connection.getresponse()
-    came.read()
-    cookie = came.getheader("Set-Cookie", "").partition(";")[0]
+    response = connection.getresponse()
+    response.read()
+    cookie = response.getheader("Set-Cookie", "").partition(";")[0]
     if not cookie.startswith("session="):
-        raise http.client.HTTPException(f"the login as {user} was answered with {came.status}")
+        raise http.client.HTTPException(f"the login as {user} was answered with {response.status}")
     return cookie
 
 
-def _body(came: http.client.HTTPResponse) -> bytes:
-    """The body, or as much of it as anybody looks at. Raises IncompleteRead where it broke off."""
-    body = came.read(_BODY_LIMIT)
-    if came.length and len(body) < _BODY_LIMIT:
-        raise http.client.IncompleteRead(body, came.length)
+def _body(response: http.client.HTTPResponse) -> bytes:
+    """Return the body, or as much of it as is used. Raises IncompleteRead where it broke off."""
+    body = response.read(_BODY_LIMIT)
+    if response.length and len(body) < _BODY_LIMIT:
+        raise http.client.IncompleteRead(body, response.length)
     return body
 
 
@@ -104,7 +105,7 @@ def _handshake(host: str, port: int) -> tuple[ssl.SSLSocket, Json]:
 
 
 def _context() -> ssl.SSLContext:
-    """Trusts anybody: who the server is, is looked at by whoever asked."""
+    """Make a TLS context that trusts every server: the prober checks the certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -113,6 +114,6 @@ def _context() -> ssl.SSLContext:
 
 
 if __name__ == "__main__":
-    asked = json.loads(sys.stdin.readline())
-    told = [pages(question) if question.get("times") else answer(question) for question in asked]
-    sys.stdout.write(json.dumps(told) + "\n")
+    questions = json.loads(sys.stdin.readline())
+    answers = [pages(question) if question.get("times") else answer(question) for question in questions]
+    sys.stdout.write(json.dumps(answers) + "\n")

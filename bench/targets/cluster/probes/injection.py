@@ -1,10 +1,11 @@
-"""Who has a sidecar, and who would get one: from the objects that the API server has. Pure."""
+"""Find which pods have a sidecar, and which would get one, from the objects that the API server has. Pure."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from bench.k8s.client import Object
 from bench.k8s.objects import name_of, restarts, statuses
+from bench.k8s.ownership import labels_of
 from bench.results.records import Evidence
 from bench.verification.evidence import (
     no_sidecar_evidence,
@@ -16,7 +17,7 @@ from bench.verification.evidence import (
 
 WEBHOOKS: Final = ("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration")
 
-# By these a namespace asks for sidecars, or to be taken into a mesh without them.
+# By these a namespace requests sidecars, or to be part of a mesh without them.
 _LABELS: Final = ("istio-injection", "istio.io/rev", "istio.io/dataplane-mode", "kuma.io/sidecar-injection")
 _DECLINED: Final = frozenset({"disabled", "false", "none"})
 _MESHES: Final = ("istio.io", "kuma.io", "linkerd.io", "consul.hashicorp.com")
@@ -25,8 +26,8 @@ _MESHES: Final = ("istio.io", "kuma.io", "linkerd.io", "consul.hashicorp.com")
 def baseline_evidence(
     namespace: Object, pods: Sequence[Object], webhooks: Sequence[Object], *, own: Collection[str]
 ) -> tuple[Evidence, ...]:
-    """No mesh has to do with these pods. `own` are the containers' names that we gave; `webhooks` the cluster's
-    mutating webhook configurations."""
+    """Return the evidence that no mesh affects these pods. `own` are the names of our own containers; `webhooks` the
+    cluster's mutating webhook configurations."""
     name = namespace["metadata"]["name"]
     return (
         unlabelled_evidence(name, asking_labels(namespace)),
@@ -37,7 +38,7 @@ def baseline_evidence(
 
 
 def mesh_evidence(pods: Sequence[Object], sidecar: str) -> tuple[Evidence, ...]:
-    """Each of the pods has the sidecar, whether native or classic, and nothing was started again."""
+    """Return the evidence that each pod has the sidecar, whether native or classic, and nothing was restarted."""
     return (
         sidecars_evidence(sidecar, without_sidecar(pods, sidecar), pods=len(pods)),
         restarts_evidence(restarts(pods)),
@@ -45,33 +46,33 @@ def mesh_evidence(pods: Sequence[Object], sidecar: str) -> tuple[Evidence, ...]:
 
 
 def asking_labels(namespace: Object) -> tuple[str, ...]:
-    """The labels by which a namespace asks a mesh to take its pods."""
-    labels = _labels(namespace)
+    """Return the labels by which a namespace requests injection."""
+    labels = labels_of(namespace)
     return tuple(f"{key}={labels[key]}" for key in _LABELS if labels.get(key, "disabled") not in _DECLINED)
 
 
 def selecting_webhooks(namespace: Object, pods: Sequence[Object], webhooks: Sequence[Object]) -> tuple[str, ...]:
-    """The webhooks of meshes that are asked about any of these pods when they are made in the namespace."""
+    """Return the webhooks of meshes that are called when any of these pods is created in the namespace."""
     return tuple(
         webhook["name"]
         for configuration in webhooks
         for webhook in configuration.get("webhooks") or ()
         if webhook["name"].endswith(_MESHES)
         and _is_asked_about_pods(webhook)
-        and selects(webhook.get("namespaceSelector"), _labels(namespace))
-        and any(selects(webhook.get("objectSelector"), _labels(pod)) for pod in pods)
+        and selects(webhook.get("namespaceSelector"), labels_of(namespace))
+        and any(selects(webhook.get("objectSelector"), labels_of(pod)) for pod in pods)
     )
 
 
 def selects(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:
-    """Whether a label selector means an object with these labels; an empty one means every object."""
+    """Return whether a label selector selects an object with these labels; an empty one selects every object."""
     given = selector or {}
     exact = (given.get("matchLabels") or {}).items() <= labels.items()
     return exact and all(_holds(expression, labels) for expression in given.get("matchExpressions") or ())
 
 
 def without_sidecar(pods: Sequence[Object], sidecar: str) -> tuple[str, ...]:
-    """The pods that lack the sidecar or whose sidecar is not ready, and which of both."""
+    """Format the pods that lack the sidecar or whose sidecar is not ready, and which of both."""
     states = ((pod, {status["name"]: status["ready"] for status in statuses(pod)}) for pod in pods)
     return tuple(
         f"{'not ready' if sidecar in ready else 'none'} in {name_of(pod)}"
@@ -81,7 +82,7 @@ def without_sidecar(pods: Sequence[Object], sidecar: str) -> tuple[str, ...]:
 
 
 def bare_pods(pods: Sequence[Object], sidecar: str) -> tuple[str, ...]:
-    """The pods that were made without the sidecar: no webhook put it into them."""
+    """Return the pods that were created without the sidecar: no webhook injected it."""
     return tuple(name_of(pod) for pod in pods if sidecar not in _containers(pod))
 
 
@@ -114,7 +115,3 @@ def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
             return value is not None
         case _:
             return value is None
-
-
-def _labels(thing: Object) -> Mapping[str, str]:
-    return thing["metadata"].get("labels") or {}

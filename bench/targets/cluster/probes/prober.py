@@ -1,4 +1,4 @@
-"""Pods that ask: one for each service account whose calls prove something, and one outside the mesh.
+"""Probe pods: one for each service account whose calls prove something, and one outside the mesh.
 
 A probe pod stands in for the workload of its account: the same account and labels, so every policy takes it for that
 workload. It is never Ready, so no Service sends it a request.
@@ -21,17 +21,17 @@ from bench.files.folders import shipped
 from bench.files.yaml_source import read_documents
 from bench.k8s.client import Cluster, Object
 from bench.meshes.protocols import Probe
-from bench.targets.cluster.probes import agent as asker
+from bench.targets.cluster.probes import agent
 from bench.verification.questions import Answer, Handshake, in_words
 
 Json = dict[str, Any]
 
 OUTSIDE: Final = "outside"  # the caller that has no sidecar
-CONTAINER: Final = "asker"
-_SCRIPT: Final = "meshbench-asker"
+CONTAINER: Final = "probe-agent"
+_SCRIPT: Final = "meshbench-probe-agent"
 _FOLDER: Final = "/meshbench"
-_ARGV: Final = ("python3", f"{_FOLDER}/asker.py")
-_UID: Final = 1000  # the image names its user, and Kubernetes believes only a number that it is not root
+_ARGV: Final = ("python3", f"{_FOLDER}/agent.py")
+_UID: Final = 1000  # the image names its user, and Kubernetes accepts only a number as not root
 _START_S: Final = 10.0
 _SERIES_S: Final = 60.0  # a long series of pages, on a busy cluster
 _WEEK_S: Final = 7 * 24 * 3600
@@ -40,7 +40,7 @@ _WEEK_S: Final = 7 * 24 * 3600
 @dataclass(frozen=True, slots=True)
 class Question:
     """One request of `caller` (a workload, the client, or OUTSIDE) to a workload; without a path the workload's usual
-    one. With `tls` in TLS without a certificate, otherwise in plain text, which the caller's sidecar secures."""
+    one. With `tls` in TLS without a certificate, otherwise in plaintext, which the caller's sidecar secures."""
 
     caller: str
     workload: str
@@ -58,33 +58,34 @@ class Prober:
     outside: str
 
     def ask(self, questions: Sequence[Question]) -> tuple[Answer, ...]:
-        """The answers in the questions' order; those of one caller are asked together, one after another.
+        """Return the answers in the questions' order; those of one caller are sent together, one after another.
 
-        Raises ClusterError or DeployError where a pod cannot ask.
+        Raises ClusterError or DeployError where a probe agent does not run.
         """
         answers: dict[int, Answer] = {}
         for caller in dict.fromkeys(question.caller for question in questions):
-            asked = [index for index, question in enumerate(questions) if question.caller == caller]
-            told = self._asked(caller, [questions[index] for index in asked])
-            answers.update(zip(asked, told, strict=True))
+            indexes = [index for index, question in enumerate(questions) if question.caller == caller]
+            received = self._ask_caller(caller, [questions[index] for index in indexes])
+            answers.update(zip(indexes, received, strict=True))
         return tuple(answers[index] for index in range(len(questions)))
 
     def pages(self, user: str, count: int) -> tuple[Answer, ...]:
-        """`count` answers to the load's own question on one connection, as `user` gets them, or with an empty name
-        somebody who has not logged in. Fewer, the last one telling why, where the login or the connection failed."""
+        """Return `count` answers to the load's own question on one connection, as `user` gets them, or with an empty
+        name a user who has not logged in. Fewer, the last one with the reason, where the login or the connection
+        failed."""
         caller, entry = self.application.calls[0]
-        asked = {**question_json(Question(caller, entry, path="/productpage"), self.application), "user": user}
-        (answered,) = self._told(caller, [{**asked, "times": count}], timeout_s=_SERIES_S)
-        return read_series(answered, pod_name(caller), most=count + 1)
+        question = {**question_json(Question(caller, entry, path="/productpage"), self.application), "user": user}
+        (answer,) = self._run_agent(caller, [{**question, "times": count}], timeout_s=_SERIES_S)
+        return read_series(answer, pod_name(caller), most=count + 1)
 
-    def _asked(self, caller: str, questions: Sequence[Question]) -> list[Answer]:
-        asked = [question_json(question, self.application) for question in questions]
-        answered = self._told(caller, asked, timeout_s=2 * asker.TIMEOUT_S * len(asked))
+    def _ask_caller(self, caller: str, questions: Sequence[Question]) -> list[Answer]:
+        encoded = [question_json(question, self.application) for question in questions]
+        answers = self._run_agent(caller, encoded, timeout_s=2 * agent.TIMEOUT_S * len(encoded))
         with _sensible(pod_name(caller)):
-            return [read_answer(one) for one in answered]
+            return [read_answer(one) for one in answers]
 
-    def _told(self, caller: str, questions: Sequence[Json], *, timeout_s: float) -> list[Json]:
-        """What the caller's pod says of some questions."""
+    def _run_agent(self, caller: str, questions: Sequence[Json], *, timeout_s: float) -> list[Json]:
+        """Run the probe agent in the caller's pod and return its answers."""
         lines = json.dumps(questions) + "\n"
         pod = pod_name(caller)
         ran = self.cluster.exec(
@@ -97,23 +98,23 @@ class Prober:
         )
         if ran.exit_code != 0:
             last = ran.stderr.strip().rpartition("\n")[2][-300:]
-            raise DeployError(f"{pod} could not ask: exit code {ran.exit_code}: {last or 'it said nothing'}")
+            raise DeployError(f"{pod}: the probe agent failed: exit code {ran.exit_code}: {last or 'no output'}")
         return parse_answers(ran.stdout, pod, count=len(questions))
 
 
 def parse_answers(output: bytes, pod: str, *, count: int) -> list[Json]:
-    """Parse what a probe pod says of `count` questions. Raises BadAnswerError."""
+    """Parse a probe agent's answers to `count` questions. Raises BadAnswerError."""
     try:
         answers = json.loads(output)
     except (ValueError, RecursionError) as error:
-        raise BadAnswerError(f"{pod}: its answers are no JSON") from error
+        raise BadAnswerError(f"{pod}: its answers are not JSON") from error
     if not isinstance(answers, list) or len(answers) != count or not all(isinstance(one, dict) for one in answers):
         raise BadAnswerError(f"{pod}: its answers are not those to {count} questions")
     return answers
 
 
 def read_series(answered: Json, pod: str, *, most: int) -> tuple[Answer, ...]:
-    """The answers of one question, each as often as it came: no more than `most`. Raises BadAnswerError."""
+    """Read the answers of one question, each as often as it came: no more than `most`. Raises BadAnswerError."""
     with _sensible(pod):
         counts = [int(one["count"]) for one in answered["answers"]]
         if min(counts, default=0) < 0 or sum(counts) > most:
@@ -123,15 +124,15 @@ def read_series(answered: Json, pod: str, *, most: int) -> tuple[Answer, ...]:
 
 @contextmanager
 def _sensible(pod: str) -> Iterator[None]:
-    """Turns what cannot be read in a probe pod's answers into one error."""
+    """Turn what cannot be read in a probe agent's answers into one error."""
     try:
         yield
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise BadAnswerError(f"{pod}: its answers make no sense ({type(error).__name__})") from error
+        raise BadAnswerError(f"{pod}: its answers are invalid ({type(error).__name__})") from error
 
 
 def askers(application: Application, probes: Iterable[Probe]) -> tuple[str, ...]:
-    """Who has to ask: the callers of the application's own calls, and those of the probes."""
+    """Return the callers of the application's own calls, and those of the probes."""
     names = {workload.account: workload.name for workload in application.everyone}
     probing = (names[probe.caller] for probe in probes if probe.caller is not None)
     return tuple(dict.fromkeys((*(caller for caller, _ in application.calls), *probing)))
@@ -140,10 +141,10 @@ def askers(application: Application, probes: Iterable[Probe]) -> tuple[str, ...]
 def probe_objects(
     application: Application, callers: Iterable[str], *, image: str, uid: int | None = _UID
 ) -> tuple[Object, ...]:
-    """The probe pods of these workloads, in the application's namespace, with their script and the client's account.
-    They are new for each deployment, since a sidecar is injected only when a pod is made.
+    """Return the probe pods of these workloads, in the application's namespace, with their script and the client's
+    account. They are new for each deployment, since a sidecar is injected only when a pod is created.
 
-    `image` is the load's, which has Python; `uid` as in `load_objects.uid_for`.
+    `image` is the load's, which has Python; `uid` as in `uid_for`.
     """
     namespace, port = application.namespace, application.services[0].port
     workloads = [application.workload(caller) for caller in callers]
@@ -152,14 +153,14 @@ def probe_objects(
 
 
 def outside_objects(namespace: str, *, image: str, uid: int | None = _UID) -> tuple[Object, ...]:
-    """The pod outside the mesh, for a namespace of its own, and its script."""
+    """Return the pod outside the mesh, for a namespace of its own, and its script."""
     pod = _pod(OUTSIDE, namespace, image, uid)
     spec = {**pod["spec"], "automountServiceAccountToken": False}
     return (_script(namespace), {**pod, "spec": spec})
 
 
 def can_ask(pod: Object) -> bool:
-    """Whether a probe pod is up: its own container runs, and every sidecar is ready."""
+    """Return whether a probe pod is up: its own container runs, and every sidecar is ready."""
     status = pod.get("status", {})
     own = [one for one in status.get("containerStatuses") or () if one["name"] == CONTAINER]
     others = [
@@ -172,16 +173,16 @@ def can_ask(pod: Object) -> bool:
 
 
 def _done_or_ready(status: Mapping[str, Any]) -> bool:
-    return bool(status["ready"])  # of an init container that has to end, it says that it ended well
+    return bool(status["ready"])  # an init container that has to end is ready once it has ended well
 
 
 def pod_name(caller: str) -> str:
-    """The name of the pod that asks as `caller`."""
+    """Return the name of the probe pod of `caller`."""
     return f"probe-{caller}"
 
 
 def question_json(question: Question, application: Application) -> dict[str, Any]:
-    """A question as `asker.py` reads it."""
+    """Return a question as the probe agent reads it."""
     service = application.service(question.workload)
     domain = f".{application.namespace}.svc" if question.caller == OUTSIDE else ""
     return {
@@ -189,26 +190,26 @@ def question_json(question: Question, application: Application) -> dict[str, Any
         "port": service.port,
         "method": question.method,
         "path": question.path or PATHS[application.workload(question.workload).app],
-        "headers": {"Host": f"{service.name}:{service.port}"},  # what the application's own calls say
+        "headers": {"Host": f"{service.name}:{service.port}"},  # as in the application's own calls
         "tls": question.tls,
     }
 
 
-def read_answer(told: Mapping[str, Any]) -> Answer:
-    """An answer of `asker.py`."""
-    refused = in_words(told["error"], told["message"], timeout_s=asker.TIMEOUT_S) if told["error"] else ""
-    body = base64.b64decode(told["body"])
-    handshake = _handshake(told["tls"]) if told["tls"] else None
-    return Answer(told["status"], body, told["headers"], handshake, refused)
+def read_answer(fields: Mapping[str, Any]) -> Answer:
+    """Read an answer of the probe agent."""
+    refused = in_words(fields["error"], fields["message"], timeout_s=agent.TIMEOUT_S) if fields["error"] else ""
+    body = base64.b64decode(fields["body"])
+    handshake = _handshake(fields["tls"]) if fields["tls"] else None
+    return Answer(fields["status"], body, fields["headers"], handshake, refused)
 
 
-def _handshake(told: Mapping[str, str]) -> Handshake:
-    ids = spiffe_ids(base64.b64decode(told["certificate"]))
-    return Handshake(told["version"], told["cipher"], "", ids[0] if ids else "")
+def _handshake(fields: Mapping[str, str]) -> Handshake:
+    ids = spiffe_ids(base64.b64decode(fields["certificate"]))
+    return Handshake(fields["version"], fields["cipher"], "", ids[0] if ids else "")
 
 
 def spiffe_ids(certificate: bytes) -> tuple[str, ...]:
-    """The SPIFFE ids in a certificate (DER); it may carry other URIs besides."""
+    """Return the SPIFFE ids in a certificate (DER); it may carry other URIs."""
     try:
         names = x509.load_der_x509_certificate(certificate).extensions.get_extension_for_class(
             x509.SubjectAlternativeName
@@ -224,23 +225,23 @@ def _script(namespace: str) -> Object:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": _SCRIPT, "namespace": namespace},
-        "data": {"asker.py": Path(asker.__file__).read_text("utf-8")},
+        "data": {"agent.py": Path(agent.__file__).read_text("utf-8")},
     }
 
 
 def _account(namespace: str) -> Object:
-    """The load's account, which the client's probe pod needs before there is a load."""
+    """Return the load's account, which the client's probe pod needs before there is a load."""
     (document,) = read_documents(shipped("manifests") / "load" / "account.yaml")
     return {**document.value, "metadata": {**document.value["metadata"], "namespace": namespace}}
 
 
 def _stand_in(workload: Workload, pod: Object, *, port: int) -> Object:
-    """A pod that a mesh takes for the workload's: account, labels and port are the same."""
+    """Return a pod that a mesh takes for the workload's: account, labels and port are the same."""
     (container,) = pod["spec"]["containers"]
     listening = {
         **container,
         "ports": [{"name": "http", "containerPort": port}],
-        # Never asked in its first week, so never ready: neither kube-proxy nor a mesh sends it requests.
+        # Not checked in its first week, so never ready: neither kube-proxy nor a mesh sends it requests.
         "readinessProbe": {"exec": {"command": ["false"]}, "initialDelaySeconds": _WEEK_S},
     }
     return {
@@ -270,7 +271,8 @@ def _pod(caller: str, namespace: str, image: str, uid: int | None) -> Object:
 
 
 def _container(image: str, uid: int | None) -> dict[str, Any]:
-    """Waits until it is told to ask. That it is not root is said here, not for the pod: a mesh's init container is."""
+    """Return the container, which waits for commands. That it is not root is set here, not for the pod: a mesh's init
+    container is."""
     user = {} if uid is None else {"runAsUser": uid}
     rights = {"runAsNonRoot": True, "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     return {

@@ -19,6 +19,8 @@ from bench.results.store import file_name, write_text
 from bench.targets.cluster.checks import Meshed, clusters_of, hops_of
 from bench.verification.questions import FRONT
 
+_SECRETS: Final = "type.googleapis.com/envoy.admin.v3.SecretsConfigDump"
+
 
 @dataclass(frozen=True, slots=True)
 class Sidecars:
@@ -30,32 +32,32 @@ class Sidecars:
     pods: Mapping[str, str]
 
     def requests(self) -> dict[str, dict[str, int]]:
-        """Requests that each has sent on so far, by cluster."""
+        """Return the requests that each has sent on so far, by cluster."""
         return {
             name: proxies.requests_by_cluster(self.ask(name, proxies.CLUSTERS), self.ask(name, proxies.RETRIES))
             for name in self.pods
         }
 
     def tls(self, names: Iterable[str]) -> dict[str, dict[str, int]]:
-        """The TLS counters of some."""
+        """Return the TLS counters of these workloads' sidecars."""
         return {name: proxies.tls_counters(self.ask(name, proxies.TLS)) for name in names}
 
     def own_ids(self) -> dict[str, tuple[str, ...]]:
-        """The SPIFFE ids in each one's certificates."""
+        """Return the SPIFFE ids in each sidecar's certificates."""
         return {name: proxies.identities(self.ask(name, proxies.CERTIFICATES)) for name in self.pods}
 
     def ask(self, name: str, path: str) -> Any:
-        """The answer of someone's sidecar to a question on its admin interface."""
+        """Return the answer of a workload's sidecar on its admin interface."""
         answer = self.plane.admin(self.cluster, self.pods[name], path, namespace=self.namespace)
         try:
             return json.loads(answer)
         except (ValueError, RecursionError) as error:
-            raise BadAnswerError(f"the sidecar of {self.pods[name]} answers {path} with what is no JSON") from error
+            raise BadAnswerError(f"the sidecar of {self.pods[name]} answers {path} with invalid JSON") from error
 
 
 def front_requests(application: Application, sidecars: Sidecars) -> dict[str, dict[str, int]]:
-    """Requests that it has sent on so far, by cluster, under its name; nothing where there is none. Raises DeployError
-    where it does not answer on the admin interface of its configuration."""
+    """Return the requests that a delegated gateway's proxy has sent on so far, by cluster, under its name; empty where
+    there is none. Raises DeployError where it does not answer on the admin interface of its configuration."""
     gateway = application.gateway
     if gateway is None or gateway.proxy is None:
         return {}
@@ -68,12 +70,9 @@ def front_requests(application: Application, sidecars: Sidecars) -> dict[str, di
     return {FRONT: proxies.requests_by_cluster(ask(proxies.CLUSTERS), ask(proxies.RETRIES))}
 
 
-_SECRETS: Final = "type.googleapis.com/envoy.admin.v3.SecretsConfigDump"
-
-
 def sidecars_path(meshed: Meshed, sidecars: Sidecars, kept: Path) -> DataPath:
-    """The data path, from one question to each sidecar for its configuration, which is left in the folder `kept`, and
-    from its counters. Raises DeployError where one does not answer."""
+    """Read the data path, from each sidecar's configuration, which is written into the folder `kept`, and from its
+    counters. Raises DeployError where one does not answer."""
     dumps = {name: without_secrets(sidecars.ask(name, proxies.CONFIGURATION)) for name in sidecars.pods}
     kept.mkdir(exist_ok=True)
     for name, dump in dumps.items():
@@ -89,6 +88,6 @@ def sidecars_path(meshed: Meshed, sidecars: Sidecars, kept: Path) -> DataPath:
 
 
 def without_secrets(dump: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without its section of certificates and keys: Envoy blots the keys out, and nobody needs the
-    rest."""
+    """Return a configuration without its section of certificates and keys: Envoy redacts the keys, and the rest is not
+    used."""
     return {**dump, "configs": [section for section in dump["configs"] if section["@type"] != _SECRETS]}

@@ -1,8 +1,8 @@
-"""Removes a run from a cluster, by its labels alone: at the end of a run, and after one that was killed.
+"""Remove a run from a cluster, by its labels alone: at the end of a run, and after one that was killed.
 
-Idempotent and safe from any half-way state: what is there is looked up, and goes stage by stage (`deletion.Stage`).
+Idempotent and safe from any half-way state: what is there is looked up, and deleted stage by stage (`stages.Stage`).
 Nothing without the run's labels is touched, but what a control plane that this run installed made by itself. Finalizers
-are never stripped: they are told, with the command that does it.
+are never stripped: they are reported, with the command that does it.
 """
 
 import time
@@ -40,8 +40,8 @@ class Opened(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """What a cleanup did: the objects that it saw go, and in how many seconds; webhooks and APIs of others that lead
-    nowhere; kinds that it may not list."""
+    """What a cleanup did: the objects that it removed, and in how many seconds; dangling webhooks and APIs of others;
+    kinds that it may not list."""
 
     removed: tuple[Found, ...]
     took_s: float
@@ -57,22 +57,24 @@ def clean_cluster(
     wait_s: float | None = None,
     planes: Mapping[str, ControlPlane] = CONTROL_PLANES,
 ) -> Cleaned:
-    """Removes everything of a run but its lock, and waits until it is gone. The `wait_s` seconds (else the cluster's
-    `timing.clean_s`) begin now, whatever ended the run, and are few after a signal that leaves no time. Raises
-    LeftoversError for what stays; a second signal ends the waiting."""
+    """Remove everything of a run but its lock, and wait until it is deleted. The `wait_s` seconds (else the cluster's
+    `timing.clean_s`) begin now, whatever ended the run, and are few with a short deadline. Raises LeftoversError for
+    what stays; a second signal ends the wait."""
     clock = cluster.timing.clock
     began = clock()
     deadline = began + (cluster.timing.clean_s if wait_s is None else wait_s)
     removal = Removal(cluster, run_id, watch, deadline, planes)
     unseen = removal.remove_all()
     removed = tuple(removal.seen.values())
-    residue = removal.traces() if removed else ()
+    dangling = removal.find_dangling() if removed else ()
     namespaces = {one.ref.name for one in removed if one.ref.kind == "Namespace"}
-    ours = [one for one in residue if one.namespace in namespaces or run_of(one.found.thing) == run_id]
+    ours = [one for one in dangling if one.namespace in namespaces or run_of(one.found.thing) == run_id]
     if ours:
-        lines = "\n".join(f"  {one.told(cluster.context)}" for one in ours)
-        raise LeftoversError(f"the run {run_id} is gone from context {cluster.context}, but not its traces:\n{lines}")
-    return Cleaned(removed, clock() - began, tuple(one for one in residue if one not in ours), unseen)
+        lines = "\n".join(f"  {one.describe(cluster.context)}" for one in ours)
+        raise LeftoversError(
+            f"the run {run_id} was deleted from context {cluster.context}, but not these webhooks and APIs:\n{lines}"
+        )
+    return Cleaned(removed, clock() - began, tuple(one for one in dangling if one not in ours), unseen)
 
 
 def cluster_cleanup(
@@ -83,12 +85,12 @@ def cluster_cleanup(
     timing: Timing = DEFAULT,
     opened: Opened = named_cluster,
 ) -> Iterator[str]:
-    """The command `meshbench cleanup --context`: lists or removes what dead runs left; yields lines for people.
+    """Run the command `meshbench cleanup --context`: list or remove what dead runs left; yield lines for people.
 
     Without `run_id` there must not be more than one run. Raises LockedError for a run that is alive, LeftoversError
     where the API server is away for too long.
     """
-    again = f"meshbench cleanup --context {context}{f' --run-id {run_id}' if run_id else ''}{' --list' * only_list}"
+    command = f"meshbench cleanup --context {context}{f' --run-id {run_id}' if run_id else ''}{' --list' * only_list}"
     with (
         watching() as watch,
         credentials_folder() as folder,
@@ -98,17 +100,19 @@ def cluster_cleanup(
             yield from _reached(cluster, watch=watch)
             yield from _cleaned_up(cluster, run_id, only_list=only_list, watch=watch)
         except ClusterError as error:
-            raise LeftoversError(f"context {context}: {error}\nsomething may be left; later: {again}") from error
-        watch.check()  # one signal does not stop it, but is told in the exit code
+            raise LeftoversError(
+                f"context {context}: {error}\nsomething may be left; hint: later run: {command}"
+            ) from error
+        watch.check()  # one signal does not stop it, but sets the exit code
 
 
 def _reached(cluster: Cluster, *, watch: Watch) -> Iterator[str]:
-    """Waits for an API server that is away, and says so at once; the next question finds out whether it came back.
+    """Wait for an API server that is away, and report that at once; the next request finds out whether it came back.
     Nothing was removed yet, so that a signal ends the wait. Raises RefusedError where waiting would not help."""
     timing = cluster.timing
-    patience_s, cluster.patience_s = cluster.patience_s, 0.0  # with one question, between two looks for signals
-    if told := silence(cluster):
-        yield f"{told}; waiting for up to {timing.clean_s:.0f} s"
+    patience_s, cluster.patience_s = cluster.patience_s, 0.0  # with one request between two checks for signals
+    if outage := silence(cluster):
+        yield f"{outage}; waiting for up to {timing.clean_s:.0f} s"
         wait_until(lambda: not silence(cluster), timeout_s=timing.clean_s, watch=watch, poll_s=timing.away_poll_s)
     cluster.patience_s = patience_s
 
@@ -118,10 +122,10 @@ def _cleaned_up(cluster: Cluster, run_id: str | None, *, only_list: bool, watch:
     leftovers = find_leftovers(cluster, run_id)
     runs = leftovers.by_run()
     if leftovers.unseen:
-        yield f"not looked at, since it may not be listed: {', '.join(leftovers.unseen)}"
-    if not runs and leftovers.blind:
+        yield f"not searched, since it may not be listed: {', '.join(leftovers.unseen)}"
+    if not runs and leftovers.is_blind:
         role = shipped("manifests") / "rbac" / "run.yaml"
-        raise RefusedError(f"namespaces may not be listed, so that nobody knows what is left; bind {role}")
+        raise RefusedError(f"namespaces may not be listed, so that it is unknown what is left; hint: bind {role}")
     if not runs:
         yield f"nothing is left of {run_id or 'any run'}"
     elif only_list:
@@ -134,20 +138,20 @@ def _cleaned_up(cluster: Cluster, run_id: str | None, *, only_list: bool, watch:
 def _only(runs: Mapping[str, tuple[Found, ...]], context: str) -> str:
     if len(runs) > 1:
         commands = "\n".join(f"  meshbench cleanup --context {context} --run-id {run}" for run in runs)
-        raise RefusedError(f"{len(runs)} runs left something; say which is to be removed:\n{commands}")
+        raise RefusedError(f"{len(runs)} runs left something; hint: choose one:\n{commands}")
     return next(iter(runs))
 
 
 def _clean(cluster: Cluster, run_id: str, things: tuple[Found, ...], *, watch: Watch) -> Iterator[str]:
     holder, began = read_holder(cluster), time.monotonic()
     if holder is not None and holder.run_id == run_id:
-        yield f"looking whether {run_id} is alive"
+        yield f"checking whether {run_id} is alive"
         if is_alive(cluster, holder, watch=watch):
-            raise LockedError(f"{run_id} is running on context {cluster.context}; end it with Ctrl-C there")
+            raise LockedError(f"{run_id} is running on context {cluster.context}; hint: end it with Ctrl-C there")
     cleaned = clean_cluster(cluster, run_id, watch=watch)
     remove_lock(cluster, run_id, watch=watch)
     yield f"{run_id}: removed in {format_duration(time.monotonic() - began)}: {told(things)}"
-    yield from (f"not ours, and left alone: {one.told(cluster.context)}" for one in cleaned.foreign)
+    yield from (f"not ours, and left alone: {one.describe(cluster.context)}" for one in cleaned.foreign)
 
 
 def _listed(cluster: Cluster, runs: Mapping[str, tuple[Found, ...]]) -> Iterator[str]:

@@ -1,9 +1,10 @@
-"""What runs left on a cluster, by their labels alone: all kinds that the API server knows, in all namespaces."""
+"""Find what runs left on a cluster, by their labels alone: all kinds that the API server knows, in all namespaces."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 
 from bench.errors import ClusterError
@@ -12,64 +13,66 @@ from bench.k8s.connection import KindInfo
 from bench.k8s.ownership import OURS, selector
 from bench.targets.cluster.teardown.stages import Found, found
 
-_FORBIDDEN: Final = 403
-_CANNOT_BE_LISTED: Final = (404, 405)  # the kind has gone meanwhile, or was never for listing
+_CANNOT_BE_LISTED: Final = (
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.METHOD_NOT_ALLOWED,
+)  # deleted meanwhile, or not for listing
 _NAMED_AT_MOST: Final = 4
 _AT_ONCE: Final = 8  # a hundred kinds, one after another, take seconds on a cluster that is far away
 
 
 @dataclass(frozen=True, slots=True)
 class Leftovers:
-    """Objects that carry runs' labels; `unseen` are kinds that we may not list."""
+    """Objects that carry runs' labels; `unseen` are kinds that our user may not list."""
 
     found: tuple[Found, ...]
     unseen: tuple[str, ...] = ()
 
     @property
-    def blind(self) -> bool:
-        """Whether nothing found means nothing: every run has namespaces."""
+    def is_blind(self) -> bool:
+        """Whether an empty result has no meaning: every run has namespaces."""
         return "Namespace" in self.unseen
 
     def by_run(self) -> Mapping[str, tuple[Found, ...]]:
-        """The same, apart for each run, oldest run first."""
+        """Return the objects of each run, oldest run first."""
         runs = sorted({one.run_id for one in self.found})
         return {run: tuple(one for one in self.found if one.run_id == run) for run in runs}
 
 
 def find_leftovers(cluster: Cluster, run_id: str | None = None) -> Leftovers:
-    """Everything on the cluster that carries the labels of a run, or of any run."""
+    """Return everything on the cluster that carries the labels of a run, or of any run."""
     kinds = [kind for kind in cluster.kinds() if {"list", "delete"} <= kind.verbs]
     return look_for(cluster, kinds, labels=OURS if run_id is None else selector(run_id))
 
 
 def look_for(cluster: Cluster, kinds: Iterable[KindInfo | Ref], *, labels: str) -> Leftovers:
-    """The objects of these kinds with these labels, each of them once."""
-    asked = tuple(dict.fromkeys((one.api_version, one.kind) for one in kinds))
+    """Return the objects of these kinds with these labels, each of them once."""
+    requested = tuple(dict.fromkeys((one.api_version, one.kind) for one in kinds))
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        answers = tuple(pool.map(lambda one: _listed(cluster, *one, labels=labels), asked))
+        answers = tuple(pool.map(lambda one: _listed(cluster, *one, labels=labels), requested))
     things = {one["metadata"]["uid"]: found(one) for listed in answers for one in listed or ()}
-    unseen = tuple(kind for (_, kind), listed in zip(asked, answers, strict=True) if listed is None)
+    unseen = tuple(kind for (_, kind), listed in zip(requested, answers, strict=True) if listed is None)
     return Leftovers(tuple(things.values()), unseen)
 
 
 def _listed(cluster: Cluster, api_version: str, kind: str, *, labels: str) -> tuple[Object, ...] | None:
-    """None where we may not list the kind."""
+    """Return the objects; None where our user may not list the kind."""
     try:
         return cluster.list(api_version, kind, labels=labels)
     except ClusterError as error:
         if error.status in _CANNOT_BE_LISTED:
             return ()
-        if error.status == _FORBIDDEN:
+        if error.status == HTTPStatus.FORBIDDEN:
             return None
         raise
 
 
 def told(things: Iterable[Found]) -> str:
-    """In words, kind by kind: `Namespace bookinfo-7f3a; 14 CustomResourceDefinition`. What goes with something else is
-    not named."""
+    """Format objects kind by kind: `Namespace bookinfo-7f3a; 14 CustomResourceDefinition`. What is deleted with
+    something else is not named."""
     everything = tuple(things)
     namespaces = {one.ref.name for one in everything if one.ref.kind == "Namespace"}
-    heads = [one.ref for one in everything if one.ref.namespace not in namespaces and not one.derived]
+    heads = [one.ref for one in everything if one.ref.namespace not in namespaces and not one.is_owned]
     counts = Counter(ref.kind for ref in heads)
     few = [str(ref) for ref in heads if counts[ref.kind] <= _NAMED_AT_MOST]
     many = [f"{count} {kind}" for kind, count in counts.items() if count > _NAMED_AT_MOST]

@@ -1,4 +1,4 @@
-"""The removal of one run from a cluster, stage by stage; `cleanup` says when."""
+"""Remove one run from a cluster, stage by stage; `cleanup` decides when."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,12 +22,12 @@ _NAMESPACE: Final = Ref("v1", "Namespace", "")
 
 @dataclass(slots=True)
 class Removal:
-    """One removal under way.
+    """One removal in progress.
 
-    `deadline` is on the clock of the cluster's `timing`. `seen` is everything of the run that was met, by uid; `left`
-    what is still there; `refused` why the deletion of an object was not accepted the last time; `trouble` why the API
-    server gave no answer to the last question; `planes` are the control planes that a run can install; `gone` that
-    nothing of the run is left, but perhaps traces.
+    `deadline` is on the clock of the cluster's `timing`. `seen` is every object of the run that was listed, by uid;
+    `left` what is still there; `refused` why the deletion of an object was not accepted the last time; `last_error` why
+    the API server gave no answer to the last request; `planes` are the control planes that a run can install;
+    `is_deleted` that nothing of the run is left, except perhaps dangling webhooks and APIs.
     """
 
     cluster: Cluster
@@ -38,33 +38,36 @@ class Removal:
     seen: dict[str, Found] = field(default_factory=dict)
     left: tuple[Found, ...] = ()
     refused: dict[Ref, str] = field(default_factory=dict)
-    trouble: str = ""
-    gone: bool = False
+    last_error: str = ""
+    is_deleted: bool = False
 
     def remove_all(self) -> tuple[str, ...]:
-        """Until a look at all kinds finds nothing; returns the kinds that may not be listed. Raises LeftoversError."""
-        while (leftovers := self._look()).found:
+        """Remove until no kind has an object of the run; return the kinds that may not be listed. Raises
+        LeftoversError."""
+        while (leftovers := self._list_left()).found:
             for stage in Stage:
                 later = tuple(one for other in Stage if other > stage for one in of_stage(leftovers.found, other))
                 self._remove(stage, of_stage(leftovers.found, stage), later)
-        if leftovers.blind:
-            raise LeftoversError(self._told("its namespaces may not be listed, so that nobody knows what is left"))
-        self.gone = True
+        if leftovers.is_blind:
+            raise LeftoversError(
+                self._format_message("its namespaces may not be listed, so that it is unknown what is left")
+            )
+        self.is_deleted = True
         return leftovers.unseen
 
-    def traces(self) -> tuple[Residue, ...]:
-        """Webhooks and APIs on the cluster that lead nowhere, whoever left them. Raises LeftoversError."""
-        return self._asked(partial(find_residue, self.cluster))
+    def find_dangling(self) -> tuple[Residue, ...]:
+        """Return all dangling webhooks and APIs on the cluster, whichever program left them. Raises LeftoversError."""
+        return self._ask(partial(find_residue, self.cluster))
 
-    def _look(self) -> Leftovers:
-        """Everything of the run but its lock, which is given back by `lease`."""
-        looked = self._asked(partial(find_leftovers, self.cluster, self.run_id))
-        self.left = tuple(one for one in looked.found if one.stage != Stage.LOCK)
+    def _list_left(self) -> Leftovers:
+        """Return everything of the run but its lock, which `lock` releases."""
+        listed = self._ask(partial(find_leftovers, self.cluster, self.run_id))
+        self.left = tuple(one for one in listed.found if one.stage != Stage.LOCK)
         self.seen |= {one.thing["metadata"]["uid"]: one for one in self.left}
-        return Leftovers(self.left, looked.unseen)
+        return Leftovers(self.left, listed.unseen)
 
-    def _asked(self, ask: Callable[[], T]) -> T:
-        """The API server's answer, as soon as it gives one."""
+    def _ask(self, ask: Callable[[], T]) -> T:
+        """Return the API server's answer, as soon as it gives one."""
         answers: list[T] = []
 
         def is_answered() -> bool:
@@ -75,7 +78,7 @@ class Removal:
         return answers[-1]
 
     def _remove(self, stage: Stage, things: tuple[Found, ...], later: tuple[Found, ...]) -> None:
-        """Asks for the removal of a stage's objects, all at once, and waits for those that the next stage waits for."""
+        """Request the deletion of a stage's objects, all at once, and wait for those that the next stage waits for."""
         kinds = tuple(one.ref for one in things)
 
         def is_over() -> bool:
@@ -86,41 +89,41 @@ class Removal:
             self._delete(deletions(now))
             return not awaited(now)
 
-        def namespaces_are_gone() -> bool:
+        def namespaces_are_deleted() -> bool:
             now = tuple(one for one in self._look_for([_NAMESPACE]) if one.stage != Stage.LOCK)
             self.left = (*now, *later)
             return not now
 
-        def made_is_gone() -> bool:
+        def made_is_deleted() -> bool:
             made = self._made_by_meshes()
             self.left = (*made, *later)
-            self._delete(tuple(Deletion(one.ref) for one in made if not one.going))
+            self._delete(tuple(Deletion(one.ref) for one in made if not one.is_terminating))
             return not made
 
         if stage == Stage.MADE_BY_MESH:
-            self._wait(made_is_gone)
+            self._wait(made_is_deleted)
         elif stage == Stage.NAMESPACES:
-            self._wait(namespaces_are_gone)
+            self._wait(namespaces_are_deleted)
         elif things:
             self._wait(is_over)
 
     def _look_for(self, kinds: Iterable[Ref]) -> tuple[Found, ...]:
-        looked = look_for(self.cluster, kinds, labels=selector(self.run_id))
-        lost = {one.ref.kind for one in self.seen.values()}.intersection(looked.unseen)
-        if lost:  # not gone, but out of sight
-            raise LeftoversError(self._told(f"may not be listed any more: {', '.join(sorted(lost))}"))
-        return looked.found
+        listed = look_for(self.cluster, kinds, labels=selector(self.run_id))
+        lost = {one.ref.kind for one in self.seen.values()}.intersection(listed.unseen)
+        if lost:  # not deleted, but no longer listed
+            raise LeftoversError(self._format_message(f"may not be listed any more: {', '.join(sorted(lost))}"))
+        return listed.found
 
     def _remove_dead_webhooks(self) -> None:
-        """A webhook of this run behind which nobody is would refuse what goes before it: then it goes first."""
+        """Delete dangling webhooks of this run first, since they would refuse the deletion of other objects."""
         dead = (one.found for one in dead_webhooks(self.cluster) if run_of(one.found.thing) == self.run_id)
         self._delete(deletions(dead))
 
     def _made_by_meshes(self) -> tuple[Found, ...]:
-        """What the control planes that this run installed made without labels. Their kinds, which go later, tell which
-        control planes those are."""
+        """Return what the control planes that this run installed made without labels. Their kinds, which are deleted
+        later, show which control planes those are."""
         meshes = sorted({one.component for one in self.seen.values()} & self.planes.keys())
-        refs = (ref for mesh in meshes for ref in self.planes[mesh].own_leftovers(self.cluster))
+        refs = (ref for mesh in meshes for ref in self.planes[mesh].find_leftovers(self.cluster))
         return tuple(Found(ref, thing) for ref in refs if (thing := self.cluster.get(ref)))
 
     def _delete(self, requests: tuple[Deletion, ...]) -> None:
@@ -135,19 +138,19 @@ class Removal:
                 self.refused.pop(request.ref, None)
 
     def _wait(self, done: Callable[[], bool]) -> None:
-        """Asks once in any case, since asking for a removal is quick and waiting for it is not. Raises LeftoversError
-        at the deadline, at a second signal, and for an answer after which nobody needs to ask again."""
+        """Call `done` once in any case, since requesting a deletion is quick and waiting for it is not. Raises
+        LeftoversError at the deadline, at a second signal, and for an answer that a retry would not change."""
 
         def is_done() -> bool:
             try:
-                is_it = done()
+                result = done()
             except ClusterError as error:
-                self.trouble = str(error)
-                if not error.is_passing:
-                    raise LeftoversError(self._told("the API server does not let it go on")) from error
+                self.last_error = str(error)
+                if not error.is_retryable:
+                    raise LeftoversError(self._format_message("the API server refuses to continue")) from error
                 return False
-            self.trouble = ""
-            return is_it
+            self.last_error = ""
+            return result
 
         def is_over() -> str:
             return "done" if is_done() else "late" if self._is_late() else ""
@@ -157,25 +160,29 @@ class Removal:
                 is_over, timeout_s=inf, watch=Patience(self.watch), poll_s=self.cluster.timing.poll_s
             )
         except Interrupted:
-            raise LeftoversError(self._told("a second signal ended the waiting")) from None
+            raise LeftoversError(self._format_message("a second signal ended the wait")) from None
         if end == "late":
-            raise LeftoversError(self._told("not everything went in time"))
+            raise LeftoversError(self._format_message("not everything was deleted in time"))
 
     def _is_late(self) -> bool:
-        """A signal that leaves little time may come at any moment of a removal, or have come long before it."""
+        """Return whether the deadline has passed. A signal with a short deadline may come at any moment of a removal,
+        or have come long before it."""
         now_s = self.cluster.timing.clock()
-        if self.watch.hasty:
+        if self.watch.has_short_deadline:
             self.deadline = min(self.deadline, (self.watch.noted_s or now_s) + self.cluster.timing.haste_s)
         return now_s >= self.deadline
 
-    def _told(self, why: str) -> str:
+    def _format_message(self, why: str) -> str:
         context = self.cluster.context
-        trouble = (f"  {self.trouble}",) if self.trouble else ()
-        if self.gone:
+        detail = (f"  {self.last_error}",) if self.last_error else ()
+        if self.is_deleted:
             head = (
-                f"the run {self.run_id} is gone from context {context}, but nobody knows whether its traces are: {why}"
+                f"the run {self.run_id} was deleted from context {context}, but it is unknown whether it left dangling "
+                f"webhooks or APIs: {why}"
             )
-            return "\n".join((head, *trouble, f"to look for webhooks and APIs: meshbench doctor --context {context}"))
-        lines = explain(self.cluster, self.left, self.refused) if not self.watch.impatient else ()
-        again = f"to remove what is left: meshbench cleanup --context {context} --run-id {self.run_id}"
-        return "\n".join((f"the run {self.run_id} is still on context {context}: {why}", *trouble, *lines, again))
+            return "\n".join(
+                (head, *detail, f"hint: to list dangling webhooks and APIs: meshbench doctor --context {context}")
+            )
+        lines = explain(self.cluster, self.left, self.refused) if not self.watch.is_forced else ()
+        hint = f"hint: to remove what is left: meshbench cleanup --context {context} --run-id {self.run_id}"
+        return "\n".join((f"the run {self.run_id} is still on context {context}: {why}", *detail, *lines, hint))

@@ -1,8 +1,8 @@
-"""In which order what a run left is deleted, so that nothing is needed any more when it goes. Pure.
+"""In which order what a run left is deleted, so that nothing is needed any more when it is deleted. Pure.
 
-A mesh's webhook answers for its objects, and its control plane for their finalizers: both outlive the objects, and the
-webhook goes before the control plane, or the API server asks one that is gone and refuses every deletion. The kinds go
-last: while they stay, they tell that we installed the mesh.
+A mesh's webhook answers for its objects, and its control plane for their finalizers: both outlive the objects. The
+webhook is deleted before the control plane, or the API server would call one that is gone and refuse every deletion.
+The custom resource definitions are deleted last: while they stay, they show that we installed the mesh.
 """
 
 from collections.abc import Iterable
@@ -16,20 +16,23 @@ from bench.k8s.ownership import COMPONENT, POD_GRACE_S, labels_of, run_of
 MESH_COMPONENTS: Final = ("istio", "kuma")
 LOCK_COMPONENT: Final = "lock"
 
-_ASKED_FIRST: Final = ("admissionregistration.k8s.io", "apiregistration.k8s.io")  # what the API server asks for others
-# A CNI plug-in takes itself out of its node when it ends: one that was killed keeps all new pods off it.
+_ASKED_FIRST: Final = (
+    "admissionregistration.k8s.io",
+    "apiregistration.k8s.io",
+)  # what the API server calls for other objects
+# A CNI plugin removes itself from its node when it ends: one that was killed keeps all new pods off it.
 _PATIENT: Final = "DaemonSet"
 
 
 class Stage(IntEnum):
-    """What goes together; a stage begins when nothing is left of the one before that it has to wait for."""
+    """What is deleted together; a stage begins when nothing is left of the one before that it has to wait for."""
 
     APPLICATION = 1
     POLICIES = 2
     WEBHOOKS = 3
     CONTROL_PLANE = 4
     MADE_BY_MESH = 5  # what the control plane made outside its namespace, without labels
-    NAMESPACES = 6  # of the first and the fourth stage: they take seconds to go, with nothing in them that matters
+    NAMESPACES = 6  # of the first and the fourth stage: their deletion takes seconds, with nothing in them that matters
     KINDS = 7
     LOCK = 8
 
@@ -50,13 +53,13 @@ class Found:
         return labels_of(self.thing).get(COMPONENT, "")
 
     @property
-    def going(self) -> bool:
-        """Its deletion has been asked for."""
+    def is_terminating(self) -> bool:
+        """Whether its deletion was requested."""
         return bool(self.thing["metadata"].get("deletionTimestamp"))
 
     @property
-    def derived(self) -> bool:
-        """Another object made it and takes it along, as a ReplicaSet its pods."""
+    def is_owned(self) -> bool:
+        """Whether another object made it and is deleted with it, as a ReplicaSet's pods."""
         return any(owner.get("controller") for owner in self.thing["metadata"].get("ownerReferences") or ())
 
     @property
@@ -73,38 +76,39 @@ class Found:
 
 
 def found(thing: Object) -> Found:
-    """An object as the cluster lists it."""
+    """Return an object as the cluster lists it."""
     return Found(ref_of(thing), thing)
 
 
 def is_custom(api_version: str) -> bool:
-    """Whether such objects exist by a custom resource definition, and not by Kubernetes itself."""
+    """Return whether such objects exist by a custom resource definition, and not by Kubernetes itself."""
     group = group_of(api_version)
     return "." in group and (not group.endswith(".k8s.io") or group == "gateway.networking.k8s.io")
 
 
 def group_of(api_version: str) -> str:
-    """The API group; empty for the core's."""
+    """Return the API group; empty for the core's."""
     return api_version.partition("/")[0] if "/" in api_version else ""
 
 
 def of_stage(things: Iterable[Found], stage: Stage) -> tuple[Found, ...]:
-    """What a stage has to see gone. What is in a namespace of ours goes with it, at the latest in the namespace's own
-    stage."""
+    """Return what has to be deleted in a stage. What is in a namespace of ours is deleted with it, at the latest in the
+    namespace's own stage."""
     everything = tuple(things)
     ends = {one.ref.name: one.stage for one in everything if one.ref.kind == "Namespace"}
     return tuple(one for one in everything if min(one.stage, ends.get(one.ref.namespace, one.stage)) == stage)
 
 
 def awaited(things: Iterable[Found]) -> tuple[Found, ...]:
-    """Of a stage's objects, those for which the next stage has to wait: not a namespace that is going, nor what goes
-    with it, but pods, which still want their control plane, and custom resources."""
+    """Return the objects of a stage for which the next stage has to wait: not a namespace that is terminating, nor what
+    is deleted with it, but pods, which still need their control plane, and custom resources."""
     everything = tuple(things)
-    going = {one.ref.name for one in everything if one.ref.kind == "Namespace" and one.going}
+    terminating = {one.ref.name for one in everything if one.ref.kind == "Namespace" and one.is_terminating}
     return tuple(
         one
         for one in everything
-        if not (one.ref.kind == "Namespace" and one.going) and (one.ref.namespace not in going or _matters(one))
+        if not (one.ref.kind == "Namespace" and one.is_terminating)
+        and (one.ref.namespace not in terminating or _matters(one))
     )
 
 
@@ -121,12 +125,12 @@ class Deletion:
 
 
 def deletions(things: Iterable[Found]) -> tuple[Deletion, ...]:
-    """The requests that a stage's objects ask for, all to be sent at once: namespaces, what does not go with them or is
-    waited for, and pods in a hurry. Nothing that was asked for already, except that pods are told to hurry; those of a
-    DaemonSet go in their own time."""
+    """Return the requests for a stage's objects, all to be sent at once: namespaces, what is not deleted with them or
+    is waited for, and pods with a short grace period. Nothing that was requested already, except that pods get the
+    shorter period; those of a DaemonSet keep their own."""
     everything = tuple(things)
     namespaces = {one.ref.name for one in everything if one.ref.kind == "Namespace"}
-    first = [one for one in everything if one.ref.kind == "Namespace" and not one.going]
+    first = [one for one in everything if one.ref.kind == "Namespace" and not one.is_terminating]
     pods = [one for one in everything if one.ref.kind == "Pod" and _dawdles(one)]
     rest = [one for one in everything if one.ref.kind not in ("Namespace", "Pod") and _by_itself(one, namespaces)]
     return (
@@ -140,8 +144,8 @@ def _dawdles(pod: Found) -> bool:
     if any(owner["kind"] == _PATIENT for owner in pod.thing["metadata"].get("ownerReferences") or ()):
         return False
     grace_s = pod.thing["metadata"].get("deletionGracePeriodSeconds")
-    return not pod.going or (grace_s is not None and grace_s > POD_GRACE_S)
+    return not pod.is_terminating or (grace_s is not None and grace_s > POD_GRACE_S)
 
 
 def _by_itself(one: Found, namespaces: set[str]) -> bool:
-    return not (one.going or one.derived) and (one.ref.namespace not in namespaces or _matters(one))
+    return not (one.is_terminating or one.is_owned) and (one.ref.namespace not in namespaces or _matters(one))

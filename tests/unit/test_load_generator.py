@@ -1,0 +1,174 @@
+"""The load as its target controls it: its duration and its window."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.errors import StoreError
+from bench.load.generator import LoadOrder, LoadOutcome, Progress, RunningLoad
+from bench.results.samples import RAW_ROW
+from bench.system.cancellation import Watch
+
+S = 1_000_000_000
+
+
+class FakeGenerator:
+    """A generator whose clock advances by half a second at each reading, and whose users send ten requests per second;
+    the responses of the listed seconds are failures."""
+
+    def __init__(self, folder: Path, *, bad: range = range(0), account: Mapping[str, Any] | None = None) -> None:
+        self.folder, self.bad = folder, bad
+        self.account = {"locust_requests": 0, "locust_failures": 0, "recorded": 0} if account is None else account
+        self.ends_ns: int | None = None
+        self.at_ns = 0
+        (folder / "started.json").write_text(json.dumps({"zero_ns": 0, "wall_s": 0.0}), "utf-8")
+        (folder / "names.txt").write_text("page\n", "utf-8")
+
+    def now_ns(self) -> int:
+        self.at_ns += S // 2
+        return self.at_ns
+
+    def tick(self) -> None:
+        rows = np.zeros(self.at_ns * 10 // S, RAW_ROW)
+        rows["started_ns"] = rows["intended_ns"] = np.arange(len(rows)) * (S // 10)
+        rows["latency_ns"] = S // 100
+        rows["ok"] = ~np.isin(rows["started_ns"] // S, self.bad)
+        rows.tofile(self.folder / "samples.bin")
+
+    def trouble(self) -> str:
+        return "Locust ended" if self.ends_ns is not None and self.at_ns > self.ends_ns else ""
+
+    def broken(self) -> bool:
+        return False
+
+    def stop(self, *, timeout_s: float) -> int:
+        assert timeout_s > 0
+        (self.folder / "generator.json").write_text(json.dumps(self.account), "utf-8")
+        return 0
+
+    def write_resources(self, path: Path) -> None:
+        path.touch()
+
+    def remarks(self) -> tuple[str, ...]:
+        return ("as it was",)
+
+
+def led(folder: Path, *, bad: range, warmup_s: float) -> LoadOutcome:
+    """The result of such a load, with a window of 60 seconds."""
+    return led_by(FakeGenerator(folder, bad=bad), folder, warmup_s=warmup_s)
+
+
+def led_by(generator: FakeGenerator, folder: Path, *, warmup_s: float = 5) -> LoadOutcome:
+    order: dict[str, Any] = {"address": "", "virtual_host": "", "locustfile": folder, "reviews": "v3", "seed": 1}
+    load = LoadOrder(users=1, think_time_s=0.1, rate_per_s=None, warmup_s=warmup_s, duration_s=60, **order)
+    return RunningLoad.on(generator, load, folder, wall_s=0).run(
+        watch=Watch(), show=lambda _: None, kept=lambda _: None
+    )
+
+
+@pytest.mark.parametrize(("warmup_s", "begins_s"), [(0, 0), (5, 5), (30, 0)])
+def test_ends_load_whose_requests_all_fail(tmp_path: Path, warmup_s: float, begins_s: float) -> None:
+    """After more than ten seconds, also in the warm-up, the failures become the window. The generator itself has no
+    error."""
+    outcome = led(tmp_path, bad=range(100), warmup_s=warmup_s)
+    assert outcome.window.start_ns == begins_s * S
+    assert 11 < outcome.window.end_ns / S < 17
+    assert not outcome.generator.problem
+    assert outcome.remarks[0] == "as it was"
+    assert outcome.remarks[1].endswith("requests of 10 seconds failed; the load was ended early")
+    assert not outcome.countable
+
+
+def test_continues_load_whose_failures_end(tmp_path: Path) -> None:
+    """Nine seconds of failures do not end the load."""
+    outcome = led(tmp_path, bad=range(9), warmup_s=20)
+    assert (outcome.window.start_ns, outcome.window.end_ns) == (20 * S, 80 * S)
+    assert outcome.remarks == ("as it was",)
+    assert outcome.countable
+
+
+def test_load_that_breaks_off_has_ended_early(tmp_path: Path) -> None:
+    """A load that fails after successful requests is no result, however few of them failed."""
+    outcome = led(tmp_path, bad=range(40, 100), warmup_s=20)
+    assert 50 < outcome.window.end_ns / S < 57
+    assert outcome.generator.problem.endswith("requests of 10 seconds failed; the load was ended early")
+    assert outcome.remarks == ("as it was",)
+    assert not outcome.countable
+
+
+RECORDED = {"locust_requests": 9, "locust_failures": 0, "recorded": 8}
+REFUSED = "the request 'page' cannot be recorded: its response_time None is not a time in ms"
+
+
+@pytest.mark.parametrize(
+    ("account", "problem"),
+    [
+        ({**RECORDED, "problem": REFUSED}, REFUSED),
+        ({**RECORDED, "problem": ""}, "Locust ended"),
+        ({}, "Locust ended"),
+        ({"problem": "a file is missing"}, "Locust ended"),
+    ],
+    ids=["the recorder gave up", "it did not", "no account", "an account that is not Locust's"],
+)
+def test_recorders_reason_takes_precedence(tmp_path: Path, account: Mapping[str, Any], problem: str) -> None:
+    """A load that ends by itself has the recorder's reason, if it gave one, and else the target's."""
+    generator = FakeGenerator(tmp_path, account=account)
+    generator.ends_ns = 20 * S
+    outcome = led_by(generator, tmp_path)
+    assert outcome.generator.problem == problem
+    assert outcome.window.end_ns < 60 * S
+
+
+def test_record_has_the_recorders_account(tmp_path: Path) -> None:
+    """Derived starts and the largest clock step come from Locust's account."""
+    account = {**RECORDED, "problem": "", "derived_starts": 4, "clock_step_ms": 12.5}
+    record = led_by(FakeGenerator(tmp_path, account=account), tmp_path).generator
+    assert (record.derived_starts, record.clock_step_ms) == (4, 12.5)
+
+
+class OddGenerator(FakeGenerator):
+    """Its last row has an unknown name."""
+
+    def tick(self) -> None:
+        super().tick()
+        rows = np.fromfile(self.folder / "samples.bin", RAW_ROW)
+        rows["name"][-1:] = 7
+        rows.tofile(self.folder / "samples.bin")
+
+
+def test_invalid_rows_are_one_error_and_others_stay(tmp_path: Path) -> None:
+    """On this machine the folder is unreadable; the valid samples are stored before."""
+    order: dict[str, Any] = {"address": "", "virtual_host": "", "locustfile": tmp_path, "reviews": "v3", "seed": 1}
+    asked = LoadOrder(users=1, think_time_s=0.1, rate_per_s=None, warmup_s=0, duration_s=20, **order)
+    load, kept = RunningLoad.on(OddGenerator(tmp_path, bad=range(0)), asked, tmp_path, wall_s=0), list[LoadOutcome]()
+    with pytest.raises(StoreError, match=r"are invalid: samples\.bin: 1 of \d+ rows") as caught:
+        load.run(watch=Watch(), show=lambda _: None, kept=kept.append)
+    assert caught.value.exit_code == 9
+    assert len(kept[0].samples) > 100
+    assert (tmp_path / "samples.parquet").exists()
+
+
+class VariedGenerator(FakeGenerator):
+    """Each response takes a millisecond more than the one before."""
+
+    def tick(self) -> None:
+        super().tick()
+        rows = np.fromfile(self.folder / "samples.bin", RAW_ROW)
+        rows["latency_ns"] = (1 + np.arange(len(rows))) * 1_000_000
+        rows.tofile(self.folder / "samples.bin")
+
+
+def test_live_p95_is_the_nearest_rank(tmp_path: Path) -> None:
+    """The printed P95 and the report's are both a measured latency, without interpolation."""
+    order: dict[str, Any] = {"address": "", "virtual_host": "", "locustfile": tmp_path, "reviews": "v3", "seed": 1}
+    asked = LoadOrder(users=1, think_time_s=0.1, rate_per_s=None, warmup_s=0, duration_s=20, **order)
+    shown: list[Progress] = []
+    load = RunningLoad.on(VariedGenerator(tmp_path), asked, tmp_path, wall_s=0)
+    load.run(watch=Watch(), show=shown.append, kept=lambda _: None)
+    found = [progress.p95_ms for progress in shown if progress.p95_ms is not None]
+    assert len(found) > 5
+    assert all(value.is_integer() for value in found)

@@ -1,0 +1,280 @@
+"""The gate's rule, and its commands."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bench.analysis.history import HistoryLine, append, conditions, lines_of
+from bench.analysis.regression import FEWEST_NIGHTS, Decision, GateRecord, as_markdown, decide, limits, write_junit
+from bench.cli.main import main
+from bench.results.store import StoredRun
+from tests.factory import ENVIRONMENT, STARTED_AT, make_run
+from tests.unit.test_history import SHORT, TWO, changed, line
+
+QUIET = (0.00, 0.03, -0.03, 0.02, -0.02, 0.01, -0.01, 0.00)
+
+
+def outcomes(nights: Sequence[HistoryLine]) -> list[str]:
+    return [decision.outcome for decision in decide(nights)]
+
+
+def nights(*shifts: float, **changes: Any) -> list[HistoryLine]:
+    """Nights whose ln ratio is off the usual one by these shifts."""
+    return [line(n, ln_ratio=math.log(1.4) + shift, **changes) for n, shift in enumerate(shifts)]
+
+
+def simulated(rng: np.random.Generator, count: int, *, shift: float = 0.0, since: int = 0) -> list[HistoryLine]:
+    """Nights of 3 repeats a side: repeats differ by 5 %, each configuration by 2 % from night to night."""
+    sides = rng.normal(0, 0.05, (count, 2, 3)).mean(axis=2) + rng.normal(0, 0.02, (count, 2))
+    ratios = sides[:, 1] - sides[:, 0]
+    ratios[since:] += shift
+    return nights(*ratios.tolist())
+
+
+def test_false_alarms_are_rare() -> None:
+    """Without a change, at most 1 night in 100 ends as a regression, and about 1 in 100 with a warning."""
+    rng = np.random.default_rng(20261123)
+    found = [outcome for _ in range(60) for outcome in outcomes(simulated(rng, 100))]
+    assert 0 < found.count("regression") / len(found) <= 0.01
+    assert 0 < found.count("warning") / len(found) <= 0.02
+
+
+def test_detects_real_change() -> None:
+    """Of injected changes of +20 %, 9 in 10 fail the job within 5 nights, and most warn in the first."""
+    rng = np.random.default_rng(7)
+    found = [outcomes(simulated(rng, 25, shift=math.log(1.2), since=20))[20:] for _ in range(100)]
+    assert sum("regression" in five for five in found) >= 90
+    assert sum(five[0] == "warning" for five in found) >= 60
+
+
+@pytest.mark.parametrize("count", [FEWEST_NIGHTS, 12, 20])
+def test_limits_are_prediction_limits(count: int) -> None:
+    """A further night of the same kind is beyond the 95 % limit in 1 case of 20, beyond the 99 % limit in 1 of 100."""
+    rng = np.random.default_rng(count)
+    beyond_95 = beyond_99 = 0
+    for night, *usual in rng.normal(0.3, 0.05, (4000, count + 1)).tolist():
+        found = limits(usual)
+        assert found
+        beyond_95 += night > found.limit_95
+        beyond_99 += night > found.limit_99
+    assert stats.binomtest(beyond_95, 4000, 0.05).pvalue > 0.001
+    assert stats.binomtest(beyond_99, 4000, 0.01).pvalue > 0.001
+
+
+def test_uses_the_last_20_nights() -> None:
+    """Older nights do not change the limits."""
+    recent = [0.01 * (n % 5) for n in range(20)]
+    assert limits([9.0, -9.0, *recent]) == limits(recent)
+
+
+def test_first_night_warns_and_second_fails() -> None:
+    """+30 % is a warning, and a regression while the next nights have it, too."""
+    assert outcomes(nights(*QUIET, 0.26, 0.26, 0.27, 0.0))[8:] == ["warning", "regression", "regression", "pass"]
+
+
+def test_single_high_night_is_no_regression() -> None:
+    """A night beyond the limit, then a usual one, then another high one: two warnings, no regression."""
+    assert outcomes(nights(*QUIET, 0.2, 0.0, 0.6))[8:] == ["warning", "pass", "warning"]
+
+
+def test_small_change_is_no_warning() -> None:
+    """A night beyond the 99 % limit but less than 5 % above the usual passes, and reports the change."""
+    decision = decide(nights(*(shift / 10 for shift in QUIET), 0.04))[-1]
+    assert decision.limit_99 is not None
+    assert decision.ratio is not None
+    assert decision.ratio > decision.limit_99
+    assert decision.outcome == "pass"
+    assert "+4.1 %" in decision.reason
+
+
+def test_regression_never_becomes_the_baseline() -> None:
+    """A month of regression still fails, the first usual night passes, and the limit stays where it was."""
+    decisions = decide(nights(*QUIET, *[0.2] * 30, 0.0, 0.2))[-3:]
+    assert [decision.outcome for decision in decisions] == ["regression", "pass", "warning"]
+    assert decisions[2].usual == pytest.approx(1.4, rel=0.001)
+
+
+def test_invalid_night_neither_counts_nor_interrupts() -> None:
+    """Two high nights with an invalid night in between are still two valid nights in a row."""
+    high, gap, again = nights(*QUIET, 0.26, 9.0, 0.26)[8:]
+    unmeasured = gap.model_copy(update={"valid": False})
+    assert outcomes([*nights(*QUIET), high, unmeasured, again])[8:] == ["warning", "invalid", "regression"]
+
+
+def test_invalid_nights_are_not_in_the_baseline() -> None:
+    """Invalid nights do not count towards the minimum number of nights."""
+    bad = nights(*QUIET, valid=False)
+    assert outcomes([*bad, line(20)])[-1] == "no baseline"
+
+
+def test_three_invalid_nights_in_a_row_fail() -> None:
+    """The third invalid night is reported, the first two are not, and a valid one resets the count."""
+    series = [line(n, valid=n == 3, reason="why") for n in range(7)]
+    assert ["ALARM: 3 consecutive nights" in decision.reason for decision in decide(series)] == [
+        n in (2, 6) for n in range(7)
+    ]
+
+
+def test_other_conditions_begin_new_baseline() -> None:
+    """The first night under other conditions is only recorded, with what changed; earlier ones stay stored."""
+    new = line(8, ln_ratio=2.0, fingerprint="g", conditions={"cpus": "16"})
+    back = line(9, ln_ratio=math.log(1.4))
+    decisions = decide([*nights(*QUIET), new, back])[8:]
+    assert [decision.outcome for decision in decisions] == ["no baseline", "pass"]
+    assert "cpus: 8 / 16" in decisions[0].reason
+
+
+def test_accepting_begins_new_baseline() -> None:
+    """After a regression is accepted, the next nights are compared with its level."""
+    level = nights(*QUIET, 0.26, 0.26, *(0.26 + shift for shift in QUIET))
+    level[9] = level[9].model_copy(update={"accepted": "new Envoy"})
+    found = outcomes(level)
+    assert found[8:14] == ["warning", *["no baseline"] * 5]
+    assert set(found[14:]) == {"pass"}
+
+
+def test_equal_nights_have_no_limits() -> None:
+    """Nights that do not differ at all have too coarse a measurement."""
+    decision = decide(nights(*[0.0] * 9))[-1]
+    assert (decision.outcome, decision.limit_95) == ("no baseline", None)
+    assert "all equal" in decision.reason
+
+
+DECISIONS = tuple(
+    Decision(run_id="r", at=STARTED_AT, configuration=name, reference="base", outcome=outcome, reason="a|b <i> & *c*")
+    for name, outcome in (
+        ("one", "pass"),
+        ("two", "warning"),
+        ("three", "regression"),
+        ("four", "no baseline"),
+        ("five", "inconclusive"),
+        ("six", "invalid"),
+    )
+)
+FOUND = GateRecord(run_id="r", scenario="nightly", fingerprint="f", exit_code=6, decisions=DECISIONS)
+
+
+def test_junit_has_a_case_per_contrast(tmp_path: Path) -> None:
+    """A regression fails, an invalid contrast is an error, an undecided one is skipped, others pass; counts agree."""
+    write_junit(FOUND, tmp_path / "gate.xml")
+    suite = ET.parse(tmp_path / "gate.xml").getroot()  # noqa: S314  # our own file
+    tags = [[child.tag for child in case] for case in suite.iter("testcase")]
+    assert tags == [["system-out"], ["system-out"], ["failure"], ["skipped"], ["skipped"], ["error"]]
+    assert [suite.get(name) for name in ("tests", "failures", "errors", "skipped")] == ["6", "1", "1", "2"]
+    failure = suite.find(".//failure")
+    assert failure is not None
+    assert failure.get("message") == "a|b <i> & *c*"
+
+
+def test_markdown_is_escaped() -> None:
+    """The table has a row per contrast, and a reason is text: no tag, no markup."""
+    text = as_markdown(FOUND)
+    assert [row.count("|") for row in text.splitlines() if row.startswith("|")] == [7] * 8
+    assert r"a\|b &lt;i&gt; &amp; \*c\*" in text
+    assert "**regression**" in text
+
+
+# Through the command: faults.md's cases are a nightly job's first weeks.
+
+
+def night(output: Path, number: int, *, istio_ms: float = 9.0) -> StoredRun:
+    """The run of one night, after the synthetic history of `remember`."""
+    configurations = (TWO[0], replace(TWO[1], median_ms=istio_ms))
+    run = make_run(output / str(number), replace(SHORT, configurations=configurations, run_sd=0.01, seed=number))
+    return changed(run, run_id=f"night-{number}", started_at=STARTED_AT + timedelta(days=number))
+
+
+def remember(history: Path, like: StoredRun) -> None:
+    """Eight nights before `like`, under its conditions, about as slow."""
+    (model,) = lines_of(like)
+    assert model.ln_ratio is not None
+    append(
+        history,
+        [
+            model.model_copy(
+                update={
+                    "run_id": f"old-{n}",
+                    "at": model.at - timedelta(days=20 - n),
+                    "ln_ratio": model.ln_ratio + shift,
+                }
+            )
+            for n, shift in enumerate(QUIET)
+        ],
+    )
+
+
+def call(*words: str | Path) -> int:
+    try:
+        main([str(word) for word in words])
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_run_without_history_is_only_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No history, a short one and one under other conditions all mean no baseline yet, exit code 0."""
+    run, history = night(tmp_path, 1), tmp_path / "history.jsonl"
+    assert call("gate", run.path, "--history", history) == 0
+    assert "**no baseline**" in capsys.readouterr().out
+    other = changed(night(tmp_path, 2), environment=ENVIRONMENT.model_copy(update={"kernel": "7.0.0"}))
+    assert conditions(other) != conditions(run)
+    assert call("gate", other.path, "--history", history) == 0
+    assert "kernel: 6.1.0 / 7.0.0" in capsys.readouterr().out
+    assert len(history.read_bytes().splitlines()) == 2
+
+
+def test_second_night_fails_the_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A regression warns with exit code 0 on its first night and ends with 6 on its second, also on a second call."""
+    usual, history, junit = night(tmp_path, 1), tmp_path / "history.jsonl", tmp_path / "gate.xml"
+    remember(history, usual)
+    assert call("gate", usual.path, "--history", history) == 0
+    assert "**pass**" in capsys.readouterr().out
+    first, second = night(tmp_path, 2, istio_ms=12.5), night(tmp_path, 3, istio_ms=12.5)
+    assert call("gate", first.path, "--history", history) == 0
+    assert "**warning**" in capsys.readouterr().out
+    assert [call("gate", second.path, "--history", history, "--junit", junit) for _ in range(2)] == [6, 6]
+    output = capsys.readouterr()
+    assert "**regression**" in output.out
+    assert "2 consecutive nights beyond the 95 % limit" in output.err
+    assert "<failure" in junit.read_text()
+    assert call("gate", first.path, "--history", history) == 0
+    capsys.readouterr()
+    assert call("history", history) == 0
+    assert [text.split()[5].rstrip(":") for text in capsys.readouterr().out.splitlines()[-3:]] == [
+        "pass",
+        "warning",
+        "regression",
+    ]
+    assert call("gate", second.path, "--history", history, "--accept", "Istio 2 costs that") == 0
+    assert "accepted: Istio 2 costs that" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("code", "exit_code"), [(5, 5), (4, 4), (130, 5)])
+def test_invalid_run_is_recorded_and_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], code: int, exit_code: int
+) -> None:
+    """An invalid run ends with 5, or with 4 after a failed proof, and is in the history."""
+    run, history = night(tmp_path, 1), tmp_path / "history.jsonl"
+    cut = changed(run, trials=run.record.trials[:-2], status="invalid", exit_code=code)
+    assert call("gate", cut.path, "--history", history, "--json") == exit_code
+    found = json.loads(capsys.readouterr().out)
+    assert (found["exit_code"], found["decisions"][0]["outcome"]) == (exit_code, "invalid")
+    assert [json.loads(text)["valid"] for text in history.read_bytes().splitlines()] == [False]
+
+
+def test_damaged_history_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both commands report a torn line on standard error and continue."""
+    run, history = night(tmp_path, 1), tmp_path / "history.jsonl"
+    history.write_text('{"schema_version": 1, "run')
+    assert call("gate", run.path, "--history", history) == 0
+    assert call("history", history) == 0
+    assert capsys.readouterr().err.count(f"warning: {history}:1: this line is skipped") == 2

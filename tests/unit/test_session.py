@@ -1,0 +1,125 @@
+"""A run with leftovers: its exit code, its message, and its record."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from bench.errors import DeployError, InvalidMeasurementError, LeftoversError, RunTimeoutError, note_leftovers
+from bench.results.records import RunRecord
+from bench.results.store import RunFolder, read_record, write_record
+from bench.run.session import _ending
+from bench.system.cancellation import Watch
+from bench.targets.cluster.target import ClusterTarget, open_target
+from tests.factory import Made, Simulated, make_run
+from tests.fake_cluster import FakeCluster, thing
+from tests.shown_cluster import options
+
+RUN = "20261123T031500Z-mine-7f3a"
+LEFT = LeftoversError("the run is still on context fake")
+
+
+@pytest.fixture
+def fake() -> FakeCluster:
+    """A cluster with objects of the run, and short waits."""
+    cluster = FakeCluster()
+    cluster.add([thing("v1", "Namespace", "bookinfo-7f3a", run=RUN, component="namespace")])
+    return cluster
+
+
+def _opened(fake: FakeCluster) -> Any:
+    """The target of a run that installs nothing by itself."""
+    run = cast("RunRecord", SimpleNamespace(run_id=RUN, scenario=SimpleNamespace(isolation="full")))
+    unused = cast("Any", None)
+    return open_target(
+        fake.cluster, options(), run=run, inputs=unused, journal=unused, watch=Watch(), load_place=unused
+    )
+
+
+def test_valid_run_with_leftovers_exits_7(fake: FakeCluster) -> None:
+    """A removal with expired credentials is not the exit code of a cluster that failed."""
+    with pytest.raises(LeftoversError, match=f"cleanup --context fake --run-id {RUN}$") as raised, _opened(fake):
+        fake.denied = 401
+    assert (raised.value.exit_code, raised.value.clean) == (7, False)
+
+
+def test_failure_keeps_exit_code_and_reports_leftovers(fake: FakeCluster) -> None:
+    """A removal that fails never replaces the first failure."""
+
+    def run() -> None:
+        with _opened(fake):
+            fake.denied = 403
+            raise DeployError("details did not become ready")
+
+    with pytest.raises(DeployError, match="details") as raised:
+        run()
+    assert not raised.value.clean
+    (note,) = raised.value.__notes__
+    assert f"cleanup --context fake --run-id {RUN}" in note
+
+
+def test_remaining_mesh_of_a_trial_ends_the_run(fake: FakeCluster) -> None:
+    """The next trial would not be isolated; the end of the run retries the removal and reports the rest."""
+
+    def run() -> None:
+        with _opened(fake) as target:
+            assert isinstance(target, ClusterTarget)
+            with target.installed([]):
+                fake.denied = 401
+
+    with pytest.raises(LeftoversError, match="answered 401") as raised:
+        run()
+    assert len(raised.value.__notes__) == 1
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    """The folder of a run that is being measured."""
+    path = make_run(tmp_path, Made(configurations=(Simulated("baseline"),), repeats=1, warmup_s=1, duration_s=2)).path
+    return RunFolder.reopen(path, status="running", exit_code=None, cleanup_ok=None)
+
+
+def _ended(folder: RunFolder, error: BaseException) -> RunRecord:
+    with _ending(folder):
+        raise error
+    return read_record(folder.path / "run.json", RunRecord)
+
+
+def test_run_record_has_leftovers(folder: RunFolder) -> None:
+    """The record of the run has the exit code of the command."""
+    with pytest.raises(LeftoversError):
+        _ended(folder, LEFT)
+    record = read_record(folder.path / "run.json", RunRecord)
+    assert (record.status, record.exit_code, record.cleanup_ok) == ("failed", 7, False)
+
+
+def test_invalid_trials_decide_the_exit_code(folder: RunFolder) -> None:
+    """Invalid trials come before leftovers in the exit code; the message has both."""
+    [trial] = folder.trial_records()
+    name = folder.path / "trials" / trial.trial / "trial.json"
+    write_record(name, trial.model_copy(update={"status": "invalid", "reasons": ("stall: in 3 s nothing came",)}))
+    with pytest.raises(InvalidMeasurementError, match="not every trial is valid") as raised:
+        _ended(folder, LEFT)
+    assert raised.value.__notes__[0] == f"not everything could be removed: {LEFT}"
+    record = read_record(folder.path / "run.json", RunRecord)
+    assert (record.exit_code, record.cleanup_ok) == (5, False)
+
+
+def test_timed_out_run_reports_leftovers(folder: RunFolder) -> None:
+    """The report is made, and the printed reason is the one in the run's record."""
+    error = RunTimeoutError("the run took longer than --timeout")
+    note_leftovers(error, LEFT)
+    record = _ended(folder, error)
+    assert (record.exit_code, record.cleanup_ok) == (10, False)
+    assert "still on context fake" in record.reason
+
+
+def test_internal_error_reports_leftovers(folder: RunFolder) -> None:
+    """A failed removal after an internal error is recorded as after any other failure."""
+    error = KeyError("unexpected")
+    note_leftovers(error, LEFT)
+    with pytest.raises(KeyError):
+        _ended(folder, error)
+    record = read_record(folder.path / "run.json", RunRecord)
+    assert (record.exit_code, record.cleanup_ok) == (1, False)

@@ -1,0 +1,326 @@
+"""Issues: everything that makes a trial invalid, or is a warning."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.analysis.validity import RULES, Doubt, Doubts, check_trial, is_steady, may_pass
+from bench.results.records import ClockRecord, Evidence, GeneratorRecord, ProofRecord, TrialRecord, Window
+from bench.results.resources import ResourceTrace
+from bench.results.samples import Samples
+from tests.factory import STARTED_AT, THINK_S, Made, Simulated, simulate
+
+S = 1_000_000_000
+MS = 1_000_000
+WINDOW = Window(start_ns=30 * S, end_ns=150 * S)
+FACT = Evidence(name="sidecars", subject="all services", ok=True, expected="5 sidecars", seen="5 sidecars")
+PROOF = ProofRecord(trial="01-istio-1", before=(FACT,), after=(FACT,))
+CLEAN = simulate(Simulated("istio"), 20, Made(), rng=np.random.default_rng(1))
+
+
+def record_of(samples: Samples, **changes: Any) -> TrialRecord:
+    generator = GeneratorRecord(locust_requests=len(samples), locust_failures=0, recorded=len(samples), exit_code=0)
+    record = TrialRecord(
+        trial="01-istio-1",
+        number=1,
+        configuration="istio",
+        block=1,
+        status="complete",
+        started_at=STARTED_AT,
+        users=20,
+        think_time_s=THINK_S,
+        windows=(WINDOW,),
+        generator=generator,
+        clock=ClockRecord(monotonic_s=150.0, wall_s=150.0),
+    )
+    return record.model_copy(update=changes)
+
+
+def generator_use(cores: float) -> ResourceTrace:
+    at_ns = np.arange(0, 150 * S, S // 2)
+    return ResourceTrace(
+        at_ns=at_ns,
+        process=np.zeros(len(at_ns), np.int32),
+        cpu_ns=(at_ns * cores).astype(np.int64),
+        rss_bytes=np.full(len(at_ns), 2**20),
+        processes=("locust",),
+        roles=("generator",),
+    )
+
+
+def check(samples: Samples = CLEAN, *, proof: ProofRecord | None = PROOF, cores: float = 0.1, **changes: Any) -> Doubts:
+    return check_trial(record_of(samples, **changes), samples, generator_use(cores), proof)
+
+
+def codes(texts: tuple[str, ...]) -> set[str]:
+    return {text.partition(":")[0] for text in texts}
+
+
+def part(samples: Samples, kept: Any) -> Samples:
+    columns = ("intended_ns", "started_ns", "latency_ns", "status", "ok", "bytes", "name")
+    return replace(samples, **{column: getattr(samples, column)[kept] for column in columns})
+
+
+def failing(share: float) -> Samples:
+    ok = np.random.default_rng(2).random(len(CLEAN)) >= share
+    return replace(CLEAN, ok=ok, status=np.where(ok, 200, 503).astype(np.int16))
+
+
+def test_valid_trial_has_no_issues() -> None:
+    """A steady closed loop without failures passes every check."""
+    assert check() == Doubts((), ())
+
+
+def test_every_issue_has_a_rule() -> None:
+    """One table says whether an issue makes a trial invalid, and what to do about it."""
+    assert set(RULES) == set(Doubt)
+    assert all(rule.advice for rule in RULES.values())
+
+
+def test_every_issue_is_documented() -> None:
+    """The page on statistics names every code that a report can show."""
+    page = (Path(__file__).parents[2] / "docs" / "statistics.md").read_text("utf-8")
+    assert [doubt for doubt in Doubt if f"`{doubt}`" not in page] == []
+
+
+def test_permanent_reasons_are_documented() -> None:
+    """The page on statistics names each permanent reason."""
+    page = (Path(__file__).parents[2] / "docs" / "statistics.md").read_text("utf-8")
+    (codes_on_page,) = re.findall(r"permanent reasons: ([^|.]+)\.", page)
+    lasting = {doubt for doubt, rule in RULES.items() if rule.invalidates and not rule.retryable}
+    assert {*re.findall("`([a-z-]+)`", codes_on_page)} == lasting
+
+
+def test_formats_issue_with_code_numbers_and_advice() -> None:
+    """A reason has its code, what was measured, and the next step."""
+    (reason,) = check(restarts=("reviews-sidecar ended",)).reasons
+    assert reason == f"restart: reviews-sidecar ended during the trial; {RULES[Doubt.RESTART].advice}"
+
+
+def test_node_condition_is_not_an_exit() -> None:
+    """A node condition has no end and is reported unchanged; a container of that name has ended like any other."""
+    node, container = check(
+        restarts=("node one: was not ready", "node in web-1 (OOMKilled, exit code 137) ended")
+    ).reasons
+    assert node.startswith("restart: node one: was not ready during the trial; ")
+    assert container.startswith("restart: node in web-1 (OOMKilled, exit code 137) ended during the trial; ")
+    assert may_pass([node])
+
+
+def test_two_percent_errors_invalidate() -> None:
+    """More than 1 % of failures make a trial invalid, with their statuses, whatever its P95; fewer do not."""
+    (reason,) = check(failing(0.02)).reasons
+    assert reason.startswith("errors: ")
+    assert "status 503" in reason
+    assert check(failing(0.002)) == Doubts((), ())
+
+
+def test_reports_total_failure_once() -> None:
+    """A policy that is too strict is one reason, not ten."""
+    assert codes(check(failing(1.0)).reasons) == {"all-failed"}
+
+
+def test_empty_window_is_invalid() -> None:
+    """An empty window, or no window, makes a trial invalid and raises nothing."""
+    nothing = part(CLEAN, slice(0))
+    assert codes(check(nothing).reasons) == {"empty"}
+    assert codes(check(windows=()).reasons) == {"empty"}
+
+
+def test_few_requests_warn_then_invalidate() -> None:
+    """Under 200 successful requests are a warning; under 20 there is no P95."""
+    window = Window(start_ns=30 * S, end_ns=30 * S + 900 * MS)
+    assert codes(check(windows=(window,)).warnings) == {"scarce-requests"}
+    window = Window(start_ns=30 * S, end_ns=30 * S + 80 * MS)
+    assert "few-requests" in codes(check(windows=(window,)).reasons)
+
+
+@pytest.mark.parametrize("wrong", [-5, 0])
+def test_reports_impossible_latencies(wrong: int) -> None:
+    """Latencies that no clock can have measured make the trial invalid."""
+    latency_ns = CLEAN.latency_ns.copy()
+    latency_ns[len(latency_ns) // 2] = wrong
+    assert codes(check(replace(CLEAN, latency_ns=latency_ns)).reasons) == {"impossible-samples"}
+
+
+def test_reports_lost_rows() -> None:
+    """There must be as many rows as Locust counted, and as many as the recorder wrote."""
+    for counts in ((len(CLEAN) + 1, len(CLEAN)), (len(CLEAN), len(CLEAN) - 1), (len(CLEAN) - 1,) * 2):
+        locust, recorded = counts
+        account = GeneratorRecord(locust_requests=locust, locust_failures=0, recorded=recorded, exit_code=0)
+        assert codes(check(generator=account).reasons) == {"lost-rows"}
+
+
+def test_reports_missing_page_once() -> None:
+    """Where all requests failed, that the proofs got no page is the same fact; every other failed proof is reported,
+    and so is a page that failed only after the load."""
+    page = FACT.model_copy(update={"name": "page", "ok": False})
+    proof = PROOF.model_copy(update={"before": (FACT, page)})
+    assert codes(check(failing(1.0), proof=proof).reasons) == {"all-failed"}
+    assert codes(check(proof=proof).reasons) == {"proof"}
+    policy = FACT.model_copy(update={"name": "policy details-viewer", "ok": False})
+    both = proof.model_copy(update={"after": (policy,)})
+    assert codes(check(failing(1.0), proof=both).reasons) == {"all-failed", "proof"}
+
+
+def test_total_failure_is_permanent() -> None:
+    """Policies that refuse every request would refuse them in a rerun, too."""
+    assert not may_pass(check(failing(1.0)).reasons)
+
+
+def test_reports_generator_that_died() -> None:
+    """A generator that ended early, crashed or left no account makes the trial invalid; exit code 1 does not."""
+    rows = len(CLEAN)
+
+    def reasons(**account: Any) -> set[str]:
+        account = {"exit_code": 0} | account
+        generator = GeneratorRecord(locust_requests=rows, locust_failures=0, recorded=rows, **account)
+        return codes(check(generator=generator).reasons)
+
+    assert reasons(exit_code=-9) == reasons(problem="the disk is full") == {"generator-ended"}
+    assert reasons(exit_code=1) == reasons(exit_code=None) == set()
+    assert codes(check(generator=None).reasons) == {"generator-ended"}
+
+
+def test_reports_busy_generator() -> None:
+    """Locust at 80 % of its core measures itself; at 60 % it does not."""
+    assert codes(check(cores=0.85).reasons) == {"generator-cpu"}
+    assert check(cores=0.6) == Doubts((), ())
+
+
+def test_judges_cpu_per_worker() -> None:
+    """Four workers at 60 % of a core each are fine; at 85 % each they measure themselves."""
+    assert check(cores=2.4, workers=4) == Doubts((), ())
+    (reason,) = check(cores=3.4, workers=4).reasons
+    assert reason.startswith("generator-cpu: Locust used 85 % of a core in each of 4 workers, allowed is 80 %;")
+
+
+def late(samples: Samples, milliseconds: float, share: float) -> Samples:
+    """Some starts are late, as those of a busy client are; the latencies are as they were."""
+    hit = np.random.default_rng(3).random(len(samples)) < share
+    return replace(samples, intended_ns=samples.started_ns - np.where(hit, round(milliseconds * MS), 0))
+
+
+def test_reports_late_requests() -> None:
+    """A client that starts one request in ten 20 ms late is too busy; one that is 4 ms late is not."""
+    assert "late-requests" in codes(check(late(CLEAN, 20, 0.1)).reasons)
+    assert check(late(CLEAN, 4, 0.1)) == Doubts((), ())
+
+
+def test_open_loop_lateness_is_latency() -> None:
+    """In an open loop a late start is part of the latency, so it is no reason."""
+    window_rate = len(CLEAN.started_in(WINDOW.start_ns, WINDOW.end_ns)) / 120
+    assert check(late(CLEAN, 20, 0.1), rate=window_rate) == Doubts((), ())
+
+
+def test_reports_missed_arrivals() -> None:
+    """An open loop that sent 80 % of its planned requests did not measure its rate."""
+    sent = len(CLEAN.started_in(WINDOW.start_ns, WINDOW.end_ns)) / 120
+    assert codes(check(rate=sent / 0.8).reasons) == {"missed-arrivals"}
+
+
+def test_missing_requests_break_the_closed_loop() -> None:
+    """Users, throughput, think time and latency must fit together: 5 % of missing rows are detected."""
+    kept = part(CLEAN, np.arange(len(CLEAN)) % 20 != 0)
+    assert codes(check(kept).reasons) == {"closed-loop"}
+
+
+def test_reports_stall() -> None:
+    """Seconds without a response make a trial invalid, whatever its P95."""
+    ended = CLEAN.completed_ns
+    stalled = part(CLEAN, (ended < 60 * S) | (ended > 63 * S))
+    (reason,) = (reason for reason in check(stalled).reasons if reason.startswith("stall"))
+    assert "in 3 s of the window" in reason
+
+
+def test_low_rates_have_no_stalls() -> None:
+    """A load of some requests per second has seconds without one by chance."""
+    quiet = part(CLEAN, slice(None, None, 60))
+    assert "stall" not in codes(check(quiet).reasons)
+
+
+def test_reports_unsteady_window() -> None:
+    """A system that still warms up inside the window makes the trial invalid, and `is_steady` reports it."""
+    factor = 1 + 3 * np.exp(-np.maximum(CLEAN.started_ns - 30 * S, 0) / (20 * S))
+    warming = replace(CLEAN, latency_ns=(CLEAN.latency_ns * factor).astype(np.int64))
+    assert "unsteady" in codes(check(warming).reasons)
+    assert not is_steady(warming, WINDOW)
+    assert is_steady(CLEAN, WINDOW)
+
+
+def test_growing_queue_is_unsteady_in_an_open_loop() -> None:
+    """With arrivals faster than responses only the latency from the intended start grows."""
+    waited = ((CLEAN.started_ns - 30 * S).clip(0) * 0.01).astype(np.int64)
+    growing = replace(CLEAN, intended_ns=CLEAN.started_ns - waited)
+    assert not is_steady(growing, WINDOW, rate=150.0)
+    assert is_steady(growing, WINDOW)
+
+
+def test_reports_machine_sleep() -> None:
+    """Wall clock and monotonic clock more than 2 s apart make the trial invalid."""
+    assert codes(check(clock=ClockRecord(monotonic_s=150.0, wall_s=153.0)).reasons) == {"clock"}
+    assert check(clock=ClockRecord(monotonic_s=150.0, wall_s=151.0)) == Doubts((), ())
+
+
+def generator(**own: Any) -> GeneratorRecord:
+    account = {"locust_requests": len(CLEAN), "locust_failures": 0, "recorded": len(CLEAN), "exit_code": 0}
+    return GeneratorRecord(**{**account, **own})
+
+
+def test_reports_clock_step_of_generator() -> None:
+    """A wall clock of the load generator that was set makes the trial invalid and is retryable."""
+    (reason,) = check(generator=generator(clock_step_ms=12.5)).reasons
+    assert reason.startswith("clock: ")
+    assert "12.5 ms" in reason
+    assert may_pass([reason])
+    assert check(generator=generator(clock_step_ms=0.0)) == Doubts((), ())
+
+
+def test_reports_clock_step_with_early_end() -> None:
+    """A generator that ended early does not hide that its clock was set."""
+    stepped = generator(clock_step_ms=3600e3, problem="the disk is full")
+    assert codes(check(generator=stepped).reasons) == {"generator-ended", "clock"}
+
+
+def test_derived_starts_are_a_warning() -> None:
+    """Requests whose client gives no start are counted in a warning, which does not make the trial invalid."""
+    found = check(generator=generator(derived_starts=37))
+    assert found.reasons == ()
+    (warning,) = found.warnings
+    assert warning.startswith(f"derived-starts: 37 of {len(CLEAN)} requests came without a valid start")
+    assert "start_time" in warning
+
+
+def test_older_record_has_no_clock_issues() -> None:
+    """Stored runs lack the newer fields of the generator's account: no step, and no derived start."""
+    account = {"locust_requests": 5, "locust_failures": 0, "recorded": 5, "exit_code": 0}
+    found = GeneratorRecord.model_validate(account)
+    assert (found.derived_starts, found.clock_step_ms) == (0, 0.0)
+
+
+def test_reports_failed_proof() -> None:
+    """A proof that fails after the load makes the trial invalid, with the expected and the actual answer."""
+    failed = Evidence(name="denied request", subject="ratings", ok=False, expected="403", seen="200")
+    (reason,) = check(proof=ProofRecord(trial="01-istio-1", before=(FACT,), after=(failed,))).reasons
+    assert "denied request of ratings: expected 403, seen 200" in reason
+
+
+def test_requires_both_proofs() -> None:
+    """A trial without a proof before and after its load is invalid."""
+    for proof in (None, PROOF.model_copy(update={"after": ()}), PROOF.model_copy(update={"before": ()})):
+        assert codes(check(proof=proof).reasons) == {"unproven"}
+
+
+def test_checks_trial_without_resources() -> None:
+    """A target that cannot measure its processes is checked without them."""
+    assert check_trial(record_of(CLEAN), CLEAN, None, PROOF) == Doubts((), ())
+
+
+def test_checks_all_windows_together() -> None:
+    """A trial with two windows is checked over both."""
+    halves = (Window(start_ns=30 * S, end_ns=80 * S), Window(start_ns=90 * S, end_ns=150 * S))
+    assert check(windows=halves) == Doubts((), ())
