@@ -23,7 +23,7 @@ class CheckResult:
     error: type[MeshbenchError] = RefusedError
 
 
-def as_text(results: Sequence[CheckResult]) -> str:
+def format_results(results: Sequence[CheckResult]) -> str:
     """Format results as lines of text."""
     width = max(len(result.name) for result in results)
     return "\n".join(
@@ -32,7 +32,7 @@ def as_text(results: Sequence[CheckResult]) -> str:
     )
 
 
-def findings_json(results: Sequence[CheckResult]) -> str:
+def format_results_json(results: Sequence[CheckResult]) -> str:
     """Format results as JSON; the last four keys and the values of `state` are those of older versions."""
     return json.dumps([_as_json(result) for result in results], indent=2)
 

@@ -114,7 +114,7 @@ def is_clean(error: BaseException) -> bool:
     return bool(getattr(error, "clean", True))
 
 
-def told_in_full(error: BaseException) -> str:
+def format_error(error: BaseException) -> str:
     """Format a failure with its notes, a line each."""
     return "\n".join((str(error), *getattr(error, "__notes__", ())))
 

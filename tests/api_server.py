@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 
 Json = dict[str, Any]
 
@@ -22,7 +22,7 @@ KINDS = {
     "coordination.k8s.io/v1": ("Lease",),
 }
 CLUSTER_WIDE = ("Namespace", "Node")
-MANIFESTS = [path for folder in ("bookinfo", "load") for path in (shipped("manifests") / folder).rglob("*.yaml")]
+MANIFESTS = [path for folder in ("bookinfo", "load") for path in (find_shipped("manifests") / folder).rglob("*.yaml")]
 IMAGES = [image for path in MANIFESTS for image in re.findall(r"image: (\S+)", path.read_text("utf-8"))]
 NODE: Json = {
     "metadata": {"name": "one", "uid": "1", "labels": {"kubernetes.io/hostname": "one"}},
@@ -116,7 +116,7 @@ def _matches(one: Json, selector: str) -> bool:
 
 
 @contextmanager
-def serving(server: Any) -> Iterator[str]:
+def serve(server: Any) -> Iterator[str]:
     """Serve an ApiServer, or an object with its `answer`, on a port of its own; yield host and port."""
 
     class Handler(BaseHTTPRequestHandler):

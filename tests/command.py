@@ -16,7 +16,7 @@ import psutil
 import yaml
 
 from bench.system.journal import read_journal
-from bench.system.lock import lock_path
+from bench.system.lock import find_lock_file
 from bench.system.processes import RUN_ID_VARIABLE
 
 T = TypeVar("T")
@@ -77,7 +77,7 @@ class Command:
     def record(self) -> dict[str, Any]:
         """Wait for the begin of the run, and read `run.json`."""
         self.line("begin")
-        return record(self.folder())
+        return read_record(self.folder())
 
     def line(self, step: str, **facts: Any) -> dict[str, Any]:
         """Wait for a line of the journal with this step and these facts, and return the last one."""
@@ -151,7 +151,7 @@ def _launcher(timing: Mapping[str, float] | None) -> str:
 
 
 @contextmanager
-def running(*arguments: str | Path, output: Path, **options: Any) -> Iterator[Command]:
+def run_in_background(*arguments: str | Path, output: Path, **options: Any) -> Iterator[Command]:
     """A run on a machine without other runs; when the test fails it is ended, and what it left is removed."""
     wait_for_machine()
     command = start(*arguments, "--output", output, output=output, **options)
@@ -167,7 +167,7 @@ def running(*arguments: str | Path, output: Path, **options: Any) -> Iterator[Co
 def run(*arguments: str | Path, output: Path, **options: Any) -> Finished:
     """Run to the end; retry if another run got the lock first."""
     while True:
-        with running(*arguments, output=output, **options) as command:
+        with run_in_background(*arguments, output=output, **options) as command:
             finished = command.wait(DEADLINE_S * 2)
         if not (finished.code == 8 and "is running" in finished.err):
             return finished
@@ -186,12 +186,12 @@ def wait_for_machine() -> None:
     """Wait until no other run has the host lock."""
     deadline = time.monotonic() + OTHERS_S
     while _is_held():
-        assert time.monotonic() < deadline, f"another run has the host lock: {lock_path().read_text()}"
+        assert time.monotonic() < deadline, f"another run has the host lock: {find_lock_file().read_text()}"
         time.sleep(0.2)
 
 
 def _is_held() -> bool:
-    return lock_path().exists() and bool(lock_path().read_text("utf-8"))
+    return find_lock_file().exists() and bool(find_lock_file().read_text("utf-8"))
 
 
 def write_scenario(folder: Path, configurations: Sequence[Mapping[str, Any]], **changes: Any) -> Path:
@@ -260,23 +260,23 @@ class Faulty(FastHttpUser):
 '''
 
 
-def record(folder: Path) -> dict[str, Any]:
+def read_record(folder: Path) -> dict[str, Any]:
     """Read `run.json` of a run's folder."""
     return dict(json.loads((folder / "run.json").read_text("utf-8")))
 
 
-def trial_record(folder: Path, trial: str) -> dict[str, Any]:
+def read_trial_record(folder: Path, trial: str) -> dict[str, Any]:
     """Read `trial.json` of a run's trial."""
     return dict(json.loads((folder / "trials" / trial / "trial.json").read_text("utf-8")))
 
 
-def only_run(output: Path) -> Path:
+def find_only_run(output: Path) -> Path:
     """Return the folder of the only run below `output`."""
     [journal] = output.glob("*/journal.jsonl")
     return journal.parent
 
 
-def left_of(run: Path) -> list[str]:
+def find_leftovers(run: Path) -> list[str]:
     """List the leftovers of a run: processes that carry its id, and its working folders."""
     marked = [f"process {process.pid}" for process in psutil.process_iter() if _carries(process, run.name)]
     folders = [line["path"] for line in read_journal(run / "journal.jsonl") if line["step"] == "make-folder"]

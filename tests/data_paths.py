@@ -5,42 +5,42 @@ from typing import Any
 
 from bench.application.model import Hop
 from bench.envoy.config_dump import EnvoyConfig
-from bench.envoy.data_path import Ask, read_data_path
-from bench.files.folders import shipped
+from bench.envoy.data_path import RequestPage, read_data_path
+from bench.files.folders import find_shipped
 from bench.meshes import MESHES
-from bench.results.records import DataPath, Inbound, Limits, Retries, Seen, Way
+from bench.results.records import DataPath, EffectiveRoute, Inbound, Limits, ObservedConnections, Retries
 from tests.sidecars import application_with
 
 HOP = Hop("productpage", "details")
 NO_LIMITS = Limits(connections=None, pending=None, requests=None, retries=None)
 
 
-def silent(name: str, page: str) -> Any:
+def read_no_counters(name: str, page: str) -> Any:
     """Return the statistics of a sidecar without requests."""
     return {"stats": []}
 
 
-def path_of(
-    mesh: str, configs: Mapping[str, EnvoyConfig], *, manifests: Sequence[str] = (), ask: Ask = silent
+def read_path(
+    mesh: str, configs: Mapping[str, EnvoyConfig], *, manifests: Sequence[str] = (), ask: RequestPage = read_no_counters
 ) -> DataPath:
     """Return the data path from productpage to details, and into the workloads of `configs`."""
     rules, application = MESHES[mesh], application_with("v3")
-    policies = rules.read_policies([shipped("manifests") / folder for folder in manifests], application)
+    policies = rules.read_policies([find_shipped("manifests") / folder for folder in manifests], application)
     outbound = {HOP: (rules.outbound_cluster(policies, application, application.service("details")),)}
     inbound = {name: rules.inbound_cluster(application.workload(name)) for name in configs}
     return read_data_path(outbound, inbound, configs=configs, ask=ask)
 
 
-def data_path(*, tls: str = "", retries: int = 0, workers: int = 2, http: str = "HTTP/1.1") -> DataPath:
+def make_data_path(*, tls: str = "", retries: int = 0, workers: int = 2, http: str = "HTTP/1.1") -> DataPath:
     """Return one hop with these properties; every TLS version has its own cipher and curve."""
-    seen = Seen(
+    seen = ObservedConnections(
         http=(http,),
         tls=(tls,) if tls else (),
         ciphers=(f"cipher of {tls}",) if tls else (),
         curves=(f"curve of {tls}",) if tls else (),
     )
     tried = Retries(number=retries, conditions=("5xx",), per_try_timeout_s=16.0, backoff_s=(0.025, 0.25))
-    way = Way(
+    way = EffectiveRoute(
         caller=HOP.caller,
         callee=HOP.callee,
         http=http,

@@ -11,13 +11,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from bench.application.model import Application
-from bench.envoy.addresses import Placement, place
+from bench.envoy.addresses import Placement, assign_ports
 from bench.envoy.binary import envoy_binary
 from bench.envoy.certificates import Certificates, Identity
 from bench.meshes import Policies
 from bench.meshes.data_planes import SHAPES, envoy_command
 from bench.meshes.protocols import Probe
-from bench.targets.local.prober import admin_json, call
+from bench.targets.local.prober import call, query_admin_json
 from bench.verification.questions import Answer
 
 READY_TIMEOUT_S = 10
@@ -49,7 +49,7 @@ class Sidecars:
 
     def stats(self, workload: str, pattern: str) -> dict[str, int]:
         """Read the counters of one sidecar whose names match `pattern`."""
-        stats = admin_json(self.admins[workload], f"/stats?format=json&filter={pattern}")["stats"]
+        stats = query_admin_json(self.admins[workload], f"/stats?format=json&filter={pattern}")["stats"]
         return {stat["name"]: stat["value"] for stat in stats if "name" in stat}
 
     def commands(self, folder: Path) -> Iterator[list[str]]:
@@ -67,21 +67,21 @@ class Sidecars:
             yield envoy_command(self.mesh, envoy_binary(), config)
 
 
-def sidecars_in(
+def place_sidecars(
     mesh: str, application: Application, policies: Policies, *, certificates: Certificates, folder: Path
 ) -> Sidecars:
     """Place sidecars without starting them."""
-    placement = place(application, capture=SHAPES[mesh].OUTBOUND_CAPTURE)
+    placement = assign_ports(application, capture=SHAPES[mesh].OUTBOUND_CAPTURE)
     admins = {one.name: folder / f"{one.name}.sock" for one in application.everyone}
     return Sidecars(mesh, application, policies, placement, certificates, admins)
 
 
 @contextmanager
-def running(
+def run_sidecars(
     mesh: str, application: Application, policies: Policies, *, certificates: Certificates, folder: Path
 ) -> Iterator[Sidecars]:
     """Run all sidecars of the application with these policies, until the block ends."""
-    sidecars = sidecars_in(mesh, application, policies, certificates=certificates, folder=folder)
+    sidecars = place_sidecars(mesh, application, policies, certificates=certificates, folder=folder)
     with ExitStack() as stack:
         for port in sidecars.placement.serving.values():
             stack.enter_context(_upstream(port))
@@ -142,6 +142,6 @@ def _wait_for(sidecars: Sidecars) -> None:
 
 def _is_live(path: Path) -> bool:
     try:
-        return bool(admin_json(path, "/server_info")["state"] == "LIVE")
+        return bool(query_admin_json(path, "/server_info")["state"] == "LIVE")
     except OSError:
         return False

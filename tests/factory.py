@@ -25,7 +25,7 @@ from bench.results.records import (
 )
 from bench.results.samples import Samples, write_columns, write_parquet
 from bench.results.store import RunFolder, StoredRun, open_run
-from bench.scenario.loader import inputs_of
+from bench.scenario.loader import find_inputs
 from bench.scenario.model import Scenario
 from bench.scenario.plan import Trial, make_plan
 
@@ -58,7 +58,7 @@ TARGET = TargetRecord(
 
 
 @dataclass(frozen=True)
-class Simulated:
+class ConfigSpec:
     """A configuration: its latency, and the CPU of its processes per request."""
 
     name: str
@@ -73,24 +73,24 @@ class Simulated:
 
 
 ISTIO_POLICIES = (
-    Simulated("baseline", median_ms=6.0),
-    Simulated("istio", "istio", median_ms=8.6, sidecar_cpu_ms=2.4),
-    Simulated("istio-policies", "istio", ("istio/policies",), median_ms=9.1, sidecar_cpu_ms=2.7),
+    ConfigSpec("baseline", median_ms=6.0),
+    ConfigSpec("istio", "istio", median_ms=8.6, sidecar_cpu_ms=2.4),
+    ConfigSpec("istio-policies", "istio", ("istio/policies",), median_ms=9.1, sidecar_cpu_ms=2.7),
 )
 ISTIO_AND_KUMA = (
     *ISTIO_POLICIES,
-    Simulated("kuma", "kuma", median_ms=9.4, sidecar_cpu_ms=2.6),
-    Simulated("kuma-policies", "kuma", ("kuma/policies",), median_ms=10.1, sidecar_cpu_ms=3.0),
+    ConfigSpec("kuma", "kuma", median_ms=9.4, sidecar_cpu_ms=2.6),
+    ConfigSpec("kuma-policies", "kuma", ("kuma/policies",), median_ms=10.1, sidecar_cpu_ms=3.0),
 )
 MESH_PAIRS = (("kuma", "istio"), ("kuma-policies", "istio-policies"))
-USERS_SWEEP = tuple(Simulated(f"users-{users}", users=users, capacity_rps=420.0) for users in (10, 20, 100, 200, 500))
+USERS_SWEEP = tuple(ConfigSpec(f"users-{users}", users=users, capacity_rps=420.0) for users in (10, 20, 100, 200, 500))
 
 
 @dataclass(frozen=True)
-class Made:
+class RunSpec:
     """The parts of a simulated run; a test changes the fields that matter to it."""
 
-    configurations: Sequence[Simulated] = ISTIO_POLICIES
+    configurations: Sequence[ConfigSpec] = ISTIO_POLICIES
     name: str = "istio-policies"
     title: str = "What Istio and its security policies cost Bookinfo"
     repeats: int = 3
@@ -108,7 +108,7 @@ class Made:
     trial_changes: dict[str, dict[str, Any]] = field(default_factory=dict)  # folder -> fields of its TrialRecord
 
 
-def make_run(output: Path, made: Made = Made()) -> StoredRun:
+def make_run(output: Path, made: RunSpec = RunSpec()) -> StoredRun:
     """Write the run's folder below `output` like a real run, and open it."""
     scenario = make_scenario(made)
     plan = make_plan(scenario, made.seed).with_rerun(made.again)
@@ -123,7 +123,7 @@ def make_run(output: Path, made: Made = Made()) -> StoredRun:
         target=TARGET,
         environment=ENVIRONMENT,
     )
-    folder = RunFolder.create(output, record, fill=inputs_of(scenario, "made.yaml").copy_to)
+    folder = RunFolder.create(output, record, fill=find_inputs(scenario, "made.yaml").copy_to)
     rng = np.random.default_rng(made.seed)
     for trial in plan.trials:
         _make_trial(folder, trial, made, rng=rng)
@@ -131,7 +131,7 @@ def make_run(output: Path, made: Made = Made()) -> StoredRun:
     return open_run(folder.path)
 
 
-def make_scenario(made: Made) -> Scenario:
+def make_scenario(made: RunSpec) -> Scenario:
     """Return the scenario of such a run."""
     configurations = [
         {
@@ -165,7 +165,7 @@ def make_scenario(made: Made) -> Scenario:
     )
 
 
-def simulate(simulated: Simulated, users: int, made: Made, *, rng: np.random.Generator) -> Samples:
+def simulate(simulated: ConfigSpec, users: int, made: RunSpec, *, rng: np.random.Generator) -> Samples:
     """Simulate the requests of one trial: every user thinks, sends a request, waits."""
     total_s = made.warmup_s + made.duration_s
     # Beyond the capacity users queue: the mean response is what keeps throughput at the capacity.
@@ -195,7 +195,7 @@ def simulate(simulated: Simulated, users: int, made: Made, *, rng: np.random.Gen
     )
 
 
-def make_evidence(simulated: Simulated) -> tuple[Evidence, ...]:
+def make_evidence(simulated: ConfigSpec) -> tuple[Evidence, ...]:
     """Return the proof of such a trial."""
     sidecars = "5 sidecars" if simulated.mesh != "none" else "no sidecar"
     found = [Evidence(name="sidecars", subject="all services", ok=True, expected=sidecars, seen=sidecars)]
@@ -216,7 +216,7 @@ def make_evidence(simulated: Simulated) -> tuple[Evidence, ...]:
     return tuple(found)
 
 
-def _make_trial(folder: RunFolder, trial: Trial, made: Made, *, rng: np.random.Generator) -> None:
+def _make_trial(folder: RunFolder, trial: Trial, made: RunSpec, *, rng: np.random.Generator) -> None:
     simulated = next(c for c in made.configurations if c.name == trial.configuration)
     users = simulated.users or made.users
     samples = simulate(simulated, users, made, rng=rng)
@@ -248,7 +248,9 @@ def _make_trial(folder: RunFolder, trial: Trial, made: Made, *, rng: np.random.G
         folder.keep(draft, record, ProofRecord(trial=trial.folder, before=evidence, after=evidence))
 
 
-def _write_resources(path: Path, simulated: Simulated, made: Made, *, rate: float, rng: np.random.Generator) -> None:
+def _write_resources(
+    path: Path, simulated: ConfigSpec, made: RunSpec, *, rate: float, rng: np.random.Generator
+) -> None:
     """Write a row per process and half second; CPU grows with the requests."""
     shares = {"productpage": 0.5, "details": 0.12, "reviews": 0.25, "ratings": 0.13}
     use = {name: ("service", 3.1 * share, 48.0) for name, share in shares.items()} | {

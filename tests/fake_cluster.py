@@ -23,7 +23,7 @@ _NOW = "2026-11-23T03:15:00Z"
 _UIDS = count(1)
 
 
-def thing(
+def make_object(
     api_version: str, kind: str, name: str, *, namespace: str = "", run: str = "", component: str = "", **parts: Any
 ) -> Object:
     """Return an object, with the labels of `run` if one is given. `parts` are its spec, status and so on."""
@@ -34,11 +34,11 @@ def thing(
     return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **parts}
 
 
-def webhook(name: str, service: tuple[str, str], *, run: str = "", component: str = "") -> Object:
+def make_webhook(name: str, service: tuple[str, str], *, run: str = "", component: str = "") -> Object:
     """Return a webhook configuration that calls a service (namespace, name) for all custom resources."""
     client = {"service": {"namespace": service[0], "name": service[1]}}
     hooks = [{"name": f"{name}.example.com", "clientConfig": client, "failurePolicy": "Fail"}]
-    return thing(ADMISSION, WEBHOOK, name, run=run, component=component, webhooks=hooks)
+    return make_object(ADMISSION, WEBHOOK, name, run=run, component=component, webhooks=hooks)
 
 
 def _allow(_ref: Ref) -> None:

@@ -19,17 +19,17 @@ _ENVELOPES = [
 
 
 @cache
-def dump(configuration: str, sidecar: str) -> Json:
+def read_recorded(configuration: str, sidecar: str) -> Json:
     """Read the recorded configuration of a sidecar."""
     parts: Json = json.loads((GOLDEN / configuration / f"{sidecar}.json").read_text("utf-8"))
     return parts
 
 
 @cache
-def recorded(configuration: str, sidecar: str) -> Json:
+def normalise_recorded(configuration: str, sidecar: str) -> Json:
     """Read it in a normalised form."""
-    parts = dump(configuration, sidecar)
-    return _normalised_parts(
+    parts = read_recorded(configuration, sidecar)
+    return _normalise_parts(
         {
             "bootstrap": parts["bootstrap"],
             "listeners": parts["listeners"],
@@ -39,14 +39,14 @@ def recorded(configuration: str, sidecar: str) -> Json:
     )
 
 
-def built(bootstrap: Json) -> Json:
+def normalise_built(bootstrap: Json) -> Json:
     """Normalise the same parts of a generated bootstrap; the outbound listener's routes are separate, as from RDS."""
     resources = bootstrap["static_resources"]
     rest = {key: value for key, value in bootstrap.items() if key not in ("static_resources", "node")}
     listeners = json.loads(json.dumps({listener["name"]: listener for listener in resources["listeners"]}))
     manager = listeners["0.0.0.0_9080"]["filter_chains"][0]["filters"][0]["typed_config"]
     routes = manager.pop("route_config")
-    return _normalised_parts(
+    return _normalise_parts(
         {
             "bootstrap": {**rest, "node_id": bootstrap["node"]["id"]},
             "listeners": listeners,
@@ -57,18 +57,18 @@ def built(bootstrap: Json) -> Json:
 
 
 @cache
-def recorded_kuma(configuration: str, sidecar: str) -> Json:
+def normalise_recorded_kuma(configuration: str, sidecar: str) -> Json:
     """Read a recorded configuration of Kuma in a normalised form; its routes are inside its listeners."""
-    parts = dump(configuration, sidecar)
+    parts = read_recorded(configuration, sidecar)
     listeners = {_kuma_name(listener): listener for listener in parts["listeners"].values()}
-    return _normalised_parts({"bootstrap": parts["bootstrap"], "listeners": listeners, "clusters": parts["clusters"]})
+    return _normalise_parts({"bootstrap": parts["bootstrap"], "listeners": listeners, "clusters": parts["clusters"]})
 
 
-def built_kuma(bootstrap: Json) -> Json:
+def normalise_built_kuma(bootstrap: Json) -> Json:
     """Normalise the same parts of a generated bootstrap."""
     resources = json.loads(json.dumps(bootstrap["static_resources"]))
     rest = {key: value for key, value in bootstrap.items() if key not in ("static_resources", "node")}
-    return _normalised_parts(
+    return _normalise_parts(
         {
             "bootstrap": {**rest, "node_id": bootstrap["node"]["id"]},
             "listeners": {_kuma_name(listener): listener for listener in resources["listeners"]},
@@ -86,22 +86,22 @@ def _kuma_name(listener: Json) -> str:
     return f"{direction}:{manager['route_config']['virtual_hosts'][0]['routes'][0]['route']['cluster']}"
 
 
-def _normalised_parts(parts: Json) -> Json:
-    return {key: normalised(value) for key, value in parts.items()}
+def _normalise_parts(parts: Json) -> Json:
+    return {key: normalise(value) for key, value in parts.items()}
 
 
-def normalised(value: Any) -> Any:
+def normalise(value: Any) -> Any:
     """Turn lists of objects into mappings by name, with their order, so that paths are readable.
 
     The type in the envelope of a resource, which only dynamic ones have, is left out.
     """
     if isinstance(value, Mapping):
         kept = {key: item for key, item in value.items() if item not in _ENVELOPES}
-        return {key: normalised(item) for key, item in _split(kept).items()}
+        return {key: normalise(item) for key, item in _split(kept).items()}
     if not isinstance(value, list) or not value or not all(isinstance(item, Mapping) for item in value):
         return value
     keys = _distinct([_key(item) for item in value])
-    named: Json = {key: normalised(item) for key, item in zip(keys, value, strict=True)}
+    named: Json = {key: normalise(item) for key, item in zip(keys, value, strict=True)}
     return {**named, "(order)": keys} if "typed_config" in value[0] else named
 
 
@@ -116,23 +116,23 @@ def _split(value: Json) -> Json:
         names = [name for name in value["domains"] if not name[0].isdecimal()]
         address = [name for name in value["domains"] if name[0].isdecimal()]
         return {**value, "domains": {"names": names, "address": address}}
-    return _with_peer_names(value)
+    return _split_peer_names(value)
 
 
-def _with_peer_names(value: Json) -> Json:
+def _split_peer_names(value: Json) -> Json:
     """Separate the names of a TLS peer from the source of keys and roots (`secrets`)."""
     if "combined_validation_context" in value:
         combined = value["combined_validation_context"]
         names = _peer_names(combined["default_validation_context"])
         spiffe = combined["validation_context_sds_secret_config"]["name"] == "system_trust_bundle"
         dropped = {"combined_validation_context", "tls_certificate_sds_secret_configs"}
-        return {**_without(value, dropped), "peer_names": names, "secrets": "SDS", "by trust domain": spiffe}
+        return {**_drop(value, dropped), "peer_names": names, "secrets": "SDS", "by trust domain": spiffe}
     if "validation_context" in value:
         context = value["validation_context"]
         spiffe = "custom_validator_config" in context
         dropped = {"validation_context", "tls_certificates"}
         names = _peer_names(context)
-        return {**_without(value, dropped), "peer_names": names, "secrets": "files", "by trust domain": spiffe}
+        return {**_drop(value, dropped), "peer_names": names, "secrets": "files", "by trust domain": spiffe}
     return value
 
 
@@ -142,7 +142,7 @@ def _peer_names(context: Json) -> list[Json]:
     return typed or list(context["match_subject_alt_names"])
 
 
-def _without(value: Json, dropped: set[str]) -> Json:
+def _drop(value: Json, dropped: set[str]) -> Json:
     return {key: item for key, item in value.items() if key not in dropped}
 
 
@@ -159,7 +159,7 @@ def _key(item: Mapping[str, Any]) -> str:
     return json.dumps(item, sort_keys=True)
 
 
-def differences(golden: Any, ours: Any, path: str = "") -> Iterator[str]:
+def find_differences(golden: Any, ours: Any, path: str = "") -> Iterator[str]:
     """Yield the paths at which both differ, one for each leaf or missing branch."""
     if isinstance(golden, Mapping) and isinstance(ours, Mapping):
         for key in sorted(golden.keys() | ours.keys()):
@@ -167,12 +167,12 @@ def differences(golden: Any, ours: Any, path: str = "") -> Iterator[str]:
             if key not in golden or key not in ours:
                 yield here
             else:
-                yield from differences(golden[key], ours[key], here)
+                yield from find_differences(golden[key], ours[key], here)
     elif golden != ours:
         yield path
 
 
-def known_differences(page: Path, mesh: str) -> tuple[str, ...]:
+def read_known_differences(page: Path, mesh: str) -> tuple[str, ...]:
     """Read the patterns of the page's table of differences for a mesh (`Istio`, `Kuma`) and for both."""
     table = page.read_text("utf-8").partition("\n| mesh | where |")[2].partition("\n\n")[0]
     rows = [line.split(" | ") for line in table.splitlines()[2:]]
@@ -180,7 +180,7 @@ def known_differences(page: Path, mesh: str) -> tuple[str, ...]:
     return tuple(pattern for cell in meant for pattern in cell.split("`")[1::2])
 
 
-def unexplained(found: Sequence[str], patterns: Sequence[str]) -> list[str]:
+def find_unexplained(found: Sequence[str], patterns: Sequence[str]) -> list[str]:
     """Return the differences that no pattern covers."""
     return [path for path in found if not any(covers(pattern, path) for pattern in patterns)]
 

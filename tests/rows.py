@@ -5,6 +5,6 @@ from pathlib import Path
 from bench.results.samples import RAW_ROW
 
 
-def recorded_rows(folder: Path) -> int:
+def count_rows(folder: Path) -> int:
     """Count the complete rows of all recorders of a load."""
     return sum(path.stat().st_size // RAW_ROW.itemsize for path in folder.glob("samples*.bin"))

@@ -10,7 +10,7 @@ from typing import Any
 from bench.application.model import Application, read_application
 from bench.envoy.addresses import Placement
 from bench.envoy.certificates import Certificates
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.meshes import MESHES, Policies
 from bench.meshes.data_planes import SHAPES
 
@@ -22,7 +22,7 @@ SIDECARS = ("productpage-v1", "details-v1", "ratings-v1", "reviews-v1", "reviews
 @cache
 def application_with(*reviews: str) -> Application:
     """Read Bookinfo with these versions of reviews."""
-    return read_application(shipped("manifests") / "bookinfo", reviews)
+    return read_application(find_shipped("manifests") / "bookinfo", reviews)
 
 
 def application_of(sidecar: str, *, routed: bool = False) -> Application:

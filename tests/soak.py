@@ -43,7 +43,7 @@ class Unit:
         return self.tests[0]
 
 
-def units_of(marked: Iterable[tuple[str, str, bool]]) -> tuple[Unit, ...]:
+def group_units(marked: Iterable[tuple[str, str, bool]]) -> tuple[Unit, ...]:
     """Group tests into units, in their order. `marked` has node id, part, and whether it is run with its module's."""
     groups: dict[tuple[str, str], list[str]] = {}
     for test, part, together in marked:
@@ -59,7 +59,7 @@ def run_part(
     `state` keeps those that passed, so that the next call continues; it is removed when all have.
     """
     began, failed = clock(), list[str]()
-    passed = _passed(state, commit)
+    passed = _read_passed(state, commit)
     for number, unit in enumerate(units, start=1):
         if unit.name in passed:
             continue
@@ -102,7 +102,7 @@ def run_sample(
     return 0
 
 
-def _passed(state: Path, commit: str) -> list[str]:
+def _read_passed(state: Path, commit: str) -> list[str]:
     try:
         found = json.loads(state.read_text("utf-8"))
     except FileNotFoundError:
@@ -123,19 +123,19 @@ class _Collection:
                 self.marked.append((item.nodeid, mark.args[0], bool(mark.kwargs.get("together"))))
 
 
-def _collected() -> tuple[Unit, ...]:
+def _collect() -> tuple[Unit, ...]:
     collection = _Collection()
     code = pytest.main(["--collect-only", "-qq", "--no-header", "-m", "soak", str(ROOT / "tests")], [collection])
     if code != pytest.ExitCode.OK:
         sys.exit(f"the tests cannot be collected: {code.name if isinstance(code, pytest.ExitCode) else code}")
-    return units_of(collection.marked)
+    return group_units(collection.marked)
 
 
 def _pytest(tests: Sequence[str]) -> bool:
     return subprocess.run([sys.executable, "-m", "pytest", "-q", "-m", "soak", *tests], cwd=ROOT).returncode == 0
 
 
-def _commit() -> str:
+def _read_commit() -> str:
     asked = ["git", "rev-parse", "HEAD"]
     return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
@@ -152,7 +152,7 @@ def main() -> int:
     parser.add_argument("--sample", type=float, metavar="SECONDS", help="some tests of all parts")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32), help="default: drawn")
     options = parser.parse_args()
-    units = _collected()
+    units = _collect()
     parts = sorted({unit.part for unit in units})
     if options.sample is not None:
         return run_sample(units, seed=options.seed, seconds=options.sample, run=_pytest, report=_print)
@@ -164,7 +164,7 @@ def main() -> int:
     if options.part not in parts:
         parser.error(f"no part {options.part!r}; there are {', '.join(parts)}")
     chosen = [unit for unit in units if unit.part == options.part]
-    return run_part(chosen, STATE / f"{options.part}.json", commit=_commit(), run=_pytest, report=_print)
+    return run_part(chosen, STATE / f"{options.part}.json", commit=_read_commit(), run=_pytest, report=_print)
 
 
 if __name__ == "__main__":

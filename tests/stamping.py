@@ -137,7 +137,7 @@ class _Stamping(asyncio.Protocol):
 
 
 @contextmanager
-def stamping(processing_s: float) -> Iterator[Stamps]:
+def run_stamping_server(processing_s: float) -> Iterator[Stamps]:
     """Serve on loopback, in a thread of its own, until the block ends; each response takes `processing_s`."""
     stamps = Stamps()
     with asyncio.Runner() as runner:

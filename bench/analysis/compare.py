@@ -3,7 +3,7 @@
 from bench.analysis.contrast import Side, contrast
 from bench.analysis.run_summary import summarise
 from bench.errors import InputError
-from bench.results.environment import differences
+from bench.results.environment import find_differences
 from bench.results.records import RunRecord
 from bench.results.store import StoredRun
 from bench.results.summary_records import ConfigurationSummary
@@ -12,7 +12,7 @@ from bench.units import format_change, format_interval, format_ms
 
 def compare_runs(one: StoredRun, other: StoredRun, *, force: bool) -> str:
     """Return a table of P95 in both runs. Raises InputError where environment or load differ, unless `force`."""
-    found = unlike(one.record, other.record)
+    found = find_run_differences(one.record, other.record)
     if found and not force:
         raise InputError(
             f"{one.record.run_id} and {other.record.run_id} were measured under different conditions "
@@ -28,7 +28,7 @@ def compare_runs(one: StoredRun, other: StoredRun, *, force: bool) -> str:
     return "\n".join([*banner, f"{one.record.run_id} -> {other.record.run_id}, P95", *rows])
 
 
-def unlike(one: RunRecord, other: RunRecord) -> tuple[str, ...]:
+def find_run_differences(one: RunRecord, other: RunRecord) -> tuple[str, ...]:
     """List the differences that make two runs incomparable: environment, target, application, load, equalise."""
     ours, theirs = one.scenario, other.scenario
     same = ours.application == theirs.application
@@ -43,7 +43,7 @@ def unlike(one: RunRecord, other: RunRecord) -> tuple[str, ...]:
     keys = [", ".join(sorted(scenario.equalise)) or "nothing" for scenario in (ours, theirs)]
     equalise = [] if keys[0] == keys[1] else [f"equalise: {' / '.join(keys)}"]
     target = [] if one.target.kind == other.target.kind else [f"target: {one.target.kind} / {other.target.kind}"]
-    return (*differences(one.environment, other.environment), *target, *application, *load, *equalise)
+    return (*find_differences(one.environment, other.environment), *target, *application, *load, *equalise)
 
 
 def _row(name: str, before: ConfigurationSummary, after: ConfigurationSummary, *, margin: float) -> str:

@@ -19,16 +19,16 @@ from pydantic import Field, ValidationError
 
 from bench.analysis.run_summary import summarise
 from bench.errors import InputError, StoreError
-from bench.files.folders import manifest_files
+from bench.files.folders import list_manifest_files
 from bench.results.base import Record
 from bench.results.environment import COMPARED
 from bench.results.store import StoredRun
 from bench.results.summary_records import Contrast, SummaryRecord, Verdict
-from bench.scenario.loader import stored_inputs
+from bench.scenario.loader import find_stored_inputs
 from bench.system.redaction import redact
 
 # None of these changes what a valid trial measures.
-_WORDS: Final = {"title", "description", "seed", "margin", "contrasts", "rerun_invalid"}
+_EXCLUDED: Final = {"title", "description", "seed", "margin", "contrasts", "rerun_invalid"}
 
 
 class HistoryLine(Record):
@@ -72,7 +72,7 @@ class History:
         return tuple(x for x in self.lines if (x.scenario, x.configuration, x.reference) == same)
 
 
-def lines_of(run: StoredRun, *, accepted: str = "") -> tuple[HistoryLine, ...]:
+def make_lines(run: StoredRun, *, accepted: str = "") -> tuple[HistoryLine, ...]:
     """Return a run's lines, one for each configuration except the reference.
 
     Raises InputError where the run has not ended or compares nothing.
@@ -83,16 +83,16 @@ def lines_of(run: StoredRun, *, accepted: str = "") -> tuple[HistoryLine, ...]:
     contrasts = [contrast for contrast in summary.contrasts if contrast.confirmatory]
     if not contrasts:
         raise InputError(f"{run.path}: compares nothing; hint: a gate needs a scenario with a `reference`")
-    known = conditions(run)
-    return tuple(_line(run, summary, contrast, known=known, accepted=accepted) for contrast in contrasts)
+    known = read_conditions(run)
+    return tuple(_make_line(run, summary, contrast, known=known, accepted=accepted) for contrast in contrasts)
 
 
-def conditions(run: StoredRun) -> dict[str, str]:
+def read_conditions(run: StoredRun) -> dict[str, str]:
     """Return everything that has to be equal for two runs to be comparable: scenario, files, target, environment."""
     record = run.record
-    scenario = record.scenario.model_dump(mode="json", exclude=_WORDS)
+    scenario = record.scenario.model_dump(mode="json", exclude=_EXCLUDED)
     environment = {name: str(getattr(record.environment, name)) for name in COMPARED}
-    files = "".join(f"{name} {digest}\n" for name, digest in sorted(_files(run)))
+    files = "".join(f"{name} {digest}\n" for name, digest in sorted(_read_checksums(run)))
     return {"scenario": _hash(scenario), "files": _hash(files), "target": record.target.kind, **environment}
 
 
@@ -104,7 +104,7 @@ def read_history(path: Path) -> History:
         raise InputError(f"{path}: {error.strerror}; hint: 'meshbench gate RUN --history {path}' creates it") from error
 
 
-def append(path: Path, lines: Sequence[HistoryLine]) -> History:
+def append_lines(path: Path, lines: Sequence[HistoryLine]) -> History:
     """Append the lines that are missing, flush them to disk, and return the history with them.
 
     An incomplete line, as left by a power failure, stays as it is, on a line of its own.
@@ -115,7 +115,7 @@ def append(path: Path, lines: Sequence[HistoryLine]) -> History:
             fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
             file.seek(0)
             content = file.read()
-            new = _missing(_parse(path, content), lines)
+            new = _select_new(_parse(path, content), lines)
             torn = b"\n" if content and not content.endswith(b"\n") else b""
             added = b"".join(redact(line.model_dump_json()).encode() + b"\n" for line in new)
             if added:
@@ -127,7 +127,7 @@ def append(path: Path, lines: Sequence[HistoryLine]) -> History:
     return _parse(path, content + torn + added)
 
 
-def _missing(history: History, lines: Iterable[HistoryLine]) -> list[HistoryLine]:
+def _select_new(history: History, lines: Iterable[HistoryLine]) -> list[HistoryLine]:
     """Return the lines to append: a run has one line, and a second one when it is accepted afterwards."""
     known = {line.key: line.accepted for line in history.lines}
     return [line for line in lines if line.key not in known or line.accepted not in ("", known[line.key])]
@@ -149,7 +149,7 @@ def _parse(path: Path, content: bytes) -> History:
     return History(tuple(sorted(lines.values(), key=lambda line: (line.at, line.run_id))), tuple(problems))
 
 
-def _line(
+def _make_line(
     run: StoredRun, summary: SummaryRecord, contrast: Contrast, *, known: dict[str, str], accepted: str
 ) -> HistoryLine:
     record, sides = run.record, (contrast.configuration, contrast.reference)
@@ -164,7 +164,7 @@ def _line(
         conditions=known,
         fingerprint=_hash(known),
         valid=valid,
-        reason=_shown(contrast.reason if valid else f"{contrast.reason} {record.reason}"),
+        reason=_format_reason(contrast.reason if valid else f"{contrast.reason} {record.reason}"),
         ln_ratio=None if contrast.ratio is None else math.log(contrast.ratio),
         ln_p95_ms=tuple(math.log(r.p95_ms) for r in measured.repeats if r.valid and r.p95_ms),
         ln_reference_p95_ms=tuple(math.log(r.p95_ms) for r in reference.repeats if r.valid and r.p95_ms),
@@ -172,21 +172,21 @@ def _line(
         seed=record.plan.seed,
         order=record.plan.order,
         run_exit_code=record.exit_code,
-        accepted=_shown(accepted),
+        accepted=_format_reason(accepted),
     )
 
 
-def _files(run: StoredRun) -> Iterator[tuple[str, str]]:
+def _read_checksums(run: StoredRun) -> Iterator[tuple[str, str]]:
     """Yield name and checksum of each stored manifest and of the locustfile."""
-    inputs = stored_inputs(run.record.scenario, run.path)
+    inputs = find_stored_inputs(run.record.scenario, run.path)
     for reference, folder in inputs.manifests.items():
-        for path in manifest_files(folder):
-            yield f"manifests/{reference}/{path.relative_to(folder).as_posix()}", _checksum(path)
+        for path in list_manifest_files(folder):
+            yield f"manifests/{reference}/{path.relative_to(folder).as_posix()}", _compute_checksum(path)
     if inputs.locustfile.is_file():
-        yield inputs.locustfile.name, _checksum(inputs.locustfile)
+        yield inputs.locustfile.name, _compute_checksum(inputs.locustfile)
 
 
-def _checksum(path: Path) -> str:
+def _compute_checksum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -194,6 +194,6 @@ def _hash(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _shown(text: str) -> str:
+def _format_reason(text: str) -> str:
     """Return a reason on one line of printable characters, since XML forbids some others."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -23,12 +23,12 @@ STEADY_REQUESTS: Final = 6000
 _PARTS: Final = 4
 _PART_REQUESTS: Final = 20
 _STEADY_CONFIDENCE: Final = 0.995
-_TOO_MUCH: Final = 3  # times the limit: not steady, whatever the variation
+_UNSTEADY_FACTOR: Final = 3  # times the limit: not steady, whatever the variation
 
-_THESIS_SHARE: Final = 0.95
-_THESIS_STEP_S: Final = 5
-_THESIS_WINDOW_S: Final = 10
-_THESIS_SPAN_S: Final = 120
+_STUDY_SHARE: Final = 0.95
+_STUDY_STEP_S: Final = 5
+_STUDY_WINDOW_S: Final = 10
+_STUDY_SPAN_S: Final = 120
 
 
 def rank(share: float, count: int) -> int:
@@ -79,7 +79,7 @@ class BySecond:
         return self.latency_ns[low:high]
 
 
-def by_second(ended_ns: Ns, latency_ns: Ns, seconds: int) -> BySecond:
+def group_by_second(ended_ns: Ns, latency_ns: Ns, seconds: int) -> BySecond:
     """Group requests by the second in which they ended, for the first `seconds` on their clock."""
     second = _seconds(ended_ns, seconds)
     order = np.argsort(second, kind="stable")
@@ -96,7 +96,7 @@ def _seconds(ended_ns: Ns, seconds: int) -> npt.NDArray[np.unsignedinteger]:
     return second.astype(np.min_scalar_type(seconds))
 
 
-def thesis_p95_ms(started_ns: Ns, latency_ns: Ns) -> float | None:
+def study_p95_ms(started_ns: Ns, latency_ns: Ns) -> float | None:
     """Return the 2022 study's statistic: the mean of Locust's sliding P95, a point each 5 s over the first 120 s.
 
     Each point covers about the last 10 s, is the value at rank floor(0.95 N) + 1 and is rounded as Locust
@@ -106,33 +106,35 @@ def thesis_p95_ms(started_ns: Ns, latency_ns: Ns) -> float | None:
     if not len(started_ns):
         return None
     zero_ns = int(started_ns.min()) // NANOSECONDS * NANOSECONDS
-    ended = by_second(started_ns + latency_ns - zero_ns, latency_ns, _THESIS_SPAN_S)
+    ended = group_by_second(started_ns + latency_ns - zero_ns, latency_ns, _STUDY_SPAN_S)
     busy = np.flatnonzero(np.diff(ended.edges))
     end = int(busy[-1]) + 1 if len(busy) else 0
-    windows = [ended.between(_window_start(now, busy), now) for now in range(_THESIS_STEP_S, end + 1, _THESIS_STEP_S)]
+    windows = [
+        ended.between(_find_window_start(now, busy), now) for now in range(_STUDY_STEP_S, end + 1, _STUDY_STEP_S)
+    ]
     points = [_locust_p95_ms(window) for window in windows if len(window)]
     return sum(points) / len(points) if points else None
 
 
-def _window_start(now: int, busy: npt.NDArray[np.intp]) -> int:
+def _find_window_start(now: int, busy: npt.NDArray[np.intp]) -> int:
     """Return the second from which Locust's sliding window at `now` counts.
 
     Locust copies its counts when the first request of a new second ends, under the number of the second before. It
     uses the copy from 10 s ago, else from 11, 9, 12, 8 ... 18 and 2 s ago. The first copy, 0, is empty.
     """
     copies = {0: 0} | {int(second) - 1: int(second) for second in busy[1:]}
-    steps = [offset for i in range(1, 9) for offset in (_THESIS_WINDOW_S + i, _THESIS_WINDOW_S - i)]
-    found = (copies[now - back] for back in (_THESIS_WINDOW_S, *steps) if now - back in copies)
+    steps = [offset for i in range(1, 9) for offset in (_STUDY_WINDOW_S + i, _STUDY_WINDOW_S - i)]
+    found = (copies[now - back] for back in (_STUDY_WINDOW_S, *steps) if now - back in copies)
     return next(found, now)
 
 
 def _locust_p95_ms(latency_ns: Ns) -> int:
-    index = min(int(len(latency_ns) * _THESIS_SHARE), len(latency_ns) - 1)
+    index = min(int(len(latency_ns) * _STUDY_SHARE), len(latency_ns) - 1)
     ordered = np.partition(latency_ns, index)
-    return locust_bucket_ms(int(ordered[index]))  # rounding keeps the order, so that rounding one value is enough
+    return round_as_locust(int(ordered[index]))  # rounding keeps the order, so that rounding one value is enough
 
 
-def locust_bucket_ms(latency_ns: int) -> int:
+def round_as_locust(latency_ns: int) -> int:
     """Round a latency as Locust does: whole ms below 100, else two digits; halves to even."""
     milliseconds = latency_ns / NS_PER_MS
     digits = 0 if milliseconds < 100 else -1 if milliseconds < 1_000 else -2 if milliseconds < 10_000 else -3
@@ -166,7 +168,7 @@ def identity_gap(
     return 1 - (think_s + response_s + lateness_s) / cycle_s
 
 
-def stall_seconds(ended_ns: Ns, start_ns: int, end_ns: int) -> int:
+def count_stall_seconds(ended_ns: Ns, start_ns: int, end_ns: int) -> int:
     """Count the whole seconds of the window, from its start, in which no request ended."""
     seconds = (end_ns - start_ns) // NANOSECONDS
     ended = np.bincount(_seconds(ended_ns - start_ns, seconds), minlength=seconds + 1)
@@ -182,7 +184,7 @@ class Steadiness:
     steady: bool
 
 
-def steadiness(started_ns: Ns, latency_ns: Ns, start_ns: int, end_ns: int) -> Steadiness | None:
+def measure_steadiness(started_ns: Ns, latency_ns: Ns, start_ns: int, end_ns: int) -> Steadiness | None:
     """Compare the window's first third with its last. None where there are too few requests.
 
     `latency_ns` are the window's requests, in order of their start. A change is unsteady beyond 11 % (more where the
@@ -196,11 +198,11 @@ def steadiness(started_ns: Ns, latency_ns: Ns, start_ns: int, end_ns: int) -> St
         return None
     change = math.log(_p95_or_1(thirds[2]) / _p95_or_1(thirds[0]))
     limit = math.log1p(STEADY_LIMIT) * math.sqrt(max(STEADY_REQUESTS / len(latency_ns), 1))
-    steady = abs(change) <= limit or (abs(change) <= _TOO_MUCH * limit and not _stands_out(thirds))
+    steady = abs(change) <= limit or (abs(change) <= _UNSTEADY_FACTOR * limit and not _is_significant(thirds))
     return Steadiness(ratio=math.exp(change), limit=math.expm1(limit), steady=steady)
 
 
-def _stands_out(thirds: Sequence[Ns]) -> bool:
+def _is_significant(thirds: Sequence[Ns]) -> bool:
     """Return whether first and last third differ by more than the slow periods that any busy machine has.
 
     The variation is that of the parts' P95 within the last two thirds: a warm-up that reaches into the first third

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from bench.analysis.stats import CONFIDENCE, no_interval, t_quantile, welch
+from bench.analysis.stats import CONFIDENCE, explain_no_interval, t_quantile, welch
 from bench.application.model import CLIENT, GATEWAY, Application
 from bench.results.summary_records import ConfigurationSummary, HopCost, RepeatSummary
 from bench.units import format_percent
@@ -22,15 +22,15 @@ BUSY: Final = 0.5  # of the CPUs: from about here on a page waits for them as lo
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class PathLength:
     """The path of a page through a configuration: sequential calls, and the proxies that they cross."""
 
     hops: int
     proxies: int
 
 
-def hop_costs(
-    configurations: Mapping[str, ConfigurationSummary], reference: str, *, paths: Mapping[str, Way], cpus: int
+def estimate_hop_costs(
+    configurations: Mapping[str, ConfigurationSummary], reference: str, *, paths: Mapping[str, PathLength], cpus: int
 ) -> Iterator[HopCost]:
     """Yield the cost for each configuration with the reference's users whose pages cross more proxies."""
     base = configurations[reference]
@@ -38,18 +38,20 @@ def hop_costs(
         more = paths[name].proxies - paths[reference].proxies if name in paths and reference in paths else 0
         if more > 0 and configuration.users == base.users:
             for statistic in STATISTICS:
-                yield _cost(
+                yield _estimate_cost(
                     {name: configuration.repeats, reference: base.repeats},
                     statistic,
-                    path=Way(paths[name].hops, more),
+                    path=PathLength(paths[name].hops, more),
                     cpus=cpus,
                 )
 
 
-def _cost(sides: Mapping[str, Sequence[RepeatSummary]], statistic: Statistic, *, path: Way, cpus: int) -> HopCost:
+def _estimate_cost(
+    sides: Mapping[str, Sequence[RepeatSummary]], statistic: Statistic, *, path: PathLength, cpus: int
+) -> HopCost:
     (name, repeats), (reference, references) = sides.items()
-    values, base = _values(repeats, statistic), _values(references, statistic)
-    delta, half = _difference(values, base)
+    values, base = _read_values(repeats, statistic), _read_values(references, statistic)
+    delta, half = _compute_difference(values, base)
     low, high = (None, None) if delta is None or half is None else (delta - half, delta + half)
     return HopCost(
         configuration=name,
@@ -58,29 +60,31 @@ def _cost(sides: Mapping[str, Sequence[RepeatSummary]], statistic: Statistic, *,
         n=(len(values), len(base)),
         hops=path.hops,
         proxies=path.proxies,
-        ms_per_proxy=_shared(delta, path),
-        low_ms_per_proxy=_shared(low, path),
-        high_ms_per_proxy=_shared(high, path),
-        doubts=tuple(_doubts(values, base, low=low, busy=_busy(repeats, cpus))),
+        ms_per_proxy=_divide(delta, path),
+        low_ms_per_proxy=_divide(low, path),
+        high_ms_per_proxy=_divide(high, path),
+        doubts=tuple(_find_warnings(values, base, low=low, busy=_measure_busy_share(repeats, cpus))),
     )
 
 
-def _difference(values: Sequence[float], base: Sequence[float]) -> tuple[float | None, float | None]:
+def _compute_difference(values: Sequence[float], base: Sequence[float]) -> tuple[float | None, float | None]:
     """Return the difference of the means in ms, and half its Welch interval; None for what cannot be computed."""
     if not values or not base:
         return None, None
     delta = float(np.mean(values) - np.mean(base))
-    if no_interval(values) or no_interval(base):
+    if explain_no_interval(values) or explain_no_interval(base):
         return delta, None
     error, df = welch(np.asarray(values, np.float64), np.asarray(base, np.float64))
     return delta, error * t_quantile(CONFIDENCE, df)
 
 
-def _doubts(values: Sequence[float], base: Sequence[float], *, low: float | None, busy: float | None) -> Iterator[str]:
+def _find_warnings(
+    values: Sequence[float], base: Sequence[float], *, low: float | None, busy: float | None
+) -> Iterator[str]:
     if not values or not base:
         yield "no valid repeat on one side"
         return
-    if reason := no_interval(values) or no_interval(base):
+    if reason := explain_no_interval(values) or explain_no_interval(base):
         yield reason
     if low is not None and low <= 0:
         yield "may be zero: the interval includes 0"
@@ -88,39 +92,39 @@ def _doubts(values: Sequence[float], base: Sequence[float], *, low: float | None
         yield f"CPUs were at least {format_percent(busy)} busy: waiting for them is included"
 
 
-def _busy(repeats: Sequence[RepeatSummary], cpus: int) -> float | None:
+def _measure_busy_share(repeats: Sequence[RepeatSummary], cpus: int) -> float | None:
     """Return the largest share of the CPUs in use during a valid repeat, as far as processes were observed."""
-    shares = [share for repeat in repeats if repeat.valid and (share := _share(repeat, cpus)) is not None]
+    shares = [share for repeat in repeats if repeat.valid and (share := _measure_share(repeat, cpus)) is not None]
     return max(shares, default=None)
 
 
-def _share(repeat: RepeatSummary, cpus: int) -> float | None:
+def _measure_share(repeat: RepeatSummary, cpus: int) -> float | None:
     """Return the share of the CPUs in use: by whole nodes, or at least by all processes where no node was observed."""
     nodes = [use for use in repeat.resources if use.role == "node"]
     cores = [use.cpu_s / use.seen_s for use in nodes or repeat.resources if use.cpu_s is not None and use.seen_s]
     return sum(cores) / cpus if cores else None
 
 
-def _values(repeats: Sequence[RepeatSummary], statistic: Statistic) -> list[float]:
+def _read_values(repeats: Sequence[RepeatSummary], statistic: Statistic) -> list[float]:
     found = [getattr(repeat, statistic) for repeat in repeats if repeat.valid]
     return [value for value in found if value is not None]
 
 
-def _shared(value: float | None, path: Way) -> float | None:
+def _divide(value: float | None, path: PathLength) -> float | None:
     return None if value is None else value / path.proxies
 
 
-def way_of_a_page(application: Application, mesh: str) -> Way | None:
+def measure_path(application: Application, mesh: str) -> PathLength | None:
     """Return the sequential calls of one page (productpage requests details, then reviews) and the proxies that they
     cross. None where pages take different paths, since a service has several versions."""
     called = [application.workload(name).app for _, name in application.calls]
     if len(set(called)) < len(called):
         return None
-    proxies = sum(_calls_through_a_proxy(application, caller) + 1 for caller, _ in application.calls)
-    return Way(hops=len(application.calls), proxies=0 if mesh == "none" else proxies)
+    proxies = sum(_has_caller_proxy(application, caller) + 1 for caller, _ in application.calls)
+    return PathLength(hops=len(application.calls), proxies=0 if mesh == "none" else proxies)
 
 
-def _calls_through_a_proxy(application: Application, caller: str) -> bool:
+def _has_caller_proxy(application: Application, caller: str) -> bool:
     """Return whether the caller has a sidecar. With a gateway the client is outside of the mesh and has none. A gateway
     is itself the proxy that was called, unless it is not part of the mesh and has a sidecar."""
     gateway = application.gateway

@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 from pydantic import Field
 
-from bench.analysis.history import History, HistoryLine, append, lines_of
+from bench.analysis.history import History, HistoryLine, append_lines, make_lines
 from bench.analysis.stats import t_quantile
 from bench.errors import InvalidMeasurementError, MeshbenchError, ProofError, RegressionError
 from bench.results.base import Record
@@ -76,14 +76,14 @@ class Limits:
 
 def gate(run: StoredRun, history: Path, *, accepted: str = "") -> tuple[GateRecord, History]:
     """Add a run to the history, once, and judge it by the nights before it."""
-    lines = lines_of(run, accepted=accepted)
-    known = append(history, lines)
+    lines = make_lines(run, accepted=accepted)
+    known = append_lines(history, lines)
     decisions = tuple(d for line in lines for d in decide(known.series(line)) if d.run_id == line.run_id)
     found = GateRecord(
         run_id=run.record.run_id,
         scenario=run.record.scenario.name,
         fingerprint=lines[0].fingerprint,
-        exit_code=_exit_code(decisions, run.record.exit_code),
+        exit_code=_compute_exit_code(decisions, run.record.exit_code),
         decisions=decisions,
     )
     return found, known
@@ -104,7 +104,7 @@ def decide(nights: Iterable[HistoryLine]) -> tuple[Decision, ...]:
     return tuple(decisions)
 
 
-def limits(usual: Sequence[float]) -> Limits | None:
+def compute_limits(usual: Sequence[float]) -> Limits | None:
     """Return limits for one more night, from the last 20; None where they are fewer than 5, or all equal."""
     last = usual[-NIGHTS:]
     if len(last) < FEWEST_NIGHTS or max(last) == min(last):
@@ -114,22 +114,22 @@ def limits(usual: Sequence[float]) -> Limits | None:
     return Limits(mean, mean + reach[0], mean + reach[1])
 
 
-def failure(found: GateRecord) -> MeshbenchError | None:
+def make_error(found: GateRecord) -> MeshbenchError | None:
     """Return the error that the gate ends with; None where it passes."""
     errors = {4: ProofError, 5: InvalidMeasurementError, 6: RegressionError}
     if not found.exit_code:
         return None
     cause = "regression" if found.exit_code == RegressionError.exit_code else "invalid"
-    named = [f"{_name(d)}: {d.outcome}: {d.reason}" for d in found.decisions if d.outcome == cause]
+    named = [f"{_format_name(d)}: {d.outcome}: {d.reason}" for d in found.decisions if d.outcome == cause]
     return errors[found.exit_code]("\n".join(named))
 
 
-def as_markdown(found: GateRecord) -> str:
+def format_markdown(found: GateRecord) -> str:
     """Format the decisions as one table for the summary page of a CI job."""
     header = ("contrast", "P95 ratio", "usual", "95 % limit", "99 % limit", "outcome")
-    rows = [header, ("---",) * len(header), *(_row(decision) for decision in found.decisions)]
+    rows = [header, ("---",) * len(header), *(_format_row(decision) for decision in found.decisions)]
     table = ["| " + " | ".join(row) + " |" for row in rows]
-    reasons = [f"- {_name(d)}: {_escaped(d.reason)}" for d in found.decisions if d.reason]
+    reasons = [f"- {_format_name(d)}: {_escape_markdown(d.reason)}" for d in found.decisions if d.reason]
     return "\n".join([f"## {found.scenario}: {found.run_id}", "", *table, "", *reasons])
 
 
@@ -141,7 +141,7 @@ def write_junit(found: GateRecord, path: Path) -> None:
         attributes[attribute] = str(sum(tags.get(decision.outcome) == kind for decision in found.decisions))
     suite = ET.Element("testsuite", attributes)
     for decision in found.decisions:
-        case = ET.SubElement(suite, "testcase", classname=attributes["name"], name=_name(decision))
+        case = ET.SubElement(suite, "testcase", classname=attributes["name"], name=_format_name(decision))
         if tag := tags.get(decision.outcome):
             ET.SubElement(case, tag, message=decision.reason, type=decision.outcome)
         elif decision.reason:
@@ -149,29 +149,29 @@ def write_junit(found: GateRecord, path: Path) -> None:
     write_text(path, ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n")
 
 
-def as_text(history: History) -> str:
+def format_history(history: History) -> str:
     """Format every contrast of a history, night by night, with a mark where the conditions changed."""
     first_lines = {(line.scenario, line.configuration, line.reference): line for line in history.lines}
-    return "\n\n".join("\n".join(_nights(history.series(line))) for line in first_lines.values())
+    return "\n\n".join("\n".join(_format_nights(history.series(line))) for line in first_lines.values())
 
 
 def _decide(night: HistoryLine, epoch: _Epoch, *, invalid: int, before: HistoryLine | None) -> Decision:
     """Judge a night by its epoch, and add it to the epoch."""
-    expected, nights = limits(epoch.usual), min(len(epoch.usual), NIGHTS)
+    expected, nights = compute_limits(epoch.usual), min(len(epoch.usual), NIGHTS)
     if not night.valid:
         alarm = f"ALARM: {format_counted(invalid, 'consecutive night')} without a valid measurement; "
-        return _decision(night, "invalid", (alarm if invalid >= INVALID_ALARM else "") + night.reason)
+        return _make_decision(night, "invalid", (alarm if invalid >= INVALID_ALARM else "") + night.reason)
     if night.ln_ratio is None:
-        return _decision(night, "inconclusive", night.reason)
+        return _make_decision(night, "inconclusive", night.reason)
     if expected is None:
         epoch.usual.append(night.ln_ratio)
-        return _decision(night, "no baseline", _no_baseline(night, before, nights), nights=nights)
-    _take_in(night.ln_ratio, epoch, expected)
+        return _make_decision(night, "no baseline", _explain_no_baseline(night, before, nights), nights=nights)
+    _add_to_epoch(night.ln_ratio, epoch, expected)
     outcome, reason = _judge(night.ln_ratio, expected, running=len(epoch.above))
-    return _decision(night, outcome, reason, expected=expected, nights=nights)
+    return _make_decision(night, outcome, reason, expected=expected, nights=nights)
 
 
-def _take_in(ln_ratio: float, epoch: _Epoch, expected: Limits) -> None:
+def _add_to_epoch(ln_ratio: float, epoch: _Epoch, expected: Limits) -> None:
     """Add a ratio to its epoch. A single night above the limit was chance; a regression never becomes usual."""
     if ln_ratio > expected.limit_95:
         epoch.above.append(ln_ratio)
@@ -192,7 +192,7 @@ def _judge(ln_ratio: float, expected: Limits, *, running: int) -> tuple[Outcome,
     return "pass", f"{more}, beyond the 95 % limit, as 1 night in 20 is by chance" if running else ""
 
 
-def _no_baseline(night: HistoryLine, before: HistoryLine | None, nights: int) -> str:
+def _explain_no_baseline(night: HistoryLine, before: HistoryLine | None, nights: int) -> str:
     """Explain why a night cannot be judged, and what began a new epoch, if something did."""
     was, now = before.conditions if before else night.conditions, night.conditions
     changed = [f"{name}: {was.get(name)} / {now.get(name)}" for name in now if was.get(name) != now.get(name)]
@@ -202,7 +202,7 @@ def _no_baseline(night: HistoryLine, before: HistoryLine | None, nights: int) ->
     return "; ".join([*causes, f"recorded only: {format_counted(nights, 'valid night')} before this one, {count}"])
 
 
-def _decision(
+def _make_decision(
     night: HistoryLine, outcome: Outcome, reason: str, *, expected: Limits | None = None, nights: int = 0
 ) -> Decision:
     return Decision(
@@ -220,7 +220,7 @@ def _decision(
     )
 
 
-def _exit_code(decisions: Sequence[Decision], run_exit_code: int | None) -> int:
+def _compute_exit_code(decisions: Sequence[Decision], run_exit_code: int | None) -> int:
     """Return the exit code. A regression of one contrast takes precedence over an invalid one of another."""
     outcomes = {decision.outcome for decision in decisions}
     if "regression" in outcomes:
@@ -230,7 +230,7 @@ def _exit_code(decisions: Sequence[Decision], run_exit_code: int | None) -> int:
     return ProofError.exit_code if run_exit_code == ProofError.exit_code else InvalidMeasurementError.exit_code
 
 
-def _nights(series: Sequence[HistoryLine]) -> Iterator[str]:
+def _format_nights(series: Sequence[HistoryLine]) -> Iterator[str]:
     yield f"{series[0].scenario}: {series[0].configuration} against {series[0].reference}, P95"
     epochs = [True, *(one.fingerprint != other.fingerprint for one, other in pairwise(series))]
     for line, decision, new in zip(series, decide(series), epochs, strict=True):
@@ -240,15 +240,15 @@ def _nights(series: Sequence[HistoryLine]) -> Iterator[str]:
         yield f"{seen}: {decision.reason}" if decision.reason else seen
 
 
-def _row(decision: Decision) -> tuple[str, ...]:
+def _format_row(decision: Decision) -> tuple[str, ...]:
     ratios = (decision.ratio, decision.usual, decision.limit_95, decision.limit_99)
-    return _name(decision), *map(format_ratio, ratios), f"**{decision.outcome}**"
+    return _format_name(decision), *map(format_ratio, ratios), f"**{decision.outcome}**"
 
 
-def _name(decision: Decision) -> str:
+def _format_name(decision: Decision) -> str:
     return f"{decision.configuration} against {decision.reference}"
 
 
-def _escaped(text: str) -> str:
+def _escape_markdown(text: str) -> str:
     """Escape text of a run for Markdown: no tags, no markup."""
     return re.sub(r"([\\`*_\[\]|])", r"\\\1", html.escape(text, quote=False))

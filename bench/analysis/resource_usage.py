@@ -15,21 +15,21 @@ from bench.units import NANOSECONDS
 _LEAST_SEEN: Final = 0.5  # share of the windows between readings: less does not represent the rest
 
 
-def process_use(trace: ResourceTrace, windows: Sequence[Window], requests: int) -> tuple[ProcessUse, ...]:
+def measure_processes(trace: ResourceTrace, windows: Sequence[Window], requests: int) -> tuple[ProcessUse, ...]:
     """Return CPU and memory of every process inside the windows, and its CPU time per request of the load."""
     indexes = range(len(trace.processes))
-    return tuple(_use(trace, index, windows=windows, requests=requests) for index in indexes)
+    return tuple(_measure_process(trace, index, windows=windows, requests=requests) for index in indexes)
 
 
-def generator_cores(trace: ResourceTrace, windows: Sequence[Window]) -> float | None:
+def measure_generator_cores(trace: ResourceTrace, windows: Sequence[Window]) -> float | None:
     """Return the cores that the load generator used inside the windows; None where it was not observed."""
-    found = [_cpu_s(trace, index, windows) for index, role in enumerate(trace.roles) if role == "generator"]
+    found = [_measure_cpu_s(trace, index, windows) for index, role in enumerate(trace.roles) if role == "generator"]
     cores = [cpu_s / seen_s for cpu_s, seen_s in found if cpu_s is not None]
     return sum(cores) if cores and len(cores) == len(found) else None
 
 
-def _use(trace: ResourceTrace, index: int, *, windows: Sequence[Window], requests: int) -> ProcessUse:
-    cpu_s, seen_s = _cpu_s(trace, index, windows)
+def _measure_process(trace: ResourceTrace, index: int, *, windows: Sequence[Window], requests: int) -> ProcessUse:
+    cpu_s, seen_s = _measure_cpu_s(trace, index, windows)
     seen_requests = requests * seen_s / sum(window.seconds for window in windows) if windows else 0
     return ProcessUse(
         process=trace.processes[index],
@@ -37,17 +37,17 @@ def _use(trace: ResourceTrace, index: int, *, windows: Sequence[Window], request
         cpu_s=cpu_s,
         seen_s=seen_s,
         cpu_ms_per_request=cpu_s * 1e3 / seen_requests if cpu_s is not None and seen_requests else None,
-        rss_max_bytes=_rss_max(trace, index, windows),
+        rss_max_bytes=_find_rss_max(trace, index, windows),
     )
 
 
-def _cpu_s(trace: ResourceTrace, index: int, windows: Sequence[Window]) -> tuple[float | None, float]:
+def _measure_cpu_s(trace: ResourceTrace, index: int, windows: Sequence[Window]) -> tuple[float | None, float]:
     """Return the CPU time inside the windows, and how many seconds of them were observed.
 
     At an edge it is interpolated between the readings before and after; beyond the first and the last reading
     nothing is known. None where too little was observed, or where the counter was reset.
     """
-    rows = _rows(trace, index)
+    rows = _find_rows(trace, index)
     at_ns, cpu_ns = trace.at_ns[rows], trace.cpu_ns[rows]
     if len(rows) < 2 or (np.diff(cpu_ns) < 0).any():
         return None, 0.0
@@ -60,9 +60,9 @@ def _cpu_s(trace: ResourceTrace, index: int, windows: Sequence[Window]) -> tuple
     return float(np.sum(used[:, 1] - used[:, 0])) / NANOSECONDS, seen_s
 
 
-def _rss_max(trace: ResourceTrace, index: int, windows: Sequence[Window]) -> int | None:
+def _find_rss_max(trace: ResourceTrace, index: int, windows: Sequence[Window]) -> int | None:
     """Return the largest reading inside the windows; None where there is none."""
-    rows = _rows(trace, index)
+    rows = _find_rows(trace, index)
     at_ns = trace.at_ns[rows]
     inside = np.zeros(len(rows), np.bool_)
     for window in windows:
@@ -70,5 +70,5 @@ def _rss_max(trace: ResourceTrace, index: int, windows: Sequence[Window]) -> int
     return int(trace.rss_bytes[rows][inside].max()) if inside.any() else None
 
 
-def _rows(trace: ResourceTrace, index: int) -> npt.NDArray[np.intp]:
+def _find_rows(trace: ResourceTrace, index: int) -> npt.NDArray[np.intp]:
     return np.flatnonzero(trace.process == index)

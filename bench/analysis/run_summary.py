@@ -6,22 +6,22 @@ from statistics import fmean
 from typing import Final, get_args
 
 from bench.analysis.contrast import Side, contrast, within_interval
-from bench.analysis.proxy_cost import Way, hop_costs, way_of_a_page
-from bench.analysis.stats import CONFIDENCE, MOST_REPEATS, Mean, arithmetic_mean, geometric_mean, repeats_needed
-from bench.analysis.trial_summary import Digest, digest, named_latencies
-from bench.analysis.validity import FEWEST_CPUS, Doubt, text
+from bench.analysis.proxy_cost import PathLength, estimate_hop_costs, measure_path
+from bench.analysis.stats import CONFIDENCE, MOST_REPEATS, Mean, arithmetic_mean, compute_repeats_needed, geometric_mean
+from bench.analysis.trial_summary import Digest, average_by_name, digest
+from bench.analysis.validity import FEWEST_CPUS, Issue, format_issue
 from bench.errors import InputError
-from bench.meshes.resolved import application_of, entered
+from bench.meshes.resolved import add_gateway, application_of
 from bench.results.records import RunRecord
 from bench.results.store import StoredRun
 from bench.results.summary_records import ConfigurationSummary, Contrast, HopCost, Metric, RepeatSummary, SummaryRecord
-from bench.scenario.contrasts import alike, compared
-from bench.scenario.loader import stored_inputs
+from bench.scenario.contrasts import are_equal, list_comparisons
+from bench.scenario.loader import find_stored_inputs
 from bench.scenario.model import Scenario
 from bench.units import format_effect, format_percent
 
 METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
-_NOTHING: Final = Mean(0.0, None, None, "no valid repeat")
+_NO_MEAN: Final = Mean(0.0, None, None, "no valid repeat")
 
 
 def summarise(run: StoredRun) -> tuple[SummaryRecord, dict[str, Digest]]:
@@ -30,11 +30,11 @@ def summarise(run: StoredRun) -> tuple[SummaryRecord, dict[str, Digest]]:
     The digests are keyed by the trials' folders. Raises StoreError where a trial's files are incomplete.
     """
     record, scenario = run.record, run.record.scenario
-    digests = {trial.record.trial: _counted(digest(trial), record.plan.again) for trial in run.trials}
+    digests = {trial.record.trial: _exclude_rerun(digest(trial), record.plan.again) for trial in run.trials}
     names = [configuration.name for configuration in scenario.configurations]
     repeats = {name: tuple(d.repeat for d in digests.values() if d.configuration == name) for name in names}
-    configurations = {name: _configuration(record, name, own) for name, own in repeats.items()}
-    contrasts = tuple(_contrasts(scenario, repeats))
+    configurations = {name: _summarise_configuration(record, name, own) for name, own in repeats.items()}
+    contrasts = tuple(_compute_contrasts(scenario, repeats))
     summary = SummaryRecord(
         run_id=record.run_id,
         scenario=scenario.name,
@@ -47,27 +47,27 @@ def summarise(run: StoredRun) -> tuple[SummaryRecord, dict[str, Digest]]:
         confidence=CONFIDENCE,
         configurations=configurations,
         contrasts=contrasts,
-        hop_costs=tuple(_hop_costs(run, configurations)),
-        doubts=tuple(_doubts(run, configurations, contrasts)),
+        hop_costs=tuple(_estimate_hop_costs(run, configurations)),
+        doubts=tuple(_find_warnings(run, configurations, contrasts)),
     )
     return summary, digests
 
 
-def _counted(found: Digest, again: Sequence[int]) -> Digest:
+def _exclude_rerun(found: Digest, again: Sequence[int]) -> Digest:
     """Exclude a repeat, even a valid one, whose block has a rerun: half a block would break the balance."""
     if found.block not in again:
         return found
-    reasons = (*found.repeat.reasons, text(Doubt.MEASURED_AGAIN, f"block {found.block} has a rerun"))
+    reasons = (*found.repeat.reasons, format_issue(Issue.MEASURED_AGAIN, f"block {found.block} has a rerun"))
     return replace(found, repeat=found.repeat.model_copy(update={"valid": False, "reasons": reasons}))
 
 
-def _configuration(record: RunRecord, name: str, repeats: tuple[RepeatSummary, ...]) -> ConfigurationSummary:
+def _summarise_configuration(record: RunRecord, name: str, repeats: tuple[RepeatSummary, ...]) -> ConfigurationSummary:
     """Summarise one configuration: valid when all planned repeats exist and are valid; means are over valid ones."""
     scenario, valid = record.scenario, [repeat for repeat in repeats if repeat.valid]
-    p95 = geometric_mean([r.p95_ms for r in valid if r.p95_ms]) if valid else _NOTHING
-    rps = arithmetic_mean([r.rps for r in valid if r.rps]) if valid else _NOTHING
+    p95 = geometric_mean([r.p95_ms for r in valid if r.p95_ms]) if valid else _NO_MEAN
+    rps = arithmetic_mean([r.rps for r in valid if r.rps]) if valid else _NO_MEAN
     proxies = [time for repeat in valid if (time := _cpu_ms(repeat, "sidecar")) is not None]
-    cpu = arithmetic_mean(proxies) if proxies else _NOTHING
+    cpu = arithmetic_mean(proxies) if proxies else _NO_MEAN
     return ConfigurationSummary(
         mesh=scenario.configuration(name).mesh,
         users=scenario.load_of(name).users,
@@ -90,7 +90,7 @@ def _configuration(record: RunRecord, name: str, repeats: tuple[RepeatSummary, .
         sidecar_cpu_high_ms_per_request=cpu.interval[1] if cpu.interval else None,
         sidecar_rss_bytes=_mean_of(_rss_bytes(repeat, "sidecar") for repeat in valid),
         service_cpu_ms_per_request=_mean_of(_cpu_ms(repeat, "service") for repeat in valid),
-        by_name=named_latencies(repeats),
+        by_name=average_by_name(repeats),
     )
 
 
@@ -114,11 +114,11 @@ def _rss_bytes(repeat: RepeatSummary, role: str) -> int | None:
     return sum(known) if known and len(known) == len(sizes) else None
 
 
-def _contrasts(scenario: Scenario, repeats: dict[str, tuple[RepeatSummary, ...]]) -> Iterator[Contrast]:
+def _compute_contrasts(scenario: Scenario, repeats: dict[str, tuple[RepeatSummary, ...]]) -> Iterator[Contrast]:
     """Yield every pair that the scenario compares, on every metric."""
     sides = {c.name: Side(c.name, c.mesh, repeats[c.name]) for c in scenario.configurations}
-    for pair in compared(scenario):
-        marks = {"named": pair.named, "alike": alike(scenario, pair.configuration, pair.reference)}
+    for pair in list_comparisons(scenario):
+        marks = {"named": pair.named, "alike": are_equal(scenario, pair.configuration, pair.reference)}
         for metric in METRICS:
             found = contrast(
                 sides[pair.configuration],
@@ -131,67 +131,69 @@ def _contrasts(scenario: Scenario, repeats: dict[str, tuple[RepeatSummary, ...]]
             yield found.model_copy(update=marks | {"within_low": within[0], "within_high": within[1]})
 
 
-def _hop_costs(run: StoredRun, configurations: dict[str, ConfigurationSummary]) -> Iterator[HopCost]:
+def _estimate_hop_costs(run: StoredRun, configurations: dict[str, ConfigurationSummary]) -> Iterator[HopCost]:
     """Yield the cost of a proxy in each configuration whose page path can be read from the run's manifests."""
     reference = run.record.scenario.reference
     if reference is not None:
-        paths = {name: path for name in configurations if (path := _way(run, name)) is not None}
-        yield from hop_costs(configurations, reference, paths=paths, cpus=run.record.environment.cpus)
+        paths = {name: path for name in configurations if (path := _read_path(run, name)) is not None}
+        yield from estimate_hop_costs(configurations, reference, paths=paths, cpus=run.record.environment.cpus)
 
 
-def _way(run: StoredRun, name: str) -> Way | None:
+def _read_path(run: StoredRun, name: str) -> PathLength | None:
     scenario = run.record.scenario
-    settings, manifests = scenario.configuration(name), stored_inputs(scenario, run.path).manifests
+    settings, manifests = scenario.configuration(name), find_stored_inputs(scenario, run.path).manifests
     try:
-        return way_of_a_page(entered(settings, application_of(scenario), manifests), settings.mesh)
+        return measure_path(add_gateway(settings, application_of(scenario), manifests), settings.mesh)
     except InputError:  # a folder without its manifests, or with some of another version of meshbench
         return None
 
 
-def _doubts(
+def _find_warnings(
     run: StoredRun, configurations: dict[str, ConfigurationSummary], contrasts: Sequence[Contrast]
 ) -> Iterator[str]:
     """Yield the warnings about the run as a whole."""
     record = run.record
     if record.scenario.quick:
-        yield text(Doubt.QUICK, "windows are short")
+        yield format_issue(Issue.QUICK, "windows are short")
     if record.environment.cpus < FEWEST_CPUS:
-        yield text(Doubt.FEW_CPUS, f"the machine has {record.environment.cpus} CPUs")
+        yield format_issue(Issue.FEW_CPUS, f"the machine has {record.environment.cpus} CPUs")
     for problem in run.problems:
-        yield text(Doubt.DAMAGED_TRIAL, problem)
+        yield format_issue(Issue.DAMAGED_TRIAL, problem)
     for repeat in (repeat for configuration in configurations.values() for repeat in configuration.repeats):
         if not repeat.valid and repeat.block not in record.plan.again:
-            yield text(Doubt.INVALID_TRIAL, f"{repeat.trial} is not valid ({_codes(repeat)})")
+            yield format_issue(Issue.INVALID_TRIAL, f"{repeat.trial} is not valid ({_format_codes(repeat)})")
     for number, block in enumerate(record.plan.again, start=record.plan.blocks + 1):
-        yield text(Doubt.MEASURED_AGAIN, f"block {number} replaces block {block}, which was invalid")
+        yield format_issue(Issue.MEASURED_AGAIN, f"block {number} replaces block {block}, which was invalid")
     missing = len(record.plan.trials) - len(run.trials) - len(run.problems)
     if missing > 0:
         planned = len(record.plan.trials)
-        yield text(Doubt.UNFINISHED, f"{missing} of {planned} planned trials were not measured")
-    yield from _blind_spots(record.scenario, configurations, contrasts)
+        yield format_issue(Issue.UNFINISHED, f"{missing} of {planned} planned trials were not measured")
+    yield from _find_undetectable(record.scenario, configurations, contrasts)
 
 
-def _codes(repeat: RepeatSummary) -> str:
+def _format_codes(repeat: RepeatSummary) -> str:
     return ", ".join(dict.fromkeys(reason.partition(":")[0] for reason in repeat.reasons)) or "not complete"
 
 
-def _blind_spots(
+def _find_undetectable(
     scenario: Scenario, configurations: dict[str, ConfigurationSummary], contrasts: Sequence[Contrast]
 ) -> Iterator[str]:
     """Yield a warning for each comparison whose minimum detectable effect is larger than the margin."""
     for found in (found for found in contrasts if found.standing != "exploratory" and found.verdict != "invalid"):
         pair = f"{found.configuration} against {found.reference}"
         if found.mde is None:
-            yield text(Doubt.RESOLUTION, f"{pair}: no difference can be distinguished from chance ({found.reason})")
+            yield format_issue(
+                Issue.RESOLUTION, f"{pair}: no difference can be distinguished from chance ({found.reason})"
+            )
         elif found.mde > scenario.margin:
             sides = configurations[found.configuration], configurations[found.reference]
             repeats = f"{min(found.n)} repeats of this spread find {format_effect(found.mde)} in 4 of 5 runs (MDE)"
-            needed = repeats_for_margin(sides, scenario.margin) or f"over {MOST_REPEATS}"
+            needed = compute_repeats_for_margin(sides, scenario.margin) or f"over {MOST_REPEATS}"
             need = f"{format_percent(scenario.margin)} would take {needed} repeats"
-            yield text(Doubt.RESOLUTION, f"{pair}: {repeats}, {need}")
+            yield format_issue(Issue.RESOLUTION, f"{pair}: {repeats}, {need}")
 
 
-def repeats_for_margin(sides: Iterable[ConfigurationSummary], margin: float) -> int | None:
+def compute_repeats_for_margin(sides: Iterable[ConfigurationSummary], margin: float) -> int | None:
     """Return how many repeats would detect the margin, given the spread of both sides; None: very many, or unknown."""
     spreads = [side.p95_cv for side in sides if side.p95_cv is not None]
-    return repeats_needed(fmean(spread**2 for spread in spreads) ** 0.5, margin) if spreads else None
+    return compute_repeats_needed(fmean(spread**2 for spread in spreads) ** 0.5, margin) if spreads else None

@@ -47,8 +47,8 @@ class Comparison:
 
 def geometric_mean(values: Sequence[float], *, confidence: float = CONFIDENCE) -> Mean:
     """Return the geometric mean of positive values with its t interval. Raises ValueError where there are none."""
-    logs = np.log(_positive(values))
-    value, reason = math.exp(logs.mean()), no_interval(values)
+    logs = np.log(_require_positive(values))
+    value, reason = math.exp(logs.mean()), explain_no_interval(values)
     if reason:
         return Mean(value, None, None, reason)
     sd, half = _half_width(logs, confidence)
@@ -59,7 +59,7 @@ def arithmetic_mean(values: Sequence[float], *, confidence: float = CONFIDENCE) 
     """Return the mean of non-negative values with its t interval. Raises ValueError where there are no values."""
     if not len(values):
         raise ValueError("no values, no mean")
-    value, reason = float(np.mean(values)), no_interval(values)
+    value, reason = float(np.mean(values)), explain_no_interval(values)
     if reason:
         return Mean(value, None, None, reason)
     sd, half = _half_width(np.asarray(values, np.float64), confidence)
@@ -68,9 +68,9 @@ def arithmetic_mean(values: Sequence[float], *, confidence: float = CONFIDENCE) 
 
 def compare(values: Sequence[float], reference: Sequence[float]) -> Comparison:
     """Return the ratio of the geometric means with Welch's interval. Raises ValueError where a side is empty."""
-    logs, reference_logs = np.log(_positive(values)), np.log(_positive(reference))
+    logs, reference_logs = np.log(_require_positive(values)), np.log(_require_positive(reference))
     difference = float(logs.mean() - reference_logs.mean())
-    reason = no_interval(values) or no_interval(reference)
+    reason = explain_no_interval(values) or explain_no_interval(reference)
     if reason:
         return Comparison(math.exp(difference), None, None, None, reason)
     error, df = welch(logs, reference_logs)
@@ -101,7 +101,7 @@ def within_blocks(table: Floats, one: int, other: int) -> Interval | None:
     return _ratio_interval(float((logs[:, one] - logs[:, other]).mean()), error * t_quantile(CONFIDENCE, df))
 
 
-def no_interval(values: Sequence[float]) -> str:
+def explain_no_interval(values: Sequence[float]) -> str:
     """Return why these repeats cannot have an interval; empty where they can."""
     if len(values) < 2:
         return "one repeat has no spread: no interval"
@@ -133,7 +133,7 @@ def minimum_detectable_effect(sd: float, repeats: int) -> float | None:
     return math.expm1(_welch_effect(repeats) * sd * math.sqrt(2 / repeats))
 
 
-def repeats_needed(sd: float, effect: float) -> int | None:
+def compute_repeats_needed(sd: float, effect: float) -> int | None:
     """Return the fewest repeats that find `effect` (0.1: 10 %) with 80 % power; None beyond `MOST_REPEATS`."""
     if (minimum_detectable_effect(sd, MOST_REPEATS) or 0) > effect:
         return None
@@ -179,7 +179,7 @@ def _ratio_interval(difference: float, half: float) -> Interval:
     return math.exp(difference - half), math.exp(difference + half)
 
 
-def _positive(values: Sequence[float]) -> Sequence[float]:
+def _require_positive(values: Sequence[float]) -> Sequence[float]:
     if not len(values) or min(values) <= 0:
         raise ValueError(f"a geometric mean needs positive values, not {list(values)}")
     return values

@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from bench.analysis import percentiles as latency
 from bench.analysis.percentiles import BySecond, Ns
-from bench.analysis.resource_usage import generator_cores, process_use
+from bench.analysis.resource_usage import measure_generator_cores, measure_processes
 from bench.analysis.stats import Mean, geometric_mean
-from bench.analysis.validity import response_ns, stalls
+from bench.analysis.validity import compute_response_ns, count_stalls
 from bench.results.records import TrialRecord
 from bench.results.samples import Samples
 from bench.results.store import StoredTrial
@@ -32,28 +32,28 @@ _SHARES: Final = {
 }
 _CURVE: Final = (*np.arange(0.01, 0.9899, 0.01), *np.arange(0.99, 0.99905, 0.001))
 _LONGEST_S: Final = 7 * 24 * 3600
-_NOTHING: Final = Mean(0.0, None, None, "no successful request of this name")
+_NO_MEAN: Final = Mean(0.0, None, None, "no successful request of this name")
 
 
-def named_repeats(counted: Samples, response_ns: Ns) -> tuple[NamedRepeat, ...]:
+def summarise_by_name(counted: Samples, response_ns: Ns) -> tuple[NamedRepeat, ...]:
     """Return the requests of a window by request name, in the order of the names; empty where all have the same."""
     used = np.unique(counted.name).tolist()
     if len(used) < 2:
         return ()
-    found = (_named_repeat(counted, response_ns, index) for index in used)
+    found = (_summarise_name(counted, response_ns, index) for index in used)
     return tuple(sorted(found, key=lambda named: named.name))
 
 
-def named_latencies(repeats: Sequence[RepeatSummary]) -> tuple[NamedLatency, ...]:
+def average_by_name(repeats: Sequence[RepeatSummary]) -> tuple[NamedLatency, ...]:
     """Return the latencies of each request name over the valid repeats that have it."""
     found: dict[str, list[NamedRepeat]] = {}
     for repeat in repeats:
         for named in repeat.by_name if repeat.valid else ():
             found.setdefault(named.name, []).append(named)
-    return tuple(_over_repeats(name, found[name]) for name in sorted(found))
+    return tuple(_average_name(name, found[name]) for name in sorted(found))
 
 
-def _named_repeat(counted: Samples, response_ns: Ns, index: int) -> NamedRepeat:
+def _summarise_name(counted: Samples, response_ns: Ns, index: int) -> NamedRepeat:
     mine: npt.NDArray[np.bool_] = counted.name == index
     good_ns = response_ns[mine & counted.ok]
     p50_ns, p95_ns = latency.percentiles_ns(good_ns, (0.5, 0.95)) if len(good_ns) else (None, None)
@@ -66,9 +66,9 @@ def _named_repeat(counted: Samples, response_ns: Ns, index: int) -> NamedRepeat:
     )
 
 
-def _over_repeats(name: str, repeats: Sequence[NamedRepeat]) -> NamedLatency:
-    p50, p95 = _mean(repeats, "p50_ms"), _mean(repeats, "p95_ms")
-    known = p95 is not _NOTHING
+def _average_name(name: str, repeats: Sequence[NamedRepeat]) -> NamedLatency:
+    p50, p95 = _compute_mean(repeats, "p50_ms"), _compute_mean(repeats, "p95_ms")
+    known = p95 is not _NO_MEAN
     return NamedLatency(
         name=name,
         n=sum(bool(repeat.p95_ms) for repeat in repeats),
@@ -84,9 +84,9 @@ def _over_repeats(name: str, repeats: Sequence[NamedRepeat]) -> NamedLatency:
     )
 
 
-def _mean(repeats: Sequence[NamedRepeat], percentile: Literal["p50_ms", "p95_ms"]) -> Mean:
+def _compute_mean(repeats: Sequence[NamedRepeat], percentile: Literal["p50_ms", "p95_ms"]) -> Mean:
     values = [value for repeat in repeats if (value := getattr(repeat, percentile))]
-    return geometric_mean(values) if values else _NOTHING
+    return geometric_mean(values) if values else _NO_MEAN
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,10 +125,10 @@ class Headline:
     rps: float
 
 
-def headline(record: TrialRecord, samples: Samples) -> Headline:
+def make_headline(record: TrialRecord, samples: Samples) -> Headline:
     """Return two figures of a trial's samples, equal to those of its summary."""
     counted = samples.counted(record.windows)
-    ordered = np.sort(response_ns(counted, record.rate)[counted.ok])
+    ordered = np.sort(compute_response_ns(counted, record.rate)[counted.ok])
     window_s = sum(window.seconds for window in record.windows)
     return Headline(_percentile_ms(ordered, 0.95), len(ordered) / window_s if window_s else 0.0)
 
@@ -137,20 +137,20 @@ def digest(trial: StoredTrial) -> Digest:
     """Read a trial's samples once and summarise them. Raises StoreError where they are incomplete."""
     record, samples = trial.record, trial.samples()
     counted = samples.counted(record.windows)
-    ordered = np.sort(response_ns(counted, record.rate)[counted.ok])
+    ordered = np.sort(compute_response_ns(counted, record.rate)[counted.ok])
     edges = [edge for window in record.windows for edge in (window.start_ns, window.end_ns)] or [0]
     return Digest(
         trial=record.trial,
         configuration=record.configuration,
         block=record.block,
-        repeat=_repeat(trial, samples, counted=counted, ordered=ordered),
+        repeat=_summarise_repeat(trial, samples, counted=counted, ordered=ordered),
         window=(edges[0] / NANOSECONDS, edges[-1] / NANOSECONDS),
-        series=_series(record, samples),
-        quantiles=_curve(ordered),
+        series=_make_series(record, samples),
+        quantiles=_make_curve(ordered),
     )
 
 
-def _repeat(trial: StoredTrial, samples: Samples, *, counted: Samples, ordered: Ns) -> RepeatSummary:
+def _summarise_repeat(trial: StoredTrial, samples: Samples, *, counted: Samples, ordered: Ns) -> RepeatSummary:
     record, requests = trial.record, len(counted)
     window_s = sum(window.seconds for window in record.windows)
     # A target that cannot observe its processes writes no resources.
@@ -170,13 +170,13 @@ def _repeat(trial: StoredTrial, samples: Samples, *, counted: Samples, ordered: 
         rps=len(ordered) / window_s if window_s else None,
         mean_ms=float(ordered.mean()) / NS_PER_MS if len(ordered) else None,
         **percentiles,
-        thesis_p95_ms=latency.thesis_p95_ms(samples.started_ns, samples.latency_ns),
+        thesis_p95_ms=latency.study_p95_ms(samples.started_ns, samples.latency_ns),
         corrected_p95_ms=_corrected_ms(record, ordered),
-        stall_s=stalls(samples, record.windows),
+        stall_s=count_stalls(samples, record.windows),
         lateness_p95_ms=_lateness_ms(counted),
-        generator_cpu=generator_cores(resources, record.windows) if resources else None,
-        resources=process_use(resources, record.windows, requests) if resources and record.windows else (),
-        by_name=named_repeats(counted, response_ns(counted, record.rate)),
+        generator_cpu=measure_generator_cores(resources, record.windows) if resources else None,
+        resources=measure_processes(resources, record.windows, requests) if resources and record.windows else (),
+        by_name=summarise_by_name(counted, compute_response_ns(counted, record.rate)),
     )
 
 
@@ -203,12 +203,12 @@ def _lateness_ms(counted: Samples) -> float | None:
     return latency.percentile_ns(lateness, 0.95) / NS_PER_MS if len(lateness) else None
 
 
-def _series(record: TrialRecord, samples: Samples) -> Series:
+def _make_series(record: TrialRecord, samples: Samples) -> Series:
     ends_ns = [*samples.started_ns[-1:].tolist(), *(window.end_ns for window in record.windows)]
     seconds = min(-(-max(ends_ns, default=0) // NANOSECONDS), _LONGEST_S)
     good, ended_ns = samples.ok, samples.completed_ns
-    succeeded = latency.by_second(ended_ns[good], response_ns(samples, record.rate)[good], seconds)
-    failed = latency.by_second(ended_ns[~good], samples.latency_ns[~good], seconds)
+    succeeded = latency.group_by_second(ended_ns[good], compute_response_ns(samples, record.rate)[good], seconds)
+    failed = latency.group_by_second(ended_ns[~good], samples.latency_ns[~good], seconds)
     return Series(
         at_s=np.arange(1, seconds + 1, dtype=np.float64),
         p95_ms=np.array([_sliding_p95_ms(succeeded, second) for second in range(1, seconds + 1)], np.float64),
@@ -222,7 +222,7 @@ def _sliding_p95_ms(succeeded: BySecond, second: int) -> float:
     return latency.percentile_ns(recent, 0.95) / NS_PER_MS if len(recent) else float("nan")
 
 
-def _curve(ordered: Ns) -> tuple[Floats, Floats]:
+def _make_curve(ordered: Ns) -> tuple[Floats, Floats]:
     """Return the latency at each share, as far out as the count allows."""
     shares = [share for share in _CURVE if latency.is_enough(share, len(ordered))]
     indexes = [latency.rank(share, len(ordered)) - 1 for share in shares]

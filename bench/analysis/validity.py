@@ -13,7 +13,7 @@ import numpy as np
 
 from bench.analysis import percentiles as latency
 from bench.analysis.percentiles import Ns, Steadiness
-from bench.analysis.resource_usage import generator_cores
+from bench.analysis.resource_usage import measure_generator_cores
 from bench.results.records import ProofRecord, TrialRecord, Window
 from bench.results.resources import ResourceTrace
 from bench.results.samples import Samples
@@ -31,10 +31,10 @@ FEWEST_ARRIVALS: Final = 0.95
 BUSY_RATE: Final = 10.0  # requests per second at which a second without one is not chance (e^-10)
 MOST_CLOCK_GAP_S: Final = 2.0
 FEWEST_CPUS: Final = 4
-_LOCUST_FINE: Final = (0, 1)  # 1 means that some request failed, which is counted here anyway
+_LOCUST_EXIT_CODES: Final = (0, 1)  # 1 means that some request failed, which is counted here anyway
 
 
-class Doubt(StrEnum):
+class Issue(StrEnum):
     """The issues of trials and runs. The value is the code at the beginning of the text in every record."""
 
     EMPTY = "empty"
@@ -74,88 +74,88 @@ class Rule:
     retryable: bool = False
 
 
-RULES: Final[dict[Doubt, Rule]] = {
-    Doubt.EMPTY: Rule(True, "read the load generator's messages in load.log"),
-    Doubt.ALL_FAILED: Rule(
+RULES: Final[dict[Issue, Rule]] = {
+    Issue.EMPTY: Rule(True, "read the load generator's messages in load.log"),
+    Issue.ALL_FAILED: Rule(
         True, "read the evidence of the page and the policies in proof.json; then the services' logs"
     ),
-    Doubt.ERRORS: Rule(
+    Issue.ERRORS: Rule(
         True, "failed requests are often faster than successful ones; find their cause before comparing"
     ),
-    Doubt.FEW_REQUESTS: Rule(True, "measure longer (--duration) or with more users"),
-    Doubt.SCARCE_REQUESTS: Rule(False, "fewer than ten lie beyond P95; measure longer (--duration)"),
-    Doubt.IMPOSSIBLE: Rule(True, "the clock or the samples file is damaged; run the trial again", retryable=True),
-    Doubt.LOST_ROWS: Rule(True, "the recorder lost requests; read load.log", retryable=True),
-    Doubt.GENERATOR_ENDED: Rule(True, "read load.log, and run again", retryable=True),
-    Doubt.GENERATOR_CPU: Rule(True, "the client is part of the latency; use fewer users or a larger machine"),
-    Doubt.LATE: Rule(
+    Issue.FEW_REQUESTS: Rule(True, "measure longer (--duration) or with more users"),
+    Issue.SCARCE_REQUESTS: Rule(False, "fewer than ten lie beyond P95; measure longer (--duration)"),
+    Issue.IMPOSSIBLE: Rule(True, "the clock or the samples file is damaged; run the trial again", retryable=True),
+    Issue.LOST_ROWS: Rule(True, "the recorder lost requests; read load.log", retryable=True),
+    Issue.GENERATOR_ENDED: Rule(True, "read load.log, and run again", retryable=True),
+    Issue.GENERATOR_CPU: Rule(True, "the client is part of the latency; use fewer users or a larger machine"),
+    Issue.LATE: Rule(
         True, "the client is busy, and so part of the latency; use fewer users or more cores", retryable=True
     ),
-    Doubt.IDENTITY: Rule(True, "requests were lost or users were blocked; read load.log", retryable=True),
-    Doubt.MISSED_ARRIVALS: Rule(True, "all users were waiting; raise --users or lower --rate"),
-    Doubt.STALL: Rule(True, "a process was blocked; check what else the machine ran, and run again", retryable=True),
-    Doubt.UNSTEADY: Rule(True, "warm up longer (--warmup), and run nothing else on the machine", retryable=True),
-    Doubt.RESTART: Rule(
+    Issue.IDENTITY: Rule(True, "requests were lost or users were blocked; read load.log", retryable=True),
+    Issue.MISSED_ARRIVALS: Rule(True, "all users were waiting; raise --users or lower --rate"),
+    Issue.STALL: Rule(True, "a process was blocked; check what else the machine ran, and run again", retryable=True),
+    Issue.UNSTEADY: Rule(True, "warm up longer (--warmup), and run nothing else on the machine", retryable=True),
+    Issue.RESTART: Rule(
         True,
         "read its log below proxies/ or in the services' logs; for a node, 'kubectl describe node'",
         retryable=True,
     ),
-    Doubt.CLOCK: Rule(True, "the machine was suspended or paused, or its clock was set; run again", retryable=True),
-    Doubt.DERIVED_STARTS: Rule(
+    Issue.CLOCK: Rule(True, "the machine was suspended or paused, or its clock was set; run again", retryable=True),
+    Issue.DERIVED_STARTS: Rule(
         False, "the client should pass start_time to Locust's request event, as its measure() does"
     ),
-    Doubt.PROOF: Rule(True, "the trial did not measure its configuration; see proof.json"),
-    Doubt.UNPROVEN: Rule(
+    Issue.PROOF: Rule(True, "the trial did not measure its configuration; see proof.json"),
+    Issue.UNPROVEN: Rule(
         True, "there is no proof that the trial measured its configuration; run again", retryable=True
     ),
-    Doubt.FEW_CPUS: Rule(False, "services, sidecars and load share them: not comparable with other machines"),
-    Doubt.QUICK: Rule(False, "for tests, not for results: run without --quick"),
-    Doubt.UNFINISHED: Rule(False, "continue with --resume"),
-    Doubt.INVALID_TRIAL: Rule(False, "it is listed and excluded from every mean"),
-    Doubt.MEASURED_AGAIN: Rule(False, "the first measurement is listed and excluded from every mean"),
-    Doubt.DAMAGED_TRIAL: Rule(False, "its numbers are missing from every mean"),
-    Doubt.RESOLUTION: Rule(False, "a difference below the MDE may exist undetected"),
+    Issue.FEW_CPUS: Rule(False, "services, sidecars and load share them: not comparable with other machines"),
+    Issue.QUICK: Rule(False, "for tests, not for results: run without --quick"),
+    Issue.UNFINISHED: Rule(False, "continue with --resume"),
+    Issue.INVALID_TRIAL: Rule(False, "it is listed and excluded from every mean"),
+    Issue.MEASURED_AGAIN: Rule(False, "the first measurement is listed and excluded from every mean"),
+    Issue.DAMAGED_TRIAL: Rule(False, "its numbers are missing from every mean"),
+    Issue.RESOLUTION: Rule(False, "a difference below the MDE may exist undetected"),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Doubts:
+class Issues:
     """The issues of a trial; each text is `code: observation; advice`."""
 
     reasons: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
-Found = Iterator[tuple[Doubt, str]]
+IssueDetails = Iterator[tuple[Issue, str]]
 
 
-def text(issue: Doubt, observation: str) -> str:
+def format_issue(issue: Issue, observation: str) -> str:
     """Format an issue."""
     return f"{issue}: {observation}; {RULES[issue].advice}"
 
 
-def may_pass(reasons: Iterable[str]) -> bool:
+def is_retryable(reasons: Iterable[str]) -> bool:
     """Return whether a rerun of an invalid trial may be valid. One retryable reason explains the others, such as the
     errors after a restart; a failed proof would fail again."""
-    codes = {Doubt(reason.partition(":")[0]) for reason in reasons}
-    return Doubt.PROOF not in codes and any(RULES[code].retryable for code in codes)
+    codes = {Issue(reason.partition(":")[0]) for reason in reasons}
+    return Issue.PROOF not in codes and any(RULES[code].retryable for code in codes)
 
 
 def check_trial(
     record: TrialRecord, samples: Samples, resources: ResourceTrace | None, proof: ProofRecord | None
-) -> Doubts:
+) -> Issues:
     """Find all issues of a trial from its stored data. `resources` None: they were not recorded."""
     counted = samples.counted(record.windows)
     found = [
-        *_requests(counted),
-        *_generator(record, samples),
-        *_generator_cpu(record, resources),
-        *_circumstances(record),
-        *_proofs(proof, served=bool(counted.ok.any())),
+        *_check_requests(counted),
+        *_check_generator(record, samples),
+        *_check_generator_cpu(record, resources),
+        *_check_circumstances(record),
+        *_check_proofs(proof, served=bool(counted.ok.any())),
     ]
     if counted.ok.any():
-        found += [*_pace(record, samples, counted), *_unsteady(record, samples)]
-    return Doubts(_told(found, invalidates=True), _told(found, invalidates=False))
+        found += [*_check_pace(record, samples, counted), *_check_steadiness(record, samples)]
+    return Issues(_format_issues(found, invalidates=True), _format_issues(found, invalidates=False))
 
 
 def is_steady(samples: Samples, window: Window, *, rate: float | None = None) -> bool:
@@ -168,111 +168,111 @@ def window_steadiness(samples: Samples, window: Window, *, rate: float | None) -
     """Compare first and last third of a window, over successful requests; None where they are too few."""
     counted = samples.counted([window])
     good = counted.ok
-    return latency.steadiness(
-        counted.started_ns[good], response_ns(counted, rate)[good], window.start_ns, window.end_ns
+    return latency.measure_steadiness(
+        counted.started_ns[good], compute_response_ns(counted, rate)[good], window.start_ns, window.end_ns
     )
 
 
-def response_ns(samples: Samples, rate: float | None) -> Ns:
+def compute_response_ns(samples: Samples, rate: float | None) -> Ns:
     """Return the latencies: from the start in a closed loop, from the intended start in an open one."""
     return samples.latency_ns if rate is None else samples.completed_ns - samples.intended_ns
 
 
-def _told(found: Iterable[tuple[Doubt, str]], *, invalidates: bool) -> tuple[str, ...]:
-    return tuple(text(issue, detail) for issue, detail in found if RULES[issue].invalidates is invalidates)
+def _format_issues(found: Iterable[tuple[Issue, str]], *, invalidates: bool) -> tuple[str, ...]:
+    return tuple(format_issue(issue, detail) for issue, detail in found if RULES[issue].invalidates is invalidates)
 
 
-def _requests(counted: Samples) -> Found:
+def _check_requests(counted: Samples) -> IssueDetails:
     count, good = len(counted), int(counted.ok.sum())
     if not count:
-        yield Doubt.EMPTY, "no request started inside the window"
+        yield Issue.EMPTY, "no request started inside the window"
         return
     if (counted.latency_ns <= 0).any() or (counted.started_ns < 0).any():
         wrong = int(((counted.latency_ns <= 0) | (counted.started_ns < 0)).sum())
-        yield Doubt.IMPOSSIBLE, f"{wrong} of {count} requests have a start or a latency below zero"
+        yield Issue.IMPOSSIBLE, f"{wrong} of {count} requests have a start or a latency below zero"
     if not good:
-        yield Doubt.ALL_FAILED, f"all {count} requests failed ({_statuses(counted)})"
+        yield Issue.ALL_FAILED, f"all {count} requests failed ({_format_statuses(counted)})"
         return
     if (count - good) / count > MOST_ERRORS:
         share, allowed = format_percent((count - good) / count), format_percent(MOST_ERRORS)
-        yield Doubt.ERRORS, f"{share} of {count} requests failed ({_statuses(counted)}), allowed is {allowed}"
+        yield Issue.ERRORS, f"{share} of {count} requests failed ({_format_statuses(counted)}), allowed is {allowed}"
     if good < SCARCE_REQUESTS:
-        issue = Doubt.FEW_REQUESTS if good < FEWEST_REQUESTS else Doubt.SCARCE_REQUESTS
+        issue = Issue.FEW_REQUESTS if good < FEWEST_REQUESTS else Issue.SCARCE_REQUESTS
         yield issue, f"only {good} successful requests in the window"
 
 
-def _statuses(counted: Samples) -> str:
+def _format_statuses(counted: Samples) -> str:
     """Format the statuses of the failed requests, most frequent first: `status 503: 12, status 200: 3`."""
     statuses, counts = np.unique(counted.status[~counted.ok], return_counts=True)
     ordered = sorted(zip(counts.tolist(), statuses.tolist(), strict=True), reverse=True)
     return ", ".join(f"status {status}: {count}" for count, status in ordered[:5])
 
 
-def _generator(record: TrialRecord, samples: Samples) -> Found:
+def _check_generator(record: TrialRecord, samples: Samples) -> IssueDetails:
     generator = record.generator
     if generator is None:
-        yield Doubt.GENERATOR_ENDED, "the load generator wrote no statistics"
+        yield Issue.GENERATOR_ENDED, "the load generator wrote no statistics"
         return
-    if generator.problem or generator.exit_code not in (*_LOCUST_FINE, None):
-        yield Doubt.GENERATOR_ENDED, generator.problem or f"Locust ended with exit code {generator.exit_code}"
+    if generator.problem or generator.exit_code not in (*_LOCUST_EXIT_CODES, None):
+        yield Issue.GENERATOR_ENDED, generator.problem or f"Locust ended with exit code {generator.exit_code}"
         return  # its counts, if it wrote any, are from another moment than the rows
     if generator.derived_starts:
         missing = f"{generator.derived_starts} of {generator.recorded} requests came without a valid start"
-        yield Doubt.DERIVED_STARTS, f"{missing}; it was computed as the end less the latency"
+        yield Issue.DERIVED_STARTS, f"{missing}; it was computed as the end less the latency"
     if not generator.locust_requests == generator.recorded == len(samples):
         wrote = f"the recorder wrote {generator.recorded}, {len(samples)} are stored"
-        yield Doubt.LOST_ROWS, f"Locust counted {generator.locust_requests} requests, {wrote}"
+        yield Issue.LOST_ROWS, f"Locust counted {generator.locust_requests} requests, {wrote}"
 
 
-def _generator_cpu(record: TrialRecord, resources: ResourceTrace | None) -> Found:
+def _check_generator_cpu(record: TrialRecord, resources: ResourceTrace | None) -> IssueDetails:
     """Check the load generator's CPU. Each Locust process that sends requests uses one core at most."""
-    cores = generator_cores(resources, record.windows) if resources and record.windows else None
+    cores = measure_generator_cores(resources, record.windows) if resources and record.windows else None
     if cores is not None and cores / record.workers >= MOST_GENERATOR_CPU:
         used, allowed = format_percent(cores / record.workers), format_percent(MOST_GENERATOR_CPU)
         each = f" in each of {record.workers} workers" if record.workers > 1 else ""
-        yield Doubt.GENERATOR_CPU, f"Locust used {used} of a core{each}, allowed is {allowed}"
+        yield Issue.GENERATOR_CPU, f"Locust used {used} of a core{each}, allowed is {allowed}"
 
 
-def _circumstances(record: TrialRecord) -> Found:
+def _check_circumstances(record: TrialRecord) -> IssueDetails:
     for restart in record.restarts:
-        yield Doubt.RESTART, f"{restart} during the trial"
+        yield Issue.RESTART, f"{restart} during the trial"
     if record.clock is not None and record.clock.gap_s > MOST_CLOCK_GAP_S:
         gap, allowed = format_duration(record.clock.gap_s), format_duration(MOST_CLOCK_GAP_S)
-        yield Doubt.CLOCK, f"wall clock and monotonic clock diverged by {gap}, allowed is {allowed}"
+        yield Issue.CLOCK, f"wall clock and monotonic clock diverged by {gap}, allowed is {allowed}"
     if record.generator is not None and record.generator.clock_step_ms:
         step = format_ms(record.generator.clock_step_ms)
         yield (
-            Doubt.CLOCK,
+            Issue.CLOCK,
             f"the load generator's wall clock, which dates the starts of requests, stepped by {step} ms",
         )
 
 
-def _proofs(proof: ProofRecord | None, *, served: bool) -> Found:
+def _check_proofs(proof: ProofRecord | None, *, served: bool) -> IssueDetails:
     """Check the proofs. `served`: whether any user got a page; if not, failed proofs of pages add no information."""
     if proof is None or not proof.before or not proof.after:
         when = "at all" if proof is None or not (proof.before or proof.after) else "on both sides of the load"
-        yield Doubt.UNPROVEN, f"there is no evidence {when}"
+        yield Issue.UNPROVEN, f"there is no evidence {when}"
     for evidence in proof.failures if proof else ():
         if is_of_pages(evidence) and not served:
             continue
         difference = f"expected {evidence.expected}, seen {evidence.seen}"
-        yield Doubt.PROOF, f"{evidence.name} of {evidence.subject}: {difference}"
+        yield Issue.PROOF, f"{evidence.name} of {evidence.subject}: {difference}"
 
 
-def _pace(record: TrialRecord, samples: Samples, counted: Samples) -> Found:
+def _check_pace(record: TrialRecord, samples: Samples, counted: Samples) -> IssueDetails:
     """Check that the client kept to its schedule, and that the system responded throughout the windows."""
-    yield from _stalls(record, samples, counted)
-    yield from _missed_arrivals(record, samples) if record.rate is not None else _closed_loop(record, counted)
+    yield from _check_stalls(record, samples, counted)
+    yield from _check_arrivals(record, samples) if record.rate is not None else _check_closed_loop(record, counted)
 
 
-def _closed_loop(record: TrialRecord, counted: Samples) -> Found:
+def _check_closed_loop(record: TrialRecord, counted: Samples) -> IssueDetails:
     lateness = counted.started_ns - counted.intended_ns
     late_ms = latency.percentile_ns(lateness, 0.95) / NS_PER_MS
     p95_ms = latency.percentile_ns(counted.latency_ns, 0.95) / NS_PER_MS
     allowed_ms = max(MOST_LATENESS_MS, MOST_LATENESS_SHARE * max(record.think_time_s * 1e3, p95_ms))
     if late_ms > allowed_ms:
         late, allowed = format_ms(late_ms), format_ms(allowed_ms)
-        yield Doubt.LATE, f"one request in 20 started {late} ms late or more, allowed are {allowed} ms"
+        yield Issue.LATE, f"one request in 20 started {late} ms late or more, allowed are {allowed} ms"
     gap = latency.identity_gap(
         users=record.users,
         requests=len(counted),
@@ -284,37 +284,37 @@ def _closed_loop(record: TrialRecord, counted: Samples) -> Found:
     # One request per user more or less, at the window's edges, is expected.
     if abs(gap) > MOST_IDENTITY_GAP + record.users / len(counted):
         share = format_percent(abs(gap))
-        yield Doubt.IDENTITY, f"think time + latency + lateness and users / throughput differ by {share}"
+        yield Issue.IDENTITY, f"think time + latency + lateness and users / throughput differ by {share}"
 
 
-def _missed_arrivals(record: TrialRecord, samples: Samples) -> Found:
+def _check_arrivals(record: TrialRecord, samples: Samples) -> IssueDetails:
     """Check an open loop for missing arrivals; lateness is part of its latency."""
     expected = (record.rate or 0) * sum(window.seconds for window in record.windows)
-    arrived = sum(_arrivals(samples, window) for window in record.windows)
+    arrived = sum(_count_arrivals(samples, window) for window in record.windows)
     if arrived < FEWEST_ARRIVALS * expected - 3 * expected**0.5:  # arrivals are random: 3 standard deviations
-        yield Doubt.MISSED_ARRIVALS, f"{arrived} of {expected:.0f} planned requests were sent"
+        yield Issue.MISSED_ARRIVALS, f"{arrived} of {expected:.0f} planned requests were sent"
 
 
-def _arrivals(samples: Samples, window: Window) -> int:
+def _count_arrivals(samples: Samples, window: Window) -> int:
     return int(((samples.intended_ns >= window.start_ns) & (samples.intended_ns < window.end_ns)).sum())
 
 
-def _stalls(record: TrialRecord, samples: Samples, counted: Samples) -> Found:
-    stalled = stalls(samples, record.windows)
+def _check_stalls(record: TrialRecord, samples: Samples, counted: Samples) -> IssueDetails:
+    stalled = count_stalls(samples, record.windows)
     busy_s = sum(window.seconds for window in record.windows) - stalled
     if stalled and len(counted) >= BUSY_RATE * busy_s:
-        yield Doubt.STALL, f"in {stalled} s of the window no request ended"
+        yield Issue.STALL, f"in {stalled} s of the window no request ended"
 
 
-def stalls(samples: Samples, windows: Iterable[Window]) -> int:
+def count_stalls(samples: Samples, windows: Iterable[Window]) -> int:
     """Count the whole seconds of the windows in which no request ended."""
     ended_ns = samples.completed_ns
-    return sum(latency.stall_seconds(ended_ns, window.start_ns, window.end_ns) for window in windows)
+    return sum(latency.count_stall_seconds(ended_ns, window.start_ns, window.end_ns) for window in windows)
 
 
-def _unsteady(record: TrialRecord, samples: Samples) -> Found:
+def _check_steadiness(record: TrialRecord, samples: Samples) -> IssueDetails:
     for window in record.windows:
         found = window_steadiness(samples, window, rate=record.rate)
         if found is not None and not found.steady:
             change, limit = format_change(found.ratio), format_change(1 + found.limit)
-            yield Doubt.UNSTEADY, f"P95 of the last third differs from the first's by {change}, allowed is {limit}"
+            yield Issue.UNSTEADY, f"P95 of the last third differs from the first's by {change}, allowed is {limit}"

@@ -19,8 +19,8 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
 from bench.errors import InputError, Problem
-from bench.files.folders import manifest_files
-from bench.files.yaml_source import Document, Loc, did_you_mean, dotted, read_documents
+from bench.files.folders import list_manifest_files
+from bench.files.yaml_source import Document, Loc, format_path, format_suggestion, read_documents
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
 Text = Annotated[str, StringConstraints(min_length=1)]
@@ -105,39 +105,39 @@ def read_manifests(
     """
     problems: list[Problem] = []
     sources: list[Source[Any]] = []
-    for file in _files(folders, problems):
+    for file in _list_files(folders, problems):
         try:
             documents = read_documents(file)
         except InputError as error:
             problems += error.problems
             continue
         for document in documents:
-            sources += _read(document, kinds, problems)
-    problems += (problem for source in sources for problem in _misplaced(source, kinds, namespace))
+            sources += _read_document(document, kinds, problems)
+    problems += (problem for source in sources for problem in _find_misplaced(source, kinds, namespace))
     if problems:
         raise InputError(problems)
     return tuple(sources)
 
 
-def _misplaced(source: Source[Any], kinds: Mapping[str, Kind[Any]], home: str) -> Iterator[Problem]:
+def _find_misplaced(source: Source[Any], kinds: Mapping[str, Kind[Any]], home: str) -> Iterator[Problem]:
     """Yield a problem for an object in a namespace that is not the run's."""
     known = list(filter(None, (home, kinds[source.manifest.kind].root_namespace)))
     namespace = source.document.value["metadata"].get("namespace") or home
     if namespace not in known:
         yield source.problem(
-            ("metadata", "namespace"), f"no workload runs in {namespace!r}{did_you_mean(namespace, known)}"
+            ("metadata", "namespace"), f"no workload runs in {namespace!r}{format_suggestion(namespace, known)}"
         )
 
 
-def of_kind(sources: Iterable[Source[Any]], model: type[M]) -> tuple[Source[M], ...]:
+def select_kind(sources: Iterable[Source[Any]], model: type[M]) -> tuple[Source[M], ...]:
     """Return the manifests of one kind, in their order."""
     return tuple(source for source in sources if isinstance(source.manifest, model))
 
 
-def _files(folders: Sequence[Path], problems: list[Problem]) -> list[Path]:
+def _list_files(folders: Sequence[Path], problems: list[Problem]) -> list[Path]:
     found: list[Path] = []
     for folder in folders:
-        files = manifest_files(folder)
+        files = list_manifest_files(folder)
         if not files:
             reason = "has no manifests" if folder.is_dir() else "is not a folder of manifests"
             problems.append(Problem(str(folder), 0, "", reason))
@@ -145,10 +145,12 @@ def _files(folders: Sequence[Path], problems: list[Problem]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def _read(document: Document, kinds: Mapping[str, Kind[Any]], problems: list[Problem]) -> Iterable[Source[Any]]:
+def _read_document(
+    document: Document, kinds: Mapping[str, Kind[Any]], problems: list[Problem]
+) -> Iterable[Source[Any]]:
     if document.value is None:  # nothing between two separators
         return ()
-    unfit = _unfit(document, kinds)
+    unfit = _check_kind(document, kinds)
     if unfit is not None:
         problems.append(unfit)
         return ()
@@ -157,50 +159,50 @@ def _read(document: Document, kinds: Mapping[str, Kind[Any]], problems: list[Pro
         # Via JSON, which allows a list for a tuple although the models are strict.
         return (Source(model.model_validate_json(json.dumps(document.value)), document),)
     except ValidationError as error:
-        problems += [_problem(document, model, details) for details in _causes(error.errors())]
+        problems += [_make_problem(document, model, details) for details in _drop_consequences(error.errors())]
         return ()
 
 
-def _unfit(document: Document, kinds: Mapping[str, Kind[Any]]) -> Problem | None:
+def _check_kind(document: Document, kinds: Mapping[str, Kind[Any]]) -> Problem | None:
     """Return the problem of `kind` or `apiVersion`; None where both are known."""
     value = document.value
     if not isinstance(value, dict):
         return document.problem((), "is not a Kubernetes object; kind, apiVersion and metadata are required")
     kind, version = value.get("kind"), value.get("apiVersion")
-    owner, wanted = _owner(version), {_owner(known) for one in kinds.values() for known in one.api_versions}
+    owner, wanted = _find_owner(version), {_find_owner(known) for one in kinds.values() for known in one.api_versions}
     if owner and any(wanted) and owner not in wanted:
         mesh = " and ".join(sorted(filter(None, wanted)))
         message = f"{version} belongs to {owner}; the mesh of this configuration is {mesh}"
         return document.problem(("apiVersion",), message)
     if not isinstance(kind, str) or kind not in kinds:
-        return document.problem(("kind",), f"unknown kind {kind!r}{did_you_mean(str(kind), kinds)}")
+        return document.problem(("kind",), f"unknown kind {kind!r}{format_suggestion(str(kind), kinds)}")
     if version not in kinds[kind].api_versions:
-        known = did_you_mean(str(version), kinds[kind].api_versions)
+        known = format_suggestion(str(version), kinds[kind].api_versions)
         return document.problem(("apiVersion",), f"unknown apiVersion {version!r} of {kind}{known}")
     return None
 
 
-def _owner(version: object) -> str:
+def _find_owner(version: object) -> str:
     """Return the mesh that an API version belongs to; empty for those of Kubernetes and others."""
     group = str(version).partition("/")[0]
     return next((owner for end, owner in _OWNERS.items() if group == end or group.endswith(f".{end}")), "")
 
 
-def _causes(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+def _drop_consequences(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
     """Leave out consequences: lists that are too short because their items are invalid."""
     wrong = {details["loc"][:length] for details in errors for length in range(len(details["loc"]))}
     return [details for details in errors if details["type"] != "too_short" or details["loc"] not in wrong]
 
 
-def _problem(document: Document, model: type[Part], details: ErrorDetails) -> Problem:
+def _make_problem(document: Document, model: type[Part], details: ErrorDetails) -> Problem:
     loc = details["loc"]
-    return Problem(document.file, document.line_of(loc), dotted(loc), _message(model, details))
+    return Problem(document.file, document.line_of(loc), format_path(loc), _format_message(model, details))
 
 
-def _message(model: type[Part], details: ErrorDetails) -> str:
+def _format_message(model: type[Part], details: ErrorDetails) -> str:
     loc = details["loc"]
     if details["type"] == "extra_forbidden":
-        return _unknown_field(_part_at(model, loc[:-1]), str(loc[-1]))
+        return _explain_unknown_field(_find_part(model, loc[:-1]), str(loc[-1]))
     if details["type"] == "missing":
         return "is missing"
     if details["type"] == "literal_error":
@@ -208,22 +210,22 @@ def _message(model: type[Part], details: ErrorDetails) -> str:
     return details["msg"].removeprefix("Value error, ")
 
 
-def _unknown_field(part: type[Part], name: str) -> str:
+def _explain_unknown_field(part: type[Part], name: str) -> str:
     if name in part.untranslated:
         return "is not supported by meshbench, since the local target cannot translate it"
     known = [field.alias or key for key, field in part.model_fields.items()]
-    return f"unknown field{did_you_mean(name, known)}"
+    return f"unknown field{format_suggestion(name, known)}"
 
 
-def _part_at(model: type[Part], loc: Loc) -> Any:
+def _find_part(model: type[Part], loc: Loc) -> Any:
     """Return the model of the mapping at `loc`, through optional fields, tuples and dicts of parts."""
     here: Any = model
     for step in loc:
-        here = _required(_inside(here, step))
+        here = _strip_optional(_descend(here, step))
     return here
 
 
-def _inside(annotation: Any, step: str | int) -> Any:
+def _descend(annotation: Any, step: str | int) -> Any:
     if get_origin(annotation) is dict:
         return get_args(annotation)[1]
     if get_origin(annotation) is tuple:
@@ -232,7 +234,7 @@ def _inside(annotation: Any, step: str | int) -> Any:
     return fields[str(step)].annotation
 
 
-def _required(annotation: Any) -> Any:
+def _strip_optional(annotation: Any) -> Any:
     options = get_args(annotation)
     return options[0] if NoneType in options else annotation
 

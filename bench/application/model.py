@@ -15,11 +15,11 @@ from bench.application.manifests import (
     ServiceAccountManifest,
     ServiceManifest,
     Source,
-    of_kind,
     read_manifests,
+    select_kind,
 )
 from bench.errors import InputError, Problem
-from bench.files.yaml_source import did_you_mean
+from bench.files.yaml_source import format_suggestion
 
 NAMESPACE: Final = "bookinfo"
 MESH: Final = "default"  # Kuma's default mesh; Istio's has no name
@@ -176,33 +176,33 @@ def read_application(folder: Path, reviews: str | Sequence[str], *, namespace: s
     """
     versions = (reviews,) if isinstance(reviews, str) else tuple(reviews)
     sources = read_manifests([folder], KINDS, namespace=namespace)
-    deployments = of_kind(sources, DeploymentManifest)
-    accounts = of_kind(sources, ServiceAccountManifest)
-    services = _wanted(of_kind(sources, ServiceManifest), versions)
-    problems = [*_account_problems(deployments, accounts), *_selector_problems(services, deployments)]
+    deployments = select_kind(sources, DeploymentManifest)
+    accounts = select_kind(sources, ServiceAccountManifest)
+    services = _select_services(select_kind(sources, ServiceManifest), versions)
+    problems = [*_check_accounts(deployments, accounts), *_check_selectors(services, deployments)]
     if problems:
         raise InputError(problems)
-    everyone = [_workload(source.manifest) for source in deployments]
+    everyone = [_make_workload(source.manifest) for source in deployments]
     chosen = [one for one in everyone if one.app != "reviews" or one.version in versions]
-    _require(folder, chosen, versions)
-    workloads = tuple(_named(chosen))
+    _require_deployments(folder, chosen, versions)
+    workloads = tuple(_name_versions(chosen))
     return Application(
         namespace=namespace,
         workloads=workloads,
-        services=tuple(_services(services, workloads)),
+        services=tuple(_make_services(services, workloads)),
         client=Workload(CLIENT, "v1", CLIENT, {"app": CLIENT, "version": "v1"}),
-        calls=tuple(_calls(workloads)),
+        calls=tuple(_list_calls(workloads)),
     )
 
 
-def _named(workloads: Sequence[Workload]) -> Iterable[Workload]:
+def _name_versions(workloads: Sequence[Workload]) -> Iterable[Workload]:
     """Yield the workloads, with the version in the name where an app has several."""
     apps = [one.app for one in workloads]
     for one in workloads:
         yield replace(one, name=f"{one.app}-{one.version}") if apps.count(one.app) > 1 else one
 
 
-def _calls(workloads: Iterable[Workload]) -> Iterable[tuple[str, str]]:
+def _list_calls(workloads: Iterable[Workload]) -> Iterable[tuple[str, str]]:
     """Yield pairs of workload names, caller first."""
     named: dict[str, list[str]] = {CLIENT: [CLIENT]}
     for one in workloads:
@@ -212,21 +212,21 @@ def _calls(workloads: Iterable[Workload]) -> Iterable[tuple[str, str]]:
         yield from product((name for name in named[caller] if name not in silent), named[called])
 
 
-def _workload(deployment: DeploymentManifest) -> Workload:
+def _make_workload(deployment: DeploymentManifest) -> Workload:
     pod = deployment.spec.template
     labels = pod.metadata.labels
     port = pod.spec.containers[0].ports[0].container_port
     return Workload(labels["app"], labels["version"], pod.spec.service_account_name, labels, port)
 
 
-def _wanted(
+def _select_services(
     services: Sequence[Source[ServiceManifest]], versions: Sequence[str]
 ) -> tuple[Source[ServiceManifest], ...]:
     """Leave out the Services of single versions where only one is deployed."""
     return tuple(one for one in services if len(versions) > 1 or "version" not in one.manifest.spec.selector)
 
 
-def _services(sources: Iterable[Source[ServiceManifest]], workloads: Iterable[Workload]) -> Iterable[Service]:
+def _make_services(sources: Iterable[Source[ServiceManifest]], workloads: Iterable[Workload]) -> Iterable[Service]:
     for source in sources:
         spec = source.manifest.spec
         selected = tuple(one for one in workloads if spec.selector.items() <= one.labels.items())
@@ -234,7 +234,7 @@ def _services(sources: Iterable[Source[ServiceManifest]], workloads: Iterable[Wo
             yield Service(source.manifest.metadata.name, spec.ports[0].port, selected)
 
 
-def _account_problems(
+def _check_accounts(
     deployments: Iterable[Source[DeploymentManifest]], accounts: Iterable[Source[ServiceAccountManifest]]
 ) -> Iterable[Problem]:
     known = {source.manifest.metadata.name for source in accounts}
@@ -242,13 +242,13 @@ def _account_problems(
         name = source.manifest.spec.template.spec.service_account_name
         if name not in known:
             loc = ("spec", "template", "spec", "serviceAccountName")
-            yield source.problem(loc, f"no ServiceAccount {name!r}{did_you_mean(name, known)}")
+            yield source.problem(loc, f"no ServiceAccount {name!r}{format_suggestion(name, known)}")
 
 
-def _selector_problems(
+def _check_selectors(
     services: Sequence[Source[ServiceManifest]], deployments: Iterable[Source[DeploymentManifest]]
 ) -> Iterable[Problem]:
-    pods = [(source.manifest.spec.template.metadata.labels, _workload(source.manifest)) for source in deployments]
+    pods = [(source.manifest.spec.template.metadata.labels, _make_workload(source.manifest)) for source in deployments]
     ports = {source.manifest.spec.ports[0].port for source in services}
     for source in services:
         spec = source.manifest.spec
@@ -262,19 +262,21 @@ def _selector_problems(
             yield source.problem(("spec", "ports", 0), f"port {target} is not the port of the pods")
 
 
-def _require(folder: Path, workloads: Iterable[Workload], reviews: Sequence[str]) -> None:
+def _require_deployments(folder: Path, workloads: Iterable[Workload], reviews: Sequence[str]) -> None:
     there = [(workload.app, workload.version) for workload in workloads]
     apps = [app for app, _ in there]
     missing = sorted({called for _, called in _CALLS} - {*apps, "reviews"})
     missing += [f"reviews in version {version}" for version in reviews if ("reviews", version) not in there]
     if missing:
         raise InputError([Problem(str(folder), 0, "", f"no Deployment of {', '.join(missing)}")])
-    doubled = sorted({app for app, version in there if there.count((app, version)) > 1 or _mixed(app, apps)})
+    doubled = sorted(
+        {app for app, version in there if there.count((app, version)) > 1 or _has_mixed_versions(app, apps)}
+    )
     if doubled:
         raise InputError([Problem(str(folder), 0, "", f"more than one Deployment of {', '.join(doubled)}")])
 
 
-def _mixed(app: str, apps: Sequence[str]) -> bool:
+def _has_mixed_versions(app: str, apps: Sequence[str]) -> bool:
     """Check whether an app other than reviews has several versions."""
     return app != "reviews" and apps.count(app) > 1
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from bench.cli.options import Folder, chosen_timing, context_option, output_option
+from bench.cli.options import Folder, context_option, find_timing, output_option
 from bench.errors import InputError, Interrupted, LeftoversError
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 @click.option("--list", "only_list", is_flag=True, help="List leftover objects; remove nothing.")
 def cleanup(*, output: Path, run_: Path | None, context: str | None, run_id: str | None, only_list: bool) -> None:
     """Remove the leftover objects of killed runs, on this machine or on a cluster. It is safe to repeat."""
-    from bench.run.cleanup import close_cleaned, named_run
+    from bench.run.cleanup import close_cleaned_runs, find_run
 
-    named = None if run_ is None else named_run(run_)
+    named = None if run_ is None else find_run(run_)
     if context is None:
         if run_id is not None:
             raise InputError(
@@ -41,14 +41,14 @@ def cleanup(*, output: Path, run_: Path | None, context: str | None, run_id: str
         return
     from bench.targets.cluster.teardown.cleanup import cluster_cleanup
 
-    wanted = _wanted_run(run_id, named)
-    for line in cluster_cleanup(context, run_id=wanted, only_list=only_list, timing=chosen_timing()):
+    wanted = _choose_run_id(run_id, named)
+    for line in cluster_cleanup(context, run_id=wanted, only_list=only_list, timing=find_timing()):
         click.echo(line)
     if not only_list:
-        close_cleaned(named.path.parent if named else output, context=context, run_id=wanted)
+        close_cleaned_runs(named.path.parent if named else output, context=context, run_id=wanted)
 
 
-def _wanted_run(run_id: str | None, named: "NamedRun | None") -> str | None:
+def _choose_run_id(run_id: str | None, named: "NamedRun | None") -> str | None:
     """Return the id of the run to clean up on a cluster; None for all runs."""
     from bench.results.store import is_run_id
 
@@ -62,17 +62,17 @@ def _wanted_run(run_id: str | None, named: "NamedRun | None") -> str | None:
 
 
 def _clean_machine(output: Path, named: "NamedRun | None", *, only_list: bool) -> None:
-    from bench.run.cleanup import clean, runs_below, unfinished_runs
+    from bench.run.cleanup import clean_run, find_runs_below, find_unfinished_runs
 
-    runs, damaged = runs_below(output) if named is None else ((named,), ())
-    found, problems = unfinished_runs(runs), [*damaged]
+    runs, damaged = find_runs_below(output) if named is None else ((named,), ())
+    found, problems = find_unfinished_runs(runs), [*damaged]
     for leftovers in found:
         click.echo(leftovers.summary)
         if only_list:
             continue
         try:
-            with _cleanup_to_repeat(output, named):
-                processes, folders = clean(leftovers)
+            with _hint_to_repeat(output, named):
+                processes, folders = clean_run(leftovers)
         except LeftoversError as left:  # the other runs are still cleaned up
             problems.append(str(left))
         else:
@@ -88,7 +88,7 @@ def _clean_machine(output: Path, named: "NamedRun | None", *, only_list: bool) -
 
 
 @contextmanager
-def _cleanup_to_repeat(output: Path, named: "NamedRun | None") -> Iterator[None]:
+def _hint_to_repeat(output: Path, named: "NamedRun | None") -> Iterator[None]:
     """Turn Ctrl-C during a cleanup into Interrupted, with the command that continues it."""
     try:
         yield

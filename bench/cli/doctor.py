@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from bench.cli.options import cluster_options, looked_at, output_option, read_scenario, taken
+from bench.cli.options import cluster_options, inspect_cluster, output_option, pop_cluster_flags, read_scenario
 from bench.errors import RefusedError
 
 DOCTORS_SCENARIO = "istio-policies"
@@ -19,16 +19,16 @@ DOCTORS_SCENARIO = "istio-policies"
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def doctor(*, output: Path, users: int, name: str | None, as_json: bool, **flags: Any) -> None:
     """Check whether a run can start on this machine or on a cluster, and print a hint for each problem."""
-    from bench.check_result import as_text, findings_json
-    from bench.run.doctor import examine, examine_client
+    from bench.check_result import format_results, format_results_json
+    from bench.run.doctor import check_client, check_host
 
-    cluster = taken(flags)
+    cluster = pop_cluster_flags(flags)
     if cluster.context is None:
-        results = examine(output, users=users)
+        results = check_host(output, users=users)
     else:
         scenario = read_scenario(name or DOCTORS_SCENARIO, {})
-        with looked_at(cluster, scenario, name or DOCTORS_SCENARIO) as backend:
-            results = (*examine_client(output), *backend.findings)
-    click.echo(findings_json(results) if as_json else as_text(results))
+        with inspect_cluster(cluster, scenario, name or DOCTORS_SCENARIO) as backend:
+            results = (*check_client(output), *backend.findings)
+    click.echo(format_results_json(results) if as_json else format_results(results))
     if any(result.status == "error" for result in results):
         raise RefusedError("a run cannot start here; fix the errors above first")

@@ -19,7 +19,7 @@ from bench.cli.regression import gate, history
 from bench.cli.reports import compare, report
 from bench.cli.run import run
 from bench.cli.scenarios import scenarios, validate
-from bench.errors import MeshbenchError, told_in_full
+from bench.errors import MeshbenchError, format_error
 from bench.scenario.renames import rename_options
 from bench.system.redaction import redact_streams
 
@@ -38,7 +38,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            _end_quietly(128 + signal.SIGHUP)
+            _exit_quietly(128 + signal.SIGHUP)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -62,25 +62,25 @@ def main(argv: list[str] | None = None, *, timing: "Timing | None" = None) -> No
     try:
         cli.main(argv, prog_name="meshbench", standalone_mode=False, obj=timing)
     except MeshbenchError as error:
-        _end(told_in_full(error), error.exit_code)
+        _exit(format_error(error), error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(2 if isinstance(error, click.UsageError) else 1)
     except (click.Abort, KeyboardInterrupt):
-        _end("interrupted; nothing was left behind", 128 + signal.SIGINT)
+        _exit("interrupted; nothing was left behind", 128 + signal.SIGINT)
     except Exception:  # noqa: BLE001  # a bug: expected failures are handled above
-        _end(f"{traceback.format_exc()}\nThis is a bug in meshbench. Please report it with the lines above.", 1)
+        _exit(f"{traceback.format_exc()}\nThis is a bug in meshbench. Please report it with the lines above.", 1)
 
 
-def _end(message: str, exit_code: int) -> NoReturn:
+def _exit(message: str, exit_code: int) -> NoReturn:
     try:
         click.echo(f"meshbench: {message}", err=True)
     except OSError:  # a closed pipe or terminal
-        _end_quietly(exit_code)
+        _exit_quietly(exit_code)
     sys.exit(exit_code)
 
 
-def _end_quietly(exit_code: int) -> NoReturn:
+def _exit_quietly(exit_code: int) -> NoReturn:
     """Exit without output, since it is closed, and without the interpreter's own flush."""
     for stream in (sys.stdout, sys.stderr):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -12,11 +12,11 @@ from bench.errors import InputError
 from bench.units import parse_duration
 
 if TYPE_CHECKING:
-    from bench.cli.plan_text import Elsewhere
+    from bench.cli.plan_text import ClusterPlan
     from bench.k8s.timing import Timing
     from bench.scenario.model import Scenario
     from bench.scenario.plan import Plan
-    from bench.targets import Place
+    from bench.targets import Backend
     from bench.targets.cluster.flags import ClusterFlags
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -81,10 +81,10 @@ output_option = click.option(
 
 def read_scenario(name: str, changes: dict[str, Any]) -> "Scenario":
     """Read and check a scenario with the command line's changes. Raises InputError."""
-    from bench.meshes.resolved import checked_scenario
+    from bench.meshes.resolved import validate_scenario
     from bench.scenario.overrides import Overrides
 
-    return checked_scenario(name, Overrides(**changes))
+    return validate_scenario(name, Overrides(**changes))
 
 
 def draw_plan(scenario: "Scenario") -> "Plan":
@@ -132,7 +132,7 @@ def cluster_options(command: F) -> F:
     return command
 
 
-def taken(arguments: dict[str, Any]) -> "ClusterFlags":
+def pop_cluster_flags(arguments: dict[str, Any]) -> "ClusterFlags":
     """Pop the cluster's options from a command's arguments. Raises InputError for one without --context."""
     from bench.targets.cluster.flags import ClusterFlags
 
@@ -145,57 +145,59 @@ def taken(arguments: dict[str, Any]) -> "ClusterFlags":
 
 
 @contextmanager
-def chosen_place(
+def choose_backend(
     flags: "ClusterFlags", scenario: "Scenario", source: str, *, resumed: "Path | None" = None
-) -> "Iterator[Place]":
+) -> "Iterator[Backend]":
     """Open this machine, or a checked and confirmed cluster. `source` is the scenario's name or file; `resumed` is the
     folder of the run to resume, whose record has the options of its start."""
     if flags.context is None:
-        from bench.targets.local.target import ThisMachine
+        from bench.targets.local.target import LocalBackend
 
-        yield ThisMachine()
+        yield LocalBackend()
         return
-    from bench.run.session import stored_run
-    from bench.scenario.loader import inputs_of, stored_inputs
-    from bench.targets.cluster.options import read_options, resumed_options
-    from bench.targets.cluster.session import open_place
+    from bench.run.session import read_stored_run
+    from bench.scenario.loader import find_inputs, find_stored_inputs
+    from bench.targets.cluster.options import read_options, read_resumed_options
+    from bench.targets.cluster.session import open_backend
 
-    again = resumed and resumed_options(flags, stored_run(resumed), resumed)
+    again = resumed and read_resumed_options(flags, read_stored_run(resumed), resumed)
     options = again or read_options(flags, scenario)
-    inputs = stored_inputs(scenario, resumed) if resumed else inputs_of(scenario, source)
-    with open_place(scenario, options, inputs, tell=_tell, confirm=_asker(), timing=chosen_timing()) as backend:
+    inputs = find_stored_inputs(scenario, resumed) if resumed else find_inputs(scenario, source)
+    with open_backend(
+        scenario, options, inputs, tell=_print_line, confirm=_make_confirm(), timing=find_timing()
+    ) as backend:
         yield backend
 
 
 @contextmanager
-def looked_at(flags: "ClusterFlags", scenario: "Scenario", source: str) -> "Iterator[Place]":
+def inspect_cluster(flags: "ClusterFlags", scenario: "Scenario", source: str) -> "Iterator[Backend]":
     """Open a cluster for reading only, which needs no confirmation."""
-    from bench.scenario.loader import inputs_of
+    from bench.scenario.loader import find_inputs
     from bench.targets.cluster.options import read_options
-    from bench.targets.cluster.session import open_place
+    from bench.targets.cluster.session import open_backend
 
-    options, inputs = read_options(flags, scenario), inputs_of(scenario, source)
-    with open_place(scenario, options, inputs, tell=_tell, guarded=False, timing=chosen_timing()) as backend:
+    options, inputs = read_options(flags, scenario), find_inputs(scenario, source)
+    with open_backend(scenario, options, inputs, tell=_print_line, guarded=False, timing=find_timing()) as backend:
         yield backend
 
 
-def foreseen(flags: "ClusterFlags", scenario: "Scenario", source: str, plan: "Plan") -> "Elsewhere | None":
+def plan_on_cluster(flags: "ClusterFlags", scenario: "Scenario", source: str, plan: "Plan") -> "ClusterPlan | None":
     """Return the plan of a run on a cluster, None without --context. Nothing is created, so nothing is confirmed."""
     if flags.context is None:
         return None
     from dataclasses import asdict
 
-    from bench.cli.plan_text import Elsewhere
-    from bench.scenario.loader import inputs_of
-    from bench.targets.cluster.dry_run import look_ahead
+    from bench.cli.plan_text import ClusterPlan
+    from bench.scenario.loader import find_inputs
+    from bench.targets.cluster.dry_run import dry_run_context
     from bench.targets.cluster.options import read_options
 
-    options, inputs = read_options(flags, scenario), inputs_of(scenario, source)
-    found = look_ahead(flags.context, scenario, options, inputs=inputs, plan=plan)
-    return Elsewhere(found.cluster, found.seconds, found.lines, asdict(found))
+    options, inputs = read_options(flags, scenario), find_inputs(scenario, source)
+    found = dry_run_context(flags.context, scenario, options, inputs=inputs, plan=plan)
+    return ClusterPlan(found.cluster, found.seconds, found.lines, asdict(found))
 
 
-def chosen_timing() -> "Timing":
+def find_timing() -> "Timing":
     """Return the timing that `main` was called with, else the default."""
     from bench.k8s.timing import DEFAULT, Timing
 
@@ -203,11 +205,11 @@ def chosen_timing() -> "Timing":
     return (context and context.find_object(Timing)) or DEFAULT
 
 
-def _tell(line: str) -> None:
+def _print_line(line: str) -> None:
     click.echo(line, err=True)
 
 
-def _asker() -> Callable[[str], bool] | None:
+def _make_confirm() -> Callable[[str], bool] | None:
     """Return a function that asks on the terminal; None without a terminal."""
     if not sys.stdin.isatty():
         return None

@@ -4,7 +4,14 @@ from typing import Any
 
 import click
 
-from bench.cli.options import cluster_options, draw_plan, foreseen, read_scenario, scenario_options, taken
+from bench.cli.options import (
+    cluster_options,
+    draw_plan,
+    plan_on_cluster,
+    pop_cluster_flags,
+    read_scenario,
+    scenario_options,
+)
 from bench.errors import InputError
 
 
@@ -14,12 +21,12 @@ from bench.errors import InputError
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def plan(*, name: str | None, as_json: bool, **changes: Any) -> None:
     """Print what a run would do, on this machine or on a cluster, without doing it."""
-    from bench.cli.plan_text import outline, outline_json
+    from bench.cli.plan_text import format_plan, format_plan_json
 
     if name is None:
         raise InputError("give --scenario NAME")
-    flags = taken(changes)
+    flags = pop_cluster_flags(changes)
     scenario = read_scenario(name, changes)
     planned = draw_plan(scenario)
-    elsewhere = foreseen(flags, scenario, name, planned)
-    click.echo((outline_json if as_json else outline)(scenario, planned, elsewhere))
+    elsewhere = plan_on_cluster(flags, scenario, name, planned)
+    click.echo((format_plan_json if as_json else format_plan)(scenario, planned, elsewhere))

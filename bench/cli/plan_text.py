@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.analysis.stats import minimum_detectable_effect
-from bench.meshes.equalise import said
-from bench.scenario.contrasts import compared
+from bench.meshes.equalise import format_equalised
+from bench.scenario.contrasts import list_comparisons
 from bench.scenario.model import SERVICES, Scenario
-from bench.scenario.plan import Plan, expected_seconds
+from bench.scenario.plan import Plan, estimate_seconds
 from bench.units import format_change, format_duration
 
 # Run-to-run standard deviations of ln P95: a quiet dedicated machine, an ordinary one, a shared one with 10 s windows.
@@ -17,7 +17,7 @@ SPREADS = (0.02, 0.05, 0.10)
 
 
 @dataclass(frozen=True, slots=True)
-class Elsewhere:
+class ClusterPlan:
     """What a run would do on a cluster: the cluster, the duration in seconds, and the objects that it creates (`lines`
     of text, `facts` for JSON)."""
 
@@ -27,76 +27,78 @@ class Elsewhere:
     facts: Mapping[str, Any]
 
 
-def outline(scenario: Scenario, plan: Plan, elsewhere: Elsewhere | None = None) -> str:
+def format_plan(scenario: Scenario, plan: Plan, elsewhere: ClusterPlan | None = None) -> str:
     """Format the order of trials, the time, the processes or objects, and the minimum detectable effect."""
     blocks = [f"  block {number}: {', '.join(names)}" for number, names in enumerate(plan.order, start=1)]
     effects = [
         f"  {format_change(1 + effect):>6} if repeats differ by {format_change(1 + spread)[1:]}"
-        for spread, effect in detectable(scenario)
+        for spread, effect in list_detectable_effects(scenario)
     ]
     return "\n".join(
         [
             f"{scenario.name}: {scenario.title}",
-            f"{len(plan.trials)} trials, about {_time(scenario, plan, elsewhere)}",
+            f"{len(plan.trials)} trials, about {_format_time(scenario, plan, elsewhere)}",
             f"order ({plan.method}; seed {plan.seed}):",
             *blocks,
             *(["  then a rerun of each invalid block"] if scenario.reruns_invalid else []),
-            *(elsewhere.lines if elsewhere else _processes(scenario)),
-            *([f"equalised in all meshes: {said(scenario.equalise)}"] if scenario.equalise else []),
+            *(elsewhere.lines if elsewhere else _format_processes(scenario)),
+            *([f"equalised in all meshes: {format_equalised(scenario.equalise)}"] if scenario.equalise else []),
             "comparisons, P95 first:",
-            *(_comparisons(scenario) or ["  none: there is no reference"]),
+            *(_format_comparisons(scenario) or ["  none: there is no reference"]),
             "smallest difference in P95 that would be found (80 % power, 95 % confidence):",
             *(effects or ["  none: one repeat has no interval"]),
         ]
     )
 
 
-def _time(scenario: Scenario, plan: Plan, elsewhere: Elsewhere | None) -> str:
+def _format_time(scenario: Scenario, plan: Plan, elsewhere: ClusterPlan | None) -> str:
     if elsewhere is None:
-        return f"{format_duration(expected_seconds(scenario, plan))} on this machine"
+        return f"{format_duration(estimate_seconds(scenario, plan))} on this machine"
     return f"{format_duration(elsewhere.seconds)} on {elsewhere.where}"
 
 
-def _processes(scenario: Scenario) -> tuple[str, ...]:
-    started = (f"  {one.name}: {_started(scenario, one.name)}" for one in scenario.configurations)
+def _format_processes(scenario: Scenario) -> tuple[str, ...]:
+    started = (f"  {one.name}: {_describe_processes(scenario, one.name)}" for one in scenario.configurations)
     return ("each trial starts, as processes on 127.0.0.1:", *started)
 
 
-def outline_json(scenario: Scenario, plan: Plan, elsewhere: Elsewhere | None = None) -> str:
+def format_plan_json(scenario: Scenario, plan: Plan, elsewhere: ClusterPlan | None = None) -> str:
     """Format the same as JSON; `dry_run` is always true."""
     return json.dumps(
         {
             "dry_run": True,
             "scenario": scenario.model_dump(mode="json"),
             "plan": plan.model_dump(mode="json"),
-            "comparisons": [asdict(pair) for pair in compared(scenario)],
-            "seconds": elsewhere.seconds if elsewhere else expected_seconds(scenario, plan),
+            "comparisons": [asdict(pair) for pair in list_comparisons(scenario)],
+            "seconds": elsewhere.seconds if elsewhere else estimate_seconds(scenario, plan),
             **({"cluster": dict(elsewhere.facts)} if elsewhere else {}),
-            "detectable": [{"spread": spread, "effect": effect} for spread, effect in detectable(scenario)],
+            "detectable": [
+                {"spread": spread, "effect": effect} for spread, effect in list_detectable_effects(scenario)
+            ],
         },
         indent=2,
     )
 
 
-def detectable(scenario: Scenario) -> list[tuple[float, float]]:
+def list_detectable_effects(scenario: Scenario) -> list[tuple[float, float]]:
     """Return pairs of an assumed spread between repeats and its minimum detectable effect, both as ratios minus 1."""
     found = [(spread, minimum_detectable_effect(spread, scenario.repeats)) for spread in SPREADS]
     return [(spread, effect) for spread, effect in found if effect is not None]
 
 
-def _comparisons(scenario: Scenario) -> list[str]:
+def _format_comparisons(scenario: Scenario) -> list[str]:
     """Format the pairs of configurations to compare, a line for each standing."""
     direct: list[str] = []
     named: list[str] = []
     steps: list[str] = []
-    for pair in compared(scenario):
+    for pair in list_comparisons(scenario):
         kind = direct if pair.reference == scenario.reference else named if pair.named else steps
         kind.append(f"{pair.configuration} with {pair.reference}")
     kinds = (("", direct), ("planned: ", named), ("exploratory: ", steps))
     return [f"  {kind}{', '.join(pairs)}" for kind, pairs in kinds if pairs]
 
 
-def _started(scenario: Scenario, name: str) -> str:
+def _describe_processes(scenario: Scenario, name: str) -> str:
     load = scenario.load_of(name)
     mesh = scenario.configuration(name).mesh
     services = len(SERVICES) - 1 + len(scenario.application.versions)

@@ -32,7 +32,7 @@ class PlainLines:
 
     def phase(self, trial: Trial, phase: str) -> None:
         if phase == "deploy":
-            _say(f"trial {trial.number} of {len(self.plan.trials)}: {trial.configuration}, block {trial.block}")
+            _print_line(f"trial {trial.number} of {len(self.plan.trials)}: {trial.configuration}, block {trial.block}")
 
     def progress(self, trial: Trial, progress: Progress) -> None:
         """Print nothing, since a log cannot show a changing number."""
@@ -40,11 +40,11 @@ class PlainLines:
     def done(self, record: TrialRecord, figures: Headline) -> None:
         p95 = "no P95" if figures.p95_ms is None else f"P95 {format_ms(figures.p95_ms)} ms"
         seen = f"{p95}, RPS {format_rps(figures.rps)}"
-        _say(f"  {seen}; {_load_left(self.scenario, self.plan, after=record.number)}")
+        _print_line(f"  {seen}; {_format_remaining_load(self.scenario, self.plan, after=record.number)}")
         for reason in record.reasons:
-            _say(f"  invalid: {reason}")
+            _print_line(f"  invalid: {reason}")
         for warning in record.warnings:
-            _say(f"  warning: {warning}")
+            _print_line(f"  warning: {warning}")
 
     def extend(self, plan: Plan) -> None:
         self.plan = plan
@@ -91,14 +91,14 @@ class LiveTable:
     def close(self) -> None:
         """Stop drawing; the last table stays on the screen."""
         if self._live is not None:
-            with suppress(Interrupted), _reader():
+            with suppress(Interrupted), _handle_closed_output():
                 self._live.stop()
 
     def _draw(self, number: int) -> None:
         from rich.console import Console
         from rich.live import Live
 
-        with _reader():
+        with _handle_closed_output():
             if self._live is None:
                 self._live = Live(console=Console(stderr=True), auto_refresh=False)
                 self._live.start()
@@ -108,7 +108,7 @@ class LiveTable:
         from rich.markup import escape
         from rich.table import Table
 
-        left = _load_left(self.scenario, self.plan, after=number - 1)
+        left = _format_remaining_load(self.scenario, self.plan, after=number - 1)
         title = f"{self.scenario.name}: trial {number} of {len(self.plan.trials)}, {left}"
         table = Table(title=title, title_justify="left", caption_justify="left", box=None)
         for heading in ("trial", "configuration", "block", "", "P95, last 5 s", "RPS, last 5 s"):
@@ -121,27 +121,27 @@ class LiveTable:
         return table
 
 
-def progress_display(scenario: Scenario, plan: Plan) -> PlainLines | LiveTable:
+def make_progress_display(scenario: Scenario, plan: Plan) -> PlainLines | LiveTable:
     """Return the live table where standard error is a terminal, else plain lines."""
     if sys.stderr.isatty():
         return LiveTable(scenario, plan)
     return PlainLines(scenario, plan)
 
 
-def _load_left(scenario: Scenario, plan: Plan, *, after: int) -> str:
+def _format_remaining_load(scenario: Scenario, plan: Plan, *, after: int) -> str:
     """Format the time of load of the trials after number `after`."""
     remaining = [scenario.load_of(trial.configuration) for trial in plan.trials[after:]]
     seconds = sum(load.warmup_s + load.duration_s for load in remaining)
     return f"about {format_duration(seconds)} of load left" if remaining else "no trials left"
 
 
-def _say(line: str) -> None:
-    with _reader():
+def _print_line(line: str) -> None:
+    with _handle_closed_output():
         click.echo(line, err=True)
 
 
 @contextmanager
-def _reader() -> Iterator[None]:
+def _handle_closed_output() -> Iterator[None]:
     """Turn a closed terminal or pipe into Interrupted, as for SIGHUP."""
     try:
         yield

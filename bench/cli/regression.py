@@ -20,7 +20,7 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="Print the decisions as JSON.")
 def gate(*, folder: Path, path: Path, accepted: str, junit: Path | None, as_json: bool) -> None:
     """Compare a nightly run with the nights before it. Exit 6 when two in a row were slower than chance allows."""
-    from bench.analysis.regression import as_markdown, failure, write_junit
+    from bench.analysis.regression import format_markdown, make_error, write_junit
     from bench.analysis.regression import gate as judge
     from bench.results.store import open_run
 
@@ -30,8 +30,8 @@ def gate(*, folder: Path, path: Path, accepted: str, junit: Path | None, as_json
         click.echo(f"warning: {problem}", err=True)
     if junit is not None:
         write_junit(found, junit)
-    click.echo(found.model_dump_json(indent=2) if as_json else as_markdown(found))
-    if error := failure(found):
+    click.echo(found.model_dump_json(indent=2) if as_json else format_markdown(found))
+    if error := make_error(found):
         raise error
 
 
@@ -40,9 +40,9 @@ def gate(*, folder: Path, path: Path, accepted: str, junit: Path | None, as_json
 def history(path: Path) -> None:
     """Print a history night by night, with the decisions of `gate`."""
     from bench.analysis.history import read_history
-    from bench.analysis.regression import as_text
+    from bench.analysis.regression import format_history
 
     known = read_history(path)
     for problem in known.problems:
         click.echo(f"warning: {problem}", err=True)
-    click.echo(as_text(known))
+    click.echo(format_history(known))

@@ -45,7 +45,7 @@ def compare(one: Path, other: Path, *, force: bool) -> None:
 def print_report(folder: Path, *, formats: tuple[str, ...], strict: bool, as_json: bool) -> "SummaryRecord":
     """Write the report of a run, print its summary, and return it."""
     from bench.report import write_report
-    from bench.report.text_formats import WIDTH, plain_answers
+    from bench.report.text_formats import WIDTH, format_answers
     from bench.results.store import open_run, read_record
     from bench.results.summary_records import SummaryRecord
 
@@ -58,13 +58,13 @@ def print_report(folder: Path, *, formats: tuple[str, ...], strict: bool, as_jso
         click.echo((folder / "summary.json").read_text("utf-8"), nl=False)
     else:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        click.echo(_fit(plain_answers(summary, width or WIDTH), width))
+        click.echo(_wrap_lines(format_answers(summary, width or WIDTH), width))
         page = next((path for path in paths if path.name == "index.html"), paths[0])
         click.echo(f"\nReport: {page}")
     return summary
 
 
-def _fit(text: str, width: int | None) -> str:
+def _wrap_lines(text: str, width: int | None) -> str:
     """Wrap lines to a terminal's width; None leaves them as they are."""
     if width is None:
         return text

@@ -10,13 +10,13 @@ import click
 from bench.cli.options import (
     Duration,
     Folder,
-    chosen_place,
+    choose_backend,
     cluster_options,
     draw_plan,
     output_option,
+    pop_cluster_flags,
     read_scenario,
     scenario_options,
-    taken,
 )
 from bench.cli.reports import REPORT_FORMATS, print_report
 from bench.errors import InputError, Interrupted
@@ -24,7 +24,7 @@ from bench.errors import InputError, Interrupted
 if TYPE_CHECKING:
     from bench.results.store import RunFolder
     from bench.scenario.model import Scenario
-    from bench.targets import Place
+    from bench.targets import Backend
 
 
 @click.command()
@@ -46,31 +46,31 @@ def run(
     **changes: Any,
 ) -> None:
     """Run a scenario on this machine, or on a cluster, and write its report."""
-    from bench.cli.progress import progress_display
+    from bench.cli.progress import make_progress_display
     from bench.run import session
 
     if (name is None) == (resume is None):
         raise InputError("give either --scenario NAME or --resume RUN")
-    flags = taken(changes)
+    flags = pop_cluster_flags(changes)
     if resume is not None:
         _refuse_changes(changes)
         on_cluster = flags.context is not None
-        scenario, output = session.resumable(resume, on_cluster=on_cluster).scenario, resume.parent
+        scenario, output = session.read_resumable_run(resume, on_cluster=on_cluster).scenario, resume.parent
     else:
         scenario = read_scenario(str(name), changes)
-    with chosen_place(flags, scenario, str(name), resumed=resume) as backend:
+    with choose_backend(flags, scenario, str(name), resumed=resume) as backend:
         _check_backend(backend, scenario, output)
         if resume is not None:
-            folder = session.resume(resume, backend, progress=progress_display, timeout_s=timeout)
+            folder = session.resume(resume, backend, progress=make_progress_display, timeout_s=timeout)
         else:
             folder = session.run(
-                session.Order(
+                session.RunRequest(
                     backend=backend,
                     scenario=scenario,
                     source=str(name),
                     plan=draw_plan(scenario),
                     output=output,
-                    progress=progress_display,
+                    progress=make_progress_display,
                     timeout_s=timeout,
                 )
             )
@@ -83,12 +83,12 @@ def _refuse_changes(changes: dict[str, Any]) -> None:
         raise InputError(f"{', '.join(given)}: cannot be changed with --resume; leave it out, or start a new run")
 
 
-def _check_backend(backend: "Place", scenario: "Scenario", output: Path) -> None:
+def _check_backend(backend: "Backend", scenario: "Scenario", output: Path) -> None:
     """Raise the first error of the checks, and print their warnings, before anything is created."""
-    from bench.run.doctor import examine, examine_client
-    from bench.scenario.plan import most_users
+    from bench.run.doctor import check_client, check_host
+    from bench.scenario.plan import find_most_users
 
-    here = examine(output, users=most_users(scenario)) if backend.cluster is None else examine_client(output)
+    here = check_host(output, users=find_most_users(scenario)) if backend.cluster is None else check_client(output)
     for result in (*here, *backend.findings):
         if result.status == "error":
             raise result.error(f"{result.name}: {result.detail}; hint: {result.hint}")

@@ -11,11 +11,11 @@ from bench.errors import InputError
 @click.pass_context
 def scenarios(context: click.Context) -> None:
     """List the shipped scenarios; `scenarios show NAME` prints one."""
-    from bench.scenario.loader import load_scenario, shipped_scenarios
+    from bench.scenario.loader import list_shipped_scenarios, load_scenario
     from bench.scenario.overrides import Overrides
 
     if context.invoked_subcommand is None:
-        for name in shipped_scenarios():
+        for name in list_shipped_scenarios():
             click.echo(f"{name:<20} {load_scenario(name, Overrides()).title}")
 
 
@@ -23,18 +23,18 @@ def scenarios(context: click.Context) -> None:
 @click.argument("name")
 def show(name: str) -> None:
     """Print a scenario file."""
-    from bench.scenario.loader import scenario_path
+    from bench.scenario.loader import find_scenario
 
-    click.echo(scenario_path(name).read_text("utf-8"), nl=False)
+    click.echo(find_scenario(name).read_text("utf-8"), nl=False)
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 def validate(files: tuple[Path, ...]) -> None:
     """Check scenario files and their manifests; print every error as file:line: path: message."""
-    from bench.meshes.resolved import mistakes
+    from bench.meshes.resolved import find_problems
 
-    problems = [problem for file in files for problem in mistakes(file)]
+    problems = [problem for file in files for problem in find_problems(file)]
     if problems:
         raise InputError(problems)
     for file in files:

@@ -14,7 +14,7 @@ from bench.errors import DeployError
 
 # How a sidecar receives the requests of its workload: `none` without a sidecar, `shared` at one port for all, routed by
 # the Host header, or `separate` with a port for each destination, as a cluster separates them by address.
-WaysOut = Literal["none", "shared", "separate"]
+OutboundCapture = Literal["none", "shared", "separate"]
 
 HOST = "127.0.0.1"
 _LOWEST = 10_000
@@ -28,7 +28,7 @@ def free_ports(names: Sequence[str]) -> dict[str, int]:
     They are below the kernel's range for outgoing connections if enough ports are left there: Bookinfo opens hundreds
     of connections a second, and one could take a port before the server binds it.
     """
-    draw, end = random.SystemRandom(), _end()
+    draw, end = random.SystemRandom(), _find_range_end()
     with ExitStack() as sockets:
         ports: list[int] = []
         for _ in range(_TRIES):
@@ -49,7 +49,7 @@ def _bind(port: int, sockets: ExitStack) -> bool:
     return True
 
 
-def _end() -> int:
+def _find_range_end() -> int:
     """Return the end of the range to try: the start of the kernel's range, or of all ports if that is too low."""
     first_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     return first_ephemeral if first_ephemeral >= _LOWEST + _MIN_RANGE else 65_536
@@ -94,13 +94,16 @@ class Placement:
         return f"{service.name}:{service.port}"
 
 
-def place(
-    application: Application, *, capture: WaysOut, choose_ports: Callable[[Sequence[str]], dict[str, int]] = free_ports
+def assign_ports(
+    application: Application,
+    *,
+    capture: OutboundCapture,
+    choose_ports: Callable[[Sequence[str]], dict[str, int]] = free_ports,
 ) -> Placement:
     """Choose a port for each listener of the application and its sidecars."""
     serving = [workload.name for workload in application.workloads]
     inbound = {name: f"{name}/inbound" for name in serving if capture != "none"}
-    outbound = _outbound(application, capture)
+    outbound = _label_outbound(application, capture)
     entry = [GATEWAY] if application.gateway else []
     ports = choose_ports([*serving, *inbound.values(), *dict.fromkeys(outbound.values()), *entry])
     return Placement(
@@ -112,7 +115,7 @@ def place(
     )
 
 
-def _outbound(application: Application, capture: WaysOut) -> dict[tuple[str, str], str]:
+def _label_outbound(application: Application, capture: OutboundCapture) -> dict[tuple[str, str], str]:
     """Return a label for the port of each caller and Service."""
     if capture == "none":
         return {}

@@ -72,7 +72,7 @@ def identities(certificates: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(uri for uri in uris if uri.startswith("spiffe://")))
 
 
-def moved(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
+def subtract_counters(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
     """Return the increase of each counter; one that is missing in `before` was zero."""
     return {name: count - before.get(name, 0) for name, count in now.items()}
 

@@ -96,13 +96,13 @@ def issue_certificates(
     root_key = _new_key()
     root = _root(root_key, validity)
     certificates = Certificates(folder, not_after, dict(names), wire)
-    _write(certificates.roots, root.public_bytes(Encoding.PEM))
+    _write_private(certificates.roots, root.public_bytes(Encoding.PEM))
     for account, uris in names.items():
         key = _new_key()
         leaf = _leaf(key, uris, issuer=root, issuer_key=root_key, validity=validity)
         identity = certificates.identity(account)
-        _write(identity.certificate, leaf.public_bytes(Encoding.PEM))
-        _write(identity.key, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        _write_private(identity.certificate, leaf.public_bytes(Encoding.PEM))
+        _write_private(identity.key, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return certificates
 
 
@@ -166,7 +166,7 @@ def _key_usage(*allowed: str) -> x509.KeyUsage:
     return x509.KeyUsage(**{name: name in allowed for name in every.split()})
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write_private(path: Path, content: bytes) -> None:
     """Write a file that only its owner can read from the start. Raises FileExistsError for an existing file."""
     with open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as stream:
         stream.write(content)

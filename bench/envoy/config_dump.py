@@ -39,25 +39,29 @@ class Route:
     http_filters: tuple[Json, ...]
 
 
-def of_bootstrap(bootstrap: Json) -> EnvoyConfig:
+def parse_bootstrap(bootstrap: Json) -> EnvoyConfig:
     """Parse a bootstrap, in which all resources are static."""
     resources = bootstrap["static_resources"]
     return EnvoyConfig(tuple(resources["listeners"]), {one["name"]: one for one in resources["clusters"]}, {})
 
 
-def of_dump(dump: Json) -> EnvoyConfig:
+def parse_dump(dump: Json) -> EnvoyConfig:
     """Parse an Envoy's response to /config_dump, with its static and dynamic resources."""
     sections = {section["@type"].rpartition(".")[2]: section for section in dump["configs"]}
     listeners = sections.get("ListenersConfigDump", {})
     active = [one["active_state"] for one in listeners.get("dynamic_listeners", ()) if "active_state" in one]
     return EnvoyConfig(
         tuple(one["listener"] for one in (*listeners.get("static_listeners", ()), *active)),
-        _named(sections.get("ClustersConfigDump", {}), "cluster", ("static_clusters", "dynamic_active_clusters")),
-        _named(sections.get("RoutesConfigDump", {}), "route_config", ("static_route_configs", "dynamic_route_configs")),
+        _index_by_name(
+            sections.get("ClustersConfigDump", {}), "cluster", ("static_clusters", "dynamic_active_clusters")
+        ),
+        _index_by_name(
+            sections.get("RoutesConfigDump", {}), "route_config", ("static_route_configs", "dynamic_route_configs")
+        ),
     )
 
 
-def _named(section: Json, kind: str, parts: Collection[str]) -> dict[str, Json]:
+def _index_by_name(section: Json, kind: str, parts: Collection[str]) -> dict[str, Json]:
     found = (entry[kind] for part in parts for entry in section.get(part, ()) if kind in entry)
     return {one["name"]: one for one in found if "name" in one}
 
@@ -69,7 +73,7 @@ def route_to(config: EnvoyConfig, clusters: Collection[str]) -> Route | None:
 
 def _routes_to(config: EnvoyConfig, clusters: Collection[str]) -> Iterator[Route]:
     for chain in _chains(config):
-        for manager in (one["typed_config"] for one in chain["filters"] if _is(one, _MANAGER)):
+        for manager in (one["typed_config"] for one in chain["filters"] if _has_type(one, _MANAGER)):
             for action in _actions(config, manager):
                 if not _targets(action).isdisjoint(clusters):
                     yield Route(action, tuple(chain["filters"]), tuple(manager.get("http_filters", ())))
@@ -80,7 +84,7 @@ def _chains(config: EnvoyConfig) -> Iterator[Json]:
         yield from (chain for chain in listener.get("filter_chains", ()) if chain.get("filters"))
 
 
-def _is(entry: Json, message: str) -> bool:
+def _has_type(entry: Json, message: str) -> bool:
     return str(entry.get("typed_config", {}).get("@type", "")).endswith(message)
 
 
@@ -125,11 +129,11 @@ def policies_of(route: Route) -> tuple[int | None, int | None]:
 
 
 def _entries(filters: Collection[Json], tier: str) -> int | None:
-    found = [one["typed_config"] for one in filters if _is(one, _RBAC.format(tier=tier))]
-    return sum(map(_count, found)) if found else None
+    found = [one["typed_config"] for one in filters if _has_type(one, _RBAC.format(tier=tier))]
+    return sum(map(_count_entries, found)) if found else None
 
 
-def _count(rbac: Json) -> int:
+def _count_entries(rbac: Json) -> int:
     """Count policies and matchers; Kuma's newer permissions are matchers."""
     matchers = rbac.get("matcher", {}).get("matcher_list", {}).get("matchers", ())
     return len(rbac.get("rules", {}).get("policies", {})) + len(matchers)

@@ -16,10 +16,10 @@ from bench.envoy.config_dump import (
     route_to,
     timeout_of,
 )
-from bench.results.records import DataPath, Inbound, Seen, Way
+from bench.results.records import DataPath, EffectiveRoute, Inbound, ObservedConnections
 
 # Requests a page of the admin interface of a workload's sidecar.
-Ask = Callable[[str, str], Any]
+RequestPage = Callable[[str, str], Any]
 Counted = TypeVar("Counted")
 
 _HASH: Final = re.compile(r"-[0-9a-f]{16}$")
@@ -30,7 +30,7 @@ def read_data_path(
     inbound: Mapping[str, str],
     *,
     configs: Mapping[str, EnvoyConfig],
-    ask: Ask,
+    ask: RequestPage,
 ) -> DataPath:
     """Return the effective routes of all hops and the inbounds of all workloads.
 
@@ -40,35 +40,39 @@ def read_data_path(
     """
     return DataPath(
         workers={name: proxies.workers(ask(name, proxies.WORKERS)) for name in configs},
-        ways=tuple(_ways(outbound, configs=configs, ask=ask)),
-        inbounds=tuple(_inbounds(inbound, configs)),
+        ways=tuple(_read_routes(outbound, configs=configs, ask=ask)),
+        inbounds=tuple(_read_inbounds(inbound, configs)),
     )
 
 
-def _ways(outbound: Mapping[Hop, Collection[str]], *, configs: Mapping[str, EnvoyConfig], ask: Ask) -> Iterator[Way]:
+def _read_routes(
+    outbound: Mapping[Hop, Collection[str]], *, configs: Mapping[str, EnvoyConfig], ask: RequestPage
+) -> Iterator[EffectiveRoute]:
     callers = dict.fromkeys(hop.caller for hop in outbound)
     tls = {name: proxies.tls_by_cluster(ask(name, proxies.TLS)) for name in callers}
     http = {name: proxies.connections_by_cluster(ask(name, proxies.PROTOCOLS)) for name in callers}
     for hop, names in outbound.items():
-        clusters = _there(names, configs[hop.caller])
-        seen = _seen(_of(clusters, tls[hop.caller]), _of(clusters, http[hop.caller]))
-        yield from _way(hop, clusters, config=configs[hop.caller], seen=seen)
+        clusters = _find_clusters(names, configs[hop.caller])
+        seen = _merge_seen(_select(clusters, tls[hop.caller]), _select(clusters, http[hop.caller]))
+        yield from _read_route(hop, clusters, config=configs[hop.caller], seen=seen)
 
 
-def _there(names: Collection[str], config: EnvoyConfig) -> list[str]:
+def _find_clusters(names: Collection[str], config: EnvoyConfig) -> list[str]:
     """Return the clusters of these names in a configuration; Kuma adds a hash if several routes lead to one."""
     return [one for one in config.clusters if one in names or _HASH.sub("", one) in names]
 
 
-def _of(clusters: Collection[str], counted: Mapping[str, Counted]) -> list[Counted]:
+def _select(clusters: Collection[str], counted: Mapping[str, Counted]) -> list[Counted]:
     return [counted[name] for name in clusters if name in counted]
 
 
-def _way(hop: Hop, clusters: Collection[str], *, config: EnvoyConfig, seen: Seen) -> Iterator[Way]:
+def _read_route(
+    hop: Hop, clusters: Collection[str], *, config: EnvoyConfig, seen: ObservedConnections
+) -> Iterator[EffectiveRoute]:
     route = route_to(config, clusters)
     if route is not None:
         cluster = config.clusters[next(iter(clusters))]
-        yield Way(
+        yield EffectiveRoute(
             caller=hop.caller,
             callee=hop.callee,
             http=http_of(cluster),
@@ -80,10 +84,12 @@ def _way(hop: Hop, clusters: Collection[str], *, config: EnvoyConfig, seen: Seen
         )
 
 
-def _seen(tls: Collection[Mapping[str, Collection[str]]], http: Collection[Mapping[str, int]]) -> Seen:
+def _merge_seen(
+    tls: Collection[Mapping[str, Collection[str]]], http: Collection[Mapping[str, int]]
+) -> ObservedConnections:
     versions = {version for counted in http for version, count in counted.items() if count}
     kinds = {kind: {name for one in tls for name in one.get(kind, ())} for kind in ("versions", "ciphers", "curves")}
-    return Seen(
+    return ObservedConnections(
         http=tuple(sorted(versions)),
         tls=tuple(sorted(kinds["versions"])),
         ciphers=tuple(sorted(kinds["ciphers"])),
@@ -91,7 +97,7 @@ def _seen(tls: Collection[Mapping[str, Collection[str]]], http: Collection[Mappi
     )
 
 
-def _inbounds(inbound: Mapping[str, str], configs: Mapping[str, EnvoyConfig]) -> Iterator[Inbound]:
+def _read_inbounds(inbound: Mapping[str, str], configs: Mapping[str, EnvoyConfig]) -> Iterator[Inbound]:
     for name, cluster in inbound.items():
         route = route_to(configs[name], (cluster,))
         if route is not None:

@@ -13,7 +13,7 @@ from bench.application.manifests import Manifest, Metadata, Source
 from bench.application.model import GATEWAY, Application, Gateway, PathRoute
 from bench.envoy.addresses import HOST, Placement
 from bench.errors import InputError, Problem
-from bench.files.yaml_source import Document, Loc, did_you_mean, parse_documents
+from bench.files.yaml_source import Document, Loc, format_suggestion, parse_documents
 
 CONFIGURATION: Final = "envoy.yaml"
 _MATCHES: Final[dict[str, Literal["exact", "prefix"]]] = {"path": "exact", "prefix": "prefix"}
@@ -39,7 +39,7 @@ class ProxyConfiguration:
 
     def addresses(self) -> Iterator[tuple[Loc, Json]]:
         """Yield each socket address with its position."""
-        for loc, address in _below(self.value, "socket_address"):
+        for loc, address in _find_key(self.value, "socket_address"):
             if isinstance(address, dict) and {"address", "port_value"} <= address.keys():
                 yield loc, address
 
@@ -55,7 +55,7 @@ class ProxyConfiguration:
             if loc[:2] != ("static_resources", "clusters"):
                 continue
             if service is None:
-                yield self.document.problem(loc, f"there is no service {name!r}{did_you_mean(name, services)}")
+                yield self.document.problem(loc, f"there is no service {name!r}{format_suggestion(name, services)}")
             elif address["port_value"] != service.port:
                 yield self.document.problem(loc, f"{name} has no port {address['port_value']}")
         if not any(loc[0] == "admin" for loc, _ in self.addresses()):
@@ -68,7 +68,7 @@ class ProxyConfiguration:
         return loc[:2] == ("static_resources", "listeners") and address["port_value"] == port
 
     def _routes(self, application: Application) -> Iterator[tuple[Loc, PathRoute | Problem]]:
-        for loc, routes in _below(self.value, "routes"):
+        for loc, routes in _find_key(self.value, "routes"):
             for index, route in enumerate(routes if isinstance(routes, list) else ()):
                 here = (*loc, index)
                 yield here, self._route(here, route, application)
@@ -78,22 +78,22 @@ class ProxyConfiguration:
         cluster = (route.get("route") or {}).get("cluster")
         kind = next((key for key in _MATCHES if key in (route.get("match") or {})), None)
         if cluster not in services:
-            known = did_you_mean(str(cluster), services)
+            known = format_suggestion(str(cluster), services)
             return self.document.problem((*loc, "route"), f"must name a cluster with the name of a service{known}")
         if kind is None:
             return self.document.problem((*loc, "match"), "must have path or prefix")
         return PathRoute(_MATCHES[kind], route["match"][kind], services[cluster])
 
 
-def proxy_configuration(sources: Sequence[Source[ConfigMapManifest]]) -> ProxyConfiguration | None:
+def read_proxy_configuration(sources: Sequence[Source[ConfigMapManifest]]) -> ProxyConfiguration | None:
     """Return the configuration in a gateway's ConfigMap, or None without one. Raises InputError for invalid YAML."""
     for source in sources:
         if CONFIGURATION in source.manifest.data:
-            return ProxyConfiguration(_parsed(source))
+            return ProxyConfiguration(_parse(source))
     return None
 
 
-def _parsed(source: Source[ConfigMapManifest]) -> Document:
+def _parse(source: Source[ConfigMapManifest]) -> Document:
     """Parse the configuration with its lines in the file; a block of text begins on the line after its key."""
     document = source.document
     first = document.line_of(("data", CONFIGURATION))
@@ -106,13 +106,13 @@ def _parsed(source: Source[ConfigMapManifest]) -> Document:
     return Document(parsed.file, parsed.value, {loc: line + first for loc, line in parsed.lines.items()})
 
 
-def _below(value: Any, key: str, loc: Loc = ()) -> Iterator[tuple[Loc, Any]]:
+def _find_key(value: Any, key: str, loc: Loc = ()) -> Iterator[tuple[Loc, Any]]:
     """Yield each value of a key at any depth, with its position."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, part in items:
         if name == key:
             yield (*loc, name), part
-        yield from _below(part, key, (*loc, name))
+        yield from _find_key(part, key, (*loc, name))
 
 
 def front_bootstrap(gateway: Gateway, *, placement: Placement, admin: Path) -> Json:
@@ -124,7 +124,7 @@ def front_bootstrap(gateway: Gateway, *, placement: Placement, admin: Path) -> J
     proxy: Mapping[str, Any] = gateway.proxy or {}
     opened = {"address": HOST, "port_value": placement.gateway}
     services = placement.application.services
-    called: dict[str | None, Json] = {one.name: _way_out(placement, one.name) for one in services}
+    called: dict[str | None, Json] = {one.name: _outbound_address(placement, one.name) for one in services}
     resources = proxy["static_resources"]
     return {
         **proxy,
@@ -132,24 +132,25 @@ def front_bootstrap(gateway: Gateway, *, placement: Placement, admin: Path) -> J
         "static_resources": {
             **resources,
             "listeners": [
-                _addressed({"traffic_direction": "INBOUND", **one}, {None: opened}) for one in resources["listeners"]
+                _replace_addresses({"traffic_direction": "INBOUND", **one}, {None: opened})
+                for one in resources["listeners"]
             ],
-            "clusters": [_addressed({**one, "type": "STATIC"}, called) for one in resources["clusters"]],
+            "clusters": [_replace_addresses({**one, "type": "STATIC"}, called) for one in resources["clusters"]],
         },
     }
 
 
-def _way_out(placement: Placement, service: str) -> Json:
+def _outbound_address(placement: Placement, service: str) -> Json:
     return {"address": HOST, "port_value": placement.reached_by(GATEWAY, service)}
 
 
-def _addressed(value: Any, targets: Mapping[str | None, Json]) -> Any:
+def _replace_addresses(value: Any, targets: Mapping[str | None, Json]) -> Any:
     """Return a copy with each socket address replaced by the target of its name, or by the default target (None)."""
     if isinstance(value, Mapping):
         return {
             key: targets.get(part["address"], targets.get(None, part))
             if key == "socket_address"
-            else _addressed(part, targets)
+            else _replace_addresses(part, targets)
             for key, part in value.items()
         }
-    return [_addressed(part, targets) for part in value] if isinstance(value, list) else value
+    return [_replace_addresses(part, targets) for part in value] if isinstance(value, list) else value

@@ -10,7 +10,7 @@ Kind = Literal["scenarios", "manifests", "locustfiles"]
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def shipped(kind: Kind) -> Path:
+def find_shipped(kind: Kind) -> Path:
     """Return the folder of the shipped scenarios, manifests or locustfiles."""
     installed = _PACKAGE / "shipped_files" / kind
     return installed if installed.is_dir() else _PACKAGE.parent / kind
@@ -22,17 +22,17 @@ _LICENCE: Final = r"licen[cs]e([-_](mit|apache|bsd|l?gpl|mpl|isc))?([-_]v?[0-9]+
 _ABOUT: Final = re.compile(rf"(readme|copying|notice|{_LICENCE})(\.(md|txt|rst|adoc|html?))?", re.IGNORECASE)
 
 
-def manifest_files(folder: Path) -> list[Path]:
+def list_manifest_files(folder: Path) -> list[Path]:
     """List the manifests of a folder by path: files with one of `SUFFIXES`, in upper or lower case, at any depth."""
-    return sorted(path for path in files_below(folder) if _is_manifest(path))
+    return sorted(path for path in walk_files(folder) if _is_manifest(path))
 
 
-def unread_files(folder: Path) -> list[Path]:
+def list_unread_files(folder: Path) -> list[Path]:
     """List the files that would not be applied, by path: neither manifests nor README files and licences."""
-    return sorted(path for path in files_below(folder) if not _is_manifest(path) and not _is_about(path))
+    return sorted(path for path in walk_files(folder) if not _is_manifest(path) and not _is_about(path))
 
 
-def files_below(folder: Path) -> Iterator[Path]:
+def walk_files(folder: Path) -> Iterator[Path]:
     """Yield every file below a folder, without hidden files and folders; nothing where it is not a folder.
 
     A link to a folder is not followed, since it could be a loop: it is yielded as a file, and so is a folder that may
@@ -47,7 +47,7 @@ def files_below(folder: Path) -> Iterator[Path]:
         if path.name.startswith("."):
             continue
         if path.is_dir() and not path.is_symlink():
-            yield from files_below(path)
+            yield from walk_files(path)
         else:
             yield path
 

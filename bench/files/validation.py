@@ -9,7 +9,7 @@ from typing import Any, Final, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from bench.files.yaml_source import Loc, did_you_mean
+from bench.files.yaml_source import Loc, format_suggestion
 
 SHOWN_CHARACTERS: Final = 40
 
@@ -24,7 +24,7 @@ IMAGE_PATTERN = (
     r"^[a-z0-9][A-Za-z0-9.-]*(:[0-9]+)?(/[a-z0-9._-]+)*(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?$"
 )
 
-MEANT_BY: Final = {
+PATTERN_MESSAGES: Final = {
     NAME_PATTERN: "is not a name: 1 to 40 of the characters a-z, 0-9 and -",
     LINE_PATTERN: "must be one line of text without control characters",
     IMAGE_PATTERN: "is not an image; write REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:DIGEST",
@@ -33,7 +33,7 @@ MEANT_BY: Final = {
 }
 
 
-def shown(value: object) -> str:
+def format_value(value: object) -> str:
     """Format a value as in a file, shortened to `SHOWN_CHARACTERS`."""
     match value:
         case None:
@@ -49,86 +49,90 @@ def shown(value: object) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Mistake:
+class InvalidField:
     """An invalid field: `loc` is its path of keys and indices."""
 
     loc: Loc
     message: str
 
 
-def mistakes(error: ValidationError, model: type[BaseModel]) -> tuple[Mistake, ...]:
+def list_invalid_fields(error: ValidationError, model: type[BaseModel]) -> tuple[InvalidField, ...]:
     """Return the invalid fields in `error`, which validating data for `model` raised."""
-    return tuple(_mistake(details, model) for details in error.errors(include_url=False) if _counts(details))
+    return tuple(
+        _make_invalid_field(details, model) for details in error.errors(include_url=False) if _is_cause(details)
+    )
 
 
-def _counts(details: ErrorDetails) -> bool:
+def _is_cause(details: ErrorDetails) -> bool:
     """Check that an error is not a consequence: a list counts as too short where its entries are invalid."""
     return details["type"] != "too_short" or len(details["input"]) < details["ctx"]["min_length"]
 
 
-def _mistake(details: ErrorDetails, model: type[BaseModel]) -> Mistake:
+def _make_invalid_field(details: ErrorDetails, model: type[BaseModel]) -> InvalidField:
     loc = details["loc"]
     if details["type"] == "extra_forbidden":
-        return Mistake(loc, f"unknown key {shown(loc[-1])}{did_you_mean(str(loc[-1]), _keys(model, loc[:-1]))}")
+        return InvalidField(
+            loc, f"unknown key {format_value(loc[-1])}{format_suggestion(str(loc[-1]), _list_keys(model, loc[:-1]))}"
+        )
     sentence = _SENTENCES.get(details["type"])
-    return Mistake(loc, sentence(details["input"], details.get("ctx", {})) if sentence else details["msg"])
+    return InvalidField(loc, sentence(details["input"], details.get("ctx", {})) if sentence else details["msg"])
 
 
-def _keys(model: type[BaseModel], loc: Loc) -> Iterator[str]:
+def _list_keys(model: type[BaseModel], loc: Loc) -> Iterator[str]:
     """Yield the keys that the section at `loc` may have."""
     for part in loc:
         if isinstance(part, str):
-            model = next(_sections(_by_key(model)[part]))
-    yield from _by_key(model)
+            model = next(_list_sections(_index_by_key(model)[part]))
+    yield from _index_by_key(model)
 
 
-def _by_key(model: type[BaseModel]) -> dict[str, Any]:
+def _index_by_key(model: type[BaseModel]) -> dict[str, Any]:
     return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
 
 
-def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+def _list_sections(annotation: Any) -> Iterator[type[BaseModel]]:
     """Yield the models in an annotation: `LoadOverride` in `LoadOverride | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):
-        yield from _sections(part)
+        yield from _list_sections(part)
 
 
-def _not_text(value: object, _: Mapping[str, Any]) -> str:
+def _explain_text(value: object, _: Mapping[str, Any]) -> str:
     if isinstance(value, bool | int | float):
-        return f"must be text, but YAML reads {shown(value)} here; put it in quotes"
-    return f"must be text, not {shown(value)}"
+        return f"must be text, but YAML reads {format_value(value)} here; put it in quotes"
+    return f"must be text, not {format_value(value)}"
 
 
-def _not_listed(value: object, context: Mapping[str, Any]) -> str:
+def _explain_choice(value: object, context: Mapping[str, Any]) -> str:
     choices = re.findall(r"'([^']*)'", context["expected"])
     near = difflib.get_close_matches(str(value).lower(), choices, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    return f"{shown(value)} is not supported (supported: {', '.join(choices)}){hint}"
+    return f"{format_value(value)} is not supported (supported: {', '.join(choices)}){hint}"
 
 
-def _says(template: str) -> Callable[[object, Mapping[str, Any]], str]:
-    return lambda value, context: template.format(value=shown(value), **context)
+def _use_template(template: str) -> Callable[[object, Mapping[str, Any]], str]:
+    return lambda value, context: template.format(value=format_value(value), **context)
 
 
-_WHOLE = _says("must be a whole number, not {value}")
-_SECTION = _says("must be a mapping of keys to values, not {value}")
+_WHOLE = _use_template("must be a whole number, not {value}")
+_SECTION = _use_template("must be a mapping of keys to values, not {value}")
 
 _SENTENCES: dict[str, Callable[[object, Mapping[str, Any]], str]] = {
-    "missing": _says("is missing"),
-    "value_error": _says("{error}"),
+    "missing": _use_template("is missing"),
+    "value_error": _use_template("{error}"),
     "int_type": _WHOLE,
-    "float_type": _says("must be a number, not {value}"),
-    "bool_type": _says("must be true or false, not {value}"),
-    "string_type": _not_text,
-    "string_unicode": _says("must be text that can be encoded"),
-    "string_too_long": _says("must have at most {max_length} characters"),
-    "string_pattern_mismatch": lambda value, context: f"{shown(value)} {MEANT_BY[context['pattern']]}",
-    "greater_than_equal": _says("must be at least {ge}, not {value}"),
-    "less_than_equal": _says("must be at most {le}, not {value}"),
-    "literal_error": _not_listed,
+    "float_type": _use_template("must be a number, not {value}"),
+    "bool_type": _use_template("must be true or false, not {value}"),
+    "string_type": _explain_text,
+    "string_unicode": _use_template("must be text that can be encoded"),
+    "string_too_long": _use_template("must have at most {max_length} characters"),
+    "string_pattern_mismatch": lambda value, context: f"{format_value(value)} {PATTERN_MESSAGES[context['pattern']]}",
+    "greater_than_equal": _use_template("must be at least {ge}, not {value}"),
+    "less_than_equal": _use_template("must be at most {le}, not {value}"),
+    "literal_error": _explain_choice,
     "model_type": _SECTION,
-    "tuple_type": _says("must be a list, not {value}"),
-    "too_short": _says("must have at least {min_length} entry"),
-    "too_long": _says("must have at most {max_length} entries, not {actual_length}"),
+    "tuple_type": _use_template("must be a list, not {value}"),
+    "too_short": _use_template("must have at least {min_length} entry"),
+    "too_long": _use_template("must have at most {max_length} entries, not {actual_length}"),
 }

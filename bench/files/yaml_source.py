@@ -61,15 +61,15 @@ class Document:
 
     def problem(self, loc: Loc, message: str) -> Problem:
         """Return `message` as a problem of the field at `loc`."""
-        return Problem(self.file, self.line_of(loc), dotted(loc), message)
+        return Problem(self.file, self.line_of(loc), format_path(loc), message)
 
 
-def dotted(loc: Loc) -> str:
+def format_path(loc: Loc) -> str:
     """Format a path: `("rules", 0, "to")` is `rules[0].to`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def format_suggestion(word: str, known: Iterable[str]) -> str:
     """Format a suggestion, `; did you mean users?`, or the list of known words where none is similar."""
     names = sorted(known)
     near = difflib.get_close_matches(word, names, n=1)
@@ -90,16 +90,16 @@ def read_documents(path: Path) -> tuple[Document, ...]:
 def parse_documents(text: str, *, file: str) -> tuple[Document, ...]:
     """Parse all documents of a YAML text; `file` is its name in problems. Raises as `read_documents`."""
     try:
-        _guard(text, file)
+        _check_events(text, file)
         nodes = tuple(yaml.compose_all(text, Loader=_LOADER))
     except yaml.MarkedYAMLError as error:
-        raise InputError([_syntax_problem(error, file)]) from None
+        raise InputError([_make_syntax_problem(error, file)]) from None
     except yaml.YAMLError as error:
         raise InputError([Problem(file, 0, "", f"not YAML: {error}")]) from None
-    return tuple(_document(node, file) for node in nodes)
+    return tuple(_build_document(node, file) for node in nodes)
 
 
-def generated_documents(text: str) -> tuple[Any, ...]:
+def parse_generated(text: str) -> tuple[Any, ...]:
     """Parse the documents of a tool's output, without empty ones, limits and lines."""
     return tuple(value for value in yaml.load_all(text, _LOADER) if value is not None)  # a safe loader
 
@@ -128,7 +128,7 @@ def _as_yaml(text: str, file: str) -> str:
     if not content.strip():
         return ""
     try:
-        json.loads(content, parse_int=float, parse_constant=_refuse_constant)
+        json.loads(content, parse_int=float, parse_constant=_reject_constant)
     except json.JSONDecodeError as error:
         problem = Problem(file, error.lineno, "", f"not JSON, at column {error.colno}: {error.msg}")
         raise InputError([problem]) from None
@@ -136,35 +136,35 @@ def _as_yaml(text: str, file: str) -> str:
         raise InputError([Problem(file, 0, "", f"is nested more than {DEPTH_LIMIT} deep")]) from None
     except ValueError as error:
         raise InputError([Problem(file, 0, "", f"not JSON: {error}")]) from None
-    return _JSON_WORD.sub(_yaml_word, content)
+    return _JSON_WORD.sub(_rewrite_word, content)
 
 
-def _yaml_word(found: re.Match[str]) -> str:
+def _rewrite_word(found: re.Match[str]) -> str:
     """Rewrite a text, a number or a tab of valid JSON for YAML 1.1."""
     word = found[0]
     if word == "\t":
         return " "
     if word.startswith('"'):
         sign = "" if found["key"] is None else "? "  # else a key has at most 1024 characters
-        return "".join([sign, '"', *map(_yaml_character, json.loads(word)), '"'])
-    return word if _DECIMAL.fullmatch(word) else _yaml_fraction(float(word))
+        return "".join([sign, '"', *map(_escape_character, json.loads(word)), '"'])
+    return word if _DECIMAL.fullmatch(word) else _format_fraction(float(word))
 
 
-def _yaml_fraction(value: float) -> str:
+def _format_fraction(value: float) -> str:
     return f"{value:.17e}" if math.isfinite(value) else f"{value}".replace("inf", ".inf")
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a number in JSON")
 
 
-def _yaml_character(character: str) -> str:
+def _escape_character(character: str) -> str:
     if " " <= character <= "~":
         return f"\\{character}" if character in '"\\' else character
     return f"\\U{ord(character):08X}"
 
 
-def _syntax_problem(error: yaml.MarkedYAMLError, file: str) -> Problem:
+def _make_syntax_problem(error: yaml.MarkedYAMLError, file: str) -> Problem:
     mark = error.problem_mark or error.context_mark
     reason = ", ".join(part for part in (error.context, error.problem) if part)
     if mark is None:
@@ -172,11 +172,11 @@ def _syntax_problem(error: yaml.MarkedYAMLError, file: str) -> Problem:
     return Problem(file, mark.line + 1, "", f"not YAML, at column {mark.column + 1}: {reason}")
 
 
-def _guard(text: str, file: str) -> None:
+def _check_events(text: str, file: str) -> None:
     """Reject what may exhaust memory or run code, before any node is built."""
     depth = nodes = 0
     for event in yaml.parse(text, Loader=_LOADER):
-        reason = _refused(event)
+        reason = _find_refusal(event)
         nodes += isinstance(event, yaml.NodeEvent)
         if nodes > NODE_LIMIT:
             reason = f"more than {NODE_LIMIT} values in one file"
@@ -188,7 +188,7 @@ def _guard(text: str, file: str) -> None:
             raise InputError([Problem(file, line, "", reason)])
 
 
-def _refused(event: yaml.Event) -> str:
+def _find_refusal(event: yaml.Event) -> str:
     if isinstance(event, yaml.AliasEvent):
         return f"the alias *{event.anchor} is not allowed here; write the value out"
     if not isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
@@ -200,8 +200,8 @@ def _refused(event: yaml.Event) -> str:
     return ""
 
 
-def _document(node: yaml.Node, file: str) -> Document:
-    reading = _Reading(file)
+def _build_document(node: yaml.Node, file: str) -> Document:
+    reading = _NodeReader(file)
     value = reading.value(node, ())
     if reading.problems:
         raise InputError(reading.problems)
@@ -210,7 +210,7 @@ def _document(node: yaml.Node, file: str) -> Document:
 
 
 @dataclass(slots=True)
-class _Reading:
+class _NodeReader:
     """Turn nodes into data, and collect lines and problems."""
 
     file: str
@@ -267,4 +267,4 @@ class _Reading:
         return value
 
     def _refuse(self, line: int, loc: Loc, message: str) -> None:
-        self.problems.append(Problem(self.file, line, dotted(loc), message))
+        self.problems.append(Problem(self.file, line, format_path(loc), message))

@@ -13,9 +13,9 @@ from urllib.parse import quote
 
 from bench.errors import ClusterError
 from bench.k8s.connection import Connection, Discovery, KindInfo, Query, Request
-from bench.k8s.exec import MOST_BYTES, Ran, run_command
-from bench.k8s.port_forward import forwarded
-from bench.system.cancellation import Watch, wait_until
+from bench.k8s.exec import MOST_BYTES, ExecResult, run_command
+from bench.k8s.port_forward import forward_port
+from bench.system.cancellation import CancelToken, wait_until
 
 if TYPE_CHECKING:
     from bench.k8s.timing import Timing
@@ -188,7 +188,7 @@ class Cluster:
         stdin: bytes = b"",
         timeout_s: float = 30,
         most_bytes: int = MOST_BYTES,
-    ) -> Ran:
+    ) -> ExecResult:
         """Run a command in a container to its end. The command has to read all of the `stdin` that it is given:
         Kubernetes may not report the end of one that does not, and then the timeout ends it. Raises ClusterError, also
         for output of more than `most_bytes`."""
@@ -213,7 +213,7 @@ class Cluster:
         """Serve a pod's port on 127.0.0.1 while the block lasts; yields the local port."""
         path = f"{_pod_path(namespace, pod)}/portforward"
         request = Request(f"forwarding port {port} of Pod {namespace}/{pod}", "GET", path, (("ports", str(port)),))
-        return forwarded(self._connection, request, local_port=local_port)
+        return forward_port(self._connection, request, local_port=local_port)
 
     def allowed(self, verb: str, resource: str, *, group: str = "", namespace: str = "", name: str = "") -> bool:
         """Return whether our user may do it; `resource` as in RBAC (`pods/exec`), in all namespaces and for all names
@@ -264,7 +264,7 @@ class Cluster:
         if not any(one["group"] == group and one["names"]["kind"] == ref.kind for one in definitions):
             return None
         find = partial(self._discovery.find, ref.api_version, ref.kind)
-        return wait_until(find, timeout_s=self.patience_s, watch=Watch(), poll_s=_POLL_S)
+        return wait_until(find, timeout_s=self.patience_s, watch=CancelToken(), poll_s=_POLL_S)
 
 
 def _pod_path(namespace: str, pod: str) -> str:

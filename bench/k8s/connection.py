@@ -98,10 +98,10 @@ class Connection:
             answer = self._send_once(request)
             if 0 < answer.status < HTTPStatus.BAD_REQUEST:
                 return answer
-            if not _worth_repeating(request, answer) or time.monotonic() + pause_s > deadline:
+            if not _is_retryable(request, answer) or time.monotonic() + pause_s > deadline:
                 break
             time.sleep(pause_s)
-        raise failure(request.what, self.credentials.server, answer)
+        raise make_error(request.what, self.credentials.server, answer)
 
     def renew(self, used: Credentials) -> None:
         """Read the credentials again, unless another thread has done so since `used` was handed out."""
@@ -138,15 +138,15 @@ class Connection:
             response = self._client.call_api(
                 request.method, url, header_params=headers, body=request.body, _request_timeout=TIMEOUT_S
             )
-            body = _bounded(response.response, request)
+            body = _read_bounded(response.response, request)
         except (urllib3.exceptions.HTTPError, ApiException, OSError) as error:
-            return _no_answer(error)
+            return _make_failed_answer(error)
         except ValueError as error:
-            raise unsendable(request.what, error) from None
+            raise make_unsendable_error(request.what, error) from None
         return Answer(response.status, body, str(response.headers.get("Content-Type", "")))
 
 
-def _bounded(response: urllib3.BaseHTTPResponse, request: Request) -> bytes:
+def _read_bounded(response: urllib3.BaseHTTPResponse, request: Request) -> bytes:
     """Return the body. Raises BadAnswerError where it is larger than the request's limit."""
     body = response.read(request.most_bytes + 1)
     if len(body) > request.most_bytes:
@@ -155,14 +155,14 @@ def _bounded(response: urllib3.BaseHTTPResponse, request: Request) -> bytes:
     return body
 
 
-def unsendable(what: str, error: Exception) -> ClusterError:
+def make_unsendable_error(what: str, error: Exception) -> ClusterError:
     """Make the error for a request that the HTTP library does not send. Its text is left out: it may show headers, and
     so credentials."""
     text = f"{what}: the request cannot be sent, its address or headers are not valid ({type(error).__name__})"
     return ClusterError(text, status=0, permanent=True)
 
 
-def _no_answer(error: Exception) -> Answer:
+def _make_failed_answer(error: Exception) -> Answer:
     cause = error.__cause__ or error
     tls = error.__context__ if isinstance(error, ApiException) else cause  # the client turns it into text
     untrusted = isinstance(tls, urllib3.exceptions.SSLError) and isinstance(tls.args[0], ssl.SSLCertVerificationError)
@@ -177,7 +177,7 @@ def _pauses() -> Iterator[float]:
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
-def _worth_repeating(request: Request, answer: Answer) -> bool:
+def _is_retryable(request: Request, answer: Answer) -> bool:
     if answer.is_permanent:
         return False
     if answer.status == HTTPStatus.TOO_MANY_REQUESTS or not answer.sent:
@@ -185,16 +185,16 @@ def _worth_repeating(request: Request, answer: Answer) -> bool:
     return request.idempotent and (answer.status == 0 or answer.status in _PASSING)
 
 
-def failure(what: str, server: str, answer: Answer) -> ClusterError:
+def make_error(what: str, server: str, answer: Answer) -> ClusterError:
     """Make the error: one line with the request and the answer."""
     if answer.status == 0:
         message = f"{what}: no answer from {server}: {answer.body.decode()}"
     else:
-        message = f"{what}: {server} answered {answer.status}: {said(answer.body)}"
+        message = f"{what}: {server} answered {answer.status}: {read_status_message(answer.body)}"
     return ClusterError(message, status=answer.status, permanent=answer.is_permanent)
 
 
-def said(body: bytes) -> str:
+def read_status_message(body: bytes) -> str:
     """Return the message of a Kubernetes Status, or whatever else the body holds, on one line."""
     text = body[:_MOST_PARSED].decode("utf-8", "replace")
     try:
@@ -228,13 +228,13 @@ class KindInfo:
 
     def path(self, namespace: str = "", name: str = "") -> str:
         """Return the path of the collection, or of one object in it."""
-        parts = [root(self.api_version)]
+        parts = [api_root(self.api_version)]
         if self.namespaced and namespace:
             parts.append(f"namespaces/{namespace}")
         return "/".join([*parts, self.plural, *([name] if name else [])])
 
 
-def root(api_version: str) -> str:
+def api_root(api_version: str) -> str:
     """Return the path below which a group's version is served."""
     return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
 
@@ -280,15 +280,15 @@ class Discovery:
         return list(dict.fromkeys(["v1", *preferred, *others]))
 
     def _kinds_of(self, api_version: str, patience_s: float | None = None) -> tuple[KindInfo, ...]:
-        resources = self._read(root(api_version), patience_s).get("resources", ())
-        return tuple(kind_info(api_version, one) for one in resources if "/" not in one["name"])
+        resources = self._read(api_root(api_version), patience_s).get("resources", ())
+        return tuple(read_kind_info(api_version, one) for one in resources if "/" not in one["name"])
 
     def _read(self, path: str, patience_s: float | None = None) -> Any:
         request = Request(f"reading which kinds {path} serves", "GET", path, patience_s=patience_s)
         return json.loads(self._connection.send(request).body)
 
 
-def kind_info(api_version: str, resource: dict[str, Any]) -> KindInfo:
+def read_kind_info(api_version: str, resource: dict[str, Any]) -> KindInfo:
     """Read one entry of an APIResourceList."""
     return KindInfo(
         api_version=api_version,

@@ -22,7 +22,7 @@ from kubernetes.config.exec_provider import ExecProvider
 from kubernetes.config.kube_config import ConfigNode, KubeConfigLoader
 
 from bench.errors import RefusedError
-from bench.system.redaction import basic_authorization, register_key, register_secret, split_credentials
+from bench.system.redaction import format_basic_authorization, register_key, register_secret, split_credentials
 
 _HEADER_TEXT: Final = re.compile(r"[\x20-\x7e]+")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -78,19 +78,19 @@ def read_credentials(kubeconfig: Path) -> Credentials:
         for entry in content.get("users", ()):
             if "exec" in entry["user"]:
                 cluster = content["clusters"][0]["cluster"]
-                entry["user"] = _from_plugin(entry["user"]["exec"], cluster, kubeconfig.parent)
-            entry["user"], basic = _sendable(entry["user"], where)
+                entry["user"] = _run_credential_plugin(entry["user"]["exec"], cluster, kubeconfig.parent)
+            entry["user"], basic = _prepare_user(entry["user"], where)
         loader = KubeConfigLoader(content, config_base_path="")  # type: ignore[no-untyped-call]  # has no types
         loader.load_and_set(configuration)  # type: ignore[no-untyped-call]
     except (ConfigException, OSError) as error:
-        raise RefusedError(f"{where}: no usable credentials: {_line(error)}") from error
+        raise RefusedError(f"{where}: no usable credentials: {_format_error(error)}") from error
     except (ValueError, TypeError, KeyError, AttributeError, urllib3.exceptions.HTTPError, ApiException) as error:
         # Its text may have the credentials in it.
         raise RefusedError(f"{where}: no usable credentials: {type(error).__name__}") from None
     if configuration.key_file:
         _register_key_file(Path(configuration.key_file))
     token = configuration.get_api_key_with_prefix("BearerToken")
-    authorization = f"Bearer {usable_token(token.removeprefix('Bearer '), where)}" if token else basic
+    authorization = f"Bearer {clean_token(token.removeprefix('Bearer '), where)}" if token else basic
     return Credentials(
         configuration, {"authorization": authorization} if authorization else {}, _proxy_headers(configuration, where)
     )
@@ -98,10 +98,10 @@ def read_credentials(kubeconfig: Path) -> Credentials:
 
 def register_user(user: Mapping[str, Any]) -> None:
     """Register every secret in a kubeconfig's user entry."""
-    environment = _mapping(user.get("exec")).get("env")
+    environment = _as_mapping(user.get("exec")).get("env")
     listed = environment if isinstance(environment, list) else []
     values = {str(one.get("name")): one.get("value") for one in listed if isinstance(one, dict)}
-    named = {**values, **_mapping(_mapping(user.get("auth-provider")).get("config"))}
+    named = {**values, **_as_mapping(_as_mapping(user.get("auth-provider")).get("config"))}
     secrets = [user.get("token"), user.get("password"), *(v for name, v in named.items() if _SECRET_NAME.search(name))]
     for secret in secrets:
         if isinstance(secret, str):
@@ -114,12 +114,12 @@ def register_user(user: Mapping[str, Any]) -> None:
             return  # an invalid key is refused where it is used
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
+def _as_mapping(value: object) -> Mapping[str, Any]:
     """Return a mapping; empty for any other value, which is refused where it is used."""
     return {str(key): one for key, one in value.items()} if isinstance(value, dict) else {}
 
 
-def usable_token(text: object, where: str) -> str:
+def clean_token(text: object, where: str) -> str:
     """Return a token as it is sent: without surrounding white space, which kubectl trims, too. Raises RefusedError for
     one that cannot be a header, without showing it."""
     if not isinstance(text, str):
@@ -132,28 +132,28 @@ def usable_token(text: object, where: str) -> str:
     return token
 
 
-def _sendable(user: Mapping[str, Any], where: str) -> tuple[dict[str, Any], str]:
+def _prepare_user(user: Mapping[str, Any], where: str) -> tuple[dict[str, Any], str]:
     """Return a user with its token trimmed and read from its file; user name and password as the header that they
     become."""
     register_user(user)
     kept = {key: value for key, value in user.items() if key not in ("token", "tokenFile", "username", "password")}
     if user.get("token"):
-        kept["token"] = usable_token(user["token"], where)
+        kept["token"] = clean_token(user["token"], where)
     elif user.get("tokenFile"):
-        kept["token"] = usable_token(Path(user["tokenFile"]).read_text("utf-8"), f"{where}: {user['tokenFile']}")
+        kept["token"] = clean_token(Path(user["tokenFile"]).read_text("utf-8"), f"{where}: {user['tokenFile']}")
     name, password = user.get("username"), user.get("password")
     if name is None or password is None:
         return kept, ""
     if not isinstance(name, str) or not isinstance(password, str):
         raise RefusedError(f"{where}: username and password must be text; hint: put them in quotes")
-    return kept, _basic(f"{name.strip()}:{password.strip()}", f"{where}: username or password")
+    return kept, _make_basic_header(f"{name.strip()}:{password.strip()}", f"{where}: username or password")
 
 
-def _basic(pair: str, what: str) -> str:
+def _make_basic_header(pair: str, what: str) -> str:
     register_secret(pair.partition(":")[2])
     if _CONTROL.search(pair):
         raise RefusedError(f"{what} has a line break or another control character inside, which no header can have")
-    return basic_authorization(pair)
+    return format_basic_authorization(pair)
 
 
 def _refuse_credentials_in(server: str, where: str) -> None:
@@ -181,7 +181,7 @@ def _proxy_headers(configuration: Configuration, where: str) -> dict[str, str]:
         return {}
     if _CONTROL.search(url) or not re.match(r"https?://[^/?#@]", clean):
         raise RefusedError(f"{where}: its proxy-url cannot be used: write http://HOST:PORT or https://HOST:PORT")
-    headers = {"proxy-authorization": _basic(pair, f"{where}: its proxy-url")} if pair else {}
+    headers = {"proxy-authorization": _make_basic_header(pair, f"{where}: its proxy-url")} if pair else {}
     configuration.proxy, configuration.proxy_headers = clean, headers or None
     return headers
 
@@ -194,7 +194,7 @@ def _register_key_file(path: Path) -> None:
         return
 
 
-def _from_plugin(settings: dict[str, Any], cluster: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _run_credential_plugin(settings: dict[str, Any], cluster: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return a user as the credential plugin describes it; keys and certificates become private files next to the
     kubeconfig."""
     provider = ExecProvider(  # type: ignore[no-untyped-call]
@@ -206,13 +206,13 @@ def _from_plugin(settings: dict[str, Any], cluster: dict[str, Any], folder: Path
     user: dict[str, Any] = {"token": status["token"]} if status.get("token") else {}
     for key, entry in (("clientCertificateData", "client-certificate"), ("clientKeyData", "client-key")):
         if status.get(key):
-            user[entry] = str(private_file(folder / f"plugin-{entry}.pem", status[key].encode()))
+            user[entry] = str(write_private_file(folder / f"plugin-{entry}.pem", status[key].encode()))
     if not user:
         raise ConfigException(f"{settings['command']} answered with neither a token nor a certificate")
     return user
 
 
-def private_file(path: Path, content: bytes) -> Path:
+def write_private_file(path: Path, content: bytes) -> Path:
     """Write a file that no other user can read, not even for a moment."""
     path.unlink(missing_ok=True)
     path.touch(mode=0o600, exist_ok=False)
@@ -220,5 +220,5 @@ def private_file(path: Path, content: bytes) -> Path:
     return path
 
 
-def _line(error: Exception) -> str:
+def _format_error(error: Exception) -> str:
     return " ".join(str(error).split())

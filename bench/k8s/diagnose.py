@@ -33,7 +33,7 @@ _WAITING_GRACE_S = {
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class PodProblem:
     """A reason why a pod is not ready; final once it has lasted for `grace_s` seconds."""
 
     where: str
@@ -47,7 +47,7 @@ class Trouble:
         return f"{self.where}: {self.what}"
 
 
-Find = Callable[[Object], Iterable[Trouble]]
+FindProblems = Callable[[Object], Iterable[PodProblem]]
 
 
 class Grace:
@@ -58,7 +58,7 @@ class Grace:
         self._scale = scale
         self._since: dict[tuple[str, float], float] = {}
 
-    def final(self, problems: Iterable[Trouble], *, now: float) -> Trouble | None:
+    def final(self, problems: Iterable[PodProblem], *, now: float) -> PodProblem | None:
         """Return the first problem that is permanent; `now` in seconds on a monotonic clock."""
         there = list(problems)
         # An image's reason changes back and forth; container and grace show that it is still the same problem.
@@ -72,78 +72,80 @@ class Grace:
         return next(lasting, None)
 
 
-def troubles_of(thing: Object) -> tuple[Trouble, ...]:
+def find_problems(thing: Object) -> tuple[PodProblem, ...]:
     """Return the problems of a pod or of a Deployment; none for other kinds."""
-    finders = {"Pod": _pod_troubles, "Deployment": _deployment_troubles}
+    finders = {"Pod": _find_pod_problems, "Deployment": _find_deployment_problems}
     finder = finders.get(thing["kind"])
     return tuple(finder(thing)) if finder else ()
 
 
-def _pod_troubles(pod: Object) -> Iterator[Trouble]:
+def _find_pod_problems(pod: Object) -> Iterator[PodProblem]:
     status = pod.get("status", {})
     if "deletionTimestamp" in pod["metadata"]:
         return
     where = f"Pod {pod['metadata']['name']}"
     if status.get("phase") == "Failed":
-        yield Trouble(where, _joined("has failed", status.get("reason"), status.get("message")), grace_s=0.0)
+        yield PodProblem(where, _join_parts("has failed", status.get("reason"), status.get("message")), grace_s=0.0)
     for condition in status.get("conditions", ()):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            yield Trouble(where, _joined("waits for a node", condition.get("reason"), condition.get("message")))
+            yield PodProblem(where, _join_parts("waits for a node", condition.get("reason"), condition.get("message")))
     spec = pod.get("spec", {})
     once = spec.get("restartPolicy") == "Never"
     sidecars = {one["name"] for one in spec.get("initContainers", ()) if one.get("restartPolicy") == "Always"}
     containers = (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ()))
     if not containers:
-        yield Trouble(where, _joined("its containers have no status yet", status.get("phase")))
+        yield PodProblem(where, _join_parts("its containers have no status yet", status.get("phase")))
     for container in containers:
         name = f"{where}, container {container['name']}"
         if container["name"] in sidecars and "terminated" in container.get("state", {}):
-            yield _ended_sidecar(name, container)
+            yield _make_sidecar_problem(name, container)
         else:
-            yield from _container_troubles(name, container, once=once)
+            yield from _find_container_problems(name, container, once=once)
 
 
-def _ended_sidecar(where: str, container: dict[str, Any]) -> Trouble:
+def _make_sidecar_problem(where: str, container: dict[str, Any]) -> PodProblem:
     """Make the problem of a native sidecar that ended. Kubernetes restarts it also after exit code 0, and shows no
     back-off."""
     restarts = container["restartCount"]
-    what = f"{_ended(container['state']['terminated'])}; {restarts} restarts"
-    return Trouble(where, what, 0.0 if restarts >= _RESTARTS else inf, container["name"])
+    what = f"{_format_termination(container['state']['terminated'])}; {restarts} restarts"
+    return PodProblem(where, what, 0.0 if restarts >= _RESTARTS else inf, container["name"])
 
 
-def _container_troubles(where: str, container: dict[str, Any], *, once: bool) -> Iterator[Trouble]:
+def _find_container_problems(where: str, container: dict[str, Any], *, once: bool) -> Iterator[PodProblem]:
     state, name = container.get("state", {}), container["name"]
     before = container.get("lastState", {}).get("terminated")
-    restarted = f"{_ended(before)}; {container['restartCount']} restarts" if before else ""
+    restarted = f"{_format_termination(before)}; {container['restartCount']} restarts" if before else ""
     if waiting := state.get("waiting"):
         reason = waiting.get("reason", "")
         image = f"image {container['image']}" if "Image" in reason else ""
-        what = _joined(f"waits, {reason}", image, waiting.get("message"), restarted)
-        yield Trouble(where, what, _WAITING_GRACE_S.get(reason, inf), name if before else "", previous=True)
+        what = _join_parts(f"waits, {reason}", image, waiting.get("message"), restarted)
+        yield PodProblem(where, what, _WAITING_GRACE_S.get(reason, inf), name if before else "", previous=True)
     elif ended := state.get("terminated"):
         if ended["exitCode"] != 0:
-            yield Trouble(where, _ended(ended), 0.0 if once else inf, name)
+            yield PodProblem(where, _format_termination(ended), 0.0 if once else inf, name)
     elif "running" in state and not container.get("ready"):
-        yield Trouble(where, _joined("runs, but is not ready", restarted), container=name)
+        yield PodProblem(where, _join_parts("runs, but is not ready", restarted), container=name)
 
 
-def _ended(terminated: dict[str, Any]) -> str:
-    return _joined(
+def _format_termination(terminated: dict[str, Any]) -> str:
+    return _join_parts(
         f"ended with exit code {terminated['exitCode']}", terminated.get("reason"), terminated.get("message")
     )
 
 
-def _deployment_troubles(deployment: Object) -> Iterator[Trouble]:
+def _find_deployment_problems(deployment: Object) -> Iterator[PodProblem]:
     where = f"Deployment {deployment['metadata']['name']}"
     for condition in deployment.get("status", {}).get("conditions", ()):
-        what = _joined(condition.get("reason"), condition.get("message"))
+        what = _join_parts(condition.get("reason"), condition.get("message"))
         if (condition["type"], condition["status"]) == ("ReplicaFailure", "True"):
-            yield Trouble(where, what, grace_s=_CREATE_GRACE_S)
+            yield PodProblem(where, what, grace_s=_CREATE_GRACE_S)
         if condition.get("reason") == "ProgressDeadlineExceeded":
-            yield Trouble(where, what, grace_s=0.0)
+            yield PodProblem(where, what, grace_s=0.0)
 
 
-def explain(cluster: Cluster, namespace: str, things: Iterable[Object], find: Find = troubles_of) -> str:
+def explain_problems(
+    cluster: Cluster, namespace: str, things: Iterable[Object], find: FindProblems = find_problems
+) -> str:
     """Format all problems of pods and Deployments of one namespace, line by line: states of containers, the last lines
     of their logs, and the warnings that were reported about them."""
     there = tuple(things)
@@ -154,13 +156,13 @@ def explain(cluster: Cluster, namespace: str, things: Iterable[Object], find: Fi
             lines.append(f"  {problem}")
             if problem.container and logs_left:
                 logs_left -= 1
-                lines += _log(cluster, namespace, thing["metadata"]["name"], problem)
+                lines += _read_log(cluster, namespace, thing["metadata"]["name"], problem)
     events = cluster.list("v1", "Event", namespace=namespace)
-    lines += [f"  {line}" for line in warnings_about(there, events)]
+    lines += [f"  {line}" for line in find_warnings(there, events)]
     return "\n".join(lines)
 
 
-def _log(cluster: Cluster, namespace: str, pod: str, problem: Trouble) -> list[str]:
+def _read_log(cluster: Cluster, namespace: str, pod: str, problem: PodProblem) -> list[str]:
     try:
         log = cluster.logs(
             pod, namespace=namespace, container=problem.container, lines=LOG_LINES, previous=problem.previous
@@ -170,26 +172,26 @@ def _log(cluster: Cluster, namespace: str, pod: str, problem: Trouble) -> list[s
     return [f"    | {line[:_LONGEST_LINE]}" for line in redact(log).splitlines()]
 
 
-def warnings_about(things: Iterable[Object], events: Iterable[Object]) -> tuple[str, ...]:
+def find_warnings(things: Iterable[Object], events: Iterable[Object]) -> tuple[str, ...]:
     """Return the newest warnings about these objects and about what their Deployments made; the newest is the last."""
     names = {(thing["kind"], thing["metadata"]["name"]) for thing in things}
     owners = tuple(f"{name}-" for kind, name in names if kind == "Deployment")
     lines: dict[str, Object] = {}
-    for event in sorted(events, key=_time):
+    for event in sorted(events, key=_event_time):
         about = event["involvedObject"]
         ours = (about["kind"], about["name"]) in names or (
             about["kind"] == "ReplicaSet" and about["name"].startswith(owners)
         )
         if event.get("type") == "Warning" and ours:
-            line = _joined(f"event {about['kind']} {about['name']}", event.get("reason"), event.get("message"))
+            line = _join_parts(f"event {about['kind']} {about['name']}", event.get("reason"), event.get("message"))
             lines.pop(line, None)
             lines[line] = event
     return tuple(lines)[-_MOST_EVENTS:]
 
 
-def _time(event: Object) -> str:
+def _event_time(event: Object) -> str:
     return event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp") or ""
 
 
-def _joined(*parts: str | None) -> str:
+def _join_parts(*parts: str | None) -> str:
     return ": ".join(" ".join(part.split()) for part in parts if part)

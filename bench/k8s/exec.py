@@ -18,7 +18,7 @@ from kubernetes.stream.ws_client import (
 )
 
 from bench.errors import BadAnswerError, ClusterError
-from bench.k8s.connection import Connection, Request, said
+from bench.k8s.connection import Connection, Request, read_status_message
 from bench.k8s.websocket import CHUNK, is_too_large, open_stream
 
 _CHANNELS = (STDIN_CHANNEL, STDOUT_CHANNEL, STDERR_CHANNEL, ERROR_CHANNEL)
@@ -29,7 +29,7 @@ _STATUS_BYTES = 64 * 1024  # in addition to the output
 
 
 @dataclass(frozen=True)
-class Ran:
+class ExecResult:
     """A command that ended in a container."""
 
     exit_code: int
@@ -55,15 +55,15 @@ class _Output:
 
 def run_command(
     connection: Connection, request: Request, *, stdin: bytes, timeout_s: float, most_bytes: int = MOST_BYTES
-) -> Ran:
+) -> ExecResult:
     """Run a command in a container to its end. Raises ClusterError if it cannot be started or does not end, and
     BadAnswerError if its output is larger than `most_bytes`."""
     try:
         output = asyncio.run(_run(connection, request, stdin, timeout_s, most_bytes))
     except TimeoutError as error:
         raise ClusterError(f"{request.what}: it has not ended after {timeout_s:g} s", status=0) from error
-    return Ran(
-        exit_code=exit_code(request.what, bytes(output[ERROR_CHANNEL])),
+    return ExecResult(
+        exit_code=read_exit_code(request.what, bytes(output[ERROR_CHANNEL])),
         stdout=bytes(output[STDOUT_CHANNEL]),
         stderr=output[STDERR_CHANNEL].decode("utf-8", "replace"),
     )
@@ -100,7 +100,7 @@ async def _write(stream: aiohttp.ClientWebSocketResponse, stdin: bytes) -> None:
     await stream.send_bytes(bytes([CLOSE_CHANNEL, STDIN_CHANNEL]))
 
 
-def exit_code(what: str, status: bytes) -> int:
+def read_exit_code(what: str, status: bytes) -> int:
     """Read the exit code from the Status that ends a command's stream; a stream without one was cut, and its output is
     incomplete."""
     if not status:
@@ -113,14 +113,16 @@ def exit_code(what: str, status: bytes) -> int:
         codes = [str(cause["message"]) for cause in details.get("causes") or () if cause.get("reason") == "ExitCode"]
         status_code = parsed.get("code", HTTPStatus.INTERNAL_SERVER_ERROR)
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
-        raise BadAnswerError(f"{what}: the stream did not end with a Status: {said(status)}") from error
+        raise BadAnswerError(f"{what}: the stream did not end with a Status: {read_status_message(status)}") from error
     if codes:
-        return _code(what, codes[0])
+        return _parse_exit_code(what, codes[0])
     is_status = isinstance(status_code, int) and 100 <= status_code <= _LAST_STATUS
-    raise ClusterError(f"{what}: {said(status)}", status=status_code if is_status else HTTPStatus.INTERNAL_SERVER_ERROR)
+    raise ClusterError(
+        f"{what}: {read_status_message(status)}", status=status_code if is_status else HTTPStatus.INTERNAL_SERVER_ERROR
+    )
 
 
-def _code(what: str, text: str) -> int:
+def _parse_exit_code(what: str, text: str) -> int:
     """Return a process's exit code. Raises BadAnswerError."""
     if not re.fullmatch(r"-?[0-9]{1,10}", text, re.ASCII):
         raise BadAnswerError(f"{what}: the stream ended with an exit code that is not a number: {text[:80]!r}")

@@ -26,7 +26,7 @@ import yaml
 
 from bench.errors import ClusterError, RefusedError
 from bench.k8s.client import Cluster, connect
-from bench.k8s.credentials import private_file, register_user
+from bench.k8s.credentials import register_user, write_private_file
 from bench.k8s.timing import DEFAULT, Timing
 
 _PREFIX: Final = "meshbench-"
@@ -82,22 +82,22 @@ class Context:
 def open_cluster(context: str | None, *, private_folder: Path, timing: Timing = DEFAULT) -> Iterator[Cluster]:
     """Connect to the cluster of a context that was named, and to no other. Raises RefusedError, also where it does not
     answer."""
-    with named_cluster(context, private_folder=private_folder, timing=timing) as cluster:
-        if outage := silence(cluster):
+    with connect_context(context, private_folder=private_folder, timing=timing) as cluster:
+        if outage := find_outage(cluster):
             raise RefusedError(outage)
         yield cluster
 
 
 @contextmanager
-def named_cluster(context: str | None, *, private_folder: Path, timing: Timing = DEFAULT) -> Iterator[Cluster]:
+def connect_context(context: str | None, *, private_folder: Path, timing: Timing = DEFAULT) -> Iterator[Cluster]:
     """Connect like `open_cluster`, without a first request to the API server."""
     paths = kubeconfig_paths(os.environ)
     chosen = read_context(paths, context)
     private_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="kubeconfig-", dir=private_folder))
     try:
-        kubeconfig = write_private(chosen, folder)
-        renew = partial(_renew, paths, chosen, folder)
+        kubeconfig = write_private_kubeconfig(chosen, folder)
+        renew = partial(_renew_credentials, paths, chosen, folder)
         with connect(
             kubeconfig, context=chosen.name, cluster_name=chosen.cluster_name, renew=renew, timing=timing
         ) as cluster:
@@ -106,7 +106,7 @@ def named_cluster(context: str | None, *, private_folder: Path, timing: Timing =
         shutil.rmtree(folder)
 
 
-def silence(cluster: Cluster) -> str:
+def find_outage(cluster: Cluster) -> str:
     """Return why the API server does not answer now, though it may later; empty if it answers. Raises RefusedError for
     what waiting does not fix: nothing was started yet, so it is no failure."""
     try:
@@ -122,11 +122,11 @@ def silence(cluster: Cluster) -> str:
     return ""
 
 
-def _renew(paths: tuple[Path, ...], pinned: Context, folder: Path) -> None:
+def _renew_credentials(paths: tuple[Path, ...], pinned: Context, folder: Path) -> None:
     """Write newer credentials of the same user for the same cluster; nothing else can change during a run."""
     newer = read_context(paths, pinned.name)
     if newer.cluster.get("server") == pinned.cluster.get("server") and newer.user_name == pinned.user_name:
-        write_private(newer, folder)
+        write_private_kubeconfig(newer, folder)
 
 
 def kubeconfig_paths(environment: Mapping[str, str]) -> tuple[Path, ...]:
@@ -142,7 +142,7 @@ def kubeconfig_paths(environment: Mapping[str, str]) -> tuple[Path, ...]:
 
 def read_context(paths: tuple[Path, ...], name: str | None) -> Context:
     """Read the named context from one or more kubeconfigs; of entries with the same name, the first counts."""
-    contexts, clusters, users = (_entries(paths, kind) for kind in ("contexts", "clusters", "users"))
+    contexts, clusters, users = (_read_entries(paths, kind) for kind in ("contexts", "clusters", "users"))
     listed = f"contexts in {', '.join(map(str, paths))}: {', '.join(contexts) or 'none'}"
     if not name:
         raise RefusedError(f"a cluster is used only when it is named; hint: give --context NAME; {listed}")
@@ -157,13 +157,13 @@ def read_context(paths: tuple[Path, ...], name: str | None) -> Context:
     return Context(name, cluster_name, clusters[cluster_name], user_name, user)
 
 
-def _entries(paths: tuple[Path, ...], kind: str) -> dict[str, dict[str, Any]]:
+def _read_entries(paths: tuple[Path, ...], kind: str) -> dict[str, dict[str, Any]]:
     entries: dict[str, dict[str, Any]] = {}
     for path in paths:
         for entry in _parse(path).get(kind) or ():
             try:
                 name, content = entry["name"], entry[kind.removesuffix("s")] or {}
-                entries.setdefault(name, _absolute(content, path.absolute().parent))
+                entries.setdefault(name, _make_paths_absolute(content, path.absolute().parent))
             except (AttributeError, KeyError, TypeError) as error:
                 raise RefusedError(f"{path}: an entry of {kind} is not one of a kubeconfig") from error
     return entries
@@ -185,7 +185,7 @@ def _parse(path: Path) -> dict[str, Any]:
     return content
 
 
-def _absolute(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _make_paths_absolute(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Resolve relative paths from the kubeconfig's folder, also in a copy elsewhere."""
     keys = (key for key in (*_CLUSTER_FILES, *_USER_FILES, "tokenFile") if content.get(key))
     files: dict[str, Any] = {key: str(folder / content[key]) for key in keys}
@@ -195,10 +195,10 @@ def _absolute(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {**content, **files}
 
 
-def write_private(context: Context, folder: Path) -> Path:
+def write_private_kubeconfig(context: Context, folder: Path) -> Path:
     """Write a kubeconfig with this context alone, for us and for child tools; keys are separate files next to it."""
-    cluster = {**context.cluster, **_as_files(context.cluster, _CLUSTER_FILES, folder)}
-    user = {**context.user, **_as_files(context.user, _USER_FILES, folder)}
+    cluster = {**context.cluster, **_write_key_files(context.cluster, _CLUSTER_FILES, folder)}
+    user = {**context.user, **_write_key_files(context.user, _USER_FILES, folder)}
     if isinstance(user.get("token"), str):
         user["token"] = user["token"].strip()  # child tools would send it as it is
     for content, keys in ((cluster, _CLUSTER_FILES), (user, _USER_FILES)):
@@ -212,15 +212,15 @@ def write_private(context: Context, folder: Path) -> Path:
         "clusters": [{"name": context.cluster_name, "cluster": cluster}],
         "users": [{"name": context.user_name, "user": user}],
     }
-    return private_file(folder / "config", yaml.safe_dump(copy).encode())
+    return write_private_file(folder / "config", yaml.safe_dump(copy).encode())
 
 
-def _as_files(content: Mapping[str, Any], keys: tuple[str, ...], folder: Path) -> dict[str, str]:
+def _write_key_files(content: Mapping[str, Any], keys: tuple[str, ...], folder: Path) -> dict[str, str]:
     files = {}
     for key in keys:
         if data := content.get(f"{key}-data"):
             try:
-                files[key] = str(private_file(folder / f"{key}.pem", base64.b64decode(data)))
+                files[key] = str(write_private_file(folder / f"{key}.pem", base64.b64decode(data)))
             except binascii.Error as error:
                 raise RefusedError(f"{key}-data in the kubeconfig is not base64") from error
     return files
@@ -234,12 +234,12 @@ def looks_like_production(context: str, cluster: str, server: str) -> str:
     return ""
 
 
-def describe(cluster: Cluster) -> str:
+def describe_cluster(cluster: Cluster) -> str:
     """Format one line that names the cluster, before anything is done to it."""
-    return f"context {cluster.context}: {cluster.server}, Kubernetes {cluster.version}, {_nodes(cluster)}"
+    return f"context {cluster.context}: {cluster.server}, Kubernetes {cluster.version}, {_describe_nodes(cluster)}"
 
 
-def _nodes(cluster: Cluster) -> str:
+def _describe_nodes(cluster: Cluster) -> str:
     try:
         count = len(cluster.list("v1", "Node"))
     except ClusterError as error:

@@ -7,7 +7,7 @@ from typing import Final
 from bench.errors import ClusterError
 from bench.k8s.client import Cluster, Object
 from bench.k8s.objects import names_of
-from bench.results.store import file_name, write_text
+from bench.results.store import make_file_name, write_text
 
 _LINES: Final = 200
 
@@ -19,19 +19,19 @@ def save_logs(cluster: Cluster, pods: Iterable[Object], folder: Path) -> None:
     pods = tuple(pods)
     names = names_of(pods)
     for pod in pods:
-        for container in _containers(pod):
-            text = _log(cluster, pod["metadata"], container)
-            write_text(folder / file_name(f"{names[pod['metadata']['name']]}-{container}.log"), text)
+        for container in _lasting_containers(pod):
+            text = _read_log(cluster, pod["metadata"], container)
+            write_text(folder / make_file_name(f"{names[pod['metadata']['name']]}-{container}.log"), text)
 
 
-def _log(cluster: Cluster, pod: Mapping[str, str], container: str) -> str:
+def _read_log(cluster: Cluster, pod: Mapping[str, str], container: str) -> str:
     try:
         return cluster.logs(pod["name"], namespace=pod["namespace"], container=container, lines=_LINES)
     except ClusterError as error:
         return f"no log: {error}\n"
 
 
-def _containers(pod: Object) -> tuple[str, ...]:
+def _lasting_containers(pod: Object) -> tuple[str, ...]:
     """Return the containers that keep running; native sidecars are init containers."""
     spec: Mapping[str, list[Object]] = pod["spec"]
     native = [one for one in spec.get("initContainers") or () if one.get("restartPolicy") == "Always"]

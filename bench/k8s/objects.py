@@ -18,7 +18,7 @@ def release_of(version: str) -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def schedulable(nodes: Sequence[Object]) -> tuple[Object, ...]:
+def schedulable_nodes(nodes: Sequence[Object]) -> tuple[Object, ...]:
     """Return the nodes that take ordinary pods: ready, not cordoned, without a taint that keeps pods away."""
     return tuple(node for node in nodes if _takes_pods(node))
 
@@ -27,14 +27,14 @@ def node_name(node: Object) -> str:
     return str(node["metadata"]["name"])
 
 
-def conditions(node: Object) -> Mapping[str, Mapping[str, Any]]:
+def conditions_by_type(node: Object) -> Mapping[str, Mapping[str, Any]]:
     """Return a node's conditions, by type."""
     return {str(one["type"]): one for one in node["status"].get("conditions") or ()}
 
 
 def has_condition(node: Object, kind: str) -> bool:
     """Return whether a condition is true; one that is not reported is not."""
-    return conditions(node).get(kind, {}).get("status") == "True"
+    return conditions_by_type(node).get(kind, {}).get("status") == "True"
 
 
 def _takes_pods(node: Object) -> bool:
@@ -58,9 +58,11 @@ def names_of(pods: Iterable[Object]) -> Mapping[str, str]:
     return {name: f"{app}-{version}" if len(versions[app]) > 1 else app for name, app, version in known}
 
 
-def restarts(pods: Sequence[Object]) -> tuple[str, ...]:
+def find_restarts(pods: Sequence[Object]) -> tuple[str, ...]:
     """Format the containers that have ended since the pods were made, sidecars included, and why."""
-    return tuple(_ending(pod, status) for pod in pods for status in statuses(pod) if _has_ended(status))
+    return tuple(
+        _format_ending(pod, status) for pod in pods for status in container_statuses(pod) if _has_ended(status)
+    )
 
 
 def _has_ended(status: Mapping[str, Any]) -> bool:
@@ -69,13 +71,13 @@ def _has_ended(status: Mapping[str, Any]) -> bool:
     return bool(status.get("restartCount")) or (ended is not None and ended.get("exitCode") != 0)
 
 
-def _ending(pod: Object, status: Mapping[str, Any]) -> str:
+def _format_ending(pod: Object, status: Mapping[str, Any]) -> str:
     last = status.get("state", {}).get("terminated") or status.get("lastState", {}).get("terminated") or {}
     why = f"{last.get('reason') or 'ended'}, exit code {last.get('exitCode', 'unknown')}"
     return f"{status['name']} in {name_of(pod)} ({why}) ended"
 
 
-def statuses(pod: Object) -> Iterator[Mapping[str, Any]]:
+def container_statuses(pod: Object) -> Iterator[Mapping[str, Any]]:
     """Yield the status of each container of a pod, sidecars included."""
     for key in ("containerStatuses", "initContainerStatuses"):
         yield from pod.get("status", {}).get(key) or ()

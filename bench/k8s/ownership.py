@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from bench.errors import RefusedError
 from bench.k8s.client import Cluster, Object, Ref, ref_of
-from bench.k8s.wait import gone
-from bench.system.cancellation import Watch
+from bench.k8s.wait import wait_until_deleted
+from bench.system.cancellation import CancelToken
 from bench.system.journal import Journal
 
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
@@ -36,7 +36,7 @@ _WORKLOADS: Final = (
 )
 
 
-def selector(run_id: str) -> str:
+def run_selector(run_id: str) -> str:
     """Return the label selector of one run's objects."""
     return f"{MANAGED_BY}={PRODUCT},{RUN_ID}={run_id}"
 
@@ -52,29 +52,29 @@ def run_of(thing: Object) -> str:
     return labels.get(RUN_ID, "") if labels.get(MANAGED_BY) == PRODUCT else ""
 
 
-def labelled(thing: Object, component: str, *, run_id: str, now: datetime) -> Object:
+def add_run_labels(thing: Object, component: str, *, run_id: str, now: datetime) -> Object:
     """Return a copy with the run's labels, down to the pods that are made from it."""
     labels = {MANAGED_BY: PRODUCT, RUN_ID: run_id, COMPONENT: component}
     copy = deepcopy(thing)
-    _add(copy["metadata"], "labels", labels)
-    _add(copy["metadata"], "annotations", {CREATED_AT: now.astimezone(UTC).isoformat(timespec="seconds")})
-    for template in _templates(copy):
-        _add(template.setdefault("metadata", {}), "labels", labels)
+    _add_entries(copy["metadata"], "labels", labels)
+    _add_entries(copy["metadata"], "annotations", {CREATED_AT: now.astimezone(UTC).isoformat(timespec="seconds")})
+    for template in _pod_templates(copy):
+        _add_entries(template.setdefault("metadata", {}), "labels", labels)
     return copy
 
 
-def _add(metadata: dict[str, Any], key: str, entries: Mapping[str, str]) -> None:
+def _add_entries(metadata: dict[str, Any], key: str, entries: Mapping[str, str]) -> None:
     metadata[key] = {**(metadata.get(key) or {}), **entries}
 
 
-def _templates(thing: Object) -> Iterable[dict[str, Any]]:
+def _pod_templates(thing: Object) -> Iterable[dict[str, Any]]:
     """Yield the pod template of a workload; for a CronJob also that of its jobs."""
     spec = thing.get("spec") or {}
     for key in ("template", "jobTemplate", "podTemplate"):
         template = spec.get(key)
         if thing["kind"] in _WORKLOADS and isinstance(template, dict):
             yield template
-            yield from _templates({"kind": "Job", "spec": template.get("spec")})
+            yield from _pod_templates({"kind": "Job", "spec": template.get("spec")})
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +84,11 @@ class Owner:
     cluster: Cluster
     run_id: str
     journal: Journal
-    watch: Watch
+    watch: CancelToken
 
     def mine(self) -> str:
         """Return the label selector of this run's objects."""
-        return selector(self.run_id)
+        return run_selector(self.run_id)
 
     def apply(self, thing: Object, component: str) -> Object:
         """Create or change an object, with this run's labels; return it as the API server has it.
@@ -98,8 +98,8 @@ class Owner:
         """
         ref = ref_of(thing)
         self._ensure_free(ref)
-        with self.journal.step("apply", **recorded(self.cluster, ref)):
-            return self.cluster.apply(labelled(thing, component, run_id=self.run_id, now=datetime.now(UTC)))
+        with self.journal.step("apply", **journal_fields(self.cluster, ref)):
+            return self.cluster.apply(add_run_labels(thing, component, run_id=self.run_id, now=datetime.now(UTC)))
 
     def apply_all(self, things: Iterable[Object], component: str) -> None:
         """Apply objects one after another."""
@@ -110,7 +110,7 @@ class Owner:
         """Request the deletion of an object of this run; one that is deleted, or not this run's, is left alone."""
         existing = self.cluster.get(ref)
         if existing is not None and run_of(existing) == self.run_id:
-            with self.journal.step("delete", **recorded(self.cluster, ref)):
+            with self.journal.step("delete", **journal_fields(self.cluster, ref)):
                 self.cluster.delete(ref, grace_s=grace_s)
 
     def delete_pods(self, namespace: str) -> tuple[Ref, ...]:
@@ -127,18 +127,18 @@ class Owner:
         if existing is None:
             return
         if run_of(existing) != self.run_id:
-            raise RefusedError(refusal(ref, existing, context=self.cluster.context))
+            raise RefusedError(format_refusal(ref, existing, context=self.cluster.context))
         if existing["metadata"].get("deletionTimestamp"):
-            gone(self.cluster, [ref], timeout_s=self.cluster.timing.gone_s, watch=self.watch)
+            wait_until_deleted(self.cluster, [ref], timeout_s=self.cluster.timing.gone_s, watch=self.watch)
 
 
-def recorded(cluster: Cluster, ref: Ref) -> dict[str, str]:
+def journal_fields(cluster: Cluster, ref: Ref) -> dict[str, str]:
     """Return what the journal keeps of an object, to find it again."""
     names = {"api_version": ref.api_version, "kind": ref.kind, "name": ref.name, "namespace": ref.namespace}
     return {**names, "context": cluster.context, "server": cluster.server}
 
 
-def refusal(ref: Ref, existing: Object, *, context: str) -> str:
+def format_refusal(ref: Ref, existing: Object, *, context: str) -> str:
     """Format why an object that exists is not touched, with a hint."""
     other = run_of(existing)
     if other:

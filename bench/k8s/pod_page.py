@@ -12,17 +12,17 @@ _ATTEMPTS: Final = 3
 _MOST_BYTES: Final = 64 * 1024 * 1024  # the configuration of a large sidecar is a tenth of it
 
 
-def page_of(cluster: Cluster, pod: str, port: int, *, namespace: str, path: str, who: str) -> str:
+def fetch_page(cluster: Cluster, pod: str, port: int, *, namespace: str, path: str, who: str) -> str:
     """Return the answer to a GET on a port of the pod, retried where the connection breaks. Raises DeployError where
     there is no answer, or one that is not OK; `who` names the server in its message."""
     with cluster.forward(pod, port, namespace=namespace) as local_port:
-        status, body = _asked(local_port, path, who)
+        status, body = _get_with_retries(local_port, path, who)
     if status != HTTPStatus.OK:
         raise DeployError(f"{who} answered GET {path} with {status}: {body[:200]}")
     return body
 
 
-def _asked(port: int, path: str, who: str) -> tuple[int, str]:
+def _get_with_retries(port: int, path: str, who: str) -> tuple[int, str]:
     broken: Exception | None = None
     for _ in range(_ATTEMPTS):
         try:

@@ -19,7 +19,7 @@ _LINGER_S = 2.0
 
 
 @contextmanager
-def forwarded(connection: Connection, request: Request, *, local_port: int) -> Iterator[int]:
+def forward_port(connection: Connection, request: Request, *, local_port: int) -> Iterator[int]:
     """Serve a pod's port on 127.0.0.1 from a thread of its own; yields the port. Each connection has its own stream to
     the pod, so that a stream which breaks affects no other. `local_port` 0 picks a free one."""
     started: Future[tuple[int, Callable[[], object]]] = Future()
@@ -69,13 +69,13 @@ async def _relay(
     with suppress(ClusterError, OSError, aiohttp.ClientError):
         try:
             async with open_stream(connection, request, (V4_CHANNEL_PROTOCOL,)) as stream:
-                await _both_ways(stream, reader, writer)
+                await _relay_both_directions(stream, reader, writer)
         finally:
             writer.close()
             await writer.wait_closed()
 
 
-async def _both_ways(
+async def _relay_both_directions(
     stream: aiohttp.ClientWebSocketResponse, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
     up = asyncio.create_task(_to_pod(stream, reader))

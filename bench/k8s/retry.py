@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 from bench.errors import ClusterError, DeployError
 from bench.k8s.client import Cluster
 from bench.k8s.timing import PATIENCE_S
-from bench.system.cancellation import Watch, wait_until
+from bench.system.cancellation import CancelToken, wait_until
 
 _FIRST_PAUSE_S: Final = 2.0
 _LONGEST_PAUSE_S: Final = 16.0
@@ -66,7 +66,7 @@ class Outage:
         )
 
 
-def outlasting(cluster: Cluster, act: Callable[[], T], *, watch: Watch) -> T:
+def retry_after_outage(cluster: Cluster, act: Callable[[], T], *, watch: CancelToken) -> T:
     """Return the result of `act`, which must be idempotent, and run it again after an outage of the API server. Raises
     what `act` raises where the API server answers, or does not answer again in time."""
     timing = cluster.timing
@@ -74,23 +74,23 @@ def outlasting(cluster: Cluster, act: Callable[[], T], *, watch: Watch) -> T:
         try:
             return act()
         except (ClusterError, DeployError) as error:
-            if not _is_of_an_outage(cluster, error):
+            if not _is_outage(cluster, error):
                 raise
             back = wait_until(
-                lambda: _is_there(cluster), timeout_s=timing.away_s, watch=watch, poll_s=timing.away_poll_s
+                lambda: _is_reachable(cluster), timeout_s=timing.away_s, watch=watch, poll_s=timing.away_poll_s
             )
             if not back:
                 raise
     return act()
 
 
-def _is_of_an_outage(cluster: Cluster, error: ClusterError | DeployError) -> bool:
+def _is_outage(cluster: Cluster, error: ClusterError | DeployError) -> bool:
     """Return whether an outage is the cause. What came through the API server from elsewhere, such as a page, fails
     with other errors."""
-    return error.is_retryable if isinstance(error, ClusterError) else not _is_there(cluster)
+    return error.is_retryable if isinstance(error, ClusterError) else not _is_reachable(cluster)
 
 
-def _is_there(cluster: Cluster) -> bool:
+def _is_reachable(cluster: Cluster) -> bool:
     """Return whether the API server answers, be it with a refusal."""
     try:
         cluster.read("/version")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 PATIENCE_S: Final = 120.0
-DURATION_S: Final = 45  # a holder that has not renewed its lock for so long is dead
+LEASE_DURATION_S: Final = 45  # a holder that has not renewed its lock for so long is dead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class Timing:
     request_s: float = 10.0
     away_s: float = PATIENCE_S
     renew_s: float = 15.0
-    lease_s: float = DURATION_S
+    lease_s: float = LEASE_DURATION_S
     lock_s: float = 60.0
     install_s: float = 300.0
     accept_s: float = 60.0

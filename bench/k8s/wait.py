@@ -7,8 +7,8 @@ from functools import partial
 
 from bench.errors import DeployError
 from bench.k8s.client import Cluster, Object, Ref
-from bench.k8s.diagnose import Find, Grace, explain, troubles_of
-from bench.system.cancellation import Watch, wait_until
+from bench.k8s.diagnose import FindProblems, Grace, explain_problems, find_problems
+from bench.system.cancellation import CancelToken, wait_until
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Pods:
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Observation:
     """The state at one moment; `lacking` is empty once it is as wanted."""
 
     lacking: str
@@ -36,64 +36,70 @@ def wait_for(
     condition: Callable[[tuple[Object, ...]], bool],
     *,
     timeout_s: float,
-    watch: Watch,
-    failed: Find = troubles_of,
+    watch: CancelToken,
+    failed: FindProblems = find_problems,
 ) -> tuple[Object, ...]:
     """Wait until `condition` holds for the objects of `subject` (none yet, one object, or pods), and return them.
 
     Raises DeployError at the timeout, or when a problem that `failed` finds has outlasted its grace.
     """
 
-    def look() -> _Look:
-        things = _found(cluster, subject)
+    def look() -> _Observation:
+        things = _read_subject(cluster, subject)
         lacking = "" if condition(things) else f"{subject}: not as wanted" if things else f"{subject}: not there"
-        return _Look(lacking, things)
+        return _Observation(lacking, things)
 
-    return _settled(cluster, subject.namespace, look, timeout_s=timeout_s, watch=watch, failed=failed)
+    return _wait_until_ready(cluster, subject.namespace, look, timeout_s=timeout_s, watch=watch, failed=failed)
 
 
-def _found(cluster: Cluster, subject: Ref | Pods) -> tuple[Object, ...]:
+def _read_subject(cluster: Cluster, subject: Ref | Pods) -> tuple[Object, ...]:
     if isinstance(subject, Pods):
         return cluster.list("v1", "Pod", namespace=subject.namespace, labels=subject.labels)
     thing = cluster.get(subject)
     return () if thing is None else (thing,)
 
 
-def rollout(
-    cluster: Cluster, namespace: str, names: Sequence[str], *, kind: str = "Deployment", timeout_s: float, watch: Watch
+def wait_for_rollout(
+    cluster: Cluster,
+    namespace: str,
+    names: Sequence[str],
+    *,
+    kind: str = "Deployment",
+    timeout_s: float,
+    watch: CancelToken,
 ) -> None:
     """Wait until all pods of these Deployments (or DaemonSets) are new and available, and none of their old ones is
     left."""
-    look = partial(_look_at_rollout, cluster, namespace, names, kind)
-    _settled(cluster, namespace, look, timeout_s=timeout_s, watch=watch, failed=troubles_of)
+    look = partial(_observe_rollout, cluster, namespace, names, kind)
+    _wait_until_ready(cluster, namespace, look, timeout_s=timeout_s, watch=watch, failed=find_problems)
 
 
-def _look_at_rollout(cluster: Cluster, namespace: str, names: Sequence[str], kind: str) -> _Look:
+def _observe_rollout(cluster: Cluster, namespace: str, names: Sequence[str], kind: str) -> _Observation:
     there = cluster.list("apps/v1", kind, namespace=namespace)
     wanted = [one for one in there if one["metadata"]["name"] in names]
     missing = set(names) - {one["metadata"]["name"] for one in wanted}
     lacking = [f"there is no {kind} {namespace}/{name}" for name in sorted(missing)]
-    lacking += [text for one in wanted if (text := unavailable(one))]
+    lacking += [text for one in wanted if (text := describe_unavailable(one))]
     if not lacking:
-        return _Look("", ())
+        return _Observation("", ())
     pods = cluster.list("v1", "Pod", namespace=namespace)
     own = [pod for pod in pods if any(_selects(workload, pod) for workload in wanted)]
-    return _Look("; ".join(lacking), (*wanted, *own))
+    return _Observation("; ".join(lacking), (*wanted, *own))
 
 
-def unavailable(workload: Object) -> str:
+def describe_unavailable(workload: Object) -> str:
     """Describe what a Deployment or DaemonSet lacks; empty when its rollout is complete."""
     status = workload.get("status", {})
     name = f"{workload['kind']} {workload['metadata'].get('namespace', '')}/{workload['metadata']['name']}"
     if status.get("observedGeneration", 0) < workload["metadata"].get("generation", 0):
         return f"{name}: its newest version was not processed yet"
-    wanted, ready, old = _counts(workload)
+    wanted, ready, old = _count_pods(workload)
     if ready < wanted:
         return f"{name}: {ready} of {wanted} pods available"
     return f"{name}: {old} old pods are still there" if old > 0 else ""
 
 
-def _counts(workload: Object) -> tuple[int, int, int]:
+def _count_pods(workload: Object) -> tuple[int, int, int]:
     """Return how many pods it wants, how many of them are new and available, how many are too many."""
     status = workload.get("status", {})
     if workload["kind"] == "DaemonSet":  # its old pods are on the same nodes: never more than one each
@@ -110,20 +116,20 @@ def _selects(workload: Object, pod: Object) -> bool:
     return all(labels.get(key) == value for key, value in wanted.items())
 
 
-def _settled(
+def _wait_until_ready(
     cluster: Cluster,
     namespace: str,
-    look: Callable[[], _Look],
+    look: Callable[[], _Observation],
     *,
     timeout_s: float,
-    watch: Watch,
-    failed: Find,
+    watch: CancelToken,
+    failed: FindProblems,
 ) -> tuple[Object, ...]:
     grace = Grace(cluster.timing.grace)
-    last = _Look("not checked yet", ())
+    last = _Observation("not checked yet", ())
 
     def format_failure(why: str) -> str:
-        return f"{last.lacking}, {why}\n{explain(cluster, namespace, last.things, failed)}".rstrip()
+        return f"{last.lacking}, {why}\n{explain_problems(cluster, namespace, last.things, failed)}".rstrip()
 
     def is_ready() -> bool:
         nonlocal last
@@ -139,7 +145,7 @@ def _settled(
     return last.things
 
 
-def gone(cluster: Cluster, what: str | Iterable[Ref], *, timeout_s: float, watch: Watch) -> None:
+def wait_until_deleted(cluster: Cluster, what: str | Iterable[Ref], *, timeout_s: float, watch: CancelToken) -> None:
     """Wait until a namespace, or each of some objects, is deleted. Raises DeployError that names what blocks the
     deletion."""
     left: dict[Ref, Object | None] = dict.fromkeys([Ref("v1", "Namespace", what)] if isinstance(what, str) else what)
@@ -152,11 +158,11 @@ def gone(cluster: Cluster, what: str | Iterable[Ref], *, timeout_s: float, watch
         return not left
 
     if not wait_until(all_deleted, timeout_s=timeout_s, watch=watch, poll_s=cluster.timing.poll_s):
-        blocked = [f"{ref}: {holding(thing)}" for ref, thing in left.items() if thing is not None]
+        blocked = [f"{ref}: {describe_blockers(thing)}" for ref, thing in left.items() if thing is not None]
         raise DeployError("\n  ".join([f"still there after {timeout_s:g} s:", *blocked]))
 
 
-def holding(thing: Object) -> str:
+def describe_blockers(thing: Object) -> str:
     """Describe what keeps an object from being deleted."""
     metadata = thing["metadata"]
     if "deletionTimestamp" not in metadata:

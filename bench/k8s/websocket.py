@@ -17,7 +17,7 @@ import aiohttp
 from yarl import URL
 
 from bench.errors import ClusterError
-from bench.k8s.connection import Answer, Connection, Request, failure, one_line, unsendable
+from bench.k8s.connection import Answer, Connection, Request, make_error, make_unsendable_error, one_line
 from bench.k8s.credentials import Credentials
 
 CHUNK = 32 * 1024
@@ -31,7 +31,7 @@ _PAUSE_S = 0.25
 _NO_UPGRADE = "Upgrade request required"
 
 
-class _Opened:
+class _StreamConnection:
     """One connection to the API server, for one stream. It ends at once, whatever is still to be written: a clean close
     would wait for a server that may have stopped reading, and outlive the event loop."""
 
@@ -80,7 +80,7 @@ async def open_stream(
 
 async def _open(
     connection: Connection, request: Request, protocols: Sequence[str]
-) -> tuple[_Opened, aiohttp.ClientWebSocketResponse]:
+) -> tuple[_StreamConnection, aiohttp.ClientWebSocketResponse]:
     """Connect, with retries for `patience_s`, unless the server may have begun a request that is not idempotent."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + connection.patience_s
@@ -91,7 +91,7 @@ async def _open(
             return await _connect(used, request, protocols)
         except aiohttp.WSServerHandshakeError as error:
             if error.status != HTTPStatus.UNAUTHORIZED or renewed:
-                raise await asyncio.to_thread(_refusal, connection, request, error) from error
+                raise await asyncio.to_thread(_explain_refusal, connection, request, error) from error
             await asyncio.to_thread(connection.renew, used)
             renewed = True
         except aiohttp.ClientHttpProxyError as error:
@@ -101,16 +101,16 @@ async def _open(
             begun = not isinstance(error, aiohttp.ClientConnectorError)
             if clock() > deadline or (begun and not request.idempotent):
                 answer = Answer(0, (str(error) or "no answer in time").encode())
-                raise failure(request.what, used.server, answer) from error
+                raise make_error(request.what, used.server, answer) from error
             await asyncio.sleep(_PAUSE_S)
         except (aiohttp.ClientError, ValueError) as error:
-            raise unsendable(request.what, error) from None
+            raise make_unsendable_error(request.what, error) from None
 
 
 async def _connect(
     credentials: Credentials, request: Request, protocols: Sequence[str]
-) -> tuple[_Opened, aiohttp.ClientWebSocketResponse]:
-    opened = _Opened(credentials.tls())
+) -> tuple[_StreamConnection, aiohttp.ClientWebSocketResponse]:
+    opened = _StreamConnection(credentials.tls())
     try:
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
             stream = opened.stream = await opened.session.ws_connect(
@@ -129,7 +129,7 @@ async def _connect(
     return opened, stream
 
 
-def _refusal(connection: Connection, request: Request, error: aiohttp.WSServerHandshakeError) -> ClusterError:
+def _explain_refusal(connection: Connection, request: Request, error: aiohttp.WSServerHandshakeError) -> ClusterError:
     """Make the error for a refused handshake. It has no text; the same request without an upgrade is answered with
     one."""
     try:
@@ -137,4 +137,4 @@ def _refusal(connection: Connection, request: Request, error: aiohttp.WSServerHa
     except ClusterError as plain:
         if plain.status != 0 and _NO_UPGRADE not in str(plain):
             return plain
-    return failure(request.what, connection.credentials.server, Answer(error.status, error.message.encode()))
+    return make_error(request.what, connection.credentials.server, Answer(error.status, error.message.encode()))

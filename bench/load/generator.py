@@ -10,27 +10,27 @@ from typing import Any, Protocol
 from bench.analysis import percentiles as latency
 from bench.analysis import validity as checks
 from bench.errors import BadAnswerError, StoreError
-from bench.load.raw_samples import raw_files, recent_rows, sensible_account, sensible_samples
+from bench.load.raw_samples import list_raw_files, read_recent_rows, read_valid_account, read_valid_samples
 from bench.load.recorded import Account
-from bench.meshes.resolved import Reader
+from bench.meshes.resolved import UserGroup
 from bench.results.records import ClockRecord, GeneratorRecord, Window
 from bench.results.resources import TICK_S
 from bench.results.samples import RAW_ROW, Samples, write_parquet
 from bench.scenario.model import Load
-from bench.system.cancellation import Watch, wait_until
+from bench.system.cancellation import CancelToken, wait_until
 from bench.units import NANOSECONDS, NS_PER_MS
 
 START_TIMEOUT_S = 60.0
 IN_FLIGHT_TIMEOUT_S = 10  # how long requests that have started may take to end, once the load is over
-HASTE_S = 1.0  # the same, when the run itself has to end: samples are on disk within 2 s
-_HOPELESS_S = 10.0  # the load ends early when all requests of so many seconds failed
+SHORT_TIMEOUT_S = 1.0  # the same, when the run itself has to end: samples are on disk within 2 s
+_ALL_FAILED_S = 10.0  # the load ends early when all requests of so many seconds failed
 _LIVE_S = 5.0
 _MOST_PER_S = 2000  # more than one Locust process can send
 _NAMES_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoadOrder:
+class LoadSpec:
     """The load to generate. `address` is host:port; `virtual_host` the Host header to send there. `logged_in` are users
     that half of the load logs in as, each with the version of reviews that its pages must show."""
 
@@ -145,7 +145,7 @@ class RunningLoad:
     """
 
     generator: Generator
-    spec: LoadOrder
+    spec: LoadSpec
     folder: Path
     wall_s: float
     window: Window
@@ -156,14 +156,14 @@ class RunningLoad:
     hopeless: str = ""
 
     @classmethod
-    def on(cls, generator: Generator, spec: LoadOrder, folder: Path, *, wall_s: float) -> "RunningLoad":
+    def on(cls, generator: Generator, spec: LoadSpec, folder: Path, *, wall_s: float) -> "RunningLoad":
         """Return the load of a generator that has just started, with the window of its specification."""
         start_ns = round(spec.warmup_s * NANOSECONDS)
         window = Window(start_ns=start_ns, end_ns=start_ns + round(spec.duration_s * NANOSECONDS))
         return cls(generator, spec, folder, wall_s, window)
 
     def run(
-        self, *, watch: Watch, show: Callable[[Progress], None], kept: Callable[["LoadOutcome"], None]
+        self, *, watch: CancelToken, show: Callable[[Progress], None], kept: Callable[["LoadOutcome"], None]
     ) -> "LoadOutcome":
         """Run the whole load. When it is interrupted, or the generator's files are invalid, save the samples so far
         with a short deadline and pass them to `kept`."""
@@ -180,9 +180,9 @@ class RunningLoad:
 
     def _save(self, error: BaseException, kept: Callable[["LoadOutcome"], None]) -> None:
         self.problem = f"interrupted: {error}"
-        kept(self.finish(timeout_s=HASTE_S))
+        kept(self.finish(timeout_s=SHORT_TIMEOUT_S))
 
-    def drive(self, *, watch: Watch, show: Callable[[Progress], None]) -> None:
+    def drive(self, *, watch: CancelToken, show: Callable[[Progress], None]) -> None:
         """Wait for the window to pass; extend the warm-up once when the window was not steady."""
         self._pass_window(watch=watch, show=show)
         if not self.over and not checks.is_steady(self.samples(), self.window, rate=self.spec.rate_per_s):
@@ -196,7 +196,7 @@ class RunningLoad:
         """Return whether more load would give no more information."""
         return self.broken or bool(self.ended_early or self.hopeless)
 
-    def _pass_window(self, *, watch: Watch, show: Callable[[Progress], None]) -> None:
+    def _pass_window(self, *, watch: CancelToken, show: Callable[[Progress], None]) -> None:
         now_ns = self.generator.now_ns
         while now_ns() < self.window.end_ns and not self.over:
             self.generator.tick()
@@ -218,10 +218,10 @@ class RunningLoad:
 
     def _hopeless(self) -> str:
         """Return why the load is ended early: all recent requests failed. Empty while some succeed."""
-        recent = self._recent(_HOPELESS_S)
-        long_enough = self.generator.now_ns() > (_HOPELESS_S + 1) * NANOSECONDS
+        recent = self._recent(_ALL_FAILED_S)
+        long_enough = self.generator.now_ns() > (_ALL_FAILED_S + 1) * NANOSECONDS
         if long_enough and len(recent) and not recent["ok"].any():
-            return f"all {len(recent)} requests of {_HOPELESS_S:.0f} seconds failed; the load was ended early"
+            return f"all {len(recent)} requests of {_ALL_FAILED_S:.0f} seconds failed; the load was ended early"
         return ""
 
     def _progress(self) -> Progress:
@@ -240,13 +240,13 @@ class RunningLoad:
 
     def _recent(self, seconds: float) -> Any:
         """Read the rows of the last seconds from the ends of the files."""
-        rows = recent_rows(self.folder, most=round(seconds * _MOST_PER_S))
+        rows = read_recent_rows(self.folder, most=round(seconds * _MOST_PER_S))
         since_ns = self.generator.now_ns() - seconds * NANOSECONDS
         return rows[rows["started_ns"] + rows["latency_ns"] >= since_ns]
 
     def samples(self) -> Samples:
         """Return the valid samples so far."""
-        return sensible_samples(self.folder)[0]
+        return read_valid_samples(self.folder)[0]
 
     def finish(self, *, timeout_s: float = IN_FLIGHT_TIMEOUT_S + 5) -> LoadOutcome:
         """End the generator, and write the trial's files from its records. Raises StoreError where these are invalid;
@@ -254,13 +254,13 @@ class RunningLoad:
         elapsed_s, wall_s = self.generator.now_ns() / NANOSECONDS, time.time() - self.wall_s
         self._cut_window()
         exit_code = self.generator.stop(timeout_s=timeout_s)
-        samples, invalid = sensible_samples(self.folder)
-        own, invalid_account = sensible_account(self.folder)
-        if timeout_s > HASTE_S and (invalid or invalid_account):
+        samples, invalid = read_valid_samples(self.folder)
+        own, invalid_account = read_valid_account(self.folder)
+        if timeout_s > SHORT_TIMEOUT_S and (invalid or invalid_account):
             raise StoreError(f"Locust's records are invalid: {invalid or invalid_account}")
         write_parquet(samples, self.folder / "samples.parquet")
         self.generator.write_resources(self.folder / "resources.parquet")
-        for raw in raw_files(self.folder):
+        for raw in list_raw_files(self.folder):
             raw.unlink()
         no_account = "" if own else f"Locust wrote no statistics: exit code {exit_code}"
         # where no request succeeded, the samples show it; where some did, the load has a problem
@@ -288,11 +288,11 @@ class RunningLoad:
         )
 
 
-def load_order(
-    load: Load, groups: Sequence[Reader], *, address: str, virtual_host: str, locustfile: Path, seed: int
-) -> LoadOrder:
+def make_load_spec(
+    load: Load, groups: Sequence[UserGroup], *, address: str, virtual_host: str, locustfile: Path, seed: int
+) -> LoadSpec:
     """Return the generator's specification: the load of a configuration, for its user groups, at `host:port`."""
-    return LoadOrder(
+    return LoadSpec(
         address=address,
         virtual_host=virtual_host,
         locustfile=locustfile,

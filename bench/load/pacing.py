@@ -51,7 +51,7 @@ def take_due(started_ns: int) -> int:
     other when it started: further requests of a task, and those of `on_start` and `on_stop`. In an open loop the
     latency of such requests excludes the user's delay at its arrival.
     """
-    waited = _that_waited(gevent.getcurrent())
+    waited = _find_waiting(gevent.getcurrent())
     due: int | None = getattr(waited, "meshbench_due_ns", None)
     if due is None or started_ns < due - _TOLERANCE_NS:
         return started_ns
@@ -59,7 +59,7 @@ def take_due(started_ns: int) -> int:
     return min(due, started_ns)  # the wait was over before it started: a smaller value is a conversion error
 
 
-def _that_waited(greenlet: Any) -> Any:
+def _find_waiting(greenlet: Any) -> Any:
     """Find the greenlet whose wait a request follows: its own, or the one that it was spawned from; None without."""
     while greenlet is not None and getattr(greenlet, "meshbench_due_ns", None) is None:
         spawned_from = getattr(greenlet, "spawning_greenlet", None)

@@ -17,13 +17,13 @@ from bench.load.recorded import (
     LONGEST_NS,
     Account,
     Start,
+    find_valid_rows,
     parse_account,
     parse_names,
     parse_start,
     salvage_names,
-    sensible,
 )
-from bench.results.samples import RAW_ROW, Samples, samples_of
+from bench.results.samples import RAW_ROW, Samples, make_samples
 
 ACCOUNT = "generator.json"
 _TIMES = ("intended_ns", "started_ns")
@@ -46,32 +46,34 @@ class Part:
 
 def read_start(folder: Path) -> Start | None:
     """Return when the load in the folder began, or None while it has not. Raises StoreError for an invalid start."""
-    return _earliest(start for path in folder.glob("started*.json") if (start := _start(path)) is not None)
+    return _find_earliest(start for path in folder.glob("started*.json") if (start := _read_start(path)) is not None)
 
 
 def read_account(folder: Path) -> Account | None:
     """Return what Locust itself counted, or None while its file is missing or incomplete. Raises StoreError for an
     invalid one."""
-    return _parsed(folder / ACCOUNT, parse_account)
+    return _parse_file(folder / ACCOUNT, parse_account)
 
 
 def read_samples(folder: Path) -> Samples:
     """Return all rows recorded so far, without an incomplete last one. Raises StoreError where starts or names are
     invalid."""
     invalid: list[str] = []
-    parts = list(_parts(folder, invalid))
+    parts = list(_read_parts(folder, invalid))
     if invalid:
         raise StoreError("; ".join(invalid))
-    return _joined(parts)
+    return _join(parts)
 
 
-def sensible_samples(folder: Path) -> tuple[Samples, str]:
+def read_valid_samples(folder: Path) -> tuple[Samples, str]:
     """Return the valid samples, and a description of the invalid ones; empty where all are valid."""
     invalid: list[str] = []
-    return _joined([_sensible(part, invalid) for part in _parts(folder, invalid)]), "; ".join(dict.fromkeys(invalid))
+    return _join([_drop_invalid(part, invalid) for part in _read_parts(folder, invalid)]), "; ".join(
+        dict.fromkeys(invalid)
+    )
 
 
-def sensible_account(folder: Path) -> tuple[Account | None, str]:
+def read_valid_account(folder: Path) -> tuple[Account | None, str]:
     """Return Locust's account, None where there is no valid one; and why it is invalid, empty where it is not."""
     try:
         return read_account(folder), ""
@@ -79,25 +81,27 @@ def sensible_account(folder: Path) -> tuple[Account | None, str]:
         return None, str(error)
 
 
-def recent_rows(folder: Path, *, most: int) -> npt.NDArray[Any]:
+def read_recent_rows(folder: Path, *, most: int) -> npt.NDArray[Any]:
     """Return the last valid rows, in order of completion: at most `most` of each recorder, read from the ends of the
     files."""
-    parts = [_sensible(part, []) for part in _parts(folder, [], most=most)]
-    rows = _concatenated([_shifted(part, part.names) for part in parts])
+    parts = [_drop_invalid(part, []) for part in _read_parts(folder, [], most=most)]
+    rows = _concatenate([_shift(part, part.names) for part in parts])
     return rows if len(parts) < 2 else rows[np.argsort(rows["started_ns"] + rows["latency_ns"], kind="stable")]
 
 
-def raw_files(folder: Path) -> tuple[Path, ...]:
+def list_raw_files(folder: Path) -> tuple[Path, ...]:
     """Return the paths of all files that the recorders wrote."""
     patterns = ("samples*.bin", "names*.txt", "started*.json", ACCOUNT)
     return tuple(sorted(path for pattern in patterns for path in folder.glob(pattern)))
 
 
-def _parts(folder: Path, invalid: list[str], *, most: int | None = None) -> Iterator[Part]:
+def _read_parts(folder: Path, invalid: list[str], *, most: int | None = None) -> Iterator[Part]:
     """Yield the recorders' parts. A recorder without a start has no row yet. Invalid content is appended to
     `invalid`."""
-    starts = {path.name: start for path in folder.glob("started*.json") if (start := _noted(_start, path, invalid))}
-    earliest = _earliest(starts.values())
+    starts = {
+        path.name: start for path in folder.glob("started*.json") if (start := _try_read(_read_start, path, invalid))
+    }
+    earliest = _find_earliest(starts.values())
     for path in sorted(folder.glob("samples*.bin")):
         suffix = path.stem.removeprefix("samples")
         own = starts.get(f"started{suffix}.json")
@@ -107,15 +111,15 @@ def _parts(folder: Path, invalid: list[str], *, most: int | None = None) -> Iter
         if shift_ns >= LONGEST_NS:
             invalid.append(f"started{suffix}.json: it began {shift_ns} ns after the first")
             continue
-        rows = _rows(path, most)
+        rows = _read_rows(path, most)
         yield Part(
-            path.name, rows, _names(folder / f"names{suffix}.txt", invalid), shift_ns
+            path.name, rows, _read_names(folder / f"names{suffix}.txt", invalid), shift_ns
         )  # a name is written before its row
 
 
-def _sensible(part: Part, invalid: list[str]) -> Part:
+def _drop_invalid(part: Part, invalid: list[str]) -> Part:
     """Return a part without its invalid rows."""
-    mask = sensible(part.rows, len(part.names))
+    mask = find_valid_rows(part.rows, len(part.names))
     if mask.all():
         return part
     first = int(np.flatnonzero(~mask)[0])
@@ -123,12 +127,12 @@ def _sensible(part: Part, invalid: list[str]) -> Part:
     return Part(part.file, part.rows[mask], part.names, part.shift_ns)
 
 
-def _joined(parts: list[Part]) -> Samples:
+def _join(parts: list[Part]) -> Samples:
     names = tuple(dict.fromkeys(name for part in parts for name in part.names))
-    return samples_of(_concatenated([_shifted(part, names) for part in parts]), names)
+    return make_samples(_concatenate([_shift(part, names) for part in parts]), names)
 
 
-def _shifted(part: Part, names: tuple[str, ...]) -> npt.NDArray[Any]:
+def _shift(part: Part, names: tuple[str, ...]) -> npt.NDArray[Any]:
     """Return a part's rows on the common clock, with its names as they are numbered in `names`."""
     rows = part.rows.astype(_WIDE_ROW)
     for time in _TIMES:
@@ -139,18 +143,18 @@ def _shifted(part: Part, names: tuple[str, ...]) -> npt.NDArray[Any]:
     return rows
 
 
-def _concatenated(rows: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+def _concatenate(rows: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     return np.concatenate(rows) if rows else np.empty(0, _WIDE_ROW)
 
 
-def _rows(path: Path, most: int | None) -> npt.NDArray[Any]:
+def _read_rows(path: Path, most: int | None) -> npt.NDArray[Any]:
     """Return the complete rows of a file, or the last `most` of them."""
     complete = path.stat().st_size // RAW_ROW.itemsize
     count = complete if most is None else min(complete, most)
     return np.fromfile(path, RAW_ROW, count=count, offset=(complete - count) * RAW_ROW.itemsize)
 
 
-def _names(path: Path, invalid: list[str]) -> tuple[str, ...]:
+def _read_names(path: Path, invalid: list[str]) -> tuple[str, ...]:
     if not path.exists():
         return ()
     content = path.read_bytes()
@@ -161,16 +165,16 @@ def _names(path: Path, invalid: list[str]) -> tuple[str, ...]:
         return salvage_names(content)
 
 
-def _start(path: Path) -> Start | None:
+def _read_start(path: Path) -> Start | None:
     """Return a start, or None while its file is missing or incomplete."""
-    return _parsed(path, parse_start)
+    return _parse_file(path, parse_start)
 
 
-def _earliest(starts: Iterable[Start]) -> Start | None:
+def _find_earliest(starts: Iterable[Start]) -> Start | None:
     return min(starts, key=lambda start: start.zero_ns, default=None)
 
 
-def _parsed(path: Path, parse: Callable[[bytes], T | None]) -> T | None:
+def _parse_file(path: Path, parse: Callable[[bytes], T | None]) -> T | None:
     try:
         return parse(path.read_bytes())
     except FileNotFoundError:
@@ -179,7 +183,7 @@ def _parsed(path: Path, parse: Callable[[bytes], T | None]) -> T | None:
         raise StoreError(f"{path.name} is invalid: {error}") from error
 
 
-def _noted(read: Callable[[Path], T | None], path: Path, invalid: list[str]) -> T | None:
+def _try_read(read: Callable[[Path], T | None], path: Path, invalid: list[str]) -> T | None:
     try:
         return read(path)
     except StoreError as error:

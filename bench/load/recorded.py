@@ -45,31 +45,33 @@ class Account:
 
 def parse_start(content: bytes) -> Start | None:
     """Parse `started.json`; None while it is incomplete."""
-    found = _json_object(content)
+    found = _parse_object(content)
     if found is None:
         return None
-    return Start(zero_ns=_count(found, "zero_ns"), wall_s=_number(found, "wall_s", lowest=0, highest=_LATEST_S))
+    return Start(
+        zero_ns=_read_count(found, "zero_ns"), wall_s=_read_number(found, "wall_s", lowest=0, highest=_LATEST_S)
+    )
 
 
 def parse_account(content: bytes) -> Account | None:
     """Parse `generator.json`; None where it is incomplete. Missing keys get their defaults."""
-    found = _json_object(content)
+    found = _parse_object(content)
     if found is None:
         return None
     problem, p95_ms = found.get("problem", ""), found.get("locust_p95_ms")
     if not isinstance(problem, str):
         raise ValueError("problem is not a string")
     return Account(
-        locust_requests=_count(found, "locust_requests", default=0),
-        locust_failures=_count(found, "locust_failures", default=0),
+        locust_requests=_read_count(found, "locust_requests", default=0),
+        locust_failures=_read_count(found, "locust_failures", default=0),
         # A locustfile may report times below zero: that is for the trial's checks to judge.
-        locust_p95_ms=_number(found, "locust_p95_ms", lowest=-_LARGEST, highest=_LARGEST)
+        locust_p95_ms=_read_number(found, "locust_p95_ms", lowest=-_LARGEST, highest=_LARGEST)
         if p95_ms is not None
         else None,
-        recorded=_count(found, "recorded") if "recorded" in found else None,
-        derived_starts=_count(found, "derived_starts", default=0),
-        clock_step_ms=_number({"clock_step_ms": 0.0, **found}, "clock_step_ms", lowest=0, highest=_LARGEST),
-        problem=plain(problem, _LONGEST_PROBLEM),
+        recorded=_read_count(found, "recorded") if "recorded" in found else None,
+        derived_starts=_read_count(found, "derived_starts", default=0),
+        clock_step_ms=_read_number({"clock_step_ms": 0.0, **found}, "clock_step_ms", lowest=0, highest=_LARGEST),
+        problem=clean_text(problem, _LONGEST_PROBLEM),
     )
 
 
@@ -92,10 +94,10 @@ def parse_names(content: bytes) -> tuple[str, ...]:
 def salvage_names(content: bytes) -> tuple[str, ...]:
     """Return the readable names of a file that `parse_names` rejects, in their positions."""
     lines = content.decode("utf-8", "replace").removesuffix("\n").split("\n", MOST_NAMES)
-    return tuple(plain(line, LONGEST_NAME) for line in lines[:MOST_NAMES])
+    return tuple(clean_text(line, LONGEST_NAME) for line in lines[:MOST_NAMES])
 
 
-def sensible(rows: npt.NDArray[Any], names: int) -> npt.NDArray[np.bool_]:
+def find_valid_rows(rows: npt.NDArray[Any], names: int) -> npt.NDArray[np.bool_]:
     """Return the mask of valid rows, with this number of names. Times below zero are left to the trial's checks, which
     have a reason for them (`impossible-samples`); beyond `LONGEST_NS` their sums would overflow."""
     times = [rows["intended_ns"], rows["started_ns"], rows["latency_ns"]]
@@ -106,7 +108,7 @@ def sensible(rows: npt.NDArray[Any], names: int) -> npt.NDArray[np.bool_]:
     return np.asarray(mask, np.bool_)
 
 
-def plain(text: str, most: int) -> str:
+def clean_text(text: str, most: int) -> str:
     """Return text on one line without control characters, cut to `most` characters."""
     line = " ".join(text[: 4 * most].split())
     return "".join("?" if _is_control(letter) else letter for letter in line)[:most]
@@ -116,7 +118,7 @@ def _is_control(letter: str) -> bool:
     return letter != "\t" and unicodedata.category(letter) in _CONTROL
 
 
-def _json_object(content: bytes) -> dict[str, Any] | None:
+def _parse_object(content: bytes) -> dict[str, Any] | None:
     """Parse a JSON object; None where the text is incomplete."""
     try:
         found = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
@@ -135,14 +137,14 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a valid number")
 
 
-def _count(found: dict[str, Any], key: str, *, default: int | None = None) -> int:
+def _read_count(found: dict[str, Any], key: str, *, default: int | None = None) -> int:
     value = found.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _LARGEST:
         raise ValueError(f"{key} is not a whole number of at least 0")
     return value
 
 
-def _number(found: dict[str, Any], key: str, *, lowest: float, highest: float) -> float:
+def _read_number(found: dict[str, Any], key: str, *, lowest: float, highest: float) -> float:
     value = found.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= highest:
         raise ValueError(f"{key} is not a number from {lowest:g} to {highest:g}")

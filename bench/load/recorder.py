@@ -35,7 +35,7 @@ from locust.runners import MasterRunner, WorkerRunner
 from locust.user.task import DefaultTaskSet, TaskSet
 
 from bench.load.pacing import pace, poisson_arrivals, take_due
-from bench.load.timing import Clocks, latency_of, start_of
+from bench.load.timing import Clocks, convert_latency, convert_start
 
 # intended_ns, started_ns, latency_ns, status, ok, bytes, name; `bench.results.samples.RAW_ROW` reads it.
 ROW = struct.Struct("<qqqhBiH")
@@ -104,8 +104,8 @@ class Recorder:
             if not self.zero_ns:
                 self.start()
             now_ns, ahead_ns = self.clocks.read()
-            latency_ns = latency_of(response_time)
-            started_ns = start_of(
+            latency_ns = convert_latency(response_time)
+            started_ns = convert_start(
                 start_time, latency_ns=latency_ns, now_ns=now_ns, ahead_ns=ahead_ns, zero_ns=self.zero_ns
             )
             is_derived = started_ns is None
@@ -114,7 +114,7 @@ class Recorder:
             status = getattr(response, "status_code", 0) or 0
             size = 0 if response_length in (None, -1) else response_length  # -1: the client does not know it
             if not (_fits(status, MOST_STATUS) and _fits(size, MOST_BYTES)):
-                raise ValueError(_misfit(status, size))
+                raise ValueError(_describe_misfit(status, size))
             row = ROW.pack(
                 take_due(started_ns) - self.zero_ns,
                 started_ns - self.zero_ns,
@@ -158,7 +158,7 @@ class Recorder:
                 " differ only in their URL a common name"
             )
         with (self.folder / f"names{self.part}.txt").open("a", encoding="utf-8") as file:
-            file.write(_one_line(name) + "\n")
+            file.write(_clean_name(name) + "\n")
         self.names[name] = number
         return number
 
@@ -177,7 +177,7 @@ class Recorder:
             self.fail(f"samples cannot be written: {error.strerror}")
 
 
-def _misfit(status: Any, size: Any) -> str:
+def _describe_misfit(status: Any, size: Any) -> str:
     """Return which of a request's fields does not fit into a row."""
     if _fits(size, MOST_BYTES):
         return f"its status_code {status!r} is not a whole number of up to {MOST_STATUS}"
@@ -262,7 +262,7 @@ class Master:
             quit_with(self.environment)
 
 
-def _one_line(name: str) -> str:
+def _clean_name(name: str) -> str:
     """Return a name as one line of the names' file: without control characters, and not too long."""
     line = " ".join(name.splitlines())[:_LONGEST_NAME]
     return "".join("?" if unicodedata.category(letter) in _CONTROL else letter for letter in line)

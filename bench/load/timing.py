@@ -73,7 +73,7 @@ class Clocks:
             self._at_ns, self._ahead_ns = now, ahead
 
 
-def latency_of(response_time: Any) -> int:
+def convert_latency(response_time: Any) -> int:
     """Return Locust's `response_time` (ms) in ns, nothing added. Raises ValueError where it is not a time."""
     try:
         latency_ns: int = round(response_time * 1e6)
@@ -84,7 +84,7 @@ def latency_of(response_time: Any) -> int:
     return latency_ns
 
 
-def start_of(start_time: Any, *, latency_ns: int, now_ns: int, ahead_ns: int, zero_ns: int) -> int | None:
+def convert_start(start_time: Any, *, latency_ns: int, now_ns: int, ahead_ns: int, zero_ns: int) -> int | None:
     """Return when a request started, in ns on the monotonic clock, from the event's `start_time` (wall clock, seconds).
 
     None where the event has no start, or one that cannot be: so late that the request would end after its event, or so

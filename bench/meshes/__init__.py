@@ -11,7 +11,7 @@ from bench.application.model import Application, Gateway, Service, Workload
 from bench.envoy.wire import Mode, Wire
 from bench.meshes import istio, kuma
 from bench.meshes.protocols import Probe
-from bench.meshes.routing import Way
+from bench.meshes.routing import Route
 
 # Each mesh has its own class for these, which no other module looks into.
 Policies = Any
@@ -43,7 +43,7 @@ class Mesh(Protocol):
 
     def routes(
         self, policies: Policies, application: Application, *, caller: Workload, service: Service
-    ) -> tuple[Way, ...]:
+    ) -> tuple[Route, ...]:
         """Return the routes from the sidecar of `caller` to a service; the first that matches a request is used."""
 
     def outbound_cluster(self, policies: Policies, application: Application, service: Service) -> str:

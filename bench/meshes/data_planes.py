@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from bench.application.model import Gateway, Workload
-from bench.envoy.addresses import Placement, WaysOut
+from bench.envoy.addresses import OutboundCapture, Placement
 from bench.envoy.certificates import Certificates
 from bench.meshes import Policies
 from bench.meshes.istio.envoy import gateway as envoy_istio_gateway
@@ -28,7 +28,7 @@ class Shape(Protocol):
         """The command-line options of Envoy."""
 
     @property
-    def OUTBOUND_CAPTURE(self) -> WaysOut:  # noqa: N802
+    def OUTBOUND_CAPTURE(self) -> OutboundCapture:  # noqa: N802
         """How the sidecar receives the requests of its workload."""
 
     def sidecar_bootstrap(
@@ -59,6 +59,6 @@ def envoy_command(mesh: str, binary: Path, config: Path) -> list[str]:
     return [str(binary), "--config-path", str(config), *SHAPES[mesh].ENVOY_OPTIONS]
 
 
-def ways_out(mesh: str) -> WaysOut:
+def outbound_capture(mesh: str) -> OutboundCapture:
     """Return how the sidecars of a mesh receive the requests of their workloads: `none` without a mesh."""
     return SHAPES[mesh].OUTBOUND_CAPTURE if mesh in SHAPES else "none"

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 
 from bench.envoy.wire import Wire
 from bench.errors import InputError
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.files.yaml_source import read_documents
 from bench.k8s.client import Object
 from bench.results.records import DataPath, Evidence
@@ -25,7 +25,7 @@ from bench.scenario.model import Equal, Scenario
 
 TLS: Final[Literal["TLSv1.3"]] = "TLSv1.3"
 WORKERS: Final = 2
-SAID: Final[Mapping[Equal, str]] = {
+LABELS: Final[Mapping[Equal, str]] = {
     "tls": "TLS 1.3 only",
     "workers": f"{WORKERS} workers in each sidecar",
     "retries": "no retries between sidecars",
@@ -47,12 +47,12 @@ _WORKERS: Final[Mapping[str, Mapping[str, str]]] = {
 Json = dict[str, Any]
 
 
-def said(equalise: Collection[Equal]) -> str:
+def format_equalised(equalise: Collection[Equal]) -> str:
     """Return what is equalised as text; empty for nothing."""
-    return ", ".join(text for what, text in SAID.items() if what in equalise)
+    return ", ".join(text for what, text in LABELS.items() if what in equalise)
 
 
-def wire_of(wire: Wire, equalise: Collection[Equal]) -> Wire:
+def equalise_wire(wire: Wire, equalise: Collection[Equal]) -> Wire:
     """Return the wire between two sidecars of a mesh after equalising."""
     return replace(wire, tls=TLS) if "tls" in equalise else wire
 
@@ -63,15 +63,15 @@ def equal_evidence(path: DataPath | None, equalise: Collection[Equal]) -> Iterat
         return
     if "tls" in equalise:
         versions = {", ".join(route.seen.tls) or _NO_TLS for route in path.ways}
-        yield _evidence("TLS", versions, {TLS, _NO_TLS})
+        yield _make_evidence("TLS", versions, {TLS, _NO_TLS})
     if "workers" in equalise:
-        yield _evidence("workers", {f"{count} in a sidecar" for count in path.workers.values()}, {_IN_EACH})
+        yield _make_evidence("workers", {f"{count} in a sidecar" for count in path.workers.values()}, {_IN_EACH})
     if "retries" in equalise:
         numbers = {str(route.retries.number) if route.retries else _NONE for route in path.ways}
-        yield _evidence("retries", numbers, {_NONE})
+        yield _make_evidence("retries", numbers, {_NONE})
 
 
-def _evidence(what: str, seen: Collection[str], wanted: Collection[str]) -> Evidence:
+def _make_evidence(what: str, seen: Collection[str], wanted: Collection[str]) -> Evidence:
     return Evidence(
         name=f"set alike: {what}",
         subject="all sidecars",
@@ -81,20 +81,20 @@ def _evidence(what: str, seen: Collection[str], wanted: Collection[str]) -> Evid
     )
 
 
-def equalised(bootstrap: Json, equalise: Collection[Equal], *, own: str) -> Json:
+def equalise_bootstrap(bootstrap: Json, equalise: Collection[Equal], *, own: str) -> Json:
     """Return the bootstrap of any mesh's sidecar or gateway with TLS and retries equalised.
 
     `own` is the cluster of the sidecar's own application.
     """
     resources = bootstrap["static_resources"]
     if "retries" in equalise:
-        resources = _changed(resources, "route", lambda route: _tried_once(route, own=own))
+        resources = _change_below(resources, "route", lambda route: _drop_retries(route, own=own))
     if "tls" in equalise:
-        resources = _changed(resources, "common_tls_context", _in_one_version)
+        resources = _change_below(resources, "common_tls_context", _set_tls_version)
     return {**bootstrap, "static_resources": resources}
 
 
-def with_workers(options: Sequence[str], equalise: Collection[Equal]) -> list[str]:
+def set_workers(options: Sequence[str], equalise: Collection[Equal]) -> list[str]:
     """Return Envoy's options, which include a number of workers, with the equalised number."""
     if "workers" not in equalise:
         return list(options)
@@ -102,25 +102,25 @@ def with_workers(options: Sequence[str], equalise: Collection[Equal]) -> list[st
     return [*options[:index], str(WORKERS), *options[index + 1 :]]
 
 
-def _tried_once(route: Json, *, own: str) -> Json:
+def _drop_retries(route: Json, *, own: str) -> Json:
     """Remove retries from a route to another sidecar; a route to the sidecar's own application stays."""
     if route.get("cluster") == own:
         return route
     return {name: part for name, part in route.items() if name != "retry_policy"}
 
 
-def _in_one_version(context: Json) -> Json:
+def _set_tls_version(context: Json) -> Json:
     return {**context, "tls_params": {**context.get("tls_params", {}), **_TLS_VERSIONS}}
 
 
-def _changed(value: Any, key: str, change: Callable[[Json], Json]) -> Any:
+def _change_below(value: Any, key: str, change: Callable[[Json], Json]) -> Any:
     """Return a copy of JSON in which every object below `key` is changed."""
     if isinstance(value, dict):
-        return {name: change(part) if name == key else _changed(part, key, change) for name, part in value.items()}
-    return [_changed(part, key, change) for part in value] if isinstance(value, list) else value
+        return {name: change(part) if name == key else _change_below(part, key, change) for name, part in value.items()}
+    return [_change_below(part, key, change) for part in value] if isinstance(value, list) else value
 
 
-def refuse_unequal(scenario: Scenario, *, existing_mesh: bool) -> None:
+def reject_unequal(scenario: Scenario, *, existing_mesh: bool) -> None:
     """Raise InputError if an existing mesh would have to be changed."""
     meshes = {one.mesh for one in scenario.configurations}
     for mesh, installed in _INSTALLED.items():
@@ -133,21 +133,21 @@ def refuse_unequal(scenario: Scenario, *, existing_mesh: bool) -> None:
             )
 
 
-def values(mesh: str, equalise: Collection[Equal]) -> tuple[Path, ...]:
+def installation_values(mesh: str, equalise: Collection[Equal]) -> tuple[Path, ...]:
     """Return the files to add on top of all other installation values of the mesh."""
     return _files(mesh, [what for what in equalise if what in _INSTALLED.get(mesh, ())])
 
 
-def policies(mesh: str, equalise: Collection[Equal]) -> tuple[Object, ...]:
+def policy_objects(mesh: str, equalise: Collection[Equal]) -> tuple[Object, ...]:
     """Return the objects to apply like a configuration's own policies."""
     files = _files(mesh, [what for what in equalise if what in _APPLIED.get(mesh, ())])
     return tuple(document.value for file in files for document in read_documents(file))
 
 
-def annotations(mesh: str, equalise: Collection[Equal]) -> Mapping[str, str]:
+def worker_annotations(mesh: str, equalise: Collection[Equal]) -> Mapping[str, str]:
     """Return the annotations for every pod with a sidecar, in addition to the mesh's own."""
     return _WORKERS[mesh] if "workers" in equalise else {}
 
 
 def _files(mesh: str, wanted: Collection[Equal]) -> tuple[Path, ...]:
-    return tuple(shipped("manifests") / mesh / f"equal-{what}.yaml" for what in sorted(wanted))
+    return tuple(find_shipped("manifests") / mesh / f"equal-{what}.yaml" for what in sorted(wanted))

@@ -21,11 +21,11 @@ from bench.application.manifests import (
     ServiceManifest,
     ServicePort,
     Source,
-    of_kind,
+    select_kind,
 )
 from bench.application.model import GATEWAY, Workload
 from bench.errors import Problem
-from bench.files.yaml_source import did_you_mean
+from bench.files.yaml_source import format_suggestion
 
 _MESH_DOMAINS: Final = ("istio.io/", "kuma.io/")
 
@@ -106,19 +106,19 @@ class Proxy:
         return Workload(GATEWAY, self.labels["version"], account, self.labels, self.container_port)
 
 
-def proxies_in(sources: Sequence[Source[Any]]) -> tuple[Proxy, ...]:
+def find_proxies(sources: Sequence[Source[Any]]) -> tuple[Proxy, ...]:
     """Return the gateways' Deployments that have a Service; at most one if `proxy_problems` finds nothing."""
     return tuple(
         Proxy(deployment, service)
-        for deployment in of_kind(sources, GatewayDeployment)
-        for service in of_kind(sources, ServiceManifest)
+        for deployment in select_kind(sources, GatewayDeployment)
+        for service in select_kind(sources, ServiceManifest)
         if _selects(service, deployment)
     )
 
 
 def proxy_problems(sources: Sequence[Source[Any]], wanted: Mapping[str, str]) -> Iterator[Problem]:
     """Yield the problems of the core objects; `wanted` are the exact labels and annotations for the mesh."""
-    deployments = of_kind(sources, GatewayDeployment)
+    deployments = select_kind(sources, GatewayDeployment)
     for extra in deployments[1:]:
         first = deployments[0].document
         where = f"{first.file}:{first.line_of(('metadata', 'name'))}"
@@ -127,7 +127,7 @@ def proxy_problems(sources: Sequence[Source[Any]], wanted: Mapping[str, str]) ->
         )
     for deployment in deployments[:1]:
         yield from _deployment_problems(deployment, sources, wanted)
-    services = of_kind(sources, ServiceManifest)
+    services = select_kind(sources, ServiceManifest)
     for service in services:
         yield from _service_problems(service, deployments)
     for service in services[1:]:
@@ -143,12 +143,12 @@ def _deployment_problems(
         yield source.problem(
             ("spec", "template", "metadata"), f"must have exactly these settings of the mesh: {settings}"
         )
-    accounts = {account.manifest.metadata.name for account in of_kind(sources, ServiceAccountManifest)}
+    accounts = {account.manifest.metadata.name for account in select_kind(sources, ServiceAccountManifest)}
     name = pod.spec.service_account_name
     if name not in accounts:
         loc = ("spec", "template", "spec", "serviceAccountName")
-        yield source.problem(loc, f"no ServiceAccount {name!r}{did_you_mean(name, accounts)}")
-    if not any(_selects(service, source) for service in of_kind(sources, ServiceManifest)):
+        yield source.problem(loc, f"no ServiceAccount {name!r}{format_suggestion(name, accounts)}")
+    if not any(_selects(service, source) for service in select_kind(sources, ServiceManifest)):
         yield source.problem(("spec", "template", "metadata", "labels"), "no Service selects these pods")
 
 

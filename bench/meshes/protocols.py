@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bench.k8s.client import Cluster, Object, Ref
-from bench.system.cancellation import Watch
+from bench.system.cancellation import CancelToken
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class ControlPlane(Protocol):
     def render(self, options: InstallOptions) -> tuple[Object, ...]:
         """Return the objects that the mesh's own tool renders, in the order to apply."""
 
-    def wait_ready(self, cluster: Cluster, *, timeout_s: float, watch: Watch) -> None:
+    def wait_ready(self, cluster: Cluster, *, timeout_s: float, watch: CancelToken) -> None:
         """Wait until the control plane is available and its webhook injects sidecars."""
 
     def find_installed(self, cluster: Cluster) -> str:

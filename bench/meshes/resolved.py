@@ -7,11 +7,11 @@ from typing import Final
 
 from bench.application.model import NAMESPACE, Application, read_application
 from bench.errors import InputError, Problem
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.files.yaml_source import Document, read_documents
 from bench.meshes import MESHES, Mesh, Policies
-from bench.meshes.routing import Way, users_in, usual_path, way_of
-from bench.scenario.loader import NO_OVERRIDES, Inputs, inputs_of, load_scenario, scenario_path, validate_file
+from bench.meshes.routing import Route, default_path, find_route, list_users
+from bench.scenario.loader import NO_OVERRIDES, Inputs, find_inputs, find_scenario, load_scenario, validate_file
 from bench.scenario.model import Configuration, Scenario
 from bench.scenario.overrides import Overrides
 
@@ -19,7 +19,7 @@ REVIEWS: Final = "reviews"
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class UserGroup:
     """Users whose pages show one version of `reviews`.
 
     They log in as `user`; an empty name means all other users.
@@ -34,39 +34,39 @@ class Reader:
         return f"page as {self.user or 'others'}"
 
 
-def readers_of(mesh: Mesh | None, policies: Policies, application: Application) -> tuple[Reader, ...]:
+def user_groups_of(mesh: Mesh | None, policies: Policies, application: Application) -> tuple[UserGroup, ...]:
     """Return all user groups, users without a login first; without a mesh there are no policies.
 
     Raises InputError if it is not determined which version a group gets.
     """
     versions = [workload.version for workload in application.workloads if workload.app == REVIEWS]
     if len(versions) == 1:
-        return (Reader("", versions[0]),)
+        return (UserGroup("", versions[0]),)
     if mesh is None:
-        problem = f"{_open(versions)}, and without a mesh there are no routes"
+        problem = f"{_format_versions(versions)}, and without a mesh there are no routes"
         raise InputError(f"{problem}; hint: deploy one version, or name a mesh")
     caller, service = application.workload("productpage"), application.service(REVIEWS)
     routes = mesh.routes(policies, application, caller=caller, service=service)
-    return tuple(Reader(user, _version(routes, user, versions)) for user in users_in(routes))
+    return tuple(UserGroup(user, _find_version(routes, user, versions)) for user in list_users(routes))
 
 
-def _version(routes: Sequence[Way], user: str, versions: Sequence[str]) -> str:
-    route = way_of(routes, path=usual_path(REVIEWS), user=user)
+def _find_version(routes: Sequence[Route], user: str, versions: Sequence[str]) -> str:
+    route = find_route(routes, path=default_path(REVIEWS), user=user)
     who = f"of {user}" if user else "of users without a login"
     if route is None:
         raise InputError(f"no route matches the requests {who}; hint: add one without conditions")
     if len(route.workloads) > 1:
-        raise InputError(f"{_open(versions)}, and no route selects the one for the requests {who}")
+        raise InputError(f"{_format_versions(versions)}, and no route selects the one for the requests {who}")
     return route.workloads[0].version
 
 
-def _open(versions: Sequence[str]) -> str:
+def _format_versions(versions: Sequence[str]) -> str:
     return f"reviews {', '.join(versions)} are deployed"
 
 
 def application_folder(scenario: Scenario) -> Path:
     """Return the folder with the manifests of the application that a scenario deploys."""
-    return shipped("manifests") / scenario.application.name
+    return find_shipped("manifests") / scenario.application.name
 
 
 def application_of(scenario: Scenario, *, namespace: str = NAMESPACE) -> Application:
@@ -74,7 +74,7 @@ def application_of(scenario: Scenario, *, namespace: str = NAMESPACE) -> Applica
     return read_application(application_folder(scenario), scenario.application.reviews, namespace=namespace)
 
 
-def entered(settings: Configuration, application: Application, manifests: Mapping[str, Path]) -> Application:
+def add_gateway(settings: Configuration, application: Application, manifests: Mapping[str, Path]) -> Application:
     """Return the application with the gateway that the configuration's manifests define, if any. Raises InputError."""
     if settings.mesh == "none":
         return application
@@ -82,9 +82,11 @@ def entered(settings: Configuration, application: Application, manifests: Mappin
     return application.entered_by(gateway) if gateway else application
 
 
-def readers_in(settings: Configuration, application: Application, manifests: Mapping[str, Path]) -> tuple[Reader, ...]:
+def user_groups_in(
+    settings: Configuration, application: Application, manifests: Mapping[str, Path]
+) -> tuple[UserGroup, ...]:
     """Return the user groups of a configuration, with the version of reviews for each. Raises InputError."""
-    return readers_of(MESHES.get(settings.mesh), policies_of(settings, application, manifests), application)
+    return user_groups_of(MESHES.get(settings.mesh), policies_of(settings, application, manifests), application)
 
 
 def policies_of(settings: Configuration, application: Application, manifests: Mapping[str, Path]) -> Policies | None:
@@ -94,30 +96,30 @@ def policies_of(settings: Configuration, application: Application, manifests: Ma
     """
     if settings.mesh == "none":
         return None
-    application = entered(settings, application, manifests)
+    application = add_gateway(settings, application, manifests)
     return MESHES[settings.mesh].read_policies([manifests[name] for name in settings.manifests], application)
 
 
-def checked_scenario(name_or_path: str, overrides: Overrides) -> Scenario:
+def validate_scenario(name_or_path: str, overrides: Overrides) -> Scenario:
     """Load a scenario and validate its manifests as a run would read them. Raises InputError with all problems."""
     scenario = load_scenario(name_or_path, overrides)
-    application, inputs = application_of(scenario), inputs_of(scenario, name_or_path)
-    (document,) = read_documents(scenario_path(name_or_path))
+    application, inputs = application_of(scenario), find_inputs(scenario, name_or_path)
+    (document,) = read_documents(find_scenario(name_or_path))
     problems: list[Problem] = []
     for index, configuration in enumerate(scenario.configurations):
         found = _manifest_problems(configuration, application, inputs)
-        problems += (_placed(problem, document, index) for problem in found)
+        problems += (_add_position(problem, document, index) for problem in found)
     if problems:
         raise InputError(tuple(dict.fromkeys(problems)))
     return scenario
 
 
-def mistakes(file: Path) -> tuple[Problem, ...]:
+def find_problems(file: Path) -> tuple[Problem, ...]:
     """Return all problems of a scenario file or, if it has none, of its manifests."""
     if problems := validate_file(file):
         return problems
     try:
-        checked_scenario(str(file) if "/" in str(file) else f"./{file}", NO_OVERRIDES)
+        validate_scenario(str(file) if "/" in str(file) else f"./{file}", NO_OVERRIDES)
     except InputError as error:
         return error.problems or (Problem(str(file), 0, "", str(error)),)
     return ()
@@ -127,12 +129,12 @@ def _manifest_problems(
     configuration: Configuration, application: Application, inputs: Inputs
 ) -> tuple[Problem | str, ...]:
     try:
-        readers_in(configuration, application, inputs.manifests)
+        user_groups_in(configuration, application, inputs.manifests)
     except InputError as error:
         return error.problems or (str(error),)
     return ()
 
 
-def _placed(problem: Problem | str, document: Document, index: int) -> Problem:
+def _add_position(problem: Problem | str, document: Document, index: int) -> Problem:
     """Give a problem without a position in a manifest the position of its configuration."""
     return problem if isinstance(problem, Problem) else document.problem(("configurations", index), problem)

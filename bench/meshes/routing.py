@@ -27,7 +27,7 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Route:
     """A route for requests that fulfil all conditions to `cluster`, in which one of `workloads` of `service` responds.
 
     `origin` names the route of the manifests as Envoy's configuration does; it is empty for the default route.
@@ -47,28 +47,30 @@ class Way:
         return all(condition.matches(headers.get(name)) for name, condition in self.headers)
 
 
-def way_of(routes: Sequence[Way], *, path: str, user: str = "") -> Way | None:
+def find_route(routes: Sequence[Route], *, path: str, user: str = "") -> Route | None:
     """Return the route of a request that the application sends for `user`; an empty name means without a login."""
     headers = {USER: user} if user else {}
     return next((route for route in routes if route.matches(path, headers)), None)
 
 
-def users_in(routes: Sequence[Way]) -> tuple[str, ...]:
+def list_users(routes: Sequence[Route]) -> tuple[str, ...]:
     """Return the users whose requests use all routes, the empty name (without a login) first."""
     names = (condition.text for route in routes for name, condition in route.headers if name == USER)
     return tuple(dict.fromkeys(("", *names)))
 
 
-def usual_path(app: str) -> str:
+def default_path(app: str) -> str:
     """Return the path that the application requests from one of its services."""
     return next(iter(ENDPOINTS[app]))[1]
 
 
-def is_shown(route: Way, routes: Sequence[Way], app: str) -> bool:
+def is_provable(route: Route, routes: Sequence[Route], app: str) -> bool:
     """Return whether a request of the application to `app` uses the route."""
-    return any(way_of(routes, path=path, user=user) is route for _, path in ENDPOINTS[app] for user in users_in(routes))
+    return any(
+        find_route(routes, path=path, user=user) is route for _, path in ENDPOINTS[app] for user in list_users(routes)
+    )
 
 
-def clusters_to(routes: Sequence[Way], workload: Workload) -> tuple[str, ...]:
+def clusters_to(routes: Sequence[Route], workload: Workload) -> tuple[str, ...]:
     """Return the clusters in which requests that reach a workload are counted, each once."""
     return tuple(dict.fromkeys(route.cluster for route in routes if workload in route.workloads))

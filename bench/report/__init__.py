@@ -39,7 +39,7 @@ def write_report(run: StoredRun, *, formats: Collection[str] = tuple(FORMATS)) -
     try:
         folder.mkdir(exist_ok=True)
         write_record(run.path / "summary.json", summary)
-        return (run.path / "summary.json", *_written(Report(run, summary, digests, _draw), folder, formats))
+        return (run.path / "summary.json", *_write_formats(Report(run, summary, digests, _draw), folder, formats))
     except OSError as error:
         raise StoreError(f"{folder}: cannot be written: {error.strerror}") from error
 
@@ -50,7 +50,7 @@ def _draw(report: Report) -> Sequence[Picture]:
     return draw_figures(report)
 
 
-def _written(report: Report, folder: Path, formats: Collection[str]) -> Iterator[Path]:
+def _write_formats(report: Report, folder: Path, formats: Collection[str]) -> Iterator[Path]:
     for name, write in FORMATS.items():
         if name in formats:
             yield from write(report, folder)

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from bench.analysis.run_summary import repeats_for_margin
-from bench.report.model import Cell, Table, columns_of
+from bench.analysis.run_summary import compute_repeats_for_margin
+from bench.report.model import Cell, Table, make_columns
 from bench.results.summary_records import ConfigurationSummary, Contrast, SummaryRecord
 from bench.units import (
     format_bytes,
@@ -24,7 +24,7 @@ from bench.units import (
 
 Outcome = Literal["shown", "not shown", "open"]
 
-MOST_IN_PROSE: Final = 3
+MOST_SENTENCES: Final = 3
 
 
 class Step(NamedTuple):
@@ -47,7 +47,7 @@ _ANSWERS: Final[Mapping[Outcome, str]] = {
     "not shown": "does not show here",
     "open": "cannot be decided at this precision",
 }
-_WORDS: Final[Mapping[Outcome, str]] = {
+_OUTCOMES: Final[Mapping[Outcome, str]] = {
     "shown": "slower",
     "not shown": "not slower",
     "open": "undecided",
@@ -62,32 +62,32 @@ _VERDICTS: Final = {
 _NO_DIFFERENCE: Final = ("equivalent", "inconclusive")  # where both sides are one configuration
 
 
-def ranking(summary: SummaryRecord) -> str:
+def format_ranking(summary: SummaryRecord) -> str:
     """Return the answer in one sentence; empty where the run lacks one of the comparisons.
 
     One step that is not slower refutes the ranking; otherwise one undecided step leaves it undecided.
     """
-    steps = ranking_steps(summary.contrasts)
+    steps = find_ranking_steps(summary.contrasts)
     if len(steps) < len(_STEPS):
         return ""
     outcomes = {step.outcome for step in steps}
     found: Outcome = "not shown" if "not shown" in outcomes else "open" if "open" in outcomes else "shown"
-    parts = "" if found == "shown" else f" ({_told(steps)})"
+    parts = "" if found == "shown" else f" ({_format_steps(steps)})"
     return f"The 2022 study's ranking (baseline < Istio < Kuma, and policies add more) {_ANSWERS[found]}{parts}."
 
 
-def ranking_steps(contrasts: Sequence[Contrast]) -> tuple[Step, ...]:
+def find_ranking_steps(contrasts: Sequence[Contrast]) -> tuple[Step, ...]:
     """Return the steps that these contrasts on P95 compare, with either side as reference."""
     known = {(c.configuration, c.reference): c for c in contrasts if c.metric == "p95_ms"}
     found = ((pair, known.get(pair), known.get(pair[::-1])) for pair in _STEPS)
     return tuple(
-        Step(*pair, _outcome(straight, slower=True) if straight else _outcome(reverse, slower=False))
+        Step(*pair, _find_outcome(straight, slower=True) if straight else _find_outcome(reverse, slower=False))
         for pair, straight, reverse in found
         if (straight or reverse) is not None
     )
 
 
-def _outcome(contrast: Contrast | None, *, slower: bool) -> Outcome:
+def _find_outcome(contrast: Contrast | None, *, slower: bool) -> Outcome:
     """Return the outcome of a step. `slower`: whether the ranking expects a larger P95 of the configuration."""
     if contrast is None or contrast.ratio is None or contrast.verdict in ("inconclusive", "invalid"):
         return "open"
@@ -96,11 +96,11 @@ def _outcome(contrast: Contrast | None, *, slower: bool) -> Outcome:
     return "shown" if (contrast.ratio > 1) is slower else "not shown"
 
 
-def _told(steps: Sequence[Step]) -> str:
+def _format_steps(steps: Sequence[Step]) -> str:
     """Format the steps by outcome; where all have the same one, without their names."""
-    by_outcome = {o: [f"{s.slower} against {s.than}" for s in steps if s.outcome == o] for o in _WORDS}
-    found = [f"{_WORDS[outcome]}: {', '.join(pairs)}" for outcome, pairs in by_outcome.items() if pairs]
-    return "; ".join(found) if len(found) > 1 else f"each step is {_WORDS[steps[0].outcome]}"
+    by_outcome = {o: [f"{s.slower} against {s.than}" for s in steps if s.outcome == o] for o in _OUTCOMES}
+    found = [f"{_OUTCOMES[outcome]}: {', '.join(pairs)}" for outcome, pairs in by_outcome.items() if pairs]
+    return "; ".join(found) if len(found) > 1 else f"each step is {_OUTCOMES[steps[0].outcome]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,34 +120,34 @@ class Answer:
         return " ".join(part for part in (self.sentence, self.certainty, self.addition) if part)
 
 
-def answers(summary: SummaryRecord) -> tuple[Answer, ...]:
+def make_answers(summary: SummaryRecord) -> tuple[Answer, ...]:
     """Return an answer per contrast on P95 with the reference, or else per configuration; then one per named pair."""
-    contrasts = asked_contrasts(summary)
-    named = tuple(_compared(summary, contrast) for contrast in contrasts if contrast.named)
-    direct = tuple(_compared(summary, contrast) for contrast in contrasts if not contrast.named)
-    alone = (_alone(name, configuration) for name, configuration in summary.configurations.items())
+    contrasts = select_contrasts(summary)
+    named = tuple(_answer_contrast(summary, contrast) for contrast in contrasts if contrast.named)
+    direct = tuple(_answer_contrast(summary, contrast) for contrast in contrasts if not contrast.named)
+    alone = (_answer_alone(name, configuration) for name, configuration in summary.configurations.items())
     return (*(direct or alone), *named)
 
 
-def asked_contrasts(summary: SummaryRecord) -> tuple[Contrast, ...]:
+def select_contrasts(summary: SummaryRecord) -> tuple[Contrast, ...]:
     """Return the confirmatory and planned contrasts on P95: with the reference, then the named pairs."""
-    found = [c for c in contrasts_on(summary, "p95_ms") if c.standing != "exploratory"]
+    found = [c for c in sort_contrasts(summary, "p95_ms") if c.standing != "exploratory"]
     return tuple(sorted(found, key=lambda contrast: contrast.named))
 
 
-def further_answers(summary: SummaryRecord) -> tuple[str, ...]:
+def format_exploratory(summary: SummaryRecord) -> tuple[str, ...]:
     """Return a sentence for each exploratory contrast on P95."""
-    others = [c for c in contrasts_on(summary, "p95_ms") if c.standing == "exploratory"]
-    return tuple(_sentence(summary, contrast) for contrast in others)
+    others = [c for c in sort_contrasts(summary, "p95_ms") if c.standing == "exploratory"]
+    return tuple(_format_sentence(summary, contrast) for contrast in others)
 
 
-def overview(summary: SummaryRecord) -> str:
+def format_overview(summary: SummaryRecord) -> str:
     """Return the whole run's result in a sentence: the 2022 study's ranking, or the best throughput. Empty where it has
     neither the study's five configurations nor different numbers of users."""
-    return ranking(summary) or _saturation(summary)
+    return format_ranking(summary) or _format_saturation(summary)
 
 
-def _saturation(summary: SummaryRecord) -> str:
+def _format_saturation(summary: SummaryRecord) -> str:
     known = [c for c in summary.configurations.values() if c.rps is not None and c.p95_ms is not None]
     levels = sorted(known, key=lambda configuration: configuration.users)
     if len({level.users for level in levels}) < 2 or len({level.mesh for level in levels}) > 1:
@@ -161,55 +161,55 @@ def _saturation(summary: SummaryRecord) -> str:
     )
 
 
-def contrasts_on(summary: SummaryRecord, metric: str) -> tuple[Contrast, ...]:
+def sort_contrasts(summary: SummaryRecord, metric: str) -> tuple[Contrast, ...]:
     """Return the contrasts on one metric: with the run's reference first, then the named pairs."""
     found = [contrast for contrast in summary.contrasts if contrast.metric == metric]
     return tuple(sorted(found, key=lambda contrast: (contrast.reference != summary.reference, not contrast.named)))
 
 
-def title_of(contrast: Contrast, reference: str | None) -> str:
+def format_title(contrast: Contrast, reference: str | None) -> str:
     """Return the configuration's name, with the contrast's reference where that is not the run's."""
     name = contrast.configuration
     return name if contrast.reference == reference else f"{name} against {contrast.reference}"
 
 
-def _compared(summary: SummaryRecord, contrast: Contrast) -> Answer:
+def _answer_contrast(summary: SummaryRecord, contrast: Contrast) -> Answer:
     known = contrast.ratio is not None and contrast.verdict != "invalid"
     return Answer(
-        title=title_of(contrast, summary.reference),
-        verdict=verdict_of(contrast),
+        title=format_title(contrast, summary.reference),
+        verdict=format_verdict(contrast),
         size=f"{format_delta(contrast.delta_ms)} ms" if known else "n/a",
         change=format_change(contrast.ratio) if known else "",
-        sentence=_sentence(summary, contrast),
-        certainty="; ".join(_certainty(summary, contrast)) + "." if known else "",
-        addition=_besides(summary, contrast),
+        sentence=_format_sentence(summary, contrast),
+        certainty="; ".join(_format_certainty(summary, contrast)) + "." if known else "",
+        addition=_format_addition(summary, contrast),
     )
 
 
-def verdict_of(contrast: Contrast) -> str:
+def format_verdict(contrast: Contrast) -> str:
     """Return the verdict in a word or two; an A/A comparison has no difference or a false alarm."""
     if not contrast.alike or contrast.verdict == "invalid":
         return contrast.verdict
     return "no difference" if contrast.verdict in _NO_DIFFERENCE else "false alarm"
 
 
-def _sentence(summary: SummaryRecord, contrast: Contrast) -> str:
+def _format_sentence(summary: SummaryRecord, contrast: Contrast) -> str:
     name, reference = contrast.configuration, contrast.reference
     if contrast.verdict == "invalid" or contrast.ratio is None:
         return f"{name} against {reference}: no result{contrast.reason and f', {contrast.reason}'}."
-    change = format_change(contrast.ratio) + _interval(summary, contrast)
+    change = format_change(contrast.ratio) + _format_level_interval(summary, contrast)
     amount = f"{format_delta(contrast.delta_ms)} ms ({change})"
     verdict = _VERDICTS[contrast.verdict].format(margin=format_percent(summary.margin))
     if contrast.ratio_low is None:
         verdict = f"inconclusive, {contrast.reason or 'there is no interval'}"
     if contrast.alike:
-        return _noise(contrast, amount)
+        return _format_noise(contrast, amount)
     if contrast.ratio >= 1:
         return f"{name} adds {amount} to the P95 of {reference}: {verdict}."
     return f"{name} changes the P95 of {reference} by {amount}: {verdict}."
 
 
-def _noise(contrast: Contrast, amount: str) -> str:
+def _format_noise(contrast: Contrast, amount: str) -> str:
     """Return the sentence of an A/A comparison: any measured difference is noise."""
     same = f"{contrast.configuration} is {contrast.reference} under another name"
     if contrast.verdict in ("equivalent", "inconclusive"):
@@ -219,28 +219,28 @@ def _noise(contrast: Contrast, amount: str) -> str:
     return f"A false alarm: {same}, so the {amount} of P95 are noise. Do not rely on the other comparisons of this run."
 
 
-def _interval(summary: SummaryRecord, contrast: Contrast) -> str:
+def _format_level_interval(summary: SummaryRecord, contrast: Contrast) -> str:
     if contrast.ratio_low is None:
         return ""
     level = format_percent(summary.confidence)
     return f", {level} interval {format_change_interval(contrast.ratio_low, contrast.ratio_high)}"
 
 
-def _certainty(summary: SummaryRecord, contrast: Contrast) -> Iterator[str]:
+def _format_certainty(summary: SummaryRecord, contrast: Contrast) -> Iterator[str]:
     yield f"From {contrast.n[0]} + {contrast.n[1]} repeats"
     if contrast.ratio_low is not None:
         yield f"the ratio is known to within {format_within(contrast.ratio_low, contrast.ratio_high)}"
     if contrast.verdict in ("different", "inconclusive") and contrast.mde is not None:
         yield f"a difference of {format_effect(contrast.mde)} (MDE) would be found 4 times out of 5"
         sides = (summary.configurations[name] for name in (contrast.configuration, contrast.reference))
-        needed = repeats_for_margin(sides, summary.margin)
+        needed = compute_repeats_for_margin(sides, summary.margin)
         if needed and needed > min(contrast.n):
             yield f"{format_count(needed)} repeats each would find one of {format_percent(summary.margin)}"
     if contrast.reason and contrast.ratio_low is not None:
         yield contrast.reason
 
 
-def _besides(summary: SummaryRecord, contrast: Contrast) -> str:
+def _format_addition(summary: SummaryRecord, contrast: Contrast) -> str:
     """Return throughput and the sidecars' CPU and memory: the rest of the cost."""
     configuration = summary.configurations[contrast.configuration]
     reference = summary.configurations[contrast.reference]
@@ -254,7 +254,7 @@ def _besides(summary: SummaryRecord, contrast: Contrast) -> str:
     return f"In addition: {', '.join(parts)}." if parts else ""
 
 
-def _alone(name: str, configuration: ConfigurationSummary) -> Answer:
+def _answer_alone(name: str, configuration: ConfigurationSummary) -> Answer:
     interval = format_interval(configuration.p95_low_ms, configuration.p95_high_ms)
     certain = f"interval {interval} ms" if interval != "n/a" else configuration.no_interval or "no interval"
     known = configuration.p95_ms is not None
@@ -272,10 +272,10 @@ def _alone(name: str, configuration: ConfigurationSummary) -> Answer:
     )
 
 
-def answer_table(summary: SummaryRecord) -> Table | None:
+def make_answer_table(summary: SummaryRecord) -> Table | None:
     """Return the table of the comparisons that the scenario names; None where they are few enough for sentences."""
-    contrasts = asked_contrasts(summary)
-    if len(contrasts) <= MOST_IN_PROSE:
+    contrasts = select_contrasts(summary)
+    if len(contrasts) <= MOST_SENTENCES:
         return None
     return Table(
         name="answer",
@@ -283,24 +283,24 @@ def answer_table(summary: SummaryRecord) -> Table | None:
         note=f"Difference of P95 with its {format_percent(summary.confidence)} interval; verdict against a margin "
         f"of {format_percent(summary.margin)}. MDE: minimum detectable effect, the smallest difference found with "
         "80 % power. n: valid repeats of both sides.",
-        columns=columns_of("Comparison | P95 difference* | Verdict | MDE* | n*"),
-        rows=tuple(_row(contrast) for contrast in contrasts),
+        columns=make_columns("Comparison | P95 difference* | Verdict | MDE* | n*"),
+        rows=tuple(_make_row(contrast) for contrast in contrasts),
     )
 
 
-def _row(contrast: Contrast) -> tuple[Cell, ...]:
+def _make_row(contrast: Contrast) -> tuple[Cell, ...]:
     known = contrast.ratio is not None and contrast.verdict != "invalid"
     interval = format_change_interval(contrast.ratio_low, contrast.ratio_high)
     return (
         Cell(contrast.configuration, f"vs {contrast.reference}"),
-        Cell(f"{format_delta(contrast.delta_ms)} ms ({format_change(contrast.ratio)})", _bracketed(interval))
+        Cell(f"{format_delta(contrast.delta_ms)} ms ({format_change(contrast.ratio)})", _format_bracketed(interval))
         if known
         else Cell("no result"),
-        Cell(verdict_of(contrast), verdict=True),
+        Cell(format_verdict(contrast), verdict=True),
         Cell(format_effect(contrast.mde).replace("a factor of ", "×") if known else "n/a"),
         Cell(f"{contrast.n[0]} + {contrast.n[1]}"),
     )
 
 
-def _bracketed(interval: str) -> str:
+def _format_bracketed(interval: str) -> str:
     return "[no interval]" if interval == "n/a" else f"[{interval}]"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from bench.meshes.equalise import said
+from bench.meshes.equalise import format_equalised
 from bench.report.model import Report
 from bench.units import format_count, format_counted, format_duration, format_tick, format_time
 
@@ -30,18 +30,18 @@ class Heading:
     limits: tuple[str, ...]
 
 
-def heading(report: Report) -> Heading:
+def make_heading(report: Report) -> Heading:
     """Return the heading, the same for every format."""
     record = report.record
     return Heading(
         title=record.scenario.title,
-        labels=_labels(report),
-        measured=f"Measured {format_time(record.started_at)}: {record.target.title}. {_load(report)}",
+        labels=_make_labels(report),
+        measured=f"Measured {format_time(record.started_at)}: {record.target.title}. {_format_load(report)}",
         limits=record.target.caveats,
     )
 
 
-def _labels(report: Report) -> tuple[Label, ...]:
+def _make_labels(report: Report) -> tuple[Label, ...]:
     found = []
     if report.summary.quick:
         found.append(Label("QUICK", "Short windows, for tests: not a result to rely on."))
@@ -49,12 +49,12 @@ def _labels(report: Report) -> tuple[Label, ...]:
         found.append(Label(*_STATUS[report.record.status]))
     elif not report.summary.valid:
         found.append(Label(*_STATUS["invalid"]))
-    if equal := said(report.record.scenario.equalise):
+    if equal := format_equalised(report.record.scenario.equalise):
         found.append(Label("EQUALISED", f"Set to the same value in all meshes, in place of their own: {equal}."))
     return tuple(found)
 
 
-def _load(report: Report) -> str:
+def _format_load(report: Report) -> str:
     scenario, load = report.record.scenario, report.record.scenario.load
     users = sorted({configuration.users for configuration in report.configurations.values()}) or [load.users]
     think = format_duration(load.think_time_s)

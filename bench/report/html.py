@@ -8,19 +8,19 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from bench.report.conclusions import answer_table, answers, further_answers, overview
-from bench.report.heading import heading
-from bench.report.model import Cell, Report, Table, columns_of
-from bench.report.tables import tables
+from bench.report.conclusions import format_exploratory, format_overview, make_answer_table, make_answers
+from bench.report.heading import make_heading
+from bench.report.model import Cell, Report, Table, make_columns
+from bench.report.tables import make_tables
 from bench.results.records import Evidence
 from bench.results.store import write_text
 from bench.units import format_bytes, format_count, format_percent, format_time
 
-_SHOWN = 2  # different observations of one fact that a cell holds
+_MOST_OBSERVATIONS = 2  # different observations of one fact that a cell holds
 
 
 @dataclass(frozen=True, slots=True)
-class Proven:
+class ProofSummary:
     """The proofs of one configuration."""
 
     configuration: str
@@ -30,12 +30,12 @@ class Proven:
     table: Table
 
 
-def proofs(report: Report) -> tuple[Proven, ...]:
+def summarise_proofs(report: Report) -> tuple[ProofSummary, ...]:
     """Return the proofs of each configuration that has stored trials."""
-    return tuple(proven for name in report.configurations if (proven := _proven(report, name)).trials)
+    return tuple(proven for name in report.configurations if (proven := _summarise_proof(report, name)).trials)
 
 
-def _proven(report: Report, configuration: str) -> Proven:
+def _summarise_proof(report: Report, configuration: str) -> ProofSummary:
     stored = [trial for trial in report.run.trials if trial.record.configuration == configuration]
     groups: dict[tuple[str, str, str], list[Evidence]] = {}
     for trial in stored:
@@ -45,24 +45,24 @@ def _proven(report: Report, configuration: str) -> Proven:
         name=f"proof-{configuration}",
         title=f"Proof: {configuration}",
         note="Checked before and after the window of every trial.",
-        columns=columns_of("Check | Subject | Expected | Observed | Held*"),
-        rows=tuple(_row(key, facts) for key, facts in groups.items()),
+        columns=make_columns("Check | Subject | Expected | Observed | Held*"),
+        rows=tuple(_make_row(key, facts) for key, facts in groups.items()),
     )
     facts = [fact for group in groups.values() for fact in group]
-    return Proven(configuration, len(stored), len(facts), sum(not fact.ok for fact in facts), table)
+    return ProofSummary(configuration, len(stored), len(facts), sum(not fact.ok for fact in facts), table)
 
 
-def _row(key: tuple[str, str, str], facts: list[Evidence]) -> tuple[Cell, ...]:
+def _make_row(key: tuple[str, str, str], facts: list[Evidence]) -> tuple[Cell, ...]:
     """Return the row of one fact. Observations of failures come before those where the fact held."""
     name, subject, expected = key
     seen = list(dict.fromkeys(fact.seen for fact in sorted(facts, key=lambda fact: fact.ok)))
-    more = f" (and {len(seen) - _SHOWN} more)" if len(seen) > _SHOWN else ""
+    more = f" (and {len(seen) - _MOST_OBSERVATIONS} more)" if len(seen) > _MOST_OBSERVATIONS else ""
     held = sum(fact.ok for fact in facts)
     return (
         Cell(name),
         Cell(subject),
         Cell(expected),
-        Cell(" · ".join(seen[:_SHOWN]) + more),
+        Cell(" · ".join(seen[:_MOST_OBSERVATIONS]) + more),
         Cell(f"{held} of {len(facts)}", verdict=held < len(facts)),
     )
 
@@ -83,20 +83,20 @@ def render_page(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["kept"] = _kept
+    environment.filters["kept"] = _keep_units
     pictures = {picture.name: picture for picture in report.plots.pictures}
     return environment.get_template("report.html").render(
-        heading=heading(report),
-        answers=answers(report.summary),
-        answer_table=answer_table(report.summary),
-        overview=overview(report.summary),
-        further=further_answers(report.summary),
+        heading=make_heading(report),
+        answers=make_answers(report.summary),
+        answer_table=make_answer_table(report.summary),
+        overview=format_overview(report.summary),
+        further=format_exploratory(report.summary),
         warnings=report.warnings,
-        tables={table.name: table for table in tables(report)},
+        tables={table.name: table for table in make_tables(report)},
         pictures={name: (picture, Markup(picture.inline)) for name, picture in pictures.items()},  # noqa: S704  # drawn by meshbench, texts escaped by the SVG writer
         missing=report.plots.missing,
-        proofs=proofs(report),
-        environment=(_surroundings(report), _order(report)),
+        proofs=summarise_proofs(report),
+        environment=(_make_environment_table(report), _make_order_table(report)),
         scenario=json.dumps(
             report.record.scenario.model_dump(mode="json", exclude_none=True), indent=2, ensure_ascii=False
         ),
@@ -106,12 +106,12 @@ def render_page(report: Report) -> str:
     )
 
 
-def _kept(text: str) -> str:
+def _keep_units(text: str) -> str:
     """Keep numbers on one line with their unit."""
     return re.sub(r"(?<=\d) (?=%|ms\b|[KMG]iB)", "\N{NO-BREAK SPACE}", text)
 
 
-def _surroundings(report: Report) -> Table:
+def _make_environment_table(report: Report) -> Table:
     """Return the environment record, in which two runs have to agree to be compared."""
     known = report.record.environment
     values = {
@@ -130,16 +130,16 @@ def _surroundings(report: Report) -> Table:
         "scenario": report.record.scenario_source,
     }
     rows = tuple((Cell(name), Cell(value)) for name, value in values.items())
-    return Table("environment", "Environment", "", columns_of("Property | Value"), rows)
+    return Table("environment", "Environment", "", make_columns("Property | Value"), rows)
 
 
-def _order(report: Report) -> Table:
+def _make_order_table(report: Report) -> Table:
     plan = report.record.plan
     rows = tuple((Cell(str(block)), Cell(" → ".join(names))) for block, names in enumerate(plan.order, start=1))
     return Table(
         "plan",
         "Order of the trials",
         f"Method: {plan.method}; seed {plan.seed}.",
-        columns_of("Block | Order"),
+        make_columns("Block | Order"),
         rows,
     )

@@ -38,22 +38,22 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
 
 
-def columns_of(titles: str) -> tuple[Column, ...]:
+def make_columns(titles: str) -> tuple[Column, ...]:
     """Return columns from `Name | Size*`: a star marks a column of numbers."""
     return tuple(Column(title.rstrip("*"), number=title.endswith("*")) for title in titles.split(" | "))
 
 
-def bracketed(interval: str) -> str:
+def format_detail(interval: str) -> str:
     """Return an interval as a cell's detail; empty where there is none."""
     return "" if interval == "n/a" else interval
 
 
-def mean(values: Sequence[float]) -> float | None:
+def compute_mean(values: Sequence[float]) -> float | None:
     """Return the arithmetic mean; None for no values."""
     return sum(values) / len(values) if values else None
 
 
-def quotient(value: float | None, by: float | None) -> float | None:
+def divide(value: float | None, by: float | None) -> float | None:
     """Return the quotient; None where a value is missing or the divisor is 0."""
     return value / by if value is not None and by else None
 
@@ -140,7 +140,7 @@ class Report:
             return Plots((), f"{type(error).__name__}: {error}")
 
 
-def uses(configuration: ConfigurationSummary, role: str) -> dict[str, tuple[ProcessUse, ...]]:
+def group_uses(configuration: ConfigurationSummary, role: str) -> dict[str, tuple[ProcessUse, ...]]:
     """Return process -> its use in each valid repeat, for the processes of one role."""
     found: dict[str, tuple[ProcessUse, ...]] = {}
     for repeat in configuration.repeats:

@@ -8,7 +8,7 @@ is the mean of Locust's sliding, rounded P95 over the first 120 s, then over rep
 
 from typing import Final, NamedTuple
 
-from bench.report.model import Cell, Report, Table, columns_of, quotient
+from bench.report.model import Cell, Report, Table, divide, make_columns
 from bench.results.summary_records import ConfigurationSummary
 from bench.units import format_count, format_ms, format_percent, format_ratio, format_rps
 
@@ -41,23 +41,23 @@ SWEEP: Final = (
 )
 
 
-def thesis_ratio(configuration: str, reference: str | None) -> float | None:
+def study_ratio(configuration: str, reference: str | None) -> float | None:
     """Return the study's P95 of one condition divided by that of another; None where it lacks one of them."""
     value, base = P95_MS.get(configuration), P95_MS.get(reference or "")
     return value / base if value and base and configuration != reference else None
 
 
-def thesis_level(users: int) -> Level | None:
+def study_level(users: int) -> Level | None:
     """Return the sweep's row for this number of users, if the study has one."""
     return next((level for level in SWEEP if level.users == users), None)
 
 
-def thesis(report: Report) -> Table:
+def compare_with_study(report: Report) -> Table:
     """Return the table that compares this run with the 2022 study, in the study's own statistic."""
-    return _thesis_sweep(report) if report.is_sweep else _thesis_conditions(report)
+    return _compare_sweep(report) if report.is_sweep else _compare_conditions(report)
 
 
-def _thesis_conditions(report: Report) -> Table:
+def _compare_conditions(report: Report) -> Table:
     reference = report.summary.reference
     base = report.configurations.get(reference or "")
     known = [name for name in report.configurations if name in P95_MS]
@@ -68,41 +68,41 @@ def _thesis_conditions(report: Report) -> Table:
         "ratios, never milliseconds. Its P95 is another statistic: Locust's sliding, rounded P95, averaged "
         "over the first 120 s (warm-up included), then over the repeats. “Study's statistic” is that same "
         f"statistic from this run (thesis_p95_ms); it is used nowhere else. Source: {SOURCE}.",
-        columns=columns_of(
+        columns=make_columns(
             "Configuration | Here: P95 ms* | Here: ratio* | Here, study's statistic: ms* | "
             "Here, study's statistic: ratio* | 2022 study: ms* | 2022 study: ratio*"
         ),
-        rows=tuple(_thesis_row(name, report.configurations[name], reference, base) for name in known),
+        rows=tuple(_compare_row(name, report.configurations[name], reference, base) for name in known),
     )
 
 
-def _thesis_row(
+def _compare_row(
     name: str, configuration: ConfigurationSummary, reference: str | None, base: ConfigurationSummary | None
 ) -> tuple[Cell, ...]:
     ours = (configuration.p95_ms, base.p95_ms if base else None)
     as_study = (configuration.thesis_p95_ms, base.thesis_p95_ms if base else None)
-    ratio = thesis_ratio(name, reference) or (1.0 if name == reference else None)
+    ratio = study_ratio(name, reference) or (1.0 if name == reference else None)
     return (
         Cell(name),
-        *(Cell(text) for pair in (ours, as_study) for text in (format_ms(pair[0]), format_ratio(quotient(*pair)))),
+        *(Cell(text) for pair in (ours, as_study) for text in (format_ms(pair[0]), format_ratio(divide(*pair)))),
         Cell(format_ms(P95_MS.get(name))),
         Cell(format_ratio(ratio)),
     )
 
 
-def _thesis_sweep(report: Report) -> Table:
+def _compare_sweep(report: Report) -> Table:
     best = max((c.rps for c in report.configurations.values() if c.rps), default=None)
     study_best = max(level.rps for level in SWEEP)
     rows = []
     for name, c in report.configurations.items():
-        level = thesis_level(c.users) if c.mesh == "none" else None
+        level = study_level(c.users) if c.mesh == "none" else None
         theirs = (level.rps, level.rps / study_best, level.p95_ms) if level else (None, None, None)
         rows.append(
             (
                 Cell(name),
                 Cell(format_count(c.users)),
-                *_level(c.rps, quotient(c.rps, best), c.p95_ms),
-                *_level(*theirs),
+                *_make_level_cells(c.rps, divide(c.rps, best), c.p95_ms),
+                *_make_level_cells(*theirs),
             )
         )
     return Table(
@@ -111,7 +111,7 @@ def _thesis_sweep(report: Report) -> Table:
         note="The study ran on another cluster that saturated at about 50 requests/s: compare the shape "
         "(share of the best throughput, growth of the P95), never the values. Its P95 is another statistic "
         f"than ours. Source: {SOURCE}.",
-        columns=columns_of(
+        columns=make_columns(
             "Configuration | Users* | Here: RPS* | Here: share of best* | Here: P95 ms* | "
             "2022 study: RPS* | 2022 study: share of best* | 2022 study: P95 ms*"
         ),
@@ -119,5 +119,5 @@ def _thesis_sweep(report: Report) -> Table:
     )
 
 
-def _level(rps: float | None, share: float | None, p95_ms: float | None) -> tuple[Cell, Cell, Cell]:
+def _make_level_cells(rps: float | None, share: float | None, p95_ms: float | None) -> tuple[Cell, Cell, Cell]:
     return Cell(format_rps(rps)), Cell(format_percent(share)), Cell(format_ms(p95_ms))

@@ -10,17 +10,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from bench.report.conclusions import answer_table, answers, further_answers, overview
-from bench.report.heading import heading
+from bench.report.conclusions import format_exploratory, format_overview, make_answer_table, make_answers
+from bench.report.heading import make_heading
 from bench.report.model import Cell, Column, Report, Table
-from bench.report.tables import tables
+from bench.report.tables import make_tables
 from bench.results.store import write_text
 from bench.results.summary_records import Contrast, HopCost, NamedRepeat, RepeatSummary, SummaryRecord
 
 WIDTH: Final = 100  # of a line, where the output is no terminal
 _GAP: Final = "  "
 _NESTED: Final = {"resources", "by_name"}  # fields that are no column of a CSV file
-_ALWAYS: Final = {"latency", "contrasts"}
+_ALWAYS_WRITTEN: Final = {"latency", "contrasts"}
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _MARKDOWN: Final = re.compile(r"([\\`*_\[\]<>|#~$])")
 _LATEX: Final = {
@@ -51,38 +51,38 @@ _LATEX: Final = {
 }
 
 
-def csv_cell(value: object) -> object:
+def escape_csv_cell(value: object) -> object:
     """Return a value for a CSV file: text that a spreadsheet would read as a formula gets a quote; None is empty."""
     if isinstance(value, str) and value.startswith(_FORMULA):
         return "'" + value
     return "" if value is None else value
 
 
-def markdown_text(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Escape text for a Markdown cell or sentence: no markup, no HTML, one line."""
     return _MARKDOWN.sub(r"\\\1", " ".join(text.split("\n"))).replace("\r", " ")
 
 
-def latex_text(text: str) -> str:
+def escape_latex(text: str) -> str:
     """Escape text for LaTeX: no command, no comment, one line."""
     return "".join(_LATEX.get(character, character) for character in " ".join(text.splitlines()))
 
 
-def plain_answers(summary: SummaryRecord, width: int = WIDTH) -> str:
+def format_answers(summary: SummaryRecord, width: int = WIDTH) -> str:
     """Format answers and warnings as lines: many comparisons as a table of this width, then each in a paragraph."""
-    return "\n".join(_lines(summary, width)).strip("\n")
+    return "\n".join(_format_lines(summary, width)).strip("\n")
 
 
-def _lines(summary: SummaryRecord, width: int) -> Iterator[str]:
+def _format_lines(summary: SummaryRecord, width: int) -> Iterator[str]:
     if not summary.valid:
         yield "INVALID: at least one configuration has too few valid repeats."
-    if sentence := overview(summary):
+    if sentence := format_overview(summary):
         yield sentence
-    table = answer_table(summary)
+    table = make_answer_table(summary)
     if table:
         yield from ("", f"{table.title}:", "", format_table(table, width), "", table.note, "")
-    yield from (answer.text for answer in answers(summary))
-    yield from (f"Exploratory: {sentence}" for sentence in further_answers(summary))
+    yield from (answer.text for answer in make_answers(summary))
+    yield from (f"Exploratory: {sentence}" for sentence in format_exploratory(summary))
     if summary.doubts:
         yield from ("", "Warnings:", *(f"- {warning}" for warning in summary.doubts))
 
@@ -90,9 +90,9 @@ def _lines(summary: SummaryRecord, width: int) -> Iterator[str]:
 def format_table(table: Table, width: int = WIDTH) -> str:
     """Format a table as text: a line per row, or two where the details would make it wider than `width`."""
     columns = list(zip(table.columns, zip(*table.rows, strict=True), strict=True))
-    lines = _lay_out([(column, _join_details(column, cells)) for column, cells in columns])
+    lines = _format_rows([(column, _join_details(column, cells)) for column, cells in columns])
     if max(map(len, lines)) > width:
-        lines = _lay_out(columns)
+        lines = _format_rows(columns)
     return "\n".join(lines)
 
 
@@ -104,7 +104,7 @@ def _join_details(column: Column, cells: Sequence[Cell]) -> list[Cell]:
     return [Cell(text if detail_size else text.rstrip()) for text in joined]
 
 
-def _lay_out(columns: Sequence[tuple[Column, Sequence[Cell]]]) -> list[str]:
+def _format_rows(columns: Sequence[tuple[Column, Sequence[Cell]]]) -> list[str]:
     """Return the lines of a table: titles, a rule, the rows with their details below them."""
     padded = []
     for column, cells in columns:
@@ -118,28 +118,30 @@ def _lay_out(columns: Sequence[tuple[Column, Sequence[Cell]]]) -> list[str]:
 
 def write_markdown(report: Report, folder: Path) -> tuple[Path, ...]:
     """Write `report.md`: heading, answer, warnings, tables."""
-    top = heading(report)
+    top = make_heading(report)
     lines = [
-        f"# {markdown_text(top.title)}",
+        f"# {escape_markdown(top.title)}",
         "",
-        *(f"**{label.text}** {markdown_text(label.why)}\n" for label in top.labels),
+        *(f"**{label.text}** {escape_markdown(label.why)}\n" for label in top.labels),
     ]
-    lines += [markdown_text(top.measured), "", *_markdown_list(top.limits), "", "## Answer", ""]
-    lines += [markdown_text(overview(report.summary)), ""] if overview(report.summary) else []
-    many = answer_table(report.summary)
-    lines += [*_markdown_table(many), "", markdown_text(many.note), ""] if many else []
-    lines += _markdown_list([*(answer.text for answer in answers(report.summary)), *further_answers(report.summary)])
-    lines += ["", "## Warnings", "", *(_markdown_list(report.warnings) or ["The checks found none."])]
-    for table in tables(report):
+    lines += [escape_markdown(top.measured), "", *_format_markdown_list(top.limits), "", "## Answer", ""]
+    lines += [escape_markdown(format_overview(report.summary)), ""] if format_overview(report.summary) else []
+    many = make_answer_table(report.summary)
+    lines += [*_format_markdown_table(many), "", escape_markdown(many.note), ""] if many else []
+    lines += _format_markdown_list(
+        [*(answer.text for answer in make_answers(report.summary)), *format_exploratory(report.summary)]
+    )
+    lines += ["", "## Warnings", "", *(_format_markdown_list(report.warnings) or ["The checks found none."])]
+    for table in make_tables(report):
         lines += [
             "",
-            f"## {markdown_text(table.title)}",
+            f"## {escape_markdown(table.title)}",
             "",
-            markdown_text(table.note),
+            escape_markdown(table.note),
             "",
-            *_markdown_table(table),
+            *_format_markdown_table(table),
         ]
-    return (_written(folder / "report.md", "\n".join(lines) + "\n"),)
+    return (_write_file(folder / "report.md", "\n".join(lines) + "\n"),)
 
 
 def write_csv(report: Report, folder: Path) -> tuple[Path, ...]:
@@ -165,17 +167,17 @@ def write_csv(report: Report, folder: Path) -> tuple[Path, ...]:
         "proxies": (list(HopCost.model_fields), [cost.model_dump() for cost in report.summary.hop_costs]),
     }
     return tuple(
-        _written(folder / f"{name}.csv", _csv(columns, rows))
+        _write_file(folder / f"{name}.csv", _format_csv(columns, rows))
         for name, (columns, rows) in files.items()
-        if rows or name in _ALWAYS
+        if rows or name in _ALWAYS_WRITTEN
     )
 
 
 def write_latex(report: Report, folder: Path) -> tuple[Path, ...]:
     """Write `tables.tex`: every table as a float of its own, to be read with \\input; it needs booktabs."""
-    all_tables = (*filter(None, [answer_table(report.summary)]), *tables(report))
-    text = "% needs \\usepackage{booktabs}\n" + "\n".join(_latex_table(table) for table in all_tables)
-    return (_written(folder / "tables.tex", text),)
+    all_tables = (*filter(None, [make_answer_table(report.summary)]), *make_tables(report))
+    text = "% needs \\usepackage{booktabs}\n" + "\n".join(_format_latex_table(table) for table in all_tables)
+    return (_write_file(folder / "tables.tex", text),)
 
 
 def write_png(report: Report, folder: Path) -> tuple[Path, ...]:
@@ -190,21 +192,21 @@ def write_png(report: Report, folder: Path) -> tuple[Path, ...]:
 
 def write_svg(report: Report, folder: Path) -> tuple[Path, ...]:
     """Write every figure as `<name>.svg`."""
-    return tuple(_written(folder / f"{picture.name}.svg", picture.svg) for picture in report.plots.pictures)
+    return tuple(_write_file(folder / f"{picture.name}.svg", picture.svg) for picture in report.plots.pictures)
 
 
-def _written(path: Path, text: str) -> Path:
+def _write_file(path: Path, text: str) -> Path:
     write_text(path, text)
     return path
 
 
-def _markdown_list(texts: Iterable[str]) -> list[str]:
-    return [f"- {markdown_text(text)}" for text in texts]
+def _format_markdown_list(texts: Iterable[str]) -> list[str]:
+    return [f"- {escape_markdown(text)}" for text in texts]
 
 
-def _markdown_table(table: Table) -> list[str]:
+def _format_markdown_table(table: Table) -> list[str]:
     rule = "|".join("---:" if column.number else "---" for column in table.columns)
-    rows = ("|".join(f" {markdown_text(str(cell))} " for cell in row) for row in table.rows)
+    rows = ("|".join(f" {escape_markdown(str(cell))} " for cell in row) for row in table.rows)
     return [
         "|".join(["", *(f" {column.title} " for column in table.columns), ""]),
         f"|{rule}|",
@@ -212,7 +214,7 @@ def _markdown_table(table: Table) -> list[str]:
     ]
 
 
-def _csv(names: list[str], rows: Iterable[Mapping[str, object]]) -> str:
+def _format_csv(names: list[str], rows: Iterable[Mapping[str, object]]) -> str:
     """Format rows as CSV: lists become `a; b`, None an empty cell."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -223,22 +225,22 @@ def _csv(names: list[str], rows: Iterable[Mapping[str, object]]) -> str:
             "; ".join("" if v is None else str(v) for v in value) if isinstance(value, tuple) else value
             for value in values
         )
-        writer.writerow([csv_cell(value) for value in joined])
+        writer.writerow([escape_csv_cell(value) for value in joined])
     return text.getvalue()
 
 
-def _latex_table(table: Table) -> str:
+def _format_latex_table(table: Table) -> str:
     spec = "".join("r" if column.number else "l" for column in table.columns)
-    rows = [" & ".join(latex_text(str(cell)) for cell in row) + r" \\" for row in table.rows]
+    rows = [" & ".join(escape_latex(str(cell)) for cell in row) + r" \\" for row in table.rows]
     return "\n".join(
         (
             r"\begin{table}",
-            rf"\caption{{{latex_text(table.title)}. {latex_text(table.note)}}}",
+            rf"\caption{{{escape_latex(table.title)}. {escape_latex(table.note)}}}",
             rf"\label{{tab:meshbench-{table.name}}}",
             r"\footnotesize",
             rf"\begin{{tabular}}{{{spec}}}",
             r"\toprule",
-            " & ".join(latex_text(column.title) for column in table.columns) + r" \\",
+            " & ".join(escape_latex(column.title) for column in table.columns) + r" \\",
             r"\midrule",
             *rows,
             r"\bottomrule",

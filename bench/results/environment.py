@@ -37,14 +37,14 @@ def read_environment() -> Environment:
         os=platform.freedesktop_os_release().get("PRETTY_NAME", platform.system()),
         kernel=platform.release(),
         machine=platform.machine(),
-        cpu_model=_cpu_model(),
+        cpu_model=_read_cpu_model(),
         cpus=len(os.sched_getaffinity(0)),  # those that a run may use
         memory_bytes=psutil.virtual_memory().total,
-        address_host=_machine_hash(),
+        address_host=_hash_machine_id(),
     )
 
 
-def differences(one: Environment, other: Environment) -> tuple[str, ...]:
+def find_differences(one: Environment, other: Environment) -> tuple[str, ...]:
     """Return the differences that keep two environments from being compared: `cpus: 2 / 8`."""
     return tuple(
         f"{name}: {getattr(one, name)} / {getattr(other, name)}"
@@ -53,14 +53,14 @@ def differences(one: Environment, other: Environment) -> tuple[str, ...]:
     )
 
 
-def _cpu_model() -> str:
+def _read_cpu_model() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith(("model name", "Model")):
             return line.partition(":")[2].strip()
     return platform.processor() or "unknown"
 
 
-def _machine_hash() -> str:
+def _hash_machine_id() -> str:
     source = Path("/etc/machine-id")
     identity = source.read_text().strip() if source.is_file() else platform.node()
     return hashlib.sha256(f"meshbench {identity}".encode()).hexdigest()[:12]

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.files.validation import IMAGE_PATTERN, LINE_PATTERN, NAME_PATTERN, PLACE_PATTERN, TEXT_PATTERN
 from bench.results.records import FILES
 from bench.scenario.model import Application, Configuration, Load, LoadOverride, Pair, Scenario
@@ -32,7 +32,7 @@ _SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "configurations[].load": LoadOverride,
     "contrasts[]": Pair,
 }
-_IN_WORDS = {
+_DESCRIPTIONS = {
     NAME_PATTERN: "name: 1 to 40 of a-z, 0-9 and -",
     LINE_PATTERN: "text, one line",
     TEXT_PATTERN: "text",
@@ -50,39 +50,39 @@ class _Generator(GenerateJsonSchema):
         return False
 
 
-def schema(name: str) -> _Schema:
+def build_schema(name: str) -> _Schema:
     """Build the schema of a scenario file (`scenario`) or of a record (`run`, `trial`, `proof`, `summary`)."""
     if name == "scenario":
-        return {"$schema": _DIALECT, **_scenario_schema(), "title": "meshbench scenario"}
+        return {"$schema": _DIALECT, **_build_scenario_schema(), "title": "meshbench scenario"}
     made = FILES[name].model_json_schema(by_alias=False, mode="serialization", schema_generator=_Generator)
     return {"$schema": _DIALECT, **made, "title": f"{name}.json of a meshbench run"}
 
 
-def schema_text(name: str) -> str:
+def format_schema(name: str) -> str:
     """Format the schema as the text of a file."""
-    return json.dumps(schema(name), indent=2) + "\n"
+    return json.dumps(build_schema(name), indent=2) + "\n"
 
 
-def scenario_reference() -> str:
+def format_scenario_reference() -> str:
     """Format the page `docs/scenarios.md`: every key of a scenario, and an example."""
-    made = _scenario_schema()
-    tables = (_section(place, model, made) for place, model in _SECTIONS.items())
-    example = (shipped("scenarios") / f"{_EXAMPLE}.yaml").read_text("utf-8")
+    made = _build_scenario_schema()
+    tables = (_format_section(place, model, made) for place, model in _SECTIONS.items())
+    example = (find_shipped("scenarios") / f"{_EXAMPLE}.yaml").read_text("utf-8")
     return "\n".join([_INTRODUCTION, *tables, _OVERRIDES, f"## Example\n\n```yaml\n{example}```\n"])
 
 
-def renew() -> None:
+def write_files() -> None:
     """Write the schemas and the reference page into the checkout that is the working directory."""
-    SCHEMA_FILE.write_text(schema_text("scenario"), "utf-8")
+    SCHEMA_FILE.write_text(format_schema("scenario"), "utf-8")
     for name, path in RECORD_FILES.items():
-        path.write_text(schema_text(name), "utf-8")
-    REFERENCE_FILE.write_text(scenario_reference(), "utf-8")
+        path.write_text(format_schema(name), "utf-8")
+    REFERENCE_FILE.write_text(format_scenario_reference(), "utf-8")
 
 
-def _scenario_schema() -> _Schema:
+def _build_scenario_schema() -> _Schema:
     made = Scenario.model_json_schema(schema_generator=_Generator)
     for model in _SECTIONS.values():
-        _write_defaults(model, _properties(made, model))
+        _write_defaults(model, _find_properties(made, model))
     return made
 
 
@@ -94,33 +94,33 @@ def _write_defaults(model: type[BaseModel], properties: _Schema) -> None:
                 properties[field.alias or name]["default"] = quantity.write(field.default)
 
 
-def _properties(made: _Schema, model: type[BaseModel]) -> _Schema:
+def _find_properties(made: _Schema, model: type[BaseModel]) -> _Schema:
     section = made if model is Scenario else made["$defs"][model.__name__]
     properties: _Schema = section["properties"]
     return properties
 
 
-def _section(place: str, model: type[BaseModel], made: _Schema) -> str:
+def _format_section(place: str, model: type[BaseModel], made: _Schema) -> str:
     heading = "The file" if model is Scenario else f"`{place}`"
-    properties = _properties(made, model)
-    rows = (_row(field, field.alias or name, properties) for name, field in model.model_fields.items())
+    properties = _find_properties(made, model)
+    rows = (_format_row(field, field.alias or name, properties) for name, field in model.model_fields.items())
     table = ["| key | value | default | meaning |", "|---|---|---|---|", *rows]
     return "\n".join([f"## {heading}\n", f"{model.__doc__}\n", *table, ""])
 
 
-def _row(field: FieldInfo, key: str, properties: _Schema) -> str:
+def _format_row(field: FieldInfo, key: str, properties: _Schema) -> str:
     made = properties[key]
-    default = "required" if field.is_required() else _default(made.get("default"))
-    return f"| `{key}` | {_type(made)} | {default} | {field.description} |"
+    default = "required" if field.is_required() else _format_default(made.get("default"))
+    return f"| `{key}` | {_describe_type(made)} | {default} | {field.description} |"
 
 
-def _type(field: _Schema) -> str:
+def _describe_type(field: _Schema) -> str:
     """Describe the values of a field."""
     match field:
         case {"anyOf": [some, {"type": "null"}]}:
-            return f"{_type(some)}; or null"
+            return f"{_describe_type(some)}; or null"
         case {"anyOf": [some, {"type": "array"}]}:
-            return f"{_type(some)}; or a list of several"
+            return f"{_describe_type(some)}; or a list of several"
         case {"title": title}:
             return str(title)
         case {"enum": choices}:
@@ -128,25 +128,25 @@ def _type(field: _Schema) -> str:
         case {"const": only}:
             return f"`{only}`"
         case {"pattern": pattern}:
-            return _IN_WORDS[pattern]
+            return _DESCRIPTIONS[pattern]
         case {"type": "integer"}:
             return f"whole number, {field['minimum']} to {field['maximum']}"
         case {"type": "array", "items": items}:
-            return f"list, each {'' if 'enum' in items else 'a '}{_type(items)}"
+            return f"list, each {'' if 'enum' in items else 'a '}{_describe_type(items)}"
         case {"type": "boolean"}:
             return "true or false"
-    return _mapping_type(field)
+    return _describe_mapping(field)
 
 
-def _mapping_type(field: _Schema) -> str:
+def _describe_mapping(field: _Schema) -> str:
     """Describe a mapping: its values where all are of one type, else the section of the page that lists its keys."""
     match field:
         case {"additionalProperties": {"pattern": _} as values}:
-            return f"mapping, each value an {_type(values)}"
+            return f"mapping, each value an {_describe_type(values)}"
     return "mapping, see below"
 
 
-def _default(value: Any) -> str:
+def _format_default(value: Any) -> str:
     match value:
         case None | [] | "":
             return ""
@@ -207,4 +207,4 @@ The result passes the same checks as a file. `--users` and `--rate` are rejected
 """
 
 if __name__ == "__main__":
-    renew()
+    write_files()

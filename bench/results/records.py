@@ -40,7 +40,7 @@ class Limits(Record):
     retries: int | None
 
 
-class Seen(Record):
+class ObservedConnections(Record):
     """The connections that the caller's sidecar counted to the callee's; without a TLS version they are plaintext."""
 
     http: tuple[str, ...]
@@ -49,13 +49,13 @@ class Seen(Record):
     curves: tuple[str, ...]
 
 
-class Way(Record):
+class EffectiveRoute(Record):
     """The caller's sidecar's settings for requests to one callee, and the protocols of its connections."""
 
     caller: str
     callee: str
     http: Annotated[str, Field(description="the configured version of HTTP")]
-    seen: Seen
+    seen: ObservedConnections
     timeout_s: float | None
     retries: Retries | None
     load_balancing: Annotated[str, Field(description="as Envoy names it")]
@@ -77,7 +77,7 @@ class DataPath(Record):
     """The data path of a trial."""
 
     workers: Annotated[dict[str, int], Field(description="worker threads of each sidecar")]
-    ways: tuple[Way, ...]
+    ways: tuple[EffectiveRoute, ...]
     inbounds: tuple[Inbound, ...]
 
 

@@ -88,7 +88,7 @@ class Samples:
         return Samples(**joined, names=self.names)
 
 
-def samples_of(raw: npt.NDArray[Any], names: tuple[str, ...]) -> Samples:
+def make_samples(raw: npt.NDArray[Any], names: tuple[str, ...]) -> Samples:
     """Convert rows of `RAW_ROW`, in any order, to samples."""
     raw = raw[np.argsort(raw["started_ns"], kind="stable")]
     return Samples(
@@ -106,7 +106,7 @@ def samples_of(raw: npt.NDArray[Any], names: tuple[str, ...]) -> Samples:
 def write_parquet(samples: Samples, path: Path) -> None:
     """Write `samples.parquet`. Times are stored as differences to the row before: under 12 bytes per request."""
     columns = [_to_arrow(getattr(samples, field.name)) for field in _SCHEMA if field.name != "name"]
-    name = pa.DictionaryArray.from_arrays(_to_arrow(samples.name), _words(samples.names))
+    name = pa.DictionaryArray.from_arrays(_to_arrow(samples.name), _encode_words(samples.names))
     table = pa.Table.from_arrays([*columns, name], schema=_SCHEMA)
     delta = dict.fromkeys(("intended_ns", "started_ns", "latency_ns", "bytes"), "DELTA_BINARY_PACKED")
     pq.write_table(table, path, compression="zstd", use_dictionary=["name", "status"], column_encoding=delta)
@@ -150,12 +150,12 @@ def _read_table(path: Path) -> pa.Table:
 def _to_arrow(column: npt.NDArray[Any]) -> pa.Array:
     """Convert a column to Arrow without a copy; `pa.array` would load pandas."""
     if column.dtype.kind == "U":
-        return _words(column.tolist())
+        return _encode_words(column.tolist())
     values = np.packbits(column, bitorder="little") if column.dtype == np.bool_ else np.ascontiguousarray(column)
     return pa.Array.from_buffers(pa.from_numpy_dtype(column.dtype), len(column), [None, pa.py_buffer(values)])
 
 
-def _words(words: Sequence[str]) -> pa.Array:
+def _encode_words(words: Sequence[str]) -> pa.Array:
     encoded = [word.encode() for word in words]
     offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
     return pa.StringArray.from_buffers(len(encoded), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded)))

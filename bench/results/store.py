@@ -27,7 +27,7 @@ from bench.results.samples import Samples, read_parquet
 from bench.scenario.plan import Trial
 from bench.system.journal import NAME as JOURNAL
 from bench.system.journal import Journal
-from bench.system.processes import this_process
+from bench.system.processes import identify_this_process
 from bench.system.redaction import redact, redact_values
 
 _OTHER: Final = re.compile(r"[^A-Za-z0-9._-]")
@@ -35,7 +35,7 @@ _LONGEST: Final = 150
 _DIGEST: Final = 8
 
 
-def file_name(text: str) -> str:
+def make_file_name(text: str) -> str:
     """Return the text where it is a plain file name, else a name made from it: without separators and leading dots, of
     limited length, and different for each text."""
     plain = _OTHER.sub("_", text).lstrip(".")[:_LONGEST]
@@ -55,7 +55,7 @@ _RUN_ID = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 R = TypeVar("R", bound=Record)
 
 
-def new_run_id(scenario: str, now: datetime) -> str:
+def make_run_id(scenario: str, now: datetime) -> str:
     """Make an id of UTC time, scenario and 4 random characters: `20261123T031500Z-istio-policies-7f3a`."""
     return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{scenario}-{secrets.token_hex(2)}"
 
@@ -75,7 +75,7 @@ class RunFolder:
         """Create `output/<run-id>`; `fill` writes the run's inputs into it, so that a run can always be resumed once it
         has started. Raises StoreError where it cannot be created or written."""
         path = output / record.run_id
-        with _disk_errors(path):
+        with _explain_disk_errors(path):
             output.mkdir(parents=True, exist_ok=True)
             path.mkdir()
             (path / "trials").mkdir()
@@ -92,10 +92,10 @@ class RunFolder:
         return folder
 
     def _begin(self, **changes: Any) -> None:
-        with _disk_errors(self.path):
+        with _explain_disk_errors(self.path):
             (self.path / _RESERVE).write_bytes(b"\0" * _RESERVE_BYTES)
         self.update(**changes)
-        self.journal.write("begin", **this_process())
+        self.journal.write("begin", **identify_this_process())
 
     def update(self, **changes: Any) -> None:
         """Change fields of `run.json`, atomically."""
@@ -106,7 +106,7 @@ class RunFolder:
     def draft(self, trial: Trial) -> Iterator[Path]:
         """Create the `.partial` folder of a trial; it keeps this name when the trial is interrupted."""
         path = self.path / "trials" / f"{trial.folder}.partial"
-        with _disk_errors(path):
+        with _explain_disk_errors(path):
             if path.exists():
                 path.rename(path.with_name(f"{path.name}-{secrets.token_hex(2)}"))
             path.mkdir()
@@ -116,7 +116,9 @@ class RunFolder:
         """Complete a trial: write its records, sync its files to disk, then rename its draft."""
         write_record(draft / "trial.json", record)
         write_record(draft / "proof.json", proof)
-        checksums = {str(file.relative_to(draft)): _settle(file) for file in sorted(draft.rglob("*")) if file.is_file()}
+        checksums = {
+            str(file.relative_to(draft)): _sync_and_hash(file) for file in sorted(draft.rglob("*")) if file.is_file()
+        }
         draft.rename(draft.with_name(record.trial))
         self.update(trials=(*self.record.trials, TrialEntry(folder=record.trial, sha256=checksums)))
 
@@ -221,7 +223,7 @@ def write_record(path: Path, record: Record) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a redacted text file atomically: into a temporary file in its folder, synced, then renamed."""
     draft = path.with_name(f".{path.name}.tmp")
-    with _disk_errors(path):
+    with _explain_disk_errors(path):
         with draft.open("w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(redact(text))
             file.flush()
@@ -246,7 +248,7 @@ def read_record(path: Path, model: type[R]) -> R:
 
 def _read_trial(run: Path, entry: TrialEntry) -> StoredTrial | str:
     path = run / "trials" / entry.folder
-    damaged = [name for name, expected in entry.sha256.items() if _checksum(path / name) != expected]
+    damaged = [name for name, expected in entry.sha256.items() if _hash_file(path / name) != expected]
     if damaged:
         return f"trial {entry.folder} is left out: {', '.join(damaged)}: missing, or changed since the run"
     proof = path / "proof.json"
@@ -257,21 +259,21 @@ def _read_trial(run: Path, entry: TrialEntry) -> StoredTrial | str:
     )
 
 
-def _checksum(path: Path) -> str | None:
+def _hash_file(path: Path) -> str | None:
     if not path.is_file():
         return None
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _settle(path: Path) -> str:
+def _sync_and_hash(path: Path) -> str:
     with path.open("rb") as file:
         os.fsync(file.fileno())
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
+def _explain_disk_errors(path: Path) -> Iterator[None]:
     """Turn disk errors into StoreError with a hint."""
     try:
         yield

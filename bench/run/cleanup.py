@@ -18,7 +18,7 @@ from bench.results.store import RECORD, RunFolder, read_record, read_run_id
 from bench.system.journal import NAME as JOURNAL
 from bench.system.journal import Journal, read_journal
 from bench.system.lock import forget_holder, read_holder
-from bench.system.processes import MARK, end_strays, is_running, marked_processes
+from bench.system.processes import RUN_ID_FILE, end_strays, find_marked_processes, is_running
 
 _CLEANED: Final = "cleaned"  # the journal's step for a cluster without leftover objects of the run
 
@@ -57,22 +57,22 @@ class NamedRun:
     run_id: str
 
 
-def named_run(path: Path) -> NamedRun:
+def find_run(path: Path) -> NamedRun:
     """Find the run of a folder, or of a link to it.
 
     Raises InputError where the path is not a run's folder, StoreError where its run.json is damaged.
     """
-    run = _real(path)
+    run = _resolve_links(path)
     if _is_file(run / RECORD):
         return NamedRun(run, read_run_id(run))
     holder, _alive = read_holder()
-    if holder is not None and _real(Path(holder.run)) == run:  # it was killed before it had a record
+    if holder is not None and _resolve_links(Path(holder.run)) == run:  # it was killed before it had a record
         return NamedRun(run, holder.name)
     reason = "it has no run.json" if os.path.isdir(run) else "no such folder"  # noqa: PTH112  # see _is_file
     raise InputError(f"{path}: not a run's folder: {reason}; give the folder of one run, below --output")
 
 
-def runs_below(output: Path) -> tuple[tuple[NamedRun, ...], tuple[str, ...]]:
+def find_runs_below(output: Path) -> tuple[tuple[NamedRun, ...], tuple[str, ...]]:
     """Find every run below `output` and the one in the host lock; also return a message for each unreadable folder.
 
     Raises InputError where `output` is itself a run's folder, or a file.
@@ -83,7 +83,7 @@ def runs_below(output: Path) -> tuple[tuple[NamedRun, ...], tuple[str, ...]]:
         raise InputError(f"--output {output}: is a file; give the folder of the runs")
     found: list[NamedRun] = []
     damaged: list[str] = []
-    for path in sorted({_real(path) for path in output.glob("*/")}):
+    for path in sorted({_resolve_links(path) for path in output.glob("*/")}):
         try:
             if _is_file(path / RECORD) or read_journal(path / JOURNAL):
                 found.append(NamedRun(path, read_run_id(path)))
@@ -94,11 +94,11 @@ def runs_below(output: Path) -> tuple[tuple[NamedRun, ...], tuple[str, ...]]:
             )
     holder, alive = read_holder()
     if holder is not None and not alive and holder.name not in {run.run_id for run in found}:
-        found.append(NamedRun(_real(Path(holder.run)), holder.name))
+        found.append(NamedRun(_resolve_links(Path(holder.run)), holder.name))
     return tuple(found), tuple(damaged)
 
 
-def _real(path: Path) -> Path:
+def _resolve_links(path: Path) -> Path:
     """Follow links; unlike `Path.resolve` it does not raise for a link to itself."""
     return Path(os.path.realpath(path))
 
@@ -108,24 +108,24 @@ def _is_file(path: Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113
 
 
-def unfinished_runs(runs: Iterable[NamedRun]) -> tuple[Leftovers, ...]:
+def find_unfinished_runs(runs: Iterable[NamedRun]) -> tuple[Leftovers, ...]:
     """Find the leftovers of each of these runs that has any. Raises LockedError where one of the runs is alive."""
     known = tuple(runs)
     holder, alive = read_holder()
     if holder is not None and alive and holder.name in {run.run_id for run in known}:
-        raise _still_running(Path(holder.run), holder.pid)
+        raise _make_running_error(Path(holder.run), holder.pid)
     for run in known:
-        if pid := _measuring(read_journal(run.path / JOURNAL)):
-            raise _still_running(run.path, pid)
-    marked = marked_processes()
-    return tuple(found for run in known if (found := leftovers(run, marked)) is not None)
+        if pid := _find_running_process(read_journal(run.path / JOURNAL)):
+            raise _make_running_error(run.path, pid)
+    marked = find_marked_processes()
+    return tuple(found for run in known if (found := find_leftovers(run, marked)) is not None)
 
 
-def _still_running(run: Path, pid: int) -> LockedError:
+def _make_running_error(run: Path, pid: int) -> LockedError:
     return LockedError(f"{run} is running (process {pid}); end it with Ctrl-C there, then clean up")
 
 
-def _measuring(lines: tuple[dict[str, Any], ...]) -> int:
+def _find_running_process(lines: tuple[dict[str, Any], ...]) -> int:
     """Find the pid of the process that runs or resumes a run; 0 for none. The host lock does not name runs on
     clusters."""
     begins = [line for line in lines if line["step"] == "begin"]
@@ -135,59 +135,59 @@ def _measuring(lines: tuple[dict[str, Any], ...]) -> int:
     return pid if is_running(pid, created) else 0
 
 
-def leftovers(run: NamedRun, marked: Mapping[str, tuple[int, ...]]) -> Leftovers | None:
+def find_leftovers(run: NamedRun, marked: Mapping[str, tuple[int, ...]]) -> Leftovers | None:
     """Find the leftovers of a run; None where it ended by itself and has none. `marked` maps run ids to the pids that
     carry them."""
     lines = read_journal(run.path / JOURNAL)
     is_over = not lines or _has_ended(lines)
-    recorded = {} if is_over else recorded_processes(lines)
+    recorded = {} if is_over else list_recorded_processes(lines)
     started = {pid for pid, created in recorded.items() if is_running(pid, created)}
     processes = tuple(sorted(started.union(marked.get(run.run_id, ()))))
-    folders = tuple(_folders(lines, run.run_id))
-    if is_over and not processes and not folders and not _held(run):
+    folders = tuple(_find_folders(lines, run.run_id))
+    if is_over and not processes and not folders and not _holds_lock(run):
         return None
-    contexts = () if _has_ended(lines) else recorded_contexts(lines)  # else the run removed or reported them
+    contexts = () if _has_ended(lines) else list_recorded_contexts(lines)  # else the run removed or reported them
     return Leftovers(run.path, run.run_id, processes, folders, contexts)
 
 
-def clean(found: Leftovers) -> tuple[int, int]:
+def clean_run(found: Leftovers) -> tuple[int, int]:
     """End the processes and remove the folders on this machine; return the number of each. Raises LeftoversError for
     those that remain."""
     run = NamedRun(found.run, found.run_id)
     lines = read_journal(found.run / JOURNAL)
-    ended = end_strays(found.run_id, {} if _has_ended(lines) else recorded_processes(lines))
+    ended = end_strays(found.run_id, {} if _has_ended(lines) else list_recorded_processes(lines))
     folders = [folder for folder in found.folders if folder.is_dir()]
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
-    remaining = leftovers(run, marked_processes())
+    remaining = find_leftovers(run, find_marked_processes())
     if remaining is not None and (remaining.processes or remaining.folders):
         raise LeftoversError(f"could not be removed: {remaining.summary}")
     if not found.contexts:  # else `close_cleaned` does it
-        _close(found.run)
+        _close_run(found.run)
     forget_holder(found.run_id)
     return len(ended), len(folders)
 
 
-def close_cleaned(output: Path, *, context: str, run_id: str | None) -> None:
+def close_cleaned_runs(output: Path, *, context: str, run_id: str | None) -> None:
     """Record in the folders of killed runs that a cluster has been cleaned up, and close those without other leftovers.
     `run_id` None means all runs."""
-    marked = marked_processes()
-    for run in runs_below(output)[0]:
+    marked = find_marked_processes()
+    for run in find_runs_below(output)[0]:
         lines = read_journal(run.path / JOURNAL)
-        killed = not _has_ended(lines) and not _measuring(lines)
-        if run_id in (None, run.run_id) and killed and context in recorded_contexts(lines):
-            _note(run.path, _CLEANED, context=context)
-            found = leftovers(run, marked)
+        killed = not _has_ended(lines) and not _find_running_process(lines)
+        if run_id in (None, run.run_id) and killed and context in list_recorded_contexts(lines):
+            _write_step(run.path, _CLEANED, context=context)
+            found = find_leftovers(run, marked)
             if found is not None and not (found.processes or found.folders or found.contexts):
-                _close(run.path)
+                _close_run(run.path)
 
 
-def recorded_processes(lines: Iterable[dict[str, Any]]) -> dict[int, float]:
+def list_recorded_processes(lines: Iterable[dict[str, Any]]) -> dict[int, float]:
     """Return the pids in a journal with their start times."""
     return {line["pid"]: line["created"] for line in lines if line["step"] == "start-process-done"}
 
 
-def recorded_contexts(lines: Iterable[dict[str, Any]]) -> tuple[str, ...]:
+def list_recorded_contexts(lines: Iterable[dict[str, Any]]) -> tuple[str, ...]:
     """Return the contexts of the clusters on which, by its journal, a run created objects and was not cleaned up."""
     contexts: dict[str, None] = {}
     for line in lines:
@@ -198,18 +198,18 @@ def recorded_contexts(lines: Iterable[dict[str, Any]]) -> tuple[str, ...]:
     return tuple(contexts)
 
 
-def _folders(lines: Iterable[dict[str, Any]], run_id: str) -> Iterable[Path]:
+def _find_folders(lines: Iterable[dict[str, Any]], run_id: str) -> Iterable[Path]:
     for line in lines:
         if line["step"] == "make-folder":
             path = Path(line["path"])
-            if path.is_dir() and _is_of(path, run_id):
+            if path.is_dir() and _belongs_to(path, run_id):
                 yield path
 
 
-def _is_of(folder: Path, run_id: str) -> bool:
+def _belongs_to(folder: Path, run_id: str) -> bool:
     """Check whether a working folder belongs to a run: by its id file, or, as the run was killed before it wrote the
     id, by that file alone being there, and empty."""
-    mark = folder / MARK
+    mark = folder / RUN_ID_FILE
     text = mark.read_text("utf-8") if mark.is_file() else ""
     return text == run_id or (not text and set(folder.iterdir()) <= {mark})
 
@@ -220,12 +220,12 @@ def _has_ended(lines: tuple[dict[str, Any], ...]) -> bool:
     return bool(edges) and edges[-1] == "end"
 
 
-def _held(run: NamedRun) -> bool:
+def _holds_lock(run: NamedRun) -> bool:
     holder, _alive = read_holder()
     return holder is not None and holder.name == run.run_id
 
 
-def _close(run: Path) -> None:
+def _close_run(run: Path) -> None:
     """Record in the run's own files that it was killed and has been cleaned up."""
     if not (run / JOURNAL).is_file():
         return
@@ -237,10 +237,10 @@ def _close(run: Path) -> None:
         folder = RunFolder(run, record)
         folder.finish(status="interrupted", exit_code=137, reason="killed; cleaned up afterwards", cleanup_ok=True)
     elif not _has_ended(read_journal(run / JOURNAL)):
-        _note(run, "end", status="interrupted", exit_code=None)
+        _write_step(run, "end", status="interrupted", exit_code=None)
 
 
-def _note(run: Path, step: str, **facts: Any) -> None:
+def _write_step(run: Path, step: str, **facts: Any) -> None:
     journal = Journal(run / JOURNAL)
     journal.write(step, **facts)
     journal.close()

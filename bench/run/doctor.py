@@ -24,27 +24,37 @@ LOCUST = "2.47.0"  # the versions of pyproject.toml (a test holds them together)
 ENVOY = "1.40.0"
 
 
-def examine(output: Path, *, users: int = 20) -> tuple[CheckResult, ...]:
+def check_host(output: Path, *, users: int = 20) -> tuple[CheckResult, ...]:
     """Check everything that a run on this machine needs, in the order in which a run would need it."""
-    return (_platform(), _python(), _locust(), _envoy(), _cpus(), _memory(), _files(users), _output(output), _lock())
+    return (
+        _check_platform(),
+        _check_python(),
+        _check_locust(),
+        _check_envoy(),
+        _check_cpus(),
+        _check_memory(),
+        _check_file_limit(users),
+        _check_output(output),
+        _check_host_lock(),
+    )
 
 
-def examine_client(output: Path) -> tuple[CheckResult, ...]:
+def check_client(output: Path) -> tuple[CheckResult, ...]:
     """Check what a run on a cluster needs of this machine."""
-    return (_python(), _output(output))
+    return (_check_python(), _check_output(output))
 
 
-def _platform() -> CheckResult:
+def _check_platform() -> CheckResult:
     detail = f"{sys.platform} {os.uname().machine}"
     ok = sys.platform == "linux" and os.uname().machine in ("x86_64", "aarch64")
     return CheckResult("platform", "ok" if ok else "error", detail, "" if ok else "use Linux on x86-64 or arm64")
 
 
-def _python() -> CheckResult:
+def _check_python() -> CheckResult:
     return CheckResult("Python", "ok", sys.version.split()[0])
 
 
-def _locust() -> CheckResult:
+def _check_locust() -> CheckResult:
     try:
         found = version("locust")
     except PackageNotFoundError:
@@ -53,7 +63,7 @@ def _locust() -> CheckResult:
     return CheckResult("Locust", "ok" if ok else "error", found, "" if ok else f"pip install locust=={LOCUST}")
 
 
-def _envoy() -> CheckResult:
+def _check_envoy() -> CheckResult:
     try:
         found = envoy_version(envoy_binary())
     except (OSError, PackageNotFoundError, ImportError) as error:
@@ -63,7 +73,7 @@ def _envoy() -> CheckResult:
     return CheckResult("Envoy", "ok", found)
 
 
-def _cpus() -> CheckResult:
+def _check_cpus() -> CheckResult:
     count = len(os.sched_getaffinity(0))
     if count >= FEWEST_CPUS:
         return CheckResult("CPUs", "ok", str(count))
@@ -76,27 +86,27 @@ def _cpus() -> CheckResult:
     )
 
 
-def _memory() -> CheckResult:
+def _check_memory() -> CheckResult:
     free = psutil.virtual_memory().available
     if free >= _MIN_MEMORY_BYTES:
         return CheckResult("free memory", "ok", format_bytes(free))
     return CheckResult("free memory", "error", format_bytes(free), "end other programs until 1 GiB is free")
 
 
-def files_needed(users: int) -> int:
+def count_needed_files(users: int) -> int:
     """Return the open files that a run with so many users needs; a run raises its own limit to it."""
     return max(_MIN_FILES, users * _FILES_PER_USER)
 
 
-def _files(users: int) -> CheckResult:
-    needed, hard = files_needed(users), resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+def _check_file_limit(users: int) -> CheckResult:
+    needed, hard = count_needed_files(users), resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard == resource.RLIM_INFINITY or hard >= needed:
         return CheckResult("open files", "ok", "unlimited" if hard == resource.RLIM_INFINITY else f"up to {hard}")
     hint = f"raise the hard limit, as with `ulimit -Hn {needed}` as root"
     return CheckResult("open files", "error", f"at most {hard}, {needed} needed for {users} users", hint)
 
 
-def _output(output: Path) -> CheckResult:
+def _check_output(output: Path) -> CheckResult:
     # os.path.exists, since Path.exists raises where permission is missing
     folder = next(path for path in (output.resolve(), *output.resolve().parents) if os.path.exists(path))  # noqa: PTH110
     if not folder.is_dir() or not os.access(folder, os.W_OK):
@@ -108,7 +118,7 @@ def _output(output: Path) -> CheckResult:
     return CheckResult("free disk", "warning", format_bytes(free), "remove files until 512 MiB are free")
 
 
-def _lock() -> CheckResult:
+def _check_host_lock() -> CheckResult:
     holder, alive = read_holder()
     if holder is None:
         return CheckResult("earlier runs", "ok", "nothing left")

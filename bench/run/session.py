@@ -15,31 +15,31 @@ from bench.errors import (
     MeshbenchError,
     ProofError,
     RunTimeoutError,
+    format_error,
     is_clean,
     note_leftovers,
-    told_in_full,
 )
 from bench.results.base import RunStatus
-from bench.results.environment import differences
+from bench.results.environment import find_differences
 from bench.results.records import ClusterRecord, RunRecord, TrialRecord
-from bench.results.store import RunFolder, new_run_id, read_record
-from bench.run.doctor import files_needed
-from bench.run.trials import Show, run_trials, spoilt_blocks
-from bench.scenario.loader import inputs_of, lie_apart, stored_inputs
+from bench.results.store import RunFolder, make_run_id, read_record
+from bench.run.doctor import count_needed_files
+from bench.run.trials import ProgressListener, find_blocks_to_rerun, run_trials
+from bench.scenario.loader import are_disjoint, find_inputs, find_stored_inputs
 from bench.scenario.model import Scenario
-from bench.scenario.plan import Plan, most_users
-from bench.system.cancellation import Watch, watching
+from bench.scenario.plan import Plan, find_most_users
+from bench.system.cancellation import CancelToken, catch_signals
 from bench.system.processes import Launcher, raise_file_limit
-from bench.targets import Place
+from bench.targets import Backend
 
-ProgressDisplay = Callable[[Scenario, Plan], Show]
+ProgressDisplay = Callable[[Scenario, Plan], ProgressListener]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class RunRequest:
     """The request of a run: its scenario, backend, plan, and the folder for its results."""
 
-    backend: Place
+    backend: Backend
     scenario: Scenario
     source: str
     plan: Plan
@@ -48,11 +48,11 @@ class Order:
     timeout_s: float | None = None
 
 
-def run(request: Order) -> RunFolder:
+def run(request: RunRequest) -> RunFolder:
     """Run a scenario, and return the finished folder. Its record has status and exit code."""
     backend = request.backend
     record = RunRecord(
-        run_id=new_run_id(request.scenario.name, datetime.now(UTC)),
+        run_id=make_run_id(request.scenario.name, datetime.now(UTC)),
         meshbench_version=__version__,
         status="running",
         started_at=datetime.now(UTC),
@@ -63,30 +63,30 @@ def run(request: Order) -> RunFolder:
         cluster=backend.cluster,
         environment=backend.environment(),
     )
-    with watching(request.timeout_s) as watch, backend.lock(request.output / record.run_id, record.run_id, watch):
-        folder = RunFolder.create(request.output, record, fill=lambda path: _fill(request, path))
-        with _ending(folder):
+    with catch_signals(request.timeout_s) as watch, backend.lock(request.output / record.run_id, record.run_id, watch):
+        folder = RunFolder.create(request.output, record, fill=lambda path: _copy_inputs(request, path))
+        with _record_end(folder):
             _measure(folder, backend, watch, request.progress)
     return folder
 
 
-def _fill(request: Order, path: Path) -> None:
-    inputs_of(request.scenario, request.source).copy_to(path)
+def _copy_inputs(request: RunRequest, path: Path) -> None:
+    find_inputs(request.scenario, request.source).copy_to(path)
     request.backend.keep_inputs(path)
 
 
-def stored_run(path: Path) -> RunRecord:
+def read_stored_run(path: Path) -> RunRecord:
     """Read the record of the run in the folder `path`. Raises StoreError where there is none."""
     return read_record(path / "run.json", RunRecord)
 
 
-def resumable(path: Path, *, on_cluster: bool) -> RunRecord:
+def read_resumable_run(path: Path, *, on_cluster: bool) -> RunRecord:
     """Read the record of a run that can be resumed, before its backend is opened. Raises InputError."""
-    record = stored_run(path)
+    record = read_stored_run(path)
     if (record.target.kind == "kubernetes") != on_cluster:
         where = "on one machine; leave out --context" if on_cluster else "on a cluster; add --context NAME"
         raise InputError(f"{path}: this run was started {where}")
-    if not lie_apart(stored_inputs(record.scenario, path)):
+    if not are_disjoint(find_stored_inputs(record.scenario, path)):
         raise InputError(
             f"{path}: cannot be resumed: an older version stored one folder of manifests inside another, and applied"
             " the outer one without it; start a new run"
@@ -96,28 +96,28 @@ def resumable(path: Path, *, on_cluster: bool) -> RunRecord:
     return record
 
 
-def resume(path: Path, backend: Place, *, progress: ProgressDisplay, timeout_s: float | None = None) -> RunFolder:
+def resume(path: Path, backend: Backend, *, progress: ProgressDisplay, timeout_s: float | None = None) -> RunFolder:
     """Continue an interrupted run: complete blocks are kept, the others are measured again."""
-    record = resumable(path, on_cluster=backend.record.kind == "kubernetes")
+    record = read_resumable_run(path, on_cluster=backend.record.kind == "kubernetes")
     changed = (
-        *differences(record.environment, backend.environment()),
-        *_other_cluster(record.cluster, backend.cluster),
+        *find_differences(record.environment, backend.environment()),
+        *_find_cluster_differences(record.cluster, backend.cluster),
     )
     if changed:
         raise InputError(
             f"{path}: cannot be resumed here, since the environment differs from the run's: {'; '.join(changed)}"
         )
-    with watching(timeout_s) as watch, backend.lock(path, record.run_id, watch):
+    with catch_signals(timeout_s) as watch, backend.lock(path, record.run_id, watch):
         folder = RunFolder.reopen(path, status="running", exit_code=None, reason="", ended_at=None)
-        with _ending(folder):
+        with _record_end(folder):
             folder.set_aside_broken_blocks()
             missing = len(folder.record.trials) < len(record.plan.trials)
-            if missing or spoilt_blocks(folder):  # else it was interrupted after its last trial
+            if missing or find_blocks_to_rerun(folder):  # else it was interrupted after its last trial
                 _measure(folder, backend, watch, progress)
     return folder
 
 
-def _other_cluster(one: ClusterRecord | None, other: ClusterRecord | None) -> tuple[str, ...]:
+def _find_cluster_differences(one: ClusterRecord | None, other: ClusterRecord | None) -> tuple[str, ...]:
     """Return the differences between two clusters: versions of meshes, installed or to be installed, and the load's
     node."""
     if one is None or other is None:
@@ -128,12 +128,12 @@ def _other_cluster(one: ClusterRecord | None, other: ClusterRecord | None) -> tu
     return tuple(f"{what}: {was} / {is_now}" for what, was, is_now in (*versions, load) if was != is_now)
 
 
-def _measure(folder: RunFolder, backend: Place, watch: Watch, progress: ProgressDisplay) -> None:
+def _measure(folder: RunFolder, backend: Backend, watch: CancelToken, progress: ProgressDisplay) -> None:
     record = folder.record
     display = progress(record.scenario, record.plan)
     launcher = Launcher(record.run_id, folder.journal, watch)
-    inputs = stored_inputs(record.scenario, folder.path)
-    raise_file_limit(files_needed(most_users(record.scenario)))
+    inputs = find_stored_inputs(record.scenario, folder.path)
+    raise_file_limit(count_needed_files(find_most_users(record.scenario)))
     try:
         with backend.open(record, inputs, launcher=launcher, watch=watch) as target:
             run_trials(folder, target, display)
@@ -144,13 +144,13 @@ def _measure(folder: RunFolder, backend: Place, watch: Watch, progress: Progress
 
 
 @contextmanager
-def _ending(folder: RunFolder) -> Iterator[None]:
+def _record_end(folder: RunFolder) -> Iterator[None]:
     """Record how the run ended. Failures are raised again for the command line."""
     try:
-        with _verdict_first(folder):
+        with _prefer_verdict(folder):
             yield
     except RunTimeoutError as error:
-        reason = told_in_full(error)  # not raised: complete trials get a report, with this reason
+        reason = format_error(error)  # not raised: complete trials get a report, with this reason
         folder.finish(status="interrupted", exit_code=error.exit_code, reason=reason, cleanup_ok=error.clean)
     except MeshbenchError as error:
         status: RunStatus = "interrupted" if isinstance(error, Interrupted) else "failed"
@@ -164,18 +164,18 @@ def _ending(folder: RunFolder) -> Iterator[None]:
         folder.finish(status="failed", exit_code=1, reason=reason, cleanup_ok=is_clean(error))
         raise
     else:
-        verdict = verdict_of_trials(counted_records(folder))
+        verdict = judge_trials(list_counted_records(folder))
         status, exit_code = ("complete", 0) if verdict is None else ("invalid", verdict.exit_code)
         folder.finish(status=status, exit_code=exit_code, cleanup_ok=True)
 
 
 @contextmanager
-def _verdict_first(folder: RunFolder) -> Iterator[None]:
+def _prefer_verdict(folder: RunFolder) -> Iterator[None]:
     """Raise the failure of invalid trials in place of LeftoversError, which is added to it as a note."""
     try:
         yield
     except LeftoversError as left:
-        verdict = verdict_of_trials(counted_records(folder))
+        verdict = judge_trials(list_counted_records(folder))
         if verdict is None:
             raise
         invalid = verdict("not every trial is valid")
@@ -183,12 +183,12 @@ def _verdict_first(folder: RunFolder) -> Iterator[None]:
         raise invalid from left
 
 
-def counted_records(folder: RunFolder) -> tuple[TrialRecord, ...]:
+def list_counted_records(folder: RunFolder) -> tuple[TrialRecord, ...]:
     """Return the records of complete trials, without those of blocks that were rerun."""
     return tuple(one for one in folder.trial_records() if one.block not in folder.record.plan.again)
 
 
-def verdict_of_trials(records: tuple[TrialRecord, ...]) -> type[ProofError | InvalidMeasurementError] | None:
+def judge_trials(records: tuple[TrialRecord, ...]) -> type[ProofError | InvalidMeasurementError] | None:
     """Return the class of the trials' failure, a proof or a measurement; None where all are valid."""
     reasons = [reason for record in records for reason in record.reasons]
     if any(reason.startswith("proof") for reason in reasons):

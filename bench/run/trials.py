@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from bench.analysis.trial_summary import Headline, headline
-from bench.analysis.validity import check_trial, may_pass
+from bench.analysis.trial_summary import Headline, make_headline
+from bench.analysis.validity import check_trial, is_retryable
 from bench.errors import ClusterError, DeployError, InvalidMeasurementError, MeshbenchError, ProofError
 from bench.load.generator import LoadOutcome, Progress
 from bench.meshes.equalise import equal_evidence
@@ -21,17 +21,17 @@ from bench.targets import Deployment, Target
 from bench.verification.evidence import is_of_pages
 
 
-class Show(Protocol):
+class ProgressListener(Protocol):
     """A display or log of a run's progress."""
 
     def phase(self, trial: Trial, phase: str) -> None:
-        """Show that a trial enters a phase."""
+        """ProgressListener that a trial enters a phase."""
 
     def progress(self, trial: Trial, progress: Progress) -> None:
         """Show the progress of a trial's load."""
 
     def done(self, record: TrialRecord, figures: Headline) -> None:
-        """Show that a trial is stored."""
+        """ProgressListener that a trial is stored."""
 
     def extend(self, plan: Plan) -> None:
         """Use a plan with more trials, as for reruns."""
@@ -40,35 +40,35 @@ class Show(Protocol):
         """Restore what the display changed."""
 
 
-def run_trials(folder: RunFolder, target: Target, show: Show) -> None:
+def run_trials(folder: RunFolder, target: Target, show: ProgressListener) -> None:
     """Run the missing trials of the folder's plan in the planned order; then rerun invalid blocks, where the scenario
     has `rerun_invalid`."""
     _run_missing(folder, target, show)
-    if blocks := spoilt_blocks(folder):
+    if blocks := find_blocks_to_rerun(folder):
         folder.update(plan=folder.record.plan.with_rerun(blocks))
         show.extend(folder.record.plan)
         _run_missing(folder, target, show)
 
 
-def spoilt_blocks(folder: RunFolder) -> tuple[int, ...]:
+def find_blocks_to_rerun(folder: RunFolder) -> tuple[int, ...]:
     """Return the blocks to rerun: those with an invalid trial, unless its reason is permanent, such as a policy that
     denies requests or too many users for one client."""
     plan = folder.record.plan
     if not folder.record.scenario.reruns_invalid:
         return ()
     invalid = [record for record in folder.trial_records() if record.reasons and record.block <= plan.blocks]
-    permanent = {record.block for record in invalid if not may_pass(record.reasons)}
+    permanent = {record.block for record in invalid if not is_retryable(record.reasons)}
     return tuple(sorted({record.block for record in invalid} - permanent - set(plan.again)))
 
 
-def _run_missing(folder: RunFolder, target: Target, show: Show) -> None:
+def _run_missing(folder: RunFolder, target: Target, show: ProgressListener) -> None:
     finished = {entry.folder for entry in folder.record.trials}
     for trial in folder.record.plan.trials:
         if trial.folder not in finished:
             run_trial(folder, trial, target=target, show=show)
 
 
-def run_trial(folder: RunFolder, trial: Trial, *, target: Target, show: Show) -> None:
+def run_trial(folder: RunFolder, trial: Trial, *, target: Target, show: ProgressListener) -> None:
     """Run one trial: deploy, prove, load, prove again, store."""
     started_at = datetime.now(UTC)
     record: TrialRecord | None = None
@@ -76,11 +76,11 @@ def run_trial(folder: RunFolder, trial: Trial, *, target: Target, show: Show) ->
         with folder.draft(trial) as draft, ExitStack() as at_end:
             show.phase(trial, "deploy")
             with target.deploy(trial, draft) as deployment:
-                record, proof, figures = _measured(
+                record, proof, figures = _measure_trial(
                     deployment, trial, draft, folder=folder, show=show, started_at=started_at
                 )
                 # keep the trial also when a signal or a failure ends the removal that follows
-                at_end.callback(_keep, folder, draft, record=record, proof=proof, figures=figures, show=show)
+                at_end.callback(_store_trial, folder, draft, record=record, proof=proof, figures=figures, show=show)
     except (ClusterError, DeployError) as error:
         if record is None or not record.reasons:
             raise
@@ -88,32 +88,44 @@ def run_trial(folder: RunFolder, trial: Trial, *, target: Target, show: Show) ->
         raise InvalidMeasurementError(f"{trial.folder} is invalid, and the run cannot continue: {error}") from error
 
 
-def _keep(
-    folder: RunFolder, draft: Path, *, record: TrialRecord, proof: ProofRecord, figures: Headline, show: Show
+def _store_trial(
+    folder: RunFolder,
+    draft: Path,
+    *,
+    record: TrialRecord,
+    proof: ProofRecord,
+    figures: Headline,
+    show: ProgressListener,
 ) -> None:
     folder.keep(draft, record, proof)
     show.done(record, figures)
 
 
-def _measured(
-    deployment: Deployment, trial: Trial, draft: Path, *, folder: RunFolder, show: Show, started_at: datetime
+def _measure_trial(
+    deployment: Deployment,
+    trial: Trial,
+    draft: Path,
+    *,
+    folder: RunFolder,
+    show: ProgressListener,
+    started_at: datetime,
 ) -> tuple[TrialRecord, ProofRecord, Headline]:
     show.phase(trial, "prove")
-    before = _proven(deployment, trial, draft, scenario=folder.record.scenario)
+    before = _prove_before_load(deployment, trial, draft, scenario=folder.record.scenario)
     show.phase(trial, "load")
-    load = _loaded(deployment, trial, draft, folder=folder, show=show, started_at=started_at)
+    load = _send_load(deployment, trial, draft, folder=folder, show=show, started_at=started_at)
     show.phase(trial, "prove again")
-    after = _afterwards(deployment, load, draft)
+    after = _read_state_after_load(deployment, load, draft)
     equal = equal_evidence(after.path, folder.record.scenario.equalise)
-    record = _record(folder.record.scenario, trial, load, restarts=after.restarts, started_at=started_at)
+    record = _make_record(folder.record.scenario, trial, load, restarts=after.restarts, started_at=started_at)
     record = record.model_copy(update={"images": after.images})
     proof = ProofRecord(trial=trial.folder, before=before, after=(*after.evidence, *equal), data_path=after.path)
-    judged = _judged(record, load, proof, draft=draft, warnings=after.warnings)
-    return judged, proof, headline(judged, load.samples)
+    judged = _judge_trial(record, load, proof, draft=draft, warnings=after.warnings)
+    return judged, proof, make_headline(judged, load.samples)
 
 
 @dataclass(frozen=True, slots=True)
-class _Afterwards:
+class _AfterLoad:
     """The state of a deployment after its load; `warnings` has the failure that kept it from being read."""
 
     evidence: tuple[Evidence, ...] = ()
@@ -123,16 +135,18 @@ class _Afterwards:
     warnings: tuple[str, ...] = ()
 
 
-def _afterwards(deployment: Deployment, load: LoadOutcome, draft: Path) -> _Afterwards:
+def _read_state_after_load(deployment: Deployment, load: LoadOutcome, draft: Path) -> _AfterLoad:
     """Read a deployment's state after its load. A failure becomes a warning, since the samples are complete."""
     try:
         evidence, restarts, images = deployment.prove(load), deployment.restarts(), deployment.images()
-        return _Afterwards(evidence, restarts, images, None if restarts else deployment.data_path(draft))
+        return _AfterLoad(evidence, restarts, images, None if restarts else deployment.data_path(draft))
     except (ClusterError, DeployError) as error:
-        return _Afterwards(warnings=(f"the state after the load could not be read: {error}",))
+        return _AfterLoad(warnings=(f"the state after the load could not be read: {error}",))
 
 
-def _proven(deployment: Deployment, trial: Trial, draft: Path, *, scenario: Scenario) -> tuple[Evidence, ...]:
+def _prove_before_load(
+    deployment: Deployment, trial: Trial, draft: Path, *, scenario: Scenario
+) -> tuple[Evidence, ...]:
     """Prove a deployment before its load. Raises ProofError, except where the configuration's own manifests deny the
     page: that is what its name says, and its load reports it."""
     evidence = deployment.prove()
@@ -147,8 +161,14 @@ def _proven(deployment: Deployment, trial: Trial, draft: Path, *, scenario: Scen
     return evidence
 
 
-def _loaded(
-    deployment: Deployment, trial: Trial, draft: Path, *, folder: RunFolder, show: Show, started_at: datetime
+def _send_load(
+    deployment: Deployment,
+    trial: Trial,
+    draft: Path,
+    *,
+    folder: RunFolder,
+    show: ProgressListener,
+    started_at: datetime,
 ) -> LoadOutcome:
     """Send the load. When it is interrupted, its record stays in the draft with that status."""
     partial: list[LoadOutcome] = []
@@ -156,13 +176,13 @@ def _loaded(
         return deployment.load(draft, show=lambda progress: show.progress(trial, progress), kept=partial.append)
     except MeshbenchError as error:
         for load in partial:
-            record = _record(folder.record.scenario, trial, load, restarts=(), started_at=started_at)
+            record = _make_record(folder.record.scenario, trial, load, restarts=(), started_at=started_at)
             cut = record.model_copy(update={"status": "interrupted", "reasons": (f"interrupted: {error}",)})
             write_record(draft / "trial.json", cut)
         raise
 
 
-def _record(
+def _make_record(
     scenario: Scenario, trial: Trial, load: LoadOutcome, *, restarts: tuple[str, ...], started_at: datetime
 ) -> TrialRecord:
     load_settings = scenario.load_of(trial.configuration)
@@ -185,7 +205,7 @@ def _record(
     )
 
 
-def _judged(
+def _judge_trial(
     record: TrialRecord, load: LoadOutcome, proof: ProofRecord, *, draft: Path, warnings: tuple[str, ...]
 ) -> TrialRecord:
     issues = check_trial(record, load.samples, read_resources(draft / "resources.parquet"), proof)

@@ -8,7 +8,7 @@ from bench.scenario.model import Scenario
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class Comparison:
     """A configuration, its reference, and whether the scenario names the pair in `contrasts`."""
 
     configuration: str
@@ -16,27 +16,27 @@ class Compared:
     named: bool = False
 
 
-def compared(scenario: Scenario) -> tuple[Compared, ...]:
+def list_comparisons(scenario: Scenario) -> tuple[Comparison, ...]:
     """Return all pairs, each once; a step of a mesh that the scenario names is a named pair."""
-    named = [Compared(pair.configuration, pair.reference, named=True) for pair in scenario.contrasts]
+    named = [Comparison(pair.configuration, pair.reference, named=True) for pair in scenario.contrasts]
     known = {frozenset((pair.configuration, pair.reference)) for pair in named}
-    steps = (pair for pair in _steps(scenario) if frozenset((pair.configuration, pair.reference)) not in known)
-    return (*_with_reference(scenario), *named, *steps)
+    steps = (pair for pair in _list_steps(scenario) if frozenset((pair.configuration, pair.reference)) not in known)
+    return (*_list_with_reference(scenario), *named, *steps)
 
 
-def alike(scenario: Scenario, one: str, other: str) -> bool:
+def are_equal(scenario: Scenario, one: str, other: str) -> bool:
     """Check whether two configurations are equal but for their names, so that any difference between them is noise."""
     sides = [scenario.configuration(name).model_dump(exclude={"name", "load"}) for name in (one, other)]
     return sides[0] == sides[1] and scenario.load_of(one) == scenario.load_of(other)
 
 
-def _with_reference(scenario: Scenario) -> Iterator[Compared]:
+def _list_with_reference(scenario: Scenario) -> Iterator[Comparison]:
     for configuration in scenario.configurations if scenario.reference else ():
         if configuration.name != scenario.reference:
-            yield Compared(configuration.name, str(scenario.reference))
+            yield Comparison(configuration.name, str(scenario.reference))
 
 
-def _steps(scenario: Scenario) -> Iterator[Compared]:
+def _list_steps(scenario: Scenario) -> Iterator[Comparison]:
     """Yield each step of a mesh with the step before, in the order of the file; nothing without a reference."""
     if scenario.reference is None:
         return
@@ -44,4 +44,4 @@ def _steps(scenario: Scenario) -> Iterator[Compared]:
         names = [c.name for c in scenario.configurations if c.mesh == mesh]
         for before, step in pairwise(names):
             if scenario.reference not in (step, before):
-                yield Compared(step, before)
+                yield Comparison(step, before)

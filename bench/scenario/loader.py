@@ -10,23 +10,23 @@ from typing import Final
 from pydantic import ValidationError
 
 from bench.errors import InputError, Problem
-from bench.files.folders import manifest_files, shipped
-from bench.files.validation import Mistake, mistakes, shown
-from bench.files.yaml_source import Document, did_you_mean, dotted, read_documents
+from bench.files.folders import find_shipped, list_manifest_files
+from bench.files.validation import InvalidField, format_value, list_invalid_fields
+from bench.files.yaml_source import Document, format_path, format_suggestion, read_documents
 from bench.scenario.model import Scenario
-from bench.scenario.overrides import Change, Overrides, apply, entries
-from bench.scenario.renames import new_key, rename_keys, rename_path, renamed_in, warn_deprecated
+from bench.scenario.overrides import Change, Overrides, apply_overrides, list_configurations
+from bench.scenario.renames import find_new_key, find_renamed, rename_keys, rename_path, warn_deprecated
 from bench.scenario.types import Source, find_locustfile, find_manifests
 
 NO_OVERRIDES: Final = Overrides()
 
 
-def shipped_scenarios() -> tuple[str, ...]:
+def list_shipped_scenarios() -> tuple[str, ...]:
     """Return the names of the shipped scenarios."""
-    return tuple(sorted(path.stem for path in shipped("scenarios").glob("*.yaml")))
+    return tuple(sorted(path.stem for path in find_shipped("scenarios").glob("*.yaml")))
 
 
-def scenario_path(name_or_path: str) -> Path:
+def find_scenario(name_or_path: str) -> Path:
     """Return the file of a shipped scenario (`istio-policies`), or the path as given (`./mine.yaml`, `mine.yaml`).
 
     Raises InputError for an unknown name.
@@ -34,13 +34,13 @@ def scenario_path(name_or_path: str) -> Path:
     path = Path(name_or_path)
     if "/" in name_or_path or path.suffix:
         return path
-    names = shipped_scenarios()
+    names = list_shipped_scenarios()
     if name_or_path not in names:
         raise InputError(
-            f"unknown scenario {shown(name_or_path)}{did_you_mean(name_or_path, names)}"
+            f"unknown scenario {format_value(name_or_path)}{format_suggestion(name_or_path, names)}"
             f" (shipped: {', '.join(names)}; give your own as a path, such as ./{path.name or 'mine'}.yaml)"
         )
-    return shipped("scenarios") / f"{name_or_path}.yaml"
+    return find_shipped("scenarios") / f"{name_or_path}.yaml"
 
 
 def load_scenario(name_or_path: str, overrides: Overrides = NO_OVERRIDES) -> Scenario:
@@ -48,34 +48,34 @@ def load_scenario(name_or_path: str, overrides: Overrides = NO_OVERRIDES) -> Sce
 
     Raises InputError with every problem: of the file as `file:line: path`, of an override under its option.
     """
-    return _read(scenario_path(name_or_path), overrides)
+    return _read_scenario(find_scenario(name_or_path), overrides)
 
 
 def validate_file(path: Path) -> tuple[Problem, ...]:
     """Return the problems of one scenario file, none where it is valid."""
     try:
-        _read(path, NO_OVERRIDES)
+        _read_scenario(path, NO_OVERRIDES)
     except InputError as error:
         return error.problems
     return ()
 
 
-def _read(path: Path, overrides: Overrides) -> Scenario:
-    document = _rename_keys(_only_document(path))
-    changed = apply(overrides, document.value)
-    names = (entry.get("name") for entry in entries(changed.data))
+def _read_scenario(path: Path, overrides: Overrides) -> Scenario:
+    document = _rename_old_keys(_read_document(path))
+    changed = apply_overrides(overrides, document.value)
+    names = (entry.get("name") for entry in list_configurations(changed.data))
     source = Source(path.parent, tuple(name for name in names if isinstance(name, str)))
     try:
         scenario = Scenario.model_validate(changed.data, context=source, by_alias=True, by_name=False)
     except ValidationError as error:
-        invalid = tuple(_problem(one, document, changed.changes) for one in mistakes(error, Scenario))
+        invalid = tuple(_locate_problem(one, document, changed.changes) for one in list_invalid_fields(error, Scenario))
         raise InputError((*changed.problems, *invalid)) from None
     if changed.problems:
         raise InputError(changed.problems)
     return scenario.shortened() if scenario.quick else scenario
 
 
-def _only_document(path: Path) -> Document:
+def _read_document(path: Path) -> Document:
     documents = read_documents(path)
     if len(documents) != 1:
         count = f"{len(documents)} YAML documents" if documents else "nothing"
@@ -83,20 +83,20 @@ def _only_document(path: Path) -> Document:
     return documents[0]
 
 
-def _rename_keys(document: Document) -> Document:
+def _rename_old_keys(document: Document) -> Document:
     """Rename old keys, with a warning each. Raises InputError for a key that has both names."""
-    old = renamed_in(document.lines)
+    old = find_renamed(document.lines)
     both = [loc for loc in old if rename_path(loc) in document.lines]
     if both:
         message = "is the old name of {}, which is given, too; leave it out"
-        raise InputError([document.problem(loc, message.format(new_key(loc))) for loc in both])
+        raise InputError([document.problem(loc, message.format(find_new_key(loc))) for loc in both])
     for loc in old:
-        warn_deprecated(f"{document.file}:{document.line_of(loc)}: {dotted(loc)}", dotted(rename_path(loc)))
+        warn_deprecated(f"{document.file}:{document.line_of(loc)}: {format_path(loc)}", format_path(rename_path(loc)))
     lines = {rename_path(loc): line for loc, line in document.lines.items()}
     return Document(document.file, rename_keys(document.value), lines)
 
 
-def _problem(error: Mistake, document: Document, changes: tuple[Change, ...]) -> Problem:
+def _locate_problem(error: InvalidField, document: Document, changes: tuple[Change, ...]) -> Problem:
     """Locate an invalid field where the user wrote it: in the last override that gave it, else in the file."""
     path = tuple(map(str, error.loc))
     for change in reversed(changes):
@@ -121,17 +121,17 @@ class Inputs:
     def copy_to(self, run: Path) -> None:
         """Copy the manifests, and no other files, into `manifests/` and `locustfile.py` of a run's folder."""
         for name, source in self.manifests.items():
-            for file in manifest_files(source):
-                copy = run / _MANIFESTS / _flat(name) / file.relative_to(source)
+            for file in list_manifest_files(source):
+                copy = run / _MANIFESTS / _flatten_name(name) / file.relative_to(source)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, copy)
         shutil.copyfile(self.locustfile, run / _LOCUSTFILE)
 
 
-def inputs_of(scenario: Scenario, source: str) -> Inputs:
+def find_inputs(scenario: Scenario, source: str) -> Inputs:
     """Find the files that a scenario names, in the folder of its file or among the shipped. `source` is its name or
     path."""
-    folder = scenario_path(source).parent
+    folder = find_scenario(source).parent
     names = {name for configuration in scenario.configurations for name in configuration.manifests}
     return Inputs(
         manifests={name: find_manifests(name, folder) for name in sorted(names)},
@@ -139,24 +139,24 @@ def inputs_of(scenario: Scenario, source: str) -> Inputs:
     )
 
 
-def stored_inputs(scenario: Scenario, run: Path) -> Inputs:
+def find_stored_inputs(scenario: Scenario, run: Path) -> Inputs:
     """Find the same files in a run's folder."""
     names = {name for configuration in scenario.configurations for name in configuration.manifests}
-    return Inputs({name: _stored(name, run) for name in sorted(names)}, run / _LOCUSTFILE)
+    return Inputs({name: _find_stored_folder(name, run) for name in sorted(names)}, run / _LOCUSTFILE)
 
 
-def lie_apart(inputs: Inputs) -> bool:
+def are_disjoint(inputs: Inputs) -> bool:
     """Check that no folder of manifests is inside another. Runs of older versions may have such folders, of which they
     applied the outer one without the inner one."""
     return not any(one.is_relative_to(other) for one, other in permutations(inputs.manifests.values(), 2))
 
 
-def _stored(name: str, run: Path) -> Path:
+def _find_stored_folder(name: str, run: Path) -> Path:
     """Find a folder of manifests in a run's folder: runs of older versions have `a/b` as a folder in a folder."""
-    flat = run / _MANIFESTS / _flat(name)
+    flat = run / _MANIFESTS / _flatten_name(name)
     return flat if flat.is_dir() else run / _MANIFESTS / name
 
 
-def _flat(name: str) -> str:
+def _flatten_name(name: str) -> str:
     """Name a folder so that none is inside another, whose files would count as its own: `istio+policies`."""
     return name.replace("/", "+")  # which no name contains

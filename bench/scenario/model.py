@@ -46,26 +46,28 @@ from bench.scenario.types import (
 from bench.units import format_duration
 
 Names = tuple[str, str]  # a configuration and its reference
-Place = tuple[int | str, ...]
+FieldPath = tuple[int | str, ...]
 
 
-def refuse_idle_pairs(pairs: Sequence[Names], *, known: Sequence[str], reference: str | None) -> None:
+def reject_idle_pairs(pairs: Sequence[Names], *, known: Sequence[str], reference: str | None) -> None:
     """Raise ValidationError for pairs of unknown names, of a configuration with itself, and those compared anyway."""
     details = [
         InitErrorDetails(type=PydanticCustomError("value_error", "{error}", {"error": text}), loc=path, input=pairs)
-        for path, text in _wrong(pairs, known, reference)
+        for path, text in _find_pair_problems(pairs, known, reference)
     ]
     if details:
         raise ValidationError.from_exception_data("contrasts", details)
 
 
-def _wrong(pairs: Sequence[Names], known: Sequence[str], reference: str | None) -> Iterator[tuple[Place, str]]:
+def _find_pair_problems(
+    pairs: Sequence[Names], known: Sequence[str], reference: str | None
+) -> Iterator[tuple[FieldPath, str]]:
     """Yield path and message for each invalid pair; a pair is the same in either direction."""
     seen: dict[frozenset[str], int] = {}
     for number, names in enumerate(pairs):
         both = frozenset(names)
         if not both <= set(known):
-            yield from _unknown(number, names, known)
+            yield from _find_unknown_names(number, names, known)
         elif len(both) < 2:
             yield (number, "reference"), f"{names[0]} would be compared with itself; name another configuration"
         elif both in seen:
@@ -75,7 +77,7 @@ def _wrong(pairs: Sequence[Names], known: Sequence[str], reference: str | None) 
         seen.setdefault(both, number)
 
 
-def _unknown(number: int, names: Names, known: Sequence[str]) -> Iterator[tuple[Place, str]]:
+def _find_unknown_names(number: int, names: Names, known: Sequence[str]) -> Iterator[tuple[FieldPath, str]]:
     for side, name in zip(("configuration", "reference"), names, strict=True):
         if name not in known:
             yield (number, side), f"{name} is not a configuration (configurations: {', '.join(known)})"
@@ -158,16 +160,16 @@ class Load(Section):
     @field_validator("duration_s")
     @classmethod
     def _check_length(cls, duration_s: float, info: ValidationInfo) -> float:
-        _refuse_short(duration_s, info.data.get("warmup_s", 0.0))
+        _reject_short_window(duration_s, info.data.get("warmup_s", 0.0))
         return duration_s
 
     @model_validator(mode="after")
     def _check_default_length(self) -> Self:
-        _refuse_short(self.duration_s, self.warmup_s)
+        _reject_short_window(self.duration_s, self.warmup_s)
         return self
 
 
-def _refuse_short(duration_s: float, warmup_s: float) -> None:
+def _reject_short_window(duration_s: float, warmup_s: float) -> None:
     if duration_s < warmup_s:
         raise ValueError(
             f"the window ({format_duration(duration_s)}) is shorter than the warm-up ({format_duration(warmup_s)});"
@@ -299,7 +301,7 @@ class Scenario(Section):
     @field_validator("reference")
     @classmethod
     def _check_reference(cls, reference: str | None, info: ValidationInfo) -> str | None:
-        known = _known_names(info)
+        known = _list_known_names(info)
         if reference is not None and reference not in known:
             raise ValueError(f"{reference} is not a configuration (configurations: {', '.join(known)})")
         return reference
@@ -308,7 +310,7 @@ class Scenario(Section):
     @classmethod
     def _check_contrasts(cls, contrasts: tuple[Pair, ...], info: ValidationInfo) -> tuple[Pair, ...]:
         pairs = [(pair.configuration, pair.reference) for pair in contrasts]
-        refuse_idle_pairs(pairs, known=_known_names(info), reference=info.data.get("reference"))
+        reject_idle_pairs(pairs, known=_list_known_names(info), reference=info.data.get("reference"))
         return contrasts
 
     @field_validator("equalise")
@@ -344,7 +346,7 @@ class Scenario(Section):
         return self.model_copy(update={"load": self.load.model_copy(update=times)})
 
 
-def _known_names(info: ValidationInfo) -> tuple[str, ...]:
+def _list_known_names(info: ValidationInfo) -> tuple[str, ...]:
     """Return the configurations' names, also where one of them is invalid otherwise."""
     known = tuple(configuration.name for configuration in info.data.get("configurations", ()))
     return info.context.names if not known and isinstance(info.context, Source) else known

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bench.errors import InputError, Problem
-from bench.files.validation import shown
+from bench.files.validation import format_value
 from bench.files.yaml_source import parse_documents
 from bench.scenario.renames import rename_path, warn_deprecated
 
@@ -54,7 +54,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class ChangedData:
     """A scenario's data with the overrides applied, and the problems of those that could not be."""
 
     data: Any
@@ -62,24 +62,24 @@ class Changed:
     problems: tuple[Problem, ...] = ()
 
 
-def apply(overrides: Overrides, data: Any) -> Changed:
+def apply_overrides(overrides: Overrides, data: Any) -> ChangedData:
     """Apply all overrides to a copy of a scenario file's data."""
     changes: list[Change] = []
     problems: list[Problem] = []
-    for flag, path, text in _given(overrides):
+    for flag, path, text in _list_overrides(overrides):
         try:
             old = tuple(path.split("."))
-            change = Change(flag, tuple(map(str, rename_path(old))), _value(text))
+            change = Change(flag, tuple(map(str, rename_path(old))), _parse_value(text))
             if change.path != old:
                 warn_deprecated(flag, ".".join(change.path))
-            data = _replaced(data, change.path, change.value, above="the scenario")
+            data = _replace_value(data, change.path, change.value, above="the scenario")
             changes.append(change)
         except ValueError as error:
             problems.append(Problem(flag, 0, "", str(error)))
-    return Changed(data, tuple(changes), (*problems, *_unheard(data, changes)))
+    return ChangedData(data, tuple(changes), (*problems, *_find_ineffective(data, changes)))
 
 
-def _given(overrides: Overrides) -> Iterator[tuple[str, str, str]]:
+def _list_overrides(overrides: Overrides) -> Iterator[tuple[str, str, str]]:
     """Yield option, path and value of each override, in the order of their application."""
     for text in overrides.sets:
         path, equals, value = text.partition("=")
@@ -90,7 +90,7 @@ def _given(overrides: Overrides) -> Iterator[tuple[str, str, str]]:
             yield f"--{name}", path, str(value)
 
 
-def _value(text: str) -> Any:
+def _parse_value(text: str) -> Any:
     """Parse a YAML scalar, or a list of scalars. Raises ValueError for anything else."""
     try:
         documents = parse_documents(text, file="value")
@@ -99,7 +99,7 @@ def _value(text: str) -> Any:
     if not documents:
         raise ValueError("has no value; write PATH=VALUE, such as load.users=50")
     if len(documents) > 1 or not _is_plain(documents[0].value):
-        raise ValueError(f"must be one value or a list of values, not {shown(text)}")
+        raise ValueError(f"must be one value or a list of values, not {format_value(text)}")
     return documents[0].value
 
 
@@ -108,7 +108,7 @@ def _is_plain(value: Any) -> bool:
     return not any(isinstance(part, dict | list) for part in parts)
 
 
-def _replaced(data: Any, path: tuple[str, ...], value: Any, *, above: str) -> Any:
+def _replace_value(data: Any, path: tuple[str, ...], value: Any, *, above: str) -> Any:
     """Copy `data` with another value at `path`; `above` is the name of `data` for messages."""
     if not path:
         return value
@@ -116,20 +116,20 @@ def _replaced(data: Any, path: tuple[str, ...], value: Any, *, above: str) -> An
     if isinstance(data, list):
         indices = {str(index): index for index in range(len(data))}
         if head not in indices:
-            raise ValueError(f"{above} has {len(data)} entries, counted from 0, and no {shown(head)}")
-        below = _replaced(data[indices[head]], rest, value, above=head)
+            raise ValueError(f"{above} has {len(data)} entries, counted from 0, and no {format_value(head)}")
+        below = _replace_value(data[indices[head]], rest, value, above=head)
         return [*data[: indices[head]], below, *data[indices[head] + 1 :]]
     if not isinstance(data, dict | None):
-        raise ValueError(f"{above} is {shown(data)}, which has no keys")
+        raise ValueError(f"{above} is {format_value(data)}, which has no keys")
     known = data or {}
-    return {**known, head: _replaced(known.get(head), rest, value, above=head)}
+    return {**known, head: _replace_value(known.get(head), rest, value, above=head)}
 
 
-def _unheard(data: Any, changes: list[Change]) -> Iterator[Problem]:
+def _find_ineffective(data: Any, changes: list[Change]) -> Iterator[Problem]:
     """Yield a problem for each option without effect on configurations that have their own value of the key."""
     for change in changes:
         key = change.path[-1]
-        own = tuple(_with_own(data, key)) if change.flag in {"--users", "--rate"} else ()
+        own = tuple(_list_names_with_own(data, key)) if change.flag in {"--users", "--rate"} else ()
         if own:
             yield change.problem(
                 f"has no effect on {', '.join(own)}, which have their own {key}; leave {change.flag} out,"
@@ -137,13 +137,13 @@ def _unheard(data: Any, changes: list[Change]) -> Iterator[Problem]:
             )
 
 
-def _with_own(data: Any, key: str) -> Iterator[str]:
-    for entry in entries(data):
+def _list_names_with_own(data: Any, key: str) -> Iterator[str]:
+    for entry in list_configurations(data):
         if isinstance(entry.get("load"), dict) and key in entry["load"]:
             yield str(entry.get("name"))
 
 
-def entries(data: Any) -> tuple[dict[str, Any], ...]:
+def list_configurations(data: Any) -> tuple[dict[str, Any], ...]:
     """Return the configurations in a scenario's unchecked data, none where it has no list of them."""
     found = data.get("configurations") if isinstance(data, dict) else None
     return tuple(entry for entry in found if isinstance(entry, dict)) if isinstance(found, list) else ()

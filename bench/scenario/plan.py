@@ -72,40 +72,40 @@ def make_plan(scenario: Scenario, seed: int) -> Plan:
     draw = random.Random(seed)  # noqa: S311  # an order, no secret
     names = [configuration.name for configuration in scenario.configurations]
     draw.shuffle(names)
-    method, order = _choose(len(names), scenario.repeats)(scenario.repeats, len(names), draw)
+    method, order = _choose_method(len(names), scenario.repeats)(scenario.repeats, len(names), draw)
     blocks = tuple(tuple(names[place] for place in block) for block in order)
     return Plan(seed=seed, method=method, order=blocks)
 
 
-def expected_seconds(scenario: Scenario, plan: Plan) -> float:
+def estimate_seconds(scenario: Scenario, plan: Plan) -> float:
     """Return the time of windows, warm-ups and deployments in seconds."""
     loads = [scenario.load_of(trial.configuration) for trial in plan.trials]
     return sum(load.warmup_s + load.duration_s + _SECONDS_PER_DEPLOYMENT for load in loads)
 
 
-def most_users(scenario: Scenario) -> int:
+def find_most_users(scenario: Scenario) -> int:
     """Return the users of the configuration that has most."""
     return max(scenario.load_of(configuration.name).users for configuration in scenario.configurations)
 
 
-def _choose(count: int, blocks: int) -> Callable[[int, int, random.Random], tuple[str, Order]]:
+def _choose_method(count: int, blocks: int) -> Callable[[int, int, random.Random], tuple[str, Order]]:
     if count == 1:
-        return _alone
+        return _order_one
     if count == 2:
-        return _mirrored
-    return _balanced if count % 2 and blocks % 3 == 0 else _shuffled
+        return _order_two
+    return _order_balanced if count % 2 and blocks % 3 == 0 else _order_at_random
 
 
-def _alone(blocks: int, _count: int, _draw: random.Random) -> tuple[str, Order]:
+def _order_one(blocks: int, _count: int, _draw: random.Random) -> tuple[str, Order]:
     return "one configuration: nothing to order", ((0,),) * blocks
 
 
-def _mirrored(blocks: int, _count: int, _draw: random.Random) -> tuple[str, Order]:
+def _order_two(blocks: int, _count: int, _draw: random.Random) -> tuple[str, Order]:
     method = "two configurations in turn, each block the mirror of the one before (ABBAAB)"
     return method, tuple((block % 2, 1 - block % 2) for block in range(blocks))
 
 
-def _balanced(blocks: int, count: int, _draw: random.Random) -> tuple[str, Order]:
+def _order_balanced(blocks: int, count: int, _draw: random.Random) -> tuple[str, Order]:
     """Return three orders in which the positions of every configuration have the same sum: a steady drift cancels.
 
     The second order moves every position by just over half a turn. The third takes the rest of the sum, which is a
@@ -119,5 +119,5 @@ def _balanced(blocks: int, count: int, _draw: random.Random) -> tuple[str, Order
     return "three balanced orders: every configuration has the same mean position", square * (blocks // 3)
 
 
-def _shuffled(blocks: int, count: int, draw: random.Random) -> tuple[str, Order]:
+def _order_at_random(blocks: int, count: int, draw: random.Random) -> tuple[str, Order]:
     return "random within each block", tuple(tuple(draw.sample(range(count), count)) for _ in range(blocks))

@@ -10,14 +10,14 @@ from typing import Any, Final
 
 SCENARIO_KEYS: Final[dict[str, str]] = {"again": "rerun_invalid"}
 """Path of the old key in a scenario (`load.pause`, `configurations.*.tier`) -> new name of its last part. A key that is
-a condition of the gate's history keeps its old name in the hash (`bench.analysis.history.conditions`)."""
+a condition of the gate's history keeps its old name in the hash (`bench.analysis.history.read_conditions`)."""
 OPTIONS: Final[dict[str, str]] = {}
 """Old option -> new one, of every command: `--old` -> `--new`."""
 
 _Loc = tuple[str | int, ...]
 
 
-def new_key(loc: _Loc) -> str | None:
+def find_new_key(loc: _Loc) -> str | None:
     """Look up the new name of the key at `loc`, a path of old or new names; None where it was not renamed."""
     parts = ("*" if isinstance(part, int) or part.isdigit() else part for part in loc)
     return SCENARIO_KEYS.get(".".join(parts))
@@ -25,7 +25,7 @@ def new_key(loc: _Loc) -> str | None:
 
 def rename_path(loc: _Loc) -> _Loc:
     """Translate every renamed key on a path."""
-    return tuple(new_key(loc[: place + 1]) or part for place, part in enumerate(loc))
+    return tuple(find_new_key(loc[: place + 1]) or part for place, part in enumerate(loc))
 
 
 def rename_keys(data: Any, loc: _Loc = ()) -> Any:
@@ -36,15 +36,15 @@ def rename_keys(data: Any, loc: _Loc = ()) -> Any:
         return data
     made: dict[Any, Any] = {}
     for key, value in data.items():
-        new = new_key((*loc, key)) if isinstance(key, str) else None
+        new = find_new_key((*loc, key)) if isinstance(key, str) else None
         if new is None or new not in data:
             made[new or key] = rename_keys(value, (*loc, key))
     return made
 
 
-def renamed_in(locs: Iterable[_Loc]) -> tuple[_Loc, ...]:
+def find_renamed(locs: Iterable[_Loc]) -> tuple[_Loc, ...]:
     """Filter the paths whose last key has an old name."""
-    return tuple(loc for loc in locs if loc and new_key(loc))
+    return tuple(loc for loc in locs if loc and find_new_key(loc))
 
 
 def rename_options(arguments: Sequence[str]) -> list[str]:

@@ -26,9 +26,9 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from bench.application.bookinfo.settings import VERSIONS
-from bench.files.folders import SUFFIXES, Kind, files_below, manifest_files, shipped, unread_files
-from bench.files.validation import NAME_PATTERN, PLACE_PATTERN, shown
-from bench.files.yaml_source import did_you_mean
+from bench.files.folders import SUFFIXES, Kind, find_shipped, list_manifest_files, list_unread_files, walk_files
+from bench.files.validation import NAME_PATTERN, PLACE_PATTERN, format_value
+from bench.files.yaml_source import format_suggestion
 from bench.units import (
     DURATION_PATTERN,
     PERCENT_PATTERN,
@@ -78,17 +78,17 @@ class Quantity:
     def read(self, value: object, info: ValidationInfo) -> object:
         """Parse a text and check its bounds; a bare number is accepted only outside scenario files."""
         if isinstance(info.context, Source) and not isinstance(value, str):
-            raise ValueError(f"must be text with a unit ({self.title}), not {shown(value)}")
+            raise ValueError(f"must be text with a unit ({self.title}), not {format_value(value)}")
         number = self._number(value) if isinstance(value, str) else value
         if isinstance(number, int | float) and not self.parse(self.low) <= number <= self.parse(self.high):
-            raise ValueError(f"{shown(value)} is out of bounds ({self.title})")
+            raise ValueError(f"{format_value(value)} is out of bounds ({self.title})")
         return number
 
     def _number(self, text: str) -> float:
         try:
             return self.parse(text)
         except ValueError:
-            raise ValueError(f"{shown(text)} is not a {self.kind} with a unit ({self.title})") from None
+            raise ValueError(f"{format_value(text)} is not a {self.kind} with a unit ({self.title})") from None
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.with_info_before_validator_function(self.read, handler(source))
@@ -99,11 +99,11 @@ class Quantity:
         return {"type": "string", "title": self.title, "pattern": f"^{self.pattern}$"}
 
 
-def _duration(low: str, high: str) -> Quantity:
+def _make_duration(low: str, high: str) -> Quantity:
     return Quantity("duration", low, high, DURATION_PATTERN, parse_duration, format_duration)
 
 
-def _known_version(version: int) -> int:
+def _check_version(version: int) -> int:
     if version != SCHEMA_VERSION:
         raise ValueError(f"this meshbench reads version {SCHEMA_VERSION}, not {version}")
     return version
@@ -118,19 +118,19 @@ def find_manifests(name: str, folder: Path | None) -> Path:
     found = _find("manifests", name, folder)
     if not found.is_dir():
         raise ValueError(f"{name} is not a folder; give the folder of the manifests")
-    if unread := unread_files(found):
-        names = ", ".join(_printable(f"{name}/{path.relative_to(found)}") for path in unread[:_NAMED_AT_MOST])
+    if unread := list_unread_files(found):
+        names = ", ".join(_escape_name(f"{name}/{path.relative_to(found)}") for path in unread[:_NAMED_AT_MOST])
         more = f" and {len(unread) - _NAMED_AT_MOST} more" if len(unread) > _NAMED_AT_MOST else ""
         folders = "; links to folders are not followed: name such a folder itself" * any(map(os.path.isdir, unread))
         raise ValueError(
             f"{names}{more} would not be applied: manifests are {_SUFFIXES}{folders}; move other files elsewhere"
         )
-    if not manifest_files(found):
+    if not list_manifest_files(found):
         raise ValueError(f"{name} contains no manifests ({_SUFFIXES})")
     return found
 
 
-def _printable(name: str) -> str:
+def _escape_name(name: str) -> str:
     """Escape a file name for terminals: control characters, and bytes that are not UTF-8."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
 
@@ -144,51 +144,51 @@ def find_locustfile(name: str, folder: Path | None) -> Path:
 
 
 def _find(kind: Kind, name: str, folder: Path | None) -> Path:
-    roots = [folder, shipped(kind)] if folder else [shipped(kind)]
+    roots = [folder, find_shipped(kind)] if folder else [find_shipped(kind)]
     for root in roots:
         found = root / name
         if os.path.exists(found):  # noqa: PTH110 - Path.exists raises where permission is missing
-            _refuse_escape(found, root)
+            _reject_escape(found, root)
             return found
-    near = did_you_mean(name, _shipped_paths(kind))
+    near = format_suggestion(name, _list_shipped_paths(kind))
     raise ValueError(f"no {name} in the scenario's folder or among the shipped {kind}{near}")
 
 
-def _refuse_escape(found: Path, root: Path) -> None:
+def _reject_escape(found: Path, root: Path) -> None:
     inside = Path(os.path.realpath(root))
-    for path in chain([found], files_below(found)):  # the folder first, so that nothing outside is listed
+    for path in chain([found], walk_files(found)):  # the folder first, so that nothing outside is listed
         if not Path(os.path.realpath(path)).is_relative_to(inside):
-            name = _printable(str(path.relative_to(root)))
+            name = _escape_name(str(path.relative_to(root)))
             raise ValueError(f"{name} leads out of its folder through a symbolic link")
 
 
-def _shipped_paths(kind: Kind) -> set[str]:
-    root = shipped(kind)
+def _list_shipped_paths(kind: Kind) -> set[str]:
+    root = find_shipped(kind)
     if kind == "locustfiles":
         return {path.stem for path in root.glob("*.py")}
-    return {path.parent.relative_to(root).as_posix() for path in manifest_files(root)}
+    return {path.parent.relative_to(root).as_posix() for path in list_manifest_files(root)}
 
 
-def _has_manifests(path: str, info: ValidationInfo) -> str:
+def _check_manifests(path: str, info: ValidationInfo) -> str:
     if isinstance(info.context, Source):
         find_manifests(path, info.context.folder)
     return path
 
 
-def _has_locustfile(path: str, info: ValidationInfo) -> str:
+def _check_locustfile(path: str, info: ValidationInfo) -> str:
     if isinstance(info.context, Source):
         find_locustfile(path, info.context.folder)
     return path
 
 
-def _known_reviews(value: object) -> object:
+def _check_reviews(value: object) -> object:
     """Check one version of reviews, or a list of several."""
     several = value if isinstance(value, list | tuple) else (value,)
     for one in several:
         if one not in REVIEWS:
             near = difflib.get_close_matches(str(one).lower(), REVIEWS, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise ValueError(f"{shown(one)} is not supported (supported: {', '.join(REVIEWS)}){hint}")
+            raise ValueError(f"{format_value(one)} is not supported (supported: {', '.join(REVIEWS)}){hint}")
     if len(set(several)) < max(len(several), 1):
         raise ValueError("must name at least one version, and each once")
     return value if isinstance(value, str) else tuple(several)
@@ -197,19 +197,19 @@ def _known_reviews(value: object) -> object:
 _REVIEWS_SCHEMA: Final = {"enum": list(REVIEWS), "type": "string"}
 Reviews = Annotated[
     str | tuple[str, ...],
-    BeforeValidator(_known_reviews),
+    BeforeValidator(_check_reviews),
     WithJsonSchema(
         {"anyOf": [_REVIEWS_SCHEMA, {"type": "array", "items": _REVIEWS_SCHEMA, "minItems": 1, "uniqueItems": True}]}
     ),
 ]
-Version = Annotated[int, Strict(), AfterValidator(_known_version), WithJsonSchema({"const": SCHEMA_VERSION})]
+Version = Annotated[int, Strict(), AfterValidator(_check_version), WithJsonSchema({"const": SCHEMA_VERSION})]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Users = Annotated[int, Strict(), Field(ge=1, le=10_000)]
 Repeats = Annotated[int, Strict(), Field(ge=1, le=100)]
 Seed = Annotated[int, Strict(), Field(ge=0, le=2**32 - 1)]
-ThinkTime = Annotated[float, Strict(), _duration("0s", "1h")]
-WarmUp = Annotated[float, Strict(), _duration("0s", "24h")]
-Window = Annotated[float, Strict(), _duration("1s", "24h")]
+ThinkTime = Annotated[float, Strict(), _make_duration("0s", "1h")]
+WarmUp = Annotated[float, Strict(), _make_duration("0s", "24h")]
+Window = Annotated[float, Strict(), _make_duration("1s", "24h")]
 Rate = Annotated[
     float,
     Strict(),
@@ -220,6 +220,6 @@ Margin = Annotated[
     Strict(),
     Quantity("percentage", "0.1%", "100%", PERCENT_PATTERN, parse_percent, lambda share: f"{share * 100:g}%"),
 ]
-ManifestFolder = Annotated[str, Field(pattern=PLACE_PATTERN, max_length=200), AfterValidator(_has_manifests)]
-LocustFile = Annotated[str, Field(pattern=PLACE_PATTERN, max_length=200), AfterValidator(_has_locustfile)]
+ManifestFolder = Annotated[str, Field(pattern=PLACE_PATTERN, max_length=200), AfterValidator(_check_manifests)]
+LocustFile = Annotated[str, Field(pattern=PLACE_PATTERN, max_length=200), AfterValidator(_check_locustfile)]
 Mesh = Literal["none", "istio", "kuma"]

@@ -19,7 +19,7 @@ POLL_S = 0.02
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Watch:
+class CancelToken:
     """Carries signals and the run's time limit to whatever waits."""
 
     def __init__(self) -> None:
@@ -50,10 +50,10 @@ class Watch:
         self.noted_s = self.noted_s or time.monotonic()
 
 
-class Patience(Watch):
+class Shield(CancelToken):
     """Protects work that a first signal must not interrupt, such as a removal; a second signal ends it."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: CancelToken) -> None:
         super().__init__()
         self.signals = watch.signals
 
@@ -64,9 +64,9 @@ class Patience(Watch):
 
 
 @contextmanager
-def watching(timeout_s: float | None = None) -> Iterator[Watch]:
+def catch_signals(timeout_s: float | None = None) -> Iterator[CancelToken]:
     """Catch SIGINT, SIGTERM and SIGHUP during a run, and start its time limit."""
-    watch = Watch()
+    watch = CancelToken()
     if timeout_s is not None:
         watch.deadline = time.monotonic() + timeout_s
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # under nohup, and it stays so
@@ -79,7 +79,9 @@ def watching(timeout_s: float | None = None) -> Iterator[Watch]:
             signal.signal(number, handler)
 
 
-def wait_until(check: Callable[[], T | None], *, timeout_s: float, watch: Watch, poll_s: float = POLL_S) -> T | None:
+def wait_until(
+    check: Callable[[], T | None], *, timeout_s: float, watch: CancelToken, poll_s: float = POLL_S
+) -> T | None:
     """Return the first true result of `check`, or None after `timeout_s` seconds without one."""
     deadline = time.monotonic() + timeout_s
     while True:

@@ -40,7 +40,7 @@ class Holder:
         return max(0.0, time.time() - self.since)
 
 
-def lock_path() -> Path:
+def find_lock_file() -> Path:
     """Return this user's lock file; it is not in TMPDIR, which may differ between shells.
 
     Tests of meshbench name another one in `PATH_VARIABLE`, to run in parallel.
@@ -52,50 +52,52 @@ def lock_path() -> Path:
 
 def read_holder() -> tuple[Holder | None, bool]:
     """Read the holder in the lock file, and whether it is alive."""
-    if not lock_path().exists():
+    if not find_lock_file().exists():
         return None, False
-    with _opened() as file:
-        return _named(file), not _try_lock(file)
+    with _open_file() as file:
+        return _parse_holder(file), not _try_lock(file)
 
 
 @contextmanager
-def machine_lock(run: Path, run_id: str) -> Iterator[None]:
+def hold_host_lock(run: Path, run_id: str) -> Iterator[None]:
     """Hold the host lock for a run. Raises LockedError where another run holds it, or was killed with it."""
-    with _opened() as file:
+    with _open_file() as file:
         if not _try_lock(file):
-            holder = _named(file)
+            holder = _parse_holder(file)
             other = f"{holder.run} (process {holder.pid}, for {holder.age_s:.0f} s)" if holder else "another run"
             raise LockedError(f"this machine is in use by {other}; wait for it to end")
-        dead = _named(file)
+        dead = _parse_holder(file)
         if dead is not None:
             raise LockedError(
                 f"the run {dead.run} (process {dead.pid}, started {dead.age_s:.0f} s ago) was killed before it could "
                 "clean up; hint: run 'meshbench cleanup', then 'meshbench run --resume' or a new run"
             )
-        _name(file, Holder(str(run.resolve()), os.getpid(), time.time(), run_id))
+        _write_holder(file, Holder(str(run.resolve()), os.getpid(), time.time(), run_id))
         try:
             yield
         finally:
-            _clear(file)
+            _clear_file(file)
 
 
 def forget_holder(run_id: str) -> None:
     """Remove a killed run's name from the lock file, after its cleanup."""
-    with _opened() as file:
-        holder = _named(file)
+    with _open_file() as file:
+        holder = _parse_holder(file)
         if holder is not None and holder.name == run_id and _try_lock(file):
-            _clear(file)
+            _clear_file(file)
 
 
-def _opened() -> IO[str]:
+def _open_file() -> IO[str]:
     try:
-        descriptor = os.open(lock_path(), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(find_lock_file(), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise LockedError(f"{lock_path()} cannot be opened: {error.strerror}; remove it or ask its owner") from error
+        raise LockedError(
+            f"{find_lock_file()} cannot be opened: {error.strerror}; remove it or ask its owner"
+        ) from error
     facts = os.fstat(descriptor)
     if facts.st_uid != os.getuid() or not stat.S_ISREG(facts.st_mode):
         os.close(descriptor)
-        raise LockedError(f"{lock_path()} belongs to another user; remove it or ask its owner")
+        raise LockedError(f"{find_lock_file()} belongs to another user; remove it or ask its owner")
     return os.fdopen(descriptor, "r+", encoding="utf-8")
 
 
@@ -107,23 +109,25 @@ def _try_lock(file: IO[str]) -> bool:
     return True
 
 
-def _named(file: IO[str]) -> Holder | None:
+def _parse_holder(file: IO[str]) -> Holder | None:
     file.seek(0)
     text = file.read()
     try:
         return Holder(**json.loads(text)) if text else None
     except (ValueError, TypeError) as error:
-        raise LockedError(f"{lock_path()} does not name a run; check that none is running, and remove it") from error
+        raise LockedError(
+            f"{find_lock_file()} does not name a run; check that none is running, and remove it"
+        ) from error
 
 
-def _name(file: IO[str], holder: Holder) -> None:
-    _clear(file)
+def _write_holder(file: IO[str], holder: Holder) -> None:
+    _clear_file(file)
     file.write(json.dumps(asdict(holder)))
     file.flush()
     os.fsync(file.fileno())
 
 
-def _clear(file: IO[str]) -> None:
+def _clear_file(file: IO[str]) -> None:
     file.seek(0)
     file.truncate()
     file.flush()

@@ -22,14 +22,14 @@ from typing import Literal
 import psutil
 
 from bench.errors import DeployError, LeftoversError, MeshbenchError, note_leftovers
-from bench.system.cancellation import POLL_S, Watch
+from bench.system.cancellation import POLL_S, CancelToken
 from bench.system.journal import Journal
 
 Role = Literal["service", "sidecar", "generator", "control-plane", "node"]
 
 
 RUN_ID_VARIABLE = "MESHBENCH_RUN_ID"
-MARK = "meshbench-run-id"  # the file with the run's id in a working folder
+RUN_ID_FILE = "meshbench-run-id"  # the file with the run's id in a working folder
 STOP_TIMEOUT_S = 10.0
 _SAME_START_S = 0.02
 _PR_SET_PDEATHSIG = 1
@@ -69,7 +69,7 @@ class Process:
         output = self.log_tail(lines=3).strip().replace("\n", " / ")
         return f"{self.describe_end()}, last output: {output}" if output else f"{self.describe_end()}, without output"
 
-    def stop(self, *, timeout_s: float = STOP_TIMEOUT_S, watch: Watch | None = None) -> int:
+    def stop(self, *, timeout_s: float = STOP_TIMEOUT_S, watch: CancelToken | None = None) -> int:
         """Send SIGTERM, then SIGKILL after `timeout_s` or a second signal in `watch`; then SIGKILL to the rest of its
         session. Return the exit code."""
         self.popen.terminate()
@@ -89,7 +89,7 @@ class Launcher:
 
     run_id: str
     journal: Journal
-    watch: Watch
+    watch: CancelToken
 
     def start(
         self,
@@ -120,7 +120,7 @@ class Launcher:
                 )
             except OSError as error:
                 raise DeployError(f"{name}: cannot start {argv[0]}: {error.strerror}") from error
-            outcome.update(pid=popen.pid, created=_created(popen.pid))
+            outcome.update(pid=popen.pid, created=_read_start_time(popen.pid))
         return Process(name, role, popen, log)
 
     @contextmanager
@@ -171,14 +171,14 @@ class Launcher:
         self.journal.write("make-folder", path=str(path))
         path.mkdir(mode=0o700)
         try:
-            (path / MARK).write_text(self.run_id, "utf-8")
+            (path / RUN_ID_FILE).write_text(self.run_id, "utf-8")
             yield path
         finally:
-            _remove(path)
+            _remove_folder(path)
             self.journal.write("removed-folder", path=str(path))
 
 
-def _remove(folder: Path) -> None:
+def _remove_folder(folder: Path) -> None:
     try:
         shutil.rmtree(folder)
     except OSError as error:
@@ -206,9 +206,9 @@ def run_tool(argv: Sequence[str], *, timeout_s: float = 60) -> "subprocess.Compl
         raise OSError(f"{argv[0]} did not end within {timeout_s:.0f} s") from error
 
 
-def this_process() -> dict[str, float]:
+def identify_this_process() -> dict[str, float]:
     """Return pid and start time of this process, which no other process has, even a later one with its pid."""
-    return {"pid": os.getpid(), "created": _created(os.getpid())}
+    return {"pid": os.getpid(), "created": _read_start_time(os.getpid())}
 
 
 def is_running(pid: int, created: float) -> bool:
@@ -223,14 +223,14 @@ def is_running(pid: int, created: float) -> bool:
 def _end_session(leader: int) -> None:
     """Kill the rest of an ended process's session: forks of Locust would continue during the next load."""
     deadline = time.monotonic() + STOP_TIMEOUT_S
-    while (members := _session(leader)) and time.monotonic() < deadline:
+    while (members := _list_session(leader)) and time.monotonic() < deadline:
         for member in members:
             with suppress(psutil.Error):  # it ended, or belongs to another user now
                 member.kill()
         time.sleep(POLL_S)
 
 
-def _session(leader: int) -> list[psutil.Process]:
+def _list_session(leader: int) -> list[psutil.Process]:
     """List the processes of the session of a leader that has ended.
 
     The kernel does not reuse the leader's pid as long as the session has a member; a process with that pid is a later
@@ -238,17 +238,19 @@ def _session(leader: int) -> list[psutil.Process]:
     """
     if psutil.pid_exists(leader):
         return []
-    return [member for pid in psutil.pids() if _session_of(pid) == leader and (member := _living(pid)) is not None]
+    return [
+        member for pid in psutil.pids() if _read_session_id(pid) == leader and (member := _find_living(pid)) is not None
+    ]
 
 
-def _session_of(pid: int) -> int:
+def _read_session_id(pid: int) -> int:
     try:
         return os.getsid(pid)
     except ProcessLookupError:
         return 0
 
 
-def _living(pid: int) -> psutil.Process | None:
+def _find_living(pid: int) -> psutil.Process | None:
     try:
         process = psutil.Process(pid)
     except psutil.NoSuchProcess:
@@ -256,23 +258,23 @@ def _living(pid: int) -> psutil.Process | None:
     return process if _is_alive(process) else None
 
 
-def marked_processes() -> dict[str, tuple[int, ...]]:
+def find_marked_processes() -> dict[str, tuple[int, ...]]:
     """Find the processes that have a run's id in their environment: pids by run id."""
     found: dict[str, tuple[int, ...]] = {}
-    for process in _others():
-        if run_id := _mark_of(process):
+    for process in _list_others():
+        if run_id := _read_run_id(process):
             found[run_id] = (*found.get(run_id, ()), process.pid)
     return found
 
 
-def _others() -> Iterator[psutil.Process]:
+def _list_others() -> Iterator[psutil.Process]:
     """Return every process but this one and its parents: their environment is the user's, who may have set the
     variable."""
     ours = {os.getpid(), *(process.pid for process in psutil.Process().parents())}
     return (process for process in psutil.process_iter() if process.pid not in ours)
 
 
-def _mark_of(process: psutil.Process) -> str:
+def _read_run_id(process: psutil.Process) -> str:
     """Read a process's run id; empty for one that has ended, of another user, or of no run."""
     try:
         return process.environ().get(RUN_ID_VARIABLE, "") if _is_alive(process) else ""
@@ -287,7 +289,7 @@ def end_strays(run_id: str, recorded: Mapping[int, float]) -> tuple[int, ...]:
     """
     found: dict[int, psutil.Process] = {}
     deadline = time.monotonic() + STOP_TIMEOUT_S
-    while strays := [process for process in _others() if _is_of(process, run_id, recorded)]:
+    while strays := [process for process in _list_others() if _belongs_to(process, run_id, recorded)]:
         found |= {process.pid: process for process in strays}  # one may have forked another one meanwhile
         for process in strays:
             with suppress(psutil.Error):
@@ -300,7 +302,7 @@ def end_strays(run_id: str, recorded: Mapping[int, float]) -> tuple[int, ...]:
 
 def find_strays(run_id: str, recorded: Mapping[int, float]) -> tuple[int, ...]:
     """Return the pids that `end_strays` would end."""
-    return tuple(process.pid for process in _others() if _is_of(process, run_id, recorded))
+    return tuple(process.pid for process in _list_others() if _belongs_to(process, run_id, recorded))
 
 
 def _is_alive(process: psutil.Process) -> bool:
@@ -311,12 +313,12 @@ def _is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def _is_of(process: psutil.Process, run_id: str, recorded: Mapping[int, float]) -> bool:
+def _belongs_to(process: psutil.Process, run_id: str, recorded: Mapping[int, float]) -> bool:
     created = recorded.get(process.pid)
-    return (created is not None and is_running(process.pid, created)) or _mark_of(process) == run_id
+    return (created is not None and is_running(process.pid, created)) or _read_run_id(process) == run_id
 
 
-def _created(pid: int) -> float:
+def _read_start_time(pid: int) -> float:
     try:
         return psutil.Process(pid).create_time()
     except psutil.NoSuchProcess:

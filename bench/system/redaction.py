@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, TextIO
 
-MARK: Final = "REDACTED"
+REPLACEMENT: Final = "REDACTED"
 
 _SHORTEST: Final = 6  # shorter ones are parts of ordinary words
 _SHORTEST_WORD: Final = 12  # of one kind of letters alone: it may be a name that the records need
@@ -35,20 +35,20 @@ _QUOTE: Final = r"(?:\\{0,4}[\"']|&quot;|&#34;|&#39;)"
 Replace = str | Callable[[re.Match[str]], str]
 
 
-def _basic(match: re.Match[str]) -> str:
+def _redact_basic(match: re.Match[str]) -> str:
     """Redact a user and password in base64 after the word Basic, and nothing else."""
     text = match[2]
     try:
         decoded = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
         return match[0]
-    return f"{match[1]}{MARK}" if b":" in decoded else match[0]
+    return f"{match[1]}{REPLACEMENT}" if b":" in decoded else match[0]
 
 
-def _value(match: re.Match[str]) -> str:
+def _redact_value(match: re.Match[str]) -> str:
     """Redact what follows a key, unless it is one plain word: `token: expired` is a message."""
     is_word = len(match[2]) <= _SHORTEST_WORD and match[2].isalpha() and match[2].islower()
-    return match[0] if is_word else f"{match[1]}{MARK}"
+    return match[0] if is_word else f"{match[1]}{REPLACEMENT}"
 
 
 # Each with words in lower case, one of which is in every text where the pattern matches: a fast check before it.
@@ -59,9 +59,9 @@ _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], Replace], ...]] =
             rf"-----BEGIN {_PEM}(?:(?:(?!-----BEGIN)[^\"<>]){{0,20000}}?-----END {_PEM}"
             r"|(?:(?:\s|\\{1,4}[nrt])*[A-Za-z0-9+/=]{16,})*)"
         ),
-        MARK,
+        REPLACEMENT,
     ),
-    (("eyj",), re.compile(rf"{_WORD}eyJ[\w-]{{6,}}\.eyJ[\w-]{{4,}}(?:\.[\w-]*)?"), MARK),  # a JWT
+    (("eyj",), re.compile(rf"{_WORD}eyJ[\w-]{{6,}}\.eyJ[\w-]{{4,}}(?:\.[\w-]*)?"), REPLACEMENT),  # a JWT
     (
         ("authorization",),
         re.compile(
@@ -69,28 +69,28 @@ _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], Replace], ...]] =
             r"[^\s\"'\\,;<>]+",
             re.IGNORECASE,
         ),
-        rf"\1{MARK}",
+        rf"\1{REPLACEMENT}",
     ),
     (
         ("bearer",),
         re.compile(rf"{_WORD}(Bearer\s{{1,9}})(?![A-Za-z]{{1,24}}\b(?![-._~+/=\d]))[\w.~+/-]{{8,}}=*", re.ASCII),
-        rf"\1{MARK}",
+        rf"\1{REPLACEMENT}",
     ),
     (
         ("bearer",),
         re.compile(rf"{_WORD}(bearer\s{{1,9}})(?=[\w.~+/-]*\d)[\w.~+/-]{{8,}}=*", re.ASCII | re.IGNORECASE),
-        rf"\1{MARK}",
+        rf"\1{REPLACEMENT}",
     ),
-    (("basic",), re.compile(rf"{_WORD}(Basic\s{{1,9}})([A-Za-z0-9+/_-]{{4,}}={{0,2}})", re.IGNORECASE), _basic),
+    (("basic",), re.compile(rf"{_WORD}(Basic\s{{1,9}})([A-Za-z0-9+/_-]{{4,}}={{0,2}})", re.IGNORECASE), _redact_basic),
     (  # a URL's password
         (":/", ":\\"),
         re.compile(r"(:\\{0,4}/\\{0,4}/[^\s/?#\"'<>@:\\]{0,200}):(?!\d{1,5}[,;)])[^\s/?#\"'<>\\]{1,500}@"),
-        rf"\1:{MARK}@",
+        rf"\1:{REPLACEMENT}@",
     ),
     (
         ("token", "passw", "secret", "signature", "credential", "pwd", "sig", "key"),
         re.compile(rf"([?&;]{_QUERY_KEYS}=)[^&\s\"'<>#\\]+", re.IGNORECASE),
-        rf"\1{MARK}",
+        rf"\1{REPLACEMENT}",
     ),
     (  # a line of a kubeconfig, by itself or with its line ends escaped
         ("token", "passw", "secret", "client-key-data"),
@@ -99,22 +99,22 @@ _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], Replace], ...]] =
             r"([^\s\"'\\#]+)(?=\\{0,4}[\"']?[ \t]*(?:$|\\{0,4}[n\"']))",
             re.MULTILINE,
         ),
-        _value,
+        _redact_value,
     ),
     (  # the same in JSON, also inside a string of JSON, in Python's repr, or escaped for HTML
         ("token", "passw", "secret", "client-key-data", "clientkeydata"),
         re.compile(rf"({_QUOTE}(?:{_KEYS}){_QUOTE}\s{{0,9}}:\s{{0,9}}{_QUOTE})([^\"'\\&]+)"),
-        _value,
+        _redact_value,
     ),
     (  # as an argument or a variable
         ("token=", "passw", "secret="),
         re.compile(rf"({_WORD}[\w-]{{0,40}}(?:token|password|passwd|secret)=)([^\s\"'\\,;<>&]{{8,}})", re.IGNORECASE),
-        _value,
+        _redact_value,
     ),
     (  # the same inside a line, where only text that is too long for a word counts as a value
         ("token", "passw", "secret", "client-key-data", "clientkeydata"),
         re.compile(rf"(\b(?:{_KEYS})[\"']?:\s{{1,9}}[\"']?)(?=[\w.~+/-]*\d)[\w.~+/-]{{20,}}=*", re.ASCII),
-        rf"\1{MARK}",
+        rf"\1{REPLACEMENT}",
     ),
 )
 
@@ -141,8 +141,8 @@ def register_secret(text: str) -> None:
     """Register a secret, so that `redact` replaces it in every text. Very short secrets and short plain words are not
     registered, since they occur in ordinary text and in records; the patterns still apply to them."""
     for secret in {text, text.strip(), " ".join(text.split()), *text.split()}:  # messages have it on one line
-        if _is_telling(secret):
-            _registry.add(frozenset(_forms(secret)))
+        if _is_distinctive(secret):
+            _registry.add(frozenset(_list_forms(secret)))
 
 
 def register_key(pem: str) -> None:
@@ -208,7 +208,7 @@ def split_credentials(url: str) -> tuple[str, str]:
     return urlunsplit(parts._replace(netloc=host)), f"{unquote(name)}:{unquote(password)}"
 
 
-def basic_authorization(pair: str) -> str:
+def format_basic_authorization(pair: str) -> str:
     """Return the header value for `user:password`, in UTF-8 as curl and kubectl send it. Both are registered."""
     value = base64.b64encode(pair.encode()).decode()
     register_secret(pair)
@@ -229,7 +229,7 @@ def redact_values(value: Any) -> Any:
 def redact(text: str) -> str:
     """Redact registered secrets, and what looks like a secret."""
     if _registry.pattern is not None:
-        text = _registry.pattern.sub(MARK, text)
+        text = _registry.pattern.sub(REPLACEMENT, text)
     small = text.lower()
     for needles, pattern, replacement in _PATTERNS:
         if any(needle in small for needle in needles):
@@ -237,14 +237,14 @@ def redact(text: str) -> str:
     return text
 
 
-def _is_telling(secret: str) -> bool:
+def _is_distinctive(secret: str) -> bool:
     if len(secret) < _SHORTEST:
         return False
     is_word = secret.isdigit() or (secret.isalpha() and (secret.islower() or secret.isupper()))
     return not is_word or len(secret) >= _SHORTEST_WORD
 
 
-def _forms(secret: str) -> Iterator[str]:
+def _list_forms(secret: str) -> Iterator[str]:
     """Yield the forms in which a secret may occur."""
     import html
     from urllib.parse import quote, quote_plus

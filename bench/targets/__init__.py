@@ -11,7 +11,7 @@ from bench.load.generator import LoadOutcome, Progress
 from bench.results.records import ClusterRecord, DataPath, Environment, Evidence, RunRecord, TargetRecord
 from bench.scenario.loader import Inputs
 from bench.scenario.plan import Trial
-from bench.system.cancellation import Watch
+from bench.system.cancellation import CancelToken
 from bench.system.processes import Launcher
 
 
@@ -46,7 +46,7 @@ class Target(Protocol):
         proxy configuration into `draft`. Raises DeployError."""
 
 
-class Place(Protocol):
+class Backend(Protocol):
     """This machine, or a cluster that was examined; chosen before a run begins."""
 
     @property
@@ -67,11 +67,11 @@ class Place(Protocol):
     def keep_inputs(self, run: Path) -> None:
         """Copy the files that the backend was given into a run's folder, so that the run can be resumed."""
 
-    def lock(self, run: Path, run_id: str, watch: Watch) -> AbstractContextManager[None]:
+    def lock(self, run: Path, run_id: str, watch: CancelToken) -> AbstractContextManager[None]:
         """Hold the backend for the run whose folder is or will be at `run`. `watch` can end the wait for the lock.
         Raises LockedError."""
 
     def open(
-        self, run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: Watch
+        self, run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: CancelToken
     ) -> AbstractContextManager[Target]:
         """Open the target for a run; leaving the block removes everything that was created for it."""

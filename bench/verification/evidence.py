@@ -14,7 +14,7 @@ from bench.results.records import Evidence
 _OF_PAGES = ("page", "pages", "through sidecars", "route")
 _NEWEST = "TLSv1.3"
 _PROXIES = ("envoy", "Kuma Gateway")  # names of the meshes' proxies in the header `server`
-_ANSWERED = "x-envoy-upstream-service-time"  # a proxy adds it to a response of its upstream
+_UPSTREAM_HEADER = "x-envoy-upstream-service-time"  # a proxy adds it to a response of its upstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +118,9 @@ def unrouted_evidence(path: str, *, status: int, headers: Mapping[str, str]) -> 
     return Evidence(
         name="no route",
         subject=path,
-        ok=status == HTTPStatus.NOT_FOUND and _ANSWERED not in headers,
+        ok=status == HTTPStatus.NOT_FOUND and _UPSTREAM_HEADER not in headers,
         expected="404 from the gateway itself",
-        seen=_answered(status, headers),
+        seen=_format_source(status, headers),
     )
 
 
@@ -129,17 +129,17 @@ def routed_evidence(path: str, *, status: int, headers: Mapping[str, str]) -> Ev
     return Evidence(
         name="route",
         subject=path,
-        ok=_ANSWERED in headers,
+        ok=_UPSTREAM_HEADER in headers,
         expected="a response from a service",
-        seen=_answered(status, headers),
+        seen=_format_source(status, headers),
     )
 
 
-def _answered(status: int, headers: Mapping[str, str]) -> str:
-    return f"{status} from {'a service' if _ANSWERED in headers else 'the gateway itself'}"
+def _format_source(status: int, headers: Mapping[str, str]) -> str:
+    return f"{status} from {'a service' if _UPSTREAM_HEADER in headers else 'the gateway itself'}"
 
 
-def plain_text_evidence(callee: str, *, status: int, detail: str, allowed: bool) -> Evidence:
+def plaintext_evidence(callee: str, *, status: int, detail: str, allowed: bool) -> Evidence:
     """Prove that plaintext to a sidecar's inbound port is refused where only mutual TLS is accepted."""
     return Evidence(
         name="plaintext",
@@ -173,12 +173,12 @@ def counted_evidence(counts: Mapping[Hop, HopCount], *, requests: Mapping[Hop, i
             name="requests counted",
             subject=str(hop),
             ok=any(requests.values()) and all(seen is None or abs(seen - wanted) <= slack for seen, wanted in pairs),
-            expected=_counted(requests[hop], reached) if count.caller_side is not None else f"{reached}",
+            expected=_format_counts(requests[hop], reached) if count.caller_side is not None else f"{reached}",
             seen=count.format(hop),
         )
 
 
-def _counted(sent: int, reached: int) -> str:
+def _format_counts(sent: int, reached: int) -> str:
     return f"{sent} on both sides" if sent == reached else f"{sent} of the {reached} from all callers"
 
 
@@ -218,12 +218,12 @@ def handshakes_evidence(callee: str, stats: Mapping[str, int], *, tls: str = "TL
 
 def unlabelled_evidence(namespace: str, labels: Sequence[str]) -> Evidence:
     """Prove that the namespace requests no sidecars; `labels` are those that would request them."""
-    return _nothing("no injection label", namespace, labels, expected="no label that requests sidecars")
+    return _expect_none("no injection label", namespace, labels, expected="no label that requests sidecars")
 
 
 def unhooked_evidence(namespace: str, webhooks: Sequence[str]) -> Evidence:
     """Prove that no mesh changes pods of the namespace; `webhooks` are those that would."""
-    return _nothing("no mesh webhook", namespace, webhooks, expected="no webhook of a mesh for its pods")
+    return _expect_none("no mesh webhook", namespace, webhooks, expected="no webhook of a mesh for its pods")
 
 
 def sidecars_evidence(sidecar: str, without: Sequence[str], *, pods: int) -> Evidence:
@@ -239,12 +239,12 @@ def sidecars_evidence(sidecar: str, without: Sequence[str], *, pods: int) -> Evi
 
 def restarts_evidence(restarts: Sequence[str]) -> Evidence:
     """Prove that no container has restarted; `restarts` lists those that have."""
-    return _nothing("no restarts", "all pods", restarts, expected="no container that restarted")
+    return _expect_none("no restarts", "all pods", restarts, expected="no container that restarted")
 
 
 def synced_evidence(unsynced: str) -> Evidence:
     """Prove that every sidecar has acknowledged the newest configuration; `unsynced` lists those that have not."""
-    return _nothing(
+    return _expect_none(
         "synced", "all sidecars", [unsynced] if unsynced else [], expected="all have the newest configuration"
     )
 
@@ -260,7 +260,7 @@ def identity_evidence(workload: str, *, names: Sequence[str], expected: str) -> 
     )
 
 
-def certificate_wanted_evidence(callee: str, *, status: int, detail: str) -> Evidence:
+def certificate_required_evidence(callee: str, *, status: int, detail: str) -> Evidence:
     """Prove that TLS without a certificate gets no response: the callee's sidecar requires one."""
     return Evidence(
         name="certificate required",
@@ -275,5 +275,5 @@ def _or_newer(tls: str) -> str:
     return tls if tls == _NEWEST else f"{tls} or newer"
 
 
-def _nothing(name: str, subject: str, found: Sequence[str], *, expected: str) -> Evidence:
+def _expect_none(name: str, subject: str, found: Sequence[str], *, expected: str) -> Evidence:
     return Evidence(name=name, subject=subject, ok=not found, expected=expected, seen=", ".join(found) or "none")

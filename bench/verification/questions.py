@@ -10,7 +10,7 @@ import numpy as np
 from bench.application.bookinfo.pages import page_problem
 from bench.application.model import Application, Gateway, Hop
 from bench.meshes.protocols import Probe
-from bench.meshes.resolved import REVIEWS, Reader
+from bench.meshes.resolved import REVIEWS, UserGroup
 from bench.results.records import Evidence
 from bench.results.samples import Samples
 from bench.verification.evidence import policy_evidence, routed_evidence, unrouted_evidence
@@ -19,10 +19,10 @@ FRONT: Final = "gateway-front"  # the proxy of a delegated gateway; its sidecar 
 SERIES: Final = 100  # pages of each user group that are requested for a proof
 LOGIN: Final = "login"  # the name of the requests by which users log in; they are no pages
 
-_BEHIND_THE_PAGE: Final = ("productpage", REVIEWS)
-_ELSEWHERE: Final = ("/health", "/meshbench")  # the first without a route is requested; productpage serves /health
+_CALLED_BY_PAGE: Final = ("productpage", REVIEWS)
+_UNROUTED_PATHS: Final = ("/health", "/meshbench")  # the first without a route is requested; productpage serves /health
 _CLOSED: Final = "connection closed without a response"
-_WORDS: Final[Mapping[str, str]] = {
+_ERRORS: Final[Mapping[str, str]] = {
     "ConnectionResetError": _CLOSED,
     "RemoteDisconnected": _CLOSED,
     "BrokenPipeError": _CLOSED,
@@ -62,11 +62,11 @@ class Answer:
         return self.detail if self.status != 200 else page_problem(self.body, reviews)
 
 
-def in_words(kind: str, message: str, *, timeout_s: float) -> str:
+def format_error(kind: str, message: str, *, timeout_s: float) -> str:
     """Return why there was no response, from the name of Python's exception and its message."""
     if kind == "TimeoutError":
         return f"no response within {timeout_s:.0f} s"
-    return _WORDS.get(kind, f"{kind}: {message}")
+    return _ERRORS.get(kind, f"{kind}: {message}")
 
 
 def probe_evidence(probe: Probe, answer: Answer) -> Evidence:
@@ -97,12 +97,12 @@ def route_questions(gateway: Gateway) -> Iterator[RouteQuestion]:
     """Yield the path of every route, and one without a route, if there is one."""
     for path in dict.fromkeys(route.path for route in gateway.routes):
         yield RouteQuestion(path, routed=True)
-    free = [path for path in _ELSEWHERE if gateway.route(path) is None]
+    free = [path for path in _UNROUTED_PATHS if gateway.route(path) is None]
     if free:
         yield RouteQuestion(free[0], routed=False)
 
 
-def pages_evidence(group: Reader, answers: Sequence[Answer], *, count: int = SERIES) -> Evidence:
+def pages_evidence(group: UserGroup, answers: Sequence[Answer], *, count: int = SERIES) -> Evidence:
     """Prove that each of `count` pages shows the version of reviews of this user group."""
     problems = [problem for answer in answers if (problem := answer.page_problem(group.reviews))]
     right = len(answers) - len(problems)
@@ -115,8 +115,8 @@ def pages_evidence(group: Reader, answers: Sequence[Answer], *, count: int = SER
     )
 
 
-def requests_on(
-    hops: Sequence[Hop], application: Application, *, readers: Sequence[Reader], samples: Samples
+def count_expected_requests(
+    hops: Sequence[Hop], application: Application, *, readers: Sequence[UserGroup], samples: Samples
 ) -> dict[Hop, int]:
     """Return how many requests a load causes on each hop, by the names of its own requests."""
     numbers = np.bincount(samples.name, minlength=len(samples.names)).tolist()
@@ -126,12 +126,12 @@ def requests_on(
     for name, count in counted.items():
         if name != LOGIN:
             pages[reviews.get(name, readers[0].reviews)] += count
-    return {hop: _expected(hop, application, pages, logins=counted[LOGIN]) for hop in hops}
+    return {hop: _count_expected(hop, application, pages, logins=counted[LOGIN]) for hop in hops}
 
 
-def _expected(hop: Hop, application: Application, pages: Mapping[str, int], *, logins: int) -> int:
+def _count_expected(hop: Hop, application: Application, pages: Mapping[str, int], *, logins: int) -> int:
     caller, callee = application.workload(hop.caller), application.workload(hop.callee)
-    if caller.app not in _BEHIND_THE_PAGE:
+    if caller.app not in _CALLED_BY_PAGE:
         return sum(pages.values()) + logins
     version = next((one.version for one in (caller, callee) if one.app == REVIEWS), None)
     return sum(pages.values()) if version is None else pages.get(version, 0)

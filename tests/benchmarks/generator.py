@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
-from bench.load.generator import LoadOrder
-from bench.targets.local.locust import local_argv
+from bench.load.generator import LoadSpec
+from bench.targets.local.locust import make_local_argv
 from bench.units import format_change
 from tests.benchmarks.children import cpu_ns
 from tests.benchmarks.figure import Figure, Pairs, format_s
@@ -55,7 +55,7 @@ def without_recorder(argv: Sequence[str]) -> list[str]:
 def _cpu_s(page: FixedPage, *, recorded: bool) -> float:
     """Return Locust's CPU time per request, between two moments under steady load: without its start and its end."""
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "load.log").open("w+b") as log:
-        argv = local_argv(_order(page.address), Path(folder))
+        argv = make_local_argv(_order(page.address), Path(folder))
         locust = subprocess.Popen(argv if recorded else without_recorder(argv), cwd=ROOT, stdout=log, stderr=log)
         try:
             _wait_for_load(page, locust, log=Path(log.name))
@@ -68,8 +68,8 @@ def _cpu_s(page: FixedPage, *, recorded: bool) -> float:
             locust.wait()
 
 
-def _order(address: str) -> LoadOrder:
-    return LoadOrder(
+def _order(address: str) -> LoadSpec:
+    return LoadSpec(
         address=address,
         virtual_host="productpage:9080",
         locustfile=ROOT / "locustfiles" / "bookinfo.py",

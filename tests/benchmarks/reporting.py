@@ -29,11 +29,11 @@ def figures(sizes: Sequence[int] = (1_000_000, 3_000_000, 10_000_000)) -> Iterat
 
 def _build_run(folder: Path, requests: int) -> Path:
     """Build a run of nine trials with as many users as it takes, warm-up included."""
-    from tests.factory import ISTIO_POLICIES, THINK_S, Made, make_run
+    from tests.factory import ISTIO_POLICIES, THINK_S, RunSpec, make_run
 
     seconds = len(ISTIO_POLICIES) * _REPEATS * _TRIAL_S
     users = round(requests / seconds * (THINK_S + 0.009))
-    return make_run(folder, Made(users=users, repeats=_REPEATS, duration_s=_TRIAL_S - 30)).path
+    return make_run(folder, RunSpec(users=users, repeats=_REPEATS, duration_s=_TRIAL_S - 30)).path
 
 
 def _figure(run: Path, requests: int, *, formats: str, what: str) -> Figure:

@@ -10,10 +10,10 @@ from bench.results.samples import write_parquet
 from bench.results.store import open_run
 from bench.units import format_count
 from tests.benchmarks.figure import Figure
-from tests.factory import ISTIO_POLICIES, Made, simulate
+from tests.factory import ISTIO_POLICIES, RunSpec, simulate
 
 _AIM = 12
-_LONG = Made(duration_s=570.0)  # 20 users for ten minutes: about 110 000 requests
+_LONG = RunSpec(duration_s=570.0)  # 20 users for ten minutes: about 110 000 requests
 
 
 def figures(runs: Sequence[Path]) -> Iterator[Figure]:

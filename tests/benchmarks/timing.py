@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from bench.units import NS_PER_MS
 from tests.benchmarks.figure import Figure
-from tests.stamping import Compared, compare, load, stamping
+from tests.stamping import Compared, compare, load, run_stamping_server
 
 _CLASSES = ("Http", "Fast")
 _LOADS = {"closed": 0.0, "open": 20.0}
@@ -22,7 +22,7 @@ def figures() -> Iterator[Figure]:
     """Yield a separate load for each class and kind, as many requests as in a short window."""
     for kind, rate in _LOADS.items():
         for name in _CLASSES:
-            with tempfile.TemporaryDirectory() as folder, stamping(_PROCESSING_S) as stamps:
+            with tempfile.TemporaryDirectory() as folder, run_stamping_server(_PROCESSING_S) as stamps:
                 load(Path(folder), stamps, name, users=_USERS, seconds=_SECONDS, rate=rate)
                 yield from _of(f"{name}, {kind}", compare(Path(folder), stamps)[name])
 

@@ -9,21 +9,21 @@ from typing import Any
 import pytest
 
 from bench.report import write_report
-from tests.factory import ISTIO_AND_KUMA, ISTIO_POLICIES, MESH_PAIRS, USERS_SWEEP, Made, Simulated, make_run
+from tests.factory import ISTIO_AND_KUMA, ISTIO_POLICIES, MESH_PAIRS, USERS_SWEEP, ConfigSpec, RunSpec, make_run
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"), pytest.mark.slow]
 
-SHORT = Made(warmup_s=3.0, duration_s=10.0)
-LONG = tuple(Simulated("a-very-long-name-" + "x" * 22 + str(number), median_ms=5.0 + number) for number in range(6))
+SHORT = RunSpec(warmup_s=3.0, duration_s=10.0)
+LONG = tuple(ConfigSpec("a-very-long-name-" + "x" * 22 + str(number), median_ms=5.0 + number) for number in range(6))
 FIVE = replace(SHORT, configurations=ISTIO_AND_KUMA, contrasts=MESH_PAIRS, repeats=2, run_sd=0.4)
 RUNS = {
     "policies": SHORT,
     "two meshes, long intervals": FIVE,
-    "sweep": Made(configurations=USERS_SWEEP, reference=None, warmup_s=2.0, duration_s=4.0),
-    "one": Made(configurations=ISTIO_POLICIES[:1], reference=None, repeats=1, warmup_s=1.0, duration_s=3.0),
-    "long-names": Made(
+    "sweep": RunSpec(configurations=USERS_SWEEP, reference=None, warmup_s=2.0, duration_s=4.0),
+    "one": RunSpec(configurations=ISTIO_POLICIES[:1], reference=None, repeats=1, warmup_s=1.0, duration_s=3.0),
+    "long-names": RunSpec(
         configurations=LONG, reference=LONG[0].name, repeats=2, warmup_s=1.0, duration_s=3.0, quick=True
     ),
 }

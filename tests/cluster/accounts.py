@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import yaml
 
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.files.yaml_source import read_documents
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.wait import wait_for
-from bench.system.cancellation import Watch
+from bench.system.cancellation import CancelToken
 from tests.cluster.lab import kubeconfig
 
 RIGHTS: Final = "rbac.authorization.k8s.io/v1"
@@ -35,7 +35,7 @@ class Account:
         metadata = {"name": name, "namespace": self.namespace, "annotations": annotations}
         kind = "kubernetes.io/service-account-token"
         self.cluster.create({"apiVersion": "v1", "kind": "Secret", "type": kind, "metadata": metadata})
-        (secret,) = wait_for(self.cluster, self._secret(name), _is_filled, timeout_s=30, watch=Watch())
+        (secret,) = wait_for(self.cluster, self._secret(name), _is_filled, timeout_s=30, watch=CancelToken())
         return base64.b64decode(secret["data"]["token"]).decode()
 
     def revoke(self, name: str) -> None:
@@ -63,7 +63,7 @@ def account(cluster: Cluster, *roles: str) -> Iterator[Account]:
     things = [thing for role in roles for thing in bind_role(role, "default", name)]
     try:
         cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-        wait_for(cluster, Ref("v1", "ServiceAccount", "default", name), bool, timeout_s=30, watch=Watch())
+        wait_for(cluster, Ref("v1", "ServiceAccount", "default", name), bool, timeout_s=30, watch=CancelToken())
         for thing in things:
             cluster.create(thing)
         bindings = tuple(ref_of(thing) for thing in things if thing["kind"] == "ClusterRoleBinding")
@@ -76,7 +76,7 @@ def account(cluster: Cluster, *roles: str) -> Iterator[Account]:
 def bind_role(role: str, account: str, namespace: str) -> tuple[Object, Object]:
     """A copy of a shipped ClusterRole, and its binding to an account."""
     name = f"{namespace}-{account}-{role}"
-    (shipped_role,) = [one.value for one in read_documents(shipped("manifests") / "rbac" / _FILES[role])]
+    (shipped_role,) = [one.value for one in read_documents(find_shipped("manifests") / "rbac" / _FILES[role])]
     reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name}
     subject = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
     binding = {"apiVersion": RIGHTS, "kind": "ClusterRoleBinding", "metadata": {"name": name}}

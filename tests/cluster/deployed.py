@@ -6,21 +6,28 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.application.model import read_application
-from bench.files.folders import manifest_files, shipped
+from bench.files.folders import find_shipped, list_manifest_files
 from bench.files.yaml_source import read_documents
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.ownership import COMPONENT, Owner
-from bench.k8s.wait import Pods, rollout, wait_for
+from bench.k8s.wait import Pods, wait_for, wait_for_rollout
 from bench.meshes.protocols import ControlPlane
-from bench.system.cancellation import Watch, wait_until
+from bench.system.cancellation import CancelToken, wait_until
 from bench.targets.cluster.application_manifests import bookinfo_objects
 from bench.targets.cluster.checks import Meshed, identity_evidences, mesh_checks, prove, read_meshed
-from bench.targets.cluster.probes.prober import Prober, askers, can_ask, outside_objects, pod_name, probe_objects
+from bench.targets.cluster.probes.prober import (
+    Prober,
+    find_callers,
+    is_probe_ready,
+    outside_objects,
+    pod_name,
+    probe_objects,
+)
 from bench.targets.cluster.probes.sidecars import Sidecars
 from tests.cluster.lab_images import BOOKINFO
 
 LOAD_IMAGE: Final = "locustio/locust:2.47.0"
-_FOLDER: Final = shipped("manifests") / "bookinfo"
+_FOLDER: Final = find_shipped("manifests") / "bookinfo"
 _READY_S: Final = 240.0
 
 
@@ -86,18 +93,18 @@ def _start(owner: Owner, plane: ControlPlane, meshed: Meshed, outside: str) -> l
     images, annotations = {"bookinfo": BOOKINFO}, plane.pod_annotations()
     things = bookinfo_objects(application, _FOLDER, images=images, annotations=annotations)
     owner.apply_all(things, "application")
-    owner.apply_all(probe_objects(application, askers(application, meshed.probes), image=LOAD_IMAGE), "probe")
+    owner.apply_all(probe_objects(application, find_callers(application, meshed.probes), image=LOAD_IMAGE), "probe")
     owner.apply_all(outside_objects(outside, image=LOAD_IMAGE), "probe")
     names = [one["metadata"]["name"] for one in things if one["kind"] == "Deployment"]
-    rollout(cluster, application.namespace, names, timeout_s=_READY_S, watch=owner.watch)
+    wait_for_rollout(cluster, application.namespace, names, timeout_s=_READY_S, watch=owner.watch)
     probes = Pods(application.namespace, labels=f"{COMPONENT}=probe")
-    wait_for(cluster, probes, lambda pods: all(map(can_ask, pods)), timeout_s=_READY_S, watch=owner.watch)
+    wait_for(cluster, probes, lambda pods: all(map(is_probe_ready, pods)), timeout_s=_READY_S, watch=owner.watch)
     return [pod["metadata"]["name"] for pod in cluster.list("v1", "Pod", namespace=application.namespace)]
 
 
 def read_manifests(folder: Path) -> list[Object]:
     """Return the objects of a folder of manifests."""
-    documents = [one for file in manifest_files(folder) for one in read_documents(file)]
+    documents = [one for file in list_manifest_files(folder) for one in read_documents(file)]
     return [one.value for one in documents if one.value is not None]
 
 
@@ -114,7 +121,7 @@ def wait_until_empty(check: Any, *, timeout_s: float = 120) -> None:
         last[:] = [check()]
         return not last[0]
 
-    assert wait_until(ends, timeout_s=timeout_s, watch=Watch(), poll_s=0.5), last
+    assert wait_until(ends, timeout_s=timeout_s, watch=CancelToken(), poll_s=0.5), last
 
 
 def find_failed_proofs(deployed: Deployed, own: dict[str, tuple[str, ...]]) -> list[Any]:

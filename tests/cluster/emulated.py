@@ -12,8 +12,8 @@ from pathlib import Path
 
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.ownership import Owner
-from bench.k8s.wait import gone
-from bench.system.cancellation import Watch, wait_until
+from bench.k8s.wait import wait_until_deleted
+from bench.system.cancellation import CancelToken, wait_until
 from bench.system.journal import Journal
 
 IMAGE = "docker.io/meshlab/python:3.11"
@@ -127,7 +127,7 @@ def owner_of(run: Run, cluster: Cluster, folder: Path) -> Iterator[Owner]:
     """Return the owner that creates objects in the run's name."""
     journal = Journal(folder / f"{run.run_id}.jsonl")
     try:
-        yield Owner(cluster, run.run_id, journal, Watch())
+        yield Owner(cluster, run.run_id, journal, CancelToken())
     finally:
         journal.close()
 
@@ -139,7 +139,7 @@ def create_run(run: Run, cluster: Cluster, folder: Path, *, only: tuple[str, ...
         for one, component in chosen:
             owner.apply(one, component)
     if not only or "Deployment" in only:
-        running = wait_until(lambda: _all_run(cluster, run), timeout_s=60, watch=Watch(), poll_s=0.3)
+        running = wait_until(lambda: _all_run(cluster, run), timeout_s=60, watch=CancelToken(), poll_s=0.3)
         assert running
 
 
@@ -153,4 +153,4 @@ def remove_run(run: Run, cluster: Cluster) -> None:
     refs = [ref_of(one) for one, _component in reversed(run.objects())] + [run.outside]
     for ref in refs:
         cluster.delete(ref, grace_s=1 if ref.kind == "Pod" else None)
-    gone(cluster, refs, timeout_s=90, watch=Watch())
+    wait_until_deleted(cluster, refs, timeout_s=90, watch=CancelToken())

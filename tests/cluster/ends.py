@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.k8s.client import Cluster
-from bench.system.cancellation import Watch, wait_until
+from bench.system.cancellation import CancelToken, wait_until
 from tests.cluster.job import Job, list_leftovers, run_command
 from tests.command import Command
 
@@ -90,6 +90,6 @@ def print_figure(figure: str) -> None:
 
 def seconds_until_empty(cluster: Cluster, since_s: float) -> float:
     """Wait until the last object of ours, or of a mesh, was deleted; return the seconds."""
-    gone = wait_until(lambda: not list_leftovers(cluster), timeout_s=_EMPTY_S, watch=Watch(), poll_s=_POLL_S)
+    gone = wait_until(lambda: not list_leftovers(cluster), timeout_s=_EMPTY_S, watch=CancelToken(), poll_s=_POLL_S)
     assert gone, list_leftovers(cluster)
     return time.monotonic() - since_s

@@ -7,11 +7,11 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 from bench.k8s.client import Cluster, Object, Ref, ref_of
-from bench.k8s.wait import gone
+from bench.k8s.wait import wait_until_deleted
 from bench.meshes.istio import control_plane as istio
 from bench.meshes.istio.install import probe_pod, sidecars
-from bench.system.cancellation import Watch, wait_until
-from bench.targets.cluster.teardown.blockers import dead_webhooks
+from bench.system.cancellation import CancelToken, wait_until
+from bench.targets.cluster.teardown.blockers import find_dangling_webhooks
 from tests.cluster.job import MESH
 from tests.cluster.lab import home, kubeconfig
 
@@ -27,13 +27,13 @@ def install_istio(cluster: Cluster) -> Iterator[None]:
     """Istio, ready, as `istioctl install` puts it there; removed by `istioctl uninstall` at the end."""
     _istioctl("install", "-y", "-f", MESH[1])
     try:
-        istio.wait_ready(cluster, timeout_s=_TIMEOUT_S, watch=Watch())
+        istio.wait_ready(cluster, timeout_s=_TIMEOUT_S, watch=CancelToken())
         yield
     finally:
         _istioctl("uninstall", "-y", "--purge")
         place = Ref("v1", "Namespace", SYSTEM)
         cluster.delete(place)
-        gone(cluster, [place], timeout_s=_TIMEOUT_S, watch=Watch())
+        wait_until_deleted(cluster, [place], timeout_s=_TIMEOUT_S, watch=CancelToken())
         for ref in istio.find_leftovers(cluster):
             cluster.delete(ref)
 
@@ -51,11 +51,13 @@ def without_istiod(cluster: Cluster) -> Iterator[None]:
     try:
         for pod in cluster.list("v1", "Pod", namespace=SYSTEM, labels="app=istiod"):
             cluster.delete(ref_of(pod), grace_s=1)
-        assert wait_until(lambda: dead_webhooks(cluster), timeout_s=_TIMEOUT_S, watch=Watch(), poll_s=_POLL_S)
+        assert wait_until(
+            lambda: find_dangling_webhooks(cluster), timeout_s=_TIMEOUT_S, watch=CancelToken(), poll_s=_POLL_S
+        )
         yield
     finally:
         cluster.apply({**_head(ISTIOD), "spec": {"replicas": 1}})
-        istio.wait_ready(cluster, timeout_s=_TIMEOUT_S, watch=Watch())
+        istio.wait_ready(cluster, timeout_s=_TIMEOUT_S, watch=CancelToken())
 
 
 @contextmanager
@@ -67,9 +69,9 @@ def without_injection(cluster: Cluster) -> Iterator[None]:
         for injector in cluster.list(*_INJECTORS):  # the mesh's own, and that of its default revision
             narrowed = [{**one, **no_pods} for one in injector["webhooks"]]
             stack.enter_context(replace_fields(cluster, ref_of(injector), webhooks=narrowed))
-        assert wait_until(lambda: not _is_injected(cluster), timeout_s=_TIMEOUT_S, watch=Watch(), poll_s=_POLL_S)
+        assert wait_until(lambda: not _is_injected(cluster), timeout_s=_TIMEOUT_S, watch=CancelToken(), poll_s=_POLL_S)
         yield
-    assert wait_until(lambda: _is_injected(cluster), timeout_s=_TIMEOUT_S, watch=Watch(), poll_s=_POLL_S)
+    assert wait_until(lambda: _is_injected(cluster), timeout_s=_TIMEOUT_S, watch=CancelToken(), poll_s=_POLL_S)
 
 
 def _is_injected(cluster: Cluster) -> bool:

@@ -20,7 +20,7 @@ from bench.k8s.connection import KindInfo
 from bench.scenario.loader import load_scenario
 from bench.scenario.overrides import Overrides
 from bench.scenario.plan import make_plan
-from bench.system.cancellation import Watch, wait_until
+from bench.system.cancellation import CancelToken, wait_until
 from bench.targets.cluster.lock import is_alive, read_holder, remove_lock
 from bench.targets.cluster.teardown.cleanup import clean_cluster
 from bench.targets.cluster.teardown.inventory import find_leftovers
@@ -85,11 +85,11 @@ class Job:
     @property
     def record(self) -> dict[str, Any]:
         """`run.json`."""
-        return command.record(self.folder)
+        return command.read_record(self.folder)
 
     def trials(self) -> dict[str, dict[str, Any]]:
         """`trial.json` of each complete trial, by the trial's name."""
-        return {one["folder"]: command.trial_record(self.folder, one["folder"]) for one in self.record["trials"]}
+        return {one["folder"]: command.read_trial_record(self.folder, one["folder"]) for one in self.record["trials"]}
 
 
 def small_kuma_options(folder: Path) -> tuple[str, str]:
@@ -234,11 +234,11 @@ def assert_unchanged(cluster: Cluster) -> Iterator[None]:
 def remove_dead_runs(cluster: Cluster) -> None:
     """Remove runs that have ended, not a live one that another user may have started meanwhile."""
     holder = read_holder(cluster)
-    alive = holder.run_id if holder is not None and is_alive(cluster, holder, watch=Watch()) else ""
+    alive = holder.run_id if holder is not None and is_alive(cluster, holder, watch=CancelToken()) else ""
     for run in find_leftovers(cluster).by_run():
         if run != alive:
-            clean_cluster(cluster, run, watch=Watch())
-            remove_lock(cluster, run, watch=Watch())
+            clean_cluster(cluster, run, watch=CancelToken())
+            remove_lock(cluster, run, watch=CancelToken())
 
 
 def _wait_for_terminating(cluster: Cluster) -> None:
@@ -248,7 +248,7 @@ def _wait_for_terminating(cluster: Cluster) -> None:
         spaces = cluster.list("v1", "Namespace")
         return [one["metadata"]["name"] for one in spaces if one["metadata"].get("deletionTimestamp")]
 
-    assert wait_until(lambda: not going(), timeout_s=_GONE_S, watch=Watch(), poll_s=_POLL_S), going()
+    assert wait_until(lambda: not going(), timeout_s=_GONE_S, watch=CancelToken(), poll_s=_POLL_S), going()
 
 
 def list_leftovers(cluster: Cluster) -> list[str]:

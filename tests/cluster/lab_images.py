@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.files.folders import manifest_files, shipped
+from bench.files.folders import find_shipped, list_manifest_files
 from bench.files.yaml_source import read_documents
 from tests.cluster.lab import MESHLAB, ROOT, home
 
@@ -44,7 +44,9 @@ def build_bookinfo() -> None:
 def official_images() -> tuple[str, ...]:
     """Return the images that the manifests of Bookinfo name."""
     documents = (
-        one.value for file in manifest_files(shipped("manifests") / "bookinfo") for one in read_documents(file)
+        one.value
+        for file in list_manifest_files(find_shipped("manifests") / "bookinfo")
+        for one in read_documents(file)
     )
     pods = (one["spec"]["template"]["spec"] for one in documents if one["kind"] == "Deployment")
     return tuple(sorted({container["image"] for pod in pods for container in pod["containers"]}))

@@ -16,10 +16,10 @@ import pytest
 
 from bench.errors import ClusterError, RefusedError
 from bench.k8s.client import Cluster, Object, Ref
-from bench.k8s.kubeconfig import describe, open_cluster
-from bench.k8s.pod_page import page_of
+from bench.k8s.kubeconfig import describe_cluster, open_cluster
+from bench.k8s.pod_page import fetch_page
 from bench.k8s.wait import wait_for
-from bench.system.cancellation import Watch, wait_until
+from bench.system.cancellation import CancelToken, wait_until
 from bench.system.processes import run_tool
 from tests.cluster.lab import CONTEXT
 from tests.cluster.relay import open_relay
@@ -78,10 +78,10 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     try:
         account = Ref("v1", "ServiceAccount", "default", name)
-        wait_for(cluster, account, bool, timeout_s=30, watch=Watch())
+        wait_for(cluster, account, bool, timeout_s=30, watch=CancelToken())
         cluster.create(_pod(name))
-        wait_for(cluster, Ref("v1", "Pod", POD, name), _is_ready, timeout_s=60, watch=Watch())
-        assert wait_until(lambda: "up" in _log(cluster, name), timeout_s=30, watch=Watch(), poll_s=0.1)
+        wait_for(cluster, Ref("v1", "Pod", POD, name), _is_ready, timeout_s=60, watch=CancelToken())
+        assert wait_until(lambda: "up" in _log(cluster, name), timeout_s=30, watch=CancelToken(), poll_s=0.1)
         yield name
     finally:
         cluster.delete(Ref("v1", "Namespace", name))
@@ -113,7 +113,7 @@ def _config_map(namespace: str, **data: str) -> Object:
 
 def test_cluster_is_printed_first(cluster: Cluster) -> None:
     """Context, server, version and number of nodes are on one line."""
-    assert describe(cluster) == f"context meshlab: {cluster.server}, Kubernetes {cluster.version}, 1 node"
+    assert describe_cluster(cluster) == f"context meshlab: {cluster.server}, Kubernetes {cluster.version}, 1 node"
     assert cluster.server.startswith("https://")
     assert cluster.version.startswith("v1.")
 
@@ -293,7 +293,7 @@ def test_forward_survives_a_closed_port(cluster: Cluster, namespace: str) -> Non
         assert _echoed(port, b"") == b""
         with ThreadPoolExecutor(1) as pool:
             pool.submit(_run_for_a_while, cluster, namespace, serve)
-            assert wait_until(lambda: _answers(port), timeout_s=20, watch=Watch(), poll_s=0.2)
+            assert wait_until(lambda: _answers(port), timeout_s=20, watch=CancelToken(), poll_s=0.2)
 
 
 def _answers(port: int) -> bool:
@@ -320,7 +320,7 @@ def test_page_is_retried_when_the_connection_breaks(
     ):
         pool.submit(_run_for_a_while, cluster, namespace, ["python", "-c", LATE])
         _until_there(cluster, namespace, "listens")
-        page = pool.submit(page_of, beyond, POD, 8082, namespace=namespace, path="/", who="it")
+        page = pool.submit(fetch_page, beyond, POD, 8082, namespace=namespace, path="/", who="it")
         _until_there(cluster, namespace, "asked")
         link.cut()
         assert page.result(timeout=20) == "later"
@@ -330,7 +330,7 @@ def _until_there(cluster: Cluster, namespace: str, name: str) -> None:
     def is_there() -> bool:
         return cluster.exec(POD, ["test", "-e", name], namespace=namespace, container=CONTAINER).exit_code == 0
 
-    assert wait_until(is_there, timeout_s=20, watch=Watch(), poll_s=0.2), name
+    assert wait_until(is_there, timeout_s=20, watch=CancelToken(), poll_s=0.2), name
 
 
 def test_local_port_in_use_is_an_error(cluster: Cluster, namespace: str) -> None:

@@ -22,10 +22,10 @@ from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.kubeconfig import open_cluster
 from bench.k8s.wait import wait_for
 from bench.meshes.protocols import ControlPlane
-from bench.run.cleanup import recorded_contexts
-from bench.system.cancellation import Watch
+from bench.run.cleanup import list_recorded_contexts
+from bench.system.cancellation import CancelToken
 from bench.system.journal import read_journal
-from bench.targets.cluster.teardown.cleanup import Cleaned, clean_cluster, cluster_cleanup
+from bench.targets.cluster.teardown.cleanup import CleanupResult, clean_cluster, cluster_cleanup
 from bench.targets.cluster.teardown.inventory import find_leftovers
 from tests.cluster.conftest import CONTEXT
 from tests.cluster.emulated import RBAC, Run, create_run, make_namespace, make_object, owner_of, remove_run
@@ -64,9 +64,9 @@ def _own_leftovers(cluster: Cluster) -> tuple[Ref, ...]:
 PLANES = cast("dict[str, ControlPlane]", {"kuma": SimpleNamespace(find_leftovers=_own_leftovers)})
 
 
-def clean(cluster: Cluster, run: Run, *, wait_s: float | None = None) -> Cleaned:
+def clean(cluster: Cluster, run: Run, *, wait_s: float | None = None) -> CleanupResult:
     """Remove a run."""
-    return clean_cluster(cluster, run.run_id, watch=Watch(), wait_s=wait_s, planes=PLANES)
+    return clean_cluster(cluster, run.run_id, watch=CancelToken(), wait_s=wait_s, planes=PLANES)
 
 
 @pytest.fixture
@@ -213,9 +213,9 @@ def _reader(cluster: Cluster, name: str, *, stack: ExitStack, lab: Path, folder:
     for one in things:
         stack.callback(cluster.delete, ref_of(one))
         cluster.create(one)
-    wait_for(cluster, Ref("v1", "ServiceAccount", "default", name), bool, timeout_s=30, watch=Watch())
+    wait_for(cluster, Ref("v1", "ServiceAccount", "default", name), bool, timeout_s=30, watch=CancelToken())
     cluster.create(secret)
-    (filled,) = wait_for(cluster, ref_of(secret), _is_filled, timeout_s=30, watch=Watch())
+    (filled,) = wait_for(cluster, ref_of(secret), _is_filled, timeout_s=30, watch=CancelToken())
     content = yaml.safe_load(lab.read_text("utf-8"))
     content["users"][0]["user"] = {"token": base64.b64decode(filled["data"]["token"]).decode()}
     path = folder / "reader"
@@ -253,7 +253,7 @@ def _killed_at(step: int, run: Run, folder: Path) -> int:
     killed = subprocess.run([sys.executable, "-c", KILLED, str(step), run.run_id, str(folder)], cwd=ROOT)
     assert killed.returncode == -signal.SIGKILL
     lines = read_journal(folder / f"{run.run_id}.jsonl")
-    assert recorded_contexts(lines) == (CONTEXT,)
+    assert list_recorded_contexts(lines) == (CONTEXT,)
     return len(lines)
 
 
@@ -278,7 +278,7 @@ def test_second_ctrl_c_ends_a_cleanup_at_once(cluster: Cluster, run: Run, tmp_pa
     cluster.apply(held)
     argv = [sys.executable, "-m", "bench.cli.main", "cleanup", "--context", CONTEXT, "--run-id", run.run_id]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as command:
-        wait_for(cluster, Ref("v1", "Namespace", run.app), _is_going, timeout_s=30, watch=Watch())
+        wait_for(cluster, Ref("v1", "Namespace", run.app), _is_going, timeout_s=30, watch=CancelToken())
         command.send_signal(signal.SIGINT)
         with pytest.raises(subprocess.TimeoutExpired):
             command.wait(3)

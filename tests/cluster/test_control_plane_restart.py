@@ -6,7 +6,7 @@ import pytest
 
 from bench.k8s.client import Cluster
 from bench.meshes.istio import control_plane as istio
-from bench.system.cancellation import Watch
+from bench.system.cancellation import CancelToken
 from tests.cluster.job import ISTIO, run_job, until_loading
 from tests.cluster.lab_images import kill_container
 from tests.command import Command
@@ -24,7 +24,7 @@ def test_restarted_control_plane_makes_trial_invalid(cluster: Cluster, tmp_path:
         kill_container(status["containerID"])
 
     job = run_job(tmp_path, "--use-existing-mesh", scenario=[ISTIO], load={"duration": "4s"}, during=harm)
-    istio.wait_ready(cluster, timeout_s=60, watch=Watch())
+    istio.wait_ready(cluster, timeout_s=60, watch=CancelToken())
     assert job.exit_code == 5, job.output
     trial = job.trials()["01-istio-1"]
     (restart,) = trial["restarts"]

@@ -12,7 +12,7 @@ import yaml
 from bench.errors import ClusterError, RefusedError
 from bench.k8s.client import Cluster
 from bench.k8s.kubeconfig import open_cluster
-from bench.system.cancellation import Watch, wait_until
+from bench.system.cancellation import CancelToken, wait_until
 from tests.cluster.accounts import Account, account, token_user, write_kubeconfig
 
 EXEC_API = "client.authentication.k8s.io/v1"
@@ -92,7 +92,7 @@ def test_expired_token_is_replaced_from_the_kubeconfig(
         assert not short.allowed("delete", "nodes")
         newer = account_without_rights.token("new")
         account_without_rights.revoke("old")
-        assert wait_until(lambda: _is_refused(short), timeout_s=60, watch=Watch(), poll_s=0.5)
+        assert wait_until(lambda: _is_refused(short), timeout_s=60, watch=CancelToken(), poll_s=0.5)
         write_kubeconfig(config, token_user(newer))
         config.write_text(config.read_text("utf-8").replace("current-context: meshlab", "current-context: x"), "utf-8")
         with pytest.raises(ClusterError, match='cannot get resource "pods/exec"'):

@@ -8,7 +8,7 @@ import pytest
 
 from bench.k8s.client import Cluster, Ref
 from bench.results.samples import read_parquet
-from bench.system.cancellation import Watch, wait_until
+from bench.system.cancellation import CancelToken, wait_until
 from tests import command
 from tests.cluster.ends import SentSignal, print_figure, seconds_until_empty
 from tests.cluster.job import ISTIO, MESH, Job, list_leftovers, run_command, run_job, until_loading
@@ -64,7 +64,7 @@ def test_ctrl_c_in_the_window_keeps_samples(cluster: Cluster, tmp_path: Path) ->
     assert_interrupted(job, signal.SIGINT)
     draft = job.folder / "trials" / "01-baseline-1.partial"
     assert len(read_parquet(draft / "samples.parquet")) >= 10
-    trial = command.trial_record(job.folder, draft.name)
+    trial = command.read_trial_record(job.folder, draft.name)
     assert (trial["status"], trial["reasons"]) == ("interrupted", ["interrupted: ended by SIGINT"])
 
 
@@ -112,4 +112,4 @@ def until_terminating(cluster: Cluster, namespace: str) -> None:
         place = cluster.get(Ref("v1", "Namespace", namespace))
         return place is not None and "deletionTimestamp" in place["metadata"]
 
-    assert wait_until(is_going, timeout_s=60, watch=Watch(), poll_s=0.1)
+    assert wait_until(is_going, timeout_s=60, watch=CancelToken(), poll_s=0.1)

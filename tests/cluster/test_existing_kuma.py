@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from bench.k8s.client import Cluster, Object, Ref, ref_of
-from bench.k8s.wait import gone
+from bench.k8s.wait import wait_until_deleted
 from bench.meshes.kuma import control_plane as kuma
 from bench.meshes.protocols import InstallOptions
-from bench.system.cancellation import Watch, wait_until
+from bench.system.cancellation import CancelToken, wait_until
 from tests.cluster.job import find_changes, list_objects, run_job
 
 POLICIES: Mapping[str, Any] = {"name": "kuma-policies", "mesh": "kuma", "manifests": ["kuma/policies"]}
@@ -26,14 +26,14 @@ def existing_kuma(cluster: Cluster, kumactl: str, as_before: None) -> Iterator[d
     try:
         for thing in rendered:
             cluster.apply(thing)
-        kuma.wait_ready(cluster, timeout_s=_TIMEOUT_S, watch=Watch())
+        kuma.wait_ready(cluster, timeout_s=_TIMEOUT_S, watch=CancelToken())
         cluster.apply(kuma.base_objects()[0])
         yield wait_until_settled(cluster)
     finally:
         refs = [ref_of(thing) for thing in reversed(rendered)]  # webhooks first, the namespace last
         for ref in refs:
             cluster.delete(ref)
-        gone(cluster, refs, timeout_s=_TIMEOUT_S, watch=Watch())
+        wait_until_deleted(cluster, refs, timeout_s=_TIMEOUT_S, watch=CancelToken())
 
 
 def wait_until_settled(cluster: Cluster) -> dict[str, Object]:
@@ -45,7 +45,7 @@ def wait_until_settled(cluster: Cluster) -> dict[str, Object]:
         has_begun = any(thing["kind"] == "HostnameGenerator" for thing in looks[-1].values())
         return has_begun and len(looks) > 1 and not find_changes(looks[-2], looks[-1])
 
-    assert wait_until(nothing_came, timeout_s=_TIMEOUT_S, watch=Watch(), poll_s=_QUIET_S)
+    assert wait_until(nothing_came, timeout_s=_TIMEOUT_S, watch=CancelToken(), poll_s=_QUIET_S)
     return looks[-1]
 
 

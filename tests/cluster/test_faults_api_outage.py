@@ -8,7 +8,7 @@ import pytest
 
 from bench.k8s.client import Cluster
 from bench.results.samples import read_parquet
-from bench.system.cancellation import Watch, wait_until
+from bench.system.cancellation import CancelToken, wait_until
 from tests.cluster.job import HARM, Job, assert_unchanged, run_command, run_job, until_applied
 from tests.cluster.lab import CONTEXT
 from tests.cluster.relay import Relay, open_relay
@@ -24,7 +24,7 @@ _IMPATIENT: Final = {**_HASTY, "away_s": 4.0, "clean_s": 4.0}
 
 def make_unreachable(link: Relay) -> None:
     link.close()
-    wait_until(lambda: None, timeout_s=AWAY_S, watch=Watch(), poll_s=0.5)
+    wait_until(lambda: None, timeout_s=AWAY_S, watch=CancelToken(), poll_s=0.5)
     link.open()
 
 

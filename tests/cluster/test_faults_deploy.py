@@ -12,7 +12,7 @@ import pytest
 from bench.errors import ClusterError
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.wait import wait_for
-from bench.system.cancellation import Watch, wait_until
+from bench.system.cancellation import CancelToken, wait_until
 from tests.cluster.accounts import account, token_user, write_kubeconfig
 from tests.cluster.emulated import IMAGE, make_namespace, make_object
 from tests.cluster.job import Job, namespace_of, pause, run_command, run_job, until_applied, until_loading
@@ -59,7 +59,9 @@ def test_quota_is_named(cluster: Cluster, tmp_path: Path) -> None:
         until_applied(started, "Namespace", name=f"{place}-outside")
         with pause(started):
             quota = cluster.create(make_object("v1", "ResourceQuota", "small", place, spec=small))
-            wait_for(cluster, ref_of(quota), lambda found: "hard" in found[0]["status"], timeout_s=20, watch=Watch())
+            wait_for(
+                cluster, ref_of(quota), lambda found: "hard" in found[0]["status"], timeout_s=20, watch=CancelToken()
+            )
 
     job = run_job(tmp_path, during=harm, timing=SHORT)
     assert_failed(job, "exceeded quota: small", "limited: pods=2")
@@ -89,7 +91,7 @@ def refusing(cluster: Cluster, name: str, message: str) -> Iterator[None]:
     try:
         for one in made:
             cluster.create(one)
-        assert wait_until(lambda: _is_refused(cluster, message), timeout_s=60, watch=Watch(), poll_s=0.3)
+        assert wait_until(lambda: _is_refused(cluster, message), timeout_s=60, watch=CancelToken(), poll_s=0.3)
         yield
     finally:
         for one in made:

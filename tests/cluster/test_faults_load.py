@@ -11,7 +11,7 @@ import pytest
 from bench.k8s.client import Cluster, Ref
 from bench.k8s.ownership import COMPONENT
 from bench.results.samples import Samples, read_parquet
-from bench.system.cancellation import Watch, wait_until
+from bench.system.cancellation import CancelToken, wait_until
 from tests.cluster.accounts import account, token_user, write_kubeconfig
 from tests.cluster.job import HARM, Job, assert_unchanged, namespace_of, run_job, stop_api_server, until_loading
 from tests.cluster.lab import CONTEXT
@@ -36,7 +36,7 @@ def harmed(cluster: Cluster, lab_kubeconfig: Path, tmp_path_factory: pytest.Temp
             config.write_text(text.replace(f"current-context: {CONTEXT}", "current-context: elsewhere"), "utf-8")
             runner.revoke("old")
             with stop_api_server():
-                wait_until(lambda: None, timeout_s=AWAY_S, watch=Watch(), poll_s=0.5)
+                wait_until(lambda: None, timeout_s=AWAY_S, watch=CancelToken(), poll_s=0.5)
 
         def harm(started: Command) -> None:
             place = namespace_of(started)

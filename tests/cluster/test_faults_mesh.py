@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.k8s.client import Cluster, Object, Ref
 from tests.cluster.emulated import make_object
 from tests.cluster.foreign_mesh import SYSTEM, replace_fields, without_injection, without_istiod
@@ -154,7 +154,7 @@ def test_policies_that_deny_the_page_invalidate_only_their_configuration(tmp_pat
     place = tmp_path / "closed"
     place.mkdir()
     for name in ("allow-nothing", "peer-authentication"):
-        shutil.copy(shipped("manifests") / "istio" / "policies" / f"{name}.yaml", place)
+        shutil.copy(find_shipped("manifests") / "istio" / "policies" / f"{name}.yaml", place)
     closed = {"name": "closed", "mesh": "istio", "manifests": ["closed"]}
     load = {"duration": "8s"}
     job = run_job(tmp_path, EXISTING, scenario=[closed, BASELINE], load=load, timing=SHORT)
@@ -170,7 +170,9 @@ def test_rejected_policy_ends_the_run_first(tmp_path: Path) -> None:
     """Case 13: the cluster's message is printed before the first trial, although that is of another configuration."""
     place = tmp_path / "odd"
     place.mkdir()
-    policy = yaml.safe_load((shipped("manifests") / "istio" / "mtls" / "peer-authentication.yaml").read_text("utf-8"))
+    policy = yaml.safe_load(
+        (find_shipped("manifests") / "istio" / "mtls" / "peer-authentication.yaml").read_text("utf-8")
+    )
     policy["metadata"]["labels"] = {"for": "no such label!"}
     (place / "policy.yaml").write_text(yaml.safe_dump(policy), "utf-8")
     odd = {"name": "odd", "mesh": "istio", "manifests": ["odd"]}

@@ -11,7 +11,7 @@ import pytest
 from bench.envoy.addresses import free_ports
 from bench.k8s.client import Cluster
 from bench.results.samples import read_parquet
-from bench.system.cancellation import Watch, wait_until
+from bench.system.cancellation import CancelToken, wait_until
 from tests.cluster.job import HARM, Job, assert_unchanged, run_job, until_loading
 from tests.cluster.relay import open_relay
 from tests.command import Command
@@ -37,7 +37,7 @@ def cut_run(cluster: Cluster, lab_kubeconfig: Path, tmp_path_factory: pytest.Tem
                 read_to_end(browser)
             shown.append(requests_shown(port))
         # Locust caches its statistics for some seconds.
-        assert wait_until(lambda: requests_shown(port) > shown[0], timeout_s=10, watch=Watch(), poll_s=0.3)
+        assert wait_until(lambda: requests_shown(port) > shown[0], timeout_s=10, watch=CancelToken(), poll_s=0.3)
 
     with assert_unchanged(cluster), open_relay(lab_kubeconfig, folder / "config") as link:
         environment = {"KUBECONFIG": str(folder / "config")}

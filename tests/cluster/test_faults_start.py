@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.k8s.client import Cluster, Object, ref_of
 from tests.cluster.accounts import account, token_user, write_kubeconfig
 from tests.cluster.emulated import make_namespace, make_object
@@ -65,7 +65,7 @@ def test_missing_rights_are_listed_by_verb_and_resource(cluster: Cluster, tmp_pa
         f"context {CONTEXT}: its user lacks permissions for this run:",
         "not allowed: get, list, create, patch, delete namespaces (for: namespaces of the run's own)",
         " pods/exec (for: asking sidecars and probes",
-        f"have an administrator apply and bind {shipped('manifests') / 'rbac' / 'run.yaml'}",
+        f"have an administrator apply and bind {find_shipped('manifests') / 'rbac' / 'run.yaml'}",
     )
 
 

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from bench.errors import ClusterError, DeployError
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.k8s.client import Cluster
 from bench.k8s.ownership import Owner
 from bench.meshes.istio import control_plane as istio
 from bench.meshes.istio.install import sidecars
 from bench.meshes.protocols import InstallOptions
-from bench.system.cancellation import Watch
+from bench.system.cancellation import CancelToken
 from bench.system.journal import Journal
 from bench.targets.cluster.probes.injection import mesh_evidence
 from bench.targets.cluster.probes.prober import Question
@@ -37,7 +37,7 @@ from tests.cluster.deployed import (
 from tests.cluster.lab_images import MESHLAB, build_bookinfo
 
 VALUES = MESHLAB.parent / "istio-values.yaml"
-POLICIES = shipped("manifests") / "istio/policies"
+POLICIES = find_shipped("manifests") / "istio/policies"
 HARMLESS = {"selector": {"matchLabels": {"app": "no-app"}}, "action": "DENY", "rules": [{}]}
 
 
@@ -63,7 +63,7 @@ def installed(cluster: Cluster, folder: Path, options: InstallOptions) -> Iterat
 @contextmanager
 def owned(cluster: Cluster, folder: Path) -> Iterator[Owner]:
     """The owner of objects of one run; everything of it is deleted afterwards."""
-    owner = Owner(cluster, f"t-istio-{secrets.token_hex(3)}", Journal(folder / "journal.jsonl"), Watch())
+    owner = Owner(cluster, f"t-istio-{secrets.token_hex(3)}", Journal(folder / "journal.jsonl"), CancelToken())
     try:
         yield owner
     finally:
@@ -96,7 +96,7 @@ def test_revision_is_installed_and_removed_without_a_trace(cluster: Cluster, ist
 def test_missing_istiod_is_reported(cluster: Cluster) -> None:
     """Without a running istiod, a query of it ends with a message."""
     with pytest.raises(DeployError, match="there is no istiod in istio-system"):
-        istio.wait_ready(cluster, timeout_s=1, watch=Watch())
+        istio.wait_ready(cluster, timeout_s=1, watch=CancelToken())
     with pytest.raises(DeployError, match="no istiod runs in istio-system"):
         istio.find_unsynced(cluster, "default", ["one"])
 

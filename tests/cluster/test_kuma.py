@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from bench.errors import ClusterError, DeployError
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.ownership import Owner
 from bench.meshes.kuma import control_plane as kuma
 from bench.meshes.protocols import InstallOptions
-from bench.system.cancellation import Watch
+from bench.system.cancellation import CancelToken
 from bench.system.journal import Journal
 from bench.targets.cluster.probes.injection import mesh_evidence
 from bench.targets.cluster.probes.prober import Question, pod_name
@@ -33,7 +33,7 @@ from tests.cluster.deployed import (
 )
 from tests.cluster.lab_images import build_bookinfo
 
-MANIFESTS = shipped("manifests") / "kuma"
+MANIFESTS = find_shipped("manifests") / "kuma"
 GROUP = "kuma.io"
 
 
@@ -41,7 +41,7 @@ GROUP = "kuma.io"
 def installed(cluster: Cluster, folder: Path) -> Iterator[Owner]:
     """Kuma for one run, ready, with its mesh; everything of the run is deleted afterwards."""
     assert kuma.find_installed(cluster) == ""
-    owner = Owner(cluster, f"t-kuma-{secrets.token_hex(3)}", Journal(folder / "journal.jsonl"), Watch())
+    owner = Owner(cluster, f"t-kuma-{secrets.token_hex(3)}", Journal(folder / "journal.jsonl"), CancelToken())
     try:
         owner.apply_all(kuma.render(InstallOptions()), "kuma")
         kuma.wait_ready(cluster, timeout_s=120, watch=owner.watch)
@@ -58,7 +58,7 @@ def installed(cluster: Cluster, folder: Path) -> Iterator[Owner]:
 def test_control_plane_that_never_ran_is_removed(cluster: Cluster, kumactl: str, tmp_path: Path) -> None:
     """Webhooks whose service never responded block no deletion."""
     assert kuma.find_installed(cluster) == ""
-    owner = Owner(cluster, f"t-kuma-{secrets.token_hex(3)}", Journal(tmp_path / "journal.jsonl"), Watch())
+    owner = Owner(cluster, f"t-kuma-{secrets.token_hex(3)}", Journal(tmp_path / "journal.jsonl"), CancelToken())
     try:
         for thing in kuma.render(InstallOptions()):
             owner.apply(_without_pods(thing), "kuma")
@@ -121,7 +121,9 @@ def remove_policies(owner: Owner, policies: tuple[Object, ...], spaces: tuple[st
     owner.apply_all(kuma.base_objects(), "kuma")
     for ref in kuma.list_generated(policies):
         owner.cluster.delete(ref)
-    wait_until_empty(lambda: [ref for ref in (*refs, *kuma.list_generated(policies)) if owner.cluster.get(ref)], timeout_s=90)
+    wait_until_empty(
+        lambda: [ref for ref in (*refs, *kuma.list_generated(policies)) if owner.cluster.get(ref)], timeout_s=90
+    )
 
 
 def ref_of_policy(thing: Object) -> Ref:

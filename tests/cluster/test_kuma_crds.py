@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from bench.errors import ClusterError
-from bench.files.folders import shipped
-from bench.files.yaml_source import generated_documents, read_documents
+from bench.files.folders import find_shipped
+from bench.files.yaml_source import parse_generated, read_documents
 from bench.k8s.client import Cluster, Object, ref_of
 from bench.k8s.ownership import Owner
 from bench.meshes.kuma import control_plane as kuma
-from bench.system.cancellation import Watch
+from bench.system.cancellation import CancelToken
 from bench.system.journal import Journal
 from bench.targets.cluster.teardown.cleanup import clean_cluster
 from tests.cluster.lab import MESHLAB
 
 DEFINITIONS = MESHLAB.parent / "crds" / "kuma"
-MANIFESTS = shipped("manifests") / "kuma"
+MANIFESTS = find_shipped("manifests") / "kuma"
 FORMS = sorted(folder.name for folder in MANIFESTS.iterdir() if folder.is_dir())
 
 
@@ -28,10 +28,10 @@ def owner(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """A run with Kuma's CRDs and namespace, and no control plane. All of it is deleted afterwards."""
     assert kuma.find_installed(cluster) == "", "Kuma is installed on the lab"
     journal = Journal(tmp_path_factory.mktemp("kuma") / "journal.jsonl")
-    owner = Owner(cluster, f"t-kuma-{secrets.token_hex(3)}", journal, Watch())
+    owner = Owner(cluster, f"t-kuma-{secrets.token_hex(3)}", journal, CancelToken())
     try:
         for file in sorted(DEFINITIONS.glob("*.yaml")):
-            owner.apply_all(generated_documents(file.read_text("utf-8")), "kuma")
+            owner.apply_all(parse_generated(file.read_text("utf-8")), "kuma")
         owner.apply(namespace(kuma.NAMESPACE), "kuma")
         yield owner
     finally:

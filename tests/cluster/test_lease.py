@@ -17,8 +17,8 @@ from bench.errors import LockedError
 from bench.k8s.client import Cluster, Ref
 from bench.k8s.kubeconfig import open_cluster
 from bench.k8s.timing import Timing
-from bench.system.cancellation import Watch
-from bench.targets.cluster.lock import PLACE, cluster_lock, ensure_held, is_alive, read_holder, remove_lock
+from bench.system.cancellation import CancelToken
+from bench.targets.cluster.lock import LOCK_NAMESPACE, cluster_lock, ensure_held, is_alive, read_holder, remove_lock
 from tests.cluster.lab import CONTEXT
 
 # A run that takes the lock, reports it, and holds it until it has to end.
@@ -44,7 +44,7 @@ with tempfile.TemporaryDirectory() as folder, open_cluster("meshlab", private_fo
 @pytest.fixture
 def place(cluster: Cluster) -> Iterator[Ref]:
     """A lock of this test, apart from the one that runs use."""
-    ref = replace(PLACE, name=f"t-lease-{secrets.token_hex(3)}")
+    ref = replace(LOCK_NAMESPACE, name=f"t-lease-{secrets.token_hex(3)}")
     yield ref
     cluster.delete(ref)
 
@@ -87,7 +87,7 @@ def test_lock_is_renewed_and_leaves_nothing(
     ):
         first = read_holder(cluster, place)
         assert first is not None
-        assert is_alive(cluster, replace(first, host="elsewhere"), watch=Watch(), place=place)
+        assert is_alive(cluster, replace(first, host="elsewhere"), watch=CancelToken(), place=place)
         ensure_held(cluster, "t-lease-one", place=place)
     assert cluster.get(place) is None
 
@@ -125,14 +125,14 @@ def test_killed_holder_is_reported_at_once(
     command = r"without cleaning up .*meshbench cleanup --context meshlab --run-id t-lease-dead$"
     with pytest.raises(LockedError, match=command), cluster_lock(cluster, "t-lease-two", place=place):
         pytest.fail("took over")
-    remove_lock(cluster, "t-lease-dead", watch=Watch(), place=place)
+    remove_lock(cluster, "t-lease-dead", watch=CancelToken(), place=place)
     with cluster_lock(cluster, "t-lease-two", place=place):
         ensure_held(cluster, "t-lease-two", place=place)
 
 
 def test_next_run_waits_for_a_terminating_namespace(cluster: Cluster, place: Ref) -> None:
     """The namespace of the last run may still be terminating when the next run begins."""
-    hurried = Watch()
+    hurried = CancelToken()
     hurried.signals = [signal.SIGINT, signal.SIGINT]
     with cluster_lock(cluster, "t-lease-one", place=place):
         remove_lock(cluster, "t-lease-one", watch=hurried, place=place)

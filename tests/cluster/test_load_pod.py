@@ -12,24 +12,24 @@ from urllib.request import urlopen
 
 import pytest
 
-from bench.analysis.resource_usage import process_use
+from bench.analysis.resource_usage import measure_processes
 from bench.errors import BadAnswerError, DeployError
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.kubeconfig import open_cluster
-from bench.k8s.ownership import labelled
+from bench.k8s.ownership import add_run_labels
 from bench.k8s.timing import Timing
-from bench.load.generator import LoadOrder, RunningLoad
-from bench.load.raw_samples import raw_files, read_samples
+from bench.load.generator import LoadSpec, RunningLoad
+from bench.load.raw_samples import list_raw_files, read_samples
 from bench.results.resources import read_resources
-from bench.system.cancellation import Watch, wait_until
+from bench.system.cancellation import CancelToken, wait_until
 from bench.targets.cluster.kubelet import kubelet_usage
 from bench.targets.cluster.load.generator import PodGenerator, locust_page, start_load
 from bench.targets.cluster.load.pod import KEEPER, NAME, default_image, load_objects, uid_for
 from bench.targets.cluster.load.transfer import PodFiles
 from tests.cluster.lab import CONTEXT
 from tests.cluster.relay import open_relay
-from tests.rows import recorded_rows
+from tests.rows import count_rows
 
 PAGE = "ISBN-10 PublisherA Reviewer1 Reviewer2"
 SERVER = f"""
@@ -80,7 +80,7 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     try:
         for thing in _web(name):
-            cluster.apply(labelled(thing, "application", run_id="t-load", now=datetime.now(UTC)))
+            cluster.apply(add_run_labels(thing, "application", run_id="t-load", now=datetime.now(UTC)))
         _wait_ready(cluster, name, "web")
         yield name
     finally:
@@ -112,16 +112,18 @@ def _wait_ready(cluster: Cluster, namespace: str, name: str) -> None:
         conditions = pod.get("status", {}).get("conditions") or ()
         return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
-    assert wait_until(ready, timeout_s=90, watch=Watch(), poll_s=0.3), cluster.get(Ref("v1", "Pod", name, namespace))
+    assert wait_until(ready, timeout_s=90, watch=CancelToken(), poll_s=0.3), cluster.get(
+        Ref("v1", "Pod", name, namespace)
+    )
 
 
 @pytest.fixture
-def order() -> LoadOrder:
+def order() -> LoadSpec:
     """Some seconds of the shipped locustfile."""
-    return LoadOrder(
+    return LoadSpec(
         address="web:9080",
         virtual_host="web:9080",
-        locustfile=shipped("locustfiles") / "bookinfo.py",
+        locustfile=find_shipped("locustfiles") / "bookinfo.py",
         reviews="any",
         users=5,
         think_time_s=0.1,
@@ -133,24 +135,26 @@ def order() -> LoadOrder:
 
 
 @contextmanager
-def waiting_pod(cluster: Cluster, namespace: str, order: LoadOrder, *, ui: bool = False) -> Iterator[None]:
+def waiting_pod(cluster: Cluster, namespace: str, order: LoadSpec, *, ui: bool = False) -> Iterator[None]:
     """A load pod that waits for the start."""
     things = load_objects(order, namespace=namespace, uid=uid_for(cluster.kinds()), ui=ui)
     refs = [ref_of(thing) for thing in things]
     try:
         for thing in things:
-            cluster.apply(labelled(thing, "load", run_id="t-load", now=datetime.now(UTC)))
+            cluster.apply(add_run_labels(thing, "load", run_id="t-load", now=datetime.now(UTC)))
         _wait_ready(cluster, namespace, NAME)
         yield
     finally:
         for ref in refs:
             cluster.delete(ref, grace_s=0)
-        assert wait_until(lambda: not any(cluster.get(ref) for ref in refs), timeout_s=60, watch=Watch(), poll_s=0.3)
+        assert wait_until(
+            lambda: not any(cluster.get(ref) for ref in refs), timeout_s=60, watch=CancelToken(), poll_s=0.3
+        )
 
 
-def start_load_in(cluster: Cluster, namespace: str, order: LoadOrder, folder: Path) -> RunningLoad:
+def start_load_in(cluster: Cluster, namespace: str, order: LoadSpec, folder: Path) -> RunningLoad:
     meter = kubelet_usage(cluster, namespace, control_planes=(), sidecars=())
-    return start_load(cluster, order, folder, namespace=namespace, meter=meter, watch=Watch())
+    return start_load(cluster, order, folder, namespace=namespace, meter=meter, watch=CancelToken())
 
 
 def generator_of(load: RunningLoad) -> PodGenerator:
@@ -165,7 +169,7 @@ def tick_for(load: RunningLoad, seconds: float) -> None:
         load.generator.tick()
         return bool(load.generator.trouble())
 
-    wait_until(in_trouble, timeout_s=seconds, watch=Watch(), poll_s=0.5)
+    wait_until(in_trouble, timeout_s=seconds, watch=CancelToken(), poll_s=0.5)
 
 
 def is_reachable_again(load: RunningLoad) -> bool:
@@ -174,12 +178,12 @@ def is_reachable_again(load: RunningLoad) -> bool:
     return generator_of(load).outage.since_s is None
 
 
-def test_load_pod_records_as_a_local_load(cluster: Cluster, namespace: str, order: LoadOrder, tmp_path: Path) -> None:
+def test_load_pod_records_as_a_local_load(cluster: Cluster, namespace: str, order: LoadSpec, tmp_path: Path) -> None:
     """Every request is a sample, Locust's summary agrees, and the resource use of the pods and of the node is
     recorded."""
     with waiting_pod(cluster, namespace, order):
         load = start_load_in(cluster, namespace, order, tmp_path)
-        load.drive(watch=Watch(), show=lambda _: None)
+        load.drive(watch=CancelToken(), show=lambda _: None)
         outcome = load.finish()
     assert outcome.generator.problem == ""
     assert outcome.generator.exit_code == 0
@@ -188,10 +192,11 @@ def test_load_pod_records_as_a_local_load(cluster: Cluster, namespace: str, orde
     assert outcome.samples.names == ("/productpage",)
     assert len(outcome.samples.counted([outcome.window])) > 10
     assert outcome.clock.gap_s < 0.5
-    assert not raw_files(tmp_path)
+    assert not list_raw_files(tmp_path)
     assert "clocks: the window's edges are known to" in (tmp_path / "load.log").read_text("utf-8")
     uses = {
-        use.process: use for use in process_use(read_resources(tmp_path / "resources.parquet"), [outcome.window], 1)
+        use.process: use
+        for use in measure_processes(read_resources(tmp_path / "resources.parquet"), [outcome.window], 1)
     }
     node = next(name for name in uses if name.startswith("node "))
     assert {name: use.role for name, use in uses.items()} == {
@@ -205,7 +210,7 @@ def test_load_pod_records_as_a_local_load(cluster: Cluster, namespace: str, orde
     assert 10 << 20 < locust.rss_max_bytes < 1 << 30
 
 
-def test_pod_clock_offset_is_zero(cluster: Cluster, namespace: str, order: LoadOrder, tmp_path: Path) -> None:
+def test_pod_clock_offset_is_zero(cluster: Cluster, namespace: str, order: LoadSpec, tmp_path: Path) -> None:
     """The lab's node is this machine, so that the two clocks are one: the offset is 0 within its uncertainty."""
     with waiting_pod(cluster, namespace, order):
         load = start_load_in(cluster, namespace, order, tmp_path)
@@ -218,7 +223,7 @@ def test_pod_clock_offset_is_zero(cluster: Cluster, namespace: str, order: LoadO
 
 
 def test_workers_are_recorded_and_page_is_served(
-    cluster: Cluster, namespace: str, order: LoadOrder, tmp_path: Path
+    cluster: Cluster, namespace: str, order: LoadSpec, tmp_path: Path
 ) -> None:
     """Two workers' samples are complete, while Locust's own page is served here and shows the same load."""
     order = replace(order, workers=2, users=6)
@@ -233,15 +238,15 @@ def test_workers_are_recorded_and_page_is_served(
     assert (shown["state"], shown["user_count"]) == ("running", 6)
     assert exit_code == 0
     assert own["problem"] == ""
-    assert own["locust_requests"] == own["recorded"] == recorded_rows(tmp_path) > 20
-    assert {path.name for path in raw_files(tmp_path)} >= {"samples-0.bin", "samples-1.bin"}
+    assert own["locust_requests"] == own["recorded"] == count_rows(tmp_path) > 20
+    assert {path.name for path in list_raw_files(tmp_path)} >= {"samples-0.bin", "samples-1.bin"}
 
 
 def test_load_continues_without_an_api_server(
     lab_kubeconfig: Path,
     cluster: Cluster,
     namespace: str,
-    order: LoadOrder,
+    order: LoadSpec,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -260,21 +265,21 @@ def test_load_continues_without_an_api_server(
         link.close()
         tick_for(load, 7)
         back_ns = load.generator.now_ns()
-        seen = recorded_rows(tmp_path)
+        seen = count_rows(tmp_path)
         link.open()
-        assert wait_until(lambda: is_reachable_again(load), timeout_s=20, watch=Watch(), poll_s=0.3)
+        assert wait_until(lambda: is_reachable_again(load), timeout_s=20, watch=CancelToken(), poll_s=0.3)
         assert load.generator.trouble() == ""
         load.generator.stop(timeout_s=15)
     own = json.loads((tmp_path / "generator.json").read_text("utf-8"))
     assert own["problem"] == ""
-    assert own["locust_requests"] == own["recorded"] == recorded_rows(tmp_path) > seen
+    assert own["locust_requests"] == own["recorded"] == count_rows(tmp_path) > seen
     away = read_samples(tmp_path).started_in(cut_ns, back_ns)
     assert len(away) > 10
     [remark] = generator_of(load).remarks()
     assert "the API server was away during the load for" in remark
 
 
-def test_oom_killed_locust_is_reported(cluster: Cluster, namespace: str, order: LoadOrder, tmp_path: Path) -> None:
+def test_oom_killed_locust_is_reported(cluster: Cluster, namespace: str, order: LoadSpec, tmp_path: Path) -> None:
     """The trial reports that Locust ended and why; what was on its disk is still fetched."""
     (tmp_path / "greedy.py").write_text(GREEDY, "utf-8")
     order = replace(order, locustfile=tmp_path / "greedy.py")
@@ -290,7 +295,7 @@ def test_oom_killed_locust_is_reported(cluster: Cluster, namespace: str, order: 
 
 
 def test_locustfile_that_does_not_load_fails_the_start(
-    cluster: Cluster, namespace: str, order: LoadOrder, tmp_path: Path
+    cluster: Cluster, namespace: str, order: LoadSpec, tmp_path: Path
 ) -> None:
     """The start fails with Locust's exit code and message."""
     (tmp_path / "broken.py").write_text("import nowhere_to_be_found\n", "utf-8")
@@ -320,12 +325,12 @@ def hostile_pod(cluster: Cluster, namespace: str) -> Iterator[None]:
     pod: Object = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": NAME, "namespace": namespace}, "spec": spec}
     ref = ref_of(pod)
     try:
-        cluster.apply(labelled(pod, "load", run_id="t-load", now=datetime.now(UTC)))
+        cluster.apply(add_run_labels(pod, "load", run_id="t-load", now=datetime.now(UTC)))
         _wait_ready(cluster, namespace, NAME)
         yield
     finally:
         cluster.delete(ref, grace_s=0)
-        assert wait_until(lambda: cluster.get(ref) is None, timeout_s=60, watch=Watch(), poll_s=0.3)
+        assert wait_until(lambda: cluster.get(ref) is None, timeout_s=60, watch=CancelToken(), poll_s=0.3)
 
 
 @pytest.mark.usefixtures("hostile_pod")

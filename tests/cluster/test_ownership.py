@@ -9,8 +9,8 @@ import pytest
 from bench.errors import RefusedError
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.ownership import Owner, run_of
-from bench.k8s.wait import gone
-from bench.system.cancellation import Watch, wait_until
+from bench.k8s.wait import wait_until_deleted
+from bench.system.cancellation import CancelToken, wait_until
 from bench.system.journal import Journal, read_journal
 
 IMAGE = "docker.io/meshlab/python:3.11"
@@ -20,7 +20,7 @@ IMAGE = "docker.io/meshlab/python:3.11"
 def owner(cluster: Cluster, tmp_path: Path) -> Iterator[Owner]:
     """The owner of objects of one test's run."""
     journal = Journal(tmp_path / "journal.jsonl")
-    yield Owner(cluster, f"t-ownership-{secrets.token_hex(3)}", journal, Watch())
+    yield Owner(cluster, f"t-ownership-{secrets.token_hex(3)}", journal, CancelToken())
     journal.close()
 
 
@@ -30,7 +30,7 @@ def place(cluster: Cluster, owner: Owner) -> Iterator[Ref]:
     ref = Ref("v1", "Namespace", owner.run_id)
     yield ref
     cluster.delete(ref)
-    gone(cluster, ref.name, timeout_s=60, watch=Watch())
+    wait_until_deleted(cluster, ref.name, timeout_s=60, watch=CancelToken())
 
 
 def _namespace(ref: Ref) -> Object:
@@ -59,7 +59,7 @@ def test_namespace_workload_and_pods_carry_the_runs_labels(cluster: Cluster, own
     def pods() -> tuple[Object, ...]:
         return cluster.list("v1", "Pod", namespace=place.name, labels=owner.mine())
 
-    (pod,) = wait_until(pods, timeout_s=30, watch=Watch(), poll_s=0.2) or (None,)
+    (pod,) = wait_until(pods, timeout_s=30, watch=CancelToken(), poll_s=0.2) or (None,)
     assert pod is not None
     assert pod["metadata"]["labels"]["meshbench.dev/component"] == "application"
     assert len(cluster.list("apps/v1", "ReplicaSet", namespace=place.name, labels=owner.mine())) == 1

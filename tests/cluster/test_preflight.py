@@ -17,15 +17,15 @@ from bench.k8s.ownership import OURS
 from bench.k8s.wait import wait_for
 from bench.meshes.istio.install import render
 from bench.meshes.protocols import InstallOptions
-from bench.scenario.loader import inputs_of, load_scenario
+from bench.scenario.loader import find_inputs, load_scenario
 from bench.scenario.overrides import Overrides
-from bench.system.cancellation import Watch
+from bench.system.cancellation import CancelToken
 from bench.targets.cluster.options import ClusterOptions
-from bench.targets.cluster.preflight.cluster import examine_admission, examine_residue
+from bench.targets.cluster.preflight.cluster import examine_admission, examine_dangling
 from bench.targets.cluster.preflight.examination import examine_cluster
 from bench.targets.cluster.preflight.images import examine_images
 from bench.targets.cluster.preflight.permissions import INSTALL, RUN, examine_permissions, needs_of
-from bench.targets.cluster.teardown.blockers import find_residue
+from bench.targets.cluster.teardown.blockers import find_dangling
 from tests import command
 from tests.cluster import accounts, job
 from tests.cluster.accounts import token_user, write_kubeconfig
@@ -36,7 +36,7 @@ LOADED = "docker.io/locustio/locust:2.47.0"
 ABSENT = "docker.io/meshbench/there-is-no-such-image:1"
 
 SCENARIO = load_scenario("istio-policies", Overrides())
-INPUTS = inputs_of(SCENARIO, "istio-policies")
+INPUTS = find_inputs(SCENARIO, "istio-policies")
 OPTIONS = ClusterOptions(
     context=CONTEXT,
     yes_this_cluster=None,
@@ -62,7 +62,7 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     name = f"t-preflight-{secrets.token_hex(3)}"
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     try:
-        wait_for(cluster, Ref("v1", "ServiceAccount", "default", name), bool, timeout_s=30, watch=Watch())
+        wait_for(cluster, Ref("v1", "ServiceAccount", "default", name), bool, timeout_s=30, watch=CancelToken())
         yield name
     finally:
         cluster.delete(Ref("v1", "Namespace", name))
@@ -238,8 +238,8 @@ def test_dangling_webhook_is_found_with_its_command(cluster: Cluster, policy: st
     name = f"t-preflight-{secrets.token_hex(3)}"
     cluster.create(_webhook(name, policy=policy))
     try:
-        residue = [one for one in find_residue(cluster) if one.found.ref.name == name]
-        (finding,) = examine_residue(residue, RUN, cluster.context)
+        residue = [one for one in find_dangling(cluster) if one.found.ref.name == name]
+        (finding,) = examine_dangling(residue, RUN, cluster.context)
     finally:
         cluster.delete(Ref("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", name))
     assert finding.status == state

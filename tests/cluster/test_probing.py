@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import pytest
 
 from bench.application.model import Application, read_application
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.k8s.client import Cluster, Object, Ref
-from bench.k8s.objects import restarts
-from bench.meshes.resolved import readers_of
-from bench.system.cancellation import Watch, wait_until
+from bench.k8s.objects import find_restarts
+from bench.meshes.resolved import user_groups_of
+from bench.system.cancellation import CancelToken, wait_until
 from bench.targets.cluster.application_manifests import bookinfo_objects, running_images
 from bench.targets.cluster.checks import baseline_checks, page_check, prove
 from bench.targets.cluster.load.pod import default_image, uid_for
@@ -21,14 +21,14 @@ from bench.targets.cluster.probes.prober import (
     OUTSIDE,
     Prober,
     Question,
-    askers,
-    can_ask,
+    find_callers,
+    is_probe_ready,
     outside_objects,
     probe_objects,
 )
 from tests.cluster.lab_images import BOOKINFO, build_bookinfo
 
-FOLDER = shipped("manifests") / "bookinfo"
+FOLDER = find_shipped("manifests") / "bookinfo"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Deployed:
 
     def until(self, check: object, *, timeout_s: float = 60) -> None:
         assert callable(check)
-        assert wait_until(check, timeout_s=timeout_s, watch=Watch(), poll_s=0.5), self.pods()
+        assert wait_until(check, timeout_s=timeout_s, watch=CancelToken(), poll_s=0.5), self.pods()
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def deployed(cluster: Cluster) -> Iterator[Deployed]:
             cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}})
         for thing in (
             *bookinfo_objects(application, FOLDER, images={"bookinfo": BOOKINFO}),
-            *probe_objects(application, askers(application, ()), image=default_image(), uid=uid),
+            *probe_objects(application, find_callers(application, ()), image=default_image(), uid=uid),
             *outside_objects(spaces[1], image=default_image(), uid=uid),
         ):
             cluster.apply(thing)
@@ -75,11 +75,11 @@ def deployed(cluster: Cluster) -> Iterator[Deployed]:
 def _up(deployed: Deployed) -> bool:
     outside = deployed.cluster.list("v1", "Pod", namespace=deployed.prober.outside)
     probes = [pod for pod in (*deployed.pods(), *outside) if pod["metadata"]["name"].startswith("probe-")]
-    return len(probes) == 4 and all(map(can_ask, probes)) and _is_complete(deployed)
+    return len(probes) == 4 and all(map(is_probe_ready, probes)) and _is_complete(deployed)
 
 
 def _is_complete(deployed: Deployed) -> bool:
-    check = page_check(deployed.application, readers_of(None, None, deployed.application))
+    check = page_check(deployed.application, user_groups_of(None, None, deployed.application))
     return all(one.ok for one in prove(deployed.prober, [check]))
 
 
@@ -138,7 +138,7 @@ def test_answers_come_in_the_order_of_the_questions(deployed: Deployed) -> None:
 
 def test_container_restart_is_reported(deployed: Deployed) -> None:
     """A restart under the load is reported with the container's name and exit code."""
-    assert restarts(deployed.pods()) == ()
+    assert find_restarts(deployed.pods()) == ()
     pod = next(pod for pod in deployed.pods() if pod["metadata"]["name"].startswith("ratings-"))
     name = pod["metadata"]["name"]
     deployed.cluster.exec(
@@ -147,6 +147,6 @@ def test_container_restart_is_reported(deployed: Deployed) -> None:
         namespace=deployed.application.namespace,
         container="ratings",
     )
-    deployed.until(lambda: restarts(deployed.pods()))
-    (restart,) = restarts(deployed.pods())
+    deployed.until(lambda: find_restarts(deployed.pods()))
+    (restart,) = find_restarts(deployed.pods())
     assert restart == f"ratings in {name} (Completed, exit code 0) ended"

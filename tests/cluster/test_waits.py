@@ -13,8 +13,8 @@ from bench.errors import DeployError, Interrupted
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.kubeconfig import open_cluster
 from bench.k8s.timing import Timing
-from bench.k8s.wait import Pods, gone, rollout, wait_for
-from bench.system.cancellation import Watch
+from bench.k8s.wait import Pods, wait_for, wait_for_rollout, wait_until_deleted
+from bench.system.cancellation import CancelToken
 from tests.cluster.lab import CONTEXT
 
 IMAGE = "locustio/locust:2.47.0"
@@ -58,17 +58,17 @@ def short_grace(lab_kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.Monkey
 
 def _failure(cluster: Cluster, namespace: str, *, timeout_s: float = 60) -> str:
     with pytest.raises(DeployError) as caught:
-        rollout(cluster, namespace, ["app"], timeout_s=timeout_s, watch=Watch())
+        wait_for_rollout(cluster, namespace, ["app"], timeout_s=timeout_s, watch=CancelToken())
     return str(caught.value)
 
 
 def test_rollout_ends_when_new_pods_are_available(cluster: Cluster, namespace: str) -> None:
     """So does a second rollout, which leaves no pod of the first."""
     cluster.apply(_deployment(namespace, _container()))
-    rollout(cluster, namespace, ["app"], timeout_s=60, watch=Watch())
+    wait_for_rollout(cluster, namespace, ["app"], timeout_s=60, watch=CancelToken())
     (first,) = cluster.list("v1", "Pod", namespace=namespace)
     cluster.apply(_deployment(namespace, _container(env=[{"name": "A", "value": "1"}])))
-    rollout(cluster, namespace, ["app"], timeout_s=60, watch=Watch())
+    wait_for_rollout(cluster, namespace, ["app"], timeout_s=60, watch=CancelToken())
     pods = [one for one in cluster.list("v1", "Pod", namespace=namespace) if "deletionTimestamp" not in one["metadata"]]
     assert len(pods) == 1
     assert pods[0]["metadata"]["uid"] != first["metadata"]["uid"]
@@ -78,12 +78,12 @@ def test_daemon_set_wait_needs_a_pod_per_node(short_grace: Cluster, namespace: s
     """As a mesh's CNI plugin; one that cannot start has a reason, as a Deployment does."""
     cluster, daemons = short_grace, {**_deployment(namespace, _container()), "kind": "DaemonSet"}
     cluster.apply(daemons)
-    rollout(cluster, namespace, ["app"], kind="DaemonSet", timeout_s=60, watch=Watch())
+    wait_for_rollout(cluster, namespace, ["app"], kind="DaemonSet", timeout_s=60, watch=CancelToken())
     (pod,) = cluster.list("v1", "Pod", namespace=namespace)
     assert {one["status"] for one in pod["status"]["conditions"] if one["type"] == "Ready"} == {"True"}
     cluster.apply({**_deployment(namespace, _container(image="registry.example/none:1")), "kind": "DaemonSet"})
     with pytest.raises(DeployError, match=r"DaemonSet .*/app: 0 of 1 pods available, will not become ready: Pod app-"):
-        rollout(cluster, namespace, ["app"], kind="DaemonSet", timeout_s=120, watch=Watch())
+        wait_for_rollout(cluster, namespace, ["app"], kind="DaemonSet", timeout_s=120, watch=CancelToken())
 
 
 def test_missing_image_fails_after_its_grace_period(short_grace: Cluster, namespace: str) -> None:
@@ -152,18 +152,18 @@ def test_pods_are_awaited_by_label(cluster: Cluster, namespace: str) -> None:
     """The wait ends when the condition holds for the existing pods; a failing one is still explained."""
     cluster.apply(_deployment(namespace, _container()))
     pods = Pods(namespace, "app=app")
-    (pod,) = wait_for(cluster, pods, lambda found: len(found) == 1, timeout_s=30, watch=Watch())
+    (pod,) = wait_for(cluster, pods, lambda found: len(found) == 1, timeout_s=30, watch=CancelToken())
     assert pod["metadata"]["labels"]["app"] == "app"
     with pytest.raises(DeployError, match=f"pods of {namespace} with app=none: not there, after 0 s"):
-        wait_for(cluster, Pods(namespace, "app=none"), bool, timeout_s=0, watch=Watch())
+        wait_for(cluster, Pods(namespace, "app=none"), bool, timeout_s=0, watch=CancelToken())
 
 
 def test_signal_ends_a_wait(cluster: Cluster, namespace: str) -> None:
     """The wait ends at the next check."""
-    watch = Watch()
+    watch = CancelToken()
     watch.note(2, None)
     with pytest.raises(Interrupted):
-        gone(cluster, namespace, timeout_s=60, watch=watch)
+        wait_until_deleted(cluster, namespace, timeout_s=60, watch=watch)
 
 
 def test_deletion_blocker_of_a_namespace_is_reported(cluster: Cluster, namespace: str) -> None:
@@ -171,16 +171,16 @@ def test_deletion_blocker_of_a_namespace_is_reported(cluster: Cluster, namespace
     metadata = {"name": "held", "namespace": namespace, "finalizers": ["meshbench.dev/test"]}
     held = cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
     with pytest.raises(DeployError, match=f"Namespace {namespace}: its deletion was not requested"):
-        gone(cluster, namespace, timeout_s=0, watch=Watch())
+        wait_until_deleted(cluster, namespace, timeout_s=0, watch=CancelToken())
     ref, place = Ref("v1", "ConfigMap", "held", namespace), Ref("v1", "Namespace", namespace)
     try:
         cluster.delete(place)
-        wait_for(cluster, place, lambda found: "SomeFinalizersRemain" in str(found), timeout_s=60, watch=Watch())
+        wait_for(cluster, place, lambda found: "SomeFinalizersRemain" in str(found), timeout_s=60, watch=CancelToken())
         with pytest.raises(DeployError, match=r"NamespaceFinalizersRemaining: .*meshbench.dev/test"):
-            gone(cluster, namespace, timeout_s=0, watch=Watch())
+            wait_until_deleted(cluster, namespace, timeout_s=0, watch=CancelToken())
         with pytest.raises(DeployError, match=rf"{ref}: terminating; finalizer meshbench.dev/test"):
-            gone(cluster, [ref], timeout_s=0, watch=Watch())
+            wait_until_deleted(cluster, [ref], timeout_s=0, watch=CancelToken())
     finally:
         cluster.apply({**held, "metadata": {"name": "held", "namespace": namespace, "finalizers": []}})
-    gone(cluster, [ref], timeout_s=30, watch=Watch())
-    gone(cluster, namespace, timeout_s=60, watch=Watch())
+    wait_until_deleted(cluster, [ref], timeout_s=30, watch=CancelToken())
+    wait_until_deleted(cluster, namespace, timeout_s=60, watch=CancelToken())

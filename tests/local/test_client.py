@@ -17,8 +17,8 @@ from aiohttp import web
 
 from bench.errors import BadAnswerError, ClusterError, RefusedError
 from bench.k8s.client import Cluster, Ref, connect, ref_of
-from bench.k8s.connection import kind_info
-from bench.k8s.exec import exit_code
+from bench.k8s.connection import read_kind_info
+from bench.k8s.exec import read_exit_code
 from bench.k8s.timing import Timing
 
 POD = Ref("v1", "Pod", "details", "shop")
@@ -208,8 +208,8 @@ def test_ref_has_kind_namespace_and_name() -> None:
 
 def test_paths_follow_group_and_scope() -> None:
     """The core group has its own root, and cluster-wide kinds have no namespace in their path."""
-    pods = kind_info("v1", {"name": "pods", "kind": "Pod", "namespaced": True, "verbs": ["get"]})
-    roles = kind_info("rbac/v1", {"name": "clusterroles", "kind": "ClusterRole", "namespaced": False, "verbs": []})
+    pods = read_kind_info("v1", {"name": "pods", "kind": "Pod", "namespaced": True, "verbs": ["get"]})
+    roles = read_kind_info("rbac/v1", {"name": "clusterroles", "kind": "ClusterRole", "namespaced": False, "verbs": []})
     assert pods.path("shop", "a") == "/api/v1/namespaces/shop/pods/a"
     assert pods.path() == "/api/v1/pods"
     assert roles.path("shop", "a") == "/apis/rbac/v1/clusterroles/a"
@@ -219,16 +219,16 @@ def test_paths_follow_group_and_scope() -> None:
 def test_exit_code_is_read_from_status_message() -> None:
     """The last message of the stream is success, the command's exit code, or the error of a command that never ran."""
     failed = {"status": "Failure", "details": {"causes": [{"reason": "ExitCode", "message": "137"}]}}
-    assert exit_code("x", b'{"status": "Success"}') == 0
-    assert exit_code("x", json.dumps(failed).encode()) == 137
+    assert read_exit_code("x", b'{"status": "Success"}') == 0
+    assert read_exit_code("x", json.dumps(failed).encode()) == 137
     with pytest.raises(ClusterError, match="x: no such container"):
-        exit_code("x", b'{"status": "Failure", "message": "no such container"}')
+        read_exit_code("x", b'{"status": "Failure", "message": "no such container"}')
 
 
 def test_stream_without_status_is_an_error() -> None:
     """Output without a final status is incomplete, and so it is never used."""
     with pytest.raises(ClusterError, match="broke before the command had ended"):
-        exit_code("x", b"")
+        read_exit_code("x", b"")
 
 
 ODD_STATUSES = [
@@ -251,7 +251,7 @@ ODD_STATUSES = [
 def test_malformed_status_is_one_error(status: bytes) -> None:
     """Whatever ends the stream, the result is an exit code or an error of one line."""
     with pytest.raises(BadAnswerError, match="x: the stream ended with") as caught:
-        exit_code("x", status)
+        read_exit_code("x", status)
     assert len(str(caught.value)) < 3000
 
 
@@ -259,7 +259,7 @@ def test_malformed_status_is_one_error(status: bytes) -> None:
 def test_invalid_http_status_is_a_server_error(code: object) -> None:
     """A status that is not an HTTP status code counts as a failure of the server."""
     with pytest.raises(ClusterError, match="x: no") as caught:
-        exit_code("x", json.dumps({"status": "Failure", "message": "no", "code": code}).encode())
+        read_exit_code("x", json.dumps({"status": "Failure", "message": "no", "code": code}).encode())
     assert caught.value.status == 500
 
 

@@ -10,7 +10,7 @@ import yaml
 
 from bench.errors import RefusedError
 from bench.k8s.credentials import Credentials, read_credentials
-from bench.k8s.kubeconfig import open_cluster, read_context, write_private
+from bench.k8s.kubeconfig import open_cluster, read_context, write_private_kubeconfig
 
 
 def _kubeconfig(path: Path, *names: str, user: dict[str, Any] | None = None, **cluster: str) -> Path:
@@ -54,7 +54,7 @@ def read_user(folder: Path, user: dict[str, Any], **cluster: str) -> Credentials
     """The credentials of a private copy with this user."""
     path = _kubeconfig(folder / "config", "a", user=user, **cluster)
     (folder / "private").mkdir()
-    return read_credentials(write_private(read_context((path,), "a"), folder / "private"))
+    return read_credentials(write_private_kubeconfig(read_context((path,), "a"), folder / "private"))
 
 
 def plugin(folder: Path, status: Any) -> dict[str, Any]:

@@ -11,14 +11,14 @@ import pytest
 
 from bench.application.model import Application, read_application
 from bench.envoy.certificates import Certificates, issue_certificates
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.meshes import MESHES
-from bench.meshes.istio.authorization import Request, decision
+from bench.meshes.istio.authorization import Request, decide_request
 from bench.meshes.istio.policies import Policies
 from bench.meshes.istio.probes import principal_of
 from bench.meshes.protocols import Probe
-from bench.targets.local.prober import admin_json
-from tests.envoys import Sidecars, running, sidecars_in
+from bench.targets.local.prober import query_admin_json
+from tests.envoys import Sidecars, place_sidecars, run_sidecars
 
 ISTIO = MESHES["istio"]
 CONFIGURATIONS: Mapping[str, tuple[str, ...]] = {"istio": (), "istio-policies": ("istio/policies",)}
@@ -26,7 +26,7 @@ CONFIGURATIONS: Mapping[str, tuple[str, ...]] = {"istio": (), "istio-policies": 
 
 @pytest.fixture(scope="module")
 def application() -> Application:
-    return read_application(shipped("manifests") / "bookinfo", "v3")
+    return read_application(find_shipped("manifests") / "bookinfo", "v3")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def certificates(application: Application, tmp_path_factory: pytest.TempPathFact
 
 
 def _policies(application: Application, *folders: str) -> Policies:
-    policies: Policies = ISTIO.read_policies([shipped("manifests") / folder for folder in folders], application)
+    policies: Policies = ISTIO.read_policies([find_shipped("manifests") / folder for folder in folders], application)
     return policies
 
 
@@ -46,7 +46,7 @@ def permissive(
     application: Application, certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Sidecars]:
     folder = tmp_path_factory.mktemp("permissive")
-    with running("istio", application, _policies(application), certificates=certificates, folder=folder) as mesh:
+    with run_sidecars("istio", application, _policies(application), certificates=certificates, folder=folder) as mesh:
         yield mesh
 
 
@@ -56,7 +56,7 @@ def strict(
 ) -> Iterator[Sidecars]:
     folder = tmp_path_factory.mktemp("strict")
     policies = _policies(application, "istio/policies")
-    with running("istio", application, policies, certificates=certificates, folder=folder) as mesh:
+    with run_sidecars("istio", application, policies, certificates=certificates, folder=folder) as mesh:
         yield mesh
 
 
@@ -66,9 +66,9 @@ def test_envoy_accepts_every_sidecar(
     configuration: str, reviews: str, certificates: Certificates, tmp_path: Path
 ) -> None:
     """Envoy accepts each sidecar's configuration of each configuration, without an unknown field."""
-    application = read_application(shipped("manifests") / "bookinfo", reviews)
+    application = read_application(find_shipped("manifests") / "bookinfo", reviews)
     policies = _policies(application, *CONFIGURATIONS[configuration])
-    sidecars = sidecars_in("istio", application, policies, certificates=certificates, folder=tmp_path)
+    sidecars = place_sidecars("istio", application, policies, certificates=certificates, folder=tmp_path)
     for command in sidecars.commands(tmp_path):
         done = subprocess.run([*command, "--mode", "validate"], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
@@ -111,7 +111,7 @@ def test_both_sidecars_count_each_request(permissive: Sidecars) -> None:
     """The admin interface counts every request per endpoint, whatever statistics are kept."""
 
     def counted(workload: str, cluster: str) -> int:
-        statuses = admin_json(permissive.admins[workload], "/clusters?format=json")["cluster_statuses"]
+        statuses = query_admin_json(permissive.admins[workload], "/clusters?format=json")["cluster_statuses"]
         found = next(status for status in statuses if status["name"] == cluster)
         stats = {stat["name"]: int(stat.get("value", 0)) for stat in found["host_statuses"][0]["stats"]}
         return stats["rq_total"]
@@ -201,7 +201,7 @@ def test_envoy_decides_like_the_evaluation(
     (folder / "many.yaml").write_text(MANY_FIELDS, "utf-8")
     policies = ISTIO.read_policies([folder], application)
     status = {"allowed": 200, "denied": 403, "refused": 0}
-    with running("istio", application, policies, certificates=certificates, folder=tmp_path) as mesh:
+    with run_sidecars("istio", application, policies, certificates=certificates, folder=tmp_path) as mesh:
         for workload, caller, method, path in product(
             ("details", "ratings"),
             (None, *sorted({one.account for one in application.everyone})),
@@ -210,7 +210,7 @@ def test_envoy_decides_like_the_evaluation(
         ):
             principal = principal_of(application, caller) if caller else None
             request = Request(principal, method, path, f"{workload}:9080")
-            decided = decision(policies, application.workload(workload), request)
+            decided = decide_request(policies, application.workload(workload), request)
             answer = mesh.ask(Probe("", workload, caller, method, path, status[decided]))
             assert answer.status == status[decided], (request, decided)
         # Where a workload has no TLS, its callers' sidecars use none.

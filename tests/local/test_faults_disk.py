@@ -37,15 +37,15 @@ def _fill(folder: Path) -> None:
 def test_full_disk_ends_run_and_keeps_complete_trials(small_disk: Path) -> None:
     """Case 54: the load is ended at once, exit 9 names the disk; run.json and the journal record how the run ended."""
     scenario = command.write_scenario(small_disk.parent, [command.BASELINE], repeats=2, load={"duration": "4s"})
-    with command.running("run", "--scenario", scenario, output=small_disk) as running:
+    with command.run_in_background("run", "--scenario", scenario, output=small_disk) as running:
         running.loading("02-baseline-2")
         _fill(small_disk)
         finished = running.wait()
     assert finished.code == 9, finished.output
     assert "the disk is full" in finished.err
     assert "Traceback" not in finished.err
-    run = command.only_run(small_disk)
-    record = command.record(run)
+    run = command.find_only_run(small_disk)
+    record = command.read_record(run)
     assert (record["status"], record["exit_code"]) == ("failed", 9)
     assert "the disk is full" in record["reason"]
     assert read_journal(run / "journal.jsonl")[-1]["step"] == "end"
@@ -53,4 +53,4 @@ def test_full_disk_ends_run_and_keeps_complete_trials(small_disk: Path) -> None:
     assert trial.record.trial == "01-baseline-1"
     assert len(trial.samples()) > 0
     assert list((run / "trials").glob("02-baseline-2.partial/samples.*"))
-    assert command.left_of(run) == []
+    assert command.find_leftovers(run) == []

@@ -113,14 +113,14 @@ def test_next_run_requires_cleanup(killed: list[dict[str, Any]]) -> None:
 def test_cleanup_leaves_nothing_of_a_killed_run(killed: list[dict[str, Any]], shared_output: Path) -> None:
     """Cases 52 and 64: no process with a run's id and no working folder with its keys remain, whatever the last step
     was."""
-    left = {found["name"]: command.left_of(shared_output / found["run"]) for found in killed[:-1]}
+    left = {found["name"]: command.find_leftovers(shared_output / found["run"]) for found in killed[:-1]}
     assert {name: things for name, things in left.items() if things} == {}
 
 
 @pytest.mark.soak("kills", together=True)
 def test_killed_run_is_recorded_as_killed(killed: list[dict[str, Any]], shared_output: Path) -> None:
     """Its record has how it ended; a run that was killed after its last record keeps that record."""
-    *cut, last = [command.record(shared_output / found["run"]) for found in killed[:-1] if "resumed" not in found]
+    *cut, last = [command.read_record(shared_output / found["run"]) for found in killed[:-1] if "resumed" not in found]
     assert {(record["status"], record["exit_code"]) for record in cut} == {("interrupted", 137)}
     assert last["status"] == "complete"
 
@@ -132,7 +132,7 @@ def test_killed_run_can_be_resumed(killed: list[dict[str, Any]], shared_output: 
     resumed = [found for found in killed if "resumed" in found]
     assert {found["name"] for found in resumed} == RESUMED
     assert [found["resumed"] for found in resumed] == [0] * len(RESUMED)
-    records = [command.record(shared_output / found["run"]) for found in resumed]
+    records = [command.read_record(shared_output / found["run"]) for found in resumed]
     assert {(record["status"], len(record["trials"])) for record in records} == {("complete", 1)}
 
 
@@ -150,7 +150,7 @@ def test_trial_without_journal_entry_is_measured_again(output: Path) -> None:
     """A resumed run renames a stored trial that is not in the journal, keeps it, and measures it again."""
     scenario = command.write_scenario(output.parent, [command.BASELINE], load={"duration": "1s", "users": 30})
     assert command.run("run", "--scenario", scenario, output=output, driver=BEFORE_THE_ENTRY).code == -signal.SIGKILL
-    run = command.only_run(output)
+    run = command.find_only_run(output)
     assert (run / "trials" / "01-baseline-1").is_dir()
     assert command.clean_up(output).code == 0
     finished = command.run("run", "--resume", run, output=output)

@@ -85,14 +85,14 @@ def faulty_loads(shared_output: Path) -> FaultyLoads:
     }
     scenario = command.write_scenario(shared_output.parent, CONFIGURATIONS, load=load)
     finished = command.run("run", "--scenario", scenario, output=shared_output)
-    return FaultyLoads(command.only_run(shared_output), finished)
+    return FaultyLoads(command.find_only_run(shared_output), finished)
 
 
 def test_invalid_trials_exit_with_5_and_a_report(faulty_loads: FaultyLoads) -> None:
     """All trials run, the report is written, the reasons are on standard error, and the exit code is 5."""
     assert faulty_loads.finished.code == 5, faulty_loads.finished.output
     assert "Traceback" not in faulty_loads.finished.err
-    assert len(command.record(faulty_loads.folder)["trials"]) == len(CONFIGURATIONS)
+    assert len(command.read_record(faulty_loads.folder)["trials"]) == len(CONFIGURATIONS)
     assert list((faulty_loads.folder / "report").glob("*.png"))
     assert "invalid: errors: " in faulty_loads.finished.err
 
@@ -147,7 +147,7 @@ def test_load_with_only_failures_ends_after_ten_seconds(output: Path) -> None:
     scenario = command.write_scenario(output.parent, [command.BASELINE], load=load)
     finished = command.run("run", "--scenario", scenario, output=output)
     assert finished.code == 5, finished.output
-    record = command.trial_record(command.only_run(output), "01-baseline-1")
+    record = command.read_trial_record(command.find_only_run(output), "01-baseline-1")
     assert "of 10 seconds failed; the load was ended early" in " ".join(record["warnings"])
     assert 10 < record["windows"][0]["end_ns"] / 1e9 < 30
     assert record["generator"]["recorded"] > 100

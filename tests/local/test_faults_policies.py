@@ -36,7 +36,7 @@ def test_policies_that_deny_the_page_invalidate_only_their_configuration(output:
     scenario = command.write_scenario(folder, [command.BASELINE, *strict], load={"duration": "12s"})
     finished = command.run("run", "--scenario", scenario, output=output, driver=SHORT_WAIT)
     assert finished.code == 5, finished.output
-    trials = {path.name.split("-")[1]: path for path in (command.only_run(output) / "trials").iterdir()}
+    trials = {path.name.split("-")[1]: path for path in (command.find_only_run(output) / "trials").iterdir()}
     records = {name: json.loads((path / "trial.json").read_text("utf-8")) for name, path in trials.items()}
     codes = {name: [reason.partition(":")[0] for reason in one["reasons"]] for name, one in records.items()}
     assert (codes["closed"], codes["partly"]) == (["all-failed"], ["all-failed"]), finished.output

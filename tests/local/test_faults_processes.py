@@ -78,7 +78,9 @@ def broken_run(shared_output: Path) -> BrokenRun:
     shared_output.parent.mkdir(exist_ok=True)
     load = {"users": 6, "think_time": "250ms", "duration": "4s"}
     scenario = command.write_scenario(shared_output.parent, CONFIGURATIONS, reference="calm", load=load)
-    with command.running("run", "--scenario", scenario, output=shared_output, driver=SLEEPING_CLOCK) as running:
+    with command.run_in_background(
+        "run", "--scenario", scenario, output=shared_output, driver=SLEEPING_CLOCK
+    ) as running:
         for number, name in enumerate(running.record()["plan"]["order"][0], start=1):
             running.loading(f"{number:02}-{name}-1")
             FAULTS[name](running)
@@ -92,8 +94,8 @@ def test_run_with_broken_trials_completes_with_a_report(broken_run: BrokenRun) -
     assert "Traceback" not in broken_run.finished.err
     assert len(open_run(broken_run.folder).trials) == len(CONFIGURATIONS)
     assert (broken_run.folder / "report" / "index.html").is_file()
-    assert command.record(broken_run.folder)["status"] == "invalid"
-    assert command.left_of(broken_run.folder) == []
+    assert command.read_record(broken_run.folder)["status"] == "invalid"
+    assert command.find_leftovers(broken_run.folder) == []
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def complete(shared_output: Path) -> CompleteRun:
     zone = {"TZ": "America/New_York"}
     finished = command.run("run", "--scenario", scenario, output=shared_output, driver=STEPPED_CLOCK, env=zone)
     assert finished.code == 0, finished.output
-    return CompleteRun(command.only_run(shared_output), finished, began)
+    return CompleteRun(command.find_only_run(shared_output), finished, began)
 
 
 def test_zero_variance_has_no_interval(complete: CompleteRun) -> None:
@@ -168,7 +168,7 @@ def test_complete_run_cannot_be_resumed(complete: CompleteRun, output: Path) -> 
 def test_runs_of_different_machines_compare_only_with_force(complete: CompleteRun, output: Path) -> None:
     """Case 57: exit 2 with the differences; --force compares them under a banner that names them."""
     other = complete.copy(output)
-    record = command.record(other)
+    record = command.read_record(other)
     record["environment"]["cpu_model"] = "Another CPU"
     (other / "run.json").write_text(json.dumps(record), "utf-8")
     refused = command.call("compare", complete.folder, other, output=output)

@@ -30,18 +30,18 @@ def assert_interrupted(finished: command.Finished, output: Path, number: signal.
     """Check the exit code, the record, and the one message with its hint; there is no traceback and nothing left."""
     assert finished.code == 128 + number, finished.output
     assert "Traceback" not in finished.err
-    run = command.only_run(output)
-    record = command.record(run)
+    run = command.find_only_run(output)
+    record = command.read_record(run)
     assert (record["status"], record["exit_code"]) == ("interrupted", 128 + number)
     assert record["reason"] == f"ended by {number.name}"
-    assert command.left_of(run) == []
+    assert command.find_leftovers(run) == []
 
 
 @pytest.mark.measures
 def test_sigterm_during_load_keeps_samples_within_two_seconds(scenario: Path, output: Path) -> None:
     """Case 51: samples are on disk in under 2 s, the trial is marked as interrupted, and exit 143 comes with a hint to
     resume."""
-    with command.running("run", "--scenario", scenario, output=output) as running:
+    with command.run_in_background("run", "--scenario", scenario, output=output) as running:
         draft = running.loading(TRIAL)
         running.send(signal.SIGTERM)
         sent = time.monotonic()
@@ -51,7 +51,7 @@ def test_sigterm_during_load_keeps_samples_within_two_seconds(scenario: Path, ou
     assert_interrupted(finished, output, signal.SIGTERM)
     assert took_s < 2
     assert len(read_parquet(draft / "samples.parquet")) >= 20
-    trial = command.trial_record(draft.parents[1], draft.name)
+    trial = command.read_trial_record(draft.parents[1], draft.name)
     assert (trial["status"], trial["reasons"]) == ("interrupted", ["interrupted: ended by SIGTERM"])
     assert f"to continue: meshbench run --resume {draft.parents[1]}" in finished.err
 
@@ -59,7 +59,7 @@ def test_sigterm_during_load_keeps_samples_within_two_seconds(scenario: Path, ou
 def test_ctrl_c_during_deployment_ends_all_processes(output: Path) -> None:
     """Case 50: Ctrl-C during a deployment with sidecars exits with 130, ends all processes, and leaves no keys."""
     scenario = command.write_scenario(output.parent, [command.ISTIO], load=LONG)
-    with command.running("run", "--scenario", scenario, output=output) as running:
+    with command.run_in_background("run", "--scenario", scenario, output=output) as running:
         running.line("start-process", name="productpage-sidecar")
         running.send(signal.SIGINT)
         finished = running.wait()
@@ -69,7 +69,7 @@ def test_ctrl_c_during_deployment_ends_all_processes(output: Path) -> None:
 def test_sighup_during_warm_up_ends_the_run(output: Path) -> None:
     """Case 53: SIGHUP acts like SIGTERM, with exit 129, also before the window has begun."""
     scenario = command.write_scenario(output.parent, [command.BASELINE], load={"warmup": "60s", "duration": "60s"})
-    with command.running("run", "--scenario", scenario, output=output) as running:
+    with command.run_in_background("run", "--scenario", scenario, output=output) as running:
         draft = running.loading(TRIAL)
         running.send(signal.SIGHUP)
         finished = running.wait()
@@ -79,7 +79,7 @@ def test_sighup_during_warm_up_ends_the_run(output: Path) -> None:
 
 def test_second_signal_ends_at_once(scenario: Path, output: Path) -> None:
     """A service that ignores SIGTERM delays the end by 10 s; a second Ctrl-C does not wait for it."""
-    with command.running("run", "--scenario", scenario, output=output) as running:
+    with command.run_in_background("run", "--scenario", scenario, output=output) as running:
         draft = running.loading(TRIAL)
         running.kill("details", signal.SIGSTOP)
         running.send(signal.SIGINT)
@@ -100,8 +100,8 @@ def test_ctrl_c_during_report_keeps_the_run(output: Path) -> None:
     )
     finished = command.run("run", "--scenario", scenario, output=output, driver=driver)
     assert finished.code == 130, finished.output
-    run = command.only_run(output)
-    assert command.record(run)["status"] == "complete"
+    run = command.find_only_run(output)
+    assert command.read_record(run)["status"] == "complete"
     assert f"to write the report: meshbench report {run}" in finished.err
 
 
@@ -120,14 +120,14 @@ def test_ctrl_c_during_final_cleanup_exits_with_130(output: Path) -> None:
     scenario = command.write_scenario(output.parent, [command.BASELINE])
     finished = command.run("run", "--scenario", scenario, output=output, driver=LATE_SIGNAL)
     assert_interrupted(finished, output, signal.SIGINT)
-    assert len(command.record(command.only_run(output))["trials"]) == 1
+    assert len(command.read_record(command.find_only_run(output))["trials"]) == 1
 
 
 def test_closed_stderr_pipe_ends_run_like_sighup(output: Path) -> None:
     """Case 53: with the reader of standard error closed, the next line ends the run with exit 129, no traceback and
     nothing left."""
     scenario = command.write_scenario(output.parent, [command.BASELINE], repeats=2)
-    with command.running("run", "--scenario", scenario, output=output) as running:
+    with command.run_in_background("run", "--scenario", scenario, output=output) as running:
         running.loading(TRIAL)
         assert running.popen.stderr
         running.popen.stderr.close()
@@ -139,7 +139,7 @@ def test_closed_stderr_pipe_ends_run_like_sighup(output: Path) -> None:
 def test_closed_stdout_keeps_the_report(output: Path) -> None:
     """Case 53: after `meshbench run | head -0` the run and its report are complete, with exit 129 and no traceback."""
     scenario = command.write_scenario(output.parent, [command.BASELINE])
-    with command.running("run", "--scenario", scenario, output=output) as running:
+    with command.run_in_background("run", "--scenario", scenario, output=output) as running:
         assert running.popen.stdout
         running.popen.stdout.close()
         running.popen.stdout = None
@@ -147,14 +147,14 @@ def test_closed_stdout_keeps_the_report(output: Path) -> None:
     assert finished.code == 129, finished.output
     assert "Traceback" not in finished.err
     assert "BrokenPipe" not in finished.err
-    assert (command.only_run(output) / "report" / "index.html").is_file()
+    assert (command.find_only_run(output) / "report" / "index.html").is_file()
 
 
 def test_closed_terminal_ends_the_run(scenario: Path, output: Path) -> None:
     """Case 53: the terminal with the live display is closed: exit 129, samples kept, nothing left."""
     ours, theirs = pty.openpty()
     terminal = {"stderr": theirs, "env": XTERM, "prepare": _take_terminal}
-    with command.running("run", "--scenario", scenario, output=output, **terminal) as running:
+    with command.run_in_background("run", "--scenario", scenario, output=output, **terminal) as running:
         os.close(theirs)
         draft = running.loading(TRIAL)
         assert b"baseline" in os.read(ours, 1 << 16)
@@ -171,7 +171,7 @@ def _take_terminal() -> None:
 
 def test_nohup_run_ignores_sighup(scenario: Path, output: Path) -> None:
     """A run that was started with SIGHUP ignored continues after one."""
-    with command.running(
+    with command.run_in_background(
         "run", "--scenario", scenario, output=output, prepare=lambda: _ignore(signal.SIGHUP)
     ) as running:
         draft = running.loading(TRIAL)
@@ -193,10 +193,10 @@ def test_time_limit_ends_run_with_a_partial_report(output: Path) -> None:
     finished = command.run("run", "--scenario", scenario, "--timeout", "15s", output=output)
     assert finished.code == 10, finished.output
     assert "took longer than --timeout" in finished.err
-    run = command.only_run(output)
-    record = command.record(run)
+    run = command.find_only_run(output)
+    record = command.read_record(run)
     assert (record["status"], record["exit_code"]) == ("interrupted", 10)
     assert 0 < len(record["trials"]) < 40
     assert (run / "report" / "index.html").is_file()
     assert "of 40 planned trials were not measured; go on with --resume" in finished.out
-    assert command.left_of(run) == []
+    assert command.find_leftovers(run) == []

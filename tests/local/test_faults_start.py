@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.system.lock import machine_lock
+from bench.system.lock import hold_host_lock
 from tests import command
 
 pytestmark = pytest.mark.timeout(600)
@@ -29,7 +29,7 @@ def meshed(output: Path) -> Path:
 def test_second_run_is_refused(scenario: Path, output: Path) -> None:
     """Cases 25 and 26 on this machine: exit 8, the holder of the lock and its age named, nothing created."""
     command.wait_for_machine()
-    with machine_lock(Path("/elsewhere/another-run"), "another-run"):
+    with hold_host_lock(Path("/elsewhere/another-run"), "another-run"):
         finished = command.call("run", "--scenario", scenario, "--output", output, output=output)
     assert finished.code == 8, finished.output
     assert f"/elsewhere/another-run is running (process {os.getpid()}, for " in finished.err
@@ -38,7 +38,7 @@ def test_second_run_is_refused(scenario: Path, output: Path) -> None:
 
 INTERRUPTED_LOOK = """
 import os, signal, bench.run.doctor
-bench.run.doctor.examine = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)
+bench.run.doctor.check_host = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)
 """
 
 
@@ -128,7 +128,9 @@ def test_port_in_use_is_replaced(scenario: Path, output: Path) -> None:
     finished = command.run("run", "--scenario", scenario, output=output, driver=driver, prepare=_allow_many_files)
     assert finished.code == 0, finished.output
     assert "one repeat has no spread: no interval" in finished.out
-    starts = (command.only_run(output) / "journal.jsonl").read_text("utf-8").count('"start-process", "name": "reviews"')
+    starts = (
+        (command.find_only_run(output) / "journal.jsonl").read_text("utf-8").count('"start-process", "name": "reviews"')
+    )
     assert starts == 2
 
 
@@ -178,8 +180,8 @@ def test_certificates_expiring_during_run_are_refused(meshed: Path, output: Path
 
 
 def _assert_failed(output: Path, code: int) -> None:
-    run = command.only_run(output)
-    record = command.record(run)
+    run = command.find_only_run(output)
+    record = command.read_record(run)
     assert (record["status"], record["exit_code"]) == ("failed", code)
     assert record["reason"]
-    assert command.left_of(run) == []
+    assert command.find_leftovers(run) == []

@@ -139,7 +139,7 @@ def test_gateway_contrasts_are_reported(run: StoredRun) -> None:
     ("old", "new", "message"),
     [
         ("istio/gateway, ", "kuma/gateway, ", "belongs to Kuma; the mesh of this configuration is Istio"),
-        (", istio/gateway-policies", "", "nobody gets a page through the gateway"),
+        (", istio/gateway-policies", "", "denies every page at the gateway; hint: add istio/gateway-policies"),
     ],
 )
 def test_invalid_gateways_are_refused(tmp_path: Path, old: str, new: str, message: str) -> None:

@@ -14,12 +14,12 @@ import pytest
 from bench.application.model import Application
 from bench.envoy import admin as proxies
 from bench.envoy.certificates import Certificates, issue_certificates
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.meshes import MESHES
-from bench.meshes.kuma.policies import Policies, decision
+from bench.meshes.kuma.policies import Policies, decide_request
 from bench.meshes.protocols import Probe
-from bench.targets.local.prober import admin_json
-from tests.envoys import Sidecars, running, sidecars_in
+from bench.targets.local.prober import query_admin_json
+from tests.envoys import Sidecars, place_sidecars, run_sidecars
 from tests.sidecars import application_with
 
 KUMA = MESHES["kuma"]
@@ -33,7 +33,7 @@ SECURED = ("kuma-policies", "kuma-policies-legacy")
 
 
 def policies_of(configuration: str, application: Application) -> Policies:
-    folders = [shipped("manifests") / folder for folder in CONFIGURATIONS[configuration]]
+    folders = [find_shipped("manifests") / folder for folder in CONFIGURATIONS[configuration]]
     policies: Policies = KUMA.read_policies(folders, application)
     return policies
 
@@ -52,7 +52,7 @@ def configurations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping
         for name in CONFIGURATIONS:
             folder, policies = tmp_path_factory.mktemp(name), policies_of(name, application)
             certificates = certificates_of(policies, folder / "ids")
-            sidecars = running("kuma", application, policies, certificates=certificates, folder=folder)
+            sidecars = run_sidecars("kuma", application, policies, certificates=certificates, folder=folder)
             found[name] = stack.enter_context(sidecars)
         yield found
 
@@ -64,7 +64,7 @@ def test_envoy_accepts_every_sidecar(configuration: str, reviews: str, tmp_path:
     application = application_with(reviews)
     policies = policies_of(configuration, application)
     certificates = certificates_of(policies, tmp_path / "ids")
-    sidecars = sidecars_in("kuma", application, policies, certificates=certificates, folder=tmp_path)
+    sidecars = place_sidecars("kuma", application, policies, certificates=certificates, folder=tmp_path)
     for command in sidecars.commands(tmp_path):
         done = subprocess.run([*command, "--mode", "validate"], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
@@ -89,7 +89,7 @@ def test_page_passes_two_sidecars_in_http2(
     seen = json.loads(answer.body)
     assert seen["peer"] == "127.0.0.6"
     assert seen.get("x-forwarded-client-cert", "URI=").partition("URI=")[2].split(";")[0] == (identity or "")
-    opened = proxies.connections_by_cluster(admin_json(sidecars.admins["locust"], proxies.PROTOCOLS))
+    opened = proxies.connections_by_cluster(query_admin_json(sidecars.admins["locust"], proxies.PROTOCOLS))
     service = next(one for one in sidecars.application.services if one.name == "productpage")
     used = opened[KUMA.outbound_cluster(sidecars.policies, sidecars.application, service)]
     assert used["HTTP/1.1"] == 0 < used["HTTP/2"]
@@ -184,7 +184,7 @@ def test_envoy_decides_like_the_evaluation(folder: str, permissions: str, tmp_pa
     application = application_with("v3")
     given = tmp_path / "given"
     given.mkdir()
-    for path in (shipped("manifests") / folder).glob("mesh*.yaml"):
+    for path in (find_shipped("manifests") / folder).glob("mesh*.yaml"):
         (given / path.name).write_text(path.read_text("utf-8"), "utf-8")
     (given / "permissions.yaml").write_text(permissions, "utf-8")
     policies = KUMA.read_policies([given], application)
@@ -192,8 +192,8 @@ def test_envoy_decides_like_the_evaluation(folder: str, permissions: str, tmp_pa
     status = {"allowed": 200, "denied": 403, "refused": 0}
     names: dict[str | None, tuple[str, ...]] = {None: ()}
     names.update(KUMA.identities(policies, application))
-    with running("kuma", application, policies, certificates=certificates, folder=tmp_path) as sidecars:
+    with run_sidecars("kuma", application, policies, certificates=certificates, folder=tmp_path) as sidecars:
         for workload, account in product(("details", "ratings"), names):
-            expected = status[decision(policies, application.workload(workload), names[account])]
+            expected = status[decide_request(policies, application.workload(workload), names[account])]
             probe = Probe("", workload, account, "GET", "/", expected)
             assert sidecars.ask(probe).status == expected, (workload, account)

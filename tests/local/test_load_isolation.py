@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.targets.local.locust import load_environment
+from bench.targets.local.locust import make_load_environment
 from tests import command
 
 pytestmark = pytest.mark.measures
@@ -52,8 +52,8 @@ def test_user_settings_do_not_change_the_load(output: Path) -> None:
     env = {"HOME": str(home), "http_proxy": closed, "ALL_PROXY": closed, "LOCUST_USERS": "1", "LOCUST_TAGS": "none"}
     finished = command.run("run", "--scenario", scenario, output=output, env=env)
     assert finished.code == 0, finished.output
-    trial = command.only_run(output) / "trials" / "01-baseline-1"
-    record = command.trial_record(trial.parents[1], trial.name)
+    trial = command.find_only_run(output) / "trials" / "01-baseline-1"
+    record = command.read_trial_record(trial.parents[1], trial.name)
     assert record["generator"]["locust_failures"] == 0
     assert record["generator"]["recorded"] >= 24  # users, a page each at least
     assert not list(trial.glob("figures*"))
@@ -65,7 +65,7 @@ def test_environment_keeps_unrelated_variables(tmp_path: Path, monkeypatch: pyte
     settings |= {"GEVENT_LOOP", "PYTHONDEVMODE", "PYTHONMALLOC", "OTEL_EXPORTER", "XDG_CONFIG_HOME", "SSLKEYLOGFILE"}
     for name in (*settings, "PYTHONPATH"):
         monkeypatch.setenv(name, "x")
-    changes = load_environment(tmp_path)
+    changes = make_load_environment(tmp_path)
     assert {name for name in changes if changes[name] is None} >= settings
     assert "PYTHONPATH" not in changes
     assert changes["HOME"] == str(tmp_path)

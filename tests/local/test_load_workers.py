@@ -19,13 +19,13 @@ import psutil
 import pytest
 
 from bench.envoy.addresses import free_ports
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.load import recorder_path
-from bench.load.generator import LoadOrder
-from bench.load.raw_samples import raw_files, read_samples, read_start, recent_rows
-from bench.targets.local.locust import local_argv
+from bench.load.generator import LoadSpec
+from bench.load.raw_samples import list_raw_files, read_recent_rows, read_samples, read_start
+from bench.targets.local.locust import make_local_argv
 from tests.bookinfo import ROOT
-from tests.rows import recorded_rows
+from tests.rows import count_rows
 
 pytestmark = pytest.mark.measures
 
@@ -110,7 +110,7 @@ def locust(folder: Path, server: str, *options: str, locustfile: str = LOCUSTFIL
 
 def wait_for_rows(folder: Path, child: "subprocess.Popen[Any]", *, rows: int) -> None:
     deadline = time.monotonic() + 60
-    while recorded_rows(folder) < rows:
+    while count_rows(folder) < rows:
         assert child.poll() is None, (folder / "load.log").read_text("utf-8")
         assert time.monotonic() < deadline, "the load did not begin"
         time.sleep(0.1)
@@ -136,14 +136,14 @@ def test_every_workers_requests_are_rows(loaded: Path) -> None:
     """Locust's count over its workers is the number of rows, including requests in flight at the end."""
     own = account(loaded)
     assert own["problem"] == ""
-    assert own["locust_requests"] == own["recorded"] == recorded_rows(loaded) == len(read_samples(loaded)) >= 300
+    assert own["locust_requests"] == own["recorded"] == count_rows(loaded) == len(read_samples(loaded)) >= 300
     assert own["locust_failures"] == (~read_samples(loaded).ok).sum() == 0
     assert (own["derived_starts"], own["clock_step_ms"]) == (0, 0)
 
 
 def test_each_worker_has_its_own_files(loaded: Path) -> None:
     """Both workers recorded rows, each with names and a start; the master's start is the earliest."""
-    assert [path.name for path in raw_files(loaded)] == [
+    assert [path.name for path in list_raw_files(loaded)] == [
         "generator.json", "names-0.txt", "names-1.txt", "samples-0.bin", "samples-1.bin",
         "started-0.json", "started-1.json", "started.json",
     ]  # fmt: skip
@@ -164,7 +164,7 @@ def test_request_names_are_merged_across_workers(loaded: Path) -> None:
 
 def test_newest_rows_are_in_order_of_completion(loaded: Path) -> None:
     """The newest rows of both workers come in the order in which the requests ended."""
-    rows = recent_rows(loaded, most=50)
+    rows = read_recent_rows(loaded, most=50)
     assert len(rows) == 100
     assert (np.diff(rows["started_ns"] + rows["latency_ns"]) >= 0).all()
 
@@ -178,7 +178,7 @@ def test_workers_share_the_arrivals(server: str, tmp_path: Path) -> None:
     assert 240 - 4 * 240**0.5 < len(due_s) < 240 + 4 * 240**0.5
     assert np.unique(due_s).size == due_s.size
     own = account(tmp_path)
-    assert own["recorded"] == own["locust_requests"] == recorded_rows(tmp_path)
+    assert own["recorded"] == own["locust_requests"] == count_rows(tmp_path)
 
 
 def test_lost_worker_ends_the_load(server: str, tmp_path: Path) -> None:
@@ -199,16 +199,16 @@ def test_unrecordable_row_ends_the_load(server: str, tmp_path: Path) -> None:
         assert child.wait(timeout=60) == 1, (tmp_path / "load.log").read_text("utf-8")
     own = account(tmp_path)
     assert own["problem"] == "the request '/untimed' cannot be recorded: its response_time None is not a time in ms"
-    assert own["recorded"] == recorded_rows(tmp_path) == len(read_samples(tmp_path))
+    assert own["recorded"] == count_rows(tmp_path) == len(read_samples(tmp_path))
 
 
 def test_workers_start_while_another_locust_runs(server: str, tmp_path: Path) -> None:
     """If another process listens on the master's usual port, here and on every address, the load uses another port."""
     (tmp_path / "asking.py").write_text(LOCUSTFILE, "utf-8")
-    order = LoadOrder(
+    order = LoadSpec(
         address=server.removeprefix("http://"),
         virtual_host="productpage:9080",
-        locustfile=shipped("locustfiles") / "bookinfo.py",
+        locustfile=find_shipped("locustfiles") / "bookinfo.py",
         reviews="v3",
         users=4,
         think_time_s=0.05,
@@ -220,7 +220,7 @@ def test_workers_start_while_another_locust_runs(server: str, tmp_path: Path) ->
     )
     with socket.create_server(("0.0.0.0", USUAL_PORT)) as other:
         assert other.getsockname()[1] == USUAL_PORT
-        argv = local_argv(order, tmp_path)
+        argv = make_local_argv(order, tmp_path)
         with (tmp_path / "load.log").open("wb") as log:
             child = subprocess.Popen(argv, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
         try:

@@ -7,7 +7,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from bench.results.json_schema import schema
+from bench.results.json_schema import build_schema
 from bench.results.records import FILES
 from bench.results.store import StoredRun, open_run
 from bench.system.journal import read_journal
@@ -40,7 +40,7 @@ def test_records_are_valid_under_their_schemas(smoke: StoredRun) -> None:
         files = list(smoke.path.rglob(f"{name}.json"))
         assert files, name
         for file in files:
-            jsonschema.validate(json.loads(file.read_text("utf-8")), schema(name))
+            jsonschema.validate(json.loads(file.read_text("utf-8")), build_schema(name))
 
 
 def test_every_counted_request_is_stored(smoke: StoredRun) -> None:

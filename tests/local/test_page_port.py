@@ -8,30 +8,30 @@ import pytest
 
 from bench.check_result import CheckResult
 from bench.k8s.client import Object
-from bench.scenario.loader import inputs_of, load_scenario
+from bench.scenario.loader import find_inputs, load_scenario
 from bench.scenario.overrides import Overrides
 from bench.targets.cluster.preflight import examination as preflight
-from bench.targets.cluster.preflight.examination import Examined, examine_cluster
+from bench.targets.cluster.preflight.examination import Examination, examine_cluster
 from tests.shown_cluster import fake, node, options
 
-Examine = Callable[..., Examined]
+Examine = Callable[..., Examination]
 
 
 @pytest.fixture
 def examine(monkeypatch: pytest.MonkeyPatch) -> Examine:
     """Check nodes `a` and `b` with these pods of others, for the smallest scenario."""
-    monkeypatch.setattr(preflight, "find_residue", lambda _cluster: ())
+    monkeypatch.setattr(preflight, "find_dangling", lambda _cluster: ())
     monkeypatch.setattr(preflight, "examine_earlier_runs", lambda _cluster: ())
     smoke = load_scenario("smoke", Overrides())
 
-    def patched(*pods: Object, **chosen: Any) -> Examined:
+    def patched(*pods: Object, **chosen: Any) -> Examination:
         cluster = fake(objects={"Node": (node("a"), node("b")), "Pod": pods})
-        return examine_cluster(cluster, smoke, options(**chosen), inputs_of(smoke, "smoke"))
+        return examine_cluster(cluster, smoke, options(**chosen), find_inputs(smoke, "smoke"))
 
     return patched
 
 
-def find_results(what: str, examined: Examined) -> list[CheckResult]:
+def find_results(what: str, examined: Examination) -> list[CheckResult]:
     return [finding for finding in examined.findings if finding.name == what]
 
 

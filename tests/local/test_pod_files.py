@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from bench.errors import BadAnswerError, ClusterError
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.k8s.client import Cluster, Object, Ref
-from bench.k8s.exec import Ran
+from bench.k8s.exec import ExecResult
 from bench.k8s.timing import DEFAULT, Timing
-from bench.load.generator import LoadOrder, LoadOutcome, RunningLoad
+from bench.load.generator import LoadOutcome, LoadSpec, RunningLoad
 from bench.load.recorded import Start
 from bench.results.samples import RAW_ROW
-from bench.system.cancellation import Watch
+from bench.system.cancellation import CancelToken
 from bench.targets.cluster.kubelet import KubeletUsage
 from bench.targets.cluster.load.clock import Offset
 from bench.targets.cluster.load.generator import PodGenerator, start_load
@@ -29,11 +29,11 @@ GONE = ClusterError("reading: no response", status=0)
 
 
 @pytest.fixture
-def order() -> LoadOrder:
-    return LoadOrder(
+def order() -> LoadSpec:
+    return LoadSpec(
         address="productpage:9080",
         virtual_host="productpage:9080",
-        locustfile=shipped("locustfiles") / "bookinfo.py",
+        locustfile=find_shipped("locustfiles") / "bookinfo.py",
         reviews="v3",
         users=20,
         think_time_s=0.1,
@@ -66,15 +66,15 @@ class FakePod:
     refusal: ClusterError = GONE
     timing: Timing = DEFAULT
 
-    def exec(self, _pod: str, argv: Sequence[str], *, container: str, **_: Any) -> Ran:
+    def exec(self, _pod: str, argv: Sequence[str], *, container: str, **_: Any) -> ExecResult:
         self.ran.append(f"{container}: {argv[-1] if container == 'locust' else argv[3]}")
         if container == "locust":
             (self.files / "generator.json").write_text(self.account, "utf-8")
-            return Ran(0, b"", "")
+            return ExecResult(0, b"", "")
         script = argv[2].replace("cd /load", f"cd {self.files}")
         child = subprocess.run([*argv[:2], script, *argv[3:]], capture_output=True, check=False)
         assert child.returncode == 0, child.stderr
-        return Ran(0, self._corrupt(child.stdout, argv[3]), "")
+        return ExecResult(0, self._corrupt(child.stdout, argv[3]), "")
 
     def _corrupt(self, output: bytes, what: str) -> bytes:
         if what == "fetch" and output and self.cuts:
@@ -158,7 +158,7 @@ def test_names_are_fetched_after_their_rows(pod: FakePod, copies: PodFiles) -> N
 
 def test_end_fetches_and_verifies_everything(pod: FakePod, copies: PodFiles) -> None:
     """SIGTERM ends Locust, its summary is awaited, and every file is compared."""
-    assert LoadEnd(copies, Watch()).fetch_fully(timeout_s=5) == ""
+    assert LoadEnd(copies, CancelToken()).fetch_fully(timeout_s=5) == ""
     assert pod.ran[0] == "locust: kill -TERM 1"
     assert pod.ran[-1] == "keeper: verify"
     assert is_equal_copy(pod, copies)
@@ -167,7 +167,7 @@ def test_end_fetches_and_verifies_everything(pod: FakePod, copies: PodFiles) -> 
 def test_corrupt_copy_is_fetched_again(pod: FakePod, copies: PodFiles) -> None:
     """One wrong byte is detected, and replaced from the pod's own file."""
     pod.lies = 1
-    assert LoadEnd(copies, Watch()).fetch_fully(timeout_s=5) == ""
+    assert LoadEnd(copies, CancelToken()).fetch_fully(timeout_s=5) == ""
     assert pod.lies == 0
     assert is_equal_copy(pod, copies)
 
@@ -175,7 +175,7 @@ def test_corrupt_copy_is_fetched_again(pod: FakePod, copies: PodFiles) -> None:
 def test_files_that_stay_corrupt_are_reported(pod: FakePod, copies: PodFiles) -> None:
     """The message names the file and how much of it is here."""
     pod.lies = 2
-    message = LoadEnd(copies, Watch()).fetch_fully(timeout_s=5)
+    message = LoadEnd(copies, CancelToken()).fetch_fully(timeout_s=5)
     assert message == "not all samples were fetched as the pod has them: samples.bin (3 rows here)"
 
 
@@ -184,7 +184,7 @@ def test_deleted_pod_ends_the_wait(pod: FakePod, copies: PodFiles, monkeypatch: 
     copies.fetch()
     monkeypatch.setattr(FakePod, "exec", _refuse)
     monkeypatch.setattr(FakePod, "get", lambda *_: None)
-    end, began = LoadEnd(copies, Watch()), time.monotonic()
+    end, began = LoadEnd(copies, CancelToken()), time.monotonic()
     message = end.fetch_fully(timeout_s=60)
     assert message == "samples may be missing after second 3: running: there is no such pod"
     assert end.exit_code() is None
@@ -196,7 +196,7 @@ def test_unreadable_kubelet_summary_does_not_end_a_load(pod: FakePod, copies: Po
     """It is neither an error nor an outage: the load continues, its samples are fetched, and a warning reports it."""
     pod.refusal = ClusterError("reading the kubelet's summary: no", status=status)
     meter = KubeletUsage(copies.cluster, ("n1",), {})
-    generator = PodGenerator(copies, Start(0, 0.0), Offset(0, 0, 0.0), meter, {"locust"}, Watch())
+    generator = PodGenerator(copies, Start(0, 0.0), Offset(0, 0, 0.0), meter, {"locust"}, CancelToken())
     generator.tick()
     assert (generator.trouble(), generator.outage.since_s) == ("", None)
     assert is_equal_copy(pod, copies)
@@ -204,7 +204,7 @@ def test_unreadable_kubelet_summary_does_not_end_a_load(pod: FakePod, copies: Po
     assert generator.remarks() == (message,)
 
 
-def _refuse(*_: object, **__: object) -> Ran:
+def _refuse(*_: object, **__: object) -> ExecResult:
     raise ClusterError("running: there is no such pod", status=404)
 
 
@@ -214,10 +214,10 @@ class HostilePod(FakePod):
 
     answer: bytes = b""
 
-    def exec(self, _pod: str, argv: Sequence[str], *, container: str, **options: Any) -> Ran:
+    def exec(self, _pod: str, argv: Sequence[str], *, container: str, **options: Any) -> ExecResult:
         if container == "keeper" and argv[3:4] == ["fetch"]:
             assert len(self.answer) <= options["most_bytes"]
-            return Ran(0, self.answer, "")
+            return ExecResult(0, self.answer, "")
         return super().exec(_pod, argv, container=container, **options)
 
 
@@ -262,10 +262,10 @@ class NoMeter:
         return ()
 
 
-def loaded(copies: PodFiles, order: LoadOrder) -> tuple[list[LoadOutcome], RunningLoad]:
+def loaded(copies: PodFiles, order: LoadSpec) -> tuple[list[LoadOutcome], RunningLoad]:
     """A load of this pod whose window has passed."""
     start = Start(time.perf_counter_ns() - 4_000_000_000, 0.0)
-    generator = PodGenerator(copies, start, Offset(0, 0, 0.0), NoMeter(), {"locust"}, Watch())
+    generator = PodGenerator(copies, start, Offset(0, 0, 0.0), NoMeter(), {"locust"}, CancelToken())
     load = RunningLoad.on(generator, replace(order, warmup_s=1, duration_s=2), copies.folder, wall_s=time.time() - 4)
     return [], load
 
@@ -290,13 +290,13 @@ def _odd_names(pod: FakePod) -> None:
     (_odd_names, 3, "names.txt: it is not UTF-8"),
 ])  # fmt: skip
 def test_malformed_files_end_the_load_and_keep_samples(
-    pod: FakePod, copies: PodFiles, order: LoadOrder, change: Any, kept: int, message: str
+    pod: FakePod, copies: PodFiles, order: LoadSpec, change: Any, kept: int, message: str
 ) -> None:
     """One error with exit code 4 names the file, and all other samples are saved before."""
     change(pod)
     outcomes, load = loaded(copies, order)
     with pytest.raises(BadAnswerError, match="what the load pod recorded is invalid") as caught:
-        load.run(watch=Watch(), show=lambda _: None, kept=outcomes.append)
+        load.run(watch=CancelToken(), show=lambda _: None, kept=outcomes.append)
     assert message in str(caught.value)
     assert caught.value.exit_code == 4
     (outcome,) = outcomes
@@ -305,12 +305,12 @@ def test_malformed_files_end_the_load_and_keep_samples(
     assert (copies.folder / "samples.parquet").exists()
 
 
-def test_pod_turning_hostile_keeps_fetched_samples(pod: FakePod, copies: PodFiles, order: LoadOrder) -> None:
+def test_pod_turning_hostile_keeps_fetched_samples(pod: FakePod, copies: PodFiles, order: LoadSpec) -> None:
     """Fetched samples stay, and the pod is not queried for long."""
     copies.fetch()
     outcomes, load = loaded(hostile(pod, copies, b"../x 1\nX"), order)
     with pytest.raises(BadAnswerError, match="was not requested"):
-        load.run(watch=Watch(), show=lambda _: None, kept=outcomes.append)
+        load.run(watch=CancelToken(), show=lambda _: None, kept=outcomes.append)
     assert len(outcomes[0].samples) == 3
 
 
@@ -325,18 +325,18 @@ def test_pod_turning_hostile_keeps_fetched_samples(pod: FakePod, copies: PodFile
     ],
 )
 def test_malformed_start_is_one_error(
-    pod: FakePod, copies: PodFiles, order: LoadOrder, content: str, monkeypatch: pytest.MonkeyPatch
+    pod: FakePod, copies: PodFiles, order: LoadSpec, content: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A malformed start is an error before there are samples."""
     (pod.files / "started.json").write_text(content, "utf-8")
     monkeypatch.setattr("bench.targets.cluster.load.generator.read_offset", lambda *_: Offset(0, 0, 0.0))
     monkeypatch.setattr(FakePod, "exec", _without_touch(FakePod.exec))
     with pytest.raises(BadAnswerError, match=r"is invalid: started\.json"):
-        start_load(copies.cluster, order, copies.folder, namespace="here", meter=NoMeter(), watch=Watch())
+        start_load(copies.cluster, order, copies.folder, namespace="here", meter=NoMeter(), watch=CancelToken())
 
 
 def _without_touch(act: Any) -> Any:
-    def run(self: FakePod, pod: str, argv: Sequence[str], **options: Any) -> Ran:
-        return Ran(0, b"", "") if argv[0] == "touch" else cast("Ran", act(self, pod, argv, **options))
+    def run(self: FakePod, pod: str, argv: Sequence[str], **options: Any) -> ExecResult:
+        return ExecResult(0, b"", "") if argv[0] == "touch" else cast("ExecResult", act(self, pod, argv, **options))
 
     return run

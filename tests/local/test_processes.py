@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from bench.errors import DeployError, StoreError
-from bench.system.cancellation import Watch, wait_until
+from bench.system.cancellation import CancelToken, wait_until
 from bench.system.journal import Journal, read_journal
-from bench.system.processes import MARK, RUN_ID_VARIABLE, Launcher, Process, end_strays, find_strays
+from bench.system.processes import RUN_ID_FILE, RUN_ID_VARIABLE, Launcher, Process, end_strays, find_strays
 
 RUN = "20261123T031500Z-processes-0000"
 # Prints a line when it is ready, and another at SIGTERM.
@@ -32,7 +32,7 @@ STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(
 def launcher(tmp_path: Path) -> Iterator[Launcher]:
     """A launcher with its own journal."""
     journal = Journal(tmp_path / "journal.jsonl")
-    yield Launcher(RUN, journal, Watch())
+    yield Launcher(RUN, journal, CancelToken())
     journal.close()
 
 
@@ -40,7 +40,7 @@ def start(launcher: Launcher, program: str, name: str = "details") -> Process:
     """Start a Python program and wait until it is ready."""
     log = launcher.journal.path.with_name(f"{name}.log")
     process = launcher.start(name, [sys.executable, "-c", program], role="service", log=log)
-    assert wait_until(lambda: "ready" in log.read_text(), timeout_s=30, watch=Watch())
+    assert wait_until(lambda: "ready" in log.read_text(), timeout_s=30, watch=CancelToken())
     return process
 
 
@@ -113,7 +113,7 @@ def test_working_folder_is_private_marked_and_removed(launcher: Launcher) -> Non
     """The folder holds keys: other users cannot read it, and it is removed completely."""
     with launcher.working_folder() as folder:
         assert folder.stat().st_mode & 0o777 == 0o700
-        assert (folder / MARK).read_text("utf-8") == RUN
+        assert (folder / RUN_ID_FILE).read_text("utf-8") == RUN
     assert not folder.exists()
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from bench.errors import ClusterError
 from bench.k8s.client import Cluster, Object
-from bench.targets.cluster.prometheus import examine_prometheus, source_of, without_password
-from tests.api_server import serving
+from bench.targets.cluster.prometheus import examine_prometheus, make_query, without_password
+from tests.api_server import serve
 
 ANSWER = {"status": "success", "data": {"resultType": "matrix", "result": [{"metric": {}, "value": [0, "17"]}]}}
 
@@ -16,7 +16,7 @@ ANSWER = {"status": "success", "data": {"resultType": "matrix", "result": [{"met
 def test_unreachable_prometheus_names_the_url() -> None:
     """The error names the URL."""
     with pytest.raises(ClusterError, match=r"querying Prometheus at http://127.0.0.1:9/api/v1/query: .*refused"):
-        source_of("http://127.0.0.1:9/", cast("Cluster", None))("up")
+        make_query("http://127.0.0.1:9/", cast("Cluster", None))("up")
 
 
 class FakePrometheus:
@@ -36,12 +36,12 @@ def test_url_password_is_sent_and_not_shown() -> None:
         {"status": "success", "data": {"resultType": "vector", "result": [{"metric": {}, "value": [0, "17"]}]}}
     )
     cluster = cast("Cluster", None)
-    with serving(fake) as address:
+    with serve(fake) as address:
         place = f"http://me:pa55%20word@{address}"
         finding = examine_prometheus(place, cluster)
     assert fake.seen == [f"Basic {base64.b64encode(b'me:pa55 word').decode()}"]
     assert finding.detail == f"http://{address} answers"
     assert without_password(place) == f"http://{address}"
     with pytest.raises(ClusterError, match=f"querying Prometheus at http://{address}/api") as caught:
-        source_of(place, cluster)("up")
+        make_query(place, cluster)("up")
     assert "pa55" not in str(caught.value)

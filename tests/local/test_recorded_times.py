@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bench.load.pacing import poisson_arrivals
-from tests.stamping import Compared, compare, load, stamping
+from tests.stamping import Compared, compare, load, run_stamping_server
 
 pytestmark = pytest.mark.measures
 
@@ -33,7 +33,7 @@ class Loaded:
 
 
 def loaded(folder: Path, *, rate: float) -> Loaded:
-    with stamping(PROCESSING_S) as stamps:
+    with run_stamping_server(PROCESSING_S) as stamps:
         load(folder, stamps, *CLASSES, users=USERS, seconds=SECONDS, rate=rate)
         return Loaded(compare(folder, stamps), json.loads((folder / "generator.json").read_text("utf-8")))
 

@@ -15,12 +15,12 @@ def test_invalid_block_is_rerun(output: Path) -> None:
     """The run succeeds: the rerun counts, the first trial stays in the folder, and the report mentions both."""
     output.parent.mkdir(exist_ok=True)
     scenario = command.write_scenario(output.parent, [BASELINE], rerun_invalid=True)
-    with command.running("run", "--scenario", scenario, output=output) as running:
+    with command.run_in_background("run", "--scenario", scenario, output=output) as running:
         running.loading("01-baseline-1")
         running.kill("reviews")
         folder, finished = running.folder(), running.wait()
     assert finished.code == 0, finished.output
-    record = command.record(folder)
+    record = command.read_record(folder)
     assert (record["status"], record["plan"]["again"]) == ("complete", [1])
     assert [one["folder"] for one in record["trials"]] == ["01-baseline-1", "02-baseline-2"]
     assert "trial 2 of 2: baseline, block 2" in finished.err

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from bench.results.store import open_run
-from bench.scenario.contrasts import compared
-from bench.scenario.loader import shipped_scenarios
+from bench.scenario.contrasts import list_comparisons
+from bench.scenario.loader import list_shipped_scenarios
 from tests import command
 
 pytestmark = pytest.mark.slow
@@ -18,12 +18,12 @@ ELSEWHERE = {"smoke", "users-sweep", "kuma-policies", "gateway", "deployment-str
 SHORT = ("--repeats", "1", "--warmup", "0s", "--duration", "1s", *command.ONCE)
 
 
-@pytest.mark.parametrize("name", sorted({*shipped_scenarios()} - ELSEWHERE))
+@pytest.mark.parametrize("name", sorted({*list_shipped_scenarios()} - ELSEWHERE))
 def test_shipped_scenario_runs_and_is_proven(name: str, output: Path) -> None:
     """Every configuration is deployed, proven before and after its load, compared as planned, and reported."""
     finished = command.run("run", "--scenario", name, *SHORT, output=output)
     assert finished.code in MEASURED, finished.output
-    run = open_run(command.only_run(output))
+    run = open_run(command.find_only_run(output))
     assert [trial.record.trial for trial in run.trials] == [trial.folder for trial in run.record.plan.trials]
     for trial in run.trials:
         assert trial.proof is not None
@@ -32,5 +32,5 @@ def test_shipped_scenario_runs_and_is_proven(name: str, output: Path) -> None:
         assert trial.proof.after
     summary = json.loads((run.path / "summary.json").read_text("utf-8"))
     pairs = {(contrast["configuration"], contrast["reference"]) for contrast in summary["contrasts"]}
-    assert pairs == {(pair.configuration, pair.reference) for pair in compared(run.record.scenario)} != set()
+    assert pairs == {(pair.configuration, pair.reference) for pair in list_comparisons(run.record.scenario)} != set()
     assert (run.path / "report" / "index.html").exists()

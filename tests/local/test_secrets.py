@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests import command
-from tests.api_server import ApiServer, serving
+from tests.api_server import ApiServer, serve
 
 TOKEN = "s3cr3t/t0ken+with-odd~characters=="  # noqa: S105  # of no account
 PASSWORD = "pa55 w0rd&never/shown"  # noqa: S105  # of no account
@@ -91,7 +91,7 @@ place.describe = describe
 def kubeconfig(folder: Path, case: Case) -> Iterator[Path]:
     """A kubeconfig of the case's user, and its API server."""
     server, proxy = ApiServer(refuses=case.refuses), ApiServer(refuses=_everything)
-    with serving(server) as address, serving(proxy) as proxy_address:
+    with serve(server) as address, serve(proxy) as proxy_address:
         cluster = {"server": f"http://{address}"}
         if case.proxy:
             cluster["proxy-url"] = case.proxy.replace("PROXY", proxy_address)

@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from bench.errors import LeftoversError
-from bench.system.cancellation import Watch, wait_until
+from bench.system.cancellation import CancelToken, wait_until
 from bench.system.journal import Journal, read_journal
-from bench.system.processes import RUN_ID_VARIABLE, Launcher, Process, find_strays, marked_processes
+from bench.system.processes import RUN_ID_VARIABLE, Launcher, Process, find_marked_processes, find_strays
 from tests import command
 
 RUN = "20261123T031500Z-strays-0000"
@@ -46,7 +46,7 @@ signal.pause()
 def launcher(tmp_path: Path) -> Iterator[Launcher]:
     """A launcher with its own journal; nothing of its run is left."""
     journal = Journal(tmp_path / "journal.jsonl")
-    launcher = Launcher(RUN, journal, Watch())
+    launcher = Launcher(RUN, journal, CancelToken())
     yield launcher
     launcher.end_strays()
     journal.close()
@@ -56,7 +56,7 @@ def start(launcher: Launcher) -> tuple[Process, list[int]]:
     """The parent, and its three children."""
     log = launcher.journal.path.with_name("parent.log")
     process = launcher.start("parent", [sys.executable, "-c", PARENT], role="generator", log=log)
-    assert wait_until(lambda: log.read_text().endswith("\n"), timeout_s=30, watch=Watch())
+    assert wait_until(lambda: log.read_text().endswith("\n"), timeout_s=30, watch=CancelToken())
     return process, [int(word) for word in log.read_text().split()[1:]]
 
 
@@ -80,7 +80,7 @@ def test_stray_outside_session_is_ended_and_journaled(launcher: Launcher) -> Non
     """A process with the run's id outside its session is found before each trial and at the end of the run."""
     process, (*_, apart) = start(launcher)
     process.stop()
-    assert find_strays(RUN, {}) == marked_processes()[RUN] == (apart,)
+    assert find_strays(RUN, {}) == find_marked_processes()[RUN] == (apart,)
     launcher.end_strays()
     assert not is_alive(apart)
     assert read_journal(launcher.journal.path)[-1] | {"at": ""} == {"at": "", "step": "ended-strays", "pids": [apart]}
@@ -102,7 +102,7 @@ def test_unkillable_stray_is_a_leftover(launcher: Launcher, monkeypatch: pytest.
 def workers_of(run: Path) -> list[int]:
     """The pids of the worker processes that a run's Locust forked, by their command line; the master is the first
     one."""
-    return [pid for pid in marked_processes().get(run.name, ()) if "locust" in psutil.Process(pid).cmdline()][1:]
+    return [pid for pid in find_marked_processes().get(run.name, ()) if "locust" in psutil.Process(pid).cmdline()][1:]
 
 
 @contextmanager
@@ -110,7 +110,7 @@ def two_workers(output: Path) -> Iterator[tuple[command.Command, Path, list[int]
     """A run of 30 s with two workers, its folder and their pids, as soon as both have recorded something."""
     load = {"workers": 2, "duration": "30s"}
     scenario = command.write_scenario(output.parent, [command.BASELINE], load=load)
-    with command.running("run", "--scenario", scenario, output=output) as run:
+    with command.run_in_background("run", "--scenario", scenario, output=output) as run:
         folder = run.folder()
 
         def have_recorded() -> bool:
@@ -129,8 +129,8 @@ def test_workers_end_with_a_killed_master(output: Path) -> None:
         run.kill("locust")
         finished = run.wait()
     assert finished.code == 5, finished.output
-    assert any("generator-ended" in reason for reason in command.trial_record(folder, "01-baseline-1")["reasons"])
-    assert command.left_of(folder) == []
+    assert any("generator-ended" in reason for reason in command.read_trial_record(folder, "01-baseline-1")["reasons"])
+    assert command.find_leftovers(folder) == []
 
 
 @pytest.mark.slow
@@ -138,10 +138,10 @@ def test_workers_end_with_a_killed_run(output: Path) -> None:
     """The workers end with their master, which ends with meshbench; `cleanup` then reports correctly."""
     with two_workers(output) as (run, folder, workers):
         run.popen.kill()
-        assert wait_until(lambda: not any(map(is_alive, workers)), timeout_s=10, watch=Watch())
+        assert wait_until(lambda: not any(map(is_alive, workers)), timeout_s=10, watch=CancelToken())
         run.wait()
     assert command.clean_up(output).code == 0
-    assert command.left_of(folder) == []
+    assert command.find_leftovers(folder) == []
 
 
 def test_cleanup_finds_processes_of_an_ended_run(output: Path, tmp_path: Path) -> None:
@@ -151,14 +151,14 @@ def test_cleanup_finds_processes_of_an_ended_run(output: Path, tmp_path: Path) -
     (run / "run.json").write_text(f'{{"run_id": "{RUN}"}}', "utf-8")
     (run / "journal.jsonl").write_text('{"step": "begin"}\n{"step": "end"}\n', "utf-8")
     journal = Journal(tmp_path / "journal.jsonl")
-    process, children = start(Launcher(RUN, journal, Watch()))
+    process, children = start(Launcher(RUN, journal, CancelToken()))
     os.kill(process.pid, signal.SIGKILL)
     process.popen.wait()
     finished = command.clean_up(output)
     assert finished.code == 0, finished.output
     assert f"processes {', '.join(map(str, sorted(children)))}; folders none" in finished.out
     assert "cleaned up: 3 processes ended, 0 folders removed" in finished.out
-    assert command.left_of(run) == []
+    assert command.find_leftovers(run) == []
     assert command.clean_up(output).out == f"no leftover objects of runs below {output}\n"
     journal.close()
 
@@ -184,12 +184,12 @@ def test_strays_are_ended_before_each_trial_and_at_the_end(output: Path) -> None
     scenario = command.write_scenario(output.parent, [command.BASELINE], repeats=2, load={"locustfile": name})
     finished = command.run("run", "--scenario", scenario, output=output)
     assert finished.code == 0, finished.output
-    run = command.only_run(output)
+    run = command.find_only_run(output)
     steps = [(line["step"], line.get("name")) for line in read_journal(run / "journal.jsonl")]
     ended = [number for number, (step, _) in enumerate(steps) if step == "ended-strays"]
     loads = [number for number, step in enumerate(steps) if step == ("start-process-done", "locust")]
     assert loads[0] < ended[0] < loads[1] < ended[1]
-    assert command.left_of(run) == []
+    assert command.find_leftovers(run) == []
 
 
 def test_parents_of_the_command_are_no_strays() -> None:

@@ -98,7 +98,7 @@ def test_thesis_p95_is_the_mean_of_locusts_sliding_p95() -> None:
     answers = ask_locust(cases, [])["points"]
     for name, (started, values), points in zip(CASES, CASES.values(), answers, strict=True):
         seen = [point for point in points if point]
-        assert latency.thesis_p95_ms(started, values) == pytest.approx(sum(seen) / len(seen)), name
+        assert latency.study_p95_ms(started, values) == pytest.approx(sum(seen) / len(seen)), name
 
 
 def test_rounding_matches_locust() -> None:
@@ -108,4 +108,4 @@ def test_rounding_matches_locust() -> None:
     borders += [994_999_999, 995_000_000, 1_050_000_000, 1_150_000_000, 9_950_000_000, 10_500_000_000]
     values = [*borders, *rng.integers(1, 20_000, 500) * 1_000_000, *rng.integers(1, 2 * 10**10, 2000)]
     whole = [int(value) for value in values]
-    assert [latency.locust_bucket_ms(value) for value in whole] == ask_locust([], whole)["buckets"]
+    assert [latency.round_as_locust(value) for value in whole] == ask_locust([], whole)["buckets"]

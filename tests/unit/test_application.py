@@ -7,9 +7,9 @@ import pytest
 
 from bench.application.model import read_application
 from bench.errors import InputError
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 
-BOOKINFO = shipped("manifests") / "bookinfo"
+BOOKINFO = find_shipped("manifests") / "bookinfo"
 
 
 @pytest.fixture

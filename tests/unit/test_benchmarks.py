@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from bench.load.generator import LoadOrder
-from bench.targets.local.locust import local_argv
+from bench.load.generator import LoadSpec
+from bench.targets.local.locust import make_local_argv
 from tests.benchmarks import repeatability, running
 from tests.benchmarks.children import cpu_ns
 from tests.benchmarks.figure import Figure, Pairs, format_s
 from tests.benchmarks.generator import without_recorder
-from tests.factory import Made, make_run
+from tests.factory import RunSpec, make_run
 
 Line = tuple[float, str, dict[str, str]]
 
@@ -69,7 +69,7 @@ def test_leaves_out_time_before_resume() -> None:
 
 def test_plain_command_lacks_only_the_recorder() -> None:
     """Both sides of the generator's benchmark are the same command, except for the recorder and its options."""
-    order = LoadOrder(
+    order = LoadSpec(
         address="127.0.0.1:9080",
         virtual_host="productpage:9080",
         locustfile=Path("/shipped/bookinfo.py"),
@@ -81,7 +81,7 @@ def test_plain_command_lacks_only_the_recorder() -> None:
         duration_s=10,
         seed=1,
     )
-    recorded = local_argv(order, Path("folder"))
+    recorded = make_local_argv(order, Path("folder"))
     plain = without_recorder(recorded)
     assert plain[plain.index("--locustfile") + 1] == "/shipped/bookinfo.py"
     lost = [part for part in recorded if part not in plain]
@@ -100,7 +100,7 @@ def test_compares_runs_by_their_summaries(tmp_path: Path) -> None:
     """The ratio and interval of each run are followed by how far the runs agree."""
     from bench.report import write_report
 
-    made = [make_run(tmp_path / str(seed), Made(seed=seed, duration_s=30, warmup_s=5)) for seed in (1, 2)]
+    made = [make_run(tmp_path / str(seed), RunSpec(seed=seed, duration_s=30, warmup_s=5)) for seed in (1, 2)]
     for run in made:
         write_report(run, formats=["csv"])
     found = [figure for figure in repeatability.figures([run.path for run in made]) if "istio /" in figure.what]
@@ -114,7 +114,7 @@ def test_reports_disjoint_intervals(tmp_path: Path) -> None:
     """Two runs whose intervals have no common value contradict each other."""
     from bench.analysis.run_summary import summarise
 
-    summary, _ = summarise(make_run(tmp_path, Made(duration_s=30, warmup_s=5)))
+    summary, _ = summarise(make_run(tmp_path, RunSpec(duration_s=30, warmup_s=5)))
     found = summary.contrasts[0]
     low = found.model_copy(update={"ratio_low": 1.1, "ratio_high": 1.2})
     high = found.model_copy(update={"ratio_low": 1.3, "ratio_high": 1.5})

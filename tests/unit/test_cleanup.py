@@ -14,20 +14,20 @@ from bench.results.store import RunFolder, read_record
 from bench.run import cleanup
 from bench.run.cleanup import (
     Leftovers,
-    clean,
-    close_cleaned,
-    named_run,
-    recorded_processes,
-    runs_below,
-    unfinished_runs,
+    clean_run,
+    close_cleaned_runs,
+    find_run,
+    find_runs_below,
+    find_unfinished_runs,
+    list_recorded_processes,
 )
 from bench.system.journal import read_journal
-from bench.system.lock import PATH_VARIABLE, machine_lock, read_holder
-from bench.system.processes import MARK, this_process
-from tests.factory import Made, Simulated, make_run
+from bench.system.lock import PATH_VARIABLE, hold_host_lock, read_holder
+from bench.system.processes import RUN_ID_FILE, identify_this_process
+from tests.factory import ConfigSpec, RunSpec, make_run
 
 RUN = "20261123T031500Z-dead-7f3a"
-SMALL = Made(configurations=(Simulated("baseline"),), repeats=1, warmup_s=1, duration_s=2)
+SMALL = RunSpec(configurations=(ConfigSpec("baseline"),), repeats=1, warmup_s=1, duration_s=2)
 APPLY = {"step": "apply", "context": "lab"}
 
 
@@ -36,7 +36,7 @@ def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A lock file of the test's own, and no process that could be found."""
     path = tmp_path / "machine.lock"
     monkeypatch.setenv(PATH_VARIABLE, str(path))
-    monkeypatch.setattr(cleanup, "marked_processes", dict)
+    monkeypatch.setattr(cleanup, "find_marked_processes", dict)
     monkeypatch.setattr(cleanup, "end_strays", lambda _run, _recorded: ())
     return path
 
@@ -52,7 +52,7 @@ def write_run(output: Path, *steps: dict[str, Any]) -> Path:
 
 def unfinished(output: Path, *, run: Path | None = None) -> tuple[Leftovers, ...]:
     """What is left of all runs below a folder, or of one."""
-    return unfinished_runs(runs_below(output)[0] if run is None else [named_run(run)])
+    return find_unfinished_runs(find_runs_below(output)[0] if run is None else [find_run(run)])
 
 
 def working_folder(tmp_path: Path, mark: str | None) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def working_folder(tmp_path: Path, mark: str | None) -> dict[str, Any]:
     folder = tmp_path / "work"
     folder.mkdir()
     if mark is not None:
-        (folder / MARK).write_text(mark, "utf-8")
+        (folder / RUN_ID_FILE).write_text(mark, "utf-8")
         (folder / "details.key").touch()
     return {"step": "make-folder", "path": str(folder)}
 
@@ -72,7 +72,7 @@ def test_removes_working_folder_of_the_run(tmp_path: Path, mark: str | None) -> 
     run = write_run(tmp_path / "results", {"step": "begin"}, line)
     [found] = unfinished(tmp_path / "results")
     assert found.folders == (Path(line["path"]),)
-    clean(found)
+    clean_run(found)
     assert not Path(line["path"]).exists()
     assert unfinished(run.parent) == ()
 
@@ -84,7 +84,7 @@ def test_spares_folder_of_another_run(tmp_path: Path, mark: str) -> None:
     write_run(tmp_path / "results", {"step": "begin"}, line)
     [found] = unfinished(tmp_path / "results")
     assert found.folders == ()
-    clean(found)
+    clean_run(found)
     assert Path(line["path"]).exists()
 
 
@@ -92,7 +92,7 @@ def test_accepts_folder_that_was_already_removed(tmp_path: Path) -> None:
     """Case 59: a folder that no longer exists counts as removed."""
     run = write_run(tmp_path / "results", {"step": "begin"}, {"step": "make-folder", "path": str(tmp_path / "gone")})
     [found] = unfinished(tmp_path / "results")
-    clean(found)
+    clean_run(found)
     assert unfinished(tmp_path / "results") == ()
     assert read_journal(run / "journal.jsonl")[-1]["step"] == "end"
 
@@ -115,7 +115,7 @@ def test_reports_folder_that_cannot_be_removed(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
     [found] = unfinished(tmp_path / "results")
     with pytest.raises(LeftoversError, match=f"could not be removed: .*{line['path']}") as caught:
-        clean(found)
+        clean_run(found)
     assert caught.value.exit_code == 7
     assert len(unfinished(tmp_path / "results")) == 1
 
@@ -131,7 +131,7 @@ def test_finds_folder_of_ended_run(tmp_path: Path) -> None:
     line = working_folder(tmp_path, RUN)
     write_run(tmp_path / "results", {"step": "begin"}, line, {"step": "end"})
     [found] = unfinished(tmp_path / "results")
-    clean(found)
+    clean_run(found)
     assert not Path(line["path"]).exists()
     assert unfinished(tmp_path / "results") == ()
 
@@ -147,12 +147,12 @@ def test_finds_run_by_the_lock_file(tmp_path: Path, lock: Path) -> None:
     run = tmp_path / "elsewhere" / RUN
     lock.write_text(json.dumps({"run": str(run), "pid": 1, "since": 0.0}), "utf-8")
     [found] = unfinished(tmp_path / "results")
-    clean(found)
+    clean_run(found)
     assert read_holder() == (None, False)
     ended = write_run(tmp_path / "results", {"step": "begin"}, {"step": "end"})
     lock.write_text(json.dumps({"run": str(ended), "pid": 1, "since": 0.0}), "utf-8")
     [found] = unfinished(tmp_path / "results")
-    clean(found)
+    clean_run(found)
     assert read_holder() == (None, False)
     assert len(read_journal(ended / "journal.jsonl")) == 2
 
@@ -160,7 +160,7 @@ def test_finds_run_by_the_lock_file(tmp_path: Path, lock: Path) -> None:
 def test_refuses_running_run(tmp_path: Path) -> None:
     """A running run has to be ended first; one in another folder does not prevent the cleanup."""
     run = write_run(tmp_path / "results", {"step": "begin"})
-    with machine_lock(run, RUN):
+    with hold_host_lock(run, RUN):
         with pytest.raises(LockedError, match="is running"):
             unfinished(tmp_path / "results")
         with pytest.raises(LockedError, match="is running"):
@@ -175,12 +175,12 @@ def test_knows_processes_by_pid_and_start_time() -> None:
         {"step": "start-process-done", "name": "details", "pid": 7, "created": 1.5},
         {"step": "ended-process", "name": "details", "pid": 7},
     ]
-    assert recorded_processes(lines) == {7: 1.5}
+    assert list_recorded_processes(lines) == {7: 1.5}
 
 
 def test_refuses_run_whose_process_lives(tmp_path: Path) -> None:
     """Also one on a cluster, which the host lock does not name; a later process with its pid does not count."""
-    begin: dict[str, Any] = {"step": "begin", **this_process()}
+    begin: dict[str, Any] = {"step": "begin", **identify_this_process()}
     write_run(tmp_path / "results", begin)
     with pytest.raises(LockedError, match=rf"{RUN} is running \(process {begin['pid']}\)"):
         unfinished(tmp_path / "results")
@@ -193,11 +193,11 @@ def test_closes_killed_run_after_cluster_cleanup(tmp_path: Path) -> None:
     apply = {"step": "apply", "context": "kind-mesh"}
     run = write_run(tmp_path / "results", {"step": "begin"}, apply)
     other = write_run(tmp_path / "other", {"step": "begin"}, {**apply, "context": "eks"})
-    alive = write_run(tmp_path / "alive", {"step": "begin", **this_process()}, apply)
+    alive = write_run(tmp_path / "alive", {"step": "begin", **identify_this_process()}, apply)
     for folder in (run, other, alive):
-        close_cleaned(folder.parent, context="kind-mesh", run_id="20261123T031500Z-other-1111")
+        close_cleaned_runs(folder.parent, context="kind-mesh", run_id="20261123T031500Z-other-1111")
         assert read_journal(folder / "journal.jsonl")[-1]["step"] == "apply"
-        close_cleaned(folder.parent, context="kind-mesh", run_id=None)
+        close_cleaned_runs(folder.parent, context="kind-mesh", run_id=None)
     last = [read_journal(folder / "journal.jsonl")[-1]["step"] for folder in (run, other, alive)]
     assert last == ["end", "apply", "apply"]
 
@@ -209,7 +209,7 @@ def test_keeps_killed_run_open_until_cluster_is_clean(tmp_path: Path) -> None:
     for folders in ((Path(line["path"]),), ()):
         [found] = unfinished(tmp_path / "results")
         assert (found.folders, found.contexts) == (folders, ("lab",))
-        clean(found)
+        clean_run(found)
     assert not Path(line["path"]).exists()
     assert read_journal(run / "journal.jsonl")[-1]["step"] == "apply"
 
@@ -226,9 +226,9 @@ def test_closes_killed_run_when_both_are_clean(tmp_path: Path, cluster_first: bo
     for on_cluster in (cluster_first, not cluster_first):
         assert read_record(run / "run.json", RunRecord).cleanup_ok is None
         if on_cluster:
-            close_cleaned(run.parent, context="lab", run_id=run.name)
+            close_cleaned_runs(run.parent, context="lab", run_id=run.name)
         else:
-            clean(unfinished(run.parent)[0])
+            clean_run(unfinished(run.parent)[0])
     assert read_record(run / "run.json", RunRecord).cleanup_ok is True
     assert unfinished(run.parent) == ()
 
@@ -236,10 +236,10 @@ def test_closes_killed_run_when_both_are_clean(tmp_path: Path, cluster_first: bo
 def test_closes_run_after_both_contexts(tmp_path: Path) -> None:
     """A run that was resumed with another machine's kubeconfig used one cluster under two names."""
     run = write_run(tmp_path / "results", {"step": "begin"}, APPLY, {**APPLY, "context": "admin@lab"})
-    close_cleaned(run.parent, context="lab", run_id=RUN)
+    close_cleaned_runs(run.parent, context="lab", run_id=RUN)
     [found] = unfinished(run.parent)
     assert found.contexts == ("admin@lab",)
-    close_cleaned(run.parent, context="admin@lab", run_id=RUN)
+    close_cleaned_runs(run.parent, context="admin@lab", run_id=RUN)
     assert unfinished(run.parent) == ()
 
 
@@ -285,7 +285,7 @@ def test_knows_run_by_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     path = {"renamed": run, "link": link, "working folder": Path(), "with a slash": Path(f"{run}/")}[named]
     [found] = unfinished(tmp_path / "results", run=path)
     assert (found.run_id, found.run) == (RUN, run)
-    clean(found)
+    clean_run(found)
     assert not Path(line["path"]).exists()
     assert unfinished(tmp_path / "results") == ()
 
@@ -296,7 +296,7 @@ def test_renamed_run_frees_the_lock(tmp_path: Path, lock: Path) -> None:
     lock.write_text(json.dumps({"run": str(run), "pid": 1, "since": 0.0, "run_id": RUN}), "utf-8")
     run.rename(tmp_path / "results" / "last-night")
     [found] = unfinished(tmp_path / "results")
-    clean(found)
+    clean_run(found)
     assert read_holder() == (None, False)
 
 
@@ -371,7 +371,7 @@ def test_reports_damaged_record_and_cleans_the_rest(tmp_path: Path, capsys: pyte
         assert ended(["cleanup", "--output", str(tmp_path / "results")]) == 7
         assert f"{damaged}: skipped, so leftover objects may remain" in capsys.readouterr().err
         with pytest.raises(StoreError, match="is damaged: it has no valid run_id"):
-            named_run(damaged)
+            find_run(damaged)
     assert not Path(line["path"]).exists()
 
 
@@ -380,17 +380,17 @@ def test_knows_run_without_a_record_by_the_lock(tmp_path: Path, lock: Path) -> N
     run = tmp_path / "results" / RUN
     run.mkdir(parents=True)
     with pytest.raises(InputError, match="not a run's folder"):
-        named_run(run)
+        find_run(run)
     lock.write_text(json.dumps({"run": str(run), "pid": 1, "since": 0.0, "run_id": RUN}), "utf-8")
     [found] = unfinished(tmp_path / "results", run=run)
-    clean(found)
+    clean_run(found)
     assert read_holder() == (None, False)
 
 
 def test_finds_process_of_ended_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process is found by the run id that it carries; the journal of an ended run does not list it."""
     write_run(tmp_path / "results", {"step": "begin"}, {"step": "end"})
-    monkeypatch.setattr(cleanup, "marked_processes", lambda: {RUN: (7, 8), "another": (9,)})
+    monkeypatch.setattr(cleanup, "find_marked_processes", lambda: {RUN: (7, 8), "another": (9,)})
     [found] = unfinished(tmp_path / "results")
     assert found.processes == (7, 8)
 
@@ -444,7 +444,7 @@ def test_refuses_invalid_path(tmp_path: Path, name: str) -> None:
     """A link to itself and a name that is too long are messages, not tracebacks."""
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(InputError, match="not a run's folder: no such folder"):
-        named_run(tmp_path / name)
+        find_run(tmp_path / name)
 
 
 def test_reports_only_what_was_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench.cli.main import cli
-from bench.scenario.loader import shipped_scenarios
+from bench.scenario.loader import list_shipped_scenarios
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = sorted(cli.commands)
@@ -30,7 +30,7 @@ def test_every_command_is_documented(name: str) -> None:
     assert any(f"meshbench {name}" in text for text in texts)
 
 
-@pytest.mark.parametrize("name", shipped_scenarios())
+@pytest.mark.parametrize("name", list_shipped_scenarios())
 def test_plan_prints_order_and_creates_nothing(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`plan` exits 0 for every shipped scenario, with order, time and resolution, and leaves no file."""
     monkeypatch.chdir(tmp_path)
@@ -53,6 +53,6 @@ def test_plan_json_is_marked_as_not_run() -> None:
 def test_lists_and_prints_shipped_scenarios() -> None:
     """`scenarios` lists each with its title; `scenarios show` prints the file itself."""
     listed = CliRunner().invoke(cli, ["scenarios"]).output
-    assert [name for name in shipped_scenarios() if name not in listed] == []
+    assert [name for name in list_shipped_scenarios() if name not in listed] == []
     shown = CliRunner().invoke(cli, ["scenarios", "show", "smoke"]).output
     assert shown == (ROOT / "scenarios/smoke.yaml").read_text("utf-8")

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from bench.application.model import read_application
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.k8s.objects import names_of
 from bench.meshes import MESHES
-from bench.targets.cluster.application_manifests import bookinfo_objects, images_in
+from bench.targets.cluster.application_manifests import bookinfo_objects, read_image_ids
 
-FOLDER = shipped("manifests") / "bookinfo"
+FOLDER = find_shipped("manifests") / "bookinfo"
 SPACE = "bookinfo-7f3a"
 
 
@@ -109,7 +109,7 @@ def test_reports_images_by_container() -> None:
         {"metadata": {"name": "ratings"}, "status": {"containerStatuses": [{"name": "ratings", "imageID": ""}]}},
         {"metadata": {"name": "new"}},
     ]
-    assert images_in(pods) == {"details": "example.org/d@sha256:1", "istio-proxy": "example.org/p@sha256:2"}
+    assert read_image_ids(pods) == {"details": "example.org/d@sha256:1", "istio-proxy": "example.org/p@sha256:2"}
 
 
 def test_versions_have_own_names() -> None:
@@ -123,7 +123,7 @@ def test_versions_have_own_names() -> None:
     pods = [pod("reviews", "v1"), pod("reviews", "v2"), pod("details", "v1")]
     assert list(names_of(pods).values()) == ["reviews-v1", "reviews-v2", "details"]
     assert list(names_of(pods[1:]).values()) == ["reviews", "details"]
-    assert images_in(pods) == {
+    assert read_image_ids(pods) == {
         "details": "example.org/details@sha256:v1",
         "reviews-v1": "example.org/reviews@sha256:v1",
         "reviews-v2": "example.org/reviews@sha256:v2",
@@ -132,5 +132,5 @@ def test_versions_have_own_names() -> None:
 
 def test_load_image_has_the_installed_locust() -> None:
     """Load on a cluster and on one machine comes from the same version of Locust."""
-    text = (shipped("manifests") / "load" / "pod.yaml").read_text("utf-8")
+    text = (find_shipped("manifests") / "load" / "pod.yaml").read_text("utf-8")
     assert f"locustio/locust:{version('locust')}\n" in text

@@ -16,17 +16,17 @@ from bench.k8s.client import Object, Ref, ref_of
 from bench.k8s.connection import KindInfo
 from bench.k8s.ownership import run_of
 from bench.meshes.protocols import ControlPlane
-from bench.system.cancellation import Watch
-from bench.targets.cluster.teardown.blockers import explain
-from bench.targets.cluster.teardown.cleanup import Cleaned, clean_cluster
-from bench.targets.cluster.teardown.stages import found, is_custom
-from tests.fake_cluster import EXTENSIONS, WEBHOOK, FakeCluster, thing, webhook
+from bench.system.cancellation import CancelToken
+from bench.targets.cluster.teardown.blockers import explain_leftovers
+from bench.targets.cluster.teardown.cleanup import CleanupResult, clean_cluster
+from bench.targets.cluster.teardown.stages import is_custom, make_run_object
+from tests.fake_cluster import EXTENSIONS, WEBHOOK, FakeCluster, make_object, make_webhook
 
 RUN, OTHER = "20261123T031500Z-mine-7f3a", "20261123T041500Z-theirs-0b1c"
 KUMA = "kuma.io/v1alpha1"
 CONTROL_PLANE = ("kuma-system", "kuma-control-plane")
 ROLES = "rbac.authorization.k8s.io/v1"
-ROOT_CERT = thing("v1", "ConfigMap", "made-by-mesh", namespace="default")
+ROOT_CERT = make_object("v1", "ConfigMap", "made-by-mesh", namespace="default")
 
 
 def _own_leftovers(cluster: FakeCluster) -> tuple[Ref, ...]:
@@ -38,7 +38,7 @@ PLANES = cast("dict[str, ControlPlane]", {"kuma": SimpleNamespace(find_leftovers
 
 
 def _definition(kind: str, run: str) -> Object:
-    return thing(
+    return make_object(
         EXTENSIONS, "CustomResourceDefinition", kind.lower(), run=run, component="kuma", spec={"names": {"kind": kind}}
     )
 
@@ -47,16 +47,16 @@ def _run(run: str = RUN) -> tuple[Object, ...]:
     """All that a run with Kuma makes, and what Kuma makes beside it."""
     app, system = f"bookinfo-{run[-4:]}", CONTROL_PLANE[0]
     return (
-        thing("v1", "Namespace", app, run=run, component="namespace"),
-        thing("v1", "Pod", "details", namespace=app, run=run, component="application"),
-        thing("apps/v1", "Deployment", "details", namespace=app, run=run, component="application"),
-        thing(KUMA, "Dataplane", "details", namespace=app),
-        thing(KUMA, "Mesh", "bench", run=run, component="policy"),
-        thing(KUMA, "MeshIdentity", "identity", namespace=system, run=run, component="policy"),
-        webhook("kuma-validating", CONTROL_PLANE, run=run, component="kuma"),
-        thing("v1", "Namespace", system, run=run, component="kuma"),
-        thing("v1", "Service", CONTROL_PLANE[1], namespace=system, run=run, component="kuma"),
-        thing(ROLES, "ClusterRole", "kuma", run=run, component="kuma"),
+        make_object("v1", "Namespace", app, run=run, component="namespace"),
+        make_object("v1", "Pod", "details", namespace=app, run=run, component="application"),
+        make_object("apps/v1", "Deployment", "details", namespace=app, run=run, component="application"),
+        make_object(KUMA, "Dataplane", "details", namespace=app),
+        make_object(KUMA, "Mesh", "bench", run=run, component="policy"),
+        make_object(KUMA, "MeshIdentity", "identity", namespace=system, run=run, component="policy"),
+        make_webhook("kuma-validating", CONTROL_PLANE, run=run, component="kuma"),
+        make_object("v1", "Namespace", system, run=run, component="kuma"),
+        make_object("v1", "Service", CONTROL_PLANE[1], namespace=system, run=run, component="kuma"),
+        make_object(ROLES, "ClusterRole", "kuma", run=run, component="kuma"),
         _definition("Mesh", run),
         _definition("MeshIdentity", run),
         _definition("Dataplane", run),
@@ -67,12 +67,12 @@ def _run(run: str = RUN) -> tuple[Object, ...]:
 def _foreign() -> tuple[Object, ...]:
     """What others have on the cluster, some of it with names or labels like ours."""
     return (
-        thing("v1", "Namespace", "default"),
-        thing("v1", "Namespace", "meshbench-0000"),
-        thing("v1", "Pod", "details", namespace="meshbench-0000"),
-        thing("v1", "Namespace", "bookinfo-0b1c", run=OTHER, component="namespace"),
-        thing(ROLES, "ClusterRole", "istio-reader"),
-        thing("v1", "ConfigMap", "settings", namespace="default"),
+        make_object("v1", "Namespace", "default"),
+        make_object("v1", "Namespace", "meshbench-0000"),
+        make_object("v1", "Pod", "details", namespace="meshbench-0000"),
+        make_object("v1", "Namespace", "bookinfo-0b1c", run=OTHER, component="namespace"),
+        make_object(ROLES, "ClusterRole", "istio-reader"),
+        make_object("v1", "ConfigMap", "settings", namespace="default"),
     )
 
 
@@ -88,8 +88,8 @@ def _clean(fake: FakeCluster, *, wait_s: float = 5.0) -> None:
     _cleaned(fake, wait_s=wait_s)
 
 
-def _cleaned(fake: FakeCluster, *, watch: Watch | None = None, wait_s: float = 5.0) -> Cleaned:
-    return clean_cluster(fake.cluster, RUN, watch=watch or Watch(), wait_s=wait_s, planes=PLANES)
+def _cleaned(fake: FakeCluster, *, watch: CancelToken | None = None, wait_s: float = 5.0) -> CleanupResult:
+    return clean_cluster(fake.cluster, RUN, watch=watch or CancelToken(), wait_s=wait_s, planes=PLANES)
 
 
 def _first(fake: FakeCluster, kind: str) -> int:
@@ -168,7 +168,7 @@ def test_keeps_live_webhook_until_policies_are_deleted() -> None:
 
 def test_reports_foreign_dangling_webhook() -> None:
     """The webhook of another owner is reported and never removed."""
-    fake = _cluster(*(one for one in _run() if one["apiVersion"] != KUMA), webhook("theirs", ("gone", "service")))
+    fake = _cluster(*(one for one in _run() if one["apiVersion"] != KUMA), make_webhook("theirs", ("gone", "service")))
     cleaned = _cleaned(fake)
     assert [str(one.found.ref) for one in cleaned.foreign] == [f"{WEBHOOK} theirs"]
     assert "kubectl --context fake delete validatingwebhookconfiguration theirs" in cleaned.foreign[0].describe("fake")
@@ -176,7 +176,7 @@ def test_reports_foreign_dangling_webhook() -> None:
 
 def test_keeps_dangling_webhook_of_another_run() -> None:
     """The cleanup of that run removes it."""
-    theirs = webhook("theirs", ("gone", "service"), run=OTHER, component="kuma")
+    theirs = make_webhook("theirs", ("gone", "service"), run=OTHER, component="kuma")
     fake = _cluster(*_run()[:3], *_run()[4:5], theirs)
     with pytest.raises(LeftoversError, match=r"Mesh bench: its deletion was refused: .*failed calling webhook"):
         _clean(fake, wait_s=0.05)
@@ -185,7 +185,7 @@ def test_keeps_dangling_webhook_of_another_run() -> None:
 
 def test_webhook_to_own_namespace_is_a_leftover() -> None:
     """A control plane may create webhooks without labels: the run is not clean, and the command is printed."""
-    fake = _cluster(*(one for one in _run() if one["apiVersion"] != KUMA), webhook("by-itself", CONTROL_PLANE))
+    fake = _cluster(*(one for one in _run() if one["apiVersion"] != KUMA), make_webhook("by-itself", CONTROL_PLANE))
     with pytest.raises(LeftoversError, match="kubectl --context fake delete validatingwebhookconfiguration by-itself"):
         _clean(fake)
 
@@ -206,7 +206,7 @@ def test_removes_mesh_objects_before_their_kinds() -> None:
 
 def test_kinds_wait_for_mesh_objects() -> None:
     """Without the kinds a later cleanup could not recognise the objects of the mesh."""
-    slow = thing("v1", "ConfigMap", ROOT_CERT["metadata"]["name"], namespace="default")
+    slow = make_object("v1", "ConfigMap", ROOT_CERT["metadata"]["name"], namespace="default")
     slow["metadata"]["finalizers"] = ["example.com/slow"]
     fake = _cluster(_definition("Mesh", RUN), slow)
     with pytest.raises(LeftoversError, match=r"ConfigMap default/made-by-mesh waits for example\.com/slow"):
@@ -224,7 +224,9 @@ def test_shortens_grace_period_of_pods_only() -> None:
 
 def test_keeps_the_lock() -> None:
     """The holder of the lock releases it when everything else is removed."""
-    lock = thing("coordination.k8s.io/v1", "Lease", "meshbench", namespace="meshbench-lock", run=RUN, component="lock")
+    lock = make_object(
+        "coordination.k8s.io/v1", "Lease", "meshbench", namespace="meshbench-lock", run=RUN, component="lock"
+    )
     fake = _cluster(*_run(), lock)
     _clean(fake)
     assert [one.kind for one in fake.things] == ["Lease"]
@@ -237,7 +239,7 @@ def _hold(one: Object) -> Object:
 
 def test_reports_finalizer_without_stripping_it() -> None:
     """What blocks the namespace is reported with a command; the mesh is removed all the same."""
-    held = _hold(thing("v1", "ConfigMap", "held", namespace="bookinfo-7f3a", run=RUN))
+    held = _hold(make_object("v1", "ConfigMap", "held", namespace="bookinfo-7f3a", run=RUN))
     fake = _cluster(held, *_run())
     with pytest.raises(LeftoversError) as raised:
         _clean(fake, wait_s=0.05)
@@ -251,7 +253,7 @@ def test_reports_finalizer_without_stripping_it() -> None:
 
 def test_reports_leftovers_without_an_api_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminating namespace that cannot be examined is reported as last seen."""
-    fake = _cluster(_hold(thing("v1", "ConfigMap", "held", namespace="bookinfo-7f3a", run=RUN)), *_run())
+    fake = _cluster(_hold(make_object("v1", "ConfigMap", "held", namespace="bookinfo-7f3a", run=RUN)), *_run())
     kinds, asked = fake.kinds, count()
 
     def kinds_once() -> tuple[KindInfo, ...]:
@@ -267,18 +269,20 @@ def test_reports_leftovers_without_an_api_server(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("answers", [0, 1, 3], ids=["at once", "before the first list", "between two lists"])
 def test_does_not_request_details_without_an_api_server(answers: int) -> None:
     """Each request is retried for seconds before it fails; what is known is reported without more requests."""
-    places = [_hold(thing("v1", "Namespace", name, run=RUN)) for name in ("bookinfo-7f3a", "kuma-system")]
-    inside = [thing("v1", kind, "one", namespace="bookinfo-7f3a", run=RUN) for kind in ("Pod", "Service", "Secret")]
+    places = [_hold(make_object("v1", "Namespace", name, run=RUN)) for name in ("bookinfo-7f3a", "kuma-system")]
+    inside = [
+        make_object("v1", kind, "one", namespace="bookinfo-7f3a", run=RUN) for kind in ("Pod", "Service", "Secret")
+    ]
     fake = _cluster(*places, *inside)
     fake.answers = answers
-    lines = explain(fake.cluster, map(found, places), {})
+    lines = explain_leftovers(fake.cluster, map(make_run_object, places), {})
     assert [line.partition(":")[0] for line in lines] == ["  Namespace bookinfo-7f3a", "  Namespace kuma-system"]
     assert fake.answers == -1
 
 
 def test_remaining_policy_keeps_its_control_plane() -> None:
     """The control plane may have to remove the policy's finalizer."""
-    policy = _hold(thing(KUMA, "MeshIdentity", "held", namespace="bookinfo-7f3a", run=RUN, component="policy"))
+    policy = _hold(make_object(KUMA, "MeshIdentity", "held", namespace="bookinfo-7f3a", run=RUN, component="policy"))
     fake = _cluster(policy, *_run())
     with pytest.raises(LeftoversError, match="MeshIdentity bookinfo-7f3a/held waits for"):
         _clean(fake, wait_s=0.5)
@@ -287,7 +291,7 @@ def test_remaining_policy_keeps_its_control_plane() -> None:
 
 def test_reports_refused_deletion() -> None:
     """A deletion that a role does not allow is reported with its reason and a command."""
-    fake = _cluster(thing(ROLES, "ClusterRole", "kuma", run=RUN, component="kuma"))
+    fake = _cluster(make_object(ROLES, "ClusterRole", "kuma", run=RUN, component="kuma"))
     fake.before_delete = _forbid
     with pytest.raises(LeftoversError, match=r"ClusterRole kuma: its deletion was refused: .*cannot delete.*; kubectl"):
         _clean(fake, wait_s=0.05)
@@ -357,7 +361,7 @@ def test_unlisted_webhooks_are_an_error() -> None:
 
 def test_does_not_report_outage_that_ended() -> None:
     """The deletion blocker of the namespace is the reason, not the earlier outage of the API server."""
-    fake = _cluster(_hold(thing("v1", "ConfigMap", "held", namespace="bookinfo-7f3a", run=RUN)), *_run())
+    fake = _cluster(_hold(make_object("v1", "ConfigMap", "held", namespace="bookinfo-7f3a", run=RUN)), *_run())
     fake.down = 2
     with pytest.raises(LeftoversError, match="waits for") as raised:
         _clean(fake, wait_s=0.5)
@@ -366,7 +370,7 @@ def test_does_not_report_outage_that_ended() -> None:
 
 def test_second_signal_ends_the_wait_after_first_deletions() -> None:
     """The first deletions are quick; the message has the command for the rest."""
-    fake, watch = _cluster(*_run()), Watch()
+    fake, watch = _cluster(*_run()), CancelToken()
     watch.signals = [2, 2]
     with pytest.raises(LeftoversError, match=r"a second signal(.|\n)*meshbench cleanup --context fake --run-id"):
         _cleaned(fake, watch=watch)
@@ -375,7 +379,7 @@ def test_second_signal_ends_the_wait_after_first_deletions() -> None:
 
 def test_first_signal_does_not_end_a_cleanup() -> None:
     """Most cleanups begin with a signal."""
-    fake, watch = _cluster(*_run()), Watch()
+    fake, watch = _cluster(*_run()), CancelToken()
     watch.signals = [2]
     _cleaned(fake, watch=watch)
     assert fake.things == {}
@@ -383,8 +387,8 @@ def test_first_signal_does_not_end_a_cleanup() -> None:
 
 def test_sigterm_leaves_little_time() -> None:
     """SIGKILL follows SIGTERM within ten seconds, so leftovers are reported before, also if SIGTERM comes later."""
-    held = _hold(thing("v1", "ConfigMap", "held", namespace="bookinfo-7f3a", run=RUN))
-    fake, watch = _cluster(held, *_run()), Watch()
+    held = _hold(make_object("v1", "ConfigMap", "held", namespace="bookinfo-7f3a", run=RUN))
+    fake, watch = _cluster(held, *_run()), CancelToken()
     fake.timing = replace(fake.timing, haste_s=0.05, clock=time.monotonic)  # on which signals are noted
 
     def interrupt(_ref: Ref) -> None:

@@ -13,7 +13,7 @@ from bench.errors import Interrupted, LeftoversError, RefusedError
 from bench.k8s.client import Cluster
 from bench.k8s.timing import Timing
 from bench.targets.cluster.teardown.cleanup import cluster_cleanup
-from tests.fake_cluster import FakeCluster, thing
+from tests.fake_cluster import FakeCluster, make_object
 
 RUN = "20261123T031500Z-mine-7f3a"
 AWAY = 10**9
@@ -23,7 +23,7 @@ AWAY = 10**9
 def fake() -> FakeCluster:
     """The cluster of every context, with objects of a run and short waits."""
     cluster = FakeCluster()
-    cluster.add([thing("v1", "Namespace", "bookinfo-7f3a", run=RUN, component="namespace")])
+    cluster.add([make_object("v1", "Namespace", "bookinfo-7f3a", run=RUN, component="namespace")])
     return cluster
 
 

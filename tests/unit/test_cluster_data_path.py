@@ -6,14 +6,14 @@ from types import SimpleNamespace
 from typing import Any
 
 from bench.envoy import admin as proxies
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.targets.cluster.checks import read_meshed
-from bench.targets.cluster.probes.sidecars import Sidecars, sidecars_path
+from bench.targets.cluster.probes.sidecars import Sidecars, read_sidecars_path
 from tests.sidecars import application_with, bootstrap_of
 
 ADMIN = "type.googleapis.com/envoy.admin.v3"
 APPLICATION = application_with("v3")
-MESHED = read_meshed("istio", [shipped("manifests") / "istio" / "policies"], APPLICATION)
+MESHED = read_meshed("istio", [find_shipped("manifests") / "istio" / "policies"], APPLICATION)
 PODS = {name: f"{name}-v1-abcde" for name in ("productpage", "details", "reviews", "ratings", "locust")}
 
 
@@ -47,7 +47,7 @@ def admin(_cluster: object, pod: str, path: str, *, namespace: str) -> str:
 def test_stores_configuration_without_keys(tmp_path: Path) -> None:
     """One file for each sidecar, from one request; the section with certificates and keys is left out."""
     sidecars = Sidecars(SimpleNamespace(admin=admin), SimpleNamespace(), "bookinfo", PODS)  # type: ignore[arg-type]
-    path = sidecars_path(MESHED, sidecars, tmp_path / "proxies")
+    path = read_sidecars_path(MESHED, sidecars, tmp_path / "proxies")
     kept = {file.stem: json.loads(file.read_text("utf-8")) for file in (tmp_path / "proxies").iterdir()}
     assert kept.keys() == PODS.keys()
     for name, written in kept.items():
@@ -58,7 +58,7 @@ def test_stores_configuration_without_keys(tmp_path: Path) -> None:
 def test_reads_data_path_from_sidecars(tmp_path: Path) -> None:
     """A path for each hop and into each workload; a workload that serves no requests has none."""
     sidecars = Sidecars(SimpleNamespace(admin=admin), SimpleNamespace(), "bookinfo", PODS)  # type: ignore[arg-type]
-    path = sidecars_path(MESHED, sidecars, tmp_path / "proxies")
+    path = read_sidecars_path(MESHED, sidecars, tmp_path / "proxies")
     assert [(way.caller, way.callee) for way in path.ways] == list(APPLICATION.calls)
     assert {inbound.workload: inbound.http_policies for inbound in path.inbounds} == {
         "productpage": 3, "details": 2, "reviews": 2, "ratings": 2,

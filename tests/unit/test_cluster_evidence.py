@@ -8,33 +8,33 @@ import pytest
 
 from bench.application.model import Hop, read_application
 from bench.envoy import admin as proxies
-from bench.files.folders import shipped
-from bench.k8s.objects import restarts
+from bench.files.folders import find_shipped
+from bench.k8s.objects import find_restarts
 from bench.results.records import Evidence
 from bench.targets.cluster.checks import (
     Meshed,
     baseline_checks,
-    counts_moved,
     hop_counts,
     identity_evidences,
     load_evidence,
     mesh_checks,
     prove,
     read_meshed,
+    subtract_counts,
 )
 from bench.targets.cluster.probes.injection import (
-    asking_labels,
-    bare_pods,
     baseline_evidence,
+    find_uninjected,
+    injection_labels,
+    is_selected,
     mesh_evidence,
     selecting_webhooks,
-    selects,
 )
 from bench.targets.cluster.probes.prober import OUTSIDE, Question
 from bench.verification.evidence import HopCount, restarts_evidence, synced_evidence
 from bench.verification.questions import Answer, Handshake
 
-MANIFESTS = shipped("manifests")
+MANIFESTS = find_shipped("manifests")
 APPLICATION = read_application(MANIFESTS / "bookinfo", "v3", namespace="run-1")
 WHOLE = b'ISBN-10 PublisherA Reviewer1 text-red-500" Reviewer2 text-red-500"'
 REFUSED = Answer(0, b"", {}, refused="connection closed without a response")
@@ -181,7 +181,7 @@ def test_counts_requests_at_both_ends() -> None:
         "ratings": {"inbound|9080||": 10},
     }
     before["details"] = {"inbound|9080||": 3}
-    moved = counts_moved(hop_counts(scene, before), hop_counts(scene, now))
+    moved = subtract_counts(hop_counts(scene, before), hop_counts(scene, now))
     assert moved[Hop("productpage", "details")] == HopCount(10, 10)
     tls = {"details": {"listener.0.0.0.0_15006.ssl.versions.TLSv1.3": 2}, "ratings": {}}
     found = list(load_evidence(scene, moved, tls, requests=dict.fromkeys(moved, 10), errors=0))
@@ -238,7 +238,7 @@ def namespace(**labels: str) -> dict[str, Any]:
 )
 def test_finds_injection_labels_of_namespace(labels: dict[str, str], expected: tuple[str, ...]) -> None:
     """Every label by which a namespace joins a mesh counts, and one that declines does not."""
-    assert asking_labels(namespace(**labels)) == expected
+    assert injection_labels(namespace(**labels)) == expected
 
 
 PODS_RULE = {"apiGroups": [""], "resources": ["pods"], "operations": ["CREATE"]}
@@ -287,9 +287,9 @@ def test_selectors_match_as_in_kubernetes(
 ) -> None:
     """A missing key is not in any list, and an empty selector matches everything."""
     expression = {"key": "k", "operator": operator, **({"values": values} if values else {})}
-    assert selects({"matchExpressions": [expression]}, labels) is expected
-    assert selects({}, labels)
-    assert selects(None, labels)
+    assert is_selected({"matchExpressions": [expression]}, labels) is expected
+    assert is_selected({}, labels)
+    assert is_selected(None, labels)
 
 
 READY = {"name": "istio-proxy", "ready": True, "restartCount": 0, "state": {"running": {}}}
@@ -331,7 +331,7 @@ def test_reports_pod_without_a_sidecar(key: str) -> None:
     spec: dict[str, Any] = {"containers": [{"name": "details"}]}
     meshed_spec = {**spec, key: [*spec.get(key, []), {"name": "istio-proxy"}]}
     pods = [{**pod("a"), "spec": meshed_spec}, {**pod("b"), "spec": spec}]
-    assert bare_pods(pods, "istio-proxy") == ("b",)
+    assert find_uninjected(pods, "istio-proxy") == ("b",)
 
 
 def test_restarts_have_container_and_reason() -> None:
@@ -343,7 +343,7 @@ def test_restarts_have_container_and_reason() -> None:
         pod("b", containerStatuses=[{**APP, "state": killed}]),
         pod("c", containerStatuses=[APP]),
     ]
-    lines = restarts(pods)
+    lines = find_restarts(pods)
     assert lines == ("details in a (OOMKilled, exit code 137) ended", "details in b (OOMKilled, exit code 137) ended")
     assert not restarts_evidence(lines).ok
     assert restarts_evidence(()).ok

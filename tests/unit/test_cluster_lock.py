@@ -13,23 +13,23 @@ import pytest
 
 from bench.errors import DeployError, Interrupted, LeftoversError, LockedError
 from bench.k8s.client import Object, Ref
-from bench.k8s.timing import DURATION_S
-from bench.system.cancellation import Watch
+from bench.k8s.timing import LEASE_DURATION_S
+from bench.system.cancellation import CancelToken
 from bench.targets.cluster.lock import (
     LEASE,
-    PLACE,
+    LOCK_NAMESPACE,
     Holder,
     cluster_lock,
     ensure_held,
-    here,
     holder_of,
     is_alive,
-    judged,
+    judge_holder,
+    process_identity,
     read_holder,
     remove_lock,
 )
-from bench.targets.cluster.session import ClusterPlace
-from tests.fake_cluster import FakeCluster, thing
+from bench.targets.cluster.session import ClusterBackend
+from tests.fake_cluster import FakeCluster, make_object
 from tests.shown_cluster import options
 
 RUN, OTHER = "20261123T031500Z-mine-7f3a", "20261123T041500Z-theirs-0b1c"
@@ -47,13 +47,13 @@ def fake() -> FakeCluster:
 
 def _lease(identity: str, *, renewed: datetime = NOW, since: datetime = NOW) -> Object:
     times = {"acquireTime": since.isoformat(), "renewTime": renewed.isoformat()}
-    spec = {"holderIdentity": identity, "leaseDurationSeconds": DURATION_S, **times}
-    return thing(LEASE.api_version, LEASE.kind, LEASE.name, namespace=LEASE.namespace, run=RUN, spec=spec)
+    spec = {"holderIdentity": identity, "leaseDurationSeconds": LEASE_DURATION_S, **times}
+    return make_object(LEASE.api_version, LEASE.kind, LEASE.name, namespace=LEASE.namespace, run=RUN, spec=spec)
 
 
 def _held(fake: FakeCluster, identity: str, *, silent_s: float = 0.0) -> None:
     renewed = datetime.now(UTC) - timedelta(seconds=silent_s)
-    fake.add([thing("v1", "Namespace", PLACE.name, run=OTHER, component="lock")])
+    fake.add([make_object("v1", "Namespace", LOCK_NAMESPACE.name, run=OTHER, component="lock")])
     fake.add([_lease(identity, renewed=renewed, since=renewed - timedelta(seconds=65))])
 
 
@@ -63,7 +63,7 @@ def test_lock_names_run_host_and_process(fake: FakeCluster) -> None:
         holder = read_holder(fake.cluster)
         assert holder is not None
         assert (holder.run_id, holder.process) == (RUN, os.getpid())
-        assert f"{holder.host} {holder.process}" == here()
+        assert f"{holder.host} {holder.process}" == process_identity()
         labels = fake.things[LEASE]["metadata"]["labels"]
         assert (labels["meshbench.dev/run-id"], labels["meshbench.dev/component"]) == (RUN, "lock")
     assert fake.things == {}
@@ -83,7 +83,7 @@ def test_refuses_second_run(fake: FakeCluster) -> None:
 @pytest.mark.parametrize("identity", [f"{OTHER} 00000000 7", OTHER])
 def test_refuses_until_dead_run_is_cleaned_up(fake: FakeCluster, identity: str) -> None:
     """The error names the dead run and the cleanup command; the lock is not taken over."""
-    _held(fake, identity, silent_s=DURATION_S + 5)
+    _held(fake, identity, silent_s=LEASE_DURATION_S + 5)
     refusal = pytest.raises(
         LockedError, match=rf"{OTHER} .* without cleaning up .*cleanup --context fake --run-id {OTHER}$"
     )
@@ -94,7 +94,7 @@ def test_refuses_until_dead_run_is_cleaned_up(fake: FakeCluster, identity: str) 
 
 def test_recently_renewed_lock_is_alive(fake: FakeCluster) -> None:
     """The error has the age of the lock."""
-    _held(fake, f"{OTHER} 00000000 7", silent_s=DURATION_S - 10)
+    _held(fake, f"{OTHER} 00000000 7", silent_s=LEASE_DURATION_S - 10)
     refusal = pytest.raises(LockedError, match=r"host 00000000, process 7, for 1min 40s\); hint: wait for it to end")
     with refusal, cluster_lock(fake.cluster, RUN):
         pytest.fail("took over")
@@ -102,7 +102,7 @@ def test_recently_renewed_lock_is_alive(fake: FakeCluster) -> None:
 
 def test_process_of_this_host_is_dead_at_once(fake: FakeCluster) -> None:
     """A process that no longer exists is dead before its Lease expires."""
-    _held(fake, f"{OTHER} {here().split()[0]} {NO_PROCESS}")
+    _held(fake, f"{OTHER} {process_identity().split()[0]} {NO_PROCESS}")
     refusal = pytest.raises(LockedError, match="without cleaning up")
     with refusal, cluster_lock(fake.cluster, RUN):
         pytest.fail("took over")
@@ -110,16 +110,16 @@ def test_process_of_this_host_is_dead_at_once(fake: FakeCluster) -> None:
 
 def test_process_with_reused_pid_is_not_the_holder() -> None:
     """The system reuses process ids."""
-    host, process = here().split()
+    host, process = process_identity().split()
     began = Holder(RUN, host, int(process), since=datetime(2020, 1, 1, tzinfo=UTC), renewed=NOW)
-    assert judged(began, here=here(), now=NOW) == "dead"
+    assert judge_holder(began, here=process_identity(), now=NOW) == "dead"
 
 
-@pytest.mark.parametrize(("silent_s", "verdict"), [(0, "unknown"), (DURATION_S + 1, "unknown"), (3601, "dead")])
+@pytest.mark.parametrize(("silent_s", "verdict"), [(0, "unknown"), (LEASE_DURATION_S + 1, "unknown"), (3601, "dead")])
 def test_holder_elsewhere_is_dead_after_long_silence(silent_s: int, verdict: str) -> None:
     """The clocks of two hosts may differ by minutes."""
     holder = Holder(RUN, "00000000", 7, since=NOW - timedelta(hours=9), renewed=NOW - timedelta(seconds=silent_s))
-    assert judged(holder, here="11111111 7", now=NOW) == verdict
+    assert judge_holder(holder, here="11111111 7", now=NOW) == verdict
 
 
 def test_holder_that_renews_is_alive(fake: FakeCluster) -> None:
@@ -128,7 +128,7 @@ def test_holder_that_renews_is_alive(fake: FakeCluster) -> None:
     holder = read_holder(fake.cluster)
     assert holder is not None
     fake.things[LEASE]["spec"]["renewTime"] = (holder.renewed + timedelta(seconds=15)).isoformat()
-    assert is_alive(fake.cluster, holder, watch=Watch())
+    assert is_alive(fake.cluster, holder, watch=CancelToken())
 
 
 def test_holder_that_does_not_renew_is_dead(fake: FakeCluster) -> None:
@@ -137,9 +137,9 @@ def test_holder_that_does_not_renew_is_dead(fake: FakeCluster) -> None:
     _held(fake, f"{OTHER} 00000000 7", silent_s=10)
     holder = read_holder(fake.cluster)
     assert holder is not None
-    assert not is_alive(fake.cluster, holder, watch=Watch())
+    assert not is_alive(fake.cluster, holder, watch=CancelToken())
     del fake.things[LEASE]
-    assert not is_alive(fake.cluster, holder, watch=Watch())
+    assert not is_alive(fake.cluster, holder, watch=CancelToken())
 
 
 def test_renews_lock_while_it_is_held(fake: FakeCluster) -> None:
@@ -169,16 +169,16 @@ def test_reports_lost_lock(fake: FakeCluster) -> None:
 
 def test_takes_lease_without_a_holder(fake: FakeCluster) -> None:
     """The foreign namespace stays, as an administrator creates it where runs may not create namespaces."""
-    fake.add([thing("v1", "Namespace", PLACE.name), _lease("")])
+    fake.add([make_object("v1", "Namespace", LOCK_NAMESPACE.name), _lease("")])
     with cluster_lock(fake.cluster, RUN):
         ensure_held(fake.cluster, RUN)
-    assert list(fake.things) == [PLACE]
+    assert list(fake.things) == [LOCK_NAMESPACE]
 
 
 def test_first_of_two_gets_the_lock(fake: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether the other run looked before the Lease was created or before it was replaced."""
     _held(fake, f"{OTHER} 00000000 7")
-    blind = [PLACE, LEASE]
+    blind = [LOCK_NAMESPACE, LEASE]
 
     def look(ref: Ref) -> Object | None:
         if ref in blind:
@@ -194,7 +194,7 @@ def test_first_of_two_gets_the_lock(fake: FakeCluster, monkeypatch: pytest.Monke
 
 def test_waits_for_terminating_namespace(fake: FakeCluster) -> None:
     """The previous run has just ended."""
-    going = thing("v1", "Namespace", PLACE.name, run=OTHER, component="lock")
+    going = make_object("v1", "Namespace", LOCK_NAMESPACE.name, run=OTHER, component="lock")
     going["metadata"]["deletionTimestamp"] = "2026-11-23T03:15:00Z"
     fake.add([going, _lease(f"{OTHER} 00000000 7")])
     with cluster_lock(fake.cluster, RUN):
@@ -204,7 +204,7 @@ def test_waits_for_terminating_namespace(fake: FakeCluster) -> None:
 def test_reports_namespace_that_is_not_deleted(fake: FakeCluster) -> None:
     """The error names the deletion blocker."""
     fake.timing = replace(fake.timing, lock_s=0.01)
-    going = thing("v1", "Namespace", PLACE.name, run=OTHER, component="lock")
+    going = make_object("v1", "Namespace", LOCK_NAMESPACE.name, run=OTHER, component="lock")
     going["metadata"] |= {"deletionTimestamp": "2026-11-23T03:15:00Z", "finalizers": ["example.com/hold"]}
     fake.add([going])
     with pytest.raises(LockedError, match=r"example\.com/hold"), cluster_lock(fake.cluster, RUN):
@@ -236,10 +236,10 @@ def test_failed_release_keeps_the_first_error(fake: FakeCluster) -> None:
 
 def test_release_is_idempotent(fake: FakeCluster) -> None:
     """A second release, and one of another run's lock, change nothing."""
-    remove_lock(fake.cluster, RUN, watch=Watch())
+    remove_lock(fake.cluster, RUN, watch=CancelToken())
     _held(fake, f"{OTHER} 00000000 7")
-    remove_lock(fake.cluster, RUN, watch=Watch())
-    assert set(fake.things) == {PLACE, LEASE}
+    remove_lock(fake.cluster, RUN, watch=CancelToken())
+    assert set(fake.things) == {LOCK_NAMESPACE, LEASE}
 
 
 def test_reads_incomplete_lease() -> None:
@@ -251,9 +251,12 @@ def test_reads_incomplete_lease() -> None:
 
 def test_signal_ends_the_wait_for_a_lock(fake: FakeCluster) -> None:
     """An earlier run's namespace may take a minute to terminate; after Ctrl-C nothing is locked."""
-    fake.add([thing("v1", "Namespace", PLACE.name, run=OTHER, component="lock")])
-    fake.things[PLACE]["metadata"] |= {"deletionTimestamp": "2026-11-23T03:15:00Z", "finalizers": ["example.com/hold"]}
-    watch, looks = Watch(), count()
+    fake.add([make_object("v1", "Namespace", LOCK_NAMESPACE.name, run=OTHER, component="lock")])
+    fake.things[LOCK_NAMESPACE]["metadata"] |= {
+        "deletionTimestamp": "2026-11-23T03:15:00Z",
+        "finalizers": ["example.com/hold"],
+    }
+    watch, looks = CancelToken(), count()
 
     class Interrupting(FakeCluster):
         def get(self, ref: Ref) -> Object | None:
@@ -262,7 +265,7 @@ def test_signal_ends_the_wait_for_a_lock(fake: FakeCluster) -> None:
             return super().get(ref)
 
     interrupting = Interrupting(things=fake.things)
-    place = ClusterPlace(interrupting.cluster, options(), UNUSED, UNUSED, UNUSED, (), UNUSED)
+    place = ClusterBackend(interrupting.cluster, options(), UNUSED, UNUSED, UNUSED, (), UNUSED)
     with pytest.raises(Interrupted), place.lock(Path("results") / "renamed", RUN, watch):
         pytest.fail("took it")
     assert next(looks) < 10

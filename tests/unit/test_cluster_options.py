@@ -8,15 +8,15 @@ import pytest
 from bench.cli.progress import PlainLines
 from bench.errors import InputError
 from bench.results.records import ClusterRecord, RunRecord
-from bench.run.session import resumable, resume
+from bench.run.session import read_resumable_run, resume
 from bench.scenario.loader import load_scenario
 from bench.scenario.overrides import Overrides
 from bench.targets.cluster.flags import ClusterFlags
 from bench.targets.cluster.load.placement import place_load
-from bench.targets.cluster.options import VALUES, ClusterOptions, read_options, resumed_options
+from bench.targets.cluster.options import VALUES, ClusterOptions, read_options, read_resumed_options
 from bench.targets.cluster.prometheus import without_password
-from bench.targets.cluster.session import ClusterPlace
-from tests.factory import Made, make_run
+from bench.targets.cluster.session import ClusterBackend
+from tests.factory import RunSpec, make_run
 from tests.shown_cluster import fake, options
 
 ISTIO = load_scenario("istio-policies", Overrides())
@@ -53,13 +53,13 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def record(tmp_path: Path) -> RunRecord:
-    return make_run(tmp_path / "made", Made()).record.model_copy(update={"scenario": ISTIO, "cluster": BEGUN})
+    return make_run(tmp_path / "made", RunSpec()).record.model_copy(update={"scenario": ISTIO, "cluster": BEGUN})
 
 
 def test_resume_restores_options(run: Path, record: RunRecord) -> None:
     """Images, values, mesh, Prometheus and the load's node come from the run's folder; other options have to be
     repeated."""
-    found = resumed_options(flags(yes=True, keep=True), record, run)
+    found = read_resumed_options(flags(yes=True, keep=True), record, run)
     assert found == options(
         agreed=True,
         keep=True,
@@ -82,7 +82,7 @@ def test_resume_accepts_repeated_options(run: Path, record: RunRecord, tmp_path:
         mesh_hub="m.example/istio",
         prometheus="monitoring/prometheus:9090",
     )
-    assert resumed_options(same, record, run) == resumed_options(flags(), record, run)
+    assert read_resumed_options(same, record, run) == read_resumed_options(flags(), record, run)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_resume_refuses_contradicting_options(
 ) -> None:
     """One sentence names the option and the value at the start of the run."""
     with pytest.raises(InputError, match=expected) as refused:
-        resumed_options(flags(**given), record, run)
+        read_resumed_options(flags(**given), record, run)
     assert refused.value.exit_code == 2
     assert str(refused.value).startswith(
         f"{run}: a run is resumed with the options that it was begun with; hint: leave out"
@@ -114,13 +114,13 @@ def test_resume_refuses_other_values(run: Path, record: RunRecord, tmp_path: Pat
     """The content of the file counts, also under the same name."""
     (tmp_path / "small.yaml").write_text("small: false\n", "utf-8")
     with pytest.raises(InputError, match=r"--mesh-values \(begun with istio-1-small\.yaml\)"):
-        resumed_options(flags(mesh_values=(str(tmp_path / "small.yaml"),)), record, run)
+        read_resumed_options(flags(mesh_values=(str(tmp_path / "small.yaml"),)), record, run)
 
 
 def test_does_not_resume_local_run_on_a_cluster(run: Path, record: RunRecord) -> None:
     """The numbers would not be comparable."""
     with pytest.raises(InputError, match="was measured on one machine; hint: resume it without --context"):
-        resumed_options(flags(), record.model_copy(update={"cluster": None}), run)
+        read_resumed_options(flags(), record.model_copy(update={"cluster": None}), run)
 
 
 @pytest.mark.parametrize(
@@ -135,25 +135,25 @@ def test_refuses_resume_before_opening_a_backend(
     tmp_path: Path, cluster: ClusterRecord | None, status: str, expected: str
 ) -> None:
     """Neither the cluster nor the host lock is examined before."""
-    made = make_run(tmp_path, Made(status=status))
+    made = make_run(tmp_path, RunSpec(status=status))
     kind = "kubernetes" if cluster else "local"
     target = made.record.target.model_copy(update={"kind": kind})
     stored = made.record.model_copy(update={"cluster": cluster, "target": target})
     (made.path / "run.json").write_text(stored.model_dump_json(), "utf-8")
     with pytest.raises(InputError, match=expected):
-        resumable(made.path, on_cluster=cluster is None and status != "complete")
+        read_resumable_run(made.path, on_cluster=cluster is None and status != "complete")
 
 
-def _place(record: RunRecord, versions: dict[str, str], chosen: ClusterOptions) -> ClusterPlace:
+def _place(record: RunRecord, versions: dict[str, str], chosen: ClusterOptions) -> ClusterBackend:
     now = BEGUN.model_copy(update={"mesh_versions": versions})
     target = record.target.model_copy(update={"kind": "kubernetes"})
-    return ClusterPlace(fake(), chosen, target, now, record.environment, (), place_load(()))
+    return ClusterBackend(fake(), chosen, target, now, record.environment, (), place_load(()))
 
 
 @pytest.mark.parametrize("versions", [{"istio": "1.30.0"}, {}])
 def test_resume_refuses_another_mesh_version(tmp_path: Path, versions: dict[str, str]) -> None:
     """The tool on PATH is the one that installs the mesh: half of the trials would measure another version."""
-    made = make_run(tmp_path, Made(status="interrupted"))
+    made = make_run(tmp_path, RunSpec(status="interrupted"))
     target = made.record.target.model_copy(update={"kind": "kubernetes"})
     stored = made.record.model_copy(update={"cluster": BEGUN, "target": target})
     (made.path / "run.json").write_text(stored.model_dump_json(), "utf-8")
@@ -163,7 +163,7 @@ def test_resume_refuses_another_mesh_version(tmp_path: Path, versions: dict[str,
 
 def test_resume_refuses_another_load_node(tmp_path: Path) -> None:
     """Its node may be deleted or cordoned: later trials would not be comparable."""
-    made = make_run(tmp_path, Made(status="interrupted"))
+    made = make_run(tmp_path, RunSpec(status="interrupted"))
     target = made.record.target.model_copy(update={"kind": "kubernetes"})
     begun = BEGUN.model_copy(update={"load_node": "a"})
     stored = made.record.model_copy(update={"cluster": begun, "target": target})
@@ -198,10 +198,10 @@ def test_resume_accepts_prometheus_password(run: Path, record: RunRecord) -> Non
     begun = BEGUN.model_copy(update={"prometheus": stored})
     record = record.model_copy(update={"cluster": begun})
     assert stored == "https://prometheus.example:9090"
-    assert resumed_options(flags(prometheus=PROMETHEUS), record, run).prometheus == PROMETHEUS
-    assert resumed_options(flags(), record, run).prometheus == stored
+    assert read_resumed_options(flags(prometheus=PROMETHEUS), record, run).prometheus == PROMETHEUS
+    assert read_resumed_options(flags(), record, run).prometheus == stored
     with pytest.raises(
         InputError, match=r"--prometheus https://other\.example \(begun with https://prometheus\."
     ) as caught:
-        resumed_options(flags(prometheus="https://me:pa55word@other.example"), record, run)
+        read_resumed_options(flags(prometheus="https://me:pa55word@other.example"), record, run)
     assert "pa55word" not in str(caught.value)

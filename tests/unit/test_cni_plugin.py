@@ -6,7 +6,14 @@ import pytest
 
 from bench.k8s.client import Object
 from bench.meshes.istio import control_plane as istio
-from bench.targets.cluster.preflight.capacity import Asked, Free, Planned, Room, left_by, with_mesh
+from bench.targets.cluster.preflight.capacity import (
+    FreeNode,
+    PodPlan,
+    PodRequest,
+    Resources,
+    add_mesh,
+    subtract_daemons,
+)
 from tests.shown_cluster import fake, options
 
 GI = 2**30
@@ -18,14 +25,14 @@ PLUG_IN: Object = {
     "spec": {"template": {"spec": {"containers": [AGENT]}}},
 }
 
-Look = Callable[..., Planned]
+Look = Callable[..., PodPlan]
 
 
 @pytest.fixture
 def look(monkeypatch: pytest.MonkeyPatch) -> Look:
-    def rendered(*things: Object, refuse: frozenset[tuple[str, str]] = frozenset()) -> Planned:
+    def rendered(*things: Object, refuse: frozenset[tuple[str, str]] = frozenset()) -> PodPlan:
         monkeypatch.setattr(istio, "render", lambda _options: things)
-        return with_mesh(Planned(((),)), "istio", cluster=fake(refuse=refuse), options=options())
+        return add_mesh(PodPlan(((),)), "istio", cluster=fake(refuse=refuse), options=options())
 
     return rendered
 
@@ -51,5 +58,7 @@ def test_counts_plugin_image_and_its_share_of_each_node(look: Look) -> None:
     planned = look(PLUG_IN)
     assert planned.images == ("hub/install-cni:1",)
     assert planned.requests == ()
-    assert planned.everywhere == (Asked("istio-cni-node", Room(0.1, GI)),)
-    assert left_by(planned.everywhere, [Free("one", Room(1.0, 3 * GI), 10)]) == (Free("one", Room(0.9, 2 * GI), 9),)
+    assert planned.everywhere == (PodRequest("istio-cni-node", Resources(0.1, GI)),)
+    assert subtract_daemons(planned.everywhere, [FreeNode("one", Resources(1.0, 3 * GI), 10)]) == (
+        FreeNode("one", Resources(0.9, 2 * GI), 9),
+    )

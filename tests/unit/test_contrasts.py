@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli.plan_text import outline, outline_json
-from bench.scenario.contrasts import Compared, alike, compared
+from bench.cli.plan_text import format_plan, format_plan_json
+from bench.scenario.contrasts import Comparison, are_equal, list_comparisons
 from bench.scenario.loader import load_scenario, validate_file
 from bench.scenario.model import Pair, Scenario
 from bench.scenario.plan import make_plan
-from tests.factory import ISTIO_AND_KUMA, MESH_PAIRS, Made, Simulated, make_scenario
+from tests.factory import ISTIO_AND_KUMA, MESH_PAIRS, ConfigSpec, RunSpec, make_scenario
 
-FIVE = Made(configurations=ISTIO_AND_KUMA, contrasts=MESH_PAIRS, name="istio-vs-kuma")
+FIVE = RunSpec(configurations=ISTIO_AND_KUMA, contrasts=MESH_PAIRS, name="istio-vs-kuma")
 
 GOOD = """\
 name: mine
@@ -88,43 +88,43 @@ def test_checks_pairs_with_invalid_configurations(tmp_path: Path) -> None:
 
 def test_compares_every_pair_once() -> None:
     """All with the reference, then the named pairs, then the steps of each mesh that are not named."""
-    assert compared(make_scenario(FIVE)) == (
-        *(Compared(name, "baseline") for name in ("istio", "istio-policies", "kuma", "kuma-policies")),
-        Compared("kuma", "istio", named=True),
-        Compared("kuma-policies", "istio-policies", named=True),
-        Compared("istio-policies", "istio"),
-        Compared("kuma-policies", "kuma"),
+    assert list_comparisons(make_scenario(FIVE)) == (
+        *(Comparison(name, "baseline") for name in ("istio", "istio-policies", "kuma", "kuma-policies")),
+        Comparison("kuma", "istio", named=True),
+        Comparison("kuma-policies", "istio-policies", named=True),
+        Comparison("istio-policies", "istio"),
+        Comparison("kuma-policies", "kuma"),
     )
-    named_step = make_scenario(Made(contrasts=(("istio-policies", "istio"),)))
-    assert compared(named_step)[-1] == Compared("istio-policies", "istio", named=True)
-    assert len(compared(named_step)) == 3
+    named_step = make_scenario(RunSpec(contrasts=(("istio-policies", "istio"),)))
+    assert list_comparisons(named_step)[-1] == Comparison("istio-policies", "istio", named=True)
+    assert len(list_comparisons(named_step)) == 3
 
 
 def test_compares_only_named_pairs_without_reference() -> None:
     """A scenario without a reference compares the pairs that it names, and nothing else."""
-    scenario = make_scenario(Made(configurations=ISTIO_AND_KUMA, reference=None, contrasts=MESH_PAIRS[:1]))
-    assert compared(scenario) == (Compared("kuma", "istio", named=True),)
+    scenario = make_scenario(RunSpec(configurations=ISTIO_AND_KUMA, reference=None, contrasts=MESH_PAIRS[:1]))
+    assert list_comparisons(scenario) == (Comparison("kuma", "istio", named=True),)
 
 
 def test_detects_equal_configurations() -> None:
     """Two configurations are equal when only the name differs: neither mesh nor manifests nor load."""
-    sides = (Simulated("a"), Simulated("b"), Simulated("c", users=5), Simulated("d", "istio"))
-    scenario = make_scenario(Made(configurations=sides, reference=None))
-    assert alike(scenario, "a", "b")
-    assert not alike(scenario, "a", "c")
-    assert not alike(scenario, "a", "d")
+    sides = (ConfigSpec("a"), ConfigSpec("b"), ConfigSpec("c", users=5), ConfigSpec("d", "istio"))
+    scenario = make_scenario(RunSpec(configurations=sides, reference=None))
+    assert are_equal(scenario, "a", "b")
+    assert not are_equal(scenario, "a", "c")
+    assert not are_equal(scenario, "a", "d")
 
 
 def test_plan_lists_comparisons() -> None:
     """`plan` has a line for each kind of comparison, and all pairs as JSON."""
     scenario = make_scenario(FIVE)
     plan = make_plan(scenario, 1)
-    lines = outline(scenario, plan).splitlines()
+    lines = format_plan(scenario, plan).splitlines()
     first = lines.index("comparisons, P95 first:")
     assert lines[first + 1].strip().startswith("istio with baseline, istio-policies with baseline")
     assert lines[first + 2] == "  planned: kuma with istio, kuma-policies with istio-policies"
     assert lines[first + 3] == "  exploratory: istio-policies with istio, kuma-policies with kuma"
-    pairs = json.loads(outline_json(scenario, plan))["comparisons"]
+    pairs = json.loads(format_plan_json(scenario, plan))["comparisons"]
     assert {"configuration": "kuma", "reference": "istio", "named": True} in pairs
-    alone = make_scenario(Made(reference=None))
-    assert "none: there is no reference" in outline(alone, make_plan(alone, 1))
+    alone = make_scenario(RunSpec(reference=None))
+    assert "none: there is no reference" in format_plan(alone, make_plan(alone, 1))

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from bench.envoy import admin as proxies
-from bench.envoy.config_dump import EnvoyConfig, of_bootstrap, of_dump
+from bench.envoy.config_dump import EnvoyConfig, parse_bootstrap, parse_dump
 from bench.envoy.data_path import read_data_path
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.meshes import MESHES
-from bench.results.records import DataPath, Limits, Retries, Seen
-from tests.data_paths import HOP, NO_LIMITS, path_of, silent
-from tests.golden import GOLDEN, MISSING, dump
+from bench.results.records import DataPath, Limits, ObservedConnections, Retries
+from tests.data_paths import HOP, NO_LIMITS, read_no_counters, read_path
+from tests.golden import GOLDEN, MISSING, read_recorded
 from tests.sidecars import application_with, bootstrap_of
 
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=MISSING)
@@ -32,7 +32,7 @@ KUMAS_LIMITS = Limits(connections=1024, pending=1024, requests=1024, retries=3)
 
 def config_dump(configuration: str, sidecar: str) -> dict[str, Any]:
     """A recorded sidecar's configuration in the form in which Envoy answers /config_dump."""
-    parts, admin = dump(configuration, sidecar), "type.googleapis.com/envoy.admin.v3"
+    parts, admin = read_recorded(configuration, sidecar), "type.googleapis.com/envoy.admin.v3"
     return {
         "configs": [
             {"@type": f"{admin}.BootstrapConfigDump", "bootstrap": parts["bootstrap"]},
@@ -54,21 +54,21 @@ def config_dump(configuration: str, sidecar: str) -> dict[str, Any]:
 
 def between(configuration: str, configs: Mapping[str, EnvoyConfig]) -> DataPath:
     """The data path from productpage into details."""
-    path = path_of(configuration.partition("/")[0], configs, manifests=MANIFESTS[configuration])
+    path = read_path(configuration.partition("/")[0], configs, manifests=MANIFESTS[configuration])
     return path.model_copy(update={"inbounds": tuple(one for one in path.inbounds if one.workload == HOP.callee)})
 
 
 def recorded(configuration: str) -> DataPath:
     callers = {"productpage": "productpage-v1", "details": "details-v1"}
-    return between(configuration, {name: of_dump(config_dump(configuration, at)) for name, at in callers.items()})
+    return between(configuration, {name: parse_dump(config_dump(configuration, at)) for name, at in callers.items()})
 
 
 def ours(configuration: str) -> DataPath:
     mesh, application = configuration.partition("/")[0], application_with("v3")
-    folders = [shipped("manifests") / folder for folder in MANIFESTS[configuration]]
+    folders = [find_shipped("manifests") / folder for folder in MANIFESTS[configuration]]
     policies = MESHES[mesh].read_policies(folders, application)
     built = {name: bootstrap_of(mesh, name, application, policies) for name in ("productpage", "details")}
-    return between(configuration, {name: of_bootstrap(bootstrap) for name, bootstrap in built.items()})
+    return between(configuration, {name: parse_bootstrap(bootstrap) for name, bootstrap in built.items()})
 
 
 @needs_golden
@@ -146,10 +146,10 @@ def test_counts_only_requests_to_the_callee() -> None:
     application = application_with("v3")
     policies = MESHES["istio"].read_policies([], application)
     configs = {
-        name: of_bootstrap(bootstrap_of("istio", name, application, policies)) for name in ("productpage", "details")
+        name: parse_bootstrap(bootstrap_of("istio", name, application, policies)) for name in ("productpage", "details")
     }
-    path = path_of("istio", configs, ask=counting)
-    assert path.ways[0].seen == Seen(
+    path = read_path("istio", configs, ask=counting)
+    assert path.ways[0].seen == ObservedConnections(
         http=("HTTP/1.1",), tls=("TLSv1.3",), ciphers=("TLS_AES_128_GCM_SHA256",), curves=("X25519MLKEM768",)
     )
     assert path.workers == {"productpage": 2, "details": 2}
@@ -168,7 +168,7 @@ def config_with(action: dict[str, Any], cluster: dict[str, Any]) -> EnvoyConfig:
 
 def read(action: dict[str, Any], cluster: dict[str, Any]) -> DataPath:
     configs = {name: config_with(action, cluster) for name in ("productpage", "details")}
-    return read_data_path({HOP: ("c",)}, {"details": "c"}, configs=configs, ask=silent)
+    return read_data_path({HOP: ("c",)}, {"details": "c"}, configs=configs, ask=read_no_counters)
 
 
 def test_missing_settings_are_envoys_defaults() -> None:
@@ -190,7 +190,7 @@ def test_matches_cluster_with_kumas_hash() -> None:
     """Kuma appends a hash to a cluster's name for each route; a name of another form is another cluster."""
     for name, ways in (("c-0123456789abcdef", 1), ("c-0123456789abcdeg", 0), ("c-d", 0)):
         config = replace(config_with({"cluster": name}, {}), clusters={name: {}})
-        path = read_data_path({HOP: ("c",)}, {}, configs={"productpage": config}, ask=silent)
+        path = read_data_path({HOP: ("c",)}, {}, configs={"productpage": config}, ask=read_no_counters)
         assert len(path.ways) == ways
 
 

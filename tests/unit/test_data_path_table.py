@@ -7,22 +7,22 @@ import pytest
 
 from bench.analysis.run_summary import summarise
 from bench.report import write_report
-from bench.report.data_path_table import equality
+from bench.report.data_path_table import compare_data_paths
 from bench.report.model import Report, Table
 from bench.results.records import DataPath
 from bench.results.store import StoredRun
-from tests.data_paths import data_path
-from tests.factory import Made, Simulated, make_run
+from tests.data_paths import make_data_path
+from tests.factory import ConfigSpec, RunSpec, make_run
 
-BOTH = (Simulated("baseline"), Simulated("istio", "istio"), Simulated("kuma", "kuma"))
-ISTIO = data_path(tls="TLSv1.3", retries=2)
-KUMA = data_path(tls="TLSv1.2", retries=2, http="HTTP/2", workers=4)
+BOTH = (ConfigSpec("baseline"), ConfigSpec("istio", "istio"), ConfigSpec("kuma", "kuma"))
+ISTIO = make_data_path(tls="TLSv1.3", retries=2)
+KUMA = make_data_path(tls="TLSv1.2", retries=2, http="HTTP/2", workers=4)
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> StoredRun:
     """A run of both meshes, whose trials have no data path."""
-    made = Made(configurations=BOTH, repeats=2, warmup_s=1.0, duration_s=4.0)
+    made = RunSpec(configurations=BOTH, repeats=2, warmup_s=1.0, duration_s=4.0)
     return make_run(tmp_path_factory.mktemp("both"), made)
 
 
@@ -40,7 +40,7 @@ def with_paths(run: StoredRun, paths: dict[str, DataPath]) -> StoredRun:
 
 def table_of(run: StoredRun) -> Table:
     summary, digests = summarise(run)
-    return equality(Report(run, summary, digests))
+    return compare_data_paths(Report(run, summary, digests))
 
 
 def row_of(table: Table, title: str) -> tuple[str, ...]:
@@ -65,7 +65,9 @@ def test_each_mesh_has_a_column(measured: StoredRun) -> None:
 
 def test_sentence_names_the_differences(measured: StoredRun) -> None:
     """In addition to the mesh; equalised settings are named, too."""
-    table = table_of(with_paths(measured, {"istio": ISTIO, "kuma": data_path(tls="TLSv1.3", retries=2, workers=4)}))
+    table = table_of(
+        with_paths(measured, {"istio": ISTIO, "kuma": make_data_path(tls="TLSv1.3", retries=2, workers=4)})
+    )
     assert table.note.startswith("In addition to the mesh, these differ: workers of a sidecar. Read from")
     equal = with_paths(measured, {"istio": ISTIO, "kuma": ISTIO})
     scenario = equal.record.scenario.model_copy(update={"equalise": ("tls", "workers")})
@@ -93,7 +95,7 @@ def test_single_mesh_or_older_run_has_no_table(measured: StoredRun, paths: dict[
 
 def test_table_is_in_every_format(tmp_path: Path) -> None:
     """HTML, Markdown and LaTeX have it, and the label that names the equalised settings."""
-    run = make_run(tmp_path, Made(configurations=BOTH, repeats=1, warmup_s=1.0, duration_s=4.0))
+    run = make_run(tmp_path, RunSpec(configurations=BOTH, repeats=1, warmup_s=1.0, duration_s=4.0))
     run = with_paths(run, {"istio": ISTIO, "kuma": KUMA})
     scenario = run.record.scenario.model_copy(update={"equalise": ("retries",)})
     run = replace(run, record=run.record.model_copy(update={"scenario": scenario}))

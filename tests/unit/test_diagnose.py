@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from bench.k8s.diagnose import Grace, Trouble, troubles_of, warnings_about
-from bench.k8s.wait import holding, unavailable
+from bench.k8s.diagnose import Grace, PodProblem, find_problems, find_warnings
+from bench.k8s.wait import describe_blockers, describe_unavailable
 
 IMAGE = "example/details:1"
 
@@ -26,7 +26,7 @@ def test_image_pull_failure_is_final_within_a_minute() -> None:
     """Although its reason alternates between two."""
     grace = Grace()
     for second, reason in enumerate(("ErrImagePull", "ImagePullBackOff") * 30):
-        found = troubles_of(_pod(_container(waiting={"reason": reason, "message": "no such host"})))
+        found = find_problems(_pod(_container(waiting={"reason": reason, "message": "no such host"})))
         if final := grace.final(found, now=float(second)):
             assert second == 30
             assert str(final) == (f"Pod details-1, container details: waits, ErrImagePull: image {IMAGE}: no such host")
@@ -36,7 +36,7 @@ def test_image_pull_failure_is_final_within_a_minute() -> None:
 
 def test_crash_loop_is_final_at_once() -> None:
     """The message has the exit code, the number of restarts, and the container whose log to read."""
-    (trouble,) = troubles_of(_pod(_container("istio-proxy", restarts=4, waiting={"reason": "CrashLoopBackOff"})))
+    (trouble,) = find_problems(_pod(_container("istio-proxy", restarts=4, waiting={"reason": "CrashLoopBackOff"})))
     assert Grace().final([trouble], now=0) is trouble
     assert "ended with exit code 3: Error; 4 restarts" in str(trouble)
     assert (trouble.container, trouble.previous) == ("istio-proxy", True)
@@ -45,7 +45,7 @@ def test_crash_loop_is_final_at_once() -> None:
 def test_checks_native_sidecars() -> None:
     """They are among the init containers."""
     waiting = _container("kuma-sidecar", waiting={"reason": "ErrImagePull"})
-    (trouble,) = troubles_of(_pod(initContainerStatuses=[waiting]))
+    (trouble,) = find_problems(_pod(initContainerStatuses=[waiting]))
     assert trouble.where == "Pod details-1, container kuma-sidecar"
 
 
@@ -59,9 +59,9 @@ def test_ended_native_sidecar_is_final() -> None:
         pod["spec"]["initContainers"] = [{"name": "istio-init"}, {"name": "istio-proxy", "restartPolicy": "Always"}]
         return pod
 
-    (first,) = troubles_of(of(1))
+    (first,) = find_problems(of(1))
     assert Grace().final([first], now=1e9) is None
-    (second,) = troubles_of(of(2))
+    (second,) = find_problems(of(2))
     assert Grace().final([second], now=0) is second
     assert str(second) == "Pod details-1, container istio-proxy: ended with exit code 0: Completed; 2 restarts"
     assert second.container == "istio-proxy"
@@ -69,19 +69,19 @@ def test_ended_native_sidecar_is_final() -> None:
 
 def test_starting_pod_is_never_final() -> None:
     """It is reported, but never final; a ready or terminating pod is not reported."""
-    (starting,) = troubles_of(_pod(_container(waiting={"reason": "ContainerCreating"})))
+    (starting,) = find_problems(_pod(_container(waiting={"reason": "ContainerCreating"})))
     assert str(starting) == "Pod details-1, container details: waits, ContainerCreating"
     assert Grace().final([starting], now=1e9) is None
-    assert troubles_of(_pod(_container(ready=True, running={}))) == ()
+    assert find_problems(_pod(_container(ready=True, running={}))) == ()
     leaving = _pod(_container(terminated={"exitCode": 137}))
     leaving["metadata"]["deletionTimestamp"] = "now"
-    assert troubles_of(leaving) == ()
+    assert find_problems(leaving) == ()
 
 
 def test_ended_container_is_final_without_restarts() -> None:
     """A pod that is never restarted stays as it is."""
     ended = _container(terminated={"exitCode": 1, "reason": "OOMKilled"})
-    (again,), (never,) = troubles_of(_pod(ended)), troubles_of(_pod(ended, restart="Never"))
+    (again,), (never,) = find_problems(_pod(ended)), find_problems(_pod(ended, restart="Never"))
     assert Grace().final([again], now=1e9) is None
     assert Grace().final([never], now=0) is never
     assert "exit code 1: OOMKilled" in str(never)
@@ -90,14 +90,14 @@ def test_ended_container_is_final_without_restarts() -> None:
 def test_unschedulable_pod_is_never_final() -> None:
     """Nodes may be added; the timeout decides."""
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes: cpu"}
-    trouble, _ = troubles_of(_pod(conditions=[condition]))
+    trouble, _ = find_problems(_pod(conditions=[condition]))
     assert str(trouble) == "Pod details-1: waits for a node: Unschedulable: 0/1 nodes: cpu"
     assert Grace().final([trouble], now=1e9) is None
 
 
 def test_reports_eviction() -> None:
     """With the node's reason."""
-    trouble, _ = troubles_of(_pod(phase="Failed", reason="Evicted", message="The node was low on resource: memory."))
+    trouble, _ = find_problems(_pod(phase="Failed", reason="Evicted", message="The node was low on resource: memory."))
     assert str(trouble) == "Pod details-1: has failed: Evicted: The node was low on resource: memory."
 
 
@@ -105,7 +105,7 @@ def test_missing_pods_are_final_after_a_while() -> None:
     """A quota, or a webhook that refuses, shows on the Deployment."""
     condition = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"}
     deployment = {"kind": "Deployment", "metadata": {"name": "details"}, "status": {"conditions": [condition]}}
-    grace, troubles = Grace(), troubles_of(deployment)
+    grace, troubles = Grace(), find_problems(deployment)
     assert grace.final(troubles, now=0) is None
     assert grace.final(troubles, now=19) is None
     assert grace.final(troubles, now=20) is troubles[0]
@@ -116,7 +116,7 @@ def test_missing_pods_are_final_after_a_while() -> None:
 
 def test_problem_that_returns_starts_anew() -> None:
     """Its grace period counts from its return."""
-    grace, trouble = Grace(), Trouble("Pod a", "x", grace_s=10)
+    grace, trouble = Grace(), PodProblem("Pod a", "x", grace_s=10)
     assert grace.final([trouble], now=0) is None
     assert grace.final([], now=9) is None
     assert grace.final([trouble], now=11) is None
@@ -149,7 +149,7 @@ def test_reports_warnings_of_the_workloads_objects() -> None:
         _event("Pod", "details-7f-old", "of an earlier pod", at="2"),
         _event("ReplicaSet", "reviews-7f", "of others", at="2"),
     ]
-    assert warnings_about(things, events) == (
+    assert find_warnings(things, events) == (
         "event ReplicaSet details-7f: R: exceeded quota",
         "event Pod details-7f-a: R: probe failed",
     )
@@ -164,10 +164,10 @@ def _deployment(generation: int = 1, **status: int) -> dict[str, Any]:
 def test_rollout_needs_new_available_pods_only() -> None:
     """Observed, updated, available, and no old pod left."""
     whole = {"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}
-    assert unavailable(_deployment(**whole)) == ""
-    assert unavailable(_deployment(generation=2, **whole)).endswith("its newest version was not processed yet")
-    assert unavailable(_deployment(replicas=1, updatedReplicas=1)).endswith("0 of 1 pods available")
-    assert unavailable(_deployment(**{**whole, "replicas": 2})).endswith("1 old pods are still there")
+    assert describe_unavailable(_deployment(**whole)) == ""
+    assert describe_unavailable(_deployment(generation=2, **whole)).endswith("its newest version was not processed yet")
+    assert describe_unavailable(_deployment(replicas=1, updatedReplicas=1)).endswith("0 of 1 pods available")
+    assert describe_unavailable(_deployment(**{**whole, "replicas": 2})).endswith("1 old pods are still there")
 
 
 def test_daemon_set_needs_new_pod_on_every_node() -> None:
@@ -176,7 +176,7 @@ def test_daemon_set_needs_new_pod_on_every_node() -> None:
     daemons = {**_deployment(), "kind": "DaemonSet", "spec": {}}
 
     def lacking(**status: int) -> str:
-        return unavailable({**daemons, "status": {"observedGeneration": 1, **whole, **status}})
+        return describe_unavailable({**daemons, "status": {"observedGeneration": 1, **whole, **status}})
 
     assert lacking() == ""
     assert lacking(numberAvailable=1) == "DaemonSet shop/details: 1 of 2 pods available"
@@ -196,7 +196,7 @@ def test_reports_deletion_blockers_of_namespace() -> None:
             ]
         },
     }
-    assert holding(namespace) == "terminating; NamespaceFinalizersRemaining: example.com/hold in 1 resource"
+    assert describe_blockers(namespace) == "terminating; NamespaceFinalizersRemaining: example.com/hold in 1 resource"
     held = {"kind": "ConfigMap", "metadata": {"deletionTimestamp": "now", "finalizers": ["example.com/hold"]}}
-    assert holding(held) == "terminating; finalizer example.com/hold"
-    assert holding({"kind": "ConfigMap", "metadata": {}}) == "its deletion was not requested"
+    assert describe_blockers(held) == "terminating; finalizer example.com/hold"
+    assert describe_blockers({"kind": "ConfigMap", "metadata": {}}) == "its deletion was not requested"

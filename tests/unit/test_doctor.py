@@ -3,7 +3,7 @@
 import tomllib
 from pathlib import Path
 
-from bench.run.doctor import ENVOY, LOCUST, files_needed
+from bench.run.doctor import ENVOY, LOCUST, count_needed_files
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,4 +17,4 @@ def test_doctor_requires_the_pinned_versions() -> None:
 
 def test_more_users_need_more_files() -> None:
     """A page of Bookinfo opens sockets in every service on its path."""
-    assert files_needed(500) > files_needed(20) >= 1024
+    assert count_needed_files(500) > count_needed_files(20) >= 1024

@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from bench.cli.plan_text import Elsewhere, outline, outline_json
+from bench.cli.plan_text import ClusterPlan, format_plan, format_plan_json
 from bench.k8s.client import Object
 from bench.meshes.istio import control_plane as istio
-from bench.scenario.loader import inputs_of, load_scenario
+from bench.scenario.loader import find_inputs, load_scenario
 from bench.scenario.model import Scenario
 from bench.scenario.overrides import Overrides
 from bench.scenario.plan import make_plan
 from bench.targets.cluster import dry_run as outlook
-from bench.targets.cluster.dry_run import Outlook
+from bench.targets.cluster.dry_run import DryRun
 from tests.shown_cluster import fake, node, options
 
 NAME = "istio-policies"
@@ -30,13 +30,13 @@ def rendered(_options: Any) -> tuple[Object, ...]:
 def tools(monkeypatch: pytest.MonkeyPatch) -> None:
     """An istioctl that renders two objects."""
     monkeypatch.setattr(istio, "render", rendered)
-    monkeypatch.setattr(outlook, "mesh_versions", lambda meshes: dict.fromkeys(meshes, "1.31.0"))
+    monkeypatch.setattr(outlook, "tool_versions", lambda meshes: dict.fromkeys(meshes, "1.31.0"))
 
 
-def foreseen(scenario: Scenario, **changes: Any) -> Outlook:
+def foreseen(scenario: Scenario, **changes: Any) -> DryRun:
     cluster = fake(objects={"Node": (node(),)})
     plan = make_plan(scenario, 1)
-    return outlook.outlook(cluster, scenario, options(**changes), inputs=inputs_of(scenario, NAME), plan=plan)
+    return outlook.dry_run(cluster, scenario, options(**changes), inputs=find_inputs(scenario, NAME), plan=plan)
 
 
 def test_counts_objects_of_each_trial() -> None:
@@ -78,10 +78,10 @@ def test_isolation_adds_installation_time() -> None:
 def test_plan_text_has_context_and_duration() -> None:
     """They replace the processes of this machine; JSON has the same facts."""
     scenario = load_scenario(NAME, Overrides())
-    there = Elsewhere("context lab: https://lab", 600.0, ("each trial makes:",), {"trials": {"baseline": {"Pod": 3}}})
+    there = ClusterPlan("context lab: https://lab", 600.0, ("each trial makes:",), {"trials": {"baseline": {"Pod": 3}}})
     plan = make_plan(scenario, 1)
-    text = outline(scenario, plan, there)
+    text = format_plan(scenario, plan, there)
     assert "10min on context lab: https://lab" in text
     assert "127.0.0.1" not in text
-    read = json.loads(outline_json(scenario, plan, there))
+    read = json.loads(format_plan_json(scenario, plan, there))
     assert (read["dry_run"], read["seconds"], read["cluster"]["trials"]) == (True, 600.0, {"baseline": {"Pod": 3}})

@@ -7,15 +7,24 @@ from typing import Any
 import pytest
 
 from bench.application.model import Application
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.meshes import MESHES
 from bench.meshes.istio.policies import Policies
-from tests.golden import GOLDEN, MISSING, built, covers, differences, known_differences, recorded, unexplained
+from tests.golden import (
+    GOLDEN,
+    MISSING,
+    covers,
+    find_differences,
+    find_unexplained,
+    normalise_built,
+    normalise_recorded,
+    read_known_differences,
+)
 from tests.sidecars import PAGE, SIDECARS, application_of, application_with, workload_of
 from tests.sidecars import bootstrap_of as bootstrap_in
 
 ISTIO = MESHES["istio"]
-MANIFESTS = shipped("manifests") / "istio"
+MANIFESTS = find_shipped("manifests") / "istio"
 ROUTED = "istio/istio-canary"
 CONFIGURATIONS = {
     "istio/istio": (),
@@ -23,7 +32,7 @@ CONFIGURATIONS = {
     "istio/istio-policies": tuple((MANIFESTS / "policies").iterdir()),
     ROUTED: tuple((MANIFESTS / "deployment-strategy").iterdir()),
 }
-KNOWN = known_differences(PAGE, "Istio")
+KNOWN = read_known_differences(PAGE, "Istio")
 
 
 def known_in(configuration: str) -> list[str]:
@@ -58,8 +67,11 @@ def ours(sidecar: str, configuration: str, folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
 def test_every_difference_from_istiod_is_documented(configuration: str, sidecar: str, tmp_path: Path) -> None:
     """A local sidecar differs from one that istiod configured only where docs/local-target.md says so."""
-    found = differences(recorded(configuration, sidecar), built(ours(sidecar, configuration, tmp_path / configuration)))
-    assert unexplained(list(found), known_in(configuration)) == []
+    found = find_differences(
+        normalise_recorded(configuration, sidecar),
+        normalise_built(ours(sidecar, configuration, tmp_path / configuration)),
+    )
+    assert find_unexplained(list(found), known_in(configuration)) == []
 
 
 @needs_golden
@@ -68,7 +80,7 @@ def test_every_documented_difference_exists(tmp_path: Path) -> None:
     found: list[str] = []
     for configuration, sidecar in product(CONFIGURATIONS, SIDECARS):
         bootstrap = ours(sidecar, configuration, tmp_path / configuration)
-        found += differences(recorded(configuration, sidecar), built(bootstrap))
+        found += find_differences(normalise_recorded(configuration, sidecar), normalise_built(bootstrap))
     stale = [pattern for pattern in KNOWN if not any(covers(pattern, path) for path in found)]
     assert stale == []
 
@@ -76,13 +88,13 @@ def test_every_documented_difference_exists(tmp_path: Path) -> None:
 @needs_golden
 def test_comparison_detects_changed_filter(tmp_path: Path) -> None:
     """An additional filter, another retry policy and another cipher are each detected."""
-    golden = recorded("istio/istio-mtls", "details-v1")
+    golden = normalise_recorded("istio/istio-mtls", "details-v1")
     bootstrap = ours("details-v1", "istio/istio-mtls", tmp_path)
     chain = bootstrap["static_resources"]["listeners"][1]["filter_chains"][0]
     chain["filters"][0]["typed_config"]["http_filters"].reverse()
     chain["transport_socket"]["typed_config"]["common_tls_context"]["tls_params"]["cipher_suites"].pop()
     names = ("http_filters/(order)", "tls_params/cipher_suites")
-    found = unexplained(list(differences(golden, built(bootstrap))), KNOWN)
+    found = find_unexplained(list(find_differences(golden, normalise_built(bootstrap))), KNOWN)
     assert [path for path in found if not path.endswith(names)] == []
     assert len(found) == len(names)
 

@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 import yaml
 
-from bench.analysis.compare import unlike
-from bench.cli.plan_text import outline
-from bench.envoy.config_dump import of_bootstrap
+from bench.analysis.compare import find_run_differences
+from bench.cli.plan_text import format_plan
+from bench.envoy.config_dump import parse_bootstrap
 from bench.errors import InputError
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.files.yaml_source import read_documents
 from bench.meshes import MESHES
 from bench.meshes import equalise as on_cluster
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.data_planes import SHAPES
-from bench.meshes.equalise import WORKERS, equal_evidence, equalised, wire_of, with_workers
+from bench.meshes.equalise import WORKERS, equal_evidence, equalise_bootstrap, equalise_wire, set_workers
 from bench.meshes.istio import install as istio_install
 from bench.meshes.protocols import InstallOptions
 from bench.results.records import DataPath
@@ -26,8 +26,8 @@ from bench.scenario.model import Equal, Scenario
 from bench.scenario.plan import make_plan
 from bench.targets.cluster.flags import ClusterFlags
 from bench.targets.cluster.options import read_options
-from tests.data_paths import data_path, path_of
-from tests.factory import Made, make_run
+from tests.data_paths import make_data_path, read_path
+from tests.factory import RunSpec, make_run
 from tests.sidecars import application_with, bootstrap_of
 
 ALL: tuple[Equal, ...] = ("tls", "workers", "retries")
@@ -41,14 +41,14 @@ NEWEST = {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_versi
 def sidecar(mesh: str, name: str = "productpage") -> dict[str, Any]:
     """A sidecar with policies, as the local target would build it."""
     application = application_with("v3")
-    policies = MESHES[mesh].read_policies([shipped("manifests") / POLICIES[mesh]], application)
+    policies = MESHES[mesh].read_policies([find_shipped("manifests") / POLICIES[mesh]], application)
     return bootstrap_of(mesh, name, application, policies)
 
 
 def equalised_sidecar(mesh: str, equalise: tuple[Equal, ...]) -> dict[str, Any]:
     """That sidecar with equalised settings."""
     own = MESHES[mesh].inbound_cluster(application_with("v3").workload("productpage"))
-    return equalised(sidecar(mesh), equalise, own=own)
+    return equalise_bootstrap(sidecar(mesh), equalise, own=own)
 
 
 def below(value: Any, key: str) -> list[Any]:
@@ -63,7 +63,7 @@ def below(value: Any, key: str) -> list[Any]:
 
 def scenario_file(folder: Path, **changes: Any) -> Path:
     path = folder / "mine.yaml"
-    text = (shipped("scenarios") / "smoke.yaml").read_text("utf-8")
+    text = (find_shipped("scenarios") / "smoke.yaml").read_text("utf-8")
     path.write_text(yaml.safe_dump({**yaml.safe_load(text), **changes}), "utf-8")
     return path
 
@@ -92,7 +92,7 @@ def test_refuses_equalise_without_effect(tmp_path: Path, changes: dict[str, Any]
 def test_plan_prints_equalised_settings() -> None:
     """Before anything is measured; a scenario without `equalise` has no such line."""
     scenarios = {name: load_scenario(name) for name in ("istio-vs-kuma-equalised", "istio-policies")}
-    lines = {name: outline(scenario, make_plan(scenario, 1)) for name, scenario in scenarios.items()}
+    lines = {name: format_plan(scenario, make_plan(scenario, 1)) for name, scenario in scenarios.items()}
     message = "equalised in all meshes: TLS 1.3 only, 2 workers in each sidecar, no retries between sidecars"
     assert message in lines["istio-vs-kuma-equalised"].splitlines()
     assert "alike" not in lines["istio-policies"]
@@ -105,7 +105,7 @@ def test_plan_prints_equalised_settings() -> None:
 def test_sidecar_is_unchanged_without_equalise(mesh: str) -> None:
     """Only settings that the scenario names are changed."""
     assert equalised_sidecar(mesh, ()) == equalised_sidecar(mesh, WORKERS_ONLY) == sidecar(mesh)
-    assert with_workers(SHAPES[mesh].ENVOY_OPTIONS, ()) == list(SHAPES[mesh].ENVOY_OPTIONS)
+    assert set_workers(SHAPES[mesh].ENVOY_OPTIONS, ()) == list(SHAPES[mesh].ENVOY_OPTIONS)
 
 
 @pytest.mark.parametrize("mesh", POLICIES)
@@ -121,8 +121,8 @@ def test_all_tls_contexts_have_one_version(mesh: str) -> None:
 @pytest.mark.parametrize("mesh", POLICIES)
 def test_equalised_sidecar_does_not_retry(mesh: str) -> None:
     """Retries towards other sidecars are removed; timeouts, and retries towards the sidecar's own application, stay."""
-    before = path_of(mesh, {"productpage": of_bootstrap(sidecar(mesh))})
-    after = path_of(mesh, {"productpage": of_bootstrap(equalised_sidecar(mesh, RETRIES))})
+    before = read_path(mesh, {"productpage": parse_bootstrap(sidecar(mesh))})
+    after = read_path(mesh, {"productpage": parse_bootstrap(equalised_sidecar(mesh, RETRIES))})
     assert all(way.retries for way in before.ways)
     assert not any(way.retries for way in after.ways)
     assert [way.timeout_s for way in after.ways] == [way.timeout_s for way in before.ways]
@@ -132,7 +132,7 @@ def test_equalised_sidecar_does_not_retry(mesh: str) -> None:
 def test_replaces_worker_option() -> None:
     """Envoy refuses an option that is given twice."""
     options = ("--concurrency", "7", "--drain-time-s", "30")
-    assert with_workers(options, WORKERS_ONLY) == ["--concurrency", str(WORKERS), "--drain-time-s", "30"]
+    assert set_workers(options, WORKERS_ONLY) == ["--concurrency", str(WORKERS), "--drain-time-s", "30"]
 
 
 # --- on a cluster ------------------------------------------------------------------------------------------------
@@ -154,33 +154,33 @@ def test_istio_is_installed_with_equalised_values() -> None:
         return ""
 
     with pytest.raises(InputError, match="the values put istiod into no namespace"):
-        istio_install.render(InstallOptions(equal=on_cluster.values("istio", ALL)), generate=rendered)
+        istio_install.render(InstallOptions(equal=on_cluster.installation_values("istio", ALL)), generate=rendered)
     assert [Path(name).name for name in asked[1::2]] == ["install.yaml", "equal-retries.yaml", "equal-tls.yaml"]
-    assert on_cluster.values("istio", WORKERS_ONLY) == on_cluster.values("kuma", ALL) == ()
+    assert on_cluster.installation_values("istio", WORKERS_ONLY) == on_cluster.installation_values("kuma", ALL) == ()
 
 
 def test_kuma_gets_policies_in_the_runs_namespace() -> None:
     """Other applications of the mesh are not affected."""
-    made = CONTROL_PLANES["kuma"].mesh_objects(on_cluster.policies("kuma", ALL), "bookinfo-7f3a")
+    made = CONTROL_PLANES["kuma"].mesh_objects(on_cluster.policy_objects("kuma", ALL), "bookinfo-7f3a")
     assert sorted((one["kind"], one["metadata"]["namespace"]) for one in made) == [
         ("MeshRetry", "bookinfo-7f3a"),
         ("MeshTLS", "bookinfo-7f3a"),
     ]
-    assert on_cluster.policies("istio", ALL) == on_cluster.policies("none", ALL) == ()
+    assert on_cluster.policy_objects("istio", ALL) == on_cluster.policy_objects("none", ALL) == ()
 
 
 @pytest.mark.parametrize("mesh", POLICIES)
 def test_pods_have_worker_annotation(mesh: str) -> None:
     """Each mesh has an annotation for the number of workers."""
-    (value,) = on_cluster.annotations(mesh, WORKERS_ONLY).values()
+    (value,) = on_cluster.worker_annotations(mesh, WORKERS_ONLY).values()
     assert str(WORKERS) in value
-    assert on_cluster.annotations(mesh, (*TLS, *RETRIES)) == {}
+    assert on_cluster.worker_annotations(mesh, (*TLS, *RETRIES)) == {}
 
 
 @pytest.mark.parametrize("name", ["istio/equal-tls", "istio/equal-retries", "kuma/equal-tls", "kuma/equal-retries"])
 def test_equalise_manifests_are_single_documents(name: str) -> None:
     """They ship, and are read like any manifest."""
-    assert len(read_documents(shipped("manifests") / f"{name}.yaml")) == 1
+    assert len(read_documents(find_shipped("manifests") / f"{name}.yaml")) == 1
 
 
 def test_refuses_to_equalise_existing_istio() -> None:
@@ -202,10 +202,10 @@ def test_refuses_to_equalise_existing_istio() -> None:
 
 def test_does_not_compare_differently_equalised_runs(tmp_path: Path) -> None:
     """Their configurations have the same names, but differ."""
-    record = make_run(tmp_path, Made(repeats=1, warmup_s=1.0, duration_s=2.0)).record
+    record = make_run(tmp_path, RunSpec(repeats=1, warmup_s=1.0, duration_s=2.0)).record
     other = record.model_copy(update={"scenario": record.scenario.model_copy(update={"equalise": ("tls",)})})
-    assert unlike(record, record) == ()
-    assert unlike(record, other) == ("equalise: nothing / tls",)
+    assert find_run_differences(record, record) == ()
+    assert find_run_differences(record, other) == ("equalise: nothing / tls",)
 
 
 # --- proven ------------------------------------------------------------------------------------------------------
@@ -217,13 +217,13 @@ def seen(path: DataPath | None, equalise: tuple[Equal, ...] = ALL) -> dict[str, 
 
 def test_expects_equalised_tls_version() -> None:
     """The proofs of the wire expect the common version of TLS, also in a mesh with another default."""
-    assert wire_of(MESHES["kuma"].WIRE, TLS).tls == "TLSv1.3"
-    assert wire_of(MESHES["kuma"].WIRE, (*WORKERS_ONLY, *RETRIES)) == MESHES["kuma"].WIRE
+    assert equalise_wire(MESHES["kuma"].WIRE, TLS).tls == "TLSv1.3"
+    assert equalise_wire(MESHES["kuma"].WIRE, (*WORKERS_ONLY, *RETRIES)) == MESHES["kuma"].WIRE
 
 
 def test_proves_equalised_settings() -> None:
     """One piece of evidence for each setting, and none without a mesh."""
-    path = data_path(tls="TLSv1.3", retries=0, workers=2)
+    path = make_data_path(tls="TLSv1.3", retries=0, workers=2)
     assert seen(path) == {
         "set alike: TLS": (True, "TLSv1.3"),
         "set alike: workers": (True, "2 in a sidecar"),
@@ -235,7 +235,7 @@ def test_proves_equalised_settings() -> None:
 
 def test_different_settings_fail_the_proof() -> None:
     """The evidence has the actual value."""
-    assert seen(data_path(tls="TLSv1.2", retries=5, workers=8)) == {
+    assert seen(make_data_path(tls="TLSv1.2", retries=5, workers=8)) == {
         "set alike: TLS": (False, "TLSv1.2"),
         "set alike: workers": (False, "8 in a sidecar"),
         "set alike: retries": (False, "5"),
@@ -244,6 +244,6 @@ def test_different_settings_fail_the_proof() -> None:
 
 def test_plaintext_has_no_tls_version() -> None:
     """Kuma without policies has no TLS that could differ; without a data path nothing is proven."""
-    assert seen(data_path(), TLS) == {"set alike: TLS": (True, "no TLS")}
+    assert seen(make_data_path(), TLS) == {"set alike: TLS": (True, "no TLS")}
     nothing = DataPath(workers={}, ways=(), inbounds=())
     assert [ok for ok, _ in seen(nothing).values()] == [False, False, False]

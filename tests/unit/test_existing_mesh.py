@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bench.k8s.client import Object
-from bench.targets.cluster.preflight.mesh import examine_guest, found_versions
+from bench.targets.cluster.preflight.mesh import examine_existing_mesh, existing_versions
 from bench.targets.cluster.probes.injection import WEBHOOKS
 from bench.targets.cluster.session import target_record
 from tests.shown_cluster import fake, options
@@ -51,7 +51,7 @@ def there(mesh: str, **objects: tuple[Object, ...]) -> Any:
 
 
 def examined(mesh: str, cluster: Any, **changes: Any) -> list[tuple[str, str]]:
-    found = examine_guest(cluster, (mesh,), options(existing_mesh=True, **changes))
+    found = examine_existing_mesh(cluster, (mesh,), options(existing_mesh=True, **changes))
     return [(finding.status, finding.detail) for finding in found]
 
 
@@ -61,7 +61,7 @@ def test_accepts_working_mesh(mesh: str) -> None:
     assert examined(mesh, there(mesh)) == [
         ("ok", "policies for a whole mesh will apply to the run's own namespace alone")
     ]
-    assert found_versions(there(mesh), (mesh,)) == {mesh: IMAGES[mesh].partition(":")[2]}
+    assert existing_versions(there(mesh), (mesh,)) == {mesh: IMAGES[mesh].partition(":")[2]}
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.results.store import file_name
+from bench.results.store import make_file_name
 
 
 @pytest.mark.parametrize("name", ["reviews-v2-istio-proxy.log", "productpage.json", "A_b.1"])
 def test_keeps_plain_name(name: str) -> None:
     """The files of a workload have its name."""
-    assert file_name(name) == name
+    assert make_file_name(name) == name
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ def test_keeps_plain_name(name: str) -> None:
 )
 def test_file_name_stays_in_its_folder(name: str) -> None:
     """It has no separator, no leading dot, and no character that is special to a terminal or a shell."""
-    found = file_name(name)
+    found = make_file_name(name)
     assert Path(found).name == found
     assert not found.startswith(".")
     assert found.isprintable()
@@ -29,6 +29,6 @@ def test_file_name_stays_in_its_folder(name: str) -> None:
 @given(name=st.text(), other=st.text())
 def test_different_names_are_different_files(name: str, other: str) -> None:
     """One log never replaces another, and a disk accepts every name."""
-    assert (file_name(name) == file_name(other)) == (name == other)
-    assert 0 < len(file_name(name).encode()) < 200
-    assert "/" not in file_name(name)
+    assert (make_file_name(name) == make_file_name(other)) == (name == other)
+    assert 0 < len(make_file_name(name).encode()) < 200
+    assert "/" not in make_file_name(name)

@@ -7,17 +7,17 @@ import pytest
 
 from bench.application.model import Application, read_application
 from bench.errors import InputError
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.meshes import MESHES
 
-ISTIO = shipped("manifests") / "istio" / "gateway"
-KUMA = shipped("manifests") / "kuma"
+ISTIO = find_shipped("manifests") / "istio" / "gateway"
+KUMA = find_shipped("manifests") / "kuma"
 FOLDERS = {"istio": ISTIO, "kuma": KUMA / "gateway", "kuma, delegated": KUMA / "gateway-delegated"}
 
 
 @pytest.fixture(scope="module")
 def application() -> Application:
-    return read_application(shipped("manifests") / "bookinfo", "v3")
+    return read_application(find_shipped("manifests") / "bookinfo", "v3")
 
 
 def changed(folder: Path, changes: Mapping[str, str], *, source: Path = ISTIO, without: str = "") -> Path:
@@ -77,7 +77,7 @@ def test_load_enters_at_the_gateway(application: Application) -> None:
 
 def test_manifests_without_a_gateway_have_none(application: Application) -> None:
     """Policies and routes of sidecars make no gateway."""
-    assert MESHES["istio"].read_gateway([shipped("manifests") / "istio" / "policies"], application) is None
+    assert MESHES["istio"].read_gateway([find_shipped("manifests") / "istio" / "policies"], application) is None
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.golden import covers, differences, known_differences, normalised, unexplained
+from tests.golden import covers, find_differences, find_unexplained, normalise, read_known_differences
 from tests.sidecars import PAGE
 from tests.unit.test_gateway_targets import built
 
@@ -18,17 +18,17 @@ POLICIES = ("istio/policies", "istio/gateway", "istio/gateway-policies")
 
 def known(mesh: str) -> tuple[str, ...]:
     """The differences that are documented for the gateways of a mesh."""
-    return (*known_differences(PAGE, mesh), *known_differences(PAGE, f"{mesh}'s gateway"))
+    return (*read_known_differences(PAGE, mesh), *read_known_differences(PAGE, f"{mesh}'s gateway"))
 
 
 def own(mesh: str) -> list[str]:
     """Those that sidecars do not have."""
-    sidecars = known_differences(PAGE, mesh)
-    return [pattern for pattern in known_differences(PAGE, f"{mesh}'s gateway") if pattern not in sidecars]
+    sidecars = read_known_differences(PAGE, mesh)
+    return [pattern for pattern in read_known_differences(PAGE, f"{mesh}'s gateway") if pattern not in sidecars]
 
 
 def recorded(name: str) -> Any:
-    return normalised(json.loads((RECORDED / f"{name}.json").read_text("utf-8")))
+    return normalise(json.loads((RECORDED / f"{name}.json").read_text("utf-8")))
 
 
 def ours(mesh: str, *folders: str) -> Any:
@@ -39,7 +39,7 @@ def ours(mesh: str, *folders: str) -> Any:
     manager = next(iter(listeners.values()))["filter_chains"][0]["filters"][0]["typed_config"]
     routes = manager.pop("route_config")
     clusters = {cluster["name"]: cluster for cluster in resources["clusters"]}
-    return normalised({"listeners": listeners, "routes": {routes["name"]: routes}, "clusters": clusters})
+    return normalise({"listeners": listeners, "routes": {routes["name"]: routes}, "clusters": clusters})
 
 
 @pytest.mark.parametrize(
@@ -48,12 +48,12 @@ def ours(mesh: str, *folders: str) -> Any:
 )
 def test_gateway_equals_that_of_its_control_plane(mesh: str, name: str, folders: tuple[str, ...]) -> None:
     """Every field, except for the differences that docs/local-target.md lists."""
-    found = list(differences(recorded(name), ours(mesh.lower(), *folders)))
-    assert unexplained(found, known(mesh)) == []
+    found = list(find_differences(recorded(name), ours(mesh.lower(), *folders)))
+    assert find_unexplained(found, known(mesh)) == []
     assert [pattern for pattern in own(mesh) if not any(covers(pattern, path) for path in found)] == []
 
 
 def test_comparison_detects_missing_filter() -> None:
     """Without policies the gateway has no RBAC filter."""
-    found = differences(recorded("istio-gateway-policies"), ours("istio", "istio/gateway"))
-    assert any("envoy.filters.http.rbac" in path for path in unexplained(list(found), known("Istio")))
+    found = find_differences(recorded("istio-gateway-policies"), ours("istio", "istio/gateway"))
+    assert any("envoy.filters.http.rbac" in path for path in find_unexplained(list(found), known("Istio")))

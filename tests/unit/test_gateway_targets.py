@@ -9,18 +9,24 @@ from typing import Any
 import pytest
 
 from bench.application.model import Application, read_application
-from bench.envoy.addresses import Placement, place
+from bench.envoy.addresses import Placement, assign_ports
 from bench.envoy.certificates import Certificates
 from bench.envoy.static_gateway import front_bootstrap
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.files.yaml_source import read_documents
-from bench.k8s.ownership import labelled
+from bench.k8s.ownership import add_run_labels
 from bench.meshes import MESHES
-from bench.meshes.data_planes import GATEWAYS, ways_out
-from bench.targets.cluster.application_manifests import gateway_objects, in_the_mesh, kept_out, makes_pods, with_sidecar
+from bench.meshes.data_planes import GATEWAYS, outbound_capture
+from bench.targets.cluster.application_manifests import (
+    gateway_objects,
+    label_outside_pods,
+    makes_pods,
+    pods_in_mesh,
+    pods_with_sidecar,
+)
 from bench.targets.cluster.kubelet import parts_of
 
-MANIFESTS = shipped("manifests")
+MANIFESTS = find_shipped("manifests")
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 ADMIN = Path("/sockets/gateway.sock")
 
@@ -43,7 +49,7 @@ def built(mesh: str, *folders: str) -> tuple[dict[str, Any], Placement]:
     assert application.gateway is not None
     policies = MESHES[mesh].read_policies([MANIFESTS / folder for folder in folders], application)
     names = MESHES[mesh].identities(policies, application)
-    placement = place(application, capture=ways_out(mesh), choose_ports=number_ports)
+    placement = assign_ports(application, capture=outbound_capture(mesh), choose_ports=number_ports)
     bootstrap = GATEWAYS[mesh].gateway_bootstrap(
         application.gateway,
         placement=placement,
@@ -130,7 +136,7 @@ def test_delegated_proxy_keeps_its_configuration() -> None:
     gateway = application.gateway
     assert gateway is not None
     assert gateway.proxy is not None
-    placement = place(application, capture=ways_out("kuma"), choose_ports=number_ports)
+    placement = assign_ports(application, capture=outbound_capture("kuma"), choose_ports=number_ports)
     ours = front_bootstrap(gateway, placement=placement, admin=ADMIN)
     text = json.dumps(ours)
     for old, new in (
@@ -205,22 +211,24 @@ def test_load_and_its_probe_have_no_sidecar_with_a_gateway() -> None:
     """Without a gateway they have sidecars."""
     things = (pod("locust", "locust"), pod("probe-locust", "probe-agent"), pod("probe-gateway", "probe-agent"))
     without = {"sidecar.istio.io/inject": "false"}
-    out = kept_out(things, entered("istio", "istio/gateway"), without)
+    out = label_outside_pods(things, entered("istio", "istio/gateway"), without)
     assert [one["metadata"]["labels"] for one in out] == [without, without, {}]
-    assert kept_out(things, read_application(MANIFESTS / "bookinfo", "v3"), without) == things
-    assert [one["metadata"]["name"] for one in in_the_mesh(out, entered("istio", "istio/gateway"))] == ["probe-gateway"]
+    assert label_outside_pods(things, read_application(MANIFESTS / "bookinfo", "v3"), without) == things
+    assert [one["metadata"]["name"] for one in pods_in_mesh(out, entered("istio", "istio/gateway"))] == [
+        "probe-gateway"
+    ]
 
 
 def test_kuma_gateway_needs_no_sidecar() -> None:
     """Its pod is itself a proxy of the mesh; a delegated gateway needs a sidecar."""
     builtin, delegated = pod("gateway-1", "kuma-gateway"), pod("gateway-2", "gateway")
-    assert with_sidecar((builtin, delegated)) == (delegated,)
+    assert pods_with_sidecar((builtin, delegated)) == (delegated,)
 
 
 def test_generated_pods_have_the_runs_labels() -> None:
     """Pods that a control plane creates are found, waited for and probed by these labels."""
     (instance,) = (thing for thing in written("kuma/gateway") if thing["kind"] == "MeshGatewayInstance")
-    labels = labelled(instance, "application", run_id="r-1", now=NOW)["spec"]["podTemplate"]["metadata"]["labels"]
+    labels = add_run_labels(instance, "application", run_id="r-1", now=NOW)["spec"]["podTemplate"]["metadata"]["labels"]
     assert labels["meshbench.dev/component"] == "application"
     assert labels["meshbench.dev/run-id"] == "r-1"
     assert labels["app"] == "gateway"

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from bench.analysis.history import HistoryLine, append, lines_of, read_history
+from bench.analysis.history import HistoryLine, append_lines, make_lines, read_history
 from bench.errors import InputError, StoreError
 from bench.results.store import StoredRun, open_run, write_record
 from bench.scenario.model import Pair
-from tests.factory import ENVIRONMENT, ISTIO_POLICIES, Made, Simulated, make_run
+from tests.factory import ENVIRONMENT, ISTIO_POLICIES, ConfigSpec, RunSpec, make_run
 
-TWO = (Simulated("baseline", median_ms=6.0), Simulated("istio", "istio", median_ms=9.0))
-SHORT = Made(TWO, name="nightly", warmup_s=5, duration_s=15)
+TWO = (ConfigSpec("baseline", median_ms=6.0), ConfigSpec("istio", "istio", median_ms=9.0))
+SHORT = RunSpec(TWO, name="nightly", warmup_s=5, duration_s=15)
 
 
 def line(number: int, **changes: Any) -> HistoryLine:
@@ -50,7 +50,7 @@ def changed(run: StoredRun, **changes: Any) -> StoredRun:
 def test_line_has_ratio_seed_and_order(tmp_path: Path) -> None:
     """The ratio of a line is that of the geometric means of its own repeats."""
     run = make_run(tmp_path, SHORT)
-    (found,) = lines_of(run)
+    (found,) = make_lines(run)
     assert found.valid
     assert len(found.ln_p95_ms) == len(found.ln_reference_p95_ms) == 3
     difference = sum(found.ln_p95_ms) / 3 - sum(found.ln_reference_p95_ms) / 3
@@ -63,7 +63,7 @@ def test_text_and_seed_do_not_change_the_fingerprint(tmp_path: Path) -> None:
     run = make_run(tmp_path, SHORT)
     words = {"title": "Another", "description": "Other", "seed": 9, "margin": 0.2, "rerun_invalid": False}
     other = changed(run, scenario=run.record.scenario.model_copy(update=words))
-    assert lines_of(other)[0].fingerprint == lines_of(run)[0].fingerprint
+    assert make_lines(other)[0].fingerprint == make_lines(run)[0].fingerprint
 
 
 def test_named_pairs_change_neither_conditions_nor_lines(tmp_path: Path) -> None:
@@ -71,27 +71,27 @@ def test_named_pairs_change_neither_conditions_nor_lines(tmp_path: Path) -> None
     run = make_run(tmp_path, replace(SHORT, configurations=ISTIO_POLICIES))
     pairs = (Pair(configuration="istio-policies", reference="istio"),)
     other = changed(run, scenario=run.record.scenario.model_copy(update={"contrasts": pairs}))
-    assert [line.configuration for line in lines_of(other)] == ["istio", "istio-policies"]
-    assert {line.fingerprint for line in lines_of(other)} == {line.fingerprint for line in lines_of(run)}
+    assert [line.configuration for line in make_lines(other)] == ["istio", "istio-policies"]
+    assert {line.fingerprint for line in make_lines(other)} == {line.fingerprint for line in make_lines(run)}
 
 
 @pytest.mark.parametrize("environment", [{"cpus": 4}, {"envoy": "1.41.0"}, {"meshbench": "9.9"}, {"python": "3.12.1"}])
 def test_environment_changes_the_fingerprint(tmp_path: Path, environment: dict[str, Any]) -> None:
     """A run on another machine or with another version has other conditions."""
     run = make_run(tmp_path, SHORT)
-    before = lines_of(run)[0].fingerprint
+    before = make_lines(run)[0].fingerprint
     other = changed(run, environment=ENVIRONMENT.model_copy(update=environment))
-    assert lines_of(other)[0].fingerprint != before
+    assert make_lines(other)[0].fingerprint != before
 
 
 def test_load_and_locustfile_change_the_fingerprint(tmp_path: Path) -> None:
     """Another load, or another text of the Locust file under the same name, is another measurement."""
     run = make_run(tmp_path, SHORT)
-    prints = {lines_of(run)[0].fingerprint}
+    prints = {make_lines(run)[0].fingerprint}
     (run.path / "locustfile.py").write_text("# other users\n")
-    prints.add(lines_of(run)[0].fingerprint)
+    prints.add(make_lines(run)[0].fingerprint)
     load = run.record.scenario.load.model_copy(update={"users": 21})
-    prints.add(lines_of(changed(run, scenario=run.record.scenario.model_copy(update={"load": load})))[0].fingerprint)
+    prints.add(make_lines(changed(run, scenario=run.record.scenario.model_copy(update={"load": load})))[0].fingerprint)
     assert len(prints) == 3
 
 
@@ -99,7 +99,7 @@ def test_run_with_a_missing_repeat_is_invalid(tmp_path: Path) -> None:
     """A configuration that lacks one of its planned repeats makes the night invalid."""
     run = make_run(tmp_path, SHORT)
     cut = changed(run, trials=run.record.trials[:-1], status="interrupted", exit_code=130, reason="ended\nby \x1b[1m2")
-    (found,) = lines_of(cut)
+    (found,) = make_lines(cut)
     assert not found.valid
     assert "ended by [1m2" in found.reason
 
@@ -108,35 +108,35 @@ def test_refuses_unfinished_runs_and_runs_without_reference(tmp_path: Path) -> N
     """Both are input errors and are not recorded."""
     run = make_run(tmp_path, SHORT)
     with pytest.raises(InputError, match="has not ended"):
-        lines_of(changed(run, status="running"))
-    alone = make_run(tmp_path / "alone", Made(TWO, warmup_s=1, duration_s=2, reference=None))
+        make_lines(changed(run, status="running"))
+    alone = make_run(tmp_path / "alone", RunSpec(TWO, warmup_s=1, duration_s=2, reference=None))
     with pytest.raises(InputError, match="needs a scenario with a `reference`"):
-        lines_of(alone)
+        make_lines(alone)
 
 
 def test_appending_twice_changes_nothing(tmp_path: Path) -> None:
     """The second time leaves every byte of the file unchanged."""
     path = tmp_path / "deep" / "history.jsonl"
-    append(path, [line(1), line(2)])
+    append_lines(path, [line(1), line(2)])
     before = path.read_bytes()
-    assert len(append(path, [line(2), line(1)]).lines) == 2
+    assert len(append_lines(path, [line(2), line(1)]).lines) == 2
     assert path.read_bytes() == before
 
 
 def test_reads_back_appended_lines(tmp_path: Path) -> None:
     """Lines come back equal and sorted by time, whatever order they were written in."""
     path = tmp_path / "history.jsonl"
-    append(path, [line(3)])
-    append(path, [line(1, ln_ratio=None, valid=False, reason="why")])
+    append_lines(path, [line(3)])
+    append_lines(path, [line(1, ln_ratio=None, valid=False, reason="why")])
     assert read_history(path).lines == (line(1, ln_ratio=None, valid=False, reason="why"), line(3))
 
 
 def test_accepted_run_replaces_its_line(tmp_path: Path) -> None:
     """The line of an accepted run replaces its earlier line for readers, and stays accepted when appended again."""
     path = tmp_path / "history.jsonl"
-    append(path, [line(1)])
-    append(path, [line(1, accepted="new Envoy")])
-    known = append(path, [line(1)])
+    append_lines(path, [line(1)])
+    append_lines(path, [line(1, accepted="new Envoy")])
+    known = append_lines(path, [line(1)])
     assert [found.accepted for found in known.lines] == ["new Envoy"]
     assert len(path.read_bytes().splitlines()) == 2
 
@@ -144,9 +144,9 @@ def test_accepted_run_replaces_its_line(tmp_path: Path) -> None:
 def test_torn_last_line_loses_nothing_else(tmp_path: Path) -> None:
     """After a crash in the middle of a line, the lines before and after it are read, and it is reported."""
     path = tmp_path / "history.jsonl"
-    append(path, [line(1), line(2)])
+    append_lines(path, [line(1), line(2)])
     path.write_bytes(path.read_bytes()[:-40])
-    known = append(path, [line(2), line(3)])
+    known = append_lines(path, [line(2), line(3)])
     assert [found.run_id for found in known.lines] == ["run-1", "run-2", "run-3"]
     assert read_history(path) == known
     assert len(known.problems) == 1
@@ -169,7 +169,7 @@ def test_two_jobs_can_append_at_once(tmp_path: Path) -> None:
     """Runs that several threads append, each twice, are all there, once and complete."""
     path = tmp_path / "history.jsonl"
     with ThreadPool(8) as pool:
-        pool.map(lambda number: append(path, [line(number % 40)]), range(80))
+        pool.map(lambda number: append_lines(path, [line(number % 40)]), range(80))
     assert len(read_history(path).lines) == len(path.read_bytes().splitlines()) == 40
     assert not read_history(path).problems
 
@@ -179,4 +179,4 @@ def test_unreadable_history_is_one_message(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
         read_history(tmp_path / "none.jsonl")
     with pytest.raises(StoreError, match="Is a directory"):
-        append(tmp_path, [line(1)])
+        append_lines(tmp_path, [line(1)])

@@ -8,14 +8,14 @@ import yaml
 
 from bench.application.model import read_application
 from bench.errors import InputError
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.meshes import MESHES
-from bench.meshes.resolved import mistakes
+from bench.meshes.resolved import find_problems
 from bench.results.store import write_record
-from bench.run.session import resumable
-from bench.scenario.loader import inputs_of, load_scenario, stored_inputs
+from bench.run.session import read_resumable_run
+from bench.scenario.loader import find_inputs, find_stored_inputs, load_scenario
 from bench.scenario.model import Configuration
-from tests.factory import Made, Simulated, make_run
+from tests.factory import ConfigSpec, RunSpec, make_run
 
 STRICT = """
 apiVersion: security.istio.io/v1
@@ -41,7 +41,7 @@ def write(folder: Path, files: Mapping[str, str], *places: str) -> str:
 
 def policies(folders: Mapping[str, Path]) -> list[str]:
     """The names of the AuthorizationPolicies that a configuration with these folders has."""
-    application = read_application(shipped("manifests") / "bookinfo", "v3")
+    application = read_application(find_shipped("manifests") / "bookinfo", "v3")
     found = MESHES["istio"].read_policies([*folders.values()], application)
     return sorted(policy.metadata.name for policy in found.authorization_policies)
 
@@ -52,12 +52,12 @@ def policies(folders: Mapping[str, Path]) -> list[str]:
 def test_applies_every_manifest_of_a_folder(tmp_path: Path, name: str) -> None:
     """Whatever the suffix, the case of its letters, and the depth; from the run's own folder, too."""
     path = write(tmp_path, {"policies/peer.yaml": STRICT, f"policies/{name}": NOTHING.replace("NAME", "a")}, "policies")
-    assert mistakes(Path(path)) == ()
+    assert find_problems(Path(path)) == ()
     scenario = load_scenario(path)
-    inputs = inputs_of(scenario, path)
+    inputs = find_inputs(scenario, path)
     assert policies(inputs.manifests) == ["a"]
     inputs.copy_to(tmp_path / "run")
-    assert policies(stored_inputs(scenario, tmp_path / "run").manifests) == ["a"]
+    assert policies(find_stored_inputs(scenario, tmp_path / "run").manifests) == ["a"]
 
 
 def test_keeps_files_of_the_same_name(tmp_path: Path) -> None:
@@ -65,8 +65,8 @@ def test_keeps_files_of_the_same_name(tmp_path: Path) -> None:
     files = {f"policies/{team}/allow.yaml": NOTHING.replace("NAME", team) for team in ("a", "b")}
     path = write(tmp_path, files, "policies")
     scenario = load_scenario(path)
-    inputs_of(scenario, path).copy_to(tmp_path / "run")
-    assert policies(stored_inputs(scenario, tmp_path / "run").manifests) == ["a", "b"]
+    find_inputs(scenario, path).copy_to(tmp_path / "run")
+    assert policies(find_stored_inputs(scenario, tmp_path / "run").manifests) == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_keeps_files_of_the_same_name(tmp_path: Path) -> None:
 def test_refuses_folder_inside_another(tmp_path: Path, places: tuple[str, str], message: str) -> None:
     """A folder is applied with everything below it, so the same policy would be applied twice."""
     path = write(tmp_path, {"policies/strict/a.json": NOTHING.replace("NAME", "a")}, *places)
-    (problem,) = mistakes(Path(path))
+    (problem,) = find_problems(Path(path))
     assert message in problem.message
 
 
@@ -88,8 +88,8 @@ def test_shipped_folder_is_not_merged_with_the_users(tmp_path: Path) -> None:
     """`istio` next to the scenario and the shipped `istio/mtls` stay separate in the run's folder."""
     path = write(tmp_path, {"istio/a.json": NOTHING.replace("NAME", "a")}, "istio", "istio/mtls")
     scenario = load_scenario(path)
-    inputs_of(scenario, path).copy_to(tmp_path / "run")
-    stored = stored_inputs(scenario, tmp_path / "run").manifests
+    find_inputs(scenario, path).copy_to(tmp_path / "run")
+    stored = find_stored_inputs(scenario, tmp_path / "run").manifests
     assert [file.name for file in stored["istio"].rglob("*")] == ["a.json"]
     assert [file.name for file in stored["istio/mtls"].rglob("*")] == ["peer-authentication.yaml"]
 
@@ -99,26 +99,26 @@ def test_finds_manifests_of_older_run(tmp_path: Path) -> None:
     path = write(tmp_path, {}, "istio/mtls")
     older = tmp_path / "run" / "manifests" / "istio" / "mtls"
     older.mkdir(parents=True)
-    assert stored_inputs(load_scenario(path), tmp_path / "run").manifests == {"istio/mtls": older}
+    assert find_stored_inputs(load_scenario(path), tmp_path / "run").manifests == {"istio/mtls": older}
 
 
 def test_refuses_to_resume_older_run_with_nested_folders(tmp_path: Path) -> None:
     """Such a run was planned without the subfolders: other policies would be measured now."""
-    made = make_run(tmp_path / "results", Made(configurations=(Simulated("baseline"),), repeats=1))
+    made = make_run(tmp_path / "results", RunSpec(configurations=(ConfigSpec("baseline"),), repeats=1))
     istio = Configuration(name="baseline", mesh="istio", manifests=("policies", "policies/strict"))
     scenario = made.record.scenario.model_copy(update={"configurations": (istio,)})
     write_record(made.path / "run.json", made.record.model_copy(update={"scenario": scenario, "status": "interrupted"}))
     (made.path / "manifests" / "policies" / "strict").mkdir(parents=True)
     with pytest.raises(InputError, match="an older version stored one folder of manifests inside another"):
-        resumable(made.path, on_cluster=False)
+        read_resumable_run(made.path, on_cluster=False)
     for name in ("policies", "policies+strict"):
         (made.path / "manifests" / name).mkdir(exist_ok=True)
-    assert resumable(made.path, on_cluster=False).run_id == made.record.run_id
+    assert read_resumable_run(made.path, on_cluster=False).run_id == made.record.run_id
 
 
 def test_link_does_not_apply_folder_twice(tmp_path: Path) -> None:
     """A folder under a second name is the same folder."""
     path = write(tmp_path, {"policies/a.json": NOTHING.replace("NAME", "a")}, "policies", "also")
     (tmp_path / "also").symlink_to(tmp_path / "policies")
-    (problem,) = mistakes(Path(path))
+    (problem,) = find_problems(Path(path))
     assert "also is inside policies" in problem.message

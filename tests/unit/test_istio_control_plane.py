@@ -10,18 +10,18 @@ import pytest
 import yaml
 
 from bench.errors import InputError, MeshbenchError, RefusedError
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.files.yaml_source import read_documents
 from bench.k8s.client import Object, Ref, ref_of
 from bench.k8s.connection import KindInfo
 from bench.meshes.istio import control_plane as istio
 from bench.meshes.istio import install as istio_install
 from bench.meshes.istio.envoy.listeners import stats_config
-from bench.meshes.istio.istiod import told_unsynced, unread
+from bench.meshes.istio.istiod import format_unread, format_unsynced
 from bench.meshes.protocols import InstallOptions
 from tests.golden import GOLDEN, MISSING
 
-POLICIES = shipped("manifests") / "istio/policies"
+POLICIES = find_shipped("manifests") / "istio/policies"
 ANNOTATION = "sidecar.istio.io/statsInclusion"
 
 
@@ -160,17 +160,17 @@ def status(proxy: str, *, sent: str = "b", acked: str = "b", error: str = "") ->
 )
 def test_sidecar_is_synced_after_all_acknowledgements(entries: list[Object], message: str) -> None:
     """Not connected, not sent, not acknowledged and rejected have messages of their own."""
-    assert told_unsynced(entries, "n", ["one"]) == message
+    assert format_unsynced(entries, "n", ["one"]) == message
 
 
 def test_accepts_types_that_were_never_sent() -> None:
     """A sidecar without routes is as synced as one with them."""
-    assert told_unsynced([{**status("one.n"), "route_sent": "", "route_acked": ""}], "n", ["one"]) == ""
+    assert format_unsynced([{**status("one.n"), "route_sent": "", "route_acked": ""}], "n", ["one"]) == ""
 
 
 def test_reports_every_unsynced_sidecar() -> None:
     """One line names all of them."""
-    message = told_unsynced([status("one.n", acked="a")], "n", ["one", "two"])
+    message = format_unsynced([status("one.n", acked="a")], "n", ["one", "two"])
     assert message == "one has not acknowledged listener; two is connected to no istiod"
 
 
@@ -179,9 +179,9 @@ def test_policy_is_synced_with_its_newest_generation() -> None:
     ref = Ref("security.istio.io/v1", "AuthorizationPolicy", "one", "n")
     known = {"apiVersion": "security.istio.io/v1beta1", "kind": ref.kind}
     page = [{**known, "metadata": {"name": "one", "namespace": "n", "generation": 2}}]
-    assert list(unread(page, {ref: 2})) == []
-    assert list(unread(page, {ref: 3})) == ["istiod has not read AuthorizationPolicy n/one"]
-    assert list(unread([], {ref: 1})) == ["istiod has not read AuthorizationPolicy n/one"]
+    assert list(format_unread(page, {ref: 2})) == []
+    assert list(format_unread(page, {ref: 3})) == ["istiod has not read AuthorizationPolicy n/one"]
+    assert list(format_unread([], {ref: 1})) == ["istiod has not read AuthorizationPolicy n/one"]
 
 
 # --- installing ----------------------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ def test_later_values_take_precedence(monkeypatch: pytest.MonkeyPatch, tmp_path:
     values.write_text("apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nspec: {}\n", "utf-8")
     calls = tool(monkeypatch, output=rendered(ISTIOD))
     istio.render(InstallOptions(values=(values,), hub="example.org/istio", tag="1.30.3", revision="canary"))
-    own = str(shipped("manifests") / "istio/install.yaml")
+    own = str(find_shipped("manifests") / "istio/install.yaml")
     assert calls == [
         [
             *("/bin/istioctl", "manifest", "generate", "-f", own, "-f", str(values)),
@@ -247,7 +247,7 @@ def test_istioctl_chooses_the_images_by_default(monkeypatch: pytest.MonkeyPatch)
     """A release's istioctl knows its hub and tag."""
     calls = tool(monkeypatch, output=rendered(ISTIOD))
     istio.render(InstallOptions())
-    assert calls[0][3:] == ["-f", str(shipped("manifests") / "istio/install.yaml")]
+    assert calls[0][3:] == ["-f", str(find_shipped("manifests") / "istio/install.yaml")]
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 
 from bench.application.model import Application, read_application
 from bench.errors import InputError
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.meshes import MESHES
-from bench.meshes.istio.authorization import Request, decision
+from bench.meshes.istio.authorization import Request, decide_request
 from bench.meshes.istio.envoy.rbac import rbac_filters
 from bench.meshes.istio.policies import Policies, parse_pattern
-from tests.golden import GOLDEN, MISSING, dump
+from tests.golden import GOLDEN, MISSING, read_recorded
 
 ISTIO = MESHES["istio"]
-BOOKINFO = read_application(shipped("manifests") / "bookinfo", "v3")
-SHIPPED = ISTIO.read_policies([shipped("manifests") / "istio/policies"], BOOKINFO)
+BOOKINFO = read_application(find_shipped("manifests") / "bookinfo", "v3")
+SHIPPED = ISTIO.read_policies([find_shipped("manifests") / "istio/policies"], BOOKINFO)
 METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD")
 SERVICES = ("productpage", "details", "reviews", "ratings")
 
@@ -48,7 +48,7 @@ def list_problems(folder: Path, *texts: str) -> list[str]:
 def decide(policies: Policies, workload: str, account: str | None, method: str = "GET", path: str = "/") -> str:
     """The decision about one request."""
     who = None if account is None else principal(account)
-    return decision(policies, BOOKINFO.workload(workload), Request(who, method, path, f"{workload}:9080"))
+    return decide_request(policies, BOOKINFO.workload(workload), Request(who, method, path, f"{workload}:9080"))
 
 
 # --- translation ---------------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ def decide(policies: Policies, workload: str, account: str | None, method: str =
 @pytest.mark.parametrize("sidecar", ["productpage-v1", "details-v1", "ratings-v1", "reviews-v1", "reviews-v2"])
 def test_rbac_filters_equal_those_of_a_real_sidecar(sidecar: str) -> None:
     """The shipped policies become, workload by workload, the RBAC filters that istiod made of them."""
-    chains = dump("istio/istio-policies", sidecar)["listeners"]["virtualInbound"]["filter_chains"]
+    chains = read_recorded("istio/istio-policies", sidecar)["listeners"]["virtualInbound"]["filter_chains"]
     chain = next(chain for chain in chains if chain["filter_chain_match"].get("destination_port") == 9080)
     filters = chain["filters"][0]["typed_config"]["http_filters"]
     workload = BOOKINFO.workload(sidecar.partition("-")[0])

@@ -10,7 +10,7 @@ import yaml
 
 from bench.errors import RefusedError
 from bench.k8s.credentials import Credentials, read_credentials
-from bench.k8s.kubeconfig import kubeconfig_paths, looks_like_production, read_context, write_private
+from bench.k8s.kubeconfig import kubeconfig_paths, looks_like_production, read_context, write_private_kubeconfig
 from bench.system.redaction import redact
 
 
@@ -99,7 +99,7 @@ def test_private_copy_has_one_context(tmp_path: Path) -> None:
     path = _kubeconfig(tmp_path / "config", "a", "b", user={"client-key-data": key})
     folder = tmp_path / "private"
     folder.mkdir()
-    copy = write_private(read_context((path,), "b"), folder)
+    copy = write_private_kubeconfig(read_context((path,), "b"), folder)
     text = copy.read_text("utf-8")
     assert yaml.safe_load(text)["current-context"] == "b"
     assert "a-u" not in text
@@ -125,7 +125,7 @@ def test_refuses_invalid_base64(tmp_path: Path) -> None:
     """The error is no traceback."""
     path = _kubeconfig(tmp_path / "config", "a", user={"client-key-data": "abc"})
     with pytest.raises(RefusedError, match="client-key-data in the kubeconfig is not base64"):
-        write_private(read_context((path,), "a"), tmp_path)
+        write_private_kubeconfig(read_context((path,), "a"), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def read_user(folder: Path, user: dict[str, Any], **cluster: str) -> Credentials
     """The credentials of a private copy with this user."""
     path = _kubeconfig(folder / "config", "a", user=user, **cluster)
     (folder / "private").mkdir()
-    return read_credentials(write_private(read_context((path,), "a"), folder / "private"))
+    return read_credentials(write_private_kubeconfig(read_context((path,), "a"), folder / "private"))
 
 
 @pytest.mark.parametrize("user", [{"token": 12345678}, {"tokenFile": "none"}, {"username": "me", "password": 12345678}])
@@ -174,7 +174,7 @@ def test_refuses_user_of_unexpected_shape(tmp_path: Path, user: Any) -> None:
     path = tmp_path / "config"
     path.write_text(yaml.safe_dump(content), "utf-8")
     with pytest.raises(RefusedError):
-        read_credentials(write_private(read_context((path,), "a"), tmp_path))
+        read_credentials(write_private_kubeconfig(read_context((path,), "a"), tmp_path))
 
 
 def test_refuses_empty_token_file(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_private_copy_has_the_sent_token(tmp_path: Path) -> None:
     """Child processes get it, too."""
     path = _kubeconfig(tmp_path / "config", "a", user={"token": f"{HIDDEN}\n"})
     (tmp_path / "private").mkdir()
-    copy = write_private(read_context((path,), "a"), tmp_path / "private")
+    copy = write_private_kubeconfig(read_context((path,), "a"), tmp_path / "private")
     assert yaml.safe_load(copy.read_text("utf-8"))["users"][0]["user"] == {"token": HIDDEN}
 
 

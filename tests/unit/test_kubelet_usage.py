@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from bench.analysis.resource_usage import generator_cores, process_use
+from bench.analysis.resource_usage import measure_generator_cores, measure_processes
 from bench.errors import ClusterError, InputError
 from bench.k8s.client import Cluster, Object
 from bench.load.recorded import Start
@@ -14,7 +14,7 @@ from bench.results.records import Window
 from bench.results.resources import ResourceTrace, read_resources, write_rows
 from bench.results.summary_records import ProcessUse
 from bench.targets.cluster.kubelet import EVERY_S, KubeletUsage, Part, Reading, kubelet_usage, parts_of, readings_in
-from bench.targets.cluster.prometheus import CPU, PrometheusUsage, check_place, examine_prometheus, source_of
+from bench.targets.cluster.prometheus import CPU, PrometheusUsage, check_address, examine_prometheus, make_query
 
 START = Start(zero_ns=77, wall_s=1_763_888_400.5)  # 2025-11-23T09:00:00.5Z
 SIDECARS = ("istio-proxy", "kuma-sidecar")
@@ -221,7 +221,7 @@ def trace(tmp_path: Path, readings: dict[str, list[tuple[float, float]]], *, rol
 def used(tmp_path: Path, *readings: tuple[float, float], requests: int = 1000) -> ProcessUse:
     """Over a window from 10 to 30."""
     window = Window(start_ns=10_000_000_000, end_ns=30_000_000_000)
-    (use,) = process_use(trace(tmp_path, {"web": list(readings)}), [window], requests)
+    (use,) = measure_processes(trace(tmp_path, {"web": list(readings)}), [window], requests)
     return use
 
 
@@ -267,9 +267,9 @@ def test_does_not_judge_generator_without_all_readings(tmp_path: Path) -> None:
     """Its cores are those of all its containers, or unknown."""
     windows = [Window(start_ns=10_000_000_000, end_ns=30_000_000_000)]
     both = trace(tmp_path, {"locust": [(0, 0), (40, 10)], "locust-keeper": [(0, 0), (40, 2)]}, role="generator")
-    assert generator_cores(both, windows) == pytest.approx(0.3)
+    assert measure_generator_cores(both, windows) == pytest.approx(0.3)
     one = trace(tmp_path, {"locust": [(0, 0), (40, 10)], "locust-keeper": [(0, 0), (4, 2)]}, role="generator")
-    assert generator_cores(one, windows) is None
+    assert measure_generator_cores(one, windows) is None
 
 
 def series(values: list[list[Any]], **labels: str) -> Object:
@@ -288,7 +288,9 @@ def prometheus(*answers: Object) -> PrometheusUsage:
         ("", "n1", ""): [Reading(START.wall_s + 3, 5, 6)],
         ("here", "web", "web"): [Reading(START.wall_s + 3, 7, 8), Reading(START.wall_s + 13, 9, 8)],
     }
-    return PrometheusUsage(usage, source_of("monitoring/prometheus:http", cast("Cluster", FakeKubelets(list(answers)))))
+    return PrometheusUsage(
+        usage, make_query("monitoring/prometheus:http", cast("Cluster", FakeKubelets(list(answers))))
+    )
 
 
 def test_prometheus_replaces_sparser_readings() -> None:
@@ -322,7 +324,7 @@ def test_reports_prometheus_failure() -> None:
 def test_requests_the_runs_namespaces_from_prometheus() -> None:
     """Through the API server, for the samples of the whole load."""
     kubelets = FakeKubelets([answer(), answer()])
-    query = source_of("monitoring/prometheus:9090", cast("Cluster", kubelets))
+    query = make_query("monitoring/prometheus:9090", cast("Cluster", kubelets))
     usage, _ = usage_of()
     PrometheusUsage(usage, query).rows(START)
     path, _, asked = kubelets.asked[0].partition("?query=")
@@ -334,7 +336,7 @@ def test_requests_the_runs_namespaces_from_prometheus() -> None:
 def test_refuses_invalid_prometheus_url(place: str) -> None:
     """The error has an example."""
     with pytest.raises(InputError, match="write a URL"):
-        source_of(place, cast("Cluster", FakeKubelets([])))
+        make_query(place, cast("Cluster", FakeKubelets([])))
 
 
 @pytest.mark.parametrize(
@@ -357,7 +359,7 @@ def test_checks_prometheus_in_the_preflight(answer_body: Any, state: str, expect
 def test_reads_resources_without_readings(tmp_path: Path) -> None:
     """A load that ended before the first reading leaves a valid file."""
     assert len(trace(tmp_path, {}).at_ns) == 0
-    assert process_use(trace(tmp_path, {}), [], 0) == ()
+    assert measure_processes(trace(tmp_path, {}), [], 0) == ()
 
 
 @pytest.mark.parametrize(
@@ -366,7 +368,7 @@ def test_reads_resources_without_readings(tmp_path: Path) -> None:
 def test_refuses_invalid_prometheus_url_without_its_password(place: str) -> None:
     """Also with a password where no URL has one."""
     with pytest.raises(InputError, match="write a URL") as caught:
-        check_place(place)
+        check_address(place)
     assert "hidden" not in str(caught.value)
 
 

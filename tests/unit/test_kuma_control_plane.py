@@ -19,17 +19,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from bench.application.model import MESH, read_application
 from bench.envoy import admin as proxies
 from bench.errors import DeployError, InputError, MeshbenchError, RefusedError
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.files.yaml_source import read_documents
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.meshes.kuma import control_plane as kuma
 from bench.meshes.kuma import install as kuma_install
-from bench.meshes.kuma.kuma_cp import certificates, selected, told_unsynced, unready
+from bench.meshes.kuma.kuma_cp import explain_unready, format_unsynced, read_certificates, select_stats
 from bench.meshes.protocols import InstallOptions
 from bench.targets.cluster.checks import read_meshed
 from tests.golden import GOLDEN, MISSING
 
-MANIFESTS = shipped("manifests") / "kuma"
+MANIFESTS = find_shipped("manifests") / "kuma"
 OURS = {"app.kubernetes.io/managed-by": "meshbench", "meshbench.dev/run-id": "one"}
 
 
@@ -141,7 +141,7 @@ def test_existing_mesh_objects_stay_unchanged(form: str) -> None:
 
 def test_identities_name_the_runs_own_mesh() -> None:
     """The proofs expect the names that certificates will have, and policies allow the same ones."""
-    application = replace(read_application(shipped("manifests") / "bookinfo", "v3", namespace="n"), mesh="n")
+    application = replace(read_application(find_shipped("manifests") / "bookinfo", "v3", namespace="n"), mesh="n")
     (folder,) = [MANIFESTS / "policies"]
     expected = read_meshed("kuma", [folder], application).ids["reviews"]
     assert expected == "spiffe://n.default.mesh.local/ns/n/sa/bookinfo-reviews"
@@ -183,24 +183,24 @@ def service(name: str, tls: str, *, pods: int = 1) -> Object:
 )
 def test_sidecar_is_synced_after_all_acknowledgements(found: list[Object], message: str) -> None:
     """Not connected, not sent, not acknowledged and rejected have messages of their own."""
-    assert told_unsynced(found, (), ["one"], identified=False) == message
+    assert format_unsynced(found, (), ["one"], identified=False) == message
 
 
 def test_sidecar_without_certificate_is_unsynced() -> None:
     """A certificate comes after the first configuration; without mutual TLS there is none to wait for."""
-    assert told_unsynced([insight("one")], (), ["one"], identified=True) == "one has no certificate"
-    assert told_unsynced([insight("one", certificate=True)], (), ["one"], identified=True) == ""
+    assert format_unsynced([insight("one")], (), ["one"], identified=True) == "one has no certificate"
+    assert format_unsynced([insight("one", certificate=True)], (), ["one"], identified=True) == ""
 
 
 def test_service_called_in_plaintext_is_unsynced() -> None:
     """Callers begin with mutual TLS when every pod of a Service can; a Service without pods has no callers."""
     services = [service("a", "Ready"), service("b", "NotReady"), service("c", "NotReady", pods=0)]
-    assert told_unsynced((), services, (), identified=True) == "b is called in plaintext"
+    assert format_unsynced((), services, (), identified=True) == "b is called in plaintext"
 
 
 def test_reports_every_unsynced_sidecar() -> None:
     """One line names all of them."""
-    message = told_unsynced([insight("one", ended=True)], (), ["one", "two"], identified=False)
+    message = format_unsynced([insight("one", ended=True)], (), ["one", "two"], identified=False)
     assert message == "one is not connected to the control plane; two is not connected to the control plane"
 
 
@@ -218,7 +218,7 @@ def test_reports_every_unsynced_sidecar() -> None:
 def test_identity_is_accepted_when_it_can_issue(conditions: Sequence[tuple[str, str, str]], expected: str) -> None:
     """The reason is the failed condition's, not that of the summary."""
     rows = [{"type": kind, "status": status, "message": message} for kind, status, message in conditions]
-    assert unready({"status": {"conditions": rows}}) == expected
+    assert explain_unready({"status": {"conditions": rows}}) == expected
 
 
 def test_selects_statistics_like_envoy() -> None:
@@ -229,9 +229,9 @@ def test_selects_statistics_like_envoy() -> None:
         "cluster.a.upstream_rq_retry",
     ]
     stats = {"stats": [*({"name": name, "value": 1} for name in names), {"histograms": {}}]}
-    assert [one["name"] for one in selected(stats, "ssl")["stats"]] == [names[0]]
-    assert [one["name"] for one in selected(stats, "upstream_rq_retry$")["stats"]] == [names[2]]
-    assert [one["name"] for one in selected(stats, "")["stats"]] == [names[0], names[2]]
+    assert [one["name"] for one in select_stats(stats, "ssl")["stats"]] == [names[0]]
+    assert [one["name"] for one in select_stats(stats, "upstream_rq_retry$")["stats"]] == [names[2]]
+    assert [one["name"] for one in select_stats(stats, "")["stats"]] == [names[0], names[2]]
 
 
 def pem(*uris: str) -> str:
@@ -255,7 +255,7 @@ def dump(*chains: str) -> Object:
 
 def test_reads_sidecar_identities_from_configuration() -> None:
     """The format is that of Envoy; tags that the older form writes next to the SPIFFE id are no ids."""
-    rows = certificates(dump(pem("spiffe://default/a", "kuma://app/a"), pem()))
+    rows = read_certificates(dump(pem("spiffe://default/a", "kuma://app/a"), pem()))
     assert proxies.identities(rows) == ("spiffe://default/a",)
 
 

@@ -6,18 +6,18 @@ from typing import Any
 import pytest
 
 from bench.application.model import Application
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.meshes import MESHES
 from bench.meshes.kuma.policies import Policies
 from tests.golden import (
     GOLDEN,
     MISSING,
-    built_kuma,
     covers,
-    differences,
-    known_differences,
-    recorded_kuma,
-    unexplained,
+    find_differences,
+    find_unexplained,
+    normalise_built_kuma,
+    normalise_recorded_kuma,
+    read_known_differences,
 )
 from tests.sidecars import PAGE, SIDECARS, application_of, application_with, bootstrap_of, workload_of
 
@@ -30,7 +30,7 @@ CONFIGURATIONS: Mapping[str, tuple[str, ...]] = {
     "kuma/kuma-policies-legacy": ("kuma/policies-legacy",),
     ROUTED: ("kuma/mtls", "kuma/deployment-strategy"),
 }
-KNOWN = known_differences(PAGE, "Kuma")
+KNOWN = read_known_differences(PAGE, "Kuma")
 _OF_VERSIONS = ("reviews", "(again)", "inbound:*/route_config/name", "service-name", "kuma.io/service")
 
 
@@ -44,7 +44,7 @@ needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=MISSING)
 
 def policies_of(configuration: str, application: Application) -> Policies:
     """The shipped manifests of a configuration."""
-    folders = [shipped("manifests") / folder for folder in CONFIGURATIONS[configuration]]
+    folders = [find_shipped("manifests") / folder for folder in CONFIGURATIONS[configuration]]
     policies: Policies = KUMA.read_policies(folders, application)
     return policies
 
@@ -57,7 +57,11 @@ def ours(sidecar: str, configuration: str) -> dict[str, Any]:
 
 def found_in(configuration: str, sidecar: str) -> list[str]:
     """Where a local sidecar differs."""
-    return list(differences(recorded_kuma(configuration, sidecar), built_kuma(ours(sidecar, configuration))))
+    return list(
+        find_differences(
+            normalise_recorded_kuma(configuration, sidecar), normalise_built_kuma(ours(sidecar, configuration))
+        )
+    )
 
 
 @needs_golden
@@ -65,7 +69,7 @@ def found_in(configuration: str, sidecar: str) -> list[str]:
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
 def test_every_difference_from_kuma_cp_is_documented(configuration: str, sidecar: str) -> None:
     """A local sidecar differs from one that kuma-cp configured only where docs/local-target.md says so."""
-    assert unexplained(found_in(configuration, sidecar), known_in(configuration)) == []
+    assert find_unexplained(found_in(configuration, sidecar), known_in(configuration)) == []
 
 
 @needs_golden
@@ -77,8 +81,8 @@ def test_every_documented_difference_exists() -> None:
 
 def changed(configuration: str, bootstrap: dict[str, Any]) -> set[str]:
     """What the comparison says of a changed configuration of details: the last parts of the paths."""
-    found = differences(recorded_kuma(configuration, "details-v1"), built_kuma(bootstrap))
-    return {path.rpartition("/")[2] for path in unexplained(list(found), KNOWN)}
+    found = find_differences(normalise_recorded_kuma(configuration, "details-v1"), normalise_built_kuma(bootstrap))
+    return {path.rpartition("/")[2] for path in find_unexplained(list(found), KNOWN)}
 
 
 @needs_golden

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import InputError
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.meshes import MESHES
 from bench.meshes.kuma.envoy.rbac import http_rbac_filters, network_rbac_filters
 from bench.meshes.kuma.manifests import MeshTrafficPermission
-from bench.meshes.kuma.policies import Policies, decision
-from bench.meshes.kuma.probes import names_of
+from bench.meshes.kuma.policies import Policies, decide_request
+from bench.meshes.kuma.probes import certificate_names
 from bench.meshes.protocols import Probe
 from tests.sidecars import application_with
 
@@ -74,14 +74,14 @@ def list_problems(folder: Path, *texts: str) -> list[str]:
 
 
 def shipped_policies(folder: str) -> Policies:
-    policies: Policies = KUMA.read_policies([shipped("manifests") / folder], BOOKINFO)
+    policies: Policies = KUMA.read_policies([find_shipped("manifests") / folder], BOOKINFO)
     return policies
 
 
 def decide(policies: Policies, workload: str, account: str | None) -> str:
     """The decision about a call with the certificate of a service account, or in plaintext."""
-    names = () if account is None else names_of(policies, BOOKINFO, account)
-    return decision(policies, BOOKINFO.workload(workload), names)
+    names = () if account is None else certificate_names(policies, BOOKINFO, account)
+    return decide_request(policies, BOOKINFO.workload(workload), names)
 
 
 # --- the shipped manifests -----------------------------------------------------------------------------------

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from bench.errors import StoreError
-from bench.load.generator import LoadOrder, LoadOutcome, Progress, RunningLoad
+from bench.load.generator import LoadOutcome, LoadSpec, Progress, RunningLoad
 from bench.results.samples import RAW_ROW
-from bench.system.cancellation import Watch
+from bench.system.cancellation import CancelToken
 
 S = 1_000_000_000
 
@@ -64,9 +64,9 @@ def led(folder: Path, *, bad: range, warmup_s: float) -> LoadOutcome:
 
 def led_by(generator: FakeGenerator, folder: Path, *, warmup_s: float = 5) -> LoadOutcome:
     order: dict[str, Any] = {"address": "", "virtual_host": "", "locustfile": folder, "reviews": "v3", "seed": 1}
-    load = LoadOrder(users=1, think_time_s=0.1, rate_per_s=None, warmup_s=warmup_s, duration_s=60, **order)
+    load = LoadSpec(users=1, think_time_s=0.1, rate_per_s=None, warmup_s=warmup_s, duration_s=60, **order)
     return RunningLoad.on(generator, load, folder, wall_s=0).run(
-        watch=Watch(), show=lambda _: None, kept=lambda _: None
+        watch=CancelToken(), show=lambda _: None, kept=lambda _: None
     )
 
 
@@ -143,10 +143,10 @@ class OddGenerator(FakeGenerator):
 def test_invalid_rows_are_one_error_and_others_stay(tmp_path: Path) -> None:
     """On this machine the folder is unreadable; the valid samples are stored before."""
     order: dict[str, Any] = {"address": "", "virtual_host": "", "locustfile": tmp_path, "reviews": "v3", "seed": 1}
-    asked = LoadOrder(users=1, think_time_s=0.1, rate_per_s=None, warmup_s=0, duration_s=20, **order)
+    asked = LoadSpec(users=1, think_time_s=0.1, rate_per_s=None, warmup_s=0, duration_s=20, **order)
     load, kept = RunningLoad.on(OddGenerator(tmp_path, bad=range(0)), asked, tmp_path, wall_s=0), list[LoadOutcome]()
     with pytest.raises(StoreError, match=r"are invalid: samples\.bin: 1 of \d+ rows") as caught:
-        load.run(watch=Watch(), show=lambda _: None, kept=kept.append)
+        load.run(watch=CancelToken(), show=lambda _: None, kept=kept.append)
     assert caught.value.exit_code == 9
     assert len(kept[0].samples) > 100
     assert (tmp_path / "samples.parquet").exists()
@@ -165,10 +165,10 @@ class VariedGenerator(FakeGenerator):
 def test_live_p95_is_the_nearest_rank(tmp_path: Path) -> None:
     """The printed P95 and the report's are both a measured latency, without interpolation."""
     order: dict[str, Any] = {"address": "", "virtual_host": "", "locustfile": tmp_path, "reviews": "v3", "seed": 1}
-    asked = LoadOrder(users=1, think_time_s=0.1, rate_per_s=None, warmup_s=0, duration_s=20, **order)
+    asked = LoadSpec(users=1, think_time_s=0.1, rate_per_s=None, warmup_s=0, duration_s=20, **order)
     shown: list[Progress] = []
     load = RunningLoad.on(VariedGenerator(tmp_path), asked, tmp_path, wall_s=0)
-    load.run(watch=Watch(), show=shown.append, kept=lambda _: None)
+    load.run(watch=CancelToken(), show=shown.append, kept=lambda _: None)
     found = [progress.p95_ms for progress in shown if progress.p95_ms is not None]
     assert len(found) > 5
     assert all(value.is_integer() for value in found)

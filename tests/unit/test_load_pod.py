@@ -12,27 +12,27 @@ from hypothesis import strategies as st
 
 from bench.application.bookinfo import pages
 from bench.errors import BadAnswerError, ClusterError
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.k8s.client import Object
-from bench.k8s.connection import Answer, KindInfo, failure
+from bench.k8s.connection import Answer, KindInfo, make_error
 from bench.k8s.retry import Outage
 from bench.k8s.timing import PATIENCE_S
 from bench.load import recorder_path
-from bench.load.generator import LoadOrder
+from bench.load.generator import LoadSpec
 from bench.targets.cluster.load.clock import Reading, offset_of, parse_clocks
 from bench.targets.cluster.load.placement import place_load
-from bench.targets.cluster.load.pod import default_image, load_objects, load_trouble, missing, uid_for
-from bench.targets.cluster.load.transfer import parse_checksums, parse_parts, room_for
+from bench.targets.cluster.load.pod import default_image, find_load_problem, find_missing, load_objects, uid_for
+from bench.targets.cluster.load.transfer import bytes_allowed, parse_checksums, parse_parts
 
 GONE = ClusterError("reading: no answer", status=0)
 
 
 @pytest.fixture
-def order() -> LoadOrder:
-    return LoadOrder(
+def order() -> LoadSpec:
+    return LoadSpec(
         address="productpage:9080",
         virtual_host="productpage:9080",
-        locustfile=shipped("locustfiles") / "bookinfo.py",
+        locustfile=find_shipped("locustfiles") / "bookinfo.py",
         reviews="v3",
         users=20,
         think_time_s=0.1,
@@ -43,7 +43,7 @@ def order() -> LoadOrder:
     )
 
 
-def pod_of(order: LoadOrder, **settings: Any) -> Object:
+def pod_of(order: LoadSpec, **settings: Any) -> Object:
     return load_objects(order, namespace="here", **settings)[-1]
 
 
@@ -56,9 +56,9 @@ def words_after(pod: Object, option: str) -> str:
     return args[args.index(option) + 1]
 
 
-def test_pod_meets_restricted_security(order: LoadOrder) -> None:
+def test_pod_meets_restricted_security(order: LoadSpec) -> None:
     """It runs as an unprivileged user, without a token and without a CPU limit, also with the manifest alone."""
-    for pod in (pod_of(order), yaml.safe_load((shipped("manifests") / "load" / "pod.yaml").read_text("utf-8"))):
+    for pod in (pod_of(order), yaml.safe_load((find_shipped("manifests") / "load" / "pod.yaml").read_text("utf-8"))):
         spec = pod["spec"]
         assert spec["automountServiceAccountToken"] is False
         assert spec["enableServiceLinks"] is False
@@ -75,11 +75,11 @@ def test_pod_meets_restricted_security(order: LoadOrder) -> None:
 
 def test_manifest_sets_no_user() -> None:
     """OpenShift gives each namespace its own range of users."""
-    text = (shipped("manifests") / "load" / "pod.yaml").read_text("utf-8")
+    text = (find_shipped("manifests") / "load" / "pod.yaml").read_text("utf-8")
     assert "runAsUser" not in text
 
 
-def test_user_is_a_number_except_on_openshift(order: LoadOrder) -> None:
+def test_user_is_a_number_except_on_openshift(order: LoadSpec) -> None:
     """Kubernetes does not accept a name as proof of not being root; OpenShift refuses a number outside of its range."""
     plain = KindInfo("v1", "Pod", "pods", True, frozenset())
     constraints = KindInfo(
@@ -90,7 +90,7 @@ def test_user_is_a_number_except_on_openshift(order: LoadOrder) -> None:
         assert {one["securityContext"].get("runAsUser") for one in containers} == expected
 
 
-def test_pod_has_the_local_files(order: LoadOrder) -> None:
+def test_pod_has_the_local_files(order: LoadSpec) -> None:
     """Locustfile, recorder and the modules that they import are the files of this package, byte for byte."""
     account, code, pod = load_objects(order, namespace="here")
     assert [one["kind"] for one in (account, code, pod)] == ["ServiceAccount", "ConfigMap", "Pod"]
@@ -111,7 +111,7 @@ def test_pod_has_the_local_files(order: LoadOrder) -> None:
     }
 
 
-def test_other_code_has_another_name(order: LoadOrder, tmp_path: Path) -> None:
+def test_other_code_has_another_name(order: LoadSpec, tmp_path: Path) -> None:
     """A kubelet that caches an immutable ConfigMap cannot give a new pod the code of an earlier one."""
     (tmp_path / "other.py").write_text("other", "utf-8")
     names = {
@@ -121,7 +121,7 @@ def test_other_code_has_another_name(order: LoadOrder, tmp_path: Path) -> None:
     assert len(names) == 2
 
 
-def test_locust_has_the_local_options(order: LoadOrder) -> None:
+def test_locust_has_the_local_options(order: LoadSpec) -> None:
     """The options are those of the load specification, with the paths of the pod."""
     pod = pod_of(order)
     expected = order.argv(
@@ -132,7 +132,7 @@ def test_locust_has_the_local_options(order: LoadOrder) -> None:
     assert mounts == {"/load", "/meshbench"}
 
 
-def test_replaces_image_of_both_containers(order: LoadOrder) -> None:
+def test_replaces_image_of_both_containers(order: LoadSpec) -> None:
     """Without an own image both have the released Locust of the local version."""
     images = {one["image"] for one in pod_of(order, image="mirror/locust:1")["spec"]["containers"]}
     assert images == {"mirror/locust:1"}
@@ -140,7 +140,7 @@ def test_replaces_image_of_both_containers(order: LoadOrder) -> None:
     assert default_image() == "docker.io/locustio/locust:2.47.0"
 
 
-def test_workers_have_own_requests_and_a_private_master(order: LoadOrder) -> None:
+def test_workers_have_own_requests_and_a_private_master(order: LoadSpec) -> None:
     """Three workers request three times the CPU of one Locust, and their master listens only inside the pod."""
     one, three = pod_of(order), pod_of(replace(order, workers=3))
     assert words_after(three, "--processes") == "3"
@@ -152,7 +152,7 @@ def test_workers_have_own_requests_and_a_private_master(order: LoadOrder) -> Non
     }  # fmt: skip
 
 
-def test_page_listens_on_the_pods_loopback(order: LoadOrder) -> None:
+def test_page_listens_on_the_pods_loopback(order: LoadSpec) -> None:
     """Locust's page can send load to any address, so that only a forwarded port reaches it."""
     pod = pod_of(order, ui=True)
     args = locust_of(pod)["args"]
@@ -270,8 +270,8 @@ def test_distinguishes_retryable_from_permanent(status: int, passing: bool) -> N
 def test_unknown_field_is_permanent() -> None:
     """The API server returns 500, but it is neither retried nor taken for an outage."""
     body = b'{"message": "failed to create typed patch object (x; y): .spec.nonsense: field not declared in schema"}'
-    assert not failure("applying x", "https://there", Answer(500, body)).is_retryable
-    assert failure("applying x", "https://there", Answer(500, b"etcd is away")).is_retryable
+    assert not make_error("applying x", "https://there", Answer(500, body)).is_retryable
+    assert make_error("applying x", "https://there", Answer(500, b"etcd is away")).is_retryable
 
 
 def test_clock_offset_satisfies_all_answers() -> None:
@@ -330,14 +330,14 @@ OOM = {"exitCode": 137, "reason": "OOMKilled"}
 )
 def test_reports_problem_of_load_pod(pod: Object | None, trouble: str) -> None:
     """Whatever ends the pod is reported with its reason."""
-    assert load_trouble(pod) == trouble
+    assert find_load_problem(pod) == trouble
 
 
 def test_reports_replaced_pod() -> None:
     """The successor of a pod counts as restarted."""
     there = [{"metadata": {"name": "details-new"}}, {"metadata": {"name": "locust"}}]
-    assert missing({"details-new", "locust"}, there) == ""
-    assert missing({"details-old", "locust"}, there) == "deleted meanwhile: Pod details-old"
+    assert find_missing({"details-new", "locust"}, there) == ""
+    assert find_missing({"details-old", "locust"}, there) == "deleted meanwhile: Pod details-old"
 
 
 ASKED = {"started.json": 100, "samples.bin": 1000, "names.txt": 100}
@@ -434,6 +434,6 @@ def test_invalid_clocks_are_one_error(output: bytes) -> None:
 
 def test_small_files_have_own_limits() -> None:
     """Names and accounts are read as a whole, so that they may not grow like rows."""
-    assert room_for("samples-1.bin", 1 << 30) == 8 << 20
-    assert room_for("names.txt", 0) == 4 << 20
-    assert room_for("generator.json", 5 << 20) == 0
+    assert bytes_allowed("samples-1.bin", 1 << 30) == 8 << 20
+    assert bytes_allowed("names.txt", 0) == 4 << 20
+    assert bytes_allowed("generator.json", 5 << 20) == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import LockedError
-from bench.system.lock import PATH_VARIABLE, forget_holder, lock_path, machine_lock, read_holder
+from bench.system.lock import PATH_VARIABLE, find_lock_file, forget_holder, hold_host_lock, read_holder
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def _die(path: Path, run: Path) -> None:
 def test_free_host_has_no_holder() -> None:
     """Before the first run, and after one that ended."""
     assert read_holder() == (None, False)
-    with machine_lock(Path("results/one"), "one"):
+    with hold_host_lock(Path("results/one"), "one"):
         pass
     assert read_holder() == (None, False)
 
@@ -34,7 +34,7 @@ def test_free_host_has_no_holder() -> None:
 def test_holder_has_its_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A relative results folder is found from every other folder, too."""
     monkeypatch.chdir(tmp_path)
-    with machine_lock(Path("results/one"), "one"):
+    with hold_host_lock(Path("results/one"), "one"):
         holder, alive = read_holder()
     assert alive
     assert holder is not None
@@ -44,7 +44,7 @@ def test_holder_has_its_absolute_path(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_refuses_second_run(tmp_path: Path) -> None:
     """The error names the holder."""
     refusal = pytest.raises(LockedError, match=f"in use by {tmp_path}/one .process ")
-    with machine_lock(tmp_path / "one", "one"), refusal, machine_lock(tmp_path / "two", "two"):
+    with hold_host_lock(tmp_path / "one", "one"), refusal, hold_host_lock(tmp_path / "two", "two"):
         pytest.fail("two runs at once")
 
 
@@ -52,7 +52,7 @@ def test_refuses_until_killed_run_is_cleaned_up(path: Path, tmp_path: Path) -> N
     """The error names the dead run and the cleanup command; the lock is not taken over."""
     _die(path, tmp_path / "dead")
     refusal = pytest.raises(LockedError, match=r"dead .* was killed .*'meshbench cleanup'.*--resume")
-    with refusal, machine_lock(tmp_path / "two", "two"):
+    with refusal, hold_host_lock(tmp_path / "two", "two"):
         pytest.fail("took over")
 
 
@@ -61,7 +61,7 @@ def test_forgetting_killed_run_frees_the_lock(path: Path, tmp_path: Path) -> Non
     _die(path, tmp_path / "dead")
     forget_holder("dead")
     forget_holder("dead")
-    with machine_lock(tmp_path / "two", "two"):
+    with hold_host_lock(tmp_path / "two", "two"):
         pass
 
 
@@ -71,7 +71,7 @@ def test_forgetting_spares_other_and_running_runs(path: Path, tmp_path: Path) ->
     forget_holder("other")
     assert read_holder()[0] is not None
     path.write_text("", "utf-8")
-    with machine_lock(tmp_path / "alive", "alive"):
+    with hold_host_lock(tmp_path / "alive", "alive"):
         forget_holder("alive")
         assert read_holder()[1]
         assert read_holder()[0] is not None
@@ -79,7 +79,7 @@ def test_forgetting_spares_other_and_running_runs(path: Path, tmp_path: Path) ->
 
 def test_failed_run_releases_the_lock(tmp_path: Path) -> None:
     """Whatever the run's exception."""
-    with pytest.raises(ValueError, match="failed"), machine_lock(tmp_path / "one", "one"):
+    with pytest.raises(ValueError, match="failed"), hold_host_lock(tmp_path / "one", "one"):
         raise ValueError("failed")
     assert read_holder() == (None, False)
 
@@ -88,7 +88,7 @@ def test_failed_run_releases_the_lock(tmp_path: Path) -> None:
 def test_reports_unreadable_lock_file(path: Path, content: str) -> None:
     """It is never taken for free."""
     path.write_text(content, "utf-8")
-    with pytest.raises(LockedError, match="does not name a run"), machine_lock(Path("one"), "one"):
+    with pytest.raises(LockedError, match="does not name a run"), hold_host_lock(Path("one"), "one"):
         pytest.fail("took it")
 
 
@@ -96,7 +96,7 @@ def test_does_not_follow_a_link(path: Path, tmp_path: Path) -> None:
     """Another user's link could lead to another user's file."""
     (tmp_path / "precious").write_text("precious", "utf-8")
     path.symlink_to(tmp_path / "precious")
-    with pytest.raises(LockedError, match="cannot be opened"), machine_lock(Path("one"), "one"):
+    with pytest.raises(LockedError, match="cannot be opened"), hold_host_lock(Path("one"), "one"):
         pytest.fail("followed it")
     assert (tmp_path / "precious").read_text("utf-8") == "precious"
 
@@ -104,6 +104,6 @@ def test_does_not_follow_a_link(path: Path, tmp_path: Path) -> None:
 def test_lock_does_not_depend_on_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the variable for tests selects another file."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    assert lock_path() == tmp_path / "machine.lock"
+    assert find_lock_file() == tmp_path / "machine.lock"
     monkeypatch.delenv(PATH_VARIABLE)
-    assert lock_path() == Path(f"/tmp/meshbench-{os.getuid()}.lock")  # noqa: S108  # looked at, not opened
+    assert find_lock_file() == Path(f"/tmp/meshbench-{os.getuid()}.lock")  # noqa: S108  # looked at, not opened

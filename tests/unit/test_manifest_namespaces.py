@@ -9,12 +9,12 @@ import yaml
 
 from bench.application.model import read_application
 from bench.errors import InputError
-from bench.files.folders import manifest_files, shipped
+from bench.files.folders import find_shipped, list_manifest_files
 from bench.files.yaml_source import read_documents
 from bench.meshes import MESHES
 from bench.meshes.control_planes import CONTROL_PLANES
 
-MANIFESTS = shipped("manifests")
+MANIFESTS = find_shipped("manifests")
 BOOKINFO = read_application(MANIFESTS / "bookinfo", "v3")
 ROOTS = {"istio": "istio-system", "kuma": "kuma-system"}
 POLICIES = ("PeerAuthentication", "AuthorizationPolicy", "MeshIdentity", "MeshTrafficPermission")
@@ -24,7 +24,7 @@ def shipped_objects() -> Iterator[Any]:
     """Every object of every shipped folder of policies and gateways, with its mesh."""
     for mesh in ROOTS:
         for folder in sorted(path for path in (MANIFESTS / mesh).iterdir() if path.is_dir()):
-            for file in manifest_files(folder):
+            for file in list_manifest_files(folder):
                 for number, document in enumerate(read_documents(file)):
                     name = f"{mesh}/{folder.name}/{document.value['kind']}-{document.value['metadata']['name']}"
                     yield pytest.param(mesh, folder, (file.name, number), id=name)
@@ -33,7 +33,7 @@ def shipped_objects() -> Iterator[Any]:
 def moved(folder: Path, copy: Path, place: tuple[str, int], namespace: str | None) -> str:
     """A copy of the manifests in which one object has this namespace, and the kind of the object."""
     kind = ""
-    for file in manifest_files(folder):
+    for file in list_manifest_files(folder):
         documents = [document.value for document in read_documents(file)]
         if file.name == place[0]:
             documents[place[1]]["metadata"]["namespace"] = namespace
@@ -83,6 +83,6 @@ def test_application_namespace_becomes_the_runs(
     """Also if the manifest names none."""
     moved(folder, tmp_path, place, namespace)
     assert problems(mesh, tmp_path) == problems(mesh, folder)
-    written = [one.value for file in manifest_files(tmp_path) for one in read_documents(file)]
+    written = [one.value for file in list_manifest_files(tmp_path) for one in read_documents(file)]
     placed = CONTROL_PLANES[mesh].mesh_objects(written, "bookinfo-7f3a", "")
     assert {thing["metadata"]["namespace"] for thing in placed} <= {"bookinfo-7f3a", ROOTS[mesh]}

@@ -9,8 +9,8 @@ import pytest
 from bench.k8s.client import Object
 from bench.targets.cluster import deployment
 from bench.targets.cluster.deployment import ClusterDeployment, Site
-from bench.targets.cluster.interference import ailed_since, conditions_of
-from tests.fake_cluster import FakeCluster, thing
+from bench.targets.cluster.interference import find_node_problems, snapshot_conditions
+from tests.fake_cluster import FakeCluster, make_object
 
 BEFORE, LATER = "2026-11-23T03:15:00Z", "2026-11-23T04:15:00Z"
 WELL = {"Ready": "True", "MemoryPressure": "False", "DiskPressure": "False", "PIDPressure": "False"}
@@ -27,11 +27,11 @@ def node(name: str = "one", *, changed: tuple[str, ...] = (), **statuses: str) -
         }
         for kind, status in {**WELL, **statuses}.items()
     ]
-    return thing("v1", "Node", name, status={"conditions": conditions})
+    return make_object("v1", "Node", name, status={"conditions": conditions})
 
 
 def find_conditions(after: Object, *, before: Object | None = None) -> tuple[str, ...]:
-    return ailed_since(conditions_of([before or node()], {"one"}), [after])
+    return find_node_problems(snapshot_conditions([before or node()], {"one"}), [after])
 
 
 def test_ignores_healthy_node() -> None:
@@ -65,11 +65,13 @@ def test_silent_kubelet_had_no_pressure() -> None:
 def test_ignores_nodes_of_other_pods() -> None:
     """Only nodes with pods of the application or the load count."""
     before = [node(), node("two")]
-    assert ailed_since(conditions_of(before, {"one"}), [node(), node("two", Ready="False")]) == ()
+    assert find_node_problems(snapshot_conditions(before, {"one"}), [node(), node("two", Ready="False")]) == ()
 
 
 def pod(name: str, at: str, component: str) -> Object:
-    made = thing("v1", "Pod", name, namespace="here", run="r", component=component, spec={"nodeName": at}, status={})
+    made = make_object(
+        "v1", "Pod", name, namespace="here", run="r", component=component, spec={"nodeName": at}, status={}
+    )
     return {**made, "spec": {"nodeName": at, "containers": []}}
 
 

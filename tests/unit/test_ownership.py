@@ -8,10 +8,10 @@ import pytest
 
 from bench.errors import RefusedError
 from bench.k8s.client import Object, Ref
-from bench.k8s.ownership import Owner, labelled, run_of, selector
-from bench.system.cancellation import Watch
+from bench.k8s.ownership import Owner, add_run_labels, run_of, run_selector
+from bench.system.cancellation import CancelToken
 from bench.system.journal import Journal, read_journal
-from tests.fake_cluster import FakeCluster, thing
+from tests.fake_cluster import FakeCluster, make_object
 
 RUN, OTHER = "20261123T031500Z-mine-7f3a", "20261123T041500Z-theirs-0b1c"
 NOW = datetime(2026, 11, 23, 3, 15, tzinfo=UTC)
@@ -37,7 +37,7 @@ def fake() -> FakeCluster:
 def owner(fake: FakeCluster, tmp_path: Path) -> Iterator[Owner]:
     """The owner of a run's objects."""
     journal = Journal(tmp_path / "journal.jsonl")
-    yield Owner(fake.cluster, RUN, journal, Watch())
+    yield Owner(fake.cluster, RUN, journal, CancelToken())
     journal.close()
 
 
@@ -45,7 +45,7 @@ def test_adds_labels_and_annotations_of_the_run() -> None:
     """The object's own labels and annotations stay; the manifest itself is not changed."""
     plain = _plain()
     plain["metadata"] |= {"labels": {"app": "details"}, "annotations": None}
-    metadata = labelled(plain, "application", run_id=RUN, now=NOW)["metadata"]
+    metadata = add_run_labels(plain, "application", run_id=RUN, now=NOW)["metadata"]
     assert metadata["labels"] == {"app": "details", **LABELS}
     assert metadata["annotations"] == {"meshbench.dev/created-at": "2026-11-23T03:15:00+00:00"}
     assert plain["metadata"]["labels"] == {"app": "details"}
@@ -63,7 +63,7 @@ def test_labels_pods_of_a_workload(kind: str) -> None:
             "template": {"metadata": {"labels": {"app": "details"}}},
         },
     }
-    spec = labelled(workload, "application", run_id=RUN, now=NOW)["spec"]
+    spec = add_run_labels(workload, "application", run_id=RUN, now=NOW)["spec"]
     assert spec["template"]["metadata"]["labels"] == {"app": "details", **LABELS}
     assert spec["selector"] == {"matchLabels": {"app": "details"}}
 
@@ -77,7 +77,7 @@ def test_labels_pods_of_a_cron_job() -> None:
         "metadata": {"name": "x"},
         "spec": {"jobTemplate": {"spec": job}},
     }
-    template = labelled(cron, "application", run_id=RUN, now=NOW)["spec"]["jobTemplate"]
+    template = add_run_labels(cron, "application", run_id=RUN, now=NOW)["spec"]["jobTemplate"]
     assert template["metadata"]["labels"] == LABELS
     assert template["spec"]["template"]["metadata"]["labels"] == LABELS
 
@@ -90,7 +90,7 @@ def test_does_not_change_other_templates() -> None:
         "metadata": {"name": "x"},
         "spec": {"template": {"a": 1}},
     }
-    assert labelled(policy, "policy", run_id=RUN, now=NOW)["spec"] == {"template": {"a": 1}}
+    assert add_run_labels(policy, "policy", run_id=RUN, now=NOW)["spec"] == {"template": {"a": 1}}
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_updates_own_object(fake: FakeCluster, owner: Owner) -> None:
 
 def test_refuses_foreign_object(fake: FakeCluster, owner: Owner) -> None:
     """It is neither adopted nor removed, and the journal has no line that could make a cleanup remove it."""
-    theirs = thing("v1", "ConfigMap", "settings", namespace="app")
+    theirs = make_object("v1", "ConfigMap", "settings", namespace="app")
     fake.add([theirs])
     with pytest.raises(RefusedError, match=r"ConfigMap app/settings exists and was not made by meshbench"):
         owner.apply(_plain(), "application")
@@ -152,16 +152,16 @@ def test_refuses_foreign_object(fake: FakeCluster, owner: Owner) -> None:
 
 def test_refuses_object_of_another_run(fake: FakeCluster, owner: Owner) -> None:
     """The error has the command that cleans up that run."""
-    fake.add([thing("v1", "ConfigMap", "settings", namespace="app", run=OTHER)])
+    fake.add([make_object("v1", "ConfigMap", "settings", namespace="app", run=OTHER)])
     with pytest.raises(RefusedError, match=f"first run: meshbench cleanup --context fake --run-id {OTHER}$"):
         owner.apply(_plain(), "application")
 
 
 def test_waits_for_own_terminating_namespace(fake: FakeCluster, owner: Owner) -> None:
     """The namespace of the next trial may have the name of the last one's."""
-    going = thing("v1", "Namespace", "app", run=RUN)
+    going = make_object("v1", "Namespace", "app", run=RUN)
     going["metadata"]["deletionTimestamp"] = "2026-11-23T03:15:00Z"
-    fake.add([going, thing("v1", "Pod", "slow", namespace="app", run=RUN)])
+    fake.add([going, make_object("v1", "Pod", "slow", namespace="app", run=RUN)])
     owner.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "app"}}, "namespace")
     assert list(fake.things) == [Ref("v1", "Namespace", "app")]
     assert "deletionTimestamp" not in fake.things[Ref("v1", "Namespace", "app")]["metadata"]
@@ -169,8 +169,8 @@ def test_waits_for_own_terminating_namespace(fake: FakeCluster, owner: Owner) ->
 
 def test_deletes_only_own_objects(fake: FakeCluster, owner: Owner) -> None:
     """Another run's, unlabelled and missing objects are left alone, without a line in the journal."""
-    others = [thing("v1", "ConfigMap", name, run=run) for name, run in (("theirs", OTHER), ("nobodys", ""))]
-    fake.add([*others, thing("v1", "ConfigMap", "ours", run=RUN)])
+    others = [make_object("v1", "ConfigMap", name, run=run) for name, run in (("theirs", OTHER), ("nobodys", ""))]
+    fake.add([*others, make_object("v1", "ConfigMap", "ours", run=RUN)])
     for name in ("theirs", "nobodys", "ours", "gone"):
         owner.remove(Ref("v1", "ConfigMap", name), grace_s=1)
     assert {ref.name for ref in fake.things} == {"theirs", "nobodys"}
@@ -180,4 +180,4 @@ def test_deletes_only_own_objects(fake: FakeCluster, owner: Owner) -> None:
 
 def test_selects_objects_by_both_labels(owner: Owner) -> None:
     """The selector has the syntax of the API server."""
-    assert owner.mine() == selector(RUN) == f"app.kubernetes.io/managed-by=meshbench,meshbench.dev/run-id={RUN}"
+    assert owner.mine() == run_selector(RUN) == f"app.kubernetes.io/managed-by=meshbench,meshbench.dev/run-id={RUN}"

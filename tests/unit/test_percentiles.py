@@ -70,7 +70,7 @@ def test_far_percentiles_need_many_requests(share: float, needed: int) -> None:
 @given(ended=st.lists(st.integers(-5 * S, 40 * S), max_size=60), seconds=st.integers(1, 30))
 def test_groups_requests_by_second(ended: list[int], seconds: int) -> None:
     """Every request is in the group of the second in which it ended; ends outside are in none."""
-    groups = latency.by_second(array(ended), array(range(len(ended))), seconds)
+    groups = latency.group_by_second(array(ended), array(range(len(ended))), seconds)
     for second in range(seconds):
         expected = [index for index, end in enumerate(ended) if end // S == second]
         assert sorted(groups.between(second, second + 1).tolist()) == expected
@@ -81,7 +81,7 @@ def test_groups_requests_by_second(ended: list[int], seconds: int) -> None:
 def test_stall_is_a_second_without_an_end(ended: list[int]) -> None:
     """A stall is a whole second of the window in which no request ended."""
     busy = {(end - 5 * S) // S for end in ended if 5 * S <= end < 15 * S}
-    assert latency.stall_seconds(array(ended), 5 * S, 15 * S + 400 * MS) == 10 - len(busy)
+    assert latency.count_stall_seconds(array(ended), 5 * S, 15 * S + 400 * MS) == 10 - len(busy)
 
 
 def test_correction_adds_requests_of_the_closed_loop() -> None:
@@ -130,7 +130,7 @@ def steady_load(count: int, *, seed: int, drift: float = 0.0, decay_s: float | N
 
 
 def is_steady(started: Any, values: Any) -> bool:
-    found = latency.steadiness(started, values, 0, 120 * S)
+    found = latency.measure_steadiness(started, values, 0, 120 * S)
     assert found is not None
     return found.steady
 
@@ -152,7 +152,7 @@ def test_slow_periods_are_no_drift() -> None:
     """A window whose P95 goes up and down is noisy, but not unsteady."""
     started, values = steady_load(6000, seed=3)
     spells = np.isin(started // (10 * S), [1, 3, 5, 9])  # four of twelve stretches of 10 s are slow
-    found = latency.steadiness(started, np.where(spells, values * 1.5, values).astype(np.int64), 0, 120 * S)
+    found = latency.measure_steadiness(started, np.where(spells, values * 1.5, values).astype(np.int64), 0, 120 * S)
     assert found is not None
     assert abs(math.log(found.ratio)) > math.log1p(found.limit)
     assert found.steady
@@ -172,12 +172,12 @@ def test_reports_warm_up_that_ends_inside_the_window() -> None:
 
 def test_short_windows_have_a_wider_limit() -> None:
     """With a quarter of the requests P95 is twice as noisy, and so is the limit."""
-    found = [latency.steadiness(*steady_load(count, seed=1), 0, 120 * S) for count in (1500, 6000, 24_000)]
+    found = [latency.measure_steadiness(*steady_load(count, seed=1), 0, 120 * S) for count in (1500, 6000, 24_000)]
     limits = [math.log1p(one.limit) for one in found if one is not None]
     assert limits == pytest.approx([2 * math.log(1.11), math.log(1.11), math.log(1.11)])
 
 
 def test_few_requests_have_no_steadiness() -> None:
     """Below 80 requests per third of the window steadiness is unknown."""
-    assert latency.steadiness(*steady_load(150, seed=1), 0, 120 * S) is None
-    assert latency.steadiness(array([]), array([]), 0, 120 * S) is None
+    assert latency.measure_steadiness(*steady_load(150, seed=1), 0, 120 * S) is None
+    assert latency.measure_steadiness(array([]), array([]), 0, 120 * S) is None

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.scenario.plan import Plan, make_plan
-from tests.factory import Made, Simulated, make_scenario
+from tests.factory import ConfigSpec, RunSpec, make_scenario
 
 seeds = st.integers(0, 2**32 - 1)
 
 
 def plan_of(*, count: int, blocks: int, seed: int) -> Plan:
-    names = [Simulated(f"c{index}") for index in range(count)]
-    return make_plan(make_scenario(Made(names, repeats=blocks, reference=None)), seed)
+    names = [ConfigSpec(f"c{index}") for index in range(count)]
+    return make_plan(make_scenario(RunSpec(names, repeats=blocks, reference=None)), seed)
 
 
 @given(count=st.integers(1, 9), blocks=st.integers(1, 9), seed=seeds)

@@ -7,12 +7,12 @@ import pytest
 
 from bench.check_result import CheckResult
 from bench.k8s.client import Object
-from bench.scenario.loader import inputs_of, load_scenario
+from bench.scenario.loader import find_inputs, load_scenario
 from bench.scenario.overrides import Overrides
-from bench.targets.cluster.preflight.examination import Examined, examine_cluster
+from bench.targets.cluster.preflight.examination import Examination, examine_cluster
 from tests.shown_cluster import container, fake, node, options, pod
 
-Examine = Callable[..., Examined]
+Examine = Callable[..., Examination]
 
 
 @pytest.fixture
@@ -20,14 +20,14 @@ def examine() -> Examine:
     """The pre-flight of nodes `a` and `b` with these pods of others, for the smallest scenario."""
     smoke = load_scenario("smoke", Overrides())
 
-    def look(*pods: Object, **chosen: Any) -> Examined:
+    def look(*pods: Object, **chosen: Any) -> Examination:
         cluster = fake(objects={"Node": (node("a"), node("b")), "Pod": pods})
-        return examine_cluster(cluster, smoke, options(**chosen), inputs_of(smoke, "smoke"))
+        return examine_cluster(cluster, smoke, options(**chosen), find_inputs(smoke, "smoke"))
 
     return look
 
 
-def of(what: str, examined: Examined) -> list[CheckResult]:
+def of(what: str, examined: Examination) -> list[CheckResult]:
     return [finding for finding in examined.findings if finding.name == what]
 
 

@@ -4,25 +4,25 @@ import json
 
 import pytest
 
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.files.yaml_source import read_documents
 from bench.k8s.client import Object, Ref
-from bench.scenario.loader import inputs_of, load_scenario
+from bench.scenario.loader import find_inputs, load_scenario
 from bench.scenario.overrides import Overrides
 from bench.targets.cluster.application_manifests import image_of
 from bench.targets.cluster.preflight import images as pulls
 from bench.targets.cluster.preflight.capacity import (
-    Asked,
-    Free,
-    Planned,
-    Room,
-    asked_by,
-    examine_room,
-    free_rooms,
-    injected,
-    planned_pods,
-    pod_room,
+    FreeNode,
+    PodPlan,
+    PodRequest,
+    Resources,
+    build_trial_pods,
+    examine_capacity,
+    find_free,
+    list_pod_requests,
+    pod_resources,
     pods_of,
+    read_sidecar,
 )
 from bench.targets.cluster.preflight.images import canonical, examine_images
 from tests.fake_cluster import FakeCluster
@@ -36,41 +36,48 @@ def test_pod_requests_equal_the_schedulers() -> None:
     lasting = pod(
         container("100m", "64Mi"), init=(container("50m", "1Gi", restartPolicy="Always"), container("1", "1Mi"))
     )
-    assert pod_room(lasting["spec"]) == Room(1.0, GI + 64 * 2**20)
+    assert pod_resources(lasting["spec"]) == Resources(1.0, GI + 64 * 2**20)
     limited = {"name": "c", "image": "i", "resources": {"limits": {"cpu": "2"}}}
-    assert pod_room({"containers": [limited]}) == Room(2.0, 0.0)
+    assert pod_resources({"containers": [limited]}) == Resources(2.0, 0.0)
 
 
 def test_ended_pods_request_nothing() -> None:
     """Pods that succeeded or failed free their capacity."""
     pods = [pod(container("1")), pod(container("1"), phase="Succeeded"), pod(container("1"), at="two")]
-    assert free_rooms([node(cpu="4")], pods) == (Free("one", Room(3.0, 8 * GI), 109),)
+    assert find_free([node(cpu="4")], pods) == (FreeNode("one", Resources(3.0, 8 * GI), 109),)
 
 
 @pytest.mark.parametrize(
     ("free", "state"),
     [
-        ((Free("one", Room(1.0, GI), 10),), "ok"),
-        ((Free("one", Room(0.9, GI), 10),), "error"),
-        ((Free("one", Room(0.5, GI), 10), Free("two", Room(0.5, GI), 10)), "ok"),
-        ((Free("one", Room(0.4, GI), 10), Free("two", Room(0.4, GI), 10), Free("three", Room(0.4, GI), 10)), "error"),
-        ((Free("one", Room(4.0, GI), 1),), "error"),
-        ((Free("one", Room(4.0, GI / 4), 10),), "error"),
+        ((FreeNode("one", Resources(1.0, GI), 10),), "ok"),
+        ((FreeNode("one", Resources(0.9, GI), 10),), "error"),
+        ((FreeNode("one", Resources(0.5, GI), 10), FreeNode("two", Resources(0.5, GI), 10)), "ok"),
+        (
+            (
+                FreeNode("one", Resources(0.4, GI), 10),
+                FreeNode("two", Resources(0.4, GI), 10),
+                FreeNode("three", Resources(0.4, GI), 10),
+            ),
+            "error",
+        ),
+        ((FreeNode("one", Resources(4.0, GI), 1),), "error"),
+        ((FreeNode("one", Resources(4.0, GI / 4), 10),), "error"),
         ((), "error"),
     ],
 )
-def test_run_needs_a_node_for_each_pod(free: tuple[Free, ...], state: str) -> None:
+def test_run_needs_a_node_for_each_pod(free: tuple[FreeNode, ...], state: str) -> None:
     """The sum over the nodes is not enough, nor are CPUs without memory or a free pod slot."""
-    asked = (Asked("details", Room(0.5, GI / 4)), Asked("reviews", Room(0.5, GI / 4)))
-    finding = examine_room(asked, free)
+    asked = (PodRequest("details", Resources(0.5, GI / 4)), PodRequest("reviews", Resources(0.5, GI / 4)))
+    finding = examine_capacity(asked, free)
     assert finding.status == state
     assert state == "ok" or "reviews (0.5 CPU" in finding.detail
 
 
-LOAD = Asked("locust", Room(0.2, GI / 4), "load")
-DETAILS = Asked("details", Room(0.5, GI / 4), "application")
-ISTIOD = Asked("istiod", Room(0.5, GI / 4))
-ROOMY, FULL = Free("a", Room(4.0, 8 * GI), 10), Free("b", Room(0.1, GI), 10)
+LOAD = PodRequest("locust", Resources(0.2, GI / 4), "load")
+DETAILS = PodRequest("details", Resources(0.5, GI / 4), "application")
+ISTIOD = PodRequest("istiod", Resources(0.5, GI / 4))
+ROOMY, FULL = FreeNode("a", Resources(4.0, 8 * GI), 10), FreeNode("b", Resources(0.1, GI), 10)
 
 
 @pytest.mark.parametrize(
@@ -79,12 +86,12 @@ ROOMY, FULL = Free("a", Room(4.0, 8 * GI), 10), Free("b", Room(0.1, GI), 10)
         ((ROOMY, FULL), "", ""),
         ((ROOMY, FULL), "b", "unschedulable: locust (0.2 CPU and 256 MiB, on b only)"),
         ((ROOMY, FULL), "a", "unschedulable: details (0.5 CPU and 256 MiB, not on a)"),
-        ((FULL, Free("b", Room(0.2, GI), 10), ROOMY), "b", ""),
+        ((FULL, FreeNode("b", Resources(0.2, GI), 10), ROOMY), "b", ""),
     ],
 )
-def test_run_needs_capacity_on_the_permitted_nodes(free: tuple[Free, ...], load_node: str, expected: str) -> None:
+def test_run_needs_capacity_on_the_permitted_nodes(free: tuple[FreeNode, ...], load_node: str, expected: str) -> None:
     """The load on its node alone, the application on all others, the rest on any; the message names the node."""
-    finding = examine_room((LOAD, DETAILS, ISTIOD), free, load_node=load_node)
+    finding = examine_capacity((LOAD, DETAILS, ISTIOD), free, load_node=load_node)
     assert finding.status == ("error" if expected else "ok")
     assert expected in finding.detail
     assert (f"; the load has {load_node} for itself" in finding.detail) is bool(load_node)
@@ -94,8 +101,8 @@ def test_preflight_uses_the_pods_affinities() -> None:
     """Pods of Kuma's gateway, which accepts no affinity, may run on any node."""
     name = "gateway"
     scenario = load_scenario(name, Overrides())
-    pods = planned_pods(scenario, options(), inputs_of(scenario, name))
-    parts = {one.name: one.part for things in pods for one in asked_by(things)}
+    pods = build_trial_pods(scenario, options(), find_inputs(scenario, name))
+    parts = {one.name: one.part for things in pods for one in list_pod_requests(things)}
     assert {one for one, part in parts.items() if part == "load"} == {"locust"}
     assert {"details-v1", "productpage-v1"} <= {one for one, part in parts.items() if part == "application"}
     assert {part for one, part in parts.items() if one.startswith("probe")} == {"any"}
@@ -105,14 +112,16 @@ def test_counts_sidecar_of_each_replica() -> None:
     """A Deployment of two requests twice its pod and twice the sidecar."""
     template = {"spec": {"containers": [container("100m", "1Gi")]}}
     deployment = {"kind": "Deployment", "metadata": {"name": "d"}, "spec": {"replicas": 2, "template": template}}
-    assert asked_by([deployment], sidecar=Room(0.1, GI)) == (Asked("d", Room(0.2, 2 * GI)),) * 2
+    assert list_pod_requests([deployment], sidecar=Resources(0.1, GI)) == (PodRequest("d", Resources(0.2, 2 * GI)),) * 2
 
 
 def test_kuma_gateway_has_one_pod_without_a_sidecar() -> None:
     """The shipped manifest has the requests of its proxy."""
-    files = (shipped("manifests") / "kuma" / "gateway").glob("*.yaml")
+    files = (find_shipped("manifests") / "kuma" / "gateway").glob("*.yaml")
     things = [one.value for file in files for one in read_documents(file)]
-    assert asked_by(pods_of(things), sidecar=Room(1, GI)) == (Asked("gateway", Room(0.05, GI / 16)),)
+    assert list_pod_requests(pods_of(things), sidecar=Resources(1, GI)) == (
+        PodRequest("gateway", Resources(0.05, GI / 16)),
+    )
 
 
 def test_sidecar_requests_come_from_the_control_plane() -> None:
@@ -120,8 +129,8 @@ def test_sidecar_requests_come_from_the_control_plane() -> None:
     proxy = {"image": "proxyv2", "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}}}
     values = json.dumps({"global": {"hub": "mirror.example", "tag": "1.31", "proxy": proxy}})
     config = {"kind": "ConfigMap", "metadata": {"name": "istio-sidecar-injector"}, "data": {"values": values}}
-    istio = injected("istio", [config])
-    assert (istio.resources, istio.images) == (Room(0.01, 64 * 2**20), ("mirror.example/proxyv2:1.31",))
+    istio = read_sidecar("istio", [config])
+    assert (istio.resources, istio.images) == (Resources(0.01, 64 * 2**20), ("mirror.example/proxyv2:1.31",))
 
     prefix = "KUMA_INJECTOR_SIDECAR_CONTAINER_RESOURCES_REQUESTS"
     limits = {
@@ -133,9 +142,9 @@ def test_sidecar_requests_come_from_the_control_plane() -> None:
     env = [{"name": name, "value": value} for name, value in limits.items()]
     template = {"spec": {"containers": [container(env=env)]}}
     deployment = {"kind": "Deployment", "metadata": {"name": "kuma-control-plane"}, "spec": {"template": template}}
-    kuma = injected("kuma", [deployment])
-    assert kuma.resources == Room(0.05, 64 * 2**20)
-    assert (istio | kuma).resources == Room(0.05, 64 * 2**20)
+    kuma = read_sidecar("kuma", [deployment])
+    assert kuma.resources == Resources(0.05, 64 * 2**20)
+    assert (istio | kuma).resources == Resources(0.05, 64 * 2**20)
     assert set(kuma.images) == {"docker.io/kumahq/kuma-dp:2.14.3", "docker.io/kumahq/kuma-init:2.14.3"}
 
 
@@ -215,7 +224,7 @@ def test_counts_application_load_and_probes() -> None:
     """All pods that exist at the same time are counted, with one version of reviews."""
     smoke = load_scenario("smoke", Overrides())
     chosen = options(images={"bookinfo": "b.example/b:1"})
-    planned = Planned(planned_pods(smoke, chosen, inputs_of(smoke, "smoke")))
+    planned = PodPlan(build_trial_pods(smoke, chosen, find_inputs(smoke, "smoke")))
     names = [asked.name for asked in planned.requests]
     assert planned.images == ("b.example/b:1", "docker.io/locustio/locust:2.47.0")
     assert {"details-v1", "ratings-v1", "productpage-v1", "locust"} <= set(names)
@@ -226,8 +235,8 @@ def test_counts_the_largest_configuration() -> None:
     """The probes of a policy for details need a pod that the baseline does not have."""
     name = "istio-policies"
     scenario = load_scenario(name, Overrides())
-    pods = planned_pods(scenario, options(), inputs_of(scenario, name))
-    asked = [one.name for one in Planned(pods).requests]
+    pods = build_trial_pods(scenario, options(), find_inputs(scenario, name))
+    asked = [one.name for one in PodPlan(pods).requests]
     assert len(pods) == len(scenario.configurations)
     assert len(asked) == max(len(one) for one in pods) > min(len(one) for one in pods)
     assert "probe-details" in asked

@@ -9,20 +9,20 @@ import pytest
 from bench.errors import ClusterError, LockedError, RefusedError
 from bench.k8s.client import Cluster, Object
 from bench.k8s.connection import KindInfo
-from bench.k8s.objects import schedulable
+from bench.k8s.objects import schedulable_nodes
 from bench.targets.cluster.preflight.cluster import (
     examine_admission,
+    examine_dangling,
     examine_earlier_runs,
     examine_meshes,
     examine_nodes,
-    examine_residue,
     examine_terminating,
     examine_version,
 )
 from bench.targets.cluster.preflight.examination import guard
 from bench.targets.cluster.preflight.permissions import Need
-from bench.targets.cluster.teardown.blockers import Residue
-from bench.targets.cluster.teardown.stages import found
+from bench.targets.cluster.teardown.blockers import Dangling
+from bench.targets.cluster.teardown.stages import make_run_object
 from tests.shown_cluster import fake, node, pod
 
 
@@ -46,7 +46,7 @@ def test_ignores_unschedulable_nodes() -> None:
     """Cordoned, tainted or not ready: no pod of a run can be there."""
     taint = {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}
     nodes = [node(), node("two", cordoned=True), node("three", taints=[taint]), node("four", ready="Unknown")]
-    assert [one["metadata"]["name"] for one in schedulable(nodes)] == ["one"]
+    assert [one["metadata"]["name"] for one in schedulable_nodes(nodes)] == ["one"]
     head, trouble = examine_nodes(nodes)
     assert (head.status, head.detail) == ("warning", "1 of 4 nodes ready and open to pods")
     assert "four is not ready" in trouble.detail
@@ -63,7 +63,7 @@ def test_refuses_node_under_pressure() -> None:
 
 def webhook(
     *, policy: str = "Fail", resources: tuple[str, ...] = ("pods",), groups: tuple[str, ...] = ("",)
-) -> Residue:
+) -> Dangling:
     rule = {"operations": ["CREATE"], "apiGroups": list(groups), "apiVersions": ["*"], "resources": list(resources)}
     client = {"service": {"name": "istiod", "namespace": "istio-system"}}
     configuration = {
@@ -72,7 +72,7 @@ def webhook(
         "metadata": {"name": "left", "uid": "1"},
         "webhooks": [{"name": "a.istio.io", "failurePolicy": policy, "clientConfig": client, "rules": [rule]}],
     }
-    return Residue(found(configuration), "istio-system", "its service istio-system/istiod does not exist")
+    return Dangling(make_run_object(configuration), "istio-system", "its service istio-system/istiod does not exist")
 
 
 @pytest.mark.parametrize(
@@ -87,10 +87,10 @@ def webhook(
         (webhook(groups=("apps",)), "warning"),
     ],
 )
-def test_refuses_dangling_webhook_for_the_run(residue: Residue, state: str) -> None:
+def test_refuses_dangling_webhook_for_the_run(residue: Dangling, state: str) -> None:
     """The error has the command that removes it; a webhook for other objects is a warning."""
     pods = Need(("create", "patch", "delete"), "", "pods", "application")
-    (finding,) = examine_residue([residue], [pods], "lab")
+    (finding,) = examine_dangling([residue], [pods], "lab")
     assert finding.status == state
     assert "istio-system/istiod does not exist" in finding.detail
     assert finding.hint.endswith("kubectl --context lab delete mutatingwebhookconfiguration left")
@@ -99,10 +99,10 @@ def test_refuses_dangling_webhook_for_the_run(residue: Residue, state: str) -> N
 def test_refuses_unavailable_api() -> None:
     """Namespaces cannot be deleted meanwhile, so that a run could not clean up."""
     api = {"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": "v1.x.io", "uid": "1"}}
-    (finding,) = examine_residue([Residue(found(api), "x", "not available: no endpoints")], [], "lab")
+    (finding,) = examine_dangling([Dangling(make_run_object(api), "x", "not available: no endpoints")], [], "lab")
     assert finding.status == "error"
     assert "no namespace can be deleted" in finding.detail
-    assert examine_residue([], [], "lab")[0].status == "ok"
+    assert examine_dangling([], [], "lab")[0].status == "ok"
 
 
 def test_reports_terminating_namespace_with_its_blocker() -> None:

@@ -7,20 +7,20 @@ from typing import Any, cast
 import pytest
 
 from bench.errors import RefusedError
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.files.yaml_source import read_documents
 from bench.meshes.istio.policies import KINDS as ISTIO_KINDS
 from bench.meshes.kuma.manifests import KINDS as KUMA_KINDS
 from bench.targets.cluster.preflight.examination import require_permissions
-from bench.targets.cluster.preflight.mesh import TOOLS, examine_tools, judge
+from bench.targets.cluster.preflight.mesh import TOOLS, examine_tools, judge_version
 from bench.targets.cluster.preflight.permissions import (
     INSTALL,
-    PLUG_IN,
+    PLUGIN,
     PROMETHEUS,
     RUN,
     Need,
+    adapt_to_server,
     examine_permissions,
-    for_server,
     needs_of,
 )
 from bench.targets.cluster.prometheus import prometheus_needs
@@ -41,7 +41,7 @@ def flat(rules: "list[dict[str, Any]]") -> set[Triple]:
 
 
 def role(name: str) -> "list[dict[str, Any]]":
-    documents = read_documents(shipped("manifests") / "rbac" / name)
+    documents = read_documents(find_shipped("manifests") / "rbac" / name)
     (found_role,) = [one.value for one in documents if one.value and one.value["kind"] == "ClusterRole"]
     return cast("list[dict[str, Any]]", found_role["rules"])
 
@@ -55,7 +55,7 @@ def asked_for(needs: tuple[Need, ...]) -> set[Triple]:
     [
         ("run.yaml", RUN),
         ("install-mesh.yaml", INSTALL),
-        ("install-cni.yaml", PLUG_IN),
+        ("install-cni.yaml", PLUGIN),
         ("prometheus.yaml", PROMETHEUS),
     ],
 )
@@ -120,7 +120,7 @@ def test_reports_permission_with_verb_resource_and_purpose() -> None:
 )
 def test_streams_need_the_verbs_of_the_servers_version(version: str, verbs: tuple[str, ...]) -> None:
     """From Kubernetes 1.35 on a WebSocket needs `create` in addition to `get`."""
-    asked = {need.resource: need.verbs for need in for_server(needs_of((), install=False), version)}
+    asked = {need.resource: need.verbs for need in adapt_to_server(needs_of((), install=False), version)}
     assert asked["pods/exec"] == asked["pods/portforward"] == verbs
     assert asked["deployments"] == ("get", "list", "create", "patch", "delete")
 
@@ -155,7 +155,7 @@ def test_all_permissions_are_one_line() -> None:
 )
 def test_reads_version_of_a_tool(name: str, output: str, state: str, expected: str) -> None:
     """Found and required version are reported; an address in an error is not read as a version."""
-    finding = judge(TOOLS[name], f"/opt/{name}", output)
+    finding = judge_version(TOOLS[name], f"/opt/{name}", output)
     assert finding.status == state
     assert expected in finding.detail
     assert state == "ok" or TOOLS[name].wanted in finding.hint

@@ -9,15 +9,15 @@ import pytest
 
 from bench.application.model import read_application
 from bench.errors import BadAnswerError, DeployError
-from bench.files.folders import shipped
-from bench.k8s.exec import Ran
+from bench.files.folders import find_shipped
+from bench.k8s.exec import ExecResult
 from bench.meshes.protocols import Probe
 from bench.targets.cluster.probes.prober import (
     OUTSIDE,
     Prober,
     Question,
-    askers,
-    can_ask,
+    find_callers,
+    is_probe_ready,
     outside_objects,
     probe_objects,
     question_json,
@@ -25,7 +25,7 @@ from bench.targets.cluster.probes.prober import (
     spiffe_ids,
 )
 
-APPLICATION = read_application(shipped("manifests") / "bookinfo", "v3", namespace="run-1")
+APPLICATION = read_application(find_shipped("manifests") / "bookinfo", "v3", namespace="run-1")
 
 
 class Pods:
@@ -35,13 +35,13 @@ class Pods:
         self.asked: list[tuple[str, str, int]] = []
         self.exit_code = exit_code
 
-    def exec(self, pod: str, _argv: Sequence[str], *, namespace: str, stdin: bytes, **_: Any) -> Ran:
+    def exec(self, pod: str, _argv: Sequence[str], *, namespace: str, stdin: bytes, **_: Any) -> ExecResult:
         questions = json.loads(stdin)
         self.asked.append((namespace, pod, len(questions)))
         body = [base64.b64encode(one["path"].encode()).decode() for one in questions]
         plain = {"status": 200, "headers": {}, "tls": None, "error": "", "message": ""}
         answers = [{**plain, "body": text} for text in body]
-        return Ran(self.exit_code, json.dumps(answers).encode(), "Traceback\nSyntaxError: no\n")
+        return ExecResult(self.exit_code, json.dumps(answers).encode(), "Traceback\nSyntaxError: no\n")
 
 
 def prober(pods: Pods) -> Prober:
@@ -107,8 +107,8 @@ def test_callers_and_probe_accounts_have_probe_pods() -> None:
         Probe("p", "ratings", "bookinfo-reviews", "GET", "/ratings/0", 200),
         Probe("p", "ratings", None, "GET", "/ratings/0", 0),
     ]
-    assert askers(APPLICATION, ()) == ("locust", "productpage", "reviews")
-    assert askers(APPLICATION, probes) == ("locust", "productpage", "reviews", "details")
+    assert find_callers(APPLICATION, ()) == ("locust", "productpage", "reviews")
+    assert find_callers(APPLICATION, probes) == ("locust", "productpage", "reviews", "details")
 
 
 def test_probe_pod_has_identity_of_its_workload() -> None:
@@ -152,7 +152,7 @@ def test_pod_is_ready_for_probes_with_its_sidecar(
     containers: list[dict[str, Any]], inits: list[dict[str, Any]], expected: bool
 ) -> None:
     """Its own container only has to run; every other, native or classic, has to be ready."""
-    assert can_ask({"status": {"containerStatuses": containers, "initContainerStatuses": inits}}) is expected
+    assert is_probe_ready({"status": {"containerStatuses": containers, "initContainerStatuses": inits}}) is expected
 
 
 def test_certificate_without_names_has_no_identity() -> None:
@@ -175,8 +175,8 @@ class OddPods(Pods):
         super().__init__()
         self.output = output
 
-    def exec(self, *_: Any, **__: Any) -> Ran:
-        return Ran(0, self.output, "")
+    def exec(self, *_: Any, **__: Any) -> ExecResult:
+        return ExecResult(0, self.output, "")
 
 
 PLAIN = {"status": 200, "headers": {}, "tls": None, "error": "", "message": "", "body": ""}

@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.analysis.trial_summary import Headline, digest, headline
+from bench.analysis.trial_summary import Headline, digest, make_headline
 from bench.cli.progress import PlainLines
-from tests.factory import Made, Simulated, make_run
+from tests.factory import ConfigSpec, RunSpec, make_run
 
 
 def test_prints_trial_with_remaining_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """P95 and RPS are those of the summary; after the last trial no time is left."""
-    made = make_run(tmp_path, Made(configurations=(Simulated("baseline"),), repeats=2, warmup_s=1, duration_s=4))
+    made = make_run(tmp_path, RunSpec(configurations=(ConfigSpec("baseline"),), repeats=2, warmup_s=1, duration_s=4))
     lines = PlainLines(made.record.scenario, made.record.plan)
     for trial, stored in zip(made.record.plan.trials, made.trials, strict=True):
         lines.phase(trial, "deploy")
-        found = headline(stored.record, stored.samples())
+        found = make_headline(stored.record, stored.samples())
         summary = digest(stored).repeat
         assert (found.p95_ms, found.rps) == (summary.p95_ms, summary.rps)
         lines.done(stored.record, Headline(12.345, 186.4))
@@ -29,9 +29,9 @@ def test_prints_trial_with_remaining_time(tmp_path: Path, capsys: pytest.Capture
 
 def test_trial_without_success_has_no_p95(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its reasons replace the number; "n/a ms" is never printed."""
-    made = make_run(tmp_path, Made(configurations=(Simulated("baseline"),), repeats=1, warmup_s=1, duration_s=4))
+    made = make_run(tmp_path, RunSpec(configurations=(ConfigSpec("baseline"),), repeats=1, warmup_s=1, duration_s=4))
     samples, record = made.trials[0].samples(), made.trials[0].record
     samples = replace(samples, ok=np.zeros_like(samples.ok))
     lines = PlainLines(made.record.scenario, made.record.plan)
-    lines.done(record.model_copy(update={"reasons": ("all-failed: ...",)}), headline(record, samples))
+    lines.done(record.model_copy(update={"reasons": ("all-failed: ...",)}), make_headline(record, samples))
     assert capsys.readouterr().err == "  no P95, RPS 0.00; no trials left\n  invalid: all-failed: ...\n"

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.analysis.proxy_cost import Way, hop_costs, way_of_a_page
+from bench.analysis.proxy_cost import PathLength, estimate_hop_costs, measure_path
 from bench.analysis.run_summary import summarise
 from bench.application.model import Application, Gateway, Service, Workload, read_application
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.results.summary_records import HopCost, ProcessUse, RepeatSummary
-from tests.factory import ISTIO_POLICIES, Made, make_run
+from tests.factory import ISTIO_POLICIES, RunSpec, make_run
 from tests.summaries import configuration, repeat
 
-WAYS = {"baseline": Way(4, 0), "istio": Way(4, 8)}
-BOOKINFO = shipped("manifests") / "bookinfo"
+WAYS = {"baseline": PathLength(4, 0), "istio": PathLength(4, 8)}
+BOOKINFO = find_shipped("manifests") / "bookinfo"
 
 
 def one(block: int, mean_ms: float, *, valid: bool = True, cores: float = 0.2) -> RepeatSummary:
@@ -30,7 +30,7 @@ def one(block: int, mean_ms: float, *, valid: bool = True, cores: float = 0.2) -
 def costs(base: Sequence[RepeatSummary], istio: Sequence[RepeatSummary], **changes: int) -> list[HopCost]:
     """The costs of a baseline and a mesh with these repeats, on four CPUs."""
     sides = {"baseline": configuration(repeats=tuple(base)), "istio": configuration(repeats=tuple(istio), **changes)}
-    return list(hop_costs(sides, "baseline", paths=WAYS, cpus=4))
+    return list(estimate_hop_costs(sides, "baseline", paths=WAYS, cpus=4))
 
 
 def many(means: Sequence[float], *, cores: float = 0.2) -> list[RepeatSummary]:
@@ -81,15 +81,15 @@ def test_other_load_or_no_proxies_have_no_cost() -> None:
     """Another load has other queues, and without an additional proxy there is nothing to divide by."""
     assert costs(many([5.0]), many([9.0]), users=50) == []
     sides = {"a": configuration(repeats=tuple(many([5.0]))), "b": configuration(repeats=tuple(many([9.0])))}
-    assert list(hop_costs(sides, "a", paths={"a": Way(4, 0), "b": Way(4, 0)}, cpus=4)) == []
+    assert list(estimate_hop_costs(sides, "a", paths={"a": PathLength(4, 0), "b": PathLength(4, 0)}, cpus=4)) == []
 
 
 @pytest.mark.parametrize(("reviews", "hops"), [("v1", 3), ("v2", 4), ("v3", 4)])
 def test_page_crosses_two_proxies_per_call(reviews: str, hops: int) -> None:
     """Reviews v1 does not call ratings: one call and two proxies less; without a mesh there are none."""
     application = read_application(BOOKINFO, reviews)
-    assert way_of_a_page(application, "istio") == Way(hops, 2 * hops)
-    assert way_of_a_page(application, "none") == Way(hops, 0)
+    assert measure_path(application, "istio") == PathLength(hops, 2 * hops)
+    assert measure_path(application, "none") == PathLength(hops, 0)
 
 
 def gateway(proxy: dict[str, str] | None) -> Application:
@@ -101,18 +101,18 @@ def gateway(proxy: dict[str, str] | None) -> Application:
 
 def test_counts_gateway_and_its_sidecar() -> None:
     """A gateway replaces the load's sidecar; one that is not part of the mesh has a sidecar."""
-    assert way_of_a_page(gateway(None), "istio") == Way(5, 8)
-    assert way_of_a_page(gateway({}), "kuma") == Way(5, 9)
+    assert measure_path(gateway(None), "istio") == PathLength(5, 8)
+    assert measure_path(gateway({}), "kuma") == PathLength(5, 9)
 
 
 def test_several_versions_have_no_proxy_count() -> None:
     """Where a service has several versions, pages cross different numbers of proxies."""
-    assert way_of_a_page(read_application(BOOKINFO, ("v1", "v2", "v3")), "istio") is None
+    assert measure_path(read_application(BOOKINFO, ("v1", "v2", "v3")), "istio") is None
 
 
 def test_summary_has_costs_of_each_mesh(tmp_path: Path) -> None:
     """summary.json has both statistics of every configuration with a mesh, from the run's folder alone."""
-    run = make_run(tmp_path, Made(warmup_s=1.0, duration_s=4.0, repeats=2))
+    run = make_run(tmp_path, RunSpec(warmup_s=1.0, duration_s=4.0, repeats=2))
     found = summarise(run)[0]
     assert [(cost.configuration, cost.proxies, cost.statistic) for cost in found.hop_costs] == [
         (name, 8, statistic) for name in ("istio", "istio-policies") for statistic in ("mean_ms", "p50_ms")
@@ -125,7 +125,7 @@ def test_summary_has_costs_of_each_mesh(tmp_path: Path) -> None:
 
 def test_missing_manifests_leave_out_the_costs(tmp_path: Path) -> None:
     """A folder without its manifests is still summarised, without a guess of the path."""
-    run = make_run(tmp_path, Made(warmup_s=1.0, duration_s=3.0, repeats=1, configurations=ISTIO_POLICIES))
+    run = make_run(tmp_path, RunSpec(warmup_s=1.0, duration_s=3.0, repeats=1, configurations=ISTIO_POLICIES))
     for file in (run.path / "manifests" / "istio+policies").iterdir():
         file.unlink()
     found = summarise(run)[0]

@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from bench.errors import StoreError
-from bench.load.raw_samples import read_account, read_samples, read_start, recent_rows, sensible_samples
+from bench.load.raw_samples import read_account, read_recent_rows, read_samples, read_start, read_valid_samples
 from bench.load.recorded import (
     LONGEST_NS,
     Account,
     Start,
+    clean_text,
+    find_valid_rows,
     parse_account,
     parse_names,
     parse_start,
-    plain,
     salvage_names,
-    sensible,
 )
 from bench.results.samples import RAW_ROW, write_parquet
 
@@ -99,7 +99,7 @@ def test_refuses_invalid_names(content: bytes) -> None:
         parse_names(content)
     salvaged = salvage_names(content)
     assert 0 < len(salvaged) <= 1 << 16
-    assert all(name == plain(name, 8192) for name in salvaged)
+    assert all(name == clean_text(name, 8192) for name in salvaged)
 
 
 @given(content=st.binary(max_size=200))
@@ -143,10 +143,10 @@ def test_reports_and_skips_invalid_rows(tmp_path: Path, field: str, value: int, 
     (tmp_path / f"names{parts[0]}.txt").write_text("page\nother\n" if len(parts) > 1 else "page\n", "utf-8")
     rows[field][1] = value
     rows.tofile(tmp_path / f"samples{parts[-1]}.bin")
-    samples, odd = sensible_samples(tmp_path)
+    samples, odd = read_valid_samples(tmp_path)
     assert len(samples) == 3 * len(parts) - 1
     assert odd == f"samples{parts[-1]}.bin: 1 of 3 rows are invalid, the first is row 2"
-    assert len(recent_rows(tmp_path, most=10)) == len(samples)
+    assert len(read_recent_rows(tmp_path, most=10)) == len(samples)
     assert len(read_samples(tmp_path)) == 3 * len(parts)
 
 
@@ -155,7 +155,7 @@ def test_keeps_rows_with_negative_times(tmp_path: Path) -> None:
     rows = recorded(tmp_path)
     rows["latency_ns"][1] = rows["started_ns"][0] = -1
     rows.tofile(tmp_path / "samples.bin")
-    samples, odd = sensible_samples(tmp_path)
+    samples, odd = read_valid_samples(tmp_path)
     assert (len(samples), odd) == (3, "")
 
 
@@ -166,9 +166,9 @@ def test_valid_rows_can_be_stored(tmp_path_factory: pytest.TempPathFactory, raw:
     recorded(folder)
     (folder / "names.txt").write_text("".join(f"n{number}\n" for number in range(names)), "utf-8")
     raw.tofile(folder / "samples.bin")
-    samples, odd = sensible_samples(folder)
+    samples, odd = read_valid_samples(folder)
     write_parquet(samples, folder / "samples.parquet")
-    assert len(samples) == int(sensible(raw, names).sum())
+    assert len(samples) == int(find_valid_rows(raw, names).sum())
     assert bool(odd) == (len(samples) < len(raw))
 
 
@@ -186,7 +186,7 @@ def test_invalid_recorder_does_not_affect_the_others(tmp_path: Path) -> None:
     recorded(tmp_path, part="-1", zero_ns=2 * LONGEST_NS)
     recorded(tmp_path, part="-2")
     (tmp_path / "started-2.json").write_text("[]", "utf-8")
-    samples, odd = sensible_samples(tmp_path)
+    samples, odd = read_valid_samples(tmp_path)
     assert len(samples) == 3
     assert "started-1.json: it began" in odd
     assert "started-2.json is invalid" in odd
@@ -196,7 +196,7 @@ def test_names_that_are_not_text_keep_their_rows(tmp_path: Path) -> None:
     """The samples are there, with names that are as readable as possible."""
     recorded(tmp_path)
     (tmp_path / "names.txt").write_bytes(b"p\xffge\n")
-    samples, odd = sensible_samples(tmp_path)
+    samples, odd = read_valid_samples(tmp_path)
     assert (len(samples), samples.names) == (3, ("p\ufffdge",))
     assert odd == "names.txt: it is not UTF-8"
     with pytest.raises(StoreError, match=r"names.txt: it is not UTF-8"):
@@ -221,6 +221,6 @@ def test_workers_may_have_more_names_than_one(tmp_path: Path) -> None:
         rows.tofile(tmp_path / f"samples-{worker}.bin")
         names = "".join(f"/item/{worker}/{number}\n" for number in range(40_000))
         (tmp_path / f"names-{worker}.txt").write_text(names, "utf-8")
-    samples, odd = sensible_samples(tmp_path)
+    samples, odd = read_valid_samples(tmp_path)
     assert (len(samples), len(samples.names), odd) == (80_000, 80_000, "")
     assert {samples.names[number] for number in samples.name.tolist()} == set(samples.names)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from bench.system import redaction
 from bench.system.redaction import (
-    MARK,
+    REPLACEMENT,
     RedactedStream,
     redact,
     redact_streams,
@@ -108,7 +108,7 @@ def test_redacts_what_looks_like_a_secret(text: str, secret: str) -> None:
     text; the rest of the text stays."""
     found = redact(text)
     assert secret not in found
-    assert MARK in found
+    assert REPLACEMENT in found
     assert redact(found) == found
     record = {"reason": f"log:\n{text}", "more": [json.dumps({"b": f"x\n{text}"})]}
     assert secret not in json.dumps(redact_values(record))
@@ -126,8 +126,11 @@ def test_reads_long_text_in_linear_time(text: str) -> None:
 
 def test_keeps_the_context_of_a_secret() -> None:
     """A reader sees to whom the secret belongs."""
-    assert redact("http://me:hunter2@proxy.example:3128/ refused") == f"http://me:{MARK}@proxy.example:3128/ refused"
-    assert redact(f"key:\n{PEM}rest") == f"key:\n{MARK}\nrest"
+    assert (
+        redact("http://me:hunter2@proxy.example:3128/ refused")
+        == f"http://me:{REPLACEMENT}@proxy.example:3128/ refused"
+    )
+    assert redact(f"key:\n{PEM}rest") == f"key:\n{REPLACEMENT}\nrest"
 
 
 ODD = 'q"uo\\te/t0ken+<&>é='
@@ -165,7 +168,7 @@ def test_redacts_registered_secret_in_every_form(form: str) -> None:
 def test_redacts_key_line_by_line() -> None:
     """Messages may have only some of its lines."""
     register_key(PEM)
-    assert redact("near MIIEvQIBADANBgkqhkiG9w0B: bad") == f"near {MARK}: bad"
+    assert redact("near MIIEvQIBADANBgkqhkiG9w0B: bad") == f"near {REPLACEMENT}: bad"
 
 
 @pytest.mark.parametrize("secret", ["", "abc", "istio", "baseline", "12345678"])
@@ -194,7 +197,7 @@ def test_stream_prints_no_secret() -> None:
     stream.writelines(["b hunter2-hunter2\n"])
     stream.flush()
     below.seek(0)
-    assert below.read() == f"a {MARK}\nb {MARK}\n"
+    assert below.read() == f"a {REPLACEMENT}\nb {REPLACEMENT}\n"
     assert not hasattr(stream, "buffer")
     assert stream.encoding == "utf-8"
     assert not stream.isatty()

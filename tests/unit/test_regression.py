@@ -13,8 +13,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.analysis.history import HistoryLine, append, conditions, lines_of
-from bench.analysis.regression import FEWEST_NIGHTS, Decision, GateRecord, as_markdown, decide, limits, write_junit
+from bench.analysis.history import HistoryLine, append_lines, make_lines, read_conditions
+from bench.analysis.regression import (
+    FEWEST_NIGHTS,
+    Decision,
+    GateRecord,
+    compute_limits,
+    decide,
+    format_markdown,
+    write_junit,
+)
 from bench.cli.main import main
 from bench.results.store import StoredRun
 from tests.factory import ENVIRONMENT, STARTED_AT, make_run
@@ -62,7 +70,7 @@ def test_limits_are_prediction_limits(count: int) -> None:
     rng = np.random.default_rng(count)
     beyond_95 = beyond_99 = 0
     for night, *usual in rng.normal(0.3, 0.05, (4000, count + 1)).tolist():
-        found = limits(usual)
+        found = compute_limits(usual)
         assert found
         beyond_95 += night > found.limit_95
         beyond_99 += night > found.limit_99
@@ -73,7 +81,7 @@ def test_limits_are_prediction_limits(count: int) -> None:
 def test_uses_the_last_20_nights() -> None:
     """Older nights do not change the limits."""
     recent = [0.01 * (n % 5) for n in range(20)]
-    assert limits([9.0, -9.0, *recent]) == limits(recent)
+    assert compute_limits([9.0, -9.0, *recent]) == compute_limits(recent)
 
 
 def test_first_night_warns_and_second_fails() -> None:
@@ -177,7 +185,7 @@ def test_junit_has_a_case_per_contrast(tmp_path: Path) -> None:
 
 def test_markdown_is_escaped() -> None:
     """The table has a row per contrast, and a reason is text: no tag, no markup."""
-    text = as_markdown(FOUND)
+    text = format_markdown(FOUND)
     assert [row.count("|") for row in text.splitlines() if row.startswith("|")] == [7] * 8
     assert r"a\|b &lt;i&gt; &amp; \*c\*" in text
     assert "**regression**" in text
@@ -195,9 +203,9 @@ def night(output: Path, number: int, *, istio_ms: float = 9.0) -> StoredRun:
 
 def remember(history: Path, like: StoredRun) -> None:
     """Eight nights before `like`, under its conditions, about as slow."""
-    (model,) = lines_of(like)
+    (model,) = make_lines(like)
     assert model.ln_ratio is not None
-    append(
+    append_lines(
         history,
         [
             model.model_copy(
@@ -226,7 +234,7 @@ def test_run_without_history_is_only_recorded(tmp_path: Path, capsys: pytest.Cap
     assert call("gate", run.path, "--history", history) == 0
     assert "**no baseline**" in capsys.readouterr().out
     other = changed(night(tmp_path, 2), environment=ENVIRONMENT.model_copy(update={"kernel": "7.0.0"}))
-    assert conditions(other) != conditions(run)
+    assert read_conditions(other) != read_conditions(run)
     assert call("gate", other.path, "--history", history) == 0
     assert "kernel: 6.1.0 / 7.0.0" in capsys.readouterr().out
     assert len(history.read_bytes().splitlines()) == 2

@@ -8,17 +8,17 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from bench.analysis.history import conditions
+from bench.analysis.history import read_conditions
 from bench.cli.main import cli
 from bench.errors import InputError
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.results.store import open_run
-from bench.run.session import resumable
+from bench.run.session import read_resumable_run
 from bench.scenario import renames
 from bench.scenario.loader import load_scenario
 from bench.scenario.overrides import Overrides
 from tests.command import BASELINE, write_scenario
-from tests.factory import Made, make_run
+from tests.factory import RunSpec, make_run
 
 
 @pytest.fixture(autouse=True)
@@ -81,16 +81,16 @@ def test_reports_error_in_old_key_with_its_line(old_file: Path) -> None:
 
 def test_stored_run_with_old_key_continues(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It is read without a warning, has equal conditions in the gate's history, and can be resumed."""
-    run = make_run(tmp_path, Made(warmup_s=1.0, duration_s=2.0, repeats=1))
-    before = conditions(run)
+    run = make_run(tmp_path, RunSpec(warmup_s=1.0, duration_s=2.0, repeats=1))
+    before = read_conditions(run)
     path = run.path / "run.json"
     record = json.loads(path.read_text("utf-8"))
     record["scenario"]["again"] = not record["scenario"].pop("rerun_invalid")
     path.write_text(json.dumps({**record, "status": "interrupted"}), "utf-8")
     again = open_run(run.path)
     assert not again.record.scenario.rerun_invalid
-    assert conditions(again) == before
-    assert not resumable(run.path, on_cluster=False).scenario.rerun_invalid
+    assert read_conditions(again) == before
+    assert not read_resumable_run(run.path, on_cluster=False).scenario.rerun_invalid
     assert capsys.readouterr().err == ""
 
 
@@ -123,6 +123,6 @@ def test_arguments_after_two_dashes_are_no_options(monkeypatch: pytest.MonkeyPat
 
 def test_shipped_scenarios_have_no_old_key() -> None:
     """Shipped scenarios have the current names."""
-    for path in shipped("scenarios").glob("*.yaml"):
+    for path in find_shipped("scenarios").glob("*.yaml"):
         data = yaml.safe_load(path.read_text("utf-8"))
         assert renames.rename_keys(data) == data, path

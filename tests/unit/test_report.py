@@ -22,14 +22,14 @@ from tests.factory import (
     ISTIO_POLICIES,
     MESH_PAIRS,
     USERS_SWEEP,
-    Made,
-    Simulated,
+    ConfigSpec,
+    RunSpec,
     make_run,
     make_scenario,
     simulate,
 )
 
-SHORT = Made(warmup_s=2.0, duration_s=6.0)
+SHORT = RunSpec(warmup_s=2.0, duration_s=6.0)
 HOSTILE = "<script>alert(1)</script>\"'|`x`\n=cmd() $\\input{x}"
 
 
@@ -275,9 +275,9 @@ def test_quick_runs_are_labelled(tmp_path: Path) -> None:
 
 
 FAILING = tuple(replace(c, error_share=1.0) for c in (*ISTIO_POLICIES, *USERS_SWEEP[:2]))
-MESHED = tuple(Simulated(f"istio-{users}", "istio", users=users) for users in (10, 20))
-LONG = tuple(Simulated("x" * 38 + str(number), median_ms=5.0 + number) for number in range(7))
-ODD: dict[str, Made] = {
+MESHED = tuple(ConfigSpec(f"istio-{users}", "istio", users=users) for users in (10, 20))
+LONG = tuple(ConfigSpec("x" * 38 + str(number), median_ms=5.0 + number) for number in range(7))
+ODD: dict[str, RunSpec] = {
     "one configuration": replace(SHORT, configurations=ISTIO_POLICIES[:1], reference=None),
     "no reference": replace(SHORT, reference=None),
     "one repeat": replace(SHORT, repeats=1),
@@ -290,7 +290,7 @@ ODD: dict[str, Made] = {
 
 
 @pytest.mark.parametrize("made", ODD.values(), ids=list(ODD))
-def test_reports_unusual_runs(tmp_path: Path, made: Made) -> None:
+def test_reports_unusual_runs(tmp_path: Path, made: RunSpec) -> None:
     """Few, failed or unusual trials make a complete report: every figure, n/a where there is no number, no nan."""
     run = make_run(tmp_path, made)
     written = write_report(run, formats=["html", "md", "csv", "latex", "svg"])
@@ -363,7 +363,7 @@ def test_sweeps_have_users_and_the_studys_levels(tmp_path: Path) -> None:
 def test_failed_proofs_are_open_and_counted(run: StoredRun) -> None:
     """Evidence that did not hold is shown without a click, with the actual answer."""
     from bench.analysis.run_summary import summarise
-    from bench.report.html import proofs, render_page
+    from bench.report.html import render_page, summarise_proofs
     from bench.report.model import Report
 
     first = run.trials[0]
@@ -372,7 +372,7 @@ def test_failed_proofs_are_open_and_counted(run: StoredRun) -> None:
     proof = first.proof.model_copy(update={"before": (failed,)})
     other = replace(run, trials=(replace(first, proof=proof), *run.trials[1:]))
     report = Report(other, *summarise(run))
-    named = {proven.configuration: proven.failed for proven in proofs(report)}
+    named = {proven.configuration: proven.failed for proven in summarise_proofs(report)}
     assert named[first.record.configuration] == 1
     page = render_page(report)
     assert re.search(r"<details open><summary>" + first.record.configuration, page)

@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from bench.report.conclusions import answer_table, answers, further_answers, overview
-from bench.report.text_formats import WIDTH, plain_answers
+from bench.report.conclusions import format_exploratory, format_overview, make_answer_table, make_answers
+from bench.report.text_formats import WIDTH, format_answers
 from bench.results.summary_records import SummaryRecord
 from tests.summaries import configuration, contrast, summary
 
 
 def test_slower_has_size_and_certainty() -> None:
     """An answer has its size in ms and per cent, its interval, its verdict, its count and its certainty."""
-    answer = answers(summary(contrast()))[0]
+    answer = make_answers(summary(contrast()))[0]
     assert (answer.size, answer.change, answer.verdict) == ("+4.20 ms", "+42 %", "slower")
     assert "istio adds +4.20 ms (+42 %, 95 % interval +20 % to +68 %) to the P95 of baseline: slower" in answer.text
     assert "3 + 3 repeats" in answer.text
@@ -24,7 +24,7 @@ def test_slower_has_size_and_certainty() -> None:
 
 def test_inconclusive_has_detectable_effect() -> None:
     """An inconclusive answer has the effect that the run could detect and the repeats that would help."""
-    text = answers(summary(contrast(verdict="inconclusive", ratio=1.05, ratio_low=0.9, ratio_high=1.22)))[0].text
+    text = make_answers(summary(contrast(verdict="inconclusive", ratio=1.05, ratio_low=0.9, ratio_high=1.22)))[0].text
     assert "inconclusive" in text
     assert "19 % (MDE) would be found" in text
     assert re.search(r"\b[4-9] repeats each would find one of 10 %", text)
@@ -35,7 +35,7 @@ def test_single_repeat_has_no_verdict() -> None:
     made = contrast(
         n=(1, 1), ratio_low=None, ratio_high=None, verdict="inconclusive", mde=None, reason="one repeat has no spread"
     )
-    text = answers(summary(made))[0].text
+    text = make_answers(summary(made))[0].text
     assert "inconclusive, one repeat has no spread" in text
     assert "interval +" not in text
 
@@ -44,7 +44,7 @@ def test_single_repeat_has_no_verdict() -> None:
 def test_invalid_has_no_number(changes: dict[str, Any]) -> None:
     """An invalid contrast has a reason and no difference."""
     made = contrast(**changes, reason="istio has no valid repeat")
-    answer = answers(summary(made))[0]
+    answer = make_answers(summary(made))[0]
     assert answer.size == "n/a"
     assert "no result, istio has no valid repeat." in answer.text
     assert "+42" not in answer.text
@@ -55,7 +55,7 @@ def test_warns_about_faster_mesh() -> None:
     made = contrast(
         ratio=0.8, ratio_low=0.75, ratio_high=0.86, delta_ms=-2.0, verdict="faster", reason="treat this as noise"
     )
-    text = answers(summary(made))[0].text
+    text = make_answers(summary(made))[0].text
     assert "istio changes the P95 of baseline by −2.00 ms" in text
     assert "treat this as noise" in text
 
@@ -64,9 +64,9 @@ def test_other_pairs_are_exploratory() -> None:
     """A comparison with another configuration than the reference is labelled exploratory."""
     other = contrast(configuration="istio", reference="kuma", confirmatory=False)
     made = summary(contrast(), other)
-    assert len(answers(made)) == 1
-    assert "kuma" in further_answers(made)[0]
-    assert "Exploratory: istio adds" in plain_answers(made)
+    assert len(make_answers(made)) == 1
+    assert "kuma" in format_exploratory(made)[0]
+    assert "Exploratory: istio adds" in format_answers(made)
 
 
 def test_named_pair_comes_after_the_reference() -> None:
@@ -74,22 +74,22 @@ def test_named_pair_comes_after_the_reference() -> None:
     other = contrast(configuration="istio", reference="kuma", confirmatory=False, named=True)
     named = {**summary().configurations, "kuma": configuration(mesh="kuma")}
     made = summary(other, contrast(), configurations=named)
-    assert [answer.title for answer in answers(made)] == ["istio", "istio against kuma"]
-    assert "to the P95 of kuma" in answers(made)[1].text
-    assert further_answers(made) == ()
+    assert [answer.title for answer in make_answers(made)] == ["istio", "istio against kuma"]
+    assert "to the P95 of kuma" in make_answers(made)[1].text
+    assert format_exploratory(made) == ()
 
 
 def test_named_pairs_without_reference_follow_each_p95() -> None:
     """Without a reference there is each configuration's own P95, then the named pair."""
     other = contrast(confirmatory=False, named=True)
-    titles = [answer.title for answer in answers(summary(other, reference=None))]
+    titles = [answer.title for answer in make_answers(summary(other, reference=None))]
     assert titles == ["baseline", "istio", "istio against baseline"]
 
 
 @pytest.mark.parametrize("verdict", ["equivalent", "inconclusive"])
 def test_comparison_with_itself_is_noise(verdict: str) -> None:
     """One configuration under two names has no difference; what is measured is labelled noise."""
-    answer = answers(summary(contrast(alike=True, verdict=verdict)))[0]
+    answer = make_answers(summary(contrast(alike=True, verdict=verdict)))[0]
     assert answer.verdict == "no difference"
     assert answer.sentence.startswith("No difference: istio is baseline under another name.")
     assert "are noise" in answer.sentence
@@ -99,14 +99,14 @@ def test_comparison_with_itself_is_noise(verdict: str) -> None:
 @pytest.mark.parametrize("verdict", ["slower", "faster", "different"])
 def test_difference_from_itself_is_a_false_alarm(verdict: str) -> None:
     """A verdict that calls a configuration different from itself is labelled a false alarm."""
-    answer = answers(summary(contrast(alike=True, verdict=verdict)))[0]
+    answer = make_answers(summary(contrast(alike=True, verdict=verdict)))[0]
     assert answer.verdict == "false alarm"
     assert "A false alarm" in answer.sentence
 
 
 def test_comparison_with_itself_needs_valid_repeats() -> None:
     """Without valid repeats also a configuration compared with itself has no result."""
-    answer = answers(summary(contrast(alike=True, verdict="invalid", reason="istio has no valid repeat")))[0]
+    answer = make_answers(summary(contrast(alike=True, verdict="invalid", reason="istio has no valid repeat")))[0]
     assert (answer.verdict, answer.size) == ("invalid", "n/a")
     assert "no result" in answer.text
 
@@ -114,15 +114,15 @@ def test_comparison_with_itself_needs_valid_repeats() -> None:
 def test_configurations_answer_without_reference() -> None:
     """Without a reference the answer is each configuration's own P95."""
     made = summary(reference=None)
-    assert [answer.size for answer in answers(made)] == ["10.0 ms", "10.0 ms"]
-    assert "interval [9.00, 11.0] ms; n = 3" in answers(made)[0].text
+    assert [answer.size for answer in make_answers(made)] == ["10.0 ms", "10.0 ms"]
+    assert "interval [9.00, 11.0] ms; n = 3" in make_answers(made)[0].text
 
 
 def test_configuration_without_numbers_has_na() -> None:
     """Without a valid trial there are n/a and the reason, not zero."""
     nothing = dict.fromkeys(("p95_ms", "p95_low_ms", "p95_high_ms", "rps"))
     empty = configuration(valid=False, n=0, no_interval="no valid repeat", **nothing)
-    answer = answers(summary(reference=None, configurations={"baseline": empty}))[0]
+    answer = make_answers(summary(reference=None, configurations={"baseline": empty}))[0]
     assert (answer.size, answer.verdict) == ("n/a", "invalid")
     assert answer.text == "baseline: no result with 20 users: no valid repeat."
 
@@ -134,21 +134,21 @@ def test_sweep_has_its_best_number_of_users() -> None:
         "users-100": configuration(users=100, rps=400.0, p95_ms=260.0),
         "users-500": configuration(users=500, rps=370.0, p95_ms=2200.0),
     }
-    assert overview(summary(reference=None, configurations=levels)) == (
+    assert format_overview(summary(reference=None, configurations=levels)) == (
         "Throughput is best with 100 users: 400 requests/s. From 10 to 500 users P95 changes from 8.00 to 2200 ms."
     )
-    assert overview(summary()) == ""
+    assert format_overview(summary()) == ""
 
 
 def test_terminal_answers_end_with_warnings() -> None:
     """The warnings are below the answers."""
-    lines = plain_answers(summary(contrast(), doubts=("few-cpus: 2",))).splitlines()
+    lines = format_answers(summary(contrast(), doubts=("few-cpus: 2",))).splitlines()
     assert lines[-2:] == ["Warnings:", "- few-cpus: 2"]
 
 
 def test_invalid_run_is_marked_first() -> None:
     """On a terminal the mark of an invalid run is before its numbers."""
-    assert plain_answers(summary(contrast(), valid=False)).startswith("INVALID: ")
+    assert format_answers(summary(contrast(), valid=False)).startswith("INVALID: ")
 
 
 def many(*changes: dict[str, Any]) -> SummaryRecord:
@@ -164,14 +164,14 @@ def test_three_comparisons_are_prose() -> None:
     exploratory = contrast(configuration="istio", reference="mesh-1", confirmatory=False)
     three = many({}, {}, {})
     made = three.model_copy(update={"contrasts": (*three.contrasts, exploratory)})
-    assert answer_table(made) is None
-    assert "Comparison" not in plain_answers(made)
+    assert make_answer_table(made) is None
+    assert "Comparison" not in format_answers(made)
 
 
 def test_more_than_three_comparisons_are_a_table() -> None:
     """A line per comparison has size, interval, verdict, MDE and count; sentences follow below the table."""
     made = many({}, {"verdict": "inconclusive", "mde": 130.5}, {"verdict": "invalid", "ratio": None, "n": (0, 3)}, {})
-    lines = plain_answers(made).splitlines()
+    lines = format_answers(made).splitlines()
     assert lines[0] == "4 comparisons of P95:"
     assert [" ".join(line.split()) for line in lines[2:8] if "─" not in line] == [
         "Comparison P95 difference Verdict MDE n",
@@ -182,13 +182,13 @@ def test_more_than_three_comparisons_are_a_table() -> None:
     ]
     table_end = lines.index("", 3)
     prose = "\n".join(lines[table_end:])
-    assert all(answer.text in prose for answer in answers(made))
+    assert all(answer.text in prose for answer in make_answers(made))
 
 
 @pytest.mark.parametrize(("width", "height"), [(WIDTH, 6), (70, 10)])
 def test_table_fits_its_width(width: int, height: int) -> None:
     """Where a line per comparison is too wide for the terminal, reference and interval are on a line below."""
-    lines = plain_answers(many({}, {}, {}, {}), width).splitlines()
+    lines = format_answers(many({}, {}, {}, {}), width).splitlines()
     table = lines[2 : lines.index("", 3)]
     assert len(table) == height
     assert max(map(len, table)) <= width
@@ -202,5 +202,5 @@ def test_longest_names_fit_100_columns() -> None:
         reference="r" * 40,
         configurations={name * 40: configuration() for name in "r0123"},
     )
-    lines = plain_answers(made).splitlines()
+    lines = format_answers(made).splitlines()
     assert max(map(len, lines[: lines.index("", 3)])) <= WIDTH

@@ -9,12 +9,12 @@ import pytest
 
 from bench.analysis.run_summary import summarise
 from bench.report.figures import FIGURES, Picture, draw_figures
-from bench.report.figures.style import colours, inline_svg
+from bench.report.figures.style import choose_colours, make_inline
 from bench.report.model import Report
 from bench.units import format_ms
-from tests.factory import ISTIO_AND_KUMA, ISTIO_POLICIES, MESH_PAIRS, USERS_SWEEP, Made, Simulated, make_run
+from tests.factory import ISTIO_AND_KUMA, ISTIO_POLICIES, MESH_PAIRS, USERS_SWEEP, ConfigSpec, RunSpec, make_run
 
-SHORT = Made(warmup_s=2.0, duration_s=6.0)
+SHORT = RunSpec(warmup_s=2.0, duration_s=6.0)
 
 
 @pytest.fixture(scope="module")
@@ -31,17 +31,19 @@ def pictures(report: Report) -> dict[str, Picture]:
 def test_configuration_has_one_colour_in_all_runs(report: Report, tmp_path: Path) -> None:
     """Colours belong to names, so that figures of two runs are comparable."""
     other = make_run(tmp_path, replace(SHORT, configurations=ISTIO_POLICIES[::2], repeats=1))
-    fewer = colours(Report(other, *summarise(other)))
-    assert fewer.items() <= colours(report).items()
+    fewer = choose_colours(Report(other, *summarise(other)))
+    assert fewer.items() <= choose_colours(report).items()
 
 
 @pytest.mark.parametrize(
-    "configurations", [tuple(Simulated(f"mine-{number}") for number in range(8)), USERS_SWEEP], ids=["own", "sweep"]
+    "configurations", [tuple(ConfigSpec(f"mine-{number}") for number in range(8)), USERS_SWEEP], ids=["own", "sweep"]
 )
-def test_colours_are_distinct(tmp_path: Path, configurations: tuple[Simulated, ...]) -> None:
+def test_colours_are_distinct(tmp_path: Path, configurations: tuple[ConfigSpec, ...]) -> None:
     """Up to eight configurations have different colours."""
-    run = make_run(tmp_path, Made(configurations=configurations, warmup_s=1, duration_s=2, repeats=1, reference=None))
-    found = colours(Report(run, *summarise(run)))
+    run = make_run(
+        tmp_path, RunSpec(configurations=configurations, warmup_s=1, duration_s=2, repeats=1, reference=None)
+    )
+    found = choose_colours(Report(run, *summarise(run)))
     assert len(set(found.values())) == len(configurations)
 
 
@@ -147,7 +149,7 @@ def test_invalid_repeat_is_hollow(tmp_path: Path) -> None:
 
 def test_inline_figures_have_the_pages_style(pictures: dict[str, Picture]) -> None:
     """Inside a page a figure has the page's colours, and fits any width."""
-    inline = inline_svg(pictures["p95"].svg, "p95")
+    inline = make_inline(pictures["p95"].svg, "p95")
     assert "var(--ink)" in inline
     head = inline[: inline.index(">")]
     assert " width=" not in head

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.report.conclusions import ranking, ranking_steps
+from bench.report.conclusions import find_ranking_steps, format_ranking
 from bench.results.summary_records import Contrast
 from tests.summaries import contrast, summary
 
@@ -28,7 +28,7 @@ def contrasts(**verdicts: str) -> list[Contrast]:
 
 def test_five_slower_steps_confirm_the_ranking() -> None:
     """If each step is slower, one sentence says that the ranking shows."""
-    assert ranking(summary(*contrasts())) == (
+    assert format_ranking(summary(*contrasts())) == (
         "The 2022 study's ranking (baseline < Istio < Kuma, and policies add more) shows here: each step is slower "
         "than the one before."
     )
@@ -36,13 +36,13 @@ def test_five_slower_steps_confirm_the_ranking() -> None:
 
 def test_slower_by_unknown_size_counts() -> None:
     """A step that is slower with certainty counts, whatever its size; the margin does not matter for the ranking."""
-    assert "shows here" in ranking(summary(*contrasts(kuma_istio="different")))
+    assert "shows here" in format_ranking(summary(*contrasts(kuma_istio="different")))
 
 
 @pytest.mark.parametrize("verdict", ["equivalent", "faster"])
 def test_step_that_is_not_slower_refutes_the_ranking(verdict: str) -> None:
     """One equivalent or faster step decides, whatever else is undecided, and the step is named."""
-    sentence = ranking(summary(*contrasts(kuma_istio=verdict, istiopolicies_istio="inconclusive")))
+    sentence = format_ranking(summary(*contrasts(kuma_istio=verdict, istiopolicies_istio="inconclusive")))
     assert "does not show here" in sentence
     assert "not slower: kuma against istio; undecided: istio-policies against istio" in sentence
 
@@ -50,7 +50,7 @@ def test_step_that_is_not_slower_refutes_the_ranking(verdict: str) -> None:
 @pytest.mark.parametrize("verdict", ["inconclusive", "invalid"])
 def test_undecided_step_leaves_ranking_open(verdict: str) -> None:
     """So does a step without a valid repeat."""
-    sentence = ranking(summary(*contrasts(kumapolicies_istiopolicies=verdict)))
+    sentence = format_ranking(summary(*contrasts(kumapolicies_istiopolicies=verdict)))
     assert "cannot be decided at this precision" in sentence
     assert sentence.endswith("undecided: kuma-policies against istio-policies).")
 
@@ -58,17 +58,17 @@ def test_undecided_step_leaves_ranking_open(verdict: str) -> None:
 def test_undecided_steps_are_not_listed() -> None:
     """Where every step is undecided the sentence has no names."""
     named = {f"{one}_{other}".replace("-", ""): "inconclusive" for one, other in PAIRS}
-    assert ranking(summary(*contrasts(**named))).endswith("at this precision (each step is undecided).")
+    assert format_ranking(summary(*contrasts(**named))).endswith("at this precision (each step is undecided).")
 
 
 def test_direction_of_a_contrast_does_not_matter() -> None:
     """istio against kuma, faster, is the same step as kuma against istio, slower."""
     straight = contrasts()
     turned = contrast(configuration="istio", reference="kuma", verdict="faster", ratio=0.8)
-    assert ranking_steps([straight[0], turned, *straight[2:]]) == ranking_steps(straight)
+    assert find_ranking_steps([straight[0], turned, *straight[2:]]) == find_ranking_steps(straight)
 
 
 def test_ranking_needs_all_comparisons() -> None:
     """A run that lacks one of the pairs has no statement about the ranking."""
-    assert ranking(summary(*contrasts()[:-1])) == ""
-    assert ranking(summary(contrast())) == ""
+    assert format_ranking(summary(*contrasts()[:-1])) == ""
+    assert format_ranking(summary(contrast())) == ""

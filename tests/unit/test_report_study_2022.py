@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.report.study_2022 import P95_MS, SWEEP, thesis_level, thesis_ratio
+from bench.report.study_2022 import P95_MS, SWEEP, study_level, study_ratio
 
 
 @pytest.mark.parametrize(
@@ -10,20 +10,20 @@ from bench.report.study_2022 import P95_MS, SWEEP, thesis_level, thesis_ratio
 )
 def test_ratios_are_those_of_the_study(configuration: str, ratio: float) -> None:
     """The ratios to the baseline follow from the printed values."""
-    assert thesis_ratio(configuration, "baseline") == pytest.approx(ratio, abs=5e-4)
+    assert study_ratio(configuration, "baseline") == pytest.approx(ratio, abs=5e-4)
 
 
 def test_unknown_names_have_no_ratio() -> None:
     """A configuration that the 2022 study does not have, or no reference, has no ratio."""
-    assert thesis_ratio("mine", "baseline") is None
-    assert thesis_ratio("istio", None) is None
-    assert thesis_ratio("baseline", "baseline") is None
+    assert study_ratio("mine", "baseline") is None
+    assert study_ratio("istio", None) is None
+    assert study_ratio("baseline", "baseline") is None
 
 
 def test_baseline_equals_sweep_with_20_users() -> None:
     """The 2022 study's baseline and its sweep agree."""
-    level = thesis_level(20)
+    level = study_level(20)
     assert level is not None
     assert level.p95_ms == P95_MS["baseline"]
     assert max(SWEEP, key=lambda row: row.rps) == level
-    assert thesis_level(30) is None
+    assert study_level(30) is None

@@ -8,14 +8,14 @@ import pytest
 
 from bench.analysis.run_summary import summarise
 from bench.analysis.stats import geometric_mean
-from bench.analysis.trial_summary import named_latencies
+from bench.analysis.trial_summary import average_by_name
 from bench.report import write_report
 from bench.results.store import StoredRun
 from bench.results.summary_records import NamedRepeat
-from tests.factory import ISTIO_POLICIES, Made, make_run
+from tests.factory import ISTIO_POLICIES, RunSpec, make_run
 
 NAMES = ("page as others", "page as Marco")
-NAMED = Made(configurations=[replace(c, names=NAMES) for c in ISTIO_POLICIES[:2]], warmup_s=2.0, duration_s=6.0)
+NAMED = RunSpec(configurations=[replace(c, names=NAMES) for c in ISTIO_POLICIES[:2]], warmup_s=2.0, duration_s=6.0)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_name_without_success_has_no_percentile(run: StoredRun) -> None:
     """A name whose requests all failed has counts and a reason, and no percentile."""
     repeat = summarise(run)[0].configurations["istio"].repeats[0]
     failed = NamedRepeat(name="page as Marco", requests=9, errors=9, p50_ms=None, p95_ms=None)
-    (found,) = named_latencies([repeat.model_copy(update={"by_name": (failed,)})])
+    (found,) = average_by_name([repeat.model_copy(update={"by_name": (failed,)})])
     assert (found.n, found.requests, found.p50_ms, found.p95_ms) == (0, 9, None, None)
     assert found.no_interval == "no successful request of this name"
 
@@ -82,6 +82,6 @@ def test_name_without_success_has_no_percentile(run: StoredRun) -> None:
 def test_leaves_out_invalid_repeats(run: StoredRun) -> None:
     """An invalid repeat is in no mean of a name."""
     repeats = summarise(run)[0].configurations["istio"].repeats
-    (first, *_rest) = named_latencies([repeats[0], repeats[1].model_copy(update={"valid": False})])
+    (first, *_rest) = average_by_name([repeats[0], repeats[1].model_copy(update={"valid": False})])
     assert first.n == 1
     assert "one repeat" in first.no_interval

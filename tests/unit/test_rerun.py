@@ -7,9 +7,9 @@ import pytest
 
 from bench.analysis.run_summary import summarise
 from bench.results.store import RunFolder, StoredRun
-from bench.run.trials import spoilt_blocks
+from bench.run.trials import find_blocks_to_rerun
 from bench.scenario.plan import Plan
-from tests.factory import Made, make_run
+from tests.factory import RunSpec, make_run
 
 SHORT: dict[str, Any] = {"warmup_s": 5.0, "duration_s": 20.0}
 INVALID = {"status": "invalid", "reasons": ("restart: reviews ended during the trial", "errors: 40 % failed")}
@@ -24,7 +24,7 @@ def find_blocks(made: StoredRun, **changes: Any) -> tuple[int, ...]:
     scenario = made.record.scenario.model_copy(update=changes)
     folder = RunFolder(made.path, made.record.model_copy(update={"scenario": scenario}))
     folder.journal.close()
-    return spoilt_blocks(folder)
+    return find_blocks_to_rerun(folder)
 
 
 def test_reruns_block_in_its_own_order() -> None:
@@ -39,9 +39,9 @@ def test_reruns_block_in_its_own_order() -> None:
 @pytest.mark.parametrize("permanent", PERMANENT)
 def test_reruns_only_blocks_with_retryable_reasons(tmp_path: Path, permanent: dict[str, Any]) -> None:
     """One invalid trial leads to a rerun of its whole block, unless its reason is permanent or reruns are off."""
-    plan = make_run(tmp_path / "look", Made(**SHORT)).record.plan
+    plan = make_run(tmp_path / "look", RunSpec(**SHORT)).record.plan
     changes = {plan.trials[3].folder: INVALID, plan.trials[6].folder: permanent}
-    made = make_run(tmp_path / "run", Made(**SHORT, trial_changes=changes))
+    made = make_run(tmp_path / "run", RunSpec(**SHORT, trial_changes=changes))
     assert find_blocks(made) == (2,)
     assert find_blocks(made, rerun_invalid=False) == ()
     assert find_blocks(made, quick=True) == ()
@@ -50,20 +50,20 @@ def test_reruns_only_blocks_with_retryable_reasons(tmp_path: Path, permanent: di
 @pytest.mark.parametrize("second", ["valid", "invalid"])
 def test_reruns_block_once(tmp_path: Path, second: str) -> None:
     """A block whose rerun is invalid, too, is not measured a third time."""
-    plan = make_run(tmp_path / "look", Made(**SHORT, again=(1,))).record.plan
+    plan = make_run(tmp_path / "look", RunSpec(**SHORT, again=(1,))).record.plan
     changes = {plan.trials[0].folder: INVALID}
     if second == "invalid":
         changes[plan.trials[-1].folder] = INVALID
-    made = make_run(tmp_path / "run", Made(**SHORT, again=(1,), trial_changes=changes))
+    made = make_run(tmp_path / "run", RunSpec(**SHORT, again=(1,), trial_changes=changes))
     assert find_blocks(made) == ()
     assert summarise(made)[0].valid is (second == "valid")
 
 
 def test_leaves_rerun_block_out_of_means(tmp_path: Path) -> None:
     """All trials of a block that was rerun are left out, and the report names the block that replaces it."""
-    plan = make_run(tmp_path / "look", Made(**SHORT, again=(1,))).record.plan
+    plan = make_run(tmp_path / "look", RunSpec(**SHORT, again=(1,))).record.plan
     first, good, _ = (trial.folder for trial in plan.trials[:3])
-    made = make_run(tmp_path / "run", Made(**SHORT, again=(1,), trial_changes={first: INVALID}))
+    made = make_run(tmp_path / "run", RunSpec(**SHORT, again=(1,), trial_changes={first: INVALID}))
     summary, _ = summarise(made)
     repeats = {repeat.trial: repeat for one in summary.configurations.values() for repeat in one.repeats}
     assert len(repeats) == 12

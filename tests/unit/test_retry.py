@@ -8,9 +8,9 @@ import pytest
 
 from bench.errors import ClusterError, DeployError, Interrupted
 from bench.k8s.client import Cluster
-from bench.k8s.retry import outlasting
+from bench.k8s.retry import retry_after_outage
 from bench.k8s.timing import Timing
-from bench.system.cancellation import Watch
+from bench.system.cancellation import CancelToken
 
 AWAY = ClusterError("listing pods: no answer", status=0)
 REFUSED = ClusterError("listing pods: forbidden", status=403)
@@ -50,8 +50,8 @@ class Work:
         return 7
 
 
-def outlast(server: FakeServer, act: Callable[[], int], watch: Watch | None = None) -> int:
-    return outlasting(cast("Cluster", server), act, watch=watch or Watch())
+def outlast(server: FakeServer, act: Callable[[], int], watch: CancelToken | None = None) -> int:
+    return retry_after_outage(cast("Cluster", server), act, watch=watch or CancelToken())
 
 
 @pytest.mark.parametrize("error", [AWAY, SILENT])
@@ -89,7 +89,7 @@ def test_limits_the_number_of_outages() -> None:
 
 def test_signal_ends_the_wait() -> None:
     """Ctrl-C does not wait for the API server."""
-    watch = Watch()
+    watch = CancelToken()
     watch.signals.append(2)
     with pytest.raises(Interrupted):
         outlast(FakeServer(away=10**9), Work([AWAY]), watch)

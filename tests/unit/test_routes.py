@@ -9,25 +9,25 @@ import pytest
 
 from bench.application.model import Hop
 from bench.errors import InputError
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.files.yaml_source import read_documents
 from bench.meshes import MESHES
-from bench.meshes.resolved import Reader, mistakes, readers_of
-from bench.meshes.routing import Condition, Way, clusters_to, users_in, way_of
-from bench.results.samples import RAW_ROW, Samples, samples_of
+from bench.meshes.resolved import UserGroup, find_problems, user_groups_of
+from bench.meshes.routing import Condition, Route, clusters_to, find_route, list_users
+from bench.results.samples import RAW_ROW, Samples, make_samples
 from bench.targets.cluster.checks import clusters_of, mesh_checks, read_meshed
 from bench.targets.cluster.probes.prober import question_json
 from bench.verification.evidence import HopCount, counted_evidence
-from bench.verification.questions import SERIES, Answer, pages_evidence, requests_on
+from bench.verification.questions import SERIES, Answer, count_expected_requests, pages_evidence
 from tests.sidecars import VERSIONS, application_with, bootstrap_of
 
-MANIFESTS = shipped("manifests")
+MANIFESTS = find_shipped("manifests")
 ALL = application_with(*VERSIONS)
 FOLDERS = {
     "istio": ("istio/deployment-strategy",),
     "kuma": ("kuma/mtls", "kuma/deployment-strategy"),
 }
-MARCO, OTHERS = Reader("Marco", "v2"), Reader("", "v1")
+MARCO, OTHERS = UserGroup("Marco", "v2"), UserGroup("", "v1")
 
 RULE = (
     "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: reviews}\nspec:\n"
@@ -58,7 +58,7 @@ def rule(backend: str, match: str = "path: {type: PathPrefix, value: /}", more: 
     return f"matches: [{{{match}}}], default: {{backendRefs: [{{kind: MeshService, name: {backend}{more}}}]}}"
 
 
-def routes_in(mesh: str, *texts: str, folder: Path) -> tuple[Way, ...]:
+def routes_in(mesh: str, *texts: str, folder: Path) -> tuple[Route, ...]:
     """The routes of productpage's requests to reviews."""
     for number, text in enumerate(texts):
         (folder / f"{number}.yaml").write_text(text, "utf-8")
@@ -75,9 +75,9 @@ def list_problems(mesh: str, *texts: str, folder: Path) -> list[str]:
     return [str(problem).replace(f"{folder}/", "") for problem in caught.value.problems]
 
 
-def shipped_readers(mesh: str) -> tuple[Reader, ...]:
+def shipped_readers(mesh: str) -> tuple[UserGroup, ...]:
     policies = MESHES[mesh].read_policies([MANIFESTS / folder for folder in FOLDERS[mesh]], ALL)
-    return readers_of(MESHES[mesh], policies, ALL)
+    return user_groups_of(MESHES[mesh], policies, ALL)
 
 
 # --- the application -----------------------------------------------------------------------------------------
@@ -137,16 +137,16 @@ def test_kuma_routes_apply_to_one_caller() -> None:
 def test_first_matching_route_applies() -> None:
     """Paths match exactly or by prefix, headers likewise; all conditions of a route must hold."""
     service = ALL.service("reviews")
-    exact = Way("a", service, (), path=Condition("exact", "/health"))
-    prefix = Way("b", service, (), headers=(("end-user", Condition("prefix", "Mar")),))
-    both = Way("c", service, (), path=Condition("prefix", "/rev"), headers=(("end-user", Condition("exact", "Ann")),))
+    exact = Route("a", service, (), path=Condition("exact", "/health"))
+    prefix = Route("b", service, (), headers=(("end-user", Condition("prefix", "Mar")),))
+    both = Route("c", service, (), path=Condition("prefix", "/rev"), headers=(("end-user", Condition("exact", "Ann")),))
     every = (exact, prefix, both)
-    assert users_in(every) == ("", "Mar", "Ann")
-    assert way_of(every, path="/health", user="Marco") is exact
-    assert way_of(every, path="/reviews/0", user="Marco") is prefix
-    assert way_of(every, path="/reviews/0", user="Ann") is both
-    assert way_of(every, path="/other", user="Ann") is None
-    assert way_of(every, path="/reviews/0") is None
+    assert list_users(every) == ("", "Mar", "Ann")
+    assert find_route(every, path="/health", user="Marco") is exact
+    assert find_route(every, path="/reviews/0", user="Marco") is prefix
+    assert find_route(every, path="/reviews/0", user="Ann") is both
+    assert find_route(every, path="/other", user="Ann") is None
+    assert find_route(every, path="/reviews/0") is None
 
 
 def test_kuma_sorts_routes_by_specificity(tmp_path: Path) -> None:
@@ -356,19 +356,21 @@ def test_refuses_ambiguous_version(configuration: str, message: str, tmp_path: P
     (tmp_path / "mine").mkdir()
     marco = "match: [{headers: {end-user: {exact: Marco}}}], "
     (tmp_path / "mine/routes.yaml").write_text(RULE + "---\n" + virtual(marco + to("v2")), "utf-8")
-    (problem,) = mistakes(scenario(tmp_path, configuration))
+    (problem,) = find_problems(scenario(tmp_path, configuration))
     assert (problem.line, problem.path, problem.message) == (6, "configurations[0]", message)
 
 
 def test_refuses_route_to_missing_version(tmp_path: Path) -> None:
     """With reviews v1 and v3, or v3 alone, the shipped routes to v2 have no destination, in both meshes."""
     for reviews, deployed in (("[v1, v3]", "v1, v3"), ("v3", "v3")):
-        istio = mistakes(scenario(tmp_path, "{name: a, mesh: istio, manifests: [istio/deployment-strategy]}", reviews))
+        istio = find_problems(
+            scenario(tmp_path, "{name: a, mesh: istio, manifests: [istio/deployment-strategy]}", reviews)
+        )
         assert (
             istio[0].message == f"reviews with version v2 is not deployed; deployed is {deployed} (application.reviews)"
         )
         manifests = "[kuma/mtls, kuma/deployment-strategy]"
-        kuma = mistakes(scenario(tmp_path, f"{{name: a, mesh: kuma, manifests: {manifests}}}", reviews))
+        kuma = find_problems(scenario(tmp_path, f"{{name: a, mesh: kuma, manifests: {manifests}}}", reviews))
         there = f"there is no service 'reviews-v2'; deployed of reviews is {deployed} (application.reviews)"
         assert kuma[0].message == there
         for problem in (istio[0], kuma[0]):
@@ -379,7 +381,7 @@ def test_refuses_route_to_missing_version(tmp_path: Path) -> None:
 @pytest.mark.parametrize("reviews", ["[]", "[v1, v1]", "[v1, v4]", "[[v1]]", "7"])
 def test_refuses_invalid_list_of_versions(reviews: str, tmp_path: Path) -> None:
     """An empty list, a repeated version and an unknown one are refused at their line."""
-    (problem,) = mistakes(scenario(tmp_path, "{name: a, mesh: none}", reviews))
+    (problem,) = find_problems(scenario(tmp_path, "{name: a, mesh: none}", reviews))
     assert (problem.line, problem.path) == (4, "application.reviews")
 
 
@@ -390,14 +392,14 @@ def samples(**counts: int) -> Samples:
     """Requests by name, with underscores for spaces."""
     rows = np.zeros(sum(counts.values()), RAW_ROW)
     rows["name"] = np.repeat(np.arange(len(counts)), list(counts.values()))
-    return samples_of(rows, tuple(name.replace("_", " ") for name in counts))
+    return make_samples(rows, tuple(name.replace("_", " ") for name in counts))
 
 
 def test_hop_counts_requests_of_its_user_groups() -> None:
     """Logins end at productpage, pages go to the version of their user group, and no request to one without users."""
     hops = [Hop(*pair) for pair in ALL.calls]
     load = samples(login=2, page_as_others=30, page_as_Marco=10)
-    expected = requests_on(hops, ALL, readers=(OTHERS, MARCO), samples=load)
+    expected = count_expected_requests(hops, ALL, readers=(OTHERS, MARCO), samples=load)
     assert {str(hop): count for hop, count in expected.items()} == {
         "locust -> productpage": 42,
         "productpage -> details": 40,
@@ -418,8 +420,8 @@ def test_single_version_needs_no_request_names() -> None:
     """A locustfile may choose any names where every user gets the same version."""
     application = application_with("v3")
     hops = [Hop(*pair) for pair in application.calls]
-    readers = readers_of(None, None, application)
-    expected = requests_on(hops, application, readers=readers, samples=samples(one=3, other=4))
+    readers = user_groups_of(None, None, application)
+    expected = count_expected_requests(hops, application, readers=readers, samples=samples(one=3, other=4))
     assert set(expected.values()) == {7}
 
 

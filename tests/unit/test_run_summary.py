@@ -18,13 +18,13 @@ from tests.factory import (
     ISTIO_POLICIES,
     MESH_PAIRS,
     USERS_SWEEP,
-    Made,
-    Simulated,
+    ConfigSpec,
+    RunSpec,
     make_run,
 )
 
 S = 1_000_000_000
-SHORT = Made(warmup_s=5.0, duration_s=20.0)
+SHORT = RunSpec(warmup_s=5.0, duration_s=20.0)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def summary(run: StoredRun) -> SummaryRecord:
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Callable[[Made], StoredRun]:
+def make(tmp_path: Path) -> Callable[[RunSpec], StoredRun]:
     return lambda made: make_run(tmp_path, made)
 
 
@@ -79,7 +79,7 @@ def test_contrasts_are_reference_and_mesh_steps(summary: SummaryRecord) -> None:
     assert decisive == [("istio", "baseline", "p95_ms"), ("istio-policies", "baseline", "p95_ms")]
 
 
-def test_named_pairs_are_planned(make: Callable[[Made], StoredRun]) -> None:
+def test_named_pairs_are_planned(make: Callable[[RunSpec], StoredRun]) -> None:
     """A pair that the scenario names is there on every metric; its P95 is planned, with a warning about its detectable
     effect."""
     made = replace(SHORT, configurations=ISTIO_AND_KUMA, contrasts=MESH_PAIRS, repeats=2, run_sd=0.1)
@@ -91,9 +91,9 @@ def test_named_pairs_are_planned(make: Callable[[Made], StoredRun]) -> None:
     assert [doubt for doubt in summary.doubts if doubt.startswith("resolution: kuma against istio: ")]
 
 
-def test_marks_equal_configurations(make: Callable[[Made], StoredRun]) -> None:
+def test_marks_equal_configurations(make: Callable[[RunSpec], StoredRun]) -> None:
     """Where only the name differs the contrasts are marked."""
-    sides = (Simulated("a"), Simulated("b"))
+    sides = (ConfigSpec("a"), ConfigSpec("b"))
     summary, _ = summarise(make(replace(SHORT, configurations=sides, reference="a", repeats=2)))
     assert all(c.alike for c in summary.contrasts)
 
@@ -136,13 +136,13 @@ def test_complete_run_is_valid(summary: SummaryRecord) -> None:
     assert all(doubt.startswith("resolution: ") for doubt in summary.doubts)
 
 
-def test_warns_if_margin_is_not_detectable(make: Callable[[Made], StoredRun]) -> None:
+def test_warns_if_margin_is_not_detectable(make: Callable[[RunSpec], StoredRun]) -> None:
     """A spread that hides the margin is a warning, with the necessary repeats; a small spread is none."""
     noisy = summarise(make(replace(SHORT, run_sd=0.15)))[0]
     assert [doubt for doubt in noisy.doubts if "10 % would take" in doubt and "repeats" in doubt]
 
 
-def test_leaves_out_invalid_repeat(make: Callable[[Made], StoredRun]) -> None:
+def test_leaves_out_invalid_repeat(make: Callable[[RunSpec], StoredRun]) -> None:
     """An invalid repeat stays in the list, is in no mean, and makes its configuration and run invalid."""
     changes = {"status": "invalid", "reasons": ("stall: in 3 s of the window no request was answered; look",)}
     plan = make_run_plan(SHORT)
@@ -157,14 +157,14 @@ def test_leaves_out_invalid_repeat(make: Callable[[Made], StoredRun]) -> None:
     assert len(digests) == 9
 
 
-def make_run_plan(made: Made) -> list[str]:
+def make_run_plan(made: RunSpec) -> list[str]:
     from bench.scenario.plan import make_plan
     from tests.factory import make_scenario
 
     return [trial.folder for trial in make_plan(make_scenario(made), made.seed).trials]
 
 
-def test_run_without_valid_repeats_has_a_summary(make: Callable[[Made], StoredRun]) -> None:
+def test_run_without_valid_repeats_has_a_summary(make: Callable[[RunSpec], StoredRun]) -> None:
     """When every trial is invalid there are no means, no ratios, and every verdict is invalid."""
     made = replace(SHORT, repeats=2)
     changes = {folder: {"status": "invalid", "reasons": ("clock: x; y",)} for folder in make_run_plan(made)}
@@ -175,9 +175,9 @@ def test_run_without_valid_repeats_has_a_summary(make: Callable[[Made], StoredRu
     assert all(c.no_interval for c in summary.configurations.values())
 
 
-def test_failed_requests_have_no_percentiles(make: Callable[[Made], StoredRun]) -> None:
+def test_failed_requests_have_no_percentiles(make: Callable[[RunSpec], StoredRun]) -> None:
     """A configuration whose requests all fail has no percentiles and is invalid; the others are not affected."""
-    denied = Simulated("denied", "istio", error_share=1.0)
+    denied = ConfigSpec("denied", "istio", error_share=1.0)
     summary, digests = summarise(make(replace(SHORT, configurations=(ISTIO_POLICIES[0], denied), repeats=2)))
     repeat = summary.configurations["denied"].repeats[0]
     assert (repeat.p95_ms, repeat.mean_ms, repeat.max_ms) == (None, None, None)
@@ -187,7 +187,7 @@ def test_failed_requests_have_no_percentiles(make: Callable[[Made], StoredRun]) 
     assert summary.configurations["baseline"].valid
 
 
-def test_single_repeat_has_no_interval(make: Callable[[Made], StoredRun]) -> None:
+def test_single_repeat_has_no_interval(make: Callable[[RunSpec], StoredRun]) -> None:
     """A run with one repeat has numbers, no interval and no verdict, and the reason."""
     summary, _ = summarise(make(replace(SHORT, repeats=1)))
     assert summary.valid
@@ -199,7 +199,7 @@ def test_single_repeat_has_no_interval(make: Callable[[Made], StoredRun]) -> Non
     assert any("no difference can be distinguished from chance" in doubt for doubt in summary.doubts)
 
 
-def test_no_reference_means_no_contrasts(make: Callable[[Made], StoredRun]) -> None:
+def test_no_reference_means_no_contrasts(make: Callable[[RunSpec], StoredRun]) -> None:
     """A sweep compares nothing; each level has its own users."""
     summary, _ = summarise(
         make(replace(SHORT, configurations=USERS_SWEEP[:2], reference=None, name="users-sweep", repeats=2))

@@ -15,8 +15,16 @@ from hypothesis.extra import numpy as hnp
 from bench.errors import StoreError
 from bench.load.raw_samples import read_samples
 from bench.results.records import Window
-from bench.results.samples import RAW_ROW, Samples, read_columns, read_parquet, samples_of, write_columns, write_parquet
-from tests.factory import ISTIO_POLICIES, Made, simulate
+from bench.results.samples import (
+    RAW_ROW,
+    Samples,
+    make_samples,
+    read_columns,
+    read_parquet,
+    write_columns,
+    write_parquet,
+)
+from tests.factory import ISTIO_POLICIES, RunSpec, simulate
 
 COLUMNS = [field.name for field in fields(Samples) if field.name != "names"]
 TYPES = {
@@ -53,7 +61,7 @@ def test_parquet_round_trip(samples: Samples) -> None:
 
 def test_columns_are_documented(tmp_path: Path) -> None:
     """The file's columns have the names and types that the results format documents."""
-    samples = simulate(ISTIO_POLICIES[0], 2, Made(duration_s=5), rng=np.random.default_rng(1))
+    samples = simulate(ISTIO_POLICIES[0], 2, RunSpec(duration_s=5), rng=np.random.default_rng(1))
     write_parquet(samples, tmp_path / "samples.parquet")
     schema = pq.read_schema(tmp_path / "samples.parquet")
     assert {name: str(kind) for name, kind in zip(schema.names, schema.types, strict=True)} == {
@@ -69,7 +77,7 @@ def test_columns_are_documented(tmp_path: Path) -> None:
 
 def test_request_needs_at_most_12_bytes(tmp_path: Path) -> None:
     """A trial of 20 users over two minutes is stored in 12 bytes a request."""
-    samples = simulate(ISTIO_POLICIES[0], 20, Made(), rng=np.random.default_rng(1))
+    samples = simulate(ISTIO_POLICIES[0], 20, RunSpec(), rng=np.random.default_rng(1))
     write_parquet(samples, tmp_path / "samples.parquet")
     assert (tmp_path / "samples.parquet").stat().st_size <= 12 * len(samples)
 
@@ -101,7 +109,7 @@ def test_no_rows_are_no_samples(tmp_path: Path) -> None:
 
 def test_empty_samples_round_trip(tmp_path: Path) -> None:
     """A trial without a single request has a file like any other."""
-    write_parquet(samples_of(np.empty(0, RAW_ROW), ()), tmp_path / "samples.parquet")
+    write_parquet(make_samples(np.empty(0, RAW_ROW), ()), tmp_path / "samples.parquet")
     found = read_parquet(tmp_path / "samples.parquet")
     assert len(found) == 0
     assert found.latency_ns.dtype == np.int64
@@ -111,7 +119,7 @@ def test_empty_samples_round_trip(tmp_path: Path) -> None:
 def test_truncated_file_is_an_error(tmp_path: Path, kept: int) -> None:
     """A file whose end is missing is an error with its name, never fewer samples."""
     path = tmp_path / "samples.parquet"
-    write_parquet(simulate(ISTIO_POLICIES[0], 2, Made(duration_s=5), rng=np.random.default_rng(1)), path)
+    write_parquet(simulate(ISTIO_POLICIES[0], 2, RunSpec(duration_s=5), rng=np.random.default_rng(1)), path)
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(StoreError, match=r"samples\.parquet: not a readable Parquet file"):
         read_parquet(path)

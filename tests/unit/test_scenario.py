@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bench.errors import InputError
-from bench.files.folders import shipped
-from bench.scenario.loader import load_scenario, scenario_path, shipped_scenarios, validate_file
+from bench.files.folders import find_shipped
+from bench.scenario.loader import find_scenario, list_shipped_scenarios, load_scenario, validate_file
 from bench.scenario.model import Load, Scenario
 from bench.scenario.overrides import Overrides
 from bench.scenario.types import find_locustfile, find_manifests
@@ -374,7 +374,7 @@ def test_files_next_to_the_scenario_come_first(write: Write) -> None:
     folder = write(GOOD).parent
     assert find_manifests("policies/strict", folder) == folder / "policies" / "strict"
     assert find_locustfile("browse", folder) == folder / "browse.py"
-    assert find_locustfile("bookinfo", folder).parent == shipped("locustfiles")
+    assert find_locustfile("bookinfo", folder).parent == find_shipped("locustfiles")
     (folder / "bookinfo.py").touch()
     assert find_locustfile("bookinfo", folder).parent == folder
     with pytest.raises(ValueError, match="no policies/strict"):
@@ -397,7 +397,7 @@ def test_unknown_mesh_lists_supported_ones(write: Write) -> None:
     )
 
 
-@pytest.mark.parametrize("name", shipped_scenarios())
+@pytest.mark.parametrize("name", list_shipped_scenarios())
 def test_shipped_scenarios_are_valid(name: str) -> None:
     """Each shipped scenario loads under its own name."""
     assert load_scenario(name).name == name
@@ -417,14 +417,14 @@ def test_unknown_name_lists_shipped_scenarios() -> None:
     """A name without a slash or suffix is a shipped scenario."""
     (message,) = refused("istio-polices", Overrides())
     assert "did you mean istio-policies?" in message
-    assert all(name in message for name in shipped_scenarios())
+    assert all(name in message for name in list_shipped_scenarios())
 
 
 def test_path_is_no_name() -> None:
     """A text with a slash or a suffix is a path, even where a shipped scenario has that name."""
-    assert scenario_path("./smoke") == Path("smoke")
-    assert scenario_path("smoke.yaml") == Path("smoke.yaml")
-    assert scenario_path("smoke").is_file()
+    assert find_scenario("./smoke") == Path("smoke")
+    assert find_scenario("smoke.yaml") == Path("smoke.yaml")
+    assert find_scenario("smoke").is_file()
 
 
 KEYS = st.sampled_from(["name", "load", "configurations", "users", "duration", "x"])

@@ -8,14 +8,21 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from bench.files.folders import shipped
-from bench.results.json_schema import RECORD_FILES, REFERENCE_FILE, SCHEMA_FILE, scenario_reference, schema, schema_text
+from bench.files.folders import find_shipped
+from bench.results.json_schema import (
+    RECORD_FILES,
+    REFERENCE_FILE,
+    SCHEMA_FILE,
+    build_schema,
+    format_scenario_reference,
+    format_schema,
+)
 from bench.results.records import FILES
-from bench.scenario.loader import load_scenario, scenario_path, shipped_scenarios, validate_file
+from bench.scenario.loader import find_scenario, list_shipped_scenarios, load_scenario, validate_file
 from bench.scenario.model import Application, Configuration, Load, LoadOverride, Scenario
 from bench.units import parse_duration, parse_percent
 
-ROOT = shipped("scenarios").parent
+ROOT = find_shipped("scenarios").parent
 
 SMALL = "name: a\ntitle: b\nconfigurations: [{name: c, mesh: none}]\n"
 GOOD = [
@@ -62,13 +69,13 @@ BAD = [
 
 def accepts(text: str) -> bool:
     """Whether the scenario schema accepts a file."""
-    return Draft202012Validator(schema("scenario")).is_valid(yaml.safe_load(text))
+    return Draft202012Validator(build_schema("scenario")).is_valid(yaml.safe_load(text))
 
 
 @pytest.mark.parametrize("name", ["scenario", *FILES])
 def test_schemas_are_valid(name: str) -> None:
     """Each schema is one of draft 2020-12, with a title and a description, and refuses unknown keys."""
-    made = schema(name)
+    made = build_schema(name)
     Draft202012Validator.check_schema(made)
     assert made["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert made["title"]
@@ -77,10 +84,10 @@ def test_schemas_are_valid(name: str) -> None:
     assert "$id" not in made
 
 
-@pytest.mark.parametrize("name", shipped_scenarios())
+@pytest.mark.parametrize("name", list_shipped_scenarios())
 def test_shipped_scenarios_satisfy_their_schema(name: str) -> None:
     """Each shipped scenario names its schema for editors, and satisfies it."""
-    text = scenario_path(name).read_text("utf-8")
+    text = find_scenario(name).read_text("utf-8")
     assert text.startswith("# yaml-language-server: $schema=scenario.schema.json\n")
     assert accepts(text)
 
@@ -101,10 +108,10 @@ def test_schema_refuses_files_that_models_refuse(tmp_path: Path, text: str) -> N
     assert not accepts(text)
 
 
-@pytest.mark.parametrize("name", shipped_scenarios())
+@pytest.mark.parametrize("name", list_shipped_scenarios())
 def test_stored_scenario_satisfies_the_run_schema(name: str) -> None:
     """In `run.json` a scenario has Python's names and bare floats, as the schema of a run has."""
-    made = schema("run")
+    made = build_schema("run")
     inside = {"$ref": "#/$defs/Scenario", "$defs": made["$defs"]}
     Draft202012Validator(inside).validate(json.loads(load_scenario(name).model_dump_json()))
 
@@ -115,19 +122,19 @@ def test_stored_scenario_satisfies_the_run_schema(name: str) -> None:
 )
 def test_defaults_of_quantities_have_a_unit(section: str, key: str, seconds: float) -> None:
     """meshbench reads the default that an editor inserts."""
-    assert parse_duration(schema("scenario")["$defs"][section]["properties"][key]["default"]) == seconds
+    assert parse_duration(build_schema("scenario")["$defs"][section]["properties"][key]["default"]) == seconds
 
 
 def test_default_margin_is_a_percentage() -> None:
     """The default margin of the schema is the model's."""
     default = Scenario.model_fields["margin"].default
-    assert parse_percent(schema("scenario")["properties"]["margin"]["default"]) == default
+    assert parse_percent(build_schema("scenario")["properties"]["margin"]["default"]) == default
 
 
 @pytest.mark.parametrize("model", [Scenario, Application, Load, Configuration, LoadOverride])
 def test_every_key_is_on_the_reference_page(model: Any) -> None:
     """Each key has a description, and the page has them all."""
-    page = scenario_reference()
+    page = format_scenario_reference()
     for name, field in model.model_fields.items():
         assert field.description
         assert f"| `{field.alias or name}` |" in page
@@ -136,11 +143,11 @@ def test_every_key_is_on_the_reference_page(model: Any) -> None:
 
 def test_committed_schema_and_page_are_current() -> None:
     """`python -m bench.results.json_schema` makes both from the models."""
-    assert (ROOT / SCHEMA_FILE).read_text("utf-8") == schema_text("scenario")
-    assert (ROOT / REFERENCE_FILE).read_text("utf-8") == scenario_reference()
+    assert (ROOT / SCHEMA_FILE).read_text("utf-8") == format_schema("scenario")
+    assert (ROOT / REFERENCE_FILE).read_text("utf-8") == format_scenario_reference()
 
 
 @pytest.mark.parametrize("name", RECORD_FILES)
 def test_shipped_record_schemas_are_current(name: str) -> None:
     """The shipped schema files are made from the models."""
-    assert (ROOT / RECORD_FILES[name]).read_text("utf-8") == schema_text(name)
+    assert (ROOT / RECORD_FILES[name]).read_text("utf-8") == format_schema(name)

@@ -9,11 +9,11 @@ import pytest
 from bench.errors import DeployError, InvalidMeasurementError, LeftoversError, RunTimeoutError, note_leftovers
 from bench.results.records import RunRecord
 from bench.results.store import RunFolder, read_record, write_record
-from bench.run.session import _ending
-from bench.system.cancellation import Watch
+from bench.run.session import _record_end
+from bench.system.cancellation import CancelToken
 from bench.targets.cluster.target import ClusterTarget, open_target
-from tests.factory import Made, Simulated, make_run
-from tests.fake_cluster import FakeCluster, thing
+from tests.factory import ConfigSpec, RunSpec, make_run
+from tests.fake_cluster import FakeCluster, make_object
 from tests.shown_cluster import options
 
 RUN = "20261123T031500Z-mine-7f3a"
@@ -24,7 +24,7 @@ LEFT = LeftoversError("the run is still on context fake")
 def fake() -> FakeCluster:
     """A cluster with objects of the run, and short waits."""
     cluster = FakeCluster()
-    cluster.add([thing("v1", "Namespace", "bookinfo-7f3a", run=RUN, component="namespace")])
+    cluster.add([make_object("v1", "Namespace", "bookinfo-7f3a", run=RUN, component="namespace")])
     return cluster
 
 
@@ -33,7 +33,7 @@ def _opened(fake: FakeCluster) -> Any:
     run = cast("RunRecord", SimpleNamespace(run_id=RUN, scenario=SimpleNamespace(isolation="full")))
     unused = cast("Any", None)
     return open_target(
-        fake.cluster, options(), run=run, inputs=unused, journal=unused, watch=Watch(), load_place=unused
+        fake.cluster, options(), run=run, inputs=unused, journal=unused, watch=CancelToken(), load_place=unused
     )
 
 
@@ -76,12 +76,14 @@ def test_remaining_mesh_of_a_trial_ends_the_run(fake: FakeCluster) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
     """The folder of a run that is being measured."""
-    path = make_run(tmp_path, Made(configurations=(Simulated("baseline"),), repeats=1, warmup_s=1, duration_s=2)).path
+    path = make_run(
+        tmp_path, RunSpec(configurations=(ConfigSpec("baseline"),), repeats=1, warmup_s=1, duration_s=2)
+    ).path
     return RunFolder.reopen(path, status="running", exit_code=None, cleanup_ok=None)
 
 
 def _ended(folder: RunFolder, error: BaseException) -> RunRecord:
-    with _ending(folder):
+    with _record_end(folder):
         raise error
     return read_record(folder.path / "run.json", RunRecord)
 

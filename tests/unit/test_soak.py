@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.soak import PART_S, Unit, run_part, run_sample, units_of
+from tests.soak import PART_S, Unit, group_units, run_part, run_sample
 
 UNITS = tuple(Unit("kills", (f"tests/cluster/test_a.py::test_{letter}",)) for letter in "abcdef")
 
@@ -39,7 +39,7 @@ def sample(runs: Runs, *, seed: int, seconds: float) -> int:
 def test_runs_tests_alone_unless_grouped() -> None:
     """Tests with a common mark are one unit for each module and part."""
     marked = [("m.py::a", "x", False), ("m.py::b", "x", True), ("n.py::c", "x", True), ("m.py::d[m::1]", "x", True)]
-    assert units_of(marked) == (
+    assert group_units(marked) == (
         Unit("x", ("m.py::a",)),
         Unit("x", ("m.py::b", "m.py::d[m::1]")),
         Unit("x", ("n.py::c",)),

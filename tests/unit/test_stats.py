@@ -137,7 +137,7 @@ def test_minimum_detectable_effect_has_80_percent_power() -> None:
 @given(sd=st.floats(0.005, 0.3), effect=st.floats(0.02, 0.5))
 def test_needed_repeats_are_the_fewest(sd: float, effect: float) -> None:
     """The returned number of repeats detects the effect, and one fewer does not."""
-    needed = stats.repeats_needed(sd, effect)
+    needed = stats.compute_repeats_needed(sd, effect)
     if needed is None:
         assert (stats.minimum_detectable_effect(sd, stats.MOST_REPEATS) or 0) > effect
         return

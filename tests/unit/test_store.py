@@ -10,12 +10,14 @@ import pytest
 
 from bench.errors import StoreError
 from bench.results.records import RunRecord, TrialRecord
-from bench.results.store import RunFolder, new_run_id, open_run, read_record, write_text
+from bench.results.store import RunFolder, make_run_id, open_run, read_record, write_text
 from bench.system.journal import read_journal
 from bench.system.redaction import register_secret
-from tests.factory import Made, Simulated, make_run
+from tests.factory import ConfigSpec, RunSpec, make_run
 
-SMALL = Made(configurations=(Simulated("baseline"), Simulated("istio", "istio")), repeats=2, warmup_s=1, duration_s=2)
+SMALL = RunSpec(
+    configurations=(ConfigSpec("baseline"), ConfigSpec("istio", "istio")), repeats=2, warmup_s=1, duration_s=2
+)
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def make_second_run(run: Path, name: str = "20261123T031500Z-again-0000") -> Run
 def test_run_id_has_time_and_scenario() -> None:
     """UTC time, scenario and four random characters."""
     at = datetime(2026, 11, 23, 3, 15, tzinfo=UTC)
-    first, second = new_run_id("istio", at), new_run_id("istio", at)
+    first, second = make_run_id("istio", at), make_run_id("istio", at)
     assert first[:-4] == second[:-4] == "20261123T031500Z-istio-"
     assert len(first) == len("20261123T031500Z-istio-7f3a")
 

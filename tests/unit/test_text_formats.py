@@ -7,31 +7,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.report.text_formats import csv_cell, latex_text, markdown_text
+from bench.report.text_formats import escape_csv_cell, escape_latex, escape_markdown
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
 def test_formula_is_quoted(start: str) -> None:
     """A cell that a spreadsheet would run becomes text."""
-    assert csv_cell(f"{start}cmd()") == f"'{start}cmd()"
+    assert escape_csv_cell(f"{start}cmd()") == f"'{start}cmd()"
 
 
 @pytest.mark.parametrize("number", [-1, -0.5, 3, True])
 def test_number_is_not_quoted(number: float) -> None:
     """Negative numbers are no formulas."""
-    assert csv_cell(number) is number
+    assert escape_csv_cell(number) is number
 
 
 @given(st.text())
 def test_no_cell_starts_like_a_formula(text: str) -> None:
     """Whatever the text, no cell of a CSV file starts like a formula."""
-    assert not str(csv_cell(text)).startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert not str(escape_csv_cell(text)).startswith(("=", "+", "-", "@", "\t", "\r"))
 
 
 @given(st.text())
 def test_markdown_stays_in_its_cell(text: str) -> None:
     """No text ends a Markdown cell or line, opens HTML or starts code."""
-    made = markdown_text(text)
+    made = escape_markdown(text)
     bare = made.replace("\\\\", "")
     assert "\n" not in made
     assert "\r" not in made
@@ -42,7 +42,7 @@ def test_markdown_stays_in_its_cell(text: str) -> None:
 @given(st.text(alphabet=st.sampled_from("\\{}%&#$_~^[]<>|a \n")))
 def test_latex_specials_are_escaped(text: str) -> None:
     """No text starts a command, a comment, a column or mathematics of its own in LaTeX."""
-    made = latex_text(text)
+    made = escape_latex(text)
     for known in (r"\textbackslash{}", r"\textasciitilde{}", r"\textasciicircum{}", r"\textless{}", r"\textgreater{}"):
         made = made.replace(known, "")
     made = made.replace(r"\textbar{}", "").replace("{[}", "").replace("{]}", "")
@@ -54,5 +54,5 @@ def test_latex_specials_are_escaped(text: str) -> None:
 def test_csv_is_read_back_unchanged() -> None:
     """Quotes, commas and newlines survive a CSV reader."""
     out = io.StringIO()
-    csv.writer(out).writerow([csv_cell('a "b", c\nd')])
+    csv.writer(out).writerow([escape_csv_cell('a "b", c\nd')])
     assert next(csv.reader(io.StringIO(out.getvalue()))) == ['a "b", c\nd']

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.load.timing import Clocks, latency_of, start_of
+from bench.load.timing import Clocks, convert_latency, convert_start
 
 MS = 1_000_000
 S = 1_000_000_000
@@ -42,7 +42,7 @@ class FakeClocks:
 
 def start(start_time: Any, *, latency_ns: int = 20 * MS, zero_ns: int = ZERO_NS) -> int | None:
     """The start of a request whose event comes at `NOW_NS`."""
-    return start_of(start_time, latency_ns=latency_ns, now_ns=NOW_NS, ahead_ns=AHEAD_NS, zero_ns=zero_ns)
+    return convert_start(start_time, latency_ns=latency_ns, now_ns=NOW_NS, ahead_ns=AHEAD_NS, zero_ns=zero_ns)
 
 
 def wall_s(monotonic_ns: int) -> float:
@@ -94,14 +94,14 @@ def test_accepts_request_from_before_the_load() -> None:
 @pytest.mark.parametrize("response_time", [0, 0.0, 1, 1.25, 20.000001, 3_600_000])
 def test_latency_is_locusts_response_time(response_time: float) -> None:
     """Nothing is added to Locust's own response time: milliseconds become nanoseconds."""
-    assert latency_of(response_time) == round(response_time * 1_000_000)
+    assert convert_latency(response_time) == round(response_time * 1_000_000)
 
 
 @pytest.mark.parametrize("response_time", [None, math.nan, math.inf, -0.5, -1, "12", Decimal(12), 1e12, [1]], ids=str)
 def test_refuses_invalid_response_time(response_time: Any) -> None:
     """A response time that is no number of milliseconds between 0 and a day is named and refused."""
     with pytest.raises(ValueError, match=r"response_time .* is not a time in ms"):
-        latency_of(response_time)
+        convert_latency(response_time)
 
 
 def test_pair_reads_both_clocks() -> None:

@@ -14,10 +14,10 @@ from bench.errors import ClusterError, InvalidMeasurementError, MeshbenchError, 
 from bench.load.generator import LoadOutcome
 from bench.results.records import Evidence
 from bench.results.store import RunFolder, StoredRun, StoredTrial, open_run
-from bench.run.trials import Show, run_trial
+from bench.run.trials import ProgressListener, run_trial
 from bench.scenario.plan import Trial
 from bench.targets import Target
-from tests.factory import ISTIO_POLICIES, Made, make_run
+from tests.factory import ISTIO_POLICIES, RunSpec, make_run
 
 GONE = ClusterError("listing pods: no answer from https://127.0.0.1:6443", status=0)
 FACT = Evidence(name="page", subject="productpage", ok=True, expected="whole", seen="whole")
@@ -69,12 +69,12 @@ class FakePlace:
 
 @pytest.fixture
 def made(tmp_path: Path) -> StoredRun:
-    return make_run(tmp_path / "made", Made(configurations=ISTIO_POLICIES[:1], repeats=1))
+    return make_run(tmp_path / "made", RunSpec(configurations=ISTIO_POLICIES[:1], repeats=1))
 
 
 @pytest.fixture
 def policed(tmp_path: Path) -> StoredRun:
-    return make_run(tmp_path / "policed", Made(configurations=ISTIO_POLICIES[2:], repeats=1, reference=None))
+    return make_run(tmp_path / "policed", RunSpec(configurations=ISTIO_POLICIES[2:], repeats=1, reference=None))
 
 
 def run_with(made: StoredRun, output: Path, *, refused: bool = False, **seen: Any) -> None:
@@ -90,7 +90,7 @@ def run_with(made: StoredRun, output: Path, *, refused: bool = False, **seen: An
     folder = RunFolder.create(output, made.record.model_copy(update={"trials": ()}))
     place = cast("Target", FakePlace(stored.path, outcome, **seen))
     try:
-        run_trial(folder, trial, target=place, show=cast("Show", _Quiet()))
+        run_trial(folder, trial, target=place, show=cast("ProgressListener", _Quiet()))
     finally:
         folder.journal.close()
 

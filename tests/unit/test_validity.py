@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.analysis.validity import RULES, Doubt, Doubts, check_trial, is_steady, may_pass
+from bench.analysis.validity import RULES, Issue, Issues, check_trial, is_retryable, is_steady
 from bench.results.records import ClockRecord, Evidence, GeneratorRecord, ProofRecord, TrialRecord, Window
 from bench.results.resources import ResourceTrace
 from bench.results.samples import Samples
-from tests.factory import STARTED_AT, THINK_S, Made, Simulated, simulate
+from tests.factory import STARTED_AT, THINK_S, ConfigSpec, RunSpec, simulate
 
 S = 1_000_000_000
 MS = 1_000_000
 WINDOW = Window(start_ns=30 * S, end_ns=150 * S)
 FACT = Evidence(name="sidecars", subject="all services", ok=True, expected="5 sidecars", seen="5 sidecars")
 PROOF = ProofRecord(trial="01-istio-1", before=(FACT,), after=(FACT,))
-CLEAN = simulate(Simulated("istio"), 20, Made(), rng=np.random.default_rng(1))
+CLEAN = simulate(ConfigSpec("istio"), 20, RunSpec(), rng=np.random.default_rng(1))
 
 
 def record_of(samples: Samples, **changes: Any) -> TrialRecord:
@@ -52,7 +52,7 @@ def generator_use(cores: float) -> ResourceTrace:
     )
 
 
-def check(samples: Samples = CLEAN, *, proof: ProofRecord | None = PROOF, cores: float = 0.1, **changes: Any) -> Doubts:
+def check(samples: Samples = CLEAN, *, proof: ProofRecord | None = PROOF, cores: float = 0.1, **changes: Any) -> Issues:
     return check_trial(record_of(samples, **changes), samples, generator_use(cores), proof)
 
 
@@ -72,19 +72,19 @@ def failing(share: float) -> Samples:
 
 def test_valid_trial_has_no_issues() -> None:
     """A steady closed loop without failures passes every check."""
-    assert check() == Doubts((), ())
+    assert check() == Issues((), ())
 
 
 def test_every_issue_has_a_rule() -> None:
     """One table says whether an issue makes a trial invalid, and what to do about it."""
-    assert set(RULES) == set(Doubt)
+    assert set(RULES) == set(Issue)
     assert all(rule.advice for rule in RULES.values())
 
 
 def test_every_issue_is_documented() -> None:
     """The page on statistics names every code that a report can show."""
     page = (Path(__file__).parents[2] / "docs" / "statistics.md").read_text("utf-8")
-    assert [doubt for doubt in Doubt if f"`{doubt}`" not in page] == []
+    assert [doubt for doubt in Issue if f"`{doubt}`" not in page] == []
 
 
 def test_permanent_reasons_are_documented() -> None:
@@ -98,7 +98,7 @@ def test_permanent_reasons_are_documented() -> None:
 def test_formats_issue_with_code_numbers_and_advice() -> None:
     """A reason has its code, what was measured, and the next step."""
     (reason,) = check(restarts=("reviews-sidecar ended",)).reasons
-    assert reason == f"restart: reviews-sidecar ended during the trial; {RULES[Doubt.RESTART].advice}"
+    assert reason == f"restart: reviews-sidecar ended during the trial; {RULES[Issue.RESTART].advice}"
 
 
 def test_node_condition_is_not_an_exit() -> None:
@@ -108,7 +108,7 @@ def test_node_condition_is_not_an_exit() -> None:
     ).reasons
     assert node.startswith("restart: node one: was not ready during the trial; ")
     assert container.startswith("restart: node in web-1 (OOMKilled, exit code 137) ended during the trial; ")
-    assert may_pass([node])
+    assert is_retryable([node])
 
 
 def test_two_percent_errors_invalidate() -> None:
@@ -116,7 +116,7 @@ def test_two_percent_errors_invalidate() -> None:
     (reason,) = check(failing(0.02)).reasons
     assert reason.startswith("errors: ")
     assert "status 503" in reason
-    assert check(failing(0.002)) == Doubts((), ())
+    assert check(failing(0.002)) == Issues((), ())
 
 
 def test_reports_total_failure_once() -> None:
@@ -169,7 +169,7 @@ def test_reports_missing_page_once() -> None:
 
 def test_total_failure_is_permanent() -> None:
     """Policies that refuse every request would refuse them in a rerun, too."""
-    assert not may_pass(check(failing(1.0)).reasons)
+    assert not is_retryable(check(failing(1.0)).reasons)
 
 
 def test_reports_generator_that_died() -> None:
@@ -189,12 +189,12 @@ def test_reports_generator_that_died() -> None:
 def test_reports_busy_generator() -> None:
     """Locust at 80 % of its core measures itself; at 60 % it does not."""
     assert codes(check(cores=0.85).reasons) == {"generator-cpu"}
-    assert check(cores=0.6) == Doubts((), ())
+    assert check(cores=0.6) == Issues((), ())
 
 
 def test_judges_cpu_per_worker() -> None:
     """Four workers at 60 % of a core each are fine; at 85 % each they measure themselves."""
-    assert check(cores=2.4, workers=4) == Doubts((), ())
+    assert check(cores=2.4, workers=4) == Issues((), ())
     (reason,) = check(cores=3.4, workers=4).reasons
     assert reason.startswith("generator-cpu: Locust used 85 % of a core in each of 4 workers, allowed is 80 %;")
 
@@ -208,13 +208,13 @@ def late(samples: Samples, milliseconds: float, share: float) -> Samples:
 def test_reports_late_requests() -> None:
     """A client that starts one request in ten 20 ms late is too busy; one that is 4 ms late is not."""
     assert "late-requests" in codes(check(late(CLEAN, 20, 0.1)).reasons)
-    assert check(late(CLEAN, 4, 0.1)) == Doubts((), ())
+    assert check(late(CLEAN, 4, 0.1)) == Issues((), ())
 
 
 def test_open_loop_lateness_is_latency() -> None:
     """In an open loop a late start is part of the latency, so it is no reason."""
     window_rate = len(CLEAN.started_in(WINDOW.start_ns, WINDOW.end_ns)) / 120
-    assert check(late(CLEAN, 20, 0.1), rate=window_rate) == Doubts((), ())
+    assert check(late(CLEAN, 20, 0.1), rate=window_rate) == Issues((), ())
 
 
 def test_reports_missed_arrivals() -> None:
@@ -263,7 +263,7 @@ def test_growing_queue_is_unsteady_in_an_open_loop() -> None:
 def test_reports_machine_sleep() -> None:
     """Wall clock and monotonic clock more than 2 s apart make the trial invalid."""
     assert codes(check(clock=ClockRecord(monotonic_s=150.0, wall_s=153.0)).reasons) == {"clock"}
-    assert check(clock=ClockRecord(monotonic_s=150.0, wall_s=151.0)) == Doubts((), ())
+    assert check(clock=ClockRecord(monotonic_s=150.0, wall_s=151.0)) == Issues((), ())
 
 
 def generator(**own: Any) -> GeneratorRecord:
@@ -276,8 +276,8 @@ def test_reports_clock_step_of_generator() -> None:
     (reason,) = check(generator=generator(clock_step_ms=12.5)).reasons
     assert reason.startswith("clock: ")
     assert "12.5 ms" in reason
-    assert may_pass([reason])
-    assert check(generator=generator(clock_step_ms=0.0)) == Doubts((), ())
+    assert is_retryable([reason])
+    assert check(generator=generator(clock_step_ms=0.0)) == Issues((), ())
 
 
 def test_reports_clock_step_with_early_end() -> None:
@@ -317,10 +317,10 @@ def test_requires_both_proofs() -> None:
 
 def test_checks_trial_without_resources() -> None:
     """A target that cannot measure its processes is checked without them."""
-    assert check_trial(record_of(CLEAN), CLEAN, None, PROOF) == Doubts((), ())
+    assert check_trial(record_of(CLEAN), CLEAN, None, PROOF) == Issues((), ())
 
 
 def test_checks_all_windows_together() -> None:
     """A trial with two windows is checked over both."""
     halves = (Window(start_ns=30 * S, end_ns=80 * S), Window(start_ns=90 * S, end_ns=150 * S))
-    assert check(windows=halves) == Doubts((), ())
+    assert check(windows=halves) == Issues((), ())

@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import InputError
-from bench.files.yaml_source import DEPTH_LIMIT, SIZE_LIMIT, did_you_mean, dotted, parse_documents, read_documents
+from bench.files.yaml_source import (
+    DEPTH_LIMIT,
+    SIZE_LIMIT,
+    format_path,
+    format_suggestion,
+    parse_documents,
+    read_documents,
+)
 
 
 def problems(text: str) -> list[str]:
@@ -136,10 +143,10 @@ def test_refuses_what_is_no_text_file(tmp_path: Path) -> None:
 
 def test_paths_and_suggestions_are_readable() -> None:
     """A path has the syntax of code; a suggestion has similar names, or all of them."""
-    assert dotted(("rules", 0, "to", 1, "operation")) == "rules[0].to[1].operation"
-    assert did_you_mean("usres", ["users", "rate"]) == "; did you mean users?"
-    assert did_you_mean("qqq", ["users", "rate"]) == "; known: rate, users"
-    assert did_you_mean("qqq", []) == ""
+    assert format_path(("rules", 0, "to", 1, "operation")) == "rules[0].to[1].operation"
+    assert format_suggestion("usres", ["users", "rate"]) == "; did you mean users?"
+    assert format_suggestion("qqq", ["users", "rate"]) == "; known: rate, users"
+    assert format_suggestion("qqq", []) == ""
 
 
 KEYS = st.text(st.characters(codec="ascii", categories=["Ll"]), min_size=1, max_size=5)

@@ -4,7 +4,7 @@ from typing import Final
 
 from aiohttp import web
 
-from bench.application.bookinfo.http import json_answer
+from bench.application.bookinfo.http import json_response
 from bench.application.bookinfo.settings import Settings
 
 _BOOK: Final = {
@@ -31,9 +31,9 @@ async def _details(request: web.Request) -> web.Response:
     try:
         product = int(request.match_info["product"])
     except ValueError:
-        return json_answer({"error": "please provide numeric product id"}, status=400, compact=True)
-    return json_answer({"id": product, **_BOOK}, compact=True)
+        return json_response({"error": "please provide numeric product id"}, status=400, compact=True)
+    return json_response({"id": product, **_BOOK}, compact=True)
 
 
 async def _health(_request: web.Request) -> web.Response:
-    return json_answer({"status": "Details is healthy"}, compact=True)
+    return json_response({"status": "Details is healthy"}, compact=True)

@@ -11,13 +11,13 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, T
 from bench.application.bookinfo.settings import Peer
 
 
-def json_answer(data: Any, *, status: int = 200, compact: bool = False) -> web.Response:
+def json_response(data: Any, *, status: int = 200, compact: bool = False) -> web.Response:
     """Return JSON without a charset in its content type; `compact` leaves out blanks, as Ruby and Node do."""
     text = json.dumps(data, separators=(",", ":") if compact else None)
     return web.Response(body=text.encode(), status=status, content_type="application/json")
 
 
-def html_answer(text: str, *, status: int = 200) -> web.Response:
+def html_response(text: str, *, status: int = 200) -> web.Response:
     """Return a page or a text for browsers."""
     return web.Response(body=text.encode(), status=status, content_type="text/html", charset="utf-8")
 
@@ -46,12 +46,12 @@ _SPAN_ID: Final = re.compile(r"[0-9a-fA-F]{16}")
 def productpage_headers(incoming: Mapping[str, str], user: str) -> dict[str, str]:
     """Return the headers that productpage forwards: B3 is parsed and rebuilt, `end-user` comes only from the login."""
     end_user = {"end-user": user} if user else {}
-    return b3_headers(incoming) | end_user | _present(incoming, _ALWAYS)
+    return b3_headers(incoming) | end_user | _select_headers(incoming, _ALWAYS)
 
 
 def reviews_headers(incoming: Mapping[str, str]) -> dict[str, str]:
     """Return the headers that reviews forwards, unchanged."""
-    return _present(incoming, (*_ALWAYS, *_B3, "end-user"))
+    return _select_headers(incoming, (*_ALWAYS, *_B3, "end-user"))
 
 
 def b3_headers(incoming: Mapping[str, str]) -> dict[str, str]:
@@ -72,7 +72,7 @@ def b3_headers(incoming: Mapping[str, str]) -> dict[str, str]:
     return {"x-b3-traceid": trace_id, "x-b3-spanid": span_id.lower(), "x-b3-sampled": decision}
 
 
-def _present(incoming: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+def _select_headers(incoming: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
     return {name: incoming[name] for name in names if name in incoming}
 
 
@@ -94,17 +94,17 @@ class Reply:
         return self.status == 200
 
 
-def fresh_connections(timeout_s: float) -> ClientSession:
+def open_fresh_session(timeout_s: float) -> ClientSession:
     """Return a session that opens and closes a connection per call, as productpage does to spread its load."""
-    return _session(TCPConnector(force_close=True, use_dns_cache=False, limit=0), timeout_s)
+    return _open_session(TCPConnector(force_close=True, use_dns_cache=False, limit=0), timeout_s)
 
 
-def kept_connections(timeout_s: float) -> ClientSession:
+def open_kept_session(timeout_s: float) -> ClientSession:
     """Return a session that reuses idle connections, as the Java client of reviews, for less than its server's 5 s."""
-    return _session(TCPConnector(keepalive_timeout=4.0, use_dns_cache=False, limit=0), timeout_s)
+    return _open_session(TCPConnector(keepalive_timeout=4.0, use_dns_cache=False, limit=0), timeout_s)
 
 
-def _session(connector: TCPConnector, timeout_s: float) -> ClientSession:
+def _open_session(connector: TCPConnector, timeout_s: float) -> ClientSession:
     return ClientSession(
         connector=connector,
         timeout=ClientTimeout(total=None, connect=timeout_s, sock_read=timeout_s),

@@ -39,10 +39,10 @@ def page_problem(body: bytes | str, reviews: str) -> str | None:
     head, _, rest = page.partition(_PUBLISHER)
     if not rest or not (_LABEL in head or _LABEL in rest):
         return "page shows no book details"
-    return _reviews_problem(rest, reviews)
+    return _find_reviews_problem(rest, reviews)
 
 
-def _reviews_problem(part: bytes, reviews: str) -> str | None:
+def _find_reviews_problem(part: bytes, reviews: str) -> str | None:
     if not all(reviewer in part for reviewer in _REVIEWERS):
         return "page doesn't show two reviews"
     if _NO_RATINGS in part:

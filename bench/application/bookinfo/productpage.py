@@ -13,9 +13,9 @@ from bench.application.bookinfo import login
 from bench.application.bookinfo.http import (
     Reply,
     call,
-    fresh_connections,
-    html_answer,
-    json_answer,
+    html_response,
+    json_response,
+    open_fresh_session,
     productpage_headers,
 )
 from bench.application.bookinfo.settings import Settings
@@ -42,7 +42,7 @@ def load_templates() -> Environment:
 
 async def application(settings: Settings) -> web.Application:
     """Return the service."""
-    session = fresh_connections(_TIMEOUT_S)
+    session = open_fresh_session(_TIMEOUT_S)
     front = _Front(settings, session)
     app = web.Application()
     app.router.add_get("/", front.index)
@@ -71,14 +71,14 @@ class _Front:
 
     async def page(self, request: web.Request) -> web.Response:
         """Return the page, always with status 200: details first, then reviews, never in parallel."""
-        user = _user(request)
+        user = _read_user(request)
         headers = productpage_headers(request.headers, user)
         details = await self._get("details", "0", headers=headers)
         for _ in range(self._settings.flood_factor):
             await self._get("reviews", "0", headers=headers)
         reviews = await self._get("reviews", "0", headers=headers)
         text = self._page.render(product=_PRODUCT, details=details, reviews=reviews, user=user)
-        return _personal(html_answer(text))
+        return _vary_by_cookie(html_response(text))
 
     async def details(self, request: web.Request) -> web.Response:
         return await self._pass_on("details", request)
@@ -90,16 +90,16 @@ class _Front:
         return await self._pass_on("ratings", request)
 
     async def index(self, _request: web.Request) -> web.Response:
-        return html_answer(self._index)
+        return html_response(self._index)
 
     async def metrics(self, _request: web.Request) -> web.Response:
         """Return the counts of calls by status, as Prometheus text."""
-        return web.Response(text=metrics_text(self._results))
+        return web.Response(text=format_metrics(self._results))
 
     async def _pass_on(self, name: str, request: web.Request) -> web.Response:
-        headers = productpage_headers(request.headers, _user(request))
+        headers = productpage_headers(request.headers, _read_user(request))
         reply = await self._get(name, request.match_info["product"], headers=headers)
-        return _personal(json_answer(reply.data, status=reply.status))
+        return _vary_by_cookie(json_response(reply.data, status=reply.status))
 
     async def _get(self, name: str, product: str, *, headers: Mapping[str, str]) -> Reply:
         """Return a back end's reply; for a failure its status and an error text as data."""
@@ -114,7 +114,7 @@ class _Front:
         return reply if reply.ok else Reply(reply.status, apology)
 
 
-def metrics_text(results: Counter[tuple[str, int]]) -> str:
+def format_metrics(results: Counter[tuple[str, int]]) -> str:
     """Format the counter `request_result` as Prometheus text."""
     lines = ["# HELP request_result_total Results of requests", "# TYPE request_result_total counter"]
     for (name, status), count in results.items():
@@ -124,40 +124,40 @@ def metrics_text(results: Counter[tuple[str, int]]) -> str:
 
 async def _login(request: web.Request) -> web.Response:
     """Log in any name; the password is ignored."""
-    response = _back(request)
+    response = _redirect_back(request)
     user = str((await request.post()).get("username", ""))
     response.set_cookie(login.COOKIE, login.sign(user), httponly=True)
     return response
 
 
 async def _logout(request: web.Request) -> web.Response:
-    response = _back(request)
+    response = _redirect_back(request)
     response.del_cookie(login.COOKIE, httponly=True)
     return response
 
 
 async def _products(_request: web.Request) -> web.Response:
-    return json_answer([_PRODUCT])
+    return json_response([_PRODUCT])
 
 
 async def _health(_request: web.Request) -> web.Response:
-    return html_answer("Product page is healthy")
+    return html_response("Product page is healthy")
 
 
-def _back(request: web.Request) -> web.Response:
+def _redirect_back(request: web.Request) -> web.Response:
     """Return a redirect to the Referer.
 
     Without one it leads to `None`, so that a script without it fails as with the original.
     """
-    response = html_answer(_REDIRECTING, status=302)
+    response = html_response(_REDIRECTING, status=302)
     response.headers["Location"] = request.headers.get("referer", "None")
-    return _personal(response)
+    return _vary_by_cookie(response)
 
 
-def _user(request: web.Request) -> str:
+def _read_user(request: web.Request) -> str:
     return login.verify(request.cookies.get(login.COOKIE))
 
 
-def _personal(response: web.Response) -> web.Response:
+def _vary_by_cookie(response: web.Response) -> web.Response:
     response.headers["Vary"] = "Cookie"
     return response

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from bench.application.bookinfo.http import json_answer
+from bench.application.bookinfo.http import json_response
 from bench.application.bookinfo.settings import Settings
 
 _STARS: Final = {"Reviewer1": 5, "Reviewer2": 4}
@@ -33,45 +33,45 @@ class _Ratings:
         self._posted: dict[int, Any] = {}
 
     async def read(self, request: web.Request) -> web.Response:
-        product = _product(request)
+        product = _parse_product(request)
         if product is None:
-            return _error(400, "please provide numeric product ID")
+            return _error_response(400, "please provide numeric product ID")
         if self._version == "v2":
-            return _error(500, "could not connect to ratings database")
+            return _error_response(500, "could not connect to ratings database")
         unlucky = random.random() < 0.5  # noqa: S311  # a coin, no secret
         if self._version == "v-faulty" and unlucky:
-            return _error(503, "Service unavailable")
+            return _error_response(503, "Service unavailable")
         if self._version == "v-delayed" and unlucky:
             await asyncio.sleep(_DELAY_S)
         return self._answer(product)
 
     async def write(self, request: web.Request) -> web.Response:
-        product = _product(request)
+        product = _parse_product(request)
         if product is None:
-            return _error(400, "please provide numeric product ID")
+            return _error_response(400, "please provide numeric product ID")
         try:
             posted = json.loads(await request.read())
         except ValueError:
-            return _error(400, "please provide valid ratings JSON")
+            return _error_response(400, "please provide valid ratings JSON")
         if self._version == "v2":
-            return _error(501, "Post not implemented for database backed ratings")
+            return _error_response(501, "Post not implemented for database backed ratings")
         self._posted[product] = posted
         return self._answer(product)
 
     def _answer(self, product: int) -> web.Response:
-        return json_answer({"id": product, "ratings": self._posted.get(product, _STARS)}, compact=True)
+        return json_response({"id": product, "ratings": self._posted.get(product, _STARS)}, compact=True)
 
 
-def _product(request: web.Request) -> int | None:
+def _parse_product(request: web.Request) -> int | None:
     try:
         return int(request.match_info["product"])
     except ValueError:
         return None
 
 
-def _error(status: int, text: str) -> web.Response:
-    return json_answer({"error": text}, status=status, compact=True)
+def _error_response(status: int, text: str) -> web.Response:
+    return json_response({"error": text}, status=status, compact=True)
 
 
 async def _health(_request: web.Request) -> web.Response:
-    return json_answer({"status": "Ratings is healthy"}, compact=True)
+    return json_response({"status": "Ratings is healthy"}, compact=True)

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from aiohttp import ClientSession, web
 
-from bench.application.bookinfo.http import call, json_answer, kept_connections, reviews_headers
+from bench.application.bookinfo.http import call, json_response, open_kept_session, reviews_headers
 from bench.application.bookinfo.settings import Settings
 
 _TEXTS: Final = {
@@ -20,7 +20,7 @@ _OTHER_TIMEOUT_S: Final = 2.5
 
 async def application(settings: Settings) -> web.Application:
     """Return the service; v1 shows no stars and makes no calls."""
-    session = kept_connections(_TIMEOUT_S.get(settings.star_colour, _OTHER_TIMEOUT_S))
+    session = open_kept_session(_TIMEOUT_S.get(settings.star_colour, _OTHER_TIMEOUT_S))
     reviews = _Reviews(settings, session)
     app = web.Application()
     app.router.add_get(r"/reviews/{product:-?\d+}", reviews.read)
@@ -46,7 +46,7 @@ class _Reviews:
                 for reviewer, text in _TEXTS.items()
             ],
         }
-        return json_answer(data)
+        return json_response(data)
 
     async def _stars(self, product: str, incoming: Mapping[str, str]) -> Mapping[str, Any]:
         headers = {"accept": "application/json"} | reviews_headers(incoming)
@@ -63,4 +63,4 @@ class _Reviews:
 
 
 async def _health(_request: web.Request) -> web.Response:
-    return json_answer({"status": "Reviews is healthy"})
+    return json_response({"status": "Reviews is healthy"})

@@ -45,15 +45,15 @@ class Settings:
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     """Read the settings from a command line and an environment; an error ends the process as in argparse."""
-    parser = _parser(environment.get("SERVICE_NAME"))
+    parser = _make_parser(environment.get("SERVICE_NAME"))
     options = parser.parse_args(arguments)
     try:
         if options.service is None:
             raise ValueError("SERVICE is not given, and SERVICE_NAME is not set")
-        version = _version(options.service, options.version or environment.get("SERVICE_VERSION", "v1"))
+        version = _check_version(options.service, options.version or environment.get("SERVICE_VERSION", "v1"))
         ratings_enabled, star_colour = _STARS.get(version, _STARS["v1"])
-        peers = _peers(environment, dict(options.connect_to))
-        flood_factor = _flood_factor(environment.get("FLOOD_FACTOR", "0"))
+        peers = _make_peers(environment, dict(options.connect_to))
+        flood_factor = _parse_flood_factor(environment.get("FLOOD_FACTOR", "0"))
     except ValueError as error:
         parser.error(str(error))
     return Settings(
@@ -71,7 +71,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     )
 
 
-def _parser(service: str | None) -> argparse.ArgumentParser:
+def _make_parser(service: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench.application.bookinfo", description="Run one Bookinfo service."
     )
@@ -83,34 +83,34 @@ def _parser(service: str | None) -> argparse.ArgumentParser:
         "--connect-to",
         action="append",
         default=[],
-        type=_connect_to,
+        type=_parse_connect_to,
         metavar="HOST:PORT=ADDRESS:PORT",
         help="calls to HOST:PORT connect to ADDRESS:PORT and keep their Host header; may be repeated",
     )
     return parser
 
 
-def _connect_to(text: str) -> tuple[str, str]:
+def _parse_connect_to(text: str) -> tuple[str, str]:
     match = _CONNECT_TO.fullmatch(text)
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT=ADDRESS:PORT")
     return match[1], match[2]
 
 
-def _version(service: str, version: str) -> str:
+def _check_version(service: str, version: str) -> str:
     if version not in VERSIONS[service]:
         raise ValueError(f"{service} has no version {version!r}; it has {', '.join(VERSIONS[service])}")
     return version
 
 
-def _flood_factor(text: str) -> int:
+def _parse_flood_factor(text: str) -> int:
     if not text.isdecimal():
         raise ValueError(f"FLOOD_FACTOR is {text!r}; it has to be a whole number")
     return int(text)
 
 
-def _peers(environment: Mapping[str, str], connect_to: Mapping[str, str]) -> dict[str, Peer]:
-    authorities = {name: _authority(name, environment) for name in _BACK_ENDS}
+def _make_peers(environment: Mapping[str, str], connect_to: Mapping[str, str]) -> dict[str, Peer]:
+    authorities = {name: _make_authority(name, environment) for name in _BACK_ENDS}
     if unknown := connect_to.keys() - authorities.values():
         known = ", ".join(authorities.values())
         raise ValueError(f"no call goes to {', '.join(sorted(unknown))}; calls go to {known}")
@@ -120,7 +120,7 @@ def _peers(environment: Mapping[str, str], connect_to: Mapping[str, str]) -> dic
     }
 
 
-def _authority(name: str, environment: Mapping[str, str]) -> str:
+def _make_authority(name: str, environment: Mapping[str, str]) -> str:
     host = environment.get(f"{name.upper()}_HOSTNAME", name)
     domain = environment.get("SERVICES_DOMAIN")
     port = environment.get(f"{name.upper()}_SERVICE_PORT", "9080")

@@ -5,13 +5,13 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from bench.application.manifests import Source, of_kind, read_manifests
+from bench.application.manifests import Source, read_manifests, select_kind
 from bench.application.model import Application, Gateway, Service, Workload
 from bench.envoy.wire import Mode, Wire
 from bench.errors import InputError, Problem
-from bench.files.yaml_source import Loc, did_you_mean
-from bench.meshes.istio.authorization import Request, decision
-from bench.meshes.istio.gateway import GATEWAY_KINDS, gateway_in, without_gateway
+from bench.files.yaml_source import Loc, format_suggestion
+from bench.meshes.istio.authorization import Request, decide_request
+from bench.meshes.istio.gateway import GATEWAY_KINDS, exclude_gateway, find_gateway
 from bench.meshes.istio.naming import cluster_to, inbound_cluster
 from bench.meshes.istio.policies import (
     KINDS,
@@ -67,7 +67,7 @@ def read_gateway(folders: Sequence[Path], application: Application) -> Gateway |
 
     It is None if they have no gateway. Raises InputError with all problems.
     """
-    return gateway_in(read_manifests(folders, _EVERY_KIND, namespace=application.namespace), application)
+    return find_gateway(read_manifests(folders, _EVERY_KIND, namespace=application.namespace), application)
 
 
 def read_policies(folders: Sequence[Path], application: Application) -> Policies:
@@ -78,18 +78,18 @@ def read_policies(folders: Sequence[Path], application: Application) -> Policies
     routes to unknown services.
     """
     everything = read_manifests(folders, _EVERY_KIND, namespace=application.namespace)
-    sources: tuple[Source[Policy | Routing], ...] = without_gateway(everything)
+    sources: tuple[Source[Policy | Routing], ...] = exclude_gateway(everything)
     policies = Policies(
         application.namespace,
-        tuple(source.manifest for source in of_kind(sources, PeerAuthentication)),
-        tuple(source.manifest for source in of_kind(sources, AuthorizationPolicy)),
-        tuple(source.manifest for source in of_kind(sources, VirtualService)),
-        tuple(source.manifest for source in of_kind(sources, DestinationRule)),
+        tuple(source.manifest for source in select_kind(sources, PeerAuthentication)),
+        tuple(source.manifest for source in select_kind(sources, AuthorizationPolicy)),
+        tuple(source.manifest for source in select_kind(sources, VirtualService)),
+        tuple(source.manifest for source in select_kind(sources, DestinationRule)),
     )
     problems = [*_problems(sources, policies, application)]
     problems = problems or [
-        *_closed_gateway(sources, policies, application),
-        *_unproven(sources, policies, application),
+        *_gateway_problems(sources, policies, application),
+        *_proof_problems(sources, policies, application),
     ]
     if problems:
         raise InputError(problems)
@@ -99,18 +99,18 @@ def read_policies(folders: Sequence[Path], application: Application) -> Policies
 def _problems(
     sources: Sequence[Source[Policy | Routing]], policies: Policies, application: Application
 ) -> Iterator[Problem]:
-    yield from _doubled(sources, policies)
+    yield from _duplicate_problems(sources, policies)
     for source in sources:
-        yield from _selectless(source, policies, application)
-    for authentication in of_kind(sources, PeerAuthentication):
+        yield from _selector_problems(source, policies, application)
+    for authentication in select_kind(sources, PeerAuthentication):
         yield from _port_problems(authentication, policies, application)
-    yield from _rivals(of_kind(sources, PeerAuthentication), policies, application)
-    for authorization in of_kind(sources, AuthorizationPolicy):
+    yield from _conflict_problems(select_kind(sources, PeerAuthentication), policies, application)
+    for authorization in select_kind(sources, AuthorizationPolicy):
         yield from _rule_problems(authorization, application)
     yield from route_problems(sources, policies, application)
 
 
-def _doubled(sources: Iterable[Source[Policy | Routing]], policies: Policies) -> Iterator[Problem]:
+def _duplicate_problems(sources: Iterable[Source[Policy | Routing]], policies: Policies) -> Iterator[Problem]:
     seen: dict[tuple[str, str, str], Source[Policy | Routing]] = {}
     for source in sources:
         policy = source.manifest
@@ -120,7 +120,9 @@ def _doubled(sources: Iterable[Source[Policy | Routing]], policies: Policies) ->
             yield source.problem(("metadata", "name"), f"the same {policy.kind} is already defined in {where}")
 
 
-def _selectless(source: Source[Policy | Routing], policies: Policies, application: Application) -> Iterator[Problem]:
+def _selector_problems(
+    source: Source[Policy | Routing], policies: Policies, application: Application
+) -> Iterator[Problem]:
     """Yield policies that select no workload."""
     policy = source.manifest
     if not isinstance(policy, Routing) and not any(map(partial(policies.applies, policy), application.protected)):
@@ -140,7 +142,7 @@ def _port_problems(
             yield source.problem(loc, f"no selected workload serves port {port}")
 
 
-def _rivals(
+def _conflict_problems(
     sources: Sequence[Source[PeerAuthentication]], policies: Policies, application: Application
 ) -> Iterator[Problem]:
     """Yield policies that select a workload as narrowly as another: a cluster uses the older one, files have no age."""
@@ -160,12 +162,12 @@ def _rule_problems(source: Source[AuthorizationPolicy], application: Application
     if spec.action == "DENY" and not spec.rules:
         yield source.problem(("spec", "action"), "a DENY policy without rules denies nothing")
     principals = [principal_of(application, workload.account) for workload in application.everyone]
-    for loc, value in _named_principals(spec):
+    for loc, value in _list_principals(spec):
         if not any(parse_pattern(value).matches(principal) for principal in principals):
-            yield source.problem(loc, f"no workload has the identity {value!r}{did_you_mean(value, principals)}")
+            yield source.problem(loc, f"no workload has the identity {value!r}{format_suggestion(value, principals)}")
 
 
-def _named_principals(spec: AuthorizationPolicySpec) -> Iterator[tuple[Loc, str]]:
+def _list_principals(spec: AuthorizationPolicySpec) -> Iterator[tuple[Loc, str]]:
     """Yield each principal that the rules name, with its position."""
     for index, rule in enumerate(spec.rules):
         for position, part in enumerate(rule.from_):
@@ -175,21 +177,21 @@ def _named_principals(spec: AuthorizationPolicySpec) -> Iterator[tuple[Loc, str]
                 yield from (((*loc, item), value) for item, value in enumerate(values))
 
 
-def _closed_gateway(
+def _gateway_problems(
     sources: Sequence[Source[Policy | Routing]], policies: Policies, application: Application
 ) -> Iterator[Problem]:
     """Yield policies that deny the page at the gateway: policies of a namespace also apply to its gateway."""
     gateway = application.gateway
     page = Request(None, "GET", "/productpage")
-    if gateway is None or decision(policies, gateway.workload, page) == "allowed":
+    if gateway is None or decide_request(policies, gateway.workload, page) == "allowed":
         return
-    for source in of_kind(sources, AuthorizationPolicy):
+    for source in select_kind(sources, AuthorizationPolicy):
         if policies.applies(source.manifest, gateway.workload):
             message = "denies every page at the gateway; hint: add istio/gateway-policies, or a policy like it"
             yield source.problem(("spec",), message)
 
 
-def _unproven(
+def _proof_problems(
     sources: Iterable[Source[Policy | Routing]], policies: Policies, application: Application
 ) -> Iterator[Problem]:
     for source in sources:

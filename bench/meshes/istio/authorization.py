@@ -28,7 +28,7 @@ class Request:
     host: str = ""
 
 
-def decision(policies: Policies, workload: Workload, request: Request) -> Decision:
+def decide_request(policies: Policies, workload: Workload, request: Request) -> Decision:
     """Return `allowed`, `denied` (403), or `refused`, which means that the connection is closed.
 
     A request that a DENY policy matches is denied. Otherwise it is allowed when an ALLOW policy matches, or
@@ -51,37 +51,37 @@ def policy_matches(policy: AuthorizationPolicy, workload: Workload, request: Req
 
 def rule_matches(rule: Rule, workload: Workload, request: Request) -> bool:
     """Return whether one of `from` and one of `to` match; a missing list matches everything."""
-    source = not rule.from_ or any(_source(part.source, request.principal or "") for part in rule.from_)
-    operation = not rule.to or any(_operation(part.operation, workload, request) for part in rule.to)
+    source = not rule.from_ or any(_source_matches(part.source, request.principal or "") for part in rule.from_)
+    operation = not rule.to or any(_operation_matches(part.operation, workload, request) for part in rule.to)
     return source and operation
 
 
-def _source(source: SourceMatch, principal: str) -> bool:
+def _source_matches(source: SourceMatch, principal: str) -> bool:
     return (
-        (not source.principals or _hits(source.principals, principal))
-        and not _hits(source.not_principals, principal)
-        and (not source.namespaces or _inside(source.namespaces, principal))
-        and not _inside(source.not_namespaces, principal)
+        (not source.principals or _any_matches(source.principals, principal))
+        and not _any_matches(source.not_principals, principal)
+        and (not source.namespaces or _is_in_namespaces(source.namespaces, principal))
+        and not _is_in_namespaces(source.not_namespaces, principal)
     )
 
 
-def _operation(operation: OperationMatch, workload: Workload, request: Request) -> bool:
+def _operation_matches(operation: OperationMatch, workload: Workload, request: Request) -> bool:
     path, port = request.path.partition("?")[0], str(workload.port)
     return (
-        (not operation.hosts or _hits(operation.hosts, request.host, ignore_case=True))
-        and not _hits(operation.not_hosts, request.host, ignore_case=True)
-        and (not operation.methods or _hits(operation.methods, request.method))
-        and not _hits(operation.not_methods, request.method)
-        and (not operation.paths or _hits(operation.paths, path))
-        and not _hits(operation.not_paths, path)
+        (not operation.hosts or _any_matches(operation.hosts, request.host, ignore_case=True))
+        and not _any_matches(operation.not_hosts, request.host, ignore_case=True)
+        and (not operation.methods or _any_matches(operation.methods, request.method))
+        and not _any_matches(operation.not_methods, request.method)
+        and (not operation.paths or _any_matches(operation.paths, path))
+        and not _any_matches(operation.not_paths, path)
         and (not operation.ports or port in operation.ports)
         and port not in operation.not_ports
     )
 
 
-def _hits(values: Sequence[str], text: str, *, ignore_case: bool = False) -> bool:
+def _any_matches(values: Sequence[str], text: str, *, ignore_case: bool = False) -> bool:
     return any(parse_pattern(value).matches(text, ignore_case=ignore_case) for value in values)
 
 
-def _inside(namespaces: Sequence[str], principal: str) -> bool:
+def _is_in_namespaces(namespaces: Sequence[str], principal: str) -> bool:
     return any(f"/ns/{namespace}/" in principal for namespace in namespaces)

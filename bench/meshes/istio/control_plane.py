@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from bench.k8s.client import Cluster, Object, Ref, ref_of
-from bench.k8s.pod_page import page_of
+from bench.k8s.pod_page import fetch_page
 from bench.meshes.istio.install import render, wait_ready
 from bench.meshes.istio.istiod import ISTIOD as PODS
 from bench.meshes.istio.istiod import find_unaccepted, find_unsynced
@@ -74,15 +74,15 @@ def admin(cluster: Cluster, pod: str, path: str, *, namespace: str) -> str:
     container. That agent would also use the sidecar's own CPU.
     """
     who = f"the sidecar of {namespace}/{pod}"
-    return page_of(cluster, pod, _ADMIN_PORT, namespace=namespace, path=path, who=who)
+    return fetch_page(cluster, pod, _ADMIN_PORT, namespace=namespace, path=path, who=who)
 
 
 def find_installed(cluster: Cluster) -> str:
     """Return a text that lists the parts of Istio on the cluster; empty if there are none."""
-    return ", ".join(_found(cluster))
+    return ", ".join(_list_installed(cluster))
 
 
-def _found(cluster: Cluster) -> Iterator[str]:
+def _list_installed(cluster: Cluster) -> Iterator[str]:
     if cluster.get(Ref("v1", "Namespace", NAMESPACE)) is not None:
         yield f"namespace {NAMESPACE}"
     for deployment in cluster.list("apps/v1", "Deployment", labels="app=istiod"):
@@ -102,8 +102,10 @@ def _calls_istiod(configuration: Object) -> bool:
 
 def find_mismatches(cluster: Cluster) -> tuple[str, ...]:
     """Return the existing mesh-wide policies that would change what a configuration is, as texts."""
-    modes = [one for one in _mesh_wide(cluster, "PeerAuthentication") if _mode(one) not in ("", "UNSET", "PERMISSIVE")]
-    allowing = [one for one in _mesh_wide(cluster, "AuthorizationPolicy") if _action(one) == "ALLOW"]
+    modes = [
+        one for one in _list_mesh_wide(cluster, "PeerAuthentication") if _mode(one) not in ("", "UNSET", "PERMISSIVE")
+    ]
+    allowing = [one for one in _list_mesh_wide(cluster, "AuthorizationPolicy") if _action(one) == "ALLOW"]
     return (
         *(f"{ref_of(one)} has mode {_mode(one)} for the whole mesh, and so for the run's namespace" for one in modes),
         *(
@@ -113,7 +115,7 @@ def find_mismatches(cluster: Cluster) -> tuple[str, ...]:
     )
 
 
-def _mesh_wide(cluster: Cluster, kind: str) -> tuple[Object, ...]:
+def _list_mesh_wide(cluster: Cluster, kind: str) -> tuple[Object, ...]:
     return cluster.list("security.istio.io/v1", kind, namespace=NAMESPACE)
 
 

@@ -8,12 +8,12 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
-from bench.application.manifests import Kind, Manifest, Part, PolicyMetadata, Port, Source, Text, of_kind
+from bench.application.manifests import Kind, Manifest, Part, PolicyMetadata, Port, Source, Text, select_kind
 from bench.application.model import Application, Gateway, PathRoute, Service
 from bench.errors import InputError, Problem
-from bench.files.yaml_source import Loc, did_you_mean
-from bench.meshes.gateway_objects import CORE_KINDS, GatewayDeployment, Proxy, proxies_in, proxy_problems
-from bench.meshes.istio.naming import service_called
+from bench.files.yaml_source import Loc, format_suggestion
+from bench.meshes.gateway_objects import CORE_KINDS, GatewayDeployment, Proxy, find_proxies, proxy_problems
+from bench.meshes.istio.naming import find_service
 from bench.meshes.istio.route_manifests import MESH_GATEWAY, NETWORKING_VERSIONS, HttpRoute, VirtualService
 from bench.meshes.istio.routing import config_path
 
@@ -51,29 +51,29 @@ class GatewayManifest(Manifest):
 GATEWAY_KINDS: Final[dict[str, Kind[Any]]] = {"Gateway": Kind(NETWORKING_VERSIONS, GatewayManifest), **CORE_KINDS}
 
 
-def gateway_in(sources: Sequence[Source[Any]], application: Application) -> Gateway | None:
+def find_gateway(sources: Sequence[Source[Any]], application: Application) -> Gateway | None:
     """Return the gateway among a configuration's manifests, or None without one.
 
     Raises InputError with all problems: missing or mismatched parts, and routes to unknown services.
     """
-    if not any(_is_gateways(source.manifest) for source in sources):
+    if not any(_is_gateway_part(source.manifest) for source in sources):
         return None
-    gateways = of_kind(sources, GatewayManifest)
-    routing = [source for source in of_kind(sources, VirtualService) if _is_gateways(source.manifest)]
+    gateways = select_kind(sources, GatewayManifest)
+    routing = [source for source in select_kind(sources, VirtualService) if _is_gateway_part(source.manifest)]
     problems = [*_problems(sources, gateways, routing), *_route_problems(routing, application)]
     if problems:
         raise InputError(problems)
-    (proxy,) = proxies_in(sources)
-    routes = (route for source in routing for route in _routes(source.manifest, application))
+    (proxy,) = find_proxies(sources)
+    routes = (route for source in routing for route in _read_routes(source.manifest, application))
     return Gateway(Service(proxy.service.manifest.metadata.name, proxy.port.port, (proxy.workload,)), tuple(routes))
 
 
-def without_gateway(sources: Sequence[Source[Any]]) -> tuple[Source[Any], ...]:
+def exclude_gateway(sources: Sequence[Source[Any]]) -> tuple[Source[Any], ...]:
     """Return the manifests that are not part of the gateway."""
-    return tuple(source for source in sources if not _is_gateways(source.manifest))
+    return tuple(source for source in sources if not _is_gateway_part(source.manifest))
 
 
-def _is_gateways(manifest: Manifest) -> bool:
+def _is_gateway_part(manifest: Manifest) -> bool:
     if isinstance(manifest, VirtualService):
         return any(name != MESH_GATEWAY for name in manifest.spec.gateways)
     return isinstance(manifest, tuple(kind.model for kind in GATEWAY_KINDS.values()))
@@ -88,12 +88,12 @@ def _problems(
     for extra in gateways[1:]:
         yield extra.problem(("metadata", "name"), "a configuration has one Gateway")
     for source in gateways[:1]:
-        yield from _gateway_problems(source, proxies_in(sources), routing)
+        yield from _gateway_problems(source, find_proxies(sources), routing)
     known = [source.manifest.metadata.name for source in gateways]
     for virtual in routing:
-        yield from _unknown_gateways(virtual, known)
+        yield from _reference_problems(virtual, known)
     if not gateways:
-        for deployment in of_kind(sources, GatewayDeployment):
+        for deployment in select_kind(sources, GatewayDeployment):
             yield deployment.problem(("metadata", "name"), "no Gateway opens a port of these pods")
 
 
@@ -111,11 +111,11 @@ def _gateway_problems(
         yield source.problem(("metadata", "name"), "no VirtualService names this Gateway: it would answer 404 to all")
 
 
-def _unknown_gateways(source: Source[VirtualService], known: Sequence[str]) -> Iterator[Problem]:
+def _reference_problems(source: Source[VirtualService], known: Sequence[str]) -> Iterator[Problem]:
     """Yield unknown gateways; one of another namespace (`other/name`) is never part of a run."""
     for index, name in enumerate(source.manifest.spec.gateways):
         if name not in (*known, MESH_GATEWAY):
-            yield source.problem(("spec", "gateways", index), f"no Gateway {name!r}{did_you_mean(name, known)}")
+            yield source.problem(("spec", "gateways", index), f"no Gateway {name!r}{format_suggestion(name, known)}")
 
 
 def _route_problems(routing: Sequence[Source[VirtualService]], application: Application) -> Iterator[Problem]:
@@ -135,10 +135,10 @@ def _destination_problems(
     source: Source[VirtualService], index: int, route: HttpRoute, application: Application
 ) -> Iterator[Problem]:
     destination, here = route.destination, ("spec", "http", index, "route", 0, "destination")
-    service = service_called(destination.host, application, namespace=application.namespace)
+    service = find_service(destination.host, application, namespace=application.namespace)
     if service is None:
         known = [one.name for one in application.services]
-        message = f"there is no service {destination.host!r}{did_you_mean(destination.host, known)}"
+        message = f"there is no service {destination.host!r}{format_suggestion(destination.host, known)}"
         yield source.problem((*here, "host"), message)
     elif destination.port is not None and destination.port.number != service.port:
         yield source.problem((*here, "port", "number"), f"{service.name} has no port {destination.port.number}")
@@ -154,11 +154,11 @@ def _match_problems(source: Source[VirtualService], index: int, route: HttpRoute
             yield source.problem(loc, "a gateway's routes by header are not translated by meshbench")
 
 
-def _routes(virtual: VirtualService, application: Application) -> Iterator[PathRoute]:
+def _read_routes(virtual: VirtualService, application: Application) -> Iterator[PathRoute]:
     """Yield a route for each match, as istiod builds them."""
     origin = config_path(application.namespace, virtual)
     for route in virtual.spec.http:
-        service = service_called(route.destination.host, application, namespace=application.namespace)
+        service = find_service(route.destination.host, application, namespace=application.namespace)
         assert service is not None  # noqa: S101  # hosts are checked first
         paths = [match.uri for match in route.match if match.uri]
         for uri in paths:

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Final
 
 from bench.errors import ClusterError, DeployError, InputError, RefusedError
-from bench.files.folders import shipped
-from bench.files.yaml_source import generated_documents, read_documents
+from bench.files.folders import find_shipped
+from bench.files.yaml_source import parse_generated, read_documents
 from bench.k8s.client import Cluster, Object
-from bench.k8s.wait import rollout
+from bench.k8s.wait import wait_for_rollout
 from bench.meshes.istio.istiod import ISTIOD
 from bench.meshes.istio.policies import ROOT_NAMESPACE
 from bench.meshes.protocols import InstallOptions
-from bench.system.cancellation import Watch, wait_until
+from bench.system.cancellation import CancelToken, wait_until
 from bench.system.processes import run_tool
 
 _TIMEOUT_S: Final = 60.0
@@ -37,13 +37,13 @@ _FIRST: Final = (
 )
 _LAST: Final = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
 # Namespaces that exist on every cluster.
-_GIVEN: Final = frozenset({"", "default", "kube-system", "kube-public"})
+_PREDEFINED: Final = frozenset({"", "default", "kube-system", "kube-public"})
 _HOOKS: Final = "admissionregistration.k8s.io/v1"
 
 Generate = Callable[[Iterable[str], InstallOptions], str]
 
 
-def _rendered(arguments: Iterable[str], options: InstallOptions) -> str:
+def _run_istioctl(arguments: Iterable[str], options: InstallOptions) -> str:
     tool = shutil.which("istioctl")
     if tool is None:
         raise RefusedError(
@@ -55,11 +55,11 @@ def _rendered(arguments: Iterable[str], options: InstallOptions) -> str:
     except OSError as error:
         raise RefusedError(f"{tool} does not run: {error}") from error
     if ran.returncode != 0:
-        raise _refusal(ran.stderr, options)
+        raise _make_error(ran.stderr, options)
     return ran.stdout
 
 
-def _refusal(stderr: str, options: InstallOptions) -> InputError | RefusedError:
+def _make_error(stderr: str, options: InstallOptions) -> InputError | RefusedError:
     """Return the error for rejected values: InputError for the user's, RefusedError for meshbench's own."""
     reason = stderr.strip().rpartition("Error: ")[2] or "no message"
     given = [str(file) for file in options.values]
@@ -71,16 +71,16 @@ def _refusal(stderr: str, options: InstallOptions) -> InputError | RefusedError:
     )
 
 
-def render(options: InstallOptions, *, generate: Generate = _rendered) -> tuple[Object, ...]:
+def render(options: InstallOptions, *, generate: Generate = _run_istioctl) -> tuple[Object, ...]:
     """Return the objects that istioctl renders offline, and the namespaces that they need, in the order to apply.
 
     `generate` runs istioctl. Raises RefusedError without istioctl, and InputError for values that it rejects.
     """
-    files = (shipped("manifests") / "istio/install.yaml", *options.values, *options.equal)
+    files = (find_shipped("manifests") / "istio/install.yaml", *options.values, *options.equal)
     for file in options.values:
         _check_values(file)
-    objects = generated_documents(generate(_arguments(files, options), options))
-    return _complete(objects)
+    objects = parse_generated(generate(_arguments(files, options), options))
+    return _add_namespaces(objects)
 
 
 def _check_values(file: Path) -> None:
@@ -105,14 +105,14 @@ def _arguments(files: Sequence[Path], options: InstallOptions) -> Iterator[str]:
         yield from ("--revision", options.revision, "--set", f"values.defaultRevision={options.revision}")
 
 
-def _complete(objects: Sequence[Object]) -> tuple[Object, ...]:
+def _add_namespaces(objects: Sequence[Object]) -> tuple[Object, ...]:
     """Add missing namespaces and sort. Raises InputError if istiod is in another namespace than expected."""
     namespaces = {one["metadata"].get("namespace", "") for one in objects if one["kind"] == "Deployment"}
     if ROOT_NAMESPACE not in namespaces:
         raise InputError(
             f"the values put istiod into {', '.join(sorted(namespaces)) or 'no namespace'}; it must be {ROOT_NAMESPACE}"
         )
-    used = {one["metadata"].get("namespace", "") for one in objects} - _GIVEN
+    used = {one["metadata"].get("namespace", "") for one in objects} - _PREDEFINED
     known = {one["metadata"]["name"] for one in objects if one["kind"] == "Namespace"}
     missing = [_namespace(name) for name in sorted(used - known)]
     return tuple(sorted((*missing, *objects), key=_rank))
@@ -129,7 +129,7 @@ def _rank(manifest: Object) -> int:
     return _FIRST.index(kind) if kind in _FIRST else len(_FIRST)
 
 
-def wait_ready(cluster: Cluster, *, timeout_s: float, watch: Watch) -> None:
+def wait_ready(cluster: Cluster, *, timeout_s: float, watch: CancelToken) -> None:
     """Wait until istiod is available and injects sidecars. Raises DeployError with the reason after `timeout_s`.
 
     The injection is tested with a dry run of a pod, which reaches the webhook only.
@@ -137,7 +137,7 @@ def wait_ready(cluster: Cluster, *, timeout_s: float, watch: Watch) -> None:
     names = [one["metadata"]["name"] for one in _istiods(cluster)]
     if not names:
         raise DeployError(f"there is no istiod in {ROOT_NAMESPACE}: no Deployment with the label {ISTIOD}")
-    rollout(cluster, ROOT_NAMESPACE, names, timeout_s=timeout_s, watch=watch)
+    wait_for_rollout(cluster, ROOT_NAMESPACE, names, timeout_s=timeout_s, watch=watch)
     for istiod in _istiods(cluster):
         _wait_for_injection(cluster, istiod, timeout_s=timeout_s, watch=watch)
 
@@ -146,19 +146,19 @@ def _istiods(cluster: Cluster) -> tuple[Object, ...]:
     return cluster.list("apps/v1", "Deployment", namespace=ROOT_NAMESPACE, labels=ISTIOD)
 
 
-def _wait_for_injection(cluster: Cluster, istiod: Object, *, timeout_s: float, watch: Watch) -> None:
+def _wait_for_injection(cluster: Cluster, istiod: Object, *, timeout_s: float, watch: CancelToken) -> None:
     pod = probe_pod(istiod["metadata"]["labels"].get("istio.io/rev", "default"))
     problem: list[str] = ["no response"]
 
     def is_injected() -> bool:
-        problem[0] = _injection_trouble(cluster, pod)
+        problem[0] = _injection_problem(cluster, pod)
         return not problem[0]
 
     if not wait_until(is_injected, timeout_s=timeout_s, watch=watch, poll_s=cluster.timing.poll_s):
         raise DeployError(f"istiod runs, but pods get no sidecar after {timeout_s:.0f} s: {problem[0]}")
 
 
-def _injection_trouble(cluster: Cluster, pod: Object) -> str:
+def _injection_problem(cluster: Cluster, pod: Object) -> str:
     """Return why istiod's webhooks do not work yet; empty if they do."""
     unsigned = [hook for hook in _validators(cluster) if not hook["clientConfig"].get("caBundle")]
     if unsigned:

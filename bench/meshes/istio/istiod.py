@@ -14,7 +14,7 @@ from bench.meshes.istio.policies import ROOT_NAMESPACE as NAMESPACE
 ISTIOD: Final = "app=istiod"
 CONTAINER: Final = "discovery"
 
-_NEEDED: Final = ("cluster", "listener")  # without these a proxy has no configuration at all
+_REQUIRED: Final = ("cluster", "listener")  # without these a proxy has no configuration at all
 
 Status = Mapping[str, Any]
 Key = tuple[str, str, str]
@@ -26,23 +26,23 @@ def find_unsynced(cluster: Cluster, namespace: str, pods: Sequence[str]) -> str:
     This does not prove that a policy is in force, since istiod waits up to 10 s before it sends. `find_unaccepted`
     proves it, followed by a request that the policy decides.
     """
-    statuses = [status for page in _ask(cluster, "/debug/syncz") for status in page]
-    return told_unsynced(statuses, namespace, pods)
+    statuses = [status for page in _request_all(cluster, "/debug/syncz") for status in page]
+    return format_unsynced(statuses, namespace, pods)
 
 
-def told_unsynced(statuses: Sequence[Status], namespace: str, pods: Sequence[str]) -> str:
+def format_unsynced(statuses: Sequence[Status], namespace: str, pods: Sequence[str]) -> str:
     """Return the same text from the entries of every istiod's /debug/syncz."""
-    return "; ".join(f"{pod} {why}" for pod in pods if (why := _behind(statuses, f"{pod}.{namespace}")))
+    return "; ".join(f"{pod} {why}" for pod in pods if (why := _explain_unsynced(statuses, f"{pod}.{namespace}")))
 
 
-def _behind(statuses: Iterable[Status], proxy: str) -> str:
+def _explain_unsynced(statuses: Iterable[Status], proxy: str) -> str:
     own = [status for status in statuses if status["proxy"] == proxy]
     if not own:
         return "is connected to no istiod"
     rejected = {error for status in own for error in _errors(status)}
     if rejected:
         return f"has rejected its configuration: {' '.join(sorted(rejected))}"
-    waiting = {kind for status in own for kind in _unacknowledged(status)}
+    waiting = {kind for status in own for kind in _list_unacknowledged(status)}
     return f"has not acknowledged {', '.join(sorted(waiting))}" if waiting else ""
 
 
@@ -51,11 +51,11 @@ def _errors(status: Status) -> Iterable[str]:
     return (one["lastError"] for one in status.get("resources", {}).values() if one.get("lastError"))
 
 
-def _unacknowledged(status: Status) -> Iterable[str]:
+def _list_unacknowledged(status: Status) -> Iterable[str]:
     """Yield the kinds of configuration (`listener`) whose last push is not acknowledged, or that were never sent."""
     sent = {key.removesuffix("_sent"): nonce for key, nonce in status.items() if key.endswith("_sent")}
     yield from (kind for kind, nonce in sent.items() if nonce and nonce != status.get(f"{kind}_acked"))
-    yield from (kind for kind in _NEEDED if not sent.get(kind))
+    yield from (kind for kind in _REQUIRED if not sent.get(kind))
 
 
 def find_unaccepted(cluster: Cluster, objects: Sequence[Object]) -> str:
@@ -66,19 +66,19 @@ def find_unaccepted(cluster: Cluster, objects: Sequence[Object]) -> str:
     refs = [ref_of(one) for one in objects if ".istio.io/" in one["apiVersion"]]
     if not refs:
         return ""
-    generations = {ref: _generation(cluster, ref) for ref in refs}
-    pages = _ask(cluster, "/debug/configz")
-    return "; ".join(dict.fromkeys(text for page in pages for text in unread(page, generations)))
+    generations = {ref: _read_generation(cluster, ref) for ref in refs}
+    pages = _request_all(cluster, "/debug/configz")
+    return "; ".join(dict.fromkeys(text for page in pages for text in format_unread(page, generations)))
 
 
-def _generation(cluster: Cluster, ref: Ref) -> int:
+def _read_generation(cluster: Cluster, ref: Ref) -> int:
     found = cluster.get(ref)
     if found is None:
         raise DeployError(f"{ref} is not on the cluster, although it was applied")
     return int(found["metadata"]["generation"])
 
 
-def unread(configs: Iterable[Object], generations: Mapping[Ref, int]) -> Iterable[str]:
+def format_unread(configs: Iterable[Object], generations: Mapping[Ref, int]) -> Iterable[str]:
     """Yield a text for each object that one istiod's /debug/configz lacks, or has in an older generation."""
     known = {_key(ref_of(config)): config["metadata"].get("generation", 0) for config in configs}
     for ref, generation in generations.items():
@@ -91,19 +91,19 @@ def _key(ref: Ref) -> Key:
     return ref.kind, ref.namespace, ref.name
 
 
-def _ask(cluster: Cluster, page: str) -> list[Any]:
+def _request_all(cluster: Cluster, page: str) -> list[Any]:
     """Return the response of each running istiod; a proxy is connected to one. Raises DeployError without any."""
-    pods = [pod for pod in cluster.list("v1", "Pod", namespace=NAMESPACE, labels=ISTIOD) if _runs(pod)]
+    pods = [pod for pod in cluster.list("v1", "Pod", namespace=NAMESPACE, labels=ISTIOD) if _is_running(pod)]
     if not pods:
         raise DeployError(f"no istiod runs in {NAMESPACE}; hint: run 'kubectl get pods -n {NAMESPACE} -l {ISTIOD}'")
-    return [_answer(cluster, pod["metadata"]["name"], page) for pod in pods]
+    return [_request_page(cluster, pod["metadata"]["name"], page) for pod in pods]
 
 
-def _runs(pod: Object) -> bool:
+def _is_running(pod: Object) -> bool:
     return pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
 
 
-def _answer(cluster: Cluster, pod: str, page: str) -> Any:
+def _request_page(cluster: Cluster, pod: str, page: str) -> Any:
     argv = ["pilot-discovery", "request", "GET", page]
     ran = cluster.exec(pod, argv, namespace=NAMESPACE, container=CONTAINER)
     try:

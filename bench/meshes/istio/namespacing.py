@@ -49,31 +49,33 @@ def mesh_objects(policies: Sequence[Object], namespace: str, run_mesh: str = "")
     Policies of the whole mesh stay in Istio's root namespace. In an existing mesh (with `run_mesh`) they apply to
     `namespace` only, with the same effect on the application.
     """
-    moved = tuple(_placed(policy, namespace) for policy in policies)
-    return tuple(sorted(_of_guest(moved, namespace) if run_mesh else moved, key=_rank))
+    moved = tuple(_move_policy(policy, namespace) for policy in policies)
+    return tuple(sorted(_limit_to_namespace(moved, namespace) if run_mesh else moved, key=_rank))
 
 
-def _of_guest(policies: Sequence[Object], namespace: str) -> Iterator[Object]:
+def _limit_to_namespace(policies: Sequence[Object], namespace: str) -> Iterator[Object]:
     """Yield the policies with mesh-wide ones limited to the namespace.
 
     A PeerAuthentication of the namespace overrides the mesh-wide one. Other policies add up, whatever their names.
     """
-    own = [(one["kind"], one["metadata"]["name"]) for one in policies if not _is_root(one)]
-    overridden = any(one["kind"] == "PeerAuthentication" and _is_for_all(one) for one in policies if not _is_root(one))
+    own = [(one["kind"], one["metadata"]["name"]) for one in policies if not _is_mesh_wide(one)]
+    overridden = any(
+        one["kind"] == "PeerAuthentication" and _has_no_selector(one) for one in policies if not _is_mesh_wide(one)
+    )
     for policy in policies:
         name = policy["metadata"]["name"]
-        if not _is_root(policy):
+        if not _is_mesh_wide(policy):
             yield policy
         elif policy["kind"] != "PeerAuthentication" or not overridden:
             free = f"{name}-mesh-wide" if (policy["kind"], name) in own else name
             yield {**policy, "metadata": {**policy["metadata"], "name": free, "namespace": namespace}}
 
 
-def _is_root(policy: Object) -> bool:
+def _is_mesh_wide(policy: Object) -> bool:
     return bool(policy["metadata"]["namespace"] == ROOT_NAMESPACE)
 
 
-def _is_for_all(policy: Object) -> bool:
+def _has_no_selector(policy: Object) -> bool:
     return not (policy.get("spec") or {}).get("selector")
 
 
@@ -81,24 +83,24 @@ def _rank(policy: Object) -> int:
     return _ORDER.index(policy["kind"]) if policy["kind"] in _ORDER else len(_ORDER)
 
 
-def _placed(policy: Object, namespace: str) -> Object:
+def _move_policy(policy: Object, namespace: str) -> Object:
     metadata = policy["metadata"]
     written = metadata.get("namespace") or APPLICATION
     target = namespace if written == APPLICATION else written
-    rest = {key: _moved(value, key, namespace) for key, value in policy.items() if key != "metadata"}
+    rest = {key: _replace_namespace(value, key, namespace) for key, value in policy.items() if key != "metadata"}
     return {**rest, "metadata": {**metadata, "namespace": target}}
 
 
-def _moved(value: Any, key: str, namespace: str) -> Any:
+def _replace_namespace(value: Any, key: str, namespace: str) -> Any:
     """Return the value of `key` with `namespace` in place of the application's namespace."""
     if isinstance(value, Mapping):
-        return {name: _moved(item, name, namespace) for name, item in value.items()}
+        return {name: _replace_namespace(item, name, namespace) for name, item in value.items()}
     if isinstance(value, list):
-        return [_moved(item, key, namespace) for item in value]
-    return _renamed(value, key, namespace) if isinstance(value, str) else value
+        return [_replace_namespace(item, key, namespace) for item in value]
+    return _replace_in_text(value, key, namespace) if isinstance(value, str) else value
 
 
-def _renamed(text: str, key: str, namespace: str) -> str:
+def _replace_in_text(text: str, key: str, namespace: str) -> str:
     if key in _NAMESPACE_KEYS:
         return namespace if text == APPLICATION else text
     if key in _HOST_KEYS:

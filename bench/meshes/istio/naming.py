@@ -22,7 +22,7 @@ def inbound_cluster(workload: Workload) -> str:
     return f"inbound|{workload.port}||"
 
 
-def service_called(host: str, application: Application, *, namespace: str) -> Service | None:
+def find_service(host: str, application: Application, *, namespace: str) -> Service | None:
     """Return the Service of a host in manifests for `namespace`, by its short or full name.
 
     Istio does not complete any other name with a dot.

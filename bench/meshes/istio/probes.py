@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.application.model import ENDPOINTS, GATEWAY, Application, Workload
-from bench.meshes.istio.authorization import Request, decision, rule_matches
+from bench.meshes.istio.authorization import Request, decide_request, rule_matches
 from bench.meshes.istio.policies import TRUST_DOMAIN, AuthorizationPolicy, PeerAuthentication, Policies, Policy, Rule
 from bench.meshes.protocols import Probe
 
-_NOWHERE: Final = (
+_UNKNOWN_REQUESTS: Final = (
     ("DELETE", "/meshbench"),
     ("GET", "/meshbench"),
     ("POST", "/meshbench"),
@@ -57,7 +57,7 @@ def policy_probes(policy: Policy, policies: Policies, application: Application) 
     for workload in application.protected if isinstance(policy, AuthorizationPolicy) else application.workloads:
         if not policies.applies(policy, workload):
             continue
-        scene = _Scene(policies, application, workload)
+        scene = _WorkloadPolicies(policies, application, workload)
         if isinstance(policy, PeerAuthentication):
             yield scene.plaintext(policy)
         else:
@@ -65,7 +65,7 @@ def policy_probes(policy: Policy, policies: Policies, application: Application) 
 
 
 @dataclass(frozen=True, slots=True)
-class _Scene:
+class _WorkloadPolicies:
     """The policies at one workload, for which it builds probes."""
 
     policies: Policies
@@ -76,7 +76,7 @@ class _Scene:
         (method, path), status = next(iter(ENDPOINTS[self.workload.app].items()))
         request = Request(None, method, path, f"{self.workload.name}:{self.workload.port}")
         statuses = {"allowed": status, "denied": _STATUS_DENIED, "refused": _STATUS_REFUSED}
-        expected = statuses[decision(self.policies, self.workload, request)]
+        expected = statuses[decide_request(self.policies, self.workload, request)]
         return Probe(policy.metadata.name, self.workload.name, None, method, path, expected)
 
     def authorization(self, policy: AuthorizationPolicy) -> Iterator[Probe]:
@@ -101,7 +101,7 @@ class _Scene:
         known = ENDPOINTS[self.workload.app]
         methods = ("GET", "POST", "PUT", "DELETE")
         unknown = [(method, path) for _, path in known for method in methods if (method, path) not in known]
-        for method, path in (*known, *unknown, *_NOWHERE):
+        for method, path in (*known, *unknown, *_UNKNOWN_REQUESTS):
             for caller in callers:
                 yield _Question(caller, method, path, known.get((method, path)))
 
@@ -117,7 +117,7 @@ class _Scene:
 
     def _allows(self, question: _Question) -> bool:
         request = question.request(self.application, self.workload)
-        return decision(self.policies, self.workload, request) == "allowed"
+        return decide_request(self.policies, self.workload, request) == "allowed"
 
     def _first(self, label: str, questions: Iterable[_Question]) -> Iterator[Probe]:
         """Yield a probe of the first question whose response is known."""

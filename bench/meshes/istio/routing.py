@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bench.application.manifests import Source, of_kind
+from bench.application.manifests import Source, select_kind
 from bench.application.model import Application, Service, Workload
 from bench.errors import Problem
-from bench.files.yaml_source import Loc, did_you_mean
-from bench.meshes.istio.naming import cluster_to, service_called
+from bench.files.yaml_source import Loc, format_suggestion
+from bench.meshes.istio.naming import cluster_to, find_service
 from bench.meshes.istio.policies import Policies
 from bench.meshes.istio.route_manifests import (
     Destination,
@@ -17,7 +17,7 @@ from bench.meshes.istio.route_manifests import (
     Subset,
     VirtualService,
 )
-from bench.meshes.routing import Condition, Way, is_shown
+from bench.meshes.routing import Condition, Route, is_provable
 
 
 def routes(
@@ -26,18 +26,18 @@ def routes(
     *,
     caller: Workload,  # noqa: ARG001  # a VirtualService applies to all callers
     service: Service,
-) -> tuple[Way, ...]:
+) -> tuple[Route, ...]:
     """Return the routes of every sidecar to a service: those of its VirtualService, or one to any of its workloads."""
     virtual = virtual_service_of(policies, application, service)
     if virtual is None:
-        return (Way(cluster_to(application, service), service, service.workloads),)
-    return tuple(_ways(virtual, policies, application))
+        return (Route(cluster_to(application, service), service, service.workloads),)
+    return tuple(_resolve_routes(virtual, policies, application))
 
 
 def virtual_service_of(policies: Policies, application: Application, service: Service) -> VirtualService | None:
     """Return the VirtualService that sidecars use for a service."""
     routing = (one for one in policies.virtual_services if one.in_sidecars)
-    return next((one for one in routing if service in _services(one, policies, application)), None)
+    return next((one for one in routing if service in _find_services(one, policies, application)), None)
 
 
 def destination_rule_of(policies: Policies, application: Application, service: Service) -> DestinationRule | None:
@@ -59,7 +59,7 @@ def workloads_of(service: Service, subset: Subset) -> tuple[Workload, ...]:
 
 def service_of(host: str, policies: Policies, application: Application) -> Service | None:
     """Return the Service of a host in the manifests."""
-    return service_called(host, application, namespace=policies.namespace)
+    return find_service(host, application, namespace=policies.namespace)
 
 
 def config_path(namespace: str, manifest: VirtualService | DestinationRule) -> str:
@@ -70,26 +70,26 @@ def config_path(namespace: str, manifest: VirtualService | DestinationRule) -> s
 
 def route_problems(sources: Sequence[Source[Any]], policies: Policies, application: Application) -> Iterator[Problem]:
     """Yield routes to unknown services and conflicting routes; without any, routes that no request could prove."""
-    virtual, rules = of_kind(sources, VirtualService), of_kind(sources, DestinationRule)
+    virtual, rules = select_kind(sources, VirtualService), select_kind(sources, DestinationRule)
     every: tuple[Source[Any], ...] = (*virtual, *rules)
-    found = [*_unknown_hosts(every, policies, application), *_rivals(every, policies, application)]
+    found = [*_host_problems(every, policies, application), *_conflict_problems(every, policies, application)]
     for source in virtual:
         found += _destination_problems(source, policies, application)
-    yield from found or _unshown(virtual, policies, application)
+    yield from found or _proof_problems(virtual, policies, application)
 
 
-def _services(virtual: VirtualService, policies: Policies, application: Application) -> list[Service]:
+def _find_services(virtual: VirtualService, policies: Policies, application: Application) -> list[Service]:
     """Return the Services of its hosts."""
     found = (service_of(host, policies, application) for host in virtual.spec.hosts)
     return [service for service in found if service is not None]
 
 
-def _ways(virtual: VirtualService, policies: Policies, application: Application) -> Iterator[Way]:
+def _resolve_routes(virtual: VirtualService, policies: Policies, application: Application) -> Iterator[Route]:
     origin = config_path(policies.namespace_of(virtual), virtual)
     for route in virtual.spec.http:
         target = _target(route.destination, policies, application)
         for match in route.match or (None,):
-            yield Way(*target, *_conditions(match), origin)
+            yield Route(*target, *_conditions(match), origin)
 
 
 def _target(
@@ -117,7 +117,7 @@ def _condition(match: StringMatch) -> Condition:
     return Condition("prefix", match.prefix or "")
 
 
-def _named_hosts(source: Source[VirtualService] | Source[DestinationRule]) -> Iterator[tuple[Loc, str]]:
+def _list_hosts(source: Source[VirtualService] | Source[DestinationRule]) -> Iterator[tuple[Loc, str]]:
     """Yield the hosts of a manifest with their positions."""
     manifest = source.manifest
     if isinstance(manifest, DestinationRule):
@@ -126,22 +126,24 @@ def _named_hosts(source: Source[VirtualService] | Source[DestinationRule]) -> It
         yield from ((("spec", "hosts", index), host) for index, host in enumerate(manifest.spec.hosts))
 
 
-def _unknown_hosts(sources: Sequence[Source[Any]], policies: Policies, application: Application) -> Iterator[Problem]:
+def _host_problems(sources: Sequence[Source[Any]], policies: Policies, application: Application) -> Iterator[Problem]:
     known = [service.name for service in application.services]
     for source in sources:
-        hosts = list(_named_hosts(source))
+        hosts = list(_list_hosts(source))
         if isinstance(source.manifest, VirtualService):
             hosts += [((*loc, "host"), to.host) for loc, to in source.manifest.destinations()]
         for loc, host in hosts:
             if service_of(host, policies, application) is None:
-                yield source.problem(loc, f"there is no service {host!r}{did_you_mean(host, known)}")
+                yield source.problem(loc, f"there is no service {host!r}{format_suggestion(host, known)}")
 
 
-def _rivals(sources: Sequence[Source[Any]], policies: Policies, application: Application) -> Iterator[Problem]:
+def _conflict_problems(
+    sources: Sequence[Source[Any]], policies: Policies, application: Application
+) -> Iterator[Problem]:
     """Yield manifests with the same kind and service as another; only a cluster decides which one is used."""
     seen: dict[tuple[str, str], Source[Any]] = {}
     for source in sources:
-        for loc, host in _named_hosts(source):
+        for loc, host in _list_hosts(source):
             service = service_of(host, policies, application)
             first = seen.setdefault((source.manifest.kind, service.name if service else host), source)
             if first is not source:
@@ -165,7 +167,7 @@ def _destination_problems(
 def _subset_problem(name: str, service: Service, policies: Policies, application: Application) -> str:
     subsets = subsets_of(policies, application, service)
     if name not in subsets:
-        return f"no DestinationRule defines the subset {name!r} of {service.name}{did_you_mean(name, subsets)}"
+        return f"no DestinationRule defines the subset {name!r} of {service.name}{format_suggestion(name, subsets)}"
     if workloads_of(service, subsets[name]):
         return ""
     wanted = ", ".join(f"{key} {value}" for key, value in subsets[name].labels.items())
@@ -173,14 +175,14 @@ def _subset_problem(name: str, service: Service, policies: Policies, application
     return f"{service.name} with {wanted} is not deployed; deployed is {deployed} (application.reviews)"
 
 
-def _unshown(
+def _proof_problems(
     sources: Sequence[Source[VirtualService]], policies: Policies, application: Application
 ) -> Iterator[Problem]:
     for source in sources:
         indexes = [index for index, route in enumerate(source.manifest.spec.http) for _ in route.match or (None,)]
-        for service in _services(source.manifest, policies, application):
+        for service in _find_services(source.manifest, policies, application):
             every = routes(policies, application, caller=application.client, service=service)
             for index, route in zip(indexes, every, strict=True):
-                if not is_shown(route, every, service.workload.app):
+                if not is_provable(route, every, service.workload.app):
                     message = "no request of the application could prove that this route works"
                     yield source.problem(("spec", "http", index), message)

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bench.application.manifests import Source, of_kind, read_manifests
+from bench.application.manifests import Source, read_manifests, select_kind
 from bench.application.model import Application, Gateway, Workload
 from bench.envoy.wire import Mode, Wire
 from bench.errors import InputError, Problem
-from bench.files.yaml_source import did_you_mean
-from bench.meshes.kuma.gateway import GATEWAY_KINDS, gateway_in, without_gateway
+from bench.files.yaml_source import format_suggestion
+from bench.meshes.kuma.gateway import GATEWAY_KINDS, exclude_gateway, find_gateway
 from bench.meshes.kuma.manifests import (
     ANY,
     KINDS,
@@ -21,7 +21,7 @@ from bench.meshes.kuma.manifests import (
 )
 from bench.meshes.kuma.naming import service_tags, spiffe_id
 from bench.meshes.kuma.policies import Policies
-from bench.meshes.kuma.probes import names_of, permission_probes, probes
+from bench.meshes.kuma.probes import certificate_names, permission_probes, probes
 from bench.meshes.kuma.route_manifests import ROUTE_KINDS, MeshHTTPRoute
 from bench.meshes.kuma.routing import outbound_cluster, route_problems, routes
 
@@ -50,7 +50,7 @@ def identities(policies: Policies, application: Application) -> Mapping[str, tup
     if policies.form == "plain":
         return {}
     accounts = (workload.account for workload in application.everyone)
-    return {account: names_of(policies, application, account) for account in accounts}
+    return {account: certificate_names(policies, application, account) for account in accounts}
 
 
 def mode(policies: Policies, workload: Workload) -> Mode:  # noqa: ARG001 - the same for all
@@ -68,7 +68,7 @@ def read_gateway(folders: Sequence[Path], application: Application) -> Gateway |
 
     It is None if they have no gateway. Raises InputError with all problems.
     """
-    return gateway_in(read_manifests(folders, _EVERY_KIND, namespace=application.namespace), application)
+    return find_gateway(read_manifests(folders, _EVERY_KIND, namespace=application.namespace), application)
 
 
 def read_policies(folders: Sequence[Path], application: Application) -> Policies:
@@ -78,26 +78,26 @@ def read_policies(folders: Sequence[Path], application: Application) -> Policies
     do not fit together, permissions without an effect (unknown services, unknown identities), and permissions that no
     request could prove.
     """
-    sources = without_gateway(read_manifests(folders, _EVERY_KIND, namespace=application.namespace))
-    meshes, given = of_kind(sources, Mesh), of_kind(sources, MeshIdentity)
+    sources = exclude_gateway(read_manifests(folders, _EVERY_KIND, namespace=application.namespace))
+    meshes, given = select_kind(sources, Mesh), select_kind(sources, MeshIdentity)
     policies = Policies(
         application,
         meshes[0].manifest.spec if meshes else MeshSpec(),
         given[0].manifest if given else None,
-        tuple(source.manifest for source in of_kind(sources, MeshTrafficPermission)),
-        tuple(source.manifest for source in of_kind(sources, TrafficPermission)),
-        tuple(source.manifest for source in of_kind(sources, MeshHTTPRoute)),
+        tuple(source.manifest for source in select_kind(sources, MeshTrafficPermission)),
+        tuple(source.manifest for source in select_kind(sources, TrafficPermission)),
+        tuple(source.manifest for source in select_kind(sources, MeshHTTPRoute)),
     )
-    problems = [*_doubled(sources, policies), *_form_problems(sources, policies)]
+    problems = [*_duplicate_problems(sources, policies), *_form_problems(sources, policies)]
     problems += _permission_problems(sources, policies)
-    problems += route_problems(of_kind(sources, MeshHTTPRoute), policies)
-    problems = problems or [*_unproven(sources, policies)]
+    problems += route_problems(select_kind(sources, MeshHTTPRoute), policies)
+    problems = problems or [*_proof_problems(sources, policies)]
     if problems:
         raise InputError(problems)
     return policies
 
 
-def _doubled(sources: Iterable[Source[Any]], policies: Policies) -> Iterator[Problem]:
+def _duplicate_problems(sources: Iterable[Source[Any]], policies: Policies) -> Iterator[Problem]:
     seen: dict[tuple[str, str, str], Source[Any]] = {}
     for source in sources:
         policy = source.manifest
@@ -113,9 +113,9 @@ def _doubled(sources: Iterable[Source[Any]], policies: Policies) -> Iterator[Pro
 
 def _form_problems(sources: Sequence[Source[Any]], policies: Policies) -> Iterator[Problem]:
     """Yield manifests that mix the two forms of mutual TLS, and permissions without their form."""
-    for source in of_kind(sources, Mesh):
+    for source in select_kind(sources, Mesh):
         yield from _mesh_problems(source, policies)
-    for identity in of_kind(sources, MeshIdentity):
+    for identity in select_kind(sources, MeshIdentity):
         if not policies.exclusive:
             message = "does not become ready without a Mesh whose meshServices.mode is Exclusive"
             yield identity.problem(("metadata", "name"), message)
@@ -137,30 +137,32 @@ def _mesh_problems(source: Source[Mesh], policies: Policies) -> Iterator[Problem
     names = [backend.name for backend in mtls.backends]
     if mtls.enabled_backend not in names:
         loc = ("spec", "mtls", "enabledBackend")
-        yield source.problem(loc, f"no backend {mtls.enabled_backend!r}{did_you_mean(mtls.enabled_backend, names)}")
+        yield source.problem(
+            loc, f"no backend {mtls.enabled_backend!r}{format_suggestion(mtls.enabled_backend, names)}"
+        )
 
 
 def _permission_problems(sources: Sequence[Source[Any]], policies: Policies) -> Iterator[Problem]:
-    for permission in of_kind(sources, MeshTrafficPermission):
-        yield from _selectless(permission, policies)
-        yield from _nobodies(permission, policies.application)
-    legacy = of_kind(sources, TrafficPermission)
+    for permission in select_kind(sources, MeshTrafficPermission):
+        yield from _selector_problems(permission, policies)
+        yield from _identity_problems(permission, policies.application)
+    legacy = select_kind(sources, TrafficPermission)
     for one in legacy:
-        yield from _unknown_services(one, policies.application)
-    yield from _rivals(legacy, policies.application)
+        yield from _service_problems(one, policies.application)
+    yield from _conflict_problems(legacy, policies.application)
 
 
-def _selectless(source: Source[MeshTrafficPermission], policies: Policies) -> Iterator[Problem]:
+def _selector_problems(source: Source[MeshTrafficPermission], policies: Policies) -> Iterator[Problem]:
     """Yield permissions that select no workload."""
     policy, application = source.manifest, policies.application
     labels = policy.spec.target_ref.labels
     if not any(policies.applies(policy, workload) for workload in application.workloads):
         apps = {workload.labels["app"] for workload in application.workloads}
-        near = did_you_mean(labels["app"], apps) if "app" in labels and labels["app"] not in apps else ""
+        near = format_suggestion(labels["app"], apps) if "app" in labels and labels["app"] not in apps else ""
         yield source.problem(("spec", "targetRef", "labels"), f"selects no workload of the application{near}")
 
 
-def _nobodies(source: Source[MeshTrafficPermission], application: Application) -> Iterator[Problem]:
+def _identity_problems(source: Source[MeshTrafficPermission], application: Application) -> Iterator[Problem]:
     """Yield identities that no workload has."""
     ids = [spiffe_id(application, workload.account) for workload in application.everyone]
     for index, rule in enumerate(source.manifest.spec.rules):
@@ -169,10 +171,10 @@ def _nobodies(source: Source[MeshTrafficPermission], application: Application) -
                 value = match.spiffe_id.value
                 if not any(map(match.spiffe_id.matches, ids)):
                     loc = ("spec", "rules", index, "default", verb, position, "spiffeID", "value")
-                    yield source.problem(loc, f"no workload has the identity {value!r}{did_you_mean(value, ids)}")
+                    yield source.problem(loc, f"no workload has the identity {value!r}{format_suggestion(value, ids)}")
 
 
-def _unknown_services(source: Source[TrafficPermission], application: Application) -> Iterator[Problem]:
+def _service_problems(source: Source[TrafficPermission], application: Application) -> Iterator[Problem]:
     """Yield unknown services."""
     destinations = {tag for workload in application.workloads for tag in service_tags(application, workload)}
     known = {
@@ -184,10 +186,10 @@ def _unknown_services(source: Source[TrafficPermission], application: Applicatio
             name = one.match.service
             if name != ANY and name not in tags:
                 loc = ("spec", side, index, "match", "kuma.io/service")
-                yield source.problem(loc, f"there is no service {name!r}{did_you_mean(name, tags)}")
+                yield source.problem(loc, f"there is no service {name!r}{format_suggestion(name, tags)}")
 
 
-def _rivals(sources: Sequence[Source[TrafficPermission]], application: Application) -> Iterator[Problem]:
+def _conflict_problems(sources: Sequence[Source[TrafficPermission]], application: Application) -> Iterator[Problem]:
     """Yield permissions as close to a destination as another: a cluster uses the older one, files have no age."""
     every = [service_tags(application, workload) for workload in application.workloads]
     for index, source in enumerate(sources):
@@ -197,7 +199,7 @@ def _rivals(sources: Sequence[Source[TrafficPermission]], application: Applicati
                 yield source.problem(("spec", "destinations"), f"names the same destinations as the one in {where}")
 
 
-def _unproven(sources: Iterable[Source[Any]], policies: Policies) -> Iterator[Problem]:
+def _proof_problems(sources: Iterable[Source[Any]], policies: Policies) -> Iterator[Problem]:
     for source in sources:
         policy = source.manifest
         permission = isinstance(policy, MeshTrafficPermission | TrafficPermission)

@@ -10,7 +10,7 @@ from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.ownership import run_of
 from bench.meshes.kuma.install import SERIES, render, wait_ready
 from bench.meshes.kuma.kuma_cp import CONTROL_PLANE, admin, find_unaccepted, find_unsynced
-from bench.meshes.kuma.namespacing import API_VERSION, list_generated, mesh_objects, own_mesh
+from bench.meshes.kuma.namespacing import API_VERSION, build_mesh, list_generated, mesh_objects
 from bench.meshes.kuma.naming import MESH_LABEL, ZONE
 from bench.meshes.kuma.naming import ROOT_NAMESPACE as NAMESPACE
 
@@ -52,7 +52,7 @@ _OWN_KINDS: Final = ("Zone", "ZoneInsight", "MeshInsight", "ServiceInsight")
 
 def base_objects(run_mesh: str = "") -> tuple[Object, ...]:
     """Return the Mesh, which the control plane does not create with meshbench's values."""
-    return (own_mesh(run_mesh),)
+    return (build_mesh(run_mesh),)
 
 
 def namespace_labels(revision: str = "", run_mesh: str = "") -> Mapping[str, str]:  # noqa: ARG001 - no revisions
@@ -76,17 +76,17 @@ def pod_annotations() -> Mapping[str, str]:
 
 def find_installed(cluster: Cluster) -> str:
     """Return a text that lists the parts of Kuma on the cluster; empty if there are none."""
-    return ", ".join(_found(cluster))
+    return ", ".join(_list_installed(cluster))
 
 
-def _found(cluster: Cluster) -> Iterator[str]:
+def _list_installed(cluster: Cluster) -> Iterator[str]:
     if cluster.get(Ref("v1", "Namespace", NAMESPACE)) is not None:
         yield f"namespace {NAMESPACE}"
     for deployment in cluster.list("apps/v1", "Deployment", labels=PODS):
         yield str(ref_of(deployment))
     for kind in _WEBHOOK_KINDS:
         yield from (str(ref_of(one)) for one in cluster.list(_WEBHOOKS, kind) if _calls_kuma(one))
-    if definitions := _definitions(cluster):
+    if definitions := _list_definitions(cluster):
         yield f"{len(definitions)} kinds of kuma.io"
 
 
@@ -94,7 +94,7 @@ def _calls_kuma(configuration: Object) -> bool:
     return any(hook["name"].endswith(_GROUP) for hook in configuration.get("webhooks") or ())
 
 
-def _definitions(cluster: Cluster) -> list[Object]:
+def _list_definitions(cluster: Cluster) -> list[Object]:
     found = cluster.list(_EXTENSIONS, "CustomResourceDefinition")
     return [one for one in found if one["metadata"]["name"].endswith(_GROUP)]
 
@@ -117,6 +117,6 @@ def find_leftovers(cluster: Cluster) -> tuple[Ref, ...]:
     Call it after the control plane has ended: until then it creates them again. Only kinds that a run of meshbench
     installed are included, since objects of other kinds belong to an existing mesh.
     """
-    ours = {one["spec"]["names"]["kind"] for one in _definitions(cluster) if run_of(one)}
+    ours = {one["spec"]["names"]["kind"] for one in _list_definitions(cluster) if run_of(one)}
     kinds = [kind for kind in _OWN_KINDS if kind in ours]
     return tuple(ref_of(one) for kind in kinds for one in cluster.list(API_VERSION, kind))

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Final
 
 from bench.errors import ClusterError, DeployError, InputError, Problem, RefusedError
-from bench.files.folders import shipped
-from bench.files.yaml_source import Document, did_you_mean, generated_documents, read_documents
+from bench.files.folders import find_shipped
+from bench.files.yaml_source import Document, format_suggestion, parse_generated, read_documents
 from bench.k8s.client import Cluster, Object
-from bench.k8s.wait import rollout
+from bench.k8s.wait import wait_for_rollout
 from bench.meshes.kuma.kuma_cp import CONTROL_PLANE
 from bench.meshes.kuma.namespacing import BASE_MESH
 from bench.meshes.kuma.naming import ROOT_NAMESPACE as NAMESPACE
 from bench.meshes.protocols import InstallOptions
-from bench.system.cancellation import Watch, wait_until
+from bench.system.cancellation import CancelToken, wait_until
 from bench.system.processes import run_tool
 
 SERIES: Final = "2.14"  # 3.0 has other values, and not the older form of permissions
@@ -44,12 +44,12 @@ def render(options: InstallOptions) -> tuple[Object, ...]:
     Raises RefusedError without kumactl or with one of another series, and InputError for values that it rejects.
     """
     if options.values:
-        (chart,) = generated_documents(_kumactl(["--dump-values"], InstallOptions()))
+        (chart,) = parse_generated(_run_kumactl(["--dump-values"], InstallOptions()))
         _check_values(options.values, chart)
-    return read_rendered(_kumactl([*_arguments(options)], options), any_series=bool(options.tag))
+    return read_rendered(_run_kumactl([*_arguments(options)], options), any_series=bool(options.tag))
 
 
-def _kumactl(arguments: Sequence[str], options: InstallOptions) -> str:
+def _run_kumactl(arguments: Sequence[str], options: InstallOptions) -> str:
     """Return kumactl's output for an installation, without a connection to any cluster."""
     tool = shutil.which("kumactl")
     if tool is None:
@@ -63,18 +63,18 @@ def _kumactl(arguments: Sequence[str], options: InstallOptions) -> str:
     except OSError as error:
         raise RefusedError(f"{tool} does not run: {error}") from error
     if ran.returncode != 0:
-        raise _refusal(ran.stderr, options)
+        raise _make_error(ran.stderr, options)
     return ran.stdout
 
 
 def _check_values(files: Sequence[Path], chart: Object) -> None:
     """Reject values that the chart does not have, which kumactl would ignore without a message."""
     documents = [document for file in files for document in read_documents(file)]
-    if problems := [problem for document in documents for problem in _unknown(document, chart)]:
+    if problems := [problem for document in documents for problem in _unknown_values(document, chart)]:
         raise InputError(problems)
 
 
-def _unknown(document: Document, chart: Object) -> Iterator[Problem]:
+def _unknown_values(document: Document, chart: Object) -> Iterator[Problem]:
     """Yield unknown values of the first two levels; below them charts have labels, limits and other free names."""
     if not isinstance(document.value, dict):
         yield document.problem((), "is no mapping; hint: write values of Kuma's chart, as for `kumactl install`")
@@ -82,15 +82,15 @@ def _unknown(document: Document, chart: Object) -> Iterator[Problem]:
     for key, value in document.value.items():
         known = chart.get(key)
         if key not in chart:
-            yield document.problem((key,), f"is no value of Kuma's chart{did_you_mean(key, chart)}")
+            yield document.problem((key,), f"is no value of Kuma's chart{format_suggestion(key, chart)}")
         elif isinstance(value, dict) and isinstance(known, dict) and known:
             for name in value.keys() - known.keys():
-                yield document.problem((key, name), f"is no value of Kuma's chart{did_you_mean(name, known)}")
+                yield document.problem((key, name), f"is no value of Kuma's chart{format_suggestion(name, known)}")
 
 
 def _arguments(options: InstallOptions) -> Iterator[str]:
     yield f"--namespace={NAMESPACE}"
-    for file in (shipped("manifests") / "kuma/install.yaml", *options.values):
+    for file in (find_shipped("manifests") / "kuma/install.yaml", *options.values):
         yield f"--values={file}"
     if options.hub:
         yield f"--set=global.image.registry={options.hub}"
@@ -98,7 +98,7 @@ def _arguments(options: InstallOptions) -> Iterator[str]:
         yield from (f"--set={image}.tag={options.tag}" for image in _IMAGES)
 
 
-def _refusal(stderr: str, options: InstallOptions) -> InputError | RefusedError:
+def _make_error(stderr: str, options: InstallOptions) -> InputError | RefusedError:
     """Return the error for rejected values: InputError for the user's, RefusedError for meshbench's own."""
     reason = stderr.strip().rpartition("Error: ")[2] or "no message"
     given = [str(file) for file in options.values]
@@ -114,7 +114,7 @@ def read_rendered(text: str, *, any_series: bool = False) -> tuple[Object, ...]:
     Raises RefusedError for images of another series, and InputError if the control plane is in another namespace than
     expected.
     """
-    objects = tuple(_tidy(one) for one in generated_documents(text) if not _is_hook(one))
+    objects = tuple(_drop_namespace(one) for one in parse_generated(text) if not _is_hook(one))
     planes = [one for one in objects if (one["kind"], one["metadata"]["name"]) == ("Deployment", CONTROL_PLANE)]
     if [plane["metadata"].get("namespace") for plane in planes] != [NAMESPACE]:
         raise InputError(f"the values make no Deployment {CONTROL_PLANE} in {NAMESPACE}, and meshbench needs it there")
@@ -130,23 +130,23 @@ def _is_hook(manifest: Object) -> bool:
     return _HOOK in (manifest["metadata"].get("annotations") or {})
 
 
-def _tidy(manifest: Object) -> Object:
+def _drop_namespace(manifest: Object) -> Object:
     if manifest["kind"] not in _CLUSTER_WIDE:
         return manifest
     metadata = {key: value for key, value in manifest["metadata"].items() if key != "namespace"}
     return {**manifest, "metadata": metadata}
 
 
-def wait_ready(cluster: Cluster, *, timeout_s: float, watch: Watch) -> None:
+def wait_ready(cluster: Cluster, *, timeout_s: float, watch: CancelToken) -> None:
     """Wait until the control plane is available and its webhooks respond. Raises DeployError after `timeout_s`.
 
     A dry run of the Mesh calls both webhooks. A dry run of a pod would be rejected, since the Mesh is applied later.
     """
-    rollout(cluster, NAMESPACE, (CONTROL_PLANE,), timeout_s=timeout_s, watch=watch)
+    wait_for_rollout(cluster, NAMESPACE, (CONTROL_PLANE,), timeout_s=timeout_s, watch=watch)
     problem: list[str] = ["no response"]
 
     def responds() -> bool:
-        problem[0] = _webhook_trouble(cluster)
+        problem[0] = _webhook_problem(cluster)
         return not problem[0]
 
     if not wait_until(responds, timeout_s=timeout_s, watch=watch, poll_s=cluster.timing.poll_s):
@@ -155,7 +155,7 @@ def wait_ready(cluster: Cluster, *, timeout_s: float, watch: Watch) -> None:
         )
 
 
-def _webhook_trouble(cluster: Cluster) -> str:
+def _webhook_problem(cluster: Cluster) -> str:
     try:
         cluster.apply(BASE_MESH, dry_run=True)
     except ClusterError as error:

@@ -23,7 +23,7 @@ from cryptography import x509
 from bench.application.model import MESH
 from bench.errors import DeployError
 from bench.k8s.client import Cluster, Object, Ref, ref_of
-from bench.k8s.pod_page import page_of
+from bench.k8s.pod_page import fetch_page
 from bench.meshes.kuma.namespacing import API_VERSION, mesh_label
 from bench.meshes.kuma.naming import MESH_LABEL, ROOT_NAMESPACE
 
@@ -34,13 +34,13 @@ _API_PORT: Final = 5681
 _ADMIN_LISTENER: Final = re.compile(r"listener\..*_9901\.")
 
 
-def certificates(dump: Mapping[str, Any]) -> dict[str, Any]:
+def read_certificates(dump: Mapping[str, Any]) -> dict[str, Any]:
     """Return the names in a sidecar's certificates, from its configuration dump, which has no private keys."""
-    chains = [[_names(leaf)] for leaf in _leaves(dump)]
+    chains = [[_read_names(leaf)] for leaf in _leaf_certificates(dump)]
     return {"certificates": [{"cert_chain": chain} for chain in chains]}
 
 
-def _leaves(dump: Mapping[str, Any]) -> Iterator[x509.Certificate]:
+def _leaf_certificates(dump: Mapping[str, Any]) -> Iterator[x509.Certificate]:
     for part in dump["configs"]:
         for entry in part.get("dynamic_active_secrets") or ():
             chain = entry["secret"].get("tls_certificate", {}).get("certificate_chain", {}).get("inline_bytes")
@@ -48,7 +48,7 @@ def _leaves(dump: Mapping[str, Any]) -> Iterator[x509.Certificate]:
                 yield x509.load_pem_x509_certificates(base64.b64decode(chain))[0]
 
 
-def _names(leaf: x509.Certificate) -> dict[str, Any]:
+def _read_names(leaf: x509.Certificate) -> dict[str, Any]:
     try:
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -65,7 +65,7 @@ def find_unsynced(cluster: Cluster, namespace: str, pods: Sequence[str]) -> str:
     insights = cluster.list(API_VERSION, "DataplaneInsight", namespace=namespace)
     identified = _issues_certificates(cluster, mesh_of(cluster, namespace))
     services = cluster.list(API_VERSION, "MeshService", namespace=namespace) if identified else ()
-    return told_unsynced(insights, services, pods, identified=identified)
+    return format_unsynced(insights, services, pods, identified=identified)
 
 
 def mesh_of(cluster: Cluster, namespace: str) -> str:
@@ -82,42 +82,42 @@ def _issues_certificates(cluster: Cluster, mesh: str) -> bool:
     return bool(builtin or any(mesh_label(one) == mesh for one in identities))
 
 
-def told_unsynced(
+def format_unsynced(
     insights: Sequence[Object], services: Sequence[Object], pods: Sequence[str], *, identified: bool
 ) -> str:
     """Return the same text from the control plane's objects; with `identified` all sidecars need a certificate."""
     states = {insight["metadata"]["name"]: insight.get("status") or {} for insight in insights}
-    behind = (f"{pod} {why}" for pod in pods if (why := _behind(states.get(pod, {}), identified=identified)))
-    plain = (f"{one['metadata']['name']} is called in plaintext" for one in services if not _secured(one))
+    behind = (f"{pod} {why}" for pod in pods if (why := _explain_unsynced(states.get(pod, {}), identified=identified)))
+    plain = (f"{one['metadata']['name']} is called in plaintext" for one in services if not _is_secured(one))
     return "; ".join((*behind, *plain))
 
 
-def _behind(state: Mapping[str, Any], *, identified: bool) -> str:
+def _explain_unsynced(state: Mapping[str, Any], *, identified: bool) -> str:
     """Return why a sidecar is not in sync with the control plane; empty if it is."""
     subscriptions = state.get("subscriptions") or ()
     if not subscriptions or subscriptions[-1].get("disconnectTime"):
         return "is not connected to the control plane"
     counts = subscriptions[-1].get("status") or {}
-    if _number(counts.get("total"), "responsesRejected"):
+    if _read_count(counts.get("total"), "responsesRejected"):
         return "has rejected its configuration"
-    if not _number(counts.get("lds"), "responsesAcknowledged"):
+    if not _read_count(counts.get("lds"), "responsesAcknowledged"):
         return "has no configuration"
-    waiting = [kind for kind in ("cds", "eds", "lds", "rds") if _waits(counts.get(kind))]
+    waiting = [kind for kind in ("cds", "eds", "lds", "rds") if _is_waiting(counts.get(kind))]
     if waiting:
         return f"has not acknowledged {', '.join(waiting)}"
     return "has no certificate" if identified and not state.get("mTLS") else ""
 
 
-def _waits(counts: Mapping[str, Any] | None) -> bool:
+def _is_waiting(counts: Mapping[str, Any] | None) -> bool:
     """Return whether acknowledgements are missing; there can be more of them, since Envoy also sends new requests."""
-    return _number(counts, "responsesAcknowledged") < _number(counts, "responsesSent")
+    return _read_count(counts, "responsesAcknowledged") < _read_count(counts, "responsesSent")
 
 
-def _number(counts: Mapping[str, Any] | None, key: str) -> int:
+def _read_count(counts: Mapping[str, Any] | None, key: str) -> int:
     return int((counts or {}).get(key, 0))
 
 
-def _secured(service: Object) -> bool:
+def _is_secured(service: Object) -> bool:
     """Return whether callers use mutual TLS, which the control plane enables once all pods have a certificate."""
     status = service.get("status") or {}
     unused = not (status.get("dataplaneProxies") or {}).get("total")
@@ -130,11 +130,11 @@ def find_unaccepted(cluster: Cluster, objects: Sequence[Object]) -> str:
     No other object of a run has a status.
     """
     refs = [ref_of(one) for one in objects if one["kind"] == "MeshIdentity"]
-    reasons = ((ref, unready(cluster.get(ref) or {})) for ref in refs)
+    reasons = ((ref, explain_unready(cluster.get(ref) or {})) for ref in refs)
     return "; ".join(f"{ref}: {why}" for ref, why in reasons if why)
 
 
-def unready(identity: Mapping[str, Any]) -> str:
+def explain_unready(identity: Mapping[str, Any]) -> str:
     """Return why a MeshIdentity is not ready; empty if it is."""
     conditions = (identity.get("status") or {}).get("conditions") or ()
     states = {condition["type"]: condition for condition in conditions}
@@ -154,40 +154,40 @@ def admin(cluster: Cluster, pod: str, path: str, *, namespace: str) -> str:
     base = f"/meshes/{mesh_of(cluster, namespace)}/dataplanes/{pod}.{namespace}"
     match parts.path:
         case "/stats":
-            answer = _ask(cluster, f"{base}/stats?format=json&usedonly=false")
-            return json.dumps(selected(json.loads(answer), query.get("filter", "")))
+            answer = _request_page(cluster, f"{base}/stats?format=json&usedonly=false")
+            return json.dumps(select_stats(json.loads(answer), query.get("filter", "")))
         case "/clusters":
-            return _ask(cluster, f"{base}/clusters?format=json")
+            return _request_page(cluster, f"{base}/clusters?format=json")
         case "/certs":
-            return json.dumps(certificates(json.loads(_ask(cluster, f"{base}/xds"))))
+            return json.dumps(read_certificates(json.loads(_request_page(cluster, f"{base}/xds"))))
         case "/config_dump":
-            return _ask(cluster, f"{base}/xds")
+            return _request_page(cluster, f"{base}/xds")
     raise DeployError(f"Kuma's control plane does not serve {parts.path} of a sidecar")
 
 
-def selected(stats: Mapping[str, Any], pattern: str) -> dict[str, Any]:
+def select_stats(stats: Mapping[str, Any], pattern: str) -> dict[str, Any]:
     """Select statistics whose name matches the pattern, as Envoy's own `filter` does.
 
     Statistics of the control plane's own requests are excluded.
     """
     entries = (stat for stat in stats["stats"] if "name" in stat)
-    return {"stats": [stat for stat in entries if _is_meant(stat["name"], pattern)]}
+    return {"stats": [stat for stat in entries if _is_selected(stat["name"], pattern)]}
 
 
-def _is_meant(name: str, pattern: str) -> bool:
+def _is_selected(name: str, pattern: str) -> bool:
     return re.search(pattern, name) is not None and _ADMIN_LISTENER.match(name) is None
 
 
-def _ask(cluster: Cluster, path: str) -> str:
+def _request_page(cluster: Cluster, path: str) -> str:
     """Return a page of the API of a running control plane. Raises DeployError without one."""
-    pods = [*_running(cluster)]
+    pods = [*_list_running(cluster)]
     if not pods:
         raise DeployError(f"no control plane of Kuma runs in {ROOT_NAMESPACE}")
     who = "Kuma's control plane"
-    return page_of(cluster, pods[0], _API_PORT, namespace=ROOT_NAMESPACE, path=path, who=who)
+    return fetch_page(cluster, pods[0], _API_PORT, namespace=ROOT_NAMESPACE, path=path, who=who)
 
 
-def _running(cluster: Cluster) -> Iterator[str]:
+def _list_running(cluster: Cluster) -> Iterator[str]:
     for pod in cluster.list("v1", "Pod", namespace=ROOT_NAMESPACE, labels=f"app={CONTROL_PLANE}"):
         ready = [status["ready"] for status in pod.get("status", {}).get("containerStatuses") or ()]
         if ready and all(ready) and "deletionTimestamp" not in pod["metadata"]:

@@ -52,11 +52,11 @@ def mesh_objects(policies: Sequence[Object], namespace: str, run_mesh: str = "")
 
     With `run_mesh` they are also moved into the mesh of that name.
     """
-    moved = (_placed(policy, namespace) for policy in policies)
-    return tuple(sorted((_of_guest(one, run_mesh) if run_mesh else one for one in moved), key=_rank))
+    moved = (_move_policy(policy, namespace) for policy in policies)
+    return tuple(sorted((_move_to_mesh(one, run_mesh) if run_mesh else one for one in moved), key=_rank))
 
 
-def own_mesh(run_mesh: str = "") -> Object:
+def build_mesh(run_mesh: str = "") -> Object:
     """Return the Mesh without policies: the default one, or the run's own next to existing ones."""
     return {**BASE_MESH, "metadata": {"name": run_mesh or MESH}}
 
@@ -76,16 +76,16 @@ def list_generated(objects: Sequence[Object]) -> tuple[Ref, ...]:
     return tuple(Ref(API_VERSION, "MeshTrust", name, ROOT_NAMESPACE) for name in identities)
 
 
-def _placed(policy: Object, namespace: str) -> Object:
-    moved: Object = _moved(policy, namespace)
+def _move_policy(policy: Object, namespace: str) -> Object:
+    moved: Object = _replace_namespace(policy, namespace)
     if moved["kind"] not in _CLUSTER_WIDE:
         moved["metadata"]["namespace"] = moved["metadata"].get("namespace") or namespace
     return moved
 
 
-def _of_guest(policy: Object, mesh: str) -> Object:
+def _move_to_mesh(policy: Object, mesh: str) -> Object:
     """Move a policy into another mesh: with its name in identities, and with a unique name outside a namespace."""
-    moved: Object = _renamed(policy, mesh)
+    moved: Object = _replace_trust_domain(policy, mesh)
     metadata = {**moved["metadata"]}
     if moved["kind"] == "Mesh":
         metadata["name"] = mesh
@@ -96,12 +96,12 @@ def _of_guest(policy: Object, mesh: str) -> Object:
     return {**moved, "metadata": {**metadata, "labels": {**(metadata.get("labels") or {}), MESH_LABEL: mesh}}}
 
 
-def _renamed(value: Any, mesh: str) -> Any:
+def _replace_trust_domain(value: Any, mesh: str) -> Any:
     """Return a copy of a part of a manifest with the trust domain of another mesh."""
     if isinstance(value, dict):
-        return {key: _renamed(part, mesh) for key, part in value.items()}
+        return {key: _replace_trust_domain(part, mesh) for key, part in value.items()}
     if isinstance(value, list):
-        return [_renamed(part, mesh) for part in value]
+        return [_replace_trust_domain(part, mesh) for part in value]
     default = f"spiffe://{TRUST_DOMAIN}"
     return value.replace(default, f"spiffe://{trust_domain(mesh)}") if isinstance(value, str) else value
 
@@ -110,14 +110,14 @@ def _rank(policy: Object) -> int:
     return _FIRST.index(policy["kind"]) if policy["kind"] in _FIRST else len(_FIRST)
 
 
-def _moved(value: Any, namespace: str) -> Any:
+def _replace_namespace(value: Any, namespace: str) -> Any:
     """Return a copy of a part of a manifest with the run's namespace."""
     if isinstance(value, dict):
-        return {key: _moved_field(key, part, namespace) for key, part in value.items()}
+        return {key: _replace_field(key, part, namespace) for key, part in value.items()}
     if isinstance(value, list):
-        return [_moved(part, namespace) for part in value]
+        return [_replace_namespace(part, namespace) for part in value]
     return _IN_TEXT.sub(namespace, value) if isinstance(value, str) else value
 
 
-def _moved_field(key: str, value: Any, namespace: str) -> Any:
-    return namespace if key in _NAMESPACE_KEYS and value == APPLICATION else _moved(value, namespace)
+def _replace_field(key: str, value: Any, namespace: str) -> Any:
+    return namespace if key in _NAMESPACE_KEYS and value == APPLICATION else _replace_namespace(value, namespace)

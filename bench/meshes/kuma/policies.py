@@ -68,7 +68,7 @@ class Policies:
         return max(naming, key=lambda one: one.rank(tags), default=None)
 
 
-def decision(policies: Policies, workload: Workload, names: tuple[str, ...]) -> Decision:
+def decide_request(policies: Policies, workload: Workload, names: tuple[str, ...]) -> Decision:
     """Return `allowed`, `denied` (403), or `refused`, which means that the connection is closed.
 
     `names` are those in the caller's certificate, its SPIFFE id first; none for plaintext. The form with a MeshIdentity
@@ -79,18 +79,18 @@ def decision(policies: Policies, workload: Workload, names: tuple[str, ...]) -> 
     if not names:
         return "refused"
     if policies.form == "identity":
-        return "allowed" if _identity_passes(policies, workload, names[0]) else "denied"
+        return "allowed" if _is_identity_allowed(policies, workload, names[0]) else "denied"
     permission = policies.closest_permission(workload)
-    return "allowed" if permission is not None and names_source(permission, names) else "refused"
+    return "allowed" if permission is not None and has_source(permission, names) else "refused"
 
 
-def names_source(permission: TrafficPermission, names: tuple[str, ...]) -> bool:
+def has_source(permission: TrafficPermission, names: tuple[str, ...]) -> bool:
     """Return whether a TrafficPermission has a source with one of these names."""
     services = {source.match.service for source in permission.spec.sources}
     return ANY in services or any(builtin_id(service) in names for service in services)
 
 
-def _identity_passes(policies: Policies, workload: Workload, spiffe_id: str) -> bool:
+def _is_identity_allowed(policies: Policies, workload: Workload, spiffe_id: str) -> bool:
     entries = [entry for policy in policies.permissions_for(workload) for entry in policy.entries()]
     verbs = {verb for verb, match in entries if match.matches(spiffe_id)}
     return "allow" in verbs and "deny" not in verbs

@@ -11,7 +11,7 @@ from typing import Final
 from bench.application.model import ENDPOINTS, Application, Workload
 from bench.meshes.kuma.manifests import MeshTrafficPermission, TrafficPermission
 from bench.meshes.kuma.naming import builtin_ids, service_tags, spiffe_id
-from bench.meshes.kuma.policies import Decision, Policies, decision, names_source
+from bench.meshes.kuma.policies import Decision, Policies, decide_request, has_source
 from bench.meshes.protocols import Probe
 
 _DENIED: Final[dict[Decision, int]] = {"denied": 403, "refused": 0}
@@ -19,7 +19,7 @@ _DENIED: Final[dict[Decision, int]] = {"denied": 403, "refused": 0}
 Permission = MeshTrafficPermission | TrafficPermission
 
 
-def names_of(policies: Policies, application: Application, account: str) -> tuple[str, ...]:
+def certificate_names(policies: Policies, application: Application, account: str) -> tuple[str, ...]:
     """Return the names in the certificate of a service account, its SPIFFE id first; none without mutual TLS."""
     match policies.form:
         case "plain":
@@ -42,7 +42,7 @@ def probes(policies: Policies, application: Application) -> tuple[Probe, ...]:
 def permission_probes(permission: Permission, policies: Policies, application: Application) -> Iterator[Probe]:
     """Yield the probes that prove one of the permissions."""
     for workload in application.workloads:
-        scene = _Scene(policies, application, workload)
+        scene = _WorkloadPolicies(policies, application, workload)
         if isinstance(permission, TrafficPermission):
             yield from scene.connection(permission)
         else:
@@ -59,7 +59,7 @@ def _plaintext(policies: Policies, application: Application) -> Iterator[Probe]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Scene:
+class _WorkloadPolicies:
     """The policies at one workload, for which it builds probes."""
 
     policies: Policies
@@ -68,7 +68,7 @@ class _Scene:
 
     def connection(self, permission: TrafficPermission) -> Iterator[Probe]:
         if permission.rank(service_tags(self.application, self.workload)):
-            matching = [caller for caller in self._callers() if names_source(permission, self._names(caller))]
+            matching = [caller for caller in self._callers() if has_source(permission, self._names(caller))]
             yield from self._pair(permission.metadata.name, matching, allowing=True)
 
     def identity(self, permission: MeshTrafficPermission) -> Iterator[Probe]:
@@ -93,10 +93,10 @@ class _Scene:
         return (*usual, *(one for one in self.application.everyone if one not in usual))
 
     def _names(self, caller: Workload) -> tuple[str, ...]:
-        return names_of(self.policies, self.application, caller.account)
+        return certificate_names(self.policies, self.application, caller.account)
 
     def _decision(self, caller: Workload) -> Decision:
-        return decision(self.policies, self.workload, self._names(caller))
+        return decide_request(self.policies, self.workload, self._names(caller))
 
     def _allows(self, caller: Workload) -> bool:
         return self._decision(caller) == "allowed"

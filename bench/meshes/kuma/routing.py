@@ -5,14 +5,14 @@ from collections.abc import Iterator, Sequence
 from bench.application.manifests import Source
 from bench.application.model import Application, Service, Workload
 from bench.errors import Problem
-from bench.files.yaml_source import Loc, did_you_mean
+from bench.files.yaml_source import Loc, format_suggestion
 from bench.meshes.kuma.naming import mesh_service, route_kri, service_tag
 from bench.meshes.kuma.policies import Policies
 from bench.meshes.kuma.route_manifests import BackendRef, HttpMatch, MeshHTTPRoute, PathMatch, RouteRule, ServiceRef, To
-from bench.meshes.routing import Condition, Way, is_shown
+from bench.meshes.routing import Condition, Route, is_provable
 
 # The manifest of a rule, and the indexes of its `to` and of the rule in it.
-Place = tuple[MeshHTTPRoute, int, int]
+RulePosition = tuple[MeshHTTPRoute, int, int]
 
 
 def outbound_cluster(policies: Policies, application: Application, service: Service) -> str:
@@ -20,15 +20,15 @@ def outbound_cluster(policies: Policies, application: Application, service: Serv
     return mesh_service(application, service) if policies.exclusive else service_tag(application, service)
 
 
-def routes(policies: Policies, application: Application, *, caller: Workload, service: Service) -> tuple[Way, ...]:
+def routes(policies: Policies, application: Application, *, caller: Workload, service: Service) -> tuple[Route, ...]:
     """Return the routes from the sidecar of `caller` to a service, the narrowest first.
 
     The last one matches all remaining requests; by default it leads to any of the service's workloads.
     """
-    written = [route for _, route in _routed(policies, application, caller=caller, service=service)]
-    default = Way(outbound_cluster(policies, application, service), service, service.workloads)
-    narrow = sorted((route for route in written if not _takes_everything(route)), key=_width)
-    return (*narrow, next(filter(_takes_everything, written), default))
+    written = [route for _, route in _list_routes(policies, application, caller=caller, service=service)]
+    default = Route(outbound_cluster(policies, application, service), service, service.workloads)
+    narrow = sorted((route for route in written if not _matches_everything(route)), key=_width)
+    return (*narrow, next(filter(_matches_everything, written), default))
 
 
 def destinations(policies: Policies, application: Application, caller: Workload) -> tuple[Service, ...]:
@@ -41,31 +41,31 @@ def destinations(policies: Policies, application: Application, caller: Workload)
 def route_problems(sources: Sequence[Source[MeshHTTPRoute]], policies: Policies) -> Iterator[Problem]:
     """Yield routes without a caller or service, and conflicting ones; if none, those that no request could prove."""
     found = [problem for source in sources for problem in _problems(source, policies)]
-    yield from found or [*_rivals(sources, policies)] or _unshown(sources, policies)
+    yield from found or [*_conflict_problems(sources, policies)] or _proof_problems(sources, policies)
 
 
-def _routed(
+def _list_routes(
     policies: Policies, application: Application, *, caller: Workload, service: Service
-) -> Iterator[tuple[Place, Way]]:
+) -> Iterator[tuple[RulePosition, Route]]:
     """Yield the routes of the manifests in their order, with their positions."""
     for manifest in policies.routes:
         if not policies.applies(manifest, caller):
             continue
         for index, to in enumerate(manifest.spec.to):
             if to.target_ref.name == service.name:
-                for number, route in _ways(manifest, to, policies=policies, application=application):
+                for number, route in _resolve_routes(manifest, to, policies=policies, application=application):
                     yield (manifest, index, number), route
 
 
-def _ways(
+def _resolve_routes(
     manifest: MeshHTTPRoute, to: To, *, policies: Policies, application: Application
-) -> Iterator[tuple[int, Way]]:
+) -> Iterator[tuple[int, Route]]:
     origin = route_kri(policies.namespace_of(manifest), manifest.metadata.name)
     for number, rule in enumerate(to.rules):
         target = application.service(rule.default.backend.name)
         cluster = outbound_cluster(policies, application, target)
         for match in rule.matches:
-            yield number, Way(cluster, target, target.workloads, _path(match.path), _headers(match), origin)
+            yield number, Route(cluster, target, target.workloads, _path(match.path), _headers(match), origin)
 
 
 def _path(path: PathMatch | None) -> Condition | None:
@@ -81,11 +81,11 @@ def _headers(match: HttpMatch) -> tuple[tuple[str, Condition], ...]:
     )
 
 
-def _takes_everything(route: Way) -> bool:
+def _matches_everything(route: Route) -> bool:
     return route.path is None and not route.headers
 
 
-def _width(route: Way) -> tuple[bool, int]:
+def _width(route: Route) -> tuple[bool, int]:
     """Return Kuma's order of routes: those with a path first, then those with more headers."""
     return route.path is None, -len(route.headers)
 
@@ -127,21 +127,21 @@ def _reference_problems(
     if reference.namespace not in (None, application.namespace):
         yield source.problem((*loc, "namespace"), f"nothing runs in {reference.namespace!r}")
     if reference.name not in services:
-        yield source.problem((*loc, "name"), _no_service(reference.name, application))
+        yield source.problem((*loc, "name"), _format_missing_service(reference.name, application))
     elif isinstance(reference, BackendRef) and reference.port not in (None, services[reference.name].port):
         yield source.problem((*loc, "port"), f"{reference.name} has port {services[reference.name].port} only")
 
 
-def _no_service(name: str, application: Application) -> str:
+def _format_missing_service(name: str, application: Application) -> str:
     """Return the message for an unknown Service; a version's Service exists if the version is deployed."""
     app = name.rpartition("-v")[0]
     versions = [workload.version for workload in application.workloads if workload.app == app]
-    near = did_you_mean(name, [service.name for service in application.services])
+    near = format_suggestion(name, [service.name for service in application.services])
     known = f"; deployed of {app} is {', '.join(versions)} (application.reviews)" if versions else near
     return f"there is no service {name!r}{known}"
 
 
-def _rivals(sources: Sequence[Source[MeshHTTPRoute]], policies: Policies) -> Iterator[Problem]:
+def _conflict_problems(sources: Sequence[Source[MeshHTTPRoute]], policies: Policies) -> Iterator[Problem]:
     """Yield manifests that route the same requests as another, which Kuma would merge by its own rules."""
     seen: dict[tuple[str, str], Source[MeshHTTPRoute]] = {}
     for source in sources:
@@ -155,10 +155,10 @@ def _rivals(sources: Sequence[Source[MeshHTTPRoute]], policies: Policies) -> Ite
                 yield source.problem(("spec", "to", index, "targetRef"), message)
 
 
-def _unshown(sources: Sequence[Source[MeshHTTPRoute]], policies: Policies) -> Iterator[Problem]:
+def _proof_problems(sources: Sequence[Source[MeshHTTPRoute]], policies: Policies) -> Iterator[Problem]:
     """Yield rules that no request of the application's own calls uses."""
     application = policies.application
-    shown = set(_shown(policies, application))
+    shown = set(_list_proven(policies, application))
     for source in sources:
         for index, to in enumerate(source.manifest.spec.to):
             for number, _ in enumerate(to.rules):
@@ -167,10 +167,10 @@ def _unshown(sources: Sequence[Source[MeshHTTPRoute]], policies: Policies) -> It
                     yield source.problem(("spec", "to", index, "rules", number), message)
 
 
-def _shown(policies: Policies, application: Application) -> Iterator[tuple[str, int, int]]:
+def _list_proven(policies: Policies, application: Application) -> Iterator[tuple[str, int, int]]:
     for caller in application.everyone:
         for service in application.services:
             every = routes(policies, application, caller=caller, service=service)
-            for (manifest, index, number), route in _routed(policies, application, caller=caller, service=service):
-                if any(known == route and is_shown(known, every, service.workload.app) for known in every):
+            for (manifest, index, number), route in _list_routes(policies, application, caller=caller, service=service):
+                if any(known == route and is_provable(known, every, service.workload.app) for known in every):
                     yield manifest.metadata.name, index, number

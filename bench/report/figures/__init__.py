@@ -13,7 +13,7 @@ from bench.report.figures.forest import draw_differences
 from bench.report.figures.load_sweep import draw_sweep
 from bench.report.figures.quantile_plot import draw_quantiles
 from bench.report.figures.resources import draw_cpu, draw_memory
-from bench.report.figures.style import Drawing, inline_svg, png_bytes, styled, svg_text
+from bench.report.figures.style import Drawing, apply_style, make_inline, write_png, write_svg
 from bench.report.figures.time_series import draw_time
 from bench.report.model import Report
 
@@ -46,18 +46,18 @@ class Picture:
 
     @cached_property
     def svg(self) -> str:
-        return svg_text(self.drawing)
+        return write_svg(self.drawing)
 
     @property
     def inline(self) -> str:
-        return inline_svg(self.svg, self.name)
+        return make_inline(self.svg, self.name)
 
     def png(self) -> bytes:
-        return png_bytes(self.drawing)
+        return write_png(self.drawing)
 
 
 def draw_figures(report: Report) -> tuple[Picture, ...]:
     """Draw every figure for which the run has data."""
-    with styled():
+    with apply_style():
         drawings = {name: draw(report) for name, draw in FIGURES.items()}
     return tuple(Picture(name, drawing) for name, drawing in drawings.items() if drawing is not None)

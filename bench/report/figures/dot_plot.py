@@ -11,17 +11,17 @@ from bench.report.figures.style import (
     MUTED,
     PAPER,
     ROW,
-    THESIS,
+    STUDY,
     TINT,
     Drawing,
-    colours,
+    choose_colours,
+    find_limits,
+    make_figure,
     mark_beyond,
-    new_figure,
-    nothing_to_show,
-    place,
-    plain_ticks,
-    reach,
-    short,
+    mark_empty,
+    set_margins,
+    set_plain_ticks,
+    shorten,
 )
 from bench.report.model import Report
 from bench.report.study_2022 import P95_MS
@@ -55,18 +55,18 @@ def draw_p95(report: Report) -> Drawing | None:
     """Draw P95 per configuration; the 2022 study's values in a separate panel, on a separate scale."""
     if report.is_sweep:
         return None
-    rows = _rows(report, lambda repeat: repeat.p95_ms, lambda c: (c.p95_ms, c.p95_low_ms, c.p95_high_ms))
+    rows = _make_rows(report, lambda repeat: repeat.p95_ms, lambda c: (c.p95_ms, c.p95_low_ms, c.p95_high_ms))
     known = [row.name for row in rows if row.name in P95_MS]
-    figure = new_figure(0.85 + ROW * len(rows))
+    figure = make_figure(0.85 + ROW * len(rows))
     if known:
         ours, study = figure.subplots(1, 2, sharey=True, width_ratios=(2.7, 1))
-        _thesis_panel(study, rows)
+        _draw_study(study, rows)
         figure.subplots_adjust(wspace=0.1)
     else:
         ours = figure.subplots()
     draw_strips(ours, rows, format_ms)
     ours.set_xlabel("P95 in ms, measured here")
-    place(figure, left=0.15, top=0.28)
+    set_margins(figure, left=0.15, top=0.28)
     values = "; ".join(f"{row.name} {format_ms(row.mean)} ms" for row in rows)
     aside = " Grey panel: the 2022 study on another cluster: compare shapes, not sizes." if known else ""
     return Drawing(
@@ -81,12 +81,12 @@ def draw_rps(report: Report) -> Drawing | None:
     """Draw the throughput per configuration."""
     if report.is_sweep:
         return None
-    rows = _rows(report, lambda repeat: repeat.rps, lambda c: (c.rps, c.rps_low, c.rps_high))
-    figure = new_figure(0.7 + ROW * len(rows))
+    rows = _make_rows(report, lambda repeat: repeat.rps, lambda c: (c.rps, c.rps_low, c.rps_high))
+    figure = make_figure(0.7 + ROW * len(rows))
     axes = figure.subplots()
     draw_strips(axes, rows, format_rps)
     axes.set_xlabel("successful requests per second")
-    place(figure, left=0.15, top=0.12)
+    set_margins(figure, left=0.15, top=0.12)
     values = "; ".join(f"{row.name} {format_rps(row.mean)} requests/s" for row in rows)
     note = "In a closed loop slower responses lower the throughput: it is no measure of capacity"
     return Drawing(figure, "Throughput", f"{values}.", f"{_DOTS}. {note}.")
@@ -95,36 +95,36 @@ def draw_rps(report: Report) -> Drawing | None:
 def draw_strips(axes: Axes, rows: Sequence[Row], formatter: Callable[[float | None], str]) -> None:
     """Draw the rows, top down, each with its name and value above its dots; the axis starts at 0."""
     for y, row in enumerate(rows):
-        _strip(axes, y, row)
+        _draw_strip(axes, y, row)
         interval = format_interval(row.low, row.high, formatter)
         value = formatter(row.mean) + ("" if interval == "n/a" else f"  {interval}")
         above: dict[str, Any] = {"va": "center", "transform": axes.get_yaxis_transform()}
-        axes.text(0.005, y - 0.27, short(row.name), color=row.colour, weight="bold", ha="left", **above)
+        axes.text(0.005, y - 0.27, shorten(row.name), color=row.colour, weight="bold", ha="left", **above)
         axes.text(0.985, y - 0.27, value, color=INK, ha="right", **above)
-    bare_rows(axes, len(rows))
-    largest = _largest(rows)
+    set_bare_rows(axes, len(rows))
+    largest = _find_largest(rows)
     axes.set_xlim(0, largest * 1.06 or 1)
-    plain_ticks(axes, "x")
+    set_plain_ticks(axes, "x")
     for y, row in enumerate(rows):
         mark_beyond(axes, y + 0.14, row.high, colour=row.colour, printed=formatter(row.high))
     if not largest:
-        nothing_to_show(axes)
+        mark_empty(axes)
 
 
-def _largest(rows: Sequence[Row]) -> float:
+def _find_largest(rows: Sequence[Row]) -> float:
     """Return the largest value of the axis: of the points, or of an interval that does not extend far beyond them."""
     points = [value for row in rows for value in row.points]
-    return reach([0, *points], [row.high for row in rows if row.high is not None])[1]
+    return find_limits([0, *points], [row.high for row in rows if row.high is not None])[1]
 
 
-def bare_rows(axes: Axes, count: int) -> None:
+def set_bare_rows(axes: Axes, count: int) -> None:
     """Set up rows from the top down, without ticks and frame: names are above the values."""
     axes.set_ylim(count - 0.35, -0.6)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
 
 
-def _strip(axes: Axes, y: float, row: Row) -> None:
+def _draw_strip(axes: Axes, y: float, row: Row) -> None:
     if row.low is not None and row.high is not None:
         axes.plot([row.low, row.high], [y + 0.14] * 2, color=row.colour, linewidth=7, alpha=0.25, zorder=2)
     axes.scatter(
@@ -149,53 +149,53 @@ def _strip(axes: Axes, y: float, row: Row) -> None:
         axes.plot([row.mean] * 2, [y - 0.05, y + 0.33], color=INK, linewidth=1.3, zorder=3)
 
 
-def _thesis_panel(axes: Axes, rows: Sequence[Row]) -> None:
+def _draw_study(axes: Axes, rows: Sequence[Row]) -> None:
     """Draw the study's values: same rows, separate scale, with its baseline at the position of ours."""
     values = [P95_MS.get(row.name) for row in rows]
     for y, value in enumerate(values):
         if value is not None:
-            axes.plot([0, value], [y + 0.14] * 2, color=THESIS, linewidth=1, linestyle=(0, (2, 2)))
-            axes.scatter([value], [y + 0.14], marker="D", s=20, facecolor=TINT, edgecolor=THESIS, zorder=3)
+            axes.plot([0, value], [y + 0.14] * 2, color=STUDY, linewidth=1, linestyle=(0, (2, 2)))
+            axes.scatter([value], [y + 0.14], marker="D", s=20, facecolor=TINT, edgecolor=STUDY, zorder=3)
             axes.text(
                 0.97, y - 0.27, format_ms(value), color=MUTED, ha="right", va="center",
                 transform=axes.get_yaxis_transform(), style="italic",
             )  # fmt: skip
-    bare_rows(axes, len(rows))
+    set_bare_rows(axes, len(rows))
     axes.set_facecolor(TINT)
-    axes.set_xlim(0, _matching_limit(rows, [value for value in values if value is not None]))
-    plain_ticks(axes, "x")
+    axes.set_xlim(0, _find_matching_limit(rows, [value for value in values if value is not None]))
+    set_plain_ticks(axes, "x")
     axes.set_title("2022 study, another cluster", color=MUTED, style="italic", weight="normal", size=7.2, loc="right")
     axes.set_xlabel("ms: compare shapes only", style="italic")
 
 
-def _matching_limit(rows: Sequence[Row], values: Sequence[float]) -> float:
+def _find_matching_limit(rows: Sequence[Row], values: Sequence[float]) -> float:
     """Return the limit that gives equal ratios equal positions: the study's baseline at ours, if all values fit."""
     base = next((row for row in rows if row.name in P95_MS and row.mean), None)
     if base is None or not base.mean:
         return max(values) * 1.12
-    ours = _largest(rows) / base.mean
+    ours = _find_largest(rows) / base.mean
     return P95_MS[base.name] * max(ours * 1.06, max(values) / P95_MS[base.name] * 1.08)
 
 
-def _rows(
+def _make_rows(
     report: Report,
     of_repeat: Callable[[RepeatSummary], float | None],
     of_configuration: Callable[[ConfigurationSummary], tuple[float | None, float | None, float | None]],
 ) -> list[Row]:
-    colour = colours(report)
+    colour = choose_colours(report)
     return [
         Row(
             name,
             colour[name],
-            _values(c, of_repeat, valid=True),
-            _values(c, of_repeat, valid=False),
+            _read_values(c, of_repeat, valid=True),
+            _read_values(c, of_repeat, valid=False),
             *of_configuration(c),
         )
         for name, c in report.configurations.items()
     ]
 
 
-def _values(
+def _read_values(
     configuration: ConfigurationSummary, of_repeat: Callable[[RepeatSummary], float | None], *, valid: bool
 ) -> tuple[float, ...]:
     found = (of_repeat(repeat) for repeat in configuration.repeats if repeat.valid == valid)

@@ -9,15 +9,15 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from bench.report.figures.style import (
     MUTED,
     PAPER,
-    THESIS,
+    STUDY,
     TINT,
     Drawing,
-    log_axis,
-    new_figure,
-    nothing_to_show,
-    place,
-    plain_ticks,
-    reach,
+    find_limits,
+    make_figure,
+    mark_empty,
+    set_log_axis,
+    set_margins,
+    set_plain_ticks,
 )
 from bench.report.model import Report
 from bench.report.study_2022 import SWEEP
@@ -30,18 +30,18 @@ def draw_sweep(report: Report) -> Drawing | None:
     """Draw two rows, RPS and P95, over users; only where configurations differ in users."""
     if not report.is_sweep:
         return None
-    figure = new_figure(4.3)
+    figure = make_figure(4.3)
     (rps, study_rps), (p95, study_p95) = figure.subplots(2, 2, sharex="col", width_ratios=(2.3, 1))
-    _ours(rps, report, lambda c: (c.rps, c.rps_low, c.rps_high), lambda repeat: repeat.rps)
-    _ours(p95, report, lambda c: (c.p95_ms, c.p95_low_ms, c.p95_high_ms), lambda repeat: repeat.p95_ms)
-    _linear(rps, report)
-    _log(p95, report)
+    _draw_run(rps, report, lambda c: (c.rps, c.rps_low, c.rps_high), lambda repeat: repeat.rps)
+    _draw_run(p95, report, lambda c: (c.p95_ms, c.p95_low_ms, c.p95_high_ms), lambda repeat: repeat.p95_ms)
+    _set_linear(rps, report)
+    _set_log(p95, report)
     _mark_beyond(rps, report, lambda c: (c.rps_low, c.rps_high))
     _mark_beyond(p95, report, lambda c: (c.p95_low_ms, c.p95_high_ms))
-    _thesis(study_rps, [level.rps for level in SWEEP])
-    _thesis(study_p95, [level.p95_ms for level in SWEEP])
+    _draw_study(study_rps, [level.rps for level in SWEEP])
+    _draw_study(study_p95, [level.p95_ms for level in SWEEP])
     study_rps.set_ylim(0, max(level.rps for level in SWEEP) * 1.15)
-    log_axis(study_p95, "y", [level.p95_ms for level in SWEEP])
+    set_log_axis(study_p95, "y", [level.p95_ms for level in SWEEP])
     rps.set_ylabel("requests per second")
     p95.set_ylabel("P95 in ms (log)")
     p95.set_xlabel("users (log), measured here")
@@ -49,7 +49,7 @@ def draw_sweep(report: Report) -> Drawing | None:
     study_rps.set_title(
         "2022 study, another cluster", color=MUTED, style="italic", weight="normal", size=7.2, loc="right"
     )
-    place(figure, top=0.26, left=0.68)
+    set_margins(figure, top=0.26, left=0.68)
     figure.subplots_adjust(wspace=0.28, hspace=0.12)
     return Drawing(
         figure,
@@ -60,7 +60,7 @@ def draw_sweep(report: Report) -> Drawing | None:
     )
 
 
-def _ours(
+def _draw_run(
     axes: Axes,
     report: Report,
     of_configuration: Callable[[ConfigurationSummary], tuple[float | None, float | None, float | None]],
@@ -78,15 +78,15 @@ def _ours(
             _, low, high = of_configuration(configuration)
             if low is not None and high is not None:
                 axes.plot([configuration.users] * 2, [low, high], color=colour, linewidth=5, alpha=0.25)
-        _repeats(axes, members, of_repeat, colour=colour)
-    _users_axis(axes, [c.users for c in report.configurations.values()])
+        _draw_repeats(axes, members, of_repeat, colour=colour)
+    _set_users_axis(axes, [c.users for c in report.configurations.values()])
     if len(families) > 1:
         axes.legend(loc="best")
     if not any(of_configuration(c)[0] is not None for c in report.configurations.values()):
-        nothing_to_show(axes)
+        mark_empty(axes)
 
 
-def _repeats(
+def _draw_repeats(
     axes: Axes,
     members: Sequence[ConfigurationSummary],
     of_repeat: Callable[[RepeatSummary], float | None],
@@ -108,7 +108,7 @@ def _repeats(
                 )
 
 
-def _users_axis(axes: Axes, users: Sequence[int], *, spacing: float = 1.3) -> None:
+def _set_users_axis(axes: Axes, users: Sequence[int], *, spacing: float = 1.3) -> None:
     """Set a tick for each number of users that is at least `spacing` times the tick before."""
     ticks: list[int] = []
     for level in sorted(set(users)):
@@ -118,24 +118,24 @@ def _users_axis(axes: Axes, users: Sequence[int], *, spacing: float = 1.3) -> No
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlim(min(users) / 1.35, max(users) * 1.35)
-    plain_ticks(axes, "x")
+    set_plain_ticks(axes, "x")
 
 
-def _linear(axes: Axes, report: Report) -> None:
+def _set_linear(axes: Axes, report: Report) -> None:
     """Scale from 0 over all repeats; an interval that extends far beyond them is cut."""
     summaries = report.configurations.values()
     repeats = [repeat.rps for c in summaries for repeat in c.repeats if repeat.rps]
-    axes.set_ylim(0, reach([0, *repeats], [c.rps_high for c in summaries if c.rps_high])[1] * 1.06 or 1)
-    plain_ticks(axes, "y")
+    axes.set_ylim(0, find_limits([0, *repeats], [c.rps_high for c in summaries if c.rps_high])[1] * 1.06 or 1)
+    set_plain_ticks(axes, "y")
 
 
-def _log(axes: Axes, report: Report) -> None:
+def _set_log(axes: Axes, report: Report) -> None:
     """Scale logarithmically over all repeats, without the times below zero that a damaged repeat may have."""
     summaries = report.configurations.values()
     repeats = [p95 for c in summaries for repeat in c.repeats if (p95 := repeat.p95_ms or 0) > 0]
     ends = [math.log(end) for c in summaries for end in (c.p95_low_ms, c.p95_high_ms) if end]
-    low, high = reach([math.log(value) for value in repeats], ends, share=0.3)
-    log_axis(axes, "y", [math.exp(low), math.exp(high)] if repeats else [])
+    low, high = find_limits([math.log(value) for value in repeats], ends, share=0.3)
+    set_log_axis(axes, "y", [math.exp(low), math.exp(high)] if repeats else [])
 
 
 def _mark_beyond(
@@ -151,9 +151,9 @@ def _mark_beyond(
             axes.scatter([configuration.users], [edge], marker=marker, s=26, color=MUTED, clip_on=False, zorder=4)
 
 
-def _thesis(axes: Axes, values: Sequence[float]) -> None:
+def _draw_study(axes: Axes, values: Sequence[float]) -> None:
     users = [level.users for level in SWEEP]
-    axes.plot(users, values, color=THESIS, linestyle=(0, (2, 2)), marker="D", markersize=4, markerfacecolor=TINT)
+    axes.plot(users, values, color=STUDY, linestyle=(0, (2, 2)), marker="D", markersize=4, markerfacecolor=TINT)
     axes.set_facecolor(TINT)
-    _users_axis(axes, users, spacing=3)
-    plain_ticks(axes, "y")
+    _set_users_axis(axes, users, spacing=3)
+    set_plain_ticks(axes, "y")

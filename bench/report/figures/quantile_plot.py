@@ -4,7 +4,15 @@ import math
 
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from bench.report.figures.style import Drawing, colours, log_axis, new_figure, nothing_to_show, place, short
+from bench.report.figures.style import (
+    Drawing,
+    choose_colours,
+    make_figure,
+    mark_empty,
+    set_log_axis,
+    set_margins,
+    shorten,
+)
 from bench.report.model import Report
 from bench.units import format_tick
 
@@ -18,15 +26,15 @@ def draw_quantiles(report: Report) -> Drawing | None:
     if not report.digests:
         return None
     legend = 0.19 * math.ceil(len(report.configurations) / _LEGEND_COLUMNS)  # inches
-    figure = new_figure(2.7 + legend)
+    figure = make_figure(2.7 + legend)
     axes = figure.subplots()
-    colour = colours(report)
+    colour = choose_colours(report)
     seen: list[float] = []
     for digest in digests:
         shares, ms = digest.quantiles
         kept = (shares >= _SHARES[0]) & (shares < 1) & (ms > 0)
-        first = short(digest.configuration) not in {line.get_label() for line in axes.lines}
-        label = short(digest.configuration) if first else "_"
+        first = shorten(digest.configuration) not in {line.get_label() for line in axes.lines}
+        label = shorten(digest.configuration) if first else "_"
         axes.plot(1 - shares[kept], ms[kept], color=colour[digest.configuration], alpha=0.85, label=label)
         seen += ms[kept].tolist()
     axes.set_xscale("log")
@@ -37,11 +45,11 @@ def draw_quantiles(report: Report) -> Drawing | None:
     axes.set_xlabel("quantile of the requests in the window")
     axes.set_ylabel("response time in ms (log)")
     if seen:
-        log_axis(axes, "y", seen)
+        set_log_axis(axes, "y", seen)
         axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=_LEGEND_COLUMNS, handlelength=1.2)
     else:
-        nothing_to_show(axes)
-    place(figure, top=0.12 + legend, left=0.68, right=0.3)
+        mark_empty(axes)
+    set_margins(figure, top=0.12 + legend, left=0.68, right=0.3)
     return Drawing(
         figure,
         "Quantiles up to P99.9",

@@ -7,9 +7,18 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
-from bench.report.figures.dot_plot import bare_rows
-from bench.report.figures.style import PAPER, Drawing, colours, new_figure, nothing_to_show, place, plain_ticks, short
-from bench.report.model import Report, mean, uses
+from bench.report.figures.dot_plot import set_bare_rows
+from bench.report.figures.style import (
+    PAPER,
+    Drawing,
+    choose_colours,
+    make_figure,
+    mark_empty,
+    set_margins,
+    set_plain_ticks,
+    shorten,
+)
+from bench.report.model import Report, compute_mean, group_uses
 from bench.results.summary_records import ProcessUse
 from bench.units import format_bytes, format_ms
 
@@ -58,48 +67,48 @@ def draw_memory(report: Report) -> Drawing | None:
 
 
 def _draw(report: Report, quantity: Quantity) -> Drawing | None:
-    rows = {name: _means(report, name, quantity) for name in report.configurations}
-    totals = {name: _totals(roles, quantity) for name, roles in rows.items()}
+    rows = {name: _compute_means(report, name, quantity) for name in report.configurations}
+    totals = {name: _format_totals(roles, quantity) for name, roles in rows.items()}
     if not any(totals.values()):
         return None
-    figure = new_figure(0.62 + _ROW * len(rows))
+    figure = make_figure(0.62 + _ROW * len(rows))
     axes = figure.subplots()
     largest = max(sum(parts.values()) for roles in rows.values() for parts in roles.values())
     axes.set_xlim(0, largest * 1.06 or 1)
-    colour = colours(report)
+    colour = choose_colours(report)
     for y, (name, roles) in enumerate(rows.items()):
         above: dict[str, Any] = {"va": "center", "transform": axes.get_yaxis_transform()}
-        axes.text(0.005, y - 0.36, short(name), color=colour[name], weight="bold", **above)
+        axes.text(0.005, y - 0.36, shorten(name), color=colour[name], weight="bold", **above)
         axes.text(0.985, y - 0.36, "   ".join(totals[name]), ha="right", **above)
-        _bar(axes, y - 0.09, roles["service"], colour=_SERVICE, limit=largest)
-        _bar(axes, y + 0.2, roles["sidecar"], colour=colour[name], limit=largest)
-    bare_rows(axes, len(rows))
+        _draw_bar(axes, y - 0.09, roles["service"], colour=_SERVICE, limit=largest)
+        _draw_bar(axes, y + 0.2, roles["sidecar"], colour=colour[name], limit=largest)
+    set_bare_rows(axes, len(rows))
     axes.set_xlabel(quantity.axis)
-    plain_ticks(axes, "x")
+    set_plain_ticks(axes, "x")
     if not largest:
-        nothing_to_show(axes)
-    place(figure, left=0.15, top=0.08)
+        mark_empty(axes)
+    set_margins(figure, left=0.15, top=0.08)
     shows = "; ".join(f"{name}: {', '.join(words)}" for name, words in totals.items())
     return Drawing(figure, quantity.title, f"{shows}.", quantity.reading)
 
 
-def _totals(roles: Mapping[str, Mapping[str, float]], quantity: Quantity) -> list[str]:
+def _format_totals(roles: Mapping[str, Mapping[str, float]], quantity: Quantity) -> list[str]:
     """Return the totals of all services and of all sidecars as printed; nothing where none were observed."""
     return [f"{_ROLES[role]} {quantity.printed(sum(parts.values()))}" for role, parts in roles.items() if parts]
 
 
-def _means(report: Report, name: str, quantity: Quantity) -> dict[str, dict[str, float]]:
+def _compute_means(report: Report, name: str, quantity: Quantity) -> dict[str, dict[str, float]]:
     """Return role -> process -> mean over the valid repeats."""
     means: dict[str, dict[str, float]] = {}
     for role in _ROLES:
-        found = uses(report.configurations[name], role)
+        found = group_uses(report.configurations[name], role)
         values = {
             process: [v for use in got if (v := quantity.value(use)) is not None] for process, got in found.items()
         }
         means[role] = {
             process: average
             for process, got in sorted(values.items(), key=_by_call)
-            if (average := mean(got)) is not None
+            if (average := compute_mean(got)) is not None
         }
     return means
 
@@ -110,7 +119,7 @@ def _by_call(item: tuple[str, object]) -> tuple[int, str]:
     return (_CALL_ORDER.index(name) if name in _CALL_ORDER else len(_CALL_ORDER), name)
 
 
-def _bar(axes: Axes, y: float, parts: Mapping[str, float], *, colour: str, limit: float) -> None:
+def _draw_bar(axes: Axes, y: float, parts: Mapping[str, float], *, colour: str, limit: float) -> None:
     """Draw a stacked bar; a segment is named where its name fits."""
     start = 0.0
     for name, value in parts.items():
@@ -118,11 +127,11 @@ def _bar(axes: Axes, y: float, parts: Mapping[str, float], *, colour: str, limit
         label = name.removesuffix("-sidecar")
         if value / limit > 0.019 * len(label) + 0.01:
             middle = start + value / 2
-            axes.text(middle, y + 0.01, label, ha="center", va="center", size=6.8, color=_on(colour))
+            axes.text(middle, y + 0.01, label, ha="center", va="center", size=6.8, color=_choose_ink(colour))
         start += value
 
 
-def _on(colour: str) -> str:
+def _choose_ink(colour: str) -> str:
     """Return dark or light for letters that are readable on this colour."""
     red, green, blue = to_rgb(colour)
     return "#10151c" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "#fdfdfd"

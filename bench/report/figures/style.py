@@ -21,7 +21,7 @@ MUTED: Final = "#667080"
 GRID: Final = "#e3e7ec"
 PAPER: Final = "#ffffff"
 TINT: Final = "#f3f4f6"  # background of the 2022 study's values
-THESIS: Final = "#7a8290"
+STUDY: Final = "#7a8290"
 WIDTH: Final = 5.0  # inches: two fit on a desktop screen, one on a phone
 PNG_DPI: Final = 144
 ROW: Final = 0.52  # inches that one configuration's row takes
@@ -33,7 +33,7 @@ _THEMED: Final = {
     GRID: "--grid",
     PAPER: "--paper",
     TINT: "--tint",
-    THESIS: "--study",
+    STUDY: "--study",
 }
 
 # Hues that every kind of colour vision can distinguish; a mesh and its policies also differ in lightness.
@@ -92,7 +92,7 @@ class Drawing:
 
 
 @contextmanager
-def styled() -> Iterator[None]:
+def apply_style() -> Iterator[None]:
     """Set the style inside the context, independent of the machine's own matplotlibrc."""
     with mpl.rc_context():
         mpl.rcdefaults()
@@ -100,7 +100,7 @@ def styled() -> Iterator[None]:
         yield
 
 
-def colours(report: Report) -> dict[str, str]:
+def choose_colours(report: Report) -> dict[str, str]:
     """Return configuration -> its colour in every figure; a sweep's colours are ordered by users."""
     names = list(report.configurations)
     if report.is_sweep:
@@ -113,25 +113,27 @@ def colours(report: Report) -> dict[str, str]:
     return known | {name: free[index % len(free)] for index, name in enumerate(others)}
 
 
-def new_figure(height: float) -> Figure:
+def make_figure(height: float) -> Figure:
     """Return an empty figure of the standard width, `height` inches high."""
     figure = Figure(figsize=(WIDTH, height))
     FigureCanvasAgg(figure)
     return figure
 
 
-def place(figure: Figure, *, left: float = 0.55, right: float = 0.15, top: float = 0.3, bottom: float = 0.48) -> None:
+def set_margins(
+    figure: Figure, *, left: float = 0.55, right: float = 0.15, top: float = 0.3, bottom: float = 0.48
+) -> None:
     """Set margins in inches, so that fonts and axes keep their distance at any height."""
     width, height = figure.get_size_inches()
     figure.subplots_adjust(left=left / width, right=1 - right / width, top=1 - top / height, bottom=bottom / height)
 
 
-def short(name: str, *, longest: int = 26) -> str:
+def shorten(name: str, *, longest: int = 26) -> str:
     """Shorten a name to `longest` characters; the tables have the whole name."""
     return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
-def reach(points: Iterable[float], ends: Iterable[float], *, share: float = 0.6) -> tuple[float, float]:
+def find_limits(points: Iterable[float], ends: Iterable[float], *, share: float = 0.6) -> tuple[float, float]:
     """Return the limits of an axis: all points, and the ends of intervals up to `share` of the points' span beyond
     them. The interval of two noisy repeats would otherwise compress the points."""
     inside = list(points)
@@ -162,14 +164,14 @@ def mark_beyond(axes: Axes, y: float, end: float | None, *, colour: str, printed
     )
 
 
-def plain_ticks(axes: Axes, which: str) -> None:
+def set_plain_ticks(axes: Axes, which: str) -> None:
     """Print ticks as meshbench prints numbers, without powers of ten."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_formatter(FuncFormatter(lambda value, _: format_tick(value)))
     axis.set_minor_formatter(NullFormatter())
 
 
-def log_axis(axes: Axes, which: str, values: Iterable[float], *, low_panel: bool = False) -> None:
+def set_log_axis(axes: Axes, which: str, values: Iterable[float], *, low_panel: bool = False) -> None:
     """Set a logarithmic axis over the positive `values`, with ticks at 1, 2 and 5; at 1 and 3 in a low panel."""
     positive = [value for value in values if value > 0]
     low, high = (min(positive), max(positive)) if positive else (1.0, 10.0)
@@ -178,32 +180,32 @@ def log_axis(axes: Axes, which: str, values: Iterable[float], *, low_panel: bool
     (axes.set_xlim if which == "x" else axes.set_ylim)(low / 1.12, high * 1.12)
     subs, widest = ((1, 3), 100) if low_panel else ((1, 2, 5), 300)
     axis.set_major_locator(LogLocator(subs=subs if high / low < widest else (1,)))
-    plain_ticks(axes, which)
+    set_plain_ticks(axes, which)
 
 
-def nothing_to_show(axes: Axes) -> None:
+def mark_empty(axes: Axes) -> None:
     """Write "no valid value" into an empty frame."""
     axes.text(0.5, 0.5, "no valid value", transform=axes.transAxes, ha="center", va="center", color=MUTED)
 
 
-def svg_text(drawing: Drawing) -> str:
+def write_svg(drawing: Drawing) -> str:
     """Return the figure as an SVG file, without date and version, so that it depends on the run alone."""
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with styled():
+    with apply_style():
         drawing.figure.savefig(buffer, format="svg", metadata={"Title": f"{drawing.title}. {drawing.shows}", **nothing})
     return buffer.getvalue()
 
 
-def png_bytes(drawing: Drawing) -> bytes:
+def write_png(drawing: Drawing) -> bytes:
     """Return the figure as a PNG file."""
     buffer = io.BytesIO()
-    with styled():
+    with apply_style():
         drawing.figure.savefig(buffer, format="png", dpi=PNG_DPI, metadata={"Software": None})
     return buffer.getvalue()
 
 
-def inline_svg(svg: str, name: str) -> str:
+def make_inline(svg: str, name: str) -> str:
     """Return an SVG file as an element of a page: unique ids, the page's colours, a name for screen readers."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r'\bid="', f'id="{name}-', body)

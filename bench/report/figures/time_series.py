@@ -12,13 +12,13 @@ from bench.report.figures.style import (
     MUTED,
     TINT,
     Drawing,
-    colours,
-    log_axis,
-    new_figure,
-    nothing_to_show,
-    place,
-    plain_ticks,
-    short,
+    choose_colours,
+    make_figure,
+    mark_empty,
+    set_log_axis,
+    set_margins,
+    set_plain_ticks,
+    shorten,
 )
 from bench.report.model import Report
 from bench.units import format_ms
@@ -32,15 +32,15 @@ def draw_time(report: Report) -> Drawing | None:
     names = [name for name in report.configurations if any(report.digests_of(name))]
     if not names:
         return None
-    figure = new_figure(0.55 + _PANEL * len(names))
+    figure = make_figure(0.55 + _PANEL * len(names))
     panels = list(figure.subplots(len(names), 1, sharex=True, sharey=True, squeeze=False)[:, 0])
-    colour = colours(report)
+    colour = choose_colours(report)
     for axes, name in zip(panels, names, strict=True):
-        _panel(axes, list(report.digests_of(name)), colour[name])
-        axes.set_title(short(name), color=colour[name], pad=3)
-    _scale(panels, list(report.digests.values()))
+        _draw_panel(axes, list(report.digests_of(name)), colour[name])
+        axes.set_title(shorten(name), color=colour[name], pad=3)
+    _set_scale(panels, list(report.digests.values()))
     panels[-1].set_xlabel("seconds since the load began")
-    place(figure, top=0.24, left=0.7)
+    set_margins(figure, top=0.24, left=0.7)
     figure.subplots_adjust(hspace=0.36)
     figure.text(0.02, 0.5, "P95 over 5 s, in ms", rotation=90, va="center", color=MUTED)
     return Drawing(
@@ -52,7 +52,7 @@ def draw_time(report: Report) -> Drawing | None:
     )
 
 
-def _panel(axes: Axes, digests: Sequence[Digest], colour: str) -> None:
+def _draw_panel(axes: Axes, digests: Sequence[Digest], colour: str) -> None:
     for digest in digests:
         style = "solid" if digest.repeat.valid else (0, (3, 2))
         axes.plot(digest.series.at_s, digest.series.p95_ms, color=colour, linestyle=style, alpha=0.8)
@@ -68,21 +68,21 @@ def _panel(axes: Axes, digests: Sequence[Digest], colour: str) -> None:
     axes.margins(x=0)
 
 
-def _scale(panels: Sequence[Axes], digests: Sequence[Digest]) -> None:
+def _set_scale(panels: Sequence[Axes], digests: Sequence[Digest]) -> None:
     """Set one scale for all panels, made for the windows; a peak of the warm-up beyond it is printed."""
-    inside = [_within(digest) for digest in digests]
+    inside = [_select_window(digest) for digest in digests]
     levels = [float(np.median(values)) for values in inside if len(values)]
     if not levels:
         for axes in panels:
-            nothing_to_show(axes)
+            mark_empty(axes)
         return
     if max(levels) > _LOG_FROM * min(levels):
-        log_axis(panels[0], "y", [float(value) for values in inside for value in values], low_panel=True)
+        set_log_axis(panels[0], "y", [float(value) for values in inside for value in values], low_panel=True)
         return
     top = 1.15 * max(float(values.max()) for values in inside if len(values))
     panels[0].set_ylim(0, top)
     panels[0].yaxis.set_major_locator(MaxNLocator(4))
-    plain_ticks(panels[0], "y")
+    set_plain_ticks(panels[0], "y")
     peak = max((float(np.nanmax(d.series.p95_ms, initial=0)) for d in digests), default=0)
     if peak > top:
         panels[0].annotate(
@@ -95,7 +95,7 @@ def _scale(panels: Sequence[Axes], digests: Sequence[Digest]) -> None:
         )
 
 
-def _within(digest: Digest) -> Floats:
+def _select_window(digest: Digest) -> Floats:
     """Return the finite values of the series inside the window."""
     at, values = digest.series.at_s, digest.series.p95_ms
     return values[(at >= digest.window[0]) & (at <= digest.window[1]) & np.isfinite(values)]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.application.model import CLIENT, Application
-from bench.files.folders import manifest_files
+from bench.files.folders import list_manifest_files
 from bench.files.yaml_source import read_documents
 from bench.k8s.client import Cluster, Object
 from bench.k8s.objects import app_of, names_of
@@ -23,17 +23,17 @@ _ORDER: Final = ("ServiceAccount", "Service", "Deployment")
 _POD_GROUPS: Final = ("v1", "apps/v1")
 _POD_KINDS: Final = ("MeshGatewayInstance",)
 _GATEWAY_ORDER: Final = ("ServiceAccount", "ConfigMap", "Service", "Deployment")
-_KUMAS: Final = "kuma-gateway"
+_KUMA_GATEWAY: Final = "kuma-gateway"
 
 
 def image_of(workload: str, image: str, *, images: Mapping[str, str], registry: str = "") -> str:
     """Return the image of a workload, or of `load`. `images` replace the manifest's `image`, by workload (`bookinfo`
     stands for its four services), unchanged; `registry` replaces the registry's host in the manifest's image."""
     chosen = images.get(workload) or (images.get(BOOKINFO, "") if workload in SERVICES else "")
-    return chosen or mirrored(image, registry)
+    return chosen or mirror_image(image, registry)
 
 
-def mirrored(image: str, registry: str) -> str:
+def mirror_image(image: str, registry: str) -> str:
     """Return the image in a mirror: `mirror.example/release/x:1` for `registry.istio.io/release/x:1`."""
     host, slash, path = image.partition("/")
     if not registry:
@@ -57,19 +57,19 @@ def bookinfo_objects(
 
     `images` and `registry` are those of `image_of`; `annotations` are set on the pods, `affinity` limits their nodes.
     """
-    documents = [document.value for file in manifest_files(folder) for document in read_documents(file)]
-    wanted = [thing for thing in documents if thing is not None and _belongs(thing, application)]
-    own = [_placed(thing, application.namespace) for thing in wanted]
-    things = [with_settings(thing, PodSettings(images, registry, annotations or {}, affinity)) for thing in own]
+    documents = [document.value for file in list_manifest_files(folder) for document in read_documents(file)]
+    wanted = [thing for thing in documents if thing is not None and _is_part_of(thing, application)]
+    own = [_set_namespace(thing, application.namespace) for thing in wanted]
+    things = [apply_settings(thing, PodSettings(images, registry, annotations or {}, affinity)) for thing in own]
     return tuple(sorted(things, key=lambda thing: _ORDER.index(thing["kind"])))
 
 
 def running_images(cluster: Cluster, namespace: str) -> dict[str, str]:
     """Return the images that really run, by container name, as the nodes' digests; without probe pods."""
-    return images_in(cluster.list("v1", "Pod", namespace=namespace, labels=f"{COMPONENT}!=probe"))
+    return read_image_ids(cluster.list("v1", "Pod", namespace=namespace, labels=f"{COMPONENT}!=probe"))
 
 
-def images_in(pods: Sequence[Object]) -> dict[str, str]:
+def read_image_ids(pods: Sequence[Object]) -> dict[str, str]:
     """Return the image ids of these pods' containers, sidecars included, by container name; of several versions of a
     workload each has its own."""
     names, ids = names_of(pods), dict[str, str]()
@@ -82,7 +82,7 @@ def images_in(pods: Sequence[Object]) -> dict[str, str]:
     return dict(sorted(ids.items()))
 
 
-def _belongs(thing: Object, application: Application) -> bool:
+def _is_part_of(thing: Object, application: Application) -> bool:
     if thing["kind"] == "Deployment":
         return any(one.labels == thing["spec"]["template"]["metadata"]["labels"] for one in application.workloads)
     names = {
@@ -92,7 +92,7 @@ def _belongs(thing: Object, application: Application) -> bool:
     return thing["metadata"]["name"] in names[thing["kind"]]
 
 
-def _placed(thing: Object, namespace: str) -> Object:
+def _set_namespace(thing: Object, namespace: str) -> Object:
     return {**thing, "metadata": {**thing["metadata"], "namespace": namespace}}
 
 
@@ -107,7 +107,7 @@ class PodSettings:
     affinity: Object | None
 
 
-def with_settings(thing: Object, pods: PodSettings) -> Object:
+def apply_settings(thing: Object, pods: PodSettings) -> Object:
     """Return a Deployment with its image chosen and a short grace period for its pods; any other object unchanged."""
     if thing["kind"] != "Deployment":
         return thing
@@ -116,7 +116,7 @@ def with_settings(thing: Object, pods: PodSettings) -> Object:
     placed = {"affinity": pods.affinity} if pods.affinity else {}
     pod = {
         **template["spec"],
-        "containers": [_chosen(one, metadata["labels"]["app"], pods) for one in template["spec"]["containers"]],
+        "containers": [_choose_image(one, metadata["labels"]["app"], pods) for one in template["spec"]["containers"]],
         "terminationGracePeriodSeconds": _GRACE_S,
         **placed,
     }
@@ -124,7 +124,7 @@ def with_settings(thing: Object, pods: PodSettings) -> Object:
     return {**thing, "spec": {**thing["spec"], "template": {"metadata": noted, "spec": pod}}}
 
 
-def _chosen(container: Object, workload: str, pods: PodSettings) -> Object:
+def _choose_image(container: Object, workload: str, pods: PodSettings) -> Object:
     if container["image"] == _INJECTED:
         return container
     return {**container, "image": image_of(workload, container["image"], images=pods.images, registry=pods.registry)}
@@ -153,37 +153,39 @@ def gateway_objects(
         ),
     )
     settings = PodSettings(images, registry, annotations, affinity)
-    return tuple(with_settings(thing, settings) for thing in ordered)
+    return tuple(apply_settings(thing, settings) for thing in ordered)
 
 
-def outside_of_the_mesh(application: Application) -> frozenset[str]:
+def names_outside_mesh(application: Application) -> frozenset[str]:
     """Return the names of the pods of a run's namespace that get no sidecar: the load and its probe pod, where there is
     a gateway."""
     return frozenset({NAME, pod_name(CLIENT)}) if application.gateway else frozenset()
 
 
-def kept_out(things: Iterable[Object], application: Application, labels: Mapping[str, str]) -> tuple[Object, ...]:
+def label_outside_pods(
+    things: Iterable[Object], application: Application, labels: Mapping[str, str]
+) -> tuple[Object, ...]:
     """Return the objects, with `labels` (by which a mesh leaves a pod alone) on the pods that stay outside of it."""
-    names = outside_of_the_mesh(application)
-    return tuple(_labelled(thing, labels) if _is_one(thing, names) else thing for thing in things)
+    names = names_outside_mesh(application)
+    return tuple(_add_labels(thing, labels) if _is_named_pod(thing, names) else thing for thing in things)
 
 
-def in_the_mesh(pods: Sequence[Object], application: Application) -> tuple[Object, ...]:
+def pods_in_mesh(pods: Sequence[Object], application: Application) -> tuple[Object, ...]:
     """Return the pods that have a sidecar, or are a mesh's proxy themselves."""
-    names = outside_of_the_mesh(application)
+    names = names_outside_mesh(application)
     return tuple(pod for pod in pods if pod["metadata"]["name"] not in names)
 
 
-def with_sidecar(pods: Sequence[Object]) -> tuple[Object, ...]:
+def pods_with_sidecar(pods: Sequence[Object]) -> tuple[Object, ...]:
     """Return the pods that have a sidecar in addition to another container, or in its place: a gateway that Kuma's
     control plane made has one container of its own kind."""
-    return tuple(pod for pod in pods if not any(one["name"] == _KUMAS for one in pod["spec"]["containers"]))
+    return tuple(pod for pod in pods if not any(one["name"] == _KUMA_GATEWAY for one in pod["spec"]["containers"]))
 
 
-def _is_one(thing: Object, names: frozenset[str]) -> bool:
+def _is_named_pod(thing: Object, names: frozenset[str]) -> bool:
     return thing["kind"] == "Pod" and thing["metadata"]["name"] in names
 
 
-def _labelled(thing: Object, labels: Mapping[str, str]) -> Object:
+def _add_labels(thing: Object, labels: Mapping[str, str]) -> Object:
     metadata = thing["metadata"]
     return {**thing, "metadata": {**metadata, "labels": {**(metadata.get("labels") or {}), **labels}}}

@@ -13,23 +13,23 @@ from pathlib import Path
 from bench.application.model import GATEWAY, MESH, NAMESPACE, Application, Hop, Workload
 from bench.envoy.wire import Wire
 from bench.meshes import MESHES, Mesh, Policies
-from bench.meshes.equalise import wire_of
+from bench.meshes.equalise import equalise_wire
 from bench.meshes.protocols import Probe
-from bench.meshes.resolved import Reader, readers_of
+from bench.meshes.resolved import UserGroup, user_groups_of
 from bench.meshes.routing import clusters_to
 from bench.results.records import Evidence
 from bench.scenario.model import Equal
 from bench.targets.cluster.probes.prober import OUTSIDE, Prober, Question
 from bench.verification.evidence import (
     HopCount,
-    certificate_wanted_evidence,
+    certificate_required_evidence,
     counted_evidence,
     handshakes_evidence,
     identity_evidence,
     mtls_evidence,
     no_proxy_evidence,
     page_evidence,
-    plain_text_evidence,
+    plaintext_evidence,
     proxied_evidence,
 )
 from bench.verification.questions import FRONT, Answer, Handshake, RouteQuestion, probe_evidence, route_questions
@@ -59,7 +59,7 @@ class Meshed:
     @property
     def wire(self) -> Wire:
         """The TLS settings that its sidecars agree on."""
-        return wire_of(self.mesh.WIRE, self.equalise)
+        return equalise_wire(self.mesh.WIRE, self.equalise)
 
     @property
     def ids(self) -> Mapping[str, str]:
@@ -69,11 +69,11 @@ class Meshed:
 
     @property
     def probes(self) -> tuple[Probe, ...]:
-        return self.mesh.probes(self.policies, _as_written(self.application))
+        return self.mesh.probes(self.policies, _with_manifest_names(self.application))
 
     @property
-    def readers(self) -> tuple[Reader, ...]:
-        return readers_of(self.mesh, self.policies, self.application)
+    def readers(self) -> tuple[UserGroup, ...]:
+        return user_groups_of(self.mesh, self.policies, self.application)
 
     def is_secured(self, workload: Workload) -> bool:
         """Return whether sidecars use mutual TLS to the workload; the gateway's caller is outside of the mesh."""
@@ -82,7 +82,7 @@ class Meshed:
 
 def read_meshed(mesh: str, folders: Sequence[Path], application: Application) -> Meshed:
     """Read a configuration from its folders of manifests. Raises InputError with all problems."""
-    policies = MESHES[mesh].read_policies(folders, _as_written(application))
+    policies = MESHES[mesh].read_policies(folders, _with_manifest_names(application))
     return Meshed(MESHES[mesh], policies, application)
 
 
@@ -98,7 +98,7 @@ def hops_of(application: Application) -> tuple[Hop, ...]:
     return tuple(Hop(caller, callee) for caller, callee in application.calls)
 
 
-def page_check(application: Application, readers: Sequence[Reader]) -> Check:
+def page_check(application: Application, readers: Sequence[UserGroup]) -> Check:
     """Return the check of the page as a user gets it who has not logged in. A complete page also shows that a
     deployment is ready."""
     reviews = readers[0].reviews
@@ -108,9 +108,9 @@ def page_check(application: Application, readers: Sequence[Reader]) -> Check:
 
 def baseline_checks(application: Application) -> Iterator[Check]:
     """Yield the checks without a mesh: the page, and on each hop the service itself."""
-    yield page_check(application, readers_of(None, None, application))
+    yield page_check(application, user_groups_of(None, None, application))
     for hop in hops_of(application):
-        yield Check(Question(hop.caller, hop.callee), partial(_direct, hop))
+        yield Check(Question(hop.caller, hop.callee), partial(_judge_direct, hop))
 
 
 def mesh_checks(meshed: Meshed, own: Mapping[str, Sequence[str]]) -> Iterator[Check]:
@@ -121,9 +121,9 @@ def mesh_checks(meshed: Meshed, own: Mapping[str, Sequence[str]]) -> Iterator[Ch
     """
     yield page_check(meshed.application, meshed.readers)
     for hop in hops_of(meshed.application):
-        yield Check(Question(hop.caller, hop.callee), partial(_proxied, hop))
+        yield Check(Question(hop.caller, hop.callee), partial(_judge_proxied, hop))
     yield from tls_checks(meshed, own)
-    yield from plain_text_checks(meshed)
+    yield from plaintext_checks(meshed)
     yield from policy_checks(meshed)
     yield from route_checks(meshed.application)
 
@@ -132,7 +132,7 @@ def route_checks(application: Application) -> Iterator[Check]:
     """Yield the checks of a gateway, if the load enters through one: each of its routes leads to a service, and no
     other path does."""
     for route in route_questions(application.gateway) if application.gateway else ():
-        yield Check(Question(application.client.name, GATEWAY, path=route.path), partial(_routed, route))
+        yield Check(Question(application.client.name, GATEWAY, path=route.path), partial(_judge_route, route))
 
 
 def tls_checks(meshed: Meshed, own: Mapping[str, Sequence[str]]) -> Iterator[Check]:
@@ -141,16 +141,16 @@ def tls_checks(meshed: Meshed, own: Mapping[str, Sequence[str]]) -> Iterator[Che
     for callee in dict.fromkeys(hop.callee for hop in hops):
         if meshed.is_secured(meshed.application.workload(callee)):
             callers = [hop for hop in hops if hop.callee == callee]
-            yield Check(Question(OUTSIDE, callee, tls=True), partial(_handshake, meshed, own, callers))
+            yield Check(Question(OUTSIDE, callee, tls=True), partial(_judge_handshake, meshed, own, callers))
 
 
-def plain_text_checks(meshed: Meshed) -> Iterator[Check]:
+def plaintext_checks(meshed: Meshed) -> Iterator[Check]:
     """Yield plaintext requests from outside to each workload for which no probe sends them anyway."""
     covered = {probe.workload for probe in meshed.probes if probe.caller is None}
     for workload in meshed.application.workloads:
         if workload.name not in covered:
             allowed = meshed.mesh.mode(meshed.policies, workload) != "STRICT"
-            yield Check(Question(OUTSIDE, workload.name), partial(_plain_text, workload.name, allowed))
+            yield Check(Question(OUTSIDE, workload.name), partial(_judge_plaintext, workload.name, allowed))
 
 
 def policy_checks(meshed: Meshed) -> Iterator[Check]:
@@ -159,7 +159,7 @@ def policy_checks(meshed: Meshed) -> Iterator[Check]:
     for probe in meshed.probes:
         caller = OUTSIDE if probe.caller is None else names[probe.caller]
         through_sidecar = replace(probe, status=probe.status_through_sidecar)
-        yield Check(Question(caller, probe.workload, probe.method, probe.path), partial(_policy, through_sidecar))
+        yield Check(Question(caller, probe.workload, probe.method, probe.path), partial(_judge_policy, through_sidecar))
 
 
 def identity_evidences(meshed: Meshed, own: Mapping[str, Sequence[str]]) -> tuple[Evidence, ...]:
@@ -185,10 +185,10 @@ def load_evidence(
 
 def hop_counts(meshed: Meshed, totals: Mapping[str, Mapping[str, int]]) -> dict[Hop, HopCount]:
     """Return the requests on each hop, from those that each sidecar counted by cluster."""
-    return {hop: _count(meshed, hop, totals) for hop in hops_of(meshed.application)}
+    return {hop: _count_hop(meshed, hop, totals) for hop in hops_of(meshed.application)}
 
 
-def counts_moved(before: Mapping[Hop, HopCount], now: Mapping[Hop, HopCount]) -> dict[Hop, HopCount]:
+def subtract_counts(before: Mapping[Hop, HopCount], now: Mapping[Hop, HopCount]) -> dict[Hop, HopCount]:
     """Return the differences of the counts between two readings."""
     return {hop: count.since(before[hop]) for hop, count in now.items()}
 
@@ -203,32 +203,32 @@ def clusters_of(meshed: Meshed, hop: Hop) -> tuple[tuple[str, ...], str]:
     return clusters_to(ways, callee), meshed.mesh.inbound_cluster(callee)
 
 
-def _as_written(application: Application) -> Application:
+def _with_manifest_names(application: Application) -> Application:
     """Return the same application in the namespace and the mesh that manifests name."""
     return replace(application, namespace=NAMESPACE, mesh=MESH)
 
 
-def _direct(hop: Hop, answer: Answer) -> Iterator[Evidence]:
+def _judge_direct(hop: Hop, answer: Answer) -> Iterator[Evidence]:
     yield no_proxy_evidence(hop, status=answer.status, headers=answer.headers)
 
 
-def _proxied(hop: Hop, answer: Answer) -> Iterator[Evidence]:
+def _judge_proxied(hop: Hop, answer: Answer) -> Iterator[Evidence]:
     yield proxied_evidence(hop, status=answer.status, headers=answer.headers)
 
 
-def _plain_text(workload: str, allowed: bool, answer: Answer) -> Iterator[Evidence]:
-    yield plain_text_evidence(workload, status=answer.status, detail=answer.detail, allowed=allowed)
+def _judge_plaintext(workload: str, allowed: bool, answer: Answer) -> Iterator[Evidence]:
+    yield plaintext_evidence(workload, status=answer.status, detail=answer.detail, allowed=allowed)
 
 
-def _policy(probe: Probe, answer: Answer) -> Iterator[Evidence]:
+def _judge_policy(probe: Probe, answer: Answer) -> Iterator[Evidence]:
     yield probe_evidence(probe, answer)
 
 
-def _routed(question: RouteQuestion, answer: Answer) -> Iterator[Evidence]:
+def _judge_route(question: RouteQuestion, answer: Answer) -> Iterator[Evidence]:
     yield question.judge(answer)
 
 
-def _handshake(
+def _judge_handshake(
     meshed: Meshed, own: Mapping[str, Sequence[str]], hops: Sequence[Hop], answer: Answer
 ) -> Iterator[Evidence]:
     agreed = answer.handshake or _NO_TLS
@@ -238,34 +238,36 @@ def _handshake(
             hop,
             version=agreed.version,
             cipher=agreed.cipher,
-            ids=(_best(own[hop.caller], wanted[0]), agreed.peer),
+            ids=(_pick_name(own[hop.caller], wanted[0]), agreed.peer),
             expected_ids=wanted,
             tls=meshed.wire.tls,
         )
-    yield certificate_wanted_evidence(hops[0].callee, status=answer.status, detail=answer.detail)
+    yield certificate_required_evidence(hops[0].callee, status=answer.status, detail=answer.detail)
 
 
-def _best(names: Sequence[str], wanted: str) -> str:
+def _pick_name(names: Sequence[str], wanted: str) -> str:
     """Return the name that is wanted if it is among them, else the first, which shows what is wrong."""
     return wanted if wanted in names else next(iter(names), "")
 
 
-def _count(meshed: Meshed, hop: Hop, totals: Mapping[str, Mapping[str, int]]) -> HopCount:
+def _count_hop(meshed: Meshed, hop: Hop, totals: Mapping[str, Mapping[str, int]]) -> HopCount:
     if hop.callee == GATEWAY:
-        return HopCount(None, sum(totals[FRONT].values()) if FRONT in totals else _entered(meshed, totals[GATEWAY]))
+        return HopCount(
+            None, sum(totals[FRONT].values()) if FRONT in totals else _count_entered(meshed, totals[GATEWAY])
+        )
     outbound, inbound = clusters_of(meshed, hop)
-    sent = sum(_sent(totals[hop.caller], cluster) for cluster in outbound)
+    sent = sum(_count_sent(totals[hop.caller], cluster) for cluster in outbound)
     return HopCount(sent, totals[hop.callee].get(inbound, 0))
 
 
-def _entered(meshed: Meshed, totals: Mapping[str, int]) -> int:
+def _count_entered(meshed: Meshed, totals: Mapping[str, int]) -> int:
     """Return the requests that the gateway has passed on, to any service."""
     application = meshed.application
     clusters = (meshed.mesh.outbound_cluster(meshed.policies, application, one) for one in application.services)
-    return sum(_sent(totals, cluster) for cluster in clusters)
+    return sum(_count_sent(totals, cluster) for cluster in clusters)
 
 
-def _sent(totals: Mapping[str, int], cluster: str) -> int:
+def _count_sent(totals: Mapping[str, int], cluster: str) -> int:
     """Return the requests to a cluster; Kuma's gateways add a hash to its name for each route."""
     named = re.compile(rf"{re.escape(cluster)}(-[0-9a-f]{{16}})?")
     return sum(count for name, count in totals.items() if named.fullmatch(name))

@@ -10,21 +10,20 @@ from bench.application.model import GATEWAY, Application, Hop
 from bench.errors import ClusterError
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.logs import save_logs
-from bench.k8s.objects import names_of, restarts
+from bench.k8s.objects import find_restarts, names_of
 from bench.k8s.ownership import COMPONENT, Owner
-from bench.k8s.retry import outlasting
+from bench.k8s.retry import retry_after_outage
 from bench.k8s.timing import Timing
-from bench.k8s.wait import Pods, gone, rollout, wait_for
+from bench.k8s.wait import Pods, wait_for, wait_for_rollout, wait_until_deleted
 from bench.load.generator import LoadOutcome, Progress
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.protocols import ControlPlane
 from bench.results.records import DataPath, Evidence
-from bench.system.cancellation import Watch, wait_until
-from bench.targets.cluster.application_manifests import in_the_mesh, running_images, with_sidecar
+from bench.system.cancellation import CancelToken, wait_until
+from bench.targets.cluster.application_manifests import pods_in_mesh, pods_with_sidecar, running_images
 from bench.targets.cluster.checks import (
     Meshed,
     baseline_checks,
-    counts_moved,
     hop_counts,
     hops_of,
     identity_evidences,
@@ -33,28 +32,29 @@ from bench.targets.cluster.checks import (
     page_check,
     policy_checks,
     prove,
+    subtract_counts,
 )
 from bench.targets.cluster.interference import (
-    Conditions,
-    Seen,
-    ailed_since,
-    conditions_of,
+    NodeConditions,
+    PodSnapshot,
     control_plane_pods,
-    ended_since,
-    gone_since,
-    seen,
+    find_ended,
+    find_node_problems,
+    find_removed,
+    snapshot_conditions,
+    snapshot_pods,
 )
 from bench.targets.cluster.kubelet import kubelet_usage, nodes_of
 from bench.targets.cluster.load.generator import Meter, locust_page, start_load
 from bench.targets.cluster.load.pod import KEEPER, NAME, uid_for
 from bench.targets.cluster.options import ClusterOptions
-from bench.targets.cluster.probes.injection import WEBHOOKS, bare_pods, baseline_evidence, mesh_evidence
-from bench.targets.cluster.probes.prober import CONTAINER, Prober, can_ask
-from bench.targets.cluster.probes.sidecars import Sidecars, front_requests, sidecars_path
-from bench.targets.cluster.prometheus import PrometheusUsage, source_of
-from bench.targets.cluster.trial_manifests import Blueprint
+from bench.targets.cluster.probes.injection import WEBHOOKS, baseline_evidence, find_uninjected, mesh_evidence
+from bench.targets.cluster.probes.prober import CONTAINER, Prober, is_probe_ready
+from bench.targets.cluster.probes.sidecars import Sidecars, front_requests, read_sidecars_path
+from bench.targets.cluster.prometheus import PrometheusUsage, make_query
+from bench.targets.cluster.trial_manifests import TrialManifests
 from bench.verification.evidence import HopCount, alone_evidence, synced_evidence
-from bench.verification.questions import SERIES, pages_evidence, requests_on
+from bench.verification.questions import SERIES, count_expected_requests, pages_evidence
 
 T = TypeVar("T")
 
@@ -68,8 +68,8 @@ class Site:
 
     cluster: Cluster
     owner: Owner
-    watch: Watch
-    manifests: Blueprint
+    watch: CancelToken
+    manifests: TrialManifests
     absent: tuple[str, ...]
 
     @property
@@ -99,9 +99,9 @@ class ClusterDeployment:
 
     site: Site
     _counts_before: dict[Hop, HopCount] = field(default_factory=dict)
-    _planes_before: Seen = field(default_factory=dict)
-    _pods_before: Seen = field(default_factory=dict)
-    _nodes_before: Conditions = field(default_factory=dict)
+    _planes_before: PodSnapshot = field(default_factory=dict)
+    _pods_before: PodSnapshot = field(default_factory=dict)
+    _nodes_before: NodeConditions = field(default_factory=dict)
 
     @property
     def plane(self) -> ControlPlane | None:
@@ -113,7 +113,7 @@ class ClusterDeployment:
 
     def start(self) -> None:
         """Create the pods and wait until a user would get a complete page, and every policy is in force."""
-        self._planes_before = self._retry(lambda: seen(control_plane_pods(self.site.cluster)))
+        self._planes_before = self._retry(lambda: snapshot_pods(control_plane_pods(self.site.cluster)))
         self._retry(self._make_complete_pods)
 
     def _make_complete_pods(self) -> None:
@@ -131,24 +131,24 @@ class ClusterDeployment:
         for component, things in objects.items():
             owner.apply_all(things, component)
         names = [thing["metadata"]["name"] for thing in objects["application"] if thing["kind"] == "Deployment"]
-        rollout(
+        wait_for_rollout(
             self.site.cluster, application.namespace, names, timeout_s=self.site.timing.ready_s, watch=self.site.watch
         )
         if application.gateway:  # its Deployment may be the mesh's
             self._wait_for_pods(application.namespace, f"application,app={GATEWAY}", _is_up)
         for namespace in (application.namespace, self.site.outside):
-            self._wait_for_pods(namespace, "probe", can_ask)
+            self._wait_for_pods(namespace, "probe", is_probe_ready)
         self._wait_for_pods(application.namespace, "load", _is_up)
 
     def _bare_pods(self) -> tuple[str, ...]:
         """Return the pods that should have a sidecar and have none: it cannot be added later."""
-        return bare_pods(with_sidecar(self._pods_in_the_mesh()), self.plane.SIDECAR) if self.plane else ()
+        return find_uninjected(pods_with_sidecar(self._pods_in_the_mesh()), self.plane.SIDECAR) if self.plane else ()
 
     def _replace_pods(self) -> None:
         """Delete the trial's pods, so that others replace them; `_make_pods` makes those without an owner again."""
         site = self.site
         pods = site.owner.delete_pods(site.namespace)
-        gone(site.cluster, pods, timeout_s=site.timing.ready_s, watch=site.watch)
+        wait_until_deleted(site.cluster, pods, timeout_s=site.timing.ready_s, watch=site.watch)
 
     def prove(self, load: LoadOutcome | None = None) -> tuple[Evidence, ...]:
         """See `bench.targets.Deployment`."""
@@ -170,7 +170,7 @@ class ClusterDeployment:
         site = self.site
         self._counts_before = self._retry(self._counts)
         pods, nodes = self._retry(lambda: (self._loaded_pods(), self._nodes()))
-        self._pods_before, self._nodes_before = seen(pods), conditions_of(nodes, nodes_of(pods))
+        self._pods_before, self._nodes_before = snapshot_pods(pods), snapshot_conditions(nodes, nodes_of(pods))
         load = start_load(
             site.cluster, site.manifests.order, draft, namespace=site.namespace, meter=self._meter(), watch=site.watch
         )
@@ -186,7 +186,7 @@ class ClusterDeployment:
 
     def _data_path(self, draft: Path) -> DataPath | None:
         sidecars = self._sidecars
-        return sidecars_path(self.meshed, sidecars, draft / "proxies") if sidecars and self.meshed else None
+        return read_sidecars_path(self.meshed, sidecars, draft / "proxies") if sidecars and self.meshed else None
 
     def restarts(self) -> tuple[str, ...]:
         """Return containers of the application that ended since it was deployed, pods that were removed under the load,
@@ -195,10 +195,10 @@ class ClusterDeployment:
 
     def _ended(self) -> tuple[str, ...]:
         return (
-            *restarts(self._pods("application")),
-            *gone_since(self._pods_before, self._loaded_pods()),
-            *ailed_since(self._nodes_before, self._nodes()),
-            *ended_since(self._planes_before, control_plane_pods(self.site.cluster)),
+            *find_restarts(self._pods("application")),
+            *find_removed(self._pods_before, self._loaded_pods()),
+            *find_node_problems(self._nodes_before, self._nodes()),
+            *find_ended(self._planes_before, control_plane_pods(self.site.cluster)),
         )
 
     def images(self) -> dict[str, str]:
@@ -220,7 +220,7 @@ class ClusterDeployment:
             sidecars=[plane.SIDECAR for plane in planes],
         )
         source = site.options.prometheus
-        return PrometheusUsage(kubelets, source_of(source, site.cluster)) if source else kubelets
+        return PrometheusUsage(kubelets, make_query(source, site.cluster)) if source else kubelets
 
     def _page(self) -> AbstractContextManager[object]:
         """Serve Locust's web page, where the user asked for it."""
@@ -268,7 +268,7 @@ class ClusterDeployment:
     def _sidecars(self) -> Sidecars | None:
         if self.plane is None:
             return None
-        inside = in_the_mesh(self._loaded_pods(), self.site.application)
+        inside = pods_in_mesh(self._loaded_pods(), self.site.application)
         pods = {workload: name for name, workload in names_of(inside).items()}
         return Sidecars(self.plane, self.site.cluster, self.site.namespace, pods)
 
@@ -281,7 +281,7 @@ class ClusterDeployment:
 
     def _pods_in_the_mesh(self) -> tuple[Object, ...]:
         """Return the pods that the control plane knows."""
-        return in_the_mesh((*self._loaded_pods(), *self._pods("probe")), self.site.application)
+        return pods_in_mesh((*self._loaded_pods(), *self._pods("probe")), self.site.application)
 
     def _pods(self, component: str) -> tuple[Object, ...]:
         return self.site.cluster.list("v1", "Pod", namespace=self.site.namespace, labels=f"{COMPONENT}={component}")
@@ -293,7 +293,7 @@ class ClusterDeployment:
         return self.plane.find_unsynced(self.site.cluster, self.site.namespace, names)
 
     def _retry(self, act: Callable[[], T]) -> T:
-        return outlasting(self.site.cluster, act, watch=self.site.watch)
+        return retry_after_outage(self.site.cluster, act, watch=self.site.watch)
 
     def _alone_evidence(self) -> tuple[Evidence, ...]:
         cluster = self.site.cluster
@@ -310,9 +310,9 @@ class ClusterDeployment:
         )
 
     def _mesh_evidence(self, plane: ControlPlane, meshed: Meshed) -> tuple[Evidence, ...]:
-        pods = with_sidecar(self._pods_in_the_mesh())
+        pods = pods_with_sidecar(self._pods_in_the_mesh())
         sidecars = self._sidecars
-        if bare_pods(pods, plane.SIDECAR):
+        if find_uninjected(pods, plane.SIDECAR):
             return mesh_evidence(pods, plane.SIDECAR)  # a sidecar that is missing cannot be asked
         own = sidecars.own_ids() if sidecars else {}
         return (
@@ -328,11 +328,11 @@ class ClusterDeployment:
         assert sidecars is not None  # noqa: S101  # a mesh has sidecars
         good, readers = load.samples.ok, self.site.manifests.readers
         hops = hops_of(self.site.application)
-        expected = requests_on(hops, self.site.application, readers=readers, samples=load.samples)
+        expected = count_expected_requests(hops, self.site.application, readers=readers, samples=load.samples)
         callees = dict.fromkeys(hop.callee for hop in hops if expected[hop])
         yield from load_evidence(
             meshed,
-            counts_moved(self._counts_before, self._counts()),
+            subtract_counts(self._counts_before, self._counts()),
             sidecars.tls(callees),
             requests=expected,
             errors=len(good) - int(good.sum()),

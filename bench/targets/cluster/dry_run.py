@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.k8s.client import Cluster, Object
-from bench.k8s.kubeconfig import credentials_folder, describe, open_cluster
+from bench.k8s.kubeconfig import credentials_folder, describe_cluster, open_cluster
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.scenario.loader import Inputs
 from bench.scenario.model import Scenario
 from bench.scenario.plan import Plan
 from bench.targets.cluster.options import ClusterOptions, meshes_of
 from bench.targets.cluster.preflight.capacity import (
-    NO_ROOM,
-    Planned,
-    blueprints,
+    NO_RESOURCES,
+    PodPlan,
+    add_mesh,
+    build_manifests,
+    build_trial_pods,
     install_options,
-    planned_pods,
-    with_mesh,
 )
-from bench.targets.cluster.preflight.mesh import found_versions, mesh_versions
-from bench.targets.cluster.trial_manifests import Blueprint
+from bench.targets.cluster.preflight.mesh import existing_versions, tool_versions
+from bench.targets.cluster.trial_manifests import TrialManifests
 from bench.units import format_counted
 
 # Start, proofs and end of a trial, and of a control plane, as measured on one node with four CPUs.
@@ -32,7 +32,7 @@ _SECONDS_FOR_A_MESH: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class DryRun:
     """The cluster dry run. `objects` are counted by kind, for each configuration and each control plane that is
     installed; `asked` are the requests of the pods that are there at once; `seconds` is the whole run."""
 
@@ -49,7 +49,7 @@ class Outlook:
         """The lines for people."""
         return (
             "each trial creates, in two namespaces of its own, and deletes again:",
-            *(f"  {name}: {_counts(kinds)}" for name, kinds in self.trials.items()),
+            *(f"  {name}: {_format_counts(kinds)}" for name, kinds in self.trials.items()),
             "control planes:",
             *(self._plane(mesh) for mesh in self.control_planes),
             *([] if self.control_planes else ["  none"]),
@@ -60,55 +60,55 @@ class Outlook:
 
     def _plane(self, mesh: str) -> str:
         kinds, version = self.control_planes[mesh], self.versions.get(mesh, "version unknown")
-        made = f"the run creates {_counts(kinds)}, and deletes them" if kinds else "exists already, and stays"
+        made = f"the run creates {_format_counts(kinds)}, and deletes them" if kinds else "exists already, and stays"
         return f"  {mesh} {version}: {made}"
 
 
-def look_ahead(context: str, scenario: Scenario, options: ClusterOptions, *, inputs: Inputs, plan: Plan) -> Outlook:
+def dry_run_context(context: str, scenario: Scenario, options: ClusterOptions, *, inputs: Inputs, plan: Plan) -> DryRun:
     """Return the dry run of this plan on the cluster of this context. Raises RefusedError where the cluster or a mesh's
     tool is not available, InputError for manifests or values that are wrong."""
     with credentials_folder() as private, open_cluster(context, private_folder=private) as cluster:
-        return outlook(cluster, scenario, options, inputs=inputs, plan=plan)
+        return dry_run(cluster, scenario, options, inputs=inputs, plan=plan)
 
 
-def outlook(cluster: Cluster, scenario: Scenario, options: ClusterOptions, *, inputs: Inputs, plan: Plan) -> Outlook:
+def dry_run(cluster: Cluster, scenario: Scenario, options: ClusterOptions, *, inputs: Inputs, plan: Plan) -> DryRun:
     """Return the dry run on a cluster that is open."""
     meshes = meshes_of(scenario)
-    planned = Planned(planned_pods(scenario, options, inputs))
+    planned = PodPlan(build_trial_pods(scenario, options, inputs))
     for mesh in meshes:
-        planned = with_mesh(planned, mesh, cluster=cluster, options=options, equalise=scenario.equalise)
-    manifests = blueprints(scenario, options, inputs)
-    total = sum((pod.resources for pod in planned.requests), NO_ROOM)
-    return Outlook(
-        cluster=describe(cluster),
+        planned = add_mesh(planned, mesh, cluster=cluster, options=options, equalise=scenario.equalise)
+    manifests = build_manifests(scenario, options, inputs)
+    total = sum((pod.resources for pod in planned.requests), NO_RESOURCES)
+    return DryRun(
+        cluster=describe_cluster(cluster),
         seconds=_seconds(scenario, plan, installing=not options.existing_mesh),
-        trials={name: _of_trial(one) for name, one in manifests.items()},
-        control_planes={mesh: _made_for(mesh, scenario, options) for mesh in meshes},
-        versions=found_versions(cluster, meshes) if options.existing_mesh else mesh_versions(meshes),
+        trials={name: _count_trial_objects(one) for name, one in manifests.items()},
+        control_planes={mesh: _count_control_plane_objects(mesh, scenario, options) for mesh in meshes},
+        versions=existing_versions(cluster, meshes) if options.existing_mesh else tool_versions(meshes),
         images=planned.images,
         asked=f"{format_counted(len(planned.requests), 'pod')} that request {total}",
     )
 
 
-def _made_for(mesh: str, scenario: Scenario, options: ClusterOptions) -> Mapping[str, int]:
+def _count_control_plane_objects(mesh: str, scenario: Scenario, options: ClusterOptions) -> Mapping[str, int]:
     if options.existing_mesh:
         return {}
     plane = CONTROL_PLANES[mesh]
     rendered = plane.render(install_options(options, mesh, scenario.equalise))
-    return _kinds((*rendered, *plane.base_objects()))
+    return _count_kinds((*rendered, *plane.base_objects()))
 
 
-def _of_trial(manifests: Blueprint) -> dict[str, int]:
+def _count_trial_objects(manifests: TrialManifests) -> dict[str, int]:
     made = (thing for part in manifests.pods(None).values() for thing in part)
-    return _kinds((*manifests.namespaces(), *manifests.policies, *made))
+    return _count_kinds((*manifests.namespaces(), *manifests.policies, *made))
 
 
-def _kinds(things: Iterable[Object]) -> dict[str, int]:
+def _count_kinds(things: Iterable[Object]) -> dict[str, int]:
     """Return how many objects there are of each kind, most first."""
     return dict(Counter(str(thing["kind"]) for thing in things).most_common())
 
 
-def _counts(kinds: Mapping[str, int]) -> str:
+def _format_counts(kinds: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in kinds.items())
 
 

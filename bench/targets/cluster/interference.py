@@ -4,13 +4,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from bench.k8s.client import Cluster, Object
-from bench.k8s.objects import PRESSURES, conditions, node_name, restarts, statuses
+from bench.k8s.objects import PRESSURES, conditions_by_type, container_statuses, find_restarts, node_name
 from bench.meshes.control_planes import CONTROL_PLANES
 
 # By a pod's uid: its name, and how often each of its containers ended.
-Seen: TypeAlias = Mapping[str, tuple[str, Mapping[str, int]]]
-_Conditions: TypeAlias = Mapping[str, tuple[str, str]]  # by type: the status, and since when
-Conditions: TypeAlias = Mapping[str, _Conditions]  # by the node's name
+PodSnapshot: TypeAlias = Mapping[str, tuple[str, Mapping[str, int]]]
+_ConditionsByType: TypeAlias = Mapping[str, tuple[str, str]]  # by type: the status, and since when
+NodeConditions: TypeAlias = Mapping[str, _ConditionsByType]  # by the node's name
 
 _READY: Final = "Ready"
 
@@ -24,62 +24,69 @@ def control_plane_pods(cluster: Cluster) -> tuple[Object, ...]:
     )
 
 
-def seen(pods: Sequence[Object]) -> Seen:
+def snapshot_pods(pods: Sequence[Object]) -> PodSnapshot:
     """Return what `find_ended` compares with. A pod that was evicted before stays listed, and is no part of it."""
-    return {pod["metadata"]["uid"]: (pod["metadata"]["name"], _counts(pod)) for pod in pods if not _failure(pod)}
+    return {
+        pod["metadata"]["uid"]: (pod["metadata"]["name"], _count_ends(pod)) for pod in pods if not _format_failure(pod)
+    }
 
 
-def ended_since(before: Seen, pods: Sequence[Object]) -> tuple[str, ...]:
+def find_ended(before: PodSnapshot, pods: Sequence[Object]) -> tuple[str, ...]:
     """Format the containers that ended since `before`, and why, and the pods that were removed. A pod that is new
     replaces one that was removed, or is one more."""
-    changed = [pod for pod in pods if _counts(pod) != before.get(pod["metadata"]["uid"], ("", _counts(pod)))[1]]
-    return (*restarts(changed), *gone_since(before, pods))
+    changed = [pod for pod in pods if _count_ends(pod) != before.get(pod["metadata"]["uid"], ("", _count_ends(pod)))[1]]
+    return (*find_restarts(changed), *find_removed(before, pods))
 
 
-def gone_since(before: Seen, pods: Sequence[Object]) -> tuple[str, ...]:
+def find_removed(before: PodSnapshot, pods: Sequence[Object]) -> tuple[str, ...]:
     """Format the pods that were removed, are terminating, or were ended as a whole, and why."""
     there = {pod["metadata"]["uid"]: pod for pod in pods}
-    gone = ((name, there.get(uid)) for uid, (name, _) in before.items() if not _lasts(there.get(uid)))
-    return tuple(f"pod {name}{_failure(pod) if pod else ''} ended" for name, pod in gone)
+    gone = ((name, there.get(uid)) for uid, (name, _) in before.items() if not _is_lasting(there.get(uid)))
+    return tuple(f"pod {name}{_format_failure(pod) if pod else ''} ended" for name, pod in gone)
 
 
-def _lasts(pod: Object | None) -> bool:
-    return pod is not None and "deletionTimestamp" not in pod["metadata"] and not _failure(pod)
+def _is_lasting(pod: Object | None) -> bool:
+    return pod is not None and "deletionTimestamp" not in pod["metadata"] and not _format_failure(pod)
 
 
-def _failure(pod: Object) -> str:
+def _format_failure(pod: Object) -> str:
     """Return ` (Evicted)`, where the node ended the pod as a whole; such a pod stays listed, and may have no container
     status."""
     status = pod.get("status", {})
     return f" ({status['reason']})" if status.get("phase") == "Failed" and status.get("reason") else ""
 
 
-def _counts(pod: Object) -> dict[str, int]:
+def _count_ends(pod: Object) -> dict[str, int]:
     """Return how often each container has ended: one that has, and was not started again yet, counts too."""
-    return {one["name"]: one.get("restartCount", 0) + ("terminated" in one.get("state", {})) for one in statuses(pod)}
+    return {
+        one["name"]: one.get("restartCount", 0) + ("terminated" in one.get("state", {}))
+        for one in container_statuses(pod)
+    }
 
 
-def conditions_of(nodes: Sequence[Object], names: Collection[str]) -> Conditions:
+def snapshot_conditions(nodes: Sequence[Object], names: Collection[str]) -> NodeConditions:
     """Return what `find_node_problems` compares with, of the nodes of these names."""
-    return {node_name(node): _conditions(node) for node in nodes if node_name(node) in names}
+    return {node_name(node): _read_conditions(node) for node in nodes if node_name(node) in names}
 
 
-def ailed_since(before: Conditions, nodes: Sequence[Object]) -> tuple[str, ...]:
+def find_node_problems(before: NodeConditions, nodes: Sequence[Object]) -> tuple[str, ...]:
     """Format what is wrong with the nodes of `before` now, or was meanwhile.
 
     A condition that has passed again shows by the time of its last change. That is compared with the time before only:
     both are of the cluster's clocks, and in whole seconds.
     """
-    now = conditions_of(nodes, before)
-    return tuple(f"node {name}: {problem}" for name, was in before.items() for problem in _ailments(was, now.get(name)))
+    now = snapshot_conditions(nodes, before)
+    return tuple(
+        f"node {name}: {problem}" for name, was in before.items() for problem in _list_node_problems(was, now.get(name))
+    )
 
 
-def _conditions(node: Object) -> _Conditions:
-    by_type = conditions(node)
+def _read_conditions(node: Object) -> _ConditionsByType:
+    by_type = conditions_by_type(node)
     return {kind: (str(one["status"]), str(one.get("lastTransitionTime", ""))) for kind, one in by_type.items()}
 
 
-def _ailments(was: _Conditions, now: _Conditions | None) -> Iterator[str]:
+def _list_node_problems(was: _ConditionsByType, now: _ConditionsByType | None) -> Iterator[str]:
     if now is None:
         yield "was removed"
         return
@@ -91,9 +98,9 @@ def _ailments(was: _Conditions, now: _Conditions | None) -> Iterator[str]:
             yield f"had {kind}"
 
 
-def _has_changed(kind: str, was: _Conditions, now: _Conditions) -> bool:
+def _has_changed(kind: str, was: _ConditionsByType, now: _ConditionsByType) -> bool:
     return kind in was and was[kind] != now.get(kind)
 
 
-def _status(kind: str, conditions: _Conditions) -> str:
+def _status(kind: str, conditions: _ConditionsByType) -> str:
     return conditions.get(kind, ("", ""))[0]

@@ -124,7 +124,7 @@ def parts_of(pods: Sequence[Object], *, namespace: str, sidecars: Collection[str
     for pod in shown:
         found = _parts_of_pod(pod, names[pod["metadata"]["name"]], own_namespace=namespace, sidecars=sidecars)
         taken, place = set(parts.values()), pod["metadata"]["name"]
-        parts |= {key: part if part not in taken else _apart(part, place) for key, part in found.items()}
+        parts |= {key: part if part not in taken else _qualify(part, place) for key, part in found.items()}
     return parts
 
 
@@ -139,7 +139,7 @@ def _parts_of_pod(pod: Object, workload: str, *, own_namespace: str, sidecars: C
     }
 
 
-def _apart(part: Part, pod: str) -> Part:
+def _qualify(part: Part, pod: str) -> Part:
     """Return a part of a pod whose name another pod has taken."""
     return Part(f"{part.process} ({pod})", part.role)
 

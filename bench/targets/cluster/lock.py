@@ -20,15 +20,15 @@ import psutil
 
 from bench.errors import ClusterError, LeftoversError, LockedError, note_leftovers
 from bench.k8s.client import Cluster, Object, Ref
-from bench.k8s.ownership import MANAGED_BY, PRODUCT, labelled, labels_of
-from bench.k8s.timing import DURATION_S
-from bench.k8s.wait import holding
-from bench.system.cancellation import Patience, Watch, wait_until
+from bench.k8s.ownership import MANAGED_BY, PRODUCT, add_run_labels, labels_of
+from bench.k8s.timing import LEASE_DURATION_S
+from bench.k8s.wait import describe_blockers
+from bench.system.cancellation import CancelToken, Shield, wait_until
 from bench.targets.cluster.teardown.stages import LOCK_COMPONENT
 from bench.units import format_duration
 
-PLACE: Final = Ref("v1", "Namespace", "meshbench-lock")
-LEASE: Final = Ref("coordination.k8s.io/v1", "Lease", "meshbench", PLACE.name)
+LOCK_NAMESPACE: Final = Ref("v1", "Namespace", "meshbench-lock")
+LEASE: Final = Ref("coordination.k8s.io/v1", "Lease", "meshbench", LOCK_NAMESPACE.name)
 _LOOK_S: Final = 1.0  # at a holder elsewhere
 _NO_NAMESPACE: Final = (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)  # the namespace is terminating or deleted
 _SURELY_DEAD_S: Final = 3600.0  # no two machines' clocks differ by so much
@@ -68,27 +68,27 @@ def holder_of(lease: Object) -> Holder | None:
     return Holder(words[0], host, process, _time(spec.get("acquireTime") or renewed), _time(renewed))
 
 
-def here() -> str:
+def process_identity() -> str:
     """Return this process as a Lease names it: `<host hash> <pid>`. The hash differs between machines, boots and
     containers."""
     return f"{_host()} {os.getpid()}"
 
 
-def judged(holder: Holder, *, here: str, now: datetime) -> Verdict:
+def judge_holder(holder: Holder, *, here: str, now: datetime) -> Verdict:
     """Return what is known of a holder without watching it: by its process if it is on this machine, by the age of its
     renewal if that is large."""
     if holder.host == here.partition(" ")[0]:
-        return "alive" if _runs(holder) else "dead"
+        return "alive" if _is_running(holder) else "dead"
     return "dead" if holder.silent_s(now) > _SURELY_DEAD_S else "unknown"
 
 
 def seems_dead(holder: Holder) -> bool:
     """Return whether it will surely, or most likely, not go on; a cleanup checks that again."""
     now = datetime.now(UTC)
-    return judged(holder, here=here(), now=now) == "dead" or holder.silent_s(now) > DURATION_S
+    return judge_holder(holder, here=process_identity(), now=now) == "dead" or holder.silent_s(now) > LEASE_DURATION_S
 
 
-def _runs(holder: Holder) -> bool:
+def _is_running(holder: Holder) -> bool:
     """Return whether its process exists, and is not a later one with the same number."""
     try:
         process = psutil.Process(holder.process)
@@ -109,34 +109,36 @@ def _time(text: str) -> datetime:
 
 
 @contextmanager
-def cluster_lock(cluster: Cluster, run_id: str, *, watch: Watch | None = None, place: Ref = PLACE) -> Iterator[None]:
+def cluster_lock(
+    cluster: Cluster, run_id: str, *, watch: CancelToken | None = None, place: Ref = LOCK_NAMESPACE
+) -> Iterator[None]:
     """Hold the cluster for a run, by a Lease in the namespace `place`. Raises LockedError where another run has it, or
     died with it."""
-    watch = watch or Watch()
-    _take(cluster, run_id, watch, place)
+    watch = watch or CancelToken()
+    _acquire(cluster, run_id, watch, place)
     ended = Event()
     renewal = Thread(target=_renew, args=(cluster, run_id, ended, place), name="lease", daemon=True)
     renewal.start()
     try:
         yield
     except BaseException as error:
-        _end(renewal, ended)
+        _stop_renewal(renewal, ended)
         try:
-            _give_back(cluster, run_id, watch, place)
+            _release(cluster, run_id, watch, place)
         except LeftoversError as left:
             note_leftovers(error, left)
         raise
     else:
-        _end(renewal, ended)
-        _give_back(cluster, run_id, watch, place)
+        _stop_renewal(renewal, ended)
+        _release(cluster, run_id, watch, place)
 
 
-def _end(renewal: Thread, ended: Event) -> None:
+def _stop_renewal(renewal: Thread, ended: Event) -> None:
     ended.set()
     renewal.join()
 
 
-def _give_back(cluster: Cluster, run_id: str, watch: Watch, place: Ref) -> None:
+def _release(cluster: Cluster, run_id: str, watch: CancelToken, place: Ref) -> None:
     try:
         remove_lock(cluster, run_id, watch=watch, place=place)
     except ClusterError as error:
@@ -146,31 +148,31 @@ def _give_back(cluster: Cluster, run_id: str, watch: Watch, place: Ref) -> None:
         ) from error
 
 
-def read_holder(cluster: Cluster, place: Ref = PLACE) -> Holder | None:
+def read_holder(cluster: Cluster, place: Ref = LOCK_NAMESPACE) -> Holder | None:
     """Return the holder of the lock, alive or not; None if it is free."""
-    lease = cluster.get(_lease_in(place))
+    lease = cluster.get(_lease_ref(place))
     return None if lease is None else holder_of(lease)
 
 
-def _lease_in(place: Ref) -> Ref:
+def _lease_ref(place: Ref) -> Ref:
     return replace(LEASE, namespace=place.name)
 
 
-def ensure_held(cluster: Cluster, run_id: str, *, place: Ref = PLACE) -> None:
+def ensure_held(cluster: Cluster, run_id: str, *, place: Ref = LOCK_NAMESPACE) -> None:
     """Raise LockedError where the lock is not this run's any more: another command took it for dead and cleaned up."""
     holder = read_holder(cluster, place)
     if holder is None or holder.run_id != run_id:
         now = f"the run {holder.run_id}" if holder else "no run"
         raise LockedError(
             f"the lock of context {cluster.context} was taken from this run and belongs to {now}: it was not renewed "
-            f"for {DURATION_S} s (did this machine sleep?) or another command removed it; hint: start a new run"
+            f"for {LEASE_DURATION_S} s (did this machine sleep?) or another command removed it; hint: start a new run"
         )
 
 
-def is_alive(cluster: Cluster, holder: Holder, *, watch: Watch, place: Ref = PLACE) -> bool:
+def is_alive(cluster: Cluster, holder: Holder, *, watch: CancelToken, place: Ref = LOCK_NAMESPACE) -> bool:
     """Return whether the lock's holder lives: on this machine by its process, else by watching for its next renewal,
     since two machines' clocks may differ."""
-    verdict = judged(holder, here=here(), now=datetime.now(UTC))
+    verdict = judge_holder(holder, here=process_identity(), now=datetime.now(UTC))
     if verdict != "unknown":
         return verdict == "alive"
 
@@ -178,62 +180,62 @@ def is_alive(cluster: Cluster, holder: Holder, *, watch: Watch, place: Ref = PLA
         now = read_holder(cluster, place)
         return None if now == holder else "alive" if now and now.run_id == holder.run_id else "gone"
 
-    return wait_until(look, timeout_s=cluster.timing.lease_s, watch=Patience(watch), poll_s=_LOOK_S) == "alive"
+    return wait_until(look, timeout_s=cluster.timing.lease_s, watch=Shield(watch), poll_s=_LOOK_S) == "alive"
 
 
-def remove_lock(cluster: Cluster, run_id: str, *, watch: Watch, place: Ref = PLACE) -> None:
+def remove_lock(cluster: Cluster, run_id: str, *, watch: CancelToken, place: Ref = LOCK_NAMESPACE) -> None:
     """Release the lock, and delete its namespace if meshbench made it. Another run's lock is left alone."""
     holder, there = read_holder(cluster, place), cluster.get(place)
     if (holder is not None and holder.run_id != run_id) or there is None:
         return
     is_ours = labels_of(there).get(MANAGED_BY) == PRODUCT
     # The Lease is deleted with its namespace, so that no other run can take it in between.
-    cluster.delete(place if is_ours else _lease_in(place))
+    cluster.delete(place if is_ours else _lease_ref(place))
     if not is_ours or watch.is_forced or watch.has_short_deadline:
         return
     wait_s, poll_s = cluster.timing.lock_s, cluster.timing.lock_poll_s
-    if not wait_until(lambda: cluster.get(place) is None, timeout_s=wait_s, watch=Patience(watch), poll_s=poll_s):
+    if not wait_until(lambda: cluster.get(place) is None, timeout_s=wait_s, watch=Shield(watch), poll_s=poll_s):
         left = cluster.get(place)
         if left is not None:
             raise LeftoversError(
-                f"{place} has been terminating for {wait_s:.0f} s: {holding(left)}; hint: look at it with "
+                f"{place} has been terminating for {wait_s:.0f} s: {describe_blockers(left)}; hint: look at it with "
                 f"`kubectl --context {cluster.context} get namespace {place.name} -o yaml`"
             )
 
 
-def _take(cluster: Cluster, run_id: str, watch: Watch, place: Ref) -> None:
+def _acquire(cluster: Cluster, run_id: str, watch: CancelToken, place: Ref) -> None:
     def is_taken() -> bool:
-        return _place_is_there(cluster, run_id, place) and _took(cluster, run_id, place)
+        return _ensure_namespace(cluster, run_id, place) and _try_acquire(cluster, run_id, place)
 
     wait_s = cluster.timing.lock_s
     if not wait_until(is_taken, timeout_s=wait_s, watch=watch, poll_s=cluster.timing.lock_poll_s):
         there = cluster.get(place)
-        why = holding(there) if there else "others created and deleted it"
+        why = describe_blockers(there) if there else "others created and deleted it"
         raise LockedError(f"no lock on context {cluster.context}: {place} was not usable for {wait_s:.0f} s: {why}")
 
 
-def _place_is_there(cluster: Cluster, run_id: str, place: Ref) -> bool:
+def _ensure_namespace(cluster: Cluster, run_id: str, place: Ref) -> bool:
     """Create the namespace where there is none; return False while an earlier one is terminating."""
     there = cluster.get(place)
     if there is not None:
         return not there["metadata"].get("deletionTimestamp")
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": place.name}}
-    return _created(cluster, namespace, run_id, place)
+    return _try_create(cluster, namespace, run_id, place)
 
 
-def _took(cluster: Cluster, run_id: str, place: Ref) -> bool:
+def _try_acquire(cluster: Cluster, run_id: str, place: Ref) -> bool:
     """Return False where another run was quicker, so that another look is needed. Raises LockedError for a lock that is
     held."""
-    lease = cluster.get(_lease_in(place))
+    lease = cluster.get(_lease_ref(place))
     if lease is None:
-        return _created(cluster, _lease(run_id, place), run_id, place)
+        return _try_create(cluster, _lease(run_id, place), run_id, place)
     holder = holder_of(lease)
     if holder is None:
-        return _replaced(cluster, {**lease, "spec": _lease(run_id, place)["spec"]})
-    raise LockedError(_told(holder, cluster.context))
+        return _try_replace(cluster, {**lease, "spec": _lease(run_id, place)["spec"]})
+    raise LockedError(_format_conflict(holder, cluster.context))
 
 
-def _told(holder: Holder, context: str) -> str:
+def _format_conflict(holder: Holder, context: str) -> str:
     now = datetime.now(UTC)
     if seems_dead(holder):
         return (
@@ -244,22 +246,22 @@ def _told(holder: Holder, context: str) -> str:
     return f"context {context} is being measured by the run {holder.describe(now)}; hint: wait for it to end"
 
 
-def _created(cluster: Cluster, thing: Object, run_id: str, place: Ref) -> bool:
+def _try_create(cluster: Cluster, thing: Object, run_id: str, place: Ref) -> bool:
     try:
-        cluster.create(labelled(thing, LOCK_COMPONENT, run_id=run_id, now=datetime.now(UTC)))
+        cluster.create(add_run_labels(thing, LOCK_COMPONENT, run_id=run_id, now=datetime.now(UTC)))
     except ClusterError as error:
-        if error.status == HTTPStatus.CONFLICT or (error.status in _NO_NAMESPACE and _is_going(cluster, place)):
+        if error.status == HTTPStatus.CONFLICT or (error.status in _NO_NAMESPACE and _is_terminating(cluster, place)):
             return False
         raise
     return True
 
 
-def _is_going(cluster: Cluster, place: Ref) -> bool:
+def _is_terminating(cluster: Cluster, place: Ref) -> bool:
     there = cluster.get(place)
     return there is None or bool(there["metadata"].get("deletionTimestamp"))
 
 
-def _replaced(cluster: Cluster, lease: Object) -> bool:
+def _try_replace(cluster: Cluster, lease: Object) -> bool:
     try:
         cluster.replace(lease)
     except ClusterError as error:
@@ -276,8 +278,8 @@ def _lease(run_id: str, place: Ref) -> Object:
         "kind": LEASE.kind,
         "metadata": {"name": LEASE.name, "namespace": place.name},
         "spec": {
-            "holderIdentity": f"{run_id} {here()}",
-            "leaseDurationSeconds": DURATION_S,
+            "holderIdentity": f"{run_id} {process_identity()}",
+            "leaseDurationSeconds": LEASE_DURATION_S,
             "acquireTime": now,
             "renewTime": now,
         },
@@ -288,7 +290,7 @@ def _renew(cluster: Cluster, run_id: str, ended: Event, place: Ref) -> None:
     """Renew the Lease in a thread until the run ends. A cluster that does not answer is tried again next time."""
     while not ended.wait(cluster.timing.renew_s):
         try:
-            lease = cluster.get(_lease_in(place))
+            lease = cluster.get(_lease_ref(place))
             holder = None if lease is None else holder_of(lease)
             if lease is None or holder is None or holder.run_id != run_id:
                 return  # `ensure_held` reports it to the run

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Final
 
 from bench.errors import InputError
-from bench.meshes.equalise import refuse_unequal
+from bench.meshes.equalise import reject_unequal
 from bench.results.records import RunRecord
 from bench.scenario.model import WORKLOADS, Scenario
 from bench.targets.cluster.flags import ClusterFlags
-from bench.targets.cluster.prometheus import check_place, without_password
+from bench.targets.cluster.prometheus import check_address, without_password
 
 VALUES: Final = "values"  # the folder of a run that keeps the meshes' values files
 
@@ -52,15 +52,15 @@ def read_options(flags: ClusterFlags, scenario: Scenario) -> ClusterOptions:
             "--mesh-hub and --mesh-tag would mean both meshes; hint: give their images by --mesh-values MESH=FILE"
         )
     if flags.prometheus:
-        check_place(flags.prometheus)
-    refuse_unequal(scenario, existing_mesh=flags.use_existing_mesh)
+        check_address(flags.prometheus)
+    reject_unequal(scenario, existing_mesh=flags.use_existing_mesh)
     return ClusterOptions(
         context=flags.context,
         yes_this_cluster=flags.yes_this_cluster,
         agreed=flags.yes,
-        images={**scenario.application.images, **dict(map(_image, flags.image))},  # type: ignore[dict-item]
+        images={**scenario.application.images, **dict(map(_parse_image, flags.image))},  # type: ignore[dict-item]
         registry=flags.registry,
-        mesh_values=_values(flags.mesh_values, meshes),
+        mesh_values=_parse_values(flags.mesh_values, meshes),
         hub=flags.mesh_hub,
         tag=flags.mesh_tag,
         revision=flags.mesh_revision,
@@ -71,7 +71,7 @@ def read_options(flags: ClusterFlags, scenario: Scenario) -> ClusterOptions:
     )
 
 
-def resumed_options(flags: ClusterFlags, record: RunRecord, run: Path) -> ClusterOptions:
+def read_resumed_options(flags: ClusterFlags, record: RunRecord, run: Path) -> ClusterOptions:
     """Return the options that a run was begun with; consent, `--keep` and `--locust-ui` are those of the new command.
     Raises InputError where the run was not on a cluster, and for flags that contradict its beginning."""
     requested = read_options(flags, record.scenario)
@@ -87,10 +87,10 @@ def resumed_options(flags: ClusterFlags, record: RunRecord, run: Path) -> Cluste
         tag=stored.tag,
         revision=stored.revision,
         existing_mesh=stored.existing_mesh,
-        prometheus=_same_prometheus(requested.prometheus, stored.prometheus),
+        prometheus=_choose_prometheus(requested.prometheus, stored.prometheus),
         load_node=stored.load_node,
     )
-    if others := list(_contradictions(flags, requested, begun)):
+    if others := list(_find_contradictions(flags, requested, begun)):
         was = "; ".join(f"{flag} (begun with {was or 'none'})" for flag, was in others)
         raise InputError(
             f"{run}: a run is resumed with the options that it was begun with; "
@@ -99,9 +99,11 @@ def resumed_options(flags: ClusterFlags, record: RunRecord, run: Path) -> Cluste
     return begun
 
 
-def _contradictions(flags: ClusterFlags, requested: ClusterOptions, begun: ClusterOptions) -> Iterator[tuple[str, str]]:
+def _find_contradictions(
+    flags: ClusterFlags, requested: ClusterOptions, begun: ClusterOptions
+) -> Iterator[tuple[str, str]]:
     """Yield the flags that contradict the run's beginning, with what that was."""
-    for name, image in dict(map(_image, flags.image)).items():
+    for name, image in dict(map(_parse_image, flags.image)).items():
         if begun.images.get(name) != image:
             yield f"--image {name}={image}", begun.images.get(name, "")
     for flag, given, was in (
@@ -115,27 +117,27 @@ def _contradictions(flags: ClusterFlags, requested: ClusterOptions, begun: Clust
             yield f"{flag} {given}", was
     if requested.existing_mesh and not begun.existing_mesh:
         yield "--use-existing-mesh", "one of its own"
-    if requested.mesh_values and _contents(requested) != _contents(begun):
+    if requested.mesh_values and _read_contents(requested) != _read_contents(begun):
         yield "--mesh-values", ", ".join(file.name for files in begun.mesh_values.values() for file in files)
 
 
-def _same_prometheus(given: str, stored: str) -> str:
+def _choose_prometheus(given: str, stored: str) -> str:
     """Return the given address where it is the stored one, since the record has no password; else the stored one."""
     return given if without_password(given) == stored else stored
 
 
-def _contents(options: ClusterOptions) -> dict[str, list[bytes]]:
+def _read_contents(options: ClusterOptions) -> dict[str, list[bytes]]:
     return {mesh: [file.read_bytes() for file in files] for mesh, files in options.mesh_values.items()}
 
 
-def _image(text: str) -> tuple[str, str]:
+def _parse_image(text: str) -> tuple[str, str]:
     name, _, reference = text.partition("=")
     if name not in WORKLOADS or not reference:
         raise InputError(f"--image {text}: write NAME=REF, with NAME one of {', '.join(WORKLOADS)}")
     return name, reference
 
 
-def _values(given: tuple[str, ...], meshes: tuple[str, ...]) -> dict[str, tuple[Path, ...]]:
+def _parse_values(given: tuple[str, ...], meshes: tuple[str, ...]) -> dict[str, tuple[Path, ...]]:
     """Parse `--mesh-values`, by mesh; without a mesh's name the scenario's only one is meant."""
     files: dict[str, tuple[Path, ...]] = {}
     for text in given:

@@ -19,7 +19,7 @@ from bench.errors import BadAnswerError, ClusterError, InputError
 from bench.k8s.client import Cluster
 from bench.load.recorded import Start
 from bench.results.resources import Row
-from bench.system.redaction import basic_authorization, split_credentials
+from bench.system.redaction import format_basic_authorization, split_credentials
 from bench.targets.cluster.kubelet import Key, KubeletUsage, Reading, rows_of
 from bench.targets.cluster.preflight.permissions import PROMETHEUS, Need
 from bench.units import NANOSECONDS
@@ -77,14 +77,16 @@ class PrometheusUsage:
 
 def readings_of(cpu: Any, memory: Any, *, wanted: Collection[Key]) -> dict[Key, list[Reading]]:
     """Combine both answers: every scrape of the CPU time, with the memory of the same moment or of the one before."""
-    sizes = _series(memory, wanted)
+    sizes = _read_series(memory, wanted)
     return {
-        key: [Reading(at_s, round(value * NANOSECONDS), _before(sizes.get(key, []), at_s)) for at_s, value in found]
-        for key, found in _series(cpu, wanted).items()
+        key: [
+            Reading(at_s, round(value * NANOSECONDS), _value_before(sizes.get(key, []), at_s)) for at_s, value in found
+        ]
+        for key, found in _read_series(cpu, wanted).items()
     }
 
 
-def _series(data: Any, wanted: Collection[Key]) -> dict[Key, list[tuple[float, float]]]:
+def _read_series(data: Any, wanted: Collection[Key]) -> dict[Key, list[tuple[float, float]]]:
     """Return times and values of the containers that are wanted. One that is scraped twice is taken once."""
     samples: dict[Key, list[tuple[float, float]]] = {}
     for series in data["result"]:
@@ -95,11 +97,11 @@ def _series(data: Any, wanted: Collection[Key]) -> dict[Key, list[tuple[float, f
     return samples
 
 
-def _before(values: list[tuple[float, float]], at_s: float) -> int:
+def _value_before(values: list[tuple[float, float]], at_s: float) -> int:
     return round(next((value for time_s, value in reversed(values) if time_s <= at_s), values[0][1] if values else 0))
 
 
-def check_place(address: str) -> None:
+def check_address(address: str) -> None:
     """Raise InputError for what is neither a URL nor a service of the cluster."""
     if _SERVICE.fullmatch(address):
         return
@@ -126,23 +128,23 @@ def prometheus_needs(address: str) -> tuple[Need, ...]:
     return tuple(replace(need, namespace=match[1], names=(f"{match[2]}:{match[3]}",)) for need in PROMETHEUS)
 
 
-def source_of(address: str, cluster: Cluster) -> Query:
+def make_query(address: str, cluster: Cluster) -> Query:
     """Return the function that queries this Prometheus. Raises InputError, as `check_address` does."""
-    check_place(address)
+    check_address(address)
     match = _SERVICE.fullmatch(address)
     if match is None:
         url, pair = split_credentials(address)
-        authorization = basic_authorization(pair) if pair else ""
-        return lambda query: _data(_fetch(f"{url.rstrip('/')}/api/v1/query", query, authorization))
+        authorization = format_basic_authorization(pair) if pair else ""
+        return lambda query: _read_data(_fetch(f"{url.rstrip('/')}/api/v1/query", query, authorization))
     path = f"/api/v1/namespaces/{match[1]}/services/{match[2]}:{match[3]}/proxy/api/v1/query"
-    return lambda query: _data(cluster.read(path, query=query))
+    return lambda query: _read_data(cluster.read(path, query=query))
 
 
 def examine_prometheus(address: str, cluster: Cluster) -> CheckResult:
     """Check whether it answers and knows containers, once before anything is created."""
     shown = without_password(address)
     try:
-        known = source_of(address, cluster)(f"count({CPU})")["result"]
+        known = make_query(address, cluster)(f"count({CPU})")["result"]
     except (ClusterError, KeyError, TypeError) as error:
         return CheckResult("Prometheus", "error", f"{shown} does not answer as Prometheus: {error}", _HINT)
     if not known:
@@ -165,7 +167,7 @@ def _fetch(url: str, query: str, authorization: str) -> Any:
     raise BadAnswerError(f"querying Prometheus at {url}: its answer is larger than {_MOST_BYTES} bytes")
 
 
-def _data(answer: Any) -> Any:
+def _read_data(answer: Any) -> Any:
     """Return the data of an answer. Raises ClusterError for one that is not Prometheus's."""
     if not isinstance(answer, dict) or answer.get("status") != "success":
         message = answer.get("error", answer) if isinstance(answer, dict) else answer

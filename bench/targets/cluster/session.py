@@ -11,33 +11,33 @@ from pathlib import Path
 from bench import __version__
 from bench.check_result import CheckResult
 from bench.k8s.client import Cluster, Object, Ref
-from bench.k8s.kubeconfig import credentials_folder, describe, open_cluster
+from bench.k8s.kubeconfig import credentials_folder, describe_cluster, open_cluster
 from bench.k8s.timing import DEFAULT, Timing
 from bench.results.records import ClusterRecord, Environment, RunRecord, TargetRecord
 from bench.scenario.loader import Inputs
 from bench.scenario.model import Scenario
-from bench.system.cancellation import Watch
+from bench.system.cancellation import CancelToken
 from bench.system.processes import Launcher
 from bench.targets.cluster.application_manifests import image_of
-from bench.targets.cluster.load.placement import LoadPlace
+from bench.targets.cluster.load.placement import LoadPlacement
 from bench.targets.cluster.load.pod import default_image
 from bench.targets.cluster.lock import cluster_lock
 from bench.targets.cluster.options import VALUES, ClusterOptions, meshes_of
 from bench.targets.cluster.preflight.examination import examine_cluster, guard
-from bench.targets.cluster.preflight.mesh import TELEMETRY, found_versions, mesh_versions
+from bench.targets.cluster.preflight.mesh import TELEMETRY, existing_versions, tool_versions
 from bench.targets.cluster.prometheus import without_password
 from bench.targets.cluster.target import ClusterTarget, open_target
 from bench.units import parse_quantity
 
 _INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 # Which control planes were there during the baseline, by the scenario's `isolation`.
-_BESIDE = {
+_ISOLATION_NOTES = {
     "shared": "control planes were installed once and stayed: the baseline was measured with an idle control plane "
     "on the cluster",
     "full": "each trial installed its own control plane and deleted it: no other one was on the cluster meanwhile",
 }
 _EXISTING = "the mesh was there before and stays: the baseline was measured with an idle control plane on the cluster"
-_GUEST = "policies for a whole mesh were applied to the run's own part of it alone, where they mean the same"
+_EXISTING_SCOPE = "policies for a whole mesh were applied to the run's own part of it alone, where they mean the same"
 
 
 def cluster_environment(version: str, nodes: Sequence[Object], uid: str, *, load_image: str) -> Environment:
@@ -49,10 +49,10 @@ def cluster_environment(version: str, nodes: Sequence[Object], uid: str, *, load
         python=platform.python_version(),
         locust=load_image,
         envoy="of the mesh's images",
-        os=_each(info["osImage"] for info in infos),
-        kernel=_each(info["kernelVersion"] for info in infos),
-        machine=_each(info["architecture"] for info in infos),
-        cpu_model=_each(node["metadata"].get("labels", {}).get(_INSTANCE_TYPE, "unknown") for node in nodes),
+        os=_join_distinct(info["osImage"] for info in infos),
+        kernel=_join_distinct(info["kernelVersion"] for info in infos),
+        machine=_join_distinct(info["architecture"] for info in infos),
+        cpu_model=_join_distinct(node["metadata"].get("labels", {}).get(_INSTANCE_TYPE, "unknown") for node in nodes),
         cpus=round(sum(parse_quantity(node["status"]["capacity"]["cpu"]) for node in nodes)),
         memory_bytes=round(sum(parse_quantity(node["status"]["capacity"]["memory"]) for node in nodes)),
         address_host=hashlib.sha256(f"meshbench {uid}".encode()).hexdigest()[:12],
@@ -65,7 +65,11 @@ def target_record(
 ) -> TargetRecord:
     """Return the record for the heading of every report, `remarks` included. `isolation` is the scenario's, empty where
     it has no mesh."""
-    limits = (placement, *((_EXISTING, _GUEST) if existing else (_BESIDE.get(isolation, ""),)), *remarks)
+    limits = (
+        placement,
+        *((_EXISTING, _EXISTING_SCOPE) if existing else (_ISOLATION_NOTES.get(isolation, ""),)),
+        *remarks,
+    )
     return TargetRecord(
         kind="kubernetes",
         title=f"on a Kubernetes cluster ({version}, {nodes} node{'s' if nodes > 1 else ''})",
@@ -73,14 +77,14 @@ def target_record(
     )
 
 
-def _each(values: Iterable[str]) -> str:
+def _join_distinct(values: Iterable[str]) -> str:
     """Join the different values, in order."""
     return ", ".join(sorted(set(values)))
 
 
 @dataclass(frozen=True, slots=True)
-class ClusterPlace:
-    """See `bench.targets.Place`. `load_place` is where the load of every trial runs."""
+class ClusterBackend:
+    """See `bench.targets.Backend`. `load_place` is where the load of every trial runs."""
 
     client: Cluster
     options: ClusterOptions
@@ -88,7 +92,7 @@ class ClusterPlace:
     cluster: ClusterRecord
     environment_record: Environment
     findings: tuple[CheckResult, ...]
-    load_place: LoadPlace
+    load_place: LoadPlacement
 
     def environment(self) -> Environment:
         return self.environment_record
@@ -99,11 +103,11 @@ class ClusterPlace:
                 (run / VALUES).mkdir(exist_ok=True)
                 shutil.copyfile(file, run / VALUES / name)
 
-    def lock(self, run: Path, run_id: str, watch: Watch) -> AbstractContextManager[None]:  # noqa: ARG002  # on a cluster
+    def lock(self, run: Path, run_id: str, watch: CancelToken) -> AbstractContextManager[None]:  # noqa: ARG002  # on a cluster
         return cluster_lock(self.client, run_id, watch=watch)
 
     def open(
-        self, run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: Watch
+        self, run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: CancelToken
     ) -> AbstractContextManager[ClusterTarget]:
         return open_target(
             self.client,
@@ -117,7 +121,7 @@ class ClusterPlace:
 
 
 @contextmanager
-def open_place(
+def open_backend(
     scenario: Scenario,
     options: ClusterOptions,
     inputs: Inputs,
@@ -126,25 +130,25 @@ def open_place(
     confirm: Callable[[str], bool] | None = None,
     guarded: bool = True,
     timing: Timing = DEFAULT,
-) -> Iterator[ClusterPlace]:
+) -> Iterator[ClusterBackend]:
     """Open the cluster of `options.context`, after `tell` got its description and, where it is `guarded`, the user
     agreed. Raises RefusedError."""
     with (
         credentials_folder() as private,
         open_cluster(options.context, private_folder=private, timing=timing) as client,
     ):
-        tell(describe(client))
+        tell(describe_cluster(client))
         if guarded:
             guard(client, yes=options.agreed, yes_this_cluster=options.yes_this_cluster, confirm=confirm)
-        yield _looked_at(client, scenario, options, inputs)
+        yield _examine_backend(client, scenario, options, inputs)
 
 
-def _looked_at(client: Cluster, scenario: Scenario, options: ClusterOptions, inputs: Inputs) -> ClusterPlace:
+def _examine_backend(client: Cluster, scenario: Scenario, options: ClusterOptions, inputs: Inputs) -> ClusterBackend:
     examined = examine_cluster(client, scenario, options, inputs)  # first: it reports missing permissions
     nodes = client.list("v1", "Node")
     system = client.get(Ref("v1", "Namespace", "kube-system"))
     meshes = meshes_of(scenario)
-    return ClusterPlace(
+    return ClusterBackend(
         client=client,
         options=options,
         record=target_record(
@@ -179,7 +183,7 @@ def _cluster_record(
             mesh: tuple(f"{mesh}-{number}-{file.name}" for number, file in enumerate(files, start=1))
             for mesh, files in options.mesh_values.items()
         },
-        mesh_versions=found_versions(client, meshes) if options.existing_mesh else mesh_versions(meshes),
+        mesh_versions=existing_versions(client, meshes) if options.existing_mesh else tool_versions(meshes),
         hub=options.hub,
         tag=options.tag,
         revision=options.revision,

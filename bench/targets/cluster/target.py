@@ -9,22 +9,22 @@ from pathlib import Path
 from bench.errors import ClusterError, DeployError, Interrupted, MeshbenchError, note_leftovers
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.ownership import Owner
-from bench.k8s.retry import outlasting
-from bench.k8s.wait import gone, rollout
+from bench.k8s.retry import retry_after_outage
+from bench.k8s.wait import wait_for_rollout, wait_until_deleted
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.protocols import ControlPlane
 from bench.results.records import RunRecord
 from bench.scenario.loader import Inputs
 from bench.scenario.plan import Trial
-from bench.system.cancellation import Watch, wait_until
+from bench.system.cancellation import CancelToken, wait_until
 from bench.system.journal import Journal
 from bench.targets.cluster.deployment import ClusterDeployment, Site
-from bench.targets.cluster.load.placement import LoadPlace
-from bench.targets.cluster.lock import PLACE, ensure_held
+from bench.targets.cluster.load.placement import LoadPlacement
+from bench.targets.cluster.lock import LOCK_NAMESPACE, ensure_held
 from bench.targets.cluster.options import ClusterOptions, meshes_of
 from bench.targets.cluster.preflight.capacity import daemons_of, install_options
 from bench.targets.cluster.teardown.cleanup import clean_cluster
-from bench.targets.cluster.trial_manifests import Blueprint, blueprint_of, guest_of
+from bench.targets.cluster.trial_manifests import TrialManifests, build_trial_manifests, existing_mesh_scope
 
 
 def namespaces_of(run_id: str) -> tuple[str, str]:
@@ -43,8 +43,8 @@ class ClusterTarget:
     run: RunRecord
     inputs: Inputs
     owner: Owner
-    watch: Watch
-    load_place: LoadPlace
+    watch: CancelToken
+    load_place: LoadPlacement
 
     @contextmanager
     def deploy(self, trial: Trial, draft: Path) -> Iterator[ClusterDeployment]:
@@ -82,7 +82,7 @@ class ClusterTarget:
 
     @property
     def _existing_scope(self) -> str:
-        return guest_of(self.options, namespaces_of(self.run.run_id)[0])
+        return existing_mesh_scope(self.options, namespaces_of(self.run.run_id)[0])
 
     def _install(self, mesh: str, plane: ControlPlane) -> None:
         if not self.options.existing_mesh:
@@ -102,16 +102,16 @@ class ClusterTarget:
         policies = [(name, thing) for name in names for thing in self._build_manifests(name).policies]
         for configuration, thing in policies:
             try:
-                self.cluster.apply(_moved(thing, away_from=missing), dry_run=True)
+                self.cluster.apply(_in_lock_namespace(thing, away_from=missing), dry_run=True)
             except ClusterError as error:
                 if error.is_retryable:
                     raise
                 raise DeployError(f"{configuration}: the cluster does not accept a policy: {error}") from error
 
     def _retry(self, act: Callable[[], None]) -> None:
-        outlasting(self.cluster, act, watch=self.watch)
+        retry_after_outage(self.cluster, act, watch=self.watch)
 
-    def _prepare(self, manifests: Blueprint) -> None:
+    def _prepare(self, manifests: TrialManifests) -> None:
         """Create namespaces, and policies before there are pods."""
         self.owner.apply_all(manifests.namespaces(), "namespace")
         if manifests.plane:
@@ -121,7 +121,7 @@ class ClusterTarget:
         """Wait for what runs on every node: a pod that came before its mesh's CNI plugin would not be redirected."""
         for thing in daemons_of(rendered):
             name, space = thing["metadata"]["name"], thing["metadata"]["namespace"]
-            rollout(
+            wait_for_rollout(
                 self.cluster, space, [name], kind="DaemonSet", timeout_s=self.cluster.timing.install_s, watch=self.watch
             )
 
@@ -146,7 +146,7 @@ class ClusterTarget:
             # The cluster looks into it after 5 s, and where a pod is left, only 5 s later again.
             self.owner.delete_pods(space)
         for space in spaces:
-            gone(self.cluster, space, timeout_s=self.cluster.timing.gone_s, watch=self.watch)
+            wait_until_deleted(self.cluster, space, timeout_s=self.cluster.timing.gone_s, watch=self.watch)
         if plane:
             self._restore_policies(
                 plane, [thing for thing in policies if thing["metadata"].get("namespace") not in spaces]
@@ -162,15 +162,15 @@ class ClusterTarget:
         self.owner.apply_all([base[ref] for ref in refs if ref in base], plane.NAME)
         for ref in plane.list_generated(elsewhere):
             self.cluster.delete(ref)
-        gone(
+        wait_until_deleted(
             self.cluster,
             [ref for ref in refs if ref not in base],
             timeout_s=self.cluster.timing.gone_s,
             watch=self.watch,
         )
 
-    def _build_manifests(self, configuration: str, *, seed: int = 0) -> Blueprint:
-        return blueprint_of(
+    def _build_manifests(self, configuration: str, *, seed: int = 0) -> TrialManifests:
+        return build_trial_manifests(
             self.run.scenario,
             configuration,
             inputs=self.inputs,
@@ -192,10 +192,14 @@ class ClusterTarget:
         return tuple(mesh for mesh in meshes_of(self.run.scenario) if mesh != own) if self._alone else ()
 
 
-def _moved(thing: Object, *, away_from: Sequence[str]) -> Object:
+def _in_lock_namespace(thing: Object, *, away_from: Sequence[str]) -> Object:
     """Return an object for one of these namespaces, in that of the lock."""
     meta = thing["metadata"]
-    return {**thing, "metadata": {**meta, "namespace": PLACE.name}} if meta.get("namespace") in away_from else thing
+    return (
+        {**thing, "metadata": {**meta, "namespace": LOCK_NAMESPACE.name}}
+        if meta.get("namespace") in away_from
+        else thing
+    )
 
 
 @contextmanager
@@ -206,8 +210,8 @@ def open_target(
     run: RunRecord,
     inputs: Inputs,
     journal: Journal,
-    watch: Watch,
-    load_place: LoadPlace,
+    watch: CancelToken,
+    load_place: LoadPlacement,
 ) -> Iterator[ClusterTarget]:
     """Open the cluster target for a run. However the block is left, everything of the run is deleted, unless `--keep`
     is given."""

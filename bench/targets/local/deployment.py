@@ -11,19 +11,19 @@ from bench.application.model import GATEWAY, PATHS, Hop
 from bench.envoy import admin as proxies
 from bench.envoy.addresses import Placement
 from bench.envoy.certificates import Certificates, Identity
-from bench.envoy.config_dump import of_bootstrap
+from bench.envoy.config_dump import parse_bootstrap
 from bench.envoy.data_path import read_data_path
 from bench.errors import DeployError
-from bench.load.generator import LoadOrder, LoadOutcome, Progress
+from bench.load.generator import LoadOutcome, LoadSpec, Progress
 from bench.meshes import MESHES, Mesh
 from bench.meshes.protocols import Probe
-from bench.meshes.resolved import Reader
+from bench.meshes.resolved import UserGroup
 from bench.meshes.routing import clusters_to
 from bench.results.records import DataPath, Evidence
-from bench.system.cancellation import Watch
+from bench.system.cancellation import CancelToken
 from bench.system.processes import Launcher, Process
 from bench.targets.local.locust import start_load
-from bench.targets.local.prober import admin_json, ask_for_pages, call
+from bench.targets.local.prober import call, query_admin_json, request_pages
 from bench.targets.local.sidecars import Sidecars
 from bench.verification.evidence import (
     HopCount,
@@ -33,11 +33,18 @@ from bench.verification.evidence import (
     no_proxy_evidence,
     no_sidecar_evidence,
     page_evidence,
-    plain_text_evidence,
+    plaintext_evidence,
     protocol_evidence,
     proxied_evidence,
 )
-from bench.verification.questions import SERIES, Answer, pages_evidence, probe_evidence, requests_on, route_questions
+from bench.verification.questions import (
+    SERIES,
+    Answer,
+    count_expected_requests,
+    pages_evidence,
+    probe_evidence,
+    route_questions,
+)
 
 
 @dataclass
@@ -47,12 +54,12 @@ class LocalDeployment:
 
     mesh: str
     placement: Placement
-    groups: tuple[Reader, ...]
+    groups: tuple[UserGroup, ...]
     sidecars: Sidecars | None
     processes: tuple[Process, ...]
     launcher: Launcher
-    watch: Watch
-    spec: LoadOrder
+    watch: CancelToken
+    spec: LoadSpec
     home: Path
     _counted: dict[Hop, HopCount] = field(default_factory=dict)
 
@@ -106,7 +113,7 @@ class LocalDeployment:
         entry = self.hops[0]
         port, host = self.placement.reached_by(entry.caller, entry.callee), self.placement.host_of(entry.callee)
         for group in self.groups if len(self.groups) > 1 else ():
-            yield pages_evidence(group, ask_for_pages(port, host=host, user=group.user, count=SERIES))
+            yield pages_evidence(group, request_pages(port, host=host, user=group.user, count=SERIES))
 
     def data_path(self, draft: Path) -> DataPath | None:  # noqa: ARG002  # stored when the sidecars were started
         """See `bench.targets.Deployment`."""
@@ -117,8 +124,8 @@ class LocalDeployment:
         return read_data_path(
             {hop: self._clusters_to(hop, sidecars) for hop in self.hops if hop.caller in admins},
             {name: self._rules.inbound_cluster(application.workload(name)) for name in self.placement.inbound},
-            configs={name: of_bootstrap(sidecars.configuration(name)) for name in admins},
-            ask=lambda name, page: _asked(admins[name], page),
+            configs={name: parse_bootstrap(sidecars.configuration(name)) for name in admins},
+            ask=lambda name, page: _query_admin(admins[name], page),
         )
 
     def _baseline_evidence(self) -> tuple[Evidence, ...]:
@@ -175,7 +182,7 @@ class LocalDeployment:
     def _plain_text(self, name: str, sidecars: Sidecars) -> Evidence:
         answer = self._at_sidecar(name, "GET", self._path(name), identity=None)
         mode = self._rules.mode(sidecars.policies, self.placement.application.workload(name))
-        return plain_text_evidence(name, status=answer.status, detail=answer.detail, allowed=mode != "STRICT")
+        return plaintext_evidence(name, status=answer.status, detail=answer.detail, allowed=mode != "STRICT")
 
     def _probe(self, probe: Probe, certificates: Certificates) -> Evidence:
         identity = None if probe.caller is None else certificates.identity(probe.caller)
@@ -192,7 +199,9 @@ class LocalDeployment:
         counts = {hop: now[hop].since(before[hop]) for hop in self.hops}
         ok = load.samples.ok
         errors = len(ok) - int(ok.sum())
-        expected = requests_on(self.hops, self.placement.application, readers=self.groups, samples=load.samples)
+        expected = count_expected_requests(
+            self.hops, self.placement.application, readers=self.groups, samples=load.samples
+        )
         used = [hop for hop in self.hops if expected[hop]]
         secured = dict.fromkeys(hop.callee for hop in used if self._secured(hop, sidecars))
         return (
@@ -202,7 +211,7 @@ class LocalDeployment:
         )
 
     def _protocol(self, hop: Hop, sidecars: Sidecars) -> Evidence:
-        opened = proxies.connections_by_cluster(_asked(sidecars.admins[hop.caller], proxies.PROTOCOLS))
+        opened = proxies.connections_by_cluster(_query_admin(sidecars.admins[hop.caller], proxies.PROTOCOLS))
         counted = Counter[str]()
         for cluster in self._clusters_to(hop, sidecars):
             counted.update(opened.get(cluster, {}))
@@ -211,7 +220,7 @@ class LocalDeployment:
         return protocol_evidence(hop, counted, http=own or self._rules.WIRE.http)
 
     def _handshakes(self, callee: str, sidecars: Sidecars) -> Evidence:
-        counters = proxies.tls_counters(_asked(sidecars.admins[callee], proxies.TLS))
+        counters = proxies.tls_counters(_query_admin(sidecars.admins[callee], proxies.TLS))
         return handshakes_evidence(callee, counters, tls=sidecars.certificates.wire.tls)
 
     def _clusters_to(self, hop: Hop, sidecars: Sidecars) -> tuple[str, ...]:
@@ -225,7 +234,7 @@ class LocalDeployment:
         """Return the requests so far on each hop, by the clusters of both its sidecars. Empty without a mesh."""
         if self.sidecars is None:
             return {}
-        totals = {name: _requests_by_cluster(path) for name, path in self.sidecars.admins.items()}
+        totals = {name: _read_requests(path) for name, path in self.sidecars.admins.items()}
         return {hop: self._count(hop, totals, sidecars=self.sidecars) for hop in self.hops}
 
     def _count(self, hop: Hop, totals: Mapping[str, Mapping[str, int]], *, sidecars: Sidecars) -> HopCount:
@@ -238,14 +247,14 @@ class LocalDeployment:
         )
 
 
-def _asked(admin: Path, query: str) -> Any:
+def _query_admin(admin: Path, query: str) -> Any:
     """Query a sidecar's admin socket. Raises DeployError where it does not respond."""
     try:
-        return admin_json(admin, query)
+        return query_admin_json(admin, query)
     except (OSError, HTTPException, ValueError) as error:
         raise DeployError(f"{admin.stem}-sidecar does not respond on its admin socket: {error}") from error
 
 
-def _requests_by_cluster(admin: Path) -> dict[str, int]:
+def _read_requests(admin: Path) -> dict[str, int]:
     """Return the requests that a sidecar has forwarded, by cluster."""
-    return proxies.requests_by_cluster(_asked(admin, proxies.CLUSTERS), _asked(admin, proxies.RETRIES))
+    return proxies.requests_by_cluster(_query_admin(admin, proxies.CLUSTERS), _query_admin(admin, proxies.RETRIES))

@@ -11,18 +11,18 @@ from pathlib import Path
 from bench.envoy.addresses import HOST, free_ports
 from bench.errors import DeployError, StoreError
 from bench.load import recorder_path
-from bench.load.generator import HASTE_S, START_TIMEOUT_S, LoadOrder, RunningLoad
+from bench.load.generator import SHORT_TIMEOUT_S, START_TIMEOUT_S, LoadSpec, RunningLoad
 from bench.load.raw_samples import read_start
 from bench.load.recorded import Start
 from bench.results.resources import Recorder
-from bench.system.cancellation import Watch, wait_until
+from bench.system.cancellation import CancelToken, wait_until
 from bench.system.processes import Launcher, Process
 
 # Settings that change how a client runs, or where it sends: the load uses this machine's loopback without a proxy.
 _SETTINGS = re.compile(
     r"(LOCUST|GEVENT|OTEL|XDG|PYTHON|SSL)_?.*|(HTTPS?|ALL|NO)_PROXY|NETRC|(REQUESTS|CURL)_CA_BUNDLE", re.IGNORECASE
 )
-_KEPT = ("PYTHONPATH", "PYTHONHOME")
+_KEPT_SETTINGS = ("PYTHONPATH", "PYTHONHOME")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,36 +57,36 @@ class LocalGenerator:
 
 
 def start_load(
-    launcher: Launcher, spec: LoadOrder, folder: Path, *, watch: Watch, under_test: tuple[Process, ...], home: Path
+    launcher: Launcher, spec: LoadSpec, folder: Path, *, watch: CancelToken, under_test: tuple[Process, ...], home: Path
 ) -> RunningLoad:
     """Start Locust and wait for its first user. Raises DeployError with its log when it does not start.
 
     `home` is an empty folder that Locust uses as its home.
     """
-    argv = local_argv(spec, folder.resolve())
+    argv = make_local_argv(spec, folder.resolve())
     process = launcher.start(
-        "locust", argv, role="generator", log=folder / "load.log", env=load_environment(home), cwd=folder
+        "locust", argv, role="generator", log=folder / "load.log", env=make_load_environment(home), cwd=folder
     )
     try:
-        wait_until(lambda: _start_in(folder) or not process.running, timeout_s=START_TIMEOUT_S, watch=watch)
-        start = _start_in(folder)
+        wait_until(lambda: _read_start(folder) or not process.running, timeout_s=START_TIMEOUT_S, watch=watch)
+        start = _read_start(folder)
         if start is None:
             raise DeployError(f"Locust did not start: {process.describe_end()}\n{process.log_tail()}")
     except BaseException:
-        process.stop(timeout_s=HASTE_S)
+        process.stop(timeout_s=SHORT_TIMEOUT_S)
         raise
     generator = LocalGenerator(process, under_test, start.zero_ns, Recorder(start.zero_ns))
     return RunningLoad.on(generator, spec, folder, wall_s=start.wall_s)
 
 
-def _start_in(folder: Path) -> Start | None:
+def _read_start(folder: Path) -> Start | None:
     try:
         return read_start(folder)
     except StoreError as error:
         raise DeployError(f"Locust did not start correctly: {error}") from error
 
 
-def local_argv(spec: LoadOrder, folder: Path) -> list[str]:
+def make_local_argv(spec: LoadSpec, folder: Path) -> list[str]:
     """Return Locust's command line on this machine. The master gets a free port: another process may use the default
     one."""
     argv = spec.argv(
@@ -102,11 +102,11 @@ def local_argv(spec: LoadOrder, folder: Path) -> list[str]:
     return [*argv, *bound, "--master-host", HOST, "--master-port", port]
 
 
-def load_environment(home: Path) -> dict[str, str | None]:
+def make_load_environment(home: Path) -> dict[str, str | None]:
     """Return the changes of the environment that remove the user's settings, credentials and proxies.
 
     Locust reads settings from its environment, its folder and its home (`.locust.conf`); its clients read proxies and
     the home's `.netrc`. Packages that are installed for the user alone are still found.
     """
-    users = {name: None for name in os.environ if _SETTINGS.fullmatch(name) and name not in _KEPT}
+    users = {name: None for name in os.environ if _SETTINGS.fullmatch(name) and name not in _KEPT_SETTINGS}
     return {**users, "HOME": str(home), "PYTHONUSERBASE": site.getuserbase()}

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from bench.application.bookinfo.login import COOKIE
 from bench.envoy.certificates import Identity
-from bench.verification.questions import Answer, Handshake, in_words
+from bench.verification.questions import Answer, Handshake, format_error
 
 TIMEOUT_S = 10.0
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -35,12 +35,12 @@ def call(
         lowered = {name.lower(): value for name, value in answer.getheaders()}
         return Answer(answer.status, answer.read(), lowered, handshake)
     except (OSError, http.client.HTTPException) as error:
-        return Answer(0, b"", {}, refused=in_words(type(error).__name__, str(error), timeout_s=TIMEOUT_S))
+        return Answer(0, b"", {}, refused=format_error(type(error).__name__, str(error), timeout_s=TIMEOUT_S))
     finally:
         connection.close()
 
 
-def admin(path: Path, query: str) -> str:
+def query_admin(path: Path, query: str) -> str:
     """Return the response of Envoy's admin interface on the Unix socket `path` to `query`. Raises OSError."""
     connection = http.client.HTTPConnection("localhost", timeout=TIMEOUT_S)
     connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -53,9 +53,9 @@ def admin(path: Path, query: str) -> str:
         connection.close()
 
 
-def admin_json(path: Path, query: str) -> Any:
+def query_admin_json(path: Path, query: str) -> Any:
     """Return the parsed response of Envoy's admin interface. Raises OSError or ValueError."""
-    return json.loads(admin(path, query))
+    return json.loads(query_admin(path, query))
 
 
 def _connect(connection: http.client.HTTPConnection, port: int, identity: Identity | None) -> Handshake | None:
@@ -63,7 +63,7 @@ def _connect(connection: http.client.HTTPConnection, port: int, identity: Identi
         return None
     plain = socket.create_connection(("127.0.0.1", port), TIMEOUT_S)
     try:
-        secured = _context(identity).wrap_socket(plain)
+        secured = _make_context(identity).wrap_socket(plain)
     except BaseException:
         plain.close()
         raise
@@ -74,7 +74,7 @@ def _connect(connection: http.client.HTTPConnection, port: int, identity: Identi
     return Handshake(secured.version() or "", agreed[0] if agreed else "", identity.spiffe_id, peer)
 
 
-def _context(identity: Identity) -> ssl.SSLContext:
+def _make_context(identity: Identity) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False  # SPIFFE ids are URIs, not host names: the caller compares them
     context.verify_mode = ssl.CERT_REQUIRED
@@ -85,7 +85,7 @@ def _context(identity: Identity) -> ssl.SSLContext:
     return context
 
 
-def ask_for_pages(port: int, *, host: str, user: str, count: int) -> tuple[Answer, ...]:
+def request_pages(port: int, *, host: str, user: str, count: int) -> tuple[Answer, ...]:
     """Request `count` pages at 127.0.0.1:`port`, logged in as `user`, or not logged in with an empty name.
 
     Returns fewer answers, the last one with the reason, where the login or the connection failed.
@@ -101,9 +101,9 @@ def ask_for_pages(port: int, *, host: str, user: str, count: int) -> tuple[Answe
             headers["Cookie"] = login.headers["set-cookie"].partition(";")[0]
         for _ in range(count):
             connection.request("GET", "/productpage", headers=headers)
-            answers.append(_answer(connection))
+            answers.append(_read_answer(connection))
     except (OSError, http.client.HTTPException) as error:
-        answers.append(Answer(0, b"", {}, refused=in_words(type(error).__name__, str(error), timeout_s=TIMEOUT_S)))
+        answers.append(Answer(0, b"", {}, refused=format_error(type(error).__name__, str(error), timeout_s=TIMEOUT_S)))
     finally:
         connection.close()
     return tuple(answers)
@@ -112,9 +112,9 @@ def ask_for_pages(port: int, *, host: str, user: str, count: int) -> tuple[Answe
 def _log_in(connection: http.client.HTTPConnection, user: str, headers: Mapping[str, str]) -> Answer:
     """Log in to Bookinfo, which accepts any password."""
     connection.request("POST", "/login", body=urlencode({"username": user, "passwd": ""}), headers={**headers, **_FORM})
-    return _answer(connection)
+    return _read_answer(connection)
 
 
-def _answer(connection: http.client.HTTPConnection) -> Answer:
+def _read_answer(connection: http.client.HTTPConnection) -> Answer:
     answer = connection.getresponse()
     return Answer(answer.status, answer.read(), {name.lower(): value for name, value in answer.getheaders()})

@@ -13,9 +13,9 @@ from bench.envoy.static_gateway import front_bootstrap
 from bench.errors import DeployError
 from bench.meshes import MESHES, Policies
 from bench.meshes.data_planes import GATEWAYS, SHAPES, envoy_command
-from bench.meshes.equalise import equalised, with_workers
+from bench.meshes.equalise import equalise_bootstrap, set_workers
 from bench.scenario.model import Equal
-from bench.system.cancellation import Watch, wait_until
+from bench.system.cancellation import CancelToken, wait_until
 from bench.system.processes import Launcher, Process
 from bench.verification.questions import FRONT
 
@@ -48,7 +48,7 @@ class Sidecars:
         """Return the name of the proxy whose counters count the requests that enter through the gateway."""
         return FRONT if FRONT in self.admins else GATEWAY
 
-    def start(self, launcher: Launcher, binary: Path, *, draft: Path, watch: Watch) -> Iterator[Process]:
+    def start(self, launcher: Launcher, binary: Path, *, draft: Path, watch: CancelToken) -> Iterator[Process]:
         """Start all sidecars. Raises DeployError with Envoy's message when it rejects a configuration.
 
         A copy of their configuration (`WORK` stands for the working folder) and their logs are written to the draft's
@@ -78,14 +78,14 @@ class Sidecars:
     def _command(self, name: str, binary: Path, config: Path) -> list[str]:
         if name == FRONT and self._gateway is not None:
             return [str(binary), "--config-path", str(config), *self._gateway.options]
-        return with_workers(envoy_command(self.mesh, binary, config), self.equalise)
+        return set_workers(envoy_command(self.mesh, binary, config), self.equalise)
 
     def _equalised(self, name: str, bootstrap: Json) -> Json:
         """Apply `equalise` to a configuration; a proxy that is not the mesh's stays unchanged."""
         if name == FRONT:
             return bootstrap
         own = MESHES[self.mesh].inbound_cluster(self.placement.application.workload(name))
-        return equalised(bootstrap, self.equalise, own=own)
+        return equalise_bootstrap(bootstrap, self.equalise, own=own)
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.json"
@@ -125,7 +125,7 @@ class Sidecars:
             admin=admin,
         )
 
-    def _validate(self, commands: Mapping[str, list[str]], launcher: Launcher, *, watch: Watch) -> None:
+    def _validate(self, commands: Mapping[str, list[str]], launcher: Launcher, *, watch: CancelToken) -> None:
         with launcher.group() as checks:
             for name, command in commands.items():
                 argv = [*command, "--mode", "validate"]

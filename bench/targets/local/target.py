@@ -10,22 +10,22 @@ from pathlib import Path
 
 from bench.application.model import Application, Workload
 from bench.check_result import CheckResult
-from bench.envoy.addresses import Placement, place
+from bench.envoy.addresses import Placement, assign_ports
 from bench.envoy.binary import envoy_binary
 from bench.envoy.certificates import Certificates, issue_certificates
 from bench.errors import DeployError
-from bench.load.generator import load_order
+from bench.load.generator import make_load_spec
 from bench.meshes import MESHES
-from bench.meshes.data_planes import ways_out
-from bench.meshes.equalise import wire_of
-from bench.meshes.resolved import application_of, entered, policies_of, readers_in
+from bench.meshes.data_planes import outbound_capture
+from bench.meshes.equalise import equalise_wire
+from bench.meshes.resolved import add_gateway, application_of, policies_of, user_groups_in
 from bench.results.environment import read_environment
 from bench.results.records import Environment, RunRecord, TargetRecord
 from bench.scenario.loader import Inputs
 from bench.scenario.model import Configuration
-from bench.scenario.plan import Trial, expected_seconds
-from bench.system.cancellation import Watch, wait_until
-from bench.system.lock import machine_lock
+from bench.scenario.plan import Trial, estimate_seconds
+from bench.system.cancellation import CancelToken, wait_until
+from bench.system.lock import hold_host_lock
 from bench.system.processes import Launcher, Process
 from bench.targets.local.deployment import LocalDeployment
 from bench.targets.local.sidecars import Sidecars
@@ -58,7 +58,7 @@ class LocalTarget:
     run: RunRecord
     inputs: Inputs
     launcher: Launcher
-    watch: Watch
+    watch: CancelToken
     work: Path
     application: Application
     certificates: Mapping[str, Certificates]
@@ -81,9 +81,9 @@ class LocalTarget:
 
     def _start(self, trial: Trial, draft: Path, processes: list[Process]) -> LocalDeployment:
         settings = self.run.scenario.configuration(trial.configuration)
-        application = entered(settings, self.application, self.inputs.manifests)
-        placement = place(application, capture=ways_out(settings.mesh))
-        groups = readers_in(settings, self.application, self.inputs.manifests)
+        application = add_gateway(settings, self.application, self.inputs.manifests)
+        placement = assign_ports(application, capture=outbound_capture(settings.mesh))
+        groups = user_groups_in(settings, self.application, self.inputs.manifests)
         caller, callee = application.calls[0]
         sidecars = self._sidecars(settings, placement)
         processes.extend(self._start_services(placement, draft))
@@ -98,7 +98,7 @@ class LocalTarget:
             launcher=self.launcher,
             watch=self.watch,
             home=Path(tempfile.mkdtemp(dir=self.work)),
-            spec=load_order(
+            spec=make_load_spec(
                 self.run.scenario.load_of(settings.name),
                 groups,
                 address=f"127.0.0.1:{placement.reached_by(caller, callee)}",
@@ -149,22 +149,24 @@ class LocalTarget:
 
 
 @contextmanager
-def open_local(run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: Watch) -> Iterator[LocalTarget]:
+def open_local(run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: CancelToken) -> Iterator[LocalTarget]:
     """Open the local target for a run: a private working folder and the run's certificates."""
     application = application_of(run.scenario)
     with launcher.working_folder() as work, launcher.without_strays():
-        certificates = _certificates(run, inputs, application, work)
+        certificates = _issue_certificates(run, inputs, application, work)
         yield LocalTarget(run, inputs, launcher, watch, work, application, certificates)
 
 
-def _certificates(run: RunRecord, inputs: Inputs, application: Application, work: Path) -> dict[str, Certificates]:
+def _issue_certificates(
+    run: RunRecord, inputs: Inputs, application: Application, work: Path
+) -> dict[str, Certificates]:
     """Issue certificates by configuration; configurations of one mesh with the same identities share theirs."""
     issued: dict[tuple[str, frozenset[tuple[str, tuple[str, ...]]]], Certificates] = {}
     found: dict[str, Certificates] = {}
     for settings in run.scenario.configurations:
         policies = policies_of(settings, application, inputs.manifests)
         if policies is not None:
-            with_gateway = entered(settings, application, inputs.manifests)
+            with_gateway = add_gateway(settings, application, inputs.manifests)
             names = MESHES[settings.mesh].identities(policies, with_gateway)
             same = (settings.mesh, frozenset(names.items()))
             if same not in issued:
@@ -175,15 +177,15 @@ def _certificates(run: RunRecord, inputs: Inputs, application: Application, work
 
 def _issue(names: Mapping[str, tuple[str, ...]], run: RunRecord, *, mesh: str, folder: Path) -> Certificates:
     now = datetime.now(UTC)
-    run_s = expected_seconds(run.scenario, run.plan)
-    wire = wire_of(MESHES[mesh].WIRE, run.scenario.equalise)
+    run_s = estimate_seconds(run.scenario, run.plan)
+    wire = equalise_wire(MESHES[mesh].WIRE, run.scenario.equalise)
     certificates = issue_certificates(folder, names, wire=wire, now=now, run_s=run_s)
     certificates.require_validity(now + timedelta(seconds=run_s))
     return certificates
 
 
-class ThisMachine:
-    """See `bench.targets.Place`."""
+class LocalBackend:
+    """See `bench.targets.Backend`."""
 
     record: TargetRecord = RECORD
     cluster: None = None
@@ -195,10 +197,10 @@ class ThisMachine:
     def keep_inputs(self, run: Path) -> None:
         """Do nothing: this machine needs no files of its own."""
 
-    def lock(self, run: Path, run_id: str, watch: Watch) -> AbstractContextManager[None]:  # noqa: ARG002  # no waiting
-        return machine_lock(run, run_id)
+    def lock(self, run: Path, run_id: str, watch: CancelToken) -> AbstractContextManager[None]:  # noqa: ARG002  # no waiting
+        return hold_host_lock(run, run_id)
 
     def open(
-        self, run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: Watch
+        self, run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: CancelToken
     ) -> AbstractContextManager[LocalTarget]:
         return open_local(run, inputs, launcher=launcher, watch=watch)

@@ -23,7 +23,7 @@ TLS_ENDPOINT: Final[Json] = {"tlsMode": "istio"}
 
 _CONNECT_TIMEOUT: Final = "10s"
 _NO_LIMIT: Final = 2**32 - 1
-_UNBROKEN: Final[Json] = {
+_NO_CIRCUIT_BREAKER: Final[Json] = {
     "thresholds": [
         {
             "max_connections": _NO_LIMIT,
@@ -54,7 +54,7 @@ def outbound_clusters(
     """Build the clusters to which `caller` may send requests: every service and every subset."""
     application = placement.application
     return [
-        _outbound(
+        _outbound_cluster(
             _Destination(application, service, subset),
             caller,
             placement=placement,
@@ -72,7 +72,7 @@ def build_inbound_cluster(workload: Workload, *, placement: Placement) -> Json:
     name = inbound_name(workload)
     services = [service for service in application.services if workload in service.workloads]
     return {
-        **_cluster(name, {"services": _described(application, services)}),
+        **_cluster(name, {"services": _describe_services(application, services)}),
         "type": "STATIC",
         "common_lb_config": {},
         "upstream_bind_config": {"source_address": {"address": _OWN_ADDRESS, "port_value": 0}},
@@ -115,13 +115,13 @@ class _Destination:
         return workloads_of(self.service, self.subset) if self.subset else self.service.workloads
 
 
-def _outbound(
+def _outbound_cluster(
     to: _Destination, caller: Workload, *, placement: Placement, policies: Policies, certificates: Certificates
 ) -> Json:
     """Build an outbound cluster: HTTP/1.1, least requests, mutual TLS unless the peer has none."""
     rule = destination_rule_of(policies, to.application, to.service)
     described = {
-        "services": _described(to.application, [to.service]),
+        "services": _describe_services(to.application, [to.service]),
         **({"config": config_path(policies.namespace_of(rule), rule)} if rule else {}),
         **({"subset": to.name} if to.subset else {}),
     }
@@ -140,7 +140,7 @@ def _outbound(
     }
 
 
-def _described(application: Application, services: list[Service]) -> list[Json]:
+def _describe_services(application: Application, services: list[Service]) -> list[Json]:
     ordered = sorted(services, key=lambda service: full_name(application, service))
     return [
         {"name": service.name, "namespace": application.namespace, "host": full_name(application, service)}
@@ -153,7 +153,7 @@ def _cluster(name: str, described: Json) -> Json:
         "name": name,
         "alt_stat_name": f"{name};",
         "connect_timeout": _CONNECT_TIMEOUT,
-        "circuit_breakers": _UNBROKEN,
+        "circuit_breakers": _NO_CIRCUIT_BREAKER,
         "metadata": {"filter_metadata": {"istio": described}},
     }
 

@@ -7,7 +7,7 @@ from bench.application.model import Application, Gateway, PathRoute
 from bench.envoy.addresses import HOST, Placement
 from bench.envoy.certificates import Certificates
 from bench.meshes.istio.envoy.clusters import black_hole_cluster, outbound_clusters
-from bench.meshes.istio.envoy.listeners import HTTP_FILTERS, http_manager, node_of, tracing_of, whole_bootstrap
+from bench.meshes.istio.envoy.listeners import HTTP_FILTERS, build_bootstrap, http_manager, node_of, tracing_of
 from bench.meshes.istio.envoy.rbac import rbac_filters
 from bench.meshes.istio.envoy.routes import route_to
 from bench.meshes.istio.naming import cluster_to, full_name
@@ -25,7 +25,7 @@ def gateway_bootstrap(
     clusters = outbound_clusters(gateway.workload, placement=placement, policies=policies, certificates=certificates)
     listener = _listener(gateway, placement, policies=policies)
     node = node_of(gateway.workload, placement, "router")
-    return whole_bootstrap(node, admin, listeners=[listener], clusters=[black_hole_cluster(), *clusters])
+    return build_bootstrap(node, admin, listeners=[listener], clusters=[black_hole_cluster(), *clusters])
 
 
 def _listener(gateway: Gateway, placement: Placement, *, policies: Policies) -> Json:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.application.model import Application, Workload
-from bench.envoy.addresses import HOST, Placement, WaysOut
+from bench.envoy.addresses import HOST, OutboundCapture, Placement
 from bench.envoy.certificates import Certificates, Identity
 from bench.meshes.istio.envoy.clusters import (
     BLACK_HOLE,
@@ -40,7 +40,7 @@ ENVOY_OPTIONS: Final = (
     *("--component-log-level", "misc:error"),
 )
 
-OUTBOUND_CAPTURE: Final[WaysOut] = "shared"
+OUTBOUND_CAPTURE: Final[OutboundCapture] = "shared"
 
 HTTP_FILTERS: Final[tuple[Json, ...]] = (
     {
@@ -69,7 +69,7 @@ _MANAGER: Final = f"{_TYPES}.filters.network.http_connection_manager.v3.HttpConn
 _REQUEST_ID: Final = f"{_TYPES}.request_id.uuid.v3.UuidRequestIdConfig"
 _ISTIO_ALPN: Final = ["istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2"]
 _ORIGINAL_DST: Final = "envoy.config.listener.v3.Listener.hidden_envoy_deprecated_use_original_dst"
-_MANY: Final = "2147483647"
+_MAX_CONNECTIONS: Final = "2147483647"
 _ISTIO_PATTERNS: Final[tuple[Json, ...]] = (
     {"prefix": "reporter="},
     {"prefix": "cluster_manager"},
@@ -136,10 +136,10 @@ def sidecar_bootstrap(
         clusters.append(build_inbound_cluster(workload, placement=placement))
         identity = certificates.identity(workload.account)
         listeners.append(_inbound_listener(workload, placement, policies=policies, identity=identity))
-    return whole_bootstrap(node_of(workload, placement), admin, listeners=listeners, clusters=clusters)
+    return build_bootstrap(node_of(workload, placement), admin, listeners=listeners, clusters=clusters)
 
 
-def whole_bootstrap(node: Json, admin: Path, *, listeners: list[Json], clusters: list[Json]) -> Json:
+def build_bootstrap(node: Json, admin: Path, *, listeners: list[Json], clusters: list[Json]) -> Json:
     """Build a proxy's configuration, with the parts that are the same in all of Istio's proxies."""
     return {
         "node": node,
@@ -161,7 +161,7 @@ def stats_config() -> Json:
     }
 
 
-def _way_out(workload: Workload, placement: Placement) -> int:
+def _outbound_port(workload: Workload, placement: Placement) -> int:
     """Return the port for all requests that the workload sends."""
     return placement.reached_by(workload.name, placement.application.services[0].name)
 
@@ -171,7 +171,7 @@ def _outbound_listener(workload: Workload, placement: Placement, policies: Polic
     port = placement.application.services[0].port
     manager = outbound_manager(policies, placement.application, workload, port=port)
     return {
-        **_listener(f"0.0.0.0_{port}", _way_out(workload, placement), "OUTBOUND"),
+        **_listener(f"0.0.0.0_{port}", _outbound_port(workload, placement), "OUTBOUND"),
         "listener_filters": [_inspector("http_inspector", "HttpInspector")],
         "filter_chains": [
             {
@@ -275,7 +275,7 @@ def _runtime() -> Json:
 
 def _overload_manager() -> Json:
     kind = f"{_TYPES}.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
-    monitor = {"@type": kind, "max_active_downstream_connections": _MANY}
+    monitor = {"@type": kind, "max_active_downstream_connections": _MAX_CONNECTIONS}
     name = "envoy.resource_monitors.global_downstream_max_connections"
     return {"resource_monitors": [{"name": name, "typed_config": monitor}]}
 

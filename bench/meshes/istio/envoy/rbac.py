@@ -17,7 +17,7 @@ _NEVER: Final[Json] = {
     "permissions": [{"not_rule": {"any": True}}],
     "principals": [{"not_id": {"any": True}}],
 }
-_NOBODYS_PORT: Final = 0
+_UNUSED_PORT: Final = 0
 
 
 def rbac_filters(policies: Policies, workload: Workload, *, inbound_port: int) -> list[Json]:
@@ -68,7 +68,7 @@ def _rule(rule: Rule, ports: dict[str, int]) -> Json:
 
 def _operation(operation: OperationMatch, ports: dict[str, int]) -> list[Json]:
     def port(value: str) -> Json:
-        return {"destination_port": ports.get(value, _NOBODYS_PORT)}
+        return {"destination_port": ports.get(value, _UNUSED_PORT)}
 
     return [
         *_permission(operation.hosts, operation.not_hosts, _host),

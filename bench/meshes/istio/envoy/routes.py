@@ -7,13 +7,13 @@ from bench.application.model import Application, Service, Workload
 from bench.meshes.istio.naming import full_name
 from bench.meshes.istio.policies import Policies
 from bench.meshes.istio.routing import routes as routes_to
-from bench.meshes.routing import Condition, Way
+from bench.meshes.routing import Condition, Route
 
 Json = dict[str, Any]
 
 _TYPES: Final = "type.googleapis.com/envoy.extensions"
 _PREVIOUS_HOSTS: Final = f"{_TYPES}.retry.host.previous_hosts.v3.PreviousHostsPredicate"
-_EVERYTHING: Final[Json] = {"prefix": "/"}
+_ANY_PATH: Final[Json] = {"prefix": "/"}
 
 DEFAULT_RETRY: Final[Json] = {
     "retry_on": "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes",
@@ -40,7 +40,7 @@ def outbound_routes(policies: Policies, application: Application, workload: Work
         "name": "block_all",
         "domains": ["*"],
         "include_request_attempt_count": True,
-        "routes": [{"name": "block_all", "match": _EVERYTHING, "direct_response": {"status": 502}}],
+        "routes": [{"name": "block_all", "match": _ANY_PATH, "direct_response": {"status": 502}}],
     }
     return {
         "name": str(port),
@@ -58,10 +58,10 @@ def route_to(cluster: str) -> Json:
 
 def default_route(operation: str, route: Json) -> Json:
     """Build the route for all requests that Istio adds itself."""
-    return {"name": "default", "match": _EVERYTHING, "decorator": {"operation": operation}, "route": route}
+    return {"name": "default", "match": _ANY_PATH, "decorator": {"operation": operation}, "route": route}
 
 
-def _host(application: Application, service: Service, *, routes: Sequence[Way]) -> Json:
+def _host(application: Application, service: Service, *, routes: Sequence[Route]) -> Json:
     name, namespace, full = service.name, application.namespace, full_name(application, service)
     return {
         "name": f"{full}:{service.port}",
@@ -71,8 +71,8 @@ def _host(application: Application, service: Service, *, routes: Sequence[Way]) 
     }
 
 
-def _route(route: Way, application: Application) -> Json:
-    operation = f"{full_name(application, route.service)}:{route.service.port}{_asked(route.path)}"
+def _route(route: Route, application: Application) -> Json:
+    operation = f"{full_name(application, route.service)}:{route.service.port}{_format_path(route.path)}"
     if not route.origin:
         return default_route(operation, route_to(route.cluster))
     return {
@@ -83,15 +83,15 @@ def _route(route: Way, application: Application) -> Json:
     }
 
 
-def _asked(path: Condition | None) -> str:
+def _format_path(path: Condition | None) -> str:
     if path is None:
         return "/*"
     return path.text if path.kind == "exact" else f"{path.text}*"
 
 
-def _match(route: Way) -> Json:
+def _match(route: Route) -> Json:
     if route.path is None and not route.headers:
-        return _EVERYTHING
-    path = _EVERYTHING if route.path is None else {"path" if route.path.kind == "exact" else "prefix": route.path.text}
+        return _ANY_PATH
+    path = _ANY_PATH if route.path is None else {"path" if route.path.kind == "exact" else "prefix": route.path.text}
     headers = [{"name": name, "string_match": {one.kind: one.text}} for name, one in route.headers]
     return {**path, **({"headers": headers} if headers else {}), "case_sensitive": True}

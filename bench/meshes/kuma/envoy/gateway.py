@@ -9,7 +9,7 @@ from bench.envoy.addresses import HOST, Placement
 from bench.envoy.certificates import Certificates
 from bench.meshes import kuma
 from bench.meshes.kuma.envoy.clusters import gateway_cluster
-from bench.meshes.kuma.envoy.listeners import INTERNAL, MANAGER, RETRY, ROUTER, TYPES, whole_bootstrap
+from bench.meshes.kuma.envoy.listeners import INTERNAL, MANAGER, RETRY, ROUTER, TYPES, build_bootstrap
 from bench.meshes.kuma.naming import ZONE, service_tags
 from bench.meshes.kuma.policies import Policies
 
@@ -55,7 +55,7 @@ def gateway_bootstrap(
         for service in services
     ]
     listener = _listener(gateway, placement, policies=policies)
-    return whole_bootstrap(gateway.workload, placement, admin, listeners=[listener], clusters=clusters)
+    return build_bootstrap(gateway.workload, placement, admin, listeners=[listener], clusters=clusters)
 
 
 def _listener(gateway: Gateway, placement: Placement, *, policies: Policies) -> Json:

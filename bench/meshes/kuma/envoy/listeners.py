@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.application.model import MESH, Application, Service, Workload
-from bench.envoy.addresses import HOST, Placement, WaysOut
+from bench.envoy.addresses import HOST, OutboundCapture, Placement
 from bench.envoy.certificates import Certificates
 from bench.meshes import kuma
 from bench.meshes.kuma.envoy.clusters import inbound_cluster, outbound_cluster, server_socket, stat_name
@@ -13,7 +13,7 @@ from bench.meshes.kuma.envoy.rbac import http_rbac_filters, network_rbac_filters
 from bench.meshes.kuma.naming import inbound_tags, mesh_service_kri, service_tag, service_tags
 from bench.meshes.kuma.policies import Policies
 from bench.meshes.kuma.routing import destinations
-from bench.meshes.routing import Way
+from bench.meshes.routing import Route
 
 Json = dict[str, Any]
 
@@ -26,7 +26,7 @@ ENVOY_OPTIONS: Final = (
     *("--drain-strategy", "immediate"),
     *("--log-level", "warning"),
 )
-OUTBOUND_CAPTURE: Final[WaysOut] = "separate"
+OUTBOUND_CAPTURE: Final[OutboundCapture] = "separate"
 # The ranges of internal addresses.
 INTERNAL: Final[list[Json]] = [
     {"address_prefix": address, "prefix_len": length}
@@ -54,8 +54,8 @@ RETRY: Final[Json] = {
     "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.250s"},
 }
 
-_EVERYTHING: Final[Json] = {"prefix": "/"}
-_EVERYTHING_NAME: Final = "9Zuf5Tg79OuZcQITwBbQykxAk2u4fRKrwYn3//AL4Yo="  # Kuma's hash of that match
+_ANY_PATH: Final[Json] = {"prefix": "/"}
+_ANY_PATH_NAME: Final = "9Zuf5Tg79OuZcQITwBbQykxAk2u4fRKrwYn3//AL4Yo="  # Kuma's hash of that match
 _STATS_TAGS: Final = (
     ("name", r"^grpc\.((.+)\.)"),
     ("status", r"^grpc.*streams_closed(_([0-9]+))"),
@@ -86,10 +86,10 @@ def sidecar_bootstrap(
     if workload.port is not None:
         listeners.append(_inbound_listener(workload, placement, policies=policies, certificates=certificates))
         clusters.append(inbound_cluster(workload, port=placement.serving[workload.name]))
-    return whole_bootstrap(workload, placement, admin, listeners=listeners, clusters=clusters)
+    return build_bootstrap(workload, placement, admin, listeners=listeners, clusters=clusters)
 
 
-def whole_bootstrap(
+def build_bootstrap(
     workload: Workload, placement: Placement, admin: Path, *, listeners: list[Json], clusters: list[Json]
 ) -> Json:
     """Build a proxy's configuration, with the parts that are the same in all of Kuma's proxies."""
@@ -188,7 +188,7 @@ def inbound_manager(application: Application, workload: Workload, rbac: Sequence
         "name": f"inbound:{tag}",
         "request_headers_to_remove": ["x-kuma-tags"],
         "validate_clusters": False,
-        "virtual_hosts": [_host(tag, [{"match": _EVERYTHING, "route": route}])],
+        "virtual_hosts": [_host(tag, [{"match": _ANY_PATH, "route": route}])],
     }
     return _manager(
         stat_name(cluster),
@@ -218,16 +218,16 @@ def _host(name: str, routes: Iterable[Json]) -> Json:
     return {"name": name, "domains": ["*"], "routes": [*routes]}
 
 
-def _route(route: Way) -> Json:
+def _route(route: Route) -> Json:
     """Build a route with the timeouts and retries of Kuma's default policies."""
     return {
-        "name": route.origin or _EVERYTHING_NAME,
+        "name": route.origin or _ANY_PATH_NAME,
         "match": _match(route),
         "route": {"cluster": route.cluster, "timeout": "15s", "idle_timeout": "1800s", "retry_policy": RETRY},
     }
 
 
-def _match(route: Way) -> Json:
-    path = _EVERYTHING if route.path is None else {"path": route.path.text}  # the only prefix that is translated is /
+def _match(route: Route) -> Json:
+    path = _ANY_PATH if route.path is None else {"path": route.path.text}  # the only prefix that is translated is /
     headers = [{"name": name, "string_match": {one.kind: one.text}} for name, one in route.headers]
     return {**path, **({"headers": headers} if headers else {})}

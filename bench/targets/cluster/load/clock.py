@@ -52,7 +52,7 @@ class Offset:
 
 def read_offset(cluster: Cluster, namespace: str) -> Offset:
     """Read the load pod's clocks some times. Raises ClusterError."""
-    return offset_of([_ask(cluster, namespace) for _ in range(_READINGS)])
+    return offset_of([_read_clocks(cluster, namespace) for _ in range(_READINGS)])
 
 
 def offset_of(readings: Sequence[Reading]) -> Offset:
@@ -65,7 +65,7 @@ def offset_of(readings: Sequence[Reading]) -> Offset:
     return Offset((low + high) // 2, abs(high - low) // 2, best.node_wall_s - best.wall_s - half_s)
 
 
-def _ask(cluster: Cluster, namespace: str) -> Reading:
+def _read_clocks(cluster: Cluster, namespace: str) -> Reading:
     before_ns, wall_s = time.perf_counter_ns(), time.time()
     ran = cluster.exec(NAME, ["python", "-I", "-S", "-c", _READ], namespace=namespace, container=KEEPER, timeout_s=10)
     after_ns = time.perf_counter_ns()

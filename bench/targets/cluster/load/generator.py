@@ -13,18 +13,27 @@ from typing import Final, Protocol
 
 from bench.errors import BadAnswerError, ClusterError, DeployError, StoreError
 from bench.k8s.client import Cluster
-from bench.k8s.objects import restarts
+from bench.k8s.objects import find_restarts
 from bench.k8s.ownership import COMPONENT, labels_of
 from bench.k8s.retry import Outage
-from bench.load.generator import HASTE_S, START_TIMEOUT_S, LoadOrder, RunningLoad
+from bench.load.generator import SHORT_TIMEOUT_S, START_TIMEOUT_S, LoadSpec, RunningLoad
 from bench.load.raw_samples import ACCOUNT, read_account, read_start
-from bench.load.recorded import Account, Start, plain
+from bench.load.recorded import Account, Start, clean_text
 from bench.results.resources import Row, write_rows
 from bench.results.store import write_text
-from bench.system.cancellation import Patience, Watch, wait_until
+from bench.system.cancellation import CancelToken, Shield, wait_until
 from bench.system.redaction import redact
 from bench.targets.cluster.load.clock import Offset, read_offset
-from bench.targets.cluster.load.pod import FOLDER, GO, KEEPER, NAME, UI_PORT, load_pod_in, load_trouble, missing
+from bench.targets.cluster.load.pod import (
+    FOLDER,
+    GO,
+    KEEPER,
+    NAME,
+    UI_PORT,
+    find_load_pod,
+    find_load_problem,
+    find_missing,
+)
 from bench.targets.cluster.load.transfer import LoadEnd, PodFiles
 from bench.units import NANOSECONDS
 
@@ -61,7 +70,7 @@ class PodGenerator:
     offset: Offset
     meter: Meter
     pods: Collection[str]
-    watch: Watch
+    watch: CancelToken
     outage: Outage = field(default_factory=Outage)
     _trouble: str = ""
     _broken: bool = False
@@ -98,8 +107,8 @@ class PodGenerator:
         """Stop the load and return Locust's exit code. Samples that were not fetched, or not as the pod has them, are
         reported in the generator's own account. Raises BadAnswerError for invalid samples, but not with a short
         deadline."""
-        end = LoadEnd(self.files, Patience(self.watch))
-        if timeout_s <= HASTE_S:
+        end = LoadEnd(self.files, Shield(self.watch))
+        if timeout_s <= SHORT_TIMEOUT_S:
             end.fetch_quickly(timeout_s=timeout_s)
             return None
         self.meter.read()  # while the load goes on: what it uses after its end is not of the window
@@ -129,20 +138,22 @@ class PodGenerator:
 
     def _check_pods(self) -> None:
         pods = self.files.pods()
-        pod = load_pod_in(pods)
-        trouble = load_trouble(pod)
+        pod = find_load_pod(pods)
+        trouble = find_load_problem(pod)
         if trouble and not self._trouble:  # a pod that is deleted has no log
-            self._trouble = f"{trouble}, log: {_last_words(self.files, lines=3, line_end=' / ')}" if pod else trouble
-        self._trouble = self._trouble or missing(self.pods, pods)
-        self._broken = bool(restarts([pod for pod in pods if labels_of(pod).get(COMPONENT) == "application"]))
+            self._trouble = (
+                f"{trouble}, log: {_format_last_lines(self.files, lines=3, line_end=' / ')}" if pod else trouble
+            )
+        self._trouble = self._trouble or find_missing(self.pods, pods)
+        self._broken = bool(find_restarts([pod for pod in pods if labels_of(pod).get(COMPONENT) == "application"]))
 
     def _log(self) -> str:
         own = "".join(f"meshbench: {line}\n" for line in (self.offset.format_summary(), *self.remarks()))
-        return own + _said(self.files, lines=_LOG_LINES)
+        return own + _read_log(self.files, lines=_LOG_LINES)
 
 
 def start_load(
-    cluster: Cluster, order: LoadOrder, folder: Path, *, namespace: str, meter: Meter, watch: Watch
+    cluster: Cluster, order: LoadSpec, folder: Path, *, namespace: str, meter: Meter, watch: CancelToken
 ) -> RunningLoad:
     """Start Locust in the pod that waits for it, and wait for its first user. Raises DeployError with its log when it
     does not start."""
@@ -150,7 +161,7 @@ def start_load(
     names = frozenset(pod["metadata"]["name"] for pod in files.pods())
     offset = read_offset(cluster, namespace)
     cluster.exec(NAME, ["touch", f"{FOLDER}/{GO}"], namespace=namespace, container=KEEPER)
-    start = _started(files, watch)
+    start = _wait_for_start(files, watch)
     generator = PodGenerator(files, start, offset, meter, names, watch, outage=Outage(patience_s=cluster.timing.away_s))
     if not -_CLOCKS_APART_S <= generator.now_ns() / NANOSECONDS <= START_TIMEOUT_S + _CLOCKS_APART_S:
         raise BadAnswerError("what the load pod recorded is invalid: started.json is not of a load that began now")
@@ -162,22 +173,22 @@ def locust_page(cluster: Cluster, *, namespace: str, port: int) -> AbstractConte
     return cluster.forward(NAME, UI_PORT, namespace=namespace, local_port=port)
 
 
-def _started(files: PodFiles, watch: Watch) -> Start:
+def _wait_for_start(files: PodFiles, watch: CancelToken) -> Start:
     trouble: list[str] = []
 
     def look() -> Start | bool:
         files.fetch()
-        trouble.append(load_trouble(load_pod_in(files.pods())))
-        return _start_in(files.folder) or bool(trouble[-1])
+        trouble.append(find_load_problem(find_load_pod(files.pods())))
+        return _read_start(files.folder) or bool(trouble[-1])
 
     start = wait_until(look, timeout_s=START_TIMEOUT_S, watch=watch, poll_s=_POLL_S)
     if not isinstance(start, Start):
         why = trouble[-1] or f"no first user within {START_TIMEOUT_S:.0f} s"
-        raise DeployError(f"Locust did not start: {why}\n{_last_words(files, lines=12)}")
+        raise DeployError(f"Locust did not start: {why}\n{_format_last_lines(files, lines=12)}")
     return start
 
 
-def _said(files: PodFiles, *, lines: int, line_end: str = "\n") -> str:
+def _read_log(files: PodFiles, *, lines: int, line_end: str = "\n") -> str:
     """Return the end of Locust's log."""
     try:
         log = files.cluster.logs(NAME, namespace=files.namespace, container=NAME, lines=lines)
@@ -186,13 +197,13 @@ def _said(files: PodFiles, *, lines: int, line_end: str = "\n") -> str:
     return line_end.join(log.strip().splitlines()) or "nothing"
 
 
-def _last_words(files: PodFiles, *, lines: int, line_end: str = "\n") -> str:
+def _format_last_lines(files: PodFiles, *, lines: int, line_end: str = "\n") -> str:
     """Return the end of Locust's log for a message, cut where it is long."""
-    text = redact(_said(files, lines=lines, line_end=line_end))
+    text = redact(_read_log(files, lines=lines, line_end=line_end))
     return text if len(text) <= _LONGEST_PROBLEM else f"...{text[-_LONGEST_PROBLEM:]}"
 
 
-def _start_in(folder: Path) -> Start | None:
+def _read_start(folder: Path) -> Start | None:
     try:
         return read_start(folder)
     except StoreError as error:
@@ -202,6 +213,6 @@ def _start_in(folder: Path) -> Start | None:
 def _add_problem(folder: Path, problem: str) -> None:
     """Add a problem to Locust's account, or make an account of it where there is none."""
     own = read_account(folder) or Account()
-    content = {**asdict(own), "problem": own.problem or plain(problem, _LONGEST_PROBLEM)}
+    content = {**asdict(own), "problem": own.problem or clean_text(problem, _LONGEST_PROBLEM)}
     known = {key: value for key, value in content.items() if value is not None}
     (folder / ACCOUNT).write_text(json.dumps(known), "utf-8")

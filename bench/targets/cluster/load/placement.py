@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from bench.k8s.client import Object
-from bench.k8s.objects import node_name, schedulable
+from bench.k8s.objects import node_name, schedulable_nodes
 from bench.units import parse_quantity
 
 _HOSTNAME: Final = "kubernetes.io/hostname"
@@ -14,7 +14,7 @@ Part = Literal["load", "application", "any"]  # the scheduler places the last on
 
 
 @dataclass(frozen=True, slots=True)
-class LoadPlace:
+class LoadPlacement:
     """`node` is the load's own, empty where it shares one. `load` and `application` are affinities for the pods, None
     where there is no choice. `sentence` is for people, and names no node: it is in every report.
 
@@ -27,30 +27,32 @@ class LoadPlace:
     sentence: str
 
 
-def _fits(_: LoadPlace) -> bool:
+def _accept_any(_: LoadPlacement) -> bool:
     """Accept every placement."""
     return True
 
 
-def place_load(nodes: Sequence[Object], *, before: str = "", fits: Callable[[LoadPlace], bool] = _fits) -> LoadPlace:
+def place_load(
+    nodes: Sequence[Object], *, before: str = "", fits: Callable[[LoadPlacement], bool] = _accept_any
+) -> LoadPlacement:
     """Choose a node for the load: of those that take pods the one with the fewest CPUs, since one Locust uses one; of
     equal ones the last by name. One where not everything `fits` comes after all others, and a run that is resumed stays
     with the node that it had `before`."""
-    usable = sorted(schedulable(nodes), key=_preference)
+    usable = sorted(schedulable_nodes(nodes), key=_preference)
     if len(usable) < 2:
-        return LoadPlace("", None, None, _together(nodes))
-    places = [_own(node, others=len(usable) - 1) for node in usable]
+        return LoadPlacement("", None, None, _format_shared(nodes))
+    places = [_make_dedicated(node, others=len(usable) - 1) for node in usable]
     had = [place for place in places if place.node == before]
     return had[0] if had else next(filter(fits, places), places[0])
 
 
-def _own(node: Object, *, others: int) -> LoadPlace:
+def _make_dedicated(node: Object, *, others: int) -> LoadPlacement:
     hostname = _hostname(node)
     sentence = (
         "the load generator has a node for itself; the application runs on the other"
         f"{f' {others} nodes' if others > 1 else ' node'}"
     )
-    return LoadPlace(node_name(node), _affinity("In", hostname), _affinity("NotIn", hostname), sentence)
+    return LoadPlacement(node_name(node), _affinity("In", hostname), _affinity("NotIn", hostname), sentence)
 
 
 def part_of(spec: Object) -> Part:
@@ -59,7 +61,7 @@ def part_of(spec: Object) -> Part:
     return "load" if affinity == UNDECIDED.load else "application" if affinity == UNDECIDED.application else "any"
 
 
-def _together(nodes: Sequence[Object]) -> str:
+def _format_shared(nodes: Sequence[Object]) -> str:
     which = "the only node" if len(nodes) == 1 else f"the only one of {len(nodes)} nodes that takes pods"
     return f"the load generator shares {which} with the application: they compete for its CPUs"
 
@@ -81,4 +83,4 @@ def _affinity(operator: str, hostname: str) -> Object:
 
 
 # Stands for the node that is chosen later: pods built with it show which nodes each of them may share.
-UNDECIDED: Final = LoadPlace("", _affinity("In", ""), _affinity("NotIn", ""), "")
+UNDECIDED: Final = LoadPlacement("", _affinity("In", ""), _affinity("NotIn", ""), "")

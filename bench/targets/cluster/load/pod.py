@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.application.bookinfo import pages
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.files.yaml_source import read_documents
 from bench.k8s.client import Object
 from bench.k8s.connection import KindInfo
 from bench.load import recorder_path
-from bench.load.generator import LoadOrder
+from bench.load.generator import LoadSpec
 
 NAME: Final = "locust"  # of the pod, and of the container that runs Locust
 KEEPER: Final = "keeper"
@@ -25,7 +25,7 @@ _UID: Final = 1000  # the image names its user, and Kubernetes accepts only a nu
 
 
 def load_objects(
-    order: LoadOrder,
+    order: LoadSpec,
     *,
     namespace: str,
     image: str = "",
@@ -41,7 +41,7 @@ def load_objects(
     """
     code = _code(order)
     pod = _with_code(_pod(order, image=image, affinity=affinity, uid=uid, ui=ui), code["metadata"]["name"])
-    things = (_account(), code, _annotated(pod, annotations or {}))
+    things = (_account(), code, _add_annotations(pod, annotations or {}))
     return tuple({**thing, "metadata": {**thing["metadata"], "namespace": namespace}} for thing in things)
 
 
@@ -56,7 +56,7 @@ def uid_for(kinds: Iterable[KindInfo]) -> int | None:
     return None if any(kind.api_version.startswith(_OPENSHIFT) for kind in kinds) else _UID
 
 
-def locust_argv(order: LoadOrder, *, ui: bool) -> list[str]:
+def locust_argv(order: LoadSpec, *, ui: bool) -> list[str]:
     """Return Locust's command line in the pod. Its page listens where only a forwarded port can connect, since whoever
     reaches it may send load anywhere."""
     argv = order.argv("python", locustfile=f"{_CODE}/locustfile.py", recorder=f"{_CODE}/recorder.py", folder=FOLDER)
@@ -70,7 +70,7 @@ def _account() -> Object:
     return _manifest("account.yaml")
 
 
-def _code(order: LoadOrder) -> Object:
+def _code(order: LoadSpec) -> Object:
     """Make the ConfigMap with what Locust runs, and what that imports of this package; empty packages lead there."""
     data = {
         "locustfile.py": order.locustfile.read_text("utf-8"),
@@ -95,7 +95,7 @@ def _with_code(pod: Object, name: str) -> Object:
     return {**pod, "spec": {**pod["spec"], "volumes": volumes}}
 
 
-def _pod(order: LoadOrder, *, image: str, affinity: Object | None, uid: int | None, ui: bool) -> Object:
+def _pod(order: LoadSpec, *, image: str, affinity: Object | None, uid: int | None, ui: bool) -> Object:
     pod = _manifest("pod.yaml")
     locust, *others = (_container(one, image=image, uid=uid) for one in pod["spec"]["containers"])
     loaded = {**locust, "args": locust_argv(order, ui=ui), "resources": _resources(locust, order.workers)}
@@ -103,7 +103,7 @@ def _pod(order: LoadOrder, *, image: str, affinity: Object | None, uid: int | No
     return {**pod, "spec": {**pod["spec"], "containers": [loaded, *others], **limits}}
 
 
-def _annotated(pod: Object, annotations: Mapping[str, str]) -> Object:
+def _add_annotations(pod: Object, annotations: Mapping[str, str]) -> Object:
     noted = {**pod["metadata"].get("annotations", {}), **annotations}
     return {**pod, "metadata": {**pod["metadata"], "annotations": noted}}
 
@@ -122,69 +122,69 @@ def _container(container: Object, *, image: str, uid: int | None) -> Object:
 def _resources(container: Object, workers: int) -> Object:
     """Multiply the requests of one Locust by the workers; the master, which only adds up, is not counted."""
     return {
-        kind: {what: _times(size, workers) for what, size in sizes.items()}
+        kind: {what: _multiply(size, workers) for what, size in sizes.items()}
         for kind, sizes in container["resources"].items()
     }
 
 
-def _times(quantity: str, count: int) -> str:
+def _multiply(quantity: str, count: int) -> str:
     number = quantity.rstrip("mMGKi")
     return f"{int(number) * count}{quantity[len(number) :]}"
 
 
 def _manifest(name: str) -> Object:
-    (document,) = read_documents(shipped("manifests") / "load" / name)
+    (document,) = read_documents(find_shipped("manifests") / "load" / name)
     thing: Object = document.value
     return thing
 
 
-def load_trouble(pod: Object | None) -> str:
+def find_load_problem(pod: Object | None) -> str:
     """Return why the load pod no longer works; empty while Locust runs and can be read."""
     if pod is None:
         return "the load pod was deleted"
     for name, what in ((NAME, "Locust"), (KEEPER, "the container that keeps Locust's samples")):
-        ended = terminated(pod, name)
+        ended = find_termination(pod, name)
         if ended is not None:
-            return f"{what} ended during the load ({how_ended(ended)})"
+            return f"{what} ended during the load ({format_termination(ended)})"
     status = pod.get("status") or {}
     if status.get("phase") == "Failed":
         return f"the load pod failed: {status.get('reason', '')} {status.get('message', '')}".strip()
     if pod["metadata"].get("deletionTimestamp"):
         return "the load pod is being deleted"
-    return next((f"container {one['name']} of the load pod was restarted" for one in _again(pod)), "")
+    return next((f"container {one['name']} of the load pod was restarted" for one in _find_restarted(pod)), "")
 
 
-def terminated(pod: Object, container: str) -> Object | None:
+def find_termination(pod: Object, container: str) -> Object | None:
     """Return how a container ended; None while it runs, or has not begun."""
-    states = (one.get("state") or {} for one in statuses(pod) if one["name"] == container)
+    states = (one.get("state") or {} for one in container_statuses(pod) if one["name"] == container)
     ended: Object | None = next((state.get("terminated") for state in states), None)
     return ended
 
 
-def how_ended(ended: Mapping[str, Any]) -> str:
+def format_termination(ended: Mapping[str, Any]) -> str:
     """Format how a container ended: `exit code 137, OOMKilled`."""
     reason = ended.get("reason", "")
     suffix = "" if reason in ("", "Error", "Completed") else f", {reason}"
     return f"exit code {ended.get('exitCode')}{suffix}"
 
 
-def load_pod_in(pods: Sequence[Object]) -> Object | None:
+def find_load_pod(pods: Sequence[Object]) -> Object | None:
     """Return the load pod among the pods of its namespace."""
     return next((pod for pod in pods if pod["metadata"]["name"] == NAME), None)
 
 
-def missing(before: Collection[str], pods: Sequence[Object]) -> str:
+def find_missing(before: Collection[str], pods: Sequence[Object]) -> str:
     """Return the pods that were there before and were removed: whatever replaced them is new, and was not warm."""
     gone = sorted(set(before) - {pod["metadata"]["name"] for pod in pods})
     return f"deleted meanwhile: Pod {', Pod '.join(gone)}" if gone else ""
 
 
-def _again(pod: Object) -> Iterator[Object]:
+def _find_restarted(pod: Object) -> Iterator[Object]:
     """Yield the containers that were restarted."""
-    yield from (status for status in statuses(pod) if status.get("restartCount"))
+    yield from (status for status in container_statuses(pod) if status.get("restartCount"))
 
 
-def statuses(pod: Object) -> Iterator[Object]:
+def container_statuses(pod: Object) -> Iterator[Object]:
     """Yield the status of all containers; native sidecars are among the init containers."""
     status = pod.get("status") or {}
     yield from status.get("initContainerStatuses") or ()

@@ -13,11 +13,11 @@ from typing import Final
 
 from bench.errors import BadAnswerError, ClusterError
 from bench.k8s.client import Cluster, Object, Ref
-from bench.k8s.exec import Ran
-from bench.load.raw_samples import ACCOUNT, raw_files, sensible_account, sensible_samples
+from bench.k8s.exec import ExecResult
+from bench.load.raw_samples import ACCOUNT, list_raw_files, read_valid_account, read_valid_samples
 from bench.results.samples import RAW_ROW
-from bench.system.cancellation import Watch, wait_until
-from bench.targets.cluster.load.pod import FOLDER, KEEPER, NAME, load_trouble, terminated
+from bench.system.cancellation import CancelToken, wait_until
+from bench.targets.cluster.load.pod import FOLDER, KEEPER, NAME, find_load_problem, find_termination
 from bench.units import NANOSECONDS
 
 MOST_OF_A_LOAD: Final = 2 * 1024**3  # all files of one load together: 65 million requests
@@ -73,7 +73,7 @@ class PodFiles:
         sizes = {name: self._size(name) for name in self._names()}
         known = [word for name, size in sizes.items() for word in (name, str(size))]
         ran = self._run([_NEW_PARTS, "fetch", *known], most_bytes=len(sizes) * (_MOST_BYTES + _LONGEST_HEAD))
-        parts = tuple(parse_parts(ran.stdout, limits={name: room_for(name, size) for name, size in sizes.items()}))
+        parts = tuple(parse_parts(ran.stdout, limits={name: bytes_allowed(name, size) for name, size in sizes.items()}))
         came = sum(len(part.content) for part in parts)
         if sum(sizes.values()) + came > self.most_bytes:
             text = f"the load pod's files: together they are larger than the {self.most_bytes} bytes of one load"
@@ -94,7 +94,7 @@ class PodFiles:
 
     def check(self) -> None:
         """Raise BadAnswerError where the files' content is invalid."""
-        odd = sensible_samples(self.folder)[1] or sensible_account(self.folder)[1]
+        odd = read_valid_samples(self.folder)[1] or read_valid_account(self.folder)[1]
         if odd:
             raise BadAnswerError(f"what the load pod recorded is invalid: {odd}")
 
@@ -103,13 +103,13 @@ class PodFiles:
         names = self._names()
         ran = self._run([_CHECKSUMS, "verify", *names], most_bytes=len(names) * _LONGEST_HEAD)
         there = parse_checksums(ran.stdout, requested=names)
-        here = {path.name: _checksum(path) for path in raw_files(self.folder)}
+        here = {path.name: _checksum(path) for path in list_raw_files(self.folder)}
         wrong = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
         return ", ".join(f"{name} ({self._describe_copy(name)})" for name in wrong)
 
     def forget(self) -> None:
         """Remove the copies, so that they are fetched anew."""
-        for path in raw_files(self.folder):
+        for path in list_raw_files(self.folder):
             path.unlink()
 
     def _describe_copy(self, name: str) -> str:
@@ -129,7 +129,7 @@ class PodFiles:
         path = self.folder / name
         return path.stat().st_size if path.exists() else 0
 
-    def _run(self, words: Sequence[str], *, most_bytes: int) -> Ran:
+    def _run(self, words: Sequence[str], *, most_bytes: int) -> ExecResult:
         script, *rest = words
         argv = ["sh", "-c", f"cd {FOLDER} && {{ {script}\n}}", *rest]
         ran = self.cluster.exec(
@@ -140,7 +140,7 @@ class PodFiles:
         return ran
 
 
-def room_for(name: str, size: int) -> int:
+def bytes_allowed(name: str, size: int) -> int:
     """Return how many bytes may follow on the `size` bytes of a file that are here."""
     return _MOST_BYTES if name.startswith("samples") else max(0, _MOST_TEXT - size)
 
@@ -152,8 +152,8 @@ def parse_parts(output: bytes, *, limits: Mapping[str, int]) -> Iterator[Part]:
     while at < len(output):
         end = output.find(b"\n", at, at + _LONGEST_HEAD)
         if end < 0 and len(output) - at < _LONGEST_HEAD:
-            raise _cut()
-        name, size = _head(output[at : end if end >= 0 else at + _LONGEST_HEAD])
+            raise _make_cut_error()
+        name, size = _parse_head(output[at : end if end >= 0 else at + _LONGEST_HEAD])
         if name not in limits or name in done:
             what = "came twice" if name in done else "was not requested"
             raise BadAnswerError(f"reading the load pod's files: {name!r} {what}")
@@ -161,7 +161,7 @@ def parse_parts(output: bytes, *, limits: Mapping[str, int]) -> Iterator[Part]:
             raise BadAnswerError(f"reading the load pod's files: {name} has {size} more bytes, {limits[name]} may come")
         at = end + 1 + size
         if len(output) < at:
-            raise _cut()
+            raise _make_cut_error()
         done.add(name)
         if size:
             yield Part(name, output[at - size : at])
@@ -181,7 +181,7 @@ def parse_checksums(output: bytes, *, requested: Collection[str]) -> dict[str, s
     return checksums
 
 
-def _head(head: bytes) -> tuple[str, int]:
+def _parse_head(head: bytes) -> tuple[str, int]:
     match = _HEAD.fullmatch(head)
     if match is None:
         raise BadAnswerError(f"reading the load pod's files: {head[:80]!r} is not a file's name and size")
@@ -193,7 +193,7 @@ def _checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _cut() -> ClusterError:
+def _make_cut_error() -> ClusterError:
     return ClusterError("reading the load pod's files: the answer is cut", status=0)
 
 
@@ -202,7 +202,7 @@ class LoadEnd:
     """Ends one load. `watch` lets it go on after a first signal: samples are worth some seconds."""
 
     files: PodFiles
-    watch: Watch
+    watch: CancelToken
 
     def fetch_quickly(self, *, timeout_s: float) -> None:
         """Fetch what is available within that time; no wait goes beyond it."""
@@ -228,7 +228,7 @@ class LoadEnd:
 
     def _terminate(self) -> str:
         pod = self._pod()
-        if pod is not None and terminated(pod, NAME) is None:
+        if pod is not None and find_termination(pod, NAME) is None:
             argv = ["sh", "-c", "kill -TERM 1"]
             self.files.cluster.exec(NAME, argv, namespace=self.files.namespace, container=NAME, timeout_s=10)
         return ""
@@ -245,7 +245,7 @@ class LoadEnd:
             self.files.fetch_all()
         except BadAnswerError:
             return True  # a retry would not help; `_verify` reports it
-        return self.files.is_complete() or bool(load_trouble(pod))
+        return self.files.is_complete() or bool(find_load_problem(pod))
 
     def _verify(self) -> str:
         """Compare the copies; one that differs is fetched again, from its beginning."""
@@ -279,7 +279,7 @@ class LoadEnd:
             pod = self._pod()
         except ClusterError:
             return not error.is_retryable
-        return pod is None or terminated(pod, KEEPER) is not None or not error.is_retryable
+        return pod is None or find_termination(pod, KEEPER) is not None or not error.is_retryable
 
     def attempt(self, act: Callable[[], object]) -> bool:
         """Return whether `act` was true just now; an API server that does not answer makes it false."""
@@ -290,11 +290,11 @@ class LoadEnd:
 
     def _find_end(self) -> Object | None:
         found: list[Object | None] = []
-        self.attempt(lambda: found.append(terminated(self._pod() or {}, NAME)))
+        self.attempt(lambda: found.append(find_termination(self._pod() or {}, NAME)))
         return found[0] if found else None
 
     def _pod(self) -> Object | None:
         return self.files.cluster.get(Ref("v1", "Pod", NAME, self.files.namespace))
 
     def _last_s(self) -> float:
-        return float(sensible_samples(self.files.folder)[0].completed_ns.max(initial=0)) / NANOSECONDS
+        return float(read_valid_samples(self.files.folder)[0].completed_ns.max(initial=0)) / NANOSECONDS

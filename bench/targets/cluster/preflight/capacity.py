@@ -9,15 +9,15 @@ from bench.check_result import CheckResult
 from bench.k8s.client import Cluster, Object
 from bench.k8s.objects import node_name
 from bench.meshes.control_planes import CONTROL_PLANES
-from bench.meshes.equalise import values
+from bench.meshes.equalise import installation_values
 from bench.meshes.protocols import InstallOptions
 from bench.scenario.loader import Inputs
 from bench.scenario.model import Equal, Scenario
 from bench.targets.cluster.load.placement import UNDECIDED, Part, part_of
 from bench.targets.cluster.options import ClusterOptions
 from bench.targets.cluster.preflight.mesh import examine_telemetry
-from bench.targets.cluster.preflight.permissions import examine_permissions, plug_in_needs
-from bench.targets.cluster.trial_manifests import Blueprint, blueprint_of
+from bench.targets.cluster.preflight.permissions import examine_permissions, plugin_needs
+from bench.targets.cluster.trial_manifests import TrialManifests, build_trial_manifests
 from bench.units import format_bytes, parse_quantity
 
 NAMESPACES: Final = ("bookinfo-NEW", "bookinfo-NEW-outside")  # until a run has its id
@@ -27,179 +27,185 @@ _KUMA_IMAGES: Final = ("_INIT_CONTAINER_IMAGE", "_SIDECAR_CONTAINER_IMAGE")
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class Resources:
     """CPUs and memory (in bytes)."""
 
     cpu: float = 0.0
     memory: float = 0.0
 
-    def __add__(self, other: "Room") -> "Room":
-        return Room(self.cpu + other.cpu, self.memory + other.memory)
+    def __add__(self, other: "Resources") -> "Resources":
+        return Resources(self.cpu + other.cpu, self.memory + other.memory)
 
-    def __sub__(self, other: "Room") -> "Room":
-        return Room(self.cpu - other.cpu, self.memory - other.memory)
+    def __sub__(self, other: "Resources") -> "Resources":
+        return Resources(self.cpu - other.cpu, self.memory - other.memory)
 
-    def holds(self, other: "Room") -> bool:
+    def holds(self, other: "Resources") -> bool:
         return self.cpu >= other.cpu - 1e-9 and self.memory >= other.memory
 
     def __str__(self) -> str:
         return f"{round(self.cpu, 3):,g} CPU and {format_bytes(self.memory)}"
 
 
-NO_ROOM: Final = Room()
+NO_RESOURCES: Final = Resources()
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PodRequest:
     """One pod to come, what it requests, and which part it is of, which limits its nodes."""
 
     name: str
-    resources: Room
+    resources: Resources
     part: Part = "any"
 
 
 @dataclass(frozen=True, slots=True)
-class Free:
+class FreeNode:
     """What a node has free; `pods` is how many more it takes."""
 
     node: str
-    resources: Room
+    resources: Resources
     pods: int
 
 
-def pod_room(spec: Object) -> Room:
+def pod_resources(spec: Object) -> Resources:
     """Return what the scheduler counts for a pod: its containers and native sidecars together, or the largest of the
     containers that run before them."""
     early = spec.get("initContainers") or ()
     lasting = [*spec["containers"], *(one for one in early if one.get("restartPolicy") == "Always")]
-    total = sum(map(_container_room, lasting), NO_ROOM)
-    first = [_container_room(one) for one in early if one.get("restartPolicy") != "Always"]
-    return Room(max(total.cpu, *(one.cpu for one in first), 0), max(total.memory, *(one.memory for one in first), 0))
+    total = sum(map(_container_resources, lasting), NO_RESOURCES)
+    first = [_container_resources(one) for one in early if one.get("restartPolicy") != "Always"]
+    return Resources(
+        max(total.cpu, *(one.cpu for one in first), 0), max(total.memory, *(one.memory for one in first), 0)
+    )
 
 
-def _container_room(container: Object) -> Room:
+def _container_resources(container: Object) -> Resources:
     resources: dict[str, Any] = container.get("resources") or {}
     requests = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}  # no request: the limit is one
-    return room_of(requests)
+    return parse_requests(requests)
 
 
-def room_of(requests: Mapping[str, str | float]) -> Room:
+def parse_requests(requests: Mapping[str, str | float]) -> Resources:
     """Parse a container's requests; what they do not name is zero."""
-    return Room(_number(requests.get("cpu", 0)), _number(requests.get("memory", 0)))
+    return Resources(_number(requests.get("cpu", 0)), _number(requests.get("memory", 0)))
 
 
 def _number(quantity: str | float) -> float:
     return parse_quantity(str(quantity))  # YAML gives numbers for what has no unit
 
 
-def asked_by(objects: Iterable[Object], *, sidecar: Room = NO_ROOM) -> tuple[Asked, ...]:
+def list_pod_requests(objects: Iterable[Object], *, sidecar: Resources = NO_RESOURCES) -> tuple[PodRequest, ...]:
     """Return the pods that Deployments and Pods among `objects` will be, each with `sidecar` in addition; those of
     Kuma's gateways, which are a proxy and nothing else; of a DaemonSet, one node's."""
-    pods: list[Asked] = []
+    pods: list[PodRequest] = []
     for thing in objects:
         name, spec = thing["metadata"]["name"], thing["spec"]
         if thing["kind"] == "DaemonSet":
-            pods.append(Asked(name, pod_room(spec["template"]["spec"])))
+            pods.append(PodRequest(name, pod_resources(spec["template"]["spec"])))
         elif thing["kind"] == "Deployment":
-            pods += [_asked(name, spec["template"]["spec"], sidecar)] * spec.get("replicas", 1)
+            pods += [_make_pod_request(name, spec["template"]["spec"], sidecar)] * spec.get("replicas", 1)
         elif thing["kind"] == "Pod":
-            pods.append(_asked(name, spec, sidecar))
+            pods.append(_make_pod_request(name, spec, sidecar))
         elif thing["kind"] == "MeshGatewayInstance":
-            pods += [Asked(name, pod_room({"containers": [spec]}))] * spec.get("replicas", 1)
+            pods += [PodRequest(name, pod_resources({"containers": [spec]}))] * spec.get("replicas", 1)
     return tuple(pods)
 
 
-def _asked(name: str, spec: Object, sidecar: Room) -> Asked:
-    return Asked(name, pod_room(spec) + sidecar, part_of(spec))
+def _make_pod_request(name: str, spec: Object, sidecar: Resources) -> PodRequest:
+    return PodRequest(name, pod_resources(spec) + sidecar, part_of(spec))
 
 
-def free_rooms(nodes: Iterable[Object], pods: Iterable[Object]) -> tuple[Free, ...]:
+def find_free(nodes: Iterable[Object], pods: Iterable[Object]) -> tuple[FreeNode, ...]:
     """Return what is free on each node after the pods that are bound to it and have not ended."""
     bound = [pod for pod in pods if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")]
     return tuple(
-        _free(node, [pod for pod in bound if pod["spec"].get("nodeName") == node_name(node)]) for node in nodes
+        _compute_free(node, [pod for pod in bound if pod["spec"].get("nodeName") == node_name(node)]) for node in nodes
     )
 
 
-def _free(node: Object, pods: Sequence[Object]) -> Free:
+def _compute_free(node: Object, pods: Sequence[Object]) -> FreeNode:
     allocatable = node["status"]["allocatable"]
-    taken = sum((pod_room(pod["spec"]) for pod in pods), NO_ROOM)
-    whole = Room(_number(allocatable["cpu"]), _number(allocatable["memory"]))
-    return Free(node_name(node), whole - taken, int(_number(allocatable["pods"])) - len(pods))
+    taken = sum((pod_resources(pod["spec"]) for pod in pods), NO_RESOURCES)
+    whole = Resources(_number(allocatable["cpu"]), _number(allocatable["memory"]))
+    return FreeNode(node_name(node), whole - taken, int(_number(allocatable["pods"])) - len(pods))
 
 
-def left_by(everywhere: Sequence[Asked], free: Iterable[Free]) -> tuple[Free, ...]:
+def subtract_daemons(everywhere: Sequence[PodRequest], free: Iterable[FreeNode]) -> tuple[FreeNode, ...]:
     """Return what is free on each node with one of each of these pods on it."""
-    taken = sum((pod.resources for pod in everywhere), NO_ROOM)
-    return tuple(Free(one.node, one.resources - taken, one.pods - len(everywhere)) for one in free)
+    taken = sum((pod.resources for pod in everywhere), NO_RESOURCES)
+    return tuple(FreeNode(one.node, one.resources - taken, one.pods - len(everywhere)) for one in free)
 
 
-def without_room(pods: Iterable[Asked], free: Sequence[Free], *, load_node: str = "") -> tuple[Asked, ...]:
+def find_unschedulable(
+    pods: Iterable[PodRequest], free: Sequence[FreeNode], *, load_node: str = ""
+) -> tuple[PodRequest, ...]:
     """Return the pods that are unschedulable when the largest are placed first, each where most CPUs are free.
     `load_node` is the load's alone, of the load and the application; empty where it has none."""
     left, unschedulable = list(free), []
     for pod in sorted(pods, key=lambda one: (one.resources.cpu, one.resources.memory), reverse=True):
-        allowed = [node for node in left if _may_go(pod, node, load_node)]
+        allowed = [node for node in left if _is_allowed(pod, node, load_node)]
         fitting = [node for node in allowed if node.pods > 0 and node.resources.holds(pod.resources)]
         if not fitting:
             unschedulable.append(pod)
             continue
         best = max(fitting, key=lambda node: node.resources.cpu)
-        left[left.index(best)] = Free(best.node, best.resources - pod.resources, best.pods - 1)
+        left[left.index(best)] = FreeNode(best.node, best.resources - pod.resources, best.pods - 1)
     return tuple(unschedulable)
 
 
-def _may_go(pod: Asked, node: Free, load_node: str) -> bool:
+def _is_allowed(pod: PodRequest, node: FreeNode, load_node: str) -> bool:
     if not load_node or pod.part == "any":
         return True
     return (node.node == load_node) == (pod.part == "load")
 
 
-def examine_room(pods: Sequence[Asked], free: Sequence[Free], *, load_node: str = "") -> CheckResult:
+def examine_capacity(pods: Sequence[PodRequest], free: Sequence[FreeNode], *, load_node: str = "") -> CheckResult:
     """Check whether all pods of a run would be scheduled; `load_node` as in `find_unschedulable`."""
-    total = sum((pod.resources for pod in pods), NO_ROOM)
+    total = sum((pod.resources for pod in pods), NO_RESOURCES)
     needed = f"{len(pods)} pods that request {total}"
     there = "; ".join(f"{node.node} has {node.resources} and {node.pods} pods left" for node in free)
     own_node = f"; the load has {load_node} for itself" if load_node else ""
-    unschedulable = without_room(pods, free, load_node=load_node)
+    unschedulable = find_unschedulable(pods, free, load_node=load_node)
     if not unschedulable:
         return CheckResult("capacity", "ok", f"for {needed}: {there}{own_node}")
-    named = ", ".join(f"{pod.name} ({pod.resources}{_where(pod, load_node)})" for pod in unschedulable)
+    named = ", ".join(f"{pod.name} ({pod.resources}{_format_node_limit(pod, load_node)})" for pod in unschedulable)
     hint = "remove other workloads, add a node, or lower the requests (--mesh-values)"
     return CheckResult("capacity", "error", f"unschedulable: {named}, of {needed}: {there}{own_node}", hint)
 
 
-def _where(pod: Asked, load_node: str) -> str:
+def _format_node_limit(pod: PodRequest, load_node: str) -> str:
     if not load_node or pod.part == "any":
         return ""
     return f", on {load_node} only" if pod.part == "load" else f", not on {load_node}"
 
 
 @dataclass(frozen=True, slots=True)
-class Injected:
+class Sidecar:
     """A sidecar's request, and the images that come with it."""
 
-    resources: Room = NO_ROOM
+    resources: Resources = NO_RESOURCES
     images: tuple[str, ...] = ()
 
-    def __or__(self, other: "Injected") -> "Injected":
+    def __or__(self, other: "Sidecar") -> "Sidecar":
         """Return the larger request of both, and the images of both."""
-        larger = Room(max(self.resources.cpu, other.resources.cpu), max(self.resources.memory, other.resources.memory))
-        return Injected(larger, tuple(dict.fromkeys((*self.images, *other.images))))
+        larger = Resources(
+            max(self.resources.cpu, other.resources.cpu), max(self.resources.memory, other.resources.memory)
+        )
+        return Sidecar(larger, tuple(dict.fromkeys((*self.images, *other.images))))
 
 
-NO_SIDECAR: Final = Injected()
+NO_SIDECAR: Final = Sidecar()
 
 
-def injected(mesh: str, objects: Iterable[Object]) -> Injected:
+def read_sidecar(mesh: str, objects: Iterable[Object]) -> Sidecar:
     """Read the sidecar from a control plane's objects; empty where they do not define it."""
     sidecar = NO_SIDECAR
     for thing in objects:
-        sidecar |= _READERS[mesh](thing)
+        sidecar |= _SIDECAR_READERS[mesh](thing)
     return sidecar
 
 
-def _istio(thing: Object) -> Injected:
+def _read_istio_sidecar(thing: Object) -> Sidecar:
     """Read the values that istiod makes sidecars from, which are JSON in a ConfigMap."""
     if thing["kind"] != "ConfigMap" or not thing["metadata"]["name"].startswith("istio-sidecar-injector"):
         return NO_SIDECAR
@@ -207,10 +213,10 @@ def _istio(thing: Object) -> Injected:
     proxy = values.get("proxy") or {}
     image = proxy.get("image") or "proxyv2"
     full = image if "/" in image else f"{values['hub']}/{image}:{values['tag']}"
-    return Injected(room_of((proxy.get("resources") or {}).get("requests") or {}), (full,))
+    return Sidecar(parse_requests((proxy.get("resources") or {}).get("requests") or {}), (full,))
 
 
-def _kuma(thing: Object) -> Injected:
+def _read_kuma_sidecar(thing: Object) -> Sidecar:
     """Read the environment of Kuma's control plane."""
     if thing["kind"] != "Deployment":
         return NO_SIDECAR
@@ -218,60 +224,63 @@ def _kuma(thing: Object) -> Injected:
     names: Mapping[str, str] = {one["name"]: one.get("value", "") for c in containers for one in c.get("env") or ()}
     requests = {what: names.get(f"{_KUMA_REQUESTS}_{what.upper()}") or 0 for what in ("cpu", "memory")}
     images = (value for name, value in names.items() if name.endswith(_KUMA_IMAGES))
-    return Injected(room_of(requests), tuple(images))
+    return Sidecar(parse_requests(requests), tuple(images))
 
 
-_READERS: Final[Mapping[str, Callable[[Object], Injected]]] = {"istio": _istio, "kuma": _kuma}
+_SIDECAR_READERS: Final[Mapping[str, Callable[[Object], Sidecar]]] = {
+    "istio": _read_istio_sidecar,
+    "kuma": _read_kuma_sidecar,
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class PodPlan:
     """The pods of a run. `trials` is what becomes pods in each configuration, most of them with `sidecar`; `control`
     those of the control planes that are installed, on every node too; `remarks` are further results of examining their
     objects."""
 
     trials: tuple[tuple[Object, ...], ...]
     control: tuple[Object, ...] = ()
-    sidecar: Injected = NO_SIDECAR
+    sidecar: Sidecar = NO_SIDECAR
     remarks: tuple[CheckResult, ...] = ()
 
     @property
-    def requests(self) -> tuple[Asked, ...]:
+    def requests(self) -> tuple[PodRequest, ...]:
         """Every pod that is scheduled and is there at once, with the configuration that requests most."""
-        trials = (asked_by(things, sidecar=self.sidecar.resources) for things in self.trials)
-        return (*max(trials, key=_size), *asked_by(pods_of(self.control)))
+        trials = (list_pod_requests(things, sidecar=self.sidecar.resources) for things in self.trials)
+        return (*max(trials, key=_sum_requests), *list_pod_requests(pods_of(self.control)))
 
     @property
-    def everywhere(self) -> tuple[Asked, ...]:
+    def everywhere(self) -> tuple[PodRequest, ...]:
         """The pods that run on every node."""
-        return asked_by(daemons_of(self.control))
+        return list_pod_requests(daemons_of(self.control))
 
     @property
     def images(self) -> tuple[str, ...]:
         """The images of all pods, each once."""
         things = (*(thing for trial in self.trials for thing in trial), *self.control)
-        own = (image for thing in things for image in _images(thing) if image != _INJECTED)
+        own = (image for thing in things for image in _list_images(thing) if image != _INJECTED)
         return tuple(dict.fromkeys((*own, *self.sidecar.images)))
 
 
-def _size(pods: Sequence[Asked]) -> tuple[float, float, int]:
-    total = sum((one.resources for one in pods), NO_ROOM)
+def _sum_requests(pods: Sequence[PodRequest]) -> tuple[float, float, int]:
+    total = sum((one.resources for one in pods), NO_RESOURCES)
     return total.cpu, total.memory, len(pods)
 
 
-def blueprints(scenario: Scenario, options: ClusterOptions, inputs: Inputs) -> dict[str, Blueprint]:
+def build_manifests(scenario: Scenario, options: ClusterOptions, inputs: Inputs) -> dict[str, TrialManifests]:
     """Build the manifests of each configuration of a run that has not begun."""
     return {
-        one.name: blueprint_of(
+        one.name: build_trial_manifests(
             scenario, one.name, inputs=inputs, options=options, namespaces=NAMESPACES, load_place=UNDECIDED
         )
         for one in scenario.configurations
     }
 
 
-def planned_pods(scenario: Scenario, options: ClusterOptions, inputs: Inputs) -> tuple[tuple[Object, ...], ...]:
+def build_trial_pods(scenario: Scenario, options: ClusterOptions, inputs: Inputs) -> tuple[tuple[Object, ...], ...]:
     """Return application, load and probes of a scenario's configurations, of which one at a time is there."""
-    manifests = blueprints(scenario, options, inputs).values()
+    manifests = build_manifests(scenario, options, inputs).values()
     return tuple(pods_of(thing for things in one.pods(None).values() for thing in things) for one in manifests)
 
 
@@ -282,13 +291,13 @@ def install_options(options: ClusterOptions, mesh: str, equalise: Collection[Equ
         hub=options.hub,
         tag=options.tag,
         revision=options.revision if mesh == "istio" else "",
-        equal=values(mesh, equalise),
+        equal=installation_values(mesh, equalise),
     )
 
 
-def with_mesh(
-    planned: Planned, mesh: str, *, cluster: Cluster, options: ClusterOptions, equalise: Collection[Equal] = ()
-) -> Planned:
+def add_mesh(
+    planned: PodPlan, mesh: str, *, cluster: Cluster, options: ClusterOptions, equalise: Collection[Equal] = ()
+) -> PodPlan:
     """Add a mesh: its control plane, if the run installs it, and its sidecars. Raises RefusedError or InputError where
     the mesh's tool does not render it."""
     plane = CONTROL_PLANES[mesh]
@@ -296,23 +305,23 @@ def with_mesh(
         kinds = (("v1", "ConfigMap"), ("apps/v1", "Deployment"))
         there = [thing for kind in kinds for thing in cluster.list(*kind, namespace=plane.NAMESPACE)]
         remarks = (*planned.remarks, *examine_telemetry(mesh, there))
-        return replace(planned, sidecar=planned.sidecar | injected(mesh, there), remarks=remarks)
+        return replace(planned, sidecar=planned.sidecar | read_sidecar(mesh, there), remarks=remarks)
     rendered = plane.render(install_options(options, mesh, equalise))
-    return Planned(
+    return PodPlan(
         planned.trials,
         (*planned.control, *pods_of(rendered), *daemons_of(rendered)),
-        planned.sidecar | injected(mesh, rendered),
-        (*planned.remarks, *examine_telemetry(mesh, rendered), *_plug_in(cluster, mesh, rendered)),
+        planned.sidecar | read_sidecar(mesh, rendered),
+        (*planned.remarks, *examine_telemetry(mesh, rendered), *_examine_plugin(cluster, mesh, rendered)),
     )
 
 
-def _plug_in(cluster: Cluster, mesh: str, rendered: Iterable[Object]) -> Iterator[CheckResult]:
+def _examine_plugin(cluster: Cluster, mesh: str, rendered: Iterable[Object]) -> Iterator[CheckResult]:
     """Yield results for a CNI plugin: it runs on every node, changes how others' pods start too, and needs more
     permissions."""
     names = ", ".join(thing["metadata"]["name"] for thing in daemons_of(rendered))
     if not names:
         return
-    lacking = examine_permissions(cluster, plug_in_needs(mesh))
+    lacking = examine_permissions(cluster, plugin_needs(mesh))
     yield from (replace(finding, name="plugin") for finding in lacking if finding.status != "ok")
     detail = f"{mesh}'s DaemonSet {names} sets up the network of every pod on every node, others' too"
     yield CheckResult("plugin", "warning", f"{detail}, until the run's end", "use a cluster for this run alone")
@@ -328,7 +337,7 @@ def daemons_of(things: Iterable[Object]) -> tuple[Object, ...]:
     return tuple(thing for thing in things if thing["kind"] == "DaemonSet")
 
 
-def _images(thing: Object) -> Iterator[str]:
+def _list_images(thing: Object) -> Iterator[str]:
     if thing["kind"] == "MeshGatewayInstance":  # the control plane gives it the sidecars' image
         return
     spec = thing["spec"] if thing["kind"] == "Pod" else thing["spec"]["template"]["spec"]

@@ -9,20 +9,20 @@ from bench.check_result import CheckResult
 from bench.errors import ClusterError, LockedError
 from bench.k8s.client import Cluster, Object
 from bench.k8s.connection import KindInfo
-from bench.k8s.objects import PRESSURES, has_condition, node_name, release_of, schedulable
+from bench.k8s.objects import PRESSURES, has_condition, node_name, release_of, schedulable_nodes
 from bench.k8s.ownership import OURS
-from bench.k8s.wait import holding
+from bench.k8s.wait import describe_blockers
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.targets.cluster.lock import Holder, read_holder, seems_dead
 from bench.targets.cluster.preflight.permissions import Need
-from bench.targets.cluster.teardown.blockers import Residue, deletion_command
-from bench.targets.cluster.teardown.inventory import find_leftovers, told
-from bench.targets.cluster.teardown.stages import Found
+from bench.targets.cluster.teardown.blockers import Dangling, deletion_command
+from bench.targets.cluster.teardown.inventory import find_leftovers, format_objects
+from bench.targets.cluster.teardown.stages import RunObject
 from bench.units import format_counted
 
 OLDEST: Final = (1, 30)  # the first whose API server can end a command's input, which every proof needs
 _OLDER_KUBELETS: Final = 3  # minor versions that a kubelet may be behind its API server
-_WHAT: Final = "Locust's page"
+_PORT_CHECK: Final = "Locust's page"
 _OPENSHIFT: Final = "config.openshift.io"
 _VERBS: Final = {"CREATE": "create", "UPDATE": "patch", "DELETE": "delete", "CONNECT": "create"}
 
@@ -47,16 +47,16 @@ def examine_version(version: str, nodes: Sequence[Object]) -> CheckResult:
 def examine_nodes(nodes: Sequence[Object]) -> tuple[CheckResult, ...]:
     """Check whether there are nodes for the run, whether one is short of something, and whether load and application
     can have different nodes."""
-    able = schedulable(nodes)
+    able = schedulable_nodes(nodes)
     found = f"{len(able)} of {format_counted(len(nodes), 'node')} ready and open to pods"
     if not able:
         return (CheckResult("nodes", "error", found, "see: kubectl describe nodes"),)
     alone = "load, application and sidecars share its CPUs, so that numbers from here compare with each other only"
     head = CheckResult("nodes", "warning", found, alone) if len(able) == 1 else CheckResult("nodes", "ok", found)
-    return (head, *(finding for node in nodes for finding in _node_troubles(node)))
+    return (head, *(finding for node in nodes for finding in _find_node_problems(node)))
 
 
-def _node_troubles(node: Object) -> Iterator[CheckResult]:
+def _find_node_problems(node: Object) -> Iterator[CheckResult]:
     if not has_condition(node, "Ready"):
         detail = f"{node_name(node)} is not ready"
         yield CheckResult("node", "warning", detail, f"see: kubectl describe node {node_name(node)}")
@@ -66,15 +66,15 @@ def _node_troubles(node: Object) -> Iterator[CheckResult]:
             yield CheckResult("node", "error", detail, f"free resources on it, or: kubectl cordon {node_name(node)}")
 
 
-def examine_residue(dangling: Sequence[Residue], needs: Sequence[Need], context: str) -> tuple[CheckResult, ...]:
+def examine_dangling(dangling: Sequence[Dangling], needs: Sequence[Need], context: str) -> tuple[CheckResult, ...]:
     """Check webhooks and APIs that are not served. `needs` are what a run creates and deletes: a dangling webhook that
     is called for none of it is only a warning."""
     if not dangling:
         return (CheckResult("webhooks, APIs", "ok", "all are served"),)
-    return tuple(_residue(one, needs, context) for one in dangling)
+    return tuple(_judge_dangling(one, needs, context) for one in dangling)
 
 
-def _residue(one: Residue, needs: Sequence[Need], context: str) -> CheckResult:
+def _judge_dangling(one: Dangling, needs: Sequence[Need], context: str) -> CheckResult:
     api = one.found.ref.kind == "APIService"
     status = "error" if api or is_blocking(one.found.thing, needs) else "warning"
     result = "; no namespace can be deleted until it is" if api else ""
@@ -112,7 +112,7 @@ def examine_terminating(cluster: Cluster) -> tuple[CheckResult, ...]:
         CheckResult(
             "namespace",
             "warning",
-            f"{one['metadata']['name']}, of an earlier run, is still being deleted: {holding(one)}",
+            f"{one['metadata']['name']}, of an earlier run, is still being deleted: {describe_blockers(one)}",
             "wait until it is deleted; its pods use resources of the nodes until then",
         )
         for one in terminating
@@ -167,18 +167,20 @@ def examine_earlier_runs(cluster: Cluster) -> tuple[CheckResult, ...]:
     holder = read_holder(cluster)
     everything = find_leftovers(cluster).by_run()
     results = (
-        _run_left(cluster, run, _staying(things), holder) for run, things in everything.items() if _staying(things)
+        _judge_earlier_run(cluster, run, _select_staying(things), holder)
+        for run, things in everything.items()
+        if _select_staying(things)
     )
     return tuple(results) or (CheckResult("earlier runs", "ok", "nothing left"),)
 
 
-def _staying(things: Sequence[Found]) -> tuple[Found, ...]:
+def _select_staying(things: Sequence[RunObject]) -> tuple[RunObject, ...]:
     """Return the objects whose deletion was not requested yet."""
     terminating = {one.ref.name for one in things if one.ref.kind == "Namespace" and one.is_terminating}
     return tuple(one for one in things if not one.is_terminating and one.ref.namespace not in terminating)
 
 
-def _run_left(cluster: Cluster, run: str, things: Sequence[Found], holder: Holder | None) -> CheckResult:
+def _judge_earlier_run(cluster: Cluster, run: str, things: Sequence[RunObject], holder: Holder | None) -> CheckResult:
     command = f"meshbench cleanup --context {cluster.context} --run-id {run}"
     who, hint = f"{run} left", command
     if holder is not None and holder.run_id == run:
@@ -187,24 +189,24 @@ def _run_left(cluster: Cluster, run: str, things: Sequence[Found], holder: Holde
             who = f"{named} ended without cleaning up and left"
         else:
             who, hint = f"{named} has the lock, and there is", f"wait for it to end; if it is dead: {command}"
-    return CheckResult("earlier runs", "error", f"{who} {told(things)}", hint, LockedError)
+    return CheckResult("earlier runs", "error", f"{who} {format_objects(things)}", hint, LockedError)
 
 
 def examine_meshes(cluster: Cluster, meshes: Sequence[str], *, existing: bool) -> tuple[CheckResult, ...]:
     """Compare the meshes that are there with those that the scenario needs."""
     there = {name: plane.find_installed(cluster) for name, plane in CONTROL_PLANES.items()}
     return (
-        *(_wanted_mesh(name, there[name], existing=existing) for name in meshes),
-        *(_idle_mesh(name, detail) for name, detail in there.items() if detail and name not in meshes),
+        *(_judge_wanted_mesh(name, there[name], existing=existing) for name in meshes),
+        *(_judge_idle_mesh(name, detail) for name, detail in there.items() if detail and name not in meshes),
     )
 
 
-def _idle_mesh(name: str, there: str) -> CheckResult:
+def _judge_idle_mesh(name: str, there: str) -> CheckResult:
     detail = f"on the cluster, and not measured: {there}; it uses resources of the nodes"
     return CheckResult(name, "warning", detail, "use a cluster without it")
 
 
-def _wanted_mesh(name: str, there: str, *, existing: bool) -> CheckResult:
+def _judge_wanted_mesh(name: str, there: str, *, existing: bool) -> CheckResult:
     if existing and not there:
         return CheckResult(
             name, "error", "not on the cluster", "leave out --use-existing-mesh, and the run installs it"
@@ -215,7 +217,7 @@ def _wanted_mesh(name: str, there: str, *, existing: bool) -> CheckResult:
     return CheckResult(name, "ok", there or "not there yet; the run installs and deletes it")
 
 
-def examine_own_port(port: int) -> CheckResult:
+def examine_local_port(port: int) -> CheckResult:
     """Check whether `--locust-ui PORT` could listen there now; otherwise the first load would fail, after a mesh was
     installed."""
     address = f"port {port} of this machine"
@@ -223,8 +225,8 @@ def examine_own_port(port: int) -> CheckResult:
         _listen(port)
     except OSError as error:
         hint = f"give another --locust-ui PORT, or end what has this one: ss -ltnp 'sport = :{port}'"
-        return CheckResult(_WHAT, "error", f"{address}: {error.strerror}", hint)
-    return CheckResult(_WHAT, "ok", f"{address} is free")
+        return CheckResult(_PORT_CHECK, "error", f"{address}: {error.strerror}", hint)
+    return CheckResult(_PORT_CHECK, "ok", f"{address} is free")
 
 
 def _listen(port: int) -> None:

@@ -8,53 +8,53 @@ from typing import Final
 from bench.check_result import CheckResult
 from bench.errors import ClusterError, InputError, RefusedError
 from bench.k8s.client import Cluster, Object
-from bench.k8s.kubeconfig import describe, looks_like_production
-from bench.k8s.objects import schedulable
+from bench.k8s.kubeconfig import describe_cluster, looks_like_production
+from bench.k8s.objects import schedulable_nodes
 from bench.k8s.ownership import run_of
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.scenario.loader import Inputs
 from bench.scenario.model import Scenario
-from bench.targets.cluster.load.placement import LoadPlace, place_load
+from bench.targets.cluster.load.placement import LoadPlacement, place_load
 from bench.targets.cluster.options import ClusterOptions, meshes_of
 from bench.targets.cluster.preflight.capacity import (
-    Free,
-    Planned,
-    examine_room,
-    free_rooms,
-    left_by,
-    planned_pods,
-    with_mesh,
-    without_room,
+    FreeNode,
+    PodPlan,
+    add_mesh,
+    build_trial_pods,
+    examine_capacity,
+    find_free,
+    find_unschedulable,
+    subtract_daemons,
 )
 from bench.targets.cluster.preflight.cluster import (
     examine_admission,
+    examine_dangling,
     examine_earlier_runs,
+    examine_local_port,
     examine_meshes,
     examine_nodes,
-    examine_own_port,
-    examine_residue,
     examine_terminating,
     examine_version,
 )
 from bench.targets.cluster.preflight.images import examine_images
-from bench.targets.cluster.preflight.mesh import examine_guest, examine_helm, examine_tools
-from bench.targets.cluster.preflight.permissions import Need, examine_permissions, for_server, needs_of
+from bench.targets.cluster.preflight.mesh import examine_existing_mesh, examine_helm, examine_tools
+from bench.targets.cluster.preflight.permissions import Need, adapt_to_server, examine_permissions, needs_of
 from bench.targets.cluster.prometheus import examine_prometheus, prometheus_needs
-from bench.targets.cluster.teardown.blockers import find_residue
+from bench.targets.cluster.teardown.blockers import find_dangling
 
 MANY_NODES: Final = 20
 MANY_PODS: Final = 200  # of others: with fewer, it is a cluster for tests
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
+class Examination:
     """The check results of a cluster, and where the load is to run, which is decided here alone."""
 
     findings: tuple[CheckResult, ...]
-    load_place: LoadPlace
+    load_place: LoadPlacement
 
 
-def examine_cluster(cluster: Cluster, scenario: Scenario, options: ClusterOptions, inputs: Inputs) -> Examined:
+def examine_cluster(cluster: Cluster, scenario: Scenario, options: ClusterOptions, inputs: Inputs) -> Examination:
     """Check everything that a run of this scenario needs of a cluster, in the order in which the run would meet it.
 
     Nothing is created, except that image pulls are tried once the user agreed (`--yes`) and no other check failed.
@@ -62,13 +62,13 @@ def examine_cluster(cluster: Cluster, scenario: Scenario, options: ClusterOption
     """
     meshes = meshes_of(scenario)
     needs = _needs(meshes, options)
-    permitted = require_permissions(cluster, for_server(needs, cluster.version))
+    permitted = require_permissions(cluster, adapt_to_server(needs, cluster.version))
     nodes = cluster.list("v1", "Node")
     tools = () if options.existing_mesh else examine_tools([CONTROL_PLANES[mesh].TOOL for mesh in meshes])
-    planned, refusals = _planned(cluster, scenario, options, inputs=inputs, installing=not _missing(tools))
-    requests, free = planned.requests, _free(cluster, nodes, planned)
+    planned, refusals = _plan_pods(cluster, scenario, options, inputs=inputs, installing=not _has_errors(tools))
+    requests, free = planned.requests, _find_free(cluster, nodes, planned)
     place = place_load(
-        nodes, before=options.load_node, fits=lambda one: not without_room(requests, free, load_node=one.node)
+        nodes, before=options.load_node, fits=lambda one: not find_unschedulable(requests, free, load_node=one.node)
     )
     results = (
         permitted,
@@ -80,21 +80,21 @@ def examine_cluster(cluster: Cluster, scenario: Scenario, options: ClusterOption
         *planned.remarks,
         *examine_earlier_runs(cluster),
         *examine_meshes(cluster, meshes, existing=options.existing_mesh),
-        *(examine_guest(cluster, meshes, options) if options.existing_mesh else ()),
-        *examine_residue(find_residue(cluster), needs, cluster.context),
+        *(examine_existing_mesh(cluster, meshes, options) if options.existing_mesh else ()),
+        *examine_dangling(find_dangling(cluster), needs, cluster.context),
         *examine_terminating(cluster),
         # A mesh with a CNI plugin needs no rights in its pods.
         *(examine_admission(cluster, cluster.kinds()) if len(planned.everywhere) < len(meshes) else ()),
-        examine_room(requests, free, load_node=place.node),
+        examine_capacity(requests, free, load_node=place.node),
         *([examine_prometheus(options.prometheus, cluster)] if options.prometheus else ()),
-        *([examine_own_port(options.locust_ui)] if options.locust_ui is not None else ()),
+        *([examine_local_port(options.locust_ui)] if options.locust_ui is not None else ()),
     )
-    pull = not _missing(results) and _is_agreed(cluster, options)
-    return Examined((*results, *examine_images(cluster, planned.images, schedulable(nodes), pull=pull)), place)
+    pull = not _has_errors(results) and _is_agreed(cluster, options)
+    return Examination((*results, *examine_images(cluster, planned.images, schedulable_nodes(nodes), pull=pull)), place)
 
 
-def _free(cluster: Cluster, nodes: Sequence[Object], planned: Planned) -> tuple[Free, ...]:
-    return left_by(planned.everywhere, free_rooms(schedulable(nodes), cluster.list("v1", "Pod")))
+def _find_free(cluster: Cluster, nodes: Sequence[Object], planned: PodPlan) -> tuple[FreeNode, ...]:
+    return subtract_daemons(planned.everywhere, find_free(schedulable_nodes(nodes), cluster.list("v1", "Pod")))
 
 
 def _needs(meshes: Sequence[str], options: ClusterOptions) -> tuple[Need, ...]:
@@ -107,7 +107,7 @@ def _is_agreed(cluster: Cluster, options: ClusterOptions) -> bool:
     return options.yes_this_cluster == cluster.context or (options.agreed and not production_reason(cluster))
 
 
-def _missing(findings: Sequence[CheckResult]) -> bool:
+def _has_errors(findings: Sequence[CheckResult]) -> bool:
     return any(finding.status == "error" for finding in findings)
 
 
@@ -115,7 +115,7 @@ def require_permissions(cluster: Cluster, needs: Sequence[Need]) -> CheckResult:
     """Return the result that everything is allowed. Raises RefusedError that names every verb and resource that is
     not."""
     findings = examine_permissions(cluster, needs)
-    if _missing(findings):
+    if _has_errors(findings):
         lines = "\n".join(f"  {finding.detail}" for finding in findings)
         hints = " and ".join(dict.fromkeys(finding.hint for finding in findings))
         raise RefusedError(
@@ -124,14 +124,14 @@ def require_permissions(cluster: Cluster, needs: Sequence[Need]) -> CheckResult:
     return findings[0]
 
 
-def _planned(
+def _plan_pods(
     cluster: Cluster, scenario: Scenario, options: ClusterOptions, *, inputs: Inputs, installing: bool
-) -> tuple[Planned, tuple[CheckResult, ...]]:
+) -> tuple[PodPlan, tuple[CheckResult, ...]]:
     """Return the pods to come, and what the meshes' tools refuse to render; without them the meshes are left out."""
-    planned, refusals = Planned(planned_pods(scenario, options, inputs)), list[CheckResult]()
+    planned, refusals = PodPlan(build_trial_pods(scenario, options, inputs)), list[CheckResult]()
     for mesh in meshes_of(scenario) if options.existing_mesh or installing else ():
         try:
-            planned = with_mesh(planned, mesh, cluster=cluster, options=options, equalise=scenario.equalise)
+            planned = add_mesh(planned, mesh, cluster=cluster, options=options, equalise=scenario.equalise)
         except (InputError, RefusedError) as error:
             refusals.append(CheckResult(f"{mesh}, rendered", "error", str(error), "see --mesh-values", type(error)))
     return planned, tuple(refusals)
@@ -142,7 +142,7 @@ def guard(cluster: Cluster, *, yes: bool, yes_this_cluster: str | None, confirm:
 
     `confirm` asks the user; None where there is no terminal.
     """
-    line = describe(cluster)
+    line = describe_cluster(cluster)
     if yes_this_cluster not in (None, cluster.context):
         raise RefusedError(
             f"--yes-this-cluster {yes_this_cluster} does not name the cluster of --context {cluster.context}"
@@ -164,7 +164,7 @@ def production_reason(cluster: Cluster) -> str:
     suggests it."""
     if named := looks_like_production(cluster.context, cluster.cluster_name, cluster.server):
         return named
-    nodes, pods = _seen(cluster, "Node"), [pod for pod in _seen(cluster, "Pod") if is_foreign(pod)]
+    nodes, pods = _list_allowed(cluster, "Node"), [pod for pod in _list_allowed(cluster, "Pod") if is_foreign(pod)]
     if len(nodes) > MANY_NODES:
         return f"it has {len(nodes)} nodes, more than {MANY_NODES}"
     return f"others run {len(pods)} pods on it, more than {MANY_PODS}" if len(pods) > MANY_PODS else ""
@@ -176,7 +176,7 @@ def is_foreign(pod: Object) -> bool:
     return not own and not run_of(pod) and pod.get("status", {}).get("phase") in ("Running", "Pending")
 
 
-def _seen(cluster: Cluster, kind: str) -> tuple[Object, ...]:
+def _list_allowed(cluster: Cluster, kind: str) -> tuple[Object, ...]:
     """List objects; none where that is not allowed, which the pre-flight reports."""
     try:
         return cluster.list("v1", kind)

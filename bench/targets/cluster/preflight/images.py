@@ -11,8 +11,8 @@ from bench.check_result import CheckResult
 from bench.errors import ClusterError
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.objects import node_name
-from bench.k8s.ownership import labelled
-from bench.system.cancellation import Watch, wait_until
+from bench.k8s.ownership import add_run_labels
+from bench.system.cancellation import CancelToken, wait_until
 
 PULL_TIMEOUT_S: Final = 60.0
 _ACCOUNT_TIMEOUT_S: Final = 10.0
@@ -40,14 +40,14 @@ def canonical(image: str) -> str:
     return f"{host}/{path}{at}{digest}"
 
 
-def lacking_nodes(image: str, nodes: Sequence[Object]) -> tuple[str, ...]:
+def find_lacking_nodes(image: str, nodes: Sequence[Object]) -> tuple[str, ...]:
     """List the nodes whose kubelet does not list an image. A node may have it all the same: a kubelet lists its largest
     images only (50 by default, `nodeStatusMaxImages`), and what was loaded moments ago only with its next status."""
     wanted = canonical(image)
-    return tuple(node_name(node) for node in nodes if wanted not in _listed(node))
+    return tuple(node_name(node) for node in nodes if wanted not in _listed_images(node))
 
 
-def _listed(node: Object) -> Collection[str]:
+def _listed_images(node: Object) -> Collection[str]:
     images = node["status"].get("images") or ()
     return {canonical(name) for image in images for name in image.get("names") or ()}
 
@@ -57,12 +57,12 @@ def examine_images(
 ) -> tuple[CheckResult, ...]:
     """Return one result for the images that all nodes list, and one for each other. With `pull`, a pod of ours, which
     is removed at once, decides on those; without it they are open, which is no warning."""
-    lacking = {image: names for image in dict.fromkeys(images) if (names := lacking_nodes(image, nodes))}
+    lacking = {image: names for image in dict.fromkeys(images) if (names := find_lacking_nodes(image, nodes))}
     there = len(dict.fromkeys(images)) - len(lacking)
     present = CheckResult("images", "ok", f"{there} of {there + len(lacking)} on every node")
     if not lacking:
         return (present,)
-    problems = pull_troubles(cluster, tuple(lacking)) if pull else None
+    problems = find_pull_problems(cluster, tuple(lacking)) if pull else None
     judged = (_judge(image, names, problems) for image, names in lacking.items())
     return (present, *judged) if there else tuple(judged)
 
@@ -83,18 +83,18 @@ def _judge(image: str, lacking: Sequence[str], problems: Mapping[str, str | None
     return CheckResult("image", "ok", f"{image} is available: a pod found or pulled it")
 
 
-def pull_troubles(cluster: Cluster, images: Sequence[str]) -> Mapping[str, str | None]:
+def find_pull_problems(cluster: Cluster, images: Sequence[str]) -> Mapping[str, str | None]:
     """Pull images by a pod that ends at once, and return what was wrong with each: empty where it was pulled, None
     where that had not ended after `PULL_TIMEOUT_S`."""
-    watch = Watch()
+    watch = CancelToken()
     with _namespace(cluster, f"meshbench-images-{secrets.token_hex(4)}") as namespace:
         pod = _create(cluster, _pod(namespace, images), watch)
 
         def is_settled() -> bool:
-            return None not in _states(cluster.get(pod) or {}, images).values()
+            return None not in _read_pull_problems(cluster.get(pod) or {}, images).values()
 
         wait_until(is_settled, timeout_s=PULL_TIMEOUT_S, watch=watch, poll_s=_POLL_S)
-        return _states(cluster.get(pod) or {}, images)
+        return _read_pull_problems(cluster.get(pod) or {}, images)
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def _namespace(cluster: Cluster, name: str) -> Iterator[str]:
     """Create a namespace of ours, removed at the end without waiting for it; cleanup finds it by its labels."""
     thing = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
     try:
-        cluster.create(labelled(thing, "namespace", run_id=name, now=datetime.now(UTC)))
+        cluster.create(add_run_labels(thing, "namespace", run_id=name, now=datetime.now(UTC)))
         yield name
     finally:
         cluster.delete(Ref("v1", "Namespace", name))
@@ -131,10 +131,10 @@ def _pod(namespace: str, images: Sequence[str]) -> Object:
     }
     metadata = {"name": "pull", "namespace": namespace}
     thing = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
-    return labelled(thing, "probe", run_id=namespace, now=datetime.now(UTC))
+    return add_run_labels(thing, "probe", run_id=namespace, now=datetime.now(UTC))
 
 
-def _create(cluster: Cluster, pod: Object, watch: Watch) -> Ref:
+def _create(cluster: Cluster, pod: Object, watch: CancelToken) -> Ref:
     """Create the pod as soon as its namespace has got its default service account."""
 
     def try_create() -> bool:
@@ -151,14 +151,14 @@ def _create(cluster: Cluster, pod: Object, watch: Watch) -> Ref:
     return Ref("v1", "Pod", pod["metadata"]["name"], pod["metadata"]["namespace"])
 
 
-def _states(pod: Object, images: Sequence[str]) -> dict[str, str | None]:
+def _read_pull_problems(pod: Object, images: Sequence[str]) -> dict[str, str | None]:
     """Return what is wrong with each image; None while that is open."""
     status = pod.get("status") or {}
     states = {one["name"]: one.get("state") or {} for one in status.get("containerStatuses") or ()}
-    return {image: _trouble(states.get(f"image-{number}", {})) for number, image in enumerate(images)}
+    return {image: _read_pull_problem(states.get(f"image-{number}", {})) for number, image in enumerate(images)}
 
 
-def _trouble(state: Object) -> str | None:
+def _read_pull_problem(state: Object) -> str | None:
     waiting = state.get("waiting") or {}
     if waiting.get("reason") in _NOT_PULLED:
         return str(waiting.get("message") or waiting["reason"])

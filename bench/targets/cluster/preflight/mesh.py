@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bench.check_result import CheckResult
-from bench.files.yaml_source import generated_documents
+from bench.files.yaml_source import parse_generated
 from bench.k8s.client import Cluster, Object
-from bench.k8s.wait import unavailable
+from bench.k8s.wait import describe_unavailable
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.protocols import ControlPlane
 from bench.system.processes import run_tool
@@ -27,14 +27,14 @@ _VERSION: Final = re.compile(r"\bv?(\d+)\.(\d+)(?:[.+-][0-9A-Za-z.+-]*)?")
 _TIMEOUT_S: Final = 20.0
 
 
-def examine_guest(cluster: Cluster, meshes: Sequence[str], options: ClusterOptions) -> tuple[CheckResult, ...]:
+def examine_existing_mesh(cluster: Cluster, meshes: Sequence[str], options: ClusterOptions) -> tuple[CheckResult, ...]:
     """Return one result for each existing mesh that can be used, or for each reason why it cannot; none for one that is
     not there."""
     there = [CONTROL_PLANES[mesh] for mesh in meshes if CONTROL_PLANES[mesh].find_installed(cluster)]
-    return tuple(finding for plane in there for finding in _examine(cluster, plane, options))
+    return tuple(finding for plane in there for finding in _examine_existing(cluster, plane, options))
 
 
-def found_versions(cluster: Cluster, meshes: Sequence[str]) -> dict[str, str]:
+def existing_versions(cluster: Cluster, meshes: Sequence[str]) -> dict[str, str]:
     """Return the versions of existing meshes, by mesh: the tag of the control plane's image."""
     there = {
         mesh: cluster.list("apps/v1", "Deployment", namespace=plane.NAMESPACE, labels=plane.PODS)
@@ -53,22 +53,26 @@ def _tag(container: Object) -> str:
     return name.partition(":")[2] or name
 
 
-def _examine(cluster: Cluster, plane: ControlPlane, options: ClusterOptions) -> Iterator[CheckResult]:
+def _examine_existing(cluster: Cluster, plane: ControlPlane, options: ClusterOptions) -> Iterator[CheckResult]:
     deployments = cluster.list("apps/v1", "Deployment", namespace=plane.NAMESPACE, labels=plane.PODS)
-    problems = [*_absent(plane, deployments), *_deaf(cluster, plane, options.revision), *plane.find_mismatches(cluster)]
+    problems = [
+        *_find_missing_deployment(plane, deployments),
+        *_find_missing_webhook(cluster, plane, options.revision),
+        *plane.find_mismatches(cluster),
+    ]
     name, hint = f"{plane.NAME}, existing mesh", "correct it there, or leave out --use-existing-mesh on another cluster"
     yield from (CheckResult(name, "error", problem, hint) for problem in problems)
     if not problems:
         yield CheckResult(name, "ok", "policies for a whole mesh will apply to the run's own namespace alone")
 
 
-def _absent(plane: ControlPlane, deployments: Sequence[Object]) -> Iterator[str]:
+def _find_missing_deployment(plane: ControlPlane, deployments: Sequence[Object]) -> Iterator[str]:
     if not deployments:
         yield f"no Deployment with {plane.PODS} in {plane.NAMESPACE}"
-    yield from (problem for one in deployments if (problem := unavailable(one)))
+    yield from (problem for one in deployments if (problem := describe_unavailable(one)))
 
 
-def _deaf(cluster: Cluster, plane: ControlPlane, revision: str) -> Iterator[str]:
+def _find_missing_webhook(cluster: Cluster, plane: ControlPlane, revision: str) -> Iterator[str]:
     """Yield a problem where no webhook would inject sidecars into the run's pods."""
     labels = plane.namespace_labels(revision, _NAMESPACE)
     namespace = {"metadata": {"name": _NAMESPACE, "labels": {**labels, "kubernetes.io/metadata.name": _NAMESPACE}}}
@@ -105,7 +109,7 @@ def _mesh_settings(things: Iterable[Object]) -> Iterator[dict[str, Any]]:
     """Istio's mesh configuration is YAML in a ConfigMap, one for each revision."""
     for thing in things:
         if thing["kind"] == "ConfigMap" and "mesh" in (thing.get("data") or {}):
-            yield from generated_documents(thing["data"]["mesh"])
+            yield from parse_generated(thing["data"]["mesh"])
 
 
 def _sampling(things: Iterable[Object]) -> float:
@@ -159,28 +163,28 @@ def examine_tools(names: Sequence[str]) -> tuple[CheckResult, ...]:
 def examine_helm() -> CheckResult:
     """Return Helm's version, for the record; the run itself does not use it."""
     path = shutil.which(_HELM.name)
-    match = find_version(_said(_HELM)) if path else None
+    match = find_version(_read_version_output(_HELM)) if path else None
     detail = f"{match[0].removeprefix('v')} ({path})" if match else path or "not on PATH"
     return CheckResult(_HELM.name, "ok", f"{detail}; not needed: the meshes' own tools render them")
 
 
-def mesh_versions(meshes: Sequence[str]) -> dict[str, str]:
+def tool_versions(meshes: Sequence[str]) -> dict[str, str]:
     """Return the versions that the meshes' tools print, by mesh; a mesh whose tool is missing, or prints none, is left
     out."""
-    versions = {mesh: find_version(_said(TOOLS[CONTROL_PLANES[mesh].TOOL])) for mesh in meshes}
+    versions = {mesh: find_version(_read_version_output(TOOLS[CONTROL_PLANES[mesh].TOOL])) for mesh in meshes}
     return {mesh: match[0].removeprefix("v") for mesh, match in versions.items() if match}
 
 
-def _said(tool: Tool) -> str:
+def _read_version_output(tool: Tool) -> str:
     """Return what a tool prints as its version; empty where it is missing or does not run."""
     path = shutil.which(tool.name)
     try:
-        return _ask(tool, path) if path else ""
+        return _run_version(tool, path) if path else ""
     except OSError:
         return ""
 
 
-def _ask(tool: Tool, path: str) -> str:
+def _run_version(tool: Tool, path: str) -> str:
     ran = run_tool([path, *tool.version_argv], timeout_s=_TIMEOUT_S)
     return ran.stdout or ran.stderr
 
@@ -190,7 +194,7 @@ def _examine_tool(tool: Tool) -> CheckResult:
     if path is None:
         return CheckResult(tool.name, "error", "not on PATH", f"install {tool.wanted}: {tool.source}")
     try:
-        return judge(tool, path, _ask(tool, path))
+        return judge_version(tool, path, _run_version(tool, path))
     except OSError as error:
         return CheckResult(tool.name, "error", f"{path} does not run: {error}", f"install {tool.wanted}: {tool.source}")
 
@@ -201,7 +205,7 @@ def find_version(output: str) -> re.Match[str] | None:
     return _VERSION.search(output.strip().partition("\n")[0])
 
 
-def judge(tool: Tool, path: str, output: str) -> CheckResult:
+def judge_version(tool: Tool, path: str, output: str) -> CheckResult:
     """Return the result for a tool that printed this as its version."""
     match = find_version(output)
     if match is None:

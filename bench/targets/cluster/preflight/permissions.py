@@ -1,6 +1,6 @@
 """What a run may do on a cluster: one table, from which the pre-flight's checks and the shipped ClusterRoles come.
 
-`RUN` is `manifests/rbac/run.yaml`, `INSTALL` is `manifests/rbac/install-mesh.yaml`, `PLUG_IN` is
+`RUN` is `manifests/rbac/run.yaml`, `INSTALL` is `manifests/rbac/install-mesh.yaml`, `PLUGIN` is
 `manifests/rbac/install-cni.yaml`, `PROMETHEUS` is `manifests/rbac/prometheus.yaml`; a test keeps them equal. All but
 the last are for the whole cluster, since a run creates its namespaces itself, under names that are not known before.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from bench.check_result import CheckResult
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.k8s.client import Cluster
 from bench.k8s.objects import release_of
 from bench.units import format_counted
@@ -139,7 +139,7 @@ INSTALL: Final = (
 )
 
 # Needed where the user's values make a mesh install its CNI plugin.
-PLUG_IN: Final = (
+PLUGIN: Final = (
     *_needs(_KEEP, "apps", ("daemonsets",), "a CNI plugin, which runs on every node"),
     *_cluster_rights(
         "istio",
@@ -167,22 +167,22 @@ def needs_of(meshes: Sequence[str], *, install: bool, revision: str = "") -> tup
     `revision` is Istio's: it is part of the names of its roles.
     """
     table = (*RUN, *INSTALL) if install and meshes else RUN
-    return tuple(_revised(need, revision) for need in table if need.mesh in ("", *meshes))
+    return tuple(_add_revision(need, revision) for need in table if need.mesh in ("", *meshes))
 
 
-def plug_in_needs(mesh: str) -> tuple[Need, ...]:
+def plugin_needs(mesh: str) -> tuple[Need, ...]:
     """Return what a run with this mesh and its CNI plugin has to be allowed in addition."""
-    return tuple(need for need in PLUG_IN if need.mesh in ("", mesh))
+    return tuple(need for need in PLUGIN if need.mesh in ("", mesh))
 
 
-def for_server(needs: Iterable[Need], version: str) -> tuple[Need, ...]:
+def adapt_to_server(needs: Iterable[Need], version: str) -> tuple[Need, ...]:
     """Return the needs as a server of this version checks them."""
     if release_of(version) >= _CREATES_STREAMS:
         return tuple(needs)
     return tuple(replace(need, verbs=("get",)) if need.verbs == _STREAM else need for need in needs)
 
 
-def _revised(need: Need, revision: str) -> Need:
+def _add_revision(need: Need, revision: str) -> Need:
     if need.mesh != "istio" or not revision:
         return need
     return replace(need, names=tuple(_ISTIO_END.sub(rf"-{revision}\1", name, count=1) for name in need.names))
@@ -190,13 +190,13 @@ def _revised(need: Need, revision: str) -> Need:
 
 def examine_permissions(cluster: Cluster, needs: Sequence[Need]) -> tuple[CheckResult, ...]:
     """Return one result for each resource of which too little is allowed; a single one if everything is."""
-    lacking = [(need, verbs) for need in needs if (verbs := _refused(cluster, need))]
+    lacking = [(need, verbs) for need in needs if (verbs := _find_refused_verbs(cluster, need))]
     if not lacking:
         return (CheckResult("permissions", "ok", f"all that a run needs, of {format_counted(len(needs), 'resource')}"),)
-    return tuple(_lack(need, verbs) for need, verbs in lacking)
+    return tuple(_make_result(need, verbs) for need, verbs in lacking)
 
 
-def _refused(cluster: Cluster, need: Need) -> tuple[str, ...]:
+def _find_refused_verbs(cluster: Cluster, need: Need) -> tuple[str, ...]:
     """Return the verbs that are not allowed for all of the need's names."""
     return tuple(
         verb
@@ -208,20 +208,20 @@ def _refused(cluster: Cluster, need: Need) -> tuple[str, ...]:
     )
 
 
-def _lack(need: Need, verbs: tuple[str, ...]) -> CheckResult:
+def _make_result(need: Need, verbs: tuple[str, ...]) -> CheckResult:
     named = f" named {', '.join(need.names)}" if need.names else ""
     named += f" in namespace {need.namespace}" if need.namespace else ""
     return CheckResult(
         "permission",
         "error",
         f"not allowed: {', '.join(verbs)} {need.resource_name}{named} (for: {need.purpose})",
-        f"have an administrator apply and bind {shipped('manifests') / 'rbac' / _role(need)}",
+        f"have an administrator apply and bind {find_shipped('manifests') / 'rbac' / _role_file(need)}",
     )
 
 
-def _role(need: Need) -> str:
+def _role_file(need: Need) -> str:
     """Return the shipped file with the role that grants it. A need that was narrowed keeps resource and purpose."""
-    tables = {"run.yaml": RUN, "install-cni.yaml": PLUG_IN, "prometheus.yaml": PROMETHEUS}
+    tables = {"run.yaml": RUN, "install-cni.yaml": PLUGIN, "prometheus.yaml": PROMETHEUS}
     for file, table in tables.items():
         if any((one.resource, one.purpose) == (need.resource, need.purpose) for one in table):
             return file

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from bench.k8s.client import Object
-from bench.k8s.objects import name_of, restarts, statuses
+from bench.k8s.objects import container_statuses, find_restarts, name_of
 from bench.k8s.ownership import labels_of
 from bench.results.records import Evidence
 from bench.verification.evidence import (
@@ -30,22 +30,24 @@ def baseline_evidence(
     cluster's mutating webhook configurations."""
     name = namespace["metadata"]["name"]
     return (
-        unlabelled_evidence(name, asking_labels(namespace)),
+        unlabelled_evidence(name, injection_labels(namespace)),
         unhooked_evidence(name, selecting_webhooks(namespace, pods, webhooks)),
-        no_sidecar_evidence([f"{container} in {name_of(pod)}" for pod in pods for container in _foreign(pod, own)]),
-        restarts_evidence(restarts(pods)),
+        no_sidecar_evidence(
+            [f"{container} in {name_of(pod)}" for pod in pods for container in _foreign_containers(pod, own)]
+        ),
+        restarts_evidence(find_restarts(pods)),
     )
 
 
 def mesh_evidence(pods: Sequence[Object], sidecar: str) -> tuple[Evidence, ...]:
     """Return the evidence that each pod has the sidecar, whether native or classic, and nothing was restarted."""
     return (
-        sidecars_evidence(sidecar, without_sidecar(pods, sidecar), pods=len(pods)),
-        restarts_evidence(restarts(pods)),
+        sidecars_evidence(sidecar, find_missing_sidecars(pods, sidecar), pods=len(pods)),
+        restarts_evidence(find_restarts(pods)),
     )
 
 
-def asking_labels(namespace: Object) -> tuple[str, ...]:
+def injection_labels(namespace: Object) -> tuple[str, ...]:
     """Return the labels by which a namespace requests injection."""
     labels = labels_of(namespace)
     return tuple(f"{key}={labels[key]}" for key in _LABELS if labels.get(key, "disabled") not in _DECLINED)
@@ -59,21 +61,21 @@ def selecting_webhooks(namespace: Object, pods: Sequence[Object], webhooks: Sequ
         for webhook in configuration.get("webhooks") or ()
         if webhook["name"].endswith(_MESHES)
         and _is_asked_about_pods(webhook)
-        and selects(webhook.get("namespaceSelector"), labels_of(namespace))
-        and any(selects(webhook.get("objectSelector"), labels_of(pod)) for pod in pods)
+        and is_selected(webhook.get("namespaceSelector"), labels_of(namespace))
+        and any(is_selected(webhook.get("objectSelector"), labels_of(pod)) for pod in pods)
     )
 
 
-def selects(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:
+def is_selected(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:
     """Return whether a label selector selects an object with these labels; an empty one selects every object."""
     given = selector or {}
     exact = (given.get("matchLabels") or {}).items() <= labels.items()
-    return exact and all(_holds(expression, labels) for expression in given.get("matchExpressions") or ())
+    return exact and all(_is_met(expression, labels) for expression in given.get("matchExpressions") or ())
 
 
-def without_sidecar(pods: Sequence[Object], sidecar: str) -> tuple[str, ...]:
+def find_missing_sidecars(pods: Sequence[Object], sidecar: str) -> tuple[str, ...]:
     """Format the pods that lack the sidecar or whose sidecar is not ready, and which of both."""
-    states = ((pod, {status["name"]: status["ready"] for status in statuses(pod)}) for pod in pods)
+    states = ((pod, {status["name"]: status["ready"] for status in container_statuses(pod)}) for pod in pods)
     return tuple(
         f"{'not ready' if sidecar in ready else 'none'} in {name_of(pod)}"
         for pod, ready in states
@@ -81,7 +83,7 @@ def without_sidecar(pods: Sequence[Object], sidecar: str) -> tuple[str, ...]:
     )
 
 
-def bare_pods(pods: Sequence[Object], sidecar: str) -> tuple[str, ...]:
+def find_uninjected(pods: Sequence[Object], sidecar: str) -> tuple[str, ...]:
     """Return the pods that were created without the sidecar: no webhook injected it."""
     return tuple(name_of(pod) for pod in pods if sidecar not in _containers(pod))
 
@@ -91,7 +93,7 @@ def _containers(pod: Object) -> tuple[str, ...]:
     return tuple(one["name"] for one in (*spec["containers"], *(spec.get("initContainers") or ())))
 
 
-def _foreign(pod: Object, own: Collection[str]) -> Iterator[str]:
+def _foreign_containers(pod: Object, own: Collection[str]) -> Iterator[str]:
     return (name for name in _containers(pod) if name not in own)
 
 
@@ -104,7 +106,7 @@ def _is_asked_about_pods(webhook: Mapping[str, Any]) -> bool:
     )
 
 
-def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+def _is_met(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     value, values = labels.get(expression["key"]), expression.get("values") or ()
     match expression["operator"]:
         case "In":

@@ -17,12 +17,12 @@ from cryptography import x509
 
 from bench.application.model import PATHS, Application, Workload
 from bench.errors import BadAnswerError, DeployError
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.files.yaml_source import read_documents
 from bench.k8s.client import Cluster, Object
 from bench.meshes.protocols import Probe
 from bench.targets.cluster.probes import agent
-from bench.verification.questions import Answer, Handshake, in_words
+from bench.verification.questions import Answer, Handshake, format_error
 
 Json = dict[str, Any]
 
@@ -81,7 +81,7 @@ class Prober:
     def _ask_caller(self, caller: str, questions: Sequence[Question]) -> list[Answer]:
         encoded = [question_json(question, self.application) for question in questions]
         answers = self._run_agent(caller, encoded, timeout_s=2 * agent.TIMEOUT_S * len(encoded))
-        with _sensible(pod_name(caller)):
+        with _reject_malformed(pod_name(caller)):
             return [read_answer(one) for one in answers]
 
     def _run_agent(self, caller: str, questions: Sequence[Json], *, timeout_s: float) -> list[Json]:
@@ -115,7 +115,7 @@ def parse_answers(output: bytes, pod: str, *, count: int) -> list[Json]:
 
 def read_series(answered: Json, pod: str, *, most: int) -> tuple[Answer, ...]:
     """Read the answers of one question, each as often as it came: no more than `most`. Raises BadAnswerError."""
-    with _sensible(pod):
+    with _reject_malformed(pod):
         counts = [int(one["count"]) for one in answered["answers"]]
         if min(counts, default=0) < 0 or sum(counts) > most:
             raise ValueError("more answers than questions")
@@ -123,7 +123,7 @@ def read_series(answered: Json, pod: str, *, most: int) -> tuple[Answer, ...]:
 
 
 @contextmanager
-def _sensible(pod: str) -> Iterator[None]:
+def _reject_malformed(pod: str) -> Iterator[None]:
     """Turn what cannot be read in a probe agent's answers into one error."""
     try:
         yield
@@ -131,7 +131,7 @@ def _sensible(pod: str) -> Iterator[None]:
         raise BadAnswerError(f"{pod}: its answers are invalid ({type(error).__name__})") from error
 
 
-def askers(application: Application, probes: Iterable[Probe]) -> tuple[str, ...]:
+def find_callers(application: Application, probes: Iterable[Probe]) -> tuple[str, ...]:
     """Return the callers of the application's own calls, and those of the probes."""
     names = {workload.account: workload.name for workload in application.everyone}
     probing = (names[probe.caller] for probe in probes if probe.caller is not None)
@@ -159,7 +159,7 @@ def outside_objects(namespace: str, *, image: str, uid: int | None = _UID) -> tu
     return (_script(namespace), {**pod, "spec": spec})
 
 
-def can_ask(pod: Object) -> bool:
+def is_probe_ready(pod: Object) -> bool:
     """Return whether a probe pod is up: its own container runs, and every sidecar is ready."""
     status = pod.get("status", {})
     own = [one for one in status.get("containerStatuses") or () if one["name"] == CONTAINER]
@@ -169,10 +169,10 @@ def can_ask(pod: Object) -> bool:
         for one in status.get(key) or ()
         if one["name"] != CONTAINER
     ]
-    return bool(own) and "running" in own[0]["state"] and all(map(_done_or_ready, others))
+    return bool(own) and "running" in own[0]["state"] and all(map(_is_done_or_ready, others))
 
 
-def _done_or_ready(status: Mapping[str, Any]) -> bool:
+def _is_done_or_ready(status: Mapping[str, Any]) -> bool:
     return bool(status["ready"])  # an init container that has to end is ready once it has ended well
 
 
@@ -197,7 +197,7 @@ def question_json(question: Question, application: Application) -> dict[str, Any
 
 def read_answer(fields: Mapping[str, Any]) -> Answer:
     """Read an answer of the probe agent."""
-    refused = in_words(fields["error"], fields["message"], timeout_s=agent.TIMEOUT_S) if fields["error"] else ""
+    refused = format_error(fields["error"], fields["message"], timeout_s=agent.TIMEOUT_S) if fields["error"] else ""
     body = base64.b64decode(fields["body"])
     handshake = _handshake(fields["tls"]) if fields["tls"] else None
     return Answer(fields["status"], body, fields["headers"], handshake, refused)
@@ -231,7 +231,7 @@ def _script(namespace: str) -> Object:
 
 def _account(namespace: str) -> Object:
     """Return the load's account, which the client's probe pod needs before there is a load."""
-    (document,) = read_documents(shipped("manifests") / "load" / "account.yaml")
+    (document,) = read_documents(find_shipped("manifests") / "load" / "account.yaml")
     return {**document.value, "metadata": {**document.value["metadata"], "namespace": namespace}}
 
 

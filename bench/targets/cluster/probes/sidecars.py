@@ -8,14 +8,14 @@ from typing import Any, Final
 
 from bench.application.model import GATEWAY, Application
 from bench.envoy import admin as proxies
-from bench.envoy.config_dump import of_dump
+from bench.envoy.config_dump import parse_dump
 from bench.envoy.data_path import read_data_path
 from bench.errors import BadAnswerError
 from bench.k8s.client import Cluster
-from bench.k8s.pod_page import page_of
+from bench.k8s.pod_page import fetch_page
 from bench.meshes.protocols import ControlPlane
 from bench.results.records import DataPath
-from bench.results.store import file_name, write_text
+from bench.results.store import make_file_name, write_text
 from bench.targets.cluster.checks import Meshed, clusters_of, hops_of
 from bench.verification.questions import FRONT
 
@@ -65,24 +65,24 @@ def front_requests(application: Application, sidecars: Sidecars) -> dict[str, di
 
     def ask(path: str) -> Any:
         who = f"the proxy of {sidecars.namespace}/{pod}"
-        return json.loads(page_of(sidecars.cluster, pod, port, namespace=sidecars.namespace, path=path, who=who))
+        return json.loads(fetch_page(sidecars.cluster, pod, port, namespace=sidecars.namespace, path=path, who=who))
 
     return {FRONT: proxies.requests_by_cluster(ask(proxies.CLUSTERS), ask(proxies.RETRIES))}
 
 
-def sidecars_path(meshed: Meshed, sidecars: Sidecars, kept: Path) -> DataPath:
+def read_sidecars_path(meshed: Meshed, sidecars: Sidecars, kept: Path) -> DataPath:
     """Read the data path, from each sidecar's configuration, which is written into the folder `kept`, and from its
     counters. Raises DeployError where one does not answer."""
     dumps = {name: without_secrets(sidecars.ask(name, proxies.CONFIGURATION)) for name in sidecars.pods}
     kept.mkdir(exist_ok=True)
     for name, dump in dumps.items():
-        write_text(kept / file_name(f"{name}.json"), json.dumps(dump, indent=1))
+        write_text(kept / make_file_name(f"{name}.json"), json.dumps(dump, indent=1))
     inside = (hop for hop in hops_of(meshed.application) if hop.caller in dumps and hop.callee != GATEWAY)
     clusters = {hop: clusters_of(meshed, hop) for hop in inside}
     return read_data_path(
         {hop: outbound for hop, (outbound, _) in clusters.items()},
         {hop.callee: inbound for hop, (_, inbound) in clusters.items() if hop.callee in dumps},
-        configs={name: of_dump(dump) for name, dump in dumps.items()},
+        configs={name: parse_dump(dump) for name, dump in dumps.items()},
         ask=sidecars.ask,
     )
 

@@ -13,21 +13,21 @@ from typing import Any, Final
 
 from bench.errors import ClusterError
 from bench.k8s.client import Cluster, Object, Ref, ref_of
-from bench.k8s.wait import holding
-from bench.targets.cluster.teardown.stages import Found
+from bench.k8s.wait import describe_blockers
+from bench.targets.cluster.teardown.stages import RunObject
 
 _WEBHOOK_KINDS: Final = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
 _ADMISSION: Final = "admissionregistration.k8s.io/v1"
 _REGISTRATION: Final = "apiregistration.k8s.io/v1"
 _LINES_AT_MOST: Final = 20
-_NOBODY_ANSWERS: Final = (0, HTTPStatus.UNAUTHORIZED)  # nor to the next request; other refusals are of one kind alone
+_NO_ANSWER: Final = (0, HTTPStatus.UNAUTHORIZED)  # nor to the next request; other refusals are of one kind alone
 
 
 @dataclass(frozen=True, slots=True)
-class Residue:
+class Dangling:
     """A dangling webhook configuration or API; `namespace` is that of the service it names."""
 
-    found: Found
+    found: RunObject
     namespace: str
     why: str
 
@@ -37,20 +37,20 @@ class Residue:
         return f"{ref}: {self.why}; hint: to delete it: {deletion_command(self.found, context=context)}"
 
 
-def find_residue(cluster: Cluster) -> tuple[Residue, ...]:
+def find_dangling(cluster: Cluster) -> tuple[Dangling, ...]:
     """Return all dangling webhooks and APIs on the cluster, whichever program left them."""
-    return (*dead_webhooks(cluster), *_dead_apis(cluster))
+    return (*find_dangling_webhooks(cluster), *_find_unavailable_apis(cluster))
 
 
-def dead_webhooks(cluster: Cluster) -> tuple[Residue, ...]:
+def find_dangling_webhooks(cluster: Cluster) -> tuple[Dangling, ...]:
     """Return the webhook configurations of which a service is missing or has no pod that is ready."""
     problems: dict[tuple[str, str], str] = {}
     return tuple(
-        Residue(Found(ref_of(configuration), configuration), service[0], problems[service])
+        Dangling(RunObject(ref_of(configuration), configuration), service[0], problems[service])
         for kind in _WEBHOOK_KINDS
         for configuration in cluster.list(_ADMISSION, kind)
         for service in services_of(configuration)[:1] or ()
-        if problems.setdefault(service, _silence(cluster, *service))
+        if problems.setdefault(service, _find_service_problem(cluster, *service))
     )
 
 
@@ -60,7 +60,7 @@ def services_of(configuration: Object) -> tuple[tuple[str, str], ...]:
     return tuple(dict.fromkeys((service["namespace"], service["name"]) for service in services if service))
 
 
-def _silence(cluster: Cluster, namespace: str, name: str) -> str:
+def _find_service_problem(cluster: Cluster, namespace: str, name: str) -> str:
     """Return why a service does not answer; empty if it does."""
     slices = cluster.list(
         "discovery.k8s.io/v1", "EndpointSlice", namespace=namespace, labels=f"kubernetes.io/service-name={name}"
@@ -74,40 +74,42 @@ def _is_ready(endpoint: dict[str, Any]) -> bool:
     return (endpoint.get("conditions") or {}).get("ready") is not False
 
 
-def _dead_apis(cluster: Cluster) -> Iterator[Residue]:
+def _find_unavailable_apis(cluster: Cluster) -> Iterator[Dangling]:
     for api in cluster.list(_REGISTRATION, "APIService"):
         conditions = (api.get("status") or {}).get("conditions") or ()
         down = next((one for one in conditions if one["type"] == "Available" and one["status"] == "False"), None)
         if down is not None:
             namespace = (api["spec"].get("service") or {}).get("namespace", "")
             why = f"not available: {down.get('message', 'no reason given')}"
-            yield Residue(Found(ref_of(api), api), namespace, why)
+            yield Dangling(RunObject(ref_of(api), api), namespace, why)
 
 
-def deletion_command(one: Found, *, context: str) -> str:
+def deletion_command(one: RunObject, *, context: str) -> str:
     """Return the command that deletes an object."""
     namespace = f" -n {one.ref.namespace}" if one.ref.namespace else ""
     return f"kubectl --context {context}{namespace} delete {one.ref.kind.lower()} {one.ref.name}"
 
 
-def explain(cluster: Cluster, left: Iterable[Found], refused: Mapping[Ref, str]) -> tuple[str, ...]:
+def explain_leftovers(cluster: Cluster, left: Iterable[RunObject], refused: Mapping[Ref, str]) -> tuple[str, ...]:
     """Return lines for what is left of a run: each object with what blocks its deletion and with a command. What blocks
     a namespace from inside is left out where the API server does not list it."""
     things = tuple(left)
     namespaces = {one.ref.name: one for one in things if one.ref.kind == "Namespace"}
     heads = [one for one in things if one.ref.namespace not in namespaces and not one.is_owned]
-    inside = _held_in(cluster, [name for name, one in namespaces.items() if one.is_terminating])
-    lines = [f"  {line}" for one in heads for line in _reasons(cluster, one, inside, refused.get(one.ref, ""))]
+    inside = _find_terminating(cluster, [name for name, one in namespaces.items() if one.is_terminating])
+    lines = [f"  {line}" for one in heads for line in _explain_object(cluster, one, inside, refused.get(one.ref, ""))]
     more = len(lines) - _LINES_AT_MOST
     return (*lines[:_LINES_AT_MOST], f"  ... and {more} more") if more > 0 else tuple(lines)
 
 
-def _reasons(cluster: Cluster, one: Found, inside: Mapping[str, Sequence[Object]], refused: str) -> Iterator[str]:
+def _explain_object(
+    cluster: Cluster, one: RunObject, inside: Mapping[str, Sequence[Object]], refused: str
+) -> Iterator[str]:
     if not one.is_terminating:
         why = f"its deletion was refused: {refused}" if refused else "not deleted yet"
         yield f"{one.ref}: {why}; {deletion_command(one, context=cluster.context)}"
         return
-    yield f"{one.ref}: being deleted; {holding(one.thing)}"
+    yield f"{one.ref}: being deleted; {describe_blockers(one.thing)}"
     blocked = inside.get(one.ref.name, ()) if one.ref.kind == "Namespace" else [one.thing]
     for thing in blocked:
         finalizers = thing["metadata"].get("finalizers") or ()
@@ -118,19 +120,19 @@ def _reasons(cluster: Cluster, one: Found, inside: Mapping[str, Sequence[Object]
             )
 
 
-def _held_in(cluster: Cluster, namespaces: Iterable[str]) -> Mapping[str, Sequence[Object]]:
+def _find_terminating(cluster: Cluster, namespaces: Iterable[str]) -> Mapping[str, Sequence[Object]]:
     """Return, by namespace, its objects that are being deleted; those found until the API server did not answer any
     more."""
     held: defaultdict[str, list[Object]] = defaultdict(list)
     with suppress(ClusterError):  # then the namespaces' own conditions have to suffice
         for namespace in namespaces:
-            for thing in _listed(cluster, namespace):
+            for thing in _list_all(cluster, namespace):
                 if thing["metadata"].get("deletionTimestamp"):
                     held[namespace].append(thing)
     return held
 
 
-def _listed(cluster: Cluster, namespace: str) -> Iterator[Object]:
+def _list_all(cluster: Cluster, namespace: str) -> Iterator[Object]:
     """Yield everything in a namespace, of the kinds that can be listed. Raises ClusterError where the API server does
     not answer."""
     for kind in cluster.kinds():
@@ -138,7 +140,7 @@ def _listed(cluster: Cluster, namespace: str) -> Iterator[Object]:
             try:
                 yield from cluster.list(kind.api_version, kind.kind, namespace=namespace)
             except ClusterError as error:
-                if error.status in _NOBODY_ANSWERS:
+                if error.status in _NO_ANSWER:
                     raise
 
 

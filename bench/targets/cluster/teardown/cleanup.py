@@ -14,23 +14,23 @@ from pathlib import Path
 from typing import Protocol
 
 from bench.errors import ClusterError, LeftoversError, LockedError, RefusedError
-from bench.files.folders import shipped
+from bench.files.folders import find_shipped
 from bench.k8s.client import Cluster
-from bench.k8s.kubeconfig import credentials_folder, describe, named_cluster, silence
+from bench.k8s.kubeconfig import connect_context, credentials_folder, describe_cluster, find_outage
 from bench.k8s.ownership import run_of
 from bench.k8s.timing import DEFAULT, Timing
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.protocols import ControlPlane
-from bench.system.cancellation import Watch, wait_until, watching
+from bench.system.cancellation import CancelToken, catch_signals, wait_until
 from bench.targets.cluster.lock import is_alive, read_holder, remove_lock
-from bench.targets.cluster.teardown.blockers import Residue
-from bench.targets.cluster.teardown.inventory import find_leftovers, told
+from bench.targets.cluster.teardown.blockers import Dangling
+from bench.targets.cluster.teardown.inventory import find_leftovers, format_objects
 from bench.targets.cluster.teardown.removal import Removal
-from bench.targets.cluster.teardown.stages import Found
+from bench.targets.cluster.teardown.stages import RunObject
 from bench.units import format_duration
 
 
-class Opened(Protocol):
+class OpenCluster(Protocol):
     """Opens the cluster of a context."""
 
     def __call__(
@@ -39,13 +39,13 @@ class Opened(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Cleaned:
+class CleanupResult:
     """What a cleanup did: the objects that it removed, and in how many seconds; dangling webhooks and APIs of others;
     kinds that it may not list."""
 
-    removed: tuple[Found, ...]
+    removed: tuple[RunObject, ...]
     took_s: float
-    foreign: tuple[Residue, ...]
+    foreign: tuple[Dangling, ...]
     unseen: tuple[str, ...]
 
 
@@ -53,10 +53,10 @@ def clean_cluster(
     cluster: Cluster,
     run_id: str,
     *,
-    watch: Watch,
+    watch: CancelToken,
     wait_s: float | None = None,
     planes: Mapping[str, ControlPlane] = CONTROL_PLANES,
-) -> Cleaned:
+) -> CleanupResult:
     """Remove everything of a run but its lock, and wait until it is deleted. The `wait_s` seconds (else the cluster's
     `timing.clean_s`) begin now, whatever ended the run, and are few with a short deadline. Raises LeftoversError for
     what stays; a second signal ends the wait."""
@@ -74,7 +74,7 @@ def clean_cluster(
         raise LeftoversError(
             f"the run {run_id} was deleted from context {cluster.context}, but not these webhooks and APIs:\n{lines}"
         )
-    return Cleaned(removed, clock() - began, tuple(one for one in dangling if one not in ours), unseen)
+    return CleanupResult(removed, clock() - began, tuple(one for one in dangling if one not in ours), unseen)
 
 
 def cluster_cleanup(
@@ -83,7 +83,7 @@ def cluster_cleanup(
     run_id: str | None = None,
     only_list: bool = False,
     timing: Timing = DEFAULT,
-    opened: Opened = named_cluster,
+    opened: OpenCluster = connect_context,
 ) -> Iterator[str]:
     """Run the command `meshbench cleanup --context`: list or remove what dead runs left; yield lines for people.
 
@@ -92,13 +92,13 @@ def cluster_cleanup(
     """
     command = f"meshbench cleanup --context {context}{f' --run-id {run_id}' if run_id else ''}{' --list' * only_list}"
     with (
-        watching() as watch,
+        catch_signals() as watch,
         credentials_folder() as folder,
         opened(context, private_folder=folder, timing=timing) as cluster,
     ):
         try:
-            yield from _reached(cluster, watch=watch)
-            yield from _cleaned_up(cluster, run_id, only_list=only_list, watch=watch)
+            yield from _wait_for_server(cluster, watch=watch)
+            yield from _clean_up(cluster, run_id, only_list=only_list, watch=watch)
         except ClusterError as error:
             raise LeftoversError(
                 f"context {context}: {error}\nsomething may be left; hint: later run: {command}"
@@ -106,43 +106,43 @@ def cluster_cleanup(
         watch.check()  # one signal does not stop it, but sets the exit code
 
 
-def _reached(cluster: Cluster, *, watch: Watch) -> Iterator[str]:
+def _wait_for_server(cluster: Cluster, *, watch: CancelToken) -> Iterator[str]:
     """Wait for an API server that is away, and report that at once; the next request finds out whether it came back.
     Nothing was removed yet, so that a signal ends the wait. Raises RefusedError where waiting would not help."""
     timing = cluster.timing
     patience_s, cluster.patience_s = cluster.patience_s, 0.0  # with one request between two checks for signals
-    if outage := silence(cluster):
+    if outage := find_outage(cluster):
         yield f"{outage}; waiting for up to {timing.clean_s:.0f} s"
-        wait_until(lambda: not silence(cluster), timeout_s=timing.clean_s, watch=watch, poll_s=timing.away_poll_s)
+        wait_until(lambda: not find_outage(cluster), timeout_s=timing.clean_s, watch=watch, poll_s=timing.away_poll_s)
     cluster.patience_s = patience_s
 
 
-def _cleaned_up(cluster: Cluster, run_id: str | None, *, only_list: bool, watch: Watch) -> Iterator[str]:
-    yield describe(cluster)
+def _clean_up(cluster: Cluster, run_id: str | None, *, only_list: bool, watch: CancelToken) -> Iterator[str]:
+    yield describe_cluster(cluster)
     leftovers = find_leftovers(cluster, run_id)
     runs = leftovers.by_run()
     if leftovers.unseen:
         yield f"not searched, since it may not be listed: {', '.join(leftovers.unseen)}"
     if not runs and leftovers.is_blind:
-        role = shipped("manifests") / "rbac" / "run.yaml"
+        role = find_shipped("manifests") / "rbac" / "run.yaml"
         raise RefusedError(f"namespaces may not be listed, so that it is unknown what is left; hint: bind {role}")
     if not runs:
         yield f"nothing is left of {run_id or 'any run'}"
     elif only_list:
-        yield from _listed(cluster, runs)
+        yield from _format_runs(cluster, runs)
     else:
-        run = _only(runs, cluster.context)
+        run = _pick_only_run(runs, cluster.context)
         yield from _clean(cluster, run, runs[run], watch=watch)
 
 
-def _only(runs: Mapping[str, tuple[Found, ...]], context: str) -> str:
+def _pick_only_run(runs: Mapping[str, tuple[RunObject, ...]], context: str) -> str:
     if len(runs) > 1:
         commands = "\n".join(f"  meshbench cleanup --context {context} --run-id {run}" for run in runs)
         raise RefusedError(f"{len(runs)} runs left something; hint: choose one:\n{commands}")
     return next(iter(runs))
 
 
-def _clean(cluster: Cluster, run_id: str, things: tuple[Found, ...], *, watch: Watch) -> Iterator[str]:
+def _clean(cluster: Cluster, run_id: str, things: tuple[RunObject, ...], *, watch: CancelToken) -> Iterator[str]:
     holder, began = read_holder(cluster), time.monotonic()
     if holder is not None and holder.run_id == run_id:
         yield f"checking whether {run_id} is alive"
@@ -150,13 +150,13 @@ def _clean(cluster: Cluster, run_id: str, things: tuple[Found, ...], *, watch: W
             raise LockedError(f"{run_id} is running on context {cluster.context}; hint: end it with Ctrl-C there")
     cleaned = clean_cluster(cluster, run_id, watch=watch)
     remove_lock(cluster, run_id, watch=watch)
-    yield f"{run_id}: removed in {format_duration(time.monotonic() - began)}: {told(things)}"
+    yield f"{run_id}: removed in {format_duration(time.monotonic() - began)}: {format_objects(things)}"
     yield from (f"not ours, and left alone: {one.describe(cluster.context)}" for one in cleaned.foreign)
 
 
-def _listed(cluster: Cluster, runs: Mapping[str, tuple[Found, ...]]) -> Iterator[str]:
+def _format_runs(cluster: Cluster, runs: Mapping[str, tuple[RunObject, ...]]) -> Iterator[str]:
     holder, now = read_holder(cluster), datetime.now(UTC)
     for run, things in runs.items():
         held = holder is not None and holder.run_id == run
         lock = f"; has the lock, renewed {holder.silent_s(now):.0f} s ago" if held and holder else ""
-        yield f"{run}: {told(things)}{lock}"
+        yield f"{run}: {format_objects(things)}{lock}"

@@ -10,8 +10,8 @@ from typing import Final
 from bench.errors import ClusterError
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.connection import KindInfo
-from bench.k8s.ownership import OURS, selector
-from bench.targets.cluster.teardown.stages import Found, found
+from bench.k8s.ownership import OURS, run_selector
+from bench.targets.cluster.teardown.stages import RunObject, make_run_object
 
 _CANNOT_BE_LISTED: Final = (
     HTTPStatus.NOT_FOUND,
@@ -25,7 +25,7 @@ _AT_ONCE: Final = 8  # a hundred kinds, one after another, take seconds on a clu
 class Leftovers:
     """Objects that carry runs' labels; `unseen` are kinds that our user may not list."""
 
-    found: tuple[Found, ...]
+    found: tuple[RunObject, ...]
     unseen: tuple[str, ...] = ()
 
     @property
@@ -33,7 +33,7 @@ class Leftovers:
         """Whether an empty result has no meaning: every run has namespaces."""
         return "Namespace" in self.unseen
 
-    def by_run(self) -> Mapping[str, tuple[Found, ...]]:
+    def by_run(self) -> Mapping[str, tuple[RunObject, ...]]:
         """Return the objects of each run, oldest run first."""
         runs = sorted({one.run_id for one in self.found})
         return {run: tuple(one for one in self.found if one.run_id == run) for run in runs}
@@ -42,20 +42,20 @@ class Leftovers:
 def find_leftovers(cluster: Cluster, run_id: str | None = None) -> Leftovers:
     """Return everything on the cluster that carries the labels of a run, or of any run."""
     kinds = [kind for kind in cluster.kinds() if {"list", "delete"} <= kind.verbs]
-    return look_for(cluster, kinds, labels=OURS if run_id is None else selector(run_id))
+    return list_objects(cluster, kinds, labels=OURS if run_id is None else run_selector(run_id))
 
 
-def look_for(cluster: Cluster, kinds: Iterable[KindInfo | Ref], *, labels: str) -> Leftovers:
+def list_objects(cluster: Cluster, kinds: Iterable[KindInfo | Ref], *, labels: str) -> Leftovers:
     """Return the objects of these kinds with these labels, each of them once."""
     requested = tuple(dict.fromkeys((one.api_version, one.kind) for one in kinds))
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        answers = tuple(pool.map(lambda one: _listed(cluster, *one, labels=labels), requested))
-    things = {one["metadata"]["uid"]: found(one) for listed in answers for one in listed or ()}
+        answers = tuple(pool.map(lambda one: _list_kind(cluster, *one, labels=labels), requested))
+    things = {one["metadata"]["uid"]: make_run_object(one) for listed in answers for one in listed or ()}
     unseen = tuple(kind for (_, kind), listed in zip(requested, answers, strict=True) if listed is None)
     return Leftovers(tuple(things.values()), unseen)
 
 
-def _listed(cluster: Cluster, api_version: str, kind: str, *, labels: str) -> tuple[Object, ...] | None:
+def _list_kind(cluster: Cluster, api_version: str, kind: str, *, labels: str) -> tuple[Object, ...] | None:
     """Return the objects; None where our user may not list the kind."""
     try:
         return cluster.list(api_version, kind, labels=labels)
@@ -67,7 +67,7 @@ def _listed(cluster: Cluster, api_version: str, kind: str, *, labels: str) -> tu
         raise
 
 
-def told(things: Iterable[Found]) -> str:
+def format_objects(things: Iterable[RunObject]) -> str:
     """Format objects kind by kind: `Namespace bookinfo-7f3a; 14 CustomResourceDefinition`. What is deleted with
     something else is not named."""
     everything = tuple(things)

@@ -8,12 +8,19 @@ from typing import Final, TypeVar
 
 from bench.errors import ClusterError, Interrupted, LeftoversError
 from bench.k8s.client import Cluster, Ref
-from bench.k8s.ownership import run_of, selector
+from bench.k8s.ownership import run_of, run_selector
 from bench.meshes.protocols import ControlPlane
-from bench.system.cancellation import Patience, Watch, wait_until
-from bench.targets.cluster.teardown.blockers import Residue, dead_webhooks, explain, find_residue
-from bench.targets.cluster.teardown.inventory import Leftovers, find_leftovers, look_for
-from bench.targets.cluster.teardown.stages import Deletion, Found, Stage, awaited, deletions, of_stage
+from bench.system.cancellation import CancelToken, Shield, wait_until
+from bench.targets.cluster.teardown.blockers import Dangling, explain_leftovers, find_dangling, find_dangling_webhooks
+from bench.targets.cluster.teardown.inventory import Leftovers, find_leftovers, list_objects
+from bench.targets.cluster.teardown.stages import (
+    Deletion,
+    RunObject,
+    Stage,
+    plan_deletions,
+    select_awaited,
+    select_stage,
+)
 
 T = TypeVar("T")
 
@@ -32,11 +39,11 @@ class Removal:
 
     cluster: Cluster
     run_id: str
-    watch: Watch
+    watch: CancelToken
     deadline: float
     planes: Mapping[str, ControlPlane]
-    seen: dict[str, Found] = field(default_factory=dict)
-    left: tuple[Found, ...] = ()
+    seen: dict[str, RunObject] = field(default_factory=dict)
+    left: tuple[RunObject, ...] = ()
     refused: dict[Ref, str] = field(default_factory=dict)
     last_error: str = ""
     is_deleted: bool = False
@@ -46,8 +53,8 @@ class Removal:
         LeftoversError."""
         while (leftovers := self._list_left()).found:
             for stage in Stage:
-                later = tuple(one for other in Stage if other > stage for one in of_stage(leftovers.found, other))
-                self._remove(stage, of_stage(leftovers.found, stage), later)
+                later = tuple(one for other in Stage if other > stage for one in select_stage(leftovers.found, other))
+                self._remove(stage, select_stage(leftovers.found, stage), later)
         if leftovers.is_blind:
             raise LeftoversError(
                 self._format_message("its namespaces may not be listed, so that it is unknown what is left")
@@ -55,9 +62,9 @@ class Removal:
         self.is_deleted = True
         return leftovers.unseen
 
-    def find_dangling(self) -> tuple[Residue, ...]:
+    def find_dangling(self) -> tuple[Dangling, ...]:
         """Return all dangling webhooks and APIs on the cluster, whichever program left them. Raises LeftoversError."""
-        return self._ask(partial(find_residue, self.cluster))
+        return self._ask(partial(find_dangling, self.cluster))
 
     def _list_left(self) -> Leftovers:
         """Return everything of the run but its lock, which `lock` releases."""
@@ -77,17 +84,17 @@ class Removal:
         self._wait(is_answered)
         return answers[-1]
 
-    def _remove(self, stage: Stage, things: tuple[Found, ...], later: tuple[Found, ...]) -> None:
+    def _remove(self, stage: Stage, things: tuple[RunObject, ...], later: tuple[RunObject, ...]) -> None:
         """Request the deletion of a stage's objects, all at once, and wait for those that the next stage waits for."""
         kinds = tuple(one.ref for one in things)
 
         def is_over() -> bool:
-            now = of_stage(self._look_for(kinds), stage)
+            now = select_stage(self._look_for(kinds), stage)
             self.left = (*now, *later)
             if now and stage < Stage.WEBHOOKS:
                 self._remove_dead_webhooks()
-            self._delete(deletions(now))
-            return not awaited(now)
+            self._delete(plan_deletions(now))
+            return not select_awaited(now)
 
         def namespaces_are_deleted() -> bool:
             now = tuple(one for one in self._look_for([_NAMESPACE]) if one.stage != Stage.LOCK)
@@ -107,8 +114,8 @@ class Removal:
         elif things:
             self._wait(is_over)
 
-    def _look_for(self, kinds: Iterable[Ref]) -> tuple[Found, ...]:
-        listed = look_for(self.cluster, kinds, labels=selector(self.run_id))
+    def _look_for(self, kinds: Iterable[Ref]) -> tuple[RunObject, ...]:
+        listed = list_objects(self.cluster, kinds, labels=run_selector(self.run_id))
         lost = {one.ref.kind for one in self.seen.values()}.intersection(listed.unseen)
         if lost:  # not deleted, but no longer listed
             raise LeftoversError(self._format_message(f"may not be listed any more: {', '.join(sorted(lost))}"))
@@ -116,15 +123,15 @@ class Removal:
 
     def _remove_dead_webhooks(self) -> None:
         """Delete dangling webhooks of this run first, since they would refuse the deletion of other objects."""
-        dead = (one.found for one in dead_webhooks(self.cluster) if run_of(one.found.thing) == self.run_id)
-        self._delete(deletions(dead))
+        dead = (one.found for one in find_dangling_webhooks(self.cluster) if run_of(one.found.thing) == self.run_id)
+        self._delete(plan_deletions(dead))
 
-    def _made_by_meshes(self) -> tuple[Found, ...]:
+    def _made_by_meshes(self) -> tuple[RunObject, ...]:
         """Return what the control planes that this run installed made without labels. Their kinds, which are deleted
         later, show which control planes those are."""
         meshes = sorted({one.component for one in self.seen.values()} & self.planes.keys())
         refs = (ref for mesh in meshes for ref in self.planes[mesh].find_leftovers(self.cluster))
-        return tuple(Found(ref, thing) for ref in refs if (thing := self.cluster.get(ref)))
+        return tuple(RunObject(ref, thing) for ref in refs if (thing := self.cluster.get(ref)))
 
     def _delete(self, requests: tuple[Deletion, ...]) -> None:
         for request in requests:
@@ -157,7 +164,7 @@ class Removal:
 
         try:
             end = is_over() or wait_until(
-                is_over, timeout_s=inf, watch=Patience(self.watch), poll_s=self.cluster.timing.poll_s
+                is_over, timeout_s=inf, watch=Shield(self.watch), poll_s=self.cluster.timing.poll_s
             )
         except Interrupted:
             raise LeftoversError(self._format_message("a second signal ended the wait")) from None
@@ -183,6 +190,6 @@ class Removal:
             return "\n".join(
                 (head, *detail, f"hint: to list dangling webhooks and APIs: meshbench doctor --context {context}")
             )
-        lines = explain(self.cluster, self.left, self.refused) if not self.watch.is_forced else ()
+        lines = explain_leftovers(self.cluster, self.left, self.refused) if not self.watch.is_forced else ()
         hint = f"hint: to remove what is left: meshbench cleanup --context {context} --run-id {self.run_id}"
         return "\n".join((f"the run {self.run_id} is still on context {context}: {why}", *detail, *lines, hint))

@@ -38,7 +38,7 @@ class Stage(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class RunObject:
     """An object of a run on the cluster."""
 
     ref: Ref
@@ -75,9 +75,9 @@ class Found:
         return Stage.CONTROL_PLANE if self.component in MESH_COMPONENTS else Stage.APPLICATION
 
 
-def found(thing: Object) -> Found:
+def make_run_object(thing: Object) -> RunObject:
     """Return an object as the cluster lists it."""
-    return Found(ref_of(thing), thing)
+    return RunObject(ref_of(thing), thing)
 
 
 def is_custom(api_version: str) -> bool:
@@ -91,7 +91,7 @@ def group_of(api_version: str) -> str:
     return api_version.partition("/")[0] if "/" in api_version else ""
 
 
-def of_stage(things: Iterable[Found], stage: Stage) -> tuple[Found, ...]:
+def select_stage(things: Iterable[RunObject], stage: Stage) -> tuple[RunObject, ...]:
     """Return what has to be deleted in a stage. What is in a namespace of ours is deleted with it, at the latest in the
     namespace's own stage."""
     everything = tuple(things)
@@ -99,7 +99,7 @@ def of_stage(things: Iterable[Found], stage: Stage) -> tuple[Found, ...]:
     return tuple(one for one in everything if min(one.stage, ends.get(one.ref.namespace, one.stage)) == stage)
 
 
-def awaited(things: Iterable[Found]) -> tuple[Found, ...]:
+def select_awaited(things: Iterable[RunObject]) -> tuple[RunObject, ...]:
     """Return the objects of a stage for which the next stage has to wait: not a namespace that is terminating, nor what
     is deleted with it, but pods, which still need their control plane, and custom resources."""
     everything = tuple(things)
@@ -108,11 +108,11 @@ def awaited(things: Iterable[Found]) -> tuple[Found, ...]:
         one
         for one in everything
         if not (one.ref.kind == "Namespace" and one.is_terminating)
-        and (one.ref.namespace not in terminating or _matters(one))
+        and (one.ref.namespace not in terminating or _is_always_awaited(one))
     )
 
 
-def _matters(one: Found) -> bool:
+def _is_always_awaited(one: RunObject) -> bool:
     return one.ref.kind == "Pod" or is_custom(one.ref.api_version)
 
 
@@ -124,15 +124,15 @@ class Deletion:
     grace_s: int | None = None
 
 
-def deletions(things: Iterable[Found]) -> tuple[Deletion, ...]:
+def plan_deletions(things: Iterable[RunObject]) -> tuple[Deletion, ...]:
     """Return the requests for a stage's objects, all to be sent at once: namespaces, what is not deleted with them or
     is waited for, and pods with a short grace period. Nothing that was requested already, except that pods get the
     shorter period; those of a DaemonSet keep their own."""
     everything = tuple(things)
     namespaces = {one.ref.name for one in everything if one.ref.kind == "Namespace"}
     first = [one for one in everything if one.ref.kind == "Namespace" and not one.is_terminating]
-    pods = [one for one in everything if one.ref.kind == "Pod" and _dawdles(one)]
-    rest = [one for one in everything if one.ref.kind not in ("Namespace", "Pod") and _by_itself(one, namespaces)]
+    pods = [one for one in everything if one.ref.kind == "Pod" and _needs_shorter_grace(one)]
+    rest = [one for one in everything if one.ref.kind not in ("Namespace", "Pod") and _needs_deletion(one, namespaces)]
     return (
         *(Deletion(one.ref) for one in first),
         *(Deletion(one.ref) for one in rest),
@@ -140,12 +140,12 @@ def deletions(things: Iterable[Found]) -> tuple[Deletion, ...]:
     )
 
 
-def _dawdles(pod: Found) -> bool:
+def _needs_shorter_grace(pod: RunObject) -> bool:
     if any(owner["kind"] == _PATIENT for owner in pod.thing["metadata"].get("ownerReferences") or ()):
         return False
     grace_s = pod.thing["metadata"].get("deletionGracePeriodSeconds")
     return not pod.is_terminating or (grace_s is not None and grace_s > POD_GRACE_S)
 
 
-def _by_itself(one: Found, namespaces: set[str]) -> bool:
-    return not (one.is_terminating or one.is_owned) and (one.ref.namespace not in namespaces or _matters(one))
+def _needs_deletion(one: RunObject, namespaces: set[str]) -> bool:
+    return not (one.is_terminating or one.is_owned) and (one.ref.namespace not in namespaces or _is_always_awaited(one))
