@@ -146,7 +146,7 @@ def _launcher(timing: Mapping[str, float] | None) -> str:
     if not timing:
         return "from bench.cli.main import main\nmain()"
     values = ", ".join(f"{name}={value!r}" for name, value in timing.items())
-    imports = "from bench.cli.main import main\nfrom bench.k8s.timing import Timing"
+    imports = "from bench.cli.main import main\nfrom bench.system.timing import Timing"
     return f"{imports}\nmain(timing=Timing({values}))"
 
 

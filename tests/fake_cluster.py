@@ -13,7 +13,7 @@ from bench.errors import ClusterError
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.connection import KindInfo
 from bench.k8s.ownership import COMPONENT, MANAGED_BY, PRODUCT, RUN_ID
-from bench.k8s.timing import Timing
+from bench.system.timing import Timing
 from bench.targets.cluster.teardown.stages import is_custom
 
 ADMISSION = "admissionregistration.k8s.io/v1"

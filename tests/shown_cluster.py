@@ -7,6 +7,7 @@ from typing import Any, cast
 from bench.errors import ClusterError
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.connection import KindInfo
+from bench.system.timing import DEFAULT, Timing
 from bench.targets.cluster.options import ClusterOptions
 
 
@@ -23,6 +24,7 @@ class FakeCluster:
     dry_run_error: ClusterError | None = None
     kind_infos: tuple[KindInfo, ...] = ()
     named: Mapping[str, Object] = field(default_factory=dict)
+    timing: Timing = DEFAULT
 
     def allowed(self, verb: str, resource: str, **_: str) -> bool:
         return (verb, resource) not in self.refuse

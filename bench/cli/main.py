@@ -24,7 +24,7 @@ from bench.scenario.renames import rename_options
 from bench.system.redaction import redact_streams
 
 if TYPE_CHECKING:
-    from bench.k8s.timing import Timing
+    from bench.system.timing import Timing
 
 
 class Commands(click.Group):
@@ -57,7 +57,7 @@ for command in (run, plan, scenarios, validate, report, compare, doctor, cleanup
 
 def main(argv: list[str] | None = None, *, timing: "Timing | None" = None) -> None:
     """Run the command line: print each expected failure as one message, redact secrets, and exit with its code.
-    `timing` replaces the default timeouts of clusters."""
+    `timing` replaces the default timeouts."""
     redact_streams()
     try:
         cli.main(argv, prog_name="meshbench", standalone_mode=False, obj=timing)

@@ -13,9 +13,9 @@ from bench.units import parse_duration
 
 if TYPE_CHECKING:
     from bench.cli.plan_text import ClusterPlan
-    from bench.k8s.timing import Timing
     from bench.scenario.model import Scenario
     from bench.scenario.plan import Plan
+    from bench.system.timing import Timing
     from bench.targets import Backend
     from bench.targets.cluster.flags import ClusterFlags
 
@@ -153,7 +153,7 @@ def choose_backend(
     if flags.context is None:
         from bench.targets.local.target import LocalBackend
 
-        yield LocalBackend()
+        yield LocalBackend(timing=find_timing())
         return
     from bench.run.session import read_stored_run
     from bench.scenario.loader import find_inputs, find_stored_inputs
@@ -199,7 +199,7 @@ def plan_on_cluster(flags: "ClusterFlags", scenario: "Scenario", source: str, pl
 
 def find_timing() -> "Timing":
     """Return the timing that `main` was called with, else the default."""
-    from bench.k8s.timing import DEFAULT, Timing
+    from bench.system.timing import DEFAULT, Timing
 
     context = click.get_current_context(silent=True)
     return (context and context.find_object(Timing)) or DEFAULT

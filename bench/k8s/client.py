@@ -18,7 +18,7 @@ from bench.k8s.port_forward import forward_port
 from bench.system.cancellation import CancelToken, wait_until
 
 if TYPE_CHECKING:
-    from bench.k8s.timing import Timing
+    from bench.system.timing import Timing
 
 Object = dict[str, Any]
 

@@ -27,7 +27,7 @@ import yaml
 from bench.errors import ClusterError, RefusedError
 from bench.k8s.client import Cluster, connect
 from bench.k8s.credentials import register_user, write_private_file
-from bench.k8s.timing import DEFAULT, Timing
+from bench.system.timing import DEFAULT, Timing
 
 _PREFIX: Final = "meshbench-"
 _HELD: Final = "held"

@@ -6,8 +6,8 @@ from typing import Final, TypeVar
 
 from bench.errors import ClusterError, DeployError
 from bench.k8s.client import Cluster
-from bench.k8s.timing import PATIENCE_S
 from bench.system.cancellation import CancelToken, wait_until
+from bench.system.timing import PATIENCE_S
 
 _FIRST_PAUSE_S: Final = 2.0
 _LONGEST_PAUSE_S: Final = 16.0

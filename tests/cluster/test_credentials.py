@@ -74,7 +74,9 @@ def test_rejected_token_is_refused_before_the_start(
     """Exit code 3 with the context and a hint."""
     write_kubeconfig(tmp_path / "config", token_user("of-yesterday"))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
-    refused = pytest.raises(RefusedError, match=r"context meshlab: .* does not accept its credentials; log in again")
+    refused = pytest.raises(
+        RefusedError, match=r"context meshlab: .* does not accept its credentials; hint: log in again"
+    )
     with refused as caught, open_cluster("meshlab", private_folder=tmp_path / "private"):
         pytest.fail("it was opened")
     assert caught.value.exit_code == 3

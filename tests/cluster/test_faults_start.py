@@ -51,7 +51,9 @@ def test_expired_token_is_reported(tmp_path: Path) -> None:
     """The message has the context and asks for a new token."""
     env = {"KUBECONFIG": str(write_kubeconfig(tmp_path / "config", token_user("of-yesterday")))}
     assert_refused(
-        run_job(tmp_path, env=env), f"context {CONTEXT}: https://", "does not accept its credentials; log in again"
+        run_job(tmp_path, env=env),
+        f"context {CONTEXT}: https://",
+        "does not accept its credentials; hint: log in again",
     )
 
 
@@ -64,7 +66,7 @@ def test_missing_rights_are_listed_by_verb_and_resource(cluster: Cluster, tmp_pa
         job,
         f"context {CONTEXT}: its user lacks permissions for this run:",
         "not allowed: get, list, create, patch, delete namespaces (for: namespaces of the run's own)",
-        " pods/exec (for: asking sidecars and probes",
+        " pods/exec (for: questions to sidecars and probe agents",
         f"have an administrator apply and bind {find_shipped('manifests') / 'rbac' / 'run.yaml'}",
     )
 

@@ -16,8 +16,8 @@ import pytest
 from bench.errors import LockedError
 from bench.k8s.client import Cluster, Ref
 from bench.k8s.kubeconfig import open_cluster
-from bench.k8s.timing import Timing
 from bench.system.cancellation import CancelToken
+from bench.system.timing import Timing
 from bench.targets.cluster.lock import LOCK_NAMESPACE, cluster_lock, ensure_held, is_alive, read_holder, remove_lock
 from tests.cluster.lab import CONTEXT
 
@@ -28,8 +28,8 @@ from dataclasses import replace
 from pathlib import Path
 from bench.errors import LockedError
 from bench.k8s.kubeconfig import open_cluster
-from bench.targets.cluster.lock import PLACE, cluster_lock
-place = replace(PLACE, name=sys.argv[1])
+from bench.targets.cluster.lock import LOCK_NAMESPACE, cluster_lock
+place = replace(LOCK_NAMESPACE, name=sys.argv[1])
 with tempfile.TemporaryDirectory() as folder, open_cluster("meshlab", private_folder=Path(folder)) as cluster:
     sys.stdin.readline()
     try:

@@ -18,11 +18,11 @@ from bench.files.folders import find_shipped
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.kubeconfig import open_cluster
 from bench.k8s.ownership import add_run_labels
-from bench.k8s.timing import Timing
 from bench.load.generator import LoadSpec, RunningLoad
 from bench.load.raw_samples import list_raw_files, read_samples
 from bench.results.resources import read_resources
 from bench.system.cancellation import CancelToken, wait_until
+from bench.system.timing import Timing
 from bench.targets.cluster.kubelet import kubelet_usage
 from bench.targets.cluster.load.generator import PodGenerator, locust_page, start_load
 from bench.targets.cluster.load.pod import KEEPER, NAME, default_image, load_objects, uid_for

@@ -168,7 +168,7 @@ def test_cluster_plan_creates_nothing(account: As, lab_path: None, cluster: Clus
     assert finished.code == 0, finished.output
     assert "2 Namespace" in finished.out
     assert "istio 1." in finished.out
-    assert "the run makes " in finished.out
+    assert "the run creates " in finished.out
     assert f"on context {CONTEXT}: https://" in finished.out
 
 

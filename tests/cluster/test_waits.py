@@ -12,9 +12,9 @@ import pytest
 from bench.errors import DeployError, Interrupted
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.kubeconfig import open_cluster
-from bench.k8s.timing import Timing
 from bench.k8s.wait import Pods, wait_for, wait_for_rollout, wait_until_deleted
 from bench.system.cancellation import CancelToken
+from bench.system.timing import Timing
 from tests.cluster.lab import CONTEXT
 
 IMAGE = "locustio/locust:2.47.0"

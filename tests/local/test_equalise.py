@@ -85,7 +85,7 @@ def test_report_lists_remaining_differences(run: StoredRun) -> None:
     page = (run.path / "report" / "report.md").read_text("utf-8")
     table = page.partition("## Data path comparison")[2].partition("\n## ")[0]
     assert "**EQUALISED** Set to the same value in all meshes" in page
-    assert "Besides the mesh's name these differ: protocol between sidecars, TLS version" in table
+    assert "In addition to the mesh, these differ: protocol between sidecars, TLS version" in table
     rows = {line.split(" | ")[0].removeprefix("| "): line for line in table.splitlines()}
     assert rows["retries between sidecars"].endswith("| equal | none | none | none |")
     assert rows["workers of a sidecar"].endswith("| equal | 2 | 2 | 2 |")

@@ -130,7 +130,7 @@ def test_unsteady_load_is_invalid_after_longer_warm_up(faulty_loads: FaultyLoads
     """Case 45: the warm-up is extended once; if the next window is not steady either, the trial is invalid."""
     record = faulty_loads.trial("growing")
     assert record["warmup_extended"]
-    assert "of the last third is" in faulty_loads.reasons("growing")["unsteady"]
+    assert "P95 of the last third differs from the first's by" in faulty_loads.reasons("growing")["unsteady"]
 
 
 def test_steady_load_after_longer_warm_up_is_valid(faulty_loads: FaultyLoads) -> None:

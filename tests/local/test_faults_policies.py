@@ -12,7 +12,6 @@ from tests import command
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 POLICIES = command.ROOT / "manifests" / "istio" / "policies"
-SHORT_WAIT = "import bench.targets.local.target as target; target.READY_TIMEOUT_S = 5.0"
 
 
 def _strict(folder: Path, name: str, *, without: str) -> dict[str, Any]:
@@ -34,7 +33,7 @@ def test_policies_that_deny_the_page_invalidate_only_their_configuration(output:
         _strict(folder, "partly", without="ratings-viewer"),
     ]
     scenario = command.write_scenario(folder, [command.BASELINE, *strict], load={"duration": "12s"})
-    finished = command.run("run", "--scenario", scenario, output=output, driver=SHORT_WAIT)
+    finished = command.run("run", "--scenario", scenario, output=output, timing={"local_ready_s": 5.0})
     assert finished.code == 5, finished.output
     trials = {path.name.split("-")[1]: path for path in (command.find_only_run(output) / "trials").iterdir()}
     records = {name: json.loads((path / "trial.json").read_text("utf-8")) for name, path in trials.items()}

@@ -151,7 +151,7 @@ def test_existing_run_folder_is_not_overwritten(complete: CompleteRun, output: P
     run = complete.copy(output)
     before = (run / "run.json").read_bytes()
     scenario = command.write_scenario(output.parent, [command.BASELINE])
-    driver = f"import bench.run.session; bench.run.session.new_run_id = lambda *_: {run.name!r}"
+    driver = f"import bench.run.session; bench.run.session.make_run_id = lambda *_: {run.name!r}"
     finished = command.run("run", "--scenario", scenario, output=output, driver=driver)
     assert finished.code == 9, finished.output
     assert "File exists" in finished.err

@@ -198,5 +198,5 @@ def test_time_limit_ends_run_with_a_partial_report(output: Path) -> None:
     assert (record["status"], record["exit_code"]) == ("interrupted", 10)
     assert 0 < len(record["trials"]) < 40
     assert (run / "report" / "index.html").is_file()
-    assert "of 40 planned trials were not measured; go on with --resume" in finished.out
+    assert "of 40 planned trials were not measured; continue with --resume" in finished.out
     assert command.find_leftovers(run) == []

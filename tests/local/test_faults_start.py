@@ -116,7 +116,7 @@ def often_taken(names):
     tries[0] += 1
     ports = free_ports(names)
     return {{**ports, "reviews": holder.getsockname()[1]}} if tries[0] <= {times} else ports
-target.place = functools.partial(target.place, choose_ports=often_taken)
+target.assign_ports = functools.partial(target.assign_ports, choose_ports=often_taken)
 """
 
 
@@ -159,7 +159,7 @@ def test_rejected_envoy_configuration_prints_envoys_message(meshed: Path, output
     """Case 62: exit 4 before a sidecar starts, with the configuration's name and Envoy's own message."""
     finished = command.run("run", "--scenario", meshed, output=output, driver=BAD_BOOTSTRAP)
     assert finished.code == 4, finished.output
-    assert "Envoy does not accept the configuration of ratings-sidecar: exit code 1" in finished.err
+    assert "Envoy rejects the configuration of ratings-sidecar: exit code 1" in finished.err
     assert "nonsense" in finished.err
     _assert_failed(output, 4)
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from bench.results.samples import *
 from tests.bookinfo import ROOT
-from tests.factory import ISTIO_POLICIES, Made, simulate
+from tests.factory import ISTIO_POLICIES, RunSpec, simulate
 folder = Path(sys.argv[1])
-samples = simulate(ISTIO_POLICIES[0], 2, Made(duration_s=5), rng=np.random.default_rng(1))
+samples = simulate(ISTIO_POLICIES[0], 2, RunSpec(duration_s=5), rng=np.random.default_rng(1))
 write_parquet(samples, folder / "samples.parquet")
 write_columns(folder / "table.parquet", {"process": np.array(["ratings"])})
 read_parquet(folder / "samples.parquet"), read_columns(folder / "table.parquet")

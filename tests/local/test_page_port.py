@@ -42,7 +42,7 @@ def test_port_in_use_refuses_the_run(examine: Examine) -> None:
         (finding,) = find_results("Locust's page", examine(locust_ui=port))
     assert (finding.status, finding.error.exit_code) == ("error", 3)
     assert finding.detail == f"port {port} of this machine: Address already in use"
-    assert finding.hint.startswith("another --locust-ui PORT, or end what has this one: ")
+    assert finding.hint.startswith("give another --locust-ui PORT, or end what has this one: ")
 
 
 def test_free_port_is_reported_only_for_a_page(examine: Examine) -> None:

@@ -15,11 +15,11 @@ from bench.errors import BadAnswerError, ClusterError
 from bench.files.folders import find_shipped
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.exec import ExecResult
-from bench.k8s.timing import DEFAULT, Timing
 from bench.load.generator import LoadOutcome, LoadSpec, RunningLoad
 from bench.load.recorded import Start
 from bench.results.samples import RAW_ROW
 from bench.system.cancellation import CancelToken
+from bench.system.timing import DEFAULT, Timing
 from bench.targets.cluster.kubelet import KubeletUsage
 from bench.targets.cluster.load.clock import Offset
 from bench.targets.cluster.load.generator import PodGenerator, start_load

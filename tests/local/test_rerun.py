@@ -27,4 +27,4 @@ def test_invalid_block_is_rerun(output: Path) -> None:
     summary = json.loads((folder / "summary.json").read_text("utf-8"))
     baseline = summary["configurations"]["baseline"]
     assert (summary["valid"], baseline["n"], [one["valid"] for one in baseline["repeats"]]) == (True, 1, [False, True])
-    assert "block 2 stands in the place of block 1" in finished.out
+    assert "block 2 replaces block 1" in finished.out

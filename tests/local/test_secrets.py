@@ -80,10 +80,10 @@ CASES = {
 }
 # An unexpected failure, with the headers in its text.
 BUG = """
-import bench.targets.cluster.session as place
-def describe(cluster):
+import bench.targets.cluster.session as session
+def fail(cluster):
     raise RuntimeError(f"bug in the middle of {cluster._connection.credentials.headers}")
-place.describe = describe
+session.describe_cluster = fail
 """
 
 

@@ -194,7 +194,7 @@ def test_strays_are_ended_before_each_trial_and_at_the_end(output: Path) -> None
 
 def test_parents_of_the_command_are_no_strays() -> None:
     """A shell whose user set the run's environment variable is spared, with all of its parents."""
-    code = f"from bench.system.processes import *\nprint(find_strays({RUN!r}, {{}}), marked_processes())"
+    code = f"from bench.system.processes import *\nprint(find_strays({RUN!r}, {{}}), find_marked_processes())"
     shell = f"{sys.executable} -c {shlex.quote(code)}; true"
     env = {**os.environ, RUN_ID_VARIABLE: RUN}
     found = subprocess.run(["sh", "-c", shell], env=env, capture_output=True, text=True, check=True, cwd=command.ROOT)

@@ -11,7 +11,7 @@ import yaml
 
 from bench.errors import Interrupted, LeftoversError, RefusedError
 from bench.k8s.client import Cluster
-from bench.k8s.timing import Timing
+from bench.system.timing import Timing
 from bench.targets.cluster.teardown.cleanup import cluster_cleanup
 from tests.fake_cluster import FakeCluster, make_object
 

@@ -13,8 +13,8 @@ import pytest
 
 from bench.errors import DeployError, Interrupted, LeftoversError, LockedError
 from bench.k8s.client import Object, Ref
-from bench.k8s.timing import LEASE_DURATION_S
 from bench.system.cancellation import CancelToken
+from bench.system.timing import LEASE_DURATION_S
 from bench.targets.cluster.lock import (
     LEASE,
     LOCK_NAMESPACE,

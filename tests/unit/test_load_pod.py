@@ -16,9 +16,9 @@ from bench.files.folders import find_shipped
 from bench.k8s.client import Object
 from bench.k8s.connection import Answer, KindInfo, make_error
 from bench.k8s.retry import Outage
-from bench.k8s.timing import PATIENCE_S
 from bench.load import recorder_path
 from bench.load.generator import LoadSpec
+from bench.system.timing import PATIENCE_S
 from bench.targets.cluster.load.clock import Reading, offset_of, parse_clocks
 from bench.targets.cluster.load.placement import place_load
 from bench.targets.cluster.load.pod import default_image, find_load_problem, find_missing, load_objects, uid_for

@@ -9,8 +9,8 @@ from bench.files.yaml_source import read_documents
 from bench.k8s.client import Object, Ref
 from bench.scenario.loader import find_inputs, load_scenario
 from bench.scenario.overrides import Overrides
+from bench.system.timing import Timing
 from bench.targets.cluster.application_manifests import image_of
-from bench.targets.cluster.preflight import images as pulls
 from bench.targets.cluster.preflight.capacity import (
     FreeNode,
     PodPlan,
@@ -201,10 +201,9 @@ class PullingCluster(FakeCluster):
     ],
     ids=lambda one: one if isinstance(one, str) else next(iter(one.values()))["reason"],
 )
-def test_image_pull_check_decides(state: Object, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_pull_check_decides(state: Object, expected: str) -> None:
     """A container that waits after its image was pulled is not an image error, whatever the lists say."""
-    monkeypatch.setattr(pulls, "PULL_TIMEOUT_S", 0.1)
-    cluster = PullingCluster()
+    cluster = PullingCluster(timing=Timing(poll_s=0.0, pull_s=0.1))
     cluster.state = state
     (checked,) = examine_images(cluster.cluster, ["x.example/y:1"], [node(images=[])], pull=True)
     assert (checked.status, checked.name) == (expected, "image")

@@ -9,8 +9,8 @@ import pytest
 from bench.errors import ClusterError, DeployError, Interrupted
 from bench.k8s.client import Cluster
 from bench.k8s.retry import retry_after_outage
-from bench.k8s.timing import Timing
 from bench.system.cancellation import CancelToken
+from bench.system.timing import Timing
 
 AWAY = ClusterError("listing pods: no answer", status=0)
 REFUSED = ClusterError("listing pods: forbidden", status=403)

@@ -13,13 +13,13 @@ from bench.k8s.logs import save_logs
 from bench.k8s.objects import find_restarts, names_of
 from bench.k8s.ownership import COMPONENT, Owner
 from bench.k8s.retry import retry_after_outage
-from bench.k8s.timing import Timing
 from bench.k8s.wait import Pods, wait_for, wait_for_rollout, wait_until_deleted
 from bench.load.generator import LoadOutcome, Progress
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.protocols import ControlPlane
 from bench.results.records import DataPath, Evidence
 from bench.system.cancellation import CancelToken, wait_until
+from bench.system.timing import Timing
 from bench.targets.cluster.application_manifests import pods_in_mesh, pods_with_sidecar, running_images
 from bench.targets.cluster.checks import (
     Meshed,

@@ -21,9 +21,9 @@ import psutil
 from bench.errors import ClusterError, LeftoversError, LockedError, note_leftovers
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.ownership import MANAGED_BY, PRODUCT, add_run_labels, labels_of
-from bench.k8s.timing import LEASE_DURATION_S
 from bench.k8s.wait import describe_blockers
 from bench.system.cancellation import CancelToken, Shield, wait_until
+from bench.system.timing import LEASE_DURATION_S
 from bench.targets.cluster.teardown.stages import LOCK_COMPONENT
 from bench.units import format_duration
 

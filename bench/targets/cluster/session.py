@@ -12,12 +12,12 @@ from bench import __version__
 from bench.check_result import CheckResult
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.kubeconfig import credentials_folder, describe_cluster, open_cluster
-from bench.k8s.timing import DEFAULT, Timing
 from bench.results.records import ClusterRecord, Environment, RunRecord, TargetRecord
 from bench.scenario.loader import Inputs
 from bench.scenario.model import Scenario
 from bench.system.cancellation import CancelToken
 from bench.system.processes import Launcher
+from bench.system.timing import DEFAULT, Timing
 from bench.targets.cluster.application_manifests import image_of
 from bench.targets.cluster.load.placement import LoadPlacement
 from bench.targets.cluster.load.pod import default_image

@@ -27,10 +27,9 @@ from bench.scenario.plan import Trial, estimate_seconds
 from bench.system.cancellation import CancelToken, wait_until
 from bench.system.lock import hold_host_lock
 from bench.system.processes import Launcher, Process
+from bench.system.timing import DEFAULT, Timing
 from bench.targets.local.deployment import LocalDeployment
 from bench.targets.local.sidecars import Sidecars
-
-READY_TIMEOUT_S = 30.0
 
 # Settings of Bookinfo that a shell may contain; inherited, they would change the system under test.
 _SETTINGS = ("SERVICES_DOMAIN", "ENABLE_RATINGS", "STAR_COLOR", "FLOOD_FACTOR", "SERVICE_VERSION", "CLUSTER_NAME")
@@ -62,6 +61,7 @@ class LocalTarget:
     work: Path
     application: Application
     certificates: Mapping[str, Certificates]
+    timing: Timing
 
     @contextmanager
     def deploy(self, trial: Trial, draft: Path) -> Iterator[LocalDeployment]:
@@ -142,19 +142,21 @@ class LocalTarget:
                 return f"{ended[0].name}: {ended[0].describe_end()}\n{ended[0].log_tail()}"
             return "ready" if deployment.page() is None else None
 
-        result = wait_until(check, timeout_s=READY_TIMEOUT_S, watch=self.watch)
+        result = wait_until(check, timeout_s=self.timing.local_ready_s, watch=self.watch)
         if result is None and deployment.sidecars is None:
-            return f"no complete page within {READY_TIMEOUT_S:.0f} s: {deployment.page()}"
+            return f"no complete page within {self.timing.local_ready_s:.0f} s: {deployment.page()}"
         return None if result in ("ready", None) else result
 
 
 @contextmanager
-def open_local(run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: CancelToken) -> Iterator[LocalTarget]:
+def open_local(
+    run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: CancelToken, timing: Timing = DEFAULT
+) -> Iterator[LocalTarget]:
     """Open the local target for a run: a private working folder and the run's certificates."""
     application = application_of(run.scenario)
     with launcher.working_folder() as work, launcher.without_strays():
         certificates = _issue_certificates(run, inputs, application, work)
-        yield LocalTarget(run, inputs, launcher, watch, work, application, certificates)
+        yield LocalTarget(run, inputs, launcher, watch, work, application, certificates, timing)
 
 
 def _issue_certificates(
@@ -184,12 +186,14 @@ def _issue(names: Mapping[str, tuple[str, ...]], run: RunRecord, *, mesh: str, f
     return certificates
 
 
+@dataclass(frozen=True, slots=True)
 class LocalBackend:
     """See `bench.targets.Backend`."""
 
     record: TargetRecord = RECORD
     cluster: None = None
     findings: tuple[CheckResult, ...] = ()
+    timing: Timing = DEFAULT
 
     def environment(self) -> Environment:
         return read_environment()
@@ -203,4 +207,4 @@ class LocalBackend:
     def open(
         self, run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: CancelToken
     ) -> AbstractContextManager[LocalTarget]:
-        return open_local(run, inputs, launcher=launcher, watch=watch)
+        return open_local(run, inputs, launcher=launcher, watch=watch, timing=self.timing)

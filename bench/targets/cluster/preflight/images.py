@@ -14,7 +14,6 @@ from bench.k8s.objects import node_name
 from bench.k8s.ownership import add_run_labels
 from bench.system.cancellation import CancelToken, wait_until
 
-PULL_TIMEOUT_S: Final = 60.0
 _ACCOUNT_TIMEOUT_S: Final = 10.0
 _POLL_S: Final = 0.5
 # A container waits for these only once its image is on the node; the program that no image has may end in either.
@@ -63,17 +62,19 @@ def examine_images(
     if not lacking:
         return (present,)
     problems = find_pull_problems(cluster, tuple(lacking)) if pull else None
-    judged = (_judge(image, names, problems) for image, names in lacking.items())
+    judged = (_judge(image, names, problems, timeout_s=cluster.timing.pull_s) for image, names in lacking.items())
     return (present, *judged) if there else tuple(judged)
 
 
-def _judge(image: str, lacking: Sequence[str], problems: Mapping[str, str | None] | None) -> CheckResult:
+def _judge(
+    image: str, lacking: Sequence[str], problems: Mapping[str, str | None] | None, *, timeout_s: float
+) -> CheckResult:
     if problems is None:
         detail = f"{image} is not listed by {', '.join(lacking)}, which may have it all the same or pull it"
         return CheckResult("image", "ok", f"{detail}; with --yes a pod checks that")
     problem = problems[image]
     if problem is None:
-        detail = f"{image} was tried, and is not there after {PULL_TIMEOUT_S:.0f} s"
+        detail = f"{image} was tried, and is not there after {timeout_s:.0f} s"
         return CheckResult(
             "image", "warning", detail, "check again when it is on the nodes, or give a nearer one: --registry MIRROR"
         )
@@ -85,7 +86,7 @@ def _judge(image: str, lacking: Sequence[str], problems: Mapping[str, str | None
 
 def find_pull_problems(cluster: Cluster, images: Sequence[str]) -> Mapping[str, str | None]:
     """Pull images by a pod that ends at once, and return what was wrong with each: empty where it was pulled, None
-    where that had not ended after `PULL_TIMEOUT_S`."""
+    where that had not ended after `cluster.timing.pull_s`."""
     watch = CancelToken()
     with _namespace(cluster, f"meshbench-images-{secrets.token_hex(4)}") as namespace:
         pod = _create(cluster, _pod(namespace, images), watch)
@@ -93,7 +94,7 @@ def find_pull_problems(cluster: Cluster, images: Sequence[str]) -> Mapping[str, 
         def is_settled() -> bool:
             return None not in _read_pull_problems(cluster.get(pod) or {}, images).values()
 
-        wait_until(is_settled, timeout_s=PULL_TIMEOUT_S, watch=watch, poll_s=_POLL_S)
+        wait_until(is_settled, timeout_s=cluster.timing.pull_s, watch=watch, poll_s=_POLL_S)
         return _read_pull_problems(cluster.get(pod) or {}, images)
 
 

@@ -18,10 +18,10 @@ from bench.files.folders import find_shipped
 from bench.k8s.client import Cluster
 from bench.k8s.kubeconfig import connect_context, credentials_folder, describe_cluster, find_outage
 from bench.k8s.ownership import run_of
-from bench.k8s.timing import DEFAULT, Timing
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.protocols import ControlPlane
 from bench.system.cancellation import CancelToken, catch_signals, wait_until
+from bench.system.timing import DEFAULT, Timing
 from bench.targets.cluster.lock import is_alive, read_holder, remove_lock
 from bench.targets.cluster.teardown.blockers import Dangling
 from bench.targets.cluster.teardown.inventory import find_leftovers, format_objects
@@ -127,7 +127,7 @@ def _clean_up(cluster: Cluster, run_id: str | None, *, only_list: bool, watch: C
         role = find_shipped("manifests") / "rbac" / "run.yaml"
         raise RefusedError(f"namespaces may not be listed, so that it is unknown what is left; hint: bind {role}")
     if not runs:
-        yield f"nothing is left of {run_id or 'any run'}"
+        yield f"no leftover objects of {run_id or 'any run'}"
     elif only_list:
         yield from _format_runs(cluster, runs)
     else:
