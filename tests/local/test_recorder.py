@@ -240,7 +240,7 @@ def test_missing_event_fields_are_derived(
         ("status-huge", "its status_code 70000 is not a whole number of up to 32767"),
         ("length-huge", "its response_length 3000000000 is not a whole number of up to 2147483647 bytes"),
         ("length-float", "its response_length 1.5 is not a whole number of up to 2147483647 bytes"),
-        ("name-none", "its name is no text"),
+        ("name-none", "its name is not a string"),
         ("name-list", "unhashable type: 'list'"),
     ],
 )
