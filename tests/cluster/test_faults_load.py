@@ -18,7 +18,7 @@ from tests.cluster.lab import CONTEXT
 from tests.cluster.lab_images import kill_container
 from tests.command import Command
 
-WINDOW_S, SHORT_S = 10, 6
+WINDOW_S = 10
 AWAY_S = 5
 
 
@@ -52,11 +52,8 @@ def harmed(cluster: Cluster, lab_kubeconfig: Path, tmp_path_factory: pytest.Temp
 
         return run_job(
             folder,
-            scenario=[
-                {"name": "away", "mesh": "none", "load": {"duration": f"{WINDOW_S}s"}},
-                *({"name": name, "mesh": "none"} for name in ("killed", "evicted", "gone")),
-            ],
-            load={"duration": f"{SHORT_S}s"},
+            scenario=[{"name": name, "mesh": "none"} for name in ("away", "killed", "evicted", "gone")],
+            load={"duration": f"{WINDOW_S}s"},
             during=harm,
             env={"KUBECONFIG": str(config)},
         )
