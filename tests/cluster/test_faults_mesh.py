@@ -143,7 +143,7 @@ def test_policy_deleted_before_the_load_ends_the_run(cluster: Cluster, tmp_path:
     job = run_job(tmp_path, EXISTING, scenario=[POLICIES], during=harm, timing=SHORT)
     assert_failed(
         job,
-        "istio-policies proof failed, so no load was sent:",
+        "istio-policies: proof failed, so no load was sent:",
         r"policy details-viewer, GET /details/\d+ at details as bookinfo-details: expected 403 from RBAC; got 200",
     )
 

@@ -288,7 +288,7 @@ def test_oom_killed_locust_is_reported(cluster: Cluster, namespace: str, order: 
         tick_for(load, 60)
         trouble = load.generator.trouble()
         exit_code = load.generator.stop(timeout_s=5)
-    assert trouble.startswith("Locust ended during the load (exit code 137, OOMKilled), last output: ")
+    assert trouble.startswith("Locust ended during the load (exit code 137, OOMKilled), log: ")
     assert exit_code == 137
     assert not (tmp_path / "generator.json").exists()
     assert len(read_samples(tmp_path)) > 10
