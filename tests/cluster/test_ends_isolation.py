@@ -56,6 +56,7 @@ def test_full_isolation_measures_baseline_without_control_plane(cluster: Cluster
     print_figure(f"isolation full, a mesh and the baseline: {job.seconds:.0f} s")
 
 
+@pytest.mark.soak("cluster")
 def test_kept_control_plane_stays_until_cleanup(cluster: Cluster, tmp_path: Path) -> None:
     """The control plane stays, but neither the trials' namespaces nor the lock; the next run requires a cleanup."""
     job = run_job(tmp_path, *MESH, "--keep", scenario=[ISTIO])

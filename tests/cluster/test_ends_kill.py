@@ -21,7 +21,7 @@ STEPS = [
     pytest.param(
         "apply-done MutatingWebhookConfiguration", "an empty folder", id="webhooks without an answer", marks=RARE
     ),
-    pytest.param("apply-done AuthorizationPolicy .*/reviews-viewer", "its folder", id="policies"),
+    pytest.param("apply-done AuthorizationPolicy .*/reviews-viewer", "its folder", id="policies", marks=RARE),
     pytest.param("apply-done Deployment .*/reviews", "an empty folder", id="application", marks=RARE),
     pytest.param("delete-done Namespace /bookinfo-....$", "an empty folder", id="the trial's removal", marks=RARE),
 ]

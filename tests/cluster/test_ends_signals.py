@@ -43,6 +43,7 @@ def test_ctrl_c_in_preflight_leaves_nothing(cluster: Cluster, tmp_path: Path) ->
     assert list_leftovers(cluster) == []
 
 
+@pytest.mark.soak("cluster")
 def test_ctrl_c_during_installation_leaves_nothing(cluster: Cluster, tmp_path: Path) -> None:
     """Case 50: istiod exists and does not run yet."""
     sent = SentSignal(signal.SIGINT, lambda started: started.line("apply-done", kind="Deployment", name="istiod"))
@@ -86,6 +87,7 @@ def test_sigterm_during_rollout_ends_within_short_deadline(cluster: Cluster, tmp
     print_figure(f"SIGTERM in the rollout: empty after {seconds_until_empty(cluster, sent.at_s):.1f} s")
 
 
+@pytest.mark.soak("cluster")
 def test_second_ctrl_c_ends_at_once(cluster: Cluster, tmp_path: Path) -> None:
     """The run ends at once and prints the command for the rest, which removes it."""
     sent = SentSignal(signal.SIGINT, lambda started: started.line("apply-done", kind="MutatingWebhookConfiguration"))

@@ -69,6 +69,7 @@ def check_stored(job: Job) -> None:
         assert set(keys_in(json.loads(text))) <= {b"[redacted]"}
 
 
+@pytest.mark.soak("cluster")
 def test_istio_is_equalised(tmp_path: Path) -> None:
     """At installation: TLS 1.3 as the oldest version, no retries; the rest of its data path is Istio's."""
     job = measure(tmp_path, POLICIES, *MESH)

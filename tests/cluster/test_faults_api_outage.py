@@ -34,6 +34,7 @@ def until_proving(started: Command) -> None:
     started.until(samples.exists, "the samples of a load that has ended")
 
 
+@pytest.mark.soak("cluster")
 def test_run_survives_api_outage_in_deployment_and_proof(
     cluster: Cluster, lab_kubeconfig: Path, tmp_path: Path
 ) -> None:

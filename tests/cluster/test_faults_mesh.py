@@ -47,6 +47,7 @@ def assert_failed(job: Job, *expected: str) -> None:
     assert (job.record["status"], job.record["cleanup_ok"]) == ("failed", True)
 
 
+@pytest.mark.soak("cluster")
 def test_control_plane_lost_between_trials_ends_the_run(cluster: Cluster, tmp_path: Path) -> None:
     """The message names its webhook, without whose response no pod is created; the trial before it is kept, though its
     load pod was deleted in its window."""
@@ -129,6 +130,7 @@ def test_unenforced_mtls_and_deleted_policy_invalidate_trial(cluster: Cluster, t
         assert re.search(pattern, reasons), reasons
 
 
+@pytest.mark.soak("cluster")
 def test_policy_deleted_before_the_load_ends_the_run(cluster: Cluster, tmp_path: Path) -> None:
     """Case 33: a request that it must deny gets a response, so no load is sent, and the message names policy and
     request."""
@@ -148,6 +150,7 @@ def test_policy_deleted_before_the_load_ends_the_run(cluster: Cluster, tmp_path:
     )
 
 
+@pytest.mark.soak("cluster")
 def test_policies_that_deny_the_page_invalidate_only_their_configuration(tmp_path: Path) -> None:
     """Case 34: all requests fail, the load is ended early, the other configuration is measured, and the exit code is
     5."""
@@ -187,6 +190,7 @@ def permissive(app: str, place: str) -> Object:
     return make_object(SECURITY, "PeerAuthentication", f"{app}-permissive", place, spec=spec)
 
 
+@pytest.mark.soak("cluster")
 def test_crashing_sidecar_ends_the_run(cluster: Cluster, tmp_path: Path) -> None:
     """The message has pod, container, how it ended, and its last log lines."""
     config = cluster.get(CONFIG)

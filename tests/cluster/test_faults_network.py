@@ -58,6 +58,7 @@ def requests_shown(port: int) -> int:
         return int(json.load(answer)["stats"][-1]["num_requests"])
 
 
+@pytest.mark.soak("cluster", together=True)
 def test_forwarded_page_reconnects(cut_run: tuple[Job, list[int]]) -> None:
     """The page is back on the same port, with the same load, which has continued meanwhile."""
     _, shown = cut_run
@@ -65,6 +66,7 @@ def test_forwarded_page_reconnects(cut_run: tuple[Job, list[int]]) -> None:
     assert shown == sorted(shown)
 
 
+@pytest.mark.soak("cluster", together=True)
 def test_cut_connections_lose_no_request(cut_run: tuple[Job, list[int]]) -> None:
     """The load is in the cluster: its trial has no issues other than those of a quiet one, and its samples are
     complete."""
@@ -75,6 +77,7 @@ def test_cut_connections_lose_no_request(cut_run: tuple[Job, list[int]]) -> None
     assert record["generator"]["locust_requests"] == record["generator"]["recorded"] == len(rows)
 
 
+@pytest.mark.soak("cluster", together=True)
 def test_run_with_cut_connections_succeeds(cut_run: tuple[Job, list[int]]) -> None:
     """The run ends with its report, and everything is removed."""
     job, _ = cut_run
