@@ -1,6 +1,7 @@
 """The floor plan: packages that show the data flow, and pages that show the packages."""
 
 import ast
+import importlib
 import re
 from pathlib import Path
 
@@ -137,3 +138,16 @@ def test_pages_name_files_that_exist() -> None:
     assert not [(page, path) for page, path in sorted(named) if not (ROOT / path).exists()]
     assert len(FOUND) > 6
     assert len({what.split(",")[0] for what, _ in ROUTES}) == 4
+
+
+def test_stored_locustfiles_can_still_be_imported() -> None:
+    """A Locust file that an earlier run stored finds what it imports."""
+    tree = ast.parse((ROOT / "results" / "example" / "locustfile.py").read_text("utf-8"))
+    imported = [
+        (node.module, alias.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("bench")
+        for alias in node.names
+    ]
+    assert imported == [("bench.bookinfo.pages", "page_problem")]
+    assert all(hasattr(importlib.import_module(module), name) for module, name in imported)
