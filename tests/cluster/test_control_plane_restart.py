@@ -14,6 +14,7 @@ from tests.command import Command
 pytestmark = pytest.mark.usefixtures("existing_istio", "as_before")
 
 
+@pytest.mark.soak("cluster")
 def test_restarted_control_plane_makes_trial_invalid(cluster: Cluster, tmp_path: Path) -> None:
     """Exit code 5 with the restarted pod's name, as for a restart in the application; the load itself completed."""
 

@@ -35,6 +35,7 @@ def read_proof(job: Job, trial: str) -> list[dict[str, Any]]:
     return list(json.loads(text)["before"])
 
 
+@pytest.mark.soak("cluster")
 def test_full_isolation_measures_baseline_without_control_plane(cluster: Cluster, tmp_path: Path) -> None:
     """The control plane is installed before its own trial and removed after it; the baseline's proof and the report's
     heading record that."""

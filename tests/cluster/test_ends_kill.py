@@ -28,7 +28,7 @@ STEPS = [
 # Ctrl-C after the installation, and SIGKILL during the cleanup that follows.
 REMOVALS = [
     pytest.param("deleted ValidatingWebhookConfiguration", id="webhooks", marks=RARE),
-    pytest.param("deleted Namespace istio-system", id="control plane"),
+    pytest.param("deleted Namespace istio-system", id="control plane", marks=RARE),
 ]
 
 

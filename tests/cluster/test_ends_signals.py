@@ -69,6 +69,7 @@ def test_ctrl_c_in_the_window_keeps_samples(cluster: Cluster, tmp_path: Path) ->
     assert (trial["status"], trial["reasons"]) == ("interrupted", ["interrupted: ended by SIGINT"])
 
 
+@pytest.mark.soak("cluster")
 def test_sigterm_during_rollout_ends_within_short_deadline(cluster: Cluster, tmp_path: Path) -> None:
     """Case 51: objects that could not be deleted in that time are reported with the command that deletes them."""
     sent = SentSignal(signal.SIGTERM, lambda started: started.line("apply-done", kind="Pod", name="locust"))

@@ -132,6 +132,7 @@ def test_foreign_namespace_of_the_same_name_is_untouched(cluster: Cluster, tmp_p
     assert_failed(job, f"Namespace {made[0]['metadata']['name']} exists and was not made by meshbench", exit_code=3)
 
 
+@pytest.mark.soak("cluster")
 def test_rights_revoked_during_the_load_end_the_run(cluster: Cluster, tmp_path: Path) -> None:
     """The run ends and names the missing right; samples until then are kept. What it could not remove is reported with
     the command that does, which an administrator may run twice."""
