@@ -73,6 +73,7 @@ def unreachable_run(
         return job, run_command(folder, "cleanup", "--run-id", job.folder.name)
 
 
+@pytest.mark.soak("cluster", together=True)
 def test_samples_survive_a_lost_api_server(unreachable_run: tuple[Job, Job]) -> None:
     """The trial is kept with all its requests, as one without a proof after its load: exit code 5."""
     job, _ = unreachable_run
@@ -84,6 +85,7 @@ def test_samples_survive_a_lost_api_server(unreachable_run: tuple[Job, Job]) -> 
     assert record["generator"]["locust_requests"] == record["generator"]["recorded"] == len(rows)
 
 
+@pytest.mark.soak("cluster", together=True)
 def test_leftovers_are_reported_with_the_cleanup_command(unreachable_run: tuple[Job, Job]) -> None:
     """The command works as soon as the API server can be reached again."""
     job, removed = unreachable_run
