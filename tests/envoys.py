@@ -16,7 +16,7 @@ from bench.envoy.binary import envoy_binary
 from bench.envoy.certificates import Certificates, Identity
 from bench.meshes import Policies
 from bench.meshes.data_planes import SHAPES, envoy_command
-from bench.meshes.protocols import Probe
+from bench.meshes.probe import Probe
 from bench.targets.local.prober import call, query_admin_json
 from bench.verification.questions import Answer
 

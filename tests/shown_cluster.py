@@ -4,11 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+from bench.check_result import CheckResult
 from bench.errors import ClusterError
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.connection import KindInfo
+from bench.scenario.loader import find_inputs, load_scenario
+from bench.scenario.overrides import Overrides
 from bench.system.timing import DEFAULT, Timing
 from bench.targets.cluster.options import ClusterOptions
+from bench.targets.cluster.preflight.examination import Examination, examine_cluster
 
 
 @dataclass
@@ -91,3 +95,15 @@ def options(**changes: Any) -> ClusterOptions:
         prometheus="",
     )
     return replace(plain, **changes)
+
+
+def examine_two_nodes(*pods: Object, **chosen: Any) -> Examination:
+    """Run the pre-flight of nodes `a` and `b` with these pods of others, for the smallest scenario."""
+    smoke = load_scenario("smoke", Overrides())
+    cluster = fake(objects={"Node": (node("a"), node("b")), "Pod": pods})
+    return examine_cluster(cluster, smoke, options(**chosen), find_inputs(smoke, "smoke"))
+
+
+def find_results(name: str, examined: Examination) -> list[CheckResult]:
+    """Return the results of one check."""
+    return [result for result in examined.findings if result.name == name]

@@ -72,11 +72,6 @@ def identities(certificates: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(uri for uri in uris if uri.startswith("spiffe://")))
 
 
-def subtract_counters(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
-    """Return the increase of each counter; one that is missing in `before` was zero."""
-    return {name: count - before.get(name, 0) for name, count in now.items()}
-
-
 def _cluster_of(stat: str) -> str:
     """Return the cluster in `cluster.NAME;.upstream_rq_retry`; Istio's statistics end a name with a semicolon."""
     return stat.removeprefix("cluster.").removesuffix(".upstream_rq_retry").removesuffix(";")

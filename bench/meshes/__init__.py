@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 from bench.application.model import Application, Gateway, Service, Workload
 from bench.envoy.wire import Mode, Wire
 from bench.meshes import istio, kuma
-from bench.meshes.protocols import Probe
+from bench.meshes.probe import Probe
 from bench.meshes.routing import Route
 
 # Each mesh has its own class for these, which no other module looks into.

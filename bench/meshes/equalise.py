@@ -19,7 +19,6 @@ from bench.envoy.wire import Wire
 from bench.errors import InputError
 from bench.files.folders import find_shipped
 from bench.files.yaml_source import read_documents
-from bench.k8s.client import Object
 from bench.results.records import DataPath, Evidence
 from bench.scenario.model import Equal, Scenario
 
@@ -138,7 +137,7 @@ def installation_values(mesh: str, equalise: Collection[Equal]) -> tuple[Path, .
     return _files(mesh, [what for what in equalise if what in _INSTALLED.get(mesh, ())])
 
 
-def policy_objects(mesh: str, equalise: Collection[Equal]) -> tuple[Object, ...]:
+def policy_objects(mesh: str, equalise: Collection[Equal]) -> tuple[Json, ...]:
     """Return the objects to apply like a configuration's own policies."""
     files = _files(mesh, [what for what in equalise if what in _APPLIED.get(mesh, ())])
     return tuple(document.value for file in files for document in read_documents(file))

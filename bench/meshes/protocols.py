@@ -1,40 +1,15 @@
-"""Define what a mesh is on a cluster, and the probes that show that a policy is in force.
+"""Define what a mesh is on a cluster.
 
 Each mesh is a module whose functions have these names and signatures; `control_planes.CONTROL_PLANES` lists them.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 from typing import Protocol
 
 from bench.k8s.client import Cluster, Object, Ref
 from bench.system.cancellation import CancelToken
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """One request to one sidecar, and the response that the configuration requires.
-
-    `caller` is the service account whose certificate the request has, or None for plaintext. `status` is the HTTP
-    status, or 0 where the sidecar must close the connection without a response. `policy` names the policy that the
-    response proves.
-    """
-
-    policy: str
-    workload: str
-    caller: str | None
-    method: str
-    path: str
-    status: int
-
-    @property
-    def status_through_sidecar(self) -> int:
-        """Return the status for a caller with a sidecar, which retries a closed connection and then returns 503."""
-        if self.status == 0 and self.caller is not None:
-            return HTTPStatus.SERVICE_UNAVAILABLE
-        return self.status
 
 
 @dataclass(frozen=True, slots=True)

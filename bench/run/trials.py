@@ -25,13 +25,13 @@ class ProgressListener(Protocol):
     """A display or log of a run's progress."""
 
     def phase(self, trial: Trial, phase: str) -> None:
-        """ProgressListener that a trial enters a phase."""
+        """Show that a trial enters a phase."""
 
     def progress(self, trial: Trial, progress: Progress) -> None:
         """Show the progress of a trial's load."""
 
     def done(self, record: TrialRecord, figures: Headline) -> None:
-        """ProgressListener that a trial is stored."""
+        """Show that a trial is stored."""
 
     def extend(self, plan: Plan) -> None:
         """Use a plan with more trials, as for reruns."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.application.bookinfo.pages import page_problem
 from bench.application.model import Application, Gateway, Hop
-from bench.meshes.protocols import Probe
+from bench.meshes.probe import Probe
 from bench.meshes.resolved import REVIEWS, UserGroup
 from bench.results.records import Evidence
 from bench.results.samples import Samples

@@ -13,7 +13,7 @@ import pytest
 
 from bench.errors import ClusterError, DeployError
 from bench.files.folders import find_shipped
-from bench.k8s.client import Cluster, Object, Ref
+from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.ownership import Owner
 from bench.meshes.kuma import control_plane as kuma
 from bench.meshes.protocols import InstallOptions
@@ -115,7 +115,7 @@ def remove_policies(owner: Owner, policies: tuple[Object, ...], spaces: tuple[st
     as before."""
     refs = [Ref("v1", "Namespace", space) for space in spaces]
     elsewhere = [thing for thing in policies if thing["metadata"].get("namespace") not in spaces]
-    refs += [ref for thing in elsewhere if (ref := ref_of_policy(thing)).kind != "Mesh"]
+    refs += [ref for thing in elsewhere if (ref := ref_of(thing)).kind != "Mesh"]
     for ref in refs:
         owner.remove(ref)
     owner.apply_all(kuma.base_objects(), "kuma")
@@ -124,11 +124,6 @@ def remove_policies(owner: Owner, policies: tuple[Object, ...], spaces: tuple[st
     wait_until_empty(
         lambda: [ref for ref in (*refs, *kuma.list_generated(policies)) if owner.cluster.get(ref)], timeout_s=90
     )
-
-
-def ref_of_policy(thing: Object) -> Ref:
-    metadata = thing["metadata"]
-    return Ref(thing["apiVersion"], thing["kind"], metadata["name"], metadata.get("namespace", ""))
 
 
 def broken(deployed: Deployed) -> list[Any]:

@@ -6,38 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from bench.errors import RefusedError
-from bench.k8s.credentials import Credentials, read_credentials
-from bench.k8s.kubeconfig import open_cluster, read_context, write_private_kubeconfig
-
-
-def _kubeconfig(path: Path, *names: str, user: dict[str, Any] | None = None, **cluster: str) -> Path:
-    content = {
-        "current-context": names[0],
-        "contexts": [{"name": name, "context": {"cluster": f"{name}-c", "user": f"{name}-u"}} for name in names],
-        "clusters": [
-            {"name": f"{name}-c", "cluster": {"server": f"https://{name}.example:6443", **cluster}} for name in names
-        ],
-        "users": [{"name": f"{name}-u", "user": user or {"token": f"secret-of-{name}"}} for name in names],
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(content), "utf-8")
-    return path
+from bench.k8s.kubeconfig import open_cluster
+from tests.kubeconfigs import HIDDEN, read_user, write_kubeconfig
 
 
 def test_refused_context_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing credential plugin is named, and the private copy of the kubeconfig is removed."""
     user = {"exec": {"command": "meshbench-no-such-plugin", "apiVersion": "client.authentication.k8s.io/v1"}}
-    monkeypatch.setenv("KUBECONFIG", str(_kubeconfig(tmp_path / "config", "a", user=user)))
+    monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "config", "a", user=user)))
     refused = pytest.raises(RefusedError, match=r"context a: no usable credentials: .*meshbench-no-such-plugin")
     with refused, open_cluster("a", private_folder=tmp_path / "private"):
         pytest.fail("it was opened")
     assert list((tmp_path / "private").iterdir()) == []
-
-
-HIDDEN = "hidden-t0ken"
 
 
 INSIDE = [
@@ -48,13 +30,6 @@ INSIDE = [
     f"{HIDDEN}é",
     f"{HIDDEN}\u2028{HIDDEN}",
 ]
-
-
-def read_user(folder: Path, user: dict[str, Any], **cluster: str) -> Credentials:
-    """The credentials of a private copy with this user."""
-    path = _kubeconfig(folder / "config", "a", user=user, **cluster)
-    (folder / "private").mkdir()
-    return read_credentials(write_private_kubeconfig(read_context((path,), "a"), folder / "private"))
 
 
 def plugin(folder: Path, status: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from bench.meshes import MESHES
 from bench.meshes.istio.authorization import Request, decide_request
 from bench.meshes.istio.policies import Policies
 from bench.meshes.istio.probes import principal_of
-from bench.meshes.protocols import Probe
+from bench.meshes.probe import Probe
 from bench.targets.local.prober import query_admin_json
 from tests.envoys import Sidecars, place_sidecars, run_sidecars
 

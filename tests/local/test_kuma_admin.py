@@ -1,7 +1,6 @@
 """Sidecars are queried through Kuma's control plane, here a small server on loopback."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 from typing import Any, cast
@@ -9,27 +8,9 @@ from typing import Any, cast
 import pytest
 
 from bench.errors import DeployError
-from bench.k8s.client import Cluster, Object, Ref
+from bench.k8s.client import Cluster
 from bench.meshes.kuma import control_plane as kuma
-
-
-class FakeCluster:
-    """A control plane's pods, and its API served on loopback."""
-
-    def __init__(self, pods: Sequence[Object], *, port: int = 0) -> None:
-        self.pods = pods
-        self.port = port
-
-    def list(self, *_: str, **__: str) -> Sequence[Object]:
-        return self.pods
-
-    def get(self, ref: Ref) -> Object:
-        return {"metadata": {"labels": {"kuma.io/mesh": "own"} if ref.name == "guest" else {}}}
-
-    @contextmanager
-    def forward(self, pod: str, port: int, *, namespace: str) -> Iterator[int]:
-        assert (pod, port, namespace) == ("cp-2", 5681, "kuma-system")
-        yield self.port
+from tests.kuma_cluster import KumaCluster, control_plane_pod
 
 
 class Api(BaseHTTPRequestHandler):
@@ -51,14 +32,14 @@ def cluster() -> Iterator[Cluster]:
     with HTTPServer(("127.0.0.1", 0), Api) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        pods = [pod("cp-1", ready=False), pod("cp-2"), pod("cp-3", deletionTimestamp="t")]
-        yield cast("Cluster", FakeCluster(pods, port=server.server_port))
+        pods = [
+            control_plane_pod("cp-1", ready=False),
+            control_plane_pod("cp-2"),
+            control_plane_pod("cp-3", deletionTimestamp="t"),
+        ]
+        yield cast("Cluster", KumaCluster(pods, port=server.server_port))
         server.shutdown()
         thread.join()
-
-
-def pod(name: str, *, ready: bool = True, **metadata: Any) -> Object:
-    return {"metadata": {"name": name, **metadata}, "status": {"containerStatuses": [{"ready": ready}]}}
 
 
 def test_sidecar_is_queried_through_ready_control_plane(cluster: Cluster) -> None:

@@ -17,7 +17,7 @@ from bench.envoy.certificates import Certificates, issue_certificates
 from bench.files.folders import find_shipped
 from bench.meshes import MESHES
 from bench.meshes.kuma.policies import Policies, decide_request
-from bench.meshes.protocols import Probe
+from bench.meshes.probe import Probe
 from bench.targets.local.prober import query_admin_json
 from tests.envoys import Sidecars, place_sidecars, run_sidecars
 from tests.sidecars import application_with

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from bench.errors import BadAnswerError, ClusterError
-from bench.files.folders import find_shipped
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.exec import ExecResult
 from bench.load.generator import LoadOutcome, LoadSpec, RunningLoad
@@ -24,33 +23,14 @@ from bench.targets.cluster.kubelet import KubeletUsage
 from bench.targets.cluster.load.clock import Offset
 from bench.targets.cluster.load.generator import PodGenerator, start_load
 from bench.targets.cluster.load.transfer import LoadEnd, PodFiles, parse_parts
+from tests.load_pods import container_status, load_pod, make_load_spec
 
 GONE = ClusterError("reading: no response", status=0)
 
 
 @pytest.fixture
 def order() -> LoadSpec:
-    return LoadSpec(
-        address="productpage:9080",
-        virtual_host="productpage:9080",
-        locustfile=find_shipped("locustfiles") / "bookinfo.py",
-        reviews="v3",
-        users=20,
-        think_time_s=0.1,
-        rate_per_s=None,
-        warmup_s=30,
-        duration_s=120,
-        seed=7,
-    )
-
-
-def container(name: str, *, restarts: int = 0, **state: Object) -> Object:
-    return {"name": name, "restartCount": restarts, "state": state or {"running": {}}}
-
-
-def load_pod(*containers: Object, early: Sequence[Object] = (), **status: Any) -> Object:
-    made = {"containerStatuses": list(containers), "initContainerStatuses": list(early), **status}
-    return {"metadata": {"name": "locust"}, "status": made}
+    return make_load_spec()
 
 
 @dataclass
@@ -86,10 +66,10 @@ class FakePod:
         return output
 
     def get(self, _: Ref) -> Object:
-        return load_pod(container("locust"), container("keeper"))
+        return load_pod(container_status("locust"), container_status("keeper"))
 
     def list(self, *_: str, **__: str) -> tuple[Object, ...]:
-        return (load_pod(container("locust"), container("keeper")),)
+        return (load_pod(container_status("locust"), container_status("keeper")),)
 
     def read(self, _path: str, **_: str) -> Object:
         raise self.refusal

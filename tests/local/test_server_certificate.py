@@ -7,22 +7,12 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-import yaml
 
 from bench.envoy.certificates import issue_certificates
 from bench.envoy.wire import Wire
 from bench.errors import RefusedError
 from bench.targets.cluster.teardown.cleanup import cluster_cleanup
-
-
-def _kubeconfig(path: Path, server: str) -> Path:
-    content = {
-        "contexts": [{"name": "lab", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [{"name": "c", "cluster": {"server": server}}],
-        "users": [{"name": "u", "user": {"token": "t"}}],
-    }
-    path.write_text(yaml.safe_dump(content), "utf-8")
-    return path
+from tests.kubeconfigs import write_kubeconfig
 
 
 def test_changed_server_certificate_fails_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,7 +29,7 @@ def test_changed_server_certificate_fails_at_once(tmp_path: Path, monkeypatch: p
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     url = f"https://127.0.0.1:{server.server_address[1]}"
-    monkeypatch.setenv("KUBECONFIG", str(_kubeconfig(tmp_path / "config", url)))
+    monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "config", "lab", server=url)))
     try:
         with pytest.raises(RefusedError, match="CERTIFICATE_VERIFY_FAILED"):
             next(cluster_cleanup("lab"))

@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 
 from bench.analysis import percentiles as latency
-
-S = 1_000_000_000
-
+from tests.study_load import S, load
 
 # Feeds Locust's statistics the same requests at the same (simulated) times, and reads them every 5 s, as Locust does.
 _LOCUST = """
@@ -55,16 +53,6 @@ def ask_locust(cases: list[dict[str, Any]], values: list[int]) -> dict[str, Any]
     )
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
-
-
-def load(*, seed: int, count: int, seconds: float, median_ms: float, gap: tuple[float, float] = (0, 0)) -> Any:
-    """Starts and latencies; no request ends in the gap."""
-    rng = np.random.default_rng(seed)
-    started = np.sort(rng.uniform(0.01, seconds, count))
-    values = median_ms / 1e3 * rng.lognormal(0, 0.6, count)
-    ended = started + values
-    kept = (ended < gap[0]) | (ended >= gap[1])
-    return (started[kept] * S).astype(np.int64), (values[kept] * S).astype(np.int64)
 
 
 def with_pauses(started: Any, values: Any) -> Any:

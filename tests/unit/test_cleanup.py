@@ -216,7 +216,7 @@ def test_keeps_killed_run_open_until_cluster_is_clean(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cluster_first", [True, False])
 def test_closes_killed_run_when_both_are_clean(tmp_path: Path, cluster_first: bool) -> None:
-    """In either order of the two cleanups; the folder records it, and nothing leftover left."""
+    """In either order of the two cleanups; the folder records it, and there are no leftovers."""
     made = make_run(tmp_path / "results", SMALL)
     run, folder = made.path, RunFolder(made.path, made.record)
     folder.update(status="running", exit_code=None, cleanup_ok=None)

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 
 from bench.errors import Interrupted, LeftoversError, RefusedError
 from bench.k8s.client import Cluster
 from bench.system.timing import Timing
 from bench.targets.cluster.teardown.cleanup import cluster_cleanup
 from tests.fake_cluster import FakeCluster, make_object
+from tests.kubeconfigs import write_kubeconfig
 
 RUN = "20261123T031500Z-mine-7f3a"
 AWAY = 10**9
@@ -94,18 +94,8 @@ def test_does_not_wait_with_refused_credentials(fake: FakeCluster) -> None:
     assert raised.value.exit_code == 3
 
 
-def _kubeconfig(path: Path, server: str) -> Path:
-    content = {
-        "contexts": [{"name": "lab", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [{"name": "c", "cluster": {"server": server}}],
-        "users": [{"name": "u", "user": {"token": "t"}}],
-    }
-    path.write_text(yaml.safe_dump(content), "utf-8")
-    return path
-
-
 def test_does_not_wait_for_unknown_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unknown context is permanent: its name is wrong."""
-    monkeypatch.setenv("KUBECONFIG", str(_kubeconfig(tmp_path / "config", "https://127.0.0.1:1")))
+    monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "config", "lab", server="https://127.0.0.1:1")))
     with pytest.raises(RefusedError, match="there is no context lib"):
         next(cluster_cleanup("lib"))

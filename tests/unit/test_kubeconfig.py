@@ -9,35 +9,22 @@ import pytest
 import yaml
 
 from bench.errors import RefusedError
-from bench.k8s.credentials import Credentials, read_credentials
+from bench.k8s.credentials import read_credentials
 from bench.k8s.kubeconfig import kubeconfig_paths, looks_like_production, read_context, write_private_kubeconfig
 from bench.system.redaction import redact
-
-
-def _kubeconfig(path: Path, *names: str, user: dict[str, Any] | None = None, **cluster: str) -> Path:
-    content = {
-        "current-context": names[0],
-        "contexts": [{"name": name, "context": {"cluster": f"{name}-c", "user": f"{name}-u"}} for name in names],
-        "clusters": [
-            {"name": f"{name}-c", "cluster": {"server": f"https://{name}.example:6443", **cluster}} for name in names
-        ],
-        "users": [{"name": f"{name}-u", "user": user or {"token": f"secret-of-{name}"}} for name in names],
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(content), "utf-8")
-    return path
+from tests.kubeconfigs import HIDDEN, read_user, write_kubeconfig
 
 
 def test_never_uses_the_current_context(tmp_path: Path) -> None:
     """Without a name the error lists the contexts."""
-    path = _kubeconfig(tmp_path / "config", "kind-a", "kind-b")
+    path = write_kubeconfig(tmp_path / "config", "kind-a", "kind-b")
     with pytest.raises(RefusedError, match=r"give --context NAME; contexts in .*config: kind-a, kind-b"):
         read_context((path,), None)
 
 
 def test_unknown_context_lists_the_others(tmp_path: Path) -> None:
     """A misspelt name is visible at once."""
-    path = _kubeconfig(tmp_path / "config", "kind-a", "kind-b")
+    path = write_kubeconfig(tmp_path / "config", "kind-a", "kind-b")
     with pytest.raises(RefusedError, match=r"no context kind-x; contexts in .*: kind-a, kind-b"):
         read_context((path,), "kind-x")
 
@@ -85,8 +72,8 @@ def test_reports_where_it_searched(tmp_path: Path) -> None:
 
 def test_merges_kubeconfigs_and_the_first_wins(tmp_path: Path) -> None:
     """As kubectl does, which also ignores missing files."""
-    first = _kubeconfig(tmp_path / "first", "a", user={"token": "first"})
-    second = _kubeconfig(tmp_path / "second", "a", "b")
+    first = write_kubeconfig(tmp_path / "first", "a", user={"token": "first"})
+    second = write_kubeconfig(tmp_path / "second", "a", "b")
     paths = kubeconfig_paths({"KUBECONFIG": f"{first}:{tmp_path}/none:{second}"})
     assert paths == (first, second)
     assert read_context(paths, "a").user == {"token": "first"}
@@ -96,7 +83,7 @@ def test_merges_kubeconfigs_and_the_first_wins(tmp_path: Path) -> None:
 def test_private_copy_has_one_context(tmp_path: Path) -> None:
     """It has nothing of the other contexts, and no other user can read it or its keys."""
     key = base64.b64encode(b"the key").decode()
-    path = _kubeconfig(tmp_path / "config", "a", "b", user={"client-key-data": key})
+    path = write_kubeconfig(tmp_path / "config", "a", "b", user={"client-key-data": key})
     folder = tmp_path / "private"
     folder.mkdir()
     copy = write_private_kubeconfig(read_context((path,), "b"), folder)
@@ -111,19 +98,19 @@ def test_private_copy_has_one_context(tmp_path: Path) -> None:
 def test_relative_paths_count_from_the_kubeconfig(tmp_path: Path) -> None:
     """The copy finds certificates, token files and credential plugins; plugins on PATH stay unchanged."""
     settings = {"command": "./bin/login", "apiVersion": "v1"}
-    path = _kubeconfig(
+    path = write_kubeconfig(
         tmp_path / "kube" / "config", "a", user={"exec": settings}, **{"certificate-authority": "ca.crt"}
     )
     context = read_context((path,), "a")
     assert context.cluster["certificate-authority"] == str(tmp_path / "kube" / "ca.crt")
     assert context.user["exec"]["command"] == str(tmp_path / "kube" / "bin" / "login")
-    path = _kubeconfig(path, "a", user={"exec": {"command": "aws"}, "tokenFile": "/run/token"})
+    path = write_kubeconfig(path, "a", user={"exec": {"command": "aws"}, "tokenFile": "/run/token"})
     assert read_context((path,), "a").user == {"exec": {"command": "aws"}, "tokenFile": "/run/token"}
 
 
 def test_refuses_invalid_base64(tmp_path: Path) -> None:
     """The error is no traceback."""
-    path = _kubeconfig(tmp_path / "config", "a", user={"client-key-data": "abc"})
+    path = write_kubeconfig(tmp_path / "config", "a", user={"client-key-data": "abc"})
     with pytest.raises(RefusedError, match="client-key-data in the kubeconfig is not base64"):
         write_private_kubeconfig(read_context((path,), "a"), tmp_path)
 
@@ -141,16 +128,6 @@ def test_refuses_invalid_base64(tmp_path: Path) -> None:
 def test_recognises_production_names(names: tuple[str, str, str], reason: str) -> None:
     """Context, cluster and server are checked; the reason names the one that matched."""
     assert looks_like_production(*names) == reason
-
-
-HIDDEN = "hidden-t0ken"
-
-
-def read_user(folder: Path, user: dict[str, Any], **cluster: str) -> Credentials:
-    """The credentials of a private copy with this user."""
-    path = _kubeconfig(folder / "config", "a", user=user, **cluster)
-    (folder / "private").mkdir()
-    return read_credentials(write_private_kubeconfig(read_context((path,), "a"), folder / "private"))
 
 
 @pytest.mark.parametrize("user", [{"token": 12345678}, {"tokenFile": "none"}, {"username": "me", "password": 12345678}])
@@ -236,7 +213,7 @@ def test_does_not_show_invalid_yaml(tmp_path: Path) -> None:
 
 def test_private_copy_has_the_sent_token(tmp_path: Path) -> None:
     """Child processes get it, too."""
-    path = _kubeconfig(tmp_path / "config", "a", user={"token": f"{HIDDEN}\n"})
+    path = write_kubeconfig(tmp_path / "config", "a", user={"token": f"{HIDDEN}\n"})
     (tmp_path / "private").mkdir()
     copy = write_private_kubeconfig(read_context((path,), "a"), tmp_path / "private")
     assert yaml.safe_load(copy.read_text("utf-8"))["users"][0]["user"] == {"token": HIDDEN}
@@ -254,5 +231,5 @@ def test_private_copy_has_the_sent_token(tmp_path: Path) -> None:
 )
 def test_registers_every_secret_of_a_user(tmp_path: Path, user: dict[str, Any]) -> None:
     """No later message has a secret that was read."""
-    read_context((_kubeconfig(tmp_path / "config", "a", user=user),), "a")
+    read_context((write_kubeconfig(tmp_path / "config", "a", user=user),), "a")
     assert HIDDEN not in redact(f"it has {HIDDEN}-and-more, {HIDDEN}")

@@ -2,8 +2,7 @@
 
 import base64
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +27,7 @@ from bench.meshes.kuma.kuma_cp import explain_unready, format_unsynced, read_cer
 from bench.meshes.protocols import InstallOptions
 from bench.targets.cluster.checks import read_meshed
 from tests.golden import GOLDEN, MISSING
+from tests.kuma_cluster import KumaCluster, control_plane_pod
 
 MANIFESTS = find_shipped("manifests") / "kuma"
 OURS = {"app.kubernetes.io/managed-by": "meshbench", "meshbench.dev/run-id": "one"}
@@ -262,36 +262,15 @@ def test_reads_sidecar_identities_from_configuration() -> None:
 # --- asking --------------------------------------------------------------------------------------------------
 
 
-class FakeCluster:
-    """A control plane's pods, and its API served on loopback."""
-
-    def __init__(self, pods: Sequence[Object], *, port: int = 0) -> None:
-        self.pods = pods
-        self.port = port
-
-    def list(self, *_: str, **__: str) -> Sequence[Object]:
-        return self.pods
-
-    def get(self, ref: Ref) -> Object:
-        return {"metadata": {"labels": {"kuma.io/mesh": "own"} if ref.name == "guest" else {}}}
-
-    @contextmanager
-    def forward(self, pod: str, port: int, *, namespace: str) -> Iterator[int]:
-        assert (pod, port, namespace) == ("cp-2", 5681, "kuma-system")
-        yield self.port
-
-
-def pod(name: str, *, ready: bool = True, **metadata: Any) -> Object:
-    return {"metadata": {"name": name, **metadata}, "status": {"containerStatuses": [{"ready": ready}]}}
-
-
 def test_control_plane_needs_a_running_pod() -> None:
     """A pod that is not ready, or is terminating, is not used."""
     with pytest.raises(DeployError, match="no control plane of Kuma runs in kuma-system"):
-        kuma.admin(cast("Cluster", FakeCluster([pod("one", ready=False)])), "one", "/certs", namespace="n")
+        kuma.admin(
+            cast("Cluster", KumaCluster([control_plane_pod("one", ready=False)])), "one", "/certs", namespace="n"
+        )
 
 
-class Definitions(FakeCluster):
+class Definitions(KumaCluster):
     """A cluster with the kind Zone and one object of it; `labels` are those of the kind's definition."""
 
     def __init__(self, labels: Mapping[str, str]) -> None:

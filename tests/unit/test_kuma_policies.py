@@ -13,7 +13,7 @@ from bench.meshes.kuma.envoy.rbac import http_rbac_filters, network_rbac_filters
 from bench.meshes.kuma.manifests import MeshTrafficPermission
 from bench.meshes.kuma.policies import Policies, decide_request
 from bench.meshes.kuma.probes import certificate_names
-from bench.meshes.protocols import Probe
+from bench.meshes.probe import Probe
 from tests.sidecars import application_with
 
 KUMA = MESHES["kuma"]

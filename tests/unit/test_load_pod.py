@@ -1,6 +1,5 @@
 """The load pod without a cluster: its manifest, its node, its files, and its failures."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,24 +22,14 @@ from bench.targets.cluster.load.clock import Reading, offset_of, parse_clocks
 from bench.targets.cluster.load.placement import place_load
 from bench.targets.cluster.load.pod import default_image, find_load_problem, find_missing, load_objects, uid_for
 from bench.targets.cluster.load.transfer import bytes_allowed, parse_checksums, parse_parts
+from tests.load_pods import container_status, load_pod, make_load_spec
 
 GONE = ClusterError("reading: no answer", status=0)
 
 
 @pytest.fixture
 def order() -> LoadSpec:
-    return LoadSpec(
-        address="productpage:9080",
-        virtual_host="productpage:9080",
-        locustfile=find_shipped("locustfiles") / "bookinfo.py",
-        reviews="v3",
-        users=20,
-        think_time_s=0.1,
-        rate_per_s=None,
-        warmup_s=30,
-        duration_s=120,
-        seed=7,
-    )
+    return make_load_spec()
 
 
 def pod_of(order: LoadSpec, **settings: Any) -> Object:
@@ -289,33 +278,26 @@ def test_clock_offset_satisfies_all_answers() -> None:
     )
 
 
-def container(name: str, *, restarts: int = 0, **state: Object) -> Object:
-    return {"name": name, "restartCount": restarts, "state": state or {"running": {}}}
-
-
-def load_pod(*containers: Object, early: Sequence[Object] = (), **status: Any) -> Object:
-    made = {"containerStatuses": list(containers), "initContainerStatuses": list(early), **status}
-    return {"metadata": {"name": "locust"}, "status": made}
-
-
 OOM = {"exitCode": 137, "reason": "OOMKilled"}
 
 
 @pytest.mark.parametrize(
     ("pod", "trouble"),
     [
-        (load_pod(container("locust"), container("keeper")), ""),
+        (load_pod(container_status("locust"), container_status("keeper")), ""),
         (None, "the load pod was deleted"),
         (
-            load_pod(container("locust", terminated=OOM), container("keeper")),
+            load_pod(container_status("locust", terminated=OOM), container_status("keeper")),
             "Locust ended during the load (exit code 137, OOMKilled)",
         ),
         (
-            load_pod(container("locust", terminated={"exitCode": 1, "reason": "Error"}), container("keeper")),
+            load_pod(
+                container_status("locust", terminated={"exitCode": 1, "reason": "Error"}), container_status("keeper")
+            ),
             "Locust ended during the load (exit code 1)",
         ),
         (
-            load_pod(container("locust"), container("keeper", terminated=OOM)),
+            load_pod(container_status("locust"), container_status("keeper", terminated=OOM)),
             "the container that keeps Locust's samples ended during the load (exit code 137, OOMKilled)",
         ),
         (
@@ -323,7 +305,11 @@ OOM = {"exitCode": 137, "reason": "OOMKilled"}
             "the load pod failed: Evicted The node was low on resource: memory.",
         ),
         (
-            load_pod(container("locust"), container("keeper"), early=[container("istio-proxy", restarts=1)]),
+            load_pod(
+                container_status("locust"),
+                container_status("keeper"),
+                early=[container_status("istio-proxy", restarts=1)],
+            ),
             "container istio-proxy of the load pod was restarted",
         ),
     ],

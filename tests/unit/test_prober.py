@@ -11,7 +11,7 @@ from bench.application.model import read_application
 from bench.errors import BadAnswerError, DeployError
 from bench.files.folders import find_shipped
 from bench.k8s.exec import ExecResult
-from bench.meshes.protocols import Probe
+from bench.meshes.probe import Probe
 from bench.targets.cluster.probes.prober import (
     OUTSIDE,
     Prober,

@@ -1,22 +1,9 @@
 """Percentiles as Locust computes them, reproduced from raw samples."""
 
-from typing import Any
-
 import numpy as np
 
 from bench.analysis import percentiles as latency
-
-S = 1_000_000_000
-
-
-def load(*, seed: int, count: int, seconds: float, median_ms: float, gap: tuple[float, float] = (0, 0)) -> Any:
-    """Starts and latencies, with none ending in the gap."""
-    rng = np.random.default_rng(seed)
-    started = np.sort(rng.uniform(0.01, seconds, count))
-    values = median_ms / 1e3 * rng.lognormal(0, 0.6, count)
-    ended = started + values
-    kept = (ended < gap[0]) | (ended >= gap[1])
-    return (started[kept] * S).astype(np.int64), (values[kept] * S).astype(np.int64)
+from tests.study_load import S, load
 
 
 def test_only_the_first_two_minutes_count() -> None:

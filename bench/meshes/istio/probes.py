@@ -10,7 +10,7 @@ from typing import Final
 from bench.application.model import ENDPOINTS, GATEWAY, Application, Workload
 from bench.meshes.istio.authorization import Request, decide_request, rule_matches
 from bench.meshes.istio.policies import TRUST_DOMAIN, AuthorizationPolicy, PeerAuthentication, Policies, Policy, Rule
-from bench.meshes.protocols import Probe
+from bench.meshes.probe import Probe
 
 _UNKNOWN_REQUESTS: Final = (
     ("DELETE", "/meshbench"),

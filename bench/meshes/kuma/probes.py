@@ -12,7 +12,7 @@ from bench.application.model import ENDPOINTS, Application, Workload
 from bench.meshes.kuma.manifests import MeshTrafficPermission, TrafficPermission
 from bench.meshes.kuma.naming import builtin_ids, service_tags, spiffe_id
 from bench.meshes.kuma.policies import Decision, Policies, decide_request, has_source
-from bench.meshes.protocols import Probe
+from bench.meshes.probe import Probe
 
 _DENIED: Final[dict[Decision, int]] = {"denied": 403, "refused": 0}
 

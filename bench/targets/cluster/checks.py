@@ -14,7 +14,7 @@ from bench.application.model import GATEWAY, MESH, NAMESPACE, Application, Hop, 
 from bench.envoy.wire import Wire
 from bench.meshes import MESHES, Mesh, Policies
 from bench.meshes.equalise import equalise_wire
-from bench.meshes.protocols import Probe
+from bench.meshes.probe import Probe
 from bench.meshes.resolved import UserGroup, user_groups_of
 from bench.meshes.routing import clusters_to
 from bench.results.records import Evidence

@@ -16,7 +16,7 @@ from bench.envoy.data_path import read_data_path
 from bench.errors import DeployError
 from bench.load.generator import LoadOutcome, LoadSpec, Progress
 from bench.meshes import MESHES, Mesh
-from bench.meshes.protocols import Probe
+from bench.meshes.probe import Probe
 from bench.meshes.resolved import UserGroup
 from bench.meshes.routing import clusters_to
 from bench.results.records import DataPath, Evidence

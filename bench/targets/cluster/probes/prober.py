@@ -20,7 +20,7 @@ from bench.errors import BadAnswerError, DeployError
 from bench.files.folders import find_shipped
 from bench.files.yaml_source import read_documents
 from bench.k8s.client import Cluster, Object
-from bench.meshes.protocols import Probe
+from bench.meshes.probe import Probe
 from bench.targets.cluster.probes import agent
 from bench.verification.questions import Answer, Handshake, format_error
 

@@ -1,0 +1,28 @@
+"""Define the probes that show that a policy is in force."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One request to one sidecar, and the response that the configuration requires.
+
+    `caller` is the service account whose certificate the request has, or None for plaintext. `status` is the HTTP
+    status, or 0 where the sidecar must close the connection without a response. `policy` names the policy that the
+    response proves.
+    """
+
+    policy: str
+    workload: str
+    caller: str | None
+    method: str
+    path: str
+    status: int
+
+    @property
+    def status_through_sidecar(self) -> int:
+        """Return the status for a caller with a sidecar, which retries a closed connection and then returns 503."""
+        if self.status == 0 and self.caller is not None:
+            return HTTPStatus.SERVICE_UNAVAILABLE
+        return self.status
