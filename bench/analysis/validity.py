@@ -109,7 +109,7 @@ RULES: Final[dict[Issue, Rule]] = {
         True, "there is no proof that the trial measured its configuration; run again", retryable=True
     ),
     Issue.FEW_CPUS: Rule(False, "services, sidecars and load share them: not comparable with other machines"),
-    Issue.QUICK: Rule(False, "for tests, not for results: run without --quick"),
+    Issue.QUICK: Rule(False, "for trying out, not for results: run without --quick"),
     Issue.UNFINISHED: Rule(False, "continue with --resume"),
     Issue.INVALID_TRIAL: Rule(False, "it is listed and excluded from every mean"),
     Issue.MEASURED_AGAIN: Rule(False, "the first measurement is listed and excluded from every mean"),

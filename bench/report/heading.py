@@ -44,7 +44,7 @@ def make_heading(report: Report) -> Heading:
 def _make_labels(report: Report) -> tuple[Label, ...]:
     found = []
     if report.summary.quick:
-        found.append(Label("QUICK", "Short windows, for tests: not a result to rely on."))
+        found.append(Label("QUICK", "Short windows, for trying out: not a result to rely on."))
     if report.record.status in _STATUS:
         found.append(Label(*_STATUS[report.record.status]))
     elif not report.summary.valid:

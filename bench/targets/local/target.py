@@ -43,7 +43,7 @@ RECORD = TargetRecord(
     caveats=(
         "application, sidecars and load generator share one machine's CPUs; no network is crossed",
         "no iptables redirection: services connect to their sidecar's address, without the cost of redirection",
-        "no control plane: sidecars have static configuration, equal to that of the control plane",
+        "no control plane: sidecars have static configuration, in the shape that the control plane gives",
         "upstream Envoy without the mesh's own telemetry filters",
     ),
 )
