@@ -12,7 +12,7 @@ from bench.analysis import validity as checks
 from bench.errors import BadAnswerError, StoreError
 from bench.load.raw_samples import list_raw_files, read_recent_rows, read_valid_account, read_valid_samples
 from bench.load.recorded import Account
-from bench.meshes.resolved import UserGroup
+from bench.meshes.user_groups import UserGroup
 from bench.results.records import ClockRecord, GeneratorRecord, Window
 from bench.results.resources import TICK_S
 from bench.results.samples import RAW_ROW, Samples, write_parquet

@@ -1,67 +1,17 @@
 """Resolve a scenario's folders: application, gateway, policies and user groups per configuration."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
 from bench.application.model import NAMESPACE, Application, read_application
 from bench.errors import InputError, Problem
 from bench.files.folders import find_shipped
 from bench.files.yaml_source import Document, read_documents
-from bench.meshes import MESHES, Mesh, Policies
-from bench.meshes.routing import Route, default_path, find_route, list_users
+from bench.meshes import MESHES, Policies
+from bench.meshes.user_groups import UserGroup, user_groups_of
 from bench.scenario.loader import NO_OVERRIDES, Inputs, find_inputs, find_scenario, load_scenario, validate_file
 from bench.scenario.model import Configuration, Scenario
 from bench.scenario.overrides import Overrides
-
-REVIEWS: Final = "reviews"
-
-
-@dataclass(frozen=True, slots=True)
-class UserGroup:
-    """Users whose pages show one version of `reviews`.
-
-    They log in as `user`; an empty name means all other users.
-    """
-
-    user: str
-    reviews: str
-
-    @property
-    def request(self) -> str:
-        """Return the name of their requests in the load, used if there is more than one user group."""
-        return f"page as {self.user or 'others'}"
-
-
-def user_groups_of(mesh: Mesh | None, policies: Policies, application: Application) -> tuple[UserGroup, ...]:
-    """Return all user groups, users without a login first; without a mesh there are no policies.
-
-    Raises InputError if it is not determined which version a group gets.
-    """
-    versions = [workload.version for workload in application.workloads if workload.app == REVIEWS]
-    if len(versions) == 1:
-        return (UserGroup("", versions[0]),)
-    if mesh is None:
-        problem = f"{_format_versions(versions)}, and without a mesh there are no routes"
-        raise InputError(f"{problem}; hint: deploy one version, or name a mesh")
-    caller, service = application.workload("productpage"), application.service(REVIEWS)
-    routes = mesh.routes(policies, application, caller=caller, service=service)
-    return tuple(UserGroup(user, _find_version(routes, user, versions)) for user in list_users(routes))
-
-
-def _find_version(routes: Sequence[Route], user: str, versions: Sequence[str]) -> str:
-    route = find_route(routes, path=default_path(REVIEWS), user=user)
-    who = f"of {user}" if user else "of users without a login"
-    if route is None:
-        raise InputError(f"no route matches the requests {who}; hint: add one without conditions")
-    if len(route.workloads) > 1:
-        raise InputError(f"{_format_versions(versions)}, and no route selects the one for the requests {who}")
-    return route.workloads[0].version
-
-
-def _format_versions(versions: Sequence[str]) -> str:
-    return f"reviews {', '.join(versions)} are deployed"
 
 
 def application_folder(scenario: Scenario) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 from bench.application.bookinfo.pages import page_problem
 from bench.application.model import Application, Gateway, Hop
 from bench.meshes.probe import Probe
-from bench.meshes.resolved import REVIEWS, UserGroup
+from bench.meshes.user_groups import REVIEWS, UserGroup
 from bench.results.records import Evidence
 from bench.results.samples import Samples
 from bench.verification.evidence import policy_evidence, routed_evidence, unrouted_evidence

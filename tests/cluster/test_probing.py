@@ -10,7 +10,7 @@ from bench.application.model import Application, read_application
 from bench.files.folders import find_shipped
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.objects import find_restarts
-from bench.meshes.resolved import user_groups_of
+from bench.meshes.user_groups import user_groups_of
 from bench.system.cancellation import CancelToken, wait_until
 from bench.targets.cluster.application_manifests import bookinfo_objects, running_images
 from bench.targets.cluster.checks import baseline_checks, page_check, prove

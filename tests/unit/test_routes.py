@@ -12,8 +12,9 @@ from bench.errors import InputError
 from bench.files.folders import find_shipped
 from bench.files.yaml_source import read_documents
 from bench.meshes import MESHES
-from bench.meshes.resolved import UserGroup, find_problems, user_groups_of
+from bench.meshes.resolved import find_problems
 from bench.meshes.routing import Condition, Route, clusters_to, find_route, list_users
+from bench.meshes.user_groups import UserGroup, user_groups_of
 from bench.results.samples import RAW_ROW, Samples, make_samples
 from bench.targets.cluster.checks import clusters_of, mesh_checks, read_meshed
 from bench.targets.cluster.probes.prober import question_json

@@ -15,8 +15,8 @@ from bench.envoy.wire import Wire
 from bench.meshes import MESHES, Mesh, Policies
 from bench.meshes.equalise import equalise_wire
 from bench.meshes.probe import Probe
-from bench.meshes.resolved import UserGroup, user_groups_of
 from bench.meshes.routing import clusters_to
+from bench.meshes.user_groups import UserGroup, user_groups_of
 from bench.results.records import Evidence
 from bench.scenario.model import Equal
 from bench.targets.cluster.probes.prober import OUTSIDE, Prober, Question

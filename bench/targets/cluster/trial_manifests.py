@@ -14,7 +14,8 @@ from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.equalise import policy_objects as equal_policies
 from bench.meshes.equalise import worker_annotations
 from bench.meshes.protocols import ControlPlane
-from bench.meshes.resolved import UserGroup, add_gateway, application_folder, application_of, user_groups_in
+from bench.meshes.resolved import add_gateway, application_folder, application_of, user_groups_in
+from bench.meshes.user_groups import UserGroup
 from bench.scenario.loader import Inputs
 from bench.scenario.model import Configuration, Scenario
 from bench.targets.cluster.application_manifests import (

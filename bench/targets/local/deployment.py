@@ -17,8 +17,8 @@ from bench.errors import DeployError
 from bench.load.generator import LoadOutcome, LoadSpec, Progress
 from bench.meshes import MESHES, Mesh
 from bench.meshes.probe import Probe
-from bench.meshes.resolved import UserGroup
 from bench.meshes.routing import clusters_to
+from bench.meshes.user_groups import UserGroup
 from bench.results.records import DataPath, Evidence
 from bench.system.cancellation import CancelToken
 from bench.system.processes import Launcher, Process
