@@ -1,16 +1,21 @@
 """Resolve a scenario's folders: application, gateway, policies and user groups per configuration."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
-from bench.application.model import NAMESPACE, Application, read_application
+from bench.application.model import GATEWAY, NAMESPACE, Application, Workload, read_application
+from bench.envoy.wire import Mode, Wire
 from bench.errors import InputError, Problem
-from bench.files.folders import find_shipped
+from bench.files.folders import find_shipped, list_manifest_files
 from bench.files.yaml_source import Document, read_documents
-from bench.meshes import MESHES, Policies
+from bench.meshes import MESHES, Mesh, Policies
+from bench.meshes.equalise import equalise_wire
+from bench.meshes.probe import Probe
 from bench.meshes.user_groups import UserGroup, user_groups_of
 from bench.scenario.loader import NO_OVERRIDES, Inputs, find_inputs, find_scenario, load_scenario, validate_file
-from bench.scenario.model import Configuration, Scenario
+from bench.scenario.model import Configuration, Equal, Load, Scenario
 from bench.scenario.overrides import Overrides
 
 
@@ -48,6 +53,127 @@ def policies_of(settings: Configuration, application: Application, manifests: Ma
         return None
     application = add_gateway(settings, application, manifests)
     return MESHES[settings.mesh].read_policies([manifests[name] for name in settings.manifests], application)
+
+
+@dataclass(frozen=True, slots=True)
+class Namespaces:
+    """The namespaces of a run, by those that manifests name; any other namespace stays as it is written.
+
+    `run_mesh` names the part of an existing mesh that belongs to the run, in which no object of the run may affect the
+    whole mesh. It is empty if the run installs the mesh.
+    """
+
+    runs: Mapping[str, str] = field(default_factory=dict, hash=False)
+    run_mesh: str = ""
+
+    def of(self, written: str) -> str:
+        """Return the run's namespace for one that manifests name."""
+        return self.runs.get(written, written)
+
+
+AS_WRITTEN: Final = Namespaces()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedConfiguration:
+    """A configuration of a scenario with everything that its manifests define.
+
+    `application` is as the manifests name it, with their gateway if they have one, and policies are evaluated for it;
+    `deployed` has the names of a run. `mesh` and `policies` are None without a mesh. `objects` are the manifests.
+    """
+
+    settings: Configuration
+    application: Application
+    mesh: Mesh | None
+    policies: Policies
+    objects: tuple[Document, ...]
+    groups: tuple[UserGroup, ...]
+    load: Load
+    equalise: tuple[Equal, ...] = ()
+    namespaces: Namespaces = AS_WRITTEN
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    @property
+    def deployed(self) -> Application:
+        """The application in the namespace and the mesh of the run."""
+        names, written = self.namespaces, self.application
+        return replace(written, namespace=names.of(written.namespace), mesh=names.run_mesh or written.mesh)
+
+    def in_namespaces(self, namespaces: Namespaces) -> "ResolvedConfiguration":
+        """Return the configuration as it is deployed in these namespaces."""
+        return replace(self, namespaces=namespaces)
+
+    @property
+    def wire(self) -> Wire:
+        """The TLS settings that its sidecars agree on. Only for a configuration with a mesh."""
+        assert self.mesh is not None  # noqa: S101  # without a mesh there are no sidecars
+        return equalise_wire(self.mesh.WIRE, self.equalise)
+
+    @property
+    def identities(self) -> Mapping[str, tuple[str, ...]]:
+        """The names in the certificate of each service account in the run, its SPIFFE id first; empty without any."""
+        return self.mesh.identities(self.policies, self.deployed) if self.mesh else {}
+
+    @property
+    def ids(self) -> Mapping[str, str]:
+        """The SPIFFE ids in the run by workload name; empty where no workload has a certificate."""
+        names = self.identities
+        return {one.name: names[one.account][0] for one in self.application.everyone if names.get(one.account)}
+
+    @property
+    def probes(self) -> tuple[Probe, ...]:
+        """The requests whose responses show that each policy is in force."""
+        return self.mesh.probes(self.policies, self.application) if self.mesh else ()
+
+    def mode(self, workload: Workload) -> Mode:
+        """Return what the sidecar of a workload accepts; `DISABLE` without a mesh."""
+        return self.mesh.mode(self.policies, workload) if self.mesh else "DISABLE"
+
+    def is_secured(self, workload: Workload) -> bool:
+        """Return whether sidecars use mutual TLS to the workload; the gateway's caller is outside of the mesh."""
+        return workload.name != GATEWAY and self.mode(workload) != "DISABLE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedScenario:
+    """A scenario with everything that its folders define. `application` is without a gateway."""
+
+    scenario: Scenario
+    inputs: Inputs
+    application: Application
+    configurations: tuple[ResolvedConfiguration, ...]
+
+    def configuration(self, name: str) -> ResolvedConfiguration:
+        """Return the configuration of that name. Raises KeyError where there is none."""
+        return {one.name: one for one in self.configurations}[name]
+
+
+def resolve(scenario: Scenario, inputs: Inputs) -> ResolvedScenario:
+    """Read the folders of a scenario. Raises InputError with all problems of the first configuration that has any."""
+    application = application_of(scenario)
+    configurations = tuple(
+        _resolve_configuration(one, scenario, inputs, application) for one in scenario.configurations
+    )
+    return ResolvedScenario(scenario=scenario, inputs=inputs, application=application, configurations=configurations)
+
+
+def _resolve_configuration(
+    settings: Configuration, scenario: Scenario, inputs: Inputs, application: Application
+) -> ResolvedConfiguration:
+    files = [file for folder in settings.manifests for file in list_manifest_files(inputs.manifests[folder])]
+    return ResolvedConfiguration(
+        settings=settings,
+        application=add_gateway(settings, application, inputs.manifests),
+        mesh=MESHES.get(settings.mesh),
+        policies=policies_of(settings, application, inputs.manifests),
+        objects=tuple(one for file in files for one in read_documents(file) if one.value is not None),
+        groups=user_groups_in(settings, application, inputs.manifests),
+        load=scenario.load_of(settings.name),
+        equalise=scenario.equalise,
+    )
 
 
 def validate_scenario(name_or_path: str, overrides: Overrides) -> Scenario:
