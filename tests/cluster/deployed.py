@@ -14,9 +14,8 @@ from bench.k8s.wait import Pods, wait_for, wait_for_rollout
 from bench.meshes.protocols import ControlPlane
 from bench.system.cancellation import CancelToken, wait_until
 from bench.targets.cluster.application_manifests import bookinfo_objects
-from bench.targets.cluster.checks import Meshed, identity_evidences, mesh_checks, prove, read_meshed
 from bench.targets.cluster.probes.prober import (
-    Prober,
+    ClusterProber,
     find_callers,
     is_probe_ready,
     outside_objects,
@@ -24,6 +23,7 @@ from bench.targets.cluster.probes.prober import (
     probe_objects,
 )
 from bench.targets.cluster.probes.sidecars import Sidecars
+from bench.verification.checks import Meshed, identity_evidences, mesh_checks, prove, read_meshed
 from tests.cluster.lab_images import BOOKINFO
 
 LOAD_IMAGE: Final = "locustio/locust:2.47.0"
@@ -38,7 +38,7 @@ class Deployed:
     owner: Owner
     plane: ControlPlane
     meshed: Meshed
-    prober: Prober
+    prober: ClusterProber
     sidecars: Sidecars
     policies: tuple[Object, ...]
     first: dict[str, dict[str, int]]
@@ -83,7 +83,7 @@ def deploy(owner: Owner, plane: ControlPlane, folder: Path) -> Deployed:
     workloads = {name.partition("-")[0]: name for name in pods if not name.startswith("probe-")}
     seen = Sidecars(plane, owner.cluster, application.namespace, {**workloads, "locust": pod_name("locust")})
     wait_until_empty(lambda: plane.find_unsynced(owner.cluster, application.namespace, pods))
-    prober = Prober(owner.cluster, application, outside)
+    prober = ClusterProber(owner.cluster, application, outside)
     return Deployed(owner, plane, meshed, prober, seen, policies, seen.requests())
 
 

@@ -20,8 +20,9 @@ from bench.meshes.protocols import InstallOptions
 from bench.system.cancellation import CancelToken
 from bench.system.journal import Journal
 from bench.targets.cluster.probes.injection import mesh_evidence
-from bench.targets.cluster.probes.prober import Question, pod_name
+from bench.targets.cluster.probes.prober import pod_name
 from bench.targets.cluster.teardown.cleanup import clean_cluster
+from bench.verification.prober import Question
 from tests.cluster.deployed import (
     Deployed,
     apply_namespace,

@@ -13,19 +13,18 @@ from bench.k8s.objects import find_restarts
 from bench.meshes.user_groups import user_groups_of
 from bench.system.cancellation import CancelToken, wait_until
 from bench.targets.cluster.application_manifests import bookinfo_objects, running_images
-from bench.targets.cluster.checks import baseline_checks, page_check, prove
 from bench.targets.cluster.load.pod import default_image, uid_for
 from bench.targets.cluster.probes.injection import WEBHOOKS, baseline_evidence
 from bench.targets.cluster.probes.prober import (
     CONTAINER,
-    OUTSIDE,
-    Prober,
-    Question,
+    ClusterProber,
     find_callers,
     is_probe_ready,
     outside_objects,
     probe_objects,
 )
+from bench.verification.checks import baseline_checks, page_check, prove
+from bench.verification.prober import OUTSIDE, Question
 from tests.cluster.lab_images import BOOKINFO, build_bookinfo
 
 FOLDER = find_shipped("manifests") / "bookinfo"
@@ -37,7 +36,7 @@ class Deployed:
 
     cluster: Cluster
     application: Application
-    prober: Prober
+    prober: ClusterProber
 
     def pods(self) -> tuple[Object, ...]:
         return self.cluster.list("v1", "Pod", namespace=self.application.namespace)
@@ -64,7 +63,7 @@ def deployed(cluster: Cluster) -> Iterator[Deployed]:
             *outside_objects(spaces[1], image=default_image(), uid=uid),
         ):
             cluster.apply(thing)
-        found = Deployed(cluster, application, Prober(cluster, application, outside=spaces[1]))
+        found = Deployed(cluster, application, ClusterProber(cluster, application, outside=spaces[1]))
         found.until(lambda: _up(found))
         yield found
     finally:

@@ -7,8 +7,8 @@ from typing import Any
 
 from bench.envoy import admin as proxies
 from bench.files.folders import find_shipped
-from bench.targets.cluster.checks import read_meshed
 from bench.targets.cluster.probes.sidecars import Sidecars, read_sidecars_path
+from bench.verification.checks import read_meshed
 from tests.sidecars import application_with, bootstrap_of
 
 ADMIN = "type.googleapis.com/envoy.admin.v3"

@@ -11,7 +11,15 @@ from bench.envoy import admin as proxies
 from bench.files.folders import find_shipped
 from bench.k8s.objects import find_restarts
 from bench.results.records import Evidence
-from bench.targets.cluster.checks import (
+from bench.targets.cluster.probes.injection import (
+    baseline_evidence,
+    find_uninjected,
+    injection_labels,
+    is_selected,
+    mesh_evidence,
+    selecting_webhooks,
+)
+from bench.verification.checks import (
     Meshed,
     baseline_checks,
     hop_counts,
@@ -22,16 +30,8 @@ from bench.targets.cluster.checks import (
     read_meshed,
     subtract_counts,
 )
-from bench.targets.cluster.probes.injection import (
-    baseline_evidence,
-    find_uninjected,
-    injection_labels,
-    is_selected,
-    mesh_evidence,
-    selecting_webhooks,
-)
-from bench.targets.cluster.probes.prober import OUTSIDE, Question
 from bench.verification.evidence import HopCount, restarts_evidence, synced_evidence
+from bench.verification.prober import OUTSIDE, Question
 from bench.verification.questions import Answer, Handshake
 
 MANIFESTS = find_shipped("manifests")

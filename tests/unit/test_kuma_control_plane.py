@@ -25,7 +25,7 @@ from bench.meshes.kuma import control_plane as kuma
 from bench.meshes.kuma import install as kuma_install
 from bench.meshes.kuma.kuma_cp import explain_unready, format_unsynced, read_certificates, select_stats
 from bench.meshes.protocols import InstallOptions
-from bench.targets.cluster.checks import read_meshed
+from bench.verification.checks import read_meshed
 from tests.golden import GOLDEN, MISSING
 from tests.kuma_cluster import KumaCluster, control_plane_pod
 

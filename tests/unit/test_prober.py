@@ -13,9 +13,7 @@ from bench.files.folders import find_shipped
 from bench.k8s.exec import ExecResult
 from bench.meshes.probe import Probe
 from bench.targets.cluster.probes.prober import (
-    OUTSIDE,
-    Prober,
-    Question,
+    ClusterProber,
     find_callers,
     is_probe_ready,
     outside_objects,
@@ -24,6 +22,7 @@ from bench.targets.cluster.probes.prober import (
     read_answer,
     spiffe_ids,
 )
+from bench.verification.prober import OUTSIDE, Question
 
 APPLICATION = read_application(find_shipped("manifests") / "bookinfo", "v3", namespace="run-1")
 
@@ -44,8 +43,8 @@ class Pods:
         return ExecResult(self.exit_code, json.dumps(answers).encode(), "Traceback\nSyntaxError: no\n")
 
 
-def prober(pods: Pods) -> Prober:
-    return Prober(pods, APPLICATION, outside="run-1-outside")  # type: ignore[arg-type]  # all that it uses
+def prober(pods: Pods) -> ClusterProber:
+    return ClusterProber(pods, APPLICATION, outside="run-1-outside")  # type: ignore[arg-type]  # all that it uses
 
 
 def test_sends_one_exec_per_caller() -> None:

@@ -16,8 +16,8 @@ from bench.meshes.resolved import find_problems
 from bench.meshes.routing import Condition, Route, clusters_to, find_route, list_users
 from bench.meshes.user_groups import UserGroup, user_groups_of
 from bench.results.samples import RAW_ROW, Samples, make_samples
-from bench.targets.cluster.checks import clusters_of, mesh_checks, read_meshed
 from bench.targets.cluster.probes.prober import question_json
+from bench.verification.checks import clusters_of, mesh_checks, read_meshed
 from bench.verification.evidence import HopCount, counted_evidence
 from bench.verification.questions import SERIES, Answer, count_expected_requests, pages_evidence
 from tests.sidecars import VERSIONS, application_with, bootstrap_of

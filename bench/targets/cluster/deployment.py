@@ -21,19 +21,6 @@ from bench.results.records import DataPath, Evidence
 from bench.system.cancellation import CancelToken, wait_until
 from bench.system.timing import Timing
 from bench.targets.cluster.application_manifests import pods_in_mesh, pods_with_sidecar, running_images
-from bench.targets.cluster.checks import (
-    Meshed,
-    baseline_checks,
-    hop_counts,
-    hops_of,
-    identity_evidences,
-    load_evidence,
-    mesh_checks,
-    page_check,
-    policy_checks,
-    prove,
-    subtract_counts,
-)
 from bench.targets.cluster.interference import (
     NodeConditions,
     PodSnapshot,
@@ -49,10 +36,23 @@ from bench.targets.cluster.load.generator import Meter, locust_page, start_load
 from bench.targets.cluster.load.pod import KEEPER, NAME, uid_for
 from bench.targets.cluster.options import ClusterOptions
 from bench.targets.cluster.probes.injection import WEBHOOKS, baseline_evidence, find_uninjected, mesh_evidence
-from bench.targets.cluster.probes.prober import CONTAINER, Prober, is_probe_ready
+from bench.targets.cluster.probes.prober import CONTAINER, ClusterProber, is_probe_ready
 from bench.targets.cluster.probes.sidecars import Sidecars, front_requests, read_sidecars_path
 from bench.targets.cluster.prometheus import PrometheusUsage, make_query
 from bench.targets.cluster.trial_manifests import TrialManifests
+from bench.verification.checks import (
+    Meshed,
+    baseline_checks,
+    hop_counts,
+    hops_of,
+    identity_evidences,
+    load_evidence,
+    mesh_checks,
+    page_check,
+    policy_checks,
+    prove,
+    subtract_counts,
+)
 from bench.verification.evidence import HopCount, alone_evidence, synced_evidence
 from bench.verification.questions import SERIES, count_expected_requests, pages_evidence
 
@@ -261,8 +261,8 @@ class ClusterDeployment:
             yield pages_evidence(reader, self._prober.pages(reader.user, count), count=count)
 
     @property
-    def _prober(self) -> Prober:
-        return Prober(self.site.cluster, self.site.application, self.site.outside)
+    def _prober(self) -> ClusterProber:
+        return ClusterProber(self.site.cluster, self.site.application, self.site.outside)
 
     @property
     def _sidecars(self) -> Sidecars | None:

@@ -25,11 +25,11 @@ from bench.targets.cluster.application_manifests import (
     label_outside_pods,
     makes_pods,
 )
-from bench.targets.cluster.checks import Meshed, read_meshed
 from bench.targets.cluster.load.placement import LoadPlacement
 from bench.targets.cluster.load.pod import default_image, load_objects
 from bench.targets.cluster.options import ClusterOptions
 from bench.targets.cluster.probes.prober import find_callers, outside_objects, probe_objects
+from bench.verification.checks import Meshed, read_meshed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

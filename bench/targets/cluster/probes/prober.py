@@ -22,11 +22,11 @@ from bench.files.yaml_source import read_documents
 from bench.k8s.client import Cluster, Object
 from bench.meshes.probe import Probe
 from bench.targets.cluster.probes import agent
+from bench.verification.prober import OUTSIDE, Question
 from bench.verification.questions import Answer, Handshake, format_error
 
 Json = dict[str, Any]
 
-OUTSIDE: Final = "outside"  # the caller that has no sidecar
 CONTAINER: Final = "probe-agent"
 _SCRIPT: Final = "meshbench-probe-agent"
 _FOLDER: Final = "/meshbench"
@@ -38,19 +38,7 @@ _WEEK_S: Final = 7 * 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """One request of `caller` (a workload, the client, or OUTSIDE) to a workload; without a path the workload's usual
-    one. With `tls` in TLS without a certificate, otherwise in plaintext, which the caller's sidecar secures."""
-
-    caller: str
-    workload: str
-    method: str = "GET"
-    path: str = ""
-    tls: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Prober:
+class ClusterProber:
     """The probe pods of one deployment; `outside` is the namespace of the one that is not in the mesh."""
 
     cluster: Cluster
@@ -58,10 +46,7 @@ class Prober:
     outside: str
 
     def ask(self, questions: Sequence[Question]) -> tuple[Answer, ...]:
-        """Return the answers in the questions' order; those of one caller are sent together, one after another.
-
-        Raises ClusterError or DeployError where a probe agent does not run.
-        """
+        """See `Prober`; the questions of one caller are sent together, one after another."""
         answers: dict[int, Answer] = {}
         for caller in dict.fromkeys(question.caller for question in questions):
             indexes = [index for index, question in enumerate(questions) if question.caller == caller]
@@ -70,9 +55,7 @@ class Prober:
         return tuple(answers[index] for index in range(len(questions)))
 
     def pages(self, user: str, count: int) -> tuple[Answer, ...]:
-        """Return `count` answers to the load's own question on one connection, as `user` gets them, or with an empty
-        name a user who has not logged in. Fewer, the last one with the reason, where the login or the connection
-        failed."""
+        """See `Prober`."""
         caller, entry = self.application.calls[0]
         question = {**question_json(Question(caller, entry, path="/productpage"), self.application), "user": user}
         (answer,) = self._run_agent(caller, [{**question, "times": count}], timeout_s=_SERIES_S)

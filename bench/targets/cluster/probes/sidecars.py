@@ -16,7 +16,7 @@ from bench.k8s.pod_page import fetch_page
 from bench.meshes.protocols import ControlPlane
 from bench.results.records import DataPath
 from bench.results.store import make_file_name, write_text
-from bench.targets.cluster.checks import Meshed, clusters_of, hops_of
+from bench.verification.checks import Meshed, clusters_of, hops_of
 from bench.verification.questions import FRONT
 
 _SECRETS: Final = "type.googleapis.com/envoy.admin.v3.SecretsConfigDump"

@@ -19,7 +19,6 @@ from bench.meshes.routing import clusters_to
 from bench.meshes.user_groups import UserGroup, user_groups_of
 from bench.results.records import Evidence
 from bench.scenario.model import Equal
-from bench.targets.cluster.probes.prober import OUTSIDE, Prober, Question
 from bench.verification.evidence import (
     HopCount,
     certificate_required_evidence,
@@ -32,6 +31,7 @@ from bench.verification.evidence import (
     plaintext_evidence,
     proxied_evidence,
 )
+from bench.verification.prober import OUTSIDE, Prober, Question
 from bench.verification.questions import FRONT, Answer, Handshake, RouteQuestion, probe_evidence, route_questions
 
 _NO_TLS = Handshake("", "", "", "")
