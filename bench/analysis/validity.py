@@ -18,7 +18,6 @@ from bench.results.records import ProofRecord, TrialRecord, Window
 from bench.results.resources import ResourceTrace
 from bench.results.samples import Samples
 from bench.units import NANOSECONDS, NS_PER_MS, format_change, format_duration, format_ms, format_percent
-from bench.verification.evidence import is_of_pages
 
 MOST_ERRORS: Final = 0.01  # quick failures lower the percentiles of the rest
 FEWEST_REQUESTS: Final = 20  # fewer, and no request lies beyond P95
@@ -253,7 +252,7 @@ def _check_proofs(proof: ProofRecord | None, *, served: bool) -> IssueDetails:
         when = "at all" if proof is None or not (proof.before or proof.after) else "on both sides of the load"
         yield Issue.UNPROVEN, f"there is no evidence {when}"
     for evidence in proof.failures if proof else ():
-        if is_of_pages(evidence) and not served:
+        if evidence.about == "responses" and not served:
             continue
         difference = f"expected {evidence.expected}, seen {evidence.seen}"
         yield Issue.PROOF, f"{evidence.name} of {evidence.subject}: {difference}"

@@ -225,13 +225,19 @@ class TrialRecord(Record):
 
 
 class Evidence(Record):
-    """One machine-checked fact: the question and its subject, the expected answer, and the actual answer."""
+    """One machine-checked fact: the question and its subject, the expected answer, and the actual answer.
+
+    Responses to users may be denied by the configuration's own policies: then the load fails with the same result.
+    """
 
     name: str
     subject: str
     ok: bool
     expected: str
     seen: str
+    about: Annotated[
+        Literal["responses", "configuration"], Field(description="responses to users, or the configuration itself")
+    ] = "configuration"
 
 
 class ProofRecord(Record):

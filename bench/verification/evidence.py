@@ -11,7 +11,6 @@ from http import HTTPStatus
 from bench.application.model import Hop
 from bench.results.records import Evidence
 
-_OF_PAGES = ("page", "pages", "through sidecars", "route")
 _NEWEST = "TLSv1.3"
 _PROXIES = ("envoy", "Kuma Gateway")  # names of the meshes' proxies in the header `server`
 _UPSTREAM_HEADER = "x-envoy-upstream-service-time"  # a proxy adds it to a response of its upstream
@@ -39,13 +38,14 @@ class HopCount:
 def page_evidence(problem: str | None) -> Evidence:
     """Prove that the page is complete, as users will request it."""
     complete = "a complete page"
-    return Evidence(name="page", subject="productpage", ok=problem is None, expected=complete, seen=problem or complete)
-
-
-def is_of_pages(fact: Evidence) -> bool:
-    """Return whether a fact is about responses to users, which the configuration's own policies may deny: then the load
-    fails with the same result. All other facts are about the configuration itself."""
-    return fact.name in _OF_PAGES
+    return Evidence(
+        name="page",
+        subject="productpage",
+        ok=problem is None,
+        expected=complete,
+        seen=problem or complete,
+        about="responses",
+    )
 
 
 def no_proxy_evidence(hop: Hop, *, status: int, headers: Mapping[str, str]) -> Evidence:
@@ -88,6 +88,7 @@ def proxied_evidence(hop: Hop, *, status: int, headers: Mapping[str, str]) -> Ev
         ok=status == 200 and any(name in server for name in _PROXIES),
         expected="200 through Envoy",
         seen=f"{status} through {server}",
+        about="responses",
     )
 
 
@@ -132,6 +133,7 @@ def routed_evidence(path: str, *, status: int, headers: Mapping[str, str]) -> Ev
         ok=_UPSTREAM_HEADER in headers,
         expected="a response from a service",
         seen=_format_source(status, headers),
+        about="responses",
     )
 
 

@@ -112,6 +112,7 @@ def pages_evidence(group: UserGroup, answers: Sequence[Answer], *, count: int = 
         ok=right == count and not problems,
         expected=f"{count} of {count} with reviews {group.reviews}",
         seen=f"{right} of {count} with reviews {group.reviews}" + (f"; {problems[0]}" if problems else ""),
+        about="responses",
     )
 
 

@@ -20,7 +20,7 @@ from bench.targets import Target
 from tests.factory import ISTIO_POLICIES, RunSpec, make_run
 
 GONE = ClusterError("listing pods: no answer from https://127.0.0.1:6443", status=0)
-FACT = Evidence(name="page", subject="productpage", ok=True, expected="whole", seen="whole")
+FACT = Evidence(name="page", subject="productpage", ok=True, expected="whole", seen="whole", about="responses")
 NO_PAGE = FACT.model_copy(update={"ok": False, "seen": "403 RBAC: access denied"})
 NO_SIDECAR = Evidence(name="sidecars", subject="all pods", ok=False, expected="in every pod", seen="reviews has none")
 

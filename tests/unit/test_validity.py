@@ -156,13 +156,13 @@ def test_reports_lost_rows() -> None:
 
 
 def test_reports_missing_page_once() -> None:
-    """Where all requests failed, that the proofs got no page is the same fact; every other failed proof is reported,
+    """Where all requests failed, failed proofs of responses to users are the same fact; any other one is reported,
     and so is a page that failed only after the load."""
-    page = FACT.model_copy(update={"name": "page", "ok": False})
+    page = FACT.model_copy(update={"about": "responses", "ok": False})
     proof = PROOF.model_copy(update={"before": (FACT, page)})
     assert codes(check(failing(1.0), proof=proof).reasons) == {"all-failed"}
     assert codes(check(proof=proof).reasons) == {"proof"}
-    policy = FACT.model_copy(update={"name": "policy details-viewer", "ok": False})
+    policy = FACT.model_copy(update={"ok": False})
     both = proof.model_copy(update={"after": (policy,)})
     assert codes(check(failing(1.0), proof=both).reasons) == {"all-failed", "proof"}
 
