@@ -8,7 +8,7 @@ from bench.check_result import CheckResult
 from bench.errors import ClusterError
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.connection import KindInfo
-from bench.scenario.loader import find_inputs, load_scenario
+from bench.meshes.resolved import resolve_scenario
 from bench.scenario.overrides import Overrides
 from bench.system.timing import DEFAULT, Timing
 from bench.targets.cluster.options import ClusterOptions
@@ -99,9 +99,8 @@ def options(**changes: Any) -> ClusterOptions:
 
 def examine_two_nodes(*pods: Object, **chosen: Any) -> Examination:
     """Run the pre-flight of nodes `a` and `b` with these pods of others, for the smallest scenario."""
-    smoke = load_scenario("smoke", Overrides())
     cluster = fake(objects={"Node": (node("a"), node("b")), "Pod": pods})
-    return examine_cluster(cluster, smoke, options(**chosen), find_inputs(smoke, "smoke"))
+    return examine_cluster(cluster, resolve_scenario("smoke", Overrides()), options(**chosen))
 
 
 def find_results(name: str, examined: Examination) -> list[CheckResult]:

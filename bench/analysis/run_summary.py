@@ -1,6 +1,7 @@
 """Summarise a run from its folder alone: per repeat, per configuration, per contrast."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from statistics import fmean
 from typing import Final, get_args
@@ -11,12 +12,11 @@ from bench.analysis.stats import CONFIDENCE, MOST_REPEATS, Mean, arithmetic_mean
 from bench.analysis.trial_summary import Digest, average_by_name, digest
 from bench.analysis.validity import FEWEST_CPUS, Issue, format_issue
 from bench.errors import InputError
-from bench.meshes.resolved import add_gateway, application_of
+from bench.meshes.resolved import resolve_stored
 from bench.results.records import RunRecord
 from bench.results.store import StoredRun
 from bench.results.summary_records import ConfigurationSummary, Contrast, HopCost, Metric, RepeatSummary, SummaryRecord
 from bench.scenario.contrasts import are_equal, list_comparisons
-from bench.scenario.loader import find_stored_inputs
 from bench.scenario.model import Scenario
 from bench.units import format_effect, format_percent
 
@@ -135,17 +135,18 @@ def _estimate_hop_costs(run: StoredRun, configurations: dict[str, ConfigurationS
     """Yield the cost of a proxy in each configuration whose page path can be read from the run's manifests."""
     reference = run.record.scenario.reference
     if reference is not None:
-        paths = {name: path for name in configurations if (path := _read_path(run, name)) is not None}
+        paths = {name: path for name, path in _read_paths(run) if path is not None}
         yield from estimate_hop_costs(configurations, reference, paths=paths, cpus=run.record.environment.cpus)
 
 
-def _read_path(run: StoredRun, name: str) -> PathLength | None:
-    scenario = run.record.scenario
-    settings, manifests = scenario.configuration(name), find_stored_inputs(scenario, run.path).manifests
-    try:
-        return measure_path(add_gateway(settings, application_of(scenario), manifests), settings.mesh)
-    except InputError:  # a folder without its manifests, or with some of another version of meshbench
-        return None
+def _read_paths(run: StoredRun) -> Iterator[tuple[str, PathLength | None]]:
+    """Yield the page path of each configuration that can be resolved."""
+    for settings in run.record.scenario.configurations:
+        one = run.record.scenario.model_copy(update={"configurations": (settings,)})
+        # a folder without its manifests, or with some of another version of meshbench
+        with suppress(InputError):
+            (resolved,) = resolve_stored(one, run.path).configurations
+            yield resolved.name, measure_path(resolved.application, settings.mesh)
 
 
 def _find_warnings(

@@ -119,6 +119,12 @@ def read_manifests(
     return tuple(sources)
 
 
+def read_folders(folders: Sequence[Path]) -> tuple[Document, ...]:
+    """Return every object of the manifests in `folders`, in their order. Raises InputError as `read_documents`."""
+    files = [file for folder in folders for file in list_manifest_files(folder)]
+    return tuple(one for file in files for one in read_documents(file) if one.value is not None)
+
+
 def _find_misplaced(source: Source[Any], kinds: Mapping[str, Kind[Any]], home: str) -> Iterator[Problem]:
     """Yield a problem for an object in a namespace that is not the run's."""
     known = list(filter(None, (home, kinds[source.manifest.kind].root_namespace)))

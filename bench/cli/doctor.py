@@ -26,8 +26,7 @@ def doctor(*, output: Path, users: int, name: str | None, as_json: bool, **flags
     if cluster.context is None:
         results = check_host(output, users=users)
     else:
-        scenario = read_scenario(name or DOCTORS_SCENARIO, {})
-        with inspect_cluster(cluster, scenario, name or DOCTORS_SCENARIO) as backend:
+        with inspect_cluster(cluster, read_scenario(name or DOCTORS_SCENARIO, {})) as backend:
             results = (*check_client(output), *backend.findings)
     click.echo(format_results_json(results) if as_json else format_results(results))
     if any(result.status == "error" for result in results):

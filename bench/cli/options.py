@@ -13,6 +13,7 @@ from bench.units import parse_duration
 
 if TYPE_CHECKING:
     from bench.cli.plan_text import ClusterPlan
+    from bench.meshes.resolved import ResolvedScenario
     from bench.scenario.model import Scenario
     from bench.scenario.plan import Plan
     from bench.system.timing import Timing
@@ -79,12 +80,12 @@ output_option = click.option(
 )
 
 
-def read_scenario(name: str, changes: dict[str, Any]) -> "Scenario":
+def read_scenario(name: str, changes: dict[str, Any]) -> "ResolvedScenario":
     """Read and check a scenario with the command line's changes. Raises InputError."""
-    from bench.meshes.resolved import validate_scenario
+    from bench.meshes.resolved import resolve_scenario
     from bench.scenario.overrides import Overrides
 
-    return validate_scenario(name, Overrides(**changes))
+    return resolve_scenario(name, Overrides(**changes))
 
 
 def draw_plan(scenario: "Scenario") -> "Plan":
@@ -146,54 +147,47 @@ def pop_cluster_flags(arguments: dict[str, Any]) -> "ClusterFlags":
 
 @contextmanager
 def choose_backend(
-    flags: "ClusterFlags", scenario: "Scenario", source: str, *, resumed: "Path | None" = None
+    flags: "ClusterFlags", resolved: "ResolvedScenario", *, resumed: "Path | None" = None
 ) -> "Iterator[Backend]":
-    """Open this machine, or a checked and confirmed cluster. `source` is the scenario's name or file; `resumed` is the
-    folder of the run to resume, whose record has the options of its start."""
+    """Open this machine, or a checked and confirmed cluster. `resumed` is the folder of the run to resume, whose record
+    has the options of its start."""
     if flags.context is None:
         from bench.targets.local.target import LocalBackend
 
         yield LocalBackend(timing=find_timing())
         return
     from bench.run.session import read_stored_run
-    from bench.scenario.loader import find_inputs, find_stored_inputs
     from bench.targets.cluster.options import read_options, read_resumed_options
     from bench.targets.cluster.session import open_backend
 
     again = resumed and read_resumed_options(flags, read_stored_run(resumed), resumed)
-    options = again or read_options(flags, scenario)
-    inputs = find_stored_inputs(scenario, resumed) if resumed else find_inputs(scenario, source)
-    with open_backend(
-        scenario, options, inputs, tell=_print_line, confirm=_make_confirm(), timing=find_timing()
-    ) as backend:
+    options = again or read_options(flags, resolved.scenario)
+    with open_backend(resolved, options, tell=_print_line, confirm=_make_confirm(), timing=find_timing()) as backend:
         yield backend
 
 
 @contextmanager
-def inspect_cluster(flags: "ClusterFlags", scenario: "Scenario", source: str) -> "Iterator[Backend]":
+def inspect_cluster(flags: "ClusterFlags", resolved: "ResolvedScenario") -> "Iterator[Backend]":
     """Open a cluster for reading only, which needs no confirmation."""
-    from bench.scenario.loader import find_inputs
     from bench.targets.cluster.options import read_options
     from bench.targets.cluster.session import open_backend
 
-    options, inputs = read_options(flags, scenario), find_inputs(scenario, source)
-    with open_backend(scenario, options, inputs, tell=_print_line, guarded=False, timing=find_timing()) as backend:
+    options = read_options(flags, resolved.scenario)
+    with open_backend(resolved, options, tell=_print_line, guarded=False, timing=find_timing()) as backend:
         yield backend
 
 
-def plan_on_cluster(flags: "ClusterFlags", scenario: "Scenario", source: str, plan: "Plan") -> "ClusterPlan | None":
+def plan_on_cluster(flags: "ClusterFlags", resolved: "ResolvedScenario", plan: "Plan") -> "ClusterPlan | None":
     """Return the plan of a run on a cluster, None without --context. Nothing is created, so nothing is confirmed."""
     if flags.context is None:
         return None
     from dataclasses import asdict
 
     from bench.cli.plan_text import ClusterPlan
-    from bench.scenario.loader import find_inputs
     from bench.targets.cluster.dry_run import dry_run_context
     from bench.targets.cluster.options import read_options
 
-    options, inputs = read_options(flags, scenario), find_inputs(scenario, source)
-    found = dry_run_context(flags.context, scenario, options, inputs=inputs, plan=plan)
+    found = dry_run_context(flags.context, resolved, read_options(flags, resolved.scenario), plan=plan)
     return ClusterPlan(found.cluster, found.seconds, found.lines, asdict(found))
 
 

@@ -26,7 +26,7 @@ def plan(*, name: str | None, as_json: bool, **changes: Any) -> None:
     if name is None:
         raise InputError("give --scenario NAME")
     flags = pop_cluster_flags(changes)
-    scenario = read_scenario(name, changes)
-    planned = draw_plan(scenario)
-    elsewhere = plan_on_cluster(flags, scenario, name, planned)
-    click.echo((format_plan_json if as_json else format_plan)(scenario, planned, elsewhere))
+    resolved = read_scenario(name, changes)
+    planned = draw_plan(resolved.scenario)
+    elsewhere = plan_on_cluster(flags, resolved, planned)
+    click.echo((format_plan_json if as_json else format_plan)(resolved.scenario, planned, elsewhere))

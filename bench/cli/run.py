@@ -47,6 +47,7 @@ def run(
 ) -> None:
     """Run a scenario on this machine, or on a cluster, and write its report."""
     from bench.cli.progress import make_progress_display
+    from bench.meshes.resolved import resolve_stored
     from bench.run import session
 
     if (name is None) == (resume is None):
@@ -55,20 +56,21 @@ def run(
     if resume is not None:
         _refuse_changes(changes)
         on_cluster = flags.context is not None
-        scenario, output = session.read_resumable_run(resume, on_cluster=on_cluster).scenario, resume.parent
+        record, output = session.read_resumable_run(resume, on_cluster=on_cluster), resume.parent
+        resolved = resolve_stored(record.scenario, resume)
     else:
-        scenario = read_scenario(str(name), changes)
-    with choose_backend(flags, scenario, str(name), resumed=resume) as backend:
-        _check_backend(backend, scenario, output)
+        resolved = read_scenario(str(name), changes)
+    with choose_backend(flags, resolved, resumed=resume) as backend:
+        _check_backend(backend, resolved.scenario, output)
         if resume is not None:
-            folder = session.resume(resume, backend, progress=make_progress_display, timeout_s=timeout)
+            folder = session.resume(resume, backend, resolved, progress=make_progress_display, timeout_s=timeout)
         else:
             folder = session.run(
                 session.RunRequest(
                     backend=backend,
-                    scenario=scenario,
+                    resolved=resolved,
                     source=str(name),
-                    plan=draw_plan(scenario),
+                    plan=draw_plan(resolved.scenario),
                     output=output,
                     progress=make_progress_display,
                     timeout_s=timeout,

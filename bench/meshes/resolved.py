@@ -5,16 +5,25 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from bench.application.manifests import read_folders
 from bench.application.model import GATEWAY, NAMESPACE, Application, Workload, read_application
 from bench.envoy.wire import Mode, Wire
 from bench.errors import InputError, Problem
-from bench.files.folders import find_shipped, list_manifest_files
+from bench.files.folders import find_shipped
 from bench.files.yaml_source import Document, read_documents
 from bench.meshes import MESHES, Mesh, Policies
 from bench.meshes.equalise import equalise_wire
 from bench.meshes.probe import Probe
 from bench.meshes.user_groups import UserGroup, user_groups_of
-from bench.scenario.loader import NO_OVERRIDES, Inputs, find_inputs, find_scenario, load_scenario, validate_file
+from bench.scenario.loader import (
+    NO_OVERRIDES,
+    Inputs,
+    find_inputs,
+    find_scenario,
+    find_stored_inputs,
+    load_scenario,
+    validate_file,
+)
 from bench.scenario.model import Configuration, Equal, Load, Scenario
 from bench.scenario.overrides import Overrides
 
@@ -139,11 +148,13 @@ class ResolvedConfiguration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedScenario:
-    """A scenario with everything that its folders define. `application` is without a gateway."""
+    """A scenario with everything that its folders define. `application` is without a gateway, and `objects` are its
+    manifests, for every version."""
 
     scenario: Scenario
     inputs: Inputs
     application: Application
+    objects: tuple[Document, ...]
     configurations: tuple[ResolvedConfiguration, ...]
 
     def configuration(self, name: str) -> ResolvedConfiguration:
@@ -151,43 +162,54 @@ class ResolvedScenario:
         return {one.name: one for one in self.configurations}[name]
 
 
-def resolve(scenario: Scenario, inputs: Inputs) -> ResolvedScenario:
-    """Read the folders of a scenario. Raises InputError with all problems of the first configuration that has any."""
+def resolve_scenario(name_or_path: str, overrides: Overrides) -> ResolvedScenario:
+    """Load a scenario and read its folders as a run would. Raises InputError with all problems."""
+    scenario = load_scenario(name_or_path, overrides)
+    (document,) = read_documents(find_scenario(name_or_path))
+    return resolve(scenario, find_inputs(scenario, name_or_path), document)
+
+
+def resolve_stored(scenario: Scenario, run: Path) -> ResolvedScenario:
+    """Read the folders of a scenario as a run's folder has them. Raises InputError with all problems."""
+    return resolve(scenario, find_stored_inputs(scenario, run))
+
+
+def resolve(scenario: Scenario, inputs: Inputs, document: Document | None = None) -> ResolvedScenario:
+    """Read the folders of a scenario. Raises InputError with all problems; those without a position in a manifest have
+    that of their configuration in `document`, the scenario's file."""
     application = application_of(scenario)
-    configurations = tuple(
-        _resolve_configuration(one, scenario, inputs, application) for one in scenario.configurations
+    configurations: list[ResolvedConfiguration] = []
+    problems: list[Problem] = []
+    for index, settings in enumerate(scenario.configurations):
+        try:
+            configurations.append(_resolve_configuration(settings, scenario, inputs, application))
+        except InputError as error:
+            found = error.problems or (str(error),)
+            problems += (_add_position(problem, document, index) for problem in found)
+    if problems:
+        raise InputError(tuple(dict.fromkeys(problems)))
+    return ResolvedScenario(
+        scenario=scenario,
+        inputs=inputs,
+        application=application,
+        objects=read_folders([application_folder(scenario)]),
+        configurations=tuple(configurations),
     )
-    return ResolvedScenario(scenario=scenario, inputs=inputs, application=application, configurations=configurations)
 
 
 def _resolve_configuration(
     settings: Configuration, scenario: Scenario, inputs: Inputs, application: Application
 ) -> ResolvedConfiguration:
-    files = [file for folder in settings.manifests for file in list_manifest_files(inputs.manifests[folder])]
     return ResolvedConfiguration(
         settings=settings,
         application=add_gateway(settings, application, inputs.manifests),
         mesh=MESHES.get(settings.mesh),
         policies=policies_of(settings, application, inputs.manifests),
-        objects=tuple(one for file in files for one in read_documents(file) if one.value is not None),
+        objects=read_folders([inputs.manifests[folder] for folder in settings.manifests]),
         groups=user_groups_in(settings, application, inputs.manifests),
         load=scenario.load_of(settings.name),
         equalise=scenario.equalise,
     )
-
-
-def validate_scenario(name_or_path: str, overrides: Overrides) -> Scenario:
-    """Load a scenario and validate its manifests as a run would read them. Raises InputError with all problems."""
-    scenario = load_scenario(name_or_path, overrides)
-    application, inputs = application_of(scenario), find_inputs(scenario, name_or_path)
-    (document,) = read_documents(find_scenario(name_or_path))
-    problems: list[Problem] = []
-    for index, configuration in enumerate(scenario.configurations):
-        found = _manifest_problems(configuration, application, inputs)
-        problems += (_add_position(problem, document, index) for problem in found)
-    if problems:
-        raise InputError(tuple(dict.fromkeys(problems)))
-    return scenario
 
 
 def find_problems(file: Path) -> tuple[Problem, ...]:
@@ -195,22 +217,14 @@ def find_problems(file: Path) -> tuple[Problem, ...]:
     if problems := validate_file(file):
         return problems
     try:
-        validate_scenario(str(file) if "/" in str(file) else f"./{file}", NO_OVERRIDES)
+        resolve_scenario(str(file) if "/" in str(file) else f"./{file}", NO_OVERRIDES)
     except InputError as error:
         return error.problems or (Problem(str(file), 0, "", str(error)),)
     return ()
 
 
-def _manifest_problems(
-    configuration: Configuration, application: Application, inputs: Inputs
-) -> tuple[Problem | str, ...]:
-    try:
-        user_groups_in(configuration, application, inputs.manifests)
-    except InputError as error:
-        return error.problems or (str(error),)
-    return ()
-
-
-def _add_position(problem: Problem | str, document: Document, index: int) -> Problem:
+def _add_position(problem: Problem | str, document: Document | None, index: int) -> Problem:
     """Give a problem without a position in a manifest the position of its configuration."""
-    return problem if isinstance(problem, Problem) else document.problem(("configurations", index), problem)
+    if isinstance(problem, Problem):
+        return problem
+    return document.problem(("configurations", index), problem) if document else Problem("", 0, "", problem)

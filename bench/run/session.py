@@ -19,13 +19,14 @@ from bench.errors import (
     is_clean,
     note_leftovers,
 )
+from bench.meshes.resolved import ResolvedScenario, resolve_stored
 from bench.results.base import RunStatus
 from bench.results.environment import find_differences
 from bench.results.records import ClusterRecord, RunRecord, TrialRecord
 from bench.results.store import RunFolder, make_run_id, read_record
 from bench.run.doctor import count_needed_files
 from bench.run.trials import ProgressListener, find_blocks_to_rerun, run_trials
-from bench.scenario.loader import are_disjoint, find_inputs, find_stored_inputs
+from bench.scenario.loader import are_disjoint, find_stored_inputs
 from bench.scenario.model import Scenario
 from bench.scenario.plan import Plan, find_most_users
 from bench.system.cancellation import CancelToken, catch_signals
@@ -40,7 +41,7 @@ class RunRequest:
     """The request of a run: its scenario, backend, plan, and the folder for its results."""
 
     backend: Backend
-    scenario: Scenario
+    resolved: ResolvedScenario
     source: str
     plan: Plan
     output: Path
@@ -50,13 +51,13 @@ class RunRequest:
 
 def run(request: RunRequest) -> RunFolder:
     """Run a scenario, and return the finished folder. Its record has status and exit code."""
-    backend = request.backend
+    backend, scenario = request.backend, request.resolved.scenario
     record = RunRecord(
-        run_id=make_run_id(request.scenario.name, datetime.now(UTC)),
+        run_id=make_run_id(scenario.name, datetime.now(UTC)),
         meshbench_version=__version__,
         status="running",
         started_at=datetime.now(UTC),
-        scenario=request.scenario,
+        scenario=scenario,
         scenario_source=Path(request.source).name,
         plan=request.plan,
         target=backend.record,
@@ -66,12 +67,13 @@ def run(request: RunRequest) -> RunFolder:
     with catch_signals(request.timeout_s) as watch, backend.lock(request.output / record.run_id, record.run_id, watch):
         folder = RunFolder.create(request.output, record, fill=lambda path: _copy_inputs(request, path))
         with _record_end(folder):
-            _measure(folder, backend, watch, request.progress)
+            resolved = resolve_stored(scenario, folder.path)  # what is measured is what the folder has
+            _measure(folder, backend, resolved, watch=watch, progress=request.progress)
     return folder
 
 
 def _copy_inputs(request: RunRequest, path: Path) -> None:
-    find_inputs(request.scenario, request.source).copy_to(path)
+    request.resolved.inputs.copy_to(path)
     request.backend.keep_inputs(path)
 
 
@@ -96,8 +98,16 @@ def read_resumable_run(path: Path, *, on_cluster: bool) -> RunRecord:
     return record
 
 
-def resume(path: Path, backend: Backend, *, progress: ProgressDisplay, timeout_s: float | None = None) -> RunFolder:
-    """Continue an interrupted run: complete blocks are kept, the others are measured again."""
+def resume(
+    path: Path,
+    backend: Backend,
+    resolved: ResolvedScenario,
+    *,
+    progress: ProgressDisplay,
+    timeout_s: float | None = None,
+) -> RunFolder:
+    """Continue an interrupted run: complete blocks are kept, the others are measured again. `resolved` is what its
+    folder has."""
     record = read_resumable_run(path, on_cluster=backend.record.kind == "kubernetes")
     changed = (
         *find_differences(record.environment, backend.environment()),
@@ -113,7 +123,7 @@ def resume(path: Path, backend: Backend, *, progress: ProgressDisplay, timeout_s
             folder.set_aside_broken_blocks()
             missing = len(folder.record.trials) < len(record.plan.trials)
             if missing or find_blocks_to_rerun(folder):  # else it was interrupted after its last trial
-                _measure(folder, backend, watch, progress)
+                _measure(folder, backend, resolved, watch=watch, progress=progress)
     return folder
 
 
@@ -128,14 +138,15 @@ def _find_cluster_differences(one: ClusterRecord | None, other: ClusterRecord | 
     return tuple(f"{what}: {was} / {is_now}" for what, was, is_now in (*versions, load) if was != is_now)
 
 
-def _measure(folder: RunFolder, backend: Backend, watch: CancelToken, progress: ProgressDisplay) -> None:
+def _measure(
+    folder: RunFolder, backend: Backend, resolved: ResolvedScenario, *, watch: CancelToken, progress: ProgressDisplay
+) -> None:
     record = folder.record
     display = progress(record.scenario, record.plan)
     launcher = Launcher(record.run_id, folder.journal, watch)
-    inputs = find_stored_inputs(record.scenario, folder.path)
     raise_file_limit(count_needed_files(find_most_users(record.scenario)))
     try:
-        with backend.open(record, inputs, launcher=launcher, watch=watch) as target:
+        with backend.open(record, resolved, launcher=launcher, watch=watch) as target:
             run_trials(folder, target, display)
     finally:
         display.close()

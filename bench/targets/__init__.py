@@ -8,8 +8,8 @@ from typing import Protocol
 
 from bench.check_result import CheckResult
 from bench.load.generator import LoadOutcome, Progress
+from bench.meshes.resolved import ResolvedScenario
 from bench.results.records import ClusterRecord, DataPath, Environment, Evidence, RunRecord, TargetRecord
-from bench.scenario.loader import Inputs
 from bench.scenario.plan import Trial
 from bench.system.cancellation import CancelToken
 from bench.system.processes import Launcher
@@ -72,6 +72,6 @@ class Backend(Protocol):
         Raises LockedError."""
 
     def open(
-        self, run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: CancelToken
+        self, run: RunRecord, resolved: ResolvedScenario, *, launcher: Launcher, watch: CancelToken
     ) -> AbstractContextManager[Target]:
         """Open the target for a run; leaving the block removes everything that was created for it."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from bench.application.manifests import read_folders
 from bench.application.model import read_application
 from bench.files.folders import find_shipped, list_manifest_files
 from bench.files.yaml_source import read_documents
@@ -91,7 +92,7 @@ def _start(owner: Owner, plane: ControlPlane, meshed: Meshed, outside: str) -> l
     """Start Bookinfo's four pods and the probe pods; return their names once all are ready and before any request."""
     application, cluster = meshed.application, owner.cluster
     images, annotations = {"bookinfo": BOOKINFO}, plane.pod_annotations()
-    things = bookinfo_objects(application, _FOLDER, images=images, annotations=annotations)
+    things = bookinfo_objects(application, read_folders([_FOLDER]), images=images, annotations=annotations)
     owner.apply_all(things, "application")
     owner.apply_all(probe_objects(application, find_callers(application, meshed.probes), image=LOAD_IMAGE), "probe")
     owner.apply_all(outside_objects(outside, image=LOAD_IMAGE), "probe")

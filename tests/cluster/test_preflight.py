@@ -17,7 +17,7 @@ from bench.k8s.ownership import OURS
 from bench.k8s.wait import wait_for
 from bench.meshes.istio.install import render
 from bench.meshes.protocols import InstallOptions
-from bench.scenario.loader import find_inputs, load_scenario
+from bench.meshes.resolved import resolve_scenario
 from bench.scenario.overrides import Overrides
 from bench.system.cancellation import CancelToken
 from bench.targets.cluster.options import ClusterOptions
@@ -35,8 +35,7 @@ from tests.cluster.lab_images import MESHLAB
 LOADED = "docker.io/locustio/locust:2.47.0"
 ABSENT = "docker.io/meshbench/there-is-no-such-image:1"
 
-SCENARIO = load_scenario("istio-policies", Overrides())
-INPUTS = find_inputs(SCENARIO, "istio-policies")
+SCENARIO = resolve_scenario("istio-policies", Overrides())
 OPTIONS = ClusterOptions(
     context=CONTEXT,
     yes_this_cluster=None,
@@ -86,7 +85,7 @@ def account(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_account_without_rights_is_refused(account: As) -> None:
     """Exit code 3, before anything is read that it may not read; every line names verbs, resource and purpose."""
     with account() as mine, pytest.raises(RefusedError) as refused:
-        examine_cluster(mine, SCENARIO, OPTIONS, INPUTS)
+        examine_cluster(mine, SCENARIO, OPTIONS)
     assert refused.value.exit_code == 3
     assert "get, list, create, patch, delete deployments.apps" in str(refused.value)
     assert "manifests/rbac/run.yaml" in str(refused.value)
@@ -134,7 +133,7 @@ def test_roles_suffice_for_the_preflight(account: As, lab_path: None) -> None:
     """An account with both roles completes the pre-flight, which needs no other right."""
     options = replace(OPTIONS, mesh_values={"istio": (MESHLAB.parent / "istio-values.yaml",)})
     with account("run", "install") as mine:
-        findings = examine_cluster(mine, SCENARIO, options, INPUTS).findings
+        findings = examine_cluster(mine, SCENARIO, options).findings
     kinds = {finding.name for finding in findings}
     assert {"permissions", "version", "nodes", "istioctl", "earlier runs", "istio", "admission", "capacity"} <= kinds
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from bench.application.manifests import read_folders
 from bench.application.model import Application, read_application
 from bench.files.folders import find_shipped
 from bench.k8s.client import Cluster, Object, Ref
@@ -58,7 +59,7 @@ def deployed(cluster: Cluster) -> Iterator[Deployed]:
         for space in spaces:
             cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}})
         for thing in (
-            *bookinfo_objects(application, FOLDER, images={"bookinfo": BOOKINFO}),
+            *bookinfo_objects(application, read_folders([FOLDER]), images={"bookinfo": BOOKINFO}),
             *probe_objects(application, find_callers(application, ()), image=default_image(), uid=uid),
             *outside_objects(spaces[1], image=default_image(), uid=uid),
         ):

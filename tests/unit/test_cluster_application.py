@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from bench.application.manifests import read_folders
 from bench.application.model import read_application
 from bench.files.folders import find_shipped
 from bench.k8s.objects import names_of
@@ -18,7 +19,7 @@ SPACE = "bookinfo-7f3a"
 def objects(reviews: str | tuple[str, ...] = "v3", **options: Any) -> dict[tuple[str, str], dict[str, Any]]:
     """What is applied, by kind and name."""
     application = read_application(FOLDER, reviews, namespace=SPACE)
-    things = bookinfo_objects(application, FOLDER, **{"images": {}, **options})
+    things = bookinfo_objects(application, read_folders([FOLDER]), **{"images": {}, **options})
     return {(thing["kind"], thing["metadata"]["name"]): thing for thing in things}
 
 

@@ -1,7 +1,7 @@
 """The options of a cluster: validated for a new run, compared with the first start for a resumed one."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -158,7 +158,7 @@ def test_resume_refuses_another_mesh_version(tmp_path: Path, versions: dict[str,
     stored = made.record.model_copy(update={"cluster": BEGUN, "target": target})
     (made.path / "run.json").write_text(stored.model_dump_json(), "utf-8")
     with pytest.raises(InputError, match=rf"istio: 1\.31\.0 / {versions.get('istio', 'unknown')}"):
-        resume(made.path, _place(stored, versions, options()), progress=PlainLines)
+        resume(made.path, _place(stored, versions, options()), cast("Any", None), progress=PlainLines)
 
 
 def test_resume_refuses_another_load_node(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_resume_refuses_another_load_node(tmp_path: Path) -> None:
     stored = made.record.model_copy(update={"cluster": begun, "target": target})
     (made.path / "run.json").write_text(stored.model_dump_json(), "utf-8")
     with pytest.raises(InputError, match="the load's node: a / b"):
-        resume(made.path, _place(stored, {"istio": "1.31.0"}, options()), progress=PlainLines)
+        resume(made.path, _place(stored, {"istio": "1.31.0"}, options()), cast("Any", None), progress=PlainLines)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from bench.cli.plan_text import ClusterPlan, format_plan, format_plan_json
 from bench.k8s.client import Object
 from bench.meshes.istio import control_plane as istio
+from bench.meshes.resolved import resolve
 from bench.scenario.loader import find_inputs, load_scenario
 from bench.scenario.model import Scenario
 from bench.scenario.overrides import Overrides
@@ -36,7 +37,7 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> None:
 def foreseen(scenario: Scenario, **changes: Any) -> DryRun:
     cluster = fake(objects={"Node": (node(),)})
     plan = make_plan(scenario, 1)
-    return outlook.dry_run(cluster, scenario, options(**changes), inputs=find_inputs(scenario, NAME), plan=plan)
+    return outlook.dry_run(cluster, resolve(scenario, find_inputs(scenario, NAME)), options(**changes), plan=plan)
 
 
 def test_counts_objects_of_each_trial() -> None:

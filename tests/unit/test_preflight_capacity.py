@@ -7,7 +7,8 @@ import pytest
 from bench.files.folders import find_shipped
 from bench.files.yaml_source import read_documents
 from bench.k8s.client import Object, Ref
-from bench.scenario.loader import find_inputs, load_scenario
+from bench.meshes.resolved import resolve_scenario
+from bench.scenario.loader import load_scenario
 from bench.scenario.overrides import Overrides
 from bench.system.timing import Timing
 from bench.targets.cluster.application_manifests import image_of
@@ -16,10 +17,11 @@ from bench.targets.cluster.preflight.capacity import (
     PodPlan,
     PodRequest,
     Resources,
-    build_trial_pods,
+    build_manifests,
     examine_capacity,
     find_free,
     list_pod_requests,
+    list_trial_pods,
     pod_resources,
     pods_of,
     read_sidecar,
@@ -100,8 +102,7 @@ def test_run_needs_capacity_on_the_permitted_nodes(free: tuple[FreeNode, ...], l
 def test_preflight_uses_the_pods_affinities() -> None:
     """Pods of Kuma's gateway, which accepts no affinity, may run on any node."""
     name = "gateway"
-    scenario = load_scenario(name, Overrides())
-    pods = build_trial_pods(scenario, options(), find_inputs(scenario, name))
+    pods = list_trial_pods(build_manifests(resolve_scenario(name, Overrides()), options()).values())
     parts = {one.name: one.part for things in pods for one in list_pod_requests(things)}
     assert {one for one, part in parts.items() if part == "load"} == {"locust"}
     assert {"details-v1", "productpage-v1"} <= {one for one, part in parts.items() if part == "application"}
@@ -221,9 +222,9 @@ def test_checks_replaced_images() -> None:
 
 def test_counts_application_load_and_probes() -> None:
     """All pods that exist at the same time are counted, with one version of reviews."""
-    smoke = load_scenario("smoke", Overrides())
     chosen = options(images={"bookinfo": "b.example/b:1"})
-    planned = PodPlan(build_trial_pods(smoke, chosen, find_inputs(smoke, "smoke")))
+    manifests = build_manifests(resolve_scenario("smoke", Overrides()), chosen)
+    planned = PodPlan(list_trial_pods(manifests.values()))
     names = [asked.name for asked in planned.requests]
     assert planned.images == ("b.example/b:1", "docker.io/locustio/locust:2.47.0")
     assert {"details-v1", "ratings-v1", "productpage-v1", "locust"} <= set(names)
@@ -234,7 +235,7 @@ def test_counts_the_largest_configuration() -> None:
     """The probes of a policy for details need a pod that the baseline does not have."""
     name = "istio-policies"
     scenario = load_scenario(name, Overrides())
-    pods = build_trial_pods(scenario, options(), find_inputs(scenario, name))
+    pods = list_trial_pods(build_manifests(resolve_scenario(name, Overrides()), options()).values())
     asked = [one.name for one in PodPlan(pods).requests]
     assert len(pods) == len(scenario.configurations)
     assert len(asked) == max(len(one) for one in pods) > min(len(one) for one in pods)

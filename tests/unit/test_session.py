@@ -33,7 +33,7 @@ def _opened(fake: FakeCluster) -> Any:
     run = cast("RunRecord", SimpleNamespace(run_id=RUN, scenario=SimpleNamespace(isolation="full")))
     unused = cast("Any", None)
     return open_target(
-        fake.cluster, options(), run=run, inputs=unused, journal=unused, watch=CancelToken(), load_place=unused
+        fake.cluster, options(), run=run, resolved=unused, journal=unused, watch=CancelToken(), load_place=unused
     )
 
 

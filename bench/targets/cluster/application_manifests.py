@@ -2,12 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from bench.application.model import CLIENT, Application
-from bench.files.folders import list_manifest_files
-from bench.files.yaml_source import read_documents
+from bench.files.yaml_source import Document
 from bench.k8s.client import Cluster, Object
 from bench.k8s.objects import app_of, names_of
 from bench.k8s.ownership import COMPONENT
@@ -45,20 +43,19 @@ def mirror_image(image: str, registry: str) -> str:
 
 def bookinfo_objects(
     application: Application,
-    folder: Path,
+    documents: Iterable[Document],
     *,
     images: Mapping[str, str],
     registry: str = "",
     annotations: Mapping[str, str] | None = None,
     affinity: Object | None = None,
 ) -> tuple[Object, ...]:
-    """Return the objects in `folder` that belong to `application`, in the order in which they are to be applied: its
-    versions of reviews, and where those are several the Service of each. They are in the application's namespace.
+    """Return the objects among `documents` that belong to `application`, in the order in which they are to be applied:
+    its versions of reviews, and where those are several the Service of each. They are in the application's namespace.
 
     `images` and `registry` are those of `image_of`; `annotations` are set on the pods, `affinity` limits their nodes.
     """
-    documents = [document.value for file in list_manifest_files(folder) for document in read_documents(file)]
-    wanted = [thing for thing in documents if thing is not None and _is_part_of(thing, application)]
+    wanted = [one.value for one in documents if _is_part_of(one.value, application)]
     own = [_set_namespace(thing, application.namespace) for thing in wanted]
     things = [apply_settings(thing, PodSettings(images, registry, annotations or {}, affinity)) for thing in own]
     return tuple(sorted(things, key=lambda thing: _ORDER.index(thing["kind"])))

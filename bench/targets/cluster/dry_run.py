@@ -9,7 +9,7 @@ from typing import Final
 from bench.k8s.client import Cluster, Object
 from bench.k8s.kubeconfig import credentials_folder, describe_cluster, open_cluster
 from bench.meshes.control_planes import CONTROL_PLANES
-from bench.scenario.loader import Inputs
+from bench.meshes.resolved import ResolvedScenario
 from bench.scenario.model import Scenario
 from bench.scenario.plan import Plan
 from bench.targets.cluster.options import ClusterOptions, meshes_of
@@ -18,8 +18,8 @@ from bench.targets.cluster.preflight.capacity import (
     PodPlan,
     add_mesh,
     build_manifests,
-    build_trial_pods,
     install_options,
+    list_trial_pods,
 )
 from bench.targets.cluster.preflight.mesh import existing_versions, tool_versions
 from bench.targets.cluster.trial_manifests import TrialManifests
@@ -64,20 +64,20 @@ class DryRun:
         return f"  {mesh} {version}: {made}"
 
 
-def dry_run_context(context: str, scenario: Scenario, options: ClusterOptions, *, inputs: Inputs, plan: Plan) -> DryRun:
+def dry_run_context(context: str, resolved: ResolvedScenario, options: ClusterOptions, *, plan: Plan) -> DryRun:
     """Return the dry run of this plan on the cluster of this context. Raises RefusedError where the cluster or a mesh's
     tool is not available, InputError for manifests or values that are wrong."""
     with credentials_folder() as private, open_cluster(context, private_folder=private) as cluster:
-        return dry_run(cluster, scenario, options, inputs=inputs, plan=plan)
+        return dry_run(cluster, resolved, options, plan=plan)
 
 
-def dry_run(cluster: Cluster, scenario: Scenario, options: ClusterOptions, *, inputs: Inputs, plan: Plan) -> DryRun:
+def dry_run(cluster: Cluster, resolved: ResolvedScenario, options: ClusterOptions, *, plan: Plan) -> DryRun:
     """Return the dry run on a cluster that is open."""
+    scenario, manifests = resolved.scenario, build_manifests(resolved, options)
     meshes = meshes_of(scenario)
-    planned = PodPlan(build_trial_pods(scenario, options, inputs))
+    planned = PodPlan(list_trial_pods(manifests.values()))
     for mesh in meshes:
         planned = add_mesh(planned, mesh, cluster=cluster, options=options, equalise=scenario.equalise)
-    manifests = build_manifests(scenario, options, inputs)
     total = sum((pod.resources for pod in planned.requests), NO_RESOURCES)
     return DryRun(
         cluster=describe_cluster(cluster),

@@ -12,9 +12,8 @@ from bench import __version__
 from bench.check_result import CheckResult
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.kubeconfig import credentials_folder, describe_cluster, open_cluster
+from bench.meshes.resolved import ResolvedScenario
 from bench.results.records import ClusterRecord, Environment, RunRecord, TargetRecord
-from bench.scenario.loader import Inputs
-from bench.scenario.model import Scenario
 from bench.system.cancellation import CancelToken
 from bench.system.processes import Launcher
 from bench.system.timing import DEFAULT, Timing
@@ -107,13 +106,13 @@ class ClusterBackend:
         return cluster_lock(self.client, run_id, watch=watch)
 
     def open(
-        self, run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: CancelToken
+        self, run: RunRecord, resolved: ResolvedScenario, *, launcher: Launcher, watch: CancelToken
     ) -> AbstractContextManager[ClusterTarget]:
         return open_target(
             self.client,
             self.options,
             run=run,
-            inputs=inputs,
+            resolved=resolved,
             journal=launcher.journal,
             watch=watch,
             load_place=self.load_place,
@@ -122,9 +121,8 @@ class ClusterBackend:
 
 @contextmanager
 def open_backend(
-    scenario: Scenario,
+    resolved: ResolvedScenario,
     options: ClusterOptions,
-    inputs: Inputs,
     *,
     tell: Callable[[str], None],
     confirm: Callable[[str], bool] | None = None,
@@ -140,14 +138,14 @@ def open_backend(
         tell(describe_cluster(client))
         if guarded:
             guard(client, yes=options.agreed, yes_this_cluster=options.yes_this_cluster, confirm=confirm)
-        yield _examine_backend(client, scenario, options, inputs)
+        yield _examine_backend(client, resolved, options)
 
 
-def _examine_backend(client: Cluster, scenario: Scenario, options: ClusterOptions, inputs: Inputs) -> ClusterBackend:
-    examined = examine_cluster(client, scenario, options, inputs)  # first: it reports missing permissions
+def _examine_backend(client: Cluster, resolved: ResolvedScenario, options: ClusterOptions) -> ClusterBackend:
+    examined = examine_cluster(client, resolved, options)  # first: it reports missing permissions
     nodes = client.list("v1", "Node")
     system = client.get(Ref("v1", "Namespace", "kube-system"))
-    meshes = meshes_of(scenario)
+    meshes = meshes_of(resolved.scenario)
     return ClusterBackend(
         client=client,
         options=options,
@@ -155,7 +153,7 @@ def _examine_backend(client: Cluster, scenario: Scenario, options: ClusterOption
             client.version,
             len(nodes),
             placement=examined.load_place.sentence,
-            isolation=scenario.isolation if meshes else "",
+            isolation=resolved.scenario.isolation if meshes else "",
             existing=bool(meshes) and options.existing_mesh,
             remarks=[finding.detail for finding in examined.findings if finding.name == TELEMETRY],
         ),

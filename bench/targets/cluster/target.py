@@ -13,8 +13,8 @@ from bench.k8s.retry import retry_after_outage
 from bench.k8s.wait import wait_for_rollout, wait_until_deleted
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.protocols import ControlPlane
+from bench.meshes.resolved import ResolvedScenario
 from bench.results.records import RunRecord
-from bench.scenario.loader import Inputs
 from bench.scenario.plan import Trial
 from bench.system.cancellation import CancelToken, wait_until
 from bench.system.journal import Journal
@@ -41,7 +41,7 @@ class ClusterTarget:
     cluster: Cluster
     options: ClusterOptions
     run: RunRecord
-    inputs: Inputs
+    resolved: ResolvedScenario
     owner: Owner
     watch: CancelToken
     load_place: LoadPlacement
@@ -171,9 +171,8 @@ class ClusterTarget:
 
     def _build_manifests(self, configuration: str, *, seed: int = 0) -> TrialManifests:
         return build_trial_manifests(
-            self.run.scenario,
+            self.resolved,
             configuration,
-            inputs=self.inputs,
             options=self.options,
             namespaces=namespaces_of(self.run.run_id),
             load_place=self.load_place,
@@ -208,7 +207,7 @@ def open_target(
     options: ClusterOptions,
     *,
     run: RunRecord,
-    inputs: Inputs,
+    resolved: ResolvedScenario,
     journal: Journal,
     watch: CancelToken,
     load_place: LoadPlacement,
@@ -216,7 +215,7 @@ def open_target(
     """Open the cluster target for a run. However the block is left, everything of the run is deleted, unless `--keep`
     is given."""
     owner = Owner(cluster, run.run_id, journal, watch)
-    target = ClusterTarget(cluster, options, run, inputs, owner, watch, load_place)
+    target = ClusterTarget(cluster, options, run, resolved, owner, watch, load_place)
     try:
         if run.scenario.isolation == "shared" or options.existing_mesh:
             with target.installed(meshes_of(run.scenario)):

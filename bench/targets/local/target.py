@@ -8,21 +8,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from bench.application.model import Application, Workload
+from bench.application.model import Workload
 from bench.check_result import CheckResult
 from bench.envoy.addresses import Placement, assign_ports
 from bench.envoy.binary import envoy_binary
 from bench.envoy.certificates import Certificates, issue_certificates
 from bench.errors import DeployError
 from bench.load.generator import make_load_spec
-from bench.meshes import MESHES
 from bench.meshes.data_planes import outbound_capture
-from bench.meshes.equalise import equalise_wire
-from bench.meshes.resolved import add_gateway, application_of, policies_of, user_groups_in
+from bench.meshes.resolved import ResolvedConfiguration, ResolvedScenario
 from bench.results.environment import read_environment
 from bench.results.records import Environment, RunRecord, TargetRecord
-from bench.scenario.loader import Inputs
-from bench.scenario.model import Configuration
 from bench.scenario.plan import Trial, estimate_seconds
 from bench.system.cancellation import CancelToken, wait_until
 from bench.system.lock import hold_host_lock
@@ -55,11 +51,10 @@ class LocalTarget:
     `certificates` are by configuration."""
 
     run: RunRecord
-    inputs: Inputs
+    resolved: ResolvedScenario
     launcher: Launcher
     watch: CancelToken
     work: Path
-    application: Application
     certificates: Mapping[str, Certificates]
     timing: Timing
 
@@ -80,46 +75,44 @@ class LocalTarget:
             yield deployment
 
     def _start(self, trial: Trial, draft: Path, processes: list[Process]) -> LocalDeployment:
-        settings = self.run.scenario.configuration(trial.configuration)
-        application = add_gateway(settings, self.application, self.inputs.manifests)
-        placement = assign_ports(application, capture=outbound_capture(settings.mesh))
-        groups = user_groups_in(settings, self.application, self.inputs.manifests)
-        caller, callee = application.calls[0]
-        sidecars = self._sidecars(settings, placement)
+        configuration = self.resolved.configuration(trial.configuration)
+        mesh = configuration.settings.mesh
+        placement = assign_ports(configuration.application, capture=outbound_capture(mesh))
+        caller, callee = configuration.application.calls[0]
+        sidecars = self._sidecars(configuration, placement)
         processes.extend(self._start_services(placement, draft))
         if sidecars is not None:
             processes.extend(sidecars.start(self.launcher, envoy_binary(), draft=draft, watch=self.watch))
         return LocalDeployment(
-            mesh=settings.mesh,
+            mesh=mesh,
             placement=placement,
-            groups=groups,
+            groups=configuration.groups,
             sidecars=sidecars,
             processes=tuple(processes),
             launcher=self.launcher,
             watch=self.watch,
             home=Path(tempfile.mkdtemp(dir=self.work)),
             spec=make_load_spec(
-                self.run.scenario.load_of(settings.name),
-                groups,
+                configuration.load,
+                configuration.groups,
                 address=f"127.0.0.1:{placement.reached_by(caller, callee)}",
                 virtual_host=placement.host_of(callee),
-                locustfile=self.inputs.locustfile,
+                locustfile=self.resolved.inputs.locustfile,
                 seed=self.run.plan.seed + trial.number,
             ),
         )
 
-    def _sidecars(self, settings: Configuration, placement: Placement) -> Sidecars | None:
-        policies = policies_of(settings, self.application, self.inputs.manifests)
-        if policies is None:
+    def _sidecars(self, configuration: ResolvedConfiguration, placement: Placement) -> Sidecars | None:
+        if configuration.mesh is None:
             return None
-        folder = Path(tempfile.mkdtemp(dir=self.work))
-        certificates, equalise = self.certificates[settings.name], self.run.scenario.equalise
-        return Sidecars(settings.mesh, placement, policies, certificates, folder, equalise)
+        folder, certificates = Path(tempfile.mkdtemp(dir=self.work)), self.certificates[configuration.name]
+        mesh, policies = configuration.settings.mesh, configuration.policies
+        return Sidecars(mesh, placement, policies, certificates, folder, configuration.equalise)
 
     def _start_services(self, placement: Placement, draft: Path) -> Iterator[Process]:
         logs = draft / "services"
         logs.mkdir(exist_ok=True)
-        for workload in self.application.workloads:
+        for workload in self.resolved.application.workloads:
             options = [f"--port={placement.serving[workload.name]}", f"--version={workload.version}"]
             routes = [f"--connect-to={route}" for route in placement.connect_to(workload.name)]
             # -P: no `bench` package of the working directory
@@ -128,7 +121,9 @@ class LocalTarget:
             yield self.launcher.start(workload.name, argv, role="service", log=logs / f"{workload.name}.log", env=env)
 
     def _service_environment(self, workload: Workload) -> dict[str, str | None]:
-        peers = (f"{one.app.upper()}_{setting}" for one in self.application.workloads for setting in _PEER_SETTINGS)
+        peers = (
+            f"{one.app.upper()}_{setting}" for one in self.resolved.application.workloads for setting in _PEER_SETTINGS
+        )
         pod = f"{workload.app}-{workload.version}-6c5b5b7d9f-abcde"  # a pod name's length, since reviews shows it
         return {**dict.fromkeys((*_SETTINGS, *peers)), "HOSTNAME": pod}
 
@@ -150,38 +145,30 @@ class LocalTarget:
 
 @contextmanager
 def open_local(
-    run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: CancelToken, timing: Timing = DEFAULT
+    run: RunRecord, resolved: ResolvedScenario, *, launcher: Launcher, watch: CancelToken, timing: Timing = DEFAULT
 ) -> Iterator[LocalTarget]:
     """Open the local target for a run: a private working folder and the run's certificates."""
-    application = application_of(run.scenario)
     with launcher.working_folder() as work, launcher.without_strays():
-        certificates = _issue_certificates(run, inputs, application, work)
-        yield LocalTarget(run, inputs, launcher, watch, work, application, certificates, timing)
+        yield LocalTarget(run, resolved, launcher, watch, work, _issue_certificates(run, resolved, work), timing)
 
 
-def _issue_certificates(
-    run: RunRecord, inputs: Inputs, application: Application, work: Path
-) -> dict[str, Certificates]:
+def _issue_certificates(run: RunRecord, resolved: ResolvedScenario, work: Path) -> dict[str, Certificates]:
     """Issue certificates by configuration; configurations of one mesh with the same identities share theirs."""
     issued: dict[tuple[str, frozenset[tuple[str, tuple[str, ...]]]], Certificates] = {}
     found: dict[str, Certificates] = {}
-    for settings in run.scenario.configurations:
-        policies = policies_of(settings, application, inputs.manifests)
-        if policies is not None:
-            with_gateway = add_gateway(settings, application, inputs.manifests)
-            names = MESHES[settings.mesh].identities(policies, with_gateway)
-            same = (settings.mesh, frozenset(names.items()))
+    for configuration in resolved.configurations:
+        if configuration.mesh is not None:
+            same = (configuration.settings.mesh, frozenset(configuration.identities.items()))
             if same not in issued:
-                issued[same] = _issue(names, run, mesh=settings.mesh, folder=work / f"{settings.name}-identities")
-            found[settings.name] = issued[same]
+                issued[same] = _issue(configuration, run, folder=work / f"{configuration.name}-identities")
+            found[configuration.name] = issued[same]
     return found
 
 
-def _issue(names: Mapping[str, tuple[str, ...]], run: RunRecord, *, mesh: str, folder: Path) -> Certificates:
+def _issue(configuration: ResolvedConfiguration, run: RunRecord, *, folder: Path) -> Certificates:
     now = datetime.now(UTC)
     run_s = estimate_seconds(run.scenario, run.plan)
-    wire = equalise_wire(MESHES[mesh].WIRE, run.scenario.equalise)
-    certificates = issue_certificates(folder, names, wire=wire, now=now, run_s=run_s)
+    certificates = issue_certificates(folder, configuration.identities, wire=configuration.wire, now=now, run_s=run_s)
     certificates.require_validity(now + timedelta(seconds=run_s))
     return certificates
 
@@ -205,6 +192,6 @@ class LocalBackend:
         return hold_host_lock(run, run_id)
 
     def open(
-        self, run: RunRecord, inputs: Inputs, *, launcher: Launcher, watch: CancelToken
+        self, run: RunRecord, resolved: ResolvedScenario, *, launcher: Launcher, watch: CancelToken
     ) -> AbstractContextManager[LocalTarget]:
-        return open_local(run, inputs, launcher=launcher, watch=watch, timing=self.timing)
+        return open_local(run, resolved, launcher=launcher, watch=watch, timing=self.timing)

@@ -11,8 +11,8 @@ from bench.k8s.objects import node_name
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.equalise import installation_values
 from bench.meshes.protocols import InstallOptions
-from bench.scenario.loader import Inputs
-from bench.scenario.model import Equal, Scenario
+from bench.meshes.resolved import ResolvedScenario
+from bench.scenario.model import Equal
 from bench.targets.cluster.load.placement import UNDECIDED, Part, part_of
 from bench.targets.cluster.options import ClusterOptions
 from bench.targets.cluster.preflight.mesh import examine_telemetry
@@ -268,19 +268,18 @@ def _sum_requests(pods: Sequence[PodRequest]) -> tuple[float, float, int]:
     return total.cpu, total.memory, len(pods)
 
 
-def build_manifests(scenario: Scenario, options: ClusterOptions, inputs: Inputs) -> dict[str, TrialManifests]:
+def build_manifests(resolved: ResolvedScenario, options: ClusterOptions) -> dict[str, TrialManifests]:
     """Build the manifests of each configuration of a run that has not begun."""
     return {
         one.name: build_trial_manifests(
-            scenario, one.name, inputs=inputs, options=options, namespaces=NAMESPACES, load_place=UNDECIDED
+            resolved, one.name, options=options, namespaces=NAMESPACES, load_place=UNDECIDED
         )
-        for one in scenario.configurations
+        for one in resolved.configurations
     }
 
 
-def build_trial_pods(scenario: Scenario, options: ClusterOptions, inputs: Inputs) -> tuple[tuple[Object, ...], ...]:
+def list_trial_pods(manifests: Iterable[TrialManifests]) -> tuple[tuple[Object, ...], ...]:
     """Return application, load and probes of a scenario's configurations, of which one at a time is there."""
-    manifests = build_manifests(scenario, options, inputs).values()
     return tuple(pods_of(thing for things in one.pods(None).values() for thing in things) for one in manifests)
 
 

@@ -12,18 +12,18 @@ from bench.k8s.kubeconfig import describe_cluster, looks_like_production
 from bench.k8s.objects import schedulable_nodes
 from bench.k8s.ownership import run_of
 from bench.meshes.control_planes import CONTROL_PLANES
-from bench.scenario.loader import Inputs
-from bench.scenario.model import Scenario
+from bench.meshes.resolved import ResolvedScenario
 from bench.targets.cluster.load.placement import LoadPlacement, place_load
 from bench.targets.cluster.options import ClusterOptions, meshes_of
 from bench.targets.cluster.preflight.capacity import (
     FreeNode,
     PodPlan,
     add_mesh,
-    build_trial_pods,
+    build_manifests,
     examine_capacity,
     find_free,
     find_unschedulable,
+    list_trial_pods,
     subtract_daemons,
 )
 from bench.targets.cluster.preflight.cluster import (
@@ -54,18 +54,18 @@ class Examination:
     load_place: LoadPlacement
 
 
-def examine_cluster(cluster: Cluster, scenario: Scenario, options: ClusterOptions, inputs: Inputs) -> Examination:
+def examine_cluster(cluster: Cluster, resolved: ResolvedScenario, options: ClusterOptions) -> Examination:
     """Check everything that a run of this scenario needs of a cluster, in the order in which the run would meet it.
 
     Nothing is created, except that image pulls are tried once the user agreed (`--yes`) and no other check failed.
     Raises RefusedError where the permissions do not suffice to examine it.
     """
-    meshes = meshes_of(scenario)
+    meshes = meshes_of(resolved.scenario)
     needs = _needs(meshes, options)
     permitted = require_permissions(cluster, adapt_to_server(needs, cluster.version))
     nodes = cluster.list("v1", "Node")
     tools = () if options.existing_mesh else examine_tools([CONTROL_PLANES[mesh].TOOL for mesh in meshes])
-    planned, refusals = _plan_pods(cluster, scenario, options, inputs=inputs, installing=not _has_errors(tools))
+    planned, refusals = _plan_pods(cluster, resolved, options, installing=not _has_errors(tools))
     requests, free = planned.requests, _find_free(cluster, nodes, planned)
     place = place_load(
         nodes, before=options.load_node, fits=lambda one: not find_unschedulable(requests, free, load_node=one.node)
@@ -125,13 +125,13 @@ def require_permissions(cluster: Cluster, needs: Sequence[Need]) -> CheckResult:
 
 
 def _plan_pods(
-    cluster: Cluster, scenario: Scenario, options: ClusterOptions, *, inputs: Inputs, installing: bool
+    cluster: Cluster, resolved: ResolvedScenario, options: ClusterOptions, *, installing: bool
 ) -> tuple[PodPlan, tuple[CheckResult, ...]]:
     """Return the pods to come, and what the meshes' tools refuse to render; without them the meshes are left out."""
-    planned, refusals = PodPlan(build_trial_pods(scenario, options, inputs)), list[CheckResult]()
-    for mesh in meshes_of(scenario) if options.existing_mesh or installing else ():
+    planned, refusals = PodPlan(list_trial_pods(build_manifests(resolved, options).values())), list[CheckResult]()
+    for mesh in meshes_of(resolved.scenario) if options.existing_mesh or installing else ():
         try:
-            planned = add_mesh(planned, mesh, cluster=cluster, options=options, equalise=scenario.equalise)
+            planned = add_mesh(planned, mesh, cluster=cluster, options=options, equalise=resolved.scenario.equalise)
         except (InputError, RefusedError) as error:
             refusals.append(CheckResult(f"{mesh}, rendered", "error", str(error), "see --mesh-values", type(error)))
     return planned, tuple(refusals)
