@@ -63,11 +63,16 @@ def _measure_cpu_s(trace: ResourceTrace, index: int, windows: Sequence[Window]) 
 def _find_rss_max(trace: ResourceTrace, index: int, windows: Sequence[Window]) -> int | None:
     """Return the largest reading inside the windows; None where there is none."""
     rows = _find_rows(trace, index)
-    at_ns = trace.at_ns[rows]
-    inside = np.zeros(len(rows), np.bool_)
+    inside = find_inside(trace.at_ns[rows], windows)
+    return int(trace.rss_bytes[rows][inside].max()) if inside.any() else None
+
+
+def find_inside(at_ns: npt.NDArray[np.int64], windows: Sequence[Window]) -> npt.NDArray[np.bool_]:
+    """Return for each time whether it is inside one of the windows."""
+    inside = np.zeros(len(at_ns), np.bool_)
     for window in windows:
         inside |= (at_ns >= window.start_ns) & (at_ns < window.end_ns)
-    return int(trace.rss_bytes[rows][inside].max()) if inside.any() else None
+    return inside
 
 
 def _find_rows(trace: ResourceTrace, index: int) -> npt.NDArray[np.intp]:

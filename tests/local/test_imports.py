@@ -24,3 +24,11 @@ read_parquet(folder / "samples.parquet"), read_columns(folder / "table.parquet")
 sys.exit("pandas" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT).returncode == 0
+
+
+def test_a_run_does_not_import_pandas() -> None:
+    """Neither a run before its report nor the name `open_run` imports pandas, which takes half a second."""
+    code = "import sys, bench.cli.run, bench.run.session, bench.targets.local.target; from bench import open_run"
+    assert (
+        subprocess.run([sys.executable, "-c", f"{code}; sys.exit('pandas' in sys.modules)"], cwd=ROOT).returncode == 0
+    )
