@@ -6,8 +6,8 @@ Only `cli.main` turns them into output and an exit code; nothing below it prints
 import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
-from http import HTTPStatus
-from typing import ClassVar
+from enum import StrEnum
+from typing import ClassVar, Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,26 +56,76 @@ class DeployError(MeshbenchError):
     exit_code = 4
 
 
-class ClusterError(MeshbenchError):
-    """The API server rejected a request, or did not respond.
+class ErrorKind(StrEnum):
+    """Why a request to an API server failed. `bench.k8s.connection` decides it where the answer is read."""
 
-    `status` is the HTTP status, 0 without a response. `is_retryable` is true where a retry may succeed, since the
-    server was unreachable, overloaded or failed. `permanent` makes it false, whatever the status.
-    """
+    UNREACHABLE = "unreachable"  # no connection: the server has not seen the request
+    INTERRUPTED = "interrupted"  # the connection broke: the server may have acted
+    TIMEOUT = "timeout"
+    CERTIFICATE = "certificate"  # of another server
+    UNSENDABLE = "unsendable"  # an address or header is invalid
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not found"
+    CONFLICT = "conflict"  # it exists already, or has been changed meanwhile
+    FIELD_CONFLICT = "field conflict"  # another manager has set the fields
+    UNSUPPORTED = "unsupported"  # the server does not have this verb or protocol
+    REJECTED = "rejected"  # any other refusal
+    TOO_MANY_REQUESTS = "too many requests"
+    UNAVAILABLE = "unavailable"  # the server failed, or what it called: a webhook, a kubelet, a pod
+    INVALID_ANSWER = "invalid answer"
+
+    @property
+    def is_retryable(self) -> bool:
+        """Whether the same request may succeed later."""
+        return self in _RETRYABLE
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether no server answered, so that no other request to it would be."""
+        return self in _UNANSWERED
+
+
+_RETRYABLE: Final = frozenset(
+    {
+        ErrorKind.UNREACHABLE,
+        ErrorKind.INTERRUPTED,
+        ErrorKind.TIMEOUT,
+        ErrorKind.TOO_MANY_REQUESTS,
+        ErrorKind.UNAVAILABLE,
+    }
+)
+_UNANSWERED: Final = frozenset(
+    {
+        ErrorKind.UNREACHABLE,
+        ErrorKind.INTERRUPTED,
+        ErrorKind.TIMEOUT,
+        ErrorKind.CERTIFICATE,
+        ErrorKind.UNSENDABLE,
+    }
+)
+
+
+class ClusterError(MeshbenchError):
+    """The API server rejected a request, or did not respond. Control flow reads `kind`, people read the message."""
 
     exit_code = 4
 
-    def __init__(self, message: str, *, status: int, permanent: bool = False) -> None:
-        self.status = status
-        self.is_retryable = not permanent and (status in (0, HTTPStatus.TOO_MANY_REQUESTS) or status >= 500)
+    def __init__(self, message: str, *, kind: ErrorKind) -> None:
+        self.kind = kind
         super().__init__(message)
+
+    @property
+    def is_retryable(self) -> bool:
+        """Whether the same request may succeed later."""
+        return self.kind.is_retryable
 
 
 class BadAnswerError(ClusterError):
     """A pod, a proxy or the API server sent an invalid response; a retry would return the same."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, status=0, permanent=True)
+        super().__init__(message, kind=ErrorKind.INVALID_ANSWER)
 
 
 class ProofError(MeshbenchError):

@@ -9,9 +9,9 @@ from math import inf
 from threading import Lock
 from typing import Any, cast
 
-from bench.errors import ClusterError
+from bench.errors import ClusterError, ErrorKind
 from bench.k8s.client import Cluster, Object, Ref, ref_of
-from bench.k8s.connection import KindInfo
+from bench.k8s.connection import KindInfo, kind_of_refusal
 from bench.k8s.ownership import COMPONENT, MANAGED_BY, PRODUCT, RUN_ID
 from bench.system.timing import Timing
 from bench.targets.cluster.teardown.stages import is_custom
@@ -64,7 +64,6 @@ class FakeCluster:
     before_delete: Callable[[Ref], None] = _allow
     context: str = "fake"
     server: str = "https://fake.invalid"
-    patience_s: float = 10.0
     timing: Timing = field(default_factory=lambda: Timing(poll_s=0.0, lock_poll_s=0.0, away_poll_s=0.0))
     _one_at_a_time: Lock = field(default_factory=Lock)
 
@@ -72,6 +71,9 @@ class FakeCluster:
     def cluster(self) -> Cluster:
         """This cluster under the type of a real one."""
         return cast("Cluster", self)
+
+    def check_reachable(self) -> None:
+        self._answer("reading /version")
 
     @property
     def version(self) -> str:
@@ -90,7 +92,7 @@ class FakeCluster:
         ref = ref_of(one)
         self._answer(f"creating {ref}")
         if ref in self.things:
-            raise ClusterError(f"creating {ref}: 409: already exists", status=409)
+            raise ClusterError(f"creating {ref}: 409: already exists", kind=ErrorKind.CONFLICT)
         self._check_namespace(ref)
         return self._keep(one)
 
@@ -98,7 +100,7 @@ class FakeCluster:
         ref = ref_of(one)
         self._answer(f"replacing {ref}")
         if ref not in self.things:
-            raise ClusterError(f"replacing {ref}: 404: not found", status=404)
+            raise ClusterError(f"replacing {ref}: 404: not found", kind=ErrorKind.NOT_FOUND)
         return self._keep(one)
 
     def get(self, ref: Ref) -> Object | None:
@@ -114,7 +116,7 @@ class FakeCluster:
     def _list(self, api_version: str, kind: str, *, namespace: str, labels: str) -> tuple[Object, ...]:
         self._answer(f"listing {kind}")
         if kind in self.unlisted:
-            raise ClusterError(f"listing {kind}: 403: forbidden", status=403)
+            raise ClusterError(f"listing {kind}: 403: forbidden", kind=ErrorKind.FORBIDDEN)
         if kind == "EndpointSlice":
             name = labels.partition("=")[2]
             return ({"endpoints": [{"conditions": {"ready": True}}]},) if (namespace, name) in self.alive else ()
@@ -141,25 +143,26 @@ class FakeCluster:
         if ref not in self.things:
             return
         if refusal := self._refusal(ref):
-            raise ClusterError(f"deleting {ref}: {refusal}", status=500)
+            raise ClusterError(f"deleting {ref}: {refusal}", kind=ErrorKind.UNAVAILABLE)
         self._finish(ref)
 
     def _answer(self, what: str) -> None:
         self.answers -= 1
         if self.down or self.answers < 0:
             self.down = max(0, self.down - 1)
-            raise ClusterError(f"{what}: no answer from {self.server}: connection refused", status=0)
+            raise ClusterError(f"{what}: no answer from {self.server}: connection refused", kind=ErrorKind.UNREACHABLE)
         if self.denied:
-            raise ClusterError(f"{what}: {self.server} answered {self.denied}: you may not", status=self.denied)
+            text = f"{what}: {self.server} answered {self.denied}: you may not"
+            raise ClusterError(text, kind=kind_of_refusal(self.denied))
 
     def _check_namespace(self, ref: Ref) -> None:
         if not ref.namespace:
             return
         namespace = self.things.get(Ref("v1", "Namespace", ref.namespace))
         if namespace is None:
-            raise ClusterError(f"creating {ref}: 404: namespace not found", status=404)
+            raise ClusterError(f"creating {ref}: 404: namespace not found", kind=ErrorKind.NOT_FOUND)
         if namespace["metadata"].get("deletionTimestamp"):
-            raise ClusterError(f"creating {ref}: 403: the namespace is being terminated", status=403)
+            raise ClusterError(f"creating {ref}: 403: the namespace is being terminated", kind=ErrorKind.FORBIDDEN)
 
     def _keep(self, one: Object) -> Object:
         kept = deepcopy(one)

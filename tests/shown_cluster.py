@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from bench.check_result import CheckResult
-from bench.errors import ClusterError
+from bench.errors import ClusterError, ErrorKind
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.connection import KindInfo
 from bench.meshes.resolved import resolve_scenario
@@ -35,7 +35,7 @@ class FakeCluster:
 
     def list(self, _: str, kind: str, **__: str) -> tuple[Object, ...]:
         if ("list", kind) in self.refuse:
-            raise ClusterError(f"listing {kind}: forbidden", status=403)
+            raise ClusterError(f"listing {kind}: forbidden", kind=ErrorKind.FORBIDDEN)
         return self.objects.get(kind, ())
 
     def get(self, ref: Ref) -> Object | None:

@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from bench.errors import ClusterError
+from bench.errors import ClusterError, ErrorKind
 from bench.k8s.connection import Connection, Discovery, KindInfo, Query, Request
 from bench.k8s.exec import MOST_BYTES, ExecResult, run_command
 from bench.k8s.port_forward import forward_port
+from bench.k8s.retry import REQUEST
 from bench.system.cancellation import CancelToken, wait_until
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ FIELD_MANAGER = "meshbench"
 _MANAGER = (("fieldManager", FIELD_MANAGER),)
 _APPLY = "application/apply-patch+yaml"
 _DRY_RUN = (("dryRun", "All"), ("fieldValidation", "Strict"))
-_OWNED_BY_OTHERS = "Apply failed with"  # the API server's text; other conflicts are of another kind
 _POLL_S = 0.25
 _LOG_BYTES = 1024 * 1024  # of one log: 500 lines of 2 KiB
 
@@ -55,7 +54,7 @@ def connect(
     kubeconfig: Path, *, context: str, cluster_name: str, renew: Callable[[], None], timing: "Timing"
 ) -> Iterator["Cluster"]:
     """Open the cluster of a private kubeconfig with one context; `renew` writes newer credentials into that file."""
-    connection = Connection(kubeconfig, renew, patience_s=timing.request_s)
+    connection = Connection(kubeconfig, renew, policy=replace(REQUEST, patience_s=timing.request_s))
     try:
         yield Cluster(connection, kubeconfig, context=context, cluster_name=cluster_name, timing=timing)
     finally:
@@ -92,14 +91,9 @@ class Cluster:
         self._version = self._version or str(self.read("/version")["gitVersion"])
         return self._version
 
-    @property
-    def patience_s(self) -> float:
-        """For how many seconds idempotent calls are retried while the API server is away, overloaded or failing."""
-        return self._connection.patience_s
-
-    @patience_s.setter
-    def patience_s(self, seconds: float) -> None:
-        self._connection.patience_s = seconds
+    def check_reachable(self) -> None:
+        """Send one request, without retries. Raises ClusterError where the API server does not answer, or refuses."""
+        self._connection.send(Request("reading /version", "GET", "/version", retried=False))
 
     def apply(self, thing: Object, *, dry_run: bool = False) -> Object:
         """Create or change an object so that the fields of `thing` hold (server-side apply).
@@ -111,7 +105,7 @@ class Cluster:
         try:
             return self._object(request)
         except ClusterError as error:
-            if error.status != HTTPStatus.CONFLICT or _OWNED_BY_OTHERS not in str(error):
+            if error.kind is not ErrorKind.FIELD_CONFLICT:
                 raise
             if not dry_run:
                 self.conflicts.append(str(error))
@@ -124,13 +118,13 @@ class Cluster:
         return Request(f"applying {ref}", "PATCH", self._path(ref), query, body=body, content_type=_APPLY)
 
     def create(self, thing: Object) -> Object:
-        """Create an object. Raises ClusterError with status 409 where it exists."""
+        """Create an object. Raises ClusterError of the kind CONFLICT where it exists."""
         ref = ref_of(thing)
         path = self._path(replace(ref, name=""))
         return self._object(Request(f"creating {ref}", "POST", path, _MANAGER, body=thing, idempotent=False))
 
     def replace(self, thing: Object) -> Object:
-        """Replace an object. Raises ClusterError with status 409 if its `resourceVersion` is an old one."""
+        """Replace an object. Raises ClusterError of the kind CONFLICT if its `resourceVersion` is an old one."""
         ref = ref_of(thing)
         request = Request(f"replacing {ref}", "PUT", self._path(ref), _MANAGER, body=thing, idempotent=False)
         return self._object(request)
@@ -162,7 +156,7 @@ class Cluster:
         try:
             self._connection.send(Request(f"deleting {ref}", "DELETE", path, body=options))
         except ClusterError as error:
-            if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
+            if error.kind not in (ErrorKind.NOT_FOUND, ErrorKind.CONFLICT):
                 raise
 
     def kinds(self) -> tuple[KindInfo, ...]:
@@ -238,7 +232,7 @@ class Cluster:
         try:
             return self._object(request)
         except ClusterError as error:
-            if error.status == HTTPStatus.NOT_FOUND:
+            if error.kind is ErrorKind.NOT_FOUND:
                 return None
             raise
 
@@ -250,11 +244,10 @@ class Cluster:
         info = self._discovery.find(ref.api_version, ref.kind) or self._wait_for_definition(ref)
         if info is None:
             text = f"{ref}: the cluster has no kind {ref.kind} in {ref.api_version}; is its definition installed?"
-            raise ClusterError(text, status=HTTPStatus.NOT_FOUND)
+            raise ClusterError(text, kind=ErrorKind.NOT_FOUND)
         if info.namespaced and not ref.namespace:
-            raise ClusterError(
-                f"{ref}: its kind is namespaced, and no namespace is given", status=HTTPStatus.BAD_REQUEST
-            )
+            text = f"{ref}: its kind is namespaced, and no namespace is given"
+            raise ClusterError(text, kind=ErrorKind.REJECTED)
         return info.path(quote(ref.namespace), quote(ref.name))
 
     def _wait_for_definition(self, ref: Ref) -> KindInfo | None:
@@ -264,7 +257,7 @@ class Cluster:
         if not any(one["group"] == group and one["names"]["kind"] == ref.kind for one in definitions):
             return None
         find = partial(self._discovery.find, ref.api_version, ref.kind)
-        return wait_until(find, timeout_s=self.patience_s, watch=CancelToken(), poll_s=_POLL_S)
+        return wait_until(find, timeout_s=self.timing.request_s, watch=CancelToken(), poll_s=_POLL_S)
 
 
 def _pod_path(namespace: str, pod: str) -> str:

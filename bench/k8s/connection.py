@@ -3,9 +3,9 @@ kinds."""
 
 import json
 import ssl
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from threading import Lock
@@ -16,8 +16,9 @@ import urllib3
 from kubernetes.client import ApiClient, ApiException
 
 from bench import __version__
-from bench.errors import BadAnswerError, ClusterError, RefusedError
+from bench.errors import BadAnswerError, ClusterError, ErrorKind, RefusedError
 from bench.k8s.credentials import Credentials, read_credentials
+from bench.k8s.retry import ONCE, RetryPolicy, may_repeat, retry
 from bench.system.redaction import redact
 
 TIMEOUT_S = 30.0
@@ -25,17 +26,18 @@ MOST_BYTES = 256 * 1024 * 1024
 """Of an answer: the pods of a cluster with thousands of nodes are less."""
 _MOST_PARSED = 1024 * 1024
 _LONGEST_TEXT = 2000  # characters of an answer in a message
-_FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 2.0
-_PASSING = frozenset(
-    {
-        HTTPStatus.INTERNAL_SERVER_ERROR,
-        HTTPStatus.BAD_GATEWAY,
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        HTTPStatus.GATEWAY_TIMEOUT,
-    }
-)
-_WRONG_FIELDS = b"failed to create typed patch object"  # comes as a 500, though it is permanent
+_KINDS: Mapping[int, ErrorKind] = {
+    HTTPStatus.UNAUTHORIZED: ErrorKind.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN: ErrorKind.FORBIDDEN,
+    HTTPStatus.NOT_FOUND: ErrorKind.NOT_FOUND,
+    HTTPStatus.METHOD_NOT_ALLOWED: ErrorKind.UNSUPPORTED,
+    HTTPStatus.CONFLICT: ErrorKind.CONFLICT,
+    HTTPStatus.TOO_MANY_REQUESTS: ErrorKind.TOO_MANY_REQUESTS,
+}
+_FIELD_CONFLICT = "FieldManagerConflict"  # the reason of a cause in a Status
+# What a Status says in its message alone: the first comes as a 500, though it is permanent, the second as a 400.
+_WRONG_FIELDS = b"failed to create typed patch object"
+_NO_UPGRADE = b"Upgrade request required"
 
 Query = tuple[tuple[str, str], ...]
 
@@ -51,34 +53,24 @@ class Request:
     body: Any = None
     content_type: str = "application/json"
     idempotent: bool = True
-    patience_s: float | None = None
+    retried: bool = True
     most_bytes: int = MOST_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response; `status` 0 if there is none, and then `body` holds the reason."""
+    """A response of the API server that is not a refusal."""
 
-    status: int
     body: bytes
     content_type: str = ""
-    sent: bool = True
-    """False where the server cannot have seen the request."""
-    untrusted: bool = False
-    """Another server answered: the certificate is wrong, and will be."""
-
-    @property
-    def is_permanent(self) -> bool:
-        """Whether a retry would end the same, whatever the status."""
-        return self.untrusted or _WRONG_FIELDS in self.body
 
 
 class Connection:
     """One API server and our credentials for it. Safe to use from several threads."""
 
-    def __init__(self, kubeconfig: Path, renew: Callable[[], None], *, patience_s: float) -> None:
+    def __init__(self, kubeconfig: Path, renew: Callable[[], None], *, policy: RetryPolicy) -> None:
         """`kubeconfig` is the private copy with one context; `renew` brings newer credentials into it."""
-        self.patience_s = patience_s
+        self.policy = policy
         self._kubeconfig = kubeconfig
         self._renew = renew
         self._lock = Lock()
@@ -92,16 +84,11 @@ class Connection:
 
     def send(self, request: Request) -> Answer:
         """Send a request and return the server's answer. Raises ClusterError for every failure."""
-        patience_s = self.patience_s if request.patience_s is None else request.patience_s
-        deadline = time.monotonic() + patience_s
-        for pause_s in _pauses():
-            answer = self._send_once(request)
-            if 0 < answer.status < HTTPStatus.BAD_REQUEST:
-                return answer
-            if not _is_retryable(request, answer) or time.monotonic() + pause_s > deadline:
-                break
-            time.sleep(pause_s)
-        raise make_error(request.what, self.credentials.server, answer)
+        return retry(
+            partial(self._send_once, request),
+            self.policy if request.retried else ONCE,
+            may_retry=partial(may_repeat, idempotent=request.idempotent),
+        )
 
     def renew(self, used: Credentials) -> None:
         """Read the credentials again, unless another thread has done so since `used` was handed out."""
@@ -112,17 +99,18 @@ class Connection:
                 self._renew()
                 self.credentials = read_credentials(self._kubeconfig)
             except RefusedError as error:
-                raise ClusterError(
-                    f"the credentials are no longer accepted: {error}", status=HTTPStatus.UNAUTHORIZED
-                ) from error
+                text = f"the credentials are no longer accepted: {error}"
+                raise ClusterError(text, kind=ErrorKind.UNAUTHORIZED) from error
             self._retired.append(self._client)  # another thread may be using it
             self._client = ApiClient(self.credentials.configuration)
 
     def _send_once(self, request: Request) -> Answer:
         used = self.credentials
-        answer = self._exchange(request)
-        if answer.status != HTTPStatus.UNAUTHORIZED:
-            return answer
+        try:
+            return self._exchange(request)
+        except ClusterError as error:
+            if error.kind is not ErrorKind.UNAUTHORIZED:
+                raise
         self.renew(used)
         return self._exchange(request)
 
@@ -140,10 +128,12 @@ class Connection:
             )
             body = _read_bounded(response.response, request)
         except (urllib3.exceptions.HTTPError, ApiException, OSError) as error:
-            return _make_failed_answer(error)
+            raise _make_connection_error(request.what, self.credentials.server, error) from None
         except ValueError as error:
             raise make_unsendable_error(request.what, error) from None
-        return Answer(response.status, body, str(response.headers.get("Content-Type", "")))
+        if response.status >= HTTPStatus.BAD_REQUEST:
+            raise make_refusal(request.what, self.credentials.server, response.status, body)
+        return Answer(body, str(response.headers.get("Content-Type", "")))
 
 
 def _read_bounded(response: urllib3.BaseHTTPResponse, request: Request) -> bytes:
@@ -159,39 +149,51 @@ def make_unsendable_error(what: str, error: Exception) -> ClusterError:
     """Make the error for a request that the HTTP library does not send. Its text is left out: it may show headers, and
     so credentials."""
     text = f"{what}: the request cannot be sent, its address or headers are not valid ({type(error).__name__})"
-    return ClusterError(text, status=0, permanent=True)
+    return ClusterError(text, kind=ErrorKind.UNSENDABLE)
 
 
-def _make_failed_answer(error: Exception) -> Answer:
+def _make_connection_error(what: str, server: str, error: Exception) -> ClusterError:
     cause = error.__cause__ or error
     tls = error.__context__ if isinstance(error, ApiException) else cause  # the client turns it into text
-    untrusted = isinstance(tls, urllib3.exceptions.SSLError) and isinstance(tls.args[0], ssl.SSLCertVerificationError)
-    unsent = isinstance(error, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError))
-    return Answer(0, one_line(str(cause)).encode(), sent=not unsent, untrusted=untrusted)
+    kind = ErrorKind.INTERRUPTED
+    if isinstance(tls, urllib3.exceptions.SSLError) and isinstance(tls.args[0], ssl.SSLCertVerificationError):
+        kind = ErrorKind.CERTIFICATE
+    elif isinstance(error, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)):
+        kind = ErrorKind.UNREACHABLE
+    elif isinstance(error, urllib3.exceptions.ReadTimeoutError):
+        kind = ErrorKind.TIMEOUT
+    return make_unanswered(what, server, str(cause), kind=kind)
 
 
-def _pauses() -> Iterator[float]:
-    pause_s = _FIRST_PAUSE_S
-    while True:
-        yield pause_s
-        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+def make_unanswered(what: str, server: str, why: str, *, kind: ErrorKind) -> ClusterError:
+    """Make the error for a request without an answer: one line."""
+    return ClusterError(f"{what}: no answer from {server}: {one_line(why)}", kind=kind)
 
 
-def _is_retryable(request: Request, answer: Answer) -> bool:
-    if answer.is_permanent:
-        return False
-    if answer.status == HTTPStatus.TOO_MANY_REQUESTS or not answer.sent:
-        return True
-    return request.idempotent and (answer.status == 0 or answer.status in _PASSING)
+def make_refusal(what: str, server: str, status: int, body: bytes) -> ClusterError:
+    """Make the error for an answer that is a refusal: one line with the request and the answer."""
+    text = f"{what}: {server} answered {status}: {read_status_message(body)}"
+    return ClusterError(text, kind=kind_of_refusal(status, body))
 
 
-def make_error(what: str, server: str, answer: Answer) -> ClusterError:
-    """Make the error: one line with the request and the answer."""
-    if answer.status == 0:
-        message = f"{what}: no answer from {server}: {answer.body.decode()}"
-    else:
-        message = f"{what}: {server} answered {answer.status}: {read_status_message(answer.body)}"
-    return ClusterError(message, status=answer.status, permanent=answer.is_permanent)
+def kind_of_refusal(status: int, body: bytes = b"") -> ErrorKind:
+    """Return the kind of a refusal: by its HTTP status, and by its body where the status is of several kinds."""
+    if _WRONG_FIELDS in body:
+        return ErrorKind.REJECTED
+    if _NO_UPGRADE in body:
+        return ErrorKind.UNSUPPORTED
+    if status == HTTPStatus.CONFLICT and _FIELD_CONFLICT in _read_causes(body):
+        return ErrorKind.FIELD_CONFLICT
+    server_failed = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    return _KINDS.get(status, ErrorKind.UNAVAILABLE if server_failed else ErrorKind.REJECTED)
+
+
+def _read_causes(body: bytes) -> tuple[str, ...]:
+    """Return the reasons of the causes in a Kubernetes Status; none for anything else."""
+    try:
+        return tuple(cause["reason"] for cause in json.loads(body[:_MOST_PARSED])["details"]["causes"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ()
 
 
 def read_status_message(body: bytes) -> str:
@@ -252,7 +254,7 @@ class Discovery:
             try:
                 self._known |= {(one.api_version, one.kind): one for one in self._kinds_of(api_version)}
             except ClusterError as error:
-                if error.status != HTTPStatus.NOT_FOUND:
+                if error.kind is not ErrorKind.NOT_FOUND:
                     raise
         return self._known.get((api_version, kind))
 
@@ -263,9 +265,9 @@ class Discovery:
         broken = []
         for api_version in self._api_versions():
             try:
-                served = self._kinds_of(api_version, patience_s=0)
+                served = self._kinds_of(api_version, retried=False)
             except ClusterError as error:
-                if error.status in (0, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+                if error.kind.is_unanswered or error.kind in (ErrorKind.UNAUTHORIZED, ErrorKind.FORBIDDEN):
                     raise
                 broken.append(f"{api_version}: {error}")
                 continue
@@ -279,12 +281,12 @@ class Discovery:
         others = [version["groupVersion"] for group in groups for version in group["versions"]]
         return list(dict.fromkeys(["v1", *preferred, *others]))
 
-    def _kinds_of(self, api_version: str, patience_s: float | None = None) -> tuple[KindInfo, ...]:
-        resources = self._read(api_root(api_version), patience_s).get("resources", ())
+    def _kinds_of(self, api_version: str, *, retried: bool = True) -> tuple[KindInfo, ...]:
+        resources = self._read(api_root(api_version), retried=retried).get("resources", ())
         return tuple(read_kind_info(api_version, one) for one in resources if "/" not in one["name"])
 
-    def _read(self, path: str, patience_s: float | None = None) -> Any:
-        request = Request(f"reading which kinds {path} serves", "GET", path, patience_s=patience_s)
+    def _read(self, path: str, *, retried: bool = True) -> Any:
+        request = Request(f"reading which kinds {path} serves", "GET", path, retried=retried)
         return json.loads(self._connection.send(request).body)
 
 

@@ -17,8 +17,8 @@ from kubernetes.stream.ws_client import (
     V5_CHANNEL_PROTOCOL,
 )
 
-from bench.errors import BadAnswerError, ClusterError
-from bench.k8s.connection import Connection, Request, read_status_message
+from bench.errors import BadAnswerError, ClusterError, ErrorKind
+from bench.k8s.connection import Connection, Request, kind_of_refusal, read_status_message
 from bench.k8s.websocket import CHUNK, is_too_large, open_stream
 
 _CHANNELS = (STDIN_CHANNEL, STDOUT_CHANNEL, STDERR_CHANNEL, ERROR_CHANNEL)
@@ -61,7 +61,7 @@ def run_command(
     try:
         output = asyncio.run(_run(connection, request, stdin, timeout_s, most_bytes))
     except TimeoutError as error:
-        raise ClusterError(f"{request.what}: it has not ended after {timeout_s:g} s", status=0) from error
+        raise ClusterError(f"{request.what}: it has not ended after {timeout_s:g} s", kind=ErrorKind.TIMEOUT) from error
     return ExecResult(
         exit_code=read_exit_code(request.what, bytes(output[ERROR_CHANNEL])),
         stdout=bytes(output[STDOUT_CHANNEL]),
@@ -77,7 +77,8 @@ async def _run(
     protocols = (V5_CHANNEL_PROTOCOL,) if stdin else (V5_CHANNEL_PROTOCOL, V4_CHANNEL_PROTOCOL)
     async with asyncio.timeout(timeout_s), open_stream(connection, request, protocols) as stream:
         if stdin and stream.protocol != V5_CHANNEL_PROTOCOL:
-            raise ClusterError(f"{request.what}: to end its input needs Kubernetes 1.30 or later", status=0)
+            text = f"{request.what}: to end its input needs Kubernetes 1.30 or later"
+            raise ClusterError(text, kind=ErrorKind.UNSUPPORTED)
         writing = asyncio.create_task(_write(stream, stdin))
         try:
             async for message in stream:
@@ -104,7 +105,8 @@ def read_exit_code(what: str, status: bytes) -> int:
     """Read the exit code from the Status that ends a command's stream; a stream without one was cut, and its output is
     incomplete."""
     if not status:
-        raise ClusterError(f"{what}: the connection broke before the command had ended", status=0)
+        text = f"{what}: the connection broke before the command had ended"
+        raise ClusterError(text, kind=ErrorKind.INTERRUPTED)
     try:
         parsed = json.loads(status)
         if parsed.get("status") == "Success":
@@ -117,9 +119,8 @@ def read_exit_code(what: str, status: bytes) -> int:
     if codes:
         return _parse_exit_code(what, codes[0])
     is_status = isinstance(status_code, int) and 100 <= status_code <= _LAST_STATUS
-    raise ClusterError(
-        f"{what}: {read_status_message(status)}", status=status_code if is_status else HTTPStatus.INTERNAL_SERVER_ERROR
-    )
+    kind = kind_of_refusal(status_code, status) if is_status else ErrorKind.UNAVAILABLE
+    raise ClusterError(f"{what}: {read_status_message(status)}", kind=kind)
 
 
 def _parse_exit_code(what: str, text: str) -> int:

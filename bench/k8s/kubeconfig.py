@@ -16,17 +16,18 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
-from bench.errors import ClusterError, RefusedError
+from bench.errors import ClusterError, ErrorKind, RefusedError
 from bench.k8s.client import Cluster, connect
 from bench.k8s.credentials import register_user, write_private_file
+from bench.k8s.retry import REQUEST, RetryPolicy, retry
+from bench.system.cancellation import CancelToken
 from bench.system.timing import DEFAULT, Timing
 
 _PREFIX: Final = "meshbench-"
@@ -83,8 +84,10 @@ def open_cluster(context: str | None, *, private_folder: Path, timing: Timing = 
     """Connect to the cluster of a context that was named, and to no other. Raises RefusedError, also where it does not
     answer."""
     with connect_context(context, private_folder=private_folder, timing=timing) as cluster:
-        if outage := find_outage(cluster):
-            raise RefusedError(outage)
+        try:
+            require_server(cluster, replace(REQUEST, patience_s=timing.request_s))
+        except ClusterError as error:
+            raise RefusedError(f"context {cluster.context}: {error}") from error
         yield cluster
 
 
@@ -106,20 +109,18 @@ def connect_context(context: str | None, *, private_folder: Path, timing: Timing
         shutil.rmtree(folder)
 
 
-def find_outage(cluster: Cluster) -> str:
-    """Return why the API server does not answer now, though it may later; empty if it answers. Raises RefusedError for
-    what waiting does not fix: nothing was started yet, so it is no failure."""
+def require_server(cluster: Cluster, policy: RetryPolicy, *, watch: CancelToken | None = None) -> None:
+    """Wait until the API server answers, for as long as the policy says, and raise ClusterError where it does not.
+    Raises RefusedError for what waiting does not fix: nothing was started yet, so it is no failure."""
     try:
-        _ = cluster.version
+        retry(cluster.check_reachable, policy, watch=watch)
     except ClusterError as error:
-        if error.status == HTTPStatus.UNAUTHORIZED:
-            text = f"context {cluster.context}: {cluster.server} does not accept its credentials; hint: log in again"
-            raise RefusedError(text) from error
-        message = f"context {cluster.context}: {error}"
-        if not error.is_retryable:
-            raise RefusedError(message) from error
-        return message
-    return ""
+        if error.is_retryable:
+            raise
+        why = f"{error}"
+        if error.kind is ErrorKind.UNAUTHORIZED:
+            why = f"{cluster.server} does not accept its credentials; hint: log in again"
+        raise RefusedError(f"context {cluster.context}: {why}") from error
 
 
 def _renew_credentials(paths: tuple[Path, ...], pinned: Context, folder: Path) -> None:
@@ -243,7 +244,7 @@ def _describe_nodes(cluster: Cluster) -> str:
     try:
         count = len(cluster.list("v1", "Node"))
     except ClusterError as error:
-        if error.status != HTTPStatus.FORBIDDEN:
+        if error.kind is not ErrorKind.FORBIDDEN:
             raise
         return "its nodes may not be listed"  # the pre-flight reports the missing permission
     return "1 node" if count == 1 else f"{count} nodes"

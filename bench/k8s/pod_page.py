@@ -6,9 +6,9 @@ from typing import Final
 
 from bench.errors import BadAnswerError, DeployError
 from bench.k8s.client import Cluster
+from bench.k8s.retry import PAGE, retry
 
 _TIMEOUT_S: Final = 10.0
-_ATTEMPTS: Final = 3
 _MOST_BYTES: Final = 64 * 1024 * 1024  # the configuration of a large sidecar is a tenth of it
 
 
@@ -23,15 +23,17 @@ def fetch_page(cluster: Cluster, pod: str, port: int, *, namespace: str, path: s
 
 
 def _get_with_retries(port: int, path: str, who: str) -> tuple[int, str]:
-    broken: Exception | None = None
-    for _ in range(_ATTEMPTS):
-        try:
-            return _get(port, path)
-        except TimeoutError as error:  # no retry: the server accepted the request and had enough time
-            raise DeployError(f"{who} does not answer GET {path} within {_TIMEOUT_S:.0f} s") from error
-        except (OSError, HTTPException) as error:
-            broken = error
-    raise DeployError(f"{who} does not answer GET {path}: {broken}") from broken
+    try:
+        return retry(lambda: _get(port, path), PAGE, may_retry=_is_broken)
+    except TimeoutError as error:
+        raise DeployError(f"{who} does not answer GET {path} within {_TIMEOUT_S:.0f} s") from error
+    except (OSError, HTTPException) as error:
+        raise DeployError(f"{who} does not answer GET {path}: {error}") from error
+
+
+def _is_broken(error: Exception) -> bool:
+    """Return whether the connection broke; after a timeout, the server had accepted the request and had enough time."""
+    return isinstance(error, (OSError, HTTPException)) and not isinstance(error, TimeoutError)
 
 
 def _get(port: int, path: str) -> tuple[int, str]:

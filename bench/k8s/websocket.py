@@ -10,15 +10,25 @@ import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 from urllib.parse import urlencode
 
 import aiohttp
 from yarl import URL
 
-from bench.errors import ClusterError
-from bench.k8s.connection import Answer, Connection, Request, make_error, make_unsendable_error, one_line
+from bench.errors import ClusterError, ErrorKind
+from bench.k8s.connection import (
+    Connection,
+    Request,
+    kind_of_refusal,
+    make_refusal,
+    make_unanswered,
+    make_unsendable_error,
+    one_line,
+)
 from bench.k8s.credentials import Credentials
+from bench.k8s.retry import may_repeat, retry_async
 
 CHUNK = 32 * 1024
 """Bytes in one message to the server."""
@@ -27,8 +37,6 @@ _CLOSED = -1  # as the number of a socket
 _LOOK_S = 0.002
 _CONNECT_TIMEOUT_S = 10.0
 _END_TIMEOUT_S = 1.0
-_PAUSE_S = 0.25
-_NO_UPGRADE = "Upgrade request required"
 
 
 class _StreamConnection:
@@ -71,7 +79,11 @@ async def open_stream(
 ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
     """Open a WebSocket that speaks one of these protocols; nothing of it is left after the block. Raises
     ClusterError."""
-    opened, stream = await _open(connection, request, protocols)
+    opened, stream = await retry_async(
+        lambda: _open(connection, request, protocols),
+        connection.policy,
+        may_retry=partial(may_repeat, idempotent=request.idempotent),
+    )
     try:
         yield stream
     finally:
@@ -79,32 +91,33 @@ async def open_stream(
 
 
 async def _open(
-    connection: Connection, request: Request, protocols: Sequence[str]
+    connection: Connection, request: Request, protocols: Sequence[str], *, renewed: bool = False
 ) -> tuple[_StreamConnection, aiohttp.ClientWebSocketResponse]:
-    """Connect, with retries for `patience_s`, unless the server may have begun a request that is not idempotent."""
-    clock = asyncio.get_running_loop().time
-    deadline = clock() + connection.patience_s
-    renewed = False
-    while True:
-        used = connection.credentials
-        try:
-            return await _connect(used, request, protocols)
-        except aiohttp.WSServerHandshakeError as error:
-            if error.status != HTTPStatus.UNAUTHORIZED or renewed:
-                raise await asyncio.to_thread(_explain_refusal, connection, request, error) from error
-            await asyncio.to_thread(connection.renew, used)
-            renewed = True
-        except aiohttp.ClientHttpProxyError as error:
-            what = f"{request.what}: the proxy for {used.server} answered {error.status}"
-            raise ClusterError(f"{what}: {one_line(error.message)}", status=error.status) from None
-        except (aiohttp.ClientConnectionError, TimeoutError) as error:
-            begun = not isinstance(error, aiohttp.ClientConnectorError)
-            if clock() > deadline or (begun and not request.idempotent):
-                answer = Answer(0, (str(error) or "no answer in time").encode())
-                raise make_error(request.what, used.server, answer) from error
-            await asyncio.sleep(_PAUSE_S)
-        except (aiohttp.ClientError, ValueError) as error:
-            raise make_unsendable_error(request.what, error) from None
+    """Connect, once more where the credentials had to be renewed."""
+    used = connection.credentials
+    try:
+        return await _connect(used, request, protocols)
+    except aiohttp.WSServerHandshakeError as error:
+        if error.status != HTTPStatus.UNAUTHORIZED or renewed:
+            raise await asyncio.to_thread(_explain_refusal, connection, request, error) from error
+    except aiohttp.ClientHttpProxyError as error:
+        what = f"{request.what}: the proxy for {used.server} answered {error.status}"
+        raise ClusterError(f"{what}: {one_line(error.message)}", kind=kind_of_refusal(error.status)) from None
+    except (aiohttp.ClientConnectionError, TimeoutError) as error:
+        why = str(error) or "no answer in time"
+        raise make_unanswered(request.what, used.server, why, kind=_kind_of(error)) from error
+    except (aiohttp.ClientError, ValueError) as error:
+        raise make_unsendable_error(request.what, error) from None
+    await asyncio.to_thread(connection.renew, used)
+    return await _open(connection, request, protocols, renewed=True)
+
+
+def _kind_of(error: aiohttp.ClientConnectionError | TimeoutError) -> ErrorKind:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return ErrorKind.CERTIFICATE
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return ErrorKind.UNREACHABLE
+    return ErrorKind.TIMEOUT if isinstance(error, TimeoutError) else ErrorKind.INTERRUPTED
 
 
 async def _connect(
@@ -133,8 +146,8 @@ def _explain_refusal(connection: Connection, request: Request, error: aiohttp.WS
     """Make the error for a refused handshake. It has no text; the same request without an upgrade is answered with
     one."""
     try:
-        connection.send(replace(request, patience_s=0))
+        connection.send(replace(request, retried=False))
     except ClusterError as plain:
-        if plain.status != 0 and _NO_UPGRADE not in str(plain):
+        if not plain.kind.is_unanswered and plain.kind is not ErrorKind.UNSUPPORTED:
             return plain
-    return make_error(request.what, connection.credentials.server, Answer(error.status, error.message.encode()))
+    return make_refusal(request.what, connection.credentials.server, error.status, error.message.encode())

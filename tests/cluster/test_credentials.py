@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bench.errors import ClusterError, RefusedError
+from bench.errors import ClusterError, ErrorKind, RefusedError
 from bench.k8s.client import Cluster
 from bench.k8s.kubeconfig import open_cluster
 from bench.system.cancellation import CancelToken, wait_until
@@ -65,7 +65,7 @@ def test_missing_rights_are_named(
             opened.apply(thing)
         with pytest.raises(ClusterError, match='cannot get resource "pods/exec"'):
             opened.exec("a", ["true"], namespace=namespace, container="b")
-    assert caught.value.status == 403
+    assert caught.value.kind is ErrorKind.FORBIDDEN
 
 
 def test_rejected_token_is_refused_before_the_start(
@@ -107,7 +107,7 @@ def _is_refused(cluster: Cluster) -> bool:
     try:
         cluster.allowed("delete", "nodes")
     except ClusterError as error:
-        return error.status == 401
+        return error.kind is ErrorKind.UNAUTHORIZED
     return False
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench.errors import ClusterError, RefusedError
+from bench.errors import ClusterError, ErrorKind, RefusedError
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.kubeconfig import open_cluster
 from bench.k8s.ownership import OURS
@@ -181,7 +181,7 @@ def test_roles_suffice_to_grant_istio_its_rights(account: As, lab_path: None, na
             mine.apply(_moved(thing, namespace), dry_run=True)
             with pytest.raises(ClusterError) as refused:
                 mine.apply(_moved(thing, namespace, name=f"{namespace}-other"), dry_run=True)
-            assert refused.value.status == 403
+            assert refused.value.kind is ErrorKind.FORBIDDEN
 
 
 def test_roles_suffice_for_the_secret_of_kuma(account: As, namespace: str) -> None:
@@ -193,7 +193,7 @@ def test_roles_suffice_for_the_secret_of_kuma(account: As, namespace: str) -> No
             mine.apply(_moved(secret, namespace, name="other"), dry_run=True)
         with pytest.raises(ClusterError) as listed:
             mine.list("v1", "Secret")
-    assert (written.value.status, listed.value.status) == (403, 403)
+    assert {written.value.kind, listed.value.kind} == {ErrorKind.FORBIDDEN}
 
 
 def _moved(thing: Object, namespace: str, *, name: str = "") -> Object:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from aiohttp import web
 
-from bench.errors import BadAnswerError, ClusterError, RefusedError
+from bench.errors import BadAnswerError, ClusterError, ErrorKind, RefusedError
 from bench.k8s.client import Cluster, Ref, connect, ref_of
 from bench.k8s.connection import read_kind_info
 from bench.k8s.exec import read_exit_code
@@ -84,13 +84,16 @@ def _write(path: Path, server: str, token: str) -> None:
 
 
 @contextmanager
-def _cluster(folder: Path, fake: FakeServer, renew: Callable[[Path, str], None] | None = None) -> Iterator[Cluster]:
+def _cluster(
+    folder: Path, fake: FakeServer, renew: Callable[[Path, str], None] | None = None, request_s: float = 2
+) -> Iterator[Cluster]:
     config = folder / "config"
     with _serving(fake) as server:
         _write(config, server, "first")
         renewing = (lambda: renew(config, server)) if renew else (lambda: None)
-        with connect(config, context="fake", cluster_name="fake", renew=renewing, timing=Timing()) as cluster:
-            cluster.patience_s = 2
+        with connect(
+            config, context="fake", cluster_name="fake", renew=renewing, timing=Timing(request_s=request_s)
+        ) as cluster:
             yield cluster
 
 
@@ -107,19 +110,19 @@ def test_permanent_failure_is_one_line(tmp_path: Path) -> None:
     fake = FakeServer((403, {"kind": "Status", "message": "pods is forbidden:\n  not you"}))
     with _cluster(tmp_path, fake) as cluster, pytest.raises(ClusterError) as caught:
         cluster.get(POD)
-    assert caught.value.status == 403
+    assert caught.value.kind is ErrorKind.FORBIDDEN
     assert caught.value.exit_code == 4
     assert str(caught.value) == f"reading Pod shop/details: {cluster.server} answered 403: pods is forbidden: not you"
     assert len(fake.seen) == 1
 
 
 def test_retries_end_at_deadline(tmp_path: Path) -> None:
-    """The error has the status of the last attempt."""
-    with _cluster(tmp_path, FakeServer((503, {"message": "overloaded"}))) as cluster:
-        cluster.patience_s = 0.3
-        with pytest.raises(ClusterError, match="503: overloaded") as caught:
-            cluster.get(POD)
-    assert caught.value.status == 503
+    """The error is that of the last attempt."""
+    overloaded = pytest.raises(ClusterError, match="503: overloaded")
+    fake = FakeServer((503, {"message": "overloaded"}))
+    with _cluster(tmp_path, fake, request_s=0.3) as cluster, overloaded as caught:
+        cluster.get(POD)
+    assert caught.value.kind is ErrorKind.UNAVAILABLE
 
 
 def test_create_is_not_retried(tmp_path: Path) -> None:
@@ -131,16 +134,17 @@ def test_create_is_not_retried(tmp_path: Path) -> None:
     assert fake.seen == ["POST /api/v1/namespaces/shop/pods?fieldManager=meshbench"]
 
 
-def test_unreachable_server_has_status_0(tmp_path: Path) -> None:
+def test_unreachable_server_is_named(tmp_path: Path) -> None:
     """The message has the server's address and the system's reason."""
     _write(tmp_path / "config", "http://127.0.0.1:1", "first")
-    with connect(
-        tmp_path / "config", context="fake", cluster_name="fake", renew=lambda: None, timing=Timing()
-    ) as cluster:
-        cluster.patience_s = 0.3
-        with pytest.raises(ClusterError, match=r"no answer from http://127.0.0.1:1: .*refused") as caught:
-            cluster.read("/version")
-    assert caught.value.status == 0
+    with (
+        connect(
+            tmp_path / "config", context="fake", cluster_name="fake", renew=lambda: None, timing=Timing(request_s=0.3)
+        ) as cluster,
+        pytest.raises(ClusterError, match=r"no answer from http://127.0.0.1:1: .*refused") as caught,
+    ):
+        cluster.read("/version")
+    assert caught.value.kind is ErrorKind.UNREACHABLE
 
 
 def test_expired_credentials_are_renewed_once(tmp_path: Path) -> None:
@@ -170,14 +174,15 @@ def test_unrenewable_credentials_end_with_401(tmp_path: Path) -> None:
         cluster.read("/version")
     with _cluster(tmp_path, FakeServer((401, {})), renew) as cluster, pytest.raises(ClusterError) as gone:
         cluster.read("/version")
-    assert (refused.value.status, gone.value.status) == (401, 401)
+    assert {refused.value.kind, gone.value.kind} == {ErrorKind.UNAUTHORIZED}
     assert "log in again" in str(gone.value)
 
 
 def test_forced_field_names_previous_manager(tmp_path: Path) -> None:
     """Taking over a field of another manager is always reported."""
     message = 'Apply failed with 1 conflict: conflict with "kubectl": .spec.replicas'
-    fake = FakeServer((409, {"message": message}), (200, {"kind": "Pod"}))
+    causes = {"causes": [{"reason": "FieldManagerConflict", "field": ".spec.replicas"}]}
+    fake = FakeServer((409, {"message": message, "details": causes}), (200, {"kind": "Pod"}))
     thing = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "b", "managedFields": [{}]}}
     with _cluster(tmp_path, fake) as cluster:
         cluster.apply(thing)
@@ -260,7 +265,7 @@ def test_invalid_http_status_is_a_server_error(code: object) -> None:
     """A status that is not an HTTP status code counts as a failure of the server."""
     with pytest.raises(ClusterError, match="x: no") as caught:
         read_exit_code("x", json.dumps({"status": "Failure", "message": "no", "code": code}).encode())
-    assert caught.value.status == 500
+    assert caught.value.kind is ErrorKind.UNAVAILABLE
 
 
 Handle = Callable[[web.WebSocketResponse], Awaitable[None]]

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from bench.errors import BadAnswerError, ClusterError
+from bench.errors import BadAnswerError, ClusterError, ErrorKind
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.exec import ExecResult
 from bench.load.generator import LoadOutcome, LoadSpec, RunningLoad
@@ -25,7 +25,7 @@ from bench.targets.cluster.load.generator import PodGenerator, start_load
 from bench.targets.cluster.load.transfer import LoadEnd, PodFiles, parse_parts
 from tests.load_pods import container_status, load_pod, make_load_spec
 
-GONE = ClusterError("reading: no response", status=0)
+GONE = ClusterError("reading: no response", kind=ErrorKind.UNREACHABLE)
 
 
 @pytest.fixture
@@ -171,10 +171,10 @@ def test_deleted_pod_ends_the_wait(pod: FakePod, copies: PodFiles, monkeypatch: 
     assert time.monotonic() - began < 2
 
 
-@pytest.mark.parametrize("status", [403, 404, 503])
-def test_unreadable_kubelet_summary_does_not_end_a_load(pod: FakePod, copies: PodFiles, status: int) -> None:
+@pytest.mark.parametrize("kind", [ErrorKind.FORBIDDEN, ErrorKind.NOT_FOUND, ErrorKind.UNAVAILABLE])
+def test_unreadable_kubelet_summary_does_not_end_a_load(pod: FakePod, copies: PodFiles, kind: ErrorKind) -> None:
     """It is neither an error nor an outage: the load continues, its samples are fetched, and a warning reports it."""
-    pod.refusal = ClusterError("reading the kubelet's summary: no", status=status)
+    pod.refusal = ClusterError("reading the kubelet's summary: no", kind=kind)
     meter = KubeletUsage(copies.cluster, ("n1",), {})
     generator = PodGenerator(copies, Start(0, 0.0), Offset(0, 0, 0.0), meter, {"locust"}, CancelToken())
     generator.tick()
@@ -185,7 +185,7 @@ def test_unreadable_kubelet_summary_does_not_end_a_load(pod: FakePod, copies: Po
 
 
 def _refuse(*_: object, **__: object) -> ExecResult:
-    raise ClusterError("running: there is no such pod", status=404)
+    raise ClusterError("running: there is no such pod", kind=ErrorKind.NOT_FOUND)
 
 
 @dataclass

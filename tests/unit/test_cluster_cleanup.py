@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.errors import ClusterError, LeftoversError
+from bench.errors import ClusterError, ErrorKind, LeftoversError
 from bench.k8s.client import Object, Ref, ref_of
 from bench.k8s.connection import KindInfo
 from bench.k8s.ownership import run_of
@@ -306,7 +306,7 @@ def test_unlistable_namespaces_are_an_error() -> None:
 
 
 def _forbid(ref: Ref) -> None:
-    raise ClusterError(f"deleting {ref}: 403: user cannot delete resource", status=403)
+    raise ClusterError(f"deleting {ref}: 403: user cannot delete resource", kind=ErrorKind.FORBIDDEN)
 
 
 def test_waits_for_an_api_server() -> None:

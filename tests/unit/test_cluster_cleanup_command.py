@@ -46,7 +46,6 @@ def test_waits_for_an_api_server(fake: FakeCluster) -> None:
     assert waits.endswith("no answer from https://fake.invalid: connection refused; waiting for up to 120 s")
     assert lines[-1].startswith(f"{RUN}: removed in ")
     assert fake.things == {}
-    assert fake.patience_s == FakeCluster.patience_s
 
 
 @pytest.mark.parametrize(

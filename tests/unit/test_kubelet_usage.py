@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from bench.analysis.resource_usage import measure_generator_cores, measure_processes
-from bench.errors import ClusterError, InputError
+from bench.errors import ClusterError, ErrorKind, InputError
 from bench.k8s.client import Cluster, Object
 from bench.load.recorded import Start
 from bench.results.records import Window
@@ -159,7 +159,7 @@ def test_skips_early_tick() -> None:
 
 def test_reports_kubelet_without_readings() -> None:
     """The other nodes' readings are there; the remark has the node, the number and the reason."""
-    refused = ClusterError("reading /api/v1/nodes/n0: 403: forbidden", status=403)
+    refused = ClusterError("reading /api/v1/nodes/n0: 403: forbidden", kind=ErrorKind.FORBIDDEN)
     usage, _ = usage_of(refused, summary("n1", "2025-11-23T09:00:10Z", ("here", "web", "web", 1, 50)), refused)
     usage.nodes = ("n0", "n1")
     usage.read()
@@ -173,7 +173,7 @@ def test_reports_kubelet_without_readings() -> None:
 
 def test_pauses_requests_to_failed_kubelet() -> None:
     """A request may take the client's whole timeout, while the load's samples wait."""
-    usage, kubelets = usage_of(ClusterError("503", status=503), summary("n1", "2025-11-23T09:00:10Z"))
+    usage, kubelets = usage_of(ClusterError("503", kind=ErrorKind.UNAVAILABLE), summary("n1", "2025-11-23T09:00:10Z"))
     usage.nodes = ("n0", "n1")
     usage.tick()
     usage._next_s = {node: at_s - EVERY_S for node, at_s in usage._next_s.items()}
@@ -184,7 +184,7 @@ def test_pauses_requests_to_failed_kubelet() -> None:
 
 def test_requests_one_node_during_an_outage() -> None:
     """A timeout for each of twenty nodes would delay the end of the load."""
-    usage, kubelets = usage_of(ClusterError("no answer", status=0))
+    usage, kubelets = usage_of(ClusterError("no answer", kind=ErrorKind.UNREACHABLE))
     usage.nodes = ("n0", "n1")
     usage.read()
     assert len(kubelets.asked) == 1

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.application.bookinfo import pages
-from bench.errors import BadAnswerError, ClusterError
+from bench.errors import BadAnswerError, ClusterError, ErrorKind
 from bench.files.folders import find_shipped
 from bench.k8s.client import Object
-from bench.k8s.connection import Answer, KindInfo, make_error
+from bench.k8s.connection import KindInfo
 from bench.k8s.retry import Outage
 from bench.load import recorder_path
 from bench.load.generator import LoadSpec
@@ -24,7 +24,7 @@ from bench.targets.cluster.load.pod import default_image, find_load_problem, fin
 from bench.targets.cluster.load.transfer import bytes_allowed, parse_checksums, parse_parts
 from tests.load_pods import container_status, load_pod, make_load_spec
 
-GONE = ClusterError("reading: no answer", status=0)
+GONE = ClusterError("reading: no answer", kind=ErrorKind.UNREACHABLE)
 
 
 @pytest.fixture
@@ -248,19 +248,6 @@ def test_reports_outage_that_ended() -> None:
     assert outage.is_due(53.0)
     outage.record_failure(GONE, 100.0)
     assert not outage.give_up_reason(150.0)
-
-
-@pytest.mark.parametrize(("status", "passing"), [(0, True), (429, True), (503, True), (403, False), (404, False)])
-def test_distinguishes_retryable_from_permanent(status: int, passing: bool) -> None:
-    """A refusal is permanent; a missing response and overload are retryable."""
-    assert ClusterError("no", status=status).is_retryable is passing
-
-
-def test_unknown_field_is_permanent() -> None:
-    """The API server returns 500, but it is neither retried nor taken for an outage."""
-    body = b'{"message": "failed to create typed patch object (x; y): .spec.nonsense: field not declared in schema"}'
-    assert not make_error("applying x", "https://there", Answer(500, body)).is_retryable
-    assert make_error("applying x", "https://there", Answer(500, b"etcd is away")).is_retryable
 
 
 def test_clock_offset_satisfies_all_answers() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench.errors import ClusterError, LockedError, RefusedError
+from bench.errors import ClusterError, ErrorKind, LockedError, RefusedError
 from bench.k8s.client import Cluster, Object
 from bench.k8s.connection import KindInfo
 from bench.k8s.objects import schedulable_nodes
@@ -116,7 +116,7 @@ def test_reports_terminating_namespace_with_its_blocker() -> None:
 
 def test_dry_run_detects_forbidden_pods() -> None:
     """Pod Security or OpenShift's SCCs may forbid what a sidecar needs; the hint is the platform's own."""
-    refusal = ClusterError("violates PodSecurity", status=403)
+    refusal = ClusterError("violates PodSecurity", kind=ErrorKind.FORBIDDEN)
     (plain,) = examine_admission(fake(dry_run_error=refusal), ())
     assert (plain.status, "Pod Security" in plain.hint) == ("warning", True)
     openshift = KindInfo("config.openshift.io/v1", "ClusterVersion", "clusterversions", False, frozenset({"list"}))

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from bench.errors import ClusterError, InvalidMeasurementError, MeshbenchError, ProofError
+from bench.errors import ClusterError, ErrorKind, InvalidMeasurementError, MeshbenchError, ProofError
 from bench.load.generator import LoadOutcome
 from bench.results.records import Evidence
 from bench.results.store import RunFolder, StoredRun, StoredTrial, open_run
@@ -19,7 +19,7 @@ from bench.scenario.plan import Trial
 from bench.targets import Target
 from tests.factory import ISTIO_POLICIES, RunSpec, make_run
 
-GONE = ClusterError("listing pods: no answer from https://127.0.0.1:6443", status=0)
+GONE = ClusterError("listing pods: no answer from https://127.0.0.1:6443", kind=ErrorKind.UNREACHABLE)
 FACT = Evidence(name="page", subject="productpage", ok=True, expected="whole", seen="whole", about="responses")
 NO_PAGE = FACT.model_copy(update={"ok": False, "seen": "403 RBAC: access denied"})
 NO_SIDECAR = Evidence(name="sidecars", subject="all pods", ok=False, expected="in every pod", seen="reviews has none")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from bench.errors import ClusterError, DeployError, InputError, RefusedError
+from bench.errors import ClusterError, DeployError, ErrorKind, InputError, RefusedError
 from bench.files.folders import find_shipped
 from bench.files.yaml_source import parse_generated, read_documents
 from bench.k8s.client import Cluster, Object
@@ -17,7 +17,6 @@ from bench.system.cancellation import CancelToken, wait_until
 from bench.system.processes import run_tool
 
 _TIMEOUT_S: Final = 60.0
-_SERVER_ERROR: Final = 500
 
 _API_VERSION: Final = "install.istio.io/v1alpha1"
 _KIND: Final = "IstioOperator"
@@ -166,7 +165,7 @@ def _injection_problem(cluster: Cluster, pod: Object) -> str:
     try:
         created = cluster.apply(pod, dry_run=True)
     except ClusterError as error:
-        if error.status < _SERVER_ERROR:  # not the webhook's failure
+        if error.kind is not ErrorKind.UNAVAILABLE:  # not the webhook's failure
             raise
         return str(error)
     return "" if sidecars(created["spec"]) else "the webhook injected none"

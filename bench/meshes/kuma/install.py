@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from bench.errors import ClusterError, DeployError, InputError, Problem, RefusedError
+from bench.errors import ClusterError, DeployError, ErrorKind, InputError, Problem, RefusedError
 from bench.files.folders import find_shipped
 from bench.files.yaml_source import Document, format_suggestion, parse_generated, read_documents
 from bench.k8s.client import Cluster, Object
@@ -22,7 +22,6 @@ SERIES: Final = "2.14"  # 3.0 has other values, and not the older form of permis
 _SOURCE: Final = "https://kuma.io/docs/latest/introduction/install/"
 _IMAGES: Final = ("controlPlane.image", "dataPlane.image", "dataPlane.initImage")
 _TIMEOUT_S: Final = 60.0
-_SERVER_ERROR: Final = 500
 _HOOK: Final = "helm.sh/hook"
 # Kinds without a namespace, although the chart gives one to some of their objects.
 _CLUSTER_WIDE: Final = frozenset(
@@ -159,7 +158,7 @@ def _webhook_problem(cluster: Cluster) -> str:
     try:
         cluster.apply(BASE_MESH, dry_run=True)
     except ClusterError as error:
-        if error.status < _SERVER_ERROR:  # not the webhook's failure
+        if error.kind is not ErrorKind.UNAVAILABLE:  # not the webhook's failure
             raise
         return str(error)
     return ""

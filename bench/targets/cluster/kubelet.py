@@ -75,7 +75,7 @@ class KubeletUsage:
             except ClusterError as error:
                 self.failures.setdefault(node, []).append(error)
                 self._next_s[node] = time.monotonic() + PAUSE_S
-                if error.status == 0:
+                if error.kind.is_unanswered:
                     return  # the others are reached through the same server, and each would be waited for
                 continue
             self._next_s[node] = began_s + EVERY_S

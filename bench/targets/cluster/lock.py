@@ -11,14 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from http import HTTPStatus
 from pathlib import Path
 from threading import Event, Thread
 from typing import Final, Literal
 
 import psutil
 
-from bench.errors import ClusterError, LeftoversError, LockedError, note_leftovers
+from bench.errors import ClusterError, ErrorKind, LeftoversError, LockedError, note_leftovers
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.ownership import MANAGED_BY, PRODUCT, add_run_labels, labels_of
 from bench.k8s.wait import describe_blockers
@@ -30,7 +29,7 @@ from bench.units import format_duration
 LOCK_NAMESPACE: Final = Ref("v1", "Namespace", "meshbench-lock")
 LEASE: Final = Ref("coordination.k8s.io/v1", "Lease", "meshbench", LOCK_NAMESPACE.name)
 _LOOK_S: Final = 1.0  # at a holder elsewhere
-_NO_NAMESPACE: Final = (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)  # the namespace is terminating or deleted
+_NO_NAMESPACE: Final = (ErrorKind.FORBIDDEN, ErrorKind.NOT_FOUND)  # the namespace is terminating or deleted
 _SURELY_DEAD_S: Final = 3600.0  # no two machines' clocks differ by so much
 _START_SLACK_S: Final = 2.0
 
@@ -250,7 +249,7 @@ def _try_create(cluster: Cluster, thing: Object, run_id: str, place: Ref) -> boo
     try:
         cluster.create(add_run_labels(thing, LOCK_COMPONENT, run_id=run_id, now=datetime.now(UTC)))
     except ClusterError as error:
-        if error.status == HTTPStatus.CONFLICT or (error.status in _NO_NAMESPACE and _is_terminating(cluster, place)):
+        if error.kind is ErrorKind.CONFLICT or (error.kind in _NO_NAMESPACE and _is_terminating(cluster, place)):
             return False
         raise
     return True
@@ -265,7 +264,7 @@ def _try_replace(cluster: Cluster, lease: Object) -> bool:
     try:
         cluster.replace(lease)
     except ClusterError as error:
-        if error.status == HTTPStatus.CONFLICT:
+        if error.kind is ErrorKind.CONFLICT:
             return False
         raise
     return True

@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 from bench.check_result import CheckResult
-from bench.errors import BadAnswerError, ClusterError, InputError
+from bench.errors import BadAnswerError, ClusterError, ErrorKind, InputError
 from bench.k8s.client import Cluster
 from bench.load.recorded import Start
 from bench.results.resources import Row
@@ -163,7 +163,7 @@ def _fetch(url: str, query: str, authorization: str) -> Any:
         if len(content) <= _MOST_BYTES:
             return json.loads(content)
     except (OSError, HTTPException, RecursionError, ValueError) as error:
-        raise ClusterError(f"querying Prometheus at {url}: {error}", status=0) from error
+        raise ClusterError(f"querying Prometheus at {url}: {error}", kind=ErrorKind.INTERRUPTED) from error
     raise BadAnswerError(f"querying Prometheus at {url}: its answer is larger than {_MOST_BYTES} bytes")
 
 
@@ -171,5 +171,5 @@ def _read_data(answer: Any) -> Any:
     """Return the data of an answer. Raises ClusterError for one that is not Prometheus's."""
     if not isinstance(answer, dict) or answer.get("status") != "success":
         message = answer.get("error", answer) if isinstance(answer, dict) else answer
-        raise ClusterError(f"querying Prometheus: {str(message)[:200]}", status=0)
+        raise ClusterError(f"querying Prometheus: {str(message)[:200]}", kind=ErrorKind.REJECTED)
     return answer["data"]

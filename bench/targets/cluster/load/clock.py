@@ -4,10 +4,9 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Final
 
-from bench.errors import BadAnswerError, ClusterError
+from bench.errors import BadAnswerError, ClusterError, ErrorKind
 from bench.k8s.client import Cluster
 from bench.targets.cluster.load.pod import KEEPER, NAME
 from bench.units import NANOSECONDS
@@ -70,10 +69,8 @@ def _read_clocks(cluster: Cluster, namespace: str) -> Reading:
     ran = cluster.exec(NAME, ["python", "-I", "-S", "-c", _READ], namespace=namespace, container=KEEPER, timeout_s=10)
     after_ns = time.perf_counter_ns()
     if ran.exit_code != 0:
-        raise ClusterError(
-            f"reading the load pod's clock: {ran.stderr.strip()[-300:] or 'no answer'}",
-            status=HTTPStatus.INTERNAL_SERVER_ERROR,
-        )
+        text = f"reading the load pod's clock: {ran.stderr.strip()[-300:] or 'no answer'}"
+        raise ClusterError(text, kind=ErrorKind.UNAVAILABLE)
     node_ns, node_wall_s = parse_clocks(ran.stdout)
     return Reading(before_ns, after_ns, wall_s, node_ns, node_wall_s)
 

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Collection
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -15,7 +15,7 @@ from bench.errors import BadAnswerError, ClusterError, DeployError, StoreError
 from bench.k8s.client import Cluster
 from bench.k8s.objects import find_restarts
 from bench.k8s.ownership import COMPONENT, labels_of
-from bench.k8s.retry import Outage
+from bench.k8s.retry import LOAD, Outage
 from bench.load.generator import SHORT_TIMEOUT_S, START_TIMEOUT_S, LoadSpec, RunningLoad
 from bench.load.raw_samples import ACCOUNT, read_account, read_start
 from bench.load.recorded import Account, Start, clean_text
@@ -162,7 +162,8 @@ def start_load(
     offset = read_offset(cluster, namespace)
     cluster.exec(NAME, ["touch", f"{FOLDER}/{GO}"], namespace=namespace, container=KEEPER)
     start = _wait_for_start(files, watch)
-    generator = PodGenerator(files, start, offset, meter, names, watch, outage=Outage(patience_s=cluster.timing.away_s))
+    outage = Outage(replace(LOAD, patience_s=cluster.timing.away_s))
+    generator = PodGenerator(files, start, offset, meter, names, watch, outage=outage)
     if not -_CLOCKS_APART_S <= generator.now_ns() / NANOSECONDS <= START_TIMEOUT_S + _CLOCKS_APART_S:
         raise BadAnswerError("what the load pod recorded is invalid: started.json is not of a load that began now")
     return RunningLoad.on(generator, order, folder, wall_s=time.time() - generator.now_ns() / NANOSECONDS)

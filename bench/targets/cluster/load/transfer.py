@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.errors import BadAnswerError, ClusterError
+from bench.errors import BadAnswerError, ClusterError, ErrorKind
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.exec import ExecResult
+from bench.k8s.retry import is_retryable, retry, wait_policy
 from bench.load.raw_samples import ACCOUNT, list_raw_files, read_valid_account, read_valid_samples
 from bench.results.samples import RAW_ROW
 from bench.system.cancellation import CancelToken, wait_until
@@ -136,7 +137,8 @@ class PodFiles:
             NAME, argv, namespace=self.namespace, container=KEEPER, timeout_s=_TIMEOUT_S, most_bytes=most_bytes
         )
         if ran.exit_code != 0:
-            raise ClusterError(f"reading {FOLDER} in the load pod: {ran.stderr.strip()[-300:]}", status=0)
+            text = f"reading {FOLDER} in the load pod: {ran.stderr.strip()[-300:]}"
+            raise ClusterError(text, kind=ErrorKind.UNAVAILABLE)
         return ran
 
 
@@ -194,7 +196,7 @@ def _checksum(path: Path) -> str:
 
 
 def _make_cut_error() -> ClusterError:
-    return ClusterError("reading the load pod's files: the answer is cut", status=0)
+    return ClusterError("reading the load pod's files: the answer is cut", kind=ErrorKind.INTERRUPTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,28 +260,21 @@ class LoadEnd:
 
     def _retry(self, act: Callable[[], str]) -> str:
         """Return the result of `act`, as soon as the API server answers; else what is missing without it."""
-        results: list[str] = []
-        last: list[ClusterError] = []
-
-        def done() -> bool:
-            try:
-                results.append(act())
-            except BadAnswerError:
-                raise
-            except ClusterError as error:
-                last.append(error)
-            return bool(results) or bool(last and self._is_permanent(last[-1]))
-
-        wait_until(done, timeout_s=self.files.cluster.timing.away_s, watch=self.watch, poll_s=_PAUSE_S)
-        return results[0] if results else f"samples may be missing after second {self._last_s():.0f}: {last[-1]}"
-
-    def _is_permanent(self, error: ClusterError) -> bool:
-        """Return whether another request cannot help: nothing can be read from a pod without its keeper."""
+        policy = wait_policy(_PAUSE_S, self.files.cluster.timing.away_s)
         try:
-            pod = self._pod()
-        except ClusterError:
-            return not error.is_retryable
-        return pod is None or find_termination(pod, KEEPER) is not None or not error.is_retryable
+            return retry(act, policy, watch=self.watch, may_retry=self._may_retry)
+        except BadAnswerError:
+            raise
+        except ClusterError as error:
+            return f"samples may be missing after second {self._last_s():.0f}: {error}"
+
+    def _may_retry(self, error: Exception) -> bool:
+        """Return whether another request may help: nothing can be read from a pod without its keeper."""
+        return is_retryable(error) and not self.attempt(self._is_unreadable)
+
+    def _is_unreadable(self) -> bool:
+        pod = self._pod()
+        return pod is None or find_termination(pod, KEEPER) is not None
 
     def attempt(self, act: Callable[[], object]) -> bool:
         """Return whether `act` was true just now; an API server that does not answer makes it false."""

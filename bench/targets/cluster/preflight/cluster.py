@@ -133,7 +133,7 @@ def examine_admission(cluster: Cluster, kinds: Sequence[KindInfo]) -> tuple[Chec
     try:
         cluster.apply(_SIDECAR_LIKE, dry_run=True)
     except ClusterError as error:
-        if error.status == 0:
+        if error.kind.is_unanswered:
             raise
         return (
             CheckResult("admission", "warning", f"{prefix}a pod like one with a sidecar is refused: {error}", hint),

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Final
 
 from bench.check_result import CheckResult
-from bench.errors import ClusterError, InputError, RefusedError
+from bench.errors import ClusterError, ErrorKind, InputError, RefusedError
 from bench.k8s.client import Cluster, Object
 from bench.k8s.kubeconfig import describe_cluster, looks_like_production
 from bench.k8s.objects import schedulable_nodes
@@ -181,6 +180,6 @@ def _list_allowed(cluster: Cluster, kind: str) -> tuple[Object, ...]:
     try:
         return cluster.list("v1", kind)
     except ClusterError as error:
-        if error.status != HTTPStatus.FORBIDDEN:
+        if error.kind is not ErrorKind.FORBIDDEN:
             raise
         return ()

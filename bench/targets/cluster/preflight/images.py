@@ -4,12 +4,10 @@ import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from http import HTTPStatus
 from typing import Final
 
 from bench.check_result import CheckResult
-from bench.errors import ClusterError
-from bench.k8s.client import Cluster, Object, Ref
+from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.objects import node_name
 from bench.k8s.ownership import add_run_labels
 from bench.system.cancellation import CancelToken, wait_until
@@ -136,20 +134,11 @@ def _pod(namespace: str, images: Sequence[str]) -> Object:
 
 
 def _create(cluster: Cluster, pod: Object, watch: CancelToken) -> Ref:
-    """Create the pod as soon as its namespace has got its default service account."""
-
-    def try_create() -> bool:
-        try:
-            cluster.create(pod)
-        except ClusterError as error:
-            if error.status != HTTPStatus.FORBIDDEN or "serviceaccount" not in str(error):
-                raise
-            return False
-        return True
-
-    if not wait_until(try_create, timeout_s=_ACCOUNT_TIMEOUT_S, watch=watch, poll_s=_POLL_S):
-        cluster.create(pod)  # for its error
-    return Ref("v1", "Pod", pod["metadata"]["name"], pod["metadata"]["namespace"])
+    """Create the pod as soon as its namespace has got its default service account, without which it is refused."""
+    account = Ref("v1", "ServiceAccount", "default", pod["metadata"]["namespace"])
+    wait_until(lambda: cluster.get(account), timeout_s=_ACCOUNT_TIMEOUT_S, watch=watch, poll_s=_POLL_S)
+    cluster.create(pod)
+    return ref_of(pod)
 
 
 def _read_pull_problems(pod: Object, images: Sequence[str]) -> dict[str, str | None]:

@@ -8,10 +8,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any, Final
 
-from bench.errors import ClusterError
+from bench.errors import ClusterError, ErrorKind
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.wait import describe_blockers
 from bench.targets.cluster.teardown.stages import RunObject
@@ -20,7 +19,6 @@ _WEBHOOK_KINDS: Final = ("MutatingWebhookConfiguration", "ValidatingWebhookConfi
 _ADMISSION: Final = "admissionregistration.k8s.io/v1"
 _REGISTRATION: Final = "apiregistration.k8s.io/v1"
 _LINES_AT_MOST: Final = 20
-_NO_ANSWER: Final = (0, HTTPStatus.UNAUTHORIZED)  # nor to the next request; other refusals are of one kind alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +138,7 @@ def _list_all(cluster: Cluster, namespace: str) -> Iterator[Object]:
             try:
                 yield from cluster.list(kind.api_version, kind.kind, namespace=namespace)
             except ClusterError as error:
-                if error.status in _NO_ANSWER:
+                if error.kind.is_unanswered or error.kind is ErrorKind.UNAUTHORIZED:  # others are of one kind alone
                     raise
 
 

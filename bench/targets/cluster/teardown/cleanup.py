@@ -7,7 +7,7 @@ are never stripped: they are reported, with the command that does it.
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,11 +16,12 @@ from typing import Protocol
 from bench.errors import ClusterError, LeftoversError, LockedError, RefusedError
 from bench.files.folders import find_shipped
 from bench.k8s.client import Cluster
-from bench.k8s.kubeconfig import connect_context, credentials_folder, describe_cluster, find_outage
+from bench.k8s.kubeconfig import connect_context, credentials_folder, describe_cluster, require_server
 from bench.k8s.ownership import run_of
+from bench.k8s.retry import ONCE, wait_policy
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.protocols import ControlPlane
-from bench.system.cancellation import CancelToken, catch_signals, wait_until
+from bench.system.cancellation import CancelToken, catch_signals
 from bench.system.timing import DEFAULT, Timing
 from bench.targets.cluster.lock import is_alive, read_holder, remove_lock
 from bench.targets.cluster.teardown.blockers import Dangling
@@ -110,11 +111,12 @@ def _wait_for_server(cluster: Cluster, *, watch: CancelToken) -> Iterator[str]:
     """Wait for an API server that is away, and report that at once; the next request finds out whether it came back.
     Nothing was removed yet, so that a signal ends the wait. Raises RefusedError where waiting would not help."""
     timing = cluster.timing
-    patience_s, cluster.patience_s = cluster.patience_s, 0.0  # with one request between two checks for signals
-    if outage := find_outage(cluster):
-        yield f"{outage}; waiting for up to {timing.clean_s:.0f} s"
-        wait_until(lambda: not find_outage(cluster), timeout_s=timing.clean_s, watch=watch, poll_s=timing.away_poll_s)
-    cluster.patience_s = patience_s
+    try:
+        require_server(cluster, ONCE)
+    except ClusterError as outage:
+        yield f"context {cluster.context}: {outage}; waiting for up to {timing.clean_s:.0f} s"
+        with suppress(ClusterError):
+            require_server(cluster, wait_policy(timing.away_poll_s, timing.clean_s), watch=watch)
 
 
 def _clean_up(cluster: Cluster, run_id: str | None, *, only_list: bool, watch: CancelToken) -> Iterator[str]:

@@ -4,19 +4,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Final
 
-from bench.errors import ClusterError
+from bench.errors import ClusterError, ErrorKind
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.connection import KindInfo
 from bench.k8s.ownership import OURS, run_selector
 from bench.targets.cluster.teardown.stages import RunObject, make_run_object
 
-_CANNOT_BE_LISTED: Final = (
-    HTTPStatus.NOT_FOUND,
-    HTTPStatus.METHOD_NOT_ALLOWED,
-)  # deleted meanwhile, or not for listing
+_CANNOT_BE_LISTED: Final = (ErrorKind.NOT_FOUND, ErrorKind.UNSUPPORTED)  # deleted meanwhile, or not for listing
 _NAMED_AT_MOST: Final = 4
 _AT_ONCE: Final = 8  # a hundred kinds, one after another, take seconds on a cluster that is far away
 
@@ -60,9 +56,9 @@ def _list_kind(cluster: Cluster, api_version: str, kind: str, *, labels: str) ->
     try:
         return cluster.list(api_version, kind, labels=labels)
     except ClusterError as error:
-        if error.status in _CANNOT_BE_LISTED:
+        if error.kind in _CANNOT_BE_LISTED:
             return ()
-        if error.status == HTTPStatus.FORBIDDEN:
+        if error.kind is ErrorKind.FORBIDDEN:
             return None
         raise
 

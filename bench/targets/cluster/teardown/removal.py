@@ -138,7 +138,7 @@ class Removal:
             try:
                 self.cluster.delete(request.ref, grace_s=request.grace_s)
             except ClusterError as error:
-                if error.status == 0:
+                if error.kind.is_unanswered:
                     raise
                 self.refused[request.ref] = str(error)
             else:

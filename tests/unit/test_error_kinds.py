@@ -1,0 +1,66 @@
+"""The kind of an API server's refusal."""
+
+import json
+
+import pytest
+
+from bench.errors import ClusterError, ErrorKind
+from bench.k8s.connection import kind_of_refusal
+from bench.k8s.retry import may_repeat
+
+CONFLICTING = {"message": "Apply failed with 1 conflict", "details": {"causes": [{"reason": "FieldManagerConflict"}]}}
+UNKNOWN_FIELD = {"message": "failed to create typed patch object (x; y): .spec.nonsense: field not declared in schema"}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (400, {}, ErrorKind.REJECTED),
+        (400, {"message": "Upgrade request required"}, ErrorKind.UNSUPPORTED),
+        (401, {}, ErrorKind.UNAUTHORIZED),
+        (403, {}, ErrorKind.FORBIDDEN),
+        (404, {}, ErrorKind.NOT_FOUND),
+        (405, {}, ErrorKind.UNSUPPORTED),
+        (409, {}, ErrorKind.CONFLICT),
+        (409, {"message": "Apply failed with 1 conflict"}, ErrorKind.CONFLICT),
+        (409, {"details": {"causes": [{}]}}, ErrorKind.CONFLICT),
+        (409, CONFLICTING, ErrorKind.FIELD_CONFLICT),
+        (422, {}, ErrorKind.REJECTED),
+        (429, {}, ErrorKind.TOO_MANY_REQUESTS),
+        (500, {"message": "etcd is away"}, ErrorKind.UNAVAILABLE),
+        (500, UNKNOWN_FIELD, ErrorKind.REJECTED),
+        (503, {}, ErrorKind.UNAVAILABLE),
+        (599, {}, ErrorKind.UNAVAILABLE),
+    ],
+)
+def test_status_and_body_decide_the_kind(status: int, body: object, kind: ErrorKind) -> None:
+    """The body decides only where one status is of several kinds."""
+    assert kind_of_refusal(status, json.dumps(body).encode()) is kind
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff", b"3", b"[" * 100_000, b'{"details": 3}', b'{"details": {"causes": 3}}'])
+def test_body_that_is_no_status_does_not_matter(body: bytes) -> None:
+    """A proxy may answer in the place of the API server."""
+    assert kind_of_refusal(409, body) is ErrorKind.CONFLICT
+
+
+SAFE = {ErrorKind.UNREACHABLE, ErrorKind.TOO_MANY_REQUESTS}
+PASSING = {*SAFE, ErrorKind.INTERRUPTED, ErrorKind.TIMEOUT, ErrorKind.UNAVAILABLE}
+
+
+@pytest.mark.parametrize("kind", ErrorKind)
+def test_kind_decides_what_is_repeated(kind: ErrorKind) -> None:
+    """A refusal is permanent; what the server may have acted on is repeated only where that changes nothing."""
+    error = ClusterError("no", kind=kind)
+    assert error.is_retryable is (kind in PASSING)
+    assert may_repeat(error, idempotent=True) is (kind in PASSING)
+    assert may_repeat(error, idempotent=False) is (kind in SAFE)
+
+
+def test_answered_kinds_are_not_of_the_whole_server() -> None:
+    """A refusal of one request says nothing of the next one."""
+    unanswered = {kind for kind in ErrorKind if kind.is_unanswered}
+    assert unanswered == {*PASSING, ErrorKind.CERTIFICATE, ErrorKind.UNSENDABLE} - {
+        ErrorKind.TOO_MANY_REQUESTS,
+        ErrorKind.UNAVAILABLE,
+    }
