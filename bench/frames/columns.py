@@ -195,6 +195,7 @@ EVIDENCE: Final = Frame(
         Column("expected", "str", "", "the answer that the configuration demands"),
         Column("seen", "str", "", "the actual answer"),
         Column("ok", "bool", "", "whether both agree"),
+        Column("about", "category", "", "`responses` to users, or the `configuration` itself"),
     ),
 )
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
+import pandas as pd
+
 from bench.analysis.trial_summary import Digest
 from bench.results.records import RunRecord
 from bench.results.store import StoredRun
@@ -36,6 +38,11 @@ class Table:
     note: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
+
+    def to_frame(self, escape: Callable[[str], str]) -> pd.DataFrame:
+        """Return the cells as printed, titles included, for the formats that are written from a DataFrame."""
+        cells = [[escape(str(cell)) for cell in row] for row in self.rows]
+        return pd.DataFrame(cells, columns=[escape(column.title) for column in self.columns])
 
 
 def make_columns(titles: str) -> tuple[Column, ...]:

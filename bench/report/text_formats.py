@@ -3,23 +3,23 @@
 HTML is escaped by Jinja2's autoescape, which is on for every template.
 """
 
-import csv
-import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+import pandas as pd
+
+from bench.frames.run import make_contrasts, make_proxy_costs, make_repeats, make_request_names
 from bench.report.conclusions import format_exploratory, format_overview, make_answer_table, make_answers
 from bench.report.heading import make_heading
 from bench.report.model import Cell, Column, Report, Table
 from bench.report.tables import make_tables
 from bench.results.store import write_text
-from bench.results.summary_records import Contrast, HopCost, NamedRepeat, RepeatSummary, SummaryRecord
+from bench.results.summary_records import SummaryRecord
 
 WIDTH: Final = 100  # of a line, where the output is no terminal
 _GAP: Final = "  "
-_NESTED: Final = {"resources", "by_name"}  # fields that are no column of a CSV file
 _ALWAYS_WRITTEN: Final = {"latency", "contrasts"}
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _MARKDOWN: Final = re.compile(r"([\\`*_\[\]<>|#~$])")
@@ -53,6 +53,8 @@ _LATEX: Final = {
 
 def escape_csv_cell(value: object) -> object:
     """Return a value for a CSV file: text that a spreadsheet would read as a formula gets a quote; None is empty."""
+    if isinstance(value, tuple):
+        value = "; ".join("" if one is None else str(one) for one in value)
     if isinstance(value, str) and value.startswith(_FORMULA):
         return "'" + value
     return "" if value is None else value
@@ -148,28 +150,17 @@ def write_csv(report: Report, folder: Path) -> tuple[Path, ...]:
     """Write `latency.csv` (a row per repeat) and `contrasts.csv` (a row per comparison); where a run has them,
     `names.csv` (a row per repeat and request name) and `proxies.csv` (a row per cost of a proxy). Values are exact,
     column names include the units."""
-    repeats = [(name, c, r) for name, c in report.configurations.items() for r in c.repeats]
-    columns_of_repeat = [name for name in RepeatSummary.model_fields if name not in _NESTED]
-    files: dict[str, tuple[list[str], list[dict[str, object]]]] = {
-        "latency": (
-            ["configuration", "users", "mesh", *columns_of_repeat],
-            [{"configuration": name, "users": c.users, "mesh": c.mesh, **r.model_dump()} for name, c, r in repeats],
-        ),
-        "contrasts": (list(Contrast.model_fields), [contrast.model_dump() for contrast in report.summary.contrasts]),
-        "names": (
-            ["configuration", "trial", "valid", *NamedRepeat.model_fields],
-            [
-                {"configuration": name, "trial": r.trial, "valid": r.valid, **named.model_dump()}
-                for name, _, r in repeats
-                for named in r.by_name
-            ],
-        ),
-        "proxies": (list(HopCost.model_fields), [cost.model_dump() for cost in report.summary.hop_costs]),
+    summary = report.summary
+    files = {
+        "latency": make_repeats(summary).drop(columns="issues"),
+        "contrasts": _join_counts(make_contrasts(summary).drop(columns="standing")),
+        "names": make_request_names(summary).drop(columns="issues"),
+        "proxies": _join_counts(make_proxy_costs(summary)),
     }
     return tuple(
-        _write_file(folder / f"{name}.csv", _format_csv(columns, rows))
-        for name, (columns, rows) in files.items()
-        if rows or name in _ALWAYS_WRITTEN
+        _write_file(folder / f"{name}.csv", _format_csv(frame))
+        for name, frame in files.items()
+        if len(frame) or name in _ALWAYS_WRITTEN
     )
 
 
@@ -205,47 +196,32 @@ def _format_markdown_list(texts: Iterable[str]) -> list[str]:
 
 
 def _format_markdown_table(table: Table) -> list[str]:
+    cells = table.to_frame(escape_markdown)
     rule = "|".join("---:" if column.number else "---" for column in table.columns)
-    rows = ("|".join(f" {escape_markdown(str(cell))} " for cell in row) for row in table.rows)
-    return [
-        "|".join(["", *(f" {column.title} " for column in table.columns), ""]),
-        f"|{rule}|",
-        *(f"|{row}|" for row in rows),
-    ]
+    titles, *rows = (f"| {' | '.join(row)} |" for row in (list(cells.columns), *cells.to_numpy().tolist()))
+    return [titles, f"|{rule}|", *rows]
 
 
-def _format_csv(names: list[str], rows: Iterable[Mapping[str, object]]) -> str:
-    """Format rows as CSV: lists become `a; b`, None an empty cell."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    for row in rows:
-        values = (row[name] for name in names)
-        joined = (
-            "; ".join("" if v is None else str(v) for v in value) if isinstance(value, tuple) else value
-            for value in values
-        )
-        writer.writerow([escape_csv_cell(value) for value in joined])
-    return text.getvalue()
+def _join_counts(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame with the counts of both sides in one column: `3; 3`."""
+    both = [f"{n}; {n_reference}" for n, n_reference in zip(frame["n"], frame["n_reference"], strict=True)]
+    return frame.assign(n=both).drop(columns="n_reference")
+
+
+def _format_csv(frame: pd.DataFrame) -> str:
+    """Format a frame as CSV: numbers are exact, tuples become `a; b`, missing values an empty cell."""
+    return frame.astype(object).map(escape_csv_cell).to_csv(index=False, lineterminator="\n")
 
 
 def _format_latex_table(table: Table) -> str:
     spec = "".join("r" if column.number else "l" for column in table.columns)
-    rows = [" & ".join(escape_latex(str(cell)) for cell in row) + r" \\" for row in table.rows]
     return "\n".join(
         (
             r"\begin{table}",
             rf"\caption{{{escape_latex(table.title)}. {escape_latex(table.note)}}}",
             rf"\label{{tab:meshbench-{table.name}}}",
             r"\footnotesize",
-            rf"\begin{{tabular}}{{{spec}}}",
-            r"\toprule",
-            " & ".join(escape_latex(column.title) for column in table.columns) + r" \\",
-            r"\midrule",
-            *rows,
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
+            table.to_frame(escape_latex).to_latex(index=False, column_format=spec, escape=False) + r"\end{table}",
             "",
         )
     )
