@@ -1,13 +1,13 @@
-"""Define the expected failures of meshbench: one class per exit code; the message has the hint.
+"""Define the expected failures of meshbench, and the exit code of each; the message has the hint.
 
 Only `cli.main` turns them into output and an exit code; nothing below it prints or exits.
 """
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, Final
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +30,11 @@ class Problem:
 class MeshbenchError(Exception):
     """Base of all expected failures; the message is printed as it is."""
 
-    exit_code: ClassVar[int] = 1
     clean = True  # whether everything that was started has been removed
 
 
 class InputError(MeshbenchError):
     """The scenario, a manifest or an option is invalid; nothing was changed."""
-
-    exit_code = 2
 
     def __init__(self, problems: Iterable[Problem] | str) -> None:
         self.problems = () if isinstance(problems, str) else tuple(problems)
@@ -47,13 +44,9 @@ class InputError(MeshbenchError):
 class RefusedError(MeshbenchError):
     """A check before the run failed, or the cluster was not confirmed; nothing was started."""
 
-    exit_code = 3
-
 
 class DeployError(MeshbenchError):
     """The application or a sidecar did not become ready."""
-
-    exit_code = 4
 
 
 class ErrorKind(StrEnum):
@@ -109,8 +102,6 @@ _UNANSWERED: Final = frozenset(
 class ClusterError(MeshbenchError):
     """The API server rejected a request, or did not respond. Control flow reads `kind`, people read the message."""
 
-    exit_code = 4
-
     def __init__(self, message: str, *, kind: ErrorKind) -> None:
         self.kind = kind
         super().__init__(message)
@@ -131,25 +122,18 @@ class BadAnswerError(ClusterError):
 class ProofError(MeshbenchError):
     """The system under test is not what the configuration's name says; no load was sent."""
 
-    exit_code = 4
-
 
 class InvalidMeasurementError(MeshbenchError):
     """Samples were recorded and kept, but a trial is invalid."""
-
-    exit_code = 5
 
 
 class RegressionError(MeshbenchError):
     """Two nights in a row were slower than the limit from the nights before."""
 
-    exit_code = 6
-
 
 class LeftoversError(MeshbenchError):
     """A process, file or cluster object of a run could not be removed."""
 
-    exit_code = 7
     clean = False
 
 
@@ -172,19 +156,13 @@ def format_error(error: BaseException) -> str:
 class LockedError(MeshbenchError):
     """Another run holds the lock of this machine or cluster, or a killed run was never cleaned up."""
 
-    exit_code = 8
-
 
 class StoreError(MeshbenchError):
     """The results folder cannot be written or read."""
 
-    exit_code = 9
-
 
 class RunTimeoutError(MeshbenchError):
     """The whole run took longer than `--timeout`."""
-
-    exit_code = 10
 
 
 class Interrupted(MeshbenchError):  # noqa: N818  # not an error: the user wanted it
@@ -194,6 +172,32 @@ class Interrupted(MeshbenchError):  # noqa: N818  # not an error: the user wante
         self.signal_number = signal_number
         super().__init__(f"ended by {signal.Signals(signal_number).name}")
 
-    @property
-    def exit_code(self) -> int:  # type: ignore[override]  # depends on the signal: 129, 130 or 143
-        return 128 + self.signal_number
+
+_EXIT_CODES: Final[Mapping[type, int]] = {
+    InputError: 2,
+    RefusedError: 3,
+    DeployError: 4,
+    ClusterError: 4,
+    ProofError: 4,
+    InvalidMeasurementError: 5,
+    RegressionError: 6,
+    LeftoversError: 7,
+    LockedError: 8,
+    StoreError: 9,
+    RunTimeoutError: 10,
+}
+_BUG: Final = 1
+_SIGNALLED: Final = 128  # as in a shell: 129, 130 or 143
+
+
+def exit_code_of(end: BaseException | type[BaseException] | None) -> int:
+    """Return the exit code of a command that ends with this failure, or with one of this class; 0 for None.
+
+    No other function chooses an exit code.
+    """
+    if end is None:
+        return 0
+    if isinstance(end, Interrupted):
+        return _SIGNALLED + end.signal_number
+    kinds = end.mro() if isinstance(end, type) else type(end).mro()
+    return next((_EXIT_CODES[kind] for kind in kinds if kind in _EXIT_CODES), _BUG)

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from bench.analysis.history import History, HistoryLine, append_lines, make_lines
 from bench.analysis.stats import t_quantile
-from bench.errors import InvalidMeasurementError, MeshbenchError, ProofError, RegressionError
+from bench.errors import InvalidMeasurementError, MeshbenchError, ProofError, RegressionError, exit_code_of
 from bench.results.base import Record
 from bench.results.store import StoredRun, write_text
 from bench.units import format_change, format_counted, format_ratio, format_time
@@ -83,7 +83,7 @@ def gate(run: StoredRun, history: Path, *, accepted: str = "") -> tuple[GateReco
         run_id=run.record.run_id,
         scenario=run.record.scenario.name,
         fingerprint=lines[0].fingerprint,
-        exit_code=_compute_exit_code(decisions, run.record.exit_code),
+        exit_code=exit_code_of(_choose_error(decisions, run.record.exit_code)),
         decisions=decisions,
     )
     return found, known
@@ -116,12 +116,13 @@ def compute_limits(usual: Sequence[float]) -> Limits | None:
 
 def make_error(found: GateRecord) -> MeshbenchError | None:
     """Return the error that the gate ends with; None where it passes."""
-    errors = {4: ProofError, 5: InvalidMeasurementError, 6: RegressionError}
-    if not found.exit_code:
+    errors = (ProofError, InvalidMeasurementError, RegressionError)
+    error = next((one for one in errors if exit_code_of(one) == found.exit_code), None)
+    if error is None:
         return None
-    cause = "regression" if found.exit_code == RegressionError.exit_code else "invalid"
+    cause = "regression" if error is RegressionError else "invalid"
     named = [f"{_format_name(d)}: {d.outcome}: {d.reason}" for d in found.decisions if d.outcome == cause]
-    return errors[found.exit_code]("\n".join(named))
+    return error("\n".join(named))
 
 
 def format_markdown(found: GateRecord) -> str:
@@ -220,14 +221,14 @@ def _make_decision(
     )
 
 
-def _compute_exit_code(decisions: Sequence[Decision], run_exit_code: int | None) -> int:
-    """Return the exit code. A regression of one contrast takes precedence over an invalid one of another."""
+def _choose_error(decisions: Sequence[Decision], run_exit_code: int | None) -> type[MeshbenchError] | None:
+    """Return the class of the failure. A regression of one contrast takes precedence over an invalid one of another."""
     outcomes = {decision.outcome for decision in decisions}
     if "regression" in outcomes:
-        return RegressionError.exit_code
+        return RegressionError
     if "invalid" not in outcomes:
-        return 0
-    return ProofError.exit_code if run_exit_code == ProofError.exit_code else InvalidMeasurementError.exit_code
+        return None
+    return ProofError if run_exit_code == exit_code_of(ProofError) else InvalidMeasurementError
 
 
 def _format_nights(series: Sequence[HistoryLine]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from bench.cli.regression import gate, history
 from bench.cli.reports import compare, report
 from bench.cli.run import run
 from bench.cli.scenarios import scenarios, validate
-from bench.errors import MeshbenchError, format_error
+from bench.errors import InputError, Interrupted, MeshbenchError, exit_code_of, format_error
 from bench.scenario.renames import rename_options
 from bench.system.redaction import redact_streams
 
@@ -38,7 +38,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            _exit_quietly(128 + signal.SIGHUP)
+            _exit_quietly(exit_code_of(Interrupted(signal.SIGHUP)))
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -62,14 +62,15 @@ def main(argv: list[str] | None = None, *, timing: "Timing | None" = None) -> No
     try:
         cli.main(argv, prog_name="meshbench", standalone_mode=False, obj=timing)
     except MeshbenchError as error:
-        _exit(format_error(error), error.exit_code)
+        _exit(format_error(error), exit_code_of(error))
     except click.ClickException as error:
         error.show()
-        sys.exit(2 if isinstance(error, click.UsageError) else 1)
+        sys.exit(exit_code_of(InputError if isinstance(error, click.UsageError) else error))
     except (click.Abort, KeyboardInterrupt):
-        _exit("interrupted; nothing was left behind", 128 + signal.SIGINT)
-    except Exception:  # noqa: BLE001  # a bug: expected failures are handled above
-        _exit(f"{traceback.format_exc()}\nThis is a bug in meshbench. Please report it with the lines above.", 1)
+        _exit("interrupted; nothing was left behind", exit_code_of(Interrupted(signal.SIGINT)))
+    except Exception as error:  # noqa: BLE001  # a bug: expected failures are handled above
+        report = "This is a bug in meshbench. Please report it with the lines above."
+        _exit(f"{traceback.format_exc()}\n{report}", exit_code_of(error))
 
 
 def _exit(message: str, exit_code: int) -> NoReturn:

@@ -19,7 +19,7 @@ from bench.cli.options import (
     scenario_options,
 )
 from bench.cli.reports import REPORT_FORMATS, print_report
-from bench.errors import InputError, Interrupted
+from bench.errors import InputError, Interrupted, InvalidMeasurementError, exit_code_of
 
 if TYPE_CHECKING:
     from bench.results.store import RunFolder
@@ -109,6 +109,6 @@ def _conclude(folder: "RunFolder", *, require_conclusive: bool, as_json: bool) -
         error.add_note(f"all results are kept; to write the report: meshbench report {folder.path}")
         raise error from None
     inconclusive = [c for c in summary.contrasts if c.standing != "exploratory" and c.verdict == "inconclusive"]
-    exit_code = folder.record.exit_code or (5 if require_conclusive and inconclusive else 0)
-    if exit_code:
+    missed = InvalidMeasurementError if require_conclusive and inconclusive else None
+    if exit_code := folder.record.exit_code or exit_code_of(missed):
         sys.exit(exit_code)

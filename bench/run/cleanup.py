@@ -7,12 +7,13 @@ cluster are removed by their labels with another command; until then the run sta
 import os
 import shlex
 import shutil
+import signal
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bench.errors import InputError, LeftoversError, LockedError, StoreError
+from bench.errors import InputError, Interrupted, LeftoversError, LockedError, StoreError, exit_code_of
 from bench.results.records import RunRecord
 from bench.results.store import RECORD, RunFolder, read_record, read_run_id
 from bench.system.journal import NAME as JOURNAL
@@ -234,8 +235,8 @@ def _close_run(run: Path) -> None:
     except StoreError:
         record = None
     if record is not None and record.status == "running":
-        folder = RunFolder(run, record)
-        folder.finish(status="interrupted", exit_code=137, reason="killed; cleaned up afterwards", cleanup_ok=True)
+        folder, code = RunFolder(run, record), exit_code_of(Interrupted(signal.SIGKILL))
+        folder.finish(status="interrupted", exit_code=code, reason="killed; cleaned up afterwards", cleanup_ok=True)
     elif not _has_ended(read_journal(run / JOURNAL)):
         _write_step(run, "end", status="interrupted", exit_code=None)
 

@@ -15,6 +15,7 @@ from bench.errors import (
     MeshbenchError,
     ProofError,
     RunTimeoutError,
+    exit_code_of,
     format_error,
     is_clean,
     note_leftovers,
@@ -162,22 +163,22 @@ def _record_end(folder: RunFolder) -> Iterator[None]:
             yield
     except RunTimeoutError as error:
         reason = format_error(error)  # not raised: complete trials get a report, with this reason
-        folder.finish(status="interrupted", exit_code=error.exit_code, reason=reason, cleanup_ok=error.clean)
+        folder.finish(status="interrupted", exit_code=exit_code_of(error), reason=reason, cleanup_ok=error.clean)
     except MeshbenchError as error:
         status: RunStatus = "interrupted" if isinstance(error, Interrupted) else "failed"
-        folder.finish(status=status, exit_code=error.exit_code, reason=str(error), cleanup_ok=error.clean)
+        folder.finish(status=status, exit_code=exit_code_of(error), reason=str(error), cleanup_ok=error.clean)
         if folder.record.trials:
             error.add_note(f"complete trials are kept; to report them: meshbench report {folder.path}")
         error.add_note(f"to continue: meshbench run --resume {folder.path}")
         raise
     except BaseException as error:
         reason = f"{type(error).__name__}: {error}"
-        folder.finish(status="failed", exit_code=1, reason=reason, cleanup_ok=is_clean(error))
+        folder.finish(status="failed", exit_code=exit_code_of(error), reason=reason, cleanup_ok=is_clean(error))
         raise
     else:
         verdict = judge_trials(list_counted_records(folder))
-        status, exit_code = ("complete", 0) if verdict is None else ("invalid", verdict.exit_code)
-        folder.finish(status=status, exit_code=exit_code, cleanup_ok=True)
+        status = "complete" if verdict is None else "invalid"
+        folder.finish(status=status, exit_code=exit_code_of(verdict), cleanup_ok=True)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from bench.errors import InvalidMeasurementError
+from bench.errors import InvalidMeasurementError, exit_code_of
 from bench.results.store import StoredRun, open_run
 from bench.system.journal import NAME, read_journal
 from bench.units import NANOSECONDS, format_counted, format_ratio
@@ -33,7 +33,7 @@ def figures(runs: Sequence[Path], *, options: Sequence[str]) -> Iterator[Figure]
         with tempfile.TemporaryDirectory() as folder:
             argv = [MESHBENCH, "run", *options, "--output", folder]
             # durations count whether the latencies are valid or not
-            used = used_by(argv, accepted=(0, InvalidMeasurementError.exit_code))
+            used = used_by(argv, accepted=(0, exit_code_of(InvalidMeasurementError)))
             run = next(path.parent for path in Path(folder).glob("*/run.json"))
             yield from _of(open_run(run), command_s=used.wall_s)
 

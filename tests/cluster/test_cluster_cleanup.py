@@ -17,7 +17,7 @@ from typing import cast
 import pytest
 import yaml
 
-from bench.errors import LeftoversError
+from bench.errors import LeftoversError, exit_code_of
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.kubeconfig import open_cluster
 from bench.k8s.wait import wait_for
@@ -286,7 +286,7 @@ def test_second_ctrl_c_ends_a_cleanup_at_once(cluster: Cluster, run: Run, tmp_pa
         began = time.monotonic()
         _out, err = command.communicate(timeout=30)
     assert time.monotonic() - began < 3
-    assert command.returncode == LeftoversError.exit_code
+    assert command.returncode == exit_code_of(LeftoversError)
     assert f"meshbench cleanup --context {CONTEXT} --run-id {run.run_id}" in err
     cluster.apply({**held, "metadata": {**held["metadata"], "finalizers": []}})
     clean(cluster, run)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bench.errors import ClusterError, ErrorKind, RefusedError
+from bench.errors import ClusterError, ErrorKind, RefusedError, exit_code_of
 from bench.k8s.client import Cluster
 from bench.k8s.kubeconfig import open_cluster
 from bench.system.cancellation import CancelToken, wait_until
@@ -79,7 +79,7 @@ def test_rejected_token_is_refused_before_the_start(
     )
     with refused as caught, open_cluster("meshlab", private_folder=tmp_path / "private"):
         pytest.fail("it was opened")
-    assert caught.value.exit_code == 3
+    assert exit_code_of(caught.value) == 3
     assert list((tmp_path / "private").iterdir()) == []
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench.errors import ClusterError, ErrorKind, RefusedError
+from bench.errors import ClusterError, ErrorKind, RefusedError, exit_code_of
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.kubeconfig import open_cluster
 from bench.k8s.ownership import OURS
@@ -86,7 +86,7 @@ def test_account_without_rights_is_refused(account: As) -> None:
     """Exit code 3, before anything is read that it may not read; every line names verbs, resource and purpose."""
     with account() as mine, pytest.raises(RefusedError) as refused:
         examine_cluster(mine, SCENARIO, OPTIONS)
-    assert refused.value.exit_code == 3
+    assert exit_code_of(refused.value) == 3
     assert "get, list, create, patch, delete deployments.apps" in str(refused.value)
     assert "manifests/rbac/run.yaml" in str(refused.value)
 

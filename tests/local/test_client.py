@@ -15,7 +15,7 @@ import pytest
 import yaml
 from aiohttp import web
 
-from bench.errors import BadAnswerError, ClusterError, ErrorKind, RefusedError
+from bench.errors import BadAnswerError, ClusterError, ErrorKind, RefusedError, exit_code_of
 from bench.k8s.client import Cluster, Ref, connect, ref_of
 from bench.k8s.connection import read_kind_info
 from bench.k8s.exec import read_exit_code
@@ -111,7 +111,7 @@ def test_permanent_failure_is_one_line(tmp_path: Path) -> None:
     with _cluster(tmp_path, fake) as cluster, pytest.raises(ClusterError) as caught:
         cluster.get(POD)
     assert caught.value.kind is ErrorKind.FORBIDDEN
-    assert caught.value.exit_code == 4
+    assert exit_code_of(caught.value) == 4
     assert str(caught.value) == f"reading Pod shop/details: {cluster.server} answered 403: pods is forbidden: not you"
     assert len(fake.seen) == 1
 

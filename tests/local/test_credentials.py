@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench.errors import RefusedError
+from bench.errors import RefusedError, exit_code_of
 from bench.k8s.kubeconfig import open_cluster
 from tests.kubeconfigs import HIDDEN, read_user, write_kubeconfig
 
@@ -71,7 +71,7 @@ def test_unsendable_token_is_refused_and_not_shown(tmp_path: Path, source: str, 
     has no part of it."""
     with pytest.raises(RefusedError, match=r"context a: .*no header can have") as caught:
         read_user(tmp_path, user_with(tmp_path, source, token))
-    assert caught.value.exit_code == 3
+    assert exit_code_of(caught.value) == 3
     assert HIDDEN not in "".join(traceback.format_exception(caught.value))
 
 

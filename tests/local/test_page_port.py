@@ -2,6 +2,7 @@
 
 import socket
 
+from bench.errors import exit_code_of
 from tests.shown_cluster import examine_two_nodes, find_results
 
 
@@ -10,7 +11,7 @@ def test_port_in_use_refuses_the_run() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         (finding,) = find_results("Locust's page", examine_two_nodes(locust_ui=port))
-    assert (finding.status, finding.error.exit_code) == ("error", 3)
+    assert (finding.status, exit_code_of(finding.error)) == ("error", 3)
     assert finding.detail == f"port {port} of this machine: Address already in use"
     assert finding.hint.startswith("give another --locust-ui PORT, or end what has this one: ")
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from bench.errors import BadAnswerError, ClusterError, ErrorKind
+from bench.errors import BadAnswerError, ClusterError, ErrorKind, exit_code_of
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.exec import ExecResult
 from bench.load.generator import LoadOutcome, LoadSpec, RunningLoad
@@ -278,7 +278,7 @@ def test_malformed_files_end_the_load_and_keep_samples(
     with pytest.raises(BadAnswerError, match="what the load pod recorded is invalid") as caught:
         load.run(watch=CancelToken(), show=lambda _: None, kept=outcomes.append)
     assert message in str(caught.value)
-    assert caught.value.exit_code == 4
+    assert exit_code_of(caught.value) == 4
     (outcome,) = outcomes
     assert len(outcome.samples) == kept
     assert outcome.generator.problem.startswith("interrupted: ")

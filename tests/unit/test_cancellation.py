@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from bench.errors import Interrupted, RunTimeoutError
+from bench.errors import Interrupted, RunTimeoutError, exit_code_of
 from bench.system.cancellation import CancelToken, catch_signals, wait_until
 
 
@@ -30,7 +30,7 @@ def test_signal_ends_the_next_wait(number: signal.Signals) -> None:
         assert not watch.is_forced
         with pytest.raises(Interrupted, match=f"ended by {number.name}") as caught:
             wait_until(lambda: "true", timeout_s=1, watch=watch)
-    assert caught.value.exit_code == 128 + number
+    assert exit_code_of(caught.value) == 128 + number
 
 
 def test_second_signal_forces_and_first_one_counts() -> None:
@@ -81,4 +81,4 @@ def test_run_over_its_time_limit_ends_at_the_next_wait() -> None:
             pass
         with pytest.raises(RunTimeoutError, match="longer than --timeout") as caught:
             wait_until(lambda: "true", timeout_s=1, watch=watch)
-    assert caught.value.exit_code == 10
+    assert exit_code_of(caught.value) == 10

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from bench.cli.progress import PlainLines
-from bench.errors import InputError
+from bench.errors import InputError, exit_code_of
 from bench.results.records import ClusterRecord, RunRecord
 from bench.run.session import read_resumable_run, resume
 from bench.scenario.loader import load_scenario
@@ -104,7 +104,7 @@ def test_resume_refuses_contradicting_options(
     """One sentence names the option and the value at the start of the run."""
     with pytest.raises(InputError, match=expected) as refused:
         read_resumed_options(flags(**given), record, run)
-    assert refused.value.exit_code == 2
+    assert exit_code_of(refused.value) == 2
     assert str(refused.value).startswith(
         f"{run}: a run is resumed with the options that it was begun with; hint: leave out"
     )

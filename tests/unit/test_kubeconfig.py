@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bench.errors import RefusedError
+from bench.errors import RefusedError, exit_code_of
 from bench.k8s.credentials import read_credentials
 from bench.k8s.kubeconfig import kubeconfig_paths, looks_like_production, read_context, write_private_kubeconfig
 from bench.system.redaction import redact
@@ -55,7 +55,7 @@ def test_reports_file_that_is_no_kubeconfig(tmp_path: Path, content: bytes, mess
         read_context((path,), "a")
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert caught.value.exit_code == 3
+    assert exit_code_of(caught.value) == 3
 
 
 def test_reports_unreadable_kubeconfig(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.errors import StoreError
+from bench.errors import StoreError, exit_code_of
 from bench.load.generator import LoadOutcome, LoadSpec, Progress, RunningLoad
 from bench.results.samples import RAW_ROW
 from bench.system.cancellation import CancelToken
@@ -147,7 +147,7 @@ def test_invalid_rows_are_one_error_and_others_stay(tmp_path: Path) -> None:
     load, kept = RunningLoad.on(OddGenerator(tmp_path, bad=range(0)), asked, tmp_path, wall_s=0), list[LoadOutcome]()
     with pytest.raises(StoreError, match=r"are invalid: samples\.bin: 1 of \d+ rows") as caught:
         load.run(watch=CancelToken(), show=lambda _: None, kept=kept.append)
-    assert caught.value.exit_code == 9
+    assert exit_code_of(caught.value) == 9
     assert len(kept[0].samples) > 100
     assert (tmp_path / "samples.parquet").exists()
 

@@ -6,7 +6,14 @@ from typing import Any, cast
 
 import pytest
 
-from bench.errors import DeployError, InvalidMeasurementError, LeftoversError, RunTimeoutError, note_leftovers
+from bench.errors import (
+    DeployError,
+    InvalidMeasurementError,
+    LeftoversError,
+    RunTimeoutError,
+    exit_code_of,
+    note_leftovers,
+)
 from bench.results.records import RunRecord
 from bench.results.store import RunFolder, read_record, write_record
 from bench.run.session import _record_end
@@ -41,7 +48,7 @@ def test_valid_run_with_leftovers_exits_7(fake: FakeCluster) -> None:
     """A removal with expired credentials is not the exit code of a cluster that failed."""
     with pytest.raises(LeftoversError, match=f"cleanup --context fake --run-id {RUN}$") as raised, _opened(fake):
         fake.denied = 401
-    assert (raised.value.exit_code, raised.value.clean) == (7, False)
+    assert (exit_code_of(raised.value), raised.value.clean) == (7, False)
 
 
 def test_failure_keeps_exit_code_and_reports_leftovers(fake: FakeCluster) -> None:

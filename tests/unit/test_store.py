@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import StoreError
+from bench.errors import StoreError, exit_code_of
 from bench.results.records import RunRecord, TrialRecord
 from bench.results.store import RunFolder, make_run_id, open_run, read_record, write_text
 from bench.system.journal import read_journal
@@ -101,7 +101,7 @@ def test_disk_error_in_a_trial_is_a_store_error(run: Path, code: int, message: s
     with pytest.raises(StoreError, match=message) as caught, folder.draft(folder.record.plan.trials[0]):
         raise OSError(code, "as the system says it")
     folder.finish(status="failed", exit_code=9)
-    assert caught.value.exit_code == 9
+    assert exit_code_of(caught.value) == 9
 
 
 def test_releases_reserve_at_the_end(run: Path) -> None:
