@@ -24,10 +24,12 @@ def read_path(
     mesh: str, configs: Mapping[str, EnvoyConfig], *, manifests: Sequence[str] = (), ask: RequestPage = read_no_counters
 ) -> DataPath:
     """Return the data path from productpage to details, and into the workloads of `configs`."""
-    rules, application = MESHES[mesh], application_with("v3")
-    policies = rules.read_policies([find_shipped("manifests") / folder for folder in manifests], application)
-    outbound = {HOP: (rules.outbound_cluster(policies, application, application.service("details")),)}
-    inbound = {name: rules.inbound_cluster(application.workload(name)) for name in configs}
+    data_plane, application = MESHES[mesh].data_plane, application_with("v3")
+    policies = MESHES[mesh].policies.read_policies(
+        [find_shipped("manifests") / folder for folder in manifests], application
+    )
+    outbound = {HOP: (policies.outbound_cluster(application, application.service("details")),)}
+    inbound = {name: data_plane.inbound_cluster(application.workload(name)) for name in configs}
     return read_data_path(outbound, inbound, configs=configs, ask=ask)
 
 

@@ -12,11 +12,10 @@ from pathlib import Path
 
 from bench.application.model import Application
 from bench.envoy.addresses import Placement, assign_ports
-from bench.envoy.binary import envoy_binary
 from bench.envoy.certificates import Certificates, Identity
-from bench.meshes import Policies
-from bench.meshes.data_planes import SHAPES, envoy_command
+from bench.meshes import MESHES
 from bench.meshes.probe import Probe
+from bench.meshes.protocols import Policies, ProxyInputs
 from bench.targets.local.prober import call, query_admin_json
 from bench.verification.questions import Answer
 
@@ -54,24 +53,19 @@ class Sidecars:
 
     def commands(self, folder: Path) -> Iterator[list[str]]:
         """Write the configuration of each sidecar, and yield the command that starts it."""
+        inputs = ProxyInputs(self.placement, self.policies, self.certificates)
         for one in self.application.everyone:
             config = folder / f"{one.name}.json"
-            bootstrap = SHAPES[self.mesh].sidecar_bootstrap(
-                one,
-                placement=self.placement,
-                policies=self.policies,
-                certificates=self.certificates,
-                admin=self.admins[one.name],
-            )
-            config.write_text(json.dumps(bootstrap))
-            yield envoy_command(self.mesh, envoy_binary(), config)
+            command = MESHES[self.mesh].data_plane.sidecar(one, inputs, config=config, admin=self.admins[one.name])
+            config.write_text(command.configuration)
+            yield list(command.start)
 
 
 def place_sidecars(
     mesh: str, application: Application, policies: Policies, *, certificates: Certificates, folder: Path
 ) -> Sidecars:
     """Place sidecars without starting them."""
-    placement = assign_ports(application, capture=SHAPES[mesh].OUTBOUND_CAPTURE)
+    placement = assign_ports(application, capture=MESHES[mesh].data_plane.outbound_capture)
     admins = {one.name: folder / f"{one.name}.sock" for one in application.everyone}
     return Sidecars(mesh, application, policies, placement, certificates, admins)
 

@@ -11,9 +11,12 @@ from bench.application.model import Application, read_application
 from bench.envoy.addresses import Placement
 from bench.envoy.certificates import Certificates
 from bench.files.folders import find_shipped
-from bench.meshes import MESHES, Policies
-from bench.meshes.data_planes import SHAPES
+from bench.meshes.envoy_data_plane import EnvoyDataPlane
+from bench.meshes.istio.data_plane import DATA_PLANE as ISTIO
+from bench.meshes.kuma.data_plane import DATA_PLANE as KUMA
+from bench.meshes.protocols import Policies, ProxyInputs
 
+ENVOYS: Mapping[str, EnvoyDataPlane] = {"istio": ISTIO, "kuma": KUMA}
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "local-target.md"
 VERSIONS = ("v1", "v2", "v3")
 SIDECARS = ("productpage-v1", "details-v1", "ratings-v1", "reviews-v1", "reviews-v2", "locust")
@@ -39,19 +42,10 @@ def workload_of(sidecar: str, application: Application) -> str:
 
 def bootstrap_of(mesh: str, name: str, application: Application, policies: Policies) -> dict[str, Any]:
     """Build the configuration of one sidecar."""
-    rules = MESHES[mesh]
-    return SHAPES[mesh].sidecar_bootstrap(
-        application.workload(name),
-        placement=_placement(mesh, application),
-        policies=policies,
-        certificates=Certificates(
-            Path("/identities"),
-            datetime(2030, 1, 1, tzinfo=UTC),
-            rules.identities(policies, application),
-            rules.WIRE,
-        ),
-        admin=Path(f"/sockets/{name}.sock"),
-    )
+    until, names = datetime(2030, 1, 1, tzinfo=UTC), policies.identities(application)
+    certificates = Certificates(Path("/identities"), until, names, ENVOYS[mesh].wire)
+    inputs = ProxyInputs(_placement(mesh, application), policies, certificates)
+    return ENVOYS[mesh].sidecar_bootstrap(application.workload(name), inputs, Path(f"/sockets/{name}.sock"))
 
 
 def _placement(mesh: str, application: Application) -> Placement:
@@ -63,5 +57,5 @@ def _placement(mesh: str, application: Application) -> Placement:
 def _outbound(mesh: str, application: Application) -> Mapping[tuple[str, str], int]:
     services = [service.name for service in application.services]
     ways = product([one.name for one in application.everyone], services)
-    shared = SHAPES[mesh].OUTBOUND_CAPTURE == "shared"
+    shared = ENVOYS[mesh].outbound_capture == "shared"
     return {way: 30000 + (index // len(services) if shared else index) for index, way in enumerate(ways)}

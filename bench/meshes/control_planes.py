@@ -1,10 +1,24 @@
-"""List the control planes that a run can install on a cluster."""
+"""Load the control planes of the meshes, which need the client of Kubernetes, when a run on a cluster uses them."""
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Final, cast
 
-from bench.meshes.istio import control_plane as istio
-from bench.meshes.kuma import control_plane as kuma
-from bench.meshes.protocols import ControlPlane
+from bench.meshes import MESHES
+from bench.meshes.cluster_protocol import ControlPlane
 
-CONTROL_PLANES: Final[Mapping[str, ControlPlane]] = {"istio": istio, "kuma": kuma}
+
+class _ControlPlanes(Mapping[str, ControlPlane]):
+    """The control planes of all meshes, by the names of the meshes; each module is loaded at its first use."""
+
+    def __getitem__(self, mesh: str) -> ControlPlane:
+        return cast("ControlPlane", import_module(MESHES[mesh].control_plane))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(MESHES)
+
+    def __len__(self) -> int:
+        return len(MESHES)
+
+
+CONTROL_PLANES: Final = _ControlPlanes()

@@ -1,86 +1,171 @@
-"""Define what a mesh is on a cluster.
+"""Define what a mesh is: policies, data plane and control plane, each a part behind a protocol.
 
-Each mesh is a module whose functions have these names and signatures; `control_planes.CONTROL_PLANES` lists them.
+`bench.meshes.MESHES` lists the meshes. The protocol of the control plane is in `bench.meshes.cluster_protocol`, since a
+run on this machine must not load the client of Kubernetes.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from bench.k8s.client import Cluster, Object, Ref
-from bench.system.cancellation import CancelToken
+from bench.application.model import Application, Gateway, Hop, Service, Workload
+from bench.envoy.addresses import OutboundCapture, Placement
+from bench.envoy.certificates import Certificates
+from bench.envoy.wire import Mode, Wire
+from bench.meshes.probe import Probe
+from bench.meshes.routing import Route
+from bench.results.records import DataPath
+from bench.scenario.model import Equal
+
+# Returns the response of one proxy to a GET of a path on the proxy's own interface.
+RequestPage = Callable[[str], str]
+
+
+class Policies(Protocol):
+    """What the manifests of one configuration mean. Its class is the mesh's own."""
+
+    def identities(self, application: Application) -> Mapping[str, tuple[str, ...]]:
+        """Return the names (URIs) in the certificate of each service account, its SPIFFE id first.
+
+        The mapping is empty without mutual TLS.
+        """
+
+    def mode(self, workload: Workload) -> Mode:
+        """Return what the sidecar of a workload accepts."""
+
+    def routes(self, application: Application, *, caller: Workload, service: Service) -> tuple[Route, ...]:
+        """Return the routes from the sidecar of `caller` to a service; the first that matches a request is used."""
+
+    def outbound_cluster(self, application: Application, service: Service) -> str:
+        """Return the name under which a caller's sidecar counts requests to a service."""
+
+    def probes(self, application: Application) -> tuple[Probe, ...]:
+        """Return requests whose responses show that each policy is in force."""
+
+
+class PolicyModel(Protocol):
+    """What the manifests of a mesh mean, the same on both targets."""
+
+    def read_gateway(self, folders: Sequence[Path], application: Application) -> Gateway | None:
+        """Return the gateway through which a configuration's load enters, or None without one in its manifests.
+
+        Raises InputError with all problems.
+        """
+
+    def read_policies(self, folders: Sequence[Path], application: Application) -> Policies:
+        """Return the policies of a configuration. Raises InputError with all problems."""
 
 
 @dataclass(frozen=True, slots=True)
-class InstallOptions:
-    """The options of a mesh's installation.
+class ProxyInputs:
+    """What the proxies of one deployment on this machine are configured from."""
 
-    `values` are files on top of meshbench's own, and later files override earlier ones. Empty strings mean the mesh's
-    default. `kubeconfig` is the private copy for the mesh's own tool. `equal` are files on top of all values, with
-    the settings that the run equalises in all meshes.
+    placement: Placement
+    policies: Policies
+    certificates: Certificates
+    equalise: Collection[Equal] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyCommand:
+    """How one proxy is started on this machine. `configuration` is the content of its file.
+
+    `check` is a command that only validates the file, and prints what is wrong with it; empty for a proxy without one.
     """
 
-    values: tuple[Path, ...] = ()
-    hub: str = ""
-    tag: str = ""
-    revision: str = ""
-    kubeconfig: Path | None = None
-    equal: tuple[Path, ...] = ()
+    configuration: str
+    start: tuple[str, ...]
+    check: tuple[str, ...] = ()
 
 
-class ControlPlane(Protocol):
-    """A mesh's control plane on a cluster.
+class DataPlane(Protocol):
+    """What proxies of a mesh are given, and what they count.
 
-    `TOOL` is its command-line tool, `SIDECAR` the name of the sidecar's container, and `PODS` the label selector of
-    its own pods in `NAMESPACE`. `run_mesh` names the part of an existing mesh that belongs to the run, in which
-    no object of the run may affect the whole mesh. It is empty if the run has installed the mesh.
+    Functions that read a proxy's pages raise ValueError for a response that is invalid.
     """
 
-    NAME: str
-    NAMESPACE: str
-    TOOL: str
-    SIDECAR: str
-    PODS: str
+    @property
+    def title(self) -> str:
+        """The proxy's name in messages."""
 
-    def render(self, options: InstallOptions) -> tuple[Object, ...]:
-        """Return the objects that the mesh's own tool renders, in the order to apply."""
+    @property
+    def wire(self) -> Wire:
+        """The protocols between two sidecars."""
 
-    def wait_ready(self, cluster: Cluster, *, timeout_s: float, watch: CancelToken) -> None:
-        """Wait until the control plane is available and its webhook injects sidecars."""
+    @property
+    def outbound_capture(self) -> OutboundCapture:
+        """How a sidecar on this machine receives the requests of its workload."""
 
-    def find_installed(self, cluster: Cluster) -> str:
-        """Return a text that lists the parts of this mesh on the cluster; empty if there are none."""
+    def sidecar(self, workload: Workload, inputs: ProxyInputs, *, config: Path, admin: Path) -> ProxyCommand:
+        """Return how the sidecar of a workload is started on this machine, whose configuration will be at `config`.
 
-    def find_mismatches(self, cluster: Cluster) -> Sequence[str]:
-        """Return the reasons why an existing mesh is not what the proofs expect, as texts."""
+        A client that serves nothing has no inbound listener. The proxy serves its own interface by HTTP on the Unix
+        socket `admin` (at most 107 bytes).
+        """
 
-    def namespace_labels(self, revision: str = "", run_mesh: str = "") -> Mapping[str, str]:
-        """Return the labels of a namespace that gets sidecars."""
+    def gateway(self, gateway: Gateway, inputs: ProxyInputs, *, config: Path, admin: Path) -> ProxyCommand:
+        """Return how a gateway with the mesh's own proxy is started; see `sidecar`."""
 
-    def outside_labels(self) -> Mapping[str, str]:
-        """Return the labels of a pod that gets no sidecar, although its namespace does."""
+    def inbound_cluster(self, workload: Workload) -> str:
+        """Return the name under which a workload's sidecar counts the requests that it passes to the workload."""
 
-    def pod_annotations(self) -> Mapping[str, str]:
-        """Return the sidecar settings of a trial's pods, the same for all meshes as far as possible."""
+    def requests(self, page: RequestPage) -> dict[str, int]:
+        """Return the requests that a proxy has sent on so far, without its own retries, by the names of `Route.cluster`
+        and `inbound_cluster`."""
 
-    def mesh_objects(self, policies: Sequence[Object], namespace: str, run_mesh: str = "") -> tuple[Object, ...]:
-        """Return a configuration's manifests, moved into the run's namespace, in the order to apply."""
+    def connections(self, page: RequestPage) -> dict[str, dict[str, int]]:
+        """Return the connections that a proxy has opened, by the same names and HTTP version."""
 
-    def base_objects(self, run_mesh: str = "") -> tuple[Object, ...]:
-        """Return the objects that the mesh needs before any policy."""
+    def handshakes(self, page: RequestPage) -> dict[str, int]:
+        """Return the TLS handshakes that a proxy has accepted: `ssl.versions.`, `ssl.ciphers.` and `ssl.curves.` with
+        what was agreed on, after the name of the listener."""
 
-    def list_generated(self, objects: Sequence[Object]) -> tuple[Ref, ...]:
-        """Return what the control plane creates for these objects, unlabelled, and keeps when they are deleted."""
+    def identities(self, page: RequestPage) -> tuple[str, ...]:
+        """Return the SPIFFE ids in a proxy's own certificates, each once."""
 
-    def find_unsynced(self, cluster: Cluster, namespace: str, pods: Sequence[str]) -> str:
-        """Return which sidecars have not acknowledged the latest configuration, as text; empty if all have."""
+    def configuration(self, page: RequestPage) -> str:
+        """Return the configuration that a proxy has as text, without keys, to be kept with the trial."""
 
-    def find_unaccepted(self, cluster: Cluster, objects: Sequence[Object]) -> str:
-        """Return which objects the control plane has not accepted yet, as text; empty if it has accepted all."""
+    def data_path(
+        self,
+        outbound: Mapping[Hop, Collection[str]],
+        inbound: Mapping[str, str],
+        *,
+        configurations: Mapping[str, str],
+        pages: Mapping[str, RequestPage],
+    ) -> DataPath:
+        """Return what requests meet on their path.
 
-    def admin(self, cluster: Cluster, pod: str, path: str, *, namespace: str) -> str:
-        """Return the response to a GET on the admin interface of the pod's sidecar."""
+        `outbound` are the names under which the caller's sidecar counts its requests to the callee, `inbound` the one
+        under which a workload's own sidecar counts. `configurations` are those of `configuration`, or of the files with
+        which proxies of this machine were started; both they and `pages` are by workload.
+        """
 
-    def find_leftovers(self, cluster: Cluster) -> tuple[Ref, ...]:
-        """Return what the control plane created itself outside its namespace, without the run's labels."""
+
+@dataclass(frozen=True, slots=True)
+class EqualSettings:
+    """How a mesh sets what a scenario equalises on a cluster.
+
+    `installed` are in the values of its installation, for the whole mesh, and `applied` are policies; each is a file
+    `manifests/MESH/equal-WHAT.yaml`. `workers` are annotations of every pod with a sidecar.
+    """
+
+    installed: frozenset[Equal] = frozenset()
+    applied: frozenset[Equal] = frozenset()
+    workers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """A mesh: its name in scenarios, its name for people, and its parts.
+
+    `control_plane` is the name of the module with the functions of `bench.meshes.cluster_protocol.ControlPlane`.
+    """
+
+    name: str
+    title: str
+    policies: PolicyModel
+    data_plane: DataPlane
+    control_plane: str
+    equal: EqualSettings = EqualSettings()

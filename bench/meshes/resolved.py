@@ -11,9 +11,10 @@ from bench.envoy.wire import Mode, Wire
 from bench.errors import InputError, Problem
 from bench.files.folders import find_shipped
 from bench.files.yaml_source import Document, read_documents
-from bench.meshes import MESHES, Mesh, Policies
+from bench.meshes import MESHES
 from bench.meshes.equalise import equalise_wire
 from bench.meshes.probe import Probe
+from bench.meshes.protocols import Mesh, Policies
 from bench.meshes.user_groups import UserGroup, user_groups_of
 from bench.scenario.loader import (
     NO_OVERRIDES,
@@ -42,7 +43,7 @@ def add_gateway(settings: Configuration, application: Application, manifests: Ma
     """Return the application with the gateway that the configuration's manifests define, if any. Raises InputError."""
     if settings.mesh == "none":
         return application
-    gateway = MESHES[settings.mesh].read_gateway([manifests[name] for name in settings.manifests], application)
+    gateway = MESHES[settings.mesh].policies.read_gateway([manifests[name] for name in settings.manifests], application)
     return application.entered_by(gateway) if gateway else application
 
 
@@ -50,7 +51,7 @@ def user_groups_in(
     settings: Configuration, application: Application, manifests: Mapping[str, Path]
 ) -> tuple[UserGroup, ...]:
     """Return the user groups of a configuration, with the version of reviews for each. Raises InputError."""
-    return user_groups_of(MESHES.get(settings.mesh), policies_of(settings, application, manifests), application)
+    return user_groups_of(policies_of(settings, application, manifests), application)
 
 
 def policies_of(settings: Configuration, application: Application, manifests: Mapping[str, Path]) -> Policies | None:
@@ -61,7 +62,7 @@ def policies_of(settings: Configuration, application: Application, manifests: Ma
     if settings.mesh == "none":
         return None
     application = add_gateway(settings, application, manifests)
-    return MESHES[settings.mesh].read_policies([manifests[name] for name in settings.manifests], application)
+    return MESHES[settings.mesh].policies.read_policies([manifests[name] for name in settings.manifests], application)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class ResolvedConfiguration:
     settings: Configuration
     application: Application
     mesh: Mesh | None
-    policies: Policies
+    policies: Policies | None
     objects: tuple[Document, ...]
     groups: tuple[UserGroup, ...]
     load: Load
@@ -119,12 +120,12 @@ class ResolvedConfiguration:
     def wire(self) -> Wire:
         """The TLS settings that its sidecars agree on. Only for a configuration with a mesh."""
         assert self.mesh is not None  # noqa: S101  # without a mesh there are no sidecars
-        return equalise_wire(self.mesh.WIRE, self.equalise)
+        return equalise_wire(self.mesh.data_plane.wire, self.equalise)
 
     @property
     def identities(self) -> Mapping[str, tuple[str, ...]]:
         """The names in the certificate of each service account in the run, its SPIFFE id first; empty without any."""
-        return self.mesh.identities(self.policies, self.deployed) if self.mesh else {}
+        return self.policies.identities(self.deployed) if self.policies else {}
 
     @property
     def ids(self) -> Mapping[str, str]:
@@ -135,11 +136,11 @@ class ResolvedConfiguration:
     @property
     def probes(self) -> tuple[Probe, ...]:
         """The requests whose responses show that each policy is in force."""
-        return self.mesh.probes(self.policies, self.application) if self.mesh else ()
+        return self.policies.probes(self.application) if self.policies else ()
 
     def mode(self, workload: Workload) -> Mode:
         """Return what the sidecar of a workload accepts; `DISABLE` without a mesh."""
-        return self.mesh.mode(self.policies, workload) if self.mesh else "DISABLE"
+        return self.policies.mode(workload) if self.policies else "DISABLE"
 
     def is_secured(self, workload: Workload) -> bool:
         """Return whether sidecars use mutual TLS to the workload; the gateway's caller is outside of the mesh."""

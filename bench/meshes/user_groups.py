@@ -6,7 +6,7 @@ from typing import Final
 
 from bench.application.model import Application
 from bench.errors import InputError
-from bench.meshes import Mesh, Policies
+from bench.meshes.protocols import Policies
 from bench.meshes.routing import Route, default_path, find_route, list_users
 
 REVIEWS: Final = "reviews"
@@ -28,19 +28,19 @@ class UserGroup:
         return f"page as {self.user or 'others'}"
 
 
-def user_groups_of(mesh: Mesh | None, policies: Policies, application: Application) -> tuple[UserGroup, ...]:
-    """Return all user groups, users without a login first; without a mesh there are no policies.
+def user_groups_of(policies: Policies | None, application: Application) -> tuple[UserGroup, ...]:
+    """Return all user groups, users without a login first. `policies` are None without a mesh.
 
     Raises InputError if it is not determined which version a group gets.
     """
     versions = [workload.version for workload in application.workloads if workload.app == REVIEWS]
     if len(versions) == 1:
         return (UserGroup("", versions[0]),)
-    if mesh is None:
+    if policies is None:
         problem = f"{_format_versions(versions)}, and without a mesh there are no routes"
         raise InputError(f"{problem}; hint: deploy one version, or name a mesh")
     caller, service = application.workload("productpage"), application.service(REVIEWS)
-    routes = mesh.routes(policies, application, caller=caller, service=service)
+    routes = policies.routes(application, caller=caller, service=service)
     return tuple(UserGroup(user, _find_version(routes, user, versions)) for user in list_users(routes))
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from bench.application.model import GATEWAY, MESH, NAMESPACE, Application, Hop, Workload
 from bench.envoy.wire import Wire
-from bench.meshes import MESHES, Mesh, Policies
+from bench.meshes import MESHES
 from bench.meshes.equalise import equalise_wire
 from bench.meshes.probe import Probe
+from bench.meshes.protocols import Mesh, Policies
 from bench.meshes.routing import clusters_to
 from bench.meshes.user_groups import UserGroup, user_groups_of
 from bench.results.records import Evidence
@@ -59,30 +60,30 @@ class Meshed:
     @property
     def wire(self) -> Wire:
         """The TLS settings that its sidecars agree on."""
-        return equalise_wire(self.mesh.WIRE, self.equalise)
+        return equalise_wire(self.mesh.data_plane.wire, self.equalise)
 
     @property
     def ids(self) -> Mapping[str, str]:
         """The SPIFFE ids by workload name; empty where no workload has a certificate."""
-        names = self.mesh.identities(self.policies, self.application)
+        names = self.policies.identities(self.application)
         return {one.name: names[one.account][0] for one in self.application.everyone if names.get(one.account)}
 
     @property
     def probes(self) -> tuple[Probe, ...]:
-        return self.mesh.probes(self.policies, _with_manifest_names(self.application))
+        return self.policies.probes(_with_manifest_names(self.application))
 
     @property
     def readers(self) -> tuple[UserGroup, ...]:
-        return user_groups_of(self.mesh, self.policies, self.application)
+        return user_groups_of(self.policies, self.application)
 
     def is_secured(self, workload: Workload) -> bool:
         """Return whether sidecars use mutual TLS to the workload; the gateway's caller is outside of the mesh."""
-        return workload.name != GATEWAY and self.mesh.mode(self.policies, workload) != "DISABLE"
+        return workload.name != GATEWAY and self.policies.mode(workload) != "DISABLE"
 
 
 def read_meshed(mesh: str, folders: Sequence[Path], application: Application) -> Meshed:
     """Read a configuration from its folders of manifests. Raises InputError with all problems."""
-    policies = MESHES[mesh].read_policies(folders, _with_manifest_names(application))
+    policies = MESHES[mesh].policies.read_policies(folders, _with_manifest_names(application))
     return Meshed(MESHES[mesh], policies, application)
 
 
@@ -108,7 +109,7 @@ def page_check(application: Application, readers: Sequence[UserGroup]) -> Check:
 
 def baseline_checks(application: Application) -> Iterator[Check]:
     """Yield the checks without a mesh: the page, and on each hop the service itself."""
-    yield page_check(application, user_groups_of(None, None, application))
+    yield page_check(application, user_groups_of(None, application))
     for hop in hops_of(application):
         yield Check(Question(hop.caller, hop.callee), partial(_judge_direct, hop))
 
@@ -149,7 +150,7 @@ def plaintext_checks(meshed: Meshed) -> Iterator[Check]:
     covered = {probe.workload for probe in meshed.probes if probe.caller is None}
     for workload in meshed.application.workloads:
         if workload.name not in covered:
-            allowed = meshed.mesh.mode(meshed.policies, workload) != "STRICT"
+            allowed = meshed.policies.mode(workload) != "STRICT"
             yield Check(Question(OUTSIDE, workload.name), partial(_judge_plaintext, workload.name, allowed))
 
 
@@ -199,8 +200,8 @@ def clusters_of(meshed: Meshed, hop: Hop) -> tuple[tuple[str, ...], str]:
     application = meshed.application
     caller, callee = application.workload(hop.caller), application.workload(hop.callee)
     service = application.service(callee.app)
-    ways = meshed.mesh.routes(meshed.policies, application, caller=caller, service=service)
-    return clusters_to(ways, callee), meshed.mesh.inbound_cluster(callee)
+    ways = meshed.policies.routes(application, caller=caller, service=service)
+    return clusters_to(ways, callee), meshed.mesh.data_plane.inbound_cluster(callee)
 
 
 def _with_manifest_names(application: Application) -> Application:
@@ -263,7 +264,7 @@ def _count_hop(meshed: Meshed, hop: Hop, totals: Mapping[str, Mapping[str, int]]
 def _count_entered(meshed: Meshed, totals: Mapping[str, int]) -> int:
     """Return the requests that the gateway has passed on, to any service."""
     application = meshed.application
-    clusters = (meshed.mesh.outbound_cluster(meshed.policies, application, one) for one in application.services)
+    clusters = (meshed.policies.outbound_cluster(application, one) for one in application.services)
     return sum(_count_sent(totals, cluster) for cluster in clusters)
 
 

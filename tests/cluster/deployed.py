@@ -12,7 +12,7 @@ from bench.files.yaml_source import read_documents
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.ownership import COMPONENT, Owner
 from bench.k8s.wait import Pods, wait_for, wait_for_rollout
-from bench.meshes.protocols import ControlPlane
+from bench.meshes.cluster_protocol import ControlPlane
 from bench.system.cancellation import CancelToken, wait_until
 from bench.targets.cluster.application_manifests import bookinfo_objects
 from bench.targets.cluster.probes.prober import (

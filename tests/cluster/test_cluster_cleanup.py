@@ -21,7 +21,7 @@ from bench.errors import LeftoversError, exit_code_of
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.kubeconfig import open_cluster
 from bench.k8s.wait import wait_for
-from bench.meshes.protocols import ControlPlane
+from bench.meshes.cluster_protocol import ControlPlane
 from bench.run.cleanup import list_recorded_contexts
 from bench.system.cancellation import CancelToken
 from bench.system.journal import read_journal
@@ -37,7 +37,7 @@ KILLED = """
 import os, signal, sys, tempfile
 from pathlib import Path
 from bench.system.journal import Journal
-from bench.meshes.protocols import ControlPlane
+from bench.meshes.cluster_protocol import ControlPlane
 from bench.k8s.kubeconfig import open_cluster
 from tests.cluster.emulated import Run, owner_of
 step, run, folder = int(sys.argv[1]), Run(sys.argv[2]), Path(sys.argv[3])

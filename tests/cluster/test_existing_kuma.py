@@ -7,8 +7,8 @@ import pytest
 
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.wait import wait_until_deleted
+from bench.meshes.cluster_protocol import InstallOptions
 from bench.meshes.kuma import control_plane as kuma
-from bench.meshes.protocols import InstallOptions
 from bench.system.cancellation import CancelToken, wait_until
 from tests.cluster.job import find_changes, list_objects, run_job
 

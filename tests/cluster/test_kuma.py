@@ -15,8 +15,8 @@ from bench.errors import ClusterError, DeployError
 from bench.files.folders import find_shipped
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.ownership import Owner
+from bench.meshes.cluster_protocol import InstallOptions
 from bench.meshes.kuma import control_plane as kuma
-from bench.meshes.protocols import InstallOptions
 from bench.system.cancellation import CancelToken
 from bench.system.journal import Journal
 from bench.targets.cluster.probes.injection import mesh_evidence
@@ -137,7 +137,7 @@ def broken(deployed: Deployed) -> list[Any]:
 def test_kubelet_probes_are_not_counted(deployed: Deployed) -> None:
     """Pods that got only the kubelet's probes have passed no request on: only load is counted."""
     for workload in deployed.meshed.application.workloads:
-        inbound = deployed.meshed.mesh.inbound_cluster(workload)
+        inbound = deployed.meshed.mesh.data_plane.inbound_cluster(workload)
         assert deployed.first[workload.name].get(inbound, 0) == 0
 
 
@@ -165,13 +165,13 @@ def test_both_sidecars_of_a_hop_count_its_requests(deployed: Deployed) -> None:
     """Seven requests are seven at the caller and seven at the callee; handshakes are counted as TLS 1.2."""
     application, mesh = deployed.meshed.application, deployed.meshed.mesh
     service = next(one for one in application.services if one.name == "productpage")
-    outbound = mesh.outbound_cluster(deployed.meshed.policies, application, service)
+    outbound = deployed.meshed.policies.outbound_cluster(application, service)
     before = deployed.sidecars.requests()
     answers = deployed.prober.ask([Question("locust", "productpage", path="/health")] * 7)
     assert {answer.status for answer in answers} == {200}
     now = deployed.sidecars.requests()
     assert now["locust"][outbound] - before["locust"].get(outbound, 0) == 7
-    inbound = mesh.inbound_cluster(service.workload)
+    inbound = mesh.data_plane.inbound_cluster(service.workload)
     assert now["productpage"][inbound] - before["productpage"].get(inbound, 0) == 7
     tls = deployed.sidecars.tls(["productpage"])["productpage"]
     (agreed,) = (name for name, count in tls.items() if "_9080.ssl.versions.TLSv1.2" in name and count)

@@ -15,8 +15,8 @@ from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.kubeconfig import open_cluster
 from bench.k8s.ownership import OURS
 from bench.k8s.wait import wait_for
+from bench.meshes.cluster_protocol import InstallOptions
 from bench.meshes.istio.install import render
-from bench.meshes.protocols import InstallOptions
 from bench.meshes.resolved import resolve_scenario
 from bench.scenario.overrides import Overrides
 from bench.system.cancellation import CancelToken

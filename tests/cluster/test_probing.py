@@ -79,7 +79,7 @@ def _up(deployed: Deployed) -> bool:
 
 
 def _is_complete(deployed: Deployed) -> bool:
-    check = page_check(deployed.application, user_groups_of(None, None, deployed.application))
+    check = page_check(deployed.application, user_groups_of(None, deployed.application))
     return all(one.ok for one in prove(deployed.prober, [check]))
 
 

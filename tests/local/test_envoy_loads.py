@@ -12,15 +12,14 @@ import pytest
 from bench.application.model import Application, read_application
 from bench.envoy.certificates import Certificates, issue_certificates
 from bench.files.folders import find_shipped
-from bench.meshes import MESHES
 from bench.meshes.istio.authorization import Request, decide_request
-from bench.meshes.istio.policies import Policies
+from bench.meshes.istio.data_plane import DATA_PLANE
+from bench.meshes.istio.policy_model import IstioPolicies, read_policies
 from bench.meshes.istio.probes import principal_of
 from bench.meshes.probe import Probe
 from bench.targets.local.prober import query_admin_json
 from tests.envoys import Sidecars, place_sidecars, run_sidecars
 
-ISTIO = MESHES["istio"]
 CONFIGURATIONS: Mapping[str, tuple[str, ...]] = {"istio": (), "istio-policies": ("istio/policies",)}
 
 
@@ -31,14 +30,13 @@ def application() -> Application:
 
 @pytest.fixture(scope="module")
 def certificates(application: Application, tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    names = ISTIO.identities(Policies("bookinfo"), application)
+    names = IstioPolicies("bookinfo").identities(application)
     folder = tmp_path_factory.mktemp("run") / "ids"
-    return issue_certificates(folder, names, wire=ISTIO.WIRE, now=datetime.now(UTC), run_s=60)
+    return issue_certificates(folder, names, wire=DATA_PLANE.wire, now=datetime.now(UTC), run_s=60)
 
 
-def _policies(application: Application, *folders: str) -> Policies:
-    policies: Policies = ISTIO.read_policies([find_shipped("manifests") / folder for folder in folders], application)
-    return policies
+def _policies(application: Application, *folders: str) -> IstioPolicies:
+    return read_policies([find_shipped("manifests") / folder for folder in folders], application)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +135,7 @@ def test_permissive_accepts_plaintext(permissive: Sidecars) -> None:
 
 def test_every_probe_is_answered_as_expected(strict: Sidecars) -> None:
     """Each policy allows and denies the probes that were derived from it, in real sidecars, with real identities."""
-    asked = ISTIO.probes(strict.policies, strict.application)
+    asked = strict.policies.probes(strict.application)
     # The stand-ins for Bookinfo respond to every request with 200.
     expected = {probe: 200 if probe.status in (200, 302) else probe.status for probe in asked}
     assert {probe: strict.ask(probe).status for probe in asked} == expected
@@ -199,7 +197,7 @@ def test_envoy_decides_like_the_evaluation(
     folder = tmp_path / "policies"
     folder.mkdir()
     (folder / "many.yaml").write_text(MANY_FIELDS, "utf-8")
-    policies = ISTIO.read_policies([folder], application)
+    policies = read_policies([folder], application)
     status = {"allowed": 200, "denied": 403, "refused": 0}
     with run_sidecars("istio", application, policies, certificates=certificates, folder=tmp_path) as mesh:
         for workload, caller, method, path in product(

@@ -147,11 +147,12 @@ def test_ports_always_in_use_end_the_run(scenario: Path, output: Path) -> None:
 
 
 BAD_BOOTSTRAP = """
-from bench.meshes.data_planes import SHAPES
-good = SHAPES["istio"].sidecar_bootstrap
-def bad(workload, **options):
-    return {**good(workload, **options), "nonsense": 1} if workload.name == "ratings" else good(workload, **options)
-SHAPES["istio"].sidecar_bootstrap = bad
+from bench.meshes.istio.data_plane import IstioDataPlane
+good = IstioDataPlane.sidecar_bootstrap
+def bad(self, workload, *given):
+    built = good(self, workload, *given)
+    return {**built, "nonsense": 1} if workload.name == "ratings" else built
+IstioDataPlane.sidecar_bootstrap = bad
 """
 
 

@@ -15,14 +15,15 @@ from bench.application.model import Application
 from bench.envoy import admin as proxies
 from bench.envoy.certificates import Certificates, issue_certificates
 from bench.files.folders import find_shipped
-from bench.meshes import MESHES
-from bench.meshes.kuma.policies import Policies, decide_request
+from bench.meshes.kuma.data_plane import DATA_PLANE
+from bench.meshes.kuma.policies import decide_request
+from bench.meshes.kuma.policy_model import KumaPolicies, read_policies
 from bench.meshes.probe import Probe
+from bench.meshes.protocols import Policies
 from bench.targets.local.prober import query_admin_json
 from tests.envoys import Sidecars, place_sidecars, run_sidecars
 from tests.sidecars import application_with
 
-KUMA = MESHES["kuma"]
 CONFIGURATIONS: Mapping[str, tuple[str, ...]] = {
     "kuma": (),
     "kuma-mtls": ("kuma/mtls",),
@@ -32,15 +33,14 @@ CONFIGURATIONS: Mapping[str, tuple[str, ...]] = {
 SECURED = ("kuma-policies", "kuma-policies-legacy")
 
 
-def policies_of(configuration: str, application: Application) -> Policies:
+def policies_of(configuration: str, application: Application) -> KumaPolicies:
     folders = [find_shipped("manifests") / folder for folder in CONFIGURATIONS[configuration]]
-    policies: Policies = KUMA.read_policies(folders, application)
-    return policies
+    return read_policies(folders, application)
 
 
 def certificates_of(policies: Policies, folder: Path) -> Certificates:
-    names = KUMA.identities(policies, policies.application)
-    return issue_certificates(folder, names, wire=KUMA.WIRE, now=datetime.now(UTC), run_s=60)
+    names = policies.identities(application_with("v3"))
+    return issue_certificates(folder, names, wire=DATA_PLANE.wire, now=datetime.now(UTC), run_s=60)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_page_passes_two_sidecars_in_http2(
     assert seen.get("x-forwarded-client-cert", "URI=").partition("URI=")[2].split(";")[0] == (identity or "")
     opened = proxies.connections_by_cluster(query_admin_json(sidecars.admins["locust"], proxies.PROTOCOLS))
     service = next(one for one in sidecars.application.services if one.name == "productpage")
-    used = opened[KUMA.outbound_cluster(sidecars.policies, sidecars.application, service)]
+    used = opened[sidecars.policies.outbound_cluster(sidecars.application, service)]
     assert used["HTTP/1.1"] == 0 < used["HTTP/2"]
 
 
@@ -112,7 +112,7 @@ def test_every_probe_is_answered_as_expected(configurations: Mapping[str, Sideca
     """Each permission allows and denies the probes that were derived from it, in real sidecars, with real
     identities."""
     sidecars = configurations[configuration]
-    asked = KUMA.probes(sidecars.policies, sidecars.application)
+    asked = sidecars.policies.probes(sidecars.application)
     assert {probe: sidecars.ask(probe).status for probe in asked} == {probe: probe.status for probe in asked}
 
 
@@ -120,7 +120,7 @@ def test_every_probe_is_answered_as_expected(configurations: Mapping[str, Sideca
 def test_denied_call_gets_403_or_503(configurations: Mapping[str, Sidecars], configuration: str) -> None:
     """The caller's sidecar returns the 403, or 503 where the connection is closed and five retries failed."""
     sidecars = configurations[configuration]
-    probes = KUMA.probes(sidecars.policies, sidecars.application)
+    probes = sidecars.policies.probes(sidecars.application)
     denied = next(one for one in probes if one.policy == "ratings-viewer" and one.status != 200)
     caller = next(one.name for one in sidecars.application.everyone if one.account == denied.caller)
     answer = sidecars.send(caller, denied.workload, denied.path)
@@ -187,11 +187,11 @@ def test_envoy_decides_like_the_evaluation(folder: str, permissions: str, tmp_pa
     for path in (find_shipped("manifests") / folder).glob("mesh*.yaml"):
         (given / path.name).write_text(path.read_text("utf-8"), "utf-8")
     (given / "permissions.yaml").write_text(permissions, "utf-8")
-    policies = KUMA.read_policies([given], application)
+    policies = read_policies([given], application)
     certificates = certificates_of(policies, tmp_path / "ids")
     status = {"allowed": 200, "denied": 403, "refused": 0}
     names: dict[str | None, tuple[str, ...]] = {None: ()}
-    names.update(KUMA.identities(policies, application))
+    names.update(policies.identities(application))
     with run_sidecars("kuma", application, policies, certificates=certificates, folder=tmp_path) as sidecars:
         for workload, account in product(("details", "ratings"), names):
             expected = status[decide_request(policies, application.workload(workload), names[account])]

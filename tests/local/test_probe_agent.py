@@ -152,7 +152,7 @@ def test_handshake_reports_server_identity(tmp_path: Path) -> None:
     """TLS without a client certificate reports the version, the server's SPIFFE ID, and that the server required a
     certificate."""
     names = {"bookinfo-details": ("kuma://kuma.io/zone/default", SPIFFE_ID)}
-    wire = MESHES["kuma"].WIRE
+    wire = MESHES["kuma"].data_plane.wire
     issued = issue_certificates(tmp_path / "ids", names, wire=wire, now=datetime.now(UTC), run_s=60)
     identity = issued.identity("bookinfo-details")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

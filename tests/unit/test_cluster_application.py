@@ -51,8 +51,7 @@ def test_everything_is_in_the_runs_namespace() -> None:
     """Every object, and every identity that a policy names, has the namespace of the run."""
     assert {thing["metadata"]["namespace"] for thing in objects().values()} == {SPACE}
     application = read_application(FOLDER, "v3", namespace=SPACE)
-    istio = MESHES["istio"]
-    ids = istio.identities(istio.read_policies([], application), application)
+    ids = MESHES["istio"].policies.read_policies([], application).identities(application)
     assert ids["bookinfo-details"] == (f"spiffe://cluster.local/ns/{SPACE}/sa/bookinfo-details",)
     assert read_application(FOLDER, "v3").namespace == "bookinfo"
 

@@ -15,7 +15,7 @@ from bench.errors import ClusterError, ErrorKind, LeftoversError
 from bench.k8s.client import Object, Ref, ref_of
 from bench.k8s.connection import KindInfo
 from bench.k8s.ownership import run_of
-from bench.meshes.protocols import ControlPlane
+from bench.meshes.cluster_protocol import ControlPlane
 from bench.system.cancellation import CancelToken
 from bench.targets.cluster.teardown.blockers import explain_leftovers
 from bench.targets.cluster.teardown.cleanup import CleanupResult, clean_cluster

@@ -46,7 +46,7 @@ def admin(_cluster: object, pod: str, path: str, *, namespace: str) -> str:
 
 def test_stores_configuration_without_keys(tmp_path: Path) -> None:
     """One file for each sidecar, from one request; the section with certificates and keys is left out."""
-    sidecars = Sidecars(SimpleNamespace(admin=admin), SimpleNamespace(), "bookinfo", PODS)  # type: ignore[arg-type]
+    sidecars = Sidecars(SimpleNamespace(NAME="istio", admin=admin), SimpleNamespace(), "bookinfo", PODS)  # type: ignore[arg-type]
     path = read_sidecars_path(MESHED, sidecars, tmp_path / "proxies")
     kept = {file.stem: json.loads(file.read_text("utf-8")) for file in (tmp_path / "proxies").iterdir()}
     assert kept.keys() == PODS.keys()
@@ -57,7 +57,7 @@ def test_stores_configuration_without_keys(tmp_path: Path) -> None:
 
 def test_reads_data_path_from_sidecars(tmp_path: Path) -> None:
     """A path for each hop and into each workload; a workload that serves no requests has none."""
-    sidecars = Sidecars(SimpleNamespace(admin=admin), SimpleNamespace(), "bookinfo", PODS)  # type: ignore[arg-type]
+    sidecars = Sidecars(SimpleNamespace(NAME="istio", admin=admin), SimpleNamespace(), "bookinfo", PODS)  # type: ignore[arg-type]
     path = read_sidecars_path(MESHED, sidecars, tmp_path / "proxies")
     assert [(way.caller, way.callee) for way in path.ways] == list(APPLICATION.calls)
     assert {inbound.workload: inbound.http_policies for inbound in path.inbounds} == {

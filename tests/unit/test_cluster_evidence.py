@@ -64,7 +64,7 @@ class World:
             agreed = Handshake("TLSv1.3", "AES", "", self.scene.ids[question.workload])
             return replace(REFUSED, handshake=agreed, refused="SSLError: TLSV13_ALERT_CERTIFICATE_REQUIRED")
         if question.caller == OUTSIDE:
-            mode = self.scene.mesh.mode(self.scene.policies, APPLICATION.workload(question.workload))
+            mode = self.scene.policies.mode(APPLICATION.workload(question.workload))
             return REFUSED if mode == "STRICT" else Answer(200, WHOLE, {})
         account = APPLICATION.workload(question.caller).account
         asked = (question.workload, account, question.method, question.path)

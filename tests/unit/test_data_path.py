@@ -66,7 +66,7 @@ def recorded(configuration: str) -> DataPath:
 def ours(configuration: str) -> DataPath:
     mesh, application = configuration.partition("/")[0], application_with("v3")
     folders = [find_shipped("manifests") / folder for folder in MANIFESTS[configuration]]
-    policies = MESHES[mesh].read_policies(folders, application)
+    policies = MESHES[mesh].policies.read_policies(folders, application)
     built = {name: bootstrap_of(mesh, name, application, policies) for name in ("productpage", "details")}
     return between(configuration, {name: parse_bootstrap(bootstrap) for name, bootstrap in built.items()})
 
@@ -144,7 +144,7 @@ def counting(name: str, page: str) -> Any:
 def test_counts_only_requests_to_the_callee() -> None:
     """Other clusters, the listeners' counts of the prober's questions, and counters at zero are left out."""
     application = application_with("v3")
-    policies = MESHES["istio"].read_policies([], application)
+    policies = MESHES["istio"].policies.read_policies([], application)
     configs = {
         name: parse_bootstrap(bootstrap_of("istio", name, application, policies)) for name in ("productpage", "details")
     }

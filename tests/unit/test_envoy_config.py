@@ -8,8 +8,7 @@ import pytest
 
 from bench.application.model import Application
 from bench.files.folders import find_shipped
-from bench.meshes import MESHES
-from bench.meshes.istio.policies import Policies
+from bench.meshes.istio.policy_model import IstioPolicies, read_policies
 from tests.golden import (
     GOLDEN,
     MISSING,
@@ -23,7 +22,6 @@ from tests.golden import (
 from tests.sidecars import PAGE, SIDECARS, application_of, application_with, workload_of
 from tests.sidecars import bootstrap_of as bootstrap_in
 
-ISTIO = MESHES["istio"]
 MANIFESTS = find_shipped("manifests") / "istio"
 ROUTED = "istio/istio-canary"
 CONFIGURATIONS = {
@@ -43,16 +41,15 @@ def known_in(configuration: str) -> list[str]:
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=MISSING)
 
 
-def policies_of(files: tuple[Path, ...], application: Application, folder: Path) -> Policies:
+def policies_of(files: tuple[Path, ...], application: Application, folder: Path) -> IstioPolicies:
     """Some of the shipped manifests, read from `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     for file in files:
         (folder / file.name).write_text(file.read_text("utf-8"), "utf-8")
-    policies: Policies = ISTIO.read_policies([folder] if files else [], application)
-    return policies
+    return read_policies([folder] if files else [], application)
 
 
-def bootstrap_of(name: str, application: Application, policies: Policies) -> dict[str, Any]:
+def bootstrap_of(name: str, application: Application, policies: IstioPolicies) -> dict[str, Any]:
     return bootstrap_in("istio", name, application, policies)
 
 
@@ -111,7 +108,7 @@ def test_peer_authentication_sets_filter_chains(mode: str, transports: list[str]
         f"metadata: {{name: default}}\nspec: {{mtls: {{mode: {mode}}}}}\n"
     )
     (tmp_path / "mode.yaml").write_text(manifest, "utf-8")
-    bootstrap = bootstrap_of("reviews", application, ISTIO.read_policies([tmp_path], application))
+    bootstrap = bootstrap_of("reviews", application, read_policies([tmp_path], application))
     inbound = bootstrap["static_resources"]["listeners"][1]
     clusters = {cluster["name"]: cluster for cluster in bootstrap["static_resources"]["clusters"]}
     ratings = clusters["outbound|9080||ratings.bookinfo.svc.cluster.local"]
@@ -122,7 +119,9 @@ def test_peer_authentication_sets_filter_chains(mode: str, transports: list[str]
 
 def test_client_sidecar_has_no_inbound_listener() -> None:
     """The load generator serves no requests."""
-    listeners = bootstrap_of("locust", application_with("v3"), Policies("bookinfo"))["static_resources"]["listeners"]
+    listeners = bootstrap_of("locust", application_with("v3"), IstioPolicies("bookinfo"))["static_resources"][
+        "listeners"
+    ]
     assert [listener["traffic_direction"] for listener in listeners] == ["OUTBOUND"]
 
 
@@ -130,7 +129,7 @@ def test_sidecars_listen_on_loopback_only() -> None:
     """Every socket of a sidecar is on 127.0.0.1, and its admin interface is a Unix socket for the owner."""
     application = application_with("v3")
     for workload in application.everyone:
-        bootstrap = bootstrap_of(workload.name, application, Policies("bookinfo"))
+        bootstrap = bootstrap_of(workload.name, application, IstioPolicies("bookinfo"))
         addresses = [one["address"]["socket_address"] for one in bootstrap["static_resources"]["listeners"]]
         assert {address["address"] for address in addresses} == {"127.0.0.1"}
         assert bootstrap["admin"]["address"]["pipe"] == {

@@ -15,11 +15,13 @@ from bench.files.folders import find_shipped
 from bench.files.yaml_source import read_documents
 from bench.meshes import MESHES
 from bench.meshes import equalise as on_cluster
+from bench.meshes.cluster_protocol import InstallOptions
 from bench.meshes.control_planes import CONTROL_PLANES
-from bench.meshes.data_planes import SHAPES
-from bench.meshes.equalise import WORKERS, equal_evidence, equalise_bootstrap, equalise_wire, set_workers
+from bench.meshes.envoy_data_plane import equalise_bootstrap, set_workers
+from bench.meshes.equalise import WORKERS, equal_evidence, equalise_wire
+from bench.meshes.istio import ISTIO
 from bench.meshes.istio import install as istio_install
-from bench.meshes.protocols import InstallOptions
+from bench.meshes.kuma import KUMA
 from bench.results.records import DataPath
 from bench.scenario.loader import load_scenario, validate_file
 from bench.scenario.model import Equal, Scenario
@@ -28,7 +30,7 @@ from bench.targets.cluster.flags import ClusterFlags
 from bench.targets.cluster.options import read_options
 from tests.data_paths import make_data_path, read_path
 from tests.factory import RunSpec, make_run
-from tests.sidecars import application_with, bootstrap_of
+from tests.sidecars import ENVOYS, application_with, bootstrap_of
 
 ALL: tuple[Equal, ...] = ("tls", "workers", "retries")
 TLS: tuple[Equal, ...] = ("tls",)
@@ -41,13 +43,13 @@ NEWEST = {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_versi
 def sidecar(mesh: str, name: str = "productpage") -> dict[str, Any]:
     """A sidecar with policies, as the local target would build it."""
     application = application_with("v3")
-    policies = MESHES[mesh].read_policies([find_shipped("manifests") / POLICIES[mesh]], application)
+    policies = MESHES[mesh].policies.read_policies([find_shipped("manifests") / POLICIES[mesh]], application)
     return bootstrap_of(mesh, name, application, policies)
 
 
 def equalised_sidecar(mesh: str, equalise: tuple[Equal, ...]) -> dict[str, Any]:
     """That sidecar with equalised settings."""
-    own = MESHES[mesh].inbound_cluster(application_with("v3").workload("productpage"))
+    own = MESHES[mesh].data_plane.inbound_cluster(application_with("v3").workload("productpage"))
     return equalise_bootstrap(sidecar(mesh), equalise, own=own)
 
 
@@ -105,7 +107,7 @@ def test_plan_prints_equalised_settings() -> None:
 def test_sidecar_is_unchanged_without_equalise(mesh: str) -> None:
     """Only settings that the scenario names are changed."""
     assert equalised_sidecar(mesh, ()) == equalised_sidecar(mesh, WORKERS_ONLY) == sidecar(mesh)
-    assert set_workers(SHAPES[mesh].ENVOY_OPTIONS, ()) == list(SHAPES[mesh].ENVOY_OPTIONS)
+    assert set_workers(ENVOYS[mesh].options, ()) == list(ENVOYS[mesh].options)
 
 
 @pytest.mark.parametrize("mesh", POLICIES)
@@ -154,27 +156,27 @@ def test_istio_is_installed_with_equalised_values() -> None:
         return ""
 
     with pytest.raises(InputError, match="the values put istiod into no namespace"):
-        istio_install.render(InstallOptions(equal=on_cluster.installation_values("istio", ALL)), generate=rendered)
+        istio_install.render(InstallOptions(equal=on_cluster.installation_values(ISTIO, ALL)), generate=rendered)
     assert [Path(name).name for name in asked[1::2]] == ["install.yaml", "equal-retries.yaml", "equal-tls.yaml"]
-    assert on_cluster.installation_values("istio", WORKERS_ONLY) == on_cluster.installation_values("kuma", ALL) == ()
+    assert on_cluster.installation_values(ISTIO, WORKERS_ONLY) == on_cluster.installation_values(KUMA, ALL) == ()
 
 
 def test_kuma_gets_policies_in_the_runs_namespace() -> None:
     """Other applications of the mesh are not affected."""
-    made = CONTROL_PLANES["kuma"].mesh_objects(on_cluster.policy_objects("kuma", ALL), "bookinfo-7f3a")
+    made = CONTROL_PLANES["kuma"].mesh_objects(on_cluster.policy_objects(KUMA, ALL), "bookinfo-7f3a")
     assert sorted((one["kind"], one["metadata"]["namespace"]) for one in made) == [
         ("MeshRetry", "bookinfo-7f3a"),
         ("MeshTLS", "bookinfo-7f3a"),
     ]
-    assert on_cluster.policy_objects("istio", ALL) == on_cluster.policy_objects("none", ALL) == ()
+    assert on_cluster.policy_objects(ISTIO, ALL) == ()
 
 
 @pytest.mark.parametrize("mesh", POLICIES)
 def test_pods_have_worker_annotation(mesh: str) -> None:
     """Each mesh has an annotation for the number of workers."""
-    (value,) = on_cluster.worker_annotations(mesh, WORKERS_ONLY).values()
+    (value,) = on_cluster.worker_annotations(MESHES[mesh], WORKERS_ONLY).values()
     assert str(WORKERS) in value
-    assert on_cluster.worker_annotations(mesh, (*TLS, *RETRIES)) == {}
+    assert on_cluster.worker_annotations(MESHES[mesh], (*TLS, *RETRIES)) == {}
 
 
 @pytest.mark.parametrize("name", ["istio/equal-tls", "istio/equal-retries", "kuma/equal-tls", "kuma/equal-retries"])
@@ -217,8 +219,8 @@ def seen(path: DataPath | None, equalise: tuple[Equal, ...] = ALL) -> dict[str, 
 
 def test_expects_equalised_tls_version() -> None:
     """The proofs of the wire expect the common version of TLS, also in a mesh with another default."""
-    assert equalise_wire(MESHES["kuma"].WIRE, TLS).tls == "TLSv1.3"
-    assert equalise_wire(MESHES["kuma"].WIRE, (*WORKERS_ONLY, *RETRIES)) == MESHES["kuma"].WIRE
+    assert equalise_wire(MESHES["kuma"].data_plane.wire, TLS).tls == "TLSv1.3"
+    assert equalise_wire(MESHES["kuma"].data_plane.wire, (*WORKERS_ONLY, *RETRIES)) == MESHES["kuma"].data_plane.wire
 
 
 def test_proves_equalised_settings() -> None:

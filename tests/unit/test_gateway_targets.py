@@ -16,7 +16,7 @@ from bench.files.folders import find_shipped
 from bench.files.yaml_source import read_documents
 from bench.k8s.ownership import add_run_labels
 from bench.meshes import MESHES
-from bench.meshes.data_planes import GATEWAYS, outbound_capture
+from bench.meshes.protocols import ProxyInputs
 from bench.targets.cluster.application_manifests import (
     gateway_objects,
     label_outside_pods,
@@ -25,6 +25,7 @@ from bench.targets.cluster.application_manifests import (
     pods_with_sidecar,
 )
 from bench.targets.cluster.kubelet import parts_of
+from tests.sidecars import ENVOYS
 
 MANIFESTS = find_shipped("manifests")
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -33,7 +34,7 @@ ADMIN = Path("/sockets/gateway.sock")
 
 def entered(mesh: str, *folders: str) -> Application:
     application = read_application(MANIFESTS / "bookinfo", "v3")
-    gateway = MESHES[mesh].read_gateway([MANIFESTS / folder for folder in folders], application)
+    gateway = MESHES[mesh].policies.read_gateway([MANIFESTS / folder for folder in folders], application)
     assert gateway is not None
     return application.entered_by(gateway)
 
@@ -47,17 +48,12 @@ def built(mesh: str, *folders: str) -> tuple[dict[str, Any], Placement]:
     """The gateway's whole configuration, and who listens where."""
     application = entered(mesh, *folders)
     assert application.gateway is not None
-    policies = MESHES[mesh].read_policies([MANIFESTS / folder for folder in folders], application)
-    names = MESHES[mesh].identities(policies, application)
-    placement = assign_ports(application, capture=outbound_capture(mesh), choose_ports=number_ports)
-    bootstrap = GATEWAYS[mesh].gateway_bootstrap(
-        application.gateway,
-        placement=placement,
-        policies=policies,
-        certificates=Certificates(Path("/identities"), NOW, names, MESHES[mesh].WIRE),
-        admin=ADMIN,
-    )
-    return bootstrap, placement
+    policies = MESHES[mesh].policies.read_policies([MANIFESTS / folder for folder in folders], application)
+    names = policies.identities(application)
+    placement = assign_ports(application, capture=ENVOYS[mesh].outbound_capture, choose_ports=number_ports)
+    certificates = Certificates(Path("/identities"), NOW, names, ENVOYS[mesh].wire)
+    inputs = ProxyInputs(placement, policies, certificates)
+    return ENVOYS[mesh].gateway_bootstrap(application.gateway, inputs, ADMIN), placement
 
 
 def manager_of(bootstrap: dict[str, Any]) -> dict[str, Any]:
@@ -136,7 +132,7 @@ def test_delegated_proxy_keeps_its_configuration() -> None:
     gateway = application.gateway
     assert gateway is not None
     assert gateway.proxy is not None
-    placement = assign_ports(application, capture=outbound_capture("kuma"), choose_ports=number_ports)
+    placement = assign_ports(application, capture=ENVOYS["kuma"].outbound_capture, choose_ports=number_ports)
     ours = front_bootstrap(gateway, placement=placement, admin=ADMIN)
     text = json.dumps(ours)
     for old, new in (

@@ -9,7 +9,7 @@ import yaml
 from bench.application.model import read_application
 from bench.errors import InputError
 from bench.files.folders import find_shipped
-from bench.meshes import MESHES
+from bench.meshes.istio.policy_model import read_policies
 from bench.meshes.resolved import find_problems
 from bench.results.store import write_record
 from bench.run.session import read_resumable_run
@@ -42,7 +42,7 @@ def write(folder: Path, files: Mapping[str, str], *places: str) -> str:
 def policies(folders: Mapping[str, Path]) -> list[str]:
     """The names of the AuthorizationPolicies that a configuration with these folders has."""
     application = read_application(find_shipped("manifests") / "bookinfo", "v3")
-    found = MESHES["istio"].read_policies([*folders.values()], application)
+    found = read_policies([*folders.values()], application)
     return sorted(policy.metadata.name for policy in found.authorization_policies)
 
 

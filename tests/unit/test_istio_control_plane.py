@@ -14,11 +14,11 @@ from bench.files.folders import find_shipped
 from bench.files.yaml_source import read_documents
 from bench.k8s.client import Object, Ref, ref_of
 from bench.k8s.connection import KindInfo
+from bench.meshes.cluster_protocol import InstallOptions
 from bench.meshes.istio import control_plane as istio
 from bench.meshes.istio import install as istio_install
 from bench.meshes.istio.envoy.listeners import stats_config
 from bench.meshes.istio.istiod import format_unread, format_unsynced
-from bench.meshes.protocols import InstallOptions
 from tests.golden import GOLDEN, MISSING
 
 POLICIES = find_shipped("manifests") / "istio/policies"

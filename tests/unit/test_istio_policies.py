@@ -10,15 +10,14 @@ from hypothesis import strategies as st
 from bench.application.model import Application, read_application
 from bench.errors import InputError
 from bench.files.folders import find_shipped
-from bench.meshes import MESHES
 from bench.meshes.istio.authorization import Request, decide_request
 from bench.meshes.istio.envoy.rbac import rbac_filters
-from bench.meshes.istio.policies import Policies, parse_pattern
+from bench.meshes.istio.policies import parse_pattern
+from bench.meshes.istio.policy_model import IstioPolicies, read_policies
 from tests.golden import GOLDEN, MISSING, read_recorded
 
-ISTIO = MESHES["istio"]
 BOOKINFO = read_application(find_shipped("manifests") / "bookinfo", "v3")
-SHIPPED = ISTIO.read_policies([find_shipped("manifests") / "istio/policies"], BOOKINFO)
+SHIPPED = read_policies([find_shipped("manifests") / "istio/policies"], BOOKINFO)
 METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD")
 SERVICES = ("productpage", "details", "reviews", "ratings")
 
@@ -30,12 +29,11 @@ def principal(account: str) -> str:
     return f"cluster.local/ns/bookinfo/sa/{account}"
 
 
-def read(folder: Path, *texts: str, application: Application = BOOKINFO) -> Policies:
+def read(folder: Path, *texts: str, application: Application = BOOKINFO) -> IstioPolicies:
     """The policies of some YAML texts, one file each: a.yaml, b.yaml and so on."""
     for name, text in zip("abcdef", texts, strict=False):
         (folder / f"{name}.yaml").write_text(text, "utf-8")
-    policies: Policies = ISTIO.read_policies([folder], application)
-    return policies
+    return read_policies([folder], application)
 
 
 def list_problems(folder: Path, *texts: str) -> list[str]:
@@ -45,7 +43,7 @@ def list_problems(folder: Path, *texts: str) -> list[str]:
     return [str(problem).replace(f"{folder}/", "") for problem in caught.value.problems]
 
 
-def decide(policies: Policies, workload: str, account: str | None, method: str = "GET", path: str = "/") -> str:
+def decide(policies: IstioPolicies, workload: str, account: str | None, method: str = "GET", path: str = "/") -> str:
     """The decision about one request."""
     who = None if account is None else principal(account)
     return decide_request(policies, BOOKINFO.workload(workload), Request(who, method, path, f"{workload}:9080"))
@@ -129,7 +127,7 @@ def test_shipped_policies_are_those_of_the_study(workload: str, account: str, me
 @given(workload=st.sampled_from(SERVICES), method=st.sampled_from(METHODS), account=st.sampled_from(["locust", None]))
 def test_everything_passes_without_policies(workload: str, method: str, account: str | None) -> None:
     """Without a policy every request is allowed, in plaintext as well."""
-    assert decide(Policies("bookinfo"), workload, account, method) == "allowed"
+    assert decide(IstioPolicies("bookinfo"), workload, account, method) == "allowed"
 
 
 def test_strict_refuses_plaintext_and_disable_refuses_tls(tmp_path: Path) -> None:
@@ -194,7 +192,7 @@ def test_patterns_match_by_their_asterisk(text: str, value: str) -> None:
 def test_every_shipped_policy_has_allowed_and_denied_probe() -> None:
     """Each rule has a request that passes and one that is denied; a rule that denies everything has the latter only."""
     statuses: dict[str, set[int]] = {}
-    for probe in ISTIO.probes(SHIPPED, BOOKINFO):
+    for probe in SHIPPED.probes(BOOKINFO):
         statuses.setdefault(probe.policy, set()).add(probe.status)
     assert statuses == {
         "default": {0},
@@ -209,7 +207,7 @@ def test_every_shipped_policy_has_allowed_and_denied_probe() -> None:
 
 def test_principal_rule_is_probed_with_another_caller() -> None:
     """The denied request of a rule with principals differs from the allowed one in the caller alone."""
-    passes, fails = (probe for probe in ISTIO.probes(SHIPPED, BOOKINFO) if probe.policy == "ratings-viewer")
+    passes, fails = (probe for probe in SHIPPED.probes(BOOKINFO) if probe.policy == "ratings-viewer")
     assert (passes.method, passes.path, passes.caller) == ("GET", "/ratings/0", "bookinfo-reviews")
     assert (fails.method, fails.path) == (passes.method, passes.path)
     assert fails.caller != passes.caller
@@ -218,7 +216,7 @@ def test_principal_rule_is_probed_with_another_caller() -> None:
 def test_probes_expect_the_decision_of_all_policies() -> None:
     """The expected status of a probe is that of the whole set of policies."""
     outcome = {0: "refused", 403: "denied"}
-    for probe in ISTIO.probes(SHIPPED, BOOKINFO):
+    for probe in SHIPPED.probes(BOOKINFO):
         expected = outcome.get(probe.status, "allowed")
         assert decide(SHIPPED, probe.workload, probe.caller, probe.method, probe.path) == expected
 
@@ -333,4 +331,4 @@ def test_refuses_folder_without_manifests(tmp_path: Path) -> None:
     """A configuration that names an empty or missing folder would measure none of its policies."""
     for folder, reason in ((tmp_path, "has no manifest"), (tmp_path / "no", "is not a folder of manifests")):
         with pytest.raises(InputError, match=reason):
-            ISTIO.read_policies([folder], BOOKINFO)
+            read_policies([folder], BOOKINFO)

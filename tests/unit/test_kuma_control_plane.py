@@ -21,10 +21,10 @@ from bench.errors import DeployError, InputError, MeshbenchError, RefusedError
 from bench.files.folders import find_shipped
 from bench.files.yaml_source import read_documents
 from bench.k8s.client import Cluster, Object, Ref, ref_of
+from bench.meshes.cluster_protocol import InstallOptions
 from bench.meshes.kuma import control_plane as kuma
 from bench.meshes.kuma import install as kuma_install
 from bench.meshes.kuma.kuma_cp import explain_unready, format_unsynced, read_certificates, select_stats
-from bench.meshes.protocols import InstallOptions
 from bench.verification.checks import read_meshed
 from tests.golden import GOLDEN, MISSING
 from tests.kuma_cluster import KumaCluster, control_plane_pod

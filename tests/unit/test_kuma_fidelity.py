@@ -7,8 +7,7 @@ import pytest
 
 from bench.application.model import Application
 from bench.files.folders import find_shipped
-from bench.meshes import MESHES
-from bench.meshes.kuma.policies import Policies
+from bench.meshes.kuma.policy_model import KumaPolicies, read_policies
 from tests.golden import (
     GOLDEN,
     MISSING,
@@ -21,7 +20,6 @@ from tests.golden import (
 )
 from tests.sidecars import PAGE, SIDECARS, application_of, application_with, bootstrap_of, workload_of
 
-KUMA = MESHES["kuma"]
 ROUTED = "kuma/kuma-canary"
 CONFIGURATIONS: Mapping[str, tuple[str, ...]] = {
     "kuma/kuma": (),
@@ -42,11 +40,10 @@ def known_in(configuration: str) -> list[str]:
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=MISSING)
 
 
-def policies_of(configuration: str, application: Application) -> Policies:
+def policies_of(configuration: str, application: Application) -> KumaPolicies:
     """The shipped manifests of a configuration."""
     folders = [find_shipped("manifests") / folder for folder in CONFIGURATIONS[configuration]]
-    policies: Policies = KUMA.read_policies(folders, application)
-    return policies
+    return read_policies(folders, application)
 
 
 def ours(sidecar: str, configuration: str) -> dict[str, Any]:

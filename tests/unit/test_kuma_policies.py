@@ -11,12 +11,12 @@ from bench.files.folders import find_shipped
 from bench.meshes import MESHES
 from bench.meshes.kuma.envoy.rbac import http_rbac_filters, network_rbac_filters
 from bench.meshes.kuma.manifests import MeshTrafficPermission
-from bench.meshes.kuma.policies import Policies, decide_request
+from bench.meshes.kuma.policies import decide_request
+from bench.meshes.kuma.policy_model import KumaPolicies, read_policies
 from bench.meshes.kuma.probes import certificate_names
 from bench.meshes.probe import Probe
 from tests.sidecars import application_with
 
-KUMA = MESHES["kuma"]
 BOOKINFO = application_with("v3")
 SERVICES = ("productpage", "details", "reviews", "ratings")
 FORMS = {"identity": "kuma/policies", "builtin": "kuma/policies-legacy"}
@@ -58,12 +58,11 @@ def exactly(account: str) -> str:
     return f"{{type: Exact, value: {ID}/{account}}}"
 
 
-def read(folder: Path, *texts: str) -> Policies:
+def read(folder: Path, *texts: str) -> KumaPolicies:
     """The policies of some YAML texts, one file each: a.yaml, b.yaml and so on."""
     for name, text in zip("abcdef", texts, strict=False):
         (folder / f"{name}.yaml").write_text(text, "utf-8")
-    policies: Policies = KUMA.read_policies([folder], BOOKINFO)
-    return policies
+    return read_policies([folder], BOOKINFO)
 
 
 def list_problems(folder: Path, *texts: str) -> list[str]:
@@ -73,12 +72,11 @@ def list_problems(folder: Path, *texts: str) -> list[str]:
     return [str(problem).replace(f"{folder}/", "") for problem in caught.value.problems]
 
 
-def shipped_policies(folder: str) -> Policies:
-    policies: Policies = KUMA.read_policies([find_shipped("manifests") / folder], BOOKINFO)
-    return policies
+def shipped_policies(folder: str) -> KumaPolicies:
+    return read_policies([find_shipped("manifests") / folder], BOOKINFO)
 
 
-def decide(policies: Policies, workload: str, account: str | None) -> str:
+def decide(policies: KumaPolicies, workload: str, account: str | None) -> str:
     """The decision about a call with the certificate of a service account, or in plaintext."""
     names = () if account is None else certificate_names(policies, BOOKINFO, account)
     return decide_request(policies, BOOKINFO.workload(workload), names)
@@ -109,7 +107,7 @@ def test_shipped_policies_allow_only_the_calls_of_bookinfo(form: str, folder: st
 def test_denied_call_depends_on_the_form() -> None:
     """With a MeshIdentity it is 403; in the older form the connection is closed, 503 through the caller's sidecar."""
     for folder, statuses in (("kuma/policies", (403, 403)), ("kuma/policies-legacy", (0, 503))):
-        probes = KUMA.probes(shipped_policies(folder), BOOKINFO)
+        probes = shipped_policies(folder).probes(BOOKINFO)
         denied = [probe for probe in probes if probe.policy == "ratings-viewer" and probe.status != 200]
         assert [(probe.status, probe.status_through_sidecar) for probe in denied] == [statuses]
         plain = [probe for probe in probes if probe.caller is None]
@@ -120,7 +118,7 @@ def test_denied_call_depends_on_the_form() -> None:
 def test_every_permission_has_its_probes() -> None:
     """Each has a caller that passes; each that denies a caller has a caller that is denied."""
     for folder in FORMS.values():
-        probes = KUMA.probes(shipped_policies(folder), BOOKINFO)
+        probes = shipped_policies(folder).probes(BOOKINFO)
         for name in ("details-viewer", "reviews-viewer", "ratings-viewer"):
             assert [probe.status == 200 for probe in probes if probe.policy == name] == [True, False]
         welcome = [probe for probe in probes if probe.policy == "productpage-viewer"]
@@ -129,22 +127,22 @@ def test_every_permission_has_its_probes() -> None:
 
 def test_identities_have_the_form_of_the_manifests() -> None:
     """By service account with a MeshIdentity, by service and tags in the older form, none without mutual TLS."""
-    new = KUMA.identities(shipped_policies("kuma/policies"), BOOKINFO)
+    new = shipped_policies("kuma/policies").identities(BOOKINFO)
     assert new["bookinfo-reviews"] == (f"{ID}/bookinfo-reviews",)
-    old = KUMA.identities(shipped_policies("kuma/policies-legacy"), BOOKINFO)
+    old = shipped_policies("kuma/policies-legacy").identities(BOOKINFO)
     assert old["bookinfo-reviews"][0] == "spiffe://default/reviews_bookinfo_svc_9080"
     assert "kuma://kuma.io/service/reviews_bookinfo_svc_9080" in old["bookinfo-reviews"]
     assert "kuma://version/v3" in old["bookinfo-reviews"]
     assert old["locust"][0] == "spiffe://default/locust_bookinfo_svc"
-    assert KUMA.identities(Policies(BOOKINFO), BOOKINFO) == {}
+    assert KumaPolicies(BOOKINFO).identities(BOOKINFO) == {}
 
 
 def test_mesh_without_policies_is_in_plaintext() -> None:
     """Kuma's default Mesh encrypts nothing and permits everything, so it has no probe and no filter."""
-    policies: Policies = KUMA.read_policies([], BOOKINFO)
+    policies = read_policies([], BOOKINFO)
     workload = BOOKINFO.workload("details")
-    assert KUMA.mode(policies, workload) == "DISABLE"
-    assert KUMA.probes(policies, BOOKINFO) == ()
+    assert policies.mode(workload) == "DISABLE"
+    assert policies.probes(BOOKINFO) == ()
     assert http_rbac_filters(policies, workload) == network_rbac_filters(policies, workload, listener="x") == []
     assert decide(policies, "details", None) == "allowed"
 
@@ -210,7 +208,7 @@ SHIPPED = shipped_policies("kuma/policies")
 @given(ENTRIES)
 def test_filter_decides_like_the_rules(entries: list[tuple[str, str, str]]) -> None:
     """The first entry of the filter that matches has the decision of the rules, for every mix of allow and deny."""
-    policies = Policies(
+    policies = KumaPolicies(
         BOOKINFO,
         identity=SHIPPED.identity,
         permissions=tuple(
@@ -354,7 +352,7 @@ def test_refuses_manifest_of_the_other_mesh(mesh: str, text: str, message: str, 
     """The error names both meshes, with file and line."""
     (tmp_path / "a.yaml").write_text(text, "utf-8")
     with pytest.raises(InputError) as caught:
-        MESHES[mesh].read_policies([tmp_path], BOOKINFO)
+        MESHES[mesh].policies.read_policies([tmp_path], BOOKINFO)
     assert [str(problem).replace(f"{tmp_path}/", "") for problem in caught.value.problems] == [message]
 
 

@@ -45,8 +45,8 @@ def moved(folder: Path, copy: Path, place: tuple[str, int], namespace: str | Non
 def problems(mesh: str, folder: Path) -> list[str]:
     """The errors of reading gateway and policies of a folder, by field."""
     try:
-        gateway = MESHES[mesh].read_gateway([folder], BOOKINFO)
-        MESHES[mesh].read_policies([folder], BOOKINFO.entered_by(gateway) if gateway else BOOKINFO)
+        gateway = MESHES[mesh].policies.read_gateway([folder], BOOKINFO)
+        MESHES[mesh].policies.read_policies([folder], BOOKINFO.entered_by(gateway) if gateway else BOOKINFO)
     except InputError as error:
         return [f"{problem.path}: {problem.message}" for problem in error.problems]
     return []

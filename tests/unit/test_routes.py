@@ -64,9 +64,9 @@ def routes_in(mesh: str, *texts: str, folder: Path) -> tuple[Route, ...]:
     for number, text in enumerate(texts):
         (folder / f"{number}.yaml").write_text(text, "utf-8")
     base = [MANIFESTS / "kuma/mtls"] if mesh == "kuma" else []
-    policies = MESHES[mesh].read_policies([*base, folder], ALL)
+    policies = MESHES[mesh].policies.read_policies([*base, folder], ALL)
     reviews = ALL.service("reviews")
-    return MESHES[mesh].routes(policies, ALL, caller=ALL.workload("productpage"), service=reviews)
+    return policies.routes(ALL, caller=ALL.workload("productpage"), service=reviews)
 
 
 def list_problems(mesh: str, *texts: str, folder: Path) -> list[str]:
@@ -77,8 +77,8 @@ def list_problems(mesh: str, *texts: str, folder: Path) -> list[str]:
 
 
 def shipped_readers(mesh: str) -> tuple[UserGroup, ...]:
-    policies = MESHES[mesh].read_policies([MANIFESTS / folder for folder in FOLDERS[mesh]], ALL)
-    return user_groups_of(MESHES[mesh], policies, ALL)
+    policies = MESHES[mesh].policies.read_policies([MANIFESTS / folder for folder in FOLDERS[mesh]], ALL)
+    return user_groups_of(policies, ALL)
 
 
 # --- the application -----------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ def test_shipped_routes_give_marco_v2_and_others_v1(mesh: str) -> None:
 @pytest.mark.parametrize("mesh", FOLDERS)
 def test_shipped_routes_become_envoy_routes(mesh: str) -> None:
     """The sidecar of productpage distinguishes the versions by header; the first route is the narrow one."""
-    policies = MESHES[mesh].read_policies([MANIFESTS / folder for folder in FOLDERS[mesh]], ALL)
+    policies = MESHES[mesh].policies.read_policies([MANIFESTS / folder for folder in FOLDERS[mesh]], ALL)
     bootstrap = bootstrap_of(mesh, "productpage", ALL, policies)
     hosts = [host for host in found_in(bootstrap, "virtual_hosts") if host["name"].startswith(HOST[mesh])]
     (host,) = hosts
@@ -130,8 +130,8 @@ def found_in(value: Any, key: str) -> list[Any]:
 
 def test_kuma_routes_apply_to_one_caller() -> None:
     """Only the sidecars that `targetRef` selects have the routes; the load's has the common Service."""
-    policies = MESHES["kuma"].read_policies([MANIFESTS / folder for folder in FOLDERS["kuma"]], ALL)
-    (way,) = MESHES["kuma"].routes(policies, ALL, caller=ALL.client, service=ALL.service("reviews"))
+    policies = MESHES["kuma"].policies.read_policies([MANIFESTS / folder for folder in FOLDERS["kuma"]], ALL)
+    (way,) = policies.routes(ALL, caller=ALL.client, service=ALL.service("reviews"))
     assert (way.cluster, len(way.workloads)) == ("default_reviews_bookinfo_default_msvc_9080", 3)
 
 
@@ -319,7 +319,7 @@ def test_route_to_mesh_services_needs_them(tmp_path: Path) -> None:
     """Kuma ignores the route unless the Mesh's MeshServices are exclusive."""
     (tmp_path / "a.yaml").write_text(mesh_route(rule("reviews-v1")), "utf-8")
     with pytest.raises(InputError, match=r"a\.yaml:2: kind: a route to MeshServices has no effect without a Mesh"):
-        MESHES["kuma"].read_policies([tmp_path], ALL)
+        MESHES["kuma"].policies.read_policies([tmp_path], ALL)
 
 
 def scenario(folder: Path, configuration: str, reviews: str = "[v1, v2, v3]") -> Path:
@@ -421,7 +421,7 @@ def test_single_version_needs_no_request_names() -> None:
     """A locustfile may choose any names where every user gets the same version."""
     application = application_with("v3")
     hops = [Hop(*pair) for pair in application.calls]
-    readers = user_groups_of(None, None, application)
+    readers = user_groups_of(None, application)
     expected = count_expected_requests(hops, application, readers=readers, samples=samples(one=3, other=4))
     assert set(expected.values()) == {7}
 

@@ -1,4 +1,4 @@
-"""Implement `bench.meshes.protocols.ControlPlane` for Istio, with Istio's own tools.
+"""Implement `bench.meshes.cluster_protocol.ControlPlane` for Istio, with Istio's own tools.
 
 What `bench.envoy.admin` finds in Istio's sidecars (observed with istiod 1.31, on both sides of a hop):
 

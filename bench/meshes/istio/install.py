@@ -10,9 +10,9 @@ from bench.files.folders import find_shipped
 from bench.files.yaml_source import parse_generated, read_documents
 from bench.k8s.client import Cluster, Object
 from bench.k8s.wait import wait_for_rollout
+from bench.meshes.cluster_protocol import InstallOptions
 from bench.meshes.istio.istiod import ISTIOD
 from bench.meshes.istio.policies import ROOT_NAMESPACE
-from bench.meshes.protocols import InstallOptions
 from bench.system.cancellation import CancelToken, wait_until
 from bench.system.processes import run_tool
 

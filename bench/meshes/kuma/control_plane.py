@@ -1,4 +1,4 @@
-"""Implement `bench.meshes.protocols.ControlPlane` for Kuma, with Kuma's own tools.
+"""Implement `bench.meshes.cluster_protocol.ControlPlane` for Kuma, with Kuma's own tools.
 
 `kuma_cp` describes what sidecars report, and how.
 """

@@ -10,10 +10,10 @@ from bench.files.folders import find_shipped
 from bench.files.yaml_source import Document, format_suggestion, parse_generated, read_documents
 from bench.k8s.client import Cluster, Object
 from bench.k8s.wait import wait_for_rollout
+from bench.meshes.cluster_protocol import InstallOptions
 from bench.meshes.kuma.kuma_cp import CONTROL_PLANE
 from bench.meshes.kuma.namespacing import BASE_MESH
 from bench.meshes.kuma.naming import ROOT_NAMESPACE as NAMESPACE
-from bench.meshes.protocols import InstallOptions
 from bench.system.cancellation import CancelToken, wait_until
 from bench.system.processes import run_tool
 

@@ -27,6 +27,11 @@ def service_tags(application: Application, workload: Workload) -> tuple[str, ...
     return tags or (f"{workload.name}_{application.namespace}_svc",)
 
 
+def inbound_cluster(workload: Workload) -> str:
+    """Return `localhost:9080`."""
+    return f"localhost:{workload.port}"
+
+
 def mesh_service(application: Application, service: Service) -> str:
     """Return `default_reviews_bookinfo_default_msvc_9080`, a Service's cluster with exclusive MeshServices."""
     return f"{application.mesh}_{service.name}_{application.namespace}_{ZONE}_msvc_{service.port}"

@@ -31,7 +31,7 @@ class Policies:
     identity: MeshIdentity | None = None
     permissions: tuple[MeshTrafficPermission, ...] = ()
     traffic_permissions: tuple[TrafficPermission, ...] = ()
-    routes: tuple[MeshHTTPRoute, ...] = ()
+    http_routes: tuple[MeshHTTPRoute, ...] = ()
 
     @property
     def form(self) -> Form:

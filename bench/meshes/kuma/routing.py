@@ -48,7 +48,7 @@ def _list_routes(
     policies: Policies, application: Application, *, caller: Workload, service: Service
 ) -> Iterator[tuple[RulePosition, Route]]:
     """Yield the routes of the manifests in their order, with their positions."""
-    for manifest in policies.routes:
+    for manifest in policies.http_routes:
         if not policies.applies(manifest, caller):
             continue
         for index, to in enumerate(manifest.spec.to):

@@ -15,8 +15,8 @@ from bench.k8s.ownership import COMPONENT, Owner
 from bench.k8s.retry import retry_after_outage
 from bench.k8s.wait import Pods, wait_for, wait_for_rollout, wait_until_deleted
 from bench.load.generator import LoadOutcome, Progress
+from bench.meshes.cluster_protocol import ControlPlane
 from bench.meshes.control_planes import CONTROL_PLANES
-from bench.meshes.protocols import ControlPlane
 from bench.results.records import DataPath, Evidence
 from bench.system.cancellation import CancelToken, wait_until
 from bench.system.timing import Timing

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.errors import InputError
+from bench.meshes import MESHES
 from bench.meshes.equalise import reject_unequal
 from bench.results.records import RunRecord
 from bench.scenario.model import WORKLOADS, Scenario
@@ -53,7 +54,7 @@ def read_options(flags: ClusterFlags, scenario: Scenario) -> ClusterOptions:
         )
     if flags.prometheus:
         check_address(flags.prometheus)
-    reject_unequal(scenario, existing_mesh=flags.use_existing_mesh)
+    reject_unequal(scenario, MESHES, existing_mesh=flags.use_existing_mesh)
     return ClusterOptions(
         context=flags.context,
         yes_this_cluster=flags.yes_this_cluster,

@@ -11,8 +11,8 @@ from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.ownership import Owner
 from bench.k8s.retry import retry_after_outage
 from bench.k8s.wait import wait_for_rollout, wait_until_deleted
+from bench.meshes.cluster_protocol import ControlPlane
 from bench.meshes.control_planes import CONTROL_PLANES
-from bench.meshes.protocols import ControlPlane
 from bench.meshes.resolved import ResolvedScenario
 from bench.results.records import RunRecord
 from bench.scenario.plan import Trial

@@ -8,10 +8,10 @@ from bench.application.model import Application
 from bench.files.yaml_source import Document
 from bench.k8s.client import Object
 from bench.load.generator import LoadSpec, make_load_spec
+from bench.meshes.cluster_protocol import ControlPlane
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.equalise import policy_objects as equal_policies
 from bench.meshes.equalise import worker_annotations
-from bench.meshes.protocols import ControlPlane
 from bench.meshes.resolved import Namespaces, ResolvedConfiguration, ResolvedScenario
 from bench.meshes.user_groups import UserGroup
 from bench.targets.cluster.application_manifests import (
@@ -54,7 +54,9 @@ class TrialManifests:
     @property
     def meshed(self) -> Meshed | None:
         one = self.configuration
-        return Meshed(one.mesh, one.policies, one.deployed, one.equalise) if one.mesh else None
+        if one.mesh is None or one.policies is None:
+            return None
+        return Meshed(one.mesh, one.policies, one.deployed, one.equalise)
 
     @property
     def namespace(self) -> str:
@@ -105,9 +107,10 @@ class TrialManifests:
 
     def _annotations(self) -> Mapping[str, str]:
         """Return the annotations of every pod with a sidecar."""
-        if self.plane is None:
+        mesh = self.configuration.mesh
+        if self.plane is None or mesh is None:
             return {}
-        return {**self.plane.pod_annotations(), **worker_annotations(self.plane.NAME, self.configuration.equalise)}
+        return {**self.plane.pod_annotations(), **worker_annotations(mesh, self.configuration.equalise)}
 
 
 def existing_mesh_scope(options: ClusterOptions, namespace: str) -> str:
@@ -134,7 +137,7 @@ def build_trial_manifests(
     plane, application = CONTROL_PLANES.get(configuration.settings.mesh), configuration.deployed
     entry = application.service(application.calls[0][1])
     at = f"{entry.name}:{entry.port}"
-    equal = equal_policies(configuration.settings.mesh, configuration.equalise)
+    equal = equal_policies(configuration.mesh, configuration.equalise) if configuration.mesh else ()
     given = [*(document.value for document in configuration.objects), *equal]
     things = plane.mesh_objects(given, inside, scope) if plane else ()
     return TrialManifests(

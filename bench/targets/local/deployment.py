@@ -3,27 +3,27 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from bench.application.model import GATEWAY, PATHS, Hop
-from bench.envoy import admin as proxies
 from bench.envoy.addresses import Placement
 from bench.envoy.certificates import Certificates, Identity
-from bench.envoy.config_dump import parse_bootstrap
-from bench.envoy.data_path import read_data_path
 from bench.errors import DeployError
 from bench.load.generator import LoadOutcome, LoadSpec, Progress
-from bench.meshes import MESHES, Mesh
+from bench.meshes import MESHES
+from bench.meshes.envoy_data_plane import count_requests
 from bench.meshes.probe import Probe
+from bench.meshes.protocols import DataPlane, RequestPage
 from bench.meshes.routing import clusters_to
 from bench.meshes.user_groups import UserGroup
 from bench.results.records import DataPath, Evidence
 from bench.system.cancellation import CancelToken
 from bench.system.processes import Launcher, Process
 from bench.targets.local.locust import start_load
-from bench.targets.local.prober import call, query_admin_json, request_pages
+from bench.targets.local.prober import call, query_admin, request_pages
 from bench.targets.local.sidecars import Sidecars
 from bench.verification.evidence import (
     HopCount,
@@ -38,6 +38,7 @@ from bench.verification.evidence import (
     proxied_evidence,
 )
 from bench.verification.questions import (
+    FRONT,
     SERIES,
     Answer,
     count_expected_requests,
@@ -45,6 +46,8 @@ from bench.verification.questions import (
     probe_evidence,
     route_questions,
 )
+
+Answered = TypeVar("Answered")
 
 
 @dataclass
@@ -121,11 +124,11 @@ class LocalDeployment:
         if sidecars is None:
             return None
         admins = {one.name: sidecars.admins[one.name] for one in application.everyone}
-        return read_data_path(
+        return sidecars.data_plane.data_path(
             {hop: self._clusters_to(hop, sidecars) for hop in self.hops if hop.caller in admins},
-            {name: self._rules.inbound_cluster(application.workload(name)) for name in self.placement.inbound},
-            configs={name: parse_bootstrap(sidecars.configuration(name)) for name in admins},
-            ask=lambda name, page: _query_admin(admins[name], page),
+            {name: self._data_plane.inbound_cluster(application.workload(name)) for name in self.placement.inbound},
+            configurations={name: sidecars.configuration(name) for name in admins},
+            pages={name: partial(_query_admin, admin) for name, admin in admins.items()},
         )
 
     def _baseline_evidence(self) -> tuple[Evidence, ...]:
@@ -138,7 +141,7 @@ class LocalDeployment:
 
     def _mesh_evidence(self, sidecars: Sidecars) -> tuple[Evidence, ...]:
         answers = {hop: self.ask(hop) for hop in self.hops}
-        probes = self._rules.probes(sidecars.policies, self.placement.application)
+        probes = sidecars.policies.probes(self.placement.application)
         proven = {probe.workload for probe in probes if probe.caller is None}
         return (
             *(proxied_evidence(hop, status=a.status, headers=a.headers) for hop, a in answers.items()),
@@ -156,14 +159,13 @@ class LocalDeployment:
             yield question.judge(call(self.placement.gateway, "GET", question.path, host=host))
 
     @property
-    def _rules(self) -> Mesh:
-        """Return the rules of the mesh."""
-        return MESHES[self.mesh]
+    def _data_plane(self) -> DataPlane:
+        return MESHES[self.mesh].data_plane
 
     def _secured(self, hop: Hop, sidecars: Sidecars) -> bool:
         """Return whether sidecars use mutual TLS on a hop; the gateway's caller is outside of the mesh."""
         callee = self.placement.application.workload(hop.callee)
-        return hop.callee != GATEWAY and self._rules.mode(sidecars.policies, callee) != "DISABLE"
+        return hop.callee != GATEWAY and sidecars.policies.mode(callee) != "DISABLE"
 
     def _handshake(self, hop: Hop, sidecars: Sidecars) -> Evidence:
         certificates = sidecars.certificates
@@ -181,7 +183,7 @@ class LocalDeployment:
 
     def _plain_text(self, name: str, sidecars: Sidecars) -> Evidence:
         answer = self._at_sidecar(name, "GET", self._path(name), identity=None)
-        mode = self._rules.mode(sidecars.policies, self.placement.application.workload(name))
+        mode = sidecars.policies.mode(self.placement.application.workload(name))
         return plaintext_evidence(name, status=answer.status, detail=answer.detail, allowed=mode != "STRICT")
 
     def _probe(self, probe: Probe, certificates: Certificates) -> Evidence:
@@ -211,16 +213,16 @@ class LocalDeployment:
         )
 
     def _protocol(self, hop: Hop, sidecars: Sidecars) -> Evidence:
-        opened = proxies.connections_by_cluster(_query_admin(sidecars.admins[hop.caller], proxies.PROTOCOLS))
+        opened = _read(sidecars.admins[hop.caller], self._data_plane.connections)
         counted = Counter[str]()
         for cluster in self._clusters_to(hop, sidecars):
             counted.update(opened.get(cluster, {}))
         gateway = self.placement.application.gateway
         own = gateway.http if gateway and hop.caller == GATEWAY else None
-        return protocol_evidence(hop, counted, http=own or self._rules.WIRE.http)
+        return protocol_evidence(hop, counted, http=own or self._data_plane.wire.http)
 
     def _handshakes(self, callee: str, sidecars: Sidecars) -> Evidence:
-        counters = proxies.tls_counters(_query_admin(sidecars.admins[callee], proxies.TLS))
+        counters = _read(sidecars.admins[callee], self._data_plane.handshakes)
         return handshakes_evidence(callee, counters, tls=sidecars.certificates.wire.tls)
 
     def _clusters_to(self, hop: Hop, sidecars: Sidecars) -> tuple[str, ...]:
@@ -228,33 +230,40 @@ class LocalDeployment:
         application = self.placement.application
         caller, callee = application.workload(hop.caller), application.workload(hop.callee)
         service = application.service(callee.app)
-        return clusters_to(self._rules.routes(sidecars.policies, application, caller=caller, service=service), callee)
+        return clusters_to(sidecars.policies.routes(application, caller=caller, service=service), callee)
 
     def _counts(self) -> dict[Hop, HopCount]:
         """Return the requests so far on each hop, by the clusters of both its sidecars. Empty without a mesh."""
         if self.sidecars is None:
             return {}
-        totals = {name: _read_requests(path) for name, path in self.sidecars.admins.items()}
+        totals = {name: _read(admin, self._counter(name)) for name, admin in self.sidecars.admins.items()}
         return {hop: self._count(hop, totals, sidecars=self.sidecars) for hop in self.hops}
+
+    def _counter(self, name: str) -> Callable[[RequestPage], dict[str, int]]:
+        """Return how the requests of a proxy are counted; a delegated gateway's is an Envoy in every mesh."""
+        return count_requests if name == FRONT else self._data_plane.requests
 
     def _count(self, hop: Hop, totals: Mapping[str, Mapping[str, int]], *, sidecars: Sidecars) -> HopCount:
         if hop.callee == GATEWAY:
             return HopCount(None, sum(totals[sidecars.front].values()))
-        inbound = self._rules.inbound_cluster(self.placement.application.workload(hop.callee))
+        inbound = self._data_plane.inbound_cluster(self.placement.application.workload(hop.callee))
         return HopCount(
             caller_side=sum(totals[hop.caller].get(cluster, 0) for cluster in self._clusters_to(hop, sidecars)),
             callee_side=totals[hop.callee].get(inbound, 0),
         )
 
 
-def _query_admin(admin: Path, query: str) -> Any:
-    """Query a sidecar's admin socket. Raises DeployError where it does not respond."""
+def _query_admin(admin: Path, query: str) -> str:
+    """Query a proxy's own interface. Raises DeployError where it does not respond."""
     try:
-        return query_admin_json(admin, query)
+        return query_admin(admin, query)
     except (OSError, HTTPException, ValueError) as error:
         raise DeployError(f"{admin.stem}-sidecar does not respond on its admin socket: {error}") from error
 
 
-def _read_requests(admin: Path) -> dict[str, int]:
-    """Return the requests that a sidecar has forwarded, by cluster."""
-    return proxies.requests_by_cluster(_query_admin(admin, proxies.CLUSTERS), _query_admin(admin, proxies.RETRIES))
+def _read(admin: Path, question: Callable[[RequestPage], Answered]) -> Answered:
+    """Return what a proxy reports. Raises DeployError where it does not respond, or not as a proxy of the mesh."""
+    try:
+        return question(partial(_query_admin, admin))
+    except ValueError as error:
+        raise DeployError(f"{admin.stem}-sidecar does not respond on its admin socket: {error}") from error

@@ -1,32 +1,28 @@
-"""Run the sidecars of one deployment: write their configuration, let Envoy validate it, start them."""
+"""Run the sidecars of one deployment: write their configuration, let the proxy validate it, start them."""
 
-import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bench.application.model import GATEWAY, Gateway
 from bench.envoy.addresses import Placement
 from bench.envoy.certificates import Certificates
 from bench.envoy.static_gateway import front_bootstrap
 from bench.errors import DeployError
-from bench.meshes import MESHES, Policies
-from bench.meshes.data_planes import GATEWAYS, SHAPES, envoy_command
-from bench.meshes.equalise import equalise_bootstrap, set_workers
+from bench.meshes import MESHES
+from bench.meshes.envoy_data_plane import envoy_command
+from bench.meshes.protocols import DataPlane, Policies, ProxyCommand, ProxyInputs
 from bench.scenario.model import Equal
 from bench.system.cancellation import CancelToken, wait_until
 from bench.system.processes import Launcher, Process
 from bench.verification.questions import FRONT
-
-Json = dict[str, Any]
 
 _VALIDATE_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Sidecars:
-    """One Envoy for each workload, and one for the load generator or the gateway. `folder` holds configuration and
+    """One proxy for each workload, and one for the load generator or the gateway. `folder` holds configuration and
     admin sockets; `equalise` is the scenario's."""
 
     mesh: str
@@ -48,18 +44,19 @@ class Sidecars:
         """Return the name of the proxy whose counters count the requests that enter through the gateway."""
         return FRONT if FRONT in self.admins else GATEWAY
 
-    def start(self, launcher: Launcher, binary: Path, *, draft: Path, watch: CancelToken) -> Iterator[Process]:
-        """Start all sidecars. Raises DeployError with Envoy's message when it rejects a configuration.
+    def start(self, launcher: Launcher, *, draft: Path, watch: CancelToken) -> Iterator[Process]:
+        """Start all sidecars. Raises DeployError with the proxy's message when it rejects a configuration.
 
         A copy of their configuration (`WORK` stands for the working folder) and their logs are written to the draft's
         `proxies/`; keys are in separate files in the working folder.
         """
         copies = draft / "proxies"
         copies.mkdir(exist_ok=True)
-        commands = {name: self._command(name, binary, config) for name, config in self._write(copies).items()}
+        commands = dict(self._commands())
+        self._write(commands, copies)
         self._validate(commands, launcher, watch=watch)
         for name, command in commands.items():
-            yield launcher.start(self._title(name), command, role="sidecar", log=copies / f"{name}.log")
+            yield launcher.start(self._title(name), list(command.start), role="sidecar", log=copies / f"{name}.log")
 
     @property
     def _gateway(self) -> Gateway | None:
@@ -70,69 +67,53 @@ class Sidecars:
         sidecars = [workload.name for workload in self.placement.application.with_sidecar]
         return f"{name}-sidecar" if name in sidecars else GATEWAY
 
-    def configuration(self, name: str) -> Json:
+    @property
+    def data_plane(self) -> DataPlane:
+        """Return the data plane of the mesh."""
+        return MESHES[self.mesh].data_plane
+
+    def configuration(self, name: str) -> str:
         """Return the configuration with which the sidecar of a workload was started."""
-        bootstrap: Json = json.loads(self._file(name).read_text("utf-8"))
-        return bootstrap
-
-    def _command(self, name: str, binary: Path, config: Path) -> list[str]:
-        if name == FRONT and self._gateway is not None:
-            return [str(binary), "--config-path", str(config), *self._gateway.options]
-        return set_workers(envoy_command(self.mesh, binary, config), self.equalise)
-
-    def _equalised(self, name: str, bootstrap: Json) -> Json:
-        """Apply `equalise` to a configuration; a proxy that is not the mesh's stays unchanged."""
-        if name == FRONT:
-            return bootstrap
-        own = MESHES[self.mesh].inbound_cluster(self.placement.application.workload(name))
-        return equalise_bootstrap(bootstrap, self.equalise, own=own)
+        return self._file(name).read_text("utf-8")
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.json"
 
-    def _write(self, copies: Path) -> dict[str, Path]:
-        configs = {name: self._file(name) for name in self.admins}
-        for name, bootstrap in self._bootstraps():
-            text = json.dumps(self._equalised(name, bootstrap), indent=1)
-            configs[name].write_text(text, "utf-8")
-            (copies / f"{name}.json").write_text(text.replace(str(self.folder.parent), "WORK"), "utf-8")
-        return configs
-
-    def _bootstraps(self) -> Iterator[tuple[str, Json]]:
-        """Yield the configuration of every sidecar, by the name of the workload."""
-        for workload in self.placement.application.with_sidecar:
-            bootstrap = SHAPES[self.mesh].sidecar_bootstrap(
-                workload,
-                placement=self.placement,
-                policies=self.policies,
-                certificates=self.certificates,
-                admin=self.admins[workload.name],
+    def _write(self, commands: Mapping[str, ProxyCommand], copies: Path) -> None:
+        for name, command in commands.items():
+            self._file(name).write_text(command.configuration, "utf-8")
+            (copies / f"{name}.json").write_text(
+                command.configuration.replace(str(self.folder.parent), "WORK"), "utf-8"
             )
-            yield workload.name, bootstrap
+
+    def _commands(self) -> Iterator[tuple[str, ProxyCommand]]:
+        """Yield how every proxy is started, by the name of the workload."""
+        inputs = ProxyInputs(self.placement, self.policies, self.certificates, self.equalise)
+        for workload in self.placement.application.with_sidecar:
+            name = workload.name
+            yield name, self.data_plane.sidecar(workload, inputs, config=self._file(name), admin=self.admins[name])
         if self._gateway is not None:
-            yield self.front, self._front_bootstrap(self._gateway)
+            yield self.front, self._front_command(self._gateway, inputs)
 
-    def _front_bootstrap(self, gateway: Gateway) -> Json:
-        """Return the configuration of the proxy at which the load enters: the mesh's own, or a delegated gateway's."""
-        admin = self.admins[self.front]
+    def _front_command(self, gateway: Gateway, inputs: ProxyInputs) -> ProxyCommand:
+        """Return how the proxy at which the load enters is started: the mesh's own, or a delegated gateway's, which
+        `equalise` leaves as it is."""
+        admin, config = self.admins[self.front], self._file(self.front)
         if self.front == FRONT:
-            return front_bootstrap(gateway, placement=self.placement, admin=admin)
-        return GATEWAYS[self.mesh].gateway_bootstrap(
-            gateway,
-            placement=self.placement,
-            policies=self.policies,
-            certificates=self.certificates,
-            admin=admin,
-        )
+            return envoy_command(
+                front_bootstrap(gateway, placement=self.placement, admin=admin), config, gateway.options
+            )
+        return self.data_plane.gateway(gateway, inputs, config=config, admin=admin)
 
-    def _validate(self, commands: Mapping[str, list[str]], launcher: Launcher, *, watch: CancelToken) -> None:
+    def _validate(self, commands: Mapping[str, ProxyCommand], launcher: Launcher, *, watch: CancelToken) -> None:
+        checked = {name: command.check for name, command in commands.items() if command.check}
         with launcher.group() as checks:
-            for name, command in commands.items():
-                argv = [*command, "--mode", "validate"]
+            for name, argv in checked.items():
                 log = self.folder / f"{name}-validate.log"
-                checks.append(launcher.start(f"{name}-validate", argv, role="sidecar", log=log))
+                checks.append(launcher.start(f"{name}-validate", list(argv), role="sidecar", log=log))
             wait_until(lambda: not any(check.running for check in checks), timeout_s=_VALIDATE_TIMEOUT_S, watch=watch)
-            for name, check in zip(commands, checks, strict=True):
+            for name, check in zip(checked, checks, strict=True):
                 if check.popen.returncode != 0:
                     reason = f"{check.describe_end()}\n{check.log_tail()}"
-                    raise DeployError(f"Envoy rejects the configuration of {name}-sidecar: {reason}")
+                    title = self.data_plane.title
+                    raise DeployError(f"{title} rejects the configuration of {name}-sidecar: {reason}")

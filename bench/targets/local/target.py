@@ -10,12 +10,10 @@ from pathlib import Path
 
 from bench.application.model import Workload
 from bench.check_result import CheckResult
-from bench.envoy.addresses import Placement, assign_ports
-from bench.envoy.binary import envoy_binary
+from bench.envoy.addresses import OutboundCapture, Placement, assign_ports
 from bench.envoy.certificates import Certificates, issue_certificates
 from bench.errors import DeployError
 from bench.load.generator import make_load_spec
-from bench.meshes.data_planes import outbound_capture
 from bench.meshes.resolved import ResolvedConfiguration, ResolvedScenario
 from bench.results.environment import read_environment
 from bench.results.records import Environment, RunRecord, TargetRecord
@@ -76,15 +74,16 @@ class LocalTarget:
 
     def _start(self, trial: Trial, draft: Path, processes: list[Process]) -> LocalDeployment:
         configuration = self.resolved.configuration(trial.configuration)
-        mesh = configuration.settings.mesh
-        placement = assign_ports(configuration.application, capture=outbound_capture(mesh))
+        mesh = configuration.mesh
+        capture: OutboundCapture = mesh.data_plane.outbound_capture if mesh else "none"
+        placement = assign_ports(configuration.application, capture=capture)
         caller, callee = configuration.application.calls[0]
         sidecars = self._sidecars(configuration, placement)
         processes.extend(self._start_services(placement, draft))
         if sidecars is not None:
-            processes.extend(sidecars.start(self.launcher, envoy_binary(), draft=draft, watch=self.watch))
+            processes.extend(sidecars.start(self.launcher, draft=draft, watch=self.watch))
         return LocalDeployment(
-            mesh=mesh,
+            mesh=configuration.settings.mesh,
             placement=placement,
             groups=configuration.groups,
             sidecars=sidecars,
@@ -103,10 +102,10 @@ class LocalTarget:
         )
 
     def _sidecars(self, configuration: ResolvedConfiguration, placement: Placement) -> Sidecars | None:
-        if configuration.mesh is None:
+        mesh, policies = configuration.settings.mesh, configuration.policies
+        if policies is None:
             return None
         folder, certificates = Path(tempfile.mkdtemp(dir=self.work)), self.certificates[configuration.name]
-        mesh, policies = configuration.settings.mesh, configuration.policies
         return Sidecars(mesh, placement, policies, certificates, folder, configuration.equalise)
 
     def _start_services(self, placement: Placement, draft: Path) -> Iterator[Process]:

@@ -21,7 +21,10 @@ _CLIENT_CERTIFICATE: Final = {"subject": True, "cert": True, "dns": True, "uri":
 def gateway_bootstrap(
     gateway: Gateway, *, placement: Placement, policies: Policies, certificates: Certificates, admin: Path
 ) -> Json:
-    """See `bench.meshes.data_planes.GatewayShape`. The gateway has a cluster for every service, like a sidecar."""
+    """Return Envoy's complete configuration for a gateway.
+
+    It has a cluster for every service, like a sidecar.
+    """
     clusters = outbound_clusters(gateway.workload, placement=placement, policies=policies, certificates=certificates)
     listener = _listener(gateway, placement, policies=policies)
     node = node_of(gateway.workload, placement, "router")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.application.model import Application, Workload
-from bench.envoy.addresses import HOST, OutboundCapture, Placement
+from bench.envoy.addresses import HOST, Placement
 from bench.envoy.certificates import Certificates, Identity
 from bench.meshes.istio.envoy.clusters import (
     BLACK_HOLE,
@@ -39,8 +39,6 @@ ENVOY_OPTIONS: Final = (
     *("--log-level", "warning"),
     *("--component-log-level", "misc:error"),
 )
-
-OUTBOUND_CAPTURE: Final[OutboundCapture] = "shared"
 
 HTTP_FILTERS: Final[tuple[Json, ...]] = (
     {
@@ -126,7 +124,10 @@ _DRY_RUN_TAGS: Final = (
 def sidecar_bootstrap(
     workload: Workload, *, placement: Placement, policies: Policies, certificates: Certificates, admin: Path
 ) -> Json:
-    """See `bench.meshes.data_planes.Shape`. A client that serves nothing has only an outbound listener."""
+    """Return Envoy's complete configuration for a sidecar.
+
+    A client that serves nothing has only an outbound listener.
+    """
     clusters = [
         black_hole_cluster(),
         *outbound_clusters(workload, placement=placement, policies=policies, certificates=certificates),

@@ -10,9 +10,17 @@ from typing import Any, Final
 from bench.application.model import MESH, Service, Workload
 from bench.envoy.addresses import HOST
 from bench.envoy.certificates import Certificates, Identity
-from bench.meshes import kuma
-from bench.meshes.kuma.naming import TRUST_DOMAIN, ZONE, builtin_id, service_tag, service_tags, spiffe_id
+from bench.meshes.kuma.naming import (
+    TRUST_DOMAIN,
+    ZONE,
+    builtin_id,
+    inbound_cluster,
+    service_tag,
+    service_tags,
+    spiffe_id,
+)
 from bench.meshes.kuma.policies import Form, Policies
+from bench.meshes.kuma.routing import outbound_cluster
 
 Json = dict[str, Any]
 
@@ -36,11 +44,11 @@ def stat_name(name: str) -> str:
     return "".join(character if character.isalnum() else "_" for character in name)
 
 
-def outbound_cluster(
+def build_outbound_cluster(
     policies: Policies, caller: Workload, service: Service, *, ports: Sequence[int], certificates: Certificates
 ) -> Json:
     """Build the cluster of a service whose sidecars listen on `ports`: HTTP/2, with or without mutual TLS."""
-    name = kuma.outbound_cluster(policies, policies.application, service)
+    name = outbound_cluster(policies, policies.application, service)
     cluster = {
         **_cluster(name, ports, idle_timeout="3600s", protocol=_HTTP2),
         "connect_timeout": "5s",
@@ -57,14 +65,14 @@ def gateway_cluster(
     policies: Policies, caller: Workload, service: Service, *, ports: Sequence[int], certificates: Certificates
 ) -> Json:
     """Build the same cluster for a built-in gateway: HTTP/1.1, the protocol of the service itself."""
-    cluster = outbound_cluster(policies, caller, service, ports=ports, certificates=certificates)
+    cluster = build_outbound_cluster(policies, caller, service, ports=ports, certificates=certificates)
     protocol = _cluster(cluster["name"], ports, idle_timeout="3600s", protocol=_HTTP1)
     return {**cluster, **protocol, "per_connection_buffer_limit_bytes": 32768}
 
 
-def inbound_cluster(workload: Workload, *, port: int) -> Json:
+def build_inbound_cluster(workload: Workload, *, port: int) -> Json:
     """Build the cluster of the sidecar's own application, which listens on `port`."""
-    name = kuma.inbound_cluster(workload)
+    name = inbound_cluster(workload)
     return {
         **_cluster(name, [port], idle_timeout="7200s", protocol=_HTTP1),
         "alt_stat_name": stat_name(name),

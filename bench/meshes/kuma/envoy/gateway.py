@@ -7,11 +7,11 @@ from typing import Any, Final
 from bench.application.model import Gateway, PathRoute
 from bench.envoy.addresses import HOST, Placement
 from bench.envoy.certificates import Certificates
-from bench.meshes import kuma
 from bench.meshes.kuma.envoy.clusters import gateway_cluster
 from bench.meshes.kuma.envoy.listeners import INTERNAL, MANAGER, RETRY, ROUTER, TYPES, build_bootstrap
 from bench.meshes.kuma.naming import ZONE, service_tags
 from bench.meshes.kuma.policies import Policies
+from bench.meshes.kuma.routing import outbound_cluster
 
 Json = dict[str, Any]
 
@@ -42,7 +42,10 @@ _INSPECTOR: Final[Json] = {
 def gateway_bootstrap(
     gateway: Gateway, *, placement: Placement, policies: Policies, certificates: Certificates, admin: Path
 ) -> Json:
-    """See `bench.meshes.data_planes.GatewayShape`. The gateway has clusters for the services of its routes."""
+    """Return Envoy's complete configuration for a built-in gateway.
+
+    It has clusters for the services of its routes.
+    """
     services = dict.fromkeys(route.service for route in gateway.routes)
     clusters = [
         gateway_cluster(
@@ -100,9 +103,7 @@ def _routes(name: str, gateway: Gateway, *, placement: Placement, policies: Poli
     matches = [(match, route) for route in gateway.routes for match in _matches(route)]
     ordered = sorted(matches, key=lambda one: ("path" not in one[0], -len(next(iter(one[0].values())))))
     tag = _tag(gateway, placement)
-    routes = [
-        _route(match, kuma.outbound_cluster(policies, placement.application, r.service), tag) for match, r in ordered
-    ]
+    routes = [_route(match, outbound_cluster(policies, placement.application, r.service), tag) for match, r in ordered]
     return {
         "name": name,
         "ignore_port_in_host_matching": True,

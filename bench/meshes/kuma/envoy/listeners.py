@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.application.model import MESH, Application, Service, Workload
-from bench.envoy.addresses import HOST, OutboundCapture, Placement
+from bench.envoy.addresses import HOST, Placement
 from bench.envoy.certificates import Certificates
-from bench.meshes import kuma
-from bench.meshes.kuma.envoy.clusters import inbound_cluster, outbound_cluster, server_socket, stat_name
+from bench.meshes.kuma.envoy.clusters import build_inbound_cluster, build_outbound_cluster, server_socket, stat_name
 from bench.meshes.kuma.envoy.rbac import http_rbac_filters, network_rbac_filters
-from bench.meshes.kuma.naming import inbound_tags, mesh_service_kri, service_tag, service_tags
+from bench.meshes.kuma.naming import inbound_cluster, inbound_tags, mesh_service_kri, service_tag, service_tags
 from bench.meshes.kuma.policies import Policies
-from bench.meshes.kuma.routing import destinations
+from bench.meshes.kuma.routing import destinations, outbound_cluster
+from bench.meshes.kuma.routing import routes as routes_to
 from bench.meshes.routing import Route
 
 Json = dict[str, Any]
@@ -26,7 +26,6 @@ ENVOY_OPTIONS: Final = (
     *("--drain-strategy", "immediate"),
     *("--log-level", "warning"),
 )
-OUTBOUND_CAPTURE: Final[OutboundCapture] = "separate"
 # The ranges of internal addresses.
 INTERNAL: Final[list[Json]] = [
     {"address_prefix": address, "prefix_len": length}
@@ -69,12 +68,12 @@ _STATS_TAGS: Final = (
 def sidecar_bootstrap(
     workload: Workload, *, placement: Placement, policies: Policies, certificates: Certificates, admin: Path
 ) -> Json:
-    """See `bench.meshes.data_planes.Shape`. Every destination has its own listener."""
+    """Return Envoy's complete configuration for a sidecar. Every destination has its own listener."""
     application = placement.application
     services = sorted(application.services, key=lambda service: service.name)
     listeners = [_outbound_listener(workload, service, placement=placement, policies=policies) for service in services]
     clusters = [
-        outbound_cluster(
+        build_outbound_cluster(
             policies,
             workload,
             service,
@@ -85,7 +84,7 @@ def sidecar_bootstrap(
     ]
     if workload.port is not None:
         listeners.append(_inbound_listener(workload, placement, policies=policies, certificates=certificates))
-        clusters.append(inbound_cluster(workload, port=placement.serving[workload.name]))
+        clusters.append(build_inbound_cluster(workload, port=placement.serving[workload.name]))
     return build_bootstrap(workload, placement, admin, listeners=listeners, clusters=clusters)
 
 
@@ -169,8 +168,8 @@ def _runtime() -> Json:
 def outbound_manager(policies: Policies, caller: Workload, service: Service) -> Json:
     """Build the connection manager for requests from `caller` to `service`, routed by policies."""
     application = policies.application
-    cluster = kuma.outbound_cluster(policies, application, service)
-    every = kuma.routes(policies, application, caller=caller, service=service)
+    cluster = outbound_cluster(policies, application, service)
+    every = routes_to(policies, application, caller=caller, service=service)
     tag = service_tag(application, service)
     routes = {
         "name": mesh_service_kri(application, service) if policies.exclusive else f"outbound:{tag}",
@@ -182,7 +181,7 @@ def outbound_manager(policies: Policies, caller: Workload, service: Service) -> 
 
 def inbound_manager(application: Application, workload: Workload, rbac: Sequence[Json]) -> Json:
     """Build the connection manager for requests to `workload`; `rbac` filters come before the router."""
-    tag, cluster = service_tags(application, workload)[0], kuma.inbound_cluster(workload)
+    tag, cluster = service_tags(application, workload)[0], inbound_cluster(workload)
     route = {"cluster": cluster, "timeout": "0s", "idle_timeout": "3600s"}
     routes = {
         "name": f"inbound:{tag}",

@@ -8,9 +8,10 @@ from typing import Any, Final
 from bench.check_result import CheckResult
 from bench.k8s.client import Cluster, Object
 from bench.k8s.objects import node_name
+from bench.meshes import MESHES
+from bench.meshes.cluster_protocol import InstallOptions
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.equalise import installation_values
-from bench.meshes.protocols import InstallOptions
 from bench.meshes.resolved import ResolvedScenario
 from bench.scenario.model import Equal
 from bench.targets.cluster.load.placement import UNDECIDED, Part, part_of
@@ -290,7 +291,7 @@ def install_options(options: ClusterOptions, mesh: str, equalise: Collection[Equ
         hub=options.hub,
         tag=options.tag,
         revision=options.revision if mesh == "istio" else "",
-        equal=installation_values(mesh, equalise),
+        equal=installation_values(MESHES[mesh], equalise),
     )
 
 

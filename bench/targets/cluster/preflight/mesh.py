@@ -10,8 +10,8 @@ from bench.check_result import CheckResult
 from bench.files.yaml_source import parse_generated
 from bench.k8s.client import Cluster, Object
 from bench.k8s.wait import describe_unavailable
+from bench.meshes.cluster_protocol import ControlPlane
 from bench.meshes.control_planes import CONTROL_PLANES
-from bench.meshes.protocols import ControlPlane
 from bench.system.processes import run_tool
 from bench.targets.cluster.options import ClusterOptions
 from bench.targets.cluster.probes.injection import WEBHOOKS, selecting_webhooks

@@ -1,25 +1,25 @@
 """Read what sidecars and a delegated gateway's Envoy report: counters, configuration, data path."""
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TypeVar
 
 from bench.application.model import GATEWAY, Application
-from bench.envoy import admin as proxies
-from bench.envoy.config_dump import parse_dump
-from bench.envoy.data_path import read_data_path
 from bench.errors import BadAnswerError
 from bench.k8s.client import Cluster
 from bench.k8s.pod_page import fetch_page
-from bench.meshes.protocols import ControlPlane
+from bench.meshes import MESHES
+from bench.meshes.cluster_protocol import ControlPlane
+from bench.meshes.envoy_data_plane import count_requests
+from bench.meshes.protocols import DataPlane, RequestPage
 from bench.results.records import DataPath
 from bench.results.store import make_file_name, write_text
 from bench.verification.checks import Meshed, clusters_of, hops_of
 from bench.verification.questions import FRONT
 
-_SECRETS: Final = "type.googleapis.com/envoy.admin.v3.SecretsConfigDump"
+Answered = TypeVar("Answered")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,63 +31,69 @@ class Sidecars:
     namespace: str
     pods: Mapping[str, str]
 
+    @property
+    def data_plane(self) -> DataPlane:
+        """Return the data plane of the mesh."""
+        return MESHES[self.plane.NAME].data_plane
+
     def requests(self) -> dict[str, dict[str, int]]:
         """Return the requests that each has sent on so far, by cluster."""
-        return {
-            name: proxies.requests_by_cluster(self.ask(name, proxies.CLUSTERS), self.ask(name, proxies.RETRIES))
-            for name in self.pods
-        }
+        return {name: self.read(name, self.data_plane.requests) for name in self.pods}
 
     def tls(self, names: Iterable[str]) -> dict[str, dict[str, int]]:
         """Return the TLS counters of these workloads' sidecars."""
-        return {name: proxies.tls_counters(self.ask(name, proxies.TLS)) for name in names}
+        return {name: self.read(name, self.data_plane.handshakes) for name in names}
 
     def own_ids(self) -> dict[str, tuple[str, ...]]:
         """Return the SPIFFE ids in each sidecar's certificates."""
-        return {name: proxies.identities(self.ask(name, proxies.CERTIFICATES)) for name in self.pods}
+        return {name: self.read(name, self.data_plane.identities) for name in self.pods}
 
-    def ask(self, name: str, path: str) -> Any:
-        """Return the answer of a workload's sidecar on its admin interface."""
-        answer = self.plane.admin(self.cluster, self.pods[name], path, namespace=self.namespace)
+    def request_page(self, name: str, path: str) -> str:
+        """Return the response of a workload's sidecar on its own interface."""
+        return self.plane.admin(self.cluster, self.pods[name], path, namespace=self.namespace)
+
+    def read(self, name: str, question: Callable[[RequestPage], Answered]) -> Answered:
+        """Return what a workload's sidecar reports. Raises BadAnswerError for an invalid response."""
         try:
-            return json.loads(answer)
-        except (ValueError, RecursionError) as error:
-            raise BadAnswerError(f"the sidecar of {self.pods[name]} answers {path} with invalid JSON") from error
+            return question(partial(self.request_page, name))
+        except ValueError as error:
+            raise BadAnswerError(f"the sidecar of {self.pods[name]}: {error}") from error
 
 
 def front_requests(application: Application, sidecars: Sidecars) -> dict[str, dict[str, int]]:
-    """Return the requests that a delegated gateway's proxy has sent on so far, by cluster, under its name; empty where
-    there is none. Raises DeployError where it does not answer on the admin interface of its configuration."""
+    """Return the requests that a delegated gateway's proxy, an Envoy, has sent on so far, by cluster, under its name;
+    empty where there is none. Raises DeployError where it does not answer on the admin interface of its
+    configuration."""
     gateway = application.gateway
     if gateway is None or gateway.proxy is None:
         return {}
     port, pod = gateway.proxy["admin"]["address"]["socket_address"]["port_value"], sidecars.pods[GATEWAY]
+    who = f"the proxy of {sidecars.namespace}/{pod}"
 
-    def ask(path: str) -> Any:
-        who = f"the proxy of {sidecars.namespace}/{pod}"
-        return json.loads(fetch_page(sidecars.cluster, pod, port, namespace=sidecars.namespace, path=path, who=who))
+    def request_page(path: str) -> str:
+        return fetch_page(sidecars.cluster, pod, port, namespace=sidecars.namespace, path=path, who=who)
 
-    return {FRONT: proxies.requests_by_cluster(ask(proxies.CLUSTERS), ask(proxies.RETRIES))}
+    try:
+        return {FRONT: count_requests(request_page)}
+    except ValueError as error:
+        raise BadAnswerError(f"{who}: {error}") from error
 
 
 def read_sidecars_path(meshed: Meshed, sidecars: Sidecars, kept: Path) -> DataPath:
     """Read the data path, from each sidecar's configuration, which is written into the folder `kept`, and from its
     counters. Raises DeployError where one does not answer."""
-    dumps = {name: without_secrets(sidecars.ask(name, proxies.CONFIGURATION)) for name in sidecars.pods}
+    configurations = {name: sidecars.read(name, sidecars.data_plane.configuration) for name in sidecars.pods}
     kept.mkdir(exist_ok=True)
-    for name, dump in dumps.items():
-        write_text(kept / make_file_name(f"{name}.json"), json.dumps(dump, indent=1))
-    inside = (hop for hop in hops_of(meshed.application) if hop.caller in dumps and hop.callee != GATEWAY)
+    for name, configuration in configurations.items():
+        write_text(kept / make_file_name(f"{name}.json"), configuration)
+    inside = (hop for hop in hops_of(meshed.application) if hop.caller in sidecars.pods and hop.callee != GATEWAY)
     clusters = {hop: clusters_of(meshed, hop) for hop in inside}
-    return read_data_path(
-        {hop: outbound for hop, (outbound, _) in clusters.items()},
-        {hop.callee: inbound for hop, (_, inbound) in clusters.items() if hop.callee in dumps},
-        configs={name: parse_dump(dump) for name, dump in dumps.items()},
-        ask=sidecars.ask,
-    )
-
-
-def without_secrets(dump: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration without its section of certificates and keys: Envoy redacts the keys, and the rest is not
-    used."""
-    return {**dump, "configs": [section for section in dump["configs"] if section["@type"] != _SECRETS]}
+    try:
+        return sidecars.data_plane.data_path(
+            {hop: outbound for hop, (outbound, _) in clusters.items()},
+            {hop.callee: inbound for hop, (_, inbound) in clusters.items() if hop.callee in sidecars.pods},
+            configurations=configurations,
+            pages={name: partial(sidecars.request_page, name) for name in sidecars.pods},
+        )
+    except ValueError as error:
+        raise BadAnswerError(f"a sidecar of {sidecars.namespace}: {error}") from error

@@ -19,8 +19,8 @@ from bench.k8s.client import Cluster
 from bench.k8s.kubeconfig import connect_context, credentials_folder, describe_cluster, require_server
 from bench.k8s.ownership import run_of
 from bench.k8s.retry import ONCE, wait_policy
+from bench.meshes.cluster_protocol import ControlPlane
 from bench.meshes.control_planes import CONTROL_PLANES
-from bench.meshes.protocols import ControlPlane
 from bench.system.cancellation import CancelToken, catch_signals
 from bench.system.timing import DEFAULT, Timing
 from bench.targets.cluster.lock import is_alive, read_holder, remove_lock

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from bench.errors import ClusterError, Interrupted, LeftoversError
 from bench.k8s.client import Cluster, Ref
 from bench.k8s.ownership import run_of, run_selector
-from bench.meshes.protocols import ControlPlane
+from bench.meshes.cluster_protocol import ControlPlane
 from bench.system.cancellation import CancelToken, Shield, wait_until
 from bench.targets.cluster.teardown.blockers import Dangling, explain_leftovers, find_dangling, find_dangling_webhooks
 from bench.targets.cluster.teardown.inventory import Leftovers, find_leftovers, list_objects

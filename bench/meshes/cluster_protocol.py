@@ -1,0 +1,87 @@
+"""Define what a mesh is on a cluster: its control plane.
+
+Each control plane is a module whose functions have the names and signatures of `ControlPlane`; `Mesh.control_plane`
+names it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from bench.k8s.client import Cluster, Object, Ref
+from bench.system.cancellation import CancelToken
+
+
+@dataclass(frozen=True, slots=True)
+class InstallOptions:
+    """The options of a mesh's installation.
+
+    `values` are files on top of meshbench's own, and later files override earlier ones. Empty strings mean the mesh's
+    default. `kubeconfig` is the private copy for the mesh's own tool. `equal` are files on top of all values, with
+    the settings that the run equalises in all meshes.
+    """
+
+    values: tuple[Path, ...] = ()
+    hub: str = ""
+    tag: str = ""
+    revision: str = ""
+    kubeconfig: Path | None = None
+    equal: tuple[Path, ...] = ()
+
+
+class ControlPlane(Protocol):
+    """A mesh's control plane on a cluster.
+
+    `TOOL` is its command-line tool, `SIDECAR` the name of the sidecar's container, and `PODS` the label selector of
+    its own pods in `NAMESPACE`. `run_mesh` names the part of an existing mesh that belongs to the run, in which
+    no object of the run may affect the whole mesh. It is empty if the run has installed the mesh.
+    """
+
+    NAME: str
+    NAMESPACE: str
+    TOOL: str
+    SIDECAR: str
+    PODS: str
+
+    def render(self, options: InstallOptions) -> tuple[Object, ...]:
+        """Return the objects that the mesh's own tool renders, in the order to apply."""
+
+    def wait_ready(self, cluster: Cluster, *, timeout_s: float, watch: CancelToken) -> None:
+        """Wait until the control plane is available and its webhook injects sidecars."""
+
+    def find_installed(self, cluster: Cluster) -> str:
+        """Return a text that lists the parts of this mesh on the cluster; empty if there are none."""
+
+    def find_mismatches(self, cluster: Cluster) -> Sequence[str]:
+        """Return the reasons why an existing mesh is not what the proofs expect, as texts."""
+
+    def namespace_labels(self, revision: str = "", run_mesh: str = "") -> Mapping[str, str]:
+        """Return the labels of a namespace that gets sidecars."""
+
+    def outside_labels(self) -> Mapping[str, str]:
+        """Return the labels of a pod that gets no sidecar, although its namespace does."""
+
+    def pod_annotations(self) -> Mapping[str, str]:
+        """Return the sidecar settings of a trial's pods, the same for all meshes as far as possible."""
+
+    def mesh_objects(self, policies: Sequence[Object], namespace: str, run_mesh: str = "") -> tuple[Object, ...]:
+        """Return a configuration's manifests, moved into the run's namespace, in the order to apply."""
+
+    def base_objects(self, run_mesh: str = "") -> tuple[Object, ...]:
+        """Return the objects that the mesh needs before any policy."""
+
+    def list_generated(self, objects: Sequence[Object]) -> tuple[Ref, ...]:
+        """Return what the control plane creates for these objects, unlabelled, and keeps when they are deleted."""
+
+    def find_unsynced(self, cluster: Cluster, namespace: str, pods: Sequence[str]) -> str:
+        """Return which sidecars have not acknowledged the latest configuration, as text; empty if all have."""
+
+    def find_unaccepted(self, cluster: Cluster, objects: Sequence[Object]) -> str:
+        """Return which objects the control plane has not accepted yet, as text; empty if it has accepted all."""
+
+    def admin(self, cluster: Cluster, pod: str, path: str, *, namespace: str) -> str:
+        """Return the response to a GET on the admin interface of the pod's sidecar."""
+
+    def find_leftovers(self, cluster: Cluster) -> tuple[Ref, ...]:
+        """Return what the control plane created itself outside its namespace, without the run's labels."""

@@ -1,0 +1,193 @@
+"""Implement `bench.meshes.protocols.PolicyModel` for Istio: read its gateway and policies, and find their problems."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from bench.application.manifests import Source, read_manifests, select_kind
+from bench.application.model import Application, Gateway, Service, Workload
+from bench.errors import InputError, Problem
+from bench.files.yaml_source import Loc, format_suggestion
+from bench.meshes.istio.authorization import Request, decide_request
+from bench.meshes.istio.gateway import GATEWAY_KINDS, exclude_gateway, find_gateway
+from bench.meshes.istio.naming import cluster_to
+from bench.meshes.istio.policies import (
+    KINDS,
+    AuthorizationPolicy,
+    AuthorizationPolicySpec,
+    PeerAuthentication,
+    Policies,
+    Policy,
+    Routing,
+    parse_pattern,
+)
+from bench.meshes.istio.probes import policy_probes, principal_of, probes
+from bench.meshes.istio.route_manifests import DestinationRule, VirtualService
+from bench.meshes.istio.routing import route_problems, routes
+from bench.meshes.probe import Probe
+from bench.meshes.routing import Route
+
+_EVERY_KIND: Final = {**KINDS, **GATEWAY_KINDS}
+
+
+@dataclass(frozen=True, slots=True)
+class IstioPolicies(Policies):
+    """See `bench.meshes.protocols.Policies`."""
+
+    def identities(self, application: Application) -> Mapping[str, tuple[str, ...]]:
+        """Return the SPIFFE id of each service account; with any policies, every sidecar has a certificate."""
+        accounts = (workload.account for workload in application.everyone)
+        return {account: (f"spiffe://{principal_of(application, account)}",) for account in accounts}
+
+    def routes(self, application: Application, *, caller: Workload, service: Service) -> tuple[Route, ...]:
+        """Return the routes from a sidecar to a service."""
+        return routes(self, application, caller=caller, service=service)
+
+    def outbound_cluster(self, application: Application, service: Service) -> str:
+        """Return the cluster of a service, which has the same name with any policies."""
+        return cluster_to(application, service)
+
+    def probes(self, application: Application) -> tuple[Probe, ...]:
+        """Return requests whose responses show that each policy is in force."""
+        return probes(self, application)
+
+
+def read_gateway(folders: Sequence[Path], application: Application) -> Gateway | None:
+    """Return the gateway through which a configuration's load enters, from the manifests in `folders`.
+
+    It is None if they have no gateway. Raises InputError with all problems.
+    """
+    return find_gateway(read_manifests(folders, _EVERY_KIND, namespace=application.namespace), application)
+
+
+def read_policies(folders: Sequence[Path], application: Application) -> IstioPolicies:
+    """Read the policies of one configuration from the manifests in `folders`; without folders there are none.
+
+    Raises InputError with all problems: manifests that cannot be read or are not translated, policies without an effect
+    (a selector without a workload, an unknown account), conflicting policies, policies that no request could prove, and
+    routes to unknown services.
+    """
+    everything = read_manifests(folders, _EVERY_KIND, namespace=application.namespace)
+    sources: tuple[Source[Policy | Routing], ...] = exclude_gateway(everything)
+    policies = IstioPolicies(
+        application.namespace,
+        tuple(source.manifest for source in select_kind(sources, PeerAuthentication)),
+        tuple(source.manifest for source in select_kind(sources, AuthorizationPolicy)),
+        tuple(source.manifest for source in select_kind(sources, VirtualService)),
+        tuple(source.manifest for source in select_kind(sources, DestinationRule)),
+    )
+    problems = [*_problems(sources, policies, application)]
+    problems = problems or [
+        *_gateway_problems(sources, policies, application),
+        *_proof_problems(sources, policies, application),
+    ]
+    if problems:
+        raise InputError(problems)
+    return policies
+
+
+def _problems(
+    sources: Sequence[Source[Policy | Routing]], policies: Policies, application: Application
+) -> Iterator[Problem]:
+    yield from _duplicate_problems(sources, policies)
+    for source in sources:
+        yield from _selector_problems(source, policies, application)
+    for authentication in select_kind(sources, PeerAuthentication):
+        yield from _port_problems(authentication, policies, application)
+    yield from _conflict_problems(select_kind(sources, PeerAuthentication), policies, application)
+    for authorization in select_kind(sources, AuthorizationPolicy):
+        yield from _rule_problems(authorization, application)
+    yield from route_problems(sources, policies, application)
+
+
+def _duplicate_problems(sources: Iterable[Source[Policy | Routing]], policies: Policies) -> Iterator[Problem]:
+    seen: dict[tuple[str, str, str], Source[Policy | Routing]] = {}
+    for source in sources:
+        policy = source.manifest
+        first = seen.setdefault((policy.kind, policies.namespace_of(policy), policy.metadata.name), source)
+        if first is not source:
+            where = f"{first.document.file}:{first.document.line_of(('metadata', 'name'))}"
+            yield source.problem(("metadata", "name"), f"the same {policy.kind} is already defined in {where}")
+
+
+def _selector_problems(
+    source: Source[Policy | Routing], policies: Policies, application: Application
+) -> Iterator[Problem]:
+    """Yield policies that select no workload."""
+    policy = source.manifest
+    if not isinstance(policy, Routing) and not any(map(partial(policies.applies, policy), application.protected)):
+        yield source.problem(("spec", "selector", "matchLabels"), "selects no workload of the application")
+
+
+def _port_problems(
+    source: Source[PeerAuthentication], policies: Policies, application: Application
+) -> Iterator[Problem]:
+    spec = source.manifest.spec
+    selected = [workload for workload in application.workloads if policies.applies(source.manifest, workload)]
+    for port in spec.port_level_mtls:
+        loc = ("spec", "portLevelMtls", port)
+        if spec.selector is None:
+            yield source.problem(loc, "needs a selector; Istio rejects it without one")
+        elif selected and port not in {str(workload.port) for workload in selected}:
+            yield source.problem(loc, f"no selected workload serves port {port}")
+
+
+def _conflict_problems(
+    sources: Sequence[Source[PeerAuthentication]], policies: Policies, application: Application
+) -> Iterator[Problem]:
+    """Yield policies that select a workload as narrowly as another: a cluster uses the older one, files have no age."""
+    for index, source in enumerate(sources):
+        for other in sources[:index]:
+            both = [
+                policies.applies(source.manifest, one) and policies.applies(other.manifest, one)
+                for one in application.workloads
+            ]
+            if any(both) and policies.width(source.manifest) == policies.width(other.manifest):
+                where = f"{other.document.file}:{other.document.line_of(())}"
+                yield source.problem(("spec",), f"selects the same workloads as the one in {where}")
+
+
+def _rule_problems(source: Source[AuthorizationPolicy], application: Application) -> Iterator[Problem]:
+    spec = source.manifest.spec
+    if spec.action == "DENY" and not spec.rules:
+        yield source.problem(("spec", "action"), "a DENY policy without rules denies nothing")
+    principals = [principal_of(application, workload.account) for workload in application.everyone]
+    for loc, value in _list_principals(spec):
+        if not any(parse_pattern(value).matches(principal) for principal in principals):
+            yield source.problem(loc, f"no workload has the identity {value!r}{format_suggestion(value, principals)}")
+
+
+def _list_principals(spec: AuthorizationPolicySpec) -> Iterator[tuple[Loc, str]]:
+    """Yield each principal that the rules name, with its position."""
+    for index, rule in enumerate(spec.rules):
+        for position, part in enumerate(rule.from_):
+            fields = {"principals": part.source.principals, "notPrincipals": part.source.not_principals}
+            for field, values in fields.items():
+                loc = ("spec", "rules", index, "from", position, "source", field)
+                yield from (((*loc, item), value) for item, value in enumerate(values))
+
+
+def _gateway_problems(
+    sources: Sequence[Source[Policy | Routing]], policies: Policies, application: Application
+) -> Iterator[Problem]:
+    """Yield policies that deny the page at the gateway: policies of a namespace also apply to its gateway."""
+    gateway = application.gateway
+    page = Request(None, "GET", "/productpage")
+    if gateway is None or decide_request(policies, gateway.workload, page) == "allowed":
+        return
+    for source in select_kind(sources, AuthorizationPolicy):
+        if policies.applies(source.manifest, gateway.workload):
+            message = "denies every page at the gateway; hint: add istio/gateway-policies, or a policy like it"
+            yield source.problem(("spec",), message)
+
+
+def _proof_problems(
+    sources: Iterable[Source[Policy | Routing]], policies: Policies, application: Application
+) -> Iterator[Problem]:
+    for source in sources:
+        policy = source.manifest
+        if not isinstance(policy, Routing) and not any(policy_probes(policy, policies, application)):
+            message = "no request of the application could prove that this policy is in force"
+            yield source.problem(("metadata", "name"), message)

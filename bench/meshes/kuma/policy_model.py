@@ -1,0 +1,204 @@
+"""Implement `bench.meshes.protocols.PolicyModel` for Kuma: read its gateway and policies, and find their problems."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bench.application.manifests import Source, read_manifests, select_kind
+from bench.application.model import Application, Gateway, Service, Workload
+from bench.envoy.wire import Mode
+from bench.errors import InputError, Problem
+from bench.files.yaml_source import format_suggestion
+from bench.meshes.kuma.gateway import GATEWAY_KINDS, exclude_gateway, find_gateway
+from bench.meshes.kuma.manifests import (
+    ANY,
+    KINDS,
+    Mesh,
+    MeshIdentity,
+    MeshSpec,
+    MeshTrafficPermission,
+    TrafficPermission,
+)
+from bench.meshes.kuma.naming import service_tags, spiffe_id
+from bench.meshes.kuma.policies import Policies
+from bench.meshes.kuma.probes import certificate_names, permission_probes, probes
+from bench.meshes.kuma.route_manifests import ROUTE_KINDS, MeshHTTPRoute
+from bench.meshes.kuma.routing import outbound_cluster, route_problems, routes
+from bench.meshes.probe import Probe
+from bench.meshes.routing import Route
+
+_EVERY_KIND: Final = {**KINDS, **ROUTE_KINDS, **GATEWAY_KINDS}
+
+
+@dataclass(frozen=True, slots=True)
+class KumaPolicies(Policies):
+    """See `bench.meshes.protocols.Policies`."""
+
+    def identities(self, application: Application) -> Mapping[str, tuple[str, ...]]:
+        """Return the names in the certificate of each service account; none without mutual TLS."""
+        if self.form == "plain":
+            return {}
+        accounts = (workload.account for workload in application.everyone)
+        return {account: certificate_names(self, application, account) for account in accounts}
+
+    def mode(self, workload: Workload) -> Mode:  # noqa: ARG002 - the same for all
+        """Return what the sidecar of a workload accepts."""
+        return "DISABLE" if self.form == "plain" else "STRICT"
+
+    def routes(self, application: Application, *, caller: Workload, service: Service) -> tuple[Route, ...]:
+        """Return the routes from a sidecar to a service."""
+        return routes(self, application, caller=caller, service=service)
+
+    def outbound_cluster(self, application: Application, service: Service) -> str:
+        """Return the cluster of a service, whose name depends on the Mesh."""
+        return outbound_cluster(self, application, service)
+
+    def probes(self, application: Application) -> tuple[Probe, ...]:
+        """Return requests whose responses show that each permission is in force."""
+        return probes(self, application)
+
+
+def read_gateway(folders: Sequence[Path], application: Application) -> Gateway | None:
+    """Return the gateway through which a configuration's load enters, from the manifests in `folders`.
+
+    It is None if they have no gateway. Raises InputError with all problems.
+    """
+    return find_gateway(read_manifests(folders, _EVERY_KIND, namespace=application.namespace), application)
+
+
+def read_policies(folders: Sequence[Path], application: Application) -> KumaPolicies:
+    """Read the policies of one configuration from the manifests in `folders`; without folders there are none.
+
+    Raises InputError with all problems: manifests that cannot be read or are not translated, forms of mutual TLS that
+    do not fit together, permissions without an effect (unknown services, unknown identities), and permissions that no
+    request could prove.
+    """
+    sources = exclude_gateway(read_manifests(folders, _EVERY_KIND, namespace=application.namespace))
+    meshes, given = select_kind(sources, Mesh), select_kind(sources, MeshIdentity)
+    policies = KumaPolicies(
+        application,
+        meshes[0].manifest.spec if meshes else MeshSpec(),
+        given[0].manifest if given else None,
+        tuple(source.manifest for source in select_kind(sources, MeshTrafficPermission)),
+        tuple(source.manifest for source in select_kind(sources, TrafficPermission)),
+        tuple(source.manifest for source in select_kind(sources, MeshHTTPRoute)),
+    )
+    problems = [*_duplicate_problems(sources, policies), *_form_problems(sources, policies)]
+    problems += _permission_problems(sources, policies)
+    problems += route_problems(select_kind(sources, MeshHTTPRoute), policies)
+    problems = problems or [*_proof_problems(sources, policies)]
+    if problems:
+        raise InputError(problems)
+    return policies
+
+
+def _duplicate_problems(sources: Iterable[Source[Any]], policies: Policies) -> Iterator[Problem]:
+    seen: dict[tuple[str, str, str], Source[Any]] = {}
+    for source in sources:
+        policy = source.manifest
+        alone = isinstance(policy, Mesh | MeshIdentity)  # one of each, whatever its name
+        namespaced = isinstance(policy, MeshTrafficPermission | MeshHTTPRoute)
+        namespace = policies.namespace_of(policy) if namespaced else ""
+        first = seen.setdefault((policy.kind, namespace, "" if alone else policy.metadata.name), source)
+        if first is not source:
+            where = f"{first.document.file}:{first.document.line_of(('metadata', 'name'))}"
+            what = f"{'a' if alone else 'the same'} {policy.kind}"
+            yield source.problem(("metadata", "name"), f"{what} is already defined in {where}")
+
+
+def _form_problems(sources: Sequence[Source[Any]], policies: Policies) -> Iterator[Problem]:
+    """Yield manifests that mix the two forms of mutual TLS, and permissions without their form."""
+    for source in select_kind(sources, Mesh):
+        yield from _mesh_problems(source, policies)
+    for identity in select_kind(sources, MeshIdentity):
+        if not policies.exclusive:
+            message = "does not become ready without a Mesh whose meshServices.mode is Exclusive"
+            yield identity.problem(("metadata", "name"), message)
+    wanted = {MeshTrafficPermission: ("identity", "a MeshIdentity"), TrafficPermission: ("builtin", "Mesh.mtls")}
+    for source in sources:
+        form, needed = wanted.get(type(source.manifest), (policies.form, ""))
+        if form != policies.form:
+            yield source.problem(("kind",), f"a {source.manifest.kind} has no effect without {needed}")
+
+
+def _mesh_problems(source: Source[Mesh], policies: Policies) -> Iterator[Problem]:
+    mtls = source.manifest.spec.mtls
+    if mtls is None:
+        return
+    if policies.identity is not None:
+        yield source.problem(("spec", "mtls"), "has no effect in addition to a MeshIdentity; hint: keep one of the two")
+    elif policies.exclusive:
+        yield source.problem(("spec", "mtls"), "is translated with meshServices.mode Disabled only")
+    names = [backend.name for backend in mtls.backends]
+    if mtls.enabled_backend not in names:
+        loc = ("spec", "mtls", "enabledBackend")
+        yield source.problem(
+            loc, f"no backend {mtls.enabled_backend!r}{format_suggestion(mtls.enabled_backend, names)}"
+        )
+
+
+def _permission_problems(sources: Sequence[Source[Any]], policies: Policies) -> Iterator[Problem]:
+    for permission in select_kind(sources, MeshTrafficPermission):
+        yield from _selector_problems(permission, policies)
+        yield from _identity_problems(permission, policies.application)
+    legacy = select_kind(sources, TrafficPermission)
+    for one in legacy:
+        yield from _service_problems(one, policies.application)
+    yield from _conflict_problems(legacy, policies.application)
+
+
+def _selector_problems(source: Source[MeshTrafficPermission], policies: Policies) -> Iterator[Problem]:
+    """Yield permissions that select no workload."""
+    policy, application = source.manifest, policies.application
+    labels = policy.spec.target_ref.labels
+    if not any(policies.applies(policy, workload) for workload in application.workloads):
+        apps = {workload.labels["app"] for workload in application.workloads}
+        near = format_suggestion(labels["app"], apps) if "app" in labels and labels["app"] not in apps else ""
+        yield source.problem(("spec", "targetRef", "labels"), f"selects no workload of the application{near}")
+
+
+def _identity_problems(source: Source[MeshTrafficPermission], application: Application) -> Iterator[Problem]:
+    """Yield identities that no workload has."""
+    ids = [spiffe_id(application, workload.account) for workload in application.everyone]
+    for index, rule in enumerate(source.manifest.spec.rules):
+        for verb in ("deny", "allow"):
+            for position, match in enumerate(getattr(rule.default, verb)):
+                value = match.spiffe_id.value
+                if not any(map(match.spiffe_id.matches, ids)):
+                    loc = ("spec", "rules", index, "default", verb, position, "spiffeID", "value")
+                    yield source.problem(loc, f"no workload has the identity {value!r}{format_suggestion(value, ids)}")
+
+
+def _service_problems(source: Source[TrafficPermission], application: Application) -> Iterator[Problem]:
+    """Yield unknown services."""
+    destinations = {tag for workload in application.workloads for tag in service_tags(application, workload)}
+    known = {
+        "sources": destinations | set(service_tags(application, application.everyone[-1])),
+        "destinations": destinations,
+    }
+    for side, tags in known.items():
+        for index, one in enumerate(getattr(source.manifest.spec, side)):
+            name = one.match.service
+            if name != ANY and name not in tags:
+                loc = ("spec", side, index, "match", "kuma.io/service")
+                yield source.problem(loc, f"there is no service {name!r}{format_suggestion(name, tags)}")
+
+
+def _conflict_problems(sources: Sequence[Source[TrafficPermission]], application: Application) -> Iterator[Problem]:
+    """Yield permissions as close to a destination as another: a cluster uses the older one, files have no age."""
+    every = [service_tags(application, workload) for workload in application.workloads]
+    for index, source in enumerate(sources):
+        for other in sources[:index]:
+            if any(0 < source.manifest.rank(tags) == other.manifest.rank(tags) for tags in every):
+                where = f"{other.document.file}:{other.document.line_of(())}"
+                yield source.problem(("spec", "destinations"), f"names the same destinations as the one in {where}")
+
+
+def _proof_problems(sources: Iterable[Source[Any]], policies: Policies) -> Iterator[Problem]:
+    for source in sources:
+        policy = source.manifest
+        permission = isinstance(policy, MeshTrafficPermission | TrafficPermission)
+        if permission and not any(permission_probes(policy, policies, policies.application)):
+            message = "no request of the application could prove that this permission is in force"
+            yield source.problem(("metadata", "name"), message)
