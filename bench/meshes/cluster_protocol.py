@@ -65,9 +65,6 @@ class ControlPlane(Protocol):
     def pod_annotations(self) -> Mapping[str, str]:
         """Return the sidecar settings of a trial's pods, the same for all meshes as far as possible."""
 
-    def mesh_objects(self, policies: Sequence[Object], namespace: str, run_mesh: str = "") -> tuple[Object, ...]:
-        """Return a configuration's manifests, moved into the run's namespace, in the order to apply."""
-
     def base_objects(self, run_mesh: str = "") -> tuple[Object, ...]:
         """Return the objects that the mesh needs before any policy."""
 

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from bench.envoy.wire import Wire
 from bench.errors import InputError
 from bench.files.folders import find_shipped
-from bench.files.yaml_source import read_documents
+from bench.files.yaml_source import Document, read_documents
 from bench.meshes.protocols import Mesh
 from bench.results.records import DataPath, Evidence
 from bench.scenario.model import Equal, Scenario
@@ -86,10 +86,10 @@ def installation_values(mesh: Mesh, equalise: Collection[Equal]) -> tuple[Path, 
     return _files(mesh, mesh.equal.installed.intersection(equalise))
 
 
-def policy_objects(mesh: Mesh, equalise: Collection[Equal]) -> tuple[Json, ...]:
+def policy_objects(mesh: Mesh, equalise: Collection[Equal]) -> tuple[Document, ...]:
     """Return the objects to apply like a configuration's own policies."""
     files = _files(mesh, mesh.equal.applied.intersection(equalise))
-    return tuple(document.value for file in files for document in read_documents(file))
+    return tuple(document for file in files for document in read_documents(file))
 
 
 def worker_annotations(mesh: Mesh, equalise: Collection[Equal]) -> Mapping[str, str]:

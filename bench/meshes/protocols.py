@@ -13,7 +13,9 @@ from bench.application.model import Application, Gateway, Hop, Service, Workload
 from bench.envoy.addresses import OutboundCapture, Placement
 from bench.envoy.certificates import Certificates
 from bench.envoy.wire import Mode, Wire
+from bench.files.yaml_source import Document
 from bench.meshes.probe import Probe
+from bench.meshes.rewriting import Moved, Namespaces
 from bench.meshes.routing import Route
 from bench.results.records import DataPath
 from bench.scenario.model import Equal
@@ -55,6 +57,9 @@ class PolicyModel(Protocol):
 
     def read_policies(self, folders: Sequence[Path], application: Application) -> Policies:
         """Return the policies of a configuration. Raises InputError with all problems."""
+
+    def mesh_objects(self, documents: Sequence[Document], names: Namespaces) -> tuple[Moved, ...]:
+        """Return a configuration's manifests, moved into the run's namespaces, in the order to apply."""
 
 
 @dataclass(frozen=True, slots=True)

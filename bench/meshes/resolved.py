@@ -1,9 +1,8 @@
 """Resolve a scenario's folders: application, gateway, policies and user groups per configuration."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 from bench.application.manifests import read_folders
 from bench.application.model import GATEWAY, NAMESPACE, Application, Workload, read_application
@@ -12,9 +11,10 @@ from bench.errors import InputError, Problem
 from bench.files.folders import find_shipped
 from bench.files.yaml_source import Document, read_documents
 from bench.meshes import MESHES
-from bench.meshes.equalise import equalise_wire
+from bench.meshes.equalise import equalise_wire, policy_objects
 from bench.meshes.probe import Probe
 from bench.meshes.protocols import Mesh, Policies
+from bench.meshes.rewriting import Moved, Namespaces, keep_namespaces
 from bench.meshes.user_groups import UserGroup, user_groups_of
 from bench.scenario.loader import (
     NO_OVERRIDES,
@@ -65,31 +65,13 @@ def policies_of(settings: Configuration, application: Application, manifests: Ma
     return MESHES[settings.mesh].policies.read_policies([manifests[name] for name in settings.manifests], application)
 
 
-@dataclass(frozen=True, slots=True)
-class Namespaces:
-    """The namespaces of a run, by those that manifests name; any other namespace stays as it is written.
-
-    `run_mesh` names the part of an existing mesh that belongs to the run, in which no object of the run may affect the
-    whole mesh. It is empty if the run installs the mesh.
-    """
-
-    runs: Mapping[str, str] = field(default_factory=dict, hash=False)
-    run_mesh: str = ""
-
-    def of(self, written: str) -> str:
-        """Return the run's namespace for one that manifests name."""
-        return self.runs.get(written, written)
-
-
-AS_WRITTEN: Final = Namespaces()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedConfiguration:
     """A configuration of a scenario with everything that its manifests define.
 
     `application` is as the manifests name it, with their gateway if they have one, and policies are evaluated for it;
-    `deployed` has the names of a run. `mesh` and `policies` are None without a mesh. `objects` are the manifests.
+    `deployed` has the names of a run. `mesh` and `policies` are None without a mesh. `objects` are the manifests, with
+    those that a mesh needs for what the scenario equalises.
     """
 
     settings: Configuration
@@ -99,8 +81,8 @@ class ResolvedConfiguration:
     objects: tuple[Document, ...]
     groups: tuple[UserGroup, ...]
     load: Load
-    equalise: tuple[Equal, ...] = ()
-    namespaces: Namespaces = AS_WRITTEN
+    equalise: tuple[Equal, ...]
+    namespaces: Namespaces
 
     @property
     def name(self) -> str:
@@ -115,6 +97,11 @@ class ResolvedConfiguration:
     def in_namespaces(self, namespaces: Namespaces) -> "ResolvedConfiguration":
         """Return the configuration as it is deployed in these namespaces."""
         return replace(self, namespaces=namespaces)
+
+    @property
+    def moved(self) -> tuple[Moved, ...]:
+        """The manifests as the run applies them, in this order."""
+        return self.mesh.policies.mesh_objects(self.objects, self.namespaces) if self.mesh else ()
 
     @property
     def wire(self) -> Wire:
@@ -201,15 +188,20 @@ def resolve(scenario: Scenario, inputs: Inputs, document: Document | None = None
 def _resolve_configuration(
     settings: Configuration, scenario: Scenario, inputs: Inputs, application: Application
 ) -> ResolvedConfiguration:
+    mesh = MESHES.get(settings.mesh)
     return ResolvedConfiguration(
         settings=settings,
         application=add_gateway(settings, application, inputs.manifests),
-        mesh=MESHES.get(settings.mesh),
+        mesh=mesh,
         policies=policies_of(settings, application, inputs.manifests),
-        objects=read_folders([inputs.manifests[folder] for folder in settings.manifests]),
+        objects=(
+            *read_folders([inputs.manifests[folder] for folder in settings.manifests]),
+            *(policy_objects(mesh, scenario.equalise) if mesh else ()),
+        ),
         groups=user_groups_in(settings, application, inputs.manifests),
         load=scenario.load_of(settings.name),
         equalise=scenario.equalise,
+        namespaces=keep_namespaces(application.namespace),
     )
 
 

@@ -26,6 +26,7 @@ from bench.targets.cluster.probes.prober import (
 from bench.targets.cluster.probes.sidecars import Sidecars
 from bench.verification.checks import Meshed, identity_evidences, mesh_checks, prove, read_meshed
 from tests.cluster.lab_images import BOOKINFO
+from tests.moving import move_objects
 
 LOAD_IMAGE: Final = "locustio/locust:2.47.0"
 _FOLDER: Final = find_shipped("manifests") / "bookinfo"
@@ -76,7 +77,7 @@ def deploy(owner: Owner, plane: ControlPlane, folder: Path) -> Deployed:
     outside = f"{application.namespace}-outside"
     apply_namespace(owner, application.namespace, **plane.namespace_labels())
     apply_namespace(owner, outside)
-    policies = plane.mesh_objects(read_manifests(folder), application.namespace)
+    policies = tuple(move_objects(plane.NAME, read_manifests(folder), application.namespace))
     owner.apply_all(policies, "policy")
     wait_until_empty(lambda: plane.find_unaccepted(owner.cluster, policies))
     meshed = read_meshed(plane.NAME, [folder], application)

@@ -33,6 +33,7 @@ from tests.cluster.deployed import (
     wait_until_empty,
 )
 from tests.cluster.lab_images import build_bookinfo
+from tests.moving import move_objects
 
 MANIFESTS = find_shipped("manifests") / "kuma"
 GROUP = "kuma.io"
@@ -84,7 +85,7 @@ def test_mesh_without_control_plane_is_removed(cluster: Cluster, kumactl: str, t
     with installed(cluster, tmp_path) as owner:
         name = f"{owner.run_id}-app"
         apply_namespace(owner, name, **kuma.namespace_labels())
-        owner.apply_all(kuma.mesh_objects(read_manifests(MANIFESTS / "policies"), name), "policy")
+        owner.apply_all(move_objects("kuma", read_manifests(MANIFESTS / "policies"), name), "policy")
         wait_until_empty(lambda: {"Zone default"} - {str(ref) for ref in kuma.find_leftovers(cluster)})
         cluster.delete(Ref("apps/v1", "Deployment", "kuma-control-plane", kuma.NAMESPACE))
         cluster.delete(Ref("v1", "Service", "kuma-control-plane", kuma.NAMESPACE))

@@ -17,6 +17,7 @@ from bench.system.cancellation import CancelToken
 from bench.system.journal import Journal
 from bench.targets.cluster.teardown.cleanup import clean_cluster
 from tests.cluster.lab import MESHLAB
+from tests.moving import move_objects
 
 DEFINITIONS = MESHLAB.parent / "crds" / "kuma"
 MANIFESTS = find_shipped("manifests") / "kuma"
@@ -60,7 +61,7 @@ def read_manifests(folder: Path) -> list[Object]:
 @pytest.mark.parametrize("form", FORMS)
 def test_shipped_manifests_are_accepted(owner: Owner, place: str, form: str) -> None:
     """In a run's namespace each manifest is accepted unchanged: no field is unknown to Kuma's CRDs, none dropped."""
-    objects = kuma.mesh_objects(read_manifests(MANIFESTS / form), place)
+    objects = move_objects("kuma", read_manifests(MANIFESTS / form), place)
     for thing in objects:
         owner.cluster.apply(thing, dry_run=True)
     owner.apply_all(objects, "policy")
@@ -94,7 +95,7 @@ def test_misspelt_field_is_refused(owner: Owner, place: str) -> None:
     (policy,) = (
         thing for thing in read_manifests(MANIFESTS / "policies") if thing["metadata"]["name"] == "details-viewer"
     )
-    (placed,) = kuma.mesh_objects([policy], place)
+    (placed,) = move_objects("kuma", [policy], place)
     placed["spec"]["targetReff"] = placed["spec"]["targetRef"]
     with pytest.raises(ClusterError, match="targetReff"):
         owner.cluster.apply(placed, dry_run=True)

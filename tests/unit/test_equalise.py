@@ -16,7 +16,6 @@ from bench.files.yaml_source import read_documents
 from bench.meshes import MESHES
 from bench.meshes import equalise as on_cluster
 from bench.meshes.cluster_protocol import InstallOptions
-from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.envoy_data_plane import equalise_bootstrap, set_workers
 from bench.meshes.equalise import WORKERS, equal_evidence, equalise_wire
 from bench.meshes.istio import ISTIO
@@ -30,6 +29,7 @@ from bench.targets.cluster.flags import ClusterFlags
 from bench.targets.cluster.options import read_options
 from tests.data_paths import make_data_path, read_path
 from tests.factory import RunSpec, make_run
+from tests.moving import move_objects
 from tests.sidecars import ENVOYS, application_with, bootstrap_of
 
 ALL: tuple[Equal, ...] = ("tls", "workers", "retries")
@@ -163,7 +163,7 @@ def test_istio_is_installed_with_equalised_values() -> None:
 
 def test_kuma_gets_policies_in_the_runs_namespace() -> None:
     """Other applications of the mesh are not affected."""
-    made = CONTROL_PLANES["kuma"].mesh_objects(on_cluster.policy_objects(KUMA, ALL), "bookinfo-7f3a")
+    made = move_objects("kuma", [one.value for one in on_cluster.policy_objects(KUMA, ALL)], "bookinfo-7f3a")
     assert sorted((one["kind"], one["metadata"]["namespace"]) for one in made) == [
         ("MeshRetry", "bookinfo-7f3a"),
         ("MeshTLS", "bookinfo-7f3a"),

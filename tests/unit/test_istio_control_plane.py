@@ -20,6 +20,7 @@ from bench.meshes.istio import install as istio_install
 from bench.meshes.istio.envoy.listeners import stats_config
 from bench.meshes.istio.istiod import format_unread, format_unsynced
 from tests.golden import GOLDEN, MISSING
+from tests.moving import move_objects
 
 POLICIES = find_shipped("manifests") / "istio/policies"
 ANNOTATION = "sidecar.istio.io/statsInclusion"
@@ -42,12 +43,12 @@ def test_placed_policies_equal_those_of_real_istiod() -> None:
     """In the namespace `bookinfo` the shipped policies are those that a real control plane was given."""
     text = (GOLDEN / "istio/applied/istio-policies.yaml").read_text("utf-8")
     applied = {ref_of(one): one for one in yaml.safe_load_all(text)}
-    assert {ref_of(one): one for one in istio.mesh_objects(shipped_policies(), "bookinfo")} == applied
+    assert {ref_of(one): one for one in move_objects("istio", shipped_policies(), "bookinfo")} == applied
 
 
 def test_moves_policies_and_their_identities() -> None:
     """A moved policy names its old namespace only where it is for the whole mesh."""
-    moved = istio.mesh_objects(shipped_policies(), "bookinfo-7f3a")
+    moved = move_objects("istio", shipped_policies(), "bookinfo-7f3a")
     spaces = {(one["kind"], one["metadata"]["namespace"]) for one in moved}
     assert spaces == {("PeerAuthentication", "istio-system"), ("AuthorizationPolicy", "bookinfo-7f3a")}
     text = yaml.safe_dump_all(moved)
@@ -57,13 +58,13 @@ def test_moves_policies_and_their_identities() -> None:
 
 def test_moves_policy_that_names_the_namespace() -> None:
     """A manifest for `bookinfo` and one without a namespace are both for the application."""
-    moved = istio.mesh_objects([thing("AuthorizationPolicy", "one", namespace="bookinfo")], "n")
+    moved = move_objects("istio", [thing("AuthorizationPolicy", "one", namespace="bookinfo")], "n")
     assert moved[0]["metadata"]["namespace"] == "n"
 
 
 def test_policies_in_existing_mesh_stay_in_the_runs_namespace() -> None:
     """With an existing mesh, policies for the whole mesh apply to the run's namespace only."""
-    moved = istio.mesh_objects(shipped_policies(), "bookinfo-7f3a", "bookinfo-7f3a")
+    moved = move_objects("istio", shipped_policies(), "bookinfo-7f3a", "bookinfo-7f3a")
     assert {one["metadata"]["namespace"] for one in moved} == {"bookinfo-7f3a"}
     (mode,) = [one["spec"] for one in moved if one["kind"] == "PeerAuthentication"]
     assert mode == {"mtls": {"mode": "STRICT"}}
@@ -78,7 +79,7 @@ def test_namespace_policy_replaces_mesh_policy() -> None:
         thing("AuthorizationPolicy", "viewer", {"action": "DENY"}, namespace="istio-system"),
         thing("AuthorizationPolicy", "viewer", {"action": "ALLOW"}),
     ]
-    moved = {(one["kind"], one["metadata"]["name"]): one["spec"] for one in istio.mesh_objects(given, "n", "n")}
+    moved = {(one["kind"], one["metadata"]["name"]): one["spec"] for one in move_objects("istio", given, "n", "n")}
     assert moved == {
         ("PeerAuthentication", "default"): here,
         ("AuthorizationPolicy", "viewer-mesh-wide"): {"action": "DENY"},
@@ -89,34 +90,45 @@ def test_namespace_policy_replaces_mesh_policy() -> None:
 def test_does_not_change_the_manifests() -> None:
     """Moving makes new objects: a run places the same policies again for each trial."""
     policies = shipped_policies()
-    istio.mesh_objects(policies, "elsewhere")
+    move_objects("istio", policies, "elsewhere")
     assert policies == shipped_policies()
 
 
 @pytest.mark.parametrize(
-    ("written", "expected"),
+    ("kind", "path", "written", "expected"),
     [
-        ({"hosts": ["reviews.bookinfo.svc.cluster.local"]}, {"hosts": ["reviews.n.svc.cluster.local"]}),
-        ({"host": "reviews.bookinfo"}, {"host": "reviews.n"}),
-        ({"notHosts": ["*.bookinfo.svc.cluster.local:9080"]}, {"notHosts": ["*.n.svc.cluster.local:9080"]}),
-        ({"host": "reviews.bookinfo.example.org"}, {"host": "reviews.bookinfo.example.org"}),
-        ({"host": "bookinfo"}, {"host": "bookinfo"}),
-        ({"source": {"namespaces": ["bookinfo", "bookinfo-2"]}}, {"source": {"namespaces": ["n", "bookinfo-2"]}}),
-        ({"gateways": ["bookinfo/front", "mesh"]}, {"gateways": ["n/front", "mesh"]}),
-        ({"principals": ["*/ns/bookinfo/*"]}, {"principals": ["*/ns/n/*"]}),
-        ({"exact": "bookinfo", "port": 9080}, {"exact": "bookinfo", "port": 9080}),
+        ("VirtualService", "hosts", ["reviews.bookinfo.svc.cluster.local"], ["reviews.n.svc.cluster.local"]),
+        ("DestinationRule", "host", "reviews.bookinfo", "reviews.n"),
+        ("DestinationRule", "host", "reviews.bookinfo.example.org", "reviews.bookinfo.example.org"),
+        ("DestinationRule", "host", "bookinfo", "bookinfo"),
+        ("DestinationRule", "subsets", [{"labels": {"host": "a.bookinfo"}}], [{"labels": {"host": "a.bookinfo"}}]),
+        ("AuthorizationPolicy", "to.operation.notHosts", ["*.bookinfo.svc:9080"], ["*.n.svc:9080"]),
+        ("AuthorizationPolicy", "from.source.namespaces", ["bookinfo", "bookinfo-2"], ["n", "bookinfo-2"]),
+        ("AuthorizationPolicy", "from.source.principals", ["*/ns/bookinfo/*"], ["*/ns/n/*"]),
+        ("AuthorizationPolicy", "to.operation.paths", ["/ns/bookinfo/x"], ["/ns/bookinfo/x"]),
+        ("VirtualService", "gateways", ["bookinfo/front", "mesh"], ["n/front", "mesh"]),
+        ("Gateway", "servers", [{"hosts": ["bookinfo/a.bookinfo"]}], [{"hosts": ["n/a.n"]}]),
+        ("Gateway", "selector", {"namespace": "bookinfo"}, {"namespace": "bookinfo"}),
     ],
 )
-def test_renames_only_references_to_the_namespace(written: Object, expected: Object) -> None:
-    """Hosts, identities and namespaces change; a label or header value of the same name does not."""
-    (moved,) = istio.mesh_objects([thing("VirtualService", "one", written)], "n")
-    assert moved["spec"] == expected
+def test_changes_only_places_that_name_the_namespace(kind: str, path: str, written: Any, expected: Any) -> None:
+    """Hosts, identities and namespaces change; a label, a path or a header value of the same name does not."""
+
+    def spec(value: Any) -> Any:
+        outer, _, inner = path.partition(".")
+        if not inner:
+            return {path: value}
+        part, name = inner.split(".")
+        return {"rules": [{outer: [{part: {name: value}}]}]}
+
+    (moved,) = move_objects("istio", [thing(kind, "one", spec(written))], "n")
+    assert moved["spec"] == spec(expected)
 
 
 def test_applies_subsets_before_routes() -> None:
     """A route to a missing subset would return 503."""
     kinds = ["VirtualService", "DestinationRule", "AuthorizationPolicy", "PeerAuthentication"]
-    moved = istio.mesh_objects([thing(kind, "one") for kind in kinds], "n")
+    moved = move_objects("istio", [thing(kind, "one") for kind in kinds], "n")
     assert [one["kind"] for one in moved] == kinds[::-1]
 
 

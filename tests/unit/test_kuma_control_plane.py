@@ -28,6 +28,7 @@ from bench.meshes.kuma.kuma_cp import explain_unready, format_unsynced, read_cer
 from bench.verification.checks import read_meshed
 from tests.golden import GOLDEN, MISSING
 from tests.kuma_cluster import KumaCluster, control_plane_pod
+from tests.moving import move_objects
 
 MANIFESTS = find_shipped("manifests") / "kuma"
 OURS = {"app.kubernetes.io/managed-by": "meshbench", "meshbench.dev/run-id": "one"}
@@ -51,12 +52,12 @@ def test_placed_policies_equal_those_of_a_real_control_plane(form: str) -> None:
     """In the namespace `bookinfo` the shipped policies are those that a real control plane was given."""
     text = (GOLDEN / f"kuma/applied/kuma-{form}.yaml").read_text("utf-8")
     applied = {ref_of(one): one for one in yaml.safe_load_all(text)}
-    assert {ref_of(one): one for one in kuma.mesh_objects(written(form), "bookinfo")} == applied
+    assert {ref_of(one): one for one in move_objects("kuma", written(form), "bookinfo")} == applied
 
 
 def test_moves_policies_and_their_identities() -> None:
     """A moved policy does not name its old namespace; policies for the whole mesh stay."""
-    moved = kuma.mesh_objects(written("policies"), "bookinfo-7f3a")
+    moved = move_objects("kuma", written("policies"), "bookinfo-7f3a")
     spaces = {(one["kind"], one["metadata"].get("namespace", "")) for one in moved}
     assert spaces == {("Mesh", ""), ("MeshIdentity", "kuma-system"), ("MeshTrafficPermission", "bookinfo-7f3a")}
     text = yaml.safe_dump_all(moved)
@@ -66,7 +67,7 @@ def test_moves_policies_and_their_identities() -> None:
 
 def test_older_permissions_name_moved_services() -> None:
     """A service tag has the namespace; objects of that form are cluster-scoped."""
-    moved = kuma.mesh_objects(written("policies-legacy"), "bookinfo-7f3a")
+    moved = move_objects("kuma", written("policies-legacy"), "bookinfo-7f3a")
     assert all("namespace" not in one["metadata"] for one in moved)
     text = yaml.safe_dump_all(moved)
     assert "details_bookinfo-7f3a_svc_9080" in text
@@ -76,38 +77,55 @@ def test_older_permissions_name_moved_services() -> None:
 def test_does_not_change_the_manifests() -> None:
     """Moving makes new objects: a run places the same policies again for each trial."""
     policies = written("policies")
-    kuma.mesh_objects(policies, "elsewhere")
+    move_objects("kuma", policies, "elsewhere")
     assert policies == written("policies")
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("kind", "given", "expected"),
     [
-        ({"value": "spiffe://d/ns/bookinfo/sa/bookinfo-ratings"}, {"value": "spiffe://d/ns/n/sa/bookinfo-ratings"}),
-        ({"value": "spiffe://d/ns/bookinfo-2/sa/one"}, {"value": "spiffe://d/ns/bookinfo-2/sa/one"}),
-        ({"kuma.io/service": "reviews_bookinfo_svc_9080"}, {"kuma.io/service": "reviews_n_svc_9080"}),
-        ({"kuma.io/service": "locust_bookinfo_svc"}, {"kuma.io/service": "locust_n_svc"}),
-        ({"kuma.io/service": "reviews_bookinfo_2_svc_9080"}, {"kuma.io/service": "reviews_bookinfo_2_svc_9080"}),
-        ({"k8s.kuma.io/namespace": "bookinfo"}, {"k8s.kuma.io/namespace": "n"}),
-        (
-            {"backendRefs": [{"namespace": "bookinfo", "port": 9080}]},
-            {"backendRefs": [{"namespace": "n", "port": 9080}]},
-        ),
-        ({"hostnames": ["reviews.bookinfo.svc.cluster.local"]}, {"hostnames": ["reviews.n.svc.cluster.local"]}),
-        ({"value": "bookinfo", "name": "bookinfo"}, {"value": "bookinfo", "name": "bookinfo"}),
+        ("MeshTrafficPermission", "spiffe://d/ns/bookinfo/sa/bookinfo-ratings", "spiffe://d/ns/n/sa/bookinfo-ratings"),
+        ("MeshTrafficPermission", "spiffe://d/ns/bookinfo", "spiffe://d/ns/n"),
+        ("MeshTrafficPermission", "spiffe://d/ns/bookinfo-2/sa/one", "spiffe://d/ns/bookinfo-2/sa/one"),
+        ("TrafficPermission", "reviews_bookinfo_svc_9080", "reviews_n_svc_9080"),
+        ("TrafficPermission", "locust_bookinfo_svc", "locust_n_svc"),
+        ("TrafficPermission", "reviews_bookinfo_2_svc_9080", "reviews_bookinfo_2_svc_9080"),
+        ("TrafficPermission", "*", "*"),
+        ("MeshHTTPRoute", "bookinfo", "n"),
     ],
 )
-def test_renames_only_references_to_the_namespace(given: Object, expected: Object) -> None:
-    """Identities, tags, hosts and namespaces change; a header or label value of the same name does not."""
-    (moved,) = kuma.mesh_objects([thing("MeshHTTPRoute", "one", given, namespace="bookinfo")], "n")
-    assert moved["spec"] == expected
-    assert moved["metadata"]["namespace"] == "n"
+def test_changes_only_places_that_name_the_namespace(kind: str, given: str, expected: str) -> None:
+    """Identities, tags and namespaces change; a header, label or name of the same letters does not."""
+
+    def spec(text: str) -> Object:
+        specs: dict[str, Object] = {
+            "MeshTrafficPermission": {"rules": [{"default": {"allow": [{"spiffeID": {"value": text}}]}}]},
+            "TrafficPermission": {"sources": [{"match": {"kuma.io/service": text, "name": "bookinfo"}}]},
+            "MeshHTTPRoute": {
+                "targetRef": {"labels": {"app": "bookinfo", "k8s.kuma.io/namespace": text}},
+                "to": [
+                    {
+                        "targetRef": {"name": "bookinfo", "namespace": text},
+                        "rules": [
+                            {
+                                "matches": [{"headers": [{"name": "namespace", "value": "bookinfo"}]}],
+                                "default": {"backendRefs": [{"name": "bookinfo", "namespace": text}]},
+                            }
+                        ],
+                    }
+                ],
+            },
+        }
+        return specs[kind]
+
+    (moved,) = move_objects("kuma", [thing(kind, "one", spec(given))], "n")
+    assert moved["spec"] == spec(expected)
 
 
 def test_applies_mesh_and_identity_first() -> None:
     """A permission in a missing mesh would be refused."""
     kinds = ["MeshTrafficPermission", "MeshIdentity", "Mesh"]
-    moved = kuma.mesh_objects([thing(kind, "one") for kind in kinds], "n")
+    moved = move_objects("kuma", [thing(kind, "one") for kind in kinds], "n")
     assert [one["kind"] for one in moved] == kinds[::-1]
 
 
@@ -129,14 +147,14 @@ def test_knows_trust_that_an_identity_leaves() -> None:
 @pytest.mark.parametrize("form", ["policies", "policies-legacy", "mtls"])
 def test_existing_mesh_objects_stay_unchanged(form: str) -> None:
     """With an existing mesh every object is in a mesh of the run's own, under unique names."""
-    moved = kuma.mesh_objects(written(form), "bookinfo-7f3a", "bookinfo-7f3a")
+    moved = move_objects("kuma", written(form), "bookinfo-7f3a", "bookinfo-7f3a")
     assert all("7f3a" in one["metadata"].get("namespace", "") or "7f3a" in one["metadata"]["name"] for one in moved)
     meshes = {one["metadata"].get("labels", {}).get("kuma.io/mesh") or one.get("mesh") for one in moved[1:]}
     assert (moved[0]["kind"], moved[0]["metadata"]["name"], meshes) == ("Mesh", "bookinfo-7f3a", {"bookinfo-7f3a"})
     assert "spiffe://default." not in yaml.safe_dump_all(moved)
     assert [one["metadata"]["name"] for one in kuma.base_objects("bookinfo-7f3a")] == ["bookinfo-7f3a"]
     assert kuma.namespace_labels(run_mesh="bookinfo-7f3a")["kuma.io/mesh"] == "bookinfo-7f3a"
-    assert kuma.mesh_objects(written(form), "bookinfo")[0]["metadata"]["name"] == MESH
+    assert move_objects("kuma", written(form), "bookinfo")[0]["metadata"]["name"] == MESH
 
 
 def test_identities_name_the_runs_own_mesh() -> None:
@@ -145,7 +163,7 @@ def test_identities_name_the_runs_own_mesh() -> None:
     (folder,) = [MANIFESTS / "policies"]
     expected = read_meshed("kuma", [folder], application).ids["reviews"]
     assert expected == "spiffe://n.default.mesh.local/ns/n/sa/bookinfo-reviews"
-    assert expected in yaml.safe_dump_all(kuma.mesh_objects(written("policies"), "n", "n"))
+    assert expected in yaml.safe_dump_all(move_objects("kuma", written("policies"), "n", "n"))
     older = read_meshed("kuma", [MANIFESTS / "policies-legacy"], application).ids["reviews"]
     assert older == "spiffe://n/reviews_n_svc_9080"
 

@@ -1,18 +1,21 @@
 """Every object of a run is in a namespace of its own, or is refused before anything starts."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from bench.application.manifests import read_folders
 from bench.application.model import read_application
 from bench.errors import InputError
 from bench.files.folders import find_shipped, list_manifest_files
 from bench.files.yaml_source import read_documents
 from bench.meshes import MESHES
-from bench.meshes.control_planes import CONTROL_PLANES
+from bench.meshes.rewriting import Namespaces, Object, Rewrite
+from tests.moving import move_documents, move_objects
 
 MANIFESTS = find_shipped("manifests")
 BOOKINFO = read_application(MANIFESTS / "bookinfo", "v3")
@@ -84,5 +87,79 @@ def test_application_namespace_becomes_the_runs(
     moved(folder, tmp_path, place, namespace)
     assert problems(mesh, tmp_path) == problems(mesh, folder)
     written = [one.value for file in list_manifest_files(tmp_path) for one in read_documents(file)]
-    placed = CONTROL_PLANES[mesh].mesh_objects(written, "bookinfo-7f3a", "")
+    placed = move_objects(mesh, written, "bookinfo-7f3a")
     assert {thing["metadata"]["namespace"] for thing in placed} <= {"bookinfo-7f3a", ROOTS[mesh]}
+
+
+DEFAULT = Namespaces({"default": "default-7f3a"})
+
+
+def in_default(folder: str) -> tuple[Object, ...]:
+    """The shipped manifests of a folder, written for an application in the namespace `default`."""
+    text = "".join(f"---\n{file.read_text('utf-8')}" for file in list_manifest_files(MANIFESTS / folder))
+    for written, place in (("/ns/bookinfo/", "/ns/{}/"), ("_bookinfo_svc", "_{}_svc"), (".bookinfo.svc", ".{}.svc")):
+        text = text.replace(written, place.format("default"))
+    return tuple(one for one in yaml.safe_load_all(text) if one)
+
+
+def list_texts(value: Any, path: str = "") -> dict[str, str]:
+    """Every text of a part of an object, by its path."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    found = {key: text for name, part in items for key, text in list_texts(part, f"{path}/{name}").items()}
+    return {**found, **({path: value} if isinstance(value, str) else {})}
+
+
+@pytest.mark.parametrize("folder", ["policies", "policies-legacy", "gateway", "mtls", "deployment-strategy"])
+def test_application_in_default_keeps_kumas_mesh(folder: str) -> None:
+    """Its Mesh has that name, too, and the trust domain `default.default.mesh.local`: only namespaces change."""
+    written = [{**one, "metadata": {**one["metadata"]}} for one in in_default(f"kuma/{folder}")]
+    for one in written:
+        if one["kind"] == "MeshTrafficPermission":
+            one["metadata"]["namespace"] = "default"
+    found = move_documents("kuma", written, DEFAULT)
+    for moved in found:
+        before, after = list_texts(moved.document.value), list_texts(moved.value)
+        changed = {path: (before.get(path, ""), text) for path, text in after.items() if before.get(path) != text}
+        for path, (old, new) in changed.items():
+            assert new == {
+                "/metadata/namespace": "default-7f3a",
+            }.get(path, old.replace("/ns/default/", "/ns/default-7f3a/").replace("_default_svc", "_default-7f3a_svc"))
+        assert len(changed) == len(moved.rewrites)
+    texts = "\n".join(text for moved in found for text in list_texts(moved.value).values())
+    assert "/ns/default/" not in texts
+    assert "_default_svc" not in texts
+    assert all(one.value["metadata"]["name"] == "default" for one in found if one.value["kind"] == "Mesh")
+
+
+def test_application_in_default_is_evaluated_as_written(tmp_path: Path) -> None:
+    """Permissions mean the same as in any other namespace, and allow the identities of the run."""
+    (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(in_default("kuma/policies")), "utf-8")
+    application = read_application(MANIFESTS / "bookinfo", "v3", namespace="default")
+    policies = MESHES["kuma"].policies.read_policies([tmp_path], application)
+    usual = MESHES["kuma"].policies.read_policies([MANIFESTS / "kuma/policies"], BOOKINFO)
+    assert policies.probes(application) == usual.probes(BOOKINFO)
+    deployed = replace(application, namespace="default-7f3a")
+    allowed = yaml.safe_dump_all(one.value for one in move_documents("kuma", in_default("kuma/policies"), DEFAULT))
+    for name in policies.identities(deployed)["bookinfo-productpage"]:
+        assert name == "spiffe://default.default.mesh.local/ns/default-7f3a/sa/bookinfo-productpage"
+        assert name in allowed
+
+
+def test_rewrites_name_file_line_and_both_texts() -> None:
+    """A reader finds each place in the manifests."""
+    folder = MANIFESTS / "istio/policies"
+    moved = MESHES["istio"].policies.mesh_objects(read_folders([folder]), Namespaces({"bookinfo": "bookinfo-7f3a"}))
+    (found,) = [one for one in moved if one.value["metadata"]["name"] == "details-viewer"]
+    file = str(folder / "details-viewer.yaml")
+    identity = "cluster.local/ns/{}/sa/bookinfo-productpage"
+    assert found.rewrites == (
+        Rewrite(
+            file,
+            14,
+            "spec.rules[0].from[0].source.principals[0]",
+            "identity",
+            identity.format("bookinfo"),
+            identity.format("bookinfo-7f3a"),
+        ),
+        Rewrite(file, 4, "metadata.namespace", "namespace", "", "bookinfo-7f3a"),
+    )

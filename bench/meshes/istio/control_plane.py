@@ -11,7 +11,7 @@ What `bench.envoy.admin` finds in Istio's sidecars (observed with istiod 1.31, o
   `listener.0.0.0.0_15006.ssl.*`, without an entry for plaintext connections.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from bench.k8s.client import Cluster, Object, Ref, ref_of
@@ -19,7 +19,6 @@ from bench.k8s.pod_page import fetch_page
 from bench.meshes.istio.install import render, wait_ready
 from bench.meshes.istio.istiod import ISTIOD as PODS
 from bench.meshes.istio.istiod import find_unaccepted, find_unsynced
-from bench.meshes.istio.namespacing import mesh_objects, namespace_labels, outside_labels, pod_annotations
 from bench.meshes.istio.policies import ROOT_NAMESPACE as NAMESPACE
 
 __all__ = [
@@ -36,7 +35,6 @@ __all__ = [
     "find_unaccepted",
     "find_unsynced",
     "list_generated",
-    "mesh_objects",
     "namespace_labels",
     "outside_labels",
     "pod_annotations",
@@ -55,6 +53,31 @@ _NAMESPACE_CONFIG: Final = "istio.io/config=true"
 _GATEWAY_CONTROLLERS: Final = "istio.io/"
 _WEBHOOKS: Final = "admissionregistration.k8s.io/v1"
 _WEBHOOK_KINDS: Final = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
+
+
+def namespace_labels(revision: str = "", run_mesh: str = "") -> Mapping[str, str]:  # noqa: ARG001  # Istio has one mesh
+    """Return the label of a namespace that gets sidecars; with a revision, from that control plane only."""
+    return {"istio.io/rev": revision} if revision else {"istio-injection": "enabled"}
+
+
+def outside_labels() -> Mapping[str, str]:
+    """Return the label of a pod that gets no sidecar, although its namespace does."""
+    return {"sidecar.istio.io/inject": "false"}
+
+
+def pod_annotations() -> Mapping[str, str]:
+    """Return the annotations of every pod with a sidecar: statistics that proofs need, in addition to Istio's few.
+
+    Each statistic costs memory, and CPU when it changes. These change with a connection, a handshake or a retry, never
+    with an ordinary request. They are in the sidecar's start-up configuration, so they have no effect on a running pod.
+    The local target's sidecars keep the same statistics.
+    """
+    return {
+        "sidecar.istio.io/statsInclusionSuffixes": "ssl.handshake,upstream_rq_retry",
+        "sidecar.istio.io/statsInclusionRegexps": ",".join(
+            (r".*\.ssl\.(versions|ciphers|curves)\..*", r".*\.upstream_cx_http[12]_total")
+        ),
+    }
 
 
 def list_generated(objects: Sequence[Object]) -> tuple[Ref, ...]:  # noqa: ARG001  # the same for every mesh

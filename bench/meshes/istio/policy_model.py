@@ -12,6 +12,7 @@ from bench.errors import InputError, Problem
 from bench.files.yaml_source import Loc, format_suggestion
 from bench.meshes.istio.authorization import Request, decide_request
 from bench.meshes.istio.gateway import GATEWAY_KINDS, exclude_gateway, find_gateway
+from bench.meshes.istio.namespacing import mesh_objects
 from bench.meshes.istio.naming import cluster_to
 from bench.meshes.istio.policies import (
     KINDS,
@@ -28,6 +29,8 @@ from bench.meshes.istio.route_manifests import DestinationRule, VirtualService
 from bench.meshes.istio.routing import route_problems, routes
 from bench.meshes.probe import Probe
 from bench.meshes.routing import Route
+
+__all__ = ["mesh_objects", "read_gateway", "read_policies"]
 
 _EVERY_KIND: Final = {**KINDS, **GATEWAY_KINDS}
 

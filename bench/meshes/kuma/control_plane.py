@@ -3,14 +3,14 @@
 `kuma_cp` describes what sidecars report, and how.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.ownership import run_of
 from bench.meshes.kuma.install import SERIES, render, wait_ready
 from bench.meshes.kuma.kuma_cp import CONTROL_PLANE, admin, find_unaccepted, find_unsynced
-from bench.meshes.kuma.namespacing import API_VERSION, build_mesh, list_generated, mesh_objects
+from bench.meshes.kuma.namespacing import API_VERSION, build_mesh
 from bench.meshes.kuma.naming import MESH_LABEL, ZONE
 from bench.meshes.kuma.naming import ROOT_NAMESPACE as NAMESPACE
 
@@ -28,7 +28,6 @@ __all__ = [
     "find_unaccepted",
     "find_unsynced",
     "list_generated",
-    "mesh_objects",
     "namespace_labels",
     "outside_labels",
     "pod_annotations",
@@ -53,6 +52,16 @@ _OWN_KINDS: Final = ("Zone", "ZoneInsight", "MeshInsight", "ServiceInsight")
 def base_objects(run_mesh: str = "") -> tuple[Object, ...]:
     """Return the Mesh, which the control plane does not create with meshbench's values."""
     return (build_mesh(run_mesh),)
+
+
+def list_generated(objects: Sequence[Object]) -> tuple[Ref, ...]:
+    """Return what the control plane creates for these objects and keeps when they are deleted.
+
+    This is the MeshTrust of an identity's authority. It would grow if the identity were created again, with a new
+    authority.
+    """
+    identities = (one["metadata"]["name"] for one in objects if one["kind"] == "MeshIdentity")
+    return tuple(Ref(API_VERSION, "MeshTrust", name, NAMESPACE) for name in identities)
 
 
 def namespace_labels(revision: str = "", run_mesh: str = "") -> Mapping[str, str]:  # noqa: ARG001 - no revisions

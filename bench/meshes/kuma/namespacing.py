@@ -1,13 +1,25 @@
-"""Build Kuma's objects of a run: the Mesh, and a configuration's manifests moved into the run's namespace."""
+"""Build Kuma's objects of a run: the Mesh, and a configuration's manifests moved into the run's namespaces. Pure."""
 
 import re
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from bench.application.model import MESH
-from bench.application.model import NAMESPACE as APPLICATION
-from bench.k8s.client import Object, Ref
+from bench.files.yaml_source import Document
 from bench.meshes.kuma.naming import MESH_LABEL, ROOT_NAMESPACE, TRUST_DOMAIN, trust_domain
+from bench.meshes.rewriting import (
+    ANY_OBJECT,
+    IDENTITY,
+    NAME,
+    NAMESPACE,
+    Moved,
+    Namespaces,
+    Object,
+    Place,
+    Places,
+    put_namespace,
+    rewrite_object,
+)
 
 API_VERSION: Final = "kuma.io/v1alpha1"
 
@@ -17,43 +29,52 @@ API_VERSION: Final = "kuma.io/v1alpha1"
 BASE_MESH: Final[Object] = {"apiVersion": API_VERSION, "kind": "Mesh", "metadata": {"name": MESH}, "spec": {}}
 
 # Kinds that belong to no namespace.
-_CLUSTER_WIDE: Final = frozenset(
-    {
-        "CircuitBreaker",
-        "ExternalService",
-        "FaultInjection",
-        "HealthCheck",
-        "Mesh",
-        "MeshGateway",
-        "MeshGatewayConfig",
-        "MeshGatewayRoute",
-        "ProxyTemplate",
-        "RateLimit",
-        "Retry",
-        "Timeout",
-        "TrafficLog",
-        "TrafficPermission",
-        "TrafficRoute",
-        "TrafficTrace",
-        "VirtualOutbound",
-    }
-)
+_CLUSTER_WIDE: Final = frozenset({"Mesh", "MeshGateway", "MeshGatewayRoute", "TrafficPermission"})
 _FIRST: Final = ("Mesh", "MeshIdentity")  # needed by others: the mesh, then its identities
-_NAMESPACE_KEYS: Final = frozenset({"namespace", "k8s.kuma.io/namespace"})
-# The namespace inside a text: a SPIFFE id (/ns/bookinfo/), a service's tag (details_bookinfo_svc_9080) and a host
-# (details.bookinfo.svc.cluster.local, details.bookinfo.mesh).
-_IN_TEXT: Final = re.compile(
-    rf"(?<=/ns/){APPLICATION}(?=/)|(?<=_){APPLICATION}(?=_svc(?:_|$))|(?<=\.){APPLICATION}(?=\.)"
-)
+_TAG: Final = re.compile(r"([^_]+_)([^_]+)(_svc(?:_[0-9]+)?)")
 
 
-def mesh_objects(policies: Sequence[Object], namespace: str, run_mesh: str = "") -> tuple[Object, ...]:
-    """Return the manifests in the order to apply, moved into `namespace` if they name `bookinfo` or none.
+def _change_tag(text: str, names: Namespaces) -> str:
+    found = _TAG.fullmatch(text)
+    return f"{found[1]}{names.of(found[2])}{found[3]}" if found else text
 
-    With `run_mesh` they are also moved into the mesh of that name.
-    """
-    moved = (_move_policy(policy, namespace) for policy in policies)
-    return tuple(sorted((_move_to_mesh(one, run_mesh) if run_mesh else one for one in moved), key=_rank))
+
+def _change_spiffe_id(text: str, names: Namespaces) -> str:
+    scheme, domain, path = text.partition(TRUST_DOMAIN)
+    if names.run_mesh and scheme == "spiffe://" and path[:1] in ("", "/"):
+        domain = trust_domain(names.run_mesh)
+    return IDENTITY.change(f"{scheme}{domain}{path}", names)
+
+
+_MESH: Final = Place("mesh", lambda text, names: names.run_mesh or text)
+_SERVICE_TAG: Final = Place("service tag", _change_tag)  # details_bookinfo_svc_9080
+_SPIFFE_ID: Final = Place("identity", _change_spiffe_id)  # spiffe://default.default.mesh.local/ns/bookinfo/sa/details
+_SELECTED: Final = "spec targetRef labels k8s.kuma.io/namespace"
+
+_PLACES: Final[Mapping[str, Places]] = {
+    "Mesh": {"metadata name": _MESH},
+    "MeshTrafficPermission": {_SELECTED: NAMESPACE, "spec rules * default * * spiffeID value": _SPIFFE_ID},
+    "MeshHTTPRoute": {
+        _SELECTED: NAMESPACE,
+        "spec to * targetRef namespace": NAMESPACE,
+        "spec to * rules * default backendRefs * namespace": NAMESPACE,
+    },
+    "TrafficPermission": {
+        "spec sources * match kuma.io/service": _SERVICE_TAG,
+        "spec destinations * match kuma.io/service": _SERVICE_TAG,
+    },
+    "MeshGateway": {"spec selectors * match kuma.io/service": _SERVICE_TAG},
+    "MeshGatewayRoute": {
+        "spec selectors * match kuma.io/service": _SERVICE_TAG,
+        "spec conf http rules * backends * destination kuma.io/service": _SERVICE_TAG,
+    },
+}
+
+
+def mesh_objects(documents: Sequence[Document], names: Namespaces) -> tuple[Moved, ...]:
+    """Return the manifests moved into the namespaces of a run, and with `run_mesh` into the mesh of that name, in the
+    order to apply."""
+    return tuple(sorted((_move_to_mesh(_move(one, names), names.run_mesh) for one in documents), key=_rank))
 
 
 def build_mesh(run_mesh: str = "") -> Object:
@@ -66,58 +87,22 @@ def mesh_label(policy: Object) -> str:
     return str((policy["metadata"].get("labels") or {}).get(MESH_LABEL, MESH))
 
 
-def list_generated(objects: Sequence[Object]) -> tuple[Ref, ...]:
-    """Return what the control plane creates for these objects and keeps when they are deleted.
-
-    This is the MeshTrust of an identity's authority. It would grow if the identity were created again, with a new
-    authority.
-    """
-    identities = (one["metadata"]["name"] for one in objects if one["kind"] == "MeshIdentity")
-    return tuple(Ref(API_VERSION, "MeshTrust", name, ROOT_NAMESPACE) for name in identities)
+def _move(document: Document, names: Namespaces) -> Moved:
+    kind = document.value["kind"]
+    moved = rewrite_object(document, {**ANY_OBJECT, **_PLACES.get(kind, {})}, names)
+    return moved if kind in _CLUSTER_WIDE else put_namespace(moved, names.home)
 
 
-def _move_policy(policy: Object, namespace: str) -> Object:
-    moved: Object = _replace_namespace(policy, namespace)
-    if moved["kind"] not in _CLUSTER_WIDE:
-        moved["metadata"]["namespace"] = moved["metadata"].get("namespace") or namespace
-    return moved
+def _move_to_mesh(moved: Moved, mesh: str) -> Moved:
+    """Name the mesh of an object, if it is one of the run's own; outside the run's namespace with a unique name."""
+    kind, metadata = moved.value["kind"], moved.value["metadata"]
+    if not mesh or kind == "Mesh":
+        return moved
+    if kind in _CLUSTER_WIDE or metadata["namespace"] == ROOT_NAMESPACE:
+        moved = moved.put(("metadata", "name"), NAME, f"{metadata['name']}-{mesh}")
+    return moved.put(("mesh",) if kind in _CLUSTER_WIDE else ("metadata", "labels", MESH_LABEL), _MESH, mesh)
 
 
-def _move_to_mesh(policy: Object, mesh: str) -> Object:
-    """Move a policy into another mesh: with its name in identities, and with a unique name outside a namespace."""
-    moved: Object = _replace_trust_domain(policy, mesh)
-    metadata = {**moved["metadata"]}
-    if moved["kind"] == "Mesh":
-        metadata["name"] = mesh
-    elif "namespace" not in metadata or metadata["namespace"] == ROOT_NAMESPACE:
-        metadata["name"] = f"{metadata['name']}-{mesh}"
-    if moved["kind"] in _CLUSTER_WIDE:
-        return {**moved, "metadata": metadata, **({} if moved["kind"] == "Mesh" else {"mesh": mesh})}
-    return {**moved, "metadata": {**metadata, "labels": {**(metadata.get("labels") or {}), MESH_LABEL: mesh}}}
-
-
-def _replace_trust_domain(value: Any, mesh: str) -> Any:
-    """Return a copy of a part of a manifest with the trust domain of another mesh."""
-    if isinstance(value, dict):
-        return {key: _replace_trust_domain(part, mesh) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_replace_trust_domain(part, mesh) for part in value]
-    default = f"spiffe://{TRUST_DOMAIN}"
-    return value.replace(default, f"spiffe://{trust_domain(mesh)}") if isinstance(value, str) else value
-
-
-def _rank(policy: Object) -> int:
-    return _FIRST.index(policy["kind"]) if policy["kind"] in _FIRST else len(_FIRST)
-
-
-def _replace_namespace(value: Any, namespace: str) -> Any:
-    """Return a copy of a part of a manifest with the run's namespace."""
-    if isinstance(value, dict):
-        return {key: _replace_field(key, part, namespace) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_replace_namespace(part, namespace) for part in value]
-    return _IN_TEXT.sub(namespace, value) if isinstance(value, str) else value
-
-
-def _replace_field(key: str, value: Any, namespace: str) -> Any:
-    return namespace if key in _NAMESPACE_KEYS and value == APPLICATION else _replace_namespace(value, namespace)
+def _rank(policy: Moved) -> int:
+    kind = policy.value["kind"]
+    return _FIRST.index(kind) if kind in _FIRST else len(_FIRST)

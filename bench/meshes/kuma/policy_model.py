@@ -20,6 +20,7 @@ from bench.meshes.kuma.manifests import (
     MeshTrafficPermission,
     TrafficPermission,
 )
+from bench.meshes.kuma.namespacing import mesh_objects
 from bench.meshes.kuma.naming import service_tags, spiffe_id
 from bench.meshes.kuma.policies import Policies
 from bench.meshes.kuma.probes import certificate_names, permission_probes, probes
@@ -27,6 +28,8 @@ from bench.meshes.kuma.route_manifests import ROUTE_KINDS, MeshHTTPRoute
 from bench.meshes.kuma.routing import outbound_cluster, route_problems, routes
 from bench.meshes.probe import Probe
 from bench.meshes.routing import Route
+
+__all__ = ["mesh_objects", "read_gateway", "read_policies"]
 
 _EVERY_KIND: Final = {**KINDS, **ROUTE_KINDS, **GATEWAY_KINDS}
 

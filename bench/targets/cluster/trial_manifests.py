@@ -10,9 +10,9 @@ from bench.k8s.client import Object
 from bench.load.generator import LoadSpec, make_load_spec
 from bench.meshes.cluster_protocol import ControlPlane
 from bench.meshes.control_planes import CONTROL_PLANES
-from bench.meshes.equalise import policy_objects as equal_policies
 from bench.meshes.equalise import worker_annotations
-from bench.meshes.resolved import Namespaces, ResolvedConfiguration, ResolvedScenario
+from bench.meshes.resolved import ResolvedConfiguration, ResolvedScenario
+from bench.meshes.rewriting import Namespaces
 from bench.meshes.user_groups import UserGroup
 from bench.targets.cluster.application_manifests import (
     bookinfo_objects,
@@ -137,9 +137,7 @@ def build_trial_manifests(
     plane, application = CONTROL_PLANES.get(configuration.settings.mesh), configuration.deployed
     entry = application.service(application.calls[0][1])
     at = f"{entry.name}:{entry.port}"
-    equal = equal_policies(configuration.mesh, configuration.equalise) if configuration.mesh else ()
-    given = [*(document.value for document in configuration.objects), *equal]
-    things = plane.mesh_objects(given, inside, scope) if plane else ()
+    things = [one.value for one in configuration.moved]
     return TrialManifests(
         options=options,
         load_place=load_place,

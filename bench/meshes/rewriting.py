@@ -1,0 +1,161 @@
+"""Rewrite manifests for the namespaces and the mesh of a run: only where a mesh's table says that a name stands. Pure.
+
+A place is a path in an object with the kind of name that it holds. Whatever else has the same letters stays as it is:
+an application in the namespace `default` may be in a mesh that is called `default`, too.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from bench.files.yaml_source import Document, Loc, format_path
+
+Object = dict[str, Any]
+
+_SPIFFE_NAMESPACE: Final = re.compile(r"(?<=/ns/)[^/*]+(?=/|$)")
+# `details.bookinfo`, and with `.svc` any name below the namespace; a port may follow.
+_HOST: Final = re.compile(r"([^.:]+\.)([^.:]+)((?::.*)?)|((?:[^.:]+\.)+)([^.:]+)(\.svc(?:[.:].*)?)")
+
+
+@dataclass(frozen=True, slots=True)
+class Namespaces:
+    """The namespaces of a run by those that manifests name, first that of manifests that name none. Any other namespace
+    stays as it is written.
+
+    `run_mesh` names the part of an existing mesh that belongs to the run, in which no object of the run may affect the
+    whole mesh. It is empty if the run installs the mesh.
+    """
+
+    runs: Mapping[str, str]
+    run_mesh: str = ""
+
+    def of(self, written: str) -> str:
+        """Return the run's namespace for one that manifests name."""
+        return self.runs.get(written, written)
+
+    @property
+    def home(self) -> str:
+        """The run's namespace of manifests that name none."""
+        return next(iter(self.runs.values()))
+
+
+def keep_namespaces(*written: str) -> Namespaces:
+    """Return the map in which every namespace is the one that is written."""
+    return Namespaces({one: one for one in written})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A kind of name in manifests, as people call it, and what a run makes of a text that has such a name."""
+
+    name: str
+    change: Callable[[str, Namespaces], str]
+
+
+# A table of places by path: keys and items, separated by spaces; `*` is every item of a list or a mapping.
+Places = Mapping[str, Place]
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """One text of a manifest that differs in a run; `written` is empty where the manifest has none."""
+
+    file: str
+    line: int
+    path: str
+    kind: str
+    written: str
+    runs: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """An object of a manifest as a run applies it, and what differs from the manifest."""
+
+    document: Document
+    value: Object
+    rewrites: tuple[Rewrite, ...] = ()
+
+    def put(self, loc: Loc, place: Place, text: str) -> "Moved":
+        """Return the object with this text at `loc`, where the manifest may have none."""
+        written = _read(self.value, loc)
+        if written == text:
+            return self
+        rewrite = Rewrite(
+            self.document.file, self.document.line_of(loc), format_path(loc), place.name, written or "", text
+        )
+        return replace(self, value=_replace(self.value, loc, text), rewrites=(*self.rewrites, rewrite))
+
+
+def rewrite_object(document: Document, places: Places, names: Namespaces) -> Moved:
+    """Return the object with the run's names in its places."""
+    moved = Moved(document, document.value)
+    for path, place in places.items():
+        for loc, text in _find_texts(document.value, path.split()):
+            moved = moved.put(loc, place, place.change(text, names))
+    return moved
+
+
+def _find_texts(value: Any, path: list[str], loc: Loc = ()) -> Iterator[tuple[Loc, str]]:
+    if not path:
+        if isinstance(value, str):
+            yield loc, value
+        return
+    step, *rest = path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in items:
+        if step in ("*", key):
+            yield from _find_texts(part, rest, (*loc, key))
+
+
+def _read(value: Any, loc: Loc) -> Any:
+    for step in loc:
+        value = value.get(step) if isinstance(value, dict) else value[step]
+        if value is None:
+            return None
+    return value
+
+
+def _replace(value: Any, loc: Loc, text: str) -> Any:
+    """Return a copy of a part of an object with this text at `loc`."""
+    if not loc:
+        return text
+    step, *rest = loc
+    if isinstance(value, list):
+        return [_replace(part, tuple(rest), text) if index == step else part for index, part in enumerate(value)]
+    return {**(value or {}), step: _replace((value or {}).get(step), tuple(rest), text)}
+
+
+def _change_identity(text: str, names: Namespaces) -> str:
+    return _SPIFFE_NAMESPACE.sub(lambda found: names.of(found[0]), text)
+
+
+def _change_host(text: str, names: Namespaces) -> str:
+    found = _HOST.fullmatch(text)
+    if found is None:
+        return text
+    before, namespace, after = (one for one in found.groups() if one is not None)
+    return f"{before}{names.of(namespace)}{after}"
+
+
+def _change_reference(text: str, names: Namespaces) -> str:
+    namespace, slash, name = text.partition("/")
+    return f"{names.of(namespace)}/{name}" if slash else text
+
+
+NAMESPACE: Final = Place("namespace", lambda text, names: names.of(text))
+IDENTITY: Final = Place("identity", _change_identity)  # TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT
+HOST: Final = Place("host", _change_host)  # SERVICE.NAMESPACE.svc.cluster.local
+REFERENCE: Final = Place("reference", _change_reference)  # NAMESPACE/NAME
+NAME: Final = Place("name", lambda text, _: text)
+
+# The places of an object that no mesh reads.
+ANY_OBJECT: Final[Places] = {"metadata namespace": NAMESPACE}
+
+
+def put_namespace(moved: Moved, namespace: str) -> Moved:
+    """Return the object in this namespace if the manifest names none."""
+    if moved.value["metadata"].get("namespace"):
+        return moved
+    return moved.put(("metadata", "namespace"), NAMESPACE, namespace)
