@@ -184,6 +184,21 @@ RESOURCES: Final = Frame(
     ),
 )
 
+PROCESSES: Final = Frame(
+    "processes",
+    "process and trial: what it used inside the window",
+    (
+        *TRIAL,
+        Column("process", "str", "", "name of the process, container or node"),
+        Column("role", "category", "", "`service`, `sidecar`, `generator`, `control-plane` or `node`"),
+        Column("cpu_s", "float64", "s", "CPU time in the seconds of `seen_s`"),
+        Column("seen_s", "float64", "s", "seconds of the window that are between readings"),
+        Column("cpu_cores", "float64", "cores", "CPU: `cpu_s` per second of `seen_s`"),
+        Column("cpu_ms_per_request", "float64", "ms", "CPU time per request of the load"),
+        Column("rss_max_bytes", "float64", "bytes", "largest resident memory; on a cluster the working set"),
+    ),
+)
+
 EVIDENCE: Final = Frame(
     "evidence",
     "fact that was checked before or after the load of a trial",
@@ -231,7 +246,17 @@ PROXY_COSTS: Final = Frame(
     ),
 )
 
-FRAMES: Final = (SAMPLES, REPEATS, CONFIGURATIONS, CONTRASTS, RESOURCES, EVIDENCE, REQUEST_NAMES, PROXY_COSTS)
+FRAMES: Final = (
+    SAMPLES,
+    REPEATS,
+    CONFIGURATIONS,
+    CONTRASTS,
+    RESOURCES,
+    PROCESSES,
+    EVIDENCE,
+    REQUEST_NAMES,
+    PROXY_COSTS,
+)
 
 PAGE: Final = Path("docs/dataframes.md")
 _INTRODUCTION: Final = """\

@@ -3,23 +3,24 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
 from bench.analysis.resource_usage import find_inside
 from bench.analysis.run_summary import summarise
+from bench.analysis.trial_summary import Digest
 from bench.analysis.validity import compute_response_ns
 from bench.frames import columns
-from bench.frames.columns import Column
+from bench.frames.columns import TRIAL, Column, Frame
 from bench.results.records import RunRecord
 from bench.results.store import StoredRun, StoredTrial
 from bench.results.summary_records import RepeatSummary, SummaryRecord
+from bench.system.processes import Role
 from bench.units import NANOSECONDS, NS_PER_MS
 
-_Row = Mapping[str, Any]
-_PAIR: Final = ("configuration", "reference")
+_Values = Mapping[str, Sequence[Any] | Any]  # of each column
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,18 @@ class Run:
         return self.stored.record
 
     @cached_property
+    def _summarised(self) -> tuple[SummaryRecord, dict[str, Digest]]:
+        return summarise(self.stored)
+
+    @property
     def summary(self) -> SummaryRecord:
-        """Compute `summary.json` from the samples. Raises StoreError where a trial's files are incomplete."""
-        return summarise(self.stored)[0]
+        """Return `summary.json`, computed from the samples. Raises StoreError where a trial's files are incomplete."""
+        return self._summarised[0]
+
+    @property
+    def digests(self) -> Mapping[str, Digest]:
+        """Return the curves of each trial, by its folder."""
+        return self._summarised[1]
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -49,19 +59,54 @@ class Run:
 
     def repeats(self) -> pd.DataFrame:
         """Return one row per trial, valid or not."""
-        return make_repeats(self.summary)
+        configurations = self.summary.configurations
+        rows = (
+            {
+                **dict(repeat),
+                **described,
+                "users": configurations[described["configuration"]].users,
+                "mesh": configurations[described["configuration"]].mesh,
+                "reasons": "; ".join(repeat.reasons),
+                "warnings": "; ".join(repeat.warnings),
+            }
+            for described, repeat in self._describe_repeats()
+        )
+        return self._make_frame(columns.REPEATS.columns, rows)
 
     def configurations(self) -> pd.DataFrame:
         """Return one row per configuration, over its valid repeats."""
-        return make_configurations(self.summary)
+        rows = (
+            {
+                **dict(c),
+                "configuration": name,
+                "measured": len(c.repeats),
+                "warnings": sum(len(repeat.warnings) for repeat in c.repeats),
+            }
+            for name, c in self.summary.configurations.items()
+        )
+        return self._make_frame(columns.CONFIGURATIONS.columns, rows)
 
     def contrasts(self) -> pd.DataFrame:
         """Return one row per comparison of two configurations on one metric."""
-        return make_contrasts(self.summary)
+        rows = ({**dict(c), "n": c.n[0], "n_reference": c.n[1], "standing": c.standing} for c in self.summary.contrasts)
+        return self._make_frame(columns.CONTRASTS.columns, rows)
 
     def resources(self) -> pd.DataFrame:
-        """Return CPU and memory of every process over time."""
+        """Return one row per process and reading of its CPU and memory."""
         return self._join_trials(columns.RESOURCES, _read_resources)
+
+    def processes(self) -> pd.DataFrame:
+        """Return one row per process and trial: what it used inside the window."""
+        rows = (
+            {
+                **described,
+                **dict(use),
+                "cpu_cores": use.cpu_s / use.seen_s if use.cpu_s is not None and use.seen_s else None,
+            }
+            for described, repeat in self._describe_repeats()
+            for use in repeat.resources
+        )
+        return self._make_frame(columns.PROCESSES.columns, rows)
 
     def evidence(self) -> pd.DataFrame:
         """Return one row per fact that was checked before or after the load of a trial."""
@@ -69,85 +114,54 @@ class Run:
 
     def request_names(self) -> pd.DataFrame:
         """Return one row per request name and trial, where requests have more than one name."""
-        return make_request_names(self.summary)
+        rows = ({**described, **dict(named)} for described, r in self._describe_repeats() for named in r.by_name)
+        return self._make_frame(columns.REQUEST_NAMES.columns, rows)
 
     def proxy_costs(self) -> pd.DataFrame:
         """Return one row per estimate of what a proxy adds to a page."""
-        return make_proxy_costs(self.summary)
+        rows = (
+            {**dict(cost), "n": cost.n[0], "n_reference": cost.n[1], "doubts": "; ".join(cost.doubts)}
+            for cost in self.summary.hop_costs
+        )
+        return self._make_frame(columns.PROXY_COSTS.columns, rows)
 
-    def _join_trials(self, frame: columns.Frame, read: Callable[[StoredTrial], _Row]) -> pd.DataFrame:
+    def _describe_repeats(self) -> Iterator[tuple[dict[str, Any], RepeatSummary]]:
+        """Yield each trial with the columns that identify it and qualify its numbers."""
+        for name, configuration in self.summary.configurations.items():
+            for r in configuration.repeats:
+                codes = dict.fromkeys(text.partition(":")[0] for text in (*r.reasons, *r.warnings))
+                described = {"configuration": name, "trial": r.trial, "block": r.block, "valid": r.valid}
+                yield described | {"issues": ", ".join(codes)}, r
+
+    def _join_trials(self, frame: Frame, read: Callable[[StoredTrial], _Values]) -> pd.DataFrame:
         """Return the columns that `read` makes of each trial, with those that identify it and qualify its numbers."""
         trials = {trial.record.trial: trial for trial in self.stored.trials}
-        described = [row for row, _ in _describe_repeats(self.summary)]
+        described = [row for row, _ in self._describe_repeats()]
         parts = [read(trials[row["trial"]]) for row in described]
         lengths = [len(next(iter(part.values()))) for part in parts]
-        own = [column for column in frame.columns if column not in columns.TRIAL]
+        own = [column for column in frame.columns if column not in TRIAL]
         joined = {c.name: np.concatenate([part[c.name] for part in parts] or [()]) for c in own}
-        of_trial = _make_frame(columns.TRIAL, described, self.summary).take(np.repeat(np.arange(len(parts)), lengths))
-        return pd.concat([of_trial.reset_index(drop=True), _set_types(own, joined, self.summary)], axis=1)
+        of_trial = self._make_frame(TRIAL, described).take(np.repeat(np.arange(len(parts)), lengths))
+        return pd.concat([of_trial.reset_index(drop=True), self._set_types(own, joined)], axis=1)
+
+    def _make_frame(self, documented: Sequence[Column], rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+        found = list(rows)
+        return self._set_types(documented, {c.name: [row[c.name] for row in found] for c in documented})
+
+    def _set_types(self, documented: Sequence[Column], values: _Values) -> pd.DataFrame:
+        """Return a frame of these columns. Categories have the order of the scenario or of roles, else that of rows."""
+        names = tuple(self.summary.configurations)
+        orders = {"configuration": names, "reference": names, "role": get_args(Role)}
+        made = {}
+        for name, dtype, *_ in documented:
+            own = values[name]
+            if dtype == "category":
+                own = pd.Categorical(own, orders.get(name) or list(dict.fromkeys(own)))
+            made[name] = pd.Series(own, dtype=dtype)
+        return pd.DataFrame(made)
 
 
-def make_repeats(summary: SummaryRecord) -> pd.DataFrame:
-    """Return one row per trial, valid or not."""
-    rows = (
-        {
-            **dict(repeat),
-            **described,
-            "users": summary.configurations[described["configuration"]].users,
-            "mesh": summary.configurations[described["configuration"]].mesh,
-            "reasons": "; ".join(repeat.reasons),
-            "warnings": "; ".join(repeat.warnings),
-        }
-        for described, repeat in _describe_repeats(summary)
-    )
-    return _make_frame(columns.REPEATS.columns, rows, summary)
-
-
-def make_configurations(summary: SummaryRecord) -> pd.DataFrame:
-    """Return one row per configuration, over its valid repeats."""
-    rows = (
-        {
-            **dict(c),
-            "configuration": name,
-            "measured": len(c.repeats),
-            "warnings": sum(len(repeat.warnings) for repeat in c.repeats),
-        }
-        for name, c in summary.configurations.items()
-    )
-    return _make_frame(columns.CONFIGURATIONS.columns, rows, summary)
-
-
-def make_contrasts(summary: SummaryRecord) -> pd.DataFrame:
-    """Return one row per comparison of two configurations on one metric."""
-    rows = ({**dict(c), "n": c.n[0], "n_reference": c.n[1], "standing": c.standing} for c in summary.contrasts)
-    return _make_frame(columns.CONTRASTS.columns, rows, summary)
-
-
-def make_request_names(summary: SummaryRecord) -> pd.DataFrame:
-    """Return one row per request name and trial, where requests have more than one name."""
-    rows = ({**described, **dict(named)} for described, r in _describe_repeats(summary) for named in r.by_name)
-    return _make_frame(columns.REQUEST_NAMES.columns, rows, summary)
-
-
-def make_proxy_costs(summary: SummaryRecord) -> pd.DataFrame:
-    """Return one row per estimate of what a proxy adds to a page."""
-    rows = (
-        {**dict(cost), "n": cost.n[0], "n_reference": cost.n[1], "doubts": "; ".join(cost.doubts)}
-        for cost in summary.hop_costs
-    )
-    return _make_frame(columns.PROXY_COSTS.columns, rows, summary)
-
-
-def _describe_repeats(summary: SummaryRecord) -> Iterator[tuple[dict[str, Any], RepeatSummary]]:
-    """Yield each trial with the columns that identify it and qualify its numbers."""
-    for name, configuration in summary.configurations.items():
-        for r in configuration.repeats:
-            codes = dict.fromkeys(text.partition(":")[0] for text in (*r.reasons, *r.warnings))
-            described = {"configuration": name, "trial": r.trial, "block": r.block, "valid": r.valid}
-            yield described | {"issues": ", ".join(codes)}, r
-
-
-def _read_samples(trial: StoredTrial) -> _Row:
+def _read_samples(trial: StoredTrial) -> _Values:
     samples, record = trial.samples(), trial.record
     return {
         "name": np.array(samples.names, object)[samples.name],
@@ -162,7 +176,7 @@ def _read_samples(trial: StoredTrial) -> _Row:
     }
 
 
-def _read_resources(trial: StoredTrial) -> _Row:
+def _read_resources(trial: StoredTrial) -> _Values:
     """Read the trace of a trial; a target that cannot observe its processes writes none."""
     if not (trial.path / "resources.parquet").exists():
         return {column.name: () for column in columns.RESOURCES.columns}
@@ -183,28 +197,8 @@ def _read_resources(trial: StoredTrial) -> _Row:
     }
 
 
-def _read_evidence(trial: StoredTrial) -> _Row:
+def _read_evidence(trial: StoredTrial) -> _Values:
     proof = trial.proof
     facts = [("before", fact) for fact in proof.before] + [("after", fact) for fact in proof.after] if proof else []
     rows = [{**dict(fact), "when": when} for when, fact in facts]
-    return {
-        c.name: np.array([row[c.name] for row in rows], object)
-        for c in columns.EVIDENCE.columns
-        if c not in columns.TRIAL
-    }
-
-
-def _make_frame(documented: Sequence[Column], rows: Iterable[_Row], summary: SummaryRecord) -> pd.DataFrame:
-    found = list(rows)
-    return _set_types(documented, {c.name: [row[c.name] for row in found] for c in documented}, summary)
-
-
-def _set_types(documented: Sequence[Column], values: _Row, summary: SummaryRecord) -> pd.DataFrame:
-    """Return a frame of these columns. Categories have the order of their first row, configurations that of the run."""
-    made = {}
-    for name, dtype, *_ in documented:
-        own = values[name]
-        if dtype == "category":
-            own = pd.Categorical(own, list(summary.configurations if name in _PAIR else dict.fromkeys(own)))
-        made[name] = pd.Series(own, dtype=dtype)
-    return pd.DataFrame(made)
+    return {c.name: np.array([row[c.name] for row in rows], object) for c in columns.EVIDENCE.columns if c not in TRIAL}

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from bench.analysis.run_summary import summarise
 from bench.errors import InputError, Problem, StoreError
+from bench.frames.run import Run
 from bench.report.html import write_html
 from bench.report.model import Picture, Report
 from bench.report.text_formats import write_csv, write_latex, write_markdown, write_png, write_svg
@@ -34,12 +34,12 @@ def write_report(run: StoredRun, *, formats: Collection[str] = tuple(FORMATS)) -
         raise InputError(
             Problem("--format", 0, "", f"unknown format {name!r}; formats are {', '.join(FORMATS)}") for name in unknown
         )
-    summary, digests = summarise(run)
+    report = Report(Run(run), _draw)
     folder = run.path / "report"
     try:
         folder.mkdir(exist_ok=True)
-        write_record(run.path / "summary.json", summary)
-        return (run.path / "summary.json", *_write_formats(Report(run, summary, digests, _draw), folder, formats))
+        write_record(run.path / "summary.json", report.summary)
+        return (run.path / "summary.json", *_write_formats(report, folder, formats))
     except OSError as error:
         raise StoreError(f"{folder}: cannot be written: {error.strerror}") from error
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from bench.analysis.run_summary import compute_repeats_for_margin
-from bench.report.model import Cell, Table, make_columns
+from bench.report.model import Cell, Table, make_table
 from bench.results.summary_records import ConfigurationSummary, Contrast, SummaryRecord
 from bench.units import (
     format_bytes,
@@ -174,7 +174,7 @@ def format_title(contrast: Contrast, reference: str | None) -> str:
 
 
 def _answer_contrast(summary: SummaryRecord, contrast: Contrast) -> Answer:
-    known = contrast.ratio is not None and contrast.verdict != "invalid"
+    known = _is_known(contrast)
     return Answer(
         title=format_title(contrast, summary.reference),
         verdict=format_verdict(contrast),
@@ -277,30 +277,30 @@ def make_answer_table(summary: SummaryRecord) -> Table | None:
     contrasts = select_contrasts(summary)
     if len(contrasts) <= MOST_SENTENCES:
         return None
-    return Table(
-        name="answer",
-        title=f"{format_counted(len(contrasts), 'comparison')} of P95",
-        note=f"Difference of P95 with its {format_percent(summary.confidence)} interval; verdict against a margin "
+    return make_table(
+        "answer",
+        f"{format_counted(len(contrasts), 'comparison')} of P95",
+        f"Difference of P95 with its {format_percent(summary.confidence)} interval; verdict against a margin "
         f"of {format_percent(summary.margin)}. MDE: minimum detectable effect, the smallest difference found with "
         "80 % power. n: valid repeats of both sides.",
-        columns=make_columns("Comparison | P95 difference* | Verdict | MDE* | n*"),
-        rows=tuple(_make_row(contrast) for contrast in contrasts),
+        rows=contrasts,
+        columns={
+            "Comparison": lambda c: Cell(c.configuration, f"vs {c.reference}"),
+            "P95 difference*": lambda c: _make_difference_cell(c) if _is_known(c) else "no result",
+            "Verdict": lambda c: Cell(format_verdict(c), verdict=True),
+            "MDE*": lambda c: format_effect(c.mde).replace("a factor of ", "×") if _is_known(c) else "n/a",
+            "n*": lambda c: f"{c.n[0]} + {c.n[1]}",
+        },
     )
 
 
-def _make_row(contrast: Contrast) -> tuple[Cell, ...]:
-    known = contrast.ratio is not None and contrast.verdict != "invalid"
+def _is_known(contrast: Contrast) -> bool:
+    return contrast.ratio is not None and contrast.verdict != "invalid"
+
+
+def _make_difference_cell(contrast: Contrast) -> Cell:
     interval = format_change_interval(contrast.ratio_low, contrast.ratio_high)
-    return (
-        Cell(contrast.configuration, f"vs {contrast.reference}"),
-        Cell(f"{format_delta(contrast.delta_ms)} ms ({format_change(contrast.ratio)})", _format_bracketed(interval))
-        if known
-        else Cell("no result"),
-        Cell(format_verdict(contrast), verdict=True),
-        Cell(format_effect(contrast.mde).replace("a factor of ", "×") if known else "n/a"),
-        Cell(f"{contrast.n[0]} + {contrast.n[1]}"),
+    return Cell(
+        f"{format_delta(contrast.delta_ms)} ms ({format_change(contrast.ratio)})",
+        "[no interval]" if interval == "n/a" else f"[{interval}]",
     )
-
-
-def _format_bracketed(interval: str) -> str:
-    return "[no interval]" if interval == "n/a" else f"[{interval}]"

@@ -33,7 +33,7 @@ def compare_data_paths(report: Report) -> Table:
 
 
 def _read_paths(report: Report, configuration: str) -> Iterator[DataPath]:
-    for trial in report.run.trials:
+    for trial in report.run.stored.trials:
         if trial.record.configuration == configuration and trial.proof and trial.proof.data_path:
             yield trial.proof.data_path
 

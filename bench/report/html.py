@@ -5,14 +5,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench.report.conclusions import format_exploratory, format_overview, make_answer_table, make_answers
 from bench.report.heading import make_heading
-from bench.report.model import Cell, Report, Table, make_columns
+from bench.report.model import Cell, Report, Table, make_table
 from bench.report.tables import make_tables
-from bench.results.records import Evidence
 from bench.results.store import write_text
 from bench.units import format_bytes, format_count, format_percent, format_time
 
@@ -32,39 +32,36 @@ class ProofSummary:
 
 def summarise_proofs(report: Report) -> tuple[ProofSummary, ...]:
     """Return the proofs of each configuration that has stored trials."""
-    return tuple(proven for name in report.configurations if (proven := _summarise_proof(report, name)).trials)
-
-
-def _summarise_proof(report: Report, configuration: str) -> ProofSummary:
-    stored = [trial for trial in report.run.trials if trial.record.configuration == configuration]
-    groups: dict[tuple[str, str, str], list[Evidence]] = {}
-    for trial in stored:
-        for fact in (*trial.proof.before, *trial.proof.after) if trial.proof else ():
-            groups.setdefault((fact.name, fact.subject, fact.expected), []).append(fact)
-    table = Table(
-        name=f"proof-{configuration}",
-        title=f"Proof: {configuration}",
-        note="Checked before and after the window of every trial.",
-        columns=make_columns("Check | Subject | Expected | Observed | Held*"),
-        rows=tuple(_make_row(key, facts) for key, facts in groups.items()),
+    evidence = report.run.evidence()
+    return tuple(
+        _summarise_proof(name, len(c.repeats), evidence[evidence["configuration"] == name])
+        for name, c in report.configurations.items()
+        if c.repeats
     )
-    facts = [fact for group in groups.values() for fact in group]
-    return ProofSummary(configuration, len(stored), len(facts), sum(not fact.ok for fact in facts), table)
 
 
-def _make_row(key: tuple[str, str, str], facts: list[Evidence]) -> tuple[Cell, ...]:
-    """Return the row of one fact. Observations of failures come before those where the fact held."""
-    name, subject, expected = key
-    seen = list(dict.fromkeys(fact.seen for fact in sorted(facts, key=lambda fact: fact.ok)))
+def _summarise_proof(configuration: str, trials: int, facts: pd.DataFrame) -> ProofSummary:
+    table = make_table(
+        f"proof-{configuration}",
+        f"Proof: {configuration}",
+        "Checked before and after the window of every trial.",
+        rows=facts.groupby(["name", "subject", "expected"], sort=False),
+        columns={
+            "Check": lambda group: group[0][0],
+            "Subject": lambda group: group[0][1],
+            "Expected": lambda group: group[0][2],
+            "Observed": lambda group: _format_observations(group[1]),
+            "Held*": lambda group: Cell(f"{group[1].ok.sum()} of {len(group[1])}", verdict=not group[1].ok.all()),
+        },
+    )
+    return ProofSummary(configuration, trials, len(facts), int((~facts["ok"]).sum()), table)
+
+
+def _format_observations(facts: pd.DataFrame) -> str:
+    """Return the different observations of one fact, those of failures before those where it held."""
+    seen = facts.sort_values("ok", kind="stable")["seen"].unique().tolist()
     more = f" (and {len(seen) - _MOST_OBSERVATIONS} more)" if len(seen) > _MOST_OBSERVATIONS else ""
-    held = sum(fact.ok for fact in facts)
-    return (
-        Cell(name),
-        Cell(subject),
-        Cell(expected),
-        Cell(" · ".join(seen[:_MOST_OBSERVATIONS]) + more),
-        Cell(f"{held} of {len(facts)}", verdict=held < len(facts)),
-    )
+    return " · ".join(seen[:_MOST_OBSERVATIONS]) + more
 
 
 def write_html(report: Report, folder: Path) -> tuple[Path, ...]:
@@ -129,17 +126,20 @@ def _make_environment_table(report: Report) -> Table:
         "ended": format_time(report.record.ended_at) if report.record.ended_at else "n/a",
         "scenario": report.record.scenario_source,
     }
-    rows = tuple((Cell(name), Cell(value)) for name, value in values.items())
-    return Table("environment", "Environment", "", make_columns("Property | Value"), rows)
+    return make_table(
+        "environment",
+        "Environment",
+        rows=values.items(),
+        columns={"Property": lambda r: r[0], "Value": lambda r: r[1]},
+    )
 
 
 def _make_order_table(report: Report) -> Table:
     plan = report.record.plan
-    rows = tuple((Cell(str(block)), Cell(" → ".join(names))) for block, names in enumerate(plan.order, start=1))
-    return Table(
+    return make_table(
         "plan",
         "Order of the trials",
         f"Method: {plan.method}; seed {plan.seed}.",
-        make_columns("Block | Order"),
-        rows,
+        rows=enumerate(plan.order, start=1),
+        columns={"Block": lambda r: str(r[0]), "Order": lambda r: " → ".join(r[1])},
     )

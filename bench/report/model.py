@@ -1,16 +1,17 @@
 """Define the input of every format: the run, its numbers, the form of tables, the plots. Read-only."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pandas as pd
 
 from bench.analysis.trial_summary import Digest
+from bench.frames.run import Run
 from bench.results.records import RunRecord
-from bench.results.store import StoredRun
-from bench.results.summary_records import ConfigurationSummary, ProcessUse, SummaryRecord
+from bench.results.summary_records import ConfigurationSummary, SummaryRecord
+from bench.units import format_interval, format_ms
 
 
 class Cell(NamedTuple):
@@ -45,19 +46,33 @@ class Table:
         return pd.DataFrame(cells, columns=[escape(column.title) for column in self.columns])
 
 
-def make_columns(titles: str) -> tuple[Column, ...]:
-    """Return columns from `Name | Size*`: a star marks a column of numbers."""
-    return tuple(Column(title.rstrip("*"), number=title.endswith("*")) for title in titles.split(" | "))
+def make_table(
+    name: str, title: str, note: str = "", *, rows: Iterable[Any], columns: Mapping[str, Callable[[Any], Cell | str]]
+) -> Table:
+    """Return a table with a row for each of `rows`. `columns` maps each title to what makes its cells; a star at the
+    end of a title marks a column of numbers."""
+    return Table(
+        name,
+        title,
+        note,
+        columns=tuple(Column(title.rstrip("*"), number=title.endswith("*")) for title in columns),
+        rows=tuple(tuple(_make_cell(make(row)) for make in columns.values()) for row in rows),
+    )
 
 
-def format_detail(interval: str) -> str:
-    """Return an interval as a cell's detail; empty where there is none."""
-    return "" if interval == "n/a" else interval
+def _make_cell(content: Cell | str) -> Cell:
+    return content if isinstance(content, Cell) else Cell(content)
 
 
-def compute_mean(values: Sequence[float]) -> float | None:
-    """Return the arithmetic mean; None for no values."""
-    return sum(values) / len(values) if values else None
+def make_interval_cell(
+    value: float | None,
+    low: float | None,
+    high: float | None,
+    formatter: Callable[[float | None], str] = format_ms,
+) -> Cell:
+    """Return a number with its interval as detail, if it has one."""
+    interval = format_interval(low, high, formatter)
+    return Cell(formatter(value), "" if interval == "n/a" else interval)
 
 
 def divide(value: float | None, by: float | None) -> float | None:
@@ -102,12 +117,14 @@ class Plots:
 
 @dataclass(frozen=True)
 class Report:
-    """One run to report. `digests` are keyed by the trial's folder; `draw` makes the pictures."""
+    """One run to report; `draw` makes the pictures."""
 
-    run: StoredRun
-    summary: SummaryRecord
-    digests: Mapping[str, Digest]
+    run: Run
     draw: Callable[["Report"], Sequence[Picture]] = lambda _: ()
+
+    @property
+    def summary(self) -> SummaryRecord:
+        return self.run.summary
 
     @property
     def record(self) -> RunRecord:
@@ -124,7 +141,7 @@ class Report:
 
     def digests_of(self, configuration: str) -> Iterator[Digest]:
         """Yield the digests of one configuration, in the order of its blocks."""
-        found = (digest for digest in self.digests.values() if digest.configuration == configuration)
+        found = (digest for digest in self.run.digests.values() if digest.configuration == configuration)
         yield from sorted(found, key=lambda digest: digest.block)
 
     def family(self, configuration: str) -> str:
@@ -145,13 +162,3 @@ class Report:
             return Plots(self.draw(self))
         except (ImportError, OSError) as error:
             return Plots((), f"{type(error).__name__}: {error}")
-
-
-def group_uses(configuration: ConfigurationSummary, role: str) -> dict[str, tuple[ProcessUse, ...]]:
-    """Return process -> its use in each valid repeat, for the processes of one role."""
-    found: dict[str, tuple[ProcessUse, ...]] = {}
-    for repeat in configuration.repeats:
-        for use in repeat.resources if repeat.valid else ():
-            if use.role == role:
-                found[use.process] = (*found.get(use.process, ()), use)
-    return found

@@ -8,8 +8,7 @@ is the mean of Locust's sliding, rounded P95 over the first 120 s, then over rep
 
 from typing import Final, NamedTuple
 
-from bench.report.model import Cell, Report, Table, divide, make_columns
-from bench.results.summary_records import ConfigurationSummary
+from bench.report.model import Report, Table, divide, make_table
 from bench.units import format_count, format_ms, format_percent, format_ratio, format_rps
 
 SOURCE: Final = "M. Manco, “Cloud Native Security in Service Mesh”, Politecnico di Torino, 2022"
@@ -60,64 +59,50 @@ def compare_with_study(report: Report) -> Table:
 def _compare_conditions(report: Report) -> Table:
     reference = report.summary.reference
     base = report.configurations.get(reference or "")
-    known = [name for name in report.configurations if name in P95_MS]
-    return Table(
-        name="study-2022",
-        title="Compared with the 2022 study",
-        note="The study ran on another cluster, with other versions, at its saturation point: compare "
+    return make_table(
+        "study-2022",
+        "Compared with the 2022 study",
+        "The study ran on another cluster, with other versions, at its saturation point: compare "
         "ratios, never milliseconds. Its P95 is another statistic: Locust's sliding, rounded P95, averaged "
         "over the first 120 s (warm-up included), then over the repeats. “Study's statistic” is that same "
         f"statistic from this run (thesis_p95_ms); it is used nowhere else. Source: {SOURCE}.",
-        columns=make_columns(
-            "Configuration | Here: P95 ms* | Here: ratio* | Here, study's statistic: ms* | "
-            "Here, study's statistic: ratio* | 2022 study: ms* | 2022 study: ratio*"
-        ),
-        rows=tuple(_compare_row(name, report.configurations[name], reference, base) for name in known),
-    )
-
-
-def _compare_row(
-    name: str, configuration: ConfigurationSummary, reference: str | None, base: ConfigurationSummary | None
-) -> tuple[Cell, ...]:
-    ours = (configuration.p95_ms, base.p95_ms if base else None)
-    as_study = (configuration.thesis_p95_ms, base.thesis_p95_ms if base else None)
-    ratio = study_ratio(name, reference) or (1.0 if name == reference else None)
-    return (
-        Cell(name),
-        *(Cell(text) for pair in (ours, as_study) for text in (format_ms(pair[0]), format_ratio(divide(*pair)))),
-        Cell(format_ms(P95_MS.get(name))),
-        Cell(format_ratio(ratio)),
+        rows=[(name, c) for name, c in report.configurations.items() if name in P95_MS],
+        columns={
+            "Configuration": lambda r: r[0],
+            "Here: P95 ms*": lambda r: format_ms(r[1].p95_ms),
+            "Here: ratio*": lambda r: format_ratio(divide(r[1].p95_ms, base.p95_ms if base else None)),
+            "Here, study's statistic: ms*": lambda r: format_ms(r[1].thesis_p95_ms),
+            "Here, study's statistic: ratio*": lambda r: format_ratio(
+                divide(r[1].thesis_p95_ms, base.thesis_p95_ms if base else None)
+            ),
+            "2022 study: ms*": lambda r: format_ms(P95_MS[r[0]]),
+            "2022 study: ratio*": lambda r: format_ratio(
+                study_ratio(r[0], reference) or (1.0 if r[0] == reference else None)
+            ),
+        },
     )
 
 
 def _compare_sweep(report: Report) -> Table:
     best = max((c.rps for c in report.configurations.values() if c.rps), default=None)
     study_best = max(level.rps for level in SWEEP)
-    rows = []
-    for name, c in report.configurations.items():
-        level = study_level(c.users) if c.mesh == "none" else None
-        theirs = (level.rps, level.rps / study_best, level.p95_ms) if level else (None, None, None)
-        rows.append(
-            (
-                Cell(name),
-                Cell(format_count(c.users)),
-                *_make_level_cells(c.rps, divide(c.rps, best), c.p95_ms),
-                *_make_level_cells(*theirs),
-            )
-        )
-    return Table(
-        name="study-2022",
-        title="Compared with the 2022 study: more users",
-        note="The study ran on another cluster that saturated at about 50 requests/s: compare the shape "
+    return make_table(
+        "study-2022",
+        "Compared with the 2022 study: more users",
+        "The study ran on another cluster that saturated at about 50 requests/s: compare the shape "
         "(share of the best throughput, growth of the P95), never the values. Its P95 is another statistic "
         f"than ours. Source: {SOURCE}.",
-        columns=make_columns(
-            "Configuration | Users* | Here: RPS* | Here: share of best* | Here: P95 ms* | "
-            "2022 study: RPS* | 2022 study: share of best* | 2022 study: P95 ms*"
-        ),
-        rows=tuple(rows),
+        rows=[
+            (name, c, study_level(c.users) if c.mesh == "none" else None) for name, c in report.configurations.items()
+        ],
+        columns={
+            "Configuration": lambda r: r[0],
+            "Users*": lambda r: format_count(r[1].users),
+            "Here: RPS*": lambda r: format_rps(r[1].rps),
+            "Here: share of best*": lambda r: format_percent(divide(r[1].rps, best)),
+            "Here: P95 ms*": lambda r: format_ms(r[1].p95_ms),
+            "2022 study: RPS*": lambda r: format_rps(r[2] and r[2].rps),
+            "2022 study: share of best*": lambda r: format_percent(divide(r[2] and r[2].rps, study_best)),
+            "2022 study: P95 ms*": lambda r: format_ms(r[2] and r[2].p95_ms),
+        },
     )
-
-
-def _make_level_cells(rps: float | None, share: float | None, p95_ms: float | None) -> tuple[Cell, Cell, Cell]:
-    return Cell(format_rps(rps)), Cell(format_percent(share)), Cell(format_ms(p95_ms))

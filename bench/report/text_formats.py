@@ -10,7 +10,6 @@ from typing import Final
 
 import pandas as pd
 
-from bench.frames.run import make_contrasts, make_proxy_costs, make_repeats, make_request_names
 from bench.report.conclusions import format_exploratory, format_overview, make_answer_table, make_answers
 from bench.report.heading import make_heading
 from bench.report.model import Cell, Column, Report, Table
@@ -150,12 +149,11 @@ def write_csv(report: Report, folder: Path) -> tuple[Path, ...]:
     """Write `latency.csv` (a row per repeat) and `contrasts.csv` (a row per comparison); where a run has them,
     `names.csv` (a row per repeat and request name) and `proxies.csv` (a row per cost of a proxy). Values are exact,
     column names include the units."""
-    summary = report.summary
     files = {
-        "latency": make_repeats(summary).drop(columns="issues"),
-        "contrasts": _join_counts(make_contrasts(summary).drop(columns="standing")),
-        "names": make_request_names(summary).drop(columns="issues"),
-        "proxies": _join_counts(make_proxy_costs(summary)),
+        "latency": report.run.repeats().drop(columns="issues"),
+        "contrasts": _join_counts(report.run.contrasts().drop(columns="standing")),
+        "names": report.run.request_names().drop(columns="issues"),
+        "proxies": _join_counts(report.run.proxy_costs()),
     }
     return tuple(
         _write_file(folder / f"{name}.csv", _format_csv(frame))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.analysis.run_summary import summarise
+from bench.frames.run import Run
 from bench.report import write_report
 from bench.report.data_path_table import compare_data_paths
 from bench.report.model import Report, Table
@@ -39,8 +39,7 @@ def with_paths(run: StoredRun, paths: dict[str, DataPath]) -> StoredRun:
 
 
 def table_of(run: StoredRun) -> Table:
-    summary, digests = summarise(run)
-    return compare_data_paths(Report(run, summary, digests))
+    return compare_data_paths(Report(Run(run)))
 
 
 def row_of(table: Table, title: str) -> tuple[str, ...]:

@@ -114,7 +114,7 @@ def test_cpu_of_a_restarted_container_is_unknown(run: Run, tmp_path: Path) -> No
     first = run.stored.trials[0]
     stored = replace(run.stored, trials=(replace(first, path=tmp_path), *run.stored.trials[1:]))
     made = Run(stored)
-    made.__dict__["summary"] = run.summary
+    made.__dict__["_summarised"] = run.summary, run.digests
     cores = made.resources().query("process == 'web'").cpu_cores
     assert cores.to_numpy() == pytest.approx([np.nan, 0.2, np.nan, 0.1], nan_ok=True)
 
@@ -122,7 +122,7 @@ def test_cpu_of_a_restarted_container_is_unknown(run: Run, tmp_path: Path) -> No
 def test_run_without_resources_has_no_rows(run: Run, tmp_path: Path) -> None:
     """A target that cannot observe its processes leaves the frame of resources empty."""
     made = Run(replace(run.stored, trials=tuple(replace(trial, path=tmp_path) for trial in run.stored.trials)))
-    made.__dict__["summary"] = run.summary
+    made.__dict__["_summarised"] = run.summary, run.digests
     assert made.resources().empty
 
 

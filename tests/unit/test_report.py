@@ -362,7 +362,7 @@ def test_sweeps_have_users_and_the_studys_levels(tmp_path: Path) -> None:
 
 def test_failed_proofs_are_open_and_counted(run: StoredRun) -> None:
     """Evidence that did not hold is shown without a click, with the actual answer."""
-    from bench.analysis.run_summary import summarise
+    from bench.frames.run import Run
     from bench.report.html import render_page, summarise_proofs
     from bench.report.model import Report
 
@@ -371,7 +371,7 @@ def test_failed_proofs_are_open_and_counted(run: StoredRun) -> None:
     failed = first.proof.before[0].model_copy(update={"ok": False, "seen": "a sidecar too many"})
     proof = first.proof.model_copy(update={"before": (failed,)})
     other = replace(run, trials=(replace(first, proof=proof), *run.trials[1:]))
-    report = Report(other, *summarise(run))
+    report = Report(Run(other))
     named = {proven.configuration: proven.failed for proven in summarise_proofs(report)}
     assert named[first.record.configuration] == 1
     page = render_page(report)

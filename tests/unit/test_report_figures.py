@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.analysis.run_summary import summarise
+from bench.frames.run import Run
 from bench.report.figures import FIGURES, Picture, draw_figures
 from bench.report.figures.style import choose_colours, make_inline
 from bench.report.model import Report
@@ -20,7 +20,7 @@ SHORT = RunSpec(warmup_s=2.0, duration_s=6.0)
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     run = make_run(tmp_path_factory.mktemp("figures"), SHORT)
-    return Report(run, *summarise(run))
+    return Report(Run(run))
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def pictures(report: Report) -> dict[str, Picture]:
 def test_configuration_has_one_colour_in_all_runs(report: Report, tmp_path: Path) -> None:
     """Colours belong to names, so that figures of two runs are comparable."""
     other = make_run(tmp_path, replace(SHORT, configurations=ISTIO_POLICIES[::2], repeats=1))
-    fewer = choose_colours(Report(other, *summarise(other)))
+    fewer = choose_colours(Report(Run(other)))
     assert fewer.items() <= choose_colours(report).items()
 
 
@@ -43,7 +43,7 @@ def test_colours_are_distinct(tmp_path: Path, configurations: tuple[ConfigSpec, 
     run = make_run(
         tmp_path, RunSpec(configurations=configurations, warmup_s=1, duration_s=2, repeats=1, reference=None)
     )
-    found = choose_colours(Report(run, *summarise(run)))
+    found = choose_colours(Report(Run(run)))
     assert len(set(found.values())) == len(configurations)
 
 
@@ -84,7 +84,7 @@ def noisy(tmp_path_factory: pytest.TempPathFactory) -> Report:
     """Two repeats that differ much: intervals that are far wider."""
     made = replace(SHORT, configurations=ISTIO_AND_KUMA, contrasts=MESH_PAIRS, repeats=2, run_sd=0.4)
     run = make_run(tmp_path_factory.mktemp("noisy"), made)
-    return Report(run, *summarise(run))
+    return Report(Run(run))
 
 
 def test_long_interval_does_not_stretch_the_axis(noisy: Report) -> None:
@@ -126,7 +126,7 @@ def test_sweep_marks_cut_intervals(tmp_path: Path) -> None:
     """A triangle at the edge stands for an interval that is cut."""
     made = replace(SHORT, configurations=USERS_SWEEP, reference=None, repeats=2, run_sd=0.4)
     run = make_run(tmp_path, made)
-    report = Report(run, *summarise(run))
+    report = Report(Run(run))
     drawing = FIGURES["sweep"](report)
     assert drawing is not None
     rps = drawing.figure.axes[0]
@@ -140,7 +140,7 @@ def test_invalid_repeat_is_hollow(tmp_path: Path) -> None:
     made = replace(SHORT, configurations=ISTIO_POLICIES[:1], reference=None)
     folder = make_run(tmp_path / "good", made).trials[0].record.trial
     run = make_run(tmp_path / "bad", replace(made, trial_changes={folder: {"status": "invalid", "reasons": ("x",)}}))
-    drawing = FIGURES["p95"](Report(run, *summarise(run)))
+    drawing = FIGURES["p95"](Report(Run(run)))
     assert drawing is not None
     valid, invalid = drawing.figure.axes[0].collections[:2]
     assert (np.shape(valid.get_offsets())[0], np.shape(invalid.get_offsets())[0]) == (2, 1)

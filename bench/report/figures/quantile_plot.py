@@ -23,7 +23,7 @@ _SHARES = (0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
 def draw_quantiles(report: Report) -> Drawing | None:
     """Draw a thin line per valid repeat over the share of slower requests, which shrinks to the right."""
     digests = [digest for name in report.configurations for digest in report.digests_of(name) if digest.repeat.valid]
-    if not report.digests:
+    if not report.run.digests:
         return None
     legend = 0.19 * math.ceil(len(report.configurations) / _LEGEND_COLUMNS)  # inches
     figure = make_figure(2.7 + legend)

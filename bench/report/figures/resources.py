@@ -1,6 +1,6 @@
 """Draw what the sidecars and the services use: CPU per request and memory."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,7 @@ from bench.report.figures.style import (
     set_plain_ticks,
     shorten,
 )
-from bench.report.model import Report, compute_mean, group_uses
-from bench.results.summary_records import ProcessUse
+from bench.report.model import Report
 from bench.units import format_bytes, format_ms
 
 _ROLES = {"service": "services", "sidecar": "sidecars"}
@@ -31,11 +30,12 @@ _MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """The quantity of a figure: a process's value in the axis's unit, and a total as printed."""
+    """The quantity of a figure: a column, the axis's unit, and a total as printed."""
 
     title: str
     axis: str
-    value: Callable[[ProcessUse], float | None]
+    column: str  # of the frame of processes
+    unit: float
     printed: Callable[[float], str]
     reading: str
 
@@ -43,14 +43,16 @@ class Quantity:
 _CPU = Quantity(
     "CPU per request",
     "CPU in ms per request",
-    lambda use: use.cpu_ms_per_request,
+    "cpu_ms_per_request",
+    1,
     lambda total: f"{format_ms(total)} ms",
     "CPU time per request, means over valid repeats. Upper bar: services; lower bar: sidecars, a segment each.",
 )
 _MEMORY = Quantity(
     "Memory",
     "largest resident size in MiB",
-    lambda use: None if use.rss_max_bytes is None else use.rss_max_bytes / _MIB,
+    "rss_max_bytes",
+    _MIB,
     lambda total: format_bytes(total * _MIB),
     "Largest resident memory, means over valid repeats. Pages that processes share count in each of them.",
 )
@@ -67,7 +69,7 @@ def draw_memory(report: Report) -> Drawing | None:
 
 
 def _draw(report: Report, quantity: Quantity) -> Drawing | None:
-    rows = {name: _compute_means(report, name, quantity) for name in report.configurations}
+    rows = _compute_means(report, quantity)
     totals = {name: _format_totals(roles, quantity) for name, roles in rows.items()}
     if not any(totals.values()):
         return None
@@ -97,25 +99,20 @@ def _format_totals(roles: Mapping[str, Mapping[str, float]], quantity: Quantity)
     return [f"{_ROLES[role]} {quantity.printed(sum(parts.values()))}" for role, parts in roles.items() if parts]
 
 
-def _compute_means(report: Report, name: str, quantity: Quantity) -> dict[str, dict[str, float]]:
-    """Return role -> process -> mean over the valid repeats."""
-    means: dict[str, dict[str, float]] = {}
-    for role in _ROLES:
-        found = group_uses(report.configurations[name], role)
-        values = {
-            process: [v for use in got if (v := quantity.value(use)) is not None] for process, got in found.items()
-        }
-        means[role] = {
-            process: average
-            for process, got in sorted(values.items(), key=_by_call)
-            if (average := compute_mean(got)) is not None
-        }
-    return means
+def _compute_means(report: Report, quantity: Quantity) -> dict[str, dict[str, dict[str, float]]]:
+    """Return configuration -> role -> process -> mean over the valid repeats, in the order of the calls."""
+    uses = report.run.processes().query("valid").groupby(["configuration", "role", "process"], observed=True)
+    means = (uses[quantity.column].mean() / quantity.unit).dropna()
+    rows: dict[str, dict[str, dict[str, float]]] = {n: {role: {} for role in _ROLES} for n in report.configurations}
+    for name, role, process, mean in sorted(means.reset_index().to_numpy().tolist(), key=_by_call):
+        if role in _ROLES:
+            rows[name][role][process] = mean
+    return rows
 
 
-def _by_call(item: tuple[str, object]) -> tuple[int, str]:
+def _by_call(row: Sequence[Any]) -> tuple[int, str]:
     """Return the sort key of processes: in the order in which a request reaches them, others last."""
-    name = item[0].removesuffix("-sidecar")
+    name = row[2].removesuffix("-sidecar")
     return (_CALL_ORDER.index(name) if name in _CALL_ORDER else len(_CALL_ORDER), name)
 
 

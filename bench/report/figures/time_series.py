@@ -38,7 +38,7 @@ def draw_time(report: Report) -> Drawing | None:
     for axes, name in zip(panels, names, strict=True):
         _draw_panel(axes, list(report.digests_of(name)), colour[name])
         axes.set_title(shorten(name), color=colour[name], pad=3)
-    _set_scale(panels, list(report.digests.values()))
+    _set_scale(panels, list(report.run.digests.values()))
     panels[-1].set_xlabel("seconds since the load began")
     set_margins(figure, top=0.24, left=0.7)
     figure.subplots_adjust(hspace=0.36)
@@ -46,7 +46,7 @@ def draw_time(report: Report) -> Drawing | None:
     return Drawing(
         figure,
         "Response time over time",
-        f"Sliding P95 of {len(report.digests)} trials, a panel each for {', '.join(names)}.",
+        f"Sliding P95 of {len(report.run.digests)} trials, a panel each for {', '.join(names)}.",
         "Sliding P95 over 5 s, one line per repeat (dashed: invalid). Grey: warm-up, not counted; the bar "
         "below marks the window that counts.",
     )
