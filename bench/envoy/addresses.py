@@ -40,9 +40,16 @@ def free_ports(names: Sequence[str]) -> dict[str, int]:
     raise DeployError(f"no {len(names)} free ports between {_LOWEST} and {end} on {HOST}")
 
 
-def _bind(port: int, sockets: ExitStack) -> bool:
+def is_taken(port: int) -> bool:
+    """Return whether a process has a port. A server may have it whose last connections have only just ended."""
+    with ExitStack() as sockets:
+        return not _bind(port, sockets, again=True)
+
+
+def _bind(port: int, sockets: ExitStack, *, again: bool = False) -> bool:
     try:
         bound = sockets.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, again)
         bound.bind((HOST, port))
     except OSError:
         return False
@@ -72,6 +79,12 @@ class Placement:
     @property
     def meshed(self) -> bool:
         return bool(self.outbound)
+
+    @property
+    def ports(self) -> frozenset[int]:
+        """Every port that a process of the deployment listens on."""
+        entry = [self.gateway] if self.gateway else []
+        return frozenset([*self.serving.values(), *self.inbound.values(), *self.outbound.values(), *entry])
 
     def reached_by(self, caller: str, callee: str) -> int:
         """Return the port to which `caller` connects for `callee`: that of its own sidecar, or of the service itself.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.application.model import Workload
 from bench.check_result import CheckResult
-from bench.envoy.addresses import OutboundCapture, Placement, assign_ports
+from bench.envoy.addresses import OutboundCapture, Placement, assign_ports, is_taken
 from bench.envoy.certificates import Certificates, issue_certificates
 from bench.errors import DeployError
 from bench.load.generator import make_load_spec
@@ -29,7 +29,6 @@ from bench.targets.local.sidecars import Sidecars
 _SETTINGS = ("SERVICES_DOMAIN", "ENABLE_RATINGS", "STAR_COLOR", "FLOOD_FACTOR", "SERVICE_VERSION", "CLUSTER_NAME")
 _PEER_SETTINGS = ("HOSTNAME", "SERVICE_PORT")
 _PORT_TRIES = 3
-_PORT_TAKEN = "ddress already in use"  # in the messages of Envoy and of the services' Python
 
 RECORD = TargetRecord(
     kind="local",
@@ -66,10 +65,10 @@ class LocalTarget:
                 problem = self._wait(deployment)
                 if problem is None:
                     break
-                if _PORT_TAKEN not in problem or attempt == _PORT_TRIES:
-                    raise DeployError(f"{trial.configuration} did not become ready: {problem}")
                 self.launcher.stop(processes)
                 processes.clear()
+                if attempt == _PORT_TRIES or not any(map(is_taken, deployment.placement.ports)):
+                    raise DeployError(f"{trial.configuration} did not become ready: {problem}")
             yield deployment
 
     def _start(self, trial: Trial, draft: Path, processes: list[Process]) -> LocalDeployment:
