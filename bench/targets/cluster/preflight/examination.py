@@ -36,7 +36,7 @@ from bench.targets.cluster.preflight.cluster import (
     examine_version,
 )
 from bench.targets.cluster.preflight.images import examine_images
-from bench.targets.cluster.preflight.mesh import examine_existing_mesh, examine_helm, examine_tools
+from bench.targets.cluster.preflight.mesh import examine_existing_mesh, examine_tools
 from bench.targets.cluster.preflight.permissions import Need, adapt_to_server, examine_permissions, needs_of
 from bench.targets.cluster.prometheus import examine_prometheus, prometheus_needs
 from bench.targets.cluster.teardown.blockers import find_dangling
@@ -74,7 +74,6 @@ def examine_cluster(cluster: Cluster, resolved: ResolvedScenario, options: Clust
         examine_version(cluster.version, nodes),
         *examine_nodes(nodes),
         *tools,
-        examine_helm(),
         *refusals,
         *planned.remarks,
         *examine_earlier_runs(cluster),

@@ -152,20 +152,11 @@ TOOLS: Final[Mapping[str, Tool]] = {
         ),
     )
 }
-_HELM: Final = Tool("helm", ("version", "--short"), (0, 0), "https://helm.sh/docs/intro/install/")
 
 
 def examine_tools(names: Sequence[str]) -> tuple[CheckResult, ...]:
     """Return one result for each of these tools."""
     return tuple(_examine_tool(TOOLS[name]) for name in dict.fromkeys(names))
-
-
-def examine_helm() -> CheckResult:
-    """Return Helm's version, for the record; the run itself does not use it."""
-    path = shutil.which(_HELM.name)
-    match = find_version(_read_version_output(_HELM)) if path else None
-    detail = f"{match[0].removeprefix('v')} ({path})" if match else path or "not on PATH"
-    return CheckResult(_HELM.name, "ok", f"{detail}; not needed: the meshes' own tools render them")
 
 
 def tool_versions(meshes: Sequence[str]) -> dict[str, str]:
