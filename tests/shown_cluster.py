@@ -79,22 +79,7 @@ def pod(*containers: Object, init: tuple[Object, ...] = (), at: str = "one", pha
 
 
 def options(**changes: Any) -> ClusterOptions:
-    plain = ClusterOptions(
-        context="lab",
-        yes_this_cluster=None,
-        agreed=False,
-        images={},
-        registry="",
-        mesh_values={},
-        hub="",
-        tag="",
-        revision="",
-        existing_mesh=False,
-        keep=False,
-        locust_ui=None,
-        prometheus="",
-    )
-    return replace(plain, **changes)
+    return replace(ClusterOptions(context="lab"), **changes)
 
 
 def examine_two_nodes(*pods: Object, **chosen: Any) -> Examination:

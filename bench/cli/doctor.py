@@ -23,7 +23,7 @@ def doctor(*, output: Path, users: int, name: str | None, as_json: bool, **flags
     from bench.run.doctor import check_client, check_host
 
     cluster = pop_cluster_flags(flags)
-    if cluster.context is None:
+    if not cluster:
         results = check_host(output, users=users)
     else:
         with inspect_cluster(cluster, read_scenario(name or DOCTORS_SCENARIO, {})) as backend:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bench.errors import InputError
+from bench.targets.cluster.flags import CLUSTER_FLAGS, Given
 from bench.units import parse_duration
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from bench.scenario.plan import Plan
     from bench.system.timing import Timing
     from bench.targets import Backend
-    from bench.targets.cluster.flags import ClusterFlags
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -95,63 +95,41 @@ def draw_plan(scenario: "Scenario") -> "Plan":
     return make_plan(scenario, draw_seed() if scenario.seed is None else scenario.seed)
 
 
-context_option = click.option("--context", metavar="NAME", help="Use this cluster: a context of the kubeconfig.")
+def _make_option(name: str) -> Callable[[F], F]:
+    flag = CLUSTER_FLAGS[name]
+    kinds: dict[str, dict[str, Any]] = {
+        "switch": {"is_flag": True},
+        "list": {"multiple": True},
+        "port": {"type": click.IntRange(1, 65535)},
+    }
+    return click.option(flag.text, name, metavar=flag.value or None, help=flag.help, **kinds.get(flag.kind, {}))
+
+
+context_option = _make_option("context")
 
 
 def cluster_options(command: F) -> F:
     """Add the options of a run on a cluster."""
-    options = [
-        context_option,
-        click.option("--yes", is_flag=True, help="Do not ask before changing the cluster."),
-        click.option("--yes-this-cluster", metavar="NAME", help="Confirm a cluster that looks like production."),
-        click.option(
-            "--image", multiple=True, metavar="NAME=REF", help="Image of a workload, or of the load. Repeatable."
-        ),
-        click.option("--registry", default="", metavar="MIRROR", help="Pull application and load from this registry."),
-        click.option(
-            "--mesh-values", multiple=True, metavar="[MESH=]FILE", help="Values on top of meshbench's. Repeatable."
-        ),
-        click.option("--mesh-hub", default="", metavar="HUB", help="Registry of the mesh's images."),
-        click.option("--mesh-tag", default="", metavar="TAG", help="Version of the mesh's images."),
-        click.option("--mesh-revision", default="", metavar="REV", help="Istio's revision."),
-        click.option(
-            "--use-existing-mesh", is_flag=True, help="Measure the mesh that is installed, and do not change it."
-        ),
-        click.option("--keep", is_flag=True, help="Keep meshes, and a failed trial, for inspection."),
-        click.option(
-            "--locust-ui",
-            type=click.IntRange(1, 65535),
-            metavar="PORT",
-            help="Serve Locust's web page on this local port.",
-        ),
-        click.option(
-            "--prometheus", default="", metavar="URL|NS/SERVICE:PORT", help="Read CPU and memory from this Prometheus."
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
+    for name in reversed([*CLUSTER_FLAGS]):
+        command = _make_option(name)(command)
     return command
 
 
-def pop_cluster_flags(arguments: dict[str, Any]) -> "ClusterFlags":
-    """Pop the cluster's options from a command's arguments. Raises InputError for one without --context."""
-    from bench.targets.cluster.flags import ClusterFlags
-
-    flags = ClusterFlags(**{name: arguments.pop(name) for name in ClusterFlags.__dataclass_fields__})
-    if flags.context is None:
-        given = [name for name in ClusterFlags.__dataclass_fields__ if getattr(flags, name)]
-        if given:
-            raise InputError(f"--{given[0].replace('_', '-')} needs a cluster; hint: add --context NAME")
-    return flags
+def pop_cluster_flags(arguments: dict[str, Any]) -> Given:
+    """Pop those of the cluster's options that were given from a command's arguments. Raises InputError for one without
+    --context."""
+    values = {name: arguments.pop(name) for name in CLUSTER_FLAGS}
+    given = {name: value for name, value in values.items() if value or (name == "context" and value is not None)}
+    if given and "context" not in given:
+        raise InputError(f"{CLUSTER_FLAGS[next(iter(given))].text} needs a cluster; hint: add --context NAME")
+    return given
 
 
 @contextmanager
-def choose_backend(
-    flags: "ClusterFlags", resolved: "ResolvedScenario", *, resumed: "Path | None" = None
-) -> "Iterator[Backend]":
+def choose_backend(given: Given, resolved: "ResolvedScenario", *, resumed: "Path | None" = None) -> "Iterator[Backend]":
     """Open this machine, or a checked and confirmed cluster. `resumed` is the folder of the run to resume, whose record
     has the options of its start."""
-    if flags.context is None:
+    if "context" not in given:
         from bench.targets.local.target import LocalBackend
 
         yield LocalBackend(timing=find_timing())
@@ -160,26 +138,26 @@ def choose_backend(
     from bench.targets.cluster.options import read_options, read_resumed_options
     from bench.targets.cluster.session import open_backend
 
-    again = resumed and read_resumed_options(flags, read_stored_run(resumed), resumed)
-    options = again or read_options(flags, resolved.scenario)
+    again = resumed and read_resumed_options(given, read_stored_run(resumed), resumed)
+    options = again or read_options(given, resolved.scenario)
     with open_backend(resolved, options, tell=_print_line, confirm=_make_confirm(), timing=find_timing()) as backend:
         yield backend
 
 
 @contextmanager
-def inspect_cluster(flags: "ClusterFlags", resolved: "ResolvedScenario") -> "Iterator[Backend]":
+def inspect_cluster(given: Given, resolved: "ResolvedScenario") -> "Iterator[Backend]":
     """Open a cluster for reading only, which needs no confirmation."""
     from bench.targets.cluster.options import read_options
     from bench.targets.cluster.session import open_backend
 
-    options = read_options(flags, resolved.scenario)
+    options = read_options(given, resolved.scenario)
     with open_backend(resolved, options, tell=_print_line, guarded=False, timing=find_timing()) as backend:
         yield backend
 
 
-def plan_on_cluster(flags: "ClusterFlags", resolved: "ResolvedScenario", plan: "Plan") -> "ClusterPlan | None":
+def plan_on_cluster(given: Given, resolved: "ResolvedScenario", plan: "Plan") -> "ClusterPlan | None":
     """Return the plan of a run on a cluster, None without --context. Nothing is created, so nothing is confirmed."""
-    if flags.context is None:
+    if "context" not in given:
         return None
     from dataclasses import asdict
 
@@ -187,7 +165,7 @@ def plan_on_cluster(flags: "ClusterFlags", resolved: "ResolvedScenario", plan: "
     from bench.targets.cluster.dry_run import dry_run_context
     from bench.targets.cluster.options import read_options
 
-    found = dry_run_context(flags.context, resolved, read_options(flags, resolved.scenario), plan=plan)
+    found = dry_run_context(resolved, read_options(given, resolved.scenario), plan=plan)
     return ClusterPlan(found.cluster, found.seconds, found.lines, asdict(found))
 
 

@@ -55,7 +55,7 @@ def run(
     flags = pop_cluster_flags(changes)
     if resume is not None:
         _refuse_changes(changes)
-        on_cluster = flags.context is not None
+        on_cluster = "context" in flags
         record, output = session.read_resumable_run(resume, on_cluster=on_cluster), resume.parent
         resolved = resolve_stored(record.scenario, resume)
     else:

@@ -1,18 +1,22 @@
 """Where a run happens: a backend is chosen first, it opens a target for a run, and all else is behind these
 Protocols."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import Protocol
+from __future__ import annotations  # the table of options is below this package, and --help loads nothing else
 
-from bench.check_result import CheckResult
-from bench.load.generator import LoadOutcome, Progress
-from bench.meshes.resolved import ResolvedScenario
-from bench.results.records import ClusterRecord, DataPath, Environment, Evidence, RunRecord, TargetRecord
-from bench.scenario.plan import Trial
-from bench.system.cancellation import CancelToken
-from bench.system.processes import Launcher
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from bench.check_result import CheckResult
+    from bench.load.generator import LoadOutcome, Progress
+    from bench.meshes.resolved import ResolvedScenario
+    from bench.results.records import ClusterRecord, DataPath, Environment, Evidence, RunRecord, TargetRecord
+    from bench.scenario.plan import Trial
+    from bench.system.cancellation import CancelToken
+    from bench.system.processes import Launcher
 
 
 class Deployment(Protocol):

@@ -36,21 +36,7 @@ LOADED = "docker.io/locustio/locust:2.47.0"
 ABSENT = "docker.io/meshbench/there-is-no-such-image:1"
 
 SCENARIO = resolve_scenario("istio-policies", Overrides())
-OPTIONS = ClusterOptions(
-    context=CONTEXT,
-    yes_this_cluster=None,
-    agreed=False,
-    images={"bookinfo": LOADED},  # any image that the lab has
-    registry="",
-    mesh_values={},
-    hub="",
-    tag="",
-    revision="",
-    existing_mesh=False,
-    keep=False,
-    locust_ui=None,
-    prometheus="",
-)
+OPTIONS = ClusterOptions(context=CONTEXT, images={"bookinfo": LOADED})  # any image that the lab has
 
 As = Callable[..., Any]
 

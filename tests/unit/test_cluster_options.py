@@ -11,7 +11,7 @@ from bench.results.records import ClusterRecord, RunRecord
 from bench.run.session import read_resumable_run, resume
 from bench.scenario.loader import load_scenario
 from bench.scenario.overrides import Overrides
-from bench.targets.cluster.flags import ClusterFlags
+from bench.targets.cluster.flags import CLUSTER_FLAGS
 from bench.targets.cluster.load.placement import place_load
 from bench.targets.cluster.options import VALUES, ClusterOptions, read_options, read_resumed_options
 from bench.targets.cluster.prometheus import without_password
@@ -33,13 +33,13 @@ BEGUN = ClusterRecord(
 )
 
 
-def flags(**given: Any) -> ClusterFlags:
-    plain: dict[str, Any] = {name: () if name in ("image", "mesh_values") else "" for name in _TEXTS}
-    switches = {"yes": False, "yes_this_cluster": None, "use_existing_mesh": False, "keep": False, "locust_ui": None}
-    return ClusterFlags(**{"context": "lab", **plain, **switches, **given})
+def flags(**given: Any) -> dict[str, Any]:
+    return {"context": "lab", **given}
 
 
-_TEXTS = ("image", "registry", "mesh_values", "mesh_hub", "mesh_tag", "mesh_revision", "prometheus")
+def test_every_option_is_in_the_table() -> None:
+    """The command line, the messages and the checked options have the same names."""
+    assert {*CLUSTER_FLAGS, "load_node"} == {*ClusterOptions.__dataclass_fields__}
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def record(tmp_path: Path) -> RunRecord:
 def test_resume_restores_options(run: Path, record: RunRecord) -> None:
     """Images, values, mesh, Prometheus and the load's node come from the run's folder; other options have to be
     repeated."""
-    found = read_resumed_options(flags(yes=True, keep=True), record, run)
+    found = read_resumed_options(flags(agreed=True, keep=True), record, run)
     assert found == options(
         agreed=True,
         keep=True,
@@ -76,10 +76,10 @@ def test_resume_accepts_repeated_options(run: Path, record: RunRecord, tmp_path:
     """A command from the shell's history may be repeated with --resume; a values file is compared by its content."""
     (tmp_path / "other-name.yaml").write_text("small: true\n", "utf-8")
     same = flags(
-        image=("load=m.example/locust:1",),
+        images=("load=m.example/locust:1",),
         registry="m.example",
         mesh_values=(str(tmp_path / "other-name.yaml"),),
-        mesh_hub="m.example/istio",
+        hub="m.example/istio",
         prometheus="monitoring/prometheus:9090",
     )
     assert read_resumed_options(same, record, run) == read_resumed_options(flags(), record, run)
@@ -88,13 +88,16 @@ def test_resume_accepts_repeated_options(run: Path, record: RunRecord, tmp_path:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({"image": ("load=x.example/locust:2",)}, r"--image load=x\.example/locust:2 \(begun with m\.example/locust:1"),
-        ({"image": ("bookinfo=x.example/b:2",)}, r"--image bookinfo=x\.example/b:2 \(begun with none\)"),
+        (
+            {"images": ("load=x.example/locust:2",)},
+            r"--image load=x\.example/locust:2 \(begun with m\.example/locust:1",
+        ),
+        ({"images": ("bookinfo=x.example/b:2",)}, r"--image bookinfo=x\.example/b:2 \(begun with none\)"),
         ({"registry": "x.example"}, r"--registry x\.example \(begun with m\.example\)"),
-        ({"mesh_hub": "x.example"}, r"--mesh-hub x\.example \(begun with m\.example/istio\)"),
-        ({"mesh_tag": "1.30.0"}, r"--mesh-tag 1\.30\.0 \(begun with none\)"),
-        ({"mesh_revision": "canary"}, r"--mesh-revision canary \(begun with none\)"),
-        ({"use_existing_mesh": True}, r"--use-existing-mesh \(begun with one of its own\)"),
+        ({"hub": "x.example"}, r"--mesh-hub x\.example \(begun with m\.example/istio\)"),
+        ({"tag": "1.30.0"}, r"--mesh-tag 1\.30\.0 \(begun with none\)"),
+        ({"revision": "canary"}, r"--mesh-revision canary \(begun with none\)"),
+        ({"existing_mesh": True}, r"--use-existing-mesh \(begun with one of its own\)"),
         ({"prometheus": "http://x.example"}, r"--prometheus http://x\.example \(begun with monitoring/prometheus:9090"),
     ],
 )
@@ -175,7 +178,7 @@ def test_resume_refuses_another_load_node(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({"image": ("details",)}, "write NAME=REF"),
+        ({"images": ("details",)}, "write NAME=REF"),
         ({"mesh_values": ("nowhere.yaml",)}, "nowhere.yaml is not a file"),
         ({"mesh_values": ("kuma=nowhere.yaml",)}, "this scenario has istio, not kuma"),
         ({"prometheus": "prometheus:9090"}, "write a URL"),

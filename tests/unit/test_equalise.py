@@ -25,7 +25,6 @@ from bench.results.records import DataPath
 from bench.scenario.loader import load_scenario, validate_file
 from bench.scenario.model import Equal, Scenario
 from bench.scenario.plan import make_plan
-from bench.targets.cluster.flags import ClusterFlags
 from bench.targets.cluster.options import read_options
 from tests.data_paths import make_data_path, read_path
 from tests.factory import RunSpec, make_run
@@ -187,11 +186,7 @@ def test_equalise_manifests_are_single_documents(name: str) -> None:
 
 def test_refuses_to_equalise_existing_istio() -> None:
     """The hint names what is possible; Kuma's policies do not affect other applications."""
-    texts = dict.fromkeys(("registry", "mesh_hub", "mesh_tag", "mesh_revision", "prometheus"), "")
-    flags = ClusterFlags(
-        context="lab", yes=False, yes_this_cluster=None, image=(), mesh_values=(), use_existing_mesh=True, keep=False,
-        locust_ui=None, **texts,
-    )  # fmt: skip
+    flags = {"context": "lab", "existing_mesh": True}
     message = (
         r"equalise: istio sets tls and retries for its whole mesh only, and --use-existing-mesh never changes it; hint:"
         r" set equalise to \[workers\], or let meshbench install istio"

@@ -64,10 +64,10 @@ class DryRun:
         return f"  {mesh} {version}: {made}"
 
 
-def dry_run_context(context: str, resolved: ResolvedScenario, options: ClusterOptions, *, plan: Plan) -> DryRun:
-    """Return the dry run of this plan on the cluster of this context. Raises RefusedError where the cluster or a mesh's
+def dry_run_context(resolved: ResolvedScenario, options: ClusterOptions, *, plan: Plan) -> DryRun:
+    """Return the dry run of this plan on a cluster. Raises RefusedError where the cluster or a mesh's
     tool is not available, InputError for manifests or values that are wrong."""
-    with credentials_folder() as private, open_cluster(context, private_folder=private) as cluster:
+    with credentials_folder() as private, open_cluster(options.context, private_folder=private) as cluster:
         return dry_run(cluster, resolved, options, plan=plan)
 
 

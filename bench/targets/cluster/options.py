@@ -1,7 +1,7 @@
 """The user's options for a cluster: flags and scenario together, or the record of the run that is resumed."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -10,10 +10,11 @@ from bench.meshes import MESHES
 from bench.meshes.equalise import reject_unequal
 from bench.results.records import RunRecord
 from bench.scenario.model import WORKLOADS, Scenario
-from bench.targets.cluster.flags import ClusterFlags
+from bench.targets.cluster.flags import CLUSTER_FLAGS, Given
 from bench.targets.cluster.prometheus import check_address, without_password
 
 VALUES: Final = "values"  # the folder of a run that keeps the meshes' values files
+RECORDED: Final = ("registry", "hub", "tag", "revision")  # by the same names in a run's record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,18 +23,18 @@ class ClusterOptions:
     `load_node` is the node of the load, of a run that is resumed."""
 
     context: str
-    yes_this_cluster: str | None
-    agreed: bool
-    images: Mapping[str, str]
-    registry: str
-    mesh_values: Mapping[str, tuple[Path, ...]]
-    hub: str
-    tag: str
-    revision: str
-    existing_mesh: bool
-    keep: bool
-    locust_ui: int | None
-    prometheus: str
+    yes_this_cluster: str | None = None
+    agreed: bool = False
+    images: Mapping[str, str] = field(default_factory=dict)
+    registry: str = ""
+    mesh_values: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    hub: str = ""
+    tag: str = ""
+    revision: str = ""
+    existing_mesh: bool = False
+    keep: bool = False
+    locust_ui: int | None = None
+    prometheus: str = ""
     load_node: str = ""
 
 
@@ -42,56 +43,38 @@ def meshes_of(scenario: Scenario) -> tuple[str, ...]:
     return tuple(sorted({one.mesh for one in scenario.configurations if one.mesh != "none"}))
 
 
-def read_options(flags: ClusterFlags, scenario: Scenario) -> ClusterOptions:
+def read_options(given: Given, scenario: Scenario) -> ClusterOptions:
     """Return the options of a new run, checked against its scenario. Raises InputError."""
-    assert flags.context is not None  # noqa: S101  # the command line chose this backend by it
     meshes = meshes_of(scenario)
-    if flags.mesh_revision and "istio" not in meshes:
+    images = dict([*scenario.application.images.items(), *map(_parse_image, given.get("images", ()))])
+    mesh_values = _parse_values(given.get("mesh_values", ()), meshes)
+    options = ClusterOptions(**{**given, "images": images, "mesh_values": mesh_values})
+    if options.revision and "istio" not in meshes:
         raise InputError("--mesh-revision names Istio's revision, and this scenario has no Istio; hint: leave it out")
-    if (flags.mesh_hub or flags.mesh_tag) and len(meshes) > 1:
+    if (options.hub or options.tag) and len(meshes) > 1:
         raise InputError(
             "--mesh-hub and --mesh-tag would mean both meshes; hint: give their images by --mesh-values MESH=FILE"
         )
-    if flags.prometheus:
-        check_address(flags.prometheus)
-    reject_unequal(scenario, MESHES, existing_mesh=flags.use_existing_mesh)
-    return ClusterOptions(
-        context=flags.context,
-        yes_this_cluster=flags.yes_this_cluster,
-        agreed=flags.yes,
-        images={**scenario.application.images, **dict(map(_parse_image, flags.image))},  # type: ignore[dict-item]
-        registry=flags.registry,
-        mesh_values=_parse_values(flags.mesh_values, meshes),
-        hub=flags.mesh_hub,
-        tag=flags.mesh_tag,
-        revision=flags.mesh_revision,
-        existing_mesh=flags.use_existing_mesh,
-        keep=flags.keep,
-        locust_ui=flags.locust_ui,
-        prometheus=flags.prometheus,
-    )
+    if options.prometheus:
+        check_address(options.prometheus)
+    reject_unequal(scenario, MESHES, existing_mesh=options.existing_mesh)
+    return options
 
 
-def read_resumed_options(flags: ClusterFlags, record: RunRecord, run: Path) -> ClusterOptions:
+def read_resumed_options(given: Given, record: RunRecord, run: Path) -> ClusterOptions:
     """Return the options that a run was begun with; consent, `--keep` and `--locust-ui` are those of the new command.
     Raises InputError where the run was not on a cluster, and for flags that contradict its beginning."""
-    requested = read_options(flags, record.scenario)
+    requested = read_options(given, record.scenario)
     stored = record.cluster
     if stored is None:
         raise InputError(f"{run}: was measured on one machine; hint: resume it without --context")
     begun = replace(
         requested,
-        images=stored.images,
-        registry=stored.registry,
+        **{name: getattr(stored, name) for name in (*RECORDED, "images", "existing_mesh", "load_node")},
         mesh_values={mesh: tuple(run / VALUES / name for name in names) for mesh, names in stored.mesh_values.items()},
-        hub=stored.hub,
-        tag=stored.tag,
-        revision=stored.revision,
-        existing_mesh=stored.existing_mesh,
         prometheus=_choose_prometheus(requested.prometheus, stored.prometheus),
-        load_node=stored.load_node,
     )
-    if others := list(_find_contradictions(flags, requested, begun)):
+    if others := list(_find_contradictions(given, requested, begun)):
         was = "; ".join(f"{flag} (begun with {was or 'none'})" for flag, was in others)
         raise InputError(
             f"{run}: a run is resumed with the options that it was begun with; "
@@ -100,22 +83,16 @@ def read_resumed_options(flags: ClusterFlags, record: RunRecord, run: Path) -> C
     return begun
 
 
-def _find_contradictions(
-    flags: ClusterFlags, requested: ClusterOptions, begun: ClusterOptions
-) -> Iterator[tuple[str, str]]:
+def _find_contradictions(given: Given, requested: ClusterOptions, begun: ClusterOptions) -> Iterator[tuple[str, str]]:
     """Yield the flags that contradict the run's beginning, with what that was."""
-    for name, image in dict(map(_parse_image, flags.image)).items():
+    for name, image in dict(map(_parse_image, given.get("images", ()))).items():
         if begun.images.get(name) != image:
             yield f"--image {name}={image}", begun.images.get(name, "")
-    for flag, given, was in (
-        ("--registry", requested.registry, begun.registry),
-        ("--mesh-hub", requested.hub, begun.hub),
-        ("--mesh-tag", requested.tag, begun.tag),
-        ("--mesh-revision", requested.revision, begun.revision),
-        ("--prometheus", without_password(requested.prometheus), without_password(begun.prometheus)),
-    ):
-        if given and given != was:
-            yield f"{flag} {given}", was
+    for name in (*RECORDED, "prometheus"):
+        show = without_password if name == "prometheus" else str
+        wanted, was = show(getattr(requested, name)), show(getattr(begun, name))
+        if wanted and wanted != was:
+            yield f"{CLUSTER_FLAGS[name].text} {wanted}", was
     if requested.existing_mesh and not begun.existing_mesh:
         yield "--use-existing-mesh", "one of its own"
     if requested.mesh_values and _read_contents(requested) != _read_contents(begun):

@@ -21,7 +21,7 @@ from bench.targets.cluster.application_manifests import image_of
 from bench.targets.cluster.load.placement import LoadPlacement
 from bench.targets.cluster.load.pod import default_image
 from bench.targets.cluster.lock import cluster_lock
-from bench.targets.cluster.options import VALUES, ClusterOptions, meshes_of
+from bench.targets.cluster.options import RECORDED, VALUES, ClusterOptions, meshes_of
 from bench.targets.cluster.preflight.examination import examine_cluster, guard
 from bench.targets.cluster.preflight.mesh import TELEMETRY, existing_versions, tool_versions
 from bench.targets.cluster.prometheus import without_password
@@ -176,16 +176,13 @@ def _cluster_record(
         version=client.version,
         nodes=nodes,
         images=dict(options.images),
-        registry=options.registry,
+        **{name: getattr(options, name) for name in RECORDED},
+        existing_mesh=options.existing_mesh,
         mesh_values={
             mesh: tuple(f"{mesh}-{number}-{file.name}" for number, file in enumerate(files, start=1))
             for mesh, files in options.mesh_values.items()
         },
         mesh_versions=existing_versions(client, meshes) if options.existing_mesh else tool_versions(meshes),
-        hub=options.hub,
-        tag=options.tag,
-        revision=options.revision,
-        existing_mesh=options.existing_mesh,
         prometheus=without_password(options.prometheus),
         load_node=load_node,
     )
