@@ -280,7 +280,8 @@ row of a trial: filter by `valid` first. Intervals and counts stand next to each
 
 `open_run` raises `bench.errors.StoreError` where there is no run, for another version of its format and, with
 `strict=True`, for a damaged trial. Without it damaged trials are left out. `run.warnings` lists them, and whatever else
-limits the numbers of the run. `run.record` is `run.json`, and `run.summary` is `summary.json`, as typed objects.
+limits the numbers of the run; `attrs` of each frame has them, too, next to `run_id`. `run.record` is `run.json`, and
+`run.summary` is `summary.json`, as typed objects.
 
 [The notebook](../notebooks/read_a_run.ipynb) reads the example run this way.
 """

@@ -50,8 +50,8 @@ class Run:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Return what limits the numbers of the run as a whole."""
-        return self.summary.doubts
+        """Return why the run ended early, if it did, and what limits its numbers as a whole."""
+        return (*([self.record.reason] if self.record.reason else []), *self.summary.doubts)
 
     def samples(self) -> pd.DataFrame:
         """Return one row per request of all trials, warm-up included."""
@@ -158,7 +158,9 @@ class Run:
             if dtype == "category":
                 own = pd.Categorical(own, orders.get(name) or list(dict.fromkeys(own)))
             made[name] = pd.Series(own, dtype=dtype)
-        return pd.DataFrame(made)
+        frame = pd.DataFrame(made)
+        frame.attrs = {"run_id": self.record.run_id, "warnings": list(self.warnings)}
+        return frame
 
 
 def _read_samples(trial: StoredTrial) -> _Values:

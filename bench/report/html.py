@@ -88,7 +88,7 @@ def render_page(report: Report) -> str:
         answer_table=make_answer_table(report.summary),
         overview=format_overview(report.summary),
         further=format_exploratory(report.summary),
-        warnings=report.warnings,
+        warnings=report.run.warnings,
         tables={table.name: table for table in make_tables(report)},
         pictures={name: (picture, Markup(picture.inline)) for name, picture in pictures.items()},  # noqa: S704  # drawn by meshbench, texts escaped by the SVG writer
         missing=report.plots.missing,

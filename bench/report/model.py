@@ -150,11 +150,6 @@ class Report:
         mesh = "no mesh" if settings.mesh == "none" else settings.mesh
         return " + ".join((mesh, *settings.manifests))
 
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Return why the run ended early, if it did, then the summary's warnings."""
-        return (*([self.record.reason] if self.record.reason else []), *self.summary.doubts)
-
     @cached_property
     def plots(self) -> Plots:
         """Draw the pictures at the first use; without a plotting library a report has only tables."""

@@ -132,7 +132,7 @@ def write_markdown(report: Report, folder: Path) -> tuple[Path, ...]:
     lines += _format_markdown_list(
         [*(answer.text for answer in make_answers(report.summary)), *format_exploratory(report.summary)]
     )
-    lines += ["", "## Warnings", "", *(_format_markdown_list(report.warnings) or ["The checks found none."])]
+    lines += ["", "## Warnings", "", *(_format_markdown_list(report.run.warnings) or ["The checks found none."])]
     for table in make_tables(report):
         lines += [
             "",

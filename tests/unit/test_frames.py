@@ -47,6 +47,14 @@ def test_frames_have_the_documented_columns(kind: str, frame: Frame, request: py
     assert list(made.index) == list(range(len(made)))
 
 
+@pytest.mark.parametrize("frame", FRAMES, ids=[frame.name for frame in FRAMES])
+def test_frames_have_the_warnings_of_the_run(empty: Run, frame: Frame) -> None:
+    """What limits all numbers of a run travels with each of its frames."""
+    made: pd.DataFrame = getattr(empty, frame.name)()
+    assert made.attrs == {"run_id": empty.record.run_id, "warnings": list(empty.warnings)}
+    assert "2 of 2 planned trials were not measured" in " ".join(empty.warnings)
+
+
 def test_page_is_current() -> None:
     """`python -m bench.frames.columns` writes docs/dataframes.md from the columns."""
     assert (ROOT / PAGE).read_text("utf-8") == format_page()
