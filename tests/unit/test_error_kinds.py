@@ -1,13 +1,17 @@
 """The kind of an API server's refusal."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
+import bench
 from bench.errors import ClusterError, ErrorKind
 from bench.k8s.connection import kind_of_refusal
 from bench.k8s.retry import may_repeat
 
+BENCH = Path(bench.__file__).parent
 CONFLICTING = {"message": "Apply failed with 1 conflict", "details": {"causes": [{"reason": "FieldManagerConflict"}]}}
 UNKNOWN_FIELD = {"message": "failed to create typed patch object (x; y): .spec.nonsense: field not declared in schema"}
 
@@ -64,3 +68,21 @@ def test_answered_kinds_are_not_of_the_whole_server() -> None:
         ErrorKind.TOO_MANY_REQUESTS,
         ErrorKind.UNAVAILABLE,
     }
+
+
+SEARCHES = r"\bin (str|format_error)\((error|problem)|str\((error|problem)\)\.(startswith|partition|find)"
+READS_HTTP = {
+    "k8s/connection.py",  # the API server's answers
+    "k8s/exec.py",
+    "k8s/websocket.py",
+    "k8s/pod_page.py",  # a page of a pod
+    "meshes/probe.py",  # what a policy makes a user see
+    "verification/evidence.py",
+}
+
+
+def test_control_flow_reads_kinds() -> None:
+    """The text of a failure is for people, and HTTP statuses are read only where answers are."""
+    files = {path.relative_to(BENCH).as_posix(): path.read_text("utf-8") for path in BENCH.rglob("*.py")}
+    assert [name for name, text in files.items() if re.search(SEARCHES, text)] == []
+    assert {name for name, text in files.items() if "HTTPStatus" in text} <= READS_HTTP
