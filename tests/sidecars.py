@@ -11,10 +11,15 @@ from bench.application.model import Application, read_application
 from bench.envoy.addresses import Placement
 from bench.envoy.certificates import Certificates
 from bench.files.folders import find_shipped
+from bench.meshes import MESHES
 from bench.meshes.envoy_data_plane import EnvoyDataPlane
 from bench.meshes.istio.data_plane import DATA_PLANE as ISTIO
 from bench.meshes.kuma.data_plane import DATA_PLANE as KUMA
 from bench.meshes.protocols import Policies, ProxyInputs
+from bench.meshes.resolved import ResolvedConfiguration
+from bench.meshes.rewriting import Namespaces
+from bench.meshes.user_groups import user_groups_of
+from bench.scenario.model import Configuration, Load
 
 ENVOYS: Mapping[str, EnvoyDataPlane] = {"istio": ISTIO, "kuma": KUMA}
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "local-target.md"
@@ -26,6 +31,26 @@ SIDECARS = ("productpage-v1", "details-v1", "ratings-v1", "reviews-v1", "reviews
 def application_with(*reviews: str) -> Application:
     """Read Bookinfo with these versions of reviews."""
     return read_application(find_shipped("manifests") / "bookinfo", reviews)
+
+
+def configuration_with(
+    mesh: str, *folders: str | Path, reviews: tuple[str, ...] = ("v3",), namespace: str = "bookinfo"
+) -> ResolvedConfiguration:
+    """Resolve a configuration with the manifests in these folders, deployed in this namespace."""
+    application, chosen = application_with(*reviews), MESHES.get(mesh)
+    paths = [find_shipped("manifests") / folder for folder in folders]
+    policies = chosen.policies.read_policies(paths, application) if chosen else None
+    return ResolvedConfiguration(
+        settings=Configuration.model_validate({"name": "tried", "mesh": mesh}),
+        application=application,
+        mesh=chosen,
+        policies=policies,
+        objects=(),
+        groups=user_groups_of(policies, application),
+        load=Load(),
+        equalise=(),
+        namespaces=Namespaces({application.namespace: namespace}),
+    )
 
 
 def application_of(sidecar: str, *, routed: bool = False) -> Application:

@@ -107,9 +107,10 @@ class LoadOutcome:
     remarks: tuple[str, ...] = ()
 
     @property
-    def countable(self) -> bool:
-        """Return whether it can be compared with the proxies' counters: it is complete, and some request succeeded."""
-        return not self.generator.problem and bool(self.samples.ok.any())
+    def countable(self) -> Samples | None:
+        """Return the samples of a load that can be compared with the proxies' counters: it is complete, and some
+        request succeeded."""
+        return None if self.generator.problem or not self.samples.ok.any() else self.samples
 
 
 class Generator(Protocol):

@@ -1,39 +1,34 @@
-"""Prove on a cluster that a deployment is what its configuration's name says.
+"""Prove that a deployment is what its configuration's name says, on any target.
 
-A `Check` is a question and what its answer proves; pure functions make them, and `prove` sends the questions. What is
-read from the API server and from sidecars comes in as plain values.
+A `Check` is a question and what its answer proves; pure functions make them, and `prove` sends the questions.
 """
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
-from bench.application.model import GATEWAY, MESH, NAMESPACE, Application, Hop, Workload
-from bench.envoy.wire import Wire
-from bench.meshes import MESHES
-from bench.meshes.equalise import equalise_wire
+from bench.application.model import GATEWAY, Application, Hop
 from bench.meshes.probe import Probe
-from bench.meshes.protocols import Mesh, Policies
-from bench.meshes.routing import clusters_to
-from bench.meshes.user_groups import UserGroup, user_groups_of
+from bench.meshes.resolved import ResolvedConfiguration
 from bench.results.records import Evidence
-from bench.scenario.model import Equal
 from bench.verification.evidence import (
-    HopCount,
+    alone_evidence,
     certificate_required_evidence,
-    counted_evidence,
-    handshakes_evidence,
     identity_evidence,
     mtls_evidence,
     no_proxy_evidence,
+    no_sidecar_evidence,
     page_evidence,
     plaintext_evidence,
     proxied_evidence,
+    restarts_evidence,
+    sidecars_evidence,
+    synced_evidence,
+    unhooked_evidence,
+    unlabelled_evidence,
 )
-from bench.verification.prober import OUTSIDE, Prober, Question
-from bench.verification.questions import FRONT, Answer, Handshake, RouteQuestion, probe_evidence, route_questions
+from bench.verification.prober import OUTSIDE, Prober, Question, State, Topic
+from bench.verification.questions import Answer, Handshake, RouteQuestion, probe_evidence, route_questions
 
 _NO_TLS = Handshake("", "", "", "")
 
@@ -46,52 +41,12 @@ class Check:
     judge: Callable[[Answer], Iterable[Evidence]]
 
 
-@dataclass(frozen=True, slots=True)
-class Meshed:
-    """A configuration in a mesh, with its identities, modes and probes. `application` is in the run's namespace;
-    `policies` are as the manifests have them, for the application that is written there; `equalise` is the
-    scenario's."""
-
-    mesh: Mesh
-    policies: Policies
-    application: Application
-    equalise: tuple[Equal, ...] = ()
-
-    @property
-    def wire(self) -> Wire:
-        """The TLS settings that its sidecars agree on."""
-        return equalise_wire(self.mesh.data_plane.wire, self.equalise)
-
-    @property
-    def ids(self) -> Mapping[str, str]:
-        """The SPIFFE ids by workload name; empty where no workload has a certificate."""
-        names = self.policies.identities(self.application)
-        return {one.name: names[one.account][0] for one in self.application.everyone if names.get(one.account)}
-
-    @property
-    def probes(self) -> tuple[Probe, ...]:
-        return self.policies.probes(_with_manifest_names(self.application))
-
-    @property
-    def readers(self) -> tuple[UserGroup, ...]:
-        return user_groups_of(self.policies, self.application)
-
-    def is_secured(self, workload: Workload) -> bool:
-        """Return whether sidecars use mutual TLS to the workload; the gateway's caller is outside of the mesh."""
-        return workload.name != GATEWAY and self.policies.mode(workload) != "DISABLE"
-
-
-def read_meshed(mesh: str, folders: Sequence[Path], application: Application) -> Meshed:
-    """Read a configuration from its folders of manifests. Raises InputError with all problems."""
-    policies = MESHES[mesh].policies.read_policies(folders, _with_manifest_names(application))
-    return Meshed(MESHES[mesh], policies, application)
-
-
-def prove(prober: Prober, checks: Sequence[Check]) -> tuple[Evidence, ...]:
-    """Send all questions, and return what the answers prove. Raises ClusterError or DeployError where a pod cannot
-    ask."""
-    answers = prober.ask([check.question for check in checks])
-    return tuple(proof for check, answer in zip(checks, answers, strict=True) for proof in check.judge(answer))
+def prove(prober: Prober, checks: Iterable[Check]) -> tuple[Evidence, ...]:
+    """Send all questions, equal ones once, and return what the answers prove."""
+    asked = tuple(checks)
+    questions = tuple(dict.fromkeys(check.question for check in asked))
+    answers = dict(zip(questions, prober.ask(questions), strict=True))
+    return tuple(proof for check in asked for proof in check.judge(answers[check.question]))
 
 
 def hops_of(application: Application) -> tuple[Hop, ...]:
@@ -99,34 +54,37 @@ def hops_of(application: Application) -> tuple[Hop, ...]:
     return tuple(Hop(caller, callee) for caller, callee in application.calls)
 
 
-def page_check(application: Application, readers: Sequence[UserGroup]) -> Check:
+def page_check(configuration: ResolvedConfiguration) -> Check:
     """Return the check of the page as a user gets it who has not logged in. A complete page also shows that a
     deployment is ready."""
-    reviews = readers[0].reviews
-    question = Question(*application.calls[0])
-    return Check(question, lambda answer: [page_evidence(answer.page_problem(reviews))])
+    reviews = configuration.groups[0].reviews
+    return Check(
+        Question(*configuration.application.calls[0]), lambda answer: [page_evidence(answer.page_problem(reviews))]
+    )
 
 
 def baseline_checks(application: Application) -> Iterator[Check]:
-    """Yield the checks without a mesh: the page, and on each hop the service itself."""
-    yield page_check(application, user_groups_of(None, application))
+    """Yield the checks without a mesh: on each hop the service itself answers."""
     for hop in hops_of(application):
         yield Check(Question(hop.caller, hop.callee), partial(_judge_direct, hop))
 
 
-def mesh_checks(meshed: Meshed, own: Mapping[str, Sequence[str]]) -> Iterator[Check]:
-    """Yield the checks in a mesh: the page, each hop through sidecars and in mutual TLS, plaintext from outside, and
-    every policy.
+def mesh_checks(
+    configuration: ResolvedConfiguration, own: Mapping[str, Sequence[str]], omitted: Container[Topic]
+) -> Iterator[Check]:
+    """Yield the checks in a mesh: each hop through sidecars and in mutual TLS, plaintext from outside, every policy,
+    and the routes of a gateway.
 
-    `own` are the SPIFFE ids in the certificates of each workload's own sidecar, as `own_ids` reads them.
+    `own` are the SPIFFE ids in the certificates of each workload's own sidecar, where the prober has not its own
+    copies; `omitted` are the topics that the target is not asked about.
     """
-    yield page_check(meshed.application, meshed.readers)
-    for hop in hops_of(meshed.application):
+    as_caller = Topic.CALLER_CERTIFICATES not in omitted
+    for hop in hops_of(configuration.deployed):
         yield Check(Question(hop.caller, hop.callee), partial(_judge_proxied, hop))
-    yield from tls_checks(meshed, own)
-    yield from plaintext_checks(meshed)
-    yield from policy_checks(meshed)
-    yield from route_checks(meshed.application)
+    yield from tls_checks(configuration, own, as_caller=as_caller)
+    yield from plaintext_checks(configuration)
+    yield from policy_checks(configuration, as_caller=as_caller)
+    yield from route_checks(configuration.deployed)
 
 
 def route_checks(application: Application) -> Iterator[Check]:
@@ -136,77 +94,67 @@ def route_checks(application: Application) -> Iterator[Check]:
         yield Check(Question(application.client.name, GATEWAY, path=route.path), partial(_judge_route, route))
 
 
-def tls_checks(meshed: Meshed, own: Mapping[str, Sequence[str]]) -> Iterator[Check]:
-    """Yield a handshake from outside with each callee: which certificate it shows, and that it requires one."""
-    hops = hops_of(meshed.application)
-    for callee in dict.fromkeys(hop.callee for hop in hops):
-        if meshed.is_secured(meshed.application.workload(callee)):
-            callers = [hop for hop in hops if hop.callee == callee]
-            yield Check(Question(OUTSIDE, callee, tls=True), partial(_judge_handshake, meshed, own, callers))
+def tls_checks(
+    configuration: ResolvedConfiguration, own: Mapping[str, Sequence[str]], *, as_caller: bool
+) -> Iterator[Check]:
+    """Yield a handshake for each hop, as its caller or else from outside; and one without a certificate with each
+    callee, which requires one."""
+    secured = [
+        hop
+        for hop in hops_of(configuration.deployed)
+        if configuration.is_secured(configuration.deployed.workload(hop.callee))
+    ]
+    for hop in secured:
+        question = Question(hop.caller if as_caller else OUTSIDE, hop.callee, tls=True)
+        yield Check(question, partial(_judge_handshake, configuration, own.get(hop.caller, ()), hop))
+    for callee in dict.fromkeys(hop.callee for hop in secured):
+        yield Check(Question(OUTSIDE, callee, tls=True), partial(_judge_refusal, callee))
 
 
-def plaintext_checks(meshed: Meshed) -> Iterator[Check]:
+def plaintext_checks(configuration: ResolvedConfiguration) -> Iterator[Check]:
     """Yield plaintext requests from outside to each workload for which no probe sends them anyway."""
-    covered = {probe.workload for probe in meshed.probes if probe.caller is None}
-    for workload in meshed.application.workloads:
+    covered = {probe.workload for probe in configuration.probes if probe.caller is None}
+    for workload in configuration.deployed.workloads:
         if workload.name not in covered:
-            allowed = meshed.policies.mode(workload) != "STRICT"
+            allowed = configuration.mode(workload) != "STRICT"
             yield Check(Question(OUTSIDE, workload.name), partial(_judge_plaintext, workload.name, allowed))
 
 
-def policy_checks(meshed: Meshed) -> Iterator[Check]:
-    """Yield each policy's probes: sent with the service account that they name, or in plaintext from outside."""
-    names = {workload.account: workload.name for workload in meshed.application.everyone}
-    for probe in meshed.probes:
+def policy_checks(configuration: ResolvedConfiguration, *, as_caller: bool) -> Iterator[Check]:
+    """Yield each policy's probes: with the certificate of the service account that they name, or else through the
+    sidecar of its workload; or in plaintext from outside."""
+    names = {workload.account: workload.name for workload in configuration.deployed.everyone}
+    for probe in configuration.probes:
         caller = OUTSIDE if probe.caller is None else names[probe.caller]
-        through_sidecar = replace(probe, status=probe.status_through_sidecar)
-        yield Check(Question(caller, probe.workload, probe.method, probe.path), partial(_judge_policy, through_sidecar))
+        question = Question(
+            caller, probe.workload, probe.method, probe.path, tls=as_caller and probe.caller is not None
+        )
+        expected = probe if as_caller else replace(probe, status=probe.status_through_sidecar)
+        yield Check(question, partial(_judge_policy, expected))
 
 
-def identity_evidences(meshed: Meshed, own: Mapping[str, Sequence[str]]) -> tuple[Evidence, ...]:
+def identity_evidences(configuration: ResolvedConfiguration, own: Mapping[str, Sequence[str]]) -> tuple[Evidence, ...]:
     """Return the evidence of the certificates of each sidecar; none where there are none."""
-    return tuple(identity_evidence(name, names=own[name], expected=spiffe) for name, spiffe in meshed.ids.items())
+    return tuple(
+        identity_evidence(name, names=own[name], expected=spiffe) for name, spiffe in configuration.ids.items()
+    )
 
 
-def load_evidence(
-    meshed: Meshed,
-    counts: Mapping[Hop, HopCount],
-    tls: Mapping[str, Mapping[str, int]],
-    *,
-    requests: Mapping[Hop, int],
-    errors: int,
-) -> Iterator[Evidence]:
-    """Yield what the load left in the sidecars. `counts` are the differences of their counters, `tls` are the counters
-    of the callees that it reached, `requests` the requests on each hop."""
-    yield from counted_evidence(counts, requests=requests, errors=errors)
-    for callee, stats in tls.items():
-        if meshed.is_secured(meshed.application.workload(callee)):
-            yield handshakes_evidence(callee, stats, tls=meshed.wire.tls)
-
-
-def hop_counts(meshed: Meshed, totals: Mapping[str, Mapping[str, int]]) -> dict[Hop, HopCount]:
-    """Return the requests on each hop, from those that each sidecar counted by cluster."""
-    return {hop: _count_hop(meshed, hop, totals) for hop in hops_of(meshed.application)}
-
-
-def subtract_counts(before: Mapping[Hop, HopCount], now: Mapping[Hop, HopCount]) -> dict[Hop, HopCount]:
-    """Return the differences of the counts between two readings."""
-    return {hop: count.since(before[hop]) for hop, count in now.items()}
-
-
-def clusters_of(meshed: Meshed, hop: Hop) -> tuple[tuple[str, ...], str]:
-    """Return the clusters by which requests of a hop leave the caller's sidecar (none where no route leads to the
-    callee), and the callee's."""
-    application = meshed.application
-    caller, callee = application.workload(hop.caller), application.workload(hop.callee)
-    service = application.service(callee.app)
-    ways = meshed.policies.routes(application, caller=caller, service=service)
-    return clusters_to(ways, callee), meshed.mesh.data_plane.inbound_cluster(callee)
-
-
-def _with_manifest_names(application: Application) -> Application:
-    """Return the same application in the namespace and the mesh that manifests name."""
-    return replace(application, namespace=NAMESPACE, mesh=MESH)
+def state_evidence(state: State, omitted: Container[Topic], *, meshed: bool) -> Iterator[Evidence]:
+    """Yield the evidence of what a target reports of a deployment, without the topics that do not apply to it."""
+    for mesh, found in state.others.items():
+        yield alone_evidence(mesh, found)
+    if not meshed:
+        if Topic.NAMESPACE not in omitted:
+            yield unlabelled_evidence(state.namespace, state.labels)
+            yield unhooked_evidence(state.namespace, state.webhooks)
+        yield no_sidecar_evidence(state.running)
+    if Topic.PODS not in omitted:
+        if meshed:
+            yield sidecars_evidence(state.sidecar, state.missing, pods=state.pods)
+        yield restarts_evidence(state.restarts)
+    if meshed and state.askable and Topic.SYNCED not in omitted:
+        yield synced_evidence(state.unsynced)
 
 
 def _judge_direct(hop: Hop, answer: Answer) -> Iterator[Evidence]:
@@ -230,45 +178,24 @@ def _judge_route(question: RouteQuestion, answer: Answer) -> Iterator[Evidence]:
 
 
 def _judge_handshake(
-    meshed: Meshed, own: Mapping[str, Sequence[str]], hops: Sequence[Hop], answer: Answer
+    configuration: ResolvedConfiguration, own: Sequence[str], hop: Hop, answer: Answer
 ) -> Iterator[Evidence]:
     agreed = answer.handshake or _NO_TLS
-    for hop in hops:
-        wanted = (meshed.ids[hop.caller], meshed.ids[hop.callee])
-        yield mtls_evidence(
-            hop,
-            version=agreed.version,
-            cipher=agreed.cipher,
-            ids=(_pick_name(own[hop.caller], wanted[0]), agreed.peer),
-            expected_ids=wanted,
-            tls=meshed.wire.tls,
-        )
-    yield certificate_required_evidence(hops[0].callee, status=answer.status, detail=answer.detail)
+    wanted = (configuration.ids[hop.caller], configuration.ids[hop.callee])
+    yield mtls_evidence(
+        hop,
+        version=agreed.version,
+        cipher=agreed.cipher,
+        ids=(agreed.own or _pick_name(own, wanted[0]), agreed.peer),
+        expected_ids=wanted,
+        tls=configuration.wire.tls,
+    )
+
+
+def _judge_refusal(callee: str, answer: Answer) -> Iterator[Evidence]:
+    yield certificate_required_evidence(callee, status=answer.status, detail=answer.detail)
 
 
 def _pick_name(names: Sequence[str], wanted: str) -> str:
     """Return the name that is wanted if it is among them, else the first, which shows what is wrong."""
     return wanted if wanted in names else next(iter(names), "")
-
-
-def _count_hop(meshed: Meshed, hop: Hop, totals: Mapping[str, Mapping[str, int]]) -> HopCount:
-    if hop.callee == GATEWAY:
-        return HopCount(
-            None, sum(totals[FRONT].values()) if FRONT in totals else _count_entered(meshed, totals[GATEWAY])
-        )
-    outbound, inbound = clusters_of(meshed, hop)
-    sent = sum(_count_sent(totals[hop.caller], cluster) for cluster in outbound)
-    return HopCount(sent, totals[hop.callee].get(inbound, 0))
-
-
-def _count_entered(meshed: Meshed, totals: Mapping[str, int]) -> int:
-    """Return the requests that the gateway has passed on, to any service."""
-    application = meshed.application
-    clusters = (meshed.policies.outbound_cluster(application, one) for one in application.services)
-    return sum(_count_sent(totals, cluster) for cluster in clusters)
-
-
-def _count_sent(totals: Mapping[str, int], cluster: str) -> int:
-    """Return the requests to a cluster; Kuma's gateways add a hash to its name for each route."""
-    named = re.compile(rf"{re.escape(cluster)}(-[0-9a-f]{{16}})?")
-    return sum(count for name, count in totals.items() if named.fullmatch(name))

@@ -23,11 +23,6 @@ class HopCount:
     caller_side: int | None
     callee_side: int
 
-    def since(self, before: "HopCount") -> "HopCount":
-        """Return the difference of the counts between two readings."""
-        caller = None if self.caller_side is None else self.caller_side - (before.caller_side or 0)
-        return HopCount(caller, self.callee_side - before.callee_side)
-
     def format(self, hop: Hop) -> str:
         """Format the counts for evidence."""
         if self.caller_side is None:
@@ -178,6 +173,27 @@ def counted_evidence(counts: Mapping[Hop, HopCount], *, requests: Mapping[Hop, i
             expected=_format_counts(requests[hop], reached) if count.caller_side is not None else f"{reached}",
             seen=count.format(hop),
         )
+
+
+def agreement_evidence(
+    sent: Mapping[str, int], received: Mapping[str, int], *, load: tuple[str, int] | None, errors: int
+) -> Evidence:
+    """Prove that callees counted as many requests as their callers sent, where the application's calls are not known.
+
+    `sent` are the callers' counts, `received` the callees'; `load` is who sends the load, and how many requests it has.
+    """
+    pairs = [(sum(sent.values()), sum(received.values())), *([(sent[load[0]], load[1])] if load else ())]
+    counts = [
+        *(f"{count} by {caller}'s proxy" for caller, count in sent.items()),
+        *(f"{count} by {callee}'s" for callee, count in received.items()),
+    ]
+    return Evidence(
+        name="requests counted",
+        subject=f"{', '.join(sent)} -> {', '.join(received)}",
+        ok=all(abs(one - other) <= 2 * errors for one, other in pairs),
+        expected="as many on both sides" + (f", {load[1]} of {load[0]}" if load else ""),
+        seen=", ".join(counts),
+    )
 
 
 def _format_counts(sent: int, reached: int) -> str:

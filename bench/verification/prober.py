@@ -1,18 +1,37 @@
-"""Define the questions of proofs that every target answers, and the protocol of what sends them."""
+"""Define the protocol by which a target answers the questions of proofs: requests, counters, and what it reports."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, Protocol, TypeVar
 
+from bench.meshes.protocols import RequestPage
 from bench.verification.questions import Answer
 
-OUTSIDE: Final = "outside"  # the caller without a sidecar or an identity
+OUTSIDE: Final = "outside"  # the caller without a sidecar or a certificate
+
+T = TypeVar("T")
+
+
+class Topic(StrEnum):
+    """What not every target can be asked about."""
+
+    NAMESPACE = "labels and webhooks of the namespace"
+    PODS = "sidecars that are ready in all pods, and restarts"
+    SYNCED = "acknowledged configuration"
+    SIDECAR_CERTIFICATES = "certificates of the sidecars"
+    CALLER_CERTIFICATES = "requests with a workload's certificate at the callee's sidecar"
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """One request of `caller` (a workload, the client, or OUTSIDE) to a workload; without a path the workload's usual
-    one. With `tls` in TLS without a certificate, otherwise in plaintext, which the caller's sidecar secures."""
+    one.
+
+    It is in plaintext, which the caller's sidecar secures. With `tls` it goes directly to the callee's sidecar, in TLS
+    with the caller's certificate; OUTSIDE has none.
+    """
 
     caller: str
     workload: str
@@ -21,13 +40,53 @@ class Question:
     tls: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What a target reports of a deployment without a request to it; what is wrong is listed.
+
+    `others` are the parts that exist of meshes that must be absent, by mesh. `running` are sidecars, which only a mesh
+    has. `missing` are those of `pods` pods without a ready `sidecar`; where one was never created, not all sidecars are
+    `askable`.
+    """
+
+    others: Mapping[str, str] = field(default_factory=dict)
+    namespace: str = ""
+    labels: tuple[str, ...] = ()
+    webhooks: tuple[str, ...] = ()
+    running: tuple[str, ...] = ()
+    sidecar: str = ""
+    pods: int = 0
+    missing: tuple[str, ...] = ()
+    restarts: tuple[str, ...] = ()
+    unsynced: str = ""
+    askable: bool = True
+
+
 class Prober(Protocol):
-    """What answers the questions of proofs about one deployment."""
+    """What answers the questions of proofs about one deployment. Raises ClusterError or DeployError where it cannot."""
+
+    @property
+    def omitted(self) -> Mapping[Topic, str]:
+        """The topics that do not apply to the target, each with the reason; their proofs are left out."""
 
     def ask(self, questions: Sequence[Question]) -> tuple[Answer, ...]:
-        """Return the answers in the questions' order. Raises ClusterError or DeployError where it cannot ask."""
+        """Return the answers in the questions' order."""
 
     def pages(self, user: str, count: int) -> tuple[Answer, ...]:
         """Return `count` answers to the load's own question on one connection, as `user` gets them, or with an empty
         name a user who has not logged in. Fewer, the last one with the reason, where the login or the connection
         failed."""
+
+    def read_state(self) -> State:
+        """Return what the target reports of the deployment."""
+
+    def proxies(self) -> Mapping[str, RequestPage]:
+        """Return the own interface of each proxy on the load's path, by workload; empty without a mesh. It raises
+        DeployError without a response."""
+
+    def read_configurations(self, kept: Path) -> Mapping[str, str]:
+        """Return the configuration of each workload's proxy, which the folder `kept` then has."""
+
+    def retry(self, act: Callable[[], T]) -> T:
+        """Return the result of `act`, which must be idempotent, and run it again where the target was unreachable for a
+        while."""

@@ -1,32 +1,37 @@
 """Bookinfo in a mesh on the lab, deployed with the parts of a run, for tests of those parts."""
 
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from bench.application.manifests import read_folders
-from bench.application.model import read_application
+from bench.application.model import Application
 from bench.files.folders import find_shipped, list_manifest_files
 from bench.files.yaml_source import read_documents
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.ownership import COMPONENT, Owner
 from bench.k8s.wait import Pods, wait_for, wait_for_rollout
 from bench.meshes.cluster_protocol import ControlPlane
+from bench.meshes.protocols import DataPlane, RequestPage
+from bench.meshes.resolved import ResolvedConfiguration
 from bench.system.cancellation import CancelToken, wait_until
 from bench.targets.cluster.application_manifests import bookinfo_objects
-from bench.targets.cluster.probes.prober import (
-    ClusterProber,
+from bench.targets.cluster.probes.pods import (
     find_callers,
     is_probe_ready,
     outside_objects,
     pod_name,
     probe_objects,
 )
-from bench.targets.cluster.probes.sidecars import Sidecars
-from bench.verification.checks import Meshed, identity_evidences, mesh_checks, prove, read_meshed
+from bench.targets.cluster.probes.prober import ClusterProber
+from bench.verification.checks import identity_evidences, mesh_checks, page_check, prove
+from bench.verification.counts import data_plane_of, read_requests
 from tests.cluster.lab_images import BOOKINFO
 from tests.moving import move_objects
+from tests.sidecars import configuration_with
 
 LOAD_IMAGE: Final = "locustio/locust:2.47.0"
 _FOLDER: Final = find_shipped("manifests") / "bookinfo"
@@ -35,19 +40,28 @@ _READY_S: Final = 240.0
 
 @dataclass(frozen=True)
 class Deployed:
-    """Bookinfo in the mesh, and its probe pods. `first` are the requests that were counted before any probe."""
+    """Bookinfo in the mesh, and its probe pods. `sidecars` are the pods by workload; `first` are the requests that were
+    counted before any probe."""
 
     owner: Owner
     plane: ControlPlane
-    meshed: Meshed
+    configuration: ResolvedConfiguration
     prober: ClusterProber
-    sidecars: Sidecars
+    sidecars: Mapping[str, str]
     policies: tuple[Object, ...]
-    first: dict[str, dict[str, int]]
+    first: Mapping[str, Mapping[str, int]]
+
+    @property
+    def application(self) -> Application:
+        return self.configuration.deployed
+
+    @property
+    def data_plane(self) -> DataPlane:
+        return data_plane_of(self.configuration)
 
     @property
     def namespace(self) -> str:
-        return self.meshed.application.namespace
+        return self.application.namespace
 
     @property
     def spaces(self) -> tuple[str, str]:
@@ -57,6 +71,16 @@ class Deployed:
     @property
     def cluster(self) -> Cluster:
         return self.owner.cluster
+
+    @property
+    def proxies(self) -> Mapping[str, RequestPage]:
+        """The admin interfaces of the sidecars; the client's is that of its probe pod."""
+        ask = partial(self.plane.admin, self.cluster, namespace=self.namespace)
+        return {workload: partial(ask, pod) for workload, pod in self.sidecars.items()}
+
+    def identities(self) -> dict[str, tuple[str, ...]]:
+        """The SPIFFE ids in each sidecar's certificates."""
+        return {name: self.data_plane.identities(page) for name, page in self.proxies.items()}
 
     def pods(self) -> tuple[Object, ...]:
         return self.cluster.list("v1", "Pod", namespace=self.namespace)
@@ -73,29 +97,32 @@ class Deployed:
 
 def deploy(owner: Owner, plane: ControlPlane, folder: Path) -> Deployed:
     """Deploy Bookinfo with reviews v3 and the policies of a folder, in the order of a run: policies, then pods."""
-    application = read_application(_FOLDER, "v3", namespace=f"{owner.run_id}-{secrets.token_hex(2)}")
+    configuration = configuration_with(plane.NAME, folder, namespace=f"{owner.run_id}-{secrets.token_hex(2)}")
+    application = configuration.deployed
     outside = f"{application.namespace}-outside"
     apply_namespace(owner, application.namespace, **plane.namespace_labels())
     apply_namespace(owner, outside)
     policies = tuple(move_objects(plane.NAME, read_manifests(folder), application.namespace))
     owner.apply_all(policies, "policy")
     wait_until_empty(lambda: plane.find_unaccepted(owner.cluster, policies))
-    meshed = read_meshed(plane.NAME, [folder], application)
-    pods = _start(owner, plane, meshed, outside)
+    pods = _start(owner, plane, configuration, outside)
     workloads = {name.partition("-")[0]: name for name in pods if not name.startswith("probe-")}
-    seen = Sidecars(plane, owner.cluster, application.namespace, {**workloads, "locust": pod_name("locust")})
+    sidecars = {**workloads, "locust": pod_name("locust")}
     wait_until_empty(lambda: plane.find_unsynced(owner.cluster, application.namespace, pods))
-    prober = ClusterProber(owner.cluster, application, outside)
-    return Deployed(owner, plane, meshed, prober, seen, policies, seen.requests())
+    prober = ClusterProber(owner.cluster, application, outside, plane)
+    deployed = Deployed(owner, plane, configuration, prober, sidecars, policies, {})
+    return replace(deployed, first=read_requests(deployed.data_plane, deployed.proxies))
 
 
-def _start(owner: Owner, plane: ControlPlane, meshed: Meshed, outside: str) -> list[str]:
+def _start(owner: Owner, plane: ControlPlane, configuration: ResolvedConfiguration, outside: str) -> list[str]:
     """Start Bookinfo's four pods and the probe pods; return their names once all are ready and before any request."""
-    application, cluster = meshed.application, owner.cluster
+    application, cluster = configuration.deployed, owner.cluster
     images, annotations = {"bookinfo": BOOKINFO}, plane.pod_annotations()
     things = bookinfo_objects(application, read_folders([_FOLDER]), images=images, annotations=annotations)
     owner.apply_all(things, "application")
-    owner.apply_all(probe_objects(application, find_callers(application, meshed.probes), image=LOAD_IMAGE), "probe")
+    owner.apply_all(
+        probe_objects(application, find_callers(application, configuration.probes), image=LOAD_IMAGE), "probe"
+    )
     owner.apply_all(outside_objects(outside, image=LOAD_IMAGE), "probe")
     names = [one["metadata"]["name"] for one in things if one["kind"] == "Deployment"]
     wait_for_rollout(cluster, application.namespace, names, timeout_s=_READY_S, watch=owner.watch)
@@ -128,9 +155,13 @@ def wait_until_empty(check: Any, *, timeout_s: float = 120) -> None:
 
 def find_failed_proofs(deployed: Deployed, own: dict[str, tuple[str, ...]]) -> list[Any]:
     """Return the proofs that do not hold. `own` are the names in the sidecars' certificates."""
+    configuration = deployed.configuration
     proofs = (
-        *prove(deployed.prober, list(mesh_checks(deployed.meshed, own))),
-        *identity_evidences(deployed.meshed, own),
+        *prove(
+            deployed.prober,
+            [page_check(configuration), *mesh_checks(configuration, own, deployed.prober.omitted)],
+        ),
+        *identity_evidences(configuration, own),
     )
     assert len(proofs) > 15
     return [proof for proof in proofs if not proof.ok]

@@ -23,8 +23,9 @@ from bench.meshes.istio import control_plane as istio
 from bench.meshes.istio.install import sidecars
 from bench.system.cancellation import CancelToken
 from bench.system.journal import Journal
-from bench.targets.cluster.probes.injection import mesh_evidence
+from bench.targets.cluster.probes.injection import read_mesh_state
 from bench.targets.cluster.teardown.cleanup import clean_cluster
+from bench.verification.counts import policies_of, read_requests
 from bench.verification.prober import Question
 from tests.cluster.deployed import (
     Deployed,
@@ -126,20 +127,21 @@ def deployed(
 
 def test_kubelet_probes_are_not_counted(deployed: Deployed) -> None:
     """Pods that got only the kubelet's probes have passed no request on: only load is counted."""
-    for workload in deployed.meshed.application.workloads:
-        inbound = deployed.meshed.mesh.data_plane.inbound_cluster(workload)
+    for workload in deployed.application.workloads:
+        inbound = deployed.data_plane.inbound_cluster(workload)
         assert deployed.first[workload.name].get(inbound, 0) == 0
 
 
 def test_every_pod_has_a_native_sidecar_with_two_workers(deployed: Deployed) -> None:
     """It is injected as an init container that keeps running, with the CPU limit that gives two worker threads."""
     pods = deployed.pods()
-    assert [proof for proof in mesh_evidence(pods, istio.SIDECAR) if not proof.ok] == []
+    state = read_mesh_state(pods, istio.SIDECAR)
+    assert (state.pods, state.missing, state.restarts) == (len(pods), (), ())
     for pod in pods:
         (sidecar,) = sidecars(pod["spec"])
         assert sidecar in pod["spec"]["initContainers"]
         assert (sidecar["restartPolicy"], sidecar["resources"]["limits"]["cpu"]) == ("Always", "2")
-    name = deployed.sidecars.pods["details"]
+    name = deployed.sidecars["details"]
     stats = istio.admin(deployed.cluster, name, "/stats?filter=server.concurrency", namespace=deployed.namespace)
     assert stats.strip() == "server.concurrency: 2"
 
@@ -147,22 +149,22 @@ def test_every_pod_has_a_native_sidecar_with_two_workers(deployed: Deployed) -> 
 def test_policies_take_effect_in_another_namespace(deployed: Deployed) -> None:
     """In a namespace of another name: mutual TLS with its identities on each hop, plaintext refused, and each policy's
     allowed and denied request answered correctly."""
-    wait_until_empty(lambda: find_failed_proofs(deployed, deployed.sidecars.own_ids()))
+    wait_until_empty(lambda: find_failed_proofs(deployed, deployed.identities()))
 
 
 def test_both_sidecars_of_a_hop_count_its_requests(deployed: Deployed) -> None:
     """Seven requests are seven at the caller and seven at the callee; handshakes are counted as TLS 1.3."""
-    application, mesh = deployed.meshed.application, deployed.meshed.mesh
+    application, policies = deployed.application, policies_of(deployed.configuration)
     service = next(one for one in application.services if one.name == "productpage")
-    outbound = deployed.meshed.policies.outbound_cluster(application, service)
-    before = deployed.sidecars.requests()
+    outbound = policies.outbound_cluster(application, service)
+    before = read_requests(deployed.data_plane, deployed.proxies)
     answers = deployed.prober.ask([Question("locust", "productpage", path="/health")] * 7)
     assert {answer.status for answer in answers} == {200}
-    now = deployed.sidecars.requests()
+    now = read_requests(deployed.data_plane, deployed.proxies)
     assert now["locust"][outbound] - before["locust"].get(outbound, 0) == 7
-    inbound = mesh.data_plane.inbound_cluster(service.workload)
+    inbound = deployed.data_plane.inbound_cluster(service.workload)
     assert now["productpage"][inbound] - before["productpage"].get(inbound, 0) == 7
-    tls = deployed.sidecars.tls(["productpage"])["productpage"]
+    tls = deployed.data_plane.handshakes(deployed.proxies["productpage"])
     assert tls["listener.0.0.0.0_15006.ssl.versions.TLSv1.3"] > 0
     assert not any("TLSv1.2" in name for name in tls)
 
@@ -186,7 +188,7 @@ def test_synced_agrees_with_istioctl(deployed: Deployed, istioctl: str) -> None:
 
 def test_stopped_sidecar_is_not_synced(deployed: Deployed) -> None:
     """A stopped sidecar has not acknowledged a change, and has once it continues."""
-    pod = deployed.sidecars.pods["ratings"]
+    pod = deployed.sidecars["ratings"]
 
     def signal(name: str) -> None:
         argv = ["sh", "-c", f"kill -{name} $(pgrep -x envoy)"]
@@ -254,6 +256,6 @@ def test_missing_sidecar_is_an_error(deployed: Deployed) -> None:
     """A query of a pod that does not exist, or of a page that Envoy does not have, ends with the pod's name."""
     with pytest.raises(DeployError, match=f"the sidecar of {deployed.namespace}/missing does not answer GET /certs"):
         istio.admin(deployed.cluster, "missing", "/certs", namespace=deployed.namespace)
-    pod = deployed.sidecars.pods["details"]
+    pod = deployed.sidecars["details"]
     with pytest.raises(DeployError, match=rf"{pod} answered GET /stats\?filter=\(\( with 400: Invalid re2 regex"):
         istio.admin(deployed.cluster, pod, "/stats?filter=((", namespace=deployed.namespace)

@@ -19,9 +19,10 @@ from bench.meshes.cluster_protocol import InstallOptions
 from bench.meshes.kuma import control_plane as kuma
 from bench.system.cancellation import CancelToken
 from bench.system.journal import Journal
-from bench.targets.cluster.probes.injection import mesh_evidence
-from bench.targets.cluster.probes.prober import pod_name
+from bench.targets.cluster.probes.injection import read_mesh_state
+from bench.targets.cluster.probes.pods import pod_name
 from bench.targets.cluster.teardown.cleanup import clean_cluster
+from bench.verification.counts import policies_of, read_requests
 from bench.verification.prober import Question
 from tests.cluster.deployed import (
     Deployed,
@@ -129,7 +130,7 @@ def remove_policies(owner: Owner, policies: tuple[Object, ...], spaces: tuple[st
 
 
 def broken(deployed: Deployed) -> list[Any]:
-    own = deployed.sidecars.own_ids()
+    own = deployed.identities()
     # The older form names a pod without a Service after the pod, and the load's own pod is called `locust`.
     own["locust"] = tuple(name.replace(f"/{pod_name('locust')}_", "/locust_") for name in own["locust"])
     return find_failed_proofs(deployed, own)
@@ -137,19 +138,20 @@ def broken(deployed: Deployed) -> list[Any]:
 
 def test_kubelet_probes_are_not_counted(deployed: Deployed) -> None:
     """Pods that got only the kubelet's probes have passed no request on: only load is counted."""
-    for workload in deployed.meshed.application.workloads:
-        inbound = deployed.meshed.mesh.data_plane.inbound_cluster(workload)
+    for workload in deployed.application.workloads:
+        inbound = deployed.data_plane.inbound_cluster(workload)
         assert deployed.first[workload.name].get(inbound, 0) == 0
 
 
 def test_every_pod_has_a_native_sidecar_with_two_workers(deployed: Deployed) -> None:
     """It is injected as an init container that keeps running, with as many worker threads as Istio's."""
     pods = deployed.pods()
-    assert [proof for proof in mesh_evidence(pods, kuma.SIDECAR) if not proof.ok] == []
+    state = read_mesh_state(pods, kuma.SIDECAR)
+    assert (state.pods, state.missing, state.restarts) == (len(pods), (), ())
     for pod in pods:
         (sidecar,) = (one for one in pod["spec"]["initContainers"] if one["name"] == kuma.SIDECAR)
         assert sidecar["restartPolicy"] == "Always"
-    name = deployed.sidecars.pods["details"]
+    name = deployed.sidecars["details"]
     path = "/stats?format=json&filter=^server.concurrency$"
     stats = kuma.admin(deployed.cluster, name, path, namespace=deployed.namespace)
     assert stats == '{"stats": [{"name": "server.concurrency", "value": 2}]}'
@@ -164,17 +166,17 @@ def test_policies_take_effect_in_another_namespace(deployed: Deployed) -> None:
 
 def test_both_sidecars_of_a_hop_count_its_requests(deployed: Deployed) -> None:
     """Seven requests are seven at the caller and seven at the callee; handshakes are counted as TLS 1.2."""
-    application, mesh = deployed.meshed.application, deployed.meshed.mesh
+    application, policies = deployed.application, policies_of(deployed.configuration)
     service = next(one for one in application.services if one.name == "productpage")
-    outbound = deployed.meshed.policies.outbound_cluster(application, service)
-    before = deployed.sidecars.requests()
+    outbound = policies.outbound_cluster(application, service)
+    before = read_requests(deployed.data_plane, deployed.proxies)
     answers = deployed.prober.ask([Question("locust", "productpage", path="/health")] * 7)
     assert {answer.status for answer in answers} == {200}
-    now = deployed.sidecars.requests()
+    now = read_requests(deployed.data_plane, deployed.proxies)
     assert now["locust"][outbound] - before["locust"].get(outbound, 0) == 7
-    inbound = mesh.data_plane.inbound_cluster(service.workload)
+    inbound = deployed.data_plane.inbound_cluster(service.workload)
     assert now["productpage"][inbound] - before["productpage"].get(inbound, 0) == 7
-    tls = deployed.sidecars.tls(["productpage"])["productpage"]
+    tls = deployed.data_plane.handshakes(deployed.proxies["productpage"])
     (agreed,) = (name for name, count in tls.items() if "_9080.ssl.versions.TLSv1.2" in name and count)
     assert agreed.startswith("listener.")
     assert not any("_9901." in name for name in tls)
@@ -189,7 +191,7 @@ def test_pod_outside_the_mesh_is_not_synced(deployed: Deployed) -> None:
 
 def test_stopped_sidecar_is_not_synced(deployed: Deployed) -> None:
     """A stopped sidecar has not acknowledged a change, and has once it continues."""
-    pod = deployed.sidecars.pods["ratings"]
+    pod = deployed.sidecars["ratings"]
     timeout = {
         "name": f"t-{secrets.token_hex(3)}",
         "namespace": deployed.namespace,

@@ -7,26 +7,21 @@ from dataclasses import dataclass
 import pytest
 
 from bench.application.manifests import read_folders
-from bench.application.model import Application, read_application
+from bench.application.model import Application
 from bench.files.folders import find_shipped
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.objects import find_restarts
-from bench.meshes.user_groups import user_groups_of
+from bench.meshes.resolved import ResolvedConfiguration
 from bench.system.cancellation import CancelToken, wait_until
 from bench.targets.cluster.application_manifests import bookinfo_objects, running_images
 from bench.targets.cluster.load.pod import default_image, uid_for
-from bench.targets.cluster.probes.injection import WEBHOOKS, baseline_evidence
-from bench.targets.cluster.probes.prober import (
-    CONTAINER,
-    ClusterProber,
-    find_callers,
-    is_probe_ready,
-    outside_objects,
-    probe_objects,
-)
+from bench.targets.cluster.probes.injection import WEBHOOKS, read_namespace_state
+from bench.targets.cluster.probes.pods import CONTAINER, find_callers, is_probe_ready, outside_objects, probe_objects
+from bench.targets.cluster.probes.prober import ClusterProber
 from bench.verification.checks import baseline_checks, page_check, prove
-from bench.verification.prober import OUTSIDE, Question
+from bench.verification.prober import OUTSIDE, Question, State
 from tests.cluster.lab_images import BOOKINFO, build_bookinfo
+from tests.sidecars import configuration_with
 
 FOLDER = find_shipped("manifests") / "bookinfo"
 
@@ -36,8 +31,12 @@ class Deployed:
     """What a test reads."""
 
     cluster: Cluster
-    application: Application
+    configuration: ResolvedConfiguration
     prober: ClusterProber
+
+    @property
+    def application(self) -> Application:
+        return self.configuration.deployed
 
     def pods(self) -> tuple[Object, ...]:
         return self.cluster.list("v1", "Pod", namespace=self.application.namespace)
@@ -52,7 +51,8 @@ def deployed(cluster: Cluster) -> Iterator[Deployed]:
     """Bookinfo with reviews v3 in its own namespace, ready, and its probe pods."""
     build_bookinfo()
     name = f"t-probing-{secrets.token_hex(3)}"
-    application = read_application(FOLDER, "v3", namespace=name)
+    configuration = configuration_with("none", namespace=name)
+    application = configuration.deployed
     uid = uid_for(cluster.kinds())
     spaces = [name, f"{name}-outside"]
     try:
@@ -64,7 +64,7 @@ def deployed(cluster: Cluster) -> Iterator[Deployed]:
             *outside_objects(spaces[1], image=default_image(), uid=uid),
         ):
             cluster.apply(thing)
-        found = Deployed(cluster, application, ClusterProber(cluster, application, outside=spaces[1]))
+        found = Deployed(cluster, configuration, ClusterProber(cluster, application, outside=spaces[1]))
         found.until(lambda: _up(found))
         yield found
     finally:
@@ -79,16 +79,16 @@ def _up(deployed: Deployed) -> bool:
 
 
 def _is_complete(deployed: Deployed) -> bool:
-    check = page_check(deployed.application, user_groups_of(None, deployed.application))
+    check = page_check(deployed.configuration)
     return all(one.ok for one in prove(deployed.prober, [check]))
 
 
 def test_one_image_serves_all_four_services(deployed: Deployed) -> None:
     """With our own image in place of the official ones, the same manifests give a complete page, and each hop
     responds."""
-    deployed.until(lambda: all(one.ok for one in prove(deployed.prober, list(baseline_checks(deployed.application)))))
-    proofs = prove(deployed.prober, list(baseline_checks(deployed.application)))
-    assert [proof.name for proof in proofs] == ["page", *["no proxy"] * 4]
+    deployed.until(lambda: all(one.ok for one in prove(deployed.prober, baseline_checks(deployed.application))))
+    proofs = prove(deployed.prober, baseline_checks(deployed.application))
+    assert [proof.name for proof in proofs] == ["no proxy"] * 4
     assert [proof for proof in proofs if not proof.ok] == []
 
 
@@ -97,8 +97,8 @@ def test_namespace_without_mesh_is_proven(deployed: Deployed) -> None:
     namespace = deployed.cluster.get(Ref("v1", "Namespace", deployed.application.namespace))
     assert namespace is not None
     own = {CONTAINER, *(workload.name for workload in deployed.application.workloads)}
-    proofs = baseline_evidence(namespace, deployed.pods(), deployed.cluster.list(*WEBHOOKS), own=own)
-    assert [proof for proof in proofs if not proof.ok] == []
+    state = read_namespace_state(namespace, deployed.pods(), deployed.cluster.list(*WEBHOOKS), own=own)
+    assert state == State(namespace=deployed.application.namespace)
 
 
 def test_images_are_read_back_with_their_digests(deployed: Deployed) -> None:

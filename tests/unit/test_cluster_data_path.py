@@ -6,20 +6,22 @@ from types import SimpleNamespace
 from typing import Any
 
 from bench.envoy import admin as proxies
-from bench.files.folders import find_shipped
-from bench.targets.cluster.probes.sidecars import Sidecars, read_sidecars_path
-from bench.verification.checks import read_meshed
-from tests.sidecars import application_with, bootstrap_of
+from bench.results.records import DataPath
+from bench.system.timing import DEFAULT
+from bench.targets.cluster.probes.prober import ClusterProber
+from bench.verification.counts import policies_of
+from bench.verification.prover import Prover
+from tests.sidecars import bootstrap_of, configuration_with
 
 ADMIN = "type.googleapis.com/envoy.admin.v3"
-APPLICATION = application_with("v3")
-MESHED = read_meshed("istio", [find_shipped("manifests") / "istio" / "policies"], APPLICATION)
+CONFIGURATION = configuration_with("istio", "istio/policies")
+APPLICATION = CONFIGURATION.application
 PODS = {name: f"{name}-v1-abcde" for name in ("productpage", "details", "reviews", "ratings", "locust")}
 
 
 def dump(name: str) -> dict[str, Any]:
     """A sidecar's response to /config_dump, with a key that is not redacted."""
-    resources = bootstrap_of("istio", name, APPLICATION, MESHED.policies)["static_resources"]
+    resources = bootstrap_of("istio", name, APPLICATION, policies_of(CONFIGURATION))["static_resources"]
     secret = {"private_key": {"inline_string": "-----BEGIN PRIVATE KEY-----"}}
     return {
         "configs": [
@@ -44,10 +46,23 @@ def admin(_cluster: object, pod: str, path: str, *, namespace: str) -> str:
     return json.dumps({"stats": [{"name": "server.concurrency", "value": 2}] if path == proxies.WORKERS else []})
 
 
+def list_pods(*_: str, namespace: str, labels: str) -> tuple[dict[str, Any], ...]:
+    """The pods of the application, and that of the load."""
+    names = [name for name in PODS if (name == "locust") == labels.endswith("=load")]
+    return tuple({"metadata": {"name": PODS[name], "namespace": namespace, "labels": {"app": name}}} for name in names)
+
+
+def read_path(kept: Path) -> DataPath:
+    cluster, plane = SimpleNamespace(list=list_pods, timing=DEFAULT), SimpleNamespace(NAME="istio", admin=admin)
+    prober = ClusterProber(cluster, APPLICATION, "", plane)  # type: ignore[arg-type]  # all that it uses
+    path = Prover(prober, CONFIGURATION).data_path(kept)
+    assert path is not None
+    return path
+
+
 def test_stores_configuration_without_keys(tmp_path: Path) -> None:
     """One file for each sidecar, from one request; the section with certificates and keys is left out."""
-    sidecars = Sidecars(SimpleNamespace(NAME="istio", admin=admin), SimpleNamespace(), "bookinfo", PODS)  # type: ignore[arg-type]
-    path = read_sidecars_path(MESHED, sidecars, tmp_path / "proxies")
+    path = read_path(tmp_path / "proxies")
     kept = {file.stem: json.loads(file.read_text("utf-8")) for file in (tmp_path / "proxies").iterdir()}
     assert kept.keys() == PODS.keys()
     for name, written in kept.items():
@@ -57,8 +72,7 @@ def test_stores_configuration_without_keys(tmp_path: Path) -> None:
 
 def test_reads_data_path_from_sidecars(tmp_path: Path) -> None:
     """A path for each hop and into each workload; a workload that serves no requests has none."""
-    sidecars = Sidecars(SimpleNamespace(NAME="istio", admin=admin), SimpleNamespace(), "bookinfo", PODS)  # type: ignore[arg-type]
-    path = read_sidecars_path(MESHED, sidecars, tmp_path / "proxies")
+    path = read_path(tmp_path / "proxies")
     assert [(way.caller, way.callee) for way in path.ways] == list(APPLICATION.calls)
     assert {inbound.workload: inbound.http_policies for inbound in path.inbounds} == {
         "productpage": 3, "details": 2, "reviews": 2, "ratings": 2,

@@ -3,7 +3,6 @@
 import base64
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -15,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from bench.application.model import MESH, read_application
+from bench.application.model import MESH
 from bench.envoy import admin as proxies
 from bench.errors import DeployError, InputError, MeshbenchError, RefusedError
 from bench.files.folders import find_shipped
@@ -25,10 +24,11 @@ from bench.meshes.cluster_protocol import InstallOptions
 from bench.meshes.kuma import control_plane as kuma
 from bench.meshes.kuma import install as kuma_install
 from bench.meshes.kuma.kuma_cp import explain_unready, format_unsynced, read_certificates, select_stats
-from bench.verification.checks import read_meshed
+from bench.meshes.rewriting import Namespaces
 from tests.golden import GOLDEN, MISSING
 from tests.kuma_cluster import KumaCluster, control_plane_pod
 from tests.moving import move_objects
+from tests.sidecars import configuration_with
 
 MANIFESTS = find_shipped("manifests") / "kuma"
 OURS = {"app.kubernetes.io/managed-by": "meshbench", "meshbench.dev/run-id": "one"}
@@ -159,12 +159,11 @@ def test_existing_mesh_objects_stay_unchanged(form: str) -> None:
 
 def test_identities_name_the_runs_own_mesh() -> None:
     """The proofs expect the names that certificates will have, and policies allow the same ones."""
-    application = replace(read_application(find_shipped("manifests") / "bookinfo", "v3", namespace="n"), mesh="n")
-    (folder,) = [MANIFESTS / "policies"]
-    expected = read_meshed("kuma", [folder], application).ids["reviews"]
+    names = Namespaces({"bookinfo": "n"}, run_mesh="n")
+    expected = configuration_with("kuma", "kuma/policies").in_namespaces(names).ids["reviews"]
     assert expected == "spiffe://n.default.mesh.local/ns/n/sa/bookinfo-reviews"
     assert expected in yaml.safe_dump_all(move_objects("kuma", written("policies"), "n", "n"))
-    older = read_meshed("kuma", [MANIFESTS / "policies-legacy"], application).ids["reviews"]
+    older = configuration_with("kuma", "kuma/policies-legacy").in_namespaces(names).ids["reviews"]
     assert older == "spiffe://n/reviews_n_svc_9080"
 
 

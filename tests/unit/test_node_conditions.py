@@ -2,11 +2,12 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from bench.k8s.client import Object
+from bench.system.cancellation import CancelToken
 from bench.targets.cluster import deployment
 from bench.targets.cluster.deployment import ClusterDeployment, Site
 from bench.targets.cluster.interference import find_node_problems, snapshot_conditions
@@ -101,9 +102,18 @@ def test_deployment_reports_nodes_of_its_pods(
     fake.add([node("application"), node("load"), node("other")])
     fake.add([pod("details", "application", "application"), pod("locust", "load", "load"), pod("p", "other", "probe")])
     options = SimpleNamespace(prometheus="", locust_ui=None)
-    manifests = SimpleNamespace(plane=None, meshed=None, order=None)
-    site = SimpleNamespace(cluster=fake.cluster, namespace="here", watch=None, manifests=manifests, options=options)
-    deployed = ClusterDeployment(cast("Site", site))
+    application = SimpleNamespace(namespace="here")
+    manifests = SimpleNamespace(
+        namespace="here",
+        plane=None,
+        configuration=SimpleNamespace(mesh=None),
+        order=None,
+        application=application,
+        outside="",
+        options=options,
+    )
+    site = Site(cluster=fake.cluster, owner=None, watch=CancelToken(), manifests=manifests, absent=())  # type: ignore[arg-type]
+    deployed = ClusterDeployment(site)
     monkeypatch.setattr(deployment, "start_load", lambda *_, **__: Harm(fake, after))
     monkeypatch.setattr(deployment, "save_logs", lambda *_: None)
     deployed.load(tmp_path, show=lambda _: None, kept=lambda _: None)

@@ -1,6 +1,5 @@
 """Routes to versions: read strictly, with the same meaning in both meshes, and refused without effect."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,12 @@ from bench.meshes.routing import Condition, Route, clusters_to, find_route, list
 from bench.meshes.user_groups import UserGroup, user_groups_of
 from bench.results.samples import RAW_ROW, Samples, make_samples
 from bench.targets.cluster.probes.prober import question_json
-from bench.verification.checks import clusters_of, mesh_checks, read_meshed
+from bench.verification.checks import mesh_checks
+from bench.verification.counts import clusters_of
 from bench.verification.evidence import HopCount, counted_evidence
+from bench.verification.prober import Topic
 from bench.verification.questions import SERIES, Answer, count_expected_requests, pages_evidence
-from tests.sidecars import VERSIONS, application_with, bootstrap_of
+from tests.sidecars import VERSIONS, application_with, bootstrap_of, configuration_with
 
 MANIFESTS = find_shipped("manifests")
 ALL = application_with(*VERSIONS)
@@ -177,13 +178,13 @@ def test_workload_has_clusters_of_its_routes(tmp_path: Path) -> None:
 )
 def test_versions_are_counted_by_their_route_on_a_cluster(mesh: str, cluster: str) -> None:
     """In a run's own namespace, too; a version without a route has no cluster, and every question finds its host."""
-    application = replace(ALL, namespace="run-1")
-    meshed = read_meshed(mesh, [MANIFESTS / folder for folder in FOLDERS[mesh]], application)
-    assert meshed.readers == (OTHERS, MARCO)
-    found = {version: clusters_of(meshed, Hop("productpage", f"reviews-{version}"))[0] for version in VERSIONS}
+    scene = configuration_with(mesh, *FOLDERS[mesh], reviews=VERSIONS, namespace="run-1")
+    assert scene.groups == (OTHERS, MARCO)
+    found = {version: clusters_of(scene, Hop("productpage", f"reviews-{version}"))[0] for version in VERSIONS}
     assert found == {"v1": (cluster.format(version="v1"),), "v2": (cluster.format(version="v2"),), "v3": ()}
-    own = {name: (spiffe_id,) for name, spiffe_id in meshed.ids.items()}
-    asked = [question_json(check.question, application) for check in mesh_checks(meshed, own)]
+    own = {name: (spiffe_id,) for name, spiffe_id in scene.ids.items()}
+    checks = mesh_checks(scene, own, {Topic.CALLER_CERTIFICATES})
+    asked = [question_json(check.question, scene.deployed) for check in checks]
     paths = {question["path"] for question in asked if question["host"].startswith("reviews-v2")}
     assert "/reviews/0" in paths
 

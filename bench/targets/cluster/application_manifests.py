@@ -11,7 +11,7 @@ from bench.k8s.objects import app_of, names_of
 from bench.k8s.ownership import COMPONENT
 from bench.scenario.model import BOOKINFO, SERVICES
 from bench.targets.cluster.load.pod import NAME
-from bench.targets.cluster.probes.prober import pod_name
+from bench.targets.cluster.probes.pods import pod_name
 
 _GRACE_S: Final = 1  # no request is left when a trial's pods are deleted, and the next trial waits for it
 _INJECTED: Final = "auto"  # the image that a mesh replaces in a gateway's pods itself

@@ -1,26 +1,24 @@
 """One configuration on a cluster: pods that are new and ready, its proofs and its load."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
-from bench.application.model import GATEWAY, Application, Hop
+from bench.application.model import GATEWAY, Application
 from bench.errors import ClusterError
-from bench.k8s.client import Cluster, Object, Ref
+from bench.k8s.client import Cluster, Object
 from bench.k8s.logs import save_logs
-from bench.k8s.objects import find_restarts, names_of
+from bench.k8s.objects import find_restarts
 from bench.k8s.ownership import COMPONENT, Owner
-from bench.k8s.retry import retry_after_outage
 from bench.k8s.wait import Pods, wait_for, wait_for_rollout, wait_until_deleted
 from bench.load.generator import LoadOutcome, Progress
-from bench.meshes.cluster_protocol import ControlPlane
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.results.records import DataPath, Evidence
 from bench.system.cancellation import CancelToken, wait_until
 from bench.system.timing import Timing
-from bench.targets.cluster.application_manifests import pods_in_mesh, pods_with_sidecar, running_images
+from bench.targets.cluster.application_manifests import pods_with_sidecar, running_images
 from bench.targets.cluster.interference import (
     NodeConditions,
     PodSnapshot,
@@ -33,28 +31,14 @@ from bench.targets.cluster.interference import (
 )
 from bench.targets.cluster.kubelet import kubelet_usage, nodes_of
 from bench.targets.cluster.load.generator import Meter, locust_page, start_load
-from bench.targets.cluster.load.pod import KEEPER, NAME, uid_for
+from bench.targets.cluster.load.pod import uid_for
 from bench.targets.cluster.options import ClusterOptions
-from bench.targets.cluster.probes.injection import WEBHOOKS, baseline_evidence, find_uninjected, mesh_evidence
-from bench.targets.cluster.probes.prober import CONTAINER, ClusterProber, is_probe_ready
-from bench.targets.cluster.probes.sidecars import Sidecars, front_requests, read_sidecars_path
+from bench.targets.cluster.probes.injection import find_uninjected
+from bench.targets.cluster.probes.pods import is_probe_ready
+from bench.targets.cluster.probes.prober import ClusterProber
 from bench.targets.cluster.prometheus import PrometheusUsage, make_query
 from bench.targets.cluster.trial_manifests import TrialManifests
-from bench.verification.checks import (
-    Meshed,
-    baseline_checks,
-    hop_counts,
-    hops_of,
-    identity_evidences,
-    load_evidence,
-    mesh_checks,
-    page_check,
-    policy_checks,
-    prove,
-    subtract_counts,
-)
-from bench.verification.evidence import HopCount, alone_evidence, synced_evidence
-from bench.verification.questions import SERIES, count_expected_requests, pages_evidence
+from bench.verification.prover import Prover
 
 T = TypeVar("T")
 
@@ -98,18 +82,18 @@ class ClusterDeployment:
     """See `bench.targets.Deployment`."""
 
     site: Site
-    _counts_before: dict[Hop, HopCount] = field(default_factory=dict)
+    prober: ClusterProber = field(init=False)
+    prover: Prover = field(init=False)
     _planes_before: PodSnapshot = field(default_factory=dict)
     _pods_before: PodSnapshot = field(default_factory=dict)
     _nodes_before: NodeConditions = field(default_factory=dict)
 
-    @property
-    def plane(self) -> ControlPlane | None:
-        return self.site.manifests.plane
-
-    @property
-    def meshed(self) -> Meshed | None:
-        return self.site.manifests.meshed
+    def __post_init__(self) -> None:
+        site, manifests = self.site, self.site.manifests
+        self.prober = ClusterProber(
+            site.cluster, site.application, site.outside, manifests.plane, site.absent, site.watch
+        )
+        self.prover = Prover(self.prober, manifests.configuration)
 
     def start(self) -> None:
         """Create the pods and wait until a user would get a complete page, and every policy is in force."""
@@ -142,7 +126,8 @@ class ClusterDeployment:
 
     def _bare_pods(self) -> tuple[str, ...]:
         """Return the pods that should have a sidecar and have none: it cannot be added later."""
-        return find_uninjected(pods_with_sidecar(self._pods_in_the_mesh()), self.plane.SIDECAR) if self.plane else ()
+        plane = self.site.manifests.plane
+        return find_uninjected(pods_with_sidecar(self.prober.pods_in_mesh()), plane.SIDECAR) if plane else ()
 
     def _replace_pods(self) -> None:
         """Delete the trial's pods, so that others replace them; `_make_pods` makes those without an owner again."""
@@ -154,22 +139,15 @@ class ClusterDeployment:
         """See `bench.targets.Deployment`."""
         if load is not None and self.restarts():
             return ()  # pods that ended under the load prove nothing more; `restarts` reports them
-        alone = self._retry(self._alone_evidence)
-        plane, meshed = self.plane, self.meshed
-        if plane is None or meshed is None:
-            return (*alone, *self._retry(self._baseline_evidence))
-        counted: tuple[Evidence, ...] = ()
-        if load is not None and load.countable:  # first, before further questions are counted too
-            counted = self._retry(lambda: tuple(self._load_evidence(meshed, load)))
-        return (*alone, *counted, *self._retry(lambda: self._mesh_evidence(plane, meshed)))
+        return self.prover.prove(load.countable if load else None)
 
     def load(
         self, draft: Path, *, show: Callable[[Progress], None], kept: Callable[[LoadOutcome], None]
     ) -> LoadOutcome:
         """Run the generator; see `bench.targets.Deployment`."""
         site = self.site
-        self._counts_before = self._retry(self._counts)
-        pods, nodes = self._retry(lambda: (self._loaded_pods(), self._nodes()))
+        self.prover.start_counting()
+        pods, nodes = self._retry(lambda: (self.prober.loaded_pods(), self._nodes()))
         self._pods_before, self._nodes_before = snapshot_pods(pods), snapshot_conditions(nodes, nodes_of(pods))
         load = start_load(
             site.cluster, site.manifests.order, draft, namespace=site.namespace, meter=self._meter(), watch=site.watch
@@ -182,11 +160,7 @@ class ClusterDeployment:
 
     def data_path(self, draft: Path) -> DataPath | None:
         """See `bench.targets.Deployment`."""
-        return self._retry(lambda: self._data_path(draft))
-
-    def _data_path(self, draft: Path) -> DataPath | None:
-        sidecars = self._sidecars
-        return read_sidecars_path(self.meshed, sidecars, draft / "proxies") if sidecars and self.meshed else None
+        return self.prover.data_path(draft / "proxies")
 
     def restarts(self) -> tuple[str, ...]:
         """Return containers of the application that ended since it was deployed, pods that were removed under the load,
@@ -195,8 +169,8 @@ class ClusterDeployment:
 
     def _ended(self) -> tuple[str, ...]:
         return (
-            *find_restarts(self._pods("application")),
-            *find_removed(self._pods_before, self._loaded_pods()),
+            *find_restarts(self.prober.find_pods("application")),
+            *find_removed(self._pods_before, self.prober.loaded_pods()),
             *find_node_problems(self._nodes_before, self._nodes()),
             *find_ended(self._planes_before, control_plane_pods(self.site.cluster)),
         )
@@ -207,7 +181,7 @@ class ClusterDeployment:
 
     def save_logs(self, draft: Path) -> None:
         """Save the last lines of each container's log, control planes included."""
-        pods = (*self._loaded_pods(), *control_plane_pods(self.site.cluster))
+        pods = (*self.prober.loaded_pods(), *control_plane_pods(self.site.cluster))
         save_logs(self.site.cluster, pods, draft / "services")
 
     def _meter(self) -> Meter:
@@ -240,109 +214,22 @@ class ClusterDeployment:
 
     def _settle(self) -> None:
         """Wait until all answers were right some times in a row; the proof reports what is wrong at the timeout."""
-        page = page_check(self.site.application, self.site.manifests.readers)
-        checks = [page, *(policy_checks(self.meshed) if self.meshed else ())]
         right = 0
 
         def is_settled() -> bool:
             nonlocal right
-            synced = not self._unsynced()
-            facts = (*prove(self._prober, checks), *self._series(_SERIES)) if synced else ()
+            facts = () if self.prober.find_unsynced() else self.prover.prove_ready(_SERIES)
             right = right + 1 if facts and all(fact.ok for fact in facts) else 0
             return right >= _SERIES
 
         timing = self.site.timing
         wait_until(is_settled, timeout_s=timing.settle_s, watch=self.site.watch, poll_s=timing.poll_s)
 
-    def _series(self, count: int = SERIES) -> Iterator[Evidence]:
-        """Where routes differ by user group, yield whether each gets what is meant for it, every time."""
-        readers = self.site.manifests.readers
-        for reader in readers if len(readers) > 1 else ():
-            yield pages_evidence(reader, self._prober.pages(reader.user, count), count=count)
-
-    @property
-    def _prober(self) -> ClusterProber:
-        return ClusterProber(self.site.cluster, self.site.application, self.site.outside)
-
-    @property
-    def _sidecars(self) -> Sidecars | None:
-        if self.plane is None:
-            return None
-        inside = pods_in_mesh(self._loaded_pods(), self.site.application)
-        pods = {workload: name for name, workload in names_of(inside).items()}
-        return Sidecars(self.plane, self.site.cluster, self.site.namespace, pods)
-
-    def _loaded_pods(self) -> tuple[Object, ...]:
-        """Return the pods through which the load goes."""
-        return (*self._pods("application"), *self._pods("load"))
-
     def _nodes(self) -> tuple[Object, ...]:
         return self.site.cluster.list("v1", "Node")
 
-    def _pods_in_the_mesh(self) -> tuple[Object, ...]:
-        """Return the pods that the control plane knows."""
-        return pods_in_mesh((*self._loaded_pods(), *self._pods("probe")), self.site.application)
-
-    def _pods(self, component: str) -> tuple[Object, ...]:
-        return self.site.cluster.list("v1", "Pod", namespace=self.site.namespace, labels=f"{COMPONENT}={component}")
-
-    def _unsynced(self) -> str:
-        if self.plane is None:
-            return ""
-        names = [pod["metadata"]["name"] for pod in self._pods_in_the_mesh()]
-        return self.plane.find_unsynced(self.site.cluster, self.site.namespace, names)
-
     def _retry(self, act: Callable[[], T]) -> T:
-        return retry_after_outage(self.site.cluster, act, watch=self.site.watch)
-
-    def _alone_evidence(self) -> tuple[Evidence, ...]:
-        cluster = self.site.cluster
-        return tuple(alone_evidence(mesh, CONTROL_PLANES[mesh].find_installed(cluster)) for mesh in self.site.absent)
-
-    def _baseline_evidence(self) -> tuple[Evidence, ...]:
-        cluster = self.site.cluster
-        namespace = cluster.get(Ref("v1", "Namespace", self.site.namespace)) or {"metadata": {}}
-        pods = self._loaded_pods()
-        own = {*(workload.app for workload in self.site.application.workloads), NAME, KEEPER, CONTAINER}
-        return (
-            *baseline_evidence(namespace, pods, cluster.list(*WEBHOOKS), own=own),
-            *prove(self._prober, tuple(baseline_checks(self.site.application))),
-        )
-
-    def _mesh_evidence(self, plane: ControlPlane, meshed: Meshed) -> tuple[Evidence, ...]:
-        pods = pods_with_sidecar(self._pods_in_the_mesh())
-        sidecars = self._sidecars
-        if find_uninjected(pods, plane.SIDECAR):
-            return mesh_evidence(pods, plane.SIDECAR)  # a sidecar that is missing cannot be asked
-        own = sidecars.own_ids() if sidecars else {}
-        return (
-            *mesh_evidence(pods, plane.SIDECAR),
-            synced_evidence(self._unsynced()),
-            *identity_evidences(meshed, own),
-            *prove(self._prober, tuple(mesh_checks(meshed, own))),
-            *self._series(),
-        )
-
-    def _load_evidence(self, meshed: Meshed, load: LoadOutcome) -> Iterator[Evidence]:
-        sidecars = self._sidecars
-        assert sidecars is not None  # noqa: S101  # a mesh has sidecars
-        good, readers = load.samples.ok, self.site.manifests.readers
-        hops = hops_of(self.site.application)
-        expected = count_expected_requests(hops, self.site.application, readers=readers, samples=load.samples)
-        callees = dict.fromkeys(hop.callee for hop in hops if expected[hop])
-        yield from load_evidence(
-            meshed,
-            subtract_counts(self._counts_before, self._counts()),
-            sidecars.tls(callees),
-            requests=expected,
-            errors=len(good) - int(good.sum()),
-        )
-
-    def _counts(self) -> dict[Hop, HopCount]:
-        sidecars, meshed = self._sidecars, self.meshed
-        if sidecars is None or meshed is None:
-            return {}
-        return hop_counts(meshed, {**sidecars.requests(), **front_requests(meshed.application, sidecars)})
+        return self.prober.retry(act)
 
 
 def _is_up(pod: Object) -> bool:

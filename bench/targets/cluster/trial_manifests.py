@@ -13,7 +13,6 @@ from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.equalise import worker_annotations
 from bench.meshes.resolved import ResolvedConfiguration, ResolvedScenario
 from bench.meshes.rewriting import Namespaces
-from bench.meshes.user_groups import UserGroup
 from bench.targets.cluster.application_manifests import (
     bookinfo_objects,
     gateway_objects,
@@ -24,8 +23,7 @@ from bench.targets.cluster.application_manifests import (
 from bench.targets.cluster.load.placement import LoadPlacement
 from bench.targets.cluster.load.pod import default_image, load_objects
 from bench.targets.cluster.options import ClusterOptions
-from bench.targets.cluster.probes.prober import find_callers, outside_objects, probe_objects
-from bench.verification.checks import Meshed
+from bench.targets.cluster.probes.pods import find_callers, outside_objects, probe_objects
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,17 +44,6 @@ class TrialManifests:
     @property
     def application(self) -> Application:
         return self.configuration.deployed
-
-    @property
-    def readers(self) -> tuple[UserGroup, ...]:
-        return self.configuration.groups
-
-    @property
-    def meshed(self) -> Meshed | None:
-        one = self.configuration
-        if one.mesh is None or one.policies is None:
-            return None
-        return Meshed(one.mesh, one.policies, one.deployed, one.equalise)
 
     @property
     def namespace(self) -> str:

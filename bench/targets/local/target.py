@@ -23,7 +23,9 @@ from bench.system.lock import hold_host_lock
 from bench.system.processes import Launcher, Process
 from bench.system.timing import DEFAULT, Timing
 from bench.targets.local.deployment import LocalDeployment
+from bench.targets.local.prober import LocalProber
 from bench.targets.local.sidecars import Sidecars
+from bench.verification.prover import Prover
 
 # Settings of Bookinfo that a shell may contain; inherited, they would change the system under test.
 _SETTINGS = ("SERVICES_DOMAIN", "ENABLE_RATINGS", "STAR_COLOR", "FLOOD_FACTOR", "SERVICE_VERSION", "CLUSTER_NAME")
@@ -82,10 +84,8 @@ class LocalTarget:
         if sidecars is not None:
             processes.extend(sidecars.start(self.launcher, draft=draft, watch=self.watch))
         return LocalDeployment(
-            mesh=configuration.settings.mesh,
+            prover=Prover(LocalProber(placement, sidecars, tuple(processes)), configuration),
             placement=placement,
-            groups=configuration.groups,
-            sidecars=sidecars,
             processes=tuple(processes),
             launcher=self.launcher,
             watch=self.watch,
@@ -133,11 +133,11 @@ class LocalTarget:
             ended = [process for process in deployment.processes if not process.running]
             if ended:
                 return f"{ended[0].name}: {ended[0].describe_end()}\n{ended[0].log_tail()}"
-            return "ready" if deployment.page() is None else None
+            return "ready" if deployment.prover.page().ok else None
 
         result = wait_until(check, timeout_s=self.timing.local_ready_s, watch=self.watch)
-        if result is None and deployment.sidecars is None:
-            return f"no complete page within {self.timing.local_ready_s:.0f} s: {deployment.page()}"
+        if result is None and deployment.prover.configuration.mesh is None:
+            return f"no complete page within {self.timing.local_ready_s:.0f} s: {deployment.prover.page().seen}"
         return None if result in ("ready", None) else result
 
 

@@ -6,14 +6,7 @@ from typing import Any, Final
 from bench.k8s.client import Object
 from bench.k8s.objects import container_statuses, find_restarts, name_of
 from bench.k8s.ownership import labels_of
-from bench.results.records import Evidence
-from bench.verification.evidence import (
-    no_sidecar_evidence,
-    restarts_evidence,
-    sidecars_evidence,
-    unhooked_evidence,
-    unlabelled_evidence,
-)
+from bench.verification.prober import State
 
 WEBHOOKS: Final = ("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration")
 
@@ -23,27 +16,28 @@ _DECLINED: Final = frozenset({"disabled", "false", "none"})
 _MESHES: Final = ("istio.io", "kuma.io", "linkerd.io", "consul.hashicorp.com")
 
 
-def baseline_evidence(
+def read_namespace_state(
     namespace: Object, pods: Sequence[Object], webhooks: Sequence[Object], *, own: Collection[str]
-) -> tuple[Evidence, ...]:
-    """Return the evidence that no mesh affects these pods. `own` are the names of our own containers; `webhooks` the
-    cluster's mutating webhook configurations."""
-    name = namespace["metadata"]["name"]
-    return (
-        unlabelled_evidence(name, injection_labels(namespace)),
-        unhooked_evidence(name, selecting_webhooks(namespace, pods, webhooks)),
-        no_sidecar_evidence(
-            [f"{container} in {name_of(pod)}" for pod in pods for container in _foreign_containers(pod, own)]
-        ),
-        restarts_evidence(find_restarts(pods)),
+) -> State:
+    """Return what of a mesh may affect these pods. `own` are the names of our own containers; `webhooks` the cluster's
+    mutating webhook configurations."""
+    return State(
+        namespace=namespace["metadata"]["name"],
+        labels=injection_labels(namespace),
+        webhooks=selecting_webhooks(namespace, pods, webhooks),
+        running=tuple(f"{container} in {name_of(pod)}" for pod in pods for container in _foreign_containers(pod, own)),
+        restarts=find_restarts(pods),
     )
 
 
-def mesh_evidence(pods: Sequence[Object], sidecar: str) -> tuple[Evidence, ...]:
-    """Return the evidence that each pod has the sidecar, whether native or classic, and nothing was restarted."""
-    return (
-        sidecars_evidence(sidecar, find_missing_sidecars(pods, sidecar), pods=len(pods)),
-        restarts_evidence(find_restarts(pods)),
+def read_mesh_state(pods: Sequence[Object], sidecar: str) -> State:
+    """Return which pods have the sidecar, whether native or classic, and what was restarted."""
+    return State(
+        sidecar=sidecar,
+        pods=len(pods),
+        missing=find_missing_sidecars(pods, sidecar),
+        restarts=find_restarts(pods),
+        askable=not find_uninjected(pods, sidecar),
     )
 
 

@@ -1,49 +1,130 @@
-"""Probe pods: one for each service account whose calls prove something, and one outside the mesh.
-
-A probe pod stands in for the workload of its account: the same account and labels, so every policy takes it for that
-workload. It is never Ready, so no Service sends it a request.
-"""
+"""Answer the questions of proofs on a cluster: requests of probe pods, what sidecars and the API server report."""
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import repeat
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from cryptography import x509
 
-from bench.application.model import PATHS, Application, Workload
+from bench.application.model import GATEWAY, PATHS, Application
 from bench.errors import BadAnswerError, DeployError
-from bench.files.folders import find_shipped
-from bench.files.yaml_source import read_documents
-from bench.k8s.client import Cluster, Object
-from bench.meshes.probe import Probe
+from bench.k8s.client import Cluster, Object, Ref
+from bench.k8s.objects import names_of
+from bench.k8s.ownership import COMPONENT
+from bench.k8s.pod_page import fetch_page
+from bench.k8s.retry import retry_after_outage
+from bench.meshes import MESHES
+from bench.meshes.cluster_protocol import ControlPlane
+from bench.meshes.control_planes import CONTROL_PLANES
+from bench.meshes.protocols import RequestPage
+from bench.results.store import make_file_name, write_text
+from bench.system.cancellation import CancelToken
+from bench.targets.cluster.application_manifests import pods_in_mesh, pods_with_sidecar
+from bench.targets.cluster.load.pod import KEEPER, NAME
 from bench.targets.cluster.probes import agent
-from bench.verification.prober import OUTSIDE, Question
-from bench.verification.questions import Answer, Handshake, format_error
+from bench.targets.cluster.probes.injection import WEBHOOKS, read_mesh_state, read_namespace_state
+from bench.targets.cluster.probes.pods import ARGV, CONTAINER, pod_name
+from bench.verification.counts import ask_proxy
+from bench.verification.prober import OUTSIDE, Question, State, Topic
+from bench.verification.questions import FRONT, Answer, Handshake, format_error
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
-CONTAINER: Final = "probe-agent"
-_SCRIPT: Final = "meshbench-probe-agent"
-_FOLDER: Final = "/meshbench"
-_ARGV: Final = ("python3", f"{_FOLDER}/agent.py")
-_UID: Final = 1000  # the image names its user, and Kubernetes accepts only a number as not root
 _START_S: Final = 10.0
 _SERIES_S: Final = 60.0  # a long series of pages, on a busy cluster
-_WEEK_S: Final = 7 * 24 * 3600
+_OMITTED: Final = {Topic.CALLER_CERTIFICATES: "the keys of workloads stay in their sidecars"}
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterProber:
-    """The probe pods of one deployment; `outside` is the namespace of the one that is not in the mesh."""
+    """See `bench.verification.prober.Prober`. `outside` is the namespace of the probe pod that is not in the mesh;
+    `plane` is None without a mesh; `absent` are the meshes that must not be there meanwhile."""
 
     cluster: Cluster
     application: Application
     outside: str
+    plane: ControlPlane | None = None
+    absent: tuple[str, ...] = ()
+    watch: CancelToken = field(default_factory=CancelToken)
+
+    @property
+    def omitted(self) -> Mapping[Topic, str]:
+        return _OMITTED
+
+    def read_state(self) -> State:
+        others = {mesh: CONTROL_PLANES[mesh].find_installed(self.cluster) for mesh in self.absent}
+        state = self._read_namespace() if self.plane is None else self._read_mesh(self.plane)
+        return replace(state, others=others)
+
+    def _read_namespace(self) -> State:
+        name = self.application.namespace
+        namespace = self.cluster.get(Ref("v1", "Namespace", name)) or {"metadata": {"name": name}}
+        own = {*(workload.app for workload in self.application.workloads), NAME, KEEPER, CONTAINER}
+        return read_namespace_state(namespace, self.loaded_pods(), self.cluster.list(*WEBHOOKS), own=own)
+
+    def _read_mesh(self, plane: ControlPlane) -> State:
+        state = read_mesh_state(pods_with_sidecar(self.pods_in_mesh()), plane.SIDECAR)
+        return replace(state, unsynced=self.find_unsynced()) if state.askable else state
+
+    def find_unsynced(self) -> str:
+        """Return which sidecars have not acknowledged the newest configuration; empty if all have."""
+        if self.plane is None:
+            return ""
+        names = [pod["metadata"]["name"] for pod in self.pods_in_mesh()]
+        return self.plane.find_unsynced(self.cluster, self.application.namespace, names)
+
+    def find_pods(self, component: str) -> tuple[Object, ...]:
+        """Return the pods of a component of the run."""
+        labels = f"{COMPONENT}={component}"
+        return self.cluster.list("v1", "Pod", namespace=self.application.namespace, labels=labels)
+
+    def loaded_pods(self) -> tuple[Object, ...]:
+        """Return the pods through which the load goes."""
+        return (*self.find_pods("application"), *self.find_pods("load"))
+
+    def pods_in_mesh(self) -> tuple[Object, ...]:
+        """Return the pods that the control plane knows."""
+        return pods_in_mesh((*self.loaded_pods(), *self.find_pods("probe")), self.application)
+
+    def proxies(self) -> Mapping[str, RequestPage]:
+        if self.plane is None:
+            return {}
+        pods = names_of(pods_in_mesh(self.loaded_pods(), self.application))
+        ask = partial(self.plane.admin, self.cluster, namespace=self.application.namespace)
+        found = {workload: partial(ask, pod) for pod, workload in pods.items()}
+        gateway = self.application.gateway
+        if gateway is None or gateway.proxy is None:
+            return found
+        port = gateway.proxy["admin"]["address"]["socket_address"]["port_value"]
+        pod = next(pod for pod, workload in pods.items() if workload == GATEWAY)
+        return {**found, FRONT: partial(self._ask_front, pod, port)}
+
+    def _ask_front(self, pod: str, port: int, path: str) -> str:
+        """Ask a delegated gateway's own proxy, which answers on the admin interface of its configuration."""
+        namespace = self.application.namespace
+        who = f"the proxy of {namespace}/{pod}"
+        return fetch_page(self.cluster, pod, port, namespace=namespace, path=path, who=who)
+
+    def read_configurations(self, kept: Path) -> Mapping[str, str]:
+        if self.plane is None:
+            return {}
+        question = MESHES[self.plane.NAME].data_plane.configuration
+        proxies = {name: page for name, page in self.proxies().items() if name != FRONT}
+        configurations = {name: ask_proxy(name, page, question) for name, page in proxies.items()}
+        kept.mkdir(exist_ok=True)
+        for name, configuration in configurations.items():
+            write_text(kept / make_file_name(f"{name}.json"), configuration)
+        return configurations
+
+    def retry(self, act: Callable[[], T]) -> T:
+        return retry_after_outage(self.cluster, act, watch=self.watch)
 
     def ask(self, questions: Sequence[Question]) -> tuple[Answer, ...]:
         """See `Prober`; the questions of one caller are sent together, one after another."""
@@ -73,7 +154,7 @@ class ClusterProber:
         pod = pod_name(caller)
         ran = self.cluster.exec(
             pod,
-            _ARGV,
+            ARGV,
             namespace=self.outside if caller == OUTSIDE else self.application.namespace,
             container=CONTAINER,
             stdin=lines.encode(),
@@ -114,56 +195,6 @@ def _reject_malformed(pod: str) -> Iterator[None]:
         raise BadAnswerError(f"{pod}: its answers are invalid ({type(error).__name__})") from error
 
 
-def find_callers(application: Application, probes: Iterable[Probe]) -> tuple[str, ...]:
-    """Return the callers of the application's own calls, and those of the probes."""
-    names = {workload.account: workload.name for workload in application.everyone}
-    probing = (names[probe.caller] for probe in probes if probe.caller is not None)
-    return tuple(dict.fromkeys((*(caller for caller, _ in application.calls), *probing)))
-
-
-def probe_objects(
-    application: Application, callers: Iterable[str], *, image: str, uid: int | None = _UID
-) -> tuple[Object, ...]:
-    """Return the probe pods of these workloads, in the application's namespace, with their script and the client's
-    account. They are new for each deployment, since a sidecar is injected only when a pod is created.
-
-    `image` is the load's, which has Python; `uid` as in `uid_for`.
-    """
-    namespace, port = application.namespace, application.services[0].port
-    workloads = [application.workload(caller) for caller in callers]
-    pods = (_stand_in(workload, _pod(workload.name, namespace, image, uid), port=port) for workload in workloads)
-    return (_account(namespace), _script(namespace), *pods)
-
-
-def outside_objects(namespace: str, *, image: str, uid: int | None = _UID) -> tuple[Object, ...]:
-    """Return the pod outside the mesh, for a namespace of its own, and its script."""
-    pod = _pod(OUTSIDE, namespace, image, uid)
-    spec = {**pod["spec"], "automountServiceAccountToken": False}
-    return (_script(namespace), {**pod, "spec": spec})
-
-
-def is_probe_ready(pod: Object) -> bool:
-    """Return whether a probe pod is up: its own container runs, and every sidecar is ready."""
-    status = pod.get("status", {})
-    own = [one for one in status.get("containerStatuses") or () if one["name"] == CONTAINER]
-    others = [
-        one
-        for key in ("containerStatuses", "initContainerStatuses")
-        for one in status.get(key) or ()
-        if one["name"] != CONTAINER
-    ]
-    return bool(own) and "running" in own[0]["state"] and all(map(_is_done_or_ready, others))
-
-
-def _is_done_or_ready(status: Mapping[str, Any]) -> bool:
-    return bool(status["ready"])  # an init container that has to end is ready once it has ended well
-
-
-def pod_name(caller: str) -> str:
-    """Return the name of the probe pod of `caller`."""
-    return f"probe-{caller}"
-
-
 def question_json(question: Question, application: Application) -> dict[str, Any]:
     """Return a question as the probe agent reads it."""
     service = application.service(question.workload)
@@ -201,69 +232,3 @@ def spiffe_ids(certificate: bytes) -> tuple[str, ...]:
         return ()
     uris = names.value.get_values_for_type(x509.UniformResourceIdentifier)
     return tuple(uri for uri in uris if uri.startswith("spiffe://"))
-
-
-def _script(namespace: str) -> Object:
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": _SCRIPT, "namespace": namespace},
-        "data": {"agent.py": Path(agent.__file__).read_text("utf-8")},
-    }
-
-
-def _account(namespace: str) -> Object:
-    """Return the load's account, which the client's probe pod needs before there is a load."""
-    (document,) = read_documents(find_shipped("manifests") / "load" / "account.yaml")
-    return {**document.value, "metadata": {**document.value["metadata"], "namespace": namespace}}
-
-
-def _stand_in(workload: Workload, pod: Object, *, port: int) -> Object:
-    """Return a pod that a mesh takes for the workload's: account, labels and port are the same."""
-    (container,) = pod["spec"]["containers"]
-    listening = {
-        **container,
-        "ports": [{"name": "http", "containerPort": port}],
-        # Not checked in its first week, so never ready: neither kube-proxy nor a mesh sends it requests.
-        "readinessProbe": {"exec": {"command": ["false"]}, "initialDelaySeconds": _WEEK_S},
-    }
-    return {
-        **pod,
-        "metadata": {**pod["metadata"], "labels": dict(workload.labels)},
-        "spec": {
-            **pod["spec"],
-            "serviceAccountName": workload.account,
-            "automountServiceAccountToken": True,  # Kuma's sidecars show it to their control plane
-            "containers": [listening],
-        },
-    }
-
-
-def _pod(caller: str, namespace: str, image: str, uid: int | None) -> Object:
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": pod_name(caller), "namespace": namespace},
-        "spec": {
-            "terminationGracePeriodSeconds": 1,
-            "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
-            "containers": [_container(image, uid)],
-            "volumes": [{"name": "script", "configMap": {"name": _SCRIPT}}],
-        },
-    }
-
-
-def _container(image: str, uid: int | None) -> dict[str, Any]:
-    """Return the container, which waits for commands. That it is not root is set here, not for the pod: a mesh's init
-    container is."""
-    user = {} if uid is None else {"runAsUser": uid}
-    rights = {"runAsNonRoot": True, "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-    return {
-        "name": CONTAINER,
-        "image": image,
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["sleep", "infinity"],
-        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
-        "securityContext": {**rights, **user},
-        "volumeMounts": [{"name": "script", "mountPath": _FOLDER, "readOnly": True}],
-    }

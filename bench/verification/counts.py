@@ -1,0 +1,212 @@
+"""Prove from the proxies' counters that a load took its path: how many requests, in which protocols."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from bench.application.model import GATEWAY, Hop
+from bench.errors import BadAnswerError
+from bench.meshes.envoy_data_plane import count_requests
+from bench.meshes.protocols import DataPlane, Policies, RequestPage
+from bench.meshes.resolved import ResolvedConfiguration
+from bench.meshes.routing import clusters_to
+from bench.results.records import Evidence
+from bench.verification.evidence import (
+    HopCount,
+    agreement_evidence,
+    counted_evidence,
+    handshakes_evidence,
+    protocol_evidence,
+)
+from bench.verification.prober import OUTSIDE
+from bench.verification.questions import FRONT
+
+# Requests that each proxy has sent on, or connections that it has opened by version, by cluster.
+Requests = Mapping[str, Mapping[str, int]]
+T = TypeVar("T")
+
+
+def read_requests(data_plane: DataPlane, proxies: Mapping[str, RequestPage]) -> dict[str, dict[str, int]]:
+    """Return the requests that each proxy has sent on so far, by cluster. A delegated gateway's own is an Envoy."""
+    return {
+        name: ask_proxy(name, page, count_requests if name == FRONT else data_plane.requests)
+        for name, page in proxies.items()
+    }
+
+
+def ask_proxy(name: str, page: RequestPage, question: Callable[[RequestPage], T]) -> T:
+    """Return what the proxy of a workload reports. Raises BadAnswerError for an invalid response."""
+    try:
+        return question(page)
+    except ValueError as error:
+        raise BadAnswerError(f"the proxy of {name}: {error}") from error
+
+
+def data_plane_of(configuration: ResolvedConfiguration) -> DataPlane:
+    """Return the data plane of a configuration in a mesh."""
+    assert configuration.mesh is not None  # noqa: S101  # only a mesh has proxies
+    return configuration.mesh.data_plane
+
+
+def policies_of(configuration: ResolvedConfiguration) -> Policies:
+    """Return the policies of a configuration in a mesh."""
+    assert configuration.policies is not None  # noqa: S101  # only a mesh has proxies
+    return configuration.policies
+
+
+def subtract(before: Requests, now: Requests) -> dict[str, dict[str, int]]:
+    """Return the requests between two readings."""
+    return {
+        name: {cluster: count - before.get(name, {}).get(cluster, 0) for cluster, count in counted.items()}
+        for name, counted in now.items()
+    }
+
+
+def load_evidence(
+    configuration: ResolvedConfiguration,
+    proxies: Mapping[str, RequestPage],
+    counted: Requests,
+    *,
+    requests: Mapping[Hop, int],
+    errors: int,
+) -> Iterator[Evidence]:
+    """Yield what a load left in the sidecars. `counted` are the requests since before it, `requests` those on each hop
+    as the application's calls have them."""
+    counts = {hop: count_hop(configuration, hop, counted) for hop in requests}
+    yield from counted_evidence(counts, requests=requests, errors=errors)
+    yield from connections_evidence(configuration, proxies, [hop for hop, number in requests.items() if number])
+
+
+def found_evidence(
+    configuration: ResolvedConfiguration,
+    proxies: Mapping[str, RequestPage],
+    counted: Requests,
+    *,
+    entry: Hop,
+    sent: int,
+    errors: int,
+) -> Iterator[Evidence]:
+    """Yield what a load of `sent` requests left in the sidecars of an application whose calls are not known: the entry
+    counted the load, and both sides of each hop that was used counted as many."""
+    flows = tuple(_find_flows(configuration, counted, entry))
+    if entry.callee == GATEWAY:
+        yield from counted_evidence(
+            {entry: count_hop(configuration, entry, counted)}, requests={entry: sent}, errors=errors
+        )
+    for group in _group_by_callees(flows):
+        callees = dict.fromkeys(callee for flow in group for callee in flow.callees)
+        callers = Counter[str]()
+        for flow in group:
+            callers[flow.caller] += flow.sent
+        yield agreement_evidence(
+            callers,
+            {callee: _count_received(configuration, callee, counted) for callee in callees},
+            load=(entry.caller, sent) if entry.caller in callers else None,
+            errors=errors,
+        )
+    hops = [Hop(flow.caller, callee) for flow in flows if flow.caller != OUTSIDE for callee in flow.callees]
+    yield from connections_evidence(configuration, proxies, tuple(dict.fromkeys(hops)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Flow:
+    """The requests of a caller to any of `callees`, which its proxy counts together."""
+
+    caller: str
+    callees: tuple[str, ...]
+    sent: int
+
+
+def _find_flows(configuration: ResolvedConfiguration, counted: Requests, entry: Hop) -> Iterator[_Flow]:
+    """Yield the flows with requests, that of the entry in any case, and those that only a callee's proxy has counted,
+    as from outside."""
+    application, reached = configuration.deployed, set[str]()
+    for caller in application.everyone:
+        clusters = {
+            route.cluster: tuple(workload.name for workload in route.workloads)
+            for service in application.services
+            for route in policies_of(configuration).routes(application, caller=caller, service=service)
+        }
+        for cluster, callees in clusters.items():
+            sent = _count_sent(counted[caller.name], cluster)
+            if sent or (caller.name == entry.caller and entry.callee in callees):
+                reached.update(callees)
+                yield _Flow(caller.name, callees, sent)
+    for workload in application.workloads:
+        if workload.name not in reached and _count_received(configuration, workload.name, counted):
+            yield _Flow(OUTSIDE, (workload.name,), 0)
+
+
+def _group_by_callees(flows: Iterable[_Flow]) -> list[list[_Flow]]:
+    """Group the flows that share callees: only the sums of both sides are comparable."""
+    groups: list[list[_Flow]] = []
+    for flow in flows:
+        same = [group for group in groups if any({*flow.callees} & {*other.callees} for other in group)]
+        groups = [*(group for group in groups if group not in same), [*(one for group in same for one in group), flow]]
+    return groups
+
+
+def connections_evidence(
+    configuration: ResolvedConfiguration, proxies: Mapping[str, RequestPage], used: Iterable[Hop]
+) -> Iterator[Evidence]:
+    """Yield the protocol of the sidecars on each hop that the load used, and the TLS that each callee has accepted."""
+    inside = [hop for hop in used if hop.callee != GATEWAY]
+    data_plane = data_plane_of(configuration)
+    opened = {
+        caller: ask_proxy(caller, proxies[caller], data_plane.connections)
+        for caller in dict.fromkeys(hop.caller for hop in inside)
+    }
+    for hop in inside:
+        versions = Counter[str]()
+        for name in clusters_of(configuration, hop)[0]:
+            for found in _select(opened[hop.caller], name):
+                versions.update(found)
+        gateway = configuration.deployed.gateway if hop.caller == GATEWAY else None
+        yield protocol_evidence(hop, versions, http=(gateway and gateway.http) or configuration.wire.http)
+    for callee in dict.fromkeys(hop.callee for hop in inside):
+        if configuration.is_secured(configuration.deployed.workload(callee)):
+            counters = ask_proxy(callee, proxies[callee], data_plane.handshakes)
+            yield handshakes_evidence(callee, counters, tls=configuration.wire.tls)
+
+
+def count_hop(configuration: ResolvedConfiguration, hop: Hop, counted: Requests) -> HopCount:
+    """Return the requests on a hop, from those that each proxy has counted by cluster."""
+    if hop.callee == GATEWAY:
+        return HopCount(
+            None, sum(counted[FRONT].values()) if FRONT in counted else _count_entered(configuration, counted[GATEWAY])
+        )
+    sent = sum(_count_sent(counted[hop.caller], cluster) for cluster in clusters_of(configuration, hop)[0])
+    return HopCount(sent, _count_received(configuration, hop.callee, counted))
+
+
+def clusters_of(configuration: ResolvedConfiguration, hop: Hop) -> tuple[tuple[str, ...], str]:
+    """Return the clusters by which requests of a hop leave the caller's sidecar (none where no route leads to the
+    callee), and the callee's."""
+    application = configuration.deployed
+    caller, callee = application.workload(hop.caller), application.workload(hop.callee)
+    service = application.service(callee.app)
+    routes = policies_of(configuration).routes(application, caller=caller, service=service)
+    return clusters_to(routes, callee), data_plane_of(configuration).inbound_cluster(callee)
+
+
+def _count_received(configuration: ResolvedConfiguration, name: str, counted: Requests) -> int:
+    return counted[name].get(data_plane_of(configuration).inbound_cluster(configuration.deployed.workload(name)), 0)
+
+
+def _count_entered(configuration: ResolvedConfiguration, counted: Mapping[str, int]) -> int:
+    """Return the requests that the gateway has passed on, to any service."""
+    application = configuration.deployed
+    clusters = (policies_of(configuration).outbound_cluster(application, one) for one in application.services)
+    return sum(_count_sent(counted, cluster) for cluster in clusters)
+
+
+def _count_sent(counted: Mapping[str, int], cluster: str) -> int:
+    return sum(_select(counted, cluster))
+
+
+def _select(counted: Mapping[str, T], cluster: str) -> list[T]:
+    """Return what is counted of a cluster; Kuma's gateways add a hash to its name for each route."""
+    named = re.compile(rf"{re.escape(cluster)}(-[0-9a-f]{{16}})?")
+    return [value for name, value in counted.items() if named.fullmatch(name)]

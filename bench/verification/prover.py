@@ -1,0 +1,123 @@
+"""Prove one deployment through its target's prober: before its load, and after it, that the load took its path."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.application.model import GATEWAY
+from bench.errors import BadAnswerError
+from bench.meshes.resolved import ResolvedConfiguration
+from bench.results.records import DataPath, Evidence
+from bench.results.samples import Samples
+from bench.verification.checks import (
+    baseline_checks,
+    hops_of,
+    identity_evidences,
+    mesh_checks,
+    page_check,
+    policy_checks,
+    prove,
+    state_evidence,
+)
+from bench.verification.counts import (
+    Requests,
+    ask_proxy,
+    clusters_of,
+    data_plane_of,
+    load_evidence,
+    read_requests,
+    subtract,
+)
+from bench.verification.prober import Prober, Topic
+from bench.verification.questions import SERIES, count_expected_requests, pages_evidence
+
+
+@dataclass
+class Prover:
+    """Proves that a deployment is what its configuration says."""
+
+    prober: Prober
+    configuration: ResolvedConfiguration
+    _before: Requests = field(default_factory=dict)
+
+    @property
+    def is_meshed(self) -> bool:
+        return self.configuration.mesh is not None
+
+    def page(self) -> Evidence:
+        """Prove the page alone."""
+        (page,) = prove(self.prober, [page_check(self.configuration)])
+        return page
+
+    def prove_ready(self, pages: int) -> tuple[Evidence, ...]:
+        """Prove what may take a while to be in force: the page, every policy, and the routes of each user group."""
+        policies = policy_checks(self.configuration, as_caller=self._is_asked(Topic.CALLER_CERTIFICATES))
+        return (*prove(self.prober, [page_check(self.configuration), *policies]), *self._series(pages))
+
+    def start_counting(self) -> None:
+        """Read the requests so far, which are not the load's."""
+        self._before = self.prober.retry(self._read_requests) if self.is_meshed else {}
+
+    def prove(self, load: Samples | None = None) -> tuple[Evidence, ...]:
+        """Return the evidence that the deployment is what its name says; with the samples of a load also that the load
+        went where it should."""
+        counted: tuple[Evidence, ...] = ()
+        if load is not None and self.is_meshed:  # first: every further question would be counted with it
+            counted = self.prober.retry(lambda: tuple(self._load_evidence(load)))
+        return (*counted, *self.prober.retry(lambda: tuple(self._evidence())))
+
+    def data_path(self, kept: Path) -> DataPath | None:
+        """Return what requests met on their path; None without a mesh. The folder `kept` then has the configuration of
+        each proxy."""
+        return self.prober.retry(lambda: self._data_path(kept)) if self.is_meshed else None
+
+    def _evidence(self) -> Iterator[Evidence]:
+        configuration, omitted, state = self.configuration, self.prober.omitted, self.prober.read_state()
+        yield from state_evidence(state, omitted, meshed=self.is_meshed)
+        if not state.askable:
+            return
+        page = page_check(configuration)
+        if not self.is_meshed:
+            yield from prove(self.prober, [page, *baseline_checks(configuration.deployed)])
+            return
+        own: dict[str, tuple[str, ...]] = {}
+        if self._is_asked(Topic.SIDECAR_CERTIFICATES):
+            proxies, data_plane = self.prober.proxies(), data_plane_of(configuration)
+            own = {name: ask_proxy(name, proxies[name], data_plane.identities) for name in configuration.ids}
+            yield from identity_evidences(configuration, own)
+        yield from prove(self.prober, [page, *mesh_checks(configuration, own, omitted)])
+        yield from self._series(SERIES)
+
+    def _series(self, count: int) -> Iterator[Evidence]:
+        """Where routes differ by user group, yield whether each gets what is meant for it, every time."""
+        groups = self.configuration.groups
+        for group in groups if len(groups) > 1 else ():
+            yield pages_evidence(group, self.prober.pages(group.user, count), count=count)
+
+    def _load_evidence(self, load: Samples) -> Iterator[Evidence]:
+        counted, application = subtract(self._before, self._read_requests()), self.configuration.deployed
+        requests = count_expected_requests(
+            hops_of(application), application, readers=self.configuration.groups, samples=load
+        )
+        errors = len(load.ok) - int(load.ok.sum())
+        yield from load_evidence(self.configuration, self.prober.proxies(), counted, requests=requests, errors=errors)
+
+    def _read_requests(self) -> Requests:
+        return read_requests(data_plane_of(self.configuration), self.prober.proxies())
+
+    def _data_path(self, kept: Path) -> DataPath:
+        configurations = self.prober.read_configurations(kept)
+        inside = [hop for hop in hops_of(self.configuration.deployed) if hop.callee != GATEWAY]
+        clusters = {hop: clusters_of(self.configuration, hop) for hop in inside if hop.caller in configurations}
+        try:
+            return data_plane_of(self.configuration).data_path(
+                {hop: outbound for hop, (outbound, _) in clusters.items()},
+                {hop.callee: inbound for hop, (_, inbound) in clusters.items() if hop.callee in configurations},
+                configurations=configurations,
+                pages=self.prober.proxies(),
+            )
+        except ValueError as error:
+            raise BadAnswerError(f"a proxy of {self.configuration.name}: {error}") from error
+
+    def _is_asked(self, topic: Topic) -> bool:
+        return topic not in self.prober.omitted
