@@ -69,11 +69,12 @@ def bootstrap_of(mesh: str, name: str, application: Application, policies: Polic
     """Build the configuration of one sidecar."""
     until, names = datetime(2030, 1, 1, tzinfo=UTC), policies.identities(application)
     certificates = Certificates(Path("/identities"), until, names, ENVOYS[mesh].wire)
-    inputs = ProxyInputs(_placement(mesh, application), policies, certificates)
+    inputs = ProxyInputs(place(mesh, application), policies, certificates)
     return ENVOYS[mesh].sidecar_bootstrap(application.workload(name), inputs, Path(f"/sockets/{name}.sock"))
 
 
-def _placement(mesh: str, application: Application) -> Placement:
+def place(mesh: str, application: Application) -> Placement:
+    """Choose ports for a configuration with sidecars, without a look at this machine."""
     everyone = [one.name for one in application.everyone]
     ports = {base: {one: base + index for index, one in enumerate(everyone)} for base in (10000, 20000)}
     return Placement(application, serving=ports[10000], inbound=ports[20000], outbound=_outbound(mesh, application))
