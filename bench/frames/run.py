@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import union_categoricals
 
 from bench.analysis.resource_usage import find_inside
 from bench.analysis.run_summary import summarise
@@ -140,7 +141,7 @@ class Run:
         parts = [read(trials[row["trial"]]) for row in described]
         lengths = [len(next(iter(part.values()))) for part in parts]
         own = [column for column in frame.columns if column not in TRIAL]
-        joined = {c.name: np.concatenate([part[c.name] for part in parts] or [()]) for c in own}
+        joined = {c.name: _concatenate([part[c.name] for part in parts]) for c in own}
         of_trial = self._make_frame(TRIAL, described).take(np.repeat(np.arange(len(parts)), lengths))
         return pd.concat([of_trial.reset_index(drop=True), self._set_types(own, joined)], axis=1)
 
@@ -149,24 +150,28 @@ class Run:
         return self._set_types(documented, {c.name: [row[c.name] for row in found] for c in documented})
 
     def _set_types(self, documented: Sequence[Column], values: _Values) -> pd.DataFrame:
-        """Return a frame of these columns. Categories have the order of the scenario or of roles, else that of rows."""
+        """Return a frame of these columns. Configurations have the order of the scenario, roles their own."""
         names = tuple(self.summary.configurations)
         orders = {"configuration": names, "reference": names, "role": get_args(Role)}
         made = {}
         for name, dtype, *_ in documented:
             own = values[name]
-            if dtype == "category":
-                own = pd.Categorical(own, orders.get(name) or list(dict.fromkeys(own)))
-            made[name] = pd.Series(own, dtype=dtype)
+            made[name] = pd.Series(pd.Categorical(own, orders.get(name)) if dtype == "category" else own, dtype=dtype)
         frame = pd.DataFrame(made)
         frame.attrs = {"run_id": self.record.run_id, "warnings": list(self.warnings)}
         return frame
 
 
+def _concatenate(parts: list[Any]) -> Any:
+    if parts and all(isinstance(part, pd.Categorical) for part in parts):
+        return union_categoricals(parts)
+    return np.concatenate(parts or [()])
+
+
 def _read_samples(trial: StoredTrial) -> _Values:
     samples, record = trial.samples(), trial.record
     return {
-        "name": np.array(samples.names, object)[samples.name],
+        "name": pd.Categorical.from_codes(samples.name, pd.Index(samples.names, dtype="str")),
         "status": samples.status,
         "ok": samples.ok,
         "bytes": samples.bytes,
