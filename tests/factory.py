@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.results.issues import Issue
 from bench.results.records import (
     ClockRecord,
     Environment,
@@ -103,7 +104,7 @@ class RunSpec:
     seed: int = 7
     quick: bool = False
     status: str = "complete"
-    reason: str = ""
+    issues: tuple[Issue, ...] = ()
     again: tuple[int, ...] = ()  # blocks that were rerun
     trial_changes: dict[str, dict[str, Any]] = field(default_factory=dict)  # folder -> fields of its TrialRecord
 
@@ -127,7 +128,7 @@ def make_run(output: Path, made: RunSpec = RunSpec()) -> StoredRun:
     rng = np.random.default_rng(made.seed)
     for trial in plan.trials:
         _make_trial(folder, trial, made, rng=rng)
-    folder.finish(status=made.status, exit_code=0, reason=made.reason, cleanup_ok=True)
+    folder.finish(status=made.status, exit_code=0, issues=made.issues, cleanup_ok=True)
     return open_run(folder.path)
 
 

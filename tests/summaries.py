@@ -8,7 +8,7 @@ from bench.results.summary_records import ConfigurationSummary, Contrast, Repeat
 def repeat(**changes: Any) -> RepeatSummary:
     """Return a valid repeat of a minute."""
     values: dict[str, Any] = {
-        "trial": "01-istio-1", "block": 1, "valid": True, "reasons": (), "warnings": (), "requests": 10_000,
+        "trial": "01-istio-1", "block": 1, "valid": True, "issues": (), "requests": 10_000,
         "errors": 0, "window_s": 60.0, "rps": 170.0, "mean_ms": 6.0, "p50_ms": 5.0, "p75_ms": 7.0, "p90_ms": 9.0,
         "p95_ms": 10.0, "p99_ms": 14.0, "p999_ms": 20.0, "max_ms": 30.0, "thesis_p95_ms": 11.0,
         "corrected_p95_ms": 10.0, "stall_s": 0, "lateness_p95_ms": 0.4, "generator_cpu": 0.2, "resources": (),
@@ -33,7 +33,7 @@ def contrast(**changes: Any) -> Contrast:
         "configuration": "istio", "reference": "baseline", "metric": "p95_ms", "n": (3, 3), "ratio": 1.42,
         "ratio_low": 1.20, "ratio_high": 1.68, "delta_ms": 4.2, "delta_low_ms": 2.0, "delta_high_ms": 6.8,
         "delta_rps": None, "delta_low_rps": None, "delta_high_rps": None, "method": "welch", "verdict": "slower",
-        "confirmatory": True, "reason": "", "mde": 0.19, "block_ratios": (1.4, 1.41, 1.45),
+        "confirmatory": True, "issues": (), "mde": 0.19, "block_ratios": (1.4, 1.41, 1.45),
     }  # fmt: skip
     return Contrast(**values | changes)
 
@@ -47,6 +47,6 @@ def summary(*contrasts: Contrast, **changes: Any) -> SummaryRecord:
             "baseline": configuration(),
             "istio": configuration(mesh="istio", rps=170.0, sidecar_cpu_ms_per_request=2.4, sidecar_rss_bytes=2**27),
         },
-        "contrasts": contrasts, "doubts": (),
+        "contrasts": contrasts, "issues": (),
     }  # fmt: skip
     return SummaryRecord(**values | changes)

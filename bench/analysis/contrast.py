@@ -1,12 +1,14 @@
 """Compare two configurations: the ratio of a metric with its interval, and a verdict against a margin."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from bench.analysis.stats import Comparison, Interval, compare, geometric_mean, within_blocks
+from bench.analysis.validity import make_issue
+from bench.results.issues import Issue, IssueCode
 from bench.results.summary_records import Contrast, Metric, RepeatSummary, Verdict
 from bench.units import format_percent
 
@@ -79,7 +81,7 @@ def contrast(configuration: Side, reference: Side, *, metric: Metric, margin: fl
         method=METHOD,
         verdict=verdict,
         confirmatory=confirmatory,
-        reason=_reason(configuration, reference, found=found, metric=metric),
+        issues=tuple(_find_issues(configuration, reference, found=found, metric=metric)),
         mde=found.mde if found else None,
         block_ratios=_block_ratios(configuration, reference, metric),
     )
@@ -127,26 +129,30 @@ def _deltas(
     return (found.ratio - 1) * scale, (low - 1) * scale, (high - 1) * scale
 
 
-def _reason(configuration: Side, reference: Side, *, found: Comparison | None, metric: Metric) -> str:
-    """Return all limitations of the number; empty where it has none."""
+def _find_issues(configuration: Side, reference: Side, *, found: Comparison | None, metric: Metric) -> Iterator[Issue]:
+    """Yield all limitations of the number."""
     sides = (configuration, reference)
-    texts = [f"{side.name} has no valid repeat" for side in sides if not side.valid()]
-    texts += [
-        f"{len(side.valid())} of {len(side.repeats)} repeats of {side.name} are valid"
-        for side in sides
-        if 0 < len(side.valid()) < len(side.repeats)
-    ]
+    for side in sides:
+        if not side.valid():
+            yield make_issue(IssueCode.NO_VALID_REPEAT, f"{side.name} has no valid repeat")
+    for side in sides:
+        if 0 < len(side.valid()) < len(side.repeats):
+            detail = f"{len(side.valid())} of {len(side.repeats)} repeats of {side.name} are valid"
+            yield make_issue(IssueCode.EXCLUDED_REPEATS, detail)
     if found is None:
-        empty = [side for side in sides if side.valid() and not side.by_block(metric)]
-        return "; ".join([*texts, *(f"{side.name} has too few requests for {metric}" for side in empty)])
-    texts += [found.reason] if found.reason else []
+        for side in sides:
+            if side.valid() and not side.by_block(metric):
+                yield make_issue(IssueCode.NO_PERCENTILE, f"{side.name} has too few requests for {metric}")
+        return
+    if found.reason:
+        yield make_issue(IssueCode.NO_INTERVAL, found.reason)
     adds_mesh = configuration.mesh != "none" and reference.mesh == "none"
     if adds_mesh and metric == "p95_ms" and found.interval and found.interval[1] < 1:
-        below = format_percent(1 - found.ratio)
-        texts.append(
-            f"{below} below {reference.name}: a mesh adds work; treat this as noise unless another run shows it"
+        yield make_issue(
+            IssueCode.BELOW_REFERENCE,
+            f"{format_percent(1 - found.ratio)} below {reference.name}: a mesh adds work; treat this as noise unless"
+            " another run shows it",
         )
-    return "; ".join(texts)
 
 
 def _block_ratios(configuration: Side, reference: Side, metric: Metric) -> tuple[float | None, ...]:

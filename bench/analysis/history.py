@@ -20,8 +20,10 @@ from pydantic import Field, ValidationError
 from bench.analysis.run_summary import summarise
 from bench.errors import InputError, StoreError
 from bench.files.folders import list_manifest_files
-from bench.results.base import Record
+from bench.results import version_1
+from bench.results.base import SCHEMA_VERSION, Record
 from bench.results.environment import COMPARED
+from bench.results.issues import Issue
 from bench.results.store import StoredRun
 from bench.results.summary_records import Contrast, SummaryRecord, Verdict
 from bench.scenario.loader import find_stored_inputs
@@ -34,7 +36,7 @@ _EXCLUDED: Final = {"title", "description", "seed", "margin", "contrasts", "reru
 class HistoryLine(Record):
     """One run's contrast on P95 with the reference of the same run."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = SCHEMA_VERSION
     run_id: str
     at: datetime
     scenario: str
@@ -44,7 +46,7 @@ class HistoryLine(Record):
     conditions: Annotated[dict[str, str], Field(description="what has to be equal for two runs to be comparable")]
     fingerprint: Annotated[str, Field(description="a hash of the conditions")]
     valid: bool
-    reason: Annotated[str, Field(description="why it is not valid, or has no ratio")] = ""
+    issues: Annotated[tuple[Issue, ...], Field(description="why it is not valid, or has no ratio")] = ()
     ln_ratio: float | None
     ln_p95_ms: Annotated[tuple[float, ...], Field(description="of each valid repeat")]
     ln_reference_p95_ms: tuple[float, ...]
@@ -140,7 +142,7 @@ def _parse(path: Path, content: bytes) -> History:
     for number, text in enumerate(content.split(b"\n"), start=1):
         try:
             if text.strip():
-                line = HistoryLine.model_validate_json(text)
+                line = HistoryLine.model_validate_json(version_1.convert_line(text))
                 lines[line.key] = line
         except ValidationError as error:
             first = error.errors()[0]
@@ -164,7 +166,7 @@ def _make_line(
         conditions=known,
         fingerprint=_hash(known),
         valid=valid,
-        reason=_format_reason(contrast.reason if valid else f"{contrast.reason} {record.reason}"),
+        issues=contrast.issues if valid else (*contrast.issues, *record.issues),
         ln_ratio=None if contrast.ratio is None else math.log(contrast.ratio),
         ln_p95_ms=tuple(math.log(r.p95_ms) for r in measured.repeats if r.valid and r.p95_ms),
         ln_reference_p95_ms=tuple(math.log(r.p95_ms) for r in reference.repeats if r.valid and r.p95_ms),
@@ -172,7 +174,7 @@ def _make_line(
         seed=record.plan.seed,
         order=record.plan.order,
         run_exit_code=record.exit_code,
-        accepted=_format_reason(accepted),
+        accepted=keep_printable(accepted),
     )
 
 
@@ -194,6 +196,6 @@ def _hash(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _format_reason(text: str) -> str:
-    """Return a reason on one line of printable characters, since XML forbids some others."""
+def keep_printable(text: str) -> str:
+    """Return a text on one line of printable characters, since XML forbids some others."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -11,7 +11,9 @@ from typing import Final, Literal
 import numpy as np
 
 from bench.analysis.stats import CONFIDENCE, explain_no_interval, t_quantile, welch
+from bench.analysis.validity import make_issue
 from bench.application.model import CLIENT, GATEWAY, Application
+from bench.results.issues import Issue, IssueCode
 from bench.results.summary_records import ConfigurationSummary, HopCost, RepeatSummary
 from bench.units import format_percent
 
@@ -63,7 +65,7 @@ def _estimate_cost(
         ms_per_proxy=_divide(delta, path),
         low_ms_per_proxy=_divide(low, path),
         high_ms_per_proxy=_divide(high, path),
-        doubts=tuple(_find_warnings(values, base, low=low, busy=_measure_busy_share(repeats, cpus))),
+        issues=tuple(_find_warnings(values, base, low=low, busy=_measure_busy_share(repeats, cpus))),
     )
 
 
@@ -80,16 +82,17 @@ def _compute_difference(values: Sequence[float], base: Sequence[float]) -> tuple
 
 def _find_warnings(
     values: Sequence[float], base: Sequence[float], *, low: float | None, busy: float | None
-) -> Iterator[str]:
+) -> Iterator[Issue]:
     if not values or not base:
-        yield "no valid repeat on one side"
+        yield make_issue(IssueCode.NO_VALID_REPEAT, "no valid repeat on one side")
         return
     if reason := explain_no_interval(values) or explain_no_interval(base):
-        yield reason
+        yield make_issue(IssueCode.NO_INTERVAL, reason)
     if low is not None and low <= 0:
-        yield "may be zero: the interval includes 0"
+        yield make_issue(IssueCode.MAYBE_ZERO, "may be zero: the interval includes 0")
     if busy is not None and busy >= BUSY:
-        yield f"CPUs were at least {format_percent(busy)} busy: waiting for them is included"
+        detail = f"CPUs were at least {format_percent(busy)} busy: waiting for them is included"
+        yield make_issue(IssueCode.BUSY_CPUS, detail)
 
 
 def _measure_busy_share(repeats: Sequence[RepeatSummary], cpus: int) -> float | None:

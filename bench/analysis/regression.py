@@ -1,25 +1,22 @@
 """Detect regressions: compare each night's ratio to its own baseline with the prediction from earlier nights."""
 
-import html
 import math
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Annotated, Final, Literal
-from xml.etree import ElementTree as ET
 
 from pydantic import Field
 
 from bench.analysis.history import History, HistoryLine, append_lines, make_lines
 from bench.analysis.stats import t_quantile
 from bench.errors import InvalidMeasurementError, MeshbenchError, ProofError, RegressionError, exit_code_of
-from bench.results.base import Record
-from bench.results.store import StoredRun, write_text
-from bench.units import format_change, format_counted, format_ratio, format_time
+from bench.results.base import SCHEMA_VERSION, Record
+from bench.results.issues import Issue
+from bench.results.store import StoredRun
+from bench.units import format_change, format_counted
 
 NIGHTS: Final = 20
 # The limit from 3 nights is twice as far away as that from 20 and misses +20 % in 2 of 5 cases; from 5, in 1 of 6.
@@ -38,18 +35,23 @@ class Decision(Record):
     configuration: str
     reference: str
     outcome: Outcome
-    reason: str
+    reason: Annotated[str, Field(description="why the gate decided so")]
+    issues: Annotated[tuple[Issue, ...], Field(description="why the night is not valid, or has no ratio")] = ()
     ratio: float | None = None
     usual: Annotated[float | None, Field(description="geometric mean over the nights before")] = None
     limit_95: Annotated[float | None, Field(description="one-sided prediction limit for one more night")] = None
     limit_99: float | None = None
     nights: Annotated[int, Field(description="nights that the limits come from")] = 0
 
+    @property
+    def pair(self) -> str:
+        return f"{self.configuration} against {self.reference}"
+
 
 class GateRecord(Record):
     """The decisions of `meshbench gate` on one run."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = SCHEMA_VERSION
     run_id: str
     scenario: str
     fingerprint: str
@@ -114,56 +116,14 @@ def compute_limits(usual: Sequence[float]) -> Limits | None:
     return Limits(mean, mean + reach[0], mean + reach[1])
 
 
-def make_error(found: GateRecord) -> MeshbenchError | None:
-    """Return the error that the gate ends with; None where it passes."""
-    errors = (ProofError, InvalidMeasurementError, RegressionError)
-    error = next((one for one in errors if exit_code_of(one) == found.exit_code), None)
-    if error is None:
-        return None
-    cause = "regression" if error is RegressionError else "invalid"
-    named = [f"{_format_name(d)}: {d.outcome}: {d.reason}" for d in found.decisions if d.outcome == cause]
-    return error("\n".join(named))
-
-
-def format_markdown(found: GateRecord) -> str:
-    """Format the decisions as one table for the summary page of a CI job."""
-    header = ("contrast", "P95 ratio", "usual", "95 % limit", "99 % limit", "outcome")
-    rows = [header, ("---",) * len(header), *(_format_row(decision) for decision in found.decisions)]
-    table = ["| " + " | ".join(row) + " |" for row in rows]
-    reasons = [f"- {_format_name(d)}: {_escape_markdown(d.reason)}" for d in found.decisions if d.reason]
-    return "\n".join([f"## {found.scenario}: {found.run_id}", "", *table, "", *reasons])
-
-
-def write_junit(found: GateRecord, path: Path) -> None:
-    """Write a test case per contrast: a regression fails, an invalid one is an error, an undecided one is skipped."""
-    tags = {"regression": "failure", "invalid": "error", "inconclusive": "skipped", "no baseline": "skipped"}
-    attributes = {"name": f"meshbench.{found.scenario}", "tests": str(len(found.decisions))}
-    for kind, attribute in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
-        attributes[attribute] = str(sum(tags.get(decision.outcome) == kind for decision in found.decisions))
-    suite = ET.Element("testsuite", attributes)
-    for decision in found.decisions:
-        case = ET.SubElement(suite, "testcase", classname=attributes["name"], name=_format_name(decision))
-        if tag := tags.get(decision.outcome):
-            ET.SubElement(case, tag, message=decision.reason, type=decision.outcome)
-        elif decision.reason:
-            ET.SubElement(case, "system-out").text = f"{decision.outcome}: {decision.reason}"
-    write_text(path, ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n")
-
-
-def format_history(history: History) -> str:
-    """Format every contrast of a history, night by night, with a mark where the conditions changed."""
-    first_lines = {(line.scenario, line.configuration, line.reference): line for line in history.lines}
-    return "\n\n".join("\n".join(_format_nights(history.series(line))) for line in first_lines.values())
-
-
 def _decide(night: HistoryLine, epoch: _Epoch, *, invalid: int, before: HistoryLine | None) -> Decision:
     """Judge a night by its epoch, and add it to the epoch."""
     expected, nights = compute_limits(epoch.usual), min(len(epoch.usual), NIGHTS)
     if not night.valid:
-        alarm = f"ALARM: {format_counted(invalid, 'consecutive night')} without a valid measurement; "
-        return _make_decision(night, "invalid", (alarm if invalid >= INVALID_ALARM else "") + night.reason)
+        alarm = f"ALARM: {format_counted(invalid, 'consecutive night')} without a valid measurement"
+        return _make_decision(night, "invalid", alarm if invalid >= INVALID_ALARM else "")
     if night.ln_ratio is None:
-        return _make_decision(night, "inconclusive", night.reason)
+        return _make_decision(night, "inconclusive", "")
     if expected is None:
         epoch.usual.append(night.ln_ratio)
         return _make_decision(night, "no baseline", _explain_no_baseline(night, before, nights), nights=nights)
@@ -213,6 +173,7 @@ def _make_decision(
         reference=night.reference,
         outcome=outcome,
         reason=reason,
+        issues=night.issues if outcome in ("invalid", "inconclusive") else (),
         ratio=None if night.ln_ratio is None else math.exp(night.ln_ratio),
         usual=math.exp(expected.mean) if expected else None,
         limit_95=math.exp(expected.limit_95) if expected else None,
@@ -229,27 +190,3 @@ def _choose_error(decisions: Sequence[Decision], run_exit_code: int | None) -> t
     if "invalid" not in outcomes:
         return None
     return ProofError if run_exit_code == exit_code_of(ProofError) else InvalidMeasurementError
-
-
-def _format_nights(series: Sequence[HistoryLine]) -> Iterator[str]:
-    yield f"{series[0].scenario}: {series[0].configuration} against {series[0].reference}, P95"
-    epochs = [True, *(one.fingerprint != other.fingerprint for one, other in pairwise(series))]
-    for line, decision, new in zip(series, decide(series), epochs, strict=True):
-        if new:
-            yield f"-- conditions {line.fingerprint}"
-        seen = f"{format_time(decision.at)}  {decision.run_id}  {format_ratio(decision.ratio)}  {decision.outcome}"
-        yield f"{seen}: {decision.reason}" if decision.reason else seen
-
-
-def _format_row(decision: Decision) -> tuple[str, ...]:
-    ratios = (decision.ratio, decision.usual, decision.limit_95, decision.limit_99)
-    return _format_name(decision), *map(format_ratio, ratios), f"**{decision.outcome}**"
-
-
-def _format_name(decision: Decision) -> str:
-    return f"{decision.configuration} against {decision.reference}"
-
-
-def _escape_markdown(text: str) -> str:
-    """Escape text of a run for Markdown: no tags, no markup."""
-    return re.sub(r"([\\`*_\[\]|])", r"\\\1", html.escape(text, quote=False))

@@ -10,9 +10,10 @@ from bench.analysis.contrast import Side, contrast, within_interval
 from bench.analysis.proxy_cost import PathLength, estimate_hop_costs, measure_path
 from bench.analysis.stats import CONFIDENCE, MOST_REPEATS, Mean, arithmetic_mean, compute_repeats_needed, geometric_mean
 from bench.analysis.trial_summary import Digest, average_by_name, digest
-from bench.analysis.validity import FEWEST_CPUS, Issue, format_issue
+from bench.analysis.validity import FEWEST_CPUS, make_issue
 from bench.errors import InputError
 from bench.meshes.resolved import resolve_stored
+from bench.results.issues import Issue, IssueCode
 from bench.results.records import RunRecord
 from bench.results.store import StoredRun
 from bench.results.summary_records import ConfigurationSummary, Contrast, HopCost, Metric, RepeatSummary, SummaryRecord
@@ -48,7 +49,7 @@ def summarise(run: StoredRun) -> tuple[SummaryRecord, dict[str, Digest]]:
         configurations=configurations,
         contrasts=contrasts,
         hop_costs=tuple(_estimate_hop_costs(run, configurations)),
-        doubts=tuple(_find_warnings(run, configurations, contrasts)),
+        issues=tuple(_find_warnings(run, configurations, contrasts)),
     )
     return summary, digests
 
@@ -57,8 +58,9 @@ def _exclude_rerun(found: Digest, again: Sequence[int]) -> Digest:
     """Exclude a repeat, even a valid one, whose block has a rerun: half a block would break the balance."""
     if found.block not in again:
         return found
-    reasons = (*found.repeat.reasons, format_issue(Issue.MEASURED_AGAIN, f"block {found.block} has a rerun"))
-    return replace(found, repeat=found.repeat.model_copy(update={"valid": False, "reasons": reasons}))
+    rerun = Issue(code=IssueCode.MEASURED_AGAIN, severity="reason", detail=f"block {found.block} has a rerun")
+    issues = (*found.repeat.issues, rerun)
+    return replace(found, repeat=found.repeat.model_copy(update={"valid": False, "issues": issues}))
 
 
 def _summarise_configuration(record: RunRecord, name: str, repeats: tuple[RepeatSummary, ...]) -> ConfigurationSummary:
@@ -151,47 +153,46 @@ def _read_paths(run: StoredRun) -> Iterator[tuple[str, PathLength | None]]:
 
 def _find_warnings(
     run: StoredRun, configurations: dict[str, ConfigurationSummary], contrasts: Sequence[Contrast]
-) -> Iterator[str]:
+) -> Iterator[Issue]:
     """Yield the warnings about the run as a whole."""
     record = run.record
     if record.scenario.quick:
-        yield format_issue(Issue.QUICK, "windows are short")
+        yield make_issue(IssueCode.QUICK, "windows are short")
     if record.environment.cpus < FEWEST_CPUS:
-        yield format_issue(Issue.FEW_CPUS, f"the machine has {record.environment.cpus} CPUs")
+        yield make_issue(IssueCode.FEW_CPUS, f"the machine has {record.environment.cpus} CPUs")
     for problem in run.problems:
-        yield format_issue(Issue.DAMAGED_TRIAL, problem)
+        yield make_issue(IssueCode.DAMAGED_TRIAL, problem)
     for repeat in (repeat for configuration in configurations.values() for repeat in configuration.repeats):
         if not repeat.valid and repeat.block not in record.plan.again:
-            yield format_issue(Issue.INVALID_TRIAL, f"{repeat.trial} is not valid ({_format_codes(repeat)})")
+            yield make_issue(IssueCode.INVALID_TRIAL, f"{repeat.trial} is not valid ({_format_codes(repeat)})")
     for number, block in enumerate(record.plan.again, start=record.plan.blocks + 1):
-        yield format_issue(Issue.MEASURED_AGAIN, f"block {number} replaces block {block}, which was invalid")
+        yield make_issue(IssueCode.MEASURED_AGAIN, f"block {number} replaces block {block}, which was invalid")
     missing = len(record.plan.trials) - len(run.trials) - len(run.problems)
     if missing > 0:
         planned = len(record.plan.trials)
-        yield format_issue(Issue.UNFINISHED, f"{missing} of {planned} planned trials were not measured")
+        yield make_issue(IssueCode.UNFINISHED, f"{missing} of {planned} planned trials were not measured")
     yield from _find_undetectable(record.scenario, configurations, contrasts)
 
 
 def _format_codes(repeat: RepeatSummary) -> str:
-    return ", ".join(dict.fromkeys(reason.partition(":")[0] for reason in repeat.reasons)) or "not complete"
+    return ", ".join(dict.fromkeys(reason.code for reason in repeat.reasons)) or "not complete"
 
 
 def _find_undetectable(
     scenario: Scenario, configurations: dict[str, ConfigurationSummary], contrasts: Sequence[Contrast]
-) -> Iterator[str]:
+) -> Iterator[Issue]:
     """Yield a warning for each comparison whose minimum detectable effect is larger than the margin."""
     for found in (found for found in contrasts if found.standing != "exploratory" and found.verdict != "invalid"):
         pair = f"{found.configuration} against {found.reference}"
         if found.mde is None:
-            yield format_issue(
-                Issue.RESOLUTION, f"{pair}: no difference can be distinguished from chance ({found.reason})"
-            )
+            reason = "; ".join(issue.detail for issue in found.issues)
+            yield make_issue(IssueCode.RESOLUTION, f"{pair}: no difference can be distinguished from chance ({reason})")
         elif found.mde > scenario.margin:
             sides = configurations[found.configuration], configurations[found.reference]
             repeats = f"{min(found.n)} repeats of this spread find {format_effect(found.mde)} in 4 of 5 runs (MDE)"
             needed = compute_repeats_for_margin(sides, scenario.margin) or f"over {MOST_REPEATS}"
             need = f"{format_percent(scenario.margin)} would take {needed} repeats"
-            yield format_issue(Issue.RESOLUTION, f"{pair}: {repeats}, {need}")
+            yield make_issue(IssueCode.RESOLUTION, f"{pair}: {repeats}, {need}")
 
 
 def compute_repeats_for_margin(sides: Iterable[ConfigurationSummary], margin: float) -> int | None:

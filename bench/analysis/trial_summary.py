@@ -11,7 +11,8 @@ from bench.analysis import percentiles as latency
 from bench.analysis.percentiles import BySecond, Ns
 from bench.analysis.resource_usage import measure_generator_cores, measure_processes
 from bench.analysis.stats import Mean, geometric_mean
-from bench.analysis.validity import compute_response_ns, count_stalls
+from bench.analysis.validity import compute_response_ns, count_stalls, make_issue
+from bench.results.issues import IssueCode
 from bench.results.records import TrialRecord
 from bench.results.samples import Samples
 from bench.results.store import StoredTrial
@@ -157,13 +158,14 @@ def _summarise_repeat(trial: StoredTrial, samples: Samples, *, counted: Samples,
     resources = trial.resources() if (trial.path / "resources.parquet").exists() else None
     percentiles = {name: _percentile_ms(ordered, share) for name, share in _SHARES.items()}
     usable = bool(percentiles["p95_ms"])
-    unusable = () if usable or record.reasons else ("empty: the window has no latency above zero",)
+    unusable = (
+        () if usable or record.reasons else (make_issue(IssueCode.EMPTY, "the window has no latency above zero"),)
+    )
     return RepeatSummary(
         trial=record.trial,
         block=record.block,
         valid=record.status == "complete" and not record.reasons and usable,
-        reasons=(*record.reasons, *unusable),
-        warnings=record.warnings,
+        issues=(*record.issues, *unusable),
         requests=requests,
         errors=requests - len(ordered),
         window_s=window_s,

@@ -6,7 +6,6 @@ with the number.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from bench.analysis import percentiles as latency
 from bench.analysis.percentiles import Ns, Steadiness
 from bench.analysis.resource_usage import measure_generator_cores
+from bench.results.issues import Issue, IssueCode
 from bench.results.records import ProofRecord, TrialRecord, Window
 from bench.results.resources import ResourceTrace
 from bench.results.samples import Samples
@@ -30,131 +30,124 @@ FEWEST_ARRIVALS: Final = 0.95
 BUSY_RATE: Final = 10.0  # requests per second at which a second without one is not chance (e^-10)
 MOST_CLOCK_GAP_S: Final = 2.0
 FEWEST_CPUS: Final = 4
+_CUT_SHORT: Final = (IssueCode.GENERATOR_ENDED, IssueCode.INTERRUPTED)
 _LOCUST_EXIT_CODES: Final = (0, 1)  # 1 means that some request failed, which is counted here anyway
-
-
-class Issue(StrEnum):
-    """The issues of trials and runs. The value is the code at the beginning of the text in every record."""
-
-    EMPTY = "empty"
-    ALL_FAILED = "all-failed"
-    ERRORS = "errors"
-    FEW_REQUESTS = "few-requests"
-    SCARCE_REQUESTS = "scarce-requests"
-    IMPOSSIBLE = "impossible-samples"
-    LOST_ROWS = "lost-rows"
-    GENERATOR_ENDED = "generator-ended"
-    GENERATOR_CPU = "generator-cpu"
-    LATE = "late-requests"
-    IDENTITY = "closed-loop"
-    MISSED_ARRIVALS = "missed-arrivals"
-    STALL = "stall"
-    UNSTEADY = "unsteady"
-    RESTART = "restart"
-    CLOCK = "clock"
-    DERIVED_STARTS = "derived-starts"
-    PROOF = "proof"
-    UNPROVEN = "unproven"
-    FEW_CPUS = "few-cpus"
-    QUICK = "quick"
-    UNFINISHED = "unfinished"
-    INVALID_TRIAL = "invalid-trial"
-    MEASURED_AGAIN = "measured-again"
-    DAMAGED_TRIAL = "damaged-trial"
-    RESOLUTION = "resolution"
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Whether an issue makes a trial invalid, what the user can do about it, and whether a rerun may be without it."""
+    """Whether an issue makes a trial invalid, what the user can do about it (empty where its detail is enough), and
+    whether a rerun may be without it."""
 
     invalidates: bool
-    advice: str
+    advice: str = ""
     retryable: bool = False
 
 
-RULES: Final[dict[Issue, Rule]] = {
-    Issue.EMPTY: Rule(True, "read the load generator's messages in load.log"),
-    Issue.ALL_FAILED: Rule(
+RULES: Final[dict[IssueCode, Rule]] = {
+    IssueCode.EMPTY: Rule(True, "read the load generator's messages in load.log"),
+    IssueCode.ALL_FAILED: Rule(
         True, "read the evidence of the page and the policies in proof.json; then the services' logs"
     ),
-    Issue.ERRORS: Rule(
+    IssueCode.ERRORS: Rule(
         True, "failed requests are often faster than successful ones; find their cause before comparing"
     ),
-    Issue.FEW_REQUESTS: Rule(True, "measure longer (--duration) or with more users"),
-    Issue.SCARCE_REQUESTS: Rule(False, "fewer than ten lie beyond P95; measure longer (--duration)"),
-    Issue.IMPOSSIBLE: Rule(True, "the clock or the samples file is damaged; run the trial again", retryable=True),
-    Issue.LOST_ROWS: Rule(True, "the recorder lost requests; read load.log", retryable=True),
-    Issue.GENERATOR_ENDED: Rule(True, "read load.log, and run again", retryable=True),
-    Issue.GENERATOR_CPU: Rule(True, "the client is part of the latency; use fewer users or a larger machine"),
-    Issue.LATE: Rule(
+    IssueCode.FEW_REQUESTS: Rule(True, "measure longer (--duration) or with more users"),
+    IssueCode.SCARCE_REQUESTS: Rule(False, "fewer than ten lie beyond P95; measure longer (--duration)"),
+    IssueCode.IMPOSSIBLE: Rule(True, "the clock or the samples file is damaged; run the trial again", retryable=True),
+    IssueCode.LOST_ROWS: Rule(True, "the recorder lost requests; read load.log", retryable=True),
+    IssueCode.GENERATOR_ENDED: Rule(True, "read load.log, and run again", retryable=True),
+    IssueCode.GENERATOR_CPU: Rule(True, "the client is part of the latency; use fewer users or a larger machine"),
+    IssueCode.LATE: Rule(
         True, "the client is busy, and so part of the latency; use fewer users or more cores", retryable=True
     ),
-    Issue.IDENTITY: Rule(True, "requests were lost or users were blocked; read load.log", retryable=True),
-    Issue.MISSED_ARRIVALS: Rule(True, "all users were waiting; raise --users or lower --rate"),
-    Issue.STALL: Rule(True, "a process was blocked; check what else the machine ran, and run again", retryable=True),
-    Issue.UNSTEADY: Rule(True, "warm up longer (--warmup), and run nothing else on the machine", retryable=True),
-    Issue.RESTART: Rule(
+    IssueCode.IDENTITY: Rule(True, "requests were lost or users were blocked; read load.log", retryable=True),
+    IssueCode.MISSED_ARRIVALS: Rule(True, "all users were waiting; raise --users or lower --rate"),
+    IssueCode.STALL: Rule(
+        True, "a process was blocked; check what else the machine ran, and run again", retryable=True
+    ),
+    IssueCode.UNSTEADY: Rule(True, "warm up longer (--warmup), and run nothing else on the machine", retryable=True),
+    IssueCode.RESTART: Rule(
         True,
         "read its log below proxies/ or in the services' logs; for a node, 'kubectl describe node'",
         retryable=True,
     ),
-    Issue.CLOCK: Rule(True, "the machine was suspended or paused, or its clock was set; run again", retryable=True),
-    Issue.DERIVED_STARTS: Rule(
+    IssueCode.CLOCK: Rule(True, "the machine was suspended or paused, or its clock was set; run again", retryable=True),
+    IssueCode.DERIVED_STARTS: Rule(
         False, "the client should pass start_time to Locust's request event, as its measure() does"
     ),
-    Issue.PROOF: Rule(True, "the trial did not measure its configuration; see proof.json"),
-    Issue.UNPROVEN: Rule(
+    IssueCode.PROOF: Rule(True, "the trial did not measure its configuration; see proof.json"),
+    IssueCode.UNPROVEN: Rule(
         True, "there is no proof that the trial measured its configuration; run again", retryable=True
     ),
-    Issue.FEW_CPUS: Rule(False, "services, sidecars and load share them: not comparable with other machines"),
-    Issue.QUICK: Rule(False, "for trying out, not for results: run without --quick"),
-    Issue.UNFINISHED: Rule(False, "continue with --resume"),
-    Issue.INVALID_TRIAL: Rule(False, "it is listed and excluded from every mean"),
-    Issue.MEASURED_AGAIN: Rule(False, "the first measurement is listed and excluded from every mean"),
-    Issue.DAMAGED_TRIAL: Rule(False, "its numbers are missing from every mean"),
-    Issue.RESOLUTION: Rule(False, "a difference below the MDE may exist undetected"),
+    IssueCode.ENDED_EARLY: Rule(False),
+    IssueCode.UNREAD_STATE: Rule(False),
+    IssueCode.API_OUTAGE: Rule(False),
+    IssueCode.CLOCK_SKEW: Rule(False),
+    IssueCode.NO_RESOURCES: Rule(False),
+    IssueCode.NO_PROMETHEUS: Rule(False),
+    IssueCode.INTERRUPTED: Rule(True, retryable=True),
+    IssueCode.TIMEOUT: Rule(True, retryable=True),
+    IssueCode.KILLED: Rule(True, retryable=True),
+    IssueCode.FAILED: Rule(True, retryable=True),
+    IssueCode.INTERNAL_ERROR: Rule(True, retryable=True),
+    IssueCode.OTHER: Rule(False),
+    IssueCode.NO_VALID_REPEAT: Rule(False),
+    IssueCode.EXCLUDED_REPEATS: Rule(False),
+    IssueCode.NO_PERCENTILE: Rule(False),
+    IssueCode.NO_INTERVAL: Rule(False),
+    IssueCode.BELOW_REFERENCE: Rule(False),
+    IssueCode.MAYBE_ZERO: Rule(False),
+    IssueCode.BUSY_CPUS: Rule(False),
+    IssueCode.FEW_CPUS: Rule(False, "services, sidecars and load share them: not comparable with other machines"),
+    IssueCode.QUICK: Rule(False, "for trying out, not for results: run without --quick"),
+    IssueCode.UNFINISHED: Rule(False, "continue with --resume"),
+    IssueCode.INVALID_TRIAL: Rule(False, "it is listed and excluded from every mean"),
+    IssueCode.MEASURED_AGAIN: Rule(False, "the first measurement is listed and excluded from every mean"),
+    IssueCode.DAMAGED_TRIAL: Rule(False, "its numbers are missing from every mean"),
+    IssueCode.RESOLUTION: Rule(False, "a difference below the MDE may exist undetected"),
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Issues:
-    """The issues of a trial; each text is `code: observation; advice`."""
-
-    reasons: tuple[str, ...]
-    warnings: tuple[str, ...]
+def make_issue(code: IssueCode, detail: str) -> Issue:
+    """Return an issue, which is a reason where it invalidates a trial."""
+    return Issue(code=code, severity="reason" if RULES[code].invalidates else "warning", detail=detail)
 
 
-IssueDetails = Iterator[tuple[Issue, str]]
+def format_issue(issue: Issue) -> str:
+    """Format an issue for people: `code: detail; advice`. A detail that needs no advice stands alone."""
+    advice = RULES[issue.code].advice
+    return f"{issue.code}: {issue.detail}; {advice}" if advice else issue.detail
 
 
-def format_issue(issue: Issue, observation: str) -> str:
-    """Format an issue."""
-    return f"{issue}: {observation}; {RULES[issue].advice}"
+def format_issues(issues: Iterable[Issue]) -> str:
+    """Format issues as one text."""
+    return "; ".join(map(format_issue, issues))
 
 
-def is_retryable(reasons: Iterable[str]) -> bool:
+def is_retryable(reasons: Iterable[Issue]) -> bool:
     """Return whether a rerun of an invalid trial may be valid. One retryable reason explains the others, such as the
     errors after a restart; a failed proof would fail again."""
-    codes = {Issue(reason.partition(":")[0]) for reason in reasons}
-    return Issue.PROOF not in codes and any(RULES[code].retryable for code in codes)
+    codes = {reason.code for reason in reasons}
+    return IssueCode.PROOF not in codes and any(RULES[code].retryable for code in codes)
 
 
 def check_trial(
     record: TrialRecord, samples: Samples, resources: ResourceTrace | None, proof: ProofRecord | None
-) -> Issues:
-    """Find all issues of a trial from its stored data. `resources` None: they were not recorded."""
+) -> tuple[Issue, ...]:
+    """Return the record's own issues, which its load and its end reported, and all that its data show. `resources`
+    None: they were not recorded."""
     counted = samples.counted(record.windows)
     found = [
         *_check_requests(counted),
         *_check_generator(record, samples),
         *_check_generator_cpu(record, resources),
-        *_check_circumstances(record),
+        *_check_clocks(record),
         *_check_proofs(proof, served=bool(counted.ok.any())),
     ]
     if counted.ok.any():
         found += [*_check_pace(record, samples, counted), *_check_steadiness(record, samples)]
-    return Issues(_format_issues(found, invalidates=True), _format_issues(found, invalidates=False))
+    return (*record.issues, *found)
 
 
 def is_steady(samples: Samples, window: Window, *, rate: float | None = None) -> bool:
@@ -177,27 +170,25 @@ def compute_response_ns(samples: Samples, rate: float | None) -> Ns:
     return samples.latency_ns if rate is None else samples.completed_ns - samples.intended_ns
 
 
-def _format_issues(found: Iterable[tuple[Issue, str]], *, invalidates: bool) -> tuple[str, ...]:
-    return tuple(format_issue(issue, detail) for issue, detail in found if RULES[issue].invalidates is invalidates)
-
-
-def _check_requests(counted: Samples) -> IssueDetails:
+def _check_requests(counted: Samples) -> Iterator[Issue]:
     count, good = len(counted), int(counted.ok.sum())
     if not count:
-        yield Issue.EMPTY, "no request started inside the window"
+        yield make_issue(IssueCode.EMPTY, "no request started inside the window")
         return
     if (counted.latency_ns <= 0).any() or (counted.started_ns < 0).any():
         wrong = int(((counted.latency_ns <= 0) | (counted.started_ns < 0)).sum())
-        yield Issue.IMPOSSIBLE, f"{wrong} of {count} requests have a start or a latency below zero"
+        yield make_issue(IssueCode.IMPOSSIBLE, f"{wrong} of {count} requests have a start or a latency below zero")
     if not good:
-        yield Issue.ALL_FAILED, f"all {count} requests failed ({_format_statuses(counted)})"
+        yield make_issue(IssueCode.ALL_FAILED, f"all {count} requests failed ({_format_statuses(counted)})")
         return
     if (count - good) / count > MOST_ERRORS:
         share, allowed = format_percent((count - good) / count), format_percent(MOST_ERRORS)
-        yield Issue.ERRORS, f"{share} of {count} requests failed ({_format_statuses(counted)}), allowed is {allowed}"
+        yield make_issue(
+            IssueCode.ERRORS, f"{share} of {count} requests failed ({_format_statuses(counted)}), allowed is {allowed}"
+        )
     if good < SCARCE_REQUESTS:
-        issue = Issue.FEW_REQUESTS if good < FEWEST_REQUESTS else Issue.SCARCE_REQUESTS
-        yield issue, f"only {good} successful requests in the window"
+        code = IssueCode.FEW_REQUESTS if good < FEWEST_REQUESTS else IssueCode.SCARCE_REQUESTS
+        yield make_issue(code, f"only {good} successful requests in the window")
 
 
 def _format_statuses(counted: Samples) -> str:
@@ -207,71 +198,71 @@ def _format_statuses(counted: Samples) -> str:
     return ", ".join(f"status {status}: {count}" for count, status in ordered[:5])
 
 
-def _check_generator(record: TrialRecord, samples: Samples) -> IssueDetails:
+def _check_generator(record: TrialRecord, samples: Samples) -> Iterator[Issue]:
     generator = record.generator
     if generator is None:
-        yield Issue.GENERATOR_ENDED, "the load generator wrote no statistics"
+        yield make_issue(IssueCode.GENERATOR_ENDED, "the load generator wrote no statistics")
         return
-    if generator.problem or generator.exit_code not in (*_LOCUST_EXIT_CODES, None):
-        yield Issue.GENERATOR_ENDED, generator.problem or f"Locust ended with exit code {generator.exit_code}"
+    if any(issue.code in _CUT_SHORT for issue in record.issues):
         return  # its counts, if it wrote any, are from another moment than the rows
+    if generator.exit_code not in (*_LOCUST_EXIT_CODES, None):
+        yield make_issue(IssueCode.GENERATOR_ENDED, f"Locust ended with exit code {generator.exit_code}")
+        return
     if generator.derived_starts:
         missing = f"{generator.derived_starts} of {generator.recorded} requests came without a valid start"
-        yield Issue.DERIVED_STARTS, f"{missing}; it was computed as the end less the latency"
+        yield make_issue(IssueCode.DERIVED_STARTS, f"{missing}; it was computed as the end less the latency")
     if not generator.locust_requests == generator.recorded == len(samples):
         wrote = f"the recorder wrote {generator.recorded}, {len(samples)} are stored"
-        yield Issue.LOST_ROWS, f"Locust counted {generator.locust_requests} requests, {wrote}"
+        yield make_issue(IssueCode.LOST_ROWS, f"Locust counted {generator.locust_requests} requests, {wrote}")
 
 
-def _check_generator_cpu(record: TrialRecord, resources: ResourceTrace | None) -> IssueDetails:
+def _check_generator_cpu(record: TrialRecord, resources: ResourceTrace | None) -> Iterator[Issue]:
     """Check the load generator's CPU. Each Locust process that sends requests uses one core at most."""
     cores = measure_generator_cores(resources, record.windows) if resources and record.windows else None
     if cores is not None and cores / record.workers >= MOST_GENERATOR_CPU:
         used, allowed = format_percent(cores / record.workers), format_percent(MOST_GENERATOR_CPU)
         each = f" in each of {record.workers} workers" if record.workers > 1 else ""
-        yield Issue.GENERATOR_CPU, f"Locust used {used} of a core{each}, allowed is {allowed}"
+        yield make_issue(IssueCode.GENERATOR_CPU, f"Locust used {used} of a core{each}, allowed is {allowed}")
 
 
-def _check_circumstances(record: TrialRecord) -> IssueDetails:
-    for restart in record.restarts:
-        yield Issue.RESTART, f"{restart} during the trial"
+def _check_clocks(record: TrialRecord) -> Iterator[Issue]:
     if record.clock is not None and record.clock.gap_s > MOST_CLOCK_GAP_S:
         gap, allowed = format_duration(record.clock.gap_s), format_duration(MOST_CLOCK_GAP_S)
-        yield Issue.CLOCK, f"wall clock and monotonic clock diverged by {gap}, allowed is {allowed}"
+        yield make_issue(IssueCode.CLOCK, f"wall clock and monotonic clock diverged by {gap}, allowed is {allowed}")
     if record.generator is not None and record.generator.clock_step_ms:
         step = format_ms(record.generator.clock_step_ms)
-        yield (
-            Issue.CLOCK,
+        yield make_issue(
+            IssueCode.CLOCK,
             f"the load generator's wall clock, which dates the starts of requests, stepped by {step} ms",
         )
 
 
-def _check_proofs(proof: ProofRecord | None, *, served: bool) -> IssueDetails:
+def _check_proofs(proof: ProofRecord | None, *, served: bool) -> Iterator[Issue]:
     """Check the proofs. `served`: whether any user got a page; if not, failed proofs of pages add no information."""
     if proof is None or not proof.before or not proof.after:
         when = "at all" if proof is None or not (proof.before or proof.after) else "on both sides of the load"
-        yield Issue.UNPROVEN, f"there is no evidence {when}"
+        yield make_issue(IssueCode.UNPROVEN, f"there is no evidence {when}")
     for evidence in proof.failures if proof else ():
         if evidence.about == "responses" and not served:
             continue
         difference = f"expected {evidence.expected}, seen {evidence.seen}"
-        yield Issue.PROOF, f"{evidence.name} of {evidence.subject}: {difference}"
+        yield make_issue(IssueCode.PROOF, f"{evidence.name} of {evidence.subject}: {difference}")
 
 
-def _check_pace(record: TrialRecord, samples: Samples, counted: Samples) -> IssueDetails:
+def _check_pace(record: TrialRecord, samples: Samples, counted: Samples) -> Iterator[Issue]:
     """Check that the client kept to its schedule, and that the system responded throughout the windows."""
     yield from _check_stalls(record, samples, counted)
     yield from _check_arrivals(record, samples) if record.rate is not None else _check_closed_loop(record, counted)
 
 
-def _check_closed_loop(record: TrialRecord, counted: Samples) -> IssueDetails:
+def _check_closed_loop(record: TrialRecord, counted: Samples) -> Iterator[Issue]:
     lateness = counted.started_ns - counted.intended_ns
     late_ms = latency.percentile_ns(lateness, 0.95) / NS_PER_MS
     p95_ms = latency.percentile_ns(counted.latency_ns, 0.95) / NS_PER_MS
     allowed_ms = max(MOST_LATENESS_MS, MOST_LATENESS_SHARE * max(record.think_time_s * 1e3, p95_ms))
     if late_ms > allowed_ms:
         late, allowed = format_ms(late_ms), format_ms(allowed_ms)
-        yield Issue.LATE, f"one request in 20 started {late} ms late or more, allowed are {allowed} ms"
+        yield make_issue(IssueCode.LATE, f"one request in 20 started {late} ms late or more, allowed are {allowed} ms")
     gap = latency.identity_gap(
         users=record.users,
         requests=len(counted),
@@ -283,26 +274,28 @@ def _check_closed_loop(record: TrialRecord, counted: Samples) -> IssueDetails:
     # One request per user more or less, at the window's edges, is expected.
     if abs(gap) > MOST_IDENTITY_GAP + record.users / len(counted):
         share = format_percent(abs(gap))
-        yield Issue.IDENTITY, f"think time + latency + lateness and users / throughput differ by {share}"
+        yield make_issue(
+            IssueCode.IDENTITY, f"think time + latency + lateness and users / throughput differ by {share}"
+        )
 
 
-def _check_arrivals(record: TrialRecord, samples: Samples) -> IssueDetails:
+def _check_arrivals(record: TrialRecord, samples: Samples) -> Iterator[Issue]:
     """Check an open loop for missing arrivals; lateness is part of its latency."""
     expected = (record.rate or 0) * sum(window.seconds for window in record.windows)
     arrived = sum(_count_arrivals(samples, window) for window in record.windows)
     if arrived < FEWEST_ARRIVALS * expected - 3 * expected**0.5:  # arrivals are random: 3 standard deviations
-        yield Issue.MISSED_ARRIVALS, f"{arrived} of {expected:.0f} planned requests were sent"
+        yield make_issue(IssueCode.MISSED_ARRIVALS, f"{arrived} of {expected:.0f} planned requests were sent")
 
 
 def _count_arrivals(samples: Samples, window: Window) -> int:
     return int(((samples.intended_ns >= window.start_ns) & (samples.intended_ns < window.end_ns)).sum())
 
 
-def _check_stalls(record: TrialRecord, samples: Samples, counted: Samples) -> IssueDetails:
+def _check_stalls(record: TrialRecord, samples: Samples, counted: Samples) -> Iterator[Issue]:
     stalled = count_stalls(samples, record.windows)
     busy_s = sum(window.seconds for window in record.windows) - stalled
     if stalled and len(counted) >= BUSY_RATE * busy_s:
-        yield Issue.STALL, f"in {stalled} s of the window no request ended"
+        yield make_issue(IssueCode.STALL, f"in {stalled} s of the window no request ended")
 
 
 def count_stalls(samples: Samples, windows: Iterable[Window]) -> int:
@@ -311,9 +304,11 @@ def count_stalls(samples: Samples, windows: Iterable[Window]) -> int:
     return sum(latency.count_stall_seconds(ended_ns, window.start_ns, window.end_ns) for window in windows)
 
 
-def _check_steadiness(record: TrialRecord, samples: Samples) -> IssueDetails:
+def _check_steadiness(record: TrialRecord, samples: Samples) -> Iterator[Issue]:
     for window in record.windows:
         found = window_steadiness(samples, window, rate=record.rate)
         if found is not None and not found.steady:
             change, limit = format_change(found.ratio), format_change(1 + found.limit)
-            yield Issue.UNSTEADY, f"P95 of the last third differs from the first's by {change}, allowed is {limit}"
+            yield make_issue(
+                IssueCode.UNSTEADY, f"P95 of the last third differs from the first's by {change}, allowed is {limit}"
+            )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.analysis.trial_summary import Headline
+from bench.analysis.validity import format_issue
 from bench.errors import Interrupted
 from bench.load.generator import Progress
 from bench.results.records import TrialRecord
@@ -42,9 +43,9 @@ class PlainLines:
         seen = f"{p95}, RPS {format_rps(figures.rps)}"
         _print_line(f"  {seen}; {_format_remaining_load(self.scenario, self.plan, after=record.number)}")
         for reason in record.reasons:
-            _print_line(f"  invalid: {reason}")
+            _print_line(f"  invalid: {format_issue(reason)}")
         for warning in record.warnings:
-            _print_line(f"  warning: {warning}")
+            _print_line(f"  warning: {format_issue(warning)}")
 
     def extend(self, plan: Plan) -> None:
         self.plan = plan
@@ -82,7 +83,8 @@ class LiveTable:
         _, p95, rps = self.rows.get(record.number, ("", "", ""))
         self.rows[record.number] = ("invalid" if record.reasons else "done", p95, rps)
         # before lines are wrapped: a secret on two lines would not be found
-        self.notes += [redact(f"{record.trial}: {note}") for note in (*record.reasons, *record.warnings)]
+        issues = (*record.reasons, *record.warnings)
+        self.notes += [redact(f"{record.trial}: {format_issue(issue)}") for issue in issues]
         self._draw(record.number)
 
     def extend(self, plan: Plan) -> None:

@@ -20,8 +20,8 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="Print the decisions as JSON.")
 def gate(*, folder: Path, path: Path, accepted: str, junit: Path | None, as_json: bool) -> None:
     """Compare a nightly run with the nights before it. Exit 6 when two in a row were slower than chance allows."""
-    from bench.analysis.regression import format_markdown, make_error, write_junit
     from bench.analysis.regression import gate as judge
+    from bench.report.gate import format_markdown, make_error, write_junit
     from bench.results.store import open_run
 
     stored = open_run(folder)
@@ -40,7 +40,7 @@ def gate(*, folder: Path, path: Path, accepted: str, junit: Path | None, as_json
 def history(path: Path) -> None:
     """Print a history night by night, with the decisions of `gate`."""
     from bench.analysis.history import read_history
-    from bench.analysis.regression import format_history
+    from bench.report.gate import format_history
 
     known = read_history(path)
     for problem in known.problems:

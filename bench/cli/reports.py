@@ -32,7 +32,7 @@ def report(*, folder: Path, formats: str | None, strict: bool, as_json: bool) ->
 @click.option("--force", is_flag=True, help="Compare runs of different environments; the output warns of it.")
 def compare(one: Path, other: Path, *, force: bool) -> None:
     """Compare two runs, configuration by configuration. Runs of different environments are rejected."""
-    from bench.analysis.compare import compare_runs
+    from bench.report.compare import compare_runs
     from bench.results.store import open_run
 
     click.echo(compare_runs(open_run(one), open_run(other), force=force))

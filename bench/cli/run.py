@@ -100,8 +100,10 @@ def _check_backend(backend: "Backend", scenario: "Scenario", output: Path) -> No
 
 def _conclude(folder: "RunFolder", *, require_conclusive: bool, as_json: bool) -> None:
     """Print the report of a finished run, and exit with the code of its validity."""
-    if folder.record.reason:
-        click.echo(f"meshbench: {folder.record.reason}", err=True)
+    from bench.analysis.validity import format_issue
+
+    for issue in folder.record.issues:
+        click.echo(f"meshbench: {format_issue(issue)}", err=True)
     try:
         summary = print_report(folder.path, formats=REPORT_FORMATS, strict=False, as_json=as_json)
     except KeyboardInterrupt:

@@ -12,7 +12,7 @@ from pandas.api.types import union_categoricals
 from bench.analysis.resource_usage import find_inside
 from bench.analysis.run_summary import summarise
 from bench.analysis.trial_summary import Digest
-from bench.analysis.validity import compute_response_ns
+from bench.analysis.validity import compute_response_ns, format_issue, format_issues
 from bench.frames import columns
 from bench.frames.columns import TRIAL, Column, Frame
 from bench.results.records import RunRecord
@@ -52,7 +52,7 @@ class Run:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Return why the run ended early, if it did, and what limits its numbers as a whole."""
-        return (*([self.record.reason] if self.record.reason else []), *self.summary.doubts)
+        return tuple(map(format_issue, (*self.record.issues, *self.summary.issues)))
 
     def samples(self) -> pd.DataFrame:
         """Return one row per request of all trials, warm-up included."""
@@ -67,8 +67,8 @@ class Run:
                 **described,
                 "users": configurations[described["configuration"]].users,
                 "mesh": configurations[described["configuration"]].mesh,
-                "reasons": "; ".join(repeat.reasons),
-                "warnings": "; ".join(repeat.warnings),
+                "reasons": format_issues(repeat.reasons),
+                "warnings": format_issues(repeat.warnings),
             }
             for described, repeat in self._describe_repeats()
         )
@@ -89,7 +89,16 @@ class Run:
 
     def contrasts(self) -> pd.DataFrame:
         """Return one row per comparison of two configurations on one metric."""
-        rows = ({**dict(c), "n": c.n[0], "n_reference": c.n[1], "standing": c.standing} for c in self.summary.contrasts)
+        rows = (
+            {
+                **dict(c),
+                "n": c.n[0],
+                "n_reference": c.n[1],
+                "standing": c.standing,
+                "reason": format_issues(c.issues),
+            }
+            for c in self.summary.contrasts
+        )
         return self._make_frame(columns.CONTRASTS.columns, rows)
 
     def resources(self) -> pd.DataFrame:
@@ -121,7 +130,7 @@ class Run:
     def proxy_costs(self) -> pd.DataFrame:
         """Return one row per estimate of what a proxy adds to a page."""
         rows = (
-            {**dict(cost), "n": cost.n[0], "n_reference": cost.n[1], "doubts": "; ".join(cost.doubts)}
+            {**dict(cost), "n": cost.n[0], "n_reference": cost.n[1], "doubts": format_issues(cost.issues)}
             for cost in self.summary.hop_costs
         )
         return self._make_frame(columns.PROXY_COSTS.columns, rows)
@@ -130,7 +139,7 @@ class Run:
         """Yield each trial with the columns that identify it and qualify its numbers."""
         for name, configuration in self.summary.configurations.items():
             for r in configuration.repeats:
-                codes = dict.fromkeys(text.partition(":")[0] for text in (*r.reasons, *r.warnings))
+                codes = dict.fromkeys(issue.code for issue in (*r.reasons, *r.warnings))
                 described = {"configuration": name, "trial": r.trial, "block": r.block, "valid": r.valid}
                 yield described | {"issues": ", ".join(codes)}, r
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,8 +13,9 @@ from bench.errors import BadAnswerError, StoreError
 from bench.load.raw_samples import list_raw_files, read_recent_rows, read_valid_account, read_valid_samples
 from bench.load.recorded import Account
 from bench.meshes.user_groups import UserGroup
+from bench.results.issues import Issue, IssueCode, select_reasons
 from bench.results.records import ClockRecord, GeneratorRecord, Window
-from bench.results.resources import TICK_S
+from bench.results.resources import TICK_S, ResourceTrace, Row, write_resources
 from bench.results.samples import RAW_ROW, Samples, write_parquet
 from bench.scenario.model import Load
 from bench.system.cancellation import CancelToken, wait_until
@@ -104,13 +105,14 @@ class LoadOutcome:
     samples: Samples
     generator: GeneratorRecord
     clock: ClockRecord
-    remarks: tuple[str, ...] = ()
+    resources: ResourceTrace | None = None
+    issues: tuple[Issue, ...] = ()
 
     @property
     def countable(self) -> Samples | None:
         """Return the samples of a load that can be compared with the proxies' counters: it is complete, and some
         request succeeded."""
-        return None if self.generator.problem or not self.samples.ok.any() else self.samples
+        return None if select_reasons(self.issues) or not self.samples.ok.any() else self.samples
 
 
 class Generator(Protocol):
@@ -131,10 +133,10 @@ class Generator(Protocol):
     def stop(self, *, timeout_s: float) -> int | None:
         """End Locust, so that all records are in the folder. Returns its exit code, None where it is unknown."""
 
-    def write_resources(self, path: Path) -> None:
-        """Write `resources.parquet`."""
+    def resources(self) -> Sequence[Row]:
+        """Return CPU and memory of all processes, as rows of `resources.parquet`."""
 
-    def remarks(self) -> tuple[str, ...]:
+    def issues(self) -> tuple[Issue, ...]:
         """Return the warnings about this load."""
 
 
@@ -151,7 +153,7 @@ class RunningLoad:
     wall_s: float
     window: Window
     warmup_extended: bool = False
-    problem: str = ""
+    interruption: str = ""
     ended_early: str = ""
     broken: bool = False
     hopeless: str = ""
@@ -180,7 +182,7 @@ class RunningLoad:
             raise
 
     def _save(self, error: BaseException, kept: Callable[["LoadOutcome"], None]) -> None:
-        self.problem = f"interrupted: {error}"
+        self.interruption = str(error)
         kept(self.finish(timeout_s=SHORT_TIMEOUT_S))
 
     def drive(self, *, watch: CancelToken, show: Callable[[Progress], None]) -> None:
@@ -260,16 +262,15 @@ class RunningLoad:
         if timeout_s > SHORT_TIMEOUT_S and (invalid or invalid_account):
             raise StoreError(f"Locust's records are invalid: {invalid or invalid_account}")
         write_parquet(samples, self.folder / "samples.parquet")
-        self.generator.write_resources(self.folder / "resources.parquet")
+        resources = write_resources(self.folder / "resources.parquet", self.generator.resources())
         for raw in list_raw_files(self.folder):
             raw.unlink()
         no_account = "" if own else f"Locust wrote no statistics: exit code {exit_code}"
-        # where no request succeeded, the samples show it; where some did, the load has a problem
-        failed_late, warning = (self.hopeless, "") if samples.ok.any() else ("", self.hopeless)
         own = own or Account()
         # the recorder's account, where it wrote one, has the better reason why Locust ended early
         causes = (own.problem, self.ended_early) if own.recorded is not None else (self.ended_early, own.problem)
-        problem = next(filter(None, (self.problem, *causes, failed_late, no_account)), "")
+        # where no request succeeded, the samples show it; where some did, the load has a problem
+        failed_late = self.hopeless if samples.ok.any() else ""
         return LoadOutcome(
             window=self.window,
             warmup_extended=self.warmup_extended,
@@ -282,11 +283,21 @@ class RunningLoad:
                 derived_starts=own.derived_starts,
                 clock_step_ms=own.clock_step_ms,
                 exit_code=exit_code,
-                problem=problem,
             ),
             clock=ClockRecord(monotonic_s=elapsed_s, wall_s=wall_s),
-            remarks=(*self.generator.remarks(), *filter(None, [warning])),
+            resources=resources,
+            issues=tuple(self._find_issues(next(filter(None, (*causes, failed_late, no_account)), ""), samples)),
         )
+
+    def _find_issues(self, problem: str, samples: Samples) -> Iterator[Issue]:
+        """Yield why the load was cut short, if it was, and the generator's warnings."""
+        if self.interruption:
+            yield checks.make_issue(IssueCode.INTERRUPTED, self.interruption)
+        elif problem:
+            yield checks.make_issue(IssueCode.GENERATOR_ENDED, problem)
+        yield from self.generator.issues()
+        if self.hopeless and not samples.ok.any():
+            yield checks.make_issue(IssueCode.ENDED_EARLY, self.hopeless)
 
 
 def make_load_spec(

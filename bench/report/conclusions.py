@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from bench.analysis.run_summary import compute_repeats_for_margin
+from bench.analysis.validity import format_issues
 from bench.report.model import Cell, Table, make_table
 from bench.results.summary_records import ConfigurationSummary, Contrast, SummaryRecord
 from bench.units import (
@@ -194,14 +195,14 @@ def format_verdict(contrast: Contrast) -> str:
 
 
 def _format_sentence(summary: SummaryRecord, contrast: Contrast) -> str:
-    name, reference = contrast.configuration, contrast.reference
+    name, reference, reason = contrast.configuration, contrast.reference, format_issues(contrast.issues)
     if contrast.verdict == "invalid" or contrast.ratio is None:
-        return f"{name} against {reference}: no result{contrast.reason and f', {contrast.reason}'}."
+        return f"{name} against {reference}: {', '.join(filter(None, ('no result', reason)))}."
     change = format_change(contrast.ratio) + _format_level_interval(summary, contrast)
     amount = f"{format_delta(contrast.delta_ms)} ms ({change})"
     verdict = _VERDICTS[contrast.verdict].format(margin=format_percent(summary.margin))
     if contrast.ratio_low is None:
-        verdict = f"inconclusive, {contrast.reason or 'there is no interval'}"
+        verdict = f"inconclusive, {reason or 'there is no interval'}"
     if contrast.alike:
         return _format_noise(contrast, amount)
     if contrast.ratio >= 1:
@@ -236,8 +237,8 @@ def _format_certainty(summary: SummaryRecord, contrast: Contrast) -> Iterator[st
         needed = compute_repeats_for_margin(sides, summary.margin)
         if needed and needed > min(contrast.n):
             yield f"{format_count(needed)} repeats each would find one of {format_percent(summary.margin)}"
-    if contrast.reason and contrast.ratio_low is not None:
-        yield contrast.reason
+    if contrast.issues and contrast.ratio_low is not None:
+        yield format_issues(contrast.issues)
 
 
 def _format_addition(summary: SummaryRecord, contrast: Contrast) -> str:

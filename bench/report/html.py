@@ -9,6 +9,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from bench.analysis.validity import format_issue
 from bench.report.conclusions import format_exploratory, format_overview, make_answer_table, make_answers
 from bench.report.heading import make_heading
 from bench.report.model import Cell, Report, Table, make_table
@@ -121,7 +122,7 @@ def _make_environment_table(report: Report) -> Table:
         "memory": format_bytes(known.memory_bytes),
         "machine (hash of its id)": known.address_host,
         "run": report.record.run_id,
-        "status": f"{report.record.status} {report.record.reason}".strip(),
+        "status": " ".join((report.record.status, *map(format_issue, report.record.issues))),
         "started": format_time(report.record.started_at),
         "ended": format_time(report.record.ended_at) if report.record.ended_at else "n/a",
         "scenario": report.record.scenario_source,

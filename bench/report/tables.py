@@ -3,6 +3,7 @@
 from itertools import groupby
 from typing import Any
 
+from bench.analysis.validity import format_issue, format_issues
 from bench.report.data_path_table import compare_data_paths
 from bench.report.model import Cell, Report, Table, make_interval_cell, make_table
 from bench.report.study_2022 import compare_with_study
@@ -119,7 +120,7 @@ def make_hop_table(report: Report) -> Table:
             "By mean: ms*": lambda r: _make_cost_cell(r["mean_ms"]),
             "By P50: ms*": lambda r: _make_cost_cell(r["p50_ms"]),
             "n*": lambda r: "{} + {}".format(*r["mean_ms"].n),
-            "Warnings": lambda r: "; ".join(dict.fromkeys((*r["mean_ms"].doubts, *r["p50_ms"].doubts))) or "none",
+            "Warnings": lambda r: format_issues(dict.fromkeys((*r["mean_ms"].issues, *r["p50_ms"].issues))) or "none",
         },
     )
 
@@ -195,11 +196,11 @@ def make_check_table(report: Report) -> Table:
         "Check results",
         "A reason makes a repeat invalid: it is shown, and excluded from every mean. A warning does not.",
         rows=[
-            (repeat.trial, kind, text)
+            (repeat.trial, kind, format_issue(issue))
             for configuration in report.configurations.values()
             for repeat in configuration.repeats
-            for kind, texts in (("invalid", repeat.reasons), ("warning", repeat.warnings))
-            for text in texts
+            for kind, issues in (("invalid", repeat.reasons), ("warning", repeat.warnings))
+            for issue in issues
         ],
         columns={
             "Trial": lambda r: r[0],

@@ -10,6 +10,7 @@ from typing import Final
 
 import pandas as pd
 
+from bench.analysis.validity import format_issue
 from bench.report.conclusions import format_exploratory, format_overview, make_answer_table, make_answers
 from bench.report.heading import make_heading
 from bench.report.model import Cell, Column, Report, Table
@@ -84,8 +85,8 @@ def _format_lines(summary: SummaryRecord, width: int) -> Iterator[str]:
         yield from ("", f"{table.title}:", "", format_table(table, width), "", table.note, "")
     yield from (answer.text for answer in make_answers(summary))
     yield from (f"Exploratory: {sentence}" for sentence in format_exploratory(summary))
-    if summary.doubts:
-        yield from ("", "Warnings:", *(f"- {warning}" for warning in summary.doubts))
+    if summary.issues:
+        yield from ("", "Warnings:", *(f"- {format_issue(issue)}" for issue in summary.issues))
 
 
 def format_table(table: Table, width: int = WIDTH) -> str:

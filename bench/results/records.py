@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bench.results.base import SCHEMA_VERSION, Record, RunStatus
+from bench.results.issues import Issue, select_reasons, select_warnings
 from bench.results.summary_records import SummaryRecord
 from bench.scenario.model import Scenario
 from bench.scenario.plan import Plan
@@ -141,12 +142,12 @@ class TrialEntry(Record):
 class RunRecord(Record):
     """`run.json`."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     run_id: str
     meshbench_version: str
     status: RunStatus
     exit_code: int | None = None
-    reason: Annotated[str, Field(description="why the run is not complete, as text")] = ""
+    issues: Annotated[tuple[Issue, ...], Field(description="why the run is not complete")] = ()
     started_at: datetime
     ended_at: datetime | None = None
     scenario: Scenario
@@ -157,6 +158,9 @@ class RunRecord(Record):
     environment: Environment
     trials: tuple[TrialEntry, ...] = ()
     cleanup_ok: bool | None = None
+    converted_from: Annotated[
+        Literal[1] | None, Field(description="the version of the format in which the run was begun, if it was another")
+    ] = None
 
 
 class Window(Record):
@@ -184,7 +188,6 @@ class GeneratorRecord(Record):
     ] = 0.0
     exit_code: int | None
     locust_p95_ms: Annotated[float | None, Field(description="Locust's own, rounded P95: a cross-check only")] = None
-    problem: Annotated[str, Field(description="why the generator ended early, if it did")] = ""
 
 
 class ClockRecord(Record):
@@ -201,14 +204,13 @@ class ClockRecord(Record):
 class TrialRecord(Record):
     """`trial.json`."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     trial: Annotated[str, Field(description="the trial's folder name: 01-baseline-1")]
     number: int
     configuration: str
     block: int
     status: TrialStatus
-    reasons: Annotated[tuple[str, ...], Field(description="why the trial is invalid")] = ()
-    warnings: Annotated[tuple[str, ...], Field(description="issues that leave it valid")] = ()
+    issues: tuple[Issue, ...] = ()
     started_at: datetime
     users: int
     think_time_s: float
@@ -218,10 +220,15 @@ class TrialRecord(Record):
     warmup_extended: bool = False
     generator: GeneratorRecord | None = None
     clock: ClockRecord | None = None
-    restarts: Annotated[
-        tuple[str, ...], Field(description="what ended or failed during the trial, such as `reviews ended`")
-    ] = ()
     images: dict[str, str] = Field({}, description="container images that ran, with their digests")
+
+    @property
+    def reasons(self) -> tuple[Issue, ...]:
+        return select_reasons(self.issues)
+
+    @property
+    def warnings(self) -> tuple[Issue, ...]:
+        return select_warnings(self.issues)
 
 
 class Evidence(Record):
@@ -243,7 +250,7 @@ class Evidence(Record):
 class ProofRecord(Record):
     """`proof.json`: evidence from before and after the window."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     trial: str
     before: tuple[Evidence, ...]
     after: tuple[Evidence, ...]

@@ -1,9 +1,10 @@
 """Record CPU time and memory of every process of a trial over time."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,29 +61,27 @@ class Recorder:
         at_ns = time.perf_counter_ns() - self.zero_ns
         self.rows.append((at_ns, process.name, process.role, round((cpu.user + cpu.system) * 1e9), memory.rss))
 
-    def write(self, path: Path) -> None:
-        """Write `resources.parquet`."""
-        write_rows(path, self.rows)
 
-
-def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Write `resources.parquet`."""
+def write_resources(path: Path, rows: Sequence[Row]) -> ResourceTrace:
+    """Write `resources.parquet`, and return its content."""
     at_ns, names, roles, cpu_ns, rss = zip(*rows, strict=True) if rows else ((),) * 5
-    write_columns(
-        path,
-        {
-            "at_ns": np.array(at_ns, np.int64),
-            "process": np.array(names, np.str_),
-            "role": np.array(roles, np.str_),
-            "cpu_ns": np.array(cpu_ns, np.int64),
-            "rss_bytes": np.array(rss, np.int64),
-        },
-    )
+    columns: dict[str, npt.NDArray[Any]] = {
+        "at_ns": np.array(at_ns, np.int64),
+        "process": np.array(names, np.str_),
+        "role": np.array(roles, np.str_),
+        "cpu_ns": np.array(cpu_ns, np.int64),
+        "rss_bytes": np.array(rss, np.int64),
+    }
+    write_columns(path, columns)
+    return _make_trace(columns)
 
 
 def read_resources(path: Path) -> ResourceTrace:
     """Read `resources.parquet`. Raises StoreError where the file is incomplete."""
-    columns = read_columns(path)
+    return _make_trace(read_columns(path))
+
+
+def _make_trace(columns: Mapping[str, npt.NDArray[Any]]) -> ResourceTrace:
     names, process = np.unique(columns["process"].astype(np.str_), return_inverse=True)
     first = [int(np.flatnonzero(process == index)[0]) for index in range(len(names))]
     return ResourceTrace(

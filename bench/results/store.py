@@ -20,6 +20,7 @@ from typing import Any, Final, TypeVar
 from pydantic import ValidationError
 
 from bench.errors import StoreError
+from bench.results import version_1
 from bench.results.base import SCHEMA_VERSION, Record
 from bench.results.records import ProofRecord, RunRecord, TrialEntry, TrialRecord
 from bench.results.resources import ResourceTrace, read_resources
@@ -140,7 +141,7 @@ class RunFolder:
         self.update(trials=tuple(entry for name, entry in complete.items() if name not in broken))
 
     def finish(self, **changes: Any) -> None:
-        """Record the end of the run: status, exit code, reason. This works on a full disk, too."""
+        """Record the end of the run: status, exit code, issues. This works on a full disk, too."""
         (self.path / _RESERVE).unlink(missing_ok=True)
         self.update(ended_at=datetime.now(UTC), **changes)
         self.journal.write("end", status=self.record.status, exit_code=self.record.exit_code)
@@ -234,14 +235,14 @@ def write_text(path: Path, text: str) -> None:
 def read_record(path: Path, model: type[R]) -> R:
     """Read and validate one of meshbench's JSON files. Raises StoreError with the first problem."""
     try:
-        return model.model_validate_json(path.read_bytes())
+        return model.model_validate_json(version_1.convert_record(path.read_bytes(), model))
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}") from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         if first["loc"] == ("schema_version",):
-            message = f"has format version {first['input']}; this meshbench reads version {SCHEMA_VERSION}"
+            message = f"has format version {first['input']}; this meshbench reads version 1 and {SCHEMA_VERSION}"
             raise StoreError(f"{path}: {message}") from error
         raise StoreError(f"{path}: {place + ': ' if place else ''}{first['msg']}") from error
 

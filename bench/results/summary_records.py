@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bench.results.base import SCHEMA_VERSION, Record, RunStatus
+from bench.results.issues import Issue, select_reasons, select_warnings
 from bench.system.processes import Role
 
 Metric = Literal["p50_ms", "p95_ms", "p99_ms", "rps"]
@@ -44,8 +45,7 @@ class RepeatSummary(Record):
     trial: str
     block: int
     valid: bool
-    reasons: tuple[str, ...]
-    warnings: tuple[str, ...]
+    issues: tuple[Issue, ...]
     requests: int
     errors: int
     window_s: float
@@ -65,6 +65,14 @@ class RepeatSummary(Record):
     generator_cpu: Annotated[float | None, Field(description="cores used by the generator")]
     resources: tuple[ProcessUse, ...]
     by_name: Annotated[tuple[NamedRepeat, ...], Field(description="where requests have more than one name")] = ()
+
+    @property
+    def reasons(self) -> tuple[Issue, ...]:
+        return select_reasons(self.issues)
+
+    @property
+    def warnings(self) -> tuple[Issue, ...]:
+        return select_warnings(self.issues)
 
 
 class NamedLatency(Record):
@@ -129,7 +137,7 @@ class Contrast(Record):
     method: str
     verdict: Verdict
     confirmatory: Annotated[bool, Field(description="true for the one contrast on P95 against the reference")]
-    reason: Annotated[str, Field(description="why there is no interval, or no verdict")]
+    issues: Annotated[tuple[Issue, ...], Field(description="why there is no interval, or no verdict")]
     mde: Annotated[
         float | None,
         Field(description="smallest ratio minus 1 that is found with 80 % power"),
@@ -163,13 +171,13 @@ class HopCost(Record):
     ms_per_proxy: float | None
     low_ms_per_proxy: float | None
     high_ms_per_proxy: float | None
-    doubts: Annotated[tuple[str, ...], Field(description="warnings about the number")]
+    issues: Annotated[tuple[Issue, ...], Field(description="warnings about the number")]
 
 
 class SummaryRecord(Record):
     """`summary.json`."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     run_id: str
     scenario: str
     target: str
@@ -182,4 +190,4 @@ class SummaryRecord(Record):
     configurations: dict[str, ConfigurationSummary]
     contrasts: tuple[Contrast, ...]
     hop_costs: tuple[HopCost, ...] = ()
-    doubts: Annotated[tuple[str, ...], Field(description="warnings about the run's numbers")]
+    issues: Annotated[tuple[Issue, ...], Field(description="warnings about the run's numbers")]

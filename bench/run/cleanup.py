@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from bench.analysis.validity import make_issue
 from bench.errors import InputError, Interrupted, LeftoversError, LockedError, StoreError, exit_code_of
+from bench.results.issues import IssueCode
 from bench.results.records import RunRecord
 from bench.results.store import RECORD, RunFolder, read_record, read_run_id
 from bench.system.journal import NAME as JOURNAL
@@ -236,7 +238,8 @@ def _close_run(run: Path) -> None:
         record = None
     if record is not None and record.status == "running":
         folder, code = RunFolder(run, record), exit_code_of(Interrupted(signal.SIGKILL))
-        folder.finish(status="interrupted", exit_code=code, reason="killed; cleaned up afterwards", cleanup_ok=True)
+        issue = make_issue(IssueCode.KILLED, "killed; cleaned up afterwards")
+        folder.finish(status="interrupted", exit_code=code, issues=(issue,), cleanup_ok=True)
     elif not _has_ended(read_journal(run / JOURNAL)):
         _write_step(run, "end", status="interrupted", exit_code=None)
 

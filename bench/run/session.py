@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import __version__
+from bench.analysis.validity import make_issue
 from bench.errors import (
     InputError,
     Interrupted,
@@ -21,8 +22,9 @@ from bench.errors import (
     note_leftovers,
 )
 from bench.meshes.resolved import ResolvedScenario, resolve_stored
-from bench.results.base import RunStatus
+from bench.results.base import SCHEMA_VERSION, RunStatus
 from bench.results.environment import find_differences
+from bench.results.issues import IssueCode
 from bench.results.records import ClusterRecord, RunRecord, TrialRecord
 from bench.results.store import RunFolder, make_run_id, read_record
 from bench.run.doctor import count_needed_files
@@ -86,6 +88,11 @@ def read_stored_run(path: Path) -> RunRecord:
 def read_resumable_run(path: Path, *, on_cluster: bool) -> RunRecord:
     """Read the record of a run that can be resumed, before its backend is opened. Raises InputError."""
     record = read_stored_run(path)
+    if record.converted_from is not None:
+        raise InputError(
+            f"{path}: cannot be resumed: this run has version {record.converted_from} of the format, and trials of"
+            f" version {SCHEMA_VERSION} cannot be added to it; hint: start a new run"
+        )
     if (record.target.kind == "kubernetes") != on_cluster:
         where = "on one machine; leave out --context" if on_cluster else "on a cluster; add --context NAME"
         raise InputError(f"{path}: this run was started {where}")
@@ -119,7 +126,7 @@ def resume(
             f"{path}: cannot be resumed here, since the environment differs from the run's: {'; '.join(changed)}"
         )
     with catch_signals(timeout_s) as watch, backend.lock(path, record.run_id, watch):
-        folder = RunFolder.reopen(path, status="running", exit_code=None, reason="", ended_at=None)
+        folder = RunFolder.reopen(path, status="running", exit_code=None, issues=(), ended_at=None)
         with _record_end(folder):
             folder.set_aside_broken_blocks()
             missing = len(folder.record.trials) < len(record.plan.trials)
@@ -162,18 +169,19 @@ def _record_end(folder: RunFolder) -> Iterator[None]:
         with _prefer_verdict(folder):
             yield
     except RunTimeoutError as error:
-        reason = format_error(error)  # not raised: complete trials get a report, with this reason
-        folder.finish(status="interrupted", exit_code=exit_code_of(error), reason=reason, cleanup_ok=error.clean)
+        issue = make_issue(IssueCode.TIMEOUT, format_error(error))  # not raised: complete trials get a report with it
+        folder.finish(status="interrupted", exit_code=exit_code_of(error), issues=(issue,), cleanup_ok=error.clean)
     except MeshbenchError as error:
         status: RunStatus = "interrupted" if isinstance(error, Interrupted) else "failed"
-        folder.finish(status=status, exit_code=exit_code_of(error), reason=str(error), cleanup_ok=error.clean)
+        issue = make_issue(IssueCode.INTERRUPTED if status == "interrupted" else IssueCode.FAILED, str(error))
+        folder.finish(status=status, exit_code=exit_code_of(error), issues=(issue,), cleanup_ok=error.clean)
         if folder.record.trials:
             error.add_note(f"complete trials are kept; to report them: meshbench report {folder.path}")
         error.add_note(f"to continue: meshbench run --resume {folder.path}")
         raise
     except BaseException as error:
-        reason = f"{type(error).__name__}: {error}"
-        folder.finish(status="failed", exit_code=exit_code_of(error), reason=reason, cleanup_ok=is_clean(error))
+        issue = make_issue(IssueCode.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
+        folder.finish(status="failed", exit_code=exit_code_of(error), issues=(issue,), cleanup_ok=is_clean(error))
         raise
     else:
         verdict = judge_trials(list_counted_records(folder))
@@ -202,7 +210,7 @@ def list_counted_records(folder: RunFolder) -> tuple[TrialRecord, ...]:
 
 def judge_trials(records: tuple[TrialRecord, ...]) -> type[ProofError | InvalidMeasurementError] | None:
     """Return the class of the trials' failure, a proof or a measurement; None where all are valid."""
-    reasons = [reason for record in records for reason in record.reasons]
-    if any(reason.startswith("proof") for reason in reasons):
+    codes = {reason.code for record in records for reason in record.reasons}
+    if IssueCode.PROOF in codes:
         return ProofError
-    return InvalidMeasurementError if reasons else None
+    return InvalidMeasurementError if codes else None

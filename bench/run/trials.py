@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Protocol
 
 from bench.analysis.trial_summary import Headline, make_headline
-from bench.analysis.validity import check_trial, is_retryable
+from bench.analysis.validity import check_trial, is_retryable, make_issue
 from bench.errors import ClusterError, DeployError, InvalidMeasurementError, MeshbenchError, ProofError
 from bench.load.generator import LoadOutcome, Progress
 from bench.meshes.equalise import equal_evidence
+from bench.results.issues import Issue, IssueCode, select_reasons
 from bench.results.records import DataPath, Evidence, ProofRecord, TrialRecord
-from bench.results.resources import read_resources
 from bench.results.store import RunFolder, write_record
 from bench.scenario.model import Scenario
 from bench.scenario.plan import Plan, Trial
@@ -116,31 +116,34 @@ def _measure_trial(
     show.phase(trial, "prove again")
     after = _read_state_after_load(deployment, load, draft)
     equal = equal_evidence(after.path, folder.record.scenario.equalise)
-    record = _make_record(folder.record.scenario, trial, load, restarts=after.restarts, started_at=started_at)
-    record = record.model_copy(update={"images": after.images})
+    record = _make_record(folder.record.scenario, trial, load, started_at=started_at)
+    record = record.model_copy(update={"images": after.images, "issues": (*load.issues, *after.issues)})
     proof = ProofRecord(trial=trial.folder, before=before, after=(*after.evidence, *equal), data_path=after.path)
-    judged = _judge_trial(record, load, proof, draft=draft, warnings=after.warnings)
+    issues = check_trial(record, load.samples, load.resources, proof)
+    status = "invalid" if select_reasons(issues) else "complete"
+    judged = record.model_copy(update={"status": status, "issues": issues})
     return judged, proof, make_headline(judged, load.samples)
 
 
 @dataclass(frozen=True, slots=True)
 class _AfterLoad:
-    """The state of a deployment after its load; `warnings` has the failure that kept it from being read."""
+    """The state of a deployment after its load; `issues` has what ended meanwhile, or why the state is unknown."""
 
     evidence: tuple[Evidence, ...] = ()
-    restarts: tuple[str, ...] = ()
     images: Mapping[str, str] = field(default_factory=dict)
     path: DataPath | None = None
-    warnings: tuple[str, ...] = ()
+    issues: tuple[Issue, ...] = ()
 
 
 def _read_state_after_load(deployment: Deployment, load: LoadOutcome, draft: Path) -> _AfterLoad:
     """Read a deployment's state after its load. A failure becomes a warning, since the samples are complete."""
     try:
         evidence, restarts, images = deployment.prove(load), deployment.restarts(), deployment.images()
-        return _AfterLoad(evidence, restarts, images, None if restarts else deployment.data_path(draft))
+        ended = tuple(make_issue(IssueCode.RESTART, f"{restart} during the trial") for restart in restarts)
+        return _AfterLoad(evidence, images, None if ended else deployment.data_path(draft), ended)
     except (ClusterError, DeployError) as error:
-        return _AfterLoad(warnings=(f"the state after the load could not be read: {error}",))
+        detail = f"the state after the load could not be read: {error}"
+        return _AfterLoad(issues=(make_issue(IssueCode.UNREAD_STATE, detail),))
 
 
 def _prove_before_load(
@@ -173,17 +176,15 @@ def _send_load(
     partial: list[LoadOutcome] = []
     try:
         return deployment.load(draft, show=lambda progress: show.progress(trial, progress), kept=partial.append)
-    except MeshbenchError as error:
+    except MeshbenchError:
         for load in partial:
-            record = _make_record(folder.record.scenario, trial, load, restarts=(), started_at=started_at)
-            cut = record.model_copy(update={"status": "interrupted", "reasons": (f"interrupted: {error}",)})
+            record = _make_record(folder.record.scenario, trial, load, started_at=started_at)
+            cut = record.model_copy(update={"status": "interrupted", "issues": load.issues})
             write_record(draft / "trial.json", cut)
         raise
 
 
-def _make_record(
-    scenario: Scenario, trial: Trial, load: LoadOutcome, *, restarts: tuple[str, ...], started_at: datetime
-) -> TrialRecord:
+def _make_record(scenario: Scenario, trial: Trial, load: LoadOutcome, *, started_at: datetime) -> TrialRecord:
     load_settings = scenario.load_of(trial.configuration)
     return TrialRecord(
         trial=trial.folder,
@@ -200,14 +201,4 @@ def _make_record(
         warmup_extended=load.warmup_extended,
         generator=load.generator,
         clock=load.clock,
-        restarts=restarts,
     )
-
-
-def _judge_trial(
-    record: TrialRecord, load: LoadOutcome, proof: ProofRecord, *, draft: Path, warnings: tuple[str, ...]
-) -> TrialRecord:
-    issues = check_trial(record, load.samples, read_resources(draft / "resources.parquet"), proof)
-    status = "invalid" if issues.reasons else "complete"
-    warnings = (*issues.warnings, *load.remarks, *warnings)
-    return record.model_copy(update={"status": status, "reasons": issues.reasons, "warnings": warnings})

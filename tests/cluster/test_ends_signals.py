@@ -14,6 +14,7 @@ from tests.cluster.ends import SentSignal, print_figure, seconds_until_empty
 from tests.cluster.job import ISTIO, MESH, Job, list_leftovers, run_command, run_job, until_loading
 from tests.cluster.lab import CONTEXT
 from tests.command import Command
+from tests.issues import read_reasons
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.usefixtures("as_before")]
 
@@ -66,7 +67,7 @@ def test_ctrl_c_in_the_window_keeps_samples(cluster: Cluster, tmp_path: Path) ->
     draft = job.folder / "trials" / "01-baseline-1.partial"
     assert len(read_parquet(draft / "samples.parquet")) >= 10
     trial = command.read_trial_record(job.folder, draft.name)
-    assert (trial["status"], trial["reasons"]) == ("interrupted", ["interrupted: ended by SIGINT"])
+    assert (trial["status"], read_reasons(trial)) == ("interrupted", ["interrupted: ended by SIGINT"])
 
 
 @pytest.mark.soak("cluster")

@@ -13,6 +13,7 @@ from tests.cluster.job import HARM, Job, assert_unchanged, run_command, run_job,
 from tests.cluster.lab import CONTEXT
 from tests.cluster.relay import Relay, open_relay
 from tests.command import Command
+from tests.issues import read_reasons
 
 TRIAL = "01-baseline-1"
 AWAY_S = 5  # a single request times out after 2 s
@@ -49,7 +50,7 @@ def test_run_survives_api_outage_in_deployment_and_proof(
     with assert_unchanged(cluster), open_relay(lab_kubeconfig, tmp_path / "config") as link:
         job = run_job(tmp_path, during=harm, env={"KUBECONFIG": str(tmp_path / "config")}, timing=_HASTY)
     assert job.exit_code in (0, 5), job.output
-    assert not HARM.search(" | ".join(job.trials()[TRIAL]["reasons"])), job.output
+    assert not HARM.search(" | ".join(read_reasons(job.trials()[TRIAL]))), job.output
     assert job.record["cleanup_ok"] is True
     assert (job.folder / "report" / "index.html").is_file()
 
@@ -79,8 +80,8 @@ def test_samples_survive_a_lost_api_server(unreachable_run: tuple[Job, Job]) -> 
     job, _ = unreachable_run
     assert job.exit_code == 5, job.output
     record = job.trials()[TRIAL]
-    assert "unproven: " in " | ".join(record["reasons"])
-    assert "the state after the load could not be read: " in " | ".join(record["warnings"])
+    assert "unproven: " in " | ".join(read_reasons(record))
+    assert "the state after the load could not be read: " in " | ".join(read_reasons(record, "warning"))
     rows = read_parquet(job.folder / "trials" / TRIAL / "samples.parquet")
     assert record["generator"]["locust_requests"] == record["generator"]["recorded"] == len(rows)
 

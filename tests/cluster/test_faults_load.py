@@ -17,6 +17,7 @@ from tests.cluster.job import HARM, Job, assert_unchanged, namespace_of, run_job
 from tests.cluster.lab import CONTEXT
 from tests.cluster.lab_images import kill_container
 from tests.command import Command
+from tests.issues import read_reasons
 
 WINDOW_S = 10
 AWAY_S = 5
@@ -75,7 +76,7 @@ def samples(job: Job, trial: str) -> Samples:
 
 def reasons(job: Job, trial: str) -> str:
     record: dict[str, Any] = job.trials()[trial]
-    return " | ".join(record["reasons"])
+    return " | ".join(read_reasons(record))
 
 
 def test_run_completes_despite_faults(harmed: Job) -> None:

@@ -29,6 +29,7 @@ from tests.cluster.job import (
     until_loading,
 )
 from tests.command import Command
+from tests.issues import read_reasons
 
 pytestmark = pytest.mark.usefixtures("existing_istio", "as_before")
 
@@ -67,7 +68,7 @@ def test_control_plane_lost_between_trials_ends_the_run(cluster: Cluster, tmp_pa
     assert f"complete trials are kept; to report them: meshbench report {job.folder}" in job.message
     (first,) = job.trials().values()
     assert first["trial"] == "01-istio-1"
-    assert "generator-ended: the load pod was deleted" in " ".join(first["reasons"])
+    assert "generator-ended: the load pod was deleted" in " ".join(read_reasons(first))
 
 
 def until_drafted(started: Command, trial: str) -> None:
@@ -106,7 +107,7 @@ def test_pods_without_sidecars_are_recreated_once(cluster: Cluster, tmp_path: Pa
 
         job = run_job(tmp_path, EXISTING, scenario=[ISTIO], during=harm)
     assert job.exit_code in (0, 5), job.output
-    assert not HARM.search(" ".join(job.trials()["01-istio-1"]["reasons"])), job.output
+    assert not HARM.search(" ".join(read_reasons(job.trials()["01-istio-1"]))), job.output
 
 
 def test_unenforced_mtls_and_deleted_policy_invalidate_trial(cluster: Cluster, tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ def test_unenforced_mtls_and_deleted_policy_invalidate_trial(cluster: Cluster, t
     job = run_job(tmp_path, EXISTING, scenario=[POLICIES], load=LONGER, during=harm)
     assert job.exit_code == 4, job.output
     assert (job.record["status"], job.record["cleanup_ok"]) == ("invalid", True)
-    reasons = "\n".join(job.trials()["01-istio-policies-1"]["reasons"])
+    reasons = "\n".join(read_reasons(job.trials()["01-istio-policies-1"]))
     for pattern in (
         r"proof: policy default of GET /ratings/\d+ at ratings as no identity, in plaintext: .*refused .*, seen 403",
         r"proof: page of productpage: expected a complete page, seen page says: Error fetching product details",
@@ -163,9 +164,9 @@ def test_policies_that_deny_the_page_invalidate_only_their_configuration(tmp_pat
     job = run_job(tmp_path, EXISTING, scenario=[closed, BASELINE], load=load, timing=SHORT)
     assert job.exit_code == 5, job.output
     trials = job.trials()
-    (reason,) = trials["01-closed-1"]["reasons"]
+    (reason,) = read_reasons(trials["01-closed-1"])
     assert re.match(r"all-failed: all \d+ requests failed \(status 403: \d+\)", reason)
-    assert not HARM.search(" ".join(trials["02-baseline-1"]["reasons"])), job.output
+    assert not HARM.search(" ".join(read_reasons(trials["02-baseline-1"]))), job.output
     assert (job.record["status"], job.record["cleanup_ok"]) == ("invalid", True)
 
 

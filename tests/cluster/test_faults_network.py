@@ -15,6 +15,7 @@ from bench.system.cancellation import CancelToken, wait_until
 from tests.cluster.job import HARM, Job, assert_unchanged, run_job, until_loading
 from tests.cluster.relay import open_relay
 from tests.command import Command
+from tests.issues import read_reasons
 
 TRIAL = "01-baseline-1"
 CUTS = 2
@@ -72,7 +73,7 @@ def test_cut_connections_lose_no_request(cut_run: tuple[Job, list[int]]) -> None
     complete."""
     job, _ = cut_run
     record = job.trials()[TRIAL]
-    assert not HARM.search(" | ".join(record["reasons"])), job.output
+    assert not HARM.search(" | ".join(read_reasons(record))), job.output
     rows = read_parquet(job.folder / "trials" / TRIAL / "samples.parquet")
     assert record["generator"]["locust_requests"] == record["generator"]["recorded"] == len(rows)
 

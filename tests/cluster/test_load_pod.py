@@ -185,7 +185,7 @@ def test_load_pod_records_as_a_local_load(cluster: Cluster, namespace: str, orde
         load = start_load_in(cluster, namespace, order, tmp_path)
         load.drive(watch=CancelToken(), show=lambda _: None)
         outcome = load.finish()
-    assert outcome.generator.problem == ""
+    assert outcome.issues == ()
     assert outcome.generator.exit_code == 0
     assert outcome.generator.locust_requests == outcome.generator.recorded == len(outcome.samples) > 20
     assert outcome.generator.locust_failures == (~outcome.samples.ok).sum() == 0
@@ -275,8 +275,8 @@ def test_load_continues_without_an_api_server(
     assert own["locust_requests"] == own["recorded"] == count_rows(tmp_path) > seen
     away = read_samples(tmp_path).started_in(cut_ns, back_ns)
     assert len(away) > 10
-    [remark] = generator_of(load).remarks()
-    assert "the API server was away during the load for" in remark
+    [warning] = generator_of(load).issues()
+    assert "the API server was away during the load for" in warning.detail
 
 
 def test_oom_killed_locust_is_reported(cluster: Cluster, namespace: str, order: LoadSpec, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from bench.results.store import open_run
 from bench.system.journal import read_journal
 from tests import command
+from tests.issues import read_reasons
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -47,7 +48,7 @@ def test_full_disk_ends_run_and_keeps_complete_trials(small_disk: Path) -> None:
     run = command.find_only_run(small_disk)
     record = command.read_record(run)
     assert (record["status"], record["exit_code"]) == ("failed", 9)
-    assert "the disk is full" in record["reason"]
+    assert "the disk is full" in read_reasons(record)[0]
     assert read_journal(run / "journal.jsonl")[-1]["step"] == "end"
     [trial] = open_run(run).trials
     assert trial.record.trial == "01-baseline-1"

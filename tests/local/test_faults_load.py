@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests import command
+from tests.issues import read_reasons
 
 pytestmark = [pytest.mark.slow, pytest.mark.measures, pytest.mark.timeout(600)]
 
@@ -66,7 +67,7 @@ class FaultyLoads:
 
     def reasons(self, configuration: str) -> dict[str, str]:
         """A trial's reasons by their codes."""
-        found = (reason.partition(": ") for reason in self.trial(configuration)["reasons"])
+        found = (reason.partition(": ") for reason in read_reasons(self.trial(configuration)))
         return {code: detail for code, _, detail in found}
 
     def repeat(self, configuration: str) -> dict[str, Any]:
@@ -148,7 +149,7 @@ def test_load_with_only_failures_ends_after_ten_seconds(output: Path) -> None:
     finished = command.run("run", "--scenario", scenario, output=output)
     assert finished.code == 5, finished.output
     record = command.read_trial_record(command.find_only_run(output), "01-baseline-1")
-    assert "of 10 seconds failed; the load was ended early" in " ".join(record["warnings"])
+    assert "of 10 seconds failed; the load was ended early" in " ".join(read_reasons(record, "warning"))
     assert 10 < record["windows"][0]["end_ns"] / 1e9 < 30
     assert record["generator"]["recorded"] > 100
-    assert [reason.partition(":")[0] for reason in record["reasons"]] == ["all-failed"]
+    assert [reason.partition(":")[0] for reason in read_reasons(record)] == ["all-failed"]

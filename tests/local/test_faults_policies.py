@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests import command
+from tests.issues import read_reasons
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -37,12 +38,12 @@ def test_policies_that_deny_the_page_invalidate_only_their_configuration(output:
     assert finished.code == 5, finished.output
     trials = {path.name.split("-")[1]: path for path in (command.find_only_run(output) / "trials").iterdir()}
     records = {name: json.loads((path / "trial.json").read_text("utf-8")) for name, path in trials.items()}
-    codes = {name: [reason.partition(":")[0] for reason in one["reasons"]] for name, one in records.items()}
+    codes = {name: [reason.partition(":")[0] for reason in read_reasons(one)] for name, one in records.items()}
     assert (codes["closed"], codes["partly"]) == (["all-failed"], ["all-failed"]), finished.output
-    assert "status 403" in records["closed"]["reasons"][0]
-    assert "status 200" in records["partly"]["reasons"][0]
+    assert "status 403" in read_reasons(records["closed"])[0]
+    assert "status 200" in read_reasons(records["partly"])[0]
     for name in ("closed", "partly"):
-        assert any("the load was ended early" in warning for warning in records[name]["warnings"])
+        assert any("the load was ended early" in warning for warning in read_reasons(records[name], "warning"))
         assert 10 < records[name]["windows"][0]["end_ns"] / 1e9 < 12
     [page] = [fact for fact in _evidence_before(trials["partly"]) if fact["name"] == "page"]
     assert "page says: " in page["seen"]

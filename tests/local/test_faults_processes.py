@@ -13,6 +13,7 @@ import pytest
 from bench.results.store import open_run
 from tests import command
 from tests.command import Command
+from tests.issues import read_reasons
 
 pytestmark = [pytest.mark.slow, pytest.mark.measures, pytest.mark.timeout(600)]
 
@@ -69,7 +70,7 @@ class BrokenRun:
 
     def codes(self, configuration: str) -> list[str]:
         """The codes of a trial's reasons."""
-        return [reason.partition(":")[0] for reason in self.trial(configuration)[1]["reasons"]]
+        return [reason.partition(":")[0] for reason in read_reasons(self.trial(configuration)[1])]
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +108,8 @@ def test_dead_process_makes_trial_invalid(broken_run: BrokenRun, configuration: 
     assert record["status"] == "invalid"
     assert "restart" in broken_run.codes(configuration)
     assert "proof" not in broken_run.codes(configuration)
-    [restart] = record["restarts"]
-    assert restart.startswith(f"{process} (SIGKILL, ")
+    [restart] = (reason for reason in read_reasons(record) if reason.startswith("restart: "))
+    assert restart.startswith(f"restart: {process} (SIGKILL, ")
     assert f"{process} (SIGKILL" in broken_run.finished.err
     assert (path / "samples.parquet").stat().st_size > 0
 
@@ -118,7 +119,7 @@ def test_dead_load_generator_makes_trial_invalid(broken_run: BrokenRun) -> None:
     _, record = broken_run.trial("locust-dies")
     assert broken_run.codes("locust-dies")[0] == "generator-ended"
     assert "lost-rows" not in broken_run.codes("locust-dies")
-    assert "Locust ended during the load (SIGKILL" in record["reasons"][0]
+    assert "Locust ended during the load (SIGKILL" in read_reasons(record)[0]
     assert record["generator"]["recorded"] >= 20
     assert "proof" not in broken_run.codes("locust-dies")
 
@@ -136,7 +137,7 @@ def test_suspended_machine_makes_trial_invalid(broken_run: BrokenRun) -> None:
     """Case 48: if the wall clock and the monotonic clock differ by more than 2 s, the trial is invalid and records the
     difference."""
     _, record = broken_run.trial("sleeps")
-    assert "clock: wall clock and monotonic clock diverged by 1h" in " ".join(record["reasons"])
+    assert "clock: wall clock and monotonic clock diverged by 1h" in " ".join(read_reasons(record))
 
 
 def test_trial_stays_valid_despite_broken_ones(broken_run: BrokenRun) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from bench.results.samples import read_parquet
 from tests import command
+from tests.issues import read_reasons
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -33,7 +34,7 @@ def assert_interrupted(finished: command.Finished, output: Path, number: signal.
     run = command.find_only_run(output)
     record = command.read_record(run)
     assert (record["status"], record["exit_code"]) == ("interrupted", 128 + number)
-    assert record["reason"] == f"ended by {number.name}"
+    assert read_reasons(record) == [f"interrupted: ended by {number.name}"]
     assert command.find_leftovers(run) == []
 
 
@@ -52,7 +53,7 @@ def test_sigterm_during_load_keeps_samples_within_two_seconds(scenario: Path, ou
     assert took_s < 2
     assert len(read_parquet(draft / "samples.parquet")) >= 20
     trial = command.read_trial_record(draft.parents[1], draft.name)
-    assert (trial["status"], trial["reasons"]) == ("interrupted", ["interrupted: ended by SIGTERM"])
+    assert (trial["status"], read_reasons(trial)) == ("interrupted", ["interrupted: ended by SIGTERM"])
     assert f"to continue: meshbench run --resume {draft.parents[1]}" in finished.err
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from bench.system.lock import hold_host_lock
 from tests import command
+from tests.issues import read_reasons
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -184,5 +185,5 @@ def _assert_failed(output: Path, code: int) -> None:
     run = command.find_only_run(output)
     record = command.read_record(run)
     assert (record["status"], record["exit_code"]) == ("failed", code)
-    assert record["reason"]
+    assert read_reasons(record)
     assert command.find_leftovers(run) == []

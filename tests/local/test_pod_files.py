@@ -16,6 +16,7 @@ from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.exec import ExecResult
 from bench.load.generator import LoadOutcome, LoadSpec, RunningLoad
 from bench.load.recorded import Start
+from bench.results.issues import Issue
 from bench.results.samples import RAW_ROW
 from bench.system.cancellation import CancelToken
 from bench.system.timing import DEFAULT, Timing
@@ -23,6 +24,7 @@ from bench.targets.cluster.kubelet import KubeletUsage
 from bench.targets.cluster.load.clock import Offset
 from bench.targets.cluster.load.generator import PodGenerator, start_load
 from bench.targets.cluster.load.transfer import LoadEnd, PodFiles, parse_parts
+from tests.issues import codes, issue
 from tests.load_pods import container_status, load_pod, make_load_spec
 
 GONE = ClusterError("reading: no response", kind=ErrorKind.UNREACHABLE)
@@ -181,7 +183,7 @@ def test_unreadable_kubelet_summary_does_not_end_a_load(pod: FakePod, copies: Po
     assert (generator.trouble(), generator.outage.since_s) == ("", None)
     assert is_equal_copy(pod, copies)
     message = "the kubelet of node n1 gave no CPU and memory 1 time: reading the kubelet's summary: no"
-    assert generator.remarks() == (message,)
+    assert generator.issues() == (issue("no-resources", message),)
 
 
 def _refuse(*_: object, **__: object) -> ExecResult:
@@ -238,7 +240,7 @@ class NoMeter:
     def rows(self, _: Start) -> list[Any]:
         return []
 
-    def remarks(self) -> tuple[str, ...]:
+    def issues(self) -> tuple[Issue, ...]:
         return ()
 
 
@@ -281,7 +283,7 @@ def test_malformed_files_end_the_load_and_keep_samples(
     assert exit_code_of(caught.value) == 4
     (outcome,) = outcomes
     assert len(outcome.samples) == kept
-    assert outcome.generator.problem.startswith("interrupted: ")
+    assert codes(outcome.issues) == ["interrupted"]
     assert (copies.folder / "samples.parquet").exists()
 
 

@@ -17,6 +17,7 @@ from bench.system.cancellation import CancelToken, wait_until
 from bench.system.journal import Journal, read_journal
 from bench.system.processes import RUN_ID_VARIABLE, Launcher, Process, find_marked_processes, find_strays
 from tests import command
+from tests.issues import read_reasons
 
 RUN = "20261123T031500Z-strays-0000"
 # Forks three children that ignore SIGTERM, and writes their pids: one as it is, one in its own process group, one in
@@ -129,7 +130,9 @@ def test_workers_end_with_a_killed_master(output: Path) -> None:
         run.kill("locust")
         finished = run.wait()
     assert finished.code == 5, finished.output
-    assert any("generator-ended" in reason for reason in command.read_trial_record(folder, "01-baseline-1")["reasons"])
+    assert any(
+        "generator-ended" in reason for reason in read_reasons(command.read_trial_record(folder, "01-baseline-1"))
+    )
     assert command.find_leftovers(folder) == []
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import yaml
 
-from bench.analysis.compare import find_run_differences
 from bench.cli.plan_text import format_plan
 from bench.envoy.config_dump import parse_bootstrap
 from bench.errors import InputError
@@ -21,6 +20,7 @@ from bench.meshes.equalise import WORKERS, equal_evidence, equalise_wire
 from bench.meshes.istio import ISTIO
 from bench.meshes.istio import install as istio_install
 from bench.meshes.kuma import KUMA
+from bench.report.compare import find_run_differences
 from bench.results.records import DataPath
 from bench.scenario.loader import load_scenario, validate_file
 from bench.scenario.model import Equal, Scenario

@@ -14,6 +14,7 @@ from bench.errors import InputError, StoreError
 from bench.results.store import StoredRun, open_run, write_record
 from bench.scenario.model import Pair
 from tests.factory import ENVIRONMENT, ISTIO_POLICIES, ConfigSpec, RunSpec, make_run
+from tests.issues import codes, issue
 
 TWO = (ConfigSpec("baseline", median_ms=6.0), ConfigSpec("istio", "istio", median_ms=9.0))
 SHORT = RunSpec(TWO, name="nightly", warmup_s=5, duration_s=15)
@@ -98,10 +99,12 @@ def test_load_and_locustfile_change_the_fingerprint(tmp_path: Path) -> None:
 def test_run_with_a_missing_repeat_is_invalid(tmp_path: Path) -> None:
     """A configuration that lacks one of its planned repeats makes the night invalid."""
     run = make_run(tmp_path, SHORT)
-    cut = changed(run, trials=run.record.trials[:-1], status="interrupted", exit_code=130, reason="ended\nby \x1b[1m2")
+    cut = changed(
+        run, trials=run.record.trials[:-1], status="interrupted", exit_code=130, issues=(issue("interrupted"),)
+    )
     (found,) = make_lines(cut)
     assert not found.valid
-    assert "ended by [1m2" in found.reason
+    assert codes(found.issues) == ["interrupted"]
 
 
 def test_refuses_unfinished_runs_and_runs_without_reference(tmp_path: Path) -> None:
@@ -127,8 +130,8 @@ def test_reads_back_appended_lines(tmp_path: Path) -> None:
     """Lines come back equal and sorted by time, whatever order they were written in."""
     path = tmp_path / "history.jsonl"
     append_lines(path, [line(3)])
-    append_lines(path, [line(1, ln_ratio=None, valid=False, reason="why")])
-    assert read_history(path).lines == (line(1, ln_ratio=None, valid=False, reason="why"), line(3))
+    append_lines(path, [line(1, ln_ratio=None, valid=False, issues=(issue("interrupted"),))])
+    assert read_history(path).lines == (line(1, ln_ratio=None, valid=False, issues=(issue("interrupted"),)), line(3))
 
 
 def test_accepted_run_replaces_its_line(tmp_path: Path) -> None:
@@ -154,7 +157,7 @@ def test_torn_last_line_loses_nothing_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [b"\xff\xfe", b"[]", b"{}", line(9).model_dump_json().replace(":1,", ":2,", 1).encode()]
+    "text", [b"\xff\xfe", b"[]", b"{}", line(9).model_dump_json().replace(":2,", ":3,", 1).encode()]
 )
 def test_reports_and_skips_foreign_lines(tmp_path: Path, text: bytes) -> None:
     """Bytes that are not text, other JSON, and another format's lines are reported with their number."""

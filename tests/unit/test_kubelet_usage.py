@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from bench.analysis.resource_usage import measure_generator_cores, measure_processes
@@ -11,10 +12,11 @@ from bench.errors import ClusterError, ErrorKind, InputError
 from bench.k8s.client import Cluster, Object
 from bench.load.recorded import Start
 from bench.results.records import Window
-from bench.results.resources import ResourceTrace, read_resources, write_rows
+from bench.results.resources import ResourceTrace, read_resources, write_resources
 from bench.results.summary_records import ProcessUse
 from bench.targets.cluster.kubelet import EVERY_S, KubeletUsage, Part, Reading, kubelet_usage, parts_of, readings_in
 from bench.targets.cluster.prometheus import CPU, PrometheusUsage, check_address, examine_prometheus, make_query
+from tests.issues import issue
 
 START = Start(zero_ns=77, wall_s=1_763_888_400.5)  # 2025-11-23T09:00:00.5Z
 SIDECARS = ("istio-proxy", "kuma-sidecar")
@@ -167,8 +169,8 @@ def test_reports_kubelet_without_readings() -> None:
     usage.read()
     assert usage.rows(START) == [(10_000_000_000, "web", "service", 1, 50)]
     remark = "the kubelet of node n0 gave no CPU and memory 2 times: reading /api/v1/nodes/n0: 403: forbidden"
-    assert usage.remarks() == (remark,)
-    assert PrometheusUsage(usage, lambda _: None).remarks() == (remark,)
+    assert usage.issues() == (issue("no-resources", remark),)
+    assert PrometheusUsage(usage, lambda _: None).issues() == usage.issues()
 
 
 def test_pauses_requests_to_failed_kubelet() -> None:
@@ -214,8 +216,11 @@ def trace(tmp_path: Path, readings: dict[str, list[tuple[float, float]]], *, rol
         for name, found in readings.items()
         for at, cpu in found
     ]
-    write_rows(tmp_path / "resources.parquet", rows)
-    return read_resources(tmp_path / "resources.parquet")
+    written = write_resources(tmp_path / "resources.parquet", rows)
+    stored = read_resources(tmp_path / "resources.parquet")
+    assert written.processes == stored.processes
+    assert all(np.array_equal(getattr(written, name), getattr(stored, name)) for name in ("at_ns", "process", "cpu_ns"))
+    return stored
 
 
 def used(tmp_path: Path, *readings: tuple[float, float], requests: int = 1000) -> ProcessUse:
@@ -305,7 +310,7 @@ def test_prometheus_replaces_sparser_readings() -> None:
         (16_250_000_000, "web", "service", 2_500_000_000, 2000),
         (31_250_000_000, "web", "service", 4_000_000_000, 2000),
     ]
-    assert usage.remarks() == ()
+    assert usage.issues() == ()
 
 
 def test_prometheus_with_fewer_samples_changes_nothing() -> None:
@@ -318,7 +323,9 @@ def test_reports_prometheus_failure() -> None:
     """The kubelets' readings stay, and the remark has the reason."""
     usage = prometheus({"status": "error", "error": "query timed out"})
     assert [row[3] for row in usage.rows(START)] == [5, 7, 9]
-    assert usage.remarks() == ("resources are the kubelets' own figures: querying Prometheus: query timed out",)
+    assert usage.issues() == (
+        issue("no-prometheus", "resources are the kubelets' own figures: querying Prometheus: query timed out"),
+    )
 
 
 def test_requests_the_runs_namespaces_from_prometheus() -> None:
@@ -382,4 +389,4 @@ def test_keeps_kubelet_readings_with_invalid_prometheus(data: Any) -> None:
     for answer_body in (data, {"result": [{"metric": labels, "values": [[1, "nan"]]}]}):
         usage = prometheus({"status": "success", "data": answer_body}, {"status": "success", "data": answer_body})
         assert [row[3] for row in usage.rows(START)] == [5, 7, 9]
-    assert len(usage.remarks()) <= 1
+    assert len(usage.issues()) <= 1

@@ -1,7 +1,7 @@
 """The load as its target controls it: its duration and its window."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,16 @@ import pytest
 
 from bench.errors import StoreError, exit_code_of
 from bench.load.generator import LoadOutcome, LoadSpec, Progress, RunningLoad
+from bench.results.issues import Issue
+from bench.results.resources import Row
 from bench.results.samples import RAW_ROW
 from bench.system.cancellation import CancelToken
+from tests.issues import codes, issue
 
 S = 1_000_000_000
+
+
+OUTAGE = issue("api-outage")
 
 
 class FakeGenerator:
@@ -50,11 +56,11 @@ class FakeGenerator:
         (self.folder / "generator.json").write_text(json.dumps(self.account), "utf-8")
         return 0
 
-    def write_resources(self, path: Path) -> None:
-        path.touch()
+    def resources(self) -> Sequence[Row]:
+        return ()
 
-    def remarks(self) -> tuple[str, ...]:
-        return ("as it was",)
+    def issues(self) -> tuple[Issue, ...]:
+        return (OUTAGE,)
 
 
 def led(folder: Path, *, bad: range, warmup_s: float) -> LoadOutcome:
@@ -77,9 +83,8 @@ def test_ends_load_whose_requests_all_fail(tmp_path: Path, warmup_s: float, begi
     outcome = led(tmp_path, bad=range(100), warmup_s=warmup_s)
     assert outcome.window.start_ns == begins_s * S
     assert 11 < outcome.window.end_ns / S < 17
-    assert not outcome.generator.problem
-    assert outcome.remarks[0] == "as it was"
-    assert outcome.remarks[1].endswith("requests of 10 seconds failed; the load was ended early")
+    assert codes(outcome.issues) == ["api-outage", "ended-early"]
+    assert outcome.issues[1].detail.endswith("requests of 10 seconds failed; the load was ended early")
     assert not outcome.countable
 
 
@@ -87,7 +92,7 @@ def test_continues_load_whose_failures_end(tmp_path: Path) -> None:
     """Nine seconds of failures do not end the load."""
     outcome = led(tmp_path, bad=range(9), warmup_s=20)
     assert (outcome.window.start_ns, outcome.window.end_ns) == (20 * S, 80 * S)
-    assert outcome.remarks == ("as it was",)
+    assert outcome.issues == (OUTAGE,)
     assert outcome.countable
 
 
@@ -95,8 +100,8 @@ def test_load_that_breaks_off_has_ended_early(tmp_path: Path) -> None:
     """A load that fails after successful requests is no result, however few of them failed."""
     outcome = led(tmp_path, bad=range(40, 100), warmup_s=20)
     assert 50 < outcome.window.end_ns / S < 57
-    assert outcome.generator.problem.endswith("requests of 10 seconds failed; the load was ended early")
-    assert outcome.remarks == ("as it was",)
+    assert codes(outcome.issues) == ["generator-ended", "api-outage"]
+    assert outcome.issues[0].detail.endswith("requests of 10 seconds failed; the load was ended early")
     assert not outcome.countable
 
 
@@ -119,7 +124,7 @@ def test_recorders_reason_takes_precedence(tmp_path: Path, account: Mapping[str,
     generator = FakeGenerator(tmp_path, account=account)
     generator.ends_ns = 20 * S
     outcome = led_by(generator, tmp_path)
-    assert outcome.generator.problem == problem
+    assert outcome.issues[0] == issue("generator-ended", problem)
     assert outcome.window.end_ns < 60 * S
 
 

@@ -9,6 +9,7 @@ import pytest
 from bench.analysis.trial_summary import Headline, digest, make_headline
 from bench.cli.progress import PlainLines
 from tests.factory import ConfigSpec, RunSpec, make_run
+from tests.issues import issue
 
 
 def test_prints_trial_with_remaining_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -33,5 +34,12 @@ def test_trial_without_success_has_no_p95(tmp_path: Path, capsys: pytest.Capture
     samples, record = made.trials[0].samples(), made.trials[0].record
     samples = replace(samples, ok=np.zeros_like(samples.ok))
     lines = PlainLines(made.record.scenario, made.record.plan)
-    lines.done(record.model_copy(update={"reasons": ("all-failed: ...",)}), make_headline(record, samples))
-    assert capsys.readouterr().err == "  no P95, RPS 0.00; no trials left\n  invalid: all-failed: ...\n"
+    lines.done(
+        record.model_copy(update={"issues": (issue("generator-cpu", "90 %"), issue("api-outage", "away"))}),
+        make_headline(record, samples),
+    )
+    assert capsys.readouterr().err == (
+        "  no P95, RPS 0.00; no trials left\n"
+        "  invalid: generator-cpu: 90 %; the client is part of the latency; use fewer users or a larger machine\n"
+        "  warning: away\n"
+    )

@@ -13,6 +13,7 @@ from bench.application.model import Application, Gateway, Service, Workload, rea
 from bench.files.folders import find_shipped
 from bench.results.summary_records import HopCost, ProcessUse, RepeatSummary
 from tests.factory import ISTIO_POLICIES, RunSpec, make_run
+from tests.issues import codes, issue
 from tests.summaries import configuration, repeat
 
 WAYS = {"baseline": PathLength(4, 0), "istio": PathLength(4, 8)}
@@ -46,7 +47,7 @@ def test_cost_is_difference_of_means_per_proxy() -> None:
     interval = stats.ttest_ind(istio, base, equal_var=False).confidence_interval(0.95)
     assert mean.low_ms_per_proxy == pytest.approx(interval.low / 8)
     assert mean.high_ms_per_proxy == pytest.approx(interval.high / 8)
-    assert (mean.n, mean.hops, mean.proxies, mean.doubts) == ((3, 3), 4, 8, ())
+    assert (mean.n, mean.hops, mean.proxies, mean.issues) == ((3, 3), 4, 8, ())
 
 
 def test_single_repeat_has_cost_without_interval() -> None:
@@ -54,19 +55,19 @@ def test_single_repeat_has_cost_without_interval() -> None:
     mean, _ = costs(many([5.0]), many([9.0]))
     assert mean.ms_per_proxy == pytest.approx(0.5)
     assert (mean.low_ms_per_proxy, mean.high_ms_per_proxy) == (None, None)
-    assert "one repeat" in mean.doubts[0]
+    assert "one repeat" in mean.issues[0].detail
 
 
 def test_warns_if_interval_contains_zero() -> None:
     """An interval that contains 0 does not distinguish the cost from zero."""
     mean, _ = costs(many([5.0, 6.0]), many([5.4, 6.6]))
-    assert mean.doubts == ("may be zero: the interval includes 0",)
+    assert mean.issues == (issue("maybe-zero", "may be zero: the interval includes 0"),)
 
 
 def test_warns_about_busy_cpus() -> None:
     """Where processes used half of the CPUs or more, waiting is part of the cost."""
     mean, _ = costs(many([5.0, 5.1]), many([9.0, 9.1], cores=3.1))
-    assert mean.doubts == ("CPUs were at least 78 % busy: waiting for them is included",)
+    assert mean.issues == (issue("busy-cpus", "CPUs were at least 78 % busy: waiting for them is included"),)
 
 
 def test_leaves_out_invalid_repeats() -> None:
@@ -74,7 +75,7 @@ def test_leaves_out_invalid_repeats() -> None:
     mean, _ = costs(many([5.0, 5.1]), [one(1, 9.0), one(2, 99.0, valid=False)])
     assert mean.ms_per_proxy == pytest.approx((9.0 - 5.05) / 8)
     mean, _ = costs(many([5.0, 5.1]), [one(1, 9.0, valid=False)])
-    assert (mean.ms_per_proxy, mean.doubts) == (None, ("no valid repeat on one side",))
+    assert (mean.ms_per_proxy, codes(mean.issues)) == (None, ["no-valid-repeat"])
 
 
 def test_other_load_or_no_proxies_have_no_cost() -> None:

@@ -20,10 +20,9 @@ from bench.analysis.regression import (
     GateRecord,
     compute_limits,
     decide,
-    format_markdown,
-    write_junit,
 )
 from bench.cli.main import main
+from bench.report.gate import format_markdown, write_junit
 from bench.results.store import StoredRun
 from tests.factory import ENVIRONMENT, STARTED_AT, make_run
 from tests.unit.test_history import SHORT, TWO, changed, line
@@ -126,7 +125,7 @@ def test_invalid_nights_are_not_in_the_baseline() -> None:
 
 def test_three_invalid_nights_in_a_row_fail() -> None:
     """The third invalid night is reported, the first two are not, and a valid one resets the count."""
-    series = [line(n, valid=n == 3, reason="why") for n in range(7)]
+    series = [line(n, valid=n == 3) for n in range(7)]
     assert ["ALARM: 3 consecutive nights" in decision.reason for decision in decide(series)] == [
         n in (2, 6) for n in range(7)
     ]
@@ -187,7 +186,7 @@ def test_markdown_is_escaped() -> None:
     """The table has a row per contrast, and a reason is text: no tag, no markup."""
     text = format_markdown(FOUND)
     assert [row.count("|") for row in text.splitlines() if row.startswith("|")] == [7] * 8
-    assert r"a\|b &lt;i&gt; &amp; \*c\*" in text
+    assert r"a\|b \<i\> & \*c\*" in text
     assert "**regression**" in text
 
 

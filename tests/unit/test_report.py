@@ -28,6 +28,7 @@ from tests.factory import (
     make_scenario,
     simulate,
 )
+from tests.issues import issue
 
 SHORT = RunSpec(warmup_s=2.0, duration_s=6.0)
 HOSTILE = "<script>alert(1)</script>\"'|`x`\n=cmd() $\\input{x}"
@@ -49,9 +50,18 @@ def page(run: StoredRun) -> str:
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> StoredRun:
     """A run whose names, reasons and warnings try to break out of every format."""
-    changes = {"status": "invalid", "reasons": (HOSTILE,), "warnings": ("=1+1", HOSTILE)}
+    changes = {
+        "status": "invalid",
+        "issues": (issue("stall", HOSTILE), issue("other", "=1+1"), issue("api-outage", HOSTILE)),
+    }
     folders = {f"{number:02}-{name}-1": changes for number in range(1, 10) for name in ("istio", "baseline")}
-    made = replace(SHORT, title="<b>bold</b> & | `title`", trial_changes=folders, reason=HOSTILE, status="invalid")
+    made = replace(
+        SHORT,
+        title="<b>bold</b> & | `title`",
+        trial_changes=folders,
+        issues=(issue("failed", HOSTILE),),
+        status="invalid",
+    )
     run = make_run(tmp_path_factory.mktemp("hostile"), made)
     write_report(run)
     return run
@@ -303,7 +313,7 @@ def test_reports_unusual_runs(tmp_path: Path, made: RunSpec) -> None:
 def test_no_valid_trial_gives_na_and_empty_plots(tmp_path: Path) -> None:
     """Where no trial carries a result the tables have n/a and the figures say that there is no data."""
     everything = {
-        f"{number:02}-{c.name}-{block}": {"status": "invalid", "reasons": ("stall",)}
+        f"{number:02}-{c.name}-{block}": {"status": "invalid", "issues": (issue("stall"),)}
         for number in range(1, 10)
         for c in ISTIO_POLICIES
         for block in (1, 2, 3)

@@ -8,6 +8,7 @@ import pytest
 from bench.report.conclusions import format_exploratory, format_overview, make_answer_table, make_answers
 from bench.report.text_formats import WIDTH, format_answers
 from bench.results.summary_records import SummaryRecord
+from tests.issues import issue
 from tests.summaries import configuration, contrast, summary
 
 
@@ -33,7 +34,12 @@ def test_inconclusive_has_detectable_effect() -> None:
 def test_single_repeat_has_no_verdict() -> None:
     """Without an interval the answer is inconclusive, with the reason."""
     made = contrast(
-        n=(1, 1), ratio_low=None, ratio_high=None, verdict="inconclusive", mde=None, reason="one repeat has no spread"
+        n=(1, 1),
+        ratio_low=None,
+        ratio_high=None,
+        verdict="inconclusive",
+        mde=None,
+        issues=(issue("no-interval", "one repeat has no spread"),),
     )
     text = make_answers(summary(made))[0].text
     assert "inconclusive, one repeat has no spread" in text
@@ -43,7 +49,7 @@ def test_single_repeat_has_no_verdict() -> None:
 @pytest.mark.parametrize("changes", [{"verdict": "invalid"}, {"ratio": None, "delta_ms": None}])
 def test_invalid_has_no_number(changes: dict[str, Any]) -> None:
     """An invalid contrast has a reason and no difference."""
-    made = contrast(**changes, reason="istio has no valid repeat")
+    made = contrast(**changes, issues=(issue("no-valid-repeat", "istio has no valid repeat"),))
     answer = make_answers(summary(made))[0]
     assert answer.size == "n/a"
     assert "no result, istio has no valid repeat." in answer.text
@@ -53,7 +59,12 @@ def test_invalid_has_no_number(changes: dict[str, Any]) -> None:
 def test_warns_about_faster_mesh() -> None:
     """The warnings of the contrast are in the answer."""
     made = contrast(
-        ratio=0.8, ratio_low=0.75, ratio_high=0.86, delta_ms=-2.0, verdict="faster", reason="treat this as noise"
+        ratio=0.8,
+        ratio_low=0.75,
+        ratio_high=0.86,
+        delta_ms=-2.0,
+        verdict="faster",
+        issues=(issue("below-reference", "treat this as noise"),),
     )
     text = make_answers(summary(made))[0].text
     assert "istio changes the P95 of baseline by −2.00 ms" in text
@@ -106,7 +117,11 @@ def test_difference_from_itself_is_a_false_alarm(verdict: str) -> None:
 
 def test_comparison_with_itself_needs_valid_repeats() -> None:
     """Without valid repeats also a configuration compared with itself has no result."""
-    answer = make_answers(summary(contrast(alike=True, verdict="invalid", reason="istio has no valid repeat")))[0]
+    answer = make_answers(
+        summary(
+            contrast(alike=True, verdict="invalid", issues=(issue("no-valid-repeat", "istio has no valid repeat"),))
+        )
+    )[0]
     assert (answer.verdict, answer.size) == ("invalid", "n/a")
     assert "no result" in answer.text
 
@@ -142,8 +157,8 @@ def test_sweep_has_its_best_number_of_users() -> None:
 
 def test_terminal_answers_end_with_warnings() -> None:
     """The warnings are below the answers."""
-    lines = format_answers(summary(contrast(), doubts=("few-cpus: 2",))).splitlines()
-    assert lines[-2:] == ["Warnings:", "- few-cpus: 2"]
+    lines = format_answers(summary(contrast(), issues=(issue("api-outage", "away"),))).splitlines()
+    assert lines[-2:] == ["Warnings:", "- away"]
 
 
 def test_invalid_run_is_marked_first() -> None:

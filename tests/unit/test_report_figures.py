@@ -13,6 +13,7 @@ from bench.report.figures.style import choose_colours, make_inline
 from bench.report.model import Report
 from bench.units import format_ms
 from tests.factory import ISTIO_AND_KUMA, ISTIO_POLICIES, MESH_PAIRS, USERS_SWEEP, ConfigSpec, RunSpec, make_run
+from tests.issues import issue
 
 SHORT = RunSpec(warmup_s=2.0, duration_s=6.0)
 
@@ -139,7 +140,9 @@ def test_invalid_repeat_is_hollow(tmp_path: Path) -> None:
     """An invalid repeat is drawn, and drawn differently."""
     made = replace(SHORT, configurations=ISTIO_POLICIES[:1], reference=None)
     folder = make_run(tmp_path / "good", made).trials[0].record.trial
-    run = make_run(tmp_path / "bad", replace(made, trial_changes={folder: {"status": "invalid", "reasons": ("x",)}}))
+    run = make_run(
+        tmp_path / "bad", replace(made, trial_changes={folder: {"status": "invalid", "issues": (issue("stall"),)}})
+    )
     drawing = FIGURES["p95"](Report(Run(run)))
     assert drawing is not None
     valid, invalid = drawing.figure.axes[0].collections[:2]

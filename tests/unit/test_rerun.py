@@ -10,12 +10,13 @@ from bench.results.store import RunFolder, StoredRun
 from bench.run.trials import find_blocks_to_rerun
 from bench.scenario.plan import Plan
 from tests.factory import RunSpec, make_run
+from tests.issues import codes, issue
 
 SHORT: dict[str, Any] = {"warmup_s": 5.0, "duration_s": 20.0}
-INVALID = {"status": "invalid", "reasons": ("restart: reviews ended during the trial", "errors: 40 % failed")}
+INVALID = {"status": "invalid", "issues": (issue("restart"), issue("errors"))}
 PERMANENT = [
-    {"status": "invalid", "reasons": ("proof: mutual TLS of details: expected one, seen another",)},
-    {"status": "invalid", "reasons": ("errors: 40 % failed: quick failures",)},
+    {"status": "invalid", "issues": (issue("proof"),)},
+    {"status": "invalid", "issues": (issue("errors"),)},
 ]
 
 
@@ -68,11 +69,9 @@ def test_leaves_rerun_block_out_of_means(tmp_path: Path) -> None:
     repeats = {repeat.trial: repeat for one in summary.configurations.values() for repeat in one.repeats}
     assert len(repeats) == 12
     assert [repeats[name].valid for name in (first, good)] == [False, False]
-    assert repeats[good].reasons == (
-        "measured-again: block 1 has a rerun; the first measurement is listed and excluded from every mean",
-    )
+    (reason,) = repeats[good].reasons
+    assert (reason.code, reason.detail) == ("measured-again", "block 1 has a rerun")
     assert {one.n for one in summary.configurations.values()} == {3}
-    warnings = [doubt for doubt in summary.doubts if doubt.startswith("measured-again")]
-    assert len(warnings) == 1
-    assert "block 4 replaces block 1" in warnings[0]
-    assert not any(doubt.startswith(("invalid-trial", "unfinished")) for doubt in summary.doubts)
+    assert codes(summary.issues).count("measured-again") == 1
+    assert any("block 4 replaces block 1" in one.detail for one in summary.issues)
+    assert not {"invalid-trial", "unfinished"} & {*codes(summary.issues)}

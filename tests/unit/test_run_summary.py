@@ -10,7 +10,7 @@ import pytest
 from bench.analysis.run_summary import summarise
 from bench.analysis.trial_summary import digest
 from bench.results.records import Window
-from bench.results.store import StoredRun, open_run
+from bench.results.store import StoredRun, open_run, read_record
 from bench.results.summary_records import SummaryRecord
 from tests.factory import (
     ENVIRONMENT,
@@ -22,6 +22,7 @@ from tests.factory import (
     RunSpec,
     make_run,
 )
+from tests.issues import codes, issue
 
 S = 1_000_000_000
 SHORT = RunSpec(warmup_s=5.0, duration_s=20.0)
@@ -88,7 +89,7 @@ def test_named_pairs_are_planned(make: Callable[[RunSpec], StoredRun]) -> None:
     assert {(c.configuration, c.reference) for c in named} == set(MESH_PAIRS)
     assert [c.metric for c in named if c.standing == "planned"] == ["p95_ms", "p95_ms"]
     assert not [c for c in named if c.confirmatory]
-    assert [doubt for doubt in summary.doubts if doubt.startswith("resolution: kuma against istio: ")]
+    assert [one for one in summary.issues if one.detail.startswith("kuma against istio: ")]
 
 
 def test_marks_equal_configurations(make: Callable[[RunSpec], StoredRun]) -> None:
@@ -133,27 +134,27 @@ def test_cpu_is_counted_inside_the_window(summary: SummaryRecord) -> None:
 def test_complete_run_is_valid(summary: SummaryRecord) -> None:
     """A complete run with valid repeats is valid; its only warning is its detectable effect."""
     assert summary.valid
-    assert all(doubt.startswith("resolution: ") for doubt in summary.doubts)
+    assert {*codes(summary.issues)} == {"resolution"}
 
 
 def test_warns_if_margin_is_not_detectable(make: Callable[[RunSpec], StoredRun]) -> None:
     """A spread that hides the margin is a warning, with the necessary repeats; a small spread is none."""
     noisy = summarise(make(replace(SHORT, run_sd=0.15)))[0]
-    assert [doubt for doubt in noisy.doubts if "10 % would take" in doubt and "repeats" in doubt]
+    assert [one for one in noisy.issues if "10 % would take" in one.detail and "repeats" in one.detail]
 
 
 def test_leaves_out_invalid_repeat(make: Callable[[RunSpec], StoredRun]) -> None:
     """An invalid repeat stays in the list, is in no mean, and makes its configuration and run invalid."""
-    changes = {"status": "invalid", "reasons": ("stall: in 3 s of the window no request was answered; look",)}
+    changes = {"status": "invalid", "issues": (issue("stall"),)}
     plan = make_run_plan(SHORT)
     broken = next(folder for folder in plan if "-istio-2" in folder)
     summary, digests = summarise(make(replace(SHORT, trial_changes={broken: changes})))
     istio = summary.configurations["istio"]
     assert (istio.n, istio.valid, summary.valid) == (2, False, False)
     assert [repeat.valid for repeat in istio.repeats] == [True, False, True]
-    assert istio.repeats[1].reasons == changes["reasons"]
+    assert istio.repeats[1].issues == changes["issues"]
     assert summary.configurations["baseline"].valid
-    assert any(doubt.startswith(f"invalid-trial: {broken}") and "(stall)" in doubt for doubt in summary.doubts)
+    assert issue("invalid-trial", f"{broken} is not valid (stall)") in summary.issues
     assert len(digests) == 9
 
 
@@ -167,7 +168,7 @@ def make_run_plan(made: RunSpec) -> list[str]:
 def test_run_without_valid_repeats_has_a_summary(make: Callable[[RunSpec], StoredRun]) -> None:
     """When every trial is invalid there are no means, no ratios, and every verdict is invalid."""
     made = replace(SHORT, repeats=2)
-    changes = {folder: {"status": "invalid", "reasons": ("clock: x; y",)} for folder in make_run_plan(made)}
+    changes = {folder: {"status": "invalid", "issues": (issue("clock"),)} for folder in make_run_plan(made)}
     summary, _ = summarise(make(replace(made, trial_changes=changes)))
     assert not summary.valid
     assert {contrast.verdict for contrast in summary.contrasts} == {"invalid"}
@@ -196,7 +197,7 @@ def test_single_repeat_has_no_interval(make: Callable[[RunSpec], StoredRun]) -> 
     assert baseline.p95_ms is not None
     assert (baseline.p95_low_ms, baseline.p95_cv) == (None, None)
     assert "one repeat" in baseline.no_interval
-    assert any("no difference can be distinguished from chance" in doubt for doubt in summary.doubts)
+    assert any("no difference can be distinguished from chance" in one.detail for one in summary.issues)
 
 
 def test_no_reference_means_no_contrasts(make: Callable[[RunSpec], StoredRun]) -> None:
@@ -215,7 +216,7 @@ def test_quick_runs_and_small_machines_are_marked(run: StoredRun) -> None:
     changed = replace(run, record=run.record.model_copy(update={"environment": small, "scenario": scenario}))
     summary, _ = summarise(changed)
     assert summary.quick
-    assert [doubt.partition(":")[0] for doubt in summary.doubts[:2]] == ["quick", "few-cpus"]
+    assert codes(summary.issues[:2]) == ["quick", "few-cpus"]
 
 
 def test_reports_missing_and_damaged_trials(run: StoredRun) -> None:
@@ -223,9 +224,8 @@ def test_reports_missing_and_damaged_trials(run: StoredRun) -> None:
     changed = replace(run, trials=run.trials[:-2], problems=("trial 09-x-3 is left out: samples.parquet changed",))
     summary, _ = summarise(changed)
     assert not summary.valid
-    warnings = " ".join(summary.doubts)
-    assert "damaged-trial: trial 09-x-3" in warnings
-    assert "unfinished: 1 of 9" in warnings
+    assert issue("damaged-trial", changed.problems[0]) in summary.issues
+    assert issue("unfinished", "1 of 9 planned trials were not measured") in summary.issues
 
 
 def test_series_has_every_second(run: StoredRun) -> None:
@@ -282,12 +282,12 @@ def test_two_windows_are_one_repeat(run: StoredRun) -> None:
 
 
 def test_reads_older_run() -> None:
-    """The example run, written before pairs could be named, is summarised, and its stored summary is still valid."""
+    """The example run, written before pairs could be named, is summarised, and its stored summary is still read."""
     example = Path(__file__).parents[2] / "results" / "example"
     found, _ = summarise(open_run(example))
     assert {c.standing for c in found.contrasts} == {"confirmatory", "exploratory"}
     assert {cost.proxies for cost in found.hop_costs} == {8}
-    before = SummaryRecord.model_validate_json((example / "summary.json").read_bytes())
+    before = read_record(example / "summary.json", SummaryRecord)
     assert before.configurations["istio"].p95_ms == found.configurations["istio"].p95_ms
 
 

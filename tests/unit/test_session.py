@@ -21,6 +21,7 @@ from bench.system.cancellation import CancelToken
 from bench.targets.cluster.target import ClusterTarget, open_target
 from tests.factory import ConfigSpec, RunSpec, make_run
 from tests.fake_cluster import FakeCluster, make_object
+from tests.issues import issue
 from tests.shown_cluster import options
 
 RUN = "20261123T031500Z-mine-7f3a"
@@ -107,7 +108,7 @@ def test_invalid_trials_decide_the_exit_code(folder: RunFolder) -> None:
     """Invalid trials come before leftovers in the exit code; the message has both."""
     [trial] = folder.trial_records()
     name = folder.path / "trials" / trial.trial / "trial.json"
-    write_record(name, trial.model_copy(update={"status": "invalid", "reasons": ("stall: in 3 s nothing came",)}))
+    write_record(name, trial.model_copy(update={"status": "invalid", "issues": (issue("stall"),)}))
     with pytest.raises(InvalidMeasurementError, match="not every trial is valid") as raised:
         _ended(folder, LEFT)
     assert raised.value.__notes__[0] == f"not everything could be removed: {LEFT}"
@@ -121,7 +122,7 @@ def test_timed_out_run_reports_leftovers(folder: RunFolder) -> None:
     note_leftovers(error, LEFT)
     record = _ended(folder, error)
     assert (record.exit_code, record.cleanup_ok) == (10, False)
-    assert "still on context fake" in record.reason
+    assert "still on context fake" in record.issues[0].detail
 
 
 def test_internal_error_reports_leftovers(folder: RunFolder) -> None:

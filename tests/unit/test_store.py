@@ -14,6 +14,7 @@ from bench.results.store import RunFolder, make_run_id, open_run, read_record, w
 from bench.system.journal import read_journal
 from bench.system.redaction import register_secret
 from tests.factory import ConfigSpec, RunSpec, make_run
+from tests.issues import issue
 
 SMALL = RunSpec(
     configurations=(ConfigSpec("baseline"), ConfigSpec("istio", "istio")), repeats=2, warmup_s=1, duration_s=2
@@ -163,8 +164,8 @@ def test_reports_and_skips_damaged_trial(run: Path, name: str, harm: Callable[[P
 def test_refuses_record_of_another_version(run: Path) -> None:
     """The version is checked before other differences."""
     record = json.loads((run / "run.json").read_text("utf-8"))
-    (run / "run.json").write_text(json.dumps({**record, "schema_version": 2, "new": 1}), "utf-8")
-    with pytest.raises(StoreError, match=r"run\.json: has format version 2; this meshbench reads version 1"):
+    (run / "run.json").write_text(json.dumps({**record, "schema_version": 3, "new": 1}), "utf-8")
+    with pytest.raises(StoreError, match=r"run\.json: has format version 3; this meshbench reads version 1 and 2"):
         open_run(run)
 
 
@@ -201,9 +202,12 @@ def test_stored_run_has_no_secret(run: Path) -> None:
     register_secret('st0red-"secret"')
     folder = make_second_run(run)
     folder.journal.write("step", path="/tmp", message='st0red-"secret"; Bearer abcdef123456')  # noqa: S108
-    folder.finish(status="failed", exit_code=4, reason='no: st0red-"secret" at http://me:hidden@proxy.example')
+    folder.finish(
+        status="failed", exit_code=4, issues=(issue("failed", 'no: st0red-"secret" at http://me:hidden@proxy.example'),)
+    )
     written = "".join(path.read_text("utf-8") for path in folder.path.glob("*.json*"))
     assert "st0red" not in written
     assert "hidden" not in written
-    assert read_record(folder.path / "run.json", RunRecord).reason == "no: REDACTED at http://me:REDACTED@proxy.example"
+    (ended,) = read_record(folder.path / "run.json", RunRecord).issues
+    assert ended.detail == "no: REDACTED at http://me:REDACTED@proxy.example"
     assert read_journal(folder.path / "journal.jsonl")[-2]["message"] == "REDACTED; Bearer REDACTED"

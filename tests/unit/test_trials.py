@@ -18,6 +18,7 @@ from bench.run.trials import ProgressListener, run_trial
 from bench.scenario.plan import Trial
 from bench.targets import Target
 from tests.factory import ISTIO_POLICIES, RunSpec, make_run
+from tests.issues import codes, issue
 
 GONE = ClusterError("listing pods: no answer from https://127.0.0.1:6443", kind=ErrorKind.UNREACHABLE)
 FACT = Evidence(name="page", subject="productpage", ok=True, expected="whole", seen="whole", about="responses")
@@ -86,7 +87,7 @@ def run_with(made: StoredRun, output: Path, *, refused: bool = False, **seen: An
     samples = stored.samples()
     if refused:
         samples = replace(samples, ok=np.zeros_like(samples.ok), status=np.full_like(samples.status, 403))
-    outcome = LoadOutcome(stored.record.windows[0], False, samples, generator, clock)
+    outcome = LoadOutcome(stored.record.windows[0], False, samples, generator, clock, stored.resources())
     folder = RunFolder.create(output, made.record.model_copy(update={"trials": ()}))
     place = cast("Target", FakePlace(stored.path, outcome, **seen))
     try:
@@ -105,8 +106,8 @@ def test_failed_proof_keeps_the_samples(made: StoredRun, tmp_path: Path) -> None
     run_with(made, tmp_path / "run", prove_error=GONE)
     trial = kept(tmp_path / "run")
     assert trial.record.status == "invalid"
-    assert [reason.partition(":")[0] for reason in trial.record.reasons] == ["unproven"]
-    assert f"the state after the load could not be read: {GONE}" in trial.record.warnings
+    assert codes(trial.record.reasons) == ["unproven"]
+    assert issue("unread-state", f"the state after the load could not be read: {GONE}") in trial.record.warnings
     assert len(trial.samples()) == len(made.trials[0].samples())
 
 
@@ -130,7 +131,7 @@ def test_page_that_policies_refuse_is_their_result(policed: StoredRun, tmp_path:
     """The trial is invalid since all its requests failed, and the run continues; the response is in its proof."""
     run_with(policed, tmp_path / "run", seen_before=NO_PAGE, refused=True)
     trial = kept(tmp_path / "run")
-    assert [reason.partition(":")[0] for reason in trial.record.reasons] == ["all-failed"]
+    assert codes(trial.record.reasons) == ["all-failed"]
     assert trial.proof is not None
     assert trial.proof.failures == (NO_PAGE,)
 

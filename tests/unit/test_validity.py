@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.analysis.validity import RULES, Issue, Issues, check_trial, is_retryable, is_steady
+from bench.analysis.validity import RULES, check_trial, format_issue, is_retryable, is_steady
+from bench.results.issues import Issue, IssueCode, select_reasons, select_warnings
 from bench.results.records import ClockRecord, Evidence, GeneratorRecord, ProofRecord, TrialRecord, Window
 from bench.results.resources import ResourceTrace
 from bench.results.samples import Samples
 from tests.factory import STARTED_AT, THINK_S, ConfigSpec, RunSpec, simulate
+from tests.issues import issue
 
 S = 1_000_000_000
 MS = 1_000_000
@@ -52,12 +54,14 @@ def generator_use(cores: float) -> ResourceTrace:
     )
 
 
-def check(samples: Samples = CLEAN, *, proof: ProofRecord | None = PROOF, cores: float = 0.1, **changes: Any) -> Issues:
+def check(
+    samples: Samples = CLEAN, *, proof: ProofRecord | None = PROOF, cores: float = 0.1, **changes: Any
+) -> tuple[Issue, ...]:
     return check_trial(record_of(samples, **changes), samples, generator_use(cores), proof)
 
 
-def codes(texts: tuple[str, ...]) -> set[str]:
-    return {text.partition(":")[0] for text in texts}
+def codes(issues: tuple[Issue, ...]) -> set[str]:
+    return {str(one.code) for one in select_reasons(issues)}
 
 
 def part(samples: Samples, kept: Any) -> Samples:
@@ -72,71 +76,69 @@ def failing(share: float) -> Samples:
 
 def test_valid_trial_has_no_issues() -> None:
     """A steady closed loop without failures passes every check."""
-    assert check() == Issues((), ())
+    assert check() == ()
 
 
 def test_every_issue_has_a_rule() -> None:
     """One table says whether an issue makes a trial invalid, and what to do about it."""
-    assert set(RULES) == set(Issue)
-    assert all(rule.advice for rule in RULES.values())
+    assert set(RULES) == set(IssueCode)
 
 
 def test_every_issue_is_documented() -> None:
     """The page on statistics names every code that a report can show."""
     page = (Path(__file__).parents[2] / "docs" / "statistics.md").read_text("utf-8")
-    assert [doubt for doubt in Issue if f"`{doubt}`" not in page] == []
+    assert [code for code in IssueCode if f"`{code}`" not in page] == []
 
 
 def test_permanent_reasons_are_documented() -> None:
     """The page on statistics names each permanent reason."""
     page = (Path(__file__).parents[2] / "docs" / "statistics.md").read_text("utf-8")
     (codes_on_page,) = re.findall(r"permanent reasons: ([^|.]+)\.", page)
-    lasting = {doubt for doubt, rule in RULES.items() if rule.invalidates and not rule.retryable}
+    lasting = {code for code, rule in RULES.items() if rule.invalidates and not rule.retryable}
     assert {*re.findall("`([a-z-]+)`", codes_on_page)} == lasting
 
 
-def test_formats_issue_with_code_numbers_and_advice() -> None:
-    """A reason has its code, what was measured, and the next step."""
-    (reason,) = check(restarts=("reviews-sidecar ended",)).reasons
-    assert reason == f"restart: reviews-sidecar ended during the trial; {RULES[Issue.RESTART].advice}"
+def test_formats_issue_with_code_detail_and_advice() -> None:
+    """The text of an issue has its code, what was seen, and the next step; a detail without advice stands alone."""
+    restart = issue("restart", "reviews-sidecar ended during the trial")
+    assert format_issue(restart) == f"restart: {restart.detail}; {RULES[IssueCode.RESTART].advice}"
+    assert format_issue(issue("api-outage", "the API server was away")) == "the API server was away"
 
 
-def test_node_condition_is_not_an_exit() -> None:
-    """A node condition has no end and is reported unchanged; a container of that name has ended like any other."""
-    node, container = check(
-        restarts=("node one: was not ready", "node in web-1 (OOMKilled, exit code 137) ended")
-    ).reasons
-    assert node.startswith("restart: node one: was not ready during the trial; ")
-    assert container.startswith("restart: node in web-1 (OOMKilled, exit code 137) ended during the trial; ")
-    assert is_retryable([node])
+def test_keeps_what_the_load_and_its_end_reported() -> None:
+    """A trial has the issues that it was stored with, and then those of its data."""
+    restart, outage = issue("restart"), issue("api-outage")
+    assert check(issues=(restart, outage)) == (restart, outage)
+    assert (restart.severity, outage.severity) == ("reason", "warning")
+    assert is_retryable([restart])
 
 
 def test_two_percent_errors_invalidate() -> None:
     """More than 1 % of failures make a trial invalid, with their statuses, whatever its P95; fewer do not."""
-    (reason,) = check(failing(0.02)).reasons
-    assert reason.startswith("errors: ")
-    assert "status 503" in reason
-    assert check(failing(0.002)) == Issues((), ())
+    (reason,) = check(failing(0.02))
+    assert reason.code == "errors"
+    assert "status 503" in reason.detail
+    assert check(failing(0.002)) == ()
 
 
 def test_reports_total_failure_once() -> None:
     """A policy that is too strict is one reason, not ten."""
-    assert codes(check(failing(1.0)).reasons) == {"all-failed"}
+    assert codes(check(failing(1.0))) == {"all-failed"}
 
 
 def test_empty_window_is_invalid() -> None:
     """An empty window, or no window, makes a trial invalid and raises nothing."""
     nothing = part(CLEAN, slice(0))
-    assert codes(check(nothing).reasons) == {"empty"}
-    assert codes(check(windows=()).reasons) == {"empty"}
+    assert codes(check(nothing)) == {"empty"}
+    assert codes(check(windows=())) == {"empty"}
 
 
 def test_few_requests_warn_then_invalidate() -> None:
     """Under 200 successful requests are a warning; under 20 there is no P95."""
     window = Window(start_ns=30 * S, end_ns=30 * S + 900 * MS)
-    assert codes(check(windows=(window,)).warnings) == {"scarce-requests"}
+    assert {str(one.code) for one in select_warnings(check(windows=(window,)))} == {"scarce-requests"}
     window = Window(start_ns=30 * S, end_ns=30 * S + 80 * MS)
-    assert "few-requests" in codes(check(windows=(window,)).reasons)
+    assert "few-requests" in codes(check(windows=(window,)))
 
 
 @pytest.mark.parametrize("wrong", [-5, 0])
@@ -144,7 +146,7 @@ def test_reports_impossible_latencies(wrong: int) -> None:
     """Latencies that no clock can have measured make the trial invalid."""
     latency_ns = CLEAN.latency_ns.copy()
     latency_ns[len(latency_ns) // 2] = wrong
-    assert codes(check(replace(CLEAN, latency_ns=latency_ns)).reasons) == {"impossible-samples"}
+    assert codes(check(replace(CLEAN, latency_ns=latency_ns))) == {"impossible-samples"}
 
 
 def test_reports_lost_rows() -> None:
@@ -152,7 +154,7 @@ def test_reports_lost_rows() -> None:
     for counts in ((len(CLEAN) + 1, len(CLEAN)), (len(CLEAN), len(CLEAN) - 1), (len(CLEAN) - 1,) * 2):
         locust, recorded = counts
         account = GeneratorRecord(locust_requests=locust, locust_failures=0, recorded=recorded, exit_code=0)
-        assert codes(check(generator=account).reasons) == {"lost-rows"}
+        assert codes(check(generator=account)) == {"lost-rows"}
 
 
 def test_reports_missing_page_once() -> None:
@@ -160,16 +162,16 @@ def test_reports_missing_page_once() -> None:
     and so is a page that failed only after the load."""
     page = FACT.model_copy(update={"about": "responses", "ok": False})
     proof = PROOF.model_copy(update={"before": (FACT, page)})
-    assert codes(check(failing(1.0), proof=proof).reasons) == {"all-failed"}
-    assert codes(check(proof=proof).reasons) == {"proof"}
+    assert codes(check(failing(1.0), proof=proof)) == {"all-failed"}
+    assert codes(check(proof=proof)) == {"proof"}
     policy = FACT.model_copy(update={"ok": False})
     both = proof.model_copy(update={"after": (policy,)})
-    assert codes(check(failing(1.0), proof=both).reasons) == {"all-failed", "proof"}
+    assert codes(check(failing(1.0), proof=both)) == {"all-failed", "proof"}
 
 
 def test_total_failure_is_permanent() -> None:
     """Policies that refuse every request would refuse them in a rerun, too."""
-    assert not is_retryable(check(failing(1.0)).reasons)
+    assert not is_retryable(check(failing(1.0)))
 
 
 def test_reports_generator_that_died() -> None:
@@ -179,24 +181,24 @@ def test_reports_generator_that_died() -> None:
     def reasons(**account: Any) -> set[str]:
         account = {"exit_code": 0} | account
         generator = GeneratorRecord(locust_requests=rows, locust_failures=0, recorded=rows, **account)
-        return codes(check(generator=generator).reasons)
+        return codes(check(generator=generator))
 
-    assert reasons(exit_code=-9) == reasons(problem="the disk is full") == {"generator-ended"}
+    assert reasons(exit_code=-9) == {"generator-ended"}
     assert reasons(exit_code=1) == reasons(exit_code=None) == set()
-    assert codes(check(generator=None).reasons) == {"generator-ended"}
+    assert codes(check(generator=None)) == {"generator-ended"}
 
 
 def test_reports_busy_generator() -> None:
     """Locust at 80 % of its core measures itself; at 60 % it does not."""
-    assert codes(check(cores=0.85).reasons) == {"generator-cpu"}
-    assert check(cores=0.6) == Issues((), ())
+    assert codes(check(cores=0.85)) == {"generator-cpu"}
+    assert check(cores=0.6) == ()
 
 
 def test_judges_cpu_per_worker() -> None:
     """Four workers at 60 % of a core each are fine; at 85 % each they measure themselves."""
-    assert check(cores=2.4, workers=4) == Issues((), ())
-    (reason,) = check(cores=3.4, workers=4).reasons
-    assert reason.startswith("generator-cpu: Locust used 85 % of a core in each of 4 workers, allowed is 80 %;")
+    assert check(cores=2.4, workers=4) == ()
+    (reason,) = check(cores=3.4, workers=4)
+    assert reason == issue("generator-cpu", "Locust used 85 % of a core in each of 4 workers, allowed is 80 %")
 
 
 def late(samples: Samples, milliseconds: float, share: float) -> Samples:
@@ -207,47 +209,46 @@ def late(samples: Samples, milliseconds: float, share: float) -> Samples:
 
 def test_reports_late_requests() -> None:
     """A client that starts one request in ten 20 ms late is too busy; one that is 4 ms late is not."""
-    assert "late-requests" in codes(check(late(CLEAN, 20, 0.1)).reasons)
-    assert check(late(CLEAN, 4, 0.1)) == Issues((), ())
+    assert "late-requests" in codes(check(late(CLEAN, 20, 0.1)))
+    assert check(late(CLEAN, 4, 0.1)) == ()
 
 
 def test_open_loop_lateness_is_latency() -> None:
     """In an open loop a late start is part of the latency, so it is no reason."""
     window_rate = len(CLEAN.started_in(WINDOW.start_ns, WINDOW.end_ns)) / 120
-    assert check(late(CLEAN, 20, 0.1), rate=window_rate) == Issues((), ())
+    assert check(late(CLEAN, 20, 0.1), rate=window_rate) == ()
 
 
 def test_reports_missed_arrivals() -> None:
     """An open loop that sent 80 % of its planned requests did not measure its rate."""
     sent = len(CLEAN.started_in(WINDOW.start_ns, WINDOW.end_ns)) / 120
-    assert codes(check(rate=sent / 0.8).reasons) == {"missed-arrivals"}
+    assert codes(check(rate=sent / 0.8)) == {"missed-arrivals"}
 
 
 def test_missing_requests_break_the_closed_loop() -> None:
     """Users, throughput, think time and latency must fit together: 5 % of missing rows are detected."""
     kept = part(CLEAN, np.arange(len(CLEAN)) % 20 != 0)
-    assert codes(check(kept).reasons) == {"closed-loop"}
+    assert codes(check(kept)) == {"closed-loop"}
 
 
 def test_reports_stall() -> None:
     """Seconds without a response make a trial invalid, whatever its P95."""
     ended = CLEAN.completed_ns
     stalled = part(CLEAN, (ended < 60 * S) | (ended > 63 * S))
-    (reason,) = (reason for reason in check(stalled).reasons if reason.startswith("stall"))
-    assert "in 3 s of the window" in reason
+    assert issue("stall", "in 3 s of the window no request ended") in check(stalled)
 
 
 def test_low_rates_have_no_stalls() -> None:
     """A load of some requests per second has seconds without one by chance."""
     quiet = part(CLEAN, slice(None, None, 60))
-    assert "stall" not in codes(check(quiet).reasons)
+    assert "stall" not in codes(check(quiet))
 
 
 def test_reports_unsteady_window() -> None:
     """A system that still warms up inside the window makes the trial invalid, and `is_steady` reports it."""
     factor = 1 + 3 * np.exp(-np.maximum(CLEAN.started_ns - 30 * S, 0) / (20 * S))
     warming = replace(CLEAN, latency_ns=(CLEAN.latency_ns * factor).astype(np.int64))
-    assert "unsteady" in codes(check(warming).reasons)
+    assert "unsteady" in codes(check(warming))
     assert not is_steady(warming, WINDOW)
     assert is_steady(CLEAN, WINDOW)
 
@@ -262,8 +263,8 @@ def test_growing_queue_is_unsteady_in_an_open_loop() -> None:
 
 def test_reports_machine_sleep() -> None:
     """Wall clock and monotonic clock more than 2 s apart make the trial invalid."""
-    assert codes(check(clock=ClockRecord(monotonic_s=150.0, wall_s=153.0)).reasons) == {"clock"}
-    assert check(clock=ClockRecord(monotonic_s=150.0, wall_s=151.0)) == Issues((), ())
+    assert codes(check(clock=ClockRecord(monotonic_s=150.0, wall_s=153.0))) == {"clock"}
+    assert check(clock=ClockRecord(monotonic_s=150.0, wall_s=151.0)) == ()
 
 
 def generator(**own: Any) -> GeneratorRecord:
@@ -273,26 +274,24 @@ def generator(**own: Any) -> GeneratorRecord:
 
 def test_reports_clock_step_of_generator() -> None:
     """A wall clock of the load generator that was set makes the trial invalid and is retryable."""
-    (reason,) = check(generator=generator(clock_step_ms=12.5)).reasons
-    assert reason.startswith("clock: ")
-    assert "12.5 ms" in reason
+    (reason,) = check(generator=generator(clock_step_ms=12.5))
+    assert reason.code == "clock"
+    assert "12.5 ms" in reason.detail
     assert is_retryable([reason])
-    assert check(generator=generator(clock_step_ms=0.0)) == Issues((), ())
+    assert check(generator=generator(clock_step_ms=0.0)) == ()
 
 
 def test_reports_clock_step_with_early_end() -> None:
     """A generator that ended early does not hide that its clock was set."""
-    stepped = generator(clock_step_ms=3600e3, problem="the disk is full")
-    assert codes(check(generator=stepped).reasons) == {"generator-ended", "clock"}
+    stepped, ended = generator(clock_step_ms=3600e3, recorded=5), issue("generator-ended", "the disk is full")
+    assert codes(check(generator=stepped, issues=(ended,))) == {"generator-ended", "clock"}
 
 
 def test_derived_starts_are_a_warning() -> None:
     """Requests whose client gives no start are counted in a warning, which does not make the trial invalid."""
-    found = check(generator=generator(derived_starts=37))
-    assert found.reasons == ()
-    (warning,) = found.warnings
-    assert warning.startswith(f"derived-starts: 37 of {len(CLEAN)} requests came without a valid start")
-    assert "start_time" in warning
+    (warning,) = check(generator=generator(derived_starts=37))
+    assert (warning.code, warning.severity) == ("derived-starts", "warning")
+    assert warning.detail.startswith(f"37 of {len(CLEAN)} requests came without a valid start")
 
 
 def test_older_record_has_no_clock_issues() -> None:
@@ -305,22 +304,22 @@ def test_older_record_has_no_clock_issues() -> None:
 def test_reports_failed_proof() -> None:
     """A proof that fails after the load makes the trial invalid, with the expected and the actual answer."""
     failed = Evidence(name="denied request", subject="ratings", ok=False, expected="403", seen="200")
-    (reason,) = check(proof=ProofRecord(trial="01-istio-1", before=(FACT,), after=(failed,))).reasons
-    assert "denied request of ratings: expected 403, seen 200" in reason
+    (reason,) = check(proof=ProofRecord(trial="01-istio-1", before=(FACT,), after=(failed,)))
+    assert "denied request of ratings: expected 403, seen 200" in reason.detail
 
 
 def test_requires_both_proofs() -> None:
     """A trial without a proof before and after its load is invalid."""
     for proof in (None, PROOF.model_copy(update={"after": ()}), PROOF.model_copy(update={"before": ()})):
-        assert codes(check(proof=proof).reasons) == {"unproven"}
+        assert codes(check(proof=proof)) == {"unproven"}
 
 
 def test_checks_trial_without_resources() -> None:
     """A target that cannot measure its processes is checked without them."""
-    assert check_trial(record_of(CLEAN), CLEAN, None, PROOF) == Issues((), ())
+    assert check_trial(record_of(CLEAN), CLEAN, None, PROOF) == ()
 
 
 def test_checks_all_windows_together() -> None:
     """A trial with two windows is checked over both."""
     halves = (Window(start_ns=30 * S, end_ns=80 * S), Window(start_ns=90 * S, end_ns=150 * S))
-    assert check(windows=halves) == Issues((), ())
+    assert check(windows=halves) == ()

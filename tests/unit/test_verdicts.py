@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 from bench.analysis.contrast import Side, contrast, judge, within_interval
 from bench.analysis.stats import Comparison
+from bench.analysis.validity import format_issues
 from bench.results.summary_records import Metric, RepeatSummary
+from tests.issues import issue
 
 MARGIN = 0.1
 
@@ -22,8 +24,7 @@ def repeat(block: int, p95_ms: float | None, *, rps: float = 100.0, valid: bool 
         trial=f"0{block}-x-{block}",
         block=block,
         valid=valid,
-        reasons=() if valid else ("stall: 3 s",),
-        warnings=(),
+        issues=() if valid else (issue("stall"),),
         requests=1000,
         errors=0,
         window_s=120.0,
@@ -104,7 +105,7 @@ def test_contrast_has_ratio_difference_and_blocks() -> None:
     assert found.ratio is not None
     assert found.delta_ms == pytest.approx((found.ratio - 1) * scale)
     assert found.delta_rps is None
-    assert found.reason == ""
+    assert found.issues == ()
 
 
 @given(
@@ -141,7 +142,7 @@ def test_leaves_out_and_names_invalid_repeats() -> None:
     assert found.ratio < 1.5
     assert found.n == (2, 3)
     assert found.block_ratios[1] is None
-    assert found.reason == "2 of 3 repeats of istio are valid"
+    assert found.issues == (issue("excluded-repeats", "2 of 3 repeats of istio are valid"),)
 
 
 @pytest.mark.parametrize("broken", ["istio", "baseline"])
@@ -153,7 +154,7 @@ def test_no_valid_repeat_is_an_invalid_contrast(broken: str) -> None:
     found = contrast(mesh, reference, metric="p95_ms", margin=MARGIN, confirmatory=True)
     assert found.verdict == "invalid"
     assert (found.ratio, found.delta_ms, found.mde) == (None, None, None)
-    assert found.reason == f"{broken} has no valid repeat"
+    assert found.issues == (issue("no-valid-repeat", f"{broken} has no valid repeat"),)
 
 
 def test_configuration_without_trials_is_invalid() -> None:
@@ -169,14 +170,14 @@ def test_single_repeat_has_ratio_without_verdict() -> None:
     assert found.ratio == pytest.approx(1.4)
     assert (found.ratio_low, found.delta_low_ms, found.mde) == (None, None, None)
     assert found.verdict == "inconclusive"
-    assert "one repeat" in found.reason
+    assert "one repeat" in format_issues(found.issues)
 
 
 def test_equal_repeats_have_no_interval() -> None:
     """Zero variance is a matter of resolution: no interval of width zero is ever shown."""
     found = contrast(side("a", 3.0, 3.0, 3.0), BASELINE, metric="p95_ms", margin=MARGIN, confirmatory=True)
     assert found.ratio_low is None
-    assert "resolution" in found.reason
+    assert "resolution" in format_issues(found.issues)
 
 
 @pytest.mark.parametrize("metric", ["p99_ms"])
@@ -184,7 +185,7 @@ def test_metric_with_too_few_requests_is_inconclusive(metric: Metric) -> None:
     """Too few requests for P99 withhold that contrast, not the whole configuration."""
     found = contrast(side("istio", 14.0, 14.1), BASELINE, metric=metric, margin=MARGIN, confirmatory=False)
     assert found.verdict == "inconclusive"
-    assert "too few requests for p99_ms" in found.reason
+    assert "too few requests for p99_ms" in format_issues(found.issues)
 
 
 def test_warns_about_faster_mesh() -> None:
@@ -192,9 +193,9 @@ def test_warns_about_faster_mesh() -> None:
     mesh = side("istio", 8.0, 8.1, 7.9, mesh="istio")
     found = contrast(mesh, BASELINE, metric="p95_ms", margin=MARGIN, confirmatory=True)
     assert found.verdict == "faster"
-    assert "treat this as noise" in found.reason
+    assert "treat this as noise" in format_issues(found.issues)
     other = contrast(side("quick", 8.0, 8.1, 7.9), BASELINE, metric="p95_ms", margin=MARGIN, confirmatory=True)
-    assert other.reason == ""
+    assert other.issues == ()
 
 
 def test_interval_within_blocks_uses_complete_blocks() -> None:

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from bench.analysis.validity import make_issue
 from bench.application.model import GATEWAY
 from bench.errors import ClusterError
 from bench.k8s.client import Cluster, Object
 from bench.k8s.objects import names_of
 from bench.k8s.ownership import COMPONENT, labels_of
 from bench.load.recorded import Start
+from bench.results.issues import Issue, IssueCode
 from bench.results.resources import Row
 from bench.system.processes import Role
 from bench.targets.cluster.load.pod import KEEPER, NAME
@@ -86,12 +88,13 @@ class KubeletUsage:
         """Return the readings on the clock of the load that began at `start`."""
         return [row for key, found in self.readings.items() for row in rows_of(self.parts[key], found, start)]
 
-    def remarks(self) -> tuple[str, ...]:
+    def issues(self) -> tuple[Issue, ...]:
         """Return which kubelets gave nothing, and why."""
-        return tuple(
+        details = (
             f"the kubelet of node {node} gave no CPU and memory {format_counted(len(errors), 'time')}: {errors[-1]}"
             for node, errors in self.failures.items()
         )
+        return tuple(make_issue(IssueCode.NO_RESOURCES, detail) for detail in details)
 
     def _keep(self, key: Key, reading: Reading) -> None:
         """Keep a reading of a part, if it is newer."""

@@ -14,10 +14,12 @@ from typing import Any, Final
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
+from bench.analysis.validity import make_issue
 from bench.check_result import CheckResult
 from bench.errors import BadAnswerError, ClusterError, ErrorKind, InputError
 from bench.k8s.client import Cluster
 from bench.load.recorded import Start
+from bench.results.issues import Issue, IssueCode
 from bench.results.resources import Row
 from bench.system.redaction import format_basic_authorization, split_credentials
 from bench.targets.cluster.kubelet import Key, KubeletUsage, Reading, rows_of
@@ -42,7 +44,7 @@ class PrometheusUsage:
 
     kubelets: KubeletUsage
     query: Query
-    _remarks: list[str] = field(default_factory=list)
+    _failures: list[ClusterError] = field(default_factory=list)
 
     def tick(self) -> None:
         self.kubelets.tick()
@@ -56,14 +58,15 @@ class PrometheusUsage:
         try:
             scraped = self._read_samples(round(time.time() - start.wall_s) + 1)
         except ClusterError as error:
-            self._remarks.append(f"resources are the kubelets' own figures: {error}")
+            self._failures.append(error)
             scraped = {}
         better = {key: found for key, found in scraped.items() if len(found) >= max(2, len(known.get(key, ())))}
         parts = self.kubelets.parts
         return [row for key, found in {**known, **better}.items() for row in rows_of(parts[key], found, start)]
 
-    def remarks(self) -> tuple[str, ...]:
-        return (*self.kubelets.remarks(), *self._remarks)
+    def issues(self) -> tuple[Issue, ...]:
+        details = (f"resources are the kubelets' own figures: {error}" for error in self._failures)
+        return (*self.kubelets.issues(), *(make_issue(IssueCode.NO_PROMETHEUS, detail) for detail in details))
 
     def _read_samples(self, seconds: int) -> dict[Key, list[Reading]]:
         names = sorted({namespace for namespace, _, container in self.kubelets.parts if container})

@@ -5,6 +5,7 @@ import re
 import site
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from bench.load import recorder_path
 from bench.load.generator import SHORT_TIMEOUT_S, START_TIMEOUT_S, LoadSpec, RunningLoad
 from bench.load.raw_samples import read_start
 from bench.load.recorded import Start
-from bench.results.resources import Recorder
+from bench.results.issues import Issue
+from bench.results.resources import Recorder, Row
 from bench.system.cancellation import CancelToken, wait_until
 from bench.system.processes import Launcher, Process
 
@@ -32,13 +34,13 @@ class LocalGenerator:
     process: Process
     under_test: tuple[Process, ...]
     zero_ns: int
-    resources: Recorder
+    recorder: Recorder
 
     def now_ns(self) -> int:
         return time.perf_counter_ns() - self.zero_ns
 
     def tick(self) -> None:
-        self.resources.tick((*self.under_test, self.process))
+        self.recorder.tick((*self.under_test, self.process))
 
     def trouble(self) -> str:
         return "" if self.process.running else f"Locust ended during the load ({self.process.describe_failure()})"
@@ -49,10 +51,10 @@ class LocalGenerator:
     def stop(self, *, timeout_s: float) -> int:
         return self.process.stop(timeout_s=timeout_s)
 
-    def write_resources(self, path: Path) -> None:
-        self.resources.write(path)
+    def resources(self) -> Sequence[Row]:
+        return self.recorder.rows
 
-    def remarks(self) -> tuple[str, ...]:
+    def issues(self) -> tuple[Issue, ...]:
         return ()
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
+from bench.analysis.validity import make_issue
 from bench.errors import BadAnswerError, ClusterError, DeployError, StoreError
 from bench.k8s.client import Cluster
 from bench.k8s.objects import find_restarts
@@ -19,7 +20,8 @@ from bench.k8s.retry import LOAD, Outage
 from bench.load.generator import SHORT_TIMEOUT_S, START_TIMEOUT_S, LoadSpec, RunningLoad
 from bench.load.raw_samples import ACCOUNT, read_account, read_start
 from bench.load.recorded import Account, Start, clean_text
-from bench.results.resources import Row, write_rows
+from bench.results.issues import Issue, IssueCode
+from bench.results.resources import Row
 from bench.results.store import write_text
 from bench.system.cancellation import CancelToken, Shield, wait_until
 from bench.system.redaction import redact
@@ -46,7 +48,7 @@ _CLOCKS_APART_S: Final = 60.0  # how far off the pod's clock, and its reading, c
 
 class Meter(Protocol):
     """Reads what the containers and nodes of a run use. What cannot be read leaves its figures out, and is reported in
-    `remarks`: it is no reason to end a load."""
+    `issues`: it is no reason to end a load."""
 
     def tick(self) -> None:
         """Read, unless that was just done."""
@@ -57,7 +59,7 @@ class Meter(Protocol):
     def rows(self, start: Start) -> list[Row]:
         """Return what was read, on the clock of the load that began at `start`."""
 
-    def remarks(self) -> tuple[str, ...]:
+    def issues(self) -> tuple[Issue, ...]:
         """Return what a reader should know before using it."""
 
 
@@ -122,13 +124,16 @@ class PodGenerator:
         write_text(self.files.folder / "load.log", self._log())
         return exit_code
 
-    def write_resources(self, path: Path) -> None:
-        write_rows(path, self.meter.rows(self.start))
+    def resources(self) -> list[Row]:
+        return self.meter.rows(self.start)
 
-    def remarks(self) -> tuple[str, ...]:
+    def issues(self) -> tuple[Issue, ...]:
         """Return what a reader should know of this load, in addition to its numbers."""
-        lines = (self.outage.format_outages(), self.offset.format_warning(), *self.meter.remarks())
-        return tuple(line for line in lines if line)
+        own = {
+            IssueCode.API_OUTAGE: self.outage.format_outages(),
+            IssueCode.CLOCK_SKEW: self.offset.format_warning(),
+        }
+        return (*(make_issue(code, detail) for code, detail in own.items() if detail), *self.meter.issues())
 
     def _note_failure(self, error: ClusterError) -> None:
         if error.is_retryable:
@@ -148,8 +153,8 @@ class PodGenerator:
         self._broken = bool(find_restarts([pod for pod in pods if labels_of(pod).get(COMPONENT) == "application"]))
 
     def _log(self) -> str:
-        own = "".join(f"meshbench: {line}\n" for line in (self.offset.format_summary(), *self.remarks()))
-        return own + _read_log(self.files, lines=_LOG_LINES)
+        lines = (self.offset.format_summary(), *(issue.detail for issue in self.issues()))
+        return "".join(f"meshbench: {line}\n" for line in lines) + _read_log(self.files, lines=_LOG_LINES)
 
 
 def start_load(

@@ -2,6 +2,7 @@
 
 from bench.analysis.contrast import Side, contrast
 from bench.analysis.run_summary import summarise
+from bench.analysis.validity import format_issues
 from bench.errors import InputError
 from bench.results.environment import find_differences
 from bench.results.records import RunRecord
@@ -50,5 +51,5 @@ def _row(name: str, before: ConfigurationSummary, after: ConfigurationSummary, *
     sides = (Side(name, after.mesh, after.repeats), Side(name, before.mesh, before.repeats))
     found = contrast(*sides, metric="p95_ms", margin=margin, confirmatory=False)
     change = f"{format_change(found.ratio)} {format_interval(found.ratio_low, found.ratio_high, format_change)}"
-    reason = f" ({found.reason})" if found.reason else ""
+    reason = f" ({format_issues(found.issues)})" if found.issues else ""
     return f"{name}: {format_ms(before.p95_ms)} ms -> {format_ms(after.p95_ms)} ms, {change}: {found.verdict}{reason}"

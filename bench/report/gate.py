@@ -1,0 +1,78 @@
+"""Write the decisions of the nightly gate for people and for CI: Markdown, JUnit's XML, a history night by night."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from bench.analysis.history import History, HistoryLine, keep_printable
+from bench.analysis.regression import Decision, GateRecord, decide
+from bench.analysis.validity import format_issues
+from bench.errors import InvalidMeasurementError, MeshbenchError, ProofError, RegressionError, exit_code_of
+from bench.report.text_formats import escape_markdown
+from bench.results.store import write_text
+from bench.units import format_ratio, format_time
+
+
+def make_error(found: GateRecord) -> MeshbenchError | None:
+    """Return the error that the gate ends with; None where it passes."""
+    errors = (ProofError, InvalidMeasurementError, RegressionError)
+    error = next((one for one in errors if exit_code_of(one) == found.exit_code), None)
+    if error is None:
+        return None
+    cause = "regression" if error is RegressionError else "invalid"
+    named = [f"{d.pair}: {d.outcome}: {format_reason(d)}" for d in found.decisions if d.outcome == cause]
+    return error("\n".join(named))
+
+
+def format_markdown(found: GateRecord) -> str:
+    """Format the decisions as one table for the summary page of a CI job."""
+    header = ("contrast", "P95 ratio", "usual", "95 % limit", "99 % limit", "outcome")
+    rows = [header, ("---",) * len(header), *(_format_row(decision) for decision in found.decisions)]
+    table = ["| " + " | ".join(row) + " |" for row in rows]
+    reasons = [f"- {d.pair}: {escape_markdown(format_reason(d))}" for d in found.decisions if format_reason(d)]
+    return "\n".join([f"## {found.scenario}: {found.run_id}", "", *table, "", *reasons])
+
+
+def write_junit(found: GateRecord, path: Path) -> None:
+    """Write a test case per contrast: a regression fails, an invalid one is an error, an undecided one is skipped."""
+    tags = {"regression": "failure", "invalid": "error", "inconclusive": "skipped", "no baseline": "skipped"}
+    attributes = {"name": f"meshbench.{found.scenario}", "tests": str(len(found.decisions))}
+    for kind, attribute in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
+        attributes[attribute] = str(sum(tags.get(decision.outcome) == kind for decision in found.decisions))
+    suite = ET.Element("testsuite", attributes)
+    for decision in found.decisions:
+        case = ET.SubElement(suite, "testcase", classname=attributes["name"], name=decision.pair)
+        reason = format_reason(decision)
+        if tag := tags.get(decision.outcome):
+            ET.SubElement(case, tag, message=reason, type=decision.outcome)
+        elif reason:
+            ET.SubElement(case, "system-out").text = f"{decision.outcome}: {reason}"
+    write_text(path, ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n")
+
+
+def format_history(history: History) -> str:
+    """Format every contrast of a history, night by night, with a mark where the conditions changed."""
+    first_lines = {(line.scenario, line.configuration, line.reference): line for line in history.lines}
+    return "\n\n".join("\n".join(_format_nights(history.series(line))) for line in first_lines.values())
+
+
+def format_reason(decision: Decision) -> str:
+    """Format why the gate decided so, on one line: its own reason, then the issues of the night."""
+    return keep_printable("; ".join(filter(None, (decision.reason, format_issues(decision.issues)))))
+
+
+def _format_nights(series: Sequence[HistoryLine]) -> Iterator[str]:
+    yield f"{series[0].scenario}: {series[0].configuration} against {series[0].reference}, P95"
+    epochs = [True, *(one.fingerprint != other.fingerprint for one, other in pairwise(series))]
+    for line, decision, new in zip(series, decide(series), epochs, strict=True):
+        if new:
+            yield f"-- conditions {line.fingerprint}"
+        reason = format_reason(decision)
+        seen = f"{format_time(decision.at)}  {decision.run_id}  {format_ratio(decision.ratio)}  {decision.outcome}"
+        yield f"{seen}: {reason}" if reason else seen
+
+
+def _format_row(decision: Decision) -> tuple[str, ...]:
+    ratios = (decision.ratio, decision.usual, decision.limit_95, decision.limit_99)
+    return decision.pair, *map(format_ratio, ratios), f"**{decision.outcome}**"
