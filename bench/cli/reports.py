@@ -42,16 +42,14 @@ def print_report(folder: Path, *, formats: tuple[str, ...], strict: bool, as_jso
     """Write the report of a run, print its summary, and return it."""
     from bench.report import write_report
     from bench.report.text_formats import WIDTH, format_answers
-    from bench.results.store import open_run, read_record
-    from bench.results.summary_records import SummaryRecord
+    from bench.results.store import format_record, open_run
 
     stored = open_run(folder, strict=strict)
     for problem in stored.problems:
         click.echo(f"warning: {problem}", err=True)
-    paths = write_report(stored, formats=formats)
-    summary = read_record(folder / "summary.json", SummaryRecord)
+    summary, paths = write_report(stored, formats=formats)
     if as_json:
-        click.echo((folder / "summary.json").read_text("utf-8"), nl=False)
+        click.echo(format_record(summary), nl=False)
     else:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         click.echo(_wrap_lines(format_answers(summary, width or WIDTH), width))

@@ -5,7 +5,7 @@ A new format is a function here: it gets the Report and the folder to write into
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from bench.errors import InputError, Problem, StoreError
 from bench.frames.run import Run
@@ -13,6 +13,7 @@ from bench.report.html import write_html
 from bench.report.model import Picture, Report
 from bench.report.text_formats import write_csv, write_latex, write_markdown, write_png, write_svg
 from bench.results.store import StoredRun, write_record
+from bench.results.summary_records import SummaryRecord
 
 FORMATS: Final[dict[str, Callable[[Report, Path], tuple[Path, ...]]]] = {
     "html": write_html,
@@ -24,8 +25,15 @@ FORMATS: Final[dict[str, Callable[[Report, Path], tuple[Path, ...]]]] = {
 }
 
 
-def write_report(run: StoredRun, *, formats: Collection[str] = tuple(FORMATS)) -> tuple[Path, ...]:
-    """Write `summary.json` and `report/` into the run's folder; return the files, the summary first.
+class WrittenReport(NamedTuple):
+    """A report that is written: its summary, and its files with the summary's first."""
+
+    summary: SummaryRecord
+    paths: tuple[Path, ...]
+
+
+def write_report(run: StoredRun, *, formats: Collection[str] = tuple(FORMATS)) -> WrittenReport:
+    """Write `summary.json` and `report/` into the run's folder.
 
     Raises InputError for a format that does not exist, StoreError where the folder cannot be written.
     """
@@ -39,9 +47,10 @@ def write_report(run: StoredRun, *, formats: Collection[str] = tuple(FORMATS)) -
     try:
         folder.mkdir(exist_ok=True)
         write_record(run.path / "summary.json", report.summary)
-        return (run.path / "summary.json", *_write_formats(report, folder, formats))
+        paths = (run.path / "summary.json", *_write_formats(report, folder, formats))
     except OSError as error:
         raise StoreError(f"{folder}: cannot be written: {error.strerror}") from error
+    return WrittenReport(report.summary, paths)
 
 
 def _draw(report: Report) -> Sequence[Picture]:

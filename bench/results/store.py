@@ -212,13 +212,18 @@ def is_run_id(text: str) -> bool:
     return _RUN_ID.fullmatch(text) is not None
 
 
-def write_record(path: Path, record: Record) -> None:
-    """Write a record as redacted JSON, atomically."""
+def format_record(record: Record) -> str:
+    """Format a record as redacted JSON."""
     text = record.model_dump_json(indent=2)
     content = json.loads(text)
     if (clean := redact_values(content)) != content:
         text = json.dumps(clean, indent=2, ensure_ascii=False)
-    write_text(path, text + "\n")
+    return text + "\n"
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write a record as redacted JSON, atomically."""
+    write_text(path, format_record(record))
 
 
 def write_text(path: Path, text: str) -> None:

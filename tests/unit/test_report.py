@@ -106,7 +106,7 @@ def test_all_formats_write_their_files(run: StoredRun) -> None:
 def test_single_format_writes_only_its_files(tmp_path: Path, name: str) -> None:
     """The returned paths are the written files."""
     made = make_run(tmp_path, replace(SHORT, configurations=ISTIO_POLICIES[:1], reference=None, repeats=2))
-    written = write_report(made, formats=[name])
+    written = write_report(made, formats=[name]).paths
     report = made.path / "report"
     assert written[0] == made.path / "summary.json"
     assert sorted(written[1:]) == sorted(report.iterdir())
@@ -303,7 +303,7 @@ ODD: dict[str, RunSpec] = {
 def test_reports_unusual_runs(tmp_path: Path, made: RunSpec) -> None:
     """Few, failed or unusual trials make a complete report: every figure, n/a where there is no number, no nan."""
     run = make_run(tmp_path, made)
-    written = write_report(run, formats=["html", "md", "csv", "latex", "svg"])
+    written = write_report(run, formats=["html", "md", "csv", "latex", "svg"]).paths
     names = {path.name for path in written}
     assert {"index.html", "report.md", "latency.csv", "tables.tex", "time.svg", "quantiles.svg"} <= names
     texts = [path.read_text("utf-8") for path in written if path.suffix in (".html", ".md", ".csv", ".tex")]
@@ -342,7 +342,7 @@ def test_tables_need_no_matplotlib(run: StoredRun, monkeypatch: pytest.MonkeyPat
     for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib" or "report.figures" in name]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    written = write_report(run)
+    written = write_report(run).paths
     assert not [path for path in written if path.suffix in (".png", ".svg")]
     page = read(run, "index.html")
     assert "The plots are missing: ModuleNotFoundError" in page

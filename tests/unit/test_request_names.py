@@ -54,7 +54,7 @@ def test_single_name_has_no_table(tmp_path: Path) -> None:
     run = make_run(tmp_path, replace(NAMED, configurations=ISTIO_POLICIES[:2], repeats=1))
     summary, _ = summarise(run)
     assert all(c.by_name == () and c.repeats[0].by_name == () for c in summary.configurations.values())
-    written = write_report(run, formats=["html", "csv"])
+    written = write_report(run, formats=["html", "csv"]).paths
     assert "names.csv" not in {path.name for path in written}
     assert "Response time by request" not in (run.path / "report" / "index.html").read_text("utf-8")
 
