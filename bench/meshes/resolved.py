@@ -1,7 +1,8 @@
 """Resolve a scenario's folders: application, gateway, policies and user groups per configuration."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 
 from bench.application.manifests import read_folders
@@ -9,7 +10,7 @@ from bench.application.model import GATEWAY, NAMESPACE, Application, Workload, r
 from bench.envoy.wire import Mode, Wire
 from bench.errors import InputError, Problem
 from bench.files.folders import find_shipped
-from bench.files.yaml_source import Document, read_documents
+from bench.files.yaml_source import Document, format_path, read_documents
 from bench.meshes import MESHES
 from bench.meshes.equalise import equalise_wire, policy_objects
 from bench.meshes.probe import Probe
@@ -23,10 +24,9 @@ from bench.scenario.loader import (
     find_scenario,
     find_stored_inputs,
     load_scenario,
-    validate_file,
 )
 from bench.scenario.model import Configuration, Equal, Load, Scenario
-from bench.scenario.overrides import Overrides
+from bench.scenario.overrides import Overrides, list_configurations
 
 
 def application_folder(scenario: Scenario) -> Path:
@@ -152,7 +152,10 @@ class ResolvedScenario:
 
 def resolve_scenario(name_or_path: str, overrides: Overrides) -> ResolvedScenario:
     """Load a scenario and read its folders as a run would. Raises InputError with all problems."""
-    scenario = load_scenario(name_or_path, overrides)
+    try:
+        scenario = load_scenario(name_or_path, overrides)
+    except InputError as error:
+        raise InputError((*error.problems, *_list_unknown_meshes(find_scenario(name_or_path)))) from None
     (document,) = read_documents(find_scenario(name_or_path))
     return resolve(scenario, find_inputs(scenario, name_or_path), document)
 
@@ -169,6 +172,10 @@ def resolve(scenario: Scenario, inputs: Inputs, document: Document | None = None
     configurations: list[ResolvedConfiguration] = []
     problems: list[Problem] = []
     for index, settings in enumerate(scenario.configurations):
+        if problem := _mesh_problem(settings.mesh):
+            loc = ("configurations", index, "mesh")
+            problems.append(document.problem(loc, problem) if document else Problem("", 0, format_path(loc), problem))
+            continue
         try:
             configurations.append(_resolve_configuration(settings, scenario, inputs, application))
         except InputError as error:
@@ -183,6 +190,27 @@ def resolve(scenario: Scenario, inputs: Inputs, document: Document | None = None
         objects=read_folders([application_folder(scenario)]),
         configurations=tuple(configurations),
     )
+
+
+def _list_unknown_meshes(file: Path) -> Iterator[Problem]:
+    """Yield the unknown meshes of a scenario that has other problems, too."""
+    try:
+        (document,) = read_documents(file)
+    except (InputError, ValueError):
+        return
+    for index, entry in enumerate(list_configurations(document.value)):
+        mesh = entry.get("mesh")
+        if isinstance(mesh, str) and (problem := _mesh_problem(mesh)):
+            yield document.problem(("configurations", index, "mesh"), problem)
+
+
+def _mesh_problem(mesh: str) -> str:
+    """Return the problem of an unknown mesh; empty for one that configurations can name."""
+    known = ("none", *MESHES)
+    if mesh in known:
+        return ""
+    near = [f"; did you mean {name}?" for name in get_close_matches(mesh, known, n=1)]
+    return f"unknown mesh {mesh!r}{''.join(near)} (meshes: {', '.join(known)})"
 
 
 def _resolve_configuration(
@@ -206,9 +234,7 @@ def _resolve_configuration(
 
 
 def find_problems(file: Path) -> tuple[Problem, ...]:
-    """Return all problems of a scenario file or, if it has none, of its manifests."""
-    if problems := validate_file(file):
-        return problems
+    """Return all problems of a scenario file and of the meshes that it names or, if it has none, of its manifests."""
     try:
         resolve_scenario(str(file) if "/" in str(file) else f"./{file}", NO_OVERRIDES)
     except InputError as error:

@@ -14,6 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from bench.files.folders import find_shipped
 from bench.files.validation import IMAGE_PATTERN, LINE_PATTERN, NAME_PATTERN, PLACE_PATTERN, TEXT_PATTERN
+from bench.meshes import MESHES
 from bench.results.records import FILES
 from bench.scenario.model import Application, Configuration, Load, LoadOverride, Pair, Scenario
 from bench.scenario.types import Quantity
@@ -22,7 +23,7 @@ SCHEMA_FILE: Final = Path("scenarios/scenario.schema.json")
 RECORD_FILES: Final = {name: Path(f"bench/results/record_schemas/{name}.schema.json") for name in FILES}
 REFERENCE_FILE: Final = Path("docs/scenarios.md")
 
-_EXAMPLE = "istio-policies"
+_EXAMPLE: Final = f"{next(iter(MESHES))}-policies"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "scenario": Scenario,
@@ -83,6 +84,9 @@ def _build_scenario_schema() -> _Schema:
     made = Scenario.model_json_schema(schema_generator=_Generator)
     for model in _SECTIONS.values():
         _write_defaults(model, _find_properties(made, model))
+    mesh = _find_properties(made, Configuration)["mesh"]
+    del mesh["pattern"]
+    mesh["enum"] = ["none", *MESHES]
     return made
 
 
@@ -155,7 +159,7 @@ def _format_default(value: Any) -> str:
     return f"`{value}`"
 
 
-_INTRODUCTION = """\
+_INTRODUCTION: Final = f"""\
 # Scenarios
 
 <!-- Generated from bench/scenario/model.py by `python -m bench.results.json_schema`; change it there. -->
@@ -165,7 +169,7 @@ write one; [the glossary](glossary.md) explains each term.
 
 ## Write your own scenario
 
-1. Copy a shipped one: `meshbench scenarios show istio-policies > mine.yaml`. `meshbench scenarios` lists them all.
+1. Copy a shipped one: `meshbench scenarios show {_EXAMPLE} > mine.yaml`. `meshbench scenarios` lists them all.
 2. Change it. The tables below list every key.
 3. Check it: `meshbench validate mine.yaml` prints every error with its line.
 4. See what it would do: `meshbench plan --scenario ./mine.yaml`.
@@ -191,16 +195,16 @@ depth. README files, licences and hidden files are ignored. Any other file is an
 start, and the trial gets a warning.
 """
 
-_OVERRIDES = """\
+_OVERRIDES: Final = f"""\
 ## Change a key on the command line
 
 `--users`, `--repeats`, `--duration`, `--warmup`, `--rate`, `--seed` and `--quick` change the key of that name.
 `--set PATH=VALUE` changes any key; items of a list are counted from 0:
 
 ```sh
-meshbench run --scenario istio-policies --set load.think_time=1s
+meshbench run --scenario {_EXAMPLE} --set load.think_time=1s
 meshbench run --scenario users-sweep --set configurations.0.load.users=50
-meshbench run --scenario istio-vs-kuma --set 'equalise=[tls, workers]'
+meshbench run --scenario mtls-only --set 'equalise=[tls, workers]'
 ```
 
 The result passes the same checks as a file. `--users` and `--rate` are rejected where configurations have their own.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from pydantic import (
     AfterValidator,
@@ -222,4 +222,4 @@ Margin = Annotated[
 ]
 ManifestFolder = Annotated[str, Field(pattern=PLACE_PATTERN, max_length=200), AfterValidator(_check_manifests)]
 LocustFile = Annotated[str, Field(pattern=PLACE_PATTERN, max_length=200), AfterValidator(_check_locustfile)]
-Mesh = Literal["none", "istio", "kuma"]
+Mesh = Name  # or `none`; checked when a scenario is resolved, since a scenario knows no meshes

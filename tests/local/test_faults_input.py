@@ -41,7 +41,7 @@ MISTAKES = {
     "10 root": ":13: configurations[6].manifests[0]: '/etc' is not allowed",
     "10 link": ":14: configurations[7].manifests[0]: link leads out of its folder through a symbolic link",
     "11 formula": ":15: configurations[8].name: '=cmd()' is not a name",
-    "12 mesh": ":16: configurations[9].mesh: 'linkerd' is not supported (supported: none, istio, kuma)",
+    "12 mesh": ":16: configurations[9].mesh: unknown mesh 'linkerd' (meshes: none, istio, kuma)",
 }
 
 

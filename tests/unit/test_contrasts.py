@@ -81,7 +81,7 @@ def test_reports_redundant_pair_with_line(tmp_path: Path, pair: str, expected: s
 
 def test_checks_pairs_with_invalid_configurations(tmp_path: Path) -> None:
     """An error in a configuration neither hides nor causes an error in the pairs."""
-    text = GOOD.replace("{name: c, mesh: none}", "{name: c, mesh: nnoe}")
+    text = GOOD.replace("{name: c, mesh: none}", "{name: c, mesh: NONE}")
     assert len(messages(tmp_path, text)) == 1
     assert len(messages(tmp_path, text.replace("reference: b}", "reference: d}"))) == 2
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from bench.errors import InputError
 from bench.files.folders import find_shipped
+from bench.meshes.resolved import find_problems
 from bench.scenario.loader import find_scenario, list_shipped_scenarios, load_scenario, validate_file
 from bench.scenario.model import Load, Scenario
 from bench.scenario.overrides import Overrides
@@ -125,13 +126,13 @@ def test_reports_all_errors_at_once(write: Write) -> None:
         .replace("reference: baseline", "reference: basline")
         .replace("mesh: istio,", "mesh: itsio,")
     )
-    unsupported = "not supported (supported: none, istio, kuma)"
-    assert messages(write(text)) == [
+    path = write(text)
+    assert [str(problem).replace(f"{path.parent}/", "") for problem in find_problems(path)] == [
         "mine.yaml:4: application.reviews: 'V3' is not supported (supported: v1, v2, v3); did you mean v3?",
         "mine.yaml:5: load.usres: unknown key 'usres'; did you mean users?",
-        f"mine.yaml:11: configurations[1].mesh: 'itsio' is {unsupported}; did you mean istio?",
         "mine.yaml:7: reference: basline is not a configuration (configurations: baseline, istio)",
         "mine.yaml:6: repaets: unknown key 'repaets'; did you mean repeats?",
+        "mine.yaml:11: configurations[1].mesh: unknown mesh 'itsio'; did you mean istio? (meshes: none, istio, kuma)",
     ]
 
 
@@ -235,7 +236,7 @@ def test_refuses_window_shorter_than_warmup(write: Write) -> None:
         ("title: A question", "title: [a]", "must be text, not a list"),
         ("title: A question", 'title: "\\e"', "'\\x1b' must be one line of text without control characters"),
         ("title: A question", f"title: {'a' * 121}", "must have at most 120 characters"),
-        ("mesh: none}", "mesh: no}", "false is not supported (supported: none, istio, kuma)"),
+        ("mesh: none}", "mesh: no}", "must be text, but YAML reads false here; put it in quotes"),
         ("[policies/strict]", "policies/strict", "must be a list, not 'policies/strict'"),
     ],
 )  # fmt: skip
@@ -391,9 +392,9 @@ def test_names_are_plain(write: Write, name: str) -> None:
 
 def test_unknown_mesh_lists_supported_ones(write: Write) -> None:
     """Case 12: a mesh that meshbench cannot deploy."""
-    (message,) = messages(write(GOOD.replace("mesh: istio,", "mesh: linkerd,")))
-    assert message == (
-        "mine.yaml:11: configurations[1].mesh: 'linkerd' is not supported (supported: none, istio, kuma)"
+    (problem,) = find_problems(write(GOOD.replace("mesh: istio,", "mesh: linkerd,")))
+    assert str(problem).endswith(
+        "mine.yaml:11: configurations[1].mesh: unknown mesh 'linkerd' (meshes: none, istio, kuma)"
     )
 
 

@@ -9,6 +9,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from bench.files.folders import find_shipped
+from bench.meshes import MESHES
 from bench.results.json_schema import (
     RECORD_FILES,
     REFERENCE_FILE,
@@ -41,7 +42,6 @@ BAD = [
     SMALL.replace("name: a", "name: A"),
     SMALL.replace("title: b", 'title: "\\e"'),
     SMALL.replace("title: b", f"title: {'x' * 121}"),
-    SMALL.replace("mesh: none", "mesh: linkerd"),
     SMALL.replace(", mesh: none", ""),
     SMALL.replace("[{name: c, mesh: none}]", "[]"),
     SMALL + "schema_version: 2\n",
@@ -82,6 +82,12 @@ def test_schemas_are_valid(name: str) -> None:
     assert made["description"]
     assert made["additionalProperties"] is False
     assert "$id" not in made
+
+
+def test_schema_lists_the_meshes_of_the_registry() -> None:
+    """An editor completes their names, and underlines any other."""
+    assert all(accepts(SMALL.replace("mesh: none", f"mesh: {mesh}")) for mesh in ("none", *MESHES))
+    assert not accepts(SMALL.replace("mesh: none", "mesh: linkerd"))
 
 
 @pytest.mark.parametrize("name", list_shipped_scenarios())
