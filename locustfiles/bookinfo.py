@@ -15,15 +15,15 @@ import gevent
 from locust import FastHttpUser, events, task
 from locust.argument_parser import LocustArgumentParser
 
-from bench.application.bookinfo.pages import page_problem
+from bench.application.bookinfo.pages import find_problem
 
 
 @events.init_command_line_parser.add_listener
 def options(parser: LocustArgumentParser) -> None:
     """Add the options of users, for the command line and Locust's web page."""
     parser.add_argument("--think-time", type=float, default=0.1, help="Seconds from a response to the next request")
-    parser.add_argument("--reviews", default="any", help="Expected version of reviews: v1, v2, v3 or any")
-    parser.add_argument("--logged-in", default="{}", help='Users to log in, and their version: {"Marco": "v2"}')
+    parser.add_argument("--versions", default="{}", help='Expected version of reviews, or any: {"reviews": "v3"}')
+    parser.add_argument("--logged-in", default="{}", help='Users to log in, and theirs: {"Marco": {"reviews": "v2"}}')
     parser.add_argument("--virtual-host", default="", help="Host header to send instead of the address's")
 
 
@@ -45,17 +45,17 @@ class Reader(FastHttpUser):
     def on_start(self) -> None:
         """Wait for a random time, so that users who start together do not stay in step; log in if required."""
         gevent.sleep(random.uniform(0, self.think_time))  # noqa: S311  # no secret
-        self.reviews = self.environment.parsed_options.reviews
+        self.versions = json.loads(self.environment.parsed_options.versions)
         if users := json.loads(self.environment.parsed_options.logged_in):
             self.become_one_of(users)
 
-    def become_one_of(self, users: dict[str, str]) -> None:
+    def become_one_of(self, users: dict[str, dict[str, str]]) -> None:
         """Log in every second user, as each of `users` in turn."""
         turn, logs_in = divmod(next(self.numbers) + getattr(self.environment.runner, "worker_index", 0), 2)
         user = [*users][turn % len(users)]
         self.page = f"page as {user}" if logs_in else "page as others"
         if logs_in:
-            self.reviews = users[user]
+            self.versions = users[user]
             self.log_in(user)
 
     def log_in(self, user: str) -> None:
@@ -73,6 +73,6 @@ class Reader(FastHttpUser):
         """Request the page, and record a failure unless it is complete: Bookinfo responds with 200 when its back ends
         are down."""
         with self.client.get("/productpage", name=self.page, headers=self.headers(), catch_response=True) as response:
-            problem = page_problem(response.content or b"", self.reviews) if response.status_code == 200 else None
+            problem = find_problem(response.content or b"", self.versions) if response.status_code == 200 else None
             if problem:
                 response.failure(problem)

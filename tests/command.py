@@ -235,7 +235,7 @@ from locust import FastHttpUser, events, task
 @events.init_command_line_parser.add_listener
 def options(parser) -> None:
     parser.add_argument("--think-time", type=float, default=0.1)
-    parser.add_argument("--reviews", default="any")
+    parser.add_argument("--versions", default="any")
     parser.add_argument("--virtual-host", default="")
 
 

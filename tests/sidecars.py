@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from bench.application.model import Application, read_application
+from bench.application.model import Application
 from bench.envoy.addresses import Placement
 from bench.envoy.certificates import Certificates
 from bench.files.folders import find_shipped
@@ -20,6 +20,7 @@ from bench.meshes.resolved import ResolvedConfiguration
 from bench.meshes.rewriting import Namespaces
 from bench.meshes.user_groups import user_groups_of
 from bench.scenario.model import Configuration, Load
+from tests.applications import read_bookinfo
 
 ENVOYS: Mapping[str, EnvoyDataPlane] = {"istio": ISTIO, "kuma": KUMA}
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "local-target.md"
@@ -30,7 +31,7 @@ SIDECARS = ("productpage-v1", "details-v1", "ratings-v1", "reviews-v1", "reviews
 @cache
 def application_with(*reviews: str) -> Application:
     """Read Bookinfo with these versions of reviews."""
-    return read_application(find_shipped("manifests") / "bookinfo", reviews)
+    return read_bookinfo(reviews)
 
 
 def configuration_with(

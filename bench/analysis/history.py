@@ -93,6 +93,7 @@ def read_conditions(run: StoredRun) -> dict[str, str]:
     """Return everything that has to be equal for two runs to be comparable: scenario, files, target, environment."""
     record = run.record
     scenario = record.scenario.model_dump(mode="json", exclude=_EXCLUDED)
+    scenario["application"] |= scenario["application"].pop("versions")  # its place when the first nights were hashed
     environment = {name: str(getattr(record.environment, name)) for name in COMPARED}
     files = "".join(f"{name} {digest}\n" for name, digest in sorted(_read_checksums(run)))
     return {"scenario": _hash(scenario), "files": _hash(files), "target": record.target.kind, **environment}

@@ -3,12 +3,12 @@
 Only names, labels, service accounts and ports are read, which processes on this machine can have, too.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
-from pathlib import Path
 from typing import Any, Final, Literal
 
+from bench.application.definition import ApplicationDefinition
 from bench.application.manifests import (
     KINDS,
     DeploymentManifest,
@@ -21,25 +21,19 @@ from bench.application.manifests import (
 from bench.errors import InputError, Problem
 from bench.files.yaml_source import format_suggestion
 
-NAMESPACE: Final = "bookinfo"
 MESH: Final = "default"  # Kuma's default mesh; Istio's has no name
 CLIENT: Final = "locust"
 GATEWAY: Final = "gateway"
 
-# Caller and callee. Reviews v1 shows no stars and does not call ratings.
-_CALLS: Final = (
-    (CLIENT, "productpage"),
-    ("productpage", "details"),
-    ("productpage", "reviews"),
-    ("reviews", "ratings"),
-)
+Versions = Mapping[str, str | Sequence[str]]
+"""Version of each service that has several, or those of them that are deployed at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
     """One process that serves at `port` (the one that clients use), or a client without a port.
 
-    `name` is that of its service (`reviews`), with the version (`reviews-v2`) where several are deployed.
+    `name` is that of its service, with the version (`NAME-v2`) where several are deployed; `version` may be empty.
     """
 
     name: str
@@ -51,16 +45,21 @@ class Workload:
     @property
     def app(self) -> str:
         """Name of its service, without the version."""
-        return self.labels["app"]
+        return self.labels.get("app") or self.name
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A name under which `workloads` are called, at `port`: any of them responds, unless a mesh has routes."""
+    """A name under which `workloads` are called, at `ports`: any of them responds, unless a mesh has routes."""
 
     name: str
-    port: int
+    ports: tuple[int, ...]
     workloads: tuple[Workload, ...]
+
+    @property
+    def port(self) -> int:
+        """The port at which it is called."""
+        return self.ports[0]
 
     @property
     def workload(self) -> Workload:
@@ -115,12 +114,34 @@ class Gateway:
 
 
 @dataclass(frozen=True, slots=True)
-class Application:
-    """Bookinfo in one namespace, with one or several versions of reviews, and the load generator as its client.
+class Request:
+    """A request and the application's own status for it."""
 
-    `calls` are pairs of workload names, caller first; `mesh` is the mesh's name, where meshes have names.
+    method: str
+    path: str
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One call between two workloads."""
+
+    caller: str
+    callee: str
+
+    def __str__(self) -> str:
+        return f"{self.caller} -> {self.callee}"
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """An application in one namespace, in the versions that are deployed, and the load generator as its client.
+
+    `calls` are the known pairs of workload names, caller first; those of the load come first. `mesh` is the mesh's
+    name, where meshes have names.
     """
 
+    definition: ApplicationDefinition = field(hash=False)
     namespace: str
     workloads: tuple[Workload, ...]
     services: tuple[Service, ...]
@@ -128,6 +149,80 @@ class Application:
     calls: tuple[tuple[str, str], ...]
     gateway: Gateway | None = None
     mesh: str = MESH
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+    @property
+    def knows_calls(self) -> bool:
+        """Whether it is known who calls whom; otherwise `calls` are those of the load only."""
+        return self.definition.calls is not None
+
+    @property
+    def entry(self) -> str:
+        """The service of the application that the load reaches first, behind the gateway if there is one."""
+        return self.definition.entry_service
+
+    @property
+    def versioned(self) -> tuple[str, ...]:
+        """The services of which several versions are deployed."""
+        apps = [one.app for one in self.workloads]
+        return tuple(app for app in self.definition.versions if apps.count(app) > 1)
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """The version of each service of which one is deployed and others exist."""
+        single = self.definition.versions.keys() - set(self.versioned)
+        return {one.app: one.version for one in self.workloads if one.app in single}
+
+    @property
+    def hops(self) -> tuple[Hop, ...]:
+        """The known calls."""
+        return tuple(Hop(caller, callee) for caller, callee in self.calls)
+
+    @property
+    def user_header(self) -> str:
+        """The header by which services tell each other the user's name; empty without a login."""
+        return self.definition.login.header if self.definition.login else ""
+
+    def requests_of(self, app: str) -> tuple[Request, ...]:
+        """Return the known requests of a service, or of the gateway; the first is the one that its callers send."""
+        if app != GATEWAY or self.gateway is None:
+            return self._list_requests(app)
+        entry = self._list_requests(self.entry)
+        return tuple(one for one in entry if self.gateway.route(one.path) is not None) or entry
+
+    def _list_requests(self, app: str) -> tuple[Request, ...]:
+        ready = self.definition.ready
+        known = self.definition.endpoints.get(app, {f"GET {ready.path}": ready.status} if app == self.entry else {})
+        split = ((request.partition(" "), status) for request, status in known.items())
+        return tuple(Request(method, path, status) for (method, _, path), status in split)
+
+    def usual_request(self, app: str) -> Request:
+        """Return the request that callers send to a service: the first known one, else its root, as if it existed."""
+        return next(iter(self.requests_of(app)), Request("GET", "/", 200))
+
+    def path_of(self, app: str) -> str:
+        """Return the path that callers request from a service."""
+        return self.usual_request(app).path
+
+    def count_calls(self, answers: Iterable[tuple[Mapping[str, str], int]], *, logins: int) -> dict[Hop, int]:
+        """Return how many requests a load causes on each known hop: from the number of answers to users with the same
+        versions, and from that of logins, which only the entry serves."""
+        counts = {hop: logins if hop.caller in (CLIENT, GATEWAY) else 0 for hop in self.hops}
+        for versions, count in answers:
+            for hop in self._follow_calls(self.client.name, versions):
+                counts[hop] += count
+        return counts
+
+    def _follow_calls(self, caller: str, versions: Mapping[str, str]) -> Iterator[Hop]:
+        """Yield the hops that one request of `caller` causes, for a user who gets these versions."""
+        for hop in self.hops:
+            callee = self.workload(hop.callee)
+            if hop.caller == caller and versions.get(callee.app, callee.version) == callee.version:
+                yield hop
+                yield from self._follow_calls(hop.callee, versions)
 
     @property
     def everyone(self) -> tuple[Workload, ...]:
@@ -167,32 +262,42 @@ class Application:
         return tuple(self.workload(caller) for caller, called in self.calls if called == name)
 
 
-def read_application(folder: Path, reviews: str | Sequence[str], *, namespace: str = NAMESPACE) -> Application:
-    """Read Bookinfo from its manifests in `folder`, with `reviews` (v1, v2, v3, or several of them), in the namespace
-    that identities and policies name.
+def read_application(
+    definition: ApplicationDefinition, versions: Versions | None = None, *, namespace: str = ""
+) -> Application:
+    """Read an application from its manifests, with `versions` in place of the default ones, in the namespace that
+    identities and policies name: the first of its own by default.
 
     With several versions each has its own Service in addition, whose selector names the version. Services whose
     workload is not part of this configuration are left out. Raises InputError with all problems.
     """
-    versions = (reviews,) if isinstance(reviews, str) else tuple(reviews)
-    sources = read_manifests([folder], KINDS, namespace=namespace)
+    chosen = choose_versions(definition, versions or {})
+    home = namespace or definition.namespaces[0]
+    sources = read_manifests([definition.folder], KINDS, namespace=home)
     deployments = select_kind(sources, DeploymentManifest)
     accounts = select_kind(sources, ServiceAccountManifest)
-    services = _select_services(select_kind(sources, ServiceManifest), versions)
+    services = _select_services(select_kind(sources, ServiceManifest), several=any(len(v) > 1 for v in chosen.values()))
     problems = [*_check_accounts(deployments, accounts), *_check_selectors(services, deployments)]
     if problems:
         raise InputError(problems)
     everyone = [_make_workload(source.manifest) for source in deployments]
-    chosen = [one for one in everyone if one.app != "reviews" or one.version in versions]
-    _require_deployments(folder, chosen, versions)
-    workloads = tuple(_name_versions(chosen))
+    deployed = [one for one in everyone if one.version in chosen.get(one.app, (one.version,))]
+    _require_deployments(definition, deployed, chosen)
+    workloads = tuple(_name_versions(deployed))
     return Application(
-        namespace=namespace,
+        definition=definition,
+        namespace=home,
         workloads=workloads,
         services=tuple(_make_services(services, workloads)),
         client=Workload(CLIENT, "v1", CLIENT, {"app": CLIENT, "version": "v1"}),
-        calls=tuple(_list_calls(workloads)),
+        calls=tuple(_list_calls(definition, workloads)),
     )
+
+
+def choose_versions(definition: ApplicationDefinition, versions: Versions) -> dict[str, tuple[str, ...]]:
+    """Return the versions to deploy of each service that has several: the chosen ones, or else the default."""
+    given = {app: versions.get(app, one.default) for app, one in definition.versions.items()}
+    return {app: (one,) if isinstance(one, str) else tuple(one) for app, one in given.items()}
 
 
 def _name_versions(workloads: Sequence[Workload]) -> Iterable[Workload]:
@@ -202,14 +307,17 @@ def _name_versions(workloads: Sequence[Workload]) -> Iterable[Workload]:
         yield replace(one, name=f"{one.app}-{one.version}") if apps.count(one.app) > 1 else one
 
 
-def _list_calls(workloads: Iterable[Workload]) -> Iterable[tuple[str, str]]:
-    """Yield pairs of workload names, caller first."""
+def _list_calls(definition: ApplicationDefinition, workloads: Iterable[Workload]) -> Iterable[tuple[str, str]]:
+    """Yield pairs of workload names, caller first: the load's calls, then those of each service in their order."""
     named: dict[str, list[str]] = {CLIENT: [CLIENT]}
+    silent = set[str]()
     for one in workloads:
         named.setdefault(one.app, []).append(one.name)
-    silent = {one.name for one in workloads if (one.app, one.version) == ("reviews", "v1")}
-    for caller, called in _CALLS:
-        yield from product((name for name in named[caller] if name not in silent), named[called])
+        if one.app in definition.versions and one.version in definition.versions[one.app].without_calls:
+            silent.add(one.name)
+    for caller, callees in {CLIENT: (definition.entry_service,), **(definition.calls or {})}.items():
+        for called in callees:
+            yield from product((name for name in named[caller] if name not in silent), named[called])
 
 
 def _make_workload(deployment: DeploymentManifest) -> Workload:
@@ -220,10 +328,10 @@ def _make_workload(deployment: DeploymentManifest) -> Workload:
 
 
 def _select_services(
-    services: Sequence[Source[ServiceManifest]], versions: Sequence[str]
+    services: Sequence[Source[ServiceManifest]], *, several: bool
 ) -> tuple[Source[ServiceManifest], ...]:
-    """Leave out the Services of single versions where only one is deployed."""
-    return tuple(one for one in services if len(versions) > 1 or "version" not in one.manifest.spec.selector)
+    """Leave out the Services of single versions where only one of each service is deployed."""
+    return tuple(one for one in services if several or "version" not in one.manifest.spec.selector)
 
 
 def _make_services(sources: Iterable[Source[ServiceManifest]], workloads: Iterable[Workload]) -> Iterable[Service]:
@@ -231,7 +339,7 @@ def _make_services(sources: Iterable[Source[ServiceManifest]], workloads: Iterab
         spec = source.manifest.spec
         selected = tuple(one for one in workloads if spec.selector.items() <= one.labels.items())
         if selected:
-            yield Service(source.manifest.metadata.name, spec.ports[0].port, selected)
+            yield Service(source.manifest.metadata.name, tuple(one.port for one in spec.ports), selected)
 
 
 def _check_accounts(
@@ -262,51 +370,17 @@ def _check_selectors(
             yield source.problem(("spec", "ports", 0), f"port {target} is not the port of the pods")
 
 
-def _require_deployments(folder: Path, workloads: Iterable[Workload], reviews: Sequence[str]) -> None:
+def _require_deployments(
+    definition: ApplicationDefinition, workloads: Sequence[Workload], versions: Mapping[str, Sequence[str]]
+) -> None:
     there = [(workload.app, workload.version) for workload in workloads]
     apps = [app for app, _ in there]
-    missing = sorted({called for _, called in _CALLS} - {*apps, "reviews"})
-    missing += [f"reviews in version {version}" for version in reviews if ("reviews", version) not in there]
+    missing = sorted({*definition.services} - {*apps, *versions})
+    missing += [f"{app} in version {one}" for app, some in versions.items() for one in some if (app, one) not in there]
     if missing:
-        raise InputError([Problem(str(folder), 0, "", f"no Deployment of {', '.join(missing)}")])
+        raise InputError([Problem(str(definition.folder), 0, "", f"no Deployment of {', '.join(missing)}")])
     doubled = sorted(
-        {app for app, version in there if there.count((app, version)) > 1 or _has_mixed_versions(app, apps)}
+        {app for app, one in there if there.count((app, one)) > 1 or (apps.count(app) > 1 and app not in versions)}
     )
     if doubled:
-        raise InputError([Problem(str(folder), 0, "", f"more than one Deployment of {', '.join(doubled)}")])
-
-
-def _has_mixed_versions(app: str, apps: Sequence[str]) -> bool:
-    """Check whether an app other than reviews has several versions."""
-    return app != "reviews" and apps.count(app) > 1
-
-
-# Bookinfo's status for (method, path): the first of each is the one that clients request.
-ENDPOINTS: Final[Mapping[str, Mapping[tuple[str, str], int]]] = {
-    "productpage": {("GET", "/productpage"): 200, ("POST", "/login"): 302, ("GET", "/health"): 200},
-    "details": {("GET", "/details/0"): 200, ("GET", "/health"): 200},
-    "reviews": {("GET", "/reviews/0"): 200, ("GET", "/health"): 200},
-    "ratings": {("GET", "/ratings/0"): 200, ("GET", "/health"): 200},
-    "gateway": {("GET", "/productpage"): 200, ("POST", "/login"): 302},
-}
-
-
-# A path of each workload with status 200, for proofs.
-PATHS: Final[Mapping[str, str]] = {
-    "productpage": "/productpage",
-    "details": "/details/0",
-    "reviews": "/reviews/0",
-    "ratings": "/ratings/0",
-    "gateway": "/productpage",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Hop:
-    """One call between two workloads."""
-
-    caller: str
-    callee: str
-
-    def __str__(self) -> str:
-        return f"{self.caller} -> {self.callee}"
+        raise InputError([Problem(str(definition.folder), 0, "", f"more than one Deployment of {', '.join(doubled)}")])

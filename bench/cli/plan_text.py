@@ -8,7 +8,7 @@ from typing import Any
 from bench.analysis.stats import minimum_detectable_effect
 from bench.meshes.equalise import format_equalised
 from bench.scenario.contrasts import list_comparisons
-from bench.scenario.model import SERVICES, Scenario
+from bench.scenario.model import Scenario
 from bench.scenario.plan import Plan, estimate_seconds
 from bench.units import format_change, format_duration
 
@@ -101,7 +101,7 @@ def _format_comparisons(scenario: Scenario) -> list[str]:
 def _describe_processes(scenario: Scenario, name: str) -> str:
     load = scenario.load_of(name)
     mesh = scenario.configuration(name).mesh
-    services = len(SERVICES) - 1 + len(scenario.application.versions)
+    services = scenario.application.count_workloads()
     sidecars = "no sidecar" if mesh == "none" else f"{services + 1} Envoy sidecars"
     loop = f"{load.rate_per_s:g}/s from at most {load.users} users" if load.rate_per_s else f"{load.users} users"
     return f"{services} services, {sidecars}, Locust with {loop}"

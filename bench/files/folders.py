@@ -17,6 +17,8 @@ def find_shipped(kind: Kind) -> Path:
 
 
 SUFFIXES: Final = (".yaml", ".yml", ".json")
+DEFINITION: Final = "application.yaml"
+_ENTRY: Final = re.compile(r"^entry:", re.MULTILINE)  # a key that no object of Kubernetes has
 # Files that a folder of manifests may contain in addition, and that are ignored.
 _LICENCE: Final = r"licen[cs]e([-_](mit|apache|bsd|l?gpl|mpl|isc))?([-_]v?[0-9]+(\.[0-9]+)*)?"
 _ABOUT: Final = re.compile(rf"(readme|copying|notice|{_LICENCE})(\.(md|txt|rst|adoc|html?))?", re.IGNORECASE)
@@ -29,7 +31,9 @@ def list_manifest_files(folder: Path) -> list[Path]:
 
 def list_unread_files(folder: Path) -> list[Path]:
     """List the files that would not be applied, by path: neither manifests nor README files and licences."""
-    return sorted(path for path in walk_files(folder) if not _is_manifest(path) and not _is_about(path))
+    return sorted(
+        path for path in walk_files(folder) if not (_is_manifest(path) or is_definition(path) or _is_about(path))
+    )
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
@@ -53,7 +57,17 @@ def walk_files(folder: Path) -> Iterator[Path]:
 
 
 def _is_manifest(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
+    return path.suffix.lower() in SUFFIXES and not is_definition(path)
+
+
+def is_definition(path: Path) -> bool:
+    """Check whether a file defines an application; then it is no manifest, and is never applied."""
+    if path.name != DEFINITION:
+        return False
+    try:
+        return _ENTRY.search(path.read_text("utf-8", errors="replace")) is not None
+    except OSError:
+        return False  # whoever reads it reports why it cannot be read
 
 
 def _is_about(path: Path) -> bool:

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, get_args
 
@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from bench.files.yaml_source import Loc, format_suggestion
 
 SHOWN_CHARACTERS: Final = 40
+_KEY: Final = "[key]"  # pydantic's last part of the path of a key that is wrong itself
 
 
 NAME_PATTERN = r"^[a-z0-9-]{1,40}$"
@@ -24,11 +25,22 @@ IMAGE_PATTERN = (
     r"^[a-z0-9][A-Za-z0-9.-]*(:[0-9]+)?(/[a-z0-9._-]+)*(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?$"
 )
 
+LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$"
+ENTRY_PATTERN = r"^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?:[0-9]{1,5}$"
+MODULE_PATTERN = r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$"
+PATH_PATTERN = r"^/[^\s#]*$"
+ENDPOINT_PATTERN = r"^[A-Z]{3,10} /[^\s#]*$"
+
 PATTERN_MESSAGES: Final = {
     NAME_PATTERN: "is not a name: 1 to 40 of the characters a-z, 0-9 and -",
     LINE_PATTERN: "must be one line of text without control characters",
     IMAGE_PATTERN: "is not an image; write REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:DIGEST",
     TEXT_PATTERN: "must be text without control characters",
+    LABEL_PATTERN: "is not a name of Kubernetes: a-z, 0-9, - and .",
+    ENTRY_PATTERN: "is not SERVICE:PORT",
+    MODULE_PATTERN: "is not the name of a module below bench.application",
+    PATH_PATTERN: "is not a path; it starts with /",
+    ENDPOINT_PATTERN: "is not a request; write METHOD /PATH",
     PLACE_PATTERN: "is not allowed; write a path without .., relative to the shipped files or to the scenario's folder",
 }
 
@@ -69,7 +81,7 @@ def _is_cause(details: ErrorDetails) -> bool:
 
 
 def _make_invalid_field(details: ErrorDetails, model: type[BaseModel]) -> InvalidField:
-    loc = details["loc"]
+    loc = tuple(part for part in details["loc"] if part != _KEY)
     if details["type"] == "extra_forbidden":
         return InvalidField(
             loc, f"unknown key {format_value(loc[-1])}{format_suggestion(str(loc[-1]), _list_keys(model, loc[:-1]))}"
@@ -104,8 +116,8 @@ def _explain_text(value: object, _: Mapping[str, Any]) -> str:
     return f"must be text, not {format_value(value)}"
 
 
-def _explain_choice(value: object, context: Mapping[str, Any]) -> str:
-    choices = re.findall(r"'([^']*)'", context["expected"])
+def explain_choice(value: object, choices: Sequence[str]) -> str:
+    """Return why a value that is none of the choices is wrong, with the one that was probably meant."""
     near = difflib.get_close_matches(str(value).lower(), choices, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return f"{format_value(value)} is not supported (supported: {', '.join(choices)}){hint}"
@@ -130,7 +142,7 @@ _SENTENCES: dict[str, Callable[[object, Mapping[str, Any]], str]] = {
     "string_pattern_mismatch": lambda value, context: f"{format_value(value)} {PATTERN_MESSAGES[context['pattern']]}",
     "greater_than_equal": _use_template("must be at least {ge}, not {value}"),
     "less_than_equal": _use_template("must be at most {le}, not {value}"),
-    "literal_error": _explain_choice,
+    "literal_error": lambda value, context: explain_choice(value, re.findall(r"'([^']*)'", context["expected"])),
     "model_type": _SECTION,
     "tuple_type": _use_template("must be a list, not {value}"),
     "too_short": _use_template("must have at least {min_length} entry"),

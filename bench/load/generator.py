@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from bench.analysis import percentiles as latency
 from bench.analysis import validity as checks
+from bench.application.definition import ApplicationDefinition
 from bench.errors import BadAnswerError, StoreError
 from bench.load.raw_samples import list_raw_files, read_recent_rows, read_valid_account, read_valid_samples
 from bench.load.recorded import Account
@@ -33,12 +34,13 @@ _NAMES_BYTES = 16 * 1024 * 1024
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadSpec:
     """The load to generate. `address` is host:port; `virtual_host` the Host header to send there. `logged_in` are users
-    that half of the load logs in as, each with the version of reviews that its pages must show."""
+    that half of the load logs in as, each with the `versions` that its pages must show. `check` is the module by which
+    the locustfile checks them, if it has one."""
 
     address: str
     virtual_host: str
     locustfile: Path
-    reviews: str
+    versions: Mapping[str, str] = field(default_factory=dict, hash=False)
     users: int
     think_time_s: float
     rate_per_s: float | None
@@ -46,7 +48,8 @@ class LoadSpec:
     duration_s: float
     seed: int
     workers: int = 1
-    logged_in: Mapping[str, str] = field(default_factory=dict, hash=False)
+    check: str = ""
+    logged_in: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
 
     @property
     def most_bytes(self) -> int:
@@ -66,7 +69,7 @@ class LoadSpec:
             "--locustfile": f"{locustfile},{recorder}",
             "--host": f"http://{self.address}",
             "--virtual-host": self.virtual_host,
-            "--reviews": self.reviews,
+            "--versions": json.dumps(dict(self.versions)),
             "--users": self.users,
             "--spawn-rate": self.users,
             "--think-time": self.think_time_s,
@@ -78,7 +81,11 @@ class LoadSpec:
             "--exit-code-on-error": 0,  # failed requests are a result, not a crash
             "--loglevel": "WARNING",
             **({"--processes": self.workers} if self.workers > 1 else {}),
-            **({"--logged-in": json.dumps(dict(self.logged_in))} if self.logged_in else {}),
+            **(
+                {"--logged-in": json.dumps({user: dict(versions) for user, versions in self.logged_in.items()})}
+                if self.logged_in
+                else {}
+            ),
         }
         pairs = [str(part) for option in options.items() for part in option]
         return [python, "-P", "-m", "locust", "--headless", "--only-summary", *pairs]
@@ -301,15 +308,23 @@ class RunningLoad:
 
 
 def make_load_spec(
-    load: Load, groups: Sequence[UserGroup], *, address: str, virtual_host: str, locustfile: Path, seed: int
+    load: Load,
+    definition: ApplicationDefinition,
+    groups: Sequence[UserGroup],
+    *,
+    address: str,
+    virtual_host: str,
+    locustfile: Path,
+    seed: int,
 ) -> LoadSpec:
     """Return the generator's specification: the load of a configuration, for its user groups, at `host:port`."""
     return LoadSpec(
         address=address,
         virtual_host=virtual_host,
         locustfile=locustfile,
-        reviews=groups[0].reviews,
-        logged_in={group.user: group.reviews for group in groups if group.user},
+        versions=groups[0].versions,
+        check=definition.check_module,
+        logged_in={group.user: group.versions for group in groups if group.user},
         users=load.users,
         think_time_s=load.think_time_s,
         rate_per_s=load.rate_per_s,

@@ -1,6 +1,6 @@
 """Record every request of a Locust run, exactly. Loaded by Locust itself, in addition to any locustfile:
 
-    locust -f locustfiles/bookinfo.py,bench/load/recorder.py --record-to FOLDER
+    locust -f locustfiles/NAME.py,bench/load/recorder.py --record-to FOLDER
 
 It needs nothing but Locust, the standard library, `bench.load.pacing` and `bench.load.timing`, and the locustfile is
 independent of it. Start and latency of a request come from Locust's request event, of any client; when the request was
@@ -23,7 +23,9 @@ import signal
 import struct
 import time
 import unicodedata
+from argparse import ArgumentError
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -310,6 +312,8 @@ def _options(parser: LocustArgumentParser) -> None:
     group.add_argument("--record-to", default="", help="Folder for the exact samples (default: none are stored)")
     group.add_argument("--arrival-rate", type=float, default=0, help="Open loop: arrivals per second (default: closed)")
     group.add_argument("--seed", type=int, default=0, help="Seed of the first waits and of the arrivals")
+    with suppress(ArgumentError):  # a locustfile that checks versions has the option itself, and was loaded first
+        group.add_argument("--versions", default="{}", help='Expected versions of services: {"NAME": "v1"}')
 
 
 @events.init.add_listener

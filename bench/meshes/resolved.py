@@ -6,10 +6,9 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from bench.application.manifests import read_folders
-from bench.application.model import GATEWAY, NAMESPACE, Application, Workload, read_application
+from bench.application.model import GATEWAY, Application, Workload, read_application
 from bench.envoy.wire import Mode, Wire
 from bench.errors import InputError, Problem
-from bench.files.folders import find_shipped
 from bench.files.yaml_source import Document, format_path, read_documents
 from bench.meshes import MESHES
 from bench.meshes.equalise import equalise_wire, policy_objects
@@ -29,14 +28,9 @@ from bench.scenario.model import Configuration, Equal, Load, Scenario
 from bench.scenario.overrides import Overrides, list_configurations
 
 
-def application_folder(scenario: Scenario) -> Path:
-    """Return the folder with the manifests of the application that a scenario deploys."""
-    return find_shipped("manifests") / scenario.application.name
-
-
-def application_of(scenario: Scenario, *, namespace: str = NAMESPACE) -> Application:
+def application_of(scenario: Scenario) -> Application:
     """Return the application that a scenario deploys."""
-    return read_application(application_folder(scenario), scenario.application.reviews, namespace=namespace)
+    return read_application(scenario.application.definition, scenario.application.versions)
 
 
 def add_gateway(settings: Configuration, application: Application, manifests: Mapping[str, Path]) -> Application:
@@ -50,7 +44,7 @@ def add_gateway(settings: Configuration, application: Application, manifests: Ma
 def user_groups_in(
     settings: Configuration, application: Application, manifests: Mapping[str, Path]
 ) -> tuple[UserGroup, ...]:
-    """Return the user groups of a configuration, with the version of reviews for each. Raises InputError."""
+    """Return the user groups of a configuration, with their versions. Raises InputError."""
     return user_groups_of(policies_of(settings, application, manifests), application)
 
 
@@ -187,7 +181,7 @@ def resolve(scenario: Scenario, inputs: Inputs, document: Document | None = None
         scenario=scenario,
         inputs=inputs,
         application=application,
-        objects=read_folders([application_folder(scenario)]),
+        objects=read_folders([application.definition.folder]),
         configurations=tuple(configurations),
     )
 

@@ -5,11 +5,9 @@ Routes are ordered, and the first that matches a request is used.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
-from bench.application.model import ENDPOINTS, Service, Workload
-
-USER: Final = "end-user"  # the header with the user's name in productpage's requests to other services
+from bench.application.model import Application, Service, Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,27 +45,26 @@ class Route:
         return all(condition.matches(headers.get(name)) for name, condition in self.headers)
 
 
-def find_route(routes: Sequence[Route], *, path: str, user: str = "") -> Route | None:
+def find_route(routes: Sequence[Route], application: Application, *, path: str, user: str = "") -> Route | None:
     """Return the route of a request that the application sends for `user`; an empty name means without a login."""
-    headers = {USER: user} if user else {}
+    headers = {application.user_header: user} if user else {}
     return next((route for route in routes if route.matches(path, headers)), None)
 
 
-def list_users(routes: Sequence[Route]) -> tuple[str, ...]:
+def list_users(routes: Sequence[Route], application: Application) -> tuple[str, ...]:
     """Return the users whose requests use all routes, the empty name (without a login) first."""
-    names = (condition.text for route in routes for name, condition in route.headers if name == USER)
+    header = application.user_header
+    names = (condition.text for route in routes for name, condition in route.headers if name == header)
     return tuple(dict.fromkeys(("", *names)))
 
 
-def default_path(app: str) -> str:
-    """Return the path that the application requests from one of its services."""
-    return next(iter(ENDPOINTS[app]))[1]
-
-
-def is_provable(route: Route, routes: Sequence[Route], app: str) -> bool:
+def is_provable(route: Route, routes: Sequence[Route], application: Application, app: str) -> bool:
     """Return whether a request of the application to `app` uses the route."""
+    users = list_users(routes, application)
     return any(
-        find_route(routes, path=path, user=user) is route for _, path in ENDPOINTS[app] for user in list_users(routes)
+        find_route(routes, application, path=one.path, user=user) is route
+        for one in application.requests_of(app)
+        for user in users
     )
 
 

@@ -145,6 +145,8 @@ def _describe_type(field: _Schema) -> str:
 def _describe_mapping(field: _Schema) -> str:
     """Describe a mapping: its values where all are of one type, else the section of the page that lists its keys."""
     match field:
+        case {"additionalProperties": False, "properties": values}:
+            return "mapping: " + "; ".join(f"`{key}`, {_describe_type(value)}" for key, value in values.items())
         case {"additionalProperties": {"pattern": _} as values}:
             return f"mapping, each value an {_describe_type(values)}"
     return "mapping, see below"
@@ -156,6 +158,8 @@ def _format_default(value: Any) -> str:
             return ""
         case bool():
             return f"`{str(value).lower()}`"
+        case dict():
+            return f"`{{{', '.join(f'{key}: {one}' for key, one in value.items())}}}`"
     return f"`{value}`"
 
 

@@ -93,6 +93,8 @@ def _rename_old_keys(document: Document) -> Document:
     for loc in old:
         warn_deprecated(f"{document.file}:{document.line_of(loc)}: {format_path(loc)}", format_path(rename_path(loc)))
     lines = {rename_path(loc): line for loc, line in document.lines.items()}
+    for loc in old:  # a section that only the new name has
+        lines.setdefault(rename_path(loc)[:-1], document.line_of(loc))
     return Document(document.file, rename_keys(document.value), lines)
 
 

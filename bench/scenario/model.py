@@ -22,10 +22,12 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from bench.application.definition import ApplicationDefinition, find_application
 from bench.files.validation import IMAGE_PATTERN, LINE_PATTERN, TEXT_PATTERN
 from bench.scenario.renames import rename_keys
 from bench.scenario.types import (
     SCHEMA_VERSION,
+    ApplicationName,
     LocustFile,
     ManifestFolder,
     Margin,
@@ -33,7 +35,6 @@ from bench.scenario.types import (
     Name,
     Rate,
     Repeats,
-    Reviews,
     Seed,
     Source,
     ThinkTime,
@@ -43,6 +44,7 @@ from bench.scenario.types import (
     Window,
     find_manifests,
 )
+from bench.scenario.versions import DEFAULT_APPLICATION, check_image_name, check_versions, describe_versions
 from bench.units import format_duration
 
 Names = tuple[str, str]  # a configuration and its reference
@@ -83,10 +85,6 @@ def _find_unknown_names(number: int, names: Names, known: Sequence[str]) -> Iter
             yield (number, side), f"{name} is not a configuration (configurations: {', '.join(known)})"
 
 
-Workload = Literal["bookinfo", "productpage", "details", "reviews", "ratings", "load", "gateway"]
-BOOKINFO: Final = "bookinfo"  # the four services at once
-SERVICES: Final = ("productpage", "details", "reviews", "ratings")
-WORKLOADS: Final = get_args(Workload)
 Image = Annotated[str, Field(pattern=IMAGE_PATTERN, max_length=300)]
 Equal = Literal["tls", "workers", "retries"]
 
@@ -105,23 +103,46 @@ class Section(BaseModel):
 class Application(Section):
     """The application under test."""
 
-    name: Literal["bookinfo"] = Field("bookinfo", description="The application; Bookinfo is the one that ships.")
-    reviews: Reviews = Field(
-        "v3",
-        description="Version of reviews, the same in every configuration. v1 does not call ratings, v2 and v3 do. With"
-        " several versions (`[v1, v2, v3]`), every configuration needs routes that send each user to one of them.",
-    )
-    images: dict[Workload, Image] = Field(
+    name: ApplicationName = Field(DEFAULT_APPLICATION, description="The application.")
+    versions: dict[str, str | tuple[str, ...]] = Field(
         {},
-        max_length=10,
-        description="Images that replace those of the manifests on a cluster, by workload. `bookinfo` means all four"
-        " services, `load` is Locust, `gateway` is the proxy of a delegated gateway. Ignored on one machine.",
+        validate_default=True,
+        json_schema_extra=describe_versions,
+        description="Version of each service that has several, the same in every configuration. With a list of"
+        " versions, every configuration needs routes that send each user to one of them.",
+    )
+    images: dict[str, Image] = Field(
+        {},
+        max_length=100,
+        description="Images that replace those of the manifests on a cluster, by service. The application's name means"
+        " all its services, `load` is Locust, `gateway` is the proxy of a delegated gateway. Ignored on one machine.",
     )
 
+    @field_validator("versions", mode="before")
+    @classmethod
+    def _check_versions(cls, versions: object, info: ValidationInfo) -> object:
+        """Check the versions against the application, and add the default ones."""
+        if not isinstance(versions, dict) or "name" not in info.data:
+            return versions
+        return check_versions(versions, find_application(info.data["name"]))
+
+    @field_validator("images")
+    @classmethod
+    def _check_images(cls, images: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        if images and "name" in info.data:
+            for name in images:
+                check_image_name(name, find_application(info.data["name"]))
+        return images
+
+    def count_workloads(self) -> int:
+        """Return the number of workloads: one of each service, or one of each of its versions."""
+        deployed = (self.versions.get(app, "") for app in self.definition.list_apps())
+        return sum(1 if isinstance(one, str) else len(one) for one in deployed)
+
     @property
-    def versions(self) -> tuple[str, ...]:
-        """The versions of reviews that are deployed."""
-        return (self.reviews,) if isinstance(self.reviews, str) else self.reviews
+    def definition(self) -> ApplicationDefinition:
+        """The application's definition."""
+        return find_application(self.name)
 
 
 class Load(Section):
@@ -153,7 +174,7 @@ class Load(Section):
         1, description="Number of Locust worker processes that share the users. 1 is Locust without workers."
     )
     locustfile: LocustFile = Field(
-        "bookinfo",
+        DEFAULT_APPLICATION,
         description="A Locust file: the name of a shipped one, or of one in the folder of the scenario file.",
     )
 

@@ -9,8 +9,9 @@ from functools import cache
 from typing import Any, Final
 
 SCENARIO_KEYS: Final[dict[str, str]] = {"again": "rerun_invalid"}
-"""Path of the old key in a scenario (`load.pause`, `configurations.*.tier`) -> new name of its last part. A key that is
-a condition of the gate's history keeps its old name in the hash (`bench.analysis.history.read_conditions`)."""
+"""Path of the old key in a scenario (`load.pause`, `configurations.*.tier`) -> new name of its last part, or a path of
+two names. A key that is a condition of the gate's history keeps its old name in the hash
+(`bench.analysis.history.read_conditions`). A service's version was a key of `application` by the service's name."""
 OPTIONS: Final[dict[str, str]] = {}
 """Old option -> new one, of every command: `--old` -> `--new`."""
 
@@ -19,13 +20,19 @@ _Loc = tuple[str | int, ...]
 
 def find_new_key(loc: _Loc) -> str | None:
     """Look up the new name of the key at `loc`, a path of old or new names; None where it was not renamed."""
-    parts = ("*" if isinstance(part, int) or part.isdigit() else part for part in loc)
-    return SCENARIO_KEYS.get(".".join(parts))
+    from bench.scenario.versions import list_versioned_services
+
+    path = ".".join("*" if isinstance(part, int) or part.isdigit() else part for part in loc)
+    section, _, key = path.partition(".")
+    if section == "application" and key in list_versioned_services():
+        return f"versions.{key}"
+    return SCENARIO_KEYS.get(path)
 
 
 def rename_path(loc: _Loc) -> _Loc:
     """Translate every renamed key on a path."""
-    return tuple(find_new_key(loc[: place + 1]) or part for place, part in enumerate(loc))
+    renamed = ((find_new_key(loc[: place + 1]), part) for place, part in enumerate(loc))
+    return tuple(part for new, old in renamed for part in (new.split(".") if new else (old,)))
 
 
 def rename_keys(data: Any, loc: _Loc = ()) -> Any:
@@ -37,8 +44,12 @@ def rename_keys(data: Any, loc: _Loc = ()) -> Any:
     made: dict[Any, Any] = {}
     for key, value in data.items():
         new = find_new_key((*loc, key)) if isinstance(key, str) else None
-        if new is None or new not in data:
-            made[new or key] = rename_keys(value, (*loc, key))
+        section, _, name = (new or "").rpartition(".")
+        if section:
+            kept = data.get(section, {})
+            made[section] = {**made.get(section, {}), name: value, **kept} if isinstance(kept, dict) else kept
+        elif new is None or new not in data:
+            made.setdefault(new or key, rename_keys(value, (*loc, key)))
     return made
 
 

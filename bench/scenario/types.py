@@ -4,7 +4,6 @@ They read scenario files, where a quantity needs its unit and a given file must 
 `run.json`, which has bare floats. A `Source` as validation context marks a scenario file.
 """
 
-import difflib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from typing import Annotated, Any, Final
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
@@ -25,7 +23,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from bench.application.bookinfo.settings import VERSIONS
+from bench.application.definition import list_shipped_applications
 from bench.files.folders import SUFFIXES, Kind, find_shipped, list_manifest_files, list_unread_files, walk_files
 from bench.files.validation import NAME_PATTERN, PLACE_PATTERN, format_value
 from bench.files.yaml_source import format_suggestion
@@ -40,9 +38,6 @@ from bench.units import (
 )
 
 SCHEMA_VERSION: Final = 1
-
-REVIEWS: Final = VERSIONS["reviews"]
-
 
 _SUFFIXES: Final = ", ".join(f"*{suffix}" for suffix in SUFFIXES)
 _NAMED_AT_MOST: Final = 5
@@ -181,26 +176,17 @@ def _check_locustfile(path: str, info: ValidationInfo) -> str:
     return path
 
 
-def _check_reviews(value: object) -> object:
-    """Check one version of reviews, or a list of several."""
-    several = value if isinstance(value, list | tuple) else (value,)
-    for one in several:
-        if one not in REVIEWS:
-            near = difflib.get_close_matches(str(one).lower(), REVIEWS, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ValueError(f"{format_value(one)} is not supported (supported: {', '.join(REVIEWS)}){hint}")
-    if len(set(several)) < max(len(several), 1):
-        raise ValueError("must name at least one version, and each once")
-    return value if isinstance(value, str) else tuple(several)
+def _check_application(name: str) -> str:
+    known = list_shipped_applications()
+    if name not in known:
+        raise ValueError(f"{format_value(name)} is no application{format_suggestion(name, known)}")
+    return name
 
 
-_REVIEWS_SCHEMA: Final = {"enum": list(REVIEWS), "type": "string"}
-Reviews = Annotated[
-    str | tuple[str, ...],
-    BeforeValidator(_check_reviews),
-    WithJsonSchema(
-        {"anyOf": [_REVIEWS_SCHEMA, {"type": "array", "items": _REVIEWS_SCHEMA, "minItems": 1, "uniqueItems": True}]}
-    ),
+ApplicationName = Annotated[
+    str,
+    AfterValidator(_check_application),
+    WithJsonSchema({"enum": list(list_shipped_applications()), "type": "string"}),
 ]
 Version = Annotated[int, Strict(), AfterValidator(_check_version), WithJsonSchema({"const": SCHEMA_VERSION})]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]

@@ -57,10 +57,12 @@ def hops_of(application: Application) -> tuple[Hop, ...]:
 def page_check(configuration: ResolvedConfiguration) -> Check:
     """Return the check of the page as a user gets it who has not logged in. A complete page also shows that a
     deployment is ready."""
-    reviews = configuration.groups[0].reviews
-    return Check(
-        Question(*configuration.application.calls[0]), lambda answer: [page_evidence(answer.page_problem(reviews))]
-    )
+    application, versions = configuration.application, configuration.groups[0].versions
+
+    def judge(answer: Answer) -> Iterator[Evidence]:
+        yield page_evidence(application.entry, answer.find_problem(application.definition, versions))
+
+    return Check(Question(*application.calls[0]), judge)
 
 
 def baseline_checks(application: Application) -> Iterator[Check]:
@@ -90,7 +92,7 @@ def mesh_checks(
 def route_checks(application: Application) -> Iterator[Check]:
     """Yield the checks of a gateway, if the load enters through one: each of its routes leads to a service, and no
     other path does."""
-    for route in route_questions(application.gateway) if application.gateway else ():
+    for route in route_questions(application):
         yield Check(Question(application.client.name, GATEWAY, path=route.path), partial(_judge_route, route))
 
 

@@ -1,7 +1,7 @@
 """Make evidence that a deployment is the configuration of its name. Pure: observations in, facts out.
 
-Why it is needed: Bookinfo responds with 200 while its back ends are down, a policy that selects nothing changes
-nothing, and a deployment without sidecars is the fastest mesh.
+Why it is needed: an application may respond with 200 while its back ends are down, a policy that selects nothing
+changes nothing, and a deployment without sidecars is the fastest mesh.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,12 +30,12 @@ class HopCount:
         return f"{self.caller_side} by {hop.caller}'s proxy, {self.callee_side} by {hop.callee}'s"
 
 
-def page_evidence(problem: str | None) -> Evidence:
+def page_evidence(entry: str, problem: str | None) -> Evidence:
     """Prove that the page is complete, as users will request it."""
     complete = "a complete page"
     return Evidence(
         name="page",
-        subject="productpage",
+        subject=entry,
         ok=problem is None,
         expected=complete,
         seen=problem or complete,

@@ -24,6 +24,7 @@ from bench.verification.counts import (
     ask_proxy,
     clusters_of,
     data_plane_of,
+    found_evidence,
     load_evidence,
     read_requests,
     subtract,
@@ -90,17 +91,19 @@ class Prover:
 
     def _series(self, count: int) -> Iterator[Evidence]:
         """Where routes differ by user group, yield whether each gets what is meant for it, every time."""
-        groups = self.configuration.groups
+        groups, definition = self.configuration.groups, self.configuration.application.definition
         for group in groups if len(groups) > 1 else ():
-            yield pages_evidence(group, self.prober.pages(group.user, count), count=count)
+            yield pages_evidence(definition, group, self.prober.pages(group.user, count), count=count)
 
     def _load_evidence(self, load: Samples) -> Iterator[Evidence]:
         counted, application = subtract(self._before, self._read_requests()), self.configuration.deployed
-        requests = count_expected_requests(
-            hops_of(application), application, readers=self.configuration.groups, samples=load
-        )
-        errors = len(load.ok) - int(load.ok.sum())
-        yield from load_evidence(self.configuration, self.prober.proxies(), counted, requests=requests, errors=errors)
+        requests = count_expected_requests(application, readers=self.configuration.groups, samples=load)
+        errors, proxies = len(load.ok) - int(load.ok.sum()), self.prober.proxies()
+        if application.knows_calls:
+            yield from load_evidence(self.configuration, proxies, counted, requests=requests, errors=errors)
+        else:
+            entry, sent = next(iter(requests.items()))
+            yield from found_evidence(self.configuration, proxies, counted, entry=entry, sent=sent, errors=errors)
 
     def _read_requests(self) -> Requests:
         return read_requests(data_plane_of(self.configuration), self.prober.proxies())

@@ -1,26 +1,23 @@
 """Define the questions of proofs on every target: requests, answers, routes, the pages of user groups."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
-from bench.application.bookinfo.pages import page_problem
-from bench.application.model import Application, Gateway, Hop
+from bench.application.definition import ApplicationDefinition
+from bench.application.model import Application, Hop
 from bench.meshes.probe import Probe
-from bench.meshes.user_groups import REVIEWS, UserGroup
+from bench.meshes.user_groups import UserGroup
 from bench.results.records import Evidence
 from bench.results.samples import Samples
 from bench.verification.evidence import policy_evidence, routed_evidence, unrouted_evidence
 
 FRONT: Final = "gateway-front"  # the proxy of a delegated gateway; its sidecar has the gateway's name
 SERIES: Final = 100  # pages of each user group that are requested for a proof
-LOGIN: Final = "login"  # the name of the requests by which users log in; they are no pages
 
-_CALLED_BY_PAGE: Final = ("productpage", REVIEWS)
-_UNROUTED_PATHS: Final = ("/health", "/meshbench")  # the first without a route is requested; productpage serves /health
+_UNKNOWN_PATH: Final = "/meshbench"  # no application serves it
 _CLOSED: Final = "connection closed without a response"
 _ERRORS: Final[Mapping[str, str]] = {
     "ConnectionResetError": _CLOSED,
@@ -57,9 +54,9 @@ class Answer:
         text = self.body[:40].decode("utf-8", "replace").strip() if self.status >= 400 else ""
         return self.refused or f"{self.status} {text}".strip()
 
-    def page_problem(self, reviews: str) -> str | None:
-        """Return what is wrong with it as the product page with that version of reviews; None when it is complete."""
-        return self.detail if self.status != 200 else page_problem(self.body, reviews)
+    def find_problem(self, definition: ApplicationDefinition, versions: Mapping[str, str]) -> str | None:
+        """Return what is wrong with it for a user who gets these versions of services; None when it is complete."""
+        return self.detail if self.status != definition.ready.status else definition.check_answer(self.body, versions)
 
 
 def format_error(kind: str, message: str, *, timeout_s: float) -> str:
@@ -93,46 +90,44 @@ class RouteQuestion:
         return evidence(self.path, status=answer.status, headers=answer.headers)
 
 
-def route_questions(gateway: Gateway) -> Iterator[RouteQuestion]:
-    """Yield the path of every route, and one without a route, if there is one."""
+def route_questions(application: Application) -> Iterator[RouteQuestion]:
+    """Yield the path of every route of the gateway, if there is one, and one without a route, if there is one: if
+    possible, one that the application serves."""
+    gateway = application.gateway
+    if gateway is None:
+        return
     for path in dict.fromkeys(route.path for route in gateway.routes):
         yield RouteQuestion(path, routed=True)
-    free = [path for path in _UNROUTED_PATHS if gateway.route(path) is None]
+    served = [one.path for one in application.requests_of(application.entry) if one.method == "GET"]
+    free = [path for path in (*served, _UNKNOWN_PATH) if gateway.route(path) is None]
     if free:
         yield RouteQuestion(free[0], routed=False)
 
 
-def pages_evidence(group: UserGroup, answers: Sequence[Answer], *, count: int = SERIES) -> Evidence:
-    """Prove that each of `count` pages shows the version of reviews of this user group."""
-    problems = [problem for answer in answers if (problem := answer.page_problem(group.reviews))]
+def pages_evidence(
+    definition: ApplicationDefinition, group: UserGroup, answers: Sequence[Answer], *, count: int = SERIES
+) -> Evidence:
+    """Prove that each of `count` pages shows the versions of this user group."""
+    problems = [problem for answer in answers if (problem := answer.find_problem(definition, group.versions))]
     right = len(answers) - len(problems)
     return Evidence(
         name="pages",
         subject=group.request,
         ok=right == count and not problems,
-        expected=f"{count} of {count} with reviews {group.reviews}",
-        seen=f"{right} of {count} with reviews {group.reviews}" + (f"; {problems[0]}" if problems else ""),
+        expected=f"{count} of {count} with {group.title}",
+        seen=f"{right} of {count} with {group.title}" + (f"; {problems[0]}" if problems else ""),
         about="responses",
     )
 
 
 def count_expected_requests(
-    hops: Sequence[Hop], application: Application, *, readers: Sequence[UserGroup], samples: Samples
+    application: Application, *, readers: Sequence[UserGroup], samples: Samples
 ) -> dict[Hop, int]:
-    """Return how many requests a load causes on each hop, by the names of its own requests."""
+    """Return how many requests a load causes on each known hop, by the names of its own requests."""
     numbers = np.bincount(samples.name, minlength=len(samples.names)).tolist()
-    counted = Counter[str](dict(zip(samples.names, numbers, strict=True)))
-    pages = Counter[str]()
-    reviews = {group.request: group.reviews for group in readers}
-    for name, count in counted.items():
-        if name != LOGIN:
-            pages[reviews.get(name, readers[0].reviews)] += count
-    return {hop: _count_expected(hop, application, pages, logins=counted[LOGIN]) for hop in hops}
-
-
-def _count_expected(hop: Hop, application: Application, pages: Mapping[str, int], *, logins: int) -> int:
-    caller, callee = application.workload(hop.caller), application.workload(hop.callee)
-    if caller.app not in _CALLED_BY_PAGE:
-        return sum(pages.values()) + logins
-    version = next((one.version for one in (caller, callee) if one.app == REVIEWS), None)
-    return sum(pages.values()) if version is None else pages.get(version, 0)
+    counted = dict(zip(samples.names, numbers, strict=True))
+    login = application.definition.login
+    logins = counted.pop(login.requests, 0) if login else 0
+    groups = {group.request: group for group in readers}
+    answers = [(groups.get(name, readers[0]).versions, count) for name, count in counted.items()]
+    return application.count_calls(answers, logins=logins)

@@ -73,7 +73,7 @@ def _order(address: str) -> LoadSpec:
         address=address,
         virtual_host="productpage:9080",
         locustfile=ROOT / "locustfiles" / "bookinfo.py",
-        reviews="v3",
+        versions={"reviews": "v3"},
         users=_USERS,
         think_time_s=_THINK_S,
         rate_per_s=None,

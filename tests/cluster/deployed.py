@@ -18,7 +18,7 @@ from bench.meshes.cluster_protocol import ControlPlane
 from bench.meshes.protocols import DataPlane, RequestPage
 from bench.meshes.resolved import ResolvedConfiguration
 from bench.system.cancellation import CancelToken, wait_until
-from bench.targets.cluster.application_manifests import bookinfo_objects
+from bench.targets.cluster.application_manifests import application_objects
 from bench.targets.cluster.probes.pods import (
     find_callers,
     is_probe_ready,
@@ -118,7 +118,7 @@ def _start(owner: Owner, plane: ControlPlane, configuration: ResolvedConfigurati
     """Start Bookinfo's four pods and the probe pods; return their names once all are ready and before any request."""
     application, cluster = configuration.deployed, owner.cluster
     images, annotations = {"bookinfo": BOOKINFO}, plane.pod_annotations()
-    things = bookinfo_objects(application, read_folders([_FOLDER]), images=images, annotations=annotations)
+    things = application_objects(application, read_folders([_FOLDER]), images=images, annotations=annotations)
     owner.apply_all(things, "application")
     owner.apply_all(
         probe_objects(application, find_callers(application, configuration.probes), image=LOAD_IMAGE), "probe"

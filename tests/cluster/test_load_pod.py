@@ -45,7 +45,7 @@ from locust import FastHttpUser, constant, events, task
 
 @events.init_command_line_parser.add_listener
 def options(parser):
-    for name in ("--think-time", "--reviews", "--virtual-host"):
+    for name in ("--think-time", "--virtual-host"):
         parser.add_argument(name, default="")
 
 class Greedy(FastHttpUser):
@@ -124,7 +124,7 @@ def order() -> LoadSpec:
         address="web:9080",
         virtual_host="web:9080",
         locustfile=find_shipped("locustfiles") / "bookinfo.py",
-        reviews="any",
+        versions={},
         users=5,
         think_time_s=0.1,
         rate_per_s=None,

@@ -13,7 +13,7 @@ from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.objects import find_restarts
 from bench.meshes.resolved import ResolvedConfiguration
 from bench.system.cancellation import CancelToken, wait_until
-from bench.targets.cluster.application_manifests import bookinfo_objects, running_images
+from bench.targets.cluster.application_manifests import application_objects, running_images
 from bench.targets.cluster.load.pod import default_image, uid_for
 from bench.targets.cluster.probes.injection import WEBHOOKS, read_namespace_state
 from bench.targets.cluster.probes.pods import CONTAINER, find_callers, is_probe_ready, outside_objects, probe_objects
@@ -59,7 +59,7 @@ def deployed(cluster: Cluster) -> Iterator[Deployed]:
         for space in spaces:
             cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}})
         for thing in (
-            *bookinfo_objects(application, read_folders([FOLDER]), images={"bookinfo": BOOKINFO}),
+            *application_objects(application, read_folders([FOLDER]), images={"bookinfo": BOOKINFO}),
             *probe_objects(application, find_callers(application, ()), image=default_image(), uid=uid),
             *outside_objects(spaces[1], image=default_image(), uid=uid),
         ):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.application.model import Application, read_application
+from bench.application.model import Application
 from bench.envoy.certificates import Certificates, issue_certificates
 from bench.files.folders import find_shipped
 from bench.meshes.istio.authorization import Request, decide_request
@@ -18,6 +18,7 @@ from bench.meshes.istio.policy_model import IstioPolicies, read_policies
 from bench.meshes.istio.probes import principal_of
 from bench.meshes.probe import Probe
 from bench.targets.local.prober import query_admin_json
+from tests.applications import read_bookinfo
 from tests.envoys import Sidecars, place_sidecars, run_sidecars
 
 CONFIGURATIONS: Mapping[str, tuple[str, ...]] = {"istio": (), "istio-policies": ("istio/policies",)}
@@ -25,7 +26,7 @@ CONFIGURATIONS: Mapping[str, tuple[str, ...]] = {"istio": (), "istio-policies": 
 
 @pytest.fixture(scope="module")
 def application() -> Application:
-    return read_application(find_shipped("manifests") / "bookinfo", "v3")
+    return read_bookinfo("v3")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_envoy_accepts_every_sidecar(
     configuration: str, reviews: str, certificates: Certificates, tmp_path: Path
 ) -> None:
     """Envoy accepts each sidecar's configuration of each configuration, without an unknown field."""
-    application = read_application(find_shipped("manifests") / "bookinfo", reviews)
+    application = read_bookinfo(reviews)
     policies = _policies(application, *CONFIGURATIONS[configuration])
     sidecars = place_sidecars("istio", application, policies, certificates=certificates, folder=tmp_path)
     for command in sidecars.commands(tmp_path):

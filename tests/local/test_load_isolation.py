@@ -19,7 +19,7 @@ from locust import HttpUser, events, task
 
 @events.init_command_line_parser.add_listener
 def options(parser):
-    for name in ("--think-time", "--reviews", "--virtual-host"):
+    for name in ("--think-time", "--virtual-host"):
         parser.add_argument(name, default="")
 
 

@@ -209,7 +209,7 @@ def test_workers_start_while_another_locust_runs(server: str, tmp_path: Path) ->
         address=server.removeprefix("http://"),
         virtual_host="productpage:9080",
         locustfile=find_shipped("locustfiles") / "bookinfo.py",
-        reviews="v3",
+        versions={"reviews": "v3"},
         users=4,
         think_time_s=0.05,
         rate_per_s=None,

@@ -84,7 +84,7 @@ def swarm(address: str, **settings: str) -> Answer:
 
 def test_locustfile_runs_under_plain_locust(front: str) -> None:
     """Without meshbench, the file loads the product page, and no request fails."""
-    found = headless(front, "--think-time", "0.05", "--reviews", "v3")
+    found = headless(front, "--think-time", "0.05", "--versions", '{"reviews": "v3"}')
     assert found["requests"] > 10
     assert found["failures"] == 0
 
@@ -96,13 +96,15 @@ def test_think_time_limits_requests(front: str) -> None:
 
 def test_page_of_wrong_version_is_a_failure(front: str) -> None:
     """A page counts as valid only when the requested version of reviews made it, whatever its status."""
-    found = headless(front, "--reviews", "v2")
+    found = headless(front, "--versions", '{"reviews": "v2"}')
     assert found["failures"] == found["requests"] > 0
 
 
 def test_logged_in_users_are_checked_for_their_version(front: str) -> None:
     """Half of the users log in, once each, and are counted separately; each user group is checked for its version."""
-    found = by_name(front, "--reviews", "v3", "--logged-in", '{"Marco": "v2"}', "--think-time", "0.05")
+    found = by_name(
+        front, "--versions", '{"reviews": "v3"}', "--logged-in", '{"Marco": {"reviews": "v2"}}', "--think-time", "0.05"
+    )
     assert found["login"] == {"requests": 1, "failures": 0}
     assert found["page as others"]["failures"] == 0
     assert found["page as others"]["requests"] > 10

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.application.model import read_application
 from bench.errors import InputError
 from bench.files.folders import find_shipped
+from tests.applications import read_bookinfo
 
 BOOKINFO = find_shipped("manifests") / "bookinfo"
 
@@ -31,14 +31,14 @@ def change(folder: Path, name: str, old: str, new: str) -> int:
 def list_problems(folder: Path) -> list[str]:
     """The problems of a folder, without the folder."""
     with pytest.raises(InputError) as caught:
-        read_application(folder, "v3")
+        read_bookinfo("v3", folder=folder)
     return [str(problem).replace(f"{folder}/", "").replace(str(folder), "folder") for problem in caught.value.problems]
 
 
 @pytest.mark.parametrize("reviews", ["v1", "v2", "v3"])
 def test_deploys_one_version_of_reviews(reviews: str) -> None:
     """Four workloads, each with its own account, and the version of reviews that the scenario names."""
-    application = read_application(BOOKINFO, reviews)
+    application = read_bookinfo(reviews)
     assert {one.name: one.version for one in application.workloads} == {
         "productpage": "v1",
         "details": "v1",
@@ -55,7 +55,7 @@ def test_deploys_one_version_of_reviews(reviews: str) -> None:
 
 def test_reviews_v1_does_not_call_ratings() -> None:
     """Reviews v1 has no stars and does not call ratings; v2 and v3 do."""
-    calls = {version: set(read_application(BOOKINFO, version).calls) for version in ("v1", "v2", "v3")}
+    calls = {version: set(read_bookinfo(version).calls) for version in ("v1", "v2", "v3")}
     assert calls["v2"] == calls["v3"] == calls["v1"] | {("reviews", "ratings")}
     assert ("locust", "productpage") in calls["v1"]
 

@@ -73,7 +73,7 @@ def test_plain_command_lacks_only_the_recorder() -> None:
         address="127.0.0.1:9080",
         virtual_host="productpage:9080",
         locustfile=Path("/shipped/bookinfo.py"),
-        reviews="v3",
+        versions={"reviews": "v3"},
         users=20,
         think_time_s=0.1,
         rate_per_s=None,

@@ -10,8 +10,8 @@ import pytest
 
 from bench.application.bookinfo import pages
 from bench.application.bookinfo.http import Reply
-from bench.application.bookinfo.pages import page_problem
 from bench.application.bookinfo.productpage import load_templates
+from bench.bookinfo.pages import page_problem
 
 COLOURS = {"v1": None, "v2": "black", "v3": "red"}
 BOOK = {

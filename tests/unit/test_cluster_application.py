@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from bench.application.manifests import read_folders
-from bench.application.model import read_application
 from bench.files.folders import find_shipped
 from bench.k8s.objects import names_of
 from bench.meshes import MESHES
-from bench.targets.cluster.application_manifests import bookinfo_objects, read_image_ids
+from bench.targets.cluster.application_manifests import application_objects, read_image_ids
+from tests.applications import read_bookinfo
 
 FOLDER = find_shipped("manifests") / "bookinfo"
 SPACE = "bookinfo-7f3a"
@@ -18,8 +18,8 @@ SPACE = "bookinfo-7f3a"
 
 def objects(reviews: str | tuple[str, ...] = "v3", **options: Any) -> dict[tuple[str, str], dict[str, Any]]:
     """What is applied, by kind and name."""
-    application = read_application(FOLDER, reviews, namespace=SPACE)
-    things = bookinfo_objects(application, read_folders([FOLDER]), **{"images": {}, **options})
+    application = read_bookinfo(reviews, namespace=SPACE)
+    things = application_objects(application, read_folders([FOLDER]), **{"images": {}, **options})
     return {(thing["kind"], thing["metadata"]["name"]): thing for thing in things}
 
 
@@ -50,10 +50,10 @@ def test_applies_several_versions_with_own_services() -> None:
 def test_everything_is_in_the_runs_namespace() -> None:
     """Every object, and every identity that a policy names, has the namespace of the run."""
     assert {thing["metadata"]["namespace"] for thing in objects().values()} == {SPACE}
-    application = read_application(FOLDER, "v3", namespace=SPACE)
+    application = read_bookinfo("v3", namespace=SPACE)
     ids = MESHES["istio"].policies.read_policies([], application).identities(application)
     assert ids["bookinfo-details"] == (f"spiffe://cluster.local/ns/{SPACE}/sa/bookinfo-details",)
-    assert read_application(FOLDER, "v3").namespace == "bookinfo"
+    assert read_bookinfo("v3").namespace == "bookinfo"
 
 
 def test_replaces_only_images() -> None:

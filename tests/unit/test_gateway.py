@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.application.model import Application, read_application
+from bench.application.model import Application
 from bench.errors import InputError
 from bench.files.folders import find_shipped
 from bench.meshes import MESHES
+from tests.applications import read_bookinfo
 
 ISTIO = find_shipped("manifests") / "istio" / "gateway"
 KUMA = find_shipped("manifests") / "kuma"
@@ -17,7 +18,7 @@ FOLDERS = {"istio": ISTIO, "kuma": KUMA / "gateway", "kuma, delegated": KUMA / "
 
 @pytest.fixture(scope="module")
 def application() -> Application:
-    return read_application(find_shipped("manifests") / "bookinfo", "v3")
+    return read_bookinfo("v3")
 
 
 def changed(folder: Path, changes: Mapping[str, str], *, source: Path = ISTIO, without: str = "") -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.application.model import Application, read_application
+from bench.application.model import Application
 from bench.envoy.addresses import Placement, assign_ports
 from bench.envoy.certificates import Certificates
 from bench.envoy.static_gateway import front_bootstrap
@@ -25,6 +25,7 @@ from bench.targets.cluster.application_manifests import (
     pods_with_sidecar,
 )
 from bench.targets.cluster.kubelet import parts_of
+from tests.applications import read_bookinfo
 from tests.sidecars import ENVOYS
 
 MANIFESTS = find_shipped("manifests")
@@ -33,7 +34,7 @@ ADMIN = Path("/sockets/gateway.sock")
 
 
 def entered(mesh: str, *folders: str) -> Application:
-    application = read_application(MANIFESTS / "bookinfo", "v3")
+    application = read_bookinfo("v3")
     gateway = MESHES[mesh].policies.read_gateway([MANIFESTS / folder for folder in folders], application)
     assert gateway is not None
     return application.entered_by(gateway)
@@ -209,7 +210,7 @@ def test_load_and_its_probe_have_no_sidecar_with_a_gateway() -> None:
     without = {"sidecar.istio.io/inject": "false"}
     out = label_outside_pods(things, entered("istio", "istio/gateway"), without)
     assert [one["metadata"]["labels"] for one in out] == [without, without, {}]
-    assert label_outside_pods(things, read_application(MANIFESTS / "bookinfo", "v3"), without) == things
+    assert label_outside_pods(things, read_bookinfo("v3"), without) == things
     assert [one["metadata"]["name"] for one in pods_in_mesh(out, entered("istio", "istio/gateway"))] == [
         "probe-gateway"
     ]

@@ -6,15 +6,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.application.model import read_application
 from bench.errors import InputError
-from bench.files.folders import find_shipped
 from bench.meshes.istio.policy_model import read_policies
 from bench.meshes.resolved import find_problems
 from bench.results.store import write_record
 from bench.run.session import read_resumable_run
 from bench.scenario.loader import find_inputs, find_stored_inputs, load_scenario
 from bench.scenario.model import Configuration
+from tests.applications import read_bookinfo
 from tests.factory import ConfigSpec, RunSpec, make_run
 
 STRICT = """
@@ -41,7 +40,7 @@ def write(folder: Path, files: Mapping[str, str], *places: str) -> str:
 
 def policies(folders: Mapping[str, Path]) -> list[str]:
     """The names of the AuthorizationPolicies that a configuration with these folders has."""
-    application = read_application(find_shipped("manifests") / "bookinfo", "v3")
+    application = read_bookinfo("v3")
     found = read_policies([*folders.values()], application)
     return sorted(policy.metadata.name for policy in found.authorization_policies)
 

@@ -7,16 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.application.model import Application, read_application
+from bench.application.model import Application
 from bench.errors import InputError
 from bench.files.folders import find_shipped
 from bench.meshes.istio.authorization import Request, decide_request
 from bench.meshes.istio.envoy.rbac import rbac_filters
 from bench.meshes.istio.policies import parse_pattern
 from bench.meshes.istio.policy_model import IstioPolicies, read_policies
+from tests.applications import read_bookinfo
 from tests.golden import GOLDEN, MISSING, read_recorded
 
-BOOKINFO = read_application(find_shipped("manifests") / "bookinfo", "v3")
+BOOKINFO = read_bookinfo("v3")
 SHIPPED = read_policies([find_shipped("manifests") / "istio/policies"], BOOKINFO)
 METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD")
 SERVICES = ("productpage", "details", "reviews", "ratings")

@@ -69,7 +69,7 @@ def led(folder: Path, *, bad: range, warmup_s: float) -> LoadOutcome:
 
 
 def led_by(generator: FakeGenerator, folder: Path, *, warmup_s: float = 5) -> LoadOutcome:
-    order: dict[str, Any] = {"address": "", "virtual_host": "", "locustfile": folder, "reviews": "v3", "seed": 1}
+    order: dict[str, Any] = {"address": "", "virtual_host": "", "locustfile": folder, "seed": 1}
     load = LoadSpec(users=1, think_time_s=0.1, rate_per_s=None, warmup_s=warmup_s, duration_s=60, **order)
     return RunningLoad.on(generator, load, folder, wall_s=0).run(
         watch=CancelToken(), show=lambda _: None, kept=lambda _: None
@@ -147,7 +147,7 @@ class OddGenerator(FakeGenerator):
 
 def test_invalid_rows_are_one_error_and_others_stay(tmp_path: Path) -> None:
     """On this machine the folder is unreadable; the valid samples are stored before."""
-    order: dict[str, Any] = {"address": "", "virtual_host": "", "locustfile": tmp_path, "reviews": "v3", "seed": 1}
+    order: dict[str, Any] = {"address": "", "virtual_host": "", "locustfile": tmp_path, "seed": 1}
     asked = LoadSpec(users=1, think_time_s=0.1, rate_per_s=None, warmup_s=0, duration_s=20, **order)
     load, kept = RunningLoad.on(OddGenerator(tmp_path, bad=range(0)), asked, tmp_path, wall_s=0), list[LoadOutcome]()
     with pytest.raises(StoreError, match=r"are invalid: samples\.bin: 1 of \d+ rows") as caught:
@@ -169,7 +169,7 @@ class VariedGenerator(FakeGenerator):
 
 def test_live_p95_is_the_nearest_rank(tmp_path: Path) -> None:
     """The printed P95 and the report's are both a measured latency, without interpolation."""
-    order: dict[str, Any] = {"address": "", "virtual_host": "", "locustfile": tmp_path, "reviews": "v3", "seed": 1}
+    order: dict[str, Any] = {"address": "", "virtual_host": "", "locustfile": tmp_path, "seed": 1}
     asked = LoadSpec(users=1, think_time_s=0.1, rate_per_s=None, warmup_s=0, duration_s=20, **order)
     shown: list[Progress] = []
     load = RunningLoad.on(VariedGenerator(tmp_path), asked, tmp_path, wall_s=0)

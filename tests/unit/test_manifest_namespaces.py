@@ -9,16 +9,16 @@ import pytest
 import yaml
 
 from bench.application.manifests import read_folders
-from bench.application.model import read_application
 from bench.errors import InputError
 from bench.files.folders import find_shipped, list_manifest_files
 from bench.files.yaml_source import read_documents
 from bench.meshes import MESHES
 from bench.meshes.rewriting import Namespaces, Object, Rewrite
+from tests.applications import read_bookinfo
 from tests.moving import move_documents, move_objects
 
 MANIFESTS = find_shipped("manifests")
-BOOKINFO = read_application(MANIFESTS / "bookinfo", "v3")
+BOOKINFO = read_bookinfo("v3")
 ROOTS = {"istio": "istio-system", "kuma": "kuma-system"}
 POLICIES = ("PeerAuthentication", "AuthorizationPolicy", "MeshIdentity", "MeshTrafficPermission")
 
@@ -134,7 +134,7 @@ def test_application_in_default_keeps_kumas_mesh(folder: str) -> None:
 def test_application_in_default_is_evaluated_as_written(tmp_path: Path) -> None:
     """Permissions mean the same as in any other namespace, and allow the identities of the run."""
     (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(in_default("kuma/policies")), "utf-8")
-    application = read_application(MANIFESTS / "bookinfo", "v3", namespace="default")
+    application = read_bookinfo("v3", namespace="default")
     policies = MESHES["kuma"].policies.read_policies([tmp_path], application)
     usual = MESHES["kuma"].policies.read_policies([MANIFESTS / "kuma/policies"], BOOKINFO)
     assert policies.probes(application) == usual.probes(BOOKINFO)

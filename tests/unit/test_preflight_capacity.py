@@ -218,7 +218,8 @@ def test_checks_replaced_images() -> None:
     assert (
         image_of("details", "registry.istio.io/release/d:1", images={}, registry="m.example") == "m.example/release/d:1"
     )
-    assert image_of("details", "x.io/d:1", images={"bookinfo": "y.io/b:2"}, registry="m.example") == "y.io/b:2"
+    images = {"bookinfo": "y.io/b:2"}
+    assert image_of("details", "x.io/d:1", images=images, registry="m.example", application="bookinfo") == "y.io/b:2"
     assert image_of("load", "locustio/locust:1", images={"bookinfo": "y.io/b:2"}, registry="") == "locustio/locust:1"
 
 

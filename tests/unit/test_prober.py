@@ -7,16 +7,15 @@ from typing import Any
 
 import pytest
 
-from bench.application.model import read_application
 from bench.errors import BadAnswerError, DeployError
-from bench.files.folders import find_shipped
 from bench.k8s.exec import ExecResult
 from bench.meshes.probe import Probe
 from bench.targets.cluster.probes.pods import find_callers, is_probe_ready, outside_objects, probe_objects
 from bench.targets.cluster.probes.prober import ClusterProber, question_json, read_answer, spiffe_ids
 from bench.verification.prober import OUTSIDE, Question
+from tests.applications import read_bookinfo
 
-APPLICATION = read_application(find_shipped("manifests") / "bookinfo", "v3", namespace="run-1")
+APPLICATION = read_bookinfo("v3", namespace="run-1")
 
 
 class Pods:

@@ -9,9 +9,10 @@ from scipy import stats
 
 from bench.analysis.proxy_cost import PathLength, estimate_hop_costs, measure_path
 from bench.analysis.run_summary import summarise
-from bench.application.model import Application, Gateway, Service, Workload, read_application
+from bench.application.model import Application, Gateway, Service, Workload
 from bench.files.folders import find_shipped
 from bench.results.summary_records import HopCost, ProcessUse, RepeatSummary
+from tests.applications import read_bookinfo
 from tests.factory import ISTIO_POLICIES, RunSpec, make_run
 from tests.issues import codes, issue
 from tests.summaries import configuration, repeat
@@ -88,16 +89,16 @@ def test_other_load_or_no_proxies_have_no_cost() -> None:
 @pytest.mark.parametrize(("reviews", "hops"), [("v1", 3), ("v2", 4), ("v3", 4)])
 def test_page_crosses_two_proxies_per_call(reviews: str, hops: int) -> None:
     """Reviews v1 does not call ratings: one call and two proxies less; without a mesh there are none."""
-    application = read_application(BOOKINFO, reviews)
+    application = read_bookinfo(reviews)
     assert measure_path(application, "istio") == PathLength(hops, 2 * hops)
     assert measure_path(application, "none") == PathLength(hops, 0)
 
 
 def gateway(proxy: dict[str, str] | None) -> Application:
     """Bookinfo behind a gateway: the mesh's own, or, with a `proxy`, one with a sidecar."""
-    application = read_application(BOOKINFO, "v3")
+    application = read_bookinfo("v3")
     workload = Workload("gateway", "v1", "gateway", {"app": "gateway", "version": "v1"}, 8080)
-    return application.entered_by(Gateway(Service("gateway", 80, (workload,)), (), proxy))
+    return application.entered_by(Gateway(Service("gateway", (80,), (workload,)), (), proxy))
 
 
 def test_counts_gateway_and_its_sidecar() -> None:
@@ -108,7 +109,7 @@ def test_counts_gateway_and_its_sidecar() -> None:
 
 def test_several_versions_have_no_proxy_count() -> None:
     """Where a service has several versions, pages cross different numbers of proxies."""
-    assert measure_path(read_application(BOOKINFO, ("v1", "v2", "v3")), "istio") is None
+    assert measure_path(read_bookinfo(("v1", "v2", "v3")), "istio") is None
 
 
 def test_summary_has_costs_of_each_mesh(tmp_path: Path) -> None:

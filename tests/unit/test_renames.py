@@ -94,6 +94,45 @@ def test_stored_run_with_old_key_continues(tmp_path: Path, capsys: pytest.Captur
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    ("section", "versions"),
+    [
+        ("{reviews: v1}", {"reviews": "v1"}),
+        ("{reviews: [v1, v2], name: bookinfo}", {"reviews": ("v1", "v2")}),
+        ("{reviews: v1, versions: {}}", {"reviews": "v1"}),
+    ],
+)
+def test_reads_version_under_the_name_of_its_service(
+    section: str, versions: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A service with several versions had a key of its own in `application`."""
+    path = write_scenario(tmp_path, [BASELINE])
+    path.write_text(path.read_text("utf-8") + f"application: {section}\n", "utf-8")
+    assert load_scenario(str(path)).application.versions == versions
+    place = f"{path}:{line_of(path, 'application')}"
+    assert (
+        f"warning: {place}: application.reviews: deprecated, use application.versions.reviews\n"
+        in capsys.readouterr().err
+    )
+    path.write_text(path.read_text("utf-8").replace("v1", "v7"), "utf-8")
+    with pytest.raises(InputError, match=rf"{place}: application.versions.reviews: 'v7' is not supported"):
+        load_scenario(str(path))
+
+
+def test_sets_version_under_the_name_of_its_service(tmp_path: Path) -> None:
+    """`--set` takes both forms."""
+    path = str(write_scenario(tmp_path, [BASELINE]))
+    for key in ("application.reviews", "application.versions.reviews"):
+        assert load_scenario(path, Overrides(sets=(f"{key}=v2",))).application.versions == {"reviews": "v2"}
+
+
+def test_run_with_a_version_under_the_name_of_its_service_has_its_history() -> None:
+    """The hash of a scenario's conditions is the one that earlier nights have."""
+    run = open_run(Path("results/example"))
+    assert run.record.scenario.application.versions == {"reviews": "v3"}
+    assert read_conditions(run)["scenario"] == "e4d33789ea0683fa"
+
+
 def test_renames_keys_of_sections_and_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     """A path with a star is every entry of a list, in data, in paths of keys and in those of `--set`."""
     monkeypatch.setattr(renames, "SCENARIO_KEYS", {"load.clients": "users", "configurations.*.kind": "mesh"})

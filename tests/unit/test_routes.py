@@ -21,6 +21,7 @@ from bench.verification.counts import clusters_of
 from bench.verification.evidence import HopCount, counted_evidence
 from bench.verification.prober import Topic
 from bench.verification.questions import SERIES, Answer, count_expected_requests, pages_evidence
+from tests.applications import BOOKINFO
 from tests.sidecars import VERSIONS, application_with, bootstrap_of, configuration_with
 
 MANIFESTS = find_shipped("manifests")
@@ -29,7 +30,7 @@ FOLDERS = {
     "istio": ("istio/deployment-strategy",),
     "kuma": ("kuma/mtls", "kuma/deployment-strategy"),
 }
-MARCO, OTHERS = UserGroup("Marco", "v2"), UserGroup("", "v1")
+MARCO, OTHERS = UserGroup("Marco", {"reviews": "v2"}), UserGroup("", {"reviews": "v1"})
 
 RULE = (
     "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: reviews}\nspec:\n"
@@ -143,12 +144,12 @@ def test_first_matching_route_applies() -> None:
     prefix = Route("b", service, (), headers=(("end-user", Condition("prefix", "Mar")),))
     both = Route("c", service, (), path=Condition("prefix", "/rev"), headers=(("end-user", Condition("exact", "Ann")),))
     every = (exact, prefix, both)
-    assert list_users(every) == ("", "Mar", "Ann")
-    assert find_route(every, path="/health", user="Marco") is exact
-    assert find_route(every, path="/reviews/0", user="Marco") is prefix
-    assert find_route(every, path="/reviews/0", user="Ann") is both
-    assert find_route(every, path="/other", user="Ann") is None
-    assert find_route(every, path="/reviews/0") is None
+    assert list_users(every, ALL) == ("", "Mar", "Ann")
+    assert find_route(every, ALL, path="/health", user="Marco") is exact
+    assert find_route(every, ALL, path="/reviews/0", user="Marco") is prefix
+    assert find_route(every, ALL, path="/reviews/0", user="Ann") is both
+    assert find_route(every, ALL, path="/other", user="Ann") is None
+    assert find_route(every, ALL, path="/reviews/0") is None
 
 
 def test_kuma_sorts_routes_by_specificity(tmp_path: Path) -> None:
@@ -199,7 +200,7 @@ def test_versions_are_counted_by_their_route_on_a_cluster(mesh: str, cluster: st
             virtual(to("v9")),
             (
                 "1.yaml:7: spec.http[0].route[0].destination.subset: reviews with version v9 is not"
-                " deployed; deployed is v1, v2, v3 (application.reviews)"
+                " deployed; deployed is v1, v2, v3 (application.versions.reviews)"
             ),
         ),
         (
@@ -276,7 +277,7 @@ def test_reports_error_in_istio_routes_with_line(text: str, message: str, tmp_pa
             mesh_route(rule("reviews-v4")),
             (
                 "0.yaml:9: spec.to[0].rules[0].default.backendRefs[0].name: there is no"
-                " service 'reviews-v4'; deployed of reviews is v1, v2, v3 (application.reviews)"
+                " service 'reviews-v4'; deployed of reviews is v1, v2, v3 (application.versions.reviews)"
             ),
         ),
         (
@@ -369,11 +370,12 @@ def test_refuses_route_to_missing_version(tmp_path: Path) -> None:
             scenario(tmp_path, "{name: a, mesh: istio, manifests: [istio/deployment-strategy]}", reviews)
         )
         assert (
-            istio[0].message == f"reviews with version v2 is not deployed; deployed is {deployed} (application.reviews)"
+            istio[0].message == "reviews with version v2 is not deployed;"
+            f" deployed is {deployed} (application.versions.reviews)"
         )
         manifests = "[kuma/mtls, kuma/deployment-strategy]"
         kuma = find_problems(scenario(tmp_path, f"{{name: a, mesh: kuma, manifests: {manifests}}}", reviews))
-        there = f"there is no service 'reviews-v2'; deployed of reviews is {deployed} (application.reviews)"
+        there = f"there is no service 'reviews-v2'; deployed of reviews is {deployed} (application.versions.reviews)"
         assert kuma[0].message == there
         for problem in (istio[0], kuma[0]):
             (document,) = read_documents(Path(problem.file))
@@ -384,7 +386,7 @@ def test_refuses_route_to_missing_version(tmp_path: Path) -> None:
 def test_refuses_invalid_list_of_versions(reviews: str, tmp_path: Path) -> None:
     """An empty list, a repeated version and an unknown one are refused at their line."""
     (problem,) = find_problems(scenario(tmp_path, "{name: a, mesh: none}", reviews))
-    assert (problem.line, problem.path) == (4, "application.reviews")
+    assert (problem.line, problem.path) == (4, "application.versions.reviews")
 
 
 # --- what is proven ------------------------------------------------------------------------------------------
@@ -399,9 +401,8 @@ def samples(**counts: int) -> Samples:
 
 def test_hop_counts_requests_of_its_user_groups() -> None:
     """Logins end at productpage, pages go to the version of their user group, and no request to one without users."""
-    hops = [Hop(*pair) for pair in ALL.calls]
     load = samples(login=2, page_as_others=30, page_as_Marco=10)
-    expected = count_expected_requests(hops, ALL, readers=(OTHERS, MARCO), samples=load)
+    expected = count_expected_requests(ALL, readers=(OTHERS, MARCO), samples=load)
     assert {str(hop): count for hop, count in expected.items()} == {
         "locust -> productpage": 42,
         "productpage -> details": 40,
@@ -421,9 +422,8 @@ def test_hop_counts_requests_of_its_user_groups() -> None:
 def test_single_version_needs_no_request_names() -> None:
     """A locustfile may choose any names where every user gets the same version."""
     application = application_with("v3")
-    hops = [Hop(*pair) for pair in application.calls]
     readers = user_groups_of(None, application)
-    expected = count_expected_requests(hops, application, readers=readers, samples=samples(one=3, other=4))
+    expected = count_expected_requests(application, readers=readers, samples=samples(one=3, other=4))
     assert set(expected.values()) == {7}
 
 
@@ -435,8 +435,8 @@ def test_reports_one_wrong_page_of_a_hundred() -> None:
         reviews = b" ".join(reviewer + b" " + stars[version] for reviewer in (b"Reviewer1", b"Reviewer2"))
         return Answer(200, b"ISBN-10 PublisherA " + reviews, {})
 
-    assert pages_evidence(MARCO, [page("v2")] * SERIES).ok
-    wrong = pages_evidence(MARCO, [*[page("v2")] * (SERIES - 1), page("v1")])
+    assert pages_evidence(BOOKINFO, MARCO, [page("v2")] * SERIES).ok
+    wrong = pages_evidence(BOOKINFO, MARCO, [*[page("v2")] * (SERIES - 1), page("v1")])
     assert not wrong.ok
     assert wrong.seen.startswith("99 of 100 with reviews v2; page's rows of black stars are not 2")
-    assert not pages_evidence(OTHERS, [page("v1")] * (SERIES - 1)).ok
+    assert not pages_evidence(BOOKINFO, OTHERS, [page("v1")] * (SERIES - 1)).ok

@@ -128,7 +128,7 @@ def test_reports_all_errors_at_once(write: Write) -> None:
     )
     path = write(text)
     assert [str(problem).replace(f"{path.parent}/", "") for problem in find_problems(path)] == [
-        "mine.yaml:4: application.reviews: 'V3' is not supported (supported: v1, v2, v3); did you mean v3?",
+        "mine.yaml:4: application.versions.reviews: 'V3' is not supported (supported: v1, v2, v3); did you mean v3?",
         "mine.yaml:5: load.usres: unknown key 'usres'; did you mean users?",
         "mine.yaml:7: reference: basline is not a configuration (configurations: baseline, istio)",
         "mine.yaml:6: repaets: unknown key 'repaets'; did you mean repeats?",

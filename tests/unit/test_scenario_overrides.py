@@ -47,7 +47,11 @@ def test_sets_any_key() -> None:
     )
     changed = load_scenario("smoke", Overrides(sets=sets))
     assert (changed.load.users, changed.load.rate_per_s) == (50, 10.0)
-    assert (changed.title, changed.reference, changed.application.reviews) == ("Something else", None, "v1")
+    assert (changed.title, changed.reference, changed.application.versions) == (
+        "Something else",
+        None,
+        {"reviews": "v1"},
+    )
     assert [changed.load_of(c.name).users for c in changed.configurations] == [9, 50, 50]
 
 

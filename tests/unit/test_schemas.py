@@ -32,7 +32,7 @@ GOOD = [
     SMALL + "seed: 4\nquick: true\nmargin: 5 %\nreference: c\nschema_version: 1\n",
     SMALL + "reference: null\nseed: null\nload: {rate: null}\n",
     SMALL.replace("mesh: none", "mesh: istio, load: {users: 10000, rate: 1/h}").replace("1/h", "90/h"),
-    SMALL + "application: {name: bookinfo, reviews: v1}\ndescription: two\n",
+    SMALL + "application: {name: bookinfo, versions: {reviews: v1}}\ndescription: two\n",
     SMALL.replace("}]", "}, {name: d, mesh: none}]") + "contrasts: [{configuration: c, reference: d}]\n",
 ]
 BAD = [
@@ -61,7 +61,7 @@ BAD = [
     SMALL + "load: null\n",
     SMALL + "contrasts: [{configuration: c}]\n",
     SMALL + "contrasts: {configuration: c, reference: d}\n",
-    SMALL + "application: {reviews: v4}\n",
+    SMALL + "application: {versions: {reviews: v4}}\n",
     SMALL.replace("mesh: none", "mesh: istio, manifests: [/etc]"),
     SMALL.replace("mesh: none", "mesh: none, load: {warmup: 5s}"),
 ]

@@ -25,10 +25,10 @@ _STAR_ROWS: Final[Mapping[str, Mapping[str, int]]] = {
 }
 
 
-def page_problem(body: bytes | str, reviews: str) -> str | None:
-    """Return the problem of a page with reviews `v1`, `v2` or `v3`; None when it is complete.
+def find_problem(body: bytes | str, versions: Mapping[str, str]) -> str | None:
+    """Return the problem of a page with `versions` (`{"reviews": "v3"}`); None when it is complete.
 
-    `any` does not check the stars, for applications with several versions.
+    Without a version of reviews the stars are not checked.
 
     The messages are few and fixed, so that failures can be counted by message. It is called for every response under
     load, so that it only searches substrings, and those of reviews only after the details.
@@ -39,7 +39,7 @@ def page_problem(body: bytes | str, reviews: str) -> str | None:
     head, _, rest = page.partition(_PUBLISHER)
     if not rest or not (_LABEL in head or _LABEL in rest):
         return "page shows no book details"
-    return _find_reviews_problem(rest, reviews)
+    return _find_reviews_problem(rest, versions.get("reviews", "any"))
 
 
 def _find_reviews_problem(part: bytes, reviews: str) -> str | None:

@@ -65,7 +65,7 @@ def find_gateway(sources: Sequence[Source[Any]], application: Application) -> Ga
         raise InputError(problems)
     (proxy,) = find_proxies(sources)
     routes = (route for source in routing for route in _read_routes(source.manifest, application))
-    return Gateway(Service(proxy.service.manifest.metadata.name, proxy.port.port, (proxy.workload,)), tuple(routes))
+    return Gateway(Service(proxy.service.manifest.metadata.name, (proxy.port.port,), (proxy.workload,)), tuple(routes))
 
 
 def exclude_gateway(sources: Sequence[Source[Any]]) -> tuple[Source[Any], ...]:

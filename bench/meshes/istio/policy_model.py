@@ -177,8 +177,10 @@ def _gateway_problems(
 ) -> Iterator[Problem]:
     """Yield policies that deny the page at the gateway: policies of a namespace also apply to its gateway."""
     gateway = application.gateway
-    page = Request(None, "GET", "/productpage")
-    if gateway is None or decide_request(policies, gateway.workload, page) == "allowed":
+    if gateway is None:
+        return
+    page = Request(None, "GET", application.path_of(gateway.workload.app))
+    if decide_request(policies, gateway.workload, page) == "allowed":
         return
     for source in select_kind(sources, AuthorizationPolicy):
         if policies.applies(source.manifest, gateway.workload):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from bench.application.model import ENDPOINTS, GATEWAY, Application, Workload
+from bench.application.model import GATEWAY, Application, Workload
 from bench.meshes.istio.authorization import Request, decide_request, rule_matches
 from bench.meshes.istio.policies import TRUST_DOMAIN, AuthorizationPolicy, PeerAuthentication, Policies, Policy, Rule
 from bench.meshes.probe import Probe
@@ -45,8 +45,8 @@ def principal_of(application: Application, account: str) -> str:
 def probes(policies: Policies, application: Application) -> tuple[Probe, ...]:
     """Return requests that prove each policy, workload by workload.
 
-    A rule that no request of Bookinfo can prove (its path does not exist, another rule has the same effect) has no
-    probe; `read_policies` rejects a policy without probes.
+    A rule that no request of the application can prove (its path does not exist, another rule has the same effect) has
+    no probe; `read_policies` rejects a policy without probes.
     """
     every: tuple[Policy, ...] = (*policies.peer_authentications, *policies.authorization_policies)
     return tuple(probe for policy in every for probe in policy_probes(policy, policies, application))
@@ -73,11 +73,11 @@ class _WorkloadPolicies:
     workload: Workload
 
     def plaintext(self, policy: PeerAuthentication) -> Probe:
-        (method, path), status = next(iter(ENDPOINTS[self.workload.app].items()))
-        request = Request(None, method, path, f"{self.workload.name}:{self.workload.port}")
-        statuses = {"allowed": status, "denied": _STATUS_DENIED, "refused": _STATUS_REFUSED}
+        usual = self.application.usual_request(self.workload.app)
+        request = Request(None, usual.method, usual.path, f"{self.workload.name}:{self.workload.port}")
+        statuses = {"allowed": usual.status, "denied": _STATUS_DENIED, "refused": _STATUS_REFUSED}
         expected = statuses[decide_request(self.policies, self.workload, request)]
-        return Probe(policy.metadata.name, self.workload.name, None, method, path, expected)
+        return Probe(policy.metadata.name, self.workload.name, None, usual.method, usual.path, expected)
 
     def authorization(self, policy: AuthorizationPolicy) -> Iterator[Probe]:
         name = policy.metadata.name
@@ -98,7 +98,7 @@ class _WorkloadPolicies:
     def _questions(self) -> Iterator[_Question]:
         """Yield all possible requests, those of the application itself first."""
         callers = self._callers()
-        known = ENDPOINTS[self.workload.app]
+        known = {(one.method, one.path): one.status for one in self.application.requests_of(self.workload.app)}
         methods = ("GET", "POST", "PUT", "DELETE")
         unknown = [(method, path) for _, path in known for method in methods if (method, path) not in known]
         for method, path in (*known, *unknown, *_UNKNOWN_REQUESTS):

@@ -1,4 +1,4 @@
-"""Resolve Istio's routes for Bookinfo, and find routes that cannot work. Pure."""
+"""Resolve Istio's routes of an application, and find routes that cannot work. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -172,7 +172,7 @@ def _subset_problem(name: str, service: Service, policies: Policies, application
         return ""
     wanted = ", ".join(f"{key} {value}" for key, value in subsets[name].labels.items())
     deployed = ", ".join(one.version for one in service.workloads)
-    return f"{service.name} with {wanted} is not deployed; deployed is {deployed} (application.reviews)"
+    return f"{service.name} with {wanted} is not deployed; deployed is {deployed} (application.versions.{service.name})"
 
 
 def _proof_problems(
@@ -183,6 +183,6 @@ def _proof_problems(
         for service in _find_services(source.manifest, policies, application):
             every = routes(policies, application, caller=application.client, service=service)
             for index, route in zip(indexes, every, strict=True):
-                if not is_provable(route, every, service.workload.app):
+                if not is_provable(route, every, application, service.workload.app):
                     message = "no request of the application could prove that this route works"
                     yield source.problem(("spec", "http", index), message)

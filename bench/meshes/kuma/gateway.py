@@ -72,7 +72,7 @@ def _builtin_gateway(sources: Sequence[Source[Any]], application: Application) -
     workload = Workload(GATEWAY, labels["version"], template.spec.service_account_name, labels, port)
     rules = [rule for source in select_kind(sources, MeshGatewayRoute) for rule in source.manifest.spec.conf.http.rules]
     routes = tuple(route for rule in rules for route in _read_routes(rule, application))
-    return Gateway(Service(instance.manifest.metadata.name, port, (workload,)), routes)
+    return Gateway(Service(instance.manifest.metadata.name, (port,), (workload,)), routes)
 
 
 def _read_routes(rule: RouteRule, application: Application) -> Iterator[PathRoute]:
@@ -151,7 +151,7 @@ def _delegated_gateway(own: Sequence[Source[Any]], application: Application) -> 
     # No port: incoming requests bypass the sidecar.
     labels, account = proxy.labels, proxy.workload.account
     workload = Workload(GATEWAY, labels["version"], account, labels)
-    service = Service(proxy.service.manifest.metadata.name, proxy.port.port, (workload,))
+    service = Service(proxy.service.manifest.metadata.name, (proxy.port.port,), (workload,))
     return Gateway(service, configuration.routes(application), configuration.value, _envoy_options(proxy.deployment))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bench.application.model import ENDPOINTS, Application, Workload
+from bench.application.model import Application, Workload
 from bench.meshes.kuma.manifests import MeshTrafficPermission, TrafficPermission
 from bench.meshes.kuma.naming import builtin_ids, service_tags, spiffe_id
 from bench.meshes.kuma.policies import Decision, Policies, decide_request, has_source
@@ -54,8 +54,8 @@ def _plaintext(policies: Policies, application: Application) -> Iterator[Probe]:
     if policies.form != "plain":
         label = "default" if policies.identity is None else policies.identity.metadata.name
         for workload in application.workloads:
-            method, path = next(iter(ENDPOINTS[workload.app]))
-            yield Probe(label, workload.name, None, method, path, 0)
+            usual = application.usual_request(workload.app)
+            yield Probe(label, workload.name, None, usual.method, usual.path, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +102,8 @@ class _WorkloadPolicies:
         return self._decision(caller) == "allowed"
 
     def _first(self, label: str, callers: Iterable[Workload]) -> Iterator[Probe]:
-        (method, path), status = next(iter(ENDPOINTS[self.workload.app].items()))
+        usual = self.application.usual_request(self.workload.app)
         for caller in callers:
-            expected = _DENIED.get(self._decision(caller), status)
-            yield Probe(label, self.workload.name, caller.account, method, path, expected)
+            expected = _DENIED.get(self._decision(caller), usual.status)
+            yield Probe(label, self.workload.name, caller.account, usual.method, usual.path, expected)
             return

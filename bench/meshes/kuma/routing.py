@@ -1,4 +1,4 @@
-"""Resolve Kuma's routes for Bookinfo, and find routes that cannot work. Pure."""
+"""Resolve Kuma's routes of an application, and find routes that cannot work. Pure."""
 
 from collections.abc import Iterator, Sequence
 
@@ -137,7 +137,7 @@ def _format_missing_service(name: str, application: Application) -> str:
     app = name.rpartition("-v")[0]
     versions = [workload.version for workload in application.workloads if workload.app == app]
     near = format_suggestion(name, [service.name for service in application.services])
-    known = f"; deployed of {app} is {', '.join(versions)} (application.reviews)" if versions else near
+    known = f"; deployed of {app} is {', '.join(versions)} (application.versions.{app})" if versions else near
     return f"there is no service {name!r}{known}"
 
 
@@ -172,5 +172,7 @@ def _list_proven(policies: Policies, application: Application) -> Iterator[tuple
         for service in application.services:
             every = routes(policies, application, caller=caller, service=service)
             for (manifest, index, number), route in _list_routes(policies, application, caller=caller, service=service):
-                if any(known == route and is_provable(known, every, service.workload.app) for known in every):
+                if any(
+                    known == route and is_provable(known, every, application, service.workload.app) for known in every
+                ):
                     yield manifest.metadata.name, index, number

@@ -9,7 +9,6 @@ from bench.files.yaml_source import Document
 from bench.k8s.client import Cluster, Object
 from bench.k8s.objects import app_of, names_of
 from bench.k8s.ownership import COMPONENT
-from bench.scenario.model import BOOKINFO, SERVICES
 from bench.targets.cluster.load.pod import NAME
 from bench.targets.cluster.probes.pods import pod_name
 
@@ -24,11 +23,10 @@ _GATEWAY_ORDER: Final = ("ServiceAccount", "ConfigMap", "Service", "Deployment")
 _KUMA_GATEWAY: Final = "kuma-gateway"
 
 
-def image_of(workload: str, image: str, *, images: Mapping[str, str], registry: str = "") -> str:
-    """Return the image of a workload, or of `load`. `images` replace the manifest's `image`, by workload (`bookinfo`
-    stands for its four services), unchanged; `registry` replaces the registry's host in the manifest's image."""
-    chosen = images.get(workload) or (images.get(BOOKINFO, "") if workload in SERVICES else "")
-    return chosen or mirror_image(image, registry)
+def image_of(workload: str, image: str, *, images: Mapping[str, str], registry: str = "", application: str = "") -> str:
+    """Return the image of a workload, or of `load`. `images` replace the manifest's `image`, by workload or by the name
+    of its `application`, unchanged; `registry` replaces the registry's host in the manifest's image."""
+    return images.get(workload) or images.get(application) or mirror_image(image, registry)
 
 
 def mirror_image(image: str, registry: str) -> str:
@@ -41,7 +39,7 @@ def mirror_image(image: str, registry: str) -> str:
     return f"{registry.rstrip('/')}/{path}"
 
 
-def bookinfo_objects(
+def application_objects(
     application: Application,
     documents: Iterable[Document],
     *,
@@ -51,13 +49,14 @@ def bookinfo_objects(
     affinity: Object | None = None,
 ) -> tuple[Object, ...]:
     """Return the objects among `documents` that belong to `application`, in the order in which they are to be applied:
-    its versions of reviews, and where those are several the Service of each. They are in the application's namespace.
+    its versions, and where those are several the Service of each. They are in the application's namespace.
 
     `images` and `registry` are those of `image_of`; `annotations` are set on the pods, `affinity` limits their nodes.
     """
     wanted = [one.value for one in documents if _is_part_of(one.value, application)]
     own = [_set_namespace(thing, application.namespace) for thing in wanted]
-    things = [apply_settings(thing, PodSettings(images, registry, annotations or {}, affinity)) for thing in own]
+    settings = PodSettings(images, registry, annotations or {}, affinity, application.name)
+    things = [apply_settings(thing, settings) for thing in own]
     return tuple(sorted(things, key=lambda thing: _ORDER.index(thing["kind"])))
 
 
@@ -102,6 +101,7 @@ class PodSettings:
     registry: str
     annotations: Mapping[str, str]
     affinity: Object | None
+    application: str = ""
 
 
 def apply_settings(thing: Object, pods: PodSettings) -> Object:
@@ -124,7 +124,10 @@ def apply_settings(thing: Object, pods: PodSettings) -> Object:
 def _choose_image(container: Object, workload: str, pods: PodSettings) -> Object:
     if container["image"] == _INJECTED:
         return container
-    return {**container, "image": image_of(workload, container["image"], images=pods.images, registry=pods.registry)}
+    image = image_of(
+        workload, container["image"], images=pods.images, registry=pods.registry, application=pods.application
+    )
+    return {**container, "image": image}
 
 
 def makes_pods(thing: Object) -> bool:

@@ -1,6 +1,6 @@
 """The user's options for a cluster: flags and scenario together, or the record of the run that is resumed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -9,7 +9,8 @@ from bench.errors import InputError
 from bench.meshes import MESHES
 from bench.meshes.equalise import reject_unequal
 from bench.results.records import RunRecord
-from bench.scenario.model import WORKLOADS, Scenario
+from bench.scenario.model import Scenario
+from bench.scenario.versions import list_image_names
 from bench.targets.cluster.flags import CLUSTER_FLAGS, Given
 from bench.targets.cluster.prometheus import check_address, without_password
 
@@ -46,7 +47,7 @@ def meshes_of(scenario: Scenario) -> tuple[str, ...]:
 def read_options(given: Given, scenario: Scenario) -> ClusterOptions:
     """Return the options of a new run, checked against its scenario. Raises InputError."""
     meshes = meshes_of(scenario)
-    images = dict([*scenario.application.images.items(), *map(_parse_image, given.get("images", ()))])
+    images = dict([*scenario.application.images.items(), *_parse_images(given.get("images", ()), scenario)])
     mesh_values = _parse_values(given.get("mesh_values", ()), meshes)
     options = ClusterOptions(**{**given, "images": images, "mesh_values": mesh_values})
     if options.revision and "istio" not in meshes:
@@ -85,7 +86,7 @@ def read_resumed_options(given: Given, record: RunRecord, run: Path) -> ClusterO
 
 def _find_contradictions(given: Given, requested: ClusterOptions, begun: ClusterOptions) -> Iterator[tuple[str, str]]:
     """Yield the flags that contradict the run's beginning, with what that was."""
-    for name, image in dict(map(_parse_image, given.get("images", ()))).items():
+    for name, _, image in (text.partition("=") for text in given.get("images", ())):  # as `read_options` read them
         if begun.images.get(name) != image:
             yield f"--image {name}={image}", begun.images.get(name, "")
     for name in (*RECORDED, "prometheus"):
@@ -108,11 +109,13 @@ def _read_contents(options: ClusterOptions) -> dict[str, list[bytes]]:
     return {mesh: [file.read_bytes() for file in files] for mesh, files in options.mesh_values.items()}
 
 
-def _parse_image(text: str) -> tuple[str, str]:
-    name, _, reference = text.partition("=")
-    if name not in WORKLOADS or not reference:
-        raise InputError(f"--image {text}: write NAME=REF, with NAME one of {', '.join(WORKLOADS)}")
-    return name, reference
+def _parse_images(given: Sequence[str], scenario: Scenario) -> Iterator[tuple[str, str]]:
+    known = list_image_names(scenario.application.definition) if given else ()
+    for text in given:
+        name, _, reference = text.partition("=")
+        if name not in known or not reference:
+            raise InputError(f"--image {text}: write NAME=REF, with NAME one of {', '.join(known)}")
+        yield name, reference
 
 
 def _parse_values(given: tuple[str, ...], meshes: tuple[str, ...]) -> dict[str, tuple[Path, ...]]:

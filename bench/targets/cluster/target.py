@@ -24,14 +24,12 @@ from bench.targets.cluster.lock import LOCK_NAMESPACE, ensure_held
 from bench.targets.cluster.options import ClusterOptions, meshes_of
 from bench.targets.cluster.preflight.capacity import daemons_of, install_options
 from bench.targets.cluster.teardown.cleanup import clean_cluster
-from bench.targets.cluster.trial_manifests import TrialManifests, build_trial_manifests, existing_mesh_scope
-
-
-def namespaces_of(run_id: str) -> tuple[str, str]:
-    """Return the namespaces of a run's application and of its pod outside the mesh: `bookinfo-7f3a`,
-    `bookinfo-7f3a-outside`."""
-    name = f"bookinfo-{run_id.rpartition('-')[2]}"
-    return name, f"{name}-outside"
+from bench.targets.cluster.trial_manifests import (
+    TrialManifests,
+    build_trial_manifests,
+    existing_mesh_scope,
+    name_namespaces,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +79,12 @@ class ClusterTarget:
         return self.run.scenario.isolation == "full" and not self.options.existing_mesh
 
     @property
+    def _namespaces(self) -> tuple[str, str]:
+        return name_namespaces(self.run.scenario.application.name, self.run.run_id.rpartition("-")[2])
+
+    @property
     def _existing_scope(self) -> str:
-        return existing_mesh_scope(self.options, namespaces_of(self.run.run_id)[0])
+        return existing_mesh_scope(self.options, self._namespaces[0])
 
     def _install(self, mesh: str, plane: ControlPlane) -> None:
         if not self.options.existing_mesh:
@@ -97,7 +99,7 @@ class ClusterTarget:
     def _try_policies(self, plane: ControlPlane) -> None:
         """Check whether the API server and the mesh's webhooks would accept every policy of the run, before anything is
         measured. Since the trials' namespaces do not exist yet, the lock's stands in for them."""
-        missing = namespaces_of(self.run.run_id)
+        missing = self._namespaces
         names = [one.name for one in self.run.scenario.configurations if one.mesh == plane.NAME]
         policies = [(name, thing) for name in names for thing in self._build_manifests(name).policies]
         for configuration, thing in policies:
@@ -140,7 +142,7 @@ class ClusterTarget:
 
     def _remove(self, plane: ControlPlane | None, policies: Sequence[Object]) -> None:
         """Delete everything of the trial before the next one begins."""
-        spaces = namespaces_of(self.run.run_id)
+        spaces = self._namespaces
         for space in spaces:
             self.owner.remove(Ref("v1", "Namespace", space))
             # The cluster looks into it after 5 s, and where a pod is left, only 5 s later again.
@@ -174,7 +176,7 @@ class ClusterTarget:
             self.resolved,
             configuration,
             options=self.options,
-            namespaces=namespaces_of(self.run.run_id),
+            namespaces=self._namespaces,
             load_place=self.load_place,
             seed=seed,
         )

@@ -14,7 +14,7 @@ from bench.meshes.equalise import worker_annotations
 from bench.meshes.resolved import ResolvedConfiguration, ResolvedScenario
 from bench.meshes.rewriting import Namespaces
 from bench.targets.cluster.application_manifests import (
-    bookinfo_objects,
+    application_objects,
     gateway_objects,
     image_of,
     label_outside_pods,
@@ -83,7 +83,7 @@ class TrialManifests:
         images, registry = self.options.images, self.options.registry
         affinity, noted = self.load_place.application, self._annotations()
         return (
-            *bookinfo_objects(
+            *application_objects(
                 self.application, self.documents, images=images, registry=registry, annotations=noted, affinity=affinity
             ),
             *gateway_objects(self.gateway, images=images, registry=registry, annotations=noted, affinity=affinity),
@@ -98,6 +98,13 @@ class TrialManifests:
         if self.plane is None or mesh is None:
             return {}
         return {**self.plane.pod_annotations(), **worker_annotations(mesh, self.configuration.equalise)}
+
+
+def name_namespaces(application: str, run: str) -> tuple[str, str]:
+    """Return the namespaces of a run's application and of its pod outside the mesh: `APPLICATION-7f3a`,
+    `APPLICATION-7f3a-outside`."""
+    name = f"{application}-{run}"
+    return name, f"{name}-outside"
 
 
 def existing_mesh_scope(options: ClusterOptions, namespace: str) -> str:
@@ -133,6 +140,7 @@ def build_trial_manifests(
         outside=outside,
         order=make_load_spec(
             configuration.load,
+            application.definition,
             configuration.groups,
             address=at,
             virtual_host=at,

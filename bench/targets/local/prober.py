@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
-from bench.application.bookinfo.login import COOKIE
-from bench.application.model import PATHS
+from bench.application.definition import Login
 from bench.envoy.addresses import Placement
 from bench.envoy.certificates import Identity
 from bench.errors import DeployError
@@ -58,7 +57,7 @@ class LocalProber:
         return call(
             self._find_port(question),
             question.method,
-            question.path or PATHS[application.workload(callee).app],
+            question.path or application.path_of(application.workload(callee).app),
             host=self.placement.host_of(callee),
             identity=identity,
             anonymous=question.caller == OUTSIDE,
@@ -70,9 +69,16 @@ class LocalProber:
         return self.placement.reached_by(question.caller, question.workload)
 
     def pages(self, user: str, count: int) -> tuple[Answer, ...]:
-        caller, entry = self.placement.application.calls[0]
-        port = self.placement.reached_by(caller, entry)
-        return request_pages(port, host=self.placement.host_of(entry), user=user, count=count)
+        application = self.placement.application
+        caller, entry = application.calls[0]
+        return request_pages(
+            self.placement.reached_by(caller, entry),
+            host=self.placement.host_of(entry),
+            path=application.path_of(application.workload(entry).app),
+            count=count,
+            user=user,
+            login=application.definition.login,
+        )
 
     def read_state(self) -> State:
         return State(running=tuple(process.name for process in self.processes if process.role == "sidecar"))
@@ -175,7 +181,9 @@ def _make_context(identity: Identity, *, anonymous: bool) -> ssl.SSLContext:
     return context
 
 
-def request_pages(port: int, *, host: str, user: str, count: int) -> tuple[Answer, ...]:
+def request_pages(
+    port: int, *, host: str, path: str, count: int, user: str = "", login: Login | None = None
+) -> tuple[Answer, ...]:
     """Request `count` pages at 127.0.0.1:`port`, logged in as `user`, or not logged in with an empty name.
 
     Returns fewer answers, the last one with the reason, where the login or the connection failed.
@@ -184,25 +192,21 @@ def request_pages(port: int, *, host: str, user: str, count: int) -> tuple[Answe
     answers: list[Answer] = []
     headers = {"Host": host}
     try:
-        if user:
-            login = _log_in(connection, user, headers)
-            if COOKIE not in login.headers.get("set-cookie", ""):
-                return (login,)
-            headers["Cookie"] = login.headers["set-cookie"].partition(";")[0]
+        if login and user:
+            form = urlencode(login.fill_form(user))
+            connection.request("POST", login.path, body=form, headers={**headers, **_FORM})
+            answer = _read_answer(connection)
+            if login.cookie not in answer.headers.get("set-cookie", ""):
+                return (answer,)
+            headers["Cookie"] = answer.headers["set-cookie"].partition(";")[0]
         for _ in range(count):
-            connection.request("GET", "/productpage", headers=headers)
+            connection.request("GET", path, headers=headers)
             answers.append(_read_answer(connection))
     except (OSError, http.client.HTTPException) as error:
         answers.append(Answer(0, b"", {}, refused=_format(error)))
     finally:
         connection.close()
     return tuple(answers)
-
-
-def _log_in(connection: http.client.HTTPConnection, user: str, headers: Mapping[str, str]) -> Answer:
-    """Log in to Bookinfo, which accepts any password."""
-    connection.request("POST", "/login", body=urlencode({"username": user, "passwd": ""}), headers={**headers, **_FORM})
-    return _read_answer(connection)
 
 
 def _read_answer(connection: http.client.HTTPConnection) -> Answer:

@@ -1,4 +1,4 @@
-"""Deploy Bookinfo, its sidecars and the load as processes on this host's loopback."""
+"""Deploy an application, its sidecars and the load as processes on this host's loopback."""
 
 import sys
 import tempfile
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from bench.application.model import Workload
 from bench.check_result import CheckResult
 from bench.envoy.addresses import OutboundCapture, Placement, assign_ports, is_taken
 from bench.envoy.certificates import Certificates, issue_certificates
@@ -27,9 +26,6 @@ from bench.targets.local.prober import LocalProber
 from bench.targets.local.sidecars import Sidecars
 from bench.verification.prover import Prover
 
-# Settings of Bookinfo that a shell may contain; inherited, they would change the system under test.
-_SETTINGS = ("SERVICES_DOMAIN", "ENABLE_RATINGS", "STAR_COLOR", "FLOOD_FACTOR", "SERVICE_VERSION", "CLUSTER_NAME")
-_PEER_SETTINGS = ("HOSTNAME", "SERVICE_PORT")
 _PORT_TRIES = 3
 
 RECORD = TargetRecord(
@@ -92,6 +88,7 @@ class LocalTarget:
             home=Path(tempfile.mkdtemp(dir=self.work)),
             spec=make_load_spec(
                 configuration.load,
+                configuration.application.definition,
                 configuration.groups,
                 address=f"127.0.0.1:{placement.reached_by(caller, callee)}",
                 virtual_host=placement.host_of(callee),
@@ -110,20 +107,18 @@ class LocalTarget:
     def _start_services(self, placement: Placement, draft: Path) -> Iterator[Process]:
         logs = draft / "services"
         logs.mkdir(exist_ok=True)
+        program = self.resolved.application.definition.local
+        if program is None:
+            raise DeployError("the application has no program for this machine; hint: run it on a cluster")
         for workload in self.resolved.application.workloads:
             options = [f"--port={placement.serving[workload.name]}", f"--version={workload.version}"]
             routes = [f"--connect-to={route}" for route in placement.connect_to(workload.name)]
             # -P: no `bench` package of the working directory
-            argv = [sys.executable, "-P", "-m", "bench.application.bookinfo", workload.app, *options, *routes]
-            env = self._service_environment(workload)
+            argv = [sys.executable, "-P", "-m", program.full_name, workload.app, *options, *routes]
+            # with the length of a pod's name, which an application may show
+            pod = f"{workload.app}-{workload.version}-6c5b5b7d9f-abcde"
+            env = {**dict.fromkeys(program.unset), "HOSTNAME": pod}
             yield self.launcher.start(workload.name, argv, role="service", log=logs / f"{workload.name}.log", env=env)
-
-    def _service_environment(self, workload: Workload) -> dict[str, str | None]:
-        peers = (
-            f"{one.app.upper()}_{setting}" for one in self.resolved.application.workloads for setting in _PEER_SETTINGS
-        )
-        pod = f"{workload.app}-{workload.version}-6c5b5b7d9f-abcde"  # a pod name's length, since reviews shows it
-        return {**dict.fromkeys((*_SETTINGS, *peers)), "HOSTNAME": pod}
 
     def _wait(self, deployment: LocalDeployment) -> str | None:
         """Wait until a user would get a complete page; return the problem, with the log of a process that ended. Behind

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bench.application.bookinfo import pages
 from bench.files.folders import find_shipped
 from bench.files.yaml_source import read_documents
 from bench.k8s.client import Object
@@ -19,6 +18,7 @@ KEEPER: Final = "keeper"
 FOLDER: Final = "/load"
 GO: Final = "go"  # Locust starts as soon as the folder has a file of this name
 UI_PORT: Final = 8089
+_PACKAGE: Final = recorder_path().parents[1]
 _CODE: Final = "/meshbench"
 _OPENSHIFT: Final = "security.openshift.io/"
 _UID: Final = 1000  # the image names its user, and Kubernetes accepts only a number as not root
@@ -40,7 +40,7 @@ def load_objects(
     the cluster. `annotations` are for its sidecar. `ui`: Locust has its web page, on the pod's own loopback.
     """
     code = _code(order)
-    pod = _with_code(_pod(order, image=image, affinity=affinity, uid=uid, ui=ui), code["metadata"]["name"])
+    pod = _with_code(_pod(order, image=image, affinity=affinity, uid=uid, ui=ui), order, code["metadata"]["name"])
     things = (_account(), code, _add_annotations(pod, annotations or {}))
     return tuple({**thing, "metadata": {**thing["metadata"], "namespace": namespace}} for thing in things)
 
@@ -72,13 +72,13 @@ def _account() -> Object:
 
 def _code(order: LoadSpec) -> Object:
     """Make the ConfigMap with what Locust runs, and what that imports of this package; empty packages lead there."""
-    data = {
+    paths = {one["key"]: one["path"] for one in _items(order)}
+    ours = {key: path for key, path in paths.items() if path.startswith("bench/") and key != "package.py"}
+    data = {key: (_PACKAGE.parent / path).read_text("utf-8") for key, path in ours.items()}
+    data |= {
         "locustfile.py": order.locustfile.read_text("utf-8"),
         "recorder.py": recorder_path().read_text("utf-8"),
-        "pacing.py": recorder_path().with_name("pacing.py").read_text("utf-8"),
-        "timing.py": recorder_path().with_name("timing.py").read_text("utf-8"),
         "package.py": "",
-        "pages.py": Path(pages.__file__).read_text("utf-8"),
     }
     digest = hashlib.sha256(json.dumps(data).encode()).hexdigest()[:10]
     # Named by its content: a kubelet may give a new pod what it remembers of an immutable one of the same name.
@@ -86,10 +86,18 @@ def _code(order: LoadSpec) -> Object:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "immutable": True, "data": data}
 
 
-def _with_code(pod: Object, name: str) -> Object:
+def _items(order: LoadSpec) -> Sequence[Mapping[str, str]]:
+    """Return the files of the load's ConfigMap: the manifest's, and the application's check of answers."""
+    (items,) = (one["configMap"]["items"] for one in _manifest("pod.yaml")["spec"]["volumes"] if "configMap" in one)
+    check = order.check.replace(".", "/")
+    package = {"key": "package.py", "path": f"{Path(check).parent}/__init__.py"}
+    return [*items, package, {"key": "check.py", "path": f"{check}.py"}] if check else items
+
+
+def _with_code(pod: Object, order: LoadSpec, name: str) -> Object:
     """Return the pod with the files of the ConfigMap `name`."""
     volumes = [
-        {**one, "configMap": {**one["configMap"], "name": name}} if "configMap" in one else one
+        {**one, "configMap": {"name": name, "items": _items(order)}} if "configMap" in one else one
         for one in pod["spec"]["volumes"]
     ]
     return {**pod, "spec": {**pod["spec"], "volumes": volumes}}

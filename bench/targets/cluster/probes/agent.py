@@ -47,13 +47,13 @@ def answer(question: Json) -> Json:
 
 
 def pages(question: Json) -> Json:
-    """Request `times` product pages on one connection, after a login as `user` if there is one; return each different
-    answer once, with its `count`. Where the login or the connection fails, the last answer holds the reason."""
+    """Request `times` pages on one connection, after a `login` if there is one; return each different answer once, with
+    its `count`. Where the login or the connection fails, the last answer holds the reason."""
     connection = http.client.HTTPConnection(question["host"], question["port"], timeout=TIMEOUT_S)
     headers, counted = dict(question["headers"]), dict[tuple[int, bytes], int]()
     try:
-        if question["user"]:
-            headers["Cookie"] = _log_in(connection, question["user"], headers)
+        if question["login"]:
+            headers["Cookie"] = _log_in(connection, question["login"], headers)
         for _ in range(question["times"]):
             connection.request("GET", question["path"], headers=headers)
             response = connection.getresponse()
@@ -72,15 +72,15 @@ def pages(question: Json) -> Json:
     return {"answers": [*received, *broken]}
 
 
-def _log_in(connection: http.client.HTTPConnection, user: str, headers: Json) -> str:
-    """Log in and return the cookie of the session. Any password will do. Raises HTTPException where there is none."""
+def _log_in(connection: http.client.HTTPConnection, login: Json, headers: Json) -> str:
+    """Send the `form` of a login, and return the cookie of the session. Raises HTTPException where there is none."""
     form = {**headers, "Content-Type": "application/x-www-form-urlencoded"}
-    connection.request("POST", "/login", body=urlencode({"username": user, "passwd": ""}), headers=form)
+    connection.request("POST", login["path"], body=urlencode(login["form"]), headers=form)
     response = connection.getresponse()
     response.read()
     cookie = response.getheader("Set-Cookie", "").partition(";")[0]
-    if not cookie.startswith("session="):
-        raise http.client.HTTPException(f"the login as {user} was answered with {response.status}")
+    if not cookie.startswith(f"{login['cookie']}="):
+        raise http.client.HTTPException(f"the login was answered with {response.status}")
     return cookie
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from cryptography import x509
 
-from bench.application.model import GATEWAY, PATHS, Application
+from bench.application.model import GATEWAY, Application
 from bench.errors import BadAnswerError, DeployError
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.objects import names_of
@@ -138,8 +138,11 @@ class ClusterProber:
     def pages(self, user: str, count: int) -> tuple[Answer, ...]:
         """See `Prober`."""
         caller, entry = self.application.calls[0]
-        question = {**question_json(Question(caller, entry, path="/productpage"), self.application), "user": user}
-        (answer,) = self._run_agent(caller, [{**question, "times": count}], timeout_s=_SERIES_S)
+        login = self.application.definition.login
+        question = {**question_json(Question(caller, entry), self.application), "times": count, "login": None}
+        if login and user:
+            question["login"] = {"path": login.path, "form": login.fill_form(user), "cookie": login.cookie}
+        (answer,) = self._run_agent(caller, [question], timeout_s=_SERIES_S)
         return read_series(answer, pod_name(caller), most=count + 1)
 
     def _ask_caller(self, caller: str, questions: Sequence[Question]) -> list[Answer]:
@@ -203,7 +206,7 @@ def question_json(question: Question, application: Application) -> dict[str, Any
         "host": f"{service.name}{domain}",
         "port": service.port,
         "method": question.method,
-        "path": question.path or PATHS[application.workload(question.workload).app],
+        "path": question.path or application.path_of(application.workload(question.workload).app),
         "headers": {"Host": f"{service.name}:{service.port}"},  # as in the application's own calls
         "tls": question.tls,
     }

@@ -1,0 +1,79 @@
+"""Check what a scenario says of its application, against the application's definition."""
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any, Final
+
+from pydantic import ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from bench.application.definition import (
+    ApplicationDefinition,
+    Versions,
+    find_application,
+    list_shipped_applications,
+)
+from bench.files.validation import explain_choice, format_value
+from bench.files.yaml_source import format_suggestion
+
+DEFAULT_APPLICATION: Final = list_shipped_applications()[0]
+LOAD: Final = "load"  # the name of Locust's image
+_GATEWAY: Final = "gateway"  # the name of the image of a gateway's proxy
+
+
+def check_versions(given: Mapping[str, Any], definition: ApplicationDefinition) -> dict[str, Any]:
+    """Return the version of each service that has several, or the list of those that are deployed: those given, else
+    the default. Raises ValidationError with the problem of each service."""
+    details = [
+        InitErrorDetails(type=PydanticCustomError("value_error", "{error}", {"error": text}), loc=(app,), input=value)
+        for app, value in given.items()
+        for text in _find_problems(app, value, definition)
+    ]
+    if details:
+        raise ValidationError.from_exception_data("versions", details)
+    return {app: given.get(app, known.default) for app, known in definition.versions.items()}
+
+
+def _find_problems(app: str, value: object, definition: ApplicationDefinition) -> Iterator[str]:
+    known = definition.versions.get(app)
+    if known is None:
+        yield f"is no service with several versions{format_suggestion(app, definition.versions)}"
+        return
+    several = value if isinstance(value, list | tuple) else (value,)
+    unknown = [one for one in several if one not in known.choices]
+    if unknown:
+        yield explain_choice(unknown[0], known.choices)
+    elif len(set(several)) < max(len(several), 1):
+        yield "must name at least one version, and each once"
+
+
+def list_image_names(definition: ApplicationDefinition) -> tuple[str, ...]:
+    """Return the names that `images` may have."""
+    return (definition.name, *definition.list_apps(), LOAD, _GATEWAY)
+
+
+def check_image_name(name: str, definition: ApplicationDefinition) -> None:
+    """Raise ValueError where a name of `images` is none of the application's."""
+    known = list_image_names(definition)
+    if name not in known:
+        raise ValueError(f"{format_value(name)} has no image{format_suggestion(name, known)}")
+
+
+def describe_versions(schema: dict[str, Any]) -> None:
+    """Add the versions of every shipped application to the JSON Schema of `versions`."""
+    schema["properties"] = {app: _describe_choices(known) for app, known in list_versioned_services().items()}
+    schema["additionalProperties"] = False
+    schema["default"] = {app: known.default for app, known in list_versioned_services().items()}
+
+
+def _describe_choices(known: Versions) -> dict[str, Any]:
+    one = {"enum": list(known.choices), "type": "string"}
+    several = {"type": "array", "items": one, "minItems": 1, "uniqueItems": True}
+    return {"anyOf": [one, several]}
+
+
+@cache
+def list_versioned_services() -> Mapping[str, Versions]:
+    """Return the services with several versions of all applications that ship."""
+    known = [find_application(name).versions for name in list_shipped_applications()]
+    return {app: versions for one in known for app, versions in one.items()}
