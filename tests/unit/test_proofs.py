@@ -189,6 +189,15 @@ def test_targets_differ_only_in_topics_that_do_not_apply() -> None:
     assert all(reason for one in (LOCAL, CLUSTER) for reason in one.omitted.values())
 
 
+def test_documents_list_what_does_not_apply() -> None:
+    """The page has each topic and its reason as the code has them, and no other."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "local-target.md").read_text("utf-8")
+    table = page.partition("| target | not proven | because |\n|---|---|---|\n")[2].partition("\n\n")[0]
+    targets = {"local": LOCAL, "cluster": CLUSTER}
+    rows = [f"| {name} | {topic} | {why} |" for name, one in targets.items() for topic, why in one.omitted.items()]
+    assert table.splitlines() == rows
+
+
 IDS = POLICIES.ids
 STRANGER = "spiffe://cluster.local/ns/x/sa/y"
 
