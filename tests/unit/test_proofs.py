@@ -156,7 +156,9 @@ def names_of(found: Sequence[Evidence]) -> set[str]:
 
 @TARGETS
 @pytest.mark.parametrize(
-    "scene", [meshed("istio"), POLICIES, meshed("kuma"), meshed("kuma", "kuma/policies"), LEGACY], ids=str
+    "scene",
+    [meshed("istio"), POLICIES, meshed("kuma"), meshed("kuma", "kuma/policies"), LEGACY],
+    ids=["istio", "istio-policies", "kuma", "kuma-policies", "kuma-legacy"],
 )
 def test_right_answers_prove_every_configuration(scene: ResolvedConfiguration, omitted: Mapping[Topic, str]) -> None:
     """On each target: page, hops, both identities of each hop, a required certificate, plaintext, and each policy."""
