@@ -101,6 +101,7 @@ def _check_backend(backend: "Backend", scenario: "Scenario", output: Path) -> No
 def _conclude(folder: "RunFolder", *, require_conclusive: bool, as_json: bool) -> None:
     """Print the report of a finished run, and exit with the code of its validity."""
     from bench.analysis.validity import format_issue
+    from bench.report.conclusions import select_contrasts
 
     for issue in folder.record.issues:
         click.echo(f"meshbench: {format_issue(issue)}", err=True)
@@ -110,7 +111,7 @@ def _conclude(folder: "RunFolder", *, require_conclusive: bool, as_json: bool) -
         error = Interrupted(signal.SIGINT)
         error.add_note(f"all results are kept; to write the report: meshbench report {folder.path}")
         raise error from None
-    inconclusive = [c for c in summary.contrasts if c.standing != "exploratory" and c.verdict == "inconclusive"]
+    inconclusive = any(contrast.verdict == "inconclusive" for contrast in select_contrasts(summary))
     missed = InvalidMeasurementError if require_conclusive and inconclusive else None
     if exit_code := folder.record.exit_code or exit_code_of(missed):
         sys.exit(exit_code)

@@ -247,7 +247,7 @@ def read_record(path: Path, model: type[R]) -> R:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         if first["loc"] == ("schema_version",):
-            message = f"has format version {first['input']}; this meshbench reads version 1 and {SCHEMA_VERSION}"
+            message = f"has format version {first['input']}; this meshbench reads versions 1 and {SCHEMA_VERSION}"
             raise StoreError(f"{path}: {message}") from error
         raise StoreError(f"{path}: {place + ': ' if place else ''}{first['msg']}") from error
 

@@ -122,7 +122,7 @@ def test_run_of_damaged_trials_still_has_a_report(complete: CompleteRun, output:
 BROKEN_RECORDS = {
     "other version": (
         lambda text: text.replace('"schema_version": 2', '"schema_version": 3', 1),
-        "has format version 2; ",
+        "has format version 3; ",
     ),
     "truncated": (lambda text: text[: len(text) // 2], "run.json: "),
     "empty": (lambda _: "", "run.json: "),

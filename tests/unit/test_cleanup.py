@@ -21,9 +21,11 @@ from bench.run.cleanup import (
     find_unfinished_runs,
     list_recorded_processes,
 )
+from bench.run.session import read_resumable_run
 from bench.system.journal import read_journal
 from bench.system.lock import PATH_VARIABLE, hold_host_lock, read_holder
 from bench.system.processes import RUN_ID_FILE, identify_this_process
+from tests.bookinfo import ROOT
 from tests.factory import ConfigSpec, RunSpec, make_run
 
 RUN = "20261123T031500Z-dead-7f3a"
@@ -484,3 +486,15 @@ def test_cleans_cluster_without_results_folder(
     )
     cli.main(["cleanup", "--context", "lab", "--output", str(tmp_path / "none")], standalone_mode=False)
     assert capsys.readouterr().out == "all is gone\n"
+
+
+def test_closed_run_of_version_1_is_not_resumed(tmp_path: Path) -> None:
+    """A killed run that is cleaned up gets a record of today's format, and is not resumed either."""
+    shutil.copytree(ROOT / "results" / "example", run := tmp_path / "run")
+    stored = json.loads((run / "run.json").read_bytes())
+    (run / "run.json").write_text(json.dumps({**stored, "status": "running", "exit_code": None}), "utf-8")
+    clean_run(Leftovers(run, stored["run_id"], (), ()))
+    record = read_record(run / "run.json", RunRecord)
+    assert (record.schema_version, record.status, record.issues[0].code) == (2, "interrupted", "killed")
+    with pytest.raises(InputError, match="version 1 of the format"):
+        read_resumable_run(run, on_cluster=False)

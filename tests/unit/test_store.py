@@ -165,7 +165,7 @@ def test_refuses_record_of_another_version(run: Path) -> None:
     """The version is checked before other differences."""
     record = json.loads((run / "run.json").read_text("utf-8"))
     (run / "run.json").write_text(json.dumps({**record, "schema_version": 3, "new": 1}), "utf-8")
-    with pytest.raises(StoreError, match=r"run\.json: has format version 3; this meshbench reads version 1 and 2"):
+    with pytest.raises(StoreError, match=r"run\.json: has format version 3; this meshbench reads versions 1 and 2"):
         open_run(run)
 
 
