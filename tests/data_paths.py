@@ -9,6 +9,7 @@ from bench.envoy.data_path import RequestPage, read_data_path
 from bench.files.folders import find_shipped
 from bench.meshes import MESHES
 from bench.results.records import DataPath, EffectiveRoute, Inbound, Limits, ObservedConnections, Retries
+from tests.policies import read_policies
 from tests.sidecars import application_with
 
 HOP = Hop("productpage", "details")
@@ -25,9 +26,7 @@ def read_path(
 ) -> DataPath:
     """Return the data path from productpage to details, and into the workloads of `configs`."""
     data_plane, application = MESHES[mesh].data_plane, application_with("v3")
-    policies = MESHES[mesh].policies.read_policies(
-        [find_shipped("manifests") / folder for folder in manifests], application
-    )
+    policies = read_policies(mesh, [find_shipped("manifests") / folder for folder in manifests], application)
     outbound = {HOP: (policies.outbound_cluster(application, application.service("details")),)}
     inbound = {name: data_plane.inbound_cluster(application.workload(name)) for name in configs}
     return read_data_path(outbound, inbound, configs=configs, ask=ask)

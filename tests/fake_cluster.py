@@ -84,9 +84,9 @@ class FakeCluster:
         """Add existing objects unchanged."""
         self.things |= {ref_of(one): one for one in things}
 
-    def apply(self, one: Object) -> Object:
+    def apply(self, one: Object, *, dry_run: bool = False) -> Object:
         self._answer(f"applying {ref_of(one)}")
-        return self._keep(one)
+        return one if dry_run else self._keep(one)
 
     def create(self, one: Object) -> Object:
         ref = ref_of(one)

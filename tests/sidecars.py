@@ -21,6 +21,7 @@ from bench.meshes.rewriting import Namespaces
 from bench.meshes.user_groups import user_groups_of
 from bench.scenario.model import Configuration, Load
 from tests.applications import read_bookinfo
+from tests.policies import read_policies
 
 ENVOYS: Mapping[str, EnvoyDataPlane] = {"istio": ISTIO, "kuma": KUMA}
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "local-target.md"
@@ -40,7 +41,7 @@ def configuration_with(
     """Resolve a configuration with the manifests in these folders, deployed in this namespace."""
     application, chosen = application_with(*reviews), MESHES.get(mesh)
     paths = [find_shipped("manifests") / folder for folder in folders]
-    policies = chosen.policies.read_policies(paths, application) if chosen else None
+    policies = read_policies(mesh, paths, application) if chosen else None
     return ResolvedConfiguration(
         settings=Configuration.model_validate({"name": "tried", "mesh": mesh}),
         application=application,

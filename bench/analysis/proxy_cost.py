@@ -5,7 +5,6 @@ affect a mean.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
@@ -13,7 +12,9 @@ import numpy as np
 from bench.analysis.stats import CONFIDENCE, explain_no_interval, t_quantile, welch
 from bench.analysis.validity import make_issue
 from bench.application.model import CLIENT, GATEWAY, Application
+from bench.meshes.resolved import ResolvedScenario
 from bench.results.issues import Issue, IssueCode
+from bench.results.records import PathLength
 from bench.results.summary_records import ConfigurationSummary, HopCost, RepeatSummary
 from bench.units import format_percent
 
@@ -21,14 +22,6 @@ Statistic = Literal["mean_ms", "p50_ms"]
 
 STATISTICS: Final[tuple[Statistic, ...]] = ("mean_ms", "p50_ms")
 BUSY: Final = 0.5  # of the CPUs: from about here on a page waits for them as long as it uses them
-
-
-@dataclass(frozen=True, slots=True)
-class PathLength:
-    """The path of a page through a configuration: sequential calls, and the proxies that they cross."""
-
-    hops: int
-    proxies: int
 
 
 def estimate_hop_costs(
@@ -43,7 +36,7 @@ def estimate_hop_costs(
                 yield _estimate_cost(
                     {name: configuration.repeats, reference: base.repeats},
                     statistic,
-                    path=PathLength(paths[name].hops, more),
+                    path=PathLength(hops=paths[name].hops, proxies=more),
                     cpus=cpus,
                 )
 
@@ -115,6 +108,12 @@ def _read_values(repeats: Sequence[RepeatSummary], statistic: Statistic) -> list
 
 def _divide(value: float | None, path: PathLength) -> float | None:
     return None if value is None else value / path.proxies
+
+
+def measure_paths(resolved: ResolvedScenario) -> dict[str, PathLength]:
+    """Return the path of each configuration whose pages all take the same one."""
+    paths = {one.name: measure_path(one.application, one.settings.mesh) for one in resolved.configurations}
+    return {name: path for name, path in paths.items() if path is not None}
 
 
 def measure_path(application: Application, mesh: str) -> PathLength | None:

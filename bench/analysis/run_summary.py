@@ -7,14 +7,14 @@ from statistics import fmean
 from typing import Final, get_args
 
 from bench.analysis.contrast import Side, contrast, within_interval
-from bench.analysis.proxy_cost import PathLength, estimate_hop_costs, measure_path
+from bench.analysis.proxy_cost import estimate_hop_costs, measure_paths
 from bench.analysis.stats import CONFIDENCE, MOST_REPEATS, Mean, arithmetic_mean, compute_repeats_needed, geometric_mean
 from bench.analysis.trial_summary import Digest, average_by_name, digest
 from bench.analysis.validity import FEWEST_CPUS, make_issue
 from bench.errors import InputError
 from bench.meshes.resolved import resolve_stored
 from bench.results.issues import Issue, IssueCode
-from bench.results.records import RunRecord
+from bench.results.records import PathLength, RunRecord
 from bench.results.store import StoredRun
 from bench.results.summary_records import ConfigurationSummary, Contrast, HopCost, Metric, RepeatSummary, SummaryRecord
 from bench.scenario.contrasts import are_equal, list_comparisons
@@ -134,21 +134,21 @@ def _compute_contrasts(scenario: Scenario, repeats: dict[str, tuple[RepeatSummar
 
 
 def _estimate_hop_costs(run: StoredRun, configurations: dict[str, ConfigurationSummary]) -> Iterator[HopCost]:
-    """Yield the cost of a proxy in each configuration whose page path can be read from the run's manifests."""
+    """Yield the cost of a proxy in each configuration whose page path is known."""
     reference = run.record.scenario.reference
     if reference is not None:
-        paths = {name: path for name, path in _read_paths(run) if path is not None}
+        paths = _read_paths(run) if run.record.paths is None else run.record.paths
         yield from estimate_hop_costs(configurations, reference, paths=paths, cpus=run.record.environment.cpus)
 
 
-def _read_paths(run: StoredRun) -> Iterator[tuple[str, PathLength | None]]:
-    """Yield the page path of each configuration that can be resolved."""
+def _read_paths(run: StoredRun) -> dict[str, PathLength]:
+    """Return the page path of each configuration of an older run, whose record has none: from its manifests."""
+    paths: dict[str, PathLength] = {}
     for settings in run.record.scenario.configurations:
         one = run.record.scenario.model_copy(update={"configurations": (settings,)})
-        # a folder without its manifests, or with some of another version of meshbench
-        with suppress(InputError):
-            (resolved,) = resolve_stored(one, run.path).configurations
-            yield resolved.name, measure_path(resolved.application, settings.mesh)
+        with suppress(InputError):  # a folder without its manifests, or with some of another version of meshbench
+            paths |= measure_paths(resolve_stored(one, run.path))
+    return paths
 
 
 def _find_warnings(

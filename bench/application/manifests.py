@@ -8,7 +8,7 @@ one is found, and their values are not checked.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
@@ -69,6 +69,7 @@ class Manifest(Part):
 
 
 M = TypeVar("M", bound=Manifest)
+Read = Callable[[Path], tuple[Document, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +97,11 @@ class Source(Generic[M]):
 
 
 def read_manifests(
-    folders: Sequence[Path], kinds: Mapping[str, Kind[Any]], *, namespace: str
+    folders: Sequence[Path], kinds: Mapping[str, Kind[Any]], *, namespace: str, read: Read = read_documents
 ) -> tuple[Source[Any], ...]:
     """Read every object of the manifests in `folders`, in the order of folders, files and documents, each file once.
 
+    `read` may remember files that several configurations have.
     Raises InputError with all problems of all files: an unknown kind, API version, field or value, an object outside
     of the application's `namespace` and the mesh's root, a folder without manifests, and those of `read_documents`.
     """
@@ -107,7 +109,7 @@ def read_manifests(
     sources: list[Source[Any]] = []
     for file in _list_files(folders, problems):
         try:
-            documents = read_documents(file)
+            documents = read(file)
         except InputError as error:
             problems += error.problems
             continue
@@ -119,10 +121,10 @@ def read_manifests(
     return tuple(sources)
 
 
-def read_folders(folders: Sequence[Path]) -> tuple[Document, ...]:
+def read_folders(folders: Sequence[Path], read: Read = read_documents) -> tuple[Document, ...]:
     """Return every object of the manifests in `folders`, in their order. Raises InputError as `read_documents`."""
     files = [file for folder in folders for file in list_manifest_files(folder)]
-    return tuple(one for file in files for one in read_documents(file) if one.value is not None)
+    return tuple(one for file in files for one in read(file) if one.value is not None)
 
 
 def _find_misplaced(source: Source[Any], kinds: Mapping[str, Kind[Any]], home: str) -> Iterator[Problem]:

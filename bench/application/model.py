@@ -12,6 +12,7 @@ from bench.application.definition import ApplicationDefinition
 from bench.application.manifests import (
     KINDS,
     DeploymentManifest,
+    Read,
     ServiceAccountManifest,
     ServiceManifest,
     Source,
@@ -19,7 +20,7 @@ from bench.application.manifests import (
     select_kind,
 )
 from bench.errors import InputError, Problem
-from bench.files.yaml_source import format_suggestion
+from bench.files.yaml_source import format_suggestion, read_documents
 
 MESH: Final = "default"  # Kuma's default mesh; Istio's has no name
 CLIENT: Final = "locust"
@@ -263,7 +264,11 @@ class Application:
 
 
 def read_application(
-    definition: ApplicationDefinition, versions: Versions | None = None, *, namespace: str = ""
+    definition: ApplicationDefinition,
+    versions: Versions | None = None,
+    *,
+    namespace: str = "",
+    read: Read = read_documents,
 ) -> Application:
     """Read an application from its manifests, with `versions` in place of the default ones, in the namespace that
     identities and policies name: the first of its own by default.
@@ -273,7 +278,7 @@ def read_application(
     """
     chosen = choose_versions(definition, versions or {})
     home = namespace or definition.namespaces[0]
-    sources = read_manifests([definition.folder], KINDS, namespace=home)
+    sources = read_manifests([definition.folder], KINDS, namespace=home, read=read)
     deployments = select_kind(sources, DeploymentManifest)
     accounts = select_kind(sources, ServiceAccountManifest)
     services = _select_services(select_kind(sources, ServiceManifest), several=any(len(v) > 1 for v in chosen.values()))

@@ -1,12 +1,16 @@
 """Format what a run would do: the text and the JSON of `meshbench plan`."""
 
 import json
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from bench.analysis.stats import minimum_detectable_effect
 from bench.meshes.equalise import format_equalised
+from bench.meshes.rewriting import Rewrite
 from bench.scenario.contrasts import list_comparisons
 from bench.scenario.model import Scenario
 from bench.scenario.plan import Plan, estimate_seconds
@@ -27,8 +31,11 @@ class ClusterPlan:
     facts: Mapping[str, Any]
 
 
-def format_plan(scenario: Scenario, plan: Plan, elsewhere: ClusterPlan | None = None) -> str:
-    """Format the order of trials, the time, the processes or objects, and the minimum detectable effect."""
+def format_plan(
+    scenario: Scenario, plan: Plan, elsewhere: ClusterPlan | None = None, rewrites: Sequence[Rewrite] = ()
+) -> str:
+    """Format the order of trials, the time, the processes or objects, the names of manifests that differ on a cluster,
+    and the minimum detectable effect."""
     blocks = [f"  block {number}: {', '.join(names)}" for number, names in enumerate(plan.order, start=1)]
     effects = [
         f"  {format_change(1 + effect):>6} if repeats differ by {format_change(1 + spread)[1:]}"
@@ -43,6 +50,7 @@ def format_plan(scenario: Scenario, plan: Plan, elsewhere: ClusterPlan | None = 
             *(["  then a rerun of each invalid block"] if scenario.reruns_invalid else []),
             *(elsewhere.lines if elsewhere else _format_processes(scenario)),
             *([f"equalised in all meshes: {format_equalised(scenario.equalise)}"] if scenario.equalise else []),
+            *_format_rewrites(rewrites),
             "comparisons, P95 first:",
             *(_format_comparisons(scenario) or ["  none: there is no reference"]),
             "smallest difference in P95 that would be found (80 % power, 95 % confidence):",
@@ -62,7 +70,26 @@ def _format_processes(scenario: Scenario) -> tuple[str, ...]:
     return ("each trial starts, as processes on 127.0.0.1:", *started)
 
 
-def format_plan_json(scenario: Scenario, plan: Plan, elsewhere: ClusterPlan | None = None) -> str:
+def _format_rewrites(rewrites: Sequence[Rewrite]) -> Iterator[str]:
+    """Yield each name once, with the files and lines that have it."""
+    if not rewrites:
+        return
+    yield "on a cluster, names in manifests differ (RUN stands for the end of the run's id):"
+    key = attrgetter("kind", "written", "runs")
+    for (kind, written, runs), same in groupby(sorted(rewrites, key=key), key):
+        yield f"  {kind} {written or '(none)'} -> {runs}"
+        lines: dict[str, list[str]] = {}
+        for one in same:
+            lines.setdefault(one.file, []).append(str(one.line))
+        places = ", ".join(f"{file}:{','.join(dict.fromkeys(numbers))}" for file, numbers in lines.items())
+        yield from textwrap.wrap(
+            places, 120, initial_indent="    ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+        )
+
+
+def format_plan_json(
+    scenario: Scenario, plan: Plan, elsewhere: ClusterPlan | None = None, rewrites: Sequence[Rewrite] = ()
+) -> str:
     """Format the same as JSON; `dry_run` is always true."""
     return json.dumps(
         {
@@ -72,6 +99,7 @@ def format_plan_json(scenario: Scenario, plan: Plan, elsewhere: ClusterPlan | No
             "comparisons": [asdict(pair) for pair in list_comparisons(scenario)],
             "seconds": elsewhere.seconds if elsewhere else estimate_seconds(scenario, plan),
             **({"cluster": dict(elsewhere.facts)} if elsewhere else {}),
+            "rewrites": [asdict(one) for one in rewrites],
             "detectable": [
                 {"spread": spread, "effect": effect} for spread, effect in list_detectable_effects(scenario)
             ],

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from bench.application.manifests import Read
 from bench.envoy.wire import Wire
 from bench.errors import InputError
 from bench.files.folders import find_shipped
@@ -86,10 +87,10 @@ def installation_values(mesh: Mesh, equalise: Collection[Equal]) -> tuple[Path, 
     return _files(mesh, mesh.equal.installed.intersection(equalise))
 
 
-def policy_objects(mesh: Mesh, equalise: Collection[Equal]) -> tuple[Document, ...]:
+def policy_objects(mesh: Mesh, equalise: Collection[Equal], read: Read = read_documents) -> tuple[Document, ...]:
     """Return the objects to apply like a configuration's own policies."""
     files = _files(mesh, mesh.equal.applied.intersection(equalise))
-    return tuple(document for file in files for document in read_documents(file))
+    return tuple(document for file in files for document in read(file))
 
 
 def worker_annotations(mesh: Mesh, equalise: Collection[Equal]) -> Mapping[str, str]:

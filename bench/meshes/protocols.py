@@ -7,8 +7,9 @@ run on this machine must not load the client of Kubernetes.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from bench.application.manifests import Kind, Source
 from bench.application.model import Application, Gateway, Hop, Service, Workload
 from bench.envoy.addresses import OutboundCapture, Placement
 from bench.envoy.certificates import Certificates
@@ -49,13 +50,17 @@ class Policies(Protocol):
 class PolicyModel(Protocol):
     """What the manifests of a mesh mean, the same on both targets."""
 
-    def read_gateway(self, folders: Sequence[Path], application: Application) -> Gateway | None:
+    @property
+    def KINDS(self) -> Mapping[str, Kind[Any]]:  # noqa: N802 - a module's constant
+        """The kinds of objects that a configuration's manifests may have."""
+
+    def read_gateway(self, manifests: Sequence[Source[Any]], application: Application) -> Gateway | None:
         """Return the gateway through which a configuration's load enters, or None without one in its manifests.
 
         Raises InputError with all problems.
         """
 
-    def read_policies(self, folders: Sequence[Path], application: Application) -> Policies:
+    def read_policies(self, manifests: Sequence[Source[Any]], application: Application) -> Policies:
         """Return the policies of a configuration. Raises InputError with all problems."""
 
     def mesh_objects(self, documents: Sequence[Document], names: Namespaces) -> tuple[Moved, ...]:

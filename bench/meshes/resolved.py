@@ -1,20 +1,22 @@
 """Resolve a scenario's folders: application, gateway, policies and user groups per configuration."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 
-from bench.application.manifests import read_folders
+from bench.application.manifests import Read, read_folders, read_manifests
 from bench.application.model import GATEWAY, Application, Workload, read_application
 from bench.envoy.wire import Mode, Wire
 from bench.errors import InputError, Problem
-from bench.files.yaml_source import Document, format_path, read_documents
+from bench.files.folders import find_shipped
+from bench.files.yaml_source import Document, Loc, format_path, read_documents
 from bench.meshes import MESHES
 from bench.meshes.equalise import equalise_wire, policy_objects
 from bench.meshes.probe import Probe
 from bench.meshes.protocols import Mesh, Policies
-from bench.meshes.rewriting import Moved, Namespaces, keep_namespaces
+from bench.meshes.rewriting import Moved, Namespaces, Rewrite, keep_namespaces
 from bench.meshes.user_groups import UserGroup, user_groups_of
 from bench.scenario.loader import (
     NO_OVERRIDES,
@@ -26,37 +28,6 @@ from bench.scenario.loader import (
 )
 from bench.scenario.model import Configuration, Equal, Load, Scenario
 from bench.scenario.overrides import Overrides, list_configurations
-
-
-def application_of(scenario: Scenario) -> Application:
-    """Return the application that a scenario deploys."""
-    return read_application(scenario.application.definition, scenario.application.versions)
-
-
-def add_gateway(settings: Configuration, application: Application, manifests: Mapping[str, Path]) -> Application:
-    """Return the application with the gateway that the configuration's manifests define, if any. Raises InputError."""
-    if settings.mesh == "none":
-        return application
-    gateway = MESHES[settings.mesh].policies.read_gateway([manifests[name] for name in settings.manifests], application)
-    return application.entered_by(gateway) if gateway else application
-
-
-def user_groups_in(
-    settings: Configuration, application: Application, manifests: Mapping[str, Path]
-) -> tuple[UserGroup, ...]:
-    """Return the user groups of a configuration, with their versions. Raises InputError."""
-    return user_groups_of(policies_of(settings, application, manifests), application)
-
-
-def policies_of(settings: Configuration, application: Application, manifests: Mapping[str, Path]) -> Policies | None:
-    """Return a configuration's policies, from the folders of `manifests` that it names; None without a mesh.
-
-    Raises InputError.
-    """
-    if settings.mesh == "none":
-        return None
-    application = add_gateway(settings, application, manifests)
-    return MESHES[settings.mesh].policies.read_policies([manifests[name] for name in settings.manifests], application)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,15 +114,28 @@ class ResolvedScenario:
         """Return the configuration of that name. Raises KeyError where there is none."""
         return {one.name: one for one in self.configurations}[name]
 
+    def list_rewrites(self, names: Namespaces) -> tuple[Rewrite, ...]:
+        """Return what differs from the manifests in these namespaces, each once; files are named as in the scenario."""
+        moved = (one for configuration in self.configurations for one in configuration.in_namespaces(names).moved)
+        found = (rewrite for one in moved for rewrite in one.rewrites)
+        return tuple(dict.fromkeys(replace(one, file=self._shorten(Path(one.file))) for one in found))
+
+    def _shorten(self, file: Path) -> str:
+        folders = {**self.inputs.manifests, "": find_shipped("manifests")}
+        return next(
+            ((Path(name) / file.relative_to(at)).as_posix() for name, at in folders.items() if file.is_relative_to(at)),
+            str(file),
+        )
+
 
 def resolve_scenario(name_or_path: str, overrides: Overrides) -> ResolvedScenario:
     """Load a scenario and read its folders as a run would. Raises InputError with all problems."""
+    file = find_scenario(name_or_path)
     try:
         scenario = load_scenario(name_or_path, overrides)
     except InputError as error:
-        raise InputError((*error.problems, *_list_unknown_meshes(find_scenario(name_or_path)))) from None
-    (document,) = read_documents(find_scenario(name_or_path))
-    return resolve(scenario, find_inputs(scenario, name_or_path), document)
+        raise InputError((*error.problems, *_list_unknown_meshes(file))) from None
+    return resolve(scenario, find_inputs(scenario, name_or_path), file)
 
 
 def resolve_stored(scenario: Scenario, run: Path) -> ResolvedScenario:
@@ -159,29 +143,31 @@ def resolve_stored(scenario: Scenario, run: Path) -> ResolvedScenario:
     return resolve(scenario, find_stored_inputs(scenario, run))
 
 
-def resolve(scenario: Scenario, inputs: Inputs, document: Document | None = None) -> ResolvedScenario:
+def resolve(scenario: Scenario, inputs: Inputs, file: Path | None = None) -> ResolvedScenario:
     """Read the folders of a scenario. Raises InputError with all problems; those without a position in a manifest have
-    that of their configuration in `document`, the scenario's file."""
-    application = application_of(scenario)
+    that of their configuration in `file`, the scenario's."""
+    read = cache(read_documents)
+    application = read_application(scenario.application.definition, scenario.application.versions, read=read)
     configurations: list[ResolvedConfiguration] = []
     problems: list[Problem] = []
     for index, settings in enumerate(scenario.configurations):
-        if problem := _mesh_problem(settings.mesh):
-            loc = ("configurations", index, "mesh")
-            problems.append(document.problem(loc, problem) if document else Problem("", 0, format_path(loc), problem))
-            continue
+        loc: Loc = ("configurations", index)
         try:
-            configurations.append(_resolve_configuration(settings, scenario, inputs, application))
+            if problem := _mesh_problem(settings.mesh):
+                loc = (*loc, "mesh")
+                raise InputError(problem)
+            folders = [inputs.manifests[name] for name in settings.manifests]
+            configurations.append(_resolve_configuration(settings, scenario, application, folders=folders, read=read))
         except InputError as error:
             found = error.problems or (str(error),)
-            problems += (_add_position(problem, document, index) for problem in found)
+            problems += (_add_position(problem, file, loc) for problem in found)
     if problems:
         raise InputError(tuple(dict.fromkeys(problems)))
     return ResolvedScenario(
         scenario=scenario,
         inputs=inputs,
         application=application,
-        objects=read_folders([application.definition.folder]),
+        objects=read_folders([application.definition.folder], read),
         configurations=tuple(configurations),
     )
 
@@ -208,19 +194,22 @@ def _mesh_problem(mesh: str) -> str:
 
 
 def _resolve_configuration(
-    settings: Configuration, scenario: Scenario, inputs: Inputs, application: Application
+    settings: Configuration, scenario: Scenario, application: Application, *, folders: Sequence[Path], read: Read
 ) -> ResolvedConfiguration:
-    mesh = MESHES.get(settings.mesh)
+    mesh, policies, objects = MESHES.get(settings.mesh), None, tuple[Document, ...]()
+    if mesh is not None:
+        manifests = read_manifests(folders, mesh.policies.KINDS, namespace=application.namespace, read=read)
+        if gateway := mesh.policies.read_gateway(manifests, application):
+            application = application.entered_by(gateway)
+        policies = mesh.policies.read_policies(manifests, application)
+        objects = (*(source.document for source in manifests), *policy_objects(mesh, scenario.equalise, read))
     return ResolvedConfiguration(
         settings=settings,
-        application=add_gateway(settings, application, inputs.manifests),
+        application=application,
         mesh=mesh,
-        policies=policies_of(settings, application, inputs.manifests),
-        objects=(
-            *read_folders([inputs.manifests[folder] for folder in settings.manifests]),
-            *(policy_objects(mesh, scenario.equalise) if mesh else ()),
-        ),
-        groups=user_groups_in(settings, application, inputs.manifests),
+        policies=policies,
+        objects=objects,
+        groups=user_groups_of(policies, application),
         load=scenario.load_of(settings.name),
         equalise=scenario.equalise,
         namespaces=keep_namespaces(application.namespace),
@@ -236,8 +225,11 @@ def find_problems(file: Path) -> tuple[Problem, ...]:
     return ()
 
 
-def _add_position(problem: Problem | str, document: Document | None, index: int) -> Problem:
+def _add_position(problem: Problem | str, file: Path | None, loc: Loc) -> Problem:
     """Give a problem without a position in a manifest the position of its configuration."""
     if isinstance(problem, Problem):
         return problem
-    return document.problem(("configurations", index), problem) if document else Problem("", 0, "", problem)
+    if file is None:
+        return Problem("", 0, format_path(loc), problem)
+    (document,) = read_documents(file)
+    return document.problem(loc, problem)

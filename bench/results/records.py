@@ -132,6 +132,13 @@ class ClusterRecord(Record):
     load_node: Annotated[str, Field(description="the node of the load alone; empty where it has none")] = ""
 
 
+class PathLength(Record):
+    """The path of a page through a configuration: sequential calls, and the proxies that they cross."""
+
+    hops: int
+    proxies: int
+
+
 class TrialEntry(Record):
     """A finished trial: its folder below `trials/`, and the SHA-256 of each of its files."""
 
@@ -156,6 +163,10 @@ class RunRecord(Record):
     target: TargetRecord
     cluster: ClusterRecord | None = None
     environment: Environment
+    paths: Annotated[
+        dict[str, PathLength] | None,
+        Field(description="of each configuration whose pages all take the same path; null where it was not stored"),
+    ] = None
     trials: tuple[TrialEntry, ...] = ()
     cleanup_ok: bool | None = None
     converted_from: Annotated[

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import __version__
+from bench.analysis.proxy_cost import measure_paths
 from bench.analysis.validity import make_issue
 from bench.errors import (
     InputError,
@@ -66,6 +67,7 @@ def run(request: RunRequest) -> RunFolder:
         target=backend.record,
         cluster=backend.cluster,
         environment=backend.environment(),
+        paths=measure_paths(request.resolved),
     )
     with catch_signals(request.timeout_s) as watch, backend.lock(request.output / record.run_id, record.run_id, watch):
         folder = RunFolder.create(request.output, record, fill=lambda path: _copy_inputs(request, path))

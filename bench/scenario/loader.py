@@ -48,19 +48,7 @@ def load_scenario(name_or_path: str, overrides: Overrides = NO_OVERRIDES) -> Sce
 
     Raises InputError with every problem: of the file as `file:line: path`, of an override under its option.
     """
-    return _read_scenario(find_scenario(name_or_path), overrides)
-
-
-def validate_file(path: Path) -> tuple[Problem, ...]:
-    """Return the problems of one scenario file, none where it is valid."""
-    try:
-        _read_scenario(path, NO_OVERRIDES)
-    except InputError as error:
-        return error.problems
-    return ()
-
-
-def _read_scenario(path: Path, overrides: Overrides) -> Scenario:
+    path = find_scenario(name_or_path)
     document = _rename_old_keys(_read_document(path))
     changed = apply_overrides(overrides, document.value)
     names = (entry.get("name") for entry in list_configurations(changed.data))

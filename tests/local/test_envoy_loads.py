@@ -20,6 +20,7 @@ from bench.meshes.probe import Probe
 from bench.targets.local.prober import query_admin_json
 from tests.applications import read_bookinfo
 from tests.envoys import Sidecars, place_sidecars, run_sidecars
+from tests.policies import parse_folders
 
 CONFIGURATIONS: Mapping[str, tuple[str, ...]] = {"istio": (), "istio-policies": ("istio/policies",)}
 
@@ -37,7 +38,9 @@ def certificates(application: Application, tmp_path_factory: pytest.TempPathFact
 
 
 def _policies(application: Application, *folders: str) -> IstioPolicies:
-    return read_policies([find_shipped("manifests") / folder for folder in folders], application)
+    return read_policies(
+        parse_folders("istio", [find_shipped("manifests") / folder for folder in folders], application), application
+    )
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +201,7 @@ def test_envoy_decides_like_the_evaluation(
     folder = tmp_path / "policies"
     folder.mkdir()
     (folder / "many.yaml").write_text(MANY_FIELDS, "utf-8")
-    policies = read_policies([folder], application)
+    policies = read_policies(parse_folders("istio", [folder], application), application)
     status = {"allowed": 200, "denied": 403, "refused": 0}
     with run_sidecars("istio", application, policies, certificates=certificates, folder=tmp_path) as mesh:
         for workload, caller, method, path in product(

@@ -22,6 +22,7 @@ from bench.meshes.probe import Probe
 from bench.meshes.protocols import Policies
 from bench.targets.local.prober import query_admin_json
 from tests.envoys import Sidecars, place_sidecars, run_sidecars
+from tests.policies import parse_folders
 from tests.sidecars import application_with
 
 CONFIGURATIONS: Mapping[str, tuple[str, ...]] = {
@@ -35,7 +36,7 @@ SECURED = ("kuma-policies", "kuma-policies-legacy")
 
 def policies_of(configuration: str, application: Application) -> KumaPolicies:
     folders = [find_shipped("manifests") / folder for folder in CONFIGURATIONS[configuration]]
-    return read_policies(folders, application)
+    return read_policies(parse_folders("kuma", folders, application), application)
 
 
 def certificates_of(policies: Policies, folder: Path) -> Certificates:
@@ -187,7 +188,7 @@ def test_envoy_decides_like_the_evaluation(folder: str, permissions: str, tmp_pa
     for path in (find_shipped("manifests") / folder).glob("mesh*.yaml"):
         (given / path.name).write_text(path.read_text("utf-8"), "utf-8")
     (given / "permissions.yaml").write_text(permissions, "utf-8")
-    policies = read_policies([given], application)
+    policies = read_policies(parse_folders("kuma", [given], application), application)
     certificates = certificates_of(policies, tmp_path / "ids")
     status = {"allowed": 200, "denied": 403, "refused": 0}
     names: dict[str | None, tuple[str, ...]] = {None: ()}

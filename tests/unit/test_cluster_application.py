@@ -8,9 +8,9 @@ import pytest
 from bench.application.manifests import read_folders
 from bench.files.folders import find_shipped
 from bench.k8s.objects import names_of
-from bench.meshes import MESHES
 from bench.targets.cluster.application_manifests import application_objects, read_image_ids
 from tests.applications import read_bookinfo
+from tests.policies import read_policies
 
 FOLDER = find_shipped("manifests") / "bookinfo"
 SPACE = "bookinfo-7f3a"
@@ -51,7 +51,7 @@ def test_everything_is_in_the_runs_namespace() -> None:
     """Every object, and every identity that a policy names, has the namespace of the run."""
     assert {thing["metadata"]["namespace"] for thing in objects().values()} == {SPACE}
     application = read_bookinfo("v3", namespace=SPACE)
-    ids = MESHES["istio"].policies.read_policies([], application).identities(application)
+    ids = read_policies("istio", [], application).identities(application)
     assert ids["bookinfo-details"] == (f"spiffe://cluster.local/ns/{SPACE}/sa/bookinfo-details",)
     assert read_bookinfo("v3").namespace == "bookinfo"
 

@@ -7,10 +7,11 @@ import pytest
 
 from bench.cli.plan_text import format_plan, format_plan_json
 from bench.scenario.contrasts import Comparison, are_equal, list_comparisons
-from bench.scenario.loader import load_scenario, validate_file
+from bench.scenario.loader import load_scenario
 from bench.scenario.model import Pair, Scenario
 from bench.scenario.plan import make_plan
 from tests.factory import ISTIO_AND_KUMA, MESH_PAIRS, ConfigSpec, RunSpec, make_scenario
+from tests.validating import validate_file
 
 FIVE = RunSpec(configurations=ISTIO_AND_KUMA, contrasts=MESH_PAIRS, name="istio-vs-kuma")
 

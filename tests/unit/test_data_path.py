@@ -10,10 +10,10 @@ from bench.envoy import admin as proxies
 from bench.envoy.config_dump import EnvoyConfig, parse_bootstrap, parse_dump
 from bench.envoy.data_path import read_data_path
 from bench.files.folders import find_shipped
-from bench.meshes import MESHES
 from bench.results.records import DataPath, Limits, ObservedConnections, Retries
 from tests.data_paths import HOP, NO_LIMITS, read_no_counters, read_path
 from tests.golden import GOLDEN, MISSING, read_recorded
+from tests.policies import read_policies
 from tests.sidecars import application_with, bootstrap_of
 
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=MISSING)
@@ -66,7 +66,7 @@ def recorded(configuration: str) -> DataPath:
 def ours(configuration: str) -> DataPath:
     mesh, application = configuration.partition("/")[0], application_with("v3")
     folders = [find_shipped("manifests") / folder for folder in MANIFESTS[configuration]]
-    policies = MESHES[mesh].policies.read_policies(folders, application)
+    policies = read_policies(mesh, folders, application)
     built = {name: bootstrap_of(mesh, name, application, policies) for name in ("productpage", "details")}
     return between(configuration, {name: parse_bootstrap(bootstrap) for name, bootstrap in built.items()})
 
@@ -144,7 +144,7 @@ def counting(name: str, page: str) -> Any:
 def test_counts_only_requests_to_the_callee() -> None:
     """Other clusters, the listeners' counts of the prober's questions, and counters at zero are left out."""
     application = application_with("v3")
-    policies = MESHES["istio"].policies.read_policies([], application)
+    policies = read_policies("istio", [], application)
     configs = {
         name: parse_bootstrap(bootstrap_of("istio", name, application, policies)) for name in ("productpage", "details")
     }

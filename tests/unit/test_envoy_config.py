@@ -19,6 +19,7 @@ from tests.golden import (
     normalise_recorded,
     read_known_differences,
 )
+from tests.policies import parse_folders
 from tests.sidecars import PAGE, SIDECARS, application_of, application_with, workload_of
 from tests.sidecars import bootstrap_of as bootstrap_in
 
@@ -46,7 +47,7 @@ def policies_of(files: tuple[Path, ...], application: Application, folder: Path)
     folder.mkdir(parents=True, exist_ok=True)
     for file in files:
         (folder / file.name).write_text(file.read_text("utf-8"), "utf-8")
-    return read_policies([folder] if files else [], application)
+    return read_policies(parse_folders("istio", [folder] if files else [], application), application)
 
 
 def bootstrap_of(name: str, application: Application, policies: IstioPolicies) -> dict[str, Any]:
@@ -108,7 +109,9 @@ def test_peer_authentication_sets_filter_chains(mode: str, transports: list[str]
         f"metadata: {{name: default}}\nspec: {{mtls: {{mode: {mode}}}}}\n"
     )
     (tmp_path / "mode.yaml").write_text(manifest, "utf-8")
-    bootstrap = bootstrap_of("reviews", application, read_policies([tmp_path], application))
+    bootstrap = bootstrap_of(
+        "reviews", application, read_policies(parse_folders("istio", [tmp_path], application), application)
+    )
     inbound = bootstrap["static_resources"]["listeners"][1]
     clusters = {cluster["name"]: cluster for cluster in bootstrap["static_resources"]["clusters"]}
     ratings = clusters["outbound|9080||ratings.bookinfo.svc.cluster.local"]

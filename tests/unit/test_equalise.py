@@ -22,14 +22,16 @@ from bench.meshes.istio import install as istio_install
 from bench.meshes.kuma import KUMA
 from bench.report.compare import find_run_differences
 from bench.results.records import DataPath
-from bench.scenario.loader import load_scenario, validate_file
+from bench.scenario.loader import load_scenario
 from bench.scenario.model import Equal, Scenario
 from bench.scenario.plan import make_plan
 from bench.targets.cluster.options import read_options
 from tests.data_paths import make_data_path, read_path
 from tests.factory import RunSpec, make_run
 from tests.moving import move_objects
+from tests.policies import read_policies
 from tests.sidecars import ENVOYS, application_with, bootstrap_of
+from tests.validating import validate_file
 
 ALL: tuple[Equal, ...] = ("tls", "workers", "retries")
 TLS: tuple[Equal, ...] = ("tls",)
@@ -42,7 +44,7 @@ NEWEST = {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_versi
 def sidecar(mesh: str, name: str = "productpage") -> dict[str, Any]:
     """A sidecar with policies, as the local target would build it."""
     application = application_with("v3")
-    policies = MESHES[mesh].policies.read_policies([find_shipped("manifests") / POLICIES[mesh]], application)
+    policies = read_policies(mesh, [find_shipped("manifests") / POLICIES[mesh]], application)
     return bootstrap_of(mesh, name, application, policies)
 
 

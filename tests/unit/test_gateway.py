@@ -8,8 +8,8 @@ import pytest
 from bench.application.model import Application
 from bench.errors import InputError
 from bench.files.folders import find_shipped
-from bench.meshes import MESHES
 from tests.applications import read_bookinfo
+from tests.policies import read_gateway, read_policies
 
 ISTIO = find_shipped("manifests") / "istio" / "gateway"
 KUMA = find_shipped("manifests") / "kuma"
@@ -36,7 +36,7 @@ def changed(folder: Path, changes: Mapping[str, str], *, source: Path = ISTIO, w
 
 def entered_by(mesh: str, folders: Sequence[Path], application: Application) -> Application:
     """The application, entered through the gateway in the folders."""
-    gateway = MESHES[mesh].policies.read_gateway(folders, application)
+    gateway = read_gateway(mesh, folders, application)
     assert gateway is not None
     return application.entered_by(gateway)
 
@@ -44,13 +44,13 @@ def entered_by(mesh: str, folders: Sequence[Path], application: Application) -> 
 def problems(folder: Path, application: Application, mesh: str = "istio") -> str:
     """All errors, one line each, with the name of the file alone."""
     with pytest.raises(InputError) as caught:
-        MESHES[mesh].policies.read_gateway([folder], application)
+        read_gateway(mesh, [folder], application)
     return str(caught.value).replace(f"{folder}/", "")
 
 
 def test_shipped_gateway_has_paths_of_the_study(application: Application) -> None:
     """Its five routes lead to productpage; any other path has none."""
-    gateway = MESHES["istio"].policies.read_gateway([ISTIO], application)
+    gateway = read_gateway("istio", [ISTIO], application)
     assert gateway is not None
     assert {route.service.name for route in gateway.routes} == {"productpage"}
     expected = [(route.kind, route.path) for route in gateway.routes]
@@ -67,11 +67,11 @@ def test_shipped_gateway_has_paths_of_the_study(application: Application) -> Non
 
 def test_load_enters_at_the_gateway(application: Application) -> None:
     """The client calls the gateway and is outside of the mesh; the gateway calls productpage under its own account."""
-    gateway = MESHES["istio"].policies.read_gateway([ISTIO], application)
+    gateway = read_gateway("istio", [ISTIO], application)
     assert gateway is not None
     entered = application.entered_by(gateway)
     assert entered.calls[:2] == (("locust", "gateway"), ("gateway", "productpage"))
-    ids = MESHES["istio"].policies.read_policies([ISTIO], entered).identities(entered)
+    ids = read_policies("istio", [ISTIO], entered).identities(entered)
     assert ids["bookinfo-gateway"] == ("spiffe://cluster.local/ns/bookinfo/sa/bookinfo-gateway",)
     assert "locust" not in ids
 
@@ -79,7 +79,7 @@ def test_load_enters_at_the_gateway(application: Application) -> None:
 def test_manifests_without_a_gateway_have_none(application: Application) -> None:
     """Policies and routes of sidecars make no gateway."""
     folder = find_shipped("manifests") / "istio" / "policies"
-    assert MESHES["istio"].policies.read_gateway([folder], application) is None
+    assert read_gateway("istio", [folder], application) is None
 
 
 @pytest.mark.parametrize(
@@ -167,14 +167,14 @@ def test_all_shipped_gateways_have_the_same_routes(application: Application) -> 
     taken = {
         name: [bool(gateway.route(path)) for path in probes]
         for name, folder in FOLDERS.items()
-        if (gateway := MESHES[name.partition(",")[0]].policies.read_gateway([folder], application))
+        if (gateway := read_gateway(name.partition(",")[0], [folder], application))
     }
     assert taken == dict.fromkeys(FOLDERS, [True] * 5 + [False] * 3)
 
 
 def test_kuma_prefix_matches_whole_segments(application: Application) -> None:
     """`/static` matches the paths below it, not those that begin with the same letters."""
-    gateway = MESHES["kuma"].policies.read_gateway([KUMA / "gateway"], application)
+    gateway = read_gateway("kuma", [KUMA / "gateway"], application)
     assert gateway is not None
     assert gateway.route("/static/css") is gateway.route("/static")
     assert gateway.route("/staticky") is None
@@ -199,7 +199,7 @@ def test_kuma_permissions_admit_the_gateway(application: Application, form: str,
     """With mutual TLS the gateway has an identity of its own, and a probe shows that productpage accepts it."""
     folders = [KUMA / form, KUMA / policies]
     entered = entered_by("kuma", folders, application)
-    read = MESHES["kuma"].policies.read_policies(folders, entered)
+    read = read_policies("kuma", folders, entered)
     assert read.identities(entered)["bookinfo-gateway"][0] == name
     probes = [probe for probe in read.probes(entered) if probe.caller == "bookinfo-gateway"]
     assert [(probe.workload, probe.status) for probe in probes] == [("productpage", 200)]
@@ -265,20 +265,20 @@ def test_reports_inconsistent_kuma_gateway(
 def test_refuses_built_in_gateway_with_mesh_services(application: Application) -> None:
     """A MeshGatewayRoute names services by their tags."""
     with pytest.raises(InputError, match=r"with meshServices\.mode Disabled only"):
-        MESHES["kuma"].policies.read_gateway([KUMA / "gateway", KUMA / "mtls"], application)
+        read_gateway("kuma", [KUMA / "gateway", KUMA / "mtls"], application)
 
 
 def test_refuses_two_gateways(application: Application) -> None:
     """A configuration has one gateway."""
     with pytest.raises(InputError, match="a built-in one, or a delegated one"):
-        MESHES["kuma"].policies.read_gateway([KUMA / "gateway", KUMA / "gateway-delegated"], application)
+        read_gateway("kuma", [KUMA / "gateway", KUMA / "gateway-delegated"], application)
 
 
 @pytest.mark.parametrize(("mesh", "folder"), [("istio", KUMA / "gateway"), ("kuma", ISTIO)])
 def test_refuses_gateway_of_the_other_mesh(application: Application, mesh: str, folder: Path) -> None:
     """It would have no effect, or another one."""
     with pytest.raises(InputError, match="the mesh of this configuration is"):
-        MESHES[mesh].policies.read_gateway([folder], application)
+        read_gateway(mesh, [folder], application)
 
 
 # --- policies ------------------------------------------------------------------------------------------------
@@ -288,7 +288,7 @@ def test_istio_policies_apply_to_the_gateway(application: Application) -> None:
     """allow-nothing closes it, gateway-viewer opens it, and mutual TLS of the mesh requires nothing of its clients."""
     folders = [ISTIO, ISTIO.with_name("policies"), ISTIO.with_name("gateway-policies")]
     entered = entered_by("istio", folders, application)
-    policies = MESHES["istio"].policies.read_policies(folders, entered)
+    policies = read_policies("istio", folders, entered)
     probes = [one for one in policies.probes(entered) if one.workload == "gateway"]
     assert {one.caller for one in probes} == {None}
     expected = {(one.policy, one.method, one.path, one.status) for one in probes}
@@ -304,4 +304,4 @@ def test_refuses_policies_that_close_the_gateway(application: Application) -> No
     folders = [ISTIO, ISTIO.with_name("policies")]
     entered = entered_by("istio", folders, application)
     with pytest.raises(InputError, match=r"allow-nothing.yaml:.*denies every page at the gateway"):
-        MESHES["istio"].policies.read_policies(folders, entered)
+        read_policies("istio", folders, entered)

@@ -15,7 +15,6 @@ from bench.envoy.static_gateway import front_bootstrap
 from bench.files.folders import find_shipped
 from bench.files.yaml_source import read_documents
 from bench.k8s.ownership import add_run_labels
-from bench.meshes import MESHES
 from bench.meshes.protocols import ProxyInputs
 from bench.targets.cluster.application_manifests import (
     gateway_objects,
@@ -26,6 +25,7 @@ from bench.targets.cluster.application_manifests import (
 )
 from bench.targets.cluster.kubelet import parts_of
 from tests.applications import read_bookinfo
+from tests.policies import read_gateway, read_policies
 from tests.sidecars import ENVOYS
 
 MANIFESTS = find_shipped("manifests")
@@ -35,7 +35,7 @@ ADMIN = Path("/sockets/gateway.sock")
 
 def entered(mesh: str, *folders: str) -> Application:
     application = read_bookinfo("v3")
-    gateway = MESHES[mesh].policies.read_gateway([MANIFESTS / folder for folder in folders], application)
+    gateway = read_gateway(mesh, [MANIFESTS / folder for folder in folders], application)
     assert gateway is not None
     return application.entered_by(gateway)
 
@@ -49,7 +49,7 @@ def built(mesh: str, *folders: str) -> tuple[dict[str, Any], Placement]:
     """The gateway's whole configuration, and who listens where."""
     application = entered(mesh, *folders)
     assert application.gateway is not None
-    policies = MESHES[mesh].policies.read_policies([MANIFESTS / folder for folder in folders], application)
+    policies = read_policies(mesh, [MANIFESTS / folder for folder in folders], application)
     names = policies.identities(application)
     placement = assign_ports(application, capture=ENVOYS[mesh].outbound_capture, choose_ports=number_ports)
     certificates = Certificates(Path("/identities"), NOW, names, ENVOYS[mesh].wire)

@@ -15,6 +15,7 @@ from bench.scenario.loader import find_inputs, find_stored_inputs, load_scenario
 from bench.scenario.model import Configuration
 from tests.applications import read_bookinfo
 from tests.factory import ConfigSpec, RunSpec, make_run
+from tests.policies import parse_folders
 
 STRICT = """
 apiVersion: security.istio.io/v1
@@ -41,7 +42,7 @@ def write(folder: Path, files: Mapping[str, str], *places: str) -> str:
 def policies(folders: Mapping[str, Path]) -> list[str]:
     """The names of the AuthorizationPolicies that a configuration with these folders has."""
     application = read_bookinfo("v3")
-    found = read_policies([*folders.values()], application)
+    found = read_policies(parse_folders("istio", [*folders.values()], application), application)
     return sorted(policy.metadata.name for policy in found.authorization_policies)
 
 

@@ -16,9 +16,10 @@ from bench.meshes.istio.policies import parse_pattern
 from bench.meshes.istio.policy_model import IstioPolicies, read_policies
 from tests.applications import read_bookinfo
 from tests.golden import GOLDEN, MISSING, read_recorded
+from tests.policies import parse_folders
 
 BOOKINFO = read_bookinfo("v3")
-SHIPPED = read_policies([find_shipped("manifests") / "istio/policies"], BOOKINFO)
+SHIPPED = read_policies(parse_folders("istio", [find_shipped("manifests") / "istio/policies"], BOOKINFO), BOOKINFO)
 METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD")
 SERVICES = ("productpage", "details", "reviews", "ratings")
 
@@ -34,7 +35,7 @@ def read(folder: Path, *texts: str, application: Application = BOOKINFO) -> Isti
     """The policies of some YAML texts, one file each: a.yaml, b.yaml and so on."""
     for name, text in zip("abcdef", texts, strict=False):
         (folder / f"{name}.yaml").write_text(text, "utf-8")
-    return read_policies([folder], application)
+    return read_policies(parse_folders("istio", [folder], application), application)
 
 
 def list_problems(folder: Path, *texts: str) -> list[str]:
@@ -332,4 +333,4 @@ def test_refuses_folder_without_manifests(tmp_path: Path) -> None:
     """A configuration that names an empty or missing folder would measure none of its policies."""
     for folder, reason in ((tmp_path, "has no manifest"), (tmp_path / "no", "is not a folder of manifests")):
         with pytest.raises(InputError, match=reason):
-            read_policies([folder], BOOKINFO)
+            read_policies(parse_folders("istio", [folder], BOOKINFO), BOOKINFO)

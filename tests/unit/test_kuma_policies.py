@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 
 from bench.errors import InputError
 from bench.files.folders import find_shipped
-from bench.meshes import MESHES
 from bench.meshes.kuma.envoy.rbac import http_rbac_filters, network_rbac_filters
 from bench.meshes.kuma.manifests import MeshTrafficPermission
 from bench.meshes.kuma.policies import decide_request
 from bench.meshes.kuma.policy_model import KumaPolicies, read_policies
 from bench.meshes.kuma.probes import certificate_names
 from bench.meshes.probe import Probe
+from tests import policies as folders
+from tests.policies import parse_folders
 from tests.sidecars import application_with
 
 BOOKINFO = application_with("v3")
@@ -62,7 +63,7 @@ def read(folder: Path, *texts: str) -> KumaPolicies:
     """The policies of some YAML texts, one file each: a.yaml, b.yaml and so on."""
     for name, text in zip("abcdef", texts, strict=False):
         (folder / f"{name}.yaml").write_text(text, "utf-8")
-    return read_policies([folder], BOOKINFO)
+    return read_policies(parse_folders("kuma", [folder], BOOKINFO), BOOKINFO)
 
 
 def list_problems(folder: Path, *texts: str) -> list[str]:
@@ -73,7 +74,7 @@ def list_problems(folder: Path, *texts: str) -> list[str]:
 
 
 def shipped_policies(folder: str) -> KumaPolicies:
-    return read_policies([find_shipped("manifests") / folder], BOOKINFO)
+    return read_policies(parse_folders("kuma", [find_shipped("manifests") / folder], BOOKINFO), BOOKINFO)
 
 
 def decide(policies: KumaPolicies, workload: str, account: str | None) -> str:
@@ -139,7 +140,7 @@ def test_identities_have_the_form_of_the_manifests() -> None:
 
 def test_mesh_without_policies_is_in_plaintext() -> None:
     """Kuma's default Mesh encrypts nothing and permits everything, so it has no probe and no filter."""
-    policies = read_policies([], BOOKINFO)
+    policies = read_policies(parse_folders("kuma", [], BOOKINFO), BOOKINFO)
     workload = BOOKINFO.workload("details")
     assert policies.mode(workload) == "DISABLE"
     assert policies.probes(BOOKINFO) == ()
@@ -352,7 +353,7 @@ def test_refuses_manifest_of_the_other_mesh(mesh: str, text: str, message: str, 
     """The error names both meshes, with file and line."""
     (tmp_path / "a.yaml").write_text(text, "utf-8")
     with pytest.raises(InputError) as caught:
-        MESHES[mesh].policies.read_policies([tmp_path], BOOKINFO)
+        folders.read_policies(mesh, [tmp_path], BOOKINFO)
     assert [str(problem).replace(f"{tmp_path}/", "") for problem in caught.value.problems] == [message]
 
 

@@ -16,6 +16,7 @@ from bench.meshes import MESHES
 from bench.meshes.rewriting import Namespaces, Object, Rewrite
 from tests.applications import read_bookinfo
 from tests.moving import move_documents, move_objects
+from tests.policies import read_gateway, read_policies
 
 MANIFESTS = find_shipped("manifests")
 BOOKINFO = read_bookinfo("v3")
@@ -48,8 +49,8 @@ def moved(folder: Path, copy: Path, place: tuple[str, int], namespace: str | Non
 def problems(mesh: str, folder: Path) -> list[str]:
     """The errors of reading gateway and policies of a folder, by field."""
     try:
-        gateway = MESHES[mesh].policies.read_gateway([folder], BOOKINFO)
-        MESHES[mesh].policies.read_policies([folder], BOOKINFO.entered_by(gateway) if gateway else BOOKINFO)
+        gateway = read_gateway(mesh, [folder], BOOKINFO)
+        read_policies(mesh, [folder], BOOKINFO.entered_by(gateway) if gateway else BOOKINFO)
     except InputError as error:
         return [f"{problem.path}: {problem.message}" for problem in error.problems]
     return []
@@ -135,8 +136,8 @@ def test_application_in_default_is_evaluated_as_written(tmp_path: Path) -> None:
     """Permissions mean the same as in any other namespace, and allow the identities of the run."""
     (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(in_default("kuma/policies")), "utf-8")
     application = read_bookinfo("v3", namespace="default")
-    policies = MESHES["kuma"].policies.read_policies([tmp_path], application)
-    usual = MESHES["kuma"].policies.read_policies([MANIFESTS / "kuma/policies"], BOOKINFO)
+    policies = read_policies("kuma", [tmp_path], application)
+    usual = read_policies("kuma", [MANIFESTS / "kuma/policies"], BOOKINFO)
     assert policies.probes(application) == usual.probes(BOOKINFO)
     deployed = replace(application, namespace="default-7f3a")
     allowed = yaml.safe_dump_all(one.value for one in move_documents("kuma", in_default("kuma/policies"), DEFAULT))

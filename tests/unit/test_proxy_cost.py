@@ -7,17 +7,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.analysis.proxy_cost import PathLength, estimate_hop_costs, measure_path
+from bench.analysis.proxy_cost import estimate_hop_costs, measure_path
 from bench.analysis.run_summary import summarise
 from bench.application.model import Application, Gateway, Service, Workload
 from bench.files.folders import find_shipped
+from bench.results.records import PathLength
 from bench.results.summary_records import HopCost, ProcessUse, RepeatSummary
 from tests.applications import read_bookinfo
 from tests.factory import ISTIO_POLICIES, RunSpec, make_run
 from tests.issues import codes, issue
 from tests.summaries import configuration, repeat
 
-WAYS = {"baseline": PathLength(4, 0), "istio": PathLength(4, 8)}
+WAYS = {"baseline": PathLength(hops=4, proxies=0), "istio": PathLength(hops=4, proxies=8)}
 BOOKINFO = find_shipped("manifests") / "bookinfo"
 
 
@@ -83,15 +84,15 @@ def test_other_load_or_no_proxies_have_no_cost() -> None:
     """Another load has other queues, and without an additional proxy there is nothing to divide by."""
     assert costs(many([5.0]), many([9.0]), users=50) == []
     sides = {"a": configuration(repeats=tuple(many([5.0]))), "b": configuration(repeats=tuple(many([9.0])))}
-    assert list(estimate_hop_costs(sides, "a", paths={"a": PathLength(4, 0), "b": PathLength(4, 0)}, cpus=4)) == []
+    assert list(estimate_hop_costs(sides, "a", paths=dict.fromkeys("ab", WAYS["baseline"]), cpus=4)) == []
 
 
 @pytest.mark.parametrize(("reviews", "hops"), [("v1", 3), ("v2", 4), ("v3", 4)])
 def test_page_crosses_two_proxies_per_call(reviews: str, hops: int) -> None:
     """Reviews v1 does not call ratings: one call and two proxies less; without a mesh there are none."""
     application = read_bookinfo(reviews)
-    assert measure_path(application, "istio") == PathLength(hops, 2 * hops)
-    assert measure_path(application, "none") == PathLength(hops, 0)
+    assert measure_path(application, "istio") == PathLength(hops=hops, proxies=2 * hops)
+    assert measure_path(application, "none") == PathLength(hops=hops, proxies=0)
 
 
 def gateway(proxy: dict[str, str] | None) -> Application:
@@ -103,8 +104,8 @@ def gateway(proxy: dict[str, str] | None) -> Application:
 
 def test_counts_gateway_and_its_sidecar() -> None:
     """A gateway replaces the load's sidecar; one that is not part of the mesh has a sidecar."""
-    assert measure_path(gateway(None), "istio") == PathLength(5, 8)
-    assert measure_path(gateway({}), "kuma") == PathLength(5, 9)
+    assert measure_path(gateway(None), "istio") == PathLength(hops=5, proxies=8)
+    assert measure_path(gateway({}), "kuma") == PathLength(hops=5, proxies=9)
 
 
 def test_several_versions_have_no_proxy_count() -> None:

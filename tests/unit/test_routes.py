@@ -10,7 +10,6 @@ from bench.application.model import Hop
 from bench.errors import InputError
 from bench.files.folders import find_shipped
 from bench.files.yaml_source import read_documents
-from bench.meshes import MESHES
 from bench.meshes.resolved import find_problems
 from bench.meshes.routing import Condition, Route, clusters_to, find_route, list_users
 from bench.meshes.user_groups import UserGroup, user_groups_of
@@ -22,6 +21,7 @@ from bench.verification.evidence import HopCount, counted_evidence
 from bench.verification.prober import Topic
 from bench.verification.questions import SERIES, Answer, count_expected_requests, pages_evidence
 from tests.applications import BOOKINFO
+from tests.policies import read_policies
 from tests.sidecars import VERSIONS, application_with, bootstrap_of, configuration_with
 
 MANIFESTS = find_shipped("manifests")
@@ -66,7 +66,7 @@ def routes_in(mesh: str, *texts: str, folder: Path) -> tuple[Route, ...]:
     for number, text in enumerate(texts):
         (folder / f"{number}.yaml").write_text(text, "utf-8")
     base = [MANIFESTS / "kuma/mtls"] if mesh == "kuma" else []
-    policies = MESHES[mesh].policies.read_policies([*base, folder], ALL)
+    policies = read_policies(mesh, [*base, folder], ALL)
     reviews = ALL.service("reviews")
     return policies.routes(ALL, caller=ALL.workload("productpage"), service=reviews)
 
@@ -79,7 +79,7 @@ def list_problems(mesh: str, *texts: str, folder: Path) -> list[str]:
 
 
 def shipped_readers(mesh: str) -> tuple[UserGroup, ...]:
-    policies = MESHES[mesh].policies.read_policies([MANIFESTS / folder for folder in FOLDERS[mesh]], ALL)
+    policies = read_policies(mesh, [MANIFESTS / folder for folder in FOLDERS[mesh]], ALL)
     return user_groups_of(policies, ALL)
 
 
@@ -108,7 +108,7 @@ def test_shipped_routes_give_marco_v2_and_others_v1(mesh: str) -> None:
 @pytest.mark.parametrize("mesh", FOLDERS)
 def test_shipped_routes_become_envoy_routes(mesh: str) -> None:
     """The sidecar of productpage distinguishes the versions by header; the first route is the narrow one."""
-    policies = MESHES[mesh].policies.read_policies([MANIFESTS / folder for folder in FOLDERS[mesh]], ALL)
+    policies = read_policies(mesh, [MANIFESTS / folder for folder in FOLDERS[mesh]], ALL)
     bootstrap = bootstrap_of(mesh, "productpage", ALL, policies)
     hosts = [host for host in found_in(bootstrap, "virtual_hosts") if host["name"].startswith(HOST[mesh])]
     (host,) = hosts
@@ -132,7 +132,7 @@ def found_in(value: Any, key: str) -> list[Any]:
 
 def test_kuma_routes_apply_to_one_caller() -> None:
     """Only the sidecars that `targetRef` selects have the routes; the load's has the common Service."""
-    policies = MESHES["kuma"].policies.read_policies([MANIFESTS / folder for folder in FOLDERS["kuma"]], ALL)
+    policies = read_policies("kuma", [MANIFESTS / folder for folder in FOLDERS["kuma"]], ALL)
     (way,) = policies.routes(ALL, caller=ALL.client, service=ALL.service("reviews"))
     assert (way.cluster, len(way.workloads)) == ("default_reviews_bookinfo_default_msvc_9080", 3)
 
@@ -321,7 +321,7 @@ def test_route_to_mesh_services_needs_them(tmp_path: Path) -> None:
     """Kuma ignores the route unless the Mesh's MeshServices are exclusive."""
     (tmp_path / "a.yaml").write_text(mesh_route(rule("reviews-v1")), "utf-8")
     with pytest.raises(InputError, match=r"a\.yaml:2: kind: a route to MeshServices has no effect without a Mesh"):
-        MESHES["kuma"].policies.read_policies([tmp_path], ALL)
+        read_policies("kuma", [tmp_path], ALL)
 
 
 def scenario(folder: Path, configuration: str, reviews: str = "[v1, v2, v3]") -> Path:

@@ -13,10 +13,11 @@ from pydantic import ValidationError
 from bench.errors import InputError
 from bench.files.folders import find_shipped
 from bench.meshes.resolved import find_problems
-from bench.scenario.loader import find_scenario, list_shipped_scenarios, load_scenario, validate_file
+from bench.scenario.loader import find_scenario, list_shipped_scenarios, load_scenario
 from bench.scenario.model import Load, Scenario
 from bench.scenario.overrides import Overrides
 from bench.scenario.types import find_locustfile, find_manifests
+from tests.validating import validate_file
 
 GOOD = """\
 schema_version: 1

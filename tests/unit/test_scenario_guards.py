@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.scenario.loader import validate_file
+from tests.validating import validate_file
 
 BILLION_LAUGHS = "a: &a [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)

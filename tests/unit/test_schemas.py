@@ -19,9 +19,10 @@ from bench.results.json_schema import (
     format_schema,
 )
 from bench.results.records import FILES
-from bench.scenario.loader import find_scenario, list_shipped_scenarios, load_scenario, validate_file
+from bench.scenario.loader import find_scenario, list_shipped_scenarios, load_scenario
 from bench.scenario.model import Application, Configuration, Load, LoadOverride, Scenario
 from bench.units import parse_duration, parse_percent
+from tests.validating import validate_file
 
 ROOT = find_shipped("scenarios").parent
 

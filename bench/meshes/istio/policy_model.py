@@ -3,19 +3,19 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from bench.application.manifests import Source, read_manifests, select_kind
-from bench.application.model import Application, Gateway, Service, Workload
+from bench.application.manifests import Kind, Source, select_kind
+from bench.application.model import Application, Service, Workload
 from bench.errors import InputError, Problem
 from bench.files.yaml_source import Loc, format_suggestion
 from bench.meshes.istio.authorization import Request, decide_request
-from bench.meshes.istio.gateway import GATEWAY_KINDS, exclude_gateway, find_gateway
+from bench.meshes.istio.gateway import GATEWAY_KINDS, exclude_gateway
+from bench.meshes.istio.gateway import find_gateway as read_gateway
 from bench.meshes.istio.namespacing import mesh_objects
 from bench.meshes.istio.naming import cluster_to
+from bench.meshes.istio.policies import KINDS as POLICY_KINDS
 from bench.meshes.istio.policies import (
-    KINDS,
     AuthorizationPolicy,
     AuthorizationPolicySpec,
     PeerAuthentication,
@@ -30,9 +30,9 @@ from bench.meshes.istio.routing import route_problems, routes
 from bench.meshes.probe import Probe
 from bench.meshes.routing import Route
 
-__all__ = ["mesh_objects", "read_gateway", "read_policies"]
+__all__ = ["KINDS", "mesh_objects", "read_gateway", "read_policies"]
 
-_EVERY_KIND: Final = {**KINDS, **GATEWAY_KINDS}
+KINDS: Final[Mapping[str, Kind[Any]]] = {**POLICY_KINDS, **GATEWAY_KINDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +57,14 @@ class IstioPolicies(Policies):
         return probes(self, application)
 
 
-def read_gateway(folders: Sequence[Path], application: Application) -> Gateway | None:
-    """Return the gateway through which a configuration's load enters, from the manifests in `folders`.
+def read_policies(manifests: Sequence[Source[Any]], application: Application) -> IstioPolicies:
+    """Read the policies of one configuration from its manifests, of which those of a gateway are left out.
 
-    It is None if they have no gateway. Raises InputError with all problems.
-    """
-    return find_gateway(read_manifests(folders, _EVERY_KIND, namespace=application.namespace), application)
-
-
-def read_policies(folders: Sequence[Path], application: Application) -> IstioPolicies:
-    """Read the policies of one configuration from the manifests in `folders`; without folders there are none.
-
-    Raises InputError with all problems: manifests that cannot be read or are not translated, policies without an effect
+    Raises InputError with all problems: policies without an effect
     (a selector without a workload, an unknown account), conflicting policies, policies that no request could prove, and
     routes to unknown services.
     """
-    everything = read_manifests(folders, _EVERY_KIND, namespace=application.namespace)
-    sources: tuple[Source[Policy | Routing], ...] = exclude_gateway(everything)
+    sources: tuple[Source[Policy | Routing], ...] = exclude_gateway(manifests)
     policies = IstioPolicies(
         application.namespace,
         tuple(source.manifest for source in select_kind(sources, PeerAuthentication)),

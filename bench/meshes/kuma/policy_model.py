@@ -2,24 +2,24 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
-from bench.application.manifests import Source, read_manifests, select_kind
-from bench.application.model import Application, Gateway, Service, Workload
+from bench.application.manifests import Kind, Source, select_kind
+from bench.application.model import Application, Service, Workload
 from bench.envoy.wire import Mode
 from bench.errors import InputError, Problem
 from bench.files.yaml_source import format_suggestion
-from bench.meshes.kuma.gateway import GATEWAY_KINDS, exclude_gateway, find_gateway
+from bench.meshes.kuma.gateway import GATEWAY_KINDS, exclude_gateway
+from bench.meshes.kuma.gateway import find_gateway as read_gateway
 from bench.meshes.kuma.manifests import (
     ANY,
-    KINDS,
     Mesh,
     MeshIdentity,
     MeshSpec,
     MeshTrafficPermission,
     TrafficPermission,
 )
+from bench.meshes.kuma.manifests import KINDS as POLICY_KINDS
 from bench.meshes.kuma.namespacing import mesh_objects
 from bench.meshes.kuma.naming import service_tags, spiffe_id
 from bench.meshes.kuma.policies import Policies
@@ -29,9 +29,9 @@ from bench.meshes.kuma.routing import outbound_cluster, route_problems, routes
 from bench.meshes.probe import Probe
 from bench.meshes.routing import Route
 
-__all__ = ["mesh_objects", "read_gateway", "read_policies"]
+__all__ = ["KINDS", "mesh_objects", "read_gateway", "read_policies"]
 
-_EVERY_KIND: Final = {**KINDS, **ROUTE_KINDS, **GATEWAY_KINDS}
+KINDS: Final[Mapping[str, Kind[Any]]] = {**POLICY_KINDS, **ROUTE_KINDS, **GATEWAY_KINDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +62,14 @@ class KumaPolicies(Policies):
         return probes(self, application)
 
 
-def read_gateway(folders: Sequence[Path], application: Application) -> Gateway | None:
-    """Return the gateway through which a configuration's load enters, from the manifests in `folders`.
+def read_policies(manifests: Sequence[Source[Any]], application: Application) -> KumaPolicies:
+    """Read the policies of one configuration from its manifests, of which those of a gateway are left out.
 
-    It is None if they have no gateway. Raises InputError with all problems.
-    """
-    return find_gateway(read_manifests(folders, _EVERY_KIND, namespace=application.namespace), application)
-
-
-def read_policies(folders: Sequence[Path], application: Application) -> KumaPolicies:
-    """Read the policies of one configuration from the manifests in `folders`; without folders there are none.
-
-    Raises InputError with all problems: manifests that cannot be read or are not translated, forms of mutual TLS that
+    Raises InputError with all problems: forms of mutual TLS that
     do not fit together, permissions without an effect (unknown services, unknown identities), and permissions that no
     request could prove.
     """
-    sources = exclude_gateway(read_manifests(folders, _EVERY_KIND, namespace=application.namespace))
+    sources = exclude_gateway(manifests)
     meshes, given = select_kind(sources, Mesh), select_kind(sources, MeshIdentity)
     policies = KumaPolicies(
         application,

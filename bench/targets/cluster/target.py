@@ -14,10 +14,12 @@ from bench.k8s.wait import wait_for_rollout, wait_until_deleted
 from bench.meshes.cluster_protocol import ControlPlane
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.resolved import ResolvedScenario
+from bench.meshes.rewriting import Namespaces
 from bench.results.records import RunRecord
 from bench.scenario.plan import Trial
 from bench.system.cancellation import CancelToken, wait_until
 from bench.system.journal import Journal
+from bench.targets.cluster.application_manifests import makes_pods
 from bench.targets.cluster.deployment import ClusterDeployment, Site
 from bench.targets.cluster.load.placement import LoadPlacement
 from bench.targets.cluster.lock import LOCK_NAMESPACE, ensure_held
@@ -99,16 +101,18 @@ class ClusterTarget:
     def _try_policies(self, plane: ControlPlane) -> None:
         """Check whether the API server and the mesh's webhooks would accept every policy of the run, before anything is
         measured. Since the trials' namespaces do not exist yet, the lock's stands in for them."""
-        missing = self._namespaces
-        names = [one.name for one in self.run.scenario.configurations if one.mesh == plane.NAME]
-        policies = [(name, thing) for name in names for thing in self._build_manifests(name).policies]
-        for configuration, thing in policies:
+        written = self.resolved.application.namespace
+        stand_in = Namespaces({written: LOCK_NAMESPACE.name}, run_mesh=self._existing_scope)
+        own = [one for one in self.resolved.configurations if one.settings.mesh == plane.NAME]
+        for name, thing in [(one.name, moved.value) for one in own for moved in one.in_namespaces(stand_in).moved]:
+            if makes_pods(thing):
+                continue
             try:
-                self.cluster.apply(_in_lock_namespace(thing, away_from=missing), dry_run=True)
+                self.cluster.apply(thing, dry_run=True)
             except ClusterError as error:
                 if error.is_retryable:
                     raise
-                raise DeployError(f"{configuration}: the cluster does not accept a policy: {error}") from error
+                raise DeployError(f"{name}: the cluster does not accept a policy: {error}") from error
 
     def _retry(self, act: Callable[[], None]) -> None:
         retry_after_outage(self.cluster, act, watch=self.watch)
@@ -171,18 +175,15 @@ class ClusterTarget:
             watch=self.watch,
         )
 
-    def _build_manifests(self, configuration: str, *, seed: int = 0) -> TrialManifests:
-        return build_trial_manifests(
+    def _site(self, trial: Trial) -> Site:
+        manifests = build_trial_manifests(
             self.resolved,
-            configuration,
+            trial.configuration,
             options=self.options,
             namespaces=self._namespaces,
             load_place=self.load_place,
-            seed=seed,
+            seed=self.run.plan.seed + trial.number,
         )
-
-    def _site(self, trial: Trial) -> Site:
-        manifests = self._build_manifests(trial.configuration, seed=self.run.plan.seed + trial.number)
         return Site(
             cluster=self.cluster, owner=self.owner, watch=self.watch, manifests=manifests, absent=self._absent(trial)
         )
@@ -191,16 +192,6 @@ class ClusterTarget:
         """With `isolation: full`, return the meshes of the other trials."""
         own = self.run.scenario.configuration(trial.configuration).mesh
         return tuple(mesh for mesh in meshes_of(self.run.scenario) if mesh != own) if self._alone else ()
-
-
-def _in_lock_namespace(thing: Object, *, away_from: Sequence[str]) -> Object:
-    """Return an object for one of these namespaces, in that of the lock."""
-    meta = thing["metadata"]
-    return (
-        {**thing, "metadata": {**meta, "namespace": LOCK_NAMESPACE.name}}
-        if meta.get("namespace") in away_from
-        else thing
-    )
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -140,6 +141,7 @@ def _multiply(quantity: str, count: int) -> str:
     return f"{int(number) * count}{quantity[len(number) :]}"
 
 
+@cache
 def _manifest(name: str) -> Object:
     (document,) = read_documents(find_shipped("manifests") / "load" / name)
     thing: Object = document.value

@@ -21,7 +21,7 @@ from bench.targets.cluster.preflight.permissions import examine_permissions, plu
 from bench.targets.cluster.trial_manifests import TrialManifests, build_trial_manifests, name_namespaces
 from bench.units import format_bytes, parse_quantity
 
-NEW: Final = "NEW"  # in place of its id, until a run has one
+NEW: Final = "RUN"  # in place of its id, until a run has one
 _INJECTED: Final = "auto"  # the image of a pod into which its mesh puts one
 _KUMA_REQUESTS: Final = "KUMA_INJECTOR_SIDECAR_CONTAINER_RESOURCES_REQUESTS"
 _KUMA_IMAGES: Final = ("_INIT_CONTAINER_IMAGE", "_SIDECAR_CONTAINER_IMAGE")

@@ -1,0 +1,221 @@
+"""A scenario is resolved once: every trial of a run uses what was read then."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from bench.analysis.proxy_cost import measure_paths
+from bench.analysis.run_summary import summarise
+from bench.cli.plan_text import format_plan
+from bench.envoy import addresses
+from bench.errors import InputError
+from bench.files.folders import find_shipped
+from bench.meshes.istio import control_plane as istio
+from bench.meshes.kuma import control_plane as kuma
+from bench.meshes.resolved import ResolvedScenario, resolve_scenario, resolve_stored
+from bench.meshes.rewriting import Namespaces
+from bench.results.store import StoredRun
+from bench.scenario.loader import NO_OVERRIDES, find_stored_inputs
+from bench.scenario.plan import make_plan
+from bench.system.cancellation import CancelToken
+from bench.system.journal import Journal
+from bench.system.processes import Launcher
+from bench.targets.cluster import target as cluster_target
+from bench.targets.cluster.deployment import ClusterDeployment
+from bench.targets.cluster.load.placement import UNDECIDED
+from bench.targets.cluster.preflight.capacity import build_manifests
+from bench.targets.local.target import LocalTarget, open_local
+from tests.factory import ConfigSpec, RunSpec, make_run
+from tests.fake_cluster import FakeCluster
+from tests.shown_cluster import options
+
+CONFIGURATIONS = (
+    ConfigSpec("baseline"),
+    ConfigSpec("mtls", "istio", ("istio/mtls",)),
+    ConfigSpec("gateway", "istio", ("istio/mtls", "istio/gateway")),
+    ConfigSpec("kuma", "kuma", ("kuma/policies",)),
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> StoredRun:
+    """The folder of a run with two repeats of each configuration."""
+    return make_run(tmp_path, RunSpec(configurations=CONFIGURATIONS, repeats=2))
+
+
+@pytest.fixture
+def opened(run: StoredRun, monkeypatch: pytest.MonkeyPatch) -> Counter[Path]:
+    """How often each manifest has been opened since the run has its folder."""
+    assert run.trials
+    counts, really_open = Counter[Path](), Path.open
+
+    def count(path: Path, *args: Any, **kwargs: Any) -> Any:
+        counts[path] += "manifests" in path.parts
+        return really_open(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", count)
+    return counts
+
+
+def list_manifests(run: StoredRun) -> set[Path]:
+    """The manifests of the application and of the run's folder."""
+    stored = find_stored_inputs(run.record.scenario, run.path).manifests.values()
+    folders = (find_shipped("manifests") / "bookinfo", *stored)
+    return {file for folder in folders for file in folder.rglob("*.yaml") if file.name != "application.yaml"}
+
+
+def require_one_opening(opened: Counter[Path], run: StoredRun) -> None:
+    # the application's definition is no manifest, and is looked at where files are listed
+    counted = {path: count for path, count in opened.items() if count and path.name != "application.yaml"}
+    assert counted.keys() >= list_manifests(run)
+    assert set(counted.values()) == {1}, counted
+
+
+class Processes:
+    """A launcher that starts nothing: each process has ended with exit code 0."""
+
+    def __init__(self, work: Path) -> None:
+        self.work = work
+
+    @contextmanager
+    def working_folder(self) -> Iterator[Path]:
+        yield self.work
+
+    @contextmanager
+    def without_strays(self) -> Iterator[None]:
+        yield
+
+    @contextmanager
+    def group(self) -> Iterator[list[Any]]:
+        yield []
+
+    def end_strays(self) -> None:
+        """There are none."""
+
+    def start(self, name: str, argv: Sequence[str], **_: Any) -> Any:
+        return SimpleNamespace(name=name, argv=argv, running=False, popen=SimpleNamespace(returncode=0))
+
+
+def test_local_run_reads_each_manifest_once(
+    run: StoredRun, opened: Counter[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Certificates, sidecars and user groups of all trials come from what was read when the run was opened."""
+    monkeypatch.setattr(addresses, "_bind", lambda _port, _sockets: True)
+    monkeypatch.setattr(LocalTarget, "_wait", lambda _self, _deployment: None)
+    resolved = resolve_stored(run.record.scenario, run.path)
+    launcher = cast("Launcher", Processes(tmp_path))
+    with open_local(run.record, resolved, launcher=launcher, watch=CancelToken()) as target:
+        for trial in run.record.plan.trials:
+            with target.deploy(trial, tmp_path):
+                pass
+    require_one_opening(opened, run)
+
+
+def test_cluster_run_reads_each_manifest_once(
+    run: StoredRun, opened: Counter[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pre-flight, the dry run of policies and the objects of all trials come from what was read at the start."""
+    for plane in (istio, kuma):
+        for name, answer in (("wait_ready", None), ("find_unaccepted", "")):
+            monkeypatch.setattr(plane, name, lambda *_args, answer=answer, **_: answer)
+    monkeypatch.setattr(ClusterDeployment, "start", lambda _self: None)
+    monkeypatch.setattr(cluster_target, "ensure_held", lambda *_: None)
+    there, watch = options(existing_mesh=True), CancelToken()
+    resolved = resolve_stored(run.record.scenario, run.path)
+    build_manifests(resolved, there)
+    with (
+        closing(Journal(tmp_path / "journal.jsonl")) as journal,
+        cluster_target.open_target(
+            FakeCluster().cluster,
+            there,
+            run=run.record,
+            resolved=resolved,
+            journal=journal,
+            watch=watch,
+            load_place=UNDECIDED,
+        ) as target,
+    ):
+        for trial in run.record.plan.trials:
+            with target.deploy(trial, tmp_path):
+                pass
+    require_one_opening(opened, run)
+
+
+def test_configurations_may_have_namespaces_of_their_own(run: StoredRun) -> None:
+    """Each configuration has a map of its own, so that two could run side by side."""
+    resolved: ResolvedScenario = resolve_stored(run.record.scenario, run.path)
+    for name, space in (("mtls", "one"), ("gateway", "two")):
+        placed = resolved.configuration(name).in_namespaces(Namespaces({"bookinfo": space, "shop": f"{space}-shop"}))
+        assert placed.deployed.namespace == space
+        assert placed.identities["bookinfo-details"] == (f"spiffe://cluster.local/ns/{space}/sa/bookinfo-details",)
+        assert {one.value["metadata"]["namespace"] for one in placed.moved} <= {space, "istio-system"}
+    assert resolved.configuration("mtls").deployed == resolved.configuration("mtls").application
+
+
+def test_reports_problems_of_all_configurations(run: StoredRun) -> None:
+    """A problem of the second configuration does not hide one of the third."""
+    stored = find_stored_inputs(run.record.scenario, run.path).manifests
+    for folder in ("istio/gateway", "kuma/policies"):
+        (stored[folder] / "wrong.yaml").write_text("kind: Nothing\n", "utf-8")
+    with pytest.raises(InputError) as raised:
+        resolve_stored(run.record.scenario, run.path)
+    assert {Path(problem.file).parent for problem in raised.value.problems} == {
+        stored["istio/gateway"],
+        stored["kuma/policies"],
+    }
+
+
+def planned(name: str, *, run_mesh: str = "") -> list[str]:
+    """The lines of `meshbench plan` about names that differ on a cluster."""
+    resolved = resolve_scenario(name, NO_OVERRIDES)
+    rewrites = resolved.list_rewrites(Namespaces({"bookinfo": "bookinfo-RUN"}, run_mesh))
+    lines = format_plan(resolved.scenario, make_plan(resolved.scenario, 1), None, rewrites).splitlines()
+    first = next(index for index, line in enumerate(lines) if line.startswith("on a cluster, names"))
+    return lines[first + 1 : lines.index("comparisons, P95 first:")]
+
+
+def test_plan_lists_each_rewrite_with_files_and_lines() -> None:
+    """Each name once, then where it stands; what stays as it is written is not listed."""
+    identity = "cluster.local/ns/{}/sa/bookinfo-productpage"
+    first = ("allow-nothing", "details-viewer", "productpage-login")
+    assert planned("istio-policies") == [
+        f"  identity {identity.format('bookinfo')} -> {identity.format('bookinfo-RUN')}",
+        "    istio/policies/details-viewer.yaml:14, istio/policies/reviews-viewer.yaml:14",
+        "  identity cluster.local/ns/bookinfo/sa/bookinfo-reviews -> cluster.local/ns/bookinfo-RUN/sa/bookinfo-reviews",
+        "    istio/policies/ratings-viewer.yaml:14",
+        "  namespace (none) -> bookinfo-RUN",
+        f"    {', '.join(f'istio/policies/{name}.yaml:4' for name in first)},",
+        "    istio/policies/ratings-viewer.yaml:4, istio/policies/reviews-viewer.yaml:4",
+    ]
+
+
+def test_plan_lists_what_an_existing_mesh_needs() -> None:
+    """There, policies for a whole mesh are limited to the run, in the run's own namespace or mesh."""
+    assert "  namespace istio-system -> bookinfo-RUN" in planned("istio-policies", run_mesh="bookinfo-RUN")
+    lines = planned("kuma-policies", run_mesh="bookinfo-RUN")
+    assert "  mesh default -> bookinfo-RUN" in lines
+    assert "  name identity -> identity-bookinfo-RUN" in lines
+    assert any("spiffe://bookinfo-RUN.default.mesh.local/ns/bookinfo-RUN/sa/" in line for line in lines)
+
+
+def test_plan_names_files_that_equalise() -> None:
+    """Policies that a mesh gets for `equalise` are listed like those of the scenario."""
+    assert "    kuma/equal-retries.yaml:6, kuma/equal-tls.yaml:8" in planned("istio-vs-kuma-equalised")
+
+
+def test_report_reads_no_manifest(run: StoredRun, opened: Counter[Path]) -> None:
+    """What it needs of them is in the run's record; a run of an older version has it in its manifests only."""
+    older, _ = summarise(run)
+    assert sum(opened.values())
+    paths = measure_paths(resolve_stored(run.record.scenario, run.path))
+    opened.clear()
+    stored = replace(run, record=run.record.model_copy(update={"paths": paths}))
+    assert summarise(stored)[0] == older
+    assert not sum(opened.values())
+    assert {cost.configuration for cost in older.hop_costs} == {"mtls", "gateway", "kuma"}
