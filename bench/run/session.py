@@ -30,7 +30,6 @@ from bench.results.records import ClusterRecord, RunRecord, TrialRecord
 from bench.results.store import RunFolder, make_run_id, read_record
 from bench.run.doctor import count_needed_files
 from bench.run.trials import ProgressListener, find_blocks_to_rerun, run_trials
-from bench.scenario.loader import are_disjoint, find_stored_inputs
 from bench.scenario.model import Scenario
 from bench.scenario.plan import Plan, find_most_users
 from bench.system.cancellation import CancelToken, catch_signals
@@ -98,11 +97,6 @@ def read_resumable_run(path: Path, *, on_cluster: bool) -> RunRecord:
     if (record.target.kind == "kubernetes") != on_cluster:
         where = "on one machine; leave out --context" if on_cluster else "on a cluster; add --context NAME"
         raise InputError(f"{path}: this run was started {where}")
-    if not are_disjoint(find_stored_inputs(record.scenario, path)):
-        raise InputError(
-            f"{path}: cannot be resumed: an older version stored one folder of manifests inside another, and applied"
-            " the outer one without it; start a new run"
-        )
     if record.status in ("complete", "invalid"):
         raise InputError(f"{path}: cannot be resumed: all trials of this run are complete; start a new run")
     return record

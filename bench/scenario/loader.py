@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import permutations
 from pathlib import Path
 from typing import Final
 
@@ -133,12 +132,6 @@ def find_stored_inputs(scenario: Scenario, run: Path) -> Inputs:
     """Find the same files in a run's folder."""
     names = {name for configuration in scenario.configurations for name in configuration.manifests}
     return Inputs({name: _find_stored_folder(name, run) for name in sorted(names)}, run / _LOCUSTFILE)
-
-
-def are_disjoint(inputs: Inputs) -> bool:
-    """Check that no folder of manifests is inside another. Runs of older versions may have such folders, of which they
-    applied the outer one without the inner one."""
-    return not any(one.is_relative_to(other) for one, other in permutations(inputs.manifests.values(), 2))
 
 
 def _find_stored_folder(name: str, run: Path) -> Path:

@@ -6,15 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.errors import InputError
 from bench.meshes.istio.policy_model import read_policies
 from bench.meshes.resolved import find_problems
-from bench.results.store import write_record
-from bench.run.session import read_resumable_run
 from bench.scenario.loader import find_inputs, find_stored_inputs, load_scenario
-from bench.scenario.model import Configuration
 from tests.applications import read_bookinfo
-from tests.factory import ConfigSpec, RunSpec, make_run
 from tests.policies import parse_folders
 
 STRICT = """
@@ -100,20 +95,6 @@ def test_finds_manifests_of_older_run(tmp_path: Path) -> None:
     older = tmp_path / "run" / "manifests" / "istio" / "mtls"
     older.mkdir(parents=True)
     assert find_stored_inputs(load_scenario(path), tmp_path / "run").manifests == {"istio/mtls": older}
-
-
-def test_refuses_to_resume_older_run_with_nested_folders(tmp_path: Path) -> None:
-    """Such a run was planned without the subfolders: other policies would be measured now."""
-    made = make_run(tmp_path / "results", RunSpec(configurations=(ConfigSpec("baseline"),), repeats=1))
-    istio = Configuration(name="baseline", mesh="istio", manifests=("policies", "policies/strict"))
-    scenario = made.record.scenario.model_copy(update={"configurations": (istio,)})
-    write_record(made.path / "run.json", made.record.model_copy(update={"scenario": scenario, "status": "interrupted"}))
-    (made.path / "manifests" / "policies" / "strict").mkdir(parents=True)
-    with pytest.raises(InputError, match="an older version stored one folder of manifests inside another"):
-        read_resumable_run(made.path, on_cluster=False)
-    for name in ("policies", "policies+strict"):
-        (made.path / "manifests" / name).mkdir(exist_ok=True)
-    assert read_resumable_run(made.path, on_cluster=False).run_id == made.record.run_id
 
 
 def test_link_does_not_apply_folder_twice(tmp_path: Path) -> None:
