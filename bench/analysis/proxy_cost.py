@@ -117,10 +117,10 @@ def measure_paths(resolved: ResolvedScenario) -> dict[str, PathLength]:
 
 
 def measure_path(application: Application, mesh: str) -> PathLength | None:
-    """Return the sequential calls of one page (productpage requests details, then reviews) and the proxies that they
-    cross. None where pages take different paths, since a service has several versions."""
+    """Return the sequential calls of one page (a service calls others one after another) and the proxies that they
+    cross. None where that is not known, or where pages take different paths, since a service has several versions."""
     called = [application.workload(name).app for _, name in application.calls]
-    if len(set(called)) < len(called):
+    if len(set(called)) < len(called) or not application.knows_calls:
         return None
     proxies = sum(_has_caller_proxy(application, caller) + 1 for caller, _ in application.calls)
     return PathLength(hops=len(application.calls), proxies=0 if mesh == "none" else proxies)

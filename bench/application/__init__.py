@@ -1,1 +1,1 @@
-"""The system under test: its manifests, its model, and Bookinfo."""
+"""The system under test: what its application.yaml says, its manifests, and the model of both."""

@@ -51,8 +51,8 @@ class Ready(Section):
     path: RequestPath = "/"
     status: Status = 200
     contains: str = ""
-    timeout: Seconds | None = None
-    """How long the application may take until its first valid answer, in seconds; None for the target's own limit."""
+    timeout_s: Seconds | None = Field(None, alias="timeout")
+    """How long the application may take until its first valid answer; None for the target's own limit."""
     check: Module | None = None
     """Module below `bench.application` with a `find_problem`, see `AnswerCheck`."""
 

@@ -46,8 +46,8 @@ class Commands(click.Group):
 def cli() -> None:
     """Measure what a service mesh and its policies cost an application.
 
-    meshbench deploys Bookinfo without a mesh, with a mesh, and with a mesh and policies. It loads each of them, and
-    reports the differences in P95 latency and throughput with their uncertainty.
+    meshbench deploys an application without a mesh, with a mesh, and with a mesh and policies. It loads each of them,
+    and reports the differences in P95 latency and throughput with their uncertainty.
     """
 
 

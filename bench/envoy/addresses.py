@@ -25,8 +25,8 @@ _TRIES = 2_000
 def free_ports(names: Sequence[str]) -> dict[str, int]:
     """Return a free port for each name; all are bound at the same time, then released. Raises DeployError.
 
-    They are below the kernel's range for outgoing connections if enough ports are left there: Bookinfo opens hundreds
-    of connections a second, and one could take a port before the server binds it.
+    They are below the kernel's range for outgoing connections if enough ports are left there: an application may open
+    hundreds of connections a second, and one could take a port before the server binds it.
     """
     draw, end = random.SystemRandom(), _find_range_end()
     with ExitStack() as sockets:
@@ -97,12 +97,15 @@ class Placement:
 
     def connect_to(self, caller: str) -> tuple[str, ...]:
         """Return the settings that send a service's calls to its sidecar, or directly to the other services."""
-        names = [callee for known, callee in self.application.calls if known == caller]
-        called = dict.fromkeys(self.application.workload(name).app for name in names)
+        application = self.application
+        names = [callee for known, callee in application.calls if known == caller]
+        if not application.knows_calls:  # any other
+            names = [workload.name for workload in application.workloads if workload.name != caller]
+        called = dict.fromkeys(application.workload(name).app for name in names)
         return tuple(f"{self.host_of(app)}={HOST}:{self.reached_by(caller, app)}" for app in called)
 
     def host_of(self, workload: str) -> str:
-        """Return the Host header for a workload: its own name and port, `reviews:9080`."""
+        """Return the Host header for a workload: its own name and port, `api:9080`."""
         service = self.application.service(workload)
         return f"{service.name}:{service.port}"
 

@@ -51,7 +51,7 @@ def app_of(pod: Object) -> str:
 
 
 def names_of(pods: Iterable[Object]) -> Mapping[str, str]:
-    """Return the app of each pod by pod name, with the version (`reviews-v2`) where pods of several versions are
+    """Return the app of each pod by pod name, with the version (`NAME-v2`) where pods of several versions are
     there."""
     known = [(pod["metadata"]["name"], app_of(pod), labels_of(pod).get("version", "")) for pod in pods]
     versions = {app: {version for _, other, version in known if other == app} for _, app, _ in known}

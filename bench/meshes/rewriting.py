@@ -14,7 +14,7 @@ from bench.files.yaml_source import Document, Loc, format_path
 Object = dict[str, Any]
 
 _SPIFFE_NAMESPACE: Final = re.compile(r"(?<=/ns/)[^/*]+(?=/|$)")
-# `details.bookinfo`, and with `.svc` any name below the namespace; a port may follow.
+# `api.shop`, and with `.svc` any name below the namespace; a port may follow.
 _HOST: Final = re.compile(r"([^.:]+\.)([^.:]+)((?::.*)?)|((?:[^.:]+\.)+)([^.:]+)(\.svc(?:[.:].*)?)")
 
 

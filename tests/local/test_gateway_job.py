@@ -19,7 +19,7 @@ POLICIES = """\
 schema_version: 1
 name: gateways
 title: Gateways before services with policies
-application: {reviews: v1}
+application: {versions: {reviews: v1}}
 load: {warmup: 0s, duration: 2s, users: 2}
 repeats: 1
 rerun_invalid: false

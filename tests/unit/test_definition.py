@@ -110,7 +110,7 @@ def test_valid_answer_contains_a_text(tmp_path: Path) -> None:
     definition = write_application(
         tmp_path, MINIMAL + "ready: {path: /a, status: 201, contains: ok, timeout: 2min}\n", "web"
     )
-    assert (definition.ready.status, definition.ready.timeout) == (201, 120.0)
+    assert (definition.ready.status, definition.ready.timeout_s) == (201, 120.0)
     assert definition.check_answer(b"all ok", {}) is None
     assert definition.check_answer(b"", {}) == "answer does not contain 'ok'"
 

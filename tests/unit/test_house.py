@@ -140,6 +140,25 @@ def test_pages_name_files_that_exist() -> None:
     assert len({what.split(",")[0] for what, _ in ROUTES}) == 4
 
 
+def test_nothing_names_the_shipped_application() -> None:
+    """What an application is, is data: outside of its own folder no module, template or record's description names
+    Bookinfo or its services."""
+    own = (BENCH / "application" / "bookinfo", BENCH / "bookinfo", BENCH / "report" / "study_2022.py")
+    named = re.compile(r"bookinfo|productpage|(?<!access)reviews|ratings|details-v1", re.IGNORECASE)
+    files = [
+        file for file in BENCH.rglob("*") if file.suffix in {".py", ".json", ".html", ".css", ".js", ".tex", ".md"}
+    ]
+    assert len(files) > len(TREES)
+    found = [
+        f"{file.relative_to(BENCH)}:{number}: {line.strip()}"
+        for file in files
+        if not any(file.is_relative_to(path) for path in own)
+        for number, line in enumerate(file.read_text("utf-8").splitlines(), start=1)
+        if named.search(line) and (file.suffix != ".json" or '"description"' in line)
+    ]
+    assert not found, "\n".join(found)
+
+
 def test_stored_locustfiles_can_still_be_imported() -> None:
     """A Locust file that an earlier run stored finds what it imports."""
     tree = ast.parse((ROOT / "results" / "example" / "locustfile.py").read_text("utf-8"))

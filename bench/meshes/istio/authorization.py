@@ -19,7 +19,7 @@ class Request:
     """A request as a policy sees it.
 
     `principal` is the peer's SPIFFE id without `spiffe://`
-    (`cluster.local/ns/bookinfo/sa/bookinfo-reviews`), or None for plaintext.
+    (`cluster.local/ns/shop/sa/api`), or None for plaintext.
     """
 
     principal: str | None

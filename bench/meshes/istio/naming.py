@@ -8,12 +8,12 @@ CLUSTER_DOMAIN: Final = "svc.cluster.local"
 
 
 def full_name(application: Application, service: Service) -> str:
-    """Return a service's full host name, `reviews.bookinfo.svc.cluster.local`."""
+    """Return a service's full host name, `api.shop.svc.cluster.local`."""
     return f"{service.name}.{application.namespace}.{CLUSTER_DOMAIN}"
 
 
 def cluster_to(application: Application, service: Service, subset: str = "") -> str:
-    """Return `outbound|9080||reviews.bookinfo.svc.cluster.local`, with a subset's name between the last bars."""
+    """Return `outbound|9080||api.shop.svc.cluster.local`, with a subset's name between the last bars."""
     return f"outbound|{service.port}|{subset}|{full_name(application, service)}"
 
 

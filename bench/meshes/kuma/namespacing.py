@@ -47,8 +47,8 @@ def _change_spiffe_id(text: str, names: Namespaces) -> str:
 
 
 _MESH: Final = Place("mesh", lambda text, names: names.run_mesh or text)
-_SERVICE_TAG: Final = Place("service tag", _change_tag)  # details_bookinfo_svc_9080
-_SPIFFE_ID: Final = Place("identity", _change_spiffe_id)  # spiffe://default.default.mesh.local/ns/bookinfo/sa/details
+_SERVICE_TAG: Final = Place("service tag", _change_tag)  # api_shop_svc_9080
+_SPIFFE_ID: Final = Place("identity", _change_spiffe_id)  # spiffe://default.default.mesh.local/ns/shop/sa/api
 _SELECTED: Final = "spec targetRef labels k8s.kuma.io/namespace"
 
 _PLACES: Final[Mapping[str, Places]] = {

@@ -10,11 +10,11 @@ MESH_LABEL: Final = "kuma.io/mesh"  # the mesh of a policy or a namespace
 ROOT_NAMESPACE: Final = "kuma-system"
 TRUST_DOMAIN: Final = f"{MESH}.{ZONE}.mesh.local"  # of the mesh that manifests name
 
-_PORT_NAME: Final = "http"  # of every Service of Bookinfo
+_PORT_NAME: Final = "http"  # of every Service
 
 
 def service_tag(application: Application, service: Service) -> str:
-    """Return `reviews_bookinfo_svc_9080`, the tag `kuma.io/service` of a Service's workloads."""
+    """Return `api_shop_svc_9080`, the tag `kuma.io/service` of a Service's workloads."""
     return f"{service.name}_{application.namespace}_svc_{service.port}"
 
 
@@ -33,22 +33,22 @@ def inbound_cluster(workload: Workload) -> str:
 
 
 def mesh_service(application: Application, service: Service) -> str:
-    """Return `default_reviews_bookinfo_default_msvc_9080`, a Service's cluster with exclusive MeshServices."""
+    """Return `default_api_shop_default_msvc_9080`, a Service's cluster with exclusive MeshServices."""
     return f"{application.mesh}_{service.name}_{application.namespace}_{ZONE}_msvc_{service.port}"
 
 
 def mesh_service_kri(application: Application, service: Service) -> str:
-    """Return `kri_msvc_default_default_bookinfo_reviews_http`."""
+    """Return `kri_msvc_default_default_shop_api_http`."""
     return f"kri_msvc_{MESH}_{ZONE}_{application.namespace}_{service.name}_{_PORT_NAME}"
 
 
 def permission_kri(namespace: str, name: str) -> str:
-    """Return `kri_mtp_default_default_bookinfo_reviews-viewer_`, a MeshTrafficPermission's name in RBAC filters."""
+    """Return `kri_mtp_default_default_shop_api-viewer_`, a MeshTrafficPermission's name in RBAC filters."""
     return f"kri_mtp_{MESH}_{ZONE}_{namespace}_{name}_"
 
 
 def route_kri(namespace: str, name: str) -> str:
-    """Return `kri_mhttpr_default_default_bookinfo_reviews-by-user_`, the name of a MeshHTTPRoute's routes."""
+    """Return `kri_mhttpr_default_default_shop_api-by-user_`, the name of a MeshHTTPRoute's routes."""
     return f"kri_mhttpr_{MESH}_{ZONE}_{namespace}_{name}_"
 
 

@@ -16,7 +16,7 @@ RulePosition = tuple[MeshHTTPRoute, int, int]
 
 
 def outbound_cluster(policies: Policies, application: Application, service: Service) -> str:
-    """Return `reviews_bookinfo_svc_9080`, or the name of its MeshService."""
+    """Return `api_shop_svc_9080`, or the name of its MeshService."""
     return mesh_service(application, service) if policies.exclusive else service_tag(application, service)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
+from bench.application.model import CLIENT
 from bench.report.figures.dot_plot import set_bare_rows
 from bench.report.figures.style import (
     PAPER,
@@ -23,7 +24,6 @@ from bench.units import format_bytes, format_ms
 
 _ROLES = {"service": "services", "sidecar": "sidecars"}
 _SERVICE = "#9aa5b4"
-_CALL_ORDER = ("locust", "productpage", "details", "reviews", "ratings")
 _ROW = 0.62
 _MIB = 1024 * 1024
 
@@ -104,16 +104,17 @@ def _compute_means(report: Report, quantity: Quantity) -> dict[str, dict[str, di
     uses = report.run.processes().query("valid").groupby(["configuration", "role", "process"], observed=True)
     means = (uses[quantity.column].mean() / quantity.unit).dropna()
     rows: dict[str, dict[str, dict[str, float]]] = {n: {role: {} for role in _ROLES} for n in report.configurations}
-    for name, role, process, mean in sorted(means.reset_index().to_numpy().tolist(), key=_by_call):
+    order = (CLIENT, *report.record.scenario.application.definition.services)
+
+    def rank(row: Sequence[Any]) -> tuple[int, str]:
+        """Return the place of a process: in the order in which a request reaches them, others last."""
+        name = row[2].removesuffix("-sidecar")
+        return (order.index(name) if name in order else len(order), name)
+
+    for name, role, process, mean in sorted(means.reset_index().to_numpy().tolist(), key=rank):
         if role in _ROLES:
             rows[name][role][process] = mean
     return rows
-
-
-def _by_call(row: Sequence[Any]) -> tuple[int, str]:
-    """Return the sort key of processes: in the order in which a request reaches them, others last."""
-    name = row[2].removesuffix("-sidecar")
-    return (_CALL_ORDER.index(name) if name in _CALL_ORDER else len(_CALL_ORDER), name)
 
 
 def _draw_bar(axes: Axes, y: float, parts: Mapping[str, float], *, colour: str, limit: float) -> None:

@@ -1,1 +1,1 @@
-"""The cluster target: Bookinfo, a mesh and the load as pods, reached through the API server alone."""
+"""The cluster target: the application, a mesh and the load as pods, reached through the API server alone."""

@@ -223,7 +223,8 @@ class ClusterDeployment:
             return right >= _SERIES
 
         timing = self.site.timing
-        wait_until(is_settled, timeout_s=timing.settle_s, watch=self.site.watch, poll_s=timing.poll_s)
+        limit_s = max(self.site.application.definition.ready.timeout_s or 0.0, timing.settle_s)
+        wait_until(is_settled, timeout_s=limit_s, watch=self.site.watch, poll_s=timing.poll_s)
 
     def _nodes(self) -> tuple[Object, ...]:
         return self.site.cluster.list("v1", "Node")

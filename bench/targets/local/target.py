@@ -130,9 +130,10 @@ class LocalTarget:
                 return f"{ended[0].name}: {ended[0].describe_end()}\n{ended[0].log_tail()}"
             return "ready" if deployment.prover.page().ok else None
 
-        result = wait_until(check, timeout_s=self.timing.local_ready_s, watch=self.watch)
+        limit_s = self.resolved.application.definition.ready.timeout_s or self.timing.local_ready_s
+        result = wait_until(check, timeout_s=limit_s, watch=self.watch)
         if result is None and deployment.prover.configuration.mesh is None:
-            return f"no complete page within {self.timing.local_ready_s:.0f} s: {deployment.prover.page().seen}"
+            return f"no complete page within {limit_s:.0f} s: {deployment.prover.page().seen}"
         return None if result in ("ready", None) else result
 
 

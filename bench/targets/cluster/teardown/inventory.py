@@ -64,7 +64,7 @@ def _list_kind(cluster: Cluster, api_version: str, kind: str, *, labels: str) ->
 
 
 def format_objects(things: Iterable[RunObject]) -> str:
-    """Format objects kind by kind: `Namespace bookinfo-7f3a; 14 CustomResourceDefinition`. What is deleted with
+    """Format objects kind by kind: `Namespace shop-7f3a; 14 CustomResourceDefinition`. What is deleted with
     something else is not named."""
     everything = tuple(things)
     namespaces = {one.ref.name for one in everything if one.ref.kind == "Namespace"}
