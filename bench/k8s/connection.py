@@ -128,7 +128,8 @@ class Connection:
             )
             body = _read_bounded(response.response, request)
         except (urllib3.exceptions.HTTPError, ApiException, OSError) as error:
-            raise _make_connection_error(request.what, self.credentials.server, error) from None
+            why = str(error.__cause__ or error)
+            raise make_unanswered(request.what, self.credentials.server, why, kind=kind_of_failure(error)) from None
         except ValueError as error:
             raise make_unsendable_error(request.what, error) from None
         if response.status >= HTTPStatus.BAD_REQUEST:
@@ -152,17 +153,14 @@ def make_unsendable_error(what: str, error: Exception) -> ClusterError:
     return ClusterError(text, kind=ErrorKind.UNSENDABLE)
 
 
-def _make_connection_error(what: str, server: str, error: Exception) -> ClusterError:
-    cause = error.__cause__ or error
-    tls = error.__context__ if isinstance(error, ApiException) else cause  # the client turns it into text
-    kind = ErrorKind.INTERRUPTED
+def kind_of_failure(error: Exception) -> ErrorKind:
+    """Return the kind of an exception in place of an answer."""
+    tls = error.__context__ if isinstance(error, ApiException) else error.__cause__ or error  # the client makes it text
     if isinstance(tls, urllib3.exceptions.SSLError) and isinstance(tls.args[0], ssl.SSLCertVerificationError):
-        kind = ErrorKind.CERTIFICATE
-    elif isinstance(error, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)):
-        kind = ErrorKind.UNREACHABLE
-    elif isinstance(error, urllib3.exceptions.ReadTimeoutError):
-        kind = ErrorKind.TIMEOUT
-    return make_unanswered(what, server, str(cause), kind=kind)
+        return ErrorKind.CERTIFICATE
+    if isinstance(error, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)):
+        return ErrorKind.UNREACHABLE
+    return ErrorKind.TIMEOUT if isinstance(error, urllib3.exceptions.ReadTimeoutError) else ErrorKind.INTERRUPTED
 
 
 def make_unanswered(what: str, server: str, why: str, *, kind: ErrorKind) -> ClusterError:

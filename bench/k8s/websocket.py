@@ -105,14 +105,15 @@ async def _open(
         raise ClusterError(f"{what}: {one_line(error.message)}", kind=kind_of_refusal(error.status)) from None
     except (aiohttp.ClientConnectionError, TimeoutError) as error:
         why = str(error) or "no answer in time"
-        raise make_unanswered(request.what, used.server, why, kind=_kind_of(error)) from error
+        raise make_unanswered(request.what, used.server, why, kind=kind_of_failure(error)) from error
     except (aiohttp.ClientError, ValueError) as error:
         raise make_unsendable_error(request.what, error) from None
     await asyncio.to_thread(connection.renew, used)
     return await _open(connection, request, protocols, renewed=True)
 
 
-def _kind_of(error: aiohttp.ClientConnectionError | TimeoutError) -> ErrorKind:
+def kind_of_failure(error: aiohttp.ClientConnectionError | TimeoutError) -> ErrorKind:
+    """Return the kind of an exception in place of a stream."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return ErrorKind.CERTIFICATE
     if isinstance(error, aiohttp.ClientConnectorError):

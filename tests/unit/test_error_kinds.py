@@ -2,12 +2,19 @@
 
 import json
 import re
+import socket
+import ssl
 from pathlib import Path
+from typing import Any, cast
 
+import aiohttp
 import pytest
+import urllib3
+from kubernetes.client import ApiException
 
 import bench
 from bench.errors import ClusterError, ErrorKind
+from bench.k8s import connection, websocket
 from bench.k8s.connection import kind_of_refusal
 from bench.k8s.retry import may_repeat
 
@@ -46,6 +53,52 @@ def test_status_and_body_decide_the_kind(status: int, body: object, kind: ErrorK
 def test_body_that_is_no_status_does_not_matter(body: bytes) -> None:
     """A proxy may answer in the place of the API server."""
     assert kind_of_refusal(409, body) is ErrorKind.CONFLICT
+
+
+POOL = cast("Any", None)
+UNTRUSTED = urllib3.exceptions.SSLError(ssl.SSLCertVerificationError("self-signed"))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (urllib3.exceptions.NewConnectionError(POOL, "refused"), ErrorKind.UNREACHABLE),
+        (urllib3.exceptions.NameResolutionError("there", POOL, socket.gaierror()), ErrorKind.UNREACHABLE),
+        (urllib3.exceptions.ConnectTimeoutError("late"), ErrorKind.UNREACHABLE),
+        (urllib3.exceptions.ReadTimeoutError(POOL, "", "late"), ErrorKind.TIMEOUT),
+        (urllib3.exceptions.ProtocolError("reset"), ErrorKind.INTERRUPTED),
+        (urllib3.exceptions.SSLError("handshake"), ErrorKind.INTERRUPTED),
+        (UNTRUSTED, ErrorKind.CERTIFICATE),
+        (ConnectionResetError(), ErrorKind.INTERRUPTED),
+    ],
+    ids=repr,
+)
+def test_exception_decides_the_kind_without_an_answer(error: Exception, kind: ErrorKind) -> None:
+    """A creation is repeated only where no server can have seen it."""
+    assert connection.kind_of_failure(error) is kind
+
+
+def test_exception_of_the_client_is_looked_behind() -> None:
+    """It turns a TLS failure into text."""
+    wrapped = ApiException(reason="SSLError")
+    wrapped.__context__ = UNTRUSTED
+    assert connection.kind_of_failure(wrapped) is ErrorKind.CERTIFICATE
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (aiohttp.ClientConnectorError(POOL, OSError("refused")), ErrorKind.UNREACHABLE),
+        (aiohttp.ClientConnectorCertificateError(POOL, ssl.CertificateError("self-signed")), ErrorKind.CERTIFICATE),
+        (aiohttp.ServerDisconnectedError(), ErrorKind.INTERRUPTED),
+        (aiohttp.ServerTimeoutError(), ErrorKind.TIMEOUT),
+        (TimeoutError(), ErrorKind.TIMEOUT),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_stream_has_the_same_kinds(error: TimeoutError, kind: ErrorKind) -> None:
+    """Commands and forwarded ports are retried like other requests."""
+    assert websocket.kind_of_failure(error) is kind
 
 
 SAFE = {ErrorKind.UNREACHABLE, ErrorKind.TOO_MANY_REQUESTS}
