@@ -1,7 +1,7 @@
 """Define the options that commands share, and the backend that they choose."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bench.errors import InputError
-from bench.targets.cluster.flags import CLUSTER_FLAGS, Given
+from bench.targets.cluster.flags import CLUSTER_FLAGS, Flag, Given
 from bench.units import parse_duration
 
 if TYPE_CHECKING:
@@ -37,30 +37,37 @@ class Duration(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
+SCENARIO_FLAGS = {
+    "name": Flag("--scenario", "A shipped scenario or a file.", "NAME|FILE"),
+    "quick": Flag("--quick", "Short windows, to try a scenario out; labelled in the report.", kind="switch"),
+    "users": Flag("--users", "Number of users.", "N"),
+    "repeats": Flag("--repeats", "How often each configuration is deployed and measured.", "N"),
+    "duration": Flag("--duration", "Length of each window.", "120s"),
+    "warmup": Flag("--warmup", "Load before each window, not part of the result.", "30s"),
+    "rate": Flag("--rate", "Open loop: requests arrive at this rate, independent of responses.", "50/s"),
+    "seed": Flag("--seed", "Seed of the order of trials and of the users' first waits.", "N"),
+    "sets": Flag("--set", "Change any key, such as load.users=50. Repeatable.", "PATH=VALUE", "list"),
+}
+
+
+def _make_option(name: str, flag: Flag) -> Callable[[F], F]:
+    kinds: dict[str, dict[str, Any]] = {
+        "switch": {"is_flag": True},
+        "list": {"multiple": True},
+        "port": {"type": click.IntRange(1, 65535)},
+    }
+    return click.option(flag.text, name, metavar=flag.value or None, help=flag.help, **kinds.get(flag.kind, {}))
+
+
+def _add_options(command: F, flags: Mapping[str, Flag]) -> F:
+    for name, flag in reversed([*flags.items()]):
+        command = _make_option(name, flag)(command)
+    return command
+
+
 def scenario_options(command: F) -> F:
     """Add the options that choose a scenario and change it."""
-    options = [
-        click.option("--scenario", "name", metavar="NAME|FILE", help="A shipped scenario or a file."),
-        click.option("--quick", is_flag=True, help="Short windows, to try a scenario out; labelled in the report."),
-        click.option("--users", metavar="N", help="Number of users."),
-        click.option("--repeats", metavar="N", help="How often each configuration is deployed and measured."),
-        click.option("--duration", metavar="120s", help="Length of each window."),
-        click.option("--warmup", metavar="30s", help="Load before each window, not part of the result."),
-        click.option(
-            "--rate", metavar="50/s", help="Open loop: requests arrive at this rate, independent of responses."
-        ),
-        click.option("--seed", metavar="N", help="Seed of the order of trials and of the users' first waits."),
-        click.option(
-            "--set",
-            "sets",
-            multiple=True,
-            metavar="PATH=VALUE",
-            help="Change any key, such as load.users=50. Repeatable.",
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return _add_options(command, SCENARIO_FLAGS)
 
 
 class Folder(click.Path):
@@ -95,24 +102,12 @@ def draw_plan(scenario: "Scenario") -> "Plan":
     return make_plan(scenario, draw_seed() if scenario.seed is None else scenario.seed)
 
 
-def _make_option(name: str) -> Callable[[F], F]:
-    flag = CLUSTER_FLAGS[name]
-    kinds: dict[str, dict[str, Any]] = {
-        "switch": {"is_flag": True},
-        "list": {"multiple": True},
-        "port": {"type": click.IntRange(1, 65535)},
-    }
-    return click.option(flag.text, name, metavar=flag.value or None, help=flag.help, **kinds.get(flag.kind, {}))
-
-
-context_option = _make_option("context")
+context_option = _make_option("context", CLUSTER_FLAGS["context"])
 
 
 def cluster_options(command: F) -> F:
     """Add the options of a run on a cluster."""
-    for name in reversed([*CLUSTER_FLAGS]):
-        command = _make_option(name)(command)
-    return command
+    return _add_options(command, CLUSTER_FLAGS)
 
 
 def pop_cluster_flags(arguments: dict[str, Any]) -> Given:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli.options import (
+    SCENARIO_FLAGS,
     Duration,
     Folder,
     choose_backend,
@@ -80,7 +81,7 @@ def run(
 
 
 def _refuse_changes(changes: dict[str, Any]) -> None:
-    given = [f"--{name.removesuffix('s') if name == 'sets' else name}" for name, value in changes.items() if value]
+    given = [SCENARIO_FLAGS[name].text for name, value in changes.items() if value]
     if given:
         raise InputError(f"{', '.join(given)}: cannot be changed with --resume; leave it out, or start a new run")
 
