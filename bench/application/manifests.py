@@ -11,18 +11,17 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType
-from typing import Annotated, Any, ClassVar, Final, Generic, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Final, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
-from pydantic_core import ErrorDetails
 
 from bench.errors import InputError, Problem
 from bench.files.folders import list_manifest_files
-from bench.files.yaml_source import Document, Loc, format_path, format_suggestion, read_documents
+from bench.files.validation import OBJECT_PATTERN, list_invalid_fields
+from bench.files.yaml_source import Document, Loc, format_suggestion, read_documents
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
+Name = Annotated[str, StringConstraints(pattern=OBJECT_PATTERN)]
 Text = Annotated[str, StringConstraints(min_length=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -167,7 +166,7 @@ def _read_document(
         # Via JSON, which allows a list for a tuple although the models are strict.
         return (Source(model.model_validate_json(json.dumps(document.value)), document),)
     except ValidationError as error:
-        problems += [_make_problem(document, model, details) for details in _drop_consequences(error.errors())]
+        problems += [document.problem(one.loc, one.message) for one in list_invalid_fields(error, model)]
         return ()
 
 
@@ -194,57 +193,6 @@ def _find_owner(version: object) -> str:
     """Return the mesh that an API version belongs to; empty for those of Kubernetes and others."""
     group = str(version).partition("/")[0]
     return next((owner for end, owner in _OWNERS.items() if group == end or group.endswith(f".{end}")), "")
-
-
-def _drop_consequences(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
-    """Leave out consequences: lists that are too short because their items are invalid."""
-    wrong = {details["loc"][:length] for details in errors for length in range(len(details["loc"]))}
-    return [details for details in errors if details["type"] != "too_short" or details["loc"] not in wrong]
-
-
-def _make_problem(document: Document, model: type[Part], details: ErrorDetails) -> Problem:
-    loc = details["loc"]
-    return Problem(document.file, document.line_of(loc), format_path(loc), _format_message(model, details))
-
-
-def _format_message(model: type[Part], details: ErrorDetails) -> str:
-    loc = details["loc"]
-    if details["type"] == "extra_forbidden":
-        return _explain_unknown_field(_find_part(model, loc[:-1]), str(loc[-1]))
-    if details["type"] == "missing":
-        return "is missing"
-    if details["type"] == "literal_error":
-        return f"{details['input']!r} is not supported by meshbench (supported: {details['ctx']['expected']})"
-    return details["msg"].removeprefix("Value error, ")
-
-
-def _explain_unknown_field(part: type[Part], name: str) -> str:
-    if name in part.untranslated:
-        return "is not supported by meshbench, since the local target cannot translate it"
-    known = [field.alias or key for key, field in part.model_fields.items()]
-    return f"unknown field{format_suggestion(name, known)}"
-
-
-def _find_part(model: type[Part], loc: Loc) -> Any:
-    """Return the model of the mapping at `loc`, through optional fields, tuples and dicts of parts."""
-    here: Any = model
-    for step in loc:
-        here = _strip_optional(_descend(here, step))
-    return here
-
-
-def _descend(annotation: Any, step: str | int) -> Any:
-    if get_origin(annotation) is dict:
-        return get_args(annotation)[1]
-    if get_origin(annotation) is tuple:
-        return get_args(annotation)[0]
-    fields = {field.alias or key: field for key, field in annotation.model_fields.items()}
-    return fields[str(step)].annotation
-
-
-def _strip_optional(annotation: Any) -> Any:
-    options = get_args(annotation)
-    return options[0] if NoneType in options else annotation
 
 
 _SIDECAR_KEYS: Final = ("istio.io/", "kuma.io/")

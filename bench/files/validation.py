@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, get_args
+from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -31,11 +31,14 @@ MODULE_PATTERN = r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$"
 PATH_PATTERN = r"^/[^\s#]*$"
 ENDPOINT_PATTERN = r"^[A-Z]{3,10} /[^\s#]*$"
 
+OBJECT_PATTERN = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
+
 PATTERN_MESSAGES: Final = {
     NAME_PATTERN: "is not a name: 1 to 40 of the characters a-z, 0-9 and -",
     LINE_PATTERN: "must be one line of text without control characters",
     IMAGE_PATTERN: "is not an image; write REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:DIGEST",
     TEXT_PATTERN: "must be text without control characters",
+    OBJECT_PATTERN: "is not a name of Kubernetes: a-z, 0-9, - and .",
     LABEL_PATTERN: "is not a name of Kubernetes: a-z, 0-9, - and .",
     ENTRY_PATTERN: "is not SERVICE:PORT",
     MODULE_PATTERN: "is not the name of a module below bench.application",
@@ -83,19 +86,30 @@ def _is_cause(details: ErrorDetails) -> bool:
 def _make_invalid_field(details: ErrorDetails, model: type[BaseModel]) -> InvalidField:
     loc = tuple(part for part in details["loc"] if part != _KEY)
     if details["type"] == "extra_forbidden":
-        return InvalidField(
-            loc, f"unknown key {format_value(loc[-1])}{format_suggestion(str(loc[-1]), _list_keys(model, loc[:-1]))}"
-        )
+        return InvalidField(loc, _explain_unknown_key(_find_section(model, loc[:-1]), str(loc[-1])))
     sentence = _SENTENCES.get(details["type"])
     return InvalidField(loc, sentence(details["input"], details.get("ctx", {})) if sentence else details["msg"])
 
 
-def _list_keys(model: type[BaseModel], loc: Loc) -> Iterator[str]:
-    """Yield the keys that the section at `loc` may have."""
+def _explain_unknown_key(section: type[BaseModel], key: str) -> str:
+    """Explain a key that is not the section's. It may have a list of those that exist, and that meshbench does not
+    translate."""
+    if key in getattr(section, "untranslated", ()):
+        return "is not supported by meshbench, since the local target cannot translate it"
+    return f"unknown key {format_value(key)}{format_suggestion(key, _index_by_key(section))}"
+
+
+def _find_section(model: type[BaseModel], loc: Loc) -> type[BaseModel]:
+    """Return the model of the section at `loc`, through lists, mappings and optional sections."""
+    is_named = False  # the part is a name in a mapping, not a key of a model
     for part in loc:
-        if isinstance(part, str):
-            model = next(_list_sections(_index_by_key(model)[part]))
-    yield from _index_by_key(model)
+        if isinstance(part, str) and not is_named:
+            annotation = _index_by_key(model)[part]
+            model = next(_list_sections(annotation))
+            is_named = any(get_origin(one) is dict for one in (annotation, *get_args(annotation)))
+        elif isinstance(part, str):
+            is_named = False
+    return model
 
 
 def _index_by_key(model: type[BaseModel]) -> dict[str, Any]:
@@ -118,9 +132,20 @@ def _explain_text(value: object, _: Mapping[str, Any]) -> str:
 
 def explain_choice(value: object, choices: Sequence[str]) -> str:
     """Return why a value that is none of the choices is wrong, with the one that was probably meant."""
-    near = difflib.get_close_matches(str(value).lower(), choices, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    known = {one.lower(): one for one in choices}
+    near = difflib.get_close_matches(str(value).lower(), known, n=1)
+    hint = f"; did you mean {known[near[0]]}?" if near else ""
     return f"{format_value(value)} is not supported (supported: {', '.join(choices)}){hint}"
+
+
+def _explain_pattern(value: object, context: Mapping[str, Any]) -> str:
+    pattern = context["pattern"]
+    return f"{format_value(value)} {PATTERN_MESSAGES.get(pattern, f'does not match {pattern}')}"
+
+
+def _list_choices(expected: str) -> list[str]:
+    """Return the values in pydantic's list of them: `'ALLOW' or 'DENY'`; it has only text in quotes."""
+    return re.findall(r"'([^']*)'", expected) or expected.split(" or ")
 
 
 def _use_template(template: str) -> Callable[[object, Mapping[str, Any]], str]:
@@ -138,11 +163,12 @@ _SENTENCES: dict[str, Callable[[object, Mapping[str, Any]], str]] = {
     "bool_type": _use_template("must be true or false, not {value}"),
     "string_type": _explain_text,
     "string_unicode": _use_template("must be text that can be encoded"),
+    "string_too_short": _use_template("must not be empty"),
     "string_too_long": _use_template("must have at most {max_length} characters"),
-    "string_pattern_mismatch": lambda value, context: f"{format_value(value)} {PATTERN_MESSAGES[context['pattern']]}",
+    "string_pattern_mismatch": _explain_pattern,
     "greater_than_equal": _use_template("must be at least {ge}, not {value}"),
     "less_than_equal": _use_template("must be at most {le}, not {value}"),
-    "literal_error": lambda value, context: explain_choice(value, re.findall(r"'([^']*)'", context["expected"])),
+    "literal_error": lambda value, context: explain_choice(value, _list_choices(context["expected"])),
     "model_type": _SECTION,
     "tuple_type": _use_template("must be a list, not {value}"),
     "too_short": _use_template("must have at least {min_length} entry"),

@@ -229,10 +229,10 @@ def test_probes_expect_the_decision_of_all_policies() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (HEAD + "spec:\n  selectr: {}\n", "a.yaml:5: spec.selectr: unknown field; did you mean selector?"),
+        (HEAD + "spec:\n  selectr: {}\n", "a.yaml:5: spec.selectr: unknown key 'selectr'; did you mean selector?"),
         (
             HEAD + "spec:\n  action: CUSTOM\n",
-            "a.yaml:5: spec.action: 'CUSTOM' is not supported by meshbench (supported: 'ALLOW' or 'DENY')",
+            "a.yaml:5: spec.action: 'CUSTOM' is not supported (supported: ALLOW, DENY)",
         ),
         (
             HEAD + "spec:\n  rules:\n    - when: []\n",
@@ -291,8 +291,8 @@ def test_probes_expect_the_decision_of_all_policies() -> None:
         (
             PEER + "spec:\n  mtls: {mode: strict}\n",
             (
-                "a.yaml:5: spec.mtls.mode: 'strict' is not supported by meshbench"
-                " (supported: 'UNSET', 'DISABLE', 'PERMISSIVE' or 'STRICT')"
+                "a.yaml:5: spec.mtls.mode: 'strict' is not supported (supported: UNSET, DISABLE, PERMISSIVE, STRICT);"
+                " did you mean STRICT?"
             ),
         ),
         (

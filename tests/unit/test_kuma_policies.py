@@ -252,10 +252,10 @@ UNTRANSLATED = "is not supported by meshbench, since the local target cannot tra
     ("text", "message"),
     [
         (NEW + "  from: []\n" + ALLOW, f"c.yaml:5: spec.from: {UNTRANSLATED}"),
-        (NEW + "  rulez: []\n" + ALLOW, "c.yaml:5: spec.rulez: unknown field; did you mean rules?"),
+        (NEW + "  rulez: []\n" + ALLOW, "c.yaml:5: spec.rulez: unknown key 'rulez'; did you mean rules?"),
         (
             NEW + "  targetRef: {kind: MeshService, name: details}\n" + ALLOW,
-            "c.yaml:5: spec.targetRef.kind: 'MeshService' is not supported by meshbench (supported: 'Dataplane')",
+            "c.yaml:5: spec.targetRef.kind: 'MeshService' is not supported (supported: Dataplane)",
         ),
         (
             permission(exactly("bookinfo-productpage"), labels="app: revews"),
@@ -325,7 +325,7 @@ def test_reports_error_with_line(text: str, message: str, tmp_path: Path) -> Non
         (NEW + ALLOW, "b.yaml:2: kind: a MeshTrafficPermission has no effect without a MeshIdentity"),
         (
             OLD_MESH.replace("type: builtin", "type: builtin, mode: PERMISSIVE"),
-            "b.yaml:5: spec.mtls.backends[0].mode: 'PERMISSIVE' is not supported by meshbench (supported: 'STRICT')",
+            "b.yaml:5: spec.mtls.backends[0].mode: 'PERMISSIVE' is not supported (supported: STRICT)",
         ),
     ],
 )
