@@ -22,7 +22,6 @@ from bench.errors import InputError
 def plan(*, name: str | None, as_json: bool, **changes: Any) -> None:
     """Print what a run would do, on this machine or on a cluster, without doing it."""
     from bench.cli.plan_text import format_plan, format_plan_json
-    from bench.meshes.rewriting import Namespaces
 
     if name is None:
         raise InputError("give --scenario NAME")
@@ -30,7 +29,5 @@ def plan(*, name: str | None, as_json: bool, **changes: Any) -> None:
     resolved = read_scenario(name, changes)
     planned = draw_plan(resolved.scenario)
     elsewhere = plan_on_cluster(flags, resolved, planned)
-    space = f"{resolved.application.namespace}-RUN"  # until a run has its id
-    names = Namespaces({resolved.application.namespace: space}, run_mesh=space if "existing_mesh" in flags else "")
-    rewrites = resolved.list_rewrites(names)
+    rewrites = resolved.list_rewrites(resolved.name_namespaces(existing_mesh="existing_mesh" in flags))
     click.echo((format_plan_json if as_json else format_plan)(resolved.scenario, planned, elsewhere, rewrites))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
+from typing import Final
 
 from bench.application.manifests import Read, read_folders, read_manifests
 from bench.application.model import GATEWAY, Application, Workload, read_application
@@ -28,6 +29,8 @@ from bench.scenario.loader import (
 )
 from bench.scenario.model import Configuration, Equal, Load, Scenario
 from bench.scenario.overrides import Overrides, list_configurations
+
+UNNAMED: Final = "RUN"  # in place of the end of a run's id, until it has one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +116,15 @@ class ResolvedScenario:
     def configuration(self, name: str) -> ResolvedConfiguration:
         """Return the configuration of that name. Raises KeyError where there is none."""
         return {one.name: one for one in self.configurations}[name]
+
+    def name_namespaces(self, run: str = UNNAMED, *, existing_mesh: bool) -> Namespaces:
+        """Return the namespaces of a run: `APPLICATION-7f3a` for the application's first, `NAMESPACE-7f3a` for others.
+
+        The run's part of an existing mesh has the name of the first.
+        """
+        home = f"{self.application.name}-{run}"
+        every = {one: f"{one}-{run}" for one in self.application.definition.namespaces}
+        return Namespaces({**every, self.application.namespace: home}, home if existing_mesh else "")
 
     def list_rewrites(self, names: Namespaces) -> tuple[Rewrite, ...]:
         """Return what differs from the manifests in these namespaces, each once; files are named as in the scenario."""

@@ -39,6 +39,11 @@ class Namespaces:
         """The run's namespace of manifests that name none."""
         return next(iter(self.runs.values()))
 
+    @property
+    def outside(self) -> str:
+        """The namespace of the run's pod outside the mesh."""
+        return f"{self.home}-outside"
+
 
 def keep_namespaces(*written: str) -> Namespaces:
     """Return the map in which every namespace is the one that is written."""

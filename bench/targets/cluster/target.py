@@ -29,8 +29,6 @@ from bench.targets.cluster.teardown.cleanup import clean_cluster
 from bench.targets.cluster.trial_manifests import (
     TrialManifests,
     build_trial_manifests,
-    existing_mesh_scope,
-    name_namespaces,
 )
 
 
@@ -81,12 +79,9 @@ class ClusterTarget:
         return self.run.scenario.isolation == "full" and not self.options.existing_mesh
 
     @property
-    def _namespaces(self) -> tuple[str, str]:
-        return name_namespaces(self.run.scenario.application.name, self.run.run_id.rpartition("-")[2])
-
-    @property
-    def _existing_scope(self) -> str:
-        return existing_mesh_scope(self.options, self._namespaces[0])
+    def _names(self) -> Namespaces:
+        run = self.run.run_id.rpartition("-")[2]
+        return self.resolved.name_namespaces(run, existing_mesh=self.options.existing_mesh)
 
     def _install(self, mesh: str, plane: ControlPlane) -> None:
         if not self.options.existing_mesh:
@@ -95,14 +90,14 @@ class ClusterTarget:
             self.owner.apply_all(rendered, mesh)
             self._wait_for_daemons(rendered)
         plane.wait_ready(self.cluster, timeout_s=self.cluster.timing.install_s, watch=self.watch)
-        self._apply_accepted(plane, plane.base_objects(self._existing_scope), mesh)
+        self._apply_accepted(plane, plane.base_objects(self._names.run_mesh), mesh)
         self._try_policies(plane)
 
     def _try_policies(self, plane: ControlPlane) -> None:
         """Check whether the API server and the mesh's webhooks would accept every policy of the run, before anything is
         measured. Since the trials' namespaces do not exist yet, the lock's stands in for them."""
-        written = self.resolved.application.namespace
-        stand_in = Namespaces({written: LOCK_NAMESPACE.name}, run_mesh=self._existing_scope)
+        names = self._names
+        stand_in = replace(names, runs=dict.fromkeys(names.runs, LOCK_NAMESPACE.name))
         own = [one for one in self.resolved.configurations if one.settings.mesh == plane.NAME]
         for name, thing in [(one.name, moved.value) for one in own for moved in one.in_namespaces(stand_in).moved]:
             if makes_pods(thing):
@@ -146,7 +141,7 @@ class ClusterTarget:
 
     def _remove(self, plane: ControlPlane | None, policies: Sequence[Object]) -> None:
         """Delete everything of the trial before the next one begins."""
-        spaces = self._namespaces
+        spaces = (*self._names.runs.values(), self._names.outside)
         for space in spaces:
             self.owner.remove(Ref("v1", "Namespace", space))
             # The cluster looks into it after 5 s, and where a pod is left, only 5 s later again.
@@ -160,7 +155,7 @@ class ClusterTarget:
 
     def _restore_policies(self, plane: ControlPlane, elsewhere: Sequence[Object]) -> None:
         """Delete policies outside the trial's namespace; restore what the mesh needs anyway."""
-        base = {ref_of(thing): thing for thing in plane.base_objects(self._existing_scope)}
+        base = {ref_of(thing): thing for thing in plane.base_objects(self._names.run_mesh)}
         refs = [ref_of(thing) for thing in elsewhere]
         for ref in refs:
             if ref not in base:
@@ -180,7 +175,7 @@ class ClusterTarget:
             self.resolved,
             trial.configuration,
             options=self.options,
-            namespaces=self._namespaces,
+            names=self._names,
             load_place=self.load_place,
             seed=self.run.plan.seed + trial.number,
         )

@@ -35,7 +35,6 @@ class TrialManifests:
     load_place: LoadPlacement
     configuration: ResolvedConfiguration
     documents: tuple[Document, ...]
-    outside: str
     order: LoadSpec
     plane: ControlPlane | None
     policies: tuple[Object, ...]
@@ -49,11 +48,15 @@ class TrialManifests:
     def namespace(self) -> str:
         return self.application.namespace
 
+    @property
+    def outside(self) -> str:
+        return self.configuration.namespaces.outside
+
     def namespaces(self) -> tuple[Object, ...]:
-        """Return both namespaces; the first requests sidecars where there is a mesh."""
-        scope = existing_mesh_scope(self.options, self.namespace)
-        labels = self.plane.namespace_labels(self.options.revision, scope) if self.plane else {}
-        return (_namespace(self.namespace, labels), _namespace(self.outside, {}))
+        """Return the application's namespaces, which request sidecars where there is a mesh, and the one outside."""
+        names = self.configuration.namespaces
+        labels = self.plane.namespace_labels(self.options.revision, names.run_mesh) if self.plane else {}
+        return (*(_namespace(one, labels) for one in names.runs.values()), _namespace(self.outside, {}))
 
     def pods(self, uid: int | None) -> dict[str, tuple[Object, ...]]:
         """Return what pods are made from, by component, in the order in which it is applied. `uid` is that of load and
@@ -100,34 +103,17 @@ class TrialManifests:
         return {**self.plane.pod_annotations(), **worker_annotations(mesh, self.configuration.equalise)}
 
 
-def name_namespaces(application: str, run: str) -> tuple[str, str]:
-    """Return the namespaces of a run's application and of its pod outside the mesh: `APPLICATION-7f3a`,
-    `APPLICATION-7f3a-outside`."""
-    name = f"{application}-{run}"
-    return name, f"{name}-outside"
-
-
-def existing_mesh_scope(options: ClusterOptions, namespace: str) -> str:
-    """Return the namespace that an existing mesh's policies are limited to; empty where the run installs its own mesh.
-    See `ControlPlane`."""
-    return namespace if options.existing_mesh else ""
-
-
 def build_trial_manifests(
     resolved: ResolvedScenario,
     name: str,
     *,
     options: ClusterOptions,
-    namespaces: tuple[str, str],
+    names: Namespaces,
     load_place: LoadPlacement,
     seed: int = 0,
 ) -> TrialManifests:
     """Build the manifests of the configuration of that name in these namespaces."""
-    inside, outside = namespaces
-    scope = existing_mesh_scope(options, inside)
-    configuration = resolved.configuration(name).in_namespaces(
-        Namespaces({resolved.application.namespace: inside}, run_mesh=scope)
-    )
+    configuration = resolved.configuration(name).in_namespaces(names)
     plane, application = CONTROL_PLANES.get(configuration.settings.mesh), configuration.deployed
     entry = application.service(application.calls[0][1])
     at = f"{entry.name}:{entry.port}"
@@ -137,7 +123,6 @@ def build_trial_manifests(
         load_place=load_place,
         configuration=configuration,
         documents=resolved.objects,
-        outside=outside,
         order=make_load_spec(
             configuration.load,
             application.definition,

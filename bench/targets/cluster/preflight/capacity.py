@@ -18,10 +18,9 @@ from bench.targets.cluster.load.placement import UNDECIDED, Part, part_of
 from bench.targets.cluster.options import ClusterOptions
 from bench.targets.cluster.preflight.mesh import examine_telemetry
 from bench.targets.cluster.preflight.permissions import examine_permissions, plugin_needs
-from bench.targets.cluster.trial_manifests import TrialManifests, build_trial_manifests, name_namespaces
+from bench.targets.cluster.trial_manifests import TrialManifests, build_trial_manifests
 from bench.units import format_bytes, parse_quantity
 
-NEW: Final = "RUN"  # in place of its id, until a run has one
 _INJECTED: Final = "auto"  # the image of a pod into which its mesh puts one
 _KUMA_REQUESTS: Final = "KUMA_INJECTOR_SIDECAR_CONTAINER_RESOURCES_REQUESTS"
 _KUMA_IMAGES: Final = ("_INIT_CONTAINER_IMAGE", "_SIDECAR_CONTAINER_IMAGE")
@@ -271,11 +270,9 @@ def _sum_requests(pods: Sequence[PodRequest]) -> tuple[float, float, int]:
 
 def build_manifests(resolved: ResolvedScenario, options: ClusterOptions) -> dict[str, TrialManifests]:
     """Build the manifests of each configuration of a run that has not begun."""
-    namespaces = name_namespaces(resolved.application.name, NEW)
+    names = resolved.name_namespaces(existing_mesh=options.existing_mesh)
     return {
-        one.name: build_trial_manifests(
-            resolved, one.name, options=options, namespaces=namespaces, load_place=UNDECIDED
-        )
+        one.name: build_trial_manifests(resolved, one.name, options=options, names=names, load_place=UNDECIDED)
         for one in resolved.configurations
     }
 
