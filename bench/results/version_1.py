@@ -1,6 +1,7 @@
 """Convert records of version 1 of the format: the only module that knows them.
 
-Version 1 stored issues as text, `code: detail; advice`, with its words of that time, and some without a code.
+Version 1 stored issues as text, `code: detail; advice`, with its words of that time, and some without a code. A stored
+scenario has a version of its own, and old keys of it are in `bench.scenario.renames`.
 """
 
 import json
@@ -107,8 +108,7 @@ def _convert(content: bytes, convert: Callable[[Json], Json] | None) -> bytes:
 
 def _convert_run(found: Json) -> Json:
     issues = [_make(_find_end(found), "reason", found["reason"])] if found.get("reason") else []
-    scenario = _convert_scenario(found["scenario"])
-    return {**_drop(found, "reason"), "scenario": scenario, "issues": issues, "converted_from": 1}
+    return {**_drop(found, "reason"), "issues": issues, "converted_from": 1}
 
 
 def _find_end(found: Json) -> IssueCode:
@@ -116,11 +116,6 @@ def _find_end(found: Json) -> IssueCode:
     if found.get("status") == "interrupted":
         return _ENDS.get(found.get("exit_code") or 0, IssueCode.INTERRUPTED)
     return IssueCode.INTERNAL_ERROR if found.get("exit_code") == exit_code_of(Exception) else IssueCode.FAILED
-
-
-def _convert_scenario(found: Json) -> Json:
-    """Return a stored scenario in today's format. Its own old keys are in `bench.scenario.renames`."""
-    return found
 
 
 def _convert_trial(found: Json) -> Json:
