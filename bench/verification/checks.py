@@ -6,9 +6,9 @@ A `Check` is a question and what its answer proves; pure functions make them, an
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Final
 
-from bench.application.model import GATEWAY, Application, Hop
-from bench.meshes.probe import Probe
+from bench.application.model import GATEWAY, Application
 from bench.meshes.resolved import ResolvedConfiguration
 from bench.results.records import Evidence
 from bench.verification.evidence import (
@@ -20,17 +20,20 @@ from bench.verification.evidence import (
     no_sidecar_evidence,
     page_evidence,
     plaintext_evidence,
+    policy_evidence,
     proxied_evidence,
     restarts_evidence,
+    routed_evidence,
     sidecars_evidence,
     synced_evidence,
     unhooked_evidence,
     unlabelled_evidence,
+    unrouted_evidence,
 )
-from bench.verification.prober import OUTSIDE, Prober, Question, State, Topic
-from bench.verification.questions import Answer, Handshake, RouteQuestion, probe_evidence, route_questions
+from bench.verification.prober import Prober, State, Topic
+from bench.verification.questions import OUTSIDE, Answer, Question
 
-_NO_TLS = Handshake("", "", "", "")
+_UNKNOWN_PATH: Final = "/meshbench"  # no application serves it
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class Check:
     """A question, and the evidence that its answer gives."""
 
     question: Question
-    judge: Callable[[Answer], Iterable[Evidence]]
+    judge: Callable[[Answer], Evidence]
 
 
 def prove(prober: Prober, checks: Iterable[Check]) -> tuple[Evidence, ...]:
@@ -46,29 +49,21 @@ def prove(prober: Prober, checks: Iterable[Check]) -> tuple[Evidence, ...]:
     asked = tuple(checks)
     questions = tuple(dict.fromkeys(check.question for check in asked))
     answers = dict(zip(questions, prober.ask(questions), strict=True))
-    return tuple(proof for check in asked for proof in check.judge(answers[check.question]))
-
-
-def hops_of(application: Application) -> tuple[Hop, ...]:
-    """Return the hops of a page through the application."""
-    return tuple(Hop(caller, callee) for caller, callee in application.calls)
+    return tuple(check.judge(answers[check.question]) for check in asked)
 
 
 def page_check(configuration: ResolvedConfiguration) -> Check:
     """Return the check of the page as a user gets it who has not logged in. A complete page also shows that a
     deployment is ready."""
-    application, versions = configuration.application, configuration.groups[0].versions
-
-    def judge(answer: Answer) -> Iterator[Evidence]:
-        yield page_evidence(application.entry, answer.find_problem(application.definition, versions))
-
+    application = configuration.application
+    judge = partial(page_evidence, application.definition, configuration.groups[0])
     return Check(Question(*application.calls[0]), judge)
 
 
 def baseline_checks(application: Application) -> Iterator[Check]:
     """Yield the checks without a mesh: on each hop the service itself answers."""
-    for hop in hops_of(application):
-        yield Check(Question(hop.caller, hop.callee), partial(_judge_direct, hop))
+    for hop in application.hops:
+        yield Check(Question(hop.caller, hop.callee), partial(no_proxy_evidence, hop))
 
 
 def mesh_checks(
@@ -81,8 +76,8 @@ def mesh_checks(
     copies; `omitted` are the topics that the target is not asked about.
     """
     as_caller = Topic.CALLER_CERTIFICATES not in omitted
-    for hop in hops_of(configuration.deployed):
-        yield Check(Question(hop.caller, hop.callee), partial(_judge_proxied, hop))
+    for hop in configuration.deployed.hops:
+        yield Check(Question(hop.caller, hop.callee), partial(proxied_evidence, hop))
     yield from tls_checks(configuration, own, as_caller=as_caller)
     yield from plaintext_checks(configuration)
     yield from policy_checks(configuration, as_caller=as_caller)
@@ -91,26 +86,32 @@ def mesh_checks(
 
 def route_checks(application: Application) -> Iterator[Check]:
     """Yield the checks of a gateway, if the load enters through one: each of its routes leads to a service, and no
-    other path does."""
-    for route in route_questions(application):
-        yield Check(Question(application.client.name, GATEWAY, path=route.path), partial(_judge_route, route))
+    other path does; if possible, one that the application serves."""
+    gateway = application.gateway
+    if gateway is None:
+        return
+    ask = partial(Question, application.client.name, GATEWAY, "GET")
+    for path in dict.fromkeys(route.path for route in gateway.routes):
+        yield Check(ask(path), partial(routed_evidence, path))
+    served = [one.path for one in application.requests_of(application.entry) if one.method == "GET"]
+    free = [path for path in (*served, _UNKNOWN_PATH) if gateway.route(path) is None]
+    for path in free[:1]:
+        yield Check(ask(path), partial(unrouted_evidence, path))
 
 
 def tls_checks(
     configuration: ResolvedConfiguration, own: Mapping[str, Sequence[str]], *, as_caller: bool
 ) -> Iterator[Check]:
     """Yield a handshake for each hop, as its caller or else from outside; and one without a certificate with each
-    callee, which requires one."""
-    secured = [
-        hop
-        for hop in hops_of(configuration.deployed)
-        if configuration.is_secured(configuration.deployed.workload(hop.callee))
-    ]
-    for hop in secured:
+    workload, which requires one."""
+    application, ids, tls = configuration.deployed, configuration.ids, configuration.wire.tls
+    secured = [workload.name for workload in application.workloads if configuration.is_secured(workload)]
+    for hop in (hop for hop in application.hops if hop.callee in secured):
         question = Question(hop.caller if as_caller else OUTSIDE, hop.callee, tls=True)
-        yield Check(question, partial(_judge_handshake, configuration, own.get(hop.caller, ()), hop))
-    for callee in dict.fromkeys(hop.callee for hop in secured):
-        yield Check(Question(OUTSIDE, callee, tls=True), partial(_judge_refusal, callee))
+        expected = (ids[hop.caller], ids[hop.callee])
+        yield Check(question, partial(mtls_evidence, hop, expected, tls=tls, own=own.get(hop.caller, ())))
+    for workload in secured:
+        yield Check(Question(OUTSIDE, workload, tls=True), partial(certificate_required_evidence, workload))
 
 
 def plaintext_checks(configuration: ResolvedConfiguration) -> Iterator[Check]:
@@ -119,7 +120,7 @@ def plaintext_checks(configuration: ResolvedConfiguration) -> Iterator[Check]:
     for workload in configuration.deployed.workloads:
         if workload.name not in covered:
             allowed = configuration.mode(workload) != "STRICT"
-            yield Check(Question(OUTSIDE, workload.name), partial(_judge_plaintext, workload.name, allowed))
+            yield Check(Question(OUTSIDE, workload.name), partial(plaintext_evidence, workload.name, allowed))
 
 
 def policy_checks(configuration: ResolvedConfiguration, *, as_caller: bool) -> Iterator[Check]:
@@ -132,7 +133,7 @@ def policy_checks(configuration: ResolvedConfiguration, *, as_caller: bool) -> I
             caller, probe.workload, probe.method, probe.path, tls=as_caller and probe.caller is not None
         )
         expected = probe if as_caller else replace(probe, status=probe.status_through_sidecar)
-        yield Check(question, partial(_judge_policy, expected))
+        yield Check(question, partial(policy_evidence, expected))
 
 
 def identity_evidences(configuration: ResolvedConfiguration, own: Mapping[str, Sequence[str]]) -> tuple[Evidence, ...]:
@@ -157,47 +158,3 @@ def state_evidence(state: State, omitted: Container[Topic], *, meshed: bool) -> 
         yield restarts_evidence(state.restarts)
     if meshed and state.askable and Topic.SYNCED not in omitted:
         yield synced_evidence(state.unsynced)
-
-
-def _judge_direct(hop: Hop, answer: Answer) -> Iterator[Evidence]:
-    yield no_proxy_evidence(hop, status=answer.status, headers=answer.headers)
-
-
-def _judge_proxied(hop: Hop, answer: Answer) -> Iterator[Evidence]:
-    yield proxied_evidence(hop, status=answer.status, headers=answer.headers)
-
-
-def _judge_plaintext(workload: str, allowed: bool, answer: Answer) -> Iterator[Evidence]:
-    yield plaintext_evidence(workload, status=answer.status, detail=answer.detail, allowed=allowed)
-
-
-def _judge_policy(probe: Probe, answer: Answer) -> Iterator[Evidence]:
-    yield probe_evidence(probe, answer)
-
-
-def _judge_route(question: RouteQuestion, answer: Answer) -> Iterator[Evidence]:
-    yield question.judge(answer)
-
-
-def _judge_handshake(
-    configuration: ResolvedConfiguration, own: Sequence[str], hop: Hop, answer: Answer
-) -> Iterator[Evidence]:
-    agreed = answer.handshake or _NO_TLS
-    wanted = (configuration.ids[hop.caller], configuration.ids[hop.callee])
-    yield mtls_evidence(
-        hop,
-        version=agreed.version,
-        cipher=agreed.cipher,
-        ids=(agreed.own or _pick_name(own, wanted[0]), agreed.peer),
-        expected_ids=wanted,
-        tls=configuration.wire.tls,
-    )
-
-
-def _judge_refusal(callee: str, answer: Answer) -> Iterator[Evidence]:
-    yield certificate_required_evidence(callee, status=answer.status, detail=answer.detail)
-
-
-def _pick_name(names: Sequence[str], wanted: str) -> str:
-    """Return the name that is wanted if it is among them, else the first, which shows what is wrong."""
-    return wanted if wanted in names else next(iter(names), "")

@@ -2,17 +2,21 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from bench.application.model import GATEWAY, Hop
+import numpy as np
+
+from bench.application.model import GATEWAY, Application, Hop
 from bench.errors import BadAnswerError
 from bench.meshes.envoy_data_plane import count_requests
 from bench.meshes.protocols import DataPlane, Policies, RequestPage
 from bench.meshes.resolved import ResolvedConfiguration
 from bench.meshes.routing import clusters_to
+from bench.meshes.user_groups import UserGroup
 from bench.results.records import Evidence
+from bench.results.samples import Samples
 from bench.verification.evidence import (
     HopCount,
     agreement_evidence,
@@ -20,8 +24,7 @@ from bench.verification.evidence import (
     handshakes_evidence,
     protocol_evidence,
 )
-from bench.verification.prober import OUTSIDE
-from bench.verification.questions import FRONT
+from bench.verification.questions import FRONT, OUTSIDE
 
 # Requests that each proxy has sent on, or connections that it has opened by version, by cluster.
 Requests = Mapping[str, Mapping[str, int]]
@@ -54,6 +57,19 @@ def policies_of(configuration: ResolvedConfiguration) -> Policies:
     """Return the policies of a configuration in a mesh."""
     assert configuration.policies is not None  # noqa: S101  # only a mesh has proxies
     return configuration.policies
+
+
+def count_expected_requests(
+    application: Application, *, readers: Sequence[UserGroup], samples: Samples
+) -> dict[Hop, int]:
+    """Return how many requests a load causes on each known hop, by the names of its own requests."""
+    numbers = np.bincount(samples.name, minlength=len(samples.names)).tolist()
+    counted = dict(zip(samples.names, numbers, strict=True))
+    login = application.definition.login
+    logins = counted.pop(login.requests, 0) if login else 0
+    groups = {group.request: group for group in readers}
+    answers = [(groups.get(name, readers[0]).versions, count) for name, count in counted.items()]
+    return application.count_calls(answers, logins=logins)
 
 
 def subtract(before: Requests, now: Requests) -> dict[str, dict[str, int]]:
@@ -90,12 +106,11 @@ def found_evidence(
 ) -> Iterator[Evidence]:
     """Yield what a load of `sent` requests left in the sidecars of an application whose calls are not known: the entry
     counted the load, and both sides of each hop that was used counted as many."""
-    flows = tuple(_find_flows(configuration, counted, entry))
     if entry.callee == GATEWAY:
         yield from counted_evidence(
             {entry: count_hop(configuration, entry, counted)}, requests={entry: sent}, errors=errors
         )
-    for group in _group_by_callees(flows):
+    for group in _group_by_callees(_find_flows(configuration, counted, entry)):
         callees = dict.fromkeys(callee for flow in group for callee in flow.callees)
         callers = Counter[str]()
         for flow in group:
@@ -106,8 +121,14 @@ def found_evidence(
             load=(entry.caller, sent) if entry.caller in callers else None,
             errors=errors,
         )
-    hops = [Hop(flow.caller, callee) for flow in flows if flow.caller != OUTSIDE for callee in flow.callees]
-    yield from connections_evidence(configuration, proxies, tuple(dict.fromkeys(hops)))
+    yield from connections_evidence(configuration, proxies, find_hops(configuration, counted, entry))
+
+
+def find_hops(configuration: ResolvedConfiguration, counted: Requests, entry: Hop) -> tuple[Hop, ...]:
+    """Return the hops that the callers' proxies have counted, and that of the entry."""
+    flows = _find_flows(configuration, counted, entry)
+    hops = (Hop(flow.caller, callee) for flow in flows if flow.caller != OUTSIDE for callee in flow.callees)
+    return tuple(dict.fromkeys(hops))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from bench.application.definition import ApplicationDefinition
 from bench.application.model import Hop
+from bench.meshes.probe import Probe
+from bench.meshes.user_groups import UserGroup
 from bench.results.records import Evidence
+from bench.verification.questions import Answer, Handshake
 
 _NEWEST = "TLSv1.3"
 _PROXIES = ("envoy", "Kuma Gateway")  # names of the meshes' proxies in the header `server`
@@ -30,12 +34,12 @@ class HopCount:
         return f"{self.caller_side} by {hop.caller}'s proxy, {self.callee_side} by {hop.callee}'s"
 
 
-def page_evidence(entry: str, problem: str | None) -> Evidence:
+def page_evidence(definition: ApplicationDefinition, group: UserGroup, answer: Answer) -> Evidence:
     """Prove that the page is complete, as users will request it."""
-    complete = "a complete page"
+    complete, problem = "a complete page", answer.find_problem(definition, group.versions)
     return Evidence(
         name="page",
-        subject=entry,
+        subject=definition.entry_service,
         ok=problem is None,
         expected=complete,
         seen=problem or complete,
@@ -43,17 +47,33 @@ def page_evidence(entry: str, problem: str | None) -> Evidence:
     )
 
 
-def no_proxy_evidence(hop: Hop, *, status: int, headers: Mapping[str, str]) -> Evidence:
+def pages_evidence(
+    definition: ApplicationDefinition, group: UserGroup, answers: Sequence[Answer], *, count: int
+) -> Evidence:
+    """Prove that each of `count` pages shows the versions of this user group."""
+    problems = [problem for answer in answers if (problem := answer.find_problem(definition, group.versions))]
+    right = len(answers) - len(problems)
+    return Evidence(
+        name="pages",
+        subject=group.request,
+        ok=right == count and not problems,
+        expected=f"{count} of {count} with {group.title}",
+        seen=f"{right} of {count} with {group.title}" + (f"; {problems[0]}" if problems else ""),
+        about="responses",
+    )
+
+
+def no_proxy_evidence(hop: Hop, answer: Answer) -> Evidence:
     """Prove that the callee itself responds at the address that the caller uses, without a trace of a proxy."""
-    traces = [name for name in headers if name.startswith("x-envoy")]
-    server = headers.get("server", "")
+    traces = [name for name in answer.headers if name.startswith("x-envoy")]
+    server = answer.headers.get("server", "")
     proxied = bool(traces) or "envoy" in server
     return Evidence(
         name="no proxy",
         subject=str(hop),
-        ok=status == 200 and not proxied,
+        ok=answer.status == 200 and not proxied,
         expected="200 from the service itself",
-        seen=f"{status} from {server or 'an unnamed server'}{' through a proxy' if proxied else ''}",
+        seen=f"{answer.status} from {server or 'an unnamed server'}{' through a proxy' if proxied else ''}",
     )
 
 
@@ -74,88 +94,86 @@ def alone_evidence(mesh: str, found: str) -> Evidence:
     return Evidence(name="no control plane", subject=mesh, ok=not found, expected=absent, seen=found or absent)
 
 
-def proxied_evidence(hop: Hop, *, status: int, headers: Mapping[str, str]) -> Evidence:
+def proxied_evidence(hop: Hop, answer: Answer) -> Evidence:
     """Prove that a request on the caller's own path passes a proxy, and succeeds."""
-    server = headers.get("server", "no server header")
+    server = answer.headers.get("server", "no server header")
     return Evidence(
         name="through sidecars",
         subject=str(hop),
-        ok=status == 200 and any(name in server for name in _PROXIES),
+        ok=answer.status == 200 and any(name in server for name in _PROXIES),
         expected="200 through Envoy",
-        seen=f"{status} through {server}",
+        seen=f"{answer.status} through {server}",
         about="responses",
     )
 
 
 def mtls_evidence(
-    hop: Hop,
-    *,
-    version: str,
-    cipher: str,
-    ids: tuple[str, str],
-    expected_ids: tuple[str, str],
-    tls: str = "TLSv1.3",
+    hop: Hop, expected: tuple[str, str], answer: Answer, *, tls: str = _NEWEST, own: Sequence[str] = ()
 ) -> Evidence:
-    """Prove that a connection to the callee's sidecar has `tls` or newer, and the expected identity on both sides.
+    """Prove that a connection to the callee's sidecar has `tls` or newer, and the `expected` SPIFFE ids on both sides.
 
-    `ids` are the SPIFFE ids that caller and callee presented; empty where there was none.
+    `own` are the names in the certificate of the caller's sidecar, where the request had not the certificate itself.
     """
+    agreed = answer.handshake or Handshake("", "", "", "")
+    # of several names the wanted one, else the first, which shows what is wrong
+    caller = agreed.own or (expected[0] if expected[0] in own else next(iter(own), ""))
     return Evidence(
         name="mutual TLS",
         subject=str(hop),
-        ok=version >= tls and ids == expected_ids,
-        expected=f"{_or_newer(tls)}, {expected_ids[0]} to {expected_ids[1]}",
-        seen=f"{version or 'no TLS'}, {cipher or 'no cipher'}, {ids[0] or 'no identity'} to {ids[1] or 'no identity'}",
+        ok=agreed.version >= tls and (caller, agreed.peer) == expected,
+        expected=f"{_or_newer(tls)}, {expected[0]} to {expected[1]}",
+        seen=f"{agreed.version or 'no TLS'}, {agreed.cipher or 'no cipher'}, "
+        f"{caller or 'no identity'} to {agreed.peer or 'no identity'}",
     )
 
 
-def unrouted_evidence(path: str, *, status: int, headers: Mapping[str, str]) -> Evidence:
+def unrouted_evidence(path: str, answer: Answer) -> Evidence:
     """Prove that the gateway itself responds on a path without a route, and forwards it to no service."""
     return Evidence(
         name="no route",
         subject=path,
-        ok=status == HTTPStatus.NOT_FOUND and _UPSTREAM_HEADER not in headers,
+        ok=answer.status == HTTPStatus.NOT_FOUND and _UPSTREAM_HEADER not in answer.headers,
         expected="404 from the gateway itself",
-        seen=_format_source(status, headers),
+        seen=_format_source(answer),
     )
 
 
-def routed_evidence(path: str, *, status: int, headers: Mapping[str, str]) -> Evidence:
+def routed_evidence(path: str, answer: Answer) -> Evidence:
     """Prove that a service responds on a path that has a route of the gateway."""
     return Evidence(
         name="route",
         subject=path,
-        ok=_UPSTREAM_HEADER in headers,
+        ok=_UPSTREAM_HEADER in answer.headers,
         expected="a response from a service",
-        seen=_format_source(status, headers),
+        seen=_format_source(answer),
         about="responses",
     )
 
 
-def _format_source(status: int, headers: Mapping[str, str]) -> str:
-    return f"{status} from {'a service' if _UPSTREAM_HEADER in headers else 'the gateway itself'}"
+def _format_source(answer: Answer) -> str:
+    return f"{answer.status} from {'a service' if _UPSTREAM_HEADER in answer.headers else 'the gateway itself'}"
 
 
-def plaintext_evidence(callee: str, *, status: int, detail: str, allowed: bool) -> Evidence:
+def plaintext_evidence(callee: str, allowed: bool, answer: Answer) -> Evidence:
     """Prove that plaintext to a sidecar's inbound port is refused where only mutual TLS is accepted."""
     return Evidence(
         name="plaintext",
         subject=callee,
-        ok=(status == 200) if allowed else (status == 0),
+        ok=answer.status == (200 if allowed else 0),
         expected="accepted" if allowed else "refused without a response",
-        seen=detail,
+        seen=answer.detail,
     )
 
 
-def policy_evidence(policy: str, request: str, *, expected: int, status: int, detail: str) -> Evidence:
+def policy_evidence(probe: Probe, answer: Answer) -> Evidence:
     """Prove that the policies allow a request (the application's own status), deny it (403) or refuse it (0)."""
-    denied = expected == HTTPStatus.FORBIDDEN
+    expected, denied = probe.status, probe.status == HTTPStatus.FORBIDDEN
     return Evidence(
-        name=f"policy {policy}",
-        subject=request,
-        ok=status == expected and ("RBAC" in detail or not denied),
+        name=f"policy {probe.policy}",
+        subject=f"{probe.method} {probe.path} at {probe.workload} as {probe.caller or 'no identity, in plaintext'}",
+        ok=answer.status == expected and ("RBAC" in answer.detail or not denied),
         expected="403 from RBAC" if denied else f"{expected}" if expected else "refused without a response",
-        seen=detail,
+        seen=answer.detail,
     )
 
 
@@ -278,14 +296,14 @@ def identity_evidence(workload: str, *, names: Sequence[str], expected: str) -> 
     )
 
 
-def certificate_required_evidence(callee: str, *, status: int, detail: str) -> Evidence:
+def certificate_required_evidence(callee: str, answer: Answer) -> Evidence:
     """Prove that TLS without a certificate gets no response: the callee's sidecar requires one."""
     return Evidence(
         name="certificate required",
         subject=callee,
-        ok=status == 0,
+        ok=answer.status == 0,
         expected="no response to TLS without a certificate",
-        seen=detail,
+        seen=answer.detail,
     )
 
 

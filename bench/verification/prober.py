@@ -4,12 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from bench.meshes.protocols import RequestPage
-from bench.verification.questions import Answer
-
-OUTSIDE: Final = "outside"  # the caller without a sidecar or a certificate
+from bench.verification.questions import Answer, Question
 
 T = TypeVar("T")
 
@@ -22,22 +20,6 @@ class Topic(StrEnum):
     SYNCED = "acknowledged configuration"
     SIDECAR_CERTIFICATES = "certificates of the sidecars"
     CALLER_CERTIFICATES = "requests with a workload's certificate at the callee's sidecar"
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One request of `caller` (a workload, the client, or OUTSIDE) to a workload; without a path the workload's usual
-    one.
-
-    It is in plaintext, which the caller's sidecar secures. With `tls` it goes directly to the callee's sidecar, in TLS
-    with the caller's certificate; OUTSIDE has none.
-    """
-
-    caller: str
-    workload: str
-    method: str = "GET"
-    path: str = ""
-    tls: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
-from bench.application.model import GATEWAY
+from bench.application.model import GATEWAY, Hop
 from bench.errors import BadAnswerError
 from bench.meshes.resolved import ResolvedConfiguration
 from bench.results.records import DataPath, Evidence
 from bench.results.samples import Samples
 from bench.verification.checks import (
     baseline_checks,
-    hops_of,
     identity_evidences,
     mesh_checks,
     page_check,
@@ -23,14 +23,18 @@ from bench.verification.counts import (
     Requests,
     ask_proxy,
     clusters_of,
+    count_expected_requests,
     data_plane_of,
+    find_hops,
     found_evidence,
     load_evidence,
     read_requests,
     subtract,
 )
+from bench.verification.evidence import pages_evidence
 from bench.verification.prober import Prober, Topic
-from bench.verification.questions import SERIES, count_expected_requests, pages_evidence
+
+SERIES: Final = 100  # pages of each user group that are requested for a proof
 
 
 @dataclass
@@ -40,6 +44,7 @@ class Prover:
     prober: Prober
     configuration: ResolvedConfiguration
     _before: Requests = field(default_factory=dict)
+    _found: tuple[Hop, ...] = ()  # by a load, where the application's calls are not known
 
     @property
     def is_meshed(self) -> bool:
@@ -97,12 +102,13 @@ class Prover:
 
     def _load_evidence(self, load: Samples) -> Iterator[Evidence]:
         counted, application = subtract(self._before, self._read_requests()), self.configuration.deployed
-        requests = count_expected_requests(application, readers=self.configuration.groups, samples=load)
         errors, proxies = len(load.ok) - int(load.ok.sum()), self.prober.proxies()
         if application.knows_calls:
+            requests = count_expected_requests(application, readers=self.configuration.groups, samples=load)
             yield from load_evidence(self.configuration, proxies, counted, requests=requests, errors=errors)
         else:
-            entry, sent = next(iter(requests.items()))
+            entry, sent = application.hops[0], len(load.ok)
+            self._found = find_hops(self.configuration, counted, entry)
             yield from found_evidence(self.configuration, proxies, counted, entry=entry, sent=sent, errors=errors)
 
     def _read_requests(self) -> Requests:
@@ -110,7 +116,8 @@ class Prover:
 
     def _data_path(self, kept: Path) -> DataPath:
         configurations = self.prober.read_configurations(kept)
-        inside = [hop for hop in hops_of(self.configuration.deployed) if hop.callee != GATEWAY]
+        hops = self._found or self.configuration.deployed.hops
+        inside = [hop for hop in hops if hop.callee != GATEWAY]
         clusters = {hop: clusters_of(self.configuration, hop) for hop in inside if hop.caller in configurations}
         try:
             return data_plane_of(self.configuration).data_path(

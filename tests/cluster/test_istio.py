@@ -26,7 +26,7 @@ from bench.system.journal import Journal
 from bench.targets.cluster.probes.injection import read_mesh_state
 from bench.targets.cluster.teardown.cleanup import clean_cluster
 from bench.verification.counts import policies_of, read_requests
-from bench.verification.prober import Question
+from bench.verification.questions import Question
 from tests.cluster.deployed import (
     Deployed,
     apply_namespace,

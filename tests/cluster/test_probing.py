@@ -19,7 +19,8 @@ from bench.targets.cluster.probes.injection import WEBHOOKS, read_namespace_stat
 from bench.targets.cluster.probes.pods import CONTAINER, find_callers, is_probe_ready, outside_objects, probe_objects
 from bench.targets.cluster.probes.prober import ClusterProber
 from bench.verification.checks import baseline_checks, page_check, prove
-from bench.verification.prober import OUTSIDE, Question, State
+from bench.verification.prober import State
+from bench.verification.questions import OUTSIDE, Question
 from tests.cluster.lab_images import BOOKINFO, build_bookinfo
 from tests.sidecars import configuration_with
 

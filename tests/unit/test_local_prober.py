@@ -11,8 +11,7 @@ from bench.targets.local import prober as local
 from bench.targets.local.prober import LocalProber
 from bench.targets.local.sidecars import Sidecars
 from bench.verification.counts import data_plane_of, policies_of
-from bench.verification.prober import OUTSIDE, Question
-from bench.verification.questions import Answer
+from bench.verification.questions import OUTSIDE, Answer, Question
 from tests.sidecars import configuration_with, place
 
 SCENE = configuration_with("istio")

@@ -12,7 +12,7 @@ from bench.k8s.exec import ExecResult
 from bench.meshes.probe import Probe
 from bench.targets.cluster.probes.pods import find_callers, is_probe_ready, outside_objects, probe_objects
 from bench.targets.cluster.probes.prober import ClusterProber, question_json, read_answer, spiffe_ids
-from bench.verification.prober import OUTSIDE, Question
+from bench.verification.questions import OUTSIDE, Question
 from tests.applications import read_bookinfo
 
 APPLICATION = read_bookinfo("v3", namespace="run-1")

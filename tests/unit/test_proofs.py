@@ -20,9 +20,9 @@ from bench.results.samples import RAW_ROW, Samples, make_samples
 from bench.targets.cluster.probes.prober import ClusterProber
 from bench.targets.local.prober import LocalProber
 from bench.verification.counts import data_plane_of, found_evidence, policies_of
-from bench.verification.prober import OUTSIDE, Prober, Question, State, Topic
+from bench.verification.prober import Prober, State, Topic
 from bench.verification.prover import Prover
-from bench.verification.questions import Answer, Handshake
+from bench.verification.questions import OUTSIDE, Answer, Handshake, Question
 from tests.sidecars import application_with, configuration_with
 
 T = TypeVar("T")
@@ -504,3 +504,20 @@ def test_versions_behind_one_service_are_compared_together() -> None:
     assert found["productpage -> reviews-v1, reviews-v2"].seen == (
         "10 by productpage's proxy, 6 by reviews-v1's, 4 by reviews-v2's"
     )
+
+
+def test_proves_an_application_whose_calls_are_not_known() -> None:
+    """Before the load the entry's hop, every workload's certificate and plaintext, and every policy; after it also the
+    hops that were counted."""
+    application = POLICIES.application
+    definition = application.definition.model_copy(update={"calls": None})
+    unknown = replace(application, definition=definition, calls=application.calls[:1])
+    scene = replace(POLICIES, application=unknown)
+    found = prove_load(scene, load(10), loaded(POLICIES, 13), before=3)
+    assert failed(found) == []
+    subjects = {name: [one.subject for one in found if one.name == name] for name in names_of(found)}
+    entry = ["locust -> productpage"]
+    assert subjects["through sidecars"] == subjects["mutual TLS"] == entry
+    assert {*subjects["certificate required"]} == {"details", "productpage", "ratings", "reviews"}
+    hops = [*entry, "productpage -> details", "productpage -> reviews", "reviews -> ratings"]
+    assert sorted(subjects["requests counted"]) == sorted(subjects["protocol between sidecars"]) == sorted(hops)

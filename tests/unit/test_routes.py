@@ -16,10 +16,11 @@ from bench.meshes.user_groups import UserGroup, user_groups_of
 from bench.results.samples import RAW_ROW, Samples, make_samples
 from bench.targets.cluster.probes.prober import question_json
 from bench.verification.checks import mesh_checks
-from bench.verification.counts import clusters_of
-from bench.verification.evidence import HopCount, counted_evidence
+from bench.verification.counts import clusters_of, count_expected_requests
+from bench.verification.evidence import HopCount, counted_evidence, pages_evidence
 from bench.verification.prober import Topic
-from bench.verification.questions import SERIES, Answer, count_expected_requests, pages_evidence
+from bench.verification.prover import SERIES
+from bench.verification.questions import Answer
 from tests.applications import BOOKINFO
 from tests.policies import read_policies
 from tests.sidecars import VERSIONS, application_with, bootstrap_of, configuration_with
@@ -435,8 +436,8 @@ def test_reports_one_wrong_page_of_a_hundred() -> None:
         reviews = b" ".join(reviewer + b" " + stars[version] for reviewer in (b"Reviewer1", b"Reviewer2"))
         return Answer(200, b"ISBN-10 PublisherA " + reviews, {})
 
-    assert pages_evidence(BOOKINFO, MARCO, [page("v2")] * SERIES).ok
-    wrong = pages_evidence(BOOKINFO, MARCO, [*[page("v2")] * (SERIES - 1), page("v1")])
+    assert pages_evidence(BOOKINFO, MARCO, [page("v2")] * SERIES, count=SERIES).ok
+    wrong = pages_evidence(BOOKINFO, MARCO, [*[page("v2")] * (SERIES - 1), page("v1")], count=SERIES)
     assert not wrong.ok
     assert wrong.seen.startswith("99 of 100 with reviews v2; page's rows of black stars are not 2")
-    assert not pages_evidence(BOOKINFO, OTHERS, [page("v1")] * (SERIES - 1)).ok
+    assert not pages_evidence(BOOKINFO, OTHERS, [page("v1")] * (SERIES - 1), count=SERIES).ok

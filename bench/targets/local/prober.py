@@ -18,8 +18,8 @@ from bench.errors import DeployError
 from bench.meshes.protocols import RequestPage
 from bench.system.processes import Process
 from bench.targets.local.sidecars import Sidecars
-from bench.verification.prober import OUTSIDE, Question, State, Topic
-from bench.verification.questions import Answer, Handshake, format_error
+from bench.verification.prober import State, Topic
+from bench.verification.questions import OUTSIDE, Answer, Handshake, Question, format_error
 
 T = TypeVar("T")
 

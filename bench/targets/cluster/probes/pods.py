@@ -14,7 +14,7 @@ from bench.files.yaml_source import read_documents
 from bench.k8s.client import Object
 from bench.meshes.probe import Probe
 from bench.targets.cluster.probes import agent
-from bench.verification.prober import OUTSIDE
+from bench.verification.questions import OUTSIDE
 
 CONTAINER: Final = "probe-agent"
 ARGV: Final = ("python3", "/meshbench/agent.py")

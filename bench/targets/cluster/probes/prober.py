@@ -31,8 +31,8 @@ from bench.targets.cluster.probes import agent
 from bench.targets.cluster.probes.injection import WEBHOOKS, read_mesh_state, read_namespace_state
 from bench.targets.cluster.probes.pods import ARGV, CONTAINER, pod_name
 from bench.verification.counts import ask_proxy
-from bench.verification.prober import OUTSIDE, Question, State, Topic
-from bench.verification.questions import FRONT, Answer, Handshake, format_error
+from bench.verification.prober import State, Topic
+from bench.verification.questions import FRONT, OUTSIDE, Answer, Handshake, Question, format_error
 
 Json = dict[str, Any]
 T = TypeVar("T")
