@@ -34,8 +34,10 @@ class ControlPlane(Protocol):
     """A mesh's control plane on a cluster.
 
     `TOOL` is its command-line tool, `SIDECAR` the name of the sidecar's container, and `PODS` the label selector of
-    its own pods in `NAMESPACE`. `run_mesh` names the part of an existing mesh that belongs to the run, in which
-    no object of the run may affect the whole mesh. It is empty if the run has installed the mesh.
+    its own pods in `NAMESPACE`. `INJECTION_LABELS` are those by which a namespace requests sidecars, or to be part of
+    the mesh without them; `DOMAIN` ends the names of its webhooks. `run_mesh` names the part of an existing mesh that
+    belongs to the run, in which no object of the run may affect the whole mesh. It is empty if the run has installed
+    the mesh.
     """
 
     NAME: str
@@ -43,6 +45,8 @@ class ControlPlane(Protocol):
     TOOL: str
     SIDECAR: str
     PODS: str
+    INJECTION_LABELS: tuple[str, ...]
+    DOMAIN: str
 
     def render(self, options: InstallOptions) -> tuple[Object, ...]:
         """Return the objects that the mesh's own tool renders, in the order to apply."""

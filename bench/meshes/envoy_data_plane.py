@@ -38,6 +38,8 @@ class EnvoyDataPlane(ABC):
     outbound_capture: OutboundCapture
     options: tuple[str, ...]
     title: str = "Envoy"
+    servers: tuple[str, ...] = ("envoy",)
+    upstream_header: str = "x-envoy-upstream-service-time"
 
     @abstractmethod
     def inbound_cluster(self, workload: Workload) -> str:

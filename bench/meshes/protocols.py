@@ -100,6 +100,14 @@ class DataPlane(Protocol):
         """The proxy's name in messages."""
 
     @property
+    def servers(self) -> tuple[str, ...]:
+        """The proxy's names in the header `server` of responses."""
+
+    @property
+    def upstream_header(self) -> str:
+        """The header, in lower case, that the proxy adds to the responses of its upstreams, and to no other."""
+
+    @property
     def wire(self) -> Wire:
         """The protocols between two sidecars."""
 

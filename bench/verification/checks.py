@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final
 
 from bench.application.model import GATEWAY, Application
+from bench.meshes.protocols import DataPlane
 from bench.meshes.resolved import ResolvedConfiguration
 from bench.results.records import Evidence
 from bench.verification.evidence import (
@@ -52,6 +53,12 @@ def prove(prober: Prober, checks: Iterable[Check]) -> tuple[Evidence, ...]:
     return tuple(check.judge(answers[check.question]) for check in asked)
 
 
+def data_plane_of(configuration: ResolvedConfiguration) -> DataPlane:
+    """Return the data plane of a configuration in a mesh."""
+    assert configuration.mesh is not None  # noqa: S101  # only a mesh has proxies
+    return configuration.mesh.data_plane
+
+
 def page_check(configuration: ResolvedConfiguration) -> Check:
     """Return the check of the page as a user gets it who has not logged in. A complete page also shows that a
     deployment is ready."""
@@ -77,26 +84,27 @@ def mesh_checks(
     """
     as_caller = Topic.CALLER_CERTIFICATES not in omitted
     for hop in configuration.deployed.hops:
-        yield Check(Question(hop.caller, hop.callee), partial(proxied_evidence, hop))
+        yield Check(Question(hop.caller, hop.callee), partial(proxied_evidence, hop, data_plane_of(configuration)))
     yield from tls_checks(configuration, own, as_caller=as_caller)
     yield from plaintext_checks(configuration)
     yield from policy_checks(configuration, as_caller=as_caller)
-    yield from route_checks(configuration.deployed)
+    yield from route_checks(configuration)
 
 
-def route_checks(application: Application) -> Iterator[Check]:
+def route_checks(configuration: ResolvedConfiguration) -> Iterator[Check]:
     """Yield the checks of a gateway, if the load enters through one: each of its routes leads to a service, and no
     other path does; if possible, one that the application serves."""
+    application, proxy = configuration.deployed, data_plane_of(configuration)
     gateway = application.gateway
     if gateway is None:
         return
     ask = partial(Question, application.client.name, GATEWAY, "GET")
     for path in dict.fromkeys(route.path for route in gateway.routes):
-        yield Check(ask(path), partial(routed_evidence, path))
+        yield Check(ask(path), partial(routed_evidence, path, proxy))
     served = [one.path for one in application.requests_of(application.entry) if one.method == "GET"]
     free = [path for path in (*served, _UNKNOWN_PATH) if gateway.route(path) is None]
     for path in free[:1]:
-        yield Check(ask(path), partial(unrouted_evidence, path))
+        yield Check(ask(path), partial(unrouted_evidence, path, proxy))
 
 
 def tls_checks(

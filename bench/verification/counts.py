@@ -17,6 +17,7 @@ from bench.meshes.routing import clusters_to
 from bench.meshes.user_groups import UserGroup
 from bench.results.records import Evidence
 from bench.results.samples import Samples
+from bench.verification.checks import data_plane_of
 from bench.verification.evidence import (
     HopCount,
     agreement_evidence,
@@ -45,12 +46,6 @@ def ask_proxy(name: str, page: RequestPage, question: Callable[[RequestPage], T]
         return question(page)
     except ValueError as error:
         raise BadAnswerError(f"the proxy of {name}: {error}") from error
-
-
-def data_plane_of(configuration: ResolvedConfiguration) -> DataPlane:
-    """Return the data plane of a configuration in a mesh."""
-    assert configuration.mesh is not None  # noqa: S101  # only a mesh has proxies
-    return configuration.mesh.data_plane
 
 
 def policies_of(configuration: ResolvedConfiguration) -> Policies:

@@ -11,13 +11,12 @@ from http import HTTPStatus
 from bench.application.definition import ApplicationDefinition
 from bench.application.model import Hop
 from bench.meshes.probe import Probe
+from bench.meshes.protocols import DataPlane
 from bench.meshes.user_groups import UserGroup
 from bench.results.records import Evidence
 from bench.verification.questions import Answer, Handshake
 
 _NEWEST = "TLSv1.3"
-_PROXIES = ("envoy", "Kuma Gateway")  # names of the meshes' proxies in the header `server`
-_UPSTREAM_HEADER = "x-envoy-upstream-service-time"  # a proxy adds it to a response of its upstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +93,14 @@ def alone_evidence(mesh: str, found: str) -> Evidence:
     return Evidence(name="no control plane", subject=mesh, ok=not found, expected=absent, seen=found or absent)
 
 
-def proxied_evidence(hop: Hop, answer: Answer) -> Evidence:
+def proxied_evidence(hop: Hop, proxy: DataPlane, answer: Answer) -> Evidence:
     """Prove that a request on the caller's own path passes a proxy, and succeeds."""
     server = answer.headers.get("server", "no server header")
     return Evidence(
         name="through sidecars",
         subject=str(hop),
-        ok=answer.status == 200 and any(name in server for name in _PROXIES),
-        expected="200 through Envoy",
+        ok=answer.status == 200 and any(name in server for name in proxy.servers),
+        expected=f"200 through {proxy.title}",
         seen=f"{answer.status} through {server}",
         about="responses",
     )
@@ -127,31 +126,31 @@ def mtls_evidence(
     )
 
 
-def unrouted_evidence(path: str, answer: Answer) -> Evidence:
+def unrouted_evidence(path: str, proxy: DataPlane, answer: Answer) -> Evidence:
     """Prove that the gateway itself responds on a path without a route, and forwards it to no service."""
     return Evidence(
         name="no route",
         subject=path,
-        ok=answer.status == HTTPStatus.NOT_FOUND and _UPSTREAM_HEADER not in answer.headers,
+        ok=answer.status == HTTPStatus.NOT_FOUND and proxy.upstream_header not in answer.headers,
         expected="404 from the gateway itself",
-        seen=_format_source(answer),
+        seen=_format_source(proxy, answer),
     )
 
 
-def routed_evidence(path: str, answer: Answer) -> Evidence:
+def routed_evidence(path: str, proxy: DataPlane, answer: Answer) -> Evidence:
     """Prove that a service responds on a path that has a route of the gateway."""
     return Evidence(
         name="route",
         subject=path,
-        ok=_UPSTREAM_HEADER in answer.headers,
+        ok=proxy.upstream_header in answer.headers,
         expected="a response from a service",
-        seen=_format_source(answer),
+        seen=_format_source(proxy, answer),
         about="responses",
     )
 
 
-def _format_source(answer: Answer) -> str:
-    return f"{answer.status} from {'a service' if _UPSTREAM_HEADER in answer.headers else 'the gateway itself'}"
+def _format_source(proxy: DataPlane, answer: Answer) -> str:
+    return f"{answer.status} from {'a service' if proxy.upstream_header in answer.headers else 'the gateway itself'}"
 
 
 def plaintext_evidence(callee: str, allowed: bool, answer: Answer) -> Evidence:

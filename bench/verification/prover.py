@@ -12,6 +12,7 @@ from bench.results.records import DataPath, Evidence
 from bench.results.samples import Samples
 from bench.verification.checks import (
     baseline_checks,
+    data_plane_of,
     identity_evidences,
     mesh_checks,
     page_check,
@@ -24,7 +25,6 @@ from bench.verification.counts import (
     ask_proxy,
     clusters_of,
     count_expected_requests,
-    data_plane_of,
     find_hops,
     found_evidence,
     load_evidence,

@@ -27,8 +27,8 @@ from bench.targets.cluster.probes.pods import (
     probe_objects,
 )
 from bench.targets.cluster.probes.prober import ClusterProber
-from bench.verification.checks import identity_evidences, mesh_checks, page_check, prove
-from bench.verification.counts import data_plane_of, read_requests
+from bench.verification.checks import data_plane_of, identity_evidences, mesh_checks, page_check, prove
+from bench.verification.counts import read_requests
 from tests.cluster.lab_images import BOOKINFO
 from tests.moving import move_objects
 from tests.sidecars import configuration_with

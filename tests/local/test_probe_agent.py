@@ -26,7 +26,9 @@ SPIFFE_ID = "spiffe://cluster.local/ns/bookinfo/sa/bookinfo-details"
 
 def ask(*questions: dict[str, Any], script: Path = Path(agent.__file__)) -> list[Answer]:
     """The script's answers; it runs without meshbench on its path, as in a pod."""
-    whole = [{"method": "GET", "path": "/", "headers": {}, "tls": False, **question} for question in questions]
+    whole = [
+        {"method": "GET", "path": "/", "headers": {}, "tls": False, "alpn": [], **question} for question in questions
+    ]
     argv = [sys.executable, "-I", str(script)]
     ran = subprocess.run(argv, input=json.dumps(whole) + "\n", capture_output=True, text=True, timeout=30, check=True)
     return [read_answer(one) for one in json.loads(ran.stdout)]
@@ -172,7 +174,7 @@ def test_handshake_reports_server_identity(tmp_path: Path) -> None:
                 pass  # closed with something unread, the connection would be reset, and the alert with it
 
     with serve_connections(shake) as (port, _):
-        (answer,) = ask(query(port, tls=True))
+        (answer,) = ask(query(port, tls=True, alpn=["istio"]))
     assert answer.handshake is not None
     assert (answer.handshake.version, answer.handshake.own, answer.handshake.peer) == ("TLSv1.3", "", SPIFFE_ID)
     assert (answer.status, offered) == (0, ["istio"])

@@ -10,7 +10,8 @@ from bench.envoy.certificates import Certificates
 from bench.targets.local import prober as local
 from bench.targets.local.prober import LocalProber
 from bench.targets.local.sidecars import Sidecars
-from bench.verification.counts import data_plane_of, policies_of
+from bench.verification.checks import data_plane_of
+from bench.verification.counts import policies_of
 from bench.verification.questions import OUTSIDE, Answer, Question
 from tests.sidecars import configuration_with, place
 

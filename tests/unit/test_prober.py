@@ -61,7 +61,7 @@ def test_reports_pod_whose_agent_fails() -> None:
 def test_questions_have_the_services_host() -> None:
     """Inside the namespace they use the Service's bare name, outside also its namespace, always with the same Host."""
     inside = question_json(Question("reviews", "ratings", "POST", "/x"), APPLICATION)
-    outside = question_json(Question(OUTSIDE, "ratings", tls=True), APPLICATION)
+    outside = question_json(Question(OUTSIDE, "ratings", tls=True), APPLICATION, "istio")
     assert inside == {
         "host": "ratings",
         "port": 9080,
@@ -69,11 +69,13 @@ def test_questions_have_the_services_host() -> None:
         "path": "/x",
         "headers": {"Host": "ratings:9080"},
         "tls": False,
+        "alpn": [],
     }
-    assert (outside["host"], outside["headers"], outside["tls"]) == (
+    assert (outside["host"], outside["headers"], outside["tls"], outside["alpn"]) == (
         "ratings.run-1.svc",
         {"Host": "ratings:9080"},
         True,
+        ["istio"],
     )
 
 

@@ -19,7 +19,8 @@ from bench.results.records import Evidence
 from bench.results.samples import RAW_ROW, Samples, make_samples
 from bench.targets.cluster.probes.prober import ClusterProber
 from bench.targets.local.prober import LocalProber
-from bench.verification.counts import data_plane_of, found_evidence, policies_of
+from bench.verification.checks import data_plane_of
+from bench.verification.counts import found_evidence, policies_of
 from bench.verification.prober import Prober, State, Topic
 from bench.verification.prover import Prover
 from bench.verification.questions import OUTSIDE, Answer, Handshake, Question

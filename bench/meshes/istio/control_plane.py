@@ -22,6 +22,8 @@ from bench.meshes.istio.istiod import find_unaccepted, find_unsynced
 from bench.meshes.istio.policies import ROOT_NAMESPACE as NAMESPACE
 
 __all__ = [
+    "DOMAIN",
+    "INJECTION_LABELS",
     "NAME",
     "NAMESPACE",
     "PODS",
@@ -45,6 +47,8 @@ __all__ = [
 NAME = "istio"
 TOOL = "istioctl"
 SIDECAR = "istio-proxy"
+INJECTION_LABELS: tuple[str, ...] = ("istio-injection", "istio.io/rev", "istio.io/dataplane-mode")
+DOMAIN = "istio.io"
 
 _ADMIN_PORT: Final = 15000
 

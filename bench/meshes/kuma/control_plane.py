@@ -15,6 +15,8 @@ from bench.meshes.kuma.naming import MESH_LABEL, ZONE
 from bench.meshes.kuma.naming import ROOT_NAMESPACE as NAMESPACE
 
 __all__ = [
+    "DOMAIN",
+    "INJECTION_LABELS",
     "NAME",
     "NAMESPACE",
     "PODS",
@@ -38,6 +40,8 @@ __all__ = [
 NAME = "kuma"
 TOOL = "kumactl"
 SIDECAR = "kuma-sidecar"
+INJECTION_LABELS: tuple[str, ...] = ("kuma.io/sidecar-injection",)
+DOMAIN = "kuma.io"
 PODS = f"app={CONTROL_PLANE}"
 
 _GROUP: Final = ".kuma.io"

@@ -53,4 +53,5 @@ DATA_PLANE: Final = KumaDataPlane(
     wire=Wire(http="HTTP/2", tls="TLSv1.2", alpn="kuma"),
     outbound_capture="separate",
     options=ENVOY_OPTIONS,
+    servers=("envoy", "Kuma Gateway"),
 )

@@ -16,7 +16,6 @@ from urllib.parse import urlencode
 
 TIMEOUT_S: Final = 3.0
 _BODY_LIMIT: Final = 64 * 1024
-_ALPN: Final = ["istio", "kuma"]  # what the client sides of sidecars offer: by it a sidecar recognises another
 
 Json = dict[str, Any]
 
@@ -25,7 +24,7 @@ _NOTHING: Final[Json] = {"status": 0, "headers": {}, "body": "", "tls": None, "e
 
 def answer(question: Json) -> Json:
     """Send one request to `host`:`port` and return its answer; where `tls` is set, in TLS without a certificate of our
-    own.
+    own, offering the protocols `alpn`: by them a sidecar recognises another.
 
     `tls` of the answer is what the handshake agreed on, also where no HTTP answer came after it.
     """
@@ -33,7 +32,7 @@ def answer(question: Json) -> Json:
     result: Json = dict(_NOTHING)
     try:
         if question["tls"]:
-            connection.sock, result["tls"] = _handshake(question["host"], question["port"])
+            connection.sock, result["tls"] = _handshake(question)
         connection.request(question["method"], question["path"], headers=question["headers"])
         response = connection.getresponse()
         result["headers"] = {name.lower(): value for name, value in response.getheaders()}
@@ -92,10 +91,10 @@ def _body(response: http.client.HTTPResponse) -> bytes:
     return body
 
 
-def _handshake(host: str, port: int) -> tuple[ssl.SSLSocket, Json]:
-    plain = socket.create_connection((host, port), TIMEOUT_S)
+def _handshake(question: Json) -> tuple[ssl.SSLSocket, Json]:
+    plain = socket.create_connection((question["host"], question["port"]), TIMEOUT_S)
     try:
-        secured = _context().wrap_socket(plain)
+        secured = _context(question["alpn"]).wrap_socket(plain)
     except BaseException:
         plain.close()
         raise
@@ -104,12 +103,12 @@ def _handshake(host: str, port: int) -> tuple[ssl.SSLSocket, Json]:
     return secured, {**facts, "certificate": base64.b64encode(certificate or b"").decode()}
 
 
-def _context() -> ssl.SSLContext:
+def _context(alpn: list[str]) -> ssl.SSLContext:
     """Make a TLS context that trusts every server: the prober checks the certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    context.set_alpn_protocols(_ALPN)
+    context.set_alpn_protocols(alpn)
     return context
 
 

@@ -6,14 +6,13 @@ from typing import Any, Final
 from bench.k8s.client import Object
 from bench.k8s.objects import container_statuses, find_restarts, name_of
 from bench.k8s.ownership import labels_of
+from bench.meshes.control_planes import CONTROL_PLANES
 from bench.verification.prober import State
 
 WEBHOOKS: Final = ("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration")
 
-# By these a namespace requests sidecars, or to be part of a mesh without them.
-_LABELS: Final = ("istio-injection", "istio.io/rev", "istio.io/dataplane-mode", "kuma.io/sidecar-injection")
 _DECLINED: Final = frozenset({"disabled", "false", "none"})
-_MESHES: Final = ("istio.io", "kuma.io", "linkerd.io", "consul.hashicorp.com")
+_OTHER_DOMAINS: Final = ("linkerd.io", "consul.hashicorp.com")  # of meshes that a run does not install
 
 
 def read_namespace_state(
@@ -44,16 +43,18 @@ def read_mesh_state(pods: Sequence[Object], sidecar: str) -> State:
 def injection_labels(namespace: Object) -> tuple[str, ...]:
     """Return the labels by which a namespace requests injection."""
     labels = labels_of(namespace)
-    return tuple(f"{key}={labels[key]}" for key in _LABELS if labels.get(key, "disabled") not in _DECLINED)
+    keys = (key for plane in CONTROL_PLANES.values() for key in plane.INJECTION_LABELS)
+    return tuple(f"{key}={labels[key]}" for key in keys if labels.get(key, "disabled") not in _DECLINED)
 
 
 def selecting_webhooks(namespace: Object, pods: Sequence[Object], webhooks: Sequence[Object]) -> tuple[str, ...]:
     """Return the webhooks of meshes that are called when any of these pods is created in the namespace."""
+    domains = (*(plane.DOMAIN for plane in CONTROL_PLANES.values()), *_OTHER_DOMAINS)
     return tuple(
         webhook["name"]
         for configuration in webhooks
         for webhook in configuration.get("webhooks") or ()
-        if webhook["name"].endswith(_MESHES)
+        if webhook["name"].endswith(domains)
         and _is_asked_about_pods(webhook)
         and is_selected(webhook.get("namespaceSelector"), labels_of(namespace))
         and any(is_selected(webhook.get("objectSelector"), labels_of(pod)) for pod in pods)

@@ -103,7 +103,7 @@ def _stand_in(workload: Workload, pod: Object, *, port: int) -> Object:
         "spec": {
             **pod["spec"],
             "serviceAccountName": workload.account,
-            "automountServiceAccountToken": True,  # Kuma's sidecars show it to their control plane
+            "automountServiceAccountToken": True,  # a mesh's sidecars may show it to their control plane
             "containers": [listening],
         },
     }

@@ -146,7 +146,8 @@ class ClusterProber:
         return read_series(answer, pod_name(caller), most=count + 1)
 
     def _ask_caller(self, caller: str, questions: Sequence[Question]) -> list[Answer]:
-        encoded = [question_json(question, self.application) for question in questions]
+        alpn = MESHES[self.plane.NAME].data_plane.wire.alpn if self.plane else ""
+        encoded = [question_json(question, self.application, alpn) for question in questions]
         answers = self._run_agent(caller, encoded, timeout_s=2 * agent.TIMEOUT_S * len(encoded))
         with _reject_malformed(pod_name(caller)):
             return [read_answer(one) for one in answers]
@@ -198,8 +199,8 @@ def _reject_malformed(pod: str) -> Iterator[None]:
         raise BadAnswerError(f"{pod}: its answers are invalid ({type(error).__name__})") from error
 
 
-def question_json(question: Question, application: Application) -> dict[str, Any]:
-    """Return a question as the probe agent reads it."""
+def question_json(question: Question, application: Application, alpn: str = "") -> dict[str, Any]:
+    """Return a question as the probe agent reads it. `alpn` is what the client sides of sidecars offer."""
     service = application.service(question.workload)
     domain = f".{application.namespace}.svc" if question.caller == OUTSIDE else ""
     return {
@@ -209,6 +210,7 @@ def question_json(question: Question, application: Application) -> dict[str, Any
         "path": question.path or application.path_of(application.workload(question.workload).app),
         "headers": {"Host": f"{service.name}:{service.port}"},  # as in the application's own calls
         "tls": question.tls,
+        "alpn": [alpn] if alpn else [],
     }
 
 
