@@ -170,7 +170,7 @@ def policy_evidence(probe: Probe, answer: Answer) -> Evidence:
     return Evidence(
         name=f"policy {probe.policy}",
         subject=f"{probe.method} {probe.path} at {probe.workload} as {probe.caller or 'no identity, in plaintext'}",
-        ok=answer.status == expected and ("RBAC" in answer.detail or not denied),
+        ok=answer.status == expected and (b"RBAC" in answer.body or not denied),
         expected="403 from RBAC" if denied else f"{expected}" if expected else "refused without a response",
         seen=answer.detail,
     )
