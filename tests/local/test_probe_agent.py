@@ -226,8 +226,8 @@ def front_page(*, lets_in: bool) -> Iterator[tuple[int, list[int]]]:
 
 def ask_for_series(port: int, user: str) -> list[tuple[int, str, str, int]]:
     """A series of seven pages, as the script reports it."""
-    login = {"path": "/login", "form": {"username": user}, "cookie": "session"} if user else None
-    question = query(port, path="/productpage", headers={"Host": "page"}, login=login, times=7)
+    login = {"path": "/login", "form": {"username": user, "passwd": ""}, "cookie": "session", "user": user}
+    question = query(port, path="/productpage", headers={"Host": "page"}, login=login if user else None, times=7)
     argv = [sys.executable, "-I", agent.__file__]
     given = json.dumps([question]) + "\n"
     ran = subprocess.run(argv, input=given, capture_output=True, text=True, timeout=30, check=True)
@@ -249,4 +249,4 @@ def test_failed_login_is_reported() -> None:
     with front_page(lets_in=False) as (port, _):
         ((status, _, refused, count),) = ask_for_series(port, "Marco")
         assert (status, count) == (0, 1)
-        assert refused == "HTTPException: the login was answered with 302"
+        assert refused == "HTTPException: the login as Marco was answered with 302"

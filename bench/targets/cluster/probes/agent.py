@@ -79,7 +79,7 @@ def _log_in(connection: http.client.HTTPConnection, login: Json, headers: Json) 
     response.read()
     cookie = response.getheader("Set-Cookie", "").partition(";")[0]
     if not cookie.startswith(f"{login['cookie']}="):
-        raise http.client.HTTPException(f"the login was answered with {response.status}")
+        raise http.client.HTTPException(f"the login as {login['user']} was answered with {response.status}")
     return cookie
 
 

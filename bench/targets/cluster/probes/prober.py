@@ -141,7 +141,8 @@ class ClusterProber:
         login = self.application.definition.login
         question = {**question_json(Question(caller, entry), self.application), "times": count, "login": None}
         if login and user:
-            question["login"] = {"path": login.path, "form": login.fill_form(user), "cookie": login.cookie}
+            form = login.fill_form(user)
+            question["login"] = {"path": login.path, "form": form, "cookie": login.cookie, "user": user}
         (answer,) = self._run_agent(caller, [question], timeout_s=_SERIES_S)
         return read_series(answer, pod_name(caller), most=count + 1)
 
