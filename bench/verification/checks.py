@@ -13,25 +13,18 @@ from bench.meshes.protocols import DataPlane
 from bench.meshes.resolved import ResolvedConfiguration
 from bench.results.records import Evidence
 from bench.verification.evidence import (
-    alone_evidence,
     certificate_required_evidence,
     identity_evidence,
     mtls_evidence,
     no_proxy_evidence,
-    no_sidecar_evidence,
     page_evidence,
     plaintext_evidence,
     policy_evidence,
     proxied_evidence,
-    restarts_evidence,
     routed_evidence,
-    sidecars_evidence,
-    synced_evidence,
-    unhooked_evidence,
-    unlabelled_evidence,
     unrouted_evidence,
 )
-from bench.verification.prober import Prober, State, Topic
+from bench.verification.prober import Prober, Topic
 from bench.verification.questions import OUTSIDE, Answer, Question
 
 _UNKNOWN_PATH: Final = "/meshbench"  # no application serves it
@@ -149,20 +142,3 @@ def identity_evidences(configuration: ResolvedConfiguration, own: Mapping[str, S
     return tuple(
         identity_evidence(name, names=own[name], expected=spiffe) for name, spiffe in configuration.ids.items()
     )
-
-
-def state_evidence(state: State, omitted: Container[Topic], *, meshed: bool) -> Iterator[Evidence]:
-    """Yield the evidence of what a target reports of a deployment, without the topics that do not apply to it."""
-    for mesh, found in state.others.items():
-        yield alone_evidence(mesh, found)
-    if not meshed:
-        if Topic.NAMESPACE not in omitted:
-            yield unlabelled_evidence(state.namespace, state.labels)
-            yield unhooked_evidence(state.namespace, state.webhooks)
-        yield no_sidecar_evidence(state.running)
-    if Topic.PODS not in omitted:
-        if meshed:
-            yield sidecars_evidence(state.sidecar, state.missing, pods=state.pods)
-        yield restarts_evidence(state.restarts)
-    if meshed and state.askable and Topic.SYNCED not in omitted:
-        yield synced_evidence(state.unsynced)

@@ -18,7 +18,6 @@ from bench.verification.checks import (
     page_check,
     policy_checks,
     prove,
-    state_evidence,
 )
 from bench.verification.counts import (
     Requests,
@@ -31,7 +30,7 @@ from bench.verification.counts import (
     read_requests,
     subtract,
 )
-from bench.verification.evidence import pages_evidence
+from bench.verification.evidence import pages_evidence, state_evidence
 from bench.verification.prober import Prober, Topic
 
 SERIES: Final = 100  # pages of each user group that are requested for a proof

@@ -9,7 +9,7 @@ import pytest
 from bench.k8s.client import Object
 from bench.system.cancellation import CancelToken
 from bench.targets.cluster import deployment
-from bench.targets.cluster.deployment import ClusterDeployment, Site
+from bench.targets.cluster.deployment import ClusterDeployment
 from bench.targets.cluster.interference import find_node_problems, snapshot_conditions
 from tests.fake_cluster import FakeCluster, make_object
 
@@ -112,8 +112,13 @@ def test_deployment_reports_nodes_of_its_pods(
         outside="",
         options=options,
     )
-    site = Site(cluster=fake.cluster, owner=None, watch=CancelToken(), manifests=manifests, absent=())  # type: ignore[arg-type]
-    deployed = ClusterDeployment(site)
+    deployed = ClusterDeployment(
+        cluster=fake.cluster,
+        owner=None,  # type: ignore[arg-type]
+        watch=CancelToken(),
+        manifests=manifests,  # type: ignore[arg-type]
+        absent=(),
+    )
     monkeypatch.setattr(deployment, "start_load", lambda *_, **__: Harm(fake, after))
     monkeypatch.setattr(deployment, "save_logs", lambda *_: None)
     deployed.load(tmp_path, show=lambda _: None, kept=lambda _: None)

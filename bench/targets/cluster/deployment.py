@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
-from bench.application.model import GATEWAY, Application
+from bench.application.model import GATEWAY
 from bench.errors import ClusterError
 from bench.k8s.client import Cluster, Object
 from bench.k8s.logs import save_logs
@@ -17,7 +17,6 @@ from bench.load.generator import LoadOutcome, Progress
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.results.records import DataPath, Evidence
 from bench.system.cancellation import CancelToken, wait_until
-from bench.system.timing import Timing
 from bench.targets.cluster.application_manifests import pods_with_sidecar, running_images
 from bench.targets.cluster.interference import (
     NodeConditions,
@@ -32,7 +31,6 @@ from bench.targets.cluster.interference import (
 from bench.targets.cluster.kubelet import kubelet_usage, nodes_of
 from bench.targets.cluster.load.generator import Meter, locust_page, start_load
 from bench.targets.cluster.load.pod import uid_for
-from bench.targets.cluster.options import ClusterOptions
 from bench.targets.cluster.probes.injection import find_uninjected
 from bench.targets.cluster.probes.pods import is_probe_ready
 from bench.targets.cluster.probes.prober import ClusterProber
@@ -45,43 +43,15 @@ T = TypeVar("T")
 _SERIES: Final = 3  # times in a row that every answer has to be right
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
-    """Where a trial's deployment is, and what it is made from. `absent` are the meshes that must not be there
-    meanwhile."""
+@dataclass(kw_only=True)
+class ClusterDeployment:
+    """See `bench.targets.Deployment`. `absent` are the meshes that must not be there meanwhile."""
 
     cluster: Cluster
     owner: Owner
     watch: CancelToken
     manifests: TrialManifests
     absent: tuple[str, ...]
-
-    @property
-    def application(self) -> Application:
-        return self.manifests.application
-
-    @property
-    def namespace(self) -> str:
-        return self.manifests.namespace
-
-    @property
-    def outside(self) -> str:
-        return self.manifests.outside
-
-    @property
-    def options(self) -> ClusterOptions:
-        return self.manifests.options
-
-    @property
-    def timing(self) -> Timing:
-        return self.cluster.timing
-
-
-@dataclass
-class ClusterDeployment:
-    """See `bench.targets.Deployment`."""
-
-    site: Site
     prober: ClusterProber = field(init=False)
     prover: Prover = field(init=False)
     _planes_before: PodSnapshot = field(default_factory=dict)
@@ -89,15 +59,15 @@ class ClusterDeployment:
     _nodes_before: NodeConditions = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        site, manifests = self.site, self.site.manifests
+        manifests = self.manifests
         self.prober = ClusterProber(
-            site.cluster, site.application, site.outside, manifests.plane, site.absent, site.watch
+            self.cluster, manifests.application, manifests.outside, manifests.plane, self.absent, self.watch
         )
         self.prover = Prover(self.prober, manifests.configuration)
 
     def start(self) -> None:
         """Create the pods and wait until a user would get a complete page, and every policy is in force."""
-        self._planes_before = self._retry(lambda: snapshot_pods(control_plane_pods(self.site.cluster)))
+        self._planes_before = self._retry(lambda: snapshot_pods(control_plane_pods(self.cluster)))
         self._retry(self._make_complete_pods)
 
     def _make_complete_pods(self) -> None:
@@ -110,30 +80,29 @@ class ClusterDeployment:
         self._settle()
 
     def _make_pods(self) -> None:
-        owner, application = self.site.owner, self.site.application
-        objects = self.site.manifests.pods(uid_for(self.site.cluster.kinds()))
+        owner, application = self.owner, self.manifests.application
+        objects = self.manifests.pods(uid_for(self.cluster.kinds()))
         for component, things in objects.items():
             owner.apply_all(things, component)
         names = [thing["metadata"]["name"] for thing in objects["application"] if thing["kind"] == "Deployment"]
         wait_for_rollout(
-            self.site.cluster, application.namespace, names, timeout_s=self.site.timing.ready_s, watch=self.site.watch
+            self.cluster, application.namespace, names, timeout_s=self.cluster.timing.ready_s, watch=self.watch
         )
         if application.gateway:  # its Deployment may be the mesh's
             self._wait_for_pods(application.namespace, f"application,app={GATEWAY}", _is_up)
-        for namespace in (application.namespace, self.site.outside):
+        for namespace in (application.namespace, self.manifests.outside):
             self._wait_for_pods(namespace, "probe", is_probe_ready)
         self._wait_for_pods(application.namespace, "load", _is_up)
 
     def _bare_pods(self) -> tuple[str, ...]:
         """Return the pods that should have a sidecar and have none: it cannot be added later."""
-        plane = self.site.manifests.plane
+        plane = self.manifests.plane
         return find_uninjected(pods_with_sidecar(self.prober.pods_in_mesh()), plane.SIDECAR) if plane else ()
 
     def _replace_pods(self) -> None:
         """Delete the trial's pods, so that others replace them; `_make_pods` makes those without an owner again."""
-        site = self.site
-        pods = site.owner.delete_pods(site.namespace)
-        wait_until_deleted(site.cluster, pods, timeout_s=site.timing.ready_s, watch=site.watch)
+        pods = self.owner.delete_pods(self.manifests.namespace)
+        wait_until_deleted(self.cluster, pods, timeout_s=self.cluster.timing.ready_s, watch=self.watch)
 
     def prove(self, load: LoadOutcome | None = None) -> tuple[Evidence, ...]:
         """See `bench.targets.Deployment`."""
@@ -145,15 +114,15 @@ class ClusterDeployment:
         self, draft: Path, *, show: Callable[[Progress], None], kept: Callable[[LoadOutcome], None]
     ) -> LoadOutcome:
         """Run the generator; see `bench.targets.Deployment`."""
-        site = self.site
+        manifests = self.manifests
         self.prover.start_counting()
         pods, nodes = self._retry(lambda: (self.prober.loaded_pods(), self._nodes()))
         self._pods_before, self._nodes_before = snapshot_pods(pods), snapshot_conditions(nodes, nodes_of(pods))
         load = start_load(
-            site.cluster, site.manifests.order, draft, namespace=site.namespace, meter=self._meter(), watch=site.watch
+            self.cluster, manifests.order, draft, namespace=manifests.namespace, meter=self._meter(), watch=self.watch
         )
         with self._page():
-            outcome = load.run(watch=site.watch, show=show, kept=kept)
+            outcome = load.run(watch=self.watch, show=show, kept=kept)
         with suppress(ClusterError):  # logs explain a trial; without them it is a trial all the same
             self.save_logs(draft)
         return outcome
@@ -172,44 +141,44 @@ class ClusterDeployment:
             *find_restarts(self.prober.find_pods("application")),
             *find_removed(self._pods_before, self.prober.loaded_pods()),
             *find_node_problems(self._nodes_before, self._nodes()),
-            *find_ended(self._planes_before, control_plane_pods(self.site.cluster)),
+            *find_ended(self._planes_before, control_plane_pods(self.cluster)),
         )
 
     def images(self) -> dict[str, str]:
         """See `bench.targets.Deployment`."""
-        return self._retry(lambda: running_images(self.site.cluster, self.site.namespace))
+        return self._retry(lambda: running_images(self.cluster, self.manifests.namespace))
 
     def save_logs(self, draft: Path) -> None:
         """Save the last lines of each container's log, control planes included."""
-        pods = (*self.prober.loaded_pods(), *control_plane_pods(self.site.cluster))
-        save_logs(self.site.cluster, pods, draft / "services")
+        pods = (*self.prober.loaded_pods(), *control_plane_pods(self.cluster))
+        save_logs(self.cluster, pods, draft / "services")
 
     def _meter(self) -> Meter:
         """Return the meter for the pods as they are now, with control planes, whether or not this trial uses them."""
-        site, planes = self.site, CONTROL_PLANES.values()
+        planes = CONTROL_PLANES.values()
         kubelets = kubelet_usage(
-            site.cluster,
-            site.namespace,
+            self.cluster,
+            self.manifests.namespace,
             control_planes=[plane.NAMESPACE for plane in planes],
             sidecars=[plane.SIDECAR for plane in planes],
         )
-        source = site.options.prometheus
-        return PrometheusUsage(kubelets, make_query(source, site.cluster)) if source else kubelets
+        source = self.manifests.options.prometheus
+        return PrometheusUsage(kubelets, make_query(source, self.cluster)) if source else kubelets
 
     def _page(self) -> AbstractContextManager[object]:
         """Serve Locust's web page, where the user asked for it."""
-        port = self.site.options.locust_ui
+        port = self.manifests.options.locust_ui
         if port is None:
             return nullcontext()
-        return locust_page(self.site.cluster, namespace=self.site.namespace, port=port)
+        return locust_page(self.cluster, namespace=self.manifests.namespace, port=port)
 
     def _wait_for_pods(self, namespace: str, component: str, ready: Callable[[Object], bool]) -> None:
         wait_for(
-            self.site.cluster,
+            self.cluster,
             Pods(namespace, f"{COMPONENT}={component}"),
             lambda pods: bool(pods) and all(map(ready, pods)),
-            timeout_s=self.site.timing.ready_s,
-            watch=self.site.watch,
+            timeout_s=self.cluster.timing.ready_s,
+            watch=self.watch,
         )
 
     def _settle(self) -> None:
@@ -222,12 +191,12 @@ class ClusterDeployment:
             right = right + 1 if facts and all(fact.ok for fact in facts) else 0
             return right >= _SERIES
 
-        timing = self.site.timing
-        limit_s = max(self.site.application.definition.ready.timeout_s or 0.0, timing.settle_s)
-        wait_until(is_settled, timeout_s=limit_s, watch=self.site.watch, poll_s=timing.poll_s)
+        timing = self.cluster.timing
+        limit_s = max(self.manifests.application.definition.ready.timeout_s or 0.0, timing.settle_s)
+        wait_until(is_settled, timeout_s=limit_s, watch=self.watch, poll_s=timing.poll_s)
 
     def _nodes(self) -> tuple[Object, ...]:
-        return self.site.cluster.list("v1", "Node")
+        return self.cluster.list("v1", "Node")
 
     def _retry(self, act: Callable[[], T]) -> T:
         return self.prober.retry(act)

@@ -20,7 +20,7 @@ from bench.scenario.plan import Trial
 from bench.system.cancellation import CancelToken, wait_until
 from bench.system.journal import Journal
 from bench.targets.cluster.application_manifests import makes_pods
-from bench.targets.cluster.deployment import ClusterDeployment, Site
+from bench.targets.cluster.deployment import ClusterDeployment
 from bench.targets.cluster.load.placement import LoadPlacement
 from bench.targets.cluster.lock import LOCK_NAMESPACE, ensure_held
 from bench.targets.cluster.options import ClusterOptions, meshes_of
@@ -48,12 +48,11 @@ class ClusterTarget:
     def deploy(self, trial: Trial, draft: Path) -> Iterator[ClusterDeployment]:
         """See `bench.targets.Target`."""
         ensure_held(self.cluster, self.run.run_id)
-        site = self._site(trial)
-        plane, policies = site.manifests.plane, site.manifests.policies
+        deployment = self._make_deployment(trial)
+        plane, policies = deployment.manifests.plane, deployment.manifests.policies
         with self.installed([plane.NAME]) if plane and self._alone else nullcontext():
-            deployment = ClusterDeployment(site)
             try:
-                self._retry(lambda: self._prepare(site.manifests))
+                self._retry(lambda: self._prepare(deployment.manifests))
                 deployment.start()
                 yield deployment
             except Interrupted:
@@ -170,7 +169,7 @@ class ClusterTarget:
             watch=self.watch,
         )
 
-    def _site(self, trial: Trial) -> Site:
+    def _make_deployment(self, trial: Trial) -> ClusterDeployment:
         manifests = build_trial_manifests(
             self.resolved,
             trial.configuration,
@@ -179,7 +178,7 @@ class ClusterTarget:
             load_place=self.load_place,
             seed=self.run.plan.seed + trial.number,
         )
-        return Site(
+        return ClusterDeployment(
             cluster=self.cluster, owner=self.owner, watch=self.watch, manifests=manifests, absent=self._absent(trial)
         )
 
