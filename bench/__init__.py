@@ -20,4 +20,4 @@ def open_run(path: "str | PathLike[str]", *, strict: bool = False) -> "Run":
     from bench.frames.run import Run
     from bench.results import store
 
-    return Run(store.open_run(Path(path), strict=strict))
+    return Run(store.read_run(Path(path), strict=strict))

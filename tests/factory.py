@@ -25,7 +25,7 @@ from bench.results.records import (
     Window,
 )
 from bench.results.samples import Samples, write_columns, write_parquet
-from bench.results.store import RunFolder, StoredRun, open_run
+from bench.results.store import RunFolder, StoredRun, read_run
 from bench.scenario.loader import find_inputs
 from bench.scenario.model import Scenario
 from bench.scenario.plan import Trial, make_plan
@@ -129,7 +129,7 @@ def make_run(output: Path, made: RunSpec = RunSpec()) -> StoredRun:
     for trial in plan.trials:
         _make_trial(folder, trial, made, rng=rng)
     folder.finish(status=made.status, exit_code=0, issues=made.issues, cleanup_ok=True)
-    return open_run(folder.path)
+    return read_run(folder.path)
 
 
 def make_scenario(made: RunSpec) -> Scenario:

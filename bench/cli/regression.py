@@ -22,9 +22,9 @@ def gate(*, folder: Path, path: Path, accepted: str, junit: Path | None, as_json
     """Compare a nightly run with the nights before it. Exit 6 when two in a row were slower than chance allows."""
     from bench.analysis.regression import gate as judge
     from bench.report.gate import format_markdown, make_error, write_junit
-    from bench.results.store import open_run
+    from bench.results.store import read_run
 
-    stored = open_run(folder)
+    stored = read_run(folder)
     found, known = judge(stored, path, accepted=accepted)
     for problem in (*stored.problems, *known.problems):
         click.echo(f"warning: {problem}", err=True)

@@ -33,18 +33,18 @@ def report(*, folder: Path, formats: str | None, strict: bool, as_json: bool) ->
 def compare(one: Path, other: Path, *, force: bool) -> None:
     """Compare two runs, configuration by configuration. Runs of different environments are rejected."""
     from bench.report.compare import compare_runs
-    from bench.results.store import open_run
+    from bench.results.store import read_run
 
-    click.echo(compare_runs(open_run(one), open_run(other), force=force))
+    click.echo(compare_runs(read_run(one), read_run(other), force=force))
 
 
 def print_report(folder: Path, *, formats: tuple[str, ...], strict: bool, as_json: bool) -> "SummaryRecord":
     """Write the report of a run, print its summary, and return it."""
     from bench.report import write_report
     from bench.report.text_formats import WIDTH, format_answers
-    from bench.results.store import format_record, open_run
+    from bench.results.store import format_record, read_run
 
-    stored = open_run(folder, strict=strict)
+    stored = read_run(folder, strict=strict)
     for problem in stored.problems:
         click.echo(f"warning: {problem}", err=True)
     summary, paths = write_report(stored, formats=formats)

@@ -35,8 +35,9 @@ TRIAL: Final = (
     Column("trial", "category", "", "its trial: number, configuration and block, such as `01-istio-1`"),
     Column("block", "int64", "", "the block of the trial"),
     Column("valid", "bool", "", "whether the trial counts; false, too, where its block has a rerun"),
-    Column("issues", "category", "", "codes of the trial's reasons and warnings, such as `stall, unsteady`"),
+    Column("issues", "category", "", "codes of its issues, such as `stall, unsteady`: reasons first, then warnings"),
 )
+_ISSUES: Final = Column("issues", "str", "", "codes of what limits the number, such as `no-interval`")
 _PAIR: Final = (
     _CONFIGURATION,
     Column("reference", "category", "", "the configuration that it is compared with"),
@@ -76,8 +77,8 @@ REPEATS: Final = Frame(
         Column("users", "int64", "users", "users of the load"),
         Column("mesh", "str", "", "mesh of the configuration, or `none`"),
         *TRIAL[1:4],
-        Column("reasons", "str", "", "why it is invalid, each as `code: detail`"),
-        Column("warnings", "str", "", "issues that leave it valid, each as `code: detail`"),
+        Column("reasons", "str", "", "why it is invalid, in full, with advice"),
+        Column("warnings", "str", "", "issues that leave it valid, in full, with advice"),
         Column("requests", "int64", "requests", "requests that started inside the window"),
         Column("errors", "int64", "requests", "those of them without a right response"),
         Column("window_s", "float64", "s", "length of the window"),
@@ -166,6 +167,7 @@ CONTRASTS: Final = Frame(
         Column("named", "bool", "", "whether the scenario names this pair in its `contrasts`"),
         Column("alike", "bool", "", "one configuration under two names: any difference is noise"),
         Column("standing", "str", "", "`confirmatory`, `planned` (P95 of a named pair) or `exploratory`"),
+        _ISSUES,
     ),
 )
 
@@ -243,6 +245,7 @@ PROXY_COSTS: Final = Frame(
         Column("low_ms_per_proxy", "float64", "ms", "lower end of its interval"),
         Column("high_ms_per_proxy", "float64", "ms", "upper end of its interval"),
         Column("doubts", "str", "", "warnings about the number"),
+        _ISSUES,
     ),
 )
 

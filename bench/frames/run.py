@@ -15,6 +15,7 @@ from bench.analysis.trial_summary import Digest
 from bench.analysis.validity import compute_response_ns, format_issue, format_issues
 from bench.frames import columns
 from bench.frames.columns import TRIAL, Column, Frame
+from bench.results.issues import Issue
 from bench.results.records import RunRecord
 from bench.results.store import StoredRun, StoredTrial
 from bench.results.summary_records import RepeatSummary, SummaryRecord
@@ -96,6 +97,7 @@ class Run:
                 "n_reference": c.n[1],
                 "standing": c.standing,
                 "reason": format_issues(c.issues),
+                "issues": _list_codes(c.issues),
             }
             for c in self.summary.contrasts
         )
@@ -130,7 +132,13 @@ class Run:
     def proxy_costs(self) -> pd.DataFrame:
         """Return one row per estimate of what a proxy adds to a page."""
         rows = (
-            {**dict(cost), "n": cost.n[0], "n_reference": cost.n[1], "doubts": format_issues(cost.issues)}
+            {
+                **dict(cost),
+                "n": cost.n[0],
+                "n_reference": cost.n[1],
+                "doubts": format_issues(cost.issues),
+                "issues": _list_codes(cost.issues),
+            }
             for cost in self.summary.hop_costs
         )
         return self._make_frame(columns.PROXY_COSTS.columns, rows)
@@ -139,9 +147,8 @@ class Run:
         """Yield each trial with the columns that identify it and qualify its numbers."""
         for name, configuration in self.summary.configurations.items():
             for r in configuration.repeats:
-                codes = dict.fromkeys(issue.code for issue in (*r.reasons, *r.warnings))
-                described = {"configuration": name, "trial": r.trial, "block": r.block, "valid": r.valid}
-                yield described | {"issues": ", ".join(codes)}, r
+                codes = _list_codes((*r.reasons, *r.warnings))
+                yield {"configuration": name, "trial": r.trial, "block": r.block, "valid": r.valid, "issues": codes}, r
 
     def _join_trials(self, frame: Frame, read: Callable[[StoredTrial], _Values]) -> pd.DataFrame:
         """Return the columns that `read` makes of each trial, with those that identify it and qualify its numbers."""
@@ -169,6 +176,10 @@ class Run:
         frame = pd.DataFrame(made)
         frame.attrs = {"run_id": self.record.run_id, "warnings": list(self.warnings)}
         return frame
+
+
+def _list_codes(issues: Iterable[Issue]) -> str:
+    return ", ".join(dict.fromkeys(issue.code for issue in issues))
 
 
 def _concatenate(parts: list[Any]) -> Any:

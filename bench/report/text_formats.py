@@ -149,15 +149,15 @@ def write_markdown(report: Report, folder: Path) -> tuple[Path, ...]:
 def write_csv(report: Report, folder: Path) -> tuple[Path, ...]:
     """Write `latency.csv` (a row per repeat) and `contrasts.csv` (a row per comparison); where a run has them,
     `names.csv` (a row per repeat and request name) and `proxies.csv` (a row per cost of a proxy). Values are exact,
-    column names include the units."""
+    column names include the units; issues are texts, not codes."""
     files = {
-        "latency": report.run.repeats().drop(columns="issues"),
+        "latency": report.run.repeats(),
         "contrasts": _join_counts(report.run.contrasts().drop(columns="standing")),
-        "names": report.run.request_names().drop(columns="issues"),
+        "names": report.run.request_names(),
         "proxies": _join_counts(report.run.proxy_costs()),
     }
     return tuple(
-        _write_file(folder / f"{name}.csv", _format_csv(frame))
+        _write_file(folder / f"{name}.csv", _format_csv(frame.drop(columns="issues")))
         for name, frame in files.items()
         if len(frame) or name in _ALWAYS_WRITTEN
     )

@@ -175,7 +175,7 @@ class StoredRun:
     problems: tuple[str, ...] = field(default=())
 
 
-def open_run(path: Path, *, strict: bool = False) -> StoredRun:
+def read_run(path: Path, *, strict: bool = False) -> StoredRun:
     """Read a run's folder. Trials whose files are missing or changed are left out, with a problem each.
 
     Raises StoreError where there is no run, for another version of the format, or, if `strict`, for a damaged trial.

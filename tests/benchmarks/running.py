@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import InvalidMeasurementError, exit_code_of
-from bench.results.store import StoredRun, open_run
+from bench.results.store import StoredRun, read_run
 from bench.system.journal import NAME, read_journal
 from bench.units import NANOSECONDS, format_counted, format_ratio
 from tests.benchmarks.children import MESHBENCH, used_by
@@ -28,14 +28,14 @@ _STARTED = {
 def figures(runs: Sequence[Path], *, options: Sequence[str]) -> Iterator[Figure]:
     """Yield figures of each of `runs`; without any, of one that is made now with these options of `meshbench run`."""
     for run in runs:
-        yield from _of(open_run(run), command_s=None)
+        yield from _of(read_run(run), command_s=None)
     if not runs:
         with tempfile.TemporaryDirectory() as folder:
             argv = [MESHBENCH, "run", *options, "--output", folder]
             # durations count whether the latencies are valid or not
             used = used_by(argv, accepted=(0, exit_code_of(InvalidMeasurementError)))
             run = next(path.parent for path in Path(folder).glob("*/run.json"))
-            yield from _of(open_run(run), command_s=used.wall_s)
+            yield from _of(read_run(run), command_s=used.wall_s)
 
 
 def stages(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.results.samples import write_parquet
-from bench.results.store import open_run
+from bench.results.store import read_run
 from bench.units import format_count
 from tests.benchmarks.figure import Figure
 from tests.factory import ISTIO_POLICIES, RunSpec, simulate
@@ -24,7 +24,7 @@ def figures(runs: Sequence[Path]) -> Iterator[Figure]:
         write_parquet(samples, path)
         yield _figure("samples.parquet, simulated trial", path.stat().st_size, len(samples))
     for run in runs:
-        trials = open_run(run).trials
+        trials = read_run(run).trials
         size = sum((trial.path / "samples.parquet").stat().st_size for trial in trials)
         yield _figure(f"samples.parquet, {run.name}", size, sum(len(trial.samples()) for trial in trials))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.results.store import open_run
+from bench.results.store import read_run
 from bench.system.journal import read_journal
 from tests import command
 from tests.issues import read_reasons
@@ -50,7 +50,7 @@ def test_full_disk_ends_run_and_keeps_complete_trials(small_disk: Path) -> None:
     assert (record["status"], record["exit_code"]) == ("failed", 9)
     assert "the disk is full" in read_reasons(record)[0]
     assert read_journal(run / "journal.jsonl")[-1]["step"] == "end"
-    [trial] = open_run(run).trials
+    [trial] = read_run(run).trials
     assert trial.record.trial == "01-baseline-1"
     assert len(trial.samples()) > 0
     assert list((run / "trials").glob("02-baseline-2.partial/samples.*"))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench.results.store import open_run
+from bench.results.store import read_run
 from tests import command
 from tests.command import Command
 from tests.issues import read_reasons
@@ -93,7 +93,7 @@ def test_run_with_broken_trials_completes_with_a_report(broken_run: BrokenRun) -
     running."""
     assert broken_run.finished.code == 5, broken_run.finished.output
     assert "Traceback" not in broken_run.finished.err
-    assert len(open_run(broken_run.folder).trials) == len(CONFIGURATIONS)
+    assert len(read_run(broken_run.folder).trials) == len(CONFIGURATIONS)
     assert (broken_run.folder / "report" / "index.html").is_file()
     assert command.read_record(broken_run.folder)["status"] == "invalid"
     assert command.find_leftovers(broken_run.folder) == []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.results.store import StoredRun, StoredTrial, open_run
+from bench.results.store import StoredRun, StoredTrial, read_run
 from tests import command
 
 pytestmark = pytest.mark.slow
@@ -33,7 +33,7 @@ configurations:
 def measured(output: Path, *args: str) -> StoredRun:
     finished = command.run("run", *args, output=output)
     assert finished.code in MEASURED, finished.output
-    return open_run(next(output.glob("*/")))
+    return read_run(next(output.glob("*/")))
 
 
 @pytest.fixture(scope="module")

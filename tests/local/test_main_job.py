@@ -9,7 +9,7 @@ import pytest
 
 from bench.results.json_schema import build_schema
 from bench.results.records import FILES
-from bench.results.store import StoredRun, open_run
+from bench.results.store import StoredRun, read_run
 from bench.system.journal import read_journal
 from tests import command
 
@@ -25,7 +25,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> StoredRun:
     finished = command.run("run", "--scenario", "smoke", output=output)
     assert finished.code in MEASURED, finished.output
     assert "Report: " in finished.out
-    return open_run(next(output.glob("*/")))
+    return read_run(next(output.glob("*/")))
 
 
 def test_every_planned_trial_is_stored(smoke: StoredRun) -> None:
@@ -107,7 +107,7 @@ def test_open_loop_keeps_its_rate_and_intended_starts(tmp_path: Path) -> None:
     )
     finished = command.run("run", "--scenario", scenario, output=tmp_path / "results")
     assert finished.code in MEASURED, finished.output
-    (trial,) = open_run(next((tmp_path / "results").glob("*/"))).trials
+    (trial,) = read_run(next((tmp_path / "results").glob("*/"))).trials
     counted = trial.samples().counted(trial.record.windows)
     expected = 30 * 5
     assert abs(len(counted) - expected) < 5 * math.sqrt(expected)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.results.store import open_run
+from bench.results.store import read_run
 from bench.scenario.contrasts import list_comparisons
 from bench.scenario.loader import list_shipped_scenarios
 from tests import command
@@ -23,7 +23,7 @@ def test_shipped_scenario_runs_and_is_proven(name: str, output: Path) -> None:
     """Every configuration is deployed, proven before and after its load, compared as planned, and reported."""
     finished = command.run("run", "--scenario", name, *SHORT, output=output)
     assert finished.code in MEASURED, finished.output
-    run = open_run(command.find_only_run(output))
+    run = read_run(command.find_only_run(output))
     assert [trial.record.trial for trial in run.trials] == [trial.folder for trial in run.record.plan.trials]
     for trial in run.trials:
         assert trial.proof is not None

@@ -11,7 +11,7 @@ import pytest
 
 from bench.analysis.history import HistoryLine, append_lines, make_lines, read_history
 from bench.errors import InputError, StoreError
-from bench.results.store import StoredRun, open_run, write_record
+from bench.results.store import StoredRun, read_run, write_record
 from bench.scenario.model import Pair
 from tests.factory import ENVIRONMENT, ISTIO_POLICIES, ConfigSpec, RunSpec, make_run
 from tests.issues import codes, issue
@@ -45,7 +45,7 @@ def line(number: int, **changes: Any) -> HistoryLine:
 def changed(run: StoredRun, **changes: Any) -> StoredRun:
     """The same folder with other fields in run.json."""
     write_record(run.path / "run.json", run.record.model_copy(update=changes))
-    return open_run(run.path)
+    return read_run(run.path)
 
 
 def test_line_has_ratio_seed_and_order(tmp_path: Path) -> None:

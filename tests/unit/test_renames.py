@@ -12,7 +12,7 @@ from bench.analysis.history import read_conditions
 from bench.cli.main import cli
 from bench.errors import InputError
 from bench.files.folders import find_shipped
-from bench.results.store import open_run
+from bench.results.store import read_run
 from bench.run.session import read_resumable_run
 from bench.scenario import renames
 from bench.scenario.loader import load_scenario
@@ -87,7 +87,7 @@ def test_stored_run_with_old_key_continues(tmp_path: Path, capsys: pytest.Captur
     record = json.loads(path.read_text("utf-8"))
     record["scenario"]["again"] = not record["scenario"].pop("rerun_invalid")
     path.write_text(json.dumps({**record, "status": "interrupted"}), "utf-8")
-    again = open_run(run.path)
+    again = read_run(run.path)
     assert not again.record.scenario.rerun_invalid
     assert read_conditions(again) == before
     assert not read_resumable_run(run.path, on_cluster=False).scenario.rerun_invalid
@@ -128,7 +128,7 @@ def test_sets_version_under_the_name_of_its_service(tmp_path: Path) -> None:
 
 def test_run_with_a_version_under_the_name_of_its_service_has_its_history() -> None:
     """The hash of a scenario's conditions is the one that earlier nights have."""
-    run = open_run(Path("results/example"))
+    run = read_run(Path("results/example"))
     assert run.record.scenario.application.versions == {"reviews": "v3"}
     assert read_conditions(run)["scenario"] == "e4d33789ea0683fa"
 

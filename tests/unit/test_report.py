@@ -15,7 +15,7 @@ import pytest
 from bench.errors import InputError, StoreError
 from bench.report import FORMATS, write_report
 from bench.results.samples import write_parquet
-from bench.results.store import StoredRun, open_run, read_record
+from bench.results.store import StoredRun, read_record, read_run
 from bench.results.summary_records import SummaryRecord
 from tests.factory import (
     ISTIO_AND_KUMA,
@@ -330,7 +330,7 @@ def test_reports_and_skips_damaged_trial(tmp_path: Path) -> None:
     made = make_run(tmp_path, SHORT)
     broken = made.trials[0]
     write_parquet(simulate(ISTIO_POLICIES[0], 20, SHORT, rng=np.random.default_rng(1)), broken.path / "samples.parquet")
-    again = open_run(made.path)
+    again = read_run(made.path)
     write_report(again, formats=["html", "csv"])
     page = read(again, "index.html")
     assert f"trial {broken.record.trial} is left out" in page[page.index('id="warnings"') : page.index('id="results"')]

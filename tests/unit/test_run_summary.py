@@ -10,7 +10,7 @@ import pytest
 from bench.analysis.run_summary import summarise
 from bench.analysis.trial_summary import digest
 from bench.results.records import Window
-from bench.results.store import StoredRun, open_run, read_record
+from bench.results.store import StoredRun, read_record, read_run
 from bench.results.summary_records import SummaryRecord
 from tests.factory import (
     ENVIRONMENT,
@@ -284,7 +284,7 @@ def test_two_windows_are_one_repeat(run: StoredRun) -> None:
 def test_reads_older_run() -> None:
     """The example run, written before pairs could be named, is summarised, and its stored summary is still read."""
     example = Path(__file__).parents[2] / "results" / "example"
-    found, _ = summarise(open_run(example))
+    found, _ = summarise(read_run(example))
     assert {c.standing for c in found.contrasts} == {"confirmatory", "exploratory"}
     assert {cost.proxies for cost in found.hop_costs} == {8}
     before = read_record(example / "summary.json", SummaryRecord)

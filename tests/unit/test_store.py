@@ -10,7 +10,7 @@ import pytest
 
 from bench.errors import StoreError, exit_code_of
 from bench.results.records import RunRecord, TrialRecord
-from bench.results.store import RunFolder, make_run_id, open_run, read_record, write_text
+from bench.results.store import RunFolder, make_run_id, read_record, read_run, write_text
 from bench.system.journal import read_journal
 from bench.system.redaction import register_secret
 from tests.factory import ConfigSpec, RunSpec, make_run
@@ -44,7 +44,7 @@ def test_run_id_has_time_and_scenario() -> None:
 
 def test_run_round_trip(run: Path) -> None:
     """All trials, in the planned order, with samples, resources and proof."""
-    stored = open_run(run)
+    stored = read_run(run)
     assert [trial.record.trial for trial in stored.trials] == [trial.folder for trial in stored.record.plan.trials]
     assert all(len(trial.samples()) and len(trial.resources().at_ns) and trial.proof for trial in stored.trials)
     assert stored.problems == ()
@@ -88,7 +88,7 @@ def test_failed_trial_stays_partial(run: Path) -> None:
     folder.finish(status="failed", exit_code=1)
     kept = [path for path in (folder.path / "trials").iterdir() if (path / "load.log").exists()]
     assert [path.name.startswith(f"{trial.folder}.partial-") for path in kept] == [True]
-    assert open_run(folder.path).trials == ()
+    assert read_run(folder.path).trials == ()
 
 
 @pytest.mark.parametrize(
@@ -152,13 +152,13 @@ HARM: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("name", ["samples.parquet", "trial.json", "proof.json", "resources.parquet"])
 def test_reports_and_skips_damaged_trial(run: Path, name: str, harm: Callable[[Path], object]) -> None:
     """Whichever of its files is damaged, and however; in strict mode it is an error."""
-    victim = open_run(run).trials[1].path
+    victim = read_run(run).trials[1].path
     harm(victim / name)
-    stored = open_run(run)
+    stored = read_run(run)
     assert len(stored.trials) == 3
     assert stored.problems == (f"trial {victim.name} is left out: {name}: missing, or changed since the run",)
     with pytest.raises(StoreError, match=victim.name):
-        open_run(run, strict=True)
+        read_run(run, strict=True)
 
 
 def test_refuses_record_of_another_version(run: Path) -> None:
@@ -166,7 +166,7 @@ def test_refuses_record_of_another_version(run: Path) -> None:
     record = json.loads((run / "run.json").read_text("utf-8"))
     (run / "run.json").write_text(json.dumps({**record, "schema_version": 3, "new": 1}), "utf-8")
     with pytest.raises(StoreError, match=r"run\.json: has format version 3; this meshbench reads versions 1 and 2"):
-        open_run(run)
+        read_run(run)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"trial": NaN}', "\xff"])
@@ -180,7 +180,7 @@ def test_unreadable_record_is_an_error_with_its_file(tmp_path: Path, content: st
 def test_missing_run_is_an_error_with_its_path(tmp_path: Path) -> None:
     """So is a folder that is no run."""
     with pytest.raises(StoreError, match="not a run's folder"):
-        open_run(tmp_path / "none")
+        read_run(tmp_path / "none")
 
 
 def test_writes_text_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 from bench.errors import ClusterError, ErrorKind, InvalidMeasurementError, MeshbenchError, ProofError
 from bench.load.generator import LoadOutcome
 from bench.results.records import Evidence
-from bench.results.store import RunFolder, StoredRun, StoredTrial, open_run
+from bench.results.store import RunFolder, StoredRun, StoredTrial, read_run
 from bench.run.trials import ProgressListener, run_trial
 from bench.scenario.plan import Trial
 from bench.targets import Target
@@ -97,7 +97,7 @@ def run_with(made: StoredRun, output: Path, *, refused: bool = False, **seen: An
 
 
 def kept(output: Path) -> StoredTrial:
-    (trial,) = open_run(next(output.glob("*/"))).trials
+    (trial,) = read_run(next(output.glob("*/"))).trials
     return trial
 
 
@@ -143,4 +143,4 @@ def test_failed_proof_prevents_the_load(
     """A failed proof ends the run, and so does a missing page that no policy forbids."""
     with pytest.raises(ProofError, match=f"no load was sent:\n  {seen.name}, {seen.subject}: expected"):
         run_with(policed if policies else made, tmp_path / "run", seen_before=seen)
-    assert not open_run(next((tmp_path / "run").glob("*/"))).trials
+    assert not read_run(next((tmp_path / "run").glob("*/"))).trials

@@ -20,7 +20,7 @@ from bench.report.compare import compare_runs
 from bench.report.gate import format_reason
 from bench.results.issues import Issue, IssueCode
 from bench.results.records import ProofRecord, RunRecord, TrialRecord
-from bench.results.store import open_run, read_record
+from bench.results.store import read_record, read_run
 from bench.results.summary_records import SummaryRecord
 from bench.run.session import read_resumable_run
 from tests.bookinfo import ROOT
@@ -145,7 +145,7 @@ def test_reports_the_example_as_before(tmp_path: Path) -> None:
     """Every number of the stored summary, and the texts of its report; the files themselves stay as they are."""
     before = {path: path.read_bytes() for path in EXAMPLE.rglob("*") if path.is_file()}
     shutil.copytree(EXAMPLE, tmp_path / "run")
-    write_report(open_run(tmp_path / "run"), formats=["md", "csv"])
+    write_report(read_run(tmp_path / "run"), formats=["md", "csv"])
     stored, made = (json.loads((run / "summary.json").read_bytes()) for run in (EXAMPLE, tmp_path / "run"))
     assert_same_numbers(stored, made)
     assert (made["schema_version"], [one["code"] for one in made["issues"]]) == (
@@ -197,7 +197,7 @@ def test_reads_the_stored_summary() -> None:
 
 def test_compares_and_gates_the_example_as_before() -> None:
     """The conditions of its nights are those of lines that are in histories already."""
-    run = open_run(EXAMPLE)
+    run = read_run(EXAMPLE)
     text = compare_runs(run, run, force=False)
     assert "istio: 48.0 ms -> 48.0 ms, +0.0 % [−33 %, +50 %]: inconclusive" in text
     first, _ = make_lines(run)
