@@ -461,6 +461,18 @@ def test_finds_hops_that_the_sidecars_counted() -> None:
     assert found["locust -> productpage"].expected == "as many on both sides, 10 of locust"
 
 
+def test_application_without_known_calls_is_proven_by_what_was_counted() -> None:
+    """The definition decides: without `calls` no exact numbers are expected of hops behind the entry."""
+    application = POLICIES.application
+    unknown = application.definition.model_copy(update={"calls": None})
+    entered = replace(application, definition=unknown, calls=application.calls[:1])
+    after = loaded(POLICIES, 10)
+    after["reviews"].requests = {name: 4 if "ratings" in name else n for name, n in after["reviews"].requests.items()}
+    after["ratings"].requests = dict.fromkeys(after["ratings"].requests, 4)
+    assert failed(prove_load(POLICIES, load(10), after)) == [("requests counted", "reviews -> ratings")]
+    assert failed(prove_load(replace(POLICIES, application=entered), load(10), after)) == []
+
+
 @pytest.mark.parametrize(
     ("proxy", "cluster", "count", "subject"),
     [
