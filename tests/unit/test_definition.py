@@ -5,6 +5,9 @@ from typing import Final
 
 import pytest
 
+from bench.application.bookinfo.http import productpage_headers
+from bench.application.bookinfo.login import COOKIE
+from bench.application.bookinfo.settings import VERSIONS
 from bench.application.definition import ApplicationDefinition, find_application, read_definition
 from bench.application.model import Application, Gateway, Hop, PathRoute, read_application
 from bench.errors import InputError
@@ -51,6 +54,15 @@ def test_shipped_application_is_defined_by_its_file() -> None:
         ("productpage", "details", "reviews", "ratings"),
     )
     assert BOOKINFO.check_answer(b"", {"reviews": "v3"}) == "page shows no book details"
+
+
+def test_shipped_definition_agrees_with_its_services() -> None:
+    """The versions, the cookie and the header of the file are those of the services' own code."""
+    assert BOOKINFO.versions["reviews"].choices == VERSIONS["reviews"]
+    assert BOOKINFO.login is not None
+    assert BOOKINFO.login.cookie == COOKIE
+    assert BOOKINFO.login.header in productpage_headers({}, "Marco")
+    assert set(BOOKINFO.services) == set(VERSIONS) == set(BOOKINFO.list_apps())
 
 
 def test_refuses_unknown_application() -> None:
