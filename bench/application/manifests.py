@@ -25,8 +25,8 @@ Name = Annotated[str, StringConstraints(pattern=OBJECT_PATTERN)]
 Text = Annotated[str, StringConstraints(min_length=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
-# The mesh of an API group, by its suffix.
-_OWNERS: Final = {"istio.io": "Istio", "kuma.io": "Kuma"}
+# The domains of Kubernetes' own API groups.
+_KUBERNETES: Final = ("", "k8s.io")
 
 
 class Part(BaseModel):
@@ -176,10 +176,9 @@ def _check_kind(document: Document, kinds: Mapping[str, Kind[Any]]) -> Problem |
     if not isinstance(value, dict):
         return document.problem((), "is not a Kubernetes object; kind, apiVersion and metadata are required")
     kind, version = value.get("kind"), value.get("apiVersion")
-    owner, wanted = _find_owner(version), {_find_owner(known) for one in kinds.values() for known in one.api_versions}
-    if owner and any(wanted) and owner not in wanted:
-        mesh = " and ".join(sorted(filter(None, wanted)))
-        message = f"{version} belongs to {owner}; the mesh of this configuration is {mesh}"
+    wanted = {_domain_of(group) for one in kinds.values() for group in one.api_versions}.difference(_KUBERNETES)
+    if wanted and _domain_of(version) not in (*wanted, *_KUBERNETES):
+        message = f"{version} is not of this configuration's mesh, whose kinds are of {' and '.join(sorted(wanted))}"
         return document.problem(("apiVersion",), message)
     if not isinstance(kind, str) or kind not in kinds:
         return document.problem(("kind",), f"unknown kind {kind!r}{format_suggestion(str(kind), kinds)}")
@@ -189,13 +188,10 @@ def _check_kind(document: Document, kinds: Mapping[str, Kind[Any]]) -> Problem |
     return None
 
 
-def _find_owner(version: object) -> str:
-    """Return the mesh that an API version belongs to; empty for those of Kubernetes and others."""
-    group = str(version).partition("/")[0]
-    return next((owner for end, owner in _OWNERS.items() if group == end or group.endswith(f".{end}")), "")
-
-
-_SIDECAR_KEYS: Final = ("istio.io/", "kuma.io/")
+def _domain_of(version: object) -> str:
+    """Return the domain of an API version's group, `example.io` of `policy.example.io/v1`; empty without one."""
+    group = str(version).rpartition("/")[0]
+    return ".".join(group.split(".")[-2:]) if "." in group else ""
 
 
 class ServicePort(Part):
@@ -262,9 +258,6 @@ class PodMetadata(Part):
 
     @model_validator(mode="after")
     def _check(self) -> "PodMetadata":
-        for key in (*self.labels, *self.annotations):
-            if any(domain in key for domain in _SIDECAR_KEYS):
-                raise ValueError(f"{key} changes the sidecar, which meshbench does not support")
         missing = {"app", "version"} - self.labels.keys()
         if missing:
             raise ValueError(f"lacks the label {' and '.join(sorted(missing))}")

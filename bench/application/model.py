@@ -22,7 +22,7 @@ from bench.application.manifests import (
 from bench.errors import InputError, Problem
 from bench.files.yaml_source import format_suggestion, read_documents
 
-MESH: Final = "default"  # Kuma's default mesh; Istio's has no name
+MESH: Final = "default"  # the default name, in a mesh that has names
 CLIENT: Final = "locust"
 GATEWAY: Final = "gateway"
 

@@ -55,7 +55,7 @@ def _choose_run_id(run_id: str | None, named: "NamedRun | None") -> str | None:
     if run_id is None:
         return named.run_id if named else None
     if not is_run_id(run_id):
-        raise InputError(f"--run-id {run_id!r}: not the id of a run; an example: 20261123T031500Z-istio-policies-7f3a")
+        raise InputError(f"--run-id {run_id!r}: not the id of a run; an example: 20261123T031500Z-smoke-7f3a")
     if named is not None and named.run_id != run_id:
         raise InputError(f"--run-id {run_id} and --run {named.path} are different runs; give one of them")
     return run_id

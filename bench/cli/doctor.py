@@ -8,8 +8,6 @@ import click
 from bench.cli.options import cluster_options, inspect_cluster, output_option, pop_cluster_flags, read_scenario
 from bench.errors import RefusedError
 
-DOCTORS_SCENARIO = "istio-policies"
-
 
 @click.command()
 @output_option
@@ -20,13 +18,14 @@ DOCTORS_SCENARIO = "istio-policies"
 def doctor(*, output: Path, users: int, name: str | None, as_json: bool, **flags: Any) -> None:
     """Check whether a run can start on this machine or on a cluster, and print a hint for each problem."""
     from bench.check_result import format_results, format_results_json
+    from bench.meshes import MESHES
     from bench.run.doctor import check_client, check_host
 
     cluster = pop_cluster_flags(flags)
     if not cluster:
         results = check_host(output, users=users)
     else:
-        with inspect_cluster(cluster, read_scenario(name or DOCTORS_SCENARIO, {})) as backend:
+        with inspect_cluster(cluster, read_scenario(name or f"{next(iter(MESHES))}-policies", {})) as backend:
             results = (*check_client(output), *backend.findings)
     click.echo(format_results_json(results) if as_json else format_results(results))
     if any(result.status == "error" for result in results):

@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import Any
 
 from bench.analysis.stats import minimum_detectable_effect
+from bench.meshes import MESHES
 from bench.meshes.equalise import format_equalised
 from bench.meshes.rewriting import Rewrite
 from bench.scenario.contrasts import list_comparisons
@@ -130,6 +131,6 @@ def _describe_processes(scenario: Scenario, name: str) -> str:
     load = scenario.load_of(name)
     mesh = scenario.configuration(name).mesh
     services = scenario.application.count_workloads()
-    sidecars = "no sidecar" if mesh == "none" else f"{services + 1} Envoy sidecars"
+    sidecars = "no sidecar" if mesh == "none" else f"{services + 1} {MESHES[mesh].data_plane.title} sidecars"
     loop = f"{load.rate_per_s:g}/s from at most {load.users} users" if load.rate_per_s else f"{load.users} users"
     return f"{services} services, {sidecars}, Locust with {loop}"

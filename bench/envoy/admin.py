@@ -73,7 +73,7 @@ def identities(certificates: Any) -> tuple[str, ...]:
 
 
 def _cluster_of(stat: str) -> str:
-    """Return the cluster in `cluster.NAME;.upstream_rq_retry`; Istio's statistics end a name with a semicolon."""
+    """Return the cluster in `cluster.NAME;.upstream_rq_retry`; a stats tag may end a name with a semicolon."""
     return stat.removeprefix("cluster.").removesuffix(".upstream_rq_retry").removesuffix(";")
 
 

@@ -134,7 +134,7 @@ def _entries(filters: Collection[Json], tier: str) -> int | None:
 
 
 def _count_entries(rbac: Json) -> int:
-    """Count policies and matchers; Kuma's newer permissions are matchers."""
+    """Count policies and matchers; newer permissions are matchers."""
     matchers = rbac.get("matcher", {}).get("matcher_list", {}).get("matchers", ())
     return len(rbac.get("rules", {}).get("policies", {})) + len(matchers)
 

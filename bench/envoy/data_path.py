@@ -58,7 +58,7 @@ def _read_routes(
 
 
 def _find_clusters(names: Collection[str], config: EnvoyConfig) -> list[str]:
-    """Return the clusters of these names in a configuration; Kuma adds a hash if several routes lead to one."""
+    """Return the clusters of these names in a configuration; a hash may follow if several routes lead to one."""
     return [one for one in config.clusters if one in names or _HASH.sub("", one) in names]
 
 

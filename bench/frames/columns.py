@@ -32,7 +32,7 @@ _CONFIGURATION: Final = Column(
 )
 TRIAL: Final = (
     _CONFIGURATION,
-    Column("trial", "category", "", "its trial: number, configuration and block, such as `01-istio-1`"),
+    Column("trial", "category", "", "its trial: number, configuration and block, such as `01-baseline-1`"),
     Column("block", "int64", "", "the block of the trial"),
     Column("valid", "bool", "", "whether the trial counts; false, too, where its block has a rerun"),
     Column("issues", "category", "", "codes of its issues, such as `stall, unsteady`: reasons first, then warnings"),

@@ -24,7 +24,7 @@ CREATED_AT: Final = "meshbench.dev/created-at"
 
 OURS: Final = f"{MANAGED_BY}={PRODUCT},{RUN_ID}"  # the selector of every run's objects
 
-POD_GRACE_S: Final = 1  # no client is left; Kuma's sidecars alone would drain for 30 s
+POD_GRACE_S: Final = 1  # no client is left; a sidecar alone would drain for 30 s
 _WORKLOADS: Final = (
     "Deployment",
     "ReplicaSet",

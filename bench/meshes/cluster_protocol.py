@@ -4,12 +4,13 @@ Each control plane is a module whose functions have the names and signatures of 
 names it.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from bench.k8s.client import Cluster, Object, Ref
+from bench.meshes.rights import Rights
 from bench.system.cancellation import CancelToken
 
 
@@ -30,23 +31,62 @@ class InstallOptions:
     equal: tuple[Path, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """The command-line tool of a mesh: the arguments that make it print its version, the oldest (major, minor) that
+    serves, where to get it, and the first that serves no more."""
+
+    name: str
+    version_argv: tuple[str, ...]
+    oldest: tuple[int, int]
+    source: str
+    below: tuple[int, int] | None = None
+
+    @property
+    def wanted(self) -> str:
+        until = f"before {self.below[0]}.{self.below[1]}" if self.below else "or later"
+        return f"{self.name} {self.oldest[0]}.{self.oldest[1]} {until}"
+
+
+@dataclass(frozen=True, slots=True)
+class SidecarSpec:
+    """What an injected sidecar requests, as quantities of `cpu` and `memory`, and the images that come with it."""
+
+    requests: Mapping[str, str | float] = field(default_factory=dict)
+    images: tuple[str, ...] = ()
+
+
 class ControlPlane(Protocol):
     """A mesh's control plane on a cluster.
 
-    `TOOL` is its command-line tool, `SIDECAR` the name of the sidecar's container, and `PODS` the label selector of
-    its own pods in `NAMESPACE`. `INJECTION_LABELS` are those by which a namespace requests sidecars, or to be part of
-    the mesh without them; `DOMAIN` ends the names of its webhooks. `run_mesh` names the part of an existing mesh that
-    belongs to the run, in which no object of the run may affect the whole mesh. It is empty if the run has installed
-    the mesh.
+    `TOOL` is its command-line tool, `SIDECAR` the name of the sidecar's container, `GATEWAY` that of a gateway whose
+    pods the control plane makes (empty for none), and `PODS` the label selector of its own pods in `NAMESPACE`. By
+    `INJECTION_LABELS` a namespace requests sidecars, or to be part of the mesh without them; `DOMAIN` ends the
+    names of its webhooks. `REVISIONS` is whether
+    several control planes can be installed side by side, each under a revision's name.
+
+    `run_mesh` names the part of an existing mesh that belongs to the run, in which no object of the run may affect the
+    whole mesh. It is empty if the run has installed the mesh.
     """
 
     NAME: str
     NAMESPACE: str
-    TOOL: str
+    TOOL: Tool
     SIDECAR: str
+    GATEWAY: str
     PODS: str
     INJECTION_LABELS: tuple[str, ...]
     DOMAIN: str
+    REVISIONS: bool
+
+    def rights(self, revision: str = "") -> Rights:
+        """Return what the mesh needs to be allowed, in addition to what every run needs."""
+
+    def read_sidecar(self, objects: Iterable[Object]) -> SidecarSpec:
+        """Return the sidecar that the control plane with these objects injects; empty where they do not define it."""
+
+    def find_telemetry(self, objects: Sequence[Object]) -> Iterable[str]:
+        """Return the telemetry settings in the control plane's objects that cost latency, as texts."""
 
     def render(self, options: InstallOptions) -> tuple[Object, ...]:
         """Return the objects that the mesh's own tool renders, in the order to apply."""

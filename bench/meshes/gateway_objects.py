@@ -27,8 +27,6 @@ from bench.application.model import GATEWAY, Workload
 from bench.errors import Problem
 from bench.files.yaml_source import format_suggestion
 
-_MESH_DOMAINS: Final = ("istio.io/", "kuma.io/")
-
 
 class GatewayPodMetadata(Part):
     """Labels and annotations of a gateway's pod; a run finds it by the label `app: gateway`."""
@@ -42,11 +40,10 @@ class GatewayPodMetadata(Part):
             raise ValueError(f"needs the labels app, which is {GATEWAY!r}, and version")
         return self
 
-    @property
-    def mesh_settings(self) -> Mapping[str, str]:
-        """Return the labels and annotations that a mesh reads."""
+    def mesh_settings(self, domain: str) -> Mapping[str, str]:
+        """Return the labels and annotations that the mesh of this domain reads."""
         every = {**self.labels, **self.annotations}
-        return {key: value for key, value in every.items() if any(domain in key for domain in _MESH_DOMAINS)}
+        return {key: value for key, value in every.items() if f"{domain}/" in key}
 
 
 class GatewayTemplate(Part):
@@ -116,8 +113,9 @@ def find_proxies(sources: Sequence[Source[Any]]) -> tuple[Proxy, ...]:
     )
 
 
-def proxy_problems(sources: Sequence[Source[Any]], wanted: Mapping[str, str]) -> Iterator[Problem]:
-    """Yield the problems of the core objects; `wanted` are the exact labels and annotations for the mesh."""
+def proxy_problems(sources: Sequence[Source[Any]], wanted: Mapping[str, str], *, domain: str) -> Iterator[Problem]:
+    """Yield the problems of the core objects; `wanted` are the exact labels and annotations for the mesh of this
+    domain."""
     deployments = select_kind(sources, GatewayDeployment)
     for extra in deployments[1:]:
         first = deployments[0].document
@@ -126,7 +124,7 @@ def proxy_problems(sources: Sequence[Source[Any]], wanted: Mapping[str, str]) ->
             ("metadata", "name"), f"a configuration has one gateway, which is already defined in {where}"
         )
     for deployment in deployments[:1]:
-        yield from _deployment_problems(deployment, sources, wanted)
+        yield from _deployment_problems(deployment, sources, wanted, domain=domain)
     services = select_kind(sources, ServiceManifest)
     for service in services:
         yield from _service_problems(service, deployments)
@@ -135,10 +133,10 @@ def proxy_problems(sources: Sequence[Source[Any]], wanted: Mapping[str, str]) ->
 
 
 def _deployment_problems(
-    source: Source[GatewayDeployment], sources: Sequence[Source[Any]], wanted: Mapping[str, str]
+    source: Source[GatewayDeployment], sources: Sequence[Source[Any]], wanted: Mapping[str, str], *, domain: str
 ) -> Iterator[Problem]:
     pod = source.manifest.pod
-    if pod.metadata.mesh_settings != wanted:
+    if pod.metadata.mesh_settings(domain) != wanted:
         settings = ", ".join(f"{key}: {value}" for key, value in wanted.items())
         yield source.problem(
             ("spec", "template", "metadata"), f"must have exactly these settings of the mesh: {settings}"

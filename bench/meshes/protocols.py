@@ -178,11 +178,13 @@ class EqualSettings:
 class Mesh:
     """A mesh: its name in scenarios, its name for people, and its parts.
 
+    `domain` ends the groups of its kinds, the names of its webhooks and the prefixes of its labels and annotations.
     `control_plane` is the name of the module with the functions of `bench.meshes.cluster_protocol.ControlPlane`.
     """
 
     name: str
     title: str
+    domain: str
     policies: PolicyModel
     data_plane: DataPlane
     control_plane: str

@@ -1,11 +1,11 @@
 """Resolve a scenario's folders: application, gateway, policies and user groups per configuration."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from bench.application.manifests import Read, read_folders, read_manifests
 from bench.application.model import GATEWAY, Application, Workload, read_application
@@ -161,7 +161,8 @@ def resolve(scenario: Scenario, inputs: Inputs, file: Path | None = None) -> Res
     read = cache(read_documents)
     application = read_application(scenario.application.definition, scenario.application.versions, read=read)
     configurations: list[ResolvedConfiguration] = []
-    problems: list[Problem] = []
+    objects = read_folders([application.definition.folder], read)
+    problems = [*list_mesh_settings(objects)]
     for index, settings in enumerate(scenario.configurations):
         loc: Loc = ("configurations", index)
         try:
@@ -179,9 +180,25 @@ def resolve(scenario: Scenario, inputs: Inputs, file: Path | None = None) -> Res
         scenario=scenario,
         inputs=inputs,
         application=application,
-        objects=read_folders([application.definition.folder], read),
+        objects=objects,
         configurations=tuple(configurations),
     )
+
+
+def list_mesh_settings(objects: Iterable[Document]) -> Iterator[Problem]:
+    """Yield labels and annotations of the application's pods that a mesh reads: they would change its sidecars."""
+    for document in objects:
+        for kind in ("labels", "annotations"):
+            loc: Loc = ("spec", "template", "metadata", kind)
+            for key in _value_at(document.value, loc) or {}:
+                if any(f"{mesh.domain}/" in str(key) for mesh in MESHES.values()):
+                    yield document.problem((*loc, key), f"{key} changes the sidecar, which meshbench does not support")
+
+
+def _value_at(value: Any, loc: Loc) -> Any:
+    for key in loc:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def _list_unknown_meshes(file: Path) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ from typing import Final, Literal, NamedTuple
 from bench.analysis.run_summary import compute_repeats_for_margin
 from bench.analysis.validity import format_issues
 from bench.report.model import Cell, Table, make_table
+from bench.report.study_2022 import RANKING, RANKING_TEXT
 from bench.results.summary_records import ConfigurationSummary, Contrast, SummaryRecord
 from bench.units import (
     format_bytes,
@@ -36,13 +37,6 @@ class Step(NamedTuple):
     outcome: Outcome
 
 
-_STEPS: Final = (
-    ("istio", "baseline"),
-    ("kuma", "istio"),
-    ("istio-policies", "istio"),
-    ("kuma-policies", "kuma"),
-    ("kuma-policies", "istio-policies"),
-)
 _ANSWERS: Final[Mapping[Outcome, str]] = {
     "shown": "shows here: each step is slower than the one before",
     "not shown": "does not show here",
@@ -69,18 +63,18 @@ def format_ranking(summary: SummaryRecord) -> str:
     One step that is not slower refutes the ranking; otherwise one undecided step leaves it undecided.
     """
     steps = find_ranking_steps(summary.contrasts)
-    if len(steps) < len(_STEPS):
+    if len(steps) < len(RANKING):
         return ""
     outcomes = {step.outcome for step in steps}
     found: Outcome = "not shown" if "not shown" in outcomes else "open" if "open" in outcomes else "shown"
     parts = "" if found == "shown" else f" ({_format_steps(steps)})"
-    return f"The 2022 study's ranking (baseline < Istio < Kuma, and policies add more) {_ANSWERS[found]}{parts}."
+    return f"The 2022 study's ranking ({RANKING_TEXT}) {_ANSWERS[found]}{parts}."
 
 
 def find_ranking_steps(contrasts: Sequence[Contrast]) -> tuple[Step, ...]:
     """Return the steps that these contrasts on P95 compare, with either side as reference."""
     known = {(c.configuration, c.reference): c for c in contrasts if c.metric == "p95_ms"}
-    found = ((pair, known.get(pair), known.get(pair[::-1])) for pair in _STEPS)
+    found = ((pair, known.get(pair), known.get(pair[::-1])) for pair in RANKING)
     return tuple(
         Step(*pair, _find_outcome(straight, slower=True) if straight else _find_outcome(reverse, slower=False))
         for pair, straight, reverse in found

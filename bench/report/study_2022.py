@@ -31,6 +31,16 @@ P95_MS: Final = {
     "kuma-policies": 680.42,
 }
 
+# Its ranking: the first of each pair is slower than the second.
+RANKING: Final = (
+    ("istio", "baseline"),
+    ("kuma", "istio"),
+    ("istio-policies", "istio"),
+    ("kuma-policies", "kuma"),
+    ("kuma-policies", "istio-policies"),
+)
+RANKING_TEXT: Final = "baseline < Istio < Kuma, and policies add more"
+
 SWEEP: Final = (
     Level(users=10, rps=41.96, p95_ms=225.42),
     Level(users=20, rps=49.52, p95_ms=435.56),

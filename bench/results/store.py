@@ -57,7 +57,7 @@ R = TypeVar("R", bound=Record)
 
 
 def make_run_id(scenario: str, now: datetime) -> str:
-    """Make an id of UTC time, scenario and 4 random characters: `20261123T031500Z-istio-policies-7f3a`."""
+    """Make an id of UTC time, scenario and 4 random characters: `20261123T031500Z-smoke-7f3a`."""
     return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{scenario}-{secrets.token_hex(2)}"
 
 

@@ -26,7 +26,7 @@ def list_shipped_scenarios() -> tuple[str, ...]:
 
 
 def find_scenario(name_or_path: str) -> Path:
-    """Return the file of a shipped scenario (`istio-policies`), or the path as given (`./mine.yaml`, `mine.yaml`).
+    """Return the file of a shipped scenario (`smoke`), or the path as given (`./mine.yaml`, `mine.yaml`).
 
     Raises InputError for an unknown name.
     """
@@ -141,5 +141,5 @@ def _find_stored_folder(name: str, run: Path) -> Path:
 
 
 def _flatten_name(name: str) -> str:
-    """Name a folder so that none is inside another, whose files would count as its own: `istio+policies`."""
+    """Name a folder so that none is inside another, whose files would count as its own: `mesh+policies`."""
     return name.replace("/", "+")  # which no name contains

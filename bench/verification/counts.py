@@ -223,6 +223,6 @@ def _count_sent(counted: Mapping[str, int], cluster: str) -> int:
 
 
 def _select(counted: Mapping[str, T], cluster: str) -> list[T]:
-    """Return what is counted of a cluster; Kuma's gateways add a hash to its name for each route."""
+    """Return what is counted of a cluster; a gateway may add a hash to its name for each route."""
     named = re.compile(rf"{re.escape(cluster)}(-[0-9a-f]{{16}})?")
     return [value for name, value in counted.items() if named.fullmatch(name)]

@@ -11,6 +11,7 @@ from typing import Literal
 
 from bench.application.definition import ApplicationDefinition
 from bench.application.model import Hop
+from bench.meshes import MESHES
 from bench.meshes.probe import Probe
 from bench.meshes.protocols import DataPlane
 from bench.meshes.user_groups import UserGroup
@@ -102,7 +103,9 @@ def pages_evidence(
 def no_proxy_evidence(hop: Hop, answer: Answer) -> Evidence:
     """Prove that the callee itself responds at the address that the caller uses, without a trace of a proxy."""
     server = answer.headers.get("server", "")
-    proxied = "envoy" in server or any(name.startswith("x-envoy") for name in answer.headers)
+    planes = [mesh.data_plane for mesh in MESHES.values()]
+    named = any(name in server for plane in planes for name in plane.servers)
+    proxied = named or any(plane.upstream_header in answer.headers for plane in planes)
     ok = answer.status == 200 and not proxied
     seen = f"{answer.status} from {server or 'an unnamed server'}{' through a proxy' if proxied else ''}"
     return _fact("no proxy", hop, ok=ok, expected="200 from the service itself", seen=seen)

@@ -15,6 +15,7 @@ from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.kubeconfig import open_cluster
 from bench.k8s.ownership import OURS
 from bench.k8s.wait import wait_for
+from bench.meshes import MESHES
 from bench.meshes.cluster_protocol import InstallOptions
 from bench.meshes.istio.install import render
 from bench.meshes.resolved import resolve_scenario
@@ -24,7 +25,7 @@ from bench.targets.cluster.options import ClusterOptions
 from bench.targets.cluster.preflight.cluster import examine_admission, examine_dangling
 from bench.targets.cluster.preflight.examination import examine_cluster
 from bench.targets.cluster.preflight.images import examine_images
-from bench.targets.cluster.preflight.permissions import INSTALL, RUN, examine_permissions, needs_of
+from bench.targets.cluster.preflight.permissions import examine_permissions, needs_of
 from bench.targets.cluster.teardown.blockers import find_dangling
 from tests import command
 from tests.cluster import accounts, job
@@ -102,7 +103,7 @@ def test_unconfirmed_run_changes_nothing(lab_kubeconfig: Path, tmp_path: Path) -
 def test_shipped_roles_grant_every_required_right(account: As) -> None:
     """The API server allows each verb of the table, by name where the table has names."""
     with account("run", "install") as mine:
-        (finding,) = examine_permissions(mine, (*RUN, *INSTALL))
+        (finding,) = examine_permissions(mine, needs_of(MESHES, install=True))
     assert finding.status == "ok"
 
 
@@ -224,7 +225,7 @@ def test_dangling_webhook_is_found_with_its_command(cluster: Cluster, policy: st
     cluster.create(_webhook(name, policy=policy))
     try:
         residue = [one for one in find_dangling(cluster) if one.found.ref.name == name]
-        (finding,) = examine_dangling(residue, RUN, cluster.context)
+        (finding,) = examine_dangling(residue, needs_of(MESHES, install=False), cluster.context)
     finally:
         cluster.delete(Ref("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", name))
     assert finding.status == state

@@ -138,7 +138,7 @@ def test_gateway_contrasts_are_reported(run: StoredRun) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("istio/gateway, ", "kuma/gateway, ", "belongs to Kuma; the mesh of this configuration is Istio"),
+        ("istio/gateway, ", "kuma/gateway, ", "is not of this configuration's mesh, whose kinds are of istio.io"),
         (", istio/gateway-policies", "", "denies every page at the gateway; hint: add istio/gateway-policies"),
     ],
 )

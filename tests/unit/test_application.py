@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.application.manifests import read_folders
 from bench.errors import InputError
 from bench.files.folders import find_shipped
+from bench.meshes.resolved import list_mesh_settings
 from tests.applications import read_bookinfo
 
 BOOKINFO = find_shipped("manifests") / "bookinfo"
@@ -94,7 +96,8 @@ def test_refuses_annotations_that_change_the_sidecar(folder: Path) -> None:
     """A pod that asks for a sidecar other than the local target's is refused."""
     label = "        app: details"
     change(folder, "details.yaml", label, f"{label}\n        sidecar.istio.io/inject: 'false'")
-    assert any("sidecar.istio.io/inject changes the sidecar" in problem for problem in list_problems(folder))
+    (problem,) = list_mesh_settings(read_folders([folder]))
+    assert "sidecar.istio.io/inject changes the sidecar" in problem.message
 
 
 def test_reports_missing_workload(folder: Path) -> None:

@@ -277,7 +277,7 @@ def test_refuses_two_gateways(application: Application) -> None:
 @pytest.mark.parametrize(("mesh", "folder"), [("istio", KUMA / "gateway"), ("kuma", ISTIO)])
 def test_refuses_gateway_of_the_other_mesh(application: Application, mesh: str, folder: Path) -> None:
     """It would have no effect, or another one."""
-    with pytest.raises(InputError, match="the mesh of this configuration is"):
+    with pytest.raises(InputError, match="is not of this configuration's mesh"):
         read_gateway(mesh, [folder], application)
 
 

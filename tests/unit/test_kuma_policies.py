@@ -340,21 +340,21 @@ def test_reports_error_of_older_form_with_line(text: str, message: str, tmp_path
         (
             "kuma",
             "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: one}\n",
-            "a.yaml:1: apiVersion: security.istio.io/v1 belongs to Istio; the mesh of this configuration is Kuma",
+            "apiVersion: security.istio.io/v1 is not of this configuration's mesh, whose kinds are of kuma.io",
         ),
         (
             "istio",
             MESH,
-            "a.yaml:1: apiVersion: kuma.io/v1alpha1 belongs to Kuma; the mesh of this configuration is Istio",
+            "apiVersion: kuma.io/v1alpha1 is not of this configuration's mesh, whose kinds are of istio.io",
         ),
     ],
 )
 def test_refuses_manifest_of_the_other_mesh(mesh: str, text: str, message: str, tmp_path: Path) -> None:
-    """The error names both meshes, with file and line."""
+    """The error names the groups of both meshes, with file and line."""
     (tmp_path / "a.yaml").write_text(text, "utf-8")
     with pytest.raises(InputError) as caught:
         folders.read_policies(mesh, [tmp_path], BOOKINFO)
-    assert [str(problem).replace(f"{tmp_path}/", "") for problem in caught.value.problems] == [message]
+    assert [str(problem).replace(f"{tmp_path}/", "") for problem in caught.value.problems] == [f"a.yaml:1: {message}"]
 
 
 def test_refuses_mixed_forms(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from bench.errors import ClusterError, ErrorKind, LockedError, RefusedError
 from bench.k8s.client import Cluster, Object
 from bench.k8s.connection import KindInfo
 from bench.k8s.objects import schedulable_nodes
+from bench.meshes.rights import Need
 from bench.targets.cluster.preflight.cluster import (
     examine_admission,
     examine_dangling,
@@ -20,7 +21,6 @@ from bench.targets.cluster.preflight.cluster import (
     examine_version,
 )
 from bench.targets.cluster.preflight.examination import guard
-from bench.targets.cluster.preflight.permissions import Need
 from bench.targets.cluster.teardown.blockers import Dangling
 from bench.targets.cluster.teardown.stages import make_run_object
 from tests.shown_cluster import fake, node, pod

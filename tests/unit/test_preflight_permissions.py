@@ -9,23 +9,25 @@ import pytest
 from bench.errors import RefusedError
 from bench.files.folders import find_shipped
 from bench.files.yaml_source import read_documents
+from bench.meshes import MESHES
+from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.istio.policies import KINDS as ISTIO_KINDS
 from bench.meshes.kuma.manifests import KINDS as KUMA_KINDS
+from bench.meshes.rights import Need
 from bench.targets.cluster.preflight.examination import require_permissions
-from bench.targets.cluster.preflight.mesh import TOOLS, examine_tools, judge_version
+from bench.targets.cluster.preflight.mesh import examine_tools, judge_version
 from bench.targets.cluster.preflight.permissions import (
-    INSTALL,
-    PLUGIN,
     PROMETHEUS,
-    RUN,
-    Need,
     adapt_to_server,
     examine_permissions,
+    install_needs,
     needs_of,
+    plugin_needs,
 )
 from bench.targets.cluster.prometheus import prometheus_needs
 from tests.shown_cluster import fake
 
+TOOLS = {plane.TOOL.name: plane.TOOL for plane in CONTROL_PLANES.values()}
 Triple = tuple[str, str, str, str]
 
 
@@ -53,9 +55,9 @@ def asked_for(needs: tuple[Need, ...]) -> set[Triple]:
 @pytest.mark.parametrize(
     ("file", "table"),
     [
-        ("run.yaml", RUN),
-        ("install-mesh.yaml", INSTALL),
-        ("install-cni.yaml", PLUGIN),
+        ("run.yaml", needs_of(MESHES, install=False)),
+        ("install-mesh.yaml", install_needs(MESHES)),
+        ("install-cni.yaml", plugin_needs(MESHES)),
         ("prometheus.yaml", PROMETHEUS),
     ],
 )
@@ -78,7 +80,8 @@ def test_shipped_roles_have_no_wildcard_and_no_impersonation(file: str) -> None:
 @pytest.mark.parametrize(("mesh", "kinds"), [("istio", ISTIO_KINDS), ("kuma", KUMA_KINDS)])
 def test_roles_allow_every_kind_of_policy(mesh: str, kinds: Mapping[str, Any]) -> None:
     """A valid scenario is not stopped by the shipped role."""
-    kept = {need.resource for need in RUN if need.mesh == mesh and {"create", "patch", "delete"} <= set(need.verbs)}
+    run = CONTROL_PLANES[mesh].rights().run
+    kept = {need.resource for need in run if {"create", "patch", "delete"} <= set(need.verbs)}
     plurals = {
         kind: (kind[:-1] + "ies" if kind.endswith("y") else kind + ("es" if kind.endswith("sh") else "s"))
         for kind in kinds
@@ -164,6 +167,6 @@ def test_reads_version_of_a_tool(name: str, output: str, state: str, expected: s
 def test_reports_missing_tool_with_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hint says where to get it, in the required version."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    (finding,) = examine_tools(["istioctl", "istioctl"])
+    (finding,) = examine_tools([TOOLS["istioctl"]])
     assert (finding.status, finding.detail) == ("error", "not on PATH")
     assert "istioctl 1.22 or later: https://" in finding.hint

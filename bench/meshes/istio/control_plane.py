@@ -16,17 +16,23 @@ from typing import Final
 
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.pod_page import fetch_page
+from bench.meshes.cluster_protocol import Tool
+from bench.meshes.istio.footprint import find_telemetry, read_sidecar
 from bench.meshes.istio.install import render, wait_ready
 from bench.meshes.istio.istiod import ISTIOD as PODS
 from bench.meshes.istio.istiod import find_unaccepted, find_unsynced
+from bench.meshes.istio.naming import DOMAIN
 from bench.meshes.istio.policies import ROOT_NAMESPACE as NAMESPACE
+from bench.meshes.istio.rights import rights
 
 __all__ = [
     "DOMAIN",
+    "GATEWAY",
     "INJECTION_LABELS",
     "NAME",
     "NAMESPACE",
     "PODS",
+    "REVISIONS",
     "SIDECAR",
     "TOOL",
     "admin",
@@ -34,21 +40,26 @@ __all__ = [
     "find_installed",
     "find_leftovers",
     "find_mismatches",
+    "find_telemetry",
     "find_unaccepted",
     "find_unsynced",
     "list_generated",
     "namespace_labels",
     "outside_labels",
     "pod_annotations",
+    "read_sidecar",
     "render",
+    "rights",
     "wait_ready",
 ]
 
 NAME = "istio"
-TOOL = "istioctl"
+# 1.22 was the first to serve security.istio.io/v1, in which our policies are written.
+TOOL = Tool("istioctl", ("version", "--remote=false"), (1, 22), "https://istio.io/latest/docs/setup/getting-started/")
 SIDECAR = "istio-proxy"
+GATEWAY = ""
 INJECTION_LABELS: tuple[str, ...] = ("istio-injection", "istio.io/rev", "istio.io/dataplane-mode")
-DOMAIN = "istio.io"
+REVISIONS = True
 
 _ADMIN_PORT: Final = 15000
 

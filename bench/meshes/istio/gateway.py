@@ -13,7 +13,7 @@ from bench.application.model import Application, Gateway, PathRoute, Service
 from bench.errors import InputError, Problem
 from bench.files.yaml_source import Loc, format_suggestion
 from bench.meshes.gateway_objects import CORE_KINDS, GatewayDeployment, Proxy, find_proxies, proxy_problems
-from bench.meshes.istio.naming import find_service
+from bench.meshes.istio.naming import DOMAIN, find_service
 from bench.meshes.istio.route_manifests import MESH_GATEWAY, NETWORKING_VERSIONS, HttpRoute, VirtualService
 from bench.meshes.istio.routing import config_path
 
@@ -84,7 +84,7 @@ def _problems(
     gateways: Sequence[Source[GatewayManifest]],
     routing: Sequence[Source[VirtualService]],
 ) -> Iterator[Problem]:
-    yield from proxy_problems(sources, INJECTED)
+    yield from proxy_problems(sources, INJECTED, domain=DOMAIN)
     for extra in gateways[1:]:
         yield extra.problem(("metadata", "name"), "a configuration has one Gateway")
     for source in gateways[:1]:

@@ -4,6 +4,7 @@ from typing import Final
 
 from bench.application.model import Application, Service, Workload
 
+DOMAIN: Final = "istio.io"  # of its kinds, labels and annotations
 CLUSTER_DOMAIN: Final = "svc.cluster.local"
 
 

@@ -8,18 +8,23 @@ from typing import Final
 
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.ownership import run_of
+from bench.meshes.cluster_protocol import Tool
+from bench.meshes.kuma.footprint import find_telemetry, read_sidecar
 from bench.meshes.kuma.install import SERIES, render, wait_ready
 from bench.meshes.kuma.kuma_cp import CONTROL_PLANE, admin, find_unaccepted, find_unsynced
 from bench.meshes.kuma.namespacing import API_VERSION, build_mesh
-from bench.meshes.kuma.naming import MESH_LABEL, ZONE
+from bench.meshes.kuma.naming import DOMAIN, MESH_LABEL, ZONE
 from bench.meshes.kuma.naming import ROOT_NAMESPACE as NAMESPACE
+from bench.meshes.kuma.rights import rights
 
 __all__ = [
     "DOMAIN",
+    "GATEWAY",
     "INJECTION_LABELS",
     "NAME",
     "NAMESPACE",
     "PODS",
+    "REVISIONS",
     "SIDECAR",
     "TOOL",
     "admin",
@@ -27,21 +32,32 @@ __all__ = [
     "find_installed",
     "find_leftovers",
     "find_mismatches",
+    "find_telemetry",
     "find_unaccepted",
     "find_unsynced",
     "list_generated",
     "namespace_labels",
     "outside_labels",
     "pod_annotations",
+    "read_sidecar",
     "render",
+    "rights",
     "wait_ready",
 ]
 
 NAME = "kuma"
-TOOL = "kumactl"
+# The one series for which our values and policies are written; 3.0 reads neither in the same way.
+TOOL = Tool(
+    "kumactl",
+    ("--no-config", "version"),
+    (2, 14),
+    "https://kuma.io/docs/2.14.x/introduction/install/",
+    below=(2, 15),
+)
 SIDECAR = "kuma-sidecar"
+GATEWAY = "kuma-gateway"
 INJECTION_LABELS: tuple[str, ...] = ("kuma.io/sidecar-injection",)
-DOMAIN = "kuma.io"
+REVISIONS = False
 PODS = f"app={CONTROL_PLANE}"
 
 _GROUP: Final = ".kuma.io"

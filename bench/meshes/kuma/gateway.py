@@ -21,7 +21,7 @@ from bench.meshes.kuma.gateway_manifests import (
     RouteRule,
 )
 from bench.meshes.kuma.manifests import Mesh
-from bench.meshes.kuma.naming import service_tag
+from bench.meshes.kuma.naming import DOMAIN, service_tag
 
 # The setting of a delegated gateway's pod, whose incoming requests bypass the sidecar.
 DELEGATED: Final[Mapping[str, str]] = {"kuma.io/gateway": "enabled"}
@@ -115,7 +115,7 @@ def _instance_problems(source: Source[MeshGatewayInstance], sources: Sequence[So
     if name not in accounts:
         loc = ("spec", "podTemplate", "spec", "serviceAccountName")
         yield source.problem(loc, f"no ServiceAccount {name!r}{format_suggestion(name, accounts)}")
-    if source.manifest.spec.pod_template.metadata.mesh_settings:
+    if source.manifest.spec.pod_template.metadata.mesh_settings(DOMAIN):
         yield source.problem(("spec", "podTemplate", "metadata"), "must have no settings of the mesh")
     if not select_kind(sources, MeshGateway):
         yield source.problem(("metadata", "name"), "no MeshGateway opens a port of these pods")
@@ -144,7 +144,7 @@ def _destination_problems(source: Source[MeshGatewayRoute], application: Applica
 
 def _delegated_gateway(own: Sequence[Source[Any]], application: Application) -> Gateway:
     configuration = read_proxy_configuration(select_kind(own, ConfigMapManifest))
-    problems = [*proxy_problems(own, DELEGATED), *_proxy_problems(own, configuration, application)]
+    problems = [*proxy_problems(own, DELEGATED, domain=DOMAIN), *_proxy_problems(own, configuration, application)]
     if problems or configuration is None:
         raise InputError(problems)
     (proxy,) = find_proxies(own)

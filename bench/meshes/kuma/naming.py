@@ -5,6 +5,7 @@ from typing import Final
 
 from bench.application.model import GATEWAY, MESH, Application, Service, Workload
 
+DOMAIN: Final = "kuma.io"  # of its kinds, labels and annotations
 ZONE: Final = "default"
 MESH_LABEL: Final = "kuma.io/mesh"  # the mesh of a policy or a namespace
 ROOT_NAMESPACE: Final = "kuma-system"

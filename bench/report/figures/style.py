@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bench.report.model import Report
+from bench.report.study_2022 import P95_MS
 from bench.units import format_tick
 
 INK: Final = "#1b2430"
@@ -36,15 +37,9 @@ _THEMED: Final = {
     STUDY: "--study",
 }
 
-# Hues that every kind of colour vision can distinguish; a mesh and its policies also differ in lightness.
-_KNOWN: Final = {
-    "baseline": "#3f78b5",
-    "istio": "#e08a00",
-    "istio-policies": "#c4412a",
-    "kuma": "#2ba193",
-    "kuma-policies": "#8d4fae",
-}
-_OTHERS: Final = ("#3f78b5", "#e08a00", "#c4412a", "#2ba193", "#8d4fae", "#8a7a1f", "#c2578f", "#5b6675")
+# Hues that every kind of colour vision can distinguish; the first are those of the conditions of the 2022 study, in
+# which a mesh and its policies also differ in lightness.
+_HUES: Final = ("#3f78b5", "#e08a00", "#c4412a", "#2ba193", "#8d4fae", "#8a7a1f", "#c2578f", "#5b6675")
 _SWEEP: Final = ("#8fbce6", "#5a96d0", "#3f78b5", "#7d5ba6", "#8d4fae", "#a3245f", "#c4412a")
 
 _RC: Final = {
@@ -107,8 +102,8 @@ def choose_colours(report: Report) -> dict[str, str]:
         by_users = sorted(names, key=lambda name: report.configurations[name].users)
         step = (len(_SWEEP) - 1) / max(len(names) - 1, 1)
         return {name: _SWEEP[round(index * step)] for index, name in enumerate(by_users)}
-    known = {name: _KNOWN[name] for name in names if name in _KNOWN}
-    free = [colour for colour in _OTHERS if colour not in known.values()]
+    known = {name: hue for name, hue in zip(P95_MS, _HUES, strict=False) if name in names}
+    free = [colour for colour in _HUES if colour not in known.values()]
     others = [name for name in names if name not in known]
     return known | {name: free[index % len(free)] for index, name in enumerate(others)}
 

@@ -9,6 +9,7 @@ from bench.files.yaml_source import Document
 from bench.k8s.client import Cluster, Object
 from bench.k8s.objects import app_of, names_of
 from bench.k8s.ownership import COMPONENT
+from bench.meshes.control_planes import CONTROL_PLANES
 from bench.targets.cluster.load.pod import NAME
 from bench.targets.cluster.probes.pods import pod_name
 
@@ -20,7 +21,6 @@ _ORDER: Final = ("ServiceAccount", "Service", "Deployment")
 _POD_GROUPS: Final = ("v1", "apps/v1")
 _POD_KINDS: Final = ("MeshGatewayInstance",)
 _GATEWAY_ORDER: Final = ("ServiceAccount", "ConfigMap", "Service", "Deployment")
-_KUMA_GATEWAY: Final = "kuma-gateway"
 
 
 def image_of(workload: str, image: str, *, images: Mapping[str, str], registry: str = "", application: str = "") -> str:
@@ -30,7 +30,7 @@ def image_of(workload: str, image: str, *, images: Mapping[str, str], registry: 
 
 
 def mirror_image(image: str, registry: str) -> str:
-    """Return the image in a mirror: `mirror.example/release/x:1` for `registry.istio.io/release/x:1`."""
+    """Return the image in a mirror: `mirror.example/release/x:1` for `registry.example/release/x:1`."""
     host, slash, path = image.partition("/")
     if not registry:
         return image
@@ -177,9 +177,10 @@ def pods_in_mesh(pods: Sequence[Object], application: Application) -> tuple[Obje
 
 
 def pods_with_sidecar(pods: Sequence[Object]) -> tuple[Object, ...]:
-    """Return the pods that have a sidecar in addition to another container, or in its place: a gateway that Kuma's
-    control plane made has one container of its own kind."""
-    return tuple(pod for pod in pods if not any(one["name"] == _KUMA_GATEWAY for one in pod["spec"]["containers"]))
+    """Return the pods that have a sidecar in addition to another container, or in its place: a gateway that a control
+    plane made has one container of its own kind."""
+    made = {plane.GATEWAY for plane in CONTROL_PLANES.values()}
+    return tuple(pod for pod in pods if not any(one["name"] in made for one in pod["spec"]["containers"]))
 
 
 def _is_named_pod(thing: Object, names: frozenset[str]) -> bool:

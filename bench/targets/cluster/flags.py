@@ -25,7 +25,7 @@ CLUSTER_FLAGS: Final[Mapping[str, Flag]] = {
     "mesh_values": Flag("--mesh-values", "Values on top of meshbench's. Repeatable.", "[MESH=]FILE", "list"),
     "hub": Flag("--mesh-hub", "Registry of the mesh's images.", "HUB"),
     "tag": Flag("--mesh-tag", "Version of the mesh's images.", "TAG"),
-    "revision": Flag("--mesh-revision", "Istio's revision.", "REV"),
+    "revision": Flag("--mesh-revision", "Revision of the control plane, of a mesh that has revisions.", "REV"),
     "existing_mesh": Flag(
         "--use-existing-mesh", "Measure the mesh that is installed, and do not change it.", kind="switch"
     ),

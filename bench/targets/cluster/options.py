@@ -7,6 +7,7 @@ from typing import Final
 
 from bench.errors import InputError
 from bench.meshes import MESHES
+from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.equalise import reject_unequal
 from bench.results.records import RunRecord
 from bench.scenario.model import Scenario
@@ -50,8 +51,8 @@ def read_options(given: Given, scenario: Scenario) -> ClusterOptions:
     images = dict([*scenario.application.images.items(), *_parse_images(given.get("images", ()), scenario)])
     mesh_values = _parse_values(given.get("mesh_values", ()), meshes)
     options = ClusterOptions(**{**given, "images": images, "mesh_values": mesh_values})
-    if options.revision and "istio" not in meshes:
-        raise InputError("--mesh-revision names Istio's revision, and this scenario has no Istio; hint: leave it out")
+    if options.revision and not any(CONTROL_PLANES[mesh].REVISIONS for mesh in meshes):
+        raise InputError("--mesh-revision: no mesh of this scenario has revisions; hint: leave it out")
     if (options.hub or options.tag) and len(meshes) > 1:
         raise InputError(
             "--mesh-hub and --mesh-tag would mean both meshes; hint: give their images by --mesh-values MESH=FILE"

@@ -19,11 +19,12 @@ from bench.check_result import CheckResult
 from bench.errors import BadAnswerError, ClusterError, ErrorKind, InputError
 from bench.k8s.client import Cluster
 from bench.load.recorded import Start
+from bench.meshes.rights import Need
 from bench.results.issues import Issue, IssueCode
 from bench.results.resources import Row
 from bench.system.redaction import format_basic_authorization, split_credentials
 from bench.targets.cluster.kubelet import Key, KubeletUsage, Reading, rows_of
-from bench.targets.cluster.preflight.permissions import PROMETHEUS, Need
+from bench.targets.cluster.preflight.permissions import PROMETHEUS
 from bench.units import NANOSECONDS
 
 CPU: Final = "container_cpu_usage_seconds_total"

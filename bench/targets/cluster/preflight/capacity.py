@@ -1,7 +1,6 @@
 """Compare what the pods of a run request with what the nodes have free."""
 
-import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -22,8 +21,6 @@ from bench.targets.cluster.trial_manifests import TrialManifests, build_trial_ma
 from bench.units import format_bytes, parse_quantity
 
 _INJECTED: Final = "auto"  # the image of a pod into which its mesh puts one
-_KUMA_REQUESTS: Final = "KUMA_INJECTOR_SIDECAR_CONTAINER_RESOURCES_REQUESTS"
-_KUMA_IMAGES: Final = ("_INIT_CONTAINER_IMAGE", "_SIDECAR_CONTAINER_IMAGE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +92,8 @@ def _number(quantity: str | float) -> float:
 
 
 def list_pod_requests(objects: Iterable[Object], *, sidecar: Resources = NO_RESOURCES) -> tuple[PodRequest, ...]:
-    """Return the pods that Deployments and Pods among `objects` will be, each with `sidecar` in addition; those of
-    Kuma's gateways, which are a proxy and nothing else; of a DaemonSet, one node's."""
+    """Return the pods that Deployments and Pods among `objects` will be, each with `sidecar` in addition;
+    gateways that a control plane makes are a proxy and nothing else; of a DaemonSet, one node's."""
     pods: list[PodRequest] = []
     for thing in objects:
         name, spec = thing["metadata"]["name"], thing["spec"]
@@ -199,38 +196,8 @@ NO_SIDECAR: Final = Sidecar()
 
 def read_sidecar(mesh: str, objects: Iterable[Object]) -> Sidecar:
     """Read the sidecar from a control plane's objects; empty where they do not define it."""
-    sidecar = NO_SIDECAR
-    for thing in objects:
-        sidecar |= _SIDECAR_READERS[mesh](thing)
-    return sidecar
-
-
-def _read_istio_sidecar(thing: Object) -> Sidecar:
-    """Read the values that istiod makes sidecars from, which are JSON in a ConfigMap."""
-    if thing["kind"] != "ConfigMap" or not thing["metadata"]["name"].startswith("istio-sidecar-injector"):
-        return NO_SIDECAR
-    values: dict[str, Any] = json.loads(thing["data"]["values"])["global"]
-    proxy = values.get("proxy") or {}
-    image = proxy.get("image") or "proxyv2"
-    full = image if "/" in image else f"{values['hub']}/{image}:{values['tag']}"
-    return Sidecar(parse_requests((proxy.get("resources") or {}).get("requests") or {}), (full,))
-
-
-def _read_kuma_sidecar(thing: Object) -> Sidecar:
-    """Read the environment of Kuma's control plane."""
-    if thing["kind"] != "Deployment":
-        return NO_SIDECAR
-    containers = thing["spec"]["template"]["spec"]["containers"]
-    names: Mapping[str, str] = {one["name"]: one.get("value", "") for c in containers for one in c.get("env") or ()}
-    requests = {what: names.get(f"{_KUMA_REQUESTS}_{what.upper()}") or 0 for what in ("cpu", "memory")}
-    images = (value for name, value in names.items() if name.endswith(_KUMA_IMAGES))
-    return Sidecar(parse_requests(requests), tuple(images))
-
-
-_SIDECAR_READERS: Final[Mapping[str, Callable[[Object], Sidecar]]] = {
-    "istio": _read_istio_sidecar,
-    "kuma": _read_kuma_sidecar,
-}
+    found = CONTROL_PLANES[mesh].read_sidecar(objects)
+    return Sidecar(parse_requests(found.requests), found.images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +255,7 @@ def install_options(options: ClusterOptions, mesh: str, equalise: Collection[Equ
         values=tuple(options.mesh_values.get(mesh, ())),
         hub=options.hub,
         tag=options.tag,
-        revision=options.revision if mesh == "istio" else "",
+        revision=options.revision if CONTROL_PLANES[mesh].REVISIONS else "",
         equal=installation_values(MESHES[mesh], equalise),
     )
 
@@ -319,7 +286,7 @@ def _examine_plugin(cluster: Cluster, mesh: str, rendered: Iterable[Object]) -> 
     names = ", ".join(thing["metadata"]["name"] for thing in daemons_of(rendered))
     if not names:
         return
-    lacking = examine_permissions(cluster, plugin_needs(mesh))
+    lacking = examine_permissions(cluster, plugin_needs((mesh,)))
     yield from (replace(finding, name="plugin") for finding in lacking if finding.status != "ok")
     detail = f"{mesh}'s DaemonSet {names} sets up the network of every pod on every node, others' too"
     yield CheckResult("plugin", "warning", f"{detail}, until the run's end", "use a cluster for this run alone")

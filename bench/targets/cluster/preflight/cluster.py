@@ -13,8 +13,8 @@ from bench.k8s.objects import PRESSURES, has_condition, node_name, release_of, s
 from bench.k8s.ownership import OURS
 from bench.k8s.wait import describe_blockers
 from bench.meshes.control_planes import CONTROL_PLANES
+from bench.meshes.rights import Need
 from bench.targets.cluster.lock import Holder, read_holder, seems_dead
-from bench.targets.cluster.preflight.permissions import Need
 from bench.targets.cluster.teardown.blockers import Dangling, deletion_command
 from bench.targets.cluster.teardown.inventory import find_leftovers, format_objects
 from bench.targets.cluster.teardown.stages import RunObject

@@ -12,6 +12,7 @@ from bench.k8s.objects import schedulable_nodes
 from bench.k8s.ownership import run_of
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.resolved import ResolvedScenario
+from bench.meshes.rights import Need
 from bench.targets.cluster.load.placement import LoadPlacement, place_load
 from bench.targets.cluster.options import ClusterOptions, meshes_of
 from bench.targets.cluster.preflight.capacity import (
@@ -37,7 +38,7 @@ from bench.targets.cluster.preflight.cluster import (
 )
 from bench.targets.cluster.preflight.images import examine_images
 from bench.targets.cluster.preflight.mesh import examine_existing_mesh, examine_tools
-from bench.targets.cluster.preflight.permissions import Need, adapt_to_server, examine_permissions, needs_of
+from bench.targets.cluster.preflight.permissions import adapt_to_server, examine_permissions, needs_of
 from bench.targets.cluster.prometheus import examine_prometheus, prometheus_needs
 from bench.targets.cluster.teardown.blockers import find_dangling
 
@@ -63,7 +64,7 @@ def examine_cluster(cluster: Cluster, resolved: ResolvedScenario, options: Clust
     needs = _needs(meshes, options)
     permitted = require_permissions(cluster, adapt_to_server(needs, cluster.version))
     nodes = cluster.list("v1", "Node")
-    tools = () if options.existing_mesh else examine_tools([CONTROL_PLANES[mesh].TOOL for mesh in meshes])
+    tools = () if options.existing_mesh else examine_tools(CONTROL_PLANES[mesh].TOOL for mesh in meshes)
     planned, refusals = _plan_pods(cluster, resolved, options, installing=not _has_errors(tools))
     requests, free = planned.requests, _find_free(cluster, nodes, planned)
     place = place_load(

@@ -1,16 +1,15 @@
-"""Examine the mesh and its tools: an existing mesh, telemetry that costs latency, versions of istioctl and kumactl."""
+"""Examine the meshes and their tools: an existing mesh, telemetry that costs latency, versions."""
 
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from bench.check_result import CheckResult
-from bench.files.yaml_source import parse_generated
 from bench.k8s.client import Cluster, Object
 from bench.k8s.wait import describe_unavailable
-from bench.meshes.cluster_protocol import ControlPlane
+from bench.meshes import MESHES
+from bench.meshes.cluster_protocol import ControlPlane, Tool
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.system.processes import run_tool
 from bench.targets.cluster.options import ClusterOptions
@@ -18,9 +17,6 @@ from bench.targets.cluster.probes.injection import WEBHOOKS, selecting_webhooks
 
 TELEMETRY: Final = "telemetry"
 _TELEMETRY_HINT: Final = "leave it out of --mesh-values, unless it is what you want to measure"
-_COSTS: Final = ", which costs latency and CPU that the mesh alone does not"
-_SAMPLING: Final = "PILOT_TRACE_SAMPLING"
-_DEFAULT_SAMPLING: Final = 1.0  # percent, where tracing is on and its share is not set
 _NAMESPACE: Final = "meshbench-check"  # never created: the webhooks' selectors are compared with it
 _POD: Final[Object] = {"metadata": {"name": _NAMESPACE, "labels": {"app": _NAMESPACE}}}
 _VERSION: Final = re.compile(r"\bv?(\d+)\.(\d+)(?:[.+-][0-9A-Za-z.+-]*)?")
@@ -77,92 +73,26 @@ def _find_missing_webhook(cluster: Cluster, plane: ControlPlane, revision: str) 
     labels = plane.namespace_labels(revision, _NAMESPACE)
     namespace = {"metadata": {"name": _NAMESPACE, "labels": {**labels, "kubernetes.io/metadata.name": _NAMESPACE}}}
     webhooks = selecting_webhooks(namespace, [_POD], cluster.list(*WEBHOOKS))
-    if not any(name.endswith(f"{plane.NAME}.io") for name in webhooks):
+    if not any(name.endswith(MESHES[plane.NAME].domain) for name in webhooks):
         selector = " and ".join(f"{key}={value}" for key, value in labels.items())
         yield f"no webhook of it would inject a sidecar into pods of a namespace with {selector}"
 
 
 def examine_telemetry(mesh: str, objects: Iterable[Object]) -> tuple[CheckResult, ...]:
     """Return a warning for each telemetry setting that costs latency; the report's heading has it, too."""
-    things = tuple(objects)
-    detail = (*_access_logs(things), *_traces(things)) if mesh == "istio" else ()
-    return tuple(CheckResult(TELEMETRY, "warning", f"{mesh}: {one}", _TELEMETRY_HINT) for one in detail)
+    found = CONTROL_PLANES[mesh].find_telemetry(tuple(objects))
+    return tuple(CheckResult(TELEMETRY, "warning", f"{mesh}: {one}", _TELEMETRY_HINT) for one in found)
 
 
-def _access_logs(things: Iterable[Object]) -> Iterator[str]:
-    for settings in _mesh_settings(things):
-        providers = (settings.get("defaultProviders") or {}).get("accessLogging") or ()
-        if where := settings.get("accessLogFile") or ", ".join(providers):
-            yield f"sidecars log every request ({where}){_COSTS}"
-
-
-def _traces(things: tuple[Object, ...]) -> Iterator[str]:
-    for settings in _mesh_settings(things):
-        providers = (settings.get("defaultProviders") or {}).get("tracing") or ()
-        if settings.get("enableTracing") or providers:
-            tracing = (settings.get("defaultConfig") or {}).get("tracing") or {}
-            share = float(tracing.get("sampling") or _sampling(things))
-            yield f"sidecars trace {share:g} % of all requests{_COSTS}"
-
-
-def _mesh_settings(things: Iterable[Object]) -> Iterator[dict[str, Any]]:
-    """Istio's mesh configuration is YAML in a ConfigMap, one for each revision."""
-    for thing in things:
-        if thing["kind"] == "ConfigMap" and "mesh" in (thing.get("data") or {}):
-            yield from parse_generated(thing["data"]["mesh"])
-
-
-def _sampling(things: Iterable[Object]) -> float:
-    """Return the percentage in istiod's environment."""
-    deployments = (thing for thing in things if thing["kind"] == "Deployment")
-    containers = (one for thing in deployments for one in thing["spec"]["template"]["spec"]["containers"])
-    entries = (entry for one in containers for entry in one.get("env") or () if entry["name"] == _SAMPLING)
-    return next((float(entry["value"]) for entry in entries if entry.get("value")), _DEFAULT_SAMPLING)
-
-
-@dataclass(frozen=True, slots=True)
-class Tool:
-    """A tool, the arguments that make it print its version, the oldest (major, minor) that serves, where to get it, and
-    the first that serves no more."""
-
-    name: str
-    version_argv: tuple[str, ...]
-    oldest: tuple[int, int]
-    source: str
-    below: tuple[int, int] | None = None
-
-    @property
-    def wanted(self) -> str:
-        until = f"before {self.below[0]}.{self.below[1]}" if self.below else "or later"
-        return f"{self.name} {self.oldest[0]}.{self.oldest[1]} {until}"
-
-
-TOOLS: Final[Mapping[str, Tool]] = {
-    tool.name: tool
-    for tool in (
-        # 1.22 was the first to serve security.istio.io/v1, in which our policies are written.
-        Tool("istioctl", ("version", "--remote=false"), (1, 22), "https://istio.io/latest/docs/setup/getting-started/"),
-        # The one series for which our values and policies are written; 3.0 reads neither in the same way.
-        Tool(
-            "kumactl",
-            ("--no-config", "version"),
-            (2, 14),
-            "https://kuma.io/docs/2.14.x/introduction/install/",
-            below=(2, 15),
-        ),
-    )
-}
-
-
-def examine_tools(names: Sequence[str]) -> tuple[CheckResult, ...]:
+def examine_tools(tools: Iterable[Tool]) -> tuple[CheckResult, ...]:
     """Return one result for each of these tools."""
-    return tuple(_examine_tool(TOOLS[name]) for name in dict.fromkeys(names))
+    return tuple(map(_examine_tool, tools))
 
 
 def tool_versions(meshes: Sequence[str]) -> dict[str, str]:
     """Return the versions that the meshes' tools print, by mesh; a mesh whose tool is missing, or prints none, is left
     out."""
-    versions = {mesh: find_version(_read_version_output(TOOLS[CONTROL_PLANES[mesh].TOOL])) for mesh in meshes}
+    versions = {mesh: find_version(_read_version_output(CONTROL_PLANES[mesh].TOOL)) for mesh in meshes}
     return {mesh: match[0].removeprefix("v") for mesh, match in versions.items() if match}
 
 

@@ -12,8 +12,8 @@ from typing import Final
 
 from bench.k8s.client import Object, Ref, ref_of
 from bench.k8s.ownership import COMPONENT, POD_GRACE_S, labels_of, run_of
+from bench.meshes import MESHES
 
-MESH_COMPONENTS: Final = ("istio", "kuma")
 LOCK_COMPONENT: Final = "lock"
 
 _ASKED_FIRST: Final = (
@@ -72,7 +72,7 @@ class RunObject:
             return Stage.WEBHOOKS
         if is_custom(self.ref.api_version):
             return Stage.POLICIES
-        return Stage.CONTROL_PLANE if self.component in MESH_COMPONENTS else Stage.APPLICATION
+        return Stage.CONTROL_PLANE if self.component in MESHES else Stage.APPLICATION
 
 
 def make_run_object(thing: Object) -> RunObject:
