@@ -1,0 +1,45 @@
+"""What the toy mesh's manifests mean: it has none, and so every request is allowed in plaintext."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench.application.manifests import Kind, Source
+from bench.application.model import Application, Gateway, Service, Workload
+from bench.envoy.wire import Mode
+from bench.files.yaml_source import Document
+from bench.meshes.probe import Probe
+from bench.meshes.rewriting import Moved, Namespaces
+from bench.meshes.routing import Route
+
+KINDS: Mapping[str, Kind[Any]] = {}
+
+
+class ToyPolicies:
+    """See `bench.meshes.protocols.Policies`."""
+
+    def identities(self, _application: Application) -> Mapping[str, tuple[str, ...]]:
+        return {}
+
+    def mode(self, _workload: Workload) -> Mode:
+        return "DISABLE"
+
+    def routes(self, application: Application, *, caller: Workload, service: Service) -> tuple[Route, ...]:  # noqa: ARG002
+        return (Route(self.outbound_cluster(application, service), service, service.workloads),)
+
+    def outbound_cluster(self, _application: Application, service: Service) -> str:
+        return f"to {service.name}"
+
+    def probes(self, _application: Application) -> tuple[Probe, ...]:
+        return ()
+
+
+def read_gateway(_manifests: Sequence[Source[Any]], _application: Application) -> Gateway | None:
+    return None
+
+
+def read_policies(_manifests: Sequence[Source[Any]], _application: Application) -> ToyPolicies:
+    return ToyPolicies()
+
+
+def mesh_objects(_documents: Sequence[Document], _names: Namespaces) -> tuple[Moved, ...]:
+    return ()
