@@ -141,13 +141,19 @@ def _deployment_problems(
         yield source.problem(
             ("spec", "template", "metadata"), f"must have exactly these settings of the mesh: {settings}"
         )
-    accounts = {account.manifest.metadata.name for account in select_kind(sources, ServiceAccountManifest)}
-    name = pod.spec.service_account_name
-    if name not in accounts:
-        loc = ("spec", "template", "spec", "serviceAccountName")
-        yield source.problem(loc, f"no ServiceAccount {name!r}{format_suggestion(name, accounts)}")
+    yield from account_problems(source, "template", pod.spec.service_account_name, sources)
     if not any(_selects(service, source) for service in select_kind(sources, ServiceManifest)):
         yield source.problem(("spec", "template", "metadata", "labels"), "no Service selects these pods")
+
+
+def account_problems(
+    source: Source[Any], template: str, name: Name, sources: Sequence[Source[Any]]
+) -> Iterator[Problem]:
+    """Yield the problem of a pod template whose service account is not among the manifests."""
+    accounts = {account.manifest.metadata.name for account in select_kind(sources, ServiceAccountManifest)}
+    if name not in accounts:
+        loc = ("spec", template, "spec", "serviceAccountName")
+        yield source.problem(loc, f"no ServiceAccount {name!r}{format_suggestion(name, accounts)}")
 
 
 def _service_problems(

@@ -56,10 +56,10 @@ def find_gateway(sources: Sequence[Source[Any]], application: Application) -> Ga
 
     Raises InputError with all problems: missing or mismatched parts, and routes to unknown services.
     """
-    if not any(_is_gateway_part(source.manifest) for source in sources):
+    if not any(is_gateway_part(source.manifest) for source in sources):
         return None
     gateways = select_kind(sources, GatewayManifest)
-    routing = [source for source in select_kind(sources, VirtualService) if _is_gateway_part(source.manifest)]
+    routing = [source for source in select_kind(sources, VirtualService) if is_gateway_part(source.manifest)]
     problems = [*_problems(sources, gateways, routing), *_route_problems(routing, application)]
     if problems:
         raise InputError(problems)
@@ -68,12 +68,8 @@ def find_gateway(sources: Sequence[Source[Any]], application: Application) -> Ga
     return Gateway(Service(proxy.service.manifest.metadata.name, (proxy.port.port,), (proxy.workload,)), tuple(routes))
 
 
-def exclude_gateway(sources: Sequence[Source[Any]]) -> tuple[Source[Any], ...]:
-    """Return the manifests that are not part of the gateway."""
-    return tuple(source for source in sources if not _is_gateway_part(source.manifest))
-
-
-def _is_gateway_part(manifest: Manifest) -> bool:
+def is_gateway_part(manifest: Manifest) -> bool:
+    """Return whether a manifest is of the gateway, not of the sidecars."""
     if isinstance(manifest, VirtualService):
         return any(name != MESH_GATEWAY for name in manifest.spec.gateways)
     return isinstance(manifest, tuple(kind.model for kind in GATEWAY_KINDS.values()))

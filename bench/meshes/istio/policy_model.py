@@ -10,7 +10,7 @@ from bench.application.model import Application, Service, Workload
 from bench.errors import InputError, Problem
 from bench.files.yaml_source import Loc, format_suggestion
 from bench.meshes.istio.authorization import Request, decide_request
-from bench.meshes.istio.gateway import GATEWAY_KINDS, exclude_gateway
+from bench.meshes.istio.gateway import GATEWAY_KINDS, is_gateway_part
 from bench.meshes.istio.gateway import find_gateway as read_gateway
 from bench.meshes.istio.namespacing import mesh_objects
 from bench.meshes.istio.naming import cluster_to
@@ -28,6 +28,7 @@ from bench.meshes.istio.probes import policy_probes, principal_of, probes
 from bench.meshes.istio.route_manifests import DestinationRule, VirtualService
 from bench.meshes.istio.routing import route_problems, routes
 from bench.meshes.probe import Probe
+from bench.meshes.problems import conflict_problems, duplicate_problems
 from bench.meshes.routing import Route
 
 __all__ = ["KINDS", "mesh_objects", "read_gateway", "read_policies"]
@@ -64,7 +65,7 @@ def read_policies(manifests: Sequence[Source[Any]], application: Application) ->
     (a selector without a workload, an unknown account), conflicting policies, policies that no request could prove, and
     routes to unknown services.
     """
-    sources: tuple[Source[Policy | Routing], ...] = exclude_gateway(manifests)
+    sources: tuple[Source[Policy | Routing], ...] = tuple(one for one in manifests if not is_gateway_part(one.manifest))
     policies = IstioPolicies(
         application.namespace,
         tuple(source.manifest for source in select_kind(sources, PeerAuthentication)),
@@ -85,7 +86,7 @@ def read_policies(manifests: Sequence[Source[Any]], application: Application) ->
 def _problems(
     sources: Sequence[Source[Policy | Routing]], policies: Policies, application: Application
 ) -> Iterator[Problem]:
-    yield from _duplicate_problems(sources, policies)
+    yield from duplicate_problems(sources, lambda one: (policies.namespace_of(one), one.metadata.name))
     for source in sources:
         yield from _selector_problems(source, policies, application)
     for authentication in select_kind(sources, PeerAuthentication):
@@ -94,16 +95,6 @@ def _problems(
     for authorization in select_kind(sources, AuthorizationPolicy):
         yield from _rule_problems(authorization, application)
     yield from route_problems(sources, policies, application)
-
-
-def _duplicate_problems(sources: Iterable[Source[Policy | Routing]], policies: Policies) -> Iterator[Problem]:
-    seen: dict[tuple[str, str, str], Source[Policy | Routing]] = {}
-    for source in sources:
-        policy = source.manifest
-        first = seen.setdefault((policy.kind, policies.namespace_of(policy), policy.metadata.name), source)
-        if first is not source:
-            where = f"{first.document.file}:{first.document.line_of(('metadata', 'name'))}"
-            yield source.problem(("metadata", "name"), f"the same {policy.kind} is already defined in {where}")
 
 
 def _selector_problems(
@@ -131,16 +122,13 @@ def _port_problems(
 def _conflict_problems(
     sources: Sequence[Source[PeerAuthentication]], policies: Policies, application: Application
 ) -> Iterator[Problem]:
-    """Yield policies that select a workload as narrowly as another: a cluster uses the older one, files have no age."""
-    for index, source in enumerate(sources):
-        for other in sources[:index]:
-            both = [
-                policies.applies(source.manifest, one) and policies.applies(other.manifest, one)
-                for one in application.workloads
-            ]
-            if any(both) and policies.width(source.manifest) == policies.width(other.manifest):
-                where = f"{other.document.file}:{other.document.line_of(())}"
-                yield source.problem(("spec",), f"selects the same workloads as the one in {where}")
+    """Yield policies that select a workload as narrowly as another."""
+
+    def is_conflict(one: PeerAuthentication, other: PeerAuthentication) -> bool:
+        both = (policies.applies(one, each) and policies.applies(other, each) for each in application.workloads)
+        return policies.width(one) == policies.width(other) and any(both)
+
+    return conflict_problems(sources, is_conflict, ("spec",), "selects the same workloads")
 
 
 def _rule_problems(source: Source[AuthorizationPolicy], application: Application) -> Iterator[Problem]:

@@ -7,12 +7,12 @@ for its outgoing requests.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
-from bench.application.manifests import Kind, Manifest, ServiceAccountManifest, Source, select_kind
+from bench.application.manifests import Kind, Manifest, Source, select_kind
 from bench.application.model import GATEWAY, Application, Gateway, PathRoute, Service, Workload
 from bench.envoy.static_gateway import ConfigMapManifest, ProxyConfiguration, read_proxy_configuration
 from bench.errors import InputError, Problem
 from bench.files.yaml_source import Loc, format_suggestion
-from bench.meshes.gateway_objects import CORE_KINDS, GatewayDeployment, find_proxies, proxy_problems
+from bench.meshes.gateway_objects import CORE_KINDS, GatewayDeployment, account_problems, find_proxies, proxy_problems
 from bench.meshes.kuma.gateway_manifests import (
     BUILTIN_KINDS,
     MeshGateway,
@@ -39,7 +39,7 @@ def find_gateway(sources: Sequence[Source[Any]], application: Application) -> Ga
 
     Raises InputError with all problems: missing or mismatched parts, and routes to unknown services.
     """
-    own = [source for source in sources if _is_gateway_part(source.manifest)]
+    own = [source for source in sources if is_gateway_part(source.manifest)]
     if not own:
         return None
     builtin = [source for source in own if isinstance(source.manifest, _BUILTIN)]
@@ -50,12 +50,8 @@ def find_gateway(sources: Sequence[Source[Any]], application: Application) -> Ga
     return _builtin_gateway(sources, application) if builtin else _delegated_gateway(own, application)
 
 
-def exclude_gateway(sources: Sequence[Source[Any]]) -> tuple[Source[Any], ...]:
-    """Return the manifests that are not part of the gateway."""
-    return tuple(source for source in sources if not _is_gateway_part(source.manifest))
-
-
-def _is_gateway_part(manifest: Manifest) -> bool:
+def is_gateway_part(manifest: Manifest) -> bool:
+    """Return whether a manifest is of the gateway, not of the sidecars."""
     return isinstance(manifest, _MODELS)
 
 
@@ -110,12 +106,9 @@ def _tag(instance: MeshGatewayInstance, application: Application) -> str:
 
 
 def _instance_problems(source: Source[MeshGatewayInstance], sources: Sequence[Source[Any]]) -> Iterator[Problem]:
-    accounts = {account.manifest.metadata.name for account in select_kind(sources, ServiceAccountManifest)}
-    name = source.manifest.spec.pod_template.spec.service_account_name
-    if name not in accounts:
-        loc = ("spec", "podTemplate", "spec", "serviceAccountName")
-        yield source.problem(loc, f"no ServiceAccount {name!r}{format_suggestion(name, accounts)}")
-    if source.manifest.spec.pod_template.metadata.mesh_settings(DOMAIN):
+    pod = source.manifest.spec.pod_template
+    yield from account_problems(source, "podTemplate", pod.spec.service_account_name, sources)
+    if pod.metadata.mesh_settings(DOMAIN):
         yield source.problem(("spec", "podTemplate", "metadata"), "must have no settings of the mesh")
     if not select_kind(sources, MeshGateway):
         yield source.problem(("metadata", "name"), "no MeshGateway opens a port of these pods")

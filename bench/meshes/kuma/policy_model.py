@@ -9,7 +9,7 @@ from bench.application.model import Application, Service, Workload
 from bench.envoy.wire import Mode
 from bench.errors import InputError, Problem
 from bench.files.yaml_source import format_suggestion
-from bench.meshes.kuma.gateway import GATEWAY_KINDS, exclude_gateway
+from bench.meshes.kuma.gateway import GATEWAY_KINDS, is_gateway_part
 from bench.meshes.kuma.gateway import find_gateway as read_gateway
 from bench.meshes.kuma.manifests import (
     ANY,
@@ -27,6 +27,7 @@ from bench.meshes.kuma.probes import certificate_names, permission_probes, probe
 from bench.meshes.kuma.route_manifests import ROUTE_KINDS, MeshHTTPRoute
 from bench.meshes.kuma.routing import outbound_cluster, route_problems, routes
 from bench.meshes.probe import Probe
+from bench.meshes.problems import conflict_problems, duplicate_problems
 from bench.meshes.routing import Route
 
 __all__ = ["KINDS", "mesh_objects", "read_gateway", "read_policies"]
@@ -69,7 +70,7 @@ def read_policies(manifests: Sequence[Source[Any]], application: Application) ->
     do not fit together, permissions without an effect (unknown services, unknown identities), and permissions that no
     request could prove.
     """
-    sources = exclude_gateway(manifests)
+    sources = tuple(one for one in manifests if not is_gateway_part(one.manifest))
     meshes, given = select_kind(sources, Mesh), select_kind(sources, MeshIdentity)
     policies = KumaPolicies(
         application,
@@ -89,17 +90,11 @@ def read_policies(manifests: Sequence[Source[Any]], application: Application) ->
 
 
 def _duplicate_problems(sources: Iterable[Source[Any]], policies: Policies) -> Iterator[Problem]:
-    seen: dict[tuple[str, str, str], Source[Any]] = {}
-    for source in sources:
-        policy = source.manifest
-        alone = isinstance(policy, Mesh | MeshIdentity)  # one of each, whatever its name
+    def identify(policy: Any) -> tuple[str, str]:
         namespaced = isinstance(policy, MeshTrafficPermission | MeshHTTPRoute)
-        namespace = policies.namespace_of(policy) if namespaced else ""
-        first = seen.setdefault((policy.kind, namespace, "" if alone else policy.metadata.name), source)
-        if first is not source:
-            where = f"{first.document.file}:{first.document.line_of(('metadata', 'name'))}"
-            what = f"{'a' if alone else 'the same'} {policy.kind}"
-            yield source.problem(("metadata", "name"), f"{what} is already defined in {where}")
+        return policies.namespace_of(policy) if namespaced else "", policy.metadata.name
+
+    return duplicate_problems(sources, identify, alone=(Mesh, MeshIdentity))
 
 
 def _form_problems(sources: Sequence[Source[Any]], policies: Policies) -> Iterator[Problem]:
@@ -181,13 +176,13 @@ def _service_problems(source: Source[TrafficPermission], application: Applicatio
 
 
 def _conflict_problems(sources: Sequence[Source[TrafficPermission]], application: Application) -> Iterator[Problem]:
-    """Yield permissions as close to a destination as another: a cluster uses the older one, files have no age."""
+    """Yield permissions as close to a destination as another."""
     every = [service_tags(application, workload) for workload in application.workloads]
-    for index, source in enumerate(sources):
-        for other in sources[:index]:
-            if any(0 < source.manifest.rank(tags) == other.manifest.rank(tags) for tags in every):
-                where = f"{other.document.file}:{other.document.line_of(())}"
-                yield source.problem(("spec", "destinations"), f"names the same destinations as the one in {where}")
+
+    def is_conflict(one: TrafficPermission, other: TrafficPermission) -> bool:
+        return any(0 < one.rank(tags) == other.rank(tags) for tags in every)
+
+    return conflict_problems(sources, is_conflict, ("spec", "destinations"), "names the same destinations")
 
 
 def _proof_problems(sources: Iterable[Source[Any]], policies: Policies) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from bench.application.model import Application, Service, Workload
 from bench.envoy.addresses import HOST, Placement
 from bench.envoy.certificates import Certificates, Identity
+from bench.envoy.parts import tls_socket
 from bench.meshes.istio.naming import cluster_to, full_name
 from bench.meshes.istio.naming import inbound_cluster as inbound_name
 from bench.meshes.istio.policies import TRUST_DOMAIN, Policies
@@ -176,7 +177,7 @@ def server_socket(identity: Identity) -> Json:
         "tls_params": {**_VERSIONS, "cipher_suites": list(_SERVER_CIPHERS)},
         **_secrets(identity, {"prefix": f"spiffe://{TRUST_DOMAIN}/"}),
     }
-    return _socket("DownstreamTlsContext", {"common_tls_context": context, "require_client_certificate": True})
+    return tls_socket("DownstreamTlsContext", {"common_tls_context": context, "require_client_certificate": True})
 
 
 def client_sockets(identity: Identity, *, peer: str, sni: str) -> list[Json]:
@@ -185,7 +186,7 @@ def client_sockets(identity: Identity, *, peer: str, sni: str) -> list[Json]:
     `peer` is the SPIFFE id that the server must have.
     """
     context = {"alpn_protocols": ["istio"], "tls_params": _VERSIONS, **_secrets(identity, {"exact": peer})}
-    tls = _socket("UpstreamTlsContext", {"common_tls_context": context, "sni": sni})
+    tls = tls_socket("UpstreamTlsContext", {"common_tls_context": context, "sni": sni})
     plain = {"name": "envoy.transport_sockets.raw_buffer", "typed_config": {"@type": _RAW}}
     return [
         {"name": "tlsMode-istio", "match": TLS_ENDPOINT, "transport_socket": tls},
@@ -205,11 +206,4 @@ def _secrets(identity: Identity, peer: Json) -> Json:
             "trusted_ca": {"filename": str(identity.roots)},
             "match_typed_subject_alt_names": [{"san_type": "URI", "matcher": peer}],
         },
-    }
-
-
-def _socket(context: str, config: Json) -> Json:
-    return {
-        "name": "envoy.transport_sockets.tls",
-        "typed_config": {"@type": f"{_TLS}.{context}", **config},
     }

@@ -11,6 +11,7 @@ from typing import Any, Final
 from bench.application.model import Application, Workload
 from bench.envoy.addresses import HOST, Placement
 from bench.envoy.certificates import Certificates, Identity
+from bench.envoy.parts import TYPES, admin_interface
 from bench.meshes.istio.envoy.clusters import (
     BLACK_HOLE,
     black_hole_cluster,
@@ -25,7 +26,6 @@ from bench.meshes.istio.policies import TRUST_DOMAIN, Policies
 
 Json = dict[str, Any]
 
-_TYPES: Final = "type.googleapis.com/envoy.extensions"
 
 # The options of Istio's agent, with two workers, since a sidecar's default CPU limit is two cores. Unlike Istio's, this
 # Envoy rejects unknown fields, so that errors in the configuration are found.
@@ -44,27 +44,27 @@ HTTP_FILTERS: Final[tuple[Json, ...]] = (
     {
         "name": "envoy.filters.http.grpc_stats",
         "typed_config": {
-            "@type": f"{_TYPES}.filters.http.grpc_stats.v3.FilterConfig",
+            "@type": f"{TYPES}.filters.http.grpc_stats.v3.FilterConfig",
             "emit_filter_state": True,
             "stats_for_all_methods": False,
         },
     },
     {
         "name": "envoy.filters.http.fault",
-        "typed_config": {"@type": f"{_TYPES}.filters.http.fault.v3.HTTPFault"},
+        "typed_config": {"@type": f"{TYPES}.filters.http.fault.v3.HTTPFault"},
     },
     {
         "name": "envoy.filters.http.cors",
-        "typed_config": {"@type": f"{_TYPES}.filters.http.cors.v3.Cors"},
+        "typed_config": {"@type": f"{TYPES}.filters.http.cors.v3.Cors"},
     },
     {
         "name": "envoy.filters.http.router",
-        "typed_config": {"@type": f"{_TYPES}.filters.http.router.v3.Router"},
+        "typed_config": {"@type": f"{TYPES}.filters.http.router.v3.Router"},
     },
 )
 
-_MANAGER: Final = f"{_TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager"
-_REQUEST_ID: Final = f"{_TYPES}.request_id.uuid.v3.UuidRequestIdConfig"
+_MANAGER: Final = f"{TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager"
+_REQUEST_ID: Final = f"{TYPES}.request_id.uuid.v3.UuidRequestIdConfig"
 _ISTIO_ALPN: Final = ["istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2"]
 _ORIGINAL_DST: Final = "envoy.config.listener.v3.Listener.hidden_envoy_deprecated_use_original_dst"
 _MAX_CONNECTIONS: Final = "2147483647"
@@ -144,7 +144,7 @@ def build_bootstrap(node: Json, admin: Path, *, listeners: list[Json], clusters:
     """Build a proxy's configuration, with the parts that are the same in all of Istio's proxies."""
     return {
         "node": node,
-        "admin": _admin(admin),
+        "admin": admin_interface(admin),
         "stats_config": stats_config(),
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
         "layered_runtime": _runtime(),
@@ -230,12 +230,12 @@ def _chain(workload: Workload, match: Json, manager: Json) -> Json:
 
 
 def _inspector(name: str, message: str, **settings: Any) -> Json:
-    kind = f"{_TYPES}.filters.listener.{name}.v3.{message}"
+    kind = f"{TYPES}.filters.listener.{name}.v3.{message}"
     return {"name": f"envoy.filters.listener.{name}", "typed_config": {"@type": kind, **settings}}
 
 
 def _black_hole_proxy() -> Json:
-    kind = f"{_TYPES}.filters.network.tcp_proxy.v3.TcpProxy"
+    kind = f"{TYPES}.filters.network.tcp_proxy.v3.TcpProxy"
     settings = {"@type": kind, "cluster": BLACK_HOLE, "stat_prefix": BLACK_HOLE}
     return {"name": "envoy.filters.network.tcp_proxy", "typed_config": settings}
 
@@ -247,14 +247,6 @@ def node_of(workload: Workload, placement: Placement, kind: str = "sidecar") -> 
     return {
         "id": f"{kind}~{HOST}~{pod}~{namespace}.{CLUSTER_DOMAIN}",
         "cluster": f"{workload.app}.{namespace}",
-    }
-
-
-def _admin(path: Path) -> Json:
-    log = {"@type": f"{_TYPES}.access_loggers.file.v3.FileAccessLog", "path": "/dev/null"}
-    return {
-        "access_log": [{"name": "envoy.access_loggers.file", "typed_config": log}],
-        "address": {"pipe": {"path": str(path), "mode": 0o600}},
     }
 
 
@@ -275,7 +267,7 @@ def _runtime() -> Json:
 
 
 def _overload_manager() -> Json:
-    kind = f"{_TYPES}.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
+    kind = f"{TYPES}.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
     monitor = {"@type": kind, "max_active_downstream_connections": _MAX_CONNECTIONS}
     name = "envoy.resource_monitors.global_downstream_max_connections"
     return {"resource_monitors": [{"name": name, "typed_config": monitor}]}

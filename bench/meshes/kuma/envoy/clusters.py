@@ -10,6 +10,7 @@ from typing import Any, Final
 from bench.application.model import MESH, Service, Workload
 from bench.envoy.addresses import HOST
 from bench.envoy.certificates import Certificates, Identity
+from bench.envoy.parts import tls_socket
 from bench.meshes.kuma.naming import (
     TRUST_DOMAIN,
     ZONE,
@@ -125,14 +126,14 @@ def server_socket(identity: Identity, form: Form) -> Json:
     """Build the transport socket of an inbound chain, which requires a certificate of the mesh."""
     domain = TRUST_DOMAIN if form == "identity" else MESH
     context = _context(identity, [{"prefix": f"spiffe://{domain}/"}], form)
-    return _socket("DownstreamTlsContext", {"common_tls_context": context, "require_client_certificate": True})
+    return tls_socket("DownstreamTlsContext", {"common_tls_context": context, "require_client_certificate": True})
 
 
 def client_socket(identity: Identity, form: Form, *, peers: list[str], sni: str) -> Json:
     """Build the transport socket of an outbound cluster; the server must have one of the SPIFFE ids in `peers`."""
     context = _context(identity, [{"exact": peer} for peer in peers], form)
     context = {"alpn_protocols": [identity.alpn], **context}
-    return _socket("UpstreamTlsContext", {"common_tls_context": context, "sni": sni})
+    return tls_socket("UpstreamTlsContext", {"common_tls_context": context, "sni": sni})
 
 
 def _context(identity: Identity, names: list[Json], form: Form) -> Json:
@@ -155,7 +156,3 @@ def _trust(identity: Identity, form: Form) -> Json:
     domains = [{"name": TRUST_DOMAIN, "trust_bundle": roots}]
     validator = {"@type": f"{_TLS}.SPIFFECertValidatorConfig", "trust_domains": domains}
     return {"custom_validator_config": {"name": "envoy.tls.cert_validator.spiffe", "typed_config": validator}}
-
-
-def _socket(context: str, config: Json) -> Json:
-    return {"name": "envoy.transport_sockets.tls", "typed_config": {"@type": f"{_TLS}.{context}", **config}}

@@ -7,8 +7,9 @@ from typing import Any, Final
 from bench.application.model import Gateway, PathRoute
 from bench.envoy.addresses import HOST, Placement
 from bench.envoy.certificates import Certificates
+from bench.envoy.parts import TYPES
 from bench.meshes.kuma.envoy.clusters import gateway_cluster
-from bench.meshes.kuma.envoy.listeners import INTERNAL, MANAGER, RETRY, ROUTER, TYPES, build_bootstrap
+from bench.meshes.kuma.envoy.listeners import INTERNAL, MANAGER, RETRY, ROUTER, build_bootstrap
 from bench.meshes.kuma.naming import ZONE, service_tags
 from bench.meshes.kuma.policies import Policies
 from bench.meshes.kuma.routing import outbound_cluster

@@ -7,6 +7,7 @@ from typing import Any, Final
 from bench.application.model import MESH, Application, Service, Workload
 from bench.envoy.addresses import HOST, Placement
 from bench.envoy.certificates import Certificates
+from bench.envoy.parts import TYPES, admin_interface
 from bench.meshes.kuma.envoy.clusters import build_inbound_cluster, build_outbound_cluster, server_socket, stat_name
 from bench.meshes.kuma.envoy.rbac import http_rbac_filters, network_rbac_filters
 from bench.meshes.kuma.naming import inbound_cluster, inbound_tags, mesh_service_kri, service_tag, service_tags
@@ -40,7 +41,6 @@ INTERNAL: Final[list[Json]] = [
     )
 ]
 
-TYPES: Final = "type.googleapis.com/envoy.extensions"
 MANAGER: Final = f"{TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager"
 ROUTER: Final[Json] = {
     "name": "envoy.filters.http.router",
@@ -94,7 +94,7 @@ def build_bootstrap(
     """Build a proxy's configuration, with the parts that are the same in all of Kuma's proxies."""
     return {
         "node": _node(workload, placement),
-        "admin": _admin(admin),
+        "admin": admin_interface(admin),
         "default_regex_engine": _regex_engine(),
         "layered_runtime": _runtime(),
         "stats_config": {"stats_tags": [{"tag_name": name, "regex": regex} for name, regex in _STATS_TAGS]},
@@ -143,14 +143,6 @@ def _node(workload: Workload, placement: Placement) -> Json:
     application = placement.application
     pod = f"{workload.app}-{workload.version}.{application.namespace}"
     return {"id": f"{MESH}.{pod}", "cluster": service_tags(application, workload)[0]}
-
-
-def _admin(path: Path) -> Json:
-    log = {"@type": f"{TYPES}.access_loggers.file.v3.FileAccessLog", "path": "/dev/null"}
-    return {
-        "access_log": [{"name": "envoy.access_loggers.file", "typed_config": log}],
-        "address": {"pipe": {"path": str(path), "mode": 0o600}},
-    }
 
 
 def _regex_engine() -> Json:
