@@ -105,7 +105,8 @@ def no_proxy_evidence(hop: Hop, answer: Answer) -> Evidence:
     server = answer.headers.get("server", "")
     planes = [mesh.data_plane for mesh in MESHES.values()]
     named = any(name in server for plane in planes for name in plane.servers)
-    proxied = named or any(plane.upstream_header in answer.headers for plane in planes)
+    vendors = tuple("-".join(plane.upstream_header.split("-")[:2]) for plane in planes)  # as `x-envoy`
+    proxied = named or any(name.startswith(vendors) for name in answer.headers)
     ok = answer.status == 200 and not proxied
     seen = f"{answer.status} from {server or 'an unnamed server'}{' through a proxy' if proxied else ''}"
     return _fact("no proxy", hop, ok=ok, expected="200 from the service itself", seen=seen)

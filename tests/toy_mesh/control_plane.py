@@ -15,6 +15,7 @@ SIDECAR = "toy-proxy"
 GATEWAY = ""
 PODS = "app=toy"
 INJECTION_LABELS: tuple[str, ...] = ("toy.example/inject",)
+DOMAIN = "toy.example"
 REVISIONS = False
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from bench.application.model import Gateway, Hop, Workload
 from bench.envoy.addresses import OutboundCapture
 from bench.envoy.wire import Wire
-from bench.meshes.protocols import ProxyCommand, ProxyInputs, RequestPage, Traces
+from bench.meshes.protocols import ProxyCommand, ProxyInputs, RequestPage
 from bench.results.records import DataPath, EffectiveRoute, Inbound, Limits, ObservedConnections
 
 PROXY = Path(__file__).with_name("proxy.py")
@@ -22,7 +22,8 @@ class ToyDataPlane:
     title = "toy proxy"
     wire = Wire(http="HTTP/1.1", tls="TLSv1.3", alpn="toy")
     outbound_capture: OutboundCapture = "separate"
-    traces = Traces(("toy-proxy",), "x-toy-", "x-toy-upstream")
+    servers = ("toy-proxy",)
+    upstream_header = "x-toy-upstream"
 
     def sidecar(self, workload: Workload, inputs: ProxyInputs, *, config: Path, admin: Path) -> ProxyCommand:
         place = inputs.placement
