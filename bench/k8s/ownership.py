@@ -25,15 +25,8 @@ CREATED_AT: Final = "meshbench.dev/created-at"
 OURS: Final = f"{MANAGED_BY}={PRODUCT},{RUN_ID}"  # the selector of every run's objects
 
 POD_GRACE_S: Final = 1  # no client is left; a sidecar alone would drain for 30 s
-_WORKLOADS: Final = (
-    "Deployment",
-    "ReplicaSet",
-    "StatefulSet",
-    "DaemonSet",
-    "Job",
-    "CronJob",
-    "MeshGatewayInstance",
-)
+_WORKLOADS: Final = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob")
+_CUSTOM_TEMPLATE: Final = "podTemplate"  # of a custom resource that becomes pods, such as a mesh's gateway
 
 
 def run_selector(run_id: str) -> str:
@@ -70,9 +63,9 @@ def _add_entries(metadata: dict[str, Any], key: str, entries: Mapping[str, str])
 def _pod_templates(thing: Object) -> Iterable[dict[str, Any]]:
     """Yield the pod template of a workload; for a CronJob also that of its jobs."""
     spec = thing.get("spec") or {}
-    for key in ("template", "jobTemplate", "podTemplate"):
+    for key in ("template", "jobTemplate") if thing["kind"] in _WORKLOADS else (_CUSTOM_TEMPLATE,):
         template = spec.get(key)
-        if thing["kind"] in _WORKLOADS and isinstance(template, dict):
+        if isinstance(template, dict):
             yield template
             yield from _pod_templates({"kind": "Job", "spec": template.get("spec")})
 

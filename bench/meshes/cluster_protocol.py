@@ -59,11 +59,11 @@ class SidecarSpec:
 class ControlPlane(Protocol):
     """A mesh's control plane on a cluster.
 
-    `TOOL` is its command-line tool, `SIDECAR` the name of the sidecar's container, `GATEWAY` that of a gateway whose
-    pods the control plane makes (empty for none), and `PODS` the label selector of its own pods in `NAMESPACE`. By
-    `INJECTION_LABELS` a namespace requests sidecars, or to be part of the mesh without them; `DOMAIN` ends the
-    names of its webhooks. `REVISIONS` is whether
-    several control planes can be installed side by side, each under a revision's name.
+    `TOOL` is its command-line tool, `SIDECAR` the name of the sidecar's container, and `PODS` the label selector of its
+    own pods in `NAMESPACE`. `GATEWAY` is the container of a gateway whose pods the control plane makes from manifests
+    of `GATEWAY_KINDS`; both are empty where it makes none. By `INJECTION_LABELS` a namespace requests sidecars, or to
+    be part of the mesh without them. `REVISIONS` is whether several control
+    planes can be installed side by side, each under a revision's name.
 
     `run_mesh` names the part of an existing mesh that belongs to the run, in which no object of the run may affect the
     whole mesh. It is empty if the run has installed the mesh.
@@ -74,9 +74,9 @@ class ControlPlane(Protocol):
     TOOL: Tool
     SIDECAR: str
     GATEWAY: str
+    GATEWAY_KINDS: tuple[str, ...]
     PODS: str
     INJECTION_LABELS: tuple[str, ...]
-    DOMAIN: str
     REVISIONS: bool
 
     def rights(self, revision: str = "") -> Rights:
@@ -84,6 +84,10 @@ class ControlPlane(Protocol):
 
     def read_sidecar(self, objects: Iterable[Object]) -> SidecarSpec:
         """Return the sidecar that the control plane with these objects injects; empty where they do not define it."""
+
+    def gateway_pods(self, manifest: Object) -> tuple[Object, ...]:
+        """Return the specs of the pods that the control plane makes from a manifest of `GATEWAY_KINDS`; their image is
+        the sidecars'."""
 
     def find_telemetry(self, objects: Sequence[Object]) -> Iterable[str]:
         """Return the telemetry settings in the control plane's objects that cost latency, as texts."""

@@ -22,3 +22,8 @@ class _ControlPlanes(Mapping[str, ControlPlane]):
 
 
 CONTROL_PLANES: Final = _ControlPlanes()
+
+
+def find_gateway_maker(kind: str) -> ControlPlane | None:
+    """Return the control plane that makes a gateway's pods from manifests of this kind; None where none does."""
+    return next((plane for plane in CONTROL_PLANES.values() if kind in plane.GATEWAY_KINDS), None)

@@ -13,9 +13,9 @@ NAMESPACE = "toy-system"
 TOOL = Tool("toyctl", ("version",), (1, 0), "https://toy.example")
 SIDECAR = "toy-proxy"
 GATEWAY = ""
+GATEWAY_KINDS: tuple[str, ...] = ()
 PODS = "app=toy"
 INJECTION_LABELS: tuple[str, ...] = ("toy.example/inject",)
-DOMAIN = "toy.example"
 REVISIONS = False
 
 
@@ -26,6 +26,10 @@ def rights(revision: str = "") -> Rights:
 def read_sidecar(objects: Iterable[Object]) -> SidecarSpec:
     there = any(one["kind"] == "Deployment" for one in objects)
     return SidecarSpec({"cpu": "10m", "memory": "16Mi"}, ("toy.example/proxy:1",)) if there else SidecarSpec()
+
+
+def gateway_pods(_manifest: Object) -> tuple[Object, ...]:
+    return ()
 
 
 def find_telemetry(_objects: Sequence[Object]) -> Iterable[str]:

@@ -21,13 +21,12 @@ from bench.meshes.istio.footprint import find_telemetry, read_sidecar
 from bench.meshes.istio.install import render, wait_ready
 from bench.meshes.istio.istiod import ISTIOD as PODS
 from bench.meshes.istio.istiod import find_unaccepted, find_unsynced
-from bench.meshes.istio.naming import DOMAIN
 from bench.meshes.istio.policies import ROOT_NAMESPACE as NAMESPACE
 from bench.meshes.istio.rights import rights
 
 __all__ = [
-    "DOMAIN",
     "GATEWAY",
+    "GATEWAY_KINDS",
     "INJECTION_LABELS",
     "NAME",
     "NAMESPACE",
@@ -43,6 +42,7 @@ __all__ = [
     "find_telemetry",
     "find_unaccepted",
     "find_unsynced",
+    "gateway_pods",
     "list_generated",
     "namespace_labels",
     "outside_labels",
@@ -58,6 +58,7 @@ NAME = "istio"
 TOOL = Tool("istioctl", ("version", "--remote=false"), (1, 22), "https://istio.io/latest/docs/setup/getting-started/")
 SIDECAR = "istio-proxy"
 GATEWAY = ""
+GATEWAY_KINDS: tuple[str, ...] = ()  # a gateway's Deployment is the user's own
 INJECTION_LABELS: tuple[str, ...] = ("istio-injection", "istio.io/rev", "istio.io/dataplane-mode")
 REVISIONS = True
 
@@ -68,6 +69,11 @@ _NAMESPACE_CONFIG: Final = "istio.io/config=true"
 _GATEWAY_CONTROLLERS: Final = "istio.io/"
 _WEBHOOKS: Final = "admissionregistration.k8s.io/v1"
 _WEBHOOK_KINDS: Final = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
+
+
+def gateway_pods(manifest: Object) -> tuple[Object, ...]:  # noqa: ARG001
+    """Return nothing: see `GATEWAY_KINDS`."""
+    return ()
 
 
 def namespace_labels(revision: str = "", run_mesh: str = "") -> Mapping[str, str]:  # noqa: ARG001  # Istio has one mesh

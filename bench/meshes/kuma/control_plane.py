@@ -13,13 +13,13 @@ from bench.meshes.kuma.footprint import find_telemetry, read_sidecar
 from bench.meshes.kuma.install import SERIES, render, wait_ready
 from bench.meshes.kuma.kuma_cp import CONTROL_PLANE, admin, find_unaccepted, find_unsynced
 from bench.meshes.kuma.namespacing import API_VERSION, build_mesh
-from bench.meshes.kuma.naming import DOMAIN, MESH_LABEL, ZONE
+from bench.meshes.kuma.naming import MESH_LABEL, ZONE
 from bench.meshes.kuma.naming import ROOT_NAMESPACE as NAMESPACE
 from bench.meshes.kuma.rights import rights
 
 __all__ = [
-    "DOMAIN",
     "GATEWAY",
+    "GATEWAY_KINDS",
     "INJECTION_LABELS",
     "NAME",
     "NAMESPACE",
@@ -35,6 +35,7 @@ __all__ = [
     "find_telemetry",
     "find_unaccepted",
     "find_unsynced",
+    "gateway_pods",
     "list_generated",
     "namespace_labels",
     "outside_labels",
@@ -56,6 +57,7 @@ TOOL = Tool(
 )
 SIDECAR = "kuma-sidecar"
 GATEWAY = "kuma-gateway"
+GATEWAY_KINDS: tuple[str, ...] = ("MeshGatewayInstance",)
 INJECTION_LABELS: tuple[str, ...] = ("kuma.io/sidecar-injection",)
 REVISIONS = False
 PODS = f"app={CONTROL_PLANE}"
@@ -82,6 +84,12 @@ def list_generated(objects: Sequence[Object]) -> tuple[Ref, ...]:
     """
     identities = (one["metadata"]["name"] for one in objects if one["kind"] == "MeshIdentity")
     return tuple(Ref(API_VERSION, "MeshTrust", name, NAMESPACE) for name in identities)
+
+
+def gateway_pods(manifest: Object) -> tuple[Object, ...]:
+    """Return the specs of a MeshGatewayInstance's pods: a proxy and nothing else, without an image of their own."""
+    spec, replicas = manifest["spec"], int(manifest["spec"].get("replicas", 1))
+    return ({"containers": [spec]},) * replicas
 
 
 def namespace_labels(revision: str = "", run_mesh: str = "") -> Mapping[str, str]:  # noqa: ARG001 - no revisions

@@ -9,7 +9,7 @@ from bench.files.yaml_source import Document
 from bench.k8s.client import Cluster, Object
 from bench.k8s.objects import app_of, names_of
 from bench.k8s.ownership import COMPONENT
-from bench.meshes.control_planes import CONTROL_PLANES
+from bench.meshes.control_planes import CONTROL_PLANES, find_gateway_maker
 from bench.targets.cluster.load.pod import NAME
 from bench.targets.cluster.probes.pods import pod_name
 
@@ -19,7 +19,6 @@ _STATUSES: Final = ("containerStatuses", "initContainerStatuses")
 _ORDER: Final = ("ServiceAccount", "Service", "Deployment")
 # What a manifest may hold in addition to policies: the objects that a gateway's pods are made from.
 _POD_GROUPS: Final = ("v1", "apps/v1")
-_POD_KINDS: Final = ("MeshGatewayInstance",)
 _GATEWAY_ORDER: Final = ("ServiceAccount", "ConfigMap", "Service", "Deployment")
 
 
@@ -133,7 +132,7 @@ def _choose_image(container: Object, workload: str, pods: PodSettings) -> Object
 def makes_pods(thing: Object) -> bool:
     """Return whether a manifest is one of those that a gateway's pods are made from; the others are policies and
     routes."""
-    return thing["apiVersion"] in _POD_GROUPS or thing["kind"] in _POD_KINDS
+    return thing["apiVersion"] in _POD_GROUPS or find_gateway_maker(thing["kind"]) is not None
 
 
 def gateway_objects(

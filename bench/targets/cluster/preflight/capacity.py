@@ -9,7 +9,7 @@ from bench.k8s.client import Cluster, Object
 from bench.k8s.objects import node_name
 from bench.meshes import MESHES
 from bench.meshes.cluster_protocol import InstallOptions
-from bench.meshes.control_planes import CONTROL_PLANES
+from bench.meshes.control_planes import CONTROL_PLANES, find_gateway_maker
 from bench.meshes.equalise import installation_values
 from bench.meshes.resolved import ResolvedScenario
 from bench.scenario.model import Equal
@@ -103,8 +103,8 @@ def list_pod_requests(objects: Iterable[Object], *, sidecar: Resources = NO_RESO
             pods += [_make_pod_request(name, spec["template"]["spec"], sidecar)] * spec.get("replicas", 1)
         elif thing["kind"] == "Pod":
             pods.append(_make_pod_request(name, spec, sidecar))
-        elif thing["kind"] == "MeshGatewayInstance":
-            pods += [PodRequest(name, pod_resources({"containers": [spec]}))] * spec.get("replicas", 1)
+        elif maker := find_gateway_maker(thing["kind"]):
+            pods += [PodRequest(name, pod_resources(pod)) for pod in maker.gateway_pods(thing)]
     return tuple(pods)
 
 
@@ -294,7 +294,9 @@ def _examine_plugin(cluster: Cluster, mesh: str, rendered: Iterable[Object]) -> 
 
 def pods_of(things: Iterable[Object]) -> tuple[Object, ...]:
     """Return the objects that are pods or become pods; of what runs on every node, see `daemons_of`."""
-    return tuple(thing for thing in things if thing["kind"] in ("Deployment", "Pod", "MeshGatewayInstance"))
+    return tuple(
+        thing for thing in things if thing["kind"] in ("Deployment", "Pod") or find_gateway_maker(thing["kind"])
+    )
 
 
 def daemons_of(things: Iterable[Object]) -> tuple[Object, ...]:
@@ -303,7 +305,7 @@ def daemons_of(things: Iterable[Object]) -> tuple[Object, ...]:
 
 
 def _list_images(thing: Object) -> Iterator[str]:
-    if thing["kind"] == "MeshGatewayInstance":  # the control plane gives it the sidecars' image
+    if find_gateway_maker(thing["kind"]):  # it has the sidecars' image
         return
     spec = thing["spec"] if thing["kind"] == "Pod" else thing["spec"]["template"]["spec"]
     yield from (container["image"] for container in (*(spec.get("initContainers") or ()), *spec["containers"]))

@@ -6,6 +6,7 @@ from typing import Any, Final
 from bench.k8s.client import Object
 from bench.k8s.objects import container_statuses, find_restarts, name_of
 from bench.k8s.ownership import labels_of
+from bench.meshes import MESHES
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.verification.prober import State
 
@@ -49,7 +50,7 @@ def injection_labels(namespace: Object) -> tuple[str, ...]:
 
 def selecting_webhooks(namespace: Object, pods: Sequence[Object], webhooks: Sequence[Object]) -> tuple[str, ...]:
     """Return the webhooks of meshes that are called when any of these pods is created in the namespace."""
-    domains = (*(plane.DOMAIN for plane in CONTROL_PLANES.values()), *_OTHER_DOMAINS)
+    domains = (*(mesh.domain for mesh in MESHES.values()), *_OTHER_DOMAINS)
     return tuple(
         webhook["name"]
         for configuration in webhooks
