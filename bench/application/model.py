@@ -208,6 +208,10 @@ class Application:
         """Return the path that callers request from a service."""
         return self.usual_request(app).path
 
+    def status_of(self, name: str) -> int:
+        """Return the application's own status for the usual request to the workload of that name. Raises KeyError."""
+        return self.usual_request(self.workload(name).app).status
+
     def count_calls(self, answers: Iterable[tuple[Mapping[str, str], int]], *, logins: int) -> dict[Hop, int]:
         """Return how many requests a load causes on each known hop: from the number of answers to users with the same
         versions, and from that of logins, which only the entry serves."""

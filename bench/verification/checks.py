@@ -63,7 +63,8 @@ def page_check(configuration: ResolvedConfiguration) -> Check:
 def baseline_checks(application: Application) -> Iterator[Check]:
     """Yield the checks without a mesh: on each hop the service itself answers."""
     for hop in application.hops:
-        yield Check(Question(hop.caller, hop.callee), partial(no_proxy_evidence, hop))
+        status = application.status_of(hop.callee)
+        yield Check(Question(hop.caller, hop.callee), partial(no_proxy_evidence, hop, status))
 
 
 def mesh_checks(
@@ -75,9 +76,10 @@ def mesh_checks(
     `own` are the SPIFFE ids in the certificates of each workload's own sidecar, where the prober has not its own
     copies; `omitted` are the topics that the target is not asked about.
     """
-    as_caller = Topic.CALLER_CERTIFICATES not in omitted
-    for hop in configuration.deployed.hops:
-        yield Check(Question(hop.caller, hop.callee), partial(proxied_evidence, hop, data_plane_of(configuration)))
+    as_caller, application = Topic.CALLER_CERTIFICATES not in omitted, configuration.deployed
+    for hop in application.hops:
+        judge = partial(proxied_evidence, hop, application.status_of(hop.callee), data_plane_of(configuration))
+        yield Check(Question(hop.caller, hop.callee), judge)
     yield from tls_checks(configuration, own, as_caller=as_caller)
     yield from plaintext_checks(configuration)
     yield from policy_checks(configuration, as_caller=as_caller)
@@ -120,8 +122,9 @@ def plaintext_checks(configuration: ResolvedConfiguration) -> Iterator[Check]:
     covered = {probe.workload for probe in configuration.probes if probe.caller is None}
     for workload in configuration.deployed.workloads:
         if workload.name not in covered:
-            allowed = configuration.mode(workload) != "STRICT"
-            yield Check(Question(OUTSIDE, workload.name), partial(plaintext_evidence, workload.name, allowed))
+            strict = configuration.mode(workload) == "STRICT"
+            status = 0 if strict else configuration.deployed.status_of(workload.name)
+            yield Check(Question(OUTSIDE, workload.name), partial(plaintext_evidence, workload.name, status))
 
 
 def policy_checks(configuration: ResolvedConfiguration, *, as_caller: bool) -> Iterator[Check]:

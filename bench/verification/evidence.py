@@ -100,23 +100,24 @@ def pages_evidence(
     )
 
 
-def no_proxy_evidence(hop: Hop, answer: Answer) -> Evidence:
-    """Prove that the callee itself responds at the address that the caller uses, without a trace of a proxy."""
+def no_proxy_evidence(hop: Hop, status: int, answer: Answer) -> Evidence:
+    """Prove that the callee itself responds at the address that the caller uses, without a trace of a proxy, and with
+    the application's own `status`."""
     server = answer.headers.get("server", "")
     planes = [mesh.data_plane for mesh in MESHES.values()]
     named = any(name in server for plane in planes for name in plane.servers)
     vendors = tuple("-".join(plane.upstream_header.split("-")[:2]) for plane in planes)  # as `x-envoy`
     proxied = named or any(name.startswith(vendors) for name in answer.headers)
-    ok = answer.status == 200 and not proxied
+    ok = answer.status == status and not proxied
     seen = f"{answer.status} from {server or 'an unnamed server'}{' through a proxy' if proxied else ''}"
-    return _fact("no proxy", hop, ok=ok, expected="200 from the service itself", seen=seen)
+    return _fact("no proxy", hop, ok=ok, expected=f"{status} from the service itself", seen=seen)
 
 
-def proxied_evidence(hop: Hop, proxy: DataPlane, answer: Answer) -> Evidence:
-    """Prove that a request on the caller's own path passes a proxy, and succeeds."""
+def proxied_evidence(hop: Hop, status: int, proxy: DataPlane, answer: Answer) -> Evidence:
+    """Prove that a request on the caller's own path passes a proxy, and gets the application's own `status`."""
     server = answer.headers.get("server", "no server header")
-    ok = answer.status == 200 and any(name in server for name in proxy.servers)
-    expected, seen = f"200 through {proxy.title}", f"{answer.status} through {server}"
+    ok = answer.status == status and any(name in server for name in proxy.servers)
+    expected, seen = f"{status} through {proxy.title}", f"{answer.status} through {server}"
     return _fact("through sidecars", hop, ok=ok, expected=expected, seen=seen, about="responses")
 
 
@@ -146,9 +147,10 @@ def certificate_required_evidence(callee: str, answer: Answer) -> Evidence:
     return _fact("certificate required", callee, ok=answer.status == 0, expected=expected, seen=answer.detail)
 
 
-def plaintext_evidence(callee: str, allowed: bool, answer: Answer) -> Evidence:
-    """Prove that plaintext to a sidecar's inbound port is refused where only mutual TLS is accepted."""
-    ok, expected = answer.status == (200 if allowed else 0), "accepted" if allowed else _REFUSED
+def plaintext_evidence(callee: str, status: int, answer: Answer) -> Evidence:
+    """Prove that plaintext to a sidecar's inbound port gets the application's own `status`, or is refused (0) where
+    only mutual TLS is accepted."""
+    ok, expected = answer.status == status, "accepted" if status else _REFUSED
     return _fact("plaintext", callee, ok=ok, expected=expected, seen=answer.detail)
 
 

@@ -269,6 +269,20 @@ def test_expects_status_by_the_path_of_the_probe(target: Prober, denied: str) ->
     assert [(one.name, one.seen) for one in broken if not one.ok] == [("policy ratings-viewer", "200")]
 
 
+@pytest.mark.parametrize("scene", [BASELINE, meshed("istio")], ids=["baseline", "istio"])
+def test_expected_status_is_the_applications(scene: ResolvedConfiguration) -> None:
+    """A service may answer its usual request with any status; then 200 is wrong, directly and through a proxy."""
+    endpoints = {**APPLICATION.definition.endpoints, "details": {"GET /details/0": 204}}
+    definition = APPLICATION.definition.model_copy(update={"endpoints": endpoints})
+    other = replace(scene, application=replace(scene.application, definition=definition))
+    called = [Question(caller, "details") for caller in ("productpage", OUTSIDE)]
+    right = replace(PROXIED if scene.mesh else DIRECT, status=204)
+    assert failed(prove(Scripted(other, CLUSTER.omitted, dict.fromkeys(called, right)))) == []
+    wrong = failed(prove(Scripted(other, CLUSTER.omitted)))
+    hop = "productpage -> details"
+    assert wrong == ([("through sidecars", hop), ("plaintext", "details")] if scene.mesh else [("no proxy", hop)])
+
+
 @TARGETS
 def test_permissive_sidecars_accept_plaintext(omitted: Mapping[Topic, str]) -> None:
     """Without policies the mesh has mutual TLS, and plaintext from outside is expected to pass."""
