@@ -1,8 +1,7 @@
 """Read the data path of a deployment from its sidecars' configuration and counters."""
 
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from bench.application.model import Hop
 from bench.envoy import admin as proxies
@@ -22,8 +21,6 @@ from bench.results.records import DataPath, EffectiveRoute, Inbound, ObservedCon
 RequestPage = Callable[[str, str], Any]
 Counted = TypeVar("Counted")
 
-_HASH: Final = re.compile(r"-[0-9a-f]{16}$")
-
 
 def read_data_path(
     outbound: Mapping[Hop, Collection[str]],
@@ -31,35 +28,35 @@ def read_data_path(
     *,
     configs: Mapping[str, EnvoyConfig],
     ask: RequestPage,
+    base_name: Callable[[str], str] = str,
 ) -> DataPath:
     """Return the effective routes of all hops and the inbounds of all workloads.
 
     `outbound` are the clusters in which the caller's sidecar sends requests to the callee. `inbound` is the one in
-    which a workload's own sidecar passes requests on, and `configs` the sidecars' configuration, by workload. A hop
-    without a route is omitted.
+    which a workload's own sidecar passes requests on, and `configs` the sidecars' configuration, by workload.
+    `base_name` gives the name in `outbound` of one of a sidecar's clusters. A hop without a route is omitted.
     """
     return DataPath(
         workers={name: proxies.workers(ask(name, proxies.WORKERS)) for name in configs},
-        ways=tuple(_read_routes(outbound, configs=configs, ask=ask)),
+        ways=tuple(_read_routes(outbound, configs=configs, base_name=base_name, ask=ask)),
         inbounds=tuple(_read_inbounds(inbound, configs)),
     )
 
 
 def _read_routes(
-    outbound: Mapping[Hop, Collection[str]], *, configs: Mapping[str, EnvoyConfig], ask: RequestPage
+    outbound: Mapping[Hop, Collection[str]],
+    *,
+    configs: Mapping[str, EnvoyConfig],
+    base_name: Callable[[str], str],
+    ask: RequestPage,
 ) -> Iterator[EffectiveRoute]:
     callers = dict.fromkeys(hop.caller for hop in outbound)
     tls = {name: proxies.tls_by_cluster(ask(name, proxies.TLS)) for name in callers}
     http = {name: proxies.connections_by_cluster(ask(name, proxies.PROTOCOLS)) for name in callers}
     for hop, names in outbound.items():
-        clusters = _find_clusters(names, configs[hop.caller])
+        clusters = [one for one in configs[hop.caller].clusters if base_name(one) in names]
         seen = _merge_seen(_select(clusters, tls[hop.caller]), _select(clusters, http[hop.caller]))
         yield from _read_route(hop, clusters, config=configs[hop.caller], seen=seen)
-
-
-def _find_clusters(names: Collection[str], config: EnvoyConfig) -> list[str]:
-    """Return the clusters of these names in a configuration; a hash may follow if several routes lead to one."""
-    return [one for one in config.clusters if one in names or _HASH.sub("", one) in names]
 
 
 def _select(clusters: Collection[str], counted: Mapping[str, Counted]) -> list[Counted]:

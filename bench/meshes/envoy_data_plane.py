@@ -6,6 +6,7 @@ both and fails for a difference that is not in that list.
 
 import json
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,10 @@ class EnvoyDataPlane(ABC):
     def inbound_cluster(self, workload: Workload) -> str:
         """See `bench.meshes.protocols.DataPlane`."""
 
+    def base_name(self, cluster: str) -> str:
+        """Return the name of `Route.cluster` for one of a proxy's clusters, of which a mesh may make several."""
+        return cluster
+
     @abstractmethod
     def sidecar_bootstrap(self, workload: Workload, inputs: ProxyInputs, admin: Path) -> Json:
         """Return Envoy's complete configuration for the sidecar of `workload`, with its admin interface at `admin`."""
@@ -67,11 +72,17 @@ class EnvoyDataPlane(ABC):
 
     def requests(self, page: RequestPage) -> dict[str, int]:
         """See `bench.meshes.protocols.DataPlane`."""
-        return count_requests(page)
+        total = Counter[str]()
+        for name, count in count_requests(page).items():
+            total[self.base_name(name)] += count
+        return dict(total)
 
     def connections(self, page: RequestPage) -> dict[str, dict[str, int]]:
         """See `bench.meshes.protocols.DataPlane`."""
-        return admin.connections_by_cluster(_ask(page, admin.PROTOCOLS))
+        total: dict[str, Counter[str]] = {}
+        for name, versions in admin.connections_by_cluster(_ask(page, admin.PROTOCOLS)).items():
+            total.setdefault(self.base_name(name), Counter()).update(versions)
+        return {name: dict(versions) for name, versions in total.items()}
 
     def handshakes(self, page: RequestPage) -> dict[str, int]:
         """See `bench.meshes.protocols.DataPlane`."""
@@ -101,6 +112,7 @@ class EnvoyDataPlane(ABC):
             outbound,
             inbound,
             configs={name: _parse(text) for name, text in configurations.items()},
+            base_name=self.base_name,
             ask=lambda name, path: _ask(pages[name], path),
         )
 

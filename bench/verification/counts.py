@@ -1,6 +1,5 @@
 """Prove from the proxies' counters that a load took its path: how many requests, in which protocols."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -146,7 +145,7 @@ def _find_flows(configuration: ResolvedConfiguration, counted: Requests, entry: 
             for route in policies_of(configuration).routes(application, caller=caller, service=service)
         }
         for cluster, callees in clusters.items():
-            sent = _count_sent(counted[caller.name], cluster)
+            sent = counted[caller.name].get(cluster, 0)
             if sent or (caller.name == entry.caller and entry.callee in callees):
                 reached.update(callees)
                 yield _Flow(caller.name, callees, sent)
@@ -177,8 +176,7 @@ def connections_evidence(
     for hop in inside:
         versions = Counter[str]()
         for name in clusters_of(configuration, hop)[0]:
-            for found in _select(opened[hop.caller], name):
-                versions.update(found)
+            versions.update(opened[hop.caller].get(name, {}))
         gateway = configuration.deployed.gateway if hop.caller == GATEWAY else None
         yield protocol_evidence(hop, versions, http=(gateway and gateway.http) or configuration.wire.http)
     for callee in dict.fromkeys(hop.callee for hop in inside):
@@ -193,7 +191,7 @@ def count_hop(configuration: ResolvedConfiguration, hop: Hop, counted: Requests)
         return HopCount(
             None, sum(counted[FRONT].values()) if FRONT in counted else _count_entered(configuration, counted[GATEWAY])
         )
-    sent = sum(_count_sent(counted[hop.caller], cluster) for cluster in clusters_of(configuration, hop)[0])
+    sent = sum(counted[hop.caller].get(cluster, 0) for cluster in clusters_of(configuration, hop)[0])
     return HopCount(sent, _count_received(configuration, hop.callee, counted))
 
 
@@ -215,14 +213,4 @@ def _count_entered(configuration: ResolvedConfiguration, counted: Mapping[str, i
     """Return the requests that the gateway has passed on, to any service."""
     application = configuration.deployed
     clusters = (policies_of(configuration).outbound_cluster(application, one) for one in application.services)
-    return sum(_count_sent(counted, cluster) for cluster in clusters)
-
-
-def _count_sent(counted: Mapping[str, int], cluster: str) -> int:
-    return sum(_select(counted, cluster))
-
-
-def _select(counted: Mapping[str, T], cluster: str) -> list[T]:
-    """Return what is counted of a cluster; a gateway may add a hash to its name for each route."""
-    named = re.compile(rf"{re.escape(cluster)}(-[0-9a-f]{{16}})?")
-    return [value for name, value in counted.items() if named.fullmatch(name)]
+    return sum(counted.get(cluster, 0) for cluster in clusters)

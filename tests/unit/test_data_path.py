@@ -1,5 +1,6 @@
 """Data paths from sidecars' configuration and counters, of both meshes, local and real ones."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ from bench.envoy import admin as proxies
 from bench.envoy.config_dump import EnvoyConfig, parse_bootstrap, parse_dump
 from bench.envoy.data_path import read_data_path
 from bench.files.folders import find_shipped
+from bench.meshes.kuma.data_plane import DATA_PLANE
 from bench.results.records import DataPath, Limits, ObservedConnections, Retries
 from tests.data_paths import HOP, NO_LIMITS, read_no_counters, read_path
 from tests.golden import GOLDEN, MISSING, read_recorded
@@ -190,8 +192,26 @@ def test_matches_cluster_with_kumas_hash() -> None:
     """Kuma appends a hash to a cluster's name for each route; a name of another form is another cluster."""
     for name, ways in (("c-0123456789abcdef", 1), ("c-0123456789abcdeg", 0), ("c-d", 0)):
         config = replace(config_with({"cluster": name}, {}), clusters={name: {}})
-        path = read_data_path({HOP: ("c",)}, {}, configs={"productpage": config}, ask=read_no_counters)
+        path = read_data_path(
+            {HOP: ("c",)}, {}, configs={"productpage": config}, ask=read_no_counters, base_name=DATA_PLANE.base_name
+        )
         assert len(path.ways) == ways
+
+
+def test_counts_of_kumas_hashed_clusters_are_summed() -> None:
+    """What a gateway counts for each route to a service is counted under the service's name, with what has no hash."""
+    names = {"c-0123456789abcdef": 2, "c-fedcba9876543210": 3, "c": 4, "c-d": 5}
+    counted = {name: [{"stats": [{"name": "rq_total", "value": n}]}] for name, n in names.items()}
+    hosts = [{"name": name, "host_statuses": statuses} for name, statuses in counted.items()]
+    opened = [{"name": f"cluster.{name}.upstream_cx_http2_total", "value": n} for name, n in names.items()]
+    pages: dict[str, Any] = {
+        proxies.CLUSTERS: {"cluster_statuses": hosts},
+        proxies.RETRIES: {"stats": []},
+        proxies.PROTOCOLS: {"stats": opened},
+    }
+    assert DATA_PLANE.requests(lambda path: json.dumps(pages[path])) == {"c": 9, "c-d": 5}
+    connections = DATA_PLANE.connections(lambda path: json.dumps(pages[path]))
+    assert connections == {"c": {"HTTP/2": 9}, "c-d": {"HTTP/2": 5}}
 
 
 def test_weighted_route_leads_to_each_cluster() -> None:

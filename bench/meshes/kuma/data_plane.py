@@ -1,5 +1,6 @@
 """Give Kuma's proxies on this machine the configuration that kuma-cp 2.14 gives them."""
 
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,8 @@ from bench.meshes.protocols import ProxyInputs
 
 Json = dict[str, Any]
 
+_ROUTE_HASH: Final = re.compile(r"-[0-9a-f]{16}$")
+
 
 class KumaDataPlane(EnvoyDataPlane):
     """See `bench.meshes.protocols.DataPlane`."""
@@ -21,6 +24,10 @@ class KumaDataPlane(EnvoyDataPlane):
     def inbound_cluster(self, workload: Workload) -> str:
         """Return the cluster of the sidecar's own application."""
         return inbound_cluster(workload)
+
+    def base_name(self, cluster: str) -> str:
+        """See `EnvoyDataPlane`. A gateway has a cluster for each route to a service, with a hash after its name."""
+        return _ROUTE_HASH.sub("", cluster)
 
     def sidecar_bootstrap(self, workload: Workload, inputs: ProxyInputs, admin: Path) -> Json:
         """See `EnvoyDataPlane`."""
