@@ -212,6 +212,16 @@ class Application:
         """Return the application's own status for the usual request to the workload of that name. Raises KeyError."""
         return self.usual_request(self.workload(name).app).status
 
+    def deploys(self, thing: Mapping[str, Any]) -> bool:
+        """Check whether an object of its manifests belongs to the versions that are deployed."""
+        if thing["kind"] == "Deployment":
+            return any(one.labels == thing["spec"]["template"]["metadata"]["labels"] for one in self.workloads)
+        names = {
+            "ServiceAccount": {workload.account for workload in self.workloads},
+            "Service": {service.name for service in self.services},
+        }
+        return thing["metadata"]["name"] in names[thing["kind"]]
+
     def count_calls(self, answers: Iterable[tuple[Mapping[str, str], int]], *, logins: int) -> dict[Hop, int]:
         """Return how many requests a load causes on each known hop: from the number of answers to users with the same
         versions, and from that of logins, which only the entry serves."""

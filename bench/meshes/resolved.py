@@ -17,7 +17,7 @@ from bench.meshes import MESHES
 from bench.meshes.equalise import equalise_wire, policy_objects
 from bench.meshes.probe import Probe
 from bench.meshes.protocols import Mesh, Policies
-from bench.meshes.rewriting import Moved, Namespaces, Rewrite, keep_namespaces
+from bench.meshes.rewriting import Moved, Namespaces, Rewrite, keep_namespaces, move_object
 from bench.meshes.user_groups import UserGroup, user_groups_of
 from bench.scenario.loader import (
     NO_OVERRIDES,
@@ -126,10 +126,14 @@ class ResolvedScenario:
         every = {one: f"{one}-{run}" for one in self.application.definition.namespaces}
         return Namespaces({**every, self.application.namespace: home}, home if existing_mesh else "")
 
+    def move_application(self, names: Namespaces) -> tuple[Moved, ...]:
+        """Return the manifests of the application itself as a run applies them."""
+        return move_application(self.application, self.objects, names)
+
     def list_rewrites(self, names: Namespaces) -> tuple[Rewrite, ...]:
         """Return what differs from the manifests in these namespaces, each once; files are named as in the scenario."""
-        moved = (one for configuration in self.configurations for one in configuration.in_namespaces(names).moved)
-        found = (rewrite for one in moved for rewrite in one.rewrites)
+        moved = [one for configuration in self.configurations for one in configuration.in_namespaces(names).moved]
+        found = (rewrite for one in (*self.move_application(names), *moved) for rewrite in one.rewrites)
         return tuple(dict.fromkeys(replace(one, file=self._shorten(Path(one.file))) for one in found))
 
     def _shorten(self, file: Path) -> str:
@@ -138,6 +142,12 @@ class ResolvedScenario:
             ((Path(name) / file.relative_to(at)).as_posix() for name, at in folders.items() if file.is_relative_to(at)),
             str(file),
         )
+
+
+def move_application(application: Application, documents: Iterable[Document], names: Namespaces) -> tuple[Moved, ...]:
+    """Return the objects of the application that are deployed, in the run's namespaces: its versions, and where those
+    are several the Service of each."""
+    return tuple(move_object(one, names) for one in documents if application.deploys(one.value))
 
 
 def resolve_scenario(name_or_path: str, overrides: Overrides) -> ResolvedScenario:

@@ -159,8 +159,9 @@ NAME: Final = Place("name", lambda text, _: text)
 ANY_OBJECT: Final[Places] = {"metadata namespace": NAMESPACE}
 
 
-def put_namespace(moved: Moved, namespace: str) -> Moved:
-    """Return the object in this namespace if the manifest names none."""
+def move_object(document: Document, names: Namespaces, places: Places = ANY_OBJECT) -> Moved:
+    """Return an object of a namespace with the run's names in its places, and its namespace where it names none."""
+    moved = rewrite_object(document, places, names)
     if moved.value["metadata"].get("namespace"):
         return moved
-    return moved.put(("metadata", "namespace"), NAMESPACE, namespace)
+    return moved.put(("metadata", "namespace"), NAMESPACE, names.home)

@@ -7,9 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from bench.application.manifests import read_folders
 from bench.application.model import Application
-from bench.files.folders import find_shipped, list_manifest_files
+from bench.files.folders import list_manifest_files
 from bench.files.yaml_source import read_documents
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.ownership import COMPONENT, Owner
@@ -30,11 +29,10 @@ from bench.targets.cluster.probes.prober import ClusterProber
 from bench.verification.checks import data_plane_of, identity_evidences, mesh_checks, page_check, prove
 from bench.verification.counts import read_requests
 from tests.cluster.lab_images import BOOKINFO
-from tests.moving import move_objects
+from tests.moving import move_bookinfo, move_objects
 from tests.sidecars import configuration_with
 
 LOAD_IMAGE: Final = "locustio/locust:2.47.0"
-_FOLDER: Final = find_shipped("manifests") / "bookinfo"
 _READY_S: Final = 240.0
 
 
@@ -118,7 +116,7 @@ def _start(owner: Owner, plane: ControlPlane, configuration: ResolvedConfigurati
     """Start Bookinfo's four pods and the probe pods; return their names once all are ready and before any request."""
     application, cluster = configuration.deployed, owner.cluster
     images, annotations = {"bookinfo": BOOKINFO}, plane.pod_annotations()
-    things = application_objects(application, read_folders([_FOLDER]), images=images, annotations=annotations)
+    things = application_objects(application, move_bookinfo(application), images=images, annotations=annotations)
     owner.apply_all(things, "application")
     owner.apply_all(
         probe_objects(application, find_callers(application, configuration.probes), image=LOAD_IMAGE), "probe"

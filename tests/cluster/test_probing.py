@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from bench.application.manifests import read_folders
 from bench.application.model import Application
-from bench.files.folders import find_shipped
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.objects import find_restarts
 from bench.meshes.resolved import ResolvedConfiguration
@@ -22,9 +20,8 @@ from bench.verification.checks import baseline_checks, page_check, prove
 from bench.verification.prober import State
 from bench.verification.questions import OUTSIDE, Question
 from tests.cluster.lab_images import BOOKINFO, build_bookinfo
+from tests.moving import move_bookinfo
 from tests.sidecars import configuration_with
-
-FOLDER = find_shipped("manifests") / "bookinfo"
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ def deployed(cluster: Cluster) -> Iterator[Deployed]:
         for space in spaces:
             cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}})
         for thing in (
-            *application_objects(application, read_folders([FOLDER]), images={"bookinfo": BOOKINFO}),
+            *application_objects(application, move_bookinfo(application), images={"bookinfo": BOOKINFO}),
             *probe_objects(application, find_callers(application, ()), image=default_image(), uid=uid),
             *outside_objects(spaces[1], image=default_image(), uid=uid),
         ):

@@ -5,21 +5,20 @@ from typing import Any
 
 import pytest
 
-from bench.application.manifests import read_folders
 from bench.files.folders import find_shipped
 from bench.k8s.objects import names_of
 from bench.targets.cluster.application_manifests import application_objects, read_image_ids
 from tests.applications import read_bookinfo
+from tests.moving import move_bookinfo
 from tests.policies import read_policies
 
-FOLDER = find_shipped("manifests") / "bookinfo"
 SPACE = "bookinfo-7f3a"
 
 
 def objects(reviews: str | tuple[str, ...] = "v3", **options: Any) -> dict[tuple[str, str], dict[str, Any]]:
     """What is applied, by kind and name."""
     application = read_bookinfo(reviews, namespace=SPACE)
-    things = application_objects(application, read_folders([FOLDER]), **{"images": {}, **options})
+    things = application_objects(application, move_bookinfo(application), **{"images": {}, **options})
     return {(thing["kind"], thing["metadata"]["name"]): thing for thing in things}
 
 

@@ -181,17 +181,25 @@ def planned(name: str, *, run_mesh: str = "") -> list[str]:
 
 
 def test_plan_lists_each_rewrite_with_files_and_lines() -> None:
-    """Each name once, then where it stands; what stays as it is written is not listed."""
+    """Each name once, then where it stands, the application's own objects in the versions that are deployed first; what
+    stays as it is written is not listed."""
     identity = "cluster.local/ns/{}/sa/bookinfo-productpage"
-    first = ("allow-nothing", "details-viewer", "productpage-login")
     assert planned("istio-policies") == [
         f"  identity {identity.format('bookinfo')} -> {identity.format('bookinfo-RUN')}",
         "    istio/policies/details-viewer.yaml:14, istio/policies/reviews-viewer.yaml:14",
         "  identity cluster.local/ns/bookinfo/sa/bookinfo-reviews -> cluster.local/ns/bookinfo-RUN/sa/bookinfo-reviews",
         "    istio/policies/ratings-viewer.yaml:14",
         "  namespace (none) -> bookinfo-RUN",
-        f"    {', '.join(f'istio/policies/{name}.yaml:4' for name in first)},",
-        "    istio/policies/ratings-viewer.yaml:4, istio/policies/reviews-viewer.yaml:4",
+        (
+            "    bookinfo/accounts.yaml:5,12,19,26, bookinfo/details.yaml:5, bookinfo/productpage.yaml:5, "
+            "bookinfo/ratings.yaml:5,"
+        ),
+        "    bookinfo/reviews-v3.yaml:5, bookinfo/services.yaml:6,22,38,54, istio/policies/allow-nothing.yaml:4,",
+        (
+            "    istio/policies/details-viewer.yaml:4, istio/policies/productpage-login.yaml:4, "
+            "istio/policies/ratings-viewer.yaml:4,"
+        ),
+        "    istio/policies/reviews-viewer.yaml:4",
     ]
 
 

@@ -16,8 +16,7 @@ from bench.meshes.rewriting import (
     Namespaces,
     Place,
     Places,
-    put_namespace,
-    rewrite_object,
+    move_object,
 )
 
 # A VirtualService before the subsets that it names would respond with 503 in between.
@@ -56,7 +55,7 @@ def mesh_objects(documents: Sequence[Document], names: Namespaces) -> tuple[Move
     run's namespace only, with the same effect on the application.
     """
     places = {one.value["kind"]: {**ANY_OBJECT, **_PLACES.get(one.value["kind"], {})} for one in documents}
-    moved = [put_namespace(rewrite_object(one, places[one.value["kind"]], names), names.home) for one in documents]
+    moved = [move_object(one, names, places[one.value["kind"]]) for one in documents]
     return tuple(sorted(_limit_to_namespace(moved, names.home) if names.run_mesh else moved, key=_rank))
 
 

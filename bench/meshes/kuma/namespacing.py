@@ -17,7 +17,7 @@ from bench.meshes.rewriting import (
     Object,
     Place,
     Places,
-    put_namespace,
+    move_object,
     rewrite_object,
 )
 
@@ -89,8 +89,8 @@ def mesh_label(policy: Object) -> str:
 
 def _move(document: Document, names: Namespaces) -> Moved:
     kind = document.value["kind"]
-    moved = rewrite_object(document, {**ANY_OBJECT, **_PLACES.get(kind, {})}, names)
-    return moved if kind in _CLUSTER_WIDE else put_namespace(moved, names.home)
+    places = {**ANY_OBJECT, **_PLACES.get(kind, {})}
+    return (rewrite_object if kind in _CLUSTER_WIDE else move_object)(document, places=places, names=names)
 
 
 def _move_to_mesh(moved: Moved, mesh: str) -> Moved:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.application.model import CLIENT, Application
-from bench.files.yaml_source import Document
 from bench.k8s.client import Cluster, Object
 from bench.k8s.objects import app_of, names_of
 from bench.k8s.ownership import COMPONENT
@@ -40,23 +39,20 @@ def mirror_image(image: str, registry: str) -> str:
 
 def application_objects(
     application: Application,
-    documents: Iterable[Document],
+    things: Iterable[Object],
     *,
     images: Mapping[str, str],
     registry: str = "",
     annotations: Mapping[str, str] | None = None,
     affinity: Object | None = None,
 ) -> tuple[Object, ...]:
-    """Return the objects among `documents` that belong to `application`, in the order in which they are to be applied:
-    its versions, and where those are several the Service of each. They are in the application's namespace.
+    """Return the application's own objects with their settings, in the order in which they are to be applied.
 
     `images` and `registry` are those of `image_of`; `annotations` are set on the pods, `affinity` limits their nodes.
     """
-    wanted = [one.value for one in documents if _is_part_of(one.value, application)]
-    own = [_set_namespace(thing, application.namespace) for thing in wanted]
     settings = PodSettings(images, registry, annotations or {}, affinity, application.name)
-    things = [apply_settings(thing, settings) for thing in own]
-    return tuple(sorted(things, key=lambda thing: _ORDER.index(thing["kind"])))
+    ordered = sorted(things, key=lambda thing: _ORDER.index(thing["kind"]))
+    return tuple(apply_settings(thing, settings) for thing in ordered)
 
 
 def running_images(cluster: Cluster, namespace: str) -> dict[str, str]:
@@ -75,20 +71,6 @@ def read_image_ids(pods: Sequence[Object]) -> dict[str, str]:
             name = names[pod["metadata"]["name"]] if one["name"] == app else one["name"]
             ids[name] = one["imageID"].removeprefix("docker-pullable://")
     return dict(sorted(ids.items()))
-
-
-def _is_part_of(thing: Object, application: Application) -> bool:
-    if thing["kind"] == "Deployment":
-        return any(one.labels == thing["spec"]["template"]["metadata"]["labels"] for one in application.workloads)
-    names = {
-        "ServiceAccount": {workload.account for workload in application.workloads},
-        "Service": {service.name for service in application.services},
-    }
-    return thing["metadata"]["name"] in names[thing["kind"]]
-
-
-def _set_namespace(thing: Object, namespace: str) -> Object:
-    return {**thing, "metadata": {**thing["metadata"], "namespace": namespace}}
 
 
 @dataclass(frozen=True, slots=True)

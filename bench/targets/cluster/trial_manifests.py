@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.application.model import Application
-from bench.files.yaml_source import Document
 from bench.k8s.client import Object
 from bench.load.generator import LoadSpec, make_load_spec
 from bench.meshes.cluster_protocol import ControlPlane
@@ -29,12 +28,12 @@ from bench.targets.cluster.probes.pods import find_callers, outside_objects, pro
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialManifests:
     """One configuration in the namespace of `application`, with a pod in `outside`. `plane` is None without a mesh;
-    `documents` are the application's manifests; `gateway` are the objects that a gateway's pods are made from."""
+    `things` are the application's own objects; `gateway` are the objects that a gateway's pods are made from."""
 
     options: ClusterOptions
     load_place: LoadPlacement
     configuration: ResolvedConfiguration
-    documents: tuple[Document, ...]
+    things: tuple[Object, ...]
     order: LoadSpec
     plane: ControlPlane | None
     policies: tuple[Object, ...]
@@ -87,7 +86,7 @@ class TrialManifests:
         affinity, noted = self.load_place.application, self._annotations()
         return (
             *application_objects(
-                self.application, self.documents, images=images, registry=registry, annotations=noted, affinity=affinity
+                self.application, self.things, images=images, registry=registry, annotations=noted, affinity=affinity
             ),
             *gateway_objects(self.gateway, images=images, registry=registry, annotations=noted, affinity=affinity),
         )
@@ -117,12 +116,12 @@ def build_trial_manifests(
     plane, application = CONTROL_PLANES.get(configuration.settings.mesh), configuration.deployed
     entry = application.service(application.calls[0][1])
     at = f"{entry.name}:{entry.port}"
-    things = [one.value for one in configuration.moved]
+    written = [one.value for one in configuration.moved]
     return TrialManifests(
         options=options,
         load_place=load_place,
         configuration=configuration,
-        documents=resolved.objects,
+        things=tuple(one.value for one in resolved.move_application(names)),
         order=make_load_spec(
             configuration.load,
             application.definition,
@@ -133,8 +132,8 @@ def build_trial_manifests(
             seed=seed,
         ),
         plane=plane,
-        policies=tuple(thing for thing in things if not makes_pods(thing)),
-        gateway=tuple(thing for thing in things if makes_pods(thing)),
+        policies=tuple(thing for thing in written if not makes_pods(thing)),
+        gateway=tuple(thing for thing in written if makes_pods(thing)),
     )
 
 
