@@ -2,11 +2,21 @@
 
 import importlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Final, Protocol, Self
+from typing import Annotated, Any, Final, Protocol, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from bench.errors import InputError, Problem
 from bench.files.folders import DEFINITION, find_shipped, list_manifest_files
@@ -24,8 +34,16 @@ from bench.units import parse_duration
 
 _PACKAGE: Final = "bench.application"
 
+
+def _require_module(name: str) -> str:
+    path = Path(__file__).parent.joinpath(*name.split("."))
+    if not (path.is_dir() or path.with_suffix(".py").is_file()):
+        raise ValueError(f"no module {name} below {_PACKAGE}")
+    return name
+
+
+Module = Annotated[str, Field(pattern=MODULE_PATTERN), AfterValidator(_require_module)]
 Label = Annotated[str, Field(pattern=LABEL_PATTERN)]
-Module = Annotated[str, Field(pattern=MODULE_PATTERN)]
 RequestPath = Annotated[str, Field(pattern=PATH_PATTERN)]
 Status = Annotated[int, Field(strict=True, ge=100, le=599)]
 Seconds = Annotated[float, BeforeValidator(lambda value: parse_duration(value) if isinstance(value, str) else value)]
@@ -108,8 +126,11 @@ class ApplicationDefinition(Section):
     `endpoints` are statuses by service and request (`GET /health`); the first is the one that callers request.
     """
 
-    file: Path = Field(exclude=True)
+    _file: Path = PrivateAttr()
+
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    default: bool = False
+    """Whether scenarios that name no application mean this one."""
     manifests: str = "."
     namespaces: Annotated[tuple[Label, ...], Field(min_length=1)] = ("default",)
     entry: Annotated[str, Field(pattern=ENTRY_PATTERN)]
@@ -120,10 +141,9 @@ class ApplicationDefinition(Section):
     login: Login | None = None
     local: LocalProgram | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _add_file(cls, data: object, info: ValidationInfo) -> object:
-        return {"file": info.context, **data} if isinstance(data, dict) else data
+    def model_post_init(self, context: Any, /) -> None:
+        """Keep the path of the file, which is the context of the validation."""
+        self._file = context
 
     @model_validator(mode="after")
     def _check_calls(self) -> Self:
@@ -135,6 +155,11 @@ class ApplicationDefinition(Section):
             raise ValueError(f"calls: {' -> '.join((*path, service))} is a circle; leave `calls` out")
         for callee in (self.calls or {}).get(service, ()):
             self._require_no_cycle(callee, (*path, service))
+
+    @property
+    def file(self) -> Path:
+        """The file that defines it."""
+        return self._file
 
     @property
     def folder(self) -> Path:
@@ -170,8 +195,12 @@ class ApplicationDefinition(Section):
             for one in read_documents(file)
             if isinstance(one.value, dict)
         ]
-        labels = [one["spec"]["template"]["metadata"]["labels"] for one in objects if one.get("kind") == "Deployment"]
-        return tuple(dict.fromkeys(one["app"] for one in labels))
+        names = []
+        for one in objects:
+            if one.get("kind") == "Deployment":
+                with suppress(KeyError, TypeError):  # whoever reads the manifests reports it
+                    names.append(str(one["spec"]["template"]["metadata"]["labels"]["app"]))
+        return tuple(dict.fromkeys(names))
 
     @property
     def check_module(self) -> str:
@@ -201,7 +230,12 @@ def read_definition(file: Path) -> ApplicationDefinition:
 
 def list_shipped_applications() -> tuple[str, ...]:
     """Return the names of the applications that ship, the default one first."""
-    return tuple(sorted(file.parent.name for file in find_shipped("manifests").glob(f"*/{DEFINITION}")))
+    names = sorted(file.parent.name for file in find_shipped("manifests").glob(f"*/{DEFINITION}"))
+    return tuple(sorted(names, key=lambda name: not read_definition(_locate(name)).default))
+
+
+def _locate(name: str) -> Path:
+    return find_shipped("manifests") / name / DEFINITION
 
 
 def find_application(name: str) -> ApplicationDefinition:
@@ -209,4 +243,7 @@ def find_application(name: str) -> ApplicationDefinition:
     names = list_shipped_applications()
     if name not in names:
         raise InputError(f"unknown application {name!r}{format_suggestion(name, names)}")
-    return read_definition(find_shipped("manifests") / name / DEFINITION)
+    definition = read_definition(_locate(name))
+    if definition.name != name:
+        raise InputError([Problem(str(definition.file), 0, "name", f"must be {name!r}, the name of its folder")])
+    return definition

@@ -296,7 +296,11 @@ def read_application(
     deployments = select_kind(sources, DeploymentManifest)
     accounts = select_kind(sources, ServiceAccountManifest)
     services = _select_services(select_kind(sources, ServiceManifest), several=any(len(v) > 1 for v in chosen.values()))
-    problems = [*_check_accounts(deployments, accounts), *_check_selectors(services, deployments)]
+    problems = [
+        *_check_accounts(deployments, accounts),
+        *_check_selectors(services, deployments),
+        *_check_entry(definition, services),
+    ]
     if problems:
         raise InputError(problems)
     everyone = [_make_workload(source.manifest) for source in deployments]
@@ -370,6 +374,13 @@ def _check_accounts(
         if name not in known:
             loc = ("spec", "template", "spec", "serviceAccountName")
             yield source.problem(loc, f"no ServiceAccount {name!r}{format_suggestion(name, known)}")
+
+
+def _check_entry(definition: ApplicationDefinition, services: Iterable[Source[ServiceManifest]]) -> Iterator[Problem]:
+    known = [f"{one.manifest.metadata.name}:{one.manifest.spec.ports[0].port}" for one in services]
+    if definition.entry not in known:
+        message = f"no Service {definition.entry}{format_suggestion(definition.entry, known)}"
+        yield Problem(str(definition.file), 0, "entry", message)
 
 
 def _check_selectors(

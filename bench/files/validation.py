@@ -170,6 +170,7 @@ _SENTENCES: dict[str, Callable[[object, Mapping[str, Any]], str]] = {
     "less_than_equal": _use_template("must be at most {le}, not {value}"),
     "literal_error": lambda value, context: explain_choice(value, _list_choices(context["expected"])),
     "model_type": _SECTION,
+    "dict_type": _SECTION,
     "tuple_type": _use_template("must be a list, not {value}"),
     "too_short": _use_template("must have at least {min_length} entry"),
     "too_long": _use_template("must have at most {max_length} entries, not {actual_length}"),

@@ -228,7 +228,7 @@ def _mesh_problem(mesh: str) -> str:
     known = ("none", *MESHES)
     if mesh in known:
         return ""
-    near = [f"; did you mean {name}?" for name in get_close_matches(mesh, known, n=1)]
+    near = [f"; did you mean {name}?" for name in get_close_matches(mesh.lower(), known, n=1)]
     return f"unknown mesh {mesh!r}{''.join(near)} (meshes: {', '.join(known)})"
 
 

@@ -5,6 +5,7 @@ from typing import Final
 
 import pytest
 
+from bench.application import definition
 from bench.application.bookinfo.http import productpage_headers
 from bench.application.bookinfo.login import COOKIE
 from bench.application.bookinfo.settings import VERSIONS
@@ -88,6 +89,9 @@ def test_refuses_unknown_application() -> None:
         ),
         (MINIMAL + "calls: {web: [api], api: [web]}\n", "1: calls: web -> api -> web is a circle; leave `calls` out"),
         (MINIMAL + "endpoints: {web: {/x: 200}}\n", "3: endpoints.web./x: '/x' is not a request; write METHOD /PATH"),
+        (MINIMAL + "ready: {check: shop.pages}\n", "3: ready.check: no module shop.pages below bench.application"),
+        (MINIMAL + "local: {module: shop}\n", "3: local.module: no module shop below bench.application"),
+        (MINIMAL + "file: /etc/passwd\n", "3: file: unknown key 'file'"),
         ("", "must contain one YAML document"),
     ],
 )
@@ -95,7 +99,32 @@ def test_reports_errors_with_their_line(text: str, message: str, tmp_path: Path)
     """A wrong definition is reported as any other file."""
     with pytest.raises(InputError) as raised:
         write_application(tmp_path, text, "web")
-    assert str(raised.value).endswith(message)
+    assert message in str(raised.value)
+
+
+def test_scenarios_mean_the_default_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application that is added, whatever its name, is not the one of scenarios that name none."""
+    for name, more in (("aaa", ""), ("shop", "default: true\n")):
+        (tmp_path / name).mkdir()
+        write_application(tmp_path / name, f"name: {name}\nentry: web:8080\n{more}", "web")
+    monkeypatch.setattr(definition, "find_shipped", lambda _: tmp_path)
+    assert definition.list_shipped_applications() == ("shop", "aaa")
+
+
+def test_refuses_definition_with_the_name_of_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scenarios name the folder, and namespaces of a run the application: both have one name."""
+    (tmp_path / "store").mkdir()
+    write_application(tmp_path / "store", MINIMAL, "web")
+    monkeypatch.setattr(definition, "find_shipped", lambda _: tmp_path)
+    with pytest.raises(InputError, match="name: must be 'store', the name of its folder"):
+        find_application("store")
+
+
+def test_refuses_entry_that_is_no_service(tmp_path: Path) -> None:
+    """The load would reach nothing at another port."""
+    defined = write_application(tmp_path, "name: shop\nentry: web:80\n", "web")
+    with pytest.raises(InputError, match="entry: no Service web:80; did you mean web:8080"):
+        read_application(defined)
 
 
 def test_definition_is_no_manifest(tmp_path: Path) -> None:
@@ -119,12 +148,12 @@ def test_application_with_unknown_calls_has_those_of_its_load(tmp_path: Path) ->
 
 def test_valid_answer_contains_a_text(tmp_path: Path) -> None:
     """Without a module that checks more, a status and a text are all that is known of an answer."""
-    definition = write_application(
+    defined = write_application(
         tmp_path, MINIMAL + "ready: {path: /a, status: 201, contains: ok, timeout: 2min}\n", "web"
     )
-    assert (definition.ready.status, definition.ready.timeout_s) == (201, 120.0)
-    assert definition.check_answer(b"all ok", {}) is None
-    assert definition.check_answer(b"", {}) == "answer does not contain 'ok'"
+    assert (defined.ready.status, defined.ready.timeout_s) == (201, 120.0)
+    assert defined.check_answer(b"all ok", {}) is None
+    assert defined.check_answer(b"", {}) == "answer does not contain 'ok'"
 
 
 def test_counts_calls_along_the_call_graph(tmp_path: Path) -> None:
