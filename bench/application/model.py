@@ -35,6 +35,7 @@ class Workload:
     """One process that serves at `port` (the one that clients use), or a client without a port.
 
     `name` is that of its service, with the version (`NAME-v2`) where several are deployed; `version` may be empty.
+    `namespace` is that of its manifest; empty for the application's first one.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Workload:
     account: str
     labels: Mapping[str, str] = field(hash=False)
     port: int | None = None
+    namespace: str = ""
 
     @property
     def app(self) -> str:
@@ -51,7 +53,8 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A name under which `workloads` are called, at `ports`: any of them responds, unless a mesh has routes."""
+    """A name under which `workloads` of its namespace are called, at `ports`: any of them responds, unless a mesh has
+    routes."""
 
     name: str
     ports: tuple[int, ...]
@@ -136,10 +139,11 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """An application in one namespace, in the versions that are deployed, and the load generator as its client.
+    """An application in the versions that are deployed, and the load generator as its client.
 
-    `calls` are the known pairs of workload names, caller first; those of the load come first. `mesh` is the mesh's
-    name, where meshes have names.
+    `namespace` is that of all that names none; `namespaces` are those of the run by those that workloads name, where
+    they differ. `calls` are the known pairs of workload names, caller first; those of the load come first. `mesh` is
+    the mesh's name, where meshes have names.
     """
 
     definition: ApplicationDefinition = field(hash=False)
@@ -150,6 +154,11 @@ class Application:
     calls: tuple[tuple[str, str], ...]
     gateway: Gateway | None = None
     mesh: str = MESH
+    namespaces: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def namespace_of(self, workload: Workload) -> str:
+        """Return the namespace in which a workload, its account and its Services are."""
+        return self.namespaces.get(workload.namespace, workload.namespace) or self.namespace
 
     @property
     def name(self) -> str:
@@ -347,7 +356,8 @@ def _make_workload(deployment: DeploymentManifest) -> Workload:
     pod = deployment.spec.template
     labels = pod.metadata.labels
     port = pod.spec.containers[0].ports[0].container_port
-    return Workload(labels["app"], labels["version"], pod.spec.service_account_name, labels, port)
+    namespace = deployment.metadata.namespace or ""
+    return Workload(labels["app"], labels["version"], pod.spec.service_account_name, labels, port, namespace)
 
 
 def _select_services(

@@ -60,7 +60,12 @@ class ResolvedConfiguration:
     def deployed(self) -> Application:
         """The application in the namespace and the mesh of the run."""
         names, written = self.namespaces, self.application
-        return replace(written, namespace=names.of(written.namespace), mesh=names.run_mesh or written.mesh)
+        return replace(
+            written,
+            namespace=names.of(written.namespace),
+            namespaces={one: runs for one, runs in names.runs.items() if one != runs},
+            mesh=names.run_mesh or written.mesh,
+        )
 
     def in_namespaces(self, namespaces: Namespaces) -> "ResolvedConfiguration":
         """Return the configuration as it is deployed in these namespaces."""

@@ -203,14 +203,15 @@ def test_envoy_decides_like_the_evaluation(
     (folder / "many.yaml").write_text(MANY_FIELDS, "utf-8")
     policies = read_policies(parse_folders("istio", [folder], application), application)
     status = {"allowed": 200, "denied": 403, "refused": 0}
+    callers = {one.account: one for one in application.everyone}
     with run_sidecars("istio", application, policies, certificates=certificates, folder=tmp_path) as mesh:
         for workload, caller, method, path in product(
             ("details", "ratings"),
-            (None, *sorted({one.account for one in application.everyone})),
+            (None, *sorted(callers)),
             ("GET", "POST", "PUT", "DELETE"),
             ("/details/0", "/exact", "/exact?query=1", "/my/secret", "/other"),
         ):
-            principal = principal_of(application, caller) if caller else None
+            principal = principal_of(application, callers[caller]) if caller else None
             request = Request(principal, method, path, f"{workload}:9080")
             decided = decide_request(policies, application.workload(workload), request)
             answer = mesh.ask(Probe("", workload, caller, method, path, status[decided]))

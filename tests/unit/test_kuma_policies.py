@@ -79,7 +79,8 @@ def shipped_policies(folder: str) -> KumaPolicies:
 
 def decide(policies: KumaPolicies, workload: str, account: str | None) -> str:
     """The decision about a call with the certificate of a service account, or in plaintext."""
-    names = () if account is None else certificate_names(policies, BOOKINFO, account)
+    callers = {one.account: one for one in BOOKINFO.everyone}
+    names = () if account is None else certificate_names(policies, BOOKINFO, callers[account])
     return decide_request(policies, BOOKINFO.workload(workload), names)
 
 

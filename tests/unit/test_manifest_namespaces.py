@@ -146,6 +146,39 @@ def test_application_in_default_is_evaluated_as_written(tmp_path: Path) -> None:
         assert name in allowed
 
 
+@pytest.mark.parametrize(
+    ("mesh", "cluster", "identity"),
+    [
+        ("istio", "outbound|9080||details.{}.svc.cluster.local", "spiffe://cluster.local/ns/{}/sa/bookinfo-details"),
+        (
+            "kuma",
+            "default_details_{}_default_msvc_9080",
+            "spiffe://default.default.mesh.local/ns/{}/sa/bookinfo-details",
+        ),
+    ],
+)
+def test_names_have_the_namespace_of_each_workload(mesh: str, cluster: str, identity: str) -> None:
+    """A workload may be in another namespace than the others; a run gives each its own."""
+    stock = {one.name: replace(one, namespace="stock") for one in BOOKINFO.workloads if one.name == "details"}
+    written = replace(
+        BOOKINFO,
+        workloads=tuple(stock.get(one.name, one) for one in BOOKINFO.workloads),
+        services=tuple(
+            replace(one, workloads=tuple(stock.get(each.name, each) for each in one.workloads))
+            for one in BOOKINFO.services
+        ),
+    )
+    policies = read_policies(mesh, [MANIFESTS / "kuma/policies"] if mesh == "kuma" else [], BOOKINFO)
+    running = replace(
+        written, namespace="bookinfo-7f3a", namespaces={"bookinfo": "bookinfo-7f3a", "stock": "stock-7f3a"}
+    )
+    for application, home, other in ((written, "bookinfo", "stock"), (running, "bookinfo-7f3a", "stock-7f3a")):
+        clusters = [policies.outbound_cluster(application, application.service(one)) for one in ("details", "ratings")]
+        assert clusters == [cluster.format(other), cluster.format(home).replace("details", "ratings")]
+        names = [policies.identities(application)[f"bookinfo-{one}"] for one in ("details", "ratings")]
+        assert names == [(identity.format(other),), (identity.format(home).replace("details", "ratings"),)]
+
+
 def test_rewrites_name_file_line_and_both_texts() -> None:
     """A reader finds each place in the manifests."""
     folder = MANIFESTS / "istio/policies"

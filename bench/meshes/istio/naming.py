@@ -10,7 +10,7 @@ CLUSTER_DOMAIN: Final = "svc.cluster.local"
 
 def full_name(application: Application, service: Service) -> str:
     """Return a service's full host name, `api.shop.svc.cluster.local`."""
-    return f"{service.name}.{application.namespace}.{CLUSTER_DOMAIN}"
+    return f"{service.name}.{application.namespace_of(service.workload)}.{CLUSTER_DOMAIN}"
 
 
 def cluster_to(application: Application, service: Service, subset: str = "") -> str:
@@ -28,9 +28,8 @@ def find_service(host: str, application: Application, *, namespace: str) -> Serv
 
     Istio does not complete any other name with a dot.
     """
-    names = {
-        name: service
-        for service in application.services
-        for name in (service.name, f"{service.name}.{namespace}.{CLUSTER_DOMAIN}")
-    }
-    return names.get(host)
+    for service in application.services:
+        home = service.workload.namespace or namespace
+        if host == f"{service.name}.{home}.{CLUSTER_DOMAIN}" or (host == service.name and home == namespace):
+            return service
+    return None

@@ -42,8 +42,7 @@ class IstioPolicies(Policies):
 
     def identities(self, application: Application) -> Mapping[str, tuple[str, ...]]:
         """Return the SPIFFE id of each service account; with any policies, every sidecar has a certificate."""
-        accounts = (workload.account for workload in application.everyone)
-        return {account: (f"spiffe://{principal_of(application, account)}",) for account in accounts}
+        return {one.account: (f"spiffe://{principal_of(application, one)}",) for one in application.everyone}
 
     def routes(self, application: Application, *, caller: Workload, service: Service) -> tuple[Route, ...]:
         """Return the routes from a sidecar to a service."""
@@ -135,7 +134,7 @@ def _rule_problems(source: Source[AuthorizationPolicy], application: Application
     spec = source.manifest.spec
     if spec.action == "DENY" and not spec.rules:
         yield source.problem(("spec", "action"), "a DENY policy without rules denies nothing")
-    principals = [principal_of(application, workload.account) for workload in application.everyone]
+    principals = [principal_of(application, workload) for workload in application.everyone]
     for loc, value in _list_principals(spec):
         if not any(parse_pattern(value).matches(principal) for principal in principals):
             yield source.problem(loc, f"no workload has the identity {value!r}{format_suggestion(value, principals)}")

@@ -33,13 +33,13 @@ class _Question:
 
     def request(self, application: Application, workload: Workload) -> Request:
         host = f"{workload.name}:{workload.port}"
-        principal = principal_of(application, self.caller.account) if self.caller else None
+        principal = principal_of(application, self.caller) if self.caller else None
         return Request(principal, self.method, self.path, host)
 
 
-def principal_of(application: Application, account: str) -> str:
-    """Return Istio's name of a service account of the application in policies."""
-    return f"{TRUST_DOMAIN}/ns/{application.namespace}/sa/{account}"
+def principal_of(application: Application, workload: Workload) -> str:
+    """Return Istio's name of a workload's service account in policies."""
+    return f"{TRUST_DOMAIN}/ns/{application.namespace_of(workload)}/sa/{workload.account}"
 
 
 def probes(policies: Policies, application: Application) -> tuple[Probe, ...]:

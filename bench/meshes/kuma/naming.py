@@ -16,7 +16,7 @@ _PORT_NAME: Final = "http"  # of every Service
 
 def service_tag(application: Application, service: Service) -> str:
     """Return `api_shop_svc_9080`, the tag `kuma.io/service` of a Service's workloads."""
-    return f"{service.name}_{application.namespace}_svc_{service.port}"
+    return f"{service.name}_{application.namespace_of(service.workload)}_svc_{service.port}"
 
 
 def service_tags(application: Application, workload: Workload) -> tuple[str, ...]:
@@ -25,7 +25,7 @@ def service_tags(application: Application, workload: Workload) -> tuple[str, ...
     tags = tuple(sorted(service_tag(application, service) for service in own))
     if application.gateway is not None and application.gateway.proxy is not None and workload.name == GATEWAY:
         return (service_tag(application, application.gateway.service),)
-    return tags or (f"{workload.name}_{application.namespace}_svc",)
+    return tags or (f"{workload.name}_{application.namespace_of(workload)}_svc",)
 
 
 def inbound_cluster(workload: Workload) -> str:
@@ -35,12 +35,12 @@ def inbound_cluster(workload: Workload) -> str:
 
 def mesh_service(application: Application, service: Service) -> str:
     """Return `default_api_shop_default_msvc_9080`, a Service's cluster with exclusive MeshServices."""
-    return f"{application.mesh}_{service.name}_{application.namespace}_{ZONE}_msvc_{service.port}"
+    return f"{application.mesh}_{service.name}_{application.namespace_of(service.workload)}_{ZONE}_msvc_{service.port}"
 
 
 def mesh_service_kri(application: Application, service: Service) -> str:
     """Return `kri_msvc_default_default_shop_api_http`."""
-    return f"kri_msvc_{MESH}_{ZONE}_{application.namespace}_{service.name}_{_PORT_NAME}"
+    return f"kri_msvc_{MESH}_{ZONE}_{application.namespace_of(service.workload)}_{service.name}_{_PORT_NAME}"
 
 
 def permission_kri(namespace: str, name: str) -> str:
@@ -53,9 +53,10 @@ def route_kri(namespace: str, name: str) -> str:
     return f"kri_mhttpr_{MESH}_{ZONE}_{namespace}_{name}_"
 
 
-def spiffe_id(application: Application, account: str) -> str:
-    """Return the SPIFFE id of a service account from a MeshIdentity."""
-    return f"spiffe://{trust_domain(application.mesh)}/ns/{application.namespace}/sa/{account}"
+def spiffe_id(application: Application, workload: Workload) -> str:
+    """Return the SPIFFE id of a workload's service account from a MeshIdentity."""
+    namespace = application.namespace_of(workload)
+    return f"spiffe://{trust_domain(application.mesh)}/ns/{namespace}/sa/{workload.account}"
 
 
 def trust_domain(mesh: str) -> str:
@@ -78,10 +79,11 @@ def builtin_ids(application: Application, account: str) -> tuple[str, ...]:
 
 def inbound_tags(application: Application, workload: Workload, tag: str) -> Mapping[str, str]:
     """Return the tags of a workload's inbound; a cluster adds the node's name and the hash of the pod's template."""
-    service, _, port = tag.partition(f"_{application.namespace}_svc")
+    namespace = application.namespace_of(workload)
+    service, _, port = tag.partition(f"_{namespace}_svc")
     return {
         **workload.labels,
-        "k8s.kuma.io/namespace": application.namespace,
+        "k8s.kuma.io/namespace": namespace,
         **({"k8s.kuma.io/service-name": service, "k8s.kuma.io/service-port": port.removeprefix("_")} if port else {}),
         "kuma.io/protocol": "http" if port else "tcp",
         "kuma.io/service": tag,

@@ -43,8 +43,7 @@ class KumaPolicies(Policies):
         """Return the names in the certificate of each service account; none without mutual TLS."""
         if self.form == "plain":
             return {}
-        accounts = (workload.account for workload in application.everyone)
-        return {account: certificate_names(self, application, account) for account in accounts}
+        return {one.account: certificate_names(self, application, one) for one in application.everyone}
 
     def mode(self, workload: Workload) -> Mode:  # noqa: ARG002 - the same for all
         """Return what the sidecar of a workload accepts."""
@@ -150,7 +149,7 @@ def _selector_problems(source: Source[MeshTrafficPermission], policies: Policies
 
 def _identity_problems(source: Source[MeshTrafficPermission], application: Application) -> Iterator[Problem]:
     """Yield identities that no workload has."""
-    ids = [spiffe_id(application, workload.account) for workload in application.everyone]
+    ids = [spiffe_id(application, workload) for workload in application.everyone]
     for index, rule in enumerate(source.manifest.spec.rules):
         for verb in ("deny", "allow"):
             for position, match in enumerate(getattr(rule.default, verb)):

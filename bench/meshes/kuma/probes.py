@@ -19,15 +19,15 @@ _DENIED: Final[dict[Decision, int]] = {"denied": 403, "refused": 0}
 Permission = MeshTrafficPermission | TrafficPermission
 
 
-def certificate_names(policies: Policies, application: Application, account: str) -> tuple[str, ...]:
-    """Return the names in the certificate of a service account, its SPIFFE id first; none without mutual TLS."""
+def certificate_names(policies: Policies, application: Application, workload: Workload) -> tuple[str, ...]:
+    """Return the names in the certificate of a workload's account, its SPIFFE id first; none without mutual TLS."""
     match policies.form:
         case "plain":
             return ()
         case "builtin":
-            return builtin_ids(application, account)
+            return builtin_ids(application, workload.account)
         case "identity":
-            return (spiffe_id(application, account),)
+            return (spiffe_id(application, workload),)
 
 
 def probes(policies: Policies, application: Application) -> tuple[Probe, ...]:
@@ -93,7 +93,7 @@ class _WorkloadPolicies:
         return (*usual, *(one for one in self.application.everyone if one not in usual))
 
     def _names(self, caller: Workload) -> tuple[str, ...]:
-        return certificate_names(self.policies, self.application, caller.account)
+        return certificate_names(self.policies, self.application, caller)
 
     def _decision(self, caller: Workload) -> Decision:
         return decide_request(self.policies, self.workload, self._names(caller))

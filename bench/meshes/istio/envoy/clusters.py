@@ -144,7 +144,11 @@ def _outbound_cluster(
 def _describe_services(application: Application, services: list[Service]) -> list[Json]:
     ordered = sorted(services, key=lambda service: full_name(application, service))
     return [
-        {"name": service.name, "namespace": application.namespace, "host": full_name(application, service)}
+        {
+            "name": service.name,
+            "namespace": application.namespace_of(service.workload),
+            "host": full_name(application, service),
+        }
         for service in ordered
     ]
 

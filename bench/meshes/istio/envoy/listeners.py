@@ -242,7 +242,7 @@ def _black_hole_proxy() -> Json:
 
 def node_of(workload: Workload, placement: Placement, kind: str = "sidecar") -> Json:
     """Build the proxy's id at its control plane; a gateway's `kind` is `router`."""
-    namespace = placement.application.namespace
+    namespace = placement.application.namespace_of(workload)
     pod = f"{workload.app}-{workload.version}.{namespace}"
     return {
         "id": f"{kind}~{HOST}~{pod}~{namespace}.{CLUSTER_DOMAIN}",
@@ -337,7 +337,7 @@ def tracing_of(application: Application, workload: Workload) -> Json:
         "istio.canonical_service": workload.app,
         "istio.cluster_id": "Kubernetes",
         "istio.mesh_id": TRUST_DOMAIN,
-        "istio.namespace": application.namespace,
+        "istio.namespace": application.namespace_of(workload),
     }
     return {
         "client_sampling": {"value": 100},

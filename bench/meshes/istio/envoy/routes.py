@@ -62,7 +62,7 @@ def default_route(operation: str, route: Json) -> Json:
 
 
 def _host(application: Application, service: Service, *, routes: Sequence[Route]) -> Json:
-    name, namespace, full = service.name, application.namespace, full_name(application, service)
+    name, namespace, full = service.name, application.namespace_of(service.workload), full_name(application, service)
     return {
         "name": f"{full}:{service.port}",
         "domains": [full, f"{full}.", name, f"{name}.{namespace}.svc", f"{name}.{namespace}"],

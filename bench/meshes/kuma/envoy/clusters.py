@@ -113,12 +113,12 @@ def _peers(policies: Policies, service: Service) -> list[str]:
     if policies.form != "identity":
         return [builtin_id(service_tag(application, service))]
     tags = {tag for workload in service.workloads for tag in service_tags(application, workload)}
-    return [spiffe_id(application, service.workload.account), *map(builtin_id, sorted(tags))]
+    return [spiffe_id(application, service.workload), *map(builtin_id, sorted(tags))]
 
 
 def _sni(policies: Policies, service: Service) -> str:
     if policies.form == "identity":
-        return f"sni.msvc.{MESH}.{ZONE}.{policies.application.namespace}.{service.name}.http"
+        return f"sni.msvc.{MESH}.{ZONE}.{policies.application.namespace_of(service.workload)}.{service.name}.http"
     return f"{service_tag(policies.application, service)}{{mesh={MESH}}}"
 
 

@@ -141,7 +141,7 @@ def _listener(direction: str, port: int, tags: object) -> Json:
 
 def _node(workload: Workload, placement: Placement) -> Json:
     application = placement.application
-    pod = f"{workload.app}-{workload.version}.{application.namespace}"
+    pod = f"{workload.app}-{workload.version}.{application.namespace_of(workload)}"
     return {"id": f"{MESH}.{pod}", "cluster": service_tags(application, workload)[0]}
 
 
