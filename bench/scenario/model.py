@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from bench.application.definition import ApplicationDefinition, find_application
+from bench.application.definition import ApplicationDefinition, find_application, list_shipped_applications
 from bench.files.validation import IMAGE_PATTERN, LINE_PATTERN, TEXT_PATTERN
 from bench.scenario.renames import rename_keys
 from bench.scenario.types import (
@@ -44,7 +44,13 @@ from bench.scenario.types import (
     Window,
     find_manifests,
 )
-from bench.scenario.versions import DEFAULT_APPLICATION, check_image_name, check_versions, describe_versions
+from bench.scenario.versions import (
+    DEFAULT_APPLICATION,
+    check_image_name,
+    check_versions,
+    default_versions,
+    describe_versions,
+)
 from bench.units import format_duration
 
 Names = tuple[str, str]  # a configuration and its reference
@@ -121,15 +127,19 @@ class Application(Section):
     @field_validator("versions", mode="before")
     @classmethod
     def _check_versions(cls, versions: object, info: ValidationInfo) -> object:
-        """Check the versions against the application, and add the default ones."""
-        if not isinstance(versions, dict) or "name" not in info.data:
+        """Check the versions of a file against the application, and add the default ones. Those of a stored run are
+        what it measured, whatever the application has today."""
+        name = info.data.get("name")
+        if not isinstance(versions, dict) or name not in list_shipped_applications():
             return versions
-        return check_versions(versions, find_application(info.data["name"]))
+        if isinstance(info.context, Source):
+            return check_versions(versions, find_application(name))
+        return {**default_versions(find_application(name)), **versions}
 
     @field_validator("images")
     @classmethod
     def _check_images(cls, images: dict[str, str], info: ValidationInfo) -> dict[str, str]:
-        if images and "name" in info.data:
+        if images and "name" in info.data and isinstance(info.context, Source):
             for name in images:
                 check_image_name(name, find_application(info.data["name"]))
         return images

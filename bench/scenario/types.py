@@ -176,9 +176,9 @@ def _check_locustfile(path: str, info: ValidationInfo) -> str:
     return path
 
 
-def _check_application(name: str) -> str:
+def _check_application(name: str, info: ValidationInfo) -> str:
     known = list_shipped_applications()
-    if name not in known:
+    if isinstance(info.context, Source) and name not in known:  # a stored run may have one that ships no more
         raise ValueError(f"{format_value(name)} is no application{format_suggestion(name, known)}")
     return name
 

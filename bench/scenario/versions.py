@@ -31,7 +31,12 @@ def check_versions(given: Mapping[str, Any], definition: ApplicationDefinition) 
     ]
     if details:
         raise ValidationError.from_exception_data("versions", details)
-    return {app: given.get(app, known.default) for app, known in definition.versions.items()}
+    return {**default_versions(definition), **given}
+
+
+def default_versions(definition: ApplicationDefinition) -> dict[str, Any]:
+    """Return the default version of each service that has several."""
+    return {app: known.default for app, known in definition.versions.items()}
 
 
 def _find_problems(app: str, value: object, definition: ApplicationDefinition) -> Iterator[str]:

@@ -93,6 +93,16 @@ def test_stored_scenario_equals_the_loaded_one(write: Write) -> None:
     assert Scenario.model_validate_json(json.dumps(dump)) == scenario
 
 
+def test_stored_scenario_outlives_what_ships(write: Write) -> None:
+    """A run can be read whose application, or the version of whose service, has gone since; a file cannot name it."""
+    stored = load_scenario(str(write(GOOD))).model_dump(mode="json")
+    for application in (
+        {"name": "gone", "versions": {"api": "v9"}, "images": {"api": "x/y"}},
+        {"name": "bookinfo", "versions": {"reviews": "v9"}, "images": {}},
+    ):
+        assert Scenario.model_validate({**stored, "application": application}).application.model_dump() == application
+
+
 def test_configuration_changes_only_its_own_keys(write: Write) -> None:
     """A configuration's load is the scenario's, with its own users, rate or think time."""
     text = GOOD.replace("{name: baseline, mesh: none}", "{name: baseline, mesh: none, load: {users: 7}}")
