@@ -41,6 +41,7 @@ class EnvoyDataPlane(ABC):
     title: str = "Envoy"
     servers: tuple[str, ...] = ("envoy",)
     upstream_header: str = "x-envoy-upstream-service-time"
+    denial: str = "RBAC"
 
     @abstractmethod
     def inbound_cluster(self, workload: Workload) -> str:

@@ -108,6 +108,10 @@ class DataPlane(Protocol):
         """The header, in lower case, that the proxy adds to the responses of its upstreams, and to no other."""
 
     @property
+    def denial(self) -> str:
+        """A text in the body of the proxy's own 403 of a denied request; empty where the body shows nothing."""
+
+    @property
     def wire(self) -> Wire:
         """The protocols between two sidecars."""
 

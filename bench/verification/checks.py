@@ -137,7 +137,7 @@ def policy_checks(configuration: ResolvedConfiguration, *, as_caller: bool) -> I
             caller, probe.workload, probe.method, probe.path, tls=as_caller and probe.caller is not None
         )
         expected = probe if as_caller else replace(probe, status=probe.status_through_sidecar)
-        yield Check(question, partial(policy_evidence, expected))
+        yield Check(question, partial(policy_evidence, expected, data_plane_of(configuration)))
 
 
 def identity_evidences(configuration: ResolvedConfiguration, own: Mapping[str, Sequence[str]]) -> tuple[Evidence, ...]:

@@ -154,14 +154,15 @@ def plaintext_evidence(callee: str, status: int, answer: Answer) -> Evidence:
     return _fact("plaintext", callee, ok=ok, expected=expected, seen=answer.detail)
 
 
-def policy_evidence(probe: Probe, answer: Answer) -> Evidence:
-    """Prove that the policies allow a request (the application's own status), deny it (403) or refuse it (0)."""
-    denied = probe.status == HTTPStatus.FORBIDDEN
+def policy_evidence(probe: Probe, proxy: DataPlane, answer: Answer) -> Evidence:
+    """Prove that the policies allow a request (the application's own status), deny it (403, from the proxy) or refuse
+    it (0)."""
+    denied, sender = probe.status == HTTPStatus.FORBIDDEN, proxy.denial or proxy.title
     return _fact(
         f"policy {probe.policy}",
         f"{probe.method} {probe.path} at {probe.workload} as {probe.caller or 'no identity, in plaintext'}",
-        ok=answer.status == probe.status and (b"RBAC" in answer.body or not denied),
-        expected="403 from RBAC" if denied else f"{probe.status}" if probe.status else _REFUSED,
+        ok=answer.status == probe.status and (proxy.denial.encode() in answer.body or not denied),
+        expected=f"403 from {sender}" if denied else f"{probe.status}" if probe.status else _REFUSED,
         seen=answer.detail,
     )
 

@@ -24,6 +24,7 @@ class ToyDataPlane:
     outbound_capture: OutboundCapture = "separate"
     servers = ("toy-proxy",)
     upstream_header = "x-toy-upstream"
+    denial = ""
 
     def sidecar(self, workload: Workload, inputs: ProxyInputs, *, config: Path, admin: Path) -> ProxyCommand:
         place = inputs.placement

@@ -13,6 +13,7 @@ from bench.application.model import Hop
 from bench.envoy import admin
 from bench.envoy.addresses import Placement
 from bench.errors import BadAnswerError
+from bench.meshes.probe import Probe
 from bench.meshes.protocols import RequestPage
 from bench.meshes.resolved import ResolvedConfiguration
 from bench.results.records import Evidence
@@ -21,10 +22,12 @@ from bench.targets.cluster.probes.prober import ClusterProber
 from bench.targets.local.prober import LocalProber
 from bench.verification.checks import data_plane_of
 from bench.verification.counts import found_evidence, policies_of
+from bench.verification.evidence import policy_evidence
 from bench.verification.prober import Prober, State, Topic
 from bench.verification.prover import Prover
 from bench.verification.questions import OUTSIDE, Answer, Handshake, Question
 from tests.sidecars import application_with, configuration_with
+from tests.toy_mesh.data_plane import ToyDataPlane
 
 T = TypeVar("T")
 
@@ -548,3 +551,12 @@ def test_proves_an_application_whose_calls_are_not_known() -> None:
     assert {*subjects["certificate required"]} == {"details", "productpage", "ratings", "reviews"}
     hops = [*entry, "productpage -> details", "productpage -> reviews", "reviews -> ratings"]
     assert sorted(subjects["requests counted"]) == sorted(subjects["protocol between sidecars"]) == sorted(hops)
+
+
+@pytest.mark.parametrize(("body", "envoy"), [(b"RBAC: access denied", True), (b"forbidden", False)])
+def test_denial_is_recognised_as_the_proxys_own(body: bytes, envoy: bool) -> None:
+    """A 403 of the application is no proof of a policy; a proxy whose denials show nothing is known by its 403."""
+    probe, answer = Probe("deny", "details", "reviews", "GET", "/", 403), Answer(403, body, {})
+    assert policy_evidence(probe, data_plane_of(POLICIES), answer).ok is envoy
+    shown = policy_evidence(probe, ToyDataPlane(), answer)
+    assert (shown.ok, shown.expected) == (True, f"403 from {ToyDataPlane.title}")
