@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from bench.errors import InputError
+from bench.errors import InputError, RefusedError
 from bench.targets.cluster.flags import CLUSTER_FLAGS, Flag, Given
 from bench.units import parse_duration
 
@@ -127,6 +127,11 @@ def choose_backend(given: Given, resolved: "ResolvedScenario", *, resumed: "Path
     if "context" not in given:
         from bench.targets.local.target import LocalBackend
 
+        application = resolved.application.definition
+        if application.local is None:
+            raise RefusedError(
+                f"{application.file}: {application.name} has no `local` program; hint: add --context NAME"
+            )
         yield LocalBackend(timing=find_timing())
         return
     from bench.run.session import read_stored_run

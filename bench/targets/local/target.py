@@ -108,8 +108,7 @@ class LocalTarget:
         logs = draft / "services"
         logs.mkdir(exist_ok=True)
         program = self.resolved.application.definition.local
-        if program is None:
-            raise DeployError("the application has no program for this machine; hint: run it on a cluster")
+        assert program is not None  # noqa: S101  # the command line refuses an application without one
         for workload in self.resolved.application.workloads:
             options = [f"--port={placement.serving[workload.name]}", f"--version={workload.version}"]
             routes = [f"--connect-to={route}" for route in placement.connect_to(workload.name)]
