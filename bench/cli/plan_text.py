@@ -9,8 +9,8 @@ from operator import attrgetter
 from typing import Any
 
 from bench.analysis.stats import minimum_detectable_effect
-from bench.meshes import MESHES
 from bench.meshes.equalise import format_equalised
+from bench.meshes.resolved import ResolvedConfiguration, ResolvedScenario
 from bench.meshes.rewriting import Rewrite
 from bench.scenario.contrasts import list_comparisons
 from bench.scenario.model import Scenario
@@ -33,10 +33,11 @@ class ClusterPlan:
 
 
 def format_plan(
-    scenario: Scenario, plan: Plan, elsewhere: ClusterPlan | None = None, rewrites: Sequence[Rewrite] = ()
+    resolved: ResolvedScenario, plan: Plan, elsewhere: ClusterPlan | None = None, rewrites: Sequence[Rewrite] = ()
 ) -> str:
     """Format the order of trials, the time, the processes or objects, the names of manifests that differ on a cluster,
     and the minimum detectable effect."""
+    scenario = resolved.scenario
     blocks = [f"  block {number}: {', '.join(names)}" for number, names in enumerate(plan.order, start=1)]
     effects = [
         f"  {format_change(1 + effect):>6} if repeats differ by {format_change(1 + spread)[1:]}"
@@ -49,7 +50,7 @@ def format_plan(
             f"order ({plan.method}; seed {plan.seed}):",
             *blocks,
             *(["  then a rerun of each invalid block"] if scenario.reruns_invalid else []),
-            *(elsewhere.lines if elsewhere else _format_processes(scenario)),
+            *(elsewhere.lines if elsewhere else _format_processes(resolved)),
             *([f"equalised in all meshes: {format_equalised(scenario.equalise)}"] if scenario.equalise else []),
             *_format_rewrites(rewrites),
             "comparisons, P95 first:",
@@ -66,8 +67,8 @@ def _format_time(scenario: Scenario, plan: Plan, elsewhere: ClusterPlan | None) 
     return f"{format_duration(elsewhere.seconds)} on {elsewhere.where}"
 
 
-def _format_processes(scenario: Scenario) -> tuple[str, ...]:
-    started = (f"  {one.name}: {_describe_processes(scenario, one.name)}" for one in scenario.configurations)
+def _format_processes(resolved: ResolvedScenario) -> tuple[str, ...]:
+    started = (f"  {one.name}: {_describe_processes(one)}" for one in resolved.configurations)
     return ("each trial starts, as processes on 127.0.0.1:", *started)
 
 
@@ -89,9 +90,10 @@ def _format_rewrites(rewrites: Sequence[Rewrite]) -> Iterator[str]:
 
 
 def format_plan_json(
-    scenario: Scenario, plan: Plan, elsewhere: ClusterPlan | None = None, rewrites: Sequence[Rewrite] = ()
+    resolved: ResolvedScenario, plan: Plan, elsewhere: ClusterPlan | None = None, rewrites: Sequence[Rewrite] = ()
 ) -> str:
     """Format the same as JSON; `dry_run` is always true."""
+    scenario = resolved.scenario
     return json.dumps(
         {
             "dry_run": True,
@@ -127,10 +129,9 @@ def _format_comparisons(scenario: Scenario) -> list[str]:
     return [f"  {kind}{', '.join(pairs)}" for kind, pairs in kinds if pairs]
 
 
-def _describe_processes(scenario: Scenario, name: str) -> str:
-    load = scenario.load_of(name)
-    mesh = scenario.configuration(name).mesh
-    services = scenario.application.count_workloads()
-    sidecars = "no sidecar" if mesh == "none" else f"{services + 1} {MESHES[mesh].data_plane.title} sidecars"
+def _describe_processes(configuration: ResolvedConfiguration) -> str:
+    load, mesh = configuration.load, configuration.mesh
+    services = len(configuration.application.workloads)
+    sidecars = f"{services + 1} {mesh.data_plane.title} sidecars" if mesh else "no sidecar"
     loop = f"{load.rate_per_s:g}/s from at most {load.users} users" if load.rate_per_s else f"{load.users} users"
     return f"{services} services, {sidecars}, Locust with {loop}"

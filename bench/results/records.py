@@ -167,6 +167,9 @@ class RunRecord(Record):
         dict[str, PathLength] | None,
         Field(description="of each configuration whose pages all take the same path; null where it was not stored"),
     ] = None
+    services: Annotated[
+        tuple[str, ...], Field(description="the application's services, in the order in which a request reaches them")
+    ] = ()
     trials: tuple[TrialEntry, ...] = ()
     cleanup_ok: bool | None = None
     converted_from: Annotated[

@@ -11,6 +11,7 @@ from contextlib import suppress
 from signal import SIGKILL
 from typing import Any, Final
 
+from bench.application.definition import find_application, list_shipped_applications
 from bench.errors import Interrupted, RunTimeoutError, exit_code_of
 from bench.results.base import SCHEMA_VERSION, Record
 from bench.results.issues import IssueCode, Severity
@@ -108,7 +109,13 @@ def _convert(content: bytes, convert: Callable[[Json], Json] | None) -> bytes:
 
 def _convert_run(found: Json) -> Json:
     issues = [_make(_find_end(found), "reason", found["reason"])] if found.get("reason") else []
-    return {**_drop(found, "reason"), "issues": issues, "converted_from": 1}
+    return {**_drop(found, "reason"), "issues": issues, "services": _list_services(found), "converted_from": 1}
+
+
+def _list_services(found: Json) -> tuple[str, ...]:
+    """Return the services of a run's application, which version 1 did not store; none if it no longer ships."""
+    name = found["scenario"]["application"]["name"]
+    return find_application(name).services if name in list_shipped_applications() else ()
 
 
 def _find_end(found: Json) -> IssueCode:

@@ -67,6 +67,7 @@ def run(request: RunRequest) -> RunFolder:
         cluster=backend.cluster,
         environment=backend.environment(),
         paths=measure_paths(request.resolved),
+        services=request.resolved.application.definition.services,
     )
     with catch_signals(request.timeout_s) as watch, backend.lock(request.output / record.run_id, record.run_id, watch):
         folder = RunFolder.create(request.output, record, fill=lambda path: _copy_inputs(request, path))

@@ -144,11 +144,6 @@ class Application(Section):
                 check_image_name(name, find_application(info.data["name"]))
         return images
 
-    def count_workloads(self) -> int:
-        """Return the number of workloads: one of each service, or one of each of its versions."""
-        deployed = (self.versions.get(app, "") for app in self.definition.list_apps())
-        return sum(1 if isinstance(one, str) else len(one) for one in deployed)
-
     @property
     def definition(self) -> ApplicationDefinition:
         """The application's definition."""

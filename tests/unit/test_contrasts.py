@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from bench.cli.plan_text import format_plan, format_plan_json
+from bench.meshes.resolved import resolve
 from bench.scenario.contrasts import Comparison, are_equal, list_comparisons
-from bench.scenario.loader import load_scenario
+from bench.scenario.loader import find_inputs, load_scenario
 from bench.scenario.model import Pair, Scenario
 from bench.scenario.plan import make_plan
 from tests.factory import ISTIO_AND_KUMA, MESH_PAIRS, ConfigSpec, RunSpec, make_scenario
@@ -119,13 +120,15 @@ def test_detects_equal_configurations() -> None:
 def test_plan_lists_comparisons() -> None:
     """`plan` has a line for each kind of comparison, and all pairs as JSON."""
     scenario = make_scenario(FIVE)
-    plan = make_plan(scenario, 1)
-    lines = format_plan(scenario, plan).splitlines()
+    resolved, plan = resolve(scenario, find_inputs(scenario, "smoke")), make_plan(scenario, 1)
+    lines = format_plan(resolved, plan).splitlines()
     first = lines.index("comparisons, P95 first:")
     assert lines[first + 1].strip().startswith("istio with baseline, istio-policies with baseline")
     assert lines[first + 2] == "  planned: kuma with istio, kuma-policies with istio-policies"
     assert lines[first + 3] == "  exploratory: istio-policies with istio, kuma-policies with kuma"
-    pairs = json.loads(format_plan_json(scenario, plan))["comparisons"]
+    pairs = json.loads(format_plan_json(resolved, plan))["comparisons"]
     assert {"configuration": "kuma", "reference": "istio", "named": True} in pairs
     alone = make_scenario(RunSpec(reference=None))
-    assert "none: there is no reference" in format_plan(alone, make_plan(alone, 1))
+    assert "none: there is no reference" in format_plan(
+        resolve(alone, find_inputs(alone, "smoke")), make_plan(alone, 1)
+    )

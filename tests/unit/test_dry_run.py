@@ -81,8 +81,9 @@ def test_plan_text_has_context_and_duration() -> None:
     scenario = load_scenario(NAME, Overrides())
     there = ClusterPlan("context lab: https://lab", 600.0, ("each trial makes:",), {"trials": {"baseline": {"Pod": 3}}})
     plan = make_plan(scenario, 1)
-    text = format_plan(scenario, plan, there)
+    resolved = resolve(scenario, find_inputs(scenario, NAME))
+    text = format_plan(resolved, plan, there)
     assert "10min on context lab: https://lab" in text
     assert "127.0.0.1" not in text
-    read = json.loads(format_plan_json(scenario, plan, there))
+    read = json.loads(format_plan_json(resolved, plan, there))
     assert (read["dry_run"], read["seconds"], read["cluster"]["trials"]) == (True, 600.0, {"baseline": {"Pod": 3}})

@@ -20,9 +20,10 @@ from bench.meshes.equalise import WORKERS, equal_evidence, equalise_wire
 from bench.meshes.istio import ISTIO
 from bench.meshes.istio import install as istio_install
 from bench.meshes.kuma import KUMA
+from bench.meshes.resolved import resolve_scenario
 from bench.report.compare import find_run_differences
 from bench.results.records import DataPath
-from bench.scenario.loader import load_scenario
+from bench.scenario.loader import NO_OVERRIDES, load_scenario
 from bench.scenario.model import Equal, Scenario
 from bench.scenario.plan import make_plan
 from bench.targets.cluster.options import read_options
@@ -94,8 +95,9 @@ def test_refuses_equalise_without_effect(tmp_path: Path, changes: dict[str, Any]
 
 def test_plan_prints_equalised_settings() -> None:
     """Before anything is measured; a scenario without `equalise` has no such line."""
-    scenarios = {name: load_scenario(name) for name in ("istio-vs-kuma-equalised", "istio-policies")}
-    lines = {name: format_plan(scenario, make_plan(scenario, 1)) for name, scenario in scenarios.items()}
+    names = ("istio-vs-kuma-equalised", "istio-policies")
+    found = {name: resolve_scenario(name, NO_OVERRIDES) for name in names}
+    lines = {name: format_plan(one, make_plan(one.scenario, 1)) for name, one in found.items()}
     message = "equalised in all meshes: TLS 1.3 only, 2 workers in each sidecar, no retries between sidecars"
     assert message in lines["istio-vs-kuma-equalised"].splitlines()
     assert "alike" not in lines["istio-policies"]

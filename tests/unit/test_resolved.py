@@ -175,7 +175,7 @@ def planned(name: str, *, run_mesh: str = "") -> list[str]:
     """The lines of `meshbench plan` about names that differ on a cluster."""
     resolved = resolve_scenario(name, NO_OVERRIDES)
     rewrites = resolved.list_rewrites(Namespaces({"bookinfo": "bookinfo-RUN"}, run_mesh))
-    lines = format_plan(resolved.scenario, make_plan(resolved.scenario, 1), None, rewrites).splitlines()
+    lines = format_plan(resolved, make_plan(resolved.scenario, 1), None, rewrites).splitlines()
     first = next(index for index, line in enumerate(lines) if line.startswith("on a cluster, names"))
     return lines[first + 1 : lines.index("comparisons, P95 first:")]
 

@@ -7,7 +7,6 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
-from bench.application.definition import list_shipped_applications
 from bench.application.model import CLIENT
 from bench.report.figures.dot_plot import set_bare_rows
 from bench.report.figures.style import (
@@ -105,9 +104,7 @@ def _compute_means(report: Report, quantity: Quantity) -> dict[str, dict[str, di
     uses = report.run.processes().query("valid").groupby(["configuration", "role", "process"], observed=True)
     means = (uses[quantity.column].mean() / quantity.unit).dropna()
     rows: dict[str, dict[str, dict[str, float]]] = {n: {role: {} for role in _ROLES} for n in report.configurations}
-    application = report.record.scenario.application
-    known = application.name in list_shipped_applications()  # else it shipped when it was measured
-    order = (CLIENT, *(application.definition.services if known else ()))
+    order = (CLIENT, *report.record.services)
 
     def rank(row: Sequence[Any]) -> tuple[int, str]:
         """Return the place of a process: in the order in which a request reaches them, others last."""

@@ -23,7 +23,7 @@ from bench.targets.cluster.load.pod import default_image
 from bench.targets.cluster.lock import cluster_lock
 from bench.targets.cluster.options import RECORDED, VALUES, ClusterOptions, meshes_of
 from bench.targets.cluster.preflight.examination import examine_cluster, guard
-from bench.targets.cluster.preflight.mesh import TELEMETRY, existing_versions, tool_versions
+from bench.targets.cluster.preflight.mesh import existing_versions, tool_versions
 from bench.targets.cluster.prometheus import without_password
 from bench.targets.cluster.target import ClusterTarget, open_target
 from bench.units import parse_quantity
@@ -155,7 +155,7 @@ def _examine_backend(client: Cluster, resolved: ResolvedScenario, options: Clust
             placement=examined.load_place.sentence,
             isolation=resolved.scenario.isolation if meshes else "",
             existing=bool(meshes) and options.existing_mesh,
-            remarks=[finding.detail for finding in examined.findings if finding.name == TELEMETRY],
+            remarks=[finding.detail for finding in examined.telemetry],
         ),
         cluster=_cluster_record(client, len(nodes), meshes, options, examined.load_place.node),
         environment_record=cluster_environment(

@@ -203,12 +203,13 @@ def read_sidecar(mesh: str, objects: Iterable[Object]) -> Sidecar:
 @dataclass(frozen=True, slots=True)
 class PodPlan:
     """The pods of a run. `trials` is what becomes pods in each configuration, most of them with `sidecar`; `control`
-    those of the control planes that are installed, on every node too; `remarks` are further results of examining their
-    objects."""
+    those of the control planes that are installed, on every node too; `telemetry` and `remarks` are results of
+    examining their objects."""
 
     trials: tuple[tuple[Object, ...], ...]
     control: tuple[Object, ...] = ()
     sidecar: Sidecar = NO_SIDECAR
+    telemetry: tuple[CheckResult, ...] = ()
     remarks: tuple[CheckResult, ...] = ()
 
     @property
@@ -269,14 +270,15 @@ def add_mesh(
     if options.existing_mesh:
         kinds = (("v1", "ConfigMap"), ("apps/v1", "Deployment"))
         there = [thing for kind in kinds for thing in cluster.list(*kind, namespace=plane.NAMESPACE)]
-        remarks = (*planned.remarks, *examine_telemetry(mesh, there))
-        return replace(planned, sidecar=planned.sidecar | read_sidecar(mesh, there), remarks=remarks)
+        telemetry = (*planned.telemetry, *examine_telemetry(mesh, there))
+        return replace(planned, sidecar=planned.sidecar | read_sidecar(mesh, there), telemetry=telemetry)
     rendered = plane.render(install_options(options, mesh, equalise))
     return PodPlan(
         planned.trials,
         (*planned.control, *pods_of(rendered), *daemons_of(rendered)),
         planned.sidecar | read_sidecar(mesh, rendered),
-        (*planned.remarks, *examine_telemetry(mesh, rendered), *_examine_plugin(cluster, mesh, rendered)),
+        (*planned.telemetry, *examine_telemetry(mesh, rendered)),
+        (*planned.remarks, *_examine_plugin(cluster, mesh, rendered)),
     )
 
 

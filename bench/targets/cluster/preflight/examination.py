@@ -48,9 +48,11 @@ MANY_PODS: Final = 200  # of others: with fewer, it is a cluster for tests
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """The check results of a cluster, and where the load is to run, which is decided here alone."""
+    """The check results of a cluster, those of them about telemetry, and where the load is to run, which is decided
+    here alone."""
 
     findings: tuple[CheckResult, ...]
+    telemetry: tuple[CheckResult, ...]
     load_place: LoadPlacement
 
 
@@ -76,6 +78,7 @@ def examine_cluster(cluster: Cluster, resolved: ResolvedScenario, options: Clust
         *examine_nodes(nodes),
         *tools,
         *refusals,
+        *planned.telemetry,
         *planned.remarks,
         *examine_earlier_runs(cluster),
         *examine_meshes(cluster, meshes, existing=options.existing_mesh),
@@ -89,7 +92,8 @@ def examine_cluster(cluster: Cluster, resolved: ResolvedScenario, options: Clust
         *([examine_local_port(options.locust_ui)] if options.locust_ui is not None else ()),
     )
     pull = not _has_errors(results) and _is_agreed(cluster, options)
-    return Examination((*results, *examine_images(cluster, planned.images, schedulable_nodes(nodes), pull=pull)), place)
+    images = examine_images(cluster, planned.images, schedulable_nodes(nodes), pull=pull)
+    return Examination((*results, *images), planned.telemetry, place)
 
 
 def _find_free(cluster: Cluster, nodes: Sequence[Object], planned: PodPlan) -> tuple[FreeNode, ...]:

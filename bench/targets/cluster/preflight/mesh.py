@@ -15,7 +15,6 @@ from bench.system.processes import run_tool
 from bench.targets.cluster.options import ClusterOptions
 from bench.targets.cluster.probes.injection import WEBHOOKS, selecting_webhooks
 
-TELEMETRY: Final = "telemetry"
 _TELEMETRY_HINT: Final = "leave it out of --mesh-values, unless it is what you want to measure"
 _NAMESPACE: Final = "meshbench-check"  # never created: the webhooks' selectors are compared with it
 _POD: Final[Object] = {"metadata": {"name": _NAMESPACE, "labels": {"app": _NAMESPACE}}}
@@ -81,7 +80,7 @@ def _find_missing_webhook(cluster: Cluster, plane: ControlPlane, revision: str) 
 def examine_telemetry(mesh: str, objects: Iterable[Object]) -> tuple[CheckResult, ...]:
     """Return a warning for each telemetry setting that costs latency; the report's heading has it, too."""
     found = CONTROL_PLANES[mesh].find_telemetry(tuple(objects))
-    return tuple(CheckResult(TELEMETRY, "warning", f"{mesh}: {one}", _TELEMETRY_HINT) for one in found)
+    return tuple(CheckResult("telemetry", "warning", f"{mesh}: {one}", _TELEMETRY_HINT) for one in found)
 
 
 def examine_tools(tools: Iterable[Tool]) -> tuple[CheckResult, ...]:
