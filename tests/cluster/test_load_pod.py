@@ -124,7 +124,7 @@ def order() -> LoadSpec:
         address="web:9080",
         virtual_host="web:9080",
         locustfile=find_shipped("locustfiles") / "bookinfo.py",
-        versions={},
+        check="bench.application.bookinfo.pages",
         users=5,
         think_time_s=0.1,
         rate_per_s=None,
