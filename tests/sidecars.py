@@ -72,7 +72,8 @@ def bootstrap_of(mesh: str, name: str, application: Application, policies: Polic
     until, names = datetime(2030, 1, 1, tzinfo=UTC), policies.identities(application)
     certificates = Certificates(Path("/identities"), until, names, ENVOYS[mesh].wire)
     inputs = ProxyInputs(place(mesh, application), policies, certificates)
-    return ENVOYS[mesh].sidecar_bootstrap(application.workload(name), inputs, Path(f"/sockets/{name}.sock"))
+    given = ENVOYS[mesh].given(inputs, Path(f"/sockets/{name}.sock"))
+    return ENVOYS[mesh].sidecar_bootstrap(application.workload(name), **given)
 
 
 def place(mesh: str, application: Application) -> Placement:

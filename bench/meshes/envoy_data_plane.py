@@ -5,7 +5,6 @@ both and fails for a difference that is not in that list.
 """
 
 import json
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,41 +30,52 @@ _SECRETS: Final = "type.googleapis.com/envoy.admin.v3.SecretsConfigDump"
 _TLS_VERSIONS: Final = {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"}
 
 
-@dataclass(frozen=True, slots=True)
-class EnvoyDataPlane(ABC):
-    """Envoys with the options of the mesh's agent. A mesh adds their configuration."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvoyDataPlane:
+    """Envoys with the options of the mesh's agent, and with what a mesh gives them.
+
+    `sidecar_bootstrap` and `gateway_bootstrap` return Envoy's complete configuration from a workload or a gateway with
+    the mesh's own proxy, `placement`, `policies` (of the class `own_policies`), `certificates` and `admin`, the socket
+    of the admin interface. `own_cluster` is `inbound_cluster` of the protocol. `base_name` is the name of
+    `Route.cluster` for one of a proxy's clusters, of which a mesh may make several.
+    """
 
     wire: Wire
     outbound_capture: OutboundCapture
     options: tuple[str, ...]
+    own_policies: type
+    own_cluster: Callable[[Workload], str]
+    sidecar_bootstrap: Callable[..., Json]
+    gateway_bootstrap: Callable[..., Json]
+    base_name: Callable[[str], str] = str
     title: str = "Envoy"
     servers: tuple[str, ...] = ("envoy",)
     upstream_header: str = "x-envoy-upstream-service-time"
     denial: str = "RBAC"
 
-    @abstractmethod
     def inbound_cluster(self, workload: Workload) -> str:
         """See `bench.meshes.protocols.DataPlane`."""
-
-    def base_name(self, cluster: str) -> str:
-        """Return the name of `Route.cluster` for one of a proxy's clusters, of which a mesh may make several."""
-        return cluster
-
-    @abstractmethod
-    def sidecar_bootstrap(self, workload: Workload, inputs: ProxyInputs, admin: Path) -> Json:
-        """Return Envoy's complete configuration for the sidecar of `workload`, with its admin interface at `admin`."""
-
-    @abstractmethod
-    def gateway_bootstrap(self, gateway: Gateway, inputs: ProxyInputs, admin: Path) -> Json:
-        """Return Envoy's complete configuration for a gateway with the mesh's own proxy."""
+        return self.own_cluster(workload)
 
     def sidecar(self, workload: Workload, inputs: ProxyInputs, *, config: Path, admin: Path) -> ProxyCommand:
         """See `bench.meshes.protocols.DataPlane`."""
-        return self._command(workload, self.sidecar_bootstrap(workload, inputs, admin), inputs, config)
+        bootstrap = self.sidecar_bootstrap(workload, **self.given(inputs, admin))
+        return self._command(workload, bootstrap, inputs, config)
 
     def gateway(self, gateway: Gateway, inputs: ProxyInputs, *, config: Path, admin: Path) -> ProxyCommand:
         """See `bench.meshes.protocols.DataPlane`."""
-        return self._command(gateway.workload, self.gateway_bootstrap(gateway, inputs, admin), inputs, config)
+        bootstrap = self.gateway_bootstrap(gateway, **self.given(inputs, admin))
+        return self._command(gateway.workload, bootstrap, inputs, config)
+
+    def given(self, inputs: ProxyInputs, admin: Path) -> dict[str, Any]:
+        """Return what both functions for a proxy's configuration are given, by name."""
+        assert isinstance(inputs.policies, self.own_policies)  # noqa: S101  # a mesh is given its own
+        return {
+            "placement": inputs.placement,
+            "policies": inputs.policies,
+            "certificates": inputs.certificates,
+            "admin": admin,
+        }
 
     def _command(self, workload: Workload, bootstrap: Json, inputs: ProxyInputs, config: Path) -> ProxyCommand:
         equal = equalise_bootstrap(bootstrap, inputs.equalise, own=self.inbound_cluster(workload))

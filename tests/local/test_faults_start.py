@@ -148,12 +148,12 @@ def test_ports_always_in_use_end_the_run(scenario: Path, output: Path) -> None:
 
 
 BAD_BOOTSTRAP = """
-from bench.meshes.istio.data_plane import IstioDataPlane
-good = IstioDataPlane.sidecar_bootstrap
-def bad(self, workload, *given):
-    built = good(self, workload, *given)
+from bench.meshes.istio.data_plane import DATA_PLANE
+good = DATA_PLANE.sidecar_bootstrap
+def bad(workload, **given):
+    built = good(workload, **given)
     return {**built, "nonsense": 1} if workload.name == "ratings" else built
-IstioDataPlane.sidecar_bootstrap = bad
+object.__setattr__(DATA_PLANE, "sidecar_bootstrap", bad)
 """
 
 

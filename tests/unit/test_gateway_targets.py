@@ -54,7 +54,7 @@ def built(mesh: str, *folders: str) -> tuple[dict[str, Any], Placement]:
     placement = assign_ports(application, capture=ENVOYS[mesh].outbound_capture, choose_ports=number_ports)
     certificates = Certificates(Path("/identities"), NOW, names, ENVOYS[mesh].wire)
     inputs = ProxyInputs(placement, policies, certificates)
-    return ENVOYS[mesh].gateway_bootstrap(application.gateway, inputs, ADMIN), placement
+    return ENVOYS[mesh].gateway_bootstrap(application.gateway, **ENVOYS[mesh].given(inputs, ADMIN)), placement
 
 
 def manager_of(bootstrap: dict[str, Any]) -> dict[str, Any]:
