@@ -136,7 +136,7 @@ def _pod(namespace: str, images: Sequence[str]) -> Object:
 def _create(cluster: Cluster, pod: Object, watch: CancelToken) -> Ref:
     """Create the pod as soon as its namespace has got its default service account, without which it is refused."""
     account = Ref("v1", "ServiceAccount", "default", pod["metadata"]["namespace"])
-    wait_until(lambda: cluster.get(account), timeout_s=_ACCOUNT_TIMEOUT_S, watch=watch, poll_s=_POLL_S)
+    wait_until(lambda: cluster.get(account) is not None, timeout_s=_ACCOUNT_TIMEOUT_S, watch=watch, poll_s=_POLL_S)
     cluster.create(pod)
     return ref_of(pod)
 
