@@ -94,6 +94,10 @@ def read_conditions(run: StoredRun) -> dict[str, str]:
     record = run.record
     scenario = record.scenario.model_dump(mode="json", exclude=_EXCLUDED)
     scenario["application"] |= scenario["application"].pop("versions")  # its place when the first nights were hashed
+    if scenario["design"] in (None, "sequential"):  # as all of the first nights were
+        del scenario["design"]
+    if scenario["load"]["users_each"] is None:
+        del scenario["load"]["users_each"]
     environment = {name: str(getattr(record.environment, name)) for name in COMPARED}
     files = "".join(f"{name} {digest}\n" for name, digest in sorted(_read_checksums(run)))
     return {"scenario": _hash(scenario), "files": _hash(files), "target": record.target.kind, **environment}

@@ -58,6 +58,10 @@ class IssueCode(StrEnum):
     MEASURED_AGAIN = "measured-again"
     DAMAGED_TRIAL = "damaged-trial"
     RESOLUTION = "resolution"
+    DESIGN = "design"
+    NOISE = "noise"
+    NO_OVERLAP = "no-overlap"
+    CORRELATED = "correlated"
     OTHER = "other"
 
 

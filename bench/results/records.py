@@ -21,6 +21,7 @@ from bench.results.issues import Issue, select_reasons, select_warnings
 from bench.results.summary_records import SummaryRecord
 from bench.scenario.model import Scenario
 from bench.scenario.plan import Plan
+from bench.scenario.types import Design
 
 
 class Retries(Record):
@@ -160,6 +161,9 @@ class RunRecord(Record):
     scenario: Scenario
     scenario_source: Annotated[str, Field(description="shipped name, or the file's name")]
     plan: Plan
+    remarks: Annotated[
+        tuple[Issue, ...], Field(description="why the design is not the one that was asked for, if so")
+    ] = ()
     target: TargetRecord
     cluster: ClusterRecord | None = None
     environment: Environment
@@ -223,6 +227,7 @@ class TrialRecord(Record):
     number: int
     configuration: str
     block: int
+    design: Annotated[Design, Field(description="how the configurations of its block shared the time")] = "sequential"
     status: TrialStatus
     issues: tuple[Issue, ...] = ()
     started_at: datetime

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from bench.results.base import SCHEMA_VERSION, Record, RunStatus
 from bench.results.issues import Issue, select_reasons, select_warnings
+from bench.scenario.types import Design
 from bench.system.processes import Role
 
 Metric = Literal["p50_ms", "p95_ms", "p99_ms", "rps"]
@@ -63,6 +64,15 @@ class RepeatSummary(Record):
     stall_s: Annotated[int, Field(description="whole seconds of the window without a completed request")]
     lateness_p95_ms: Annotated[float | None, Field(description="P95 of start minus intended start")]
     generator_cpu: Annotated[float | None, Field(description="cores used by the generator")]
+    used_cpu: Annotated[
+        float | None, Field(description="share of all CPUs that the run used, with all configurations of the block")
+    ] = None
+    other_cpu: Annotated[float | None, Field(description="share of all CPUs that all other processes used")] = None
+    steal: Annotated[float | None, Field(description="share of all CPUs that the hypervisor gave to others")] = None
+    pressure: Annotated[float | None, Field(description="share of the time in which some process waited for a CPU")] = (
+        None
+    )
+    throttled: Annotated[float | None, Field(description="share of the time in which a limit stopped processes")] = None
     resources: tuple[ProcessUse, ...]
     by_name: Annotated[tuple[NamedRepeat, ...], Field(description="where requests have more than one name")] = ()
 
@@ -147,6 +157,14 @@ class Contrast(Record):
         float | None, Field(description="the ratio's 95 % interval without the differences between blocks")
     ] = None
     within_high: float | None = None
+    median_ratio: Annotated[float | None, Field(description="median of the blocks' ratios, from 8 blocks on")] = None
+    median_low: Annotated[float | None, Field(description="its exact interval, by order statistics")] = None
+    median_high: float | None = None
+    lag_1: Annotated[float | None, Field(description="correlation of each block's ln ratio with the next one's")] = None
+    effective_n: Annotated[float | None, Field(description="number of independent blocks that know as much")] = None
+    sequential_minutes: Annotated[
+        float | None, Field(description="machine minutes in which a sequential run would know the ratio as well")
+    ] = None
     named: Annotated[bool, Field(description="the scenario names this pair in its `contrasts`")] = False
     alike: Annotated[bool, Field(description="one configuration under two names: any difference is noise")] = False
 
@@ -183,6 +201,10 @@ class SummaryRecord(Record):
     target: str
     valid: bool
     quick: bool
+    design: Annotated[Design, Field(description="how the configurations of a block shared its time")] = "sequential"
+    minutes: Annotated[float | None, Field(description="machine minutes from the run's start to its end")] = None
+    cpu_use: Annotated[float | None, Field(description="share of all CPUs that the run used in its windows")] = None
+    reruns: Annotated[int, Field(description="blocks that were measured again")] = 0
     status: RunStatus
     reference: str | None
     margin: float

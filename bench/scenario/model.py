@@ -28,6 +28,7 @@ from bench.scenario.renames import rename_keys
 from bench.scenario.types import (
     SCHEMA_VERSION,
     ApplicationName,
+    Design,
     LocustFile,
     ManifestFolder,
     Margin,
@@ -156,6 +157,9 @@ class Load(Section):
     users: Users = Field(
         20, description="Number of concurrent users. With `rate`: the most requests in flight at once."
     )
+    users_each: Users | None = Field(
+        None, description="Users of each configuration in a duet, in place of an equal share of `users`."
+    )
     think_time_s: ThinkTime = Field(
         0.1,
         alias="think_time",
@@ -267,6 +271,13 @@ class Scenario(Section):
     )
     application: Application = Field(default_factory=Application, description="The application under test.")
     load: Load = Field(default_factory=Load, description="The load on every configuration.")
+    design: Design | None = Field(
+        None,
+        description="How the configurations of a block share its time. `duet`: all are deployed, and loaded at once."
+        " `interleaved`: all are deployed, and loaded in turn. `sequential`: each is deployed and loaded alone."
+        " Default: `duet` with `quick`, else `interleaved`; `sequential` without a reference, or with a load for each"
+        " configuration.",
+    )
     repeats: Repeats = Field(
         3, description="How often each configuration is deployed and measured. 1 gives no interval."
     )
@@ -356,7 +367,20 @@ class Scenario(Section):
     def load_of(self, configuration: str) -> Load:
         """Return the load on one configuration: the scenario's, with the configuration's changes."""
         override = self.configuration(configuration).load
-        return self.load.model_copy(update=override.model_dump(exclude_none=True)) if override else self.load
+        if override:
+            return self.load.model_copy(update=override.model_dump(exclude_none=True))
+        return self._share_load() if self.design == "duet" else self.load
+
+    def _share_load(self) -> Load:
+        """Return the load of each configuration in a duet: an equal share of the block's users and arrivals."""
+        count, load = len(self.configurations), self.load
+        rate_per_s = None if load.rate_per_s is None else load.rate_per_s / count
+        return load.model_copy(update={"users": load.users_each or load.users // count, "rate_per_s": rate_per_s})
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether the configurations of a block are deployed together, so that they share its noise."""
+        return self.design in ("duet", "interleaved")
 
     @property
     def reruns_invalid(self) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pydantic import BaseModel, ConfigDict
 
 from bench.scenario.model import Scenario
+from bench.scenario.types import Design
 
 # Start, proofs and removal of a deployment, as measured on two shared CPUs.
 _SECONDS_PER_DEPLOYMENT = 3.5
@@ -31,7 +32,7 @@ class Trial(BaseModel):
 
 class Plan(BaseModel):
     """`order` has one tuple per block: the configurations' names in the order in which they run. The last blocks are
-    the reruns of those in `again`."""
+    the reruns of those in `again`. `rounds` is how many windows each configuration has in a block, one per round."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,6 +40,8 @@ class Plan(BaseModel):
     method: str
     order: tuple[tuple[str, ...], ...]
     again: tuple[int, ...] = ()
+    design: Design = "sequential"
+    rounds: int = 1
 
     @property
     def blocks(self) -> int:
@@ -49,6 +52,15 @@ class Plan(BaseModel):
         """Return the plan with a rerun of these blocks at the end, each in its own order."""
         order = (*self.order, *(self.order[block - 1] for block in blocks))
         return self.model_copy(update={"order": order, "again": (*self.again, *blocks)})
+
+    @property
+    def units(self) -> tuple[tuple[Trial, ...], ...]:
+        """The trials that are deployed together: those of a block, or each alone in a sequential run."""
+        if self.design == "sequential":
+            return tuple((trial,) for trial in self.trials)
+        return tuple(
+            tuple(trial for trial in self.trials if trial.block == block + 1) for block in range(len(self.order))
+        )
 
     @property
     def trials(self) -> tuple[Trial, ...]:

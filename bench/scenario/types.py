@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -38,6 +38,9 @@ from bench.units import (
 )
 
 SCHEMA_VERSION: Final = 1
+
+# How the configurations of a block share its time: loaded at once, in turn, or deployed and loaded one after another.
+Design = Literal["duet", "interleaved", "sequential"]
 
 _SUFFIXES: Final = ", ".join(f"*{suffix}" for suffix in SUFFIXES)
 _NAMED_AT_MOST: Final = 5

@@ -25,7 +25,7 @@ from bench.errors import DeployError, LeftoversError, MeshbenchError, note_lefto
 from bench.system.cancellation import POLL_S, CancelToken
 from bench.system.journal import Journal
 
-Role = Literal["service", "sidecar", "generator", "control-plane", "node"]
+Role = Literal["service", "sidecar", "generator", "control-plane", "node", "noise"]
 
 
 RUN_ID_VARIABLE = "MESHBENCH_RUN_ID"
