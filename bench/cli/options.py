@@ -39,7 +39,9 @@ class Duration(click.ParamType[float]):
 
 SCENARIO_FLAGS = {
     "name": Flag("--scenario", "A shipped scenario or a file.", "NAME|FILE"),
-    "quick": Flag("--quick", "Short windows, to try a scenario out; labelled in the report.", kind="switch"),
+    "quick": Flag("--quick", "A first answer within minutes: 8 blocks of 15s, side by side.", kind="switch"),
+    "design": Flag("--design", "How configurations share time: duet, interleaved or sequential.", "DESIGN"),
+    "study": Flag("--study", "One after another with windows of 120s, as the 2022 study measured.", kind="switch"),
     "users": Flag("--users", "Number of users.", "N"),
     "repeats": Flag("--repeats", "How often each configuration is deployed and measured.", "N"),
     "duration": Flag("--duration", "Length of each window.", "120s"),

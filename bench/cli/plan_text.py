@@ -15,7 +15,7 @@ from bench.meshes.rewriting import Rewrite
 from bench.scenario.contrasts import list_comparisons
 from bench.scenario.model import Scenario
 from bench.scenario.plan import Plan, estimate_seconds
-from bench.units import format_change, format_duration
+from bench.units import format_change, format_counted, format_duration
 
 # Run-to-run standard deviations of ln P95: a quiet dedicated machine, an ordinary one, a shared one with 10 s windows.
 SPREADS = (0.02, 0.05, 0.10)
@@ -47,6 +47,8 @@ def format_plan(
         [
             f"{scenario.name}: {scenario.title}",
             f"{len(plan.trials)} trials, about {_format_time(scenario, plan, elsewhere)}",
+            f"design: {_describe_design(scenario, plan)}",
+            *textwrap.wrap("; ".join(remark.detail for remark in resolved.remarks), 120),
             f"order ({plan.method}; seed {plan.seed}):",
             *blocks,
             *(["  then a rerun of each invalid block"] if scenario.reruns_invalid else []),
@@ -59,6 +61,18 @@ def format_plan(
             *(effects or ["  none: one repeat has no interval"]),
         ]
     )
+
+
+def _describe_design(scenario: Scenario, plan: Plan) -> str:
+    """Describe when each configuration has its load."""
+    load, count = scenario.load, len(scenario.configurations)
+    if plan.design == "sequential":
+        return "sequential, each configuration deployed and loaded alone"
+    if plan.design == "interleaved":
+        window = format_duration(load.duration_s / plan.rounds)
+        return f"interleaved, all of a block deployed, and loaded in turn in {plan.rounds} windows of {window} each"
+    each = format_counted(scenario.load_of(scenario.configurations[0].name).users, "user")
+    return f"duet, all {count} of a block deployed, and loaded at once with {each} each"
 
 
 def _format_time(scenario: Scenario, plan: Plan, elsewhere: ClusterPlan | None) -> str:
@@ -99,6 +113,7 @@ def format_plan_json(
             "dry_run": True,
             "scenario": scenario.model_dump(mode="json"),
             "plan": plan.model_dump(mode="json"),
+            "remarks": [remark.detail for remark in resolved.remarks],
             "comparisons": [asdict(pair) for pair in list_comparisons(scenario)],
             "seconds": elsewhere.seconds if elsewhere else estimate_seconds(scenario, plan),
             **({"cluster": dict(elsewhere.facts)} if elsewhere else {}),

@@ -19,16 +19,19 @@ from bench.meshes.probe import Probe
 from bench.meshes.protocols import Mesh, Policies
 from bench.meshes.rewriting import Moved, Namespaces, Rewrite, keep_namespaces, move_object
 from bench.meshes.user_groups import UserGroup, user_groups_of
+from bench.results.issues import Issue, IssueCode
+from bench.scenario.design import settle_as
 from bench.scenario.loader import (
     NO_OVERRIDES,
     Inputs,
     find_inputs,
     find_scenario,
     find_stored_inputs,
-    load_scenario,
+    settle_scenario,
 )
 from bench.scenario.model import Configuration, Equal, Load, Scenario
 from bench.scenario.overrides import Overrides, list_configurations
+from bench.scenario.types import Design
 
 UNNAMED: Final = "RUN"  # in place of the end of a run's id, until it has one
 
@@ -110,13 +113,26 @@ class ResolvedConfiguration:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedScenario:
     """A scenario with everything that its folders define. `application` is without a gateway, and `objects` are its
-    manifests, for every version."""
+    manifests, for every version. `remarks` say why the design is not the one that was asked for."""
 
     scenario: Scenario
     inputs: Inputs
     application: Application
     objects: tuple[Document, ...]
     configurations: tuple[ResolvedConfiguration, ...]
+    remarks: tuple[Issue, ...] = ()
+
+    def with_design(self, design: Design, why: str) -> "ResolvedScenario":
+        """Return the scenario with another design than was asked for; the remarks then say why."""
+        settled = settle_as(self.scenario, design, why)
+        loads = {one.name: settled.scenario.load_of(one.name) for one in self.configurations}
+        configurations = tuple(replace(one, load=loads[one.name]) for one in self.configurations)
+        return replace(self, scenario=settled.scenario, configurations=configurations).remark(*settled.remarks)
+
+    def remark(self, *texts: str) -> "ResolvedScenario":
+        """Return the scenario with further remarks about its design."""
+        made = (Issue(code=IssueCode.DESIGN, severity="warning", detail=text) for text in texts)
+        return replace(self, remarks=(*self.remarks, *made))
 
     def configuration(self, name: str) -> ResolvedConfiguration:
         """Return the configuration of that name. Raises KeyError where there is none."""
@@ -159,10 +175,11 @@ def resolve_scenario(name_or_path: str, overrides: Overrides) -> ResolvedScenari
     """Load a scenario and read its folders as a run would. Raises InputError with all problems."""
     file = find_scenario(name_or_path)
     try:
-        scenario = load_scenario(name_or_path, overrides)
+        settled = settle_scenario(name_or_path, overrides)
     except InputError as error:
         raise InputError((*error.problems, *_list_unknown_meshes(file))) from None
-    return resolve(scenario, find_inputs(scenario, name_or_path), file)
+    resolved = resolve(settled.scenario, find_inputs(settled.scenario, name_or_path), file)
+    return resolved.remark(*settled.remarks)
 
 
 def resolve_stored(scenario: Scenario, run: Path) -> ResolvedScenario:

@@ -197,12 +197,31 @@ depth. README files, licences and hidden files are ignored. Any other file is an
 **A Locust file** may use any user class and any wait. A client of your own has to fire Locust's request event with
 `response_time`. It should also pass `start_time`, as `events.request.measure` does. Without it meshbench derives the
 start, and the trial gets a warning.
+
+## Choose a design
+
+A block is every configuration once. The design decides how they share its time:
+
+| design | in a block | choose it |
+|---|---|---|
+| `duet` | all are deployed, and loaded at the same time, each by a generator of its own | for an answer within minutes: the noise of the machine affects all alike, and most of it cancels |
+| `interleaved` | all are deployed, and loaded in turn, in windows of about 30s | for the cost under the whole load, without contention between configurations |
+| `sequential` | each is deployed and loaded alone, one after another | for capacity, for many users, and for the 2022 study's own statistic |
+
+- **Without `design`**, `quick` means a duet of at least 8 blocks of 15s, and any other run is interleaved. A scenario without
+  a reference is sequential, as is one whose configurations have a load of their own, or with `isolation: full`.
+- **In a duet** `users` and `rate` are those of the block, and are shared out equally: 20 users over three configurations
+  are 6 each. `load.users_each` gives each configuration its own number. With fewer than 4 each, the run is interleaved.
+- **`--design duet`** without `--quick` means 12 blocks of 30s. `--study` means sequential windows of 120s.
+- A run whose design differs from what was asked for says why. Numbers of different designs are never compared:
+  [what the numbers mean](statistics.md) says what each one estimates.
 """
 
 _OVERRIDES: Final = f"""\
 ## Change a key on the command line
 
-`--users`, `--repeats`, `--duration`, `--warmup`, `--rate`, `--seed` and `--quick` change the key of that name.
+`--users`, `--repeats`, `--duration`, `--warmup`, `--rate`, `--seed`, `--design` and `--quick` change the
+key of that name.
 `--set PATH=VALUE` changes any key; items of a list are counted from 0:
 
 ```sh

@@ -63,6 +63,7 @@ def run(request: RunRequest) -> RunFolder:
         scenario=scenario,
         scenario_source=Path(request.source).name,
         plan=request.plan,
+        remarks=request.resolved.remarks,
         target=backend.record,
         cluster=backend.cluster,
         environment=backend.environment(),

@@ -12,6 +12,7 @@ from bench.errors import InputError, Problem
 from bench.files.folders import find_shipped, list_manifest_files
 from bench.files.validation import InvalidField, format_value, list_invalid_fields
 from bench.files.yaml_source import Document, format_path, format_suggestion, read_documents
+from bench.scenario.design import SettledScenario, settle_design
 from bench.scenario.model import Scenario
 from bench.scenario.overrides import Change, Overrides, apply_overrides, list_configurations
 from bench.scenario.renames import find_new_key, find_renamed, rename_keys, rename_path, warn_deprecated
@@ -43,7 +44,12 @@ def find_scenario(name_or_path: str) -> Path:
 
 
 def load_scenario(name_or_path: str, overrides: Overrides = NO_OVERRIDES) -> Scenario:
-    """Load a shipped scenario or a file; overrides are applied before all checks.
+    """Load a shipped scenario or a file with its design; see `settle_scenario`."""
+    return settle_scenario(name_or_path, overrides).scenario
+
+
+def settle_scenario(name_or_path: str, overrides: Overrides = NO_OVERRIDES) -> SettledScenario:
+    """Load a shipped scenario or a file, and choose its design; overrides are applied before all checks.
 
     Raises InputError with every problem: of the file as `file:line: path`, of an override under its option.
     """
@@ -59,7 +65,7 @@ def load_scenario(name_or_path: str, overrides: Overrides = NO_OVERRIDES) -> Sce
         raise InputError((*changed.problems, *invalid)) from None
     if changed.problems:
         raise InputError(changed.problems)
-    return scenario.shortened() if scenario.quick else scenario
+    return settle_design(scenario, {change.path for change in changed.changes})
 
 
 def _read_document(path: Path) -> Document:

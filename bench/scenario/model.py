@@ -5,7 +5,7 @@ page and error messages are made from these models.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args
@@ -95,8 +95,11 @@ def _find_unknown_names(number: int, names: Names, known: Sequence[str]) -> Iter
 Image = Annotated[str, Field(pattern=IMAGE_PATTERN, max_length=300)]
 Equal = Literal["tls", "workers", "retries"]
 
+PAIRED: Final[tuple[Design, ...]] = ("duet", "interleaved")
+SHORTEST_WINDOW_S: Final = 5.0  # shorter ones have too few requests for a P95
 QUICK_WARMUP_S: Final = 5.0
 QUICK_WINDOW_S: Final = 15.0
+QUICK_BLOCKS: Final = 8
 
 
 class Section(BaseModel):
@@ -271,27 +274,22 @@ class Scenario(Section):
     )
     application: Application = Field(default_factory=Application, description="The application under test.")
     load: Load = Field(default_factory=Load, description="The load on every configuration.")
-    design: Design | None = Field(
-        None,
-        description="How the configurations of a block share its time. `duet`: all are deployed, and loaded at once."
-        " `interleaved`: all are deployed, and loaded in turn. `sequential`: each is deployed and loaded alone."
-        " Default: `duet` with `quick`, else `interleaved`; `sequential` without a reference, or with a load for each"
-        " configuration.",
-    )
     repeats: Repeats = Field(
         3, description="How often each configuration is deployed and measured. 1 gives no interval."
     )
     rerun_invalid: Annotated[bool, Strict()] = Field(
         True,
         description="Rerun a block, at the end, if one of its trials was invalid for a retryable reason, such as a"
-        " restart or an unsteady window; the first one is kept, and no mean includes it. Not with `quick`. The old"
+        " restart or an unsteady window; the first one is kept, and no mean includes it. In a duet or interleaved"
+        " run at most one block in four, and not because of latencies; not with `quick` in a sequential run. The old"
         " name `again` is deprecated.",
     )
     seed: Seed | None = Field(None, description="Seed of the order of trials. Without it, each run draws its own.")
     quick: Annotated[bool, Strict()] = Field(
         False,
         description=f"Shorten the warm-up to {format_duration(QUICK_WARMUP_S)} and the window to"
-        f" {format_duration(QUICK_WINDOW_S)}, to try a scenario out. The report is labelled QUICK.",
+        f" {format_duration(QUICK_WINDOW_S)}, for a first answer: where possible a duet of at least"
+        f" {QUICK_BLOCKS} blocks. The report is labelled QUICK.",
     )
     isolation: Literal["shared", "full"] = Field(
         "shared",
@@ -299,11 +297,18 @@ class Scenario(Section):
         " installs a control plane only for the trials of its own mesh.",
     )
     configurations: Annotated[tuple[Configuration, ...], Field(min_length=1, max_length=50)] = Field(
-        description="The configurations to compare, measured one after another."
+        description="The configurations to compare, in an order that `design` decides."
     )
     reference: Name | None = Field(
         None,
         description="The configuration that the others are compared with. null for no comparison.",
+    )
+    design: Design | None = Field(
+        None,
+        description="How the configurations of a block share its time. `duet`: all are deployed, and loaded at once."
+        " `interleaved`: all are deployed, and loaded in turn. `sequential`: each is deployed and loaded alone."
+        " Default: `duet` with `quick`, else `interleaved`; `sequential` without a reference, or with a load for each"
+        " configuration.",
     )
     contrasts: Annotated[tuple[Pair, ...], Field(max_length=50)] = Field(
         (),
@@ -343,6 +348,15 @@ class Scenario(Section):
             raise ValueError(f"{reference} is not a configuration (configurations: {', '.join(known)})")
         return reference
 
+    @field_validator("design")
+    @classmethod
+    def _check_design(cls, design: Design | None, info: ValidationInfo) -> Design | None:
+        """Check that configurations can share a block, where a file asks for it."""
+        if design in PAIRED and isinstance(info.context, Source):
+            for obstacle in _list_obstacles(info.data, design):
+                raise ValueError(f"cannot be {design}: {obstacle}; or leave `design` out")
+        return design
+
     @field_validator("contrasts")
     @classmethod
     def _check_contrasts(cls, contrasts: tuple[Pair, ...], info: ValidationInfo) -> tuple[Pair, ...]:
@@ -380,20 +394,33 @@ class Scenario(Section):
     @property
     def is_paired(self) -> bool:
         """Whether the configurations of a block are deployed together, so that they share its noise."""
-        return self.design in ("duet", "interleaved")
+        return self.design in PAIRED
+
+    def list_obstacles(self, design: Design) -> tuple[str, ...]:
+        """Return why the configurations cannot share a block in this way, each with what to change."""
+        return tuple(_list_obstacles(dict(self), design))
 
     @property
     def reruns_invalid(self) -> bool:
         """Whether invalid blocks are rerun."""
-        return self.rerun_invalid and not self.quick
+        return self.rerun_invalid and (self.is_paired or not self.quick)
 
-    def shortened(self) -> Self:
-        """Return the scenario with the short windows of `quick`; none gets longer."""
-        times = {
-            "warmup_s": min(self.load.warmup_s, QUICK_WARMUP_S),
-            "duration_s": min(self.load.duration_s, QUICK_WINDOW_S),
-        }
-        return self.model_copy(update={"load": self.load.model_copy(update=times)})
+
+def _list_obstacles(data: Mapping[str, Any], design: Design) -> Iterator[str]:
+    """Yield why a scenario with these fields cannot have a design in which configurations share a block."""
+    configurations: tuple[Configuration, ...] = data.get("configurations", ())
+    if "reference" in data and data["reference"] is None:
+        yield "there is no reference to compare with; name one"
+    if len(configurations) == 1:
+        yield "there is one configuration; name a second one"
+    own = [configuration.name for configuration in configurations if configuration.load]
+    if own:
+        yield f"{', '.join(own)} have a load of their own; give all the same load"
+    if data.get("isolation") == "full":
+        yield "with `isolation: full` no other mesh may be there; use `isolation: shared`"
+    if design == "interleaved" and "load" in data and data["load"].duration_s < 2 * SHORTEST_WINDOW_S:
+        shortest, needed = format_duration(SHORTEST_WINDOW_S), format_duration(2 * SHORTEST_WINDOW_S)
+        yield f"the load is divided into windows of at least {shortest}; use a duration of {needed} or more"
 
 
 def _list_known_names(info: ValidationInfo) -> tuple[str, ...]:

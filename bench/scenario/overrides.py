@@ -12,12 +12,15 @@ from bench.files.validation import format_value
 from bench.files.yaml_source import parse_documents
 from bench.scenario.renames import rename_path, warn_deprecated
 
+# A whole window as the 2022 study had it, for its own statistic.
+_STUDY: Final = {"design": "sequential", "load.duration": "120s"}
 _FLAGS: Final = {
     "users": "load.users",
     "duration": "load.duration",
     "warmup": "load.warmup",
     "rate": "load.rate",
     "repeats": "repeats",
+    "design": "design",
     "seed": "seed",
     "quick": "quick",
 }
@@ -38,6 +41,8 @@ class Overrides:
     rate: str | None = None
     seed: str | int | None = None
     quick: bool = False
+    design: str | None = None
+    study: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,8 @@ def apply_overrides(overrides: Overrides, data: Any) -> ChangedData:
             changes.append(change)
         except ValueError as error:
             problems.append(Problem(flag, 0, "", str(error)))
-    return ChangedData(data, tuple(changes), (*problems, *_find_ineffective(data, changes)))
+    problems += [*_find_ineffective(data, changes), *_find_contradictions(overrides)]
+    return ChangedData(data, tuple(changes), tuple(problems))
 
 
 def _list_overrides(overrides: Overrides) -> Iterator[tuple[str, str, str]]:
@@ -84,6 +90,8 @@ def _list_overrides(overrides: Overrides) -> Iterator[tuple[str, str, str]]:
     for text in overrides.sets:
         path, equals, value = text.partition("=")
         yield f"--set {path}", path, value if equals else ""
+    for path, value in _STUDY.items() if overrides.study else ():
+        yield "--study", path, value
     for name, path in _FLAGS.items():
         value = getattr(overrides, name)
         if value is not None and value is not False:
@@ -123,6 +131,13 @@ def _replace_value(data: Any, path: tuple[str, ...], value: Any, *, above: str) 
         raise ValueError(f"{above} is {format_value(data)}, which has no keys")
     known = data or {}
     return {**known, head: _replace_value(known.get(head), rest, value, above=head)}
+
+
+def _find_contradictions(overrides: Overrides) -> Iterator[Problem]:
+    """Yield a problem for each option that `--study` excludes."""
+    given = {"--quick": overrides.quick, "--design": overrides.design, "--duration": overrides.duration}
+    for flag in (flag for flag, value in given.items() if value and overrides.study):
+        yield Problem(flag, 0, "", "cannot be given with --study, which is sequential with windows of 120s")
 
 
 def _find_ineffective(data: Any, changes: list[Change]) -> Iterator[Problem]:

@@ -3,14 +3,18 @@
 import random
 import secrets
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
 from bench.scenario.model import Scenario
 from bench.scenario.types import Design
 
-# Start, proofs and removal of a deployment, as measured on two shared CPUs.
-_SECONDS_PER_DEPLOYMENT = 3.5
+# Start, proofs and removal, as measured on two shared CPUs: of a deployment alone, and of those of a block.
+_SECONDS_PER_DEPLOYMENT: Final = 3.5
+_SECONDS_PER_BLOCK: Final = 5.0
+SETTLE_S: Final = 1.5  # load before each later window of an interleaved block: its connections are open again by then
+_ROUND_S: Final = 30.0
 
 Order = tuple[tuple[int, ...], ...]
 
@@ -62,6 +66,12 @@ class Plan(BaseModel):
             tuple(trial for trial in self.trials if trial.block == block + 1) for block in range(len(self.order))
         )
 
+    def window_order(self, block: int) -> tuple[tuple[str, ...], ...]:
+        """Return the configurations in the order of their windows, by round: each round mirrors the one before, so that
+        a steady drift affects all alike. `block` counts from 1."""
+        order = self.order[block - 1]
+        return tuple(order if number % 2 == 0 else order[::-1] for number in range(self.rounds))
+
     @property
     def trials(self) -> tuple[Trial, ...]:
         pairs = [(name, block) for block, names in enumerate(self.order, start=1) for name in names]
@@ -84,15 +94,38 @@ def make_plan(scenario: Scenario, seed: int) -> Plan:
     draw = random.Random(seed)  # noqa: S311  # an order, no secret
     names = [configuration.name for configuration in scenario.configurations]
     draw.shuffle(names)
-    method, order = _choose_method(len(names), scenario.repeats)(scenario.repeats, len(names), draw)
-    blocks = tuple(tuple(names[place] for place in block) for block in order)
-    return Plan(seed=seed, method=method, order=blocks)
+    choose = _order_in_block if scenario.is_paired else _choose_method(len(names), scenario.repeats)
+    method, order = choose(scenario.repeats, len(names), draw)
+    return Plan(
+        seed=seed,
+        method=method,
+        order=tuple(tuple(names[place] for place in block) for block in order),
+        design=scenario.design or "sequential",
+        rounds=count_rounds(scenario.load.duration_s) if scenario.design == "interleaved" else 1,
+    )
+
+
+def count_rounds(duration_s: float) -> int:
+    """Return into how many windows an interleaved block divides the time of each configuration: about 30 s each, and an
+    even number, so that every second round can mirror the one before."""
+    return 2 * max(1, round(duration_s / (2 * _ROUND_S)))
 
 
 def estimate_seconds(scenario: Scenario, plan: Plan) -> float:
     """Return the time of windows, warm-ups and deployments in seconds."""
+    if plan.design != "sequential":
+        return len(plan.order) * (estimate_load_seconds(scenario, plan) + _SECONDS_PER_BLOCK)
     loads = [scenario.load_of(trial.configuration) for trial in plan.trials]
     return sum(load.warmup_s + load.duration_s + _SECONDS_PER_DEPLOYMENT for load in loads)
+
+
+def estimate_load_seconds(scenario: Scenario, plan: Plan) -> float:
+    """Return the time of windows and warm-ups of a block in seconds; in a duet all configurations have the same."""
+    load = scenario.load
+    if plan.design == "duet":
+        return load.warmup_s + load.duration_s
+    settling_s = (plan.rounds - 1) * SETTLE_S
+    return len(scenario.configurations) * (load.warmup_s + load.duration_s + settling_s)
 
 
 def find_most_users(scenario: Scenario) -> int:
@@ -129,6 +162,11 @@ def _order_balanced(blocks: int, count: int, _draw: random.Random) -> tuple[str,
     third = [3 * half - a - b for a, b in zip(first, second, strict=True)]
     square = tuple(tuple(sorted(range(count), key=places.__getitem__)) for places in (first, second, third))
     return "three balanced orders: every configuration has the same mean position", square * (blocks // 3)
+
+
+def _order_in_block(blocks: int, count: int, draw: random.Random) -> tuple[str, Order]:
+    _, order = _order_at_random(blocks, count, draw)
+    return "the configurations of a block are deployed together, started in random order", order
 
 
 def _order_at_random(blocks: int, count: int, draw: random.Random) -> tuple[str, Order]:
