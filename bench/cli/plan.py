@@ -29,5 +29,5 @@ def plan(*, name: str | None, as_json: bool, **changes: Any) -> None:
     resolved = read_scenario(name, changes)
     planned = draw_plan(resolved.scenario)
     elsewhere = plan_on_cluster(flags, resolved, planned)
-    rewrites = resolved.list_rewrites(resolved.name_namespaces(existing_mesh="existing_mesh" in flags))
+    rewrites = resolved.list_rewrites(resolved.name_configurations(existing_mesh="existing_mesh" in flags))
     click.echo((format_plan_json if as_json else format_plan)(resolved, planned, elsewhere, rewrites))

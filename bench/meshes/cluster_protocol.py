@@ -65,8 +65,8 @@ class ControlPlane(Protocol):
     be part of the mesh without them. `REVISIONS` is whether several control
     planes can be installed side by side, each under a revision's name.
 
-    `run_mesh` names the part of an existing mesh that belongs to the run, in which no object of the run may affect the
-    whole mesh. It is empty if the run has installed the mesh.
+    `run_mesh` names the part of a mesh that belongs to the run, or to one of several configurations, in which no object
+    may affect the whole mesh; see `bench.meshes.rewriting.Namespaces`.
     """
 
     NAME: str

@@ -1,5 +1,6 @@
 """Resolve a scenario's folders: application, gateway, policies and user groups per configuration."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -17,7 +18,7 @@ from bench.meshes import MESHES
 from bench.meshes.equalise import equalise_wire, policy_objects
 from bench.meshes.probe import Probe
 from bench.meshes.protocols import Mesh, Policies
-from bench.meshes.rewriting import Moved, Namespaces, Rewrite, keep_namespaces, move_object
+from bench.meshes.rewriting import OUTSIDE, Moved, Namespaces, Rewrite, keep_namespaces, move_object
 from bench.meshes.user_groups import UserGroup, user_groups_of
 from bench.results.issues import Issue, IssueCode
 from bench.scenario.design import settle_as
@@ -34,6 +35,8 @@ from bench.scenario.overrides import Overrides, list_configurations
 from bench.scenario.types import Design
 
 UNNAMED: Final = "RUN"  # in place of the end of a run's id, until it has one
+_LONGEST_NAMESPACE: Final = 63 - len(OUTSIDE)
+_DIGEST: Final = 6  # letters of a name that was shortened
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,23 +141,50 @@ class ResolvedScenario:
         """Return the configuration of that name. Raises KeyError where there is none."""
         return {one.name: one for one in self.configurations}[name]
 
-    def name_namespaces(self, run: str = UNNAMED, *, existing_mesh: bool) -> Namespaces:
+    def name_namespaces(
+        self, run: str = UNNAMED, *, existing_mesh: bool, configuration: str = "", block: int = 0
+    ) -> Namespaces:
         """Return the namespaces of a run: `APPLICATION-7f3a` for the application's first, `NAMESPACE-7f3a` for others.
 
-        The run's part of an existing mesh has the name of the first.
+        With a `configuration` they are of that one alone, `APPLICATION-7f3a-CONFIGURATION`, and with a `block` of that
+        block alone, `APPLICATION-7f3a-2-CONFIGURATION`; a name that is too long ends in a digest. The part of a mesh
+        that belongs to the run, or to the configuration in all blocks, has the name of the first without the block.
         """
-        home = f"{self.application.name}-{run}"
-        every = {one: f"{one}-{run}" for one in self.application.definition.namespaces}
-        return Namespaces({**every, self.application.namespace: home}, home if existing_mesh else "")
+        if not configuration:
+            names = {one: f"{written}-{run}" for one, written in self._written_names().items()}
+            return Namespaces(names, names[self.application.namespace] if existing_mesh else "")
+        part = f"{run}-{block}" if block else run
+        names = {one: _fit_name(f"{name}-{part}-{configuration}") for one, name in self._written_names().items()}
+        return Namespaces(names, _fit_name(f"{self.application.name}-{run}-{configuration}"))
+
+    def _written_names(self) -> dict[str, str]:
+        """Return what the run's namespaces are named after, by those that manifests name."""
+        every = {one: one for one in self.application.definition.namespaces}
+        return {**every, self.application.namespace: self.application.name}
+
+    def name_configurations(
+        self, run: str = UNNAMED, *, existing_mesh: bool, block: int = 0
+    ) -> Mapping[str, Namespaces]:
+        """Return the namespaces of each configuration: its own where a block's are deployed side by side, else the
+        run's."""
+        paired = self.scenario.is_paired
+        return {
+            one.name: self.name_namespaces(
+                run, existing_mesh=existing_mesh, configuration=one.name if paired else "", block=block if paired else 0
+            )
+            for one in self.configurations
+        }
 
     def move_application(self, names: Namespaces) -> tuple[Moved, ...]:
         """Return the manifests of the application itself as a run applies them."""
         return move_application(self.application, self.objects, names)
 
-    def list_rewrites(self, names: Namespaces) -> tuple[Rewrite, ...]:
-        """Return what differs from the manifests in these namespaces, each once; files are named as in the scenario."""
-        moved = [one for configuration in self.configurations for one in configuration.in_namespaces(names).moved]
-        found = (rewrite for one in (*self.move_application(names), *moved) for rewrite in one.rewrites)
+    def list_rewrites(self, names: Mapping[str, Namespaces]) -> tuple[Rewrite, ...]:
+        """Return what differs from the manifests in the namespaces of each configuration, each once; files are named as
+        in the scenario."""
+        moved = [one for name, own in names.items() for one in self.configuration(name).in_namespaces(own).moved]
+        application = [one for own in dict.fromkeys(names.values()) for one in self.move_application(own)]
+        found = (rewrite for one in (*application, *moved) for rewrite in one.rewrites)
         return tuple(dict.fromkeys(replace(one, file=self._shorten(Path(one.file))) for one in found))
 
     def _shorten(self, file: Path) -> str:
@@ -163,6 +193,15 @@ class ResolvedScenario:
             ((Path(name) / file.relative_to(at)).as_posix() for name, at in folders.items() if file.is_relative_to(at)),
             str(file),
         )
+
+
+def _fit_name(name: str) -> str:
+    """Return a name that a namespace can have, and one with `OUTSIDE` at its end: what does not fit, or could be the
+    name outside of another configuration, gets a digest in place of its end."""
+    if len(name) <= _LONGEST_NAMESPACE and not name.endswith(("-", OUTSIDE)):
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST]
+    return f"{name[: _LONGEST_NAMESPACE - _DIGEST - 1].rstrip('-')}-{digest}"
 
 
 def move_application(application: Application, documents: Iterable[Document], names: Namespaces) -> tuple[Moved, ...]:

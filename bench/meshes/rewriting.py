@@ -6,12 +6,14 @@ an application in the namespace `default` may be in a mesh that is called `defau
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from bench.files.yaml_source import Document, Loc, format_path
 
 Object = dict[str, Any]
+
+OUTSIDE: Final = "-outside"  # the end of the name of the namespace outside the mesh
 
 _SPIFFE_NAMESPACE: Final = re.compile(r"(?<=/ns/)[^/*]+(?=/|$)")
 # `api.shop`, and with `.svc` any name below the namespace; a port may follow.
@@ -23,11 +25,12 @@ class Namespaces:
     """The namespaces of a run by those that manifests name, first that of manifests that name none. Any other namespace
     stays as it is written.
 
-    `run_mesh` names the part of an existing mesh that belongs to the run, in which no object of the run may affect the
-    whole mesh. It is empty if the run installs the mesh.
+    `run_mesh` names the part of a mesh that belongs to the run, or to one configuration of several that are deployed
+    side by side: no object of it may affect the whole mesh. It is empty if the mesh belongs to the run as a whole, with
+    one configuration at a time.
     """
 
-    runs: Mapping[str, str]
+    runs: Mapping[str, str] = field(hash=False)
     run_mesh: str = ""
 
     def of(self, written: str) -> str:
@@ -42,7 +45,7 @@ class Namespaces:
     @property
     def outside(self) -> str:
         """The namespace of the run's pod outside the mesh."""
-        return f"{self.home}-outside"
+        return f"{self.home}{OUTSIDE}"
 
 
 def keep_namespaces(*written: str) -> Namespaces:

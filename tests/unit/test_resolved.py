@@ -1,5 +1,6 @@
 """A scenario is resolved once: every trial of a run uses what was read then."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -174,7 +175,8 @@ def test_reports_problems_of_all_configurations(run: StoredRun) -> None:
 def planned(name: str, *, run_mesh: str = "") -> list[str]:
     """The lines of `meshbench plan` about names that differ on a cluster."""
     resolved = resolve_scenario(name, NO_OVERRIDES)
-    rewrites = resolved.list_rewrites(Namespaces({"bookinfo": "bookinfo-RUN"}, run_mesh))
+    names = Namespaces({"bookinfo": "bookinfo-RUN"}, run_mesh)
+    rewrites = resolved.list_rewrites({one.name: names for one in resolved.configurations})
     lines = format_plan(resolved, make_plan(resolved.scenario, 1), None, rewrites).splitlines()
     first = next(index for index, line in enumerate(lines) if line.startswith("on a cluster, names"))
     return lines[first + 1 : lines.index("comparisons, P95 first:")]
@@ -210,6 +212,61 @@ def test_plan_lists_what_an_existing_mesh_needs() -> None:
     assert "  mesh default -> bookinfo-RUN" in lines
     assert "  name identity -> identity-bookinfo-RUN" in lines
     assert any("spiffe://bookinfo-RUN.default.mesh.local/ns/bookinfo-RUN/sa/" in line for line in lines)
+
+
+def side_by_side(name: str) -> ResolvedScenario:
+    """A shipped scenario whose configurations are deployed together."""
+    resolved = resolve_scenario(name, NO_OVERRIDES)
+    return replace(resolved, scenario=resolved.scenario.model_copy(update={"design": "duet"}))
+
+
+def test_configurations_side_by_side_have_namespaces_of_their_own() -> None:
+    """Also where the run installs the mesh: nothing of one configuration may apply to another."""
+    names = side_by_side("istio-policies").name_configurations("7f3a", existing_mesh=False)
+    assert {name: (one.home, one.outside, one.run_mesh) for name, one in names.items()} == {
+        name: (f"bookinfo-7f3a-{name}", f"bookinfo-7f3a-{name}-outside", f"bookinfo-7f3a-{name}")
+        for name in ("baseline", "istio", "istio-policies")
+    }
+    later = side_by_side("istio-policies").name_configurations("7f3a", existing_mesh=False, block=2)
+    assert later["istio"].home == "bookinfo-7f3a-2-istio"
+    assert later["istio"].run_mesh == "bookinfo-7f3a-istio"
+
+
+def test_sequential_run_keeps_one_namespace() -> None:
+    """One configuration at a time is there."""
+    resolved = resolve_scenario("istio-policies", NO_OVERRIDES)
+    resolved = replace(resolved, scenario=resolved.scenario.model_copy(update={"design": "sequential"}))
+    assert {one.home for one in resolved.name_configurations("7f3a", existing_mesh=False).values()} == {"bookinfo-7f3a"}
+    assert {one.run_mesh for one in resolved.name_configurations("7f3a", existing_mesh=False).values()} == {""}
+
+
+def test_namespace_of_configuration_is_a_name_of_kubernetes() -> None:
+    """A configuration may have a name that is too long for it, ends in a dash, or is the name outside of another."""
+    resolved, odd = resolve_scenario("istio-policies", NO_OVERRIDES), ("a" * 40, "a" * 39 + "b", "-", "x-outside", "x")
+    made = [
+        resolved.name_namespaces(f"7f3a{'0' * 12}", existing_mesh=False, configuration=name, block=100) for name in odd
+    ]
+    names = [name for one in made for name in (one.home, one.outside)]
+    assert len(set(names)) == 2 * len(odd)
+    for name in names:
+        assert len(name) <= 63
+        assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", name)
+
+
+def test_plan_lists_rewrites_of_each_configuration_side_by_side() -> None:
+    """Policies for the whole mesh apply to the configuration's namespace, or Kuma's Mesh, alone."""
+    names = {
+        name: side_by_side(name).name_configurations(existing_mesh=False) for name in ("istio-policies", "gateway")
+    }
+    rewrites = {
+        (one.kind, one.written, one.runs)
+        for one in side_by_side("istio-policies").list_rewrites(names["istio-policies"])
+    }
+    assert ("namespace", "", "bookinfo-RUN-baseline") in rewrites
+    assert ("namespace", "istio-system", "bookinfo-RUN-istio-policies") in rewrites
+    assert ("namespace", "istio-system", "bookinfo-RUN-baseline") not in rewrites
+    gateways = {(one.path, one.runs) for one in side_by_side("gateway").list_rewrites(names["gateway"])}
+    assert ("spec.selector.meshbench.dev/namespace", "bookinfo-RUN-istio-gateway") in gateways
 
 
 def test_plan_names_files_that_equalise() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from bench.files.yaml_source import Document
+from bench.files.yaml_source import Document, Loc
 from bench.meshes.istio.policies import ROOT_NAMESPACE
 from bench.meshes.rewriting import (
     ANY_OBJECT,
@@ -18,6 +18,12 @@ from bench.meshes.rewriting import (
     Places,
     move_object,
 )
+
+GATEWAY_LABEL: Final = "meshbench.dev/namespace"
+_GATEWAY_LABELS: Final[Mapping[str, Loc]] = {
+    "Gateway": ("spec", "selector"),
+    "Deployment": ("spec", "template", "metadata", "labels"),
+}
 
 # A VirtualService before the subsets that it names would respond with 503 in between.
 _ORDER: Final = ("PeerAuthentication", "RequestAuthentication", "AuthorizationPolicy", "DestinationRule")
@@ -51,12 +57,22 @@ _PLACES: Final[Mapping[str, Places]] = {
 def mesh_objects(documents: Sequence[Document], names: Namespaces) -> tuple[Moved, ...]:
     """Return the manifests moved into the namespaces of a run, in the order to apply.
 
-    Policies of the whole mesh stay in Istio's root namespace. In an existing mesh (with `run_mesh`) they apply to the
-    run's namespace only, with the same effect on the application.
+    Policies of the whole mesh stay in Istio's root namespace. In a mesh that others share (with `run_mesh`) they apply
+    to the run's namespace only, with the same effect on the application, and a Gateway selects pods of that namespace
+    only.
     """
     places = {one.value["kind"]: {**ANY_OBJECT, **_PLACES.get(one.value["kind"], {})} for one in documents}
     moved = [move_object(one, names, places[one.value["kind"]]) for one in documents]
-    return tuple(sorted(_limit_to_namespace(moved, names.home) if names.run_mesh else moved, key=_rank))
+    if names.run_mesh:
+        moved = [_mark_gateway(one, names.home) for one in _limit_to_namespace(moved, names.home)]
+    return tuple(sorted(moved, key=_rank))
+
+
+def _mark_gateway(moved: Moved, namespace: str) -> Moved:
+    """Return a Gateway that selects, and a Deployment whose pods have, a label that names the namespace: Istio looks
+    for the pods of a Gateway in all namespaces, and would open its port at the gateways of others."""
+    loc = _GATEWAY_LABELS.get(moved.value["kind"])
+    return moved.put((*loc, GATEWAY_LABEL), NAMESPACE, namespace) if loc else moved
 
 
 def _limit_to_namespace(policies: Sequence[Moved], namespace: str) -> Iterator[Moved]:
