@@ -202,16 +202,19 @@ start, and the trial gets a warning.
 
 A block is every configuration once. The design decides how they share its time:
 
-| design | in a block | choose it |
-|---|---|---|
-| `duet` | all are deployed, and loaded at the same time, each by a generator of its own | for an answer within minutes: the noise of the machine affects all alike, and most of it cancels |
-| `interleaved` | all are deployed, and loaded in turn, in windows of about 30s | for the cost under the whole load, without contention between configurations |
-| `sequential` | each is deployed and loaded alone, one after another | for capacity, for many users, and for the 2022 study's own statistic |
+- **`duet`**: all are deployed, and loaded at the same time, each by a generator of its own. The noise of the machine
+  affects all alike, and most of it cancels. Choose it for an answer within minutes.
+- **`interleaved`**: all are deployed, and loaded in turn, in windows of about 30s. Choose it for the cost under the
+  whole load, without contention between configurations.
+- **`sequential`**: each is deployed and loaded alone. Choose it for capacity, for many users, and for the 2022 study's
+  own statistic.
 
-- **Without `design`**, `quick` means a duet of at least 8 blocks of 15s, and any other run is interleaved. A scenario without
-  a reference is sequential, as is one whose configurations have a load of their own, or with `isolation: full`.
-- **In a duet** `users` and `rate` are those of the block, and are shared out equally: 20 users over three configurations
-  are 6 each. `load.users_each` gives each configuration its own number. With fewer than 4 each, the run is interleaved.
+Without `design`, `quick` means a duet of at least 8 blocks of 15s, and any other run is interleaved. A scenario without
+a reference is sequential. So is one whose configurations have a load of their own, and one with `isolation: full`.
+
+- **In a duet** `users` and `rate` are those of the block, and are shared out equally: 20 users over three
+  configurations are 6 each. `load.users_each` gives each configuration so many. With fewer than 4 each, the run is
+  interleaved.
 - **`--design duet`** without `--quick` means 12 blocks of 30s. `--study` means sequential windows of 120s.
 - A run whose design differs from what was asked for says why. Numbers of different designs are never compared:
   [what the numbers mean](statistics.md) says what each one estimates.

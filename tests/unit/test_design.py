@@ -74,7 +74,8 @@ def test_design_and_its_times(name: str, overrides: dict[str, Any], expected: tu
 def test_duet_of_a_file_keeps_the_times_of_the_file(tmp_path: Any) -> None:
     """Only what a file leaves out gets the times of a duet."""
     assert times(settle_file(tmp_path, "design: duet")) == ("duet", 12, 10, 30)
-    assert times(settle_file(tmp_path, "design: duet\nrepeats: 4\nload: {duration: 20s, warmup: 9s}")) == ("duet", 4, 9, 20)
+    keys = "design: duet\nrepeats: 4\nload: {duration: 20s, warmup: 9s}"
+    assert times(settle_file(tmp_path, keys)) == ("duet", 4, 9, 20)
     assert times(settle_file(tmp_path, "quick: true\nrepeats: 4")) == ("duet", 4, 5, 15)
 
 
