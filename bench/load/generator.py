@@ -1,8 +1,8 @@
-"""Control the load on one deployment, on any target: warm-up, window, failures, and the samples at the end."""
+"""The load on one deployment, on any target: what is generated, its failures, and the samples at the end."""
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,16 +10,15 @@ from typing import Any, Protocol
 from bench.analysis import percentiles as latency
 from bench.analysis import validity as checks
 from bench.application.definition import ApplicationDefinition
-from bench.errors import BadAnswerError, StoreError
+from bench.errors import StoreError
 from bench.load.raw_samples import list_raw_files, read_recent_rows, read_valid_account, read_valid_samples
 from bench.load.recorded import Account
 from bench.meshes.user_groups import UserGroup
 from bench.results.issues import Issue, IssueCode, select_reasons
 from bench.results.records import ClockRecord, GeneratorRecord, Window
-from bench.results.resources import TICK_S, ResourceTrace, Row, write_resources
+from bench.results.resources import ResourceTrace, Row, write_resources
 from bench.results.samples import RAW_ROW, Samples, write_parquet
 from bench.scenario.model import Load
-from bench.system.cancellation import CancelToken, wait_until
 from bench.units import NANOSECONDS, NS_PER_MS
 
 START_TIMEOUT_S = 60.0
@@ -35,7 +34,8 @@ _NAMES_BYTES = 16 * 1024 * 1024
 class LoadSpec:
     """The load to generate. `address` is host:port; `virtual_host` the Host header to send there. `logged_in` are users
     that half of the load logs in as, each with the `versions` that its pages must show. `check` is the module by which
-    the locustfile checks them, if it has one."""
+    the locustfile checks them, if it has one. A `held` load starts with users that wait for their release. `block_s` is
+    how long the loads of a whole block take, where several share it."""
 
     address: str
     virtual_host: str
@@ -50,6 +50,8 @@ class LoadSpec:
     workers: int = 1
     check: str = ""
     logged_in: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
+    held: bool = False
+    block_s: float = 0.0
 
     @property
     def most_bytes(self) -> int:
@@ -59,8 +61,8 @@ class LoadSpec:
 
     @property
     def bound_s(self) -> float:
-        """Return Locust's run time limit: a warm-up, and a window that is measured a second time."""
-        return self.warmup_s + 2 * self.duration_s + START_TIMEOUT_S
+        """Return Locust's run time limit: a warm-up and a window that is measured a second time, or a whole block."""
+        return max(self.warmup_s + 2 * self.duration_s, 2 * self.block_s) + START_TIMEOUT_S
 
     def argv(self, python: str, *, locustfile: str, recorder: str, folder: str) -> list[str]:
         """Return Locust's command line, with the paths of the files where it runs. The run time is a limit for the case
@@ -105,14 +107,16 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class LoadOutcome:
-    """The result of a load: its window, its samples, and the generator's own statistics."""
+    """The result of a load: its windows, its samples, and the generator's own statistics. `zero_ns` is meshbench's
+    monotonic clock at the zero of the samples' clock."""
 
-    window: Window
+    windows: tuple[Window, ...]
     warmup_extended: bool
     samples: Samples
     generator: GeneratorRecord
     clock: ClockRecord
     resources: ResourceTrace | None = None
+    zero_ns: int = 0
     issues: tuple[Issue, ...] = ()
 
     @property
@@ -123,10 +127,17 @@ class LoadOutcome:
 
 
 class Generator(Protocol):
-    """A running Locust on any target. Its records appear in the trial's folder, as the recorder writes them."""
+    """A Locust on any target. Its records appear in the trial's folder, as the recorder writes them."""
+
+    def wait_for_start(self) -> float:
+        """Wait for the first user, or for the users that are held. Return the wall clock's time at the zero of the
+        samples' clock, in seconds. Raises DeployError with Locust's log when it does not start."""
 
     def now_ns(self) -> int:
         """Return the samples' clock: nanoseconds since the load's start."""
+
+    def zero_ns(self) -> int:
+        """Return meshbench's monotonic clock at the zero of the samples' clock: it is common to all generators."""
 
     def tick(self) -> None:
         """Fetch the records since the last tick, and read the resources in use."""
@@ -136,6 +147,18 @@ class Generator(Protocol):
 
     def broken(self) -> bool:
         """Return whether a process or container under test has ended; its target reports which."""
+
+    def hold(self) -> None:
+        """Make every user wait at its next wait; only where the load was started with users that are held."""
+
+    def release(self) -> None:
+        """Let the users go on, each as long after the others as before the hold."""
+
+    def is_held(self) -> bool:
+        """Return whether all users wait, so that no request is in flight."""
+
+    def begin_stop(self) -> None:
+        """Ask Locust to end, without waiting, where that is possible: several then end at the same time."""
 
     def stop(self, *, timeout_s: float) -> int | None:
         """End Locust, so that all records are in the folder. Returns its exit code, None where it is unknown."""
@@ -149,84 +172,67 @@ class Generator(Protocol):
 
 @dataclass
 class RunningLoad:
-    """A running generator; `drive` waits for warm-up and window, `finish` ends it and saves its samples.
+    """A generator that was started; `bench.load.schedule` drives it, `finish` ends it and saves its samples.
 
-    `wall_s` is the wall clock's time at the zero of the samples' clock.
+    `wall_s` is the wall clock's time at the zero of the samples' clock. `windows` is the planned window until the
+    schedule sets others. `ended_with` is why the load of another configuration ended, and this one with it.
     """
 
     generator: Generator
     spec: LoadSpec
     folder: Path
-    wall_s: float
-    window: Window
+    wall_s: float = 0.0
+    windows: tuple[Window, ...] = ()
     warmup_extended: bool = False
     interruption: str = ""
     ended_early: str = ""
+    ended_with: str = ""
     broken: bool = False
     hopeless: str = ""
 
-    @classmethod
-    def on(cls, generator: Generator, spec: LoadSpec, folder: Path, *, wall_s: float) -> "RunningLoad":
-        """Return the load of a generator that has just started, with the window of its specification."""
-        start_ns = round(spec.warmup_s * NANOSECONDS)
-        window = Window(start_ns=start_ns, end_ns=start_ns + round(spec.duration_s * NANOSECONDS))
-        return cls(generator, spec, folder, wall_s, window)
+    def __post_init__(self) -> None:
+        start_ns = round(self.spec.warmup_s * NANOSECONDS)
+        self.windows = self.windows or (Window(start_ns=start_ns, end_ns=start_ns + self.window_ns),)
 
-    def run(
-        self, *, watch: CancelToken, show: Callable[[Progress], None], kept: Callable[["LoadOutcome"], None]
-    ) -> "LoadOutcome":
-        """Run the whole load. When it is interrupted, or the generator's files are invalid, save the samples so far
-        with a short deadline and pass them to `kept`."""
-        try:
-            self.drive(watch=watch, show=show)
-        except BaseException as error:
-            self._save(error, kept)
-            raise
-        try:
-            return self.finish()
-        except (BadAnswerError, StoreError) as error:
-            self._save(error, kept)
-            raise
+    @property
+    def window_ns(self) -> int:
+        """Return the length of the window, in all of its parts."""
+        return round(self.spec.duration_s * NANOSECONDS)
 
-    def _save(self, error: BaseException, kept: Callable[["LoadOutcome"], None]) -> None:
-        self.interruption = str(error)
-        kept(self.finish(timeout_s=SHORT_TIMEOUT_S))
-
-    def drive(self, *, watch: CancelToken, show: Callable[[Progress], None]) -> None:
-        """Wait for the window to pass; extend the warm-up once when the window was not steady."""
-        self._pass_window(watch=watch, show=show)
-        if not self.over and not checks.is_steady(self.samples(), self.window, rate=self.spec.rate_per_s):
-            self.warmup_extended = True
-            start_ns, length_ns = self.generator.now_ns(), self.window.end_ns - self.window.start_ns
-            self.window = Window(start_ns=start_ns, end_ns=start_ns + length_ns)
-            self._pass_window(watch=watch, show=show)
+    def wait_for_start(self) -> None:
+        """Wait until the load has begun. Raises DeployError with Locust's log when it does not start."""
+        self.wall_s = self.generator.wait_for_start()
 
     @property
     def over(self) -> bool:
         """Return whether more load would give no more information."""
-        return self.broken or bool(self.ended_early or self.hopeless)
+        return self.broken or bool(self.ended_early or self.hopeless or self.ended_with)
 
-    def _pass_window(self, *, watch: CancelToken, show: Callable[[Progress], None]) -> None:
-        now_ns = self.generator.now_ns
-        while now_ns() < self.window.end_ns and not self.over:
-            self.generator.tick()
-            show(self._progress())
-            self.ended_early, self.hopeless = self.generator.trouble(), self._hopeless()
-            self.broken = self.generator.broken()
-            tick_end = min(now_ns() + round(TICK_S * NANOSECONDS), self.window.end_ns)
-            wait_until(lambda end=tick_end: now_ns() >= end, timeout_s=TICK_S, watch=watch)  # type: ignore[misc]
+    def look(self) -> Progress:
+        """Fetch records and resources, find out whether the load is over, and return the progress."""
         self.generator.tick()
+        progress = self._progress()
+        self.ended_early, self.hopeless = self.generator.trouble(), self._find_hopeless()
+        self.broken = self.generator.broken()
+        return progress
 
-    def _cut_window(self) -> None:
-        """End an interrupted window where the load ended. A window that had not begun stays as planned, unless all
+    def save(self, error: BaseException) -> "LoadOutcome":
+        """End the generator with a short deadline because of an error, and save the samples so far."""
+        self.interruption = str(error)
+        return self.finish(timeout_s=SHORT_TIMEOUT_S)
+
+    def _cut_windows(self) -> None:
+        """End interrupted windows where the load ended. A first window that had not begun stays as planned, unless all
         requests failed: then the time until now is the window."""
-        now_ns = self.generator.now_ns()
-        if self.hopeless and now_ns <= self.window.start_ns:
-            self.window = Window(start_ns=0, end_ns=now_ns)
-        elif self.window.start_ns < now_ns < self.window.end_ns:
-            self.window = Window(start_ns=self.window.start_ns, end_ns=now_ns)
+        now_ns, first = self.generator.now_ns(), self.windows[0]
+        if self.hopeless and now_ns <= first.start_ns:
+            self.windows = (Window(start_ns=0, end_ns=now_ns),)
+            return
+        begun = [window for window in self.windows if window.start_ns < now_ns]
+        cut = (Window(start_ns=one.start_ns, end_ns=min(one.end_ns, now_ns)) for one in begun)
+        self.windows = tuple(cut) or (first,)
 
-    def _hopeless(self) -> str:
+    def _find_hopeless(self) -> str:
         """Return why the load is ended early: all recent requests failed. Empty while some succeed."""
         recent = self._recent(_ALL_FAILED_S)
         long_enough = self.generator.now_ns() > (_ALL_FAILED_S + 1) * NANOSECONDS
@@ -240,9 +246,9 @@ class RunningLoad:
         good = recent["latency_ns"][recent["ok"] > 0]
         span_s = min(_LIVE_S, max(now_ns / NANOSECONDS, 0.5))
         return Progress(
-            phase="warm-up" if now_ns < self.window.start_ns else "window",
+            phase="warm-up" if now_ns < self.windows[-1].start_ns else "window",
             elapsed_s=now_ns / NANOSECONDS,
-            total_s=self.window.end_ns / NANOSECONDS,
+            total_s=self.windows[-1].end_ns / NANOSECONDS,
             p95_ms=latency.percentile_ns(good, 0.95) / NS_PER_MS if len(good) else None,
             rps=len(good) / span_s,
             errors=int((recent["ok"] == 0).sum()),
@@ -262,7 +268,7 @@ class RunningLoad:
         """End the generator, and write the trial's files from its records. Raises StoreError where these are invalid;
         with a short deadline the valid ones are kept."""
         elapsed_s, wall_s = self.generator.now_ns() / NANOSECONDS, time.time() - self.wall_s
-        self._cut_window()
+        self._cut_windows()
         exit_code = self.generator.stop(timeout_s=timeout_s)
         samples, invalid = read_valid_samples(self.folder)
         own, invalid_account = read_valid_account(self.folder)
@@ -279,7 +285,7 @@ class RunningLoad:
         # where no request succeeded, the samples show it; where some did, the load has a problem
         failed_late = self.hopeless if samples.ok.any() else ""
         return LoadOutcome(
-            window=self.window,
+            windows=self.windows,
             warmup_extended=self.warmup_extended,
             samples=samples,
             generator=GeneratorRecord(
@@ -292,6 +298,7 @@ class RunningLoad:
                 exit_code=exit_code,
             ),
             clock=ClockRecord(monotonic_s=elapsed_s, wall_s=wall_s),
+            zero_ns=self.generator.zero_ns(),
             resources=resources,
             issues=tuple(self._find_issues(next(filter(None, (*causes, failed_late, no_account)), ""), samples)),
         )
@@ -302,6 +309,8 @@ class RunningLoad:
             yield checks.make_issue(IssueCode.INTERRUPTED, self.interruption)
         elif problem:
             yield checks.make_issue(IssueCode.GENERATOR_ENDED, problem)
+        elif self.ended_with:
+            yield checks.make_issue(IssueCode.INTERRUPTED, self.ended_with)
         yield from self.generator.issues()
         if self.hopeless and not samples.ok.any():
             yield checks.make_issue(IssueCode.ENDED_EARLY, self.hopeless)
@@ -316,6 +325,8 @@ def make_load_spec(
     virtual_host: str,
     locustfile: Path,
     seed: int,
+    held: bool = False,
+    block_s: float = 0.0,
 ) -> LoadSpec:
     """Return the generator's specification: the load of a configuration, for its user groups, at `host:port`."""
     return LoadSpec(
@@ -332,4 +343,6 @@ def make_load_spec(
         duration_s=load.duration_s,
         seed=seed,
         workers=load.workers,
+        held=held,
+        block_s=block_s,
     )

@@ -26,6 +26,8 @@ from bench.load.recorded import (
 from bench.results.samples import RAW_ROW, Samples, make_samples
 
 ACCOUNT = "generator.json"
+HOLD = "hold"  # makes users wait, where a load was started with it; its content is the number of the hold
+_HELD = "held"  # a recorder's answer once all its users wait: the same number
 _TIMES = ("intended_ns", "started_ns")
 
 # A row whose field can number the names of all workers: each has up to 65,536 of its own.
@@ -53,6 +55,24 @@ def read_account(folder: Path) -> Account | None:
     """Return what Locust itself counted, or None while its file is missing or incomplete. Raises StoreError for an
     invalid one."""
     return _parse_file(folder / ACCOUNT, parse_account)
+
+
+def list_held_files(workers: int) -> tuple[str, ...]:
+    """Return the names of the files by which the recorders report that all their users wait."""
+    return tuple(f"{_HELD}-{number}" for number in range(workers)) if workers > 1 else (_HELD,)
+
+
+def write_hold(folder: Path, number: int) -> None:
+    """Write the file that makes all users wait. An answer to another number is not one to this hold."""
+    draft = folder / f"{HOLD}.draft"
+    draft.write_text(f"{number}", "utf-8")
+    draft.replace(folder / HOLD)
+
+
+def is_held(folder: Path, number: int, *, workers: int) -> bool:
+    """Return whether every recorder has answered the hold of this number."""
+    files = [folder / name for name in list_held_files(workers)]
+    return all(file.is_file() and file.read_text("utf-8") == f"{number}" for file in files)
 
 
 def read_samples(folder: Path) -> Samples:
@@ -91,7 +111,7 @@ def read_recent_rows(folder: Path, *, most: int) -> npt.NDArray[Any]:
 
 def list_raw_files(folder: Path) -> tuple[Path, ...]:
     """Return the paths of all files that the recorders wrote."""
-    patterns = ("samples*.bin", "names*.txt", "started*.json", ACCOUNT)
+    patterns = ("samples*.bin", "names*.txt", "started*.json", ACCOUNT, HOLD, f"{_HELD}*")
     return tuple(sorted(path for pattern in patterns for path in folder.glob(pattern)))
 
 

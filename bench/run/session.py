@@ -153,7 +153,7 @@ def _measure(
     raise_file_limit(count_needed_files(find_most_users(record.scenario)))
     try:
         with backend.open(record, resolved, launcher=launcher, watch=watch) as target:
-            run_trials(folder, target, display)
+            run_trials(folder, target, display, watch=watch)
     finally:
         display.close()
     if watch.signals:  # it came while the last processes were ended, where nothing checks for it

@@ -1,6 +1,6 @@
 """Run the trials of a plan: deploy each, prove it, load it, prove it again and store it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -9,14 +9,16 @@ from typing import Protocol
 
 from bench.analysis.trial_summary import Headline, make_headline
 from bench.analysis.validity import check_trial, is_retryable, make_issue
-from bench.errors import ClusterError, DeployError, InvalidMeasurementError, MeshbenchError, ProofError
+from bench.errors import ClusterError, DeployError, InvalidMeasurementError, ProofError
 from bench.load.generator import LoadOutcome, Progress
+from bench.load.schedule import UnitLoads, drive_alone, drive_together
 from bench.meshes.equalise import equal_evidence
 from bench.results.issues import Issue, IssueCode, select_reasons
 from bench.results.records import DataPath, Evidence, ProofRecord, TrialRecord
 from bench.results.store import RunFolder, write_record
 from bench.scenario.model import Scenario
 from bench.scenario.plan import Plan, Trial
+from bench.system.cancellation import CancelToken
 from bench.targets import Deployment, Target
 
 
@@ -39,14 +41,14 @@ class ProgressListener(Protocol):
         """Restore what the display changed."""
 
 
-def run_trials(folder: RunFolder, target: Target, show: ProgressListener) -> None:
-    """Run the missing trials of the folder's plan in the planned order; then rerun invalid blocks, where the scenario
-    has `rerun_invalid`."""
-    _run_missing(folder, target, show)
+def run_trials(folder: RunFolder, target: Target, show: ProgressListener, *, watch: CancelToken) -> None:
+    """Run the missing trials of the folder's plan, unit by unit in the planned order; then rerun invalid blocks, where
+    the scenario has `rerun_invalid`."""
+    _run_missing(folder, target, show, watch=watch)
     if blocks := find_blocks_to_rerun(folder):
         folder.update(plan=folder.record.plan.with_rerun(blocks))
         show.extend(folder.record.plan)
-        _run_missing(folder, target, show)
+        _run_missing(folder, target, show, watch=watch)
 
 
 def find_blocks_to_rerun(folder: RunFolder) -> tuple[int, ...]:
@@ -60,69 +62,137 @@ def find_blocks_to_rerun(folder: RunFolder) -> tuple[int, ...]:
     return tuple(sorted({record.block for record in invalid} - permanent - set(plan.again)))
 
 
-def _run_missing(folder: RunFolder, target: Target, show: ProgressListener) -> None:
+def _run_missing(folder: RunFolder, target: Target, show: ProgressListener, *, watch: CancelToken) -> None:
     finished = {entry.folder for entry in folder.record.trials}
-    for trial in folder.record.plan.trials:
-        if trial.folder not in finished:
-            run_trial(folder, trial, target=target, show=show)
+    for unit in folder.record.plan.units:
+        if missing := [trial for trial in unit if trial.folder not in finished]:
+            run_unit(folder, missing, target=target, show=show, watch=watch)
 
 
-def run_trial(folder: RunFolder, trial: Trial, *, target: Target, show: ProgressListener) -> None:
-    """Run one trial: deploy, prove, load, prove again, store."""
-    started_at = datetime.now(UTC)
-    record: TrialRecord | None = None
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A trial of a unit: its draft, and its deployment."""
+
+    trial: Trial
+    draft: Path
+    deployment: Deployment
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """A trial that was measured and judged."""
+
+    draft: Path
+    record: TrialRecord
+    proof: ProofRecord
+    figures: Headline
+
+
+def run_unit(
+    folder: RunFolder, trials: Sequence[Trial], *, target: Target, show: ProgressListener, watch: CancelToken
+) -> None:
+    """Run the trials that are deployed together, or one alone: deploy, prove, load, prove again, store."""
+    unit = _Unit(folder, show, watch, started_at=datetime.now(UTC))
+    measured: tuple[_Measured, ...] = ()
     try:
-        with folder.draft(trial) as draft, ExitStack() as at_end:
-            show.phase(trial, "deploy")
-            with target.deploy(trial, draft) as deployment:
-                record, proof, figures = _measure_trial(
-                    deployment, trial, draft, folder=folder, show=show, started_at=started_at
-                )
-                # keep the trial also when a signal or a failure ends the removal that follows
-                at_end.callback(_store_trial, folder, draft, record=record, proof=proof, figures=figures, show=show)
+        with ExitStack() as at_end:
+            drafts = [at_end.enter_context(folder.draft(trial)) for trial in trials]
+            unit.show_phase(trials, "deploy")
+            with target.deploy(trials, drafts) as deployments:
+                measured = unit.measure([_Part(*one) for one in zip(trials, drafts, deployments, strict=True)])
+                # keep the trials also when a signal or a failure ends the removal that follows
+                for one in reversed(measured):
+                    at_end.callback(unit.store, one)
     except (ClusterError, DeployError) as error:
-        if record is None or not record.reasons:
+        invalid = next((one.record for one in measured if one.record.reasons), None)
+        if invalid is None:
             raise
         # of two causes the measurement's has more information
-        raise InvalidMeasurementError(f"{trial.folder} is invalid, and the run cannot continue: {error}") from error
+        raise InvalidMeasurementError(f"{invalid.trial} is invalid, and the run cannot continue: {error}") from error
 
 
-def _store_trial(
-    folder: RunFolder,
-    draft: Path,
-    *,
-    record: TrialRecord,
-    proof: ProofRecord,
-    figures: Headline,
-    show: ProgressListener,
-) -> None:
-    folder.keep(draft, record, proof)
-    show.done(record, figures)
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """The run of a unit: what its trials have in common."""
 
+    folder: RunFolder
+    show: ProgressListener
+    watch: CancelToken
+    started_at: datetime
 
-def _measure_trial(
-    deployment: Deployment,
-    trial: Trial,
-    draft: Path,
-    *,
-    folder: RunFolder,
-    show: ProgressListener,
-    started_at: datetime,
-) -> tuple[TrialRecord, ProofRecord, Headline]:
-    show.phase(trial, "prove")
-    before = _prove_before_load(deployment, trial, draft, scenario=folder.record.scenario)
-    show.phase(trial, "load")
-    load = _send_load(deployment, trial, draft, folder=folder, show=show, started_at=started_at)
-    show.phase(trial, "prove again")
-    after = _read_state_after_load(deployment, load, draft)
-    equal = equal_evidence(after.path, folder.record.scenario.equalise)
-    record = _make_record(folder.record.scenario, trial, load, started_at=started_at)
-    record = record.model_copy(update={"images": after.images, "issues": (*load.issues, *after.issues)})
-    proof = ProofRecord(trial=trial.folder, before=before, after=(*after.evidence, *equal), data_path=after.path)
-    issues = check_trial(record, load.samples, load.resources, proof)
-    status = "invalid" if select_reasons(issues) else "complete"
-    judged = record.model_copy(update={"status": status, "issues": issues})
-    return judged, proof, make_headline(judged, load.samples)
+    def show_phase(self, trials: Iterable[Trial], phase: str) -> None:
+        for trial in trials:
+            self.show.phase(trial, phase)
+
+    def store(self, measured: _Measured) -> None:
+        self.folder.keep(measured.draft, measured.record, measured.proof)
+        self.show.done(measured.record, measured.figures)
+
+    def measure(self, parts: Sequence[_Part]) -> tuple[_Measured, ...]:
+        """Prove all deployments, load them by the schedule of the design, and prove them again."""
+        trials, scenario = [part.trial for part in parts], self.folder.record.scenario
+        self.show_phase(trials, "prove")
+        before = [_prove_before_load(part.deployment, part.trial, part.draft, scenario=scenario) for part in parts]
+        self.show_phase(trials, "load")
+        loads = self._send_loads(parts)
+        self.show_phase(trials, "prove again")
+        found = [
+            _read_state_after_load(part.deployment, load, part.draft) for part, load in zip(parts, loads, strict=True)
+        ]
+        return tuple(map(self._judge, parts, loads, before, found))
+
+    def _judge(self, part: _Part, load: LoadOutcome, before: tuple[Evidence, ...], after: "_AfterLoad") -> _Measured:
+        equal = equal_evidence(after.path, self.folder.record.scenario.equalise)
+        record = self._make_record(part.trial, load)
+        record = record.model_copy(update={"images": after.images, "issues": (*load.issues, *after.issues)})
+        proof = ProofRecord(
+            trial=part.trial.folder, before=before, after=(*after.evidence, *equal), data_path=after.path
+        )
+        issues = check_trial(record, load.samples, load.resources, proof)
+        status = "invalid" if select_reasons(issues) else "complete"
+        judged = record.model_copy(update={"status": status, "issues": issues})
+        return _Measured(part.draft, judged, proof, make_headline(judged, load.samples))
+
+    def _send_loads(self, parts: Sequence[_Part]) -> tuple[LoadOutcome, ...]:
+        """Send the loads. When they are interrupted, the record of each stays in its draft with that status."""
+        by_name = {part.trial.configuration: part for part in parts}
+
+        def keep(name: str, load: LoadOutcome) -> None:
+            record = self._make_record(by_name[name].trial, load)
+            cut = record.model_copy(update={"status": "interrupted", "issues": load.issues})
+            write_record(by_name[name].draft / "trial.json", cut)
+
+        with ExitStack() as loading:
+            loads = {name: loading.enter_context(part.deployment.loading(part.draft)) for name, part in by_name.items()}
+            unit = UnitLoads(
+                loads,
+                watch=self.watch,
+                show=lambda name, progress: self.show.progress(by_name[name].trial, progress),
+                kept=keep,
+            )
+            unit.wait_for_starts()
+            outcomes = unit.run(drive_alone if self.folder.record.plan.design == "sequential" else drive_together)
+        return tuple(outcomes[name] for name in by_name)
+
+    def _make_record(self, trial: Trial, load: LoadOutcome) -> TrialRecord:
+        settings = self.folder.record.scenario.load_of(trial.configuration)
+        return TrialRecord(
+            trial=trial.folder,
+            number=trial.number,
+            configuration=trial.configuration,
+            block=trial.block,
+            design=self.folder.record.plan.design,
+            status="complete",
+            started_at=self.started_at,
+            users=settings.users,
+            think_time_s=settings.think_time_s,
+            rate=settings.rate_per_s,
+            workers=settings.workers,
+            windows=load.windows,
+            warmup_extended=load.warmup_extended,
+            generator=load.generator,
+            clock=load.clock,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,44 +231,3 @@ def _prove_before_load(
         )
         raise ProofError(f"{trial.configuration}: proof failed, so no load was sent:\n{details}")
     return evidence
-
-
-def _send_load(
-    deployment: Deployment,
-    trial: Trial,
-    draft: Path,
-    *,
-    folder: RunFolder,
-    show: ProgressListener,
-    started_at: datetime,
-) -> LoadOutcome:
-    """Send the load. When it is interrupted, its record stays in the draft with that status."""
-    partial: list[LoadOutcome] = []
-    try:
-        return deployment.load(draft, show=lambda progress: show.progress(trial, progress), kept=partial.append)
-    except MeshbenchError:
-        for load in partial:
-            record = _make_record(folder.record.scenario, trial, load, started_at=started_at)
-            cut = record.model_copy(update={"status": "interrupted", "issues": load.issues})
-            write_record(draft / "trial.json", cut)
-        raise
-
-
-def _make_record(scenario: Scenario, trial: Trial, load: LoadOutcome, *, started_at: datetime) -> TrialRecord:
-    load_settings = scenario.load_of(trial.configuration)
-    return TrialRecord(
-        trial=trial.folder,
-        number=trial.number,
-        configuration=trial.configuration,
-        block=trial.block,
-        status="complete",
-        started_at=started_at,
-        users=load_settings.users,
-        think_time_s=load_settings.think_time_s,
-        rate=load_settings.rate_per_s,
-        workers=load_settings.workers,
-        windows=(load.window,),
-        warmup_extended=load.warmup_extended,
-        generator=load.generator,
-        clock=load.clock,
-    )

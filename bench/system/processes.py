@@ -69,10 +69,11 @@ class Process:
         output = self.log_tail(lines=3).strip().replace("\n", " / ")
         return f"{self.describe_end()}, last output: {output}" if output else f"{self.describe_end()}, without output"
 
-    def stop(self, *, timeout_s: float = STOP_TIMEOUT_S, watch: CancelToken | None = None) -> int:
-        """Send SIGTERM, then SIGKILL after `timeout_s` or a second signal in `watch`; then SIGKILL to the rest of its
-        session. Return the exit code."""
-        self.popen.terminate()
+    def stop(self, *, timeout_s: float = STOP_TIMEOUT_S, watch: CancelToken | None = None, asked: bool = False) -> int:
+        """Send SIGTERM, unless it was `asked` to end before, then SIGKILL after `timeout_s` or a second signal in
+        `watch`; then SIGKILL to the rest of its session. Return the exit code."""
+        if not asked:
+            self.popen.terminate()
         deadline = time.monotonic() + timeout_s
         while self.running and time.monotonic() < deadline and not (watch and watch.is_forced):
             time.sleep(POLL_S)
@@ -137,7 +138,7 @@ class Launcher:
         for process in reversed(processes):
             if process.running:
                 process.popen.terminate()
-        codes = [(process, process.stop(watch=self.watch)) for process in reversed(processes)]
+        codes = [(process, process.stop(watch=self.watch, asked=True)) for process in reversed(processes)]
         for process, code in codes:
             self.journal.write("ended-process", name=process.name, pid=process.pid, exit_code=code)
 

@@ -6,12 +6,12 @@ from __future__ import annotations  # the table of options is below this package
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from bench.check_result import CheckResult
-    from bench.load.generator import LoadOutcome, Progress
+    from bench.load.generator import LoadOutcome, RunningLoad
     from bench.meshes.resolved import ResolvedScenario
     from bench.results.records import ClusterRecord, DataPath, Environment, Evidence, RunRecord, TargetRecord
     from bench.scenario.plan import Trial
@@ -25,11 +25,9 @@ class Deployment(Protocol):
     def prove(self, load: LoadOutcome | None = None) -> tuple[Evidence, ...]:
         """Return the evidence that it is what its name says; after a load also that the load went where it should."""
 
-    def load(
-        self, draft: Path, *, show: Callable[[Progress], None], kept: Callable[[LoadOutcome], None]
-    ) -> LoadOutcome:
-        """Load it for warm-up and window, and write samples and resources into `draft`. When it is cut short, what was
-        measured is saved and passed to `kept` before the exception is raised again."""
+    def loading(self, draft: Path) -> AbstractContextManager[RunningLoad]:
+        """Start its load generator, which writes into `draft`, without waiting for the first user. Leaving the block
+        ends a generator that still runs, and saves logs. Raises DeployError."""
 
     def data_path(self, draft: Path) -> DataPath | None:
         """Return what requests met on their path, from the sidecars' counters and configuration; None without a mesh.
@@ -43,11 +41,11 @@ class Deployment(Protocol):
 
 
 class Target(Protocol):
-    """Where configurations can be deployed, one after another."""
+    """Where configurations can be deployed."""
 
-    def deploy(self, trial: Trial, draft: Path) -> AbstractContextManager[Deployment]:
-        """Deploy a trial's configuration and wait until it is ready; leaving the block removes it. Writes logs and
-        proxy configuration into `draft`. Raises DeployError."""
+    def deploy(self, trials: Sequence[Trial], drafts: Sequence[Path]) -> AbstractContextManager[Sequence[Deployment]]:
+        """Deploy the configurations of a unit's trials side by side, and wait until they are ready; leaving the block
+        removes them. Writes logs and proxy configuration of each into its draft. Raises DeployError."""
 
 
 class Backend(Protocol):

@@ -20,6 +20,7 @@ from bench.k8s.kubeconfig import open_cluster
 from bench.k8s.ownership import add_run_labels
 from bench.load.generator import LoadSpec, RunningLoad
 from bench.load.raw_samples import list_raw_files, read_samples
+from bench.load.schedule import UnitLoads, drive_alone
 from bench.results.resources import read_resources
 from bench.system.cancellation import CancelToken, wait_until
 from bench.system.timing import Timing
@@ -154,7 +155,9 @@ def waiting_pod(cluster: Cluster, namespace: str, order: LoadSpec, *, ui: bool =
 
 def start_load_in(cluster: Cluster, namespace: str, order: LoadSpec, folder: Path) -> RunningLoad:
     meter = kubelet_usage(cluster, namespace, control_planes=(), sidecars=())
-    return start_load(cluster, order, folder, namespace=namespace, meter=meter, watch=CancelToken())
+    load = start_load(cluster, order, folder, namespace=namespace, meter=meter, watch=CancelToken())
+    load.wait_for_start()
+    return load
 
 
 def generator_of(load: RunningLoad) -> PodGenerator:
@@ -183,20 +186,20 @@ def test_load_pod_records_as_a_local_load(cluster: Cluster, namespace: str, orde
     recorded."""
     with waiting_pod(cluster, namespace, order):
         load = start_load_in(cluster, namespace, order, tmp_path)
-        load.drive(watch=CancelToken(), show=lambda _: None)
+        drive_alone(UnitLoads({"one": load}, CancelToken(), lambda *_: None, lambda *_: None))
         outcome = load.finish()
     assert outcome.issues == ()
     assert outcome.generator.exit_code == 0
     assert outcome.generator.locust_requests == outcome.generator.recorded == len(outcome.samples) > 20
     assert outcome.generator.locust_failures == (~outcome.samples.ok).sum() == 0
     assert outcome.samples.names == ("/productpage",)
-    assert len(outcome.samples.counted([outcome.window])) > 10
+    assert len(outcome.samples.counted(outcome.windows)) > 10
     assert outcome.clock.gap_s < 0.5
     assert not list_raw_files(tmp_path)
     assert "clocks: the window's edges are known to" in (tmp_path / "load.log").read_text("utf-8")
     uses = {
         use.process: use
-        for use in measure_processes(read_resources(tmp_path / "resources.parquet"), [outcome.window], 1)
+        for use in measure_processes(read_resources(tmp_path / "resources.parquet"), outcome.windows, 1)
     }
     node = next(name for name in uses if name.startswith("node "))
     assert {name: use.role for name, use in uses.items()} == {

@@ -16,6 +16,7 @@ from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.exec import ExecResult
 from bench.load.generator import LoadOutcome, LoadSpec, RunningLoad
 from bench.load.recorded import Start
+from bench.load.schedule import UnitLoads, drive_alone
 from bench.results.issues import Issue
 from bench.results.samples import RAW_ROW
 from bench.system.cancellation import CancelToken
@@ -248,8 +249,14 @@ def loaded(copies: PodFiles, order: LoadSpec) -> tuple[list[LoadOutcome], Runnin
     """A load of this pod whose window has passed."""
     start = Start(time.perf_counter_ns() - 4_000_000_000, 0.0)
     generator = PodGenerator(copies, start, Offset(0, 0, 0.0), NoMeter(), {"locust"}, CancelToken())
-    load = RunningLoad.on(generator, replace(order, warmup_s=1, duration_s=2), copies.folder, wall_s=time.time() - 4)
+    load = RunningLoad(generator, replace(order, warmup_s=1, duration_s=2), copies.folder, wall_s=time.time() - 4)
     return [], load
+
+
+def run_on(load: RunningLoad, kept: list[LoadOutcome]) -> None:
+    """Run a load that has begun to its end."""
+    unit = UnitLoads({"one": load}, CancelToken(), lambda *_: None, lambda _, outcome: kept.append(outcome))
+    unit.run(drive_alone)
 
 
 def _odd_name(pod: FakePod) -> None:
@@ -278,7 +285,7 @@ def test_malformed_files_end_the_load_and_keep_samples(
     change(pod)
     outcomes, load = loaded(copies, order)
     with pytest.raises(BadAnswerError, match="what the load pod recorded is invalid") as caught:
-        load.run(watch=CancelToken(), show=lambda _: None, kept=outcomes.append)
+        run_on(load, outcomes)
     assert message in str(caught.value)
     assert exit_code_of(caught.value) == 4
     (outcome,) = outcomes
@@ -292,7 +299,7 @@ def test_pod_turning_hostile_keeps_fetched_samples(pod: FakePod, copies: PodFile
     copies.fetch()
     outcomes, load = loaded(hostile(pod, copies, b"../x 1\nX"), order)
     with pytest.raises(BadAnswerError, match="was not requested"):
-        load.run(watch=CancelToken(), show=lambda _: None, kept=outcomes.append)
+        run_on(load, outcomes)
     assert len(outcomes[0].samples) == 3
 
 
@@ -314,7 +321,9 @@ def test_malformed_start_is_one_error(
     monkeypatch.setattr("bench.targets.cluster.load.generator.read_offset", lambda *_: Offset(0, 0, 0.0))
     monkeypatch.setattr(FakePod, "exec", _without_touch(FakePod.exec))
     with pytest.raises(BadAnswerError, match=r"is invalid: started\.json"):
-        start_load(copies.cluster, order, copies.folder, namespace="here", meter=NoMeter(), watch=CancelToken())
+        start_load(
+            copies.cluster, order, copies.folder, namespace="here", meter=NoMeter(), watch=CancelToken()
+        ).wait_for_start()
 
 
 def _without_touch(act: Any) -> Any:

@@ -10,6 +10,7 @@ import pytest
 
 from bench.errors import StoreError, exit_code_of
 from bench.load.generator import LoadOutcome, LoadSpec, Progress, RunningLoad
+from bench.load.schedule import UnitLoads, drive_alone
 from bench.results.issues import Issue
 from bench.results.resources import Row
 from bench.results.samples import RAW_ROW
@@ -34,6 +35,12 @@ class FakeGenerator:
         (folder / "started.json").write_text(json.dumps({"zero_ns": 0, "wall_s": 0.0}), "utf-8")
         (folder / "names.txt").write_text("page\n", "utf-8")
 
+    def wait_for_start(self) -> float:
+        return 0.0
+
+    def zero_ns(self) -> int:
+        return 0
+
     def now_ns(self) -> int:
         self.at_ns += S // 2
         return self.at_ns
@@ -50,6 +57,17 @@ class FakeGenerator:
 
     def broken(self) -> bool:
         return False
+
+    def hold(self) -> None:
+        raise NotImplementedError
+
+    release = hold
+
+    def is_held(self) -> bool:
+        return False
+
+    def begin_stop(self) -> None:
+        """It ends at once."""
 
     def stop(self, *, timeout_s: float) -> int:
         assert timeout_s > 0
@@ -71,9 +89,23 @@ def led(folder: Path, *, bad: range, warmup_s: float) -> LoadOutcome:
 def led_by(generator: FakeGenerator, folder: Path, *, warmup_s: float = 5) -> LoadOutcome:
     order: dict[str, Any] = {"address": "", "virtual_host": "", "locustfile": folder, "seed": 1}
     load = LoadSpec(users=1, think_time_s=0.1, rate_per_s=None, warmup_s=warmup_s, duration_s=60, **order)
-    return RunningLoad.on(generator, load, folder, wall_s=0).run(
-        watch=CancelToken(), show=lambda _: None, kept=lambda _: None
-    )
+    return run_alone(RunningLoad(generator, load, folder))
+
+
+def run_alone(
+    load: RunningLoad, *, shown: list[Progress] | None = None, kept: list[LoadOutcome] | None = None
+) -> LoadOutcome:
+    """Run a load that shares its time with no other."""
+
+    def show(_: str, progress: Progress) -> None:
+        if shown is not None:
+            shown.append(progress)
+
+    def keep(_: str, outcome: LoadOutcome) -> None:
+        if kept is not None:
+            kept.append(outcome)
+
+    return UnitLoads({"one": load}, CancelToken(), show, keep).run(drive_alone)["one"]
 
 
 @pytest.mark.parametrize(("warmup_s", "begins_s"), [(0, 0), (5, 5), (30, 0)])
@@ -81,8 +113,8 @@ def test_ends_load_whose_requests_all_fail(tmp_path: Path, warmup_s: float, begi
     """After more than ten seconds, also in the warm-up, the failures become the window. The generator itself has no
     error."""
     outcome = led(tmp_path, bad=range(100), warmup_s=warmup_s)
-    assert outcome.window.start_ns == begins_s * S
-    assert 11 < outcome.window.end_ns / S < 17
+    assert outcome.windows[0].start_ns == begins_s * S
+    assert 11 < outcome.windows[0].end_ns / S < 17
     assert codes(outcome.issues) == ["api-outage", "ended-early"]
     assert outcome.issues[1].detail.endswith("requests of 10 seconds failed; the load was ended early")
     assert not outcome.countable
@@ -91,7 +123,7 @@ def test_ends_load_whose_requests_all_fail(tmp_path: Path, warmup_s: float, begi
 def test_continues_load_whose_failures_end(tmp_path: Path) -> None:
     """Nine seconds of failures do not end the load."""
     outcome = led(tmp_path, bad=range(9), warmup_s=20)
-    assert (outcome.window.start_ns, outcome.window.end_ns) == (20 * S, 80 * S)
+    assert (outcome.windows[0].start_ns, outcome.windows[0].end_ns) == (20 * S, 80 * S)
     assert outcome.issues == (OUTAGE,)
     assert outcome.countable
 
@@ -99,7 +131,7 @@ def test_continues_load_whose_failures_end(tmp_path: Path) -> None:
 def test_load_that_breaks_off_has_ended_early(tmp_path: Path) -> None:
     """A load that fails after successful requests is no result, however few of them failed."""
     outcome = led(tmp_path, bad=range(40, 100), warmup_s=20)
-    assert 50 < outcome.window.end_ns / S < 57
+    assert 50 < outcome.windows[0].end_ns / S < 57
     assert codes(outcome.issues) == ["generator-ended", "api-outage"]
     assert outcome.issues[0].detail.endswith("requests of 10 seconds failed; the load was ended early")
     assert not outcome.countable
@@ -125,7 +157,7 @@ def test_recorders_reason_takes_precedence(tmp_path: Path, account: Mapping[str,
     generator.ends_ns = 20 * S
     outcome = led_by(generator, tmp_path)
     assert outcome.issues[0] == issue("generator-ended", problem)
-    assert outcome.window.end_ns < 60 * S
+    assert outcome.windows[0].end_ns < 60 * S
 
 
 def test_record_has_the_recorders_account(tmp_path: Path) -> None:
@@ -149,9 +181,9 @@ def test_invalid_rows_are_one_error_and_others_stay(tmp_path: Path) -> None:
     """On this machine the folder is unreadable; the valid samples are stored before."""
     order: dict[str, Any] = {"address": "", "virtual_host": "", "locustfile": tmp_path, "seed": 1}
     asked = LoadSpec(users=1, think_time_s=0.1, rate_per_s=None, warmup_s=0, duration_s=20, **order)
-    load, kept = RunningLoad.on(OddGenerator(tmp_path, bad=range(0)), asked, tmp_path, wall_s=0), list[LoadOutcome]()
+    load, kept = RunningLoad(OddGenerator(tmp_path, bad=range(0)), asked, tmp_path), list[LoadOutcome]()
     with pytest.raises(StoreError, match=r"are invalid: samples\.bin: 1 of \d+ rows") as caught:
-        load.run(watch=CancelToken(), show=lambda _: None, kept=kept.append)
+        run_alone(load, kept=kept)
     assert exit_code_of(caught.value) == 9
     assert len(kept[0].samples) > 100
     assert (tmp_path / "samples.parquet").exists()
@@ -172,8 +204,7 @@ def test_live_p95_is_the_nearest_rank(tmp_path: Path) -> None:
     order: dict[str, Any] = {"address": "", "virtual_host": "", "locustfile": tmp_path, "seed": 1}
     asked = LoadSpec(users=1, think_time_s=0.1, rate_per_s=None, warmup_s=0, duration_s=20, **order)
     shown: list[Progress] = []
-    load = RunningLoad.on(VariedGenerator(tmp_path), asked, tmp_path, wall_s=0)
-    load.run(watch=CancelToken(), show=shown.append, kept=lambda _: None)
+    run_alone(RunningLoad(VariedGenerator(tmp_path), asked, tmp_path), shown=shown)
     found = [progress.p95_ms for progress in shown if progress.p95_ms is not None]
     assert len(found) > 5
     assert all(value.is_integer() for value in found)

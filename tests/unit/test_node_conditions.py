@@ -2,7 +2,6 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -76,16 +75,6 @@ def pod(name: str, at: str, component: str) -> Object:
     return {**made, "spec": {"nodeName": at, "containers": []}}
 
 
-class Harm:
-    """A load during which the cluster changes."""
-
-    def __init__(self, fake: FakeCluster, *after: Object) -> None:
-        self.fake, self.after = fake, after
-
-    def run(self, **_: Any) -> None:
-        self.fake.add(self.after)
-
-
 @pytest.mark.parametrize(
     ("after", "restarts"),
     [
@@ -119,7 +108,8 @@ def test_deployment_reports_nodes_of_its_pods(
         manifests=manifests,  # type: ignore[arg-type]
         absent=(),
     )
-    monkeypatch.setattr(deployment, "start_load", lambda *_, **__: Harm(fake, after))
+    monkeypatch.setattr(deployment, "start_load", lambda *_, **__: None)
     monkeypatch.setattr(deployment, "save_logs", lambda *_: None)
-    deployed.load(tmp_path, show=lambda _: None, kept=lambda _: None)
+    with deployed.loading(tmp_path):
+        fake.add([after])
     assert deployed.restarts() == restarts

@@ -113,7 +113,7 @@ def test_local_run_reads_each_manifest_once(
     launcher = cast("Launcher", Processes(tmp_path))
     with open_local(run.record, resolved, launcher=launcher, watch=CancelToken()) as target:
         for trial in run.record.plan.trials:
-            with target.deploy(trial, tmp_path):
+            with target.deploy([trial], [tmp_path]):
                 pass
     require_one_opening(opened, run)
 
@@ -143,7 +143,7 @@ def test_cluster_run_reads_each_manifest_once(
         ) as target,
     ):
         for trial in run.record.plan.trials:
-            with target.deploy(trial, tmp_path):
+            with target.deploy([trial], [tmp_path]):
                 pass
     require_one_opening(opened, run)
 

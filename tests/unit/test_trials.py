@@ -1,7 +1,7 @@
 """Trials whose proof fails, or whose target fails after the load: the samples are kept, and the trial is invalid."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from bench.errors import ClusterError, ErrorKind, InvalidMeasurementError, MeshbenchError, ProofError
-from bench.load.generator import LoadOutcome
-from bench.results.records import Evidence
+from bench.load.generator import LoadOutcome, RunningLoad
+from bench.results.records import Evidence, Window
 from bench.results.store import RunFolder, StoredRun, StoredTrial, read_run
-from bench.run.trials import ProgressListener, run_trial
+from bench.run.trials import ProgressListener, run_unit
 from bench.scenario.plan import Trial
+from bench.system.cancellation import CancelToken
 from bench.targets import Target
 from tests.factory import ISTIO_POLICIES, RunSpec, make_run
 from tests.issues import codes, issue
@@ -32,6 +33,37 @@ class _Quiet:
 
 
 @dataclass
+class FinishedLoad:
+    """A load whose window has passed, and its generator."""
+
+    outcome: LoadOutcome
+    over = True
+    ended_early = ended_with = hopeless = ""
+
+    @property
+    def generator(self) -> "FinishedLoad":
+        return self
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        return self.outcome.windows
+
+    def zero_ns(self) -> int:
+        return 0
+
+    def now_ns(self) -> int:
+        return self.windows[-1].end_ns
+
+    def wait_for_start(self) -> None:
+        """It has started."""
+
+    tick = begin_stop = wait_for_start
+
+    def finish(self) -> LoadOutcome:
+        return self.outcome
+
+
+@dataclass
 class FakePlace:
     """A target and its deployment, which measures what a stored trial holds. `seen_before` is the result of the proof
     before the load; `prove_error` is raised by the proof after it, `remove_error` by the removal."""
@@ -43,8 +75,8 @@ class FakePlace:
     remove_error: MeshbenchError | None = None
 
     @contextmanager
-    def deploy(self, _trial: Trial, _draft: Path) -> Iterator["FakePlace"]:
-        yield self
+    def deploy(self, _trials: Sequence[Trial], _drafts: Sequence[Path]) -> Iterator[list["FakePlace"]]:
+        yield [self]
         if self.remove_error:
             raise self.remove_error
 
@@ -53,10 +85,11 @@ class FakePlace:
             raise self.prove_error
         return (self.seen_before if load is None else FACT,)
 
-    def load(self, draft: Path, **_: Any) -> LoadOutcome:
+    @contextmanager
+    def loading(self, draft: Path) -> Iterator[RunningLoad]:
         for name in ("samples.parquet", "resources.parquet"):
             shutil.copyfile(self.stored / name, draft / name)
-        return self.outcome
+        yield cast("RunningLoad", FinishedLoad(self.outcome))
 
     def restarts(self) -> tuple[str, ...]:
         return ()
@@ -87,11 +120,11 @@ def run_with(made: StoredRun, output: Path, *, refused: bool = False, **seen: An
     samples = stored.samples()
     if refused:
         samples = replace(samples, ok=np.zeros_like(samples.ok), status=np.full_like(samples.status, 403))
-    outcome = LoadOutcome(stored.record.windows[0], False, samples, generator, clock, stored.resources())
+    outcome = LoadOutcome(stored.record.windows, False, samples, generator, clock, stored.resources())
     folder = RunFolder.create(output, made.record.model_copy(update={"trials": ()}))
     place = cast("Target", FakePlace(stored.path, outcome, **seen))
     try:
-        run_trial(folder, trial, target=place, show=cast("ProgressListener", _Quiet()))
+        run_unit(folder, [trial], target=place, show=cast("ProgressListener", _Quiet()), watch=CancelToken())
     finally:
         folder.journal.close()
 

@@ -1,7 +1,7 @@
 """One configuration on a cluster: pods that are new and ready, its proofs and its load."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
@@ -13,7 +13,7 @@ from bench.k8s.logs import save_logs
 from bench.k8s.objects import find_restarts
 from bench.k8s.ownership import COMPONENT, Owner
 from bench.k8s.wait import Pods, wait_for, wait_for_rollout, wait_until_deleted
-from bench.load.generator import LoadOutcome, Progress
+from bench.load.generator import LoadOutcome, RunningLoad
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.results.records import DataPath, Evidence
 from bench.system.cancellation import CancelToken, wait_until
@@ -110,10 +110,9 @@ class ClusterDeployment:
             return ()  # pods that ended under the load prove nothing more; `restarts` reports them
         return self.prover.prove(load.countable if load else None)
 
-    def load(
-        self, draft: Path, *, show: Callable[[Progress], None], kept: Callable[[LoadOutcome], None]
-    ) -> LoadOutcome:
-        """Run the generator; see `bench.targets.Deployment`."""
+    @contextmanager
+    def loading(self, draft: Path) -> Iterator[RunningLoad]:
+        """See `bench.targets.Deployment`."""
         manifests = self.manifests
         self.prover.start_counting()
         pods, nodes = self._retry(lambda: (self.prober.loaded_pods(), self._nodes()))
@@ -122,10 +121,9 @@ class ClusterDeployment:
             self.cluster, manifests.order, draft, namespace=manifests.namespace, meter=self._meter(), watch=self.watch
         )
         with self._page():
-            outcome = load.run(watch=self.watch, show=show, kept=kept)
+            yield load
         with suppress(ClusterError):  # logs explain a trial; without them it is a trial all the same
             self.save_logs(draft)
-        return outcome
 
     def data_path(self, draft: Path) -> DataPath | None:
         """See `bench.targets.Deployment`."""

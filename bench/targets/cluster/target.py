@@ -1,7 +1,7 @@
 """The cluster target: control planes once per run, and for each trial namespaces with everything new in them."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -45,9 +45,15 @@ class ClusterTarget:
     load_place: LoadPlacement
 
     @contextmanager
-    def deploy(self, trial: Trial, draft: Path) -> Iterator[ClusterDeployment]:
+    def deploy(self, trials: Sequence[Trial], drafts: Sequence[Path]) -> Iterator[Sequence[ClusterDeployment]]:
         """See `bench.targets.Target`."""
         ensure_held(self.cluster, self.run.run_id)
+        with ExitStack() as deployed:
+            yield [deployed.enter_context(self._deploy(*one)) for one in zip(trials, drafts, strict=True)]
+
+    @contextmanager
+    def _deploy(self, trial: Trial, draft: Path) -> Iterator[ClusterDeployment]:
+        """Deploy one configuration; leaving the block removes it."""
         deployment = self._make_deployment(trial)
         plane, policies = deployment.manifests.plane, deployment.manifests.policies
         with self.installed([plane.NAME]) if plane and self._alone else nullcontext():

@@ -1,11 +1,12 @@
 """One configuration on this machine: its processes on loopback, its proofs and its load."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.envoy.addresses import Placement
-from bench.load.generator import LoadOutcome, LoadSpec, Progress
+from bench.load.generator import LoadOutcome, LoadSpec, RunningLoad
 from bench.results.records import DataPath, Evidence
 from bench.system.cancellation import CancelToken
 from bench.system.processes import Launcher, Process
@@ -31,13 +32,14 @@ class LocalDeployment:
             return ()  # a deployment with ended processes cannot be proven; they are reported as restarts
         return self.prover.prove(load.countable if load else None)
 
-    def load(
-        self, draft: Path, *, show: Callable[[Progress], None], kept: Callable[[LoadOutcome], None]
-    ) -> LoadOutcome:
-        """Run the generator; see `bench.targets.Deployment`."""
+    @contextmanager
+    def loading(self, draft: Path) -> Iterator[RunningLoad]:
+        """See `bench.targets.Deployment`."""
         self.prover.start_counting()
-        load = start_load(self.launcher, self.spec, draft, watch=self.watch, under_test=self.processes, home=self.home)
-        return load.run(watch=self.watch, show=show, kept=kept)
+        with start_load(
+            self.launcher, self.spec, draft, watch=self.watch, under_test=self.processes, home=self.home
+        ) as load:
+            yield load
 
     def data_path(self, draft: Path) -> DataPath | None:
         """See `bench.targets.Deployment`."""

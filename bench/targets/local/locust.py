@@ -5,15 +5,16 @@ import re
 import site
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.envoy.addresses import HOST, free_ports
 from bench.errors import DeployError, StoreError
 from bench.load import recorder_path
 from bench.load.generator import SHORT_TIMEOUT_S, START_TIMEOUT_S, LoadSpec, RunningLoad
-from bench.load.raw_samples import read_start
+from bench.load.raw_samples import HOLD, is_held, read_start, write_hold
 from bench.load.recorded import Start
 from bench.results.issues import Issue
 from bench.results.resources import Recorder, Row
@@ -25,22 +26,40 @@ _SETTINGS = re.compile(
     r"(LOCUST|GEVENT|OTEL|XDG|PYTHON|SSL)_?.*|(HTTPS?|ALL|NO)_PROXY|NETRC|(REQUESTS|CURL)_CA_BUNDLE", re.IGNORECASE
 )
 _KEPT_SETTINGS = ("PYTHONPATH", "PYTHONHOME")
+_NOT_YET = Start(0, 0.0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class LocalGenerator:
     """See `bench.load.generator.Generator`. Resources are recorded of Locust and of the processes `under_test`."""
 
     process: Process
     under_test: tuple[Process, ...]
-    zero_ns: int
-    recorder: Recorder
+    spec: LoadSpec
+    folder: Path
+    watch: CancelToken
+    _holds: int = 0
+    _start: Start = _NOT_YET
+    _recorder: Recorder = field(default_factory=lambda: Recorder(0))
+    _is_ending: bool = False
+
+    def wait_for_start(self) -> float:
+        process = self.process
+        wait_until(lambda: _read_start(self.folder) or not process.running, timeout_s=START_TIMEOUT_S, watch=self.watch)
+        start = _read_start(self.folder)
+        if start is None:
+            raise DeployError(f"Locust did not start: {process.describe_end()}\n{process.log_tail()}")
+        self._start, self._recorder = start, Recorder(start.zero_ns)
+        return start.wall_s
 
     def now_ns(self) -> int:
-        return time.perf_counter_ns() - self.zero_ns
+        return time.perf_counter_ns() - self._start.zero_ns
+
+    def zero_ns(self) -> int:
+        return self._start.zero_ns
 
     def tick(self) -> None:
-        self.recorder.tick((*self.under_test, self.process))
+        self._recorder.tick((*self.under_test, self.process))
 
     def trouble(self) -> str:
         return "" if self.process.running else f"Locust ended during the load ({self.process.describe_failure()})"
@@ -48,37 +67,48 @@ class LocalGenerator:
     def broken(self) -> bool:
         return not all(process.running for process in self.under_test)
 
+    def hold(self) -> None:
+        self._holds += 1
+        write_hold(self.folder, self._holds)
+
+    def release(self) -> None:
+        (self.folder / HOLD).unlink(missing_ok=True)
+
+    def is_held(self) -> bool:
+        return is_held(self.folder, self._holds, workers=self.spec.workers)
+
+    def begin_stop(self) -> None:
+        self._is_ending = True
+        if self.process.running:
+            self.process.popen.terminate()
+
     def stop(self, *, timeout_s: float) -> int:
-        return self.process.stop(timeout_s=timeout_s)
+        return self.process.stop(timeout_s=timeout_s, asked=self._is_ending)
 
     def resources(self) -> Sequence[Row]:
-        return self.recorder.rows
+        return self._recorder.rows
 
     def issues(self) -> tuple[Issue, ...]:
         return ()
 
 
+@contextmanager
 def start_load(
     launcher: Launcher, spec: LoadSpec, folder: Path, *, watch: CancelToken, under_test: tuple[Process, ...], home: Path
-) -> RunningLoad:
-    """Start Locust and wait for its first user. Raises DeployError with its log when it does not start.
-
-    `home` is an empty folder that Locust uses as its home.
-    """
+) -> Iterator[RunningLoad]:
+    """Start Locust, and end it with the block where it still runs. `home` is an empty folder that Locust uses as its
+    home. Where the load is `held`, its users wait for their release."""
+    if spec.held:
+        write_hold(folder, 0)
     argv = make_local_argv(spec, folder.resolve())
     process = launcher.start(
         "locust", argv, role="generator", log=folder / "load.log", env=make_load_environment(home), cwd=folder
     )
     try:
-        wait_until(lambda: _read_start(folder) or not process.running, timeout_s=START_TIMEOUT_S, watch=watch)
-        start = _read_start(folder)
-        if start is None:
-            raise DeployError(f"Locust did not start: {process.describe_end()}\n{process.log_tail()}")
-    except BaseException:
-        process.stop(timeout_s=SHORT_TIMEOUT_S)
-        raise
-    generator = LocalGenerator(process, under_test, start.zero_ns, Recorder(start.zero_ns))
-    return RunningLoad.on(generator, spec, folder, wall_s=start.wall_s)
+        yield RunningLoad(LocalGenerator(process, under_test, spec, folder, watch), spec, folder)
+    finally:
+        if process.running:
+            process.stop(timeout_s=SHORT_TIMEOUT_S)
 
 
 def _read_start(folder: Path) -> Start | None:

@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -54,20 +54,21 @@ class LocalTarget:
     timing: Timing
 
     @contextmanager
-    def deploy(self, trial: Trial, draft: Path) -> Iterator[LocalDeployment]:
+    def deploy(self, trials: Sequence[Trial], drafts: Sequence[Path]) -> Iterator[Sequence[LocalDeployment]]:
         """See `bench.targets.Target`. When another process takes a port before it is bound, new ports are chosen."""
         self.launcher.end_strays()
         with self.launcher.group() as processes:
             for attempt in range(1, _PORT_TRIES + 1):
-                deployment = self._start(trial, draft, processes)
-                problem = self._wait(deployment)
-                if problem is None:
+                deployments = [self._start(*one, processes) for one in zip(trials, drafts, strict=True)]
+                problems = [(one, problem) for one in deployments if (problem := self._wait(one)) is not None]
+                if not problems:
                     break
                 self.launcher.stop(processes)
                 processes.clear()
+                deployment, problem = problems[0]
                 if attempt == _PORT_TRIES or not any(map(is_taken, deployment.placement.ports)):
-                    raise DeployError(f"{trial.configuration} did not become ready: {problem}")
-            yield deployment
+                    raise DeployError(f"{deployment.prover.configuration.name} did not become ready: {problem}")
+            yield deployments
 
     def _start(self, trial: Trial, draft: Path, processes: list[Process]) -> LocalDeployment:
         configuration = self.resolved.configuration(trial.configuration)
@@ -76,13 +77,14 @@ class LocalTarget:
         placement = assign_ports(configuration.application, capture=capture)
         caller, callee = configuration.application.calls[0]
         sidecars = self._sidecars(configuration, placement)
-        processes.extend(self._start_services(placement, draft))
-        if sidecars is not None:
-            processes.extend(sidecars.start(self.launcher, draft=draft, watch=self.watch))
+        own: list[Process] = []
+        for process in self._start_processes(placement, sidecars, draft):
+            own.append(process)
+            processes.append(process)
         return LocalDeployment(
-            prover=Prover(LocalProber(placement, sidecars, tuple(processes)), configuration),
+            prover=Prover(LocalProber(placement, sidecars, tuple(own)), configuration),
             placement=placement,
-            processes=tuple(processes),
+            processes=tuple(own),
             launcher=self.launcher,
             watch=self.watch,
             home=Path(tempfile.mkdtemp(dir=self.work)),
@@ -96,6 +98,11 @@ class LocalTarget:
                 seed=self.run.plan.seed + trial.number,
             ),
         )
+
+    def _start_processes(self, placement: Placement, sidecars: Sidecars | None, draft: Path) -> Iterator[Process]:
+        yield from self._start_services(placement, draft)
+        if sidecars is not None:
+            yield from sidecars.start(self.launcher, draft=draft, watch=self.watch)
 
     def _sidecars(self, configuration: ResolvedConfiguration, placement: Placement) -> Sidecars | None:
         mesh, policies = configuration.settings.mesh, configuration.policies

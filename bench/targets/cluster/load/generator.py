@@ -43,6 +43,7 @@ TICK_S: Final = 2.0  # each tick costs the load's node a process
 _POLL_S: Final = 0.25
 _LOG_LINES: Final = 500
 _LONGEST_PROBLEM: Final = 2000
+_NOT_YET: Final = Start(0, 0.0)
 _CLOCKS_APART_S: Final = 60.0  # how far off the pod's clock, and its reading, can be
 
 
@@ -68,7 +69,7 @@ class PodGenerator:
     """See `bench.load.generator.Generator`. `pods` are the names of those that have to stay."""
 
     files: PodFiles
-    start: Start
+    start: Start | None
     offset: Offset
     meter: Meter
     pods: Collection[str]
@@ -76,10 +77,20 @@ class PodGenerator:
     outage: Outage = field(default_factory=Outage)
     _trouble: str = ""
     _broken: bool = False
+    _holds: int = 0
     _next_s: float = 0.0
 
+    def wait_for_start(self) -> float:
+        self.start = _wait_for_start(self.files, self.watch)
+        if not -_CLOCKS_APART_S <= self.now_ns() / NANOSECONDS <= START_TIMEOUT_S + _CLOCKS_APART_S:
+            raise BadAnswerError("what the load pod recorded is invalid: started.json is not of a load that began now")
+        return time.time() - self.now_ns() / NANOSECONDS
+
     def now_ns(self) -> int:
-        return time.perf_counter_ns() - self.start.zero_ns - self.offset.offset_ns
+        return time.perf_counter_ns() - self.zero_ns()
+
+    def zero_ns(self) -> int:
+        return (self.start or _NOT_YET).zero_ns + self.offset.offset_ns
 
     def tick(self) -> None:
         """Look at most every `TICK_S`, and less often while the API server does not answer. Raises BadAnswerError where
@@ -105,6 +116,19 @@ class PodGenerator:
     def broken(self) -> bool:
         return self._broken
 
+    def hold(self) -> None:
+        self._holds += 1
+        self.files.hold(self._holds)
+
+    def release(self) -> None:
+        self.files.release()
+
+    def is_held(self) -> bool:
+        return self.files.is_held(self._holds)
+
+    def begin_stop(self) -> None:
+        """Do nothing: the pod's keeper ends Locust when its records are fetched."""
+
     def stop(self, *, timeout_s: float) -> int | None:
         """Stop the load and return Locust's exit code. Samples that were not fetched, or not as the pod has them, are
         reported in the generator's own account. Raises BadAnswerError for invalid samples, but not with a short
@@ -125,7 +149,7 @@ class PodGenerator:
         return exit_code
 
     def resources(self) -> list[Row]:
-        return self.meter.rows(self.start)
+        return self.meter.rows(self.start or _NOT_YET)
 
     def issues(self) -> tuple[Issue, ...]:
         """Return what a reader should know of this load, in addition to its numbers."""
@@ -160,18 +184,15 @@ class PodGenerator:
 def start_load(
     cluster: Cluster, order: LoadSpec, folder: Path, *, namespace: str, meter: Meter, watch: CancelToken
 ) -> RunningLoad:
-    """Start Locust in the pod that waits for it, and wait for its first user. Raises DeployError with its log when it
-    does not start."""
+    """Start Locust in the pod that waits for it."""
     files = PodFiles(cluster, namespace, folder, order.workers, most_bytes=order.most_bytes)
     names = frozenset(pod["metadata"]["name"] for pod in files.pods())
     offset = read_offset(cluster, namespace)
+    if order.held:
+        files.hold(0)
     cluster.exec(NAME, ["touch", f"{FOLDER}/{GO}"], namespace=namespace, container=KEEPER)
-    start = _wait_for_start(files, watch)
     outage = Outage(replace(LOAD, patience_s=cluster.timing.away_s))
-    generator = PodGenerator(files, start, offset, meter, names, watch, outage=outage)
-    if not -_CLOCKS_APART_S <= generator.now_ns() / NANOSECONDS <= START_TIMEOUT_S + _CLOCKS_APART_S:
-        raise BadAnswerError("what the load pod recorded is invalid: started.json is not of a load that began now")
-    return RunningLoad.on(generator, order, folder, wall_s=time.time() - generator.now_ns() / NANOSECONDS)
+    return RunningLoad(PodGenerator(files, None, offset, meter, names, watch, outage=outage), order, folder)
 
 
 def locust_page(cluster: Cluster, *, namespace: str, port: int) -> AbstractContextManager[int]:

@@ -15,7 +15,14 @@ from bench.errors import BadAnswerError, ClusterError, ErrorKind
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.exec import ExecResult
 from bench.k8s.retry import is_retryable, retry, wait_policy
-from bench.load.raw_samples import ACCOUNT, list_raw_files, read_valid_account, read_valid_samples
+from bench.load.raw_samples import (
+    ACCOUNT,
+    HOLD,
+    list_held_files,
+    list_raw_files,
+    read_valid_account,
+    read_valid_samples,
+)
 from bench.results.samples import RAW_ROW
 from bench.system.cancellation import CancelToken, wait_until
 from bench.targets.cluster.load.pod import FOLDER, KEEPER, NAME, find_load_problem, find_termination
@@ -107,6 +114,20 @@ class PodFiles:
         here = {path.name: _checksum(path) for path in list_raw_files(self.folder)}
         wrong = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
         return ", ".join(f"{name} ({self._describe_copy(name)})" for name in wrong)
+
+    def hold(self, number: int) -> None:
+        """Make all users wait; see `bench.load.raw_samples.write_hold`. Raises ClusterError."""
+        self._run([f"printf %s {number} > {HOLD}.draft && mv {HOLD}.draft {HOLD}"], most_bytes=_LONGEST_HEAD)
+
+    def release(self) -> None:
+        """Let the users go on. Raises ClusterError."""
+        self._run([f"rm -f {HOLD}"], most_bytes=_LONGEST_HEAD)
+
+    def is_held(self, number: int) -> bool:
+        """Return whether every recorder has answered the hold of this number. Raises ClusterError."""
+        answers = [f"printf '%s ' \"$(cat {name} 2>/dev/null)\"" for name in list_held_files(self.workers)]
+        ran = self._run(["; ".join(answers)], most_bytes=_LONGEST_HEAD * self.workers)
+        return ran.stdout.split() == [str(number).encode()] * self.workers
 
     def forget(self) -> None:
         """Remove the copies, so that they are fetched anew."""
