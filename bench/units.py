@@ -78,6 +78,14 @@ def format_ms(value: float | None) -> str:
     return _significant(value)
 
 
+def format_rough_ms(value: float | None) -> str:
+    """Format milliseconds for sentences, with two digits below 100: `8.6`, `0.86`, `24`, `110`; `n/a` for None."""
+    if value is None or not math.isfinite(value):
+        return "n/a"
+    rounded = round(value, _count_decimals(value))
+    return f"{rounded:.{_count_decimals(rounded)}f}"
+
+
 def format_rps(value: float | None) -> str:
     """Format requests per second with the digits of `format_ms`."""
     return _significant(value)
@@ -103,6 +111,15 @@ def format_change(ratio: float | None) -> str:
         return f"×{_factor(ratio)}"
     percent = (ratio - 1) * 100
     digits = 1 if abs(percent) < 9.95 else 0
+    return f"{_signed(percent, f'{abs(percent):.{digits}f}')} %"
+
+
+def format_rough_change(ratio: float | None) -> str:
+    """Format a ratio as a signed change in whole per cent, for sentences: `+42 %`; from 1 % downwards `+0.4 %`."""
+    if ratio is None or not math.isfinite(ratio) or ratio >= _MANIFOLD:
+        return format_change(ratio)
+    percent = (ratio - 1) * 100
+    digits = 1 if 0.05 <= abs(percent) < 0.95 else 0
     return f"{_signed(percent, f'{abs(percent):.{digits}f}')} %"
 
 
@@ -136,6 +153,15 @@ def format_change_interval(low: float | None, high: float | None) -> str:
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return "n/a"
     return f"{format_change(low)} to {format_change(high)}"
+
+
+def format_between(low: float | None, high: float | None) -> str:
+    """Format the interval of a ratio for a sentence: `between +62 and +81 %`, or `n/a`."""
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return "n/a"
+    ends = format_rough_change(low), format_rough_change(high)
+    shared = all(end.endswith(" %") for end in ends)
+    return f"between {ends[0].removesuffix(' %') if shared else ends[0]} and {ends[1]}"
 
 
 def format_within(low: float | None, high: float | None) -> str:
@@ -183,6 +209,11 @@ def _significant(value: float | None) -> str:
     size = abs(value)
     digits = 0 if size >= 99.95 else 1 if size >= 9.995 else 2
     return f"{value:.{digits}f}"
+
+
+def _count_decimals(value: float) -> int:
+    """Return the decimals that leave two significant digits, at least the whole number."""
+    return max(1 - math.floor(math.log10(abs(value))), 0) if value else 0
 
 
 def _factor(ratio: float) -> str:

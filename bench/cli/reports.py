@@ -41,6 +41,7 @@ def compare(one: Path, other: Path, *, force: bool) -> None:
 def print_report(folder: Path, *, formats: tuple[str, ...], strict: bool, as_json: bool) -> "SummaryRecord":
     """Write the report of a run, print its summary, and return it."""
     from bench.report import write_report
+    from bench.report.headline import format_headline
     from bench.report.text_formats import WIDTH, format_answers
     from bench.results.store import format_record, read_run
 
@@ -52,7 +53,8 @@ def print_report(folder: Path, *, formats: tuple[str, ...], strict: bool, as_jso
         click.echo(format_record(summary), nl=False)
     else:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        click.echo(_wrap_lines(format_answers(summary, width or WIDTH), width))
+        headline = format_headline(stored.record.scenario, summary)
+        click.echo(_wrap_lines(format_answers(summary, width or WIDTH, headline=headline), width))
         page = next((path for path in paths if path.name == "index.html"), paths[0])
         click.echo(f"\nReport: {page}")
     return summary

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from bench.meshes.equalise import format_equalised
+from bench.report.headline import format_headline
 from bench.report.model import Report
 from bench.units import format_count, format_counted, format_duration, format_tick, format_time
 
@@ -24,8 +25,11 @@ class Label(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Heading:
+    """The top of a report; `answer` is empty where the run has none in a sentence."""
+
     title: str
     labels: tuple[Label, ...]
+    answer: str
     measured: str
     limits: tuple[str, ...]
 
@@ -36,6 +40,7 @@ def make_heading(report: Report) -> Heading:
     return Heading(
         title=record.scenario.title,
         labels=_make_labels(report),
+        answer=format_headline(record.scenario, report.summary),
         measured=f"Measured {format_time(record.started_at)}: {record.target.title}. {_format_load(report)}",
         limits=record.target.caveats,
     )

@@ -88,13 +88,24 @@ def test_page_never_scrolls_sideways(browser: Any, address: str, viewport: dict[
 def test_answer_is_visible_without_scrolling(browser: Any, policies: str) -> None:
     """At 1280 x 800 the answers, the headline figure and the heading of the warnings are all on the first screen."""
     page = open_page(browser, policies, viewport=DESK)
-    for wanted in ("#answer", "#figure-p95", "#warnings h2"):
+    for wanted in (".headline", "#answer", "#figure-p95", "#warnings h2"):
         box = page.locator(wanted).bounding_box()
         assert box is not None
         assert box["y"] + box["height"] <= DESK["height"], wanted
     words = page.locator("#answer").inner_text()
     assert "istio-policies" in words
     assert "95 % interval" in words.replace("\N{NO-BREAK SPACE}", " ")
+
+
+@pytest.mark.parametrize("viewport", [PHONE, DESK])
+def test_headline_is_the_first_sentence(browser: Any, policies: str, viewport: dict[str, int]) -> None:
+    """The answer in one sentence is above what was measured and all numbers, and larger than the text around it."""
+    page = open_page(browser, policies, viewport=viewport)
+    headline, measured = page.locator(".headline"), page.locator(".measured")
+    assert headline.inner_text().startswith("Istio's sidecars add ")
+    assert headline.bounding_box()["y"] < measured.bounding_box()["y"]
+    sizes = [part.evaluate("part => parseFloat(getComputedStyle(part).fontSize)") for part in (headline, measured)]
+    assert sizes[0] > sizes[1]
 
 
 def test_answer_comes_first_on_a_phone(browser: Any, policies: str) -> None:

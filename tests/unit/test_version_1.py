@@ -143,7 +143,8 @@ def test_reads_history_beside_new_lines(tmp_path: Path) -> None:
 
 
 def test_reports_the_example_as_before(tmp_path: Path) -> None:
-    """Every number of the stored summary, and the texts of its report; the files themselves stay as they are."""
+    """Every number of the stored summary, and the texts of its report below its first sentence, which is new; the files
+    themselves stay as they are."""
     before = {path: path.read_bytes() for path in EXAMPLE.rglob("*") if path.is_file()}
     shutil.copytree(EXAMPLE, tmp_path / "run")
     write_report(read_run(tmp_path / "run"), formats=["md", "csv"])
@@ -158,6 +159,7 @@ def test_reports_the_example_as_before(tmp_path: Path) -> None:
     for expected in WARNINGS.splitlines():
         assert f"- {expected}" in text
     assert ANSWER.strip() in text
+    assert text.splitlines()[4] == HEADLINE.strip().replace("\n", " ")
     with (tmp_path / "run" / "report" / "latency.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [*rows[0]][:8] == ["configuration", "users", "mesh", "trial", "block", "valid", "reasons", "warnings"]
@@ -170,6 +172,10 @@ quick: windows are short; for trying out, not for results: run without --quick
 few-cpus: the machine has 2 CPUs; services, sidecars and load share them: not comparable with other machines
 resolution: istio against baseline: 3 repeats of this spread find 111 % in 4 of 5 runs (MDE), 10 % would take
 resolution: istio-policies against baseline: 3 repeats of this spread find 110 % in 4 of 5 runs (MDE), 10 % would
+"""
+HEADLINE = """
+**Istio's sidecars add 24 ms (+99 %, between +21 and +228 %) to the P95 of Bookinfo; whether its policies
+raise or lower that is not known (−2 %, between −34 and +47 %).**
 """
 ANSWER = """\
 istio adds +23.9 ms (+99 %, 95 % interval +21 % to +228 %) to the P95 of baseline: slower
