@@ -1,8 +1,10 @@
 """Print figures about meshbench itself, each with its aim. Measure them while the machine is otherwise idle."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Final
@@ -18,6 +20,8 @@ class Options:
     """The options of the command line."""
 
     runs: tuple[Path, ...]
+    folder: Path
+    minutes: float
     pairs: int
     run_options: tuple[str, ...]
 
@@ -64,6 +68,20 @@ def _repeatability(order: Options) -> Iterator[Figure]:
     return repeatability.figures(order.runs)
 
 
+def _campaign(name: str) -> Callable[[Options], Iterator[Figure]]:
+    """Return the figures of a campaign, after it went on for the minutes that were given."""
+
+    def measure(order: Options) -> Iterator[Figure]:
+        module = import_module(f"tests.benchmarks.{name}")
+        folder = order.folder / name
+        deadline = time.monotonic() + 60 * order.minutes
+        while time.monotonic() < deadline:
+            click.echo(module.campaign(folder).go_on())
+        yield from module.figures(folder)
+
+    return measure
+
+
 # Imported when used: a child's peak memory counts from that of its parent, so the parent stays small.
 FIGURES: Final[dict[str, Callable[[Options], Iterator[Figure]]]] = {
     "help": _help,
@@ -73,18 +91,34 @@ FIGURES: Final[dict[str, Callable[[Options], Iterator[Figure]]]] = {
     "timing": _timing,
     "run": _run,
     "repeatability": _repeatability,
+    "designs": _campaign("designs"),
+    "claims": _campaign("claims"),
+    "answers": _campaign("answers"),
+    "contention": _campaign("contention"),
+    "study-method": _campaign("study_method"),
 }
 
 
 @click.command(help=__doc__)
 @click.argument("names", nargs=-1, type=click.Choice(list(FIGURES)))
 @click.option("--run", "runs", multiple=True, type=click.Path(path_type=Path), help="A stored run. Repeatable.")
+@click.option("--folder", type=click.Path(path_type=Path), default="results/benchmarks", help="Runs of campaigns.")
+@click.option("--minutes", type=float, default=0, help="How long each campaign goes on; 0: only its figures.")
 @click.option("--pairs", type=click.IntRange(5), default=5, show_default=True, help="Pairs of `generator`.")
 @click.option("--scenario", default="smoke", show_default=True, help="What `run` runs, where no --run is given.")
 @click.option("--quick", is_flag=True, help="Let `run` run it with short windows.")
-def main(names: tuple[str, ...], *, runs: tuple[Path, ...], pairs: int, scenario: str, quick: bool) -> None:
+def main(
+    names: tuple[str, ...],
+    *,
+    runs: tuple[Path, ...],
+    folder: Path,
+    minutes: float,
+    pairs: int,
+    scenario: str,
+    quick: bool,
+) -> None:
     run_options = ("--scenario", scenario, *(["--quick"] if quick else []))
-    order = Options(runs=runs, pairs=pairs, run_options=run_options)
+    order = Options(runs=runs, folder=folder, minutes=minutes, pairs=pairs, run_options=run_options)
     click.echo(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs")
     for name in names or FIGURES:
         click.echo(name)

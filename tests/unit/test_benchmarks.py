@@ -1,6 +1,7 @@
 """The figures about meshbench itself: how they are computed."""
 
 import os
+import subprocess
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,8 +10,11 @@ from typing import Any
 import pytest
 
 from bench.load.generator import LoadSpec
+from bench.meshes.resolved import resolve_scenario
+from bench.scenario.loader import NO_OVERRIDES
 from bench.targets.local.locust import make_local_argv
-from tests.benchmarks import repeatability, running
+from tests.benchmarks import designs, repeatability, running
+from tests.benchmarks.campaign import SCENARIOS, Campaign
 from tests.benchmarks.children import cpu_ns
 from tests.benchmarks.figure import Figure, Pairs, format_s
 from tests.benchmarks.generator import without_recorder
@@ -138,3 +142,38 @@ def test_reads_cpu_time_from_the_process_clock() -> None:
     """The CPU clock of a pid is the one that the process reads itself."""
     before, seen, after = time.process_time_ns(), cpu_ns(os.getpid()), time.process_time_ns()
     assert before <= seen <= after
+
+
+@pytest.mark.parametrize(("spreads", "blocks", "expected"), [((0.1,), 4, 0.1591), ((0.1, 0.1), 4, 0.1730)])
+def test_half_width_is_that_of_the_interval(spreads: tuple[float, ...], blocks: int, expected: float) -> None:
+    """One spread gives the t interval of a mean, two equal ones Welch's of a difference."""
+    assert designs.half_width(spreads, blocks) == pytest.approx(expected, abs=1e-4)
+
+
+def test_spread_of_a_paired_design_is_that_of_the_ratios() -> None:
+    """What both sides of a block have in common cancels, unless the design is sequential."""
+    sides = ({1: 10.0, 2: 20.0, 3: 40.0}, {1: 5.0, 2: 10.0, 3: 20.0})
+    assert designs.spreads_of("duet", sides) == (0.0,)
+    assert designs.spreads_of("sequential", sides) == pytest.approx((0.693, 0.693), abs=1e-3)
+
+
+def test_campaign_continues_with_the_kind_that_has_fewest_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kinds take turns, also when a campaign goes on after it was ended."""
+    kinds = Campaign(tmp_path, {"one": ("--quick",), "two": ()})
+
+    def measure(argv: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        folder = Path(argv[-1])
+        (run := folder / f"run-{len(list(folder.glob('*')))}").mkdir(parents=True)
+        (run / "summary.json").write_text("{}", "utf-8")
+        return subprocess.CompletedProcess(argv, 0)
+
+    monkeypatch.setattr(subprocess, "run", measure)
+    assert [kinds.go_on().split(":")[0].strip() for _ in range(4)] == ["one", "two", "one", "two"]
+
+
+@pytest.mark.parametrize(
+    "name", ["designs", "alike", "contention", "baseline-alone", "istio-alone", "istio-policies-alone"]
+)
+def test_scenarios_of_campaigns_are_valid(name: str) -> None:
+    """Each campaign's scenario can be run as it is."""
+    assert resolve_scenario(str(SCENARIOS / f"{name}.yaml"), NO_OVERRIDES).scenario.name == name
