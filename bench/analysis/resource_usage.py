@@ -6,6 +6,7 @@ from typing import Final, cast
 import numpy as np
 import numpy.typing as npt
 
+from bench.results.noise import NOISE
 from bench.results.records import Window
 from bench.results.resources import ResourceTrace
 from bench.results.summary_records import ProcessUse
@@ -16,20 +17,21 @@ _LEAST_SEEN: Final = 0.5  # share of the windows between readings: less does not
 
 
 def measure_processes(trace: ResourceTrace, windows: Sequence[Window], requests: int) -> tuple[ProcessUse, ...]:
-    """Return CPU and memory of every process inside the windows, and its CPU time per request of the load."""
-    indexes = range(len(trace.processes))
+    """Return CPU and memory of every process inside the windows, and its CPU time per request of the load. Noise is no
+    process of the run: see `bench.analysis.noise`."""
+    indexes = (index for index, role in enumerate(trace.roles) if role != NOISE)
     return tuple(_measure_process(trace, index, windows=windows, requests=requests) for index in indexes)
 
 
 def measure_generator_cores(trace: ResourceTrace, windows: Sequence[Window]) -> float | None:
     """Return the cores that the load generator used inside the windows; None where it was not observed."""
-    found = [_measure_cpu_s(trace, index, windows) for index, role in enumerate(trace.roles) if role == "generator"]
+    found = [measure_cpu_s(trace, index, windows) for index, role in enumerate(trace.roles) if role == "generator"]
     cores = [cpu_s / seen_s for cpu_s, seen_s in found if cpu_s is not None]
     return sum(cores) if cores and len(cores) == len(found) else None
 
 
 def _measure_process(trace: ResourceTrace, index: int, *, windows: Sequence[Window], requests: int) -> ProcessUse:
-    cpu_s, seen_s = _measure_cpu_s(trace, index, windows)
+    cpu_s, seen_s = measure_cpu_s(trace, index, windows)
     seen_requests = requests * seen_s / sum(window.seconds for window in windows) if windows else 0
     return ProcessUse(
         process=trace.processes[index],
@@ -41,13 +43,13 @@ def _measure_process(trace: ResourceTrace, index: int, *, windows: Sequence[Wind
     )
 
 
-def _measure_cpu_s(trace: ResourceTrace, index: int, windows: Sequence[Window]) -> tuple[float | None, float]:
+def measure_cpu_s(trace: ResourceTrace, index: int, windows: Sequence[Window]) -> tuple[float | None, float]:
     """Return the CPU time inside the windows, and how many seconds of them were observed.
 
     At an edge it is interpolated between the readings before and after; beyond the first and the last reading
     nothing is known. None where too little was observed, or where the counter was reset.
     """
-    rows = _find_rows(trace, index)
+    rows = find_rows(trace, index)
     at_ns, cpu_ns = trace.at_ns[rows], trace.cpu_ns[rows]
     if len(rows) < 2 or (np.diff(cpu_ns) < 0).any():
         return None, 0.0
@@ -62,7 +64,7 @@ def _measure_cpu_s(trace: ResourceTrace, index: int, windows: Sequence[Window]) 
 
 def _find_rss_max(trace: ResourceTrace, index: int, windows: Sequence[Window]) -> int | None:
     """Return the largest reading inside the windows; None where there is none."""
-    rows = _find_rows(trace, index)
+    rows = find_rows(trace, index)
     inside = find_inside(trace.at_ns[rows], windows)
     return int(trace.rss_bytes[rows][inside].max()) if inside.any() else None
 
@@ -75,5 +77,6 @@ def find_inside(at_ns: npt.NDArray[np.int64], windows: Sequence[Window]) -> npt.
     return inside
 
 
-def _find_rows(trace: ResourceTrace, index: int) -> npt.NDArray[np.intp]:
+def find_rows(trace: ResourceTrace, index: int) -> npt.NDArray[np.intp]:
+    """Return the rows of one process, which are in the order of time."""
     return np.flatnonzero(trace.process == index)

@@ -1,19 +1,21 @@
 """Summarise one trial: its numbers, its time series, its quantile curve, latency by request name."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from bench.analysis import percentiles as latency
+from bench.analysis.noise import NoiseSeries, NoiseShares, make_noise_series, measure_noise
 from bench.analysis.percentiles import BySecond, Ns
 from bench.analysis.resource_usage import measure_generator_cores, measure_processes
 from bench.analysis.stats import Mean, geometric_mean
 from bench.analysis.validity import compute_response_ns, count_stalls, make_issue
 from bench.results.issues import IssueCode
 from bench.results.records import TrialRecord
+from bench.results.resources import ResourceTrace
 from bench.results.samples import Samples
 from bench.results.store import StoredTrial
 from bench.results.summary_records import NamedLatency, NamedRepeat, RepeatSummary
@@ -106,7 +108,8 @@ class Series:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Digest:
-    """The data of one trial for a report. `window` in seconds; `quantiles`: shares, and latencies in ms."""
+    """The data of one trial for a report. `windows` in seconds, and `window` from the start of the first to the end of
+    the last; `quantiles`: shares, and latencies in ms; `noise`: None where it is unknown."""
 
     trial: str
     configuration: str
@@ -115,6 +118,8 @@ class Digest:
     window: tuple[float, float]
     series: Series
     quantiles: tuple[Floats, Floats]
+    windows: tuple[tuple[float, float], ...] = ()
+    noise: NoiseSeries | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,23 +144,32 @@ def digest(trial: StoredTrial) -> Digest:
     record, samples = trial.record, trial.samples()
     counted = samples.counted(record.windows)
     ordered = np.sort(compute_response_ns(counted, record.rate)[counted.ok])
+    resources = _read_resources(trial)
     edges = [edge for window in record.windows for edge in (window.start_ns, window.end_ns)] or [0]
     return Digest(
         trial=record.trial,
         configuration=record.configuration,
         block=record.block,
-        repeat=_summarise_repeat(trial, samples, counted=counted, ordered=ordered),
+        repeat=_summarise_repeat(record, samples, counted=counted, ordered=ordered, resources=resources),
         window=(edges[0] / NANOSECONDS, edges[-1] / NANOSECONDS),
         series=_make_series(record, samples),
         quantiles=_make_curve(ordered),
+        windows=tuple((one.start_ns / NANOSECONDS, one.end_ns / NANOSECONDS) for one in record.windows),
+        noise=make_noise_series(resources) if resources else None,
     )
 
 
-def _summarise_repeat(trial: StoredTrial, samples: Samples, *, counted: Samples, ordered: Ns) -> RepeatSummary:
-    record, requests = trial.record, len(counted)
+def _read_resources(trial: StoredTrial) -> ResourceTrace | None:
+    """Read the resources of a trial; a target that cannot observe its processes writes none."""
+    return trial.resources() if (trial.path / "resources.parquet").exists() else None
+
+
+def _summarise_repeat(
+    record: TrialRecord, samples: Samples, *, counted: Samples, ordered: Ns, resources: ResourceTrace | None
+) -> RepeatSummary:
+    requests = len(counted)
     window_s = sum(window.seconds for window in record.windows)
-    # A target that cannot observe its processes writes no resources.
-    resources = trial.resources() if (trial.path / "resources.parquet").exists() else None
+    noise = measure_noise(resources, record.windows) if resources else NoiseShares()
     percentiles = {name: _percentile_ms(ordered, share) for name, share in _SHARES.items()}
     usable = bool(percentiles["p95_ms"])
     unusable = (
@@ -176,6 +190,7 @@ def _summarise_repeat(trial: StoredTrial, samples: Samples, *, counted: Samples,
         corrected_p95_ms=_corrected_ms(record, ordered),
         stall_s=count_stalls(samples, record.windows),
         lateness_p95_ms=_lateness_ms(counted),
+        **asdict(noise),
         generator_cpu=measure_generator_cores(resources, record.windows) if resources else None,
         resources=measure_processes(resources, record.windows, requests) if resources and record.windows else (),
         by_name=summarise_by_name(counted, compute_response_ns(counted, record.rate)),

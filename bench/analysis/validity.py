@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from bench.analysis import percentiles as latency
+from bench.analysis.noise import NoiseShares, measure_noise
 from bench.analysis.percentiles import Ns, Steadiness
 from bench.analysis.resource_usage import measure_generator_cores
 from bench.results.issues import Issue, IssueCode
@@ -30,6 +31,10 @@ FEWEST_ARRIVALS: Final = 0.95
 BUSY_RATE: Final = 10.0  # requests per second at which a second without one is not chance (e^-10)
 MOST_CLOCK_GAP_S: Final = 2.0
 FEWEST_CPUS: Final = 4
+# Of all CPUs, or of the time: above what windows of a quiet machine show (docs/statistics.md).
+MOST_OTHER_CPU: Final = 0.10
+MOST_STEAL: Final = 0.03
+MOST_THROTTLED: Final = 0.02
 _CUT_SHORT: Final = (IssueCode.GENERATOR_ENDED, IssueCode.INTERRUPTED)
 _LOCUST_EXIT_CODES: Final = (0, 1)  # 1 means that some request failed, which is counted here anyway
 
@@ -136,6 +141,11 @@ def is_retryable(reasons: Iterable[Issue]) -> bool:
     return IssueCode.PROOF not in codes and any(RULES[code].retryable for code in codes)
 
 
+def has_noise(issues: Iterable[Issue]) -> bool:
+    """Return whether something else took CPU time from a trial: its block is worth a rerun, whatever its latencies."""
+    return any(issue.code == IssueCode.NOISE for issue in issues)
+
+
 def check_trial(
     record: TrialRecord, samples: Samples, resources: ResourceTrace | None, proof: ProofRecord | None
 ) -> tuple[Issue, ...]:
@@ -146,6 +156,7 @@ def check_trial(
         *_check_requests(counted),
         *_check_generator(record, samples),
         *_check_generator_cpu(record, resources),
+        *_check_noise(record, resources),
         *_check_clocks(record),
         *_check_proofs(proof, served=bool(counted.ok.any())),
     ]
@@ -227,6 +238,20 @@ def _check_generator_cpu(record: TrialRecord, resources: ResourceTrace | None) -
         used, allowed = format_percent(cores / record.workers), format_percent(MOST_GENERATOR_CPU)
         each = f" in each of {record.workers} workers" if record.workers > 1 else ""
         yield make_issue(IssueCode.GENERATOR_CPU, f"Locust used {used} of a core{each}, allowed is {allowed}")
+
+
+def _check_noise(record: TrialRecord, resources: ResourceTrace | None) -> Iterator[Issue]:
+    """Check what took CPU time from the trial. Waiting for a CPU is not judged: the run's own processes wait for one
+    another, too, and those of a mesh more than others."""
+    noise = measure_noise(resources, record.windows) if resources else NoiseShares()
+    for share, most, taken in (
+        (noise.other_cpu, MOST_OTHER_CPU, "other processes used {} of the CPUs"),
+        (noise.steal, MOST_STEAL, "the hypervisor gave {} of the CPUs to others"),
+        (noise.throttled, MOST_THROTTLED, "a limit stopped processes in {} of the time"),
+    ):
+        if share is not None and share > most:
+            detail = taken.format(format_percent(share))
+            yield make_issue(IssueCode.NOISE, f"{detail}, allowed are {format_percent(most)}")
 
 
 def _check_clocks(record: TrialRecord) -> Iterator[Issue]:

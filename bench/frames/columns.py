@@ -106,6 +106,13 @@ REPEATS: Final = Frame(
         Column("stall_s", "int64", "s", "whole seconds of the window without a response"),
         Column("lateness_p95_ms", "float64", "ms", "P95 of the time by which a request started later than intended"),
         Column("generator_cpu", "float64", "cores", "CPU that the load generator used"),
+        Column("used_cpu", "float64", "", "share of all CPUs that the run used, with all configurations of the block"),
+        Column(
+            "other_cpu", "float64", "", "share of all CPUs that all other processes used; on a cluster: of the nodes"
+        ),
+        Column("steal", "float64", "", "share of all CPUs that the hypervisor gave to others"),
+        Column("pressure", "float64", "", "share of the time in which some process waited for a CPU"),
+        Column("throttled", "float64", "", "share of the time in which a limit stopped processes, at most 1"),
         TRIAL[4],
     ),
 )
@@ -173,13 +180,15 @@ CONTRASTS: Final = Frame(
 
 RESOURCES: Final = Frame(
     "resources",
-    "process and reading; on a cluster, container or node",
+    "process and reading; on a cluster, container or node. Rows of role `noise` are no processes but counters since "
+    "their first reading: `capacity` (all CPUs), `own` (the run's CPU time), `others` (that of all other processes), "
+    "`steal`, `pressure`, `throttled`",
     (
         *TRIAL,
-        Column("process", "category", "", "name of the process, container or node"),
-        Column("role", "category", "", "`service`, `sidecar`, `generator`, `control-plane` or `node`"),
+        Column("process", "category", "", "name of the process, container, node or counter"),
+        Column("role", "category", "", "`service`, `sidecar`, `generator`, `control-plane`, `node` or `noise`"),
         Column("at_s", "float64", "s", "time of the reading, since the start of the load"),
-        Column("cpu_s", "float64", "s", "CPU time of the process so far"),
+        Column("cpu_s", "float64", "s", "CPU time of the process so far; the counter's value"),
         Column("cpu_cores", "float64", "cores", "CPU since its reading before; NaN for the first"),
         Column("rss_bytes", "int64", "bytes", "resident memory; on a cluster the working set"),
         Column("in_window", "bool", "", "whether the reading was inside a window of its trial"),
@@ -188,7 +197,7 @@ RESOURCES: Final = Frame(
 
 PROCESSES: Final = Frame(
     "processes",
-    "process and trial: what it used inside the window",
+    "process and trial: what it used inside the window. Noise is no process: `repeats` has it",
     (
         *TRIAL,
         Column("process", "str", "", "name of the process, container or node"),

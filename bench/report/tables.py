@@ -1,5 +1,6 @@
 """Make the tables of a run's numbers, the most important first."""
 
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -155,16 +156,29 @@ def make_contrast_table(report: Report) -> Table:
     )
 
 
+_NOISE = {
+    "Others*": ("other_cpu", "Others: share of all CPUs that processes outside the run used."),
+    "Steal*": ("steal", "Steal: share of all CPUs that the hypervisor gave to others."),
+    "Waiting*": (
+        "pressure",
+        "Waiting: share of the time in which a process waited for a CPU, the run's own included.",
+    ),
+    "Throttled*": ("throttled", "Throttled: share of the time in which a limit stopped processes."),
+}
+
+
 def make_repeat_table(report: Report) -> Table:
-    """Return every repeat with all its numbers, valid or invalid."""
+    """Return every repeat with all its numbers, valid or invalid; noise only where it is known."""
+    repeats = report.run.repeats()
+    noise = {title: found for title, found in _NOISE.items() if repeats[found[0]].notna().any()}
     return make_table(
         "repeats",
         "Every repeat",
         "Latencies in ms, nearest rank over the successful requests of the window. Corrected: P95 counted "
         "from the intended start. Study's statistic: that of the 2022 study, see its table. Stalls: whole "
         "seconds without a response. Generator: cores used by the load generator. Lateness: P95 of the time by "
-        "which a request started later than intended, ms.",
-        rows=report.run.repeats().itertuples(),
+        "which a request started later than intended, ms." + "".join(f" {meaning}" for _, meaning in noise.values()),
+        rows=repeats.itertuples(),
         columns={
             "Trial": lambda r: r.trial,
             "Valid": lambda r: Cell("valid" if r.valid else "invalid", verdict=not r.valid),
@@ -184,6 +198,7 @@ def make_repeat_table(report: Report) -> Table:
             "Stalls s*": lambda r: format_count(r.stall_s),
             "Generator*": lambda r: format_ms(r.generator_cpu),
             "Lateness*": lambda r: format_ms(r.lateness_p95_ms),
+            **{title: partial(_format_share, column) for title, (column, _) in noise.items()},
             "Issues": lambda r: r.issues,
         },
     )
@@ -240,6 +255,10 @@ def make_resource_table(report: Report) -> Table:
             "n*": lambda r: str(r.n),
         },
     )
+
+
+def _format_share(column: str, row: Any) -> str:
+    return format_percent(getattr(row, column))
 
 
 def _make_error_cell(row: Any) -> Cell:

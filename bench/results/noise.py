@@ -68,8 +68,9 @@ def _list_trees(machine: Machine, pids: Iterable[int]) -> set[int]:
 
 @dataclass
 class NoiseRecorder:
-    """Collect noise rows for all trials of a unit: call `tick` about every `TICK_S` seconds, from as many loads as
-    there are. A call that comes soon after another one reads nothing.
+    """Collect noise rows for all trials of a unit: `add` all processes of the run, those under test and those that send
+    load, and call `tick` about every `TICK_S` seconds, from as many loads as there are. A call that comes soon after
+    another one reads nothing.
 
     clock: the clock of all samples, which `rows` moves to a trial's zero
     boot_clock: ns since the start of the machine, as in `ProcessTimes.started_ns`
@@ -78,6 +79,7 @@ class NoiseRecorder:
     machine: Machine = field(default_factory=Machine)
     clock: Callable[[], int] = time.perf_counter_ns
     boot_clock: Callable[[], int] = _now_boot_ns
+    _processes: list[Process] = field(default_factory=list)
     _counted: list[tuple[int, str, int]] = field(default_factory=list)
     _own: _OwnCpu | None = None
     _at_ns: int = 0
@@ -85,15 +87,18 @@ class NoiseRecorder:
     _capacity_ns: int = 0
     _others_ns: int = 0
 
-    def tick(self, processes: Iterable[Process]) -> None:
-        """Read all counters. `processes`: those of the run that are under test or send load, in all configurations;
-        their children and this process are added."""
+    def add(self, processes: Iterable[Process]) -> None:
+        """Count these processes, and their children, as the run's own. This process is one, too."""
+        self._processes.extend(processes)
+
+    def tick(self) -> None:
+        """Read all counters."""
         at_ns = self.clock()
         if self._own is None:
             self._own, self._at_ns = _OwnCpu(self.machine, self.boot_clock()), at_ns
         elif at_ns - self._at_ns < _EVERY_NS:
             return
-        times, pids = self.machine.cpu_times(), [process.pid for process in processes if process.running]
+        times, pids = self.machine.cpu_times(), [process.pid for process in self._processes if process.running]
         own_ns = self._own.read([os.getpid(), *pids])
         self._count(at_ns, PRESSURE, self.machine.pressure_ns())
         self._count(at_ns, THROTTLED, self.machine.throttled_ns())

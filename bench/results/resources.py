@@ -20,10 +20,11 @@ Row = tuple[int, str, str, int, int]  # at_ns, process, role, cpu_ns, rss_bytes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ResourceTrace:
-    """One row per process and tick, as arrays of equal length.
+    """One row per process and tick, as arrays of equal length. Rows of role `noise` are counters of the machine: see
+    `bench.results.noise`.
 
     at_ns: on the samples' clock
-    process: index into `processes` and `roles`
+    process: index into `processes` and `roles`; a process has one role
     cpu_ns: CPU time of the process so far, user and system
     rss_bytes: resident size
     """
@@ -82,13 +83,16 @@ def read_resources(path: Path) -> ResourceTrace:
 
 
 def _make_trace(columns: Mapping[str, npt.NDArray[Any]]) -> ResourceTrace:
-    names, process = np.unique(columns["process"].astype(np.str_), return_inverse=True)
-    first = [int(np.flatnonzero(process == index)[0]) for index in range(len(names))]
+    names, roles = columns["process"].astype(np.str_), columns["role"].astype(np.str_)
+    # A service may have the name of a counter: they differ by role.
+    keys = np.char.add(np.char.add(names, "\0 "), np.where(roles == "noise", roles, ""))
+    _, rows, process = np.unique(keys, return_index=True, return_inverse=True)
+    first = rows.tolist()
     return ResourceTrace(
         at_ns=columns["at_ns"],
         process=process.astype(np.int32),
         cpu_ns=columns["cpu_ns"],
         rss_bytes=columns["rss_bytes"],
-        processes=tuple(map(str, names)),
-        roles=tuple(str(columns["role"][row]) for row in first),
+        processes=tuple(str(names[row]) for row in first),
+        roles=tuple(str(roles[row]) for row in first),
     )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.analysis.validity import RULES, check_trial, format_issue, is_retryable, is_steady
+from bench.analysis.validity import RULES, check_trial, format_issue, has_noise, is_retryable, is_steady
 from bench.results.issues import Issue, IssueCode, select_reasons, select_warnings
 from bench.results.records import ClockRecord, Evidence, GeneratorRecord, ProofRecord, TrialRecord, Window
 from bench.results.resources import ResourceTrace
@@ -323,3 +323,32 @@ def test_checks_all_windows_together() -> None:
     """A trial with two windows is checked over both."""
     halves = (Window(start_ns=30 * S, end_ns=80 * S), Window(start_ns=90 * S, end_ns=150 * S))
     assert check(windows=halves) == ()
+
+
+@pytest.mark.parametrize(
+    ("counter", "share", "detail"),
+    [
+        ("others", 0.34, "other processes used 34 % of the CPUs, allowed are 10 %"),
+        ("others", 0.09, ""),
+        ("steal", 0.05, "the hypervisor gave 5.0 % of the CPUs to others, allowed are 3.0 %"),
+        ("throttled", 0.5, "a limit stopped processes in 100 % of the time, allowed are 2.0 %"),
+        ("pressure", 0.5, ""),
+    ],
+)
+def test_names_noise(counter: str, share: float, detail: str) -> None:
+    """A warning that is worth a rerun of the block; waiting for a CPU is what the run's own processes do, too."""
+    at_ns = np.arange(0, 150 * S, S // 2)
+    capacity = 2 * at_ns
+    used = (capacity * share).astype(np.int64)
+    trace = ResourceTrace(
+        at_ns=np.concatenate([at_ns, at_ns]),
+        process=np.repeat(np.arange(2, dtype=np.int32), len(at_ns)),
+        cpu_ns=np.concatenate([capacity, used]),
+        rss_bytes=np.zeros(2 * len(at_ns), np.int64),
+        processes=("capacity", counter),
+        roles=("noise", "noise"),
+    )
+    issues = check_trial(record_of(CLEAN), CLEAN, trace, PROOF)
+    assert [one.detail for one in issues if one.code == IssueCode.NOISE] == ([detail] if detail else [])
+    assert has_noise(issues) == bool(detail)
+    assert not select_reasons(issues)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench.envoy.addresses import Placement
 from bench.load.generator import LoadOutcome, LoadSpec, RunningLoad
+from bench.results.noise import NoiseRecorder
 from bench.results.records import DataPath, Evidence
 from bench.system.cancellation import CancelToken
 from bench.system.processes import Launcher, Process
@@ -16,7 +17,8 @@ from bench.verification.prover import Prover
 
 @dataclass
 class LocalDeployment:
-    """See `bench.targets.Deployment`; `home` is an empty folder for the load generator."""
+    """See `bench.targets.Deployment`; `home` is an empty folder for the load generator, `noise` the recorder of all
+    deployments of the unit."""
 
     prover: Prover
     placement: Placement
@@ -25,6 +27,7 @@ class LocalDeployment:
     watch: CancelToken
     spec: LoadSpec
     home: Path
+    noise: NoiseRecorder
 
     def prove(self, load: LoadOutcome | None = None) -> tuple[Evidence, ...]:
         """See `bench.targets.Deployment`."""
@@ -37,7 +40,13 @@ class LocalDeployment:
         """See `bench.targets.Deployment`."""
         self.prover.start_counting()
         with start_load(
-            self.launcher, self.spec, draft, watch=self.watch, under_test=self.processes, home=self.home
+            self.launcher,
+            self.spec,
+            draft,
+            watch=self.watch,
+            under_test=self.processes,
+            noise=self.noise,
+            home=self.home,
         ) as load:
             yield load
 

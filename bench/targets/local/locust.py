@@ -17,6 +17,7 @@ from bench.load.generator import SHORT_TIMEOUT_S, START_TIMEOUT_S, LoadSpec, Run
 from bench.load.raw_samples import HOLD, is_held, read_start, write_hold
 from bench.load.recorded import Start
 from bench.results.issues import Issue
+from bench.results.noise import NoiseRecorder
 from bench.results.resources import Recorder, Row
 from bench.system.cancellation import CancelToken, wait_until
 from bench.system.processes import Launcher, Process
@@ -31,13 +32,15 @@ _NOT_YET = Start(0, 0.0)
 
 @dataclass
 class LocalGenerator:
-    """See `bench.load.generator.Generator`. Resources are recorded of Locust and of the processes `under_test`."""
+    """See `bench.load.generator.Generator`. Resources are recorded of Locust and of the processes `under_test`; `noise`
+    is recorded once for all loads of a unit."""
 
     process: Process
     under_test: tuple[Process, ...]
     spec: LoadSpec
     folder: Path
     watch: CancelToken
+    noise: NoiseRecorder
     _holds: int = 0
     _start: Start = _NOT_YET
     _recorder: Recorder = field(default_factory=lambda: Recorder(0))
@@ -60,6 +63,7 @@ class LocalGenerator:
 
     def tick(self) -> None:
         self._recorder.tick((*self.under_test, self.process))
+        self.noise.tick()
 
     def trouble(self) -> str:
         return "" if self.process.running else f"Locust ended during the load ({self.process.describe_failure()})"
@@ -86,7 +90,7 @@ class LocalGenerator:
         return self.process.stop(timeout_s=timeout_s, asked=self._is_ending)
 
     def resources(self) -> Sequence[Row]:
-        return self._recorder.rows
+        return [*self._recorder.rows, *self.noise.rows(self.zero_ns())]
 
     def issues(self) -> tuple[Issue, ...]:
         return ()
@@ -94,7 +98,14 @@ class LocalGenerator:
 
 @contextmanager
 def start_load(
-    launcher: Launcher, spec: LoadSpec, folder: Path, *, watch: CancelToken, under_test: tuple[Process, ...], home: Path
+    launcher: Launcher,
+    spec: LoadSpec,
+    folder: Path,
+    *,
+    watch: CancelToken,
+    under_test: tuple[Process, ...],
+    noise: NoiseRecorder,
+    home: Path,
 ) -> Iterator[RunningLoad]:
     """Start Locust, and end it with the block where it still runs. `home` is an empty folder that Locust uses as its
     home. Where the load is `held`, its users wait for their release."""
@@ -104,8 +115,9 @@ def start_load(
     process = launcher.start(
         "locust", argv, role="generator", log=folder / "load.log", env=make_load_environment(home), cwd=folder
     )
+    noise.add([process])
     try:
-        yield RunningLoad(LocalGenerator(process, under_test, spec, folder, watch), spec, folder)
+        yield RunningLoad(LocalGenerator(process, under_test, spec, folder, watch, noise), spec, folder)
     finally:
         if process.running:
             process.stop(timeout_s=SHORT_TIMEOUT_S)

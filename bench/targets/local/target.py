@@ -15,6 +15,7 @@ from bench.errors import DeployError
 from bench.load.generator import make_load_spec
 from bench.meshes.resolved import ResolvedConfiguration, ResolvedScenario
 from bench.results.environment import read_environment
+from bench.results.noise import NoiseRecorder
 from bench.results.records import Environment, RunRecord, TargetRecord
 from bench.scenario.plan import Trial, estimate_seconds
 from bench.system.cancellation import CancelToken, wait_until
@@ -59,7 +60,8 @@ class LocalTarget:
         self.launcher.end_strays()
         with self.launcher.group() as processes:
             for attempt in range(1, _PORT_TRIES + 1):
-                deployments = [self._start(*one, processes) for one in zip(trials, drafts, strict=True)]
+                noise = NoiseRecorder()
+                deployments = [self._start(*one, processes, noise) for one in zip(trials, drafts, strict=True)]
                 problems = [(one, problem) for one in deployments if (problem := self._wait(one)) is not None]
                 if not problems:
                     break
@@ -70,7 +72,7 @@ class LocalTarget:
                     raise DeployError(f"{deployment.prover.configuration.name} did not become ready: {problem}")
             yield deployments
 
-    def _start(self, trial: Trial, draft: Path, processes: list[Process]) -> LocalDeployment:
+    def _start(self, trial: Trial, draft: Path, processes: list[Process], noise: NoiseRecorder) -> LocalDeployment:
         configuration = self.resolved.configuration(trial.configuration)
         mesh = configuration.mesh
         capture: OutboundCapture = mesh.data_plane.outbound_capture if mesh else "none"
@@ -81,6 +83,7 @@ class LocalTarget:
         for process in self._start_processes(placement, sidecars, draft):
             own.append(process)
             processes.append(process)
+        noise.add(own)
         return LocalDeployment(
             prover=Prover(LocalProber(placement, sidecars, tuple(own)), configuration),
             placement=placement,
@@ -88,6 +91,7 @@ class LocalTarget:
             launcher=self.launcher,
             watch=self.watch,
             home=Path(tempfile.mkdtemp(dir=self.work)),
+            noise=noise,
             spec=make_load_spec(
                 configuration.load,
                 configuration.application.definition,
