@@ -98,6 +98,9 @@ def read_conditions(run: StoredRun) -> dict[str, str]:
         del scenario["design"]
     if scenario["load"]["users_each"] is None:
         del scenario["load"]["users_each"]
+    for one in scenario["configurations"]:
+        if not one["images"]:
+            del one["images"]
     environment = {name: str(getattr(record.environment, name)) for name in COMPARED}
     files = "".join(f"{name} {digest}\n" for name, digest in sorted(_read_checksums(run)))
     return {"scenario": _hash(scenario), "files": _hash(files), "target": record.target.kind, **environment}

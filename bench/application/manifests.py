@@ -180,6 +180,9 @@ def _check_kind(document: Document, kinds: Mapping[str, Kind[Any]]) -> Problem |
     if wanted and _domain_of(version) not in (*wanted, *_KUBERNETES):
         message = f"{version} is not of this configuration's mesh, whose kinds are of {' and '.join(sorted(wanted))}"
         return document.problem(("apiVersion",), message)
+    if not kinds:
+        message = f"a configuration without a mesh takes no {kind}; hint: name a mesh, or leave it out"
+        return document.problem(("kind",), message)
     if not isinstance(kind, str) or kind not in kinds:
         return document.problem(("kind",), f"unknown kind {kind!r}{format_suggestion(str(kind), kinds)}")
     if version not in kinds[kind].api_versions:

@@ -229,7 +229,7 @@ class Application:
             "ServiceAccount": {workload.account for workload in self.workloads},
             "Service": {service.name for service in self.services},
         }
-        return thing["metadata"]["name"] in names[thing["kind"]]
+        return thing["kind"] not in names or thing["metadata"]["name"] in names[thing["kind"]]
 
     def count_calls(self, answers: Iterable[tuple[Mapping[str, str], int]], *, logins: int) -> dict[Hop, int]:
         """Return how many requests a load causes on each known hop: from the number of answers to users with the same

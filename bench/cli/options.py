@@ -129,6 +129,7 @@ def choose_backend(given: Given, resolved: "ResolvedScenario", *, resumed: "Path
     if "context" not in given:
         from bench.targets.local.target import LocalBackend
 
+        resolved.require_cluster()
         application = resolved.application.definition
         if application.local is None:
             raise RefusedError(
@@ -158,8 +159,10 @@ def inspect_cluster(given: Given, resolved: "ResolvedScenario") -> "Iterator[Bac
 
 
 def plan_on_cluster(given: Given, resolved: "ResolvedScenario", plan: "Plan") -> "ClusterPlan | None":
-    """Return the plan of a run on a cluster, None without --context. Nothing is created, so nothing is confirmed."""
+    """Return the plan of a run on a cluster, None without --context. Nothing is created, so nothing is confirmed.
+    Raises InputError for a scenario that one machine cannot measure."""
     if "context" not in given:
+        resolved.require_cluster()
         return None
     from dataclasses import asdict
 

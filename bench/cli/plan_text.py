@@ -6,9 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 from bench.analysis.stats import minimum_detectable_effect
+from bench.application.replacements import Replacement
+from bench.files.yaml_source import Document
 from bench.meshes.equalise import format_equalised
 from bench.meshes.resolved import ResolvedConfiguration, ResolvedScenario
 from bench.meshes.rewriting import Rewrite
@@ -54,6 +57,7 @@ def format_plan(
             *(["  then a rerun of each invalid block"] if scenario.reruns_invalid else []),
             *(elsewhere.lines if elsewhere else _format_processes(resolved)),
             *([f"equalised in all meshes: {format_equalised(scenario.equalise)}"] if scenario.equalise else []),
+            *format_own_parts(resolved),
             *_format_rewrites(rewrites),
             "comparisons, P95 first:",
             *(_format_comparisons(scenario) or ["  none: there is no reference"]),
@@ -84,6 +88,51 @@ def _format_time(scenario: Scenario, plan: Plan, elsewhere: ClusterPlan | None) 
 def _format_processes(resolved: ResolvedScenario) -> tuple[str, ...]:
     started = (f"  {one.name}: {_describe_processes(one)}" for one in resolved.configurations)
     return ("each trial starts, as processes on 127.0.0.1:", *started)
+
+
+def format_own_parts(resolved: ResolvedScenario) -> Iterator[str]:
+    """Yield what single configurations have of their own: images, and objects of the application with file and line."""
+    images = [
+        f"  {one.name}: {name} is {ref}" for one in resolved.configurations for name, ref in one.settings.images.items()
+    ]
+    if images:
+        yield "images of single configurations:"
+        yield from images
+    objects = [
+        f"  {one.name}: {_describe(part, resolved)}" for one in resolved.configurations for part in one.replacements
+    ]
+    if objects:
+        yield "objects of the application in single configurations:"
+        yield from objects
+
+
+def _describe(part: Replacement, resolved: ResolvedScenario) -> str:
+    own = f"{part.subject} of {_locate(part.document, resolved)}"
+    return f"{own} in place of {_locate(part.replaced, resolved)}" if part.replaced else f"{own} is added"
+
+
+def _locate(document: Document, resolved: ResolvedScenario) -> str:
+    """Return file and line of an object."""
+    return f"{resolved.shorten(Path(document.file))}:{document.line_of(('kind',))}"
+
+
+def _list_own_parts(resolved: ResolvedScenario) -> dict[str, Any]:
+    """Return the same for programs, by configuration."""
+    return {
+        one.name: {
+            "images": dict(one.settings.images),
+            "objects": [
+                {
+                    "object": part.subject,
+                    "at": _locate(part.document, resolved),
+                    "in_place_of": _locate(part.replaced, resolved) if part.replaced else None,
+                }
+                for part in one.replacements
+            ],
+        }
+        for one in resolved.configurations
+        if one.settings.images or one.replacements
+    }
 
 
 def _format_rewrites(rewrites: Sequence[Rewrite]) -> Iterator[str]:
@@ -118,6 +167,7 @@ def format_plan_json(
             "seconds": elsewhere.seconds if elsewhere else estimate_seconds(scenario, plan),
             **({"cluster": dict(elsewhere.facts)} if elsewhere else {}),
             "rewrites": [asdict(one) for one in rewrites],
+            "own": _list_own_parts(resolved),
             "detectable": [
                 {"spread": spread, "effect": effect} for spread, effect in list_detectable_effects(scenario)
             ],

@@ -31,11 +31,15 @@ def show(name: str) -> None:
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 def validate(files: tuple[Path, ...]) -> None:
-    """Check scenario files and their manifests; print every error as file:line: path: message."""
-    from bench.meshes.resolved import find_problems
+    """Check scenario files and their manifests; print every error as file:line: path: message.
+
+    For a valid file, list what single configurations replace of the application, with file and line.
+    """
+    from bench.cli.plan_text import format_own_parts
+    from bench.meshes.resolved import find_problems, resolve_file
 
     problems = [problem for file in files for problem in find_problems(file)]
     if problems:
         raise InputError(problems)
     for file in files:
-        click.echo(f"{file}: valid")
+        click.echo("\n".join([f"{file}: valid", *format_own_parts(resolve_file(file))]))

@@ -56,6 +56,16 @@ class SidecarSpec:
     images: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class SidecarImage:
+    """How a trial's sidecars get an image of their own: the reference that they will have, annotations of every pod
+    with a sidecar, and objects that have to exist before the pods."""
+
+    image: str
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    objects: tuple[Object, ...] = ()
+
+
 class ControlPlane(Protocol):
     """A mesh's control plane on a cluster.
 
@@ -112,6 +122,9 @@ class ControlPlane(Protocol):
 
     def pod_annotations(self) -> Mapping[str, str]:
         """Return the sidecar settings of a trial's pods, the same for all meshes as far as possible."""
+
+    def sidecar_image(self, image: str, namespace: str) -> SidecarImage | None:
+        """Return how the sidecars of pods in `namespace` get this image; None where a mesh sets it for all only."""
 
     def base_objects(self, run_mesh: str = "") -> tuple[Object, ...]:
         """Return the objects that the mesh needs before any policy."""

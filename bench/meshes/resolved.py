@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from bench.application.manifests import Read, read_folders, read_manifests
 from bench.application.model import GATEWAY, Application, Workload, read_application
+from bench.application.replacements import Replacement, find_own_objects
 from bench.envoy.wire import Mode, Wire
 from bench.errors import InputError, Problem
 from bench.files.folders import find_shipped
@@ -45,7 +46,8 @@ class ResolvedConfiguration:
 
     `application` is as the manifests name it, with their gateway if they have one, and policies are evaluated for it;
     `deployed` has the names of a run. `mesh` and `policies` are None without a mesh. `objects` are the manifests, with
-    those that a mesh needs for what the scenario equalises.
+    those that a mesh needs for what the scenario equalises. `things` are the application's own objects for every
+    version, with the configuration's `replacements`.
     """
 
     settings: Configuration
@@ -53,6 +55,8 @@ class ResolvedConfiguration:
     mesh: Mesh | None
     policies: Policies | None
     objects: tuple[Document, ...]
+    things: tuple[Document, ...]
+    replacements: tuple[Replacement, ...]
     groups: tuple[UserGroup, ...]
     load: Load
     equalise: tuple[Equal, ...]
@@ -81,6 +85,11 @@ class ResolvedConfiguration:
     def moved(self) -> tuple[Moved, ...]:
         """The manifests as the run applies them, in this order."""
         return self.mesh.policies.mesh_objects(self.objects, self.namespaces) if self.mesh else ()
+
+    @property
+    def moved_application(self) -> tuple[Moved, ...]:
+        """The application's own objects as the run applies them."""
+        return move_application(self.application, self.things, self.namespaces)
 
     @property
     def wire(self) -> Wire:
@@ -141,6 +150,15 @@ class ResolvedScenario:
         """Return the configuration of that name. Raises KeyError where there is none."""
         return {one.name: one for one in self.configurations}[name]
 
+    def require_cluster(self) -> None:
+        """Raise InputError for configurations whose own images or objects processes cannot have: measured without them,
+        such a configuration would be another one under its name."""
+        parts = {"images": [one.name for one in self.configurations if one.settings.images]}
+        parts["objects"] = [one.name for one in self.configurations if one.replacements]
+        have = [f"{', '.join(names)} with {what}" for what, names in parts.items() if names]
+        if have:
+            raise InputError(f"{' and '.join(have)} of its own needs a cluster; hint: run with --context NAME")
+
     def name_namespaces(
         self, run: str = UNNAMED, *, existing_mesh: bool, configuration: str = "", block: int = 0
     ) -> Namespaces:
@@ -175,19 +193,16 @@ class ResolvedScenario:
             for one in self.configurations
         }
 
-    def move_application(self, names: Namespaces) -> tuple[Moved, ...]:
-        """Return the manifests of the application itself as a run applies them."""
-        return move_application(self.application, self.objects, names)
-
     def list_rewrites(self, names: Mapping[str, Namespaces]) -> tuple[Rewrite, ...]:
         """Return what differs from the manifests in the namespaces of each configuration, each once; files are named as
         in the scenario."""
-        moved = [one for name, own in names.items() for one in self.configuration(name).in_namespaces(own).moved]
-        application = [one for own in dict.fromkeys(names.values()) for one in self.move_application(own)]
-        found = (rewrite for one in (*application, *moved) for rewrite in one.rewrites)
-        return tuple(dict.fromkeys(replace(one, file=self._shorten(Path(one.file))) for one in found))
+        placed = [self.configuration(name).in_namespaces(own) for name, own in names.items()]
+        moved = [one for each in placed for one in (*each.moved_application, *each.moved)]
+        found = (rewrite for one in moved for rewrite in one.rewrites)
+        return tuple(dict.fromkeys(replace(one, file=self.shorten(Path(one.file))) for one in found))
 
-    def _shorten(self, file: Path) -> str:
+    def shorten(self, file: Path) -> str:
+        """Return the name of a manifest's file as the scenario names its folder."""
         folders = {**self.inputs.manifests, "": find_shipped("manifests")}
         return next(
             ((Path(name) / file.relative_to(at)).as_posix() for name, at in folders.items() if file.is_relative_to(at)),
@@ -266,6 +281,12 @@ def list_mesh_settings(objects: Iterable[Document]) -> Iterator[Problem]:
                     yield document.problem((*loc, key), f"{key} changes the sidecar, which meshbench does not support")
 
 
+def reject_mesh_settings(objects: Iterable[Document]) -> None:
+    """Raise InputError with all problems of `list_mesh_settings`."""
+    if problems := tuple(list_mesh_settings(objects)):
+        raise InputError(problems)
+
+
 def _value_at(value: Any, loc: Loc) -> Any:
     for key in loc:
         value = value.get(key) if isinstance(value, dict) else None
@@ -297,8 +318,13 @@ def _resolve_configuration(
     settings: Configuration, scenario: Scenario, application: Application, *, folders: Sequence[Path], read: Read
 ) -> ResolvedConfiguration:
     mesh, policies, objects = MESHES.get(settings.mesh), None, tuple[Document, ...]()
+    definition, home = application.definition, application.namespace
+    own = find_own_objects(folders, definition.folder, namespace=home, read=read)
+    if own.replacements:
+        reject_mesh_settings(one.document for one in own.replacements)
+        application = read_application(definition, scenario.application.versions, read=own.read_application)
+    manifests = read_manifests(folders, mesh.policies.KINDS if mesh else {}, namespace=home, read=own.read_rest)
     if mesh is not None:
-        manifests = read_manifests(folders, mesh.policies.KINDS, namespace=application.namespace, read=read)
         if gateway := mesh.policies.read_gateway(manifests, application):
             application = application.entered_by(gateway)
         policies = mesh.policies.read_policies(manifests, application)
@@ -309,6 +335,8 @@ def _resolve_configuration(
         mesh=mesh,
         policies=policies,
         objects=objects,
+        things=(*read_folders([definition.folder], own.read_application), *own.rest),
+        replacements=own.replacements,
         groups=user_groups_of(policies, application),
         load=scenario.load_of(settings.name),
         equalise=scenario.equalise,
@@ -316,10 +344,15 @@ def _resolve_configuration(
     )
 
 
+def resolve_file(file: Path) -> ResolvedScenario:
+    """Load a scenario from this file, whatever its name. Raises InputError with all problems."""
+    return resolve_scenario(str(file) if "/" in str(file) else f"./{file}", NO_OVERRIDES)
+
+
 def find_problems(file: Path) -> tuple[Problem, ...]:
     """Return all problems of a scenario file and of the meshes that it names or, if it has none, of its manifests."""
     try:
-        resolve_scenario(str(file) if "/" in str(file) else f"./{file}", NO_OVERRIDES)
+        resolve_file(file)
     except InputError as error:
         return error.problems or (Problem(str(file), 0, "", str(error)),)
     return ()

@@ -31,9 +31,11 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What a mesh needs in addition to what every run needs: in a run, to be installed, and for its CNI plugin."""
+    """What a mesh needs in addition to what every run needs: in a run, for sidecars with an image of their own, to be
+    installed, and for its CNI plugin."""
 
     run: tuple[Need, ...] = ()
+    sidecar_image: tuple[Need, ...] = ()
     install: tuple[Need, ...] = ()
     plugin: tuple[Need, ...] = ()
 

@@ -51,6 +51,7 @@ from bench.scenario.versions import (
     check_versions,
     default_versions,
     describe_versions,
+    explain_own_image,
 )
 from bench.units import format_duration
 
@@ -228,16 +229,16 @@ class Configuration(Section):
     manifests: tuple[ManifestFolder, ...] = Field(
         (),
         max_length=20,
-        description="Folders of policies to apply, below the shipped manifests or in the folder of the scenario file.",
+        description="Folders to apply, below the shipped manifests or in the folder of the scenario file: policies of"
+        " the mesh, and on a cluster objects that replace the application's of the same kind and name, or are added.",
+    )
+    images: dict[str, Image] = Field(
+        {},
+        max_length=100,
+        description="Images of this configuration alone, on a cluster only: as `application.images`, over which they"
+        " win, as over `--image`; `sidecar` is the mesh's proxy, and `load` is the same for all.",
     )
     load: LoadOverride | None = Field(None, description="Changes to the load for this configuration.")
-
-    @field_validator("manifests")
-    @classmethod
-    def _check_mesh(cls, manifests: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        if manifests and info.data.get("mesh") == "none":
-            raise ValueError("cannot be applied without a mesh; name a mesh, or leave them out")
-        return manifests
 
     @field_validator("manifests")
     @classmethod
@@ -252,6 +253,20 @@ class Configuration(Section):
             if inner_path.is_relative_to(outer_path):
                 raise ValueError(f"{inner} is inside {outer}, which is applied as a whole; name one of them")
         return manifests
+
+
+def reject_own_images(configurations: Sequence[Configuration], definition: ApplicationDefinition) -> None:
+    """Raise ValidationError with each name of a configuration's `images` that it cannot have."""
+    details = [
+        InitErrorDetails(
+            type=PydanticCustomError("value_error", "{error}", {"error": text}), loc=(index, "images", name), input=name
+        )
+        for index, one in enumerate(configurations)
+        for name in one.images
+        if (text := explain_own_image(name, one.mesh, definition))
+    ]
+    if details:
+        raise ValidationError.from_exception_data("configurations", details)
 
 
 class Pair(Section):
@@ -338,6 +353,17 @@ class Scenario(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"names must be unique; given more than once: {', '.join(twice)}")
+        return configurations
+
+    @field_validator("configurations")
+    @classmethod
+    def _check_own_images(
+        cls, configurations: tuple[Configuration, ...], info: ValidationInfo
+    ) -> tuple[Configuration, ...]:
+        """Check the names of a file's images against the application and the mesh."""
+        application = info.data.get("application")
+        if application is not None and isinstance(info.context, Source):
+            reject_own_images(configurations, application.definition)
         return configurations
 
     @field_validator("reference")

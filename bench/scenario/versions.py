@@ -19,6 +19,7 @@ from bench.files.yaml_source import format_suggestion
 DEFAULT_APPLICATION: Final = list_shipped_applications()[0]
 LOAD: Final = "load"  # the name of Locust's image
 _GATEWAY: Final = "gateway"  # the name of the image of a gateway's proxy
+SIDECAR: Final = "sidecar"  # the name of the image of a mesh's proxy next to each workload
 
 
 def check_versions(given: Mapping[str, Any], definition: ApplicationDefinition) -> dict[str, Any]:
@@ -62,6 +63,29 @@ def check_image_name(name: str, definition: ApplicationDefinition) -> None:
     known = list_image_names(definition)
     if name not in known:
         raise ValueError(f"{format_value(name)} has no image{format_suggestion(name, known)}")
+
+
+def list_own_image_names(definition: ApplicationDefinition) -> tuple[str, ...]:
+    """Return the names that `images` of a single configuration may have: all but the load's, which has to be the same
+    for all, and the mesh's proxy."""
+    return (*(name for name in list_image_names(definition) if name != LOAD), SIDECAR)
+
+
+def explain_own_image(name: str, mesh: str, definition: ApplicationDefinition) -> str:
+    """Return what is wrong with a name of `images` in a configuration with this mesh; empty for a valid one."""
+    known = list_own_image_names(definition)
+    if name == LOAD:
+        return "the load is the same for all configurations; set application.images.load"
+    if name not in known:
+        return f"{format_value(name)} has no image{format_suggestion(name, known)}"
+    return "needs a mesh, whose proxy it replaces" if name == SIDECAR and mesh == "none" else ""
+
+
+def override_images(run: Mapping[str, str], own: Mapping[str, str], application: str) -> dict[str, str]:
+    """Return the images of a configuration with images of its `own`, which win over those of the whole `run`. Where it
+    has one for all services of the `application`, none of the run's is left for a single one."""
+    kept = (LOAD, _GATEWAY) if application in own else tuple(run)
+    return {**{name: image for name, image in run.items() if name in kept}, **own}
 
 
 def describe_versions(schema: dict[str, Any]) -> None:

@@ -58,6 +58,10 @@ def state_evidence(state: State, omitted: Container[Topic], *, meshed: bool) -> 
             ok, expected = state.pods > 0 and not state.missing, f"{state.sidecar} in every pod, ready"
             seen = ", ".join(state.missing) or f"{state.sidecar} in {state.pods} of {state.pods} pods"
             yield _fact("sidecars", "all pods", ok=ok, expected=expected, seen=seen)
+        if state.image:
+            yield _expect_none(
+                "sidecar image", "pods under load", state.other_images, f"no other image than {state.image}"
+            )
         yield _expect_none("no restarts", "all pods", state.restarts, "no container that restarted")
     if meshed and state.askable and Topic.SYNCED not in omitted:
         unsynced = (state.unsynced,) if state.unsynced else ()

@@ -28,7 +28,8 @@ class State:
 
     `others` are the parts that exist of meshes that must be absent, by mesh. `running` are sidecars, which only a mesh
     has. `missing` are those of `pods` pods without a ready `sidecar`; where one was never created, not all sidecars are
-    `askable`.
+    `askable`. `image` is the sidecars' own image in this configuration, if it has one, and `other_images` are sidecars
+    that have another.
     """
 
     others: Mapping[str, str] = field(default_factory=dict)
@@ -39,6 +40,8 @@ class State:
     sidecar: str = ""
     pods: int = 0
     missing: tuple[str, ...] = ()
+    image: str = ""
+    other_images: tuple[str, ...] = ()
     restarts: tuple[str, ...] = ()
     unsynced: str = ""
     askable: bool = True

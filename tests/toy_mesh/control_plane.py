@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.pod_page import fetch_page
-from bench.meshes.cluster_protocol import InstallOptions, SidecarSpec, Tool
+from bench.meshes.cluster_protocol import InstallOptions, SidecarImage, SidecarSpec, Tool
 from bench.meshes.rights import KEEP, Rights, make_needs
 from bench.system.cancellation import CancelToken
 
@@ -74,6 +74,10 @@ def outside_labels() -> Mapping[str, str]:
 
 def pod_annotations() -> Mapping[str, str]:
     return {}
+
+
+def sidecar_image(_image: str, _namespace: str) -> SidecarImage | None:
+    return None
 
 
 def base_objects(run_mesh: str = "") -> tuple[Object, ...]:

@@ -100,6 +100,7 @@ def test_deployment_reports_nodes_of_its_pods(
         application=application,
         outside="",
         options=options,
+        sidecar_image="",
     )
     deployed = ClusterDeployment(
         cluster=fake.cluster,

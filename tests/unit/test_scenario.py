@@ -266,12 +266,6 @@ def test_requires_configurations_with_unique_names(write: Write) -> None:
     ]
 
 
-def test_refuses_manifests_without_a_mesh(write: Write) -> None:
-    """Policies without a mesh would be applied to nothing."""
-    (message,) = messages(write(GOOD.replace("mesh: istio,", "mesh: none,")))
-    assert message.startswith("mine.yaml:11: configurations[1].manifests: cannot be applied without a mesh")
-
-
 @pytest.mark.parametrize(
     "place",
     [

@@ -16,7 +16,7 @@ from typing import Final
 
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.pod_page import fetch_page
-from bench.meshes.cluster_protocol import Tool
+from bench.meshes.cluster_protocol import SidecarImage, Tool
 from bench.meshes.istio.footprint import find_telemetry, read_sidecar
 from bench.meshes.istio.install import render, wait_ready
 from bench.meshes.istio.istiod import ISTIOD as PODS
@@ -50,6 +50,7 @@ __all__ = [
     "read_sidecar",
     "render",
     "rights",
+    "sidecar_image",
     "wait_ready",
 ]
 
@@ -99,6 +100,15 @@ def pod_annotations() -> Mapping[str, str]:
             (r".*\.ssl\.(versions|ciphers|curves)\..*", r".*\.upstream_cx_http[12]_total")
         ),
     }
+
+
+def sidecar_image(image: str, namespace: str) -> SidecarImage:  # noqa: ARG001  # the same in every namespace
+    """Return the annotation of a pod whose sidecar, and the container that sets up its redirection, have this image.
+
+    Istio's template takes the annotation for a whole reference only if it has a slash; of any other it keeps nothing.
+    """
+    whole = image if "/" in image else f"docker.io/library/{image}"
+    return SidecarImage(whole, {"sidecar.istio.io/proxyImage": whole})
 
 
 def list_generated(objects: Sequence[Object]) -> tuple[Ref, ...]:  # noqa: ARG001  # the same for every mesh

@@ -3,12 +3,13 @@
 `kuma_cp` describes what sidecars report, and how.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.ownership import run_of
-from bench.meshes.cluster_protocol import Tool
+from bench.meshes.cluster_protocol import SidecarImage, Tool
 from bench.meshes.kuma.footprint import find_telemetry, read_sidecar
 from bench.meshes.kuma.install import SERIES, render, wait_ready
 from bench.meshes.kuma.kuma_cp import CONTROL_PLANE, admin, find_unaccepted, find_unsynced
@@ -43,6 +44,7 @@ __all__ = [
     "read_sidecar",
     "render",
     "rights",
+    "sidecar_image",
     "wait_ready",
 ]
 
@@ -109,6 +111,21 @@ def pod_annotations() -> Mapping[str, str]:
     of two meshes or two clusters would not be comparable.
     """
     return {"kuma.io/sidecar-proxy-concurrency": "2"}
+
+
+def sidecar_image(image: str, namespace: str) -> SidecarImage:
+    """Return a ContainerPatch, which Kuma reads in its own namespace only, and the annotation of a pod that names it.
+
+    Kuma refuses a pod whose patch does not exist, so that none starts with another image.
+    """
+    name = f"{namespace}-sidecar-image"
+    patch = {
+        "apiVersion": API_VERSION,
+        "kind": "ContainerPatch",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {"sidecarPatch": [{"op": "replace", "path": "/image", "value": json.dumps(image)}]},
+    }
+    return SidecarImage(image, {"kuma.io/container-patches": name}, (patch,))
 
 
 def find_installed(cluster: Cluster) -> str:

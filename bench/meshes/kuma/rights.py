@@ -15,6 +15,7 @@ _RIGHTS: Final = Rights(
         *make_needs(KEEP, _GROUP, ("meshretries", "meshtlses"), "what is set equally in all meshes"),
         *make_needs(READ, _GROUP, ("dataplaneinsights", "meshservices"), "configuration that has arrived"),
     ),
+    sidecar_image=tuple(make_needs(KEEP, _GROUP, ("containerpatches",), "sidecars with an image of their own")),
     install=(
         *own_rights(
             cluster_roles=("kuma-control-plane", "kuma-control-plane-workloads"), roles=("kuma-control-plane",)

@@ -15,10 +15,9 @@ from bench.targets.cluster.probes.pods import pod_name
 _GRACE_S: Final = 1  # no request is left when a trial's pods are deleted, and the next trial waits for it
 _INJECTED: Final = "auto"  # the image that a mesh replaces in a gateway's pods itself
 _STATUSES: Final = ("containerStatuses", "initContainerStatuses")
-_ORDER: Final = ("ServiceAccount", "Service", "Deployment")
+_ORDER: Final = ("ServiceAccount", "ConfigMap", "Service", "Deployment")
 # What a manifest may hold in addition to policies: the objects that a gateway's pods are made from.
 _POD_GROUPS: Final = ("v1", "apps/v1")
-_GATEWAY_ORDER: Final = ("ServiceAccount", "ConfigMap", "Service", "Deployment")
 
 
 def image_of(workload: str, image: str, *, images: Mapping[str, str], registry: str = "", application: str = "") -> str:
@@ -129,9 +128,7 @@ def gateway_objects(
     `PodSettings`."""
     ordered = sorted(
         things,
-        key=lambda thing: (
-            _GATEWAY_ORDER.index(thing["kind"]) if thing["kind"] in _GATEWAY_ORDER else len(_GATEWAY_ORDER)
-        ),
+        key=lambda thing: _ORDER.index(thing["kind"]) if thing["kind"] in _ORDER else len(_ORDER),
     )
     settings = PodSettings(images, registry, annotations, affinity)
     return tuple(apply_settings(thing, settings) for thing in ordered)

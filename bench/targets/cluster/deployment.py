@@ -61,7 +61,13 @@ class ClusterDeployment:
     def __post_init__(self) -> None:
         manifests = self.manifests
         self.prober = ClusterProber(
-            self.cluster, manifests.application, manifests.outside, manifests.plane, self.absent, self.watch
+            self.cluster,
+            manifests.application,
+            manifests.outside,
+            manifests.plane,
+            self.absent,
+            self.watch,
+            manifests.sidecar_image,
         )
         self.prover = Prover(self.prober, manifests.configuration)
 

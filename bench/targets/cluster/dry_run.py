@@ -15,11 +15,10 @@ from bench.scenario.plan import Plan
 from bench.targets.cluster.options import ClusterOptions, meshes_of
 from bench.targets.cluster.preflight.capacity import (
     NO_RESOURCES,
-    PodPlan,
     add_mesh,
     build_manifests,
     install_options,
-    list_trial_pods,
+    plan_trials,
 )
 from bench.targets.cluster.preflight.mesh import existing_versions, tool_versions
 from bench.targets.cluster.trial_manifests import TrialManifests
@@ -75,7 +74,7 @@ def dry_run(cluster: Cluster, resolved: ResolvedScenario, options: ClusterOption
     """Return the dry run on a cluster that is open."""
     scenario, manifests = resolved.scenario, build_manifests(resolved, options)
     meshes = meshes_of(scenario)
-    planned = PodPlan(list_trial_pods(manifests.values()))
+    planned = plan_trials(manifests.values())
     for mesh in meshes:
         planned = add_mesh(planned, mesh, cluster=cluster, options=options, equalise=scenario.equalise)
     total = sum((pod.resources for pod in planned.requests), NO_RESOURCES)

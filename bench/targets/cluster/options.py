@@ -11,7 +11,7 @@ from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.equalise import reject_unequal
 from bench.results.records import RunRecord
 from bench.scenario.model import Scenario
-from bench.scenario.versions import list_image_names
+from bench.scenario.versions import SIDECAR, list_image_names
 from bench.targets.cluster.flags import CLUSTER_FLAGS, Given
 from bench.targets.cluster.prometheus import check_address, without_password
 
@@ -45,6 +45,22 @@ def meshes_of(scenario: Scenario) -> tuple[str, ...]:
     return tuple(sorted({one.mesh for one in scenario.configurations if one.mesh != "none"}))
 
 
+def find_meshes_with_images(scenario: Scenario) -> tuple[str, ...]:
+    """Return the meshes whose sidecars get an image of their own in some configuration."""
+    return tuple(sorted({one.mesh for one in scenario.configurations if SIDECAR in one.images}))
+
+
+def _reject_fixed_sidecars(scenario: Scenario) -> None:
+    """Raise InputError for an image of sidecars in a mesh that can set it for all of them only."""
+    for mesh in find_meshes_with_images(scenario):
+        if CONTROL_PLANES[mesh].sidecar_image("image", "namespace") is None:
+            named = ", ".join(one.name for one in scenario.configurations if one.mesh == mesh and SIDECAR in one.images)
+            raise InputError(
+                f"{named}: images.sidecar: {mesh} cannot set the image of single sidecars; hint: leave it out, and give"
+                f" all of them another by --mesh-values {mesh}=FILE"
+            )
+
+
 def read_options(given: Given, scenario: Scenario) -> ClusterOptions:
     """Return the options of a new run, checked against its scenario. Raises InputError."""
     meshes = meshes_of(scenario)
@@ -59,6 +75,7 @@ def read_options(given: Given, scenario: Scenario) -> ClusterOptions:
         )
     if options.prometheus:
         check_address(options.prometheus)
+    _reject_fixed_sidecars(scenario)
     reject_unequal(scenario, MESHES, existing_mesh=options.existing_mesh)
     return options
 

@@ -2,16 +2,17 @@
 pre-flight sums their requests, `meshbench plan` counts them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.application.model import Application
 from bench.k8s.client import Object
 from bench.load.generator import LoadSpec, make_load_spec
-from bench.meshes.cluster_protocol import ControlPlane
+from bench.meshes.cluster_protocol import ControlPlane, SidecarImage
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.equalise import worker_annotations
 from bench.meshes.resolved import ResolvedConfiguration, ResolvedScenario
 from bench.meshes.rewriting import Namespaces
+from bench.scenario.versions import SIDECAR, override_images
 from bench.targets.cluster.application_manifests import (
     application_objects,
     gateway_objects,
@@ -28,7 +29,8 @@ from bench.targets.cluster.probes.pods import find_callers, outside_objects, pro
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialManifests:
     """One configuration in the namespace of `application`, with a pod in `outside`. `plane` is None without a mesh;
-    `things` are the application's own objects; `gateway` are the objects that a gateway's pods are made from."""
+    `things` are the application's own objects; `gateway` are the objects that a gateway's pods are made from.
+    `replaced_sidecar` is how the sidecars get an image of this configuration, of which `policies` have the objects."""
 
     options: ClusterOptions
     load_place: LoadPlacement
@@ -38,6 +40,12 @@ class TrialManifests:
     plane: ControlPlane | None
     policies: tuple[Object, ...]
     gateway: tuple[Object, ...]
+    replaced_sidecar: SidecarImage | None = None
+
+    @property
+    def sidecar_image(self) -> str:
+        """The image of the sidecars in this configuration; empty for that of the mesh."""
+        return self.replaced_sidecar.image if self.replaced_sidecar else ""
 
     @property
     def application(self) -> Application:
@@ -99,7 +107,8 @@ class TrialManifests:
         mesh = self.configuration.mesh
         if self.plane is None or mesh is None:
             return {}
-        return {**self.plane.pod_annotations(), **worker_annotations(mesh, self.configuration.equalise)}
+        replaced = self.replaced_sidecar.annotations if self.replaced_sidecar else {}
+        return {**self.plane.pod_annotations(), **worker_annotations(mesh, self.configuration.equalise), **replaced}
 
 
 def build_trial_manifests(
@@ -117,11 +126,14 @@ def build_trial_manifests(
     entry = application.service(application.calls[0][1])
     at = f"{entry.name}:{entry.port}"
     written = [one.value for one in configuration.moved]
+    own = configuration.settings.images
+    images = override_images(options.images, own, application.name)
+    image = plane.sidecar_image(own[SIDECAR], application.namespace) if plane and SIDECAR in own else None
     return TrialManifests(
-        options=options,
+        options=replace(options, images=images),
         load_place=load_place,
         configuration=configuration,
-        things=tuple(one.value for one in resolved.move_application(names)),
+        things=tuple(one.value for one in configuration.moved_application),
         order=make_load_spec(
             configuration.load,
             application.definition,
@@ -132,8 +144,9 @@ def build_trial_manifests(
             seed=seed,
         ),
         plane=plane,
-        policies=tuple(thing for thing in written if not makes_pods(thing)),
+        policies=(*(thing for thing in written if not makes_pods(thing)), *(image.objects if image else ())),
         gateway=tuple(thing for thing in written if makes_pods(thing)),
+        replaced_sidecar=image,
     )
 
 

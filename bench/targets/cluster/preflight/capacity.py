@@ -204,13 +204,14 @@ def read_sidecar(mesh: str, objects: Iterable[Object]) -> Sidecar:
 class PodPlan:
     """The pods of a run. `trials` is what becomes pods in each configuration, most of them with `sidecar`; `control`
     those of the control planes that are installed, on every node too; `telemetry` and `remarks` are results of
-    examining their objects."""
+    examining their objects; `own_images` are those of sidecars in single configurations."""
 
     trials: tuple[tuple[Object, ...], ...]
     control: tuple[Object, ...] = ()
     sidecar: Sidecar = NO_SIDECAR
     telemetry: tuple[CheckResult, ...] = ()
     remarks: tuple[CheckResult, ...] = ()
+    own_images: tuple[str, ...] = ()
 
     @property
     def requests(self) -> tuple[PodRequest, ...]:
@@ -228,7 +229,7 @@ class PodPlan:
         """The images of all pods, each once."""
         things = (*(thing for trial in self.trials for thing in trial), *self.control)
         own = (image for thing in things for image in _list_images(thing) if image != _INJECTED)
-        return tuple(dict.fromkeys((*own, *self.sidecar.images)))
+        return tuple(dict.fromkeys((*own, *self.sidecar.images, *self.own_images)))
 
 
 def _sum_requests(pods: Sequence[PodRequest]) -> tuple[float, float, int]:
@@ -248,6 +249,12 @@ def build_manifests(resolved: ResolvedScenario, options: ClusterOptions) -> dict
 def list_trial_pods(manifests: Iterable[TrialManifests]) -> tuple[tuple[Object, ...], ...]:
     """Return application, load and probes of a scenario's configurations, of which one at a time is there."""
     return tuple(pods_of(thing for things in one.pods(None).values() for thing in things) for one in manifests)
+
+
+def plan_trials(manifests: Collection[TrialManifests]) -> PodPlan:
+    """Return the pods of a scenario's configurations, without their meshes."""
+    images = tuple(one.sidecar_image for one in manifests if one.sidecar_image)
+    return PodPlan(list_trial_pods(manifests), own_images=images)
 
 
 def install_options(options: ClusterOptions, mesh: str, equalise: Collection[Equal] = ()) -> InstallOptions:
@@ -273,12 +280,12 @@ def add_mesh(
         telemetry = (*planned.telemetry, *examine_telemetry(mesh, there))
         return replace(planned, sidecar=planned.sidecar | read_sidecar(mesh, there), telemetry=telemetry)
     rendered = plane.render(install_options(options, mesh, equalise))
-    return PodPlan(
-        planned.trials,
-        (*planned.control, *pods_of(rendered), *daemons_of(rendered)),
-        planned.sidecar | read_sidecar(mesh, rendered),
-        (*planned.telemetry, *examine_telemetry(mesh, rendered)),
-        (*planned.remarks, *_examine_plugin(cluster, mesh, rendered)),
+    return replace(
+        planned,
+        control=(*planned.control, *pods_of(rendered), *daemons_of(rendered)),
+        sidecar=planned.sidecar | read_sidecar(mesh, rendered),
+        telemetry=(*planned.telemetry, *examine_telemetry(mesh, rendered)),
+        remarks=(*planned.remarks, *_examine_plugin(cluster, mesh, rendered)),
     )
 
 

@@ -13,8 +13,9 @@ from bench.k8s.ownership import run_of
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.resolved import ResolvedScenario
 from bench.meshes.rights import Need
+from bench.scenario.model import Scenario
 from bench.targets.cluster.load.placement import LoadPlacement, place_load
-from bench.targets.cluster.options import ClusterOptions, meshes_of
+from bench.targets.cluster.options import ClusterOptions, find_meshes_with_images, meshes_of
 from bench.targets.cluster.preflight.capacity import (
     FreeNode,
     PodPlan,
@@ -23,7 +24,7 @@ from bench.targets.cluster.preflight.capacity import (
     examine_capacity,
     find_free,
     find_unschedulable,
-    list_trial_pods,
+    plan_trials,
     subtract_daemons,
 )
 from bench.targets.cluster.preflight.cluster import (
@@ -63,7 +64,7 @@ def examine_cluster(cluster: Cluster, resolved: ResolvedScenario, options: Clust
     Raises RefusedError where the permissions do not suffice to examine it.
     """
     meshes = meshes_of(resolved.scenario)
-    needs = _needs(meshes, options)
+    needs = _needs(resolved.scenario, options)
     permitted = require_permissions(cluster, adapt_to_server(needs, cluster.version))
     nodes = cluster.list("v1", "Node")
     tools = () if options.existing_mesh else examine_tools(CONTROL_PLANES[mesh].TOOL for mesh in meshes)
@@ -100,8 +101,13 @@ def _find_free(cluster: Cluster, nodes: Sequence[Object], planned: PodPlan) -> t
     return subtract_daemons(planned.everywhere, find_free(schedulable_nodes(nodes), cluster.list("v1", "Pod")))
 
 
-def _needs(meshes: Sequence[str], options: ClusterOptions) -> tuple[Need, ...]:
-    needs = needs_of(meshes, install=not options.existing_mesh, revision=options.revision)
+def _needs(scenario: Scenario, options: ClusterOptions) -> tuple[Need, ...]:
+    needs = needs_of(
+        meshes_of(scenario),
+        install=not options.existing_mesh,
+        revision=options.revision,
+        own_images=find_meshes_with_images(scenario),
+    )
     return (*needs, *prometheus_needs(options.prometheus))
 
 
@@ -131,7 +137,7 @@ def _plan_pods(
     cluster: Cluster, resolved: ResolvedScenario, options: ClusterOptions, *, installing: bool
 ) -> tuple[PodPlan, tuple[CheckResult, ...]]:
     """Return the pods to come, and what the meshes' tools refuse to render; without them the meshes are left out."""
-    planned, refusals = PodPlan(list_trial_pods(build_manifests(resolved, options).values())), list[CheckResult]()
+    planned, refusals = plan_trials(build_manifests(resolved, options).values()), list[CheckResult]()
     for mesh in meshes_of(resolved.scenario) if options.existing_mesh or installing else ():
         try:
             planned = add_mesh(planned, mesh, cluster=cluster, options=options, equalise=resolved.scenario.equalise)

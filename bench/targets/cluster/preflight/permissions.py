@@ -6,7 +6,7 @@ With those of all meshes (`bench.meshes.rights`), `RUN` is `manifests/rbac/run.y
 creates its namespaces itself, under names that are not known before.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -63,12 +63,16 @@ PROMETHEUS: Final = tuple(
 )
 
 
-def needs_of(meshes: Iterable[str], *, install: bool, revision: str = "") -> tuple[Need, ...]:
+def needs_of(
+    meshes: Iterable[str], *, install: bool, revision: str = "", own_images: Collection[str] | None = None
+) -> tuple[Need, ...]:
     """Return what a run with these meshes has to be allowed; with `install`, also what installs them in this
-    revision."""
-    rights = [CONTROL_PLANES[mesh].rights(revision) for mesh in meshes]
-    running = (*RUN, *(need for one in rights for need in one.run))
-    return (*running, *install_needs(meshes, revision)) if install and rights else running
+    revision. `own_images` are the meshes whose sidecars get another image in some configuration; None means all."""
+    rights = {mesh: CONTROL_PLANES[mesh].rights(revision) for mesh in meshes}
+    chosen = rights if own_images is None else own_images
+    replaced = (need for mesh, one in rights.items() if mesh in chosen for need in one.sidecar_image)
+    running = (*RUN, *(need for one in rights.values() for need in one.run), *replaced)
+    return (*running, *install_needs(rights, revision)) if install and rights else running
 
 
 def install_needs(meshes: Iterable[str], revision: str = "") -> tuple[Need, ...]:

@@ -84,9 +84,22 @@ def find_uninjected(pods: Sequence[Object], sidecar: str) -> tuple[str, ...]:
     return tuple(name_of(pod) for pod in pods if sidecar not in _containers(pod))
 
 
+def find_other_images(pods: Sequence[Object], sidecar: str, image: str) -> tuple[str, ...]:
+    """Format the sidecars whose image is not this one."""
+    return tuple(
+        f"{one['image']} in {name_of(pod)}"
+        for pod in pods
+        for one in _list_containers(pod)
+        if one["name"] == sidecar and one["image"] != image
+    )
+
+
 def _containers(pod: Object) -> tuple[str, ...]:
-    spec = pod["spec"]
-    return tuple(one["name"] for one in (*spec["containers"], *(spec.get("initContainers") or ())))
+    return tuple(one["name"] for one in _list_containers(pod))
+
+
+def _list_containers(pod: Object) -> tuple[Object, ...]:
+    return (*pod["spec"]["containers"], *(pod["spec"].get("initContainers") or ()))
 
 
 def _foreign_containers(pod: Object, own: Collection[str]) -> Iterator[str]:

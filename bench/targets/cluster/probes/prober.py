@@ -28,7 +28,7 @@ from bench.system.cancellation import CancelToken
 from bench.targets.cluster.application_manifests import pods_in_mesh, pods_with_sidecar
 from bench.targets.cluster.load.pod import KEEPER, NAME
 from bench.targets.cluster.probes import agent
-from bench.targets.cluster.probes.injection import WEBHOOKS, read_mesh_state, read_namespace_state
+from bench.targets.cluster.probes.injection import WEBHOOKS, find_other_images, read_mesh_state, read_namespace_state
 from bench.targets.cluster.probes.pods import ARGV, CONTAINER, pod_name
 from bench.verification.counts import ask_proxy
 from bench.verification.prober import State, Topic
@@ -45,7 +45,8 @@ _OMITTED: Final = {Topic.CALLER_CERTIFICATES: "the keys of workloads stay in the
 @dataclass(frozen=True, slots=True)
 class ClusterProber:
     """See `bench.verification.prober.Prober`. `outside` is the namespace of the probe pod that is not in the mesh;
-    `plane` is None without a mesh; `absent` are the meshes that must not be there meanwhile."""
+    `plane` is None without a mesh; `absent` are the meshes that must not be there meanwhile; `sidecar_image` is that of
+    this configuration, empty for the mesh's."""
 
     cluster: Cluster
     application: Application
@@ -53,6 +54,7 @@ class ClusterProber:
     plane: ControlPlane | None = None
     absent: tuple[str, ...] = ()
     watch: CancelToken = field(default_factory=CancelToken)
+    sidecar_image: str = ""
 
     @property
     def omitted(self) -> Mapping[Topic, str]:
@@ -71,6 +73,10 @@ class ClusterProber:
 
     def _read_mesh(self, plane: ControlPlane) -> State:
         state = read_mesh_state(pods_with_sidecar(self.pods_in_mesh()), plane.SIDECAR)
+        if self.sidecar_image:
+            loaded = pods_with_sidecar(pods_in_mesh(self.loaded_pods(), self.application))
+            others = find_other_images(loaded, plane.SIDECAR, self.sidecar_image)
+            state = replace(state, image=self.sidecar_image, other_images=others)
         return replace(state, unsynced=self.find_unsynced()) if state.askable else state
 
     def find_unsynced(self) -> str:
