@@ -28,7 +28,8 @@ from bench.results.samples import Samples, write_columns, write_parquet
 from bench.results.store import RunFolder, StoredRun, read_run
 from bench.scenario.loader import find_inputs
 from bench.scenario.model import Scenario
-from bench.scenario.plan import Trial, make_plan
+from bench.scenario.plan import SETTLE_S, Trial, count_rounds, make_plan
+from bench.scenario.types import Design
 
 THINK_S = 0.1
 STARTED_AT = datetime(2026, 11, 23, 3, 15, tzinfo=UTC)
@@ -106,6 +107,8 @@ class RunSpec:
     status: str = "complete"
     issues: tuple[Issue, ...] = ()
     again: tuple[int, ...] = ()  # blocks that were rerun
+    design: Design = "sequential"
+    block_sd: float = 0.0  # of what all configurations of a block share
     trial_changes: dict[str, dict[str, Any]] = field(default_factory=dict)  # folder -> fields of its TrialRecord
 
 
@@ -126,8 +129,9 @@ def make_run(output: Path, made: RunSpec = RunSpec()) -> StoredRun:
     )
     folder = RunFolder.create(output, record, fill=find_inputs(scenario, "made.yaml").copy_to)
     rng = np.random.default_rng(made.seed)
+    common = {block: float(np.exp(rng.normal(0, made.block_sd))) if made.block_sd else 1.0 for block in range(1, 101)}
     for trial in plan.trials:
-        _make_trial(folder, trial, made, rng=rng)
+        _make_trial(folder, trial, made, rng=rng, common=common[trial.block])
     folder.finish(status=made.status, exit_code=0, issues=made.issues, cleanup_ok=True)
     return read_run(folder.path)
 
@@ -162,16 +166,19 @@ def make_scenario(made: RunSpec) -> Scenario:
             "contrasts": [{"configuration": one, "reference": other} for one, other in made.contrasts],
             "configurations": configurations,
             "quick": made.quick,
+            **({} if made.design == "sequential" else {"design": made.design}),
         }
     )
 
 
-def simulate(simulated: ConfigSpec, users: int, made: RunSpec, *, rng: np.random.Generator) -> Samples:
-    """Simulate the requests of one trial: every user thinks, sends a request, waits."""
-    total_s = made.warmup_s + made.duration_s
+def simulate(
+    simulated: ConfigSpec, users: int, made: RunSpec, *, rng: np.random.Generator, common: float = 1.0
+) -> Samples:
+    """Simulate the requests of one trial: every user thinks, sends a request, waits. `common`: its block's factor."""
+    total_s = _count_load_seconds(made)
     # Beyond the capacity users queue: the mean response is what keeps throughput at the capacity.
     queue_s = max(0.0, users / simulated.capacity_rps - THINK_S - simulated.median_ms / 1e3)
-    base_s = (simulated.median_ms / 1e3 + queue_s) * np.exp(rng.normal(0, made.run_sd))
+    base_s = (simulated.median_ms / 1e3 + queue_s) * np.exp(rng.normal(0, made.run_sd)) * common
     turns = int(total_s / (THINK_S + base_s) * 1.25) + 5
     latency = base_s * np.exp(rng.normal(0, 0.38, (users, turns)))
     latency *= np.where(rng.random((users, turns)) < 0.006, 1 + rng.pareto(2.5, (users, turns)), 1)
@@ -217,35 +224,48 @@ def make_evidence(simulated: ConfigSpec) -> tuple[Evidence, ...]:
     return tuple(found)
 
 
-def _make_trial(folder: RunFolder, trial: Trial, made: RunSpec, *, rng: np.random.Generator) -> None:
+def _make_windows(made: RunSpec) -> tuple[Window, ...]:
+    """Return the windows of a trial. In each later one of an interleaved block the load settles first."""
+    rounds = count_rounds(made.duration_s) if made.design == "interleaved" else 1
+    length_s = made.duration_s / rounds
+    starts_s = [made.warmup_s + number * (length_s + SETTLE_S) for number in range(rounds)]
+    return tuple(Window(start_ns=round(s * 1e9), end_ns=round((s + length_s) * 1e9)) for s in starts_s)
+
+
+def _count_load_seconds(made: RunSpec) -> float:
+    return _make_windows(made)[-1].end_ns / 1e9
+
+
+def _make_trial(folder: RunFolder, trial: Trial, made: RunSpec, *, rng: np.random.Generator, common: float) -> None:
     simulated = next(c for c in made.configurations if c.name == trial.configuration)
-    users = simulated.users or made.users
-    samples = simulate(simulated, users, made, rng=rng)
-    window = Window(start_ns=round(made.warmup_s * 1e9), end_ns=round((made.warmup_s + made.duration_s) * 1e9))
-    started_at = STARTED_AT + timedelta(minutes=4 * trial.number)
+    users = folder.record.scenario.load_of(trial.configuration).users
+    samples = simulate(simulated, users, made, rng=rng, common=common)
+    windows, total_s = _make_windows(made), _count_load_seconds(made)
+    started_at = STARTED_AT + timedelta(minutes=4 * (trial.number if made.design == "sequential" else trial.block))
     record = TrialRecord(
         trial=trial.folder,
         number=trial.number,
         configuration=trial.configuration,
         block=trial.block,
+        design=made.design,
         status="complete",
         started_at=started_at,
         users=users,
         think_time_s=THINK_S,
-        windows=(window,),
+        windows=windows,
         generator=GeneratorRecord(
             locust_requests=len(samples),
             locust_failures=int((~samples.ok).sum()),
             recorded=len(samples),
             exit_code=0,
         ),
-        clock=ClockRecord(monotonic_s=made.warmup_s + made.duration_s, wall_s=made.warmup_s + made.duration_s),
+        clock=ClockRecord(monotonic_s=total_s, wall_s=total_s),
     )
     record = record.model_copy(update=made.trial_changes.get(trial.folder, {}))
     evidence = make_evidence(simulated)
     with folder.draft(trial) as draft:
         write_parquet(samples, draft / "samples.parquet")
-        _write_resources(draft / "resources.parquet", simulated, made, rate=len(samples) / window.end_ns * 1e9, rng=rng)
+        _write_resources(draft / "resources.parquet", simulated, made, rate=len(samples) / total_s, rng=rng)
         folder.keep(draft, record, ProofRecord(trial=trial.folder, before=evidence, after=evidence))
 
 
@@ -262,7 +282,7 @@ def _write_resources(
         use |= {
             f"{name}-sidecar": ("sidecar", simulated.sidecar_cpu_ms * share, 31.0) for name, share in sidecars.items()
         }
-    at = np.arange(0, made.warmup_s + made.duration_s, 0.5)
+    at = np.arange(0, _count_load_seconds(made), 0.5)
     noise = {name: np.exp(rng.normal(0, 0.04)) for name in use}
     count = len(use)
     write_columns(

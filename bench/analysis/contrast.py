@@ -6,13 +6,26 @@ from typing import Final
 
 import numpy as np
 
-from bench.analysis.stats import Comparison, Interval, compare, geometric_mean, within_blocks
+from bench.analysis.stats import (
+    MOST_LAG,
+    Comparison,
+    Interval,
+    compare,
+    compare_blocks,
+    geometric_mean,
+    within_blocks,
+)
 from bench.analysis.validity import make_issue
 from bench.results.issues import Issue, IssueCode
 from bench.results.summary_records import Contrast, Metric, RepeatSummary, Verdict
-from bench.units import format_percent
+from bench.scenario.types import Design
+from bench.units import format_percent, format_ratio
 
-METHOD: Final = "ratio of geometric means over repeats, 95 % Welch t interval on logarithms"
+METHOD: Final[dict[Design, str]] = {
+    "sequential": "ratio of geometric means over repeats, 95 % Welch t interval on logarithms",
+    "interleaved": "geometric mean of the blocks' ratios, 95 % paired t interval on logarithms; loaded in turn",
+    "duet": "geometric mean of the blocks' ratios, 95 % paired t interval on logarithms; loaded at the same time",
+}
 _HIGHER_IS_BETTER: Final[frozenset[Metric]] = frozenset({"rps"})
 _NO_DELTA: Final = (None, None, None)
 
@@ -33,6 +46,32 @@ class Side:
         """Return the metric of each valid repeat that has it, by block."""
         values = {repeat.block: getattr(repeat, metric) for repeat in self.valid()}
         return {block: value for block, value in values.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """The values of both sides of a contrast, by block. In a paired design both have the same blocks, in the order in
+    which they were measured: those in which both sides are valid."""
+
+    configuration: Mapping[int, float]
+    reference: Mapping[int, float]
+
+    @property
+    def both(self) -> tuple[list[float], list[float]]:
+        """Return the values alone."""
+        return list(self.configuration.values()), list(self.reference.values())
+
+
+def read_values(
+    configuration: Side, reference: Side, metric: Metric, *, design: Design = "sequential", order: Sequence[int] = ()
+) -> Values:
+    """Return the values that a contrast compares. `order`: the blocks by the time of their start, where that is not
+    the order of their numbers."""
+    values, references = configuration.by_block(metric), reference.by_block(metric)
+    if design == "sequential":
+        return Values(values, references)
+    shared = [block for block in order or sorted(values) if block in values and block in references]
+    return Values({block: values[block] for block in shared}, {block: references[block] for block in shared})
 
 
 def judge(comparison: Comparison, margin: float, *, higher_is_better: bool = False) -> Verdict:
@@ -56,19 +95,34 @@ def judge(comparison: Comparison, margin: float, *, higher_is_better: bool = Fal
     return "equivalent" if 1 - margin < low and high < 1 + margin else "inconclusive"
 
 
-def contrast(configuration: Side, reference: Side, *, metric: Metric, margin: float, confirmatory: bool) -> Contrast:
-    """Compare two configurations on one metric, over their valid repeats."""
-    values, references = configuration.by_block(metric), reference.by_block(metric)
-    found = compare(list(values.values()), list(references.values())) if values and references else None
-    verdict = _verdict(configuration, reference, found=found, metric=metric, margin=margin)
+def contrast(
+    configuration: Side,
+    reference: Side,
+    *,
+    metric: Metric,
+    margin: float,
+    confirmatory: bool,
+    design: Design = "sequential",
+    order: Sequence[int] = (),
+) -> Contrast:
+    """Compare two configurations on one metric, over their valid repeats.
+
+    `design`, `order`: of the run that measured both in the same blocks, for `read_values`. Two runs are compared as
+    `sequential`, since they share no block.
+    """
+    values = read_values(configuration, reference, metric, design=design, order=order)
+    found = _compare(values, design)
+    verdict = _verdict(configuration, reference, found=found, metric=metric, margin=margin, design=design)
     ratio_low, ratio_high = _pair(found.interval if found else None)
-    deltas = _deltas(found, references)
+    deltas = _deltas(found, values.reference)
+    blocks = found.blocks if found else None
+    median, median_low, median_high = (found.median if found else None) or (None, None, None)
     in_ms, in_rps = (_NO_DELTA, deltas) if metric == "rps" else (deltas, _NO_DELTA)
     return Contrast(
         configuration=configuration.name,
         reference=reference.name,
         metric=metric,
-        n=(len(values), len(references)),
+        n=(len(values.configuration), len(values.reference)),
         ratio=found.ratio if found else None,
         ratio_low=ratio_low,
         ratio_high=ratio_high,
@@ -78,13 +132,24 @@ def contrast(configuration: Side, reference: Side, *, metric: Metric, margin: fl
         delta_rps=in_rps[0],
         delta_low_rps=in_rps[1],
         delta_high_rps=in_rps[2],
-        method=METHOD,
+        method=METHOD[design],
         verdict=verdict,
         confirmatory=confirmatory,
         issues=tuple(_find_issues(configuration, reference, found=found, metric=metric)),
         mde=found.mde if found else None,
         block_ratios=_block_ratios(configuration, reference, metric),
+        median_ratio=median,
+        median_low=median_low,
+        median_high=median_high,
+        lag_1=blocks.lag_1 if blocks else None,
+        effective_n=blocks.effective_n if blocks else None,
     )
+
+
+def _compare(values: Values, design: Design) -> Comparison | None:
+    if not values.configuration or not values.reference:
+        return None
+    return compare(*values.both) if design == "sequential" else compare_blocks(*values.both)
 
 
 def within_interval(
@@ -104,9 +169,11 @@ def within_interval(
 
 
 def _verdict(
-    configuration: Side, reference: Side, *, found: Comparison | None, metric: Metric, margin: float
+    configuration: Side, reference: Side, *, found: Comparison | None, metric: Metric, margin: float, design: Design
 ) -> Verdict:
     if not configuration.valid() or not reference.valid():
+        return "invalid"
+    if design != "sequential" and not _share_block(configuration, reference):
         return "invalid"
     if found is None:
         return "inconclusive"
@@ -140,12 +207,15 @@ def _find_issues(configuration: Side, reference: Side, *, found: Comparison | No
             detail = f"{len(side.valid())} of {len(side.repeats)} repeats of {side.name} are valid"
             yield make_issue(IssueCode.EXCLUDED_REPEATS, detail)
     if found is None:
-        for side in sides:
-            if side.valid() and not side.by_block(metric):
-                yield make_issue(IssueCode.NO_PERCENTILE, f"{side.name} has too few requests for {metric}")
+        scarce = [side.name for side in sides if side.valid() and not side.by_block(metric)]
+        for name in scarce:
+            yield make_issue(IssueCode.NO_PERCENTILE, f"{name} has too few requests for {metric}")
+        if not scarce and all(side.valid() for side in sides):
+            yield make_issue(IssueCode.NO_VALID_REPEAT, "there is no block in which both are valid")
         return
     if found.reason:
         yield make_issue(IssueCode.NO_INTERVAL, found.reason)
+    yield from _find_correlation(found)
     adds_mesh = configuration.mesh != "none" and reference.mesh == "none"
     if adds_mesh and metric == "p95_ms" and found.interval and found.interval[1] < 1:
         yield make_issue(
@@ -153,6 +223,19 @@ def _find_issues(configuration: Side, reference: Side, *, found: Comparison | No
             f"{format_percent(1 - found.ratio)} below {reference.name}: a mesh adds work; treat this as noise unless"
             " another run shows it",
         )
+
+
+def _find_correlation(found: Comparison) -> Iterator[Issue]:
+    """Yield a warning where neighbouring blocks resemble each other so much that the interval counts fewer."""
+    blocks, lag_1 = found.blocks, found.blocks.lag_1 if found.blocks else None
+    if blocks is not None and lag_1 is not None and lag_1 > MOST_LAG:
+        detail = f"the correlation of neighbouring blocks is {format_ratio(lag_1)}, so they count as"
+        yield make_issue(IssueCode.CORRELATED, f"{detail} {blocks.effective_n:.1f}")
+
+
+def _share_block(one: Side, other: Side) -> bool:
+    """Return whether there is a block in which both sides are valid."""
+    return not {repeat.block for repeat in one.valid()}.isdisjoint(repeat.block for repeat in other.valid())
 
 
 def _block_ratios(configuration: Side, reference: Side, metric: Metric) -> tuple[float | None, ...]:

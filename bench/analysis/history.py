@@ -94,8 +94,7 @@ def read_conditions(run: StoredRun) -> dict[str, str]:
     record = run.record
     scenario = record.scenario.model_dump(mode="json", exclude=_EXCLUDED)
     scenario["application"] |= scenario["application"].pop("versions")  # its place when the first nights were hashed
-    if scenario["design"] in (None, "sequential"):  # as all of the first nights were
-        del scenario["design"]
+    del scenario["design"]  # a condition of its own, with the number of windows
     if scenario["load"]["users_each"] is None:
         del scenario["load"]["users_each"]
     for one in scenario["configurations"]:
@@ -103,7 +102,9 @@ def read_conditions(run: StoredRun) -> dict[str, str]:
             del one["images"]
     environment = {name: str(getattr(record.environment, name)) for name in COMPARED}
     files = "".join(f"{name} {digest}\n" for name, digest in sorted(_read_checksums(run)))
-    return {"scenario": _hash(scenario), "files": _hash(files), "target": record.target.kind, **environment}
+    known = {"scenario": _hash(scenario), "files": _hash(files), "target": record.target.kind, **environment}
+    # All of the first nights were sequential, and are known by conditions without a design.
+    return known if record.plan.design == "sequential" else known | {"design": record.plan.design_text}
 
 
 def read_history(path: Path) -> History:

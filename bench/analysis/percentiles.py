@@ -13,6 +13,7 @@ from bench.units import NANOSECONDS, NS_PER_MS
 
 Ns = npt.NDArray[np.int64]
 
+ALWAYS_SHOWN: Final = 0.95  # the share up to which a percentile needs one request only
 # A percentile further out than P95 is shown when this many requests lie beyond it: with 10 of them the share
 # beyond is known to about a third (1 / sqrt 10).
 ENOUGH_BEYOND: Final = 10
@@ -59,7 +60,7 @@ def is_enough(share: float, count: int) -> bool:
     P95 and below need one request: a trial with too few of them is invalid (`bench.analysis.validity`), and its P95 is
     shown with that mark. Above P95, `ENOUGH_BEYOND` requests must lie beyond: 1000 for P99, 10 000 for P99.9.
     """
-    return count > 0 if share <= 0.95 else round(count * (1 - share), 6) >= ENOUGH_BEYOND
+    return count > 0 if share <= ALWAYS_SHOWN else round(count * (1 - share), 6) >= ENOUGH_BEYOND
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -155,8 +155,8 @@ def _judge(ln_ratio: float, expected: Limits, *, running: int) -> tuple[Outcome,
 
 def _explain_no_baseline(night: HistoryLine, before: HistoryLine | None, nights: int) -> str:
     """Explain why a night cannot be judged, and what began a new epoch, if something did."""
-    was, now = before.conditions if before else night.conditions, night.conditions
-    changed = [f"{name}: {was.get(name)} / {now.get(name)}" for name in now if was.get(name) != now.get(name)]
+    was, now = ({"design": "sequential"} | known.conditions for known in (before or night, night))
+    changed = [f"{name}: {was.get(name)} / {now[name]}" for name in now if was.get(name) != now[name]]
     causes = [f"accepted: {night.accepted}"] if night.accepted else []
     causes += [f"new conditions ({'; '.join(changed)})"] if changed else []
     count = "they are all equal" if nights >= FEWEST_NIGHTS else f"{FEWEST_NIGHTS} are needed"

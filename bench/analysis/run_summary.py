@@ -3,12 +3,23 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from statistics import fmean
+from datetime import datetime
+from math import log, sqrt
+from statistics import fmean, stdev
 from typing import Final, get_args
 
 from bench.analysis.contrast import Side, contrast, within_interval
+from bench.analysis.design_costs import estimate_sequential_minutes
 from bench.analysis.proxy_cost import estimate_hop_costs, measure_paths
-from bench.analysis.stats import CONFIDENCE, MOST_REPEATS, Mean, arithmetic_mean, compute_repeats_needed, geometric_mean
+from bench.analysis.stats import (
+    CONFIDENCE,
+    MOST_REPEATS,
+    Mean,
+    arithmetic_mean,
+    compute_blocks_needed,
+    compute_repeats_needed,
+    geometric_mean,
+)
 from bench.analysis.trial_summary import Digest, average_by_name, digest
 from bench.analysis.validity import FEWEST_CPUS, make_issue
 from bench.errors import InputError
@@ -35,13 +46,17 @@ def summarise(run: StoredRun) -> tuple[SummaryRecord, dict[str, Digest]]:
     names = [configuration.name for configuration in scenario.configurations]
     repeats = {name: tuple(d.repeat for d in digests.values() if d.configuration == name) for name in names}
     configurations = {name: _summarise_configuration(record, name, own) for name, own in repeats.items()}
-    contrasts = tuple(_compute_contrasts(scenario, repeats))
+    contrasts = tuple(_compute_contrasts(record, repeats, order=_order_blocks(run)))
     summary = SummaryRecord(
         run_id=record.run_id,
         scenario=scenario.name,
         target=record.target.kind,
         valid=all(configuration.valid for configuration in configurations.values()),
         quick=scenario.quick,
+        design=record.plan.design,
+        minutes=_count_minutes(record),
+        cpu_use=_mean_of(repeat.used_cpu for own in repeats.values() for repeat in own if repeat.valid),
+        reruns=len(record.plan.again),
         status=record.status,
         reference=scenario.reference,
         margin=scenario.margin,
@@ -116,21 +131,42 @@ def _rss_bytes(repeat: RepeatSummary, role: str) -> int | None:
     return sum(known) if known and len(known) == len(sizes) else None
 
 
-def _compute_contrasts(scenario: Scenario, repeats: dict[str, tuple[RepeatSummary, ...]]) -> Iterator[Contrast]:
+def _order_blocks(run: StoredRun) -> list[int]:
+    """Return the blocks by the start of their first trial. A resumed run may measure one after its successors."""
+    starts: dict[int, datetime] = {}
+    for trial in (trial.record for trial in run.trials):
+        starts[trial.block] = min(starts.get(trial.block, trial.started_at), trial.started_at)
+    return sorted(starts, key=lambda block: (starts[block], block))
+
+
+def _count_minutes(record: RunRecord) -> float | None:
+    return None if record.ended_at is None else (record.ended_at - record.started_at).total_seconds() / 60
+
+
+def _compute_contrasts(
+    record: RunRecord, repeats: dict[str, tuple[RepeatSummary, ...]], *, order: Sequence[int]
+) -> Iterator[Contrast]:
     """Yield every pair that the scenario compares, on every metric."""
+    scenario, design = record.scenario, record.plan.design
     sides = {c.name: Side(c.name, c.mesh, repeats[c.name]) for c in scenario.configurations}
     for pair in list_comparisons(scenario):
+        both = sides[pair.configuration], sides[pair.reference]
         marks = {"named": pair.named, "alike": are_equal(scenario, pair.configuration, pair.reference)}
         for metric in METRICS:
             found = contrast(
-                sides[pair.configuration],
-                sides[pair.reference],
+                *both,
                 metric=metric,
                 margin=scenario.margin,
                 confirmatory=metric == "p95_ms" and pair.reference == scenario.reference,
+                design=design,
+                order=order,
             )
-            within = within_interval(list(sides.values()), pair.configuration, pair.reference, metric=metric)
-            yield found.model_copy(update=marks | {"within_low": within[0], "within_high": within[1]})
+            if design == "sequential":
+                within = within_interval(list(sides.values()), pair.configuration, pair.reference, metric=metric)
+                yield found.model_copy(update=marks | {"within_low": within[0], "within_high": within[1]})
+            else:
+                minutes = estimate_sequential_minutes(record, found, *both)
+                yield found.model_copy(update=marks | {"sequential_minutes": minutes})
 
 
 def _estimate_hop_costs(run: StoredRun, configurations: dict[str, ConfigurationSummary]) -> Iterator[HopCost]:
@@ -138,7 +174,8 @@ def _estimate_hop_costs(run: StoredRun, configurations: dict[str, ConfigurationS
     reference = run.record.scenario.reference
     if reference is not None:
         paths = _read_paths(run) if run.record.paths is None else run.record.paths
-        yield from estimate_hop_costs(configurations, reference, paths=paths, cpus=run.record.environment.cpus)
+        design, cpus = run.record.plan.design, run.record.environment.cpus
+        yield from estimate_hop_costs(configurations, reference, paths=paths, cpus=cpus, design=design)
 
 
 def _read_paths(run: StoredRun) -> dict[str, PathLength]:
@@ -189,13 +226,25 @@ def _find_undetectable(
             yield make_issue(IssueCode.RESOLUTION, f"{pair}: no difference can be distinguished from chance ({reason})")
         elif found.mde > scenario.margin:
             sides = configurations[found.configuration], configurations[found.reference]
-            repeats = f"{min(found.n)} repeats of this spread find {format_effect(found.mde)} in 4 of 5 runs (MDE)"
-            needed = compute_repeats_for_margin(sides, scenario.margin) or f"over {MOST_REPEATS}"
-            need = f"{format_percent(scenario.margin)} would take {needed} repeats"
-            yield make_issue(IssueCode.RESOLUTION, f"{pair}: {repeats}, {need}")
+            if found.effective_n is None:
+                unit, needed = "repeats", compute_repeats_for_margin(sides, scenario.margin)
+            else:
+                unit, needed = "blocks", compute_blocks_for_margin(found, scenario.margin)
+            seen = f"{min(found.n)} {unit} of this spread find {format_effect(found.mde)} in 4 of 5 runs (MDE)"
+            need = f"{format_percent(scenario.margin)} would take {needed or f'over {MOST_REPEATS}'} {unit}"
+            yield make_issue(IssueCode.RESOLUTION, f"{pair}: {seen}, {need}")
 
 
 def compute_repeats_for_margin(sides: Iterable[ConfigurationSummary], margin: float) -> int | None:
     """Return how many repeats would detect the margin, given the spread of both sides; None: very many, or unknown."""
     spreads = [side.p95_cv for side in sides if side.p95_cv is not None]
     return compute_repeats_needed(fmean(spread**2 for spread in spreads) ** 0.5, margin) if spreads else None
+
+
+def compute_blocks_for_margin(found: Contrast, margin: float) -> int | None:
+    """Return how many blocks of a paired run would detect the margin, given the spread of this run's block ratios and
+    the correlation of neighbours; None: very many, or unknown."""
+    logs = [log(ratio) for ratio in found.block_ratios if ratio is not None]
+    if found.effective_n is None or len(logs) < 2:
+        return None
+    return compute_blocks_needed(stdev(logs) * sqrt(len(logs) / found.effective_n), margin)

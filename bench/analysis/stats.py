@@ -5,7 +5,7 @@ a mesh's cost is a factor and the spread between repeats is about the same for s
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -18,6 +18,10 @@ CONFIDENCE: Final = 0.95
 EQUIVALENCE_CONFIDENCE: Final = 0.90  # two one-sided tests at 5 %
 POWER: Final = 0.80
 MOST_REPEATS: Final = 1000
+FEWEST_FOR_MEDIAN: Final = 8  # blocks: from here on the median's interval can leave out an extreme block or so
+FEWEST_FOR_LAG: Final = 5  # blocks: three or four of them say nothing about the correlation of neighbours
+MOST_LAG: Final = 0.3  # a larger correlation widens the interval
+_FEWEST_EFFECTIVE: Final = 2.0
 _NO_NOISE: Final = 1e-12  # rounding error of the logarithms of equal values
 
 Floats = npt.NDArray[np.float64]
@@ -35,14 +39,42 @@ class Mean:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockMean:
+    """The mean over blocks of a difference between two configurations, in the order in which the blocks were measured.
+
+    n: the number of blocks
+    error: its standard error; None where there is none, with the `reason`
+    lag_1: the correlation of neighbouring blocks, corrected for its bias; None for fewer than 5 blocks
+    effective_n: the number of independent blocks that know as much; below `n` where `lag_1` is above 0.3
+    """
+
+    value: float
+    n: int
+    error: float | None
+    lag_1: float | None
+    effective_n: float
+    reason: str = ""
+
+    def half_width(self, confidence: float = CONFIDENCE) -> float | None:
+        """Return half the width of the mean's t interval; None where there is none."""
+        return None if self.error is None else self.error * t_quantile(confidence, self.n - 1)
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
-    """The ratio of two configurations' geometric means, with its intervals and minimum detectable effect."""
+    """The ratio of two configurations' geometric means, with its intervals and minimum detectable effect.
+
+    Where blocks were paired: `blocks`, the mean of their ln ratios; `median`, the median of their ratios with the lower
+    and upper end of its interval, from 8 blocks on.
+    """
 
     ratio: float
     interval: Interval | None
     equivalence_interval: Interval | None
     mde: float | None
     reason: str
+    blocks: BlockMean | None = None
+    median: tuple[float, float, float] | None = None
 
 
 def geometric_mean(values: Sequence[float], *, confidence: float = CONFIDENCE) -> Mean:
@@ -81,6 +113,75 @@ def compare(values: Sequence[float], reference: Sequence[float]) -> Comparison:
         mde=math.expm1(_welch_effect(min(len(logs), len(reference_logs))) * error),
         reason="",
     )
+
+
+def compare_blocks(values: Sequence[float], reference: Sequence[float]) -> Comparison:
+    """Return the ratio of two configurations that were measured together in each block, with its paired t interval.
+
+    Both have one value per block, in the order of time. Raises ValueError where they are none, or not as many.
+    """
+    if len(values) != len(reference):
+        raise ValueError(f"blocks have two sides, not {len(values)} and {len(reference)} values")
+    logs = np.log(_require_positive(values)) - np.log(_require_positive(reference))
+    found = average_blocks(logs.tolist())
+    ratio, median = math.exp(found.value), _find_median(np.exp(logs))
+    half, equivalence_half = found.half_width(), found.half_width(EQUIVALENCE_CONFIDENCE)
+    if found.error is None or half is None or equivalence_half is None:
+        return Comparison(ratio, None, None, None, found.reason, found, median)
+    return Comparison(
+        ratio=ratio,
+        interval=_ratio_interval(found.value, half),
+        equivalence_interval=_ratio_interval(found.value, equivalence_half),
+        mde=math.expm1(_paired_effect(found.n - 1) * found.error),
+        reason="",
+        blocks=found,
+        median=median,
+    )
+
+
+def average_blocks(differences: Sequence[float]) -> BlockMean:
+    """Return the mean of the blocks' differences with its standard error. Raises ValueError where there are none.
+
+    `differences`: of each block, in the order of time. Neighbouring blocks that resemble each other count for fewer:
+    n (1 - r) / (1 + r) of n, where their correlation r is above 0.3. The degrees of freedom stay n - 1: with fewer the
+    interval would be several times wider, and would hardly hold the true value more often.
+    """
+    if not len(differences):
+        raise ValueError("no blocks, no mean")
+    blocks = np.asarray(differences, np.float64)
+    value, count = float(blocks.mean()), len(blocks)
+    if count < 2:
+        return BlockMean(value, count, None, None, count, "one block has no spread: no interval")
+    spread = float(np.std(blocks, ddof=1))
+    if spread <= _NO_NOISE:
+        return BlockMean(value, count, None, None, count, "all blocks are equal: no interval (resolution)")
+    lag_1 = _correlate_neighbours(blocks) if count >= FEWEST_FOR_LAG else None
+    effective = float(count)
+    if lag_1 is not None and lag_1 > MOST_LAG:
+        effective = max(count * (1 - lag_1) / (1 + lag_1), _FEWEST_EFFECTIVE)
+    return BlockMean(value, count, spread / math.sqrt(effective), lag_1, effective)
+
+
+def _correlate_neighbours(blocks: Floats) -> float:
+    """Return the lag-1 correlation. Deviations are from the blocks' own mean, which makes the plain figure too low by
+    1 / n where blocks are independent; this is corrected."""
+    deviations = blocks - blocks.mean()
+    return float((deviations[1:] * deviations[:-1]).sum()) / float((deviations**2).sum()) + 1 / len(blocks)
+
+
+def _find_median(ratios: Floats) -> tuple[float, float, float] | None:
+    """Return the median with its exact interval, the narrowest pair of order statistics of 95 % or more.
+
+    As many of n ratios lie below the true median as coins show heads: Binomial(n, 1/2). None for fewer than 8.
+    """
+    count = len(ratios)
+    if count < FEWEST_FOR_MEDIAN:
+        return None
+    ordered = np.sort(ratios)
+    outside = 0  # ratios on each side that the interval leaves out
+    while 1 - 2 * float(special.bdtr(outside + 1, count, 0.5)) >= CONFIDENCE:
+        outside += 1
+    return float(np.median(ordered)), float(ordered[outside]), float(ordered[count - 1 - outside])
 
 
 def within_blocks(table: Floats, one: int, other: int) -> Interval | None:
@@ -133,25 +234,78 @@ def minimum_detectable_effect(sd: float, repeats: int) -> float | None:
     return math.expm1(_welch_effect(repeats) * sd * math.sqrt(2 / repeats))
 
 
+def paired_detectable_effect(sd: float, blocks: int) -> float | None:
+    """Return the ratio minus 1 that the paired t test finds with 80 % power, given the sd of the blocks' ln ratios.
+
+    None for fewer than 2 blocks.
+    """
+    if blocks < 2:
+        return None
+    return math.expm1(_paired_effect(blocks - 1) * sd / math.sqrt(blocks))
+
+
 def compute_repeats_needed(sd: float, effect: float) -> int | None:
     """Return the fewest repeats that find `effect` (0.1: 10 %) with 80 % power; None beyond `MOST_REPEATS`."""
-    if (minimum_detectable_effect(sd, MOST_REPEATS) or 0) > effect:
+    return _find_fewest(lambda repeats: minimum_detectable_effect(sd, repeats), effect)
+
+
+def compute_blocks_needed(sd: float, effect: float) -> int | None:
+    """Return the fewest blocks, measured side by side, that find `effect` with 80 % power; None beyond `MOST_REPEATS`.
+
+    `sd`: of the blocks' ln ratios.
+    """
+    return _find_fewest(lambda blocks: paired_detectable_effect(sd, blocks), effect)
+
+
+def compute_welch_half_width(values: Sequence[float], reference: Sequence[float], repeats: int) -> float | None:
+    """Return half the width that Welch's 95 % interval of the ln ratio would have with `repeats` of this spread a side.
+
+    None where a side has no spread, or for fewer than 2 repeats.
+    """
+    if repeats < 2 or explain_no_interval(values) or explain_no_interval(reference):
+        return None
+    one, other = (float(np.var(np.log(_require_positive(side)), ddof=1)) for side in (values, reference))
+    df = (repeats - 1) * (one + other) ** 2 / (one**2 + other**2)
+    return math.sqrt((one + other) / repeats) * t_quantile(CONFIDENCE, df)
+
+
+def compute_repeats_as_narrow(values: Sequence[float], reference: Sequence[float], half_width: float) -> int | None:
+    """Return the fewest repeats of this spread whose Welch interval is no wider than this; None beyond `MOST_REPEATS`,
+    or where a side has no spread."""
+    return _find_fewest(lambda repeats: compute_welch_half_width(values, reference, repeats), half_width)
+
+
+def _find_fewest(compute: Callable[[int], float | None], most: float) -> int | None:
+    """Return the smallest count for which `compute`, which falls with it, is at most `most`."""
+    largest = compute(MOST_REPEATS)
+    if largest is None or largest > most:
         return None
     low, high = 1, MOST_REPEATS  # `low` is too few, `high` is enough
     while high - low > 1:
         middle = (low + high) // 2
-        found = minimum_detectable_effect(sd, middle)
-        low, high = (low, middle) if found is not None and found <= effect else (middle, high)
+        found = compute(middle)
+        low, high = (low, middle) if found is not None and found <= most else (middle, high)
     return high
 
 
 @lru_cache
 def _welch_effect(repeats: int) -> float:
     """Return the effect, in standard errors, that Welch's test with `repeats` a side finds with 80 % power."""
-    low, high = 0.0, 30.0  # with 2 repeats, the fewest, it is about 10.4
+    return _find_effect(lambda effect: _welch_power(effect, repeats))  # with 2 repeats, the fewest, about 10.4
+
+
+@lru_cache
+def _paired_effect(df: int) -> float:
+    """Return the effect, in standard errors, that a t test with these degrees of freedom finds with 80 % power."""
+    critical = t_quantile(CONFIDENCE, df)
+    return _find_effect(lambda effect: float(1 - special.nctdtr(df, effect, critical)))  # with 1 degree about 16.3
+
+
+def _find_effect(power: Callable[[float], float]) -> float:
+    low, high = 0.0, 30.0
     while high - low > 1e-4:
         middle = (low + high) / 2
-        low, high = (low, middle) if _welch_power(middle, repeats) > POWER else (middle, high)
+        low, high = (low, middle) if power(middle) > POWER else (middle, high)
     return high
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Final, Literal
 
 import numpy as np
@@ -34,6 +35,7 @@ _SHARES: Final = {
     "max_ms": 1.0,
 }
 _CURVE: Final = (*np.arange(0.01, 0.9899, 0.01), *np.arange(0.99, 0.99905, 0.001))
+_NONE: Final = np.array([], np.int64)
 _LONGEST_S: Final = 7 * 24 * 3600
 _NO_MEAN: Final = Mean(0.0, None, None, "no successful request of this name")
 
@@ -133,27 +135,24 @@ class Headline:
 
 def make_headline(record: TrialRecord, samples: Samples) -> Headline:
     """Return two figures of a trial's samples, equal to those of its summary."""
-    counted = samples.counted(record.windows)
-    ordered = np.sort(compute_response_ns(counted, record.rate)[counted.ok])
-    window_s = sum(window.seconds for window in record.windows)
-    return Headline(_percentile_ms(ordered, 0.95), len(ordered) / window_s if window_s else 0.0)
+    found = _split_by_window(record, samples)
+    return Headline(_percentile_ms(found, 0.95), _compute_rps(record, found) or 0.0)
 
 
 def digest(trial: StoredTrial) -> Digest:
     """Read a trial's samples once and summarise them. Raises StoreError where they are incomplete."""
     record, samples = trial.record, trial.samples()
-    counted = samples.counted(record.windows)
-    ordered = np.sort(compute_response_ns(counted, record.rate)[counted.ok])
+    counted, windows = samples.counted(record.windows), _split_by_window(record, samples)
     resources = _read_resources(trial)
     edges = [edge for window in record.windows for edge in (window.start_ns, window.end_ns)] or [0]
     return Digest(
         trial=record.trial,
         configuration=record.configuration,
         block=record.block,
-        repeat=_summarise_repeat(record, samples, counted=counted, ordered=ordered, resources=resources),
+        repeat=_summarise_repeat(record, samples, counted=counted, windows=windows, resources=resources),
         window=(edges[0] / NANOSECONDS, edges[-1] / NANOSECONDS),
         series=_make_series(record, samples),
-        quantiles=_make_curve(ordered),
+        quantiles=_make_curve(np.sort(np.concatenate(windows)) if windows else _NONE),
         windows=tuple((one.start_ns / NANOSECONDS, one.end_ns / NANOSECONDS) for one in record.windows),
         noise=make_noise_series(resources) if resources else None,
     )
@@ -164,13 +163,32 @@ def _read_resources(trial: StoredTrial) -> ResourceTrace | None:
     return trial.resources() if (trial.path / "resources.parquet").exists() else None
 
 
+def _split_by_window(record: TrialRecord, samples: Samples) -> list[Ns]:
+    """Return the latencies of the successful requests of each window, in ascending order."""
+    found = []
+    for window in record.windows:
+        counted = samples.counted([window])
+        found.append(np.sort(compute_response_ns(counted, record.rate)[counted.ok]))
+    return found
+
+
+def _compute_rps(record: TrialRecord, windows: Sequence[Ns]) -> float | None:
+    """Return the mean of the windows' successful requests per second; None without a window."""
+    lengths_s = [window.seconds for window in record.windows]
+    if not sum(lengths_s):
+        return None
+    return fmean(len(own) / length_s for own, length_s in zip(windows, lengths_s, strict=True) if length_s)
+
+
 def _summarise_repeat(
-    record: TrialRecord, samples: Samples, *, counted: Samples, ordered: Ns, resources: ResourceTrace | None
+    record: TrialRecord, samples: Samples, *, counted: Samples, windows: Sequence[Ns], resources: ResourceTrace | None
 ) -> RepeatSummary:
-    requests = len(counted)
-    window_s = sum(window.seconds for window in record.windows)
+    """Summarise a trial. An interleaved one has several windows, whose statistics are averaged."""
+    requests, succeeded = len(counted), sum(map(len, windows))
+    # The study's statistic is of a load without interruption, on one configuration alone.
+    is_sequential = record.design == "sequential"
     noise = measure_noise(resources, record.windows) if resources else NoiseShares()
-    percentiles = {name: _percentile_ms(ordered, share) for name, share in _SHARES.items()}
+    percentiles = {name: _percentile_ms(windows, share) for name, share in _SHARES.items()}
     usable = bool(percentiles["p95_ms"])
     unusable = (
         () if usable or record.reasons else (make_issue(IssueCode.EMPTY, "the window has no latency above zero"),)
@@ -181,13 +199,13 @@ def _summarise_repeat(
         valid=record.status == "complete" and not record.reasons and usable,
         issues=(*record.issues, *unusable),
         requests=requests,
-        errors=requests - len(ordered),
-        window_s=window_s,
-        rps=len(ordered) / window_s if window_s else None,
-        mean_ms=float(ordered.mean()) / NS_PER_MS if len(ordered) else None,
+        errors=requests - succeeded,
+        window_s=sum(window.seconds for window in record.windows),
+        rps=_compute_rps(record, windows),
+        mean_ms=fmean(float(own.mean()) for own in windows if len(own)) / NS_PER_MS if succeeded else None,
         **percentiles,
-        thesis_p95_ms=latency.study_p95_ms(samples.started_ns, samples.latency_ns),
-        corrected_p95_ms=_corrected_ms(record, ordered),
+        thesis_p95_ms=latency.study_p95_ms(samples.started_ns, samples.latency_ns) if is_sequential else None,
+        corrected_p95_ms=_corrected_ms(record, windows),
         stall_s=count_stalls(samples, record.windows),
         lateness_p95_ms=_lateness_ms(counted),
         **asdict(noise),
@@ -197,22 +215,41 @@ def _summarise_repeat(
     )
 
 
-def _percentile_ms(ordered: Ns, share: float) -> float | None:
-    """Return the nearest-rank percentile; None where the requests are too few. The maximum needs one only."""
-    if not len(ordered) or not (share == 1 or latency.is_enough(share, len(ordered))):
+def _percentile_ms(windows: Sequence[Ns], share: float) -> float | None:
+    """Return the geometric mean of the windows' nearest-rank percentiles, or the largest maximum.
+
+    None where the requests are too few: in all windows together as for a single one, and in each for one request
+    beyond the percentile. The maximum needs one request only.
+    """
+    counts = [len(own) for own in windows]
+    if not sum(counts):
         return None
-    return int(ordered[latency.rank(share, len(ordered)) - 1]) / NS_PER_MS
+    if share == 1:
+        return max(int(own[-1]) for own in windows if len(own)) / NS_PER_MS
+    if not latency.is_enough(share, sum(counts)) or not min(counts):
+        return None
+    if len(windows) > 1 and share > latency.ALWAYS_SHOWN and round(min(counts) * (1 - share), 6) < 1:
+        return None
+    return _average_ms([int(own[latency.rank(share, len(own)) - 1]) for own in windows])
 
 
-def _corrected_ms(record: TrialRecord, ordered: Ns) -> float | None:
+def _average_ms(windows_ns: Sequence[int]) -> float:
+    """Return the geometric mean in ms: the value itself for one window, and 0 where one is not above zero."""
+    if len(windows_ns) == 1 or min(windows_ns) <= 0:
+        return min(windows_ns) / NS_PER_MS
+    return geometric_mean([value / NS_PER_MS for value in windows_ns]).value
+
+
+def _corrected_ms(record: TrialRecord, windows: Sequence[Ns]) -> float | None:
     """Return P95 counted from the intended start. An open loop's latency is already counted from there."""
-    if not len(ordered):
-        return None
     if record.rate is not None:
-        return _percentile_ms(ordered, 0.95)
+        return _percentile_ms(windows, 0.95)
+    return _average_ms([_correct_ns(record, own) for own in windows]) if windows and all(map(len, windows)) else None
+
+
+def _correct_ns(record: TrialRecord, ordered: Ns) -> int:
     median_ns = int(ordered[latency.rank(0.5, len(ordered)) - 1])
-    interval_ns = round(record.think_time_s * NANOSECONDS) + median_ns
-    return latency.corrected_p95_ns(ordered, interval_ns) / NS_PER_MS
+    return latency.corrected_p95_ns(ordered, round(record.think_time_s * NANOSECONDS) + median_ns)
 
 
 def _lateness_ms(counted: Samples) -> float | None:

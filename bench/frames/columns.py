@@ -43,8 +43,8 @@ _PAIR: Final = (
     Column("reference", "category", "", "the configuration that it is compared with"),
 )
 _COUNTS: Final = (
-    Column("n", "int64", "repeats", "valid repeats of the configuration"),
-    Column("n_reference", "int64", "repeats", "valid repeats of the reference"),
+    Column("n", "int64", "repeats", "valid repeats of the configuration; paired: blocks in which both are valid"),
+    Column("n_reference", "int64", "repeats", "valid repeats of the reference; paired: the same blocks"),
 )
 
 SAMPLES: Final = Frame(
@@ -101,7 +101,7 @@ REPEATS: Final = Frame(
             )
         ),
         Column("max_ms", "float64", "ms", "the slowest successful request"),
-        Column("thesis_p95_ms", "float64", "ms", "the 2022 study's statistic, for comparison with that study only"),
+        Column("thesis_p95_ms", "float64", "ms", "the 2022 study's statistic, for comparison with it only; sequential"),
         Column("corrected_p95_ms", "float64", "ms", "P95 since intended starts, corrected for coordinated omission"),
         Column("stall_s", "int64", "s", "whole seconds of the window without a response"),
         Column("lateness_p95_ms", "float64", "ms", "P95 of the time by which a request started later than intended"),
@@ -138,7 +138,7 @@ CONFIGURATIONS: Final = Frame(
         Column("rps_high", "float64", "1/s", "upper end of its interval"),
         Column("requests", "int64", "requests", "requests of the valid windows"),
         Column("errors", "int64", "requests", "those of them without a right response"),
-        Column("thesis_p95_ms", "float64", "ms", "the 2022 study's statistic, for comparison with that study only"),
+        Column("thesis_p95_ms", "float64", "ms", "the 2022 study's statistic, for comparison with it only; sequential"),
         Column("sidecar_cpu_ms_per_request", "float64", "ms", "CPU time of all sidecars for one request"),
         Column("sidecar_cpu_low_ms_per_request", "float64", "ms", "lower end of its interval"),
         Column("sidecar_cpu_high_ms_per_request", "float64", "ms", "upper end of its interval"),
@@ -171,6 +171,17 @@ CONTRASTS: Final = Frame(
         Column("block_ratios", "object", "", "the ratio inside each block, a tuple; None where a block lacks a side"),
         Column("within_low", "float64", "", "lower end of the ratio's interval without differences between blocks"),
         Column("within_high", "float64", "", "its upper end"),
+        Column("median_ratio", "float64", "", "median of the blocks' ratios, in a paired run from 8 blocks on"),
+        Column("median_low", "float64", "", "lower end of its exact interval, by order statistics"),
+        Column("median_high", "float64", "", "its upper end"),
+        Column("lag_1", "float64", "", "correlation of neighbouring blocks in a paired run, from 5 blocks on"),
+        Column("effective_n", "float64", "blocks", "independent blocks that know as much, in a paired run"),
+        Column(
+            "sequential_minutes",
+            "float64",
+            "min",
+            "machine minutes in which a sequential run would know the ratio as well; of a paired run",
+        ),
         Column("named", "bool", "", "whether the scenario names this pair in its `contrasts`"),
         Column("alike", "bool", "", "one configuration under two names: any difference is noise"),
         Column("standing", "str", "", "`confirmatory`, `planned` (P95 of a named pair) or `exploratory`"),

@@ -30,7 +30,8 @@ def compare_runs(one: StoredRun, other: StoredRun, *, force: bool) -> str:
 
 
 def find_run_differences(one: RunRecord, other: RunRecord) -> tuple[str, ...]:
-    """List the differences that make two runs incomparable: environment, target, application, load, equalise."""
+    """List the differences that make two runs incomparable: environment, target, design, application, load,
+    equalise."""
     ours, theirs = one.scenario, other.scenario
     same = ours.application == theirs.application
     application = [] if same else [f"application: {ours.application} / {theirs.application}"]
@@ -44,7 +45,9 @@ def find_run_differences(one: RunRecord, other: RunRecord) -> tuple[str, ...]:
     keys = [", ".join(sorted(scenario.equalise)) or "nothing" for scenario in (ours, theirs)]
     equalise = [] if keys[0] == keys[1] else [f"equalise: {' / '.join(keys)}"]
     target = [] if one.target.kind == other.target.kind else [f"target: {one.target.kind} / {other.target.kind}"]
-    return (*find_differences(one.environment, other.environment), *target, *application, *load, *equalise)
+    designs = [record.plan.design_text for record in (one, other)]
+    design = [] if designs[0] == designs[1] else [f"design: {' / '.join(designs)}"]
+    return (*find_differences(one.environment, other.environment), *target, *design, *application, *load, *equalise)
 
 
 def _row(name: str, before: ConfigurationSummary, after: ConfigurationSummary, *, margin: float) -> str:

@@ -29,7 +29,7 @@ def make_tables(report: Report) -> tuple[Table, ...]:
         make_name_table(report),
         make_hop_table(report),
         compare_data_paths(report),
-        compare_with_study(report),
+        *([compare_with_study(report)] if report.summary.design == "sequential" else []),
         make_contrast_table(report),
         make_repeat_table(report),
         make_check_table(report),

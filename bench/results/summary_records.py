@@ -40,7 +40,7 @@ class RepeatSummary(Record):
     """One repeat's numbers, from the raw samples of its window; null where they cannot be computed.
 
     `requests` are all that started inside the window, `errors` those that failed; the percentiles are nearest-rank over
-    the successful ones.
+    the successful ones. An interleaved repeat has several windows, whose statistics are averaged.
     """
 
     trial: str
@@ -134,7 +134,7 @@ class Contrast(Record):
     configuration: str
     reference: str
     metric: Metric
-    n: tuple[int, int]
+    n: Annotated[tuple[int, int], Field(description="valid repeats; in a paired design the blocks in which both are")]
     ratio: float | None
     ratio_low: float | None
     ratio_high: float | None
@@ -160,7 +160,9 @@ class Contrast(Record):
     median_ratio: Annotated[float | None, Field(description="median of the blocks' ratios, from 8 blocks on")] = None
     median_low: Annotated[float | None, Field(description="its exact interval, by order statistics")] = None
     median_high: float | None = None
-    lag_1: Annotated[float | None, Field(description="correlation of each block's ln ratio with the next one's")] = None
+    lag_1: Annotated[
+        float | None, Field(description="correlation of neighbouring blocks' ln ratios, corrected for bias")
+    ] = None
     effective_n: Annotated[float | None, Field(description="number of independent blocks that know as much")] = None
     sequential_minutes: Annotated[
         float | None, Field(description="machine minutes in which a sequential run would know the ratio as well")
@@ -178,7 +180,8 @@ class Contrast(Record):
 
 class HopCost(Record):
     """What one proxy adds to a page: the difference to the reference, divided by the proxies that a page crosses in
-    addition to the reference's. Arithmetic means over repeats, Welch's interval in ms."""
+    addition to the reference's. Arithmetic means over repeats, Welch's interval in ms; in a paired design the mean of
+    the blocks' differences, with its t interval."""
 
     configuration: str
     reference: str

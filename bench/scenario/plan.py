@@ -58,6 +58,11 @@ class Plan(BaseModel):
         return self.model_copy(update={"order": order, "again": (*self.again, *blocks)})
 
     @property
+    def design_text(self) -> str:
+        """The design as text, with the number of windows where a configuration has several in a block."""
+        return f"{self.design} ({self.rounds} windows a block)" if self.rounds > 1 else self.design
+
+    @property
     def units(self) -> tuple[tuple[Trial, ...], ...]:
         """The trials that are deployed together: those of a block, or each alone in a sequential run."""
         if self.design == "sequential":

@@ -82,6 +82,12 @@ def _campaign(name: str) -> Callable[[Options], Iterator[Figure]]:
     return measure
 
 
+def _coverage(_: Options) -> Iterator[Figure]:
+    from tests.benchmarks import coverage
+
+    return coverage.figures()
+
+
 # Imported when used: a child's peak memory counts from that of its parent, so the parent stays small.
 FIGURES: Final[dict[str, Callable[[Options], Iterator[Figure]]]] = {
     "help": _help,
@@ -96,6 +102,7 @@ FIGURES: Final[dict[str, Callable[[Options], Iterator[Figure]]]] = {
     "answers": _campaign("answers"),
     "contention": _campaign("contention"),
     "study-method": _campaign("study_method"),
+    "coverage": _coverage,
 }
 
 

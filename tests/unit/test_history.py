@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.analysis.history import HistoryLine, append_lines, make_lines, read_history
+from bench.analysis.history import HistoryLine, append_lines, make_lines, read_conditions, read_history
 from bench.errors import InputError, StoreError
 from bench.results.store import StoredRun, read_run, write_record
 from bench.scenario.model import Pair
@@ -94,6 +94,32 @@ def test_load_and_locustfile_change_the_fingerprint(tmp_path: Path) -> None:
     load = run.record.scenario.load.model_copy(update={"users": 21})
     prints.add(make_lines(changed(run, scenario=run.record.scenario.model_copy(update={"load": load})))[0].fingerprint)
     assert len(prints) == 3
+
+
+def test_design_and_its_windows_change_the_fingerprint(tmp_path: Path) -> None:
+    """Numbers of different designs estimate different things; a run without a design is a sequential one."""
+    run = make_run(tmp_path, SHORT)
+    first = read_conditions(run)
+    assert "design" not in first
+    named = changed(run, scenario=run.record.scenario.model_copy(update={"design": "sequential"}))
+    assert read_conditions(named) == first
+    designs = (("duet", 1), ("interleaved", 2), ("interleaved", 4))
+    plans = [run.record.plan.model_copy(update={"design": design, "rounds": rounds}) for design, rounds in designs]
+    known = [read_conditions(changed(run, plan=plan)) for plan in plans]
+    assert [conditions.pop("design") for conditions in known] == [
+        "duet",
+        "interleaved (2 windows a block)",
+        "interleaved (4 windows a block)",
+    ]
+    assert known == [first] * 3
+
+
+def test_users_of_a_duet_change_the_fingerprint(tmp_path: Path) -> None:
+    """Another number of users of each configuration is another load."""
+    run = make_run(tmp_path, SHORT)
+    load = run.record.scenario.load.model_copy(update={"users_each": 5})
+    other = changed(run, scenario=run.record.scenario.model_copy(update={"load": load}))
+    assert read_conditions(other) != read_conditions(run)
 
 
 def test_run_with_a_missing_repeat_is_invalid(tmp_path: Path) -> None:

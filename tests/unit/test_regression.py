@@ -285,3 +285,16 @@ def test_damaged_history_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixt
     assert call("gate", run.path, "--history", history) == 0
     assert call("history", history) == 0
     assert capsys.readouterr().err.count(f"warning: {history}:1: this line is skipped") == 2
+
+
+def test_another_design_begins_a_new_epoch_with_its_reason() -> None:
+    """A night of another design is not judged by those before it, and the reason names both designs; so is the way
+    back."""
+    before = nights(*QUIET)
+    conditions = before[0].conditions | {"design": "duet"}
+    other = line(20, ln_ratio=math.log(2.8), conditions=conditions, fingerprint="other")
+    back = line(21, ln_ratio=math.log(1.4))
+    *_, there, again = decide([*before, other, back])
+    assert there.outcome == "no baseline"
+    assert there.reason.startswith("new conditions (design: sequential / duet); recorded only")
+    assert again.outcome == "pass"

@@ -215,3 +215,126 @@ def test_rates_are_never_negative() -> None:
 def test_blocks_without_noise_have_no_interval(table: list[list[float]]) -> None:
     """One block, or equal blocks, have no measure of noise."""
     assert stats.within_blocks(np.array(table), 1, 0) is None
+
+
+@given(values=repeats)
+def test_few_blocks_have_scipys_paired_interval(values: list[float]) -> None:
+    """Up to four blocks the ratio's interval is that of SciPy's paired t test on logarithms."""
+    values = values[:4]
+    reference = [100.0, 103.0, 98.0, 101.0][: len(values)]
+    found = stats.compare_blocks(values, reference)
+    if found.interval is None:
+        assert found.reason
+        return
+    test = scipy.stats.ttest_rel(np.log(values), np.log(reference))
+    for interval, confidence in ((found.interval, 0.95), (found.equivalence_interval, 0.90)):
+        expected = test.confidence_interval(confidence)
+        assert interval is not None
+        assert np.log(interval) == pytest.approx([expected.low, expected.high], rel=1e-6, abs=1e-9)
+    assert found.blocks is not None
+    assert (found.blocks.lag_1, found.blocks.effective_n) == (None, len(values))
+
+
+@given(values=repeats, factors=st.lists(st.floats(0.1, 10), min_size=8, max_size=8))
+def test_what_both_sides_share_cancels(values: list[float], factors: list[float]) -> None:
+    """A block that is slower for both sides changes neither ratio nor interval."""
+    reference = [90.0 + block for block in range(len(values))]
+    slower = [[v * f for v, f in zip(side, factors, strict=False)] for side in (values, reference)]
+    plain, shared = stats.compare_blocks(values, reference), stats.compare_blocks(slower[0], slower[1])
+    assert shared.ratio == pytest.approx(plain.ratio)
+    if plain.blocks is not None and plain.blocks.lag_1 is not None and abs(plain.blocks.lag_1 - stats.MOST_LAG) < 1e-6:
+        return
+    assert shared.interval == pytest.approx(plain.interval, rel=1e-5)
+
+
+def test_neighbours_that_resemble_each_other_count_for_fewer_blocks() -> None:
+    """A slow wave widens the interval; the same values without an order do not."""
+    wave = [0.1, 0.09, 0.06, 0.02, -0.03, -0.07, -0.09, -0.08]
+    shuffled = [wave[block] for block in (0, 6, 2, 5, 1, 7, 3, 4)]
+    found, other = stats.average_blocks(wave), stats.average_blocks(shuffled)
+    assert found.lag_1 is not None
+    assert found.lag_1 > stats.MOST_LAG
+    assert found.effective_n < 8 == other.effective_n
+    assert found.value == pytest.approx(other.value)
+    assert found.error == pytest.approx((other.error or 0) * math.sqrt(8 / found.effective_n))
+    assert found.effective_n >= 2
+
+
+@pytest.mark.parametrize("blocks", [5, 8, 12])
+def test_independent_blocks_have_no_correlation_on_average(blocks: int) -> None:
+    """The bias that the blocks' own mean causes is corrected."""
+    series = np.random.default_rng(3).normal(0, 1, (2000, blocks))
+    found = [stats.average_blocks(row).lag_1 for row in series.tolist()]
+    assert np.mean([lag for lag in found if lag is not None]) == pytest.approx(0, abs=0.03)
+
+
+def test_median_has_exact_interval_from_8_blocks_on() -> None:
+    """The order statistics are those of the binomial distribution: all of 8 blocks, the third to the tenth of 12."""
+    ratios = [1.0 + block / 100 for block in range(20)]
+    medians = {count: stats.compare_blocks(ratios[:count], [1.0] * count).median for count in (7, 8, 9, 12, 20)}
+    assert medians[7] is None
+    assert medians[8] == pytest.approx((1.035, 1.00, 1.07))
+    assert medians[9] == pytest.approx((1.04, 1.01, 1.07))
+    assert medians[12] == pytest.approx((1.055, 1.02, 1.09))
+    assert medians[20] == pytest.approx((1.095, 1.05, 1.14))
+
+
+@pytest.mark.parametrize(
+    ("differences", "why"), [([0.5], "one block"), ([0.5] * 3, "resolution"), ([0.1 + 0.2] * 8, "resolution")]
+)
+def test_blocks_without_spread_have_no_interval(differences: list[float], why: str) -> None:
+    """One block, or equal ones, have a mean and the reason why it has no interval."""
+    found = stats.average_blocks(differences)
+    assert found.value == pytest.approx(differences[0])
+    assert (found.error, found.half_width(), found.lag_1) == (None, None, None)
+    assert why in found.reason
+
+
+def test_blocks_need_both_sides() -> None:
+    """No blocks, or blocks with one side, are an error."""
+    with pytest.raises(ValueError, match="two sides"):
+        stats.compare_blocks([1.0, 2.0], [1.0])
+    with pytest.raises(ValueError, match="no blocks"):
+        stats.average_blocks([])
+
+
+def test_paired_minimum_detectable_effect_has_80_percent_power() -> None:
+    """Simulated runs of 8 blocks with a difference of exactly this effect detect it in about 80 %."""
+    rng = np.random.default_rng(15)
+    effect = stats.paired_detectable_effect(0.08, 8)
+    assert effect is not None
+    ratios = rng.normal(math.log1p(effect), 0.08, (4000, 8))
+    error = ratios.std(axis=1, ddof=1) / math.sqrt(8)
+    found = ratios.mean(axis=1) > stats.t_quantile(0.95, 7) * error
+    assert np.mean(found) == pytest.approx(0.80, abs=0.02)
+    assert stats.paired_detectable_effect(0.08, 1) is None
+
+
+@given(sd=st.floats(0.005, 0.3), effect=st.floats(0.02, 0.5))
+def test_needed_blocks_are_the_fewest(sd: float, effect: float) -> None:
+    """The returned number of blocks detects the effect, and one fewer does not."""
+    needed = stats.compute_blocks_needed(sd, effect)
+    if needed is None:
+        assert (stats.paired_detectable_effect(sd, stats.MOST_REPEATS) or 0) > effect
+        return
+    assert (stats.paired_detectable_effect(sd, needed) or math.inf) <= effect
+    assert (stats.paired_detectable_effect(sd, needed - 1) or math.inf) > effect
+
+
+@given(values=repeats, reference=repeats, half=st.floats(0.05, 2))
+def test_repeats_as_narrow_are_the_fewest(values: list[float], reference: list[float], half: float) -> None:
+    """With the returned number of repeats Welch's interval is no wider than asked, and with one fewer it is."""
+    found = stats.compute_repeats_as_narrow(values, reference, half)
+    if found is not None:
+        assert (stats.compute_welch_half_width(values, reference, found) or math.inf) <= half
+        assert (stats.compute_welch_half_width(values, reference, found - 1) or math.inf) > half
+
+
+def test_welch_half_width_is_that_of_the_repeats_themselves() -> None:
+    """With as many repeats as were measured it is the width of their own interval."""
+    values, reference = [14.0, 15.5, 13.2, 14.9], [10.0, 10.2, 9.7, 11.0]
+    interval = stats.compare(values, reference).interval
+    assert interval is not None
+    half = stats.compute_welch_half_width(values, reference, 4)
+    assert half == pytest.approx(math.log(interval[1] / interval[0]) / 2)
+    assert stats.compute_welch_half_width([5.0, 5.0], reference, 4) is None

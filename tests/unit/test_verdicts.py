@@ -1,14 +1,20 @@
 """The verdicts of a comparison."""
 
+import math
+from typing import Final
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import ttest_rel
 
 from bench.analysis.contrast import Side, contrast, judge, within_interval
 from bench.analysis.stats import Comparison
 from bench.analysis.validity import format_issues
 from bench.results.summary_records import Metric, RepeatSummary
-from tests.issues import issue
+from bench.scenario.types import Design
+from tests.issues import codes, issue
 
 MARGIN = 0.1
 
@@ -207,6 +213,67 @@ def test_interval_within_blocks_uses_complete_blocks() -> None:
     assert high is not None
     assert 1.35 < low < 1.41 < high < 1.5
     assert within_interval(holed, "istio", "baseline", metric="p95_ms") == (low, high)
+
+
+PAIRED: Final[tuple[Design, ...]] = ("duet", "interleaved")
+
+
+@pytest.mark.parametrize("design", PAIRED)
+def test_paired_contrast_is_of_blocks(design: Design) -> None:
+    """Blocks that differ by 2 have the narrow interval of their ratios, and the method names the design."""
+    mesh, base = side("istio", 14.0, 28.4, 14.2, mesh="istio"), side("baseline", 10.0, 20.0, 9.9)
+    found = contrast(mesh, base, metric="p95_ms", margin=MARGIN, confirmatory=True, design=design)
+    expected = ttest_rel(np.log([14.0, 28.4, 14.2]), np.log([10.0, 20.0, 9.9])).confidence_interval(0.95)
+    assert (found.ratio_low, found.ratio_high) == pytest.approx((math.exp(expected.low), math.exp(expected.high)))
+    assert (found.verdict, found.n) == ("slower", (3, 3))
+    assert "paired t interval" in found.method
+    assert ("same time" in found.method) == (design == "duet")
+    scale = (10.0 * 20.0 * 9.9) ** (1 / 3)
+    assert found.delta_low_ms == pytest.approx(((found.ratio_low or 0) - 1) * scale)
+    assert (found.effective_n, found.lag_1, found.median_ratio) == (3, None, None)
+
+
+def test_block_counts_when_both_sides_are_valid() -> None:
+    """A block with one invalid side is in no number of a paired contrast, and is named."""
+    mesh = side("istio", 14.0, 99.0, 14.1, 14.3, mesh="istio", invalid=(2,))
+    base = side("baseline", 10.0, 10.2, 55.0, 9.9, invalid=(3,))
+    found = contrast(mesh, base, metric="p95_ms", margin=MARGIN, confirmatory=True, design="duet")
+    assert found.n == (2, 2)
+    assert found.ratio == pytest.approx((1.4 * 14.3 / 9.9) ** 0.5)
+    assert found.block_ratios == pytest.approx((1.4, None, None, 14.3 / 9.9))
+    assert codes(found.issues) == ["excluded-repeats", "excluded-repeats"]
+
+
+def test_no_block_in_which_both_are_valid_is_invalid() -> None:
+    """Sides that are never valid in the same block cannot be paired."""
+    mesh, base = side("istio", 14.0, 14.1, invalid=(1,)), side("baseline", 10.0, 10.1, invalid=(2,))
+    found = contrast(mesh, base, metric="p95_ms", margin=MARGIN, confirmatory=True, design="duet")
+    assert (found.verdict, found.ratio, found.n) == ("invalid", None, (0, 0))
+    assert "no block in which both are valid" in format_issues(found.issues)
+    assert contrast(mesh, base, metric="p95_ms", margin=MARGIN, confirmatory=True).ratio == pytest.approx(1.41)
+
+
+def test_correlated_blocks_are_an_issue() -> None:
+    """Blocks that drift in the order of time count for fewer, and the contrast has the reason; the order of numbers
+    does not matter."""
+    mesh, base = side("istio", *(15 + block for block in range(8))), side("baseline", *[10.0] * 8)
+    found = contrast(mesh, base, metric="p95_ms", margin=MARGIN, confirmatory=True, design="duet")
+    assert codes(found.issues) == ["correlated"]
+    assert found.effective_n is not None
+    assert found.effective_n < 8
+    other = contrast(
+        mesh, base, metric="p95_ms", margin=MARGIN, confirmatory=True, design="duet", order=(1, 8, 3, 6, 4, 7, 2, 5)
+    )
+    assert (codes(other.issues), other.effective_n) == ([], 8)
+    assert other.block_ratios == found.block_ratios
+    assert other.median_ratio == found.median_ratio == pytest.approx(1.85)
+
+
+def test_metric_of_scarce_requests_is_inconclusive_in_a_paired_run() -> None:
+    """Too few requests for P99 are not called invalid blocks."""
+    sides = side("istio", 14.0, 14.1), side("baseline", 10.0, 10.1)
+    found = contrast(*sides, metric="p99_ms", margin=MARGIN, confirmatory=False, design="duet")
+    assert (found.verdict, codes(found.issues)) == ("inconclusive", ["no-percentile", "no-percentile"])
 
 
 def test_no_complete_block_has_no_interval_within() -> None:
