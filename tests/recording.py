@@ -6,6 +6,7 @@ in a process of its own.
 
 import json
 import math
+import random
 import sys
 import time
 from collections.abc import Callable
@@ -52,6 +53,40 @@ def busy_open_loop(folder: Path) -> dict[str, Any]:
     environment = _recorded(folder, [Busy], rate=50.0)
     _run(environment, seconds=2.0, users=1)
     return {}
+
+
+def held_closed_loop(folder: Path) -> dict[str, Any]:
+    """Users of several classes that are held at their start, and once more after a second."""
+    return _run_held(folder, [Asking, Parent, Nested, Paced, Regular], rate=0.0, users=15)
+
+
+def held_open_loop(folder: Path) -> dict[str, Any]:
+    """The same with arrivals of 60/s."""
+    return _run_held(folder, [Asking], rate=60.0, users=15)
+
+
+def _run_held(folder: Path, user_classes: Any, *, rate: float, users: int) -> dict[str, Any]:
+    """The times (ns since the start) at which all users were held, and at which they were released."""
+    hold, answer = folder / "hold", folder / "held"
+    hold.write_text("0")
+    environment = _recorded(folder, user_classes, rate=rate)
+    runner: Any = environment.runner
+    runner.start(users, spawn_rate=users)
+    held_ns, released_ns = [], []
+    with gevent.Timeout(20):
+        for number in ("0", "1"):
+            hold.write_text(number)
+            while not answer.exists() or answer.read_text() != number:
+                gevent.sleep(0.01)
+            held_ns.append(time.perf_counter_ns())
+            gevent.sleep(0.7)
+            released_ns.append(time.perf_counter_ns())
+            hold.unlink()
+            gevent.sleep(1.0)
+    runner.quit()
+    events.quit.fire(exit_code=0)  # type: ignore[no-untyped-call]  # Locust's own
+    zero_ns = json.loads((folder / "started.json").read_text("utf-8"))["zero_ns"]
+    return {"held": [at - zero_ns for at in held_ns], "released": [at - zero_ns for at in released_ns]}
 
 
 def ended_in_waits(folder: Path) -> dict[str, float]:
@@ -322,6 +357,19 @@ class Busy(Client):
         self.ask("page", seconds=0.06)
 
 
+class Regular(Client):
+    """Waits as long as the users of a study."""
+
+    wait_time = constant(0.3)
+
+    def on_start(self) -> None:
+        gevent.sleep(random.uniform(0, 0.3))
+
+    @task
+    def page(self) -> None:
+        self.ask("Regular page", seconds=0.02)
+
+
 class Waiting(Client):
     """A user that waits for long after each task."""
 
@@ -415,6 +463,8 @@ FACTS: dict[str, Callable[[Path], Any]] = {
         closed_loop,
         open_loop,
         busy_open_loop,
+        held_closed_loop,
+        held_open_loop,
         ended_in_waits,
         odd_events,
         too_many_names,

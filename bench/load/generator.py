@@ -18,7 +18,8 @@ from bench.results.issues import Issue, IssueCode, select_reasons
 from bench.results.records import ClockRecord, GeneratorRecord, Window
 from bench.results.resources import ResourceTrace, Row, write_resources
 from bench.results.samples import RAW_ROW, Samples, write_parquet
-from bench.scenario.model import Load
+from bench.scenario.model import Load, Scenario
+from bench.scenario.plan import estimate_load_seconds, make_plan
 from bench.units import NANOSECONDS, NS_PER_MS
 
 START_TIMEOUT_S = 60.0
@@ -175,7 +176,9 @@ class RunningLoad:
     """A generator that was started; `bench.load.schedule` drives it, `finish` ends it and saves its samples.
 
     `wall_s` is the wall clock's time at the zero of the samples' clock. `windows` is the planned window until the
-    schedule sets others. `ended_with` is why the load of another configuration ended, and this one with it.
+    schedule sets others; there are `rounds` in the end. `active_since_ns` is when its users began, or went on after
+    they were held; `is_waiting` is whether they are held now. `ended_with` is why the load of another configuration
+    ended, and this one with it.
     """
 
     generator: Generator
@@ -183,6 +186,9 @@ class RunningLoad:
     folder: Path
     wall_s: float = 0.0
     windows: tuple[Window, ...] = ()
+    rounds: int = 1
+    active_since_ns: int = 0
+    is_waiting: bool = False
     warmup_extended: bool = False
     interruption: str = ""
     ended_early: str = ""
@@ -234,8 +240,10 @@ class RunningLoad:
 
     def _find_hopeless(self) -> str:
         """Return why the load is ended early: all recent requests failed. Empty while some succeed."""
+        if self.is_waiting:
+            return ""
         recent = self._recent(_ALL_FAILED_S)
-        long_enough = self.generator.now_ns() > (_ALL_FAILED_S + 1) * NANOSECONDS
+        long_enough = self.generator.now_ns() - self.active_since_ns > (_ALL_FAILED_S + 1) * NANOSECONDS
         if long_enough and len(recent) and not recent["ok"].any():
             return f"all {len(recent)} requests of {_ALL_FAILED_S:.0f} seconds failed; the load was ended early"
         return ""
@@ -246,13 +254,20 @@ class RunningLoad:
         good = recent["latency_ns"][recent["ok"] > 0]
         span_s = min(_LIVE_S, max(now_ns / NANOSECONDS, 0.5))
         return Progress(
-            phase="warm-up" if now_ns < self.windows[-1].start_ns else "window",
+            phase=self._describe_phase(now_ns),
             elapsed_s=now_ns / NANOSECONDS,
             total_s=self.windows[-1].end_ns / NANOSECONDS,
             p95_ms=latency.percentile_ns(good, 0.95) / NS_PER_MS if len(good) else None,
             rps=len(good) / span_s,
             errors=int((recent["ok"] == 0).sum()),
         )
+
+    def _describe_phase(self, now_ns: int) -> str:
+        if self.is_waiting:
+            return "waits"
+        if now_ns < self.windows[-1].start_ns:
+            return "warm-up"
+        return "window" if self.rounds == 1 else f"window {len(self.windows)} of {self.rounds}"
 
     def _recent(self, seconds: float) -> Any:
         """Read the rows of the last seconds from the ends of the files."""
@@ -325,10 +340,10 @@ def make_load_spec(
     virtual_host: str,
     locustfile: Path,
     seed: int,
-    held: bool = False,
-    block_s: float = 0.0,
+    scenario: Scenario,
 ) -> LoadSpec:
-    """Return the generator's specification: the load of a configuration, for its user groups, at `host:port`."""
+    """Return the generator's specification: the load of a configuration, for its user groups, at `host:port`. The
+    scenario's design decides whether it shares the time of its block with others."""
     return LoadSpec(
         address=address,
         virtual_host=virtual_host,
@@ -343,6 +358,6 @@ def make_load_spec(
         duration_s=load.duration_s,
         seed=seed,
         workers=load.workers,
-        held=held,
-        block_s=block_s,
+        held=scenario.design == "interleaved",
+        block_s=estimate_load_seconds(scenario, make_plan(scenario, 0)) if scenario.is_paired else 0.0,
     )

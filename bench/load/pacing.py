@@ -1,17 +1,110 @@
-"""Schedule requests: at the end of a user's wait, or at the next arrival of an open loop. Runs inside Locust."""
+"""Schedule requests: at the end of a user's wait, or at the next arrival of an open loop. Runs inside Locust.
+
+A gate makes users wait while other configurations are loaded: its clock stands still meanwhile, and so do waits and
+arrivals, which go on afterwards where they were.
+"""
 
 import random
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import gevent
+from gevent.event import Event
 
 _FIRST_ARRIVAL_NS = 500_000_000  # gives the users time to start before the first arrival is due
 _TOLERANCE_NS = 1_000_000  # of a start that was converted from the wall clock
+_GATE_POLL_S = 0.05
 
 
-def pace(arrivals: Iterator[int] | None, *, task_set: Any, first_task_set: Any) -> None:
+class Gate:
+    """Makes users wait as long as `folder` has a file `hold`, as it does when the gate is made.
+
+    Once all users wait, so that no request is in flight, the file `held{part}` gets the content of `hold`; it is
+    removed when the users go on. A user that waits for its next request goes on after as much time as was left when the
+    gate closed: users keep their distance from each other, and do not start in step.
+    """
+
+    def __init__(self, folder: Path, part: str, count_users: Callable[[], int | None]) -> None:
+        """Make the gate, closed. `count_users` returns None until all users are started."""
+        self._hold, self._answer = folder / "hold", folder / f"held{part}"
+        self._count_users = count_users
+        self._closed_ns: int | None = time.perf_counter_ns()
+        self._stood_ns = 0
+        self._opened = Event()
+        self._waiting = 0
+        self._answered = ""
+
+    def now_ns(self) -> int:
+        """Return the clock that stands still while the gate is closed: ns, behind the monotonic clock by that time."""
+        return (time.perf_counter_ns() if self._closed_ns is None else self._closed_ns) - self._stood_ns
+
+    def enter(self) -> None:
+        """Wait until the gate is open; a user's first act."""
+        self._waiting += 1
+        try:
+            self._opened.wait()
+        finally:
+            self._waiting -= 1
+
+    def wait_until(self, due_ns: int) -> int:
+        """Wait until this time of the gate's clock, and the gate is open; return that time on the monotonic clock."""
+        self._waiting += 1
+        try:
+            gevent.sleep(max(0, due_ns - self.now_ns()) / 1e9)
+            while not self._opened.is_set() or due_ns > self.now_ns():
+                self._opened.wait()
+                gevent.sleep(max(0, due_ns - self.now_ns()) / 1e9)
+        finally:
+            self._waiting -= 1
+        return due_ns + self._stood_ns
+
+    def watch(self) -> None:
+        """Open and close the gate as the file comes and goes, forever."""
+        while True:
+            self._look()
+            gevent.sleep(_GATE_POLL_S)
+
+    def _look(self) -> None:
+        try:
+            hold = self._hold.read_text("utf-8")
+        except FileNotFoundError:
+            self._open()
+        else:
+            self._close(hold)
+
+    def _open(self) -> None:
+        if self._closed_ns is not None:
+            self._stood_ns += time.perf_counter_ns() - self._closed_ns
+            self._closed_ns, self._answered = None, ""
+            self._answer.unlink(missing_ok=True)
+            self._opened.set()
+
+    def _close(self, hold: str) -> None:
+        if self._closed_ns is None:
+            self._closed_ns = time.perf_counter_ns()
+            self._opened.clear()
+        users = self._count_users()
+        if hold != self._answered and users is not None and self._waiting >= users:
+            draft = self._answer.with_name(f"{self._answer.name}.draft")
+            draft.write_text(hold, "utf-8")
+            draft.replace(self._answer)
+            self._answered = hold
+
+
+def hold_users(gate: Gate, *, user: Any) -> None:
+    """Make every user pass the gate before it does anything. `user` is Locust's User."""
+
+    def run(self: Any) -> None:
+        gate.enter()
+        locusts_run(self)
+
+    locusts_run = user.run
+    user.run = run
+
+
+def pace(arrivals: Iterator[int] | None, *, task_set: Any, first_task_set: Any, gate: Gate | None = None) -> None:
     """Record at each wait of a user when its next request is due; in an open loop, wait for the next arrival instead.
 
     Closed loop: due when the user's wait is over. Open loop (`arrivals` in ns on the monotonic clock): the user waits
@@ -21,7 +114,13 @@ def pace(arrivals: Iterator[int] | None, *, task_set: Any, first_task_set: Any) 
     `task_set` and `first_task_set` are Locust's TaskSet and DefaultTaskSet. Every wait of every user goes through
     `TaskSet._sleep`, on any class or task set, and Locust itself ends users around it. It is replaced and not wrapped,
     so that nothing is done twice. In an open loop no `wait_time` is called: it may need state that only a task sets.
+    With a gate, waits and arrivals are on its clock, and no user goes on while it is closed.
     """
+
+    def sleep_at_gate(_: Any, seconds: float) -> None:
+        assert gate is not None  # noqa: S101  # else `sleep` is used
+        due = gate.now_ns() + round(seconds * 1_000_000_000) if arrivals is None else next(arrivals)
+        gevent.getcurrent().meshbench_due_ns = gate.wait_until(due)
 
     def sleep(_: Any, seconds: float) -> None:
         now = time.perf_counter_ns()
@@ -38,7 +137,8 @@ def pace(arrivals: Iterator[int] | None, *, task_set: Any, first_task_set: Any) 
         locusts_wait(self)
 
     locusts_wait = task_set.wait
-    task_set._sleep = sleep  # noqa: SLF001  # its `wait` around it stays Locust's
+    # its `wait` around it stays Locust's
+    task_set._sleep = sleep if gate is None else sleep_at_gate  # noqa: SLF001
     if arrivals is not None:
         task_set.wait = wait
         first_task_set.on_start = first_wait

@@ -12,8 +12,12 @@ Files in FOLDER:
     started.json     the clock's zero: monotonic and wall
     generator.json   at the end: Locust's own statistics, and the recorder's
 
-With `--processes N` each worker has a `samples-I.bin`, `names-I.txt` and `started-I.json` of its own, on its own zero
-of the same clock; `started.json` and `generator.json` are the master's. `bench.load.raw_samples` reads both forms.
+Where FOLDER has a file `hold` before the load starts, its users wait for its removal, and wait again whenever it is
+written; `held` answers it once they all do (see `bench.load.pacing.Gate`).
+
+With `--processes N` each worker has a `samples-I.bin`, `names-I.txt`, `started-I.json` and `held-I` of its own, on its
+own zero of the same clock; `started.json` and `generator.json` are the master's. `bench.load.raw_samples` reads both
+forms.
 """
 
 import ctypes
@@ -30,13 +34,14 @@ from pathlib import Path
 from typing import Any, SupportsIndex
 
 import gevent
-from locust import events
+from gevent.event import Event
+from locust import User, events
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 from locust.user.task import DefaultTaskSet, TaskSet
 
-from bench.load.pacing import pace, poisson_arrivals, take_due
+from bench.load.pacing import Gate, hold_users, pace, poisson_arrivals, take_due
 from bench.load.timing import Clocks, convert_latency, convert_start
 
 # intended_ns, started_ns, latency_ns, status, ok, bytes, name; `bench.results.samples.RAW_ROW` reads it.
@@ -379,10 +384,32 @@ def _attach_master(environment: Environment, master: Master) -> None:
 
 def _listen(environment: Environment, recorder: Recorder, *, rate_per_s: float, seed: int) -> None:
     random.seed(seed)
-    arrivals = poisson_arrivals(rate_per_s, seed) if rate_per_s else None
-    pace(arrivals, task_set=TaskSet, first_task_set=DefaultTaskSet)
+    gate = _make_gate(environment, recorder)
+    clock = gate.now_ns if gate else time.perf_counter_ns
+    arrivals = poisson_arrivals(rate_per_s, seed, clock) if rate_per_s else None
+    pace(arrivals, task_set=TaskSet, first_task_set=DefaultTaskSet, gate=gate)
     environment.events.test_start.add_listener(recorder.start)
     environment.events.request.add_listener(recorder.request)
     # `quitting` comes before the requests in flight have ended, `quit` after it
     environment.events.quitting.add_listener(recorder.flush)
     environment.events.quit.add_listener(recorder.flush)
+
+
+def _make_gate(environment: Environment, recorder: Recorder) -> Gate | None:
+    """Return the gate of a load that is held when it starts; None for any other, whose waits stay as they are."""
+    if not (recorder.folder / "hold").exists():
+        return None
+    runner: Any = environment.runner
+    spawned = Event()
+    gate = Gate(recorder.folder, recorder.part, lambda: runner.user_count if spawned.is_set() else None)
+    environment.events.spawning_complete.add_listener(lambda **_: spawned.set())
+    hold_users(gate, user=User)
+
+    def watch() -> None:
+        try:
+            gate.watch()
+        except OSError as error:
+            recorder.fail(f"users cannot be held: {error.strerror}")
+
+    gevent.spawn(watch)
+    return gate

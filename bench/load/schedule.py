@@ -3,14 +3,19 @@
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 
 from bench.analysis import validity as checks
 from bench.errors import BadAnswerError, StoreError
-from bench.load.generator import LoadOutcome, Progress, RunningLoad
+from bench.load.generator import IN_FLIGHT_TIMEOUT_S, LoadOutcome, Progress, RunningLoad
 from bench.results.records import Window
 from bench.results.resources import TICK_S
+from bench.scenario.plan import SETTLE_S
 from bench.system.cancellation import CancelToken, wait_until
 from bench.units import NANOSECONDS
+
+_HELD_POLL_S = 0.02
+_HELD_S = 5.0  # until the users of a load are held, in addition to the requests in flight
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,31 @@ class UnitLoads:
             load.generator.tick()
         self._end_with_each_other()
 
+    def release(self, load: RunningLoad) -> int:
+        """Let the users of a load go on; return the time on its own clock."""
+        load.is_waiting, load.active_since_ns = False, load.generator.now_ns()
+        load.generator.release()
+        return load.active_since_ns
+
+    def hold(self, load: RunningLoad) -> None:
+        """Hold the users of a load, and wait until no request is in flight."""
+        if not self.over:
+            load.generator.hold()
+            load.is_waiting = True
+            self.wait_until_held(load)
+
+    def wait_until_held(self, load: RunningLoad) -> None:
+        """Wait until the users of a load wait. Where they do not, the load is over."""
+        generator, limit_s = load.generator, IN_FLIGHT_TIMEOUT_S + _HELD_S
+
+        def is_held() -> bool:
+            load.ended_early = load.ended_early or generator.trouble()
+            return generator.is_held() or load.over
+
+        if not wait_until(is_held, timeout_s=limit_s, watch=self.watch, poll_s=_HELD_POLL_S) and not load.over:
+            load.ended_early = f"its users were not held within {limit_s:.0f} s"
+        self._end_with_each_other()
+
     def _end_with_each_other(self) -> None:
         first = next(((name, load) for name, load in self.loads.items() if load.over and not load.ended_with), None)
         if first is None:
@@ -106,6 +136,26 @@ def drive_alone(unit: UnitLoads) -> None:
         start_ns = load.generator.now_ns()
         load.windows = (Window(start_ns=start_ns, end_ns=start_ns + load.window_ns),)
         unit.wait_until(zero_ns + load.windows[0].end_ns)
+
+
+def drive_in_turn(unit: UnitLoads, *, order: Sequence[Sequence[str]]) -> None:
+    """Load one configuration at a time, in the order of the rounds, while the users of all others are held. The first
+    window of each comes after its whole warm-up, later ones after `SETTLE_S`."""
+    for load in unit.loads.values():
+        load.rounds, load.is_waiting = len(order), True
+        unit.wait_until_held(load)
+    done: set[str] = set()
+    for name in chain.from_iterable(order):
+        if unit.over:
+            return
+        load = unit.loads[name]
+        lead_s = SETTLE_S if name in done else load.spec.warmup_s
+        start_ns = unit.release(load) + round(lead_s * NANOSECONDS)
+        window = Window(start_ns=start_ns, end_ns=start_ns + load.window_ns // len(order))
+        load.windows = (*load.windows, window) if name in done else (window,)
+        done.add(name)
+        unit.wait_until(load.generator.zero_ns() + window.end_ns)
+        unit.hold(load)
 
 
 def drive_together(unit: UnitLoads) -> None:

@@ -1,9 +1,10 @@
 """Run the trials of a plan: deploy each, prove it, load it, prove it again and store it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +12,7 @@ from bench.analysis.trial_summary import Headline, make_headline
 from bench.analysis.validity import check_trial, is_retryable, make_issue
 from bench.errors import ClusterError, DeployError, InvalidMeasurementError, ProofError
 from bench.load.generator import LoadOutcome, Progress
-from bench.load.schedule import UnitLoads, drive_alone, drive_together
+from bench.load.schedule import UnitLoads, drive_alone, drive_in_turn, drive_together
 from bench.meshes.equalise import equal_evidence
 from bench.results.issues import Issue, IssueCode, select_reasons
 from bench.results.records import DataPath, Evidence, ProofRecord, TrialRecord
@@ -171,8 +172,15 @@ class _Unit:
                 kept=keep,
             )
             unit.wait_for_starts()
-            outcomes = unit.run(drive_alone if self.folder.record.plan.design == "sequential" else drive_together)
+            outcomes = unit.run(self._choose_schedule(parts[0].trial.block))
         return tuple(outcomes[name] for name in by_name)
+
+    def _choose_schedule(self, block: int) -> Callable[[UnitLoads], None]:
+        """Return what drives the loads of a block: the schedule of the run's design."""
+        plan = self.folder.record.plan
+        if plan.design == "interleaved":
+            return partial(drive_in_turn, order=plan.window_order(block))
+        return drive_together if plan.design == "duet" else drive_alone
 
     def _make_record(self, trial: Trial, load: LoadOutcome) -> TrialRecord:
         settings = self.folder.record.scenario.load_of(trial.configuration)

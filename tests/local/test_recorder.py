@@ -68,6 +68,42 @@ def test_user_context_is_kept(closed_loop: tuple[Path, dict[str, Any]]) -> None:
     assert (np.diff(found.completed_ns) > 0).all()
 
 
+@pytest.mark.parametrize("fact", ["held_closed_loop", "held_open_loop"])
+def test_held_users_send_nothing(tmp_path: Path, fact: str) -> None:
+    """Users of any class start only when they are released, and once all are held, no request is in flight."""
+    times = facts_of(fact, tmp_path)
+    found = read_samples(tmp_path)
+    (_, second_held), (first, second) = times["held"], times["released"]
+    assert found.started_ns.min() >= first
+    before, after = found.started_ns < second_held, found.started_ns >= second
+    assert (before | after).all()
+    assert found.completed_ns[before].max() <= second_held
+    assert before.sum() > 30
+    assert after.sum() > 30
+
+
+def test_released_users_keep_their_distance(tmp_path: Path) -> None:
+    """A hold changes nothing but the time: users go on with what was left of their waits, and none is late."""
+    times = facts_of("held_closed_loop", tmp_path)
+    rows = rows_by_name(tmp_path)["Regular page"]
+    (_, held), (first, second) = times["held"], times["released"]
+    starts = rows[:, 1] - np.where(rows[:, 1] >= second, second - held, 0)
+    assert np.median(rows[:, 1] - rows[:, 0]) < 10 * MS
+    assert np.ptp(starts[rows[:, 1] >= second][:3]) > 10 * MS  # three users, which began at random
+    cycles = np.diff(np.sort(starts[starts > first])[::3])
+    assert np.median(cycles) == pytest.approx(320 * MS, rel=0.2)
+
+
+def test_arrivals_pause_while_users_are_held(tmp_path: Path) -> None:
+    """An open loop's schedule goes on where it was: no arrival is taken late, and none is lost."""
+    times = facts_of("held_open_loop", tmp_path)
+    found = read_samples(tmp_path)
+    second = times["released"][1]
+    assert np.percentile(found.started_ns - found.intended_ns, 90) < 20 * MS
+    assert ((found.started_ns >= second) & (found.started_ns < second + 200 * MS)).sum() < 30
+    assert 60 < len(found) < 190
+
+
 def test_every_wait_takes_one_arrival(tmp_path: Path) -> None:
     """In an open loop no arrival is skipped or used twice, by users of inheriting classes, with waits of task sets and
     of Locust's own pacing, in greenlets that a task spawns, and no `wait_time` is called; `on_start` comes before the

@@ -142,6 +142,7 @@ def build_trial_manifests(
             virtual_host=at,
             locustfile=resolved.inputs.locustfile,
             seed=seed,
+            scenario=resolved.scenario,
         ),
         plane=plane,
         policies=(*(thing for thing in written if not makes_pods(thing)), *(image.objects if image else ())),

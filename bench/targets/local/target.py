@@ -100,6 +100,7 @@ class LocalTarget:
                 virtual_host=placement.host_of(callee),
                 locustfile=self.resolved.inputs.locustfile,
                 seed=self.run.plan.seed + trial.number,
+                scenario=self.resolved.scenario,
             ),
         )
 
