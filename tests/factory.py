@@ -24,7 +24,7 @@ from bench.results.records import (
     TrialRecord,
     Window,
 )
-from bench.results.samples import Samples, write_columns, write_parquet
+from bench.results.samples import Samples, read_columns, write_columns, write_parquet
 from bench.results.store import RunFolder, StoredRun, read_run
 from bench.scenario.loader import find_inputs
 from bench.scenario.model import Scenario
@@ -110,6 +110,7 @@ class RunSpec:
     design: Design = "sequential"
     block_sd: float = 0.0  # of what all configurations of a block share
     trial_changes: dict[str, dict[str, Any]] = field(default_factory=dict)  # folder -> fields of its TrialRecord
+    noise: dict[str, float] | None = None  # folder -> share of the CPUs that others use from a third of the window on
 
 
 def make_run(output: Path, made: RunSpec = RunSpec()) -> StoredRun:
@@ -266,7 +267,25 @@ def _make_trial(folder: RunFolder, trial: Trial, made: RunSpec, *, rng: np.rando
     with folder.draft(trial) as draft:
         write_parquet(samples, draft / "samples.parquet")
         _write_resources(draft / "resources.parquet", simulated, made, rate=len(samples) / total_s, rng=rng)
+        if made.noise is not None:
+            _add_noise(draft / "resources.parquet", made, others=made.noise.get(trial.folder, 0.01))
         folder.keep(draft, record, ProofRecord(trial=trial.folder, before=evidence, after=evidence))
+
+
+def _add_noise(path: Path, made: RunSpec, *, others: float) -> None:
+    """Add the counters of two CPUs, of which others use a share for a third of the window."""
+    at = np.arange(0, made.warmup_s + made.duration_s, 0.5)
+    busy_s = np.clip(at - made.warmup_s - made.duration_s / 3, 0, made.duration_s / 3)
+    counters = {"capacity": 2 * at, "own": 0.8 * at, "others": 0.02 * at + 2 * others * busy_s, "steal": 0.06 * at}
+    added: dict[str, Any] = {
+        "at_ns": np.tile((at * 1e9).astype(np.int64), len(counters)),
+        "process": np.repeat(np.array(list(counters), np.str_), len(at)),
+        "role": np.full(len(at) * len(counters), "noise"),
+        "cpu_ns": np.concatenate([(counted * 1e9).astype(np.int64) for counted in counters.values()]),
+        "rss_bytes": np.zeros(len(at) * len(counters), np.int64),
+    }
+    before = read_columns(path)
+    write_columns(path, {name: np.concatenate([before[name], added[name]]) for name in added})
 
 
 def _write_resources(

@@ -392,3 +392,22 @@ def test_failed_proofs_are_open_and_counted(run: StoredRun) -> None:
 def test_factory_scenario_is_readable(run: StoredRun) -> None:
     """The simulated run's scenario is the one that is read from the folder."""
     assert run.record.scenario == make_scenario(SHORT)
+
+
+def test_noise_is_in_repeats_where_it_is_known(tmp_path: Path, page: str) -> None:
+    """Counters of the machine are no process, so that no table lists them and no sum includes them."""
+    made = make_run(tmp_path, replace(SHORT, repeats=1, configurations=ISTIO_POLICIES[:1], reference=None, noise={}))
+    write_report(made, formats=("md", "csv"))
+    text = (made.path / "report" / "report.md").read_text("utf-8")
+    header = next(line for line in text.splitlines() if line.startswith("| Trial | Valid |"))
+    assert [name for name in ("Others", "Steal", "Waiting", "Throttled") if f"| {name} |" in header] == [
+        "Others",
+        "Steal",
+    ]
+    assert "| noise |" not in text
+    assert "capacity" not in text
+    (row,) = csv.DictReader((made.path / "report" / "latency.csv").read_text("utf-8").splitlines())
+    assert float(row["steal"]) == pytest.approx(0.03, rel=0.01)
+    assert float(row["used_cpu"]) == pytest.approx(0.4, rel=0.01)
+    assert (row["pressure"], row["throttled"]) == ("", "")
+    assert ">Others<" not in page

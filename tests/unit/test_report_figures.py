@@ -157,3 +157,28 @@ def test_inline_figures_have_the_pages_style(pictures: dict[str, Picture]) -> No
     head = inline[: inline.index(">")]
     assert " width=" not in head
     assert " viewBox=" in head
+
+
+def _draw_time(report: Report) -> Picture:
+    return next(picture for picture in draw_figures(report) if picture.name == "time")
+
+
+def test_strip_shows_noise_of_each_trial(tmp_path: Path, pictures: dict[str, Picture]) -> None:
+    """One band per trial, where the machine was read; runs of before keep their figure."""
+    run = make_run(tmp_path, replace(SHORT, noise={"03-istio-1": 0.6, "09-istio-3": 0.6, "02-istio-1": 0.6}))
+    drawn = _draw_time(Report(Run(run)))
+    assert "share of the CPUs" in drawn.svg
+    assert [label for label in ("01", "09") if f">{label}</text>" in drawn.svg] == ["01", "09"]
+    assert "istio-" in re.findall(r"used most of the CPUs in (\S+):", drawn.svg)[0]
+    assert "share of the CPUs" not in pictures["time"].svg
+
+
+def test_strip_has_one_band_per_block_of_shared_time(tmp_path: Path) -> None:
+    """The trials of a paired block share their noise; every window of an interleaved trial is marked."""
+    run = Run(make_run(tmp_path, replace(SHORT, noise={})))
+    digests = {name: replace(one, windows=((2.0, 3.0), (5.0, 6.0))) for name, one in run.digests.items()}
+    summary = run.summary.model_copy(update={"design": "interleaved"})
+    vars(run)["_summarised"] = summary, digests
+    drawn = _draw_time(Report(run))
+    assert re.findall(r">(block \d)</text>", drawn.svg) == ["block 1", "block 2", "block 3"]
+    assert make_inline(drawn.svg, "time").count("var(--grid)") > 3 * len(digests)
