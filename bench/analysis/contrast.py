@@ -8,6 +8,7 @@ import numpy as np
 
 from bench.analysis.stats import (
     MOST_LAG,
+    BlockMean,
     Comparison,
     Interval,
     compare,
@@ -215,7 +216,7 @@ def _find_issues(configuration: Side, reference: Side, *, found: Comparison | No
         return
     if found.reason:
         yield make_issue(IssueCode.NO_INTERVAL, found.reason)
-    yield from _find_correlation(found)
+    yield from find_correlation(found.blocks)
     adds_mesh = configuration.mesh != "none" and reference.mesh == "none"
     if adds_mesh and metric == "p95_ms" and found.interval and found.interval[1] < 1:
         yield make_issue(
@@ -225,11 +226,10 @@ def _find_issues(configuration: Side, reference: Side, *, found: Comparison | No
         )
 
 
-def _find_correlation(found: Comparison) -> Iterator[Issue]:
+def find_correlation(blocks: BlockMean | None) -> Iterator[Issue]:
     """Yield a warning where neighbouring blocks resemble each other so much that the interval counts fewer."""
-    blocks, lag_1 = found.blocks, found.blocks.lag_1 if found.blocks else None
-    if blocks is not None and lag_1 is not None and lag_1 > MOST_LAG:
-        detail = f"the correlation of neighbouring blocks is {format_ratio(lag_1)}, so they count as"
+    if blocks is not None and blocks.lag_1 is not None and blocks.lag_1 > MOST_LAG:
+        detail = f"the correlation of neighbouring blocks is {format_ratio(blocks.lag_1)}, so they count as"
         yield make_issue(IssueCode.CORRELATED, f"{detail} {blocks.effective_n:.1f}")
 
 

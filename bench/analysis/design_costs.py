@@ -73,8 +73,8 @@ def measure_half_width(contrast: Contrast) -> float | None:
 
 def estimate_minutes(record: RunRecord, design: Design, blocks: int) -> float:
     """Return the minutes that a run of this scenario would take with this design and number of blocks."""
-    scenario = record.scenario.model_copy(update={"design": design, "repeats": blocks})
-    return estimate_seconds(scenario, make_plan(scenario, record.plan.seed)) / 60
+    scenario = record.scenario.model_copy(update={"design": design, "repeats": 1})
+    return blocks * estimate_seconds(scenario, make_plan(scenario, record.plan.seed)) / 60
 
 
 def _make_side(configurations: Mapping[str, ConfigurationSummary], name: str) -> Side:

@@ -9,7 +9,8 @@ from typing import Final, Literal, NamedTuple
 
 import numpy as np
 
-from bench.analysis.stats import CONFIDENCE, average_blocks, explain_no_interval, t_quantile, welch
+from bench.analysis.contrast import find_correlation
+from bench.analysis.stats import CONFIDENCE, BlockMean, average_blocks, explain_no_interval, t_quantile, welch
 from bench.analysis.validity import make_issue
 from bench.application.model import CLIENT, GATEWAY, Application
 from bench.meshes.resolved import ResolvedScenario
@@ -26,11 +27,13 @@ BUSY: Final = 0.5  # of the CPUs: from about here on a page waits for them as lo
 
 
 class _Difference(NamedTuple):
-    """A difference in ms and half its interval; None, with the reason, for what cannot be computed."""
+    """A difference in ms and half its interval; None, with the reason, for what cannot be computed. `blocks` is how it
+    was computed in a paired design."""
 
     delta: float | None
     half_width: float | None
     reason: str = ""
+    blocks: BlockMean | None = None
 
 
 def estimate_hop_costs(
@@ -69,7 +72,7 @@ def _estimate_cost(
     else:
         values, base = ({block: side[block] for block in values if block in base} for side in (values, base))
         found = _compute_paired_difference(values, base)
-    delta, half, _ = found
+    delta, half = found.delta, found.half_width
     low, high = (None, None) if delta is None or half is None else (delta - half, delta + half)
     return HopCost(
         configuration=name,
@@ -101,7 +104,7 @@ def _compute_paired_difference(values: Mapping[int, float], base: Mapping[int, f
     if not values:
         return _Difference(None, None, "there is no block in which both are valid")
     found = average_blocks([values[block] - base[block] for block in sorted(values)])
-    return _Difference(found.value, found.half_width(), found.reason)
+    return _Difference(found.value, found.half_width(), found.reason, found)
 
 
 def _find_warnings(found: _Difference, *, low: float | None, busy: float | None) -> Iterator[Issue]:
@@ -110,6 +113,7 @@ def _find_warnings(found: _Difference, *, low: float | None, busy: float | None)
         return
     if found.reason:
         yield make_issue(IssueCode.NO_INTERVAL, found.reason)
+    yield from find_correlation(found.blocks)
     if low is not None and low <= 0:
         yield make_issue(IssueCode.MAYBE_ZERO, "may be zero: the interval includes 0")
     if busy is not None and busy >= BUSY:

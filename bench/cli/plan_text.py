@@ -9,7 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from bench.analysis.stats import minimum_detectable_effect
+from bench.analysis.stats import minimum_detectable_effect, paired_detectable_effect
 from bench.application.replacements import Replacement
 from bench.files.yaml_source import Document
 from bench.meshes.equalise import format_equalised
@@ -22,6 +22,8 @@ from bench.units import format_change, format_counted, format_duration
 
 # Run-to-run standard deviations of ln P95: a quiet dedicated machine, an ordinary one, a shared one with 10 s windows.
 SPREADS = (0.02, 0.05, 0.10)
+# Standard deviations of the ln P95 ratio of blocks, as measured on two shared cores.
+BLOCK_SPREADS = (0.05, 0.08, 0.14)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,9 @@ def format_plan(
     and the minimum detectable effect."""
     scenario = resolved.scenario
     blocks = [f"  block {number}: {', '.join(names)}" for number, names in enumerate(plan.order, start=1)]
+    differ = "ratios of blocks differ" if scenario.is_paired else "repeats differ"
     effects = [
-        f"  {format_change(1 + effect):>6} if repeats differ by {format_change(1 + spread)[1:]}"
+        f"  {format_change(1 + effect):>6} if {differ} by {format_change(1 + spread)[1:]}"
         for spread, effect in list_detectable_effects(scenario)
     ]
     return "\n".join(
@@ -177,8 +180,12 @@ def format_plan_json(
 
 
 def list_detectable_effects(scenario: Scenario) -> list[tuple[float, float]]:
-    """Return pairs of an assumed spread between repeats and its minimum detectable effect, both as ratios minus 1."""
-    found = [(spread, minimum_detectable_effect(spread, scenario.repeats)) for spread in SPREADS]
+    """Return pairs of an assumed spread and its minimum detectable effect, both as ratios minus 1. The spread is that
+    between repeats, or in a paired design between the ratios of blocks."""
+    if scenario.is_paired:
+        found = [(spread, paired_detectable_effect(spread, scenario.repeats)) for spread in BLOCK_SPREADS]
+    else:
+        found = [(spread, minimum_detectable_effect(spread, scenario.repeats)) for spread in SPREADS]
     return [(spread, effect) for spread, effect in found if effect is not None]
 
 

@@ -15,15 +15,20 @@ from bench.analysis.design_costs import estimate_designs, estimate_minutes, meas
 from bench.analysis.proxy_cost import estimate_hop_costs
 from bench.analysis.run_summary import compute_blocks_for_margin, summarise
 from bench.analysis.trial_summary import digest, make_headline
+from bench.cli.plan_text import format_plan, list_detectable_effects
 from bench.frames.run import Run
+from bench.meshes.resolved import resolve
 from bench.report.compare import find_run_differences
 from bench.report.model import Report
 from bench.report.tables import make_tables
 from bench.results.records import PathLength, Window
 from bench.results.store import StoredRun
 from bench.results.summary_records import Contrast, SummaryRecord
+from bench.scenario.loader import find_inputs
+from bench.scenario.plan import make_plan
 from bench.scenario.types import Design
-from tests.factory import ISTIO_POLICIES, RunSpec, make_run
+from tests.factory import ISTIO_POLICIES, RunSpec, make_run, make_scenario
+from tests.issues import codes
 from tests.summaries import configuration, repeat
 
 S = 1_000_000_000
@@ -224,6 +229,28 @@ def test_hop_cost_of_a_paired_run_is_of_its_blocks() -> None:
     assert mean.n == (4, 4)
     welch, _ = estimate_hop_costs(sides, "baseline", paths=PATHS, cpus=4)
     assert welch.n == (5, 4)
+
+
+def test_hop_cost_of_correlated_blocks_has_the_reason() -> None:
+    """Blocks that resemble their neighbours widen the interval of a proxy's cost, too."""
+    wave = [1.0, 0.9, 0.6, 0.2, -0.3, -0.7, -0.9, -0.8]
+    sides = {
+        "baseline": configuration(repeats=tuple(repeat(block=b, mean_ms=5.0, p50_ms=4.0) for b in range(8))),
+        "istio": configuration(repeats=tuple(repeat(block=b, mean_ms=9 + v, p50_ms=8.0) for b, v in enumerate(wave))),
+    }
+    mean, median = estimate_hop_costs(sides, "baseline", paths=PATHS, cpus=4, design="interleaved")
+    assert codes(mean.issues) == ["correlated"]
+    assert codes(median.issues) == ["no-interval"]
+
+
+def test_plan_of_a_paired_run_has_the_effect_of_blocks() -> None:
+    """What a paired run will find depends on the spread between the ratios of its blocks."""
+    scenario = make_scenario(SPEC)
+    effects = dict(list_detectable_effects(scenario))
+    assert effects[0.08] == pytest.approx(0.097, abs=5e-4)
+    assert 0.08 not in dict(list_detectable_effects(make_scenario(replace(SPEC, design="sequential"))))
+    text = format_plan(resolve(scenario, find_inputs(scenario, "smoke")), make_plan(scenario, 1))
+    assert "+9.7 % if ratios of blocks differ by 8.0 %" in text
 
 
 def test_hop_cost_of_a_duet_counts_the_whole_blocks_cpu() -> None:
