@@ -6,7 +6,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import count
 from math import inf
-from threading import Lock
+from threading import RLock
 from typing import Any, cast
 
 from bench.errors import ClusterError, ErrorKind
@@ -65,7 +65,7 @@ class FakeCluster:
     context: str = "fake"
     server: str = "https://fake.invalid"
     timing: Timing = field(default_factory=lambda: Timing(poll_s=0.0, lock_poll_s=0.0, away_poll_s=0.0))
-    _one_at_a_time: Lock = field(default_factory=Lock)
+    _one_at_a_time: Any = field(default_factory=RLock)
 
     @property
     def cluster(self) -> Cluster:
@@ -85,8 +85,9 @@ class FakeCluster:
         self.things |= {ref_of(one): one for one in things}
 
     def apply(self, one: Object, *, dry_run: bool = False) -> Object:
-        self._answer(f"applying {ref_of(one)}")
-        return one if dry_run else self._keep(one)
+        with self._one_at_a_time:
+            self._answer(f"applying {ref_of(one)}")
+            return one if dry_run else self._keep(one)
 
     def create(self, one: Object) -> Object:
         ref = ref_of(one)
@@ -104,10 +105,11 @@ class FakeCluster:
         return self._keep(one)
 
     def get(self, ref: Ref) -> Object | None:
-        self._answer(f"reading {ref}")
-        found = deepcopy(self.things.get(ref))
-        self._advance()
-        return found
+        with self._one_at_a_time:
+            self._answer(f"reading {ref}")
+            found = deepcopy(self.things.get(ref))
+            self._advance()
+            return found
 
     def list(self, api_version: str, kind: str, *, namespace: str = "", labels: str = "") -> tuple[Object, ...]:
         with self._one_at_a_time:
@@ -137,6 +139,10 @@ class FakeCluster:
         return tuple(KindInfo(*kind, f"{kind[1].lower()}s", inside, verbs) for kind, inside in kinds.items())
 
     def delete(self, ref: Ref, *, grace_s: int | None = None) -> None:
+        with self._one_at_a_time:
+            self._delete(ref, grace_s)
+
+    def _delete(self, ref: Ref, grace_s: int | None) -> None:
         self._answer(f"deleting {ref}")
         self.before_delete(ref)
         self.log.append((ref, grace_s))

@@ -158,6 +158,16 @@ def inspect_cluster(given: Given, resolved: "ResolvedScenario") -> "Iterator[Bac
         yield backend
 
 
+def settle_on_cluster(given: Given, resolved: "ResolvedScenario") -> "ResolvedScenario":
+    """Return the scenario with the design for which a cluster has room; unchanged without --context."""
+    if "context" not in given:
+        return resolved
+    from bench.targets.cluster.dry_run import settle_for_context
+    from bench.targets.cluster.options import read_options
+
+    return settle_for_context(resolved, read_options(given, resolved.scenario))
+
+
 def plan_on_cluster(given: Given, resolved: "ResolvedScenario", plan: "Plan") -> "ClusterPlan | None":
     """Return the plan of a run on a cluster, None without --context. Nothing is created, so nothing is confirmed.
     Raises InputError for a scenario that one machine cannot measure."""

@@ -11,6 +11,7 @@ from bench.cli.options import (
     pop_cluster_flags,
     read_scenario,
     scenario_options,
+    settle_on_cluster,
 )
 from bench.errors import InputError
 
@@ -27,6 +28,7 @@ def plan(*, name: str | None, as_json: bool, **changes: Any) -> None:
         raise InputError("give --scenario NAME")
     flags = pop_cluster_flags(changes)
     resolved = read_scenario(name, changes)
+    resolved = settle_on_cluster(flags, resolved)
     planned = draw_plan(resolved.scenario)
     elsewhere = plan_on_cluster(flags, resolved, planned)
     rewrites = resolved.list_rewrites(resolved.name_configurations(existing_mesh="existing_mesh" in flags))

@@ -62,6 +62,7 @@ def run(
     else:
         resolved = read_scenario(str(name), changes)
     with choose_backend(flags, resolved, resumed=resume) as backend:
+        resolved = backend.settle(resolved)
         _check_backend(backend, resolved.scenario, output)
         if resume is not None:
             folder = session.resume(resume, backend, resolved, progress=make_progress_display, timeout_s=timeout)

@@ -110,8 +110,9 @@ class Owner:
         """Request the deletion of this run's pods in a namespace, with a short grace period. Others replace them,
         unless the namespace is being deleted, too."""
         pods = tuple(map(ref_of, self.cluster.list("v1", "Pod", namespace=namespace, labels=self.mine())))
-        for pod in pods:
-            self.remove(pod, grace_s=POD_GRACE_S)
+        for pod in pods:  # each was just listed by the run's labels
+            with self.journal.step("delete", **journal_fields(self.cluster, pod)):
+                self.cluster.delete(pod, grace_s=POD_GRACE_S)
         return pods
 
     def _ensure_free(self, ref: Ref) -> None:

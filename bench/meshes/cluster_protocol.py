@@ -4,7 +4,7 @@ Each control plane is a module whose functions have the names and signatures of 
 names it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -66,6 +66,10 @@ class SidecarImage:
     objects: tuple[Object, ...] = ()
 
 
+ScaleRequests = Callable[[Mapping[str, str | float]], Mapping[str, str]]
+"""Makes other requests of a container's requests, by `cpu` and `memory`."""
+
+
 class ControlPlane(Protocol):
     """A mesh's control plane on a cluster.
 
@@ -94,6 +98,9 @@ class ControlPlane(Protocol):
 
     def read_sidecar(self, objects: Iterable[Object]) -> SidecarSpec:
         """Return the sidecar that the control plane with these objects injects; empty where they do not define it."""
+
+    def scale_sidecars(self, objects: Sequence[Object], scale: ScaleRequests) -> tuple[Object, ...]:
+        """Return the control plane's objects with the requests of its sidecars as `scale` makes them."""
 
     def gateway_pods(self, manifest: Object) -> tuple[Object, ...]:
         """Return the specs of the pods that the control plane makes from a manifest of `GATEWAY_KINDS`; their image is

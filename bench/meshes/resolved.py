@@ -125,7 +125,8 @@ class ResolvedConfiguration:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedScenario:
     """A scenario with everything that its folders define. `application` is without a gateway, and `objects` are its
-    manifests, for every version. `remarks` say why the design is not the one that was asked for."""
+    manifests, for every version. `remarks` say why the design is not the one that was asked for;
+    `design_asked` is whether the file or the command line names it."""
 
     scenario: Scenario
     inputs: Inputs
@@ -133,6 +134,7 @@ class ResolvedScenario:
     objects: tuple[Document, ...]
     configurations: tuple[ResolvedConfiguration, ...]
     remarks: tuple[Issue, ...] = ()
+    design_asked: bool = False
 
     def with_design(self, design: Design, why: str) -> "ResolvedScenario":
         """Return the scenario with another design than was asked for; the remarks then say why."""
@@ -233,7 +235,7 @@ def resolve_scenario(name_or_path: str, overrides: Overrides) -> ResolvedScenari
     except InputError as error:
         raise InputError((*error.problems, *_list_unknown_meshes(file))) from None
     resolved = resolve(settled.scenario, find_inputs(settled.scenario, name_or_path), file)
-    return resolved.remark(*settled.remarks)
+    return replace(resolved, design_asked=settled.asked).remark(*settled.remarks)
 
 
 def resolve_stored(scenario: Scenario, run: Path) -> ResolvedScenario:

@@ -130,6 +130,7 @@ class ClusterRecord(Record):
         str,
         Field(description="source of CPU and memory in addition to the kubelets, without a URL's user and password"),
     ] = ""
+    scale_requests: Annotated[float, Field(description="share of their CPU and memory requests that pods had")] = 1.0
     load_node: Annotated[str, Field(description="the node of the load alone; empty where it has none")] = ""
 
 

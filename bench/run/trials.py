@@ -93,7 +93,7 @@ def run_unit(
     folder: RunFolder, trials: Sequence[Trial], *, target: Target, show: ProgressListener, watch: CancelToken
 ) -> None:
     """Run the trials that are deployed together, or one alone: deploy, prove, load, prove again, store."""
-    unit = _Unit(folder, show, watch, started_at=datetime.now(UTC))
+    unit = _Unit(folder, show, watch, target, started_at=datetime.now(UTC))
     measured: tuple[_Measured, ...] = ()
     try:
         with ExitStack() as at_end:
@@ -119,6 +119,7 @@ class _Unit:
     folder: RunFolder
     show: ProgressListener
     watch: CancelToken
+    target: Target
     started_at: datetime
 
     def show_phase(self, trials: Iterable[Trial], phase: str) -> None:
@@ -133,13 +134,16 @@ class _Unit:
         """Prove all deployments, load them by the schedule of the design, and prove them again."""
         trials, scenario = [part.trial for part in parts], self.folder.record.scenario
         self.show_phase(trials, "prove")
-        before = [_prove_before_load(part.deployment, part.trial, part.draft, scenario=scenario) for part in parts]
+        before = self.target.for_each(
+            lambda part: _prove_before_load(part.deployment, part.trial, part.draft, scenario=scenario), parts
+        )
         self.show_phase(trials, "load")
         loads = self._send_loads(parts)
         self.show_phase(trials, "prove again")
-        found = [
-            _read_state_after_load(part.deployment, load, part.draft) for part, load in zip(parts, loads, strict=True)
-        ]
+        found = self.target.for_each(
+            lambda one: _read_state_after_load(one[0].deployment, one[1], one[0].draft),
+            [*zip(parts, loads, strict=True)],
+        )
         return tuple(map(self._judge, parts, loads, before, found))
 
     def _judge(self, part: _Part, load: LoadOutcome, before: tuple[Evidence, ...], after: "_AfterLoad") -> _Measured:
@@ -164,7 +168,10 @@ class _Unit:
             write_record(by_name[name].draft / "trial.json", cut)
 
         with ExitStack() as loading:
-            loads = {name: loading.enter_context(part.deployment.loading(part.draft)) for name, part in by_name.items()}
+            started = self.target.for_each(
+                lambda part: loading.enter_context(part.deployment.loading(part.draft)), parts
+            )
+            loads = dict(zip(by_name, started, strict=True))
             unit = UnitLoads(
                 loads,
                 watch=self.watch,

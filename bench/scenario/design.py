@@ -1,7 +1,7 @@
 """Choose the design of a run: what was asked for, the times that go with it, and whether the load allows it."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bench.scenario.model import QUICK_BLOCKS, QUICK_WARMUP_S, QUICK_WINDOW_S, Scenario
@@ -18,10 +18,12 @@ Paths = Collection[tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class SettledScenario:
-    """A scenario whose `design` is the one that is measured; `remarks` say why, where another one was asked for."""
+    """A scenario whose `design` is the one that is measured; `remarks` say why, where another one was asked for.
+    `asked` is whether the file or the command line names a design."""
 
     scenario: Scenario
     remarks: tuple[str, ...] = ()
+    asked: bool = False
 
 
 def settle_design(scenario: Scenario, changed: Paths = ()) -> SettledScenario:
@@ -30,6 +32,11 @@ def settle_design(scenario: Scenario, changed: Paths = ()) -> SettledScenario:
     `changed` are the keys that the command line gave, as paths: they are kept. A design of the command line has its own
     number and length of blocks in place of the file's; one of the file only where the file gives none.
     """
+    settled = _settle(scenario, changed)
+    return replace(settled, asked=scenario.design is not None)
+
+
+def _settle(scenario: Scenario, changed: Paths) -> SettledScenario:
     asked = scenario.design or _choose_default(scenario)
     timed = _set_times(scenario, asked, changed)
     if asked == "duet" and (remark := explain_few_users(timed)):

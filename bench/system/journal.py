@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import IO, Any
 
 from bench.errors import StoreError
@@ -18,10 +19,11 @@ NAME = "journal.jsonl"
 
 
 class Journal:
-    """Append steps to `journal.jsonl`, each on disk before the step happens."""
+    """Append steps to `journal.jsonl`, each on disk before the step happens. Safe to use from several threads."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._one_at_a_time = Lock()
         torn = _is_torn(path)
         self._file: IO[str] = path.open("a", encoding="utf-8")
         if torn:
@@ -31,8 +33,9 @@ class Journal:
         """Write one line: the time, the step, and the facts that a cleanup needs, redacted. Raises StoreError."""
         line = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "step": step, **facts}
         try:
-            self._file.write(redact(json.dumps(redact_values(line))) + "\n")
-            self._file.flush()
+            with self._one_at_a_time:
+                self._file.write(redact(json.dumps(redact_values(line))) + "\n")
+                self._file.flush()
         except OSError as error:
             raise StoreError(f"{self.path}: cannot be written: {error.strerror}") from error
 

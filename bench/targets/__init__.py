@@ -3,10 +3,10 @@ Protocols."""
 
 from __future__ import annotations  # the table of options is below this package, and --help loads nothing else
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from bench.scenario.plan import Trial
     from bench.system.cancellation import CancelToken
     from bench.system.processes import Launcher
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Deployment(Protocol):
@@ -43,6 +45,10 @@ class Deployment(Protocol):
 class Target(Protocol):
     """Where configurations can be deployed."""
 
+    def for_each(self, act: Callable[[T], R], things: Sequence[T]) -> Sequence[R]:
+        """Return the results of `act` for all things, in their order: at once where most of it is waiting. Raises the
+        error of the first thing that has one."""
+
     def deploy(self, trials: Sequence[Trial], drafts: Sequence[Path]) -> AbstractContextManager[Sequence[Deployment]]:
         """Deploy the configurations of a unit's trials side by side, and wait until they are ready; leaving the block
         removes them. Writes logs and proxy configuration of each into its draft. Raises DeployError."""
@@ -62,6 +68,10 @@ class Backend(Protocol):
     @property
     def findings(self) -> tuple[CheckResult, ...]:
         """The results of the checks that a run needs there; on this machine `bench.run.doctor` makes them."""
+
+    def settle(self, resolved: ResolvedScenario) -> ResolvedScenario:
+        """Return the scenario as it can be measured there: with another design, and a remark, where the one that was
+        chosen is not possible."""
 
     def environment(self) -> Environment:
         """Return the environment record: versions and hardware that a number from here depends on."""

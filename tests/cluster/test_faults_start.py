@@ -157,7 +157,7 @@ def test_unschedulable_pods_are_named(tmp_path: Path) -> None:
     assert_refused(
         job,
         "capacity: unschedulable: istiod (1,000 CPU and 128 MiB)",
-        "add a node, or lower the requests (--mesh-values)",
+        "add a node, or lower the requests (--scale-requests, --mesh-values)",
     )
 
 

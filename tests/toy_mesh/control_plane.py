@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.pod_page import fetch_page
-from bench.meshes.cluster_protocol import InstallOptions, SidecarImage, SidecarSpec, Tool
+from bench.meshes.cluster_protocol import InstallOptions, ScaleRequests, SidecarImage, SidecarSpec, Tool
 from bench.meshes.rights import KEEP, Rights, make_needs
 from bench.system.cancellation import CancelToken
 
@@ -26,6 +26,10 @@ def rights(revision: str = "") -> Rights:
 def read_sidecar(objects: Iterable[Object]) -> SidecarSpec:
     there = any(one["kind"] == "Deployment" for one in objects)
     return SidecarSpec({"cpu": "10m", "memory": "16Mi"}, ("toy.example/proxy:1",)) if there else SidecarSpec()
+
+
+def scale_sidecars(objects: Sequence[Object], _scale: ScaleRequests) -> tuple[Object, ...]:
+    return tuple(objects)
 
 
 def gateway_pods(_manifest: Object) -> tuple[Object, ...]:

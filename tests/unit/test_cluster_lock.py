@@ -265,7 +265,7 @@ def test_signal_ends_the_wait_for_a_lock(fake: FakeCluster) -> None:
             return super().get(ref)
 
     interrupting = Interrupting(things=fake.things)
-    place = ClusterBackend(interrupting.cluster, options(), UNUSED, UNUSED, UNUSED, (), UNUSED)
+    place = ClusterBackend(interrupting.cluster, options(), UNUSED, UNUSED, UNUSED, (), UNUSED, UNUSED)
     with pytest.raises(Interrupted), place.lock(Path("results") / "renamed", RUN, watch):
         pytest.fail("took it")
     assert next(looks) < 10

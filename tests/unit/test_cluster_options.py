@@ -39,7 +39,7 @@ def flags(**given: Any) -> dict[str, Any]:
 
 def test_every_option_is_in_the_table() -> None:
     """The command line, the messages and the checked options have the same names."""
-    assert {*CLUSTER_FLAGS, "load_node"} == {*ClusterOptions.__dataclass_fields__}
+    assert {*CLUSTER_FLAGS, "load_node", "resumed"} == {*ClusterOptions.__dataclass_fields__}
 
 
 @pytest.fixture
@@ -69,7 +69,17 @@ def test_resume_restores_options(run: Path, record: RunRecord) -> None:
         hub="m.example/istio",
         prometheus="monitoring/prometheus:9090",
         load_node="b",
+        resumed=True,
     )
+
+
+def test_resumed_run_keeps_its_requests(run: Path, record: RunRecord) -> None:
+    """Half of the trials would have other shares of the CPUs."""
+    cluster = BEGUN.model_copy(update={"scale_requests": 0.25})
+    stored = record.model_copy(update={"cluster": cluster})
+    assert read_resumed_options(flags(), stored, run).scale_requests == 0.25
+    with pytest.raises(InputError, match=r"--scale-requests 50% \(begun with 25%\)"):
+        read_resumed_options(flags(scale_requests="50%"), stored, run)
 
 
 def test_resume_accepts_repeated_options(run: Path, record: RunRecord, tmp_path: Path) -> None:
@@ -150,7 +160,7 @@ def test_refuses_resume_before_opening_a_backend(
 def _place(record: RunRecord, versions: dict[str, str], chosen: ClusterOptions) -> ClusterBackend:
     now = BEGUN.model_copy(update={"mesh_versions": versions})
     target = record.target.model_copy(update={"kind": "kubernetes"})
-    return ClusterBackend(fake(), chosen, target, now, record.environment, (), place_load(()))
+    return ClusterBackend(fake(), chosen, target, now, record.environment, (), place_load(()), cast("Any", None))
 
 
 @pytest.mark.parametrize("versions", [{"istio": "1.30.0"}, {}])

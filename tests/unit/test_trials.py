@@ -74,6 +74,9 @@ class FakePlace:
     prove_error: MeshbenchError | None = None
     remove_error: MeshbenchError | None = None
 
+    def for_each(self, act: Callable[[Any], Any], things: Sequence[Any]) -> list[Any]:
+        return [act(one) for one in things]
+
     @contextmanager
     def deploy(self, _trials: Sequence[Trial], _drafts: Sequence[Path]) -> Iterator[list["FakePlace"]]:
         yield [self]

@@ -17,7 +17,7 @@ from typing import Final
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.pod_page import fetch_page
 from bench.meshes.cluster_protocol import SidecarImage, Tool
-from bench.meshes.istio.footprint import find_telemetry, read_sidecar
+from bench.meshes.istio.footprint import find_telemetry, read_sidecar, scale_sidecars
 from bench.meshes.istio.install import render, wait_ready
 from bench.meshes.istio.istiod import ISTIOD as PODS
 from bench.meshes.istio.istiod import find_unaccepted, find_unsynced
@@ -50,6 +50,7 @@ __all__ = [
     "read_sidecar",
     "render",
     "rights",
+    "scale_sidecars",
     "sidecar_image",
     "wait_ready",
 ]

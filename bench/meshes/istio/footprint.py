@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from bench.files.yaml_source import parse_generated
 from bench.k8s.client import Object
-from bench.meshes.cluster_protocol import SidecarSpec
+from bench.meshes.cluster_protocol import ScaleRequests, SidecarSpec
 
 _COSTS: Final = ", which costs latency and CPU that the mesh alone does not"
 _SAMPLING: Final = "PILOT_TRACE_SAMPLING"
@@ -16,13 +16,30 @@ _DEFAULT_SAMPLING: Final = 1.0  # percent, where tracing is on and its share is 
 def read_sidecar(objects: Iterable[Object]) -> SidecarSpec:
     """Read the values that istiod makes sidecars from, which are JSON in a ConfigMap."""
     for thing in objects:
-        if thing["kind"] == "ConfigMap" and thing["metadata"]["name"].startswith("istio-sidecar-injector"):
+        if _is_injector(thing):
             values: dict[str, Any] = json.loads(thing["data"]["values"])["global"]
             proxy = values.get("proxy") or {}
             image = proxy.get("image") or "proxyv2"
             full = image if "/" in image else f"{values['hub']}/{image}:{values['tag']}"
             return SidecarSpec((proxy.get("resources") or {}).get("requests") or {}, (full,))
     return SidecarSpec()
+
+
+def scale_sidecars(objects: Sequence[Object], scale: ScaleRequests) -> tuple[Object, ...]:
+    """Return the objects with scaled requests in the values that istiod makes sidecars from."""
+    return tuple(_scale_values(one, scale) if _is_injector(one) else one for one in objects)
+
+
+def _is_injector(thing: Object) -> bool:
+    return bool(thing["kind"] == "ConfigMap") and str(thing["metadata"]["name"]).startswith("istio-sidecar-injector")
+
+
+def _scale_values(thing: Object, scale: ScaleRequests) -> Object:
+    values = json.loads(thing["data"]["values"])
+    resources = (values["global"].get("proxy") or {}).get("resources") or {}
+    if resources.get("requests"):
+        resources["requests"] = dict(scale(resources["requests"]))
+    return {**thing, "data": {**thing["data"], "values": json.dumps(values)}}
 
 
 def find_telemetry(objects: Sequence[Object]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Final
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.ownership import run_of
 from bench.meshes.cluster_protocol import SidecarImage, Tool
-from bench.meshes.kuma.footprint import find_telemetry, read_sidecar
+from bench.meshes.kuma.footprint import find_telemetry, read_sidecar, scale_sidecars
 from bench.meshes.kuma.install import SERIES, render, wait_ready
 from bench.meshes.kuma.kuma_cp import CONTROL_PLANE, admin, find_unaccepted, find_unsynced
 from bench.meshes.kuma.namespacing import API_VERSION, build_mesh
@@ -44,6 +44,7 @@ __all__ = [
     "read_sidecar",
     "render",
     "rights",
+    "scale_sidecars",
     "sidecar_image",
     "wait_ready",
 ]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from bench.k8s.client import Object
-from bench.meshes.cluster_protocol import SidecarSpec
+from bench.meshes.cluster_protocol import ScaleRequests, SidecarSpec
 
 _REQUESTS: Final = "KUMA_INJECTOR_SIDECAR_CONTAINER_RESOURCES_REQUESTS"
 _IMAGES: Final = ("_INIT_CONTAINER_IMAGE", "_SIDECAR_CONTAINER_IMAGE")
@@ -19,6 +19,27 @@ def read_sidecar(objects: Iterable[Object]) -> SidecarSpec:
     }
     requests = {what: values.get(f"{_REQUESTS}_{what.upper()}") or 0 for what in ("cpu", "memory")}
     return SidecarSpec(requests, tuple(value for name, value in values.items() if name.endswith(_IMAGES)))
+
+
+def scale_sidecars(objects: Sequence[Object], scale: ScaleRequests) -> tuple[Object, ...]:
+    """Return the objects with scaled requests in the environment of Kuma's control plane."""
+    requests = {what: value for what, value in read_sidecar(objects).requests.items() if value}
+    changed = {f"{_REQUESTS}_{what.upper()}": value for what, value in scale(requests).items()}
+    return tuple(_set_environment(one, changed) if one["kind"] == "Deployment" else one for one in objects)
+
+
+def _set_environment(deployment: Object, changed: Mapping[str, str]) -> Object:
+    template = deployment["spec"]["template"]
+    containers = [
+        {**one, "env": [_set_entry(entry, changed) for entry in one["env"]]} if one.get("env") else one
+        for one in template["spec"]["containers"]
+    ]
+    pod = {**template, "spec": {**template["spec"], "containers": containers}}
+    return {**deployment, "spec": {**deployment["spec"], "template": pod}}
+
+
+def _set_entry(entry: Object, changed: Mapping[str, str]) -> Object:
+    return {**entry, "value": changed[entry["name"]]} if entry["name"] in changed else entry
 
 
 def find_telemetry(objects: Sequence[Object]) -> tuple[str, ...]:  # noqa: ARG001 - policies alone configure it

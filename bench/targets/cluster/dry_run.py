@@ -17,9 +17,10 @@ from bench.targets.cluster.preflight.capacity import (
     NO_RESOURCES,
     add_mesh,
     build_manifests,
-    install_options,
     plan_trials,
+    render_mesh,
 )
+from bench.targets.cluster.preflight.examination import settle_context
 from bench.targets.cluster.preflight.mesh import existing_versions, tool_versions
 from bench.targets.cluster.trial_manifests import TrialManifests
 from bench.units import format_counted
@@ -70,11 +71,18 @@ def dry_run_context(resolved: ResolvedScenario, options: ClusterOptions, *, plan
         return dry_run(cluster, resolved, options, plan=plan)
 
 
+def settle_for_context(resolved: ResolvedScenario, options: ClusterOptions) -> ResolvedScenario:
+    """Return the scenario with the design that a run on the cluster would have. Raises RefusedError and InputError as
+    `dry_run_context`, and InputError where the scenario asks for a design that its manifests do not allow."""
+    with credentials_folder() as private, open_cluster(options.context, private_folder=private) as cluster:
+        return settle_context(resolved, options, cluster)
+
+
 def dry_run(cluster: Cluster, resolved: ResolvedScenario, options: ClusterOptions, *, plan: Plan) -> DryRun:
     """Return the dry run on a cluster that is open."""
     scenario, manifests = resolved.scenario, build_manifests(resolved, options)
     meshes = meshes_of(scenario)
-    planned = plan_trials(manifests.values())
+    planned = plan_trials(manifests.values(), at_once=scenario.is_paired)
     for mesh in meshes:
         planned = add_mesh(planned, mesh, cluster=cluster, options=options, equalise=scenario.equalise)
     total = sum((pod.resources for pod in planned.requests), NO_RESOURCES)
@@ -93,7 +101,7 @@ def _count_control_plane_objects(mesh: str, scenario: Scenario, options: Cluster
     if options.existing_mesh:
         return {}
     plane = CONTROL_PLANES[mesh]
-    rendered = plane.render(install_options(options, mesh, scenario.equalise))
+    rendered = render_mesh(options, mesh, scenario.equalise)
     return _count_kinds((*rendered, *plane.base_objects()))
 
 

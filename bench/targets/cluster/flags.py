@@ -29,6 +29,9 @@ CLUSTER_FLAGS: Final[Mapping[str, Flag]] = {
     "existing_mesh": Flag(
         "--use-existing-mesh", "Measure the mesh that is installed, and do not change it.", kind="switch"
     ),
+    "scale_requests": Flag(
+        "--scale-requests", "Scale what pods request of CPU and memory, so that more fit. Limits stay.", "25%"
+    ),
     "keep": Flag("--keep", "Keep meshes, and a failed trial, for inspection.", kind="switch"),
     "locust_ui": Flag("--locust-ui", "Serve Locust's web page on this local port.", "PORT", "port"),
     "prometheus": Flag("--prometheus", "Read CPU and memory from this Prometheus.", "URL|NS/SERVICE:PORT"),

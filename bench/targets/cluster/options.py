@@ -14,15 +14,19 @@ from bench.scenario.model import Scenario
 from bench.scenario.versions import SIDECAR, list_image_names
 from bench.targets.cluster.flags import CLUSTER_FLAGS, Given
 from bench.targets.cluster.prometheus import check_address, without_password
+from bench.units import parse_percent
 
 VALUES: Final = "values"  # the folder of a run that keeps the meshes' values files
+_STORED: Final = ("images", "existing_mesh", "scale_requests", "load_node")  # by the same names there, too
+_SMALLEST_SCALE: Final = 0.01
 RECORDED: Final = ("registry", "hub", "tag", "revision")  # by the same names in a run's record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterOptions:
     """Checked flags. `images` are by workload, as `image_of` reads them; `mesh_values` by mesh, on top of ours;
-    `load_node` is the node of the load, of a run that is resumed."""
+    `scale_requests` is the share of their requests that pods have; `load_node` is the node of the load, of a run that
+    is `resumed`, whose design stays as well."""
 
     context: str
     yes_this_cluster: str | None = None
@@ -34,10 +38,12 @@ class ClusterOptions:
     tag: str = ""
     revision: str = ""
     existing_mesh: bool = False
+    scale_requests: float = 1.0
     keep: bool = False
     locust_ui: int | None = None
     prometheus: str = ""
     load_node: str = ""
+    resumed: bool = False
 
 
 def meshes_of(scenario: Scenario) -> tuple[str, ...]:
@@ -66,7 +72,8 @@ def read_options(given: Given, scenario: Scenario) -> ClusterOptions:
     meshes = meshes_of(scenario)
     images = dict([*scenario.application.images.items(), *_parse_images(given.get("images", ()), scenario)])
     mesh_values = _parse_values(given.get("mesh_values", ()), meshes)
-    options = ClusterOptions(**{**given, "images": images, "mesh_values": mesh_values})
+    scale = _parse_scale(given.get("scale_requests", ""))
+    options = ClusterOptions(**{**given, "images": images, "mesh_values": mesh_values, "scale_requests": scale})
     if options.revision and not any(CONTROL_PLANES[mesh].REVISIONS for mesh in meshes):
         raise InputError("--mesh-revision: no mesh of this scenario has revisions; hint: leave it out")
     if (options.hub or options.tag) and len(meshes) > 1:
@@ -89,9 +96,10 @@ def read_resumed_options(given: Given, record: RunRecord, run: Path) -> ClusterO
         raise InputError(f"{run}: was measured on one machine; hint: resume it without --context")
     begun = replace(
         requested,
-        **{name: getattr(stored, name) for name in (*RECORDED, "images", "existing_mesh", "load_node")},
+        **{name: getattr(stored, name) for name in (*RECORDED, *_STORED)},
         mesh_values={mesh: tuple(run / VALUES / name for name in names) for mesh, names in stored.mesh_values.items()},
         prometheus=_choose_prometheus(requested.prometheus, stored.prometheus),
+        resumed=True,
     )
     if others := list(_find_contradictions(given, requested, begun)):
         was = "; ".join(f"{flag} (begun with {was or 'none'})" for flag, was in others)
@@ -112,6 +120,8 @@ def _find_contradictions(given: Given, requested: ClusterOptions, begun: Cluster
         wanted, was = show(getattr(requested, name)), show(getattr(begun, name))
         if wanted and wanted != was:
             yield f"{CLUSTER_FLAGS[name].text} {wanted}", was
+    if given.get("scale_requests") and requested.scale_requests != begun.scale_requests:
+        yield f"{CLUSTER_FLAGS['scale_requests'].text} {given['scale_requests']}", f"{begun.scale_requests * 100:g}%"
     if requested.existing_mesh and not begun.existing_mesh:
         yield "--use-existing-mesh", "one of its own"
     if requested.mesh_values and _read_contents(requested) != _read_contents(begun):
@@ -125,6 +135,18 @@ def _choose_prometheus(given: str, stored: str) -> str:
 
 def _read_contents(options: ClusterOptions) -> dict[str, list[bytes]]:
     return {mesh: [file.read_bytes() for file in files] for mesh, files in options.mesh_values.items()}
+
+
+def _parse_scale(text: str) -> float:
+    """Parse `--scale-requests`; all of the requests where it is not given."""
+    flag = CLUSTER_FLAGS["scale_requests"].text
+    try:
+        share = parse_percent(text) if text else 1.0
+    except ValueError as error:
+        raise InputError(f"{flag}: {error}") from None
+    if not _SMALLEST_SCALE <= share <= 1.0:
+        raise InputError(f"{flag} {text}: must be from {_SMALLEST_SCALE * 100:g}% to 100%")
+    return share
 
 
 def _parse_images(given: Sequence[str], scenario: Scenario) -> Iterator[tuple[str, str]]:

@@ -37,6 +37,15 @@ _ISOLATION_NOTES = {
 }
 _EXISTING = "the mesh was there before and stays: the baseline was measured with an idle control plane on the cluster"
 _EXISTING_SCOPE = "policies for a whole mesh were applied to the run's own part of it alone, where they mean the same"
+_PAIRED = "the configurations of a block were on the cluster at once, with one control plane for all of them"
+_EXISTING_PAIRED = f"the mesh was there before and stays; {_PAIRED}"
+_PAIRED_SCOPE = (
+    "policies for a whole mesh were applied to each configuration's own part of it, where they mean the same"
+)
+_PAIRED_SERVICES = (
+    "every sidecar knew the Services of all namespaces, those of the other configurations too: each had more clusters "
+    "than alone"
+)
 
 
 def cluster_environment(version: str, nodes: Sequence[Object], uid: str, *, load_image: str) -> Environment:
@@ -60,13 +69,22 @@ def cluster_environment(version: str, nodes: Sequence[Object], uid: str, *, load
 
 
 def target_record(
-    version: str, nodes: int, *, placement: str, isolation: str, existing: bool, remarks: Sequence[str] = ()
+    version: str,
+    nodes: int,
+    *,
+    placement: str,
+    isolation: str,
+    existing: bool,
+    paired: bool = False,
+    scale_requests: float = 1.0,
+    remarks: Sequence[str] = (),
 ) -> TargetRecord:
     """Return the record for the heading of every report, `remarks` included. `isolation` is the scenario's, empty where
-    it has no mesh."""
+    it has no mesh; `paired` is whether configurations were deployed side by side, in a mesh."""
     limits = (
         placement,
-        *((_EXISTING, _EXISTING_SCOPE) if existing else (_ISOLATION_NOTES.get(isolation, ""),)),
+        *(_describe_mesh(isolation, existing=existing, paired=paired)),
+        _describe_scale(scale_requests),
         *remarks,
     )
     return TargetRecord(
@@ -76,6 +94,18 @@ def target_record(
     )
 
 
+def _describe_mesh(isolation: str, *, existing: bool, paired: bool) -> tuple[str, ...]:
+    if paired:
+        return _EXISTING_PAIRED if existing else _PAIRED, _PAIRED_SCOPE, _PAIRED_SERVICES
+    return (_EXISTING, _EXISTING_SCOPE) if existing else (_ISOLATION_NOTES.get(isolation, ""),)
+
+
+def _describe_scale(share: float) -> str:
+    if share == 1.0:
+        return ""
+    return f"pods requested {share * 100:g}% of the CPU and memory that their manifests request (--scale-requests)"
+
+
 def _join_distinct(values: Iterable[str]) -> str:
     """Join the different values, in order."""
     return ", ".join(sorted(set(values)))
@@ -83,7 +113,8 @@ def _join_distinct(values: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ClusterBackend:
-    """See `bench.targets.Backend`. `load_place` is where the load of every trial runs."""
+    """See `bench.targets.Backend`. `load_place` is where the load of every trial runs; `resolved` is the scenario with
+    the design for which the cluster has room."""
 
     client: Cluster
     options: ClusterOptions
@@ -92,6 +123,10 @@ class ClusterBackend:
     environment_record: Environment
     findings: tuple[CheckResult, ...]
     load_place: LoadPlacement
+    resolved: ResolvedScenario
+
+    def settle(self, resolved: ResolvedScenario) -> ResolvedScenario:  # noqa: ARG002 - it was examined with it
+        return self.resolved
 
     def environment(self) -> Environment:
         return self.environment_record
@@ -155,6 +190,8 @@ def _examine_backend(client: Cluster, resolved: ResolvedScenario, options: Clust
             placement=examined.load_place.sentence,
             isolation=resolved.scenario.isolation if meshes else "",
             existing=bool(meshes) and options.existing_mesh,
+            paired=bool(meshes) and examined.resolved.scenario.is_paired,
+            scale_requests=options.scale_requests,
             remarks=[finding.detail for finding in examined.telemetry],
         ),
         cluster=_cluster_record(client, len(nodes), meshes, options, examined.load_place.node),
@@ -166,6 +203,7 @@ def _examine_backend(client: Cluster, resolved: ResolvedScenario, options: Clust
         ),
         findings=examined.findings,
         load_place=examined.load_place,
+        resolved=examined.resolved,
     )
 
 
@@ -178,6 +216,7 @@ def _cluster_record(
         images=dict(options.images),
         **{name: getattr(options, name) for name in RECORDED},
         existing_mesh=options.existing_mesh,
+        scale_requests=options.scale_requests,
         mesh_values={
             mesh: tuple(f"{mesh}-{number}-{file.name}" for number, file in enumerate(files, start=1))
             for mesh, files in options.mesh_values.items()

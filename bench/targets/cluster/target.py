@@ -1,10 +1,11 @@
 """The cluster target: control planes once per run, and for each trial namespaces with everything new in them."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from bench.errors import ClusterError, DeployError, Interrupted, MeshbenchError, note_leftovers
 from bench.k8s.client import Cluster, Object, Ref, ref_of
@@ -13,7 +14,7 @@ from bench.k8s.retry import retry_after_outage
 from bench.k8s.wait import wait_for_rollout, wait_until_deleted
 from bench.meshes.cluster_protocol import ControlPlane
 from bench.meshes.control_planes import CONTROL_PLANES
-from bench.meshes.resolved import ResolvedScenario
+from bench.meshes.resolved import ResolvedConfiguration, ResolvedScenario
 from bench.meshes.rewriting import Namespaces
 from bench.results.records import RunRecord
 from bench.scenario.plan import Trial
@@ -24,17 +25,22 @@ from bench.targets.cluster.deployment import ClusterDeployment
 from bench.targets.cluster.load.placement import LoadPlacement
 from bench.targets.cluster.lock import LOCK_NAMESPACE, ensure_held
 from bench.targets.cluster.options import ClusterOptions, meshes_of
-from bench.targets.cluster.preflight.capacity import daemons_of, install_options
+from bench.targets.cluster.parallel import for_each
+from bench.targets.cluster.preflight.capacity import daemons_of, render_mesh
 from bench.targets.cluster.teardown.cleanup import clean_cluster
 from bench.targets.cluster.trial_manifests import (
     TrialManifests,
     build_trial_manifests,
 )
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterTarget:
-    """A run's target on a cluster; see `bench.targets.Target`."""
+    """A run's target on a cluster; see `bench.targets.Target`. `removals` are trials of earlier blocks whose deletion
+    was requested."""
 
     cluster: Cluster
     options: ClusterOptions
@@ -43,31 +49,32 @@ class ClusterTarget:
     owner: Owner
     watch: CancelToken
     load_place: LoadPlacement
+    removals: list[TrialManifests] = field(default_factory=list)
+
+    def for_each(self, act: Callable[[T], R], things: Sequence[T]) -> list[R]:
+        """See `bench.targets.Target`."""
+        return for_each(act, things)
 
     @contextmanager
     def deploy(self, trials: Sequence[Trial], drafts: Sequence[Path]) -> Iterator[Sequence[ClusterDeployment]]:
         """See `bench.targets.Target`."""
         ensure_held(self.cluster, self.run.run_id)
-        with ExitStack() as deployed:
-            yield [deployed.enter_context(self._deploy(*one)) for one in zip(trials, drafts, strict=True)]
-
-    @contextmanager
-    def _deploy(self, trial: Trial, draft: Path) -> Iterator[ClusterDeployment]:
-        """Deploy one configuration; leaving the block removes it."""
-        deployment = self._make_deployment(trial)
-        plane, policies = deployment.manifests.plane, deployment.manifests.policies
+        deployments = [self._make_deployment(trial) for trial in trials]
+        plane = deployments[0].manifests.plane
         with self.installed([plane.NAME]) if plane and self._alone else nullcontext():
             try:
-                self._retry(lambda: self._prepare(deployment.manifests))
-                deployment.start()
-                yield deployment
+                for_each(self._prepare, deployments)
+                for_each(ClusterDeployment.start, deployments)
+                self._finish_removals()
+                yield deployments
             except Interrupted:
                 raise  # nothing failed, and there may be little time
             except MeshbenchError:  # the run's end removes everything, or leaves it for inspection (--keep)
-                with suppress(ClusterError):  # logs explain a failure, and must not take its place
-                    deployment.save_logs(draft)
+                for deployment, draft in zip(deployments, drafts, strict=True):
+                    with suppress(ClusterError):  # logs explain a failure, and must not take its place
+                        deployment.save_logs(draft)
                 raise
-            self._retry(lambda: self._remove(plane, policies))
+            for_each(self._remove, deployments)
 
     @contextmanager
     def installed(self, meshes: Sequence[str]) -> Iterator[None]:
@@ -83,28 +90,35 @@ class ClusterTarget:
     def _alone(self) -> bool:
         return self.run.scenario.isolation == "full" and not self.options.existing_mesh
 
-    @property
-    def _names(self) -> Namespaces:
+    def _names(self, block: int = 0) -> Mapping[str, Namespaces]:
+        """Return the namespaces of each configuration in a block; those of block 0 are in no block's way."""
         run = self.run.run_id.rpartition("-")[2]
-        return self.resolved.name_namespaces(run, existing_mesh=self.options.existing_mesh)
+        return self.resolved.name_configurations(run, existing_mesh=self.options.existing_mesh, block=block)
 
     def _install(self, mesh: str, plane: ControlPlane) -> None:
         if not self.options.existing_mesh:
-            options = install_options(self.options, mesh, self.run.scenario.equalise)
-            rendered = plane.render(replace(options, kubeconfig=self.cluster.kubeconfig))
+            rendered = render_mesh(self.options, mesh, self.run.scenario.equalise, kubeconfig=self.cluster.kubeconfig)
             self.owner.apply_all(rendered, mesh)
             self._wait_for_daemons(rendered)
         plane.wait_ready(self.cluster, timeout_s=self.cluster.timing.install_s, watch=self.watch)
-        self._apply_accepted(plane, plane.base_objects(self._names.run_mesh), mesh)
+        for part in dict.fromkeys(self._names()[one.name].run_mesh for one in self._measured(plane)):
+            self._apply_accepted(plane, plane.base_objects(part), mesh)
         self._try_policies(plane)
+
+    def _measured(self, plane: ControlPlane) -> tuple[ResolvedConfiguration, ...]:
+        """Return the configurations with this mesh."""
+        return tuple(one for one in self.resolved.configurations if one.settings.mesh == plane.NAME)
 
     def _try_policies(self, plane: ControlPlane) -> None:
         """Check whether the API server and the mesh's webhooks would accept every policy of the run, before anything is
         measured. Since the trials' namespaces do not exist yet, the lock's stands in for them."""
-        names = self._names
-        stand_in = replace(names, runs=dict.fromkeys(names.runs, LOCK_NAMESPACE.name))
-        own = [one for one in self.resolved.configurations if one.settings.mesh == plane.NAME]
-        for name, thing in [(one.name, moved.value) for one in own for moved in one.in_namespaces(stand_in).moved]:
+        names = {
+            name: replace(one, runs=dict.fromkeys(one.runs, LOCK_NAMESPACE.name)) for name, one in self._names().items()
+        }
+        own = self._measured(plane)
+        for name, thing in [
+            (one.name, moved.value) for one in own for moved in one.in_namespaces(names[one.name]).moved
+        ]:
             if makes_pods(thing):
                 continue
             try:
@@ -117,8 +131,11 @@ class ClusterTarget:
     def _retry(self, act: Callable[[], None]) -> None:
         retry_after_outage(self.cluster, act, watch=self.watch)
 
-    def _prepare(self, manifests: TrialManifests) -> None:
+    def _prepare(self, deployment: ClusterDeployment) -> None:
         """Create namespaces, and policies before there are pods."""
+        self._retry(lambda: self._make_policies(deployment.manifests))
+
+    def _make_policies(self, manifests: TrialManifests) -> None:
         self.owner.apply_all(manifests.namespaces(), "namespace")
         if manifests.plane:
             self._apply_accepted(manifests.plane, manifests.policies, "policy")
@@ -144,23 +161,40 @@ class ClusterTarget:
         if not accepted and (problem := plane.find_unaccepted(self.cluster, things)):
             raise DeployError(f"{plane.NAME} did not accept the policies within {timing.accept_s:.0f} s: {problem}")
 
-    def _remove(self, plane: ControlPlane | None, policies: Sequence[Object]) -> None:
-        """Delete everything of the trial before the next one begins."""
-        spaces = (*self._names.runs.values(), self._names.outside)
-        for space in spaces:
+    def _remove(self, deployment: ClusterDeployment) -> None:
+        """Delete everything of a trial. A sequential run waits for it before the next trial; side by side the next
+        block has other namespaces, and `_finish_removals` waits before its load."""
+        self._retry(lambda: self._delete_namespaces(deployment.manifests))
+        if not self.run.scenario.is_paired:
+            self._retry(lambda: self._finish_removal(deployment.manifests))
+        else:
+            self.removals.append(deployment.manifests)
+
+    def _delete_namespaces(self, manifests: TrialManifests) -> None:
+        for space in manifests.spaces:
             self.owner.remove(Ref("v1", "Namespace", space))
             # The cluster looks into it after 5 s, and where a pod is left, only 5 s later again.
             self.owner.delete_pods(space)
-        for space in spaces:
-            wait_until_deleted(self.cluster, space, timeout_s=self.cluster.timing.gone_s, watch=self.watch)
-        if plane:
-            self._restore_policies(
-                plane, [thing for thing in policies if thing["metadata"].get("namespace") not in spaces]
-            )
 
-    def _restore_policies(self, plane: ControlPlane, elsewhere: Sequence[Object]) -> None:
+    def _finish_removal(self, manifests: TrialManifests) -> None:
+        for space in manifests.spaces:
+            wait_until_deleted(self.cluster, space, timeout_s=self.cluster.timing.gone_s, watch=self.watch)
+        plane = manifests.plane
+        if plane and not self.run.scenario.is_paired:
+            self._restore_policies(manifests, plane)
+
+    def _finish_removals(self) -> None:
+        """Wait until nothing of earlier blocks is left, which would use CPU under the next load. Policies outside of
+        namespaces stay: they are in a part of the mesh that belongs to the configuration in every block."""
+        for manifests in self.removals:
+            self._retry(partial(self._finish_removal, manifests))
+        self.removals.clear()
+
+    def _restore_policies(self, manifests: TrialManifests, plane: ControlPlane) -> None:
         """Delete policies outside the trial's namespace; restore what the mesh needs anyway."""
-        base = {ref_of(thing): thing for thing in plane.base_objects(self._names.run_mesh)}
+        elsewhere = [one for one in manifests.policies if one["metadata"].get("namespace") not in manifests.spaces]
+        names = manifests.configuration.namespaces
+        base = {ref_of(thing): thing for thing in plane.base_objects(names.run_mesh)}
         refs = [ref_of(thing) for thing in elsewhere]
         for ref in refs:
             if ref not in base:
@@ -180,7 +214,7 @@ class ClusterTarget:
             self.resolved,
             trial.configuration,
             options=self.options,
-            names=self._names,
+            names=self._names(trial.block)[trial.configuration],
             load_place=self.load_place,
             seed=self.run.plan.seed + trial.number,
         )

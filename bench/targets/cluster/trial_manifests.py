@@ -24,6 +24,7 @@ from bench.targets.cluster.load.placement import LoadPlacement
 from bench.targets.cluster.load.pod import default_image, load_objects
 from bench.targets.cluster.options import ClusterOptions
 from bench.targets.cluster.probes.pods import find_callers, outside_objects, probe_objects
+from bench.targets.cluster.scaling import scale_requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,11 @@ class TrialManifests:
     def outside(self) -> str:
         return self.configuration.namespaces.outside
 
+    @property
+    def spaces(self) -> tuple[str, ...]:
+        """The names of all of its namespaces."""
+        return (*self.configuration.namespaces.runs.values(), self.outside)
+
     def namespaces(self) -> tuple[Object, ...]:
         """Return the application's namespaces, which request sidecars where there is a mesh, and the one outside."""
         names = self.configuration.namespaces
@@ -87,7 +93,13 @@ class TrialManifests:
             ),
         }
         outside = self.plane.outside_labels() if self.plane else {}
-        return {name: label_outside_pods(objects, self.application, outside) for name, objects in things.items()}
+        return {
+            name: tuple(
+                scale_requests(one, options.scale_requests)
+                for one in label_outside_pods(objects, self.application, outside)
+            )
+            for name, objects in things.items()
+        }
 
     def _application(self) -> tuple[Object, ...]:
         images, registry = self.options.images, self.options.registry

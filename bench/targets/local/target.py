@@ -2,11 +2,12 @@
 
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from bench.check_result import CheckResult
 from bench.envoy.addresses import OutboundCapture, Placement, assign_ports, is_taken
@@ -26,6 +27,9 @@ from bench.targets.local.deployment import LocalDeployment
 from bench.targets.local.prober import LocalProber
 from bench.targets.local.sidecars import Sidecars
 from bench.verification.prover import Prover
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _PORT_TRIES = 3
 
@@ -53,6 +57,10 @@ class LocalTarget:
     work: Path
     certificates: Mapping[str, Certificates]
     timing: Timing
+
+    def for_each(self, act: Callable[[T], R], things: Sequence[T]) -> list[R]:
+        """See `bench.targets.Target`. One after another: a process ends with the thread that has started it."""
+        return [act(one) for one in things]
 
     @contextmanager
     def deploy(self, trials: Sequence[Trial], drafts: Sequence[Path]) -> Iterator[Sequence[LocalDeployment]]:
@@ -186,6 +194,9 @@ class LocalBackend:
     cluster: None = None
     findings: tuple[CheckResult, ...] = ()
     timing: Timing = DEFAULT
+
+    def settle(self, resolved: ResolvedScenario) -> ResolvedScenario:
+        return resolved
 
     def environment(self) -> Environment:
         return read_environment()

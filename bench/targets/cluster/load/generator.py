@@ -77,6 +77,7 @@ class PodGenerator:
     outage: Outage = field(default_factory=Outage)
     _trouble: str = ""
     _broken: bool = False
+    _is_ending: bool = False
     _holds: int = 0
     _next_s: float = 0.0
 
@@ -127,7 +128,11 @@ class PodGenerator:
         return self.files.is_held(self._holds)
 
     def begin_stop(self) -> None:
-        """Do nothing: the pod's keeper ends Locust when its records are fetched."""
+        """Ask Locust to end, unless the API server is away or there is little time: `stop` does it then."""
+        if self.outage.since_s is not None or self.watch.signals:
+            return
+        self.meter.read()  # while the load goes on: what it uses after its end is not of the window
+        self._is_ending = LoadEnd(self.files, Shield(self.watch)).begin()
 
     def stop(self, *, timeout_s: float) -> int | None:
         """Stop the load and return Locust's exit code. Samples that were not fetched, or not as the pod has them, are
@@ -137,7 +142,8 @@ class PodGenerator:
         if timeout_s <= SHORT_TIMEOUT_S:
             end.fetch_quickly(timeout_s=timeout_s)
             return None
-        self.meter.read()  # while the load goes on: what it uses after its end is not of the window
+        if not self._is_ending:
+            self.meter.read()
         problem = end.fetch_fully(timeout_s=timeout_s)
         self.files.check()
         if problem:

@@ -227,6 +227,10 @@ class LoadEnd:
     files: PodFiles
     watch: CancelToken
 
+    def begin(self) -> bool:
+        """Ask Locust to end, without waiting; return whether that was possible."""
+        return self.attempt(lambda: not self._terminate())
+
     def fetch_quickly(self, *, timeout_s: float) -> None:
         """Fetch what is available within that time; no wait goes beyond it."""
         self.attempt(self._terminate)

@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
 from typing import Any, Final
 
 from bench.check_result import CheckResult
@@ -17,6 +19,7 @@ from bench.targets.cluster.load.placement import UNDECIDED, Part, part_of
 from bench.targets.cluster.options import ClusterOptions
 from bench.targets.cluster.preflight.mesh import examine_telemetry
 from bench.targets.cluster.preflight.permissions import examine_permissions, plugin_needs
+from bench.targets.cluster.scaling import scale_quantities
 from bench.targets.cluster.trial_manifests import TrialManifests, build_trial_manifests
 from bench.units import format_bytes, parse_quantity
 
@@ -166,7 +169,7 @@ def examine_capacity(pods: Sequence[PodRequest], free: Sequence[FreeNode], *, lo
     if not unschedulable:
         return CheckResult("capacity", "ok", f"for {needed}: {there}{own_node}")
     named = ", ".join(f"{pod.name} ({pod.resources}{_format_node_limit(pod, load_node)})" for pod in unschedulable)
-    hint = "remove other workloads, add a node, or lower the requests (--mesh-values)"
+    hint = "remove other workloads, add a node, or lower the requests (--scale-requests, --mesh-values)"
     return CheckResult("capacity", "error", f"unschedulable: {named}, of {needed}: {there}{own_node}", hint)
 
 
@@ -204,7 +207,8 @@ def read_sidecar(mesh: str, objects: Iterable[Object]) -> Sidecar:
 class PodPlan:
     """The pods of a run. `trials` is what becomes pods in each configuration, most of them with `sidecar`; `control`
     those of the control planes that are installed, on every node too; `telemetry` and `remarks` are results of
-    examining their objects; `own_images` are those of sidecars in single configurations."""
+    examining their objects; `own_images` are those of sidecars in single configurations. `at_once` is whether all
+    configurations are deployed at once."""
 
     trials: tuple[tuple[Object, ...], ...]
     control: tuple[Object, ...] = ()
@@ -212,12 +216,15 @@ class PodPlan:
     telemetry: tuple[CheckResult, ...] = ()
     remarks: tuple[CheckResult, ...] = ()
     own_images: tuple[str, ...] = ()
+    at_once: bool = False
 
     @property
     def requests(self) -> tuple[PodRequest, ...]:
-        """Every pod that is scheduled and is there at once, with the configuration that requests most."""
-        trials = (list_pod_requests(things, sidecar=self.sidecar.resources) for things in self.trials)
-        return (*max(trials, key=_sum_requests), *list_pod_requests(pods_of(self.control)))
+        """Every pod that is scheduled and is there at once: of all configurations, or of the one that requests
+        most."""
+        trials = [list_pod_requests(things, sidecar=self.sidecar.resources) for things in self.trials]
+        pods = tuple(chain(*trials)) if self.at_once else max(trials, key=_sum_requests)
+        return (*pods, *list_pod_requests(pods_of(self.control)))
 
     @property
     def everywhere(self) -> tuple[PodRequest, ...]:
@@ -239,9 +246,11 @@ def _sum_requests(pods: Sequence[PodRequest]) -> tuple[float, float, int]:
 
 def build_manifests(resolved: ResolvedScenario, options: ClusterOptions) -> dict[str, TrialManifests]:
     """Build the manifests of each configuration of a run that has not begun."""
-    names = resolved.name_namespaces(existing_mesh=options.existing_mesh)
+    names = resolved.name_configurations(existing_mesh=options.existing_mesh)
     return {
-        one.name: build_trial_manifests(resolved, one.name, options=options, names=names, load_place=UNDECIDED)
+        one.name: build_trial_manifests(
+            resolved, one.name, options=options, names=names[one.name], load_place=UNDECIDED
+        )
         for one in resolved.configurations
     }
 
@@ -251,10 +260,10 @@ def list_trial_pods(manifests: Iterable[TrialManifests]) -> tuple[tuple[Object, 
     return tuple(pods_of(thing for things in one.pods(None).values() for thing in things) for one in manifests)
 
 
-def plan_trials(manifests: Collection[TrialManifests]) -> PodPlan:
+def plan_trials(manifests: Collection[TrialManifests], *, at_once: bool = False) -> PodPlan:
     """Return the pods of a scenario's configurations, without their meshes."""
     images = tuple(one.sidecar_image for one in manifests if one.sidecar_image)
-    return PodPlan(list_trial_pods(manifests), own_images=images)
+    return PodPlan(list_trial_pods(manifests), own_images=images, at_once=at_once)
 
 
 def install_options(options: ClusterOptions, mesh: str, equalise: Collection[Equal] = ()) -> InstallOptions:
@@ -268,6 +277,18 @@ def install_options(options: ClusterOptions, mesh: str, equalise: Collection[Equ
     )
 
 
+def render_mesh(
+    options: ClusterOptions, mesh: str, equalise: Collection[Equal] = (), *, kubeconfig: Path | None = None
+) -> tuple[Object, ...]:
+    """Return the objects of a control plane as the run installs it, in the order to apply. Raises RefusedError or
+    InputError where the mesh's tool does not render it."""
+    plane, share = CONTROL_PLANES[mesh], options.scale_requests
+    rendered = plane.render(replace(install_options(options, mesh, equalise), kubeconfig=kubeconfig))
+    if share == 1:
+        return rendered
+    return plane.scale_sidecars(rendered, lambda requests: scale_quantities(requests, share))
+
+
 def add_mesh(
     planned: PodPlan, mesh: str, *, cluster: Cluster, options: ClusterOptions, equalise: Collection[Equal] = ()
 ) -> PodPlan:
@@ -279,7 +300,7 @@ def add_mesh(
         there = [thing for kind in kinds for thing in cluster.list(*kind, namespace=plane.NAMESPACE)]
         telemetry = (*planned.telemetry, *examine_telemetry(mesh, there))
         return replace(planned, sidecar=planned.sidecar | read_sidecar(mesh, there), telemetry=telemetry)
-    rendered = plane.render(install_options(options, mesh, equalise))
+    rendered = render_mesh(options, mesh, equalise)
     return replace(
         planned,
         control=(*planned.control, *pods_of(rendered), *daemons_of(rendered)),

@@ -1,7 +1,7 @@
 """Examine a cluster before anything is created on it; and the guard before that."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bench.check_result import CheckResult
@@ -14,6 +14,7 @@ from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.resolved import ResolvedScenario
 from bench.meshes.rights import Need
 from bench.scenario.model import Scenario
+from bench.targets.cluster.flags import CLUSTER_FLAGS
 from bench.targets.cluster.load.placement import LoadPlacement, place_load
 from bench.targets.cluster.options import ClusterOptions, find_meshes_with_images, meshes_of
 from bench.targets.cluster.preflight.capacity import (
@@ -41,7 +42,9 @@ from bench.targets.cluster.preflight.images import examine_images
 from bench.targets.cluster.preflight.mesh import examine_existing_mesh, examine_tools
 from bench.targets.cluster.preflight.permissions import adapt_to_server, examine_permissions, needs_of
 from bench.targets.cluster.prometheus import examine_prometheus, prometheus_needs
+from bench.targets.cluster.side_by_side import settle_obstacles
 from bench.targets.cluster.teardown.blockers import find_dangling
+from bench.units import format_counted
 
 MANY_NODES: Final = 20
 MANY_PODS: Final = 200  # of others: with fewer, it is a cluster for tests
@@ -49,9 +52,10 @@ MANY_PODS: Final = 200  # of others: with fewer, it is a cluster for tests
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """The check results of a cluster, those of them about telemetry, and where the load is to run, which is decided
-    here alone."""
+    """The check results of a cluster, those of them about telemetry, and what is decided here alone: where the load is
+    to run, and the design of the `resolved` scenario."""
 
+    resolved: ResolvedScenario
     findings: tuple[CheckResult, ...]
     telemetry: tuple[CheckResult, ...]
     load_place: LoadPlacement
@@ -61,18 +65,24 @@ def examine_cluster(cluster: Cluster, resolved: ResolvedScenario, options: Clust
     """Check everything that a run of this scenario needs of a cluster, in the order in which the run would meet it.
 
     Nothing is created, except that image pulls are tried once the user agreed (`--yes`) and no other check failed.
-    Raises RefusedError where the permissions do not suffice to examine it.
+    Raises RefusedError where the permissions do not suffice to examine it, and InputError where the scenario asks for
+    a design that its manifests do not allow.
     """
+    given = resolved
+    resolved = resolved if options.resumed else settle_obstacles(resolved)
     meshes = meshes_of(resolved.scenario)
     needs = _needs(resolved.scenario, options)
     permitted = require_permissions(cluster, adapt_to_server(needs, cluster.version))
     nodes = cluster.list("v1", "Node")
     tools = () if options.existing_mesh else examine_tools(CONTROL_PLANES[mesh].TOOL for mesh in meshes)
     planned, refusals = _plan_pods(cluster, resolved, options, installing=not _has_errors(tools))
-    requests, free = planned.requests, _find_free(cluster, nodes, planned)
-    place = place_load(
-        nodes, before=options.load_node, fits=lambda one: not find_unschedulable(requests, free, load_node=one.node)
-    )
+    free = _find_free(cluster, nodes, planned)
+    place = _place_load(nodes, free, planned, options)
+    if not options.resumed:
+        resolved = settle_room(resolved, planned, free, load_node=place.node)
+    if not resolved.scenario.is_paired and planned.at_once:
+        planned = replace(planned, at_once=False)
+        place = _place_load(nodes, free, planned, options)
     results = (
         permitted,
         examine_version(cluster.version, nodes),
@@ -88,13 +98,60 @@ def examine_cluster(cluster: Cluster, resolved: ResolvedScenario, options: Clust
         *examine_terminating(cluster),
         # A mesh with a CNI plugin needs no rights in its pods.
         *(examine_admission(cluster, cluster.kinds()) if len(planned.everywhere) < len(meshes) else ()),
-        examine_capacity(requests, free, load_node=place.node),
+        *_list_remarks(given, resolved),
+        examine_capacity(planned.requests, free, load_node=place.node),
         *([examine_prometheus(options.prometheus, cluster)] if options.prometheus else ()),
         *([examine_local_port(options.locust_ui)] if options.locust_ui is not None else ()),
     )
     pull = not _has_errors(results) and _is_agreed(cluster, options)
     images = examine_images(cluster, planned.images, schedulable_nodes(nodes), pull=pull)
-    return Examination((*results, *images), planned.telemetry, place)
+    return Examination(resolved, (*results, *images), planned.telemetry, place)
+
+
+def settle_context(resolved: ResolvedScenario, options: ClusterOptions, cluster: Cluster) -> ResolvedScenario:
+    """Return the scenario with the design that a run on this cluster would have; see `examine_cluster`."""
+    settled = settle_obstacles(resolved)
+    if not settled.scenario.is_paired:
+        return settled
+    planned, _ = _plan_pods(cluster, settled, options, installing=True)
+    nodes = cluster.list("v1", "Node")
+    free = _find_free(cluster, nodes, planned)
+    return settle_room(settled, planned, free, load_node=_place_load(nodes, free, planned, options).node)
+
+
+def settle_room(
+    resolved: ResolvedScenario, planned: PodPlan, free: Sequence[FreeNode], *, load_node: str
+) -> ResolvedScenario:
+    """Return the scenario with a design for which the nodes have room: sequential, with a remark, where the pods of all
+    configurations do not fit at once. Loads in turn need the same room as loads at the same time."""
+    if not resolved.scenario.is_paired:
+        return resolved
+    lacking = find_unschedulable(planned.requests, free, load_node=load_node)
+    if not lacking:
+        return resolved
+    first = lacking[0]
+    why = (
+        "the nodes have no room for all configurations at once, nor for loads in turn, which need the same: "
+        f"{format_counted(len(lacking), 'pod')} of {len(planned.requests)} would be unschedulable, such as "
+        f"{first.name} ({first.resources}); hint: {CLUSTER_FLAGS['scale_requests'].text} 25%"
+    )
+    return resolved.with_design("sequential", why)
+
+
+def _place_load(
+    nodes: Sequence[Object], free: Sequence[FreeNode], planned: PodPlan, options: ClusterOptions
+) -> LoadPlacement:
+    requests = planned.requests
+    return place_load(
+        nodes, before=options.load_node, fits=lambda one: not find_unschedulable(requests, free, load_node=one.node)
+    )
+
+
+def _list_remarks(given: ResolvedScenario, settled: ResolvedScenario) -> tuple[CheckResult, ...]:
+    """Return why the design is not the one that was given, as warnings."""
+    new = settled.remarks[len(given.remarks) :]
+    hint = "or choose the design: --design sequential"
+    return tuple(CheckResult("design", "warning", one.detail, hint) for one in new)
 
 
 def _find_free(cluster: Cluster, nodes: Sequence[Object], planned: PodPlan) -> tuple[FreeNode, ...]:
@@ -137,7 +194,8 @@ def _plan_pods(
     cluster: Cluster, resolved: ResolvedScenario, options: ClusterOptions, *, installing: bool
 ) -> tuple[PodPlan, tuple[CheckResult, ...]]:
     """Return the pods to come, and what the meshes' tools refuse to render; without them the meshes are left out."""
-    planned, refusals = plan_trials(build_manifests(resolved, options).values()), list[CheckResult]()
+    trials = build_manifests(resolved, options).values()
+    planned, refusals = plan_trials(trials, at_once=resolved.scenario.is_paired), list[CheckResult]()
     for mesh in meshes_of(resolved.scenario) if options.existing_mesh or installing else ():
         try:
             planned = add_mesh(planned, mesh, cluster=cluster, options=options, equalise=resolved.scenario.equalise)
