@@ -89,7 +89,8 @@ _DIFFERING: Final = "is a setting of the whole mesh, and differs between configu
 def list_obstacles(resolved: ResolvedScenario) -> tuple[str, ...]:
     """Return why the configurations cannot be deployed side by side, each once, with file and line where there is one;
     empty where they can."""
-    documents = (*resolved.objects, *(document for one in resolved.configurations for document in one.objects))
+    every = (document for one in resolved.configurations for document in (*one.things, *one.objects))
+    documents = (*resolved.objects, *every)
     found = chain(
         (_ISOLATION,) if resolved.scenario.isolation == "full" else (),
         (text for document in documents for text in _apply_table(document)),
