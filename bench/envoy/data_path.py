@@ -40,6 +40,7 @@ def read_data_path(
         workers={name: proxies.workers(ask(name, proxies.WORKERS)) for name in configs},
         ways=tuple(_read_routes(outbound, configs=configs, base_name=base_name, ask=ask)),
         inbounds=tuple(_read_inbounds(inbound, configs)),
+        clusters={name: len(config.clusters) for name, config in configs.items()},
     )
 
 

@@ -81,6 +81,9 @@ class DataPath(Record):
     workers: Annotated[dict[str, int], Field(description="worker threads of each sidecar")]
     ways: tuple[EffectiveRoute, ...]
     inbounds: tuple[Inbound, ...]
+    clusters: dict[str, int] = Field(
+        {}, description="clusters that each sidecar knows: more where other namespaces have Services in the mesh"
+    )
 
 
 TrialStatus = Literal["complete", "invalid", "failed", "interrupted"]

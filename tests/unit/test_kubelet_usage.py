@@ -14,7 +14,8 @@ from bench.load.recorded import Start
 from bench.results.records import Window
 from bench.results.resources import ResourceTrace, read_resources, write_resources
 from bench.results.summary_records import ProcessUse
-from bench.targets.cluster.kubelet import EVERY_S, KubeletUsage, Part, Reading, kubelet_usage, parts_of, readings_in
+from bench.targets.cluster.kubelet import EVERY_S, KubeletUsage, Part, kubelet_usage, parts_of, readings_in
+from bench.targets.cluster.node_noise import Reading
 from bench.targets.cluster.prometheus import CPU, PrometheusUsage, check_address, examine_prometheus, make_query
 from tests.issues import issue
 

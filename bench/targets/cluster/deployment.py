@@ -1,6 +1,6 @@
 """One configuration on a cluster: pods that are new and ready, its proofs and its load."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +10,7 @@ from bench.application.model import GATEWAY
 from bench.errors import ClusterError
 from bench.k8s.client import Cluster, Object
 from bench.k8s.logs import save_logs
-from bench.k8s.objects import find_restarts
+from bench.k8s.objects import find_restarts, node_name
 from bench.k8s.ownership import COMPONENT, Owner
 from bench.k8s.wait import Pods, wait_for, wait_for_rollout, wait_until_deleted
 from bench.load.generator import LoadOutcome, RunningLoad
@@ -26,16 +26,20 @@ from bench.targets.cluster.interference import (
     find_node_problems,
     find_removed,
     snapshot_conditions,
+    snapshot_neighbours,
     snapshot_pods,
 )
-from bench.targets.cluster.kubelet import kubelet_usage, nodes_of
+from bench.targets.cluster.kubelet import Summaries, kubelet_usage, nodes_of
 from bench.targets.cluster.load.generator import Meter, locust_page, start_load
 from bench.targets.cluster.load.pod import uid_for
+from bench.targets.cluster.neighbours import NeighbourWatch
+from bench.targets.cluster.node_noise import NodeNoise
 from bench.targets.cluster.probes.injection import find_uninjected
 from bench.targets.cluster.probes.pods import is_probe_ready
 from bench.targets.cluster.probes.prober import ClusterProber
 from bench.targets.cluster.prometheus import PrometheusUsage, make_query
 from bench.targets.cluster.trial_manifests import TrialManifests
+from bench.units import parse_quantity
 from bench.verification.prover import Prover
 
 T = TypeVar("T")
@@ -45,13 +49,16 @@ _SERIES: Final = 3  # times in a row that every answer has to be right
 
 @dataclass(kw_only=True)
 class ClusterDeployment:
-    """See `bench.targets.Deployment`. `absent` are the meshes that must not be there meanwhile."""
+    """See `bench.targets.Deployment`. `absent` are the meshes that must not be there meanwhile; `summaries` are those
+    of kubelets, which all deployments of a block read; `page_port` is the local port of Locust's page, None without."""
 
     cluster: Cluster
     owner: Owner
     watch: CancelToken
     manifests: TrialManifests
     absent: tuple[str, ...]
+    summaries: Summaries | None = None
+    page_port: int | None = None
     prober: ClusterProber = field(init=False)
     prover: Prover = field(init=False)
     _planes_before: PodSnapshot = field(default_factory=dict)
@@ -123,8 +130,9 @@ class ClusterDeployment:
         self.prover.start_counting()
         pods, nodes = self._retry(lambda: (self.prober.loaded_pods(), self._nodes()))
         self._pods_before, self._nodes_before = snapshot_pods(pods), snapshot_conditions(nodes, nodes_of(pods))
+        meter = self._meter(nodes, nodes_of(pods))
         load = start_load(
-            self.cluster, manifests.order, draft, namespace=manifests.namespace, meter=self._meter(), watch=self.watch
+            self.cluster, manifests.order, draft, namespace=manifests.namespace, meter=meter, watch=self.watch
         )
         with self._page():
             yield load
@@ -157,24 +165,31 @@ class ClusterDeployment:
         pods = (*self.prober.loaded_pods(), *control_plane_pods(self.cluster))
         save_logs(self.cluster, pods, draft / "services")
 
-    def _meter(self) -> Meter:
-        """Return the meter for the pods as they are now, with control planes, whether or not this trial uses them."""
+    def _meter(self, nodes: Sequence[Object], used: Sequence[str]) -> Meter:
+        """Return the meter for the pods as they are now, with control planes, whether or not this trial uses them.
+        `used` are the names of the nodes of the load."""
         planes = CONTROL_PLANES.values()
+        made = self.cluster.list("v1", "Namespace", labels=self.owner.mine())
+        spaces = frozenset((*(one["metadata"]["name"] for one in made), *(plane.NAMESPACE for plane in planes)))
+        cpus = {node_name(one): parse_quantity(str(one["status"]["capacity"]["cpu"])) for one in nodes}
         kubelets = kubelet_usage(
             self.cluster,
             self.manifests.namespace,
             control_planes=[plane.NAMESPACE for plane in planes],
             sidecars=[plane.SIDECAR for plane in planes],
+            noise=NodeNoise(cpus, spaces),
+            summaries=self.summaries,
         )
         source = self.manifests.options.prometheus
-        return PrometheusUsage(kubelets, make_query(source, self.cluster)) if source else kubelets
+        meter = PrometheusUsage(kubelets, make_query(source, self.cluster)) if source else kubelets
+        before = snapshot_neighbours(self.cluster.list("v1", "Pod"), nodes=used, own=spaces)
+        return NeighbourWatch(self.cluster, meter, used, spaces, before)
 
     def _page(self) -> AbstractContextManager[object]:
         """Serve Locust's web page, where the user asked for it."""
-        port = self.manifests.options.locust_ui
-        if port is None:
+        if self.page_port is None:
             return nullcontext()
-        return locust_page(self.cluster, namespace=self.manifests.namespace, port=port)
+        return locust_page(self.cluster, namespace=self.manifests.namespace, port=self.page_port)
 
     def _wait_for_pods(self, namespace: str, component: str, ready: Callable[[Object], bool]) -> None:
         wait_for(

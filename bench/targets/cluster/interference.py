@@ -11,6 +11,7 @@ from bench.meshes.control_planes import CONTROL_PLANES
 PodSnapshot: TypeAlias = Mapping[str, tuple[str, Mapping[str, int]]]
 _ConditionsByType: TypeAlias = Mapping[str, tuple[str, str]]  # by type: the status, and since when
 NodeConditions: TypeAlias = Mapping[str, _ConditionsByType]  # by the node's name
+Neighbours: TypeAlias = Mapping[str, str]  # by a pod's uid: its namespace and name
 
 _READY: Final = "Ready"
 
@@ -62,6 +63,27 @@ def _count_ends(pod: Object) -> dict[str, int]:
         one["name"]: one.get("restartCount", 0) + ("terminated" in one.get("state", {}))
         for one in container_statuses(pod)
     }
+
+
+def snapshot_neighbours(pods: Sequence[Object], *, nodes: Collection[str], own: Collection[str]) -> Neighbours:
+    """Return the pods of others on the nodes of a run, for `find_moves`. `own` are the namespaces of the run."""
+    return {
+        pod["metadata"]["uid"]: f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+        for pod in pods
+        if pod["spec"].get("nodeName") in nodes and pod["metadata"]["namespace"] not in own and _has_processes(pod)
+    }
+
+
+def _has_processes(pod: Object) -> bool:
+    return pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")
+
+
+def find_moves(before: Neighbours, after: Neighbours) -> tuple[str, ...]:
+    """Format the pods of others that came to a run's nodes or went between two snapshots: their start and end use the
+    CPUs, the disk and the network of the node."""
+    came = [f"pod {name} came" for uid, name in after.items() if uid not in before]
+    went = [f"pod {name} went" for uid, name in before.items() if uid not in after]
+    return (*sorted(came), *sorted(went))
 
 
 def snapshot_conditions(nodes: Sequence[Object], names: Collection[str]) -> NodeConditions:

@@ -8,6 +8,8 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import inf
+from threading import Lock
 from typing import Final
 
 from bench.analysis.validity import make_issue
@@ -21,6 +23,7 @@ from bench.results.issues import Issue, IssueCode
 from bench.results.resources import Row
 from bench.system.processes import Role
 from bench.targets.cluster.load.pod import KEEPER, NAME
+from bench.targets.cluster.node_noise import Key, NodeNoise, Reading
 from bench.units import NANOSECONDS, format_counted
 
 EVERY_S: Final = 5.0  # a kubelet has to read every container's counters for it
@@ -28,7 +31,7 @@ PAUSE_S: Final = 30.0  # before one that failed is read again: that may have tak
 _HALF_A_SECOND: Final = 0.5  # the kubelet's times are cut to whole seconds
 _SKIPPED: Final = ("probe",)  # components that are not part of the cost
 
-Key = tuple[str, str, str]  # namespace, pod, container; of a node: "", its name, ""
+_JUST_NOW_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +42,37 @@ class Part:
     role: Role
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One figure: when, by the node's wall clock; CPU time so far; working set."""
+@dataclass
+class Summaries:
+    """The summaries of kubelets, which all deployments of a block share: each costs its node CPU time, under the
+    load."""
 
-    wall_s: float
-    cpu_ns: int
-    memory_bytes: int
+    cluster: Cluster
+    _last: dict[str, tuple[float, Object]] = field(default_factory=dict)
+    _one_at_a_time: Lock = field(default_factory=Lock)
+
+    def read(self, node: str, *, age_s: float = 0.0) -> Object:
+        """Return the summary of a node: the last one, if it is younger than `age_s`. Raises ClusterError."""
+        with self._one_at_a_time:
+            at_s, summary = self._last.get(node, (-inf, {}))
+            if time.monotonic() - at_s >= age_s:
+                at_s = time.monotonic()
+                summary = self.cluster.read(f"/api/v1/nodes/{node}/proxy/stats/summary", only_cpu_and_memory="true")
+                self._last[node] = at_s, summary
+            return summary
 
 
 @dataclass
 class KubeletUsage:
-    """Collects readings of `parts` from the kubelets of `nodes`, and the errors of those that gave none. See
+    """Collects readings of `parts` from the kubelets of `nodes`, and the errors of those that gave none; `noise` gets
+    each summary, too. `summaries` are those that other deployments of the block read as well. See
     `bench.targets.cluster.load.generator.Meter`."""
 
     cluster: Cluster
     nodes: tuple[str, ...]
     parts: Mapping[Key, Part]
+    noise: NodeNoise | None = None
+    summaries: Summaries | None = None
     readings: dict[Key, list[Reading]] = field(default_factory=dict)
     failures: dict[str, list[ClusterError]] = field(default_factory=dict)
     _next_s: dict[str, float] = field(default_factory=dict)
@@ -63,17 +80,17 @@ class KubeletUsage:
     def tick(self) -> None:
         """Read each node at most every `EVERY_S`, and less often while it gives nothing."""
         now_s = time.monotonic()
-        self._read_nodes(node for node in self.nodes if now_s >= self._next_s.get(node, 0.0))
+        self._read_nodes((node for node in self.nodes if now_s >= self._next_s.get(node, 0.0)), age_s=EVERY_S / 2)
 
     def read(self) -> None:
         """Read every node once, now."""
-        self._read_nodes(self.nodes)
+        self._read_nodes(self.nodes, age_s=_JUST_NOW_S)
 
-    def _read_nodes(self, nodes: Iterable[str]) -> None:
+    def _read_nodes(self, nodes: Iterable[str], *, age_s: float) -> None:
         for node in nodes:
             began_s = time.monotonic()
             try:
-                summary = self.cluster.read(f"/api/v1/nodes/{node}/proxy/stats/summary", only_cpu_and_memory="true")
+                summary = (self.summaries or Summaries(self.cluster)).read(node, age_s=age_s)
             except ClusterError as error:
                 self.failures.setdefault(node, []).append(error)
                 self._next_s[node] = time.monotonic() + PAUSE_S
@@ -81,12 +98,16 @@ class KubeletUsage:
                     return  # the others are reached through the same server, and each would be waited for
                 continue
             self._next_s[node] = began_s + EVERY_S
-            for key, reading in readings_in(summary):
+            found = dict(readings_in(summary))
+            for key, reading in found.items():
                 self._keep(key, reading)
+            if self.noise is not None:
+                self.noise.add(node, found)
 
     def rows(self, start: Start) -> list[Row]:
         """Return the readings on the clock of the load that began at `start`."""
-        return [row for key, found in self.readings.items() for row in rows_of(self.parts[key], found, start)]
+        own = [row for key, found in self.readings.items() for row in rows_of(self.parts[key], found, start)]
+        return [*own, *(self.noise.rows(start) if self.noise is not None else ())]
 
     def issues(self) -> tuple[Issue, ...]:
         """Return which kubelets gave nothing, and why."""
@@ -105,13 +126,20 @@ class KubeletUsage:
 
 
 def kubelet_usage(
-    cluster: Cluster, namespace: str, *, control_planes: Collection[str], sidecars: Collection[str]
+    cluster: Cluster,
+    namespace: str,
+    *,
+    control_planes: Collection[str],
+    sidecars: Collection[str],
+    noise: NodeNoise | None = None,
+    summaries: Summaries | None = None,
 ) -> KubeletUsage:
     """Return the usage of the pods of a run's namespace as they are now, of the pods in the namespaces
-    `control_planes`, and of the nodes of all of them. `sidecars` are the names of the meshes' containers. Raises
-    ClusterError."""
+    `control_planes`, and of the nodes of all of them. `sidecars` are the names of the meshes' containers; `noise`
+    and `summaries` as in KubeletUsage. Raises ClusterError."""
     pods = [pod for one in (namespace, *control_planes) for pod in cluster.list("v1", "Pod", namespace=one)]
-    return KubeletUsage(cluster, nodes_of(pods), parts_of(pods, namespace=namespace, sidecars=sidecars))
+    parts = parts_of(pods, namespace=namespace, sidecars=sidecars)
+    return KubeletUsage(cluster, nodes_of(pods), parts, noise=noise, summaries=summaries)
 
 
 def nodes_of(pods: Sequence[Object]) -> tuple[str, ...]:

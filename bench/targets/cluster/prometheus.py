@@ -23,7 +23,8 @@ from bench.meshes.rights import Need
 from bench.results.issues import Issue, IssueCode
 from bench.results.resources import Row
 from bench.system.redaction import format_basic_authorization, split_credentials
-from bench.targets.cluster.kubelet import Key, KubeletUsage, Reading, rows_of
+from bench.targets.cluster.kubelet import KubeletUsage, rows_of
+from bench.targets.cluster.node_noise import Key, Reading
 from bench.targets.cluster.preflight.permissions import PROMETHEUS
 from bench.units import NANOSECONDS
 

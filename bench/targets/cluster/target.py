@@ -22,6 +22,7 @@ from bench.system.cancellation import CancelToken, wait_until
 from bench.system.journal import Journal
 from bench.targets.cluster.application_manifests import makes_pods
 from bench.targets.cluster.deployment import ClusterDeployment
+from bench.targets.cluster.kubelet import Summaries
 from bench.targets.cluster.load.placement import LoadPlacement
 from bench.targets.cluster.lock import LOCK_NAMESPACE, ensure_held
 from bench.targets.cluster.options import ClusterOptions, meshes_of
@@ -59,7 +60,8 @@ class ClusterTarget:
     def deploy(self, trials: Sequence[Trial], drafts: Sequence[Path]) -> Iterator[Sequence[ClusterDeployment]]:
         """See `bench.targets.Target`."""
         ensure_held(self.cluster, self.run.run_id)
-        deployments = [self._make_deployment(trial) for trial in trials]
+        summaries = Summaries(self.cluster)
+        deployments = [self._make_deployment(trial, index, summaries) for index, trial in enumerate(trials)]
         plane = deployments[0].manifests.plane
         with self.installed([plane.NAME]) if plane and self._alone else nullcontext():
             try:
@@ -173,8 +175,9 @@ class ClusterTarget:
     def _delete_namespaces(self, manifests: TrialManifests) -> None:
         for space in manifests.spaces:
             self.owner.remove(Ref("v1", "Namespace", space))
-            # The cluster looks into it after 5 s, and where a pod is left, only 5 s later again.
-            self.owner.delete_pods(space)
+            if not self.run.scenario.is_paired:  # else the next block is deployed meanwhile, which takes longer
+                # The cluster looks into it after 5 s, and where a pod is left, only 5 s later again.
+                self.owner.delete_pods(space)
 
     def _finish_removal(self, manifests: TrialManifests) -> None:
         for space in manifests.spaces:
@@ -209,7 +212,9 @@ class ClusterTarget:
             watch=self.watch,
         )
 
-    def _make_deployment(self, trial: Trial) -> ClusterDeployment:
+    def _make_deployment(self, trial: Trial, index: int, summaries: Summaries) -> ClusterDeployment:
+        """Return the deployment of a trial, which is the one of that `index` in its unit."""
+        page = self.options.locust_ui
         manifests = build_trial_manifests(
             self.resolved,
             trial.configuration,
@@ -219,7 +224,13 @@ class ClusterTarget:
             seed=self.run.plan.seed + trial.number,
         )
         return ClusterDeployment(
-            cluster=self.cluster, owner=self.owner, watch=self.watch, manifests=manifests, absent=self._absent(trial)
+            cluster=self.cluster,
+            owner=self.owner,
+            watch=self.watch,
+            manifests=manifests,
+            absent=self._absent(trial),
+            summaries=summaries,
+            page_port=None if page is None else page + index,
         )
 
     def _absent(self, trial: Trial) -> tuple[str, ...]:
