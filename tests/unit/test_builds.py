@@ -57,6 +57,7 @@ def resolve(tmp_path: Path) -> Resolve:
             (tmp_path / name).mkdir()
             (tmp_path / name / "own.yaml").write_text(yaml.safe_dump_all(objects), "utf-8")
         known = {"name": "builds", "title": "Two builds", "reference": "old", "configurations": list(configurations)}
+        known["design"] = "sequential"  # so that objects of two configurations have the same names
         (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"schema_version": 1, **known}), "utf-8")
         return resolve_scenario(str(tmp_path / "mine.yaml"), NO_OVERRIDES)
 

@@ -27,7 +27,7 @@ def node(name: str = "one", *, changed: tuple[str, ...] = (), **statuses: str) -
         }
         for kind, status in {**WELL, **statuses}.items()
     ]
-    return make_object("v1", "Node", name, status={"conditions": conditions})
+    return make_object("v1", "Node", name, status={"conditions": conditions, "capacity": {"cpu": "2"}})
 
 
 def find_conditions(after: Object, *, before: Object | None = None) -> tuple[str, ...]:
@@ -104,7 +104,7 @@ def test_deployment_reports_nodes_of_its_pods(
     )
     deployed = ClusterDeployment(
         cluster=fake.cluster,
-        owner=None,  # type: ignore[arg-type]
+        owner=SimpleNamespace(mine=lambda: "meshbench.dev/run-id=r"),  # type: ignore[arg-type]
         watch=CancelToken(),
         manifests=manifests,  # type: ignore[arg-type]
         absent=(),
