@@ -102,6 +102,7 @@ FIGURES: Final[dict[str, Callable[[Options], Iterator[Figure]]]] = {
     "answers": _campaign("answers"),
     "contention": _campaign("contention"),
     "study-method": _campaign("study_method"),
+    "noise": _campaign("noise"),
     "coverage": _coverage,
 }
 

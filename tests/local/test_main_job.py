@@ -2,11 +2,14 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
 import jsonschema
 import pytest
 
+from bench.analysis.noise import measure_noise
+from bench.analysis.resource_usage import measure_processes
 from bench.results.json_schema import build_schema
 from bench.results.records import FILES
 from bench.results.store import StoredRun, read_run
@@ -79,7 +82,20 @@ def test_sidecars_use_resources_under_load(smoke: StoredRun) -> None:
         trace = trial.resources()
         sidecars = [name for name, role in zip(trace.processes, trace.roles, strict=True) if role == "sidecar"]
         assert len(sidecars) == (0 if trial.record.configuration == "baseline" else 5)
-        assert trace.cpu_ns.max() > 0
+        assert any(use.cpu_s for use in measure_processes(trace, trial.record.windows, 1))
+
+
+def test_noise_is_recorded_of_every_trial(smoke: StoredRun) -> None:
+    """The run's own use is that of its processes and of meshbench, and all CPU time of the machine is accounted for."""
+    for trial in smoke.trials:
+        trace, windows = trial.resources(), trial.record.windows
+        noise = measure_noise(trace, windows)
+        assert noise.used_cpu is not None
+        assert noise.other_cpu is not None
+        assert 0 < noise.used_cpu + noise.other_cpu < 1.1
+        processes_s = sum(use.cpu_s or 0 for use in measure_processes(trace, windows, 1))
+        capacity_s = (os.cpu_count() or 1) * sum(window.seconds for window in windows)
+        assert noise.used_cpu * capacity_s > 0.8 * processes_s
 
 
 def test_results_contain_no_key(smoke: StoredRun) -> None:

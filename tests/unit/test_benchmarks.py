@@ -3,22 +3,25 @@
 import os
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.analysis.run_summary import summarise
 from bench.load.generator import LoadSpec
 from bench.meshes.resolved import resolve_scenario
 from bench.scenario.loader import NO_OVERRIDES
 from bench.targets.local.locust import make_local_argv
-from tests.benchmarks import designs, repeatability, running
-from tests.benchmarks.campaign import SCENARIOS, Campaign
+from tests.benchmarks import designs, noise, repeatability, running
+from tests.benchmarks.campaign import SCENARIOS, Campaign, Measured
 from tests.benchmarks.children import cpu_ns
 from tests.benchmarks.figure import Figure, Pairs, format_s
 from tests.benchmarks.generator import without_recorder
-from tests.factory import RunSpec, make_run
+from tests.factory import ConfigSpec, RunSpec, make_run
 
 Line = tuple[float, str, dict[str, str]]
 
@@ -177,3 +180,45 @@ def test_campaign_continues_with_the_kind_that_has_fewest_runs(tmp_path: Path, m
 def test_scenarios_of_campaigns_are_valid(name: str) -> None:
     """Each campaign's scenario can be run as it is."""
     assert resolve_scenario(str(SCENARIOS / f"{name}.yaml"), NO_OVERRIDES).scenario.name == name
+
+
+def test_disturber_works_only_in_its_own_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The windows of the other kind are the quiet ones."""
+    disturbed: list[tuple[str, bool]] = []
+    active: list[int] = []
+
+    @contextmanager
+    def disturb() -> Iterator[int]:
+        active.append(1)
+        yield 1
+        active.clear()
+
+    def run(_: Campaign, kind: str) -> str:
+        disturbed.append((kind, bool(active)))
+        return kind
+
+    monkeypatch.setattr(noise, "disturb", disturb)
+    monkeypatch.setattr(Campaign, "_run", run)
+    for kind in (noise.QUIET, noise.DISTURBED, noise.QUIET):
+        assert noise.campaign(tmp_path)._run(kind) == kind
+    assert disturbed == [("quiet", False), ("disturbed", True), ("quiet", False)]
+
+
+def test_noise_of_windows_is_compared_with_its_threshold() -> None:
+    """Quiet windows should be below it, and a busy CPU of two above."""
+    quiet = noise.describe(noise.QUIET, "other_cpu", [0.02, 0.01, 0.2])
+    assert (quiet.value, quiet.aim, quiet.met) == ("2.0 %", "P95 <= 10 %", False)
+    assert quiet.spread == "P95 20 %, max 20 % of 3 windows"
+    assert noise.describe(noise.QUIET, "other_cpu", [0.02, 0.01]).met is True
+    assert noise.describe(noise.DISTURBED, "other_cpu", [0.5, 0.4]).met is True
+    assert noise.describe(noise.DISTURBED, "pressure", [0.9]).met is None
+    assert noise.describe(noise.QUIET, "steal", []).value == "n/a"
+
+
+def test_noise_of_windows_is_read_from_runs(tmp_path: Path) -> None:
+    """Windows count once for both names, whether their trials are valid or not."""
+    same = (ConfigSpec("baseline-a"), ConfigSpec("baseline-b"))
+    made = RunSpec(configurations=same, reference=None, repeats=2, warmup_s=2, duration_s=6, noise={})
+    run = make_run(tmp_path, made)
+    shares = list(noise.shares_of(Measured("quiet", run.record, summarise(run)[0]), "steal"))
+    assert shares == pytest.approx([0.03, 0.03], rel=0.01)
