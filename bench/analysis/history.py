@@ -101,7 +101,7 @@ def read_conditions(run: StoredRun) -> dict[str, str]:
         if not one["images"]:
             del one["images"]
     environment = {name: str(getattr(record.environment, name)) for name in COMPARED}
-    files = "".join(f"{name} {digest}\n" for name, digest in sorted(_read_checksums(run)))
+    files = "".join(f"{name} {digest}\n" for name, digest in sorted(read_checksums(run)))
     known = {"scenario": _hash(scenario), "files": _hash(files), "target": record.target.kind, **environment}
     # All of the first nights were sequential, and are known by conditions without a design.
     return known if record.plan.design == "sequential" else known | {"design": record.plan.design_text}
@@ -173,7 +173,7 @@ def _make_line(
         configuration=contrast.configuration,
         reference=contrast.reference,
         conditions=known,
-        fingerprint=_hash(known),
+        fingerprint=hash_conditions(known),
         valid=valid,
         issues=contrast.issues if valid else (*contrast.issues, *record.issues),
         ln_ratio=None if contrast.ratio is None else math.log(contrast.ratio),
@@ -187,7 +187,7 @@ def _make_line(
     )
 
 
-def _read_checksums(run: StoredRun) -> Iterator[tuple[str, str]]:
+def read_checksums(run: StoredRun) -> Iterator[tuple[str, str]]:
     """Yield name and checksum of each stored manifest and of the locustfile."""
     inputs = find_stored_inputs(run.record.scenario, run.path)
     for reference, folder in inputs.manifests.items():
@@ -199,6 +199,11 @@ def _read_checksums(run: StoredRun) -> Iterator[tuple[str, str]]:
 
 def _compute_checksum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def hash_conditions(conditions: dict[str, str]) -> str:
+    """Return the fingerprint of conditions."""
+    return _hash(conditions)
 
 
 def _hash(value: object) -> str:

@@ -46,7 +46,7 @@ def summarise(run: StoredRun) -> tuple[SummaryRecord, dict[str, Digest]]:
     names = [configuration.name for configuration in scenario.configurations]
     repeats = {name: tuple(d.repeat for d in digests.values() if d.configuration == name) for name in names}
     configurations = {name: _summarise_configuration(record, name, own) for name, own in repeats.items()}
-    contrasts = tuple(_compute_contrasts(record, repeats, order=_order_blocks(run)))
+    contrasts = tuple(_compute_contrasts(record, repeats, order=order_blocks(run)))
     summary = SummaryRecord(
         run_id=record.run_id,
         scenario=scenario.name,
@@ -131,7 +131,7 @@ def _rss_bytes(repeat: RepeatSummary, role: str) -> int | None:
     return sum(known) if known and len(known) == len(sizes) else None
 
 
-def _order_blocks(run: StoredRun) -> list[int]:
+def order_blocks(run: StoredRun) -> list[int]:
     """Return the blocks by the start of their first trial. A resumed run may measure one after its successors."""
     starts: dict[int, datetime] = {}
     for trial in (trial.record for trial in run.trials):

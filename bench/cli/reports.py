@@ -2,14 +2,18 @@
 
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench.cli.options import Folder
+from bench.errors import InputError
+from bench.units import parse_percent
 
 if TYPE_CHECKING:
+    from bench.analysis.builds import FailOn
     from bench.results.summary_records import SummaryRecord
 
 REPORT_FORMATS = ("html", "md", "csv", "latex", "png", "svg")
@@ -26,16 +30,104 @@ def report(*, folder: Path, formats: str | None, strict: bool, as_json: bool) ->
     print_report(folder, formats=chosen, strict=strict, as_json=as_json)
 
 
-@click.command()
-@click.argument("one", metavar="RUN", type=Folder())
-@click.argument("other", metavar="RUN", type=Folder())
-@click.option("--force", is_flag=True, help="Compare runs of different environments; the output warns of it.")
-def compare(one: Path, other: Path, *, force: bool) -> None:
-    """Compare two runs, configuration by configuration. Runs of different environments are rejected."""
+class SidesCommand(click.Command):
+    """A command whose options `--base` and `--head` take any number of runs: `--base RUN RUN --head RUN`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Give every run of a list its own option, as click reads them."""
+        return super().parse_args(ctx, list(_repeat_options(args)))
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - one line for both forms
+        return ["{RUN RUN | --base RUN... --head RUN...} [OPTIONS]"]
+
+
+def _repeat_options(args: list[str]) -> Iterator[str]:
+    """Yield `--base A --base B` for `--base A B`."""
+    option = ""
+    for number, word in enumerate(args):
+        if word.startswith("-"):
+            option = word if word in ("--base", "--head") else ""
+        elif option and args[number - 1] != option:
+            yield option
+        yield word
+
+
+@click.command(cls=SidesCommand)
+@click.argument("runs", metavar="RUN RUN", nargs=-1, type=Folder())
+@click.option("--base", multiple=True, type=Folder(), metavar="RUN...", help="Runs of the build to compare with.")
+@click.option("--head", multiple=True, type=Folder(), metavar="RUN...", help="Runs of the build to judge.")
+@click.option(
+    "--fail-on",
+    type=click.Choice(["slower", "different"]),
+    help="Exit 6 for a contrast that is slower, or one that is slower, faster or different; exit 5 for an invalid one.",
+)
+@click.option("--margin", metavar="5%", help="The smallest change that matters; default: the scenario's.")
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+@click.option("--markdown", is_flag=True, help="Print it as a table for the summary of a CI job.")
+@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write a test case per contrast.")
+@click.option("--force", is_flag=True, help="Compare runs of different conditions; the output warns of it.")
+def compare(*, runs: tuple[Path, ...], force: bool, **options: Any) -> None:
+    """Compare two runs, configuration by configuration, or two builds by their ratios to the reference.
+
+    Runs of different environments are rejected; those of different designs always.
+    """
     from bench.report.compare import compare_runs
     from bench.results.store import read_run
 
-    click.echo(compare_runs(read_run(one), read_run(other), force=force))
+    if not runs:
+        _compare_builds(force=force, **options)
+        return
+    given = [f"--{name.replace('as_', '').replace('_', '-')}" for name, value in options.items() if value]
+    if given:
+        raise InputError(f"{', '.join(given)} cannot go with two runs alone; hint: name them by --base RUN --head RUN")
+    if len(runs) != 2:
+        raise InputError(
+            f"give two runs, not {len(runs)}; hint: several runs of a side go to --base RUN... --head RUN..."
+        )
+    one, other = map(read_run, runs)
+    click.echo(compare_runs(one, other, force=force))
+
+
+def _compare_builds(
+    *,
+    base: tuple[Path, ...],
+    head: tuple[Path, ...],
+    fail_on: "FailOn | None",
+    margin: str | None,
+    as_json: bool,
+    markdown: bool,
+    junit: Path | None,
+    force: bool,
+) -> None:
+    from bench.analysis.builds import compare_builds
+    from bench.report.builds import format_lines, format_markdown, make_error, write_junit
+    from bench.results.store import read_run
+
+    if as_json and markdown:
+        raise InputError("--json and --markdown are two outputs; give one of them")
+    sides = [[read_run(path) for path in paths] for paths in (base, head)]
+    for problem in (problem for side in sides for run in side for problem in run.problems):
+        click.echo(f"warning: {problem}", err=True)
+    found = compare_builds(sides[0], sides[1], margin=_read_margin(margin), fail_on=fail_on, force=force)
+    if junit is not None:
+        write_junit(found, junit)
+    formatted = found.model_dump_json(indent=2) if as_json else (format_markdown if markdown else format_lines)(found)
+    click.echo(formatted)
+    if error := make_error(found):
+        raise error
+
+
+def _read_margin(text: str | None) -> float | None:
+    """Read a percentage, as a scenario's `margin`. Raises InputError."""
+    if text is None:
+        return None
+    try:
+        margin = parse_percent(text)
+    except ValueError as error:
+        raise InputError(f"--margin: {error}") from error
+    if not 0.001 <= margin <= 1:
+        raise InputError(f"--margin: {text} is not from 0.1% to 100%")
+    return margin
 
 
 def print_report(folder: Path, *, formats: tuple[str, ...], strict: bool, as_json: bool) -> "SummaryRecord":

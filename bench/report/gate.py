@@ -3,15 +3,23 @@
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from xml.etree import ElementTree as ET
+from typing import Final
 
 from bench.analysis.history import History, HistoryLine, keep_printable
 from bench.analysis.regression import Decision, GateRecord, decide
 from bench.analysis.validity import format_issues
 from bench.errors import InvalidMeasurementError, MeshbenchError, ProofError, RegressionError, exit_code_of
+from bench.report import ci_formats
+from bench.report.ci_formats import Case, Tag, format_markdown_table
 from bench.report.text_formats import escape_markdown
-from bench.results.store import write_text
 from bench.units import format_ratio, format_time
+
+_TAGS: Final[dict[str, Tag]] = {
+    "regression": "failure",
+    "invalid": "error",
+    "inconclusive": "skipped",
+    "no baseline": "skipped",
+}
 
 
 def make_error(found: GateRecord) -> MeshbenchError | None:
@@ -28,27 +36,15 @@ def make_error(found: GateRecord) -> MeshbenchError | None:
 def format_markdown(found: GateRecord) -> str:
     """Format the decisions as one table for the summary page of a CI job."""
     header = ("contrast", "P95 ratio", "usual", "95 % limit", "99 % limit", "outcome")
-    rows = [header, ("---",) * len(header), *(_format_row(decision) for decision in found.decisions)]
-    table = ["| " + " | ".join(row) + " |" for row in rows]
+    table = format_markdown_table(header, [_format_row(decision) for decision in found.decisions])
     reasons = [f"- {d.pair}: {escape_markdown(format_reason(d))}" for d in found.decisions if format_reason(d)]
     return "\n".join([f"## {found.scenario}: {found.run_id}", "", *table, "", *reasons])
 
 
 def write_junit(found: GateRecord, path: Path) -> None:
     """Write a test case per contrast: a regression fails, an invalid one is an error, an undecided one is skipped."""
-    tags = {"regression": "failure", "invalid": "error", "inconclusive": "skipped", "no baseline": "skipped"}
-    attributes = {"name": f"meshbench.{found.scenario}", "tests": str(len(found.decisions))}
-    for kind, attribute in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
-        attributes[attribute] = str(sum(tags.get(decision.outcome) == kind for decision in found.decisions))
-    suite = ET.Element("testsuite", attributes)
-    for decision in found.decisions:
-        case = ET.SubElement(suite, "testcase", classname=attributes["name"], name=decision.pair)
-        reason = format_reason(decision)
-        if tag := tags.get(decision.outcome):
-            ET.SubElement(case, tag, message=reason, type=decision.outcome)
-        elif reason:
-            ET.SubElement(case, "system-out").text = f"{decision.outcome}: {reason}"
-    write_text(path, ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n")
+    cases = [Case(decision.pair, decision.outcome, format_reason(decision)) for decision in found.decisions]
+    ci_formats.write_junit(path, suite=f"meshbench.{found.scenario}", cases=cases, tags=_TAGS)
 
 
 def format_history(history: History) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from bench.analysis.conditions import find_run_differences
 from bench.cli.plan_text import format_plan
 from bench.envoy.config_dump import parse_bootstrap
 from bench.errors import InputError
@@ -21,7 +22,6 @@ from bench.meshes.istio import ISTIO
 from bench.meshes.istio import install as istio_install
 from bench.meshes.kuma import KUMA
 from bench.meshes.resolved import resolve_scenario
-from bench.report.compare import find_run_differences
 from bench.results.records import DataPath
 from bench.scenario.loader import NO_OVERRIDES, load_scenario
 from bench.scenario.model import Equal, Scenario

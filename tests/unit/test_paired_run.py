@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from bench.analysis.conditions import find_run_differences
 from bench.analysis.design_costs import estimate_designs, estimate_minutes, measure_half_width
 from bench.analysis.proxy_cost import estimate_hop_costs
 from bench.analysis.run_summary import compute_blocks_for_margin, summarise
@@ -18,7 +19,6 @@ from bench.analysis.trial_summary import digest, make_headline
 from bench.cli.plan_text import format_plan, list_detectable_effects
 from bench.frames.run import Run
 from bench.meshes.resolved import resolve
-from bench.report.compare import find_run_differences
 from bench.report.model import Report
 from bench.report.tables import make_tables
 from bench.results.records import PathLength, Window

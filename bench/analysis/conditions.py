@@ -1,0 +1,172 @@
+"""Tell apart what two runs measured, which may be two builds, and how they measured it, which has to be equal.
+
+A build is what is deployed: images, versions, manifests and meshes. Conditions are everything else that a number
+depends on: the machine or cluster, the load and its generator, the design, and what is equalised.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from bench.analysis.history import read_checksums
+from bench.results.environment import find_differences
+from bench.results.records import RunRecord
+from bench.results.store import StoredRun
+from bench.scenario.versions import LOAD
+
+_PROXY: Final = "envoy"  # on one machine its version is the build of all proxies
+_CLUSTER_BUILD: Final = ("registry", "hub", "tag", "revision", "mesh_versions")
+
+
+def find_run_differences(one: RunRecord, other: RunRecord) -> tuple[str, ...]:
+    """List the differences that make two runs incomparable: environment, target, design, application, load,
+    equalise."""
+    ours, theirs = one.scenario, other.scenario
+    same = ours.application == theirs.application
+    application = [] if same else [f"application: {ours.application} / {theirs.application}"]
+    return (
+        *find_differences(one.environment, other.environment),
+        *_find_target_differences(one, other),
+        *application,
+        *_find_load_differences(one, other),
+    )
+
+
+def find_condition_differences(one: StoredRun, other: StoredRun) -> tuple[str, ...]:
+    """List the differences between two runs in how they were measured; two builds may differ in everything else."""
+    ours, theirs = one.record, other.record
+    environment = find_differences(ours.environment, theirs.environment)
+    return (
+        *(text for text in environment if not text.startswith(f"{_PROXY}: ")),
+        *_find_target_differences(ours, theirs),
+        *_differ("application", ours.scenario.application.name, theirs.scenario.application.name),
+        *_differ("image of the load", _find_load_image(ours), _find_load_image(theirs)),
+        *_differ("existing mesh", _uses_existing_mesh(ours), _uses_existing_mesh(theirs)),
+        *_differ("isolation", ours.scenario.isolation, theirs.scenario.isolation),
+        *_differ("reference", ours.scenario.reference, theirs.scenario.reference),
+        *_find_mesh_differences(ours, theirs),
+        *_find_load_differences(ours, theirs),
+        *(["the Locust file"] if _read_locustfile(one) != _read_locustfile(other) else []),
+    )
+
+
+def find_build_differences(one: StoredRun, other: StoredRun) -> tuple[str, ...]:
+    """List the differences between two runs in what was deployed, as text."""
+    return (*_find_common_builds(one.record, other.record), *_find_own_builds(one, other))
+
+
+def find_builds_of(one: StoredRun, other: StoredRun, configuration: str) -> tuple[str, ...]:
+    """List those of them that one configuration has, as text."""
+    start = f"{configuration}: "
+    own = tuple(text for text in _find_own_builds(one, other) if text.startswith(start))
+    has_mesh = one.record.scenario.configuration(configuration).mesh != "none"
+    return (*(_find_common_builds if has_mesh else _find_application_builds)(one.record, other.record), *own)
+
+
+def _find_target_differences(one: RunRecord, other: RunRecord) -> Iterator[str]:
+    yield from _differ("target", one.target.kind, other.target.kind)
+    yield from _differ("design", one.plan.design_text, other.plan.design_text)
+
+
+def _find_load_differences(one: RunRecord, other: RunRecord) -> Iterator[str]:
+    ours, theirs = one.scenario, other.scenario
+    for name in _list_shared(one, other):
+        yield from _differ(f"load of {name}", ours.load_of(name), theirs.load_of(name))
+    keys = [", ".join(sorted(scenario.equalise)) or "nothing" for scenario in (ours, theirs)]
+    yield from _differ("equalise", *keys)
+
+
+def _find_mesh_differences(one: RunRecord, other: RunRecord) -> Iterator[str]:
+    for name in _list_shared(one, other):
+        yield from _differ(
+            f"mesh of {name}", one.scenario.configuration(name).mesh, other.scenario.configuration(name).mesh
+        )
+
+
+def _find_application_builds(one: RunRecord, other: RunRecord) -> Iterator[str]:
+    """Yield what all configurations of a run have."""
+    ours, theirs = one.scenario.application, other.scenario.application
+    yield from _differ("versions", _format_map(ours.versions), _format_map(theirs.versions))
+    images = [
+        {**record.scenario.application.images, **(record.cluster.images if record.cluster else {})}
+        for record in (one, other)
+    ]
+    yield from _differ(
+        "images", *(_format_map({name: ref for name, ref in one.items() if name != LOAD}) for one in images)
+    )
+
+
+def _find_common_builds(one: RunRecord, other: RunRecord) -> Iterator[str]:
+    """Yield what all configurations of a run have, and what those with a mesh have."""
+    yield from _find_application_builds(one, other)
+    yield from _differ(_PROXY, one.environment.envoy, other.environment.envoy)
+    if one.cluster is not None and other.cluster is not None:
+        for field in _CLUSTER_BUILD:
+            sides = [_format_map(getattr(cluster, field)) for cluster in (one.cluster, other.cluster)]
+            yield from _differ(field, *sides)
+
+
+def _find_own_builds(one: StoredRun, other: StoredRun) -> Iterator[str]:
+    """Yield the differences of single configurations: images, manifests and the digests that ran."""
+    files = _read_files(one), _read_files(other)
+    for name in _list_shared(one.record, other.record):
+        sides = [run.record.scenario.configuration(name) for run in (one, other)]
+        yield from _differ(f"{name}: images", *(_format_map(side.images) for side in sides))
+        folders = [
+            {folder: own.get(folder) for folder in side.manifests} for side, own in zip(sides, files, strict=True)
+        ]
+        if folders[0] != folders[1]:
+            yield f"{name}: manifests"
+        digests = [_list_digests(run, name) for run in (one, other)]
+        yield from (
+            f"{name}: image of {container}"
+            for container in sorted(digests[0].keys() & digests[1].keys())
+            if digests[0][container] != digests[1][container]
+        )
+
+
+def _list_digests(run: StoredRun, configuration: str) -> dict[str, frozenset[str]]:
+    """Return the digests that ran in a configuration, by container."""
+    found: dict[str, set[str]] = {}
+    for trial in run.trials:
+        if trial.record.configuration == configuration:
+            for container, image in trial.record.images.items():
+                found.setdefault(container, set()).add(image)
+    return {container: frozenset(images) for container, images in found.items()}
+
+
+def _read_files(run: StoredRun) -> dict[str, tuple[tuple[str, str], ...]]:
+    """Return names and checksums of the stored manifests, by folder as the scenario names it."""
+    checksums = sorted(read_checksums(run))
+    folders = {name for one in run.record.scenario.configurations for name in one.manifests}
+    return {
+        folder: tuple((name, digest) for name, digest in checksums if name.startswith(f"manifests/{folder}/"))
+        for folder in folders
+    }
+
+
+def _read_locustfile(run: StoredRun) -> list[str]:
+    return [digest for name, digest in read_checksums(run) if not name.startswith("manifests/")]
+
+
+def _list_shared(one: RunRecord, other: RunRecord) -> list[str]:
+    known = {configuration.name for configuration in other.scenario.configurations}
+    return [each.name for each in one.scenario.configurations if each.name in known]
+
+
+def _find_load_image(record: RunRecord) -> str:
+    images = record.cluster.images if record.cluster else {}
+    return images.get(LOAD, "") or record.scenario.application.images.get(LOAD, "") or "that of its manifest"
+
+
+def _uses_existing_mesh(record: RunRecord) -> bool:
+    return record.cluster is not None and record.cluster.existing_mesh
+
+
+def _differ(what: str, one: Any, other: Any) -> Iterable[str]:
+    return [] if one == other else [f"{what}: {one} / {other}"]
+
+
+def _format_map(values: Any) -> str:
+    if not isinstance(values, dict):
+        return str(values) or "none"
+    return ", ".join(f"{name}={value}" for name, value in sorted(values.items())) or "none"
