@@ -76,6 +76,18 @@ def test_isolation_adds_installation_time() -> None:
     assert foreseen(full).seconds > foreseen(shared).seconds
 
 
+def test_side_by_side_needs_room_for_all_configurations() -> None:
+    """Those of a block are there at once, each in namespaces of its own, and take less time than one after another."""
+    sequential = foreseen(load_scenario(NAME, Overrides(sets=("design=sequential",))))
+    duet = foreseen(load_scenario(NAME, Overrides(sets=("design=duet", "repeats=3"))))
+    pods, at_once = (int(one.asked.partition(" ")[0]) for one in (sequential, duet))
+    assert at_once > 2 * pods
+    assert duet.lines[0] == (
+        "each block creates at once, each configuration in two namespaces of its own, and deletes again:"
+    )
+    assert duet.seconds < sequential.seconds / 2
+
+
 def test_plan_text_has_context_and_duration() -> None:
     """They replace the processes of this machine; JSON has the same facts."""
     scenario = load_scenario(NAME, Overrides())

@@ -11,7 +11,7 @@ from bench.k8s.kubeconfig import credentials_folder, describe_cluster, open_clus
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.resolved import ResolvedScenario
 from bench.scenario.model import Scenario
-from bench.scenario.plan import Plan
+from bench.scenario.plan import Plan, estimate_load_seconds
 from bench.targets.cluster.options import ClusterOptions, meshes_of
 from bench.targets.cluster.preflight.capacity import (
     NO_RESOURCES,
@@ -29,12 +29,14 @@ from bench.units import format_counted
 _SECONDS: Final = 22.0
 _SECONDS_IN_A_MESH: Final = 42.0
 _SECONDS_FOR_A_MESH: Final = 30.0
+_SECONDS_SIDE_BY_SIDE: Final = 5.0  # for each further configuration of a block
 
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
     """The cluster dry run. `objects` are counted by kind, for each configuration and each control plane that is
-    installed; `asked` are the requests of the pods that are there at once; `seconds` is the whole run."""
+    installed; `asked` are the requests of the pods that are there at once; `seconds` is the whole run; `paired` is
+    whether those of all configurations are."""
 
     cluster: str
     seconds: float
@@ -43,12 +45,14 @@ class DryRun:
     versions: Mapping[str, str]
     images: tuple[str, ...]
     asked: str
+    paired: bool = False
 
     @property
     def lines(self) -> tuple[str, ...]:
         """The lines for people."""
+        what = "block creates at once, each configuration" if self.paired else "trial creates,"
         return (
-            "each trial creates, in two namespaces of its own, and deletes again:",
+            f"each {what} in two namespaces of its own, and deletes again:",
             *(f"  {name}: {_format_counts(kinds)}" for name, kinds in self.trials.items()),
             "control planes:",
             *(self._plane(mesh) for mesh in self.control_planes),
@@ -93,6 +97,7 @@ def dry_run(cluster: Cluster, resolved: ResolvedScenario, options: ClusterOption
         control_planes={mesh: _count_control_plane_objects(mesh, scenario, options) for mesh in meshes},
         versions=existing_versions(cluster, meshes) if options.existing_mesh else tool_versions(meshes),
         images=planned.images,
+        paired=scenario.is_paired,
         asked=f"{format_counted(len(planned.requests), 'pod')} that request {total}",
     )
 
@@ -121,6 +126,9 @@ def _format_counts(kinds: Mapping[str, int]) -> str:
 
 def _seconds(scenario: Scenario, plan: Plan, *, installing: bool) -> float:
     """Return the seconds of windows, warm-ups, trials and control planes."""
+    if scenario.is_paired:
+        blocks_s = len(plan.order) * (estimate_load_seconds(scenario, plan) + _block_seconds(scenario))
+        return blocks_s + (len(meshes_of(scenario)) * _SECONDS_FOR_A_MESH if installing else 0)
     names: Sequence[str] = [trial.configuration for trial in plan.trials]
     loads = [scenario.load_of(name) for name in names]
     meshed = sum(scenario.configuration(name).mesh != "none" for name in names)
@@ -131,3 +139,10 @@ def _seconds(scenario: Scenario, plan: Plan, *, installing: bool) -> float:
         + (len(names) - meshed) * _SECONDS
         + (planes * _SECONDS_FOR_A_MESH if installing else 0)
     )
+
+
+def _block_seconds(scenario: Scenario) -> float:
+    """Return the seconds of a block without its loads: all is done at once, and mostly by the nodes' CPUs."""
+    meshed = any(one.mesh != "none" for one in scenario.configurations)
+    first = _SECONDS_IN_A_MESH if meshed else _SECONDS
+    return first + (len(scenario.configurations) - 1) * _SECONDS_SIDE_BY_SIDE

@@ -101,7 +101,7 @@ def examine_cluster(cluster: Cluster, resolved: ResolvedScenario, options: Clust
         *_list_remarks(given, resolved),
         examine_capacity(planned.requests, free, load_node=place.node),
         *([examine_prometheus(options.prometheus, cluster)] if options.prometheus else ()),
-        *([examine_local_port(options.locust_ui)] if options.locust_ui is not None else ()),
+        *(examine_local_port(port) for port in list_page_ports(resolved.scenario, options)),
     )
     pull = not _has_errors(results) and _is_agreed(cluster, options)
     images = examine_images(cluster, planned.images, schedulable_nodes(nodes), pull=pull)
@@ -152,6 +152,12 @@ def _list_remarks(given: ResolvedScenario, settled: ResolvedScenario) -> tuple[C
     new = settled.remarks[len(given.remarks) :]
     hint = "or choose the design: --design sequential"
     return tuple(CheckResult("design", "warning", one.detail, hint) for one in new)
+
+
+def list_page_ports(scenario: Scenario, options: ClusterOptions) -> range:
+    """Return the local ports of Locust's pages: one, or the next ones for the other configurations of a block."""
+    count = len(scenario.configurations) if scenario.is_paired else 1
+    return range(0) if options.locust_ui is None else range(options.locust_ui, options.locust_ui + count)
 
 
 def _find_free(cluster: Cluster, nodes: Sequence[Object], planned: PodPlan) -> tuple[FreeNode, ...]:
