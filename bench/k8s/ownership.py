@@ -24,6 +24,7 @@ CREATED_AT: Final = "meshbench.dev/created-at"
 
 OURS: Final = f"{MANAGED_BY}={PRODUCT},{RUN_ID}"  # the selector of every run's objects
 
+STAGE: Final = "stage"  # a step of the journal that creates nothing
 POD_GRACE_S: Final = 1  # no client is left; a sidecar alone would drain for 30 s
 _WORKLOADS: Final = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob")
 _CUSTOM_TEMPLATE: Final = "podTemplate"  # of a custom resource that becomes pods, such as a mesh's gateway
@@ -78,6 +79,10 @@ class Owner:
     run_id: str
     journal: Journal
     watch: CancelToken
+
+    def note_stage(self, stage: str) -> None:
+        """Write into the journal that a stage of a block is over: by these lines the time of a run is divided up."""
+        self.journal.write(STAGE, stage=stage)
 
     def mine(self) -> str:
         """Return the label selector of this run's objects."""

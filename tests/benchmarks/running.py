@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import InvalidMeasurementError, exit_code_of
+from bench.k8s.ownership import STAGE
 from bench.results.store import StoredRun, read_run
 from bench.scenario.plan import estimate_load_seconds
 from bench.system.journal import NAME, read_journal
@@ -23,6 +24,14 @@ _STARTED = {
     "sidecar": "sidecars started",
     "generator": _LOAD,
     None: "run folder, certificates",
+}
+_ON_CLUSTER = {
+    "installed": "control planes installed, first block deployed",
+    "deployed": "pods started, page and policies right, namespaces before deleted",
+    "counting": "proof before",
+    "loaded": _LOAD,
+    "proven": "proof after",
+    "removed": "removal requested",
 }
 
 
@@ -42,6 +51,8 @@ def figures(runs: Sequence[Path], *, options: Sequence[str]) -> Iterator[Figure]
 def stages(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Return seconds by stage, from a journal's lines: the time before a line belongs to the stage that it records."""
     spent: defaultdict[str, float] = defaultdict(float)
+    if any(line["step"] == STAGE for line in lines):
+        lines = [line for line in lines if line["step"] in (STAGE, "begin") or line in (lines[0], lines[-1])]
     for before, line in pairwise(lines):
         if line["step"] == "begin":
             continue  # the run was resumed: the time until here is no work
@@ -51,6 +62,10 @@ def stages(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def _stage(before: Mapping[str, Any], line: Mapping[str, Any]) -> str:
     step, name = line["step"], line.get("name", "")
+    if step == STAGE:
+        return _ON_CLUSTER["installed" if before["step"] != STAGE else line["stage"]]
+    if before["step"] == STAGE:
+        return "everything removed"
     if name.endswith("-validate"):
         return "sidecars' configuration checked"
     if step == "ended-process":

@@ -68,6 +68,37 @@ def test_journal_gives_time_per_stage() -> None:
     }
 
 
+def test_journal_of_a_cluster_gives_time_per_stage() -> None:
+    """What is created and deleted meanwhile, by several threads, divides no stage up."""
+
+    def stage(at: float, name: str) -> Line:
+        return at, "stage", {"stage": name}
+
+    lines: tuple[Line, ...] = (
+        (0.0, "begin", {}),
+        (5.0, "apply", of("istiod", "")),
+        stage(40, "deployed"),
+        stage(42, "counting"),
+        stage(42.5, "counting"),
+        stage(65, "loaded"),
+        stage(65.5, "loaded"),
+        stage(70, "proven"),
+        (70.2, "delete", of("web", "")),
+        stage(71, "removed"),
+        stage(95, "deployed"),
+        (101.0, "end", {}),
+    )
+    assert running.stages(journal(*lines)) == {
+        "control planes installed, first block deployed": 40,
+        "proof before": 2.5,
+        "Locust's start and end, proof after, all ended": 23,
+        "proof after": 4.5,
+        "removal requested": 1,
+        "pods started, page and policies right, namespaces before deleted": 24,
+        "everything removed": 6,
+    }
+
+
 def test_leaves_out_time_before_resume() -> None:
     """The time between the end of a run and its resumption belongs to no stage."""
     spent = running.stages(journal((0, "begin", {}), (1, "make-folder", {}), (5, "begin", {}), (7, "make-folder", {})))

@@ -131,11 +131,13 @@ class ClusterDeployment:
         pods, nodes = self._retry(lambda: (self.prober.loaded_pods(), self._nodes()))
         self._pods_before, self._nodes_before = snapshot_pods(pods), snapshot_conditions(nodes, nodes_of(pods))
         meter = self._meter(nodes, nodes_of(pods))
+        self.owner.note_stage("counting")
         load = start_load(
             self.cluster, manifests.order, draft, namespace=manifests.namespace, meter=meter, watch=self.watch
         )
         with self._page():
             yield load
+        self.owner.note_stage("loaded")
         with suppress(ClusterError):  # logs explain a trial; without them it is a trial all the same
             self.save_logs(draft)
 

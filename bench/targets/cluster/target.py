@@ -68,7 +68,9 @@ class ClusterTarget:
                 for_each(self._prepare, deployments)
                 for_each(ClusterDeployment.start, deployments)
                 self._finish_removals()
+                self.owner.note_stage("deployed")
                 yield deployments
+                self.owner.note_stage("proven")
             except Interrupted:
                 raise  # nothing failed, and there may be little time
             except MeshbenchError:  # the run's end removes everything, or leaves it for inspection (--keep)
@@ -77,6 +79,7 @@ class ClusterTarget:
                         deployment.save_logs(draft)
                 raise
             for_each(self._remove, deployments)
+            self.owner.note_stage("removed")
 
     @contextmanager
     def installed(self, meshes: Sequence[str]) -> Iterator[None]:
