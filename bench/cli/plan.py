@@ -31,5 +31,5 @@ def plan(*, name: str | None, as_json: bool, **changes: Any) -> None:
     resolved = settle_on_cluster(flags, resolved)
     planned = draw_plan(resolved.scenario)
     elsewhere = plan_on_cluster(flags, resolved, planned)
-    rewrites = resolved.list_rewrites(resolved.name_configurations(existing_mesh="existing_mesh" in flags))
+    rewrites = resolved.list_rewrites(resolved.name_configurations(existing_mesh="existing_mesh" in flags, block=1))
     click.echo((format_plan_json if as_json else format_plan)(resolved, planned, elsewhere, rewrites))

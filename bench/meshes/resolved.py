@@ -126,7 +126,7 @@ class ResolvedConfiguration:
 class ResolvedScenario:
     """A scenario with everything that its folders define. `application` is without a gateway, and `objects` are its
     manifests, for every version. `remarks` say why the design is not the one that was asked for;
-    `design_asked` is whether the file or the command line names it."""
+    `design_asked` is whether the file or the command line names it; `sequential` as in SettledScenario."""
 
     scenario: Scenario
     inputs: Inputs
@@ -135,13 +135,15 @@ class ResolvedScenario:
     configurations: tuple[ResolvedConfiguration, ...]
     remarks: tuple[Issue, ...] = ()
     design_asked: bool = False
+    sequential: Scenario | None = None
 
     def with_design(self, design: Design, why: str) -> "ResolvedScenario":
         """Return the scenario with another design than was asked for; the remarks then say why."""
         settled = settle_as(self.scenario, design, why)
-        loads = {one.name: settled.scenario.load_of(one.name) for one in self.configurations}
+        scenario = self.sequential if design == "sequential" and self.sequential else settled.scenario
+        loads = {one.name: scenario.load_of(one.name) for one in self.configurations}
         configurations = tuple(replace(one, load=loads[one.name]) for one in self.configurations)
-        return replace(self, scenario=settled.scenario, configurations=configurations).remark(*settled.remarks)
+        return replace(self, scenario=scenario, configurations=configurations).remark(*settled.remarks)
 
     def remark(self, *texts: str) -> "ResolvedScenario":
         """Return the scenario with further remarks about its design."""
@@ -235,7 +237,7 @@ def resolve_scenario(name_or_path: str, overrides: Overrides) -> ResolvedScenari
     except InputError as error:
         raise InputError((*error.problems, *_list_unknown_meshes(file))) from None
     resolved = resolve(settled.scenario, find_inputs(settled.scenario, name_or_path), file)
-    return replace(resolved, design_asked=settled.asked).remark(*settled.remarks)
+    return replace(resolved, design_asked=settled.asked, sequential=settled.sequential).remark(*settled.remarks)
 
 
 def resolve_stored(scenario: Scenario, run: Path) -> ResolvedScenario:

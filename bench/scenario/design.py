@@ -19,11 +19,13 @@ Paths = Collection[tuple[str, ...]]
 @dataclass(frozen=True, slots=True)
 class SettledScenario:
     """A scenario whose `design` is the one that is measured; `remarks` say why, where another one was asked for.
-    `asked` is whether the file or the command line names a design."""
+    `asked` is whether the file or the command line names a design; `sequential` is the scenario with the number and
+    length of blocks that it has where configurations cannot share one."""
 
     scenario: Scenario
     remarks: tuple[str, ...] = ()
     asked: bool = False
+    sequential: Scenario | None = None
 
 
 def settle_design(scenario: Scenario, changed: Paths = ()) -> SettledScenario:
@@ -32,8 +34,8 @@ def settle_design(scenario: Scenario, changed: Paths = ()) -> SettledScenario:
     `changed` are the keys that the command line gave, as paths: they are kept. A design of the command line has its own
     number and length of blocks in place of the file's; one of the file only where the file gives none.
     """
-    settled = _settle(scenario, changed)
-    return replace(settled, asked=scenario.design is not None)
+    alone = _set_times(scenario, "sequential", changed).model_copy(update={"design": "sequential"})
+    return replace(_settle(scenario, changed), asked=scenario.design is not None, sequential=alone)
 
 
 def _settle(scenario: Scenario, changed: Paths) -> SettledScenario:

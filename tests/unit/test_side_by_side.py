@@ -116,6 +116,16 @@ def test_default_design_falls_back_to_sequential() -> None:
     assert "made.yaml:1: Service api" in remark.detail
 
 
+def test_fallback_has_the_times_of_a_sequential_run() -> None:
+    """Eight quick blocks of a duet would be many trials, one after another."""
+    resolved = resolve_scenario("istio-policies", Overrides(quick=True))
+    assert (resolved.scenario.design, resolved.scenario.repeats) == ("duet", 8)
+    alone = resolved.with_design("sequential", "there is no room")
+    assert (alone.scenario.design, alone.scenario.repeats) == ("sequential", 3)
+    assert {one.load.users for one in alone.configurations} == {resolved.scenario.load.users}
+    assert "sequential in place of duet: there is no room" in alone.remarks[-1].detail
+
+
 def test_design_that_was_asked_for_is_refused() -> None:
     """Before anything starts, with all obstacles."""
     asked = replace(in_application(f"{SERVICE}\n---\n{ROLE}"), design_asked=True)
