@@ -13,6 +13,7 @@ from bench.results.records import RunRecord
 from bench.results.store import StoredRun
 from bench.scenario.versions import LOAD
 
+_VALUES: Final = "values"  # the folder of a run with the values files of its meshes
 _PROXY: Final = "envoy"  # on one machine its version is the build of all proxies
 _CLUSTER_BUILD: Final = ("registry", "hub", "tag", "revision", "mesh_versions")
 
@@ -40,6 +41,7 @@ def find_condition_differences(one: StoredRun, other: StoredRun) -> tuple[str, .
         *_find_target_differences(ours, theirs),
         *_differ("application", ours.scenario.application.name, theirs.scenario.application.name),
         *_differ("image of the load", _find_load_image(ours), _find_load_image(theirs)),
+        *_differ("share of requests", _find_share(ours), _find_share(theirs)),
         *_differ("existing mesh", _uses_existing_mesh(ours), _uses_existing_mesh(theirs)),
         *_differ("isolation", ours.scenario.isolation, theirs.scenario.isolation),
         *_differ("reference", ours.scenario.reference, theirs.scenario.reference),
@@ -51,7 +53,7 @@ def find_condition_differences(one: StoredRun, other: StoredRun) -> tuple[str, .
 
 def find_build_differences(one: StoredRun, other: StoredRun) -> tuple[str, ...]:
     """List the differences between two runs in what was deployed, as text."""
-    return (*_find_common_builds(one.record, other.record), *_find_own_builds(one, other))
+    return (*_find_common_builds(one, other), *_find_own_builds(one, other))
 
 
 def find_builds_of(one: StoredRun, other: StoredRun, configuration: str) -> tuple[str, ...]:
@@ -59,7 +61,8 @@ def find_builds_of(one: StoredRun, other: StoredRun, configuration: str) -> tupl
     start = f"{configuration}: "
     own = tuple(text for text in _find_own_builds(one, other) if text.startswith(start))
     has_mesh = one.record.scenario.configuration(configuration).mesh != "none"
-    return (*(_find_common_builds if has_mesh else _find_application_builds)(one.record, other.record), *own)
+    common = _find_common_builds(one, other) if has_mesh else _find_application_builds(one.record, other.record)
+    return (*common, *own)
 
 
 def _find_target_differences(one: RunRecord, other: RunRecord) -> Iterator[str]:
@@ -95,14 +98,22 @@ def _find_application_builds(one: RunRecord, other: RunRecord) -> Iterator[str]:
     )
 
 
-def _find_common_builds(one: RunRecord, other: RunRecord) -> Iterator[str]:
+def _find_common_builds(one: StoredRun, other: StoredRun) -> Iterator[str]:
     """Yield what all configurations of a run have, and what those with a mesh have."""
-    yield from _find_application_builds(one, other)
-    yield from _differ(_PROXY, one.environment.envoy, other.environment.envoy)
-    if one.cluster is not None and other.cluster is not None:
+    ours, theirs = one.record, other.record
+    yield from _find_application_builds(ours, theirs)
+    yield from _differ(_PROXY, ours.environment.envoy, theirs.environment.envoy)
+    if ours.cluster is not None and theirs.cluster is not None:
         for field in _CLUSTER_BUILD:
-            sides = [_format_map(getattr(cluster, field)) for cluster in (one.cluster, other.cluster)]
-            yield from _differ(field, *sides)
+            yield from _differ(field, *(_format_map(getattr(one, field)) for one in (ours.cluster, theirs.cluster)))
+    if _read_values(one) != _read_values(other):
+        yield "mesh_values"
+
+
+def _read_values(run: StoredRun) -> dict[str, bytes]:
+    """Return the meshes' values files that a run keeps."""
+    folder = run.path / _VALUES
+    return {file.name: file.read_bytes() for file in folder.iterdir()} if folder.is_dir() else {}
 
 
 def _find_own_builds(one: StoredRun, other: StoredRun) -> Iterator[str]:
@@ -156,6 +167,10 @@ def _list_shared(one: RunRecord, other: RunRecord) -> list[str]:
 def _find_load_image(record: RunRecord) -> str:
     images = record.cluster.images if record.cluster else {}
     return images.get(LOAD, "") or record.scenario.application.images.get(LOAD, "") or "that of its manifest"
+
+
+def _find_share(record: RunRecord) -> float:
+    return record.cluster.scale_requests if record.cluster else 1.0
 
 
 def _uses_existing_mesh(record: RunRecord) -> bool:

@@ -103,8 +103,12 @@ def read_conditions(run: StoredRun) -> dict[str, str]:
     environment = {name: str(getattr(record.environment, name)) for name in COMPARED}
     files = "".join(f"{name} {digest}\n" for name, digest in sorted(read_checksums(run)))
     known = {"scenario": _hash(scenario), "files": _hash(files), "target": record.target.kind, **environment}
-    # All of the first nights were sequential, and are known by conditions without a design.
-    return known if record.plan.design == "sequential" else known | {"design": record.plan.design_text}
+    # The first nights were all sequential with whole requests, and are known by conditions without either.
+    if record.plan.design != "sequential":
+        known["design"] = record.plan.design_text
+    if record.cluster is not None and record.cluster.scale_requests != 1:
+        known["share of requests"] = f"{record.cluster.scale_requests:g}"
+    return known
 
 
 def read_history(path: Path) -> History:

@@ -23,6 +23,8 @@ NIGHTS: Final = 20
 FEWEST_NIGHTS: Final = 5
 WORTH_A_WARNING: Final = 1.05
 INVALID_ALARM: Final = 3
+# The conditions of nights whose lines do not name them.
+_FIRST: Final = {"design": "sequential", "share of requests": "1"}
 
 Outcome = Literal["pass", "warning", "regression", "no baseline", "inconclusive", "invalid"]
 
@@ -155,7 +157,7 @@ def _judge(ln_ratio: float, expected: Limits, *, running: int) -> tuple[Outcome,
 
 def _explain_no_baseline(night: HistoryLine, before: HistoryLine | None, nights: int) -> str:
     """Explain why a night cannot be judged, and what began a new epoch, if something did."""
-    was, now = ({"design": "sequential"} | known.conditions for known in (before or night, night))
+    was, now = (_FIRST | known.conditions for known in (before or night, night))
     changed = [f"{name}: {was.get(name)} / {now[name]}" for name in now if was.get(name) != now[name]]
     causes = [f"accepted: {night.accepted}"] if night.accepted else []
     causes += [f"new conditions ({'; '.join(changed)})"] if changed else []

@@ -130,8 +130,9 @@ class ControlPlane(Protocol):
     def pod_annotations(self) -> Mapping[str, str]:
         """Return the sidecar settings of a trial's pods, the same for all meshes as far as possible."""
 
-    def sidecar_image(self, image: str, namespace: str) -> SidecarImage | None:
-        """Return how the sidecars of pods in `namespace` get this image; None where a mesh sets it for all only."""
+    def sidecar_image(self, image: str, owner: str) -> SidecarImage | None:
+        """Return how sidecars get this image, with names that begin with the configuration's `owner`; None where the
+        mesh sets the image for all sidecars only."""
 
     def base_objects(self, run_mesh: str = "") -> tuple[Object, ...]:
         """Return the objects that the mesh needs before any policy."""

@@ -80,7 +80,7 @@ def pod_annotations() -> Mapping[str, str]:
     return {}
 
 
-def sidecar_image(_image: str, _namespace: str) -> SidecarImage | None:
+def sidecar_image(_image: str, _owner: str) -> SidecarImage | None:
     return None
 
 

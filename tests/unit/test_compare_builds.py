@@ -25,6 +25,7 @@ from bench.analysis.builds import (
     subtract_runs,
 )
 from bench.analysis.contrast import Side, read_values
+from bench.analysis.history import read_conditions
 from bench.analysis.run_summary import order_blocks, summarise
 from bench.cli.main import cli
 from bench.cli.reports import _repeat_options
@@ -236,6 +237,27 @@ def test_names_what_the_ratio_hides(make: Make) -> None:
     found = compare_builds([runs[0]], [runs[1]])
     assert found.builds == ("images: reviews=a:1 / reviews=a:2",)
     assert "the builds differ in the reference baseline, too (images: reviews=a:1 / reviews=a:2)" in format_lines(found)
+
+
+def test_share_of_requests_is_a_condition(make: Make) -> None:
+    """Pods that request less are scheduled otherwise: such a night begins a new baseline, and is no build."""
+    known = {"version": "1.34", "nodes": 1, "images": {}, "mesh_values": {}, "mesh_versions": {}}
+    whole, scaled = (
+        make(cluster=ClusterRecord.model_validate(known | {"scale_requests": share})) for share in (1.0, 0.25)
+    )
+    assert "share of requests" not in read_conditions(whole)
+    assert read_conditions(scaled)["share of requests"] == "0.25"
+    with pytest.raises(InputError, match=r"different conditions \(share of requests: 1.0 / 0.25\)"):
+        compare_builds([whole], [scaled], fail_on="slower")
+
+
+def test_values_of_a_mesh_are_a_build(make: Make) -> None:
+    """Files of --mesh-values are compared by their content, which a run's folder keeps."""
+    runs = [make(), make()]
+    for number, run in enumerate(runs):
+        (run.path / "values").mkdir()
+        (run.path / "values" / "istio-1-mine.yaml").write_text(f"number: {number}\n", "utf-8")
+    assert compare_builds([runs[0]], [runs[1]], fail_on="slower").builds == ("mesh_values",)
 
 
 def test_runs_of_a_side_are_repetitions(make: Make, base: StoredRun, head: StoredRun) -> None:

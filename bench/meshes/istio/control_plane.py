@@ -103,7 +103,7 @@ def pod_annotations() -> Mapping[str, str]:
     }
 
 
-def sidecar_image(image: str, namespace: str) -> SidecarImage:  # noqa: ARG001  # the same in every namespace
+def sidecar_image(image: str, owner: str) -> SidecarImage:  # noqa: ARG001  # Istio needs no object for it
     """Return the annotation of a pod whose sidecar, and the container that sets up its redirection, have this image.
 
     Istio's template takes the annotation for a whole reference only if it has a slash; of any other it keeps nothing.

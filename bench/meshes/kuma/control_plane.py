@@ -114,12 +114,12 @@ def pod_annotations() -> Mapping[str, str]:
     return {"kuma.io/sidecar-proxy-concurrency": "2"}
 
 
-def sidecar_image(image: str, namespace: str) -> SidecarImage:
+def sidecar_image(image: str, owner: str) -> SidecarImage:
     """Return a ContainerPatch, which Kuma reads in its own namespace only, and the annotation of a pod that names it.
 
     Kuma refuses a pod whose patch does not exist, so that none starts with another image.
     """
-    name = f"{namespace}-sidecar-image"
+    name = f"{owner}-sidecar-image"
     patch = {
         "apiVersion": API_VERSION,
         "kind": "ContainerPatch",

@@ -59,7 +59,7 @@ def find_meshes_with_images(scenario: Scenario) -> tuple[str, ...]:
 def _reject_fixed_sidecars(scenario: Scenario) -> None:
     """Raise InputError for an image of sidecars in a mesh that can set it for all of them only."""
     for mesh in find_meshes_with_images(scenario):
-        if CONTROL_PLANES[mesh].sidecar_image("image", "namespace") is None:
+        if CONTROL_PLANES[mesh].sidecar_image("image", "owner") is None:
             named = ", ".join(one.name for one in scenario.configurations if one.mesh == mesh and SIDECAR in one.images)
             raise InputError(
                 f"{named}: images.sidecar: {mesh} cannot set the image of single sidecars; hint: leave it out, and give"

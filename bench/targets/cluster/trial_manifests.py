@@ -140,7 +140,9 @@ def build_trial_manifests(
     written = [one.value for one in configuration.moved]
     own = configuration.settings.images
     images = override_images(options.images, own, application.name)
-    image = plane.sidecar_image(own[SIDECAR], application.namespace) if plane and SIDECAR in own else None
+    # Side by side, the part of the mesh is the configuration's in every block, and so are objects outside namespaces.
+    owner = configuration.namespaces.run_mesh or application.namespace
+    image = plane.sidecar_image(own[SIDECAR], owner) if plane and SIDECAR in own else None
     return TrialManifests(
         options=replace(options, images=images),
         load_place=load_place,
