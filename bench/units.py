@@ -73,6 +73,11 @@ def format_duration(seconds: float) -> str:
     return _two_units(round(seconds / 60), "h", "min")
 
 
+def format_span(seconds: float) -> str:
+    """Format seconds for a sentence, with a space before each unit: `100 ms`, `15 s`, `1 min 30 s`."""
+    return re.sub(r"(?<=\d)(?=[a-z])", " ", format_duration(seconds))
+
+
 def format_ms(value: float | None) -> str:
     """Format milliseconds with three significant digits below 100, whole above; `n/a` for None."""
     return _significant(value)

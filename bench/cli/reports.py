@@ -133,7 +133,7 @@ def _read_margin(text: str | None) -> float | None:
 def print_report(folder: Path, *, formats: tuple[str, ...], strict: bool, as_json: bool) -> "SummaryRecord":
     """Write the report of a run, print its summary, and return it."""
     from bench.report import write_report
-    from bench.report.headline import format_headline
+    from bench.report.heading import format_top
     from bench.report.text_formats import WIDTH, format_answers
     from bench.results.store import format_record, read_run
 
@@ -145,8 +145,8 @@ def print_report(folder: Path, *, formats: tuple[str, ...], strict: bool, as_jso
         click.echo(format_record(summary), nl=False)
     else:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        headline = format_headline(stored.record.scenario, summary)
-        click.echo(_wrap_lines(format_answers(summary, width or WIDTH, headline=headline), width))
+        top = format_top(stored.record, summary)
+        click.echo(_wrap_lines(format_answers(summary, width or WIDTH, top=top), width))
         page = next((path for path in paths if path.name == "index.html"), paths[0])
         click.echo(f"\nReport: {page}")
     return summary

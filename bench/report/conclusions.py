@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from bench.analysis.run_summary import compute_repeats_for_margin
+from bench.analysis.run_summary import compute_blocks_for_margin, compute_repeats_for_margin
 from bench.analysis.validity import format_issues
 from bench.report.model import Cell, Table, make_table
 from bench.report.study_2022 import RANKING, RANKING_TEXT
 from bench.results.summary_records import ConfigurationSummary, Contrast, SummaryRecord
+from bench.scenario.types import Design
 from bench.units import (
     format_bytes,
     format_change,
@@ -52,7 +53,7 @@ _VERDICTS: Final = {
     "faster": "faster, by more than the margin of {margin}",
     "different": "different, but the interval crosses the margin of {margin}, so the size is undecided",
     "equivalent": "equivalent, any difference is within the margin of {margin}",
-    "inconclusive": "inconclusive, these repeats exclude neither zero difference nor one beyond {margin}",
+    "inconclusive": "inconclusive, these {units} exclude neither zero difference nor one beyond {margin}",
 }
 _NO_DIFFERENCE: Final = ("equivalent", "inconclusive")  # where both sides are one configuration
 
@@ -194,7 +195,9 @@ def _format_sentence(summary: SummaryRecord, contrast: Contrast) -> str:
         return f"{name} against {reference}: {', '.join(filter(None, ('no result', reason)))}."
     change = format_change(contrast.ratio) + _format_level_interval(summary, contrast)
     amount = f"{format_delta(contrast.delta_ms)} ms ({change})"
-    verdict = _VERDICTS[contrast.verdict].format(margin=format_percent(summary.margin))
+    verdict = _VERDICTS[contrast.verdict].format(
+        margin=format_percent(summary.margin), units="repeats" if summary.design == "sequential" else "blocks"
+    )
     if contrast.ratio_low is None:
         verdict = f"inconclusive, {reason or 'there is no interval'}"
     if contrast.alike:
@@ -222,17 +225,32 @@ def _format_level_interval(summary: SummaryRecord, contrast: Contrast) -> str:
 
 
 def _format_certainty(summary: SummaryRecord, contrast: Contrast) -> Iterator[str]:
-    yield f"From {contrast.n[0]} + {contrast.n[1]} repeats"
+    yield f"From {format_n(contrast, summary.design)}"
     if contrast.ratio_low is not None:
         yield f"the ratio is known to within {format_within(contrast.ratio_low, contrast.ratio_high)}"
     if contrast.verdict in ("different", "inconclusive") and contrast.mde is not None:
         yield f"a difference of {format_effect(contrast.mde)} (MDE) would be found 4 times out of 5"
-        sides = (summary.configurations[name] for name in (contrast.configuration, contrast.reference))
-        needed = compute_repeats_for_margin(sides, summary.margin)
+        needed = _count_needed(summary, contrast)
         if needed and needed > min(contrast.n):
-            yield f"{format_count(needed)} repeats each would find one of {format_percent(summary.margin)}"
+            units = "repeats each" if summary.design == "sequential" else "blocks"
+            yield f"{format_count(needed)} {units} would find one of {format_percent(summary.margin)}"
     if contrast.issues and contrast.ratio_low is not None:
         yield format_issues(contrast.issues)
+
+
+def format_n(contrast: Contrast, design: Design) -> str:
+    """Return how much evidence a contrast has: `3 + 3 repeats`, or `8 blocks` of a paired run."""
+    if design == "sequential":
+        return f"{contrast.n[0]} + {contrast.n[1]} repeats"
+    return format_counted(contrast.n[0], "block")
+
+
+def _count_needed(summary: SummaryRecord, contrast: Contrast) -> int | None:
+    """Return how many repeats or blocks would find a difference as large as the margin; None if unknown."""
+    if summary.design != "sequential":
+        return compute_blocks_for_margin(contrast, summary.margin)
+    sides = (summary.configurations[name] for name in (contrast.configuration, contrast.reference))
+    return compute_repeats_for_margin(sides, summary.margin)
 
 
 def _format_addition(summary: SummaryRecord, contrast: Contrast) -> str:
@@ -272,19 +290,23 @@ def make_answer_table(summary: SummaryRecord) -> Table | None:
     contrasts = select_contrasts(summary)
     if len(contrasts) <= MOST_SENTENCES:
         return None
+    is_paired = summary.design != "sequential"
+    evidence, explained = (
+        ("Blocks", "those in which both are valid") if is_paired else ("n", "valid repeats of both sides")
+    )
     return make_table(
         "answer",
         f"{format_counted(len(contrasts), 'comparison')} of P95",
         f"Difference of P95 with its {format_percent(summary.confidence)} interval; verdict against a margin "
         f"of {format_percent(summary.margin)}. MDE: minimum detectable effect, the smallest difference found with "
-        "80 % power. n: valid repeats of both sides.",
+        f"80 % power. {evidence}: {explained}.",
         rows=contrasts,
         columns={
             "Comparison": lambda c: Cell(c.configuration, f"vs {c.reference}"),
             "P95 difference*": lambda c: _make_difference_cell(c) if _is_known(c) else "no result",
             "Verdict": lambda c: Cell(format_verdict(c), verdict=True),
             "MDE*": lambda c: format_effect(c.mde).replace("a factor of ", "×") if _is_known(c) else "n/a",
-            "n*": lambda c: f"{c.n[0]} + {c.n[1]}",
+            f"{evidence}*": lambda c: format_n(c, summary.design).removesuffix(" repeats").split(" block")[0],
         },
     )
 

@@ -36,14 +36,14 @@ class Subject:
         return f"{self.name} {' or '.join(verb if self.plural else f'{verb}s' for verb in verbs)}"
 
 
-def format_headline(scenario: Scenario, summary: SummaryRecord) -> str:
+def format_headline(scenario: Scenario, summary: SummaryRecord) -> tuple[str, ...]:
     """Return the answer in one sentence per mesh, then one for the named pairs between meshes. Empty where the run
     compares nothing, and where it compares too much for sentences: then a table has the answer."""
     groups = _group_contrasts(scenario, summary)
     if not groups or len(groups) > MOST_SENTENCES or max(map(len, groups)) > MOST_CLAUSES:
-        return ""
+        return ()
     sentences = (_format_sentence(scenario, group, summary.margin) for group in groups)
-    return " ".join((*sentences, *_qualify(summary)))
+    return (*sentences, *_qualify(summary))
 
 
 def format_application(scenario: Scenario) -> str:
@@ -111,7 +111,7 @@ def _name_subject(scenario: Scenario, contrast: Contrast, *, starts: bool) -> Su
     title = _name_mesh(configuration.mesh)
     if configuration.mesh == base.mesh and _adds_policies(configuration, base):
         return Subject(f"{title}'s policies" if starts else _ITS_POLICIES, plural=True)
-    if configuration.mesh != "none" == base.mesh and not configuration.manifests and not base.manifests:
+    if configuration.mesh != "none" == base.mesh and _is_plain(configuration) and _is_plain(base):
         return Subject(f"{title}'s sidecars{_name_in_brackets(scenario, configuration)}", plural=True)
     return Subject(configuration.name)
 
@@ -130,6 +130,8 @@ def _name_mesh(mesh: str) -> str:
 def _adds_policies(configuration: Configuration, base: Configuration) -> bool:
     """Return whether a configuration is its base with folders of policies; gateways and routes are none."""
     added = set(configuration.manifests) - set(base.manifests)
+    if configuration.images != base.images:
+        return False
     folders = [folder.rpartition("/")[2].split("-") for folder in added]
     return set(base.manifests) < set(configuration.manifests) and all("policies" in words for words in folders)
 
@@ -137,7 +139,13 @@ def _adds_policies(configuration: Configuration, base: Configuration) -> bool:
 def _name_base(scenario: Scenario, name: str) -> str:
     """Return the application's name for its only configuration without a mesh, else the configuration's."""
     alone = [c.name for c in scenario.configurations if c.mesh == "none"]
-    return format_application(scenario) if alone == [name] and _has_one_load(scenario) else name
+    is_alone = alone == [name] and _is_plain(scenario.configuration(name)) and _has_one_load(scenario)
+    return format_application(scenario) if is_alone else name
+
+
+def _is_plain(configuration: Configuration) -> bool:
+    """Return whether a configuration is the application and its mesh, without objects or builds of its own."""
+    return not configuration.manifests and not configuration.images
 
 
 def _has_one_load(scenario: Scenario) -> bool:

@@ -17,6 +17,7 @@ from bench.report.tables import make_tables
 from bench.results.store import write_text
 from bench.units import format_bytes, format_count, format_percent, format_time
 
+_LONGEST = 20  # rows of a table; longer ones are folded
 _MOST_OBSERVATIONS = 2  # different observations of one fact that a cell holds
 
 
@@ -92,6 +93,7 @@ def render_page(report: Report) -> str:
         warnings=report.run.warnings,
         tables={table.name: table for table in make_tables(report)},
         pictures={name: (picture, Markup(picture.inline)) for name, picture in pictures.items()},  # noqa: S704  # drawn by meshbench, texts escaped by the SVG writer
+        longest=_LONGEST,
         missing=report.plots.missing,
         proofs=summarise_proofs(report),
         environment=(_make_environment_table(report), _make_order_table(report)),

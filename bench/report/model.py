@@ -15,11 +15,13 @@ from bench.units import format_interval, format_ms
 
 
 class Cell(NamedTuple):
-    """A value as printed; `detail` is printed smaller after it; `verdict` marks it as one."""
+    """A value as printed; `detail` is printed smaller after it; `verdict` marks it as one; `folded` is what the page
+    shows when the cell is opened, and the CSV files have."""
 
     text: str
     detail: str = ""
     verdict: bool = False
+    folded: str = ""
 
     def __str__(self) -> str:
         return f"{self.text} {self.detail}".strip()

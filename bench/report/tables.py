@@ -6,9 +6,10 @@ from typing import Any
 
 from bench.analysis.validity import format_issue, format_issues
 from bench.report.data_path_table import compare_data_paths
+from bench.report.design_table import make_design_table
 from bench.report.model import Cell, Report, Table, make_interval_cell, make_table
 from bench.report.study_2022 import compare_with_study
-from bench.results.summary_records import HopCost
+from bench.results.summary_records import Contrast, HopCost
 from bench.units import (
     format_bytes,
     format_count,
@@ -21,6 +22,8 @@ from bench.units import (
     format_rps,
 )
 
+_MOST_BLOCKS = 6  # whose ratios are printed one by one
+
 
 def make_tables(report: Report) -> tuple[Table, ...]:
     """Return all tables of numbers, the most important first."""
@@ -29,6 +32,7 @@ def make_tables(report: Report) -> tuple[Table, ...]:
         make_name_table(report),
         make_hop_table(report),
         compare_data_paths(report),
+        make_design_table(report),
         *([compare_with_study(report)] if report.summary.design == "sequential" else []),
         make_contrast_table(report),
         make_repeat_table(report),
@@ -127,31 +131,41 @@ def make_hop_table(report: Report) -> Table:
 
 
 def make_contrast_table(report: Report) -> Table:
-    """Return every comparison on every metric."""
-    contrasts = report.run.contrasts()
+    """Return every comparison on every metric; what only blocks that were paired have, where some contrast has it."""
+    contrasts = report.summary.contrasts
+    is_paired = report.summary.design != "sequential"
+    within = (
+        ""
+        if is_paired
+        else " in brackets its 95 % interval without the variation between blocks, if all have the same variance."
+    )
+    medians = any(contrast.median_ratio is not None for contrast in contrasts)
+    lags = any(contrast.lag_1 is not None for contrast in contrasts)
     return make_table(
         "contrasts",
         "All comparisons",
         "The comparison of P95 with the reference is confirmatory; planned is that of a pair that the scenario "
         "names; all others are exploratory: with many of them some differ by chance. MDE: minimum detectable effect, "
-        "the smallest difference that these repeats could find (80 % power). Per block: the ratio inside each block; "
-        "in brackets its 95 % interval without the variation between blocks, if all have the same variance. "
-        f"Method: {'; '.join(contrasts['method'].unique()) or 'n/a'}.",
-        rows=contrasts.itertuples(),
+        f"the smallest difference that these {'blocks' if is_paired else 'repeats'} could find (80 % power). Per "
+        f"block: the ratio inside each block{';' + within if within else '.'} "
+        + ("Median: of the blocks' ratios, with its exact interval; a check of the ratio. " if medians else "")
+        + ("Lag 1: correlation of neighbouring blocks; above 0.3 they count as fewer. " if lags else "")
+        + f"Method: {'; '.join(dict.fromkeys(contrast.method for contrast in contrasts)) or 'n/a'}.",
+        rows=contrasts,
         columns={
-            "Configuration": lambda r: r.configuration,
-            "Reference": lambda r: r.reference,
-            "Metric": lambda r: r.metric.removesuffix("_ms").upper(),
+            "Configuration": lambda c: c.configuration,
+            "Reference": lambda c: c.reference,
+            "Metric": lambda c: c.metric.removesuffix("_ms").upper(),
             "Ratio*": _make_ratio_cell,
+            **({"Median*": _make_median_cell} if medians else {}),
             "Difference*": _make_delta_cell_with_unit,
-            "Verdict": lambda r: Cell(r.verdict, verdict=True),
-            "n*": lambda r: f"{r.n} + {r.n_reference}",
-            "MDE*": lambda r: format_effect(r.mde),
-            "Per block*": lambda r: make_interval_cell(None, r.within_low, r.within_high, format_ratio)._replace(
-                text=", ".join(map(format_ratio, r.block_ratios)) or "n/a"
-            ),
-            "Standing": lambda r: r.standing,
-            "Reason": lambda r: r.reason,
+            "Verdict": lambda c: Cell(c.verdict, verdict=True),
+            **({"Blocks*": lambda c: str(c.n[0])} if is_paired else {"n*": lambda c: f"{c.n[0]} + {c.n[1]}"}),
+            "MDE*": lambda c: format_effect(c.mde),
+            "Per block*": _make_block_cell,
+            **({"Lag 1*": _make_lag_cell} if lags else {}),
+            "Standing": lambda c: c.standing,
+            "Reason": lambda c: format_issues(c.issues),
         },
     )
 
@@ -282,6 +296,27 @@ def _make_delta_cell_with_unit(contrast: Any) -> Cell:
 
 def _make_ratio_cell(contrast: Any) -> Cell:
     return make_interval_cell(contrast.ratio, contrast.ratio_low, contrast.ratio_high, format_ratio)
+
+
+def _make_median_cell(contrast: Contrast) -> Cell:
+    return make_interval_cell(contrast.median_ratio, contrast.median_low, contrast.median_high, format_ratio)
+
+
+def _make_lag_cell(contrast: Contrast) -> Cell:
+    if contrast.lag_1 is None:
+        return Cell("n/a")
+    fewer = contrast.effective_n is not None and contrast.effective_n < contrast.n[0]
+    counted = f"counts as {contrast.effective_n:.1f} blocks" if fewer else ""
+    return Cell(format_ratio(contrast.lag_1).replace("-", "\N{MINUS SIGN}"), counted)
+
+
+def _make_block_cell(contrast: Contrast) -> Cell:
+    """Return the ratio of each block; of many blocks the smallest and the largest, and each where the page folds it."""
+    known = [ratio for ratio in contrast.block_ratios if ratio is not None]
+    every = ", ".join(map(format_ratio, contrast.block_ratios)) if known else "n/a"
+    if len(contrast.block_ratios) > _MOST_BLOCKS and known:
+        return Cell(f"{format_ratio(min(known))} to {format_ratio(max(known))}", folded=every)
+    return make_interval_cell(None, contrast.within_low, contrast.within_high, format_ratio)._replace(text=every)
 
 
 def _make_cost_cell(cost: HopCost) -> Cell:

@@ -70,17 +70,17 @@ def escape_latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in " ".join(text.splitlines()))
 
 
-def format_answers(summary: SummaryRecord, width: int = WIDTH, *, headline: str = "") -> str:
-    """Format the headline, answers and warnings as lines: many comparisons as a table of this width, then each in a
-    paragraph."""
-    return "\n".join(_format_lines(summary, width, headline)).strip("\n")
+def format_answers(summary: SummaryRecord, width: int = WIDTH, *, top: Sequence[str] = ()) -> str:
+    """Format the paragraphs of `top`, then answers and warnings as lines: many comparisons as a table of this width,
+    then each in a paragraph."""
+    return "\n".join(_format_lines(summary, width, top)).strip("\n")
 
 
-def _format_lines(summary: SummaryRecord, width: int, headline: str) -> Iterator[str]:
+def _format_lines(summary: SummaryRecord, width: int, top: Sequence[str]) -> Iterator[str]:
     if not summary.valid:
         yield "INVALID: at least one configuration has too few valid repeats."
-    if headline:
-        yield from (headline, "")
+    for paragraph in filter(None, top):
+        yield from (paragraph, "")
     if sentence := format_overview(summary):
         yield sentence
     table = make_answer_table(summary)
@@ -128,7 +128,7 @@ def write_markdown(report: Report, folder: Path) -> tuple[Path, ...]:
         f"# {escape_markdown(top.title)}",
         "",
         *(f"**{label.text}** {escape_markdown(label.why)}\n" for label in top.labels),
-        *([f"**{escape_markdown(top.answer)}**", ""] if top.answer else []),
+        *(f"**{escape_markdown(sentence)}**\n" for sentence in top.answer),
     ]
     lines += [escape_markdown(top.measured), "", *_format_markdown_list(top.limits), "", "## Answer", ""]
     lines += [escape_markdown(format_overview(report.summary)), ""] if format_overview(report.summary) else []

@@ -21,6 +21,7 @@ FIVE = replace(SHORT, configurations=ISTIO_AND_KUMA, contrasts=MESH_PAIRS, repea
 RUNS = {
     "policies": SHORT,
     "two meshes, long intervals": FIVE,
+    "duet": replace(SHORT, design="duet", repeats=12, duration_s=5.0, block_sd=0.3, quick=True),
     "sweep": RunSpec(configurations=USERS_SWEEP, reference=None, warmup_s=2.0, duration_s=4.0),
     "one": RunSpec(configurations=ISTIO_POLICIES[:1], reference=None, repeats=1, warmup_s=1.0, duration_s=3.0),
     "long-names": RunSpec(
@@ -128,6 +129,26 @@ def test_many_answers_are_a_table_that_fits(
     page.locator("#answer summary").click()
     assert page.locator("#answer .answer").first.is_visible()
     assert page.locator("#answer tbody tr").count() <= page.locator("#answer .answer").count()
+
+
+def test_many_blocks_of_a_cell_open_with_a_click(browser: Any, pages: dict[str, Path]) -> None:
+    """The range of the blocks' ratios is in the cell, each ratio below it when it is opened."""
+    page = open_page(browser, pages["duet"].as_uri(), viewport=DESK)
+    fold = page.locator("#contrasts .fold").first
+    closed = fold.bounding_box()["height"]
+    assert " to " in fold.locator("summary").inner_text()
+    fold.locator("summary").click()
+    assert fold.bounding_box()["height"] > closed
+    assert fold.inner_text().count(",") == 11
+
+
+def test_design_is_at_the_top(browser: Any, pages: dict[str, Path]) -> None:
+    """How the configurations shared their blocks is on the first screen, on a phone, too."""
+    page = open_page(browser, pages["duet"].as_uri(), viewport=PHONE)
+    measured = page.locator(".measured")
+    assert measured.inner_text().startswith("Three configurations side by side (duet): 12 blocks of 5 s")
+    box = measured.bounding_box()
+    assert box["y"] + box["height"] <= PHONE["height"]
 
 
 def test_every_figure_has_a_name_for_screen_readers(browser: Any, address: str) -> None:

@@ -58,7 +58,7 @@ def make_scenario(
 
 def answer(scenario: Scenario, found: Mapping[str, Mapping[str, Any]], **changes: Any) -> str:
     """The headline where each pair (`istio/baseline`) has these numbers; the others are slower."""
-    return format_headline(scenario, make_summary(scenario, found, **changes))
+    return " ".join(format_headline(scenario, make_summary(scenario, found, **changes)))
 
 
 def make_summary(scenario: Scenario, found: Mapping[str, Mapping[str, Any]], **changes: Any) -> SummaryRecord:
@@ -225,6 +225,21 @@ WHO: dict[str, tuple[Scenario, Mapping[str, Mapping[str, Any]], str]] = {
         f"""
         next adds {ADDS} to the P95 of baseline.""",
     ),
+    "two builds": (
+        make_scenario((BASELINE, {"name": "next", "mesh": "none", "images": {"reviews": "reviews:2"}})),
+        {},
+        f"next adds {ADDS} to the P95 of baseline.",
+    ),
+    "two builds of the proxy": (
+        make_scenario((ISTIO, {**ISTIO, "name": "next", "images": {"sidecar": "proxy:2"}})),
+        {"next/istio": EQUIVALENT},
+        f"next adds {NOTHING} to the P95 of istio {SIZE}.",
+    ),
+    "a mesh with a build of its own": (
+        make_scenario((BASELINE, {**ISTIO, "images": {"sidecar": "proxy:2"}}, ISTIO_POLICIES)),
+        {},
+        f"istio adds {ADDS} to the P95 of Bookinfo; istio-policies adds {ADDS} to that of istio.",
+    ),
     "one configuration under two names": (
         make_scenario((BASELINE, COPY)),
         {"baseline-b/baseline": {**EQUIVALENT, "alike": True}},
@@ -303,9 +318,9 @@ def test_application_has_its_name_in_capitals(name: str, title: str) -> None:
 def test_headline_is_first_on_a_terminal() -> None:
     """Only the mark of an invalid run is before it."""
     made = make_summary(make_scenario((BASELINE, ISTIO)), {})
-    assert format_answers(made, headline="Answer.").splitlines()[:2] == ["Answer.", ""]
+    assert format_answers(made, top=("Answer.",)).splitlines()[:2] == ["Answer.", ""]
     invalid = made.model_copy(update={"valid": False})
-    assert format_answers(invalid, headline="Answer.").splitlines()[1] == "Answer."
+    assert format_answers(invalid, top=("Answer.",)).splitlines()[1] == "Answer."
 
 
 RATIOS = st.floats(0.05, 200)
@@ -340,4 +355,4 @@ def test_contrast_of_another_metric_is_not_the_answer() -> None:
     """The sentence is about P95 alone."""
     scenario = make_scenario((BASELINE, ISTIO))
     other: Contrast = contrast(**SLOWER, metric="p50_ms")
-    assert format_headline(scenario, summary(other)) == ""
+    assert format_headline(scenario, summary(other)) == ()

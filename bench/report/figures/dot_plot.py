@@ -29,9 +29,10 @@ from bench.results.summary_records import ConfigurationSummary, RepeatSummary
 from bench.units import format_interval, format_ms, format_rps
 
 _DOTS = (
-    "Each dot is one repeat (hollow: invalid, not counted), the line their mean, the bar its interval; an arrow: it"
+    "Each dot is one {unit} (hollow: invalid, not counted), the line their mean, the bar its interval; an arrow: it"
     " continues"
 )
+_SHARED = ". Bars contain what all configurations of a block share: differences are judged inside blocks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,14 @@ def draw_p95(report: Report) -> Drawing | None:
         figure,
         "P95 response time",
         f"{values}.{aside}",
-        f"P95: 95 % of the requests had a response within this time. {_DOTS}.{aside}",
+        f"P95: 95 % of the requests had a response within this time. {_describe_dots(report)}.{aside}",
     )
+
+
+def _describe_dots(report: Report) -> str:
+    if report.summary.design == "sequential":
+        return _DOTS.format(unit="repeat")
+    return _DOTS.format(unit="block") + _SHARED
 
 
 def draw_rps(report: Report) -> Drawing | None:
@@ -89,7 +96,7 @@ def draw_rps(report: Report) -> Drawing | None:
     set_margins(figure, left=0.15, top=0.12)
     values = "; ".join(f"{row.name} {format_rps(row.mean)} requests/s" for row in rows)
     note = "In a closed loop slower responses lower the throughput: it is no measure of capacity"
-    return Drawing(figure, "Throughput", f"{values}.", f"{_DOTS}. {note}.")
+    return Drawing(figure, "Throughput", f"{values}.", f"{_describe_dots(report)}. {note}.")
 
 
 def draw_strips(axes: Axes, rows: Sequence[Row], formatter: Callable[[float | None], str]) -> None:

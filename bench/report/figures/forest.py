@@ -1,6 +1,7 @@
 """Draw the comparisons with the reference as ratios with intervals, and the margin."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -12,7 +13,6 @@ from bench.report.figures.style import (
     INK,
     MUTED,
     PAPER,
-    ROW,
     STUDY,
     TINT,
     Drawing,
@@ -29,22 +29,45 @@ from bench.report.study_2022 import study_ratio
 from bench.results.summary_records import Contrast
 from bench.units import format_change, format_change_interval, format_percent
 
+_ROW: Final = 0.56  # inches
+_ROW_WITH_MEDIAN: Final = 0.6
+
+# Inches from the middle of a row: its text is above, then the interval, below it the blocks, and the median's interval.
+_TEXT: Final = -0.15
+_INTERVAL: Final = 0.04
+_BLOCKS: Final = 0.15
+_MEDIAN: Final = 0.24
+_SPREAD: Final = 0.022  # of neighbouring dots, up and down
+_CROWDED: Final = 5  # dots of a row, from which on they are spread
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """Where the parts of a row are, in rows."""
+
+    row: float  # inches
+
+    def at(self, y: float, inches: float) -> float:
+        return y + inches / self.row
+
 
 def draw_differences(report: Report) -> Drawing | None:
     """Draw a forest plot of P95: against the reference first, other pairs lighter below."""
     contrasts = sort_contrasts(report.summary, "p95_ms")
     if not contrasts:
         return None
-    figure = make_figure(0.78 + ROW * len(contrasts))
+    has_medians = any(contrast.median_ratio is not None for contrast in contrasts)
+    lanes = Lanes(_ROW_WITH_MEDIAN if has_medians else _ROW)
+    figure = make_figure(0.78 + lanes.row * len(contrasts))
     axes = figure.subplots()
     margin = report.summary.margin
     axes.axvspan(-margin, margin, color=TINT, zorder=0)
     colour = choose_colours(report)
     for y, contrast in enumerate(contrasts):
-        _draw_contrast(axes, y, contrast, colour=colour[contrast.configuration])
+        _draw_contrast(axes, y, contrast, lanes, colour=colour[contrast.configuration])
         label = _format_label(contrast, report.summary.reference)
-        _write_contrast(axes, y, contrast, label=label, colour=colour[contrast.configuration])
-        _draw_study(axes, y, contrast)
+        _write_contrast(axes, lanes.at(y, _TEXT), contrast, label=label, colour=colour[contrast.configuration])
+        _draw_study(axes, lanes.at(y, _INTERVAL), contrast)
     marked = any(map(_find_study_ratio, contrasts))
     if marked:
         aside = "◇ the same ratio in the 2022 study, another cluster"
@@ -53,51 +76,67 @@ def draw_differences(report: Report) -> Drawing | None:
     for y, contrast in enumerate(contrasts):
         for end in (contrast.ratio_low, contrast.ratio_high):
             printed, change = format_change(end), None if end is None else end - 1
-            mark_beyond(axes, y + 0.14, change, colour=colour[contrast.configuration], printed=printed)
+            mark_beyond(axes, lanes.at(y, _INTERVAL), change, colour=colour[contrast.configuration], printed=printed)
     set_margins(figure, left=0.25, right=0.2, top=0.26 if marked else 0.14)
     return Drawing(
         figure,
         "Difference in P95 response time",
         "; ".join(f"{c.configuration} against {c.reference}: {_format_words(c)}" for c in contrasts) + ".",
-        f"P95 against the reference: dots with {format_percent(report.summary.confidence)} intervals; ticks: ratios "
-        f"inside each block; grey band: the margin of {format_percent(margin)}; faded: exploratory; an arrow: the "
-        "interval continues."
+        f"P95 against the reference: a large dot with its {format_percent(report.summary.confidence)} interval; below "
+        "it the ratio inside each block, small dots"
+        + (", and their median with its interval, thin" if has_medians else "")
+        + f". Grey band: the margin of {format_percent(margin)}; faded: exploratory; an arrow: the interval continues."
         + (" Hollow diamonds: the same ratio in the 2022 study, on another cluster." if marked else ""),
     )
 
 
-def _draw_contrast(axes: Axes, y: float, contrast: Contrast, *, colour: str) -> None:
-    axes.plot([0, 0], [y - 0.1, y + 0.38], color=MUTED, linewidth=1, zorder=1)
-    strength = 0.45 if contrast.standing == "exploratory" else 1.0
-    if contrast.ratio is not None and contrast.verdict != "invalid":
-        axes.plot([contrast.ratio - 1], [y + 0.14], "o", color=colour, markersize=6, markeredgecolor=PAPER, zorder=5)
-        axes.plot(
-            [ratio - 1 for ratio in contrast.block_ratios if ratio is not None],
-            [y + 0.14] * sum(ratio is not None for ratio in contrast.block_ratios),
-            "|", color=colour, markersize=9, alpha=0.7, zorder=4,
-        )  # fmt: skip
+def _draw_contrast(axes: Axes, y: float, contrast: Contrast, lanes: Lanes, *, colour: str) -> None:
+    axes.plot([0, 0], [lanes.at(y, -0.05), lanes.at(y, _MEDIAN)], color=MUTED, linewidth=1, zorder=1)
+    if contrast.ratio is None or contrast.verdict == "invalid":
+        return
+    strength, middle = 0.45 if contrast.standing == "exploratory" else 1.0, lanes.at(y, _INTERVAL)
     if contrast.ratio_low is not None and contrast.ratio_high is not None:
         ends = [contrast.ratio_low - 1, contrast.ratio_high - 1]
-        axes.plot(ends, [y + 0.14] * 2, color=colour, linewidth=2, alpha=strength, zorder=3)
+        axes.plot(ends, [middle] * 2, color=colour, linewidth=2.4, alpha=strength, zorder=3)
+    axes.plot([contrast.ratio - 1], [middle], "o", color=colour, markersize=6, markeredgecolor=PAPER, zorder=5)
+    _draw_blocks(axes, y, contrast, lanes, colour=colour)
+    _draw_median(axes, lanes.at(y, _MEDIAN), contrast, colour=colour)
 
 
-def _write_contrast(axes: Axes, y: float, contrast: Contrast, *, label: str, colour: str) -> None:
+def _draw_blocks(axes: Axes, y: float, contrast: Contrast, lanes: Lanes, *, colour: str) -> None:
+    """Draw a dot per block; many are spread up and down, so that equal ones are seen."""
+    changes = sorted(ratio - 1 for ratio in contrast.block_ratios if ratio is not None)
+    steps = (0.0, 1.0, -1.0) if len(changes) >= _CROWDED else (0.0,)
+    heights = [lanes.at(y, _BLOCKS + _SPREAD * steps[place % len(steps)]) for place in range(len(changes))]
+    axes.scatter(changes, heights, s=11, color=colour, alpha=0.6, linewidth=0, zorder=4)
+
+
+def _draw_median(axes: Axes, at: float, contrast: Contrast, *, colour: str) -> None:
+    """Draw the median of the blocks with its interval, thin: it checks the mean, and decides nothing."""
+    if contrast.median_ratio is None or contrast.median_low is None or contrast.median_high is None:
+        return
+    ends = [contrast.median_low - 1, contrast.median_high - 1]
+    axes.plot(ends, [at] * 2, color=colour, linewidth=0.9, alpha=0.8, zorder=3)
+    axes.plot([contrast.median_ratio - 1], [at], "|", color=colour, markersize=5, markeredgewidth=1.2, zorder=4)
+
+
+def _write_contrast(axes: Axes, at: float, contrast: Contrast, *, label: str, colour: str) -> None:
     above: dict[str, Any] = {"va": "center", "transform": axes.get_yaxis_transform()}
     weight, ink = ("normal", MUTED) if contrast.standing == "exploratory" else ("bold", INK)
     size = 7.5 if contrast.configuration != label else None  # a pair's two names beside its numbers
-    axes.text(0.005, y - 0.27, label, color=colour, weight=weight, size=size, **above)
-    axes.text(0.985, y - 0.27, _format_words(contrast), color=ink, ha="right", **above)
+    axes.text(0.005, at, label, color=colour, weight=weight, size=size, **above)
+    axes.text(0.985, at, _format_words(contrast), color=ink, ha="right", **above)
 
 
-def _draw_study(axes: Axes, y: float, contrast: Contrast) -> None:
+def _draw_study(axes: Axes, at: float, contrast: Contrast) -> None:
     ratio = _find_study_ratio(contrast)
     if ratio is not None:
-        axes.scatter([ratio - 1], [y + 0.14], marker="D", s=22, facecolor="none", edgecolor=STUDY, zorder=6)
+        axes.scatter([ratio - 1], [at], marker="D", s=22, facecolor="none", edgecolor=STUDY, zorder=6)
 
 
 def _finish(axes: Axes, contrasts: tuple[Contrast, ...], margin: float) -> None:
     values = [value - 1 for contrast in contrasts for value in _read_points(contrast)]
-    ends = [end - 1 for c in contrasts for end in (c.ratio_low, c.ratio_high) if end is not None]
+    ends = [end - 1 for c in contrasts for end in _list_ends(c)]
     low, high = find_limits([*values, -margin * 1.6, margin * 1.6], ends)
     axes.set_xlim(low - (high - low) * 0.04, high + (high - low) * 0.04)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 2.5, 5, 10)))
@@ -109,6 +148,11 @@ def _finish(axes: Axes, contrasts: tuple[Contrast, ...], margin: float) -> None:
     set_bare_rows(axes, len(contrasts))
     if not values:
         mark_empty(axes)
+
+
+def _list_ends(contrast: Contrast) -> list[float]:
+    ends = (contrast.ratio_low, contrast.ratio_high, contrast.median_low, contrast.median_high)
+    return [end for end in ends if end is not None]
 
 
 def _read_points(contrast: Contrast) -> list[float]:
