@@ -8,6 +8,7 @@ from bench.analysis.run_summary import compute_blocks_for_margin, compute_repeat
 from bench.analysis.validity import format_issues
 from bench.report.model import Cell, Table, make_table
 from bench.report.study_2022 import RANKING, RANKING_TEXT
+from bench.results.issues import IssueCode
 from bench.results.summary_records import ConfigurationSummary, Contrast, SummaryRecord
 from bench.scenario.types import Design
 from bench.units import (
@@ -234,8 +235,13 @@ def _format_certainty(summary: SummaryRecord, contrast: Contrast) -> Iterator[st
         if needed and needed > min(contrast.n):
             units = "repeats each" if summary.design == "sequential" else "blocks"
             yield f"{format_count(needed)} {units} would find one of {format_percent(summary.margin)}"
-    if contrast.issues and contrast.ratio_low is not None:
-        yield format_issues(contrast.issues)
+    issues = contrast.issues
+    if summary.design != "sequential":  # a block that does not count is one on both sides
+        issues = tuple(issue for issue in issues if issue.code != IssueCode.EXCLUDED_REPEATS)
+        if excluded := len(contrast.block_ratios) - contrast.n[0]:
+            yield f"{excluded} of {format_counted(len(contrast.block_ratios), 'block')} do not count"
+    if issues and contrast.ratio_low is not None:
+        yield format_issues(issues)
 
 
 def format_n(contrast: Contrast, design: Design) -> str:

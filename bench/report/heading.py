@@ -1,7 +1,8 @@
 """Make the heading of every format: what was measured, where, and the limits of the target."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Final, NamedTuple
 
 from bench.meshes.equalise import format_equalised
@@ -11,8 +12,10 @@ from bench.report.model import Report
 from bench.results.records import RunRecord
 from bench.results.summary_records import SummaryRecord
 from bench.scenario.model import Load
+from bench.scenario.types import Design
 from bench.units import format_count, format_counted, format_duration, format_span, format_tick, format_time
 
+_FEWEST_OTHERS: Final = 0.05  # a share of the CPUs that other processes always use a part of
 _COUNTS: Final = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 
 _STATUS: Final = {
@@ -20,6 +23,11 @@ _STATUS: Final = {
     "interrupted": ("INTERRUPTED", "The run was interrupted; the trials before that are shown."),
     "failed": ("FAILED", "The run failed; the trials before that are shown."),
     "invalid": ("INVALID", "By its checks this run has no valid result; see the warnings."),
+}
+_DESIGN_LIMITS: Final[Mapping[Design, tuple[str, ...]]] = {
+    "duet": ("duet: all configurations use the machine at once; a wait that they share pulls ratios towards 1",),
+    "interleaved": ("interleaved: while one configuration is loaded, the others are deployed and idle",),
+    "sequential": (),
 }
 
 
@@ -52,7 +60,7 @@ def make_heading(report: Report) -> Heading:
         labels=_make_labels(report),
         answer=format_headline(record.scenario, report.summary),
         measured=" ".join(filter(None, (*parts, format_minutes(report.summary)))),
-        limits=record.target.caveats,
+        limits=(*record.target.caveats, *_DESIGN_LIMITS[report.summary.design]),
     )
 
 
@@ -162,7 +170,16 @@ def _format_amount(value: float, load: Load) -> str:
 def _format_use(summary: SummaryRecord) -> Iterator[str]:
     """Yield the use of the CPUs, and the number of blocks that were measured again, where the run knows them."""
     if summary.cpu_use is not None:
-        yield f"About {summary.cpu_use * 100:.0f} % of the CPUs were in use."
+        others = _measure_others(summary)
+        by_others = f", and {others * 100:.0f} % by other processes" if others >= _FEWEST_OTHERS else ""
+        yield f"About {summary.cpu_use * 100:.0f} % of the CPUs were in use{by_others}."
     if summary.reruns and summary.design != "sequential":
         again = "1 block was" if summary.reruns == 1 else f"{format_count(summary.reruns)} blocks were"
         yield f"{again} measured again."
+
+
+def _measure_others(summary: SummaryRecord) -> float:
+    """Return the mean share of the CPUs that other processes used in the windows of valid repeats; 0 if unknown."""
+    repeats = (repeat for configuration in summary.configurations.values() for repeat in configuration.repeats)
+    shares = [repeat.other_cpu for repeat in repeats if repeat.valid and repeat.other_cpu is not None]
+    return fmean(shares) if shares else 0.0

@@ -73,7 +73,8 @@ def escape_latex(text: str) -> str:
 def format_answers(summary: SummaryRecord, width: int = WIDTH, *, top: Sequence[str] = ()) -> str:
     """Format the paragraphs of `top`, then answers and warnings as lines: many comparisons as a table of this width,
     then each in a paragraph."""
-    return "\n".join(_format_lines(summary, width, top)).strip("\n")
+    text = "\n".join(_format_lines(summary, width, top)).strip("\n")
+    return re.sub(r"\n{3,}", "\n\n", text)
 
 
 def _format_lines(summary: SummaryRecord, width: int, top: Sequence[str]) -> Iterator[str]:

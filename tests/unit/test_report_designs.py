@@ -22,7 +22,7 @@ from bench.results.store import StoredRun
 from bench.scenario.plan import make_plan
 from tests.factory import ENVIRONMENT, ISTIO_POLICIES, STARTED_AT, TARGET, RunSpec, make_run, make_scenario
 from tests.issues import issue
-from tests.summaries import configuration, contrast, summary
+from tests.summaries import configuration, contrast, repeat, summary
 
 STEP = (("istio-policies", "istio"),)
 SHORT = RunSpec(warmup_s=2.0, duration_s=6.0, design="duet", repeats=8, block_sd=0.3, contrasts=STEP)
@@ -92,6 +92,16 @@ def test_heading_has_design_users_and_cpus(
     assert format_load(make_record(made, **load), make_summary(made, **changes)) == text
 
 
+@pytest.mark.parametrize(("shares", "text"), [((0.5, 0.54), ", and 52 % by other processes."), ((0.01, 0.02), ".")])
+def test_heading_has_what_others_used(shares: tuple[float, float], text: str) -> None:
+    """Whoever reads a wide interval sees at the top that the machine was not the run's own."""
+    own = configuration(repeats=tuple(repeat(other_cpu=share) for share in shares))
+    made = make_summary(DUET, cpu_use=0.46, configurations={c.name: own for c in DUET.configurations})
+    assert format_load(make_record(DUET), made).endswith(
+        f"About 46 % of the CPUs were in use{text.removeprefix('use')}"
+    )
+
+
 def test_rerun_is_not_counted_as_a_block() -> None:
     """A block that replaces another does not add to the evidence."""
     assert "8 blocks of 15 s" in format_load(make_record(DUET, again=(3,)), make_summary(DUET))
@@ -128,9 +138,13 @@ def test_terminal_begins_with_answer_and_design() -> None:
 
 
 def test_evidence_of_a_paired_run_is_its_blocks() -> None:
-    """Both sides have the same blocks, so their number is printed once."""
-    made = summary(contrast(n=(8, 8), verdict="inconclusive"), design="duet")
+    """Both sides have the same blocks, so their number is printed once, as is that of blocks that do not count."""
+    excluded = issue("excluded-repeats", "8 of 9 repeats of istio are valid")
+    ratios = (1.4,) * 8 + (None,)
+    made = summary(contrast(n=(8, 8), verdict="inconclusive", issues=(excluded,), block_ratios=ratios), design="duet")
     text = make_answers(made)[0].text
+    assert "1 of 9 blocks do not count" in text
+    assert "repeats of istio" not in text
     assert "From 8 blocks;" in text
     assert "these blocks exclude" in text
     table = make_answer_table(summary(*(contrast(n=(8, 8)) for _ in range(4)), design="duet"))
@@ -166,6 +180,16 @@ def test_remark_about_the_design_is_a_label(run: StoredRun) -> None:
 def test_quick_label_of_a_duet_has_its_blocks(report: Report) -> None:
     """Eight short blocks are a first answer; three short repeats are not a result."""
     assert make_heading(report).labels[0].why.startswith("8 blocks of 6 s, for a first answer")
+
+
+LIMITS = {"duet": "a wait that they share pulls ratios towards 1", "interleaved": "the others are deployed and idle"}
+
+
+@pytest.mark.parametrize(("design", "limit"), LIMITS.items())
+def test_limits_of_the_design_are_in_the_heading(tmp_path: Path, design: Any, limit: str) -> None:
+    """What a ratio of this design does not show is beside what the machine does not show."""
+    made = make_run(tmp_path, replace(SHORT, design=design, repeats=1))
+    assert limit in make_heading(Report(Run(made))).limits[-1]
 
 
 def test_designs_have_a_table_of_costs(report: Report) -> None:

@@ -20,7 +20,8 @@ from bench.report.figures.style import (
 from bench.report.model import Report
 from bench.units import format_tick
 
-_LEGEND_COLUMNS = 3
+_LEGEND_COLUMNS = 3  # of names with up to
+_LEGEND_LETTERS = 17
 _MANY = 4  # lines of a configuration: more of them hide each other
 _POINTS = 80
 Curve = tuple[Floats, Floats]
@@ -31,7 +32,8 @@ def draw_quantiles(report: Report) -> Drawing | None:
     """Draw a line per valid repeat over the share of slower requests, which shrinks to the right."""
     if not report.run.digests:
         return None
-    legend = 0.19 * math.ceil(len(report.configurations) / _LEGEND_COLUMNS)  # inches
+    columns = _count_legend_columns(report)
+    legend = 0.19 * math.ceil(len(report.configurations) / columns)  # inches
     figure = make_figure(2.7 + legend)
     axes = figure.subplots()
     colour = choose_colours(report)
@@ -50,7 +52,7 @@ def draw_quantiles(report: Report) -> Drawing | None:
     axes.set_ylabel("response time in ms (log)")
     if seen:
         set_log_axis(axes, "y", seen)
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=_LEGEND_COLUMNS, handlelength=1.2)
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=columns, handlelength=1.2)
     else:
         mark_empty(axes)
     set_margins(figure, top=0.12 + legend, left=0.68, right=0.3)
@@ -62,6 +64,12 @@ def draw_quantiles(report: Report) -> Drawing | None:
         + (", one thick line for their geometric mean" if are_many else "")
         + ". Equal distances are equal ratios.",
     )
+
+
+def _count_legend_columns(report: Report) -> int:
+    """Return how many names fit beside each other: one column less where a name is long."""
+    longest = max(len(shorten(name)) for name in report.configurations)
+    return _LEGEND_COLUMNS if longest <= _LEGEND_LETTERS else _LEGEND_COLUMNS - 1
 
 
 def _cut(digest: Digest) -> Curve:
