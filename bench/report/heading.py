@@ -107,7 +107,7 @@ def _make_labels(report: Report) -> tuple[Label, ...]:
 def _explain_quick(report: Report) -> str:
     if report.summary.design == "sequential":
         return "Short windows, for trying out: not a result to rely on."
-    blocks, length = _format_length(report.record)
+    blocks, length = _format_length(report.record)[0], format_span(report.record.scenario.load.duration_s)
     return f"{blocks} of {length}, for a first answer: longer windows see more of the rare, slow requests."
 
 
