@@ -156,8 +156,8 @@ def _has_one_load(scenario: Scenario) -> bool:
 def _format_clause(contrast: Contrast, subject: Subject, what: str, margin: float) -> str:
     """Format one contrast. `what` is the P95 that the subject adds to; `that` alone may be left out."""
     if contrast.verdict == "invalid" or contrast.ratio is None or contrast.ratio_low is None:
-        reasons = "; ".join(issue.detail for issue in contrast.issues if issue.code in _WHY_UNKNOWN)
-        return f"nothing is known about {subject.name} ({reasons or 'there is no interval'})"
+        reasons = (issue.detail for issue in contrast.issues if issue.code in _WHY_UNKNOWN)
+        return f"nothing is known about {subject.name} ({next(reasons, 'there is no interval')})"
     size = f"{format_rough_change(contrast.ratio)}, {format_between(contrast.ratio_low, contrast.ratio_high)}"
     if contrast.alike:
         return _format_alike(contrast, size)
