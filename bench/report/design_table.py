@@ -12,11 +12,16 @@ from bench.scenario.types import Design
 from bench.units import format_count, format_effect, format_percent, format_tick
 
 _MOST_CONTRASTS = 3
+_FEWEST_BLOCKS = 5
 
 
 def find_sequential_minutes(summary: SummaryRecord) -> float | None:
-    """Return the minutes in which a sequential run would know every answer as well; None where one is unknown."""
-    minutes = [c.sequential_minutes for c in select_contrasts(summary) if c.ratio_low is not None]
+    """Return the minutes in which a sequential run would know every answer as well; None where one is unknown, and for
+    few blocks, of which one interval is always narrow by chance."""
+    contrasts = [c for c in select_contrasts(summary) if c.ratio_low is not None]
+    if any(c.n[0] < _FEWEST_BLOCKS for c in contrasts):
+        return None
+    minutes = [c.sequential_minutes for c in contrasts]
     known = [value for value in minutes if value is not None]
     return max(known) if known and len(known) == len(minutes) else None
 
@@ -33,7 +38,7 @@ def make_design_table(report: Report) -> Table:
         f"Minutes: warm-ups, windows and deployments of {format_count(record.plan.blocks)} blocks, estimated. For each "
         f"comparison: half of the {format_percent(summary.confidence)} interval of the ratio of P95; that of a "
         "sequential run follows from the spread of these blocks without pairing. The last column is the time that a "
-        "design needs to know every ratio as well as this run.",
+        f"design needs to know every ratio as well as this run, from {_FEWEST_BLOCKS} blocks on.",
         rows=rows,
         columns={
             "Design": lambda e: Cell(e.design, "(this run)" if e.measured else ""),

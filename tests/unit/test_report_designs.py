@@ -119,8 +119,15 @@ def test_cost_is_that_of_the_most_expensive_answer(
     minutes: float | None, needed: tuple[float | None, ...], text: str
 ) -> None:
     """A sequential run must know every answer as well; where one is unknown, so is the time."""
-    made = summary(*(contrast(sequential_minutes=value) for value in needed), design="duet", minutes=minutes)
+    known = (contrast(n=(8, 8), sequential_minutes=value) for value in needed)
+    made = summary(*known, design="duet", minutes=minutes)
     assert format_minutes(made) == text
+
+
+def test_few_blocks_have_no_other_cost() -> None:
+    """Of few blocks one interval is always narrow by chance, and would take a sequential run hours."""
+    made = summary(contrast(n=(4, 4), sequential_minutes=300.0), design="interleaved", minutes=20.0)
+    assert format_minutes(made) == "This took 20 minutes."
 
 
 def test_sequential_run_has_no_other_cost() -> None:
