@@ -19,6 +19,7 @@ from bench.results.records import ProofRecord, TrialRecord, Window
 from bench.results.resources import ResourceTrace
 from bench.results.samples import Samples
 from bench.units import NANOSECONDS, NS_PER_MS, format_change, format_duration, format_ms, format_percent
+from bench.verification.overlap import OVERLAP
 
 MOST_ERRORS: Final = 0.01  # quick failures lower the percentiles of the rest
 FEWEST_REQUESTS: Final = 20  # fewer, and no request lies beyond P95
@@ -35,6 +36,7 @@ FEWEST_CPUS: Final = 4
 MOST_OTHER_CPU: Final = 0.10
 MOST_STEAL: Final = 0.03
 MOST_THROTTLED: Final = 0.02
+_SEEN_IN_LATENCIES: Final = (IssueCode.UNSTEADY, IssueCode.STALL)
 _CUT_SHORT: Final = (IssueCode.GENERATOR_ENDED, IssueCode.INTERRUPTED)
 _LOCUST_EXIT_CODES: Final = (0, 1)  # 1 means that some request failed, which is counted here anyway
 
@@ -162,7 +164,15 @@ def check_trial(
     ]
     if counted.ok.any():
         found += [*_check_pace(record, samples, counted), *_check_steadiness(record, samples)]
-    return (*record.issues, *found)
+    return (*record.issues, *(_judge_in_block(issue, record) for issue in found))
+
+
+def _judge_in_block(issue: Issue, record: TrialRecord) -> Issue:
+    """Return the issue as it counts in the trial's design: what is seen in latencies invalidates no trial whose block
+    is compared as a whole, or blocks would be chosen by their result."""
+    if record.design != "sequential" and issue.code in _SEEN_IN_LATENCIES:
+        return issue.model_copy(update={"severity": "warning"})
+    return issue
 
 
 def is_steady(samples: Samples, window: Window, *, rate: float | None = None) -> bool:
@@ -275,6 +285,9 @@ def _check_proofs(proof: ProofRecord | None, *, served: bool) -> Iterator[Issue]
         if evidence.about == "responses" and not served:
             continue
         difference = f"expected {evidence.expected}, seen {evidence.seen}"
+        if evidence.name == OVERLAP:
+            yield make_issue(IssueCode.NO_OVERLAP, difference)
+            continue
         yield make_issue(IssueCode.PROOF, f"{evidence.name} of {evidence.subject}: {difference}")
 
 

@@ -15,7 +15,7 @@ from bench.errors import Interrupted
 from bench.load.generator import Progress
 from bench.results.records import TrialRecord
 from bench.scenario.model import Scenario
-from bench.scenario.plan import Plan, Trial
+from bench.scenario.plan import Plan, Trial, estimate_load_seconds
 from bench.system.redaction import redact
 from bench.units import format_duration, format_ms, format_rps
 
@@ -32,8 +32,14 @@ class PlainLines:
     plan: Plan
 
     def phase(self, trial: Trial, phase: str) -> None:
-        if phase == "deploy":
+        if phase != "deploy":
+            return
+        unit = _find_unit(self.plan, trial)
+        if len(unit) == 1:
             _print_line(f"trial {trial.number} of {len(self.plan.trials)}: {trial.configuration}, block {trial.block}")
+        elif trial == unit[0]:
+            names = ", ".join(one.configuration for one in unit)
+            _print_line(f"block {trial.block} of {len(self.plan.order)}: {names}, {_describe_turns(self.plan)}")
 
     def progress(self, trial: Trial, progress: Progress) -> None:
         """Print nothing, since a log cannot show a changing number."""
@@ -41,6 +47,8 @@ class PlainLines:
     def done(self, record: TrialRecord, figures: Headline) -> None:
         p95 = "no P95" if figures.p95_ms is None else f"P95 {format_ms(figures.p95_ms)} ms"
         seen = f"{p95}, RPS {format_rps(figures.rps)}"
+        if self.plan.design != "sequential":
+            seen = f"{record.configuration}: {seen}"
         _print_line(f"  {seen}; {_format_remaining_load(self.scenario, self.plan, after=record.number)}")
         for reason in record.reasons:
             _print_line(f"  invalid: {format_issue(reason)}")
@@ -49,6 +57,9 @@ class PlainLines:
 
     def extend(self, plan: Plan) -> None:
         self.plan = plan
+
+    def note(self, text: str) -> None:
+        _print_line(text)
 
     def close(self) -> None:
         """Do nothing: lines need no end."""
@@ -90,6 +101,9 @@ class LiveTable:
     def extend(self, plan: Plan) -> None:
         self.plan = plan
 
+    def note(self, text: str) -> None:
+        self.notes.append(redact(text))
+
     def close(self) -> None:
         """Stop drawing; the last table stays on the screen."""
         if self._live is not None:
@@ -110,8 +124,13 @@ class LiveTable:
         from rich.markup import escape
         from rich.table import Table
 
-        left = _format_remaining_load(self.scenario, self.plan, after=number - 1)
-        title = f"{self.scenario.name}: trial {number} of {len(self.plan.trials)}, {left}"
+        now = self.plan.trials[number - 1]
+        unit = _find_unit(self.plan, now)
+        left = _format_remaining_load(self.scenario, self.plan, after=unit[0].number - 1)
+        where = f"trial {number} of {len(self.plan.trials)}"
+        if len(unit) > 1:
+            where = f"block {now.block} of {len(self.plan.order)}, {_describe_turns(self.plan)}"
+        title = f"{self.scenario.name}: {where}, {left}"
         table = Table(title=title, title_justify="left", caption_justify="left", box=None)
         for heading in ("trial", "configuration", "block", "", "P95, last 5 s", "RPS, last 5 s"):
             table.add_column(heading, justify="right" if "5 s" in heading else "left")
@@ -130,11 +149,27 @@ def make_progress_display(scenario: Scenario, plan: Plan) -> PlainLines | LiveTa
     return PlainLines(scenario, plan)
 
 
+def _find_unit(plan: Plan, trial: Trial) -> tuple[Trial, ...]:
+    """Return the trials that are deployed together with this one."""
+    return next(unit for unit in plan.units if trial in unit)
+
+
+def _describe_turns(plan: Plan) -> str:
+    return "at the same time" if plan.design == "duet" else "in turn"
+
+
 def _format_remaining_load(scenario: Scenario, plan: Plan, *, after: int) -> str:
-    """Format the time of load of the trials after number `after`."""
-    remaining = [scenario.load_of(trial.configuration) for trial in plan.trials[after:]]
-    seconds = sum(load.warmup_s + load.duration_s for load in remaining)
-    return f"about {format_duration(seconds)} of load left" if remaining else "no trials left"
+    """Format the time of load of the trials after number `after`; a block's load has ended when its first trial is
+    stored."""
+    if not (remaining := plan.trials[after:]):
+        return "no trials left"
+    if plan.design == "sequential":
+        loads = [scenario.load_of(trial.configuration) for trial in remaining]
+        seconds = sum(load.warmup_s + load.duration_s for load in loads)
+    else:
+        blocks = {trial.block for trial in remaining} - {trial.block for trial in plan.trials[:after]}
+        seconds = len(blocks) * estimate_load_seconds(scenario, plan)
+    return f"about {format_duration(seconds)} of load left" if seconds else "no load left"
 
 
 def _print_line(line: str) -> None:

@@ -127,6 +127,14 @@ class LoadOutcome:
         return None if select_reasons(self.issues) or not self.samples.ok.any() else self.samples
 
 
+@dataclass(frozen=True, slots=True)
+class CpuUse:
+    """CPU time since the start of a unit: of the run's processes, and of all CPUs, whether used or not."""
+
+    own_ns: int
+    capacity_ns: int
+
+
 class Generator(Protocol):
     """A Locust on any target. Its records appear in the trial's folder, as the recorder writes them."""
 
@@ -148,6 +156,10 @@ class Generator(Protocol):
 
     def broken(self) -> bool:
         """Return whether a process or container under test has ended; its target reports which."""
+
+    def read_cpu(self) -> CpuUse | None:
+        """Return the CPU time of the run at the last tick, of all configurations of the unit; None where it is not
+        known that soon."""
 
     def hold(self) -> None:
         """Make every user wait at its next wait; only where the load was started with users that are held."""

@@ -7,15 +7,23 @@ from itertools import chain
 
 from bench.analysis import validity as checks
 from bench.errors import BadAnswerError, StoreError
-from bench.load.generator import IN_FLIGHT_TIMEOUT_S, LoadOutcome, Progress, RunningLoad
+from bench.load.generator import IN_FLIGHT_TIMEOUT_S, CpuUse, LoadOutcome, Progress, RunningLoad
 from bench.results.records import Window
 from bench.results.resources import TICK_S
 from bench.scenario.plan import SETTLE_S
 from bench.system.cancellation import CancelToken, wait_until
-from bench.units import NANOSECONDS
+from bench.units import NANOSECONDS, format_percent
 
 _HELD_POLL_S = 0.02
 _HELD_S = 5.0  # until the users of a load are held, in addition to the requests in flight
+
+
+class BusyCpusError(Exception):
+    """A duet uses too many of the CPUs: `share` is what its run used in the warm-up, of all CPUs."""
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+        super().__init__(f"the run used {format_percent(share)} of the CPUs in the warm-up")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,10 @@ class UnitLoads:
         """Return the common clock."""
         generator = next(iter(self.loads.values())).generator
         return generator.zero_ns() + generator.now_ns()
+
+    def read_cpu(self) -> CpuUse | None:
+        """Return the CPU time of the run so far; None where the target does not know it."""
+        return next(iter(self.loads.values())).generator.read_cpu()
 
     def wait_until(self, end_ns: int) -> None:
         """Watch all loads until a time, or until one of them is over: then the others end with it."""
@@ -158,12 +170,31 @@ def drive_in_turn(unit: UnitLoads, *, order: Sequence[Sequence[str]]) -> None:
         unit.hold(load)
 
 
-def drive_together(unit: UnitLoads) -> None:
-    """Wait for the window that all loads have in common, after the longest warm-up: a duet."""
+def drive_together(unit: UnitLoads, *, most_cpu: float | None = None) -> None:
+    """Wait for the window that all loads have in common, after the longest warm-up: a duet.
+
+    Raises BusyCpusError before the window where the run used more than this share of all CPUs in the second half of the
+    warm-up; not where the target does not know it that soon.
+    """
     loads = unit.loads.values()
-    start_ns = unit.now_ns() + max(round(load.spec.warmup_s * NANOSECONDS) for load in loads)
+    warmup_ns = max(round(load.spec.warmup_s * NANOSECONDS) for load in loads)
+    start_ns = unit.now_ns() + warmup_ns
     end_ns = start_ns + max(load.window_ns for load in loads)
     for load in loads:
         zero_ns = load.generator.zero_ns()
         load.windows = (Window(start_ns=start_ns - zero_ns, end_ns=end_ns - zero_ns),)
+    if most_cpu is not None and warmup_ns:
+        _require_free_cpus(unit, start_ns, warmup_ns, most_cpu=most_cpu)
     unit.wait_until(end_ns)
+
+
+def _require_free_cpus(unit: UnitLoads, start_ns: int, warmup_ns: int, *, most_cpu: float) -> None:
+    unit.wait_until(start_ns - warmup_ns // 2)
+    before = unit.read_cpu()
+    unit.wait_until(start_ns)
+    after = unit.read_cpu()
+    if unit.over or before is None or after is None or after.capacity_ns <= before.capacity_ns:
+        return
+    share = (after.own_ns - before.own_ns) / (after.capacity_ns - before.capacity_ns)
+    if share > most_cpu:
+        raise BusyCpusError(share)

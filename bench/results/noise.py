@@ -120,6 +120,11 @@ class NoiseRecorder:
         if value_ns is not None:
             self._counted.append((at_ns, name, value_ns - self._first.setdefault(name, value_ns)))
 
+    def read_last(self) -> dict[str, int]:
+        """Return the counters of the last tick, by name."""
+        last_ns = max((at_ns for at_ns, _, _ in self._counted), default=0)
+        return {name: value_ns for at_ns, name, value_ns in self._counted if at_ns == last_ns}
+
     def rows(self, zero_ns: int) -> list[Row]:
         """Return the rows so far for a trial whose samples' clock is 0 at `zero_ns` of `clock`, without earlier ones
         but the last."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench import __version__
 from bench.analysis.proxy_cost import measure_paths
-from bench.analysis.validity import make_issue
+from bench.analysis.validity import format_issue, make_issue
 from bench.errors import (
     InputError,
     Interrupted,
@@ -22,6 +22,7 @@ from bench.errors import (
     is_clean,
     note_leftovers,
 )
+from bench.load.schedule import BusyCpusError
 from bench.meshes.resolved import ResolvedScenario, resolve_stored
 from bench.results.base import SCHEMA_VERSION, RunStatus
 from bench.results.environment import find_differences
@@ -29,12 +30,13 @@ from bench.results.issues import IssueCode
 from bench.results.records import ClusterRecord, RunRecord, TrialRecord
 from bench.results.store import RunFolder, make_run_id, read_record
 from bench.run.doctor import count_needed_files
-from bench.run.trials import ProgressListener, find_blocks_to_rerun, run_trials
+from bench.run.trials import MOST_DUET_CPU, ProgressListener, find_blocks_to_rerun, run_trials
 from bench.scenario.model import Scenario
-from bench.scenario.plan import Plan, find_most_users
+from bench.scenario.plan import Plan, find_most_users, make_plan
 from bench.system.cancellation import CancelToken, catch_signals
 from bench.system.processes import Launcher, raise_file_limit
 from bench.targets import Backend
+from bench.units import format_count, format_percent
 
 ProgressDisplay = Callable[[Scenario, Plan], ProgressListener]
 
@@ -147,11 +149,41 @@ def _find_cluster_differences(one: ClusterRecord | None, other: ClusterRecord | 
 def _measure(
     folder: RunFolder, backend: Backend, resolved: ResolvedScenario, *, watch: CancelToken, progress: ProgressDisplay
 ) -> None:
+    """Measure what is missing. A duet that uses too many of the CPUs becomes an interleaved run, before its first
+    window."""
+    try:
+        _measure_design(folder, backend, resolved, watch=watch, progress=progress)
+    except BusyCpusError as busy:
+        interleaved = interleave(folder, resolved, busy.share)
+        _measure_design(folder, backend, interleaved, watch=watch, progress=progress)
+
+
+def interleave(folder: RunFolder, resolved: ResolvedScenario, share: float) -> ResolvedScenario:
+    """Turn a duet whose run used this share of the CPUs into an interleaved run; return its scenario. Scenario and plan
+    of the run's record change, and a remark says why."""
+    loads = [one.load for one in resolved.configurations]
+    rate = resolved.scenario.load.rate_per_s
+    fitting = int(MOST_DUET_CPU / share * (rate or sum(load.users for load in loads)))
+    load = f"{format_count(fitting)} {'users' if rate is None else 'arrivals per second'}"
+    used, most = format_percent(share), format_percent(MOST_DUET_CPU)
+    why = f"the duet used {used} of the CPUs in its warm-up, and may use {most}, as with {load} in all"
+    settled = resolved.with_design("interleaved", why)
+    remarks = (*folder.record.remarks, *settled.remarks[len(resolved.remarks) :])
+    plan = make_plan(settled.scenario, folder.record.plan.seed)
+    folder.update(scenario=settled.scenario, plan=plan, remarks=remarks)
+    return settled
+
+
+def _measure_design(
+    folder: RunFolder, backend: Backend, resolved: ResolvedScenario, *, watch: CancelToken, progress: ProgressDisplay
+) -> None:
     record = folder.record
     display = progress(record.scenario, record.plan)
     launcher = Launcher(record.run_id, folder.journal, watch)
     raise_file_limit(count_needed_files(find_most_users(record.scenario)))
     try:
+        for remark in record.remarks:
+            display.note(format_issue(remark))
         with backend.open(record, resolved, launcher=launcher, watch=watch) as target:
             run_trials(folder, target, display, watch=watch)
     finally:

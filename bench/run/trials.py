@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bench.analysis.trial_summary import Headline, make_headline
-from bench.analysis.validity import check_trial, is_retryable, make_issue
+from bench.analysis.validity import check_trial, has_noise, is_retryable, make_issue
 from bench.errors import ClusterError, DeployError, InvalidMeasurementError, ProofError
 from bench.load.generator import LoadOutcome, Progress
 from bench.load.schedule import UnitLoads, drive_alone, drive_in_turn, drive_together
@@ -21,6 +21,10 @@ from bench.scenario.model import Scenario
 from bench.scenario.plan import Plan, Trial
 from bench.system.cancellation import CancelToken
 from bench.targets import Deployment, Target
+from bench.verification.overlap import RecordedWindow, prove_overlap
+
+_BLOCKS_PER_RERUN = 4
+MOST_DUET_CPU = 0.75  # of all CPUs: beyond it configurations wait for one another, and their ratio is pulled towards 1
 
 
 class ProgressListener(Protocol):
@@ -38,6 +42,9 @@ class ProgressListener(Protocol):
     def extend(self, plan: Plan) -> None:
         """Use a plan with more trials, as for reruns."""
 
+    def note(self, text: str) -> None:
+        """Show a remark about the run."""
+
     def close(self) -> None:
         """Restore what the display changed."""
 
@@ -54,13 +61,24 @@ def run_trials(folder: RunFolder, target: Target, show: ProgressListener, *, wat
 
 def find_blocks_to_rerun(folder: RunFolder) -> tuple[int, ...]:
     """Return the blocks to rerun: those with an invalid trial, unless its reason is permanent, such as a policy that
-    denies requests or too many users for one client."""
-    plan = folder.record.plan
-    if not folder.record.scenario.reruns_invalid:
+    denies requests or too many users for one client.
+
+    Where configurations share a block, those with noise, too, which is measured apart from latencies, and also in a
+    quick run; no more than one block in four, or one of fewer, so that a busy machine does not double the run.
+    """
+    plan, scenario = folder.record.plan, folder.record.scenario
+    is_paired = plan.design != "sequential"
+    if not (scenario.rerun_invalid if is_paired else scenario.reruns_invalid):
         return ()
-    invalid = [record for record in folder.trial_records() if record.reasons and record.block <= plan.blocks]
-    permanent = {record.block for record in invalid if not is_retryable(record.reasons)}
-    return tuple(sorted({record.block for record in invalid} - permanent - set(plan.again)))
+    records = [record for record in folder.trial_records() if record.block <= plan.blocks]
+    invalid = [record for record in records if record.reasons]
+    permanent = {record.block for record in invalid if not is_retryable(record.reasons)} | set(plan.again)
+    broken = sorted({record.block for record in invalid} - permanent)
+    if not is_paired:
+        return tuple(broken)
+    noisy = sorted({record.block for record in records if has_noise(record.issues)} - permanent - set(broken))
+    most = max(0, max(1, plan.blocks // _BLOCKS_PER_RERUN) - len(plan.again))
+    return tuple(sorted([*broken, *noisy][:most]))
 
 
 def _run_missing(folder: RunFolder, target: Target, show: ProgressListener, *, watch: CancelToken) -> None:
@@ -144,14 +162,33 @@ class _Unit:
             lambda one: _read_state_after_load(one[0].deployment, one[1], one[0].draft),
             [*zip(parts, loads, strict=True)],
         )
-        return tuple(map(self._judge, parts, loads, before, found))
+        shared = self._prove_overlap(parts, loads)
+        return tuple(map(partial(self._judge, shared=shared), parts, loads, before, found))
 
-    def _judge(self, part: _Part, load: LoadOutcome, before: tuple[Evidence, ...], after: "_AfterLoad") -> _Measured:
+    def _prove_overlap(self, parts: Sequence[_Part], loads: Sequence[LoadOutcome]) -> tuple[Evidence, ...]:
+        """Prove that the windows of a duet's block overlap, unless a load was cut short, which is reported anyway."""
+        if self.folder.record.plan.design != "duet" or any(select_reasons(load.issues) for load in loads):
+            return ()
+        recorded = {
+            part.trial.configuration: RecordedWindow(load.samples, load.windows[0], load.zero_ns)
+            for part, load in zip(parts, loads, strict=True)
+        }
+        return (prove_overlap(recorded),)
+
+    def _judge(
+        self,
+        part: _Part,
+        load: LoadOutcome,
+        before: tuple[Evidence, ...],
+        after: "_AfterLoad",
+        *,
+        shared: tuple[Evidence, ...],
+    ) -> _Measured:
         equal = equal_evidence(after.path, self.folder.record.scenario.equalise)
         record = self._make_record(part.trial, load)
         record = record.model_copy(update={"images": after.images, "issues": (*load.issues, *after.issues)})
         proof = ProofRecord(
-            trial=part.trial.folder, before=before, after=(*after.evidence, *equal), data_path=after.path
+            trial=part.trial.folder, before=before, after=(*after.evidence, *equal, *shared), data_path=after.path
         )
         issues = check_trial(record, load.samples, load.resources, proof)
         status = "invalid" if select_reasons(issues) else "complete"
@@ -187,7 +224,10 @@ class _Unit:
         plan = self.folder.record.plan
         if plan.design == "interleaved":
             return partial(drive_in_turn, order=plan.window_order(block))
-        return drive_together if plan.design == "duet" else drive_alone
+        if plan.design == "duet":
+            is_first = not self.folder.record.trials
+            return partial(drive_together, most_cpu=MOST_DUET_CPU if is_first else None)
+        return drive_alone
 
     def _make_record(self, trial: Trial, load: LoadOutcome) -> TrialRecord:
         settings = self.folder.record.scenario.load_of(trial.configuration)

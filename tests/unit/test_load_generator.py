@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench.errors import StoreError, exit_code_of
-from bench.load.generator import LoadOutcome, LoadSpec, Progress, RunningLoad
+from bench.load.generator import CpuUse, LoadOutcome, LoadSpec, Progress, RunningLoad
 from bench.load.schedule import UnitLoads, drive_alone
 from bench.results.issues import Issue
 from bench.results.resources import Row
@@ -57,6 +57,9 @@ class FakeGenerator:
 
     def broken(self) -> bool:
         return False
+
+    def read_cpu(self) -> CpuUse | None:
+        return None
 
     def hold(self) -> None:
         raise NotImplementedError

@@ -43,3 +43,27 @@ def test_trial_without_success_has_no_p95(tmp_path: Path, capsys: pytest.Capture
         "  invalid: generator-cpu: 90 %; the client is part of the latency; use fewer users or a larger machine\n"
         "  warning: away\n"
     )
+
+
+def test_prints_a_block_with_its_configurations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Configurations that are deployed together have one line at their start, and one each at their end."""
+    made = make_run(tmp_path, RunSpec(design="duet", repeats=2, warmup_s=5, duration_s=15))
+    plan = made.record.plan
+    lines = PlainLines(made.record.scenario, plan)
+    lines.note("interleaved in place of duet: too few users")
+    for unit in plan.units:
+        for trial in unit:
+            lines.phase(trial, "deploy")
+        for trial in unit:
+            lines.done(made.trials[trial.number - 1].record, Headline(12.345, 186.4))
+    found = capsys.readouterr().err.splitlines()
+    (first, *_), names = plan.units[0], ", ".join(plan.order[0])
+    assert found[:3] == [
+        "interleaved in place of duet: too few users",
+        f"block 1 of 2: {names}, at the same time",
+        f"  {first.configuration}: P95 12.3 ms, RPS 186; about 20s of load left",
+    ]
+    assert len(found) == 9
+    assert found[5].startswith("block 2 of 2: ")
+    assert found[6].endswith("RPS 186; no load left")
+    assert found[8].endswith("RPS 186; no trials left")

@@ -1,11 +1,14 @@
 """Blocks that are rerun because one of their trials was invalid."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bench.analysis.run_summary import summarise
+from bench.analysis.validity import check_trial
 from bench.results.store import RunFolder, StoredRun
 from bench.run.trials import find_blocks_to_rerun
 from bench.scenario.plan import Plan
@@ -46,6 +49,45 @@ def test_reruns_only_blocks_with_retryable_reasons(tmp_path: Path, permanent: di
     assert find_blocks(made) == (2,)
     assert find_blocks(made, rerun_invalid=False) == ()
     assert find_blocks(made, quick=True) == ()
+
+
+NOISY = {"issues": (issue("noise", "other processes used 40 %"),)}
+
+
+@pytest.mark.parametrize(
+    ("blocks", "noisy", "invalid", "expected"),
+    [
+        (8, (), (), ()),
+        (8, (3,), (), (3,)),
+        (8, (1, 2, 3), (7,), (1, 7)),
+        (3, (1, 2), (), (1,)),
+        (12, (1, 2, 3, 4), (), (1, 2, 3)),
+    ],
+)
+def test_reruns_noisy_blocks_of_a_duet(
+    tmp_path: Path, blocks: int, noisy: tuple[int, ...], invalid: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
+    """A block with noise is rerun, also in a quick run, after those that are invalid; in all at most one in four, or
+    one of fewer than four."""
+    spec = RunSpec(**SHORT, design="duet", repeats=blocks, quick=True)
+    plan = make_run(tmp_path / "look", spec).record.plan
+    first = {trial.block: trial.folder for trial in reversed(plan.trials)}
+    changes = {first[block]: NOISY for block in noisy} | {first[block]: INVALID for block in invalid}
+    made = make_run(tmp_path / "run", replace(spec, trial_changes=changes))
+    assert find_blocks(made) == expected
+    assert find_blocks(made, rerun_invalid=False) == ()
+
+
+def test_latencies_choose_no_block_of_a_duet(tmp_path: Path) -> None:
+    """Where blocks are compared, an unsteady window or a stall is a warning, and no reason for a rerun."""
+    made = make_run(tmp_path, RunSpec(**SHORT, design="duet", repeats=4))
+    trial = made.trials[0]
+    samples = trial.samples()
+    rising = replace(samples, latency_ns=samples.latency_ns * np.where(samples.started_ns > 15e9, 5, 1))
+    for design, severity in (("duet", "warning"), ("interleaved", "warning"), ("sequential", "reason")):
+        record = trial.record.model_copy(update={"design": design})
+        issues = check_trial(record, rising, trial.resources(), trial.proof)
+        assert [one.severity for one in issues if one.code == "unsteady"] == [severity]
 
 
 @pytest.mark.parametrize("second", ["valid", "invalid"])

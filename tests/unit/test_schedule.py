@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from bench.errors import Interrupted
-from bench.load.generator import LoadOutcome, LoadSpec, RunningLoad
-from bench.load.schedule import UnitLoads, drive_in_turn, drive_together
+from bench.load.generator import CpuUse, LoadOutcome, LoadSpec, RunningLoad
+from bench.load.schedule import BusyCpusError, UnitLoads, drive_in_turn, drive_together
 from bench.results.issues import Issue
 from bench.results.resources import Row
 from bench.results.samples import RAW_ROW
@@ -55,6 +55,7 @@ class FakeGenerator:
         self.active: list[tuple[int, int | None]] = [] if held else [(0, None)]
         self.ends_s = 1e9
         self.bad = self.deaf = False
+        self.cpu_share = 0.7
         (folder / "started.json").write_text(json.dumps({"zero_ns": self.zero, "wall_s": 0.0}), "utf-8")
         (folder / "names.txt").write_text("page\n", "utf-8")
 
@@ -82,6 +83,11 @@ class FakeGenerator:
 
     def broken(self) -> bool:
         return False
+
+    def read_cpu(self) -> CpuUse | None:
+        """The run uses `cpu_share` of two CPUs from the beginning of the warm-up's second half, and nothing before."""
+        passed_ns = self.clock.at_ns - self.zero
+        return CpuUse(round(self.cpu_share * 2 * max(0, passed_ns - 5 * S // 2)), 2 * passed_ns)
 
     def hold(self) -> None:
         self.active[-1] = (self.active[-1][0], self.now_ns())
@@ -217,3 +223,24 @@ def test_interrupted_unit_keeps_every_load(tmp_path: Path) -> None:
         unit.run(interrupt)
     assert {name: codes(one.issues) for name, one in kept.items()} == {name: ["interrupted"] for name in "abc"}
     assert all(len(one.samples) > 50 and (tmp_path / name / "samples.parquet").exists() for name, one in kept.items())
+
+
+def test_busy_duet_ends_before_its_window(tmp_path: Path) -> None:
+    """CPU use of the warm-up's second half decides, where a limit is given; what was measured is kept."""
+    kept: dict[str, LoadOutcome] = {}
+    unit = make_unit(tmp_path, kept=kept.__setitem__)
+    for name in "abc":
+        generator_of(unit, name).cpu_share = 0.8
+    with pytest.raises(BusyCpusError, match="of the CPUs in the warm-up") as caught:
+        unit.run(partial(drive_together, most_cpu=0.75))
+    assert caught.value.share == pytest.approx(0.8, abs=0.05)
+    assert all(len(kept[name].samples.counted(kept[name].windows)) <= 2 for name in "abc")
+    assert {name: codes(one.issues) for name, one in kept.items()} == {name: ["interrupted"] for name in "abc"}
+
+
+@pytest.mark.parametrize("most_cpu", [None, 0.75])
+def test_duet_with_free_cpus_is_measured(tmp_path: Path, most_cpu: float | None) -> None:
+    """It goes on to its window, as does one whose target does not know its CPU use."""
+    unit = make_unit(tmp_path, names="ab")
+    found = unit.run(partial(drive_together, most_cpu=most_cpu))
+    assert not any(one.issues for one in found.values())

@@ -14,9 +14,10 @@ from bench.errors import (
     exit_code_of,
     note_leftovers,
 )
+from bench.meshes.resolved import resolve_stored
 from bench.results.records import RunRecord
 from bench.results.store import RunFolder, read_record, write_record
-from bench.run.session import _record_end
+from bench.run.session import _record_end, interleave
 from bench.system.cancellation import CancelToken
 from bench.targets.cluster.target import ClusterTarget, open_target
 from tests.factory import ConfigSpec, RunSpec, make_run
@@ -133,3 +134,21 @@ def test_internal_error_reports_leftovers(folder: RunFolder) -> None:
         _ended(folder, error)
     record = read_record(folder.path / "run.json", RunRecord)
     assert (record.exit_code, record.cleanup_ok) == (1, False)
+
+
+def test_busy_duet_becomes_interleaved(tmp_path: Path) -> None:
+    """Scenario, plan and a remark of the record change before the first window; the remark has the users that a duet
+    would take, by the use that was measured."""
+    path = make_run(tmp_path, RunSpec(design="duet", repeats=4, users=24, warmup_s=5, duration_s=15)).path
+    folder = RunFolder.reopen(path, trials=())
+    resolved = resolve_stored(folder.record.scenario, path)
+    settled = interleave(folder, resolved, 0.9)
+    folder.journal.close()
+    record = read_record(path / "run.json", RunRecord)
+    assert (record.scenario.design, record.plan.design, record.plan.rounds) == ("interleaved", "interleaved", 2)
+    assert (record.plan.seed, record.plan.blocks) == (resolved.scenario.seed or 7, 4)
+    assert [one.load.users for one in settled.configurations] == [24, 24, 24]
+    (remark,) = record.remarks
+    assert remark.code == "design"
+    assert remark.detail.startswith("interleaved in place of duet: the duet used 90 % of the CPUs in its warm-up, and may")
+    assert remark.detail.endswith("use 75 %, as with 20 users in all")

@@ -13,11 +13,11 @@ from pathlib import Path
 from bench.envoy.addresses import HOST, free_ports
 from bench.errors import DeployError, StoreError
 from bench.load import recorder_path
-from bench.load.generator import SHORT_TIMEOUT_S, START_TIMEOUT_S, LoadSpec, RunningLoad
+from bench.load.generator import SHORT_TIMEOUT_S, START_TIMEOUT_S, CpuUse, LoadSpec, RunningLoad
 from bench.load.raw_samples import HOLD, is_held, read_start, write_hold
 from bench.load.recorded import Start
 from bench.results.issues import Issue
-from bench.results.noise import NoiseRecorder
+from bench.results.noise import CAPACITY, OWN, NoiseRecorder
 from bench.results.resources import Recorder, Row
 from bench.system.cancellation import CancelToken, wait_until
 from bench.system.processes import Launcher, Process
@@ -70,6 +70,10 @@ class LocalGenerator:
 
     def broken(self) -> bool:
         return not all(process.running for process in self.under_test)
+
+    def read_cpu(self) -> CpuUse | None:
+        last = self.noise.read_last()
+        return CpuUse(last[OWN], last[CAPACITY]) if OWN in last and CAPACITY in last else None
 
     def hold(self) -> None:
         self._holds += 1

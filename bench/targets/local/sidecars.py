@@ -1,6 +1,6 @@
 """Run the sidecars of one deployment: write their configuration, let the proxy validate it, start them."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,8 +44,8 @@ class Sidecars:
         """Return the name of the proxy whose counters count the requests that enter through the gateway."""
         return FRONT if FRONT in self.admins else GATEWAY
 
-    def start(self, launcher: Launcher, *, draft: Path, watch: CancelToken) -> Iterator[Process]:
-        """Start all sidecars. Raises DeployError with the proxy's message when it rejects a configuration.
+    def start(self, launcher: Launcher, *, draft: Path) -> Iterator[Process]:
+        """Start all sidecars, without waiting for them.
 
         A copy of their configuration (`WORK` stands for the working folder) and their logs are written to the draft's
         `proxies/`; keys are in separate files in the working folder.
@@ -53,10 +53,20 @@ class Sidecars:
         copies = draft / "proxies"
         copies.mkdir(exist_ok=True)
         commands = dict(self._commands())
-        self._write(commands, copies)
-        self._validate(commands, launcher, watch=watch)
+        self._write(commands)
         for name, command in commands.items():
+            copy = command.configuration.replace(str(self.folder.parent), "WORK")
+            (copies / f"{name}.json").write_text(copy, "utf-8")
             yield launcher.start(self._title(name), list(command.start), role="sidecar", log=copies / f"{name}.log")
+
+    def start_validation(self, launcher: Launcher) -> Iterator[tuple[str, Process]]:
+        """Start the proxies that only validate their configuration; yield each with the name of its workload."""
+        commands = dict(self._commands())
+        self._write(commands)
+        for name, command in commands.items():
+            if command.check:
+                log = self.folder / f"{name}-validate.log"
+                yield name, launcher.start(f"{name}-validate", list(command.check), role="sidecar", log=log)
 
     @property
     def _gateway(self) -> Gateway | None:
@@ -79,12 +89,9 @@ class Sidecars:
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.json"
 
-    def _write(self, commands: Mapping[str, ProxyCommand], copies: Path) -> None:
+    def _write(self, commands: Mapping[str, ProxyCommand]) -> None:
         for name, command in commands.items():
             self._file(name).write_text(command.configuration, "utf-8")
-            (copies / f"{name}.json").write_text(
-                command.configuration.replace(str(self.folder.parent), "WORK"), "utf-8"
-            )
 
     def _commands(self) -> Iterator[tuple[str, ProxyCommand]]:
         """Yield how every proxy is started, by the name of the workload."""
@@ -105,15 +112,18 @@ class Sidecars:
             )
         return self.data_plane.gateway(gateway, inputs, config=config, admin=admin)
 
-    def _validate(self, commands: Mapping[str, ProxyCommand], launcher: Launcher, *, watch: CancelToken) -> None:
-        checked = {name: command.check for name, command in commands.items() if command.check}
-        with launcher.group() as checks:
-            for name, argv in checked.items():
-                log = self.folder / f"{name}-validate.log"
-                checks.append(launcher.start(f"{name}-validate", list(argv), role="sidecar", log=log))
-            wait_until(lambda: not any(check.running for check in checks), timeout_s=_VALIDATE_TIMEOUT_S, watch=watch)
-            for name, check in zip(checked, checks, strict=True):
-                if check.popen.returncode != 0:
-                    reason = f"{check.describe_end()}\n{check.log_tail()}"
-                    title = self.data_plane.title
-                    raise DeployError(f"{title} rejects the configuration of {name}-sidecar: {reason}")
+
+def validate_all(sidecars: Sequence[Sidecars], launcher: Launcher, *, watch: CancelToken) -> None:
+    """Let the proxies of all these validate their configuration at the same time. Raises DeployError with the proxy's
+    message when it rejects one."""
+    with launcher.group() as checks:
+        started: list[tuple[str, str, Process]] = []
+        for one in sidecars:
+            for name, check in one.start_validation(launcher):
+                checks.append(check)
+                started.append((one.data_plane.title, name, check))
+        wait_until(lambda: not any(check.running for check in checks), timeout_s=_VALIDATE_TIMEOUT_S, watch=watch)
+        for title, name, check in started:
+            if check.popen.returncode != 0:
+                reason = f"{check.describe_end()}\n{check.log_tail()}"
+                raise DeployError(f"{title} rejects the configuration of {name}-sidecar: {reason}")

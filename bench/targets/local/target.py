@@ -4,13 +4,13 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
 from bench.check_result import CheckResult
-from bench.envoy.addresses import OutboundCapture, Placement, assign_ports, is_taken
+from bench.envoy.addresses import OutboundCapture, Placement, assign_ports, free_ports, is_taken
 from bench.envoy.certificates import Certificates, issue_certificates
 from bench.errors import DeployError
 from bench.load.generator import make_load_spec
@@ -25,7 +25,7 @@ from bench.system.processes import Launcher, Process
 from bench.system.timing import DEFAULT, Timing
 from bench.targets.local.deployment import LocalDeployment
 from bench.targets.local.prober import LocalProber
-from bench.targets.local.sidecars import Sidecars
+from bench.targets.local.sidecars import Sidecars, validate_all
 from bench.verification.prover import Prover
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ RECORD = TargetRecord(
 @dataclass(frozen=True, slots=True)
 class LocalTarget:
     """The target of a run on this machine. `work` is a private folder for keys, sockets and configuration;
-    `certificates` are by configuration."""
+    `certificates` are by configuration; `validated` are the configurations whose proxies have validated theirs."""
 
     run: RunRecord
     resolved: ResolvedScenario
@@ -57,6 +57,7 @@ class LocalTarget:
     work: Path
     certificates: Mapping[str, Certificates]
     timing: Timing
+    validated: set[str] = field(default_factory=set)
 
     def for_each(self, act: Callable[[T], R], things: Sequence[T]) -> list[R]:
         """See `bench.targets.Target`. One after another: a process ends with the thread that has started it."""
@@ -68,8 +69,7 @@ class LocalTarget:
         self.launcher.end_strays()
         with self.launcher.group() as processes:
             for attempt in range(1, _PORT_TRIES + 1):
-                noise = NoiseRecorder()
-                deployments = [self._start(*one, processes, noise) for one in zip(trials, drafts, strict=True)]
+                deployments = self._start(trials, drafts, processes)
                 problems = [(one, problem) for one in deployments if (problem := self._wait(one)) is not None]
                 if not problems:
                     break
@@ -80,22 +80,63 @@ class LocalTarget:
                     raise DeployError(f"{deployment.prover.configuration.name} did not become ready: {problem}")
             yield deployments
 
-    def _start(self, trial: Trial, draft: Path, processes: list[Process], noise: NoiseRecorder) -> LocalDeployment:
+    def _start(
+        self, trials: Sequence[Trial], drafts: Sequence[Path], processes: list[Process]
+    ) -> tuple[LocalDeployment, ...]:
+        """Start all processes of a unit, in its order, and wait for none: they become ready at the same time."""
+        placements = self._place(trials)
+        noise = NoiseRecorder()
+        started: dict[Trial, list[Process]] = {}
+        for trial, draft in zip(trials, drafts, strict=True):
+            started[trial] = []
+            for process in self._start_services(placements[trial], draft):
+                started[trial].append(process)
+                processes.append(process)
+        sidecars = {trial: self._sidecars(trial, placements[trial]) for trial in trials}
+        self._validate(sidecars)
+        for trial, draft in zip(trials, drafts, strict=True):
+            own = sidecars[trial]
+            for process in own.start(self.launcher, draft=draft) if own is not None else ():
+                started[trial].append(process)
+                processes.append(process)
+        noise.add(processes)
+        return tuple(
+            self._make_deployment(trial, placements[trial], sidecars[trial], tuple(started[trial]), noise)
+            for trial in trials
+        )
+
+    def _place(self, trials: Sequence[Trial]) -> dict[Trial, Placement]:
+        """Choose the ports of a unit, each once: two Envoys could share a port, and neither would report it."""
+        taken: set[int] = set()
+
+        def choose(names: Sequence[str]) -> dict[str, int]:
+            while not taken.isdisjoint((ports := free_ports(names)).values()):
+                self.watch.check()
+            taken.update(ports.values())
+            return ports
+
+        placements: dict[Trial, Placement] = {}
+        for trial in trials:
+            configuration = self.resolved.configuration(trial.configuration)
+            mesh = configuration.mesh
+            capture: OutboundCapture = mesh.data_plane.outbound_capture if mesh else "none"
+            placements[trial] = assign_ports(configuration.application, capture=capture, choose_ports=choose)
+        return placements
+
+    def _make_deployment(
+        self,
+        trial: Trial,
+        placement: Placement,
+        sidecars: Sidecars | None,
+        processes: tuple[Process, ...],
+        noise: NoiseRecorder,
+    ) -> LocalDeployment:
         configuration = self.resolved.configuration(trial.configuration)
-        mesh = configuration.mesh
-        capture: OutboundCapture = mesh.data_plane.outbound_capture if mesh else "none"
-        placement = assign_ports(configuration.application, capture=capture)
         caller, callee = configuration.application.calls[0]
-        sidecars = self._sidecars(configuration, placement)
-        own: list[Process] = []
-        for process in self._start_processes(placement, sidecars, draft):
-            own.append(process)
-            processes.append(process)
-        noise.add(own)
         return LocalDeployment(
-            prover=Prover(LocalProber(placement, sidecars, tuple(own)), configuration),
+            prover=Prover(LocalProber(placement, sidecars, processes), configuration),
             placement=placement,
-            processes=tuple(own),
+            processes=processes,
             launcher=self.launcher,
             watch=self.watch,
             home=Path(tempfile.mkdtemp(dir=self.work)),
@@ -112,12 +153,16 @@ class LocalTarget:
             ),
         )
 
-    def _start_processes(self, placement: Placement, sidecars: Sidecars | None, draft: Path) -> Iterator[Process]:
-        yield from self._start_services(placement, draft)
-        if sidecars is not None:
-            yield from sidecars.start(self.launcher, draft=draft, watch=self.watch)
+    def _validate(self, sidecars: Mapping[Trial, Sidecars | None]) -> None:
+        """Let the proxies validate their configuration, once in a run for each configuration: later ones differ in
+        ports and paths only, and a proxy that rejects its configuration ends at its start."""
+        names = {trial: trial.configuration for trial, one in sidecars.items() if one is not None}
+        new = [one for trial, one in sidecars.items() if one is not None and names[trial] not in self.validated]
+        validate_all(new, self.launcher, watch=self.watch)
+        self.validated.update(names.values())
 
-    def _sidecars(self, configuration: ResolvedConfiguration, placement: Placement) -> Sidecars | None:
+    def _sidecars(self, trial: Trial, placement: Placement) -> Sidecars | None:
+        configuration = self.resolved.configuration(trial.configuration)
         mesh, policies = configuration.settings.mesh, configuration.policies
         if policies is None:
             return None
