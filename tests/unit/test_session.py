@@ -150,5 +150,7 @@ def test_busy_duet_becomes_interleaved(tmp_path: Path) -> None:
     assert [one.load.users for one in settled.configurations] == [24, 24, 24]
     (remark,) = record.remarks
     assert remark.code == "design"
-    assert remark.detail.startswith("interleaved in place of duet: the duet used 90 % of the CPUs in its warm-up, and may")
+    assert remark.detail.startswith(
+        "interleaved in place of duet: the duet used 90 % of the CPUs in its warm-up, and may"
+    )
     assert remark.detail.endswith("use 75 %, as with 20 users in all")
