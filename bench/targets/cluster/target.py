@@ -20,13 +20,13 @@ from bench.results.records import RunRecord
 from bench.scenario.plan import Trial
 from bench.system.cancellation import CancelToken, wait_until
 from bench.system.journal import Journal
+from bench.system.parallel import for_each
 from bench.targets.cluster.application_manifests import makes_pods
 from bench.targets.cluster.deployment import ClusterDeployment
 from bench.targets.cluster.kubelet import Summaries
 from bench.targets.cluster.load.placement import LoadPlacement
 from bench.targets.cluster.lock import LOCK_NAMESPACE, ensure_held
 from bench.targets.cluster.options import ClusterOptions, meshes_of
-from bench.targets.cluster.parallel import for_each
 from bench.targets.cluster.preflight.capacity import daemons_of, render_mesh
 from bench.targets.cluster.teardown.cleanup import clean_cluster
 from bench.targets.cluster.trial_manifests import (
