@@ -1,4 +1,4 @@
-"""Do the same to several configurations of a block at once. No process is started here: it would end with its thread."""
+"""Do the same to several configurations at once. No process may be started here: it would end with its thread."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
