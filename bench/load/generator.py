@@ -207,6 +207,7 @@ class RunningLoad:
     ended_with: str = ""
     broken: bool = False
     hopeless: str = ""
+    is_ending: bool = False
 
     def __post_init__(self) -> None:
         start_ns = round(self.spec.warmup_s * NANOSECONDS)
@@ -233,6 +234,13 @@ class RunningLoad:
         self.ended_early, self.hopeless = self.generator.trouble(), self._find_hopeless()
         self.broken = self.generator.broken()
         return progress
+
+    def begin_stop(self) -> None:
+        """Ask the generator to end: no later request counts."""
+        if not self.is_ending:
+            self.is_ending = True
+            self._cut_windows()
+            self.generator.begin_stop()
 
     def save(self, error: BaseException) -> "LoadOutcome":
         """End the generator with a short deadline because of an error, and save the samples so far."""
@@ -295,7 +303,7 @@ class RunningLoad:
         """End the generator, and write the trial's files from its records. Raises StoreError where these are invalid;
         with a short deadline the valid ones are kept."""
         elapsed_s, wall_s = self.generator.now_ns() / NANOSECONDS, time.time() - self.wall_s
-        self._cut_windows()
+        self.begin_stop()  # where several loads end, it was asked before
         exit_code = self.generator.stop(timeout_s=timeout_s)
         samples, invalid = read_valid_samples(self.folder)
         own, invalid_account = read_valid_account(self.folder)

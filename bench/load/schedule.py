@@ -75,7 +75,7 @@ class UnitLoads:
 
     def _begin_stop(self, names: Iterable[str]) -> None:
         for name in names:
-            self.loads[name].generator.begin_stop()
+            self.loads[name].begin_stop()
 
     @property
     def over(self) -> bool:
