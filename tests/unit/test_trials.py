@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -39,14 +40,14 @@ class FinishedLoad:
     outcome: LoadOutcome
     over = True
     ended_early = ended_with = hopeless = ""
+    spec, window_ns = SimpleNamespace(warmup_s=0), 0
 
     @property
     def generator(self) -> "FinishedLoad":
         return self
 
-    @property
-    def windows(self) -> tuple[Window, ...]:
-        return self.outcome.windows
+    def __post_init__(self) -> None:
+        self.windows: tuple[Window, ...] = self.outcome.windows
 
     def zero_ns(self) -> int:
         return 0
@@ -73,13 +74,14 @@ class FakePlace:
     seen_before: Evidence = FACT
     prove_error: MeshbenchError | None = None
     remove_error: MeshbenchError | None = None
+    others: tuple["FakePlace", ...] = ()
 
     def for_each(self, act: Callable[[Any], Any], things: Sequence[Any]) -> list[Any]:
         return [act(one) for one in things]
 
     @contextmanager
     def deploy(self, _trials: Sequence[Trial], _drafts: Sequence[Path]) -> Iterator[list["FakePlace"]]:
-        yield [self]
+        yield [self, *self.others]
         if self.remove_error:
             raise self.remove_error
 
@@ -116,20 +118,28 @@ def policed(tmp_path: Path) -> StoredRun:
 
 def run_with(made: StoredRun, output: Path, *, refused: bool = False, **seen: Any) -> None:
     """One trial on a target with this evidence. `refused`: the whole load is."""
-    trial, stored = made.record.plan.trials[0], made.trials[0]
+    run_on(made, output, FakePlace(made.trials[0].path, outcome_of(made.trials[0], refused=refused), **seen))
+
+
+def run_on(made: StoredRun, output: Path, place: FakePlace) -> None:
+    """The first unit of a run's plan on this target."""
+    folder = RunFolder.create(output, made.record.model_copy(update={"trials": ()}))
+    quiet = cast("ProgressListener", _Quiet())
+    try:
+        run_unit(folder, made.record.plan.units[0], target=cast("Target", place), show=quiet, watch=CancelToken())
+    finally:
+        folder.journal.close()
+
+
+def outcome_of(stored: StoredTrial, *, refused: bool = False, zero_ns: int = 0) -> LoadOutcome:
+    """The outcome of a load that measured what a stored trial has."""
     generator, clock = stored.record.generator, stored.record.clock
     assert generator is not None
     assert clock is not None
     samples = stored.samples()
     if refused:
         samples = replace(samples, ok=np.zeros_like(samples.ok), status=np.full_like(samples.status, 403))
-    outcome = LoadOutcome(stored.record.windows, False, samples, generator, clock, stored.resources())
-    folder = RunFolder.create(output, made.record.model_copy(update={"trials": ()}))
-    place = cast("Target", FakePlace(stored.path, outcome, **seen))
-    try:
-        run_unit(folder, [trial], target=place, show=cast("ProgressListener", _Quiet()), watch=CancelToken())
-    finally:
-        folder.journal.close()
+    return LoadOutcome(stored.record.windows, False, samples, generator, clock, stored.resources(), zero_ns=zero_ns)
 
 
 def kept(output: Path) -> StoredTrial:
@@ -179,4 +189,45 @@ def test_failed_proof_prevents_the_load(
     """A failed proof ends the run, and so does a missing page that no policy forbids."""
     with pytest.raises(ProofError, match=f"no load was sent:\n  {seen.name}, {seen.subject}: expected"):
         run_with(policed if policies else made, tmp_path / "run", seen_before=seen)
+    assert not read_run(next((tmp_path / "run").glob("*/"))).trials
+
+
+@pytest.fixture
+def duet(tmp_path: Path) -> StoredRun:
+    spec = RunSpec(configurations=ISTIO_POLICIES, repeats=1, design="duet", users=18, warmup_s=5, duration_s=15)
+    return make_run(tmp_path / "duet", spec)
+
+
+def block_of(run: StoredRun, *, late_ns: int = 0, **seen: Any) -> FakePlace:
+    """A target with the deployments of a block, the last of which has a clock that is off."""
+    *first, last = (FakePlace(one.path, outcome_of(one)) for one in run.trials)
+    last.outcome = replace(last.outcome, zero_ns=late_ns)
+    return FakePlace(first[0].stored, first[0].outcome, others=(*first[1:], last), **seen)
+
+
+@pytest.mark.parametrize(("late_ns", "reasons"), [(0, []), (9_000_000_000, ["no-overlap"])])
+def test_block_is_stored_as_trials(duet: StoredRun, tmp_path: Path, late_ns: int, reasons: list[str]) -> None:
+    """Every trial of a block has its own folder, the design, and the proof that all windows overlap."""
+    run_on(duet, tmp_path / "run", block_of(duet, late_ns=late_ns))
+    trials = read_run(next((tmp_path / "run").glob("*/"))).trials
+    assert [one.record.trial for one in trials] == [one.folder for one in duet.record.plan.units[0]]
+    for trial in trials:
+        assert trial.record.design == "duet"
+        assert codes(trial.record.reasons) == reasons
+        assert trial.proof is not None
+        (shared,) = (one for one in trial.proof.after if one.name == "windows of the block")
+        assert shared.ok is not bool(reasons)
+
+
+def test_failed_removal_of_a_block_keeps_all_trials(duet: StoredRun, tmp_path: Path) -> None:
+    """What was measured is stored, whatever the removal does."""
+    with pytest.raises(ClusterError, match="no answer"):
+        run_on(duet, tmp_path / "run", block_of(duet, remove_error=GONE))
+    assert len(read_run(next((tmp_path / "run").glob("*/"))).trials) == 3
+
+
+def test_failed_proof_of_one_prevents_all_loads(duet: StoredRun, tmp_path: Path) -> None:
+    """No configuration of a block is loaded when one of them is not what its name says."""
+    with pytest.raises(ProofError, match="no load was sent"):
+        run_on(duet, tmp_path / "run", block_of(duet, seen_before=NO_SIDECAR))
     assert not read_run(next((tmp_path / "run").glob("*/"))).trials
