@@ -13,7 +13,7 @@ from bench.scenario.types import Design
 # Start, proofs and removal, as measured on two shared CPUs: of a deployment alone, and of those of a block.
 _SECONDS_PER_DEPLOYMENT: Final = 3.5
 _SECONDS_PER_BLOCK: Final = 5.0
-SETTLE_S: Final = 1.5  # load before each later window of an interleaved block: its connections are open again by then
+SETTLE_S: Final = 1.5  # load before each later window of an interleaved block: its P50 is steady 0.5 s after the hold
 _ROUND_S: Final = 30.0
 
 Order = tuple[tuple[int, ...], ...]
