@@ -230,8 +230,10 @@ class RunningLoad:
     def look(self) -> Progress:
         """Fetch records and resources, find out whether the load is over, and return the progress."""
         self.generator.tick()
-        progress = self._progress()
-        self.ended_early, self.hopeless = self.generator.trouble(), self._find_hopeless()
+        recent = self._read_recent(max(_LIVE_S, _ALL_FAILED_S))
+        progress = self._progress(self._since(recent, _LIVE_S))
+        hopeless = self._find_hopeless(self._since(recent, _ALL_FAILED_S))
+        self.ended_early, self.hopeless = self.generator.trouble(), hopeless
         self.broken = self.generator.broken()
         return progress
 
@@ -258,19 +260,17 @@ class RunningLoad:
         cut = (Window(start_ns=one.start_ns, end_ns=min(one.end_ns, now_ns)) for one in begun)
         self.windows = tuple(cut) or (first,)
 
-    def _find_hopeless(self) -> str:
+    def _find_hopeless(self, recent: Any) -> str:
         """Return why the load is ended early: all recent requests failed. Empty while some succeed."""
         if self.is_waiting:
             return ""
-        recent = self._recent(_ALL_FAILED_S)
         long_enough = self.generator.now_ns() - self.active_since_ns > (_ALL_FAILED_S + 1) * NANOSECONDS
         if long_enough and len(recent) and not recent["ok"].any():
             return f"all {len(recent)} requests of {_ALL_FAILED_S:.0f} seconds failed; the load was ended early"
         return ""
 
-    def _progress(self) -> Progress:
+    def _progress(self, recent: Any) -> Progress:
         now_ns = self.generator.now_ns()
-        recent = self._recent(_LIVE_S)
         good = recent["latency_ns"][recent["ok"] > 0]
         span_s = min(_LIVE_S, max(now_ns / NANOSECONDS, 0.5))
         return Progress(
@@ -289,9 +289,12 @@ class RunningLoad:
             return "warm-up"
         return "window" if self.rounds == 1 else f"window {len(self.windows)} of {self.rounds}"
 
-    def _recent(self, seconds: float) -> Any:
-        """Read the rows of the last seconds from the ends of the files."""
-        rows = read_recent_rows(self.folder, most=round(seconds * _MOST_PER_S))
+    def _read_recent(self, seconds: float) -> Any:
+        """Read the rows of the last seconds, and perhaps earlier ones, from the ends of the files."""
+        return read_recent_rows(self.folder, most=round(seconds * _MOST_PER_S))
+
+    def _since(self, rows: Any, seconds: float) -> Any:
+        """Return the rows of requests that ended in the last seconds."""
         since_ns = self.generator.now_ns() - seconds * NANOSECONDS
         return rows[rows["started_ns"] + rows["latency_ns"] >= since_ns]
 

@@ -163,3 +163,28 @@ def test_dead_process_ends_the_block(output: Path) -> None:
     }
     assert "restart" in codes["istio"]
     assert "interrupted" in codes["baseline"]
+
+
+def test_busy_duet_goes_on_interleaved(output: Path) -> None:
+    """A duet that would use more than 75 % of the CPUs is interleaved before its first window: scenario, plan and a
+    remark are stored, and its first attempt is kept as a draft."""
+    output.parent.mkdir(exist_ok=True)
+    scenario = command.write_scenario(
+        output.parent,
+        [BASELINE, ISTIO],
+        design="duet",
+        reference="baseline",
+        load={"users": 200, "think_time": "0s", "warmup": "4s", "duration": "4s"},
+    )
+    finished = command.run("run", "--scenario", scenario, output=output)
+    assert finished.code in MEASURED, finished.output
+    run = read_run(next(output.glob("*/")))
+    assert (run.record.scenario.design, run.record.plan.design) == ("interleaved", "interleaved")
+    (remark,) = run.record.remarks
+    assert remark.detail.startswith("interleaved in place of duet: the duet used ")
+    assert remark.detail in finished.err
+    assert [len(trial.record.windows) for trial in run.trials] == [2, 2]
+    assert [trial.record.users for trial in run.trials] == [200, 200]
+    drafts = list((run.path / "trials").glob("*.partial*"))
+    assert len(drafts) == 2
+    assert all((draft / "samples.parquet").is_file() for draft in drafts)
