@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench import __version__
 from bench.analysis.proxy_cost import measure_paths
-from bench.analysis.validity import format_issue, make_issue
+from bench.analysis.validity import make_issue
 from bench.errors import (
     InputError,
     Interrupted,
@@ -183,7 +183,7 @@ def _measure_design(
     raise_file_limit(count_needed_files(find_most_users(record.scenario)))
     try:
         for remark in record.remarks:
-            display.note(format_issue(remark))
+            display.note(remark.detail)
         with backend.open(record, resolved, launcher=launcher, watch=watch) as target:
             run_trials(folder, target, display, watch=watch)
     finally:
