@@ -205,7 +205,7 @@ class _Unit:
             write_record(by_name[name].draft / "trial.json", cut)
 
         with ExitStack() as loading:
-            started = self.target.for_each(
+            started = self.target.start_each(
                 lambda part: loading.enter_context(part.deployment.loading(part.draft)), parts
             )
             loads = dict(zip(by_name, started, strict=True))

@@ -46,8 +46,11 @@ class Target(Protocol):
     """Where configurations can be deployed."""
 
     def for_each(self, act: Callable[[T], R], things: Sequence[T]) -> Sequence[R]:
-        """Return the results of `act` for all things, in their order: at once where most of it is waiting. Raises the
-        error of the first thing that has one."""
+        """Return the results of `act`, which only asks, for all things, in their order: at once where most of it is
+        waiting. Raises the error of the first thing that has one."""
+
+    def start_each(self, act: Callable[[T], R], things: Sequence[T]) -> Sequence[R]:
+        """Return the results of `act`, which may start processes, as `for_each` does."""
 
     def deploy(self, trials: Sequence[Trial], drafts: Sequence[Path]) -> AbstractContextManager[Sequence[Deployment]]:
         """Deploy the configurations of a unit's trials side by side, and wait until they are ready; leaving the block

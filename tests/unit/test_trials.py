@@ -79,6 +79,8 @@ class FakePlace:
     def for_each(self, act: Callable[[Any], Any], things: Sequence[Any]) -> list[Any]:
         return [act(one) for one in things]
 
+    start_each = for_each
+
     @contextmanager
     def deploy(self, _trials: Sequence[Trial], _drafts: Sequence[Path]) -> Iterator[list["FakePlace"]]:
         yield [self, *self.others]

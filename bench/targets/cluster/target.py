@@ -56,6 +56,8 @@ class ClusterTarget:
         """See `bench.targets.Target`."""
         return for_each(act, things)
 
+    start_each = for_each
+
     @contextmanager
     def deploy(self, trials: Sequence[Trial], drafts: Sequence[Path]) -> Iterator[Sequence[ClusterDeployment]]:
         """See `bench.targets.Target`."""

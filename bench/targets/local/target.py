@@ -67,6 +67,10 @@ class LocalTarget:
         """See `bench.targets.Target`. Proofs mostly wait for answers, and start no process."""
         return for_each(act, things)
 
+    def start_each(self, act: Callable[[T], R], things: Sequence[T]) -> list[R]:
+        """See `bench.targets.Target`. One after another: a process ends with the thread that has started it."""
+        return [act(one) for one in things]
+
     @contextmanager
     def deploy(self, trials: Sequence[Trial], drafts: Sequence[Path]) -> Iterator[Sequence[LocalDeployment]]:
         """See `bench.targets.Target`. When another process takes a port before it is bound, new ports are chosen."""
