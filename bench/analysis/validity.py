@@ -32,7 +32,7 @@ FEWEST_ARRIVALS: Final = 0.95
 BUSY_RATE: Final = 10.0  # requests per second at which a second without one is not chance (e^-10)
 MOST_CLOCK_GAP_S: Final = 2.0
 FEWEST_CPUS: Final = 4
-# Of all CPUs, or of the time: above what windows of a quiet machine show (docs/statistics.md).
+# Of all CPUs, or of the time, in the windows: `python -m tests.benchmarks noise` shows those of a quiet machine.
 MOST_OTHER_CPU: Final = 0.10
 MOST_STEAL: Final = 0.03
 MOST_THROTTLED: Final = 0.02
