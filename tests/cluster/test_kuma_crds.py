@@ -10,7 +10,7 @@ import pytest
 from bench.errors import ClusterError
 from bench.files.folders import find_shipped
 from bench.files.yaml_source import parse_generated, read_documents
-from bench.k8s.client import Cluster, Object, ref_of
+from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.ownership import Owner
 from bench.meshes.kuma import control_plane as kuma
 from bench.system.cancellation import CancelToken
@@ -70,6 +70,22 @@ def test_shipped_manifests_are_accepted(owner: Owner, place: str, form: str) -> 
         assert there is not None
         assert _holds(there, {part: applied for part, applied in thing.items() if part != "metadata"}), there
         owner.remove(ref_of(thing))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_configurations_side_by_side_have_no_object_in_common(owner: Owner, form: str) -> None:
+    """Each in a Mesh of its own, all objects of two configurations are there at once, under names that are valid."""
+    made: list[dict[Ref, Object]] = []
+    for end in ("1-kuma", f"1-{'k' * 20}"):
+        name = f"{owner.run_id}-{end}"
+        owner.apply(namespace(name, **kuma.namespace_labels(run_mesh=name)), "namespace")
+        objects = (*kuma.base_objects(name), *move_objects("kuma", read_manifests(MANIFESTS / form), name, name))
+        owner.apply_all(objects, "policy")
+        made.append({ref_of(thing): thing for thing in objects})
+    assert made[0].keys().isdisjoint(made[1])
+    for ref in (ref for one in made for ref in one):
+        assert owner.cluster.get(ref) is not None
+        owner.remove(ref)
 
 
 def _holds(there: Any, applied: Any) -> bool:

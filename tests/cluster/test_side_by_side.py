@@ -77,7 +77,7 @@ def test_duet_of_three_configurations(cluster: Cluster, tmp_path: Path) -> None:
 def test_gateways_in_turn(cluster: Cluster, tmp_path: Path) -> None:
     """Two gateways with the same labels, side by side: each opens its own port and has its own routes. While the users
     of one wait, the other's send."""
-    job = measure(cluster, tmp_path, GATEWAY, GATEWAY_POLICIES, design="interleaved", load={"duration": "20s"})
+    job = measure(cluster, tmp_path, GATEWAY, GATEWAY_POLICIES, design="interleaved")
     for name, trial in check_trials(job, "interleaved").items():
         assert len(trial["windows"]) >= 2
         counted = {fact.subject: fact.seen for fact in proof_of(job, name).after if fact.name == "requests counted"}

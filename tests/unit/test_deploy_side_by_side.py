@@ -20,7 +20,7 @@ from bench.targets.cluster.deployment import ClusterDeployment
 from bench.targets.cluster.load.placement import UNDECIDED
 from bench.targets.cluster.target import ClusterTarget
 from tests.factory import ConfigSpec, RunSpec, make_run
-from tests.fake_cluster import FakeCluster
+from tests.fake_cluster import FakeCluster, make_object
 from tests.shown_cluster import options
 
 CONFIGURATIONS = (
@@ -116,6 +116,19 @@ def test_mesh_of_a_configuration_outlives_its_dataplanes(run: StoredRun, fake: F
     deleted = [ref for ref, _ in fake.log]
     (mesh,) = [index for index, ref in enumerate(deleted) if ref.kind == "Mesh"]
     assert mesh > max(index for index, ref in enumerate(deleted) if ref.kind == "Namespace")
+
+
+def test_what_the_control_plane_generated_is_deleted_at_the_end(
+    run: StoredRun, fake: FakeCluster, tmp_path: Path
+) -> None:
+    """It has no label of the run: Kuma keeps the MeshTrust of an identity that is deleted."""
+    name = f"identity-bookinfo-{run.record.run_id.rpartition('-')[2]}-kuma-policies"
+    trust = make_object("kuma.io/v1alpha1", "MeshTrust", name, namespace="kuma-system")
+    other = make_object("kuma.io/v1alpha1", "MeshTrust", "identity", namespace="kuma-system")
+    with opened(run, fake, tmp_path) as target, target.deploy(units(run)[0], [tmp_path] * 3):
+        assert Ref("kuma.io/v1alpha1", "MeshIdentity", name, "kuma-system") in fake.things
+        fake.add([trust, other])
+    assert [ref.name for ref in fake.things] == ["identity"]
 
 
 def test_failure_of_one_configuration_ends_the_block(

@@ -93,6 +93,16 @@ class ClusterTarget:
         if self._alone:
             clean_cluster(self.cluster, self.run.run_id, watch=self.watch)
 
+    def clean(self) -> None:
+        """Delete everything of the run. Raises LeftoversError."""
+        clean_cluster(self.cluster, self.run.run_id, watch=self.watch)
+        if not (self.options.existing_mesh and self.run.scenario.is_paired):
+            return  # it was deleted after each trial, or with the mesh
+        for one in self.resolved.configurations:
+            plane, names = CONTROL_PLANES.get(one.settings.mesh), self._names()[one.name]
+            for ref in plane.list_generated([moved.value for moved in one.in_namespaces(names).moved]) if plane else ():
+                self.cluster.delete(ref)
+
     @property
     def _alone(self) -> bool:
         return self.run.scenario.isolation == "full" and not self.options.existing_mesh
@@ -270,13 +280,13 @@ def open_target(
         raise
     else:
         if not options.keep:
-            clean_cluster(cluster, run.run_id, watch=watch)
+            target.clean()
 
 
 def _clean_after(error: BaseException, target: ClusterTarget) -> None:
     if target.options.keep:
         return
     try:
-        clean_cluster(target.cluster, target.run.run_id, watch=target.watch)
+        target.clean()
     except MeshbenchError as left:
         note_leftovers(error, left)
