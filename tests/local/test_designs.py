@@ -28,7 +28,7 @@ def run_design(folder: Path, design: str, **load: object) -> StoredRun:
         design=design,
         reference="baseline",
         repeats=2,
-        load={"users": 16, "think_time": "400ms", "warmup": "2s", "duration": "4s", **load},
+        load={"users": 16, "think_time": "400ms", "warmup": "2s", "duration": "4s"} | load,
     )
     finished = command.run("run", "--scenario", scenario, output=folder / "results")
     assert finished.code in MEASURED, finished.output
@@ -45,7 +45,7 @@ def duet(tmp_path_factory: pytest.TempPathFactory) -> StoredRun:
 @pytest.fixture(scope="module")
 def interleaved(tmp_path_factory: pytest.TempPathFactory) -> StoredRun:
     """Two configurations with 16 users each, in two workers, loaded in turn."""
-    return run_design(tmp_path_factory.mktemp("interleaved"), "interleaved", workers=2)
+    return run_design(tmp_path_factory.mktemp("interleaved"), "interleaved", workers=2, duration="10s")
 
 
 def by_block(run: StoredRun) -> list[list[StoredTrial]]:
@@ -91,7 +91,7 @@ def test_interleaved_users_are_held_in_turn(interleaved: StoredRun) -> None:
         for trial in block:
             samples, windows = trial.samples(), trial.record.windows
             assert (trial.record.design, trial.record.users, len(windows)) == ("interleaved", 16, 2)
-            assert [one.seconds for one in windows] == pytest.approx([2, 2], abs=0.01)
+            assert [one.seconds for one in windows] == pytest.approx([5, 5], abs=0.01)
             assert trial.record.generator is not None
             assert trial.record.generator.locust_requests == len(samples) > 0
             assert all(len(samples.counted([one])) > 10 for one in windows)
