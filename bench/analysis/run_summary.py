@@ -79,7 +79,7 @@ def _exclude_rerun(found: Digest, again: Sequence[int]) -> Digest:
 
 
 def _summarise_configuration(record: RunRecord, name: str, repeats: tuple[RepeatSummary, ...]) -> ConfigurationSummary:
-    """Summarise one configuration: valid when all planned repeats exist and are valid; means are over valid ones."""
+    """Summarise one configuration: valid when enough planned repeats are; means are over valid ones."""
     scenario, valid = record.scenario, [repeat for repeat in repeats if repeat.valid]
     p95 = geometric_mean([r.p95_ms for r in valid if r.p95_ms]) if valid else _NO_MEAN
     rps = arithmetic_mean([r.rps for r in valid if r.rps]) if valid else _NO_MEAN
@@ -88,7 +88,7 @@ def _summarise_configuration(record: RunRecord, name: str, repeats: tuple[Repeat
     return ConfigurationSummary(
         mesh=scenario.configuration(name).mesh,
         users=scenario.load_of(name).users,
-        valid=len(valid) >= record.plan.blocks,
+        valid=len(valid) >= record.plan.fewest_valid,
         repeats=repeats,
         n=len(valid),
         p95_ms=p95.value if valid else None,
@@ -193,7 +193,9 @@ def _find_warnings(
 ) -> Iterator[Issue]:
     """Yield the warnings about the run as a whole."""
     record = run.record
-    if record.scenario.quick:
+    if (
+        record.scenario.quick and not record.scenario.is_paired
+    ):  # many short blocks are an answer, one after another not
         yield make_issue(IssueCode.QUICK, "windows are short")
     if record.environment.cpus < FEWEST_CPUS:
         yield make_issue(IssueCode.FEW_CPUS, f"the machine has {record.environment.cpus} CPUs")
@@ -203,7 +205,8 @@ def _find_warnings(
         if not repeat.valid and repeat.block not in record.plan.again:
             yield make_issue(IssueCode.INVALID_TRIAL, f"{repeat.trial} is not valid ({_format_codes(repeat)})")
     for number, block in enumerate(record.plan.again, start=record.plan.blocks + 1):
-        yield make_issue(IssueCode.MEASURED_AGAIN, f"block {number} replaces block {block}, which was invalid")
+        was = "invalid or noisy" if record.scenario.is_paired else "invalid"
+        yield make_issue(IssueCode.MEASURED_AGAIN, f"block {number} replaces block {block}, which was {was}")
     missing = len(record.plan.trials) - len(run.trials) - len(run.problems)
     if missing > 0:
         planned = len(record.plan.trials)

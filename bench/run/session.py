@@ -214,7 +214,7 @@ def _record_end(folder: RunFolder) -> Iterator[None]:
         folder.finish(status="failed", exit_code=exit_code_of(error), issues=(issue,), cleanup_ok=is_clean(error))
         raise
     else:
-        verdict = judge_trials(list_counted_records(folder))
+        verdict = judge_run(folder)
         status = "complete" if verdict is None else "invalid"
         folder.finish(status=status, exit_code=exit_code_of(verdict), cleanup_ok=True)
 
@@ -225,7 +225,7 @@ def _prefer_verdict(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except LeftoversError as left:
-        verdict = judge_trials(list_counted_records(folder))
+        verdict = judge_run(folder)
         if verdict is None:
             raise
         invalid = verdict("not every trial is valid")
@@ -238,9 +238,18 @@ def list_counted_records(folder: RunFolder) -> tuple[TrialRecord, ...]:
     return tuple(one for one in folder.trial_records() if one.block not in folder.record.plan.again)
 
 
-def judge_trials(records: tuple[TrialRecord, ...]) -> type[ProofError | InvalidMeasurementError] | None:
-    """Return the class of the trials' failure, a proof or a measurement; None where all are valid."""
-    codes = {reason.code for record in records for reason in record.reasons}
-    if IssueCode.PROOF in codes:
+def judge_trials(
+    records: tuple[TrialRecord, ...], *, spared: int = 0
+) -> type[ProofError | InvalidMeasurementError] | None:
+    """Return the class of the trials' failure, a proof or a measurement; None where all are valid, or where all but
+    `spared` blocks are."""
+    invalid = [record for record in records if record.reasons]
+    if IssueCode.PROOF in {reason.code for record in invalid for reason in record.reasons}:
         return ProofError
-    return InvalidMeasurementError if codes else None
+    return InvalidMeasurementError if len({record.block for record in invalid}) > spared else None
+
+
+def judge_run(folder: RunFolder) -> type[ProofError | InvalidMeasurementError] | None:
+    """Return the class of the failure of a run whose trials were all measured; None where it is valid."""
+    plan = folder.record.plan
+    return judge_trials(list_counted_records(folder), spared=plan.blocks - plan.fewest_valid)

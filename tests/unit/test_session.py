@@ -1,11 +1,13 @@
 """A run with leftovers: its exit code, its message, and its record."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from bench.analysis.run_summary import summarise
 from bench.errors import (
     DeployError,
     InvalidMeasurementError,
@@ -16,11 +18,12 @@ from bench.errors import (
 )
 from bench.meshes.resolved import resolve_stored
 from bench.results.records import RunRecord
-from bench.results.store import RunFolder, read_record, write_record
+from bench.results.store import RunFolder, read_record, read_run, write_record
 from bench.run.session import _record_end, interleave
+from bench.scenario.plan import make_plan
 from bench.system.cancellation import CancelToken
 from bench.targets.cluster.target import ClusterTarget, open_target
-from tests.factory import ConfigSpec, RunSpec, make_run
+from tests.factory import ConfigSpec, RunSpec, make_run, make_scenario
 from tests.fake_cluster import FakeCluster, make_object
 from tests.issues import issue
 from tests.shown_cluster import options
@@ -115,6 +118,24 @@ def test_invalid_trials_decide_the_exit_code(folder: RunFolder) -> None:
     assert raised.value.__notes__[0] == f"not everything could be removed: {LEFT}"
     record = read_record(folder.path / "run.json", RunRecord)
     assert (record.exit_code, record.cleanup_ok) == (5, False)
+
+
+@pytest.mark.parametrize(("repeats", "invalid", "status"), [(8, 2, "complete"), (8, 3, "invalid"), (7, 1, "invalid")])
+def test_run_in_blocks_spares_some_of_many(tmp_path: Path, repeats: int, invalid: int, status: str) -> None:
+    """Of eight blocks or more that are shared three in four have to be valid, of fewer all."""
+    blocks = RunSpec(repeats=repeats, design="duet", warmup_s=1, duration_s=10)
+    changes = {
+        trial.folder: {"status": "invalid", "issues": (issue("restart"),)}
+        for trial in make_plan(make_scenario(blocks), blocks.seed).trials
+        if trial.block <= invalid and trial.configuration == "istio"
+    }
+    path = make_run(tmp_path, replace(blocks, trial_changes=changes)).path
+    folder = RunFolder.reopen(path, status="running", exit_code=None, cleanup_ok=None)
+    with _record_end(folder):
+        pass
+    assert folder.record.status == status
+    summary, _ = summarise(read_run(path))
+    assert summary.valid is (status == "complete")
 
 
 def test_timed_out_run_reports_leftovers(folder: RunFolder) -> None:
