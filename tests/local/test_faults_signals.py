@@ -110,7 +110,8 @@ LATE_SIGNAL = """
 import os, signal, bench.system.processes
 stop = bench.system.processes.Launcher.stop
 def interrupted_stop(self, processes):
-    os.kill(os.getpid(), signal.SIGINT)
+    if processes:
+        os.kill(os.getpid(), signal.SIGINT)
     stop(self, processes)
 bench.system.processes.Launcher.stop = interrupted_stop
 """

@@ -108,7 +108,7 @@ def test_unwritable_output_is_refused(scenario: Path, read_only: Path) -> None:
 
 
 TAKEN_PORT = """
-import functools, socket, bench.targets.local.target as target
+import socket, bench.targets.local.target as target
 from bench.envoy.addresses import free_ports
 holder = socket.socket()
 holder.bind(("127.0.0.1", 0))
@@ -117,7 +117,7 @@ def often_taken(names):
     tries[0] += 1
     ports = free_ports(names)
     return {{**ports, "reviews": holder.getsockname()[1]}} if tries[0] <= {times} else ports
-target.assign_ports = functools.partial(target.assign_ports, choose_ports=often_taken)
+target.free_ports = often_taken
 """
 
 
