@@ -7,7 +7,7 @@ from one run to the next.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
@@ -24,6 +24,7 @@ from bench.analysis.stats import (
     Comparison,
     average_blocks,
     explain_no_interval,
+    ratio_interval,
     t_quantile,
     welch,
 )
@@ -353,16 +354,11 @@ def _make_comparison(found: Estimate) -> Comparison:
     """Return an estimate as a ratio with its intervals."""
     if found.error is None or found.df is None:
         return Comparison(math.exp(found.value), None, None, None, found.reason)
-    reach: Callable[[float], tuple[float, float]] = _make_reach(found.value, found.error, found.df)
-    return Comparison(math.exp(found.value), reach(CONFIDENCE), reach(EQUIVALENCE_CONFIDENCE), None, "")
-
-
-def _make_reach(value: float, error: float, df: float) -> Callable[[float], tuple[float, float]]:
-    def reach(confidence: float) -> tuple[float, float]:
-        half = error * t_quantile(confidence, df)
-        return math.exp(value - half), math.exp(value + half)
-
-    return reach
+    interval, equivalence_interval = (
+        ratio_interval(found.value, found.error * t_quantile(confidence, found.df))
+        for confidence in (CONFIDENCE, EQUIVALENCE_CONFIDENCE)
+    )
+    return Comparison(math.exp(found.value), interval, equivalence_interval, None, "")
 
 
 def _choose_error(changes: Sequence[BuildChange]) -> type[MeshbenchError] | None:

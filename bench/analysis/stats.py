@@ -108,8 +108,8 @@ def compare(values: Sequence[float], reference: Sequence[float]) -> Comparison:
     error, df = welch(logs, reference_logs)
     return Comparison(
         ratio=math.exp(difference),
-        interval=_ratio_interval(difference, error * t_quantile(CONFIDENCE, df)),
-        equivalence_interval=_ratio_interval(difference, error * t_quantile(EQUIVALENCE_CONFIDENCE, df)),
+        interval=ratio_interval(difference, error * t_quantile(CONFIDENCE, df)),
+        equivalence_interval=ratio_interval(difference, error * t_quantile(EQUIVALENCE_CONFIDENCE, df)),
         mde=math.expm1(_welch_effect(min(len(logs), len(reference_logs))) * error),
         reason="",
     )
@@ -130,8 +130,8 @@ def compare_blocks(values: Sequence[float], reference: Sequence[float]) -> Compa
         return Comparison(ratio, None, None, None, found.reason, found, median)
     return Comparison(
         ratio=ratio,
-        interval=_ratio_interval(found.value, half),
-        equivalence_interval=_ratio_interval(found.value, equivalence_half),
+        interval=ratio_interval(found.value, half),
+        equivalence_interval=ratio_interval(found.value, equivalence_half),
         mde=math.expm1(_paired_effect(found.n - 1) * found.error),
         reason="",
         blocks=found,
@@ -199,7 +199,7 @@ def within_blocks(table: Floats, one: int, other: int) -> Interval | None:
     error = math.sqrt(2 / blocks * float((noise**2).sum()) / df) if df else 0.0
     if error <= _NO_NOISE:
         return None
-    return _ratio_interval(float((logs[:, one] - logs[:, other]).mean()), error * t_quantile(CONFIDENCE, df))
+    return ratio_interval(float((logs[:, one] - logs[:, other]).mean()), error * t_quantile(CONFIDENCE, df))
 
 
 def explain_no_interval(values: Sequence[float]) -> str:
@@ -329,7 +329,8 @@ def _half_width(values: Floats, confidence: float) -> Interval:
     return sd, t_quantile(confidence, len(values) - 1) * sd / math.sqrt(len(values))
 
 
-def _ratio_interval(difference: float, half: float) -> Interval:
+def ratio_interval(difference: float, half: float) -> Interval:
+    """Return the interval of a ratio, from its logarithm and half the width of that one's interval."""
     return math.exp(difference - half), math.exp(difference + half)
 
 

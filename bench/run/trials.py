@@ -67,14 +67,13 @@ def find_blocks_to_rerun(folder: RunFolder) -> tuple[int, ...]:
     quick run; no more than one block in four, or one of fewer, so that a busy machine does not double the run.
     """
     plan, scenario = folder.record.plan, folder.record.scenario
-    is_paired = plan.design != "sequential"
-    if not (scenario.rerun_invalid if is_paired else scenario.reruns_invalid):
+    if not scenario.reruns_invalid:
         return ()
     records = [record for record in folder.trial_records() if record.block <= plan.blocks]
     invalid = [record for record in records if record.reasons]
     permanent = {record.block for record in invalid if not is_retryable(record.reasons)} | set(plan.again)
     broken = sorted({record.block for record in invalid} - permanent)
-    if not is_paired:
+    if not scenario.is_paired:
         return tuple(broken)
     noisy = sorted({record.block for record in records if has_noise(record.issues)} - permanent - set(broken))
     most = max(0, max(1, plan.blocks // _BLOCKS_PER_RERUN) - len(plan.again))

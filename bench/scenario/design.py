@@ -56,12 +56,11 @@ def settle_as(scenario: Scenario, design: Design, why: str) -> SettledScenario:
 
 def explain_few_users(scenario: Scenario) -> str:
     """Return why the users are too few to be shared out in a duet; empty where they are not."""
-    load, count = scenario.load, len(scenario.configurations)
-    each = load.users_each or load.users // count
+    count, each = len(scenario.configurations), scenario.users_in_duet
     if each >= FEWEST_USERS:
         return ""
     return (
-        f"{format_count(load.users)} users over {count} configurations are {each} each, and a duet needs"
+        f"{format_count(scenario.load.users)} users over {count} configurations are {each} each, and a duet needs"
         f" {FEWEST_USERS} each: {format_count(FEWEST_USERS * count)} in all"
     )
 

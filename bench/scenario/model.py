@@ -415,7 +415,12 @@ class Scenario(Section):
         """Return the load of each configuration in a duet: an equal share of the block's users and arrivals."""
         count, load = len(self.configurations), self.load
         rate_per_s = None if load.rate_per_s is None else load.rate_per_s / count
-        return load.model_copy(update={"users": load.users_each or load.users // count, "rate_per_s": rate_per_s})
+        return load.model_copy(update={"users": self.users_in_duet, "rate_per_s": rate_per_s})
+
+    @property
+    def users_in_duet(self) -> int:
+        """The users of each configuration where those of the load are shared out."""
+        return self.load.users_each or self.load.users // len(self.configurations)
 
     @property
     def is_paired(self) -> bool:

@@ -111,16 +111,21 @@ def test_reports_of_both_designs(duet: StoredRun, interleaved: StoredRun) -> Non
         assert not list((run.path / "trials").glob("*.partial"))
 
 
-def test_interrupted_block_keeps_all_its_samples_and_is_rerun(output: Path) -> None:
-    """After a signal the drafts of both trials have their samples; a resumed run measures the whole block again."""
+def write_duet(output: Path, *, duration: str) -> Path:
+    """Write the scenario of one block in which two configurations are loaded at once."""
     output.parent.mkdir(exist_ok=True)
-    scenario = command.write_scenario(
+    return command.write_scenario(
         output.parent,
         [BASELINE, ISTIO],
         design="duet",
         reference="baseline",
-        load={"users": 16, "think_time": "400ms", "warmup": "1s", "duration": "4s"},
+        load={"users": 16, "think_time": "400ms", "warmup": "1s", "duration": duration},
     )
+
+
+def test_interrupted_block_keeps_all_its_samples_and_is_rerun(output: Path) -> None:
+    """After a signal the drafts of both trials have their samples; a resumed run measures the whole block again."""
+    scenario = write_duet(output, duration="4s")
     with command.run_in_background("run", "--scenario", scenario, output=output) as running:
         folder = running.folder()
         running.until(
@@ -144,14 +149,7 @@ def test_interrupted_block_keeps_all_its_samples_and_is_rerun(output: Path) -> N
 
 def test_dead_process_ends_the_block(output: Path) -> None:
     """A sidecar that dies ends the loads of both configurations; both trials are stored with their reasons."""
-    output.parent.mkdir(exist_ok=True)
-    scenario = command.write_scenario(
-        output.parent,
-        [BASELINE, ISTIO],
-        design="duet",
-        reference="baseline",
-        load={"users": 16, "think_time": "400ms", "warmup": "1s", "duration": "20s"},
-    )
+    scenario = write_duet(output, duration="20s")
     with command.run_in_background("run", "--scenario", scenario, output=output) as running:
         folder = running.folder()
         running.until(lambda: len(list((folder / "trials").glob("*.partial/samples.bin"))) == 2, "both loads")
