@@ -64,6 +64,14 @@ _ANSWER_S = 5.0  # how long a worker may take to reply, in addition to the reque
 _POLL_S = 0.05
 _PR_SET_PDEATHSIG = 1
 
+# What meshbench gives every locustfile. Few declare it, and Locust refuses an option that is not declared.
+_OFFERED = {
+    "--think-time": "Seconds from a response to the next request",
+    "--versions": 'Expected versions of services: {"NAME": "v1"}',
+    "--logged-in": 'Users to log in, and their versions: {"NAME": {"NAME": "v1"}}',
+    "--virtual-host": "Host header to send instead of the address's",
+}
+
 
 class Recorder:
     """Writes one row per request event; buffered, flushed every `FLUSH_S` seconds and at the end.
@@ -317,8 +325,9 @@ def _options(parser: LocustArgumentParser) -> None:
     group.add_argument("--record-to", default="", help="Folder for the exact samples (default: none are stored)")
     group.add_argument("--arrival-rate", type=float, default=0, help="Open loop: arrivals per second (default: closed)")
     group.add_argument("--seed", type=int, default=0, help="Seed of the first waits and of the arrivals")
-    with suppress(ArgumentError):  # a locustfile that checks versions has the option itself, and was loaded first
-        group.add_argument("--versions", default="{}", help='Expected versions of services: {"NAME": "v1"}')
+    for name, meaning in _OFFERED.items():
+        with suppress(ArgumentError):  # a locustfile that uses the option has it itself, and was loaded first
+            group.add_argument(name, help=meaning)
 
 
 @events.init.add_listener
