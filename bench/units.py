@@ -13,6 +13,8 @@ NANOSECONDS = 1_000_000_000
 NS_PER_MS = 1_000_000
 
 _DURATION_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
+_GO_UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_GO_DURATION_PART = r"([0-9]+(?:\.[0-9]+)?)(ns|us|ms|s|m|h)"
 _RATE_UNITS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 _QUANTITY_UNITS = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0}
 _QUANTITY_UNITS |= {unit: 1000.0 ** (power + 1) for power, unit in enumerate("kMGTPE")}
@@ -32,6 +34,14 @@ def parse_duration(text: str) -> float:
     if match is None:
         raise ValueError(f"{text!r} is not a duration; write a number with a unit, such as 120s, 100ms or 2min")
     return float(match[1]) * _DURATION_UNITS[match[2]]
+
+
+def parse_go_duration(text: str) -> float:
+    """Return the seconds in a duration of Kubernetes and Go: `3s`, `1m30s`, `0s`. Raises ValueError with the form."""
+    parts = re.findall(_GO_DURATION_PART, text)
+    if not parts or "".join(map("".join, parts)) != text:
+        raise ValueError(f"{text!r} is not a duration; write numbers with units, such as 3s, 500ms or 1m30s")
+    return sum(float(number) * _GO_UNITS[unit] for number, unit in parts)
 
 
 def parse_rate(text: str) -> float:

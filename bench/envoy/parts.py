@@ -1,11 +1,29 @@
 """Build parts of an Envoy's configuration that are the same in every mesh. Pure."""
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator
+
+from bench.units import NANOSECONDS, parse_go_duration
 
 Json = dict[str, Any]
 
 TYPES: Final = "type.googleapis.com/envoy.extensions"
+
+
+def format_duration(text: str) -> str:
+    """Return a duration of a manifest, `1m30s`, as Envoy's JSON has it: `90s`, `0.500s`. Raises ValueError."""
+    whole, rest = divmod(round(parse_go_duration(text) * NANOSECONDS), NANOSECONDS)
+    if not rest:
+        return f"{whole}s"
+    digits = f"{rest:09}"
+    shortest = next(length for length in (3, 6, 9) if not digits[length:].strip("0"))
+    return f"{whole}.{digits[:shortest]}s"
+
+
+Duration = Annotated[str, AfterValidator(format_duration)]
+"""A duration of a manifest, kept as Envoy's JSON has it."""
 
 
 def admin_interface(path: Path) -> Json:

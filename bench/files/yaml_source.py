@@ -243,10 +243,10 @@ class _NodeReader:
         line = node.start_mark.line + 1
         if node.tag == _MERGE:
             self._refuse(line, loc, "the merge key << is not allowed here; write the fields out")
-        elif node.tag != _TEXT:
-            self._refuse(line, loc, "a key must be text; put it in quotes")
+        elif node.tag == _TEXT or (node.tag == _INTEGER and _DECIMAL.fullmatch(node.value)):
+            return str(node.value)  # as Kubernetes reads the key 9080
         else:
-            return str(node.value)
+            self._refuse(line, loc, "a key must be text; put it in quotes")
         return None
 
     def _scalar(self, node: yaml.Node, loc: Loc) -> Any:

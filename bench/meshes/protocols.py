@@ -37,6 +37,9 @@ class Policies(Protocol):
     def mode(self, workload: Workload) -> Mode:
         """Return what the sidecar of a workload accepts."""
 
+    def encrypts(self, application: Application, workload: Workload) -> bool:
+        """Return whether sidecars use mutual TLS to a workload that takes it."""
+
     def routes(self, application: Application, *, caller: Workload, service: Service) -> tuple[Route, ...]:
         """Return the routes from the sidecar of `caller` to a service; the first that matches a request is used."""
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from bench.meshes.equalise import equalise_wire, policy_objects
 from bench.meshes.probe import Probe
 from bench.meshes.protocols import Mesh, Policies
 from bench.meshes.rewriting import OUTSIDE, Moved, Namespaces, Rewrite, keep_namespaces, move_object
+from bench.meshes.routing import Route
 from bench.meshes.user_groups import UserGroup, user_groups_of
 from bench.results.issues import Issue, IssueCode
 from bench.scenario.design import settle_as
@@ -118,8 +120,27 @@ class ResolvedConfiguration:
         return self.policies.mode(workload) if self.policies else "DISABLE"
 
     def is_secured(self, workload: Workload) -> bool:
-        """Return whether sidecars use mutual TLS to the workload; the gateway's caller is outside of the mesh."""
+        """Return whether the workload's sidecar takes mutual TLS; the gateway's caller is outside of the mesh."""
         return workload.name != GATEWAY and self.mode(workload) != "DISABLE"
+
+    def is_encrypted(self, workload: Workload) -> bool:
+        """Return whether the sidecars of callers use mutual TLS to the workload."""
+        used = self.policies is not None and self.policies.encrypts(self.deployed, workload)
+        return used and self.is_secured(workload)
+
+    @property
+    def knows_counts(self) -> bool:
+        """Whether the requests on each hop follow from those of the load: all calls are known, and neither the weights
+        of a route nor a proxy that answers itself leave them to chance."""
+        return self.application.knows_calls and not any(
+            route.is_split or route.answers for route in self._list_routes()
+        )
+
+    def _list_routes(self) -> Iterator[Route]:
+        application = self.deployed
+        if self.policies is not None:
+            for caller, service in product(application.everyone, application.services):
+                yield from self.policies.routes(application, caller=caller, service=service)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

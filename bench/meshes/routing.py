@@ -25,18 +25,34 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
-    """A route for requests that fulfil all conditions to `cluster`, in which one of `workloads` of `service` responds.
-
-    `origin` names the route of the manifests as Envoy's configuration does; it is empty for the default route.
-    """
+class Destination:
+    """Where a share `weight` of a route's requests is sent: to `cluster`, in which one of `workloads` of `service`
+    responds."""
 
     cluster: str
     service: Service
     workloads: tuple[Workload, ...]
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route for requests that fulfil all conditions to `destinations`, each of which gets its share of them.
+
+    `origin` names the route of the manifests as Envoy's configuration does; it is empty for the default route. Of
+    requests that it `answers`, some get no response of a destination but the proxy's own.
+    """
+
+    destinations: tuple[Destination, ...]
     path: Condition | None = None
     headers: tuple[tuple[str, Condition], ...] = ()
     origin: str = ""
+    answers: bool = False
+
+    @property
+    def is_split(self) -> bool:
+        """Whether chance decides which destination responds."""
+        return len(self.destinations) > 1
 
     def matches(self, path: str, headers: Mapping[str, str]) -> bool:
         """Return whether a request fulfils all conditions; names of headers are in lower case."""
@@ -70,4 +86,5 @@ def is_provable(route: Route, routes: Sequence[Route], application: Application,
 
 def clusters_to(routes: Sequence[Route], workload: Workload) -> tuple[str, ...]:
     """Return the clusters in which requests that reach a workload are counted, each once."""
-    return tuple(dict.fromkeys(route.cluster for route in routes if workload in route.workloads))
+    every = (one for route in routes for one in route.destinations)
+    return tuple(dict.fromkeys(one.cluster for one in every if workload in one.workloads))

@@ -13,11 +13,13 @@ from bench.meshes.routing import Route, find_route, list_users
 class UserGroup:
     """Users who get the same `versions` of the services that have several.
 
-    They log in as `user`; an empty name means all other users.
+    They log in as `user`; an empty name means all other users. For services in `either`, chance decides the version of
+    each request.
     """
 
     user: str
     versions: Mapping[str, str] = field(hash=False)
+    either: tuple[str, ...] = ()
 
     @property
     def request(self) -> str:
@@ -27,7 +29,8 @@ class UserGroup:
     @property
     def title(self) -> str:
         """Their versions, for people: `NAME v2`."""
-        return ", ".join(f"{name} {version}" for name, version in sorted(self.versions.items()))
+        known = (f"{name} {version}" for name, version in sorted(self.versions.items()))
+        return ", ".join([*known, *(f"any {name}" for name in self.either)])
 
 
 def user_groups_of(policies: Policies | None, application: Application) -> tuple[UserGroup, ...]:
@@ -37,13 +40,14 @@ def user_groups_of(policies: Policies | None, application: Application) -> tuple
     """
     routes = {app: _read_routes(policies, application, app) for app in application.versioned}
     users = dict.fromkeys(user for known in routes.values() for user in list_users(known, application))
-    return tuple(
-        UserGroup(
-            user,
-            {**application.versions, **{app: _find_version(routes[app], application, app, user) for app in routes}},
-        )
-        for user in users or [""]
-    )
+    return tuple(_make_group(user, routes, application) for user in users or [""])
+
+
+def _make_group(user: str, routes: Mapping[str, Sequence[Route]], application: Application) -> UserGroup:
+    found = {app: _find_version(some, application, app, user) for app, some in routes.items()}
+    known = {app: version for app, version in found.items() if version is not None}
+    either = tuple(app for app, version in found.items() if version is None)
+    return UserGroup(user, {**application.versions, **known}, either)
 
 
 def _read_routes(policies: Policies | None, application: Application, app: str) -> Sequence[Route]:
@@ -56,15 +60,16 @@ def _read_routes(policies: Policies | None, application: Application, app: str) 
     return policies.routes(application, caller=callers[0], service=service)
 
 
-def _find_version(routes: Sequence[Route], application: Application, app: str, user: str) -> str:
+def _find_version(routes: Sequence[Route], application: Application, app: str, user: str) -> str | None:
+    """Return the version that a user gets; None where the weights of a route leave it to chance."""
     route = find_route(routes, application, path=application.path_of(app), user=user)
     who = f"of {user}" if user else "of users without a login"
     if route is None:
         raise InputError(f"no route matches the requests {who}; hint: add one without conditions")
-    if len(route.workloads) > 1:
-        versions = _format_versions(application, app)
-        raise InputError(f"{versions}, and no route selects the one for the requests {who}")
-    return route.workloads[0].version
+    if any(len(one.workloads) > 1 for one in route.destinations):
+        raise InputError(f"{_format_versions(application, app)}, and no route selects the one for the requests {who}")
+    versions = {one.version for to in route.destinations for one in to.workloads}
+    return versions.pop() if len(versions) == 1 else None
 
 
 def _format_versions(application: Application, app: str) -> str:

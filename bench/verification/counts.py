@@ -98,7 +98,7 @@ def found_evidence(
     sent: int,
     errors: int,
 ) -> Iterator[Evidence]:
-    """Yield what a load of `sent` requests left in the sidecars of an application whose calls are not known: the entry
+    """Yield what a load of `sent` requests left in the sidecars where it is not known how many each hop had: the entry
     counted the load, and both sides of each hop that was used counted as many."""
     if entry.callee == GATEWAY:
         yield from counted_evidence(
@@ -140,9 +140,10 @@ def _find_flows(configuration: ResolvedConfiguration, counted: Requests, entry: 
     application, reached = configuration.deployed, set[str]()
     for caller in application.everyone:
         clusters = {
-            route.cluster: tuple(workload.name for workload in route.workloads)
+            one.cluster: tuple(workload.name for workload in one.workloads)
             for service in application.services
             for route in policies_of(configuration).routes(application, caller=caller, service=service)
+            for one in route.destinations
         }
         for cluster, callees in clusters.items():
             sent = counted[caller.name].get(cluster, 0)
@@ -180,7 +181,7 @@ def connections_evidence(
         gateway = configuration.deployed.gateway if hop.caller == GATEWAY else None
         yield protocol_evidence(hop, versions, http=(gateway and gateway.http) or configuration.wire.http)
     for callee in dict.fromkeys(hop.callee for hop in inside):
-        if configuration.is_secured(configuration.deployed.workload(callee)):
+        if configuration.is_encrypted(configuration.deployed.workload(callee)):
             counters = ask_proxy(callee, proxies[callee], data_plane.handshakes)
             yield handshakes_evidence(callee, counters, tls=configuration.wire.tls)
 

@@ -102,7 +102,7 @@ class Prover:
     def _load_evidence(self, load: Samples) -> Iterator[Evidence]:
         counted, application = subtract(self._before, self._read_requests()), self.configuration.deployed
         errors, proxies = len(load.ok) - int(load.ok.sum()), self.prober.proxies()
-        if application.knows_calls:
+        if self.configuration.knows_counts:
             requests = count_expected_requests(application, readers=self.configuration.groups, samples=load)
             yield from load_evidence(self.configuration, proxies, counted, requests=requests, errors=errors)
         else:

@@ -9,7 +9,7 @@ from bench.envoy.wire import Mode
 from bench.files.yaml_source import Document
 from bench.meshes.probe import Probe
 from bench.meshes.rewriting import Moved, Namespaces
-from bench.meshes.routing import Route
+from bench.meshes.routing import Destination, Route
 
 KINDS: Mapping[str, Kind[Any]] = {}
 
@@ -23,8 +23,11 @@ class ToyPolicies:
     def mode(self, _workload: Workload) -> Mode:
         return "DISABLE"
 
+    def encrypts(self, _application: Application, _workload: Workload) -> bool:
+        return False
+
     def routes(self, application: Application, *, caller: Workload, service: Service) -> tuple[Route, ...]:  # noqa: ARG002
-        return (Route(self.outbound_cluster(application, service), service, service.workloads),)
+        return (Route((Destination(self.outbound_cluster(application, service), service, service.workloads),)),)
 
     def outbound_cluster(self, _application: Application, service: Service) -> str:
         return f"to {service.name}"

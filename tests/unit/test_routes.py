@@ -11,7 +11,7 @@ from bench.errors import InputError
 from bench.files.folders import find_shipped
 from bench.files.yaml_source import read_documents
 from bench.meshes.resolved import find_problems
-from bench.meshes.routing import Condition, Route, clusters_to, find_route, list_users
+from bench.meshes.routing import Condition, Destination, Route, clusters_to, find_route, list_users
 from bench.meshes.user_groups import UserGroup, user_groups_of
 from bench.results.samples import RAW_ROW, Samples, make_samples
 from bench.targets.cluster.probes.prober import question_json
@@ -135,15 +135,17 @@ def test_kuma_routes_apply_to_one_caller() -> None:
     """Only the sidecars that `targetRef` selects have the routes; the load's has the common Service."""
     policies = read_policies("kuma", [MANIFESTS / folder for folder in FOLDERS["kuma"]], ALL)
     (way,) = policies.routes(ALL, caller=ALL.client, service=ALL.service("reviews"))
-    assert (way.cluster, len(way.workloads)) == ("default_reviews_bookinfo_default_msvc_9080", 3)
+    (to,) = way.destinations
+    assert (to.cluster, len(to.workloads)) == ("default_reviews_bookinfo_default_msvc_9080", 3)
 
 
 def test_first_matching_route_applies() -> None:
     """Paths match exactly or by prefix, headers likewise; all conditions of a route must hold."""
     service = ALL.service("reviews")
-    exact = Route("a", service, (), path=Condition("exact", "/health"))
-    prefix = Route("b", service, (), headers=(("end-user", Condition("prefix", "Mar")),))
-    both = Route("c", service, (), path=Condition("prefix", "/rev"), headers=(("end-user", Condition("exact", "Ann")),))
+    to = (Destination("a", service, ()),)
+    exact = Route(to, path=Condition("exact", "/health"))
+    prefix = Route(to, headers=(("end-user", Condition("prefix", "Mar")),))
+    both = Route(to, path=Condition("prefix", "/rev"), headers=(("end-user", Condition("exact", "Ann")),))
     every = (exact, prefix, both)
     assert list_users(every, ALL) == ("", "Mar", "Ann")
     assert find_route(every, ALL, path="/health", user="Marco") is exact
@@ -158,8 +160,9 @@ def test_kuma_sorts_routes_by_specificity(tmp_path: Path) -> None:
     header = "headers: [{name: end-user, value: Marco}]"
     path = "path: {type: Exact, value: /reviews/0}"
     ways = routes_in("kuma", mesh_route(rule("reviews-v2", header), rule("reviews-v3", path)), folder=tmp_path)
-    assert [len(way.workloads) for way in ways] == [1, 1, 3]
-    assert [way.service.name for way in ways] == ["reviews-v3", "reviews-v2", "reviews"]
+    targets = [target for way in ways for target in way.destinations]
+    assert [len(target.workloads) for target in targets] == [1, 1, 3]
+    assert [target.service.name for target in targets] == ["reviews-v3", "reviews-v2", "reviews"]
 
 
 def test_workload_has_clusters_of_its_routes(tmp_path: Path) -> None:
@@ -224,18 +227,26 @@ def test_versions_are_counted_by_their_route_on_a_cluster(mesh: str, cluster: st
             ("1.yaml:7: spec.http[0].route[0].destination.port.number: reviews has port 9080 only"),
         ),
         (
-            virtual("route: [{destination: {host: reviews}, weight: 100}]"),
+            virtual("route: [{destination: {host: reviews, subset: v1}}, {destination: {host: reviews, subset: v2}}]"),
+            "1.yaml:7: spec.http[0]: one of several destinations must have a weight",
+        ),
+        (
+            virtual("rewrite: {uri: /}, " + to("v1")),
             (
-                "1.yaml:7: spec.http[0].route[0].weight: is"
-                " not supported by meshbench, since the local target cannot translate it"
+                "1.yaml:7: spec.http[0].rewrite: is not supported by meshbench, since the"
+                " local target cannot translate it"
             ),
         ),
         (
-            virtual("timeout: 1s, " + to("v1")),
+            virtual("timeout: 1 second, " + to("v1")),
             (
-                "1.yaml:7: spec.http[0].timeout: is not supported by meshbench, since the"
-                " local target cannot translate it"
+                "1.yaml:7: spec.http[0].timeout: '1 second' is not a duration; write numbers with units, such as 3s,"
+                " 500ms or 1m30s"
             ),
+        ),
+        (
+            virtual("fault: {}, " + to("v1")),
+            "1.yaml:7: spec.http[0].fault: must have delay or abort",
         ),
         (
             virtual("match: [{headers: {end-user: {regex: M.*}}}], " + to("v1")),

@@ -37,6 +37,21 @@ def test_refuses_invalid_duration_with_an_example(text: str) -> None:
         units.parse_duration(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("3s", 3), ("500ms", 0.5), ("1m30s", 90), ("1h", 3600), ("0s", 0), ("1.5h0.5s", 5400.5)]
+)
+def test_reads_durations_of_manifests(text: str, seconds: float) -> None:
+    """Kubernetes and Go join several numbers with units, which are added."""
+    assert units.parse_go_duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "3", "s", "-3s", "3 s", "1m 30s", "1d", "3sec", "1e3s"])
+def test_refuses_invalid_duration_of_manifest(text: str) -> None:
+    """The message has a valid one."""
+    with pytest.raises(ValueError, match="1m30s"):
+        units.parse_go_duration(text)
+
+
 @pytest.mark.parametrize(("text", "rate"), [("50/s", 50), ("600/min", 10), ("600/m", 10), ("36 / h", 0.01)])
 def test_reads_rates(text: str, rate: float) -> None:
     """A rate is a number per second, minute or hour, and becomes events per second."""

@@ -74,7 +74,8 @@ def test_dates_stay_text() -> None:
         ("a: .nan\n", "a.yaml:1: a: .nan is not a finite number"),
         ("a: [1, -.inf]\n", "a.yaml:1: a[1]: -.inf is not a finite number"),
         ("a: 1.0e+999\n", "a.yaml:1: a: 1.0e+999 is not a finite number"),
-        ("1: a\n", "a.yaml:1: a key must be text; put it in quotes"),
+        ("1.5: a\n", "a.yaml:1: a key must be text; put it in quotes"),
+        ("010: a\n", "a.yaml:1: a key must be text; put it in quotes"),
         ("? [a]\n: b\n", "a.yaml:1: a key must be text; put it in quotes"),
         ("a: " + 6000 * "9" + "\n", "a.yaml:1: a: 99999999999999999999 is not a valid number"),
     ],
@@ -97,7 +98,7 @@ def test_syntax_error_has_line_and_column() -> None:
 
 def test_reports_all_problems_at_once() -> None:
     """A file with three errors gets three messages."""
-    assert len(problems("a: 1\na: 2\nb: .nan\n3: 4\n")) == 3
+    assert len(problems("a: 1\na: 2\nb: .nan\n3.5: 4\n")) == 3
 
 
 @pytest.mark.parametrize(

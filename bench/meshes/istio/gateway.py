@@ -125,12 +125,23 @@ def _route_problems(routing: Sequence[Source[VirtualService]], application: Appl
         for index, route in enumerate(source.manifest.spec.http):
             yield from _destination_problems(source, index, route, application)
             yield from _match_problems(source, index, route)
+            yield from _setting_problems(source, index, route)
+
+
+def _setting_problems(source: Source[VirtualService], index: int, route: HttpRoute) -> Iterator[Problem]:
+    for name in ("timeout", "retries", "fault", "name"):
+        if getattr(route, name) is not None:
+            message = "is not translated behind a gateway"
+            yield source.problem(("spec", "http", index, name), message)
+    if len(route.route) > 1:
+        message = "several destinations are not translated behind a gateway"
+        yield source.problem(("spec", "http", index, "route"), message)
 
 
 def _destination_problems(
     source: Source[VirtualService], index: int, route: HttpRoute, application: Application
 ) -> Iterator[Problem]:
-    destination, here = route.destination, ("spec", "http", index, "route", 0, "destination")
+    destination, here = route.route[0].destination, ("spec", "http", index, "route", 0, "destination")
     service = find_service(destination.host, application, namespace=application.namespace)
     if service is None:
         known = [one.name for one in application.services]
@@ -154,7 +165,7 @@ def _read_routes(virtual: VirtualService, application: Application) -> Iterator[
     """Yield a route for each match, as istiod builds them."""
     origin = config_path(application.namespace, virtual)
     for route in virtual.spec.http:
-        service = find_service(route.destination.host, application, namespace=application.namespace)
+        service = find_service(route.route[0].destination.host, application, namespace=application.namespace)
         assert service is not None  # noqa: S101  # hosts are checked first
         paths = [match.uri for match in route.match if match.uri]
         for uri in paths:

@@ -23,6 +23,20 @@ def inbound_cluster(workload: Workload) -> str:
     return f"inbound|{workload.port}||"
 
 
+def is_wildcard(host: str) -> bool:
+    """Return whether a host of a DestinationRule is of many services: `*.shop.svc.cluster.local`, `*`."""
+    return host.startswith("*")
+
+
+def find_services(host: str, application: Application, *, namespace: str) -> tuple[Service, ...]:
+    """Return the Services of a host in manifests for `namespace`: those that a wildcard matches, else the one of that
+    name."""
+    if is_wildcard(host):
+        return tuple(one for one in application.services if full_name(application, one).endswith(host[1:]))
+    found = find_service(host, application, namespace=namespace)
+    return (found,) if found else ()
+
+
 def find_service(host: str, application: Application, *, namespace: str) -> Service | None:
     """Return the Service of a host in manifests for `namespace`, by its short or full name.
 

@@ -26,7 +26,7 @@ from bench.meshes.istio.policies import (
 )
 from bench.meshes.istio.probes import policy_probes, principal_of, probes
 from bench.meshes.istio.route_manifests import DestinationRule, VirtualService
-from bench.meshes.istio.routing import route_problems, routes
+from bench.meshes.istio.routing import route_problems, routes, traffic_policy_of
 from bench.meshes.probe import Probe
 from bench.meshes.problems import conflict_problems, duplicate_problems
 from bench.meshes.routing import Route
@@ -43,6 +43,12 @@ class IstioPolicies(Policies):
     def identities(self, application: Application) -> Mapping[str, tuple[str, ...]]:
         """Return the SPIFFE id of each service account; with any policies, every sidecar has a certificate."""
         return {one.account: (f"spiffe://{principal_of(application, one)}",) for one in application.everyone}
+
+    def encrypts(self, application: Application, workload: Workload) -> bool:
+        """Return whether sidecars use mutual TLS to a workload that takes it; a DestinationRule may switch it off."""
+        callees = (one for one in application.services if workload in one.workloads)
+        policies = (traffic_policy_of(self, application, one) for one in callees)
+        return not any(policy.tls is not None and policy.tls.mode == "DISABLE" for policy in policies)
 
     def routes(self, application: Application, *, caller: Workload, service: Service) -> tuple[Route, ...]:
         """Return the routes from a sidecar to a service."""

@@ -1,23 +1,28 @@
 """Resolve Istio's routes of an application, and find routes that cannot work. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from bench.application.manifests import Source, select_kind
 from bench.application.model import Application, Service, Workload
+from bench.envoy.wire import Mode
 from bench.errors import Problem
 from bench.files.yaml_source import Loc, format_suggestion
-from bench.meshes.istio.naming import cluster_to, find_service
+from bench.meshes.istio.naming import cluster_to, find_service, find_services, is_wildcard
 from bench.meshes.istio.policies import Policies
 from bench.meshes.istio.route_manifests import (
-    Destination,
     DestinationRule,
     HttpMatch,
+    HttpRoute,
+    RouteDestination,
     StringMatch,
     Subset,
+    TrafficPolicy,
     VirtualService,
 )
-from bench.meshes.routing import Condition, Route, is_provable
+from bench.meshes.routing import Condition, Destination, Route, is_provable
+
+_NO_TRAFFIC_POLICY: Final = TrafficPolicy()
 
 
 def routes(
@@ -28,10 +33,18 @@ def routes(
     service: Service,
 ) -> tuple[Route, ...]:
     """Return the routes of every sidecar to a service: those of its VirtualService, or one to any of its workloads."""
+    return tuple(route for route, _ in list_routes(policies, application, service))
+
+
+def list_routes(
+    policies: Policies, application: Application, service: Service
+) -> Iterator[tuple[Route, HttpRoute | None]]:
+    """Yield the routes to a service, each with what its VirtualService has of it, if there is one."""
     virtual = virtual_service_of(policies, application, service)
     if virtual is None:
-        return (Route(cluster_to(application, service), service, service.workloads),)
-    return tuple(_resolve_routes(virtual, policies, application))
+        yield Route((Destination(cluster_to(application, service), service, service.workloads),)), None
+    else:
+        yield from _resolve_routes(virtual, policies, application)
 
 
 def virtual_service_of(policies: Policies, application: Application, service: Service) -> VirtualService | None:
@@ -41,9 +54,19 @@ def virtual_service_of(policies: Policies, application: Application, service: Se
 
 
 def destination_rule_of(policies: Policies, application: Application, service: Service) -> DestinationRule | None:
-    """Return the DestinationRule of a service."""
+    """Return the DestinationRule of a service, whose host is the closest to its name; istiod merges no others."""
     rules = policies.destination_rules
-    return next((one for one in rules if service_of(one.spec.host, policies, application) == service), None)
+    near = (one for one in rules if service in services_of(one.spec.host, policies, application))
+    return max(near, key=lambda one: (not is_wildcard(one.spec.host), len(one.spec.host)), default=None)
+
+
+def traffic_policy_of(
+    policies: Policies, application: Application, service: Service, subset: Subset | None = None
+) -> TrafficPolicy:
+    """Return how requests to a service, or a subset of it, are sent."""
+    rule = destination_rule_of(policies, application, service)
+    policy = rule.spec.traffic_policy if rule is not None else _NO_TRAFFIC_POLICY
+    return policy.override(subset.traffic_policy) if subset is not None else policy
 
 
 def subsets_of(policies: Policies, application: Application, service: Service) -> Mapping[str, Subset]:
@@ -62,6 +85,11 @@ def service_of(host: str, policies: Policies, application: Application) -> Servi
     return find_service(host, application, namespace=policies.namespace)
 
 
+def services_of(host: str, policies: Policies, application: Application) -> tuple[Service, ...]:
+    """Return the Services of a host in the manifests, several of a wildcard."""
+    return find_services(host, application, namespace=policies.namespace)
+
+
 def config_path(namespace: str, manifest: VirtualService | DestinationRule) -> str:
     """Return the name of a manifest in Envoy's configuration."""
     kind = "virtual-service" if isinstance(manifest, VirtualService) else "destination-rule"
@@ -73,9 +101,15 @@ def route_problems(sources: Sequence[Source[Any]], policies: Policies, applicati
     virtual, rules = select_kind(sources, VirtualService), select_kind(sources, DestinationRule)
     every: tuple[Source[Any], ...] = (*virtual, *rules)
     found = [*_host_problems(every, policies, application), *_conflict_problems(every, policies, application)]
+    found += (problem for source in rules for problem in _tls_problems(source, policies, application))
     for source in virtual:
         found += _destination_problems(source, policies, application)
     yield from found or _proof_problems(virtual, policies, application)
+
+
+def _find_named(host: str, policies: Policies, application: Application) -> tuple[Service, ...]:
+    found = service_of(host, policies, application)
+    return (found,) if found else ()
 
 
 def _find_services(virtual: VirtualService, policies: Policies, application: Application) -> list[Service]:
@@ -84,24 +118,25 @@ def _find_services(virtual: VirtualService, policies: Policies, application: App
     return [service for service in found if service is not None]
 
 
-def _resolve_routes(virtual: VirtualService, policies: Policies, application: Application) -> Iterator[Route]:
+def _resolve_routes(
+    virtual: VirtualService, policies: Policies, application: Application
+) -> Iterator[tuple[Route, HttpRoute]]:
     origin = config_path(policies.namespace_of(virtual), virtual)
     for route in virtual.spec.http:
-        target = _target(route.destination, policies, application)
+        targets = tuple(_target(one, policies, application) for one in route.used)
+        aborts = route.fault is not None and route.fault.abort is not None
         for match in route.match or (None,):
-            yield Route(*target, *_conditions(match), origin)
+            yield Route(targets, *_conditions(match), origin, answers=aborts), route
 
 
-def _target(
-    destination: Destination, policies: Policies, application: Application
-) -> tuple[str, Service, tuple[Workload, ...]]:
-    service = service_of(destination.host, policies, application)
+def _target(route: RouteDestination, policies: Policies, application: Application) -> Destination:
+    service, name = service_of(route.destination.host, policies, application), route.destination.subset
     assert service is not None  # noqa: S101  # hosts are checked first
-    if destination.subset is None:
-        return cluster_to(application, service), service, service.workloads
-    subset = subsets_of(policies, application, service).get(destination.subset)
+    if name is None:
+        return Destination(cluster_to(application, service), service, service.workloads, route.weight)
+    subset = subsets_of(policies, application, service).get(name)
     workloads = workloads_of(service, subset) if subset is not None else ()
-    return cluster_to(application, service, destination.subset), service, workloads
+    return Destination(cluster_to(application, service, name), service, workloads, route.weight)
 
 
 def _conditions(match: HttpMatch | None) -> tuple[Condition | None, tuple[tuple[str, Condition], ...]]:
@@ -129,11 +164,12 @@ def _list_hosts(source: Source[VirtualService] | Source[DestinationRule]) -> Ite
 def _host_problems(sources: Sequence[Source[Any]], policies: Policies, application: Application) -> Iterator[Problem]:
     known = [service.name for service in application.services]
     for source in sources:
-        hosts = list(_list_hosts(source))
+        hosts, find = list(_list_hosts(source)), services_of
         if isinstance(source.manifest, VirtualService):
             hosts += [((*loc, "host"), to.host) for loc, to in source.manifest.destinations()]
+            find = _find_named  # a wildcard is of DestinationRules only
         for loc, host in hosts:
-            if service_of(host, policies, application) is None:
+            if not find(host, policies, application):
                 yield source.problem(loc, f"there is no service {host!r}{format_suggestion(host, known)}")
 
 
@@ -162,6 +198,19 @@ def _destination_problems(
             yield source.problem((*loc, "port", "number"), f"{service.name} has port {service.port} only")
         if to.subset is not None and (message := _subset_problem(to.subset, service, policies, application)):
             yield source.problem((*loc, "subset"), message)
+
+
+def _tls_problems(source: Source[DestinationRule], policies: Policies, application: Application) -> Iterator[Problem]:
+    """Yield a TLS mode of callers that a callee's sidecar refuses."""
+    tls = source.manifest.spec.traffic_policy.tls
+    if tls is None:
+        return
+    unfit: Mode = "STRICT" if tls.mode == "DISABLE" else "DISABLE"
+    for service in services_of(source.manifest.spec.host, policies, application):
+        refusing = [one.name for one in service.workloads if policies.mode(one) == unfit]
+        if refusing and destination_rule_of(policies, application, service) is source.manifest:
+            message = f"{refusing[0]} refuses it: a PeerAuthentication sets {unfit} for its port"
+            yield source.problem(("spec", "trafficPolicy", "tls", "mode"), message)
 
 
 def _subset_problem(name: str, service: Service, policies: Policies, application: Application) -> str:

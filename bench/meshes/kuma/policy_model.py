@@ -49,6 +49,10 @@ class KumaPolicies(Policies):
         """Return what the sidecar of a workload accepts."""
         return "DISABLE" if self.form == "plain" else "STRICT"
 
+    def encrypts(self, application: Application, workload: Workload) -> bool:  # noqa: ARG002 - the same for all
+        """Return whether sidecars use mutual TLS."""
+        return self.form != "plain"
+
     def routes(self, application: Application, *, caller: Workload, service: Service) -> tuple[Route, ...]:
         """Return the routes from a sidecar to a service."""
         return routes(self, application, caller=caller, service=service)

@@ -9,7 +9,7 @@ from bench.files.yaml_source import Loc, format_suggestion
 from bench.meshes.kuma.naming import mesh_service, route_kri, service_tag
 from bench.meshes.kuma.policies import Policies
 from bench.meshes.kuma.route_manifests import BackendRef, HttpMatch, MeshHTTPRoute, PathMatch, RouteRule, ServiceRef, To
-from bench.meshes.routing import Condition, Route, is_provable
+from bench.meshes.routing import Condition, Destination, Route, is_provable
 
 # The manifest of a rule, and the indexes of its `to` and of the rule in it.
 RulePosition = tuple[MeshHTTPRoute, int, int]
@@ -26,7 +26,7 @@ def routes(policies: Policies, application: Application, *, caller: Workload, se
     The last one matches all remaining requests; by default it leads to any of the service's workloads.
     """
     written = [route for _, route in _list_routes(policies, application, caller=caller, service=service)]
-    default = Route(outbound_cluster(policies, application, service), service, service.workloads)
+    default = Route((_destination(policies, application, service),))
     narrow = sorted((route for route in written if not _matches_everything(route)), key=_width)
     return (*narrow, next(filter(_matches_everything, written), default))
 
@@ -34,7 +34,7 @@ def routes(policies: Policies, application: Application, *, caller: Workload, se
 def destinations(policies: Policies, application: Application, caller: Workload) -> tuple[Service, ...]:
     """Return the Services that requests of `caller` can reach, by name; its sidecar has no other clusters."""
     every = (routes(policies, application, caller=caller, service=service) for service in application.services)
-    found = {route.service.name: route.service for some in every for route in some}
+    found = {one.service.name: one.service for some in every for route in some for one in route.destinations}
     return tuple(found[name] for name in sorted(found))
 
 
@@ -62,10 +62,13 @@ def _resolve_routes(
 ) -> Iterator[tuple[int, Route]]:
     origin = route_kri(policies.namespace_of(manifest), manifest.metadata.name)
     for number, rule in enumerate(to.rules):
-        target = application.service(rule.default.backend.name)
-        cluster = outbound_cluster(policies, application, target)
+        target = _destination(policies, application, application.service(rule.default.backend.name))
         for match in rule.matches:
-            yield number, Route(cluster, target, target.workloads, _path(match.path), _headers(match), origin)
+            yield number, Route((target,), _path(match.path), _headers(match), origin)
+
+
+def _destination(policies: Policies, application: Application, service: Service) -> Destination:
+    return Destination(outbound_cluster(policies, application, service), service, service.workloads)
 
 
 def _path(path: PathMatch | None) -> Condition | None:

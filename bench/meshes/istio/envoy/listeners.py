@@ -134,7 +134,7 @@ def sidecar_bootstrap(
     ]
     listeners = [_outbound_listener(workload, placement, policies)]
     if workload.port is not None:
-        clusters.append(build_inbound_cluster(workload, placement=placement))
+        clusters.append(build_inbound_cluster(workload, placement=placement, policies=policies))
         identity = certificates.identity(workload.account)
         listeners.append(_inbound_listener(workload, placement, policies=policies, identity=identity))
     return build_bootstrap(node_of(workload, placement), admin, listeners=listeners, clusters=clusters)
@@ -277,7 +277,7 @@ def outbound_manager(policies: Policies, application: Application, workload: Wor
     """Build the connection manager for requests from `workload` to services at `port`, routed by Host and policies."""
     return http_manager(
         f"outbound_0.0.0.0_{port};",
-        route_config=outbound_routes(policies, application, workload, port=port),
+        route_config=outbound_routes(policies, application, port=port),
         http_filters=list(HTTP_FILTERS),
         tracing=tracing_of(application, workload),
     )

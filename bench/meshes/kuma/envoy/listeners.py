@@ -211,10 +211,11 @@ def _host(name: str, routes: Iterable[Json]) -> Json:
 
 def _route(route: Route) -> Json:
     """Build a route with the timeouts and retries of Kuma's default policies."""
+    (to,) = route.destinations  # weights are not translated
     return {
         "name": route.origin or _ANY_PATH_NAME,
         "match": _match(route),
-        "route": {"cluster": route.cluster, "timeout": "15s", "idle_timeout": "1800s", "retry_policy": RETRY},
+        "route": {"cluster": to.cluster, "timeout": "15s", "idle_timeout": "1800s", "retry_policy": RETRY},
     }
 
 

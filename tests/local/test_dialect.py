@@ -1,0 +1,135 @@
+"""Policies in the dialect of the meshes' own guides, in real Envoys: each construct does what it says."""
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from bench.application.model import Application
+from bench.envoy.certificates import issue_certificates
+from bench.meshes import MESHES
+from bench.targets.local.prober import query_admin
+from tests.envoys import Sidecars, run_sidecars
+from tests.policies import read_policies
+from tests.sidecars import application_with
+
+BOTH = application_with("v1", "v2")
+TRAFFIC = """
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: every}
+spec: {host: "*.bookinfo.svc.cluster.local", trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: ratings}
+spec:
+  host: ratings
+  trafficPolicy:
+    tls: {mode: DISABLE}
+    connectionPool:
+      tcp: {maxConnections: 100, connectTimeout: 1s, tcpKeepalive: {time: 60s, interval: 10s, probes: 3}}
+      http: {http2MaxRequests: 1000, maxRequestsPerConnection: 1}
+    outlierDetection: {consecutive5xxErrors: 5, interval: 1s}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: reviews}
+spec: {host: reviews, subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: reviews}
+spec:
+  hosts: [reviews]
+  http:
+    - timeout: 3s
+      retries: {attempts: 2, perTryTimeout: 1s, retryOn: "connect-failure,5xx,418"}
+      route:
+        - {destination: {host: reviews, subset: v1}, weight: 75}
+        - {destination: {host: reviews, subset: v2}, weight: 25}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: details}
+spec:
+  hosts: [details]
+  http:
+    - match: [{uri: {exact: /details/0}}]
+      fault: {abort: {httpStatus: 418, percentage: {value: 100}}}
+      route: [{destination: {host: details}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: ratings}
+spec:
+  hosts: [ratings]
+  http:
+    - fault: {delay: {fixedDelay: 200ms, percentage: {value: 100}}}
+      route: [{destination: {host: ratings}}]
+"""
+
+
+def _run(mesh: str, text: str, folder: Path, application: Application) -> Iterator[Sidecars]:
+    given = folder / "given"
+    given.mkdir()
+    (given / "policies.yaml").write_text(text, "utf-8")
+    policies = read_policies(mesh, [given], application)
+    names, wire = policies.identities(application), MESHES[mesh].data_plane.wire
+    certificates = issue_certificates(folder / "ids", names, wire=wire, now=datetime.now(UTC), run_s=60)
+    with run_sidecars(mesh, application, policies, certificates=certificates, folder=folder) as sidecars:
+        yield sidecars
+
+
+@pytest.fixture(scope="module")
+def traffic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecars]:
+    yield from _run("istio", TRAFFIC, tmp_path_factory.mktemp("traffic"), BOTH)
+
+
+def test_weights_share_requests_out(traffic: Sidecars) -> None:
+    """Of 200 requests three quarters go to v1, within the bounds that chance leaves once in a million."""
+    assert {
+        traffic.send("productpage", "reviews-v1", "/reviews/0", host="reviews:9080").status for _ in range(200)
+    } == {200}
+    counted = MESHES["istio"].data_plane.requests(partial(query_admin, traffic.admins["productpage"]))
+    sent = [counted[f"outbound|9080|{one}|reviews.bookinfo.svc.cluster.local"] for one in ("v1", "v2")]
+    assert sum(sent) == 200
+    assert 120 <= sent[0] <= 180
+
+
+def test_abort_answers_instead_of_the_service(traffic: Sidecars) -> None:
+    """The sidecar of the caller answers itself, with the status of the fault, and passes all other paths on."""
+    aborted = traffic.send("productpage", "details", "/details/0")
+    assert (aborted.status, aborted.body) == (418, b"fault filter abort")
+
+
+def test_delay_holds_requests_back(traffic: Sidecars) -> None:
+    """The response comes after the fixed delay."""
+    began = time.monotonic()
+    assert traffic.send("reviews-v2", "ratings", "/ratings/0").status == 200
+    assert 0.2 <= time.monotonic() - began < 2
+
+
+def test_tls_mode_decides_how_callers_connect(traffic: Sidecars) -> None:
+    """ISTIO_MUTUAL of a wildcard brings the caller's identity; DISABLE of the closer rule brings none."""
+    secured = json.loads(traffic.send("locust", "productpage", "/").body)
+    plain = json.loads(traffic.send("locust", "ratings", "/ratings/0").body)
+    assert "spiffe://cluster.local/ns/bookinfo/sa/locust" in secured["x-forwarded-client-cert"]
+    assert "x-forwarded-client-cert" not in plain
+
+
+def test_connection_pool_ends_connections(traffic: Sidecars) -> None:
+    """With one request per connection, each request opens one."""
+    before = _connections(traffic)
+    for _ in range(3):
+        assert traffic.send("locust", "ratings", "/ratings/0").status == 200
+    assert _connections(traffic) - before == 3
+
+
+def _connections(traffic: Sidecars) -> int:
+    opened = MESHES["istio"].data_plane.connections(partial(query_admin, traffic.admins["locust"]))
+    return opened["outbound|9080||ratings.bookinfo.svc.cluster.local"]["HTTP/1.1"]
