@@ -110,6 +110,7 @@ class RunSpec:
     design: Design = "sequential"
     block_sd: float = 0.0  # of what all configurations of a block share
     trial_changes: dict[str, dict[str, Any]] = field(default_factory=dict)  # folder -> fields of its TrialRecord
+    used_cpu: float = 0.4  # share of all CPUs that the run itself uses, where there are figures of noise
     noise: dict[str, float] | None = None  # folder -> share of the CPUs that others use from a third of the window on
 
 
@@ -276,7 +277,12 @@ def _add_noise(path: Path, made: RunSpec, *, others: float) -> None:
     """Add the counters of two CPUs, of which others use a share for a third of the window."""
     at = np.arange(0, made.warmup_s + made.duration_s, 0.5)
     busy_s = np.clip(at - made.warmup_s - made.duration_s / 3, 0, made.duration_s / 3)
-    counters = {"capacity": 2 * at, "own": 0.8 * at, "others": 0.02 * at + 2 * others * busy_s, "steal": 0.06 * at}
+    counters = {
+        "capacity": 2 * at,
+        "own": 2 * made.used_cpu * at,
+        "others": 0.02 * at + 2 * others * busy_s,
+        "steal": 0.06 * at,
+    }
     added: dict[str, Any] = {
         "at_ns": np.tile((at * 1e9).astype(np.int64), len(counters)),
         "process": np.repeat(np.array(list(counters), np.str_), len(at)),

@@ -320,7 +320,7 @@ def _estimate(run: MeasuredRun, configuration: str, reference: str | None) -> Es
         return None
     if reference is None:
         return _estimate_mean(logs.tolist())
-    if run.design != "sequential":
+    if run.summary.is_paired:
         return _estimate_mean((logs - reference_logs).tolist())
     value, count = float(logs.mean() - reference_logs.mean()), min(len(logs), len(reference_logs))
     if reason := explain_no_interval(values.both[0]) or explain_no_interval(values.both[1]):

@@ -127,7 +127,7 @@ def _find_own_builds(one: StoredRun, other: StoredRun) -> Iterator[str]:
         ]
         if folders[0] != folders[1]:
             yield f"{name}: manifests"
-        digests = [_list_digests(run, name) for run in (one, other)]
+        digests = [list_digests(run, name) for run in (one, other)]
         yield from (
             f"{name}: image of {container}"
             for container in sorted(digests[0].keys() & digests[1].keys())
@@ -135,8 +135,8 @@ def _find_own_builds(one: StoredRun, other: StoredRun) -> Iterator[str]:
         )
 
 
-def _list_digests(run: StoredRun, configuration: str) -> dict[str, frozenset[str]]:
-    """Return the digests that ran in a configuration, by container."""
+def list_digests(run: StoredRun, configuration: str) -> dict[str, frozenset[str]]:
+    """Return the images that ran in a configuration, with their digests, by container."""
     found: dict[str, set[str]] = {}
     for trial in run.trials:
         if trial.record.configuration == configuration:

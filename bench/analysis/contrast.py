@@ -20,7 +20,7 @@ from bench.analysis.validity import make_issue
 from bench.results.issues import Issue, IssueCode
 from bench.results.summary_records import Contrast, Metric, RepeatSummary, Verdict
 from bench.scenario.types import Design
-from bench.units import format_percent, format_ratio
+from bench.units import format_counted, format_percent, format_ratio
 
 METHOD: Final[dict[Design, str]] = {
     "sequential": "ratio of geometric means over repeats, 95 % Welch t interval on logarithms",
@@ -136,7 +136,7 @@ def contrast(
         method=METHOD[design],
         verdict=verdict,
         confirmatory=confirmatory,
-        issues=tuple(_find_issues(configuration, reference, found=found, metric=metric)),
+        issues=tuple(_find_issues(configuration, reference, found=found, metric=metric, design=design)),
         mde=found.mde if found else None,
         block_ratios=_block_ratios(configuration, reference, metric),
         median_ratio=median,
@@ -197,16 +197,17 @@ def _deltas(
     return (found.ratio - 1) * scale, (low - 1) * scale, (high - 1) * scale
 
 
-def _find_issues(configuration: Side, reference: Side, *, found: Comparison | None, metric: Metric) -> Iterator[Issue]:
+def _find_issues(
+    configuration: Side, reference: Side, *, found: Comparison | None, metric: Metric, design: Design
+) -> Iterator[Issue]:
     """Yield all limitations of the number."""
     sides = (configuration, reference)
     for side in sides:
         if not side.valid():
             yield make_issue(IssueCode.NO_VALID_REPEAT, f"{side.name} has no valid repeat")
-    for side in sides:
-        if 0 < len(side.valid()) < len(side.repeats):
-            detail = f"{len(side.valid())} of {len(side.repeats)} repeats of {side.name} are valid"
-            yield make_issue(IssueCode.EXCLUDED_REPEATS, detail)
+    find_excluded = _find_excluded_repeats if design == "sequential" else _find_excluded_blocks
+    for detail in find_excluded(sides):
+        yield make_issue(IssueCode.EXCLUDED_REPEATS, detail)
     if found is None:
         scarce = [side.name for side in sides if side.valid() and not side.by_block(metric)]
         for name in scarce:
@@ -224,6 +225,21 @@ def _find_issues(configuration: Side, reference: Side, *, found: Comparison | No
             f"{format_percent(1 - found.ratio)} below {reference.name}: a mesh adds work; treat this as noise unless"
             " another run shows it",
         )
+
+
+def _find_excluded_repeats(sides: Sequence[Side]) -> Iterator[str]:
+    for side in sides:
+        if 0 < len(side.valid()) < len(side.repeats):
+            yield f"{len(side.valid())} of {len(side.repeats)} repeats of {side.name} are valid"
+
+
+def _find_excluded_blocks(sides: Sequence[Side]) -> Iterator[str]:
+    """Yield how many blocks do not count: those in which a side is invalid."""
+    blocks = {repeat.block for side in sides for repeat in side.repeats}
+    valid = set.intersection(*({repeat.block for repeat in side.valid()} for side in sides))
+    if 0 < len(valid) < len(blocks):
+        excluded = len(blocks) - len(valid)
+        yield f"{excluded} of {format_counted(len(blocks), 'block')} {'does' if excluded == 1 else 'do'} not count"
 
 
 def find_correlation(blocks: BlockMean | None) -> Iterator[Issue]:

@@ -9,7 +9,7 @@ from bench.analysis.contrast import Side, read_values
 from bench.analysis.stats import compute_repeats_as_narrow, compute_welch_half_width
 from bench.results.records import RunRecord
 from bench.results.summary_records import ConfigurationSummary, Contrast
-from bench.scenario.plan import estimate_seconds, make_plan
+from bench.scenario.plan import ON_A_CLUSTER, ON_THIS_MACHINE, estimate_seconds, make_plan
 from bench.scenario.types import Design
 
 _DESIGNS: Final[tuple[Design, ...]] = get_args(Design)
@@ -74,7 +74,8 @@ def measure_half_width(contrast: Contrast) -> float | None:
 def estimate_minutes(record: RunRecord, design: Design, blocks: int) -> float:
     """Return the minutes that a run of this scenario would take with this design and number of blocks."""
     scenario = record.scenario.model_copy(update={"design": design, "repeats": 1})
-    return blocks * estimate_seconds(scenario, make_plan(scenario, record.plan.seed)) / 60
+    overhead = ON_A_CLUSTER if record.cluster else ON_THIS_MACHINE
+    return blocks * estimate_seconds(scenario, make_plan(scenario, record.plan.seed), overhead) / 60
 
 
 def _make_side(configurations: Mapping[str, ConfigurationSummary], name: str) -> Side:

@@ -104,7 +104,7 @@ def read_conditions(run: StoredRun) -> dict[str, str]:
     files = "".join(f"{name} {digest}\n" for name, digest in sorted(read_checksums(run)))
     known = {"scenario": _hash(scenario), "files": _hash(files), "target": record.target.kind, **environment}
     # The first nights were all sequential with whole requests, and are known by conditions without either.
-    if record.plan.design != "sequential":
+    if record.plan.is_paired:
         known["design"] = record.plan.design_text
     if record.cluster is not None and record.cluster.scale_requests != 1:
         known["share of requests"] = f"{record.cluster.scale_requests:g}"

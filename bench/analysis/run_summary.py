@@ -21,7 +21,7 @@ from bench.analysis.stats import (
     geometric_mean,
 )
 from bench.analysis.trial_summary import Digest, average_by_name, digest
-from bench.analysis.validity import FEWEST_CPUS, make_issue
+from bench.analysis.validity import FEWEST_CPUS, MOST_DUET_CPU, make_issue
 from bench.errors import InputError
 from bench.meshes.resolved import resolve_stored
 from bench.results.issues import Issue, IssueCode
@@ -47,6 +47,7 @@ def summarise(run: StoredRun) -> tuple[SummaryRecord, dict[str, Digest]]:
     repeats = {name: tuple(d.repeat for d in digests.values() if d.configuration == name) for name in names}
     configurations = {name: _summarise_configuration(record, name, own) for name, own in repeats.items()}
     contrasts = tuple(_compute_contrasts(record, repeats, order=order_blocks(run)))
+    cpu_use = _mean_of(repeat.used_cpu for own in repeats.values() for repeat in own if repeat.valid)
     summary = SummaryRecord(
         run_id=record.run_id,
         scenario=scenario.name,
@@ -55,7 +56,7 @@ def summarise(run: StoredRun) -> tuple[SummaryRecord, dict[str, Digest]]:
         quick=scenario.quick,
         design=record.plan.design,
         minutes=_count_minutes(record),
-        cpu_use=_mean_of(repeat.used_cpu for own in repeats.values() for repeat in own if repeat.valid),
+        cpu_use=cpu_use,
         reruns=len(record.plan.again),
         status=record.status,
         reference=scenario.reference,
@@ -64,7 +65,7 @@ def summarise(run: StoredRun) -> tuple[SummaryRecord, dict[str, Digest]]:
         configurations=configurations,
         contrasts=contrasts,
         hop_costs=tuple(_estimate_hop_costs(run, configurations)),
-        issues=tuple(_find_warnings(run, configurations, contrasts)),
+        issues=(*_find_busy_cpus(record, cpu_use), *_find_warnings(run, configurations, contrasts)),
     )
     return summary, digests
 
@@ -186,6 +187,15 @@ def _read_paths(run: StoredRun) -> dict[str, PathLength]:
         with suppress(InputError):  # a folder without its manifests, or with some of another version of meshbench
             paths |= measure_paths(resolve_stored(one, run.path))
     return paths
+
+
+def _find_busy_cpus(record: RunRecord, cpu_use: float | None) -> Iterator[Issue]:
+    """Yield a warning about a duet that used more of the CPUs than it may: where the use is known in its first warm-up,
+    it is not measured as one."""
+    if record.plan.design == "duet" and cpu_use is not None and cpu_use > MOST_DUET_CPU:
+        used, most = format_percent(cpu_use), format_percent(MOST_DUET_CPU)
+        detail = f"the duet used {used} of the CPUs, more than {most}: waits that its configurations share pull ratios"
+        yield make_issue(IssueCode.BUSY_CPUS, f"{detail} towards 1; use fewer users, or --design interleaved")
 
 
 def _find_warnings(

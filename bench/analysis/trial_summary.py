@@ -186,7 +186,7 @@ def _summarise_repeat(
     """Summarise a trial. An interleaved one has several windows, whose statistics are averaged."""
     requests, succeeded = len(counted), sum(map(len, windows))
     # The study's statistic is of a load without interruption, on one configuration alone.
-    is_sequential = record.design == "sequential"
+    is_sequential = not record.is_paired
     noise = measure_noise(resources, record.windows) if resources else NoiseShares()
     percentiles = {name: _percentile_ms(windows, share) for name, share in _SHARES.items()}
     usable = bool(percentiles["p95_ms"])

@@ -36,6 +36,7 @@ FEWEST_CPUS: Final = 4
 MOST_OTHER_CPU: Final = 0.10
 MOST_STEAL: Final = 0.03
 MOST_THROTTLED: Final = 0.02
+MOST_DUET_CPU: Final = 0.75  # beyond it configurations wait for one another, and their ratio is pulled towards 1
 _SEEN_IN_LATENCIES: Final = (IssueCode.UNSTEADY, IssueCode.STALL)
 _CUT_SHORT: Final = (IssueCode.GENERATOR_ENDED, IssueCode.INTERRUPTED)
 _LOCUST_EXIT_CODES: Final = (0, 1)  # 1 means that some request failed, which is counted here anyway
@@ -170,7 +171,7 @@ def check_trial(
 def _judge_in_block(issue: Issue, record: TrialRecord) -> Issue:
     """Return the issue as it counts in the trial's design: what is seen in latencies invalidates no trial whose block
     is compared as a whole, or blocks would be chosen by their result."""
-    if record.design != "sequential" and issue.code in _SEEN_IN_LATENCIES:
+    if record.is_paired and issue.code in _SEEN_IN_LATENCIES:
         return issue.model_copy(update={"severity": "warning"})
     return issue
 

@@ -73,12 +73,13 @@ def format_plan(
 def _describe_design(scenario: Scenario, plan: Plan) -> str:
     """Describe when each configuration has its load."""
     load, count = scenario.load, len(scenario.configurations)
-    if plan.design == "sequential":
+    if not plan.is_paired:
         return "sequential, each configuration deployed and loaded alone"
     if plan.design == "interleaved":
         window = format_duration(load.duration_s / plan.rounds)
         return f"interleaved, all of a block deployed, and loaded in turn in {plan.rounds} windows of {window} each"
-    each = format_counted(scenario.load_of(scenario.configurations[0].name).users, "user")
+    first = scenario.load_of(scenario.configurations[0].name)
+    each = format_counted(first.users, "user") if first.rate_per_s is None else f"{first.rate_per_s:g} requests/s"
     return f"duet, all {count} of a block deployed, and loaded at once with {each} each"
 
 

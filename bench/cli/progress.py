@@ -47,7 +47,7 @@ class PlainLines:
     def done(self, record: TrialRecord, figures: Headline) -> None:
         p95 = "no P95" if figures.p95_ms is None else f"P95 {format_ms(figures.p95_ms)} ms"
         seen = f"{p95}, RPS {format_rps(figures.rps)}"
-        if self.plan.design != "sequential":
+        if self.plan.is_paired:
             seen = f"{record.configuration}: {seen}"
         _print_line(f"  {seen}; {_format_remaining_load(self.scenario, self.plan, after=record.number)}")
         for reason in record.reasons:
@@ -163,7 +163,7 @@ def _format_remaining_load(scenario: Scenario, plan: Plan, *, after: int) -> str
     stored."""
     if not (remaining := plan.trials[after:]):
         return "no trials left"
-    if plan.design == "sequential":
+    if not plan.is_paired:
         loads = [scenario.load_of(trial.configuration) for trial in remaining]
         seconds = sum(load.warmup_s + load.duration_s for load in loads)
     else:

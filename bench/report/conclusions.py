@@ -8,7 +8,6 @@ from bench.analysis.run_summary import compute_blocks_for_margin, compute_repeat
 from bench.analysis.validity import format_issues
 from bench.report.model import Cell, Table, make_table
 from bench.report.study_2022 import RANKING, RANKING_TEXT
-from bench.results.issues import IssueCode
 from bench.results.summary_records import ConfigurationSummary, Contrast, SummaryRecord
 from bench.scenario.types import Design
 from bench.units import (
@@ -197,7 +196,7 @@ def _format_sentence(summary: SummaryRecord, contrast: Contrast) -> str:
     change = format_change(contrast.ratio) + _format_level_interval(summary, contrast)
     amount = f"{format_delta(contrast.delta_ms)} ms ({change})"
     verdict = _VERDICTS[contrast.verdict].format(
-        margin=format_percent(summary.margin), units="repeats" if summary.design == "sequential" else "blocks"
+        margin=format_percent(summary.margin), units="repeats" if not summary.is_paired else "blocks"
     )
     if contrast.ratio_low is None:
         verdict = f"inconclusive, {reason or 'there is no interval'}"
@@ -233,15 +232,10 @@ def _format_certainty(summary: SummaryRecord, contrast: Contrast) -> Iterator[st
         yield f"a difference of {format_effect(contrast.mde)} (MDE) would be found 4 times out of 5"
         needed = _count_needed(summary, contrast)
         if needed and needed > min(contrast.n):
-            units = "repeats each" if summary.design == "sequential" else "blocks"
+            units = "repeats each" if not summary.is_paired else "blocks"
             yield f"{format_count(needed)} {units} would find one of {format_percent(summary.margin)}"
-    issues = contrast.issues
-    if summary.design != "sequential":  # a block that does not count is one on both sides
-        issues = tuple(issue for issue in issues if issue.code != IssueCode.EXCLUDED_REPEATS)
-        if excluded := len(contrast.block_ratios) - contrast.n[0]:
-            yield f"{excluded} of {format_counted(len(contrast.block_ratios), 'block')} do not count"
-    if issues and contrast.ratio_low is not None:
-        yield format_issues(issues)
+    if contrast.issues and contrast.ratio_low is not None:
+        yield format_issues(contrast.issues)
 
 
 def format_n(contrast: Contrast, design: Design) -> str:
@@ -253,7 +247,7 @@ def format_n(contrast: Contrast, design: Design) -> str:
 
 def _count_needed(summary: SummaryRecord, contrast: Contrast) -> int | None:
     """Return how many repeats or blocks would find a difference as large as the margin; None if unknown."""
-    if summary.design != "sequential":
+    if summary.is_paired:
         return compute_blocks_for_margin(contrast, summary.margin)
     sides = (summary.configurations[name] for name in (contrast.configuration, contrast.reference))
     return compute_repeats_for_margin(sides, summary.margin)
@@ -296,7 +290,7 @@ def make_answer_table(summary: SummaryRecord) -> Table | None:
     contrasts = select_contrasts(summary)
     if len(contrasts) <= MOST_SENTENCES:
         return None
-    is_paired = summary.design != "sequential"
+    is_paired = summary.is_paired
     evidence, explained = (
         ("Blocks", "those in which both are valid") if is_paired else ("n", "valid repeats of both sides")
     )

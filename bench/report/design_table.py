@@ -31,7 +31,7 @@ def make_design_table(report: Report) -> Table:
     summary, record = report.summary, report.record
     shown = [c for c in select_contrasts(summary) if c.ratio_low is not None][:_MOST_CONTRASTS]
     found = [{e.design: e for e in estimate_designs(record, c, summary.configurations)} for c in shown]
-    rows = found[0].values() if found and summary.design != "sequential" else ()
+    rows = found[0].values() if found and summary.is_paired else ()
     return make_table(
         "designs",
         "What each design would have cost",

@@ -54,7 +54,7 @@ def make_heading(report: Report) -> Heading:
     record = report.record
     measured = f"Measured {format_time(record.started_at)}: {record.target.title}."
     load = format_load(record, report.summary)
-    parts = (measured, load) if report.summary.design == "sequential" else (load, measured)
+    parts = (measured, load) if not report.summary.is_paired else (load, measured)
     return Heading(
         title=record.scenario.title,
         labels=_make_labels(report),
@@ -67,21 +67,21 @@ def make_heading(report: Report) -> Heading:
 def format_top(record: RunRecord, summary: SummaryRecord) -> tuple[str, ...]:
     """Return the paragraphs at the top of a terminal: the answer in a sentence, and how a paired run got it."""
     answer = format_headline(record.scenario, summary)
-    if summary.design == "sequential":
+    if not summary.is_paired:
         return ("\n".join(answer),)
     return "\n".join(answer), " ".join(filter(None, (format_load(record, summary), format_minutes(summary))))
 
 
 def format_load(record: RunRecord, summary: SummaryRecord) -> str:
     """Return the design, the load and the use of the CPUs in sentences."""
-    load = _format_repeats(record, summary) if summary.design == "sequential" else _format_blocks(record, summary)
+    load = _format_repeats(record, summary) if not summary.is_paired else _format_blocks(record, summary)
     return " ".join((load, *_format_use(summary)))
 
 
 def format_minutes(summary: SummaryRecord) -> str:
     """Return the minutes that a paired run took, and those that a sequential one would have needed to know each answer
     as well. Empty for a sequential run."""
-    if summary.design == "sequential" or summary.minutes is None:
+    if not summary.is_paired or summary.minutes is None:
         return ""
     took = f"This took {format_counted(max(round(summary.minutes), 1), 'minute')}."
     needed = find_sequential_minutes(summary)
@@ -105,7 +105,7 @@ def _make_labels(report: Report) -> tuple[Label, ...]:
 
 
 def _explain_quick(report: Report) -> str:
-    if report.summary.design == "sequential":
+    if not report.summary.is_paired:
         return "Short windows, for trying out: not a result to rely on."
     blocks, length = _format_length(report.record)[0], format_span(report.record.scenario.load.duration_s)
     return f"{blocks} of {length}, for a first answer: longer windows see more of the rare, slow requests."
@@ -173,7 +173,7 @@ def _format_use(summary: SummaryRecord) -> Iterator[str]:
         others = _measure_others(summary)
         by_others = f", and {others * 100:.0f} % by other processes" if others >= _FEWEST_OTHERS else ""
         yield f"About {summary.cpu_use * 100:.0f} % of the CPUs were in use{by_others}."
-    if summary.reruns and summary.design != "sequential":
+    if summary.reruns and summary.is_paired:
         again = "1 block was" if summary.reruns == 1 else f"{format_count(summary.reruns)} blocks were"
         yield f"{again} measured again."
 

@@ -9,6 +9,7 @@ is the mean of Locust's sliding, rounded P95 over the first 120 s, then over rep
 from typing import Final, NamedTuple
 
 from bench.report.model import Report, Table, divide, make_table
+from bench.results.summary_records import SummaryRecord
 from bench.units import format_count, format_ms, format_percent, format_ratio, format_rps
 
 SOURCE: Final = "M. Manco, “Cloud Native Security in Service Mesh”, Politecnico di Torino, 2022"
@@ -48,6 +49,11 @@ SWEEP: Final = (
     Level(users=200, rps=44.89, p95_ms=4725.0),
     Level(users=500, rps=41.94, p95_ms=12612.5),
 )
+
+
+def is_comparable(summary: SummaryRecord) -> bool:
+    """Return whether one configuration was under load at a time, as in the study."""
+    return summary.design != "duet"
 
 
 def study_ratio(configuration: str, reference: str | None) -> float | None:

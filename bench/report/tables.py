@@ -1,9 +1,11 @@
 """Make the tables of a run's numbers, the most important first."""
 
+from collections.abc import Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any
 
+from bench.analysis.conditions import list_digests
 from bench.analysis.validity import format_issue, format_issues
 from bench.report.data_path_table import compare_data_paths
 from bench.report.design_table import make_design_table
@@ -33,11 +35,12 @@ def make_tables(report: Report) -> tuple[Table, ...]:
         make_hop_table(report),
         compare_data_paths(report),
         make_design_table(report),
-        *([compare_with_study(report)] if report.summary.design == "sequential" else []),
+        *([compare_with_study(report)] if not report.summary.is_paired else []),
         make_contrast_table(report),
         make_repeat_table(report),
         make_check_table(report),
         make_resource_table(report),
+        make_image_table(report),
     )
     return tuple(table for table in made if table.rows)
 
@@ -133,7 +136,7 @@ def make_hop_table(report: Report) -> Table:
 def make_contrast_table(report: Report) -> Table:
     """Return every comparison on every metric; what only blocks that were paired have, where some contrast has it."""
     contrasts = report.summary.contrasts
-    is_paired = report.summary.design != "sequential"
+    is_paired = report.summary.is_paired
     within = (
         ""
         if is_paired
@@ -269,6 +272,30 @@ def make_resource_table(report: Report) -> Table:
             "n*": lambda r: str(r.n),
         },
     )
+
+
+def make_image_table(report: Report) -> Table:
+    """Return the images that differ between configurations, as they ran."""
+    configurations = report.record.scenario.configurations
+    ran = {one.name: list_digests(report.run.stored, one.name) for one in configurations}
+    containers = sorted({container for images in ran.values() for container in images})
+    differing = [one for one in containers if len({images[one] for images in ran.values() if one in images}) > 1]
+    named = [f"{one.name}: {name} is {image}" for one in configurations for name, image in one.images.items()]
+    return make_table(
+        "images",
+        "Images that differ",
+        f"What ran in each container whose image is not the same in all configurations.{_list_named(named)}",
+        rows=[(name, one, images[one]) for one in differing for name, images in ran.items() if one in images],
+        columns={
+            "Container": lambda r: r[1],
+            "Configuration": lambda r: r[0],
+            "Image": lambda r: ", ".join(sorted(r[2])),
+        },
+    )
+
+
+def _list_named(images: Sequence[str]) -> str:
+    return f" Named by the scenario: {'; '.join(images)}." if images else ""
 
 
 def _format_share(column: str, row: Any) -> str:

@@ -246,6 +246,11 @@ class TrialRecord(Record):
     images: dict[str, str] = Field({}, description="container images that ran, with their digests")
 
     @property
+    def is_paired(self) -> bool:
+        """Whether the configurations of its block shared the time."""
+        return self.design != "sequential"
+
+    @property
     def reasons(self) -> tuple[Issue, ...]:
         return select_reasons(self.issues)
 

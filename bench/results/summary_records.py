@@ -216,3 +216,8 @@ class SummaryRecord(Record):
     contrasts: tuple[Contrast, ...]
     hop_costs: tuple[HopCost, ...] = ()
     issues: Annotated[tuple[Issue, ...], Field(description="warnings about the run's numbers")]
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether the configurations of a block shared its time, so that they are compared by block."""
+        return self.design != "sequential"

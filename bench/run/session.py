@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench import __version__
 from bench.analysis.proxy_cost import measure_paths
-from bench.analysis.validity import make_issue
+from bench.analysis.validity import MOST_DUET_CPU, make_issue
 from bench.errors import (
     InputError,
     Interrupted,
@@ -30,7 +30,7 @@ from bench.results.issues import IssueCode
 from bench.results.records import ClusterRecord, RunRecord, TrialRecord
 from bench.results.store import RunFolder, make_run_id, read_record
 from bench.run.doctor import count_needed_files
-from bench.run.trials import MOST_DUET_CPU, ProgressListener, find_blocks_to_rerun, run_trials
+from bench.run.trials import ProgressListener, find_blocks_to_rerun, run_trials
 from bench.scenario.model import Scenario
 from bench.scenario.plan import Plan, find_most_users, make_plan
 from bench.system.cancellation import CancelToken, catch_signals

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bench.analysis.trial_summary import Headline, make_headline
-from bench.analysis.validity import check_trial, has_noise, is_retryable, make_issue
+from bench.analysis.validity import MOST_DUET_CPU, check_trial, has_noise, is_retryable, make_issue
 from bench.errors import ClusterError, DeployError, InvalidMeasurementError, ProofError
 from bench.load.generator import LoadOutcome, Progress
 from bench.load.schedule import UnitLoads, drive_alone, drive_in_turn, drive_together
@@ -24,7 +24,6 @@ from bench.targets import Deployment, Target
 from bench.verification.overlap import RecordedWindow, prove_overlap
 
 _BLOCKS_PER_RERUN = 4
-MOST_DUET_CPU = 0.75  # of all CPUs: beyond it configurations wait for one another, and their ratio is pulled towards 1
 
 
 class ProgressListener(Protocol):

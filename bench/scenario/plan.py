@@ -3,6 +3,7 @@
 import random
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
@@ -11,13 +12,24 @@ from pydantic import BaseModel, ConfigDict
 from bench.scenario.model import Scenario
 from bench.scenario.types import Design
 
-# Start, proofs and removal, as measured on two shared CPUs: of a deployment alone, and of those of a block.
-_SECONDS_PER_DEPLOYMENT: Final = 3.5
-_SECONDS_PER_BLOCK: Final = 5.0
 SETTLE_S: Final = 1.5  # load before each later window of an interleaved block: its P50 is steady 0.5 s after the hold
 _ROUND_S: Final = 30.0
 _MANY_BLOCKS: Final = 8
 _ENOUGH_VALID: Final = 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class Overhead:
+    """The seconds that start, proofs and removal take: of a deployment alone, without a mesh and in one, and of each
+    further deployment of a block."""
+
+    alone_s: float
+    in_mesh_s: float
+    side_by_side_s: float
+
+
+ON_THIS_MACHINE: Final = Overhead(3.5, 3.5, 0.75)  # as measured on two shared CPUs
+ON_A_CLUSTER: Final = Overhead(22.0, 42.0, 5.0)  # on one node with four CPUs
 
 Order = tuple[tuple[int, ...], ...]
 
@@ -51,6 +63,11 @@ class Plan(BaseModel):
     rounds: int = 1
 
     @property
+    def is_paired(self) -> bool:
+        """Whether the configurations of a block share its time."""
+        return self.design != "sequential"
+
+    @property
     def blocks(self) -> int:
         """Number of blocks, without reruns."""
         return len(self.order) - len(self.again)
@@ -59,7 +76,7 @@ class Plan(BaseModel):
     def fewest_valid(self) -> int:
         """How many blocks have to be valid for the run to be. Where configurations share eight blocks or more, each is
         a small part of the result, and on a shared machine one is invalid now and then: three of four are enough."""
-        enough = self.design != "sequential" and self.blocks >= _MANY_BLOCKS
+        enough = self.is_paired and self.blocks >= _MANY_BLOCKS
         return ceil(_ENOUGH_VALID * self.blocks) if enough else self.blocks
 
     def with_rerun(self, blocks: Sequence[int]) -> "Plan":
@@ -75,7 +92,7 @@ class Plan(BaseModel):
     @property
     def units(self) -> tuple[tuple[Trial, ...], ...]:
         """The trials that are deployed together: those of a block, or each alone in a sequential run."""
-        if self.design == "sequential":
+        if not self.is_paired:
             return tuple((trial,) for trial in self.trials)
         return tuple(
             tuple(trial for trial in self.trials if trial.block == block + 1) for block in range(len(self.order))
@@ -126,12 +143,17 @@ def count_rounds(duration_s: float) -> int:
     return 2 * max(1, round(duration_s / (2 * _ROUND_S)))
 
 
-def estimate_seconds(scenario: Scenario, plan: Plan) -> float:
+def estimate_seconds(scenario: Scenario, plan: Plan, overhead: Overhead = ON_THIS_MACHINE) -> float:
     """Return the time of windows, warm-ups and deployments in seconds."""
-    if plan.design != "sequential":
-        return len(plan.order) * (estimate_load_seconds(scenario, plan) + _SECONDS_PER_BLOCK)
-    loads = [scenario.load_of(trial.configuration) for trial in plan.trials]
-    return sum(load.warmup_s + load.duration_s + _SECONDS_PER_DEPLOYMENT for load in loads)
+    alone = {
+        one.name: overhead.alone_s if one.mesh == "none" else overhead.in_mesh_s for one in scenario.configurations
+    }
+    if plan.is_paired:
+        block_s = max(alone.values()) + (len(alone) - 1) * overhead.side_by_side_s
+        return len(plan.order) * (estimate_load_seconds(scenario, plan) + block_s)
+    loads = {name: scenario.load_of(name) for name in alone}
+    names = [trial.configuration for trial in plan.trials]
+    return sum(loads[name].warmup_s + loads[name].duration_s + alone[name] for name in names)
 
 
 def estimate_load_seconds(scenario: Scenario, plan: Plan) -> float:

@@ -1,30 +1,37 @@
-"""Readers of Bookinfo: each asks for the product page, looks at it, thinks for a while, and asks again.
+"""Load of Bookinfo: each user requests the product page, checks it, waits for the think time, and repeats.
 
-Works as any Locust file does, web page included:
+With `--logged-in` half of the users log in first, and their requests have names of their own. It is an ordinary Locust
+file, and also works with Locust's web page:
 
     locust -f locustfiles/bookinfo.py --host http://productpage:9080 --users 20
 """
 
+import itertools
+import json
 import random
-from typing import Any
+from urllib.parse import urlencode
 
 import gevent
 from locust import FastHttpUser, events, task
 from locust.argument_parser import LocustArgumentParser
 
-from bench.bookinfo.pages import page_problem
+from bench.application.bookinfo.pages import find_problem
 
 
 @events.init_command_line_parser.add_listener
 def options(parser: LocustArgumentParser) -> None:
-    """What a reader may be told on the command line or on Locust's web page."""
-    parser.add_argument("--think-time", type=float, default=0.1, help="Seconds from an answer to the next request")
-    parser.add_argument("--reviews", default="any", help="What the page must show: v1, v2, v3 or any")
+    """Add the options of users, for the command line and Locust's web page."""
+    parser.add_argument("--think-time", type=float, default=0.1, help="Seconds from a response to the next request")
+    parser.add_argument("--versions", default="{}", help='Expected version of reviews, or any: {"reviews": "v3"}')
+    parser.add_argument("--logged-in", default="{}", help='Users to log in, and theirs: {"Marco": {"reviews": "v2"}}')
     parser.add_argument("--virtual-host", default="", help="Host header to send instead of the address's")
 
 
 class Reader(FastHttpUser):
-    """A closed loop: the next request starts `think_time` after the answer to the one before."""
+    """A user in a closed loop: each request starts `think_time` after the response to the one before."""
+
+    numbers = itertools.count()
+    page = None  # the name of the requests; None is their path
 
     @property
     def think_time(self) -> float:
@@ -32,23 +39,40 @@ class Reader(FastHttpUser):
         return float(self.environment.parsed_options.think_time)
 
     def wait_time(self) -> float:
-        """The same after every answer: as in the study that meshbench follows."""
+        """Return the same time after every response, as in the 2022 study."""
         return self.think_time
 
     def on_start(self) -> None:
-        """The first wait is random, so that readers who start together do not go on in step."""
+        """Wait for a random time, so that users who start together do not stay in step; log in if required."""
         gevent.sleep(random.uniform(0, self.think_time))  # noqa: S311  # no secret
+        self.versions = json.loads(self.environment.parsed_options.versions)
+        if users := json.loads(self.environment.parsed_options.logged_in):
+            self.become_one_of(users)
+
+    def become_one_of(self, users: dict[str, dict[str, str]]) -> None:
+        """Log in every second user, as each of `users` in turn."""
+        turn, logs_in = divmod(next(self.numbers) + getattr(self.environment.runner, "worker_index", 0), 2)
+        user = [*users][turn % len(users)]
+        self.page = f"page as {user}" if logs_in else "page as others"
+        if logs_in:
+            self.versions = users[user]
+            self.log_in(user)
+
+    def log_in(self, user: str) -> None:
+        """Log in with any password; the session keeps the cookie."""
+        headers = {**self.headers(), "Content-Type": "application/x-www-form-urlencoded"}
+        form = urlencode({"username": user, "passwd": ""})
+        self.client.post("/login", form, name="login", headers=headers, allow_redirects=False)
+
+    def headers(self) -> dict[str, str]:
+        host = self.environment.parsed_options.virtual_host
+        return {"Host": host} if host else {}
 
     @task
     def product_page(self) -> None:
-        """A page counts as good only when it is whole: Bookinfo answers 200 with its back ends down."""
-        options = self.environment.parsed_options
-        headers = {"Host": options.virtual_host} if options.virtual_host else {}
-        with self.client.get("/productpage", headers=headers, catch_response=True) as response:
-            problem = page_problem(response.content or b"", options.reviews) if response.status_code == 200 else None
+        """Request the page, and record a failure unless it is complete: Bookinfo responds with 200 when its back ends
+        are down."""
+        with self.client.get("/productpage", name=self.page, headers=self.headers(), catch_response=True) as response:
+            problem = find_problem(response.content or b"", self.versions) if response.status_code == 200 else None
             if problem:
                 response.failure(problem)
-
-    def context(self) -> dict[str, Any]:
-        """Nothing of our own; recorders add to it."""
-        return {}

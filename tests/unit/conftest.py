@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import urllib3  # noqa: F401  # binds a socket when it is imported, which a test alone in its process would be blamed for
 from hypothesis import settings
 
 # `make unit` draws few examples; `pytest tests/unit --hypothesis-profile=many` draws many, as `make soak` does.

@@ -490,7 +490,7 @@ def test_cleans_cluster_without_results_folder(
 
 def test_closed_run_of_version_1_is_not_resumed(tmp_path: Path) -> None:
     """A killed run that is cleaned up gets a record of today's format, and is not resumed either."""
-    shutil.copytree(ROOT / "results" / "example", run := tmp_path / "run")
+    shutil.copytree(ROOT / "tests" / "recorded" / "run_of_version_1", run := tmp_path / "run")
     stored = json.loads((run / "run.json").read_bytes())
     (run / "run.json").write_text(json.dumps({**stored, "status": "running", "exit_code": None}), "utf-8")
     clean_run(Leftovers(run, stored["run_id"], (), ()))

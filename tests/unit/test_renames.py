@@ -128,7 +128,7 @@ def test_sets_version_under_the_name_of_its_service(tmp_path: Path) -> None:
 
 def test_run_with_a_version_under_the_name_of_its_service_has_its_history() -> None:
     """The hash of a scenario's conditions is the one that earlier nights have."""
-    run = read_run(Path("results/example"))
+    run = read_run(Path("tests/recorded/run_of_version_1"))
     assert run.record.scenario.application.versions == {"reviews": "v3"}
     assert read_conditions(run)["scenario"] == "e4d33789ea0683fa"
 

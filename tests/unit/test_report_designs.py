@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from bench.frames.run import Run
 from bench.report import write_report
@@ -16,7 +17,7 @@ from bench.report.figures import FIGURES
 from bench.report.figures.style import Drawing
 from bench.report.heading import format_load, format_minutes, format_top, make_heading
 from bench.report.model import Report
-from bench.report.tables import make_contrast_table
+from bench.report.tables import make_contrast_table, make_image_table
 from bench.results.records import RunRecord
 from bench.results.store import StoredRun
 from bench.scenario.plan import make_plan
@@ -146,12 +147,11 @@ def test_terminal_begins_with_answer_and_design() -> None:
 
 def test_evidence_of_a_paired_run_is_its_blocks() -> None:
     """Both sides have the same blocks, so their number is printed once, as is that of blocks that do not count."""
-    excluded = issue("excluded-repeats", "8 of 9 repeats of istio are valid")
+    excluded = issue("excluded-repeats", "1 of 9 blocks does not count")
     ratios = (1.4,) * 8 + (None,)
     made = summary(contrast(n=(8, 8), verdict="inconclusive", issues=(excluded,), block_ratios=ratios), design="duet")
     text = make_answers(made)[0].text
-    assert "1 of 9 blocks do not count" in text
-    assert "repeats of istio" not in text
+    assert "1 of 9 blocks does not count" in text
     assert "From 8 blocks;" in text
     assert "these blocks exclude" in text
     table = make_answer_table(summary(*(contrast(n=(8, 8)) for _ in range(4)), design="duet"))
@@ -290,3 +290,31 @@ def test_unfinished_run_of_one_block_is_reported(tmp_path: Path) -> None:
     write_report(made, formats=["html", "md", "svg"])
     assert "Nothing is known about Istio" in read(made, "report.md")
     assert "What each design" not in read(made, "report.md")
+
+
+def test_lists_images_that_differ_between_configurations(run: StoredRun) -> None:
+    """Where configurations ran other images, each is listed; an image that all have is not."""
+    proxies = {"istio": "proxy@sha256:1", "istio-policies": "proxy@sha256:2"}
+
+    def add_images(name: str) -> dict[str, str]:
+        return {"reviews": "reviews@sha256:3", **({"istio-proxy": proxies[name]} if name in proxies else {})}
+
+    trials = tuple(
+        replace(one, record=one.record.model_copy(update={"images": add_images(one.record.configuration)}))
+        for one in run.trials
+    )
+    table = make_image_table(Report(Run(replace(run, trials=trials))))
+    assert [tuple(map(str, row)) for row in table.rows] == [
+        ("istio-proxy", "istio", "proxy@sha256:1"),
+        ("istio-proxy", "istio-policies", "proxy@sha256:2"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["p95", "differences"])
+def test_figures_of_a_duet_have_no_marks_of_the_study(report: Report, name: str) -> None:
+    """The 2022 study loaded one configuration at a time: its numbers are not shown beside those of a shared load."""
+    drawing = FIGURES[name](report)
+    assert drawing is not None
+    texts = [text.get_text() for text in drawing.figure.findobj(Text)]
+    assert not [text for text in texts if "2022" in text]
+    assert "2022" not in drawing.reading

@@ -12,6 +12,7 @@ from bench.analysis.trial_summary import digest
 from bench.results.records import Window
 from bench.results.store import StoredRun, read_record, read_run
 from bench.results.summary_records import SummaryRecord
+from bench.scenario.types import Design
 from tests.factory import (
     ENVIRONMENT,
     ISTIO_AND_KUMA,
@@ -282,13 +283,24 @@ def test_two_windows_are_one_repeat(run: StoredRun) -> None:
 
 
 def test_reads_older_run() -> None:
-    """The example run, written before pairs could be named, is summarised, and its stored summary is still read."""
-    example = Path(__file__).parents[2] / "results" / "example"
+    """A run of version 1, written before pairs could be named, is summarised, and its stored summary is still read."""
+    example = Path(__file__).parents[1] / "recorded" / "run_of_version_1"
     found, _ = summarise(read_run(example))
     assert {c.standing for c in found.contrasts} == {"confirmatory", "exploratory"}
     assert {cost.proxies for cost in found.hop_costs} == {8}
     before = read_record(example / "summary.json", SummaryRecord)
     assert before.configurations["istio"].p95_ms == found.configurations["istio"].p95_ms
+
+
+@pytest.mark.parametrize(
+    ("design", "used", "warned"), [("duet", 0.8, True), ("duet", 0.7, False), ("interleaved", 0.8, False)]
+)
+def test_duet_that_used_too_much_cpu_is_warned_of(tmp_path: Path, design: Design, used: float, *, warned: bool) -> None:
+    """Where the use of CPUs is only known afterwards, a duet beyond its limit has a warning with what to do."""
+    made = RunSpec(warmup_s=1.0, duration_s=3.0, design=design, repeats=1, noise={}, used_cpu=used)
+    issues = [one for one in summarise(make_run(tmp_path, made))[0].issues if one.code == "busy-cpus"]
+    assert len(issues) == warned
+    assert all("used 80 % of the CPUs" in one.detail and "--design interleaved" in one.detail for one in issues)
 
 
 def test_summary_round_trip(summary: SummaryRecord) -> None:

@@ -92,9 +92,8 @@ def test_shipped_scenarios_have_no_obstacle(name: str) -> None:
             in_mesh(istio=POLICY.format("A"), istio_policies=POLICY.format("B")),
             "made.yaml:1: Toy all, metadata.name: is a setting of the whole mesh, and differs between configurations",
         ),
-        (side_by_side(isolation="full"), "with `isolation: full` only the control plane of one configuration"),
     ],
-    ids=["hostPort", "hostNetwork", "nodePort", "cluster-scoped", "mesh-wide", "differing", "isolation"],
+    ids=["hostPort", "hostNetwork", "nodePort", "cluster-scoped", "mesh-wide", "differing"],
 )
 def test_obstacle_is_named_with_its_place(resolved: ResolvedScenario, expected: str) -> None:
     """Each row of the table, once, with file and line where there is one."""

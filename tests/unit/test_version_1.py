@@ -26,7 +26,7 @@ from bench.run.session import read_resumable_run
 from tests.bookinfo import ROOT
 from tests.unit.test_history import line
 
-EXAMPLE = ROOT / "results" / "example"
+EXAMPLE = ROOT / "tests" / "recorded" / "run_of_version_1"
 SINCE_VERSION_2 = ("design", "noise", "no-overlap", "correlated")
 PLAIN = ("timeout", "killed", "interrupted", "failed", "internal-error")
 

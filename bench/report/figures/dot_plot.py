@@ -24,7 +24,7 @@ from bench.report.figures.style import (
     shorten,
 )
 from bench.report.model import Report
-from bench.report.study_2022 import P95_MS
+from bench.report.study_2022 import P95_MS, is_comparable
 from bench.results.summary_records import ConfigurationSummary, RepeatSummary
 from bench.units import format_interval, format_ms, format_rps
 
@@ -57,7 +57,7 @@ def draw_p95(report: Report) -> Drawing | None:
     if report.is_sweep:
         return None
     rows = _make_rows(report, lambda repeat: repeat.p95_ms, lambda c: (c.p95_ms, c.p95_low_ms, c.p95_high_ms))
-    known = [row.name for row in rows if row.name in P95_MS]
+    known = is_comparable(report.summary) and any(row.name in P95_MS for row in rows)
     figure = make_figure(0.85 + ROW * len(rows))
     if known:
         ours, study = figure.subplots(1, 2, sharey=True, width_ratios=(2.7, 1))
@@ -79,7 +79,7 @@ def draw_p95(report: Report) -> Drawing | None:
 
 
 def _describe_dots(report: Report) -> str:
-    if report.summary.design == "sequential":
+    if not report.summary.is_paired:
         return _DOTS.format(unit="repeat")
     return _DOTS.format(unit="block") + _SHARED
 

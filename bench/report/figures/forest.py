@@ -1,5 +1,6 @@
 """Draw the comparisons with the reference as ratios with intervals, and the margin."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,7 +26,7 @@ from bench.report.figures.style import (
     shorten,
 )
 from bench.report.model import Report
-from bench.report.study_2022 import study_ratio
+from bench.report.study_2022 import is_comparable, study_ratio
 from bench.results.summary_records import Contrast
 from bench.units import format_change, format_change_interval, format_percent
 
@@ -67,12 +68,14 @@ def draw_differences(report: Report) -> Drawing | None:
         _draw_contrast(axes, y, contrast, lanes, colour=colour[contrast.configuration])
         label = _format_label(contrast, report.summary.reference)
         _write_contrast(axes, lanes.at(y, _TEXT), contrast, label=label, colour=colour[contrast.configuration])
-        _draw_study(axes, lanes.at(y, _INTERVAL), contrast)
-    marked = any(map(_find_study_ratio, contrasts))
+    studied = [_find_study_ratio(contrast) if is_comparable(report.summary) else None for contrast in contrasts]
+    for y, ratio in enumerate(studied):
+        _draw_study(axes, lanes.at(y, _INTERVAL), ratio)
+    marked = any(studied)
     if marked:
         aside = "◇ the same ratio in the 2022 study, another cluster"
         axes.set_title(aside, loc="right", color=MUTED, style="italic", weight="normal", size=7.5)
-    _finish(axes, contrasts, margin)
+    _finish(axes, contrasts, margin=margin, studied=studied)
     for y, contrast in enumerate(contrasts):
         for end in (contrast.ratio_low, contrast.ratio_high):
             printed, change = format_change(end), None if end is None else end - 1
@@ -128,14 +131,14 @@ def _write_contrast(axes: Axes, at: float, contrast: Contrast, *, label: str, co
     axes.text(0.985, at, _format_words(contrast), color=ink, ha="right", **above)
 
 
-def _draw_study(axes: Axes, at: float, contrast: Contrast) -> None:
-    ratio = _find_study_ratio(contrast)
+def _draw_study(axes: Axes, at: float, ratio: float | None) -> None:
     if ratio is not None:
         axes.scatter([ratio - 1], [at], marker="D", s=22, facecolor="none", edgecolor=STUDY, zorder=6)
 
 
-def _finish(axes: Axes, contrasts: tuple[Contrast, ...], margin: float) -> None:
-    values = [value - 1 for contrast in contrasts for value in _read_points(contrast)]
+def _finish(axes: Axes, contrasts: tuple[Contrast, ...], *, margin: float, studied: Sequence[float | None]) -> None:
+    points = (*studied, *(value for one in contrasts for value in (one.ratio, *one.block_ratios)))
+    values = [value - 1 for value in points if value is not None]
     ends = [end - 1 for c in contrasts for end in _list_ends(c)]
     low, high = find_limits([*values, -margin * 1.6, margin * 1.6], ends)
     axes.set_xlim(low - (high - low) * 0.04, high + (high - low) * 0.04)
@@ -153,12 +156,6 @@ def _finish(axes: Axes, contrasts: tuple[Contrast, ...], margin: float) -> None:
 def _list_ends(contrast: Contrast) -> list[float]:
     ends = (contrast.ratio_low, contrast.ratio_high, contrast.median_low, contrast.median_high)
     return [end for end in ends if end is not None]
-
-
-def _read_points(contrast: Contrast) -> list[float]:
-    """Return all values that the axis has to include."""
-    found = (contrast.ratio, _find_study_ratio(contrast), *contrast.block_ratios)
-    return [value for value in found if value is not None]
 
 
 def _find_study_ratio(contrast: Contrast) -> float | None:

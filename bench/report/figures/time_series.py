@@ -99,7 +99,7 @@ def _draw_panel(axes: Axes, digests: Sequence[Digest], colour: str) -> None:
 def _select_bands(report: Report) -> list[_Band]:
     """Return a band per trial, in the order of the trials; one per block, with all windows of its trials, where these
     shared their time. Empty where no trial has noise."""
-    is_shared = report.summary.design != "sequential"
+    is_shared = report.summary.is_paired
     bands: dict[str, _Band] = {}
     for trial in sorted(report.run.digests):
         digest = report.run.digests[trial]

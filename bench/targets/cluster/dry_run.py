@@ -2,7 +2,7 @@
 asked."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +11,7 @@ from bench.k8s.kubeconfig import credentials_folder, describe_cluster, open_clus
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.resolved import ResolvedScenario
 from bench.scenario.model import Scenario
-from bench.scenario.plan import Plan, estimate_load_seconds
+from bench.scenario.plan import ON_A_CLUSTER, Plan, estimate_seconds
 from bench.targets.cluster.options import ClusterOptions, meshes_of
 from bench.targets.cluster.preflight.capacity import (
     NO_RESOURCES,
@@ -25,11 +25,7 @@ from bench.targets.cluster.preflight.mesh import existing_versions, tool_version
 from bench.targets.cluster.trial_manifests import TrialManifests
 from bench.units import format_counted
 
-# Start, proofs and end of a trial, and of a control plane, as measured on one node with four CPUs.
-_SECONDS: Final = 22.0
-_SECONDS_IN_A_MESH: Final = 42.0
-_SECONDS_FOR_A_MESH: Final = 30.0
-_SECONDS_SIDE_BY_SIDE: Final = 5.0  # for each further configuration of a block
+_SECONDS_FOR_A_MESH: Final = 30.0  # to install and remove a control plane, as measured on one node with four CPUs
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,23 +122,10 @@ def _format_counts(kinds: Mapping[str, int]) -> str:
 
 def _seconds(scenario: Scenario, plan: Plan, *, installing: bool) -> float:
     """Return the seconds of windows, warm-ups, trials and control planes."""
-    if scenario.is_paired:
-        blocks_s = len(plan.order) * (estimate_load_seconds(scenario, plan) + _block_seconds(scenario))
-        return blocks_s + (len(meshes_of(scenario)) * _SECONDS_FOR_A_MESH if installing else 0)
-    names: Sequence[str] = [trial.configuration for trial in plan.trials]
-    loads = [scenario.load_of(name) for name in names]
-    meshed = sum(scenario.configuration(name).mesh != "none" for name in names)
-    planes = meshed if scenario.isolation == "full" else len(meshes_of(scenario))
-    return (
-        sum(load.warmup_s + load.duration_s for load in loads)
-        + meshed * _SECONDS_IN_A_MESH
-        + (len(names) - meshed) * _SECONDS
-        + (planes * _SECONDS_FOR_A_MESH if installing else 0)
-    )
-
-
-def _block_seconds(scenario: Scenario) -> float:
-    """Return the seconds of a block without its loads: all is done at once, and mostly by the nodes' CPUs."""
-    meshed = any(one.mesh != "none" for one in scenario.configurations)
-    first = _SECONDS_IN_A_MESH if meshed else _SECONDS
-    return first + (len(scenario.configurations) - 1) * _SECONDS_SIDE_BY_SIDE
+    if not installing:
+        planes = 0
+    elif scenario.isolation == "full":
+        planes = sum(scenario.configuration(trial.configuration).mesh != "none" for trial in plan.trials)
+    else:
+        planes = len(meshes_of(scenario))
+    return estimate_seconds(scenario, plan, ON_A_CLUSTER) + planes * _SECONDS_FOR_A_MESH

@@ -39,7 +39,6 @@ _CLUSTER_SCOPED: Final = frozenset(
         "ValidatingWebhookConfiguration",
     }
 )
-_ISOLATION: Final = "with `isolation: full` only the control plane of one configuration is there at a time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,6 @@ def list_obstacles(resolved: ResolvedScenario) -> tuple[str, ...]:
     every = (document for one in resolved.configurations for document in (*one.things, *one.objects))
     documents = (*resolved.objects, *every)
     found = chain(
-        (_ISOLATION,) if resolved.scenario.isolation == "full" else (),
         (text for document in documents for text in _apply_table(document)),
         _list_shared(resolved.configurations),
     )
