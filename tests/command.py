@@ -96,7 +96,7 @@ class Command:
         """Wait until a trial has this many requests on disk, and return its draft."""
         draft = self.folder() / "trials" / f"{trial}.partial"
         samples = draft / "samples.bin"
-        self.until(lambda: samples.exists() and samples.stat().st_size >= rows * 33, f"{rows} requests in {trial}")
+        self.until(lambda: samples.exists() and samples.stat().st_size >= rows * 35, f"{rows} requests in {trial}")
         return draft
 
 

@@ -168,15 +168,15 @@ def load(
     locustfile = folder / "asking.py"
     locustfile.write_text(LOCUSTFILE, "utf-8")
     options = {
-        "--locustfile": f"{locustfile},{recorder_path()}",
+        "--locustfile": f"{recorder_path()},{locustfile}",
         "--host": f"http://{stamps.address}",
         "--users": users,
         "--spawn-rate": users,
         "--run-time": f"{seconds}s",
         "--stop-timeout": 5,
-        "--arrival-rate": rate,
-        "--seed": 1,
-        "--record-to": folder,
+        "--meshbench-arrival-rate": rate,
+        "--meshbench-seed": 1,
+        "--meshbench-record-to": folder,
         "--loglevel": "WARNING",
     }
     given = [str(part) for option in options.items() for part in option]

@@ -1,6 +1,6 @@
 """Summarise one trial: its numbers, its time series, its quantile curve, latency by request name."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Final, Literal
@@ -13,7 +13,7 @@ from bench.analysis.noise import NoiseSeries, NoiseShares, make_noise_series, me
 from bench.analysis.percentiles import BySecond, Ns
 from bench.analysis.resource_usage import measure_generator_cores, measure_processes
 from bench.analysis.stats import Mean, geometric_mean
-from bench.analysis.validity import compute_response_ns, count_stalls, make_issue
+from bench.analysis.validity import MANY_NAMES, compute_response_ns, count_stalls, make_issue
 from bench.results.issues import IssueCode
 from bench.results.records import TrialRecord
 from bench.results.resources import ResourceTrace
@@ -25,6 +25,8 @@ from bench.units import NANOSECONDS, NS_PER_MS
 Floats = npt.NDArray[np.float64]
 
 SLIDING_S: Final = 5
+SHOWN_NAMES: Final = 20  # of `MANY_NAMES` or more
+OTHER_NAMES: Final = "(other names)"  # as the recorder names those that it does not tell apart
 _SHARES: Final = {
     "p50_ms": 0.5,
     "p75_ms": 0.75,
@@ -41,11 +43,20 @@ _NO_MEAN: Final = Mean(0.0, None, None, "no successful request of this name")
 
 
 def summarise_by_name(counted: Samples, response_ns: Ns) -> tuple[NamedRepeat, ...]:
-    """Return the requests of a window by request name, in the order of the names; empty where all have the same."""
-    used = np.unique(counted.name).tolist()
+    """Return the requests of a window by request name, in the order of the names; empty where all have the same.
+
+    Of `MANY_NAMES` or more the most frequent ones have a row each, and all others one together.
+    """
+    counts = np.bincount(counted.name, minlength=len(counted.names))
+    used = np.flatnonzero(counts)
     if len(used) < 2:
         return ()
-    found = (_summarise_name(counted, response_ns, index) for index in used)
+    kept = used if len(used) < MANY_NAMES else used[np.argsort(-counts[used], kind="stable")[:SHOWN_NAMES]]
+    found = [
+        _summarise_name(counted.names[index], counted, response_ns, counted.name == index) for index in kept.tolist()
+    ]
+    if len(kept) < len(used):
+        found.append(_summarise_name(OTHER_NAMES, counted, response_ns, ~np.isin(counted.name, kept)))
     return tuple(sorted(found, key=lambda named: named.name))
 
 
@@ -55,15 +66,23 @@ def average_by_name(repeats: Sequence[RepeatSummary]) -> tuple[NamedLatency, ...
     for repeat in repeats:
         for named in repeat.by_name if repeat.valid else ():
             found.setdefault(named.name, []).append(named)
-    return tuple(_average_name(name, found[name]) for name in sorted(found))
+    return tuple(_average_name(name, found[name]) for name in sorted(_select_frequent(found)))
 
 
-def _summarise_name(counted: Samples, response_ns: Ns, index: int) -> NamedRepeat:
-    mine: npt.NDArray[np.bool_] = counted.name == index
+def _select_frequent(found: Mapping[str, Sequence[NamedRepeat]]) -> Iterable[str]:
+    """Return all names, or the most frequent ones where repeats had too many: each may show others. The rest of each
+    repeat is one row there, too."""
+    if OTHER_NAMES not in found:
+        return found
+    named = sorted(found.keys() - {OTHER_NAMES}, key=lambda name: (-sum(one.requests for one in found[name]), name))
+    return (*named[:SHOWN_NAMES], OTHER_NAMES)
+
+
+def _summarise_name(name: str, counted: Samples, response_ns: Ns, mine: npt.NDArray[np.bool_]) -> NamedRepeat:
     good_ns = response_ns[mine & counted.ok]
     p50_ns, p95_ns = latency.percentiles_ns(good_ns, (0.5, 0.95)) if len(good_ns) else (None, None)
     return NamedRepeat(
-        name=counted.names[index],
+        name=name,
         requests=int(mine.sum()),
         errors=int(mine.sum()) - len(good_ns),
         p50_ms=None if p50_ns is None else p50_ns / NS_PER_MS,

@@ -28,6 +28,7 @@ MOST_GENERATOR_CPU: Final = 0.80  # cores of one Locust process, which runs on o
 MOST_LATENESS_MS: Final = 5.0  # or a share, whichever is more:
 MOST_LATENESS_SHARE: Final = 0.10  # of the think time, and of P95
 MOST_IDENTITY_GAP: Final = 0.02
+MANY_NAMES: Final = 100
 FEWEST_ARRIVALS: Final = 0.95
 BUSY_RATE: Final = 10.0  # requests per second at which a second without one is not chance (e^-10)
 MOST_CLOCK_GAP_S: Final = 2.0
@@ -84,6 +85,10 @@ RULES: Final[dict[IssueCode, Rule]] = {
     IssueCode.DERIVED_STARTS: Rule(
         False, "the client should pass start_time to Locust's request event, as its measure() does"
     ),
+    IssueCode.MANY_NAMES: Rule(
+        False, "give requests that differ only in their URL a common name: self.client.get(url, name='/item')"
+    ),
+    IssueCode.OWN_WAITS: Rule(False),
     IssueCode.PROOF: Rule(True, "the trial did not measure its configuration; see proof.json"),
     IssueCode.UNPROVEN: Rule(
         True, "there is no proof that the trial measured its configuration; run again", retryable=True
@@ -157,6 +162,7 @@ def check_trial(
     counted = samples.counted(record.windows)
     found = [
         *_check_requests(counted),
+        *_check_names(samples),
         *_check_generator(record, samples),
         *_check_generator_cpu(record, resources),
         *_check_noise(record, resources),
@@ -215,6 +221,13 @@ def _check_requests(counted: Samples) -> Iterator[Issue]:
     if good < SCARCE_REQUESTS:
         code = IssueCode.FEW_REQUESTS if good < FEWEST_REQUESTS else IssueCode.SCARCE_REQUESTS
         yield make_issue(code, f"only {good} successful requests in the window")
+
+
+def _check_names(samples: Samples) -> Iterator[Issue]:
+    if len(samples.names) >= MANY_NAMES:
+        yield make_issue(
+            IssueCode.MANY_NAMES, f"requests have {len(samples.names)} names; tables show the most frequent"
+        )
 
 
 def _format_statuses(counted: Samples) -> str:

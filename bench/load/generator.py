@@ -23,11 +23,13 @@ from bench.scenario.plan import estimate_load_seconds, make_plan
 from bench.units import NANOSECONDS, NS_PER_MS
 
 START_TIMEOUT_S = 60.0
+THINK_TIME = "think-time"  # the option for locustfiles whose users wait as the scenario says
 IN_FLIGHT_TIMEOUT_S = 10  # how long requests that have started may take to end, once the load is over
 SHORT_TIMEOUT_S = 1.0  # the same, when the run itself has to end: samples are on disk within 2 s
 _ALL_FAILED_S = 10.0  # the load ends early when all requests of so many seconds failed
 _LIVE_S = 5.0
 _MOST_PER_S = 2000  # more than one Locust process can send
+_OWN_WAITS = "the scenario's think_time is not applied: the locustfile has no option --think-time, its own waits hold"
 _NAMES_BYTES = 16 * 1024 * 1024
 
 
@@ -36,7 +38,8 @@ class LoadSpec:
     """The load to generate. `address` is host:port; `virtual_host` the Host header to send there. `logged_in` are users
     that half of the load logs in as, each with the `versions` that its pages must show. `check` is the module by which
     the locustfile checks them, if it has one. A `held` load starts with users that wait for their release. `block_s` is
-    how long the loads of a whole block take, where several share it."""
+    how long the loads of a whole block take, where several share it. `think_time_chosen` is whether the scenario names
+    the think time of this load: a locustfile without the option has waits of its own."""
 
     address: str
     virtual_host: str
@@ -53,6 +56,7 @@ class LoadSpec:
     logged_in: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
     held: bool = False
     block_s: float = 0.0
+    think_time_chosen: bool = False
 
     @property
     def most_bytes(self) -> int:
@@ -69,29 +73,32 @@ class LoadSpec:
         """Return Locust's command line, with the paths of the files where it runs. The run time is a limit for the case
         that meshbench does not end it."""
         options = {
-            "--locustfile": f"{locustfile},{recorder}",
+            "--locustfile": f"{recorder},{locustfile}",
             "--host": f"http://{self.address}",
-            "--virtual-host": self.virtual_host,
-            "--versions": json.dumps(dict(self.versions)),
             "--users": self.users,
             "--spawn-rate": self.users,
-            "--think-time": self.think_time_s,
-            "--arrival-rate": self.rate_per_s or 0,
-            "--seed": self.seed,
-            "--record-to": folder,
+            "--meshbench-arrival-rate": self.rate_per_s or 0,
+            "--meshbench-seed": self.seed,
+            "--meshbench-record-to": folder,
             "--run-time": f"{self.bound_s:.0f}s",
             "--stop-timeout": IN_FLIGHT_TIMEOUT_S,
             "--exit-code-on-error": 0,  # failed requests are a result, not a crash
             "--loglevel": "WARNING",
             **({"--processes": self.workers} if self.workers > 1 else {}),
-            **(
-                {"--logged-in": json.dumps({user: dict(versions) for user, versions in self.logged_in.items()})}
-                if self.logged_in
-                else {}
-            ),
         }
         pairs = [str(part) for option in options.items() for part in option]
-        return [python, "-P", "-m", "locust", "--headless", "--only-summary", *pairs]
+        offers = [part for name, value in self._offers().items() for part in ("--meshbench-offer", f"{name}={value}")]
+        return [python, "-P", "-m", "locust", "--headless", "--only-summary", *pairs, *offers]
+
+    def _offers(self) -> dict[str, str]:
+        """Return values by the name of the option; each is for locustfiles that have it."""
+        users = {user: dict(versions) for user, versions in self.logged_in.items()}
+        return {
+            THINK_TIME: str(self.think_time_s),
+            "virtual-host": self.virtual_host,
+            **({"versions": json.dumps(dict(self.versions))} if self.versions else {}),
+            **({"logged-in": json.dumps(users)} if users else {}),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,10 +345,10 @@ class RunningLoad:
             clock=ClockRecord(monotonic_s=elapsed_s, wall_s=wall_s),
             zero_ns=self.generator.zero_ns(),
             resources=resources,
-            issues=tuple(self._find_issues(next(filter(None, (*causes, failed_late, no_account)), ""), samples)),
+            issues=tuple(self._find_issues(next(filter(None, (*causes, failed_late, no_account)), ""), own, samples)),
         )
 
-    def _find_issues(self, problem: str, samples: Samples) -> Iterator[Issue]:
+    def _find_issues(self, problem: str, own: Account, samples: Samples) -> Iterator[Issue]:
         """Yield why the load was cut short, if it was, and the generator's warnings."""
         if self.interruption:
             yield checks.make_issue(IssueCode.INTERRUPTED, self.interruption)
@@ -350,6 +357,8 @@ class RunningLoad:
         elif self.ended_with:
             yield checks.make_issue(IssueCode.INTERRUPTED, self.ended_with)
         yield from self.generator.issues()
+        if own.options is not None and THINK_TIME not in own.options and self.spec.think_time_chosen:
+            yield checks.make_issue(IssueCode.OWN_WAITS, _OWN_WAITS)
         if self.hopeless and not samples.ok.any():
             yield checks.make_issue(IssueCode.ENDED_EARLY, self.hopeless)
 
@@ -382,5 +391,6 @@ def make_load_spec(
         seed=seed,
         workers=load.workers,
         held=scenario.design == "interleaved",
+        think_time_chosen=load.rate_per_s is None and "think_time_s" in load.model_fields_set,
         block_s=estimate_load_seconds(scenario, make_plan(scenario, 0)) if scenario.is_paired else 0.0,
     )

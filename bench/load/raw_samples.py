@@ -30,9 +30,6 @@ HOLD = "hold"  # makes users wait, where a load was started with it; its content
 _HELD = "held"  # a recorder's answer once all its users wait: the same number
 _TIMES = ("intended_ns", "started_ns")
 
-# A row whose field can number the names of all workers: each has up to 65,536 of its own.
-_WIDE_ROW = np.dtype([(name, "<i4" if name == "name" else RAW_ROW[name]) for name in RAW_ROW.names or ()])
-
 T = TypeVar("T")
 
 
@@ -154,17 +151,17 @@ def _join(parts: list[Part]) -> Samples:
 
 def _shift(part: Part, names: tuple[str, ...]) -> npt.NDArray[Any]:
     """Return a part's rows on the common clock, with its names as they are numbered in `names`."""
-    rows = part.rows.astype(_WIDE_ROW)
+    rows = part.rows.copy()
     for time in _TIMES:
         rows[time] += part.shift_ns
     if part.names and part.names != names:
         numbers = {name: number for number, name in enumerate(names)}
-        rows["name"] = np.take(np.array([numbers[name] for name in part.names], np.int32), rows["name"], mode="clip")
+        rows["name"] = np.take(np.array([numbers[name] for name in part.names], np.uint32), rows["name"], mode="clip")
     return rows
 
 
 def _concatenate(rows: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    return np.concatenate(rows) if rows else np.empty(0, _WIDE_ROW)
+    return np.concatenate(rows) if rows else np.empty(0, RAW_ROW)
 
 
 def _read_rows(path: Path, most: int | None) -> npt.NDArray[Any]:

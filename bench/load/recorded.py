@@ -4,6 +4,7 @@ Every function raises ValueError for invalid content. Incomplete content is no e
 """
 
 import json
+import re
 import unicodedata
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,12 +15,17 @@ import numpy.typing as npt
 from bench.units import NANOSECONDS
 
 LONGEST_NS: Final = 400 * 24 * 3600 * NANOSECONDS  # no load has times beyond it
-MOST_NAMES: Final = 1 << 16  # a row has 16 bits for its name
+MOST_NAMES: Final = 1 << 20  # a recorder folds those that exceed its own limit, in bytes
 LONGEST_NAME: Final = 8192
 _LONGEST_PROBLEM: Final = 2000
+_MOST_TEXTS: Final = 100
 _LATEST_S: Final = 1e11
 _LARGEST: Final = 1 << 62
 _CONTROL: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})  # as Unicode classes them
+_LINE_END: Final = "\n"
+_CONTROL_IN_NAMES: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
+)  # the same, in a file of lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Locust's own statistics. `recorded` is None where they lack it."""
+    """Locust's own statistics; None where they lack one. `options` are the offered options that the locustfile has."""
 
     locust_requests: int = 0
     locust_failures: int = 0
@@ -41,6 +47,7 @@ class Account:
     derived_starts: int = 0
     clock_step_ms: float = 0.0
     problem: str = ""
+    options: tuple[str, ...] | None = None
 
 
 def parse_start(content: bytes) -> Start | None:
@@ -72,22 +79,24 @@ def parse_account(content: bytes) -> Account | None:
         derived_starts=_read_count(found, "derived_starts", default=0),
         clock_step_ms=_read_number({"clock_step_ms": 0.0, **found}, "clock_step_ms", lowest=0, highest=_LARGEST),
         problem=clean_text(problem, _LONGEST_PROBLEM),
+        options=_read_texts(found, "options") if "options" in found else None,
     )
 
 
 def parse_names(content: bytes) -> tuple[str, ...]:
     """Parse `names.txt`: the requests' names, one per line."""
     try:
-        names = tuple(content.decode("utf-8").removesuffix("\n").split("\n")) if content else ()
+        text = content.decode("utf-8")
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8") from None
+    names = tuple(text.removesuffix("\n").split("\n")) if content else ()
     if len(names) > MOST_NAMES:
-        raise ValueError(f"it has {len(names)} names, more than the {MOST_NAMES} that rows can refer to")
+        raise ValueError(f"it has {len(names)} names, more than {MOST_NAMES}")
+    if odd := _CONTROL_IN_NAMES.search(text):  # in one search: the file is read again at each look at the load
+        raise ValueError(f"line {text.count(_LINE_END, 0, odd.start()) + 1}: a name with control characters")
     for number, name in enumerate(names, start=1):
         if len(name) > LONGEST_NAME:
             raise ValueError(f"line {number}: a name of {len(name)} characters, more than {LONGEST_NAME}")
-        if any(map(_is_control, name)):
-            raise ValueError(f"line {number}: a name with control characters")
     return names
 
 
@@ -142,6 +151,13 @@ def _read_count(found: dict[str, Any], key: str, *, default: int | None = None) 
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _LARGEST:
         raise ValueError(f"{key} is not a whole number of at least 0")
     return value
+
+
+def _read_texts(found: dict[str, Any], key: str) -> tuple[str, ...]:
+    values = found[key]
+    if not isinstance(values, list) or len(values) > _MOST_TEXTS or not all(isinstance(one, str) for one in values):
+        raise ValueError(f"{key} is not a list of up to {_MOST_TEXTS} strings")
+    return tuple(clean_text(one, _LONGEST_PROBLEM) for one in values)
 
 
 def _read_number(found: dict[str, Any], key: str, *, lowest: float, highest: float) -> float:

@@ -1,14 +1,15 @@
-"""Record every request of a Locust run, exactly. Loaded by Locust itself, in addition to any locustfile:
+"""Record every request of a Locust run, exactly. Loaded by Locust itself, before any locustfile:
 
-    locust -f locustfiles/NAME.py,bench/load/recorder.py --record-to FOLDER
+    locust -f bench/load/recorder.py,locustfiles/NAME.py --meshbench-record-to FOLDER
 
 It needs nothing but Locust, the standard library, `bench.load.pacing` and `bench.load.timing`, and the locustfile is
-independent of it. Start and latency of a request come from Locust's request event, of any client; when the request was
-due comes from the user's wait before it.
+independent of it: all options here begin with `--meshbench-`, so that they are no locustfile's. Start and latency of a
+request come from Locust's request event, of any client; when the request was due comes from the user's wait before it.
 
 Files in FOLDER:
     samples.bin      one row of `ROW` per request, in the order of completion
-    names.txt        the requests' names, one per line: a row's last field is an index into it
+    names.txt        the requests' names, one per line: a row's last field is an index into it. Beyond
+                     `MOST_NAME_BYTES` further names are recorded as one, `OTHER_NAMES`
     started.json     the clock's zero: monotonic and wall
     generator.json   at the end: Locust's own statistics, and the recorder's
 
@@ -20,6 +21,7 @@ own zero of the same clock; `started.json` and `generator.json` are the master's
 forms.
 """
 
+import argparse
 import ctypes
 import json
 import random
@@ -27,9 +29,7 @@ import signal
 import struct
 import time
 import unicodedata
-from argparse import ArgumentError
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -45,9 +45,10 @@ from bench.load.pacing import Gate, hold_users, pace, poisson_arrivals, take_due
 from bench.load.timing import Clocks, convert_latency, convert_start
 
 # intended_ns, started_ns, latency_ns, status, ok, bytes, name; `bench.results.samples.RAW_ROW` reads it.
-ROW = struct.Struct("<qqqhBiH")
+ROW = struct.Struct("<qqqhBiI")
 
-MOST_NAMES = 1 << 16  # as many as the last field of a row can refer to
+OTHER_NAMES = "(other names)"
+MOST_NAME_BYTES = 1 << 20  # some ten thousand names: whoever has more has an id in each URL
 MOST_STATUS = (1 << 15) - 1
 MOST_BYTES = (1 << 31) - 1
 
@@ -64,14 +65,6 @@ _ANSWER_S = 5.0  # how long a worker may take to reply, in addition to the reque
 _POLL_S = 0.05
 _PR_SET_PDEATHSIG = 1
 
-# What meshbench gives every locustfile. Few declare it, and Locust refuses an option that is not declared.
-_OFFERED = {
-    "--think-time": "Seconds from a response to the next request",
-    "--versions": 'Expected versions of services: {"NAME": "v1"}',
-    "--logged-in": 'Users to log in, and their versions: {"NAME": {"NAME": "v1"}}',
-    "--virtual-host": "Host header to send instead of the address's",
-}
-
 
 class Recorder:
     """Writes one row per request event; buffered, flushed every `FLUSH_S` seconds and at the end.
@@ -86,6 +79,7 @@ class Recorder:
         self.give_up = give_up
         self.rows = (folder / f"samples{part}.bin").open("wb", buffering=1 << 16)
         self.names: dict[str, int] = {}
+        self.name_bytes = len(OTHER_NAMES) + 1
         self.clocks = Clocks()
         self.recorded = 0
         self.derived_starts = 0
@@ -166,15 +160,13 @@ class Recorder:
     def _add_name(self, name: Any) -> int:
         if not isinstance(name, str):
             raise TypeError("its name is not a string")
-        number = len(self.names)
-        if number == MOST_NAMES:
-            raise ValueError(
-                f"it has the {MOST_NAMES + 1}th name, and rows can refer to {MOST_NAMES}; hint: give requests that"
-                " differ only in their URL a common name"
-            )
-        with (self.folder / f"names{self.part}.txt").open("a", encoding="utf-8") as file:
-            file.write(_clean_name(name) + "\n")
-        self.names[name] = number
+        line = f"{_clean_name(name)}\n".encode()
+        if self.name_bytes + len(line) > MOST_NAME_BYTES and name != OTHER_NAMES:
+            return self.names[OTHER_NAMES] if OTHER_NAMES in self.names else self._add_name(OTHER_NAMES)
+        with (self.folder / f"names{self.part}.txt").open("ab") as file:
+            file.write(line)
+        self.name_bytes += len(line)
+        self.names[name] = number = len(self.names)
         return number
 
     def _flush_regularly(self) -> None:
@@ -296,6 +288,7 @@ def write_account(environment: Environment, folder: Path, **recorders: Any) -> N
         "locust_requests": total.num_requests,
         "locust_failures": total.num_failures,
         "locust_p95_ms": total.get_response_time_percentile(0.95) if total.num_requests else None,
+        "options": sorted(_taken),
         **recorders,
     }
     _write(folder / "generator.json", content)
@@ -320,22 +313,64 @@ def _write(path: Path, content: dict[str, Any]) -> str:
 
 
 @events.init_command_line_parser.add_listener
-def _options(parser: LocustArgumentParser) -> None:
+def _add_options(parser: LocustArgumentParser) -> None:
     group = parser.add_argument_group("meshbench recorder")
-    group.add_argument("--record-to", default="", help="Folder for the exact samples (default: none are stored)")
-    group.add_argument("--arrival-rate", type=float, default=0, help="Open loop: arrivals per second (default: closed)")
-    group.add_argument("--seed", type=int, default=0, help="Seed of the first waits and of the arrivals")
-    for name, meaning in _OFFERED.items():
-        with suppress(ArgumentError):  # a locustfile that uses the option has it itself, and was loaded first
-            group.add_argument(name, help=meaning)
+    for name, settings in _OPTIONS.items():
+        group.add_argument(f"--meshbench-{name}", **settings)
+
+
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "record-to": {"default": "", "help": "Folder for the exact samples (default: none are stored)"},
+    "arrival-rate": {"type": float, "default": 0, "help": "Open loop: arrivals per second (default: closed)"},
+    "seed": {"type": int, "default": 0, "help": "Seed of the first waits and of the arrivals"},
+    "offer": {"action": "append", "default": [], "help": "NAME=VALUE: for --NAME, if the locustfile has that option"},
+}
+
+
+def _parse_own_options() -> argparse.Namespace:
+    """Parse the recorder's options before Locust does, which only begins once all files are loaded."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name, settings in _OPTIONS.items():
+        parser.add_argument(f"--meshbench-{name}", **settings)
+    return parser.parse_known_args()[0]
+
+
+def offer_options(parser: argparse.ArgumentParser, offers: Iterable[str]) -> Iterator[str]:
+    """Make offered values (`NAME=VALUE`) the defaults of the options that a parser has; yield the names of those.
+
+    A value on the command line precedes them.
+    """
+    for offer in offers:
+        name, _, value = offer.partition("=")
+        option = parser._option_string_actions.get(f"--{name}")  # noqa: SLF001  # argparse lists them nowhere else
+        if option is not None:
+            option.default, option.required = value, False
+            yield name
+
+
+def _offer_after_listeners(offers: list[str]) -> None:
+    """Offer options once all locustfiles have added theirs: they are loaded after the recorder, which has to be there
+    first."""
+    hook = events.init_command_line_parser
+    fire = hook.fire
+
+    def fire_and_offer(*, parser: LocustArgumentParser, **others: Any) -> None:
+        fire(parser=parser, **others)
+        _taken.update(offer_options(parser, offers))
+
+    hook.fire = fire_and_offer  # type: ignore[assignment]
+
+
+_taken: set[str] = set()  # the names of the offered options that the locustfile has
+_offer_after_listeners(_parse_own_options().meshbench_offer)
 
 
 @events.init.add_listener
 def _attach(environment: Environment, **_: Any) -> None:
     options: Any = environment.parsed_options
-    if not options.record_to:
+    if not options.meshbench_record_to:
         return
-    runner, folder = environment.runner, Path(options.record_to)
+    runner, folder = environment.runner, Path(options.meshbench_record_to)
     if isinstance(runner, MasterRunner):
         _attach_master(environment, Master(environment, folder, options.processes))
     elif isinstance(runner, WorkerRunner):
@@ -347,7 +382,7 @@ def _attach(environment: Environment, **_: Any) -> None:
 def _attach_single(environment: Environment, folder: Path) -> None:
     options: Any = environment.parsed_options
     recorder = Recorder(folder, part="", give_up=lambda _: quit_with(environment))
-    _listen(environment, recorder, rate_per_s=options.arrival_rate, seed=options.seed)
+    _listen(environment, recorder, rate_per_s=options.meshbench_arrival_rate, seed=options.meshbench_seed)
 
     def finish(**_: Any) -> None:
         recorder.flush()
@@ -373,8 +408,9 @@ def _attach_worker(environment: Environment, runner: WorkerRunner, folder: Path)
         runner.send_message(_ENDED, recorder.account())
 
     recorder = Recorder(folder, part=f"-{runner.worker_index}", give_up=give_up)
-    rate_per_s = options.arrival_rate / options.processes
-    _listen(environment, recorder, rate_per_s=rate_per_s, seed=options.seed + ((runner.worker_index + 1) << 32))
+    rate_per_s = options.meshbench_arrival_rate / options.processes
+    seed = options.meshbench_seed + ((runner.worker_index + 1) << 32)
+    _listen(environment, recorder, rate_per_s=rate_per_s, seed=seed)
     runner.register_message(_END, end)
 
 

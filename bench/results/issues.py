@@ -31,6 +31,8 @@ class IssueCode(StrEnum):
     RESTART = "restart"
     CLOCK = "clock"
     DERIVED_STARTS = "derived-starts"
+    MANY_NAMES = "many-names"
+    OWN_WAITS = "own-waits"
     PROOF = "proof"
     UNPROVEN = "unproven"
     ENDED_EARLY = "ended-early"

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from bench.errors import StoreError
 from bench.results.records import Window
 
-# The row that the recorder packs with struct "<qqqhBiH"; a test checks that the two are equal.
+# The row that the recorder packs with struct "<qqqhBiI"; a test checks that the two are equal.
 RAW_ROW = np.dtype(
     [
         ("intended_ns", "<i8"),
@@ -26,7 +26,7 @@ RAW_ROW = np.dtype(
         ("status", "<i2"),
         ("ok", "u1"),
         ("bytes", "<i4"),
-        ("name", "<u2"),
+        ("name", "<u4"),
     ]
 )
 

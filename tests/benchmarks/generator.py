@@ -22,7 +22,7 @@ _SETTLE_S = 2.0
 _MEASURE_S = 10.0
 _START_TIMEOUT_S = 30.0
 _AIM = 1.05
-_RECORDERS_OPTIONS = ("--record-to", "--arrival-rate", "--seed")
+_RECORDERS_OPTIONS = "--meshbench-"
 
 
 def figures(pairs: int) -> Iterator[Figure]:
@@ -44,11 +44,11 @@ def figures(pairs: int) -> Iterator[Figure]:
 
 def without_recorder(argv: Sequence[str]) -> list[str]:
     """Return the same command line without the recorder's file and its options."""
-    options = [place for place, part in enumerate(argv) if part in _RECORDERS_OPTIONS]
+    options = [place for place, part in enumerate(argv) if part.startswith(_RECORDERS_OPTIONS)]
     left_out = {place + step for place in options for step in (0, 1)}
     plain = [part for place, part in enumerate(argv) if place not in left_out]
     files = plain.index("--locustfile") + 1
-    plain[files] = plain[files].partition(",")[0]
+    plain[files] = plain[files].partition(",")[2]
     return plain
 
 

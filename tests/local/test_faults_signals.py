@@ -179,7 +179,7 @@ def test_nohup_run_ignores_sighup(scenario: Path, output: Path) -> None:
         draft = running.loading(TRIAL)
         running.send(signal.SIGHUP)
         size = (draft / "samples.bin").stat().st_size
-        running.until(lambda: (draft / "samples.bin").stat().st_size > size + 33 * 40, "more requests")
+        running.until(lambda: (draft / "samples.bin").stat().st_size > size + 35 * 40, "more requests")
         running.send(signal.SIGTERM)
         finished = running.wait()
     assert_interrupted(finished, output, signal.SIGTERM)

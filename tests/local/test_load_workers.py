@@ -85,12 +85,12 @@ def server() -> Iterator[str]:
 def locust(folder: Path, server: str, *options: str, locustfile: str = LOCUSTFILE) -> Iterator["subprocess.Popen[str]"]:
     """Two workers under load in `folder`."""
     (folder / "asking.py").write_text(locustfile, "utf-8")
-    files = f"{folder / 'asking.py'},{recorder_path()}"
+    files = f"{recorder_path()},{folder / 'asking.py'}"
     port = str(free_ports(["master"])["master"])
     bind = ["--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port]
     given = ["--host", server, "--users", "6", "--spawn-rate", "6", "--stop-timeout", "5", "--exit-code-on-error", "0"]
     argv = [sys.executable, "-m", "locust", "-f", files, "--headless", "--only-summary", "--loglevel", "WARNING"]
-    record = ["--processes", "2", "--record-to", str(folder), "--seed", "7"]
+    record = ["--processes", "2", "--meshbench-record-to", str(folder), "--meshbench-seed", "7"]
     with (folder / "load.log").open("w") as log:
         child = subprocess.Popen(
             [*argv, *bind, *given, *record, *options],
@@ -171,7 +171,7 @@ def test_newest_rows_are_in_order_of_completion(loaded: Path) -> None:
 
 def test_workers_share_the_arrivals(server: str, tmp_path: Path) -> None:
     """An open loop of 40/s stays one of 40/s with two workers, and they do not send in step."""
-    with locust(tmp_path, server, "--arrival-rate", "40", "--run-time", "8s") as child:
+    with locust(tmp_path, server, "--meshbench-arrival-rate", "40", "--run-time", "8s") as child:
         assert child.wait(timeout=60) == 0, (tmp_path / "load.log").read_text("utf-8")
     due_s = np.sort(read_samples(tmp_path).intended_ns) / 1e9
     due_s = due_s[(due_s > 1) & (due_s < 7)]

@@ -157,7 +157,7 @@ def test_every_request_is_a_row(tmp_path: Path) -> None:
     own = json.loads((tmp_path / "generator.json").read_text("utf-8"))
     assert len(samples) == counted["requests"] == own["recorded"] == own["locust_requests"] > 20
     assert (~samples.ok).sum() == counted["failures"] == own["locust_failures"] > 0
-    assert (tmp_path / "samples.bin").stat().st_size == 33 * len(samples)
+    assert (tmp_path / "samples.bin").stat().st_size == 35 * len(samples)
 
 
 def test_row_has_name_latency_and_start(tmp_path: Path) -> None:
@@ -289,13 +289,18 @@ def test_oversized_request_is_named(unusual_rows: dict[str, dict[str, Any]], eve
     assert (found["recorded"], found["derived_starts"]) == (0, 0)
 
 
-def test_too_many_names_end_with_a_hint(tmp_path: Path) -> None:
-    """A row counts names in 16 bits; the request with one more makes the recorder fail with a hint."""
+def test_no_row_is_lost_for_its_name(tmp_path: Path) -> None:
+    """The file of the names is bounded: requests with further names are rows all the same, under one name."""
     found = facts_of("too_many_names", tmp_path)
-    assert found["recorded"] == 1
-    [given_up] = found["given_up"]
-    assert given_up.startswith("the request 'one more' cannot be recorded: it has the 65537th name")
-    assert "a common name" in given_up
+    assert (found["recorded"], found["problem"]) == (70_001, "")
+    samples = read_samples(tmp_path)
+    assert len(samples) == 70_001
+    assert (tmp_path / "names.txt").stat().st_size <= 1 << 20
+    assert samples.names[:2] == ("/item/" + "0" * 20, "/item/" + "0" * 19 + "1")
+    assert samples.names[-1] == "(other names)"
+    counts = np.bincount(samples.name)
+    assert counts[7] == 2
+    assert counts[-1] == 70_001 - counts[:-1].sum() > 30_000
 
 
 def test_unusual_names_are_read_back(tmp_path: Path) -> None:

@@ -89,8 +89,8 @@ def led(folder: Path, *, bad: range, warmup_s: float) -> LoadOutcome:
     return led_by(FakeGenerator(folder, bad=bad), folder, warmup_s=warmup_s)
 
 
-def led_by(generator: FakeGenerator, folder: Path, *, warmup_s: float = 5) -> LoadOutcome:
-    order: dict[str, Any] = {"address": "", "virtual_host": "", "locustfile": folder, "seed": 1}
+def led_by(generator: FakeGenerator, folder: Path, *, warmup_s: float = 5, **more: Any) -> LoadOutcome:
+    order: dict[str, Any] = {"address": "", "virtual_host": "", "locustfile": folder, "seed": 1, **more}
     load = LoadSpec(users=1, think_time_s=0.1, rate_per_s=None, warmup_s=warmup_s, duration_s=60, **order)
     return run_alone(RunningLoad(generator, load, folder))
 
@@ -168,6 +168,21 @@ def test_record_has_the_recorders_account(tmp_path: Path) -> None:
     account = {**RECORDED, "problem": "", "derived_starts": 4, "clock_step_ms": 12.5}
     record = led_by(FakeGenerator(tmp_path, account=account), tmp_path).generator
     assert (record.derived_starts, record.clock_step_ms) == (4, 12.5)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "options", "expected"),
+    [(True, [], True), (True, ["think-time"], False), (False, [], False), (True, None, False)],
+    ids=["not taken", "taken", "the default", "unknown"],
+)
+def test_think_time_that_is_not_applied_is_a_warning(
+    tmp_path: Path, chosen: bool, options: list[str] | None, expected: bool
+) -> None:
+    """A think time that the scenario chose, and the locustfile does not take, is reported: its own waits hold."""
+    account = RECORDED if options is None else {**RECORDED, "options": options}
+    outcome = led_by(FakeGenerator(tmp_path, account=account), tmp_path, think_time_chosen=chosen)
+    assert ("own-waits" in codes(outcome.issues)) == expected
+    assert outcome.countable
 
 
 class OddGenerator(FakeGenerator):

@@ -8,8 +8,9 @@ import pytest
 
 from bench.analysis.run_summary import summarise
 from bench.analysis.stats import geometric_mean
-from bench.analysis.trial_summary import average_by_name
+from bench.analysis.trial_summary import average_by_name, summarise_by_name
 from bench.report import write_report
+from bench.results.samples import RAW_ROW, make_samples
 from bench.results.store import StoredRun
 from bench.results.summary_records import NamedRepeat
 from tests.factory import ISTIO_POLICIES, RunSpec, make_run
@@ -85,3 +86,31 @@ def test_leaves_out_invalid_repeats(run: StoredRun) -> None:
     (first, *_rest) = average_by_name([repeats[0], repeats[1].model_copy(update={"valid": False})])
     assert first.n == 1
     assert "one repeat" in first.no_interval
+
+
+def test_many_names_are_folded(tmp_path: Path) -> None:
+    """From 100 names on a repeat has a row for each of the most frequent ones, and one for all others: no request is
+    missing."""
+    names = tuple(f"/item/{number}" for number in range(150))
+    folded = replace(NAMED, configurations=[replace(c, names=names) for c in ISTIO_POLICIES[:2]], repeats=2)
+    run = make_run(tmp_path, folded)
+    summary, _ = summarise(run)
+    for configuration in summary.configurations.values():
+        for repeat in configuration.repeats:
+            assert len(repeat.by_name) == 21
+            assert sum(named.requests for named in repeat.by_name) == repeat.requests
+            others = next(named for named in repeat.by_name if named.name == "(other names)")
+            assert others.p95_ms is not None
+        assert len(configuration.by_name) == 21
+    write_report(run, formats=["csv"])
+    assert len((run.path / "report" / "names.csv").read_text("utf-8").splitlines()) == 1 + 4 * 21
+
+
+def test_many_names_are_folded_fast() -> None:
+    """An id in each URL is no reason to wait: a name is not looked for among all requests."""
+    count = 60_000
+    rows = np.zeros(count, RAW_ROW)
+    rows["name"], rows["ok"], rows["latency_ns"] = np.arange(count), 1, 1_000_000
+    samples = make_samples(rows, tuple(map(str, range(count))))
+    found = summarise_by_name(samples, samples.latency_ns)
+    assert [named.requests for named in found if named.name == "(other names)"] == [count - 20]

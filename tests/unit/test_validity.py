@@ -294,6 +294,16 @@ def test_derived_starts_are_a_warning() -> None:
     assert warning.detail.startswith(f"37 of {len(CLEAN)} requests came without a valid start")
 
 
+def test_many_names_are_a_warning() -> None:
+    """Requests with an id in each URL are measured, and the issue says how to give them one name."""
+    names = tuple(f"/item/{number}" for number in range(100))
+    assert check(replace(CLEAN, names=names[:99])) == ()
+    (warning,) = select_warnings(check(replace(CLEAN, names=names)))
+    assert warning.code == "many-names"
+    assert "100 names" in warning.detail
+    assert "name='/item'" in format_issue(warning)
+
+
 def test_older_record_has_no_clock_issues() -> None:
     """Stored runs lack the newer fields of the generator's account: no step, and no derived start."""
     account = {"locust_requests": 5, "locust_failures": 0, "recorded": 5, "exit_code": 0}
