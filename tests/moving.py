@@ -21,7 +21,7 @@ def move_objects(mesh: str, objects: Sequence[Object], home: str, run_mesh: str 
 def move_bookinfo(application: Application) -> tuple[Object, ...]:
     """Return the application's own objects in the namespace that it has in a run."""
     definition = application.definition
-    names, documents = Namespaces({definition.namespaces[0]: application.namespace}), read_folders([definition.folder])
+    names, documents = Namespaces({definition.home: application.namespace}), read_folders([definition.folder])
     return tuple(one.value for one in move_application(application, documents, names))
 
 

@@ -93,6 +93,8 @@ def read_conditions(run: StoredRun) -> dict[str, str]:
     """Return everything that has to be equal for two runs to be comparable: scenario, files, target, environment."""
     record = run.record
     scenario = record.scenario.model_dump(mode="json", exclude=_EXCLUDED)
+    # Keys of later versions, which no scenario had when the first nights were hashed.
+    scenario["application"] = {key: value for key, value in scenario["application"].items() if value is not None}
     scenario["application"] |= scenario["application"].pop("versions")  # its place when the first nights were hashed
     del scenario["design"]  # a condition of its own, with the number of windows
     if scenario["load"]["users_each"] is None:

@@ -300,11 +300,12 @@ def read_application(
     workload is not part of this configuration are left out. Raises InputError with all problems.
     """
     chosen = choose_versions(definition, versions or {})
-    home = namespace or definition.namespaces[0]
+    home = namespace or definition.home
     sources = read_manifests([definition.folder], KINDS, namespace=home, read=read)
     deployments = select_kind(sources, DeploymentManifest)
     accounts = select_kind(sources, ServiceAccountManifest)
     services = _select_services(select_kind(sources, ServiceManifest), several=any(len(v) > 1 for v in chosen.values()))
+    definition = _settle_entry(definition, services)
     problems = [
         *_check_accounts(deployments, accounts),
         *_check_selectors(services, deployments),
@@ -386,9 +387,26 @@ def _check_accounts(
             yield source.problem(loc, f"no ServiceAccount {name!r}{format_suggestion(name, known)}")
 
 
+def _list_entries(services: Iterable[Source[ServiceManifest]]) -> tuple[str, ...]:
+    return tuple(f"{one.manifest.metadata.name}:{port.port}" for one in services for port in one.manifest.spec.ports)
+
+
+def _settle_entry(
+    definition: ApplicationDefinition, services: Iterable[Source[ServiceManifest]]
+) -> ApplicationDefinition:
+    """Return the definition with its entry, by default the only port of the only Service. Raises InputError."""
+    known = _list_entries(services)
+    if definition.entry is not None:
+        return definition
+    if len(known) == 1:
+        return definition.model_copy(update={"entry": known[0]})
+    message = f"is missing; name where the load enters: {', '.join(known)}" if known else "there is no Service to enter"
+    raise InputError([Problem(str(definition.file), 0, "entry", message)])
+
+
 def _check_entry(definition: ApplicationDefinition, services: Iterable[Source[ServiceManifest]]) -> Iterator[Problem]:
-    known = [f"{one.manifest.metadata.name}:{one.manifest.spec.ports[0].port}" for one in services]
-    if definition.entry not in known:
+    known = _list_entries(services)
+    if definition.entry is not None and definition.entry not in known:
         message = f"no Service {definition.entry}{format_suggestion(definition.entry, known)}"
         yield Problem(str(definition.file), 0, "entry", message)
 

@@ -142,7 +142,7 @@ def choose_backend(given: Given, resolved: "ResolvedScenario", *, resumed: "Path
     from bench.targets.cluster.session import open_backend
 
     again = resumed and read_resumed_options(given, read_stored_run(resumed), resumed)
-    options = again or read_options(given, resolved.scenario)
+    options = again or read_options(given, resolved.scenario, resolved.application.definition)
     with open_backend(resolved, options, tell=_print_line, confirm=_make_confirm(), timing=find_timing()) as backend:
         yield backend
 
@@ -153,7 +153,7 @@ def inspect_cluster(given: Given, resolved: "ResolvedScenario") -> "Iterator[Bac
     from bench.targets.cluster.options import read_options
     from bench.targets.cluster.session import open_backend
 
-    options = read_options(given, resolved.scenario)
+    options = read_options(given, resolved.scenario, resolved.application.definition)
     with open_backend(resolved, options, tell=_print_line, guarded=False, timing=find_timing()) as backend:
         yield backend
 
@@ -165,7 +165,7 @@ def settle_on_cluster(given: Given, resolved: "ResolvedScenario") -> "ResolvedSc
     from bench.targets.cluster.dry_run import settle_for_context
     from bench.targets.cluster.options import read_options
 
-    return settle_for_context(resolved, read_options(given, resolved.scenario))
+    return settle_for_context(resolved, read_options(given, resolved.scenario, resolved.application.definition))
 
 
 def plan_on_cluster(given: Given, resolved: "ResolvedScenario", plan: "Plan") -> "ClusterPlan | None":
@@ -180,7 +180,9 @@ def plan_on_cluster(given: Given, resolved: "ResolvedScenario", plan: "Plan") ->
     from bench.targets.cluster.dry_run import dry_run_context
     from bench.targets.cluster.options import read_options
 
-    found = dry_run_context(resolved, read_options(given, resolved.scenario), plan=plan)
+    found = dry_run_context(
+        resolved, read_options(given, resolved.scenario, resolved.application.definition), plan=plan
+    )
     return ClusterPlan(found.cluster, found.seconds, found.lines, asdict(found))
 
 

@@ -18,7 +18,7 @@ def find_shipped(kind: Kind) -> Path:
 
 SUFFIXES: Final = (".yaml", ".yml", ".json")
 DEFINITION: Final = "application.yaml"
-_ENTRY: Final = re.compile(r"^entry:", re.MULTILINE)  # a key that no object of Kubernetes has
+_NAME: Final = re.compile(r"^[\"']?name[\"']?:", re.MULTILINE)  # a key that no object of Kubernetes has
 # Files that a folder of manifests may contain in addition, and that are ignored.
 _LICENCE: Final = r"licen[cs]e([-_](mit|apache|bsd|l?gpl|mpl|isc))?([-_]v?[0-9]+(\.[0-9]+)*)?"
 _ABOUT: Final = re.compile(rf"(readme|copying|notice|{_LICENCE})(\.(md|txt|rst|adoc|html?))?", re.IGNORECASE)
@@ -65,7 +65,7 @@ def is_definition(path: Path) -> bool:
     if path.name != DEFINITION:
         return False
     try:
-        return _ENTRY.search(path.read_text("utf-8", errors="replace")) is not None
+        return _NAME.search(path.read_text("utf-8", errors="replace")) is not None
     except OSError:
         return False  # whoever reads it reports why it cannot be read
 

@@ -202,7 +202,7 @@ class ResolvedScenario:
 
     def _written_names(self) -> dict[str, str]:
         """Return what the run's namespaces are named after, by those that manifests name."""
-        every = {one: one for one in self.application.definition.namespaces}
+        every = {one: one for one in self.application.definition.namespaces or ()}
         return {**every, self.application.namespace: self.application.name}
 
     def name_configurations(
@@ -270,7 +270,13 @@ def resolve(scenario: Scenario, inputs: Inputs, file: Path | None = None) -> Res
     """Read the folders of a scenario. Raises InputError with all problems; those without a position in a manifest have
     that of their configuration in `file`, the scenario's."""
     read = cache(read_documents)
-    application = read_application(scenario.application.definition, scenario.application.versions, read=read)
+    definition = scenario.application.definition
+    if inputs.application is not None:
+        definition = definition.place(inputs.application, file)
+    try:
+        application = read_application(definition, scenario.application.versions, read=read)
+    except InputError as error:
+        raise InputError([_locate_key(one, file) for one in error.problems]) from None
     configurations: list[ResolvedConfiguration] = []
     objects = read_folders([application.definition.folder], read)
     problems = [*list_mesh_settings(objects)]
@@ -381,6 +387,14 @@ def find_problems(file: Path) -> tuple[Problem, ...]:
     except InputError as error:
         return error.problems or (Problem(str(file), 0, "", str(error)),)
     return ()
+
+
+def _locate_key(problem: Problem, file: Path | None) -> Problem:
+    """Give a problem of a key of the application the position of the key in the scenario's file."""
+    if file is None or problem.file != str(file) or problem.line:
+        return problem
+    (document,) = read_documents(file)
+    return document.problem(("application", problem.path), problem.message)
 
 
 def _add_position(problem: Problem | str, file: Path | None, loc: Loc) -> Problem:

@@ -12,8 +12,19 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 
+from bench.application.definition import Login, Ready
 from bench.files.folders import find_shipped
-from bench.files.validation import IMAGE_PATTERN, LINE_PATTERN, NAME_PATTERN, PLACE_PATTERN, TEXT_PATTERN
+from bench.files.validation import (
+    ENTRY_PATTERN,
+    IMAGE_PATTERN,
+    LABEL_PATTERN,
+    LINE_PATTERN,
+    MODULE_PATTERN,
+    NAME_PATTERN,
+    PATH_PATTERN,
+    PLACE_PATTERN,
+    TEXT_PATTERN,
+)
 from bench.meshes import MESHES
 from bench.results.records import FILES
 from bench.scenario.model import Application, Configuration, Load, LoadOverride, Pair, Scenario
@@ -28,6 +39,8 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "scenario": Scenario,
     "application": Application,
+    "application.ready": Ready,
+    "application.login": Login,
     "load": Load,
     "configurations": Configuration,
     "configurations[].load": LoadOverride,
@@ -38,8 +51,14 @@ _DESCRIPTIONS = {
     LINE_PATTERN: "text, one line",
     TEXT_PATTERN: "text",
     PLACE_PATTERN: "relative path",
+    ENTRY_PATTERN: "SERVICE:PORT",
+    LABEL_PATTERN: "name of Kubernetes",
+    MODULE_PATTERN: "name of a module",
+    PATH_PATTERN: "path that starts with /",
     IMAGE_PATTERN: "image: registry/name:tag or registry/name@sha256:digest",
 }
+
+_SCALARS: Final = {"boolean": "true or false", "string": "text"}
 
 _Schema = dict[str, Any]
 
@@ -87,6 +106,11 @@ def _build_scenario_schema() -> _Schema:
     mesh = _find_properties(made, Configuration)["mesh"]
     del mesh["pattern"]
     mesh["enum"] = ["none", *MESHES]
+    application = made["properties"]["application"]
+    made["properties"]["application"] = {
+        "anyOf": [{"$ref": application.pop("$ref")}, {"type": "string", "pattern": PLACE_PATTERN}],
+        **application,
+    }
     return made
 
 
@@ -123,6 +147,8 @@ def _describe_type(field: _Schema) -> str:
     match field:
         case {"anyOf": [some, {"type": "null"}]}:
             return f"{_describe_type(some)}; or null"
+        case {"anyOf": [some, {"pattern": pattern}]}:
+            return f"{_describe_type(some)}; or the {_DESCRIPTIONS[pattern]} of a file with these keys"
         case {"anyOf": [some, {"type": "array"}]}:
             return f"{_describe_type(some)}; or a list of several"
         case {"title": title}:
@@ -137,9 +163,7 @@ def _describe_type(field: _Schema) -> str:
             return f"whole number, {field['minimum']} to {field['maximum']}"
         case {"type": "array", "items": items}:
             return f"list, each {'' if 'enum' in items else 'a '}{_describe_type(items)}"
-        case {"type": "boolean"}:
-            return "true or false"
-    return _describe_mapping(field)
+    return _SCALARS.get(field.get("type", "")) or _describe_mapping(field)
 
 
 def _describe_mapping(field: _Schema) -> str:
@@ -149,6 +173,11 @@ def _describe_mapping(field: _Schema) -> str:
             return "mapping: " + "; ".join(f"`{key}`, {_describe_type(value)}" for key, value in values.items())
         case {"additionalProperties": {"pattern": _} as values}:
             return f"mapping, each value an {_describe_type(values)}"
+        case {"additionalProperties": {"type": "string"}}:
+            return "mapping, each value a text"
+        case {"patternProperties": values}:
+            (value,) = values.values()
+            return f"mapping, each value a {_describe_type(value)}"
     return "mapping, see below"
 
 

@@ -4,16 +4,17 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 
+from bench.application.definition import find_definition_file, read_keys
 from bench.errors import InputError, Problem
 from bench.files.folders import find_shipped, list_manifest_files
 from bench.files.validation import InvalidField, format_value, list_invalid_fields
 from bench.files.yaml_source import Document, format_path, format_suggestion, read_documents
 from bench.scenario.design import SettledScenario, settle_design
-from bench.scenario.model import Scenario
+from bench.scenario.model import STORED_APPLICATION, Scenario
 from bench.scenario.overrides import Change, Overrides, apply_overrides, list_configurations
 from bench.scenario.renames import find_new_key, find_renamed, rename_keys, rename_path, warn_deprecated
 from bench.scenario.types import Source, find_locustfile, find_manifests
@@ -54,7 +55,7 @@ def settle_scenario(name_or_path: str, overrides: Overrides = NO_OVERRIDES) -> S
     Raises InputError with every problem: of the file as `file:line: path`, of an override under its option.
     """
     path = find_scenario(name_or_path)
-    document = _rename_old_keys(_read_document(path))
+    document = include_application(_rename_old_keys(_read_document(path)), path.parent)
     changed = apply_overrides(overrides, document.value)
     names = (entry.get("name") for entry in list_configurations(changed.data))
     source = Source(path.parent, tuple(name for name in names if isinstance(name, str)))
@@ -91,6 +92,31 @@ def _rename_old_keys(document: Document) -> Document:
     return Document(document.file, rename_keys(document.value), lines)
 
 
+def include_application(document: Document, folder: Path) -> Document:
+    """Return the scenario with the keys of the `application.yaml` that it names, or that is beside it or in the folder
+    of the application's name. Keys that the scenario gives win. Raises InputError with file and line."""
+    given = document.value.get("application", {}) if isinstance(document.value, dict) else None
+    try:
+        file = find_definition_file(given, folder)
+    except ValueError as error:
+        raise InputError([document.problem(("application",), str(error))]) from None
+    if file is None:
+        return document
+    keys = read_keys(file)
+    manifests = _find_own_manifests(keys, file.parent, folder)
+    own = given if isinstance(given, dict) else {}
+    value = {**document.value, "application": {**keys, "manifests": manifests, **own}}
+    return Document(document.file, value, document.lines)
+
+
+def _find_own_manifests(keys: Mapping[str, Any], beside: Path, folder: Path) -> str:
+    """Return the folder of manifests of an application.yaml in the folder `beside`, relative to that of the scenario:
+    the given one, that of its name, or else the file's own."""
+    near = beside / str(keys.get("manifests", keys.get("name")))
+    found = near if "manifests" in keys or near.is_dir() or beside == folder else beside
+    return found.relative_to(folder).as_posix()
+
+
 def _locate_problem(error: InvalidField, document: Document, changes: tuple[Change, ...]) -> Problem:
     """Locate an invalid field where the user wrote it: in the last override that gave it, else in the file."""
     path = tuple(map(str, error.loc))
@@ -108,16 +134,22 @@ _LOCUSTFILE = "locustfile.py"
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Manifest folders by their names in the scenario, and the locustfile (a single file, as for a pod)."""
+    """Manifest folders by their names in the scenario, and the locustfile (a single file, as for a pod). `application`
+    is the folder of the application's own manifests; None for one that ships."""
 
     manifests: Mapping[str, Path]
     locustfile: Path
+    application: Path | None = None
 
     def copy_to(self, run: Path) -> None:
-        """Copy the manifests, and no other files, into `manifests/` and `locustfile.py` of a run's folder."""
-        for name, source in self.manifests.items():
+        """Copy the manifests, and no other files, into `manifests/`, `application/` and `locustfile.py` of a run's
+        folder."""
+        folders = {run / _MANIFESTS / _flatten_name(name): source for name, source in self.manifests.items()}
+        if self.application is not None:
+            folders[run / STORED_APPLICATION] = self.application
+        for target, source in folders.items():
             for file in list_manifest_files(source):
-                copy = run / _MANIFESTS / _flatten_name(name) / file.relative_to(source)
+                copy = target / file.relative_to(source)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, copy)
         shutil.copyfile(self.locustfile, run / _LOCUSTFILE)
@@ -131,13 +163,15 @@ def find_inputs(scenario: Scenario, source: str) -> Inputs:
     return Inputs(
         manifests={name: find_manifests(name, folder) for name in sorted(names)},
         locustfile=find_locustfile(scenario.load.locustfile, folder),
+        application=folder / own if (own := scenario.application.manifests) is not None else None,
     )
 
 
 def find_stored_inputs(scenario: Scenario, run: Path) -> Inputs:
     """Find the same files in a run's folder."""
     names = {name for configuration in scenario.configurations for name in configuration.manifests}
-    return Inputs({name: _find_stored_folder(name, run) for name in sorted(names)}, run / _LOCUSTFILE)
+    own = None if scenario.application.manifests is None else run / STORED_APPLICATION
+    return Inputs({name: _find_stored_folder(name, run) for name in sorted(names)}, run / _LOCUSTFILE, own)
 
 
 def _find_stored_folder(name: str, run: Path) -> Path:

@@ -22,7 +22,12 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from bench.application.definition import ApplicationDefinition, find_application, list_shipped_applications
+from bench.application.definition import (
+    ApplicationDefinition,
+    ApplicationKeys,
+    find_application,
+    list_shipped_applications,
+)
 from bench.files.validation import IMAGE_PATTERN, LINE_PATTERN, TEXT_PATTERN
 from bench.scenario.renames import rename_keys
 from bench.scenario.types import (
@@ -43,15 +48,16 @@ from bench.scenario.types import (
     Version,
     WarmUp,
     Window,
+    find_application_folder,
     find_manifests,
 )
 from bench.scenario.versions import (
     DEFAULT_APPLICATION,
-    check_image_name,
     check_versions,
     default_versions,
     describe_versions,
     explain_own_image,
+    reject_unknown_images,
 )
 from bench.units import format_duration
 
@@ -96,6 +102,8 @@ def _find_unknown_names(number: int, names: Names, known: Sequence[str]) -> Iter
 Image = Annotated[str, Field(pattern=IMAGE_PATTERN, max_length=300)]
 Equal = Literal["tls", "workers", "retries"]
 
+STORED_APPLICATION: Final = "application"  # the folder of a run that has the application's own manifests
+
 PAIRED: Final[tuple[Design, ...]] = ("duet", "interleaved")
 SHORTEST_WINDOW_S: Final = 5.0  # shorter ones have too few requests for a P95
 QUICK_WARMUP_S: Final = 5.0
@@ -111,16 +119,19 @@ class Section(BaseModel):
     )
 
 
-class Application(Section):
-    """The application under test."""
+class Application(ApplicationKeys):
+    """The application under test: the name of one that ships, or yours, by these keys or as the path of an
+    `application.yaml` that has them. One beside the scenario, or in the folder of its name, is read anyway."""
 
-    name: ApplicationName = Field(DEFAULT_APPLICATION, description="The application.")
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    name: ApplicationName = Field(DEFAULT_APPLICATION, description="Name in ids, namespaces and reports.")
     versions: dict[str, str | tuple[str, ...]] = Field(
         {},
         validate_default=True,
         json_schema_extra=describe_versions,
-        description="Version of each service that has several, the same in every configuration. With a list of"
-        " versions, every configuration needs routes that send each user to one of them.",
+        description="Version of each service of an application that ships and has several, the same in every"
+        " configuration. With a list of versions, every configuration needs routes that send each user to one of them.",
     )
     images: dict[str, Image] = Field(
         {},
@@ -129,6 +140,26 @@ class Application(Section):
         " all its services, `load` is Locust, `gateway` is the proxy of a delegated gateway. Ignored on one machine.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _name_manifests(cls, data: Any, info: ValidationInfo) -> Any:
+        """Name the folder of an application that does not ship, where the file does not: that of its name."""
+        if not isinstance(data, dict) or not isinstance(info.context, Source):
+            return data
+        name = data.get("name", DEFAULT_APPLICATION)
+        if "manifests" in data or not isinstance(name, str) or name in list_shipped_applications():
+            return data
+        return {**data, "manifests": name}
+
+    @field_validator("manifests")
+    @classmethod
+    def _check_manifests(cls, manifests: str | None, info: ValidationInfo) -> str | None:
+        if manifests is not None and isinstance(info.context, Source):
+            if info.data.get("name") in list_shipped_applications():
+                raise ValueError(f"the name {info.data['name']} is that of an application that ships; choose another")
+            find_application_folder(manifests, info.context.folder)
+        return manifests
+
     @field_validator("versions", mode="before")
     @classmethod
     def _check_versions(cls, versions: object, info: ValidationInfo) -> object:
@@ -136,23 +167,35 @@ class Application(Section):
         what it measured, whatever the application has today."""
         name = info.data.get("name")
         if not isinstance(versions, dict) or name not in list_shipped_applications():
+            if versions and isinstance(info.context, Source):
+                raise ValueError("are of applications that ship; yours is deployed as its manifests have it")
             return versions
         if isinstance(info.context, Source):
             return check_versions(versions, find_application(name))
         return {**default_versions(find_application(name)), **versions}
 
-    @field_validator("images")
-    @classmethod
-    def _check_images(cls, images: dict[str, str], info: ValidationInfo) -> dict[str, str]:
-        if images and "name" in info.data and isinstance(info.context, Source):
-            for name in images:
-                check_image_name(name, find_application(info.data["name"]))
-        return images
+    @model_validator(mode="after")
+    def _check_images(self, info: ValidationInfo) -> Self:
+        if self.images and isinstance(info.context, Source):
+            reject_unknown_images(self.images, self.find_definition(info.context.folder))
+        return self
 
     @property
     def definition(self) -> ApplicationDefinition:
-        """The application's definition."""
-        return find_application(self.name)
+        """The application's definition: that of one that ships with the scenario's own keys, or made of these alone.
+        Where its manifests are, is not known; see `find_definition`."""
+        given = {key: value for key in ApplicationKeys.model_fields if (value := getattr(self, key)) is not None}
+        if self.manifests is not None:
+            return ApplicationDefinition(**given)
+        return find_application(self.name).model_copy(update=given)
+
+    def find_definition(self, folder: Path) -> ApplicationDefinition:
+        """Return the definition with the manifests of a scenario in this folder."""
+        return self.definition if self.manifests is None else self.definition.place(folder / self.manifests)
+
+    def find_stored_definition(self, run: Path) -> ApplicationDefinition:
+        """Return the definition with the manifests that a run's folder has."""
+        return self.definition if self.manifests is None else self.definition.place(run / STORED_APPLICATION)
 
 
 class Load(Section):
@@ -363,7 +406,7 @@ class Scenario(Section):
         """Check the names of a file's images against the application and the mesh."""
         application = info.data.get("application")
         if application is not None and isinstance(info.context, Source):
-            reject_own_images(configurations, application.definition)
+            reject_own_images(configurations, application.find_definition(info.context.folder))
         return configurations
 
     @field_validator("reference")

@@ -113,7 +113,25 @@ def find_manifests(name: str, folder: Path | None) -> Path:
     Raises ValueError where it has no manifests, contains a file that would not be applied, or where a symbolic link
     leads outside.
     """
-    found = _find("manifests", name, folder)
+    return _require_manifests(name, _find("manifests", name, folder))
+
+
+def find_application_folder(name: str, folder: Path) -> Path:
+    """Return the folder of manifests of an application that does not ship: only one in the scenario's `folder`. Raises
+    ValueError as `find_manifests`."""
+    found = folder / name
+    if not os.path.isdir(found):  # noqa: PTH112 - Path.is_dir raises where permission is missing
+        near = format_suggestion(name, list_shipped_applications())
+        raise ValueError(
+            f"{format_value(name)} is neither a folder of manifests beside the scenario nor an application that"
+            f" ships{near}"
+        )
+    _reject_escape(found, folder)
+    return _require_manifests(name, found)
+
+
+def _require_manifests(name: str, found: Path) -> Path:
+    """Return the folder, if it has manifests and nothing that would not be applied. Raises ValueError otherwise."""
     if not found.is_dir():
         raise ValueError(f"{name} is not a folder; give the folder of the manifests")
     if unread := list_unread_files(found):
@@ -179,18 +197,7 @@ def _check_locustfile(path: str, info: ValidationInfo) -> str:
     return path
 
 
-def _check_application(name: str, info: ValidationInfo) -> str:
-    known = list_shipped_applications()
-    if isinstance(info.context, Source) and name not in known:  # a stored run may have one that ships no more
-        raise ValueError(f"{format_value(name)} is no application{format_suggestion(name, known)}")
-    return name
-
-
-ApplicationName = Annotated[
-    str,
-    AfterValidator(_check_application),
-    WithJsonSchema({"enum": list(list_shipped_applications()), "type": "string"}),
-]
+ApplicationName = Annotated[str, Field(pattern=NAME_PATTERN)]
 Version = Annotated[int, Strict(), AfterValidator(_check_version), WithJsonSchema({"const": SCHEMA_VERSION})]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Users = Annotated[int, Strict(), Field(ge=1, le=10_000)]

@@ -58,11 +58,19 @@ def list_image_names(definition: ApplicationDefinition) -> tuple[str, ...]:
     return (definition.name, *definition.list_apps(), LOAD, _GATEWAY)
 
 
-def check_image_name(name: str, definition: ApplicationDefinition) -> None:
-    """Raise ValueError where a name of `images` is none of the application's."""
+def reject_unknown_images(images: Mapping[str, str], definition: ApplicationDefinition) -> None:
+    """Raise ValidationError with each name of `images` that is none of the application's."""
     known = list_image_names(definition)
-    if name not in known:
-        raise ValueError(f"{format_value(name)} has no image{format_suggestion(name, known)}")
+    unknown = {name: f"{format_value(name)} has no image{format_suggestion(name, known)}" for name in images}
+    details = [
+        InitErrorDetails(
+            type=PydanticCustomError("value_error", "{error}", {"error": text}), loc=("images", name), input=name
+        )
+        for name, text in unknown.items()
+        if name not in known
+    ]
+    if details:
+        raise ValidationError.from_exception_data("application", details)
 
 
 def list_own_image_names(definition: ApplicationDefinition) -> tuple[str, ...]:

@@ -75,7 +75,7 @@ def test_refuses_unknown_application() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: shop\n", "1: entry: is missing"),
+        ("entry: web:8080\nname:\n", "2: name: must be text, not nothing"),
         (MINIMAL + "redy: {}\n", "3: redy: unknown key 'redy'; did you mean ready?"),
         ("name: shop\nentry: web\n", "2: entry: 'web' is not SERVICE:PORT"),
         (MINIMAL + "ready: {path: x}\n", "3: ready.path: 'x' is not a path; it starts with /"),
@@ -124,6 +124,19 @@ def test_refuses_entry_that_is_no_service(tmp_path: Path) -> None:
     """The load would reach nothing at another port."""
     defined = write_application(tmp_path, "name: shop\nentry: web:80\n", "web")
     with pytest.raises(InputError, match="entry: no Service web:80; did you mean web:8080"):
+        read_application(defined)
+
+
+def test_enters_the_only_service(tmp_path: Path) -> None:
+    """The entry of an application with one port of one Service need not be named."""
+    application = read_application(write_application(tmp_path, "name: shop\n", "web"))
+    assert (application.definition.entry, application.hops) == ("web:8080", (Hop("locust", "web"),))
+
+
+def test_lists_the_services_that_could_be_the_entry(tmp_path: Path) -> None:
+    """Which of several is meant, is not guessed."""
+    defined = write_application(tmp_path, "name: shop\n", "web", "api")
+    with pytest.raises(InputError, match="entry: is missing; name where the load enters: web:8080, api:8080"):
         read_application(defined)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from bench.application.definition import ApplicationDefinition
 from bench.errors import InputError
 from bench.meshes import MESHES
 from bench.meshes.control_planes import CONTROL_PLANES
@@ -67,10 +68,14 @@ def _reject_fixed_sidecars(scenario: Scenario) -> None:
             )
 
 
-def read_options(given: Given, scenario: Scenario) -> ClusterOptions:
-    """Return the options of a new run, checked against its scenario. Raises InputError."""
-    meshes = meshes_of(scenario)
-    images = dict([*scenario.application.images.items(), *_parse_images(given.get("images", ()), scenario)])
+def read_options(given: Given, scenario: Scenario, definition: ApplicationDefinition | None = None) -> ClusterOptions:
+    """Return the options of a new run, checked against its scenario and its application's `definition`, by default that
+    of one that ships. Raises InputError."""
+    meshes, named = meshes_of(scenario), given.get("images", ())
+    images = {
+        **scenario.application.images,
+        **dict(_parse_images(named, definition or scenario.application.definition)),
+    }
     mesh_values = _parse_values(given.get("mesh_values", ()), meshes)
     scale = _parse_scale(given.get("scale_requests", ""))
     options = ClusterOptions(**{**given, "images": images, "mesh_values": mesh_values, "scale_requests": scale})
@@ -90,7 +95,7 @@ def read_options(given: Given, scenario: Scenario) -> ClusterOptions:
 def read_resumed_options(given: Given, record: RunRecord, run: Path) -> ClusterOptions:
     """Return the options that a run was begun with; consent, `--keep` and `--locust-ui` are those of the new command.
     Raises InputError where the run was not on a cluster, and for flags that contradict its beginning."""
-    requested = read_options(given, record.scenario)
+    requested = read_options(given, record.scenario, record.scenario.application.find_stored_definition(run))
     stored = record.cluster
     if stored is None:
         raise InputError(f"{run}: was measured on one machine; hint: resume it without --context")
@@ -149,8 +154,8 @@ def _parse_scale(text: str) -> float:
     return share
 
 
-def _parse_images(given: Sequence[str], scenario: Scenario) -> Iterator[tuple[str, str]]:
-    known = list_image_names(scenario.application.definition) if given else ()
+def _parse_images(given: Sequence[str], definition: ApplicationDefinition) -> Iterator[tuple[str, str]]:
+    known = list_image_names(definition) if given else ()
     for text in given:
         name, _, reference = text.partition("=")
         if name not in known or not reference:
