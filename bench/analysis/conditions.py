@@ -11,6 +11,8 @@ from bench.analysis.history import read_checksums
 from bench.results.environment import find_differences
 from bench.results.records import RunRecord
 from bench.results.store import StoredRun
+from bench.scenario.load_settings import EnvironmentValue
+from bench.scenario.model import Load
 from bench.scenario.versions import LOAD
 
 _VALUES: Final = "values"  # the folder of a run with the values files of its meshes
@@ -73,9 +75,15 @@ def _find_target_differences(one: RunRecord, other: RunRecord) -> Iterator[str]:
 def _find_load_differences(one: RunRecord, other: RunRecord) -> Iterator[str]:
     ours, theirs = one.scenario, other.scenario
     for name in _list_shared(one, other):
-        yield from _differ(f"load of {name}", ours.load_of(name), theirs.load_of(name))
+        yield from _differ(f"load of {name}", *(_hide_origins(one.load_of(name)) for one in (ours, theirs)))
     keys = [", ".join(sorted(scenario.equalise)) or "nothing" for scenario in (ours, theirs)]
     yield from _differ("equalise", *keys)
+
+
+def _hide_origins(load: Load) -> Load:
+    """Return a load whose variables do not say where a value that is not recorded is read: that may differ."""
+    hidden = EnvironmentValue(env="not_recorded")
+    return load.model_copy(update={"env": {name: hidden if one.is_secret else one for name, one in load.env.items()}})
 
 
 def _find_mesh_differences(one: RunRecord, other: RunRecord) -> Iterator[str]:
@@ -155,8 +163,9 @@ def _read_files(run: StoredRun) -> dict[str, tuple[tuple[str, str], ...]]:
     }
 
 
-def _read_locustfile(run: StoredRun) -> list[str]:
-    return [digest for name, digest in read_checksums(run) if not name.startswith("manifests/")]
+def _read_locustfile(run: StoredRun) -> list[tuple[str, str]]:
+    """Return names and checksums of the Locust file and of what travels with it."""
+    return [one for one in read_checksums(run) if not one[0].startswith("manifests/")]
 
 
 def _list_shared(one: RunRecord, other: RunRecord) -> list[str]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
@@ -27,10 +27,12 @@ from bench.results.issues import Issue
 from bench.results.store import StoredRun
 from bench.results.summary_records import Contrast, SummaryRecord, Verdict
 from bench.scenario.loader import find_stored_inputs
+from bench.scenario.model import Load
 from bench.system.redaction import redact
 
 # None of these changes what a valid trial measures.
 _EXCLUDED: Final = {"title", "description", "seed", "margin", "contrasts", "rerun_invalid"}
+_OPTIONAL: Final = {"users_each", "options", "env", "tags", "exclude_tags"}
 
 
 class HistoryLine(Record):
@@ -97,8 +99,7 @@ def read_conditions(run: StoredRun) -> dict[str, str]:
     scenario["application"] = {key: value for key, value in scenario["application"].items() if value is not None}
     scenario["application"] |= scenario["application"].pop("versions")  # its place when the first nights were hashed
     del scenario["design"]  # a condition of its own, with the number of windows
-    if scenario["load"]["users_each"] is None:
-        del scenario["load"]["users_each"]
+    scenario["load"] = _describe_load(record.scenario.load)
     for one in scenario["configurations"]:
         if not one["images"]:
             del one["images"]
@@ -111,6 +112,14 @@ def read_conditions(run: StoredRun) -> dict[str, str]:
     if record.cluster is not None and record.cluster.scale_requests != 1:
         known["share of requests"] = f"{record.cluster.scale_requests:g}"
     return known
+
+
+def _describe_load(load: Load) -> dict[str, Any]:
+    """Return a load without what the first nights did not have and it does not use. A variable whose value is not
+    recorded is known by its name alone: another place to read it from is no other load."""
+    known = load.model_dump(mode="json")
+    known["env"] = {name: one.value for name, one in load.env.items()}
+    return {key: value for key, value in known.items() if key not in _OPTIONAL or value not in (None, {}, [])}
 
 
 def read_history(path: Path) -> History:
@@ -194,13 +203,15 @@ def _make_line(
 
 
 def read_checksums(run: StoredRun) -> Iterator[tuple[str, str]]:
-    """Yield name and checksum of each stored manifest and of the locustfile."""
+    """Yield name and checksum of each stored manifest, of the Locust file, whatever its name, and of its helpers."""
     inputs = find_stored_inputs(run.record.scenario, run.path)
     for reference, folder in inputs.manifests.items():
         for path in list_manifest_files(folder):
             yield f"manifests/{reference}/{path.relative_to(folder).as_posix()}", _compute_checksum(path)
     if inputs.locustfile.is_file():
-        yield inputs.locustfile.name, _compute_checksum(inputs.locustfile)
+        yield "locustfile.py", _compute_checksum(inputs.locustfile)
+    for name, path in inputs.locust.files[1:]:
+        yield f"locust/{name}", _compute_checksum(path)
 
 
 def _compute_checksum(path: Path) -> str:

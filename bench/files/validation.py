@@ -31,6 +31,9 @@ MODULE_PATTERN = r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$"
 PATH_PATTERN = r"^/[^\s#]*$"
 ENDPOINT_PATTERN = r"^[A-Z]{3,10} /[^\s#]*$"
 
+OPTION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
+VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
+TAG_PATTERN = r"^[^\s-]\S*$"
 OBJECT_PATTERN = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
 
 PATTERN_MESSAGES: Final = {
@@ -38,6 +41,9 @@ PATTERN_MESSAGES: Final = {
     LINE_PATTERN: "must be one line of text without control characters",
     IMAGE_PATTERN: "is not an image; write REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:DIGEST",
     TEXT_PATTERN: "must be text without control characters",
+    OPTION_PATTERN: "is not the name of an option; write it without its dashes",
+    VARIABLE_PATTERN: "is not the name of a variable: letters, digits and _",
+    TAG_PATTERN: "is not a tag: text without spaces that begins with no -",
     OBJECT_PATTERN: "is not a name of Kubernetes: a-z, 0-9, - and .",
     LABEL_PATTERN: "is not a name of Kubernetes: a-z, 0-9, - and .",
     ENTRY_PATTERN: "is not SERVICE:PORT",

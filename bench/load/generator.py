@@ -11,6 +11,7 @@ from bench.analysis import percentiles as latency
 from bench.analysis import validity as checks
 from bench.application.definition import ApplicationDefinition
 from bench.errors import StoreError
+from bench.files.locust_folder import LocustFolder
 from bench.load.raw_samples import list_raw_files, read_recent_rows, read_valid_account, read_valid_samples
 from bench.load.recorded import Account
 from bench.meshes.user_groups import UserGroup
@@ -18,6 +19,7 @@ from bench.results.issues import Issue, IssueCode, select_reasons
 from bench.results.records import ClockRecord, GeneratorRecord, Window
 from bench.results.resources import ResourceTrace, Row, write_resources
 from bench.results.samples import RAW_ROW, Samples, write_parquet
+from bench.scenario.load_settings import EnvironmentValue, OptionValues
 from bench.scenario.model import Load, Scenario
 from bench.scenario.plan import estimate_load_seconds, make_plan
 from bench.units import NANOSECONDS, NS_PER_MS
@@ -35,15 +37,22 @@ _NAMES_BYTES = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadSpec:
-    """The load to generate. `address` is host:port; `virtual_host` the Host header to send there. `logged_in` are users
-    that half of the load logs in as, each with the `versions` that its pages must show. `check` is the module by which
-    the locustfile checks them, if it has one. A `held` load starts with users that wait for their release. `block_s` is
-    how long the loads of a whole block take, where several share it. `think_time_chosen` is whether the scenario names
-    the think time of this load: a locustfile without the option has waits of its own."""
+    """The load to generate. `address` is host:port; `virtual_host` the Host header to send there. `helpers` are the
+    files that travel with the locustfile, as paths relative to its folder; `options`, `env` and tags are the
+    scenario's for it. `logged_in` are users that half of the load logs in as, each with the `versions` that its pages
+    must show. `check` is the module by which the locustfile checks them, if it has one. A `held` load starts with users
+    that wait for their release. `block_s` is how long the loads of a whole block take, where several share it.
+    `think_time_chosen` is whether the scenario names the think time of this load: a locustfile without the option has
+    waits of its own."""
 
     address: str
     virtual_host: str
     locustfile: Path
+    helpers: tuple[str, ...] = ()
+    options: Mapping[str, OptionValues] = field(default_factory=dict, hash=False)
+    env: Mapping[str, EnvironmentValue] = field(default_factory=dict, hash=False)
+    tags: tuple[str, ...] = ()
+    exclude_tags: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict, hash=False)
     users: int
     think_time_s: float
@@ -69,6 +78,16 @@ class LoadSpec:
         """Return Locust's run time limit: a warm-up and a window that is measured a second time, or a whole block."""
         return max(self.warmup_s + 2 * self.duration_s, 2 * self.block_s) + START_TIMEOUT_S
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The names of the variables whose values are recorded nowhere."""
+        return tuple(name for name, one in self.env.items() if one.is_secret)
+
+    @property
+    def locust(self) -> LocustFolder:
+        """The Locust file with what travels with it."""
+        return LocustFolder(self.locustfile, self.helpers)
+
     def argv(self, python: str, *, locustfile: str, recorder: str, folder: str) -> list[str]:
         """Return Locust's command line, with the paths of the files where it runs. The run time is a limit for the case
         that meshbench does not end it."""
@@ -88,7 +107,8 @@ class LoadSpec:
         }
         pairs = [str(part) for option in options.items() for part in option]
         offers = [part for name, value in self._offers().items() for part in ("--meshbench-offer", f"{name}={value}")]
-        return [python, "-P", "-m", "locust", "--headless", "--only-summary", *pairs, *offers]
+        words = [*pairs, *offers, *self._own_words()]
+        return [python, "-P", "-m", "locust", "--headless", "--only-summary", *words]
 
     def _offers(self) -> dict[str, str]:
         """Return values by the name of the option; each is for locustfiles that have it."""
@@ -99,6 +119,15 @@ class LoadSpec:
             **({"versions": json.dumps(dict(self.versions))} if self.versions else {}),
             **({"logged-in": json.dumps(users)} if users else {}),
         }
+
+    def _own_words(self) -> Iterator[str]:
+        """Yield the words of the command line that a scenario gives to its Locust file."""
+        for name, tags in (("--tags", self.tags), ("--exclude-tags", self.exclude_tags)):
+            if tags:
+                yield name
+                yield from tags
+        for option, value in self.options.items():
+            yield f"--{option}" if value is True else f"--{option}={value}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,7 +399,7 @@ def make_load_spec(
     *,
     address: str,
     virtual_host: str,
-    locustfile: Path,
+    locust: LocustFolder,
     seed: int,
     scenario: Scenario,
 ) -> LoadSpec:
@@ -379,7 +408,12 @@ def make_load_spec(
     return LoadSpec(
         address=address,
         virtual_host=virtual_host,
-        locustfile=locustfile,
+        locustfile=locust.locustfile,
+        helpers=locust.helpers,
+        options=load.options,
+        env=load.env,
+        tags=load.tags,
+        exclude_tags=load.exclude_tags,
         versions=groups[0].versions,
         check=definition.check_module,
         logged_in={group.user: group.versions for group in groups if group.user},

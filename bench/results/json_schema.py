@@ -14,6 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from bench.application.definition import Login, Ready
 from bench.files.folders import find_shipped
+from bench.files.locust_folder import MOST_BYTES, MOST_FILES
 from bench.files.validation import (
     ENTRY_PATTERN,
     IMAGE_PATTERN,
@@ -23,12 +24,14 @@ from bench.files.validation import (
     NAME_PATTERN,
     PATH_PATTERN,
     PLACE_PATTERN,
+    TAG_PATTERN,
     TEXT_PATTERN,
 )
 from bench.meshes import MESHES
 from bench.results.records import FILES
 from bench.scenario.model import Application, Configuration, Load, LoadOverride, Pair, Scenario
 from bench.scenario.types import Quantity
+from bench.units import format_bytes
 
 SCHEMA_FILE: Final = Path("scenarios/scenario.schema.json")
 RECORD_FILES: Final = {name: Path(f"bench/results/record_schemas/{name}.schema.json") for name in FILES}
@@ -55,6 +58,7 @@ _DESCRIPTIONS = {
     LABEL_PATTERN: "name of Kubernetes",
     MODULE_PATTERN: "name of a module",
     PATH_PATTERN: "path that starts with /",
+    TAG_PATTERN: "tag, without spaces",
     IMAGE_PATTERN: "image: registry/name:tag or registry/name@sha256:digest",
 }
 
@@ -226,6 +230,22 @@ depth. README files, licences and hidden files are ignored. Any other file is an
 **A Locust file** may use any user class and any wait. A client of your own has to fire Locust's request event with
 `response_time`. It should also pass `start_time`, as `events.request.measure` does. Without it meshbench derives the
 start, and the trial gets a warning.
+
+**The folder of the Locust file** travels with it, into the run's folder and into the pod: modules that it imports and
+data that it reads, at most {MOST_FILES} files of {format_bytes(MOST_BYTES)}. Locust works in a copy, and what it writes
+there is discarded. Left out are hidden files, compiled code, virtual environments, results, the scenario, what it
+names elsewhere, and `locust.conf` and `pyproject.toml`, from which Locust would read settings. All of it is a condition
+for `compare` and `gate`: give a Locust file a folder of its own where other files change often.
+
+```yaml
+load:
+  locustfile: load/readers         # with load/shop.py and load/users.csv
+  options: {{region: eu, pages: 3}}  # for options that readers.py declares
+  env:
+    TOKEN: {{env: SHOP_TOKEN}}       # read when a run starts, recorded nowhere
+    LANGUAGE: en
+  tags: [read]
+```
 
 ## Choose a design
 

@@ -11,13 +11,14 @@ from pydantic import ValidationError
 from bench.application.definition import find_definition_file, read_keys
 from bench.errors import InputError, Problem
 from bench.files.folders import find_shipped, list_manifest_files
+from bench.files.locust_folder import LocustFolder, find_locust_folder, read_locust_folder
 from bench.files.validation import InvalidField, format_value, list_invalid_fields
 from bench.files.yaml_source import Document, format_path, format_suggestion, read_documents
 from bench.scenario.design import SettledScenario, settle_design
 from bench.scenario.model import STORED_APPLICATION, Scenario
 from bench.scenario.overrides import Change, Overrides, apply_overrides, list_configurations
 from bench.scenario.renames import find_new_key, find_renamed, rename_keys, rename_path, warn_deprecated
-from bench.scenario.types import Source, find_locustfile, find_manifests
+from bench.scenario.types import Source, find_locustfile, find_manifests, name_locustfile
 
 NO_OVERRIDES: Final = Overrides()
 
@@ -129,21 +130,26 @@ def _locate_problem(error: InvalidField, document: Document, changes: tuple[Chan
 
 
 _MANIFESTS = "manifests"
-_LOCUSTFILE = "locustfile.py"
+_LOCUST = "locust"
+_LOCUSTFILE = "locustfile.py"  # of runs whose Locust file was a single file
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Manifest folders by their names in the scenario, and the locustfile (a single file, as for a pod). `application`
-    is the folder of the application's own manifests; None for one that ships."""
+    """Manifest folders by their names in the scenario, and the Locust file with what travels with it. `application` is
+    the folder of the application's own manifests; None for one that ships."""
 
     manifests: Mapping[str, Path]
-    locustfile: Path
+    locust: LocustFolder
     application: Path | None = None
 
+    @property
+    def locustfile(self) -> Path:
+        return self.locust.locustfile
+
     def copy_to(self, run: Path) -> None:
-        """Copy the manifests, and no other files, into `manifests/`, `application/` and `locustfile.py` of a run's
-        folder."""
+        """Copy the manifests, and no other files, into `manifests/` and `application/` of a run's folder, and what
+        Locust needs into `locust/`, with its modes."""
         folders = {run / _MANIFESTS / _flatten_name(name): source for name, source in self.manifests.items()}
         if self.application is not None:
             folders[run / STORED_APPLICATION] = self.application
@@ -152,26 +158,37 @@ class Inputs:
                 copy = target / file.relative_to(source)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, copy)
-        shutil.copyfile(self.locustfile, run / _LOCUSTFILE)
+        self.locust.copy_to(run / _LOCUST)
 
 
 def find_inputs(scenario: Scenario, source: str) -> Inputs:
     """Find the files that a scenario names, in the folder of its file or among the shipped. `source` is its name or
-    path."""
-    folder = find_scenario(source).parent
+    path. Raises InputError where what belongs to the Locust file cannot travel with it."""
+    file = find_scenario(source)
     names = {name for configuration in scenario.configurations for name in configuration.manifests}
-    return Inputs(
-        manifests={name: find_manifests(name, folder) for name in sorted(names)},
-        locustfile=find_locustfile(scenario.load.locustfile, folder),
-        application=folder / own if (own := scenario.application.manifests) is not None else None,
-    )
+    manifests = {name: find_manifests(name, file.parent) for name in sorted(names)}
+    application = file.parent / own if (own := scenario.application.manifests) is not None else None
+    secrets = [Path(one.file) for one in scenario.load.env.values() if one.file]
+    others = (file, *manifests.values(), *secrets, *([application] if application else []))
+    try:
+        locust = find_locust_folder(find_locustfile(scenario.load.locustfile, file.parent), others)
+    except ValueError as error:
+        raise InputError([_read_document(file).problem(("load", "locustfile"), str(error))]) from None
+    return Inputs(manifests, locust, application)
 
 
 def find_stored_inputs(scenario: Scenario, run: Path) -> Inputs:
     """Find the same files in a run's folder."""
     names = {name for configuration in scenario.configurations for name in configuration.manifests}
     own = None if scenario.application.manifests is None else run / STORED_APPLICATION
-    return Inputs({name: _find_stored_folder(name, run) for name in sorted(names)}, run / _LOCUSTFILE, own)
+    manifests = {name: _find_stored_folder(name, run) for name in sorted(names)}
+    return Inputs(manifests, _find_stored_locust(scenario, run), own)
+
+
+def _find_stored_locust(scenario: Scenario, run: Path) -> LocustFolder:
+    """Find the Locust file in a run's folder: runs of older versions have it alone."""
+    stored = run / _LOCUST / name_locustfile(scenario.load.locustfile)
+    return read_locust_folder(stored) if stored.is_file() else LocustFolder(run / _LOCUSTFILE)
 
 
 def _find_stored_folder(name: str, run: Path) -> Path:

@@ -29,6 +29,7 @@ from bench.application.definition import (
     list_shipped_applications,
 )
 from bench.files.validation import IMAGE_PATTERN, LINE_PATTERN, TEXT_PATTERN
+from bench.scenario.load_settings import Options, Tag, Variables
 from bench.scenario.renames import rename_keys
 from bench.scenario.types import (
     SCHEMA_VERSION,
@@ -231,7 +232,20 @@ class Load(Section):
     )
     locustfile: LocustFile = Field(
         DEFAULT_APPLICATION,
-        description="A Locust file: the name of a shipped one, or of one in the folder of the scenario file.",
+        description="A Locust file: the name of a shipped one, or of one in the folder of the scenario file. The files"
+        " of its folder travel with it.",
+    )
+    options: Options = Field({}, description="Values of the Locust file's own command-line options, by name.")
+    env: Variables = Field(
+        {},
+        description="Variables of Locust's environment: text, or where a run reads the value when it starts, `{env:"
+        " NAME}` or `{file: PATH}`. Such a value is recorded nowhere.",
+    )
+    tags: Annotated[tuple[Tag, ...], Field(max_length=100)] = Field(
+        (), description="Only tasks with one of these tags are run, as by Locust's `--tags`."
+    )
+    exclude_tags: Annotated[tuple[Tag, ...], Field(max_length=100)] = Field(
+        (), description="Tasks with one of these tags are not run, as by Locust's `--exclude-tags`."
     )
 
     @field_validator("duration_s")

@@ -159,6 +159,12 @@ def find_locustfile(name: str, folder: Path | None) -> Path:
     return found
 
 
+def name_locustfile(name: str) -> str:
+    """Return the file name of the Locust file that a scenario means by `name`: `readers.py` for `load/readers`."""
+    last = name.rpartition("/")[2]
+    return last if last.endswith(".py") else f"{last}.py"
+
+
 def _find(kind: Kind, name: str, folder: Path | None) -> Path:
     roots = [folder, find_shipped(kind)] if folder else [find_shipped(kind)]
     for root in roots:

@@ -12,6 +12,7 @@ import pytest
 from bench.analysis.history import HistoryLine, append_lines, make_lines, read_conditions, read_history
 from bench.errors import InputError, StoreError
 from bench.results.store import StoredRun, read_run, write_record
+from bench.scenario.load_settings import EnvironmentValue
 from bench.scenario.model import Pair
 from tests.factory import ENVIRONMENT, ISTIO_POLICIES, ConfigSpec, RunSpec, make_run
 from tests.issues import codes, issue
@@ -89,11 +90,40 @@ def test_load_and_locustfile_change_the_fingerprint(tmp_path: Path) -> None:
     """Another load, or another text of the Locust file under the same name, is another measurement."""
     run = make_run(tmp_path, SHORT)
     prints = {make_lines(run)[0].fingerprint}
-    (run.path / "locustfile.py").write_text("# other users\n")
+    (run.path / "locust" / "bookinfo.py").write_text("# other users\n")
     prints.add(make_lines(run)[0].fingerprint)
     load = run.record.scenario.load.model_copy(update={"users": 21})
     prints.add(make_lines(changed(run, scenario=run.record.scenario.model_copy(update={"load": load})))[0].fingerprint)
     assert len(prints) == 3
+
+
+def test_what_travels_with_the_locustfile_changes_the_fingerprint(tmp_path: Path) -> None:
+    """A helper's text is a condition like the Locust file's; an older run, which has the file alone, is comparable."""
+    run = make_run(tmp_path, SHORT)
+    locustfile = run.path / "locust" / "bookinfo.py"
+    before = make_lines(run)[0].fingerprint
+    (locustfile.parent / "names.csv").write_text("jane\n")
+    assert make_lines(run)[0].fingerprint != before
+    locustfile.rename(run.path / "locustfile.py")
+    assert make_lines(run)[0].fingerprint == before
+
+
+def test_variables_are_known_by_name_and_literal_value(tmp_path: Path) -> None:
+    """Options, tags and literal values change the fingerprint; where an unrecorded value is read does not."""
+    run = make_run(tmp_path, SHORT)
+
+    def fingerprint(**load: Any) -> str:
+        changed_load = run.record.scenario.load.model_copy(update=load)
+        return make_lines(changed(run, scenario=run.record.scenario.model_copy(update={"load": changed_load})))[
+            0
+        ].fingerprint
+
+    eu, us = ({"REGION": EnvironmentValue(value=value)} for value in ("eu", "us"))
+    here, there = ({"REGION": EnvironmentValue(env=name)} for name in ("MINE", "CI"))
+    assert fingerprint(env=here) == fingerprint(env=there)
+    prints = [fingerprint(env=env) for env in ({}, eu, us, here)]
+    prints += [fingerprint(options={"region": "eu"}), fingerprint(tags=("a",)), fingerprint(exclude_tags=("a",))]
+    assert len(set(prints)) == len(prints)
 
 
 def test_design_and_its_windows_change_the_fingerprint(tmp_path: Path) -> None:

@@ -1,5 +1,11 @@
 """The load pod without a cluster: its manifest, its node, its files, and its failures."""
 
+import base64
+import io
+import json
+import random
+import tarfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +24,18 @@ from bench.k8s.connection import KindInfo
 from bench.k8s.retry import Outage
 from bench.load import recorder_path
 from bench.load.generator import LoadSpec
+from bench.scenario.load_settings import EnvironmentValue
 from bench.system.timing import PATIENCE_S
 from bench.targets.cluster.load.clock import Reading, offset_of, parse_clocks
 from bench.targets.cluster.load.placement import place_load
-from bench.targets.cluster.load.pod import default_image, find_load_problem, find_missing, load_objects, uid_for
+from bench.targets.cluster.load.pod import (
+    default_image,
+    fill_secret,
+    find_load_problem,
+    find_missing,
+    load_objects,
+    uid_for,
+)
 from bench.targets.cluster.load.transfer import bytes_allowed, parse_checksums, parse_parts
 from tests.load_pods import container_status, load_pod, make_load_spec
 
@@ -80,16 +94,34 @@ def test_user_is_a_number_except_on_openshift(order: LoadSpec) -> None:
         assert {one["securityContext"].get("runAsUser") for one in containers} == expected
 
 
+def sources_of(pod: Object) -> list[Object]:
+    (volume,) = (one["projected"] for one in pod["spec"]["volumes"] if one["name"] == "code")
+    return [source["configMap"] for source in volume["sources"]]
+
+
+def unpack(objects: Sequence[Object]) -> dict[str, tuple[bytes, int]]:
+    """Return content and mode of the files that the pod unpacks, from its ConfigMaps in the order of their paths."""
+    maps = {one["metadata"]["name"]: one for one in objects if one["kind"] == "ConfigMap"}
+    parts = {
+        item["path"]: base64.b64decode(maps[source["name"]]["binaryData"][item["key"]])
+        for source in sources_of(objects[-1])
+        for item in source["items"]
+        if item["path"].startswith("files/")
+    }
+    content = io.BytesIO(b"".join(parts[path] for path in sorted(parts)))
+    with tarfile.open(fileobj=content, mode="r|gz") as archive:
+        return {one.name: (archive.extractfile(one).read(), one.mode) for one in archive}  # type: ignore[union-attr]
+
+
 def test_pod_has_the_local_files(order: LoadSpec) -> None:
     """Locustfile, recorder and the modules that they import are the files of this package, byte for byte."""
-    account, code, pod = load_objects(order, namespace="here")
-    assert [one["kind"] for one in (account, code, pod)] == ["ServiceAccount", "ConfigMap", "Pod"]
-    assert {one["metadata"]["namespace"] for one in (account, code, pod)} == {"here"}
-    (volume,) = (one["configMap"] for one in pod["spec"]["volumes"] if "configMap" in one)
-    projected = {item["path"]: code["data"][item["key"]] for item in volume["items"]}
-    assert volume["name"] == code["metadata"]["name"]
+    account, code, archive, pod = objects = load_objects(order, namespace="here")
+    assert [one["kind"] for one in objects] == ["ServiceAccount", "ConfigMap", "ConfigMap", "Pod"]
+    assert {one["metadata"]["namespace"] for one in (account, code, archive, pod)} == {"here"}
+    own, packed = sources_of(pod)
+    projected = {item["path"]: code["data"][item["key"]] for item in own["items"]}
+    assert [own["name"], packed["name"]] == [code["metadata"]["name"], archive["metadata"]["name"]]
     assert projected == {
-        "locustfile.py": order.locustfile.read_text("utf-8"),
         "recorder.py": recorder_path().read_text("utf-8"),
         "bench/__init__.py": "",
         "bench/application/bookinfo/__init__.py": "",
@@ -99,27 +131,70 @@ def test_pod_has_the_local_files(order: LoadSpec) -> None:
         "bench/load/pacing.py": recorder_path().with_name("pacing.py").read_text("utf-8"),
         "bench/load/timing.py": recorder_path().with_name("timing.py").read_text("utf-8"),
     }
+    assert {name: content for name, (content, _) in unpack(objects).items()} == {
+        "bookinfo.py": order.locustfile.read_bytes()
+    }
+
+
+def test_pod_has_every_file_that_travels(order: LoadSpec, tmp_path: Path) -> None:
+    """Helpers keep path, mode and binary content, also where they are larger than a ConfigMap may be."""
+    large = random.Random(1).randbytes(2 << 20)
+    files = {"mine.py": b"import helper\n", "data/names.bin": large, "run.sh": b"#!/bin/sh\n", "lib/__init__.py": b""}
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "run.sh").chmod(0o755)
+    order = replace(order, locustfile=tmp_path / "mine.py", helpers=("data/names.bin", "lib/__init__.py", "run.sh"))
+    objects = load_objects(order, namespace="here")
+    found = unpack(objects)
+    assert {name: content for name, (content, _) in found.items()} == files
+    assert found["run.sh"][1] == 0o755
+    maps = [one for one in objects if one["kind"] == "ConfigMap"]
+    assert len(maps) == 4
+    assert all(len(json.dumps(one.get("binaryData", {}))) < 1.4 * 2**20 for one in maps)
+    assert words_after(objects[-1], "--locustfile") == "/meshbench/recorder.py,/locust/mine.py"
+    assert locust_of(objects[-1])["workingDir"] == "/locust"
 
 
 def test_other_code_has_another_name(order: LoadSpec, tmp_path: Path) -> None:
     """A kubelet that caches an immutable ConfigMap cannot give a new pod the code of an earlier one."""
     (tmp_path / "other.py").write_text("other", "utf-8")
-    names = {
-        load_objects(made, namespace="here")[1]["metadata"]["name"]
-        for made in (order, replace(order, users=3), replace(order, locustfile=tmp_path / "other.py"))
-    }
-    assert len(names) == 2
+    made = [load_objects(one, namespace="here") for one in (order, replace(order, users=3))]
+    other = load_objects(replace(order, locustfile=tmp_path / "other.py"), namespace="here")
+    names = [[one["metadata"]["name"] for one in objects if one["kind"] == "ConfigMap"] for objects in (*made, other)]
+    assert names[0] == names[1]
+    assert names[0][0] == names[2][0]
+    assert names[0][1] != names[2][1]
+
+
+def test_recorded_objects_have_no_secret_value(order: LoadSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value from this machine's environment is in the Secret that is applied, and in no object that is planned."""
+    monkeypatch.setenv("CI_TOKEN", "s3cret-of-the-shop")
+    env = {"TOKEN": EnvironmentValue(env="CI_TOKEN"), "PRICE": EnvironmentValue(value="$(HOME) $5")}
+    order = replace(order, env=env, options={"region": "$(HOME)"})
+    objects = load_objects(order, namespace="here")
+    assert "s3cret" not in str(objects)
+    (secret,) = (one for one in objects if one["kind"] == "Secret")
+    filled = [fill_secret(one, order) for one in objects]
+    assert [one for one in filled if one not in objects] == [
+        {**secret, "data": {"TOKEN": base64.b64encode(b"s3cret-of-the-shop").decode()}}
+    ]
+    locust = locust_of(objects[-1])
+    reference = {"secretKeyRef": {"name": secret["metadata"]["name"], "key": "TOKEN"}}
+    assert locust["env"][-2:] == [
+        {"name": "TOKEN", "valueFrom": reference},
+        {"name": "PRICE", "value": "$$(HOME) $$5"},  # Kubernetes expands what is not escaped
+    ]
+    assert "--region=$$(HOME)" in locust["args"]
 
 
 def test_locust_has_the_local_options(order: LoadSpec) -> None:
     """The options are those of the load specification, with the paths of the pod."""
     pod = pod_of(order)
-    expected = order.argv(
-        "python", locustfile="/meshbench/locustfile.py", recorder="/meshbench/recorder.py", folder="/load"
-    )
+    expected = order.argv("python", locustfile="/locust/bookinfo.py", recorder="/meshbench/recorder.py", folder="/load")
     assert locust_of(pod)["args"] == expected
     mounts = {mount["mountPath"] for mount in locust_of(pod)["volumeMounts"]}
-    assert mounts == {"/load", "/meshbench"}
+    assert mounts == {"/load", "/locust", "/meshbench"}
 
 
 def test_replaces_image_of_both_containers(order: LoadSpec) -> None:

@@ -31,7 +31,7 @@ from bench.targets.cluster.interference import (
 )
 from bench.targets.cluster.kubelet import Summaries, kubelet_usage, nodes_of
 from bench.targets.cluster.load.generator import Meter, locust_page, start_load
-from bench.targets.cluster.load.pod import uid_for
+from bench.targets.cluster.load.pod import fill_secret, uid_for
 from bench.targets.cluster.neighbours import NeighbourWatch
 from bench.targets.cluster.node_noise import NodeNoise
 from bench.targets.cluster.probes.injection import find_uninjected
@@ -96,7 +96,7 @@ class ClusterDeployment:
         owner, application = self.owner, self.manifests.application
         objects = self.manifests.pods(uid_for(self.cluster.kinds()))
         for component, things in objects.items():
-            owner.apply_all(things, component)
+            owner.apply_all((fill_secret(thing, self.manifests.order) for thing in things), component)
         names = [thing["metadata"]["name"] for thing in objects["application"] if thing["kind"] == "Deployment"]
         wait_for_rollout(
             self.cluster, application.namespace, names, timeout_s=self.cluster.timing.ready_s, watch=self.watch

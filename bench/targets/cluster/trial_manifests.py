@@ -154,7 +154,7 @@ def build_trial_manifests(
             configuration.groups,
             address=at,
             virtual_host=at,
-            locustfile=resolved.inputs.locustfile,
+            locust=resolved.inputs.locust,
             seed=seed,
             scenario=resolved.scenario,
         ),

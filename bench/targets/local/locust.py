@@ -4,10 +4,11 @@ import os
 import re
 import site
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.envoy.addresses import HOST, free_ports
@@ -19,6 +20,8 @@ from bench.load.recorded import Start
 from bench.results.issues import Issue
 from bench.results.noise import CAPACITY, OWN, NoiseRecorder
 from bench.results.resources import Recorder, Row
+from bench.results.store import write_text
+from bench.scenario.load_settings import read_environment
 from bench.system.cancellation import CancelToken, wait_until
 from bench.system.processes import Launcher, Process
 
@@ -112,19 +115,28 @@ def start_load(
     home: Path,
 ) -> Iterator[RunningLoad]:
     """Start Locust, and end it with the block where it still runs. `home` is an empty folder that Locust uses as its
-    home. Where the load is `held`, its users wait for their release."""
+    home. Its working folder is a copy of the Locust file's: what it writes there is of this load alone. Where the load
+    is `held`, its users wait for their release."""
     if spec.held:
         write_hold(folder, 0)
-    argv = make_local_argv(spec, folder.resolve())
-    process = launcher.start(
-        "locust", argv, role="generator", log=folder / "load.log", env=make_load_environment(home), cwd=folder
-    )
-    noise.add([process])
-    try:
-        yield RunningLoad(LocalGenerator(process, under_test, spec, folder, watch, noise), spec, folder)
-    finally:
-        if process.running:
-            process.stop(timeout_s=SHORT_TIMEOUT_S)
+    with tempfile.TemporaryDirectory(dir=home.parent, ignore_cleanup_errors=True) as work:
+        locustfile = spec.locust.copy_to(Path(work))
+        process = launcher.start(
+            "locust",
+            make_local_argv(replace(spec, locustfile=locustfile), folder.resolve()),
+            role="generator",
+            log=folder / "load.log",
+            env={**make_load_environment(home), **read_environment(spec.env)},
+            cwd=Path(work),
+        )
+        noise.add([process])
+        try:
+            yield RunningLoad(LocalGenerator(process, under_test, spec, folder, watch, noise), spec, folder)
+        finally:
+            if process.running:
+                process.stop(timeout_s=SHORT_TIMEOUT_S)
+            if spec.secrets:
+                write_text(process.log, process.log.read_text("utf-8", "replace"))  # without their values
 
 
 def _read_start(folder: Path) -> Start | None:

@@ -155,7 +155,7 @@ class LocalTarget:
                 configuration.groups,
                 address=f"127.0.0.1:{placement.reached_by(caller, callee)}",
                 virtual_host=placement.host_of(callee),
-                locustfile=self.resolved.inputs.locustfile,
+                locust=self.resolved.inputs.locust,
                 seed=self.run.plan.seed + trial.number,
                 scenario=self.resolved.scenario,
             ),

@@ -1,26 +1,38 @@
 """Make the load pod's objects, and read its containers' status. Pure."""
 
+import base64
+import gzip
 import hashlib
+import io
 import json
+import stat
+import tarfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from bench.files.folders import find_shipped
+from bench.files.locust_folder import LocustFolder
 from bench.files.yaml_source import read_documents
 from bench.k8s.client import Object
 from bench.k8s.connection import KindInfo
 from bench.load import recorder_path
 from bench.load.generator import LoadSpec
+from bench.scenario.load_settings import read_environment
 
 NAME: Final = "locust"  # of the pod, and of the container that runs Locust
 KEEPER: Final = "keeper"
 FOLDER: Final = "/load"
 GO: Final = "go"  # Locust starts as soon as the folder has a file of this name
 UI_PORT: Final = 8089
+VARIABLES: Final = "locust-environment"  # the Secret with the values that are recorded nowhere
 _PACKAGE: Final = recorder_path().parents[1]
-_CODE: Final = "/meshbench"
+_CODE: Final = "code"  # the volume that is mounted at `_MOUNT`
+_MOUNT: Final = "/meshbench"
+_WORK: Final = "/locust"  # where the Locust file's folder is unpacked
+_PART: Final = "part"
+_PART_BYTES: Final = 768 * 1024  # of an archive in one ConfigMap, which may have 1 MiB
 _OPENSHIFT: Final = "security.openshift.io/"
 _UID: Final = 1000  # the image names its user, and Kubernetes accepts only a number as not root
 
@@ -35,14 +47,16 @@ def load_objects(
     annotations: Mapping[str, str] | None = None,
     ui: bool = False,
 ) -> tuple[Object, ...]:
-    """Return account, ConfigMap and pod, in the order in which they are to be applied; the pod waits for the file `go`.
+    """Return account, ConfigMaps, Secret and pod, in the order in which they are to be applied. The Secret has no
+    values, see `fill_secret`; the pod waits for the file `go`.
 
     `image` replaces the manifests'. `affinity` limits the pod's nodes, see `place_load`. `uid` None leaves the user to
     the cluster. `annotations` are for its sidecar. `ui`: Locust has its web page, on the pod's own loopback.
     """
-    code = _code(order)
-    pod = _with_code(_pod(order, image=image, affinity=affinity, uid=uid, ui=ui), order, code["metadata"]["name"])
-    things = (_account(), code, _add_annotations(pod, annotations or {}))
+    code, archives = _code(order), _archives(order)
+    secrets = (_secret(order),) if order.secrets else ()
+    pod = _with_code(_pod(order, image=image, affinity=affinity, uid=uid, ui=ui), order, code, archives)
+    things = (_account(), code, *archives, *secrets, _add_annotations(pod, annotations or {}))
     return tuple({**thing, "metadata": {**thing["metadata"], "namespace": namespace}} for thing in things)
 
 
@@ -60,7 +74,9 @@ def uid_for(kinds: Iterable[KindInfo]) -> int | None:
 def locust_argv(order: LoadSpec, *, ui: bool) -> list[str]:
     """Return Locust's command line in the pod. Its page listens where only a forwarded port can connect, since whoever
     reaches it may send load anywhere."""
-    argv = order.argv("python", locustfile=f"{_CODE}/locustfile.py", recorder=f"{_CODE}/recorder.py", folder=FOLDER)
+    argv = order.argv(
+        "python", locustfile=f"{_WORK}/{order.locustfile.name}", recorder=f"{_MOUNT}/recorder.py", folder=FOLDER
+    )
     page = ["--autostart", "--web-host", "127.0.0.1", "--web-port", str(UI_PORT)]
     shown = [word for word in argv if word != "--headless"] + page if ui else argv
     # Workers find their master on the pod's loopback, and no other process does.
@@ -72,42 +88,111 @@ def _account() -> Object:
 
 
 def _code(order: LoadSpec) -> Object:
-    """Make the ConfigMap with what Locust runs, and what that imports of this package; empty packages lead there."""
+    """Make the ConfigMap with the recorder, and what Locust imports of this package; empty packages lead there."""
     paths = {one["key"]: one["path"] for one in _items(order)}
     ours = {key: path for key, path in paths.items() if path.startswith("bench/") and key != "package.py"}
     data = {key: (_PACKAGE.parent / path).read_text("utf-8") for key, path in ours.items()}
-    data |= {
-        "locustfile.py": order.locustfile.read_text("utf-8"),
-        "recorder.py": recorder_path().read_text("utf-8"),
-        "package.py": "",
-    }
-    digest = hashlib.sha256(json.dumps(data).encode()).hexdigest()[:10]
-    # Named by its content: a kubelet may give a new pod what it remembers of an immutable one of the same name.
-    metadata = {"name": f"{NAME}-{digest}", "labels": {"app": NAME}}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "immutable": True, "data": data}
+    data |= {"recorder.py": recorder_path().read_text("utf-8"), "package.py": ""}
+    return _make_config_map(f"{NAME}-{_digest(json.dumps(data).encode())}", data=data)
+
+
+def _archives(order: LoadSpec) -> tuple[Object, ...]:
+    """Make the ConfigMaps with the Locust file and what travels with it, as parts of one archive: they keep names,
+    modes and binary content, and a file may be larger than a ConfigMap."""
+    content = pack_files(order.locust)
+    name = f"{NAME}-files-{_digest(content)}"
+    parts = [content[at : at + _PART_BYTES] for at in range(0, len(content), _PART_BYTES)]
+    return tuple(
+        _make_config_map(f"{name}-{number}", binaryData={_PART: base64.b64encode(part).decode()})
+        for number, part in enumerate(parts)
+    )
+
+
+def pack_files(locust: LocustFolder) -> bytes:
+    """Return a Locust file and what travels with it as an archive (tar, gzip), equal for equal files and modes."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, path in locust.files:
+            content = path.read_bytes()
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), stat.S_IMODE(path.stat().st_mode)
+            archive.addfile(entry, io.BytesIO(content))
+    return gzip.compress(packed.getvalue(), mtime=0)
+
+
+def _make_config_map(name: str, **content: Object) -> Object:
+    """Make a ConfigMap that is named by its content: a kubelet may give a new pod what it remembers of an immutable one
+    of the same name."""
+    metadata = {"name": name, "labels": {"app": NAME}}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "immutable": True, **content}
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:10]
 
 
 def _items(order: LoadSpec) -> Sequence[Mapping[str, str]]:
-    """Return the files of the load's ConfigMap: the manifest's, and the application's check of answers."""
-    (items,) = (one["configMap"]["items"] for one in _manifest("pod.yaml")["spec"]["volumes"] if "configMap" in one)
+    """Return the files of the load's own ConfigMap: the manifest's, and the application's check of answers."""
+    (sources,) = (
+        one["projected"]["sources"] for one in _manifest("pod.yaml")["spec"]["volumes"] if one["name"] == _CODE
+    )
+    (items,) = (one["configMap"]["items"] for one in sources)
     check = order.check.replace(".", "/")
     package = {"key": "package.py", "path": f"{Path(check).parent}/__init__.py"}
     return [*items, package, {"key": "check.py", "path": f"{check}.py"}] if check else items
 
 
-def _with_code(pod: Object, order: LoadSpec, name: str) -> Object:
-    """Return the pod with the files of the ConfigMap `name`."""
+def _with_code(pod: Object, order: LoadSpec, code: Object, archives: Sequence[Object]) -> Object:
+    """Return the pod with the files of these ConfigMaps."""
+    parts = [(one, [{"key": _PART, "path": f"files/{at:03}"}]) for at, one in enumerate(archives)]
+    sources = [
+        {"configMap": {"name": one["metadata"]["name"], "items": items}}
+        for one, items in ((code, _items(order)), *parts)
+    ]
     volumes = [
-        {**one, "configMap": {"name": name, "items": _items(order)}} if "configMap" in one else one
-        for one in pod["spec"]["volumes"]
+        {**one, "projected": {"sources": sources}} if one["name"] == _CODE else one for one in pod["spec"]["volumes"]
     ]
     return {**pod, "spec": {**pod["spec"], "volumes": volumes}}
+
+
+def _secret(order: LoadSpec) -> Object:
+    """Make the Secret with the variables whose values are recorded nowhere; `fill_secret` adds these."""
+    metadata = {"name": VARIABLES, "labels": {"app": NAME}}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": dict.fromkeys(order.secrets, "")}
+
+
+def fill_secret(thing: Object, order: LoadSpec) -> Object:
+    """Return an object of the load as it is applied: its Secret with values, which are read now, any other one as it
+    is. No plan and no record has them. Raises InputError where one has none."""
+    if (thing["kind"], thing["metadata"]["name"]) != ("Secret", VARIABLES):
+        return thing
+    values = read_environment(order.env, secrets_only=True)
+    return {**thing, "data": {name: base64.b64encode(value.encode()).decode() for name, value in values.items()}}
+
+
+def _variables(order: LoadSpec) -> Iterator[Object]:
+    """Yield the variables that the scenario gives to Locust."""
+    for name, one in order.env.items():
+        if one.is_secret:
+            yield {"name": name, "valueFrom": {"secretKeyRef": {"name": VARIABLES, "key": name}}}
+        else:
+            yield {"name": name, "value": _escape_dollars(one.read())}
+
+
+def _escape_dollars(text: str) -> str:
+    """Return a text of which Kubernetes expands nothing: it reads `$(NAME)` as a variable, and `$$` as a dollar."""
+    return text.replace("$", "$$")
 
 
 def _pod(order: LoadSpec, *, image: str, affinity: Object | None, uid: int | None, ui: bool) -> Object:
     pod = _manifest("pod.yaml")
     locust, *others = (_container(one, image=image, uid=uid) for one in pod["spec"]["containers"])
-    loaded = {**locust, "args": locust_argv(order, ui=ui), "resources": _resources(locust, order.workers)}
+    loaded = {
+        **locust,
+        "args": [_escape_dollars(word) for word in locust_argv(order, ui=ui)],
+        "env": [*locust["env"], *_variables(order)],
+        "resources": _resources(locust, order.workers),
+    }
     limits = {"affinity": affinity} if affinity else {}
     return {**pod, "spec": {**pod["spec"], "containers": [loaded, *others], **limits}}
 

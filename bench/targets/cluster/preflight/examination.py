@@ -170,6 +170,7 @@ def _needs(scenario: Scenario, options: ClusterOptions) -> tuple[Need, ...]:
         install=not options.existing_mesh,
         revision=options.revision,
         own_images=find_meshes_with_images(scenario),
+        has_secrets=any(one.is_secret for one in scenario.load.env.values()),
     )
     return (*needs, *prometheus_needs(options.prometheus))
 

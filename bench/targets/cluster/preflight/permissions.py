@@ -15,7 +15,8 @@ from bench.files.folders import find_shipped
 from bench.k8s.client import Cluster
 from bench.k8s.objects import release_of
 from bench.meshes.control_planes import CONTROL_PLANES
-from bench.meshes.rights import KEEP, RBAC, READ, Need, make_needs
+from bench.meshes.rights import KEEP, OWN, RBAC, READ, Need, make_needs
+from bench.targets.cluster.load.pod import VARIABLES
 from bench.units import format_counted
 
 _STREAM: Final = ("get", "create")  # a WebSocket's
@@ -41,6 +42,9 @@ RUN: Final = (
     *make_needs(("list",), "apiregistration.k8s.io", ("apiservices",), "namespaces that can be deleted"),
 )
 
+# Needed where a scenario names variables of the load whose values are recorded nowhere.
+LOAD_VARIABLES: Final = tuple(make_needs(OWN, "", ("secrets",), "variables of the load", names=(VARIABLES,)))
+
 INSTALL: Final = (
     *make_needs(KEEP, "apiextensions.k8s.io", ("customresourcedefinitions",), "the mesh's kinds"),
     *make_needs(KEEP, "admissionregistration.k8s.io", _WEBHOOKS, "the mesh's webhooks"),
@@ -64,14 +68,25 @@ PROMETHEUS: Final = tuple(
 
 
 def needs_of(
-    meshes: Iterable[str], *, install: bool, revision: str = "", own_images: Collection[str] | None = None
+    meshes: Iterable[str],
+    *,
+    install: bool,
+    revision: str = "",
+    own_images: Collection[str] | None = None,
+    has_secrets: bool = True,
 ) -> tuple[Need, ...]:
     """Return what a run with these meshes has to be allowed; with `install`, also what installs them in this
-    revision. `own_images` are the meshes whose sidecars get another image in some configuration; None means all."""
+    revision. `own_images` are the meshes whose sidecars get another image in some configuration; None means all.
+    `has_secrets` is whether the load has variables from a Secret."""
     rights = {mesh: CONTROL_PLANES[mesh].rights(revision) for mesh in meshes}
     chosen = rights if own_images is None else own_images
     replaced = (need for mesh, one in rights.items() if mesh in chosen for need in one.sidecar_image)
-    running = (*RUN, *(need for one in rights.values() for need in one.run), *replaced)
+    running = (
+        *RUN,
+        *(LOAD_VARIABLES if has_secrets else ()),
+        *(need for one in rights.values() for need in one.run),
+        *replaced,
+    )
     return (*running, *install_needs(rights, revision)) if install and rights else running
 
 

@@ -1,0 +1,154 @@
+"""What travels with a Locust file: its folder, without what has another purpose, up to a limit."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bench.errors import InputError
+from bench.files import locust_folder
+from bench.files.locust_folder import LeftOut, find_locust_folder
+from bench.scenario.loader import find_inputs, find_stored_inputs, load_scenario
+
+USERS = "from locust import HttpUser\n"
+
+
+def write(folder: Path, files: Mapping[str, str]) -> Path:
+    """Write files below a folder, a Locust file among them, and return its path."""
+    for name, text in {"readers.py": USERS, **files}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, "utf-8")
+    return folder / "readers.py"
+
+
+def test_modules_and_data_of_any_depth_travel(tmp_path: Path) -> None:
+    """The order is that of the paths, whatever a file is called."""
+    locustfile = write(tmp_path, {"users.csv": "", "lib/__init__.py": "", "lib/deep/names.bin": "", "entry.yaml": ""})
+    found = find_locust_folder(locustfile)
+    assert found.helpers == ("entry.yaml", "lib/__init__.py", "lib/deep/names.bin", "users.csv")
+    assert found.left_out == ()
+
+
+def test_what_does_not_belong_is_left_out_with_its_reason(tmp_path: Path) -> None:
+    """Nothing is left out silently, and no folder that is left out is read."""
+    files = {
+        ".env": "TOKEN=x",
+        ".git/config": "",
+        "__pycache__/readers.pyc": "",
+        "results/20261123T031500Z-mine-7f3a/run.json": "{}",
+        "one-run/run.json": "{}",
+        "venv/pyvenv.cfg": "",
+        "venv/lib/locust.py": "",
+        "policies/strict.yaml": "",
+        "token.txt": "x",
+        "locust.conf": "users = 1",
+        "pyproject.toml": "",
+        "mine.yaml": "title: Mine\nconfigurations: []\n",
+        "nights.jsonl": '{"ln_reference_p95_ms": []}\n',
+        "names.jsonl": '{"name": "jane"}\n',
+    }
+    locustfile = write(tmp_path, files)
+    found = find_locust_folder(locustfile, (tmp_path / "policies", tmp_path / "token.txt"))
+    assert found.helpers == ("names.jsonl",)
+    assert set(found.left_out) == {
+        LeftOut(".env", "hidden"),
+        LeftOut(".git", "hidden"),
+        LeftOut("__pycache__", "compiled"),
+        LeftOut("results", "results of runs"),
+        LeftOut("one-run", "results of runs"),
+        LeftOut("venv", "virtual environment"),
+        LeftOut("policies", "named elsewhere in the scenario"),
+        LeftOut("token.txt", "named elsewhere in the scenario"),
+        LeftOut("locust.conf", "settings of Locust, which the scenario has"),
+        LeftOut("pyproject.toml", "settings of Locust, which the scenario has"),
+        LeftOut("mine.yaml", "scenario"),
+        LeftOut("nights.jsonl", "history of a gate"),
+    }
+
+
+def test_link_that_leaves_the_folder_is_refused(tmp_path: Path) -> None:
+    """A file elsewhere would be copied into results and pods under another name."""
+    locustfile = write(tmp_path / "mine", {"names.csv": ""})
+    (tmp_path / "mine" / "inside.csv").symlink_to("names.csv")
+    assert find_locust_folder(locustfile).helpers == ("inside.csv", "names.csv")
+    (tmp_path / "outside.csv").write_text("x")
+    (tmp_path / "mine" / "more.csv").symlink_to(tmp_path / "outside.csv")
+    with pytest.raises(ValueError, match=r"^more\.csv leads out of the Locust file's folder through a symbolic link"):
+        find_locust_folder(locustfile)
+
+
+def test_links_to_folders_and_to_nothing_are_left_out(tmp_path: Path) -> None:
+    """A link to a folder could be a loop."""
+    locustfile = write(tmp_path, {"lib/a.py": ""})
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "nothing").symlink_to("missing")
+    found = find_locust_folder(locustfile)
+    assert found.helpers == ("lib/a.py",)
+    assert [one.name for one in found.left_out] == ["loop", "nothing"]
+
+
+@pytest.mark.parametrize(("most", "value"), [("MOST_FILES", 3), ("MOST_BYTES", 100)])
+def test_too_large_folder_names_its_largest_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: str, value: int
+) -> None:
+    """One limit is of files, the other of bytes."""
+    locustfile = write(tmp_path, {"a.csv": "x" * 2000, "b.csv": "x" * 20, "c.csv": ""})
+    find_locust_folder(locustfile)
+    monkeypatch.setattr(locust_folder, most, value)
+    with pytest.raises(ValueError, match=r"has 4 files of 2 KiB .* the largest: a\.csv \(1\.95 KiB\), readers\.py"):
+        find_locust_folder(locustfile)
+
+
+def write_scenario(folder: Path, locustfile: str) -> str:
+    """Write a scenario beside its Locust file, with a folder of policies and a file for a variable."""
+    content = {
+        "name": "mine",
+        "title": "Mine",
+        "load": {"locustfile": locustfile, "env": {"TOKEN": {"file": "token.txt"}}},
+        "configurations": [{"name": "istio", "mesh": "istio", "manifests": ["policies"]}],
+    }
+    (folder / "mine.yaml").write_text(yaml.safe_dump(content), "utf-8")
+    return str(folder / "mine.yaml")
+
+
+def test_run_keeps_what_travels(tmp_path: Path) -> None:
+    """A run's folder has the files with their modes, so that a resumed run measures the same; policies and the file of
+    a variable are no part of them."""
+    write(tmp_path, {"shop.py": "", "data/run.sh": "", "policies/a.json": "{}", "token.txt": "x"})
+    (tmp_path / "data" / "run.sh").chmod(0o750)
+    path = write_scenario(tmp_path, "readers")
+    scenario = load_scenario(path)
+    find_inputs(scenario, path).copy_to(tmp_path / "run")
+    stored = find_stored_inputs(scenario, tmp_path / "run").locust
+    assert stored.locustfile == tmp_path / "run" / "locust" / "readers.py"
+    assert stored.helpers == ("data/run.sh", "shop.py")
+    assert (stored.locustfile.parent / "data" / "run.sh").stat().st_mode & 0o777 == 0o750
+
+
+def test_only_the_locustfiles_own_folder_travels(tmp_path: Path) -> None:
+    """A Locust file below the scenario's folder brings what is beside itself."""
+    write(tmp_path / "load", {"shop.py": ""})
+    write(tmp_path, {"policies/a.json": "{}", "other.csv": ""})
+    path = write_scenario(tmp_path, "load/readers")
+    assert find_inputs(load_scenario(path), path).locust.helpers == ("shop.py",)
+
+
+def test_locustfile_of_an_older_run_is_alone(tmp_path: Path) -> None:
+    """Runs of older versions have `locustfile.py`, and nothing beside it belongs to it."""
+    write(tmp_path, {"policies/a.json": "{}", "token.txt": "x"})
+    scenario = load_scenario(write_scenario(tmp_path, "readers"))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "locustfile.py").write_text(USERS)
+    (tmp_path / "run" / "run.json").write_text("{}")
+    stored = find_stored_inputs(scenario, tmp_path / "run").locust
+    assert stored.files == (("locustfile.py", tmp_path / "run" / "locustfile.py"),)
+
+
+def test_problem_of_the_folder_has_the_line_of_the_key(tmp_path: Path) -> None:
+    """The message is that of the scenario's key, as for any other."""
+    write(tmp_path, {"policies/a.json": "{}", "token.txt": "x"})
+    (tmp_path / "out").symlink_to("/etc/hostname")
+    path = write_scenario(tmp_path, "readers")
+    with pytest.raises(InputError, match=r"mine\.yaml:\d+: load\.locustfile: out leads out of"):
+        find_inputs(load_scenario(path), path)
