@@ -23,6 +23,7 @@ from pydantic import (
 
 from bench.errors import InputError, Problem
 from bench.files.folders import DEFINITION, find_shipped, is_definition, list_manifest_files
+from bench.files.objects import read_objects
 from bench.files.validation import (
     ENDPOINT_PATTERN,
     ENTRY_PATTERN,
@@ -258,7 +259,7 @@ class ApplicationDefinition(ApplicationKeys):
         objects = [
             one.value
             for file in list_manifest_files(self.folder)
-            for one in read_documents(file)
+            for one in read_objects(file)
             if isinstance(one.value, dict)
         ]
         names = []

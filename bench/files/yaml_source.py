@@ -1,24 +1,33 @@
 """Read YAML and JSON files with guards, and with the line of every field.
 
-Scenarios and manifests come from outside, so that the loader is strict: one file of at most 256 KiB, no anchors,
-aliases, merge keys or tags, no duplicate keys, a limited depth, no NaN. The guards check the stream of events, before
-any node is built: a file that would grow in memory is rejected at its first anchor.
+Files come from outside, so that each dialect has limits: of bytes, of values with those of every alias, of depth. They
+are checked in the stream of events: a file that would grow in memory is rejected where it passes a limit. Files of
+meshbench's own, such as scenarios, have no anchors, aliases, merge keys or tags at all.
 """
 
+import codecs
 import difflib
 import json
-import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import yaml
-from yaml.constructor import SafeConstructor
 
 from bench.errors import InputError, Problem
+from bench.files.yaml_values import (
+    Dialect,
+    LineTree,
+    Scalar,
+    ValueBuilder,
+    check_finite,
+    read_as_kubectl,
+    read_fraction,
+    read_strictly,
+)
 
 SIZE_LIMIT = 256 * 1024
 DEPTH_LIMIT = 32
@@ -26,15 +35,21 @@ NODE_LIMIT = 10_000
 
 Loc = tuple[str | int, ...]
 
+STRICT: Final = Dialect(SIZE_LIMIT, NODE_LIMIT, DEPTH_LIMIT, read_strictly)
+"""Files that are written for meshbench."""
+KUBECTL: Final = Dialect(5 * 1024 * 1024, 1_000_000, 100, read_as_kubectl, as_kubectl=True)
+"""Manifests: what kubectl reads, at most 5 MiB of it."""
+
 # libyaml where the wheel has it: ten times as fast.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_MERGE = "tag:yaml.org,2002:merge"
-_TEXT = "tag:yaml.org,2002:str"
-_INTEGER = "tag:yaml.org,2002:int"
-_DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*)")
-# Where JSON differs from YAML 1.1: texts (`\/`, long keys), fractions (`1e5`), tabs between values.
-_JSON_WORD = re.compile(r'"(?:\\.|[^"\\])*"(?P<key>(?=\s*:))?|-?[0-9][-+.0-9eE]*|\t')
-_KEPT_AS_TEXT = {_TEXT, "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value"}
+_TAG: Final = "tag:yaml.org,2002:"
+_PLAIN_TAGS: Final = tuple(f"{_TAG}{name}" for name in ("int", "float", "bool", "null"))
+_SCALAR_TAGS: Final = ("!", f"{_TAG}str", *_PLAIN_TAGS)
+_COLLECTION_TAGS: Final = ("!", f"{_TAG}map", f"{_TAG}seq")
+_MERGE: Final = "<<"
+_JSON_PART: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]\n]|[^\s{}\[\],:"]+')
+_JSON_WORDS: Final = {"true": True, "false": False, "null": None}
+_SPACE: Final = re.compile(r"\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,27 +91,30 @@ def format_suggestion(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else f"; known: {', '.join(names)}" if names else ""
 
 
-def read_documents(path: Path) -> tuple[Document, ...]:
-    """Read all documents of a YAML file, or the one of a JSON file (`*.json`); an empty file has none.
+def read_documents(path: Path, dialect: Dialect = STRICT) -> tuple[Document, ...]:
+    """Read all documents of a YAML file, or of a JSON file (`*.json`); an empty file has none.
 
-    Raises InputError with file and line: no such file, not UTF-8, more than 256 KiB, a syntax error, an anchor, alias,
-    merge key or tag, a key that is not text or a duplicate, too deep nesting, NaN or infinity.
+    Raises InputError with file and line: no such file, not UTF-8, too large, a syntax error, a duplicate key, too many
+    values, too deep nesting, NaN or infinity; in a strict file also an anchor, alias, merge key or tag, a second JSON
+    value, and a key that is not text.
     """
-    text = _read_text(path)
-    is_json = path.suffix.lower() == ".json"
-    return parse_documents(_as_yaml(text, str(path)) if is_json else text, file=str(path))
+    text = _read_text(path, dialect)
+    return parse_documents(text, file=str(path), dialect=dialect, is_json=path.suffix.lower() == ".json")
 
 
-def parse_documents(text: str, *, file: str) -> tuple[Document, ...]:
-    """Parse all documents of a YAML text; `file` is its name in problems. Raises as `read_documents`."""
-    try:
-        _check_events(text, file)
-        nodes = tuple(yaml.compose_all(text, Loader=_LOADER))
-    except yaml.MarkedYAMLError as error:
-        raise InputError([_make_syntax_problem(error, file)]) from None
-    except yaml.YAMLError as error:
-        raise InputError([Problem(file, 0, "", f"not YAML: {error}")]) from None
-    return tuple(_build_document(node, file) for node in nodes)
+def parse_documents(text: str, *, file: str, dialect: Dialect = STRICT, is_json: bool = False) -> tuple[Document, ...]:
+    """Parse all documents of a YAML or JSON text; `file` is its name in problems. Raises as `read_documents`."""
+    builder = ValueBuilder(file, dialect)
+    text = text.removeprefix("\ufeff")
+    if dialect.as_kubectl:
+        is_json = text.lstrip().startswith("{") and (is_json or _find_json_error(text, dialect) is None)
+    if is_json:
+        _build_from_json(text, file, builder, dialect)
+    else:
+        _build_from_yaml(text, file, builder, dialect)
+    if builder.flaws:
+        raise InputError([Problem(file, line, format_path(loc), reason) for line, loc, reason in builder.flaws])
+    return tuple(Document(file, value, LineTree(value, lines)) for value, lines in builder.list_values())
 
 
 def parse_generated(text: str) -> tuple[Any, ...]:
@@ -104,64 +122,76 @@ def parse_generated(text: str) -> tuple[Any, ...]:
     return tuple(value for value in yaml.load_all(text, _LOADER) if value is not None)  # a safe loader
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, dialect: Dialect) -> str:
     file = str(path)
     if not os.path.isfile(path):  # noqa: PTH113  # Path.is_file raises for a name that is too long
         raise InputError([Problem(file, 0, "", "is a directory" if os.path.isdir(path) else "no such file")])  # noqa: PTH112
     try:
         with path.open("rb") as stream:
-            raw = stream.read(SIZE_LIMIT + 1)
+            raw = stream.read(dialect.size + 1)
     except OSError as error:
         raise InputError([Problem(file, 0, "", f"cannot be read: {error.strerror}")]) from None
-    if len(raw) > SIZE_LIMIT:
-        raise InputError([Problem(file, 0, "", f"is larger than {SIZE_LIMIT // 1024} KiB")])
+    if len(raw) > dialect.size:
+        raise InputError([Problem(file, 0, "", f"is larger than {dialect.size // 1024} KiB")])
+    is_utf_16 = dialect.as_kubectl and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return raw.decode("utf-8")
+        return raw.decode("utf-16" if is_utf_16 else "utf-8")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise InputError([Problem(file, line, "", "is not UTF-8 text")]) from None
 
 
-def _as_yaml(text: str, file: str) -> str:
-    """Rewrite JSON so that a YAML loader reads the same values, each on its line. Raises InputError."""
-    content = text.removeprefix("\ufeff")
-    if not content.strip():
-        return ""
+def _build_from_yaml(text: str, file: str, builder: ValueBuilder, dialect: Dialect) -> None:
     try:
-        json.loads(content, parse_int=float, parse_constant=_reject_constant)
-    except json.JSONDecodeError as error:
-        problem = Problem(file, error.lineno, "", f"not JSON, at column {error.colno}: {error.msg}")
-        raise InputError([problem]) from None
-    except RecursionError:
-        raise InputError([Problem(file, 0, "", f"is nested more than {DEPTH_LIMIT} deep")]) from None
-    except ValueError as error:
-        raise InputError([Problem(file, 0, "", f"not JSON: {error}")]) from None
-    return _JSON_WORD.sub(_rewrite_word, content)
+        for event in yaml.parse(text, Loader=_LOADER):
+            if add := _EVENTS.get(type(event)):
+                add(event, event.start_mark.line + 1 if event.start_mark else 0, builder, dialect)
+    except yaml.MarkedYAMLError as error:
+        raise InputError([_make_syntax_problem(error, file)]) from None
+    except yaml.YAMLError as error:
+        raise InputError([Problem(file, 0, "", f"not YAML: {error}")]) from None
 
 
-def _rewrite_word(found: re.Match[str]) -> str:
-    """Rewrite a text, a number or a tab of valid JSON for YAML 1.1."""
-    word = found[0]
-    if word == "\t":
-        return " "
-    if word.startswith('"'):
-        sign = "" if found["key"] is None else "? "  # else a key has at most 1024 characters
-        return "".join([sign, '"', *map(_escape_character, json.loads(word)), '"'])
-    return word if _DECIMAL.fullmatch(word) else _format_fraction(float(word))
+def _add_scalar(event: Any, line: int, builder: ValueBuilder, dialect: Dialect) -> None:
+    _check_node(event, line, builder, dialect, _SCALAR_TAGS)
+    is_plain = event.implicit[0] if event.tag is None else event.tag in _PLAIN_TAGS
+    scalar = dialect.read_plain(event.value) if is_plain else Scalar(event.value)
+    builder.add_scalar(scalar, line, event.anchor, is_merge=is_plain and event.value == _MERGE)
 
 
-def _format_fraction(value: float) -> str:
-    return f"{value:.17e}" if math.isfinite(value) else f"{value}".replace("inf", ".inf")
+def _begin_mapping(event: Any, line: int, builder: ValueBuilder, dialect: Dialect) -> None:
+    _check_node(event, line, builder, dialect, _COLLECTION_TAGS)
+    builder.begin({}, line, event.anchor)
 
 
-def _reject_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number in JSON")
+def _begin_list(event: Any, line: int, builder: ValueBuilder, dialect: Dialect) -> None:
+    _check_node(event, line, builder, dialect, _COLLECTION_TAGS)
+    builder.begin([], line, event.anchor)
 
 
-def _escape_character(character: str) -> str:
-    if " " <= character <= "~":
-        return f"\\{character}" if character in '"\\' else character
-    return f"\\U{ord(character):08X}"
+def _check_node(event: Any, line: int, builder: ValueBuilder, dialect: Dialect, tags: Collection[str]) -> None:
+    """Refuse anchors and tags that the dialect does not have."""
+    if event.anchor is not None and not dialect.as_kubectl:
+        builder.refuse(line, f"the anchor &{event.anchor} is not allowed here; write the value out each time")
+    if event.tag is not None and not (dialect.as_kubectl and event.tag in tags):
+        builder.refuse(line, f"the tag {event.tag} is not allowed here; write plain YAML")
+
+
+def _add_alias(event: Any, line: int, builder: ValueBuilder, dialect: Dialect) -> None:
+    if not dialect.as_kubectl:
+        builder.refuse(line, f"the alias *{event.anchor} is not allowed here; write the value out")
+    builder.add_alias(event.anchor, line)
+
+
+_EVENTS: Final[Mapping[type, Callable[[Any, int, ValueBuilder, Dialect], None]]] = {
+    yaml.ScalarEvent: _add_scalar,
+    yaml.MappingStartEvent: _begin_mapping,
+    yaml.SequenceStartEvent: _begin_list,
+    yaml.MappingEndEvent: lambda _event, _line, builder, _dialect: builder.end(),
+    yaml.SequenceEndEvent: lambda _event, _line, builder, _dialect: builder.end(),
+    yaml.AliasEvent: _add_alias,
+    yaml.DocumentStartEvent: lambda _event, _line, builder, _dialect: builder.begin_document(),
+}
 
 
 def _make_syntax_problem(error: yaml.MarkedYAMLError, file: str) -> Problem:
@@ -172,99 +202,57 @@ def _make_syntax_problem(error: yaml.MarkedYAMLError, file: str) -> Problem:
     return Problem(file, mark.line + 1, "", f"not YAML, at column {mark.column + 1}: {reason}")
 
 
-def _check_events(text: str, file: str) -> None:
-    """Reject what may exhaust memory or run code, before any node is built."""
-    depth = nodes = 0
-    for event in yaml.parse(text, Loader=_LOADER):
-        reason = _find_refusal(event)
-        nodes += isinstance(event, yaml.NodeEvent)
-        if nodes > NODE_LIMIT:
-            reason = f"more than {NODE_LIMIT} values in one file"
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEPTH_LIMIT:
-            reason = f"is nested more than {DEPTH_LIMIT} deep"
-        if reason:
-            line = event.start_mark.line + 1 if event.start_mark else 0
-            raise InputError([Problem(file, line, "", reason)])
-
-
-def _find_refusal(event: yaml.Event) -> str:
-    if isinstance(event, yaml.AliasEvent):
-        return f"the alias *{event.anchor} is not allowed here; write the value out"
-    if not isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
-        return ""
-    if event.anchor is not None:
-        return f"the anchor &{event.anchor} is not allowed here; write the value out each time"
-    if event.tag is not None:
-        return f"the tag {event.tag} is not allowed here; write plain YAML"
-    return ""
-
-
-def _build_document(node: yaml.Node, file: str) -> Document:
-    reading = _NodeReader(file)
-    value = reading.value(node, ())
-    if reading.problems:
-        raise InputError(reading.problems)
-    reading.lines[()] = node.start_mark.line + 1
-    return Document(file, value, reading.lines)
-
-
-@dataclass(slots=True)
-class _NodeReader:
-    """Turn nodes into data, and collect lines and problems."""
-
-    file: str
-    lines: dict[Loc, int] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
-
-    def value(self, node: yaml.Node, loc: Loc) -> Any:
-        self.lines.setdefault(loc, node.start_mark.line + 1)
-        match node:
-            case yaml.MappingNode():
-                return {key: self.value(child, (*loc, key)) for key, child in self._entries(node, loc)}
-            case yaml.SequenceNode():
-                return [self.value(child, (*loc, index)) for index, child in enumerate(node.value)]
+def _build_from_json(text: str, file: str, builder: ValueBuilder, dialect: Dialect) -> None:
+    if error := _find_json_error(text, dialect):
+        raise InputError([Problem(file, *error)])
+    line = 1
+    for part in _JSON_PART.findall(text):
+        match part[0]:
+            case "\n":
+                line += 1
+            case "{":
+                builder.begin({}, line)
+            case "[":
+                builder.begin([], line)
+            case "}" | "]":
+                builder.end()
+            case '"':
+                builder.add_scalar(Scalar(json.loads(part) if "\\" in part else part[1:-1]), line)
             case _:
-                return self._scalar(node, loc)
+                builder.add_scalar(_read_json_word(part, dialect), line)
 
-    def _entries(self, node: yaml.MappingNode, loc: Loc) -> Iterator[tuple[str, yaml.Node]]:
-        first_lines: dict[str, int] = {}
-        for key_node, child in node.value:
-            key, line = self._key(key_node, loc), key_node.start_mark.line + 1
-            if key is None:
-                continue
-            if key in first_lines:
-                self._refuse(line, (*loc, key), f"duplicate key, first on line {first_lines[key]}")
-                continue
-            first_lines[key] = self.lines[*loc, key] = line
-            yield key, child
 
-    def _key(self, node: yaml.Node, loc: Loc) -> str | None:
-        line = node.start_mark.line + 1
-        if node.tag == _MERGE:
-            self._refuse(line, loc, "the merge key << is not allowed here; write the fields out")
-        elif node.tag == _TEXT or (node.tag == _INTEGER and _DECIMAL.fullmatch(node.value)):
-            return str(node.value)  # as Kubernetes reads the key 9080
-        else:
-            self._refuse(line, loc, "a key must be text; put it in quotes")
-        return None
+def _find_json_error(text: str, dialect: Dialect) -> tuple[int, str, str] | None:
+    """Return line, path and reason of the first error in JSON; None where it is valid."""
+    decoder = json.JSONDecoder(parse_int=float, parse_constant=_reject_constant)
+    end = _skip_space(text, 0)
+    try:
+        while end < len(text):
+            end = _skip_space(text, decoder.raw_decode(text, end)[1])
+            if end < len(text) and not dialect.as_kubectl:
+                raise json.JSONDecodeError("Extra data", text, end)
+    except json.JSONDecodeError as error:
+        return error.lineno, "", f"not JSON, at column {error.colno}: {error.msg}"
+    except RecursionError:
+        return 0, "", f"is nested more than {dialect.depth} deep"
+    except ValueError as error:
+        return 0, "", f"not JSON: {error}"
+    return None
 
-    def _scalar(self, node: yaml.Node, loc: Loc) -> Any:
-        if node.tag in _KEPT_AS_TEXT:
-            return node.value
-        if node.tag == _INTEGER and not _DECIMAL.fullmatch(node.value):
-            # YAML 1.1 reads 30:00 as 1800 and 010 as 8, which is never meant
-            message = f"{node.value} is not a plain decimal number; put it in quotes if it is text"
-            self._refuse(node.start_mark.line + 1, loc, message)
-            return None
-        try:
-            value = SafeConstructor().construct_object(node)
-        except ValueError:
-            self._refuse(node.start_mark.line + 1, loc, f"{node.value[:20]} is not a valid number")
-            return None
-        if isinstance(value, float) and not math.isfinite(value):
-            self._refuse(node.start_mark.line + 1, loc, f"{node.value} is not a finite number")
-        return value
 
-    def _refuse(self, line: int, loc: Loc, message: str) -> None:
-        self.problems.append(Problem(self.file, line, format_path(loc), message))
+def _skip_space(text: str, start: int) -> int:
+    found = _SPACE.match(text, start)
+    return found.end() if found else start
+
+
+def _reject_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number in JSON")
+
+
+def _read_json_word(word: str, dialect: Dialect) -> Scalar:
+    """Read a word or a number of valid JSON."""
+    if word in _JSON_WORDS:
+        return Scalar(_JSON_WORDS[word])
+    if word.lstrip("-").isdigit():
+        return dialect.read_plain(word)
+    return Scalar(read_fraction(word)) if dialect.as_kubectl else check_finite(float(word), word)

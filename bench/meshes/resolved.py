@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +14,7 @@ from bench.application.replacements import Replacement, find_own_objects
 from bench.envoy.wire import Mode, Wire
 from bench.errors import InputError, Problem
 from bench.files.folders import find_shipped
+from bench.files.objects import ManifestReader
 from bench.files.yaml_source import Document, Loc, format_path, read_documents
 from bench.meshes import MESHES
 from bench.meshes.equalise import equalise_wire, policy_objects
@@ -269,7 +269,7 @@ def resolve_stored(scenario: Scenario, run: Path) -> ResolvedScenario:
 def resolve(scenario: Scenario, inputs: Inputs, file: Path | None = None) -> ResolvedScenario:
     """Read the folders of a scenario. Raises InputError with all problems; those without a position in a manifest have
     that of their configuration in `file`, the scenario's."""
-    read = cache(read_documents)
+    read = ManifestReader().read
     definition = scenario.application.definition
     if inputs.application is not None:
         definition = definition.place(inputs.application, file)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from bench.errors import InputError
 from bench.files.yaml_source import (
     DEPTH_LIMIT,
+    KUBECTL,
     SIZE_LIMIT,
     format_path,
     format_suggestion,
@@ -224,7 +225,7 @@ def test_json_fields_have_their_lines(tmp_path: Path) -> None:
         ("{'a': 1}", ":1: not JSON, at column 2: "),
         ('{\n"a": one}', ":2: not JSON, at column 6: "),
         ('{"a": NaN}', ": not JSON: NaN is not a number in JSON"),
-        ('{"a": 1e999}', ":1: a: .inf is not a finite number"),
+        ('{"a": 1e999}', ":1: a: 1e999 is not a finite number"),
         ('{"a": 1,\n"a": 2}', ":2: a: duplicate key, first on line 1"),
         ('{"a": 1} {"b": 2}', ":1: not JSON, at column 10: Extra data"),
         ("[" * 99_999, f": is nested more than {DEPTH_LIMIT} deep"),
@@ -239,3 +240,98 @@ def test_refuses_invalid_json_with_its_line(tmp_path: Path, text: str, expected:
     with pytest.raises(InputError) as caught:
         read_documents(path)
     assert str(caught.value).startswith(f"{path}{expected}")
+
+
+def read_manifest(text: str, *, is_json: bool = False) -> list[object]:
+    """The values of a text as a manifest."""
+    return [one.value for one in parse_documents(text, file="a.yaml", dialect=KUBECTL, is_json=is_json)]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *(("0644", 420), ("0x1F", 31), ("-0b11", -3), ("0o17", 15), ("1_000", 1000), ("089", 89), ("+1", 1)),
+        *(("1.0", 1), ("1e3", 1000), (".5", 0.5), ("1.", 1), ("1e400", "1e400"), ("30:00", "30:00"), ("0o8", "0o8")),
+        *(("y", True), ("Off", False), ("~", None), ("", None), ("2026-11-23", "2026-11-23"), ("=", "=")),
+        *(('"y"', "y"), ("!!str 1", "1"), ('!!int "3"', 3), ("! 1", "1"), ("-x", "-x"), ("_1", "_1"), ("<<", "<<")),
+    ],
+)
+def test_manifest_has_the_values_of_kubectl(text: str, value: object) -> None:
+    """A plain scalar is what kubectl sends; tests/local asks kubectl for the same values."""
+    assert read_manifest(f"a: {text}\n") == [{"a": value}]
+
+
+def test_manifest_keys_are_text() -> None:
+    """A key that YAML reads as a number or a boolean is the text that kubectl sends."""
+    assert read_manifest("{9080: a, yes: b, 1.5: c}") == [{"9080": "a", "true": "b", "1.5": "c"}]
+
+
+def test_aliases_and_merges_are_copies_with_lines() -> None:
+    """An alias is a copy with the lines of its anchor; a field that is given wins over a merged one."""
+    text = "base: &base\n  x: 1\n  w: [2]\na: *base\nb:\n  <<: *base\n  x: 3\nc:\n  <<: [*base, {z: 4}]\n"
+    (document,) = parse_documents(text, file="a.yaml", dialect=KUBECTL)
+    value = document.value
+    assert (value["a"], value["b"]) == ({"x": 1, "w": [2]}, {"x": 3, "w": [2]})
+    assert value["c"] == {"x": 1, "w": [2], "z": 4}
+    assert value["a"]["w"] is not value["base"]["w"]
+    places = [("a",), ("a", "x"), ("b", "x"), ("b", "w"), ("b", "w", 0), ("c", "z")]
+    assert [document.line_of(loc) for loc in places] == [4, 2, 7, 3, 3, 9]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: *b\n", "a.yaml:1: the alias *b has no anchor that ends before it"),
+        ("a: &a [*a]\n", "a.yaml:1: the alias *a has no anchor that ends before it"),
+        ("a: &a 1\n---\nb: *a\n", "a.yaml:3: the alias *a has no anchor that ends before it"),
+        ("a: 1\nb:\n  <<: [1]\n", "a.yaml:3: b.<<: only mappings can be merged"),
+        ("a: !mine 1\n", "a.yaml:1: the tag !mine is not allowed here; write plain YAML"),
+        ("a: !!binary aGVsbG8=\n", "a.yaml:1: the tag tag:yaml.org,2002:binary is not allowed here; write plain YAML"),
+        ("~: 1\n", "a.yaml:1: a key must be text; put it in quotes"),
+        ("? [a]\n: 1\n", "a.yaml:1: a key must be text; put it in quotes"),
+        ("a: &a [1]\n*a : 1\n", "a.yaml:2: a key must be text; put it in quotes"),
+        ("a: 1\na: 2\n---\nb: .nan\n", "a.yaml:2: a: duplicate key, first on line 1"),
+    ],
+)
+def test_refuses_what_a_manifest_cannot_mean(text: str, expected: str) -> None:
+    """Each has its line; several documents have their problems together."""
+    with pytest.raises(InputError) as caught:
+        read_manifest(text)
+    assert str(caught.value.problems[0]) == expected
+
+
+def test_aliases_that_grow_are_refused_at_once() -> None:
+    """Each alias counts with all its values, so that a billion laughs ends at the limit."""
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"{c}: &{c} [{', '.join([f'*{p}'] * 9)}]" for p, c in zip("abcdefgh", "bcdefghi", strict=True)]
+    start = time.monotonic()
+    with pytest.raises(InputError, match="more than 1000000 values in one file"):
+        read_manifest("\n".join(lines))
+    assert time.monotonic() - start < 5
+
+
+def test_manifest_may_be_json_under_any_name() -> None:
+    """Text that begins as JSON and is JSON is read as such, also several values; other text is YAML."""
+    several = '{"a": 1e3, "b": "<<", "no": "\\/"}\n{"c": 1.0}\n'
+    for is_json in (True, False):
+        assert read_manifest(several, is_json=is_json) == [{"a": 1000, "b": "<<", "no": "/"}, {"c": 1}]
+    assert read_manifest("{a: 1}\n---\nb: 2\n") == [{"a": 1}, {"b": 2}]
+    assert read_manifest("a: 1\n", is_json=True) == [{"a": 1}]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_manifest_from_other_systems(tmp_path: Path, encoding: str) -> None:
+    """CRLF, a byte order mark and UTF-16, as a redirection of PowerShell writes, change neither values nor lines."""
+    path = tmp_path / "a.yaml"
+    path.write_bytes("a: é\r\n---\r\n# nothing\r\n---\r\nb:\r\n  - |\r\n    x\r\n".encode(encoding))
+    first, empty, last = read_documents(path, KUBECTL)
+    assert (first.value, empty.value, last.value) == ({"a": "é"}, None, {"b": ["x\n"]})
+    assert (first.line_of(("a",)), last.line_of(("b", 0))) == (1, 6)
+
+
+@given(JSON)
+def test_manifest_in_json_is_that_of_yaml(value: object) -> None:
+    """The same data in both forms has the same values, as a number without a fraction is whole in both."""
+    text = json.dumps({"value": value})
+    (from_json,) = read_manifest(text, is_json=True)
+    assert from_json == json.loads(text)
