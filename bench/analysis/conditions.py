@@ -70,6 +70,7 @@ def find_builds_of(one: StoredRun, other: StoredRun, configuration: str) -> tupl
 def _find_target_differences(one: RunRecord, other: RunRecord) -> Iterator[str]:
     yield from _differ("target", one.target.kind, other.target.kind)
     yield from _differ("design", one.plan.design_text, other.plan.design_text)
+    yield from _differ("placement", one.placement_text, other.placement_text)
 
 
 def _find_load_differences(one: RunRecord, other: RunRecord) -> Iterator[str]:

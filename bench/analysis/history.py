@@ -24,6 +24,7 @@ from bench.results import version_1
 from bench.results.base import SCHEMA_VERSION, Record
 from bench.results.environment import COMPARED
 from bench.results.issues import Issue
+from bench.results.records import ANY_NODE
 from bench.results.store import StoredRun
 from bench.results.summary_records import Contrast, SummaryRecord, Verdict
 from bench.scenario.loader import find_stored_inputs
@@ -99,6 +100,7 @@ def read_conditions(run: StoredRun) -> dict[str, str]:
     scenario["application"] = {key: value for key, value in scenario["application"].items() if value is not None}
     scenario["application"] |= scenario["application"].pop("versions")  # its place when the first nights were hashed
     del scenario["design"]  # a condition of its own, with the number of windows
+    del scenario["placement"]  # likewise, with the load's nodes
     scenario["load"] = _describe_load(record.scenario.load)
     for one in scenario["configurations"]:
         if not one["images"]:
@@ -106,11 +108,13 @@ def read_conditions(run: StoredRun) -> dict[str, str]:
     environment = {name: str(getattr(record.environment, name)) for name in COMPARED}
     files = "".join(f"{name} {digest}\n" for name, digest in sorted(read_checksums(run)))
     known = {"scenario": _hash(scenario), "files": _hash(files), "target": record.target.kind, **environment}
-    # The first nights were all sequential with whole requests, and are known by conditions without either.
+    # The first nights were all sequential with whole requests on any node, and are known by conditions without these.
     if record.plan.is_paired:
         known["design"] = record.plan.design_text
     if record.cluster is not None and record.cluster.scale_requests != 1:
         known["share of requests"] = f"{record.cluster.scale_requests:g}"
+    if (placement := record.placement_text) != ANY_NODE:
+        known["placement"] = placement
     return known
 
 

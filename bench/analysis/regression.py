@@ -15,6 +15,7 @@ from bench.analysis.stats import t_quantile
 from bench.errors import InvalidMeasurementError, MeshbenchError, ProofError, RegressionError, exit_code_of
 from bench.results.base import SCHEMA_VERSION, Record
 from bench.results.issues import Issue
+from bench.results.records import ANY_NODE
 from bench.results.store import StoredRun
 from bench.units import format_change, format_counted
 
@@ -24,7 +25,7 @@ FEWEST_NIGHTS: Final = 5
 WORTH_A_WARNING: Final = 1.05
 INVALID_ALARM: Final = 3
 # The conditions of nights whose lines do not name them.
-_FIRST: Final = {"design": "sequential", "share of requests": "1"}
+_FIRST: Final = {"design": "sequential", "share of requests": "1", "placement": ANY_NODE}
 
 Outcome = Literal["pass", "warning", "regression", "no baseline", "inconclusive", "invalid"]
 

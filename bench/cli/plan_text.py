@@ -90,8 +90,9 @@ def _format_time(scenario: Scenario, plan: Plan, elsewhere: ClusterPlan | None) 
 
 
 def _format_processes(resolved: ResolvedScenario) -> tuple[str, ...]:
+    ignored = ("  placement is for a cluster, and ignored here",) if resolved.scenario.placement.describe() else ()
     started = (f"  {one.name}: {_describe_processes(one)}" for one in resolved.configurations)
-    return ("each trial starts, as processes on 127.0.0.1:", *started)
+    return ("each trial starts, as processes on 127.0.0.1:", *started, *ignored)
 
 
 def format_own_parts(resolved: ResolvedScenario) -> Iterator[str]:

@@ -35,6 +35,8 @@ OPTION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
 TAG_PATTERN = r"^[^\s-]\S*$"
 OBJECT_PATTERN = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
+LABEL_KEY_PATTERN = r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+LABEL_VALUE_PATTERN = r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"
 
 PATTERN_MESSAGES: Final = {
     NAME_PATTERN: "is not a name: 1 to 40 of the characters a-z, 0-9 and -",
@@ -46,6 +48,8 @@ PATTERN_MESSAGES: Final = {
     TAG_PATTERN: "is not a tag: text without spaces that begins with no -",
     OBJECT_PATTERN: "is not a name of Kubernetes: a-z, 0-9, - and .",
     LABEL_PATTERN: "is not a name of Kubernetes: a-z, 0-9, - and .",
+    LABEL_KEY_PATTERN: "is not the key of a label; write NAME or DOMAIN/NAME",
+    LABEL_VALUE_PATTERN: "is not the value of a label: up to 63 of the characters A-Z, a-z, 0-9, -, _ and .",
     ENTRY_PATTERN: "is not SERVICE:PORT",
     MODULE_PATTERN: "is not the name of a module below bench.application",
     PATH_PATTERN: "is not a path; it starts with /",

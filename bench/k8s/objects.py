@@ -8,7 +8,13 @@ from bench.k8s.client import Object
 from bench.k8s.ownership import labels_of
 
 PRESSURES: Final = ("MemoryPressure", "DiskPressure", "PIDPressure")  # under each of them pods are evicted
-_KEEPS_OUT: Final = ("NoSchedule", "NoExecute")
+_TEMPLATED: Final = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job")
+POD_PATHS: Final[Mapping[str, tuple[str, ...]]] = {
+    "Pod": ("spec",),
+    **dict.fromkeys(_TEMPLATED, ("spec", "template", "spec")),
+    "CronJob": ("spec", "jobTemplate", "spec", "template", "spec"),
+}
+"""Where an object has the spec of the pods that it is or becomes, by kind."""
 _HASH: Final = "pod-template-hash"
 
 
@@ -16,11 +22,6 @@ def release_of(version: str) -> tuple[int, int]:
     """Return the two numbers that decide what a server or kubelet can do: (1, 34) for `v1.34.2-eks-abc`."""
     major, minor = re.findall(r"\d+", version)[:2]
     return int(major), int(minor)
-
-
-def schedulable_nodes(nodes: Sequence[Object]) -> tuple[Object, ...]:
-    """Return the nodes that take ordinary pods: ready, not cordoned, without a taint that keeps pods away."""
-    return tuple(node for node in nodes if _takes_pods(node))
 
 
 def node_name(node: Object) -> str:
@@ -35,12 +36,6 @@ def conditions_by_type(node: Object) -> Mapping[str, Mapping[str, Any]]:
 def has_condition(node: Object, kind: str) -> bool:
     """Return whether a condition is true; one that is not reported is not."""
     return conditions_by_type(node).get(kind, {}).get("status") == "True"
-
-
-def _takes_pods(node: Object) -> bool:
-    spec: dict[str, Any] = node.get("spec") or {}
-    shut = any(taint.get("effect") in _KEEPS_OUT for taint in spec.get("taints") or ())
-    return has_condition(node, "Ready") and not shut and not spec.get("unschedulable")
 
 
 def app_of(pod: Object) -> str:

@@ -186,7 +186,8 @@ class Mesh:
     """A mesh: its name in scenarios, its name for people, and its parts.
 
     `domain` ends the groups of its kinds, the names of its webhooks and the prefixes of its labels and annotations.
-    `control_plane` is the name of the module with the functions of `bench.meshes.cluster_protocol.ControlPlane`.
+    `namespace_labels` are the labels of namespaces that it reads and that are without that domain. `control_plane` is
+    the name of the module with the functions of `bench.meshes.cluster_protocol.ControlPlane`.
     """
 
     name: str
@@ -196,3 +197,8 @@ class Mesh:
     data_plane: DataPlane
     control_plane: str
     equal: EqualSettings = EqualSettings()
+    namespace_labels: frozenset[str] = frozenset()
+
+    def reads(self, key: str) -> bool:
+        """Return whether a label or annotation is one of the mesh's."""
+        return f"{self.domain}/" in key or key in self.namespace_labels

@@ -35,6 +35,7 @@ from bench.scenario.loader import (
 )
 from bench.scenario.model import Configuration, Equal, Load, Scenario
 from bench.scenario.overrides import Overrides, list_configurations
+from bench.scenario.placement import NamespaceSettings
 from bench.scenario.types import Design
 
 UNNAMED: Final = "RUN"  # in place of the end of a run's id, until it has one
@@ -280,6 +281,9 @@ def resolve(scenario: Scenario, inputs: Inputs, file: Path | None = None) -> Res
     configurations: list[ResolvedConfiguration] = []
     objects = read_folders([application.definition.folder], read)
     problems = [*list_mesh_settings(objects)]
+    problems += (
+        _add_position(text, file, loc) for loc, text in _list_namespace_settings(scenario.placement.namespaces)
+    )
     for index, settings in enumerate(scenario.configurations):
         loc: Loc = ("configurations", index)
         try:
@@ -308,8 +312,21 @@ def list_mesh_settings(objects: Iterable[Document]) -> Iterator[Problem]:
         for kind in ("labels", "annotations"):
             loc: Loc = ("spec", "template", "metadata", kind)
             for key in _value_at(document.value, loc) or {}:
-                if any(f"{mesh.domain}/" in str(key) for mesh in MESHES.values()):
+                if any(mesh.reads(str(key)) for mesh in MESHES.values()):
                     yield document.problem((*loc, key), f"{key} changes the sidecar, which meshbench does not support")
+
+
+def _list_namespace_settings(settings: NamespaceSettings) -> Iterator[tuple[Loc, str]]:
+    """Yield labels and annotations of the run's namespaces that a mesh reads, with their path in the scenario: the
+    configurations decide which mesh a namespace is in."""
+    for kind in ("labels", "annotations"):
+        for key in getattr(settings, kind):
+            for mesh in (one for one in MESHES.values() if one.reads(key)):
+                loc = ("placement", "namespaces", kind, key)
+                yield (
+                    loc,
+                    f"{mesh.title} reads it, and the mesh of a namespace is that of its configuration; leave it out",
+                )
 
 
 def reject_mesh_settings(objects: Iterable[Document]) -> None:

@@ -30,6 +30,7 @@ from bench.files.validation import (
 from bench.meshes import MESHES
 from bench.results.records import FILES
 from bench.scenario.model import Application, Configuration, Load, LoadOverride, Pair, Scenario
+from bench.scenario.placement import NamespaceSettings, Placement, PodPlacement
 from bench.scenario.types import Quantity
 from bench.units import format_bytes
 
@@ -48,6 +49,9 @@ _SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "configurations": Configuration,
     "configurations[].load": LoadOverride,
     "contrasts[]": Pair,
+    "placement": Placement,
+    "placement.PART": PodPlacement,
+    "placement.namespaces": NamespaceSettings,
 }
 _DESCRIPTIONS = {
     NAME_PATTERN: "name: 1 to 40 of a-z, 0-9 and -",
@@ -149,14 +153,14 @@ def _format_row(field: FieldInfo, key: str, properties: _Schema) -> str:
 def _describe_type(field: _Schema) -> str:
     """Describe the values of a field."""
     match field:
+        case {"title": title}:
+            return str(title)
         case {"anyOf": [some, {"type": "null"}]}:
             return f"{_describe_type(some)}; or null"
         case {"anyOf": [some, {"pattern": pattern}]}:
             return f"{_describe_type(some)}; or the {_DESCRIPTIONS[pattern]} of a file with these keys"
         case {"anyOf": [some, {"type": "array"}]}:
             return f"{_describe_type(some)}; or a list of several"
-        case {"title": title}:
-            return str(title)
         case {"enum": choices}:
             return "one of " + ", ".join(f"`{choice}`" for choice in choices)
         case {"const": only}:

@@ -12,7 +12,7 @@ are only used in names and headings.
 """
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -22,6 +22,9 @@ from bench.results.summary_records import SummaryRecord
 from bench.scenario.model import Scenario
 from bench.scenario.plan import Plan
 from bench.scenario.types import Design
+
+ANY_NODE: Final = "any node"
+"""The placement of a run whose pods nothing limits."""
 
 
 class Retries(Record):
@@ -134,6 +137,7 @@ class ClusterRecord(Record):
         Field(description="source of CPU and memory in addition to the kubelets, without a URL's user and password"),
     ] = ""
     scale_requests: Annotated[float, Field(description="share of their CPU and memory requests that pods had")] = 1.0
+    load_selector: Annotated[str, Field(description="the label of the load's nodes; empty for the scenario's")] = ""
     load_node: Annotated[str, Field(description="the node of the load alone; empty where it has none")] = ""
 
 
@@ -183,6 +187,13 @@ class RunRecord(Record):
     converted_from: Annotated[
         Literal[1] | None, Field(description="the version of the format in which the run was begun, if it was another")
     ] = None
+
+    @property
+    def placement_text(self) -> str:
+        """Where its pods could be, and what its namespaces had, as text."""
+        if self.cluster is None:
+            return ANY_NODE
+        return "; ".join(self.scenario.placement.load_on(self.cluster.load_selector).describe()) or ANY_NODE
 
 
 class Window(Record):

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     Strict,
@@ -30,6 +29,7 @@ from bench.application.definition import (
 )
 from bench.files.validation import IMAGE_PATTERN, LINE_PATTERN, TEXT_PATTERN
 from bench.scenario.load_settings import Options, Tag, Variables
+from bench.scenario.placement import Placement
 from bench.scenario.renames import rename_keys
 from bench.scenario.types import (
     SCHEMA_VERSION,
@@ -42,6 +42,7 @@ from bench.scenario.types import (
     Name,
     Rate,
     Repeats,
+    Section,
     Seed,
     Source,
     ThinkTime,
@@ -110,14 +111,6 @@ SHORTEST_WINDOW_S: Final = 5.0  # shorter ones have too few requests for a P95
 QUICK_WARMUP_S: Final = 5.0
 QUICK_WINDOW_S: Final = 15.0
 QUICK_BLOCKS: Final = 8
-
-
-class Section(BaseModel):
-    """Base of the models: frozen, rejects unknown keys, accepts the file's and Python's names of a field."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, validate_by_name=True, validate_by_alias=True
-    )
 
 
 class Application(ApplicationKeys):
@@ -392,6 +385,10 @@ class Scenario(Section):
         description="Settings that get the same value in all meshes, instead of each mesh's default: `tls` (version"
         " 1.3; Envoy chooses cipher and curve), `workers` (two threads in each sidecar), `retries` (none between"
         " sidecars).",
+    )
+    placement: Placement = Field(
+        default_factory=Placement,
+        description="On a cluster: nodes of the pods, and settings of the run's namespaces. Ignored on one machine.",
     )
     margin: Margin = Field(
         0.1, description="The smallest change in P95 that matters. Two configurations within it are equivalent."

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
+    ConfigDict,
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
@@ -44,6 +46,14 @@ Design = Literal["duet", "interleaved", "sequential"]
 
 _SUFFIXES: Final = ", ".join(f"*{suffix}" for suffix in SUFFIXES)
 _NAMED_AT_MOST: Final = 5
+
+
+class Section(BaseModel):
+    """Base of the models: frozen, rejects unknown keys, accepts the file's and Python's names of a field."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, validate_by_name=True, validate_by_alias=True
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ def flags(**given: Any) -> dict[str, Any]:
 
 def test_every_option_is_in_the_table() -> None:
     """The command line, the messages and the checked options have the same names."""
-    assert {*CLUSTER_FLAGS, "load_node", "resumed"} == {*ClusterOptions.__dataclass_fields__}
+    assert {*CLUSTER_FLAGS, "load_node", "placement", "resumed"} == {*ClusterOptions.__dataclass_fields__}
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ Look = Callable[..., PodPlan]
 def look(monkeypatch: pytest.MonkeyPatch) -> Look:
     def rendered(*things: Object, refuse: frozenset[tuple[str, str]] = frozenset()) -> PodPlan:
         monkeypatch.setattr(istio, "render", lambda _options: things)
-        return add_mesh(PodPlan(((),)), "istio", cluster=fake(refuse=refuse), options=options())
+        return add_mesh(PodPlan(({},)), "istio", cluster=fake(refuse=refuse), options=options())
 
     return rendered
 

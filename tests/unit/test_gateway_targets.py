@@ -171,15 +171,12 @@ def written(folder: str) -> list[dict[str, Any]]:
 def test_gateway_objects_are_applied_before_its_pods(folder: str, made: list[str], others: set[str]) -> None:
     """No gateway runs without its routes, and an account exists before its pods."""
     things = written(folder)
-    first = gateway_objects(
-        filter(makes_pods, things), images={}, registry="", annotations={"a": "b"}, affinity={"nodeAffinity": {}}
-    )
+    first = gateway_objects(filter(makes_pods, things), images={}, registry="", annotations={"a": "b"})
     assert [thing["kind"] for thing in first] == made
     assert {thing["kind"] for thing in things if not makes_pods(thing)} == others
     for deployment in (thing for thing in first if thing["kind"] == "Deployment"):
         template = deployment["spec"]["template"]
         assert template["metadata"]["annotations"]["a"] == "b"
-        assert template["spec"]["affinity"] == {"nodeAffinity": {}}
 
 
 @pytest.mark.parametrize(
@@ -194,7 +191,7 @@ def test_gateway_objects_are_applied_before_its_pods(folder: str, made: list[str
 def test_replaces_image_of_delegated_gateway(folder: str, images: dict[str, str], registry: str, image: str) -> None:
     """Istio's own gateway has the image of the installation."""
     things = filter(makes_pods, written(folder))
-    made = gateway_objects(things, images=images, registry=registry, annotations={}, affinity=None)
+    made = gateway_objects(things, images=images, registry=registry, annotations={})
     assert made[-1]["spec"]["template"]["spec"]["containers"][0]["image"] == image
 
 

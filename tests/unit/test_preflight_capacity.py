@@ -99,11 +99,11 @@ def test_run_needs_capacity_on_the_permitted_nodes(free: tuple[FreeNode, ...], l
     assert (f"; the load has {load_node} for itself" in finding.detail) is bool(load_node)
 
 
-def test_preflight_uses_the_pods_affinities() -> None:
-    """Pods of Kuma's gateway, which accepts no affinity, may run on any node."""
+def test_preflight_keeps_load_and_application_apart() -> None:
+    """Probes, and pods of Kuma's gateway, which accepts no affinity, may run on any node."""
     name = "gateway"
     pods = list_trial_pods(build_manifests(resolve_scenario(name, Overrides()), options()).values())
-    parts = {one.name: one.part for things in pods for one in list_pod_requests(things)}
+    parts = {one.name: one.share for trial in pods for one in PodPlan((trial,)).requests}
     assert {one for one, part in parts.items() if part == "load"} == {"locust"}
     assert {"details-v1", "productpage-v1"} <= {one for one, part in parts.items() if part == "application"}
     assert {part for one, part in parts.items() if one.startswith("probe")} == {"any"}
@@ -241,5 +241,6 @@ def test_counts_the_largest_configuration() -> None:
     pods = list_trial_pods(build_manifests(resolve_scenario(name, Overrides()), options()).values())
     asked = [one.name for one in PodPlan(pods).requests]
     assert len(pods) == len(scenario.configurations)
-    assert len(asked) == max(len(one) for one in pods) > min(len(one) for one in pods)
+    counts = [sum(map(len, one.values())) for one in pods]
+    assert len(asked) == max(counts) > min(counts)
     assert "probe-details" in asked

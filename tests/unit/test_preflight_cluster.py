@@ -9,7 +9,7 @@ import pytest
 from bench.errors import ClusterError, ErrorKind, LockedError, RefusedError
 from bench.k8s.client import Cluster, Object
 from bench.k8s.connection import KindInfo
-from bench.k8s.objects import schedulable_nodes
+from bench.k8s.scheduling import schedulable_nodes
 from bench.meshes.rights import Need
 from bench.targets.cluster.preflight.cluster import (
     examine_admission,

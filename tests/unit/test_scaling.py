@@ -14,9 +14,9 @@ from bench.scenario.overrides import Overrides
 from bench.targets.cluster.options import read_options
 from bench.targets.cluster.preflight.capacity import (
     NO_RESOURCES,
+    PodPlan,
     Resources,
     build_manifests,
-    list_pod_requests,
     list_trial_pods,
 )
 from bench.targets.cluster.scaling import scale_quantities, scale_requests
@@ -61,7 +61,7 @@ def test_pods_of_every_configuration_are_scaled(name: str) -> None:
 
     def total(share: float) -> list[Resources]:
         pods = list_trial_pods(build_manifests(resolved, options(scale_requests=share)).values())
-        return [sum((one.resources for one in list_pod_requests(things)), NO_RESOURCES) for things in pods]
+        return [sum((one.resources for one in PodPlan((trial,)).requests), NO_RESOURCES) for trial in pods]
 
     for whole, scaled in zip(total(1.0), total(0.25), strict=True):
         assert scaled.cpu == pytest.approx(whole.cpu / 4, rel=0.05)

@@ -18,4 +18,5 @@ ISTIO: Final = Mesh(
     equal=EqualSettings(
         installed=frozenset({"tls", "retries"}), workers={"proxy.istio.io/config": f"concurrency: {WORKERS}"}
     ),
+    namespace_labels=frozenset({"istio-injection"}),
 )

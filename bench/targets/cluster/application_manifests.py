@@ -43,13 +43,12 @@ def application_objects(
     images: Mapping[str, str],
     registry: str = "",
     annotations: Mapping[str, str] | None = None,
-    affinity: Object | None = None,
 ) -> tuple[Object, ...]:
     """Return the application's own objects with their settings, in the order in which they are to be applied.
 
-    `images` and `registry` are those of `image_of`; `annotations` are set on the pods, `affinity` limits their nodes.
+    `images` and `registry` are those of `image_of`; `annotations` are set on the pods.
     """
-    settings = PodSettings(images, registry, annotations or {}, affinity, application.name)
+    settings = PodSettings(images, registry, annotations or {}, application.name)
     ordered = sorted(things, key=lambda thing: _ORDER.index(thing["kind"]))
     return tuple(apply_settings(thing, settings) for thing in ordered)
 
@@ -75,12 +74,11 @@ def read_image_ids(pods: Sequence[Object]) -> dict[str, str]:
 @dataclass(frozen=True, slots=True)
 class PodSettings:
     """The settings of all pods of the application. `images` and `registry` are those of `image_of`; `annotations` are
-    set on the pods, `affinity` limits their nodes."""
+    set on the pods."""
 
     images: Mapping[str, str]
     registry: str
     annotations: Mapping[str, str]
-    affinity: Object | None
     application: str = ""
 
 
@@ -90,12 +88,10 @@ def apply_settings(thing: Object, pods: PodSettings) -> Object:
         return thing
     template = thing["spec"]["template"]
     metadata = template["metadata"]
-    placed = {"affinity": pods.affinity} if pods.affinity else {}
     pod = {
         **template["spec"],
         "containers": [_choose_image(one, metadata["labels"]["app"], pods) for one in template["spec"]["containers"]],
         "terminationGracePeriodSeconds": _GRACE_S,
-        **placed,
     }
     noted = {**metadata, "annotations": {**metadata.get("annotations", {}), **pods.annotations}}
     return {**thing, "spec": {**thing["spec"], "template": {"metadata": noted, "spec": pod}}}
@@ -122,7 +118,6 @@ def gateway_objects(
     images: Mapping[str, str],
     registry: str,
     annotations: Mapping[str, str],
-    affinity: Object | None,
 ) -> tuple[Object, ...]:
     """Return the objects that a gateway's pods are made from, in the order in which they are to be applied; see
     `PodSettings`."""
@@ -130,7 +125,7 @@ def gateway_objects(
         things,
         key=lambda thing: _ORDER.index(thing["kind"]) if thing["kind"] in _ORDER else len(_ORDER),
     )
-    settings = PodSettings(images, registry, annotations, affinity)
+    settings = PodSettings(images, registry, annotations)
     return tuple(apply_settings(thing, settings) for thing in ordered)
 
 

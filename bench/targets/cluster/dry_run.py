@@ -42,6 +42,7 @@ class DryRun:
     images: tuple[str, ...]
     asked: str
     paired: bool = False
+    placement: tuple[str, ...] = ()
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -54,6 +55,8 @@ class DryRun:
             *(self._plane(mesh) for mesh in self.control_planes),
             *([] if self.control_planes else ["  none"]),
             f"at once: {self.asked}",
+            *(["placement of pods:"] if self.placement else []),
+            *(f"  {line}" for line in self.placement),
             "images:",
             *(f"  {image}" for image in self.images),
         )
@@ -94,6 +97,7 @@ def dry_run(cluster: Cluster, resolved: ResolvedScenario, options: ClusterOption
         versions=existing_versions(cluster, meshes) if options.existing_mesh else tool_versions(meshes),
         images=planned.images,
         paired=scenario.is_paired,
+        placement=options.placement.describe(),
         asked=f"{format_counted(len(planned.requests), 'pod')} that request {total}",
     )
 

@@ -32,6 +32,9 @@ CLUSTER_FLAGS: Final[Mapping[str, Flag]] = {
     "scale_requests": Flag(
         "--scale-requests", "Scale what pods request of CPU and memory, so that more fit. Limits stay.", "25%"
     ),
+    "load_selector": Flag(
+        "--load-node", "Run the load on nodes with this label; a taint of the same name is tolerated.", "LABEL=VALUE"
+    ),
     "keep": Flag("--keep", "Keep meshes, and a failed trial, for inspection.", kind="switch"),
     "locust_ui": Flag("--locust-ui", "Serve Locust's web page on this local port.", "PORT", "port"),
     "prometheus": Flag("--prometheus", "Read CPU and memory from this Prometheus.", "URL|NS/SERVICE:PORT"),

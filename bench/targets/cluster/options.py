@@ -12,6 +12,7 @@ from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.equalise import reject_unequal
 from bench.results.records import RunRecord
 from bench.scenario.model import Scenario
+from bench.scenario.placement import Placement
 from bench.scenario.versions import SIDECAR, list_image_names
 from bench.targets.cluster.flags import CLUSTER_FLAGS, Given
 from bench.targets.cluster.prometheus import check_address, without_password
@@ -20,14 +21,15 @@ from bench.units import parse_percent
 VALUES: Final = "values"  # the folder of a run that keeps the meshes' values files
 _STORED: Final = ("images", "existing_mesh", "scale_requests", "load_node")  # by the same names there, too
 _SMALLEST_SCALE: Final = 0.01
-RECORDED: Final = ("registry", "hub", "tag", "revision")  # by the same names in a run's record
+RECORDED: Final = ("registry", "hub", "tag", "revision", "load_selector")  # by the same names in a run's record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterOptions:
     """Checked flags. `images` are by workload, as `image_of` reads them; `mesh_values` by mesh, on top of ours;
-    `scale_requests` is the share of their requests that pods have; `load_node` is the node of the load, of a run that
-    is `resumed`, whose design stays as well."""
+    `scale_requests` is the share of their requests that pods have; `placement` is the scenario's, with the load on
+    nodes with the label `load_selector`; `load_node` is the node of the load, of a run that is `resumed`, whose design
+    stays as well."""
 
     context: str
     yes_this_cluster: str | None = None
@@ -43,6 +45,8 @@ class ClusterOptions:
     keep: bool = False
     locust_ui: int | None = None
     prometheus: str = ""
+    load_selector: str = ""
+    placement: Placement = field(default_factory=Placement)
     load_node: str = ""
     resumed: bool = False
 
@@ -78,7 +82,9 @@ def read_options(given: Given, scenario: Scenario, definition: ApplicationDefini
     }
     mesh_values = _parse_values(given.get("mesh_values", ()), meshes)
     scale = _parse_scale(given.get("scale_requests", ""))
-    options = ClusterOptions(**{**given, "images": images, "mesh_values": mesh_values, "scale_requests": scale})
+    checked = {"images": images, "mesh_values": mesh_values, "scale_requests": scale}
+    placement = _place(scenario, given.get("load_selector", ""))
+    options = ClusterOptions(**{**given, **checked, "placement": placement})
     if options.revision and not any(CONTROL_PLANES[mesh].REVISIONS for mesh in meshes):
         raise InputError("--mesh-revision: no mesh of this scenario has revisions; hint: leave it out")
     if (options.hub or options.tag) and len(meshes) > 1:
@@ -104,6 +110,7 @@ def read_resumed_options(given: Given, record: RunRecord, run: Path) -> ClusterO
         **{name: getattr(stored, name) for name in (*RECORDED, *_STORED)},
         mesh_values={mesh: tuple(run / VALUES / name for name in names) for mesh, names in stored.mesh_values.items()},
         prometheus=_choose_prometheus(requested.prometheus, stored.prometheus),
+        placement=_place(record.scenario, stored.load_selector),
         resumed=True,
     )
     if others := list(_find_contradictions(given, requested, begun)):
@@ -140,6 +147,14 @@ def _choose_prometheus(given: str, stored: str) -> str:
 
 def _read_contents(options: ClusterOptions) -> dict[str, list[bytes]]:
     return {mesh: [file.read_bytes() for file in files] for mesh, files in options.mesh_values.items()}
+
+
+def _place(scenario: Scenario, load_selector: str) -> Placement:
+    """Return the scenario's placement with the load on nodes with this label. Raises InputError."""
+    try:
+        return scenario.placement.load_on(load_selector)
+    except ValueError as error:
+        raise InputError(f"{CLUSTER_FLAGS['load_selector'].text} {load_selector}: {error}") from None
 
 
 def _parse_scale(text: str) -> float:

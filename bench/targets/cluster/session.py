@@ -100,6 +100,10 @@ def _describe_mesh(isolation: str, *, existing: bool, paired: bool) -> tuple[str
     return (_EXISTING, _EXISTING_SCOPE) if existing else (_ISOLATION_NOTES.get(isolation, ""),)
 
 
+def _describe_placement(line: str) -> str:
+    return f"placement of pods: {line}"
+
+
 def _describe_scale(share: float) -> str:
     if share == 1.0:
         return ""
@@ -192,7 +196,10 @@ def _examine_backend(client: Cluster, resolved: ResolvedScenario, options: Clust
             existing=bool(meshes) and options.existing_mesh,
             paired=bool(meshes) and examined.resolved.scenario.is_paired,
             scale_requests=options.scale_requests,
-            remarks=[finding.detail for finding in examined.telemetry],
+            remarks=(
+                *map(_describe_placement, options.placement.describe()),
+                *(one.detail for one in examined.telemetry),
+            ),
         ),
         cluster=_cluster_record(client, len(nodes), meshes, options, examined.load_place.node),
         environment_record=cluster_environment(

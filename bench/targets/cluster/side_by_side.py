@@ -4,7 +4,7 @@ One table, which the plan, the pre-flight and the run use: each row finds its ob
 and says why two deployments cannot both have it.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final
@@ -12,15 +12,12 @@ from typing import Any, Final
 from bench.errors import InputError
 from bench.files.yaml_source import Document, Loc, format_path
 from bench.k8s.client import ref_of
+from bench.k8s.objects import POD_PATHS
 from bench.meshes.resolved import ResolvedConfiguration, ResolvedScenario
 from bench.meshes.rewriting import Moved, Namespaces
 
 Object = dict[str, Any]
 
-_POD_PATHS: Final[Mapping[str, Loc]] = {
-    "Pod": ("spec",),
-    **dict.fromkeys(("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job"), ("spec", "template", "spec")),
-}
 _CLUSTER_SCOPED: Final = frozenset(
     {
         "APIService",
@@ -57,7 +54,7 @@ def _find_host_ports(thing: Object) -> Iterator[Loc]:
 
 
 def _find_host_network(thing: Object) -> Iterator[Loc]:
-    loc = _POD_PATHS.get(thing["kind"])
+    loc = POD_PATHS.get(thing["kind"])
     if loc and (_read(thing, loc) or {}).get("hostNetwork"):
         yield (*loc, "hostNetwork")
 
@@ -146,7 +143,7 @@ def _find_shared(configuration: ResolvedConfiguration) -> dict[str, Moved]:
 
 
 def _list_containers(thing: Object) -> Iterator[tuple[Loc, Object]]:
-    loc = _POD_PATHS.get(thing["kind"])
+    loc = POD_PATHS.get(thing["kind"])
     pod = (_read(thing, loc) if loc else None) or {}
     for key in ("initContainers", "containers"):
         for index, container in enumerate(pod.get(key) or ()):

@@ -1,7 +1,7 @@
 """The objects that a trial creates on a cluster, computed before anything is created: a run applies them, the
 pre-flight sums their requests, `meshbench plan` counts them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from bench.application.model import Application
@@ -12,6 +12,7 @@ from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.equalise import worker_annotations
 from bench.meshes.resolved import ResolvedConfiguration, ResolvedScenario
 from bench.meshes.rewriting import Namespaces
+from bench.scenario.placement import PodPlacement
 from bench.scenario.versions import SIDECAR, override_images
 from bench.targets.cluster.application_manifests import (
     application_objects,
@@ -23,6 +24,7 @@ from bench.targets.cluster.application_manifests import (
 from bench.targets.cluster.load.placement import LoadPlacement
 from bench.targets.cluster.load.pod import default_image, load_objects
 from bench.targets.cluster.options import ClusterOptions
+from bench.targets.cluster.pod_placement import place_pods
 from bench.targets.cluster.probes.pods import find_callers, outside_objects, probe_objects
 from bench.targets.cluster.scaling import scale_requests
 
@@ -67,29 +69,39 @@ class TrialManifests:
 
     def namespaces(self) -> tuple[Object, ...]:
         """Return the application's namespaces, which request sidecars where there is a mesh, and the one outside."""
-        names = self.configuration.namespaces
+        names, own = self.configuration.namespaces, self.options.placement.namespaces
         labels = self.plane.namespace_labels(self.options.revision, names.run_mesh) if self.plane else {}
-        return (*(_namespace(one, labels) for one in names.runs.values()), _namespace(self.outside, {}))
+        requesting = {**own.labels, **labels}
+        return (
+            *(_namespace(one, requesting, own.annotations) for one in names.runs.values()),
+            _namespace(self.outside, own.labels, own.annotations),
+        )
 
     def pods(self, uid: int | None) -> dict[str, tuple[Object, ...]]:
         """Return what pods are made from, by component, in the order in which it is applied. `uid` is that of load and
         probes; None leaves it to the cluster."""
-        options, image = self.options, self._load_image()
+        options, image, placement = self.options, self._load_image(), self.options.placement
         callers = find_callers(self.application, self.configuration.probes)
         things: dict[str, tuple[Object, ...]] = {
             "application": self._application(),
-            "probe": (
-                *probe_objects(self.application, callers, image=image, uid=uid),
-                *outside_objects(self.outside, image=image, uid=uid),
+            "probe": _place(
+                (
+                    *probe_objects(self.application, callers, image=image, uid=uid),
+                    *outside_objects(self.outside, image=image, uid=uid),
+                ),
+                placement.of("probes"),
             ),
-            "load": load_objects(
-                self.order,
-                namespace=self.namespace,
-                image=image,
-                affinity=self.load_place.load,
-                uid=uid,
-                annotations=self._annotations(),
-                ui=options.locust_ui is not None,
+            "load": _place(
+                load_objects(
+                    self.order,
+                    namespace=self.namespace,
+                    image=image,
+                    uid=uid,
+                    annotations=self._annotations(),
+                    ui=options.locust_ui is not None,
+                ),
+                placement.of("load"),
+                self.load_place.load,
             ),
         }
         outside = self.plane.outside_labels() if self.plane else {}
@@ -103,12 +115,12 @@ class TrialManifests:
 
     def _application(self) -> tuple[Object, ...]:
         images, registry = self.options.images, self.options.registry
-        affinity, noted = self.load_place.application, self._annotations()
+        placement, noted, away = self.options.placement, self._annotations(), self.load_place.application
+        own = application_objects(self.application, self.things, images=images, registry=registry, annotations=noted)
+        entry = gateway_objects(self.gateway, images=images, registry=registry, annotations=noted)
         return (
-            *application_objects(
-                self.application, self.things, images=images, registry=registry, annotations=noted, affinity=affinity
-            ),
-            *gateway_objects(self.gateway, images=images, registry=registry, annotations=noted, affinity=affinity),
+            *_place(own, placement.of("application"), away),
+            *_place(entry, placement.of("gateway"), away),
         )
 
     def _load_image(self) -> str:
@@ -165,5 +177,10 @@ def build_trial_manifests(
     )
 
 
-def _namespace(name: str, labels: Mapping[str, str]) -> Object:
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": dict(labels)}}
+def _place(things: Iterable[Object], placement: PodPlacement, affinity: Object | None = None) -> tuple[Object, ...]:
+    return tuple(place_pods(one, placement, affinity) for one in things)
+
+
+def _namespace(name: str, labels: Mapping[str, str], annotations: Mapping[str, str]) -> Object:
+    metadata = {"name": name, "labels": dict(labels), **({"annotations": dict(annotations)} if annotations else {})}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from bench.k8s.client import Object
-from bench.k8s.objects import node_name, schedulable_nodes
+from bench.k8s.objects import node_name
+from bench.k8s.scheduling import ANY_NODE, REQUIRED, NodeConstraints, schedulable_nodes
 from bench.units import parse_quantity
 
 _HOSTNAME: Final = "kubernetes.io/hostname"
 
-Part = Literal["load", "application", "any"]  # the scheduler places the last one anywhere
+Share = Literal["load", "application", "any"]
+"""Which pods keep to the load's node, off it, or neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,32 +35,37 @@ def _accept_any(_: LoadPlacement) -> bool:
 
 
 def place_load(
-    nodes: Sequence[Object], *, before: str = "", fits: Callable[[LoadPlacement], bool] = _accept_any
+    nodes: Sequence[Object],
+    *,
+    load: NodeConstraints = ANY_NODE,
+    application: NodeConstraints = ANY_NODE,
+    before: str = "",
+    fits: Callable[[LoadPlacement], bool] = _accept_any,
 ) -> LoadPlacement:
-    """Choose a node for the load: of those that take pods the one with the fewest CPUs, since one Locust uses one; of
-    equal ones the last by name. One where not everything `fits` comes after all others, and a run that is resumed stays
-    with the node that it had `before`."""
-    usable = sorted(schedulable_nodes(nodes), key=_preference)
-    if len(usable) < 2:
+    """Choose a node for the load: of those that take its pods the one with the fewest CPUs, since one Locust uses one;
+    of equal ones the last by name, and before all one that does not take the application's. One where not everything
+    `fits` comes after all others, and a run that is resumed stays with the node that it had `before`."""
+    theirs = schedulable_nodes(nodes, application)
+    usable = sorted(schedulable_nodes(nodes, load), key=lambda node: (node in theirs, *_preference(node)))
+    places = [
+        _make_dedicated(node, others=count)
+        for node in usable
+        if (count := len([one for one in theirs if one is not node]))
+    ]
+    if not places:
         return LoadPlacement("", None, None, _format_shared(nodes))
-    places = [_make_dedicated(node, others=len(usable) - 1) for node in usable]
     had = [place for place in places if place.node == before]
     return had[0] if had else next(filter(fits, places), places[0])
 
 
 def _make_dedicated(node: Object, *, others: int) -> LoadPlacement:
+    """Return the placement with the load alone on a node, and the application on `others`."""
     hostname = _hostname(node)
     sentence = (
         "the load generator has a node for itself; the application runs on the other"
         f"{f' {others} nodes' if others > 1 else ' node'}"
     )
     return LoadPlacement(node_name(node), _affinity("In", hostname), _affinity("NotIn", hostname), sentence)
-
-
-def part_of(spec: Object) -> Part:
-    """Return which of both affinities the pods of a pod's `spec` have."""
-    affinity = spec.get("affinity")
-    return "load" if affinity == UNDECIDED.load else "application" if affinity == UNDECIDED.application else "any"
 
 
 def _format_shared(nodes: Sequence[Object]) -> str:
@@ -79,8 +86,7 @@ def _hostname(node: Object) -> str:
 def _affinity(operator: str, hostname: str) -> Object:
     expression = {"key": _HOSTNAME, "operator": operator, "values": [hostname]}
     terms = [{"matchExpressions": [expression]}]
-    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+    return {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": terms}}}
 
 
-# Stands for the node that is chosen later: pods built with it show which nodes each of them may share.
-UNDECIDED: Final = LoadPlacement("", _affinity("In", ""), _affinity("NotIn", ""), "")
+UNDECIDED: Final = LoadPlacement("", None, None, "")  # stands for the node that is chosen later

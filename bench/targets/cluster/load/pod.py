@@ -42,7 +42,6 @@ def load_objects(
     *,
     namespace: str,
     image: str = "",
-    affinity: Object | None = None,
     uid: int | None = _UID,
     annotations: Mapping[str, str] | None = None,
     ui: bool = False,
@@ -50,12 +49,12 @@ def load_objects(
     """Return account, ConfigMaps, Secret and pod, in the order in which they are to be applied. The Secret has no
     values, see `fill_secret`; the pod waits for the file `go`.
 
-    `image` replaces the manifests'. `affinity` limits the pod's nodes, see `place_load`. `uid` None leaves the user to
-    the cluster. `annotations` are for its sidecar. `ui`: Locust has its web page, on the pod's own loopback.
+    `image` replaces the manifests'. `uid` None leaves the user to the cluster. `annotations` are for its sidecar. `ui`:
+    Locust has its web page, on the pod's own loopback.
     """
     code, archives = _code(order), _archives(order)
     secrets = (_secret(order),) if order.secrets else ()
-    pod = _with_code(_pod(order, image=image, affinity=affinity, uid=uid, ui=ui), order, code, archives)
+    pod = _with_code(_pod(order, image=image, uid=uid, ui=ui), order, code, archives)
     things = (_account(), code, *archives, *secrets, _add_annotations(pod, annotations or {}))
     return tuple({**thing, "metadata": {**thing["metadata"], "namespace": namespace}} for thing in things)
 
@@ -184,7 +183,7 @@ def _escape_dollars(text: str) -> str:
     return text.replace("$", "$$")
 
 
-def _pod(order: LoadSpec, *, image: str, affinity: Object | None, uid: int | None, ui: bool) -> Object:
+def _pod(order: LoadSpec, *, image: str, uid: int | None, ui: bool) -> Object:
     pod = _manifest("pod.yaml")
     locust, *others = (_container(one, image=image, uid=uid) for one in pod["spec"]["containers"])
     loaded = {
@@ -193,8 +192,7 @@ def _pod(order: LoadSpec, *, image: str, affinity: Object | None, uid: int | Non
         "env": [*locust["env"], *_variables(order)],
         "resources": _resources(locust, order.workers),
     }
-    limits = {"affinity": affinity} if affinity else {}
-    return {**pod, "spec": {**pod["spec"], "containers": [loaded, *others], **limits}}
+    return {**pod, "spec": {**pod["spec"], "containers": [loaded, *others]}}
 
 
 def _add_annotations(pod: Object, annotations: Mapping[str, str]) -> Object:

@@ -1,7 +1,8 @@
 """Compare what the pods of a run request with what the nodes have free."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -9,21 +10,24 @@ from typing import Any, Final
 from bench.check_result import CheckResult
 from bench.k8s.client import Cluster, Object
 from bench.k8s.objects import node_name
+from bench.k8s.scheduling import ANY_NODE, NodeConstraints, find_exclusion, read_constraints
 from bench.meshes import MESHES
 from bench.meshes.cluster_protocol import InstallOptions
 from bench.meshes.control_planes import CONTROL_PLANES, find_gateway_maker
 from bench.meshes.equalise import installation_values
 from bench.meshes.resolved import ResolvedScenario
 from bench.scenario.model import Equal
-from bench.targets.cluster.load.placement import UNDECIDED, Part, part_of
+from bench.targets.cluster.load.placement import UNDECIDED, Share
 from bench.targets.cluster.options import ClusterOptions
+from bench.targets.cluster.pod_placement import place_mesh
 from bench.targets.cluster.preflight.mesh import examine_telemetry
 from bench.targets.cluster.preflight.permissions import examine_permissions, plugin_needs
 from bench.targets.cluster.scaling import scale_quantities
 from bench.targets.cluster.trial_manifests import TrialManifests, build_trial_manifests
-from bench.units import format_bytes, parse_quantity
+from bench.units import format_bytes, format_counted, parse_quantity
 
 _INJECTED: Final = "auto"  # the image of a pod into which its mesh puts one
+_SHARES: Final[Mapping[str, Share]] = {"application": "application", "load": "load"}  # by component
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +55,27 @@ NO_RESOURCES: Final = Resources()
 
 @dataclass(frozen=True, slots=True)
 class PodRequest:
-    """One pod to come, what it requests, and which part it is of, which limits its nodes."""
+    """One pod to come, what it requests, and what limits its nodes: its own constraints, and the node of the load."""
 
     name: str
     resources: Resources
-    part: Part = "any"
+    share: Share = "any"
+    constraints: NodeConstraints = ANY_NODE
 
 
 @dataclass(frozen=True, slots=True)
 class FreeNode:
-    """What a node has free; `pods` is how many more it takes."""
+    """What a node has free; `pods` is how many more it takes. `thing` is the node itself, with its labels and
+    taints."""
 
     node: str
     resources: Resources
     pods: int
+    thing: Object = field(default_factory=lambda: {"metadata": {"name": ""}}, compare=False, repr=False)
+
+    def without(self, resources: Resources, pods: int = 1) -> "FreeNode":
+        """Return what is left with so many pods more, which request so much together."""
+        return replace(self, resources=self.resources - resources, pods=self.pods - pods)
 
 
 def pod_resources(spec: Object) -> Resources:
@@ -94,25 +105,28 @@ def _number(quantity: str | float) -> float:
     return parse_quantity(str(quantity))  # YAML gives numbers for what has no unit
 
 
-def list_pod_requests(objects: Iterable[Object], *, sidecar: Resources = NO_RESOURCES) -> tuple[PodRequest, ...]:
+def list_pod_requests(
+    objects: Iterable[Object], *, sidecar: Resources = NO_RESOURCES, share: Share = "any"
+) -> tuple[PodRequest, ...]:
     """Return the pods that Deployments and Pods among `objects` will be, each with `sidecar` in addition;
-    gateways that a control plane makes are a proxy and nothing else; of a DaemonSet, one node's."""
+    gateways that a control plane makes are a proxy and nothing else, and may be on any node; of a DaemonSet, one
+    node's."""
     pods: list[PodRequest] = []
     for thing in objects:
         name, spec = thing["metadata"]["name"], thing["spec"]
         if thing["kind"] == "DaemonSet":
             pods.append(PodRequest(name, pod_resources(spec["template"]["spec"])))
         elif thing["kind"] == "Deployment":
-            pods += [_make_pod_request(name, spec["template"]["spec"], sidecar)] * spec.get("replicas", 1)
+            pods += [_make_pod_request(name, spec["template"]["spec"], sidecar, share)] * spec.get("replicas", 1)
         elif thing["kind"] == "Pod":
-            pods.append(_make_pod_request(name, spec, sidecar))
+            pods.append(_make_pod_request(name, spec, sidecar, share))
         elif maker := find_gateway_maker(thing["kind"]):
             pods += [PodRequest(name, pod_resources(pod)) for pod in maker.gateway_pods(thing)]
     return tuple(pods)
 
 
-def _make_pod_request(name: str, spec: Object, sidecar: Resources) -> PodRequest:
-    return PodRequest(name, pod_resources(spec) + sidecar, part_of(spec))
+def _make_pod_request(name: str, spec: Object, sidecar: Resources, share: Share) -> PodRequest:
+    return PodRequest(name, pod_resources(spec) + sidecar, share, read_constraints(spec))
 
 
 def find_free(nodes: Iterable[Object], pods: Iterable[Object]) -> tuple[FreeNode, ...]:
@@ -127,13 +141,13 @@ def _compute_free(node: Object, pods: Sequence[Object]) -> FreeNode:
     allocatable = node["status"]["allocatable"]
     taken = sum((pod_resources(pod["spec"]) for pod in pods), NO_RESOURCES)
     whole = Resources(_number(allocatable["cpu"]), _number(allocatable["memory"]))
-    return FreeNode(node_name(node), whole - taken, int(_number(allocatable["pods"])) - len(pods))
+    return FreeNode(node_name(node), whole - taken, int(_number(allocatable["pods"])) - len(pods), node)
 
 
 def subtract_daemons(everywhere: Sequence[PodRequest], free: Iterable[FreeNode]) -> tuple[FreeNode, ...]:
     """Return what is free on each node with one of each of these pods on it."""
     taken = sum((pod.resources for pod in everywhere), NO_RESOURCES)
-    return tuple(FreeNode(one.node, one.resources - taken, one.pods - len(everywhere)) for one in free)
+    return tuple(one.without(taken, len(everywhere)) for one in free)
 
 
 def find_unschedulable(
@@ -149,34 +163,39 @@ def find_unschedulable(
             unschedulable.append(pod)
             continue
         best = max(fitting, key=lambda node: node.resources.cpu)
-        left[left.index(best)] = FreeNode(best.node, best.resources - pod.resources, best.pods - 1)
+        left[left.index(best)] = best.without(pod.resources)
     return tuple(unschedulable)
 
 
 def _is_allowed(pod: PodRequest, node: FreeNode, load_node: str) -> bool:
-    if not load_node or pod.part == "any":
-        return True
-    return (node.node == load_node) == (pod.part == "load")
+    if find_exclusion(node.thing, pod.constraints):
+        return False
+    return not load_node or pod.share == "any" or (node.node == load_node) == (pod.share == "load")
 
 
 def examine_capacity(pods: Sequence[PodRequest], free: Sequence[FreeNode], *, load_node: str = "") -> CheckResult:
     """Check whether all pods of a run would be scheduled; `load_node` as in `find_unschedulable`."""
     total = sum((pod.resources for pod in pods), NO_RESOURCES)
     needed = f"{len(pods)} pods that request {total}"
-    there = "; ".join(f"{node.node} has {node.resources} and {node.pods} pods left" for node in free)
+    used = [node for node in free if any(_is_allowed(pod, node, load_node) for pod in pods)]
+    there = "; ".join(f"{node.node} has {node.resources} and {node.pods} pods left" for node in used) or "no node"
     own_node = f"; the load has {load_node} for itself" if load_node else ""
     unschedulable = find_unschedulable(pods, free, load_node=load_node)
     if not unschedulable:
         return CheckResult("capacity", "ok", f"for {needed}: {there}{own_node}")
-    named = ", ".join(f"{pod.name} ({pod.resources}{_format_node_limit(pod, load_node)})" for pod in unschedulable)
+    named = ", ".join(
+        f"{pod.name} ({pod.resources}{_format_node_limit(pod, free, load_node)})" for pod in unschedulable
+    )
     hint = "remove other workloads, add a node, or lower the requests (--scale-requests, --mesh-values)"
     return CheckResult("capacity", "error", f"unschedulable: {named}, of {needed}: {there}{own_node}", hint)
 
 
-def _format_node_limit(pod: PodRequest, load_node: str) -> str:
-    if not load_node or pod.part == "any":
-        return ""
-    return f", on {load_node} only" if pod.part == "load" else f", not on {load_node}"
+def _format_node_limit(pod: PodRequest, free: Sequence[FreeNode], load_node: str) -> str:
+    excluded = Counter(why for node in free if (why := find_exclusion(node.thing, pod.constraints)))
+    limits = [f"{why} on {format_counted(count, 'node')}" for why, count in excluded.most_common()]
+    if load_node and pod.share != "any":
+        limits.append(f"on {load_node} only" if pod.share == "load" else f"not on {load_node}")
+    return "".join(f", {limit}" for limit in limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,12 +224,12 @@ def read_sidecar(mesh: str, objects: Iterable[Object]) -> Sidecar:
 
 @dataclass(frozen=True, slots=True)
 class PodPlan:
-    """The pods of a run. `trials` is what becomes pods in each configuration, most of them with `sidecar`; `control`
-    those of the control planes that are installed, on every node too; `telemetry` and `remarks` are results of
-    examining their objects; `own_images` are those of sidecars in single configurations. `at_once` is whether all
-    configurations are deployed at once."""
+    """The pods of a run. `trials` is what becomes pods in each configuration, by component, most of them with
+    `sidecar`; `control` those of the control planes that are installed, on every node too; `telemetry` and `remarks`
+    are results of examining their objects; `own_images` are those of sidecars in single configurations. `at_once` is
+    whether all configurations are deployed at once."""
 
-    trials: tuple[tuple[Object, ...], ...]
+    trials: tuple[Mapping[str, tuple[Object, ...]], ...]
     control: tuple[Object, ...] = ()
     sidecar: Sidecar = NO_SIDECAR
     telemetry: tuple[CheckResult, ...] = ()
@@ -222,9 +241,13 @@ class PodPlan:
     def requests(self) -> tuple[PodRequest, ...]:
         """Every pod that is scheduled and is there at once: of all configurations, or of the one that requests
         most."""
-        trials = [list_pod_requests(things, sidecar=self.sidecar.resources) for things in self.trials]
+        trials = [tuple(self._list_trial(components)) for components in self.trials]
         pods = tuple(chain(*trials)) if self.at_once else max(trials, key=_sum_requests)
         return (*pods, *list_pod_requests(pods_of(self.control)))
+
+    def _list_trial(self, components: Mapping[str, tuple[Object, ...]]) -> Iterator[PodRequest]:
+        for name, things in components.items():
+            yield from list_pod_requests(things, sidecar=self.sidecar.resources, share=_SHARES.get(name, "any"))
 
     @property
     def everywhere(self) -> tuple[PodRequest, ...]:
@@ -234,7 +257,7 @@ class PodPlan:
     @property
     def images(self) -> tuple[str, ...]:
         """The images of all pods, each once."""
-        things = (*(thing for trial in self.trials for thing in trial), *self.control)
+        things = (*(thing for trial in self.trials for part in trial.values() for thing in part), *self.control)
         own = (image for thing in things for image in _list_images(thing) if image != _INJECTED)
         return tuple(dict.fromkeys((*own, *self.sidecar.images, *self.own_images)))
 
@@ -255,9 +278,9 @@ def build_manifests(resolved: ResolvedScenario, options: ClusterOptions) -> dict
     }
 
 
-def list_trial_pods(manifests: Iterable[TrialManifests]) -> tuple[tuple[Object, ...], ...]:
-    """Return application, load and probes of a scenario's configurations, of which one at a time is there."""
-    return tuple(pods_of(thing for things in one.pods(None).values() for thing in things) for one in manifests)
+def list_trial_pods(manifests: Iterable[TrialManifests]) -> tuple[Mapping[str, tuple[Object, ...]], ...]:
+    """Return application, load and probes of a scenario's configurations, by component."""
+    return tuple({name: pods_of(things) for name, things in one.pods(None).items()} for one in manifests)
 
 
 def plan_trials(manifests: Collection[TrialManifests], *, at_once: bool = False) -> PodPlan:
@@ -284,6 +307,7 @@ def render_mesh(
     InputError where the mesh's tool does not render it."""
     plane, share = CONTROL_PLANES[mesh], options.scale_requests
     rendered = plane.render(replace(install_options(options, mesh, equalise), kubeconfig=kubeconfig))
+    rendered = place_mesh(rendered, options.placement)
     if share == 1:
         return rendered
     return plane.scale_sidecars(rendered, lambda requests: scale_quantities(requests, share))

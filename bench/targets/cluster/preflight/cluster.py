@@ -1,6 +1,7 @@
 """Examine the cluster itself: version, nodes, dangling webhooks, other runs and meshes, the port for Locust's page."""
 
 import socket
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -9,12 +10,15 @@ from bench.check_result import CheckResult
 from bench.errors import ClusterError, LockedError
 from bench.k8s.client import Cluster, Object
 from bench.k8s.connection import KindInfo
-from bench.k8s.objects import PRESSURES, has_condition, node_name, release_of, schedulable_nodes
+from bench.k8s.objects import PRESSURES, has_condition, node_name, release_of
 from bench.k8s.ownership import OURS
+from bench.k8s.scheduling import TAINT, find_exclusion, format_taint, is_open, list_taints, schedulable_nodes
 from bench.k8s.wait import describe_blockers
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.rights import Need
+from bench.scenario.placement import NO_PLACEMENT, PARTS, Part, Placement
 from bench.targets.cluster.lock import Holder, read_holder, seems_dead
+from bench.targets.cluster.pod_placement import constraints_of
 from bench.targets.cluster.teardown.blockers import Dangling, deletion_command
 from bench.targets.cluster.teardown.inventory import find_leftovers, format_objects
 from bench.targets.cluster.teardown.stages import RunObject
@@ -44,16 +48,46 @@ def examine_version(version: str, nodes: Sequence[Object]) -> CheckResult:
     return CheckResult("version", "ok", detail)
 
 
-def examine_nodes(nodes: Sequence[Object]) -> tuple[CheckResult, ...]:
-    """Check whether there are nodes for the run, whether one is short of something, and whether load and application
-    can have different nodes."""
-    able = schedulable_nodes(nodes)
-    found = f"{len(able)} of {format_counted(len(nodes), 'node')} ready and open to pods"
-    if not able:
-        return (CheckResult("nodes", "error", found, "see: kubectl describe nodes"),)
+def examine_nodes(nodes: Sequence[Object], placement: Placement = NO_PLACEMENT) -> tuple[CheckResult, ...]:
+    """Check whether there are nodes for each part of the run, whether one is short of something, and whether load and
+    application can have different nodes."""
+    able = {part: schedulable_nodes(nodes, constraints_of(placement.of(part))) for part in PARTS}
+    found = f"{len(able['application'])} of {format_counted(len(nodes), 'node')} ready and open to pods"
+    lacking = tuple(
+        _judge_lacking(nodes, placement, part)
+        for part in PARTS
+        if not able[part] and (part == "application" or placement.of(part) != placement.application)
+    )
+    if lacking:
+        return lacking
     alone = "load, application and sidecars share its CPUs, so that numbers from here compare with each other only"
-    head = CheckResult("nodes", "warning", found, alone) if len(able) == 1 else CheckResult("nodes", "ok", found)
+    is_alone = len({node_name(node) for part in ("application", "load") for node in able[part]}) == 1
+    head = CheckResult("nodes", "warning", found, alone) if is_alone else CheckResult("nodes", "ok", found)
     return (head, *(finding for node in nodes for finding in _find_node_problems(node)))
+
+
+def _judge_lacking(nodes: Sequence[Object], placement: Placement, part: Part) -> CheckResult:
+    """Return the error for a part that has no node, with what excludes them, and the taints to tolerate where only they
+    do."""
+    ready, constraints = [node for node in nodes if is_open(node)], constraints_of(placement.of(part))
+    exclusions = [find_exclusion(node, constraints) for node in ready]
+    tainted = [node for node, why in zip(ready, exclusions, strict=True) if why.startswith(TAINT)]
+    excluded = Counter(exclusions)
+    reasons = [f"{why} on {format_counted(count, 'node')}" for why, count in excluded.most_common()]
+    shut = [f"{count} not ready or cordoned"] if (count := len(nodes) - len(ready)) else []
+    found = f"0 of {format_counted(len(nodes), 'node')} ready and open to pods"
+    who = "" if part == "application" else f" of the {part}"
+    detail = f"{found}{who}: {', '.join((*reasons, *shut))}" if nodes else f"{found}{who}"
+    return CheckResult("nodes", "error", detail, _hint_taints(tainted, part) or "see: kubectl describe nodes")
+
+
+def _hint_taints(tainted: Sequence[Object], part: Part) -> str:
+    """Return how to tolerate the taints of the node that has the fewest; empty where no node has any."""
+    if not tainted:
+        return ""
+    fewest: tuple[Object, ...] = min((list_taints(node) for node in tainted), key=len)
+    taints = ", ".join(map(format_taint, fewest))
+    return f"where pods may be there, add --set 'placement.{part}.tolerations=[{taints}]' (docs/cluster.md)"
 
 
 def _find_node_problems(node: Object) -> Iterator[CheckResult]:

@@ -8,15 +8,18 @@ from bench.check_result import CheckResult
 from bench.errors import ClusterError, ErrorKind, InputError, RefusedError
 from bench.k8s.client import Cluster, Object
 from bench.k8s.kubeconfig import describe_cluster, looks_like_production
-from bench.k8s.objects import schedulable_nodes
+from bench.k8s.objects import node_name
 from bench.k8s.ownership import run_of
-from bench.meshes.control_planes import CONTROL_PLANES
+from bench.k8s.scheduling import is_open, schedulable_nodes
+from bench.meshes.control_planes import CONTROL_PLANES, find_gateway_maker
 from bench.meshes.resolved import ResolvedScenario
 from bench.meshes.rights import Need
 from bench.scenario.model import Scenario
+from bench.scenario.placement import PARTS, Placement
 from bench.targets.cluster.flags import CLUSTER_FLAGS
 from bench.targets.cluster.load.placement import LoadPlacement, place_load
 from bench.targets.cluster.options import ClusterOptions, find_meshes_with_images, meshes_of
+from bench.targets.cluster.pod_placement import constraints_of
 from bench.targets.cluster.preflight.capacity import (
     FreeNode,
     PodPlan,
@@ -86,7 +89,8 @@ def examine_cluster(cluster: Cluster, resolved: ResolvedScenario, options: Clust
     results = (
         permitted,
         examine_version(cluster.version, nodes),
-        *examine_nodes(nodes),
+        *examine_nodes(nodes, options.placement),
+        *_examine_made_gateways(planned, options.placement),
         *tools,
         *refusals,
         *planned.telemetry,
@@ -104,7 +108,9 @@ def examine_cluster(cluster: Cluster, resolved: ResolvedScenario, options: Clust
         *(examine_local_port(port) for port in list_page_ports(resolved.scenario, options)),
     )
     pull = not _has_errors(results) and _is_agreed(cluster, options)
-    images = examine_images(cluster, planned.images, schedulable_nodes(nodes), pull=pull)
+    images = examine_images(
+        cluster, planned.images, _list_used_nodes(nodes, options.placement), pull=pull, placement=options.placement
+    )
     return Examination(resolved, (*results, *images), planned.telemetry, place)
 
 
@@ -143,8 +149,37 @@ def _place_load(
 ) -> LoadPlacement:
     requests = planned.requests
     return place_load(
-        nodes, before=options.load_node, fits=lambda one: not find_unschedulable(requests, free, load_node=one.node)
+        nodes,
+        load=constraints_of(options.placement.of("load")),
+        application=constraints_of(options.placement.of("application")),
+        before=options.load_node,
+        fits=lambda one: not find_unschedulable(requests, free, load_node=one.node),
     )
+
+
+def _list_used_nodes(nodes: Sequence[Object], placement: Placement) -> tuple[Object, ...]:
+    """Return the nodes that take pods of any part."""
+    used = {node_name(one) for part in PARTS for one in schedulable_nodes(nodes, constraints_of(placement.of(part)))}
+    return tuple(node for node in nodes if node_name(node) in used)
+
+
+def _examine_made_gateways(planned: PodPlan, placement: Placement) -> tuple[CheckResult, ...]:
+    """Check gateways whose pods a control plane makes: it has no setting for their nodes."""
+    made = [
+        thing
+        for trial in planned.trials
+        for things in trial.values()
+        for thing in things
+        if find_gateway_maker(thing["kind"])
+    ]
+    if not made or not str(placement.of("gateway")):
+        return ()
+    asked = bool(str(placement.gateway))
+    detail = (
+        f"{made[0]['kind']} {made[0]['metadata']['name']}: its control plane makes the pods, and places them itself"
+    )
+    hint = "use a gateway with a Deployment, or leave out placement.gateway" if asked else "they may be on any node"
+    return (CheckResult("gateway", "error" if asked else "warning", detail, hint),)
 
 
 def _list_remarks(given: ResolvedScenario, settled: ResolvedScenario) -> tuple[CheckResult, ...]:
@@ -161,7 +196,7 @@ def list_page_ports(scenario: Scenario, options: ClusterOptions) -> range:
 
 
 def _find_free(cluster: Cluster, nodes: Sequence[Object], planned: PodPlan) -> tuple[FreeNode, ...]:
-    return subtract_daemons(planned.everywhere, find_free(schedulable_nodes(nodes), cluster.list("v1", "Pod")))
+    return subtract_daemons(planned.everywhere, find_free(filter(is_open, nodes), cluster.list("v1", "Pod")))
 
 
 def _needs(scenario: Scenario, options: ClusterOptions) -> tuple[Need, ...]:

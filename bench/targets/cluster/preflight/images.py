@@ -10,7 +10,9 @@ from bench.check_result import CheckResult
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.objects import node_name
 from bench.k8s.ownership import add_run_labels
+from bench.scenario.placement import NO_PLACEMENT, NamespaceSettings, Placement
 from bench.system.cancellation import CancelToken, wait_until
+from bench.targets.cluster.pod_placement import place_pods
 
 _ACCOUNT_TIMEOUT_S: Final = 10.0
 _POLL_S: Final = 0.5
@@ -50,16 +52,17 @@ def _listed_images(node: Object) -> Collection[str]:
 
 
 def examine_images(
-    cluster: Cluster, images: Sequence[str], nodes: Sequence[Object], *, pull: bool
+    cluster: Cluster, images: Sequence[str], nodes: Sequence[Object], *, pull: bool, placement: Placement = NO_PLACEMENT
 ) -> tuple[CheckResult, ...]:
     """Return one result for the images that all nodes list, and one for each other. With `pull`, a pod of ours, which
-    is removed at once, decides on those; without it they are open, which is no warning."""
+    is removed at once, decides on those; without it they are open, which is no warning. `placement` is the
+    scenario's."""
     lacking = {image: names for image in dict.fromkeys(images) if (names := find_lacking_nodes(image, nodes))}
     there = len(dict.fromkeys(images)) - len(lacking)
     present = CheckResult("images", "ok", f"{there} of {there + len(lacking)} on every node")
     if not lacking:
         return (present,)
-    problems = find_pull_problems(cluster, tuple(lacking)) if pull else None
+    problems = find_pull_problems(cluster, tuple(lacking), placement) if pull else None
     judged = (_judge(image, names, problems, timeout_s=cluster.timing.pull_s) for image, names in lacking.items())
     return (present, *judged) if there else tuple(judged)
 
@@ -82,12 +85,15 @@ def _judge(
     return CheckResult("image", "ok", f"{image} is available: a pod found or pulled it")
 
 
-def find_pull_problems(cluster: Cluster, images: Sequence[str]) -> Mapping[str, str | None]:
-    """Pull images by a pod that ends at once, and return what was wrong with each: empty where it was pulled, None
-    where that had not ended after `cluster.timing.pull_s`."""
+def find_pull_problems(
+    cluster: Cluster, images: Sequence[str], placement: Placement = NO_PLACEMENT
+) -> Mapping[str, str | None]:
+    """Pull images by a pod that ends at once, where the application's may be, and return what was wrong with each:
+    empty where it was pulled, None where that had not ended after `cluster.timing.pull_s`."""
     watch = CancelToken()
-    with _namespace(cluster, f"meshbench-images-{secrets.token_hex(4)}") as namespace:
-        pod = _create(cluster, _pod(namespace, images), watch)
+    name = f"meshbench-images-{secrets.token_hex(4)}"
+    with _namespace(cluster, name, placement.namespaces) as namespace:
+        pod = _create(cluster, place_pods(_pod(namespace, images), placement.application), watch)
 
         def is_settled() -> bool:
             return None not in _read_pull_problems(cluster.get(pod) or {}, images).values()
@@ -97,9 +103,10 @@ def find_pull_problems(cluster: Cluster, images: Sequence[str]) -> Mapping[str, 
 
 
 @contextmanager
-def _namespace(cluster: Cluster, name: str) -> Iterator[str]:
+def _namespace(cluster: Cluster, name: str, settings: NamespaceSettings) -> Iterator[str]:
     """Create a namespace of ours, removed at the end without waiting for it; cleanup finds it by its labels."""
-    thing = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    own = {"labels": dict(settings.labels), "annotations": dict(settings.annotations)}
+    thing = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, **own}}
     try:
         cluster.create(add_run_labels(thing, "namespace", run_id=name, now=datetime.now(UTC)))
         yield name
