@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import gevent
-from locust import TaskSet, User, between, constant, constant_pacing, events, task
+from locust import SequentialTaskSet, TaskSet, User, between, constant, constant_pacing, events, task
 from locust.env import Environment
 
 from bench.load import pacing, recorder
@@ -52,6 +52,21 @@ def busy_open_loop(folder: Path) -> dict[str, Any]:
     """One user whose requests take 60 ms, with 50 arrivals per second."""
     environment = _recorded(folder, [Busy], rate=50.0)
     _run(environment, seconds=2.0, users=1)
+    return {}
+
+
+def any_waits(folder: Path) -> dict[str, Any]:
+    """Four seconds of five users whose file has waits, pauses and tasks of its own."""
+    environment = _recorded(folder, [Mixed])
+    _run(environment, seconds=4.0, users=5)
+    return {}
+
+
+def hanging_user(folder: Path) -> dict[str, Any]:
+    """Three seconds of five users, of which one hangs."""
+    environment = _recorded(folder, [Hanging])
+    environment.stop_timeout = 1
+    _run(environment, seconds=3.0, users=5)
     return {}
 
 
@@ -230,6 +245,46 @@ class Client(User):
         sent = {"request_type": "GET", "name": name, "response_length": 1, "exception": None, "start_time": started}
         timed = {"response_time": (time.perf_counter() - began) * 1e3}
         self.environment.events.request.fire(**(sent | timed | event))
+
+
+class Mixed(Client):
+    """Tasks with several requests, own pauses and waits of any kind, and one that is longer than the rest."""
+
+    wait_time = between(0.01, 0.05)
+
+    def on_start(self) -> None:
+        self.ask("login", seconds=0.1)
+
+    @task(8)
+    def several(self) -> None:
+        for name in ("one", "two"):
+            self.ask(name, seconds=0.01)
+        gevent.sleep(0.02)
+
+    @task(1)
+    class Ordered(SequentialTaskSet):
+        wait_time = constant_pacing(0.05)
+
+        @task
+        def first(self) -> None:
+            _ask(self, "ordered 1")
+
+        @task
+        def second(self) -> None:
+            _ask(self, "ordered 2")
+            self.interrupt()  # type: ignore[no-untyped-call]  # Locust's own
+
+
+class Hanging(Mixed):
+    """One of its users never ends its second task."""
+
+    turns = 0
+
+    @task(8)
+    def several(self) -> None:
+        Hanging.turns += 1
+        gevent.sleep(600 if Hanging.turns == 6 else 0.01)
+        self.ask("one")
 
 
 class Asking(Client):
@@ -461,6 +516,8 @@ FACTS: dict[str, Callable[[Path], Any]] = {
         closed_loop,
         open_loop,
         busy_open_loop,
+        any_waits,
+        hanging_user,
         held_closed_loop,
         held_open_loop,
         ended_in_waits,

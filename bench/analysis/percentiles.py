@@ -158,17 +158,6 @@ def corrected_p95_ns(latency_ns: Ns, interval_ns: int) -> int:
     return percentile_ns(np.concatenate([latency_ns, filled]), 0.95)
 
 
-def identity_gap(
-    *, users: int, requests: int, window_s: float, think_s: float, response_s: float, lateness_s: float
-) -> float:
-    """Return the share of a user's cycle N / X that is neither think time, mean response nor mean lateness.
-
-    In a closed loop these add up: a gap of more than 2 % means that requests were lost or users were blocked.
-    """
-    cycle_s = users * window_s / requests
-    return 1 - (think_s + response_s + lateness_s) / cycle_s
-
-
 def count_stall_seconds(ended_ns: Ns, start_ns: int, end_ns: int) -> int:
     """Count the whole seconds of the window, from its start, in which no request ended."""
     seconds = (end_ns - start_ns) // NANOSECONDS

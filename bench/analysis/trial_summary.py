@@ -26,6 +26,7 @@ Floats = npt.NDArray[np.float64]
 
 SLIDING_S: Final = 5
 SHOWN_NAMES: Final = 20  # of `MANY_NAMES` or more
+THINK_TIME: Final = "think-time"  # the option of locustfiles whose users wait as the scenario says
 OTHER_NAMES: Final = "(other names)"  # as the recorder names those that it does not tell apart
 _SHARES: Final = {
     "p50_ms": 0.5,
@@ -227,6 +228,7 @@ def _summarise_repeat(
         corrected_p95_ms=_corrected_ms(record, windows),
         stall_s=count_stalls(samples, record.windows),
         lateness_p95_ms=_lateness_ms(counted),
+        own_wait_ms=_own_wait_ms(record),
         **asdict(noise),
         generator_cpu=measure_generator_cores(resources, record.windows) if resources else None,
         resources=measure_processes(resources, record.windows, requests) if resources and record.windows else (),
@@ -268,12 +270,21 @@ def _corrected_ms(record: TrialRecord, windows: Sequence[Ns]) -> float | None:
 
 def _correct_ns(record: TrialRecord, ordered: Ns) -> int:
     median_ns = int(ordered[latency.rank(0.5, len(ordered)) - 1])
-    return latency.corrected_p95_ns(ordered, round(record.think_time_s * NANOSECONDS) + median_ns)
+    wait_s = record.pace.mean_wait_s if record.pace else record.think_time_s
+    return latency.corrected_p95_ns(ordered, round(wait_s * NANOSECONDS) + median_ns)
 
 
 def _lateness_ms(counted: Samples) -> float | None:
     lateness = counted.started_ns - counted.intended_ns
     return latency.percentile_ns(lateness, 0.95) / NS_PER_MS if len(lateness) else None
+
+
+def _own_wait_ms(record: TrialRecord) -> float | None:
+    """Return the mean wait of a user, where the locustfile does not take the scenario's think time."""
+    generator = record.generator
+    if record.rate is not None or generator is None or generator.options is None or record.pace is None:
+        return None
+    return None if THINK_TIME in generator.options else record.pace.mean_wait_s * 1e3
 
 
 def _make_series(record: TrialRecord, samples: Samples) -> Series:

@@ -15,10 +15,10 @@ from bench.analysis.noise import NoiseShares, measure_noise
 from bench.analysis.percentiles import Ns, Steadiness
 from bench.analysis.resource_usage import measure_generator_cores
 from bench.results.issues import Issue, IssueCode
-from bench.results.records import ProofRecord, TrialRecord, Window
+from bench.results.records import PaceRecord, ProofRecord, TrialRecord, Window
 from bench.results.resources import ResourceTrace
 from bench.results.samples import Samples
-from bench.units import NANOSECONDS, NS_PER_MS, format_change, format_duration, format_ms, format_percent
+from bench.units import NS_PER_MS, format_change, format_duration, format_ms, format_percent
 from bench.verification.overlap import OVERLAP
 
 MOST_ERRORS: Final = 0.01  # quick failures lower the percentiles of the rest
@@ -26,7 +26,7 @@ FEWEST_REQUESTS: Final = 20  # fewer, and no request lies beyond P95
 SCARCE_REQUESTS: Final = 200  # fewer, and under ten lie beyond it
 MOST_GENERATOR_CPU: Final = 0.80  # cores of one Locust process, which runs on one
 MOST_LATENESS_MS: Final = 5.0  # or a share, whichever is more:
-MOST_LATENESS_SHARE: Final = 0.10  # of the think time, and of P95
+MOST_LATENESS_SHARE: Final = 0.10  # of the mean wait, and of P95
 MOST_IDENTITY_GAP: Final = 0.02
 MANY_NAMES: Final = 100
 FEWEST_ARRIVALS: Final = 0.95
@@ -70,7 +70,7 @@ RULES: Final[dict[IssueCode, Rule]] = {
     IssueCode.LATE: Rule(
         True, "the client is busy, and so part of the latency; use fewer users or more cores", retryable=True
     ),
-    IssueCode.IDENTITY: Rule(True, "requests were lost or users were blocked; read load.log", retryable=True),
+    IssueCode.IDENTITY: Rule(True, "users ended, or hang in a task; read load.log", retryable=True),
     IssueCode.MISSED_ARRIVALS: Rule(True, "all users were waiting; raise --users or lower --rate"),
     IssueCode.STALL: Rule(
         True, "a process was blocked; check what else the machine ran, and run again", retryable=True
@@ -308,39 +308,35 @@ def _check_proofs(proof: ProofRecord | None, *, served: bool) -> Iterator[Issue]
 def _check_pace(record: TrialRecord, samples: Samples, counted: Samples) -> Iterator[Issue]:
     """Check that the client kept to its schedule, and that the system responded throughout the windows."""
     yield from _check_stalls(record, samples, counted)
-    yield from _check_arrivals(record, samples) if record.rate is not None else _check_closed_loop(record, counted)
+    if record.pace is not None and record.rate is None:
+        yield from _check_closed_loop(record, record.pace, counted)
+    if record.rate is not None:
+        yield from _check_arrivals(record, samples)
 
 
-def _check_closed_loop(record: TrialRecord, counted: Samples) -> Iterator[Issue]:
-    lateness = counted.started_ns - counted.intended_ns
-    late_ms = latency.percentile_ns(lateness, 0.95) / NS_PER_MS
+def _check_closed_loop(record: TrialRecord, pace: PaceRecord, counted: Samples) -> Iterator[Issue]:
+    """Check that waits ended in time, and that each user was in a wait or in a task all the time."""
     p95_ms = latency.percentile_ns(counted.latency_ns, 0.95) / NS_PER_MS
-    allowed_ms = max(MOST_LATENESS_MS, MOST_LATENESS_SHARE * max(record.think_time_s * 1e3, p95_ms))
-    if late_ms > allowed_ms:
-        late, allowed = format_ms(late_ms), format_ms(allowed_ms)
-        yield make_issue(IssueCode.LATE, f"one request in 20 started {late} ms late or more, allowed are {allowed} ms")
-    gap = latency.identity_gap(
-        users=record.users,
-        requests=len(counted),
-        window_s=sum(window.seconds for window in record.windows),
-        think_s=record.think_time_s,
-        response_s=float(counted.latency_ns.mean()) / NANOSECONDS,
-        lateness_s=float(lateness.mean()) / NANOSECONDS,
-    )
-    # One request per user more or less, at the window's edges, is expected.
-    if abs(gap) > MOST_IDENTITY_GAP + record.users / len(counted):
+    allowed_ms = max(MOST_LATENESS_MS, MOST_LATENESS_SHARE * max(pace.mean_wait_s * 1e3, p95_ms))
+    if pace.late_p95_ms > allowed_ms:
+        late, allowed = format_ms(pace.late_p95_ms), format_ms(allowed_ms)
+        yield make_issue(IssueCode.LATE, f"one task in 20 started {late} ms late or more, allowed are {allowed} ms")
+    users_s = record.users * sum(window.seconds for window in record.windows)
+    gap = 1 - (pace.waiting_s + pace.working_s) / users_s
+    # The last task or wait of each user may not have ended: one more or less is expected.
+    if abs(gap) > MOST_IDENTITY_GAP + record.users / pace.tasks:
         share = format_percent(abs(gap))
-        yield make_issue(
-            IssueCode.IDENTITY, f"think time + latency + lateness and users / throughput differ by {share}"
-        )
+        yield make_issue(IssueCode.IDENTITY, f"waits and tasks that ended differ from the users' time by {share}")
 
 
 def _check_arrivals(record: TrialRecord, samples: Samples) -> Iterator[Issue]:
     """Check an open loop for missing arrivals; lateness is part of its latency."""
     expected = (record.rate or 0) * sum(window.seconds for window in record.windows)
     arrived = sum(_count_arrivals(samples, window) for window in record.windows)
+    if record.pace is not None:  # a task may send several requests, of which the first has the arrival
+        arrived = record.pace.tasks
     if arrived < FEWEST_ARRIVALS * expected - 3 * expected**0.5:  # arrivals are random: 3 standard deviations
-        yield make_issue(IssueCode.MISSED_ARRIVALS, f"{arrived} of {expected:.0f} planned requests were sent")
+        yield make_issue(IssueCode.MISSED_ARRIVALS, f"{arrived} of {expected:.0f} planned tasks were started")
 
 
 def _count_arrivals(samples: Samples, window: Window) -> int:

@@ -105,6 +105,7 @@ REPEATS: Final = Frame(
         Column("corrected_p95_ms", "float64", "ms", "P95 since intended starts, corrected for coordinated omission"),
         Column("stall_s", "int64", "s", "whole seconds of the window without a response"),
         Column("lateness_p95_ms", "float64", "ms", "P95 of the time by which a request started later than intended"),
+        Column("own_wait_ms", "float64", "ms", "mean wait of a user, where the locustfile's own waits hold"),
         Column("generator_cpu", "float64", "cores", "CPU that the load generator used"),
         Column("used_cpu", "float64", "", "share of all CPUs that the run used, with all configurations of the block"),
         Column(

@@ -9,23 +9,30 @@ from typing import Any, Protocol
 
 from bench.analysis import percentiles as latency
 from bench.analysis import validity as checks
+from bench.analysis.pace import measure_pace
+from bench.analysis.trial_summary import THINK_TIME
 from bench.application.definition import ApplicationDefinition
 from bench.errors import StoreError
 from bench.files.locust_folder import LocustFolder
-from bench.load.raw_samples import list_raw_files, read_recent_rows, read_valid_account, read_valid_samples
+from bench.load.raw_samples import (
+    list_raw_files,
+    read_recent_rows,
+    read_valid_account,
+    read_valid_samples,
+    read_valid_tasks,
+)
 from bench.load.recorded import Account
 from bench.meshes.user_groups import UserGroup
 from bench.results.issues import Issue, IssueCode, select_reasons
-from bench.results.records import ClockRecord, GeneratorRecord, Window
+from bench.results.records import ClockRecord, GeneratorRecord, PaceRecord, Window
 from bench.results.resources import ResourceTrace, Row, write_resources
-from bench.results.samples import RAW_ROW, Samples, write_parquet
+from bench.results.samples import RAW_ROW, TASK_ROW, Samples, write_parquet
 from bench.scenario.load_settings import EnvironmentValue, OptionValues
 from bench.scenario.model import Load, Scenario
 from bench.scenario.plan import estimate_load_seconds, make_plan
 from bench.units import NANOSECONDS, NS_PER_MS
 
 START_TIMEOUT_S = 60.0
-THINK_TIME = "think-time"  # the option for locustfiles whose users wait as the scenario says
 IN_FLIGHT_TIMEOUT_S = 10  # how long requests that have started may take to end, once the load is over
 SHORT_TIMEOUT_S = 1.0  # the same, when the run itself has to end: samples are on disk within 2 s
 _ALL_FAILED_S = 10.0  # the load ends early when all requests of so many seconds failed
@@ -71,7 +78,7 @@ class LoadSpec:
     def most_bytes(self) -> int:
         """Return more bytes than its recorder can write: five times the rows of busy workers, and the names."""
         rows = 5 * self.bound_s * _MOST_PER_S * self.workers
-        return round(rows) * RAW_ROW.itemsize + _NAMES_BYTES * self.workers
+        return round(rows) * (RAW_ROW.itemsize + TASK_ROW.itemsize) + _NAMES_BYTES * self.workers
 
     @property
     def bound_s(self) -> float:
@@ -154,6 +161,7 @@ class LoadOutcome:
     clock: ClockRecord
     resources: ResourceTrace | None = None
     zero_ns: int = 0
+    pace: PaceRecord | None = None
     issues: tuple[Issue, ...] = ()
 
     @property
@@ -345,9 +353,10 @@ class RunningLoad:
         self.begin_stop()  # where several loads end, it was asked before
         exit_code = self.generator.stop(timeout_s=timeout_s)
         samples, invalid = read_valid_samples(self.folder)
+        tasks, invalid_tasks = read_valid_tasks(self.folder)
         own, invalid_account = read_valid_account(self.folder)
-        if timeout_s > SHORT_TIMEOUT_S and (invalid or invalid_account):
-            raise StoreError(f"Locust's records are invalid: {invalid or invalid_account}")
+        if timeout_s > SHORT_TIMEOUT_S and (invalid or invalid_tasks or invalid_account):
+            raise StoreError(f"Locust's records are invalid: {invalid or invalid_tasks or invalid_account}")
         write_parquet(samples, self.folder / "samples.parquet")
         resources = write_resources(self.folder / "resources.parquet", self.generator.resources())
         for raw in list_raw_files(self.folder):
@@ -370,7 +379,9 @@ class RunningLoad:
                 derived_starts=own.derived_starts,
                 clock_step_ms=own.clock_step_ms,
                 exit_code=exit_code,
+                options=own.options,
             ),
+            pace=measure_pace(tasks, self.windows),
             clock=ClockRecord(monotonic_s=elapsed_s, wall_s=wall_s),
             zero_ns=self.generator.zero_ns(),
             resources=resources,

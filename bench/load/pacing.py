@@ -16,6 +16,11 @@ from gevent.event import Event
 _FIRST_ARRIVAL_NS = 500_000_000  # gives the users time to start before the first arrival is due
 _TOLERANCE_NS = 1_000_000  # of a start that was converted from the wall clock
 _GATE_POLL_S = 0.05
+_STOPPING = "stopping"  # Locust's state of a user that ends after its task
+
+NoteTask = Callable[[int, int, int, int | None], None]
+"""Called when a wait ends: when the task before it began, when the wait began, when it ended, and when the next task
+was due, in ns on the monotonic clock. The last is None where no task follows, since the user is ended."""
 
 
 class Gate:
@@ -93,23 +98,33 @@ class Gate:
             self._answered = hold
 
 
-def hold_users(gate: Gate, *, user: Any) -> None:
-    """Make every user pass the gate before it does anything. `user` is Locust's User."""
+def begin_users(user: Any, *, gate: Gate | None = None) -> None:
+    """Make every user pass the gate, if there is one, before it does anything, and count its `on_start` to its first
+    task. `user` is Locust's User."""
 
     def run(self: Any) -> None:
-        gate.enter()
+        if gate is not None:
+            gate.enter()
+        gevent.getcurrent().meshbench_began_ns = time.perf_counter_ns()
         locusts_run(self)
 
     locusts_run = user.run
     user.run = run
 
 
-def pace(arrivals: Iterator[int] | None, *, task_set: Any, first_task_set: Any, gate: Gate | None = None) -> None:
-    """Record at each wait of a user when its next request is due; in an open loop, wait for the next arrival instead.
+def pace(
+    arrivals: Iterator[int] | None,
+    note: NoteTask,
+    *,
+    task_set: Any,
+    first_task_set: Any,
+    gate: Gate | None = None,
+) -> None:
+    """Record at each wait of a user when its next task is due; in an open loop, wait for the next arrival instead.
 
     Closed loop: due when the user's wait is over. Open loop (`arrivals` in ns on the monotonic clock): the user waits
     for the next arrival that no other user has taken; when all users are busy it is taken late, and the delay counts.
-    The first arrival is waited for after the user's `on_start`.
+    The first arrival is waited for after the user's `on_start`. `note` gets the times of each task, see `NoteTask`.
 
     `task_set` and `first_task_set` are Locust's TaskSet and DefaultTaskSet. Every wait of every user goes through
     `TaskSet._sleep`, on any class or task set, and Locust itself ends users around it. It is replaced and not wrapped,
@@ -117,30 +132,48 @@ def pace(arrivals: Iterator[int] | None, *, task_set: Any, first_task_set: Any, 
     With a gate, waits and arrivals are on its clock, and no user goes on while it is closed.
     """
 
-    def sleep_at_gate(_: Any, seconds: float) -> None:
-        assert gate is not None  # noqa: S101  # else `sleep` is used
+    def sleep_at_gate(seconds: float) -> int:
+        assert gate is not None  # noqa: S101  # else `sleep_freely` is used
         due = gate.now_ns() + round(seconds * 1_000_000_000) if arrivals is None else next(arrivals)
-        gevent.getcurrent().meshbench_due_ns = gate.wait_until(due)
+        return gate.wait_until(due)
 
-    def sleep(_: Any, seconds: float) -> None:
+    def sleep_freely(seconds: float) -> int:
         now = time.perf_counter_ns()
         due = now + round(seconds * 1_000_000_000) if arrivals is None else next(arrivals)
         gevent.sleep(max(0.0, (due - now) / 1e9))
-        gevent.getcurrent().meshbench_due_ns = due
+        return due
+
+    def sleep(_: Any, seconds: float) -> None:
+        waited = time.perf_counter_ns()
+        due = None
+        try:
+            due = sleep_until_due(max(0.0, seconds))
+        finally:  # a user that is ended in its wait has waited all the same
+            end_wait(waited, due)
+
+    def end_wait(waited: int, due: int | None) -> None:
+        user, now = gevent.getcurrent(), time.perf_counter_ns()
+        note(getattr(user, "meshbench_began_ns", waited), waited, now, due)
+        user.meshbench_began_ns, user.meshbench_due_ns = now, due
+
+    def wait(self: Any) -> None:
+        """Call Locust's own method, in an open loop with an instance attribute that hides every `wait_time` of a class.
+        Where it ends the user instead, the user's last task is noted here."""
+        if arrivals is not None:
+            self.wait_time = lambda: 0.0
+        if self.user._state == _STOPPING:  # noqa: SLF001  # as Locust's method decides it
+            end_wait(time.perf_counter_ns(), None)
+        locusts_wait(self)
 
     def first_wait(self: Any) -> None:
         self.wait()
 
-    def wait(self: Any) -> None:
-        """Call Locust's own method, with an instance attribute that hides every `wait_time` of a class."""
-        self.wait_time = lambda: 0.0
-        locusts_wait(self)
-
+    sleep_until_due = sleep_freely if gate is None else sleep_at_gate
     locusts_wait = task_set.wait
     # its `wait` around it stays Locust's
-    task_set._sleep = sleep if gate is None else sleep_at_gate  # noqa: SLF001
+    task_set._sleep = sleep  # noqa: SLF001
+    task_set.wait = wait
     if arrivals is not None:
-        task_set.wait = wait
         first_task_set.on_start = first_wait
 
 

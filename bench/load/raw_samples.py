@@ -18,12 +18,13 @@ from bench.load.recorded import (
     Account,
     Start,
     find_valid_rows,
+    find_valid_tasks,
     parse_account,
     parse_names,
     parse_start,
     salvage_names,
 )
-from bench.results.samples import RAW_ROW, Samples, make_samples
+from bench.results.samples import RAW_ROW, TASK_ROW, Samples, make_samples
 
 ACCOUNT = "generator.json"
 HOLD = "hold"  # makes users wait, where a load was started with it; its content is the number of the hold
@@ -90,6 +91,22 @@ def read_valid_samples(folder: Path) -> tuple[Samples, str]:
     )
 
 
+def read_valid_tasks(folder: Path) -> tuple[npt.NDArray[Any], str]:
+    """Return the valid rows of all users' tasks, and a description of the invalid ones; empty where all are valid."""
+    invalid: list[str] = []
+    parts = []
+    for path, _, shift_ns in _list_parts(folder, "tasks", invalid):
+        rows = _read_rows(path, TASK_ROW, None)
+        mask = find_valid_tasks(rows)
+        if not mask.all():
+            invalid.append(_describe_invalid(path.name, mask))
+        valid = rows[mask]
+        for time in TASK_ROW.names or ():
+            valid[time] += shift_ns
+        parts.append(valid)
+    return np.concatenate(parts) if parts else np.empty(0, TASK_ROW), "; ".join(dict.fromkeys(invalid))
+
+
 def read_valid_account(folder: Path) -> tuple[Account | None, str]:
     """Return Locust's account, None where there is no valid one; and why it is invalid, empty where it is not."""
     try:
@@ -108,19 +125,28 @@ def read_recent_rows(folder: Path, *, most: int) -> npt.NDArray[Any]:
 
 def list_raw_files(folder: Path) -> tuple[Path, ...]:
     """Return the paths of all files that the recorders wrote."""
-    patterns = ("samples*.bin", "names*.txt", "started*.json", ACCOUNT, HOLD, f"{_HELD}*")
+    patterns = ("samples*.bin", "names*.txt", "tasks*.bin", "started*.json", ACCOUNT, HOLD, f"{_HELD}*")
     return tuple(sorted(path for pattern in patterns for path in folder.glob(pattern)))
 
 
 def _read_parts(folder: Path, invalid: list[str], *, most: int | None = None) -> Iterator[Part]:
-    """Yield the recorders' parts. A recorder without a start has no row yet. Invalid content is appended to
-    `invalid`."""
+    """Yield the recorders' parts. Invalid content is appended to `invalid`."""
+    for path, suffix, shift_ns in _list_parts(folder, "samples", invalid):
+        rows = _read_rows(path, RAW_ROW, most)
+        yield Part(
+            path.name, rows, _read_names(folder / f"names{suffix}.txt", invalid), shift_ns
+        )  # a name is written before its row
+
+
+def _list_parts(folder: Path, kind: str, invalid: list[str]) -> Iterator[tuple[Path, str, int]]:
+    """Yield the recorders' files of rows of a kind, each with its suffix and its zero less the earliest one. A recorder
+    without a start has no row yet. Invalid content is appended to `invalid`."""
     starts = {
         path.name: start for path in folder.glob("started*.json") if (start := _try_read(_read_start, path, invalid))
     }
     earliest = _find_earliest(starts.values())
-    for path in sorted(folder.glob("samples*.bin")):
-        suffix = path.stem.removeprefix("samples")
+    for path in sorted(folder.glob(f"{kind}*.bin")):
+        suffix = path.stem.removeprefix(kind)
         own = starts.get(f"started{suffix}.json")
         if earliest is None or own is None:
             continue
@@ -128,10 +154,7 @@ def _read_parts(folder: Path, invalid: list[str], *, most: int | None = None) ->
         if shift_ns >= LONGEST_NS:
             invalid.append(f"started{suffix}.json: it began {shift_ns} ns after the first")
             continue
-        rows = _read_rows(path, most)
-        yield Part(
-            path.name, rows, _read_names(folder / f"names{suffix}.txt", invalid), shift_ns
-        )  # a name is written before its row
+        yield path, suffix, shift_ns
 
 
 def _drop_invalid(part: Part, invalid: list[str]) -> Part:
@@ -139,9 +162,13 @@ def _drop_invalid(part: Part, invalid: list[str]) -> Part:
     mask = find_valid_rows(part.rows, len(part.names))
     if mask.all():
         return part
-    first = int(np.flatnonzero(~mask)[0])
-    invalid.append(f"{part.file}: {int((~mask).sum())} of {len(mask)} rows are invalid, the first is row {first + 1}")
+    invalid.append(_describe_invalid(part.file, mask))
     return Part(part.file, part.rows[mask], part.names, part.shift_ns)
+
+
+def _describe_invalid(file: str, mask: npt.NDArray[np.bool_]) -> str:
+    first = int(np.flatnonzero(~mask)[0])
+    return f"{file}: {int((~mask).sum())} of {len(mask)} rows are invalid, the first is row {first + 1}"
 
 
 def _join(parts: list[Part]) -> Samples:
@@ -164,11 +191,11 @@ def _concatenate(rows: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     return np.concatenate(rows) if rows else np.empty(0, RAW_ROW)
 
 
-def _read_rows(path: Path, most: int | None) -> npt.NDArray[Any]:
+def _read_rows(path: Path, row: np.dtype[Any], most: int | None) -> npt.NDArray[Any]:
     """Return the complete rows of a file, or the last `most` of them."""
-    complete = path.stat().st_size // RAW_ROW.itemsize
+    complete = path.stat().st_size // row.itemsize
     count = complete if most is None else min(complete, most)
-    return np.fromfile(path, RAW_ROW, count=count, offset=(complete - count) * RAW_ROW.itemsize)
+    return np.fromfile(path, row, count=count, offset=(complete - count) * row.itemsize)
 
 
 def _read_names(path: Path, invalid: list[str]) -> tuple[str, ...]:

@@ -117,6 +117,14 @@ def find_valid_rows(rows: npt.NDArray[Any], names: int) -> npt.NDArray[np.bool_]
     return np.asarray(mask, np.bool_)
 
 
+def find_valid_tasks(rows: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Return the mask of valid rows of tasks: their times are in order, and none is beyond `LONGEST_NS`."""
+    mask = (rows["previous_ns"] <= rows["waited_ns"]) & (rows["waited_ns"] <= rows["began_ns"])
+    for column in rows.dtype.names or ():
+        mask &= (rows[column] > -LONGEST_NS) & (rows[column] < LONGEST_NS)
+    return np.asarray(mask, np.bool_)
+
+
 def clean_text(text: str, most: int) -> str:
     """Return text on one line without control characters, cut to `most` characters."""
     line = " ".join(text[: 4 * most].split())

@@ -10,15 +10,16 @@ Files in FOLDER:
     samples.bin      one row of `ROW` per request, in the order of completion
     names.txt        the requests' names, one per line: a row's last field is an index into it. Beyond
                      `MOST_NAME_BYTES` further names are recorded as one, `OTHER_NAMES`
+    tasks.bin        one row of `TASK` per task of a user, in the order of their beginnings
     started.json     the clock's zero: monotonic and wall
     generator.json   at the end: Locust's own statistics, and the recorder's
 
 Where FOLDER has a file `hold` before the load starts, its users wait for its removal, and wait again whenever it is
 written; `held` answers it once they all do (see `bench.load.pacing.Gate`).
 
-With `--processes N` each worker has a `samples-I.bin`, `names-I.txt`, `started-I.json` and `held-I` of its own, on its
-own zero of the same clock; `started.json` and `generator.json` are the master's. `bench.load.raw_samples` reads both
-forms.
+With `--processes N` each worker has a `samples-I.bin`, `names-I.txt`, `tasks-I.bin`, `started-I.json` and `held-I` of
+its own, on its own zero of the same clock; `started.json` and `generator.json` are the master's.
+`bench.load.raw_samples` reads both forms.
 """
 
 import argparse
@@ -41,11 +42,12 @@ from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 from locust.user.task import DefaultTaskSet, TaskSet
 
-from bench.load.pacing import Gate, hold_users, pace, poisson_arrivals, take_due
+from bench.load.pacing import Gate, begin_users, pace, poisson_arrivals, take_due
 from bench.load.timing import Clocks, convert_latency, convert_start
 
 # intended_ns, started_ns, latency_ns, status, ok, bytes, name; `bench.results.samples.RAW_ROW` reads it.
 ROW = struct.Struct("<qqqhBiI")
+TASK = struct.Struct("<qqqq")  # previous_ns, waited_ns, began_ns, due_ns; `bench.results.samples.TASK_ROW` reads it
 
 OTHER_NAMES = "(other names)"
 MOST_NAME_BYTES = 1 << 20  # some ten thousand names: whoever has more has an id in each URL
@@ -78,6 +80,7 @@ class Recorder:
         self.part = part
         self.give_up = give_up
         self.rows = (folder / f"samples{part}.bin").open("wb", buffering=1 << 16)
+        self.tasks = (folder / f"tasks{part}.bin").open("wb", buffering=1 << 16)
         self.names: dict[str, int] = {}
         self.name_bytes = len(OTHER_NAMES) + 1
         self.clocks = Clocks()
@@ -142,6 +145,17 @@ class Recorder:
             self.recorded += 1
             self.derived_starts += is_derived
 
+    def task(self, previous_ns: int, waited_ns: int, began_ns: int, due_ns: int | None) -> None:
+        """Record the times of a task, see `bench.load.pacing.NoteTask`."""
+        zero_ns = self.zero_ns
+        due_ns = zero_ns - 1 if due_ns is None else due_ns
+        try:
+            self.tasks.write(
+                TASK.pack(previous_ns - zero_ns, waited_ns - zero_ns, began_ns - zero_ns, due_ns - zero_ns)
+            )
+        except OSError as error:
+            self.fail(f"tasks cannot be written: {error.strerror}")
+
     def account(self) -> dict[str, Any]:
         """Return what this recorder adds to `generator.json`."""
         return {
@@ -180,6 +194,7 @@ class Recorder:
         self.clocks.read()
         try:
             self.rows.flush()
+            self.tasks.flush()
         except OSError as error:
             self.fail(f"samples cannot be written: {error.strerror}")
 
@@ -432,7 +447,8 @@ def _listen(environment: Environment, recorder: Recorder, *, rate_per_s: float, 
     gate = _make_gate(environment, recorder)
     clock = gate.now_ns if gate else time.perf_counter_ns
     arrivals = poisson_arrivals(rate_per_s, seed, clock) if rate_per_s else None
-    pace(arrivals, task_set=TaskSet, first_task_set=DefaultTaskSet, gate=gate)
+    begin_users(User, gate=gate)
+    pace(arrivals, recorder.task, task_set=TaskSet, first_task_set=DefaultTaskSet, gate=gate)
     environment.events.test_start.add_listener(recorder.start)
     environment.events.request.add_listener(recorder.request)
     # `quitting` comes before the requests in flight have ended, `quit` after it
@@ -448,7 +464,6 @@ def _make_gate(environment: Environment, recorder: Recorder) -> Gate | None:
     spawned = Event()
     gate = Gate(recorder.folder, recorder.part, lambda: runner.user_count if spawned.is_set() else None)
     environment.events.spawning_complete.add_listener(lambda **_: spawned.set())
-    hold_users(gate, user=User)
 
     def watch() -> None:
         try:

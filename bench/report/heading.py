@@ -13,7 +13,7 @@ from bench.results.records import RunRecord
 from bench.results.summary_records import SummaryRecord
 from bench.scenario.model import Load
 from bench.scenario.types import Design
-from bench.units import format_count, format_counted, format_duration, format_span, format_tick, format_time
+from bench.units import format_count, format_counted, format_duration, format_ms, format_span, format_tick, format_time
 
 _FEWEST_OTHERS: Final = 0.05  # a share of the CPUs that other processes always use a part of
 _COUNTS: Final = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
@@ -114,11 +114,11 @@ def _explain_quick(report: Report) -> str:
 def _format_repeats(record: RunRecord, summary: SummaryRecord) -> str:
     scenario, load = record.scenario, record.scenario.load
     users = sorted({configuration.users for configuration in summary.configurations.values()}) or [load.users]
-    think = format_duration(load.think_time_s)
+    waits = _format_own_waits(summary) or f"each waits {format_duration(load.think_time_s)} after a response"
     model = (
         f"open loop: {format_tick(load.rate_per_s)} requests/s, independent of the response times"
         if load.rate_per_s is not None
-        else f"closed loop: {', '.join(map(format_count, users))} users, each waits {think} after a response"
+        else f"closed loop: {', '.join(map(format_count, users))} users, {waits}"
     )
     return (
         f"Load: {model}. {format_counted(len(scenario.configurations), 'configuration')} × "
@@ -132,7 +132,8 @@ def _format_blocks(record: RunRecord, summary: SummaryRecord) -> str:
     load, count = record.scenario.load, len(record.scenario.configurations)
     blocks, length = _format_length(record)
     many = f"{_COUNTS[count] if count < len(_COUNTS) else format_count(count)} configurations"
-    pause = f"Each user waits {format_span(load.think_time_s)} after a response"
+    waits = _format_own_waits(summary) or f"each user waits {format_span(load.think_time_s)} after a response"
+    pause = f"{waits[0].upper()}{waits[1:]}"
     if load.rate_per_s is not None:
         pause = "Requests arrive independently of the responses (open loop)"
     end = f"{pause}; the first {format_span(load.warmup_s)} of load are not counted."
@@ -145,6 +146,13 @@ def _format_blocks(record: RunRecord, summary: SummaryRecord) -> str:
         f"{many} in turn (interleaved): {blocks}, in each {each} of {length} per configuration, {amount} on one at a"
         f" time. {end}"
     )
+
+
+def _format_own_waits(summary: SummaryRecord) -> str:
+    """Return how users wait by their locustfile; empty where they wait as the scenario says."""
+    repeats = [repeat for one in summary.configurations.values() for repeat in one.repeats]
+    waits_ms = [repeat.own_wait_ms for repeat in repeats if repeat.own_wait_ms is not None]
+    return f"each waits as its Locust file says, {format_ms(fmean(waits_ms))} ms on average" if waits_ms else ""
 
 
 def _format_length(record: RunRecord) -> tuple[str, str]:

@@ -220,7 +220,24 @@ class GeneratorRecord(Record):
         float, Field(description="largest step of the generator's wall clock against its monotonic one; 0: none")
     ] = 0.0
     exit_code: int | None
+    options: Annotated[
+        tuple[str, ...] | None,
+        Field(description="options that the locustfile has, of those that meshbench offers; null: unknown"),
+    ] = None
     locust_p95_ms: Annotated[float | None, Field(description="Locust's own, rounded P95: a cross-check only")] = None
+
+
+class PaceRecord(Record):
+    """How users spent the windows. The waits are those that happened, and a task is what a user does between two."""
+
+    tasks: Annotated[int, Field(description="tasks that were due in the windows; in an open loop, arrivals")]
+    waiting_s: Annotated[float, Field(description="sum of all users' time in waits, in the windows")]
+    working_s: Annotated[float, Field(description="sum of all users' time in tasks that ended, in the windows")]
+    late_p95_ms: Annotated[float, Field(description="P95 of how much later than due a wait ended")]
+
+    @property
+    def mean_wait_s(self) -> float:
+        return self.waiting_s / self.tasks
 
 
 class ClockRecord(Record):
@@ -253,6 +270,7 @@ class TrialRecord(Record):
     windows: tuple[Window, ...]
     warmup_extended: bool = False
     generator: GeneratorRecord | None = None
+    pace: Annotated[PaceRecord | None, Field(description="null: unknown, or no task was due in the windows")] = None
     clock: ClockRecord | None = None
     images: dict[str, str] = Field({}, description="container images that ran, with their digests")
 

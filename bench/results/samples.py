@@ -30,6 +30,11 @@ RAW_ROW = np.dtype(
     ]
 )
 
+# When a task of a user began: `previous_ns` is the beginning of the task before, `waited_ns` its end, when the user's
+# wait began; `began_ns` is the end of that wait, which was due at `due_ns`, below zero where no task followed. Packed
+# with "<qqqq".
+TASK_ROW = np.dtype([("previous_ns", "<i8"), ("waited_ns", "<i8"), ("began_ns", "<i8"), ("due_ns", "<i8")])
+
 _SCHEMA = pa.schema(
     [
         ("intended_ns", pa.int64()),

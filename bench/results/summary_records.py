@@ -63,6 +63,9 @@ class RepeatSummary(Record):
     corrected_p95_ms: Annotated[float | None, Field(description="P95 from intended starts, omission corrected")]
     stall_s: Annotated[int, Field(description="whole seconds of the window without a completed request")]
     lateness_p95_ms: Annotated[float | None, Field(description="P95 of start minus intended start")]
+    own_wait_ms: Annotated[
+        float | None, Field(description="mean wait of a user, where the locustfile's own waits hold; else null")
+    ] = None
     generator_cpu: Annotated[float | None, Field(description="cores used by the generator")]
     used_cpu: Annotated[
         float | None, Field(description="share of all CPUs that the run used, with all configurations of the block")

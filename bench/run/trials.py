@@ -244,6 +244,7 @@ class _Unit:
             windows=load.windows,
             warmup_extended=load.warmup_extended,
             generator=load.generator,
+            pace=load.pace,
             clock=load.clock,
         )
 

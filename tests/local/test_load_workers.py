@@ -145,7 +145,7 @@ def test_each_worker_has_its_own_files(loaded: Path) -> None:
     """Both workers recorded rows, each with names and a start; the master's start is the earliest."""
     assert [path.name for path in list_raw_files(loaded)] == [
         "generator.json", "names-0.txt", "names-1.txt", "samples-0.bin", "samples-1.bin",
-        "started-0.json", "started-1.json", "started.json",
+        "started-0.json", "started-1.json", "started.json", "tasks-0.bin", "tasks-1.bin",
     ]  # fmt: skip
     assert all((loaded / f"samples-{worker}.bin").stat().st_size > 0 for worker in (0, 1))
     start = read_start(loaded)

@@ -63,9 +63,9 @@ class FakePod:
         if what == "fetch" and output and self.cuts:
             self.cuts -= 1
             return output[:-1]
-        if what == "fetch" and self.lies and b"samples.bin 99\n" in output:
+        if what == "fetch" and self.lies and b"samples.bin 105\n" in output:
             self.lies -= 1
-            return output.replace(b"samples.bin 99\n", b"samples.bin 100\nX")
+            return output.replace(b"samples.bin 105\n", b"samples.bin 106\nX")
         return output
 
     def get(self, _: Ref) -> Object:
@@ -136,7 +136,7 @@ def test_names_are_fetched_after_their_rows(pod: FakePod, copies: PodFiles) -> N
     parts = parse_parts(b"samples.bin 1\nXnames.txt 2\nYZ", limits={"samples.bin": 9, "names.txt": 9})
     order = [part.name for part in parts]
     assert order == ["samples.bin", "names.txt"]
-    assert copies._names() == ("started.json", "samples.bin", "names.txt", "generator.json")
+    assert copies._names() == ("started.json", "samples.bin", "names.txt", "tasks.bin", "generator.json")
 
 
 def test_end_fetches_and_verifies_everything(pod: FakePod, copies: PodFiles) -> None:

@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bench.load.raw_samples import read_samples
+from bench.analysis.pace import measure_pace
+from bench.load.raw_samples import read_samples, read_valid_tasks
+from bench.results.records import PaceRecord, Window
 from tests.bookinfo import ROOT
 
 pytestmark = pytest.mark.measures
@@ -66,6 +68,44 @@ def test_user_context_is_kept(closed_loop: tuple[Path, dict[str, Any]]) -> None:
     assert len(found) > 20
     assert found.started_ns.min() >= 0
     assert (np.diff(found.completed_ns) > 0).all()
+
+
+def pace_of(folder: Path, begin_s: float, end_s: float) -> PaceRecord:
+    tasks, invalid = read_valid_tasks(folder)
+    assert invalid == ""
+    found = measure_pace(tasks, [Window(start_ns=round(begin_s * 1e9), end_ns=round(end_s * 1e9))])
+    assert found is not None
+    return found
+
+
+def test_waits_and_tasks_add_up(tmp_path: Path) -> None:
+    """Whatever the file's waits, pauses and task sets are, each user is in a wait or in a task, until its last one."""
+    facts_of("any_waits", tmp_path)
+    for begin_s, end_s in ((0.4, 3.9), (1.0, 2.5)):
+        found = pace_of(tmp_path, begin_s, end_s)
+        assert found.waiting_s + found.working_s == pytest.approx(5 * (end_s - begin_s), rel=0.02)
+        assert 0.01 < found.mean_wait_s < 0.06
+        assert found.late_p95_ms < 10
+    samples = read_samples(tmp_path)
+    firsts = sum((samples.intended_ns < samples.started_ns).tolist())
+    assert firsts <= pace_of(tmp_path, 0.0, 60.0).tasks + 5 < len(samples)
+
+
+def test_hanging_user_is_missing(tmp_path: Path) -> None:
+    """A task that did not end is in no row: the time of its user is missing."""
+    facts_of("hanging_user", tmp_path)
+    found = pace_of(tmp_path, 1.0, 2.8)
+    assert found.waiting_s + found.working_s == pytest.approx(4 * 1.8, rel=0.05)
+
+
+def test_arrivals_are_starts_of_tasks(tmp_path: Path) -> None:
+    """In an open loop every task has one arrival, whose time its first request has as intended start."""
+    schedule = np.array(facts_of("open_loop", tmp_path)["schedule_ns"])
+    due = read_valid_tasks(tmp_path)[0]["due_ns"]
+    due = np.sort(due[due > 0])  # without the waits that the end of the load cut
+    logins = rows_by_name(tmp_path)["login"]
+    assert len(read_samples(tmp_path)) - len(logins) <= len(due)
+    np.testing.assert_allclose(np.diff(due), np.diff(schedule[: len(due)]), atol=1000)
 
 
 @pytest.mark.parametrize("fact", ["held_closed_loop", "held_open_loop"])

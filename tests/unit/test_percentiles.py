@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.analysis import percentiles as latency
@@ -106,19 +106,6 @@ def test_correction_equals_hdrhistograms(values: list[int], interval: int) -> No
             filled.append(missing)
             missing -= interval
     assert latency.corrected_p95_ns(array(values), interval) == latency.percentile_ns(array(filled), 0.95)
-
-
-@given(users=st.integers(1, 500), think=st.floats(0.01, 2), response=st.floats(0.001, 5))
-def test_closed_loop_adds_up(users: int, think: float, response: float) -> None:
-    """With no request lost, users / throughput is think time plus response; with half of them lost, half is missing."""
-    requests = round(600 * users / (think + response))
-    assume(requests > 1000)
-    whole, half = (
-        latency.identity_gap(users=users, requests=n, window_s=600, think_s=think, response_s=response, lateness_s=0)
-        for n in (requests, requests // 2)
-    )
-    assert whole == pytest.approx(0, abs=2e-3)
-    assert half == pytest.approx(0.5, abs=2e-3)
 
 
 def steady_load(count: int, *, seed: int, drift: float = 0.0, decay_s: float | None = None) -> tuple[Any, Any]:

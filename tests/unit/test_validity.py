@@ -10,7 +10,7 @@ import pytest
 
 from bench.analysis.validity import RULES, check_trial, format_issue, has_noise, is_retryable, is_steady
 from bench.results.issues import Issue, IssueCode, select_reasons, select_warnings
-from bench.results.records import ClockRecord, Evidence, GeneratorRecord, ProofRecord, TrialRecord, Window
+from bench.results.records import ClockRecord, Evidence, GeneratorRecord, PaceRecord, ProofRecord, TrialRecord, Window
 from bench.results.resources import ResourceTrace
 from bench.results.samples import Samples
 from tests.factory import STARTED_AT, THINK_S, ConfigSpec, RunSpec, simulate
@@ -21,6 +21,8 @@ MS = 1_000_000
 WINDOW = Window(start_ns=30 * S, end_ns=150 * S)
 FACT = Evidence(name="sidecars", subject="all services", ok=True, expected="5 sidecars", seen="5 sidecars")
 PROOF = ProofRecord(trial="01-istio-1", before=(FACT,), after=(FACT,))
+# 20 users in a window of two minutes
+PACE = PaceRecord(tasks=15_000, waiting_s=1500.0, working_s=898.0, late_p95_ms=0.4)
 CLEAN = simulate(ConfigSpec("istio"), 20, RunSpec(), rng=np.random.default_rng(1))
 
 
@@ -38,6 +40,7 @@ def record_of(samples: Samples, **changes: Any) -> TrialRecord:
         windows=(WINDOW,),
         generator=generator,
         clock=ClockRecord(monotonic_s=150.0, wall_s=150.0),
+        pace=PACE,
     )
     return record.model_copy(update=changes)
 
@@ -207,28 +210,60 @@ def late(samples: Samples, milliseconds: float, share: float) -> Samples:
     return replace(samples, intended_ns=samples.started_ns - np.where(hit, round(milliseconds * MS), 0))
 
 
+def paced(**changes: Any) -> PaceRecord:
+    return PACE.model_copy(update=changes)
+
+
 def test_reports_late_requests() -> None:
-    """A client that starts one request in ten 20 ms late is too busy; one that is 4 ms late is not."""
-    assert "late-requests" in codes(check(late(CLEAN, 20, 0.1)))
-    assert check(late(CLEAN, 4, 0.1)) == ()
+    """A client whose waits end 20 ms late is too busy; one that is 4 ms late is not. What a task does before its first
+    request is the locustfile's own."""
+    assert codes(check(pace=paced(late_p95_ms=20.0))) == {"late-requests"}
+    assert check(pace=paced(late_p95_ms=4.0)) == ()
+    assert check(late(CLEAN, 20, 0.1)) == ()
+
+
+def test_lateness_is_judged_by_the_waits_that_happened() -> None:
+    """A tenth of the mean wait may be late, whatever the scenario's think time is."""
+    waits_s = {"tasks": 2_000, "waiting_s": 2_000.0, "working_s": 400.0}
+    assert check(pace=paced(late_p95_ms=90.0, **waits_s)) == ()
+    assert codes(check(pace=paced(late_p95_ms=110.0, **waits_s))) == {"late-requests"}
 
 
 def test_open_loop_lateness_is_latency() -> None:
     """In an open loop a late start is part of the latency, so it is no reason."""
     window_rate = len(CLEAN.started_in(WINDOW.start_ns, WINDOW.end_ns)) / 120
-    assert check(late(CLEAN, 20, 0.1), rate=window_rate) == ()
+    assert check(late(CLEAN, 20, 0.1), rate=window_rate, pace=None) == ()
 
 
 def test_reports_missed_arrivals() -> None:
     """An open loop that sent 80 % of its planned requests did not measure its rate."""
     sent = len(CLEAN.started_in(WINDOW.start_ns, WINDOW.end_ns)) / 120
-    assert codes(check(rate=sent / 0.8)) == {"missed-arrivals"}
+    assert codes(check(rate=sent / 0.8, pace=None)) == {"missed-arrivals"}
 
 
-def test_missing_requests_break_the_closed_loop() -> None:
-    """Users, throughput, think time and latency must fit together: 5 % of missing rows are detected."""
-    kept = part(CLEAN, np.arange(len(CLEAN)) % 20 != 0)
-    assert codes(check(kept)) == {"closed-loop"}
+def test_arrivals_are_tasks() -> None:
+    """A task with several requests is one arrival: requests do not hide tasks that were not started."""
+    assert codes(check(rate=PACE.tasks / 120)) == set()
+    assert codes(check(rate=PACE.tasks / 120 / 0.9)) == {"missed-arrivals"}
+
+
+def test_idle_users_break_the_closed_loop() -> None:
+    """Each user is in a wait or in a task all the time: one of 20 that ended, or hangs, is detected."""
+    (reason,) = check(pace=paced(waiting_s=1425.0, working_s=853.0))
+    assert reason == issue("closed-loop", "waits and tasks that ended differ from the users' time by 5.1 %")
+    assert codes(check(pace=paced(waiting_s=1600.0))) == {"closed-loop"}
+
+
+def test_last_task_of_each_user_may_be_missing() -> None:
+    """Users with long tasks may have one that did not end within the load."""
+    slow = {"tasks": 200, "working_s": 1000.0}
+    assert check(pace=paced(waiting_s=1200.0, **slow)) == ()
+    assert codes(check(pace=paced(waiting_s=1000.0, **slow))) == {"closed-loop"}
+
+
+def test_load_without_tasks_has_no_pace() -> None:
+    """Users without waits between tasks, such as those of pytest, are not judged by theirs."""
+    assert check(pace=None) == ()
 
 
 def test_reports_stall() -> None:
@@ -332,7 +367,8 @@ def test_checks_trial_without_resources() -> None:
 def test_checks_all_windows_together() -> None:
     """A trial with two windows is checked over both."""
     halves = (Window(start_ns=30 * S, end_ns=80 * S), Window(start_ns=90 * S, end_ns=150 * S))
-    assert check(windows=halves) == ()
+    both = paced(waiting_s=1375.0, working_s=823.0)
+    assert check(windows=halves, pace=both) == ()
 
 
 @pytest.mark.parametrize(

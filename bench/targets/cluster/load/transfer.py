@@ -22,6 +22,7 @@ from bench.load.raw_samples import (
     list_raw_files,
     read_valid_account,
     read_valid_samples,
+    read_valid_tasks,
 )
 from bench.results.samples import RAW_ROW
 from bench.system.cancellation import CancelToken, wait_until
@@ -51,6 +52,11 @@ while [ $# -gt 0 ]; do
   shift 2
 done
 """.replace("MOST", str(_MOST_BYTES))
+_READERS: Final[tuple[Callable[[Path], tuple[object, str]], ...]] = (
+    read_valid_samples,
+    read_valid_tasks,
+    read_valid_account,
+)
 _CHECKSUMS: Final = 'for file; do [ -f "$file" ] && sha256sum "$file"; done; true'
 
 
@@ -102,7 +108,7 @@ class PodFiles:
 
     def check(self) -> None:
         """Raise BadAnswerError where the files' content is invalid."""
-        odd = read_valid_samples(self.folder)[1] or read_valid_account(self.folder)[1]
+        odd = next(filter(None, (read(self.folder)[1] for read in _READERS)), "")
         if odd:
             raise BadAnswerError(f"what the load pod recorded is invalid: {odd}")
 
@@ -145,7 +151,8 @@ class PodFiles:
         starts = dict.fromkeys(("started.json", *(f"started{part}.json" for part in parts)))
         rows = (f"samples{part}.bin" for part in parts)
         names = (f"names{part}.txt" for part in parts)
-        return (*starts, *rows, *names, ACCOUNT)
+        tasks = (f"tasks{part}.bin" for part in parts)
+        return (*starts, *rows, *names, *tasks, ACCOUNT)
 
     def _size(self, name: str) -> int:
         path = self.folder / name
@@ -165,7 +172,7 @@ class PodFiles:
 
 def bytes_allowed(name: str, size: int) -> int:
     """Return how many bytes may follow on the `size` bytes of a file that are here."""
-    return _MOST_BYTES if name.startswith("samples") else max(0, _MOST_TEXT - size)
+    return _MOST_BYTES if name.endswith(".bin") else max(0, _MOST_TEXT - size)
 
 
 def parse_parts(output: bytes, *, limits: Mapping[str, int]) -> Iterator[Part]:
