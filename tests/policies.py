@@ -6,13 +6,17 @@ from typing import Any
 
 from bench.application.manifests import Source, read_manifests
 from bench.application.model import Application, Gateway
+from bench.errors import InputError
 from bench.meshes import MESHES
+from bench.meshes.istio.policy_model import IstioPolicies
+from bench.meshes.kuma.policy_model import KumaPolicies
 from bench.meshes.protocols import Policies
 
 
 def parse_folders(mesh: str, folders: Sequence[Path], application: Application) -> tuple[Source[Any], ...]:
-    """Return the manifests of a mesh in these folders."""
-    return read_manifests(folders, MESHES[mesh].policies.KINDS, namespace=application.namespace)
+    """Return the manifests of a mesh in these folders. Raises InputError if one is not translated."""
+    kinds = MESHES[mesh].policies.KINDS
+    return read_manifests(folders, kinds, namespace=application.namespace).require_translated()
 
 
 def read_gateway(mesh: str, folders: Sequence[Path], application: Application) -> Gateway | None:
@@ -21,5 +25,23 @@ def read_gateway(mesh: str, folders: Sequence[Path], application: Application) -
 
 
 def read_policies(mesh: str, folders: Sequence[Path], application: Application) -> Policies:
-    """Return the policies of these folders."""
-    return MESHES[mesh].policies.read_policies(parse_folders(mesh, folders, application), application)
+    """Return the policies of these folders. Raises InputError for what is not translated, or has no effect, too."""
+    reading = MESHES[mesh].policies.read_policies(parse_folders(mesh, folders, application), application)
+    problems = [*(problem for one in reading.untranslated for problem in one.problems), *reading.warnings]
+    if problems:
+        raise InputError(problems)
+    return reading.policies
+
+
+def read_istio(folders: Sequence[Path], application: Application) -> IstioPolicies:
+    """Return Istio's policies of these folders, as `read_policies`."""
+    policies = read_policies("istio", folders, application)
+    assert isinstance(policies, IstioPolicies)
+    return policies
+
+
+def read_kuma(folders: Sequence[Path], application: Application) -> KumaPolicies:
+    """Return Kuma's policies of these folders, as `read_policies`."""
+    policies = read_policies("kuma", folders, application)
+    assert isinstance(policies, KumaPolicies)
+    return policies

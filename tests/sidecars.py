@@ -48,6 +48,8 @@ def configuration_with(
         mesh=chosen,
         policies=policies,
         objects=(),
+        untranslated=(),
+        warnings=(),
         things=(),
         replacements=(),
         groups=user_groups_of(policies, application),

@@ -1,7 +1,8 @@
-"""Read Kubernetes manifests as frozen models, strictly: an unknown field is an error with its line.
+"""Read Kubernetes manifests as frozen models, strictly: nothing that a model does not have is left out silently.
 
-The same files are applied to a cluster and translated for the local target. A field that only the cluster supports
-would make the two differ silently; so every field is either modelled or rejected.
+The same files are applied to a cluster and translated for the local target. What exists in Kubernetes or the mesh, and
+is not modelled, makes its object untranslated: a cluster applies it as it is written, and the local target refuses it.
+A near miss of a known name is an error for both.
 
 Fields of type Any affect a cluster only (images, resources, probes, volumes): their names are known, so that a misspelt
 one is found, and their values are not checked.
@@ -10,6 +11,7 @@ one is found, and their values are not checked.
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Generic, Literal, TypeVar
 
@@ -27,22 +29,45 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 # The domains of Kubernetes' own API groups.
 _KUBERNETES: Final = ("", "k8s.io")
+_NEAR_KIND: Final = 0.9  # similarity of a misspelt kind; many real ones resemble each other (HTTPRoute, MeshHTTPRoute)
 
 
 class Part(BaseModel):
     """Base of every modelled part of a manifest.
 
-    `untranslated` names fields of Kubernetes or the mesh that meshbench does not translate; their message differs from
-    that of a misspelt field.
+    `untranslated` names fields of Kubernetes or the mesh that meshbench does not translate: an object that has one
+    needs a cluster. A key that is similar to one of them, or to a modelled one, is an error. `other_values` does the
+    same for values that resemble modelled ones, such as HTTPS.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, alias_generator=to_camel)
 
     untranslated: ClassVar[frozenset[str]] = frozenset()
+    other_values: ClassVar[frozenset[str]] = frozenset()
+
+
+# Fields of `metadata` that the API server or a controller sets.
+SERVER_METADATA: Final = frozenset(
+    {
+        "creationTimestamp",
+        "deletionGracePeriodSeconds",
+        "deletionTimestamp",
+        "finalizers",
+        "generateName",
+        "generation",
+        "managedFields",
+        "ownerReferences",
+        "resourceVersion",
+        "selfLink",
+        "uid",
+    }
+)
 
 
 class Metadata(Part):
     """`metadata` of an object; labels and annotations are not checked."""
+
+    untranslated: ClassVar[frozenset[str]] = SERVER_METADATA
 
     name: Name
     namespace: Name | None = None
@@ -51,9 +76,9 @@ class Metadata(Part):
 
 
 class PolicyMetadata(Part):
-    """`metadata` of a policy; annotations could turn it into a dry run, and are rejected."""
+    """`metadata` of a policy; annotations could turn it into a dry run, and are not translated."""
 
-    untranslated: ClassVar[frozenset[str]] = frozenset({"annotations"})
+    untranslated: ClassVar[frozenset[str]] = SERVER_METADATA | {"annotations"}
 
     name: Name
     namespace: Name | None = None
@@ -62,6 +87,8 @@ class PolicyMetadata(Part):
 
 class Manifest(Part):
     """Base of a whole object; `apiVersion` and `kind` are checked against `Kind` before."""
+
+    untranslated: ClassVar[frozenset[str]] = frozenset({"status"})
 
     api_version: str
     kind: str
@@ -73,7 +100,7 @@ Read = Callable[[Path], tuple[Document, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[M]):
-    """A kind that can be read: its equivalent API versions, and its model.
+    """A kind that a configuration may have: its equivalent API versions, and its model.
 
     `root_namespace` is the namespace in which an object of this kind is for the whole mesh; empty where none is.
     """
@@ -95,17 +122,46 @@ class Source(Generic[M]):
         return self.document.problem(loc, message)
 
 
+@dataclass(frozen=True, slots=True)
+class Untranslated:
+    """An object that a cluster applies as it is written, and why this machine does not translate it."""
+
+    document: Document
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifests:
+    """The objects of some folders: those that a model understands, and all others, each in their order."""
+
+    sources: tuple[Source[Any], ...]
+    untranslated: tuple[Untranslated, ...] = ()
+
+    @property
+    def documents(self) -> tuple[Document, ...]:
+        """All objects, those that are not translated last."""
+        return (*(one.document for one in self.sources), *(one.document for one in self.untranslated))
+
+    def require_translated(self) -> tuple[Source[Any], ...]:
+        """Return the objects if a model understands all of them. Raises InputError with the problems of the others."""
+        if problems := [problem for one in self.untranslated for problem in one.problems]:
+            raise InputError(problems)
+        return self.sources
+
+
 def read_manifests(
     folders: Sequence[Path], kinds: Mapping[str, Kind[Any]], *, namespace: str, read: Read = read_documents
-) -> tuple[Source[Any], ...]:
+) -> Manifests:
     """Read every object of the manifests in `folders`, in the order of folders, files and documents, each file once.
 
-    `read` may remember files that several configurations have.
-    Raises InputError with all problems of all files: an unknown kind, API version, field or value, an object outside
-    of the application's `namespace` and the mesh's root, a folder without manifests, and those of `read_documents`.
+    `read` may remember files that several configurations have. An object whose kind, version, fields or values exist
+    outside of the models is untranslated.
+    Raises InputError with all problems of all files that no target takes: a document that is no object, a kind of
+    another mesh, a near miss of a known kind, field or value, a value of the wrong type, an object outside of the
+    application's `namespace` and the mesh's root, a folder without manifests, and those of `read_documents`.
     """
     problems: list[Problem] = []
-    sources: list[Source[Any]] = []
+    found: list[Source[Any] | Untranslated] = []
     for file in _list_files(folders, problems):
         try:
             documents = read(file)
@@ -113,11 +169,15 @@ def read_manifests(
             problems += error.problems
             continue
         for document in documents:
-            sources += _read_document(document, kinds, problems)
-    problems += (problem for source in sources for problem in _find_misplaced(source, kinds, namespace))
+            if document.value is not None:  # nothing between two separators
+                found += _read_document(document, kinds, problems)
+    problems += (problem for one in found for problem in _find_misplaced(one.document, kinds, namespace))
     if problems:
         raise InputError(problems)
-    return tuple(sources)
+    return Manifests(
+        tuple(one for one in found if isinstance(one, Source)),
+        tuple(one for one in found if isinstance(one, Untranslated)),
+    )
 
 
 def read_folders(folders: Sequence[Path], read: Read = read_documents) -> tuple[Document, ...]:
@@ -126,14 +186,23 @@ def read_folders(folders: Sequence[Path], read: Read = read_documents) -> tuple[
     return tuple(one for file in files for one in read(file) if one.value is not None)
 
 
-def _find_misplaced(source: Source[Any], kinds: Mapping[str, Kind[Any]], home: str) -> Iterator[Problem]:
+def _find_misplaced(document: Document, kinds: Mapping[str, Kind[Any]], home: str) -> Iterator[Problem]:
     """Yield a problem for an object in a namespace that is not the run's."""
-    known = list(filter(None, (home, kinds[source.manifest.kind].root_namespace)))
-    namespace = source.document.value["metadata"].get("namespace") or home
+    known = list(filter(None, (home, _root_namespace(document, kinds))))
+    namespace = document.value["metadata"].get("namespace") or home
     if namespace not in known:
-        yield source.problem(
-            ("metadata", "namespace"), f"no workload runs in {namespace!r}{format_suggestion(namespace, known)}"
-        )
+        message = f"no workload runs in {namespace!r}{format_suggestion(str(namespace), known)}"
+        yield document.problem(("metadata", "namespace"), message)
+
+
+def _root_namespace(document: Document, kinds: Mapping[str, Kind[Any]]) -> str:
+    """Return the namespace in which an object is for the whole mesh; an unknown kind of the mesh has that of others."""
+    kind = kinds.get(document.value["kind"])
+    if kind is not None and _group_of(document.value["apiVersion"]) in map(_group_of, kind.api_versions):
+        return kind.root_namespace
+    if _domain_of(document.value["apiVersion"]) in _KUBERNETES:
+        return ""
+    return next((one.root_namespace for one in kinds.values() if one.root_namespace), "")
 
 
 def select_kind(sources: Iterable[Source[Any]], model: type[M]) -> tuple[Source[M], ...]:
@@ -154,28 +223,36 @@ def _list_files(folders: Sequence[Path], problems: list[Problem]) -> list[Path]:
 
 def _read_document(
     document: Document, kinds: Mapping[str, Kind[Any]], problems: list[Problem]
-) -> Iterable[Source[Any]]:
-    if document.value is None:  # nothing between two separators
-        return ()
-    unfit = _check_kind(document, kinds)
+) -> Iterable[Source[Any] | Untranslated]:
+    unfit = _check_object(document, kinds)
     if unfit is not None:
         problems.append(unfit)
         return ()
+    unknown = _check_kind(document, kinds)
+    if unknown is not None:
+        return (Untranslated(document, (unknown,)),)
     model = kinds[document.value["kind"]].model
     try:
         # Via JSON, which allows a list for a tuple although the models are strict.
         return (Source(model.model_validate_json(json.dumps(document.value)), document),)
     except ValidationError as error:
-        problems += [document.problem(one.loc, one.message) for one in list_invalid_fields(error, model)]
+        invalid = list_invalid_fields(error, model)
+    wrong = [document.problem(one.loc, one.message) for one in invalid if not one.is_restriction]
+    if wrong:
+        problems += wrong
         return ()
+    return (Untranslated(document, tuple(document.problem(one.loc, one.message) for one in invalid)),)
 
 
-def _check_kind(document: Document, kinds: Mapping[str, Kind[Any]]) -> Problem | None:
-    """Return the problem of `kind` or `apiVersion`; None where both are known."""
+def _check_object(document: Document, kinds: Mapping[str, Kind[Any]]) -> Problem | None:
+    """Return why no target takes a document: it is no object, or of another mesh, or its kind is a near miss."""
     value = document.value
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not all(isinstance(value.get(key), str) for key in ("apiVersion", "kind")):
         return document.problem((), "is not a Kubernetes object; kind, apiVersion and metadata are required")
-    kind, version = value.get("kind"), value.get("apiVersion")
+    kind, version = value["kind"], value["apiVersion"]
+    metadata = value.get("metadata")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+        return document.problem(("metadata", "name"), "is missing; every object needs a name")
     wanted = {_domain_of(group) for one in kinds.values() for group in one.api_versions}.difference(_KUBERNETES)
     if wanted and _domain_of(version) not in (*wanted, *_KUBERNETES):
         message = f"{version} is not of this configuration's mesh, whose kinds are of {' and '.join(sorted(wanted))}"
@@ -183,12 +260,26 @@ def _check_kind(document: Document, kinds: Mapping[str, Kind[Any]]) -> Problem |
     if not kinds:
         message = f"a configuration without a mesh takes no {kind}; hint: name a mesh, or leave it out"
         return document.problem(("kind",), message)
-    if not isinstance(kind, str) or kind not in kinds:
-        return document.problem(("kind",), f"unknown kind {kind!r}{format_suggestion(str(kind), kinds)}")
-    if version not in kinds[kind].api_versions:
-        known = format_suggestion(str(version), kinds[kind].api_versions)
-        return document.problem(("apiVersion",), f"unknown apiVersion {version!r} of {kind}{known}")
+    if kind not in kinds and get_close_matches(kind, kinds, n=1, cutoff=_NEAR_KIND):
+        return document.problem(("kind",), f"unknown kind {kind!r}{format_suggestion(kind, kinds)}")
     return None
+
+
+def _check_kind(document: Document, kinds: Mapping[str, Kind[Any]]) -> Problem | None:
+    """Return why no model reads an object of this kind and version; None where one does."""
+    kind, version = document.value["kind"], document.value["apiVersion"]
+    if kind not in kinds:
+        return document.problem(("kind",), f"{kind} is not translated for this machine")
+    known = kinds[kind]
+    if version not in known.api_versions:
+        near = format_suggestion(version, known.api_versions)
+        return document.problem(("apiVersion",), f"unknown apiVersion {version!r} of {kind}{near}")
+    return None
+
+
+def _group_of(version: str) -> str:
+    """Return the group of an API version; empty for that of the core."""
+    return version.rpartition("/")[0]
 
 
 def _domain_of(version: object) -> str:
@@ -200,6 +291,9 @@ def _domain_of(version: object) -> str:
 class ServicePort(Part):
     """One port of a Service; without a declared protocol a mesh may treat HTTP as TCP."""
 
+    untranslated: ClassVar[frozenset[str]] = frozenset({"nodePort"})
+    other_values: ClassVar[frozenset[str]] = frozenset({"http2", "https", "grpc", "tcp", "tls", "UDP", "SCTP"})
+
     name: Text | None = None
     port: Port
     target_port: Port | None = None
@@ -208,7 +302,27 @@ class ServicePort(Part):
 
 
 class ServiceSpec(Part):
-    untranslated: ClassVar[frozenset[str]] = frozenset({"clusterIP", "externalName", "externalIPs", "sessionAffinity"})
+    untranslated: ClassVar[frozenset[str]] = frozenset(
+        {
+            "allocateLoadBalancerNodePorts",
+            "clusterIP",
+            "clusterIPs",
+            "externalIPs",
+            "externalName",
+            "externalTrafficPolicy",
+            "healthCheckNodePort",
+            "internalTrafficPolicy",
+            "ipFamilies",
+            "ipFamilyPolicy",
+            "loadBalancerClass",
+            "loadBalancerIP",
+            "loadBalancerSourceRanges",
+            "publishNotReadyAddresses",
+            "sessionAffinity",
+            "sessionAffinityConfig",
+            "trafficDistribution",
+        }
+    )
 
     ports: tuple[ServicePort]
     selector: dict[str, str]
@@ -221,11 +335,15 @@ class ServiceManifest(Manifest):
 
 
 class ServiceAccountManifest(Manifest):
+    untranslated: ClassVar[frozenset[str]] = frozenset({"imagePullSecrets", "secrets"})
+
     metadata: Metadata
     automount_service_account_token: bool = False
 
 
 class ContainerPort(Part):
+    untranslated: ClassVar[frozenset[str]] = frozenset({"hostIP", "hostPort"})
+
     container_port: Port
     name: Text | None = None
     protocol: Literal["TCP"] = "TCP"
@@ -233,6 +351,22 @@ class ContainerPort(Part):
 
 class Container(Part):
     """The one container of a pod, with the one port that it serves."""
+
+    untranslated: ClassVar[frozenset[str]] = frozenset(
+        {
+            "envFrom",
+            "resizePolicy",
+            "restartPolicy",
+            "restartPolicyRules",
+            "stdin",
+            "stdinOnce",
+            "terminationMessagePath",
+            "terminationMessagePolicy",
+            "tty",
+            "volumeDevices",
+            "workingDir",
+        }
+    )
 
     name: Name
     image: Text
@@ -268,6 +402,43 @@ class PodMetadata(Part):
 
 
 class PodSpec(Part):
+    untranslated: ClassVar[frozenset[str]] = frozenset(
+        {
+            "activeDeadlineSeconds",
+            "dnsConfig",
+            "dnsPolicy",
+            "ephemeralContainers",
+            "hostAliases",
+            "hostIPC",
+            "hostNetwork",
+            "hostPID",
+            "hostUsers",
+            "hostname",
+            "hostnameOverride",
+            "imagePullSecrets",
+            "initContainers",
+            "nodeName",
+            "nodeSelector",
+            "os",
+            "overhead",
+            "preemptionPolicy",
+            "priority",
+            "priorityClassName",
+            "readinessGates",
+            "resourceClaims",
+            "resources",
+            "restartPolicy",
+            "runtimeClassName",
+            "schedulerName",
+            "schedulingGates",
+            "serviceAccount",
+            "setHostnameAsFQDN",
+            "shareProcessNamespace",
+            "subdomain",
+            "tolerations",
+        }
+    )
+
     containers: tuple[Container]
     service_account_name: Name
     security_context: Any = None
@@ -297,6 +468,8 @@ class LabelSelector(Part):
 
 
 class DeploymentSpec(Part):
+    untranslated: ClassVar[frozenset[str]] = frozenset({"paused"})
+
     replicas: Literal[1] = 1  # the local target runs one process of each
     selector: LabelSelector
     template: Template

@@ -301,7 +301,7 @@ def read_application(
     """
     chosen = choose_versions(definition, versions or {})
     home = namespace or definition.home
-    sources = read_manifests([definition.folder], KINDS, namespace=home, read=read)
+    sources = read_manifests([definition.folder], KINDS, namespace=home, read=read).require_translated()
     deployments = select_kind(sources, DeploymentManifest)
     accounts = select_kind(sources, ServiceAccountManifest)
     services = _select_services(select_kind(sources, ServiceManifest), several=any(len(v) > 1 for v in chosen.values()))

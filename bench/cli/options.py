@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from bench.errors import InputError, RefusedError
+from bench.errors import InputError
 from bench.targets.cluster.flags import CLUSTER_FLAGS, Flag, Given
 from bench.units import parse_duration
 
@@ -129,12 +129,7 @@ def choose_backend(given: Given, resolved: "ResolvedScenario", *, resumed: "Path
     if "context" not in given:
         from bench.targets.local.target import LocalBackend
 
-        resolved.require_cluster()
-        application = resolved.application.definition
-        if application.local is None:
-            raise RefusedError(
-                f"{application.file}: {application.name} has no `local` program; hint: add --context NAME"
-            )
+        resolved.require_local()
         yield LocalBackend(timing=find_timing())
         return
     from bench.run.session import read_stored_run
@@ -172,7 +167,7 @@ def plan_on_cluster(given: Given, resolved: "ResolvedScenario", plan: "Plan") ->
     """Return the plan of a run on a cluster, None without --context. Nothing is created, so nothing is confirmed.
     Raises InputError for a scenario that one machine cannot measure."""
     if "context" not in given:
-        resolved.require_cluster()
+        resolved.require_local()
         return None
     from dataclasses import asdict
 

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, get_args, get_origin
 
@@ -75,10 +75,15 @@ def format_value(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class InvalidField:
-    """An invalid field: `loc` is its path of keys and indices."""
+    """An invalid field: `loc` is its path of keys and indices.
+
+    A restriction is the model's own: the key or value may be valid elsewhere. Other fields are wrong everywhere, such
+    as a value of the wrong type, or a near miss of a known key.
+    """
 
     loc: Loc
     message: str
+    is_restriction: bool = False
 
 
 def list_invalid_fields(error: ValidationError, model: type[BaseModel]) -> tuple[InvalidField, ...]:
@@ -96,17 +101,30 @@ def _is_cause(details: ErrorDetails) -> bool:
 def _make_invalid_field(details: ErrorDetails, model: type[BaseModel]) -> InvalidField:
     loc = tuple(part for part in details["loc"] if part != _KEY)
     if details["type"] == "extra_forbidden":
-        return InvalidField(loc, _explain_unknown_key(_find_section(model, loc[:-1]), str(loc[-1])))
+        return _explain_unknown_key(_find_section(model, loc[:-1]), loc)
     sentence = _SENTENCES.get(details["type"])
-    return InvalidField(loc, sentence(details["input"], details.get("ctx", {})) if sentence else details["msg"])
+    context = details.get("ctx", {})
+    message = sentence(details["input"], context) if sentence else details["msg"]
+    if details["type"] == "literal_error" and _find_near_choice(details["input"], _list_choices(context["expected"])):
+        return InvalidField(loc, message, is_restriction=details["input"] in _list_other_values(model, loc[:-1]))
+    return InvalidField(loc, message, is_restriction=details["input"] is None or details["type"] not in _WRONG_TYPES)
 
 
-def _explain_unknown_key(section: type[BaseModel], key: str) -> str:
+def _list_other_values(model: type[BaseModel], loc: Loc) -> Collection[str]:
+    """Return the values of the section at `loc` that exist, and that meshbench does not translate."""
+    return getattr(_find_section(model, loc), "other_values", frozenset[str]())
+
+
+def _explain_unknown_key(section: type[BaseModel], loc: Loc) -> InvalidField:
     """Explain a key that is not the section's. It may have a list of those that exist, and that meshbench does not
     translate."""
-    if key in getattr(section, "untranslated", ()):
-        return "is not supported by meshbench, since the local target cannot translate it"
-    return f"unknown key {format_value(key)}{format_suggestion(key, _index_by_key(section))}"
+    key, others = str(loc[-1]), getattr(section, "untranslated", frozenset[str]())
+    if key in others:
+        return InvalidField(loc, "is not translated for this machine", is_restriction=True)
+    known = _index_by_key(section)
+    near = difflib.get_close_matches(key, [*known, *others], n=1)
+    suggestion = format_suggestion(key, [*near] or known)
+    return InvalidField(loc, f"unknown key {format_value(key)}{suggestion}", is_restriction=not near)
 
 
 def _find_section(model: type[BaseModel], loc: Loc) -> type[BaseModel]:
@@ -142,10 +160,16 @@ def _explain_text(value: object, _: Mapping[str, Any]) -> str:
 
 def explain_choice(value: object, choices: Sequence[str]) -> str:
     """Return why a value that is none of the choices is wrong, with the one that was probably meant."""
+    near = _find_near_choice(value, choices)
+    hint = f"; did you mean {near}?" if near else ""
+    return f"{format_value(value)} is not supported (supported: {', '.join(choices)}){hint}"
+
+
+def _find_near_choice(value: object, choices: Sequence[str]) -> str:
+    """Return the choice that was probably meant; empty where none is similar."""
     known = {one.lower(): one for one in choices}
     near = difflib.get_close_matches(str(value).lower(), known, n=1)
-    hint = f"; did you mean {known[near[0]]}?" if near else ""
-    return f"{format_value(value)} is not supported (supported: {', '.join(choices)}){hint}"
+    return known[near[0]] if near else ""
 
 
 def _explain_pattern(value: object, context: Mapping[str, Any]) -> str:
@@ -161,6 +185,11 @@ def _list_choices(expected: str) -> list[str]:
 def _use_template(template: str) -> Callable[[object, Mapping[str, Any]], str]:
     return lambda value, context: template.format(value=format_value(value), **context)
 
+
+# Errors of a value that no other reader of the same file takes either.
+_WRONG_TYPES: Final = frozenset(
+    {"bool_type", "float_type", "string_type", "string_unicode", "model_type", "dict_type", "tuple_type"}
+)
 
 _WHOLE = _use_template("must be a whole number, not {value}")
 _SECTION = _use_template("must be a mapping of keys to values, not {value}")

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench.application.manifests import Kind, Source
+from bench.application.manifests import Kind, Source, Untranslated
 from bench.application.model import Application, Gateway, Hop, Service, Workload
 from bench.envoy.addresses import OutboundCapture, Placement
 from bench.envoy.certificates import Certificates
 from bench.envoy.wire import Mode, Wire
+from bench.errors import Problem
 from bench.files.yaml_source import Document
 from bench.meshes.probe import Probe
 from bench.meshes.rewriting import Moved, Namespaces
@@ -50,6 +51,19 @@ class Policies(Protocol):
         """Return requests whose responses show that each policy is in force."""
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyReading:
+    """The policies of one configuration.
+
+    Objects that its application does not allow to translate are `untranslated`, and no part of `policies`. `warnings`
+    are parts without an effect, such as an identity that no workload has.
+    """
+
+    policies: Policies
+    untranslated: tuple[Untranslated, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+
 class PolicyModel(Protocol):
     """What the manifests of a mesh mean, the same on both targets."""
 
@@ -63,8 +77,8 @@ class PolicyModel(Protocol):
         Raises InputError with all problems.
         """
 
-    def read_policies(self, manifests: Sequence[Source[Any]], application: Application) -> Policies:
-        """Return the policies of a configuration. Raises InputError with all problems."""
+    def read_policies(self, manifests: Sequence[Source[Any]], application: Application) -> PolicyReading:
+        """Return the policies of a configuration. Raises InputError with all problems that no target takes."""
 
     def mesh_objects(self, documents: Sequence[Document], names: Namespaces) -> tuple[Moved, ...]:
         """Return a configuration's manifests, moved into the run's namespaces, in the order to apply."""

@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
-from bench.application.manifests import Read, read_folders, read_manifests
+from bench.application.manifests import Read, Untranslated, read_folders, read_manifests
 from bench.application.model import GATEWAY, Application, Workload, read_application
 from bench.application.replacements import Replacement, find_own_objects
 from bench.envoy.wire import Mode, Wire
@@ -38,6 +38,7 @@ from bench.scenario.overrides import Overrides, list_configurations
 from bench.scenario.placement import NamespaceSettings
 from bench.scenario.types import Design
 
+_NEEDS_CLUSTER: Final = "needs a cluster: run with --context NAME"
 UNNAMED: Final = "RUN"  # in place of the end of a run's id, until it has one
 _LONGEST_NAMESPACE: Final = 63 - len(OUTSIDE)
 _DIGEST: Final = 6  # letters of a name that was shortened
@@ -49,8 +50,9 @@ class ResolvedConfiguration:
 
     `application` is as the manifests name it, with their gateway if they have one, and policies are evaluated for it;
     `deployed` has the names of a run. `mesh` and `policies` are None without a mesh. `objects` are the manifests, with
-    those that a mesh needs for what the scenario equalises. `things` are the application's own objects for every
-    version, with the configuration's `replacements`.
+    those that a mesh needs for what the scenario equalises; the `untranslated` ones are applied on a cluster only, and
+    are no part of `policies`. `warnings` are parts of the manifests without an effect. `things` are the application's
+    own objects for every version, with the configuration's `replacements`.
     """
 
     settings: Configuration
@@ -58,6 +60,8 @@ class ResolvedConfiguration:
     mesh: Mesh | None
     policies: Policies | None
     objects: tuple[Document, ...]
+    untranslated: tuple[Untranslated, ...]
+    warnings: tuple[Problem, ...]
     things: tuple[Document, ...]
     replacements: tuple[Replacement, ...]
     groups: tuple[UserGroup, ...]
@@ -147,8 +151,9 @@ class ResolvedConfiguration:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedScenario:
     """A scenario with everything that its folders define. `application` is without a gateway, and `objects` are its
-    manifests, for every version. `remarks` say why the design is not the one that was asked for;
-    `design_asked` is whether the file or the command line names it; `sequential` as in SettledScenario."""
+    manifests, for every version. `remarks` say why the design is not the one that was asked for, and which manifests
+    have no effect; `design_asked` is whether the file or the command line names it; `sequential` as in
+    SettledScenario."""
 
     scenario: Scenario
     inputs: Inputs
@@ -176,14 +181,37 @@ class ResolvedScenario:
         """Return the configuration of that name. Raises KeyError where there is none."""
         return {one.name: one for one in self.configurations}[name]
 
-    def require_cluster(self) -> None:
-        """Raise InputError for configurations whose own images or objects processes cannot have: measured without them,
-        such a configuration would be another one under its name."""
-        parts = {"images": [one.name for one in self.configurations if one.settings.images]}
-        parts["objects"] = [one.name for one in self.configurations if one.replacements]
-        have = [f"{', '.join(names)} with {what}" for what, names in parts.items() if names]
-        if have:
-            raise InputError(f"{' and '.join(have)} of its own needs a cluster; hint: run with --context NAME")
+    def list_local_obstacles(self) -> tuple[Problem, ...]:
+        """Return why processes of this machine cannot be what the scenario describes, each once: an application without
+        a program, own images or objects of a configuration, and manifests that are not translated. Measured without
+        them, a configuration would be another one under its name."""
+        definition = self.application.definition
+        found: list[Problem] = []
+        if definition.local is None:
+            found.append(Problem(str(definition.file), 0, "local", f"{definition.name} has no program"))
+        for one in self.configurations:
+            parts = {"images": one.settings.images, "objects": one.replacements}
+            what = " and ".join(name for name, own in parts.items() if own)
+            found += [Problem("", 0, "", f"{one.name} with {what} of its own")] if what else []
+            found += [problem for each in one.untranslated for problem in each.problems]
+        return tuple(replace(one, message=f"{one.message}; {_NEEDS_CLUSTER}") for one in dict.fromkeys(found))
+
+    def require_local(self) -> None:
+        """Raise InputError with all problems of `list_local_obstacles`."""
+        if problems := self.list_local_obstacles():
+            raise InputError(problems)
+
+    def list_cluster_obstacles(self) -> tuple[Problem, ...]:
+        """Return why no cluster can have what the scenario describes, each once: an object that is not translated, and
+        that would be in a namespace that is not the run's."""
+        homes = self._written_names()
+        found = [
+            each.document.problem(("metadata", "namespace"), "an object that is not translated stays in the run")
+            for one in self.configurations
+            for each in one.untranslated
+            if each.document.value["metadata"].get("namespace") not in (None, *homes)
+        ]
+        return tuple(dict.fromkeys(found))
 
     def name_namespaces(
         self, run: str = UNNAMED, *, existing_mesh: bool, configuration: str = "", block: int = 0
@@ -303,7 +331,16 @@ def resolve(scenario: Scenario, inputs: Inputs, file: Path | None = None) -> Res
         application=application,
         objects=objects,
         configurations=tuple(configurations),
+        remarks=tuple(_list_issues(configurations)),
     )
+
+
+def _list_issues(configurations: Iterable[ResolvedConfiguration]) -> Iterator[Issue]:
+    """Yield one issue for all parts of the manifests without an effect."""
+    found = [*dict.fromkeys(problem for one in configurations for problem in one.warnings)]
+    if found:
+        more = f", and {len(found) - 1} more like it" if len(found) > 1 else ""
+        yield Issue(code=IssueCode.NO_EFFECT, severity="warning", detail=f"{found[0]}{more}")
 
 
 def list_mesh_settings(objects: Iterable[Document]) -> Iterator[Problem]:
@@ -365,27 +402,31 @@ def _mesh_problem(mesh: str) -> str:
 def _resolve_configuration(
     settings: Configuration, scenario: Scenario, application: Application, *, folders: Sequence[Path], read: Read
 ) -> ResolvedConfiguration:
-    mesh, policies, objects = MESHES.get(settings.mesh), None, tuple[Document, ...]()
+    mesh, objects = MESHES.get(settings.mesh), tuple[Document, ...]()
     definition, home = application.definition, application.namespace
     own = find_own_objects(folders, definition.folder, namespace=home, read=read)
     if own.replacements:
         reject_mesh_settings(one.document for one in own.replacements)
         application = read_application(definition, scenario.application.versions, read=own.read_application)
     manifests = read_manifests(folders, mesh.policies.KINDS if mesh else {}, namespace=home, read=own.read_rest)
+    reading, untranslated = None, manifests.untranslated
     if mesh is not None:
-        if gateway := mesh.policies.read_gateway(manifests, application):
+        if gateway := mesh.policies.read_gateway(manifests.sources, application):
             application = application.entered_by(gateway)
-        policies = mesh.policies.read_policies(manifests, application)
-        objects = (*(source.document for source in manifests), *policy_objects(mesh, scenario.equalise, read))
+        reading = mesh.policies.read_policies(manifests.sources, application)
+        untranslated = (*untranslated, *reading.untranslated)
+        objects = (*manifests.documents, *policy_objects(mesh, scenario.equalise, read))
     return ResolvedConfiguration(
         settings=settings,
         application=application,
         mesh=mesh,
-        policies=policies,
+        policies=reading.policies if reading else None,
         objects=objects,
+        untranslated=untranslated,
+        warnings=reading.warnings if reading else (),
         things=(*read_folders([definition.folder], own.read_application), *own.rest),
         replacements=own.replacements,
-        groups=user_groups_of(policies, application),
+        groups=user_groups_of(reading.policies if reading else None, application, complete=not untranslated),
         load=scenario.load_of(settings.name),
         equalise=scenario.equalise,
         namespaces=keep_namespaces(application.namespace),

@@ -33,11 +33,23 @@ class UserGroup:
         return ", ".join([*known, *(f"any {name}" for name in self.either)])
 
 
-def user_groups_of(policies: Policies | None, application: Application) -> tuple[UserGroup, ...]:
-    """Return all user groups, users without a login first. `policies` are None without a mesh.
+def user_groups_of(
+    policies: Policies | None, application: Application, *, complete: bool = True
+) -> tuple[UserGroup, ...]:
+    """Return all user groups, users without a login first. `policies` are None without a mesh, and not `complete` where
+    manifests are untranslated: then users may get any version that no known route chooses.
 
-    Raises InputError if it is not determined which version a group gets.
+    Raises InputError if complete policies do not determine which version a group gets.
     """
+    try:
+        return _find_groups(policies, application)
+    except InputError:
+        if complete:
+            raise
+        return (UserGroup("", application.versions, either=application.versioned),)
+
+
+def _find_groups(policies: Policies | None, application: Application) -> tuple[UserGroup, ...]:
     routes = {app: _read_routes(policies, application, app) for app in application.versioned}
     users = dict.fromkeys(user for known in routes.values() for user in list_users(known, application))
     return tuple(_make_group(user, routes, application) for user in users or [""])

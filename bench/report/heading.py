@@ -9,6 +9,7 @@ from bench.meshes.equalise import format_equalised
 from bench.report.design_table import find_sequential_minutes
 from bench.report.headline import format_headline
 from bench.report.model import Report
+from bench.results.issues import IssueCode
 from bench.results.records import RunRecord
 from bench.results.summary_records import SummaryRecord
 from bench.scenario.model import Load
@@ -24,6 +25,7 @@ _STATUS: Final = {
     "failed": ("FAILED", "The run failed; the trials before that are shown."),
     "invalid": ("INVALID", "By its checks this run has no valid result; see the warnings."),
 }
+_REMARKS: Final = {IssueCode.NO_EFFECT: "POLICY"}  # labels of remarks; others are about the design
 _DESIGN_LIMITS: Final[Mapping[Design, tuple[str, ...]]] = {
     "duet": ("duet: all configurations use the machine at once; a wait that they share pulls ratios towards 1",),
     "interleaved": ("interleaved: while one configuration is loaded, the others are deployed and idle",),
@@ -100,7 +102,9 @@ def _make_labels(report: Report) -> tuple[Label, ...]:
         found.append(Label(*_STATUS["invalid"]))
     if equal := format_equalised(report.record.scenario.equalise):
         found.append(Label("EQUALISED", f"Set to the same value in all meshes, in place of their own: {equal}."))
-    found += [Label("DESIGN", f"{issue.detail.rstrip('.')}.") for issue in report.record.remarks]
+    found += [
+        Label(_REMARKS.get(issue.code, "DESIGN"), f"{issue.detail.rstrip('.')}.") for issue in report.record.remarks
+    ]
     return tuple(found)
 
 

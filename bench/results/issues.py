@@ -61,6 +61,7 @@ class IssueCode(StrEnum):
     DAMAGED_TRIAL = "damaged-trial"
     RESOLUTION = "resolution"
     DESIGN = "design"
+    NO_EFFECT = "no-effect"
     NOISE = "noise"
     NO_OVERLAP = "no-overlap"
     CORRELATED = "correlated"

@@ -170,7 +170,8 @@ class RunRecord(Record):
     scenario_source: Annotated[str, Field(description="shipped name, or the file's name")]
     plan: Plan
     remarks: Annotated[
-        tuple[Issue, ...], Field(description="why the design is not the one that was asked for, if so")
+        tuple[Issue, ...],
+        Field(description="why the design is not the one that was asked for; manifests without an effect"),
     ] = ()
     target: TargetRecord
     cluster: ClusterRecord | None = None

@@ -14,13 +14,13 @@ from bench.envoy.certificates import Certificates, issue_certificates
 from bench.files.folders import find_shipped
 from bench.meshes.istio.authorization import Request, decide_request
 from bench.meshes.istio.data_plane import DATA_PLANE
-from bench.meshes.istio.policy_model import IstioPolicies, read_policies
+from bench.meshes.istio.policy_model import IstioPolicies
 from bench.meshes.istio.probes import principal_of
 from bench.meshes.probe import Probe
 from bench.targets.local.prober import query_admin_json
 from tests.applications import read_bookinfo
 from tests.envoys import Sidecars, place_sidecars, run_sidecars
-from tests.policies import parse_folders
+from tests.policies import read_istio
 
 CONFIGURATIONS: Mapping[str, tuple[str, ...]] = {"istio": (), "istio-policies": ("istio/policies",)}
 
@@ -38,9 +38,7 @@ def certificates(application: Application, tmp_path_factory: pytest.TempPathFact
 
 
 def _policies(application: Application, *folders: str) -> IstioPolicies:
-    return read_policies(
-        parse_folders("istio", [find_shipped("manifests") / folder for folder in folders], application), application
-    )
+    return read_istio([find_shipped("manifests") / folder for folder in folders], application)
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +199,7 @@ def test_envoy_decides_like_the_evaluation(
     folder = tmp_path / "policies"
     folder.mkdir()
     (folder / "many.yaml").write_text(MANY_FIELDS, "utf-8")
-    policies = read_policies(parse_folders("istio", [folder], application), application)
+    policies = read_istio([folder], application)
     status = {"allowed": 200, "denied": 403, "refused": 0}
     callers = {one.account: one for one in application.everyone}
     with run_sidecars("istio", application, policies, certificates=certificates, folder=tmp_path) as mesh:

@@ -17,12 +17,12 @@ from bench.envoy.certificates import Certificates, issue_certificates
 from bench.files.folders import find_shipped
 from bench.meshes.kuma.data_plane import DATA_PLANE
 from bench.meshes.kuma.policies import decide_request
-from bench.meshes.kuma.policy_model import KumaPolicies, read_policies
+from bench.meshes.kuma.policy_model import KumaPolicies
 from bench.meshes.probe import Probe
 from bench.meshes.protocols import Policies
 from bench.targets.local.prober import query_admin_json
 from tests.envoys import Sidecars, place_sidecars, run_sidecars
-from tests.policies import parse_folders
+from tests.policies import read_kuma
 from tests.sidecars import application_with
 
 CONFIGURATIONS: Mapping[str, tuple[str, ...]] = {
@@ -36,7 +36,7 @@ SECURED = ("kuma-policies", "kuma-policies-legacy")
 
 def policies_of(configuration: str, application: Application) -> KumaPolicies:
     folders = [find_shipped("manifests") / folder for folder in CONFIGURATIONS[configuration]]
-    return read_policies(parse_folders("kuma", folders, application), application)
+    return read_kuma(folders, application)
 
 
 def certificates_of(policies: Policies, folder: Path) -> Certificates:
@@ -188,7 +188,7 @@ def test_envoy_decides_like_the_evaluation(folder: str, permissions: str, tmp_pa
     for path in (find_shipped("manifests") / folder).glob("mesh*.yaml"):
         (given / path.name).write_text(path.read_text("utf-8"), "utf-8")
     (given / "permissions.yaml").write_text(permissions, "utf-8")
-    policies = read_policies(parse_folders("kuma", [given], application), application)
+    policies = read_kuma([given], application)
     certificates = certificates_of(policies, tmp_path / "ids")
     status = {"allowed": 200, "denied": 403, "refused": 0}
     names: dict[str | None, tuple[str, ...]] = {None: ()}

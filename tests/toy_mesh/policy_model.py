@@ -8,6 +8,7 @@ from bench.application.model import Application, Gateway, Service, Workload
 from bench.envoy.wire import Mode
 from bench.files.yaml_source import Document
 from bench.meshes.probe import Probe
+from bench.meshes.protocols import PolicyReading
 from bench.meshes.rewriting import Moved, Namespaces
 from bench.meshes.routing import Destination, Route
 
@@ -40,8 +41,8 @@ def read_gateway(_manifests: Sequence[Source[Any]], _application: Application) -
     return None
 
 
-def read_policies(_manifests: Sequence[Source[Any]], _application: Application) -> ToyPolicies:
-    return ToyPolicies()
+def read_policies(_manifests: Sequence[Source[Any]], _application: Application) -> PolicyReading:
+    return PolicyReading(ToyPolicies())
 
 
 def mesh_objects(_documents: Sequence[Document], _names: Namespaces) -> tuple[Moved, ...]:

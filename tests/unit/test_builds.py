@@ -304,7 +304,7 @@ def test_needs_a_cluster(resolve: Resolve, tmp_path: Path, command: str, own: di
     result = CliRunner().invoke(cli, [command, "--scenario", str(tmp_path / "mine.yaml")])
     assert isinstance(result.exception, InputError)
     assert str(result.exception).startswith("new with ")
-    assert str(result.exception).endswith("of its own needs a cluster; hint: run with --context NAME")
+    assert str(result.exception).endswith("of its own; needs a cluster: run with --context NAME")
 
 
 def test_validate_lists_what_is_replaced(resolve: Resolve, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from bench.application.model import Application
 from bench.files.folders import find_shipped
-from bench.meshes.istio.policy_model import IstioPolicies, read_policies
+from bench.meshes.istio.policy_model import IstioPolicies
 from tests.golden import (
     GOLDEN,
     MISSING,
@@ -19,7 +19,7 @@ from tests.golden import (
     normalise_recorded,
     read_known_differences,
 )
-from tests.policies import parse_folders
+from tests.policies import read_istio
 from tests.sidecars import PAGE, SIDECARS, application_of, application_with, workload_of
 from tests.sidecars import bootstrap_of as bootstrap_in
 
@@ -47,7 +47,7 @@ def policies_of(files: tuple[Path, ...], application: Application, folder: Path)
     folder.mkdir(parents=True, exist_ok=True)
     for file in files:
         (folder / file.name).write_text(file.read_text("utf-8"), "utf-8")
-    return read_policies(parse_folders("istio", [folder] if files else [], application), application)
+    return read_istio([folder] if files else [], application)
 
 
 def bootstrap_of(name: str, application: Application, policies: IstioPolicies) -> dict[str, Any]:
@@ -109,9 +109,7 @@ def test_peer_authentication_sets_filter_chains(mode: str, transports: list[str]
         f"metadata: {{name: default}}\nspec: {{mtls: {{mode: {mode}}}}}\n"
     )
     (tmp_path / "mode.yaml").write_text(manifest, "utf-8")
-    bootstrap = bootstrap_of(
-        "reviews", application, read_policies(parse_folders("istio", [tmp_path], application), application)
-    )
+    bootstrap = bootstrap_of("reviews", application, read_istio([tmp_path], application))
     inbound = bootstrap["static_resources"]["listeners"][1]
     clusters = {cluster["name"]: cluster for cluster in bootstrap["static_resources"]["clusters"]}
     ratings = clusters["outbound|9080||ratings.bookinfo.svc.cluster.local"]

@@ -117,7 +117,7 @@ def test_manifests_without_a_gateway_have_none(application: Application) -> None
         (
             "        protocol: HTTP",
             "        protocol: HTTP\n      tls: {}",
-            "spec.servers[0].tls: is not supported by meshbench",
+            "spec.servers[0].tls: is not translated for this machine",
         ),
         ("containerPort: 8080", "containerPort: 8081", "spec.ports[0]: port 8080 is not the one that the pods serve"),
         ("serviceAccountName: bookinfo-gateway", "serviceAccountName: bookinfo-gatewy", "no ServiceAccount"),

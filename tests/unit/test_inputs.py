@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.meshes.istio.policy_model import read_policies
 from bench.meshes.resolved import find_problems
 from bench.scenario.loader import find_inputs, find_stored_inputs, load_scenario
 from tests.applications import read_bookinfo
-from tests.policies import parse_folders
+from tests.policies import read_istio
 
 STRICT = """
 apiVersion: security.istio.io/v1
@@ -37,7 +36,7 @@ def write(folder: Path, files: Mapping[str, str], *places: str) -> str:
 def policies(folders: Mapping[str, Path]) -> list[str]:
     """The names of the AuthorizationPolicies that a configuration with these folders has."""
     application = read_bookinfo("v3")
-    found = read_policies(parse_folders("istio", [*folders.values()], application), application)
+    found = read_istio([*folders.values()], application)
     return sorted(policy.metadata.name for policy in found.authorization_policies)
 
 

@@ -13,13 +13,13 @@ from bench.files.folders import find_shipped
 from bench.meshes.istio.authorization import Request, decide_request
 from bench.meshes.istio.envoy.rbac import rbac_filters
 from bench.meshes.istio.policies import parse_pattern
-from bench.meshes.istio.policy_model import IstioPolicies, read_policies
+from bench.meshes.istio.policy_model import IstioPolicies
 from tests.applications import read_bookinfo
 from tests.golden import GOLDEN, MISSING, read_recorded
-from tests.policies import parse_folders
+from tests.policies import read_istio
 
 BOOKINFO = read_bookinfo("v3")
-SHIPPED = read_policies(parse_folders("istio", [find_shipped("manifests") / "istio/policies"], BOOKINFO), BOOKINFO)
+SHIPPED = read_istio([find_shipped("manifests") / "istio/policies"], BOOKINFO)
 METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD")
 SERVICES = ("productpage", "details", "reviews", "ratings")
 
@@ -35,7 +35,7 @@ def read(folder: Path, *texts: str, application: Application = BOOKINFO) -> Isti
     """The policies of some YAML texts, one file each: a.yaml, b.yaml and so on."""
     for name, text in zip("abcdef", texts, strict=False):
         (folder / f"{name}.yaml").write_text(text, "utf-8")
-    return read_policies(parse_folders("istio", [folder], application), application)
+    return read_istio([folder], application)
 
 
 def list_problems(folder: Path, *texts: str) -> list[str]:
@@ -236,14 +236,11 @@ def test_probes_expect_the_decision_of_all_policies() -> None:
         ),
         (
             HEAD + "spec:\n  rules:\n    - when: []\n",
-            "a.yaml:6: spec.rules[0].when: is not supported by meshbench, since the local target cannot translate it",
+            "a.yaml:6: spec.rules[0].when: is not translated for this machine",
         ),
         (
             HEAD + "spec:\n  rules:\n    - from:\n        - source: {ipBlocks: [10.0.0.0/8]}\n",
-            (
-                "a.yaml:7: spec.rules[0].from[0].source.ipBlocks: is not supported by meshbench,"
-                " since the local target cannot translate it"
-            ),
+            ("a.yaml:7: spec.rules[0].from[0].source.ipBlocks: is not translated for this machine"),
         ),
         (
             HEAD + "spec:\n  selector:\n    matchLabels: {app: revews}\n",
@@ -268,7 +265,7 @@ def test_probes_expect_the_decision_of_all_policies() -> None:
         ),
         (
             HEAD.replace("{name: one}", "{name: one, annotations: {istio.io/dry-run: 'true'}}") + "spec: {}\n",
-            "a.yaml:3: metadata.annotations: is not supported by meshbench, since the local target cannot translate it",
+            "a.yaml:3: metadata.annotations: is not translated for this machine",
         ),
         (
             HEAD.replace("security.istio.io/v1", "security.istio.io/v3"),
@@ -333,4 +330,4 @@ def test_refuses_folder_without_manifests(tmp_path: Path) -> None:
     """A configuration that names an empty or missing folder would measure none of its policies."""
     for folder, reason in ((tmp_path, "has no manifest"), (tmp_path / "no", "is not a folder of manifests")):
         with pytest.raises(InputError, match=reason):
-            read_policies(parse_folders("istio", [folder], BOOKINFO), BOOKINFO)
+            read_istio([folder], BOOKINFO)

@@ -12,11 +12,11 @@ import pytest
 from bench.application.model import Application
 from bench.errors import InputError
 from bench.files.folders import find_shipped
-from bench.meshes.istio.policy_model import IstioPolicies, read_gateway, read_policies
+from bench.meshes.istio.policy_model import IstioPolicies, read_gateway
 from bench.meshes.istio.routing import destination_rule_of
 from bench.meshes.routing import clusters_to
 from bench.meshes.user_groups import UserGroup, user_groups_of
-from tests.policies import parse_folders
+from tests.policies import parse_folders, read_istio
 from tests.sidecars import application_with, bootstrap_of, configuration_with
 
 ONE, BOTH = application_with("v3"), application_with("v1", "v2")
@@ -46,7 +46,7 @@ def read(folder: Path, *texts: str, application: Application = ONE) -> IstioPoli
     """The policies of some YAML texts, one file each."""
     for number, text in enumerate(texts):
         (folder / f"{number}.yaml").write_text(text, "utf-8")
-    return read_policies(parse_folders("istio", [folder], application), application)
+    return read_istio([folder], application)
 
 
 def resources_of(policies: IstioPolicies, sidecar: str, application: Application = ONE) -> dict[str, Any]:
@@ -289,10 +289,7 @@ def test_mode_of_a_port_has_a_bare_number(tmp_path: Path) -> None:
         ),
         (
             rule("host: reviews, trafficPolicy: {portLevelSettings: []}"),
-            (
-                "0.yaml:4: spec.trafficPolicy.portLevelSettings: is not supported by meshbench, since the local target"
-                " cannot translate it"
-            ),
+            ("0.yaml:4: spec.trafficPolicy.portLevelSettings: is not translated for this machine"),
         ),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 
 from bench.application.model import Application
 from bench.files.folders import find_shipped
-from bench.meshes.kuma.policy_model import KumaPolicies, read_policies
+from bench.meshes.kuma.policy_model import KumaPolicies
 from tests.golden import (
     GOLDEN,
     MISSING,
@@ -18,7 +18,7 @@ from tests.golden import (
     normalise_recorded_kuma,
     read_known_differences,
 )
-from tests.policies import parse_folders
+from tests.policies import read_kuma
 from tests.sidecars import PAGE, SIDECARS, application_of, application_with, bootstrap_of, workload_of
 
 ROUTED = "kuma/kuma-canary"
@@ -44,7 +44,7 @@ needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=MISSING)
 def policies_of(configuration: str, application: Application) -> KumaPolicies:
     """The shipped manifests of a configuration."""
     folders = [find_shipped("manifests") / folder for folder in CONFIGURATIONS[configuration]]
-    return read_policies(parse_folders("kuma", folders, application), application)
+    return read_kuma(folders, application)
 
 
 def ours(sidecar: str, configuration: str) -> dict[str, Any]:

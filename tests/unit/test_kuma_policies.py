@@ -11,11 +11,11 @@ from bench.files.folders import find_shipped
 from bench.meshes.kuma.envoy.rbac import http_rbac_filters, network_rbac_filters
 from bench.meshes.kuma.manifests import MeshTrafficPermission
 from bench.meshes.kuma.policies import decide_request
-from bench.meshes.kuma.policy_model import KumaPolicies, read_policies
+from bench.meshes.kuma.policy_model import KumaPolicies
 from bench.meshes.kuma.probes import certificate_names
 from bench.meshes.probe import Probe
 from tests import policies as folders
-from tests.policies import parse_folders
+from tests.policies import read_kuma
 from tests.sidecars import application_with
 
 BOOKINFO = application_with("v3")
@@ -63,7 +63,7 @@ def read(folder: Path, *texts: str) -> KumaPolicies:
     """The policies of some YAML texts, one file each: a.yaml, b.yaml and so on."""
     for name, text in zip("abcdef", texts, strict=False):
         (folder / f"{name}.yaml").write_text(text, "utf-8")
-    return read_policies(parse_folders("kuma", [folder], BOOKINFO), BOOKINFO)
+    return read_kuma([folder], BOOKINFO)
 
 
 def list_problems(folder: Path, *texts: str) -> list[str]:
@@ -74,7 +74,7 @@ def list_problems(folder: Path, *texts: str) -> list[str]:
 
 
 def shipped_policies(folder: str) -> KumaPolicies:
-    return read_policies(parse_folders("kuma", [find_shipped("manifests") / folder], BOOKINFO), BOOKINFO)
+    return read_kuma([find_shipped("manifests") / folder], BOOKINFO)
 
 
 def decide(policies: KumaPolicies, workload: str, account: str | None) -> str:
@@ -141,7 +141,7 @@ def test_identities_have_the_form_of_the_manifests() -> None:
 
 def test_mesh_without_policies_is_in_plaintext() -> None:
     """Kuma's default Mesh encrypts nothing and permits everything, so it has no probe and no filter."""
-    policies = read_policies(parse_folders("kuma", [], BOOKINFO), BOOKINFO)
+    policies = read_kuma([], BOOKINFO)
     workload = BOOKINFO.workload("details")
     assert policies.mode(workload) == "DISABLE"
     assert policies.probes(BOOKINFO) == ()
@@ -246,7 +246,7 @@ def _hits(match: dict[str, str], spiffe_id: str) -> bool:
 
 # --- mistakes ------------------------------------------------------------------------------------------------
 
-UNTRANSLATED = "is not supported by meshbench, since the local target cannot translate it"
+UNTRANSLATED = "is not translated for this machine"
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ UNTRANSLATED = "is not supported by meshbench, since the local target cannot tra
         (OLD + pair("*", "*"), "c.yaml:2: kind: a TrafficPermission has no effect without Mesh.mtls"),
         (OLD_MESH, "c.yaml:3: metadata.name: a Mesh is already defined in a.yaml:3"),
         (
-            HEAD.replace("v1alpha1", "v1") + "kind: Mesh\n",
+            HEAD.replace("v1alpha1", "v1") + "kind: Mesh\nmetadata: {name: default}\n",
             "c.yaml:1: apiVersion: unknown apiVersion 'kuma.io/v1' of Mesh; did you mean kuma.io/v1alpha1?",
         ),
     ],

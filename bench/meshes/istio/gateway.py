@@ -23,6 +23,7 @@ INJECTED: Final[Mapping[str, str]] = {"sidecar.istio.io/inject": "true", "inject
 
 class ServerPort(Part):
     untranslated: ClassVar[frozenset[str]] = frozenset({"targetPort"})
+    other_values: ClassVar[frozenset[str]] = frozenset({"HTTP2", "HTTPS", "GRPC", "GRPC-WEB", "TCP", "TLS"})
 
     number: Port
     name: Text

@@ -26,9 +26,10 @@ from bench.meshes.istio.policies import (
 )
 from bench.meshes.istio.probes import policy_probes, principal_of, probes
 from bench.meshes.istio.route_manifests import DestinationRule, VirtualService
-from bench.meshes.istio.routing import route_problems, routes, traffic_policy_of
+from bench.meshes.istio.routing import route_obstacles, route_proof_problems, routes, traffic_policy_of
 from bench.meshes.probe import Probe
-from bench.meshes.problems import conflict_problems, duplicate_problems
+from bench.meshes.problems import Obstacle, conflict_obstacles, duplicate_problems, separate_untranslated
+from bench.meshes.protocols import PolicyReading
 from bench.meshes.routing import Route
 
 __all__ = ["KINDS", "mesh_objects", "read_gateway", "read_policies"]
@@ -63,43 +64,62 @@ class IstioPolicies(Policies):
         return probes(self, application)
 
 
-def read_policies(manifests: Sequence[Source[Any]], application: Application) -> IstioPolicies:
+def read_policies(manifests: Sequence[Source[Any]], application: Application) -> PolicyReading:
     """Read the policies of one configuration from its manifests, of which those of a gateway are left out.
 
-    Raises InputError with all problems: policies without an effect
-    (a selector without a workload, an unknown account), conflicting policies, policies that no request could prove, and
-    routes to unknown services.
+    Conflicting policies and routes to unknown services are untranslated. Warnings are policies without an effect (a
+    selector without a workload, an unknown account), or that no request could prove.
+    Raises InputError with all problems that no target takes: two of the same name, what Istio rejects, and policies
+    that deny the page at the gateway.
     """
-    sources: tuple[Source[Policy | Routing], ...] = tuple(one for one in manifests if not is_gateway_part(one.manifest))
-    policies = IstioPolicies(
+    own: tuple[Source[Policy | Routing], ...] = tuple(one for one in manifests if not is_gateway_part(one.manifest))
+    if problems := [*_duplicate_problems(own, application), *_selector_missing(own)]:
+        raise InputError(problems)
+    sources, untranslated = separate_untranslated(own, partial(_find_obstacles, application=application))
+    policies = _make_policies(sources, application)
+    if problems := [*_gateway_problems(sources, policies, application)]:
+        raise InputError(problems)
+    found = [*_warnings(sources, policies, application)]
+    return PolicyReading(policies, untranslated, tuple(found or _proof_problems(sources, policies, application)))
+
+
+def _make_policies(sources: Sequence[Source[Any]], application: Application) -> IstioPolicies:
+    return IstioPolicies(
         application.namespace,
         tuple(source.manifest for source in select_kind(sources, PeerAuthentication)),
         tuple(source.manifest for source in select_kind(sources, AuthorizationPolicy)),
         tuple(source.manifest for source in select_kind(sources, VirtualService)),
         tuple(source.manifest for source in select_kind(sources, DestinationRule)),
     )
-    problems = [*_problems(sources, policies, application)]
-    problems = problems or [
-        *_gateway_problems(sources, policies, application),
-        *_proof_problems(sources, policies, application),
-    ]
-    if problems:
-        raise InputError(problems)
-    return policies
 
 
-def _problems(
+def _duplicate_problems(sources: Sequence[Source[Policy | Routing]], application: Application) -> Iterator[Problem]:
+    return duplicate_problems(sources, lambda one: (one.metadata.namespace or application.namespace, one.metadata.name))
+
+
+def _selector_missing(sources: Sequence[Source[Policy | Routing]]) -> Iterator[Problem]:
+    for source in select_kind(sources, PeerAuthentication):
+        if source.manifest.spec.selector is None:
+            for port in source.manifest.spec.port_level_mtls:
+                message = "needs a selector; Istio rejects it without one"
+                yield source.problem(("spec", "portLevelMtls", port), message)
+
+
+def _find_obstacles(sources: Sequence[Source[Any]], application: Application) -> Iterator[Obstacle]:
+    policies = _make_policies(sources, application)
+    yield from _conflict_obstacles(select_kind(sources, PeerAuthentication), policies, application)
+    yield from route_obstacles(sources, policies, application)
+
+
+def _warnings(
     sources: Sequence[Source[Policy | Routing]], policies: Policies, application: Application
 ) -> Iterator[Problem]:
-    yield from duplicate_problems(sources, lambda one: (policies.namespace_of(one), one.metadata.name))
     for source in sources:
         yield from _selector_problems(source, policies, application)
     for authentication in select_kind(sources, PeerAuthentication):
         yield from _port_problems(authentication, policies, application)
-    yield from _conflict_problems(select_kind(sources, PeerAuthentication), policies, application)
     for authorization in select_kind(sources, AuthorizationPolicy):
         yield from _rule_problems(authorization, application)
-    yield from route_problems(sources, policies, application)
 
 
 def _selector_problems(
@@ -117,23 +137,20 @@ def _port_problems(
     spec = source.manifest.spec
     selected = [workload for workload in application.workloads if policies.applies(source.manifest, workload)]
     for port in spec.port_level_mtls:
-        loc = ("spec", "portLevelMtls", port)
-        if spec.selector is None:
-            yield source.problem(loc, "needs a selector; Istio rejects it without one")
-        elif selected and port not in {str(workload.port) for workload in selected}:
-            yield source.problem(loc, f"no selected workload serves port {port}")
+        if selected and port not in {str(workload.port) for workload in selected}:
+            yield source.problem(("spec", "portLevelMtls", port), f"no selected workload serves port {port}")
 
 
-def _conflict_problems(
+def _conflict_obstacles(
     sources: Sequence[Source[PeerAuthentication]], policies: Policies, application: Application
-) -> Iterator[Problem]:
+) -> Iterator[Obstacle]:
     """Yield policies that select a workload as narrowly as another."""
 
     def is_conflict(one: PeerAuthentication, other: PeerAuthentication) -> bool:
         both = (policies.applies(one, each) and policies.applies(other, each) for each in application.workloads)
         return policies.width(one) == policies.width(other) and any(both)
 
-    return conflict_problems(sources, is_conflict, ("spec",), "selects the same workloads")
+    return conflict_obstacles(sources, is_conflict, ("spec",), "selects the same workloads")
 
 
 def _rule_problems(source: Source[AuthorizationPolicy], application: Application) -> Iterator[Problem]:
@@ -180,3 +197,4 @@ def _proof_problems(
         if not isinstance(policy, Routing) and not any(policy_probes(policy, policies, application)):
             message = "no request of the application could prove that this policy is in force"
             yield source.problem(("metadata", "name"), message)
+    yield from route_proof_problems(select_kind(tuple(sources), VirtualService), policies, application)

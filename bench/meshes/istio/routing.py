@@ -20,6 +20,7 @@ from bench.meshes.istio.route_manifests import (
     TrafficPolicy,
     VirtualService,
 )
+from bench.meshes.problems import Obstacle
 from bench.meshes.routing import Condition, Destination, Route, is_provable
 
 _NO_TRAFFIC_POLICY: Final = TrafficPolicy()
@@ -96,15 +97,17 @@ def config_path(namespace: str, manifest: VirtualService | DestinationRule) -> s
     return f"/apis/networking.istio.io/v1/namespaces/{namespace}/{kind}/{manifest.metadata.name}"
 
 
-def route_problems(sources: Sequence[Source[Any]], policies: Policies, application: Application) -> Iterator[Problem]:
-    """Yield routes to unknown services and conflicting routes; without any, routes that no request could prove."""
+def route_obstacles(sources: Sequence[Source[Any]], policies: Policies, application: Application) -> Iterator[Obstacle]:
+    """Yield routes to unknown services and conflicting routes."""
     virtual, rules = select_kind(sources, VirtualService), select_kind(sources, DestinationRule)
     every: tuple[Source[Any], ...] = (*virtual, *rules)
-    found = [*_host_problems(every, policies, application), *_conflict_problems(every, policies, application)]
-    found += (problem for source in rules for problem in _tls_problems(source, policies, application))
+    for one in every:
+        yield from ((one, problem) for problem in _host_problems(one, policies, application))
+    yield from _conflict_obstacles(every, policies, application)
+    for rule in rules:
+        yield from ((rule, problem) for problem in _tls_problems(rule, policies, application))
     for source in virtual:
-        found += _destination_problems(source, policies, application)
-    yield from found or _proof_problems(virtual, policies, application)
+        yield from ((source, problem) for problem in _destination_problems(source, policies, application))
 
 
 def _find_named(host: str, policies: Policies, application: Application) -> tuple[Service, ...]:
@@ -161,21 +164,20 @@ def _list_hosts(source: Source[VirtualService] | Source[DestinationRule]) -> Ite
         yield from ((("spec", "hosts", index), host) for index, host in enumerate(manifest.spec.hosts))
 
 
-def _host_problems(sources: Sequence[Source[Any]], policies: Policies, application: Application) -> Iterator[Problem]:
+def _host_problems(source: Source[Any], policies: Policies, application: Application) -> Iterator[Problem]:
     known = [service.name for service in application.services]
-    for source in sources:
-        hosts, find = list(_list_hosts(source)), services_of
-        if isinstance(source.manifest, VirtualService):
-            hosts += [((*loc, "host"), to.host) for loc, to in source.manifest.destinations()]
-            find = _find_named  # a wildcard is of DestinationRules only
-        for loc, host in hosts:
-            if not find(host, policies, application):
-                yield source.problem(loc, f"there is no service {host!r}{format_suggestion(host, known)}")
+    hosts, find = list(_list_hosts(source)), services_of
+    if isinstance(source.manifest, VirtualService):
+        hosts += [((*loc, "host"), to.host) for loc, to in source.manifest.destinations()]
+        find = _find_named  # a wildcard is of DestinationRules only
+    for loc, host in hosts:
+        if not find(host, policies, application):
+            yield source.problem(loc, f"there is no service {host!r}{format_suggestion(host, known)}")
 
 
-def _conflict_problems(
+def _conflict_obstacles(
     sources: Sequence[Source[Any]], policies: Policies, application: Application
-) -> Iterator[Problem]:
+) -> Iterator[Obstacle]:
     """Yield manifests with the same kind and service as another; only a cluster decides which one is used."""
     seen: dict[tuple[str, str], Source[Any]] = {}
     for source in sources:
@@ -184,7 +186,7 @@ def _conflict_problems(
             first = seen.setdefault((source.manifest.kind, service.name if service else host), source)
             if first is not source:
                 where = f"{first.document.file}:{first.document.line_of(())}"
-                yield source.problem(loc, f"the {source.manifest.kind} in {where} is for the same host")
+                yield source, source.problem(loc, f"the {source.manifest.kind} in {where} is for the same host")
 
 
 def _destination_problems(
@@ -224,9 +226,10 @@ def _subset_problem(name: str, service: Service, policies: Policies, application
     return f"{service.name} with {wanted} is not deployed; deployed is {deployed} (application.versions.{service.name})"
 
 
-def _proof_problems(
+def route_proof_problems(
     sources: Sequence[Source[VirtualService]], policies: Policies, application: Application
 ) -> Iterator[Problem]:
+    """Yield routes that no request of the application could prove."""
     for source in sources:
         indexes = [index for index, route in enumerate(source.manifest.spec.http) for _ in route.match or (None,)]
         for service in _find_services(source.manifest, policies, application):

@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
-from bench.application.manifests import Kind, Manifest, Name, Part, Port, Text
+from bench.application.manifests import SERVER_METADATA, Kind, Manifest, Name, Part, Port, Text
 from bench.meshes.gateway_objects import GatewayPodMetadata
 from bench.meshes.kuma.manifests import Labels
 
@@ -12,7 +12,7 @@ from bench.meshes.kuma.manifests import Labels
 class GatewayMetadata(Part):
     """`metadata` of an object of the whole mesh, without a namespace."""
 
-    untranslated: ClassVar[frozenset[str]] = frozenset({"annotations", "namespace"})
+    untranslated: ClassVar[frozenset[str]] = SERVER_METADATA | {"annotations", "namespace"}
 
     name: Name
     labels: Labels = Field(default={})
@@ -28,6 +28,7 @@ class Selector(Part):
 
 class Listener(Part):
     untranslated: ClassVar[frozenset[str]] = frozenset({"tls", "crossMesh", "resources", "tags"})
+    other_values: ClassVar[frozenset[str]] = frozenset({"HTTPS", "TCP", "TLS"})
 
     port: Port
     protocol: Literal["HTTP"]

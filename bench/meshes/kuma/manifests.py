@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, Field
 
-from bench.application.manifests import Kind, Manifest, Name, Part, Text
+from bench.application.manifests import SERVER_METADATA, Kind, Manifest, Name, Part, Text
 from bench.meshes.kuma.naming import MESH_LABEL, ROOT_NAMESPACE
 
 ANY: Final = "*"
@@ -37,9 +37,9 @@ Lifetime = Annotated[str, Field(pattern=r"^[1-9][0-9]*[smhdy]$")]
 
 
 class PolicyMetadata(Part):
-    """`metadata` of a policy; annotations could change its effect, and are rejected."""
+    """`metadata` of a policy; annotations could change its effect, and are not translated."""
 
-    untranslated: ClassVar[frozenset[str]] = frozenset({"annotations"})
+    untranslated: ClassVar[frozenset[str]] = SERVER_METADATA | {"annotations"}
 
     name: Name
     namespace: Name | None = None
@@ -263,7 +263,7 @@ class TrafficPermissionSpec(Part):
 class TrafficPermissionMetadata(Part):
     """`metadata` of an older policy, which applies to the whole mesh and has no namespace."""
 
-    untranslated: ClassVar[frozenset[str]] = frozenset({"annotations", "namespace"})
+    untranslated: ClassVar[frozenset[str]] = SERVER_METADATA | {"annotations", "namespace"}
 
     name: Name
     labels: Labels = Field(default={})

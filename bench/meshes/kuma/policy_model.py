@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from bench.application.manifests import Kind, Source, select_kind
@@ -25,9 +26,10 @@ from bench.meshes.kuma.naming import service_tags, spiffe_id
 from bench.meshes.kuma.policies import Policies
 from bench.meshes.kuma.probes import certificate_names, permission_probes, probes
 from bench.meshes.kuma.route_manifests import ROUTE_KINDS, MeshHTTPRoute
-from bench.meshes.kuma.routing import outbound_cluster, route_problems, routes
+from bench.meshes.kuma.routing import outbound_cluster, route_obstacles, route_proof_problems, routes
 from bench.meshes.probe import Probe
-from bench.meshes.problems import conflict_problems, duplicate_problems
+from bench.meshes.problems import Obstacle, conflict_obstacles, duplicate_problems, separate_untranslated
+from bench.meshes.protocols import PolicyReading
 from bench.meshes.routing import Route
 
 __all__ = ["KINDS", "mesh_objects", "read_gateway", "read_policies"]
@@ -66,16 +68,27 @@ class KumaPolicies(Policies):
         return probes(self, application)
 
 
-def read_policies(manifests: Sequence[Source[Any]], application: Application) -> KumaPolicies:
+def read_policies(manifests: Sequence[Source[Any]], application: Application) -> PolicyReading:
     """Read the policies of one configuration from its manifests, of which those of a gateway are left out.
 
-    Raises InputError with all problems: forms of mutual TLS that
-    do not fit together, permissions without an effect (unknown services, unknown identities), and permissions that no
-    request could prove.
+    Forms of mutual TLS that are not translated together, conflicting permissions and routes to unknown services are
+    untranslated. Warnings are permissions without an effect (unknown services, unknown identities), or that no request
+    could prove.
+    Raises InputError with all problems that no target takes: two of the same name, and a Mesh that cannot work.
     """
-    sources = tuple(one for one in manifests if not is_gateway_part(one.manifest))
+    own = tuple(one for one in manifests if not is_gateway_part(one.manifest))
+    whole = _make_policies(own, application)
+    if problems := [*_duplicate_problems(own, whole), *_form_problems(own, whole)]:
+        raise InputError(problems)
+    sources, untranslated = separate_untranslated(own, partial(_find_obstacles, application=application))
+    policies = _make_policies(sources, application)
+    warnings = [*_form_warnings(own, whole), *_permission_problems(sources, policies)]
+    return PolicyReading(policies, untranslated, tuple(warnings or _proof_problems(sources, policies)))
+
+
+def _make_policies(sources: Sequence[Source[Any]], application: Application) -> KumaPolicies:
     meshes, given = select_kind(sources, Mesh), select_kind(sources, MeshIdentity)
-    policies = KumaPolicies(
+    return KumaPolicies(
         application,
         meshes[0].manifest.spec if meshes else MeshSpec(),
         given[0].manifest if given else None,
@@ -83,13 +96,16 @@ def read_policies(manifests: Sequence[Source[Any]], application: Application) ->
         tuple(source.manifest for source in select_kind(sources, TrafficPermission)),
         tuple(source.manifest for source in select_kind(sources, MeshHTTPRoute)),
     )
-    problems = [*_duplicate_problems(sources, policies), *_form_problems(sources, policies)]
-    problems += _permission_problems(sources, policies)
-    problems += route_problems(select_kind(sources, MeshHTTPRoute), policies)
-    problems = problems or [*_proof_problems(sources, policies)]
-    if problems:
-        raise InputError(problems)
-    return policies
+
+
+def _find_obstacles(sources: Sequence[Source[Any]], application: Application) -> Iterator[Obstacle]:
+    policies = _make_policies(sources, application)
+    for source in select_kind(sources, Mesh):
+        if source.manifest.spec.mtls is not None and policies.identity is None and policies.exclusive:
+            message = "is translated with meshServices.mode Disabled only"
+            yield source, source.problem(("spec", "mtls"), message)
+    yield from _conflict_obstacles(select_kind(sources, TrafficPermission), application)
+    yield from route_obstacles(select_kind(sources, MeshHTTPRoute), policies)
 
 
 def _duplicate_problems(sources: Iterable[Source[Any]], policies: Policies) -> Iterator[Problem]:
@@ -101,28 +117,35 @@ def _duplicate_problems(sources: Iterable[Source[Any]], policies: Policies) -> I
 
 
 def _form_problems(sources: Sequence[Source[Any]], policies: Policies) -> Iterator[Problem]:
-    """Yield manifests that mix the two forms of mutual TLS, and permissions without their form."""
+    """Yield a Mesh without its own authority, and identities that would never become ready."""
     for source in select_kind(sources, Mesh):
-        yield from _mesh_problems(source, policies)
+        yield from _mesh_problems(source)
     for identity in select_kind(sources, MeshIdentity):
         if not policies.exclusive:
             message = "does not become ready without a Mesh whose meshServices.mode is Exclusive"
             yield identity.problem(("metadata", "name"), message)
-    wanted = {MeshTrafficPermission: ("identity", "a MeshIdentity"), TrafficPermission: ("builtin", "Mesh.mtls")}
+
+
+def _form_warnings(sources: Sequence[Source[Any]], policies: Policies) -> Iterator[Problem]:
+    """Yield manifests that mix the two forms of mutual TLS, and permissions without their form."""
+    for mesh in select_kind(sources, Mesh):
+        if mesh.manifest.spec.mtls is not None and policies.identity is not None:
+            message = "has no effect in addition to a MeshIdentity; hint: keep one of the two"
+            yield mesh.problem(("spec", "mtls"), message)
+    wanted: dict[type[Any], tuple[str, str]] = {
+        MeshTrafficPermission: ("identity", "a MeshIdentity"),
+        TrafficPermission: ("builtin", "Mesh.mtls"),
+    }
     for source in sources:
         form, needed = wanted.get(type(source.manifest), (policies.form, ""))
         if form != policies.form:
             yield source.problem(("kind",), f"a {source.manifest.kind} has no effect without {needed}")
 
 
-def _mesh_problems(source: Source[Mesh], policies: Policies) -> Iterator[Problem]:
+def _mesh_problems(source: Source[Mesh]) -> Iterator[Problem]:
     mtls = source.manifest.spec.mtls
     if mtls is None:
         return
-    if policies.identity is not None:
-        yield source.problem(("spec", "mtls"), "has no effect in addition to a MeshIdentity; hint: keep one of the two")
-    elif policies.exclusive:
-        yield source.problem(("spec", "mtls"), "is translated with meshServices.mode Disabled only")
     names = [backend.name for backend in mtls.backends]
     if mtls.enabled_backend not in names:
         loc = ("spec", "mtls", "enabledBackend")
@@ -135,10 +158,8 @@ def _permission_problems(sources: Sequence[Source[Any]], policies: Policies) -> 
     for permission in select_kind(sources, MeshTrafficPermission):
         yield from _selector_problems(permission, policies)
         yield from _identity_problems(permission, policies.application)
-    legacy = select_kind(sources, TrafficPermission)
-    for one in legacy:
+    for one in select_kind(sources, TrafficPermission):
         yield from _service_problems(one, policies.application)
-    yield from _conflict_problems(legacy, policies.application)
 
 
 def _selector_problems(source: Source[MeshTrafficPermission], policies: Policies) -> Iterator[Problem]:
@@ -178,14 +199,14 @@ def _service_problems(source: Source[TrafficPermission], application: Applicatio
                 yield source.problem(loc, f"there is no service {name!r}{format_suggestion(name, tags)}")
 
 
-def _conflict_problems(sources: Sequence[Source[TrafficPermission]], application: Application) -> Iterator[Problem]:
+def _conflict_obstacles(sources: Sequence[Source[TrafficPermission]], application: Application) -> Iterator[Obstacle]:
     """Yield permissions as close to a destination as another."""
     every = [service_tags(application, workload) for workload in application.workloads]
 
     def is_conflict(one: TrafficPermission, other: TrafficPermission) -> bool:
         return any(0 < one.rank(tags) == other.rank(tags) for tags in every)
 
-    return conflict_problems(sources, is_conflict, ("spec", "destinations"), "names the same destinations")
+    return conflict_obstacles(sources, is_conflict, ("spec", "destinations"), "names the same destinations")
 
 
 def _proof_problems(sources: Iterable[Source[Any]], policies: Policies) -> Iterator[Problem]:
@@ -195,3 +216,4 @@ def _proof_problems(sources: Iterable[Source[Any]], policies: Policies) -> Itera
         if permission and not any(permission_probes(policy, policies, policies.application)):
             message = "no request of the application could prove that this permission is in force"
             yield source.problem(("metadata", "name"), message)
+    yield from route_proof_problems(select_kind(tuple(sources), MeshHTTPRoute), policies)

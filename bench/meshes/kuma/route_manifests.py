@@ -15,6 +15,9 @@ from bench.meshes.kuma.naming import ROOT_NAMESPACE
 T = TypeVar("T")
 Some = Annotated[tuple[T, ...], Field(min_length=1)]
 
+# What else a reference may lead to.
+OTHER_SERVICES: Final = frozenset({"MeshExternalService", "MeshMultiZoneService", "MeshServiceSubset"})
+
 
 class HeaderMatch(Part):
     type: Literal["Exact", "Prefix"] = "Exact"
@@ -46,6 +49,7 @@ class BackendRef(Part):
     """A reference to a MeshService."""
 
     untranslated: ClassVar[frozenset[str]] = frozenset({"labels", "tags", "weight"})
+    other_values: ClassVar[frozenset[str]] = OTHER_SERVICES
 
     kind: Literal["MeshService"]
     name: Name
@@ -72,6 +76,7 @@ class ServiceRef(Part):
     """The Service whose requests are routed."""
 
     untranslated: ClassVar[frozenset[str]] = frozenset({"labels", "mesh", "proxyTypes", "tags"})
+    other_values: ClassVar[frozenset[str]] = OTHER_SERVICES
 
     kind: Literal["MeshService"]
     name: Name

@@ -9,6 +9,7 @@ from bench.files.yaml_source import Loc, format_suggestion
 from bench.meshes.kuma.naming import mesh_service, route_kri, service_tag
 from bench.meshes.kuma.policies import Policies
 from bench.meshes.kuma.route_manifests import BackendRef, HttpMatch, MeshHTTPRoute, PathMatch, RouteRule, ServiceRef, To
+from bench.meshes.problems import Obstacle
 from bench.meshes.routing import Condition, Destination, Route, is_provable
 
 # The manifest of a rule, and the indexes of its `to` and of the rule in it.
@@ -38,10 +39,10 @@ def destinations(policies: Policies, application: Application, caller: Workload)
     return tuple(found[name] for name in sorted(found))
 
 
-def route_problems(sources: Sequence[Source[MeshHTTPRoute]], policies: Policies) -> Iterator[Problem]:
-    """Yield routes without a caller or service, and conflicting ones; if none, those that no request could prove."""
-    found = [problem for source in sources for problem in _problems(source, policies)]
-    yield from found or [*_conflict_problems(sources, policies)] or _proof_problems(sources, policies)
+def route_obstacles(sources: Sequence[Source[MeshHTTPRoute]], policies: Policies) -> Iterator[Obstacle]:
+    """Yield routes without a caller or service, and conflicting ones."""
+    found = [(source, problem) for source in sources for problem in _problems(source, policies)]
+    yield from found or _conflict_obstacles(sources, policies)
 
 
 def _list_routes(
@@ -144,7 +145,7 @@ def _format_missing_service(name: str, application: Application) -> str:
     return f"there is no service {name!r}{known}"
 
 
-def _conflict_problems(sources: Sequence[Source[MeshHTTPRoute]], policies: Policies) -> Iterator[Problem]:
+def _conflict_obstacles(sources: Sequence[Source[MeshHTTPRoute]], policies: Policies) -> Iterator[Obstacle]:
     """Yield manifests that route the same requests as another, which Kuma would merge by its own rules."""
     seen: dict[tuple[str, str], Source[MeshHTTPRoute]] = {}
     for source in sources:
@@ -155,10 +156,10 @@ def _conflict_problems(sources: Sequence[Source[MeshHTTPRoute]], policies: Polic
             if other is not None:
                 where = f"{other.document.file}:{other.document.line_of(())}"
                 message = f"the route in {where} is for the same service; meshbench does not merge them"
-                yield source.problem(("spec", "to", index, "targetRef"), message)
+                yield source, source.problem(("spec", "to", index, "targetRef"), message)
 
 
-def _proof_problems(sources: Sequence[Source[MeshHTTPRoute]], policies: Policies) -> Iterator[Problem]:
+def route_proof_problems(sources: Sequence[Source[MeshHTTPRoute]], policies: Policies) -> Iterator[Problem]:
     """Yield rules that no request of the application's own calls uses."""
     application = policies.application
     shown = set(_list_proven(policies, application))
